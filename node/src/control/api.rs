@@ -1,0 +1,570 @@
+//! The shapes that cross the control socket, which are also what `--format json` prints.
+//!
+//! Additive only: a field never changes its name or meaning. Times are RFC 3339 in UTC, sizes are bytes, durations say
+//! their unit in the name, ids are in their text form.
+
+use serde::{Deserialize, Serialize};
+
+use crate::code::Code;
+
+/// Version of these shapes; every answer carries it as `schema_version`.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// An answer, with the version of its shape beside its own fields.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Versioned<T> {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The answer.
+    #[serde(flatten)]
+    pub body: T,
+}
+
+impl<T> Versioned<T> {
+    /// Marks `body` with the current version.
+    pub fn new(body: T) -> Self {
+        Self { schema_version: SCHEMA_VERSION, body }
+    }
+}
+
+/// What failed, why, and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The stable code ([`Code::as_str`]).
+    pub code: String,
+    /// A full sentence.
+    pub message: String,
+    /// What to do next; may span lines.
+    pub hint: String,
+    /// Whether the same command may work a little later.
+    pub retryable: bool,
+}
+
+impl Failure {
+    /// Joins a code with its message and hint.
+    pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            code: code.as_str().to_owned(),
+            message: message.into(),
+            hint: hint.into(),
+            retryable: code.retryable(),
+        }
+    }
+
+    /// The exit status that goes with the code; 1 for a code of a newer node.
+    pub fn exit_code(&self) -> u8 {
+        Code::from_word(&self.code).map_or(1, Code::exit_code)
+    }
+}
+
+/// The body of every failed answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What failed.
+    pub error: Failure,
+    /// The exit status of the command.
+    pub exit_code: u8,
+}
+
+impl From<Failure> for ErrorBody {
+    fn from(error: Failure) -> Self {
+        let exit_code = error.exit_code();
+        Self { error, exit_code }
+    }
+}
+
+/// One line of a streamed answer (newline-delimited JSON): any number of `progress`, then one `done` or `failed`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Step<T> {
+    /// The work goes on.
+    Progress(Progress),
+    /// The work is done.
+    Done {
+        /// The answer.
+        result: Versioned<T>,
+    },
+    /// The work failed.
+    Failed(ErrorBody),
+}
+
+/// How far a piece of work is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What is being done, in a few words: `packing`, `storing`, `announcing`, `finding providers`, `fetching`, `writing`.
+    pub phase: String,
+    /// Units done.
+    pub done: u64,
+    /// Units in all, where that is known.
+    pub total: Option<u64>,
+    /// What a unit is: `bytes`, `files`, `blocks`, `peers`.
+    pub unit: String,
+}
+
+/// `status`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// The node's peer id.
+    pub peer_id: String,
+    /// Version of the program.
+    pub version: String,
+    /// Process id of the node.
+    pub pid: u32,
+    /// State folder.
+    pub home: String,
+    /// Full addresses, each ending in `/p2p/<peer id>`.
+    pub listen_addresses: Vec<String>,
+    /// Addresses under which other peers say they see this node.
+    pub external_addresses: Vec<String>,
+    /// Lines to copy: `--bootstrap <address>`, public addresses first.
+    pub bootstrap_lines: Vec<String>,
+    /// Peers connected now.
+    pub connected_peers: usize,
+    /// Whether this node answers DHT queries.
+    pub dht_server: bool,
+    /// Peers in the routing table.
+    pub routing_table_peers: usize,
+    /// Peers per non-empty bucket of the routing table, nearest first.
+    pub routing_table_buckets: Vec<usize>,
+    /// DHT value records held for others and for ourselves.
+    pub dht_records: usize,
+    /// The announcement topic.
+    pub packages_topic: String,
+    /// Peers in this node's mesh of the topic.
+    pub mesh_peers: usize,
+    /// Peers known to be subscribed to the topic.
+    pub topic_peers: usize,
+    /// Packages published by this node.
+    pub packages_published: usize,
+    /// Verified heads in the index.
+    pub packages_indexed: usize,
+    /// Packages installed or published whose blocks this node provides.
+    pub packages_provided: usize,
+    /// Own heads not yet accepted by any other node.
+    pub announcements_pending: usize,
+    /// Connected peers whose heads have been read completely.
+    pub index_peers_complete: usize,
+    /// Connected peers that serve heads.
+    pub index_peers_total: usize,
+    /// Bytes of blocks held.
+    pub store_bytes: u64,
+    /// Blocks held.
+    pub store_blocks: u64,
+    /// Bytes of blocks received since the start.
+    pub bytes_received: u64,
+    /// Bytes of blocks sent since the start.
+    pub bytes_sent: u64,
+    /// Seconds since the start.
+    pub uptime_secs: u64,
+    /// When a DHT bootstrap last succeeded.
+    pub last_bootstrap: Option<String>,
+    /// `ok`, or `degraded` with the reasons in `warnings`.
+    pub health: String,
+    /// What needs attention.
+    pub warnings: Vec<String>,
+}
+
+/// `publish`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishRequest {
+    /// The directory, absolute.
+    pub path: String,
+    /// Overrides the version of `gpack.toml`.
+    pub version: Option<String>,
+    /// Skips the local checks that do not concern form, hashes or signatures.
+    #[serde(default)]
+    pub skip_verify: bool,
+    /// Waits until other nodes hold the head, or the time ran out.
+    #[serde(default)]
+    pub wait: bool,
+    /// Name of the publisher key, where there are several.
+    pub key: Option<String>,
+    /// Seconds to wait for other nodes with `wait`.
+    pub timeout_secs: Option<u64>,
+}
+
+/// `publish`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Full id with version: `<publisher>/<name>@<version>`.
+    pub id: String,
+    /// The publisher id.
+    pub publisher: String,
+    /// The package name.
+    pub name: String,
+    /// The version.
+    pub version: String,
+    /// The content id of the tree: its UnixFS directory CID.
+    pub cid: String,
+    /// SHA-256 of the signed manifest, in hex.
+    pub sha256: String,
+    /// Content id of the signed manifest.
+    pub manifest: String,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Number of distinct blocks.
+    pub blocks: u64,
+    /// Sequence of the log entry.
+    pub sequence: u64,
+    /// Whether at least one other node holds or heard the head.
+    pub announced: bool,
+    /// DHT nodes that stored the head.
+    pub dht_stored: usize,
+    /// Peers that the announcement was sent to.
+    pub announced_to: usize,
+    /// The same content was published under this version before; nothing was changed.
+    pub already_published: bool,
+    /// Nothing runs on the state folder: the announcement waits for the next start.
+    pub queued: bool,
+    /// What the checks before publishing found, and what a later change would mend.
+    pub warnings: Vec<String>,
+}
+
+/// `search`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SearchRequest {
+    /// Words; the last one also matches as a prefix of a name. Empty lists by recency.
+    #[serde(default)]
+    pub text: String,
+    /// Any of these categories.
+    #[serde(default)]
+    pub categories: Vec<String>,
+    /// All of these tags.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Any of the tags is enough.
+    #[serde(default)]
+    pub any_tag: bool,
+    /// Results at most; 20 where not given.
+    pub limit: Option<usize>,
+    /// Results to pass over.
+    #[serde(default)]
+    pub offset: usize,
+    /// Only packages with a provider of at least this reputation.
+    pub min_reputation: Option<f64>,
+    /// Seconds for asking others; 5 where not given.
+    pub timeout_secs: Option<f64>,
+}
+
+/// `search`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SearchResults {
+    /// What was found, best first.
+    pub packages: Vec<PackageInfo>,
+    /// Matches before `limit` and `offset`.
+    pub total: usize,
+    /// Whether every connected peer's heads were read and every provider lookup ended in time.
+    pub complete: bool,
+    /// Why the result is not complete, one reason a line.
+    pub incomplete_because: Vec<String>,
+    /// Matches hidden because no provider has the reputation asked for.
+    pub hidden_by_reputation: usize,
+    /// Peers connected now.
+    pub connected_peers: usize,
+    /// Heads in the index.
+    pub indexed: usize,
+    /// When the newest head of the index was received.
+    pub index_time: Option<String>,
+}
+
+/// One package of a search.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PackageInfo {
+    /// Full id: `<publisher>/<name>`.
+    pub id: String,
+    /// The publisher id.
+    pub publisher: String,
+    /// The package name.
+    pub name: String,
+    /// The latest stable version, or the latest pre-release where there is no stable one.
+    pub version: String,
+    /// The description.
+    pub description: String,
+    /// The licence, as an SPDX expression.
+    pub license: Option<String>,
+    /// The tags.
+    pub tags: Vec<String>,
+    /// The categories.
+    pub categories: Vec<String>,
+    /// The content id of the tree.
+    pub cid: String,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Peer ids of those who provide the tree.
+    pub providers: Vec<String>,
+    /// The best reputation among the providers; 1.0 where there is no evidence, as for any new peer.
+    pub reputation: f64,
+    /// When the head was signed.
+    pub updated: String,
+    /// What a person should know before installing: checks skipped, yanked, equivocation.
+    pub notes: Vec<String>,
+}
+
+/// `install`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallRequest {
+    /// `[publisher/]name[@version]`.
+    pub package: String,
+    /// The folder to make, absolute.
+    pub to: String,
+    /// Seconds in all.
+    pub timeout_secs: Option<u64>,
+}
+
+/// `install`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Installed {
+    /// Full id with version.
+    pub id: String,
+    /// The publisher id.
+    pub publisher: String,
+    /// The package name.
+    pub name: String,
+    /// The version.
+    pub version: String,
+    /// The content id of the tree.
+    pub cid: String,
+    /// Where it was put.
+    pub path: String,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Number of files.
+    pub files: u64,
+    /// Bytes that came over the network now; the rest was here already.
+    pub bytes_fetched: u64,
+    /// Peer ids that served at least one verified block.
+    pub providers: Vec<String>,
+    /// The same version was installed at that place already, and verified.
+    pub already_installed: bool,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// `info`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Info {
+    /// What a search shows.
+    #[serde(flatten)]
+    pub package: PackageInfo,
+    /// Every version, ascending, with what is known of it.
+    pub versions: Vec<VersionInfo>,
+    /// Sequence of the newest log entry.
+    pub sequence: u64,
+    /// When the head expires.
+    pub expires: String,
+    /// Authors, from the manifest, where it is here.
+    pub authors: Vec<String>,
+    /// Repository, from the manifest, where it is here.
+    pub repository: Option<String>,
+    /// Dependencies: full id to version requirement.
+    pub dependencies: std::collections::BTreeMap<String, String>,
+    /// Where it is installed on this machine.
+    pub installed_at: Vec<String>,
+    /// Whether this publisher is the one pinned for the bare name.
+    pub pinned: bool,
+}
+
+/// One version of a package.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VersionInfo {
+    /// The version.
+    pub version: String,
+    /// The content id of its tree.
+    pub cid: String,
+    /// Bytes of all files.
+    pub size: u64,
+    /// Whether its publisher withdrew it.
+    pub yanked: bool,
+    /// When it was released.
+    pub released: String,
+}
+
+/// `list`: what is installed or published here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listing {
+    /// Packages, by id, version and place.
+    pub packages: Vec<ListedPackage>,
+    /// How many.
+    pub total: usize,
+}
+
+/// One row of [`Listing`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedPackage {
+    /// Full id with version.
+    pub id: String,
+    /// The package name.
+    pub name: String,
+    /// The version.
+    pub version: String,
+    /// The content id of the tree.
+    pub cid: String,
+    /// `published` or `installed`.
+    pub kind: String,
+    /// Where it was installed, or published from.
+    pub path: String,
+    /// When.
+    pub time: String,
+    /// Bytes of all files.
+    pub size: u64,
+}
+
+/// `verify`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verified {
+    /// Full id with version.
+    pub id: String,
+    /// The place that was checked.
+    pub path: String,
+    /// The content id that the signed manifest promises.
+    pub cid: String,
+    /// Whether everything matches.
+    pub ok: bool,
+    /// Files checked.
+    pub files: u64,
+    /// Bytes hashed.
+    pub bytes: u64,
+    /// What differs: one line each, `changed: a.txt`, `missing: b.txt`, `extra: c.txt`, `mode: d.sh`.
+    pub differences: Vec<String>,
+    /// The public key that signed, in hex.
+    pub signed_by: String,
+    /// The publisher id.
+    pub publisher: String,
+    /// Key documents from the genesis to the one that signed.
+    pub key_path: Vec<String>,
+}
+
+/// `peer-list`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerList {
+    /// The peers connected now.
+    pub peers: Vec<PeerInfo>,
+    /// How many.
+    pub total: usize,
+    /// Peers that were refused or dropped lately, and why.
+    #[serde(default)]
+    pub refused: Vec<RefusedPeer>,
+}
+
+/// A peer that this node does not stay connected with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedPeer {
+    /// The peer.
+    pub peer_id: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub time: String,
+}
+
+/// One peer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerInfo {
+    /// The peer id.
+    pub peer_id: String,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Its addresses: the one in use first, then those it told of.
+    pub addresses: Vec<String>,
+    /// successful / (successful + failed); 1.0 for a new peer.
+    pub reputation: f64,
+    /// Packages that were retrieved and verified with its help.
+    pub successful_retrievals: u64,
+    /// Retrievals that failed or timed out because of it.
+    pub failed_retrievals: u64,
+    /// When it last said anything, where it ever did.
+    pub last_seen: Option<String>,
+    /// Unique package versions that it announced and served at least one verified block of.
+    pub packages_provided: u64,
+    /// Unique package versions that it says it provides.
+    pub packages_claimed: u64,
+    /// `inbound` or `outbound`.
+    pub direction: Option<String>,
+    /// Round trip of the last ping.
+    pub latency_ms: Option<f64>,
+    /// Protocols that it speaks.
+    pub protocols: Vec<String>,
+    /// Its program and version, as it says.
+    pub agent: Option<String>,
+    /// Its protocol family and version, as it says.
+    pub protocol_version: Option<String>,
+    /// Bytes of verified blocks received from it.
+    pub bytes_received: u64,
+    /// Bytes of blocks sent to it.
+    pub bytes_sent: u64,
+    /// Whether this node refuses it now.
+    pub banned: bool,
+}
+
+/// `peer-info`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerDetails {
+    /// The peer.
+    #[serde(flatten)]
+    pub peer: PeerInfo,
+    /// With `--full`: its history, newest first.
+    pub history: Option<Vec<PeerEvent>>,
+    /// With `--full`: how the reputation comes about.
+    pub derivation: Option<String>,
+}
+
+/// One event of a peer's history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerEvent {
+    /// When.
+    pub time: String,
+    /// `retrieval`, `block`, `penalty`, `connection`.
+    pub kind: String,
+    /// The package or block it was about.
+    pub subject: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Milliseconds that it took.
+    pub duration_ms: u64,
+    /// `ok`, or what went wrong.
+    pub outcome: String,
+}
+
+/// `bootstrap` and `connect`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootstrapRequest {
+    /// Addresses, with or without `/p2p/<peer id>`.
+    pub addresses: Vec<String>,
+    /// Seconds in all; 30 where not given.
+    pub timeout_secs: Option<u64>,
+}
+
+/// `bootstrap` and `connect`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bootstrapped {
+    /// What came of each address, in the order given.
+    pub results: Vec<DialResult>,
+    /// Addresses that were reached.
+    pub reached: usize,
+    /// Peers in the routing table before.
+    pub routing_table_before: usize,
+    /// Peers in the routing table after.
+    pub routing_table_after: usize,
+    /// Whether the time ran out before every address had answered.
+    pub timed_out: bool,
+}
+
+/// What came of one address.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialResult {
+    /// The address, as given.
+    pub address: String,
+    /// The peer that answered.
+    pub peer_id: Option<String>,
+    /// Why nobody answered.
+    pub error: Option<String>,
+}
+
+/// `stop`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stopping {
+    /// Process id of the node that stops.
+    pub pid: u32,
+}

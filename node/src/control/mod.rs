@@ -1,0 +1,3 @@
+//! The control interface: HTTP and JSON on a Unix socket, its shapes, its server and its client.
+
+pub mod api;

@@ -1,0 +1,25 @@
+//! Publishes, finds and installs signed, content-addressed packages between peers, without a server.
+//!
+//! Read [`backend::p2p::P2PRegistry`] first: it is the node as a library. [`traits::Registry`] is what it promises, and
+//! [`network`] is the one loop that talks to other nodes.
+//!
+//! **Invariant:** this crate never prints, never exits the process, and knows nothing of the command line or of the
+//! simulator.
+
+pub mod backend;
+pub mod catalog;
+pub mod code;
+pub mod config;
+pub mod content;
+pub mod control;
+pub mod fetch;
+pub mod identity;
+pub mod limits;
+pub mod network;
+pub mod package;
+pub mod peers;
+pub mod release;
+pub mod reputation;
+pub mod store;
+pub mod sync;
+pub mod traits;

@@ -1,0 +1,82 @@
+//! Every bound in one place, with its unit and its reason.
+//!
+//! Whatever a peer sends, a file holds, or a caller asks for is held against one of these before it is parsed, stored or
+//! waited for.
+
+use std::time::Duration;
+
+/// Largest block: one chunk of a file. A directory or file node is always smaller (1024 links, 256 KiB directories).
+pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// Size of a file's chunks, as the profile `unixfs-v1-2025` has it.
+pub const CHUNK_BYTES: usize = 1 << 20;
+/// Children of one file node, as the profile has it.
+pub const LINKS_MAX: usize = 1024;
+/// A directory node over this size becomes a sharded one, as the profile has it.
+pub const DIRECTORY_BYTES_MAX: usize = 256 << 10;
+/// Files in one package.
+pub const FILES_MAX: usize = 100_000;
+/// Bytes in one package, all files together.
+pub const PACKAGE_BYTES_MAX: u64 = 16 << 30;
+/// Bytes in one file.
+pub const FILE_BYTES_MAX: u64 = 8 << 30;
+/// Bytes of a signed manifest; 100 000 files at about 250 bytes, rounded up.
+pub const MANIFEST_BYTES_MAX: usize = 32 << 20;
+/// Bytes of a path inside a package.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// Bytes of one component of a path: what file systems take.
+pub const COMPONENT_BYTES_MAX: usize = 255;
+/// Directories above a file.
+pub const DEPTH_MAX: usize = 64;
+/// Bytes of a `gpack.toml`.
+pub const GPACK_BYTES_MAX: usize = 1 << 20;
+/// Nesting of tables and arrays in a `gpack.toml` or a configuration file.
+pub const TOML_DEPTH_MAX: usize = 32;
+/// Bytes of a configuration file.
+pub const CONFIG_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a package name.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Bytes of a version.
+pub const VERSION_BYTES_MAX: usize = 64;
+/// Bytes of a description; with all other fields at their limits a head stays below [`HEAD_BYTES_MAX`].
+pub const DESCRIPTION_BYTES_MAX: usize = 512;
+/// Tags, and categories, of one package.
+pub const LABELS_MAX: usize = 16;
+/// Bytes of one tag or category.
+pub const LABEL_BYTES_MAX: usize = 32;
+/// Authors of one package.
+pub const AUTHORS_MAX: usize = 32;
+/// Bytes of one author, of a licence expression, or of a repository address.
+pub const FIELD_BYTES_MAX: usize = 256;
+/// Dependencies of one package.
+pub const DEPENDENCIES_MAX: usize = 512;
+
+/// Bytes of a signed head: it travels in gossip and in DHT records.
+pub const HEAD_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a signed log entry.
+pub const ENTRY_BYTES_MAX: usize = 8 << 10;
+/// Bytes of a signed key document.
+pub const KEY_DOCUMENT_BYTES_MAX: usize = 2 << 10;
+/// Keys in one key document.
+pub const KEYS_MAX: usize = 8;
+/// Entries in one package's log.
+pub const LOG_ENTRIES_MAX: usize = 10_000;
+/// How long a head is valid after it was made, at most.
+pub const HEAD_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How far ahead of our clock a head may have been made.
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Heads that the catalogue holds, over all publishers.
+pub const CATALOG_HEADS_MAX: usize = 200_000;
+/// Heads that the catalogue holds of one publisher.
+pub const CATALOG_HEADS_PER_PUBLISHER_MAX: usize = 10_000;
+/// Results of one search.
+pub const SEARCH_RESULTS_MAX: usize = 1_000;
+/// Bytes of a query's text.
+pub const QUERY_BYTES_MAX: usize = 1_024;
+
+/// Peers in the address book.
+pub const PEERS_MAX: usize = 10_000;
+/// Addresses kept of one peer.
+pub const ADDRESSES_PER_PEER_MAX: usize = 16;
+/// Events kept of one peer's history.
+pub const PEER_EVENTS_MAX: usize = 1_000;

@@ -22,4 +22,5 @@ pub mod release;
 pub mod reputation;
 pub mod store;
 pub mod sync;
+pub mod time;
 pub mod traits;

@@ -80,3 +80,53 @@ pub const PEERS_MAX: usize = 10_000;
 pub const ADDRESSES_PER_PEER_MAX: usize = 16;
 /// Events kept of one peer's history.
 pub const PEER_EVENTS_MAX: usize = 1_000;
+
+/// How long Noise and the multiplexer may take, from the first byte on.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams of one connection, both directions together.
+pub const STREAMS_PER_CONNECTION_MAX: usize = 512;
+/// DHT value records held for others.
+pub const DHT_RECORDS_MAX: usize = 8_192;
+/// Keys for which provider records are held.
+pub const DHT_PROVIDED_KEYS_MAX: usize = 32_768;
+/// Provider records held of one key.
+pub const DHT_PROVIDERS_PER_KEY_MAX: usize = 20;
+/// Provider records held of one peer.
+pub const DHT_KEYS_PER_PROVIDER_MAX: usize = 8_192;
+/// Addresses kept of one provider record.
+pub const DHT_ADDRESSES_PER_PROVIDER_MAX: usize = 8;
+
+/// Bytes of one gossip message: a head and its envelope.
+pub const GOSSIP_BYTES_MAX: usize = 16 << 10;
+/// Commands that wait for the driver loop.
+pub const COMMANDS_QUEUED_MAX: usize = 1_024;
+/// Heads that wait to be written to the catalogue; more are dropped and come again by the exchange of heads.
+pub const HEADS_QUEUED_MAX: usize = 4_096;
+
+/// Ids in one request for blocks.
+pub const FETCH_IDS_MAX: usize = 256;
+/// Bytes of a request for blocks: its ids, and room for later fields.
+pub const FETCH_REQUEST_BYTES_MAX: usize = 24 << 10;
+/// Bytes of blocks in one answer: one block of the largest size, or many small ones.
+pub const FETCH_ANSWER_BYTES: usize = 1 << 20;
+/// Bytes of one whole answer on the wire.
+pub const FETCH_ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX + FETCH_ANSWER_BYTES + (64 << 10);
+/// How long one request for blocks may take.
+pub const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
+/// Requests for blocks that are served at once; more are told `busy`.
+pub const FETCH_SERVED_AT_ONCE_MAX: usize = 64;
+/// Requests for blocks that are served at once for one peer.
+pub const FETCH_SERVED_PER_PEER_MAX: usize = 16;
+
+/// Bytes of heads in one page of the exchange.
+pub const HEADS_PAGE_BYTES: usize = 512 << 10;
+/// Heads in one page of the exchange.
+pub const HEADS_PAGE_MAX: usize = 512;
+/// Bytes of one whole page on the wire.
+pub const HEADS_PAGE_BYTES_MAX: usize = HEADS_PAGE_BYTES + HEAD_BYTES_MAX + (64 << 10);
+/// Bytes of a request for a page.
+pub const HEADS_REQUEST_BYTES_MAX: usize = 1 << 10;
+/// Pages read from one peer in one go; the rest follows in the next round.
+pub const HEADS_PAGES_MAX: usize = 512;
+/// How often the heads of connected peers are asked for again.
+pub const HEADS_INTERVAL: Duration = Duration::from_secs(60);

@@ -1,1 +1,159 @@
-//! network.
+//! The network: the transport seam, libp2p's behaviours, and the one loop that drives them.
+//!
+//! [`Handle`] is how the rest of the node speaks to it: every call is a command with a deadline and one answer. [`Event`]s go
+//! the other way, to whoever keeps the books. The loop itself ([`spawn`]) owns the swarm; nobody else touches it, and
+//! nothing in it waits: hashing, signatures of whole pages and the database run beside it ([`Offload`]).
+//!
+//! **Invariant:** nothing unverified is stored, forwarded or handed on. A head is verified before gossip forwards it,
+//! before a DHT record is kept, and before it enters the catalogue.
+
+mod behaviour;
+mod codec;
+mod dht;
+mod driver;
+mod events;
+mod exchange;
+mod handle;
+mod offload;
+mod records;
+mod serve;
+mod snapshot;
+pub mod transport;
+
+use std::{io, time::Duration};
+
+use libp2p::{Multiaddr, PeerId};
+
+pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
+pub use driver::spawn;
+pub use handle::{DialFailure, Handle, RequestFailure};
+pub use offload::Offload;
+pub use snapshot::{PeerSnapshot, Refused, Snapshot};
+
+use crate::code::Code;
+
+/// What the network needs to know of the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The announcement topic.
+    pub topic: String,
+    /// Whether this node answers DHT queries.
+    pub dht_server: bool,
+    /// How long a DHT query may take.
+    pub query_timeout: Duration,
+    /// Connections in all.
+    pub connections_max: u32,
+}
+
+/// What happened, for the bookkeeping.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A connection stands.
+    Connected {
+        /// The peer.
+        peer: PeerId,
+        /// Its address, where this node dialled it.
+        dialled: Option<Multiaddr>,
+    },
+    /// A peer could not be reached under an address.
+    Unreachable {
+        /// The peer.
+        peer: PeerId,
+        /// The address.
+        address: Multiaddr,
+    },
+    /// A peer told who it is.
+    Identified {
+        /// The peer.
+        peer: PeerId,
+        /// The addresses it listens on, filtered.
+        addresses: Vec<Multiaddr>,
+    },
+    /// A peer said something.
+    Seen {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Blocks were sent to a peer.
+    Served {
+        /// The peer.
+        peer: PeerId,
+        /// Bytes of blocks.
+        bytes: u64,
+    },
+    /// A peer claims to provide a tree.
+    Claimed {
+        /// The peer.
+        peer: PeerId,
+        /// The multihash of the tree's content id.
+        multihash: Vec<u8>,
+    },
+    /// There are more nodes to tell of our packages than before: the routing table or the topic gained a peer.
+    Audience,
+}
+
+/// Why the network could not be set up.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A behaviour refused its configuration.
+    #[error("the network cannot be set up: {0}")]
+    Setup(String),
+    /// The node key cannot sign the handshake.
+    #[error("the node key cannot be used for the Noise handshake")]
+    Noise(#[from] libp2p::noise::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: Multiaddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The node has stopped.
+    #[error("the node has stopped")]
+    Stopped,
+    /// The loop did not answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+}
+
+impl Error {
+    /// The stable code of this error.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Setup(_) | Self::Noise(_) => Code::Failed,
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Code::AddressInUse,
+            Self::Listen { .. } => Code::Network,
+            Self::Stopped => Code::NotRunning,
+            Self::Timeout(_) => Code::Timeout,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
+                let port = address.iter().find_map(|part| match part {
+                    libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+                    _ => None,
+                });
+                format!(
+                    "See who uses the port: lsof -i :{}\nOr let the system choose one: --listen /ip4/0.0.0.0/tcp/0",
+                    port.unwrap_or_default()
+                )
+            }
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "Ports below 1024 need privileges; choose a higher one, for example --listen /ip4/0.0.0.0/tcp/4001."
+                    .to_owned()
+            }
+            Self::Listen { .. } => {
+                "Choose an address of this machine, for example --listen /ip4/0.0.0.0/tcp/0.".to_owned()
+            }
+            Self::Timeout(_) => "Try again, or give more time with --timeout.".to_owned(),
+            Self::Stopped => "Start the node again: ggen marketplace p2p start".to_owned(),
+            Self::Setup(_) | Self::Noise(_) => "Look at the node's log: ggen marketplace p2p logs".to_owned(),
+        }
+    }
+}

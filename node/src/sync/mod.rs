@@ -1,1 +1,117 @@
-//! sync.
+//! How two nodes come to know the same heads.
+//!
+//! Gossip is fast and may be missed; the exchange of heads is what makes a catalogue complete. On connecting, and again
+//! every so often, a node reads what its peer's catalogue has gained since it last asked. Everything that comes is verified
+//! as if it had come by gossip; a peer can leave out, never forge.
+//!
+//! The functions here are synchronous: they verify signatures and touch the database, and run beside the network's loop.
+
+pub mod protocol;
+
+use serde_bytes::ByteBuf;
+
+use self::protocol::{Page, Request};
+use crate::{
+    catalog,
+    code::Code,
+    limits::{HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
+    release::{choice, head::VerifiedHead},
+    store::{self, Store},
+    time::Timestamp,
+};
+
+/// What became of a page of heads.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Heads that were new or newer.
+    pub new: usize,
+    /// Heads that were valid and not admitted: expired, older than what is known, or over a bound.
+    pub refused: usize,
+    /// Heads that no honest peer passes on: malformed, or with a wrong signature.
+    pub forged: usize,
+}
+
+/// Whether a verified head may enter the catalogue, given what this node has seen of its package.
+///
+/// # Errors
+/// The code and the reason why not.
+pub fn admissible(store: &Store, head: &VerifiedHead) -> Result<(), (Code, String)> {
+    let seen = store
+        .read(|conn| Ok(catalog::seen(conn, &head.package_id())?))
+        .map_err(|error| (Code::Io, error.to_string()))?;
+    choice::accept(head, seen.as_ref()).map_err(|error| (error.code(), error.to_string()))
+}
+
+/// Reads the page that a peer asked for; nothing where the database fails.
+pub fn page(store: &Store, request: Request, now: Timestamp) -> Option<Page> {
+    let read = store.read(|conn| {
+        let epoch = catalog::epoch(conn)?;
+        let after = if request.epoch == epoch { request.after } else { 0 };
+        let page = catalog::after(conn, after, HEADS_PAGE_MAX, HEADS_PAGE_BYTES, now)?;
+        Ok(Page {
+            epoch,
+            next: page.next,
+            done: page.done,
+            heads: page.heads.into_iter().map(ByteBuf::from).collect(),
+        })
+    });
+    match read {
+        Ok(page) => Some(page),
+        Err(error) => {
+            tracing::warn!(%error, "the catalogue was not read for a peer");
+            None
+        }
+    }
+}
+
+/// Verifies and writes the heads of a page; nothing where the database fails.
+///
+/// It stops at the first forged head: what such a peer sends is not worth the signatures.
+pub fn take_page(store: &Store, heads: &[ByteBuf], now: Timestamp) -> Option<Taken> {
+    let mut taken = Taken::default();
+    let mut verified = Vec::new();
+    for bytes in heads {
+        match VerifiedHead::verify(bytes, now) {
+            Ok(head) => verified.push(head),
+            Err(error) if matches!(error.code(), Code::Expired | Code::Clock) => taken.refused += 1,
+            Err(_) => {
+                taken.forged += 1;
+                break;
+            }
+        }
+    }
+    match write(store, &verified, now) {
+        Ok(new) => {
+            taken.new = new;
+            taken.refused += verified.len() - new;
+            Some(taken)
+        }
+        Err(error) => {
+            tracing::warn!(%error, "heads were not written");
+            None
+        }
+    }
+}
+
+/// Writes verified heads in one transaction and yields how many were new or newer.
+///
+/// # Errors
+/// Where the database fails; nothing is written then.
+pub fn write(store: &Store, heads: &[VerifiedHead], now: Timestamp) -> Result<usize, store::Error> {
+    if heads.is_empty() {
+        return Ok(0);
+    }
+    store.write(|tx| {
+        let mut new = 0;
+        for head in heads {
+            match catalog::insert(tx, head, now)? {
+                catalog::Outcome::Added | catalog::Outcome::Replaced | catalog::Outcome::Renewed => new += 1,
+                catalog::Outcome::Known => {}
+                refused => {
+                    tracing::debug!(package = %head.package_id(), ?refused, "a head was refused");
+                }
+            }
+        }
+        Ok(new)
+    })
+}

@@ -1,0 +1,39 @@
+//! The messages of `/ggen/fetch/1`.
+//!
+//! A request names blocks; the answer says of each of them, in the same order, what became of it. Answers carry at most
+//! [`FETCH_ANSWER_BYTES`](crate::limits::FETCH_ANSWER_BYTES) of blocks beyond the first one: what did not fit is `later`,
+//! and is asked for again.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+
+use crate::content::ContentId;
+
+/// The protocol id.
+pub const PROTOCOL: &str = "/ggen/fetch/1";
+
+/// Asks for blocks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// The blocks, at most [`FETCH_IDS_MAX`](crate::limits::FETCH_IDS_MAX).
+    pub want: Vec<ContentId>,
+}
+
+/// What became of each block that was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// In the order of the request; an empty list means that the peer is busy.
+    pub blocks: Vec<Found>,
+}
+
+/// What became of one block.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Found {
+    /// Here it is; to be verified.
+    Have(ByteBuf),
+    /// The peer does not hold it.
+    Missing,
+    /// The peer holds it, and the answer was full.
+    Later,
+}

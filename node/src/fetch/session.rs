@@ -1,0 +1,460 @@
+//! One retrieval: the plan, the network and the store, joined.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::PeerId;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    plan::{self, Ask, Plan, RequestId},
+    protocol::{Answer, Found, Request},
+};
+use crate::{
+    code::Code,
+    content::{Block, Codec, ContentId},
+    limits::BLOCK_BYTES_MAX,
+    network::{Handle, Offload, RequestFailure},
+    package::unixfs,
+    store::{self, Store},
+};
+
+/// Verified bytes that are written in one go.
+const WRITE_BYTES: usize = 8 << 20;
+/// Verified bytes in memory beyond which nothing more is asked for until some were written.
+const HELD_BYTES_MAX: usize = 32 << 20;
+/// How long reaching one provider may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Providers that are dialled at once.
+const CONNECTS_MAX: usize = 8;
+/// Providers of one retrieval.
+const PROVIDERS_MAX: usize = 64;
+
+/// What one peer did in a retrieval.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Verified blocks that came from it first.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Requests that failed or timed out because of it.
+    pub failures: u32,
+    /// Whether it sent bytes that are not the block they claim to be.
+    pub forged: bool,
+    /// Time that its requests took, all together.
+    pub spent: Duration,
+}
+
+/// What a retrieval came to.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// What each peer did that was asked for something.
+    pub peers: BTreeMap<PeerId, Served>,
+    /// Verified bytes that came over the network.
+    pub bytes: u64,
+}
+
+/// Why a retrieval ended without everything.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nobody provides the content.
+    #[error("nobody reachable provides it")]
+    NoProviders,
+    /// The providers lack some blocks.
+    #[error("{missing} blocks are held by none of the {peers} providers that were reached")]
+    Missing {
+        /// Blocks that nobody had.
+        missing: usize,
+        /// Providers that were asked.
+        peers: usize,
+    },
+    /// Every provider sent wrong bytes.
+    #[error("the bytes that came do not match their hashes, and no honest provider was reached")]
+    Forged,
+    /// A block that links to others breaks the rules.
+    #[error("a block breaks the rules of its format")]
+    Malformed(#[source] unixfs::Error),
+    /// The verified blocks were not written.
+    #[error("verified blocks were not written")]
+    Store(#[from] store::Error),
+    /// The time ran out.
+    #[error("the time ran out with {missing} blocks missing")]
+    Timeout {
+        /// Blocks still wanted.
+        missing: usize,
+    },
+}
+
+impl Error {
+    /// The stable code of this error.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoProviders | Self::Missing { .. } => Code::NoProviders,
+            Self::Forged => Code::HashMismatch,
+            Self::Malformed(_) => Code::Malformed,
+            Self::Store(error) => error.code(),
+            Self::Timeout { .. } => Code::Timeout,
+        }
+    }
+}
+
+/// One retrieval of a tree: several calls of [`Session::get`] with the same providers.
+pub struct Session {
+    network: Handle,
+    store: Store,
+    offload: Offload,
+    deadline: Instant,
+    /// Providers, as they are found; closed when the lookup ended.
+    found: mpsc::Receiver<(PeerId, Vec<libp2p::Multiaddr>)>,
+    looking: bool,
+    known: BTreeSet<PeerId>,
+    connected: Vec<PeerId>,
+    connects: FuturesUnordered<BoxFuture<'static, (PeerId, bool)>>,
+    waiting: Vec<(PeerId, Vec<libp2p::Multiaddr>)>,
+    report: Report,
+}
+
+/// What came back for one request.
+type Landed = (Ask, Result<Answer, RequestFailure>, Duration);
+
+struct Run {
+    plan: Plan,
+    in_flight: FuturesUnordered<BoxFuture<'static, Landed>>,
+    held: Vec<Block>,
+    held_bytes: usize,
+    writing: Option<BoxFuture<'static, Option<Result<(), store::Error>>>>,
+    writing_bytes: usize,
+    forged: bool,
+    done: u64,
+}
+
+impl Session {
+    /// Begins a retrieval; `found` yields providers in the order in which they should be preferred, with addresses to try.
+    pub fn new(
+        network: Handle,
+        store: Store,
+        offload: Offload,
+        deadline: Instant,
+        found: mpsc::Receiver<(PeerId, Vec<libp2p::Multiaddr>)>,
+    ) -> Self {
+        Self {
+            network,
+            store,
+            offload,
+            deadline,
+            found,
+            looking: true,
+            known: BTreeSet::new(),
+            connected: Vec::new(),
+            connects: FuturesUnordered::new(),
+            waiting: Vec::new(),
+            report: Report::default(),
+        }
+    }
+
+    /// What the peers did so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Brings blocks into the store, with everything that file nodes among them link to.
+    ///
+    /// `wanted` is ids with their sizes, as far as known. Blocks that are held already are not fetched. `progress` is told
+    /// the bytes that came.
+    ///
+    /// # Errors
+    /// Why something is missing; what was verified until then is stored.
+    ///
+    /// # Cancel safety
+    /// What was verified and written stays; what was verified and not yet written is fetched again.
+    pub async fn get(
+        &mut self,
+        wanted: &[(ContentId, u64)],
+        progress: &mut (dyn FnMut(u64) + Send),
+    ) -> Result<(), Error> {
+        let mut run = Run {
+            plan: Plan::default(),
+            in_flight: FuturesUnordered::new(),
+            held: Vec::new(),
+            held_bytes: 0,
+            writing: None,
+            writing_bytes: 0,
+            forged: false,
+            done: 0,
+        };
+        self.want(&mut run, wanted.to_vec()).await?;
+        self.connected.iter().for_each(|peer| run.plan.peer(*peer));
+        let outcome = self.drive(&mut run, progress).await;
+        // Nothing verified is lost, whatever the outcome.
+        let flushed = self.flush(&mut run).await;
+        outcome.and(flushed)
+    }
+
+    async fn drive(&mut self, run: &mut Run, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
+        let started = Instant::now();
+        while !run.plan.is_complete() {
+            self.ask(run, started.elapsed());
+            self.dial();
+            let stuck = run.plan.stuck();
+            if !stuck.is_empty() && !self.looking && self.connects.is_empty() && self.waiting.is_empty() {
+                return Err(self.shortage(run, stuck.len()));
+            }
+            let wake = run.plan.wake_at(started.elapsed()).map_or(self.deadline, |at| (started + at).min(self.deadline));
+            let writing = run.writing.as_mut().map_or(futures::future::pending().left_future(), |it| it.right_future());
+            tokio::select! { biased;
+                written = writing => {
+                    run.writing = None;
+                    run.writing_bytes = 0;
+                    written.unwrap_or(Ok(()))?;
+                }
+                Some(landed) = run.in_flight.next(), if !run.in_flight.is_empty() => {
+                    self.landed(run, landed, started.elapsed()).await?;
+                    progress(run.done);
+                }
+                Some((peer, reached)) = self.connects.next(), if !self.connects.is_empty() => {
+                    if reached {
+                        self.connected.push(peer);
+                        run.plan.peer(peer);
+                    }
+                }
+                found = self.found.recv(), if self.looking => match found {
+                    Some((peer, addresses)) => {
+                        if self.known.len() < PROVIDERS_MAX && self.known.insert(peer) {
+                            self.waiting.push((peer, addresses));
+                        }
+                    }
+                    None => self.looking = false,
+                },
+                () = tokio::time::sleep_until(wake) => {
+                    if Instant::now() >= self.deadline {
+                        self.blame_the_silent(run);
+                        return Err(Error::Timeout { missing: run.plan.outstanding() });
+                    }
+                }
+            }
+            self.write(run);
+        }
+        Ok(())
+    }
+
+    /// Adds what is not held yet to the plan, and what held file nodes link to.
+    async fn want(&self, run: &mut Run, wanted: Vec<(ContentId, u64)>) -> Result<(), Error> {
+        let mut wanted = wanted;
+        while !wanted.is_empty() {
+            let store = self.store.clone();
+            let ids: Vec<_> = std::mem::take(&mut wanted);
+            let looked = self.offload.run(move || look(&store, ids)).await;
+            let (missing, links) = looked.unwrap_or(Ok(Default::default()))?;
+            for (id, size) in missing {
+                run.plan.want(id, size);
+            }
+            wanted = links;
+        }
+        Ok(())
+    }
+
+    fn ask(&self, run: &mut Run, now: Duration) {
+        while run.held_bytes + run.writing_bytes < HELD_BYTES_MAX
+            && let Some(ask) = run.plan.next(now)
+        {
+            let network = self.network.clone();
+            run.in_flight.push(
+                async move {
+                    let started = Instant::now();
+                    let answer = network.fetch(ask.peer, Request { want: ask.want.clone() }).await;
+                    (ask, answer, started.elapsed())
+                }
+                .boxed(),
+            );
+        }
+    }
+
+    fn dial(&mut self) {
+        while self.connects.len() < CONNECTS_MAX && !self.waiting.is_empty() {
+            let (peer, addresses) = self.waiting.remove(0);
+            let network = self.network.clone();
+            self.connects.push(
+                async move {
+                    let reached = network.connect(peer, addresses, CONNECT_TIMEOUT).await;
+                    if let Err(error) = &reached {
+                        tracing::debug!(%peer, %error, "a provider was not reached");
+                    }
+                    (peer, reached.is_ok())
+                }
+                .boxed(),
+            );
+        }
+    }
+
+    async fn landed(&mut self, run: &mut Run, landed: Landed, now: Duration) -> Result<(), Error> {
+        let (ask, answer, took) = landed;
+        let served = self.report.peers.entry(ask.peer).or_default();
+        served.spent += took;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => {
+                tracing::debug!(peer = %ask.peer, %failure, "a request for blocks failed");
+                let blamed = matches!(failure, RequestFailure::Timeout | RequestFailure::Broken(_));
+                served.failures += u32::from(blamed);
+                let failure = match failure {
+                    RequestFailure::Timeout | RequestFailure::Broken(_) => plan::Failure::Peer,
+                    RequestFailure::Unreachable | RequestFailure::Closed => plan::Failure::Unreachable,
+                    RequestFailure::Own => plan::Failure::Busy,
+                };
+                run.plan.failed(ask.id, failure, now);
+                return Ok(());
+            }
+        };
+        if answer.blocks.is_empty() {
+            run.plan.failed(ask.id, plan::Failure::Busy, now);
+            return Ok(());
+        }
+        if answer.blocks.len() != ask.want.len() {
+            served.failures += 1;
+            run.plan.failed(ask.id, plan::Failure::Peer, now);
+            return Ok(());
+        }
+        self.take(run, ask.id, ask.peer, ask.want, answer, now).await
+    }
+
+    /// Verifies what came and keeps what is wanted of it.
+    async fn take(
+        &mut self,
+        run: &mut Run,
+        request: RequestId,
+        peer: PeerId,
+        want: Vec<ContentId>,
+        answer: Answer,
+        now: Duration,
+    ) -> Result<(), Error> {
+        let verified = self.offload.run(move || verify(want, answer)).await;
+        let Some(verified) = verified else {
+            run.plan.failed(request, plan::Failure::Busy, now);
+            return Ok(());
+        };
+        let answers: Vec<_> = verified.iter().map(|(id, verdict)| (*id, verdict.as_answer())).collect();
+        let came: BTreeSet<ContentId> = run.plan.answered(request, &answers, now).into_iter().collect();
+        let served = self.report.peers.entry(peer).or_default();
+        let mut links = Vec::new();
+        for (id, verdict) in verified {
+            match verdict {
+                Verdict::Have(block) if came.contains(&id) => {
+                    served.blocks += 1;
+                    served.bytes += block.bytes().len() as u64;
+                    self.report.bytes += block.bytes().len() as u64;
+                    run.done += block.bytes().len() as u64;
+                    run.held_bytes += block.bytes().len();
+                    if id.codec() == Codec::DagPb {
+                        links.extend(unixfs::parse_file_node(block.bytes()).map_err(Error::Malformed)?);
+                    }
+                    run.held.push(block);
+                }
+                Verdict::Forged => {
+                    served.forged = true;
+                    run.forged = true;
+                }
+                Verdict::Have(_) | Verdict::Missing | Verdict::Later => {}
+            }
+        }
+        self.want(run, links).await
+    }
+
+    /// Begins to write where enough has come and nothing is being written.
+    fn write(&self, run: &mut Run) {
+        if run.writing.is_none() && run.held_bytes >= WRITE_BYTES {
+            self.begin_write(run);
+        }
+    }
+
+    fn begin_write(&self, run: &mut Run) {
+        let blocks = std::mem::take(&mut run.held);
+        run.writing_bytes = std::mem::take(&mut run.held_bytes);
+        let store = self.store.clone();
+        run.writing = Some(self.offload.run(move || store.put_blocks(&blocks)).boxed());
+    }
+
+    async fn flush(&self, run: &mut Run) -> Result<(), Error> {
+        loop {
+            if let Some(writing) = run.writing.take() {
+                writing.await.unwrap_or(Ok(()))?;
+            }
+            if run.held.is_empty() {
+                return Ok(());
+            }
+            self.begin_write(run);
+        }
+    }
+
+    /// Peers that hold a request back until the time runs out have failed as much as those whose request timed out.
+    fn blame_the_silent(&mut self, run: &Run) {
+        for peer in run.plan.waiting_on() {
+            self.report.peers.entry(peer).or_default().failures += 1;
+        }
+    }
+
+    fn shortage(&self, run: &Run, missing: usize) -> Error {
+        if run.forged {
+            Error::Forged
+        } else if self.connected.is_empty() {
+            Error::NoProviders
+        } else {
+            Error::Missing { missing, peers: self.connected.len() }
+        }
+    }
+}
+
+enum Verdict {
+    Have(Block),
+    Forged,
+    Missing,
+    Later,
+}
+
+impl Verdict {
+    fn as_answer(&self) -> plan::Answer {
+        match self {
+            Self::Have(_) => plan::Answer::Have,
+            Self::Forged => plan::Answer::Forged,
+            Self::Missing => plan::Answer::Missing,
+            Self::Later => plan::Answer::Later,
+        }
+    }
+}
+
+/// Holds each block against its id.
+fn verify(want: Vec<ContentId>, answer: Answer) -> Vec<(ContentId, Verdict)> {
+    want.into_iter()
+        .zip(answer.blocks)
+        .map(|(id, found)| {
+            let verdict = match found {
+                Found::Have(bytes) if bytes.len() > BLOCK_BYTES_MAX => Verdict::Forged,
+                Found::Have(bytes) => match Block::verified(id, bytes.into_vec()) {
+                    Ok(block) => Verdict::Have(block),
+                    Err(_) => Verdict::Forged,
+                },
+                Found::Missing => Verdict::Missing,
+                Found::Later => Verdict::Later,
+            };
+            (id, verdict)
+        })
+        .collect()
+}
+
+type Looked = (Vec<(ContentId, u64)>, Vec<(ContentId, u64)>);
+
+/// Splits ids into those that are missing and what the held file nodes among them link to.
+fn look(store: &Store, wanted: Vec<(ContentId, u64)>) -> Result<Looked, Error> {
+    let ids: Vec<ContentId> = wanted.iter().map(|(id, _)| *id).collect();
+    let missing: BTreeSet<ContentId> = store.missing(&ids)?.into_iter().collect();
+    let mut links = Vec::new();
+    for id in ids.iter().filter(|id| id.codec() == Codec::DagPb && !missing.contains(id)) {
+        if let Some(block) = store.block(id)? {
+            links.extend(unixfs::parse_file_node(block.bytes()).map_err(Error::Malformed)?);
+        }
+    }
+    Ok((wanted.into_iter().filter(|(id, _)| missing.contains(id)).collect(), links))
+}

@@ -1,0 +1,152 @@
+//! libp2p's own behaviours, configured and joined.
+
+use std::{collections::HashSet, num::NonZeroUsize, time::Duration};
+
+use libp2p::{
+    PeerId, StreamProtocol, allow_block_list, connection_limits, gossipsub, identify, identity::Keypair, kad, ping,
+    request_response, swarm::NetworkBehaviour,
+};
+use sha2::{Digest, Sha256};
+
+use super::{Settings, codec::Cbor, records::Records};
+use crate::{
+    fetch,
+    limits::{
+        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_TIMEOUT, GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX,
+        HEADS_REQUEST_BYTES_MAX,
+    },
+    sync,
+};
+
+/// The protocol family and version that Identify tells.
+pub const PROTOCOL_VERSION: &str = "/ggen/1.0.0";
+/// The Kademlia protocol id.
+pub const KAD_PROTOCOL: &str = "/ggen/kad/1.0.0";
+/// Inbound connections that are still in their handshake.
+const PENDING_INCOMING_MAX: u32 = 128;
+/// Outbound connections that are still in their handshake.
+const PENDING_OUTGOING_MAX: u32 = 128;
+/// Connections to one peer: one each way, where both dialled at once, and one spare.
+const PER_PEER_MAX: u32 = 3;
+
+/// Everything a node speaks.
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) limits: connection_limits::Behaviour,
+    pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
+    pub(super) identify: identify::Behaviour,
+    pub(super) ping: ping::Behaviour,
+    pub(super) kad: kad::Behaviour<Records>,
+    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) fetch: request_response::Behaviour<Cbor<fetch::protocol::Request, fetch::protocol::Answer>>,
+    pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Page>>,
+}
+
+impl Behaviour {
+    pub(super) fn new(key: &Keypair, settings: &Settings) -> Result<Self, super::Error> {
+        let id = key.public().to_peer_id();
+        Ok(Self {
+            limits: connection_limits::Behaviour::new(
+                connection_limits::ConnectionLimits::default()
+                    .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))
+                    .with_max_pending_outgoing(Some(PENDING_OUTGOING_MAX))
+                    .with_max_established(Some(settings.connections_max))
+                    .with_max_established_per_peer(Some(PER_PEER_MAX)),
+            ),
+            blocked: allow_block_list::Behaviour::default(),
+            identify: identify::Behaviour::new(
+                identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
+                    .with_agent_version(format!("ggen/{}", env!("CARGO_PKG_VERSION")))
+                    .with_push_listen_addr_updates(true),
+            ),
+            ping: ping::Behaviour::new(
+                ping::Config::new().with_interval(Duration::from_secs(15)).with_timeout(Duration::from_secs(20)),
+            ),
+            kad: kademlia(id, settings),
+            gossip: gossip(key)?,
+            fetch: request_response::Behaviour::with_codec(
+                Cbor::new(FETCH_REQUEST_BYTES_MAX, FETCH_ANSWER_BYTES_MAX),
+                [(StreamProtocol::new(fetch::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
+                request_response::Config::default()
+                    .with_request_timeout(FETCH_TIMEOUT)
+                    .with_max_concurrent_streams(100),
+            ),
+            heads: request_response::Behaviour::with_codec(
+                Cbor::new(HEADS_REQUEST_BYTES_MAX, HEADS_PAGE_BYTES_MAX),
+                [(StreamProtocol::new(sync::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
+                request_response::Config::default()
+                    .with_request_timeout(Duration::from_secs(20))
+                    .with_max_concurrent_streams(8),
+            ),
+        })
+    }
+}
+
+/// Kademlia ([paper](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf)) with disjoint lookup paths, as
+/// [S/Kademlia](https://doi.org/10.1109/ICPADS.2007.4447808) has them, and with every inbound record validated by us.
+fn kademlia(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
+    let mut config = kad::Config::new(StreamProtocol::new(KAD_PROTOCOL));
+    config
+        .disjoint_query_paths(true)
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
+        .set_kbucket_inserts(kad::BucketInserts::OnConnected)
+        .set_query_timeout(settings.query_timeout)
+        .set_replication_factor(NonZeroUsize::new(20).expect("not zero"))
+        .set_caching(kad::Caching::Enabled { max_peers: 4 })
+        .set_max_packet_size(16 * 1024)
+        .set_periodic_bootstrap_interval(Some(Duration::from_secs(5 * 60)));
+    let mut kad = kad::Behaviour::with_config(id, Records::new(id), config);
+    kad.set_mode(Some(if settings.dht_server { kad::Mode::Server } else { kad::Mode::Client }));
+    kad
+}
+
+/// Gossipsub ([specification](https://github.com/libp2p/specs/blob/master/pubsub/gossipsub/gossipsub-v1.1.md)): strictly
+/// signed, scored, forwarded only after our validation, and identified by content, so that a replay under another sequence
+/// number is the same message.
+fn gossip(key: &Keypair) -> Result<gossipsub::Behaviour, super::Error> {
+    let config = gossipsub::ConfigBuilder::default()
+        .validate_messages()
+        .validation_mode(gossipsub::ValidationMode::Strict)
+        .max_transmit_size(GOSSIP_BYTES_MAX)
+        .message_id_fn(|message: &gossipsub::Message| {
+            let mut hash = Sha256::new();
+            hash.update(message.topic.as_str().as_bytes());
+            hash.update([0]);
+            hash.update(&message.data);
+            gossipsub::MessageId::from(hash.finalize().to_vec())
+        })
+        .build()
+        .map_err(|error| super::Error::Setup(error.to_string()))?;
+    let mut gossip =
+        gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(key.clone()), config)
+            .map_err(|error| super::Error::Setup(error.to_owned()))?;
+    // Addresses shared by many peers are punished only beyond what a loopback or an office network looks like.
+    let parameters = gossipsub::PeerScoreParams {
+        ip_colocation_factor_threshold: 32.0,
+        ip_colocation_factor_whitelist: HashSet::from([
+            std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::Ipv6Addr::LOCALHOST.into(),
+        ]),
+        ..gossipsub::PeerScoreParams::default()
+    };
+    gossip
+        .with_peer_score(parameters, gossipsub::PeerScoreThresholds::default())
+        .map_err(super::Error::Setup)?;
+    Ok(gossip)
+}
+
+/// How invalid announcements of one topic count against the peer that sent them.
+///
+/// Mesh delivery rates are not scored: packages are announced rarely, and silence is no fault.
+pub(super) fn topic_score() -> gossipsub::TopicScoreParams {
+    gossipsub::TopicScoreParams {
+        topic_weight: 1.0,
+        mesh_message_deliveries_weight: 0.0,
+        mesh_failure_penalty_weight: 0.0,
+        first_message_deliveries_weight: 0.5,
+        first_message_deliveries_cap: 20.0,
+        invalid_message_deliveries_weight: -10.0,
+        invalid_message_deliveries_decay: 0.9,
+        ..gossipsub::TopicScoreParams::default()
+    }
+}

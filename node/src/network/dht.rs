@@ -1,0 +1,271 @@
+//! The DHT: what this node asks of it, and what it keeps for it.
+
+use libp2p::{
+    Multiaddr, PeerId,
+    kad::{
+        self, GetProvidersOk, GetRecordOk, InboundRequest, ProviderRecord, PutRecordError, QueryId, QueryResult, Quorum,
+        Record, store::RecordStore,
+    },
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Event,
+    driver::{Driver, PENDING_MAX},
+};
+use crate::{
+    content::ContentId,
+    limits::{ADDRESSES_PER_PEER_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
+    package::PackageId,
+    peers::policy,
+    release::{
+        choice::{Choice, compare},
+        head::{VerifiedHead, dht_key},
+    },
+    sync,
+    time::Timestamp,
+};
+
+/// Copies of one record that a lookup looks at.
+const COPIES_MAX: usize = 64;
+/// Bytes of a provider key: the multihash of a SHA-256.
+const PROVIDER_KEY_BYTES: usize = 34;
+
+/// A lookup under way, and who waits for it.
+pub(super) enum Query {
+    Bootstrap(oneshot::Sender<bool>),
+    Put(oneshot::Sender<usize>),
+    Get { found: Vec<(Option<PeerId>, VerifiedHead)>, package: PackageId, reply: oneshot::Sender<Option<Box<VerifiedHead>>> },
+    Provide(oneshot::Sender<bool>),
+    Providers(mpsc::Sender<PeerId>),
+    FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
+    /// Nobody waits: a newer record is written back to those who held an older one.
+    WriteBack,
+}
+
+impl Driver {
+    fn room_for_query(&self) -> bool {
+        self.queries.len() < PENDING_MAX
+    }
+
+    pub(super) fn bootstrap(&mut self, reply: oneshot::Sender<bool>) {
+        match self.swarm.behaviour_mut().kad.bootstrap() {
+            Ok(id) => {
+                self.queries.insert(id, Query::Bootstrap(reply));
+            }
+            Err(_) => {
+                let _ = reply.send(false);
+            }
+        }
+    }
+
+    pub(super) fn put_head(&mut self, head: VerifiedHead, reply: oneshot::Sender<usize>) {
+        if !self.room_for_query() {
+            return;
+        }
+        let record = Record::new(head.dht_key().to_vec(), head.bytes().to_vec());
+        // All: the answer then names every node that took the record, where there are fewer than the full number.
+        match self.swarm.behaviour_mut().kad.put_record(record, Quorum::All) {
+            Ok(id) => {
+                self.queries.insert(id, Query::Put(reply));
+            }
+            Err(error) => tracing::warn!(%error, "a head of ours found no room in our own record store"),
+        }
+    }
+
+    pub(super) fn get_head(&mut self, package: &PackageId, reply: oneshot::Sender<Option<Box<VerifiedHead>>>) {
+        if !self.room_for_query() {
+            return;
+        }
+        let id = self.swarm.behaviour_mut().kad.get_record(dht_key(package).to_vec().into());
+        self.queries.insert(id, Query::Get { found: Vec::new(), package: package.clone(), reply });
+    }
+
+    pub(super) fn provide(&mut self, root: ContentId, reply: oneshot::Sender<bool>) {
+        match self.swarm.behaviour_mut().kad.start_providing(root.multihash_bytes().into()) {
+            Ok(id) => {
+                self.queries.insert(id, Query::Provide(reply));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a tree of ours found no room in our own provider records");
+                let _ = reply.send(false);
+            }
+        }
+    }
+
+    pub(super) fn stop_providing(&mut self, root: ContentId) {
+        self.swarm.behaviour_mut().kad.stop_providing(&root.multihash_bytes().into());
+    }
+
+    pub(super) fn providers(&mut self, root: ContentId, found: mpsc::Sender<PeerId>) {
+        if !self.room_for_query() {
+            return;
+        }
+        let id = self.swarm.behaviour_mut().kad.get_providers(root.multihash_bytes().into());
+        self.queries.insert(id, Query::Providers(found));
+    }
+
+    pub(super) fn find_peer(&mut self, peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>>) {
+        if !self.room_for_query() {
+            return;
+        }
+        let id = self.swarm.behaviour_mut().kad.get_closest_peers(peer);
+        self.queries.insert(id, Query::FindPeer(peer, reply));
+    }
+
+    pub(super) fn kad_event(&mut self, event: kad::Event) {
+        self.routing_gained(&event);
+        match event {
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.progressed(id, result, step.last),
+            kad::Event::InboundRequest { request: InboundRequest::PutRecord { source, record: Some(record), .. } } => {
+                self.offered_record(source, record);
+            }
+            kad::Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(record) } } => {
+                self.offered_provider(record);
+            }
+            _ => {}
+        }
+    }
+
+    fn progressed(&mut self, id: QueryId, result: QueryResult, last: bool) {
+        if let QueryResult::Bootstrap(Ok(ok)) = &result
+            && ok.num_remaining == 0
+        {
+            self.last_bootstrap = Some(Timestamp::now());
+        }
+        match (result, self.queries.get_mut(&id)) {
+            (QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(record))), Some(Query::Get { found, package, .. })) => {
+                if found.len() < COPIES_MAX
+                    && let Ok(head) = VerifiedHead::verify(&record.record.value, Timestamp::now())
+                    && head.package_id() == *package
+                {
+                    found.push((record.peer, head));
+                }
+            }
+            (
+                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
+                Some(Query::Providers(found)),
+            ) => {
+                let mut providers: Vec<PeerId> = providers.into_iter().collect();
+                providers.sort();
+                for provider in providers {
+                    // A reader that does not keep up has enough providers already.
+                    let _ = found.try_send(provider);
+                }
+            }
+            (QueryResult::GetClosestPeers(result), Some(Query::FindPeer(..))) => {
+                let near = match result {
+                    Ok(ok) => ok.peers,
+                    Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
+                };
+                if let Some(Query::FindPeer(peer, reply)) = self.queries.remove(&id) {
+                    let addresses = near.into_iter().find(|it| it.peer_id == peer).map(|it| it.addrs);
+                    let mut addresses = addresses.unwrap_or_default();
+                    addresses.truncate(ADDRESSES_PER_PEER_MAX);
+                    let _ = reply.send(addresses);
+                }
+            }
+            (QueryResult::PutRecord(result), Some(Query::Put(_))) => {
+                if let Some(Query::Put(reply)) = self.queries.remove(&id) {
+                    let _ = reply.send(match result {
+                        Ok(_) => kad::K_VALUE.get(),
+                        Err(
+                            PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. },
+                        ) => success.len(),
+                    });
+                }
+            }
+            (QueryResult::StartProviding(result), Some(Query::Provide(_))) => {
+                if let Some(Query::Provide(reply)) = self.queries.remove(&id) {
+                    let _ = reply.send(result.is_ok());
+                }
+            }
+            (QueryResult::Bootstrap(result), Some(Query::Bootstrap(_))) if last => {
+                if let Some(Query::Bootstrap(reply)) = self.queries.remove(&id) {
+                    let _ = reply.send(result.is_ok());
+                }
+            }
+            _ => {}
+        }
+        if last && let Some(Query::Get { found, reply, .. }) = self.queries.remove(&id) {
+            let newest = self.settle(found);
+            let _ = reply.send(newest.map(Box::new));
+        }
+    }
+
+    /// Chooses the newest of the heads that a lookup found and writes it back to those who returned an older one.
+    fn settle(&mut self, found: Vec<(Option<PeerId>, VerifiedHead)>) -> Option<VerifiedHead> {
+        let newest = found
+            .iter()
+            .map(|(_, head)| head)
+            .reduce(|best, head| if compare(best, head) == Choice::Second { head } else { best })?
+            .clone();
+        let behind: Vec<PeerId> = found
+            .iter()
+            .filter(|(_, head)| compare(&newest, head) == Choice::First)
+            .filter_map(|(peer, _)| *peer)
+            .collect();
+        if !behind.is_empty() && self.room_for_query() {
+            let record = Record::new(newest.dht_key().to_vec(), newest.bytes().to_vec());
+            let id = self.swarm.behaviour_mut().kad.put_record_to(record, behind.into_iter(), Quorum::One);
+            self.queries.insert(id, Query::WriteBack);
+        }
+        for (_, head) in found {
+            self.accept(head);
+        }
+        Some(newest)
+    }
+
+    /// Judges a value record before it is kept.
+    fn offered_record(&mut self, source: PeerId, record: Record) {
+        let head = match VerifiedHead::verify(&record.value, Timestamp::now()) {
+            Ok(head) => head,
+            Err(error) => {
+                self.heads_refused += 1;
+                tracing::debug!(peer = %source, code = %error.code(), %error, "a record was refused");
+                return;
+            }
+        };
+        if record.key.as_ref() != head.dht_key().as_slice() {
+            self.heads_refused += 1;
+            tracing::debug!(peer = %source, "a record stands under a key that is not its own");
+            return;
+        }
+        if let Err((code, error)) = sync::admissible(&self.store, &head) {
+            self.heads_refused += 1;
+            tracing::debug!(peer = %source, %code, error, "a record was refused");
+            return;
+        }
+        let store = self.swarm.behaviour_mut().kad.store_mut();
+        let held = store.get(&record.key).and_then(|held| VerifiedHead::verify(&held.value, Timestamp::now()).ok());
+        let newer = held.is_none_or(|held| compare(&held, &head) == Choice::Second);
+        if newer && let Err(error) = store.put(Record { publisher: None, ..record }) {
+            tracing::debug!(peer = %source, %error, "a record found no room");
+        }
+        self.accept(head);
+    }
+
+    /// Judges a provider record before it is kept. That the provider is the sender, libp2p has checked.
+    fn offered_provider(&mut self, mut record: ProviderRecord) {
+        let key = record.key.to_vec();
+        if key.len() != PROVIDER_KEY_BYTES || key[..2] != [0x12, 0x20] {
+            return;
+        }
+        let reached_at: Vec<Multiaddr> = self.peers.get(&record.provider).map_or_else(Vec::new, |peer| {
+            peer.connections.values().map(|(address, _)| address.clone()).collect()
+        });
+        record.addresses.retain(|told| reached_at.iter().any(|at| policy::acceptable(told, at).is_ok()));
+        record.addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
+        let provider = record.provider;
+        match self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {
+            Ok(()) => self.emit(Event::Claimed { peer: provider, multihash: key }),
+            Err(error) => tracing::debug!(peer = %provider, %error, "a provider record found no room"),
+        }
+    }
+
+    /// Drops value records whose heads have expired.
+    pub(super) fn sweep_records(&mut self) {
+        let now = Timestamp::now();
+        self.swarm.behaviour_mut().kad.store_mut().retain(|record| VerifiedHead::verify(&record.value, now).is_ok());
+    }
+}

@@ -1,0 +1,375 @@
+//! The loop that owns the swarm.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    time::Duration,
+};
+
+use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::{
+    Multiaddr, PeerId, Swarm,
+    core::transport::ListenerId,
+    gossipsub::IdentTopic,
+    identity::Keypair,
+    kad::QueryId,
+    multiaddr::Protocol,
+    request_response::OutboundRequestId,
+    swarm::{
+        self, ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use super::{
+    Error, Event, Offload, Settings,
+    behaviour::{Behaviour, topic_score},
+    dht::Query,
+    events::dial_failure,
+    exchange::Reading,
+    handle::{Command, DialFailure, Handle, HeadsRead, RequestFailure, Target},
+    serve::Work,
+    snapshot::Refused,
+    transport::{Base, IDLE_TIMEOUT, authenticated},
+};
+use crate::{
+    fetch::protocol::Answer,
+    limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
+    release::head::VerifiedHead,
+    store::Store,
+    time::Timestamp,
+};
+
+/// Events that wait for the bookkeeping; more are dropped, since all of them come again.
+const EVENTS_QUEUED_MAX: usize = 8_192;
+/// Refused peers that are remembered for `peer-list`.
+const REFUSED_MAX: usize = 64;
+/// Addresses that peers report of this node.
+const OBSERVED_MAX: usize = 64;
+/// Dials, requests and queries under way, each.
+pub(super) const PENDING_MAX: usize = 1_024;
+
+/// Starts the loop on the tokio runtime of the caller and yields how to speak to it, and what it has to tell.
+///
+/// No socket is opened until [`Handle::listen`] or [`Handle::dial`] is called.
+///
+/// # Errors
+/// Where a behaviour refuses its configuration.
+pub fn spawn(
+    base: Base,
+    key: &Keypair,
+    settings: Settings,
+    store: Store,
+    offload: Offload,
+) -> Result<(Handle, mpsc::Receiver<Event>), Error> {
+    let local = key.public().to_peer_id();
+    let swarm = Swarm::new(
+        authenticated(base, key)?,
+        Behaviour::new(key, &settings)?,
+        local,
+        swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT),
+    );
+    let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);
+    let (events, event_queue) = mpsc::channel(EVENTS_QUEUED_MAX);
+    let (heads, heads_read) = watch::channel(HeadsRead::default());
+    let driver = Driver {
+        topic: IdentTopic::new(settings.topic.clone()),
+        swarm,
+        store,
+        offload,
+        events,
+        heads,
+        work: FuturesUnordered::new(),
+        peers: BTreeMap::new(),
+        queries: HashMap::new(),
+        dials: HashMap::new(),
+        listens: Vec::new(),
+        fetches: HashMap::new(),
+        readings: HashMap::new(),
+        refreshing: Vec::new(),
+        inbox: Vec::new(),
+        ingesting: false,
+        serving: 0,
+        observed: BTreeMap::new(),
+        refused: VecDeque::new(),
+        last_bootstrap: None,
+        bytes_sent: 0,
+        heads_refused: 0,
+    };
+    tokio::spawn(driver.run(command_queue));
+    Ok((Handle { local, commands, heads: heads_read }, event_queue))
+}
+
+/// One peer that is connected.
+#[derive(Debug, Default)]
+pub(super) struct Peer {
+    /// Addresses of its connections, and whether we dialled them.
+    pub(super) connections: BTreeMap<ConnectionId, (Multiaddr, bool)>,
+    pub(super) told: Vec<Multiaddr>,
+    pub(super) agent: Option<String>,
+    pub(super) protocol_version: Option<String>,
+    pub(super) protocols: Vec<String>,
+    pub(super) round_trip: Option<Duration>,
+    pub(super) pings_failed: u32,
+    pub(super) identified: bool,
+    pub(super) serving: usize,
+    /// How far its heads were read, where it serves heads.
+    pub(super) reading: Option<Reading>,
+}
+
+/// Somebody who waits for a listener to be bound.
+pub(super) struct Listening {
+    pub(super) listener: ListenerId,
+    pub(super) address: Multiaddr,
+    pub(super) bound: Vec<Multiaddr>,
+    pub(super) reply: oneshot::Sender<Result<Vec<Multiaddr>, Error>>,
+}
+
+pub(super) struct Driver {
+    pub(super) swarm: Swarm<Behaviour>,
+    pub(super) topic: IdentTopic,
+    pub(super) store: Store,
+    pub(super) offload: Offload,
+    events: mpsc::Sender<Event>,
+    heads: watch::Sender<HeadsRead>,
+    pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
+    pub(super) peers: BTreeMap<PeerId, Peer>,
+    pub(super) queries: HashMap<QueryId, Query>,
+    pub(super) dials: HashMap<ConnectionId, (Option<PeerId>, oneshot::Sender<Result<PeerId, DialFailure>>)>,
+    pub(super) listens: Vec<Listening>,
+    pub(super) fetches: HashMap<OutboundRequestId, oneshot::Sender<Result<Answer, RequestFailure>>>,
+    pub(super) readings: HashMap<OutboundRequestId, PeerId>,
+    pub(super) refreshing: Vec<oneshot::Sender<()>>,
+    pub(super) inbox: Vec<VerifiedHead>,
+    pub(super) ingesting: bool,
+    pub(super) serving: usize,
+    pub(super) observed: BTreeMap<Multiaddr, usize>,
+    pub(super) refused: VecDeque<Refused>,
+    pub(super) last_bootstrap: Option<Timestamp>,
+    pub(super) bytes_sent: u64,
+    pub(super) heads_refused: u64,
+}
+
+impl Driver {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut again = interval(HEADS_INTERVAL);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = interval(Duration::from_secs(3600));
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! { biased;
+                command = commands.recv() => match command {
+                    // Nobody is left to speak to this node, or it was told to stop.
+                    None => break,
+                    Some(Command::Stop(reply)) => {
+                        self.disconnect_all().await;
+                        let _ = reply.send(());
+                        break;
+                    }
+                    Some(command) => self.command(command),
+                },
+                Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
+                event = self.swarm.select_next_some() => self.swarm_event(event),
+                _ = again.tick() => self.read_all_heads(),
+                _ = sweep.tick() => self.sweep_records(),
+                // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
+                () = std::future::ready(()), if self.has_bound() => self.reply_bound(),
+            }
+            self.ingest();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Listen(address, reply) => self.listen(address, reply),
+            Command::Subscribe(reply) => {
+                let _ = reply.send(self.subscribe());
+            }
+            Command::Dial(target, reply) => self.dial(target, reply),
+            Command::Bootstrap(reply) => self.bootstrap(reply),
+            Command::PutHead(head, reply) => self.put_head(*head, reply),
+            Command::GetHead(package, reply) => self.get_head(&package, reply),
+            Command::Announce(head, reply) => {
+                let _ = reply.send(self.announce(head));
+            }
+            Command::Provide(root, reply) => self.provide(root, reply),
+            Command::StopProviding(root) => self.stop_providing(root),
+            Command::Providers(root, found) => self.providers(root, found),
+            Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
+            Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
+            Command::Refresh(reply) => self.refresh(reply),
+            Command::Snapshot(reply) => {
+                let _ = reply.send(Box::new(self.snapshot()));
+            }
+            Command::Disconnect(peer, reply) => {
+                let _ = reply.send(self.swarm.disconnect_peer_id(peer).is_ok());
+            }
+            Command::Block(peer, reason) => self.block(peer, reason),
+            Command::Unblock(peer) => {
+                self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+            }
+            Command::Stop(_) => unreachable!("handled by the loop"),
+        }
+    }
+
+    fn listen(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<Vec<Multiaddr>, Error>>) {
+        match self.swarm.listen_on(address.clone()) {
+            Ok(listener) => self.listens.push(Listening { listener, address, bound: Vec::new(), reply }),
+            Err(error) => {
+                let source = super::events::listen_error(error);
+                let _ = reply.send(Err(Error::Listen { address, source }));
+            }
+        }
+    }
+
+    fn has_bound(&self) -> bool {
+        self.listens.iter().any(|listening| !listening.bound.is_empty())
+    }
+
+    fn reply_bound(&mut self) {
+        let (bound, waiting) =
+            std::mem::take(&mut self.listens).into_iter().partition(|listening| !listening.bound.is_empty());
+        self.listens = waiting;
+        for Listening { bound, reply, .. } in bound {
+            let _ = reply.send(Ok(bound));
+        }
+    }
+
+    fn subscribe(&mut self) -> bool {
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        match gossip.subscribe(&self.topic) {
+            Ok(new) => {
+                if new && let Err(error) = gossip.set_topic_params(self.topic.clone(), topic_score()) {
+                    tracing::error!(%error, "the topic is not scored");
+                }
+                new
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot subscribe");
+                false
+            }
+        }
+    }
+
+    fn dial(&mut self, target: Target, reply: oneshot::Sender<Result<PeerId, DialFailure>>) {
+        if self.dials.len() >= PENDING_MAX {
+            let _ = reply.send(Err(DialFailure::Denied("too many dials are under way".to_owned())));
+            return;
+        }
+        let named = match &target {
+            Target::Peer(peer, _) => Some(*peer),
+            Target::Address(address) => address.iter().last().and_then(|part| match part {
+                Protocol::P2p(peer) => Some(peer),
+                _ => None,
+            }),
+        };
+        if let Some(peer) = named {
+            if peer == *self.swarm.local_peer_id() {
+                let _ = reply.send(Err(DialFailure::Own));
+                return;
+            }
+            if self.swarm.is_connected(&peer) {
+                let _ = reply.send(Ok(peer));
+                return;
+            }
+        }
+        let options = match target {
+            Target::Address(address) => DialOpts::unknown_peer_id().address(address).build(),
+            Target::Peer(peer, addresses) => DialOpts::peer_id(peer)
+                .condition(PeerCondition::Disconnected)
+                .addresses(addresses)
+                .extend_addresses_through_behaviour()
+                .build(),
+        };
+        let connection = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => {
+                self.dials.insert(connection, (named, reply));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(dial_failure(named, &error)));
+            }
+        }
+    }
+
+    fn announce(&mut self, head: Vec<u8>) -> usize {
+        let hash = self.topic.hash();
+        let gossip = &mut self.swarm.behaviour_mut().gossip;
+        match gossip.publish(self.topic.clone(), head) {
+            Ok(_) | Err(libp2p::gossipsub::PublishError::Duplicate) => {
+                gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "not announced now");
+                0
+            }
+        }
+    }
+
+    fn block(&mut self, peer: PeerId, reason: String) {
+        self.remember_refused(peer, reason);
+        self.swarm.behaviour_mut().blocked.block_peer(peer);
+        self.swarm.behaviour_mut().kad.remove_peer(&peer);
+    }
+
+    pub(super) fn remember_refused(&mut self, peer: PeerId, reason: String) {
+        self.refused.retain(|refused| refused.peer != peer);
+        self.refused.push_back(Refused { peer, reason, at: Timestamp::now() });
+        if self.refused.len() > REFUSED_MAX {
+            self.refused.pop_front();
+        }
+    }
+
+    pub(super) fn observe(&mut self, address: Multiaddr) {
+        if self.observed.len() < OBSERVED_MAX || self.observed.contains_key(&address) {
+            let seen = self.observed.entry(address).or_default();
+            *seen = seen.saturating_add(1);
+        }
+    }
+
+    /// Tells the bookkeeping; where it cannot keep up, it misses an event that comes again.
+    pub(super) fn emit(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            tracing::debug!("an event found no room in the queue of the bookkeeping");
+        }
+    }
+
+    /// Takes a verified head towards the catalogue.
+    pub(super) fn accept(&mut self, head: VerifiedHead) {
+        if self.inbox.len() >= HEADS_QUEUED_MAX {
+            tracing::warn!("more heads come than can be written; the exchange will bring the rest again");
+            return;
+        }
+        self.inbox.push(head);
+    }
+
+    pub(super) fn publish_heads_read(&self) {
+        let read = HeadsRead {
+            peers: self.peers.values().filter(|peer| peer.reading.is_some()).count(),
+            complete: self
+                .peers
+                .values()
+                .filter(|peer| peer.reading.as_ref().is_some_and(Reading::is_settled))
+                .count(),
+            unidentified: self.peers.values().filter(|peer| !peer.identified).count(),
+        };
+        self.heads.send_if_modified(|held| std::mem::replace(held, read) != read);
+    }
+
+    /// Closes every connection and gives the farewells a moment to leave.
+    async fn disconnect_all(&mut self) {
+        let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in connected {
+            let _ = self.swarm.disconnect_peer_id(peer);
+        }
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while self.swarm.network_info().num_peers() > 0 {
+            if tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await.is_err() {
+                break;
+            }
+        }
+    }
+}

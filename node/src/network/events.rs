@@ -1,0 +1,382 @@
+//! What the swarm tells, and what follows from it.
+
+use std::{io, iter};
+
+use libp2p::{
+    Multiaddr, PeerId, TransportError,
+    core::ConnectedPoint,
+    gossipsub::{self, MessageAcceptance},
+    identify, kad, ping,
+    swarm::{DialError, SwarmEvent},
+};
+
+use super::{
+    Error, Event,
+    behaviour::{BehaviourEvent, KAD_PROTOCOL, PROTOCOL_VERSION},
+    driver::Driver,
+    exchange::Reading,
+    handle::DialFailure,
+    snapshot::{PeerSnapshot, Snapshot},
+};
+use crate::{
+    code::Code,
+    limits::{ADDRESSES_PER_PEER_MAX, HEAD_BYTES_MAX},
+    peers::policy,
+    release::head::VerifiedHead,
+    sync,
+    time::Timestamp,
+};
+
+/// Pings that may fail one after the other before the connection is closed.
+const PINGS_FAILED_MAX: u32 = 2;
+/// Protocols kept of what a peer tells.
+const PROTOCOLS_MAX: usize = 64;
+/// Characters kept of a text that a peer tells.
+const TEXT_MAX: usize = 128;
+
+impl Driver {
+    pub(super) fn swarm_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.behaviour_event(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                let dialled = endpoint.is_dialer();
+                let address = endpoint.get_remote_address().clone();
+                let peer = self.peers.entry(peer_id).or_default();
+                peer.connections.insert(connection_id, (address.clone(), dialled));
+                if let Some((_, reply)) = self.dials.remove(&connection_id) {
+                    let _ = reply.send(Ok(peer_id));
+                }
+                let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
+                self.emit(Event::Connected { peer: peer_id, dialled });
+                self.publish_heads_read();
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
+                if let Some(peer) = self.peers.get_mut(&peer_id) {
+                    peer.connections.remove(&connection_id);
+                }
+                if num_established == 0 {
+                    self.peers.remove(&peer_id);
+                    self.publish_heads_read();
+                    self.reply_refreshed();
+                }
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
+                self.dial_failed(connection_id, peer_id, &error);
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } => {
+                tracing::info!(%address, "listening");
+                if let Some(listening) = self.listens.iter_mut().find(|it| it.listener == listener_id) {
+                    listening.bound.push(address);
+                }
+            }
+            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                let source = reason.err().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into());
+                tracing::warn!(error = %source, "a listener closed");
+                if let Some(at) = self.listens.iter().position(|it| it.listener == listener_id) {
+                    let listening = self.listens.swap_remove(at);
+                    let _ = listening.reply.send(Err(Error::Listen { address: listening.address, source }));
+                }
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed for a moment"),
+            SwarmEvent::IncomingConnectionError { error, .. } => {
+                tracing::debug!(%error, "an inbound connection came to nothing");
+            }
+            SwarmEvent::NewExternalAddrCandidate { address } => self.observe(address),
+            _ => {}
+        }
+    }
+
+    fn dial_failed(
+        &mut self,
+        connection: libp2p::swarm::ConnectionId,
+        peer: Option<PeerId>,
+        error: &DialError,
+    ) {
+        if let Some((named, reply)) = self.dials.remove(&connection) {
+            let _ = reply.send(Err(dial_failure(named.or(peer), error)));
+        }
+        match (peer, error) {
+            (Some(peer), DialError::Transport(errors)) => {
+                for (address, _) in errors {
+                    self.emit(Event::Unreachable { peer, address: address.clone() });
+                }
+            }
+            (Some(peer), DialError::WrongPeerId { address, .. }) => {
+                self.swarm.behaviour_mut().kad.remove_address(&peer, address);
+                self.emit(Event::Unreachable { peer, address: address.clone() });
+            }
+            _ => {}
+        }
+    }
+
+    fn behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.identified(peer_id, info);
+            }
+            BehaviourEvent::Identify(identify::Event::Error { peer_id, error, .. }) => {
+                tracing::debug!(peer = %peer_id, %error, "a peer did not say who it is");
+                if let Some(peer) = self.peers.get_mut(&peer_id) {
+                    peer.identified = true;
+                }
+                self.publish_heads_read();
+            }
+            BehaviourEvent::Ping(event) => self.pinged(event),
+            BehaviourEvent::Kad(event) => self.kad_event(event),
+            BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
+                let acceptance = self.announced(propagation_source, &message.data);
+                self.swarm.behaviour_mut().gossip.report_message_validation_result(
+                    &message_id,
+                    &propagation_source,
+                    acceptance,
+                );
+            }
+            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. }) => {
+                if topic == self.topic.hash() {
+                    self.emit(Event::Audience);
+                }
+            }
+            BehaviourEvent::Fetch(event) => self.fetch_event(event),
+            BehaviourEvent::Heads(event) => self.heads_event(event),
+            _ => {}
+        }
+    }
+
+    /// Judges an announcement before it is forwarded.
+    fn announced(&mut self, source: PeerId, bytes: &[u8]) -> MessageAcceptance {
+        if bytes.len() > HEAD_BYTES_MAX {
+            self.heads_refused += 1;
+            return MessageAcceptance::Reject;
+        }
+        let now = Timestamp::now();
+        let verified = VerifiedHead::verify(bytes, now)
+            .map_err(|error| (error.code(), error.to_string()))
+            .and_then(|head| sync::admissible(&self.store, &head).map(|()| head));
+        match verified {
+            Ok(head) => {
+                self.accept(head);
+                MessageAcceptance::Accept
+            }
+            Err((code, error)) => {
+                self.heads_refused += 1;
+                tracing::debug!(peer = %source, %code, error, "an announcement was refused");
+                match code {
+                    // Clocks differ, and old news are no crime of the one who passes them on.
+                    Code::Expired | Code::Rollback | Code::Equivocation | Code::Clock | Code::Io => {
+                        MessageAcceptance::Ignore
+                    }
+                    _ => MessageAcceptance::Reject,
+                }
+            }
+        }
+    }
+
+    fn identified(&mut self, peer_id: PeerId, info: identify::Info) {
+        if let Some(reason) = incompatible(&info.protocol_version) {
+            self.remember_refused(peer_id, reason);
+            let _ = self.swarm.disconnect_peer_id(peer_id);
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(&peer_id) else { return };
+        let reached_at: Vec<Multiaddr> = peer.connections.values().map(|(address, _)| address.clone()).collect();
+        let told: Vec<Multiaddr> = info
+            .listen_addrs
+            .into_iter()
+            .filter(|told| reached_at.iter().any(|at| policy::acceptable(told, at).is_ok()))
+            .take(ADDRESSES_PER_PEER_MAX)
+            .collect();
+        peer.identified = true;
+        peer.told.clone_from(&told);
+        peer.agent = Some(shortened(&info.agent_version));
+        peer.protocol_version = Some(shortened(&info.protocol_version));
+        peer.protocols = info.protocols.iter().take(PROTOCOLS_MAX).map(|it| shortened(it.as_ref())).collect();
+        let speaks = |protocol: &str| info.protocols.iter().any(|it| it.as_ref() == protocol);
+        if speaks(sync::protocol::PROTOCOL) && peer.reading.is_none() {
+            peer.reading = Some(Reading::default());
+        }
+        self.observe(info.observed_addr);
+        if speaks(KAD_PROTOCOL) {
+            for address in &told {
+                self.admit_to_routing(peer_id, address.clone());
+            }
+        } else {
+            self.swarm.behaviour_mut().kad.remove_peer(&peer_id);
+        }
+        self.read_heads(peer_id);
+        self.publish_heads_read();
+        self.emit(Event::Identified { peer: peer_id, addresses: told });
+    }
+
+    fn pinged(&mut self, event: ping::Event) {
+        let Some(peer) = self.peers.get_mut(&event.peer) else { return };
+        match event.result {
+            Ok(round_trip) => {
+                peer.round_trip = Some(round_trip);
+                peer.pings_failed = 0;
+                self.emit(Event::Seen { peer: event.peer });
+            }
+            Err(ping::Failure::Unsupported) => {}
+            Err(error) => {
+                peer.pings_failed += 1;
+                if peer.pings_failed >= PINGS_FAILED_MAX {
+                    tracing::debug!(peer = %event.peer, %error, "a dead connection is closed");
+                    self.swarm.close_connection(event.connection);
+                }
+            }
+        }
+    }
+
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let topic = self.topic.hash();
+        let behaviour = self.swarm.behaviour_mut();
+        let buckets = behaviour.kad.kbuckets().map(|bucket| bucket.num_entries()).filter(|peers| *peers > 0);
+        let buckets = buckets.collect();
+        let records = behaviour.kad.store_mut().len();
+        let mesh_peers = behaviour.gossip.mesh_peers(&topic).count();
+        let topic_peers =
+            behaviour.gossip.all_peers().filter(|(_, topics)| topics.contains(&&topic)).count();
+        let reading = self.peers.values().filter_map(|peer| peer.reading.as_ref());
+        Snapshot {
+            listening: self.swarm.listeners().cloned().collect(),
+            observed: self.observed.clone(),
+            peers: self
+                .peers
+                .iter()
+                .map(|(id, peer)| PeerSnapshot {
+                    peer: *id,
+                    addresses: addresses(peer),
+                    outbound: peer.connections.values().any(|(_, dialled)| *dialled),
+                    round_trip: peer.round_trip,
+                    agent: peer.agent.clone(),
+                    protocol_version: peer.protocol_version.clone(),
+                    protocols: peer.protocols.clone(),
+                })
+                .collect(),
+            buckets,
+            records,
+            mesh_peers,
+            topic_peers,
+            heads_peers: reading.clone().count(),
+            heads_complete: reading.filter(|reading| reading.is_complete()).count(),
+            last_bootstrap: self.last_bootstrap,
+            refused: self.refused.iter().cloned().collect(),
+            bytes_sent: self.bytes_sent,
+            heads_refused: self.heads_refused,
+        }
+    }
+
+    /// Adds an address of a peer to the routing table, unless its bucket holds enough of the same network already.
+    pub(super) fn admit_to_routing(&mut self, peer: PeerId, address: Multiaddr) {
+        let Some(network) = policy::public_network(&address) else {
+            self.swarm.behaviour_mut().kad.add_address(&peer, address);
+            return;
+        };
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let same = kad.kbucket(peer).map_or(0, |bucket| {
+            bucket
+                .iter()
+                .filter(|entry| *entry.node.key.preimage() != peer)
+                .filter(|entry| entry.node.value.iter().any(|it| policy::public_network(it) == Some(network)))
+                .count()
+        });
+        if same < policy::PEERS_PER_NETWORK_AND_BUCKET_MAX {
+            kad.add_address(&peer, address);
+        }
+    }
+
+    pub(super) fn routing_gained(&mut self, event: &kad::Event) {
+        if let kad::Event::RoutingUpdated { is_new_peer: true, .. } = event {
+            self.emit(Event::Audience);
+        }
+    }
+}
+
+fn addresses(peer: &super::driver::Peer) -> Vec<Multiaddr> {
+    let mut addresses: Vec<Multiaddr> = Vec::new();
+    let in_use = peer.connections.values().map(|(address, _)| address);
+    for address in in_use.chain(&peer.told) {
+        if !addresses.contains(address) {
+            addresses.push(address.clone());
+        }
+    }
+    addresses
+}
+
+/// Why this node does not stay connected with a peer of that version, if so. Other families are welcome: they may speak
+/// Kademlia or gossip with us.
+fn incompatible(version: &str) -> Option<String> {
+    let major = |version: &str| version.strip_prefix("/ggen/")?.split('.').next()?.parse::<u64>().ok();
+    let theirs = version.strip_prefix("/ggen/").map(|_| major(version))?;
+    (theirs != major(PROTOCOL_VERSION))
+        .then(|| format!("it speaks {}, this node {PROTOCOL_VERSION}", shortened(version)))
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(TEXT_MAX).collect()
+}
+
+/// What a failed dial means to whoever asked for it.
+pub(super) fn dial_failure(named: Option<PeerId>, error: &DialError) -> DialFailure {
+    match error {
+        DialError::WrongPeerId { obtained, .. } => DialFailure::WrongPeer {
+            expected: named.map_or_else(|| "another one".to_owned(), |peer| peer.to_string()),
+            obtained: *obtained,
+        },
+        DialError::LocalPeerId { .. } => DialFailure::Own,
+        DialError::NoAddresses => DialFailure::NoAddress,
+        DialError::Denied { cause } => DialFailure::Denied(innermost(cause)),
+        DialError::Transport(errors) => {
+            let reasons: Vec<String> = errors
+                .iter()
+                .map(|(address, error)| match error {
+                    TransportError::MultiaddrNotSupported(_) => {
+                        format!("{address}: this kind of address is not supported")
+                    }
+                    TransportError::Other(error) => format!("{address}: {}", innermost(error)),
+                })
+                .take(4)
+                .collect();
+            DialFailure::Failed(reasons.join("; "))
+        }
+        DialError::DialPeerConditionFalse(_) | DialError::Aborted => {
+            DialFailure::Failed("the dial was given up".to_owned())
+        }
+    }
+}
+
+/// The reason at the bottom of a chain of errors: transports wrap it many times over.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = iter::successors(Some(error), |error| error.source());
+    chain.last().map_or_else(String::new, ToString::to_string)
+}
+
+/// What the system said when an address was to be listened on.
+pub(super) fn listen_error(error: TransportError<io::Error>) -> io::Error {
+    match error {
+        TransportError::MultiaddrNotSupported(address) => {
+            io::Error::new(io::ErrorKind::Unsupported, format!("{address} is not an address to listen on"))
+        }
+        // The kind of the innermost error says whether the port is taken.
+        TransportError::Other(error) => {
+            let kind = iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source())
+                .filter_map(|error| error.downcast_ref::<io::Error>())
+                .last()
+                .map_or(error.kind(), io::Error::kind);
+            io::Error::new(kind, innermost(&error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_another_major_of_our_own_family_is_refused() {
+        assert!(incompatible("/ggen/1.9.0").is_none());
+        assert!(incompatible("/ggen/2.0.0").is_some());
+        assert!(incompatible("/ggen/garbage").is_some());
+        assert!(incompatible("ipfs/0.1.0").is_none());
+        assert!(incompatible("").is_none());
+    }
+}

@@ -1,0 +1,327 @@
+//! How the rest of the node speaks to the loop.
+
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+use super::{Error, snapshot::Snapshot};
+use crate::{
+    content::ContentId,
+    fetch::protocol::{Answer, Request},
+    limits::FETCH_TIMEOUT,
+    package::PackageId,
+    release::head::VerifiedHead,
+};
+
+/// How long the loop may take for what needs no peer.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the loop is asked to do.
+pub(super) enum Command {
+    Listen(Multiaddr, oneshot::Sender<Result<Vec<Multiaddr>, Error>>),
+    Subscribe(oneshot::Sender<bool>),
+    Dial(Target, oneshot::Sender<Result<PeerId, DialFailure>>),
+    Bootstrap(oneshot::Sender<bool>),
+    PutHead(Box<VerifiedHead>, oneshot::Sender<usize>),
+    GetHead(PackageId, oneshot::Sender<Option<Box<VerifiedHead>>>),
+    Announce(Vec<u8>, oneshot::Sender<usize>),
+    Provide(ContentId, oneshot::Sender<bool>),
+    StopProviding(ContentId),
+    Providers(ContentId, mpsc::Sender<PeerId>),
+    FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
+    Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
+    Refresh(oneshot::Sender<()>),
+    Snapshot(oneshot::Sender<Box<Snapshot>>),
+    Disconnect(PeerId, oneshot::Sender<bool>),
+    Block(PeerId, String),
+    Unblock(PeerId),
+    Stop(oneshot::Sender<()>),
+}
+
+/// Whom to dial.
+pub(super) enum Target {
+    Address(Multiaddr),
+    Peer(PeerId, Vec<Multiaddr>),
+}
+
+/// Why nobody answered under an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialFailure {
+    /// Another peer answered than the address names.
+    #[error("expected peer {expected}, got {obtained}")]
+    WrongPeer {
+        /// Whom the address names.
+        expected: String,
+        /// Who answered.
+        obtained: PeerId,
+    },
+    /// The address leads back to this node.
+    #[error("the address is this node's own")]
+    Own,
+    /// No address is known.
+    #[error("no address is known for this peer")]
+    NoAddress,
+    /// This node refuses the connection.
+    #[error("refused by this node: {0}")]
+    Denied(String),
+    /// The connection failed.
+    #[error("{0}")]
+    Failed(String),
+    /// The time ran out.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+/// Why a request for blocks came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestFailure {
+    /// The peer cannot be reached, or does not speak the protocol.
+    #[error("the peer cannot be reached")]
+    Unreachable,
+    /// No answer in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// The connection closed before the answer.
+    #[error("the connection closed before the answer")]
+    Closed,
+    /// The answer breaks the protocol.
+    #[error("the answer breaks the protocol: {0}")]
+    Broken(String),
+    /// This node is stopping, or has too many requests under way.
+    #[error("this node has no room for the request")]
+    Own,
+}
+
+/// Speaks to the loop; cheap to clone.
+///
+/// # Cancel safety
+/// Dropping any of the futures drops the answer only; what was begun goes on within its own bounds.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    pub(super) local: PeerId,
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) heads: watch::Receiver<HeadsRead>,
+}
+
+/// How many of the connected peers' catalogues have been read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct HeadsRead {
+    /// Connected peers whose heads can be read.
+    pub peers: usize,
+    /// Those of them whose heads have been read to the end.
+    pub complete: usize,
+    /// Connections that stand and have not yet told who they are.
+    pub unidentified: usize,
+}
+
+impl HeadsRead {
+    /// Whether nothing is outstanding.
+    pub fn is_complete(&self) -> bool {
+        self.complete >= self.peers && self.unidentified == 0
+    }
+}
+
+impl Handle {
+    /// This node's peer id.
+    pub fn local_peer(&self) -> PeerId {
+        self.local
+    }
+
+    async fn call<T>(
+        &self,
+        deadline: Duration,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let ask = async {
+            self.commands.send(command(reply)).await.map_err(|_| Error::Stopped)?;
+            answer.await.map_err(|_| Error::Stopped)
+        };
+        timeout(deadline, ask).await.map_err(|_| Error::Timeout(deadline))?
+    }
+
+    /// Listens on an address and yields what was bound.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] where the address cannot be bound.
+    pub async fn listen(&self, address: Multiaddr) -> Result<Vec<Multiaddr>, Error> {
+        self.call(LOCAL_TIMEOUT, |reply| Command::Listen(address, reply)).await?
+    }
+
+    /// Subscribes to the announcement topic; false where it was subscribed already.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn subscribe(&self) -> Result<bool, Error> {
+        self.call(LOCAL_TIMEOUT, Command::Subscribe).await
+    }
+
+    /// Connects to whoever answers under an address.
+    ///
+    /// # Errors
+    /// Why nobody answered.
+    pub async fn dial(&self, address: Multiaddr, deadline: Duration) -> Result<PeerId, DialFailure> {
+        self.dial_target(Target::Address(address), deadline).await
+    }
+
+    /// Connects to a peer: under the addresses given, those known here, and, where all fail, those that the DHT knows.
+    ///
+    /// # Errors
+    /// Why it was not reached.
+    pub async fn connect(
+        &self,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        deadline: Duration,
+    ) -> Result<(), DialFailure> {
+        let attempt = async {
+            match self.dial_target(Target::Peer(peer, addresses), deadline).await {
+                Ok(_) => return Ok(()),
+                Err(failure @ (DialFailure::Own | DialFailure::Denied(_))) => return Err(failure),
+                Err(_) => {}
+            }
+            let found = self.call(deadline, |reply| Command::FindPeer(peer, reply)).await.unwrap_or_default();
+            if found.is_empty() {
+                return Err(DialFailure::NoAddress);
+            }
+            self.dial_target(Target::Peer(peer, found), deadline).await.map(drop)
+        };
+        timeout(deadline, attempt).await.unwrap_or(Err(DialFailure::Timeout))
+    }
+
+    async fn dial_target(&self, target: Target, deadline: Duration) -> Result<PeerId, DialFailure> {
+        match self.call(deadline, |reply| Command::Dial(target, reply)).await {
+            Ok(result) => result,
+            Err(Error::Timeout(_)) => Err(DialFailure::Timeout),
+            Err(error) => Err(DialFailure::Failed(error.to_string())),
+        }
+    }
+
+    /// Looks for peers near this node; true where it ended well.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn bootstrap(&self, deadline: Duration) -> Result<bool, Error> {
+        self.call(deadline, Command::Bootstrap).await
+    }
+
+    /// Stores a head in the DHT and yields how many other nodes took it.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn put_head(&self, head: VerifiedHead, deadline: Duration) -> Result<usize, Error> {
+        self.call(deadline, |reply| Command::PutHead(Box::new(head), reply)).await
+    }
+
+    /// Looks a head up in the DHT: the newest valid one that was found.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn get_head(&self, package: PackageId, deadline: Duration) -> Result<Option<VerifiedHead>, Error> {
+        Ok(self.call(deadline, |reply| Command::GetHead(package, reply)).await?.map(|head| *head))
+    }
+
+    /// Announces a head by gossip and yields to how many peers it went.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn announce(&self, head: Vec<u8>) -> Result<usize, Error> {
+        self.call(LOCAL_TIMEOUT, |reply| Command::Announce(head, reply)).await
+    }
+
+    /// Tells the DHT that this node provides a tree; true where the lookup of the nearest nodes ended.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn provide(&self, root: ContentId, deadline: Duration) -> Result<bool, Error> {
+        self.call(deadline, |reply| Command::Provide(root, reply)).await
+    }
+
+    /// Stops telling that this node provides a tree; records at other nodes lapse by themselves.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn stop_providing(&self, root: ContentId) -> Result<(), Error> {
+        self.commands.send(Command::StopProviding(root)).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Looks up who provides a tree; peers come as they are found, and the channel closes at the end of the lookup.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn providers(&self, root: ContentId) -> Result<mpsc::Receiver<PeerId>, Error> {
+        let (found, providers) = mpsc::channel(64);
+        self.commands.send(Command::Providers(root, found)).await.map_err(|_| Error::Stopped)?;
+        Ok(providers)
+    }
+
+    /// Asks a connected peer for blocks.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn fetch(&self, peer: PeerId, request: Request) -> Result<Answer, RequestFailure> {
+        match self.call(FETCH_TIMEOUT + LOCAL_TIMEOUT, |reply| Command::Fetch(peer, request, reply)).await {
+            Ok(result) => result,
+            Err(Error::Timeout(_)) => Err(RequestFailure::Timeout),
+            Err(_) => Err(RequestFailure::Own),
+        }
+    }
+
+    /// Reads the heads of all connected peers once more; ends when they were read.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn refresh(&self, deadline: Duration) -> Result<(), Error> {
+        self.call(deadline, Command::Refresh).await
+    }
+
+    /// Waits until every connected peer's heads have been read; false where the time ran out first.
+    pub async fn heads_read(&self, deadline: Duration) -> bool {
+        let mut heads = self.heads.clone();
+        timeout(deadline, heads.wait_for(HeadsRead::is_complete)).await.is_ok_and(|read| read.is_ok())
+    }
+
+    /// The network at this moment.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        Ok(*self.call(LOCAL_TIMEOUT, Command::Snapshot).await?)
+    }
+
+    /// Closes the connections to a peer; false where there was none.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn disconnect(&self, peer: PeerId) -> Result<bool, Error> {
+        self.call(LOCAL_TIMEOUT, |reply| Command::Disconnect(peer, reply)).await
+    }
+
+    /// Refuses a peer from now on.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn block(&self, peer: PeerId, reason: String) -> Result<(), Error> {
+        self.commands.send(Command::Block(peer, reason)).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Accepts a peer again.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn unblock(&self, peer: PeerId) -> Result<(), Error> {
+        self.commands.send(Command::Unblock(peer)).await.map_err(|_| Error::Stopped)
+    }
+
+    /// Stops the loop and closes every connection.
+    pub async fn stop(&self) {
+        // An error means that it has stopped already.
+        let _ = self.call(LOCAL_TIMEOUT, Command::Stop).await;
+    }
+}

@@ -1,0 +1,44 @@
+//! Where work that takes long runs.
+
+use std::future::Future;
+
+use futures::{FutureExt, future::BoxFuture};
+
+/// Runs blocking work beside the loop, or, in a simulation, in its place in the order of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offload {
+    /// On tokio's blocking threads.
+    Threads,
+    /// At once, on the thread that polls: no other thread may exist in a simulation.
+    Inline,
+}
+
+impl Offload {
+    /// Runs `work` and yields what it returns, or nothing where it panicked.
+    ///
+    /// # Cancel safety
+    /// Dropping the future does not stop work that has begun.
+    pub fn run<T, F>(self, work: F) -> impl Future<Output = Option<T>> + Send + 'static
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let future: BoxFuture<'static, Option<T>> = match self {
+            Self::Threads => {
+                let task = tokio::task::spawn_blocking(work);
+                async move {
+                    match task.await {
+                        Ok(value) => Some(value),
+                        Err(error) => {
+                            tracing::error!(%error, "blocking work came to nothing");
+                            None
+                        }
+                    }
+                }
+                .boxed()
+            }
+            Self::Inline => async move { Some(work()) }.boxed(),
+        };
+        future
+    }
+}

@@ -1,0 +1,293 @@
+//! What this node keeps for the DHT: value records and provider records, within quotas.
+//!
+//! libp2p's memory store refuses what comes after it is full, so that the first flood wins for ever. This one keeps what is
+//! nearest to this node's own id and evicts the farthest: a flood displaces itself, and the records that lookups will ask
+//! this node for stay. The order of everything is the order of keys, never of hashing.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use libp2p::{
+    PeerId,
+    kad::{
+        KBucketDistance, KBucketKey, ProviderRecord, Record, RecordKey,
+        store::{Error, RecordStore, Result},
+    },
+};
+
+use crate::limits::{
+    DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_PROVIDER_MAX, DHT_PROVIDED_KEYS_MAX, DHT_PROVIDERS_PER_KEY_MAX,
+    DHT_RECORDS_MAX, HEAD_BYTES_MAX,
+};
+
+/// Bytes of a key: a SHA-256, or a multihash of one.
+const KEY_BYTES_MAX: usize = 64;
+
+/// The record store of one node.
+#[derive(Debug)]
+pub(super) struct Records {
+    local: PeerId,
+    values: Nearest<Record>,
+    providers: Nearest<Vec<ProviderRecord>>,
+    keys_of_provider: BTreeMap<PeerId, BTreeSet<Vec<u8>>>,
+    provided: BTreeMap<Vec<u8>, ProviderRecord>,
+}
+
+impl Records {
+    pub(super) fn new(local: PeerId) -> Self {
+        Self {
+            local,
+            values: Nearest::new(local, DHT_RECORDS_MAX),
+            providers: Nearest::new(local, DHT_PROVIDED_KEYS_MAX),
+            keys_of_provider: BTreeMap::new(),
+            provided: BTreeMap::new(),
+        }
+    }
+
+    /// Value records held.
+    pub(super) fn len(&self) -> usize {
+        self.values.by_key.len()
+    }
+
+    /// Drops the value records that `keep` does not want.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Record) -> bool) {
+        let doomed: Vec<_> =
+            self.values.by_key.iter().filter(|(_, (_, record))| !keep(record)).map(|(key, _)| key.clone()).collect();
+        doomed.iter().for_each(|key| drop(self.values.remove(key)));
+    }
+
+    fn forget_provider(&mut self, key: &[u8], provider: &PeerId) {
+        if let Some(keys) = self.keys_of_provider.get_mut(provider) {
+            keys.remove(key);
+            if keys.is_empty() {
+                self.keys_of_provider.remove(provider);
+            }
+        }
+    }
+}
+
+impl RecordStore for Records {
+    type RecordsIter<'a> = std::vec::IntoIter<Cow<'a, Record>>;
+    type ProvidedIter<'a> = std::vec::IntoIter<Cow<'a, ProviderRecord>>;
+
+    fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
+        self.values.get(key.as_ref()).map(Cow::Borrowed)
+    }
+
+    fn put(&mut self, record: Record) -> Result<()> {
+        if record.value.len() > HEAD_BYTES_MAX || record.key.as_ref().len() > KEY_BYTES_MAX {
+            return Err(Error::ValueTooLarge);
+        }
+        let key = record.key.to_vec();
+        // What this node published itself is never evicted by what others send.
+        let own = record.publisher == Some(self.local);
+        match self.values.insert(key, record, own) {
+            Inserted::Refused => Err(Error::MaxRecords),
+            Inserted::Kept { .. } => Ok(()),
+        }
+    }
+
+    fn remove(&mut self, key: &RecordKey) {
+        self.values.remove(key.as_ref());
+    }
+
+    fn records(&self) -> Self::RecordsIter<'_> {
+        let records: Vec<_> = self.values.by_key.values().map(|(_, record)| Cow::Borrowed(record)).collect();
+        records.into_iter()
+    }
+
+    fn add_provider(&mut self, mut record: ProviderRecord) -> Result<()> {
+        let key = record.key.to_vec();
+        if key.len() > KEY_BYTES_MAX {
+            return Err(Error::ValueTooLarge);
+        }
+        record.addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
+        let own = record.provider == self.local;
+        let keys = self.keys_of_provider.get(&record.provider);
+        let known = keys.is_some_and(|keys| keys.contains(&key));
+        if !own && !known && keys.is_some_and(|keys| keys.len() >= DHT_KEYS_PER_PROVIDER_MAX) {
+            return Err(Error::MaxProvidedKeys);
+        }
+        let mut of_key = self.providers.get(&key).cloned().unwrap_or_default();
+        of_key.retain(|held| held.provider != record.provider);
+        let target = KBucketKey::new(record.key.clone());
+        let provider = record.provider;
+        of_key.push(record.clone());
+        of_key.sort_by_key(|held| {
+            (held.provider != self.local, target.distance(&KBucketKey::from(held.provider)))
+        });
+        if of_key.len() > DHT_PROVIDERS_PER_KEY_MAX
+            && let Some(farthest) = of_key.pop()
+        {
+            self.forget_provider(&key, &farthest.provider);
+            if farthest.provider == provider {
+                return Err(Error::MaxProvidedKeys);
+            }
+        }
+        let own_key = own || self.provided.contains_key(&key);
+        match self.providers.insert(key.clone(), of_key, own_key) {
+            Inserted::Refused => return Err(Error::MaxProvidedKeys),
+            Inserted::Kept { evicted } => {
+                for (evicted_key, records) in evicted {
+                    for record in records {
+                        self.forget_provider(&evicted_key, &record.provider);
+                    }
+                }
+            }
+        }
+        self.keys_of_provider.entry(provider).or_default().insert(key.clone());
+        if own {
+            self.provided.insert(key, record);
+        }
+        Ok(())
+    }
+
+    fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
+        self.providers.get(key.as_ref()).cloned().unwrap_or_default()
+    }
+
+    fn provided(&self) -> Self::ProvidedIter<'_> {
+        let provided: Vec<_> = self.provided.values().map(Cow::Borrowed).collect();
+        provided.into_iter()
+    }
+
+    fn remove_provider(&mut self, key: &RecordKey, provider: &PeerId) {
+        let key = key.as_ref();
+        if let Some(mut of_key) = self.providers.get(key).cloned() {
+            of_key.retain(|held| held.provider != *provider);
+            if of_key.is_empty() {
+                self.providers.remove(key);
+            } else if let Some((_, held)) = self.providers.by_key.get_mut(key) {
+                *held = of_key;
+            }
+        }
+        self.forget_provider(key, provider);
+        if *provider == self.local {
+            self.provided.remove(key);
+        }
+    }
+}
+
+/// A bounded map that keeps the keys nearest to the local id.
+#[derive(Debug)]
+struct Nearest<V> {
+    local: KBucketKey<PeerId>,
+    max: usize,
+    by_key: BTreeMap<Vec<u8>, (KBucketDistance, V)>,
+    /// Evictable keys, nearest first.
+    by_distance: BTreeSet<(KBucketDistance, Vec<u8>)>,
+}
+
+enum Inserted<V> {
+    Kept { evicted: Vec<(Vec<u8>, V)> },
+    Refused,
+}
+
+impl<V> Nearest<V> {
+    fn new(local: PeerId, max: usize) -> Self {
+        Self { local: local.into(), max, by_key: BTreeMap::new(), by_distance: BTreeSet::new() }
+    }
+
+    fn get(&self, key: &[u8]) -> Option<&V> {
+        self.by_key.get(key).map(|(_, value)| value)
+    }
+
+    /// Inserts; `pinned` entries are never evicted, and are held even beyond the bound, since only this node makes them.
+    fn insert(&mut self, key: Vec<u8>, value: V, pinned: bool) -> Inserted<V> {
+        let distance = self.local.distance(&KBucketKey::new(RecordKey::new(&key)));
+        let mut evicted = Vec::new();
+        if !self.by_key.contains_key(&key) && !pinned && self.by_distance.len() >= self.max {
+            match self.by_distance.last() {
+                Some((farthest, _)) if *farthest > distance => {
+                    if let Some((_, far)) = self.by_distance.pop_last()
+                        && let Some((_, value)) = self.by_key.remove(&far)
+                    {
+                        evicted.push((far, value));
+                    }
+                }
+                _ => return Inserted::Refused,
+            }
+        }
+        if pinned {
+            self.by_distance.remove(&(distance, key.clone()));
+        } else {
+            self.by_distance.insert((distance, key.clone()));
+        }
+        self.by_key.insert(key, (distance, value));
+        Inserted::Kept { evicted }
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<V> {
+        let (distance, value) = self.by_key.remove(key)?;
+        self.by_distance.remove(&(distance, key.to_vec()));
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(n: u32, publisher: Option<PeerId>) -> Record {
+        Record { key: RecordKey::new(&n.to_be_bytes()), value: vec![1], publisher, expires: None }
+    }
+
+    #[test]
+    fn a_flood_displaces_the_farthest_and_never_our_own() {
+        let local = PeerId::random();
+        let mut records = Records::new(local);
+        records.values.max = 100;
+        records.put(record(u32::MAX, Some(local))).unwrap();
+        let kept: usize = (0..5_000).filter(|n| records.put(record(*n, None)).is_ok()).count();
+        assert!(kept < 5_000, "the farthest are refused");
+        assert_eq!(records.len(), 101);
+        assert!(records.get(&record(u32::MAX, None).key).is_some());
+        // What is left is exactly what is nearest.
+        let own = KBucketKey::from(local);
+        let distance = |n: u32| own.distance(&KBucketKey::new(record(n, None).key));
+        let mut all: Vec<u32> = (0..5_000).collect();
+        all.sort_by_key(|n| distance(*n));
+        assert!(all[..100].iter().all(|n| records.get(&record(*n, None).key).is_some()));
+    }
+
+    #[test]
+    fn one_peer_cannot_fill_the_provider_records() {
+        let mut records = Records::new(PeerId::random());
+        let flooder = PeerId::random();
+        let provider = |n: usize, provider| ProviderRecord {
+            key: RecordKey::new(&n.to_be_bytes()),
+            provider,
+            expires: None,
+            addresses: Vec::new(),
+        };
+        for n in 0..DHT_KEYS_PER_PROVIDER_MAX {
+            records.add_provider(provider(n, flooder)).unwrap();
+        }
+        assert!(records.add_provider(provider(DHT_KEYS_PER_PROVIDER_MAX, flooder)).is_err());
+        assert!(records.add_provider(provider(0, flooder)).is_ok(), "a renewal is no new key");
+        records.add_provider(provider(DHT_KEYS_PER_PROVIDER_MAX, PeerId::random())).unwrap();
+        records.remove_provider(&provider(0, flooder).key, &flooder);
+        assert!(records.add_provider(provider(DHT_KEYS_PER_PROVIDER_MAX, flooder)).is_ok());
+    }
+
+    #[test]
+    fn a_key_keeps_its_nearest_providers_and_ourselves() {
+        let local = PeerId::random();
+        let mut records = Records::new(local);
+        let key = RecordKey::new(b"key");
+        let provider =
+            |provider| ProviderRecord { key: key.clone(), provider, expires: None, addresses: Vec::new() };
+        records.add_provider(provider(local)).unwrap();
+        for _ in 0..100 {
+            let _ = records.add_provider(provider(PeerId::random()));
+        }
+        let held = records.providers(&key);
+        assert_eq!(held.len(), DHT_PROVIDERS_PER_KEY_MAX);
+        assert!(held.iter().any(|held| held.provider == local));
+        assert_eq!(records.provided().count(), 1);
+        let counted: usize = records.keys_of_provider.values().map(BTreeSet::len).sum();
+        assert_eq!(counted, DHT_PROVIDERS_PER_KEY_MAX, "what was evicted is not counted");
+    }
+}

@@ -1,0 +1,176 @@
+//! Blocks for others, blocks from others, and the work that runs beside the loop.
+
+use libp2p::{PeerId, request_response};
+use serde_bytes::ByteBuf;
+use tokio::sync::oneshot;
+
+use super::{
+    Event,
+    driver::{Driver, PENDING_MAX},
+    handle::RequestFailure,
+};
+use crate::{
+    content::ContentId,
+    fetch::protocol::{Answer, Found, Request},
+    limits::{FETCH_ANSWER_BYTES, FETCH_IDS_MAX, FETCH_SERVED_AT_ONCE_MAX, FETCH_SERVED_PER_PEER_MAX},
+    store::Store,
+    sync::{self, protocol::Page},
+};
+
+/// Work that ended beside the loop.
+pub(super) enum Work {
+    /// Blocks were read for a peer.
+    Blocks {
+        peer: PeerId,
+        channel: request_response::ResponseChannel<Answer>,
+        answer: Option<Answer>,
+    },
+    /// A page of heads was read for a peer.
+    Page {
+        peer: PeerId,
+        channel: request_response::ResponseChannel<Page>,
+        page: Option<Page>,
+    },
+    /// A page of a peer's heads was verified and written.
+    Checked { peer: PeerId, page: Page, taken: Option<sync::Taken> },
+    /// Heads of the inbox were written.
+    Ingested,
+}
+
+pub(super) type FetchEvent = request_response::Event<Request, Answer>;
+
+impl Driver {
+    pub(super) fn finished(&mut self, work: Work) {
+        match work {
+            Work::Blocks { peer, channel, answer } => {
+                self.serving = self.serving.saturating_sub(1);
+                self.served_one(peer);
+                let Some(answer) = answer else { return };
+                let bytes = bytes_of(&answer);
+                if self.swarm.behaviour_mut().fetch.send_response(channel, answer).is_ok() && bytes > 0 {
+                    self.bytes_sent = self.bytes_sent.saturating_add(bytes);
+                    self.emit(Event::Served { peer, bytes });
+                }
+            }
+            Work::Page { peer, channel, page } => {
+                self.served_one(peer);
+                if let Some(page) = page {
+                    // The peer may have left meanwhile.
+                    let _ = self.swarm.behaviour_mut().heads.send_response(channel, page);
+                }
+            }
+            Work::Checked { peer, page, taken } => self.page_checked(peer, &page, taken),
+            Work::Ingested => self.ingesting = false,
+        }
+    }
+
+    fn served_one(&mut self, peer: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.serving = peer.serving.saturating_sub(1);
+        }
+    }
+
+    pub(super) fn fetch(
+        &mut self,
+        peer: PeerId,
+        request: Request,
+        reply: oneshot::Sender<Result<Answer, RequestFailure>>,
+    ) {
+        if self.fetches.len() >= PENDING_MAX {
+            let _ = reply.send(Err(RequestFailure::Own));
+            return;
+        }
+        if !self.swarm.is_connected(&peer) {
+            let _ = reply.send(Err(RequestFailure::Unreachable));
+            return;
+        }
+        let id = self.swarm.behaviour_mut().fetch.send_request(&peer, request);
+        self.fetches.insert(id, reply);
+    }
+
+    pub(super) fn fetch_event(&mut self, event: FetchEvent) {
+        match event {
+            request_response::Event::Message { peer, message, .. } => match message {
+                request_response::Message::Request { request, channel, .. } => {
+                    self.serve_blocks(peer, request, channel);
+                }
+                request_response::Message::Response { request_id, response } => {
+                    if let Some(reply) = self.fetches.remove(&request_id) {
+                        let _ = reply.send(Ok(response));
+                    }
+                }
+            },
+            request_response::Event::OutboundFailure { request_id, error, .. } => {
+                if let Some(reply) = self.fetches.remove(&request_id) {
+                    let _ = reply.send(Err(match error {
+                        request_response::OutboundFailure::DialFailure
+                        | request_response::OutboundFailure::UnsupportedProtocols => RequestFailure::Unreachable,
+                        request_response::OutboundFailure::Timeout => RequestFailure::Timeout,
+                        request_response::OutboundFailure::ConnectionClosed => RequestFailure::Closed,
+                        request_response::OutboundFailure::Io(error) => RequestFailure::Broken(error.to_string()),
+                    }));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn serve_blocks(
+        &mut self,
+        peer: PeerId,
+        request: Request,
+        channel: request_response::ResponseChannel<Answer>,
+    ) {
+        let of_peer = self.peers.get(&peer).map_or(0, |peer| peer.serving);
+        let busy = self.serving >= FETCH_SERVED_AT_ONCE_MAX || of_peer >= FETCH_SERVED_PER_PEER_MAX;
+        if busy || request.want.len() > FETCH_IDS_MAX {
+            // An empty answer says «busy»; the peer may have left meanwhile.
+            let _ = self.swarm.behaviour_mut().fetch.send_response(channel, Answer::default());
+            return;
+        }
+        self.serving += 1;
+        if let Some(peer) = self.peers.get_mut(&peer) {
+            peer.serving += 1;
+        }
+        let store = self.store.clone();
+        let read = self.offload.run(move || read_blocks(&store, &request.want));
+        self.work.push(Box::pin(async move { Work::Blocks { peer, channel, answer: read.await } }));
+    }
+}
+
+/// Reads blocks up to the bound of one answer.
+fn read_blocks(store: &Store, want: &[ContentId]) -> Answer {
+    let mut bytes = 0;
+    let blocks = want
+        .iter()
+        .map(|id| {
+            if bytes >= FETCH_ANSWER_BYTES {
+                return Found::Later;
+            }
+            match store.block(id) {
+                Ok(Some(block)) if bytes > 0 && bytes + block.bytes().len() > FETCH_ANSWER_BYTES => {
+                    bytes = FETCH_ANSWER_BYTES;
+                    Found::Later
+                }
+                Ok(Some(block)) => {
+                    bytes += block.bytes().len();
+                    Found::Have(ByteBuf::from(block.into_bytes()))
+                }
+                Ok(None) => Found::Missing,
+                Err(error) => {
+                    tracing::warn!(%error, "a block was not read");
+                    Found::Missing
+                }
+            }
+        })
+        .collect();
+    Answer { blocks }
+}
+
+fn bytes_of(answer: &Answer) -> u64 {
+    let sizes = answer.blocks.iter().map(|found| match found {
+        Found::Have(bytes) => bytes.len() as u64,
+        Found::Missing | Found::Later => 0,
+    });
+    sizes.sum()
+}

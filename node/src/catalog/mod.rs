@@ -1,1 +1,4 @@
 //! catalog.
+
+/// The tables of this module.
+pub(crate) const SCHEMA: &str = "";

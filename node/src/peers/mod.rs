@@ -1,1 +1,4 @@
 //! peers.
+
+/// The tables of this module.
+pub(crate) const SCHEMA: &str = "";

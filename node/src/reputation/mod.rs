@@ -1,1 +1,4 @@
 //! reputation.
+
+/// The tables of this module.
+pub(crate) const SCHEMA: &str = "";

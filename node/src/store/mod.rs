@@ -1,1 +1,283 @@
-//! store.
+//! What a node keeps: blocks, what it published and installed, and the tables of the modules that keep state.
+//!
+//! One SQLite database and, beside it, segment files with the larger blocks. Read [`Store`] first, then [`Batch`], which
+//! makes a package durable in a handful of fsyncs. Nothing that was acknowledged is lost by a kill at any moment, because
+//! rows are committed only after the data they speak of is on the disk, and nothing half-done is ever visible, because
+//! there are no rows for it.
+//!
+//! ```text
+//! <folder>/store.db           the database (with -wal and -shm while it is open)
+//! <folder>/blocks/<n>.seg     blocks over 16 KiB, one file a batch
+//! <folder>/quarantine/        damaged databases, moved aside and never deleted
+//! <folder>/store.lock         held while the store is open
+//! ```
+//!
+//! In a simulation everything is in one database in memory: what was committed stays as long as a [`Store`] lives.
+//!
+//! This module is synchronous and blocks: it is called from worker threads, never from the driver loop. It knows nothing
+//! of the network, it keeps no keys, and it trusts no byte of the disk: a block is verified whenever it is read.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::time::Timestamp;
+
+mod blocks;
+pub(crate) mod column;
+mod database;
+mod error;
+pub mod holdings;
+mod lock;
+mod note;
+mod recovery;
+mod segment;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub use blocks::{Batch, Stats};
+pub use error::Error;
+pub use holdings::{entries, heads, installed, meta, packages, pins, published};
+pub use lock::HomeLock;
+pub use note::Note;
+
+use sweep::segments_in;
+
+/// Name of the folder of segment files.
+const BLOCKS_FOLDER: &str = "blocks";
+/// Name of the lock that says "this store is open".
+const LOCK_NAME: &str = "store.lock";
+/// Connections that read while another one writes.
+const READERS: usize = 3;
+
+/// The store's own tables; the other modules bring theirs.
+pub(crate) const SCHEMA: &str = "
+CREATE TABLE segments (
+    number INTEGER NOT NULL PRIMARY KEY,
+    bytes INTEGER NOT NULL
+) STRICT;
+CREATE TABLE blocks (
+    id BLOB NOT NULL PRIMARY KEY,
+    size INTEGER NOT NULL,
+    segment INTEGER REFERENCES segments (number),
+    place INTEGER,
+    data BLOB,
+    CHECK ((segment IS NULL) = (place IS NULL) AND (segment IS NULL) = (data IS NOT NULL))
+) STRICT;
+CREATE INDEX blocks_by_segment ON blocks (segment, size);
+";
+
+/// What a node keeps. Cheap to clone; all clones are the same store.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+/// Readers come before the writer, so that the connection closed last is one that can tidy the log up; the lock goes last.
+#[derive(Debug)]
+struct Shared {
+    readers: Vec<Mutex<Connection>>,
+    next_reader: AtomicUsize,
+    writer: Mutex<Connection>,
+    /// Set when data could not be brought to the disk: what the system then claims about it cannot be trusted.
+    stopped: AtomicBool,
+    place: Place,
+}
+
+/// Where the data is.
+#[derive(Debug)]
+enum Place {
+    Disk(Disk),
+    Memory,
+}
+
+#[derive(Debug)]
+struct Disk {
+    folder: PathBuf,
+    blocks: PathBuf,
+    next_segment: AtomicU64,
+    open_segments: Mutex<blocks::OpenSegments>,
+    _lock: File,
+}
+
+impl Disk {
+    fn next_segment(&self) -> u64 {
+        self.next_segment.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn open_segments(&self) -> MutexGuard<'_, blocks::OpenSegments> {
+        held(&self.open_segments)
+    }
+}
+
+impl Store {
+    /// Opens the store in `folder`, which is made (mode 0700) where it is missing.
+    ///
+    /// What a crash left behind is removed. A damaged database is moved to the quarantine, and a new one is made from the
+    /// segment files and from those rows that can still be read. What was found is in the notes.
+    ///
+    /// # Errors
+    /// [`Error::TooNew`] for the database of a newer program, which is left as it is; [`Error::AlreadyRunning`] where the
+    /// store is open already; [`Error::NotAFile`] for a link in place of a file; otherwise whatever kept the folder from
+    /// being used. Nothing is lost by any of them.
+    pub fn open(folder: &Path, now: Timestamp) -> Result<(Self, Vec<Note>), Error> {
+        Self::open_folder(folder, now).map_err(|error| error.within(folder))
+    }
+
+    fn open_folder(folder: &Path, now: Timestamp) -> Result<(Self, Vec<Note>), Error> {
+        let blocks = folder.join(BLOCKS_FOLDER);
+        lock::make_private(&blocks)?;
+        let lock = lock::acquire(folder, LOCK_NAME)?;
+        let mut notes = Vec::new();
+        let mut writer = database::open(folder, now, &mut notes)?;
+        let next = sweep::sweep(&mut writer, &blocks, &mut notes)?;
+        let readers = (0..READERS)
+            .map(|_| database::open_reader(folder).map(Mutex::new))
+            .collect::<Result<_, Error>>()?;
+        let place = Place::Disk(Disk {
+            folder: folder.to_owned(),
+            blocks,
+            next_segment: AtomicU64::new(next),
+            open_segments: Mutex::default(),
+            _lock: lock,
+        });
+        Ok((Self::new(readers, writer, place), notes))
+    }
+
+    /// Makes a store in memory, empty.
+    ///
+    /// # Errors
+    /// Where there is no memory for it.
+    pub fn in_memory() -> Result<Self, Error> {
+        Ok(Self::new(Vec::new(), database::in_memory()?, Place::Memory))
+    }
+
+    fn new(readers: Vec<Mutex<Connection>>, writer: Connection, place: Place) -> Self {
+        let shared = Shared {
+            readers,
+            next_reader: AtomicUsize::new(0),
+            writer: Mutex::new(writer),
+            stopped: AtomicBool::new(false),
+            place,
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The folder, where there is one.
+    pub fn folder(&self) -> Option<&Path> {
+        match &self.shared.place {
+            Place::Disk(disk) => Some(&disk.folder),
+            Place::Memory => None,
+        }
+    }
+
+    /// Reads, as of one moment, while others may write.
+    ///
+    /// `f` must not call the store: it would wait for itself.
+    ///
+    /// # Errors
+    /// What `f` returned, or what the database said.
+    pub fn read<T>(&self, f: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
+        let outcome = match self.reader() {
+            Some(reader) => read_within(&reader, f),
+            None => {
+                let writer = held(&self.shared.writer);
+                let _guard = QueryOnly::begin(&writer).map_err(|error| self.named(error))?;
+                read_within(&writer, f)
+            }
+        };
+        outcome.map_err(|error| self.named(error))
+    }
+
+    /// Writes in one transaction, which is durable when this returns `Ok` and leaves nothing otherwise.
+    ///
+    /// `f` must not call the store: it would wait for itself.
+    ///
+    /// # Errors
+    /// What `f` returned; [`Error::Stopped`] after data could once not be brought to the disk; otherwise what the
+    /// database said.
+    pub fn write<T>(&self, f: impl FnOnce(&Transaction<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let mut writer = held(&self.shared.writer);
+        if self.shared.stopped.load(Ordering::Relaxed) {
+            return Err(self.named(Error::Stopped { folder: PathBuf::new() }));
+        }
+        let outcome = write_within(&mut writer, f).map_err(|error| self.named(error));
+        if outcome.as_ref().is_err_and(Error::is_failed_sync) {
+            self.stop_writing();
+        }
+        outcome
+    }
+
+    /// The reader that is free, or one in turn where none is.
+    fn reader(&self) -> Option<MutexGuard<'_, Connection>> {
+        let readers = &self.shared.readers;
+        if let Some(free) = readers.iter().find_map(|reader| reader.try_lock().ok()) {
+            return Some(free);
+        }
+        let turn = self.shared.next_reader.fetch_add(1, Ordering::Relaxed);
+        readers.get(turn.checked_rem(readers.len())?).map(held)
+    }
+
+    fn stop_writing(&self) {
+        tracing::error!(
+            "data could not be brought to the disk; nothing more is written until the next start"
+        );
+        self.shared.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Names the folder in an error.
+    fn named(&self, error: Error) -> Error {
+        error.within(self.folder().unwrap_or(Path::new("")))
+    }
+}
+
+fn read_within<T>(
+    connection: &Connection,
+    f: impl FnOnce(&Connection) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let snapshot = connection.unchecked_transaction()?;
+    let value = f(&snapshot)?;
+    snapshot.finish()?;
+    Ok(value)
+}
+
+fn write_within<T>(
+    connection: &mut Connection,
+    f: impl FnOnce(&Transaction<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = f(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+/// Keeps the one connection of a store in memory from being written while it reads, as on disk.
+struct QueryOnly<'a>(&'a Connection);
+
+impl<'a> QueryOnly<'a> {
+    fn begin(connection: &'a Connection) -> Result<Self, Error> {
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(Self(connection))
+    }
+}
+
+impl Drop for QueryOnly<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.pragma_update(None, "query_only", false) {
+            tracing::error!(error = %error, "the store in memory stays read-only");
+        }
+    }
+}
+
+/// Takes a lock; after a panic of its holder, too: a transaction that was not committed has been rolled back.
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

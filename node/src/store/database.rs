@@ -1,0 +1,219 @@
+//! The database file: how it is made, checked, opened and brought to the current version.
+//!
+//! A new database is made whole under another name and renamed into place, so that an empty or half-made one is always
+//! damage and never an interrupted first start.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use super::{Error, Note, recovery};
+use crate::time::Timestamp;
+
+/// Name of the database inside the state folder.
+pub(super) const NAME: &str = "store.db";
+/// Marks a database as ours: "ggen" as a number.
+const APPLICATION_ID: i32 = 0x6767_656e;
+/// Every schema version: the statements that make it out of the one before. Nothing here ever changes once released.
+const MIGRATIONS: &[&[&str]] = &[&[
+    super::SCHEMA,
+    super::holdings::SCHEMA,
+    crate::catalog::SCHEMA,
+    crate::reputation::SCHEMA,
+    crate::peers::SCHEMA,
+]];
+/// A version above this is not from the future but damage.
+const VERSION_PLAUSIBLE_MAX: u32 = 10_000;
+/// How long one connection waits for another.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that the write-ahead log keeps on disk between checkpoints.
+const WAL_BYTES_MAX: u32 = 64 << 20;
+/// Prepared statements kept by one connection.
+const STATEMENTS_MAX: usize = 128;
+/// Bytes of the header of a database file, as its format has it: <https://www.sqlite.org/fileformat.html>.
+const HEADER_BYTES: usize = 100;
+
+/// The version that this program makes.
+pub(super) fn version() -> u32 {
+    u32::try_from(MIGRATIONS.len()).expect("a handful of versions")
+}
+
+/// Opens the database of `folder`; makes it where it is missing, and again where it is damaged.
+pub(super) fn open(folder: &Path, now: Timestamp, notes: &mut Vec<Note>) -> Result<Connection, Error> {
+    let path = folder.join(NAME);
+    for suffix in ["", "-wal", "-shm"] {
+        refuse_other_than_file(&with_suffix(&path, suffix))?;
+    }
+    recovery::finish(folder, now)?;
+    let damage = match check(&path) {
+        Ok(()) => None,
+        Err(Error::Damaged { source, .. }) => Some(source.to_string()),
+        Err(Error::Io { source, .. }) if is_missing(&*source) => {
+            recovery::replace(folder, now, None, notes)?;
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(why) = damage {
+        recovery::replace(folder, now, Some(why), notes)?;
+    }
+    let mut writer = connect(&path)?;
+    migrate(&mut writer)?;
+    Ok(writer)
+}
+
+/// Opens a second connection that cannot write.
+pub(super) fn open_reader(folder: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let reader = Connection::open_with_flags(folder.join(NAME), flags)?;
+    common_settings(&reader)?;
+    Ok(reader)
+}
+
+/// Makes a database that lives in memory only.
+pub(super) fn in_memory() -> Result<Connection, Error> {
+    let mut connection = Connection::open_in_memory()?;
+    common_settings(&connection)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Makes a new database at `path` and lets `fill` put rows into it, all in one transaction.
+pub(super) fn create(
+    path: &Path,
+    fill: impl FnOnce(&Transaction<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    common_settings(&connection)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    migrate_within(&transaction)?;
+    fill(&transaction)?;
+    transaction.commit()?;
+    connection.close().map_err(|(_, error)| error)?;
+    Ok(())
+}
+
+/// Whether the database can be trusted: [`Error::Damaged`] where not, another error where that cannot be said.
+fn check(path: &Path) -> Result<(), Error> {
+    check_header(path)?;
+    let connection = connect(path)?;
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(Error::damaged(found));
+    }
+    check_version(user_version(&connection)?)
+}
+
+/// Looks at the file itself, before anything that could change it.
+fn check_header(path: &Path) -> Result<(), Error> {
+    let mut header = [0; HEADER_BYTES];
+    match File::open(path)?.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(Error::damaged("it is empty or cut off"));
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(Error::damaged("it is not a database"));
+    }
+    let word = |at: usize| u32::from_be_bytes(header[at..at + 4].try_into().expect("four bytes"));
+    if word(68) != APPLICATION_ID.cast_unsigned() {
+        return Err(Error::damaged("it is another program's database"));
+    }
+    check_version(word(60))
+}
+
+fn check_version(found: u32) -> Result<(), Error> {
+    match found {
+        0 => Err(Error::damaged("it has no version")),
+        _ if found > VERSION_PLAUSIBLE_MAX => Err(Error::damaged(format!("it claims to be version {found}"))),
+        _ if found > version() => Err(Error::TooNew { folder: PathBuf::new(), found, known: version() }),
+        _ => Ok(()),
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    common_settings(&connection)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+    if mode != "wal" {
+        let why = io::Error::other(format!("the disk does not take a write-ahead log (mode {mode})"));
+        return Err(why.into());
+    }
+    connection.query_row(&format!("PRAGMA journal_size_limit = {WAL_BYTES_MAX}"), [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// Settings of every connection. The schema of a file is not trusted: it could hold triggers that are not ours.
+fn common_settings(connection: &Connection) -> Result<(), Error> {
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(())
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), Error> {
+    if user_version(connection)? == version() {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    migrate_within(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+fn migrate_within(transaction: &Transaction<'_>) -> Result<(), Error> {
+    let done = usize::try_from(user_version(transaction)?).unwrap_or(usize::MAX);
+    for statements in MIGRATIONS.iter().skip(done) {
+        for text in *statements {
+            transaction.execute_batch(text)?;
+        }
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", version())?;
+    Ok(())
+}
+
+fn user_version(connection: &Connection) -> Result<u32, Error> {
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(version.cast_unsigned())
+}
+
+/// Refuses links and folders where a file of the database belongs: a link could lead to any file of this user.
+fn refuse_other_than_file(path: &Path) -> Result<(), Error> {
+    let what = match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_file() => return Ok(()),
+        Ok(metadata) if metadata.is_symlink() => "a symbolic link",
+        Ok(metadata) if metadata.is_dir() => "a folder",
+        Ok(_) => "a special file",
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    Err(Error::NotAFile { path: path.to_owned(), what })
+}
+
+fn is_missing(source: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    source.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// `path` with `suffix` after its name.
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}

@@ -1,0 +1,227 @@
+//! A damaged database is moved aside, and a new one is made from what can still be read.
+//!
+//! The larger blocks come back from the segment files, everything else from those rows of the damaged database that can
+//! still be read; whatever is signed or hashed is verified again by those who use it. The damaged files are never
+//! deleted, and no key is ever touched: keys are not in the database.
+//!
+//! The new database is made under one name, then renamed to a second one that says "this replaces the old". From then on
+//! a crash at any point is finished by the next start.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, OpenFlags, Transaction, params, params_from_iter, types::Value};
+
+use super::{BLOCKS_FOLDER, Error, Note, database, segment};
+use crate::{
+    content::{Block, ContentId},
+    time::Timestamp,
+};
+
+/// Name of the folder for what is damaged.
+pub(super) const QUARANTINE: &str = "quarantine";
+/// Name of a database that is being made.
+const UNFINISHED: &str = "store.db.tmp";
+/// Name of a database that is whole and replaces the old one.
+const REPLACEMENT: &str = "store.db.new";
+
+/// Makes a new database from what can be read, and moves the old one aside where there is one.
+pub(super) fn replace(
+    folder: &Path,
+    now: Timestamp,
+    damage: Option<String>,
+    notes: &mut Vec<Note>,
+) -> Result<(), Error> {
+    let unfinished = folder.join(UNFINISHED);
+    for suffix in ["", "-journal", "-wal", "-shm"] {
+        remove_if_there(&database::with_suffix(&unfinished, suffix))?;
+    }
+    let mut rows = 0;
+    let mut segments = Segments::default();
+    database::create(&unfinished, |tx| {
+        segments = rebuild_blocks(tx, &folder.join(BLOCKS_FOLDER))?;
+        if damage.is_some() {
+            rows = salvage(tx, &folder.join(database::NAME));
+        }
+        Ok(())
+    })?;
+    let replacement = folder.join(REPLACEMENT);
+    fs::rename(&unfinished, &replacement)?;
+    segment::sync_folder(&replacement)?;
+    let moved = finish(folder, now)?;
+    if let Some(why) = damage {
+        let to = moved.unwrap_or_else(|| folder.join(QUARANTINE));
+        tracing::warn!(why = %why, quarantine = %to.display(), "database damaged; made again");
+        notes.push(Note::DatabaseReplaced { why, to, rows });
+    }
+    if segments.blocks > 0 || segments.damaged > 0 {
+        notes.push(Note::BlocksRebuilt { blocks: segments.blocks, damaged: segments.damaged });
+    }
+    Ok(())
+}
+
+/// Puts a replacement that is whole into place; returns where the old database went.
+pub(super) fn finish(folder: &Path, now: Timestamp) -> Result<Option<PathBuf>, Error> {
+    let (path, replacement) = (folder.join(database::NAME), folder.join(REPLACEMENT));
+    if !replacement.try_exists()? {
+        return Ok(None);
+    }
+    // The log goes with its database: beside another one it would be replayed into that.
+    let mut target = None;
+    for suffix in ["-wal", "-shm", "-journal", ""] {
+        let old = database::with_suffix(&path, suffix);
+        if old.try_exists()? {
+            let base = match &target {
+                Some(base) => base,
+                None => target.insert(quarantine_place(folder, now)?),
+            };
+            fs::rename(&old, database::with_suffix(base, suffix))?;
+        }
+    }
+    if let Some(target) = &target {
+        segment::sync_folder(target)?;
+    }
+    fs::rename(&replacement, &path)?;
+    segment::sync_folder(&path)?;
+    Ok(target)
+}
+
+/// A name in the quarantine that nothing has yet.
+fn quarantine_place(folder: &Path, now: Timestamp) -> Result<PathBuf, Error> {
+    let quarantine = folder.join(QUARANTINE);
+    super::lock::make_private(&quarantine)?;
+    let stem = now.to_string().replace(':', "-");
+    for n in 1..=u32::MAX {
+        let name = if n == 1 { stem.clone() } else { format!("{stem}-{n}") };
+        let place = quarantine.join(format!("{name}-{}", database::NAME));
+        let taken = |suffix| database::with_suffix(&place, suffix).try_exists();
+        if !(taken("")? || taken("-wal")? || taken("-shm")? || taken("-journal")?) {
+            return Ok(place);
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::AlreadyExists).into())
+}
+
+/// What was found in the segment files.
+#[derive(Debug, Default)]
+struct Segments {
+    blocks: u64,
+    damaged: u64,
+}
+
+fn rebuild_blocks(tx: &Transaction<'_>, blocks: &Path) -> Result<Segments, Error> {
+    let mut found = Segments::default();
+    for number in super::segments_in(blocks)?.whole {
+        let file = segment::open(blocks, number)?;
+        let mut rows = 0;
+        let bytes = super::column::integer(file.metadata()?.len());
+        tx.execute(
+            "INSERT INTO segments (number, bytes) VALUES (?1, ?2)",
+            params![super::column::integer(number), bytes],
+        )?;
+        found.damaged += segment::scan(&file, |block, place| {
+            rows += super::blocks::insert_in_segment(tx, block.id(), block.bytes().len(), number, place)?;
+            Ok(())
+        })?;
+        if rows == 0 {
+            tx.execute("DELETE FROM segments WHERE number = ?1", [super::column::integer(number)])?;
+        }
+        found.blocks += rows;
+    }
+    Ok(found)
+}
+
+/// Copies the rows that can be read; returns how many. A database that cannot even be opened yields none.
+fn salvage(tx: &Transaction<'_>, damaged: &Path) -> u64 {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let Ok(old) = Connection::open_with_flags(damaged, flags) else { return 0 };
+    if old.pragma_update(None, "trusted_schema", false).is_err() {
+        return 0;
+    }
+    let tables = tables_to_salvage(tx).unwrap_or_default();
+    let mut rows = salvage_blocks(tx, &old);
+    for table in tables {
+        rows += salvage_table(tx, &old, &table).unwrap_or(0);
+    }
+    rows
+}
+
+/// Ordinary tables of the new database: not the blocks, nor the inner tables of an index.
+fn tables_to_salvage(tx: &Transaction<'_>) -> Result<Vec<String>, Error> {
+    let mut statement = tx.prepare(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table'
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT IN ('blocks', 'segments') ORDER BY name",
+    )?;
+    let names = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(names)
+}
+
+/// Takes small blocks whose bytes are still the ones that their id names.
+fn salvage_blocks(tx: &Transaction<'_>, old: &Connection) -> u64 {
+    let mut taken = 0;
+    // Damage stops a walk; walking from both ends passes over one damaged stretch.
+    for order in ["ASC", "DESC"] {
+        let sql =
+            format!("SELECT id, data FROM blocks NOT INDEXED WHERE data IS NOT NULL ORDER BY rowid {order}");
+        let Ok(mut statement) = old.prepare(&sql) else { continue };
+        let Ok(mut rows) = statement.query([]) else { continue };
+        while let Ok(Some(row)) = rows.next() {
+            let (Ok(id), Ok(data)) = (row.get::<_, Vec<u8>>(0), row.get::<_, Vec<u8>>(1)) else { continue };
+            let Ok(id) = ContentId::from_bytes(&id) else { continue };
+            if let Ok(block) = Block::verified(id, data) {
+                taken += super::blocks::insert_as_row(tx, &block).unwrap_or(0);
+            }
+        }
+    }
+    taken
+}
+
+fn salvage_table(tx: &Transaction<'_>, old: &Connection, table: &str) -> Result<u64, Error> {
+    let there: BTreeSet<String> = columns(old, table)?.into_iter().collect();
+    let columns: Vec<String> =
+        columns(tx, table)?.into_iter().filter(|column| there.contains(column)).map(|c| quoted(&c)).collect();
+    if columns.is_empty() {
+        return Ok(0);
+    }
+    let (table, names) = (quoted(table), columns.join(", "));
+    let marks = vec!["?"; columns.len()].join(", ");
+    let mut insert = tx.prepare(&format!("INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"))?;
+    let mut taken = 0;
+    let walks = [
+        format!("SELECT {names} FROM {table} NOT INDEXED"),
+        format!("SELECT {names} FROM {table} NOT INDEXED ORDER BY rowid DESC"),
+    ];
+    for sql in walks {
+        // A table without row ids is walked once.
+        let Ok(mut statement) = old.prepare(&sql) else { continue };
+        let Ok(mut rows) = statement.query([]) else { continue };
+        while let Ok(Some(row)) = rows.next() {
+            let values: Result<Vec<Value>, _> = (0..columns.len()).map(|at| row.get(at)).collect();
+            // A row that breaks the new table's rules is damage as well.
+            if let Ok(values) = values {
+                taken += insert.execute(params_from_iter(values)).unwrap_or(0) as u64;
+            }
+        }
+    }
+    Ok(taken)
+}
+
+fn columns(connection: &Connection, table: &str) -> Result<Vec<String>, Error> {
+    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let names = statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    Ok(names)
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}

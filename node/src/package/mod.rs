@@ -1,5 +1,34 @@
 //! Packages: their names, their description file, their tree of files and their manifest.
+//!
+//! Publishing goes [`gpack::read`] → [`walk::walk`] → [`preflight::inspect`] → [`pack::pack`] → [`manifest::Manifest`];
+//! installing goes from a verified manifest through [`unpack::unpack`] and is looked over by [`check::check`]. The module
+//! reads and writes files, but knows nothing of runtimes, networks or databases: blocks leave and enter through closures.
+
+use std::io;
+
+use crate::code::Code;
 
 pub mod name;
+pub mod path;
+pub mod unixfs;
 
 pub use name::{PackageId, PackageName, PackageRef};
+pub use path::PackagePath;
+
+/// The stable code of a failed file operation.
+fn io_code(error: &io::Error) -> Code {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Code::ReadOnly,
+        _ => Code::Io,
+    }
+}
+
+/// Keeps a hostile text from filling a message or a terminal.
+fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
+    if text.chars().nth(80).is_some() {
+        short.push('…');
+    }
+    short
+}

@@ -5,14 +5,15 @@ use std::{fmt, str::FromStr};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 
+use super::shorten;
 use crate::{
     code::Code,
     identity::PublisherId,
     limits::{NAME_BYTES_MAX, VERSION_BYTES_MAX},
 };
 
-/// Names that some file system refuses as a folder.
-const RESERVED: &[&str] = &[
+/// Names that some file system refuses, whatever their case or extension.
+pub(super) const RESERVED: &[&str] = &[
     "con", "prn", "aux", "nul", "com0", "com1", "com2", "com3", "com4", "com5", "com6", "com7", "com8",
     "com9", "lpt0", "lpt1", "lpt2", "lpt3", "lpt4", "lpt5", "lpt6", "lpt7", "lpt8", "lpt9",
 ];
@@ -166,15 +167,6 @@ impl fmt::Display for PackageRef {
         }
         Ok(())
     }
-}
-
-/// Keeps a hostile text from filling a message or a terminal.
-fn shorten(text: &str) -> String {
-    let mut short: String = text.chars().take(80).flat_map(char::escape_default).collect();
-    if text.chars().nth(80).is_some() {
-        short.push('…');
-    }
-    short
 }
 
 /// Why a name, a version or a reference was refused.

@@ -31,8 +31,8 @@ impl<Q, A> Clone for Cbor<Q, A> {
 
 impl<Q, A> request_response::Codec for Cbor<Q, A>
 where
-    Q: Serialize + DeserializeOwned + Send,
-    A: Serialize + DeserializeOwned + Send,
+    Q: Serialize + DeserializeOwned + Send + Sync,
+    A: Serialize + DeserializeOwned + Send + Sync,
 {
     type Protocol = StreamProtocol;
     type Request = Q;

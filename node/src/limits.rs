@@ -155,3 +155,11 @@ pub const CLAIMS_PER_PEER_MAX: usize = 1_000;
 pub const CLAIMS_MAX: usize = 200_000;
 /// Peers whose last sign of life waits in memory for the next write.
 pub const RECENT_PEERS_MAX: usize = 4_096;
+/// Bytes of a multiaddr's text; the longest real ones, through a relay, stay below 400.
+pub const MULTIADDR_BYTES_MAX: usize = 1_024;
+/// Addresses in one list of the configuration.
+pub const CONFIG_ADDRESSES_MAX: usize = 256;
+/// Bytes of a Gossipsub topic.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// Problems that are listed of one configuration file; the rest is counted.
+pub const CONFIG_PROBLEMS_MAX: usize = 64;

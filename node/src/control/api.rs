@@ -568,3 +568,59 @@ pub struct Stopping {
     /// Process id of the node that stops.
     pub pid: u32,
 }
+
+/// `info`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InfoRequest {
+    /// `[publisher/]name[@version]`.
+    pub package: String,
+}
+
+/// `verify`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyRequest {
+    /// `[publisher/]name[@version]`.
+    pub package: String,
+    /// The folder to check, absolute; where it was installed if not given.
+    pub path: Option<String>,
+}
+
+/// `peer-list`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct PeerListRequest {
+    /// Only peers of at least this reputation.
+    pub min_reputation: Option<f64>,
+}
+
+/// `peer-info`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerInfoRequest {
+    /// The peer id, in its base58 form.
+    pub peer_id: String,
+    /// Also the history and how the reputation comes about.
+    #[serde(default)]
+    pub full: bool,
+}
+
+/// `disconnect`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisconnectRequest {
+    /// The peer id, in its base58 form.
+    pub peer_id: String,
+}
+
+/// `disconnect`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disconnected {
+    /// The peer id.
+    pub peer_id: String,
+    /// Connections that were closed; none where the peer was not connected.
+    pub connections: usize,
+}
+
+/// `/livez` and `/readyz`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether it is so.
+    pub ok: bool,
+}

@@ -1,0 +1,415 @@
+//! Asks a running node over the socket of its state folder.
+//!
+//! One connection a request. Answers are capped and have a deadline; what does not parse, or has another version, is told
+//! as a failure and never guessed at.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Method, Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1::{self, SendRequest},
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use super::{
+    api::{
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, ErrorBody, Failure, Info,
+        InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList,
+        PeerListRequest, Progress, PublishRequest, Published, SCHEMA_VERSION, SearchRequest, SearchResults,
+        Status, Step, Stopping, Verified, VerifyRequest,
+    },
+    service::Outcome,
+    socket, socket_path,
+};
+use crate::code::Code;
+
+/// Bytes of a whole answer, and of one line of a streamed one.
+const ANSWER_BYTES_MAX: usize = 64 << 20;
+/// How long the node may take for what it has at hand.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(40);
+/// How long hashing an installed package may take.
+const VERIFY_DEADLINE: Duration = Duration::from_secs(3610);
+/// What a verb may take beyond the time that was asked for; more than the node allows itself, so that its own error comes
+/// first.
+const SLACK: Duration = Duration::from_secs(10);
+/// How long a streamed answer may be silent; the node gives a sign of life every five seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Asks the node of one state folder.
+#[derive(Debug, Clone)]
+pub struct Client {
+    home: PathBuf,
+}
+
+impl Client {
+    /// A client of the node on the state folder `home`; does not connect yet.
+    pub fn new(home: impl Into<PathBuf>) -> Self {
+        Self { home: home.into() }
+    }
+
+    /// The state folder.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Asks how the node is.
+    ///
+    /// # Errors
+    /// [`Code::NotRunning`] where no node answers, and what the node says; as for every other method.
+    pub async fn status(&self) -> Outcome<Status> {
+        self.get("/v1/status".to_owned(), LOOKUP_DEADLINE).await
+    }
+
+    /// Asks whether the node listens and takes work.
+    ///
+    /// # Errors
+    /// [`Code::NotRunning`] where no node answers.
+    pub async fn is_ready(&self) -> Outcome<bool> {
+        let response = self.send(Method::GET, "/readyz", Bytes::new());
+        let response = within(LOOKUP_DEADLINE, response).await?;
+        Ok(response.head.status().is_success())
+    }
+
+    /// Publishes a directory; `progress` is called for every step.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn publish(
+        &self,
+        request: &PublishRequest,
+        progress: impl FnMut(Progress),
+    ) -> Outcome<Published> {
+        self.stream("/v1/publish", request, progress).await
+    }
+
+    /// Installs a package; `progress` is called for every step.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels the installation.
+    pub async fn install(
+        &self,
+        request: &InstallRequest,
+        progress: impl FnMut(Progress),
+    ) -> Outcome<Installed> {
+        self.stream("/v1/install", request, progress).await
+    }
+
+    /// Finds packages.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn search(&self, request: &SearchRequest) -> Outcome<SearchResults> {
+        self.post("/v1/search", request, asked(request.timeout_secs)).await
+    }
+
+    /// Asks for all that is known of a package.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn info(&self, request: &InfoRequest) -> Outcome<Info> {
+        self.get(format!("/v1/info?package={}", percent(&request.package)), LOOKUP_DEADLINE).await
+    }
+
+    /// Lists what is installed or published on the node.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn list(&self) -> Outcome<Listing> {
+        self.get("/v1/list".to_owned(), LOOKUP_DEADLINE).await
+    }
+
+    /// Holds an installed package against its signed manifest.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn verify(&self, request: &VerifyRequest) -> Outcome<Verified> {
+        self.post("/v1/verify", request, VERIFY_DEADLINE).await
+    }
+
+    /// Lists the peers connected now.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn peer_list(&self, request: &PeerListRequest) -> Outcome<PeerList> {
+        let path = match request.min_reputation {
+            Some(least) => format!("/v1/peers?min_reputation={least}"),
+            None => "/v1/peers".to_owned(),
+        };
+        self.get(path, LOOKUP_DEADLINE).await
+    }
+
+    /// Asks for all that is known of a peer.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn peer_info(&self, request: &PeerInfoRequest) -> Outcome<PeerDetails> {
+        let path = format!("/v1/peers/{}?full={}", percent(&request.peer_id), request.full);
+        self.get(path, LOOKUP_DEADLINE).await
+    }
+
+    /// Dials peers and fills the routing table from them.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn bootstrap(&self, request: &BootstrapRequest) -> Outcome<Bootstrapped> {
+        let deadline = asked(request.timeout_secs.map(|secs| secs as f64));
+        self.post("/v1/bootstrap", request, deadline).await
+    }
+
+    /// Dials peers, and nothing more.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn connect(&self, request: &BootstrapRequest) -> Outcome<Bootstrapped> {
+        let deadline = asked(request.timeout_secs.map(|secs| secs as f64));
+        self.post("/v1/connect", request, deadline).await
+    }
+
+    /// Closes the connections to a peer.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn disconnect(&self, request: &DisconnectRequest) -> Outcome<Disconnected> {
+        self.post("/v1/disconnect", request, LOOKUP_DEADLINE).await
+    }
+
+    /// Asks the node to stop; it has agreed, not stopped, when this returns.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn stop(&self) -> Outcome<Stopping> {
+        self.post("/v1/stop", &Value::Object(serde_json::Map::new()), LOOKUP_DEADLINE).await
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: String, deadline: Duration) -> Outcome<T> {
+        within(deadline, async { whole(self.send(Method::GET, &path, Bytes::new()).await?).await }).await
+    }
+
+    async fn post<A: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        ask: &A,
+        deadline: Duration,
+    ) -> Outcome<T> {
+        let body = encode(ask)?;
+        within(deadline, async { whole(self.send(Method::POST, path, body).await?).await }).await
+    }
+
+    async fn stream<A: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        ask: &A,
+        mut progress: impl FnMut(Progress),
+    ) -> Outcome<T> {
+        let mut answer = within(LOOKUP_DEADLINE, self.send(Method::POST, path, encode(ask)?)).await?;
+        if !answer.head.status().is_success() {
+            return within(LOOKUP_DEADLINE, whole(answer)).await;
+        }
+        let mut lines = Lines::default();
+        loop {
+            while let Some(line) = lines.next() {
+                match step::<T>(&line)? {
+                    Step::Progress(state) => progress(state),
+                    Step::Done { result } => return Ok(result.body),
+                    Step::Failed(body) => return Err(body.error),
+                }
+            }
+            let frame = within(SILENCE_MAX, async { Ok(answer.head.frame().await) }).await?;
+            match frame {
+                Some(Ok(frame)) => lines.push(frame.data_ref().map_or(&[], |data| data))?,
+                Some(Err(error)) => return Err(broken(&error.to_string())),
+                None => return Err(broken("the answer has no end")),
+            }
+        }
+    }
+
+    /// Connects, sends one request, and waits for the head of the answer.
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Outcome<Answer> {
+        let stream = socket::connect(&self.home).await.map_err(|error| self.unreachable(&error))?;
+        let (mut sender, connection): (SendRequest<Full<Bytes>>, _) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error.to_string()))?;
+        let connection = Connection(tokio::spawn(async move {
+            // Its errors also reach whoever waits for the answer.
+            let _ = connection.await;
+        }));
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "ggen")
+            .header("content-type", "application/json")
+            .body(Full::new(body))
+            .map_err(|error| Failure::new(Code::Usage, format!("The request cannot be sent: {error}."), ""))?;
+        let head = sender.send_request(request).await.map_err(|error| broken(&error.to_string()))?;
+        Ok(Answer { head: head.map(Box::new), _connection: connection })
+    }
+
+    fn unreachable(&self, error: &io::Error) -> Failure {
+        let path = socket_path(&self.home);
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Failure::new(
+                Code::NotRunning,
+                format!("No node runs on the state folder {}.", self.home.display()),
+                "Start one: ggen marketplace p2p start --daemon\nOr name the folder of the one you mean: GGEN_HOME=/path",
+            ),
+            io::ErrorKind::PermissionDenied => Failure::new(
+                Code::Failed,
+                format!("The control socket {} belongs to another user.", path.display()),
+                "Run the command as the user who started the node, or use a state folder of your own: GGEN_HOME=/path",
+            ),
+            _ => Failure::new(
+                Code::Io,
+                format!("The control socket {} cannot be reached: {error}.", path.display()),
+                "If the node hangs, restart it: ggen marketplace p2p restart",
+            ),
+        }
+    }
+}
+
+/// The head of an answer, its body still to be read.
+struct Answer {
+    head: Response<Box<Incoming>>,
+    _connection: Connection,
+}
+
+/// The task that moves the bytes; ends with the answer, which tells the node that nobody waits any more.
+struct Connection(JoinHandle<()>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Splits what arrives into lines.
+#[derive(Default)]
+struct Lines {
+    buffer: Vec<u8>,
+    searched: usize,
+}
+
+impl Lines {
+    fn push(&mut self, bytes: &[u8]) -> Outcome<()> {
+        if self.buffer.len().saturating_add(bytes.len()) > ANSWER_BYTES_MAX {
+            return Err(broken("it is larger than 64 MiB"));
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.buffer.len();
+            return None;
+        };
+        let rest = self.buffer.split_off(self.searched + end + 1);
+        self.searched = 0;
+        Some(std::mem::replace(&mut self.buffer, rest))
+    }
+}
+
+/// The time that a request may take when it asked for `secs`.
+fn asked(secs: Option<f64>) -> Duration {
+    secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok()).unwrap_or(LOOKUP_DEADLINE).saturating_add(SLACK)
+}
+
+async fn within<T>(deadline: Duration, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
+    tokio::time::timeout(deadline, work).await.unwrap_or_else(|_| {
+        Err(Failure::new(
+            Code::Timeout,
+            format!("The node did not answer within {} seconds.", deadline.as_secs()),
+            "If it hangs, restart it: ggen marketplace p2p restart",
+        ))
+    })
+}
+
+/// Reads a whole answer.
+async fn whole<T: DeserializeOwned>(answer: Answer) -> Outcome<T> {
+    let status = answer.head.status();
+    let body = Limited::new(answer.head.into_body(), ANSWER_BYTES_MAX);
+    let bytes = body.collect().await.map_err(|error| broken(&error.to_string()))?.to_bytes();
+    if !status.is_success() {
+        let body: ErrorBody = serde_json::from_slice(&bytes)
+            .map_err(|_| incompatible(&format!("it answered HTTP {}", status.as_u16())))?;
+        return Err(body.error);
+    }
+    let value: Value =
+        serde_json::from_slice(&bytes).map_err(|error| incompatible(&format!("not JSON: {error}")))?;
+    versioned(value)
+}
+
+/// Takes an answer apart, if its shape is of our version.
+fn versioned<T: DeserializeOwned>(value: Value) -> Outcome<T> {
+    match value.get("schema_version").and_then(Value::as_u64) {
+        Some(version) if version == u64::from(SCHEMA_VERSION) => {}
+        Some(version) => {
+            return Err(incompatible(&format!("it speaks version {version}, this ggen {SCHEMA_VERSION}")));
+        }
+        None => return Err(incompatible("it does not say its version")),
+    }
+    serde_json::from_value(value).map_err(|error| incompatible(&error.to_string()))
+}
+
+/// Parses one line of a streamed answer.
+fn step<T: DeserializeOwned>(line: &[u8]) -> Outcome<Step<T>> {
+    let mut value: Value =
+        serde_json::from_slice(line).map_err(|error| incompatible(&format!("not JSON: {error}")))?;
+    if value.get("event").and_then(Value::as_str) == Some("done") {
+        let result = value.get_mut("result").map(Value::take).unwrap_or_default();
+        return versioned(result).map(|body| Step::Done { result: super::api::Versioned::new(body) });
+    }
+    serde_json::from_value::<Step<Value>>(value)
+        .map_err(|error| incompatible(&error.to_string()))
+        .and_then(|step| match step {
+            Step::Progress(state) => Ok(Step::Progress(state)),
+            Step::Failed(body) => Ok(Step::Failed(body)),
+            Step::Done { .. } => Err(incompatible("a step that is done has no result")),
+        })
+}
+
+fn encode<A: Serialize>(ask: &A) -> Outcome<Bytes> {
+    serde_json::to_vec(ask).map(Bytes::from).map_err(|error| {
+        Failure::new(Code::Usage, format!("The request cannot be written as JSON: {error}."), "")
+    })
+}
+
+fn broken(why: &str) -> Failure {
+    Failure::new(
+        Code::Io,
+        format!("The connection to the node broke: {why}."),
+        "See whether it still runs: ggen marketplace p2p status",
+    )
+}
+
+fn incompatible(why: &str) -> Failure {
+    Failure::new(
+        Code::Failed,
+        format!("The node's answer cannot be understood: {why}."),
+        "The node is of another version than this ggen. Restart it: ggen marketplace p2p restart",
+    )
+}
+
+/// Percent-encodes all but the unreserved characters ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986), section 2.3).
+fn percent(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}

@@ -1,0 +1,197 @@
+//! Which path asks for which verb, and how a request becomes its arguments.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::{FromRequest, Path, Query, Request, State, rejection::QueryRejection},
+    http::{StatusCode, Uri},
+    response::Response,
+    routing::{get, post},
+};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use super::{
+    REQUEST_BYTES_MAX, REQUEST_READ_DEADLINE, Shared,
+    answer::{ClientGone, Refusal, json, plain, stepwise},
+};
+use crate::{
+    code::Code,
+    control::{
+        api::{
+            BootstrapRequest, DisconnectRequest, Failure, Health, InfoRequest, InstallRequest,
+            PeerInfoRequest, PeerListRequest, PublishRequest, SearchRequest, VerifyRequest,
+        },
+        service::{ProgressSender, Service},
+    },
+};
+
+/// How long a verb may take that only looks things up here.
+const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
+/// How long hashing an installed package may take.
+const VERIFY_DEADLINE: Duration = Duration::from_secs(3600);
+/// What a verb may take beyond the time that was asked for.
+const SLACK: Duration = Duration::from_secs(5);
+/// The longest time that can be asked for.
+const ASKED_SECS_MAX: f64 = 86_400.0;
+
+type Shares<S> = State<Arc<Shared<S>>>;
+type Answer = Result<Response, Refusal>;
+
+/// The routes of `/v1`.
+pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
+    let v1 = Router::new()
+        .route("/status", get(status))
+        .route("/publish", post(publish))
+        .route("/search", post(search))
+        .route("/install", post(install))
+        .route("/info", get(info))
+        .route("/list", get(list))
+        .route("/verify", post(verify))
+        .route("/peers", get(peer_list))
+        .route("/peers/{id}", get(peer_info))
+        .route("/bootstrap", post(bootstrap))
+        .route("/connect", post(connect))
+        .route("/disconnect", post(disconnect))
+        .route("/stop", post(stop));
+    Router::new()
+        .nest("/v1", v1)
+        .route("/livez", get(async || json(StatusCode::OK, &Health { ok: true })))
+        .route("/readyz", get(readyz))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .with_state(shared)
+}
+
+/// The body of a request, read within its bounds.
+struct Ask<T>(T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Ask<T> {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let body = axum::body::to_bytes(request.into_body(), REQUEST_BYTES_MAX);
+        let body = match tokio::time::timeout(REQUEST_READ_DEADLINE, body).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(_)) => return Err(malformed("the body is cut short, or larger than 1 MiB")),
+            Err(_) => return Err(malformed("the body did not arrive within 10 seconds")),
+        };
+        // An empty body asks for the defaults, so that `curl -X POST` is enough.
+        let body = if body.is_empty() { b"{}".as_slice() } else { &body };
+        serde_json::from_slice(body).map(Self).map_err(|error| malformed(&error.to_string()))
+    }
+}
+
+fn malformed(why: &str) -> Refusal {
+    Refusal(Failure::new(
+        Code::Usage,
+        format!("The request is malformed: {why}."),
+        "Use a ggen of the same version as the node: ggen marketplace p2p status",
+    ))
+}
+
+fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
+    query.map(|Query(value)| value).map_err(|error| malformed(&error.body_text()))
+}
+
+/// The time asked for, or `default`, with some slack for the answer itself.
+fn deadline(asked_secs: Option<f64>, default: Duration) -> Duration {
+    let asked = asked_secs.filter(|secs| secs.is_finite() && *secs >= 0.0);
+    asked.map_or(default, |secs| Duration::from_secs_f64(secs.min(ASKED_SECS_MAX))).saturating_add(SLACK)
+}
+
+async fn status<S: Service>(State(shared): Shares<S>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.status()).await
+}
+
+async fn publish<S: Service>(State(shared): Shares<S>, Ask(request): Ask<PublishRequest>) -> Answer {
+    let (sender, receiver) = ProgressSender::channel();
+    let service = Arc::clone(&shared.service);
+    let work = async move { service.publish(request, sender).await };
+    stepwise(&shared, ClientGone::Continues, receiver, work)
+}
+
+async fn install<S: Service>(State(shared): Shares<S>, Ask(request): Ask<InstallRequest>) -> Answer {
+    let (sender, receiver) = ProgressSender::channel();
+    let service = Arc::clone(&shared.service);
+    let work = async move { service.install(request, sender).await };
+    stepwise(&shared, ClientGone::Cancels, receiver, work)
+}
+
+async fn search<S: Service>(State(shared): Shares<S>, Ask(request): Ask<SearchRequest>) -> Answer {
+    let deadline = deadline(request.timeout_secs, LOOKUP_DEADLINE);
+    plain(deadline, shared.service.search(request)).await
+}
+
+async fn info<S: Service>(
+    State(shared): Shares<S>,
+    request: Result<Query<InfoRequest>, QueryRejection>,
+) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.info(query(request)?)).await
+}
+
+async fn list<S: Service>(State(shared): Shares<S>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.list()).await
+}
+
+async fn verify<S: Service>(State(shared): Shares<S>, Ask(request): Ask<VerifyRequest>) -> Answer {
+    plain(VERIFY_DEADLINE, shared.service.verify(request)).await
+}
+
+async fn peer_list<S: Service>(
+    State(shared): Shares<S>,
+    request: Result<Query<PeerListRequest>, QueryRejection>,
+) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.peer_list(query(request)?)).await
+}
+
+/// The part of [`PeerInfoRequest`] that is not in the path.
+#[derive(Deserialize)]
+struct PeerInfoOptions {
+    #[serde(default)]
+    full: bool,
+}
+
+async fn peer_info<S: Service>(
+    State(shared): Shares<S>,
+    Path(peer_id): Path<String>,
+    options: Result<Query<PeerInfoOptions>, QueryRejection>,
+) -> Answer {
+    let request = PeerInfoRequest { peer_id, full: query(options)?.full };
+    plain(LOOKUP_DEADLINE, shared.service.peer_info(request)).await
+}
+
+async fn bootstrap<S: Service>(State(shared): Shares<S>, Ask(request): Ask<BootstrapRequest>) -> Answer {
+    let deadline = deadline(request.timeout_secs.map(|secs| secs as f64), LOOKUP_DEADLINE);
+    plain(deadline, shared.service.bootstrap(request)).await
+}
+
+async fn connect<S: Service>(State(shared): Shares<S>, Ask(request): Ask<BootstrapRequest>) -> Answer {
+    let deadline = deadline(request.timeout_secs.map(|secs| secs as f64), LOOKUP_DEADLINE);
+    plain(deadline, shared.service.connect(request)).await
+}
+
+async fn disconnect<S: Service>(State(shared): Shares<S>, Ask(request): Ask<DisconnectRequest>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.disconnect(request)).await
+}
+
+async fn stop<S: Service>(State(shared): Shares<S>) -> Answer {
+    let answer = plain(LOOKUP_DEADLINE, shared.service.stop()).await?;
+    shared.stop_asked.cancel();
+    Ok(answer)
+}
+
+async fn readyz<S: Service>(State(shared): Shares<S>) -> Response {
+    let ready = tokio::time::timeout(LOOKUP_DEADLINE, shared.service.readiness()).await.unwrap_or(false);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    json(status, &Health { ok: ready })
+}
+
+async fn unknown(uri: Uri) -> Refusal {
+    let path: String = uri.path().chars().take(80).flat_map(char::escape_default).collect();
+    Refusal(Failure::new(
+        Code::Usage,
+        format!("The node does not know the request {path}."),
+        "The node may be of another version than this ggen. Restart it: ggen marketplace p2p restart",
+    ))
+}

@@ -1,0 +1,143 @@
+//! What a node can be asked to do, one method a verb.
+//!
+//! The node implements [`Service`]; the server calls it. Every method may be dropped before it is done, except
+//! [`Service::publish`], which the server always runs to its end.
+
+use std::future::Future;
+
+use tokio::sync::watch;
+
+use super::api::{
+    BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
+    InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress,
+    PublishRequest, Published, SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
+};
+
+/// The result of every verb.
+pub type Outcome<T> = Result<T, Failure>;
+
+/// What a node can be asked to do.
+///
+/// An implementation writes plain `async fn`s. What arrives was parsed but not checked: numbers may be out of range, names
+/// and addresses malformed, paths relative.
+///
+/// # Cancel safety
+/// The future of any method but `publish` is dropped when the client disconnects.
+pub trait Service: Send + Sync + 'static {
+    /// Tells how the node is.
+    fn status(&self) -> impl Future<Output = Outcome<Status>> + Send;
+
+    /// Packs, signs, stores and announces a directory.
+    fn publish(
+        &self,
+        request: PublishRequest,
+        progress: ProgressSender,
+    ) -> impl Future<Output = Outcome<Published>> + Send;
+
+    /// Finds packages.
+    fn search(&self, request: SearchRequest) -> impl Future<Output = Outcome<SearchResults>> + Send;
+
+    /// Fetches, verifies and writes a package.
+    fn install(
+        &self,
+        request: InstallRequest,
+        progress: ProgressSender,
+    ) -> impl Future<Output = Outcome<Installed>> + Send;
+
+    /// Tells all that is known of a package.
+    fn info(&self, request: InfoRequest) -> impl Future<Output = Outcome<Info>> + Send;
+
+    /// Lists what is installed or published here.
+    fn list(&self) -> impl Future<Output = Outcome<Listing>> + Send;
+
+    /// Holds an installed package against its signed manifest.
+    fn verify(&self, request: VerifyRequest) -> impl Future<Output = Outcome<Verified>> + Send;
+
+    /// Lists the peers connected now.
+    fn peer_list(&self, request: PeerListRequest) -> impl Future<Output = Outcome<PeerList>> + Send;
+
+    /// Tells all that is known of a peer.
+    fn peer_info(&self, request: PeerInfoRequest) -> impl Future<Output = Outcome<PeerDetails>> + Send;
+
+    /// Dials peers and fills the routing table from them.
+    fn bootstrap(&self, request: BootstrapRequest) -> impl Future<Output = Outcome<Bootstrapped>> + Send;
+
+    /// Dials peers, and nothing more.
+    fn connect(&self, request: BootstrapRequest) -> impl Future<Output = Outcome<Bootstrapped>> + Send;
+
+    /// Closes the connections to a peer.
+    fn disconnect(&self, request: DisconnectRequest) -> impl Future<Output = Outcome<Disconnected>> + Send;
+
+    /// Agrees to stop. The server stops serving after the answer; whoever runs it then shuts the node down.
+    fn stop(&self) -> impl Future<Output = Outcome<Stopping>> + Send;
+
+    /// Whether the node listens and takes work.
+    fn readiness(&self) -> impl Future<Output = bool> + Send;
+}
+
+/// Where work reports how far it is; never blocks, and only the last report counts.
+#[derive(Debug, Clone)]
+pub struct ProgressSender(watch::Sender<Option<Progress>>);
+
+/// The other end of a [`ProgressSender`].
+#[derive(Debug)]
+pub struct ProgressReceiver(watch::Receiver<Option<Progress>>);
+
+impl ProgressSender {
+    /// Makes a pair of ends.
+    pub fn channel() -> (Self, ProgressReceiver) {
+        let (sender, receiver) = watch::channel(None);
+        (Self(sender), ProgressReceiver(receiver))
+    }
+
+    /// An end that nobody reads.
+    pub fn discard() -> Self {
+        Self::channel().0
+    }
+
+    /// Reports `done` of `total` `unit`s in `phase`.
+    pub fn report(&self, phase: &str, done: u64, total: Option<u64>, unit: &str) {
+        self.send(Progress { phase: phase.to_owned(), done, total, unit: unit.to_owned() });
+    }
+
+    /// Reports a state.
+    pub fn send(&self, progress: Progress) {
+        self.0.send_replace(Some(progress));
+    }
+}
+
+impl ProgressReceiver {
+    /// Waits for a report that was not seen yet; `None` once the work is gone.
+    ///
+    /// # Cancel safety
+    /// Loses nothing when dropped.
+    pub async fn next(&mut self) -> Option<Progress> {
+        loop {
+            self.0.changed().await.ok()?;
+            if let Some(progress) = self.0.borrow_and_update().clone() {
+                return Some(progress);
+            }
+        }
+    }
+
+    /// The last report.
+    pub fn last(&self) -> Option<Progress> {
+        self.0.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_the_last_report_counts_and_nothing_blocks() {
+        let (sender, mut receiver) = ProgressSender::channel();
+        for done in 0..10_000 {
+            sender.report("fetching", done, Some(10_000), "blocks");
+        }
+        assert_eq!(receiver.next().await.unwrap().done, 9_999);
+        drop(sender);
+        assert_eq!(receiver.next().await, None);
+    }
+}

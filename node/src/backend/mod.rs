@@ -1,1 +1,3 @@
-//! backend.
+//! The registries that there are: one, without a server.
+
+pub mod p2p;

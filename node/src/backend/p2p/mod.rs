@@ -1,0 +1,318 @@
+//! The registry without a server: one node of the network, as a library.
+//!
+//! [`P2PRegistry`] joins the modules of this crate: it packs and signs what is published, stores it, tells the network,
+//! keeps the index of what others publish, and fetches, verifies and writes what is installed. The command line drives the
+//! same type through [`Service`](crate::control::service::Service); programs use the
+//! [`Registry`](crate::traits::Registry) trait:
+//!
+//! ```no_run
+//! use ggen_marketplace::backend::p2p::{P2PConfig, P2PRegistry};
+//! use ggen_marketplace::traits::Registry;
+//!
+//! # type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+//! # use ggen_marketplace::traits::{Package, Query};
+//! #[tokio::main]
+//! async fn main() -> Result<()> {
+//! #   let my_package = Package::from_dir("./my-package");
+//! #   let query = Query::new("database");
+//!     // Create config
+//!     let config = P2PConfig::default();
+//!
+//!     // Initialize registry
+//!     let registry = P2PRegistry::new(config).await?;
+//!
+//!     // Start listening
+//!     registry.start_listening().await?;
+//!     registry.subscribe_to_packages().await?;
+//!
+//!     // Publish package
+//!     registry.publish(my_package).await?;
+//!
+//!     // Search packages
+//!     let results = registry.search(&query).await?;
+//!
+//!     Ok(())
+//! }
+//! ```
+
+mod announce;
+mod bookkeeping;
+mod describe;
+mod failure;
+mod find;
+mod install;
+mod join;
+mod node;
+mod peers;
+mod publish;
+mod resolve;
+mod service;
+mod status;
+mod verify;
+
+use std::{path::Path, sync::Arc};
+
+use libp2p::{Multiaddr, identity::Keypair};
+use semver::Version;
+
+pub use self::publish::publish_offline;
+use self::{
+    failure::fail,
+    node::{Keys, Node},
+};
+pub use crate::{config::P2PConfig, traits::Error};
+use crate::{
+    code::Code,
+    control::{
+        api::{Failure, PublishRequest, SearchRequest},
+        service::ProgressSender,
+    },
+    identity::{Publisher, node_key},
+    network::{self, Offload, transport},
+    package::PackageId,
+    release::Kind,
+    store::{HomeLock, Store},
+    time::Timestamp,
+    traits::{Package, PackageInfo, Query, Registry, RegistryMetadata, Release},
+};
+
+/// A node of the network.
+///
+/// Dropping it stops its tasks and closes its sockets; [`P2PRegistry::shutdown`] does so in good order.
+#[derive(Debug)]
+pub struct P2PRegistry {
+    node: Arc<Node>,
+}
+
+/// What a node is made of, for those who bring their own: a simulation, or a program with another transport.
+pub struct Parts {
+    /// The base transport: byte streams.
+    pub transport: transport::Base,
+    /// The node's key.
+    pub node_key: Keypair,
+    /// Who signs what this node publishes.
+    pub publisher: Publisher,
+    /// Where everything is kept.
+    pub store: Store,
+    /// Where blocking work runs.
+    pub offload: Offload,
+}
+
+impl P2PRegistry {
+    /// Opens the state folder, loads the keys, and prepares the node. No socket is opened.
+    ///
+    /// # Errors
+    /// [`Error::ValidationError`] with every bad field of the configuration, or for a key file that is damaged or readable
+    /// by others; [`Error::AlreadyExists`] where another node runs on the folder; [`Error::Other`] where the folder cannot be
+    /// used.
+    pub async fn new(config: P2PConfig) -> Result<Self, Error> {
+        config.validate().map_err(fail)?;
+        let folder = config.state_dir.clone();
+        let opened = Offload::Threads.run(move || open(&folder)).await;
+        let (lock, store, key) = opened.ok_or_else(|| gone("the state folder was not opened"))??;
+        let transport = transport::tcp().unwrap_or_else(|error| {
+            tracing::warn!(%error, "names cannot be resolved: only addresses with numbers can be dialled");
+            transport::tcp_without_dns()
+        });
+        let keys = Keys::Folder(config.state_dir.join(KEYS_FOLDER));
+        Self::start(config, transport, key, keys, store, Offload::Threads, Some(lock))
+    }
+
+    /// Prepares a node from parts; `config.state_dir` is not touched.
+    ///
+    /// # Errors
+    /// [`Error::ValidationError`] with every bad field of the configuration.
+    pub async fn with_parts(config: P2PConfig, parts: Parts) -> Result<Self, Error> {
+        config.validate().map_err(fail)?;
+        let Parts { transport, node_key, publisher, store, offload } = parts;
+        Self::start(config, transport, node_key, Keys::Given(Box::new(publisher)), store, offload, None)
+    }
+
+    fn start(
+        config: P2PConfig,
+        transport: transport::Base,
+        key: Keypair,
+        keys: Keys,
+        store: Store,
+        offload: Offload,
+        lock: Option<HomeLock>,
+    ) -> Result<Self, Error> {
+        let settings = network::Settings {
+            topic: config.packages_topic.clone(),
+            dht_server: config.dht_server_mode,
+            query_timeout: std::time::Duration::from_secs(config.query_timeout_secs),
+            connections_max: config.connections_max,
+        };
+        let (network, events) =
+            network::spawn(transport, &key, settings, store.clone(), offload).map_err(fail)?;
+        let node = Node::new(config, network, store, keys, offload, lock);
+        Node::start_tasks(&node, events);
+        Ok(Self { node })
+    }
+
+    /// Listens on the configured addresses, begins to join the network, and yields what was bound.
+    ///
+    /// Where the machine lacks IPv6, an IPv6 address is passed over with a warning, as long as another one was bound.
+    ///
+    /// # Errors
+    /// [`Error::Other`] with [`Code::AddressInUse`] where a port is taken, [`Error::NetworkError`] where nothing was bound.
+    pub async fn start_listening(&self) -> Result<Vec<Multiaddr>, Error> {
+        Ok(self.node.listen().await?)
+    }
+
+    /// Subscribes to announcements; calling it again changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Other`] where the node has stopped.
+    pub async fn subscribe_to_packages(&self) -> Result<(), Error> {
+        self.node.network.subscribe().await.map_err(fail)?;
+        Ok(())
+    }
+
+    /// The node's peer id.
+    pub fn peer_id(&self) -> libp2p::PeerId {
+        self.node.network.local_peer()
+    }
+
+    /// What keeps the node from working well, if anything.
+    pub fn config(&self) -> &P2PConfig {
+        &self.node.config
+    }
+
+    /// Stops the node: ends its tasks, closes its connections, flushes its books.
+    pub async fn shutdown(&self) {
+        self.node.shutdown().await;
+    }
+}
+
+impl Drop for P2PRegistry {
+    fn drop(&mut self) {
+        self.node.cancel();
+    }
+}
+
+impl Registry for P2PRegistry {
+    async fn publish(&self, package: Package) -> Result<Release, Error> {
+        let directory = std::path::absolute(package.directory()).map_err(|error| {
+            Error::from(Failure::new(Code::Usage, error.to_string(), "Name a directory with a gpack.toml."))
+        })?;
+        let request = PublishRequest {
+            path: text(&directory)?,
+            version: package.version().map(Version::to_string),
+            skip_verify: package.skips_verify(),
+            ..PublishRequest::default()
+        };
+        let published = self.node.publish(request, ProgressSender::discard()).await?;
+        let publisher = published.publisher.parse().map_err(|_| gone("the publisher id"))?;
+        let name = published.name.parse().map_err(|_| gone("the name"))?;
+        Ok(Release {
+            package: PackageId { publisher, name },
+            version: published.version.parse().map_err(|_| gone("the version"))?,
+            cid: published.cid,
+            size: published.size,
+            yanked: false,
+        })
+    }
+
+    async fn search(&self, query: &Query) -> Result<Vec<PackageInfo>, Error> {
+        let request = SearchRequest {
+            text: query.text.clone(),
+            categories: query.categories.clone(),
+            tags: query.tags.clone(),
+            any_tag: query.any_tag,
+            limit: query.limit,
+            offset: query.offset,
+            min_reputation: query.min_reputation,
+            timeout_secs: None,
+        };
+        Ok(self.node.search(request).await?.packages)
+    }
+
+    async fn get_package(&self, package: &PackageId) -> Result<Release, Error> {
+        let versions = self.list_versions(package).await?;
+        let stable = versions.into_iter().rev().find(|release| !release.yanked && release.version.pre.is_empty());
+        stable.ok_or_else(|| {
+            Error::from(Failure::new(
+                Code::NotFound,
+                format!("{package} has no stable version that was not withdrawn."),
+                "Ask for a version by its number.",
+            ))
+        })
+    }
+
+    async fn get_package_version(&self, package: &PackageId, version: &Version) -> Result<Release, Error> {
+        let versions = self.list_versions(package).await?;
+        versions.into_iter().find(|release| release.version == *version).ok_or_else(|| {
+            Error::from(Failure::new(
+                Code::NotFound,
+                format!("{package} has no version {version}."),
+                "List its versions: ggen marketplace p2p info <package>",
+            ))
+        })
+    }
+
+    async fn list_versions(&self, package: &PackageId) -> Result<Vec<Release>, Error> {
+        let head = self.node.head_of(package).await?;
+        let log = self.node.log_of(&head).await?;
+        let releases = log.versions().values().map(|state| Release {
+            package: package.clone(),
+            version: state.release.version.clone(),
+            cid: state.release.root.to_string(),
+            size: state.release.size,
+            yanked: state.yanked.is_some(),
+        });
+        Ok(releases.collect())
+    }
+
+    async fn delete(&self, package: &PackageId) -> Result<(), Error> {
+        self.node.stop_serving(package).await?;
+        let kind = Kind::Tombstone { reason: "deleted by its publisher".to_owned() };
+        self.node.append_if_own(package, kind).await?;
+        Ok(())
+    }
+
+    async fn exists(&self, package: &PackageId) -> Result<bool, Error> {
+        match self.node.head_of(package).await {
+            Ok(head) => Ok(head.head().latest.is_some()),
+            Err(failure) if failure.code == Code::NotFound.as_str() => Ok(false),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    async fn metadata(&self) -> RegistryMetadata {
+        let status = self.node.status().await.ok();
+        RegistryMetadata {
+            kind: "p2p".to_owned(),
+            id: self.peer_id().to_string(),
+            packages: status.as_ref().map_or(0, |status| status.packages_indexed),
+            peers: status.as_ref().map_or(0, |status| status.connected_peers),
+        }
+    }
+}
+
+/// The folder of keys in the state folder.
+pub(crate) const KEYS_FOLDER: &str = "keys";
+
+fn open(folder: &Path) -> Result<(HomeLock, Store, Keypair), Failure> {
+    let lock = HomeLock::acquire(folder).map_err(fail)?;
+    let key = node_key::load_or_create(&folder.join(KEYS_FOLDER).join(node_key::FILE_NAME)).map_err(fail)?;
+    let (store, notes) = Store::open(folder, Timestamp::now()).map_err(fail)?;
+    for note in notes {
+        tracing::warn!("{note}");
+    }
+    Ok((lock, store, key))
+}
+
+fn text(path: &Path) -> Result<String, Failure> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        Failure::new(
+            Code::Usage,
+            format!("{} is not valid UTF-8.", path.display()),
+            "Use a path that is text.",
+        )
+    })
+}
+
+fn gone(what: &str) -> Failure {
+    Failure::new(Code::Failed, format!("Something of the node itself came to nothing: {what}."), "Look at its log.")
+}

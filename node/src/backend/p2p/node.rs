@@ -1,0 +1,239 @@
+//! What all parts of the registry share.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{P2PConfig, announce, bookkeeping, failure::fail, gone, join};
+use crate::{
+    code::Code,
+    content::ContentId,
+    control::api::Failure,
+    identity::Publisher,
+    network::{Event, Handle, Offload},
+    store::{self, HomeLock, Store},
+    time::Timestamp,
+};
+
+/// How long tasks may take to end at a shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
+/// Trees whose providers are remembered for a moment.
+const PROVIDERS_REMEMBERED_MAX: usize = 1_024;
+/// How long a lookup of providers is good for.
+const PROVIDERS_FRESH: Duration = Duration::from_secs(30);
+
+/// The inside of a registry.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) config: P2PConfig,
+    pub(super) network: Handle,
+    pub(super) store: Store,
+    pub(super) offload: Offload,
+    pub(super) keys: Keys,
+    /// One publication at a time: each continues the log that the one before it left.
+    pub(super) publishing: tokio::sync::Mutex<()>,
+    /// There may be somebody new to tell of our packages.
+    pub(super) audience: Notify,
+    pub(super) listening: AtomicBool,
+    pub(super) started: Instant,
+    pub(super) bytes_received: AtomicU64,
+    providers: Mutex<BTreeMap<ContentId, (Instant, Vec<PeerId>)>>,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+    /// Held as long as the node lives, and given up when it has stopped.
+    lock: Mutex<Option<HomeLock>>,
+}
+
+/// Where the publisher keys are.
+#[derive(Debug)]
+pub(super) enum Keys {
+    /// In files below this folder.
+    Folder(PathBuf),
+    /// There is one, and it was given.
+    Given(Box<Publisher>),
+}
+
+impl Node {
+    pub(super) fn new(
+        config: P2PConfig,
+        network: Handle,
+        store: Store,
+        keys: Keys,
+        offload: Offload,
+        lock: Option<HomeLock>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            network,
+            store,
+            offload,
+            keys,
+            publishing: tokio::sync::Mutex::new(()),
+            audience: Notify::new(),
+            listening: AtomicBool::new(false),
+            started: Instant::now(),
+            bytes_received: AtomicU64::new(0),
+            providers: Mutex::new(BTreeMap::new()),
+            tasks: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            lock: Mutex::new(lock),
+        })
+    }
+
+    pub(super) fn start_tasks(node: &Arc<Self>, events: mpsc::Receiver<Event>) {
+        node.spawn(bookkeeping::keep(node.clone(), events));
+        node.spawn(announce::announce(node.clone()));
+        node.spawn(announce::renew(node.clone()));
+    }
+
+    /// Runs a task until it ends or the node stops.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let stopping = self.stopping.clone();
+        self.tasks.spawn(async move {
+            tokio::select! { biased;
+                () = stopping.cancelled() => {}
+                () = task => {}
+            }
+        });
+    }
+
+    /// Ends when the node is told to stop.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
+    }
+
+    pub(super) async fn listen(self: &Arc<Self>) -> Result<Vec<Multiaddr>, Failure> {
+        let mut bound = Vec::new();
+        let mut failures = Vec::new();
+        for address in &self.config.listen_addresses {
+            match self.network.listen(address.clone()).await {
+                Ok(addresses) => bound.extend(addresses),
+                Err(error) => failures.push((address.clone(), fail(error))),
+            }
+        }
+        // A machine without IPv6 is no reason not to start; a port that is taken is.
+        let fatal = failures.iter().position(|(address, failure)| {
+            bound.is_empty() || failure.code == Code::AddressInUse.as_str() || !is_ip6(address)
+        });
+        if let Some(at) = fatal {
+            return Err(failures.swap_remove(at).1);
+        }
+        for (address, failure) in failures {
+            tracing::warn!(%address, reason = failure.message, "an address is not listened on");
+        }
+        if !self.listening.swap(true, Ordering::Relaxed) {
+            self.spawn(join::join(self.clone()));
+        }
+        Ok(bound)
+    }
+
+    /// Runs work on the store beside the runtime.
+    pub(super) async fn with_store<T, F>(&self, work: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
+    {
+        let store = self.store.clone();
+        let done = self.offload.run(move || work(&store)).await;
+        done.ok_or_else(|| gone("work on the store"))?.map_err(fail)
+    }
+
+    /// Loads the publisher that signs, or makes its key where it is the first.
+    pub(super) fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
+        self.keys.publisher(name)
+    }
+
+    /// Peers that provide a tree, as the DHT says, ordered by id; remembered for a moment. False where the lookup was cut
+    /// off.
+    pub(super) async fn providers(&self, root: ContentId, deadline: Instant) -> (Vec<PeerId>, bool) {
+        if let Some((at, providers)) = self.remembered().get(&root)
+            && at.elapsed() < PROVIDERS_FRESH
+        {
+            return (providers.clone(), true);
+        }
+        let mut found = Vec::new();
+        let Ok(mut lookup) = self.network.providers(root).await else { return (found, false) };
+        loop {
+            match tokio::time::timeout_at(deadline, lookup.recv()).await {
+                Ok(Some(peer)) => {
+                    if !found.contains(&peer) {
+                        found.push(peer);
+                    }
+                }
+                Ok(None) => break,
+                Err(_) => return (found, false),
+            }
+        }
+        found.sort();
+        let mut remembered = self.remembered();
+        if remembered.len() >= PROVIDERS_REMEMBERED_MAX {
+            remembered.retain(|_, (at, _)| at.elapsed() < PROVIDERS_FRESH);
+        }
+        if remembered.len() < PROVIDERS_REMEMBERED_MAX && !found.is_empty() {
+            remembered.insert(root, (Instant::now(), found.clone()));
+        }
+        (found, true)
+    }
+
+    pub(super) fn forget_providers(&self, root: &ContentId) {
+        self.remembered().remove(root);
+    }
+
+    fn remembered(&self) -> MutexGuard<'_, BTreeMap<ContentId, (Instant, Vec<PeerId>)>> {
+        self.providers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+
+    pub(super) fn cancel(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+    }
+
+    pub(super) async fn shutdown(&self) {
+        self.cancel();
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.tasks.wait()).await.is_err() {
+            tracing::warn!("some tasks did not end in time");
+        }
+        self.network.stop().await;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+impl Keys {
+    pub(super) fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
+        match self {
+            Self::Given(publisher) => Ok(Publisher::clone(publisher)),
+            Self::Folder(folder) => {
+                let name = name.unwrap_or(DEFAULT_KEY);
+                if name == DEFAULT_KEY {
+                    Publisher::load_or_create(folder, name, Timestamp::now()).map_err(fail)
+                } else {
+                    Publisher::load(folder, name).map_err(fail)
+                }
+            }
+        }
+    }
+}
+
+/// The name of the publisher key that is used where none is named.
+const DEFAULT_KEY: &str = "default";
+
+fn is_ip6(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(libp2p::multiaddr::Protocol::Ip6(_)))
+}

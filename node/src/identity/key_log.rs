@@ -1,0 +1,284 @@
+//! The chain of a publisher's keys, from its genesis to the current ones.
+//!
+//! Rotation follows the root rotation of [The Update Framework](https://theupdateframework.github.io/specification/latest/),
+//! section 5.3: document n is signed by a threshold of the keys of document n−1 and by a threshold of its own, and only
+//! the keys of the last document count for anything signed from then on.
+//!
+//! Whoever holds a key that was rotated out can still sign *another* document n. The chain alone cannot tell the two apart;
+//! what was seen first does, through [`KeyLog::fingerprint`], and [`crate::release::choice`] refuses the fork.
+//!
+//! **Discrepancies:** keys do not expire, and there is one role; delegation is by [`KeyDocument::scopes`].
+
+use serde::{Deserialize, Serialize};
+
+use super::{Context, Envelope, Error, PublicKey, PublisherId, SecretKey, canonical, envelope::require};
+use crate::{
+    content::{Block, Codec, ContentId},
+    limits::{KEY_DOCUMENT_BYTES_MAX, KEY_DOCUMENTS_MAX, KEYS_MAX, SCOPES_MAX},
+    package::PackageName,
+    time::Timestamp,
+};
+
+/// The version of key documents that this program reads and writes.
+pub const VERSION: u64 = 1;
+
+const WHAT: &str = "a key document";
+
+/// The keys that may sign for a publisher from one point on.
+///
+/// Closed: a document with a field that is not listed here, or of a higher version, is refused, because what it may say of
+/// its keys must not be passed over. A later version is a later number, and older programs ask to be renewed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyDocument {
+    /// [`VERSION`].
+    pub version: u64,
+    /// Its place in the chain, 0 for the genesis.
+    pub n: u64,
+    /// The id of the signed document before it, as encoded; none for the genesis.
+    pub previous: Option<ContentId>,
+    /// The keys, ascending.
+    pub keys: Vec<PublicKey>,
+    /// How many of the keys must sign, at least one.
+    pub threshold: u32,
+    /// The packages that the keys may sign for, ascending; all of them where it is empty.
+    pub scopes: Vec<PackageName>,
+    /// When it was made, as its maker says.
+    pub created: Timestamp,
+}
+
+impl KeyDocument {
+    /// The first document of a publisher with one key and no limits.
+    pub fn genesis(key: PublicKey, created: Timestamp) -> Self {
+        let (keys, scopes) = (vec![key], Vec::new());
+        Self { version: VERSION, n: 0, previous: None, keys, threshold: 1, scopes, created }
+    }
+
+    /// Signs the document; gives the encoded envelope.
+    ///
+    /// # Errors
+    /// As [`KeyLog::verify`] has for a document by itself; whether it continues a chain is not known here.
+    pub fn sign(&self, keys: &[&SecretKey]) -> Result<Vec<u8>, Error> {
+        self.check()?;
+        let bytes = Envelope::seal(Context::KeyDocument, canonical::encode(self), keys).encode();
+        Envelope::decode(&bytes, KEY_DOCUMENT_BYTES_MAX)?;
+        Ok(bytes)
+    }
+
+    /// Whether its keys may sign for a package of this name.
+    pub fn allows(&self, name: &PackageName) -> bool {
+        self.scopes.is_empty() || self.scopes.contains(name)
+    }
+
+    fn decode(payload: &[u8]) -> Result<Self, Error> {
+        canonical::check_version(WHAT, payload, VERSION)?;
+        let document: Self = canonical::decode_closed(WHAT, payload)?;
+        document.check()?;
+        Ok(document)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let limit = |found, unit, max| Err(Error::Limit { what: WHAT, found, unit, max });
+        if self.keys.len() > KEYS_MAX {
+            return limit(self.keys.len(), "keys", KEYS_MAX);
+        }
+        if self.scopes.len() > SCOPES_MAX {
+            return limit(self.scopes.len(), "scopes", SCOPES_MAX);
+        }
+        if !self.keys.is_sorted_by(|a, b| a < b) || !self.scopes.is_sorted_by(|a, b| a < b) {
+            return Err(Error::malformed(WHAT, "its keys or scopes are not in order, or doubled"));
+        }
+        if self.threshold == 0 || usize::try_from(self.threshold).is_ok_and(|needed| needed > self.keys.len())
+        {
+            return Err(Error::malformed(WHAT, "its threshold is not between 1 and the number of its keys"));
+        }
+        if (self.n == 0) != self.previous.is_none() {
+            return Err(Error::malformed(WHAT, "only the first one has none before it"));
+        }
+        Ok(())
+    }
+}
+
+/// A verified chain of key documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyLog {
+    links: Vec<Link>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Link {
+    document: KeyDocument,
+    bytes: Vec<u8>,
+    /// Of the signed document as encoded, which the next one names.
+    id: ContentId,
+    /// Of the payload, which stays the same whichever keys signed.
+    fingerprint: ContentId,
+}
+
+impl KeyLog {
+    /// Verifies the signed documents of a chain, from its genesis.
+    ///
+    /// # Errors
+    /// [`Error::Limit`], [`Error::Malformed`] or [`Error::Newer`] for a document that is none by itself; [`Error::Chain`]
+    /// or [`Error::Signature`] for one that does not follow from the one before it.
+    pub fn verify(documents: &[Vec<u8>]) -> Result<Self, Error> {
+        let (first, rest) = documents.split_first().ok_or(Error::Chain { n: 0, why: "it is missing" })?;
+        if documents.len() > KEY_DOCUMENTS_MAX {
+            let found = documents.len();
+            return Err(Error::Limit {
+                what: "a chain of keys",
+                found,
+                unit: "documents",
+                max: KEY_DOCUMENTS_MAX,
+            });
+        }
+        let mut log = Self { links: vec![Link::genesis(first)?] };
+        for bytes in rest {
+            log = log.extended(bytes)?;
+        }
+        Ok(log)
+    }
+
+    /// The chain with one more signed document.
+    ///
+    /// # Errors
+    /// As [`KeyLog::verify`].
+    pub fn extended(mut self, bytes: &[u8]) -> Result<Self, Error> {
+        if self.links.len() >= KEY_DOCUMENTS_MAX {
+            let found = self.links.len().saturating_add(1);
+            return Err(Error::Limit {
+                what: "a chain of keys",
+                found,
+                unit: "documents",
+                max: KEY_DOCUMENTS_MAX,
+            });
+        }
+        let link = Link::after(self.last(), bytes)?;
+        self.links.push(link);
+        Ok(self)
+    }
+
+    /// The document that would change the keys, to be signed by a threshold of the current keys and of `keys`.
+    pub fn next(&self, mut keys: Vec<PublicKey>, threshold: u32, created: Timestamp) -> KeyDocument {
+        keys.sort_unstable();
+        KeyDocument {
+            version: VERSION,
+            n: self.current().n.saturating_add(1),
+            previous: Some(self.tip()),
+            keys,
+            threshold,
+            scopes: self.current().scopes.clone(),
+            created,
+        }
+    }
+
+    /// The name of the publisher, which the genesis fixes.
+    pub fn publisher(&self) -> PublisherId {
+        PublisherId::from_bytes(self.links[0].fingerprint.digest())
+    }
+
+    /// The document whose keys count now.
+    pub fn current(&self) -> &KeyDocument {
+        &self.last().document
+    }
+
+    /// Document number `n`.
+    pub fn document(&self, n: u64) -> Option<&KeyDocument> {
+        self.link(n).map(|link| &link.document)
+    }
+
+    /// The id of the payload of document number `n`: two chains with the same fingerprint at `n` are the same up to it.
+    pub fn fingerprint(&self, n: u64) -> Option<ContentId> {
+        self.link(n).map(|link| link.fingerprint)
+    }
+
+    /// The signed documents as they were given, from the genesis.
+    pub fn documents(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.links.iter().map(|link| link.bytes.as_slice())
+    }
+
+    /// The signed documents as blocks, from the genesis.
+    pub fn blocks(&self) -> impl ExactSizeIterator<Item = Block> {
+        self.links.iter().map(|link| Block::new(Codec::DagCbor, link.bytes.clone()))
+    }
+
+    /// The id of the last signed document, as encoded.
+    pub fn tip(&self) -> ContentId {
+        self.last().id
+    }
+
+    /// Whether one chain continues the other, or is the same.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        self.links.iter().zip(&other.links).all(|(a, b)| a.fingerprint == b.fingerprint)
+    }
+
+    /// Checks that a threshold of the current keys signed `envelope` as `context`.
+    ///
+    /// # Errors
+    /// [`Error::Signature`].
+    pub fn verify_current(&self, context: Context, envelope: &Envelope) -> Result<(), Error> {
+        envelope.verify(context, &self.current().keys, self.current().threshold)
+    }
+
+    /// Checks that a threshold of the keys of any one document signed `envelope` as `context`, and gives the newest such
+    /// document.
+    ///
+    /// For what a current signature names by its hash, such as the manifest of an older release; by itself it would let a
+    /// key that was rotated out sign anew.
+    ///
+    /// # Errors
+    /// [`Error::Signature`].
+    pub fn verify_any(&self, context: Context, envelope: &Envelope) -> Result<&KeyDocument, Error> {
+        let signed =
+            |link: &&Link| envelope.verify(context, &link.document.keys, link.document.threshold).is_ok();
+        let found = self.links.iter().rev().find(signed).map(|link| &link.document);
+        found.ok_or_else(|| Error::signature(context.noun(), "no keys of its publisher signed it"))
+    }
+
+    fn last(&self) -> &Link {
+        self.links.last().expect("a chain has a genesis")
+    }
+
+    fn link(&self, n: u64) -> Option<&Link> {
+        self.links.get(usize::try_from(n).ok()?)
+    }
+}
+
+impl Link {
+    fn parse(bytes: &[u8]) -> Result<(Self, Envelope), Error> {
+        let envelope = Envelope::decode(bytes, KEY_DOCUMENT_BYTES_MAX)?;
+        let link = Self {
+            document: KeyDocument::decode(envelope.payload())?,
+            bytes: bytes.to_vec(),
+            id: ContentId::of(Codec::DagCbor, bytes),
+            fingerprint: ContentId::of(Codec::DagCbor, envelope.payload()),
+        };
+        Ok((link, envelope))
+    }
+
+    fn genesis(bytes: &[u8]) -> Result<Self, Error> {
+        let (link, envelope) = Self::parse(bytes)?;
+        if link.document.n != 0 {
+            return Err(Error::Chain { n: 0, why: "it says that it is a later one" });
+        }
+        envelope.verify(Context::KeyDocument, &link.document.keys, link.document.threshold)?;
+        Ok(link)
+    }
+
+    fn after(last: &Self, bytes: &[u8]) -> Result<Self, Error> {
+        let (link, envelope) = Self::parse(bytes)?;
+        let (old, new) = (&last.document, &link.document);
+        let n = usize::try_from(old.n).unwrap_or(usize::MAX).saturating_add(1);
+        if old.n.checked_add(1) != Some(new.n) {
+            return Err(Error::Chain { n, why: "its number is not the next one" });
+        }
+        if new.previous != Some(last.id) {
+            return Err(Error::Chain { n, why: "it does not name the document before it" });
+        }
+        let context = Context::KeyDocument;
+        let signers = envelope.signers(context, &[old.keys.as_slice(), &new.keys].concat())?;
+        require(context, &signers, &old.keys, old.threshold)?;
+        require(context, &signers, &new.keys, new.threshold)?;
+        Ok(link)
+    }
+}

@@ -1,0 +1,280 @@
+//! The head of a package: where its log ends now, and what a search needs to know.
+//!
+//! A head stands by itself: it holds the publisher's whole chain of key documents, so that whoever receives one can check
+//! it without asking anyone. That the log and the manifest say the same is checked when they are fetched.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use sha2::{Digest, Sha256};
+
+use super::{Error, Log, Release, Seen, Sequence, SignedEntry, text};
+use crate::{
+    content::{Codec, ContentId},
+    identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
+    limits::{
+        CLOCK_SKEW_MAX, DESCRIPTION_BYTES_MAX, FIELD_BYTES_MAX, HEAD_BYTES_MAX, HEAD_LIFETIME_MAX,
+        LABEL_BYTES_MAX, LABELS_MAX,
+    },
+    package::{PackageId, PackageName},
+    time::Timestamp,
+};
+
+/// The version of heads that this program reads and writes.
+pub const VERSION: u64 = 1;
+
+const WHAT: &str = "a head";
+
+/// The release that a head names as the latest.
+pub type Latest = Release;
+
+/// The current state of a package, as its publisher signs it.
+///
+/// Open: a field that is not known is ignored, so that fields can be added later. What older programs must not ignore
+/// comes with a higher `version`, which they refuse.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// [`VERSION`].
+    pub version: u64,
+    /// Whose package it is.
+    pub publisher: PublisherId,
+    /// The package.
+    pub name: PackageName,
+    /// The publisher's signed key documents, from the genesis to the current one.
+    pub keys: Vec<ByteBuf>,
+    /// The id of the last of [`Head::keys`].
+    pub key_log: ContentId,
+    /// The place of the newest log entry.
+    pub sequence: Sequence,
+    /// The id of the newest log entry.
+    pub entry: ContentId,
+    /// The id of the first log entry.
+    pub log: ContentId,
+    /// The latest release ([`Log::latest`]).
+    pub latest: Option<Latest>,
+    /// What the package is, for people and for search.
+    pub description: String,
+    /// The licence, as an SPDX expression.
+    pub license: Option<String>,
+    /// Tags for search.
+    pub tags: Vec<String>,
+    /// Categories for search.
+    pub categories: Vec<String>,
+    /// Whether the checks before publishing were skipped.
+    pub preflight_skipped: bool,
+    /// When it was made, as its maker says.
+    pub created: Timestamp,
+    /// From when on it no longer counts, at most seven days after `created`.
+    pub expires: Timestamp,
+}
+
+/// What a head says of a package for people and for search, taken from its description file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels {
+    /// What the package is.
+    pub description: String,
+    /// The licence, as an SPDX expression.
+    pub license: Option<String>,
+    /// Tags.
+    pub tags: Vec<String>,
+    /// Categories.
+    pub categories: Vec<String>,
+    /// Whether the checks before publishing were skipped.
+    pub preflight_skipped: bool,
+}
+
+/// The key of a package's head in the DHT: SHA-256 of `"ggen/head/v1" ‖ publisher (32 bytes) ‖ "/" ‖ name`.
+pub fn dht_key(package: &PackageId) -> [u8; 32] {
+    Sha256::new()
+        .chain_update(Context::Head.as_str())
+        .chain_update(package.publisher.as_bytes())
+        .chain_update("/")
+        .chain_update(package.name.as_str())
+        .finalize()
+        .into()
+}
+
+impl Head {
+    /// The head of `log` as it ends now.
+    ///
+    /// # Errors
+    /// [`Error::Anchor`] where the log has no entries or is of another publisher.
+    pub fn of(
+        log: &Log,
+        labels: Labels,
+        publisher: &Publisher,
+        created: Timestamp,
+        lifetime: Duration,
+    ) -> Result<Self, Error> {
+        let (Some(newest), Some(first)) = (log.newest(), log.id()) else {
+            return Err(Error::Anchor { why: "the log has no entries" });
+        };
+        if log.package().publisher != publisher.id() {
+            return Err(Error::Anchor { why: "the log is of another publisher" });
+        }
+        let Labels { description, license, tags, categories, preflight_skipped } = labels;
+        Ok(Self {
+            version: VERSION,
+            publisher: publisher.id(),
+            name: log.package().name.clone(),
+            keys: publisher.key_log().documents().map(ByteBuf::from).collect(),
+            key_log: publisher.key_log().tip(),
+            sequence: newest.entry().sequence,
+            entry: SignedEntry::id(newest),
+            log: first,
+            latest: log.latest().cloned(),
+            description,
+            license,
+            tags,
+            categories,
+            preflight_skipped,
+            created,
+            expires: created.plus(lifetime),
+        })
+    }
+
+    /// Signs the head.
+    ///
+    /// # Errors
+    /// [`Error`] where it would be refused by everyone else, or is too large.
+    pub fn sign(&self, publisher: &Publisher) -> Result<VerifiedHead, Error> {
+        let bytes = publisher.seal(Context::Head, canonical::encode(self)).encode();
+        VerifiedHead::verify_stored(&bytes)
+    }
+
+    /// Checks everything but the keys, the signatures and the time now.
+    fn check(&self) -> Result<(), Error> {
+        text::check("a description", &self.description, DESCRIPTION_BYTES_MAX)?;
+        if let Some(license) = &self.license {
+            text::check_label("a licence", license, FIELD_BYTES_MAX)?;
+        }
+        for labels in [&self.tags, &self.categories] {
+            if labels.len() > LABELS_MAX {
+                let (found, max) = (labels.len() as u64, LABELS_MAX as u64);
+                return Err(Error::Limit { what: "a list of tags or categories", found, max });
+            }
+            labels
+                .iter()
+                .try_for_each(|label| text::check_label("a tag or category", label, LABEL_BYTES_MAX))?;
+        }
+        if let Some(latest) = &self.latest {
+            latest.check()?;
+        }
+        if [self.entry, self.log].iter().any(|id| id.codec() != Codec::DagCbor) {
+            return Err(Error::malformed(WHAT, "a log entry is not a signed structure"));
+        }
+        if (self.sequence.get() == 0) != (self.entry == self.log) {
+            return Err(Error::malformed(WHAT, "only the first entry is both the first and the newest"));
+        }
+        let lifetime = self.expires.since(self.created);
+        if lifetime.is_zero() || lifetime > HEAD_LIFETIME_MAX {
+            return Err(Error::Lifetime { lifetime });
+        }
+        Ok(())
+    }
+}
+
+/// A head whose keys, signatures and fields were checked, with its bytes as they were signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedHead {
+    head: Head,
+    keys: KeyLog,
+    bytes: Vec<u8>,
+}
+
+impl VerifiedHead {
+    /// Checks a head that came from outside.
+    ///
+    /// # Errors
+    /// [`Error`]; [`Error::Expired`] and [`Error::Future`] are decided last, so that they are only said of heads that are
+    /// genuine.
+    pub fn verify(bytes: &[u8], now: Timestamp) -> Result<Self, Error> {
+        let verified = Self::verify_stored(bytes)?;
+        let Head { created, expires, .. } = verified.head;
+        if created > now.plus(CLOCK_SKEW_MAX) {
+            return Err(Error::Future { created, now });
+        }
+        if verified.is_expired(now) {
+            return Err(Error::Expired { expires, now });
+        }
+        Ok(verified)
+    }
+
+    /// Checks a head that was found in the DHT under `key`.
+    ///
+    /// # Errors
+    /// As [`VerifiedHead::verify`], and [`Error::Key`] where it does not belong there.
+    pub fn verify_at(key: &[u8], bytes: &[u8], now: Timestamp) -> Result<Self, Error> {
+        let verified = Self::verify(bytes, now)?;
+        if key == verified.dht_key() { Ok(verified) } else { Err(Error::Key) }
+    }
+
+    /// Checks a head of our own database, whatever the time now: see [`VerifiedHead::is_expired`].
+    ///
+    /// # Errors
+    /// As [`VerifiedHead::verify`], apart from the time now.
+    pub fn verify_stored(bytes: &[u8]) -> Result<Self, Error> {
+        if bytes.len() > HEAD_BYTES_MAX {
+            return Err(Error::Limit { what: WHAT, found: bytes.len() as u64, max: HEAD_BYTES_MAX as u64 });
+        }
+        let envelope = Envelope::decode(bytes, HEAD_BYTES_MAX)?;
+        canonical::check_version(WHAT, envelope.payload(), VERSION)?;
+        let head: Head = canonical::decode_open(WHAT, envelope.payload())?;
+        let documents: Vec<Vec<u8>> = head.keys.iter().map(|document| document.to_vec()).collect();
+        let keys = KeyLog::verify(&documents)?;
+        if head.publisher != keys.publisher() {
+            return Err(Error::Publisher { what: WHAT, claimed: head.publisher, actual: keys.publisher() });
+        }
+        if head.key_log != keys.tip() {
+            return Err(Error::malformed(WHAT, "it names another key document than the last that it holds"));
+        }
+        keys.verify_current(Context::Head, &envelope)?;
+        if !keys.current().allows(&head.name) {
+            return Err(Error::Scope { name: head.name.to_string() });
+        }
+        head.check()?;
+        Ok(Self { head, keys, bytes: bytes.to_vec() })
+    }
+
+    /// Whether the head no longer counts at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.head.expires <= now
+    }
+
+    /// What it says.
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Its publisher's keys.
+    pub fn key_log(&self) -> &KeyLog {
+        &self.keys
+    }
+
+    /// Its bytes as they were signed.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The package.
+    pub fn package_id(&self) -> PackageId {
+        PackageId { publisher: self.head.publisher, name: self.head.name.clone() }
+    }
+
+    /// Its key in the DHT: see [`dht_key`].
+    pub fn dht_key(&self) -> [u8; 32] {
+        dht_key(&self.package_id())
+    }
+
+    /// What to remember of it, durably, so that nothing older is accepted later.
+    pub fn seen(&self) -> Seen {
+        let n = self.keys.current().n;
+        Seen {
+            key_n: n,
+            key_document: self.keys.fingerprint(n).expect("the current document is in the chain"),
+            sequence: self.head.sequence,
+            entry: self.head.entry,
+        }
+    }
+}

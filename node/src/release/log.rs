@@ -1,0 +1,271 @@
+//! A package's log: what was released, withdrawn and said, in order.
+//!
+//! A log is built by adding verified entries one by one, so that a log that exists keeps the rules; the same rules are
+//! checked before anything is signed.
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+
+use super::{Entry, Error, Kind, Release, Sequence, SignedEntry, VerifiedHead, entry};
+use crate::{
+    content::ContentId,
+    identity::{Publisher, PublisherId},
+    limits::LOG_ENTRIES_MAX,
+    package::PackageId,
+    time::Timestamp,
+};
+
+/// What a log says of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionState {
+    /// The release.
+    pub release: Release,
+    /// Why it is withdrawn, where it is.
+    pub yanked: Option<String>,
+    /// When it was released, as its publisher says.
+    pub released: Timestamp,
+}
+
+/// A package's log, verified from its first entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    package: PackageId,
+    entries: Vec<SignedEntry>,
+    versions: BTreeMap<Version, VersionState>,
+    deprecated: Option<String>,
+    transferred: Option<PublisherId>,
+    tombstone: Option<String>,
+}
+
+impl Log {
+    /// The log of a package of which nothing was said yet.
+    pub fn empty(package: PackageId) -> Self {
+        Self {
+            package,
+            entries: Vec::new(),
+            versions: BTreeMap::new(),
+            deprecated: None,
+            transferred: None,
+            tombstone: None,
+        }
+    }
+
+    /// Verifies a whole log, given from its first entry.
+    ///
+    /// # Errors
+    /// [`Error::Log`] where an entry is missing or does not follow, [`Error::VersionReused`] where a version is released
+    /// twice, and [`Error::Refused`] where an entry is not possible in the state that the ones before it left.
+    pub fn verify(entries: Vec<SignedEntry>) -> Result<Self, Error> {
+        let first =
+            entries.first().ok_or(Error::Log { sequence: Sequence::default(), why: "it is missing" })?;
+        let mut log = Self::empty(first.entry().package_id());
+        for entry in entries {
+            log.push(entry)?;
+        }
+        Ok(log)
+    }
+
+    /// Adds the next entry.
+    ///
+    /// # Errors
+    /// As [`Log::verify`]; the log is then unchanged.
+    pub fn push(&mut self, signed: SignedEntry) -> Result<(), Error> {
+        self.follows(signed.entry())?;
+        self.allows(&signed.entry().kind)?;
+        self.apply(signed.entry());
+        self.entries.push(signed);
+        Ok(())
+    }
+
+    /// Signs the entry that would come next, which is not added yet.
+    ///
+    /// # Errors
+    /// As [`Log::push`], before anything is signed.
+    pub fn next(&self, kind: Kind, publisher: &Publisher, now: Timestamp) -> Result<SignedEntry, Error> {
+        let sequence = match self.newest() {
+            Some(newest) => newest.entry().sequence.next().ok_or(Error::Log {
+                sequence: newest.entry().sequence,
+                why: "there is no number after it",
+            })?,
+            None => Sequence::default(),
+        };
+        let entry = Entry {
+            version: entry::VERSION,
+            publisher: publisher.id(),
+            name: self.package.name.clone(),
+            sequence,
+            previous: self.newest().map(SignedEntry::id),
+            key_n: publisher.key_log().current().n,
+            kind,
+            created: now,
+        };
+        self.follows(&entry)?;
+        self.allows(&entry.kind)?;
+        SignedEntry::sign(&entry, publisher)
+    }
+
+    /// Checks that a verified head names the end, the beginning and the latest release of this log.
+    ///
+    /// Only then is it known that the current keys of the publisher stand behind the entries.
+    ///
+    /// # Errors
+    /// [`Error::Anchor`] with what differs.
+    pub fn anchored(&self, head: &VerifiedHead) -> Result<(), Error> {
+        let differs = |why| Err(Error::Anchor { why });
+        let (Some(first), Some(newest)) = (self.entries.first(), self.newest()) else {
+            return differs("the log has no entries");
+        };
+        let named = head.head();
+        if self.package != head.package_id() {
+            return differs("they are of different packages");
+        }
+        if newest.entry().sequence != named.sequence || newest.id() != named.entry {
+            return differs("the head names another newest entry");
+        }
+        if first.id() != named.log {
+            return differs("the head names another first entry");
+        }
+        if self.latest() != named.latest.as_ref() {
+            return differs("the head names another latest release");
+        }
+        Ok(())
+    }
+
+    /// The package.
+    pub fn package(&self) -> &PackageId {
+        &self.package
+    }
+
+    /// The entries, from the first.
+    pub fn entries(&self) -> &[SignedEntry] {
+        &self.entries
+    }
+
+    /// The last entry.
+    pub fn newest(&self) -> Option<&SignedEntry> {
+        self.entries.last()
+    }
+
+    /// The id of the first entry, which names the log.
+    pub fn id(&self) -> Option<ContentId> {
+        self.entries.first().map(SignedEntry::id)
+    }
+
+    /// Every version that was released, ascending.
+    pub fn versions(&self) -> &BTreeMap<Version, VersionState> {
+        &self.versions
+    }
+
+    /// The highest stable version that is not withdrawn, or the highest such pre-release; none once the package is gone.
+    pub fn latest(&self) -> Option<&Release> {
+        let mut there =
+            self.versions.values().filter(|state| state.yanked.is_none() && !self.is_tombstoned());
+        let stable = there.clone().rfind(|state| state.release.version.pre.is_empty());
+        stable.or_else(|| there.next_back()).map(|state| &state.release)
+    }
+
+    /// Whether the package is gone.
+    pub fn is_tombstoned(&self) -> bool {
+        self.tombstone.is_some()
+    }
+
+    /// Why the package is gone, where it is.
+    pub fn tombstone(&self) -> Option<&str> {
+        self.tombstone.as_deref()
+    }
+
+    /// What to use in its place, where the package should no longer be used.
+    pub fn deprecated(&self) -> Option<&str> {
+        self.deprecated.as_deref()
+    }
+
+    /// The publisher that further releases come from, where that is another one.
+    pub fn transferred(&self) -> Option<PublisherId> {
+        self.transferred
+    }
+
+    /// Checks the place of an entry, whatever it says.
+    fn follows(&self, entry: &Entry) -> Result<(), Error> {
+        let refuse = |why| Err(Error::Log { sequence: entry.sequence, why });
+        if self.entries.len() >= LOG_ENTRIES_MAX {
+            let found = self.entries.len() as u64 + 1;
+            return Err(Error::Limit { what: "a log", found, max: LOG_ENTRIES_MAX as u64 });
+        }
+        if entry.publisher != self.package.publisher || entry.name != self.package.name {
+            return refuse("it is of another package");
+        }
+        if entry.sequence.get() != self.entries.len() as u64 {
+            return refuse("its number is not the next one");
+        }
+        if entry.previous != self.newest().map(SignedEntry::id) {
+            return refuse("it does not name the entry before it");
+        }
+        if self.newest().is_some_and(|newest| entry.key_n < newest.entry().key_n) {
+            return refuse("it was signed with keys that were replaced before");
+        }
+        Ok(())
+    }
+
+    /// Checks what an entry says against the state that the ones before it left.
+    fn allows(&self, kind: &Kind) -> Result<(), Error> {
+        let refuse = |why: String| Err(Error::Refused { why });
+        if self.is_tombstoned() {
+            return refuse(format!("{} is gone, and nothing can follow", self.package.name));
+        }
+        match kind {
+            Kind::Release(release) => match (self.transferred, self.versions.get(&release.version)) {
+                (Some(to), _) => refuse(format!("{} was transferred to {to}", self.package.name)),
+                (_, Some(state)) => Err(Error::VersionReused {
+                    version: release.version.clone(),
+                    manifest: state.release.manifest,
+                }),
+                _ => Ok(()),
+            },
+            Kind::Yank { version, .. } | Kind::Unyank { version } => {
+                let yanks = matches!(kind, Kind::Yank { .. });
+                match self.versions.get(version) {
+                    None => refuse(format!("version {version} was never released")),
+                    Some(state) if state.yanked.is_some() == yanks => {
+                        let already = if yanks { "is withdrawn already" } else { "is not withdrawn" };
+                        refuse(format!("version {version} {already}"))
+                    }
+                    Some(_) => Ok(()),
+                }
+            }
+            Kind::Transfer { to } if *to == self.package.publisher => {
+                refuse("a package cannot be transferred to its own publisher".to_owned())
+            }
+            Kind::Transfer { .. } if self.transferred.is_some() => {
+                refuse(format!("{} was transferred already", self.package.name))
+            }
+            Kind::Transfer { .. }
+            | Kind::Deprecate { .. }
+            | Kind::Tombstone { .. }
+            | Kind::Unknown { .. } => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        match &entry.kind {
+            Kind::Release(release) => {
+                let state = VersionState { release: release.clone(), yanked: None, released: entry.created };
+                self.versions.insert(release.version.clone(), state);
+            }
+            Kind::Yank { version, reason } => self.set_yanked(version, Some(reason.clone())),
+            Kind::Unyank { version } => self.set_yanked(version, None),
+            Kind::Deprecate { message } => {
+                self.deprecated = Some(message.clone()).filter(|message| !message.is_empty());
+            }
+            Kind::Transfer { to } => self.transferred = Some(*to),
+            Kind::Tombstone { reason } => self.tombstone = Some(reason.clone()),
+            Kind::Unknown { .. } => {}
+        }
+    }
+
+    fn set_yanked(&mut self, version: &Version, reason: Option<String>) {
+        if let Some(state) = self.versions.get_mut(version) {
+            state.yanked = reason;
+        }
+    }
+}

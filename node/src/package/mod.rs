@@ -8,10 +8,19 @@ use std::io;
 
 use crate::code::Code;
 
+pub mod check;
+pub mod gpack;
+pub mod manifest;
 pub mod name;
+pub mod pack;
 pub mod path;
+pub mod preflight;
 pub mod unixfs;
+pub mod unpack;
+pub mod walk;
 
+pub use gpack::Gpack;
+pub use manifest::Manifest;
 pub use name::{PackageId, PackageName, PackageRef};
 pub use path::PackagePath;
 

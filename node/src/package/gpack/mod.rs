@@ -1,0 +1,204 @@
+//! The description of a package: `gpack.toml`.
+//!
+//! All problems of a file are reported at once, each with its line and key. The keys stand at the top level or under
+//! `[package]`. Nothing here looks at any other file.
+
+mod depth;
+pub(super) mod field;
+mod parse;
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use semver::{Version, VersionReq};
+
+pub use parse::parse;
+
+use super::{PackageId, PackageName, io_code};
+use crate::{code::Code, limits::GPACK_BYTES_MAX};
+
+/// The name of the file.
+pub const FILE_NAME: &str = "gpack.toml";
+
+/// A smallest `gpack.toml`, to start from.
+pub const MINIMAL: &str = "name = \"my-package\"\nversion = \"0.1.0\"\ndescription = \"What it does, in one sentence\"\n";
+
+/// What a `gpack.toml` says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gpack {
+    /// The package's name.
+    pub name: PackageName,
+    /// The version to publish.
+    pub version: Version,
+    /// One or a few sentences.
+    pub description: String,
+    /// The licence, as an SPDX expression.
+    pub license: Option<String>,
+    /// Words to find it by, in the order given.
+    pub tags: Vec<String>,
+    /// Categories that it belongs to, in the order given.
+    pub categories: Vec<String>,
+    /// Who made it.
+    pub authors: Vec<String>,
+    /// Where its source is developed.
+    pub repository: Option<String>,
+    /// Packages that it needs.
+    pub dependencies: BTreeMap<PackageId, VersionReq>,
+}
+
+/// A description, and what a person might want to mend in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parsed {
+    /// The description.
+    pub gpack: Gpack,
+    /// Full sentences.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the `gpack.toml` of a directory. A `version` that is given takes the place of the one in the file.
+///
+/// # Errors
+/// [`Error`], with every problem of the file at once.
+pub fn read(directory: &Path, version: Option<&Version>) -> Result<Parsed, Error> {
+    match fs::metadata(directory) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => return Err(Error::NotADirectory { path: directory.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::NoDirectory { path: directory.to_owned() });
+        }
+        Err(source) => return Err(Error::Io { path: directory.to_owned(), source }),
+    }
+    let path = directory.join(FILE_NAME);
+    let bytes = match fs::symlink_metadata(&path) {
+        Ok(metadata) if metadata.is_file() => read_capped(&path),
+        Ok(_) => return Err(Error::NotAFile { path }),
+        Err(error) => Err(error),
+    };
+    match bytes {
+        Ok(bytes) => parse(&path, &bytes, version),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(Error::Missing { directory: directory.to_owned() })
+        }
+        Err(source) => Err(Error::Io { path, source }),
+    }
+}
+
+/// Reads one byte more than is allowed, at most.
+fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    super::walk::open(path)?.take(GPACK_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// One thing that is wrong with a `gpack.toml`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The line, from 1; 0 where the problem is that something is not there.
+    pub line: usize,
+    /// The key, with its table; empty where the file as a whole is meant.
+    pub key: String,
+    /// What is wrong and what is expected.
+    pub message: String,
+    /// Whether a required key is missing or empty.
+    pub missing: bool,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// Why a description was refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing has that path.
+    #[error("there is no directory {}", path.display())]
+    NoDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A file stands where a directory is expected.
+    #[error("{} is not a directory", path.display())]
+    NotADirectory {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The directory has no `gpack.toml`.
+    #[error("missing gpack.toml in {}", directory.display())]
+    Missing {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// `gpack.toml` is a link or a folder.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The file was read and is wrong.
+    #[error("{} is not valid{}", path.display(), list(problems))]
+    Invalid {
+        /// The path.
+        path: PathBuf,
+        /// Everything that is wrong, in the order of the file; what is missing comes first.
+        problems: Vec<Problem>,
+    },
+    /// Reading failed.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn list(problems: &[Problem]) -> String {
+    match problems {
+        [only] => format!(": {only}"),
+        many => many.iter().fold(format!(", {} problems", many.len()), |text, problem| format!("{text}\n  {problem}")),
+    }
+}
+
+impl Error {
+    /// The stable code of this error.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::NoDirectory { .. } | Self::NotADirectory { .. } => Code::Usage,
+            Self::Missing { .. } => Code::Package,
+            Self::Invalid { problems, .. } if problems.iter().any(|problem| problem.missing) => Code::Package,
+            Self::NotAFile { .. } | Self::Invalid { .. } => Code::PackageInvalid,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::Io,
+            Self::Io { source, .. } => io_code(source),
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NoDirectory { .. } => "Check the path; publish takes the directory of a package.".to_owned(),
+            Self::NotADirectory { .. } => "Name the directory that holds gpack.toml.".to_owned(),
+            Self::Missing { directory } => {
+                format!("Create {} with at least:\n\n{MINIMAL}", directory.join(FILE_NAME).display())
+            }
+            Self::NotAFile { .. } => "Put the file itself there, not a link to it.".to_owned(),
+            Self::Invalid { problems, .. } if problems.iter().any(|problem| problem.missing) => {
+                format!("These keys are required:\n\n{MINIMAL}")
+            }
+            Self::Invalid { .. } => "Correct the lines named above and publish again.".to_owned(),
+            Self::Io { .. } => "Check that the file can be read.".to_owned(),
+        }
+    }
+}

@@ -19,6 +19,7 @@ use crate::{
     limits::BLOCK_BYTES_MAX,
     network::{Handle, Offload, RequestFailure},
     package::unixfs,
+    reputation::Attempt,
     store::{self, Store},
 };
 
@@ -33,6 +34,17 @@ const CONNECTS_MAX: usize = 8;
 /// Providers of one retrieval.
 const PROVIDERS_MAX: usize = 64;
 
+/// A peer to ask.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The peer.
+    pub peer: PeerId,
+    /// Addresses to try beside those that the network knows.
+    pub addresses: Vec<libp2p::Multiaddr>,
+    /// Whether it says that it holds the content.
+    pub claimed: bool,
+}
+
 /// What one peer did in a retrieval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Served {
@@ -40,12 +52,29 @@ pub struct Served {
     pub blocks: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Requests that failed or timed out because of it.
-    pub failures: u32,
-    /// Whether it sent bytes that are not the block they claim to be.
-    pub forged: bool,
+    /// The worst way in which asking it ended, short of success.
+    pub fault: Option<Attempt>,
+    /// The first block in whose place it sent other bytes.
+    pub forged: Option<ContentId>,
+    /// Whether it said that it holds the content.
+    pub claimed: bool,
     /// Time that its requests took, all together.
     pub spent: Duration,
+}
+
+impl Served {
+    /// Notes how asking ended; the worst one stays.
+    fn fault(&mut self, attempt: Attempt) {
+        let weight = |attempt| match attempt {
+            Attempt::BadBlock => 4,
+            Attempt::SizeViolation | Attempt::ProtocolViolation => 3,
+            Attempt::Timeout => 2,
+            _ => 1,
+        };
+        if self.fault.is_none_or(|held| weight(held) < weight(attempt)) {
+            self.fault = Some(attempt);
+        }
+    }
 }
 
 /// What a retrieval came to.
@@ -109,9 +138,10 @@ pub struct Session {
     offload: Offload,
     deadline: Instant,
     /// Providers, as they are found; closed when the lookup ended.
-    found: mpsc::Receiver<(PeerId, Vec<libp2p::Multiaddr>)>,
+    found: mpsc::Receiver<Source>,
     looking: bool,
-    known: BTreeSet<PeerId>,
+    /// The peers that were found, and whether they claim to hold the content.
+    known: BTreeMap<PeerId, bool>,
     connected: Vec<PeerId>,
     connects: FuturesUnordered<BoxFuture<'static, (PeerId, bool)>>,
     waiting: Vec<(PeerId, Vec<libp2p::Multiaddr>)>,
@@ -139,7 +169,7 @@ impl Session {
         store: Store,
         offload: Offload,
         deadline: Instant,
-        found: mpsc::Receiver<(PeerId, Vec<libp2p::Multiaddr>)>,
+        found: mpsc::Receiver<Source>,
     ) -> Self {
         Self {
             network,
@@ -148,7 +178,7 @@ impl Session {
             deadline,
             found,
             looking: true,
-            known: BTreeSet::new(),
+            known: BTreeMap::new(),
             connected: Vec::new(),
             connects: FuturesUnordered::new(),
             waiting: Vec::new(),
@@ -222,8 +252,9 @@ impl Session {
                     }
                 }
                 found = self.found.recv(), if self.looking => match found {
-                    Some((peer, addresses)) => {
-                        if self.known.len() < PROVIDERS_MAX && self.known.insert(peer) {
+                    Some(Source { peer, addresses, claimed }) => {
+                        if self.known.len() < PROVIDERS_MAX && !self.known.contains_key(&peer) {
+                            self.known.insert(peer, claimed);
                             self.waiting.push((peer, addresses));
                         }
                     }
@@ -292,14 +323,18 @@ impl Session {
 
     async fn landed(&mut self, run: &mut Run, landed: Landed, now: Duration) -> Result<(), Error> {
         let (ask, answer, took) = landed;
-        let served = self.report.peers.entry(ask.peer).or_default();
+        let served = self.served(ask.peer);
         served.spent += took;
         let answer = match answer {
             Ok(answer) => answer,
             Err(failure) => {
                 tracing::debug!(peer = %ask.peer, %failure, "a request for blocks failed");
-                let blamed = matches!(failure, RequestFailure::Timeout | RequestFailure::Broken(_));
-                served.failures += u32::from(blamed);
+                match failure {
+                    RequestFailure::Timeout => served.fault(Attempt::Timeout),
+                    RequestFailure::Broken(_) => served.fault(Attempt::ProtocolViolation),
+                    RequestFailure::Unreachable | RequestFailure::Closed => served.fault(Attempt::Disconnected),
+                    RequestFailure::Own => {}
+                }
                 let failure = match failure {
                     RequestFailure::Timeout | RequestFailure::Broken(_) => plan::Failure::Peer,
                     RequestFailure::Unreachable | RequestFailure::Closed => plan::Failure::Unreachable,
@@ -314,7 +349,7 @@ impl Session {
             return Ok(());
         }
         if answer.blocks.len() != ask.want.len() {
-            served.failures += 1;
+            served.fault(Attempt::ProtocolViolation);
             run.plan.failed(ask.id, plan::Failure::Peer, now);
             return Ok(());
         }
@@ -338,7 +373,9 @@ impl Session {
         };
         let answers: Vec<_> = verified.iter().map(|(id, verdict)| (*id, verdict.as_answer())).collect();
         let came: BTreeSet<ContentId> = run.plan.answered(request, &answers, now).into_iter().collect();
+        let claimed = self.known.get(&peer).copied().unwrap_or_default();
         let served = self.report.peers.entry(peer).or_default();
+        served.claimed = claimed;
         let mut links = Vec::new();
         for (id, verdict) in verified {
             match verdict {
@@ -354,7 +391,8 @@ impl Session {
                     run.held.push(block);
                 }
                 Verdict::Forged => {
-                    served.forged = true;
+                    served.fault(Attempt::BadBlock);
+                    served.forged.get_or_insert(id);
                     run.forged = true;
                 }
                 Verdict::Have(_) | Verdict::Missing | Verdict::Later => {}
@@ -392,8 +430,15 @@ impl Session {
     /// Peers that hold a request back until the time runs out have failed as much as those whose request timed out.
     fn blame_the_silent(&mut self, run: &Run) {
         for peer in run.plan.waiting_on() {
-            self.report.peers.entry(peer).or_default().failures += 1;
+            self.served(peer).fault(Attempt::Timeout);
         }
+    }
+
+    fn served(&mut self, peer: PeerId) -> &mut Served {
+        let claimed = self.known.get(&peer).copied().unwrap_or_default();
+        let served = self.report.peers.entry(peer).or_default();
+        served.claimed = claimed;
+        served
     }
 
     fn shortage(&self, run: &Run, missing: usize) -> Error {

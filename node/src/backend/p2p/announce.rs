@@ -1,0 +1,198 @@
+//! Telling others: now, and again until somebody has heard.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+
+use super::{node::Node, publish};
+use crate::{
+    catalog,
+    content::ContentId,
+    network::Handle,
+    package::PackageId,
+    release::VerifiedHead,
+    store::{heads, packages, published},
+};
+
+/// Newcomers often come in groups; they are told together.
+const GATHER: Duration = Duration::from_millis(300);
+/// How long one round of telling may take for one package.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Packages that are told of at once.
+const AT_ONCE: usize = 4;
+/// Below this many peers in the routing table every newcomer may be one of the nodes nearest to our records, and is told
+/// at once; in a larger network the DHT's own renewal finds them.
+const SMALL_NETWORK: usize = 20;
+/// How often all records are renewed, well before they lapse (48 hours).
+const RENEW_INTERVAL: Duration = Duration::from_secs(12 * 3600);
+/// How often a head is looked at for renewal.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
+/// A head of ours is signed again when less than this is left of its life.
+const RENEW_BEFORE: Duration = Duration::from_secs(84 * 3600);
+
+/// Who was told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// DHT nodes that stored the head.
+    pub(super) stored: usize,
+    /// Peers that the announcement was sent to.
+    pub(super) heard: usize,
+}
+
+impl Told {
+    pub(super) fn anybody(self) -> bool {
+        self.stored > 0 || self.heard > 0
+    }
+}
+
+impl Node {
+    /// Tells of a head of ours: in the DHT, by gossip, and as a provider of its latest tree.
+    pub(super) async fn tell(&self, head: &VerifiedHead, deadline: Instant) -> Told {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let root = head.head().latest.as_ref().map(|latest| latest.root);
+        let (stored, heard, ()) = tokio::join!(
+            self.network.put_head(head.clone(), left),
+            self.network.announce(head.bytes().to_vec()),
+            provide(&self.network, root, left),
+        );
+        Told { stored: stored.unwrap_or_default(), heard: heard.unwrap_or_default() }
+    }
+
+    /// Tells of a head until somebody took it, or the time ran out.
+    pub(super) async fn tell_until(&self, head: &VerifiedHead, deadline: Instant) -> Told {
+        loop {
+            let told = self.tell(head, deadline).await;
+            if told.anybody() || Instant::now() >= deadline {
+                return told;
+            }
+            // Woken by the next newcomer, or after a while in case one was missed.
+            let again = (Instant::now() + Duration::from_secs(1)).min(deadline);
+            let _ = timeout_at(again, self.audience.notified()).await;
+        }
+    }
+
+    /// Tells of everything that waits, and that this node provides what it holds.
+    async fn tell_all(&self, everything: bool) {
+        let listed = self.with_store(|store| {
+            store.read(|conn| {
+                let pending = published::list_unannounced(conn)?;
+                Ok((pending, heads::list_all(conn)?, packages::list_all(conn)?))
+            })
+        });
+        let Ok((pending, own, held)) = listed.await else { return };
+        let waiting: Vec<_> = own
+            .into_iter()
+            .filter(|head| everything || pending.iter().any(|it| it.package == head.package))
+            .filter_map(|head| VerifiedHead::verify_stored(&head.bytes).ok())
+            .collect();
+        let heads = stream::iter(waiting).for_each_concurrent(AT_ONCE, |head| async move {
+            let told = self.tell(&head, Instant::now() + ROUND_TIMEOUT).await;
+            if told.anybody() {
+                self.mark_announced(head.package_id(), head.head().sequence.get()).await;
+            }
+        });
+        heads.await;
+        stream::iter(held)
+            .for_each_concurrent(AT_ONCE, |held| async move {
+                provide(&self.network, Some(held.root), ROUND_TIMEOUT).await;
+                if everything {
+                    self.republish(&held.package).await;
+                }
+            })
+            .await;
+    }
+
+    /// Stores the newest head that is known of somebody else's package, so that it outlives its author's node.
+    async fn republish(&self, package: &PackageId) {
+        let (package, now) = (package.clone(), self.now());
+        let known = self.with_store(move |store| store.read(|conn| Ok(catalog::get(conn, &package)?)));
+        if let Ok(Some(head)) = known.await
+            && !head.is_expired(now)
+        {
+            let _ = self.network.put_head(head, ROUND_TIMEOUT).await;
+        }
+    }
+
+    async fn mark_announced(&self, package: PackageId, sequence: u64) {
+        let marked = self.with_store(move |store| store.write(|tx| published::set_announced(tx, &package, sequence)));
+        if let Err(failure) = marked.await {
+            tracing::warn!(failure.message, "an announcement was not noted, and will be repeated");
+        }
+    }
+
+    async fn is_small(&self) -> bool {
+        let snapshot = self.network.snapshot().await;
+        snapshot.is_ok_and(|snapshot| snapshot.buckets.iter().sum::<usize>() < SMALL_NETWORK)
+    }
+}
+
+async fn provide(network: &Handle, root: Option<ContentId>, deadline: Duration) {
+    if let Some(root) = root
+        && let Err(error) = network.provide(root, deadline).await
+    {
+        tracing::debug!(%root, %error, "not all were told that this node provides a tree");
+    }
+}
+
+/// Tells newcomers, and everybody again from time to time.
+pub(super) async fn announce(node: Arc<Node>) {
+    let mut renew = interval(RENEW_INTERVAL);
+    renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    renew.tick().await;
+    loop {
+        let everything = tokio::select! { biased;
+            _ = renew.tick() => true,
+            () = node.audience.notified() => {
+                sleep_until(Instant::now() + GATHER).await;
+                node.is_small().await
+            }
+        };
+        node.tell_all(everything).await;
+    }
+}
+
+/// Signs our own heads again before they expire, and drops the expired ones of others from the index.
+pub(super) async fn renew(node: Arc<Node>) {
+    let mut look = interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        look.tick().await;
+        let now = node.now();
+        let swept = node.with_store(move |store| store.write(|tx| Ok(catalog::sweep(tx, now)?))).await;
+        if let Err(failure) = swept {
+            tracing::warn!(failure.message, "expired heads were not swept");
+        }
+        let Ok(own) = node.with_store(|store| store.read(heads::list_all)).await else { continue };
+        for head in own {
+            if head.created.plus(crate::limits::HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE {
+                renew_one(&node, head).await;
+            }
+        }
+    }
+}
+
+async fn renew_one(node: &Node, own: heads::OwnHead) {
+    let turn = node.publishing.lock().await;
+    let publisher = match node.publisher_of(own.package.publisher) {
+        Ok(Some(publisher)) => publisher,
+        Ok(None) => {
+            tracing::warn!(package = %own.package, "its key is not here: its head cannot be renewed");
+            return;
+        }
+        Err(failure) => {
+            tracing::warn!(package = %own.package, failure.message, "its head cannot be renewed");
+            return;
+        }
+    };
+    let (store, now) = (node.store.clone(), node.now());
+    let renewed = node.offload.run(move || publish::renew(&store, &publisher, &own, now)).await;
+    drop(turn);
+    match renewed {
+        Some(Ok(head)) => {
+            node.tell(&head, Instant::now() + ROUND_TIMEOUT).await;
+        }
+        Some(Err(failure)) => tracing::warn!(failure.message, "a head was not renewed"),
+        None => {}
+    }
+}

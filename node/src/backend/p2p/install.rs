@@ -1,0 +1,355 @@
+//! Installing: from a name to a verified folder.
+
+use std::{collections::BTreeSet, path::{Path, PathBuf}, sync::atomic::Ordering, time::Duration};
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{failure::fail, gone, node::Node};
+use crate::{
+    code::Code,
+    content::ContentId,
+    control::{
+        api::{Failure, InstallRequest, Installed},
+        service::ProgressSender,
+    },
+    fetch::session::{Report, Session, Source},
+    network::Handle,
+    package::{
+        check,
+        manifest::{Manifest, SignedManifest},
+        unpack,
+    },
+    peers::address_book,
+    release::{Release, VerifiedHead},
+    reputation::{Circumstances, Event, Score, blame, ledger},
+    store::{self, Store, installed, packages, pins},
+};
+
+/// How long an install may take where no time was given.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Connected peers that are asked although they do not say that they provide the tree.
+const ASKED_ON_SUSPICION_MAX: usize = 16;
+/// A guess at the size of a manifest: it is not known before it is here.
+const MANIFEST_BYTES_GUESS: u64 = 256 << 10;
+
+impl Node {
+    pub(super) async fn install(
+        &self,
+        request: InstallRequest,
+        progress: ProgressSender,
+    ) -> Result<Installed, Failure> {
+        let reference = Self::parse_reference(&request.package)?;
+        let target = target(&request.to)?;
+        let timeout = request.timeout_secs.map_or(INSTALL_TIMEOUT, Duration::from_secs);
+        let deadline = Instant::now() + timeout;
+        let head = self.resolve(&reference).await?;
+        let (release, mut warnings) = self.release_of(&head, reference.version.as_ref()).await?;
+        if head.head().preflight_skipped {
+            warnings.push("its publisher skipped the checks before publishing".to_owned());
+        }
+        progress.report("finding providers", 0, None, "peers");
+        let sources = self.sources(release.root, deadline);
+        let mut session =
+            Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
+        let fetched = self.fetch(&mut session, &head, &release, &target, &progress).await;
+        let report = session.report().clone();
+        drop(session);
+        self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
+        self.judge(release.root, &report, fetched.is_ok()).await;
+        let (manifest, already) = fetched?;
+        let job = Job { head, release, target, manifest, already };
+        let store = self.store.clone();
+        let telling = progress.clone();
+        let written = self.offload.run(move || job.write(&store, &telling)).await;
+        let mut answer = written.ok_or_else(|| gone("the installation"))??;
+        answer.bytes_fetched = report.bytes;
+        let served = report.peers.iter().filter(|(_, served)| served.blocks > 0);
+        answer.providers = served.map(|(peer, _)| peer.to_string()).collect();
+        answer.warnings = warnings;
+        self.forget_providers(&answer_root(&answer)?);
+        // The newcomer tells that it provides the tree too.
+        self.audience.notify_one();
+        Ok(answer)
+    }
+
+    /// Brings the manifest and all blocks here; tells whether the target holds the package already.
+    async fn fetch(
+        &self,
+        session: &mut Session,
+        head: &VerifiedHead,
+        release: &Release,
+        target: &Path,
+        progress: &ProgressSender,
+    ) -> Result<(Manifest, bool), Failure> {
+        session.get(&[(release.manifest, MANIFEST_BYTES_GUESS)], &mut |_| {}).await.map_err(fail)?;
+        let (keys, expected) = (head.key_log().clone(), release.clone());
+        let package = head.package_id();
+        let manifest = self
+            .offload_store(move |store| {
+                let signed = SignedManifest::load(expected.manifest, &keys, &mut |id| store.block(id))?;
+                signed.describes(&package, &expected)?;
+                Ok(signed.into_manifest())
+            })
+            .await?;
+        let there = {
+            let (manifest, target) = (manifest.clone(), target.to_owned());
+            self.offload.run(move || occupied(&manifest, &target)).await
+        };
+        let already = there.ok_or_else(|| gone("a look at the target"))??;
+        let wanted: Vec<(ContentId, u64)> = manifest.files().iter().map(|file| (file.id, file.size)).collect();
+        let total = manifest.size();
+        session
+            .get(&wanted, &mut |done| progress.report("fetching", done, Some(total), "bytes"))
+            .await
+            .map_err(fail)?;
+        Ok((manifest, already))
+    }
+
+    /// Writes down what the peers did: who helped, who failed, who forged.
+    async fn judge(&self, root: ContentId, report: &Report, succeeded: bool) {
+        let circumstances = Circumstances { stopping: self.stopping().is_cancelled(), ..Circumstances::default() };
+        let mut events = Vec::new();
+        for (peer, served) in &report.peers {
+            let (blocks, bytes, duration) = (served.blocks, served.bytes, served.spent);
+            if let Some(block) = served.forged {
+                events.push((*peer, Event::ForgedBlock { block }));
+                let _ = self.network.block(*peer, "it sent bytes that are not the block asked for".to_owned()).await;
+            }
+            let circumstances = Circumstances { claimed: served.claimed, ..circumstances };
+            if let Some(cause) = served.fault.and_then(|attempt| blame(attempt, circumstances)) {
+                events.push((*peer, Event::RetrievalFailed { root, cause, blocks, bytes, duration }));
+            } else if succeeded && blocks > 0 {
+                events.push((*peer, Event::RetrievalSucceeded { root, blocks, bytes, duration }));
+            }
+        }
+        let now = self.now();
+        let written = self.with_store(move |store| {
+            store.write(|tx| {
+                for (peer, event) in &events {
+                    ledger::record(tx, peer, event, now)?;
+                }
+                Ok(())
+            })
+        });
+        if let Err(failure) = written.await {
+            tracing::warn!(failure.message, "what the peers did was not written down");
+        }
+    }
+
+    /// Peers to fetch a tree from: those that the DHT names, the best first as far as they are known at once, and then those
+    /// that are connected anyway.
+    pub(super) fn sources(&self, root: ContentId, deadline: Instant) -> mpsc::Receiver<Source> {
+        let (found, sources) = mpsc::channel(64);
+        let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
+        let least = Score::saturating(self.config.min_reputation);
+        self.spawn(async move {
+            let own = network.local_peer();
+            if let Ok(mut lookup) = network.providers(root).await {
+                while let Ok(Some(peer)) = tokio::time::timeout_at(deadline, lookup.recv()).await {
+                    let mut group = BTreeSet::from([peer]);
+                    while let Ok(peer) = lookup.try_recv() {
+                        group.insert(peer);
+                    }
+                    group.remove(&own);
+                    let store = store.clone();
+                    let ranked = offload.run(move || rank(&store, group, least)).await;
+                    for (peer, addresses) in ranked.unwrap_or_default() {
+                        let source = Source { peer, addresses, claimed: true };
+                        if found.send(source).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+            connected(&network, &found).await;
+        });
+        sources
+    }
+
+    async fn offload_store<T, F>(&self, work: F) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Store) -> Result<T, crate::package::manifest::Error> + Send + 'static,
+    {
+        let store = self.store.clone();
+        self.offload.run(move || work(&store)).await.ok_or_else(|| gone("the manifest"))?.map_err(fail)
+    }
+
+    /// Stops providing all versions of a package; its blocks stay until they are collected.
+    pub(super) async fn stop_serving(&self, package: &crate::package::PackageId) -> Result<(), Failure> {
+        let package = package.clone();
+        let removed = self
+            .with_store(move |store| {
+                store.write(|tx| {
+                    let held: Vec<_> =
+                        packages::list_all(tx)?.into_iter().filter(|held| held.package == package).collect();
+                    for held in &held {
+                        packages::remove(tx, &held.package, &held.version)?;
+                    }
+                    Ok(held)
+                })
+            })
+            .await?;
+        for held in removed {
+            self.network.stop_providing(held.root).await.map_err(fail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends the peers that are connected, as sources that claim nothing.
+pub(super) async fn connected(network: &Handle, found: &mpsc::Sender<Source>) {
+    let Ok(snapshot) = network.snapshot().await else { return };
+    let speak = snapshot
+        .peers
+        .into_iter()
+        .filter(|peer| peer.protocols.iter().any(|protocol| protocol == crate::fetch::protocol::PROTOCOL));
+    for peer in speak.take(ASKED_ON_SUSPICION_MAX) {
+        let source = Source { peer: peer.peer, addresses: Vec::new(), claimed: false };
+        if found.send(source).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Orders providers by how much their record promises, leaves out those below the configured reputation, and adds the
+/// addresses that the book knows.
+fn rank(store: &Store, peers: BTreeSet<PeerId>, least: Score) -> Vec<(PeerId, Vec<Multiaddr>)> {
+    let now = crate::time::Timestamp::now();
+    let read = store.read(|conn| {
+        let mut ranked = Vec::new();
+        for peer in peers {
+            let record = ledger::get(conn, &peer)?;
+            if record.score() < least || ledger::is_banned(conn, &peer, now)? {
+                continue;
+            }
+            let known = address_book::addresses(conn, &peer)?;
+            let addresses = known.into_iter().map(|known| known.address).collect();
+            ranked.push((record.confidence(now), peer, addresses));
+        }
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        Ok(ranked.into_iter().map(|(_, peer, addresses)| (peer, addresses)).collect())
+    });
+    read.unwrap_or_else(|error| {
+        tracing::warn!(%error, "providers were not ranked");
+        Vec::new()
+    })
+}
+
+/// What is left to do once every block is here.
+struct Job {
+    head: VerifiedHead,
+    release: Release,
+    target: PathBuf,
+    manifest: Manifest,
+    already: bool,
+}
+
+impl Job {
+    /// Writes the folder, and then that it is there. Runs beside the runtime.
+    fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
+        let Self { head, release, target, manifest, already } = self;
+        if !already {
+            let total = manifest.size();
+            unpack::unpack(&manifest, &mut |id| store.block(id), &target, &mut |done| {
+                progress.report("writing", done, Some(total), "bytes");
+            })
+            .map_err(fail)?;
+        }
+        let now = crate::time::Timestamp::now();
+        let package = head.package_id();
+        let mut batch = store.batch();
+        for block in manifest.directories().into_iter().chain(head.key_log().blocks()) {
+            batch.put(block).map_err(fail)?;
+        }
+        let row = installed::Installed {
+            path: target.clone(),
+            package: package.clone(),
+            version: release.version.clone(),
+            root: release.root,
+            manifest: release.manifest,
+            bytes: release.size,
+            files: release.files,
+            installed_at: now,
+        };
+        let held = packages::HeldPackage {
+            root: release.root,
+            manifest: release.manifest,
+            package: package.clone(),
+            version: release.version.clone(),
+            size: release.size,
+        };
+        batch
+            .commit(|tx| {
+                installed::insert(tx, &row)?;
+                packages::insert(tx, &held)?;
+                pin_first(tx, &package, now)
+            })
+            .map_err(fail)?;
+        Ok(Installed {
+            id: format!("{package}@{}", release.version),
+            publisher: package.publisher.to_string(),
+            name: package.name.to_string(),
+            version: release.version.to_string(),
+            cid: release.root.to_string(),
+            path: target.display().to_string(),
+            bytes: release.size,
+            files: release.files,
+            already_installed: already,
+            ..Installed::default()
+        })
+    }
+}
+
+/// The first accepted publisher of a name stays the one that the name means.
+fn pin_first(
+    tx: &rusqlite::Transaction<'_>,
+    package: &crate::package::PackageId,
+    now: crate::time::Timestamp,
+) -> Result<(), store::Error> {
+    if pins::pinned(tx, &package.name)?.is_none() {
+        pins::pin(tx, &package.name, package.publisher, now)?;
+    }
+    Ok(())
+}
+
+/// Whether the target holds the package already; an empty folder, or none, does not.
+fn occupied(manifest: &Manifest, target: &Path) -> Result<bool, Failure> {
+    let mut entries = match std::fs::read_dir(target) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => {
+            return Err(Failure::new(
+                Code::Conflict,
+                format!("{} is in the way: {error}.", target.display()),
+                "Choose another place with --to.",
+            ));
+        }
+    };
+    if entries.next().is_none() {
+        return Ok(false);
+    }
+    let report = check::check(manifest, target).map_err(fail)?;
+    if report.differences.is_empty() {
+        return Ok(true);
+    }
+    Err(Failure::new(
+        Code::Conflict,
+        format!("{} exists and holds something else; nothing was changed.", target.display()),
+        "Choose another place with --to, or move the folder away first.",
+    ))
+}
+
+fn target(text: &str) -> Result<PathBuf, Failure> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() && path.file_name().is_some() {
+        Ok(path)
+    } else {
+        Err(Failure::new(Code::Usage, format!("\"{text}\" is not a folder to install into."), "Name one with --to."))
+    }
+}
+
+fn answer_root(answer: &Installed) -> Result<ContentId, Failure> {
+    answer.cid.parse().map_err(|_| gone("the content id"))
+}

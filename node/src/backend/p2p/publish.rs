@@ -1,0 +1,436 @@
+//! Publishing: from a directory to a signed head that is durable here.
+//!
+//! One transaction makes the blocks, the manifest, the log entry and the head durable together; only then is anybody told.
+//! Telling is [`announce`](super::announce)'s: what was not heard now is told again.
+
+use std::{path::PathBuf, time::Duration};
+
+use semver::Version;
+use tokio::time::Instant;
+
+use super::{
+    KEYS_FOLDER, P2PConfig,
+    failure::fail,
+    gone,
+    node::{Keys, Node},
+};
+use crate::{
+    catalog,
+    code::Code,
+    control::{
+        api::{Failure, PublishRequest, Published},
+        service::ProgressSender,
+    },
+    identity::Publisher,
+    limits::HEAD_LIFETIME_MAX,
+    network::Offload,
+    package::{
+        PackageId,
+        gpack::{self, Gpack},
+        manifest::{Manifest, Preflight, SignedManifest},
+        name::parse_version,
+        pack::{self, Packed},
+        preflight, walk,
+    },
+    release::{Head, Kind, Labels, Log, Release, SignedEntry, VerifiedHead},
+    store::{self, Batch, HomeLock, Store, entries, heads, packages, published},
+    time::Timestamp,
+};
+
+/// How long `publish` waits to tell others, unless it was asked to wait longer. The rest is told in the background.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long `publish --wait` waits where no time was given.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What a publication needs to know, checked.
+struct Job {
+    directory: PathBuf,
+    version: Option<Version>,
+    skip_verify: bool,
+}
+
+/// A publication that is durable.
+pub(super) struct Done {
+    pub(super) head: VerifiedHead,
+    pub(super) answer: Published,
+}
+
+impl Node {
+    pub(super) async fn publish(
+        &self,
+        request: PublishRequest,
+        progress: ProgressSender,
+    ) -> Result<Published, Failure> {
+        let wait = request.wait;
+        let timeout = match (request.timeout_secs, wait) {
+            (Some(secs), _) => Duration::from_secs(secs),
+            (None, true) => WAIT_TIMEOUT,
+            (None, false) => TELL_TIMEOUT,
+        };
+        let job = job(&request)?;
+        let turn = self.publishing.lock().await;
+        let publisher = self.publisher(request.key.as_deref())?;
+        let (store, telling) = (self.store.clone(), progress.clone());
+        let done = self.offload.run(move || make(&store, &publisher, &job, &telling)).await;
+        let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
+        drop(turn);
+        progress.report("announcing", 0, None, "peers");
+        let deadline = Instant::now() + timeout;
+        let package = head.package_id();
+        let told = if wait { self.tell_until(&head, deadline).await } else { self.tell(&head, deadline).await };
+        answer.dht_stored = told.stored;
+        answer.announced_to = told.heard;
+        answer.announced = told.anybody();
+        if told.anybody() {
+            let sequence = answer.sequence;
+            self.with_store(move |store| store.write(|tx| published::set_announced(tx, &package, sequence))).await?;
+        } else {
+            answer.warnings.push("nobody has heard of it yet: it is announced as soon as a peer connects".to_owned());
+            if wait {
+                return Err(Failure::new(
+                    Code::Timeout,
+                    format!("{} is published here, and no other node took it within {} s.", answer.id, timeout.as_secs()),
+                    "It is announced as soon as a peer connects. See who is connected: ggen marketplace p2p peer-list",
+                ));
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Adds an entry to the log of one of our own packages and makes the new head known; nothing for those of others.
+    pub(super) async fn append_if_own(&self, package: &PackageId, kind: Kind) -> Result<(), Failure> {
+        let turn = self.publishing.lock().await;
+        let publisher = self.publisher(None)?;
+        if publisher.id() != package.publisher {
+            return Ok(());
+        }
+        let package = package.clone();
+        let now = self.now();
+        let appended = self.with_store(move |store| {
+            let log = match held_log(store, &publisher, &package)? {
+                Some(log) if !log.is_tombstoned() => log,
+                _ => return Ok(None),
+            };
+            let Some(own) = store.read(|conn| heads::get(conn, &package))? else { return Ok(None) };
+            append(store, &publisher, log, kind, &own.bytes, now).map(Some)
+        });
+        let head = appended.await?;
+        drop(turn);
+        if let Some(head) = head {
+            let head = head?;
+            self.tell(&head, Instant::now() + TELL_TIMEOUT).await;
+        }
+        Ok(())
+    }
+}
+
+/// Publishes into the store of a node that does not run: it is announced when the node starts.
+///
+/// # Errors
+/// As [`Registry::publish`](crate::traits::Registry::publish); also [`Code::AlreadyRunning`] where the node does run.
+pub async fn publish_offline(
+    config: P2PConfig,
+    request: PublishRequest,
+    progress: ProgressSender,
+) -> Result<Published, Failure> {
+    let job = job(&request)?;
+    let done = Offload::Threads.run(move || {
+        let folder = config.state_dir.clone();
+        let lock = HomeLock::acquire(&folder).map_err(fail)?;
+        let (store, _) = Store::open(&folder, Timestamp::now()).map_err(fail)?;
+        let publisher = Keys::Folder(folder.join(KEYS_FOLDER)).publisher(request.key.as_deref())?;
+        let done = make(&store, &publisher, &job, &progress);
+        drop((store, lock));
+        done
+    });
+    let Done { mut answer, .. } = done.await.ok_or_else(|| gone("the publication"))??;
+    answer.queued = true;
+    Ok(answer)
+}
+
+fn job(request: &PublishRequest) -> Result<Job, Failure> {
+    let version = request.version.as_deref().map(parse_version).transpose().map_err(|error| {
+        Failure::new(error.code(), error.to_string(), "Write three numbers, for example --version 1.2.3.")
+    })?;
+    Ok(Job { directory: PathBuf::from(&request.path), version, skip_verify: request.skip_verify })
+}
+
+/// Packs, signs and stores. Runs beside the runtime.
+fn make(store: &Store, publisher: &Publisher, job: &Job, progress: &ProgressSender) -> Result<Done, Failure> {
+    let now = Timestamp::now();
+    let gpack::Parsed { gpack, mut warnings } =
+        gpack::read(&job.directory, job.version.as_ref()).map_err(fail)?;
+    let found = walk::walk(&job.directory).map_err(fail)?;
+    if !job.skip_verify {
+        let report = preflight::inspect(&found, &gpack).map_err(fail)?;
+        if !report.errors.is_empty() {
+            return Err(secrets(&report));
+        }
+        warnings.extend(report.warnings);
+    }
+    let package = PackageId { publisher: publisher.id(), name: gpack.name.clone() };
+    let log = held_log(store, publisher, &package).map_err(fail)?.unwrap_or_else(|| Log::empty(package.clone()));
+    let mut batch = store.batch();
+    let packed = pack::pack(&found, &mut |block| batch.put(block).map(drop), &mut |done, total| {
+        progress.report("packing", done, Some(total), "bytes");
+    })
+    .map_err(pack_failure)?;
+    progress.report("storing", 0, None, "bytes");
+    let preflight = if job.skip_verify { Preflight::Skipped } else { Preflight::Passed };
+    let signed = sign_manifest(publisher, &gpack, preflight, &packed)?;
+    let release = Release {
+        version: gpack.version.clone(),
+        manifest: signed.id(),
+        root: packed.root,
+        size: packed.size,
+        files: packed.files.len() as u64,
+    };
+    let work = Work { store, publisher, job, now, package, gpack, packed, signed, release, warnings };
+    match log.versions().get(&work.release.version) {
+        Some(state) if state.release.manifest == work.release.manifest => work.again(batch),
+        Some(state) if state.release.root == work.release.root => Err(work.conflict("its description differs")),
+        Some(_) => Err(work.conflict("its files differ")),
+        None => work.commit(batch, log),
+    }
+}
+
+/// Everything that is known once the manifest is signed.
+struct Work<'a> {
+    store: &'a Store,
+    publisher: &'a Publisher,
+    job: &'a Job,
+    now: Timestamp,
+    package: PackageId,
+    gpack: Gpack,
+    packed: Packed,
+    signed: SignedManifest,
+    release: Release,
+    warnings: Vec<String>,
+}
+
+impl Work<'_> {
+    /// The same content under the same version: makes sure that its blocks are here, and changes nothing else.
+    fn again(self, mut batch: Batch) -> Result<Done, Failure> {
+        self.put_manifest(&mut batch)?;
+        batch.commit(|_| Ok(())).map_err(fail)?;
+        let own = self.store.read(|conn| heads::get(conn, &self.package)).map_err(fail)?;
+        let own = own.ok_or_else(|| gone("the head of a package that was published"))?;
+        let head = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
+        let mut answer = self.answer(own.sequence);
+        answer.already_published = true;
+        Ok(Done { head, answer })
+    }
+
+    fn commit(self, mut batch: Batch, mut log: Log) -> Result<Done, Failure> {
+        let Self { store: _, publisher, now, .. } = self;
+        let entry = log.next(Kind::Release(self.release.clone()), publisher, now).map_err(fail)?;
+        log.push(entry.clone()).map_err(fail)?;
+        let labels = Labels {
+            description: self.gpack.description.clone(),
+            license: self.gpack.license.clone(),
+            tags: self.gpack.tags.clone(),
+            categories: self.gpack.categories.clone(),
+            preflight_skipped: self.job.skip_verify,
+        };
+        let head = Head::of(&log, labels, publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+        let head = head.sign(publisher).map_err(fail)?;
+        self.put_manifest(&mut batch)?;
+        for block in publisher.key_log().blocks().chain([entry.block().clone()]) {
+            batch.put(block).map_err(fail)?;
+        }
+        let (row, held) = (self.row(&entry), self.held());
+        batch
+            .commit(|tx| {
+                entries::insert(tx, &stored_entry(&entry))?;
+                published::insert(tx, &row)?;
+                packages::insert(tx, &held)?;
+                keep_head(tx, &head, now)
+            })
+            .map_err(fail)?;
+        let answer = self.answer(entry.entry().sequence.get());
+        Ok(Done { head, answer })
+    }
+
+    fn put_manifest(&self, batch: &mut Batch) -> Result<(), Failure> {
+        for block in self.signed.to_blocks() {
+            batch.put(block).map_err(fail)?;
+        }
+        Ok(())
+    }
+
+    fn row(&self, entry: &SignedEntry) -> published::Published {
+        published::Published {
+            package: self.package.clone(),
+            version: self.release.version.clone(),
+            sequence: entry.entry().sequence.get(),
+            root: self.release.root,
+            manifest: self.release.manifest,
+            path: self.job.directory.clone(),
+            bytes: self.release.size,
+            files: self.release.files,
+            blocks: self.packed.blocks,
+            published_at: self.now,
+            announced: false,
+        }
+    }
+
+    fn held(&self) -> packages::HeldPackage {
+        packages::HeldPackage {
+            root: self.release.root,
+            manifest: self.release.manifest,
+            package: self.package.clone(),
+            version: self.release.version.clone(),
+            size: self.release.size,
+        }
+    }
+
+    fn answer(&self, sequence: u64) -> Published {
+        Published {
+            id: format!("{}@{}", self.package, self.release.version),
+            publisher: self.package.publisher.to_string(),
+            name: self.package.name.to_string(),
+            version: self.release.version.to_string(),
+            cid: self.release.root.to_string(),
+            sha256: self.signed.sha256_hex(),
+            manifest: self.release.manifest.to_string(),
+            size: self.release.size,
+            files: self.release.files,
+            blocks: self.packed.blocks,
+            sequence,
+            announced: false,
+            dht_stored: 0,
+            announced_to: 0,
+            already_published: false,
+            queued: false,
+            warnings: self.warnings.clone(),
+        }
+    }
+
+    fn conflict(&self, why: &str) -> Failure {
+        Failure::new(
+            Code::Conflict,
+            format!(
+                "{}@{} was published before with other content ({why}); nothing was changed.",
+                self.package.name, self.release.version
+            ),
+            "A version is used once, for ever. Raise the version in gpack.toml, or publish with --version.",
+        )
+    }
+}
+
+fn sign_manifest(
+    publisher: &Publisher,
+    gpack: &Gpack,
+    preflight: Preflight,
+    packed: &Packed,
+) -> Result<SignedManifest, Failure> {
+    let manifest = Manifest::new(publisher.id(), gpack.clone(), preflight, packed).map_err(fail)?;
+    SignedManifest::sign(manifest, publisher).map_err(fail)
+}
+
+fn stored_entry(entry: &SignedEntry) -> entries::Entry {
+    entries::Entry {
+        package: entry.entry().package_id(),
+        sequence: entry.entry().sequence.get(),
+        id: entry.id(),
+        bytes: entry.block().bytes().to_vec(),
+    }
+}
+
+/// Writes a head of our own: as the one to announce, and into the index.
+fn keep_head(tx: &rusqlite::Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<(), store::Error> {
+    heads::put(
+        tx,
+        &heads::OwnHead {
+            package: head.package_id(),
+            sequence: head.head().sequence.get(),
+            created: head.head().created,
+            bytes: head.bytes().to_vec(),
+        },
+    )?;
+    let outcome = catalog::insert(tx, head, now)?;
+    tracing::debug!(package = %head.package_id(), ?outcome, "a head of our own is in the index");
+    Ok(())
+}
+
+/// The log of one of our packages as it is stored; nothing where there is none yet.
+fn held_log(
+    store: &Store,
+    publisher: &Publisher,
+    package: &PackageId,
+) -> Result<Option<Log>, store::Error> {
+    let stored = store.read(|conn| entries::list_of(conn, package))?;
+    if stored.is_empty() {
+        return Ok(None);
+    }
+    let mut signed = Vec::with_capacity(stored.len());
+    for entry in stored {
+        let entry = SignedEntry::decode_and_verify(&entry.bytes, publisher.key_log());
+        signed.push(entry.map_err(|error| store::Error::other("the log of a package", error))?);
+    }
+    Log::verify(signed).map(Some).map_err(|error| store::Error::other("the log of a package", error))
+}
+
+/// Adds an entry to a log and writes it with the head that follows from it, whose labels are those of the head before.
+fn append(
+    store: &Store,
+    publisher: &Publisher,
+    mut log: Log,
+    kind: Kind,
+    head_before: &[u8],
+    now: Timestamp,
+) -> Result<Result<VerifiedHead, Failure>, store::Error> {
+    let made = || -> Result<(SignedEntry, VerifiedHead), Failure> {
+        let before = VerifiedHead::verify_stored(head_before).map_err(fail)?;
+        let entry = log.next(kind, publisher, now).map_err(fail)?;
+        log.push(entry.clone()).map_err(fail)?;
+        let head = Head::of(&log, before.labels(), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+        Ok((entry, head.sign(publisher).map_err(fail)?))
+    };
+    let (entry, head) = match made() {
+        Ok(made) => made,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let mut batch = store.batch();
+    batch.put(entry.block().clone())?;
+    batch.commit(|tx| {
+        entries::insert(tx, &stored_entry(&entry))?;
+        keep_head(tx, &head, now)
+    })?;
+    Ok(Ok(head))
+}
+
+/// Signs the head of one of our own packages again, with a new time, and writes it.
+pub(super) fn renew(
+    store: &Store,
+    publisher: &Publisher,
+    own: &heads::OwnHead,
+    now: Timestamp,
+) -> Result<VerifiedHead, Failure> {
+    let before = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
+    let log = held_log(store, publisher, &own.package).map_err(fail)?;
+    let log = log.ok_or_else(|| gone("the log of a package that was published"))?;
+    let head = Head::of(&log, before.labels(), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+    let head = head.sign(publisher).map_err(fail)?;
+    store.write(|tx| keep_head(tx, &head, now)).map_err(fail)?;
+    Ok(head)
+}
+
+fn secrets(report: &preflight::Report) -> Failure {
+    let list: Vec<String> = report.errors.iter().map(|finding| format!("  {finding}")).collect();
+    Failure::new(
+        Code::PackageInvalid,
+        format!("Some files look as if they held secrets:\n{}", list.join("\n")),
+        report.errors.first().map_or("", |_| preflight::HINT),
+    )
+}
+
+fn pack_failure(error: pack::Error<store::Error>) -> Failure {
+    match error {
+        pack::Error::Sink(error) => fail(error),
+        error => {
+            let (code, hint) = (error.code(|_| Code::Io), error.hint());
+            Failure::new(code, super::failure::sentence(&error), hint)
+        }
+    }
+}

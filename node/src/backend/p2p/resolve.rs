@@ -1,0 +1,226 @@
+//! From what a person typed to one signed head, and from there to a release.
+//!
+//! A bare name is never guessed: the publisher that was pinned for it, or the only one that claims it; otherwise the
+//! candidates are listed and the command fails.
+
+use std::time::Duration;
+
+use semver::Version;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{failure::fail, gone, node::Node};
+use crate::{
+    catalog::{self, Listed},
+    code::Code,
+    content::{Codec, ContentId},
+    control::api::Failure,
+    fetch::session::Session,
+    identity::PublisherId,
+    limits::{ENTRY_BYTES_MAX, LOG_ENTRIES_MAX},
+    package::{PackageId, PackageName, PackageRef},
+    release::{Log, Release, SignedEntry, VerifiedHead},
+    store::pins,
+};
+
+/// How long a name is looked for among the peers before it is not found.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a head is looked up in the DHT.
+const DHT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the entries of a log may take to come.
+const LOG_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Node {
+    /// Parses what a person typed.
+    pub(super) fn parse_reference(text: &str) -> Result<PackageRef, Failure> {
+        text.parse().map_err(|error: crate::package::name::Error| {
+            Failure::new(error.code(), error.to_string(), "For example: my-package, my-package@1.2.3, gp1…/my-package")
+        })
+    }
+
+    /// The head of the package that a reference means.
+    pub(super) async fn resolve(&self, reference: &PackageRef) -> Result<VerifiedHead, Failure> {
+        let name = reference.name.clone();
+        let pinned = self.with_store(move |store| store.read(|conn| pins::pinned(conn, &name))).await?;
+        match (reference.publisher, pinned) {
+            (Some(named), Some(pinned)) if named != pinned => Err(pin_mismatch(&reference.name, named, pinned)),
+            (Some(publisher), _) | (None, Some(publisher)) => {
+                self.head_of(&PackageId { publisher, name: reference.name.clone() }).await
+            }
+            (None, None) => self.only_claim(&reference.name).await,
+        }
+    }
+
+    /// The newest head that is known of a package, here or in the DHT.
+    pub(super) async fn head_of(&self, package: &PackageId) -> Result<VerifiedHead, Failure> {
+        if let Some(head) = self.indexed(package).await? {
+            return Ok(head);
+        }
+        // Peers that were connected a moment ago may not have told of it yet.
+        self.network.heads_read(LOOK_TIMEOUT).await;
+        if let Some(head) = self.indexed(package).await? {
+            return Ok(head);
+        }
+        match self.network.get_head(package.clone(), DHT_TIMEOUT).await {
+            Ok(Some(head)) => Ok(head),
+            Ok(None) | Err(_) => Err(self.not_found(&package.to_string()).await),
+        }
+    }
+
+    async fn indexed(&self, package: &PackageId) -> Result<Option<VerifiedHead>, Failure> {
+        let (package, now) = (package.clone(), self.now());
+        let (listed, frozen) = self
+            .with_store(move |store| {
+                store.read(|conn| Ok((catalog::get(conn, &package)?, catalog::is_frozen(conn, &package)?)))
+            })
+            .await?;
+        let Some(listed) = listed else { return Ok(None) };
+        if frozen {
+            return Err(Failure::new(
+                Code::Equivocation,
+                format!("The publisher of {} signed two different states for one place: it is frozen.", listed.id),
+                "Ask its publisher, over another channel, which one counts.",
+            ));
+        }
+        if listed.is_expired(now) {
+            return Ok(None);
+        }
+        listed.verify(now).map(Some).map_err(fail)
+    }
+
+    /// The head of the only publisher that claims a bare name.
+    async fn only_claim(&self, name: &PackageName) -> Result<VerifiedHead, Failure> {
+        let mut claims = self.claims(name).await?;
+        if claims.is_empty() {
+            self.network.heads_read(LOOK_TIMEOUT).await;
+            claims = self.claims(name).await?;
+        }
+        if claims.is_empty() {
+            let _ = self.network.refresh(LOOK_TIMEOUT).await;
+            claims = self.claims(name).await?;
+        }
+        match claims.as_slice() {
+            [] => Err(self.not_found(name.as_str()).await),
+            [only] => self.head_of(&only.id).await,
+            several => Err(ambiguous(name, several)),
+        }
+    }
+
+    async fn claims(&self, name: &PackageName) -> Result<Vec<Listed>, Failure> {
+        let (name, now) = (name.clone(), self.now());
+        let listed = self.with_store(move |store| store.read(|conn| Ok(catalog::by_name(conn, &name, now)?))).await?;
+        Ok(listed.into_iter().filter(|listed| listed.head.latest.is_some()).collect())
+    }
+
+    async fn not_found(&self, what: &str) -> Failure {
+        let peers = self.network.snapshot().await.map_or(0, |snapshot| snapshot.peers.len());
+        let hint = if peers == 0 {
+            "No peer is connected. Connect to some: ggen marketplace p2p bootstrap <bootstrap-nodes>".to_owned()
+        } else {
+            format!(
+                "None of the {peers} connected peers told of it. Look for it by a word: ggen marketplace p2p search \"{what}\""
+            )
+        };
+        Failure::new(Code::NotFound, format!("No package \"{what}\" is known."), hint)
+    }
+
+    /// The release that a reference means: the version it names, or the latest.
+    pub(super) async fn release_of(
+        &self,
+        head: &VerifiedHead,
+        version: Option<&Version>,
+    ) -> Result<(Release, Vec<String>), Failure> {
+        let latest = head.head().latest.as_ref();
+        match (version, latest) {
+            (None, Some(latest)) => Ok((latest.clone(), Vec::new())),
+            (None, None) => Err(Failure::new(
+                Code::NotFound,
+                format!("{} has no version to install: all were withdrawn, or it is gone.", head.package_id()),
+                "A withdrawn version can still be installed by its number: name@version",
+            )),
+            (Some(version), Some(latest)) if *version == latest.version => Ok((latest.clone(), Vec::new())),
+            (Some(version), _) => {
+                let log = self.log_of(head).await?;
+                let Some(state) = log.versions().get(version) else {
+                    let known: Vec<String> = log.versions().keys().map(Version::to_string).collect();
+                    return Err(Failure::new(
+                        Code::NotFound,
+                        format!("{} has no version {version}.", head.package_id()),
+                        format!("Its versions: {}", known.join(", ")),
+                    ));
+                };
+                let warnings = state.yanked.iter().map(|reason| {
+                    format!("version {version} was withdrawn by its publisher: {reason}")
+                });
+                Ok((state.release.clone(), warnings.collect()))
+            }
+        }
+    }
+
+    /// The whole log of a package, from the store and from those who provide it.
+    pub(super) async fn log_of(&self, head: &VerifiedHead) -> Result<Log, Failure> {
+        let deadline = Instant::now() + LOG_TIMEOUT;
+        let found = match &head.head().latest {
+            Some(latest) => self.sources(latest.root, deadline),
+            None => self.connected_sources(),
+        };
+        let mut session =
+            Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, found);
+        let mut entries = Vec::new();
+        let mut next = Some(head.head().entry);
+        while let Some(id) = next {
+            if entries.len() >= LOG_ENTRIES_MAX {
+                return Err(Failure::new(Code::Limit, "The log is longer than any honest one.", ""));
+            }
+            let signed = self.entry(&mut session, id, head).await?;
+            next = signed.entry().previous;
+            entries.push(signed);
+        }
+        entries.reverse();
+        let log = Log::verify(entries).map_err(fail)?;
+        log.anchored(head).map_err(fail)?;
+        Ok(log)
+    }
+
+    async fn entry(
+        &self,
+        session: &mut Session,
+        id: ContentId,
+        head: &VerifiedHead,
+    ) -> Result<SignedEntry, Failure> {
+        if id.codec() != Codec::DagCbor {
+            return Err(Failure::new(Code::Malformed, "The log links to something that is no entry.", ""));
+        }
+        session.get(&[(id, ENTRY_BYTES_MAX as u64)], &mut |_| {}).await.map_err(fail)?;
+        let block = self.with_store(move |store| store.block(&id)).await?;
+        let block = block.ok_or_else(|| gone("a log entry that was just stored"))?;
+        SignedEntry::decode_and_verify(block.bytes(), head.key_log()).map_err(fail)
+    }
+
+    /// The peers that are connected, as sources of blocks that nobody announces.
+    fn connected_sources(&self) -> mpsc::Receiver<crate::fetch::session::Source> {
+        let (found, sources) = mpsc::channel(64);
+        let network = self.network.clone();
+        self.spawn(async move {
+            super::install::connected(&network, &found).await;
+        });
+        sources
+    }
+}
+
+fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> Failure {
+    Failure::new(
+        Code::PinMismatch,
+        format!("The name \"{name}\" is pinned to another publisher.\n  pinned: {pinned}\n  named:  {named}"),
+        "Install the pinned one by its bare name. If the change is right, remove the pin on purpose first.",
+    )
+}
+
+fn ambiguous(name: &PackageName, claims: &[Listed]) -> Failure {
+    let list: Vec<String> =
+        claims.iter().map(|listed| format!("  {}  {}", listed.id, listed.head.description)).collect();
+    Failure::new(
+        Code::Ambiguous,
+        format!("{} publishers have a package \"{name}\":\n{}", claims.len(), list.join("\n")),
+        "Name the one you mean by its full id: <publisher>/<name>",
+    )
+}

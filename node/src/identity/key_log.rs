@@ -374,7 +374,7 @@ mod tests {
         assert_eq!(code(by_old), Code::Signature);
         assert_eq!(code(second.clone()), Code::Signature, "replayed");
         assert_eq!(code(first.clone()), Code::Signature, "replayed");
-        assert_eq!(refusal(&[second.clone()]), Code::Signature, "without its genesis");
+        assert_eq!(refusal(std::slice::from_ref(&second)), Code::Signature, "without its genesis");
         let mut forward = log.next(keys(&[5]), 1, THEN);
         forward.n += 1;
         assert_eq!(code(signed(&forward, &[4, 5])), Code::Signature, "a number left out");

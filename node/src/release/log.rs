@@ -216,10 +216,7 @@ impl Log {
         match kind {
             Kind::Release(release) => match (self.transferred, self.versions.get(&release.version)) {
                 (Some(to), _) => refuse(format!("{} was transferred to {to}", self.package.name)),
-                (_, Some(state)) => Err(Error::VersionReused {
-                    version: release.version.clone(),
-                    manifest: state.release.manifest,
-                }),
+                (_, Some(state)) => Err(Error::VersionReused { released: Box::new(state.release.clone()) }),
                 _ => Ok(()),
             },
             Kind::Yank { version, .. } | Kind::Unyank { version } => {
@@ -335,9 +332,7 @@ mod tests {
         let log = log(&publisher, &[Kind::Release(release("1.0.0")), yank("1.0.0")]);
         let again = Kind::Release(Release { size: 1, ..release("1.0.0") });
         let error = log.next(again.clone(), &publisher, NOW).unwrap_err();
-        assert!(
-            matches!(&error, Error::VersionReused { manifest, .. } if *manifest == release("1.0.0").manifest)
-        );
+        assert!(matches!(&error, Error::VersionReused { released } if **released == release("1.0.0")));
         assert_eq!(error.code(), Code::Conflict);
         let mut entries = log.entries().to_vec();
         entries.push(forced(&log, &publisher, |entry| entry.kind = again));

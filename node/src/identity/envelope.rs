@@ -194,3 +194,176 @@ pub(super) fn require(
         Err(Error::signature(context.noun(), format!("{valid} of the {needed} keys needed signed it")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::code::Code;
+
+    fn secret(seed: u8) -> SecretKey {
+        SecretKey::from_bytes(&[seed; 32])
+    }
+
+    fn public(seed: u8) -> PublicKey {
+        secret(seed).public_key()
+    }
+
+    /// An encoding with whatever stands in `signatures`.
+    fn forged(payload: &[u8], signatures: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<u8> {
+        let wire = |(key, sig)| WireSignature { key: ByteBuf::from(key), sig: ByteBuf::from(sig) };
+        let signatures = signatures.into_iter().map(wire).collect();
+        canonical::encode(&WireEnvelope { payload: ByteBuf::from(payload), signatures })
+    }
+
+    fn refusal(bytes: &[u8], keys: &[PublicKey], threshold: u32) -> Code {
+        Envelope::decode(bytes, 4096)
+            .and_then(|envelope| envelope.verify(Context::Head, keys, threshold))
+            .unwrap_err()
+            .code()
+    }
+
+    #[test]
+    fn what_was_sealed_verifies_after_its_encoding() {
+        let envelope =
+            Envelope::seal(Context::Head, b"payload".to_vec(), &[&secret(1), &secret(2), &secret(1)]);
+        let decoded = Envelope::decode(&envelope.encode(), 4096).unwrap();
+        assert_eq!(decoded, envelope);
+        assert_eq!(decoded.keys().count(), 2, "a key signs once");
+        decoded.verify(Context::Head, &[public(1), public(2), public(3)], 2).unwrap();
+    }
+
+    #[test]
+    fn unsigned_zero_random_truncated_and_foreign_signatures_are_refused() {
+        let key = public(1).as_bytes().to_vec();
+        let good = Envelope::seal(Context::Head, b"payload".to_vec(), &[&secret(1)]);
+        let sig = good.signatures[0].1.to_vec();
+        assert_eq!(
+            good.encode(),
+            forged(b"payload", vec![(key.clone(), sig.clone())]),
+            "else nothing is proved"
+        );
+        let foreign = Envelope::seal(Context::Head, b"payload".to_vec(), &[&secret(2)]).encode();
+        let mut flipped = sig.clone();
+        flipped[0] ^= 1;
+        for (bad, why) in [
+            (forged(b"payload", vec![]), "unsigned"),
+            (forged(b"payload", vec![(key.clone(), vec![0; 64])]), "zero"),
+            (forged(b"payload", vec![(key.clone(), vec![0xa5; 64])]), "random"),
+            (forged(b"payload", vec![(key.clone(), flipped)]), "one bit changed"),
+            (forged(b"payload", vec![(key.clone(), sig[..63].to_vec())]), "truncated"),
+            (forged(b"payload", vec![(key.clone(), vec![])]), "empty"),
+            (forged(b"payload", vec![(key[..31].to_vec(), sig.clone())]), "truncated key"),
+            (forged(b"payload", vec![(vec![0; 32], sig.clone())]), "weak key"),
+            (forged(b"another", vec![(key, sig)]), "another payload"),
+            (foreign, "another key"),
+        ] {
+            assert_eq!(refusal(&bad, &[public(1)], 1), Code::Signature, "{why}");
+        }
+    }
+
+    #[test]
+    fn a_signature_of_a_weak_key_is_worth_nothing() {
+        // With the neutral point as key and R, S = 0 satisfies the plain equation for every message.
+        let mut one = vec![0; 32];
+        one[0] = 1;
+        let sig = [one.clone(), vec![0; 32]].concat();
+        assert!(Envelope::decode(&forged(b"payload", vec![(one, sig)]), 4096).is_err());
+    }
+
+    #[test]
+    fn a_signature_counts_in_its_own_context_only() {
+        let contexts = [Context::Head, Context::Entry, Context::Manifest, Context::KeyDocument];
+        for signed in contexts {
+            let envelope = Envelope::seal(signed, b"payload".to_vec(), &[&secret(1)]);
+            for read in contexts {
+                assert_eq!(envelope.verify(read, &[public(1)], 1).is_ok(), signed == read);
+            }
+        }
+    }
+
+    #[test]
+    fn the_context_is_separated_from_the_payload() {
+        let signature = secret(1).sign(b"ggen/head/v1\0payload");
+        let bytes = forged(b"payload", vec![(public(1).as_bytes().to_vec(), signature.to_vec())]);
+        Envelope::decode(&bytes, 4096).unwrap().verify(Context::Head, &[public(1)], 1).unwrap();
+        let signature = secret(1).sign(b"ggen/head/v1payload");
+        let bytes = forged(b"payload", vec![(public(1).as_bytes().to_vec(), signature.to_vec())]);
+        assert_eq!(refusal(&bytes, &[public(1)], 1), Code::Signature);
+    }
+
+    #[test]
+    fn one_key_is_not_a_threshold_of_two() {
+        let keys = [public(1), public(2), public(3)];
+        let one = Envelope::seal(Context::Head, b"payload".to_vec(), &[&secret(1)]);
+        assert_eq!(refusal(&one.encode(), &keys, 2), Code::Signature);
+        assert_eq!(refusal(&forged(b"payload", vec![]), &keys, 0), Code::Signature, "zero is taken as one");
+        let (key, sig) = one.signatures[0];
+        let twice = vec![(key.as_bytes().to_vec(), sig.to_vec()); 2];
+        assert_eq!(refusal(&forged(b"payload", twice), &keys, 2), Code::Malformed);
+        let doubled = [public(1), public(1)];
+        assert_eq!(refusal(&one.encode(), &doubled, 2), Code::Signature, "a key listed twice counts once");
+    }
+
+    #[test]
+    fn a_stranger_cannot_make_a_variant() {
+        let both = Envelope::seal(Context::Head, b"payload".to_vec(), &[&secret(1), &secret(9)]);
+        assert_eq!(refusal(&both.encode(), &[public(1)], 1), Code::Signature);
+        let mut swapped = Envelope::seal(Context::Head, b"payload".to_vec(), &[&secret(1), &secret(2)]);
+        swapped.signatures.reverse();
+        assert_eq!(refusal(&swapped.encode(), &[public(1), public(2)], 1), Code::Malformed);
+    }
+
+    #[test]
+    fn size_and_number_are_capped_before_anything_else() {
+        assert_eq!(Envelope::decode(&[0xff; 100], 99).unwrap_err().code(), Code::Limit);
+        let secrets: Vec<SecretKey> = (0..=KEYS_MAX as u8).map(secret).collect();
+        let refs: Vec<&SecretKey> = secrets.iter().collect();
+        let many = Envelope::seal(Context::Head, vec![], &refs).encode();
+        assert_eq!(Envelope::decode(&many, 4096).unwrap_err().code(), Code::Limit);
+        let most = Envelope::seal(Context::Head, vec![], &refs[1..]).encode();
+        assert!(Envelope::decode(&most, 4096).is_ok());
+    }
+
+    #[test]
+    fn another_encoding_of_the_same_envelope_is_refused() {
+        #[derive(Serialize)]
+        struct Extended {
+            payload: ByteBuf,
+            signatures: Vec<WireSignature>,
+            extra: u8,
+        }
+        let extended = Extended { payload: ByteBuf::new(), signatures: vec![], extra: 0 };
+        assert_eq!(
+            Envelope::decode(&canonical::encode(&extended), 4096).unwrap_err().code(),
+            Code::Malformed
+        );
+        let mut trailing = Envelope::seal(Context::Head, vec![1], &[&secret(1)]).encode();
+        trailing.push(0);
+        assert_eq!(Envelope::decode(&trailing, 4096).unwrap_err().code(), Code::Malformed);
+        let mut long = Envelope::seal(Context::Head, vec![1], &[&secret(1)]).encode();
+        // The payload's length, 0x41, on two bytes.
+        let at = long.iter().position(|byte| *byte == 0x41).unwrap();
+        long.splice(at..=at, [0x58, 0x01]);
+        assert_eq!(Envelope::decode(&long, 4096).unwrap_err().code(), Code::Malformed);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn no_changed_byte_passes(payload: Vec<u8>, at: prop::sample::Index, change in 1..=255u8) {
+            let mut bytes = Envelope::seal(Context::Head, payload, &[&secret(1)]).encode();
+            let at = at.index(bytes.len());
+            bytes[at] ^= change;
+            let verified = Envelope::decode(&bytes, 4096)
+                .and_then(|envelope| envelope.verify(Context::Head, &[public(1)], 1));
+            prop_assert!(verified.is_err());
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = Envelope::decode(&bytes, 4096);
+        }
+    }
+}

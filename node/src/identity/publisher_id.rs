@@ -97,7 +97,7 @@ mod tests {
 
     use super::*;
 
-    const TEXT: &str = "gp1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0s0zxtf3";
+    const TEXT: &str = "gp1qqqsyqcyq5rqwzqfpg9scrgwpugpzysnzs23v9ccrydpk8qarc0ssymllp";
 
     fn id() -> PublisherId {
         PublisherId::from_bytes(std::array::from_fn(|i| i as u8))

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use semver::Version;
-
-use super::Sequence;
-use crate::{code::Code, content::ContentId, identity, identity::PublisherId, time::Timestamp};
+use super::{Release, Sequence};
+use crate::{code::Code, identity, identity::PublisherId, time::Timestamp};
 
 /// Why an entry, a log or a head was refused.
 #[derive(Debug, thiserror::Error)]
@@ -82,12 +80,10 @@ pub enum Error {
         why: &'static str,
     },
     /// A version was released before.
-    #[error("version {version} was released before, and a version is used only once")]
+    #[error("version {} was released before, and a version is used only once", released.version)]
     VersionReused {
-        /// The version.
-        version: Version,
-        /// The manifest that it was released with.
-        manifest: ContentId,
+        /// What it was released as; the same content again is no conflict to its publisher.
+        released: Box<Release>,
     },
     /// An entry that the state of the log does not allow.
     #[error("{why}")]
@@ -152,8 +148,8 @@ impl Error {
                 "ask its publisher, or anyone who follows the package, to renew it; check this machine's clock".to_owned()
             }
             Self::Future { .. } => "check this machine's clock".to_owned(),
-            Self::VersionReused { version, .. } => {
-                format!("publish under a version after {version}; a released version cannot be changed")
+            Self::VersionReused { released } => {
+                format!("publish under a version after {}; a released version cannot be changed", released.version)
             }
             Self::Equivocation { .. } => {
                 "do not install it; ask its publisher whether a key was stolen".to_owned()

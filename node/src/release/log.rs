@@ -216,10 +216,7 @@ impl Log {
         match kind {
             Kind::Release(release) => match (self.transferred, self.versions.get(&release.version)) {
                 (Some(to), _) => refuse(format!("{} was transferred to {to}", self.package.name)),
-                (_, Some(state)) => Err(Error::VersionReused {
-                    version: release.version.clone(),
-                    manifest: state.release.manifest,
-                }),
+                (_, Some(state)) => Err(Error::VersionReused { released: Box::new(state.release.clone()) }),
                 _ => Ok(()),
             },
             Kind::Yank { version, .. } | Kind::Unyank { version } => {
@@ -266,6 +263,194 @@ impl Log {
     fn set_yanked(&mut self, version: &Version, reason: Option<String>) {
         if let Some(state) = self.versions.get_mut(version) {
             state.yanked = reason;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        code::Code,
+        release::fixture::{NOW, draft, log, publisher, release, releases, rotated},
+    };
+
+    fn yank(version: &str) -> Kind {
+        Kind::Yank { version: version.parse().unwrap(), reason: "broken".to_owned() }
+    }
+
+    fn unyank(version: &str) -> Kind {
+        Kind::Unyank { version: version.parse().unwrap() }
+    }
+
+    fn tombstone() -> Kind {
+        Kind::Tombstone { reason: "gone".to_owned() }
+    }
+
+    /// Signs what `next` would refuse.
+    fn forced(log: &Log, publisher: &Publisher, change: impl FnOnce(&mut Entry)) -> SignedEntry {
+        let mut entry = Entry {
+            version: entry::VERSION,
+            publisher: publisher.id(),
+            name: log.package().name.clone(),
+            sequence: Sequence::new(log.entries().len() as u64),
+            previous: log.newest().map(SignedEntry::id),
+            key_n: publisher.key_log().current().n,
+            kind: Kind::Deprecate { message: String::new() },
+            created: NOW,
+        };
+        change(&mut entry);
+        SignedEntry::sign(&entry, publisher).unwrap()
+    }
+
+    #[test]
+    fn the_latest_is_the_highest_stable_version_that_is_there() {
+        let publisher = publisher(1);
+        let mut log = releases(&publisher, &["1.10.0", "1.9.0", "2.0.0-rc.1", "2.0.0-rc.2"]);
+        let mut then = |kind, expected: Option<&str>| {
+            log.push(log.next(kind, &publisher, NOW).unwrap()).unwrap();
+            assert_eq!(log.latest().map(|latest| latest.version.to_string()).as_deref(), expected);
+        };
+        then(Kind::Deprecate { message: "old".to_owned() }, Some("1.10.0"));
+        then(yank("1.10.0"), Some("1.9.0"));
+        then(yank("1.9.0"), Some("2.0.0-rc.2"));
+        then(yank("2.0.0-rc.2"), Some("2.0.0-rc.1"));
+        then(yank("2.0.0-rc.1"), None);
+        then(unyank("1.9.0"), Some("1.9.0"));
+        then(tombstone(), None);
+        assert!(log.is_tombstoned());
+        assert_eq!(log.deprecated(), Some("old"));
+        assert_eq!(log.versions()[&"1.10.0".parse().unwrap()].yanked.as_deref(), Some("broken"));
+        assert_eq!(Log::verify(log.entries().to_vec()).unwrap(), log);
+    }
+
+    #[test]
+    fn a_version_is_used_once_even_after_it_was_withdrawn() {
+        let publisher = publisher(1);
+        let log = log(&publisher, &[Kind::Release(release("1.0.0")), yank("1.0.0")]);
+        let again = Kind::Release(Release { size: 1, ..release("1.0.0") });
+        let error = log.next(again.clone(), &publisher, NOW).unwrap_err();
+        assert!(matches!(&error, Error::VersionReused { released } if **released == release("1.0.0")));
+        assert_eq!(error.code(), Code::Conflict);
+        let mut entries = log.entries().to_vec();
+        entries.push(forced(&log, &publisher, |entry| entry.kind = again));
+        assert_eq!(Log::verify(entries).unwrap_err().code(), Code::Conflict);
+    }
+
+    #[test]
+    fn what_the_state_does_not_allow_is_neither_signed_nor_accepted() {
+        let publisher = publisher(1);
+        let to = Kind::Transfer { to: self::publisher(2).id() };
+        let released = Kind::Release(release("1.0.0"));
+        for (before, refused) in [
+            (vec![], yank("1.0.0")),
+            (vec![], unyank("1.0.0")),
+            (vec![released.clone()], yank("1.0.1")),
+            (vec![released.clone()], unyank("1.0.0")),
+            (vec![released.clone(), yank("1.0.0")], yank("1.0.0")),
+            (vec![tombstone()], released.clone()),
+            (vec![tombstone()], tombstone()),
+            (vec![to.clone()], released),
+            (vec![to.clone()], to),
+            (vec![], Kind::Transfer { to: publisher.id() }),
+        ] {
+            let mut log = log(&publisher, &before);
+            let error = log.next(refused.clone(), &publisher, NOW).unwrap_err();
+            assert_eq!(error.code(), Code::Conflict, "{refused:?} after {before:?}");
+            let unchanged = log.clone();
+            let signed = forced(&log, &publisher, |entry| entry.kind = refused.clone());
+            assert!(log.push(signed).is_err(), "{refused:?} after {before:?}");
+            assert_eq!(log, unchanged);
+        }
+    }
+
+    #[test]
+    fn entries_out_of_place_are_refused() {
+        let publisher = publisher(1);
+        let log = releases(&publisher, &["1.0.0", "1.1.0", "1.2.0"]);
+        let [a, b, c] = [0, 1, 2].map(|at| log.entries()[at].clone());
+        for bad in [
+            vec![],
+            vec![b.clone()],
+            vec![a.clone(), c.clone()],
+            vec![a.clone(), a.clone()],
+            vec![a.clone(), b.clone(), b.clone()],
+            vec![b, a.clone(), c],
+        ] {
+            assert!(matches!(Log::verify(bad).unwrap_err(), Error::Log { .. }));
+        }
+        let other = releases(&publisher, &["9.0.0", "9.1.0"]).entries()[1].clone();
+        assert!(
+            matches!(Log::verify(vec![a.clone(), other]).unwrap_err(), Error::Log { .. }),
+            "of another chain"
+        );
+        let name = forced(&log, &publisher, |entry| entry.name = "other".parse().unwrap());
+        let of_other =
+            releases(&self::publisher(2), &["1.0.0", "1.1.0", "1.2.0", "1.3.0"]).entries()[3].clone();
+        for bad in [name, of_other] {
+            assert!(matches!(log.clone().push(bad).unwrap_err(), Error::Log { .. }));
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_signs_nothing_after_its_replacement() {
+        let old = publisher(1);
+        let new = rotated(&old, 2);
+        let mut log = releases(&old, &["1.0.0"]);
+        log.push(log.next(Kind::Release(release("1.1.0")), &new, NOW).unwrap()).unwrap();
+        let error = log.next(Kind::Release(release("1.2.0")), &old, NOW).unwrap_err();
+        assert!(matches!(error, Error::Log { .. }));
+        let late = forced(&log, &old, |_| {});
+        assert!(matches!(log.push(late).unwrap_err(), Error::Log { .. }));
+    }
+
+    #[test]
+    fn another_publisher_cannot_continue_a_log() {
+        let log = releases(&publisher(1), &["1.0.0"]);
+        assert!(log.next(Kind::Release(release("1.1.0")), &publisher(2), NOW).is_err());
+    }
+
+    #[test]
+    fn a_log_matches_its_own_head_only() {
+        let publisher = publisher(1);
+        let log = releases(&publisher, &["1.0.0", "1.1.0"]);
+        let good = draft(&publisher, &log);
+        log.anchored(&good.sign(&publisher).unwrap()).unwrap();
+        let longer = releases(&publisher, &["1.0.0", "1.1.0", "1.2.0"]);
+        let elsewhere = releases(&publisher, &["0.1.0", "1.1.0"]);
+        let stranger = self::publisher(2);
+        for head in [
+            draft(&publisher, &longer).sign(&publisher).unwrap(),
+            draft(&publisher, &elsewhere).sign(&publisher).unwrap(),
+            super::super::Head { latest: Some(release("1.0.0")), ..good.clone() }.sign(&publisher).unwrap(),
+            super::super::Head { log: elsewhere.id().unwrap(), ..good }.sign(&publisher).unwrap(),
+            draft(&stranger, &releases(&stranger, &["1.0.0", "1.1.0"])).sign(&stranger).unwrap(),
+        ] {
+            assert_eq!(log.anchored(&head).unwrap_err().code(), Code::HashMismatch);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn whatever_next_allows_verifies(steps in prop::collection::vec((0..5u8, 0..4u8), 0..12)) {
+            let publisher = publisher(1);
+            let mut log = releases(&publisher, &["0.0.9"]);
+            for (step, version) in steps {
+                let version = format!("{version}.0.0");
+                let kind = match step {
+                    0 | 1 => Kind::Release(release(&version)),
+                    2 => yank(&version),
+                    3 => unyank(&version),
+                    _ => Kind::Deprecate { message: version },
+                };
+                if let Ok(signed) = log.next(kind, &publisher, NOW) {
+                    log.push(signed).unwrap();
+                }
+            }
+            prop_assert_eq!(Log::verify(log.entries().to_vec()).unwrap(), log);
         }
     }
 }

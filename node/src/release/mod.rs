@@ -9,6 +9,8 @@
 pub mod choice;
 pub mod entry;
 mod error;
+#[cfg(test)]
+mod fixture;
 pub mod head;
 pub mod log;
 mod text;

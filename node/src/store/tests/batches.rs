@@ -156,7 +156,7 @@ fn a_batch_of_many_small_blocks_does_not_gather_them_all_in_memory() {
 fn a_commit_notices_that_a_block_it_relied_on_was_removed() {
     both_kinds(|store| {
         let relied_on = block(1, 30_000);
-        store.put_blocks(&[relied_on.clone()]).unwrap();
+        store.put_blocks(std::slice::from_ref(&relied_on)).unwrap();
         let mut batch = store.batch();
         assert!(!batch.put(relied_on.clone()).unwrap());
         assert_eq!(store.remove_blocks(&[relied_on.id()]).unwrap(), 1);
@@ -171,7 +171,7 @@ fn a_segment_goes_with_its_last_block() {
     let (one, two) = (block(1, 30_000), block(2, 30_000));
     store.put_blocks(&[one.clone(), two.clone()]).unwrap();
     store.remove_blocks(&[one.id()]).unwrap();
-    assert_eq!(held_blocks(&store, &[two.clone()]), 1);
+    assert_eq!(held_blocks(&store, std::slice::from_ref(&two)), 1);
     store.remove_blocks(&[two.id()]).unwrap();
     assert_eq!(names_in(&home.path().join("blocks")), [""; 0]);
     assert_eq!(store.stats().unwrap(), Stats::default());

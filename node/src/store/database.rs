@@ -94,6 +94,8 @@ pub(super) fn create(
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     common_settings(&connection)?;
+    // Rows that were read out of a damaged database come in any order.
+    connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     migrate_within(&transaction)?;
@@ -117,7 +119,8 @@ fn check(path: &Path) -> Result<(), Error> {
 /// Looks at the file itself, before anything that could change it.
 fn check_header(path: &Path) -> Result<(), Error> {
     let mut header = [0; HEADER_BYTES];
-    match File::open(path)?.read_exact(&mut header) {
+    let mut file = File::open(path)?;
+    match file.read_exact(&mut header) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
             return Err(Error::damaged("it is empty or cut off"));
@@ -131,7 +134,17 @@ fn check_header(path: &Path) -> Result<(), Error> {
     if word(68) != APPLICATION_ID.cast_unsigned() {
         return Err(Error::damaged("it is another program's database"));
     }
-    check_version(word(60))
+    check_version(word(60))?;
+    // Pages that the file lacks may be in the log; where there is none, the file is whole or was cut off.
+    let log = std::fs::metadata(with_suffix(path, "-wal")).map_or(0, |metadata| metadata.len());
+    let page_bytes = match word(16) >> 16 {
+        1 => 65_536,
+        bytes => u64::from(bytes),
+    };
+    if log == 0 && file.metadata()?.len() < u64::from(word(28)).saturating_mul(page_bytes) {
+        return Err(Error::damaged("it is cut off"));
+    }
+    Ok(())
 }
 
 fn check_version(found: u32) -> Result<(), Error> {

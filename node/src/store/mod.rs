@@ -134,7 +134,11 @@ impl Store {
 
     fn open_folder(folder: &Path, now: Timestamp) -> Result<(Self, Vec<Note>), Error> {
         let blocks = folder.join(BLOCKS_FOLDER);
-        lock::make_private(&blocks)?;
+        if !blocks.try_exists()? {
+            lock::make_private(&blocks)?;
+            segment::sync_folder(&blocks)?;
+            segment::sync_folder(folder)?;
+        }
         let lock = lock::acquire(folder, LOCK_NAME)?;
         let mut notes = Vec::new();
         let mut writer = database::open(folder, now, &mut notes)?;

@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OpenFlags, Transaction, params, params_from_iter, types::Value};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params, params_from_iter, types::Value};
 
 use super::{BLOCKS_FOLDER, Error, Note, database, segment};
 use crate::{
@@ -44,7 +44,7 @@ pub(super) fn replace(
     database::create(&unfinished, |tx| {
         segments = rebuild_blocks(tx, &folder.join(BLOCKS_FOLDER))?;
         if damage.is_some() {
-            rows = salvage(tx, &folder.join(database::NAME));
+            rows = salvage(tx, &folder.join(database::NAME))?;
         }
         Ok(())
     })?;
@@ -135,18 +135,20 @@ fn rebuild_blocks(tx: &Transaction<'_>, blocks: &Path) -> Result<Segments, Error
 }
 
 /// Copies the rows that can be read; returns how many. A database that cannot even be opened yields none.
-fn salvage(tx: &Transaction<'_>, damaged: &Path) -> u64 {
+///
+/// Fails only where the new database cannot be written.
+fn salvage(tx: &Transaction<'_>, damaged: &Path) -> Result<u64, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let Ok(old) = Connection::open_with_flags(damaged, flags) else { return 0 };
+    let Ok(old) = Connection::open_with_flags(damaged, flags) else { return Ok(0) };
     if old.pragma_update(None, "trusted_schema", false).is_err() {
-        return 0;
+        return Ok(0);
     }
-    let tables = tables_to_salvage(tx).unwrap_or_default();
-    let mut rows = salvage_blocks(tx, &old);
-    for table in tables {
-        rows += salvage_table(tx, &old, &table).unwrap_or(0);
+    let mut rows = salvage_blocks(tx, &old)?;
+    for table in tables_to_salvage(tx)? {
+        rows += salvage_table(tx, &old, &table)?;
     }
-    rows
+    drop_dangling(tx)?;
+    Ok(rows)
 }
 
 /// Ordinary tables of the new database: not the blocks, nor the inner tables of an index.
@@ -160,58 +162,99 @@ fn tables_to_salvage(tx: &Transaction<'_>) -> Result<Vec<String>, Error> {
 }
 
 /// Takes small blocks whose bytes are still the ones that their id names.
-fn salvage_blocks(tx: &Transaction<'_>, old: &Connection) -> u64 {
+fn salvage_blocks(tx: &Transaction<'_>, old: &Connection) -> Result<u64, Error> {
     let mut taken = 0;
-    // Damage stops a walk; walking from both ends passes over one damaged stretch.
-    for order in ["ASC", "DESC"] {
-        let sql =
-            format!("SELECT id, data FROM blocks NOT INDEXED WHERE data IS NOT NULL ORDER BY rowid {order}");
-        let Ok(mut statement) = old.prepare(&sql) else { continue };
-        let Ok(mut rows) = statement.query([]) else { continue };
-        while let Ok(Some(row)) = rows.next() {
-            let (Ok(id), Ok(data)) = (row.get::<_, Vec<u8>>(0), row.get::<_, Vec<u8>>(1)) else { continue };
-            let Ok(id) = ContentId::from_bytes(&id) else { continue };
-            if let Ok(block) = Block::verified(id, data) {
-                taken += super::blocks::insert_as_row(tx, &block).unwrap_or(0);
-            }
+    let sql = "SELECT id, data FROM blocks NOT INDEXED WHERE data IS NOT NULL";
+    walk(old, sql, &["rowid".to_owned()], |row| {
+        let read = |row: &Row<'_>| {
+            let id = ContentId::from_bytes(row.get_ref("id").ok()?.as_blob().ok()?).ok()?;
+            Block::verified(id, row.get("data").ok()?).ok()
+        };
+        if let Some(block) = read(row) {
+            taken += super::blocks::insert_as_row(tx, &block)?;
         }
-    }
-    taken
-}
-
-fn salvage_table(tx: &Transaction<'_>, old: &Connection, table: &str) -> Result<u64, Error> {
-    let there: BTreeSet<String> = columns(old, table)?.into_iter().collect();
-    let columns: Vec<String> =
-        columns(tx, table)?.into_iter().filter(|column| there.contains(column)).map(|c| quoted(&c)).collect();
-    if columns.is_empty() {
-        return Ok(0);
-    }
-    let (table, names) = (quoted(table), columns.join(", "));
-    let marks = vec!["?"; columns.len()].join(", ");
-    let mut insert = tx.prepare(&format!("INSERT OR IGNORE INTO {table} ({names}) VALUES ({marks})"))?;
-    let mut taken = 0;
-    let walks = [
-        format!("SELECT {names} FROM {table} NOT INDEXED"),
-        format!("SELECT {names} FROM {table} NOT INDEXED ORDER BY rowid DESC"),
-    ];
-    for sql in walks {
-        // A table without row ids is walked once.
-        let Ok(mut statement) = old.prepare(&sql) else { continue };
-        let Ok(mut rows) = statement.query([]) else { continue };
-        while let Ok(Some(row)) = rows.next() {
-            let values: Result<Vec<Value>, _> = (0..columns.len()).map(|at| row.get(at)).collect();
-            // A row that breaks the new table's rules is damage as well.
-            if let Ok(values) = values {
-                taken += insert.execute(params_from_iter(values)).unwrap_or(0) as u64;
-            }
-        }
-    }
+        Ok(())
+    })?;
     Ok(taken)
 }
 
-fn columns(connection: &Connection, table: &str) -> Result<Vec<String>, Error> {
-    let mut statement = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let names = statement.query_map([table], |row| row.get(0))?.collect::<Result<_, _>>()?;
+fn salvage_table(tx: &Transaction<'_>, old: &Connection, table: &str) -> Result<u64, Error> {
+    let there: BTreeSet<String> = columns(old, table, false).unwrap_or_default().into_iter().collect();
+    let mut names = columns(tx, table, false)?;
+    names.retain(|name| there.contains(name));
+    if names.is_empty() {
+        return Ok(0);
+    }
+    let (table, list) = (quoted(table), names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", "));
+    let marks = vec!["?"; names.len()].join(", ");
+    // Rows that a new database begins with give way to those that were kept.
+    let mut insert = tx.prepare(&format!("INSERT OR REPLACE INTO {table} ({list}) VALUES ({marks})"))?;
+    let mut keys = columns(tx, table.trim_matches('"'), true)?;
+    if old.prepare(&format!("SELECT rowid FROM {table}")).is_ok() {
+        keys = vec!["rowid".to_owned()];
+    }
+    walk(old, &format!("SELECT {list} FROM {table} NOT INDEXED"), &keys, |row| {
+        let values: Result<Vec<Value>, _> = (0..names.len()).map(|at| row.get(at)).collect();
+        match values.and_then(|values| insert.execute(params_from_iter(values))) {
+            // A row that breaks the new table's rules is damage as well.
+            Err(rusqlite::Error::SqliteFailure(cause, _))
+                if !matches!(cause.code, ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch) =>
+            {
+                Err(rusqlite::Error::SqliteFailure(cause, None).into())
+            }
+            _ => Ok(()),
+        }
+    })?;
+    let rows: i64 = tx.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+    Ok(u64::try_from(rows).unwrap_or_default())
+}
+
+/// Hands every row that can be read to `take`. Damage stops a walk, and then the rows are walked from the other end too,
+/// which passes over one damaged stretch.
+fn walk(
+    old: &Connection,
+    sql: &str,
+    keys: &[String],
+    mut take: impl FnMut(&Row<'_>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let backwards: Vec<String> = keys.iter().map(|key| format!("{} DESC", quoted(key))).collect();
+    for order in [String::new(), format!(" ORDER BY {}", backwards.join(", "))] {
+        let Ok(mut statement) = old.prepare(&format!("{sql}{order}")) else { continue };
+        let Ok(mut rows) = statement.query([]) else { continue };
+        loop {
+            match rows.next() {
+                Ok(Some(row)) => take(row)?,
+                Ok(None) => return Ok(()),
+                Err(_) => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Removes rows whose parent could not be read.
+fn drop_dangling(tx: &Transaction<'_>) -> Result<(), Error> {
+    loop {
+        let sql = "SELECT \"table\", rowid FROM pragma_foreign_key_check WHERE rowid IS NOT NULL LIMIT 1000";
+        let dangling: Vec<(String, i64)> = {
+            let mut statement = tx.prepare(sql)?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<Result<_, _>>()?
+        };
+        if dangling.is_empty() {
+            return Ok(());
+        }
+        for (table, row) in dangling {
+            tx.execute(&format!("DELETE FROM {} WHERE rowid = ?1", quoted(&table)), [row])?;
+        }
+    }
+}
+
+/// The columns of a table, or only those of its primary key, in order.
+fn columns(connection: &Connection, table: &str, keys: bool) -> Result<Vec<String>, Error> {
+    let sql = "SELECT name FROM pragma_table_info(?1) WHERE NOT ?2 OR pk > 0 ORDER BY iif(?2, pk, cid)";
+    let mut statement = connection.prepare(sql)?;
+    let names = statement.query_map(params![table, keys], |row| row.get(0))?.collect::<Result<_, _>>()?;
     Ok(names)
 }
 

@@ -183,6 +183,8 @@ pub(super) enum Unfinished {
 /// Fsyncs the folder that `path` is in, so that its name survives a power cut.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
+        // The folder of a bare name is the one that the process is in.
+        Some(folder) if folder.as_os_str().is_empty() => File::open(".")?.sync_all(),
         Some(folder) => File::open(folder)?.sync_all(),
         None => Ok(()),
     }

@@ -1,0 +1,365 @@
+//! Damaged databases and damaged segments.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::code::Code;
+
+/// A store with small and large blocks and other rows, closed; with its blocks.
+fn filled(home: &Path) -> (Vec<Block>, Vec<Block>) {
+    let small: Vec<Block> = (0..60).map(|seed| block(seed, 3_000)).collect();
+    let large: Vec<Block> = (100..106).map(|seed| block(seed, 70_000)).collect();
+    let store = open_quietly(home);
+    store.put_blocks(&small).unwrap();
+    store.put_blocks(&large[..3]).unwrap();
+    store.put_blocks(&large[3..]).unwrap();
+    store.write(|tx| meta::set(tx, "key", b"value")).unwrap();
+    fs::write(home.join("node.key"), "secret").unwrap();
+    (small, large)
+}
+
+fn database(home: &Path) -> PathBuf {
+    home.join(database::NAME)
+}
+
+/// Opens after damage: the large blocks are all there, the key is untouched, and the damaged file is kept as it was.
+fn expect_replaced(home: &Path, large: &[Block], damaged: &[u8]) -> Store {
+    let (store, notes) = open(home);
+    let replaced = notes.iter().find_map(|note| match note {
+        Note::DatabaseReplaced { to, .. } => Some(to.clone()),
+        _ => None,
+    });
+    let to = replaced.unwrap_or_else(|| panic!("no word of the damage in {notes:?}"));
+    assert_eq!(fs::read(&to).unwrap(), damaged, "kept as it was");
+    assert!(to.starts_with(home.join("quarantine")));
+    assert_eq!(held_blocks(&store, large), large.len());
+    assert_eq!(fs::read_to_string(home.join("node.key")).unwrap(), "secret");
+    store.put_blocks(&[block(999, 50_000), block(998, 5)]).unwrap();
+    drop(store);
+    open_quietly(home)
+}
+
+#[test]
+fn an_empty_database_is_replaced() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    fs::write(database(home.path()), "").unwrap();
+    expect_replaced(home.path(), &large, b"");
+}
+
+#[test]
+fn a_file_that_is_no_database_is_replaced() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    for text in ["hello", &"not a database ".repeat(1000)] {
+        fs::write(database(home.path()), text).unwrap();
+        expect_replaced(home.path(), &large, text.as_bytes());
+    }
+    assert_eq!(names_in(&home.path().join("quarantine")).len(), 2, "none overwrites another");
+}
+
+#[test]
+fn another_programs_database_is_replaced() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    fs::remove_file(database(home.path())).unwrap();
+    rusqlite::Connection::open(database(home.path())).unwrap().execute_batch("CREATE TABLE t (a)").unwrap();
+    let theirs = fs::read(database(home.path())).unwrap();
+    expect_replaced(home.path(), &large, &theirs);
+}
+
+#[test]
+fn a_missing_database_is_made_again_from_the_segments() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    fs::remove_file(database(home.path())).unwrap();
+    let (store, notes) = open(home.path());
+    assert_eq!(notes, [Note::BlocksRebuilt { blocks: 6, damaged: 0 }]);
+    assert_eq!(held_blocks(&store, &large), 6);
+    assert!(!home.path().join("quarantine").exists());
+}
+
+#[test]
+fn a_log_without_its_database_is_not_replayed_into_a_new_one() {
+    let home = tempfile::tempdir().unwrap();
+    let store = open_quietly(home.path());
+    store.write(|tx| meta::set(tx, "key", b"value")).unwrap();
+    let wal = database::with_suffix(&database(home.path()), "-wal");
+    let log = fs::read(&wal).unwrap();
+    drop(store);
+    fs::remove_file(database(home.path())).unwrap();
+    fs::write(&wal, &log).unwrap();
+    let (store, _) = open(home.path());
+    assert_eq!(store.read(|connection| meta::get(connection, "key")).unwrap(), None);
+    let kept = names_in(&home.path().join("quarantine"));
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    assert!(kept[0].ends_with("-wal"), "{kept:?}");
+}
+
+#[test]
+fn what_can_still_be_read_is_taken_over() {
+    let home = tempfile::tempdir().unwrap();
+    let (small, large) = filled(home.path());
+    let mut bytes = fs::read(database(home.path())).unwrap();
+    // One page in the middle of the small blocks.
+    let at = (0..bytes.len()).step_by(4096).nth(bytes.len() / 4096 / 2).unwrap();
+    bytes[at..at + 4096].fill(0xa5);
+    fs::write(database(home.path()), &bytes).unwrap();
+    let store = expect_replaced(home.path(), &large, &bytes);
+    let left = held_blocks(&store, &small);
+    assert!((40..60).contains(&left), "{left} of 60 small blocks");
+    assert_eq!(store.read(|connection| meta::get(connection, "key")).unwrap().unwrap(), b"value");
+}
+
+#[test]
+fn a_cut_off_database_is_replaced() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    let bytes = fs::read(database(home.path())).unwrap();
+    for keep in [1, 99, 100, 511, 512, 4095, 4096, 8192, bytes.len() / 2, bytes.len() - 1] {
+        fs::write(database(home.path()), &bytes[..keep]).unwrap();
+        expect_replaced(home.path(), &large, &bytes[..keep]);
+    }
+}
+
+#[test]
+fn a_database_from_the_future_is_refused_and_not_touched() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    let future = database::version() + 1;
+    let connection = rusqlite::Connection::open(database(home.path())).unwrap();
+    connection.pragma_update(None, "user_version", future).unwrap();
+    drop(connection);
+    let bytes = fs::read(database(home.path())).unwrap();
+    let error = Store::open(home.path(), NOW).unwrap_err();
+    assert_eq!(error.code(), Code::StoreTooNew);
+    assert!(error.to_string().contains(&home.path().display().to_string()), "{error}");
+    assert_eq!(fs::read(database(home.path())).unwrap(), bytes);
+    assert!(!home.path().join("quarantine").exists());
+
+    let connection = rusqlite::Connection::open(database(home.path())).unwrap();
+    connection.pragma_update(None, "user_version", future - 1).unwrap();
+    drop(connection);
+    assert_eq!(held_blocks(&open_quietly(home.path()), &large), 6);
+}
+
+#[test]
+fn a_link_or_folder_in_place_of_the_database_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let elsewhere = home.path().join("elsewhere.db");
+    fs::write(&elsewhere, "somebody's").unwrap();
+    for suffix in ["", "-wal", "-shm"] {
+        let place = database::with_suffix(&database(home.path()), suffix);
+        std::os::unix::fs::symlink(&elsewhere, &place).unwrap();
+        let error = Store::open(home.path(), NOW).unwrap_err();
+        assert!(matches!(error, Error::NotAFile { what: "a symbolic link", .. }), "{error}");
+        fs::remove_file(place).unwrap();
+    }
+    // A link that leads nowhere must not be made into a file there either.
+    let nowhere = home.path().join("nowhere.db");
+    std::os::unix::fs::symlink(&nowhere, database(home.path())).unwrap();
+    Store::open(home.path(), NOW).unwrap_err();
+    assert!(!nowhere.exists());
+    fs::remove_file(database(home.path())).unwrap();
+
+    fs::create_dir(database(home.path())).unwrap();
+    let error = Store::open(home.path(), NOW).unwrap_err();
+    assert!(matches!(error, Error::NotAFile { what: "a folder", .. }), "{error}");
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "somebody's");
+}
+
+#[test]
+fn a_replacement_interrupted_at_any_step_is_finished() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    let good = fs::read(database(home.path())).unwrap();
+    let replacement = home.path().join("store.db.new");
+    // Before the old one moved; after; and while the new one was being made.
+    fs::write(&replacement, &good).unwrap();
+    fs::write(database(home.path()), "damaged").unwrap();
+    assert_eq!(held_blocks(&open_quietly(home.path()), &large), 6);
+    assert_eq!(names_in(&home.path().join("quarantine")).len(), 1);
+    fs::rename(database(home.path()), &replacement).unwrap();
+    assert_eq!(held_blocks(&open_quietly(home.path()), &large), 6);
+    fs::write(home.path().join("store.db.tmp"), "half").unwrap();
+    fs::write(database(home.path()), "damaged").unwrap();
+    expect_replaced(home.path(), &large, b"damaged");
+    assert!(!replacement.exists() && !home.path().join("store.db.tmp").exists());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Whatever stands in the file, opening ends well or with a clear error, and the large blocks survive it.
+    #[test]
+    fn random_damage_never_loses_a_segment(flips in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 1..40)) {
+        let home = tempfile::tempdir().unwrap();
+        let (_, large) = filled(home.path());
+        let mut bytes = fs::read(database(home.path())).unwrap();
+        for (at, mask) in flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= mask;
+        }
+        fs::write(database(home.path()), &bytes).unwrap();
+        match Store::open(home.path(), NOW) {
+            Ok((store, notes)) => {
+                let replaced = notes.iter().any(|note| matches!(note, Note::DatabaseReplaced { .. }));
+                // Flips inside a value are found when the block is read; it is then absent, never wrong.
+                let whole = held_blocks(&store, &large);
+                prop_assert!(whole == large.len() || !replaced, "{whole} of {}", large.len());
+            }
+            Err(error) => prop_assert_eq!(error.code(), Code::StoreTooNew),
+        }
+        for n in [1, 2] {
+            let segment = home.path().join(format!("blocks/{n}.seg"));
+            prop_assert!(segment.exists());
+        }
+        prop_assert_eq!(fs::read_to_string(home.path().join("node.key")).unwrap(), "secret");
+    }
+
+    /// A scan of a damaged segment never panics, and hands over nothing but whole blocks.
+    #[test]
+    fn a_damaged_segment_yields_only_whole_blocks(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1_u8..), 0..12),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let home = tempfile::tempdir().unwrap();
+        let blocks: Vec<Block> = (0..6).map(|seed| block(seed, 17_000 + 100 * seed as usize)).collect();
+        let mut writer = segment::Writer::create(home.path(), 1).unwrap();
+        for block in &blocks {
+            writer.append(block).unwrap();
+        }
+        let Ok(path) = writer.finish() else { panic!("not written") };
+        let mut bytes = fs::read(&path).unwrap();
+        let untouched = flips.is_empty();
+        for (at, mask) in &flips {
+            let at = at.index(bytes.len());
+            bytes[at] ^= mask;
+        }
+        let keep = cut.index(bytes.len() + 1);
+        fs::write(&path, &bytes[..keep]).unwrap();
+        let mut found = Vec::new();
+        let file = segment::open(home.path(), 1).unwrap();
+        segment::scan(&file, |block, place| {
+            assert_eq!(segment::read(&file, place, block.bytes().len()).unwrap(), block.bytes());
+            found.push(block);
+            Ok(())
+        }).unwrap();
+        prop_assert!(found.iter().all(|block| blocks.contains(block)));
+        if untouched && keep == bytes.len() {
+            prop_assert_eq!(found.len(), 6);
+        }
+        // Each flip costs at most the record it hits.
+        if keep == bytes.len() {
+            prop_assert!(found.len() + flips.len() >= 6);
+        }
+    }
+}
+
+/// Flips one bit of a file.
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_in_a_segment_makes_one_block_absent_and_it_can_be_stored_again() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    flip(&home.path().join("blocks/1.seg"), 60_000);
+    let store = open_quietly(home.path());
+    assert_eq!(store.block(&large[0].id()).unwrap(), None);
+    assert!(!store.has(&large[0].id()).unwrap(), "out of the index");
+    assert_eq!(held_blocks(&store, &large[1..]), 5);
+    store.put_blocks(&large[..1]).unwrap();
+    assert_eq!(held_blocks(&store, &large), 6);
+}
+
+#[test]
+fn a_flipped_bit_in_a_row_makes_one_block_absent() {
+    let store = Store::in_memory().unwrap();
+    let block = block(1, 100);
+    store.put_blocks(std::slice::from_ref(&block)).unwrap();
+    store.write(|tx| Ok(tx.execute("UPDATE blocks SET data = zeroblob(100)", [])?)).unwrap();
+    assert_eq!(store.block(&block.id()).unwrap(), None);
+    assert!(!store.has(&block.id()).unwrap());
+}
+
+#[test]
+fn a_segment_that_is_cut_off_loses_only_what_is_cut() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    let path = home.path().join("blocks/1.seg");
+    let bytes = fs::read(&path).unwrap();
+    fs::write(&path, &bytes[..bytes.len() - 1]).unwrap();
+    let (store, notes) = open(home.path());
+    assert_eq!(notes, [Note::SegmentLost { path, blocks: 1 }]);
+    assert_eq!(held_blocks(&store, &large), 5);
+    drop(store);
+    open_quietly(home.path());
+}
+
+#[test]
+fn a_segment_that_is_gone_loses_its_blocks_only() {
+    let home = tempfile::tempdir().unwrap();
+    let (small, large) = filled(home.path());
+    let path = home.path().join("blocks/1.seg");
+    let store = open_quietly(home.path());
+    fs::remove_file(&path).unwrap();
+    assert_eq!(store.block(&large[0].id()).unwrap(), None, "while running");
+    drop(store);
+    let (store, notes) = open(home.path());
+    assert_eq!(notes, [Note::SegmentLost { path, blocks: 2 }]);
+    assert_eq!((held_blocks(&store, &large), held_blocks(&store, &small)), (3, 60));
+    store.put_blocks(&large).unwrap();
+    assert_eq!(held_blocks(&store, &large), 6);
+}
+
+#[test]
+fn rebuilding_passes_over_damaged_records_and_a_torn_end() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    let (first, second) = (home.path().join("blocks/1.seg"), home.path().join("blocks/2.seg"));
+    // A header in the middle of one, the last record of the other.
+    flip(&first, 70_000 + 48 + 8);
+    let bytes = fs::read(&second).unwrap();
+    fs::write(&second, &bytes[..bytes.len() - 40_000]).unwrap();
+    fs::remove_file(database(home.path())).unwrap();
+    let (store, notes) = open(home.path());
+    assert_eq!(notes, [Note::BlocksRebuilt { blocks: 4, damaged: 2 }]);
+    assert_eq!(held_blocks(&store, &large), 4);
+}
+
+#[test]
+fn a_segment_made_of_false_starts_is_given_up_in_bounded_time() {
+    let home = tempfile::tempdir().unwrap();
+    open_quietly(home.path());
+    fs::write(home.path().join("blocks/1.seg"), b"ggb\x01".repeat(4 << 20)).unwrap();
+    fs::remove_file(database(home.path())).unwrap();
+    let start = std::time::Instant::now();
+    let (_, notes) = open(home.path());
+    assert!(start.elapsed().as_secs() < 30);
+    assert_eq!(notes[0], Note::BlocksRebuilt { blocks: 0, damaged: 1 });
+}
+
+#[test]
+fn leftovers_of_a_crash_are_removed_and_other_files_are_not() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    let blocks = home.path().join("blocks");
+    for name in ["7.tmp", "8.seg", "notes.txt", "01.seg", "9.seg.bak"] {
+        fs::write(blocks.join(name), "x").unwrap();
+    }
+    let (store, notes) = open(home.path());
+    let removed = ["8.seg", "7.tmp"].map(|name| Note::LeftoverRemoved { path: blocks.join(name) });
+    assert_eq!(notes, removed);
+    store.put_blocks(&[block(500, 20_000)]).unwrap();
+    assert_eq!(held_blocks(&store, &large), 6);
+    assert_eq!(names_in(&blocks), ["01.seg", "1.seg", "2.seg", "9.seg", "9.seg.bak", "notes.txt"]);
+}

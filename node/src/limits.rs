@@ -105,3 +105,5 @@ pub const KEY_NAME_BYTES_MAX: usize = 32;
 pub const REASON_BYTES_MAX: usize = 512;
 /// Nesting of maps and arrays in a signed structure.
 pub const SIGNED_DEPTH_MAX: usize = 16;
+/// Proofs that a publisher contradicted itself, two heads each; the packages stay frozen when the proof is dropped.
+pub const CATALOG_PROOFS_MAX: usize = 10_000;

@@ -163,3 +163,5 @@ pub const CONFIG_ADDRESSES_MAX: usize = 256;
 pub const TOPIC_BYTES_MAX: usize = 256;
 /// Problems that are listed of one configuration file; the rest is counted.
 pub const CONFIG_PROBLEMS_MAX: usize = 64;
+/// Proofs that a publisher contradicted itself, two heads each; the packages stay frozen when the proof is dropped.
+pub const CATALOG_PROOFS_MAX: usize = 10_000;

@@ -275,7 +275,7 @@ mod tests {
             ("/tcp/4001", Reason::Protocol),
             ("/memory/7", Reason::Protocol),
             ("/unix/tmp", Reason::Protocol),
-            ("/unix/tmp/tcp/1", Reason::Protocol),
+            ("/unix/tmp/tcp/1", Reason::Host),
             ("/ip4/8.8.8.8", Reason::Protocol),
             ("/ip4/8.8.8.8/udp/4001", Reason::Protocol),
             ("/ip4/8.8.8.8/udp/4001/quic-v1", Reason::Protocol),

@@ -282,17 +282,22 @@ impl Key {
     pub fn nearest(name: &str) -> Option<&'static str> {
         // Bounded, because the comparison is quadratic and the name comes from a file.
         const CHARS_MAX: usize = 64;
+        // From here on names look alike, where 1 is the same name.
+        const LIKE: f64 = 0.6;
         let name: String = name.chars().take(CHARS_MAX).flat_map(char::to_lowercase).collect();
         let name = name.replace('-', "_");
         let last = |name: &'static str| name.rsplit('.').next().unwrap_or(name);
         let likeness = |key: &Key| {
             let whole = strsim::normalized_damerau_levenshtein(&name, key.name);
             // A key that only lost its table: `connections_max`.
-            whole.max(strsim::normalized_damerau_levenshtein(&name, last(key.name)))
+            let leaf = strsim::normalized_damerau_levenshtein(&name, last(key.name));
+            // A word of it: `topic`, `bootstrap`.
+            let word = if key.name.split(['.', '_']).any(|word| word == name) { LIKE } else { 0.0 };
+            whole.max(leaf).max(word)
         };
         KEYS.iter()
             .map(|key| (likeness(key), key.name))
-            .filter(|(likeness, _)| *likeness >= 0.6)
+            .filter(|(likeness, _)| *likeness >= LIKE)
             .max_by(|(a, _), (b, _)| a.total_cmp(b))
             .map(|(_, name)| name)
     }
@@ -379,10 +384,10 @@ impl Kind {
     }
 
     /// Parses a value as the environment and the command line give it: plain text, a list parted by commas.
-    pub(super) fn from_text(self, text: &str) -> Result<Value, Vec<Fault>> {
+    pub(super) fn parse(self, text: &str) -> Result<Value, Vec<Fault>> {
         let wrong = || vec![Fault::new(format!("{} is not {}", quoted(text), self.expected()))];
         let value = match self {
-            Self::Listen | Self::Dial => return self.addresses_from_text(text),
+            Self::Listen | Self::Dial => return self.parse_addresses(text),
             Self::Switch => Value::Switch(text.trim().parse().map_err(|_| wrong())?),
             Self::Topic => Value::Text(text.to_owned()),
             Self::Integer { .. } => Value::Integer(text.trim().parse().map_err(|_| wrong())?),
@@ -393,7 +398,7 @@ impl Kind {
         if faults.is_empty() { Ok(value) } else { Err(faults) }
     }
 
-    fn addresses_from_text(self, text: &str) -> Result<Value, Vec<Fault>> {
+    fn parse_addresses(self, text: &str) -> Result<Value, Vec<Fault>> {
         if text.trim() == NONE {
             return Ok(Value::Addresses(Vec::new()));
         }
@@ -421,7 +426,7 @@ impl Kind {
     }
 
     /// Takes a value out of a parsed document.
-    pub(super) fn from_toml(self, value: &DeValue<'_>) -> Result<Value, Vec<Fault>> {
+    pub(super) fn read(self, value: &DeValue<'_>) -> Result<Value, Vec<Fault>> {
         let wrong = || {
             vec![Fault::new(format!(
                 "{} is {}, expected {}",
@@ -431,7 +436,7 @@ impl Kind {
             ))]
         };
         let value = match (self, value) {
-            (Self::Listen | Self::Dial, DeValue::Array(array)) => return self.addresses_from_toml(array),
+            (Self::Listen | Self::Dial, DeValue::Array(array)) => return self.read_addresses(array),
             (Self::Switch, DeValue::Boolean(on)) => Value::Switch(*on),
             (Self::Topic, DeValue::String(text)) => Value::Text(text.clone().into_owned()),
             (Self::Integer { .. }, DeValue::Integer(number)) => {
@@ -448,7 +453,8 @@ impl Kind {
                 Value::Ratio(number.as_str().parse().map_err(|_| wrong())?)
             }
             (Self::Ratio, DeValue::Integer(number)) => {
-                Value::Ratio(number.as_str().parse().map_err(|_| wrong())?)
+                let number = u32::from_str_radix(number.as_str(), number.radix());
+                Value::Ratio(number.map_err(|_| wrong())?.into())
             }
             (Self::Level, DeValue::String(text)) => {
                 Value::Level(text.parse().map_err(|what: String| vec![Fault::new(what)])?)
@@ -459,7 +465,7 @@ impl Kind {
         if faults.is_empty() { Ok(value) } else { Err(faults) }
     }
 
-    fn addresses_from_toml(self, array: &DeArray<'_>) -> Result<Value, Vec<Fault>> {
+    fn read_addresses(self, array: &DeArray<'_>) -> Result<Value, Vec<Fault>> {
         self.addresses(array.iter().map(|element| {
             let offset = Some(element.span().start);
             match element.get_ref() {
@@ -520,7 +526,7 @@ fn shown(value: &DeValue<'_>) -> String {
     }
 }
 
-fn described(value: &DeValue<'_>) -> &'static str {
+pub(super) fn described(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",
@@ -597,10 +603,10 @@ mod tests {
             assert_eq!(key.of(&partial), Some(value.clone()), "{}", key.name);
             let given = KEYS.iter().filter(|other| other.of(&partial).is_some()).count();
             assert_eq!(given, 1, "{}", key.name);
-            assert_eq!(key.kind.from_text(&value.to_string()), Ok(value.clone()), "{}", key.name);
+            assert_eq!(key.kind.parse(&value.to_string()), Ok(value.clone()), "{}", key.name);
             let text = value.to_toml().to_string();
             let parsed = DeValue::parse(&text).unwrap();
-            assert_eq!(key.kind.from_toml(parsed.get_ref()), Ok(value), "{}", key.name);
+            assert_eq!(key.kind.read(parsed.get_ref()), Ok(value), "{}", key.name);
         }
     }
 
@@ -624,6 +630,8 @@ mod tests {
             ("connections_max", Some("limits.connections_max")),
             ("limit.connections_max", Some("limits.connections_max")),
             ("min_reputation", Some("peers.min_reputation")),
+            ("bootstrap", Some("bootstrap_nodes")),
+            ("topic", Some("packages_topic")),
             ("colour", None),
             ("", None),
         ] {
@@ -634,7 +642,7 @@ mod tests {
     #[test]
     fn text_that_is_no_value_says_what_is_expected() {
         let what = |name: &str, text: &str| {
-            let faults = Key::named(name).unwrap().kind.from_text(text).unwrap_err();
+            let faults = Key::named(name).unwrap().kind.parse(text).unwrap_err();
             faults.into_iter().map(|fault| fault.what).collect::<Vec<_>>().join("; ")
         };
         assert_eq!(what("dht_server_mode", "yes"), "'yes' is not true or false");
@@ -661,7 +669,7 @@ mod tests {
     #[test]
     fn a_list_of_too_many_addresses_is_refused() {
         let text = vec!["/ip4/10.0.0.1/tcp/1"; CONFIG_ADDRESSES_MAX + 1].join(",");
-        let faults = Kind::Dial.from_text(&text).unwrap_err();
+        let faults = Kind::Dial.parse(&text).unwrap_err();
         assert_eq!(faults, [Fault::new("more than 256 addresses")]);
     }
 

@@ -20,6 +20,7 @@ use super::{
     Error, Partial, Place, Problem,
     error::{did_you_mean, quoted},
     keys::{self, KEYS, Key},
+    value::{Value, described},
 };
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_PROBLEMS_MAX, TOML_DEPTH_MAX};
 
@@ -189,7 +190,7 @@ struct Reading<'a> {
     text: &'a str,
     lines: &'a Lines,
     /// By key: the value, its line, and whether it stands in the `[p2p]` table.
-    found: BTreeMap<&'static str, (keys::Value, usize, bool)>,
+    found: BTreeMap<&'static str, (Value, usize, bool)>,
     problems: Vec<(usize, Problem)>,
     unknown: Vec<(usize, Problem)>,
 }
@@ -232,7 +233,7 @@ impl Reading<'_> {
                 match value.get_ref() {
                     DeValue::Table(table) => self.table(table, "", true),
                     _ => {
-                        let what = format!("it is {}, expected a table", keys::described(value.get_ref()));
+                        let what = format!("it is {}, expected a table", described(value.get_ref()));
                         self.problem(self.lines.line(span.start), Some(TABLE.into()), what);
                     }
                 }
@@ -247,7 +248,7 @@ impl Reading<'_> {
                 match value.get_ref() {
                     DeValue::Table(table) => self.table(table, &nested, inside),
                     other => {
-                        let what = format!("it is {}, expected a table", keys::described(other));
+                        let what = format!("it is {}, expected a table", described(other));
                         self.problem(self.lines.line(span.start), Some(full), what);
                     }
                 }

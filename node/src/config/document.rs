@@ -20,6 +20,7 @@ use super::{
     Error, Partial, Place, Problem,
     error::{did_you_mean, quoted},
     keys::{self, KEYS, Key},
+    value::{Value, described},
 };
 use crate::limits::{CONFIG_BYTES_MAX, CONFIG_PROBLEMS_MAX, TOML_DEPTH_MAX};
 
@@ -142,6 +143,8 @@ pub fn parse(path: &Path, text: &str, unknown: Unknown) -> Result<Document, Erro
     for error in &errors {
         reading.syntax(error, root.get_ref());
     }
+    // The parser may stumble over one line more than once.
+    reading.problems.dedup_by_key(|(line, _)| *line);
     let mut problems = std::mem::take(&mut reading.problems);
     reading.table(root.get_ref(), "", false);
     // What the parser recovered from a broken line would only be blamed twice.
@@ -187,7 +190,7 @@ struct Reading<'a> {
     text: &'a str,
     lines: &'a Lines,
     /// By key: the value, its line, and whether it stands in the `[p2p]` table.
-    found: BTreeMap<&'static str, (keys::Value, usize, bool)>,
+    found: BTreeMap<&'static str, (Value, usize, bool)>,
     problems: Vec<(usize, Problem)>,
     unknown: Vec<(usize, Problem)>,
 }
@@ -230,7 +233,7 @@ impl Reading<'_> {
                 match value.get_ref() {
                     DeValue::Table(table) => self.table(table, "", true),
                     _ => {
-                        let what = format!("it is {}, expected a table", value.get_ref().type_str());
+                        let what = format!("it is {}, expected a table", described(value.get_ref()));
                         self.problem(self.lines.line(span.start), Some(TABLE.into()), what);
                     }
                 }
@@ -245,7 +248,7 @@ impl Reading<'_> {
                 match value.get_ref() {
                     DeValue::Table(table) => self.table(table, &nested, inside),
                     other => {
-                        let what = format!("it is {}, expected a table", other.type_str());
+                        let what = format!("it is {}, expected a table", described(other));
                         self.problem(self.lines.line(span.start), Some(full), what);
                     }
                 }
@@ -260,7 +263,7 @@ impl Reading<'_> {
 
     fn value(&mut self, key: &'static Key, span: Range<usize>, value: &Spanned<DeValue<'_>>, inside: bool) {
         let line = self.lines.line(span.start);
-        match key.kind.from_toml(value.get_ref()) {
+        match key.kind.read(value.get_ref()) {
             Err(faults) => {
                 for fault in faults {
                     let line = fault.offset.map_or(line, |offset| self.lines.line(offset));

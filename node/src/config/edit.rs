@@ -34,7 +34,7 @@ pub fn check(path: &Path, unknown: Unknown) -> Result<Vec<Problem>, Error> {
 /// [`Error::Changed`] where somebody else wrote it in the meantime, and [`Error::Write`].
 pub fn set(path: &Path, name: &str, text: &str) -> Result<Reload, Error> {
     let key = key(name)?;
-    let value = key.kind.from_text(text).map_err(|faults| {
+    let value = key.kind.parse(text).map_err(|faults| {
         let described = faults.into_iter().map(|fault| match fault.index {
             Some(index) => format!("[{index}] {}", fault.what),
             None => fault.what,
@@ -88,18 +88,14 @@ pub fn render(config: &P2PConfig) -> String {
     );
     let mut table = None;
     for key in KEYS {
-        let (at, leaf) =
-            key.name.split_once('.').map_or((None, key.name), |(table, leaf)| (Some(table), leaf));
-        if let Some(name) = at.filter(|_| at != table) {
-            text.push_str(&format!("\n[{name}]"));
+        text.push('\n');
+        if let Some(name) = key.table().filter(|name| table != Some(*name)) {
+            text.push_str(&format!("[{name}]\n"));
         }
-        let separate = if at == table { "\n" } else { "" };
-        table = at;
-        let reload = match key.reload {
-            Reload::Live => "",
-            Reload::Restart => " Needs a restart.",
-        };
-        text.push_str(&format!("{separate}\n# {}{reload}\n", key.doc));
+        table = key.table();
+        let restart = if key.reload == Reload::Restart { " Needs a restart." } else { "" };
+        text.push_str(&format!("# {}{restart}\n", key.doc));
+        let leaf = key.leaf();
         match key.of(&values) {
             Some(value) => text.push_str(&format!("{leaf} = {}\n", value.to_toml())),
             None => text.push_str(&format!("# {leaf} =\n")),

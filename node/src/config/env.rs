@@ -127,7 +127,7 @@ impl Partial {
             let place = Place::Variable(name.to_owned());
             match OsStr::to_str(&value) {
                 None => problems.push(Problem::new(place, Some(key.name.into()), "it is not UTF-8")),
-                Some(text) => match key.kind.from_text(text) {
+                Some(text) => match key.kind.parse(text) {
                     Ok(value) => key.put(&mut partial, value),
                     Err(faults) => {
                         problems.extend(faults.into_iter().map(|fault| key.problem(fault, place.clone())));

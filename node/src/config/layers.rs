@@ -5,8 +5,8 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use super::{
-    Document, Error, P2PConfig, Partial, Place, Problem,
-    keys::{KEYS, Key, Value},
+    Document, Error, P2PConfig, Partial, Place, Problem, Value,
+    keys::{KEYS, Key},
 };
 
 /// Where a value came from.

@@ -16,6 +16,7 @@ pub mod env;
 mod error;
 pub mod keys;
 mod layers;
+mod value;
 
 use std::{
     fmt,
@@ -28,8 +29,9 @@ use libp2p::Multiaddr;
 pub use address::{AddressError, parse_dial, parse_listen, parse_multiaddr};
 pub use document::{Document, Unknown};
 pub use error::{Error, Place, Problem};
-pub use keys::{Key, Reload, Value};
-pub use layers::{Effective, Layers, Origin};
+pub use keys::{Key, Reload, schema};
+pub use layers::{Effective, Layers, Origin, Shown};
+pub use value::{NONE, Value};
 
 /// The configuration file's name inside the state folder.
 pub const FILE_NAME: &str = "p2p-config.toml";

@@ -20,7 +20,7 @@ pub mod unpack;
 pub mod walk;
 
 pub use gpack::Gpack;
-pub use manifest::Manifest;
+pub use manifest::{Manifest, SignedManifest};
 pub use name::{PackageId, PackageName, PackageRef};
 pub use path::PackagePath;
 
@@ -40,4 +40,11 @@ fn shorten(text: &str) -> String {
         short.push('…');
     }
     short
+}
+
+/// Characters that a terminal acts on, or that reorder or hide the text around them, so that one name reads as another.
+fn is_hidden(char: char) -> bool {
+    char.is_control()
+        || matches!(char, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(char, '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

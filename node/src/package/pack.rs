@@ -210,18 +210,19 @@ mod tests {
         let path = directory.path().join("a");
         fs::write(&path, vec![7; 3 * CHUNK_BYTES]).unwrap();
         let found = walk(directory.path()).unwrap();
-        let mut change = Some(|| fs::OpenOptions::new().append(true).open(&path).and_then(|mut file| io::Write::write_all(&mut file, b"x")));
-        let result = pack(
-            &found,
-            &mut |_| Ok::<_, Infallible>(()),
-            &mut |done, _| {
-                if done > 0
-                    && let Some(change) = change.take()
-                {
-                    change().unwrap();
-                }
-            },
-        );
+        let mut change = Some(|| {
+            fs::OpenOptions::new()
+                .append(true)
+                .open(&path)
+                .and_then(|mut file| io::Write::write_all(&mut file, b"x"))
+        });
+        let result = pack(&found, &mut |_| Ok::<_, Infallible>(()), &mut |done, _| {
+            if done > 0
+                && let Some(change) = change.take()
+            {
+                change().unwrap();
+            }
+        });
         assert!(matches!(result, Err(Error::Read(walk::Error::Changed { .. }))), "{result:?}");
     }
 

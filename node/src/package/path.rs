@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{name::RESERVED, shorten};
+use super::{is_hidden, name::RESERVED, shorten};
 use crate::{
     code::Code,
     limits::{COMPONENT_BYTES_MAX, DEPTH_MAX, FILES_MAX, PATH_BYTES_MAX},
@@ -103,7 +103,7 @@ fn check_component(component: &str) -> Result<(), &'static str> {
     if component == "." || component == ".." {
         return Err("it holds '.' or '..'");
     }
-    if component.chars().any(|char| char.is_control() || is_invisible(char)) {
+    if component.chars().any(is_hidden) {
         return Err("it holds control or invisible characters");
     }
     if component.contains(['\\', ':', '*', '?', '"', '<', '>', '|']) {
@@ -121,11 +121,6 @@ fn check_component(component: &str) -> Result<(), &'static str> {
         return Err("git's own folder is never part of a package");
     }
     Ok(())
-}
-
-/// Characters that change the direction of text or show as nothing, so that two paths can look alike.
-fn is_invisible(char: char) -> bool {
-    matches!(char, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Checks that `paths` can stand together in one folder on every system.

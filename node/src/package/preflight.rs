@@ -4,7 +4,10 @@
 
 use std::{fmt, io::Read};
 
-use super::{Gpack, walk::{self, Found}};
+use super::{
+    Gpack,
+    walk::{self, Found},
+};
 
 /// Bytes of each file that are searched for secrets. Keys and credentials stand in small files.
 const SEARCHED_BYTES_MAX: u64 = 1 << 20;
@@ -65,7 +68,8 @@ pub fn inspect(found: &[Found], gpack: &Gpack) -> Result<Report, walk::Error> {
     };
     if gpack.license.is_none() {
         report.warnings.push(
-            "No license is named in gpack.toml; without one, others may not be allowed to use the package.".to_owned(),
+            "No license is named in gpack.toml; without one, others may not be allowed to use the package."
+                .to_owned(),
         );
     }
     if !has(&["license", "licence", "copying", "unlicense"]) {
@@ -76,7 +80,8 @@ pub fn inspect(found: &[Found], gpack: &Gpack) -> Result<Report, walk::Error> {
     }
     let size = found.iter().fold(0u64, |sum, found| sum.saturating_add(found.state.size));
     if size > LARGE_BYTES {
-        let largest = found.iter().max_by_key(|found| found.state.size).map_or("", |found| found.path.as_str());
+        let largest =
+            found.iter().max_by_key(|found| found.state.size).map_or("", |found| found.path.as_str());
         report.warnings.push(format!("The package has {} MiB; its largest file is {largest}.", size >> 20));
     }
     for found in found {
@@ -109,7 +114,9 @@ fn secret_text(bytes: &[u8]) -> Option<(usize, &'static str)> {
         let line = rest.split(|byte| *byte == b'\n' || *byte == b'\r').next().unwrap_or_default();
         // The words between the dashes: the kind of key; the text of a certificate or a public key is no secret.
         let end = line.windows(5).position(|window| window == b"-----");
-        end.is_some_and(|end| line[..end].ends_with(b"PRIVATE KEY") || line[..end].ends_with(b"PRIVATE KEY BLOCK"))
+        end.is_some_and(|end| {
+            line[..end].ends_with(b"PRIVATE KEY") || line[..end].ends_with(b"PRIVATE KEY BLOCK")
+        })
     });
     let key = key.map(|at| (at, "it holds a private key"));
     let token = |prefix: &[u8], len: usize, what| find_token(bytes, prefix, len).map(|at| (at, what));
@@ -133,12 +140,16 @@ fn find(bytes: &[u8], prefix: &[u8], check: impl Fn(&[u8]) -> bool) -> Option<us
 /// The first word that is `prefix` and `len` letters and digits more. Words of documentation say that they are examples.
 fn find_token(bytes: &[u8], prefix: &[u8], len: usize) -> Option<usize> {
     let is_aws = prefix.len() == 4 && len == 16;
-    let of_word = |byte: &u8| if is_aws { byte.is_ascii_uppercase() || byte.is_ascii_digit() } else { byte.is_ascii_alphanumeric() };
+    let of_word = |byte: &u8| {
+        if is_aws { byte.is_ascii_uppercase() || byte.is_ascii_digit() } else { byte.is_ascii_alphanumeric() }
+    };
     let mut from = 0;
     loop {
-        let at = from + find(&bytes[from..], prefix, |rest| {
-            rest.iter().take_while(|byte| of_word(byte)).count() == len && !rest[..len].ends_with(b"EXAMPLE")
-        })?;
+        let at = from
+            + find(&bytes[from..], prefix, |rest| {
+                rest.iter().take_while(|byte| of_word(byte)).count() == len
+                    && !rest[..len].ends_with(b"EXAMPLE")
+            })?;
         if at == 0 || !(bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_') {
             return Some(at);
         }
@@ -187,7 +198,8 @@ mod tests {
             &[(".env", "A=1"), ("a.pem", &key), ("b.txt", &aws), ("c.txt", &token), ("id_ed25519", "")],
             GPACK,
         );
-        let found: Vec<_> = found.errors.iter().map(|finding| (finding.path.as_str(), finding.line)).collect();
+        let found: Vec<_> =
+            found.errors.iter().map(|finding| (finding.path.as_str(), finding.line)).collect();
         assert_eq!(found, [(".env", 0), ("a.pem", 2), ("b.txt", 1), ("c.txt", 1), ("id_ed25519", 0)]);
     }
 

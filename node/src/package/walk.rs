@@ -337,7 +337,9 @@ impl Error {
             Self::Offenders { .. } | Self::Path(_) => {
                 "Remove or rename them, or leave them out with a line in .ggenignore.".to_owned()
             }
-            Self::Limit { .. } => "Leave out with .ggenignore what is not part of the package, or split it.".to_owned(),
+            Self::Limit { .. } => {
+                "Leave out with .ggenignore what is not part of the package, or split it.".to_owned()
+            }
             Self::Changed { .. } => "Publish again once nothing writes to the directory.".to_owned(),
             Self::Io { .. } => "Check that the file can be read.".to_owned(),
         }

@@ -1,6 +1,11 @@
 //! The rules of a description's fields, which a manifest must obey too.
 
-use crate::limits::{AUTHORS_MAX, DEPENDENCIES_MAX, DESCRIPTION_BYTES_MAX, FIELD_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX};
+use crate::{
+    limits::{
+        AUTHORS_MAX, DEPENDENCIES_MAX, DESCRIPTION_BYTES_MAX, FIELD_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX,
+    },
+    package::is_hidden,
+};
 
 /// What is wrong with a field, as the end of a sentence.
 pub(in crate::package) type Fault = String;
@@ -13,8 +18,11 @@ fn line(text: &str, bytes_max: usize) -> Result<(), Fault> {
     if text.len() > bytes_max {
         return Err(format!("it has {} bytes, at most {bytes_max} are allowed", text.len()));
     }
-    if text.chars().any(|char| char.is_control() || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')) {
-        return Err("it holds control characters or line breaks; write one line".to_owned());
+    if text.chars().any(is_hidden) {
+        return Err(
+            "it holds line breaks, control characters or invisible ones; write one line of plain text"
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -25,7 +25,8 @@ use crate::{code::Code, limits::GPACK_BYTES_MAX};
 pub const FILE_NAME: &str = "gpack.toml";
 
 /// A smallest `gpack.toml`, to start from.
-pub const MINIMAL: &str = "name = \"my-package\"\nversion = \"0.1.0\"\ndescription = \"What it does, in one sentence\"\n";
+pub const MINIMAL: &str =
+    "name = \"my-package\"\nversion = \"0.1.0\"\ndescription = \"What it does, in one sentence\"\n";
 
 /// What a `gpack.toml` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +169,9 @@ pub enum Error {
 fn list(problems: &[Problem]) -> String {
     match problems {
         [only] => format!(": {only}"),
-        many => many.iter().fold(format!(", {} problems", many.len()), |text, problem| format!("{text}\n  {problem}")),
+        many => many
+            .iter()
+            .fold(format!(", {} problems", many.len()), |text, problem| format!("{text}\n  {problem}")),
     }
 }
 
@@ -188,7 +191,9 @@ impl Error {
     /// What to do next.
     pub fn hint(&self) -> String {
         match self {
-            Self::NoDirectory { .. } => "Check the path; publish takes the directory of a package.".to_owned(),
+            Self::NoDirectory { .. } => {
+                "Check the path; publish takes the directory of a package.".to_owned()
+            }
             Self::NotADirectory { .. } => "Name the directory that holds gpack.toml.".to_owned(),
             Self::Missing { directory } => {
                 format!("Create {} with at least:\n\n{MINIMAL}", directory.join(FILE_NAME).display())

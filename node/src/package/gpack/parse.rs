@@ -135,7 +135,8 @@ impl<'i> Reader<'i> {
             let Some(known) = KEYS.iter().find(|known| **known == name) else {
                 let line = line_of(&self.text.as_bytes()[..key.span().start.min(self.text.len())]);
                 let nearest = nearest(name).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
-                self.warnings.push(format!("line {line}: the key {full} is not known and is ignored.{nearest}"));
+                self.warnings
+                    .push(format!("line {line}: the key {full} is not known and is ignored.{nearest}"));
                 continue;
             };
             if let Some((other, _)) = fields.insert(known, (full.clone(), value)) {
@@ -194,9 +195,8 @@ impl<'i> Reader<'i> {
             && let Some(own) = self.checked(full, span, parse_version(text).map_err(say))
             && own != *given
         {
-            self.warnings.push(format!(
-                "The version {given} is published as asked, although gpack.toml says {own}."
-            ));
+            self.warnings
+                .push(format!("The version {given} is published as asked, although gpack.toml says {own}."));
         }
         Some(given.clone())
     }
@@ -240,7 +240,8 @@ impl<'i> Reader<'i> {
         let mut labels: Vec<String> = Vec::new();
         for label in self.list(fields, key, field::label_count, field::label) {
             if labels.iter().any(|other| other.to_lowercase() == label.to_lowercase()) {
-                self.warnings.push(format!("{key}: \"{}\" is there twice and is kept once.", shorten(&label)));
+                self.warnings
+                    .push(format!("{key}: \"{}\" is there twice and is kept once.", shorten(&label)));
             } else {
                 labels.push(label);
             }

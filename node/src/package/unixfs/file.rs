@@ -216,6 +216,22 @@ impl FilePart {
         }
     }
 
+    /// The root of a file whose size is not known, from the bytes of the block that `id` names.
+    ///
+    /// # Errors
+    /// [`Error::Content`] for other bytes, [`Error::Malformed`] where they are no file, and [`Error::Size`] where the file has
+    /// more than `size_max` bytes.
+    pub fn from_root(id: ContentId, bytes: &[u8], size_max: u64) -> Result<Self, Error> {
+        if !id.names(bytes) {
+            return Err(crate::content::Error::Mismatch { id }.into());
+        }
+        let size = if id.codec() == Codec::Raw { bytes.len() as u64 } else { read(bytes)?.size };
+        if size > size_max {
+            return Err(Error::Size { expected: size_max, found: size });
+        }
+        Self::whole(id, size)
+    }
+
     /// Whether the block holds the bytes themselves.
     pub fn is_leaf(&self) -> bool {
         self.level == 0
@@ -282,6 +298,45 @@ impl FilePart {
 /// [`Error::Malformed`] for anything but a canonical file node within the limits.
 pub fn parse_file_node(bytes: &[u8]) -> Result<Vec<(ContentId, u64)>, Error> {
     Ok(read(bytes)?.parts.into_iter().map(|(id, size, _)| (id, size)).collect())
+}
+
+/// Reads a file of at most `size_max` bytes into memory, taking its blocks from `source`.
+///
+/// # Errors
+/// [`ReadError::Source`] where a block cannot be had, [`ReadError::Graph`] where one is not what it must be.
+pub fn read_file<E>(
+    id: ContentId,
+    size_max: u64,
+    source: &dyn Fn(&ContentId) -> Result<Vec<u8>, E>,
+) -> Result<Vec<u8>, ReadError<E>> {
+    let root = source(&id).map_err(ReadError::Source)?;
+    let mut bytes = Vec::new();
+    let mut open = vec![FilePart::from_root(id, &root, size_max)?];
+    let mut first = Some(root);
+    while let Some(part) = open.pop() {
+        let block = match first.take() {
+            Some(root) => root,
+            None => source(&part.id).map_err(ReadError::Source)?,
+        };
+        if part.is_leaf() {
+            bytes.append(&mut part.leaf(block)?.into_bytes());
+        } else {
+            open.extend(part.children(&block)?.into_iter().rev());
+        }
+    }
+    Ok(bytes)
+}
+
+/// Why a file could not be read; `E` is the error of whoever gives the blocks.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError<E> {
+    /// A block is not what it must be.
+    #[error(transparent)]
+    Graph(#[from] Error),
+    /// A block could not be had.
+    #[error("a block could not be read: {0}")]
+    Source(E),
 }
 
 struct Node {

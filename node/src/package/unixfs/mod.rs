@@ -18,7 +18,7 @@ mod file;
 mod hamt;
 
 pub use directory::{Tree, tree};
-pub use file::{FileBuilder, FilePart, FileRoot, file_tsize, parse_file_node};
+pub use file::{FileBuilder, FilePart, FileRoot, ReadError, file_tsize, parse_file_node, read_file};
 
 use crate::{code::Code, content};
 

@@ -4,11 +4,15 @@
 //! rules, the sizes add up, and its content id was computed anew from its files. Whether the files are those that a publisher
 //! signed is what [`SignedManifest`] says.
 
+mod signed;
+
 use std::collections::BTreeMap;
 
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteArray;
+
+pub use signed::SignedManifest;
 
 use super::{
     Gpack, PackageId, PackageName, PackagePath,
@@ -21,10 +25,12 @@ use super::{
 use crate::{
     code::Code,
     content::{Codec, ContentId},
-    identity::PublisherId,
+    identity::{self, PublisherId, canonical},
     limits::{FILE_BYTES_MAX, FILES_MAX, MANIFEST_BYTES_MAX, PACKAGE_BYTES_MAX},
 };
 
+/// What messages call it.
+const WHAT: &str = "a manifest";
 /// The version of the format.
 const VERSION: u64 = 1;
 
@@ -69,7 +75,12 @@ impl Manifest {
     ///
     /// # Errors
     /// [`Error`] for the first rule that is broken.
-    pub fn new(publisher: PublisherId, gpack: Gpack, preflight: Preflight, packed: &Packed) -> Result<Self, Error> {
+    pub fn new(
+        publisher: PublisherId,
+        gpack: Gpack,
+        preflight: Preflight,
+        packed: &Packed,
+    ) -> Result<Self, Error> {
         let entry = |file: &super::pack::PackedFile| FileEntry {
             path: file.path.clone(),
             executable: file.executable,
@@ -156,8 +167,7 @@ impl Manifest {
     /// # Errors
     /// [`Error::TooLarge`] where there are more than [`MANIFEST_BYTES_MAX`].
     pub fn payload(&self) -> Result<Vec<u8>, Error> {
-        let bytes =
-            serde_ipld_dagcbor::to_vec(&Wire::from(self)).expect("a manifest holds only what DAG-CBOR has");
+        let bytes = canonical::encode(&Wire::from(self));
         check_len(&bytes)?;
         Ok(bytes)
     }
@@ -168,16 +178,13 @@ impl Manifest {
     /// [`Error`] for the first rule that is broken.
     pub fn from_payload(bytes: &[u8]) -> Result<Self, Error> {
         check_len(bytes)?;
-        let wire: Wire = serde_ipld_dagcbor::from_slice(bytes)
-            .map_err(|error| Error::Malformed { why: super::shorten(&error.to_string()) })?;
-        if wire.version != VERSION {
-            return Err(Error::Version { found: wire.version });
-        }
+        canonical::check_version(WHAT, bytes, VERSION)?;
+        let wire: Wire = canonical::decode_open(WHAT, bytes)?;
         let manifest = Self::try_from(wire)?;
         manifest.check()?;
         // One manifest has one encoding: otherwise one release could have many ids.
-        if manifest.payload()? != bytes {
-            return Err(Error::Malformed { why: "it is not in its canonical encoding".to_owned() });
+        if canonical::encode(&Wire::from(&manifest)) != bytes {
+            return Err(identity::Error::malformed(WHAT, "it is not in its canonical encoding").into());
         }
         Ok(manifest)
     }
@@ -205,7 +212,10 @@ fn check_gpack(gpack: &Gpack) -> Result<(), Error> {
     gpack.authors.iter().try_for_each(|text| field::short(text)).map_err(refuse("authors"))?;
     field::dependency_count(gpack.dependencies.len()).map_err(refuse("dependencies"))?;
     let requirements = gpack.dependencies.values();
-    requirements.map(ToString::to_string).try_for_each(|text| field::requirement(&text)).map_err(refuse("dependencies"))
+    requirements
+        .map(ToString::to_string)
+        .try_for_each(|text| field::requirement(&text))
+        .map_err(refuse("dependencies"))
 }
 
 impl FileEntry {
@@ -260,7 +270,8 @@ struct Wire {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WireFile {
-    path: PackagePath,
+    /// Checked later, so that a path that is not allowed is told from bytes that are no manifest.
+    path: String,
     executable: bool,
     size: u64,
     cid: ContentId,
@@ -297,7 +308,7 @@ impl From<&Manifest> for Wire {
     fn from(manifest: &Manifest) -> Self {
         let gpack = manifest.gpack.clone();
         let file = |file: &FileEntry| WireFile {
-            path: file.path.clone(),
+            path: file.path.as_str().to_owned(),
             executable: file.executable,
             size: file.size,
             cid: file.id,
@@ -331,12 +342,10 @@ impl TryFrom<Wire> for Manifest {
     type Error = Error;
 
     fn try_from(wire: Wire) -> Result<Self, Error> {
-        let file = |file: WireFile| FileEntry {
-            path: file.path,
-            executable: file.executable,
-            size: file.size,
-            id: file.cid,
-            sha256: file.sha256.into_array(),
+        let file = |file: WireFile| {
+            let path = file.path.try_into()?;
+            let sha256 = file.sha256.into_array();
+            Ok(FileEntry { path, executable: file.executable, size: file.size, id: file.cid, sha256 })
         };
         let gpack = Gpack {
             name: wire.name,
@@ -355,7 +364,7 @@ impl TryFrom<Wire> for Manifest {
             preflight: wire.preflight,
             root: wire.root,
             size: wire.size,
-            files: wire.files.into_iter().map(file).collect(),
+            files: wire.files.into_iter().map(file).collect::<Result<_, path::Error>>()?,
         })
     }
 }
@@ -381,17 +390,16 @@ fn dependencies(wire: &BTreeMap<String, String>) -> Result<BTreeMap<PackageId, V
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The bytes are no manifest, or not in the one encoding that it has.
-    #[error("the manifest is malformed: {why}")]
-    Malformed {
-        /// What is wrong.
-        why: String,
-    },
-    /// The format is of another version.
-    #[error("the manifest has format {found}; this program knows format {VERSION}")]
-    Version {
-        /// The version found.
-        found: u64,
+    /// The bytes are no manifest, are not in the one encoding that it has, or are not signed as they must be.
+    #[error(transparent)]
+    Identity(#[from] identity::Error),
+    /// The manifest names another publisher than the one whose key signs it.
+    #[error("the manifest is of publisher {stated}, but signed by {signer}")]
+    Publisher {
+        /// The publisher that it says.
+        stated: PublisherId,
+        /// The one that signs.
+        signer: PublisherId,
     },
     /// A field breaks its rules.
     #[error("the manifest's {field} is not valid: {why}")]
@@ -445,12 +453,22 @@ impl Error {
     /// The stable code of this error.
     pub fn code(&self) -> Code {
         match self {
-            Self::Malformed { .. } | Self::Version { .. } | Self::Field { .. } | Self::File { .. } => Code::Malformed,
+            Self::Identity(error) => error.code(),
+            Self::Publisher { .. } => Code::Signature,
+            Self::Field { .. } | Self::File { .. } => Code::Malformed,
             Self::Path(error) => error.code(),
             Self::TooLarge { .. } => Code::Limit,
             Self::Size { .. } => Code::Size,
             Self::Root { .. } => Code::HashMismatch,
             Self::Graph(error) => error.code(),
+        }
+    }
+
+    /// What to do next; empty where there is nothing but to ask another peer.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Identity(error) => error.hint(),
+            _ => String::new(),
         }
     }
 }

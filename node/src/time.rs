@@ -27,6 +27,7 @@ impl Timestamp {
     }
 
     /// Reads the system clock; a clock before 1970 reads as 1970.
+    #[expect(clippy::disallowed_methods, reason = "the one place where the node reads the wall clock")]
     pub fn now() -> Self {
         Self(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs())
     }

@@ -122,11 +122,11 @@ fn unfit(kind: fs::FileType) -> Option<&'static str> {
 /// # Errors
 /// [`Error::Invalid`] with every problem: syntax, types, bounds, keys given twice, and unknown keys where `unknown` says so.
 pub fn parse(path: &Path, text: &str, unknown: Unknown) -> Result<Document, Error> {
-    let lines = Lines::of(text);
-    let at = |offset: usize| Place::line(path, lines.line(offset));
     if text.len() > CONFIG_BYTES_MAX {
         return Err(Error::TooLarge { path: path.to_owned() });
     }
+    let lines = Lines::of(text);
+    let at = |offset: usize| Place::line(path, lines.line(offset));
     if let Err(offset) = check_depth(text) {
         let what = format!("tables and lists are nested more than {TOML_DEPTH_MAX} deep");
         return Err(invalid(vec![Problem::new(at(offset), None, what)]));

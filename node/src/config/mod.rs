@@ -271,7 +271,9 @@ mod tests {
         assert_eq!(config.query_timeout_secs, 30);
         assert_eq!(config.connections_max, 200);
         assert_eq!((config.store_bytes_max, config.min_reputation), (None, 0.0));
-        config.validate().unwrap();
+        let elsewhere = P2PConfig::with_state_dir("/x");
+        elsewhere.validate().unwrap();
+        assert_eq!(P2PConfig { state_dir: "/x".into(), ..config }, elsewhere);
     }
 
     #[test]

@@ -36,7 +36,11 @@ impl Package {
     /// [`Error::ValidationError`] for anything but a semantic version without build metadata.
     pub fn with_version(mut self, version: &str) -> Result<Self, Error> {
         let parsed = parse_version(version).map_err(|error| {
-            Error::from(Failure::new(error.code(), error.to_string(), "Write three numbers, for example 1.2.3."))
+            Error::from(Failure::new(
+                error.code(),
+                error.to_string(),
+                "Write three numbers, for example 1.2.3.",
+            ))
         })?;
         self.version = Some(parsed);
         Ok(self)

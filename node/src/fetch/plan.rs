@@ -120,7 +120,13 @@ impl Plan {
         }
         self.wants.insert(
             id,
-            Want { size, asked: BTreeMap::new(), since: Duration::ZERO, refused: BTreeSet::new(), queued: true },
+            Want {
+                size,
+                asked: BTreeMap::new(),
+                since: Duration::ZERO,
+                refused: BTreeSet::new(),
+                queued: true,
+            },
         );
         self.queue.push_back(id);
     }
@@ -188,15 +194,26 @@ impl Plan {
 
     /// When [`Plan::next`] may have something new, although nothing was answered.
     pub fn wake_at(&self, now: Duration) -> Option<Duration> {
-        let hedges = self.wants.values().filter(|want| !want.asked.is_empty() && want.asked.len() < COPIES_MAX);
+        let hedges =
+            self.wants.values().filter(|want| !want.asked.is_empty() && want.asked.len() < COPIES_MAX);
         let hedge = hedges.map(|want| want.since + HEDGE_AFTER).filter(|at| *at > now).min();
-        let busy =
-            self.peers.values().filter(|peer| !peer.gone).map(|peer| peer.not_before).filter(|at| *at > now).min();
+        let busy = self
+            .peers
+            .values()
+            .filter(|peer| !peer.gone)
+            .map(|peer| peer.not_before)
+            .filter(|at| *at > now)
+            .min();
         [hedge, busy].into_iter().flatten().min()
     }
 
     /// Takes an answer; gives the blocks that are still wanted of it, which the caller keeps.
-    pub fn answered(&mut self, id: RequestId, answers: &[(ContentId, Answer)], now: Duration) -> Vec<ContentId> {
+    pub fn answered(
+        &mut self,
+        id: RequestId,
+        answers: &[(ContentId, Answer)],
+        now: Duration,
+    ) -> Vec<ContentId> {
         let Some(flight) = self.land(id) else { return Vec::new() };
         let mut came = Vec::new();
         let mut full = !answers.is_empty();

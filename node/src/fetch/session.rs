@@ -129,6 +129,19 @@ impl Error {
             Self::Timeout { .. } => Code::Timeout,
         }
     }
+
+    /// What to do next.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NoProviders | Self::Missing { .. } => {
+                "Try again when more peers are connected: ggen marketplace p2p peer-list. What was fetched is kept.".to_owned()
+            }
+            Self::Forged => "Nothing was installed. The peers that sent them are refused from now on; try again to use others.".to_owned(),
+            Self::Malformed(_) => "Nothing was installed. Its publisher has to release a corrected version.".to_owned(),
+            Self::Store(error) => error.hint(),
+            Self::Timeout { .. } => "Try again, or give more time with --timeout. What was fetched is kept.".to_owned(),
+        }
+    }
 }
 
 /// One retrieval of a tree: several calls of [`Session::get`] with the same providers.
@@ -233,8 +246,12 @@ impl Session {
             if !stuck.is_empty() && !self.looking && self.connects.is_empty() && self.waiting.is_empty() {
                 return Err(self.shortage(run, stuck.len()));
             }
-            let wake = run.plan.wake_at(started.elapsed()).map_or(self.deadline, |at| (started + at).min(self.deadline));
-            let writing = run.writing.as_mut().map_or(futures::future::pending().left_future(), |it| it.right_future());
+            let wake = run
+                .plan
+                .wake_at(started.elapsed())
+                .map_or(self.deadline, |at| (started + at).min(self.deadline));
+            let writing =
+                run.writing.as_mut().map_or(futures::future::pending().left_future(), |it| it.right_future());
             tokio::select! { biased;
                 written = writing => {
                     run.writing = None;
@@ -273,7 +290,7 @@ impl Session {
     }
 
     /// Adds what is not held yet to the plan, and what held file nodes link to.
-    async fn want(&self, run: &mut Run, wanted: Vec<(ContentId, u64)>) -> Result<(), Error> {
+    async fn want(&mut self, run: &mut Run, wanted: Vec<(ContentId, u64)>) -> Result<(), Error> {
         let mut wanted = wanted;
         while !wanted.is_empty() {
             let store = self.store.clone();
@@ -332,7 +349,9 @@ impl Session {
                 match failure {
                     RequestFailure::Timeout => served.fault(Attempt::Timeout),
                     RequestFailure::Broken(_) => served.fault(Attempt::ProtocolViolation),
-                    RequestFailure::Unreachable | RequestFailure::Closed => served.fault(Attempt::Disconnected),
+                    RequestFailure::Unreachable | RequestFailure::Closed => {
+                        served.fault(Attempt::Disconnected)
+                    }
                     RequestFailure::Own => {}
                 }
                 let failure = match failure {
@@ -415,7 +434,7 @@ impl Session {
         run.writing = Some(self.offload.run(move || store.put_blocks(&blocks)).boxed());
     }
 
-    async fn flush(&self, run: &mut Run) -> Result<(), Error> {
+    async fn flush(&mut self, run: &mut Run) -> Result<(), Error> {
         loop {
             if let Some(writing) = run.writing.take() {
                 writing.await.unwrap_or(Ok(()))?;

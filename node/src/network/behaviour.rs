@@ -3,8 +3,8 @@
 use std::{collections::HashSet, num::NonZeroUsize, time::Duration};
 
 use libp2p::{
-    PeerId, StreamProtocol, allow_block_list, connection_limits, gossipsub, identify, identity::Keypair, kad, ping,
-    request_response, swarm::NetworkBehaviour,
+    PeerId, StreamProtocol, allow_block_list, connection_limits, gossipsub, identify, identity::Keypair, kad,
+    ping, request_response, swarm::NetworkBehaviour,
 };
 use sha2::{Digest, Sha256};
 
@@ -12,8 +12,8 @@ use super::{Settings, codec::Cbor, records::Records};
 use crate::{
     fetch,
     limits::{
-        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_TIMEOUT, GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX,
-        HEADS_REQUEST_BYTES_MAX,
+        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_TIMEOUT, GOSSIP_BYTES_MAX,
+        HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX,
     },
     sync,
 };
@@ -60,7 +60,9 @@ impl Behaviour {
                     .with_push_listen_addr_updates(true),
             ),
             ping: ping::Behaviour::new(
-                ping::Config::new().with_interval(Duration::from_secs(15)).with_timeout(Duration::from_secs(20)),
+                ping::Config::new()
+                    .with_interval(Duration::from_secs(15))
+                    .with_timeout(Duration::from_secs(20)),
             ),
             kad: kademlia(id, settings),
             gossip: gossip(key)?,
@@ -89,7 +91,7 @@ fn kademlia(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
     config
         .disjoint_query_paths(true)
         .set_record_filtering(kad::StoreInserts::FilterBoth)
-        .set_kbucket_inserts(kad::BucketInserts::OnConnected)
+        .set_kbucket_inserts(kad::BucketInserts::Manual)
         .set_query_timeout(settings.query_timeout)
         .set_replication_factor(NonZeroUsize::new(20).expect("not zero"))
         .set_caching(kad::Caching::Enabled { max_peers: 4 })
@@ -117,9 +119,8 @@ fn gossip(key: &Keypair) -> Result<gossipsub::Behaviour, super::Error> {
         })
         .build()
         .map_err(|error| super::Error::Setup(error.to_string()))?;
-    let mut gossip =
-        gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(key.clone()), config)
-            .map_err(|error| super::Error::Setup(error.to_owned()))?;
+    let mut gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(key.clone()), config)
+        .map_err(|error| super::Error::Setup(error.to_owned()))?;
     // Addresses shared by many peers are punished only beyond what a loopback or an office network looks like.
     let parameters = gossipsub::PeerScoreParams {
         ip_colocation_factor_threshold: 32.0,

@@ -67,7 +67,10 @@ where
     }
 }
 
-async fn read<M: DeserializeOwned>(io: &mut (impl AsyncRead + Unpin + Send), bytes_max: usize) -> io::Result<M> {
+async fn read<M: DeserializeOwned>(
+    io: &mut (impl AsyncRead + Unpin + Send),
+    bytes_max: usize,
+) -> io::Result<M> {
     let mut length = [0; 4];
     io.read_exact(&mut length).await?;
     let length = u32::from_be_bytes(length) as usize;
@@ -90,9 +93,13 @@ async fn write<M: Serialize>(
 ) -> io::Result<()> {
     let bytes = serde_ipld_dagcbor::to_vec(message).map_err(|error| invalid(error.to_string()))?;
     if bytes.len() > bytes_max {
-        return Err(invalid(format!("our own message of {} bytes is over the cap of {bytes_max}", bytes.len())));
+        return Err(invalid(format!(
+            "our own message of {} bytes is over the cap of {bytes_max}",
+            bytes.len()
+        )));
     }
-    let length = u32::try_from(bytes.len()).map_err(|_| invalid("a message of more than 4 GiB".to_owned()))?;
+    let length =
+        u32::try_from(bytes.len()).map_err(|_| invalid("a message of more than 4 GiB".to_owned()))?;
     io.write_all(&length.to_be_bytes()).await?;
     io.write_all(&bytes).await?;
     io.flush().await

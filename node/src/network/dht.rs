@@ -3,8 +3,8 @@
 use libp2p::{
     Multiaddr, PeerId,
     kad::{
-        self, GetProvidersOk, GetRecordOk, InboundRequest, ProviderRecord, PutRecordError, QueryId, QueryResult, Quorum,
-        Record, store::RecordStore,
+        self, GetProvidersOk, GetRecordOk, InboundRequest, ProviderRecord, PutRecordError, QueryId,
+        QueryResult, Quorum, Record, store::RecordStore,
     },
 };
 use tokio::sync::{mpsc, oneshot};
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{
     Event,
     driver::{Driver, PENDING_MAX},
+    events::origin_of,
 };
 use crate::{
     content::ContentId,
@@ -35,7 +36,11 @@ const PROVIDER_KEY_BYTES: usize = 34;
 pub(super) enum Query {
     Bootstrap(oneshot::Sender<bool>),
     Put(oneshot::Sender<usize>),
-    Get { found: Vec<(Option<PeerId>, VerifiedHead)>, package: PackageId, reply: oneshot::Sender<Option<Box<VerifiedHead>>> },
+    Get {
+        found: Vec<(Option<PeerId>, VerifiedHead)>,
+        package: PackageId,
+        reply: oneshot::Sender<Option<Box<VerifiedHead>>>,
+    },
     Provide(oneshot::Sender<bool>),
     Providers(mpsc::Sender<PeerId>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
@@ -73,7 +78,11 @@ impl Driver {
         }
     }
 
-    pub(super) fn get_head(&mut self, package: &PackageId, reply: oneshot::Sender<Option<Box<VerifiedHead>>>) {
+    pub(super) fn get_head(
+        &mut self,
+        package: &PackageId,
+        reply: oneshot::Sender<Option<Box<VerifiedHead>>>,
+    ) {
         if !self.room_for_query() {
             return;
         }
@@ -116,8 +125,12 @@ impl Driver {
     pub(super) fn kad_event(&mut self, event: kad::Event) {
         self.routing_gained(&event);
         match event {
-            kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.progressed(id, result, step.last),
-            kad::Event::InboundRequest { request: InboundRequest::PutRecord { source, record: Some(record), .. } } => {
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => {
+                self.progressed(id, result, step.last)
+            }
+            kad::Event::InboundRequest {
+                request: InboundRequest::PutRecord { source, record: Some(record), .. },
+            } => {
                 self.offered_record(source, record);
             }
             kad::Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(record) } } => {
@@ -134,7 +147,10 @@ impl Driver {
             self.last_bootstrap = Some(Timestamp::now());
         }
         match (result, self.queries.get_mut(&id)) {
-            (QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(record))), Some(Query::Get { found, package, .. })) => {
+            (
+                QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(record))),
+                Some(Query::Get { found, package, .. }),
+            ) => {
                 if found.len() < COPIES_MAX
                     && let Ok(head) = VerifiedHead::verify(&record.record.value, Timestamp::now())
                     && head.package_id() == *package
@@ -170,7 +186,8 @@ impl Driver {
                     let _ = reply.send(match result {
                         Ok(_) => kad::K_VALUE.get(),
                         Err(
-                            PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. },
+                            PutRecordError::QuorumFailed { success, .. }
+                            | PutRecordError::Timeout { success, .. },
                         ) => success.len(),
                     });
                 }
@@ -237,7 +254,8 @@ impl Driver {
             return;
         }
         let store = self.swarm.behaviour_mut().kad.store_mut();
-        let held = store.get(&record.key).and_then(|held| VerifiedHead::verify(&held.value, Timestamp::now()).ok());
+        let held =
+            store.get(&record.key).and_then(|held| VerifiedHead::verify(&held.value, Timestamp::now()).ok());
         let newer = held.is_none_or(|held| compare(&held, &head) == Choice::Second);
         if newer && let Err(error) = store.put(Record { publisher: None, ..record }) {
             tracing::debug!(peer = %source, %error, "a record found no room");
@@ -254,7 +272,8 @@ impl Driver {
         let reached_at: Vec<Multiaddr> = self.peers.get(&record.provider).map_or_else(Vec::new, |peer| {
             peer.connections.values().map(|(address, _)| address.clone()).collect()
         });
-        record.addresses.retain(|told| reached_at.iter().any(|at| policy::acceptable(told, at).is_ok()));
+        let origin = origin_of(&reached_at);
+        record.addresses.retain(|told| policy::acceptable(told, origin).is_ok());
         record.addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
         let provider = record.provider;
         match self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {
@@ -266,6 +285,10 @@ impl Driver {
     /// Drops value records whose heads have expired.
     pub(super) fn sweep_records(&mut self) {
         let now = Timestamp::now();
-        self.swarm.behaviour_mut().kad.store_mut().retain(|record| VerifiedHead::verify(&record.value, now).is_ok());
+        self.swarm
+            .behaviour_mut()
+            .kad
+            .store_mut()
+            .retain(|record| VerifiedHead::verify(&record.value, now).is_ok());
     }
 }

@@ -40,6 +40,7 @@ use crate::{
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
     release::head::VerifiedHead,
     store::Store,
+    sync,
     time::Timestamp,
 };
 
@@ -72,6 +73,7 @@ pub fn spawn(
         local,
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT),
     );
+    let epoch = sync::epoch(&store)?;
     let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (events, event_queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (heads, heads_read) = watch::channel(HeadsRead::default());
@@ -79,6 +81,7 @@ pub fn spawn(
         topic: IdentTopic::new(settings.topic.clone()),
         swarm,
         store,
+        epoch,
         offload,
         events,
         heads,
@@ -132,6 +135,7 @@ pub(super) struct Driver {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) topic: IdentTopic,
     pub(super) store: Store,
+    pub(super) epoch: u64,
     pub(super) offload: Offload,
     events: mpsc::Sender<Event>,
     heads: watch::Sender<HeadsRead>,

@@ -6,7 +6,9 @@ use libp2p::{
     Multiaddr, PeerId, TransportError,
     core::ConnectedPoint,
     gossipsub::{self, MessageAcceptance},
-    identify, kad, ping,
+    identify, kad,
+    multiaddr::Protocol,
+    ping,
     swarm::{DialError, SwarmEvent},
 };
 
@@ -31,6 +33,8 @@ use crate::{
 const PINGS_FAILED_MAX: u32 = 2;
 /// Protocols kept of what a peer tells.
 const PROTOCOLS_MAX: usize = 64;
+/// Peers of one public network in one bucket: whoever holds a /24 does not hold the bucket.
+const PEERS_PER_NETWORK_AND_BUCKET_MAX: usize = 2;
 /// Characters kept of a text that a peer tells.
 const TEXT_MAX: usize = 128;
 
@@ -77,7 +81,9 @@ impl Driver {
                     let _ = listening.reply.send(Err(Error::Listen { address: listening.address, source }));
                 }
             }
-            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "a listener failed for a moment"),
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::warn!(%error, "a listener failed for a moment")
+            }
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 tracing::debug!(%error, "an inbound connection came to nothing");
             }
@@ -178,11 +184,12 @@ impl Driver {
             return;
         }
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
-        let reached_at: Vec<Multiaddr> = peer.connections.values().map(|(address, _)| address.clone()).collect();
+        let reached_at: Vec<Multiaddr> =
+            peer.connections.values().map(|(address, _)| address.clone()).collect();
         let told: Vec<Multiaddr> = info
             .listen_addrs
             .into_iter()
-            .filter(|told| reached_at.iter().any(|at| policy::acceptable(told, at).is_ok()))
+            .filter(|told| policy::acceptable(told, origin_of(&reached_at)).is_ok())
             .take(ADDRESSES_PER_PEER_MAX)
             .collect();
         peer.identified = true;
@@ -233,8 +240,7 @@ impl Driver {
         let buckets = buckets.collect();
         let records = behaviour.kad.store_mut().len();
         let mesh_peers = behaviour.gossip.mesh_peers(&topic).count();
-        let topic_peers =
-            behaviour.gossip.all_peers().filter(|(_, topics)| topics.contains(&&topic)).count();
+        let topic_peers = behaviour.gossip.all_peers().filter(|(_, topics)| topics.contains(&&topic)).count();
         let reading = self.peers.values().filter_map(|peer| peer.reading.as_ref());
         Snapshot {
             listening: self.swarm.listeners().cloned().collect(),
@@ -267,7 +273,7 @@ impl Driver {
 
     /// Adds an address of a peer to the routing table, unless its bucket holds enough of the same network already.
     pub(super) fn admit_to_routing(&mut self, peer: PeerId, address: Multiaddr) {
-        let Some(network) = policy::public_network(&address) else {
+        let Some(network) = network_of(&address) else {
             self.swarm.behaviour_mut().kad.add_address(&peer, address);
             return;
         };
@@ -276,10 +282,10 @@ impl Driver {
             bucket
                 .iter()
                 .filter(|entry| *entry.node.key.preimage() != peer)
-                .filter(|entry| entry.node.value.iter().any(|it| policy::public_network(it) == Some(network)))
+                .filter(|entry| entry.node.value.iter().any(|it| network_of(it) == Some(network)))
                 .count()
         });
-        if same < policy::PEERS_PER_NETWORK_AND_BUCKET_MAX {
+        if same < PEERS_PER_NETWORK_AND_BUCKET_MAX {
             kad.add_address(&peer, address);
         }
     }
@@ -300,6 +306,20 @@ fn addresses(peer: &super::driver::Peer) -> Vec<Multiaddr> {
         }
     }
     addresses
+}
+
+/// What a peer that is reached at these addresses may tell of: the narrowest of them counts.
+pub(super) fn origin_of(reached_at: &[Multiaddr]) -> policy::Origin {
+    policy::Origin::Peer(reached_at.iter().map(policy::scope_of).min().unwrap_or(policy::Scope::Public))
+}
+
+/// The public network that an address is in: its /24, or its /48.
+fn network_of(address: &Multiaddr) -> Option<[u8; 7]> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => policy::group_of(ip.into()),
+        Protocol::Ip6(ip) => policy::group_of(ip.into()),
+        _ => None,
+    }
 }
 
 /// Why this node does not stay connected with a peer of that version, if so. Other families are welcome: they may speak
@@ -358,10 +378,11 @@ pub(super) fn listen_error(error: TransportError<io::Error>) -> io::Error {
         }
         // The kind of the innermost error says whether the port is taken.
         TransportError::Other(error) => {
-            let kind = iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source())
-                .filter_map(|error| error.downcast_ref::<io::Error>())
-                .last()
-                .map_or(error.kind(), io::Error::kind);
+            let kind =
+                iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source())
+                    .filter_map(|error| error.downcast_ref::<io::Error>())
+                    .last()
+                    .map_or(error.kind(), io::Error::kind);
             io::Error::new(kind, innermost(&error))
         }
     }

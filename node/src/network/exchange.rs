@@ -3,10 +3,7 @@
 use libp2p::{PeerId, request_response};
 use tokio::sync::oneshot;
 
-use super::{
-    driver::Driver,
-    serve::Work,
-};
+use super::{driver::Driver, serve::Work};
 use crate::{
     limits::{HEADS_PAGE_MAX, HEADS_PAGES_MAX},
     sync::{
@@ -98,7 +95,12 @@ impl Driver {
         }
     }
 
-    fn serve_page(&mut self, peer: PeerId, request: Request, channel: request_response::ResponseChannel<Page>) {
+    fn serve_page(
+        &mut self,
+        peer: PeerId,
+        request: Request,
+        channel: request_response::ResponseChannel<Page>,
+    ) {
         let under_way = self.peers.get(&peer).map_or(0, |peer| peer.serving);
         if under_way >= PAGES_SERVED_AT_ONCE_MAX {
             // Dropping the channel closes the stream; the peer asks again in its next round.
@@ -107,8 +109,8 @@ impl Driver {
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.serving += 1;
         }
-        let store = self.store.clone();
-        let read = self.offload.run(move || sync::page(&store, request, Timestamp::now()));
+        let (store, epoch) = (self.store.clone(), self.epoch);
+        let read = self.offload.run(move || sync::page(&store, epoch, request, Timestamp::now()));
         self.work.push(Box::pin(async move { Work::Page { peer, channel, page: read.await.flatten() } }));
     }
 

@@ -223,7 +223,11 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Stopped`].
-    pub async fn get_head(&self, package: PackageId, deadline: Duration) -> Result<Option<VerifiedHead>, Error> {
+    pub async fn get_head(
+        &self,
+        package: PackageId,
+        deadline: Duration,
+    ) -> Result<Option<VerifiedHead>, Error> {
         Ok(self.call(deadline, |reply| Command::GetHead(package, reply)).await?.map(|head| *head))
     }
 

@@ -111,6 +111,9 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
@@ -124,6 +127,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Setup(_) | Self::Noise(_) => Code::Failed,
+            Self::Store(error) => error.code(),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Code::AddressInUse,
             Self::Listen { .. } => Code::Network,
             Self::Stopped => Code::NotRunning,
@@ -151,6 +155,7 @@ impl Error {
             Self::Listen { .. } => {
                 "Choose an address of this machine, for example --listen /ip4/0.0.0.0/tcp/0.".to_owned()
             }
+            Self::Store(error) => error.hint(),
             Self::Timeout(_) => "Try again, or give more time with --timeout.".to_owned(),
             Self::Stopped => "Start the node again: ggen marketplace p2p start".to_owned(),
             Self::Setup(_) | Self::Noise(_) => "Look at the node's log: ggen marketplace p2p logs".to_owned(),

@@ -18,8 +18,8 @@ use libp2p::{
 };
 
 use crate::limits::{
-    DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_PROVIDER_MAX, DHT_PROVIDED_KEYS_MAX, DHT_PROVIDERS_PER_KEY_MAX,
-    DHT_RECORDS_MAX, HEAD_BYTES_MAX,
+    DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_PROVIDER_MAX, DHT_PROVIDED_KEYS_MAX,
+    DHT_PROVIDERS_PER_KEY_MAX, DHT_RECORDS_MAX, HEAD_BYTES_MAX,
 };
 
 /// Bytes of a key: a SHA-256, or a multihash of one.
@@ -53,8 +53,13 @@ impl Records {
 
     /// Drops the value records that `keep` does not want.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Record) -> bool) {
-        let doomed: Vec<_> =
-            self.values.by_key.iter().filter(|(_, (_, record))| !keep(record)).map(|(key, _)| key.clone()).collect();
+        let doomed: Vec<_> = self
+            .values
+            .by_key
+            .iter()
+            .filter(|(_, (_, record))| !keep(record))
+            .map(|(key, _)| key.clone())
+            .collect();
         doomed.iter().for_each(|key| drop(self.values.remove(key)));
     }
 

@@ -20,17 +20,9 @@ use crate::{
 /// Work that ended beside the loop.
 pub(super) enum Work {
     /// Blocks were read for a peer.
-    Blocks {
-        peer: PeerId,
-        channel: request_response::ResponseChannel<Answer>,
-        answer: Option<Answer>,
-    },
+    Blocks { peer: PeerId, channel: request_response::ResponseChannel<Answer>, answer: Option<Answer> },
     /// A page of heads was read for a peer.
-    Page {
-        peer: PeerId,
-        channel: request_response::ResponseChannel<Page>,
-        page: Option<Page>,
-    },
+    Page { peer: PeerId, channel: request_response::ResponseChannel<Page>, page: Option<Page> },
     /// A page of a peer's heads was verified and written.
     Checked { peer: PeerId, page: Page, taken: Option<sync::Taken> },
     /// Heads of the inbox were written.
@@ -104,10 +96,14 @@ impl Driver {
                 if let Some(reply) = self.fetches.remove(&request_id) {
                     let _ = reply.send(Err(match error {
                         request_response::OutboundFailure::DialFailure
-                        | request_response::OutboundFailure::UnsupportedProtocols => RequestFailure::Unreachable,
+                        | request_response::OutboundFailure::UnsupportedProtocols => {
+                            RequestFailure::Unreachable
+                        }
                         request_response::OutboundFailure::Timeout => RequestFailure::Timeout,
                         request_response::OutboundFailure::ConnectionClosed => RequestFailure::Closed,
-                        request_response::OutboundFailure::Io(error) => RequestFailure::Broken(error.to_string()),
+                        request_response::OutboundFailure::Io(error) => {
+                            RequestFailure::Broken(error.to_string())
+                        }
                     }));
                 }
             }

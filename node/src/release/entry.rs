@@ -121,7 +121,7 @@ pub enum Kind {
 pub struct Release {
     /// The version.
     pub version: Version,
-    /// The id of the signed manifest.
+    /// The id of the signed manifest, which is stored as a file of the same layout as every other.
     pub manifest: ContentId,
     /// The id of the tree.
     pub root: ContentId,
@@ -134,8 +134,11 @@ pub struct Release {
 impl Release {
     pub(super) fn check(&self) -> Result<(), Error> {
         check_version(&self.version)?;
-        if self.manifest.codec() != Codec::DagCbor {
-            return Err(Error::malformed("a release", "its manifest is not a signed structure"));
+        if self.manifest.codec() == Codec::DagCbor || self.root.codec() != Codec::DagPb {
+            return Err(Error::malformed(
+                "a release",
+                "its manifest is not a file, or its tree not a directory",
+            ));
         }
         for (what, found, max) in [
             ("a release's total size", self.size, PACKAGE_BYTES_MAX),

@@ -29,7 +29,7 @@ pub(super) fn rotated(publisher: &Publisher, seed: u8) -> Publisher {
 pub(super) fn release(version: &str) -> Release {
     Release {
         version: version.parse().unwrap(),
-        manifest: ContentId::of(Codec::DagCbor, version.as_bytes()),
+        manifest: ContentId::of(Codec::Raw, version.as_bytes()),
         root: ContentId::of(Codec::DagPb, version.as_bytes()),
         size: 1234,
         files: 5,

@@ -326,3 +326,16 @@ impl fmt::Display for Process {
         }
     }
 }
+
+/// What the modules with tables of their own say inside a transaction, with their codes and hints.
+macro_rules! refused {
+    ($($error:ty),+ $(,)?) => {$(
+        impl From<$error> for Error {
+            fn from(error: $error) -> Self {
+                Self::Refused { code: error.code(), message: error.to_string(), hint: error.hint() }
+            }
+        }
+    )+};
+}
+
+refused!(crate::catalog::Error, crate::peers::Error, crate::release::Error, crate::reputation::Error);

@@ -16,9 +16,12 @@ use crate::{
     code::Code,
     limits::{HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     release::{choice, head::VerifiedHead},
-    store::{self, Store},
+    store::{self, Store, meta},
     time::Timestamp,
 };
+
+/// Where the epoch is kept.
+const EPOCH: &str = "heads-epoch";
 
 /// What became of a page of heads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -39,13 +42,28 @@ pub fn admissible(store: &Store, head: &VerifiedHead) -> Result<(), (Code, Strin
     let seen = store
         .read(|conn| Ok(catalog::seen(conn, &head.package_id())?))
         .map_err(|error| (Code::Io, error.to_string()))?;
-    choice::accept(head, seen.as_ref()).map_err(|error| (error.code(), error.to_string()))
+    choice::accept(head, seen).map_err(|error| (error.code(), error.to_string()))
+}
+
+/// The number that names this catalogue's order of changes: made with the database, so that another database is another
+/// order.
+///
+/// # Errors
+/// Where the database fails.
+pub fn epoch(store: &Store) -> Result<u64, store::Error> {
+    store.write(|tx| {
+        if let Some(epoch) = meta::get(tx, EPOCH)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok()) {
+            return Ok(u64::from_be_bytes(epoch));
+        }
+        let epoch: u64 = rand::random();
+        meta::set(tx, EPOCH, &epoch.to_be_bytes())?;
+        Ok(epoch)
+    })
 }
 
 /// Reads the page that a peer asked for; nothing where the database fails.
-pub fn page(store: &Store, request: Request, now: Timestamp) -> Option<Page> {
+pub fn page(store: &Store, epoch: u64, request: Request, now: Timestamp) -> Option<Page> {
     let read = store.read(|conn| {
-        let epoch = catalog::epoch(conn)?;
         let after = if request.epoch == epoch { request.after } else { 0 };
         let page = catalog::after(conn, after, HEADS_PAGE_MAX, HEADS_PAGE_BYTES, now)?;
         Ok(Page {

@@ -107,15 +107,16 @@ impl Node {
     async fn republish(&self, package: &PackageId) {
         let (package, now) = (package.clone(), self.now());
         let known = self.with_store(move |store| store.read(|conn| Ok(catalog::get(conn, &package)?)));
-        if let Ok(Some(head)) = known.await
-            && !head.is_expired(now)
+        if let Ok(Some(listed)) = known.await
+            && let Ok(head) = listed.verify(now)
         {
             let _ = self.network.put_head(head, ROUND_TIMEOUT).await;
         }
     }
 
     async fn mark_announced(&self, package: PackageId, sequence: u64) {
-        let marked = self.with_store(move |store| store.write(|tx| published::set_announced(tx, &package, sequence)));
+        let marked =
+            self.with_store(move |store| store.write(|tx| published::set_announced(tx, &package, sequence)));
         if let Err(failure) = marked.await {
             tracing::warn!(failure.message, "an announcement was not noted, and will be repeated");
         }

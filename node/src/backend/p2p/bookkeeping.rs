@@ -29,20 +29,25 @@ const GATHER: Duration = Duration::from_secs(2);
 /// Events that are written in one transaction.
 const BATCH_MAX: usize = 1_024;
 
-/// Keeps the books until the network stops.
+/// Keeps the books until the node stops; what was gathered until then is written.
 pub(super) async fn keep(node: Arc<Node>, mut events: mpsc::Receiver<Event>) {
     let stopping = node.stopping();
     let mut batch = Vec::new();
-    while let Some(event) = events.recv().await {
+    while !stopping.is_cancelled() {
+        let first = tokio::select! { biased;
+            event = events.recv() => event,
+            () = stopping.cancelled() => None,
+        };
+        let Some(first) = first else { break };
         let deadline = Instant::now() + GATHER;
-        note(&node, event, &mut batch);
+        note(&node, first, &mut batch);
         while batch.len() < BATCH_MAX {
             tokio::select! { biased;
-                () = stopping.cancelled() => break,
                 event = events.recv() => match event {
                     Some(event) => note(&node, event, &mut batch),
                     None => break,
                 },
+                () = stopping.cancelled() => break,
                 () = sleep_until(deadline) => break,
             }
         }
@@ -62,28 +67,31 @@ fn note(node: &Node, event: Event, batch: &mut Vec<Event>) {
 }
 
 fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), store::Error> {
-    let mut recent = Recent::default();
+    let mut recent = Recent::new();
     for event in events {
         match event {
             Event::Connected { peer, dialled } => {
-                recent.seen(*peer, now);
+                recent.note(*peer, now);
                 if let Some(address) = dialled {
                     address_book::succeeded(tx, peer, address, now)?;
                 }
             }
             Event::Unreachable { peer, address } => address_book::failed(tx, peer, address)?,
             Event::Identified { peer, addresses } => {
-                recent.seen(*peer, now);
+                recent.note(*peer, now);
                 let scope = addresses.iter().map(scope_of).min().unwrap_or(Scope::Public);
                 address_book::learned(tx, peer, addresses, address_book::Source::Identify(scope), now)?;
             }
-            Event::Seen { peer } => recent.seen(*peer, now),
+            Event::Seen { peer } => {
+                recent.note(*peer, now);
+            }
             Event::Served { peer, bytes } => {
                 ledger::record(tx, peer, &ledger::Event::Served { bytes: *bytes }, now)?;
             }
             Event::Claimed { peer, multihash } => {
                 // The DHT names a tree by its hash alone; a tree is always a directory node.
-                if let Some(digest) = multihash.get(2..).and_then(|digest| <[u8; 32]>::try_from(digest).ok()) {
+                if let Some(digest) = multihash.get(2..).and_then(|digest| <[u8; 32]>::try_from(digest).ok())
+                {
                     let root = ContentId::from_digest(Codec::DagPb, digest);
                     ledger::record(tx, peer, &ledger::Event::Claimed { root }, now)?;
                 }
@@ -91,6 +99,6 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             Event::Audience => {}
         }
     }
-    recent.flush(tx)?;
+    recent.flush(tx, now)?;
     Ok(())
 }

@@ -1,13 +1,10 @@
 //! From the errors of the modules to what a person or a program is told.
 
-use std::{error::Error, iter};
+use std::error::Error;
 
 use crate::{
-    catalog,
-    code::Code,
-    config,
-    control::api::Failure,
-    fetch, identity, network, package, peers, release, reputation, store,
+    catalog, code::Code, config, control::api::Failure, fetch, identity, network, package, peers, release,
+    reputation, store,
 };
 
 /// An error with a stable code and advice.
@@ -38,14 +35,63 @@ coded!(
     network::Error,
     package::gpack::Error,
     package::manifest::Error,
-    package::pack::Error,
-    package::unpack::Error,
     package::walk::Error,
     peers::Error,
     release::Error,
     reputation::Error,
     store::Error,
 );
+
+impl Coded for package::check::Error {
+    fn stable_code(&self) -> Code {
+        self.code()
+    }
+
+    fn advice(&self) -> String {
+        self.hint().to_owned()
+    }
+}
+
+impl Coded for package::pack::Error<store::Error> {
+    fn stable_code(&self) -> Code {
+        self.code(store::Error::code)
+    }
+
+    fn advice(&self) -> String {
+        match self {
+            Self::Sink(error) => error.hint(),
+            error => error.hint(),
+        }
+    }
+}
+
+impl Coded for package::unpack::Error<store::Error> {
+    fn stable_code(&self) -> Code {
+        self.code(store::Error::code)
+    }
+
+    fn advice(&self) -> String {
+        self.hint()
+    }
+}
+
+impl Coded for package::unixfs::ReadError<store::Error> {
+    fn stable_code(&self) -> Code {
+        match self {
+            Self::Source(error) => error.code(),
+            Self::Graph(error) => error.code(),
+        }
+    }
+
+    fn advice(&self) -> String {
+        match self {
+            Self::Source(error) => error.hint(),
+            Self::Graph(_) => {
+                "Nothing was installed. Its publisher has to release a corrected version.".to_owned()
+            }
+        }
+    }
+}
 
 /// Turns an error into what is told: a sentence with all its causes, and what to do next.
 pub(super) fn fail(error: impl Coded) -> Failure {
@@ -55,16 +101,17 @@ pub(super) fn fail(error: impl Coded) -> Failure {
 /// The message of an error and of its causes, as one sentence. Messages begin in lower case, so that they can be joined.
 pub(super) fn sentence(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
-    for cause in iter::successors(Some(error), |error| error.source()) {
-        let cause = cause.to_string();
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let message = error.to_string();
         // Wrappers that only repeat their source add nothing.
-        if text.contains(&cause) {
-            continue;
+        if !text.contains(&message) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&message);
         }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(&cause);
+        cause = error.source();
     }
     let mut letters = text.chars();
     let mut sentence: String = letters.next().map(|first| first.to_uppercase().collect()).unwrap_or_default();

@@ -1,6 +1,11 @@
 //! Installing: from a name to a verified folder.
 
-use std::{collections::BTreeSet, path::{Path, PathBuf}, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::{sync::mpsc, time::Instant};
@@ -8,22 +13,24 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{failure::fail, gone, node::Node};
 use crate::{
     code::Code,
-    content::ContentId,
+    content::{Block, ContentId},
     control::{
         api::{Failure, InstallRequest, Installed},
         service::ProgressSender,
     },
     fetch::session::{Report, Session, Source},
+    identity::KeyLog,
     network::Handle,
     package::{
-        check,
+        PackageId, check,
         manifest::{Manifest, SignedManifest},
-        unpack,
+        unixfs, unpack,
     },
     peers::address_book,
     release::{Release, VerifiedHead},
-    reputation::{Circumstances, Event, Score, blame, ledger},
+    reputation::{Circumstances, Event, Score, ban, blame, ledger},
     store::{self, Store, installed, packages, pins},
+    time::Timestamp,
 };
 
 /// How long an install may take where no time was given.
@@ -85,19 +92,15 @@ impl Node {
         session.get(&[(release.manifest, MANIFEST_BYTES_GUESS)], &mut |_| {}).await.map_err(fail)?;
         let (keys, expected) = (head.key_log().clone(), release.clone());
         let package = head.package_id();
-        let manifest = self
-            .offload_store(move |store| {
-                let signed = SignedManifest::load(expected.manifest, &keys, &mut |id| store.block(id))?;
-                signed.describes(&package, &expected)?;
-                Ok(signed.into_manifest())
-            })
-            .await?;
+        let manifest =
+            self.offload_store(move |store| manifest_of(store, &package, &expected, &keys)).await?;
         let there = {
             let (manifest, target) = (manifest.clone(), target.to_owned());
             self.offload.run(move || occupied(&manifest, &target)).await
         };
         let already = there.ok_or_else(|| gone("a look at the target"))??;
-        let wanted: Vec<(ContentId, u64)> = manifest.files().iter().map(|file| (file.id, file.size)).collect();
+        let wanted: Vec<(ContentId, u64)> =
+            manifest.files().iter().map(|file| (file.id, file.size)).collect();
         let total = manifest.size();
         session
             .get(&wanted, &mut |done| progress.report("fetching", done, Some(total), "bytes"))
@@ -108,13 +111,17 @@ impl Node {
 
     /// Writes down what the peers did: who helped, who failed, who forged.
     async fn judge(&self, root: ContentId, report: &Report, succeeded: bool) {
-        let circumstances = Circumstances { stopping: self.stopping().is_cancelled(), ..Circumstances::default() };
+        let circumstances =
+            Circumstances { stopping: self.stopping().is_cancelled(), ..Circumstances::default() };
         let mut events = Vec::new();
         for (peer, served) in &report.peers {
             let (blocks, bytes, duration) = (served.blocks, served.bytes, served.spent);
             if let Some(block) = served.forged {
                 events.push((*peer, Event::ForgedBlock { block }));
-                let _ = self.network.block(*peer, "it sent bytes that are not the block asked for".to_owned()).await;
+                let _ = self
+                    .network
+                    .block(*peer, "it sent bytes that are not the block asked for".to_owned())
+                    .await;
             }
             let circumstances = Circumstances { claimed: served.claimed, ..circumstances };
             if let Some(cause) = served.fault.and_then(|attempt| blame(attempt, circumstances)) {
@@ -142,7 +149,7 @@ impl Node {
     pub(super) fn sources(&self, root: ContentId, deadline: Instant) -> mpsc::Receiver<Source> {
         let (found, sources) = mpsc::channel(64);
         let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
-        let least = Score::saturating(self.config.min_reputation);
+        let least = Score::try_from(self.config.min_reputation).unwrap_or(Score::ZERO);
         self.spawn(async move {
             let own = network.local_peer();
             if let Ok(mut lookup) = network.providers(root).await {
@@ -167,17 +174,17 @@ impl Node {
         sources
     }
 
-    async fn offload_store<T, F>(&self, work: F) -> Result<T, Failure>
+    pub(super) async fn offload_store<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
-        F: FnOnce(&Store) -> Result<T, crate::package::manifest::Error> + Send + 'static,
+        F: FnOnce(&Store) -> Result<T, Failure> + Send + 'static,
     {
         let store = self.store.clone();
-        self.offload.run(move || work(&store)).await.ok_or_else(|| gone("the manifest"))?.map_err(fail)
+        self.offload.run(move || work(&store)).await.ok_or_else(|| gone("work beside the runtime"))?
     }
 
     /// Stops providing all versions of a package; its blocks stay until they are collected.
-    pub(super) async fn stop_serving(&self, package: &crate::package::PackageId) -> Result<(), Failure> {
+    pub(super) async fn stop_serving(&self, package: &PackageId) -> Result<(), Failure> {
         let package = package.clone();
         let removed = self
             .with_store(move |store| {
@@ -216,12 +223,12 @@ pub(super) async fn connected(network: &Handle, found: &mpsc::Sender<Source>) {
 /// Orders providers by how much their record promises, leaves out those below the configured reputation, and adds the
 /// addresses that the book knows.
 fn rank(store: &Store, peers: BTreeSet<PeerId>, least: Score) -> Vec<(PeerId, Vec<Multiaddr>)> {
-    let now = crate::time::Timestamp::now();
+    let now = Timestamp::now();
     let read = store.read(|conn| {
         let mut ranked = Vec::new();
         for peer in peers {
             let record = ledger::get(conn, &peer)?;
-            if record.score() < least || ledger::is_banned(conn, &peer, now)? {
+            if record.score() < least || ban::is_banned(conn, &peer, now)? {
                 continue;
             }
             let known = address_book::addresses(conn, &peer)?;
@@ -235,6 +242,40 @@ fn rank(store: &Store, peers: BTreeSet<PeerId>, least: Score) -> Vec<(PeerId, Ve
         tracing::warn!(%error, "providers were not ranked");
         Vec::new()
     })
+}
+
+/// Reads a signed manifest from the store and holds it against the release that names it.
+pub(super) fn manifest_of(
+    store: &Store,
+    package: &PackageId,
+    release: &Release,
+    keys: &KeyLog,
+) -> Result<Manifest, Failure> {
+    let bytes = unixfs::read_file(release.manifest, SignedManifest::BYTES_MAX as u64, &|id| held(store, id))
+        .map_err(fail)?;
+    let manifest = SignedManifest::decode_and_verify(&bytes, keys).map_err(fail)?.into_manifest();
+    let same = manifest.id() == *package
+        && manifest.gpack().version == release.version
+        && manifest.root() == release.root
+        && manifest.size() == release.size
+        && manifest.files().len() as u64 == release.files;
+    if same {
+        Ok(manifest)
+    } else {
+        Err(Failure::new(
+            Code::Malformed,
+            format!(
+                "The signed log and the signed manifest of {package}@{} contradict each other.",
+                release.version
+            ),
+            "Nothing was installed. Its publisher has to release a corrected version.",
+        ))
+    }
+}
+
+/// A block that must be here.
+fn held(store: &Store, id: &ContentId) -> Result<Vec<u8>, store::Error> {
+    store.block(id)?.map(Block::into_bytes).ok_or(store::Error::Vanished { id: *id })
 }
 
 /// What is left to do once every block is here.
@@ -252,12 +293,12 @@ impl Job {
         let Self { head, release, target, manifest, already } = self;
         if !already {
             let total = manifest.size();
-            unpack::unpack(&manifest, &mut |id| store.block(id), &target, &mut |done| {
+            unpack::unpack(&manifest, &|id| held(store, id), &target, &mut |done, _| {
                 progress.report("writing", done, Some(total), "bytes");
             })
             .map_err(fail)?;
         }
-        let now = crate::time::Timestamp::now();
+        let now = Timestamp::now();
         let package = head.package_id();
         let mut batch = store.batch();
         for block in manifest.directories().into_iter().chain(head.key_log().blocks()) {
@@ -305,11 +346,11 @@ impl Job {
 /// The first accepted publisher of a name stays the one that the name means.
 fn pin_first(
     tx: &rusqlite::Transaction<'_>,
-    package: &crate::package::PackageId,
-    now: crate::time::Timestamp,
+    package: &PackageId,
+    now: Timestamp,
 ) -> Result<(), store::Error> {
     if pins::pinned(tx, &package.name)?.is_none() {
-        pins::pin(tx, &package.name, package.publisher, now)?;
+        pins::pin(tx, &package.name, &package.publisher, now)?;
     }
     Ok(())
 }
@@ -346,7 +387,11 @@ fn target(text: &str) -> Result<PathBuf, Failure> {
     if path.is_absolute() && path.file_name().is_some() {
         Ok(path)
     } else {
-        Err(Failure::new(Code::Usage, format!("\"{text}\" is not a folder to install into."), "Name one with --to."))
+        Err(Failure::new(
+            Code::Usage,
+            format!("\"{text}\" is not a folder to install into."),
+            "Name one with --to.",
+        ))
     }
 }
 

@@ -60,7 +60,6 @@ use self::{
     failure::fail,
     node::{Keys, Node},
 };
-pub use crate::{config::P2PConfig, traits::Error};
 use crate::{
     code::Code,
     control::{
@@ -75,6 +74,7 @@ use crate::{
     time::Timestamp,
     traits::{Package, PackageInfo, Query, Registry, RegistryMetadata, Release},
 };
+pub use crate::{config::P2PConfig, traits::Error};
 
 /// A node of the network.
 ///
@@ -230,7 +230,8 @@ impl Registry for P2PRegistry {
 
     async fn get_package(&self, package: &PackageId) -> Result<Release, Error> {
         let versions = self.list_versions(package).await?;
-        let stable = versions.into_iter().rev().find(|release| !release.yanked && release.version.pre.is_empty());
+        let stable =
+            versions.into_iter().rev().find(|release| !release.yanked && release.version.pre.is_empty());
         stable.ok_or_else(|| {
             Error::from(Failure::new(
                 Code::NotFound,
@@ -314,5 +315,9 @@ fn text(path: &Path) -> Result<String, Failure> {
 }
 
 fn gone(what: &str) -> Failure {
-    Failure::new(Code::Failed, format!("Something of the node itself came to nothing: {what}."), "Look at its log.")
+    Failure::new(
+        Code::Failed,
+        format!("Something of the node itself came to nothing: {what}."),
+        "Look at its log.",
+    )
 }

@@ -22,7 +22,7 @@ use crate::{
     code::Code,
     content::ContentId,
     control::api::Failure,
-    identity::Publisher,
+    identity::{Publisher, PublisherId},
     network::{Event, Handle, Offload},
     store::{self, HomeLock, Store},
     time::Timestamp,
@@ -94,7 +94,8 @@ impl Node {
     }
 
     pub(super) fn start_tasks(node: &Arc<Self>, events: mpsc::Receiver<Event>) {
-        node.spawn(bookkeeping::keep(node.clone(), events));
+        // Not cut off at a stop: it writes what it has gathered, and ends by itself.
+        node.tasks.spawn(bookkeeping::keep(node.clone(), events));
         node.spawn(announce::announce(node.clone()));
         node.spawn(announce::renew(node.clone()));
     }
@@ -194,6 +195,22 @@ impl Node {
 
     fn remembered(&self) -> MutexGuard<'_, BTreeMap<ContentId, (Instant, Vec<PeerId>)>> {
         self.providers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The publisher with this id, where its key is here.
+    pub(super) fn publisher_of(&self, id: PublisherId) -> Result<Option<Publisher>, Failure> {
+        match &self.keys {
+            Keys::Given(publisher) => Ok((publisher.id() == id).then(|| Publisher::clone(publisher))),
+            Keys::Folder(folder) => {
+                for name in Publisher::list(folder).map_err(fail)? {
+                    let publisher = Publisher::load(folder, &name).map_err(fail)?;
+                    if publisher.id() == id {
+                        return Ok(Some(publisher));
+                    }
+                }
+                Ok(None)
+            }
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {

@@ -6,6 +6,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use semver::Version;
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
@@ -17,6 +18,7 @@ use super::{
 use crate::{
     catalog,
     code::Code,
+    content::Block,
     control::{
         api::{Failure, PublishRequest, Published},
         service::ProgressSender,
@@ -77,19 +79,27 @@ impl Node {
         progress.report("announcing", 0, None, "peers");
         let deadline = Instant::now() + timeout;
         let package = head.package_id();
-        let told = if wait { self.tell_until(&head, deadline).await } else { self.tell(&head, deadline).await };
+        let told =
+            if wait { self.tell_until(&head, deadline).await } else { self.tell(&head, deadline).await };
         answer.dht_stored = told.stored;
         answer.announced_to = told.heard;
         answer.announced = told.anybody();
         if told.anybody() {
             let sequence = answer.sequence;
-            self.with_store(move |store| store.write(|tx| published::set_announced(tx, &package, sequence))).await?;
+            self.with_store(move |store| store.write(|tx| published::set_announced(tx, &package, sequence)))
+                .await?;
         } else {
-            answer.warnings.push("nobody has heard of it yet: it is announced as soon as a peer connects".to_owned());
+            answer
+                .warnings
+                .push("nobody has heard of it yet: it is announced as soon as a peer connects".to_owned());
             if wait {
                 return Err(Failure::new(
                     Code::Timeout,
-                    format!("{} is published here, and no other node took it within {} s.", answer.id, timeout.as_secs()),
+                    format!(
+                        "{} is published here, and no other node took it within {} s.",
+                        answer.id,
+                        timeout.as_secs()
+                    ),
                     "It is announced as soon as a peer connects. See who is connected: ggen marketplace p2p peer-list",
                 ));
             }
@@ -100,10 +110,7 @@ impl Node {
     /// Adds an entry to the log of one of our own packages and makes the new head known; nothing for those of others.
     pub(super) async fn append_if_own(&self, package: &PackageId, kind: Kind) -> Result<(), Failure> {
         let turn = self.publishing.lock().await;
-        let publisher = self.publisher(None)?;
-        if publisher.id() != package.publisher {
-            return Ok(());
-        }
+        let Some(publisher) = self.publisher_of(package.publisher)? else { return Ok(()) };
         let package = package.clone();
         let now = self.now();
         let appended = self.with_store(move |store| {
@@ -169,26 +176,43 @@ fn make(store: &Store, publisher: &Publisher, job: &Job, progress: &ProgressSend
         warnings.extend(report.warnings);
     }
     let package = PackageId { publisher: publisher.id(), name: gpack.name.clone() };
-    let log = held_log(store, publisher, &package).map_err(fail)?.unwrap_or_else(|| Log::empty(package.clone()));
+    let log =
+        held_log(store, publisher, &package).map_err(fail)?.unwrap_or_else(|| Log::empty(package.clone()));
     let mut batch = store.batch();
     let packed = pack::pack(&found, &mut |block| batch.put(block).map(drop), &mut |done, total| {
         progress.report("packing", done, Some(total), "bytes");
     })
-    .map_err(pack_failure)?;
+    .map_err(fail)?;
     progress.report("storing", 0, None, "bytes");
     let preflight = if job.skip_verify { Preflight::Skipped } else { Preflight::Passed };
     let signed = sign_manifest(publisher, &gpack, preflight, &packed)?;
+    let (root, manifest_blocks) = signed.to_blocks();
     let release = Release {
         version: gpack.version.clone(),
-        manifest: signed.id(),
+        manifest: root.id,
         root: packed.root,
         size: packed.size,
         files: packed.files.len() as u64,
     };
-    let work = Work { store, publisher, job, now, package, gpack, packed, signed, release, warnings };
+    let sha256 = hex(&Sha256::digest(signed.bytes()));
+    let work = Work {
+        store,
+        publisher,
+        job,
+        now,
+        package,
+        gpack,
+        packed,
+        sha256,
+        manifest_blocks,
+        release,
+        warnings,
+    };
     match log.versions().get(&work.release.version) {
         Some(state) if state.release.manifest == work.release.manifest => work.again(batch),
-        Some(state) if state.release.root == work.release.root => Err(work.conflict("its description differs")),
+        Some(state) if state.release.root == work.release.root => {
+            Err(work.conflict("its description differs"))
+        }
         Some(_) => Err(work.conflict("its files differ")),
         None => work.commit(batch, log),
     }
@@ -203,7 +227,8 @@ struct Work<'a> {
     package: PackageId,
     gpack: Gpack,
     packed: Packed,
-    signed: SignedManifest,
+    sha256: String,
+    manifest_blocks: Vec<Block>,
     release: Release,
     warnings: Vec<String>,
 }
@@ -252,8 +277,8 @@ impl Work<'_> {
     }
 
     fn put_manifest(&self, batch: &mut Batch) -> Result<(), Failure> {
-        for block in self.signed.to_blocks() {
-            batch.put(block).map_err(fail)?;
+        for block in &self.manifest_blocks {
+            batch.put(block.clone()).map_err(fail)?;
         }
         Ok(())
     }
@@ -291,7 +316,7 @@ impl Work<'_> {
             name: self.package.name.to_string(),
             version: self.release.version.to_string(),
             cid: self.release.root.to_string(),
-            sha256: self.signed.sha256_hex(),
+            sha256: self.sha256.clone(),
             manifest: self.release.manifest.to_string(),
             size: self.release.size,
             files: self.release.files,
@@ -338,7 +363,11 @@ fn stored_entry(entry: &SignedEntry) -> entries::Entry {
 }
 
 /// Writes a head of our own: as the one to announce, and into the index.
-fn keep_head(tx: &rusqlite::Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<(), store::Error> {
+fn keep_head(
+    tx: &rusqlite::Transaction<'_>,
+    head: &VerifiedHead,
+    now: Timestamp,
+) -> Result<(), store::Error> {
     heads::put(
         tx,
         &heads::OwnHead {
@@ -354,11 +383,7 @@ fn keep_head(tx: &rusqlite::Transaction<'_>, head: &VerifiedHead, now: Timestamp
 }
 
 /// The log of one of our packages as it is stored; nothing where there is none yet.
-fn held_log(
-    store: &Store,
-    publisher: &Publisher,
-    package: &PackageId,
-) -> Result<Option<Log>, store::Error> {
+fn held_log(store: &Store, publisher: &Publisher, package: &PackageId) -> Result<Option<Log>, store::Error> {
     let stored = store.read(|conn| entries::list_of(conn, package))?;
     if stored.is_empty() {
         return Ok(None);
@@ -366,9 +391,9 @@ fn held_log(
     let mut signed = Vec::with_capacity(stored.len());
     for entry in stored {
         let entry = SignedEntry::decode_and_verify(&entry.bytes, publisher.key_log());
-        signed.push(entry.map_err(|error| store::Error::other("the log of a package", error))?);
+        signed.push(entry?);
     }
-    Log::verify(signed).map(Some).map_err(|error| store::Error::other("the log of a package", error))
+    Ok(Some(Log::verify(signed)?))
 }
 
 /// Adds an entry to a log and writes it with the head that follows from it, whose labels are those of the head before.
@@ -384,7 +409,7 @@ fn append(
         let before = VerifiedHead::verify_stored(head_before).map_err(fail)?;
         let entry = log.next(kind, publisher, now).map_err(fail)?;
         log.push(entry.clone()).map_err(fail)?;
-        let head = Head::of(&log, before.labels(), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+        let head = Head::of(&log, labels_of(&before), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
         Ok((entry, head.sign(publisher).map_err(fail)?))
     };
     let (entry, head) = match made() {
@@ -410,7 +435,7 @@ pub(super) fn renew(
     let before = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
     let log = held_log(store, publisher, &own.package).map_err(fail)?;
     let log = log.ok_or_else(|| gone("the log of a package that was published"))?;
-    let head = Head::of(&log, before.labels(), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+    let head = Head::of(&log, labels_of(&before), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
     let head = head.sign(publisher).map_err(fail)?;
     store.write(|tx| keep_head(tx, &head, now)).map_err(fail)?;
     Ok(head)
@@ -421,16 +446,22 @@ fn secrets(report: &preflight::Report) -> Failure {
     Failure::new(
         Code::PackageInvalid,
         format!("Some files look as if they held secrets:\n{}", list.join("\n")),
-        report.errors.first().map_or("", |_| preflight::HINT),
+        report.hint(),
     )
 }
 
-fn pack_failure(error: pack::Error<store::Error>) -> Failure {
-    match error {
-        pack::Error::Sink(error) => fail(error),
-        error => {
-            let (code, hint) = (error.code(|_| Code::Io), error.hint());
-            Failure::new(code, super::failure::sentence(&error), hint)
-        }
+/// What a head says of its package, to be said again.
+fn labels_of(head: &VerifiedHead) -> Labels {
+    let head = head.head();
+    Labels {
+        description: head.description.clone(),
+        license: head.license.clone(),
+        tags: head.tags.clone(),
+        categories: head.categories.clone(),
+        preflight_skipped: head.preflight_skipped,
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

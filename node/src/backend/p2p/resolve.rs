@@ -33,7 +33,11 @@ impl Node {
     /// Parses what a person typed.
     pub(super) fn parse_reference(text: &str) -> Result<PackageRef, Failure> {
         text.parse().map_err(|error: crate::package::name::Error| {
-            Failure::new(error.code(), error.to_string(), "For example: my-package, my-package@1.2.3, gp1…/my-package")
+            Failure::new(
+                error.code(),
+                error.to_string(),
+                "For example: my-package, my-package@1.2.3, gp1…/my-package",
+            )
         })
     }
 
@@ -42,7 +46,9 @@ impl Node {
         let name = reference.name.clone();
         let pinned = self.with_store(move |store| store.read(|conn| pins::pinned(conn, &name))).await?;
         match (reference.publisher, pinned) {
-            (Some(named), Some(pinned)) if named != pinned => Err(pin_mismatch(&reference.name, named, pinned)),
+            (Some(named), Some(pinned)) if named != pinned => {
+                Err(pin_mismatch(&reference.name, named, pinned))
+            }
             (Some(publisher), _) | (None, Some(publisher)) => {
                 self.head_of(&PackageId { publisher, name: reference.name.clone() }).await
             }
@@ -77,7 +83,10 @@ impl Node {
         if frozen {
             return Err(Failure::new(
                 Code::Equivocation,
-                format!("The publisher of {} signed two different states for one place: it is frozen.", listed.id),
+                format!(
+                    "The publisher of {} signed two different states for one place: it is frozen.",
+                    listed.id
+                ),
                 "Ask its publisher, over another channel, which one counts.",
             ));
         }
@@ -107,14 +116,16 @@ impl Node {
 
     async fn claims(&self, name: &PackageName) -> Result<Vec<Listed>, Failure> {
         let (name, now) = (name.clone(), self.now());
-        let listed = self.with_store(move |store| store.read(|conn| Ok(catalog::by_name(conn, &name, now)?))).await?;
+        let listed =
+            self.with_store(move |store| store.read(|conn| Ok(catalog::by_name(conn, &name, now)?))).await?;
         Ok(listed.into_iter().filter(|listed| listed.head.latest.is_some()).collect())
     }
 
     async fn not_found(&self, what: &str) -> Failure {
         let peers = self.network.snapshot().await.map_or(0, |snapshot| snapshot.peers.len());
         let hint = if peers == 0 {
-            "No peer is connected. Connect to some: ggen marketplace p2p bootstrap <bootstrap-nodes>".to_owned()
+            "No peer is connected. Connect to some: ggen marketplace p2p bootstrap <bootstrap-nodes>"
+                .to_owned()
         } else {
             format!(
                 "None of the {peers} connected peers told of it. Look for it by a word: ggen marketplace p2p search \"{what}\""
@@ -134,7 +145,10 @@ impl Node {
             (None, Some(latest)) => Ok((latest.clone(), Vec::new())),
             (None, None) => Err(Failure::new(
                 Code::NotFound,
-                format!("{} has no version to install: all were withdrawn, or it is gone.", head.package_id()),
+                format!(
+                    "{} has no version to install: all were withdrawn, or it is gone.",
+                    head.package_id()
+                ),
                 "A withdrawn version can still be installed by its number: name@version",
             )),
             (Some(version), Some(latest)) if *version == latest.version => Ok((latest.clone(), Vec::new())),
@@ -148,9 +162,10 @@ impl Node {
                         format!("Its versions: {}", known.join(", ")),
                     ));
                 };
-                let warnings = state.yanked.iter().map(|reason| {
-                    format!("version {version} was withdrawn by its publisher: {reason}")
-                });
+                let warnings = state
+                    .yanked
+                    .iter()
+                    .map(|reason| format!("version {version} was withdrawn by its publisher: {reason}"));
                 Ok((state.release.clone(), warnings.collect()))
             }
         }

@@ -1,0 +1,52 @@
+//! From what is known of a package to what is told of it.
+
+use std::collections::BTreeMap;
+
+use libp2p::PeerId;
+
+use crate::{catalog::Listed, control::api::PackageInfo, release::Head, reputation::Score};
+
+/// What a search shows of a head.
+pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
+    let mut notes = Vec::new();
+    if head.preflight_skipped {
+        notes.push("checks before publishing were skipped".to_owned());
+    }
+    if frozen {
+        notes.push("its publisher signed two different states for one place: frozen".to_owned());
+    }
+    let latest = head.latest.as_ref();
+    PackageInfo {
+        id: format!("{}/{}", head.publisher, head.name),
+        publisher: head.publisher.to_string(),
+        name: head.name.to_string(),
+        version: latest.map(|latest| latest.version.to_string()).unwrap_or_default(),
+        description: head.description.clone(),
+        license: head.license.clone(),
+        tags: head.tags.clone(),
+        categories: head.categories.clone(),
+        cid: latest.map(|latest| latest.root.to_string()).unwrap_or_default(),
+        size: latest.map(|latest| latest.size).unwrap_or_default(),
+        providers: Vec::new(),
+        reputation: Score::NEW.get(),
+        updated: head.created.to_string(),
+        notes,
+    }
+}
+
+/// Adds the providers of at least `least`, and the best reputation among them.
+pub(super) fn with_providers(
+    listed: &Listed,
+    frozen: bool,
+    providers: &[PeerId],
+    scores: &BTreeMap<PeerId, Score>,
+    least: Score,
+) -> PackageInfo {
+    let score = |peer: &PeerId| scores.get(peer).copied().unwrap_or(Score::NEW);
+    let able: Vec<&PeerId> = providers.iter().filter(|peer| score(peer) >= least).collect();
+    PackageInfo {
+        providers: able.iter().map(|peer| peer.to_string()).collect(),
+        reputation: able.iter().map(|peer| score(peer)).max().unwrap_or(Score::NEW).get(),
+        ..package_info(&listed.head, frozen)
+    }
+}

@@ -1,0 +1,100 @@
+//! Joining the network, and coming back to it.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use libp2p::Multiaddr;
+use rand::SeedableRng;
+use tokio::time::{Instant, sleep_until};
+
+use super::node::Node;
+use crate::peers::{Redial, address_book, limits::REDIAL_AT_START_MAX};
+
+/// How long one dial may take.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long filling the routing table may take.
+const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is looked whether this node is alone.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+
+/// Dials the bootstrap list and the peers of earlier days until there is company, and the list again from time to time.
+pub(super) async fn join(node: Arc<Node>) {
+    let started = Instant::now();
+    let mut generator = rand::rngs::StdRng::from_rng(&mut rand::rng());
+    let mut redial = Redial::new(node.config.bootstrap_nodes.iter().cloned());
+    for address in saved(&node).await {
+        redial.add(address);
+    }
+    let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
+    let mut reported = BTreeMap::new();
+    loop {
+        let alone = node.network.snapshot().await.is_ok_and(|snapshot| snapshot.peers.is_empty());
+        let step = redial.poll(started.elapsed(), alone, &mut generator);
+        for address in step.dial {
+            dials.push(dial(&node, address, &mut reported));
+        }
+        let next =
+            step.next.map_or(started.elapsed() + LOOK_AFTER, |next| next.min(started.elapsed() + LOOK_AFTER));
+        tokio::select! { biased;
+            Some((address, reached)) = dials.next(), if !dials.is_empty() => {
+                redial.ended(&address, started.elapsed(), &mut generator);
+                if reached {
+                    fill_table(&node);
+                }
+            }
+            () = sleep_until(started + next) => {}
+        }
+    }
+}
+
+fn dial(
+    node: &Arc<Node>,
+    address: Multiaddr,
+    reported: &mut BTreeMap<Multiaddr, ()>,
+) -> BoxFuture<'static, (Multiaddr, bool)> {
+    let network = node.network.clone();
+    // The first failure of an address is worth a line; that it goes on failing is not.
+    let first = reported.insert(address.clone(), ()).is_none();
+    async move {
+        match network.dial(address.clone(), DIAL_TIMEOUT).await {
+            Ok(peer) => {
+                tracing::info!(%peer, %address, "connected");
+                (address, true)
+            }
+            Err(error) if first => {
+                tracing::warn!(%address, %error, "a peer was not reached; it is tried again");
+                (address, false)
+            }
+            Err(error) => {
+                tracing::debug!(%address, %error, "a peer was not reached");
+                (address, false)
+            }
+        }
+    }
+    .boxed()
+}
+
+/// Looks for more peers once there is one to ask.
+fn fill_table(node: &Arc<Node>) {
+    let network = node.network.clone();
+    node.spawn(async move {
+        // The first peer enters the routing table when it has said who it is.
+        network.heads_read(Duration::from_secs(5)).await;
+        if let Err(error) = network.bootstrap(BOOTSTRAP_TIMEOUT).await {
+            tracing::debug!(%error, "the routing table was not filled");
+        }
+    });
+}
+
+async fn saved(node: &Node) -> Vec<Multiaddr> {
+    let now = node.now();
+    let best = node
+        .with_store(move |store| store.read(|conn| Ok(address_book::best(conn, REDIAL_AT_START_MAX, now)?)));
+    match best.await {
+        Ok(best) => best.iter().flat_map(|saved| saved.dialable().take(2).collect::<Vec<_>>()).collect(),
+        Err(failure) => {
+            tracing::warn!(failure.message, "the peers of earlier days are not known");
+            Vec::new()
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The verbs of the control socket.
+
+use std::sync::atomic::Ordering;
+
+use super::P2PRegistry;
+use crate::control::{
+    api::{
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Info, InfoRequest, InstallRequest,
+        Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest,
+        Published, SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
+    },
+    service::{Outcome, ProgressSender, Service},
+};
+
+impl Service for P2PRegistry {
+    async fn status(&self) -> Outcome<Status> {
+        self.node.status().await
+    }
+
+    async fn publish(&self, request: PublishRequest, progress: ProgressSender) -> Outcome<Published> {
+        self.node.publish(request, progress).await
+    }
+
+    async fn search(&self, request: SearchRequest) -> Outcome<SearchResults> {
+        self.node.search(request).await
+    }
+
+    async fn install(&self, request: InstallRequest, progress: ProgressSender) -> Outcome<Installed> {
+        self.node.install(request, progress).await
+    }
+
+    async fn info(&self, request: InfoRequest) -> Outcome<Info> {
+        self.node.info(request).await
+    }
+
+    async fn list(&self) -> Outcome<Listing> {
+        self.node.list().await
+    }
+
+    async fn verify(&self, request: VerifyRequest) -> Outcome<Verified> {
+        self.node.verify(request).await
+    }
+
+    async fn peer_list(&self, request: PeerListRequest) -> Outcome<PeerList> {
+        self.node.peer_list(request).await
+    }
+
+    async fn peer_info(&self, request: PeerInfoRequest) -> Outcome<PeerDetails> {
+        self.node.peer_info(request).await
+    }
+
+    async fn bootstrap(&self, request: BootstrapRequest) -> Outcome<Bootstrapped> {
+        self.node.bootstrap(request).await
+    }
+
+    async fn connect(&self, request: BootstrapRequest) -> Outcome<Bootstrapped> {
+        self.node.connect(request).await
+    }
+
+    async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {
+        self.node.disconnect(request).await
+    }
+
+    async fn stop(&self) -> Outcome<Stopping> {
+        Ok(Stopping { pid: std::process::id() })
+    }
+
+    async fn readiness(&self) -> bool {
+        self.node.listening.load(Ordering::Relaxed) && self.node.network.snapshot().await.is_ok()
+    }
+}

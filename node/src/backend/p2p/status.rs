@@ -1,0 +1,94 @@
+//! How the node is.
+
+use std::sync::atomic::Ordering;
+
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+
+use super::{failure::fail, node::Node};
+use crate::{
+    catalog,
+    control::api::{Failure, Status},
+    network::Snapshot,
+    peers::policy::{Scope, scope_of},
+    store::{packages, published},
+};
+
+impl Node {
+    pub(super) async fn status(&self) -> Result<Status, Failure> {
+        let snapshot = self.network.snapshot().await.map_err(fail)?;
+        let now = self.now();
+        let (published, pending, provided, indexed, stats) = self
+            .with_store(move |store| {
+                let rows = store.read(|conn| {
+                    let published = published::list_all(conn)?;
+                    let pending = published.iter().filter(|row| !row.announced).count();
+                    Ok((published.len(), pending, packages::count(conn)?, catalog::count(conn, now)?))
+                })?;
+                Ok((rows.0, rows.1, rows.2, rows.3, store.stats()?))
+            })
+            .await?;
+        let own = self.network.local_peer();
+        let listening = full(&snapshot.listening, own);
+        let external: Vec<Multiaddr> = snapshot.observed.keys().cloned().collect();
+        let warnings = self.warnings(&snapshot, pending);
+        Ok(Status {
+            peer_id: own.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            home: self.config.state_dir.display().to_string(),
+            bootstrap_lines: listening.iter().map(|address| format!("--bootstrap {address}")).collect(),
+            listen_addresses: listening,
+            external_addresses: external.iter().map(ToString::to_string).collect(),
+            connected_peers: snapshot.peers.len(),
+            dht_server: self.config.dht_server_mode,
+            routing_table_peers: snapshot.buckets.iter().sum(),
+            routing_table_buckets: snapshot.buckets.clone(),
+            dht_records: snapshot.records,
+            packages_topic: self.config.packages_topic.clone(),
+            mesh_peers: snapshot.mesh_peers,
+            topic_peers: snapshot.topic_peers,
+            packages_published: published,
+            packages_indexed: indexed,
+            packages_provided: usize::try_from(provided).unwrap_or(usize::MAX),
+            announcements_pending: pending,
+            index_peers_complete: snapshot.heads_complete,
+            index_peers_total: snapshot.heads_peers,
+            store_bytes: stats.bytes,
+            store_blocks: stats.blocks,
+            bytes_received: self.bytes_received.load(Ordering::Relaxed),
+            bytes_sent: snapshot.bytes_sent,
+            uptime_secs: self.started.elapsed().as_secs(),
+            last_bootstrap: snapshot.last_bootstrap.map(|time| time.to_string()),
+            health: if warnings.is_empty() { "ok" } else { "degraded" }.to_owned(),
+            warnings,
+        })
+    }
+
+    fn warnings(&self, snapshot: &Snapshot, pending: usize) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let seeks_company = !self.config.bootstrap_nodes.is_empty();
+        if snapshot.peers.is_empty() && seeks_company {
+            warnings.push(
+                "no peer is connected: none of the bootstrap nodes answers; it is tried again".to_owned(),
+            );
+        }
+        if pending > 0 {
+            warnings.push(format!("{pending} published versions have not been heard by any other node yet"));
+        }
+        if snapshot.listening.is_empty() && !self.config.listen_addresses.is_empty() {
+            warnings.push("this node is not listening: others cannot reach it".to_owned());
+        }
+        warnings
+    }
+}
+
+/// Addresses with `/p2p/<peer>`, those that reach farthest first.
+fn full(addresses: &[Multiaddr], own: PeerId) -> Vec<String> {
+    let mut addresses: Vec<&Multiaddr> = addresses.iter().collect();
+    addresses.sort_by_key(|address| (std::cmp::Reverse(reach(address)), address.to_string()));
+    addresses.into_iter().map(|address| address.clone().with(Protocol::P2p(own)).to_string()).collect()
+}
+
+fn reach(address: &Multiaddr) -> Scope {
+    scope_of(address)
+}

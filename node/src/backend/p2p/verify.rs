@@ -1,0 +1,135 @@
+//! Holding what is installed against what was signed, and listing it.
+
+use std::path::PathBuf;
+
+use super::{failure::fail, install::manifest_of, node::Node};
+use crate::{
+    code::Code,
+    control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
+    package::{PackageRef, check},
+    release::{Release, VerifiedHead},
+    store::{installed, published},
+};
+
+impl Node {
+    pub(super) async fn verify(&self, request: VerifyRequest) -> Result<Verified, Failure> {
+        let reference = Self::parse_reference(&request.package)?;
+        let installed = self.installation(&reference, request.path.map(PathBuf::from)).await?;
+        let head = self.head_of(&installed.package).await?;
+        let release = Release {
+            version: installed.version.clone(),
+            manifest: installed.manifest,
+            root: installed.root,
+            size: installed.bytes,
+            files: installed.files,
+        };
+        let (keys, row) = (head.key_log().clone(), installed.clone());
+        let report = self
+            .offload_store(move |store| {
+                let manifest = manifest_of(store, &row.package, &release, &keys)?;
+                check::check(&manifest, &row.path).map_err(fail)
+            })
+            .await?;
+        Ok(Verified {
+            id: format!("{}@{}", installed.package, installed.version),
+            path: installed.path.display().to_string(),
+            cid: installed.root.to_string(),
+            ok: report.differences.is_empty(),
+            files: report.files,
+            bytes: report.bytes,
+            differences: report.differences.iter().map(ToString::to_string).collect(),
+            signed_by: signed_by(&head),
+            publisher: installed.package.publisher.to_string(),
+            key_path: key_path(&head),
+        })
+    }
+
+    /// The one installation that a reference, and perhaps a folder, mean.
+    async fn installation(
+        &self,
+        reference: &PackageRef,
+        path: Option<PathBuf>,
+    ) -> Result<installed::Installed, Failure> {
+        let all = self.with_store(|store| store.read(installed::list_all)).await?;
+        let matches = |it: &installed::Installed| {
+            it.package.name == reference.name
+                && reference.publisher.is_none_or(|publisher| publisher == it.package.publisher)
+                && reference.version.as_ref().is_none_or(|version| *version == it.version)
+        };
+        let mut fitting: Vec<_> = all.into_iter().filter(matches).collect();
+        if let Some(path) = path {
+            // Another copy of an installed package may be checked too, wherever it is.
+            if let Some(at) = fitting.iter().position(|it| it.path == path) {
+                return Ok(fitting.swap_remove(at));
+            }
+            fitting.sort_by(|a, b| a.version.cmp(&b.version));
+            let newest = fitting.pop().ok_or_else(|| not_installed(reference))?;
+            return Ok(installed::Installed { path, ..newest });
+        }
+        match fitting.len() {
+            0 => Err(not_installed(reference)),
+            1 => Ok(fitting.remove(0)),
+            several => {
+                let list: Vec<String> = fitting
+                    .iter()
+                    .map(|it| format!("  {}@{} in {}", it.package, it.version, it.path.display()))
+                    .collect();
+                Err(Failure::new(
+                    Code::Ambiguous,
+                    format!("{reference} is installed in {several} places:\n{}", list.join("\n")),
+                    "Name the folder: ggen marketplace p2p verify <package> <folder>",
+                ))
+            }
+        }
+    }
+
+    pub(super) async fn list(&self) -> Result<Listing, Failure> {
+        let (published, installed) = self
+            .with_store(|store| {
+                store.read(|conn| Ok((published::list_all(conn)?, installed::list_all(conn)?)))
+            })
+            .await?;
+        let published = published.into_iter().map(|row| ListedPackage {
+            id: format!("{}@{}", row.package, row.version),
+            name: row.package.name.to_string(),
+            version: row.version.to_string(),
+            cid: row.root.to_string(),
+            kind: "published".to_owned(),
+            path: row.path.display().to_string(),
+            time: row.published_at.to_string(),
+            size: row.bytes,
+        });
+        let installed = installed.into_iter().map(|row| ListedPackage {
+            id: format!("{}@{}", row.package, row.version),
+            name: row.package.name.to_string(),
+            version: row.version.to_string(),
+            cid: row.root.to_string(),
+            kind: "installed".to_owned(),
+            path: row.path.display().to_string(),
+            time: row.installed_at.to_string(),
+            size: row.bytes,
+        });
+        let packages: Vec<_> = published.chain(installed).collect();
+        Ok(Listing { total: packages.len(), packages })
+    }
+}
+
+fn not_installed(reference: &PackageRef) -> Failure {
+    Failure::new(
+        Code::NotFound,
+        format!("{reference} is not installed here."),
+        "See what is: ggen marketplace p2p list",
+    )
+}
+
+/// The keys that stand behind a head, in hex.
+fn signed_by(head: &VerifiedHead) -> String {
+    let keys: Vec<String> = head.key_log().current().keys.iter().map(ToString::to_string).collect();
+    keys.join(", ")
+}
+
+/// The key documents from the genesis to the current one.
+fn key_path(head: &VerifiedHead) -> Vec<String> {
+    let last = head.key_log().current().n;
+    (0..=last).filter_map(|n| Some(format!("document {n}: {}", head.key_log().fingerprint(n)?))).collect()
+}

@@ -460,6 +460,30 @@ mod tests {
     }
 
     #[test]
+    fn a_field_left_out_is_no_second_encoding() {
+        #[derive(Serialize)]
+        struct Without {
+            version: u64,
+            n: u64,
+            keys: Vec<PublicKey>,
+            threshold: u32,
+            scopes: Vec<PackageName>,
+            created: Timestamp,
+        }
+        let KeyDocument { version, n, keys, threshold, scopes, created, .. } = genesis(&[1], 1);
+        let payload = canonical::encode(&Without { version, n, keys, threshold, scopes, created });
+        let bytes = Envelope::seal(Context::KeyDocument, payload, &[&secret(1)]).encode();
+        assert_eq!(refusal(&[bytes]), Code::Malformed);
+    }
+
+    #[test]
+    fn a_later_document_is_no_genesis() {
+        let later =
+            KeyDocument { n: 1, previous: Some(ContentId::of(Codec::DagCbor, b"")), ..genesis(&[1], 1) };
+        assert!(matches!(KeyLog::verify(&[signed(&later, &[1])]), Err(Error::Chain { n: 0, .. })));
+    }
+
+    #[test]
     fn the_largest_document_fits() {
         let seeds: Vec<u8> = (1..=KEYS_MAX as u8).collect();
         let scope = |i: usize| format!("{i}{}", "x".repeat(63)).parse().unwrap();

@@ -159,6 +159,9 @@ impl KeyLog {
     }
 
     /// The document that would change the keys, to be signed by a threshold of the current keys and of `keys`.
+    ///
+    /// It takes no more than [`KEYS_MAX`] signatures in all; where both thresholds together need more, a document that
+    /// lowers the threshold comes first.
     pub fn next(&self, mut keys: Vec<PublicKey>, threshold: u32, created: Timestamp) -> KeyDocument {
         keys.sort_unstable();
         KeyDocument {

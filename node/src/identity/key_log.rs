@@ -159,6 +159,9 @@ impl KeyLog {
     }
 
     /// The document that would change the keys, to be signed by a threshold of the current keys and of `keys`.
+    ///
+    /// It takes no more than [`KEYS_MAX`] signatures in all; where both thresholds together need more, a document that
+    /// lowers the threshold comes first.
     pub fn next(&self, mut keys: Vec<PublicKey>, threshold: u32, created: Timestamp) -> KeyDocument {
         keys.sort_unstable();
         KeyDocument {
@@ -457,6 +460,30 @@ mod tests {
         let error = KeyLog::verify(&[bytes]).unwrap_err();
         assert_eq!(error.code(), Code::Malformed);
         assert!(error.to_string().contains("weights"), "{error}");
+    }
+
+    #[test]
+    fn a_field_left_out_is_no_second_encoding() {
+        #[derive(Serialize)]
+        struct Without {
+            version: u64,
+            n: u64,
+            keys: Vec<PublicKey>,
+            threshold: u32,
+            scopes: Vec<PackageName>,
+            created: Timestamp,
+        }
+        let KeyDocument { version, n, keys, threshold, scopes, created, .. } = genesis(&[1], 1);
+        let payload = canonical::encode(&Without { version, n, keys, threshold, scopes, created });
+        let bytes = Envelope::seal(Context::KeyDocument, payload, &[&secret(1)]).encode();
+        assert_eq!(refusal(&[bytes]), Code::Malformed);
+    }
+
+    #[test]
+    fn a_later_document_is_no_genesis() {
+        let later =
+            KeyDocument { n: 1, previous: Some(ContentId::of(Codec::DagCbor, b"")), ..genesis(&[1], 1) };
+        assert!(matches!(KeyLog::verify(&[signed(&later, &[1])]), Err(Error::Chain { n: 0, .. })));
     }
 
     #[test]

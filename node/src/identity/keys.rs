@@ -150,4 +150,17 @@ mod tests {
         let cbor = serde_ipld_dagcbor::to_vec(&key).unwrap();
         assert_eq!(serde_ipld_dagcbor::from_slice::<PublicKey>(&cbor).unwrap(), key);
     }
+
+    /// With the neutral point as R, S = H(R ‖ A ‖ M) · a satisfies the plain equation; it was computed outside of this crate.
+    #[test]
+    fn a_signature_that_only_the_plain_check_takes_is_refused() {
+        use ed25519_dalek::Verifier;
+        let sig = "0100000000000000000000000000000000000000000000000000000000000000\
+                   d33e1bf275bce774a9cd3e78c7e9ce762f69ac97c3b78e665182453134a04c0b";
+        let sig: [u8; 64] = hex::decode(sig).unwrap().try_into().unwrap();
+        let key = SecretKey::from_bytes(&[1; 32]).public_key();
+        let plain = VerifyingKey::from_bytes(key.as_bytes()).unwrap();
+        assert!(plain.verify(b"payload", &Signature::from_bytes(&sig)).is_ok(), "else nothing is proved");
+        assert!(!key.verifies(b"payload", &sig));
+    }
 }

@@ -338,7 +338,7 @@ mod tests {
     use super::*;
     use crate::{
         code::Code,
-        identity::hex,
+        identity::{KeyDocument, SecretKey, hex},
         release::fixture::{NOW, publisher, release, rotated},
     };
 
@@ -414,6 +414,20 @@ mod tests {
         assert_eq!(by(1, &old).unwrap_err(), Code::Signature);
         assert_eq!(by(0, &new).unwrap_err(), Code::Signature);
         assert_eq!(by(2, &new).unwrap_err(), Code::Malformed);
+    }
+
+    #[test]
+    fn keys_sign_within_their_scopes_only() {
+        let secret = SecretKey::from_bytes(&[1; 32]);
+        let scopes = vec!["other".parse().unwrap()];
+        let genesis = KeyDocument { scopes, ..KeyDocument::genesis(secret.public_key(), NOW) };
+        let keys = KeyLog::verify(&[genesis.sign(&[&secret]).unwrap()]).unwrap();
+        let limited = Publisher::new(secret, keys).unwrap();
+        let kind = Kind::Deprecate { message: String::new() };
+        let within = Entry { publisher: limited.id(), name: "other".parse().unwrap(), ..entry(kind) };
+        assert!(SignedEntry::sign(&within, &limited).is_ok());
+        let outside = Entry { name: "pack".parse().unwrap(), ..within };
+        assert!(matches!(SignedEntry::sign(&outside, &limited).unwrap_err(), Error::Scope { .. }));
     }
 
     #[test]

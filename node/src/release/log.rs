@@ -352,6 +352,7 @@ mod tests {
             (vec![released.clone(), yank("1.0.0")], yank("1.0.0")),
             (vec![tombstone()], released.clone()),
             (vec![tombstone()], tombstone()),
+            (vec![tombstone()], Kind::Deprecate { message: String::new() }),
             (vec![to.clone()], released),
             (vec![to.clone()], to),
             (vec![], Kind::Transfer { to: publisher.id() }),
@@ -389,9 +390,19 @@ mod tests {
         let name = forced(&log, &publisher, |entry| entry.name = "other".parse().unwrap());
         let of_other =
             releases(&self::publisher(2), &["1.0.0", "1.1.0", "1.2.0", "1.3.0"]).entries()[3].clone();
-        for bad in [name, of_other] {
+        let number = forced(&log, &publisher, |entry| entry.sequence = Sequence::new(4));
+        for bad in [name, of_other, number] {
             assert!(matches!(log.clone().push(bad).unwrap_err(), Error::Log { .. }));
         }
+    }
+
+    #[test]
+    fn a_log_has_an_end() {
+        let publisher = publisher(1);
+        let mut log = releases(&publisher, &["1.0.0"]);
+        log.entries = vec![log.entries[0].clone(); LOG_ENTRIES_MAX];
+        let error = log.next(Kind::Release(release("1.1.0")), &publisher, NOW);
+        assert_eq!(error.unwrap_err().code(), Code::Limit);
     }
 
     #[test]

@@ -28,8 +28,9 @@ use crate::{code::Code, limits::QUERY_BYTES_MAX, package::PackageId};
 
 /// The tables of this module.
 ///
-/// A head's position is its row id, which `AUTOINCREMENT` never gives twice. The counters are kept by triggers, because
-/// counting rows reads all of them.
+/// A head's position is its row id, which `AUTOINCREMENT` never gives twice. Its bytes are the last column, because what
+/// stands after a long value costs another page to read. The counters are kept by triggers, because counting rows reads
+/// all of them.
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS catalog_heads (
     position  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -37,10 +38,10 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     publisher BLOB    NOT NULL,
     name      TEXT    NOT NULL,
     words     TEXT    NOT NULL,
-    bytes     BLOB    NOT NULL,
     created   INTEGER NOT NULL,
     expires   INTEGER NOT NULL,
-    received  INTEGER NOT NULL
+    received  INTEGER NOT NULL,
+    bytes     BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, id);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);

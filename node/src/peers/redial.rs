@@ -261,6 +261,19 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_fail_at_once_keep_no_others_out() {
+        let mut redial = Redial::new((0..REDIALS_AT_ONCE_MAX + 5).map(address));
+        let mut generator = generator();
+        for address in redial.poll(Duration::ZERO, true, &mut generator).dial {
+            redial.ended(&address, Duration::ZERO, &mut generator);
+        }
+        let next = redial.poll(Duration::from_secs(1), true, &mut generator).dial;
+        let untried: Vec<_> = (REDIALS_AT_ONCE_MAX..REDIALS_AT_ONCE_MAX + 5).map(address).collect();
+        assert_eq!(next[..5], untried);
+        assert_eq!(next.len(), REDIALS_AT_ONCE_MAX);
+    }
+
+    #[test]
     fn nothing_to_dial_is_nothing_to_wait_for() {
         assert_eq!(Redial::default().poll(Duration::ZERO, true, &mut generator()), Step::default());
         let mut redial = Redial::new((0..REDIAL_TARGETS_MAX).map(address));

@@ -259,6 +259,21 @@ fn peers_without_evidence_make_room_first_the_most_silent_of_them_first() {
 }
 
 #[test]
+fn a_ban_outlives_merit_when_there_is_no_room() {
+    let mut conn = database();
+    enter(&mut conn, &peer(1), &[Event::Seen], NOW);
+    enter(&mut conn, &peer(2), &[success(1, 1)], NOW.plus(Duration::from_secs(1)));
+    enter(&mut conn, &peer(3), &[Event::ForgedBlock { block: root(1) }], NOW);
+    let tx = conn.transaction().unwrap();
+    ban::by_hand(&tx, &peer(1), Timestamp::from_secs(u64::MAX), "spam").unwrap();
+    make_room(&tx, &peer(9), 2, NOW).unwrap();
+    assert!(!get(&tx, &peer(2)).unwrap().is_known());
+    make_room(&tx, &peer(9), 0, NOW).unwrap();
+    assert!(ban::is_banned(&tx, &peer(1), NOW).unwrap(), "what the user asked for is never forgotten");
+    assert!(!ban::is_banned(&tx, &peer(3), NOW).unwrap());
+}
+
+#[test]
 fn signs_of_life_are_written_in_one_batch_and_never_go_back() {
     let mut conn = database();
     let mut recent = Recent::new();

@@ -472,3 +472,6 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,9 +97,7 @@ fn walker(directory: &Path, closed: Closed) -> ignore::Walk {
         .follow_links(false)
         // A directory of this depth is seen and refused, rather than left out with all that it holds.
         .max_depth(Some(DEPTH_MAX + 1))
-        .filter_entry(move |entry| {
-            !is_git(entry.path()) && !(is_folder(entry) && closed.closes(entry.path()))
-        })
+        .filter_entry(move |entry| !(is_git(entry.path()) || is_folder(entry) && closed.closes(entry.path())))
         .build()
 }
 

@@ -26,6 +26,8 @@ const KEYS: &[&str] = &[
 
 /// Problems, and warnings, that are told of one file.
 const REPORTED_MAX: usize = 100;
+/// Bytes of a file that is searched for more than its first syntax error.
+const RECOVERED_BYTES_MAX: usize = 64 << 10;
 
 /// Parses the `bytes` of a `gpack.toml`; `path` is only for messages. A `version` that is given takes the place of the one
 /// in the file.
@@ -35,11 +37,8 @@ const REPORTED_MAX: usize = 100;
 pub fn parse(path: &Path, bytes: &[u8], version: Option<&Version>) -> Result<Parsed, Error> {
     let invalid = |problems| Error::Invalid { path: path.to_owned(), problems };
     let text = text(bytes).map_err(|problem| invalid(vec![problem]))?;
-    let (table, errors) = DeTable::parse_recoverable(text);
     let lines = Lines::of(text);
-    if !errors.is_empty() {
-        return Err(invalid(errors.iter().take(REPORTED_MAX).map(|error| syntax(&lines, error)).collect()));
-    }
+    let table = DeTable::parse(text).map_err(|first| invalid(syntax(text, &lines, first)))?;
     let mut reader = Reader { lines, problems: Vec::new(), warnings: Vec::new() };
     let gpack = reader.gpack(table.get_ref(), version);
     let Reader { mut problems, warnings, .. } = reader;
@@ -85,10 +84,20 @@ impl Lines {
     }
 }
 
-fn syntax(lines: &Lines, error: &toml::de::Error) -> Problem {
-    let line = error.span().map_or(0, |span| lines.at(span.start));
-    let message = shorten(&error.message().replace('\n', "; "));
-    Problem { line, key: String::new(), message, missing: false }
+/// Everything that keeps the text from being TOML.
+fn syntax(text: &str, lines: &Lines, first: toml::de::Error) -> Vec<Problem> {
+    let errors = match text.len() {
+        // Collecting an error for every other byte of a large file would take hundreds of times its size.
+        len if len > RECOVERED_BYTES_MAX => vec![first],
+        _ => DeTable::parse_recoverable(text).1,
+    };
+    let problem = |error: &toml::de::Error| Problem {
+        line: error.span().map_or(0, |span| lines.at(span.start)),
+        key: String::new(),
+        message: shorten(&error.message().replace('\n', "; ")),
+        missing: false,
+    };
+    errors.iter().take(REPORTED_MAX).map(problem).collect()
 }
 
 type Value<'t, 'i> = &'t Spanned<DeValue<'i>>;

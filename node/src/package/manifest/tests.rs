@@ -5,6 +5,7 @@ use crate::{
     content::Codec,
     identity::{Context, Envelope, Publisher, SecretKey},
     package::{
+        pack::PackedFile,
         testing::{self, description, packed, publisher},
         unixfs::read_file,
     },
@@ -162,9 +163,16 @@ fn a_signed_manifest_survives_its_blocks() {
 
 #[test]
 fn a_large_signed_manifest_is_cut_into_blocks() {
-    let names: Vec<String> = (0..12_000).map(|n| format!("{n:06}-{}", "x".repeat(60))).collect();
-    let files: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), b"" as &[u8])).collect();
-    let signed = SignedManifest::sign(testing::package(&files).0, &publisher(1)).unwrap();
+    let (mut packed, _) = packed(&[("empty", b"")]);
+    let empty = packed.files.remove(0);
+    let file = |n: usize| PackedFile {
+        path: format!("{n:06}-{}", "x".repeat(60)).parse().unwrap(),
+        ..empty.clone()
+    };
+    packed.files = (0..12_000).map(file).collect();
+    packed.root = unixfs::tree(packed.files.iter().map(|file| (&file.path, file.root))).unwrap().root;
+    let manifest = Manifest::new(publisher(1).id(), description(), Preflight::Passed, &packed).unwrap();
+    let signed = SignedManifest::sign(manifest, &publisher(1)).unwrap();
     let (root, blocks) = signed.to_blocks();
     assert!(blocks.len() > 2, "{} bytes", signed.bytes().len());
     assert_eq!(root.size, signed.bytes().len() as u64);

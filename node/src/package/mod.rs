@@ -15,6 +15,8 @@ pub mod name;
 pub mod pack;
 pub mod path;
 pub mod preflight;
+#[cfg(test)]
+mod testing;
 pub mod unixfs;
 pub mod unpack;
 pub mod walk;

@@ -10,6 +10,7 @@ use std::{
     io,
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ignore::{DirEntry, WalkBuilder};
@@ -64,15 +65,18 @@ impl State {
 /// [`Error::Offenders`] with everything that cannot be published, and [`Error::Limit`] for too much of it.
 pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
     let mut search = Search { root: directory, found: Vec::new(), offenders: Vec::new(), bytes: 0 };
-    search.check_ignore_files(directory);
-    if search.offenders.is_empty() {
-        for entry in walker(directory) {
+    let closed = Closed::default();
+    if !closed.closes(directory) {
+        for entry in walker(directory, closed.clone()) {
             search.visit(entry)?;
             if search.offenders.len() >= OFFENDERS_MAX {
                 break;
             }
         }
         search.visit_description()?;
+    }
+    for path in closed.into_paths() {
+        search.offend(&path, "an ignore file must be a regular file");
     }
     let Search { mut found, mut offenders, .. } = search;
     if !offenders.is_empty() {
@@ -84,7 +88,7 @@ pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
     Ok(found)
 }
 
-fn walker(directory: &Path) -> ignore::Walk {
+fn walker(directory: &Path, closed: Closed) -> ignore::Walk {
     WalkBuilder::new(directory)
         .standard_filters(false)
         .git_ignore(true)
@@ -93,7 +97,7 @@ fn walker(directory: &Path) -> ignore::Walk {
         .follow_links(false)
         // A directory of this depth is seen and refused, rather than left out with all that it holds.
         .max_depth(Some(DEPTH_MAX + 1))
-        .filter_entry(|entry| !is_git(entry.path()) && !has_hostile_ignore_file(entry))
+        .filter_entry(move |entry| !(is_git(entry.path()) || is_folder(entry) && closed.closes(entry.path())))
         .build()
 }
 
@@ -101,11 +105,27 @@ fn is_git(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.eq_ignore_ascii_case(".git"))
 }
 
-/// Whether reading the directory's ignore files could block or leave the tree; the directory is not entered then.
-fn has_hostile_ignore_file(entry: &DirEntry) -> bool {
-    entry.depth() > 0
-        && entry.file_type().is_some_and(|kind| kind.is_dir())
-        && IGNORE_FILES.iter().any(|name| !is_absent_or_regular(&entry.path().join(name)))
+fn is_folder(entry: &DirEntry) -> bool {
+    entry.file_type().is_some_and(|kind| kind.is_dir())
+}
+
+/// Ignore files that are no regular files: reading them could block or lead out of the directory, so the folders that
+/// hold them are not entered.
+#[derive(Clone, Default)]
+struct Closed(Arc<Mutex<Vec<PathBuf>>>);
+
+impl Closed {
+    /// Whether the folder must not be entered; keeps the reason.
+    fn closes(&self, folder: &Path) -> bool {
+        let bad = IGNORE_FILES.iter().map(|name| folder.join(name)).find(|path| !is_absent_or_regular(path));
+        let is_closed = bad.is_some();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bad);
+        is_closed
+    }
+
+    fn into_paths(self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 fn is_absent_or_regular(path: &Path) -> bool {
@@ -124,16 +144,6 @@ impl Search<'_> {
         let path = source.strip_prefix(self.root).unwrap_or(source);
         let path = shorten(&path.to_string_lossy());
         self.offenders.push(Offender { path, why: why.into() });
-    }
-
-    /// Names the ignore files that keep a directory from being entered.
-    fn check_ignore_files(&mut self, directory: &Path) {
-        for name in IGNORE_FILES {
-            let path = directory.join(name);
-            if !is_absent_or_regular(&path) {
-                self.offend(&path, "an ignore file must be a regular file");
-            }
-        }
     }
 
     fn visit(&mut self, entry: Result<DirEntry, ignore::Error>) -> Result<(), Error> {
@@ -343,5 +353,210 @@ impl Error {
             Self::Changed { .. } => "Publish again once nothing writes to the directory.".to_owned(),
             Self::Io { .. } => "Check that the file can be read.".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixListener,
+    };
+
+    use super::*;
+
+    fn write(root: &Path, files: &[(&str, &str)]) {
+        for (path, text) in files {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+
+    fn names(root: &Path) -> Vec<String> {
+        walk(root).unwrap().into_iter().map(|found| found.path.into()).collect()
+    }
+
+    fn offenders(root: &Path) -> Vec<String> {
+        match walk(root) {
+            Err(Error::Offenders { offenders }) => {
+                offenders.into_iter().map(|offender| offender.path).collect()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn files_come_sorted_by_the_bytes_of_their_paths() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &[("a/b", ""), ("a-b", ""), ("a0", ""), ("Z", ""), ("ä", "")]);
+        assert_eq!(names(root.path()), ["Z", "a-b", "a/b", "a0", "ä"]);
+    }
+
+    #[test]
+    fn ignore_files_inside_are_honoured_and_those_outside_are_not() {
+        let outer = tempfile::tempdir().unwrap();
+        let root = outer.path().join("package");
+        write(outer.path(), &[(".gitignore", "*"), (".git/info/exclude", "*"), (".ignore", "*")]);
+        write(
+            &root,
+            &[
+                ("gpack.toml", ""),
+                (".gitignore", "*.log\n/target/\n!keep.log\n"),
+                (".ggenignore", "secret*\n"),
+                (".ignore", "*\n"),
+                (".git/config", ""),
+                (".git/info/exclude", "*"),
+                (".hidden", ""),
+                ("a.log", ""),
+                ("keep.log", ""),
+                ("target/x", ""),
+                ("src/target/x", ""),
+                ("src/.gitignore", "only-here\n"),
+                ("src/only-here", ""),
+                ("only-here", ""),
+                ("secret.txt", ""),
+                ("sub/.git", "gitdir: elsewhere"),
+            ],
+        );
+        let expected = [
+            ".ggenignore",
+            ".gitignore",
+            ".hidden",
+            ".ignore",
+            "gpack.toml",
+            "keep.log",
+            "only-here",
+            "src/.gitignore",
+            "src/target/x",
+        ];
+        assert_eq!(names(&root), expected);
+    }
+
+    #[test]
+    fn the_description_is_never_left_out() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &[("gpack.toml", ""), (".gitignore", "*\n")]);
+        assert_eq!(names(root.path()), ["gpack.toml"]);
+    }
+
+    #[test]
+    fn everything_that_is_no_regular_file_is_listed_at_once() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        write(root.path(), &[("gpack.toml", ""), ("real/file", ""), ("bad\\name", ""), ("nul.txt", "")]);
+        symlink("/etc/passwd", at("absolute")).unwrap();
+        symlink("real", at("folder")).unwrap();
+        symlink("nothing", at("dangling")).unwrap();
+        let _socket = UnixListener::bind(at("socket")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("pipe"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        let expected = ["absolute", "bad\\\\name", "dangling", "folder", "nul.txt", "pipe", "socket"];
+        assert_eq!(offenders(root.path()), expected);
+        let error = walk(root.path()).unwrap_err();
+        assert_eq!(error.code(), Code::PackageInvalid);
+        assert!(error.to_string().contains("pipe: it is a named pipe"), "{error}");
+        write(root.path(), &[(".ggenignore", "absolute\nfolder\ndangling\nsocket\npipe\nbad*\nnul.txt\n")]);
+        assert_eq!(
+            names(root.path()),
+            [".ggenignore", "gpack.toml", "real/file"],
+            "ignored is not published"
+        );
+    }
+
+    #[test]
+    fn an_ignore_file_that_would_block_or_lead_out_is_refused() {
+        for place in ["", "sub"] {
+            let root = tempfile::tempdir().unwrap();
+            let folder = root.path().join(place);
+            write(root.path(), &[("gpack.toml", "")]);
+            fs::create_dir_all(&folder).unwrap();
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                folder.join(".gitignore"),
+                rustix::fs::FileType::Fifo,
+                rustix::fs::Mode::RUSR,
+                0,
+            )
+            .unwrap();
+            assert_eq!(offenders(root.path()), [Path::new(place).join(".gitignore").to_str().unwrap()]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &[("gpack.toml", ""), ("closed", ""), ("shut/inside", "")]);
+        fs::set_permissions(root.path().join("closed"), fs::Permissions::from_mode(0o000)).unwrap();
+        fs::set_permissions(root.path().join("shut"), fs::Permissions::from_mode(0o000)).unwrap();
+        // The superuser may read everything; then there is nobody to refuse.
+        if File::open(root.path().join("closed")).is_err() {
+            assert_eq!(offenders(root.path()), ["closed", "shut"]);
+        }
+        fs::set_permissions(root.path().join("shut"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    #[test]
+    fn names_that_are_not_utf8_are_named() {
+        use std::os::unix::ffi::OsStrExt;
+
+        let root = tempfile::tempdir().unwrap();
+        let name = std::ffi::OsStr::from_bytes(b"a\xff");
+        fs::write(root.path().join(name), "").unwrap();
+        assert_eq!(offenders(root.path()).len(), 1);
+    }
+
+    #[test]
+    fn depth_is_bounded_and_seen() {
+        let root = tempfile::tempdir().unwrap();
+        let deepest = format!("{}f", "d/".repeat(DEPTH_MAX));
+        write(root.path(), &[(&deepest, "")]);
+        assert_eq!(names(root.path()), [deepest]);
+        write(root.path(), &[(&format!("{}f", "d/".repeat(500)), "")]);
+        assert_eq!(offenders(root.path()).len(), 1);
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let root = tempfile::tempdir().unwrap();
+        let sparse = |name: &str, size| File::create(root.path().join(name)).unwrap().set_len(size).unwrap();
+        sparse("a", FILE_BYTES_MAX);
+        sparse("b", PACKAGE_BYTES_MAX - FILE_BYTES_MAX);
+        assert_eq!(walk(root.path()).unwrap().len(), 2, "exactly at the limit");
+        sparse("c", 1);
+        assert_eq!(walk(root.path()).unwrap_err().code(), Code::Limit);
+        sparse("b", 0);
+        sparse("a", FILE_BYTES_MAX + 1);
+        assert_eq!(walk(root.path()).unwrap_err().code(), Code::Limit);
+    }
+
+    #[test]
+    fn names_that_differ_in_case_only_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &[("README", ""), ("readme", "")]);
+        assert_eq!(walk(root.path()).unwrap_err().code(), Code::Path);
+    }
+
+    #[test]
+    fn a_hard_link_is_a_file_like_any_other() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &[("a", "x")]);
+        fs::hard_link(root.path().join("a"), root.path().join("b")).unwrap();
+        assert_eq!(names(root.path()), ["a", "b"]);
+    }
+
+    #[test]
+    fn the_bit_for_executing_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &[("a", ""), ("b", "")]);
+        fs::set_permissions(root.path().join("b"), fs::Permissions::from_mode(0o700)).unwrap();
+        let found = walk(root.path()).unwrap();
+        assert_eq!([found[0].executable, found[1].executable], [false, true]);
     }
 }

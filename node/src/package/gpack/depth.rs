@@ -45,11 +45,8 @@ pub(super) fn check(text: &str, limit: usize) -> Result<(), TooDeep> {
                     (in_key, in_header, dots) = (true, false, 0);
                 }
             }
-            b'[' if open.is_empty() && (line_is_blank || in_header) => {
-                if !in_header {
-                    (in_header, header) = (true, 1);
-                }
-            }
+            b'[' if open.is_empty() && in_header => {}
+            b'[' if open.is_empty() && line_is_blank => (in_header, header) = (true, 1),
             b'[' | b'{' => {
                 let added = 1 + dots;
                 inside += added;
@@ -111,7 +108,7 @@ mod tests {
             ("a = []", 1),
             ("a = [[1.5, 2.5], [3.5]]", 2),
             ("a.b.c = 1", 2),
-            ("a.b = { c.d = [1] }", 5),
+            ("a.b = { c.d = [1] }", 4),
             ("[a.b]\nc = 1\n[d]\ne.f = 1", 2),
             ("[[a.b]]\nc = [1]", 3),
             ("a = '[[[[['", 0),

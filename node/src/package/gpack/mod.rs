@@ -207,3 +207,6 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,11 @@ const KEYS: &[&str] = &[
     "dependencies",
 ];
 
+/// Problems, and warnings, that are told of one file.
+const REPORTED_MAX: usize = 100;
+/// Bytes of a file that is searched for more than its first syntax error.
+const RECOVERED_BYTES_MAX: usize = 64 << 10;
+
 /// Parses the `bytes` of a `gpack.toml`; `path` is only for messages. A `version` that is given takes the place of the one
 /// in the file.
 ///
@@ -32,17 +37,16 @@ const KEYS: &[&str] = &[
 pub fn parse(path: &Path, bytes: &[u8], version: Option<&Version>) -> Result<Parsed, Error> {
     let invalid = |problems| Error::Invalid { path: path.to_owned(), problems };
     let text = text(bytes).map_err(|problem| invalid(vec![problem]))?;
-    let (table, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        return Err(invalid(errors.iter().map(|error| syntax(text, error)).collect()));
-    }
-    let mut reader = Reader { text, problems: Vec::new(), warnings: Vec::new() };
+    let lines = Lines::of(text);
+    let table = DeTable::parse(text).map_err(|first| invalid(syntax(text, &lines, first)))?;
+    let mut reader = Reader { lines, problems: Vec::new(), warnings: Vec::new() };
     let gpack = reader.gpack(table.get_ref(), version);
     let Reader { mut problems, warnings, .. } = reader;
     match gpack {
         Some(gpack) if problems.is_empty() => Ok(Parsed { gpack, warnings }),
         _ => {
             problems.sort_by_key(|problem| problem.line);
+            problems.truncate(REPORTED_MAX);
             Err(invalid(problems))
         }
     }
@@ -58,7 +62,7 @@ fn text(bytes: &[u8]) -> Result<&str, Problem> {
     // Some editors begin a file with a byte order mark; it says nothing about UTF-8.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = line_of(&bytes[..error.valid_up_to()]);
+        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
         problem(line, format!("byte {} is not UTF-8; save the file as UTF-8", error.valid_up_to()))
     })?;
     depth::check(text, TOML_DEPTH_MAX)
@@ -66,13 +70,34 @@ fn text(bytes: &[u8]) -> Result<&str, Problem> {
     Ok(text)
 }
 
-fn line_of(before: &[u8]) -> usize {
-    1 + before.iter().filter(|byte| **byte == b'\n').count()
+/// Where each line ends.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// The line, from 1, of a place in the text.
+    fn at(&self, place: usize) -> usize {
+        1 + self.0.partition_point(|end| *end < place)
+    }
 }
 
-fn syntax(text: &str, error: &toml::de::Error) -> Problem {
-    let line = error.span().map_or(0, |span| line_of(&text.as_bytes()[..span.start.min(text.len())]));
-    Problem { line, key: String::new(), message: error.message().replace('\n', "; "), missing: false }
+/// Everything that keeps the text from being TOML.
+fn syntax(text: &str, lines: &Lines, first: toml::de::Error) -> Vec<Problem> {
+    let errors = match text.len() {
+        // Collecting an error for every other byte of a large file would take hundreds of times its size.
+        len if len > RECOVERED_BYTES_MAX => vec![first],
+        _ => DeTable::parse_recoverable(text).1,
+    };
+    let problem = |error: &toml::de::Error| Problem {
+        line: error.span().map_or(0, |span| lines.at(span.start)),
+        key: String::new(),
+        message: shorten(&error.message().replace('\n', "; ")),
+        missing: false,
+    };
+    errors.iter().take(REPORTED_MAX).map(problem).collect()
 }
 
 type Value<'t, 'i> = &'t Spanned<DeValue<'i>>;
@@ -80,14 +105,14 @@ type Value<'t, 'i> = &'t Spanned<DeValue<'i>>;
 /// The values of the known keys, with the table that each stands in.
 type Fields<'t, 'i> = BTreeMap<&'static str, (String, Value<'t, 'i>)>;
 
-struct Reader<'i> {
-    text: &'i str,
+struct Reader {
+    lines: Lines,
     problems: Vec<Problem>,
     warnings: Vec<String>,
 }
 
-impl<'i> Reader<'i> {
-    fn gpack(&mut self, table: &DeTable<'i>, given: Option<&Version>) -> Option<Gpack> {
+impl Reader {
+    fn gpack<'i>(&mut self, table: &DeTable<'i>, given: Option<&Version>) -> Option<Gpack> {
         let fields = self.fields(table);
         let name = self.required(&fields, "name", |text| PackageName::from_str(text).map_err(say));
         let version = self.version(&fields, given);
@@ -108,12 +133,12 @@ impl<'i> Reader<'i> {
     }
 
     fn problem(&mut self, at: Range<usize>, key: impl Into<String>, message: impl Into<String>) {
-        let line = line_of(&self.text.as_bytes()[..at.start.min(self.text.len())]);
+        let line = self.lines.at(at.start);
         self.problems.push(Problem { line, key: key.into(), message: message.into(), missing: false });
     }
 
     /// Collects the known keys of the top level and of `[package]`, and warns of the others.
-    fn fields<'t>(&mut self, table: &'t DeTable<'i>) -> Fields<'t, 'i> {
+    fn fields<'t, 'i>(&mut self, table: &'t DeTable<'i>) -> Fields<'t, 'i> {
         let mut fields = Fields::new();
         let package = table.get("package");
         if let Some(value) = package {
@@ -126,17 +151,14 @@ impl<'i> Reader<'i> {
         fields
     }
 
-    fn collect<'t>(&mut self, prefix: &str, table: &'t DeTable<'i>, fields: &mut Fields<'t, 'i>) {
+    fn collect<'t, 'i>(&mut self, prefix: &str, table: &'t DeTable<'i>, fields: &mut Fields<'t, 'i>) {
         for (key, value) in table {
             let (name, full) = (key.get_ref().as_ref(), format!("{prefix}{}", shorten(key.get_ref())));
             if prefix.is_empty() && name == "package" {
                 continue;
             }
             let Some(known) = KEYS.iter().find(|known| **known == name) else {
-                let line = line_of(&self.text.as_bytes()[..key.span().start.min(self.text.len())]);
-                let nearest = nearest(name).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
-                self.warnings
-                    .push(format!("line {line}: the key {full} is not known and is ignored.{nearest}"));
+                self.warn_of(name, &full, key.span().start);
                 continue;
             };
             if let Some((other, _)) = fields.insert(known, (full.clone(), value)) {
@@ -145,13 +167,21 @@ impl<'i> Reader<'i> {
         }
     }
 
-    fn wrong_type(&mut self, key: &str, value: Value<'_, 'i>, expected: &str) {
+    fn warn_of(&mut self, name: &str, full: &str, at: usize) {
+        if self.warnings.len() < REPORTED_MAX {
+            let line = self.lines.at(at);
+            let nearest = nearest(name).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
+            self.warnings.push(format!("line {line}: the key {full} is not known and is ignored.{nearest}"));
+        }
+    }
+
+    fn wrong_type(&mut self, key: &str, value: Value<'_, '_>, expected: &str) {
         let found = value.get_ref().type_str();
         self.problem(value.span(), key, format!("expected {expected}, found {} {found}", article(found)));
     }
 
     /// The text of a field; `None` where it is not there, or is no text, which is then a problem.
-    fn string<'t>(&mut self, fields: &Fields<'t, 'i>, key: &str) -> Option<(String, &'t str, Range<usize>)> {
+    fn string<'t>(&mut self, fields: &Fields<'t, '_>, key: &str) -> Option<(String, &'t str, Range<usize>)> {
         let (full, value) = fields.get(key)?;
         match value.get_ref().as_str() {
             Some(text) => Some((full.clone(), text, value.span())),
@@ -164,7 +194,7 @@ impl<'i> Reader<'i> {
 
     fn required<T>(
         &mut self,
-        fields: &Fields<'_, 'i>,
+        fields: &Fields<'_, '_>,
         key: &'static str,
         check: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
@@ -186,7 +216,7 @@ impl<'i> Reader<'i> {
         result.map_err(|why| self.problem(span, key, why)).ok()
     }
 
-    fn version(&mut self, fields: &Fields<'_, 'i>, given: Option<&Version>) -> Option<Version> {
+    fn version(&mut self, fields: &Fields<'_, '_>, given: Option<&Version>) -> Option<Version> {
         let Some(given) = given else {
             return self.required(fields, "version", |text| parse_version(text).map_err(say));
         };
@@ -201,14 +231,14 @@ impl<'i> Reader<'i> {
         Some(given.clone())
     }
 
-    fn optional(&mut self, fields: &Fields<'_, 'i>, key: &str) -> Option<String> {
+    fn optional(&mut self, fields: &Fields<'_, '_>, key: &str) -> Option<String> {
         let (full, text, span) = self.string(fields, key)?;
         self.checked(full, span, field::short(text).map(|()| text.to_owned()))
     }
 
     fn list(
         &mut self,
-        fields: &Fields<'_, 'i>,
+        fields: &Fields<'_, '_>,
         key: &str,
         count: fn(usize) -> Result<(), String>,
         check: fn(&str) -> Result<(), String>,
@@ -236,7 +266,7 @@ impl<'i> Reader<'i> {
     }
 
     /// A list of tags or categories, each once, whatever its case.
-    fn labels(&mut self, fields: &Fields<'_, 'i>, key: &str) -> Vec<String> {
+    fn labels(&mut self, fields: &Fields<'_, '_>, key: &str) -> Vec<String> {
         let mut labels: Vec<String> = Vec::new();
         for label in self.list(fields, key, field::label_count, field::label) {
             if labels.iter().any(|other| other.to_lowercase() == label.to_lowercase()) {
@@ -249,7 +279,7 @@ impl<'i> Reader<'i> {
         labels
     }
 
-    fn dependencies(&mut self, fields: &Fields<'_, 'i>) -> BTreeMap<PackageId, VersionReq> {
+    fn dependencies(&mut self, fields: &Fields<'_, '_>) -> BTreeMap<PackageId, VersionReq> {
         let mut dependencies = BTreeMap::new();
         let Some((full, value)) = fields.get("dependencies") else { return dependencies };
         let Some(table) = value.get_ref().as_table() else {

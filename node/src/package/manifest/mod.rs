@@ -157,7 +157,7 @@ impl Manifest {
         }
         let computed = self.tree()?.root;
         if computed != self.root {
-            return Err(Error::Root { stated: self.root, computed });
+            return Err(Error::Root { stated: Box::new(self.root), computed: Box::new(computed) });
         }
         Ok(())
     }
@@ -440,9 +440,9 @@ pub enum Error {
     #[error("the manifest names the tree {stated}, but its files make the tree {computed}")]
     Root {
         /// The id that it says.
-        stated: ContentId,
+        stated: Box<ContentId>,
         /// The id of the files.
-        computed: ContentId,
+        computed: Box<ContentId>,
     },
     /// The directories cannot be built.
     #[error(transparent)]
@@ -472,3 +472,6 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -343,5 +343,4 @@ impl<E> Error<E> {
 }
 
 #[cfg(test)]
-#[path = "unpack_tests.rs"]
 mod tests;

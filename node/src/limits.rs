@@ -80,3 +80,12 @@ pub const PEERS_MAX: usize = 10_000;
 pub const ADDRESSES_PER_PEER_MAX: usize = 16;
 /// Events kept of one peer's history.
 pub const PEER_EVENTS_MAX: usize = 1_000;
+
+/// Bytes of a multiaddr's text; the longest real ones, through a relay, stay below 400.
+pub const MULTIADDR_BYTES_MAX: usize = 1_024;
+/// Addresses in one list of the configuration.
+pub const CONFIG_ADDRESSES_MAX: usize = 256;
+/// Bytes of a Gossipsub topic.
+pub const TOPIC_BYTES_MAX: usize = 256;
+/// Problems that are listed of one configuration file; the rest is counted.
+pub const CONFIG_PROBLEMS_MAX: usize = 64;

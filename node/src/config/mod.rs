@@ -1,1 +1,344 @@
-//! config.
+//! The configuration of a node: its keys, the file that holds them, and which of several sources wins.
+//!
+//! [`P2PConfig`] is what a node is started with. [`Layers`] makes one from flags, environment, file and defaults and
+//! remembers where each value came from. [`keys::KEYS`] is the one table of keys: it drives the file's parser, the
+//! suggestions for a misspelt key, `config show`, the file that is written at the first start, and the JSON schema.
+//! A new key is a field of [`P2PConfig`], a field of [`Partial`], and a row of that table.
+//!
+//! This module reads and writes the configuration file and nothing else. It knows nothing of tokio or of the command
+//! line, and reads no environment: the caller passes values in. [`P2PConfig::default`] is the one exception, because a
+//! program that embeds a node must be able to say `default()`.
+
+pub mod address;
+pub mod document;
+pub mod edit;
+pub mod env;
+mod error;
+pub mod keys;
+mod layers;
+mod value;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use libp2p::Multiaddr;
+
+pub use address::{AddressError, parse_dial, parse_listen, parse_multiaddr};
+pub use document::{Document, Unknown};
+pub use error::{Error, Place, Problem};
+pub use keys::{Key, Reload, schema};
+pub use layers::{Effective, Layers, Origin, Shown};
+pub use value::{NONE, Value};
+
+/// The configuration file's name inside the state folder.
+pub const FILE_NAME: &str = "p2p-config.toml";
+/// The Gossipsub topic of a node that was told no other.
+pub const DEFAULT_TOPIC: &str = "/ggen/packages/v1";
+
+/// What a node is started with.
+///
+/// The fields are named as the file's keys are, without the table (`limits.connections_max` is
+/// [`connections_max`](Self::connections_max)). Fields may be added: begin with [`P2PConfig::default`] or
+/// [`P2PConfig::for_daemon`] and change what should differ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct P2PConfig {
+    /// The folder with keys, database, blocks, log and control socket; not a key of the file, which lies in it.
+    pub state_dir: PathBuf,
+    /// Addresses to listen on; none means a node that only dials.
+    pub listen_addresses: Vec<Multiaddr>,
+    /// Peers to join the network through.
+    pub bootstrap_nodes: Vec<Multiaddr>,
+    /// Whether this node answers DHT queries of others.
+    pub dht_server_mode: bool,
+    /// The Gossipsub topic of package announcements, used verbatim.
+    pub packages_topic: String,
+    /// Seconds that a query to the network may take.
+    pub query_timeout_secs: u64,
+    /// Connections held at once.
+    pub connections_max: u32,
+    /// Bytes of blocks kept on disk; no limit where absent.
+    pub store_bytes_max: Option<u64>,
+    /// Peers with a reputation below this are not fetched from; 0 to 1.
+    pub min_reputation: f64,
+    /// The least severe messages that are logged.
+    pub log_level: LogLevel,
+}
+
+impl P2PConfig {
+    /// The configuration of `ggen … start` where nothing else was said: as [`P2PConfig::default`], but on the fixed port 4001.
+    pub fn for_daemon(state_dir: impl Into<PathBuf>) -> Self {
+        let listen_addresses = ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"]
+            .map(|address| address.parse().expect("a valid address"))
+            .into();
+        Self { listen_addresses, ..Self::with_state_dir(state_dir) }
+    }
+
+    /// The library's defaults with the state folder `state_dir`: reads no environment.
+    pub fn with_state_dir(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            listen_addresses: vec!["/ip4/0.0.0.0/tcp/0".parse().expect("a valid address")],
+            bootstrap_nodes: Vec::new(),
+            dht_server_mode: true,
+            packages_topic: DEFAULT_TOPIC.to_owned(),
+            query_timeout_secs: 30,
+            connections_max: 200,
+            store_bytes_max: None,
+            min_reputation: 0.0,
+            log_level: LogLevel::Info,
+        }
+    }
+
+    /// Where the configuration file of this state folder lies.
+    pub fn file_path(&self) -> PathBuf {
+        self.state_dir.join(FILE_NAME)
+    }
+
+    /// Checks every field, as the file's parser would.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every field that is wrong, not only the first.
+    pub fn validate(&self) -> Result<(), Error> {
+        let mut problems = Vec::new();
+        if self.state_dir.as_os_str().is_empty() {
+            let what = "no state folder is known: set it, or the variable GGEN_HOME or HOME";
+            problems.push(Problem::new(Place::Program, Some("state_dir".into()), what));
+        }
+        let values = Partial::of(self);
+        for key in keys::KEYS {
+            let Some(value) = key.of(&values) else { continue };
+            problems.extend(key.problems(&value, &Place::Program));
+        }
+        if problems.is_empty() { Ok(()) } else { Err(Error::Invalid { problems }) }
+    }
+}
+
+/// The library's defaults, in the folder `GGEN_HOME`, or else `~/.ggen`.
+///
+/// The only place of this crate that reads the environment, so that a program can begin with `P2PConfig::default()` and
+/// share its state with the `ggen` command. Where neither `GGEN_HOME` nor a home folder is known the state folder is empty,
+/// which [`P2PConfig::validate`] refuses.
+impl Default for P2PConfig {
+    fn default() -> Self {
+        let home = std::env::home_dir();
+        let state_dir = env::state_dir(&|name| std::env::var_os(name), home.as_deref()).unwrap_or_default();
+        Self::with_state_dir(state_dir)
+    }
+}
+
+/// The least severe messages that are logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum LogLevel {
+    /// Nothing at all.
+    Off,
+    /// What failed and needs somebody.
+    Error,
+    /// What may need somebody.
+    Warn,
+    /// What a node does, in broad strokes.
+    #[default]
+    Info,
+    /// Every decision.
+    Debug,
+    /// Every message.
+    Trace,
+}
+
+impl LogLevel {
+    /// Every level, from silent to loud.
+    pub const ALL: &'static [Self] =
+        &[Self::Off, Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The level as the file has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::ALL.iter().copied().find(|level| level.as_str() == text).ok_or_else(|| {
+            format!(
+                "{} is not a log level, expected off, error, warn, info, debug or trace",
+                error::quoted(text)
+            )
+        })
+    }
+}
+
+/// Some of a configuration's values: what one source gives. `None` is "not given", an empty list is given.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Partial {
+    /// See [`P2PConfig::listen_addresses`].
+    pub listen_addresses: Option<Vec<Multiaddr>>,
+    /// See [`P2PConfig::bootstrap_nodes`].
+    pub bootstrap_nodes: Option<Vec<Multiaddr>>,
+    /// See [`P2PConfig::dht_server_mode`].
+    pub dht_server_mode: Option<bool>,
+    /// See [`P2PConfig::packages_topic`].
+    pub packages_topic: Option<String>,
+    /// See [`P2PConfig::query_timeout_secs`].
+    pub query_timeout_secs: Option<u64>,
+    /// See [`P2PConfig::connections_max`].
+    pub connections_max: Option<u32>,
+    /// See [`P2PConfig::store_bytes_max`].
+    pub store_bytes_max: Option<u64>,
+    /// See [`P2PConfig::min_reputation`].
+    pub min_reputation: Option<f64>,
+    /// See [`P2PConfig::log_level`].
+    pub log_level: Option<LogLevel>,
+}
+
+impl Partial {
+    /// Every value of `config`.
+    pub fn of(config: &P2PConfig) -> Self {
+        let config = config.clone();
+        Self {
+            listen_addresses: Some(config.listen_addresses),
+            bootstrap_nodes: Some(config.bootstrap_nodes),
+            dht_server_mode: Some(config.dht_server_mode),
+            packages_topic: Some(config.packages_topic),
+            query_timeout_secs: Some(config.query_timeout_secs),
+            connections_max: Some(config.connections_max),
+            store_bytes_max: config.store_bytes_max,
+            min_reputation: Some(config.min_reputation),
+            log_level: Some(config.log_level),
+        }
+    }
+
+    /// Puts the values that are given in place of those of `config`.
+    pub fn apply(self, config: &mut P2PConfig) {
+        fn put<T>(place: &mut T, value: Option<T>) {
+            if let Some(value) = value {
+                *place = value;
+            }
+        }
+        put(&mut config.listen_addresses, self.listen_addresses);
+        put(&mut config.bootstrap_nodes, self.bootstrap_nodes);
+        put(&mut config.dht_server_mode, self.dht_server_mode);
+        put(&mut config.packages_topic, self.packages_topic);
+        put(&mut config.query_timeout_secs, self.query_timeout_secs);
+        put(&mut config.connections_max, self.connections_max);
+        put(&mut config.min_reputation, self.min_reputation);
+        put(&mut config.log_level, self.log_level);
+        config.store_bytes_max = self.store_bytes_max.or(config.store_bytes_max);
+    }
+}
+
+/// Replaces a leading `~` by `home`; any other path is returned as it is.
+///
+/// # Errors
+/// [`Error::NoHome`] where the path begins with `~` and no home folder is known.
+pub fn expand_home(path: &Path, home: Option<&Path>) -> Result<PathBuf, Error> {
+    match path.strip_prefix("~") {
+        Ok(rest) => {
+            let home = home.filter(|home| !home.as_os_str().is_empty()).ok_or(Error::NoHome)?;
+            Ok(if rest.as_os_str().is_empty() { home.to_owned() } else { home.join(rest) })
+        }
+        Err(_) => Ok(path.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_library_defaults_are_the_documented_ones() {
+        let config = P2PConfig::default();
+        assert_eq!(config.listen_addresses, ["/ip4/0.0.0.0/tcp/0".parse().unwrap()]);
+        assert!(config.bootstrap_nodes.is_empty());
+        assert!(config.dht_server_mode);
+        assert_eq!(config.packages_topic, "/ggen/packages/v1");
+        assert_eq!(config.query_timeout_secs, 30);
+        assert_eq!(config.connections_max, 200);
+        assert_eq!((config.store_bytes_max, config.min_reputation), (None, 0.0));
+        config.validate().unwrap();
+    }
+
+    #[test]
+    fn a_daemon_listens_on_port_4001_of_both_families() {
+        let config = P2PConfig::for_daemon("/x");
+        let listen: Vec<String> = config.listen_addresses.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"]);
+        assert_eq!(config.file_path(), Path::new("/x/p2p-config.toml"));
+        config.validate().unwrap();
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let config = P2PConfig {
+            listen_addresses: vec!["/dns4/example.org/tcp/1".parse().unwrap()],
+            bootstrap_nodes: vec!["/ip4/10.0.0.1/tcp/0".parse().unwrap()],
+            packages_topic: String::new(),
+            query_timeout_secs: 0,
+            connections_max: 0,
+            store_bytes_max: Some(0),
+            min_reputation: f64::NAN,
+            ..P2PConfig::with_state_dir("")
+        };
+        let Error::Invalid { problems } = config.validate().unwrap_err() else { panic!("invalid") };
+        let named: Vec<&str> = problems.iter().map(|problem| problem.key.as_deref().unwrap()).collect();
+        assert_eq!(
+            named,
+            [
+                "state_dir",
+                "listen_addresses[0]",
+                "bootstrap_nodes[0]",
+                "packages_topic",
+                "query_timeout_secs",
+                "limits.connections_max",
+                "limits.store_bytes_max",
+                "peers.min_reputation"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_partial_of_a_configuration_gives_all_of_it_back() {
+        let mut config = P2PConfig::for_daemon("/x");
+        config.store_bytes_max = Some(1 << 30);
+        config.min_reputation = 0.25;
+        config.log_level = LogLevel::Trace;
+        config.dht_server_mode = false;
+        config.connections_max = 99;
+        config.query_timeout_secs = 7;
+        config.packages_topic = "/other".into();
+        config.bootstrap_nodes = vec!["/dnsaddr/bootstrap.libp2p.io".parse().unwrap()];
+        let mut copy = P2PConfig::with_state_dir("/x");
+        Partial::of(&config).apply(&mut copy);
+        assert_eq!(copy, config);
+    }
+
+    #[test]
+    fn a_tilde_is_the_home_that_was_passed_in() {
+        let home = Some(Path::new("/home/ada"));
+        let expand = |path: &str| expand_home(Path::new(path), home).unwrap();
+        assert_eq!(expand("~/.ggen/p2p-config.toml"), Path::new("/home/ada/.ggen/p2p-config.toml"));
+        assert_eq!(expand("~"), Path::new("/home/ada"));
+        assert_eq!(expand("/etc/~/x"), Path::new("/etc/~/x"));
+        assert_eq!(expand("~bob/x"), Path::new("~bob/x"));
+        for none in [None, Some(Path::new(""))] {
+            assert!(matches!(expand_home(Path::new("~/x"), none), Err(Error::NoHome)));
+            assert_eq!(expand_home(Path::new("x"), none).unwrap(), Path::new("x"));
+        }
+    }
+}

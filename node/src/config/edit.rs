@@ -1,0 +1,269 @@
+//! Changes to the configuration file that keep its comments and layout, and the file that is written at the first start.
+//!
+//! The whole result is checked before anything is written; it is then written aside, synced and renamed, so that a crash
+//! leaves the old file or the new one.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use toml_edit::{DocumentMut, Item, Table, TableLike};
+
+use super::{
+    Error, FILE_NAME, P2PConfig, Partial, Problem, Unknown, document,
+    keys::{KEYS, Key, Reload},
+};
+
+/// Reads the file at `path` as a node would, and gives its warnings.
+///
+/// # Errors
+/// As [`document::read`]: [`Error::Invalid`] holds every problem.
+pub fn check(path: &Path, unknown: Unknown) -> Result<Vec<Problem>, Error> {
+    document::read(path, unknown).map(|document| document.warnings)
+}
+
+/// Gives the key `name` the value `text` in the file at `path`, and says whether a running node can take it.
+///
+/// `text` is what the environment takes: a list parted by commas, `none` for an empty one. A missing file is written with
+/// the defaults first. Comments, layout, mode and a symbolic link are kept.
+///
+/// # Errors
+/// [`Error::UnknownKey`] or [`Error::Value`] for the arguments, [`Error::Invalid`] where the file is not valid afterwards,
+/// [`Error::Changed`] where somebody else wrote it in the meantime, and [`Error::Write`].
+pub fn set(path: &Path, name: &str, text: &str) -> Result<Reload, Error> {
+    let key = key(name)?;
+    let value = key.kind.parse(text).map_err(|faults| {
+        let described = faults.into_iter().map(|fault| match fault.index {
+            Some(index) => format!("[{index}] {}", fault.what),
+            None => fault.what,
+        });
+        Error::Value { key: key.name, what: described.collect::<Vec<_>>().join("; ") }
+    })?;
+    edit(path, key, |document| put(document, key, value.to_toml()))
+}
+
+/// Removes the key `name` from the file at `path`, so that its default holds again.
+///
+/// # Errors
+/// As [`set`]; a missing file is [`Error::Missing`].
+pub fn unset(path: &Path, name: &str) -> Result<Reload, Error> {
+    let key = key(name)?;
+    document::read_text(path)?;
+    edit(path, key, |document| {
+        for inside in [true, false] {
+            if let Some(table) = table_of(document, key, inside) {
+                table.remove(key.leaf());
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Writes a commented file with every value of `config` to `path`, and the folder it lies in where that is missing. An
+/// existing file is left alone; whether one was written is the result.
+///
+/// # Errors
+/// [`Error::Invalid`] where `config` is not valid, and [`Error::Write`].
+pub fn write_default(path: &Path, config: &P2PConfig) -> Result<bool, Error> {
+    config.validate()?;
+    let failed = |source| Error::Write { path: path.to_owned(), source };
+    create_folder(folder_of(path)).map_err(failed)?;
+    let file = write_aside(path, &render(config), None).map_err(failed)?;
+    match file.persist_noclobber(path) {
+        Ok(_) => sync_folder(path).map(|()| true).map_err(failed),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(failed(error.error)),
+    }
+}
+
+/// The text of a configuration file with every value of `config`, each with what it means.
+pub fn render(config: &P2PConfig) -> String {
+    let values = Partial::of(config);
+    let mut text = format!(
+        "# Configuration of this node: {FILE_NAME}\n\
+         # Flags win over environment variables, those over this file.\n\
+         # `ggen marketplace p2p config show` lists what is in force, and where it comes from.\n"
+    );
+    let mut table = None;
+    for key in KEYS {
+        text.push('\n');
+        if let Some(name) = key.table().filter(|name| table != Some(*name)) {
+            text.push_str(&format!("[{name}]\n"));
+        }
+        table = key.table();
+        let restart = if key.reload == Reload::Restart { " Needs a restart." } else { "" };
+        text.push_str(&format!("# {}{restart}\n", key.doc));
+        let leaf = key.leaf();
+        match key.of(&values) {
+            Some(value) => text.push_str(&format!("{leaf} = {}\n", value.to_toml())),
+            None => text.push_str(&format!("# {leaf} =\n")),
+        }
+    }
+    text
+}
+
+fn key(name: &str) -> Result<&'static Key, Error> {
+    Key::named(name).ok_or_else(|| Error::UnknownKey { key: name.to_owned(), nearest: Key::nearest(name) })
+}
+
+/// Changes the file by `change` and writes it where the result is valid.
+fn edit(
+    path: &Path,
+    key: &Key,
+    change: impl FnOnce(&mut DocumentMut) -> Result<(), Error>,
+) -> Result<Reload, Error> {
+    let before = match document::read_text(path) {
+        Ok(text) => Some(text),
+        Err(Error::Missing { .. }) => None,
+        Err(error) => return Err(error),
+    };
+    let text = before.clone().unwrap_or_else(|| render(&P2PConfig::for_daemon("")));
+    let mut parsed = match text.parse::<DocumentMut>() {
+        Ok(parsed) => parsed,
+        // The reader says all that is wrong; it knows the syntax at least as strictly.
+        Err(error) => {
+            document::parse(path, &text, Unknown::Warn)?;
+            return Err(Error::Value { key: key.name, what: format!("the file cannot be edited: {error}") });
+        }
+    };
+    change(&mut parsed)?;
+    let after = parsed.to_string();
+    document::parse(path, &after, Unknown::Warn)?;
+    if before.as_deref() != Some(after.as_str()) {
+        replace(path, before.as_deref(), &after)?;
+    }
+    Ok(key.reload)
+}
+
+/// The table that holds `key`, at the top level or inside `[p2p]`, where it exists.
+fn table_of<'d>(document: &'d mut DocumentMut, key: &Key, inside: bool) -> Option<&'d mut dyn TableLike> {
+    let mut table: &mut dyn TableLike = document.as_table_mut();
+    for name in inside.then_some(document::TABLE).into_iter().chain(key.table()) {
+        table = table.get_mut(name)?.as_table_like_mut()?;
+    }
+    Some(table)
+}
+
+/// Puts a value where its key stands already, or else beside the other keys.
+fn put(document: &mut DocumentMut, key: &Key, mut value: toml_edit::Value) -> Result<(), Error> {
+    let mut stands =
+        |inside| table_of(document, key, inside).is_some_and(|table| table.contains_key(key.leaf()));
+    let inside = stands(true) || !stands(false) && prefers_table(document);
+    let mut table: &mut dyn TableLike = document.as_table_mut();
+    for name in inside.then_some(document::TABLE).into_iter().chain(key.table()) {
+        table = (table.entry(name).or_insert_with(new_table).as_table_like_mut()).ok_or_else(|| {
+            Error::Value { key: key.name, what: format!("'{name}' in the file is not a table") }
+        })?;
+    }
+    match table.get_mut(key.leaf()) {
+        Some(item) => {
+            if let Some(old) = item.as_value() {
+                value.decor_mut().clone_from(old.decor());
+            }
+            *item = Item::Value(value);
+        }
+        None => {
+            table.insert(key.leaf(), Item::Value(value));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a new key belongs into `[p2p]`: there is such a table, and no key of ours at the top level.
+fn prefers_table(document: &DocumentMut) -> bool {
+    let ours = |name: &str| KEYS.iter().any(|key| key.name.split('.').next() == Some(name));
+    document.get(document::TABLE).is_some_and(Item::is_table_like)
+        && !document.iter().any(|(name, _)| ours(name))
+}
+
+fn new_table() -> Item {
+    let mut table = Table::new();
+    table.decor_mut().set_prefix("\n");
+    Item::Table(table)
+}
+
+impl Key {
+    /// The table it stands in.
+    fn table(&self) -> Option<&'static str> {
+        self.name.split_once('.').map(|(table, _)| table)
+    }
+
+    /// Its name inside that table.
+    fn leaf(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, leaf)| leaf)
+    }
+}
+
+/// Puts `after` in the place of `before`, or of nothing.
+fn replace(path: &Path, before: Option<&str>, after: &str) -> Result<(), Error> {
+    let failed = |source| Error::Write { path: path.to_owned(), source };
+    let changed = || Error::Changed { path: path.to_owned() };
+    if before.is_none() {
+        create_folder(folder_of(path)).map_err(failed)?;
+        let file = write_aside(path, after, None).map_err(failed)?;
+        file.persist_noclobber(path).map_err(|error| match error.error.kind() {
+            io::ErrorKind::AlreadyExists => changed(),
+            _ => failed(error.error),
+        })?;
+        return sync_folder(path).map_err(failed);
+    }
+    // A link into somebody's collection of settings stays a link.
+    let target = fs::canonicalize(path).map_err(failed)?;
+    let permissions = fs::metadata(&target).map_err(failed)?.permissions();
+    let file = write_aside(&target, after, Some(permissions)).map_err(failed)?;
+    if document::read_text(&target).ok().as_deref() != before {
+        return Err(changed());
+    }
+    file.persist(&target).map_err(|error| failed(error.error))?;
+    sync_folder(&target).map_err(failed)
+}
+
+fn write_aside(
+    path: &Path,
+    text: &str,
+    mode: Option<fs::Permissions>,
+) -> io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".p2p-config.").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o644));
+    }
+    let mut file = builder.tempfile_in(folder_of(path))?;
+    file.write_all(text.as_bytes())?;
+    if let Some(mode) = mode {
+        file.as_file().set_permissions(mode)?;
+    }
+    file.as_file().sync_all()?;
+    Ok(file)
+}
+
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Makes the folder where it is missing; only its owner may look into it, because keys will lie there.
+fn create_folder(folder: PathBuf) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(folder)
+}
+
+/// Makes a rename durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+use super::*;
+use crate::{code::Code, config::Layers};
+
+const GUIDE: &str = include_str!("../fixtures/guide.toml");
+
+struct Place {
+    folder: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn place(text: &str) -> Place {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    fs::write(&path, text).unwrap();
+    Place { folder, path }
+}
+
+impl Place {
+    fn text(&self) -> String {
+        fs::read_to_string(&self.path).unwrap()
+    }
+
+    /// Nothing that was written aside is left over.
+    fn assert_tidy(&self) {
+        assert_eq!(fs::read_dir(self.folder.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn setting_a_key_changes_its_value_and_nothing_else() {
+    let place = place(GUIDE);
+    assert_eq!(set(&place.path, "dht_server_mode", "false").unwrap(), Reload::Restart);
+    assert_eq!(place.text(), GUIDE.replace("dht_server_mode = true", "dht_server_mode = false"));
+    set(&place.path, "packages_topic", "/x # y").unwrap();
+    assert!(
+        place.text().ends_with("# Gossipsub topic for package announcements\npackages_topic = \"/x # y\"\n")
+    );
+    place.assert_tidy();
+}
+
+#[test]
+fn a_comment_behind_the_value_stays() {
+    let place = place("query_timeout_secs   =   5   # not too long\n");
+    set(&place.path, "query_timeout_secs", "6").unwrap();
+    assert_eq!(place.text(), "query_timeout_secs   =   6   # not too long\n");
+}
+
+#[test]
+fn lists_are_written_one_address_a_line_and_none_is_an_empty_list() {
+    let place = place("");
+    set(&place.path, "listen_addresses", "/ip4/127.0.0.1/tcp/1, /ip6/::1/tcp/2").unwrap();
+    assert_eq!(
+        place.text(),
+        "listen_addresses = [\n    \"/ip4/127.0.0.1/tcp/1\",\n    \"/ip6/::1/tcp/2\",\n]\n"
+    );
+    set(&place.path, "listen_addresses", "none").unwrap();
+    assert_eq!(place.text(), "listen_addresses = []\n");
+}
+
+#[test]
+fn a_key_is_set_where_it_stands_or_beside_its_neighbours() {
+    let inside = place("[p2p]\npackages_topic = \"/a\"\n");
+    set(&inside.path, "packages_topic", "/b").unwrap();
+    set(&inside.path, "dht_server_mode", "false").unwrap();
+    set(&inside.path, "limits.connections_max", "50").unwrap();
+    assert_eq!(
+        inside.text(),
+        "[p2p]\npackages_topic = \"/b\"\ndht_server_mode = false\n\n[p2p.limits]\nconnections_max = 50\n"
+    );
+    let flat = place("packages_topic = \"/a\"\n\n[limits] # few\nconnections_max = 9\n");
+    set(&flat.path, "dht_server_mode", "false").unwrap();
+    set(&flat.path, "limits.store_bytes_max", "1000000000").unwrap();
+    set(&flat.path, "log.level", "debug").unwrap();
+    assert_eq!(
+        flat.text(),
+        "packages_topic = \"/a\"\ndht_server_mode = false\n\n[limits] # few\nconnections_max = 9\n\
+         store_bytes_max = 1000000000\n\n[log]\nlevel = \"debug\"\n"
+    );
+    let inline = place("limits = { connections_max = 9 }\nlog.level = 'info'\n");
+    set(&inline.path, "limits.connections_max", "50").unwrap();
+    set(&inline.path, "log.level", "warn").unwrap();
+    assert_eq!(inline.text(), "limits = { connections_max = 50 }\nlog.level = \"warn\"\n");
+}
+
+#[test]
+fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new/p2p-config.toml");
+    for (name, text) in [
+        ("listen_addresses", "/ip4/127.0.0.1/tcp/1"),
+        ("bootstrap_nodes", "/dnsaddr/bootstrap.libp2p.io"),
+        ("dht_server_mode", "false"),
+        ("packages_topic", "/x"),
+        ("query_timeout_secs", "5"),
+        ("limits.connections_max", "50"),
+        ("limits.store_bytes_max", "1000000000"),
+        ("peers.min_reputation", "0.5"),
+        ("log.level", "trace"),
+    ] {
+        set(&path, name, text).unwrap();
+        let document = document::read(&path, Unknown::Refuse).unwrap();
+        assert_eq!(Key::named(name).unwrap().of(&document.values).unwrap().to_string(), text);
+        unset(&path, name).unwrap();
+        let document = document::read(&path, Unknown::Refuse).unwrap();
+        assert_eq!(Key::named(name).unwrap().of(&document.values), None);
+    }
+    assert_eq!(KEYS.len(), 9, "a new key wants a row above");
+}
+
+#[test]
+fn what_is_refused_changes_nothing() {
+    let place = place(GUIDE);
+    let refused = |name: &str, text: &str| {
+        let error = set(&place.path, name, text).unwrap_err();
+        assert_eq!(error.code(), Code::Usage);
+        error.to_string()
+    };
+    assert_eq!(
+        refused("dht_server", "true"),
+        "'dht_server' is not a configuration key, did you mean dht_server_mode?"
+    );
+    assert_eq!(
+        refused("listen_addresses", "/ip4/127.0.0.1/tcp/1,/ip4/1.1.1/tcp/1"),
+        "listen_addresses: [1] '/ip4/1.1.1/tcp/1': '1.1.1' is not an IPv4 address"
+    );
+    assert_eq!(place.text(), GUIDE);
+    fs::write(&place.path, "packages_topic = 3\n").unwrap();
+    assert_eq!(set(&place.path, "dht_server_mode", "true").unwrap_err().code(), Code::Config);
+    assert_eq!(place.text(), "packages_topic = 3\n");
+    // The bad value itself can be set right.
+    set(&place.path, "packages_topic", "/x").unwrap();
+    assert_eq!(place.text(), "packages_topic = \"/x\"\n");
+    fs::write(&place.path, "packages_topic = \n").unwrap();
+    assert!(matches!(set(&place.path, "packages_topic", "/x"), Err(Error::Invalid { .. })));
+    fs::write(&place.path, "limits = 3\n").unwrap();
+    assert!(refused("limits.connections_max", "9").contains("'limits' in the file is not a table"));
+    place.assert_tidy();
+}
+
+#[test]
+fn an_edit_in_between_is_noticed() {
+    let place = place("packages_topic = \"/theirs\"\n");
+    let error = replace(&place.path, Some("packages_topic = \"/seen\"\n"), "packages_topic = \"/mine\"\n")
+        .unwrap_err();
+    assert!(matches!(error, Error::Changed { .. }));
+    assert!(error.code().retryable());
+    assert!(matches!(replace(&place.path, None, "").unwrap_err(), Error::Changed { .. }));
+    assert_eq!(place.text(), "packages_topic = \"/theirs\"\n");
+    place.assert_tidy();
+}
+
+#[cfg(unix)]
+#[test]
+fn mode_and_symbolic_link_are_kept() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = place(GUIDE);
+    fs::set_permissions(&place.path, fs::Permissions::from_mode(0o640)).unwrap();
+    let link = place.folder.path().join("link.toml");
+    std::os::unix::fs::symlink(FILE_NAME, &link).unwrap();
+    set(&link, "dht_server_mode", "false").unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert!(place.text().contains("dht_server_mode = false"));
+    assert_eq!(fs::metadata(&place.path).unwrap().permissions().mode() & 0o7777, 0o640);
+}
+
+#[test]
+fn the_first_start_writes_every_value_with_its_meaning() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = P2PConfig { min_reputation: 0.25, ..P2PConfig::for_daemon(folder.path().join("state")) };
+    let path = config.file_path();
+    assert!(write_default(&path, &config).unwrap());
+    let file = document::read(&path, Unknown::Refuse).unwrap();
+    let layers = Layers {
+        flags: Partial::default(),
+        env: Partial::default(),
+        file: Some(file),
+        defaults: P2PConfig { state_dir: config.state_dir.clone(), ..P2PConfig::with_state_dir("") },
+    };
+    assert_eq!(layers.resolve().unwrap().config, config);
+    let text = fs::read_to_string(&path).unwrap();
+    for key in KEYS {
+        assert!(text.contains(key.doc), "{} is not explained", key.name);
+    }
+    fs::write(&path, "# mine\n").unwrap();
+    assert!(!write_default(&path, &config).unwrap());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "# mine\n");
+    assert_eq!(fs::read_dir(&config.state_dir).unwrap().count(), 1);
+}
+
+#[test]
+fn the_written_file_reads_well() {
+    insta::assert_snapshot!(render(&P2PConfig::for_daemon("/n1")), @r#"
+    # Configuration of this node: p2p-config.toml
+    # Flags win over environment variables, those over this file.
+    # `ggen marketplace p2p config show` lists what is in force, and where it comes from.
+
+    # Addresses to listen on. Port 0 takes any free port; an empty list makes a node that only dials. Needs a restart.
+    listen_addresses = [
+        "/ip4/0.0.0.0/tcp/4001",
+        "/ip6/::/tcp/4001",
+    ]
+
+    # Peers to join the network through, best with /p2p/<peer id> at the end. Needs a restart.
+    bootstrap_nodes = []
+
+    # Whether this node answers DHT queries of others. Needs a restart.
+    dht_server_mode = true
+
+    # Gossipsub topic of package announcements. Nodes with different topics hear nothing of each other.
+    packages_topic = "/ggen/packages/v1"
+
+    # Seconds that a query to the network may take.
+    query_timeout_secs = 30
+
+    [limits]
+    # Connections held at once; the least useful ones are closed first.
+    connections_max = 200
+
+    # Bytes of blocks kept on disk, at least 16 MiB. No limit where absent.
+    # store_bytes_max =
+
+    [peers]
+    # Peers with a reputation below this are not fetched from, from 0.0 to 1.0.
+    min_reputation = 0.0
+
+    [log]
+    # Least severe messages that are logged: off, error, warn, info, debug or trace.
+    level = "info"
+    "#);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let place = place("");
+    let path = place.path.join("below/a/file.toml");
+    let error = write_default(&path, &P2PConfig::for_daemon("/n1")).unwrap_err();
+    assert!(matches!(error, Error::Write { .. }));
+    assert_eq!(error.code(), Code::Io);
+}

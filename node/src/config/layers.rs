@@ -1,0 +1,271 @@
+//! Which source wins: flags, then environment, then file, then defaults.
+//!
+//! Pure: every source was read before, and the result remembers which of them gave each value.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use super::{
+    Document, Error, P2PConfig, Partial, Place, Problem, Value,
+    keys::{KEYS, Key},
+};
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// A flag of the command line.
+    Flag,
+    /// An environment variable.
+    Env(&'static str),
+    /// The configuration file.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// Nobody gave one.
+    Default,
+}
+
+/// `flag`, `GGEN_P2P_TOPIC`, `/home/ada/.ggen/p2p-config.toml:12`, `default`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Env(name) => f.write_str(name),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// Everything that may give a value.
+#[derive(Debug, Clone)]
+pub struct Layers {
+    /// What the command line gives.
+    pub flags: Partial,
+    /// What the environment gives: [`Partial::from_env`].
+    pub env: Partial,
+    /// What the file gives, where there is one: [`super::document::read`].
+    pub file: Option<Document>,
+    /// What holds where nobody gives anything; its state folder is the result's.
+    pub defaults: P2PConfig,
+}
+
+impl Layers {
+    /// Takes for each key the value of the highest layer that gives one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every value that is out of bounds, wherever it came from.
+    pub fn resolve(self) -> Result<Effective, Error> {
+        let Self { flags, env, file, defaults } = self;
+        let given = Partial::of(&defaults);
+        let (mut merged, mut origins, mut problems) = (Partial::default(), BTreeMap::new(), Vec::new());
+        for key in KEYS {
+            let from_file = || {
+                let document = file.as_ref()?;
+                let value = key.of(&document.values)?;
+                Some((value, Origin::File { path: document.path.clone(), line: document.line_of(key) }))
+            };
+            let found = (key.of(&flags).map(|value| (value, Origin::Flag)))
+                .or_else(|| Some((key.of(&env)?, Origin::Env(key.variable?))))
+                .or_else(from_file)
+                .or_else(|| Some((key.of(&given)?, Origin::Default)));
+            let Some((value, origin)) = found else {
+                origins.insert(key.name, Origin::Default);
+                continue;
+            };
+            problems.extend(key.problems(&value, &place(&origin)));
+            origins.insert(key.name, origin);
+            key.put(&mut merged, value);
+        }
+        if !problems.is_empty() {
+            return Err(Error::Invalid { problems });
+        }
+        let mut config = defaults;
+        merged.apply(&mut config);
+        let mut warnings = file.map(|document| document.warnings).unwrap_or_default();
+        warnings.extend(remarks(&config, &origins));
+        Ok(Effective { config, origins, warnings })
+    }
+}
+
+fn place(origin: &Origin) -> Place {
+    match origin {
+        Origin::Flag => Place::Flag,
+        Origin::Env(name) => Place::Variable((*name).to_owned()),
+        Origin::File { path, line } => Place::line(path, *line),
+        Origin::Default => Place::Program,
+    }
+}
+
+/// What is allowed and yet most likely not meant.
+fn remarks(config: &P2PConfig, origins: &BTreeMap<&'static str, Origin>) -> Vec<Problem> {
+    let mut remarks = Vec::new();
+    let mut remark = |key: &'static str, what: String| {
+        remarks.push(Problem::new(place(&origins[key]), Some(key.to_owned()), what));
+    };
+    for (key, list) in
+        [("listen_addresses", &config.listen_addresses), ("bootstrap_nodes", &config.bootstrap_nodes)]
+    {
+        for (index, address) in list.iter().enumerate() {
+            if list[..index].contains(address) {
+                remark(key, format!("'{address}' stands twice"));
+            }
+        }
+    }
+    if config.listen_addresses.is_empty() && config.bootstrap_nodes.is_empty() {
+        let what = "with no address to listen on and no bootstrap node only saved peers can be reached";
+        remark("listen_addresses", what.to_owned());
+    }
+    remarks
+}
+
+/// A configuration that knows where each of its values came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Effective {
+    /// The configuration.
+    pub config: P2PConfig,
+    /// For every key of [`super::keys::KEYS`] where its value came from.
+    pub origins: BTreeMap<&'static str, Origin>,
+    /// Unknown keys, and what is allowed and yet most likely not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// One key as `config show` lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Shown<'a> {
+    /// The key.
+    pub key: &'static Key,
+    /// Its value; none for a limit that is not set.
+    pub value: Option<Value>,
+    /// Where the value came from.
+    pub origin: &'a Origin,
+}
+
+impl Effective {
+    /// Every key with its value and origin, in the order of the file.
+    pub fn show(&self) -> Vec<Shown<'_>> {
+        let values = Partial::of(&self.config);
+        let shown =
+            |key: &'static Key| Shown { key, value: key.of(&values), origin: &self.origins[key.name] };
+        KEYS.iter().map(shown).collect()
+    }
+
+    /// One key with its value and origin.
+    ///
+    /// # Errors
+    /// [`Error::UnknownKey`] with the key that looks most like it.
+    pub fn get(&self, name: &str) -> Result<Shown<'_>, Error> {
+        self.show()
+            .into_iter()
+            .find(|shown| shown.key.name == name)
+            .ok_or_else(|| Error::UnknownKey { key: name.to_owned(), nearest: Key::nearest(name) })
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{LogLevel, Unknown, document};
+
+    fn layers() -> Layers {
+        Layers {
+            flags: Partial::default(),
+            env: Partial::default(),
+            file: None,
+            defaults: P2PConfig::for_daemon("/n1"),
+        }
+    }
+
+    fn file(text: &str) -> Option<Document> {
+        Some(document::parse(Path::new("c.toml"), text, Unknown::Warn).unwrap())
+    }
+
+    #[test]
+    fn the_highest_layer_that_gives_a_value_wins() {
+        let mut layers = layers();
+        let topic = |text: &str| Some(text.to_owned());
+        let resolved = |layers: &Layers| {
+            let effective = layers.clone().resolve().unwrap();
+            (effective.config.packages_topic.clone(), effective.origins["packages_topic"].to_string())
+        };
+        assert_eq!(resolved(&layers), ("/ggen/packages/v1".into(), "default".into()));
+        layers.file = file("\npackages_topic = '/file'");
+        assert_eq!(resolved(&layers), ("/file".into(), "c.toml:2".into()));
+        layers.env.packages_topic = topic("/env");
+        assert_eq!(resolved(&layers), ("/env".into(), "GGEN_P2P_TOPIC".into()));
+        layers.flags.packages_topic = topic("/flag");
+        assert_eq!(resolved(&layers), ("/flag".into(), "flag".into()));
+    }
+
+    #[test]
+    fn every_key_of_the_file_reaches_the_configuration() {
+        let text = "listen_addresses = []\nbootstrap_nodes = ['/ip4/10.0.0.1/tcp/1']\ndht_server_mode = false\n\
+            packages_topic = '/t'\nquery_timeout_secs = 3\n[limits]\nconnections_max = 50\n\
+            store_bytes_max = 1_000_000_000\n[peers]\nmin_reputation = 0.5\n[log]\nlevel = 'debug'\n";
+        let effective = Layers { file: file(text), ..layers() }.resolve().unwrap();
+        let expected = P2PConfig {
+            state_dir: "/n1".into(),
+            listen_addresses: Vec::new(),
+            bootstrap_nodes: vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap()],
+            dht_server_mode: false,
+            packages_topic: "/t".into(),
+            query_timeout_secs: 3,
+            connections_max: 50,
+            store_bytes_max: Some(1_000_000_000),
+            min_reputation: 0.5,
+            log_level: LogLevel::Debug,
+        };
+        assert_eq!(effective.config, expected);
+        assert!(effective.origins.values().all(|origin| matches!(origin, Origin::File { .. })));
+        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:12");
+    }
+
+    #[test]
+    fn an_empty_list_is_given_and_is_not_the_default() {
+        let env = Partial { listen_addresses: Some(Vec::new()), ..Partial::default() };
+        let effective = Layers { env, ..layers() }.resolve().unwrap();
+        assert!(effective.config.listen_addresses.is_empty());
+        assert_eq!(effective.origins["listen_addresses"], Origin::Env("GGEN_P2P_LISTEN"));
+        assert!(effective.warnings[0].what.contains("only saved peers"), "{:?}", effective.warnings);
+    }
+
+    #[test]
+    fn a_bad_flag_of_a_program_is_refused_as_usage() {
+        let flags = Partial { query_timeout_secs: Some(0), ..Partial::default() };
+        let error = Layers { flags, ..layers() }.resolve().unwrap_err();
+        assert_eq!(error.code(), crate::code::Code::Usage);
+        assert!(error.to_string().starts_with("query_timeout_secs: 0 is out of range"), "{error}");
+    }
+
+    #[test]
+    fn what_stands_twice_is_warned_of() {
+        let text = "bootstrap_nodes = ['/ip4/10.0.0.1/tcp/1', '/ip4/10.0.0.1/tcp/1']";
+        let effective = Layers { file: file(text), ..layers() }.resolve().unwrap();
+        assert_eq!(
+            effective.warnings[0].to_string(),
+            "c.toml:1: bootstrap_nodes: '/ip4/10.0.0.1/tcp/1' stands twice"
+        );
+    }
+
+    #[test]
+    fn show_lists_every_key_and_get_suggests() {
+        let effective = layers().resolve().unwrap();
+        let names: Vec<&str> = effective.show().iter().map(|shown| shown.key.name).collect();
+        assert_eq!(names, KEYS.iter().map(|key| key.name).collect::<Vec<_>>());
+        assert_eq!(effective.get("limits.store_bytes_max").unwrap().value, None);
+        assert_eq!(
+            effective.get("topic").unwrap_err().to_string(),
+            "'topic' is not a configuration key, did you mean packages_topic?"
+        );
+    }
+}

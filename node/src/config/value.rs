@@ -1,0 +1,364 @@
+//! The kinds of value that configuration keys take: how each is read from text and from TOML, and what its bounds are.
+//!
+//! It knows nothing of files, and of keys only what their values look like.
+
+use std::fmt;
+
+use libp2p::Multiaddr;
+use serde_json::json;
+use toml::de::{DeArray, DeValue};
+
+use super::{LogLevel, address, error::quoted};
+use crate::limits::{CONFIG_ADDRESSES_MAX, TOPIC_BYTES_MAX};
+
+/// What values a key takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Addresses to listen on.
+    Listen,
+    /// Addresses to dial.
+    Dial,
+    /// True or false.
+    Switch,
+    /// A topic of Gossipsub.
+    Topic,
+    /// A whole number within bounds.
+    Integer { min: u64, max: u64 },
+    /// A number from 0 to 1.
+    Ratio,
+    /// A log level.
+    Level,
+}
+
+/// A key's value.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// A list of addresses.
+    Addresses(Vec<Multiaddr>),
+    /// True or false.
+    Switch(bool),
+    /// Text.
+    Text(String),
+    /// A whole number.
+    Integer(u64),
+    /// A number from 0 to 1.
+    Ratio(f64),
+    /// A log level.
+    Level(LogLevel),
+}
+
+impl Value {
+    /// The value as JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        match self {
+            Self::Addresses(list) => list.iter().map(ToString::to_string).collect(),
+            Self::Switch(on) => json!(on),
+            Self::Text(text) => json!(text),
+            Self::Integer(number) => json!(number),
+            Self::Ratio(ratio) => json!(ratio),
+            Self::Level(level) => json!(level.as_str()),
+        }
+    }
+
+    /// The value as TOML, a list one element a line.
+    pub(super) fn to_toml(&self) -> toml_edit::Value {
+        match self {
+            Self::Addresses(list) => {
+                let mut array: toml_edit::Array = list.iter().map(ToString::to_string).collect();
+                for element in array.iter_mut() {
+                    element.decor_mut().set_prefix("\n    ");
+                }
+                if !list.is_empty() {
+                    array.set_trailing("\n");
+                    array.set_trailing_comma(true);
+                }
+                array.into()
+            }
+            Self::Switch(on) => (*on).into(),
+            Self::Text(text) => text.as_str().into(),
+            // Bounded by the key's kind, whose bounds are those of TOML at most.
+            Self::Integer(number) => i64::try_from(*number).unwrap_or(i64::MAX).into(),
+            Self::Ratio(ratio) => (*ratio).into(),
+            Self::Level(level) => level.as_str().into(),
+        }
+    }
+}
+
+/// As [`super::edit::set`] and the environment take it.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses(list) if list.is_empty() => f.write_str(NONE),
+            Self::Addresses(list) => {
+                for (index, address) in list.iter().enumerate() {
+                    write!(f, "{}{address}", if index == 0 { "" } else { "," })?;
+                }
+                Ok(())
+            }
+            Self::Switch(on) => on.fmt(f),
+            Self::Text(text) => text.fmt(f),
+            Self::Integer(number) => number.fmt(f),
+            Self::Ratio(ratio) => ratio.fmt(f),
+            Self::Level(level) => level.fmt(f),
+        }
+    }
+}
+
+/// The word for an empty list, where a list is written as text.
+pub const NONE: &str = "none";
+
+/// Something wrong with a value: the index of the element, where it is a list, and what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// The element of a list.
+    pub(super) index: Option<usize>,
+    /// Where it stands in the document, as a byte offset.
+    pub(super) offset: Option<usize>,
+    /// What is wrong.
+    pub(super) what: String,
+}
+
+impl Fault {
+    fn new(what: impl Into<String>) -> Self {
+        Self { index: None, offset: None, what: what.into() }
+    }
+}
+
+impl Kind {
+    /// What is expected, to end a sentence with.
+    pub(super) fn expected(self) -> String {
+        match self {
+            Self::Listen | Self::Dial => "a list of addresses".into(),
+            Self::Switch => "true or false".into(),
+            Self::Topic => "text".into(),
+            Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Ratio => "a number from 0.0 to 1.0".into(),
+            Self::Level => "off, error, warn, info, debug or trace".into(),
+        }
+    }
+
+    fn address(self, text: &str) -> Result<Multiaddr, Fault> {
+        let parsed =
+            if self == Self::Listen { address::parse_listen(text) } else { address::parse_dial(text) };
+        parsed.map_err(|error| Fault::new(error.to_string()))
+    }
+
+    /// Holds a value against the bounds of this kind.
+    pub(super) fn check(self, value: &Value) -> Vec<Fault> {
+        let one = |what: String| vec![Fault::new(what)];
+        match (self, value) {
+            (Self::Listen | Self::Dial, Value::Addresses(list)) => {
+                let check = if self == Self::Listen { address::check_listen } else { address::check_dial };
+                let too_many = (list.len() > CONFIG_ADDRESSES_MAX).then(|| Fault::new(too_many()));
+                let bad = list.iter().enumerate().filter_map(|(index, address)| {
+                    let what = check(address).err()?;
+                    let what = format!("{}: {what}", quoted(&address.to_string()));
+                    Some(Fault { index: Some(index), ..Fault::new(what) })
+                });
+                too_many.into_iter().chain(bad).collect()
+            }
+            (Self::Topic, Value::Text(topic)) => check_topic(topic).err().map(one).unwrap_or_default(),
+            (Self::Integer { min, max }, Value::Integer(number)) if !(min..=max).contains(number) => {
+                one(format!("{number} is out of range, expected {}", self.expected()))
+            }
+            (Self::Ratio, Value::Ratio(ratio)) if !(0.0..=1.0).contains(ratio) => {
+                one(format!("{ratio} is out of range, expected {}", self.expected()))
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Parses a value as the environment and the command line give it: plain text, a list parted by commas.
+    pub(super) fn parse(self, text: &str) -> Result<Value, Vec<Fault>> {
+        let wrong = || vec![Fault::new(format!("{} is not {}", quoted(text), self.expected()))];
+        let value = match self {
+            Self::Listen | Self::Dial => return self.parse_addresses(text),
+            Self::Switch => Value::Switch(text.trim().parse().map_err(|_| wrong())?),
+            Self::Topic => Value::Text(text.to_owned()),
+            Self::Integer { .. } => Value::Integer(text.trim().parse().map_err(|_| wrong())?),
+            Self::Ratio => Value::Ratio(text.trim().parse().map_err(|_| wrong())?),
+            Self::Level => Value::Level(text.trim().parse().map_err(|what: String| vec![Fault::new(what)])?),
+        };
+        let faults = self.check(&value);
+        if faults.is_empty() { Ok(value) } else { Err(faults) }
+    }
+
+    fn parse_addresses(self, text: &str) -> Result<Value, Vec<Fault>> {
+        if text.trim() == NONE {
+            return Ok(Value::Addresses(Vec::new()));
+        }
+        self.addresses(text.split(',').map(|part| Ok((part.trim(), None))))
+    }
+
+    fn addresses<'a>(
+        self,
+        parts: impl Iterator<Item = Result<(&'a str, Option<usize>), Fault>>,
+    ) -> Result<Value, Vec<Fault>> {
+        let (mut list, mut faults) = (Vec::new(), Vec::new());
+        for (index, part) in parts.enumerate() {
+            if index == CONFIG_ADDRESSES_MAX {
+                faults.push(Fault::new(too_many()));
+                break;
+            }
+            let parsed =
+                part.and_then(|(text, offset)| self.address(text).map_err(|fault| Fault { offset, ..fault }));
+            match parsed {
+                Ok(address) => list.push(address),
+                Err(fault) => faults.push(Fault { index: Some(index), ..fault }),
+            }
+        }
+        if faults.is_empty() { Ok(Value::Addresses(list)) } else { Err(faults) }
+    }
+
+    /// Takes a value out of a parsed document.
+    pub(super) fn read(self, value: &DeValue<'_>) -> Result<Value, Vec<Fault>> {
+        let wrong = || {
+            vec![Fault::new(format!(
+                "{} is {}, expected {}",
+                shown(value),
+                described(value),
+                self.expected()
+            ))]
+        };
+        let value = match (self, value) {
+            (Self::Listen | Self::Dial, DeValue::Array(array)) => return self.read_addresses(array),
+            (Self::Switch, DeValue::Boolean(on)) => Value::Switch(*on),
+            (Self::Topic, DeValue::String(text)) => Value::Text(text.clone().into_owned()),
+            (Self::Integer { .. }, DeValue::Integer(number)) => {
+                let number = u64::from_str_radix(number.as_str(), number.radix());
+                Value::Integer(number.map_err(|_| {
+                    vec![Fault::new(format!(
+                        "{} is out of range, expected {}",
+                        shown(value),
+                        self.expected()
+                    ))]
+                })?)
+            }
+            (Self::Ratio, DeValue::Float(number)) => {
+                Value::Ratio(number.as_str().parse().map_err(|_| wrong())?)
+            }
+            (Self::Ratio, DeValue::Integer(number)) => {
+                let number = u32::from_str_radix(number.as_str(), number.radix());
+                Value::Ratio(number.map_err(|_| wrong())?.into())
+            }
+            (Self::Level, DeValue::String(text)) => {
+                Value::Level(text.parse().map_err(|what: String| vec![Fault::new(what)])?)
+            }
+            _ => return Err(wrong()),
+        };
+        let faults = self.check(&value);
+        if faults.is_empty() { Ok(value) } else { Err(faults) }
+    }
+
+    fn read_addresses(self, array: &DeArray<'_>) -> Result<Value, Vec<Fault>> {
+        self.addresses(array.iter().map(|element| {
+            let offset = Some(element.span().start);
+            match element.get_ref() {
+                DeValue::String(text) => Ok((text.as_ref(), offset)),
+                other => {
+                    let what =
+                        format!("{} is {}, expected an address in quotes", shown(other), described(other));
+                    Err(Fault { offset, ..Fault::new(what) })
+                }
+            }
+        }))
+    }
+
+    pub(super) fn schema(self) -> serde_json::Value {
+        match self {
+            Self::Listen | Self::Dial => {
+                json!({ "type": "array", "items": { "type": "string" }, "maxItems": CONFIG_ADDRESSES_MAX })
+            }
+            Self::Switch => json!({ "type": "boolean" }),
+            Self::Topic => json!({ "type": "string", "minLength": 1, "maxLength": TOPIC_BYTES_MAX }),
+            Self::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+            Self::Ratio => json!({ "type": "number", "minimum": 0.0, "maximum": 1.0 }),
+            Self::Level => {
+                let words: Vec<&str> = LogLevel::ALL.iter().map(|level| level.as_str()).collect();
+                json!({ "type": "string", "enum": words })
+            }
+        }
+    }
+}
+
+fn too_many() -> String {
+    format!("more than {CONFIG_ADDRESSES_MAX} addresses")
+}
+
+fn check_topic(topic: &str) -> Result<(), String> {
+    if topic.is_empty() {
+        return Err("it is empty, expected a topic such as /ggen/packages/v1".into());
+    }
+    if topic.len() > TOPIC_BYTES_MAX {
+        return Err(format!("it is longer than {TOPIC_BYTES_MAX} bytes"));
+    }
+    if topic.chars().any(char::is_control) {
+        return Err(format!("{} holds control characters", quoted(topic)));
+    }
+    Ok(())
+}
+
+/// A TOML value on one line.
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => quoted(text),
+        DeValue::Integer(number) => quoted(&number.to_string()),
+        DeValue::Float(number) => quoted(number.as_str()),
+        DeValue::Boolean(on) => quoted(&on.to_string()),
+        DeValue::Datetime(time) => quoted(&time.to_string()),
+        DeValue::Array(_) => "[…]".into(),
+        DeValue::Table(_) => "{…}".into(),
+    }
+}
+
+pub(super) fn described(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_no_value_says_what_is_expected() {
+        let what = |name: &str, text: &str| {
+            let faults = crate::config::Key::named(name).unwrap().kind.parse(text).unwrap_err();
+            faults.into_iter().map(|fault| fault.what).collect::<Vec<_>>().join("; ")
+        };
+        assert_eq!(what("dht_server_mode", "yes"), "'yes' is not true or false");
+        assert_eq!(what("query_timeout_secs", "-1"), "'-1' is not a whole number from 1 to 3600");
+        assert_eq!(
+            what("query_timeout_secs", "0"),
+            "0 is out of range, expected a whole number from 1 to 3600"
+        );
+        assert_eq!(
+            what("peers.min_reputation", "1.5"),
+            "1.5 is out of range, expected a number from 0.0 to 1.0"
+        );
+        assert_eq!(
+            what("peers.min_reputation", "NaN"),
+            "NaN is out of range, expected a number from 0.0 to 1.0"
+        );
+        assert_eq!(what("packages_topic", "a\nb"), "'a\\u{a}b' holds control characters");
+        assert_eq!(
+            what("log.level", "loud"),
+            "'loud' is not a log level, expected off, error, warn, info, debug or trace"
+        );
+    }
+
+    #[test]
+    fn a_list_of_too_many_addresses_is_refused() {
+        let text = vec!["/ip4/10.0.0.1/tcp/1"; CONFIG_ADDRESSES_MAX + 1].join(",");
+        let faults = Kind::Dial.parse(&text).unwrap_err();
+        assert_eq!(faults, [Fault::new("more than 256 addresses")]);
+    }
+}

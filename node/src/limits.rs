@@ -89,3 +89,15 @@ pub const CONFIG_ADDRESSES_MAX: usize = 256;
 pub const TOPIC_BYTES_MAX: usize = 256;
 /// Problems that are listed of one configuration file; the rest is counted.
 pub const CONFIG_PROBLEMS_MAX: usize = 64;
+/// Names that one key document may be limited to.
+pub const SCOPES_MAX: usize = 8;
+/// Key documents in one chain; a head holds the whole chain, which is why [`HEAD_BYTES_MAX`] ends it much earlier.
+pub const KEY_DOCUMENTS_MAX: usize = 64;
+/// Bytes of a key file: the longest chain in hexadecimal, and the lines around it.
+pub const KEY_FILE_BYTES_MAX: usize = KEY_DOCUMENTS_MAX * (2 * KEY_DOCUMENT_BYTES_MAX + 16) + 1024;
+/// Bytes of the name of a publisher key.
+pub const KEY_NAME_BYTES_MAX: usize = 32;
+/// Bytes of a reason or message in a log entry.
+pub const REASON_BYTES_MAX: usize = 512;
+/// Nesting of maps and arrays in a signed structure.
+pub const SIGNED_DEPTH_MAX: usize = 16;

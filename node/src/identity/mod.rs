@@ -1,21 +1,25 @@
-//! Who a node is, and who a publisher is.
+//! Who a node is, who a publisher is, and how a publisher's signature is checked.
+//!
+//! Read [`Publisher`] first: it is the secret that signs. [`KeyLog`] is its public side, the chain of key documents whose
+//! genesis names the publisher ([`PublisherId`]), and [`Envelope`] is the one signed form that everything else uses.
+//!
+//! **Invariant:** this module knows nothing of packages' content, of networks or of runtimes; apart from [`key_file`] and
+//! what is built on it, it touches no file. It never makes a new identity where an old one was damaged.
 
-use std::{fmt, str::FromStr};
+pub(crate) mod canonical;
+pub mod envelope;
+mod error;
+pub(crate) mod hex;
+pub mod key_file;
+pub mod key_log;
+mod keys;
+pub mod node_key;
+pub mod publisher;
+mod publisher_id;
 
-/// Placeholder until the identity module lands: the hash of the genesis key document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PublisherId([u8; 32]);
-
-impl fmt::Display for PublisherId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.0)
-    }
-}
-
-impl FromStr for PublisherId {
-    type Err = ();
-
-    fn from_str(_: &str) -> Result<Self, ()> {
-        Err(())
-    }
-}
+pub use envelope::{Context, Envelope};
+pub use error::Error;
+pub use key_log::{KeyDocument, KeyLog};
+pub use keys::{PublicKey, SecretKey};
+pub use publisher::Publisher;
+pub use publisher_id::PublisherId;

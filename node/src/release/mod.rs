@@ -1,1 +1,22 @@
-//! release.
+//! What a publisher says of a package: its signed log, and the head that names the log's end.
+//!
+//! Read [`Head`] first, the only thing that travels in gossip and the DHT; [`VerifiedHead`] is one that was checked. A
+//! [`Log`] is the package's whole history, made of [`SignedEntry`]s, and [`choice`] says which of two heads counts.
+//!
+//! **Invariant:** nothing here touches a file, a network or a clock; `now` is an argument. A type whose name says that it was
+//! verified or signed cannot be made without the check.
+
+pub mod choice;
+pub mod entry;
+mod error;
+#[cfg(test)]
+mod fixture;
+pub mod head;
+pub mod log;
+mod text;
+
+pub use choice::{Choice, Seen};
+pub use entry::{Entry, Kind, Release, Sequence, SignedEntry};
+pub use error::Error;
+pub use head::{Head, Labels, Latest, VerifiedHead, dht_key};
+pub use log::{Log, VersionState};

@@ -1,0 +1,219 @@
+//! The one encoding that a signed structure may have.
+//!
+//! [DAG-CBOR](https://ipld.io/specs/codecs/dag-cbor/spec/) allows one form for each value, but a decoder that skips a field
+//! that it does not know also skips the checks of it. [`check`] therefore walks the bytes first, without allocating, and
+//! everything after it may rely on the form.
+//!
+//! Two kinds of structure use it: *closed* ones, in which a field that is not known is refused, and *open* ones, in which
+//! it is ignored, so that fields can be added later without a new version.
+//!
+//! **Discrepancy:** floating-point numbers are refused, since no structure has any.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::Error;
+use crate::limits::SIGNED_DEPTH_MAX;
+
+/// The number of a CID's tag.
+const TAG_CID: u64 = 42;
+
+/// Encodes `value`.
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    serde_ipld_dagcbor::to_vec(value).expect("structures hold only what DAG-CBOR has")
+}
+
+/// Decodes a structure in which fields that are not known are ignored.
+pub(crate) fn decode_open<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, Error> {
+    check(bytes).map_err(|why| Error::malformed(what, why))?;
+    serde_ipld_dagcbor::from_slice(bytes).map_err(|error| Error::malformed(what, shorten(&error.to_string())))
+}
+
+/// Decodes a structure that has no encoding but the one it is given in.
+pub(crate) fn decode_closed<T: DeserializeOwned + Serialize>(
+    what: &'static str,
+    bytes: &[u8],
+) -> Result<T, Error> {
+    let value = decode_open(what, bytes)?;
+    if encode(&value) == bytes {
+        Ok(value)
+    } else {
+        Err(Error::malformed(what, "it is not in its canonical encoding"))
+    }
+}
+
+/// Reads the `version` of a structure and refuses all but `known`.
+pub(crate) fn check_version(what: &'static str, bytes: &[u8], known: u64) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Probe {
+        version: u64,
+    }
+    let Probe { version } = decode_open(what, bytes)?;
+    match version {
+        version if version == known => Ok(()),
+        version if version > known => Err(Error::Newer { what, version, known }),
+        _ => Err(Error::malformed(what, format!("there is no version {version}"))),
+    }
+}
+
+/// Keeps what a decoder says of hostile bytes from filling a message or a terminal.
+pub(crate) fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().take(120).flat_map(char::escape_default).collect();
+    if text.chars().nth(120).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+/// Walks `bytes` and accepts exactly one value in canonical DAG-CBOR.
+///
+/// # Errors
+/// The rule that is broken.
+pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
+    let mut cursor = Cursor { rest: bytes };
+    cursor.value(0)?;
+    if cursor.rest.is_empty() { Ok(()) } else { Err("bytes follow its end") }
+}
+
+struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, len: u64) -> Result<&'a [u8], &'static str> {
+        let split = usize::try_from(len).ok().and_then(|len| self.rest.split_at_checked(len));
+        let (taken, rest) = split.ok_or("it is cut off")?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// The major type and its argument, which must be as short as it can be.
+    fn head(&mut self) -> Result<(u8, u64), &'static str> {
+        let first = self.take(1)?[0];
+        let (major, info) = (first >> 5, first & 31);
+        let bytes = match info {
+            0..=23 => return Ok((major, u64::from(info))),
+            24..=27 => 1 << (info - 24),
+            _ => return Err("a length is indefinite"),
+        };
+        let argument = self.take(bytes)?.iter().fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
+        let minimum = if bytes == 1 { 24 } else { 1 << (bytes * 4) };
+        if major == 7 {
+            Err("it holds a number with a fraction, or an unassigned value")
+        } else if argument < minimum {
+            Err("a number is longer than it must be")
+        } else {
+            Ok((major, argument))
+        }
+    }
+
+    fn text(&mut self, len: u64) -> Result<&'a [u8], &'static str> {
+        let text = self.take(len)?;
+        std::str::from_utf8(text).map_err(|_| "a text is not UTF-8")?;
+        Ok(text)
+    }
+
+    fn value(&mut self, depth: usize) -> Result<(), &'static str> {
+        if depth > SIGNED_DEPTH_MAX {
+            return Err("it is nested too deeply");
+        }
+        let (major, argument) = self.head()?;
+        match major {
+            0 | 1 => Ok(()),
+            2 => self.take(argument).map(drop),
+            3 => self.text(argument).map(drop),
+            4 => (0..argument).try_for_each(|_| self.value(depth + 1)),
+            5 => self.map(argument, depth),
+            6 => self.cid(argument),
+            _ if (20..=22).contains(&argument) => Ok(()),
+            _ => Err("it holds an unassigned value"),
+        }
+    }
+
+    fn map(&mut self, len: u64, depth: usize) -> Result<(), &'static str> {
+        let mut last: Option<&[u8]> = None;
+        for _ in 0..len {
+            let (3, length) = self.head()? else { return Err("a key is not a text") };
+            let key = self.text(length)?;
+            // Shorter keys sort first, as their encoded length does.
+            if last.is_some_and(|last| (last.len(), last) >= (key.len(), key)) {
+                return Err("its keys are not in order, or doubled");
+            }
+            last = Some(key);
+            self.value(depth + 1)?;
+        }
+        Ok(())
+    }
+
+    fn cid(&mut self, tag: u64) -> Result<(), &'static str> {
+        let (TAG_CID, (2, length)) = (tag, self.head()?) else { return Err("it holds an unknown tag") };
+        if self.take(length)?.first() == Some(&0) { Ok(()) } else { Err("a content id is malformed") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::content::{Codec, ContentId};
+
+    #[test]
+    fn every_other_form_of_a_value_is_refused() {
+        for (bad, why) in [
+            (&[0x18, 0x17][..], "a number on one byte too many"),
+            (&[0x19, 0x00, 0xff], "a number on two bytes that fits into one"),
+            (&[0x1b, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], "a number on eight bytes that fits into four"),
+            (&[0x58, 0x01, 0x00], "a length on one byte too many"),
+            (&[0x9f, 0xff], "an array without a length"),
+            (&[0xa2, 0x61, b'b', 0, 0x61, b'a', 0], "keys out of order"),
+            (&[0xa2, 0x62, b'a', b'a', 0, 0x61, b'b', 0], "a longer key first"),
+            (&[0xa2, 0x61, b'a', 0, 0x61, b'a', 0], "a doubled key"),
+            (&[0xa1, 0x00, 0x00], "a key that is a number"),
+            (&[0xf9, 0x00, 0x00], "a fraction"),
+            (&[0xf7], "undefined"),
+            (&[0xf8, 0x16], "null on two bytes"),
+            (&[0xc1, 0x00], "another tag"),
+            (&[0xd8, 0x2a, 0x41, 0x01], "a content id without its prefix"),
+            (&[0x61, 0xff], "a text that is not UTF-8"),
+            (&[0x00, 0x00], "bytes after the end"),
+            (&[0x82, 0x00], "an array that is cut off"),
+            (&[0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "an array of all memory"),
+            (&[0x5b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], "bytes of all memory"),
+            (&[], "nothing"),
+        ] {
+            assert!(check(bad).is_err(), "{why}");
+        }
+    }
+
+    #[test]
+    fn nesting_has_an_end() {
+        let nested = |levels: usize| [vec![0x81; levels], vec![0x00]].concat();
+        assert!(check(&nested(SIGNED_DEPTH_MAX)).is_ok());
+        assert!(check(&nested(SIGNED_DEPTH_MAX + 1)).is_err());
+        assert!(check(&nested(1 << 20)).is_err());
+    }
+
+    #[test]
+    fn what_we_encode_is_canonical() {
+        #[derive(Serialize)]
+        struct All {
+            longer: Option<u64>,
+            cid: ContentId,
+            b: (bool, bool, i64),
+        }
+        let all = All { longer: None, cid: ContentId::of(Codec::Raw, b""), b: (true, false, i64::MIN) };
+        assert_eq!(check(&encode(&all)), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_of_every_size_are_canonical(number: u64, text: String, bytes: Vec<u8>) {
+            prop_assert_eq!(check(&encode(&(number, text, serde_bytes::Bytes::new(&bytes)))), Ok(()));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes: Vec<u8>) {
+            let _ = check(&bytes);
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! The secret side of a publisher: what signs.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Context, Envelope, KeyDocument, KeyLog, PublicKey, PublisherId, SecretKey,
+    key_file::{self, Contents, Error, Flaw, Kind},
+};
+use crate::time::Timestamp;
+
+/// The folder of publisher keys in the folder of keys.
+pub const FOLDER_NAME: &str = "publishers";
+
+/// One of a publisher's current secret keys, with the publisher's whole chain of key documents.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    secret: SecretKey,
+    log: KeyLog,
+}
+
+impl Publisher {
+    /// The publisher with this one key, made at `created`: the same bytes and time always give the same publisher.
+    ///
+    /// For simulations and tests, which draw the bytes themselves.
+    pub fn from_secret(secret: [u8; 32], created: Timestamp) -> Self {
+        Self::founded(SecretKey::from_bytes(&secret), created)
+    }
+
+    fn founded(secret: SecretKey, created: Timestamp) -> Self {
+        let signed = KeyDocument::genesis(secret.public_key(), created).sign(&[&secret]);
+        let log = KeyLog::verify(&[signed.expect("a genesis of one key is within limits")]);
+        Self { secret, log: log.expect("a genesis signed by its one key verifies") }
+    }
+
+    /// A publisher that was verified, with one of its current keys.
+    ///
+    /// # Errors
+    /// [`Flaw::Replaced`] where the key is not among the current ones.
+    pub fn new(secret: SecretKey, log: KeyLog) -> Result<Self, Flaw> {
+        if log.current().keys.contains(&secret.public_key()) {
+            Ok(Self { secret, log })
+        } else {
+            Err(Flaw::Replaced)
+        }
+    }
+
+    /// The publisher after its one key was replaced by `new`.
+    ///
+    /// # Errors
+    /// [`super::Error`] where the chain is full, or where other keys must sign too.
+    pub fn rotated(&self, new: SecretKey, created: Timestamp) -> Result<Self, super::Error> {
+        let document = self.log.next(vec![new.public_key()], 1, created);
+        let signed = document.sign(&[&self.secret, &new])?;
+        Ok(Self { secret: new, log: self.log.clone().extended(&signed)? })
+    }
+
+    /// Loads the key called `name` from the folder of keys `dir`, or makes a new publisher where there is none.
+    ///
+    /// # Errors
+    /// [`Error`] with the exact way to mend it. What is there already is never replaced, however damaged.
+    pub fn load_or_create(dir: &Path, name: &str, now: Timestamp) -> Result<Self, Error> {
+        let path = path(dir, name)?;
+        if key_file::is_missing(&path) {
+            match Self::create(dir, name, now) {
+                // Somebody else was faster: theirs is the key.
+                Err(Error::Exists { .. }) => {}
+                made => return made,
+            }
+        }
+        Self::load(dir, name)
+    }
+
+    /// Loads the key called `name` from the folder of keys `dir`.
+    ///
+    /// # Errors
+    /// [`Error`] with the exact way to mend it.
+    pub fn load(dir: &Path, name: &str) -> Result<Self, Error> {
+        let path = path(dir, name)?;
+        let contents = key_file::load(&path, Kind::Publisher)?;
+        key_file::check_folder(&dir.join(FOLDER_NAME))?;
+        Self::from_contents(contents).map_err(|flaw| Error::Flaw { path, flaw })
+    }
+
+    /// Makes a new publisher and writes its key as `name` into the folder of keys `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where the name is taken, and whatever keeps the file from being written.
+    pub fn create(dir: &Path, name: &str, now: Timestamp) -> Result<Self, Error> {
+        let publisher = Self::founded(random()?, now);
+        publisher.store(dir, name)?;
+        Ok(publisher)
+    }
+
+    /// Writes the key as `name` into the folder of keys `dir`.
+    ///
+    /// # Errors
+    /// As [`Publisher::create`].
+    pub fn store(&self, dir: &Path, name: &str) -> Result<(), Error> {
+        key_file::create(&path(dir, name)?, &self.contents())
+    }
+
+    /// The names of the publisher keys in the folder of keys `dir`, sorted; whether they can be loaded is not known.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where the folder is there and cannot be read.
+    pub fn list(dir: &Path) -> Result<Vec<String>, Error> {
+        let folder = dir.join(FOLDER_NAME);
+        let read = |source| Error::Read { path: folder.clone(), source };
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(read)?,
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let file = entry.map_err(read)?.file_name();
+            let name = file.to_str().and_then(|file| file.strip_suffix(".key"));
+            names.extend(name.filter(|name| key_file::check_name(name).is_ok()).map(str::to_owned));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The key and its documents as one text, **which is secret**.
+    pub fn export(&self) -> String {
+        self.contents().write()
+    }
+
+    /// Reads what [`Publisher::export`] gave.
+    ///
+    /// # Errors
+    /// [`Error::Text`].
+    pub fn import(text: &str) -> Result<Self, Error> {
+        // Copying through a terminal or an editor may lose the last line's end or change the ends of all.
+        let text = format!("{}\n", text.trim().replace("\r\n", "\n"));
+        Contents::read(&text, Kind::Publisher)
+            .and_then(Self::from_contents)
+            .map_err(|flaw| Error::Text { flaw })
+    }
+
+    /// The name of the publisher.
+    pub fn id(&self) -> PublisherId {
+        self.log.publisher()
+    }
+
+    /// The public key that goes with the secret.
+    pub fn public_key(&self) -> PublicKey {
+        self.secret.public_key()
+    }
+
+    /// The publisher's chain of key documents.
+    pub fn key_log(&self) -> &KeyLog {
+        &self.log
+    }
+
+    /// Signs `payload` as `context`.
+    pub fn seal(&self, context: Context, payload: Vec<u8>) -> Envelope {
+        Envelope::seal(context, payload, &[&self.secret])
+    }
+
+    fn contents(&self) -> Contents {
+        Contents {
+            kind: Kind::Publisher,
+            secret: self.secret.clone(),
+            documents: self.log.documents().map(<[u8]>::to_vec).collect(),
+        }
+    }
+
+    fn from_contents(contents: Contents) -> Result<Self, Flaw> {
+        let log = KeyLog::verify(&contents.documents).map_err(|_| Flaw::Documents)?;
+        Self::new(contents.secret, log)
+    }
+}
+
+fn path(dir: &Path, name: &str) -> Result<PathBuf, Error> {
+    key_file::check_name(name)?;
+    Ok(dir.join(FOLDER_NAME).join(format!("{name}.key")))
+}
+
+/// Makes a secret key of the system's random numbers.
+pub(super) fn random() -> Result<SecretKey, Error> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|source| Error::Entropy { source })?;
+    Ok(SecretKey::from_bytes(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+    use crate::{code::Code, identity::node_key};
+
+    const THEN: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A folder with the publisher key `me` and the node key, and the paths of both.
+    fn keys() -> (tempfile::TempDir, PathBuf, [PathBuf; 2]) {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("keys");
+        Publisher::create(&dir, "me", THEN).unwrap();
+        let node = dir.join(node_key::FILE_NAME);
+        node_key::load_or_create(&node).unwrap();
+        let paths = [dir.join("publishers/me.key"), node];
+        (temp, dir, paths)
+    }
+
+    /// Both ways to load both keys must fail, with the same message, code and hint; gives message and hint.
+    fn refusals(dir: &Path, path: &Path) -> (String, String) {
+        let errors = if path.ends_with(node_key::FILE_NAME) {
+            [node_key::load(path).unwrap_err(), node_key::load_or_create(path).unwrap_err()]
+        } else {
+            [Publisher::load(dir, "me").unwrap_err(), Publisher::load_or_create(dir, "me", THEN).unwrap_err()]
+        };
+        let [first, second] = errors.map(|error| {
+            assert_eq!(error.code(), Code::KeyFile, "{error}");
+            assert!(!error.hint().is_empty(), "{error}");
+            assert!(error.to_string().contains(&path.display().to_string()), "{error}");
+            (error.to_string(), error.hint())
+        });
+        assert_eq!(first, second);
+        first
+    }
+
+    #[test]
+    fn keys_are_made_once_and_for_their_owner_alone() {
+        let (_temp, dir, paths) = keys();
+        for path in &paths {
+            assert_eq!(mode(path), 0o600);
+            assert_eq!(mode(path.parent().unwrap()), 0o700);
+        }
+        let publisher = Publisher::load(&dir, "me").unwrap();
+        assert_eq!(Publisher::load_or_create(&dir, "me", Timestamp::default()).unwrap().id(), publisher.id());
+        assert_ne!(Publisher::load_or_create(&dir, "other", THEN).unwrap().id(), publisher.id());
+        let node = node_key::load(&paths[1]).unwrap().public().to_peer_id();
+        assert_eq!(node_key::load_or_create(&paths[1]).unwrap().public().to_peer_id(), node);
+        assert_eq!(Publisher::list(&dir).unwrap(), ["me", "other"]);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "nothing is left over");
+    }
+
+    #[test]
+    fn a_key_is_never_replaced() {
+        let (_temp, dir, paths) = keys();
+        let before = fs::read(&paths[0]).unwrap();
+        let error = Publisher::create(&dir, "me", THEN).unwrap_err();
+        assert_eq!(error.code(), Code::Conflict);
+        assert!(Publisher::from_secret([1; 32], THEN).store(&dir, "me").is_err());
+        assert_eq!(fs::read(&paths[0]).unwrap(), before);
+        // Not even where the name is that of a link to nowhere.
+        symlink("nowhere", dir.join("publishers/link.key")).unwrap();
+        assert_eq!(Publisher::create(&dir, "link", THEN).unwrap_err().code(), Code::Conflict);
+        assert_eq!(Publisher::load_or_create(&dir, "link", THEN).unwrap_err().code(), Code::KeyFile);
+    }
+
+    #[test]
+    fn a_key_open_to_others_is_refused_with_the_command_that_closes_it() {
+        let (_temp, dir, paths) = keys();
+        for path in &paths {
+            for open in [0o644, 0o640, 0o620, 0o604, 0o660, 0o601] {
+                set_mode(path, open);
+                let (message, hint) = refusals(&dir, path);
+                assert!(message.contains(&format!("mode {open:04o}")), "{message}");
+                assert_eq!(hint, format!("chmod 600 {}", path.display()));
+            }
+            set_mode(path, 0o400);
+        }
+        assert!(Publisher::load(&dir, "me").is_ok() && node_key::load(&paths[1]).is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_others_may_write_to_is_refused() {
+        let (_temp, dir, _) = keys();
+        set_mode(&dir.join("publishers"), 0o770);
+        for error in
+            [Publisher::load(&dir, "me").unwrap_err(), Publisher::create(&dir, "b", THEN).unwrap_err()]
+        {
+            assert_eq!(error.code(), Code::KeyFile);
+            assert_eq!(error.hint(), format!("chmod 700 {}", dir.join("publishers").display()));
+        }
+    }
+
+    #[test]
+    fn an_empty_key_file_stays_as_it_is() {
+        let (_temp, dir, paths) = keys();
+        for path in &paths {
+            for nothing in ["", "\n"] {
+                fs::write(path, nothing).unwrap();
+                assert!(refusals(&dir, path).0.ends_with("is empty"));
+                assert_eq!(fs::read_to_string(path).unwrap(), nothing);
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_file_cut_off_anywhere_is_refused() {
+        let (_temp, dir, paths) = keys();
+        for path in &paths {
+            let whole = fs::read(path).unwrap();
+            for length in 1..whole.len() {
+                fs::write(path, &whole[..length]).unwrap();
+                let (message, _) = refusals(&dir, path);
+                assert!(message.contains("cut off") || message.contains("damaged"), "{length}: {message}");
+            }
+            fs::write(path, &whole).unwrap();
+        }
+        assert!(Publisher::load(&dir, "me").is_ok(), "else nothing is proved");
+    }
+
+    #[test]
+    fn one_changed_digit_is_no_other_identity() {
+        let (_temp, dir, paths) = keys();
+        for path in &paths {
+            let whole = fs::read_to_string(path).unwrap();
+            for line in ["public: ", "secret: ", "sha256: "] {
+                let at = whole.find(line).unwrap() + line.len() + 5;
+                let digit = if &whole[at..=at] == "0" { "1" } else { "0" };
+                let mut changed = whole.clone();
+                changed.replace_range(at..=at, digit);
+                fs::write(path, changed).unwrap();
+                assert!(refusals(&dir, path).0.contains("is damaged"), "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_of_the_other_kind_is_refused() {
+        let (_temp, dir, [publisher, node]) = keys();
+        let (a, b) = (fs::read(&publisher).unwrap(), fs::read(&node).unwrap());
+        fs::write(&publisher, b).unwrap();
+        fs::write(&node, a).unwrap();
+        assert!(refusals(&dir, &publisher).0.ends_with("holds a node key, where a publisher key is needed"));
+        assert!(refusals(&dir, &node).0.ends_with("holds a publisher key, where a node key is needed"));
+    }
+
+    #[test]
+    fn what_is_no_key_file_is_refused() {
+        let (_temp, dir, paths) = keys();
+        for path in &paths {
+            fs::write(path, "-----BEGIN OPENSSH PRIVATE KEY-----\n").unwrap();
+            assert!(refusals(&dir, path).0.ends_with("is not a key file"));
+            fs::write(path, [0xff; 100]).unwrap();
+            assert!(refusals(&dir, path).0.ends_with("is not a key file"));
+            fs::write(path, vec![b'x'; crate::limits::KEY_FILE_BYTES_MAX + 1]).unwrap();
+            assert!(refusals(&dir, path).0.ends_with("is too large to be a key file"));
+        }
+    }
+
+    #[test]
+    fn a_directory_a_link_and_a_pipe_are_refused() {
+        let (temp, dir, paths) = keys();
+        for path in &paths {
+            let elsewhere = temp.path().join("elsewhere.key");
+            fs::rename(path, &elsewhere).unwrap();
+            symlink(&elsewhere, path).unwrap();
+            assert!(refusals(&dir, path).0.contains("is a symbolic link"));
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+            assert!(refusals(&dir, path).0.contains("is a directory"));
+            fs::remove_dir(path).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+            assert!(made.success());
+            assert!(refusals(&dir, path).0.contains("is not a regular file"));
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_is_refused() {
+        let (_temp, dir, paths) = keys();
+        for path in &paths {
+            set_mode(path, 0);
+            if fs::File::open(path).is_ok() {
+                return; // The superuser reads everything.
+            }
+            let (message, hint) = refusals(&dir, path);
+            assert!(message.ends_with("cannot be read"));
+            assert!(hint.contains("chmod 600"));
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_only_made_anew_where_that_is_asked_for() {
+        let (_temp, dir, paths) = keys();
+        fs::remove_file(&paths[0]).unwrap();
+        let error = Publisher::load(&dir, "me").unwrap_err();
+        assert!(matches!(error, Error::Missing { .. }));
+        assert_eq!(error.code(), Code::KeyFile);
+        assert!(!paths[0].exists());
+    }
+
+    #[test]
+    fn names_that_could_leave_the_folder_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        for bad in ["", "../x", "a/b", "A", "a.b", "ä", "a b", &"x".repeat(33)] {
+            assert_eq!(Publisher::create(temp.path(), bad, THEN).unwrap_err().code(), Code::Usage, "{bad}");
+        }
+        assert!(Publisher::create(temp.path(), &"x".repeat(32), THEN).is_ok());
+    }
+
+    #[test]
+    fn an_exported_key_is_the_same_publisher_elsewhere() {
+        let publisher = Publisher::from_secret([1; 32], THEN);
+        let rotated = publisher.rotated(SecretKey::from_bytes(&[2; 32]), THEN).unwrap();
+        let text = rotated.export();
+        for text in [&text, text.trim_end(), &text.replace('\n', "\r\n"), &format!("\n{text}\n\n")] {
+            let read = Publisher::import(text).unwrap();
+            assert_eq!((read.id(), read.public_key()), (publisher.id(), rotated.public_key()));
+            assert_eq!(read.key_log(), rotated.key_log());
+        }
+        let damaged = text.replacen("document: ", "document: 00", 1);
+        assert_eq!(Publisher::import(&damaged).unwrap_err().code(), Code::KeyFile);
+        assert!(matches!(Publisher::import(""), Err(Error::Text { flaw: Flaw::Empty })));
+    }
+
+    #[test]
+    fn a_replaced_key_is_refused() {
+        let publisher = Publisher::from_secret([1; 32], THEN);
+        let rotated = publisher.rotated(SecretKey::from_bytes(&[2; 32]), THEN).unwrap();
+        let old = Contents { secret: publisher.secret.clone(), ..rotated.contents() };
+        let error = Publisher::import(&old.write()).unwrap_err();
+        assert!(matches!(error, Error::Text { flaw: Flaw::Replaced }), "{error}");
+        let none = Contents { documents: vec![], ..rotated.contents() };
+        assert!(matches!(Publisher::import(&none.write()), Err(Error::Text { flaw: Flaw::Documents })));
+    }
+
+    #[test]
+    fn two_at_once_agree_on_one_key() {
+        let temp = tempfile::tempdir().unwrap();
+        let ids: Vec<PublisherId> = std::thread::scope(|scope| {
+            let make = || Publisher::load_or_create(temp.path(), "me", THEN).unwrap().id();
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
+
+    #[test]
+    fn the_file_format_is_fixed() {
+        insta::assert_snapshot!(Publisher::from_secret([1; 32], THEN).export(), @r"
+        ggen-key 1
+        kind: publisher
+        public: 8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c
+        secret: 0101010101010101010101010101010101010101010101010101010101010101
+        document: a2677061796c6f6164585fa7616e00646b6579738158208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c6673636f7065738067637265617465641a6553f1006776657273696f6e016870726576696f7573f6697468726573686f6c64016a7369676e61747572657381a2636b657958208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c637369675840cc24b26a6bed7d128f847b726f995468be9b5d9afc32ca291dfc1448e0afe50d04ada489e0db90ab151ca1acdfb08d837c9b0f1289291f428e2a36d2e2156007
+        sha256: 92329d8a6aa0942aced01d10818e530991c38cddfe3d854e789a62d42260ab28
+        ");
+    }
+}

@@ -1,0 +1,213 @@
+//! Which of two heads of a package counts, and which is not accepted at all.
+//!
+//! The order is that of the keys first, so that a key that was replaced cannot outrun its replacement, and then that of
+//! the log. Every node decides alike, whatever the order in which it heard of the heads, unless the publisher signed two
+//! different states for one place; then the two heads together are the proof of it.
+
+use std::cmp::Ordering;
+
+use super::{Error, Sequence, VerifiedHead};
+use crate::content::ContentId;
+
+/// Which of two heads counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    /// The first one.
+    First,
+    /// The second one.
+    Second,
+    /// They are the same.
+    Same,
+    /// Neither: the publisher signed two different states for one place.
+    Equivocation,
+}
+
+/// What must be remembered of the newest head that was accepted, across restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The number of its current key document.
+    pub key_n: u64,
+    /// The fingerprint of that document ([`crate::identity::KeyLog::fingerprint`]).
+    pub key_document: ContentId,
+    /// Its sequence.
+    pub sequence: Sequence,
+    /// The id of its newest entry.
+    pub entry: ContentId,
+}
+
+/// Compares two heads of one package.
+///
+/// The one with the later key document counts, then the one with the higher sequence. Of two that say the same of the log,
+/// the later `created` counts, then the later `expires`, then the greater bytes, so that every node keeps the same one.
+/// Two chains of keys of which none continues the other are an equivocation, and so are two entries of one sequence under
+/// the same keys.
+pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
+    if !a.key_log().agrees_with(b.key_log()) {
+        return Choice::Equivocation;
+    }
+    let (x, y) = (a.head(), b.head());
+    let place = |head: &VerifiedHead| (head.key_log().current().n, head.head().sequence);
+    let order = place(a).cmp(&place(b));
+    if order.is_eq() && x.entry != y.entry {
+        return Choice::Equivocation;
+    }
+    let renewed = || (x.created, x.expires, a.bytes()).cmp(&(y.created, y.expires, b.bytes()));
+    match order.then_with(renewed) {
+        Ordering::Greater => Choice::First,
+        Ordering::Less => Choice::Second,
+        Ordering::Equal => Choice::Same,
+    }
+}
+
+/// Refuses a head that is older than, or contradicts, what was seen of its package.
+///
+/// # Errors
+/// [`Error::Rollback`] for an earlier key document, or an earlier sequence under the same one; [`Error::Equivocation`] for
+/// another document or entry in the place of one that was seen.
+pub fn accept(candidate: &VerifiedHead, seen: Option<Seen>) -> Result<(), Error> {
+    let Some(seen) = seen else { return Ok(()) };
+    let keys = candidate.key_log();
+    let n = keys.current().n;
+    match keys.fingerprint(seen.key_n) {
+        None => return Err(Error::Rollback { what: "key document", found: n, seen: seen.key_n }),
+        Some(document) if document != seen.key_document => {
+            return Err(Error::Equivocation { what: "key document", number: seen.key_n });
+        }
+        Some(_) if n > seen.key_n => return Ok(()),
+        Some(_) => {}
+    }
+    let head = candidate.head();
+    match head.sequence.cmp(&seen.sequence) {
+        Ordering::Less => {
+            let (found, seen) = (head.sequence.get(), seen.sequence.get());
+            Err(Error::Rollback { what: "sequence", found, seen })
+        }
+        Ordering::Equal if head.entry != seen.entry => {
+            Err(Error::Equivocation { what: "entry", number: seen.sequence.get() })
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        code::Code,
+        release::{
+            Head,
+            fixture::{DAY, NOW, draft, head, publisher, releases, rotated},
+        },
+    };
+
+    /// `a` wins over `b`, whichever is asked about first.
+    fn wins(a: &VerifiedHead, b: &VerifiedHead) {
+        assert_eq!((compare(a, b), compare(b, a)), (Choice::First, Choice::Second));
+    }
+
+    fn contradicts(a: &VerifiedHead, b: &VerifiedHead) {
+        assert_eq!((compare(a, b), compare(b, a)), (Choice::Equivocation, Choice::Equivocation));
+    }
+
+    #[test]
+    fn the_higher_sequence_wins_whenever_it_was_made() {
+        let publisher = publisher(1);
+        let (one, two) = (head(&publisher, &["1.0.0"]), releases(&publisher, &["1.0.0", "1.1.0"]));
+        let earlier = Head { created: NOW.minus(DAY), ..draft(&publisher, &two) };
+        wins(&earlier.sign(&publisher).unwrap(), &one);
+        assert_eq!(compare(&one, &one.clone()), Choice::Same);
+    }
+
+    #[test]
+    fn the_later_key_document_wins_over_any_sequence() {
+        let old = publisher(1);
+        let new = rotated(&old, 2);
+        let long = head(&old, &["1.0.0", "1.1.0", "1.2.0"]);
+        let after = draft(&new, &releases(&old, &["1.0.0"])).sign(&new).unwrap();
+        wins(&after, &long);
+    }
+
+    #[test]
+    fn the_later_renewal_wins() {
+        let publisher = publisher(1);
+        let first = draft(&publisher, &releases(&publisher, &["1.0.0"]));
+        let created = Head { created: NOW.plus(DAY / 2), ..first.clone() }.sign(&publisher).unwrap();
+        let expires = Head { expires: first.expires.plus(DAY), ..first.clone() }.sign(&publisher).unwrap();
+        let other =
+            Head { description: "Another text".to_owned(), ..first.clone() }.sign(&publisher).unwrap();
+        let first = first.sign(&publisher).unwrap();
+        wins(&created, &expires);
+        wins(&expires, &first);
+        assert_ne!(compare(&first, &other), Choice::Same);
+        assert_ne!(compare(&first, &other), compare(&other, &first), "every node keeps the same one");
+    }
+
+    #[test]
+    fn two_entries_in_one_place_are_an_equivocation() {
+        let publisher = publisher(1);
+        contradicts(&head(&publisher, &["1.0.0"]), &head(&publisher, &["2.0.0"]));
+        contradicts(&head(&publisher, &["1.0.0", "1.1.0"]), &head(&publisher, &["1.0.0", "2.0.0"]));
+    }
+
+    #[test]
+    fn two_key_documents_in_one_place_are_an_equivocation() {
+        let old = publisher(1);
+        let thief = rotated(&rotated(&old, 8), 9);
+        let owner = rotated(&old, 2);
+        let log = releases(&old, &["1.0.0"]);
+        let by = |publisher| draft(publisher, &log).sign(publisher).unwrap();
+        // The stolen first key signs a longer chain of its own, which must not outrun the owner's.
+        contradicts(&by(&thief), &by(&owner));
+        let error = accept(&by(&thief), Some(by(&owner).seen())).unwrap_err();
+        assert_eq!(error.code(), Code::Equivocation);
+        let error = accept(&by(&owner), Some(by(&thief).seen())).unwrap_err();
+        assert_eq!(error.code(), Code::Rollback);
+    }
+
+    #[test]
+    fn nothing_older_than_what_was_seen_is_accepted() {
+        let old = publisher(1);
+        let new = rotated(&old, 2);
+        let (one, two) = (head(&old, &["1.0.0"]), head(&old, &["1.0.0", "1.1.0"]));
+        let after = draft(&new, &releases(&old, &["1.0.0"])).sign(&new).unwrap();
+        accept(&one, None).unwrap();
+        accept(&one, Some(one.seen())).unwrap();
+        accept(&two, Some(one.seen())).unwrap();
+        accept(&after, Some(two.seen())).unwrap();
+        for (late, seen) in [(&one, &two), (&one, &after), (&two, &after)] {
+            assert_eq!(accept(late, Some(seen.seen())).unwrap_err().code(), Code::Rollback);
+        }
+    }
+
+    #[test]
+    fn another_entry_in_the_place_of_the_one_seen_is_refused() {
+        let publisher = publisher(1);
+        let error =
+            accept(&head(&publisher, &["2.0.0"]), Some(head(&publisher, &["1.0.0"]).seen())).unwrap_err();
+        assert_eq!(error.code(), Code::Equivocation);
+        assert!(error.hint().contains("do not install"));
+    }
+
+    #[test]
+    fn accepting_and_choosing_agree() {
+        let old = publisher(1);
+        let new = rotated(&old, 2);
+        let heads = [
+            head(&old, &["1.0.0"]),
+            head(&old, &["2.0.0"]),
+            head(&old, &["1.0.0", "1.1.0"]),
+            draft(&new, &releases(&old, &["1.0.0"])).sign(&new).unwrap(),
+            draft(&rotated(&old, 3), &releases(&old, &["1.0.0"])).sign(&rotated(&old, 3)).unwrap(),
+        ];
+        for a in &heads {
+            for b in &heads {
+                let accepted = accept(b, Some(a.seen())).map_err(|error| error.code());
+                match compare(a, b) {
+                    Choice::First => assert_eq!(accepted, Err(Code::Rollback)),
+                    Choice::Equivocation => assert_eq!(accepted, Err(Code::Equivocation)),
+                    Choice::Second | Choice::Same => assert_eq!(accepted, Ok(())),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! A package's log: what was released, withdrawn and said, in order.
+//!
+//! A log is built by adding verified entries one by one, so that a log that exists keeps the rules; the same rules are
+//! checked before anything is signed.
+
+use std::collections::BTreeMap;
+
+use semver::Version;
+
+use super::{Entry, Error, Kind, Release, Sequence, SignedEntry, VerifiedHead, entry};
+use crate::{
+    content::ContentId,
+    identity::{Publisher, PublisherId},
+    limits::LOG_ENTRIES_MAX,
+    package::PackageId,
+    time::Timestamp,
+};
+
+/// What a log says of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionState {
+    /// The release.
+    pub release: Release,
+    /// Why it is withdrawn, where it is.
+    pub yanked: Option<String>,
+    /// When it was released, as its publisher says.
+    pub released: Timestamp,
+}
+
+/// A package's log, verified from its first entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    package: PackageId,
+    entries: Vec<SignedEntry>,
+    versions: BTreeMap<Version, VersionState>,
+    deprecated: Option<String>,
+    transferred: Option<PublisherId>,
+    tombstone: Option<String>,
+}
+
+impl Log {
+    /// The log of a package of which nothing was said yet.
+    pub fn empty(package: PackageId) -> Self {
+        Self {
+            package,
+            entries: Vec::new(),
+            versions: BTreeMap::new(),
+            deprecated: None,
+            transferred: None,
+            tombstone: None,
+        }
+    }
+
+    /// Verifies a whole log, given from its first entry.
+    ///
+    /// # Errors
+    /// [`Error::Log`] where an entry is missing or does not follow, [`Error::VersionReused`] where a version is released
+    /// twice, and [`Error::Refused`] where an entry is not possible in the state that the ones before it left.
+    pub fn verify(entries: Vec<SignedEntry>) -> Result<Self, Error> {
+        let first =
+            entries.first().ok_or(Error::Log { sequence: Sequence::default(), why: "it is missing" })?;
+        let mut log = Self::empty(first.entry().package_id());
+        for entry in entries {
+            log.push(entry)?;
+        }
+        Ok(log)
+    }
+
+    /// Adds the next entry.
+    ///
+    /// # Errors
+    /// As [`Log::verify`]; the log is then unchanged.
+    pub fn push(&mut self, signed: SignedEntry) -> Result<(), Error> {
+        self.follows(signed.entry())?;
+        self.allows(&signed.entry().kind)?;
+        self.apply(signed.entry());
+        self.entries.push(signed);
+        Ok(())
+    }
+
+    /// Signs the entry that would come next, which is not added yet.
+    ///
+    /// # Errors
+    /// As [`Log::push`], before anything is signed.
+    pub fn next(&self, kind: Kind, publisher: &Publisher, now: Timestamp) -> Result<SignedEntry, Error> {
+        let sequence = match self.newest() {
+            Some(newest) => newest.entry().sequence.next().ok_or(Error::Log {
+                sequence: newest.entry().sequence,
+                why: "there is no number after it",
+            })?,
+            None => Sequence::default(),
+        };
+        let entry = Entry {
+            version: entry::VERSION,
+            publisher: publisher.id(),
+            name: self.package.name.clone(),
+            sequence,
+            previous: self.newest().map(SignedEntry::id),
+            key_n: publisher.key_log().current().n,
+            kind,
+            created: now,
+        };
+        self.follows(&entry)?;
+        self.allows(&entry.kind)?;
+        SignedEntry::sign(&entry, publisher)
+    }
+
+    /// Checks that a verified head names the end, the beginning and the latest release of this log.
+    ///
+    /// Only then is it known that the current keys of the publisher stand behind the entries.
+    ///
+    /// # Errors
+    /// [`Error::Anchor`] with what differs.
+    pub fn anchored(&self, head: &VerifiedHead) -> Result<(), Error> {
+        let differs = |why| Err(Error::Anchor { why });
+        let (Some(first), Some(newest)) = (self.entries.first(), self.newest()) else {
+            return differs("the log has no entries");
+        };
+        let named = head.head();
+        if self.package != head.package_id() {
+            return differs("they are of different packages");
+        }
+        if newest.entry().sequence != named.sequence || newest.id() != named.entry {
+            return differs("the head names another newest entry");
+        }
+        if first.id() != named.log {
+            return differs("the head names another first entry");
+        }
+        if self.latest() != named.latest.as_ref() {
+            return differs("the head names another latest release");
+        }
+        Ok(())
+    }
+
+    /// The package.
+    pub fn package(&self) -> &PackageId {
+        &self.package
+    }
+
+    /// The entries, from the first.
+    pub fn entries(&self) -> &[SignedEntry] {
+        &self.entries
+    }
+
+    /// The last entry.
+    pub fn newest(&self) -> Option<&SignedEntry> {
+        self.entries.last()
+    }
+
+    /// The id of the first entry, which names the log.
+    pub fn id(&self) -> Option<ContentId> {
+        self.entries.first().map(SignedEntry::id)
+    }
+
+    /// Every version that was released, ascending.
+    pub fn versions(&self) -> &BTreeMap<Version, VersionState> {
+        &self.versions
+    }
+
+    /// The highest stable version that is not withdrawn, or the highest such pre-release; none once the package is gone.
+    pub fn latest(&self) -> Option<&Release> {
+        let mut there =
+            self.versions.values().filter(|state| state.yanked.is_none() && !self.is_tombstoned());
+        let stable = there.clone().rfind(|state| state.release.version.pre.is_empty());
+        stable.or_else(|| there.next_back()).map(|state| &state.release)
+    }
+
+    /// Whether the package is gone.
+    pub fn is_tombstoned(&self) -> bool {
+        self.tombstone.is_some()
+    }
+
+    /// Why the package is gone, where it is.
+    pub fn tombstone(&self) -> Option<&str> {
+        self.tombstone.as_deref()
+    }
+
+    /// What to use in its place, where the package should no longer be used.
+    pub fn deprecated(&self) -> Option<&str> {
+        self.deprecated.as_deref()
+    }
+
+    /// The publisher that further releases come from, where that is another one.
+    pub fn transferred(&self) -> Option<PublisherId> {
+        self.transferred
+    }
+
+    /// Checks the place of an entry, whatever it says.
+    fn follows(&self, entry: &Entry) -> Result<(), Error> {
+        let refuse = |why| Err(Error::Log { sequence: entry.sequence, why });
+        if self.entries.len() >= LOG_ENTRIES_MAX {
+            let found = self.entries.len() as u64 + 1;
+            return Err(Error::Limit { what: "a log", found, max: LOG_ENTRIES_MAX as u64 });
+        }
+        if entry.publisher != self.package.publisher || entry.name != self.package.name {
+            return refuse("it is of another package");
+        }
+        if entry.sequence.get() != self.entries.len() as u64 {
+            return refuse("its number is not the next one");
+        }
+        if entry.previous != self.newest().map(SignedEntry::id) {
+            return refuse("it does not name the entry before it");
+        }
+        if self.newest().is_some_and(|newest| entry.key_n < newest.entry().key_n) {
+            return refuse("it was signed with keys that were replaced before");
+        }
+        Ok(())
+    }
+
+    /// Checks what an entry says against the state that the ones before it left.
+    fn allows(&self, kind: &Kind) -> Result<(), Error> {
+        let refuse = |why: String| Err(Error::Refused { why });
+        if self.is_tombstoned() {
+            return refuse(format!("{} is gone, and nothing can follow", self.package.name));
+        }
+        match kind {
+            Kind::Release(release) => match (self.transferred, self.versions.get(&release.version)) {
+                (Some(to), _) => refuse(format!("{} was transferred to {to}", self.package.name)),
+                (_, Some(state)) => Err(Error::VersionReused { released: Box::new(state.release.clone()) }),
+                _ => Ok(()),
+            },
+            Kind::Yank { version, .. } | Kind::Unyank { version } => {
+                let yanks = matches!(kind, Kind::Yank { .. });
+                match self.versions.get(version) {
+                    None => refuse(format!("version {version} was never released")),
+                    Some(state) if state.yanked.is_some() == yanks => {
+                        let already = if yanks { "is withdrawn already" } else { "is not withdrawn" };
+                        refuse(format!("version {version} {already}"))
+                    }
+                    Some(_) => Ok(()),
+                }
+            }
+            Kind::Transfer { to } if *to == self.package.publisher => {
+                refuse("a package cannot be transferred to its own publisher".to_owned())
+            }
+            Kind::Transfer { .. } if self.transferred.is_some() => {
+                refuse(format!("{} was transferred already", self.package.name))
+            }
+            Kind::Transfer { .. }
+            | Kind::Deprecate { .. }
+            | Kind::Tombstone { .. }
+            | Kind::Unknown { .. } => Ok(()),
+        }
+    }
+
+    fn apply(&mut self, entry: &Entry) {
+        match &entry.kind {
+            Kind::Release(release) => {
+                let state = VersionState { release: release.clone(), yanked: None, released: entry.created };
+                self.versions.insert(release.version.clone(), state);
+            }
+            Kind::Yank { version, reason } => self.set_yanked(version, Some(reason.clone())),
+            Kind::Unyank { version } => self.set_yanked(version, None),
+            Kind::Deprecate { message } => {
+                self.deprecated = Some(message.clone()).filter(|message| !message.is_empty());
+            }
+            Kind::Transfer { to } => self.transferred = Some(*to),
+            Kind::Tombstone { reason } => self.tombstone = Some(reason.clone()),
+            Kind::Unknown { .. } => {}
+        }
+    }
+
+    fn set_yanked(&mut self, version: &Version, reason: Option<String>) {
+        if let Some(state) = self.versions.get_mut(version) {
+            state.yanked = reason;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        code::Code,
+        release::fixture::{NOW, draft, log, publisher, release, releases, rotated},
+    };
+
+    fn yank(version: &str) -> Kind {
+        Kind::Yank { version: version.parse().unwrap(), reason: "broken".to_owned() }
+    }
+
+    fn unyank(version: &str) -> Kind {
+        Kind::Unyank { version: version.parse().unwrap() }
+    }
+
+    fn tombstone() -> Kind {
+        Kind::Tombstone { reason: "gone".to_owned() }
+    }
+
+    /// Signs what `next` would refuse.
+    fn forced(log: &Log, publisher: &Publisher, change: impl FnOnce(&mut Entry)) -> SignedEntry {
+        let mut entry = Entry {
+            version: entry::VERSION,
+            publisher: publisher.id(),
+            name: log.package().name.clone(),
+            sequence: Sequence::new(log.entries().len() as u64),
+            previous: log.newest().map(SignedEntry::id),
+            key_n: publisher.key_log().current().n,
+            kind: Kind::Deprecate { message: String::new() },
+            created: NOW,
+        };
+        change(&mut entry);
+        SignedEntry::sign(&entry, publisher).unwrap()
+    }
+
+    #[test]
+    fn the_latest_is_the_highest_stable_version_that_is_there() {
+        let publisher = publisher(1);
+        let mut log = releases(&publisher, &["1.10.0", "1.9.0", "2.0.0-rc.1", "2.0.0-rc.2"]);
+        let mut then = |kind, expected: Option<&str>| {
+            log.push(log.next(kind, &publisher, NOW).unwrap()).unwrap();
+            assert_eq!(log.latest().map(|latest| latest.version.to_string()).as_deref(), expected);
+        };
+        then(Kind::Deprecate { message: "old".to_owned() }, Some("1.10.0"));
+        then(yank("1.10.0"), Some("1.9.0"));
+        then(yank("1.9.0"), Some("2.0.0-rc.2"));
+        then(yank("2.0.0-rc.2"), Some("2.0.0-rc.1"));
+        then(yank("2.0.0-rc.1"), None);
+        then(unyank("1.9.0"), Some("1.9.0"));
+        then(tombstone(), None);
+        assert!(log.is_tombstoned());
+        assert_eq!(log.deprecated(), Some("old"));
+        assert_eq!(log.versions()[&"1.10.0".parse().unwrap()].yanked.as_deref(), Some("broken"));
+        assert_eq!(Log::verify(log.entries().to_vec()).unwrap(), log);
+    }
+
+    #[test]
+    fn a_version_is_used_once_even_after_it_was_withdrawn() {
+        let publisher = publisher(1);
+        let log = log(&publisher, &[Kind::Release(release("1.0.0")), yank("1.0.0")]);
+        let again = Kind::Release(Release { size: 1, ..release("1.0.0") });
+        let error = log.next(again.clone(), &publisher, NOW).unwrap_err();
+        assert!(matches!(&error, Error::VersionReused { released } if **released == release("1.0.0")));
+        assert_eq!(error.code(), Code::Conflict);
+        let mut entries = log.entries().to_vec();
+        entries.push(forced(&log, &publisher, |entry| entry.kind = again));
+        assert_eq!(Log::verify(entries).unwrap_err().code(), Code::Conflict);
+    }
+
+    #[test]
+    fn what_the_state_does_not_allow_is_neither_signed_nor_accepted() {
+        let publisher = publisher(1);
+        let to = Kind::Transfer { to: self::publisher(2).id() };
+        let released = Kind::Release(release("1.0.0"));
+        for (before, refused) in [
+            (vec![], yank("1.0.0")),
+            (vec![], unyank("1.0.0")),
+            (vec![released.clone()], yank("1.0.1")),
+            (vec![released.clone()], unyank("1.0.0")),
+            (vec![released.clone(), yank("1.0.0")], yank("1.0.0")),
+            (vec![tombstone()], released.clone()),
+            (vec![tombstone()], tombstone()),
+            (vec![to.clone()], released),
+            (vec![to.clone()], to),
+            (vec![], Kind::Transfer { to: publisher.id() }),
+        ] {
+            let mut log = log(&publisher, &before);
+            let error = log.next(refused.clone(), &publisher, NOW).unwrap_err();
+            assert_eq!(error.code(), Code::Conflict, "{refused:?} after {before:?}");
+            let unchanged = log.clone();
+            let signed = forced(&log, &publisher, |entry| entry.kind = refused.clone());
+            assert!(log.push(signed).is_err(), "{refused:?} after {before:?}");
+            assert_eq!(log, unchanged);
+        }
+    }
+
+    #[test]
+    fn entries_out_of_place_are_refused() {
+        let publisher = publisher(1);
+        let log = releases(&publisher, &["1.0.0", "1.1.0", "1.2.0"]);
+        let [a, b, c] = [0, 1, 2].map(|at| log.entries()[at].clone());
+        for bad in [
+            vec![],
+            vec![b.clone()],
+            vec![a.clone(), c.clone()],
+            vec![a.clone(), a.clone()],
+            vec![a.clone(), b.clone(), b.clone()],
+            vec![b, a.clone(), c],
+        ] {
+            assert!(matches!(Log::verify(bad).unwrap_err(), Error::Log { .. }));
+        }
+        let other = releases(&publisher, &["9.0.0", "9.1.0"]).entries()[1].clone();
+        assert!(
+            matches!(Log::verify(vec![a.clone(), other]).unwrap_err(), Error::Log { .. }),
+            "of another chain"
+        );
+        let name = forced(&log, &publisher, |entry| entry.name = "other".parse().unwrap());
+        let of_other =
+            releases(&self::publisher(2), &["1.0.0", "1.1.0", "1.2.0", "1.3.0"]).entries()[3].clone();
+        for bad in [name, of_other] {
+            assert!(matches!(log.clone().push(bad).unwrap_err(), Error::Log { .. }));
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_signs_nothing_after_its_replacement() {
+        let old = publisher(1);
+        let new = rotated(&old, 2);
+        let mut log = releases(&old, &["1.0.0"]);
+        log.push(log.next(Kind::Release(release("1.1.0")), &new, NOW).unwrap()).unwrap();
+        let error = log.next(Kind::Release(release("1.2.0")), &old, NOW).unwrap_err();
+        assert!(matches!(error, Error::Log { .. }));
+        let late = forced(&log, &old, |_| {});
+        assert!(matches!(log.push(late).unwrap_err(), Error::Log { .. }));
+    }
+
+    #[test]
+    fn another_publisher_cannot_continue_a_log() {
+        let log = releases(&publisher(1), &["1.0.0"]);
+        assert!(log.next(Kind::Release(release("1.1.0")), &publisher(2), NOW).is_err());
+    }
+
+    #[test]
+    fn a_log_matches_its_own_head_only() {
+        let publisher = publisher(1);
+        let log = releases(&publisher, &["1.0.0", "1.1.0"]);
+        let good = draft(&publisher, &log);
+        log.anchored(&good.sign(&publisher).unwrap()).unwrap();
+        let longer = releases(&publisher, &["1.0.0", "1.1.0", "1.2.0"]);
+        let elsewhere = releases(&publisher, &["0.1.0", "1.1.0"]);
+        let stranger = self::publisher(2);
+        for head in [
+            draft(&publisher, &longer).sign(&publisher).unwrap(),
+            draft(&publisher, &elsewhere).sign(&publisher).unwrap(),
+            super::super::Head { latest: Some(release("1.0.0")), ..good.clone() }.sign(&publisher).unwrap(),
+            super::super::Head { log: elsewhere.id().unwrap(), ..good }.sign(&publisher).unwrap(),
+            draft(&stranger, &releases(&stranger, &["1.0.0", "1.1.0"])).sign(&stranger).unwrap(),
+        ] {
+            assert_eq!(log.anchored(&head).unwrap_err().code(), Code::HashMismatch);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn whatever_next_allows_verifies(steps in prop::collection::vec((0..5u8, 0..4u8), 0..12)) {
+            let publisher = publisher(1);
+            let mut log = releases(&publisher, &["0.0.9"]);
+            for (step, version) in steps {
+                let version = format!("{version}.0.0");
+                let kind = match step {
+                    0 | 1 => Kind::Release(release(&version)),
+                    2 => yank(&version),
+                    3 => unyank(&version),
+                    _ => Kind::Deprecate { message: version },
+                };
+                if let Ok(signed) = log.next(kind, &publisher, NOW) {
+                    log.push(signed).unwrap();
+                }
+            }
+            prop_assert_eq!(Log::verify(log.entries().to_vec()).unwrap(), log);
+        }
+    }
+}

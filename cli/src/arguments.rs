@@ -11,7 +11,13 @@ use crate::{
 
 /// A package registry without a server: publish, find and install signed packages between peers.
 #[derive(Debug, Parser)]
-#[command(name = "ggen", version, max_term_width = 100, subcommand_required = true, arg_required_else_help = true)]
+#[command(
+    name = "ggen",
+    version,
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,

@@ -76,9 +76,13 @@ impl Page {
     }
 
     /// Adds a table; wrapped to the terminal, or as wide as it is where there is none.
-    pub(crate) fn table(&mut self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> &mut Self {
+    pub(crate) fn table(
+        &mut self,
+        header: &[&str],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> &mut Self {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING);
+        table.load_style(presets::NOTHING);
         table.set_header(header.iter().copied());
         if let Some(width) = self.width {
             table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
@@ -244,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_why_and_what_next() {
-        let shown = failure("publish", &Failure::new(Code::Conflict, "It\u{1b}[2J exists.", "Do this.\nOr that."));
+        let shown =
+            failure("publish", &Failure::new(Code::Conflict, "It\u{1b}[2J exists.", "Do this.\nOr that."));
         let shown = anstream::adapter::strip_str(&shown).to_string();
         assert_eq!(
             shown,

@@ -27,7 +27,9 @@ impl Bar {
     /// Shows `progress`.
     pub(crate) fn update(&self, progress: &Progress) {
         let template = match (progress.total, progress.unit.as_str()) {
-            (Some(_), "bytes") => "{msg:20} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+            (Some(_), "bytes") => {
+                "{msg:20} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}"
+            }
             (Some(_), _) => "{msg:20} {wide_bar} {pos}/{len} {eta}",
             (None, "bytes") => "{spinner} {msg} {binary_bytes} {binary_bytes_per_sec}",
             (None, _) => "{spinner} {msg} {pos}",

@@ -127,7 +127,8 @@ impl Session {
         let text = match self.format {
             Format::Json => page::clean_json(&encode(&Versioned::new(answer))?),
             Format::Yaml => {
-                let value = serde_json::to_value(Versioned::new(answer)).map_err(|error| unprintable(&error))?;
+                let value =
+                    serde_json::to_value(Versioned::new(answer)).map_err(|error| unprintable(&error))?;
                 yaml::document(&value)
             }
             Format::Human | Format::Table => {

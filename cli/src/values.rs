@@ -136,7 +136,8 @@ mod tests {
 
     #[test]
     fn numbers_outside_their_range_are_refused_by_it() {
-        for bad in ["0", "-1", "9223372036854775808", "18446744073709551616", "nan", "", " 1", "1001", "１"] {
+        for bad in ["0", "-1", "9223372036854775808", "18446744073709551616", "nan", "", " 1", "1001", "１"]
+        {
             assert!(limit(bad).unwrap_err().contains("1 to 1000"), "{bad}");
         }
         for bad in ["0", "-1", "1.5", "86401", "inf"] {

@@ -250,7 +250,9 @@ impl Client {
             .header("host", "ggen")
             .header("content-type", "application/json")
             .body(Full::new(body))
-            .map_err(|error| Failure::new(Code::Usage, format!("The request cannot be sent: {error}."), ""))?;
+            .map_err(|error| {
+                Failure::new(Code::Usage, format!("The request cannot be sent: {error}."), "")
+            })?;
         let head = sender.send_request(request).await.map_err(|error| broken(&error.to_string()))?;
         Ok(Answer { head: head.map(Box::new), _connection: connection })
     }
@@ -321,7 +323,9 @@ impl Lines {
 
 /// The time that a request may take when it asked for `secs`.
 fn asked(secs: Option<f64>) -> Duration {
-    secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok()).unwrap_or(LOOKUP_DEADLINE).saturating_add(SLACK)
+    secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok())
+        .unwrap_or(LOOKUP_DEADLINE)
+        .saturating_add(SLACK)
 }
 
 async fn within<T>(deadline: Duration, work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
@@ -369,13 +373,13 @@ fn step<T: DeserializeOwned>(line: &[u8]) -> Outcome<Step<T>> {
         let result = value.get_mut("result").map(Value::take).unwrap_or_default();
         return versioned(result).map(|body| Step::Done { result: super::api::Versioned::new(body) });
     }
-    serde_json::from_value::<Step<Value>>(value)
-        .map_err(|error| incompatible(&error.to_string()))
-        .and_then(|step| match step {
+    serde_json::from_value::<Step<Value>>(value).map_err(|error| incompatible(&error.to_string())).and_then(
+        |step| match step {
             Step::Progress(state) => Ok(Step::Progress(state)),
             Step::Failed(body) => Ok(Step::Failed(body)),
             Step::Done { .. } => Err(incompatible("a step that is done has no result")),
-        })
+        },
+    )
 }
 
 fn encode<A: Serialize>(ask: &A) -> Outcome<Bytes> {

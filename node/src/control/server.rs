@@ -145,8 +145,7 @@ async fn accept<S: Service>(listener: &UnixListener, shared: &Arc<Shared<S>>) {
             warn!("control connection of another user refused");
             continue;
         }
-        let (router, closing, cancelled) =
-            (router.clone(), shared.closing.clone(), shared.cancelled.clone());
+        let (router, closing, cancelled) = (router.clone(), shared.closing.clone(), shared.cancelled.clone());
         shared.tracker.spawn(async move {
             tokio::select! {
                 () = cancelled.cancelled() => {}
@@ -234,7 +233,8 @@ impl Error {
     pub fn hint(&self) -> String {
         match self {
             Self::Bind { .. } => {
-                "Name a state folder that you can write to and whose path is short: GGEN_HOME=/path".to_owned()
+                "Name a state folder that you can write to and whose path is short: GGEN_HOME=/path"
+                    .to_owned()
             }
         }
     }

@@ -23,8 +23,7 @@ use ggen_marketplace::{
     config::{self, Effective, Layers, P2PConfig, Partial, Unknown},
     control::{
         api::{Failure, Progress, PublishRequest, Published, Stopping},
-        client::Client,
-        server::{Ended, Server},
+        server::Server,
         service::{Outcome, ProgressSender},
         socket_path,
     },
@@ -34,12 +33,16 @@ use tracing::{info, warn};
 
 use super::p2p::start::Flags;
 use crate::{
-    session::{Exit, Finished, Session},
+    session::{End, Exit, Finished, Session},
     values,
 };
 use node::Node;
 use signals::Signals;
 
+/// The folder of keys inside the state folder.
+const KEYS_FOLDER: &str = "keys";
+/// The publisher key that is used where none is named.
+pub(crate) const KEY_DEFAULT: &str = "default";
 /// The flags of the last start, for `restart`.
 const FLAGS_FILE: &str = "start-flags.json";
 /// Bytes of [`FLAGS_FILE`] at most.
@@ -80,6 +83,11 @@ pub(crate) fn home(flag: Option<PathBuf>) -> Outcome<PathBuf> {
     let home =
         config::env::state_dir(&lookup, user_home.as_deref()).map_err(|error| config_failure(&error))?;
     values::absolute(&home)
+}
+
+/// The folder of keys.
+pub(crate) fn keys_folder(home: &Path) -> PathBuf {
+    home.join(KEYS_FOLDER)
 }
 
 /// The configuration file: the flag, or `GGEN_P2P_CONFIG`, both of which must exist, or the one of the state folder.
@@ -162,13 +170,17 @@ pub(crate) fn failure(code: Code, error: &dyn std::error::Error, hint: String) -
     Failure::new(code, sentence(&message), sentence(&hint))
 }
 
-/// Makes a sentence of an error's message.
+/// Makes a sentence of an error's message; a command to copy stays as it is.
 fn sentence(message: &str) -> String {
+    let is_command = |line: &str| line.starts_with("chmod ") || line.contains("ggen marketplace");
+    if message.lines().next().is_none_or(is_command) {
+        return message.to_owned();
+    }
     let mut characters = message.chars();
-    let mut sentence: String = characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default();
-    let last_line = sentence.lines().last().unwrap_or_default();
-    let is_command = last_line.contains("chmod ") || last_line.contains("ggen marketplace");
-    if sentence.ends_with(|last: char| last.is_alphanumeric() || matches!(last, ')' | '\'' | '"')) && !is_command {
+    let mut sentence: String = characters.by_ref().take(1).flat_map(char::to_uppercase).collect();
+    sentence.push_str(characters.as_str());
+    let is_open = sentence.ends_with(|last: char| last.is_alphanumeric() || matches!(last, ')' | '\'' | '"'));
+    if is_open && !sentence.lines().last().is_some_and(is_command) {
         sentence.push('.');
     }
     sentence
@@ -190,6 +202,15 @@ fn make_home(home: &Path) -> Outcome<()> {
     })
 }
 
+/// Where a node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At somebody's terminal, whose end is the node's.
+    Foreground,
+    /// On its own.
+    Background,
+}
+
 /// Runs a node in this process until it is told to stop; `ready` tells of it once it listens.
 ///
 /// The first signal stops it in good order, the second one at once.
@@ -197,6 +218,7 @@ pub(crate) async fn run(
     session: &Session,
     flags: &Flags,
     save: bool,
+    place: Place,
     ready: impl FnOnce(&Started) -> Finished<()>,
 ) -> Finished<Exit> {
     let home = session.home();
@@ -206,7 +228,7 @@ pub(crate) async fn run(
         session.warn(&problem.to_string());
     }
     make_home(home)?;
-    let mut signals = Signals::new()?;
+    let mut signals = Signals::new(place)?;
     let listen: Vec<String> = effective.config.listen_addresses.iter().map(ToString::to_string).collect();
     let starting = async {
         let node = Arc::new(node::open(effective.config.clone()).await?);
@@ -230,28 +252,47 @@ async fn serve<N: Node>(
     signals: &mut Signals,
     ready: impl FnOnce(&Started) -> Finished<()>,
 ) -> Finished<Exit> {
-    let serving = async {
+    let preparing = async {
         node.listen().await.map_err(|failure| port_owner::explain(failure, listen))?;
         let server = Server::bind(home).map_err(|error| failure(error.code(), &error, error.hint()))?;
-        let started = started(home, &*node).await?;
-        let ended = std::pin::pin!(server.serve(Arc::clone(&node), signals.next()));
-        // Whoever reads that it is ready may connect at once: the socket is bound, and answers wait until it is served.
-        ready(&started)?;
-        Finished::Ok(ended.await)
+        Ok::<_, Failure>((server, started(home, &*node).await?))
     };
-    let result = serving.await;
-    let mut exit = Exit::Ok;
+    let prepared = tokio::select! {
+        biased;
+        () = signals.next() => Ok(None),
+        prepared = preparing => prepared.map(Some),
+    };
+    let result = match prepared {
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure.into()),
+        Ok(Some((server, started))) => match ready(&started) {
+            // Whoever reads this may connect at once: the socket is bound, and questions wait until it is served. That
+            // nobody reads it is no reason to stop.
+            Ok(()) | Err(End::StdoutClosed) => {
+                let ended = server.serve(Arc::clone(&node), signals.next()).await;
+                info!(?ended, "node stops");
+                Ok(())
+            }
+            Err(end) => Err(end),
+        },
+    };
+    let exit = shut_down(&*node, signals).await;
+    result.map(|()| exit)
+}
+
+/// Shuts the node down in good order, within its time, or at once if a signal asks again.
+async fn shut_down<N: Node>(node: &N, signals: &mut Signals) -> Exit {
     tokio::select! {
         biased;
-        outcome = tokio::time::timeout(SHUTDOWN_DEADLINE, node.shutdown()) => match outcome {
-            Ok(Ok(())) => info!("node stopped"),
-            Ok(Err(failure)) => warn!(code = failure.code, error = failure.message, "node did not stop cleanly"),
-            Err(_) => warn!("node did not stop in time"),
-        },
-        () = signals.next() => exit = Exit::Forced,
-    }
-    match result? {
-        Ended::Asked | Ended::Shutdown => Ok(exit),
+        outcome = tokio::time::timeout(SHUTDOWN_DEADLINE, node.shutdown()) => {
+            match outcome {
+                Ok(Ok(())) => info!("node stopped"),
+                Ok(Err(failure)) => warn!(code = failure.code, error = failure.message, "node did not stop cleanly"),
+                Err(_) => warn!("node did not stop in time"),
+            }
+            Exit::Ok
+        }
+        () = signals.next() => Exit::Forced,
     }
 }
 
@@ -361,11 +402,6 @@ pub(crate) async fn publish_offline(
             Some(state) = receiver.next() => progress(state),
         }
     }
-}
-
-/// Whether a node answers on the state folder.
-pub(crate) async fn is_running(home: &Path) -> bool {
-    Client::new(home).is_ready().await.is_ok()
 }
 
 #[cfg(test)]

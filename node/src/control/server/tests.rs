@@ -283,7 +283,10 @@ async fn raw(world: &World, request: &[u8]) -> String {
 async fn malformed_and_oversized_requests_are_refused_as_json() {
     let world = serve();
     let post = |path: &str, body: &str| {
-        format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
     };
     let nested = "[".repeat(100_000);
     let huge = format!("{{\"text\":\"{}\"}}", "x".repeat(REQUEST_BYTES_MAX));

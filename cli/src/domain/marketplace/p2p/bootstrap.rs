@@ -56,8 +56,14 @@ pub(super) fn dials(bootstrapped: &Bootstrapped, page: &mut Page) {
             (None, None) => page.line(format!("reached  {}", dial.address)),
         };
     }
-    page.line(format!("Reached {} of {}.", bootstrapped.reached, page::count(bootstrapped.results.len(), "address"))
-        .replace("addresss", "addresses"));
+    page.line(
+        format!(
+            "Reached {} of {}.",
+            bootstrapped.reached,
+            page::count(bootstrapped.results.len(), "address")
+        )
+        .replace("addresss", "addresses"),
+    );
     if bootstrapped.timed_out {
         page.line("The time ran out before every address had answered; allow more with --timeout.");
     }

@@ -19,11 +19,15 @@ use crate::{
 
 /// Show, check and change the configuration.
 #[derive(Debug, Args)]
-#[command(subcommand_required = true, arg_required_else_help = true, after_help = "\
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "\
 Examples:
   ggen marketplace p2p config show --origin
   ggen marketplace p2p config set bootstrap_nodes /dnsaddr/bootstrap.libp2p.io
-  ggen marketplace p2p config check")]
+  ggen marketplace p2p config check"
+)]
 pub(crate) struct Config {
     /// The configuration file [default: p2p-config.toml in the state folder].
     #[arg(long, value_name = "FILE", global = true)]
@@ -127,7 +131,9 @@ impl Config {
             }
             Action::Path => {
                 let answer = FileAnswer { exists: Some(file.path.exists()), ..answer };
-                session.print(&answer, |answer, page| drop(page.line(&answer.path)))?;
+                session.print(&answer, |answer, page| {
+                    page.line(&answer.path);
+                })?;
             }
             Action::Check { strict_config } => {
                 let unknown = if strict_config { Unknown::Refuse } else { Unknown::Warn };
@@ -200,7 +206,9 @@ fn show(session: &Session, file: Option<PathBuf>, key: Option<&str>, with_origin
 fn get(session: &Session, file: Option<PathBuf>, key: &str) -> Finished<()> {
     let mut shown = values(session, file, Some(key), true)?;
     let shown = shown.pop().ok_or_else(|| Failure::new(Code::NotFound, "There is no such key.", ""))?;
-    session.print(&shown, |shown, page| drop(page.line(&shown.text)))
+    session.print(&shown, |shown, page| {
+        page.line(&shown.text);
+    })
 }
 
 /// A schema is a document of its own, so that a validator can read it: it carries no version of ours.

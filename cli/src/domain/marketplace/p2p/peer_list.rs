@@ -42,7 +42,12 @@ fn show(list: &api::PeerList, verbose: bool, page: &mut Page) {
             page.line("");
         }
         for refused in &list.refused {
-            page.line(format!("refused {}: {} ({})", refused.peer_id, refused.reason, page::when(&refused.time)));
+            page.line(format!(
+                "refused {}: {} ({})",
+                refused.peer_id,
+                refused.reason,
+                page::when(&refused.time)
+            ));
         }
     } else if !list.peers.is_empty() {
         page.table(
@@ -83,10 +88,7 @@ pub(super) fn details(peer: &PeerInfo, page: &mut Page) {
             "retrievals",
             format!("{} successful, {} failed", peer.successful_retrievals, peer.failed_retrievals),
         )
-        .field(
-            "packages",
-            format!("{} provided, {} claimed", peer.packages_provided, peer.packages_claimed),
-        )
+        .field("packages", format!("{} provided, {} claimed", peer.packages_provided, peer.packages_claimed))
         .field("last seen", last_seen)
         .optional("direction", peer.direction.as_deref())
         .optional("latency", peer.latency_ms.map(|milliseconds| format!("{milliseconds:.1} ms")))

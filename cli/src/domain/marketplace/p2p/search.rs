@@ -123,12 +123,7 @@ fn row(package: &PackageInfo) -> Vec<String> {
 }
 
 fn entry(package: &PackageInfo, page: &mut Page) {
-    page.heading(format!(
-        "{} {}  {}",
-        package.name,
-        package.version,
-        page::short_id(&package.publisher)
-    ));
+    page.heading(format!("{} {}  {}", package.name, package.version, page::short_id(&package.publisher)));
     page.line(format!("    {}", package.description));
     page.line(format!(
         "    {}, reputation {}, {}",
@@ -204,10 +199,12 @@ mod tests {
     #[test]
     fn where_nothing_is_found_the_reason_that_applies_is_told() {
         let base = SearchResults { connected_peers: 2, indexed: 5, complete: true, ..Default::default() };
-        let request =
-            SearchRequest { text: "x".to_owned(), min_reputation: Some(0.8), ..Default::default() };
+        let request = SearchRequest { text: "x".to_owned(), min_reputation: Some(0.8), ..Default::default() };
         let cases = [
-            (SearchResults { hidden_by_reputation: 3, ..base.clone() }, "3 packages hidden: no provider has a reputation of 0.80"),
+            (
+                SearchResults { hidden_by_reputation: 3, ..base.clone() },
+                "3 packages hidden: no provider has a reputation of 0.80",
+            ),
             (SearchResults { connected_peers: 0, ..base.clone() }, "no peers"),
             (SearchResults { indexed: 0, ..base.clone() }, "index is empty"),
             (base, "Nothing matches among 5 indexed packages"),

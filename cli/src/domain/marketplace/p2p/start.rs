@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::status;
 use crate::{
-    domain::marketplace::p2p_state::{self, Started, daemon},
+    domain::marketplace::p2p_state::{self, Place, Started, daemon},
     page::Page,
     session::{Exit, Finished, Session},
     values,
@@ -77,7 +77,7 @@ impl Start {
         if self.daemon_child {
             return daemon::become_one(session, &self.flags, self.save).await;
         }
-        p2p_state::run(session, &self.flags, self.save, |started| {
+        p2p_state::run(session, &self.flags, self.save, Place::Foreground, |started| {
             session.print(started, show)?;
             session.note("Stop it with Ctrl-C, or: ggen marketplace p2p stop");
             Ok(())

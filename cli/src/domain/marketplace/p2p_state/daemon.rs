@@ -25,7 +25,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{Flags, Started, config_file, log, make_home, run};
+use super::{Flags, Place, Started, config_file, log, make_home, run};
 use crate::session::{End, Exit, Finished, Session};
 
 /// How long a node may take until it is ready.
@@ -62,13 +62,15 @@ pub(crate) async fn launch(session: &Session, flags: &Flags, save: bool) -> Fini
         }
         Ok(None) => {
             let _ = child.start_kill();
-            let status = child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+            let status =
+                child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
             Err(died(home, &format!("The node ended before it was ready ({status}).")).into())
         }
         Err(_) => {
             let _ = child.kill().await;
             let seconds = READY_DEADLINE.as_secs();
-            let mut failure = died(home, &format!("The node was not ready within {seconds} seconds, and was ended."));
+            let mut failure =
+                died(home, &format!("The node was not ready within {seconds} seconds, and was ended."));
             failure.code = Code::Timeout.as_str().to_owned();
             failure.retryable = true;
             Err(failure.into())
@@ -136,7 +138,7 @@ pub(crate) async fn become_one(session: &Session, flags: &Flags, save: bool) -> 
     // Fails only for the leader of a group, which a fresh child is not.
     let _ = rustix::process::setsid();
     let mut is_reported = false;
-    let result = run(session, flags, save, |started| {
+    let result = run(session, flags, save, Place::Background, |started| {
         is_reported = true;
         report(&Report::Ready(started.clone()))
     })

@@ -12,7 +12,8 @@ use ggen_marketplace::{
         api::{
             BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
             InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest,
-            PublishRequest, Published, SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
+            PublishRequest, Published, SearchRequest, SearchResults, Status, Stopping, Verified,
+            VerifyRequest,
         },
         service::{Outcome, ProgressSender, Service},
     },

@@ -15,10 +15,12 @@ pub(super) fn explain(mut failure: Failure, listen: &[String]) -> Failure {
     if failure.code != Code::AddressInUse.as_str() {
         return failure;
     }
-    let mut ports: Vec<u16> = listen.iter().filter_map(|address| port(address)).filter(|port| *port != 0).collect();
+    let mut ports: Vec<u16> =
+        listen.iter().filter_map(|address| port(address)).filter(|port| *port != 0).collect();
     ports.sort_unstable();
     ports.dedup();
-    let owned: Vec<(u16, Option<Owner>)> = ports.iter().map(|port| (*port, owner(Path::new("/proc"), *port))).collect();
+    let owned: Vec<(u16, Option<Owner>)> =
+        ports.iter().map(|port| (*port, owner(Path::new("/proc"), *port))).collect();
     let mut remedies = String::new();
     for (port, owner) in &owned {
         if let Some(Owner { pid, name }) = owner {

@@ -6,16 +6,19 @@ use ggen_marketplace::{
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::Place;
+
 /// Ctrl-C, a polite kill, and the end of the terminal.
 pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    place: Place,
 }
 
 impl Signals {
     /// Catches them from now on.
-    pub(super) fn new() -> Outcome<Self> {
+    pub(super) fn new(place: Place) -> Outcome<Self> {
         let catch = |kind| {
             signal(kind).map_err(|error| {
                 Failure::new(
@@ -29,10 +32,11 @@ impl Signals {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
             hangup: catch(SignalKind::hangup())?,
+            place,
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next one; the end of a terminal means nothing to a daemon.
     ///
     /// # Cancel safety
     /// Loses nothing when dropped.
@@ -40,7 +44,7 @@ impl Signals {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
+            _ = self.hangup.recv(), if self.place == Place::Foreground => {}
         }
     }
 }

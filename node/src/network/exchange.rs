@@ -69,7 +69,9 @@ impl Driver {
     pub(super) fn reply_refreshed(&mut self) {
         let outstanding = self.peers.values().filter_map(|peer| peer.reading.as_ref()).any(|it| it.under_way);
         if !outstanding {
-            self.refreshing.drain(..).for_each(|reply| drop(reply.send(())));
+            for reply in self.refreshing.drain(..) {
+                let _ = reply.send(());
+            }
         }
     }
 

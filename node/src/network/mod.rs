@@ -26,7 +26,7 @@ use libp2p::{Multiaddr, PeerId};
 
 pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
 pub use driver::spawn;
-pub use handle::{DialFailure, Handle, RequestFailure};
+pub use handle::{DialFailure, Handle, HeadsRead, RequestFailure};
 pub use offload::Offload;
 pub use snapshot::{PeerSnapshot, Refused, Snapshot};
 

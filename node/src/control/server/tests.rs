@@ -1,1 +1,352 @@
+use std::{
+    os::unix::fs::{FileTypeExt, PermissionsExt},
+    sync::Mutex,
+};
 
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::oneshot,
+    task::JoinHandle,
+};
+
+use super::*;
+use crate::control::{
+    api::{
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
+        InstallRequest, Installed, Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList,
+        PeerListRequest, PublishRequest, Published, SearchRequest, SearchResults, Status, Stopping, Verified,
+        VerifyRequest,
+    },
+    client::Client,
+    service::{Outcome, ProgressSender},
+};
+
+/// Answers every verb from its request, so that a test can see what arrived.
+#[derive(Default)]
+struct Fake {
+    /// Told when an installation that never ends is dropped.
+    dropped: Mutex<Option<oneshot::Sender<()>>>,
+}
+
+/// Tells when it goes out of scope.
+struct OnDrop(Option<oneshot::Sender<()>>);
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(());
+        }
+    }
+}
+
+fn refused() -> Failure {
+    Failure::new(Code::Conflict, "It exists.", "Name another.")
+}
+
+impl Service for Fake {
+    async fn status(&self) -> Outcome<Status> {
+        panic!("a defect of the node")
+    }
+
+    async fn publish(&self, request: PublishRequest, _: ProgressSender) -> Outcome<Published> {
+        assert!(request.path.starts_with('/'));
+        Err(refused())
+    }
+
+    async fn search(&self, request: SearchRequest) -> Outcome<SearchResults> {
+        if request.text == "slow" {
+            std::future::pending::<()>().await;
+        }
+        Ok(SearchResults { total: request.limit.unwrap_or_default(), complete: true, ..Default::default() })
+    }
+
+    async fn install(&self, request: InstallRequest, progress: ProgressSender) -> Outcome<Installed> {
+        if request.package == "endless" {
+            let _told = OnDrop(self.dropped.lock().unwrap().take());
+            progress.report("fetching", 1, None, "bytes");
+            std::future::pending::<()>().await;
+        }
+        for done in 0..=3 {
+            progress.report("fetching", done, Some(3), "blocks");
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        Ok(Installed { id: request.package, path: request.to, ..Default::default() })
+    }
+
+    async fn info(&self, request: InfoRequest) -> Outcome<Info> {
+        let mut info = Info::default();
+        info.package.id = request.package;
+        Ok(info)
+    }
+
+    async fn list(&self) -> Outcome<Listing> {
+        Ok(Listing::default())
+    }
+
+    async fn verify(&self, request: VerifyRequest) -> Outcome<Verified> {
+        Ok(Verified { id: request.package, path: request.path.unwrap_or_default(), ..Default::default() })
+    }
+
+    async fn peer_list(&self, request: PeerListRequest) -> Outcome<PeerList> {
+        let peer = PeerInfo { reputation: request.min_reputation.unwrap_or(-1.0), ..Default::default() };
+        Ok(PeerList { peers: vec![peer], total: 1, ..Default::default() })
+    }
+
+    async fn peer_info(&self, request: PeerInfoRequest) -> Outcome<PeerDetails> {
+        let peer = PeerInfo { peer_id: request.peer_id, ..Default::default() };
+        Ok(PeerDetails { peer, history: request.full.then(Vec::new), derivation: None })
+    }
+
+    async fn bootstrap(&self, request: BootstrapRequest) -> Outcome<Bootstrapped> {
+        Ok(Bootstrapped { reached: request.addresses.len(), ..Default::default() })
+    }
+
+    async fn connect(&self, _: BootstrapRequest) -> Outcome<Bootstrapped> {
+        Ok(Bootstrapped::default())
+    }
+
+    async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {
+        Ok(Disconnected { peer_id: request.peer_id, connections: 1 })
+    }
+
+    async fn stop(&self) -> Outcome<Stopping> {
+        Ok(Stopping { pid: 7 })
+    }
+
+    async fn readiness(&self) -> bool {
+        true
+    }
+}
+
+/// A served fake, its client, and how it ended.
+struct World {
+    home: TempDir,
+    client: Client,
+    serving: JoinHandle<Ended>,
+    dropped: oneshot::Receiver<()>,
+    _stop: oneshot::Sender<()>,
+}
+
+fn serve() -> World {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::bind(home.path()).unwrap();
+    let (told, dropped) = oneshot::channel();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let fake = Arc::new(Fake { dropped: Mutex::new(Some(told)) });
+    let serving = tokio::spawn(async move { server.serve(fake, async { drop(stopped.await) }).await });
+    World { client: Client::new(home.path()), home, serving, dropped, _stop: stop }
+}
+
+fn code_of<T: std::fmt::Debug>(outcome: Outcome<T>) -> String {
+    outcome.unwrap_err().code
+}
+
+#[tokio::test]
+async fn arguments_arrive_as_they_were_sent() {
+    let world = serve();
+    let odd = "gp1x/näme & more?#+%41";
+    let info = InfoRequest { package: odd.to_owned() };
+    assert_eq!(world.client.info(&info).await.unwrap().package.id, odd);
+    let search = SearchRequest { limit: Some(7), ..Default::default() };
+    assert_eq!(world.client.search(&search).await.unwrap().total, 7);
+    let peers = PeerListRequest { min_reputation: Some(0.7) };
+    assert_eq!(world.client.peer_list(&peers).await.unwrap().peers[0].reputation, 0.7);
+    let peers = PeerListRequest { min_reputation: None };
+    assert_eq!(world.client.peer_list(&peers).await.unwrap().peers[0].reputation, -1.0);
+    let peer = PeerInfoRequest { peer_id: "Qm/..".to_owned(), full: true };
+    let details = world.client.peer_info(&peer).await.unwrap();
+    assert_eq!((details.peer.peer_id.as_str(), details.history), ("Qm/..", Some(vec![])));
+    let verify = VerifyRequest { package: "a".to_owned(), path: Some("/b".to_owned()) };
+    assert_eq!(world.client.verify(&verify).await.unwrap().path, "/b");
+    let nodes = BootstrapRequest { addresses: vec!["/a".to_owned(); 3], timeout_secs: Some(1) };
+    assert_eq!(world.client.bootstrap(&nodes).await.unwrap().reached, 3);
+    assert_eq!(world.client.connect(&nodes).await.unwrap().reached, 0);
+    let peer = DisconnectRequest { peer_id: "Qm".to_owned() };
+    assert_eq!(world.client.disconnect(&peer).await.unwrap().connections, 1);
+    assert_eq!(world.client.list().await.unwrap().total, 0);
+    assert!(world.client.is_ready().await.unwrap());
+}
+
+#[tokio::test]
+async fn an_installation_reports_progress_and_then_its_result() {
+    let world = serve();
+    let request = InstallRequest { package: "a".to_owned(), to: "/b".to_owned(), timeout_secs: None };
+    let mut seen = Vec::new();
+    let installed = world.client.install(&request, |state| seen.push(state.done)).await.unwrap();
+    assert_eq!((installed.id.as_str(), installed.path.as_str()), ("a", "/b"));
+    assert!(seen.len() >= 2 && seen.is_sorted(), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_failure_of_a_streamed_verb_keeps_its_code() {
+    let world = serve();
+    let request = PublishRequest { path: "/a".to_owned(), ..Default::default() };
+    assert_eq!(world.client.publish(&request, |_| {}).await.unwrap_err(), refused());
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_cancels_its_installation() {
+    let world = serve();
+    let (started, start) = oneshot::channel();
+    let client = world.client.clone();
+    let waiting = tokio::spawn(async move {
+        let request = InstallRequest { package: "endless".to_owned(), ..Default::default() };
+        let mut started = Some(started);
+        client.install(&request, move |_| drop(started.take().map(|started| started.send(())))).await
+    });
+    start.await.unwrap();
+    waiting.abort();
+    tokio::time::timeout(Duration::from_secs(5), world.dropped).await.expect("cancelled").unwrap();
+}
+
+#[tokio::test]
+async fn a_panic_in_a_verb_is_its_error_and_the_node_goes_on() {
+    let world = serve();
+    assert_eq!(code_of(world.client.status().await), "E_FAILED");
+    let request = PublishRequest { path: "relative".to_owned(), ..Default::default() };
+    assert_eq!(code_of(world.client.publish(&request, |_| {}).await), "E_FAILED");
+    assert!(world.client.is_ready().await.unwrap());
+}
+
+#[tokio::test]
+async fn without_a_node_the_client_says_so_and_how_to_start_one() {
+    let home = tempfile::tempdir().unwrap();
+    let failure = Client::new(home.path()).status().await.unwrap_err();
+    assert_eq!((failure.code.as_str(), failure.exit_code()), ("E_NOT_RUNNING", 3));
+    assert!(failure.hint.contains("p2p start"), "{failure:?}");
+    // The socket of a dead node refuses.
+    drop(std::os::unix::net::UnixListener::bind(socket_path(home.path())).unwrap());
+    assert_eq!(code_of(Client::new(home.path()).status().await), "E_NOT_RUNNING");
+    // A new node takes its place.
+    let server = Server::bind(home.path()).unwrap();
+    let metadata = std::fs::symlink_metadata(server.path()).unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1, "nothing else is left");
+}
+
+#[tokio::test]
+async fn stop_is_answered_and_then_the_socket_is_gone() {
+    let world = serve();
+    assert_eq!(world.client.stop().await.unwrap().pid, 7);
+    let ended = tokio::time::timeout(Duration::from_secs(5), world.serving).await.expect("in time");
+    assert_eq!(ended.unwrap(), Ended::Asked);
+    assert_eq!(std::fs::read_dir(world.home.path()).unwrap().count(), 0);
+    assert_eq!(code_of(world.client.list().await), "E_NOT_RUNNING");
+}
+
+#[tokio::test]
+async fn stopping_does_not_wait_for_an_endless_verb() {
+    let world = serve();
+    let client = world.client.clone();
+    let slow = tokio::spawn(async move {
+        let request =
+            SearchRequest { text: "slow".to_owned(), timeout_secs: Some(60.0), ..Default::default() };
+        client.search(&request).await
+    });
+    while world.client.list().await.is_err() {}
+    world.client.stop().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), world.serving).await.expect("in time").unwrap();
+    assert!(slow.await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_state_folder_with_a_very_long_path_works() {
+    let home = tempfile::tempdir().unwrap();
+    let deep = home.path().join("x".repeat(100)).join("y".repeat(100));
+    std::fs::create_dir_all(&deep).unwrap();
+    let server = Server::bind(&deep).unwrap();
+    let _serving = tokio::spawn(server.serve(Arc::new(Fake::default()), std::future::pending()));
+    assert!(Client::new(&deep).is_ready().await.unwrap());
+}
+
+#[tokio::test]
+async fn many_clients_at_once_are_all_answered() {
+    let world = serve();
+    let asking = (0..400).map(|_| world.client.list());
+    for outcome in futures::future::join_all(asking).await {
+        outcome.unwrap();
+    }
+}
+
+/// Sends raw bytes and returns what comes back.
+async fn raw(world: &World, request: &[u8]) -> String {
+    let mut stream = socket::connect(world.home.path()).await.unwrap();
+    stream.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn malformed_and_oversized_requests_are_refused_as_json() {
+    let world = serve();
+    let post = |path: &str, body: &str| {
+        format!(
+            "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let nested = "[".repeat(100_000);
+    let huge = format!("{{\"text\":\"{}\"}}", "x".repeat(REQUEST_BYTES_MAX));
+    for (path, body, status) in [
+        ("/v1/search", "{", "400"),
+        ("/v1/search", "{\"limit\":-1}", "400"),
+        ("/v1/search", &nested, "400"),
+        ("/v1/search", &huge, "400"),
+        ("/v1/install", "{\"package\":7}", "400"),
+        ("/v2/search", "{}", "400"),
+        ("/v1/status", "{}", "400"),
+    ] {
+        let answer = raw(&world, post(path, body).as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        assert!(answer.contains("E_USAGE"), "{path}: {answer}");
+    }
+    let get = "GET /v1/peers?min_reputation=x HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    assert!(raw(&world, get.as_bytes()).await.contains("E_USAGE"));
+    assert!(world.client.is_ready().await.unwrap());
+}
+
+/// Answers one connection with fixed bytes in place of a node.
+async fn stand_in(answer: &'static str) -> (TempDir, Client) {
+    let home = tempfile::tempdir().unwrap();
+    let listener = socket::bind(home.path()).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).await;
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+            let _ = stream.write_all(head.as_bytes()).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let client = Client::new(home.path());
+    (home, client)
+}
+
+#[tokio::test]
+async fn an_answer_of_another_version_is_told_and_not_guessed() {
+    for (answer, reason) in [
+        ("{\"schema_version\":2,\"packages\":[],\"total\":0}", "version 2"),
+        ("{\"packages\":[],\"total\":0}", "does not say"),
+        ("{\"schema_version\":1,\"packages\":7}", "cannot be understood"),
+        ("<html>", "not JSON"),
+    ] {
+        let (_home, client) = stand_in(answer).await;
+        let failure = client.list().await.unwrap_err();
+        assert!(failure.message.contains(reason), "{answer}: {failure:?}");
+        assert!(failure.hint.contains("restart"), "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_an_end_is_a_failure() {
+    let (_home, client) = stand_in(
+        "{\"event\":\"progress\",\"phase\":\"fetching\",\"done\":1,\"total\":null,\"unit\":\"bytes\"}\n",
+    )
+    .await;
+    let mut steps = 0;
+    let failure = client.install(&InstallRequest::default(), |_| steps += 1).await.unwrap_err();
+    assert_eq!((failure.code.as_str(), steps), ("E_IO", 1));
+}

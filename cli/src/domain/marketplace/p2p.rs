@@ -1,0 +1,131 @@
+//! The P2P commands: every verb of `ggen marketplace p2p`, one file each.
+//!
+//! A verb's file holds its arguments, what it asks of the node, and how it shows the answer. The node's own life – its state
+//! folder, its lock, the daemon – is in [`p2p_state`](super::p2p_state).
+
+mod bootstrap;
+mod completions;
+mod config;
+mod connect;
+mod demo;
+mod disconnect;
+mod info;
+mod install;
+mod key;
+mod list;
+mod logs;
+mod peer_info;
+mod peer_list;
+mod publish;
+mod restart;
+mod search;
+pub(crate) mod start;
+mod status;
+mod stop;
+mod verify;
+
+use clap::{Args, Subcommand};
+
+use crate::session::{Exit, Finished, Session};
+
+/// `ggen marketplace p2p`.
+#[derive(Debug, Args)]
+#[command(subcommand_required = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub(crate) struct P2p {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXIT_CODES: &str = "\
+Exit status:
+  0 ok · 1 failed · 2 usage · 3 node not running · 4 not found · 5 network or timeout
+  6 verification failed · 7 configuration or input invalid · 8 address in use
+  9 conflict or already running · 10 partial result with --strict · 130 interrupted
+A closed stdout ends a command quietly, with status 0.";
+
+/// What can be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Start(start::Start),
+    Stop(stop::Stop),
+    Restart(restart::Restart),
+    Status(status::Status),
+    Publish(publish::Publish),
+    Search(search::Search),
+    Install(install::Install),
+    Info(info::Info),
+    List(list::List),
+    Verify(verify::Verify),
+    PeerList(peer_list::PeerList),
+    PeerInfo(peer_info::PeerInfo),
+    Bootstrap(bootstrap::Bootstrap),
+    Connect(connect::Connect),
+    Disconnect(disconnect::Disconnect),
+    Key(key::Key),
+    Config(config::Config),
+    Logs(logs::Logs),
+    Completions(completions::Completions),
+    Demo(demo::Demo),
+}
+
+impl Verb {
+    /// What the verb wants to do, as the object of "could not".
+    pub(crate) fn purpose(&self) -> &'static str {
+        match self {
+            Self::Start(_) => "start the node",
+            Self::Stop(_) => "stop the node",
+            Self::Restart(_) => "restart the node",
+            Self::Status(_) => "tell the node's status",
+            Self::Publish(_) => "publish the package",
+            Self::Search(_) => "search for packages",
+            Self::Install(_) => "install the package",
+            Self::Info(_) => "tell about the package",
+            Self::List(_) => "list the packages",
+            Self::Verify(_) => "verify the package",
+            Self::PeerList(_) => "list the peers",
+            Self::PeerInfo(_) => "tell about the peer",
+            Self::Bootstrap(_) => "bootstrap the node",
+            Self::Connect(_) => "connect to the peer",
+            Self::Disconnect(_) => "disconnect from the peer",
+            Self::Key(_) => "do this with the key",
+            Self::Config(_) => "do this with the configuration",
+            Self::Logs(_) => "show the log",
+            Self::Completions(_) => "print the completions",
+            Self::Demo(_) => "run the demonstration",
+        }
+    }
+}
+
+impl Verb {
+    /// Whether this process becomes the node.
+    pub(crate) fn is_node(&self) -> bool {
+        matches!(self, Self::Start(start) if !start.is_launched_apart())
+    }
+}
+
+impl P2p {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        match self.verb {
+            Verb::Start(verb) => verb.run(session).await,
+            Verb::Stop(verb) => verb.run(session).await,
+            Verb::Restart(verb) => verb.run(session).await,
+            Verb::Status(verb) => verb.run(session).await,
+            Verb::Publish(verb) => verb.run(session).await,
+            Verb::Search(verb) => verb.run(session).await,
+            Verb::Install(verb) => verb.run(session).await,
+            Verb::Info(verb) => verb.run(session).await,
+            Verb::List(verb) => verb.run(session).await,
+            Verb::Verify(verb) => verb.run(session).await,
+            Verb::PeerList(verb) => verb.run(session).await,
+            Verb::PeerInfo(verb) => verb.run(session).await,
+            Verb::Bootstrap(verb) => verb.run(session).await,
+            Verb::Connect(verb) => verb.run(session).await,
+            Verb::Disconnect(verb) => verb.run(session).await,
+            Verb::Key(verb) => verb.run(session).await,
+            Verb::Config(verb) => verb.run(session),
+            Verb::Logs(verb) => verb.run(session).await,
+            Verb::Completions(verb) => verb.run(session),
+            Verb::Demo(verb) => verb.run(session).await,
+        }
+    }
+}

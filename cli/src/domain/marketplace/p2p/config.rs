@@ -1,0 +1,219 @@
+//! `config`: what the node is started with, where each value comes from, and the file that holds them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use ggen_marketplace::{
+    code::Code,
+    config::{self, P2PConfig, Unknown, keys},
+    control::{api::Failure, service::Outcome},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::start::Flags;
+use crate::{
+    domain::marketplace::p2p_state,
+    session::{Exit, Finished, Session},
+};
+
+/// Show, check and change the configuration.
+#[derive(Debug, Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  ggen marketplace p2p config show --origin
+  ggen marketplace p2p config set bootstrap_nodes /dnsaddr/bootstrap.libp2p.io
+  ggen marketplace p2p config check"
+)]
+pub(crate) struct Config {
+    /// The configuration file [default: p2p-config.toml in the state folder].
+    #[arg(long, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// What can be done with the configuration.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Show every value that a start without flags would use, or one of them.
+    Show {
+        /// Only this key.
+        #[arg(value_name = "KEY")]
+        key: Option<String>,
+        /// Also where each value comes from.
+        #[arg(long)]
+        origin: bool,
+    },
+    /// Print one value, and nothing else.
+    Get {
+        /// The key.
+        #[arg(value_name = "KEY")]
+        key: String,
+    },
+    /// Give a key a value in the file; comments and layout stay.
+    Set {
+        /// The key.
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// The value; a list is parted by commas, and none is an empty one.
+        #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+        value: String,
+    },
+    /// Print the path of the file.
+    Path,
+    /// Check the file, and tell every problem at once.
+    Check {
+        /// Refuse unknown keys, instead of warning.
+        #[arg(long)]
+        strict_config: bool,
+    },
+    /// Print the JSON schema of the file.
+    Schema,
+    /// Write a commented file with the defaults, where there is none.
+    Init,
+}
+
+/// One key of `config show`.
+#[derive(Debug, Serialize)]
+struct Shown {
+    key: &'static str,
+    value: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<String>,
+    #[serde(skip)]
+    text: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Values {
+    values: Vec<Shown>,
+}
+
+/// What became of the file.
+#[derive(Debug, Serialize)]
+struct FileAnswer {
+    path: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exists: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<Vec<String>>,
+    /// `live` or `restart`: when a running node takes the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    takes_effect: Option<&'static str>,
+}
+
+impl Config {
+    pub(crate) fn run(self, session: &Session) -> Finished<Exit> {
+        let file = p2p_state::config_file(session.home(), self.config.as_deref())?;
+        let answer = FileAnswer {
+            path: file.path.display().to_string(),
+            exists: None,
+            written: None,
+            warnings: None,
+            takes_effect: None,
+        };
+        match self.action {
+            Action::Show { key, origin } => show(session, self.config, key.as_deref(), origin)?,
+            Action::Get { key } => get(session, self.config, &key)?,
+            Action::Set { key, value } => {
+                let reload = config::edit::set(&file.path, &key, &value).map_err(failed)?;
+                let answer = FileAnswer { takes_effect: Some(reload.as_str()), ..answer };
+                session.print(&answer, |answer, page| {
+                    page.line(format!("Set {key} in {}.", answer.path));
+                    page.line("A running node takes it when it starts again: ggen marketplace p2p restart");
+                })?;
+            }
+            Action::Path => {
+                let answer = FileAnswer { exists: Some(file.path.exists()), ..answer };
+                session.print(&answer, |answer, page| {
+                    page.line(&answer.path);
+                })?;
+            }
+            Action::Check { strict_config } => {
+                let unknown = if strict_config { Unknown::Refuse } else { Unknown::Warn };
+                let warnings = config::edit::check(&file.path, unknown).map_err(failed)?;
+                let warnings = warnings.iter().map(ToString::to_string).collect();
+                let answer = FileAnswer { warnings: Some(warnings), ..answer };
+                session.print(&answer, |answer, page| {
+                    page.warnings(answer.warnings.as_deref().unwrap_or_default());
+                    page.line(format!("{} is valid.", answer.path));
+                })?;
+            }
+            Action::Schema => schema(session)?,
+            Action::Init => {
+                let defaults = P2PConfig::for_daemon(session.home());
+                let written = config::edit::write_default(&file.path, &defaults).map_err(failed)?;
+                let answer = FileAnswer { written: Some(written), ..answer };
+                session.print(&answer, |answer, page| {
+                    let what = if written { "Wrote" } else { "Left as it is:" };
+                    page.line(format!("{what} {}", answer.path));
+                })?;
+            }
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn failed(error: config::Error) -> Failure {
+    p2p_state::config_failure(&error)
+}
+
+/// The values of a start without flags, or one of them.
+fn values(
+    session: &Session,
+    file: Option<PathBuf>,
+    key: Option<&str>,
+    with_origin: bool,
+) -> Outcome<Vec<Shown>> {
+    let effective = p2p_state::effective(session.home(), &Flags { config: file, ..Default::default() })?;
+    for problem in &effective.warnings {
+        session.warn(&problem.to_string());
+    }
+    let shown = match key {
+        Some(key) => vec![effective.get(key).map_err(failed)?],
+        None => effective.show(),
+    };
+    let shown = shown.into_iter().map(|shown| Shown {
+        key: shown.key.name,
+        value: shown.value.as_ref().map(config::Value::to_json),
+        origin: with_origin.then(|| shown.origin.to_string()),
+        text: shown.value.map_or_else(|| "(not set)".to_owned(), |value| value.to_string()),
+    });
+    Ok(shown.collect())
+}
+
+fn show(session: &Session, file: Option<PathBuf>, key: Option<&str>, with_origin: bool) -> Finished<()> {
+    let answer = Values { values: values(session, file, key, with_origin)? };
+    session.print(&answer, |answer, page| {
+        let header: &[&str] = if with_origin { &["KEY", "VALUE", "ORIGIN"] } else { &["KEY", "VALUE"] };
+        page.table(
+            header,
+            answer.values.iter().map(|shown| {
+                let mut row = vec![shown.key.to_owned(), shown.text.clone()];
+                row.extend(shown.origin.clone());
+                row
+            }),
+        );
+    })
+}
+
+fn get(session: &Session, file: Option<PathBuf>, key: &str) -> Finished<()> {
+    let mut shown = values(session, file, Some(key), true)?;
+    let shown = shown.pop().ok_or_else(|| Failure::new(Code::NotFound, "There is no such key.", ""))?;
+    session.print(&shown, |shown, page| {
+        page.line(&shown.text);
+    })
+}
+
+/// A schema is a document of its own, so that a validator can read it: it carries no version of ours.
+fn schema(session: &Session) -> Finished<()> {
+    let mut text = serde_json::to_string_pretty(&keys::schema()).unwrap_or_default();
+    text.push('\n');
+    session.print_verbatim(&text)
+}

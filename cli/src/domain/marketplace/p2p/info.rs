@@ -1,0 +1,74 @@
+//! `info`: all that is known of a package.
+
+use clap::Args;
+use ggen_marketplace::{
+    control::api::{self, InfoRequest},
+    package::PackageRef,
+};
+
+use crate::{
+    page::{self, Page},
+    session::{Exit, Finished, Session},
+    values,
+};
+
+/// Tell all that is known of a package: versions, providers, dependencies, where it is installed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ggen marketplace p2p info web-tools
+  ggen marketplace p2p info <publisher>/web-tools --format json")]
+pub(crate) struct Info {
+    /// The package: [publisher/]name[@version].
+    #[arg(value_name = "PACKAGE", value_parser = values::package)]
+    package: PackageRef,
+}
+
+impl Info {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let request = InfoRequest { package: self.package.to_string() };
+        let info = session.client().info(&request).await?;
+        session.print(&info, show)?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn show(info: &api::Info, page: &mut Page) {
+    let package = &info.package;
+    page.heading(format!("{} {}", package.name, package.version));
+    page.warnings(&package.notes);
+    page.field("id", &package.id)
+        .field("description", &package.description)
+        .optional("license", package.license.as_deref())
+        .optional("repository", info.repository.as_deref())
+        .list("authors", &info.authors)
+        .optional("tags", Some(package.tags.join(", ")))
+        .optional("categories", Some(package.categories.join(", ")))
+        .field("cid", &package.cid)
+        .field("size", page::bytes(package.size))
+        .field("updated", page::when(&package.updated))
+        .field("expires", page::when(&info.expires))
+        .field("sequence", info.sequence)
+        .field("publisher", if info.pinned { "pinned for this name" } else { "not pinned" })
+        .field("reputation", page::reputation(package.reputation))
+        .list("providers", &package.providers)
+        .list("installed at", &info.installed_at);
+    let dependencies: Vec<String> =
+        info.dependencies.iter().map(|(id, requirement)| format!("{id} {requirement}")).collect();
+    page.list("depends on", &dependencies);
+    if !info.versions.is_empty() {
+        page.line("");
+        page.table(
+            &["VERSION", "SIZE", "RELEASED", "", "CID"],
+            info.versions.iter().rev().map(|version| {
+                vec![
+                    version.version.clone(),
+                    page::bytes(version.size),
+                    version.released.clone(),
+                    if version.yanked { "yanked".to_owned() } else { String::new() },
+                    version.cid.clone(),
+                ]
+            }),
+        );
+    }
+}

@@ -1,0 +1,241 @@
+//! `key`: the publisher keys of a state folder. They are files; no node needs to run.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, IsTerminal, Read, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use ggen_marketplace::{
+    code::Code,
+    control::{api::Failure, service::Outcome},
+    identity::{Publisher, key_file, node_key},
+    limits::KEY_FILE_BYTES_MAX,
+    time::Timestamp,
+};
+use serde::Serialize;
+
+use crate::{
+    domain::marketplace::p2p_state,
+    session::{Exit, Finished, Session},
+};
+
+/// List, make, export and import publisher keys.
+#[derive(Debug, Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  ggen marketplace p2p key list
+  ggen marketplace p2p key new work
+  ggen marketplace p2p key export default --to ./publisher.key
+  ggen marketplace p2p key import laptop ./publisher.key"
+)]
+pub(crate) struct Key {
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// What can be done with keys.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the keys: the node's, and those of publishers.
+    List,
+    /// Make a new publisher with a key of its own.
+    New {
+        /// What to call the key.
+        #[arg(value_name = "NAME", default_value = p2p_state::KEY_DEFAULT)]
+        name: String,
+    },
+    /// Print a publisher key, which is secret, or write it to a file for its owner alone.
+    Export {
+        /// The key.
+        #[arg(value_name = "NAME", default_value = p2p_state::KEY_DEFAULT)]
+        name: String,
+        /// The file to make.
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+    /// Take a publisher key that was exported.
+    Import {
+        /// What to call the key here.
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// The file; - reads stdin.
+        #[arg(value_name = "FILE")]
+        from: PathBuf,
+    },
+}
+
+/// One publisher key.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    publisher: Option<String>,
+    public_key: Option<String>,
+    /// Why it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Keys {
+    peer_id: Option<String>,
+    keys: Vec<Row>,
+    total: usize,
+}
+
+/// What was exported: the text itself, or where it is now.
+#[derive(Debug, Serialize)]
+struct Exported {
+    name: String,
+    publisher: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+}
+
+impl Key {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let folder = p2p_state::keys_folder(session.home());
+        match self.action {
+            Action::List => list(session, &folder)?,
+            Action::New { name } => {
+                let publisher = Publisher::create(&folder, &name, Timestamp::now()).map_err(refused)?;
+                print_one(session, "Made", name, &publisher)?;
+            }
+            Action::Export { name, to } => export(session, &folder, name, to.as_deref())?,
+            Action::Import { name, from } => {
+                let publisher = Publisher::import(&read(&from)?).map_err(refused)?;
+                publisher.store(&folder, &name).map_err(refused)?;
+                print_one(session, "Imported", name, &publisher)?;
+            }
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn refused(error: key_file::Error) -> Failure {
+    p2p_state::failure(error.code(), &error, error.hint())
+}
+
+fn row(name: String, publisher: &Publisher) -> Row {
+    Row {
+        name,
+        publisher: Some(publisher.id().to_string()),
+        public_key: Some(publisher.public_key().to_string()),
+        error: None,
+    }
+}
+
+fn list(session: &Session, folder: &Path) -> Finished<()> {
+    let names = Publisher::list(folder).map_err(refused)?;
+    let keys: Vec<Row> = names
+        .into_iter()
+        .map(|name| match Publisher::load(folder, &name) {
+            Ok(publisher) => row(name, &publisher),
+            Err(error) => Row {
+                name,
+                publisher: None,
+                public_key: None,
+                error: Some(format!("{error}; {}", error.hint())),
+            },
+        })
+        .collect();
+    let node = node_key::load(&folder.join(node_key::FILE_NAME)).ok();
+    let peer_id = node.map(|key| key.public().to_peer_id().to_string());
+    session.print(&Keys { peer_id, total: keys.len(), keys }, |answer, page| {
+        page.line(match &answer.peer_id {
+            Some(peer) => format!("This node is peer {peer}."),
+            None => "This node has no key yet; its first start makes it.".to_owned(),
+        });
+        if answer.keys.is_empty() {
+            page.line("There is no publisher key yet; the first publish makes one.");
+            return;
+        }
+        page.table(
+            &["NAME", "PUBLISHER", "PUBLIC KEY"],
+            answer.keys.iter().map(|key| {
+                let or_error = key.publisher.clone().or_else(|| key.error.clone()).unwrap_or_default();
+                vec![key.name.clone(), or_error, key.public_key.clone().unwrap_or_default()]
+            }),
+        );
+    })
+}
+
+fn print_one(session: &Session, done: &str, name: String, publisher: &Publisher) -> Finished<()> {
+    session.print(&row(name, publisher), |row, page| {
+        page.heading(format!("{done} the publisher key {}", row.name))
+            .optional("publisher", row.publisher.as_deref())
+            .optional("public key", row.public_key.as_deref());
+    })
+}
+
+fn export(session: &Session, folder: &Path, name: String, to: Option<&Path>) -> Finished<()> {
+    let publisher = Publisher::load(folder, &name).map_err(refused)?;
+    let text = publisher.export();
+    if let Some(to) = to {
+        write_new(to, &text)?;
+    } else if io::stdout().is_terminal() {
+        session.warn("this is the secret key: whoever has it can publish as you");
+    }
+    let answer = Exported {
+        name,
+        publisher: publisher.id().to_string(),
+        key: to.is_none().then_some(text),
+        path: to.map(|to| to.display().to_string()),
+    };
+    session.print(&answer, |answer, page| {
+        for line in answer.key.iter().flat_map(|key| key.lines()) {
+            page.line(line);
+        }
+        if let Some(path) = &answer.path {
+            page.line(format!("Wrote the secret key {} to {path}; keep it safe.", answer.name));
+        }
+    })
+}
+
+/// Writes a secret for its owner alone; never over another file.
+fn write_new(path: &Path, text: &str) -> Outcome<()> {
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        });
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Failure::new(
+            Code::Conflict,
+            format!("The file {} exists.", path.display()),
+            "Name another file, or move that one away.",
+        ),
+        _ => Failure::new(
+            Code::Io,
+            format!("The key cannot be written to {}: {error}.", path.display()),
+            "Name a file in a folder that you can write to.",
+        ),
+    })
+}
+
+/// Reads an exported key from a file or from stdin, within its bound.
+fn read(path: &Path) -> Outcome<String> {
+    // One byte more shows that there is more, which the parser then refuses.
+    let most = KEY_FILE_BYTES_MAX as u64 + 1;
+    let mut text = String::new();
+    let read = if path.as_os_str() == "-" {
+        io::stdin().lock().take(most).read_to_string(&mut text)
+    } else {
+        fs::File::open(path).and_then(|file| file.take(most).read_to_string(&mut text))
+    };
+    read.map_err(|error| {
+        Failure::new(
+            Code::KeyFile,
+            format!("The key {} cannot be read: {error}.", path.display()),
+            "Name a file that `key export` wrote, or - for stdin.",
+        )
+    })?;
+    Ok(text)
+}

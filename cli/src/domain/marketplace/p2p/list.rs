@@ -1,0 +1,45 @@
+//! `list`: what is installed or published here.
+
+use clap::Args;
+use ggen_marketplace::control::api::Listing;
+
+use crate::{
+    page::{self, Page},
+    session::{Exit, Finished, Session},
+};
+
+/// List the packages that were installed or published here.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ggen marketplace p2p list
+  ggen marketplace p2p list --format yaml")]
+pub(crate) struct List {}
+
+impl List {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let listing = session.client().list().await?;
+        session.print(&listing, show)?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn show(listing: &Listing, page: &mut Page) {
+    if listing.packages.is_empty() {
+        page.line("Nothing is installed or published here.");
+        return;
+    }
+    page.table(
+        &["NAME", "VERSION", "KIND", "SIZE", "TIME", "PATH"],
+        listing.packages.iter().map(|package| {
+            vec![
+                package.name.clone(),
+                package.version.clone(),
+                package.kind.clone(),
+                page::bytes(package.size),
+                package.time.clone(),
+                package.path.clone(),
+            ]
+        }),
+    );
+}

@@ -1,0 +1,103 @@
+//! `peer-list`: the peers connected now.
+
+use clap::Args;
+use ggen_marketplace::control::api::{self, PeerInfo, PeerListRequest};
+
+use crate::{
+    page::{self, Page},
+    session::{Exit, Finished, Session},
+    values,
+};
+
+/// List the peers connected now.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ggen marketplace p2p peer-list
+  ggen marketplace p2p peer-list --verbose
+  ggen marketplace p2p peer-list --min-reputation 0.7
+  ggen marketplace p2p peer-list --format json")]
+pub(crate) struct PeerList {
+    /// Also addresses, latency, protocols, program, traffic, and peers that were refused.
+    #[arg(long, short)]
+    verbose: bool,
+    /// Only peers of at least this reputation, from 0 to 1.
+    #[arg(long, value_name = "REPUTATION", value_parser = values::reputation, allow_negative_numbers = true)]
+    min_reputation: Option<f64>,
+}
+
+impl PeerList {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let request = PeerListRequest { min_reputation: self.min_reputation };
+        let list = session.client().peer_list(&request).await?;
+        session.print(&list, |list, page| show(list, self.verbose, page))?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn show(list: &api::PeerList, verbose: bool, page: &mut Page) {
+    if verbose {
+        for peer in &list.peers {
+            details(peer, page);
+            page.line("");
+        }
+        for refused in &list.refused {
+            page.line(format!(
+                "refused {}: {} ({})",
+                refused.peer_id,
+                refused.reason,
+                page::when(&refused.time)
+            ));
+        }
+    } else if !list.peers.is_empty() {
+        page.table(
+            &["PEER", "REPUTATION", "GOOD", "FAILED", "PACKAGES", "LAST SEEN", "ADDRESS"],
+            list.peers.iter().map(row),
+        );
+    }
+    page.line(match list.peers.len() {
+        0 => "No peers. Bootstrap the node: ggen marketplace p2p bootstrap <bootstrap-nodes>".to_owned(),
+        number => page::count(number, "peer"),
+    });
+}
+
+fn row(peer: &PeerInfo) -> Vec<String> {
+    vec![
+        peer.peer_id.clone(),
+        page::reputation(peer.reputation),
+        peer.successful_retrievals.to_string(),
+        peer.failed_retrievals.to_string(),
+        peer.packages_provided.to_string(),
+        peer.last_seen.clone().unwrap_or_else(|| "never".to_owned()),
+        peer.addresses.first().cloned().unwrap_or_default(),
+    ]
+}
+
+/// Everything of one peer.
+pub(super) fn details(peer: &PeerInfo, page: &mut Page) {
+    let state = match (peer.banned, peer.connected) {
+        (true, _) => "banned",
+        (false, true) => "connected",
+        (false, false) => "not connected",
+    };
+    let last_seen = peer.last_seen.as_deref().map_or_else(|| "never".to_owned(), page::when);
+    page.heading(&peer.peer_id)
+        .field("state", state)
+        .field("reputation", page::reputation(peer.reputation))
+        .field(
+            "retrievals",
+            format!("{} successful, {} failed", peer.successful_retrievals, peer.failed_retrievals),
+        )
+        .field("packages", format!("{} provided, {} claimed", peer.packages_provided, peer.packages_claimed))
+        .field("last seen", last_seen)
+        .optional("direction", peer.direction.as_deref())
+        .optional("latency", peer.latency_ms.map(|milliseconds| format!("{milliseconds:.1} ms")))
+        .field(
+            "traffic",
+            format!("{} received, {} sent", page::bytes(peer.bytes_received), page::bytes(peer.bytes_sent)),
+        )
+        .optional("agent", peer.agent.as_deref())
+        .optional("speaks", peer.protocol_version.as_deref())
+        .list("addresses", &peer.addresses)
+        .list("protocols", &peer.protocols);
+}

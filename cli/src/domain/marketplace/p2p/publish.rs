@@ -1,0 +1,125 @@
+//! `publish`: packs, signs and announces a directory; without a node, it is queued for the next start.
+
+use std::{fs, path::PathBuf};
+
+use clap::Args;
+use ggen_marketplace::{
+    code::Code,
+    control::api::{Failure, PublishRequest, Published},
+};
+
+use crate::{
+    domain::marketplace::p2p_state,
+    page::{self, Page},
+    progress::Bar,
+    session::{Exit, Finished, Session},
+    values,
+};
+
+/// Publish a directory that holds a gpack.toml as a signed package.
+#[derive(Debug, Args)]
+#[command(
+    disable_version_flag = true,
+    long_about = "\
+Publish a directory that holds a gpack.toml as a signed package.
+
+gpack.toml must name a name, a version and a description. The files are packed so that the same tree has the same content
+id everywhere, signed with your publisher key, stored, and announced to the network. A version can be published once: the
+same content again changes nothing, other content is refused.
+
+If no node runs, the package is packed and signed all the same, and announced at the next start.",
+    after_help = "\
+Examples:
+  ggen marketplace p2p publish ./my-package
+  ggen marketplace p2p publish ./my-package --version 1.2.3
+  ggen marketplace p2p publish ./my-package --wait --timeout 30 --format json"
+)]
+pub(crate) struct Publish {
+    /// The directory.
+    #[arg(value_name = "DIR")]
+    path: PathBuf,
+    /// Publish under this version instead of the one in gpack.toml.
+    #[arg(long, value_name = "VERSION", value_parser = values::version, allow_hyphen_values = true)]
+    version: Option<String>,
+    /// Skip the checks of dependencies, licence, size and secrets; form, hashes and signatures are never skipped.
+    #[arg(long)]
+    skip_verify: bool,
+    /// Wait until other nodes hold the announcement.
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait with --wait.
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
+    timeout: Option<u64>,
+    /// The publisher key to sign with, where there are several.
+    #[arg(long, value_name = "NAME")]
+    key: Option<String>,
+    /// Fail if no node runs, instead of queueing for the next start.
+    #[arg(long)]
+    no_queue: bool,
+}
+
+impl Publish {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        check_directory(&self.path)?;
+        let request = PublishRequest {
+            path: values::absolute_text(&self.path)?,
+            version: self.version,
+            skip_verify: self.skip_verify,
+            wait: self.wait,
+            key: self.key,
+            timeout_secs: self.timeout,
+        };
+        let bar = Bar::new(session);
+        let mut outcome = session.client().publish(&request, |step| bar.update(&step)).await;
+        if outcome.as_ref().is_err_and(is_not_running) && !self.no_queue {
+            outcome = p2p_state::publish_offline(session.home(), request, |step| bar.update(&step)).await;
+        }
+        drop(bar);
+        session.print(&outcome?, show)?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn is_not_running(failure: &Failure) -> bool {
+    failure.code == Code::NotRunning.as_str()
+}
+
+/// Refuses what is no directory, in the same words with and without a node.
+fn check_directory(path: &std::path::Path) -> Result<(), Failure> {
+    let shown = path.display();
+    let why = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => format!("\"{shown}\" is not a directory."),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("\"{shown}\" does not exist."),
+        Err(error) => format!("\"{shown}\" cannot be read: {error}."),
+    };
+    Err(Failure::new(Code::Usage, why, "Name a directory that holds a gpack.toml."))
+}
+
+fn show(published: &Published, page: &mut Page) {
+    page.warnings(&published.warnings);
+    let what = format!("{} {}", published.name, published.version);
+    page.heading(match published {
+        Published { already_published: true, .. } => format!("{what} was published before, nothing changed"),
+        Published { queued: true, .. } => {
+            format!("{what} is queued: it will be announced when the node starts")
+        }
+        _ => format!("Published {what}"),
+    });
+    page.field("id", &published.id)
+        .field("cid", &published.cid)
+        .field("sha256", &published.sha256)
+        .field("size", format!("{} in {} files", page::bytes(published.size), published.files))
+        .field("blocks", published.blocks);
+    if published.queued {
+        page.line("").line("Start the node: ggen marketplace p2p start --daemon");
+    } else {
+        page.field("dht_stored", format!("{}/20", published.dht_stored))
+            .field("announced_to", published.announced_to);
+        if !published.announced {
+            page.line("").line(
+                "No other node holds the announcement yet; this node repeats it. See: ggen marketplace p2p status",
+            );
+        }
+    }
+}

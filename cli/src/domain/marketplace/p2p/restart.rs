@@ -1,0 +1,43 @@
+//! `restart`: stops the node, if one runs, and starts a daemon with the same flags.
+
+use clap::Args;
+use ggen_marketplace::code::Code;
+
+use super::start::{self, Flags};
+use crate::{
+    domain::marketplace::p2p_state,
+    session::{End, Exit, Finished, Session},
+};
+
+/// Stop the node, if one runs, and start it as a daemon.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Stop the node, if one runs, and start it as a daemon.
+
+Without flags it starts with those of its last start.",
+    after_help = "\
+Examples:
+  ggen marketplace p2p restart
+  ggen marketplace p2p restart --listen /ip4/0.0.0.0/tcp/0"
+)]
+pub(crate) struct Restart {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Restart {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let flags = if self.flags == Flags::default() {
+            p2p_state::remembered_flags(session).unwrap_or_default()
+        } else {
+            self.flags
+        };
+        match p2p_state::stop(session).await {
+            Ok(stopped) => session.note(&format!("Stopped the node (pid {}).", stopped.pid)),
+            Err(End::Failed(failure)) if failure.code == Code::NotRunning.as_str() => {}
+            Err(end) => return Err(end),
+        }
+        start::launch(session, &flags, false).await
+    }
+}

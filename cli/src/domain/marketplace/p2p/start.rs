@@ -1,0 +1,103 @@
+//! `start`: runs a node, here or in the background.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args};
+use serde::{Deserialize, Serialize};
+
+use super::status;
+use crate::{
+    domain::marketplace::p2p_state::{self, Place, Started, daemon},
+    page::Page,
+    session::{Exit, Finished, Session},
+    values,
+};
+
+/// Start a node, in the foreground or as a daemon.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "\
+Start a node, in the foreground or as a daemon.
+
+The first start writes a configuration file and makes the node's keys. Flags win over environment variables, those over the
+configuration file, and that over the defaults; flags are not kept unless --save is given. One node runs on a state folder.",
+    after_help = "\
+Examples:
+  ggen marketplace p2p start
+  ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001
+  ggen marketplace p2p start --bootstrap /dnsaddr/bootstrap.libp2p.io --daemon
+  ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001 --dht-server --daemon
+  ggen marketplace p2p start --config ~/.ggen/p2p-config.toml"
+)]
+pub(crate) struct Start {
+    #[command(flatten)]
+    flags: Flags,
+    /// Run in the background; returns once the node is ready.
+    #[arg(long)]
+    daemon: bool,
+    /// Keep the flags given here in the configuration file.
+    #[arg(long)]
+    save: bool,
+    /// This process is the daemon: it reports on stdout to the one that started it.
+    #[arg(long, hide = true)]
+    daemon_child: bool,
+}
+
+/// What a start can be told; kept for `restart`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Flags {
+    /// An address to listen on, such as /ip4/0.0.0.0/tcp/4001; repeatable, in place of the configured ones.
+    #[arg(long, value_name = "MULTIADDR", value_parser = values::listen)]
+    pub(crate) listen: Vec<String>,
+    /// A peer to join the network through; repeatable, in place of the configured ones.
+    #[arg(long, value_name = "MULTIADDR", value_parser = values::dial)]
+    pub(crate) bootstrap: Vec<String>,
+    /// The configuration file [default: p2p-config.toml in the state folder].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Whether to answer DHT queries of others; the flag alone means true.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set, hide_possible_values = true)]
+    pub(crate) dht_server: Option<bool>,
+    /// Refuse a configuration file with unknown keys, instead of warning.
+    #[arg(long)]
+    pub(crate) strict_config: bool,
+}
+
+impl Start {
+    /// Whether the node becomes a process of its own.
+    pub(crate) fn is_launched_apart(&self) -> bool {
+        self.daemon && !self.daemon_child
+    }
+
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        if self.is_launched_apart() {
+            return launch(session, &self.flags, self.save).await;
+        }
+        if self.daemon_child {
+            return daemon::become_one(session, &self.flags, self.save).await;
+        }
+        p2p_state::run(session, &self.flags, self.save, Place::Foreground, |started| {
+            session.print(started, show)?;
+            session.note("Stop it with Ctrl-C, or: ggen marketplace p2p stop");
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Starts a daemon and shows where it is.
+pub(super) async fn launch(session: &Session, flags: &Flags, save: bool) -> Finished<Exit> {
+    let started = daemon::launch(session, flags, save).await?;
+    session.print(&started, show)?;
+    Ok(Exit::Ok)
+}
+
+fn show(started: &Started, page: &mut Page) {
+    page.heading(format!("Node {} is ready", started.peer_id))
+        .list("listens on", &started.listen_addresses)
+        .field("pid", started.pid)
+        .field("socket", &started.socket)
+        .optional("log", started.log.as_deref());
+    status::bootstrap_lines(&started.bootstrap_lines, page);
+}

@@ -1,0 +1,91 @@
+//! `status`: how the node is, and the lines by which others can reach it.
+
+use clap::Args;
+use ggen_marketplace::control::api;
+
+use crate::{
+    page::{self, Page},
+    session::{Exit, Finished, Session},
+};
+
+/// Tell how the node is, and print the --bootstrap lines for others to copy.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ggen marketplace p2p status
+  ggen marketplace p2p status --format json")]
+pub(crate) struct Status {}
+
+impl Status {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let status = session.client().status().await?;
+        session.print(&status, show)?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn show(status: &api::Status, page: &mut Page) {
+    page.heading(format!("Node {} is running ({})", status.peer_id, status.health));
+    page.warnings(&status.warnings);
+    page.field("version", format!("{}, pid {}", status.version, status.pid))
+        .field("home", &status.home)
+        .field("uptime", page::seconds(status.uptime_secs))
+        .list("listens on", &status.listen_addresses)
+        .list("seen as", &status.external_addresses)
+        .field("peers", page::count(status.connected_peers, "connected peer"))
+        .field("mode", if status.dht_server { "DHT server" } else { "DHT client" })
+        .field("routing table", routing_table(status))
+        .field("DHT records", status.dht_records)
+        .optional("last bootstrap", status.last_bootstrap.as_deref().map(page::when))
+        .field(
+            "topic",
+            format!(
+                "{} ({} in the mesh, {} subscribed)",
+                status.packages_topic,
+                page::count(status.mesh_peers, "peer"),
+                status.topic_peers
+            ),
+        )
+        .field(
+            "packages",
+            format!(
+                "{} published, {} indexed, {} provided",
+                status.packages_published, status.packages_indexed, status.packages_provided
+            ),
+        )
+        .field(
+            "index",
+            format!(
+                "read completely from {} of {}",
+                status.index_peers_complete,
+                page::count(status.index_peers_total, "peer")
+            ),
+        )
+        .field("unannounced", status.announcements_pending)
+        .field("store", format!("{} in {} blocks", page::bytes(status.store_bytes), status.store_blocks))
+        .field(
+            "traffic",
+            format!(
+                "{} received, {} sent",
+                page::bytes(status.bytes_received),
+                page::bytes(status.bytes_sent)
+            ),
+        );
+    bootstrap_lines(&status.bootstrap_lines, page);
+}
+
+fn routing_table(status: &api::Status) -> String {
+    let buckets: Vec<String> = status.routing_table_buckets.iter().map(ToString::to_string).collect();
+    let peers = page::count(status.routing_table_peers, "peer");
+    if buckets.is_empty() { peers } else { format!("{peers}, by bucket: {}", buckets.join(" ")) }
+}
+
+/// The lines for others to copy.
+pub(super) fn bootstrap_lines(lines: &[String], page: &mut Page) {
+    if !lines.is_empty() {
+        page.line("").line("Others reach this node with:");
+        for line in lines {
+            page.line(format!("  ggen marketplace p2p start {line}"));
+        }
+    }
+}

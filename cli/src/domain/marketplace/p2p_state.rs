@@ -1,0 +1,408 @@
+//! The life of a node: its state folder, its configuration, its start and its end, and the socket between.
+//!
+//! One node runs on a state folder: whoever opens the node holds the folder's lock, which ends with the process. The socket is
+//! bound only while the lock is held, so the socket of a dead node is in nobody's way. [`run`] is a node in this process,
+//! [`daemon`] one in the background, [`node`] the only place that knows how a node is made.
+
+pub(crate) mod daemon;
+pub(crate) mod log;
+mod node;
+mod port_owner;
+mod signals;
+
+use std::{
+    fs, io,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use ggen_marketplace::{
+    code::Code,
+    config::{self, Effective, Layers, P2PConfig, Partial, Unknown},
+    control::{
+        api::{Failure, Progress, PublishRequest, Published, Stopping},
+        server::Server,
+        service::{Outcome, ProgressSender},
+        socket_path,
+    },
+};
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::p2p::start::Flags;
+use crate::{
+    session::{End, Exit, Finished, Session},
+    values,
+};
+use node::Node;
+use signals::Signals;
+
+/// The folder of keys inside the state folder.
+const KEYS_FOLDER: &str = "keys";
+/// The publisher key that is used where none is named.
+pub(crate) const KEY_DEFAULT: &str = "default";
+/// The flags of the last start, for `restart`.
+const FLAGS_FILE: &str = "start-flags.json";
+/// Bytes of [`FLAGS_FILE`] at most.
+const FLAGS_BYTES_MAX: u64 = 64 << 10;
+/// How long a node may take to withdraw, flush and close.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
+/// How long `stop` waits for the process to be gone.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+/// How often `stop` looks.
+const STOP_PAUSE: Duration = Duration::from_millis(20);
+
+/// A node that is ready, as `start` tells.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Started {
+    /// The node's peer id.
+    pub(crate) peer_id: String,
+    /// Full addresses, each ending in `/p2p/<peer id>`.
+    pub(crate) listen_addresses: Vec<String>,
+    /// Lines for others to copy.
+    pub(crate) bootstrap_lines: Vec<String>,
+    /// Process id of the node.
+    pub(crate) pid: u32,
+    /// The state folder.
+    pub(crate) home: String,
+    /// The control socket.
+    pub(crate) socket: String,
+    /// The log file, of a daemon.
+    pub(crate) log: Option<String>,
+}
+
+/// The state folder, absolute: the flag, or `GGEN_HOME`, or `~/.ggen`.
+pub(crate) fn home(flag: Option<PathBuf>) -> Outcome<PathBuf> {
+    let user_home = std::env::home_dir();
+    let lookup = |name: &str| match (&flag, name) {
+        (Some(flag), config::env::HOME) => Some(flag.clone().into_os_string()),
+        _ => std::env::var_os(name),
+    };
+    let home =
+        config::env::state_dir(&lookup, user_home.as_deref()).map_err(|error| config_failure(&error))?;
+    values::absolute(&home)
+}
+
+/// The folder of keys.
+pub(crate) fn keys_folder(home: &Path) -> PathBuf {
+    home.join(KEYS_FOLDER)
+}
+
+/// The configuration file: the flag, or `GGEN_P2P_CONFIG`, both of which must exist, or the one of the state folder.
+pub(crate) fn config_file(home: &Path, flag: Option<&Path>) -> Outcome<ConfigFile> {
+    let user_home = std::env::home_dir();
+    let named = match flag {
+        Some(flag) => Some(config::expand_home(flag, user_home.as_deref())),
+        None => config::env::config_path(&|name| std::env::var_os(name), user_home.as_deref()).transpose(),
+    };
+    match named.transpose().map_err(|error| config_failure(&error))? {
+        Some(path) => Ok(ConfigFile { path: values::absolute(&path)?, is_named: true }),
+        None => Ok(ConfigFile { path: home.join(config::FILE_NAME), is_named: false }),
+    }
+}
+
+/// Where the configuration file is.
+#[derive(Debug, Clone)]
+pub(crate) struct ConfigFile {
+    /// Its path, absolute.
+    pub(crate) path: PathBuf,
+    /// Whether somebody named it, so that it must exist.
+    pub(crate) is_named: bool,
+}
+
+/// What flags, environment, file and defaults come to.
+pub(crate) fn effective(home: &Path, flags: &Flags) -> Outcome<Effective> {
+    let failed = |error| config_failure(&error);
+    let unknown = if flags.strict_config { Unknown::Refuse } else { Unknown::Warn };
+    let file = config_file(home, flags.config.as_deref())?;
+    let file = if file.is_named {
+        config::document::read(&file.path, unknown).map(Some)
+    } else {
+        config::document::read_if_present(&file.path, unknown)
+    };
+    let layers = Layers {
+        flags: from_flags(flags)?,
+        env: Partial::from_env(&|name| std::env::var_os(name)).map_err(failed)?,
+        file: file.map_err(failed)?,
+        defaults: P2PConfig::for_daemon(home),
+    };
+    let mut effective = layers.resolve().map_err(failed)?;
+    effective.warnings.extend(config::env::unknown(std::env::vars_os().map(|(name, _)| name)));
+    Ok(effective)
+}
+
+fn from_flags(flags: &Flags) -> Outcome<Partial> {
+    let mut given = Partial { dht_server_mode: flags.dht_server, ..Default::default() };
+    let refused = |error: config::AddressError| {
+        Failure::new(error.code(), format!("The address {error}."), error.hint())
+    };
+    // Checked when the arguments were parsed; those of an earlier start may be from another version.
+    if !flags.listen.is_empty() {
+        let parsed: Result<_, _> = flags.listen.iter().map(|text| config::parse_listen(text)).collect();
+        given.listen_addresses = Some(parsed.map_err(refused)?);
+    }
+    if !flags.bootstrap.is_empty() {
+        let parsed: Result<_, _> = flags.bootstrap.iter().map(|text| config::parse_dial(text)).collect();
+        given.bootstrap_nodes = Some(parsed.map_err(refused)?);
+    }
+    Ok(given)
+}
+
+/// A configuration's error as a failure.
+pub(crate) fn config_failure(error: &config::Error) -> Failure {
+    failure(error.code(), error, error.hint())
+}
+
+/// An error and what lies under it as a failure.
+pub(crate) fn failure(code: Code, error: &dyn std::error::Error, hint: String) -> Failure {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let below = error.to_string();
+        // Some errors repeat what they hold.
+        if !message.contains(&below) {
+            message.push_str(&format!(": {below}"));
+        }
+        source = error.source();
+    }
+    Failure::new(code, sentence(&message), sentence(&hint))
+}
+
+/// Makes a sentence of an error's message; a command to copy stays as it is.
+fn sentence(message: &str) -> String {
+    let is_command = |line: &str| line.starts_with("chmod ") || line.contains("ggen marketplace");
+    if message.lines().next().is_none_or(is_command) {
+        return message.to_owned();
+    }
+    let mut characters = message.chars();
+    let mut sentence: String = characters.by_ref().take(1).flat_map(char::to_uppercase).collect();
+    sentence.push_str(characters.as_str());
+    let is_open = sentence.ends_with(|last: char| last.is_alphanumeric() || matches!(last, ')' | '\'' | '"'));
+    if is_open && !sentence.lines().last().is_some_and(is_command) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+/// Makes the state folder, for its owner alone.
+fn make_home(home: &Path) -> Outcome<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(|error| {
+        let code = match error.kind() {
+            io::ErrorKind::StorageFull => Code::DiskFull,
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Code::ReadOnly,
+            _ => Code::Io,
+        };
+        Failure::new(
+            code,
+            format!("The state folder {} cannot be made: {error}.", home.display()),
+            "Name a folder that you can write to: GGEN_HOME=/path",
+        )
+    })
+}
+
+/// Where a node runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// At somebody's terminal, whose end is the node's.
+    Foreground,
+    /// On its own.
+    Background,
+}
+
+/// Runs a node in this process until it is told to stop; `ready` tells of it once it listens.
+///
+/// The first signal stops it in good order, the second one at once.
+pub(crate) async fn run(
+    session: &Session,
+    flags: &Flags,
+    save: bool,
+    place: Place,
+    ready: impl FnOnce(&Started) -> Finished<()>,
+) -> Finished<Exit> {
+    let home = session.home();
+    let effective = effective(home, flags)?;
+    log::init(effective.config.log_level);
+    for problem in &effective.warnings {
+        session.warn(&problem.to_string());
+    }
+    make_home(home)?;
+    let mut signals = Signals::new(place)?;
+    let listen: Vec<String> = effective.config.listen_addresses.iter().map(ToString::to_string).collect();
+    let starting = async {
+        let node = Arc::new(node::open(effective.config.clone()).await?);
+        keep_configuration(session, &effective.config, flags, save)?;
+        Ok::<_, Failure>(node)
+    };
+    let node = tokio::select! {
+        biased;
+        () = signals.next() => return Ok(Exit::Ok),
+        node = starting => node?,
+    };
+    remember_flags(home, flags);
+    serve(home, node, &listen, &mut signals, ready).await
+}
+
+/// Listens, serves the socket, and shuts the node down when that ends, however it ends.
+async fn serve<N: Node>(
+    home: &Path,
+    node: Arc<N>,
+    listen: &[String],
+    signals: &mut Signals,
+    ready: impl FnOnce(&Started) -> Finished<()>,
+) -> Finished<Exit> {
+    let preparing = async {
+        node.listen().await.map_err(|failure| port_owner::explain(failure, listen))?;
+        let server = Server::bind(home).map_err(|error| failure(error.code(), &error, error.hint()))?;
+        Ok::<_, Failure>((server, started(home, &*node).await?))
+    };
+    let prepared = tokio::select! {
+        biased;
+        () = signals.next() => Ok(None),
+        prepared = preparing => prepared.map(Some),
+    };
+    let result = match prepared {
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure.into()),
+        Ok(Some((server, started))) => match ready(&started) {
+            // Whoever reads this may connect at once: the socket is bound, and questions wait until it is served. That
+            // nobody reads it is no reason to stop.
+            Ok(()) | Err(End::StdoutClosed) => {
+                let ended = server.serve(Arc::clone(&node), signals.next()).await;
+                info!(?ended, "node stops");
+                Ok(())
+            }
+            Err(end) => Err(end),
+        },
+    };
+    let exit = shut_down(&*node, signals).await;
+    result.map(|()| exit)
+}
+
+/// Shuts the node down in good order, within its time, or at once if a signal asks again.
+async fn shut_down<N: Node>(node: &N, signals: &mut Signals) -> Exit {
+    tokio::select! {
+        biased;
+        outcome = tokio::time::timeout(SHUTDOWN_DEADLINE, node.shutdown()) => {
+            match outcome {
+                Ok(Ok(())) => info!("node stopped"),
+                Ok(Err(failure)) => warn!(code = failure.code, error = failure.message, "node did not stop cleanly"),
+                Err(_) => warn!("node did not stop in time"),
+            }
+            Exit::Ok
+        }
+        () = signals.next() => Exit::Forced,
+    }
+}
+
+async fn started<N: Node>(home: &Path, node: &N) -> Outcome<Started> {
+    let status = node.status().await?;
+    Ok(Started {
+        peer_id: status.peer_id,
+        listen_addresses: status.listen_addresses,
+        bootstrap_lines: status.bootstrap_lines,
+        pid: std::process::id(),
+        home: home.display().to_string(),
+        socket: socket_path(home).display().to_string(),
+        log: None,
+    })
+}
+
+/// Writes the configuration file at the first start, and the flags into it where that was asked for.
+fn keep_configuration(session: &Session, config: &P2PConfig, flags: &Flags, save: bool) -> Outcome<()> {
+    let failed = |error| config_failure(&error);
+    let file = config_file(session.home(), flags.config.as_deref())?;
+    let written = config::edit::write_default(&file.path, &P2PConfig::for_daemon(session.home()));
+    if written.map_err(failed)? {
+        session.note(&format!("Wrote the configuration file {}", file.path.display()));
+    }
+    if !save {
+        return Ok(());
+    }
+    let list = |addresses: &[String]| addresses.join(",");
+    let given = [
+        ("listen_addresses", (!flags.listen.is_empty()).then(|| list(&flags.listen))),
+        ("bootstrap_nodes", (!flags.bootstrap.is_empty()).then(|| list(&flags.bootstrap))),
+        ("dht_server_mode", flags.dht_server.map(|_| config.dht_server_mode.to_string())),
+    ];
+    for (key, value) in given {
+        if let Some(value) = value {
+            config::edit::set(&file.path, key, &value).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the flags for `restart`. They are a convenience: a start does not fail for them.
+fn remember_flags(home: &Path, flags: &Flags) {
+    let written = serde_json::to_vec(flags).map_err(io::Error::from).and_then(|bytes| {
+        let mut file = tempfile::NamedTempFile::new_in(home)?;
+        io::Write::write_all(&mut file, &bytes)?;
+        file.persist(home.join(FLAGS_FILE)).map(drop).map_err(|error| error.error)
+    });
+    if let Err(error) = written {
+        warn!(%error, "flags not kept for a restart");
+    }
+}
+
+/// The flags of the last start, where they are known.
+pub(crate) fn remembered_flags(session: &Session) -> Option<Flags> {
+    let file = fs::File::open(session.home().join(FLAGS_FILE)).ok()?;
+    serde_json::from_reader(io::Read::take(file, FLAGS_BYTES_MAX)).ok()
+}
+
+/// Stops the running node and waits until its process is gone.
+pub(crate) async fn stop(session: &Session) -> Finished<Stopping> {
+    let stopping = session.client().stop().await?;
+    let gone = async {
+        while is_alive(stopping.pid) {
+            tokio::time::sleep(STOP_PAUSE).await;
+        }
+    };
+    tokio::time::timeout(STOP_DEADLINE, gone).await.map_err(|_| {
+        Failure::new(
+            Code::Timeout,
+            format!(
+                "The node (pid {}) agreed to stop and still runs after {} seconds.",
+                stopping.pid,
+                STOP_DEADLINE.as_secs()
+            ),
+            format!("End it: kill -9 {}", stopping.pid),
+        )
+    })?;
+    Ok(stopping)
+}
+
+/// Whether a process runs; one that nobody has reaped yet does not.
+fn is_alive(pid: u32) -> bool {
+    if cfg!(target_os = "linux") {
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+        let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        return !matches!(state, Some('Z' | 'X'));
+    }
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+/// Packs and signs a package while no node runs; the next one announces it.
+pub(crate) async fn publish_offline(
+    home: &Path,
+    request: PublishRequest,
+    mut progress: impl FnMut(Progress),
+) -> Outcome<Published> {
+    let config = effective(home, &Flags::default())?.config;
+    make_home(home)?;
+    let (sender, mut receiver) = ProgressSender::channel();
+    let mut work = std::pin::pin!(node::publish_offline(config, request, sender));
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut work => return outcome,
+            Some(state) = receiver.next() => progress(state),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

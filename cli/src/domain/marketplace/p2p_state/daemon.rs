@@ -1,0 +1,165 @@
+//! A node in the background.
+//!
+//! The parent starts this program again, detached; the child reports on its stdout, a pipe, that it is ready or why not, in
+//! one line of JSON. The parent returns only then, so `start --daemon` never succeeds for a node that did not come up.
+
+use std::{
+    ffi::OsString,
+    fs::{File, OpenOptions},
+    io::Write,
+    path::Path,
+    process::Stdio,
+    time::Duration,
+};
+
+use ggen_marketplace::{
+    code::Code,
+    control::{
+        api::{ErrorBody, Failure},
+        service::Outcome,
+    },
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
+    process::{Child, Command},
+};
+
+use super::{Flags, Place, Started, config_file, log, make_home, run};
+use crate::session::{End, Exit, Finished, Session};
+
+/// How long a node may take until it is ready.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// Bytes of a report at most.
+const REPORT_BYTES_MAX: u64 = 1 << 20;
+
+/// What the child tells the parent.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Report {
+    Ready(Started),
+    Failed(ErrorBody),
+}
+
+/// Starts a daemon and waits until it is ready. A daemon that is not ready in time is ended.
+pub(crate) async fn launch(session: &Session, flags: &Flags, save: bool) -> Finished<Started> {
+    let home = session.home();
+    make_home(home)?;
+    let mut child = spawn(home, flags, save)?;
+    let Some(stdout) = child.stdout.take() else {
+        return Err(Failure::new(Code::Io, "The daemon has no pipe to report on.", "Try again.").into());
+    };
+    let report = tokio::time::timeout(READY_DEADLINE, read_report(stdout)).await;
+    match report {
+        Ok(Some(Report::Ready(started))) => {
+            let log = log::path(home).display().to_string();
+            // The child now lives its own life; it is not killed with this handle.
+            Ok(Started { log: Some(log), ..started })
+        }
+        Ok(Some(Report::Failed(body))) => {
+            let _ = child.wait().await;
+            Err(body.error.into())
+        }
+        Ok(None) => {
+            let _ = child.start_kill();
+            let status =
+                child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+            Err(died(home, &format!("The node ended before it was ready ({status}).")).into())
+        }
+        Err(_) => {
+            let _ = child.kill().await;
+            let seconds = READY_DEADLINE.as_secs();
+            let mut failure =
+                died(home, &format!("The node was not ready within {seconds} seconds, and was ended."));
+            failure.code = Code::Timeout.as_str().to_owned();
+            failure.retryable = true;
+            Err(failure.into())
+        }
+    }
+}
+
+fn died(home: &Path, message: &str) -> Failure {
+    let log = log::path(home);
+    Failure::new(Code::Failed, message, format!("Its log may say why: tail {}", log.display()))
+}
+
+async fn read_report(stdout: tokio::process::ChildStdout) -> Option<Report> {
+    let mut line = Vec::new();
+    BufReader::new(stdout.take(REPORT_BYTES_MAX)).read_until(b'\n', &mut line).await.ok()?;
+    serde_json::from_slice(&line).ok()
+}
+
+/// Starts this program again, with its own log, without a terminal, in the root folder so that no disk is held.
+fn spawn(home: &Path, flags: &Flags, save: bool) -> Outcome<Child> {
+    let failed = |what: &str, error: std::io::Error| {
+        Failure::new(
+            Code::Io,
+            format!("The daemon cannot be started: {what}: {error}."),
+            "Start the node in the foreground instead: ggen marketplace p2p start",
+        )
+    };
+    let program = std::env::current_exe().map_err(|error| failed("this program cannot be found", error))?;
+    let log = log::open(home)
+        .map_err(|error| failed(&format!("the log {} cannot be opened", log::path(home).display()), error))?;
+    Command::new(program)
+        .args(arguments(home, flags, save)?)
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(false)
+        .spawn()
+        .map_err(|error| failed("the process cannot be made", error))
+}
+
+/// The arguments of the child: all paths absolute, since it runs in another folder.
+fn arguments(home: &Path, flags: &Flags, save: bool) -> Outcome<Vec<OsString>> {
+    let mut arguments: Vec<OsString> = vec!["--home".into(), home.into()];
+    arguments.extend(["marketplace", "p2p", "start", "--daemon-child"].map(OsString::from));
+    for (name, addresses) in [("--listen", &flags.listen), ("--bootstrap", &flags.bootstrap)] {
+        for address in addresses {
+            arguments.extend([name.into(), address.into()]);
+        }
+    }
+    let file = config_file(home, flags.config.as_deref())?;
+    if file.is_named {
+        arguments.extend(["--config".into(), file.path.into_os_string()]);
+    }
+    if let Some(dht_server) = flags.dht_server {
+        arguments.push(format!("--dht-server={dht_server}").into());
+    }
+    arguments.extend(flags.strict_config.then(|| "--strict-config".into()));
+    arguments.extend(save.then(|| "--save".into()));
+    Ok(arguments)
+}
+
+/// The child: leaves the terminal's session, runs the node, and reports once.
+pub(crate) async fn become_one(session: &Session, flags: &Flags, save: bool) -> Finished<Exit> {
+    // Fails only for the leader of a group, which a fresh child is not.
+    let _ = rustix::process::setsid();
+    let mut is_reported = false;
+    let result = run(session, flags, save, Place::Background, |started| {
+        is_reported = true;
+        report(&Report::Ready(started.clone()))
+    })
+    .await;
+    if let (Err(End::Failed(failure)), false) = (&result, is_reported) {
+        report(&Report::Failed(failure.clone().into()))?;
+    }
+    result
+}
+
+/// Writes the one line and gives stdout up, so that the parent sees its end.
+fn report(report: &Report) -> Finished<()> {
+    let failed = |error: std::io::Error| {
+        Failure::new(Code::Io, format!("The daemon cannot report: {error}."), "Start the node again.")
+    };
+    let mut line = serde_json::to_vec(report).map_err(|error| failed(error.into()))?;
+    line.push(b'\n');
+    let mut stdout = std::io::stdout().lock();
+    // A parent that went away does not matter to the node.
+    let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+    let nowhere: File = OpenOptions::new().write(true).open("/dev/null").map_err(failed)?;
+    rustix::stdio::dup2_stdout(&nowhere).map_err(|error| failed(error.into()))?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! Where a node logs: to stderr, which is a file for a daemon.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, IsTerminal},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use ggen_marketplace::config::{LogLevel, env};
+use tracing_subscriber::EnvFilter;
+
+/// Name of a daemon's log inside the state folder.
+const NAME: &str = "node.log";
+/// A log over this size is put aside, as `node.log.1`, when a daemon starts.
+const BYTES_MAX: u64 = 16 << 20;
+
+/// A daemon's log file.
+pub(crate) fn path(home: &Path) -> PathBuf {
+    home.join(NAME)
+}
+
+/// Opens a daemon's log file to append to; one that has grown large is put aside first.
+pub(super) fn open(home: &Path) -> io::Result<File> {
+    let path = path(home);
+    if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > BYTES_MAX) {
+        fs::rename(&path, home.join(format!("{NAME}.1")))?;
+    }
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+}
+
+/// Begins to log: as `RUST_LOG` says, or else our own modules at `level` and all others only when they warn.
+pub(super) fn init(level: LogLevel) {
+    let ours = level.as_str();
+    let others = if matches!(level, LogLevel::Off | LogLevel::Error) { ours } else { "warn" };
+    let default = format!("{others},ggen_marketplace={ours},ggen_cli={ours}");
+    let filter = std::env::var(env::RUST_LOG)
+        .ok()
+        .filter(|filter| !filter.is_empty())
+        .and_then(|filter| EnvFilter::try_new(filter).ok())
+        .unwrap_or_else(|| EnvFilter::new(default));
+    let is_colourful = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    // A second node in one process, as in a demonstration, logs where the first one does.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(is_colourful)
+        .try_init();
+}

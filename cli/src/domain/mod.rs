@@ -1,0 +1,3 @@
+//! What the command is about, noun by noun.
+
+pub(crate) mod marketplace;

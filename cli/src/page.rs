@@ -1,0 +1,265 @@
+//! Text for people. Whatever goes through here loses its control characters, so that nothing a peer wrote can move the
+//! cursor, change a colour, or reorder a line; only this module adds styles.
+
+use std::borrow::Cow;
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{ContentArrangement, Table, presets};
+use ggen_marketplace::control::api::Failure;
+
+/// For labels and headings.
+pub(crate) const STRONG: Style = Style::new().bold();
+/// For warnings.
+pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const NEXT: Style = AnsiColor::Cyan.on_default();
+
+/// Text that grows line by line.
+#[derive(Debug, Default)]
+pub(crate) struct Page {
+    text: String,
+    width: Option<u16>,
+}
+
+impl Page {
+    /// An empty page for a terminal of `width` columns, or for a file.
+    pub(crate) fn new(width: Option<u16>) -> Self {
+        Self { text: String::new(), width }
+    }
+
+    /// Adds a line.
+    pub(crate) fn line(&mut self, text: impl AsRef<str>) -> &mut Self {
+        self.text.push_str(&clean(text.as_ref()));
+        self.text.push('\n');
+        self
+    }
+
+    /// Adds a line that stands out.
+    pub(crate) fn heading(&mut self, text: impl AsRef<str>) -> &mut Self {
+        self.text.push_str(&format!("{STRONG}{}{STRONG:#}\n", clean(text.as_ref())));
+        self
+    }
+
+    /// Adds `label: value`, indented.
+    pub(crate) fn field(&mut self, label: &str, value: impl ToString) -> &mut Self {
+        let label = format!("{label}:");
+        self.text.push_str(&format!("  {STRONG}{label:<18}{STRONG:#} {}\n", clean(&value.to_string())));
+        self
+    }
+
+    /// Adds `label: value` where there is a value.
+    pub(crate) fn optional(&mut self, label: &str, value: Option<impl ToString>) -> &mut Self {
+        if let Some(value) = value.map(|value| value.to_string()).filter(|value| !value.is_empty()) {
+            self.field(label, value);
+        }
+        self
+    }
+
+    /// Adds a label and one indented line a value, where there are any.
+    pub(crate) fn list<T: AsRef<str>>(&mut self, label: &str, values: &[T]) -> &mut Self {
+        for (index, value) in values.iter().enumerate() {
+            if index == 0 {
+                self.field(label, value.as_ref());
+            } else {
+                self.text.push_str(&format!("  {:<18} {}\n", "", clean(value.as_ref())));
+            }
+        }
+        self
+    }
+
+    /// Adds a warning a line.
+    pub(crate) fn warnings<T: AsRef<str>>(&mut self, warnings: &[T]) -> &mut Self {
+        for warning in warnings {
+            self.text.push_str(&format!("{WARNING}warning:{WARNING:#} {}\n", clean(warning.as_ref())));
+        }
+        self
+    }
+
+    /// Adds a table; wrapped to the terminal, or as wide as it is where there is none.
+    pub(crate) fn table(
+        &mut self,
+        header: &[&str],
+        rows: impl IntoIterator<Item = Vec<String>>,
+    ) -> &mut Self {
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING);
+        table.set_header(header.iter().copied());
+        if let Some(width) = self.width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+        }
+        for row in rows {
+            table.add_row(row.iter().map(|cell| clean(cell)));
+        }
+        for line in table.lines() {
+            self.text.push_str(line.trim_end());
+            self.text.push('\n');
+        }
+        self
+    }
+
+    /// The text.
+    pub(crate) fn into_text(self) -> String {
+        self.text
+    }
+}
+
+/// A failure in three parts: what could not be done, why, and what to do next.
+pub(crate) fn failure(purpose: &str, failure: &Failure) -> String {
+    let mut text = format!("{ERROR}error:{ERROR:#} could not {}\n", clean(purpose));
+    let code = clean(&failure.code).into_owned();
+    append(&mut text, "why", &format!("{} ({code})", failure.message.trim_end()), STRONG);
+    if !failure.hint.trim().is_empty() {
+        append(&mut text, "next", failure.hint.trim_end(), NEXT);
+    }
+    text
+}
+
+fn append(text: &mut String, label: &str, lines: &str, style: Style) {
+    for (index, line) in clean_lines(lines).lines().enumerate() {
+        let label = if index == 0 { format!("{label}:") } else { String::new() };
+        text.push_str(&format!("  {style}{label:<5}{style:#} {line}\n"));
+    }
+}
+
+/// Replaces what could control a terminal by its escape, such as `\u{1b}`; line breaks too.
+pub(crate) fn clean(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut cleaned = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_unsafe(character) {
+            cleaned.extend(character.escape_default());
+        } else {
+            cleaned.push(character);
+        }
+    }
+    Cow::Owned(cleaned)
+}
+
+/// As [`clean`], but line breaks stay.
+pub(crate) fn clean_lines(text: &str) -> String {
+    let mut cleaned: Vec<Cow<'_, str>> = Vec::new();
+    for line in text.split('\n') {
+        cleaned.push(clean(line));
+    }
+    cleaned.join("\n")
+}
+
+/// Escapes, in a JSON text, what JSON allows as it is and a terminal obeys. Such characters stand in strings only, since
+/// the layout itself is made of spaces and line breaks.
+pub(crate) fn clean_json(json: &str) -> String {
+    let mut cleaned = String::with_capacity(json.len());
+    for character in json.chars() {
+        if is_unsafe(character) && character != '\n' {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                cleaned.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            cleaned.push(character);
+        }
+    }
+    cleaned
+}
+
+/// Control characters, line separators, and what is invisible or changes the direction of text.
+pub(crate) fn is_unsafe(character: char) -> bool {
+    character.is_control()
+        || matches!(character,
+            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A number of bytes with a binary unit.
+pub(crate) fn bytes(count: u64) -> String {
+    indicatif::BinaryBytes(count).to_string()
+}
+
+/// A number of seconds, in its two largest units.
+pub(crate) fn seconds(count: u64) -> String {
+    let text = humantime::format_duration(std::time::Duration::from_secs(count)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// A point in time with how long ago that is, where it parses.
+pub(crate) fn when(time: &str) -> String {
+    let Ok(then) = time.parse::<jiff::Timestamp>() else { return time.to_owned() };
+    let ago = jiff::Timestamp::now().as_second().saturating_sub(then.as_second());
+    match u64::try_from(ago) {
+        Ok(ago) => format!("{time} ({} ago)", seconds(ago)),
+        Err(_) => format!("{time} (in {})", seconds(ago.unsigned_abs())),
+    }
+}
+
+/// A reputation, to two places.
+pub(crate) fn reputation(score: f64) -> String {
+    format!("{score:.2}")
+}
+
+/// A publisher id, short enough for a table; still what tells two apart at a glance.
+pub(crate) fn short_id(id: &str) -> String {
+    let count = id.chars().count();
+    if count <= 16 {
+        return id.to_owned();
+    }
+    let head: String = id.chars().take(9).collect();
+    let tail: String = id.chars().skip(count - 4).collect();
+    format!("{head}…{tail}")
+}
+
+/// `1 peer`, `2 peers`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use ggen_marketplace::code::Code;
+
+    use super::*;
+
+    const HOSTILE: &str = "a\u{1b}[31mred\u{9b}2J\r\n\u{202e}gpj\u{7f}\u{200b}";
+
+    #[test]
+    fn nothing_on_a_page_can_control_a_terminal() {
+        let mut page = Page::new(Some(80));
+        page.line(HOSTILE)
+            .field("name", HOSTILE)
+            .optional("agent", Some(HOSTILE))
+            .list("addresses", &[HOSTILE, HOSTILE])
+            .table(&["name"], [vec![HOSTILE.to_owned()]])
+            .warnings(&[HOSTILE])
+            .heading(HOSTILE);
+        let text = anstream::adapter::strip_str(&page.into_text()).to_string();
+        // Our own styles are gone now; an escape of the peer's would have taken its letters with it.
+        assert_eq!(text.matches("\\u{1b}[31mred").count(), 8, "{text}");
+        assert!(text.chars().all(|character| character == '\n' || !is_unsafe(character)), "{text:?}");
+        assert_eq!(text.lines().count(), 9, "a line break of the peer's is none of ours: {text}");
+    }
+
+    #[test]
+    fn json_keeps_its_meaning_when_cleaned() {
+        let json = serde_json::to_string_pretty(&serde_json::json!({ "a": HOSTILE })).unwrap();
+        let cleaned = clean_json(&json);
+        assert!(cleaned.chars().all(|character| character == '\n' || !is_unsafe(character)));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&cleaned).unwrap()["a"], HOSTILE);
+    }
+
+    #[test]
+    fn a_failure_says_what_why_and_what_next() {
+        let shown =
+            failure("publish", &Failure::new(Code::Conflict, "It\u{1b}[2J exists.", "Do this.\nOr that."));
+        let shown = anstream::adapter::strip_str(&shown).to_string();
+        assert_eq!(
+            shown,
+            "error: could not publish\n  why:  It\\u{1b}[2J exists. (E_CONFLICT)\n  next: Do this.\n        Or that.\n"
+        );
+    }
+
+    #[test]
+    fn ids_stay_whole_while_they_are_short() {
+        assert_eq!(short_id("gp1abc"), "gp1abc");
+        assert_eq!(short_id(&format!("gp1{}wxyz", "q".repeat(50))), "gp1qqqqqq…wxyz");
+    }
+}

@@ -1,0 +1,162 @@
+//! What may stand behind a flag, with a message that names the range.
+
+use std::path::{Path, PathBuf};
+
+use ggen_marketplace::{
+    code::Code,
+    config,
+    control::{api::Failure, peer_id},
+    limits::{QUERY_BYTES_MAX, SEARCH_RESULTS_MAX},
+    package::{PackageRef, name},
+};
+
+/// Seconds that a command may be told to wait at most: a day.
+const SECONDS_MAX: u64 = 86_400;
+/// Results that may be passed over.
+const OFFSET_MAX: u64 = 1_000_000;
+/// Lines of a log that may be asked for.
+const LINES_MAX: u64 = 1_000_000;
+/// Nodes of a demonstration.
+const DEMO_NODES_MAX: u64 = 16;
+
+fn whole(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| format!("expected a whole number from {least} to {most}"))
+}
+
+fn index(text: &str, least: u64, most: u64) -> Result<usize, String> {
+    whole(text, least, most).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+}
+
+/// Results of a search.
+pub(crate) fn limit(text: &str) -> Result<usize, String> {
+    index(text, 1, SEARCH_RESULTS_MAX as u64)
+}
+
+/// Results to pass over.
+pub(crate) fn offset(text: &str) -> Result<usize, String> {
+    index(text, 0, OFFSET_MAX)
+}
+
+/// Lines of a log.
+pub(crate) fn lines(text: &str) -> Result<usize, String> {
+    index(text, 0, LINES_MAX)
+}
+
+/// Nodes of a demonstration.
+pub(crate) fn demo_nodes(text: &str) -> Result<usize, String> {
+    index(text, 2, DEMO_NODES_MAX)
+}
+
+/// Whole seconds.
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    whole(text, 1, SECONDS_MAX).map_err(|expected| format!("{expected} (seconds)"))
+}
+
+/// Seconds, parts of one too.
+pub(crate) fn fractional_seconds(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (0.001..=SECONDS_MAX as f64).contains(number))
+        .ok_or_else(|| format!("expected a number from 0.001 to {SECONDS_MAX} (seconds)"))
+}
+
+/// A reputation; the range also refuses what is not a number.
+pub(crate) fn reputation(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (0.0..=1.0).contains(number))
+        // Minus zero is in the range, and would look odd further on.
+        .map(|number: f64| number.abs())
+        .ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+/// A peer id, in its base58 form.
+pub(crate) fn peer(text: &str) -> Result<String, String> {
+    peer_id::parse(text)
+        .map(|peer| peer.to_string())
+        .map_err(|_| "expected a peer id, which begins with 12D3, Qm or bafz".to_owned())
+}
+
+/// An address to listen on.
+pub(crate) fn listen(text: &str) -> Result<String, String> {
+    config::parse_listen(text).map(|address| address.to_string()).map_err(|error| error.what().to_owned())
+}
+
+/// An address to dial.
+pub(crate) fn dial(text: &str) -> Result<String, String> {
+    config::parse_dial(text).map(|address| address.to_string()).map_err(|error| error.what().to_owned())
+}
+
+/// `[publisher/]name[@version]`.
+pub(crate) fn package(text: &str) -> Result<PackageRef, String> {
+    text.parse().map_err(|error: name::Error| error.to_string())
+}
+
+/// A version of a package.
+pub(crate) fn version(text: &str) -> Result<String, String> {
+    name::parse_version(text).map(|version| version.to_string()).map_err(|error| error.to_string())
+}
+
+/// The words of a search.
+pub(crate) fn query(text: &str) -> Result<String, String> {
+    if text.len() > QUERY_BYTES_MAX {
+        return Err(format!("expected at most {QUERY_BYTES_MAX} bytes"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A path of the command line as the node, which runs in another folder, can read it.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| {
+        Failure::new(
+            Code::Usage,
+            format!("The path \"{}\" cannot be made absolute: {error}.", path.display()),
+            "Name an existing path; an empty one names nothing.",
+        )
+    })
+}
+
+/// As [`absolute`], as text, which is what crosses the control socket.
+pub(crate) fn absolute_text(path: &Path) -> Result<String, Failure> {
+    absolute(path)?.into_os_string().into_string().map_err(|path| {
+        Failure::new(
+            Code::Usage,
+            format!("The path {} is not UTF-8.", path.display()),
+            "Rename the folder, or reach it through a link whose path is UTF-8.",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_outside_their_range_are_refused_by_it() {
+        for bad in ["0", "-1", "9223372036854775808", "18446744073709551616", "nan", "", " 1", "1001", "１"]
+        {
+            assert!(limit(bad).unwrap_err().contains("1 to 1000"), "{bad}");
+        }
+        for bad in ["0", "-1", "1.5", "86401", "inf"] {
+            assert!(seconds(bad).unwrap_err().contains("1 to 86400"), "{bad}");
+        }
+        for bad in ["0", "-1", "nan", "inf", "1e300", "86400.1"] {
+            assert!(fractional_seconds(bad).is_err(), "{bad}");
+        }
+        for bad in ["1.5", "-1", "nan", "inf", "-0.0001", "1.0000001", ""] {
+            assert!(reputation(bad).unwrap_err().contains("0 to 1"), "{bad}");
+        }
+        assert_eq!((limit("1000"), offset("0"), seconds("1")), (Ok(1000), Ok(0), Ok(1)));
+        assert_eq!((fractional_seconds("0.5"), reputation("1")), (Ok(0.5), Ok(1.0)));
+        assert!(reputation("-0").unwrap().is_sign_positive());
+    }
+
+    #[test]
+    fn relative_paths_become_absolute() {
+        assert!(absolute(Path::new("a/../b")).unwrap().is_absolute());
+        assert_eq!(absolute(Path::new("")).unwrap_err().exit_code(), 2);
+    }
+}

@@ -23,16 +23,13 @@ use crate::{
     yaml,
 };
 
-/// How answers are printed.
+/// How answers are printed: for people, as one JSON document, as a table where the answer is a list, or as YAML.
+// The variants have no text of their own, so that the help of every verb stays short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
     Human,
-    /// One JSON document, nothing else, on stdout.
     Json,
-    /// For people, as a table where the answer is a list.
     Table,
-    /// The same as json, as YAML.
     Yaml,
 }
 

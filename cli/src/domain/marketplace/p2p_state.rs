@@ -85,6 +85,14 @@ pub(crate) fn home(flag: Option<PathBuf>) -> Outcome<PathBuf> {
     values::absolute(&home)
 }
 
+/// Waits for Ctrl-C, a polite kill, or the end of the terminal; for ever where they cannot be caught.
+pub(crate) async fn told_to_stop() {
+    match Signals::new(Place::Foreground) {
+        Ok(mut signals) => signals.next().await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// The folder of keys.
 pub(crate) fn keys_folder(home: &Path) -> PathBuf {
     home.join(KEYS_FOLDER)

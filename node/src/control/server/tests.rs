@@ -193,7 +193,13 @@ async fn a_client_that_goes_away_cancels_its_installation() {
     let waiting = tokio::spawn(async move {
         let request = InstallRequest { package: "endless".to_owned(), ..Default::default() };
         let mut started = Some(started);
-        client.install(&request, move |_| drop(started.take().map(|started| started.send(())))).await
+        client
+            .install(&request, move |_| {
+                if let Some(started) = started.take() {
+                    let _ = started.send(());
+                }
+            })
+            .await
     });
     start.await.unwrap();
     waiting.abort();

@@ -123,6 +123,9 @@ pub(super) struct Peer {
     pub(super) reading: Option<Reading>,
 }
 
+/// Whom an address names, and who waits for the outcome.
+pub(super) type Dialling = (Option<PeerId>, oneshot::Sender<Result<PeerId, DialFailure>>);
+
 /// Somebody who waits for a listener to be bound.
 pub(super) struct Listening {
     pub(super) listener: ListenerId,
@@ -142,7 +145,7 @@ pub(super) struct Driver {
     pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     pub(super) queries: HashMap<QueryId, Query>,
-    pub(super) dials: HashMap<ConnectionId, (Option<PeerId>, oneshot::Sender<Result<PeerId, DialFailure>>)>,
+    pub(super) dials: HashMap<ConnectionId, Dialling>,
     pub(super) listens: Vec<Listening>,
     pub(super) fetches: HashMap<OutboundRequestId, oneshot::Sender<Result<Answer, RequestFailure>>>,
     pub(super) readings: HashMap<OutboundRequestId, PeerId>,

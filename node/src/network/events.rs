@@ -45,6 +45,7 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let dialled = endpoint.is_dialer();
                 let address = endpoint.get_remote_address().clone();
+                let address = policy::without_peer(&address, &peer_id).unwrap_or(address);
                 let peer = self.peers.entry(peer_id).or_default();
                 peer.connections.insert(connection_id, (address.clone(), dialled));
                 if let Some((_, reply)) = self.dials.remove(&connection_id) {
@@ -137,10 +138,10 @@ impl Driver {
                     acceptance,
                 );
             }
-            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. }) => {
-                if topic == self.topic.hash() {
-                    self.emit(Event::Audience);
-                }
+            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. })
+                if topic == self.topic.hash() =>
+            {
+                self.emit(Event::Audience);
             }
             BehaviourEvent::Fetch(event) => self.fetch_event(event),
             BehaviourEvent::Heads(event) => self.heads_event(event),

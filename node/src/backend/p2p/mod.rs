@@ -61,6 +61,7 @@ use self::{
     node::{Keys, Node},
 };
 use crate::{
+    catalog,
     code::Code,
     control::{
         api::{Failure, PublishRequest, SearchRequest},
@@ -70,7 +71,8 @@ use crate::{
     network::{self, Offload, transport},
     package::PackageId,
     release::Kind,
-    store::{HomeLock, Store},
+    reputation::ledger,
+    store::{HomeLock, Note, Store},
     time::Timestamp,
     traits::{Package, PackageInfo, Query, Registry, RegistryMetadata, Release},
 };
@@ -298,8 +300,17 @@ fn open(folder: &Path) -> Result<(HomeLock, Store, Keypair), Failure> {
     let lock = HomeLock::acquire(folder).map_err(fail)?;
     let key = node_key::load_or_create(&folder.join(KEYS_FOLDER).join(node_key::FILE_NAME)).map_err(fail)?;
     let (store, notes) = Store::open(folder, Timestamp::now()).map_err(fail)?;
-    for note in notes {
+    let now = Timestamp::now();
+    for note in &notes {
         tracing::warn!("{note}");
+    }
+    if notes.iter().any(|note| matches!(note, Note::DatabaseReplaced { .. })) {
+        // What was salvaged are plain rows; the index of words and the sums follow from them.
+        let rebuilt = store.write(|tx| {
+            catalog::rebuild(tx, now)?;
+            Ok(ledger::rebuild(tx)?)
+        });
+        rebuilt.map_err(fail)?;
     }
     Ok((lock, store, key))
 }

@@ -55,6 +55,7 @@ impl Node {
         if head.head().preflight_skipped {
             warnings.push("its publisher skipped the checks before publishing".to_owned());
         }
+        self.check_room(release.size).await?;
         progress.report("finding providers", 0, None, "peers");
         let sources = self.sources(release.root, deadline);
         let mut session =
@@ -65,6 +66,10 @@ impl Node {
         self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
         self.judge(release.root, &report, fetched.is_ok()).await;
         let (manifest, already) = fetched?;
+        // The history comes along, so that it too outlives the author's node. A package is whole without it.
+        if let Err(failure) = self.log_of(&head).await {
+            warnings.push(format!("its earlier versions are not known here: {}", failure.message));
+        }
         let job = Job { head, release, target, manifest, already };
         let store = self.store.clone();
         let telling = progress.clone();
@@ -107,6 +112,20 @@ impl Node {
             .await
             .map_err(fail)?;
         Ok((manifest, already))
+    }
+
+    /// Refuses what would not fit into the configured size of the store.
+    pub(super) async fn check_room(&self, bytes: u64) -> Result<(), Failure> {
+        let Some(most) = self.config.store_bytes_max else { return Ok(()) };
+        let held = self.with_store(Store::stats).await?.bytes;
+        if held.saturating_add(bytes) <= most {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Limit,
+            format!("{bytes} bytes do not fit: the store holds {held} of at most {most} bytes."),
+            "Raise the limit: ggen marketplace p2p config set limits.store_bytes_max <bytes>",
+        ))
     }
 
     /// Writes down what the peers did: who helped, who failed, who forged.
@@ -291,6 +310,17 @@ impl Job {
     /// Writes the folder, and then that it is there. Runs beside the runtime.
     fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
         let Self { head, release, target, manifest, already } = self;
+        if let Some(parent) = target.parent() {
+            // What an install that was killed left beside the target.
+            match unpack::sweep_partials(parent) {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "staging folders of earlier installs were removed"),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(%error, "staging folders of earlier installs were not looked for")
+                }
+            }
+        }
         if !already {
             let total = manifest.size();
             unpack::unpack(&manifest, &|id| held(store, id), &target, &mut |done, _| {

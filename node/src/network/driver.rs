@@ -50,6 +50,8 @@ const EVENTS_QUEUED_MAX: usize = 8_192;
 const REFUSED_MAX: usize = 64;
 /// Addresses that peers report of this node.
 const OBSERVED_MAX: usize = 64;
+/// How long a new peer may take to say who it is before nobody waits for it any more.
+pub(super) const IDENTIFY_GRACE: Duration = Duration::from_secs(2);
 /// Dials, requests and queries under way, each.
 pub(super) const PENDING_MAX: usize = 1_024;
 
@@ -117,7 +119,8 @@ pub(super) struct Peer {
     pub(super) protocols: Vec<String>,
     pub(super) round_trip: Option<Duration>,
     pub(super) pings_failed: u32,
-    pub(super) identified: bool,
+    /// Until when it may keep others waiting for what it has to say; none once it has said who it is.
+    pub(super) awaited_until: Option<Instant>,
     pub(super) serving: usize,
     /// How far its heads were read, where it serves heads.
     pub(super) reading: Option<Reading>,
@@ -164,6 +167,8 @@ impl Driver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut again = interval(HEADS_INTERVAL);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulse = interval(IDENTIFY_GRACE / 4);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(Duration::from_secs(3600));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -181,6 +186,7 @@ impl Driver {
                 Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 _ = again.tick() => self.read_all_heads(),
+                _ = pulse.tick() => self.publish_heads_read(),
                 _ = sweep.tick() => self.sweep_records(),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.has_bound() => self.reply_bound(),
@@ -361,9 +367,15 @@ impl Driver {
                 .values()
                 .filter(|peer| peer.reading.as_ref().is_some_and(Reading::is_settled))
                 .count(),
-            unidentified: self.peers.values().filter(|peer| !peer.identified).count(),
+            unidentified: self.unidentified(),
         };
         self.heads.send_if_modified(|held| std::mem::replace(held, read) != read);
+    }
+
+    /// Connected peers that have not said who they are, as long as it is worth waiting for them.
+    fn unidentified(&self) -> usize {
+        let now = Instant::now();
+        self.peers.values().filter(|peer| peer.awaited_until.is_some_and(|until| now < until)).count()
     }
 
     /// Closes every connection and gives the farewells a moment to leave.

@@ -83,18 +83,23 @@ impl Node {
             })
         });
         let Ok((pending, own, held)) = listed.await else { return };
-        let waiting: Vec<_> = own
-            .into_iter()
-            .filter(|head| everything || pending.iter().any(|it| it.package == head.package))
-            .filter_map(|head| VerifiedHead::verify_stored(&head.bytes).ok())
-            .collect();
-        let heads = stream::iter(waiting).for_each_concurrent(AT_ONCE, |head| async move {
-            let told = self.tell(&head, Instant::now() + ROUND_TIMEOUT).await;
-            if told.anybody() {
-                self.mark_announced(head.package_id(), head.head().sequence.get()).await;
-            }
+        let own = own.into_iter().filter_map(|head| {
+            let pending = pending.iter().any(|it| it.package == head.package);
+            Some((VerifiedHead::verify_stored(&head.bytes).ok()?, pending))
         });
-        heads.await;
+        stream::iter(own)
+            .for_each_concurrent(AT_ONCE, |(head, pending)| async move {
+                if pending {
+                    let told = self.tell(&head, Instant::now() + ROUND_TIMEOUT).await;
+                    if told.anybody() {
+                        self.mark_announced(head.package_id(), head.head().sequence.get()).await;
+                    }
+                } else if everything {
+                    // Gossip is for news; the record is renewed where lookups will look for it.
+                    let _ = self.network.put_head(head, ROUND_TIMEOUT).await;
+                }
+            })
+            .await;
         stream::iter(held)
             .for_each_concurrent(AT_ONCE, |held| async move {
                 provide(&self.network, Some(held.root), ROUND_TIMEOUT).await;

@@ -37,6 +37,8 @@ use crate::{
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Connected peers that are asked although they do not say that they provide the tree.
 const ASKED_ON_SUSPICION_MAX: usize = 16;
+/// How long the DHT may take before the peers that are connected anyway are asked too.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
 /// A guess at the size of a manifest: it is not known before it is here.
 const MANIFEST_BYTES_GUESS: u64 = 256 << 10;
 
@@ -172,7 +174,19 @@ impl Node {
         self.spawn(async move {
             let own = network.local_peer();
             if let Ok(mut lookup) = network.providers(root).await {
-                while let Ok(Some(peer)) = tokio::time::timeout_at(deadline, lookup.recv()).await {
+                let mut patience = (Instant::now() + LOOKUP_PATIENCE).min(deadline);
+                loop {
+                    let peer = match tokio::time::timeout_at(patience, lookup.recv()).await {
+                        Ok(Some(peer)) => peer,
+                        Ok(None) => break,
+                        Err(_) if patience < deadline => {
+                            // A lookup that hangs on dead nodes must not keep the living ones idle.
+                            connected(&network, &found).await;
+                            patience = deadline;
+                            continue;
+                        }
+                        Err(_) => return,
+                    };
                     let mut group = BTreeSet::from([peer]);
                     while let Ok(peer) = lookup.try_recv() {
                         group.insert(peer);

@@ -206,6 +206,21 @@ impl fmt::Display for Code {
     }
 }
 
+/// What the database's own errors mean to a caller, the same in every module that keeps tables.
+impl From<&rusqlite::Error> for Code {
+    fn from(error: &rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode as Database;
+        match error.sqlite_error_code() {
+            Some(Database::DiskFull) => Self::DiskFull,
+            Some(Database::ReadOnly) => Self::ReadOnly,
+            Some(Database::DatabaseCorrupt | Database::NotADatabase) => Self::StoreDamaged,
+            Some(Database::DatabaseBusy | Database::DatabaseLocked) => Self::Busy,
+            Some(Database::SystemIoFailure | Database::CannotOpen) => Self::Io,
+            _ => Self::Failed,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

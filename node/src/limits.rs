@@ -80,6 +80,18 @@ pub const PEERS_MAX: usize = 10_000;
 pub const ADDRESSES_PER_PEER_MAX: usize = 16;
 /// Events kept of one peer's history.
 pub const PEER_EVENTS_MAX: usize = 1_000;
+/// Packages whose last seen sequence is remembered after their head is gone: rollback is refused this far back.
+pub const CATALOG_SEEN_MAX: usize = 1_000_000;
+/// Words of a query's text; all of them must match.
+pub const QUERY_WORDS_MAX: usize = 32;
+/// Categories, and tags, that one query may name.
+pub const QUERY_LABELS_MAX: usize = 32;
+/// Packages that one peer may claim to provide without having served a block of them.
+pub const CLAIMS_PER_PEER_MAX: usize = 1_000;
+/// Unproved claims over all peers, so that many peers cannot fill the disk with words.
+pub const CLAIMS_MAX: usize = 200_000;
+/// Peers whose last sign of life waits in memory for the next write.
+pub const RECENT_PEERS_MAX: usize = 4_096;
 
 /// Names that one key document may be limited to.
 pub const SCOPES_MAX: usize = 8;
@@ -93,3 +105,5 @@ pub const KEY_NAME_BYTES_MAX: usize = 32;
 pub const REASON_BYTES_MAX: usize = 512;
 /// Nesting of maps and arrays in a signed structure.
 pub const SIGNED_DEPTH_MAX: usize = 16;
+/// Proofs that a publisher contradicted itself, two heads each; the packages stay frozen when the proof is dropped.
+pub const CATALOG_PROOFS_MAX: usize = 10_000;

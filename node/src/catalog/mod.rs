@@ -1,4 +1,163 @@
-//! catalog.
+//! The verified heads that this node knows, and the search over them.
+//!
+//! [`insert`] is the only way in, and takes a [`VerifiedHead`] only: nothing that was not signed by its publisher is ever
+//! shown, passed on or found. What was seen of a package outlives its head, a restart, and eviction, so that an older state
+//! is refused later too. Two signed states for one place are kept as a proof and freeze the package: its listing stays, is
+//! marked, and changes no more.
+//!
+//! Every change gives a head a new *position*, a number that only grows; whoever remembers a position reads on from there
+//! with [`after`]. [`search`] ranks by BM25 and depends on nothing but the heads that are there: not on their positions, nor
+//! on the order in which they came.
+//!
+//! This module knows nothing of the network, the runtime or the clock; it may use the database that it is handed.
+
+mod insert;
+mod read;
+mod search;
+mod words;
+
+pub use insert::{Outcome, Refusal, convict, insert, rebuild, sweep};
+pub use read::{
+    Listed, Page, Proof, after, by_name, count, get, is_frozen, newest_position, newest_received, proof, seen,
+};
+pub use search::{Found, Query, search};
+
+#[cfg(doc)]
+use crate::release::VerifiedHead;
+use crate::{code::Code, limits::QUERY_BYTES_MAX, package::PackageId};
 
 /// The tables of this module.
-pub(crate) const SCHEMA: &str = "";
+///
+/// A head's position is its row id, which `AUTOINCREMENT` never gives twice. Its bytes are the last column, because what
+/// stands after a long value costs another page to read. The counters are kept by triggers, because counting rows reads
+/// all of them.
+pub(crate) const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS catalog_heads (
+    position  INTEGER PRIMARY KEY AUTOINCREMENT,
+    id        TEXT    NOT NULL UNIQUE,
+    publisher BLOB    NOT NULL,
+    name      TEXT    NOT NULL,
+    words     TEXT    NOT NULL,
+    created   INTEGER NOT NULL,
+    expires   INTEGER NOT NULL,
+    received  INTEGER NOT NULL,
+    bytes     BLOB    NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, id);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_expiry ON catalog_heads (expires);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (created DESC, id);
+CREATE VIRTUAL TABLE IF NOT EXISTS catalog_text USING fts5 (
+    name, tags, categories, description,
+    tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3'
+);
+CREATE TABLE IF NOT EXISTS catalog_labels (
+    kind     INTEGER NOT NULL,
+    label    TEXT    NOT NULL,
+    position INTEGER NOT NULL,
+    PRIMARY KEY (kind, label, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS catalog_labels_by_position ON catalog_labels (position);
+CREATE TABLE IF NOT EXISTS catalog_seen (
+    id           TEXT    PRIMARY KEY,
+    key_n        INTEGER NOT NULL,
+    key_document BLOB    NOT NULL,
+    sequence     INTEGER NOT NULL,
+    entry        BLOB    NOT NULL,
+    frozen       INTEGER NOT NULL DEFAULT 0,
+    at           INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS catalog_seen_by_age ON catalog_seen (frozen, at, id);
+CREATE TABLE IF NOT EXISTS equivocations (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id     TEXT    NOT NULL UNIQUE,
+    first  BLOB    NOT NULL,
+    second BLOB    NOT NULL,
+    at     INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS catalog_totals (
+    one   INTEGER PRIMARY KEY CHECK (one = 0),
+    heads INTEGER NOT NULL,
+    seen  INTEGER NOT NULL
+) STRICT;
+INSERT OR IGNORE INTO catalog_totals (one, heads, seen) VALUES (0, 0, 0);
+CREATE TRIGGER IF NOT EXISTS catalog_heads_added AFTER INSERT ON catalog_heads
+    BEGIN UPDATE catalog_totals SET heads = heads + 1; END;
+CREATE TRIGGER IF NOT EXISTS catalog_heads_removed AFTER DELETE ON catalog_heads
+    BEGIN UPDATE catalog_totals SET heads = heads - 1; END;
+CREATE TRIGGER IF NOT EXISTS catalog_seen_added AFTER INSERT ON catalog_seen
+    BEGIN UPDATE catalog_totals SET seen = seen + 1; END;
+CREATE TRIGGER IF NOT EXISTS catalog_seen_removed AFTER DELETE ON catalog_seen
+    BEGIN UPDATE catalog_totals SET seen = seen - 1; END;
+";
+
+/// Why the catalogue could not be read, written or searched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The query is longer than any honest one.
+    #[error("the query is too long: {what} {found}, and at most {max} are allowed")]
+    Query {
+        /// What is counted.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        max: usize,
+    },
+    /// A head that was stored cannot be read any more.
+    #[error("the stored head of {id} is damaged")]
+    Damaged {
+        /// The package.
+        id: Box<PackageId>,
+    },
+    /// The database failed.
+    #[error("the catalogue could not be read or written")]
+    Database(#[from] rusqlite::Error),
+}
+
+impl Error {
+    /// The stable code of this error.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Query { .. } => Code::Usage,
+            Self::Damaged { .. } => Code::StoreDamaged,
+            Self::Database(error) => error.into(),
+        }
+    }
+
+    /// What the user can do.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Query { .. } => {
+                format!("Search for fewer and shorter words; {QUERY_BYTES_MAX} bytes are the most in all.")
+            }
+            Self::Damaged { .. } | Self::Database(_) => {
+                "Run `ggen p2p doctor` to check the state folder.".to_owned()
+            }
+        }
+    }
+}
+
+/// A number as the database holds it, all 64 bits of it: for numbers that are compared for equality and order in Rust only.
+fn to_bits(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// The reverse of [`to_bits`].
+fn from_bits(stored: i64) -> u64 {
+    stored.cast_unsigned()
+}
+
+/// A time or count as the database holds it, in order; it saturates at the largest that fits.
+fn to_ordered(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The reverse of [`to_ordered`].
+fn from_ordered(stored: i64) -> u64 {
+    u64::try_from(stored).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod fixture;

@@ -1,0 +1,303 @@
+//! Tests of what goes in and what comes out, on a database in memory.
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::{
+    catalog::{
+        after, by_name, count, fixture::*, get, is_frozen, newest_position, newest_received, proof, seen,
+    },
+    release::Head,
+};
+
+fn number(conn: &Connection, sql: &str) -> i64 {
+    conn.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn a_newer_state_replaces_and_a_known_one_changes_nothing() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let [first, second] = [0, 1].map(|sequence| at(&publisher, "web", sequence, 0));
+    assert_eq!(put(&mut conn, &first, NOW), Outcome::Added);
+    assert_eq!(put(&mut conn, &first, later(1)), Outcome::Known);
+    assert_eq!(put(&mut conn, &second, later(2)), Outcome::Replaced);
+    assert_eq!(put(&mut conn, &second, later(3)), Outcome::Known);
+
+    let listed = get(&conn, &first.package_id()).unwrap().unwrap();
+    assert_eq!((listed.bytes.as_slice(), listed.received, listed.frozen), (second.bytes(), later(2), false));
+    assert_eq!(listed.verify(NOW).unwrap(), second);
+    assert_eq!((count(&conn, NOW).unwrap(), newest_received(&conn).unwrap()), (1, Some(later(2))));
+    assert_eq!(number(&conn, "SELECT count(*) FROM catalog_text"), 1);
+    assert_eq!(number(&conn, "SELECT heads + seen FROM catalog_totals"), 2);
+}
+
+#[test]
+fn a_later_signature_of_the_same_state_renews_and_an_earlier_one_does_not() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let made = |created| {
+        let expires = created + 7 * DAY;
+        Head { created: later(created), expires: later(expires), ..blank(&publisher, "web") }
+            .sign(&publisher)
+            .unwrap()
+    };
+    assert_eq!(put(&mut conn, &made(10), later(10)), Outcome::Added);
+    assert_eq!(put(&mut conn, &made(20), later(20)), Outcome::Renewed);
+    assert_eq!(put(&mut conn, &made(15), later(21)), Outcome::Known);
+    assert_eq!(get(&conn, &made(0).package_id()).unwrap().unwrap().bytes, made(20).bytes());
+}
+
+#[test]
+fn rollback_is_refused_after_a_restart_an_expiry_and_an_eviction() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || {
+        let conn = Connection::open(folder.path().join("catalog")).unwrap();
+        conn.execute_batch(crate::catalog::SCHEMA).unwrap();
+        conn
+    };
+    let publisher = publisher(1);
+    let [old, new] = [3, 4].map(|sequence| at(&publisher, "web", sequence, 0));
+    let mut conn = open();
+    put(&mut conn, &new, NOW);
+    assert_eq!(put(&mut conn, &old, NOW), Outcome::Refused(Refusal::Rollback));
+    assert_eq!(within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap(), 1);
+    drop(conn);
+
+    let mut conn = open();
+    assert_eq!(count(&conn, NOW).unwrap(), 0);
+    assert_eq!(put(&mut conn, &old, NOW), Outcome::Refused(Refusal::Rollback));
+    assert_eq!(seen(&conn, &new.package_id()).unwrap(), Some(new.seen()));
+    assert_eq!(put(&mut conn, &new, NOW), Outcome::Added);
+}
+
+#[test]
+fn a_replaced_key_cannot_go_on_whatever_its_sequence() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let rotated = publisher
+        .rotated(crate::identity::SecretKey::from_bytes(&[9; 32]), later(1))
+        .expect("the old key signs the new one");
+    assert_eq!(put(&mut conn, &at(&publisher, "web", 7, 0), NOW), Outcome::Added);
+    assert_eq!(put(&mut conn, &at(&rotated, "web", 7, 0), NOW), Outcome::Replaced);
+    assert_eq!(put(&mut conn, &at(&publisher, "web", 9, 0), NOW), Outcome::Refused(Refusal::Rollback));
+    assert_eq!(put(&mut conn, &at(&rotated, "web", 8, 0), NOW), Outcome::Replaced);
+}
+
+#[test]
+fn two_states_for_one_place_are_kept_as_proof_and_freeze_the_package() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let [first, second] = [0, 1].map(|branch| at(&publisher, "web", 2, branch));
+    let id = first.package_id();
+    put(&mut conn, &first, NOW);
+    assert_eq!(put(&mut conn, &second, later(1)), Outcome::Refused(Refusal::Equivocation));
+    assert!(is_frozen(&conn, &id).unwrap());
+    let kept = proof(&conn, &id).unwrap().unwrap();
+    assert_eq!((kept.first.as_slice(), kept.second.as_slice()), (first.bytes(), second.bytes()));
+    assert_eq!(kept.at, later(1));
+
+    let listed = get(&conn, &id).unwrap().unwrap();
+    assert_eq!((listed.bytes.as_slice(), listed.frozen), (first.bytes(), true));
+    let beyond = at(&publisher, "web", 3, 0);
+    assert_eq!(put(&mut conn, &beyond, later(2)), Outcome::Refused(Refusal::Equivocation));
+    let renewed =
+        Head { created: later(5), expires: later(DAY), ..first.head().clone() }.sign(&publisher).unwrap();
+    assert_eq!(put(&mut conn, &renewed, later(5)), Outcome::Renewed, "what was listed stays listed");
+    assert!(!is_frozen(&conn, &at(&publisher, "other", 0, 0).package_id()).unwrap());
+}
+
+#[test]
+fn the_contradiction_is_found_after_the_first_head_is_gone() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let [first, second] = [0, 1].map(|branch| at(&publisher, "web", 2, branch));
+    put(&mut conn, &first, NOW);
+    within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap();
+    assert_eq!(put(&mut conn, &second, NOW), Outcome::Refused(Refusal::Equivocation));
+    assert!(is_frozen(&conn, &first.package_id()).unwrap());
+    assert_eq!(proof(&conn, &first.package_id()).unwrap(), None, "one head alone proves nothing to others");
+}
+
+#[test]
+fn a_proof_of_others_convicts_only_where_the_heads_contradict() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let heads = |name| [0, 1].map(|branch| at(&publisher, name, 2, branch));
+    let [a, b] = heads("web");
+    let later_state = at(&publisher, "web", 3, 0);
+    let convicted = |conn: &mut Connection, x: &VerifiedHead, y: &VerifiedHead| {
+        within(conn, |tx| convict(tx, x, y, later(30 * DAY)).unwrap())
+    };
+    assert!(!convicted(&mut conn, &a, &later_state));
+    assert!(!convicted(&mut conn, &a, &heads("other")[1]));
+    assert!(!is_frozen(&conn, &a.package_id()).unwrap());
+    assert!(convicted(&mut conn, &a, &b));
+    assert!(is_frozen(&conn, &a.package_id()).unwrap());
+    assert!(proof(&conn, &a.package_id()).unwrap().is_some());
+}
+
+#[test]
+fn expired_heads_are_not_taken_listed_by_name_or_exchanged() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let head = at(&publisher, "web", 0, 0);
+    assert_eq!(put(&mut conn, &head, later(7 * DAY)), Outcome::Refused(Refusal::Expired));
+    put(&mut conn, &head, NOW);
+    let name = &head.head().name;
+    let (before, expired) = (later(7 * DAY - 1), later(7 * DAY));
+    assert_eq!(by_name(&conn, name, before).unwrap().len(), 1);
+    assert_eq!(by_name(&conn, name, expired).unwrap(), []);
+    assert_eq!(after(&conn, 0, 9, usize::MAX, expired).unwrap().heads, Vec::<Vec<u8>>::new());
+    assert_eq!(count(&conn, expired).unwrap(), 0);
+    assert!(get(&conn, &head.package_id()).unwrap().unwrap().is_expired(expired));
+    assert_eq!(within(&mut conn, |tx| sweep(tx, before)).unwrap(), 0);
+}
+
+#[test]
+fn one_name_of_several_publishers_is_listed_by_id() {
+    let mut conn = database();
+    for n in [3, 1, 2] {
+        put(&mut conn, &at(&publisher(n), "web", 0, 0), NOW);
+    }
+    put(&mut conn, &at(&publisher(1), "website", 0, 0), NOW);
+    let ids: Vec<_> = by_name(&conn, &"web".parse().unwrap(), NOW)
+        .unwrap()
+        .into_iter()
+        .map(|listed| listed.id.to_string())
+        .collect();
+    assert_eq!(ids.len(), 3);
+    assert!(ids.is_sorted());
+}
+
+#[test]
+fn positions_only_grow_and_pages_miss_nothing() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let heads: Vec<_> = (0..7).map(|n| at(&publisher, &format!("p{n}"), 0, 0)).collect();
+    for head in &heads {
+        put(&mut conn, head, NOW);
+    }
+    let mut position = 0;
+    let mut pages = Vec::new();
+    loop {
+        let page = after(&conn, position, 3, usize::MAX, NOW).unwrap();
+        position = page.next;
+        pages.push(page.heads.len());
+        if page.done {
+            break;
+        }
+    }
+    assert_eq!((pages, position), (vec![3, 3, 1], newest_position(&conn).unwrap()));
+    assert!(after(&conn, position, 3, usize::MAX, NOW).unwrap().done);
+
+    let two = heads[0].bytes().len() + heads[1].bytes().len();
+    assert_eq!(after(&conn, 0, 9, two, NOW).unwrap().heads.len(), 2);
+    let one = after(&conn, 0, 0, 0, NOW).unwrap();
+    assert_eq!((one.heads.len(), one.done), (1, false), "a reader always gets on");
+
+    put(&mut conn, &at(&publisher, "p0", 1, 0), NOW);
+    let changed = after(&conn, position, 9, usize::MAX, NOW).unwrap();
+    assert_eq!(changed.heads, [at(&publisher, "p0", 1, 0).bytes()]);
+    within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap();
+    put(&mut conn, &at(&publisher, "p0", 2, 0), NOW);
+    assert!(newest_position(&conn).unwrap() > changed.next, "a position is never given twice");
+}
+
+#[test]
+fn a_full_catalogue_takes_nothing_new_but_still_updates() {
+    let (mut conn, ours) = (database(), publisher(1));
+    put(&mut conn, &at(&ours, "web", 0, 0), NOW);
+    conn.execute("UPDATE catalog_totals SET heads = ?1", params![CATALOG_HEADS_MAX as i64]).unwrap();
+    let other = at(&publisher(2), "web", 0, 0);
+    assert_eq!(put(&mut conn, &other, NOW), Outcome::Refused(Refusal::Full));
+    assert_eq!(seen(&conn, &other.package_id()).unwrap(), None, "what was not taken leaves nothing");
+    assert_eq!(put(&mut conn, &at(&ours, "web", 1, 0), NOW), Outcome::Replaced);
+
+    let young =
+        Head { created: later(8 * DAY), expires: later(9 * DAY), ..other.head().clone() }.sign(&publisher(2));
+    assert_eq!(put(&mut conn, &young.unwrap(), later(8 * DAY)), Outcome::Added, "expired heads make room");
+}
+
+#[test]
+fn one_publisher_cannot_fill_the_catalogue() {
+    let (mut conn, ours) = (database(), publisher(1));
+    within(&mut conn, |tx| {
+        for n in 0..CATALOG_HEADS_PER_PUBLISHER_MAX {
+            tx.execute(
+                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received)
+                 VALUES (?1, ?2, 'x', 'x', x'', 0, ?3, 0)",
+                params![n.to_string(), ours.id().as_bytes(), i64::MAX],
+            )
+            .unwrap();
+        }
+    });
+    assert_eq!(put(&mut conn, &at(&ours, "web", 0, 0), NOW), Outcome::Refused(Refusal::Full));
+    assert_eq!(put(&mut conn, &at(&publisher(2), "web", 0, 0), NOW), Outcome::Added);
+}
+
+#[test]
+fn what_was_seen_is_bounded_and_forgets_the_oldest_that_is_neither_listed_nor_frozen() {
+    let mut conn = database();
+    for n in 1..=4 {
+        put(&mut conn, &at(&publisher(n), "web", 0, 0), later(u64::from(n)));
+    }
+    put(&mut conn, &at(&publisher(1), "web", 0, 1), later(9));
+    conn.execute("DELETE FROM catalog_heads WHERE publisher <> ?1", params![publisher(2).id().as_bytes()])
+        .unwrap();
+    let left = |conn: &Connection| -> Vec<u8> {
+        (1..=4)
+            .filter(|n| seen(conn, &at(&publisher(*n), "web", 0, 0).package_id()).unwrap().is_some())
+            .collect()
+    };
+    for (room, expected) in [(4, vec![1, 2, 3, 4]), (3, vec![1, 2, 4]), (2, vec![1, 2]), (0, vec![2])] {
+        within(&mut conn, |tx| forget_oldest(tx, room)).unwrap();
+        assert_eq!(left(&conn), expected);
+    }
+}
+
+#[test]
+fn a_sequence_of_all_bits_is_a_number_like_any_other() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let head = |sequence, n| {
+        Head {
+            sequence: crate::release::Sequence::new(sequence),
+            entry: entry(n),
+            ..blank(&publisher, "web")
+        }
+        .sign(&publisher)
+        .unwrap()
+    };
+    assert_eq!(put(&mut conn, &head(u64::MAX - 1, 5), NOW), Outcome::Added);
+    assert_eq!(put(&mut conn, &head(u64::MAX, 6), NOW), Outcome::Replaced);
+    assert_eq!(put(&mut conn, &head(u64::MAX - 1, 5), NOW), Outcome::Refused(Refusal::Rollback));
+    assert_eq!(put(&mut conn, &head(1, 5), NOW), Outcome::Refused(Refusal::Rollback));
+}
+
+#[test]
+fn a_damaged_head_is_named_and_replaced_by_the_next_sound_one() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let head = at(&publisher, "web", 0, 0);
+    put(&mut conn, &head, NOW);
+    conn.execute("UPDATE catalog_heads SET bytes = x'00'", []).unwrap();
+    let error = get(&conn, &head.package_id()).unwrap_err();
+    assert_eq!(error.code(), crate::code::Code::StoreDamaged);
+    assert_eq!(by_name(&conn, &head.head().name, NOW).unwrap(), []);
+    assert_eq!(put(&mut conn, &head, NOW), Outcome::Replaced);
+    assert!(get(&conn, &head.package_id()).unwrap().is_some());
+}
+
+#[test]
+fn salvaged_rows_are_verified_and_indexed_anew() {
+    let mut conn = database();
+    let heads = ["web", "other", "third"].map(|name| at(&publisher(1), name, 2, 0));
+    for head in &heads {
+        put(&mut conn, head, NOW);
+    }
+    conn.execute_batch(
+        "DELETE FROM catalog_text; DELETE FROM catalog_labels; DELETE FROM catalog_seen WHERE id LIKE '%/web';
+         UPDATE catalog_heads SET bytes = x'00' WHERE name = 'other';
+         UPDATE catalog_totals SET heads = 77, seen = -5",
+    )
+    .unwrap();
+    assert_eq!(within(&mut conn, |tx| rebuild(tx, NOW)).unwrap(), 2);
+    let query = crate::catalog::Query { text: "web".to_owned(), ..Default::default() };
+    assert_eq!(crate::catalog::search(&conn, &query, NOW).unwrap().total, 1);
+    assert_eq!(get(&conn, &heads[1].package_id()).unwrap(), None);
+    assert_eq!(number(&conn, "SELECT heads * 10 + seen FROM catalog_totals"), 23);
+    let rolled_back = at(&publisher(1), "web", 1, 0);
+    assert_eq!(put(&mut conn, &rolled_back, NOW), Outcome::Refused(Refusal::Rollback));
+    assert_eq!(put(&mut conn, &heads[1], NOW), Outcome::Added);
+}

@@ -1,0 +1,253 @@
+//! What comes out, other than by search.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::{Error, from_bits, from_ordered, to_ordered};
+use crate::{
+    content::ContentId,
+    identity::{Envelope, canonical},
+    limits::HEAD_BYTES_MAX,
+    package::{PackageId, PackageName},
+    release::{self, Head, Seen, Sequence, VerifiedHead},
+    time::Timestamp,
+};
+
+/// A package as the catalogue lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The package.
+    pub id: PackageId,
+    /// What its head says; it was verified when it was taken.
+    pub head: Head,
+    /// The head as it was signed.
+    pub bytes: Vec<u8>,
+    /// Its place in the order of changes.
+    pub position: u64,
+    /// When this node took it.
+    pub received: Timestamp,
+    /// Whether its publisher signed two states for one place: to be said wherever the package is shown, and installed only
+    /// up to the state that is not contested.
+    pub frozen: bool,
+}
+
+impl Listed {
+    /// Verifies the head anew, as anything that acts on it does: the database is a file like any other.
+    ///
+    /// # Errors
+    /// As [`VerifiedHead::verify`], so also where the head expired meanwhile.
+    pub fn verify(&self, now: Timestamp) -> Result<VerifiedHead, release::Error> {
+        VerifiedHead::verify(&self.bytes, now)
+    }
+
+    /// Whether the head no longer counts at `now`.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.head.expires <= now
+    }
+}
+
+/// A stretch of the order of changes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// The heads as they were signed, in order.
+    pub heads: Vec<Vec<u8>>,
+    /// Where to read on.
+    pub next: u64,
+    /// Whether there is nothing after it.
+    pub done: bool,
+}
+
+/// Two heads of one package that contradict each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The one that was taken.
+    pub first: Vec<u8>,
+    /// The one that came later.
+    pub second: Vec<u8>,
+    /// When the contradiction was found.
+    pub at: Timestamp,
+}
+
+/// Reads what is listed of one package, expired or not: whoever asks for it by its id is told that it expired
+/// ([`Listed::is_expired`]) instead of that it does not exist.
+///
+/// # Errors
+/// [`Error::Damaged`], [`Error::Database`].
+pub fn get(conn: &Connection, id: &PackageId) -> Result<Option<Listed>, Error> {
+    conn.prepare_cached(&format!("SELECT {COLUMNS} FROM catalog_heads AS h WHERE h.id = ?1"))?
+        .query_row(params![id.to_string()], listed)
+        .optional()?
+        .map(|listed| listed.ok_or_else(|| Error::Damaged { id: Box::new(id.clone()) }))
+        .transpose()
+}
+
+/// Lists the packages of one name that count at `now`, by id.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn by_name(conn: &Connection, name: &PackageName, now: Timestamp) -> Result<Vec<Listed>, Error> {
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM catalog_heads AS h WHERE h.name = ?1 AND h.expires > ?2 ORDER BY h.id"
+    ))?;
+    sound(statement.query_map(params![name.as_str(), to_ordered(now.as_secs())], listed)?)
+}
+
+/// Counts the heads that count at `now`.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn count(conn: &Connection, now: Timestamp) -> Result<usize, Error> {
+    let heads: i64 = conn
+        .prepare_cached("SELECT count(*) FROM catalog_heads WHERE expires > ?1")?
+        .query_row(params![to_ordered(now.as_secs())], |row| row.get(0))?;
+    Ok(usize::try_from(heads).unwrap_or(0))
+}
+
+/// When the newest head was taken; none where the catalogue is empty.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn newest_received(conn: &Connection) -> Result<Option<Timestamp>, Error> {
+    let received = conn
+        .prepare_cached("SELECT received FROM catalog_heads ORDER BY position DESC LIMIT 1")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(received.map(from_ordered).map(Timestamp::from_secs))
+}
+
+/// The highest position ever given. A peer that asks for what comes after a higher one remembers another database, and has
+/// to begin anew.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn newest_position(conn: &Connection) -> Result<u64, Error> {
+    let position = conn
+        .prepare_cached("SELECT seq FROM sqlite_sequence WHERE name = 'catalog_heads'")?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    Ok(position.map_or(0, from_ordered))
+}
+
+/// Reads the heads that changed after `position` and count at `now`: at most `limit_rows` of at most `limit_bytes` together,
+/// but at least one, so that a reader always gets on.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn after(
+    conn: &Connection,
+    position: u64,
+    limit_rows: usize,
+    limit_bytes: usize,
+    now: Timestamp,
+) -> Result<Page, Error> {
+    let mut statement = conn.prepare_cached(
+        "SELECT position, bytes FROM catalog_heads WHERE position > ?1 AND expires > ?2 ORDER BY position",
+    )?;
+    let mut rows = statement.query(params![to_ordered(position), to_ordered(now.as_secs())])?;
+    let mut page = Page { heads: Vec::new(), next: position, done: true };
+    let mut bytes_in_all = 0usize;
+    while let Some(row) = rows.next()? {
+        let bytes: Vec<u8> = row.get(1)?;
+        bytes_in_all = bytes_in_all.saturating_add(bytes.len());
+        if !page.heads.is_empty() && (page.heads.len() >= limit_rows || bytes_in_all > limit_bytes) {
+            page.done = false;
+            break;
+        }
+        page.next = from_ordered(row.get(0)?);
+        page.heads.push(bytes);
+    }
+    Ok(page)
+}
+
+/// Reads what was seen of a package, listed or not.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn seen(conn: &Connection, id: &PackageId) -> Result<Option<Seen>, Error> {
+    Ok(stored_seen(conn, &id.to_string())?.map(|(seen, _)| seen))
+}
+
+/// Whether the publisher of a package signed two states for one place.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn is_frozen(conn: &Connection, id: &PackageId) -> Result<bool, Error> {
+    Ok(stored_seen(conn, &id.to_string())?.is_some_and(|(_, frozen)| frozen))
+}
+
+/// Reads the proof for which a package is frozen, where it is still held.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn proof(conn: &Connection, id: &PackageId) -> Result<Option<Proof>, Error> {
+    Ok(conn
+        .prepare_cached("SELECT first, second, at FROM equivocations WHERE id = ?1")?
+        .query_row(params![id.to_string()], |row| {
+            let at = Timestamp::from_secs(from_ordered(row.get(2)?));
+            Ok(Proof { first: row.get(0)?, second: row.get(1)?, at })
+        })
+        .optional()?)
+}
+
+/// Reads what was seen of a package, and whether it is frozen.
+///
+/// A row that cannot be read is an error rather than nothing: nothing would let a rollback in.
+pub(super) fn stored_seen(conn: &Connection, id: &str) -> Result<Option<(Seen, bool)>, Error> {
+    let content_id = |row: &Row<'_>, column: usize| {
+        let bytes: Vec<u8> = row.get(column)?;
+        ContentId::from_bytes(&bytes).map_err(|error| {
+            rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(error))
+        })
+    };
+    Ok(conn
+        .prepare_cached(
+            "SELECT key_n, key_document, sequence, entry, frozen FROM catalog_seen WHERE id = ?1",
+        )?
+        .query_row(params![id], |row| {
+            let seen = Seen {
+                key_n: from_bits(row.get(0)?),
+                key_document: content_id(row, 1)?,
+                sequence: Sequence::new(from_bits(row.get(2)?)),
+                entry: content_id(row, 3)?,
+            };
+            Ok((seen, row.get(4)?))
+        })
+        .optional()?)
+}
+
+/// What [`listed`] reads, of a table `h`.
+pub(super) const COLUMNS: &str = "h.bytes, h.position, h.received, \
+     EXISTS (SELECT 1 FROM catalog_seen AS s WHERE s.id = h.id AND s.frozen <> 0)";
+
+/// Reads a row of [`COLUMNS`]; none where its head cannot be read any more.
+pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Option<Listed>> {
+    let bytes: Vec<u8> = row.get(0)?;
+    let Some(head) = decode(&bytes) else { return Ok(None) };
+    Ok(Some(Listed {
+        id: PackageId { publisher: head.publisher, name: head.name.clone() },
+        head,
+        bytes,
+        position: from_ordered(row.get(1)?),
+        received: Timestamp::from_secs(from_ordered(row.get(2)?)),
+        frozen: row.get(3)?,
+    }))
+}
+
+/// Collects rows and passes over those that cannot be read, so that one damaged row hides one package and not all.
+pub(super) fn sound(
+    rows: impl Iterator<Item = rusqlite::Result<Option<Listed>>>,
+) -> Result<Vec<Listed>, Error> {
+    let mut sound = Vec::new();
+    for row in rows {
+        match row? {
+            Some(listed) => sound.push(listed),
+            None => tracing::warn!("a damaged head in the catalogue was passed over"),
+        }
+    }
+    Ok(sound)
+}
+
+/// Reads a head without its signatures, which were verified before it was stored.
+fn decode(bytes: &[u8]) -> Option<Head> {
+    let envelope = Envelope::decode(bytes, HEAD_BYTES_MAX).ok()?;
+    canonical::decode_open("a head", envelope.payload()).ok()
+}

@@ -116,7 +116,8 @@ pub(super) fn create(
 /// Looks at the file itself, before anything that could change it.
 fn check_header(path: &Path) -> Result<(), Error> {
     let mut header = [0; HEADER_BYTES];
-    let mut file = File::open(path)?;
+    // For writing too: the database would fall back to reading, and say so only when it is too late to tell why.
+    let mut file = File::options().read(true).write(true).open(path)?;
     match file.read_exact(&mut header) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -18,7 +18,6 @@
 //! of the network, it keeps no keys, and it trusts no byte of the disk: a block is verified whenever it is read.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -105,7 +104,7 @@ struct Disk {
     blocks: PathBuf,
     next_segment: AtomicU64,
     open_segments: Mutex<blocks::OpenSegments>,
-    _lock: File,
+    _lock: lock::LockFile,
 }
 
 impl Disk {

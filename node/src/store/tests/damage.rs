@@ -370,6 +370,7 @@ fn a_replaced_database_still_refuses_a_rollback_and_still_finds_packages() {
     let home = tempfile::tempdir().unwrap();
     let publisher = Publisher::from_secret([1; 32], NOW);
     let (old, new) = (head(&publisher, 1), head(&publisher, 2));
+    filled(home.path());
     let store = open_quietly(home.path());
     let outcome = store.write(|tx| Ok(catalog::insert(tx, &new, NOW)?)).unwrap();
     assert_eq!(outcome, catalog::Outcome::Added);

@@ -214,6 +214,7 @@ impl Driver {
             Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
             Command::Refresh(reply) => self.refresh(reply),
+            Command::Reconfigure { topic, connections_max } => self.reconfigure(topic, connections_max),
             Command::Snapshot(reply) => {
                 let _ = reply.send(Box::new(self.snapshot()));
             }
@@ -264,6 +265,21 @@ impl Driver {
                 tracing::error!(%error, "cannot subscribe");
                 false
             }
+        }
+    }
+
+    fn reconfigure(&mut self, topic: String, connections_max: u32) {
+        let behaviour = self.swarm.behaviour_mut();
+        let limits = behaviour.limits.limits_mut();
+        *limits = limits.clone().with_max_established(Some(connections_max));
+        let topic = IdentTopic::new(topic);
+        if topic.hash() == self.topic.hash() {
+            return;
+        }
+        let was_subscribed = behaviour.gossip.unsubscribe(&self.topic);
+        self.topic = topic;
+        if was_subscribed {
+            self.subscribe();
         }
     }
 

@@ -118,7 +118,7 @@ impl Node {
 
     /// Refuses what would not fit into the configured size of the store.
     pub(super) async fn check_room(&self, bytes: u64) -> Result<(), Failure> {
-        let Some(most) = self.config.store_bytes_max else { return Ok(()) };
+        let Some(most) = self.config().store_bytes_max else { return Ok(()) };
         let held = self.with_store(Store::stats).await?.bytes;
         if held.saturating_add(bytes) <= most {
             return Ok(());
@@ -170,7 +170,7 @@ impl Node {
     pub(super) fn sources(&self, root: ContentId, deadline: Instant) -> mpsc::Receiver<Source> {
         let (found, sources) = mpsc::channel(64);
         let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
-        let least = Score::try_from(self.config.min_reputation).unwrap_or(Score::ZERO);
+        let least = Score::try_from(self.config().min_reputation).unwrap_or(Score::ZERO);
         self.spawn(async move {
             let own = network.local_peer();
             if let Ok(mut lookup) = network.providers(root).await {

@@ -25,7 +25,7 @@ pub(super) async fn join(node: Arc<Node>) {
         reason = "the driver's side: seeds the generator that the pure part is given"
     )]
     let mut generator = rand::rngs::StdRng::from_rng(&mut rand::rng());
-    let mut redial = Redial::new(node.config.bootstrap_nodes.iter().cloned());
+    let mut redial = Redial::new(node.config().bootstrap_nodes.iter().cloned());
     for address in saved(&node).await {
         redial.add(address);
     }

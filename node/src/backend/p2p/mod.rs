@@ -176,9 +176,14 @@ impl P2PRegistry {
         self.node.network.local_peer()
     }
 
-    /// What keeps the node from working well, if anything.
-    pub fn config(&self) -> &P2PConfig {
-        &self.node.config
+    /// The configuration that counts now.
+    pub fn config(&self) -> Arc<P2PConfig> {
+        self.node.config()
+    }
+
+    /// Says where the configuration can be read again; [`Service::reload`](crate::control::service::Service::reload) does so.
+    pub fn on_reload(&self, read: impl Fn() -> Result<P2PConfig, Failure> + Send + Sync + 'static) {
+        self.node.set_source(node::Source(Arc::new(read)));
     }
 
     /// Stops the node: ends its tasks, closes its connections, flushes its books.

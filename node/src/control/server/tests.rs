@@ -15,8 +15,8 @@ use crate::control::{
     api::{
         BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
         InstallRequest, Installed, Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList,
-        PeerListRequest, PublishRequest, Published, SearchRequest, SearchResults, Status, Stopping, Verified,
-        VerifyRequest,
+        PeerListRequest, PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping,
+        Verified, VerifyRequest,
     },
     client::Client,
     service::{Outcome, ProgressSender},
@@ -108,6 +108,10 @@ impl Service for Fake {
 
     async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {
         Ok(Disconnected { peer_id: request.peer_id, connections: 1 })
+    }
+
+    async fn reload(&self) -> Outcome<Reloaded> {
+        Ok(Reloaded::default())
     }
 
     async fn stop(&self) -> Outcome<Stopping> {

@@ -33,11 +33,12 @@ use super::{
     handle::{Command, DialFailure, Handle, HeadsRead, RequestFailure, Target},
     serve::Work,
     snapshot::Refused,
-    transport::{Base, IDLE_TIMEOUT, authenticated},
+    transport::{Base, authenticated},
 };
 use crate::{
     fetch::protocol::Answer,
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
+    peers::limits::IDLE_TIMEOUT,
     release::head::VerifiedHead,
     store::Store,
     sync,

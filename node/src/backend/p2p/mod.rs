@@ -174,9 +174,17 @@ impl P2PRegistry {
         self.node.network.local_peer()
     }
 
-    /// What keeps the node from working well, if anything.
+    /// The configuration that the node was made with.
     pub fn config(&self) -> &P2PConfig {
         &self.node.config
+    }
+
+    /// The network at this moment: connections, the routing table, and counts of what was refused.
+    ///
+    /// # Errors
+    /// [`Error::Other`] where the node has stopped.
+    pub async fn snapshot(&self) -> Result<network::Snapshot, Error> {
+        Ok(self.node.network.snapshot().await.map_err(fail)?)
     }
 
     /// Stops the node: ends its tasks, closes its connections, flushes its books.

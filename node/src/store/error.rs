@@ -311,6 +311,12 @@ macro_rules! from_module {
 
 from_module!(catalog, reputation, peers);
 
+impl From<crate::release::Error> for Error {
+    fn from(error: crate::release::Error) -> Self {
+        Self::Refused { code: error.code(), message: error.to_string(), hint: error.hint() }
+    }
+}
+
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;
@@ -344,16 +350,3 @@ impl fmt::Display for Process {
         }
     }
 }
-
-/// What the modules with tables of their own say inside a transaction, with their codes and hints.
-macro_rules! refused {
-    ($($error:ty),+ $(,)?) => {$(
-        impl From<$error> for Error {
-            fn from(error: $error) -> Self {
-                Self::Refused { code: error.code(), message: error.to_string(), hint: error.hint() }
-            }
-        }
-    )+};
-}
-
-refused!(crate::catalog::Error, crate::peers::Error, crate::release::Error, crate::reputation::Error);

@@ -1,5 +1,7 @@
 //! Runs the real `ggen` in state folders of its own: its grammar, its exit codes, its errors, and what reaches a terminal.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod stand_in;
 
 use std::{

@@ -24,7 +24,7 @@ const FILES: &[(&str, &str)] = &[
 ];
 
 /// Files of sample data: enough blocks for several providers to have a share in.
-const SAMPLES: usize = 12;
+const SAMPLES: usize = 16;
 /// Bytes of one file of sample data; one block each.
 const SAMPLE_BYTES: usize = 512 << 10;
 

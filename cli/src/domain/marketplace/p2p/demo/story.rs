@@ -103,6 +103,7 @@ pub(super) async fn tell(session: &Session, root: &Path, count: usize) -> Outcom
         find(&mut narrator, member, &published, 1).await?;
         install(&mut narrator, root, member, &published).await?;
     }
+    know_of(&mut narrator, last, others.get(1..).unwrap_or_default()).await?;
     let found = find(&mut narrator, last, &published, others.len()).await?;
     let installed = install(&mut narrator, root, last, &published).await?;
     let providers = shares(&narrator, others, last, &found, &installed).await?;
@@ -187,6 +188,34 @@ async fn publish(
         page::count(published.announced_to, "node"),
     ));
     Ok((source, published))
+}
+
+/// Waits until a node knows that others provide the package too, as each of them tells the DHT once it has installed it.
+async fn know_of(narrator: &mut Narrator<'_>, member: &Member, providers: &[Member]) -> Outcome<()> {
+    let deadline = Instant::now() + NEWS_DEADLINE;
+    for provider in providers {
+        let request = PeerInfoRequest { peer_id: provider.started.peer_id.clone(), full: false };
+        loop {
+            match member.client().peer_info(&request).await {
+                Ok(details) if details.peer.packages_claimed > 0 => break,
+                // The two may not have met yet.
+                Ok(_) => {}
+                Err(failure) if failure.code == Code::NotFound.as_str() => {}
+                Err(failure) => return Err(failure),
+            }
+            if Instant::now() >= deadline {
+                let (who, seconds) = (provider.number, NEWS_DEADLINE.as_secs());
+                let why = format!(
+                    "Node {} did not hear in {seconds} s that node {who} provides it.",
+                    member.number
+                );
+                return Err(Failure::new(Code::Timeout, why, ""));
+            }
+            tokio::time::sleep(NEWS_PAUSE).await;
+        }
+        narrator.detail(&format!("Node {} provides it too now, and told the DHT so.", provider.number));
+    }
+    Ok(())
 }
 
 /// Searches by keyword until the package has as many providers as it should.

@@ -176,6 +176,11 @@ pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 
+/// The bytes of some files, and how many those are.
+pub(crate) fn sizes(size: u64, files: u64) -> String {
+    format!("{} in {}", bytes(size), count(usize::try_from(files).unwrap_or(usize::MAX), "file"))
+}
+
 /// A number of seconds, in its two largest units.
 pub(crate) fn seconds(count: u64) -> String {
     let text = humantime::format_duration(std::time::Duration::from_secs(count)).to_string();

@@ -23,16 +23,13 @@ use crate::{
     yaml,
 };
 
-/// How answers are printed.
+/// How answers are printed: for people, as one JSON document, as a table where the answer is a list, or as YAML.
+// The variants have no text of their own, so that the help of every verb stays short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
     Human,
-    /// One JSON document, nothing else, on stdout.
     Json,
-    /// For people, as a table where the answer is a list.
     Table,
-    /// The same as json, as YAML.
     Yaml,
 }
 
@@ -108,12 +105,12 @@ impl Session {
         matches!(self.format, Format::Human | Format::Table) && io::stderr().is_terminal()
     }
 
-    /// Runs a verb until it is done or Ctrl-C interrupts it.
+    /// Runs a verb until it is done, or dropped because of Ctrl-C or a polite kill.
     pub(crate) async fn attend<T>(&self, verb: impl Future<Output = Finished<T>>) -> Finished<T> {
         tokio::select! {
             biased;
             result = verb => result,
-            Ok(()) = tokio::signal::ctrl_c() => Err(Failure::new(
+            () = p2p_state::told_to_stop() => Err(Failure::new(
                 Code::Interrupted,
                 "It was interrupted.",
                 "Run the same command again; what was verified is not fetched again.",

@@ -1,6 +1,6 @@
 //! Runs the real `ggen` in state folders of its own: its grammar, its exit codes, its errors, and what reaches a terminal.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 mod stand_in;
 
@@ -96,6 +96,89 @@ fn the_reference_of_the_command_line() {
     let mut text = String::new();
     describe(&mut command, &mut text);
     insta::assert_snapshot!("reference", text);
+}
+
+/// Every command of the P2P marketplace guide, as it stands there.
+const GUIDE: &str = "
+ggen marketplace p2p start
+ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001
+ggen marketplace p2p start --bootstrap /ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ --bootstrap /dnsaddr/bootstrap.libp2p.io
+ggen marketplace p2p start --daemon
+ggen marketplace p2p start --config ~/.ggen/p2p-config.toml
+ggen marketplace p2p publish ./my-package
+ggen marketplace p2p publish ./my-package --version 1.2.3
+ggen marketplace p2p publish ./my-package --skip-verify
+ggen marketplace p2p search database
+ggen marketplace p2p search database --category middleware
+ggen marketplace p2p search auth --tags security --tags oauth
+ggen marketplace p2p search web --limit 10
+ggen marketplace p2p search crypto --min-reputation 0.8
+ggen marketplace p2p peer-list
+ggen marketplace p2p peer-list --verbose
+ggen marketplace p2p peer-list --min-reputation 0.7
+ggen marketplace p2p peer-list --format json
+ggen marketplace p2p peer-info QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ
+ggen marketplace p2p peer-info QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ --full
+ggen marketplace p2p bootstrap /ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ /dnsaddr/bootstrap.libp2p.io
+ggen marketplace p2p bootstrap /dnsaddr/bootstrap.libp2p.io --timeout 60
+ggen marketplace p2p status
+ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/0
+ggen marketplace p2p search query --limit 50
+ggen marketplace p2p search query --min-reputation 0.8
+ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001 --dht-server --daemon
+ggen p2p start --dht-server false
+ggen p2p start --dht-server=true --daemon";
+
+#[test]
+fn every_command_of_the_guide_parses() {
+    for line in GUIDE.trim().lines() {
+        ggen_cli::command()
+            .try_get_matches_from(line.split(' '))
+            .unwrap_or_else(|error| panic!("{line}: {error}"));
+    }
+}
+
+/// What people see, without the temporary folder's path.
+#[test]
+fn answers_for_people() {
+    let world = World::new();
+    let _node = world.serve();
+    fs::create_dir(world.folder.path().join("web")).unwrap();
+    let mut text = String::new();
+    for line in [
+        "status",
+        "search web",
+        "search web --format table",
+        "search nothing",
+        "publish web --version 1.2.3",
+        "install web",
+        "install forged",
+        "list",
+        "verify web",
+        "peer-list",
+        "peer-list --verbose",
+        "peer-info QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ --full",
+        "bootstrap /dnsaddr/bootstrap.libp2p.io",
+        "disconnect QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
+        "config path --format yaml",
+        "key list",
+        "serch",
+    ] {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let output = world.run(&arguments);
+        text.push_str(&format!("$ ggen marketplace p2p {line}\n{}", stdout(&output)));
+        for line in stderr(&output).lines() {
+            text.push_str(&format!("(stderr) {line}\n"));
+        }
+        text.push_str(&format!("[{}]\n\n", code(&output)));
+    }
+    let folder = world.folder.path().canonicalize().unwrap();
+    let text = text.replace(folder.to_str().unwrap(), "/home/ada");
+    // How long ago a fixed time was changes every day.
+    let mut lines: Vec<&str> = text.lines().collect();
+    let shortened: Vec<&str> =
+        lines.iter_mut().map(|line| line.split_once("Z (").map_or(*line, |(before, _)| before)).collect();
+    insta::assert_snapshot!("answers", shortened.join("\n"));
 }
 
 /// Every argument that must be refused, with a word that the message must hold.

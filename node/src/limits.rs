@@ -81,8 +81,6 @@ pub const ADDRESSES_PER_PEER_MAX: usize = 16;
 /// Events kept of one peer's history.
 pub const PEER_EVENTS_MAX: usize = 1_000;
 
-/// How long Noise and the multiplexer may take, from the first byte on.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams of one connection, both directions together.
 pub const STREAMS_PER_CONNECTION_MAX: usize = 512;
 /// DHT value records held for others.

@@ -9,7 +9,7 @@ use ggen_marketplace::{
             BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, Failure, Info,
             InfoRequest, InstallRequest, Installed, ListedPackage, Listing, PackageInfo, PeerDetails,
             PeerEvent, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published,
-            SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
+            Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
         },
         server::Server,
         service::{Outcome, ProgressSender, Service},
@@ -213,6 +213,10 @@ impl Service for Answers {
 
     async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {
         Ok(Disconnected { peer_id: request.peer_id, connections: 2 })
+    }
+
+    async fn reload(&self) -> Outcome<Reloaded> {
+        Ok(Reloaded::default())
     }
 
     async fn stop(&self) -> Outcome<Stopping> {

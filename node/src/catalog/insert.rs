@@ -11,7 +11,7 @@ use super::{
 use crate::{
     limits::{CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, CATALOG_PROOFS_MAX, CATALOG_SEEN_MAX},
     package::PackageId,
-    release::{self, Choice, Seen, VerifiedHead, choice},
+    release::{self, Choice, Head, Seen, VerifiedHead, choice},
     time::Timestamp,
 };
 
@@ -129,6 +129,48 @@ pub fn sweep(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
     Ok(tx.execute("DELETE FROM catalog_heads WHERE expires <= ?1", now)?)
 }
 
+/// Derives everything that follows from the heads anew, and drops heads that do not verify; gives the number of heads left.
+///
+/// For a database whose rows were salvaged from a damaged one: a text index is not salvaged, counters may be wrong, and a
+/// row proves nothing. What was seen of a package is raised to what its head says, never lowered.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn rebuild(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
+    for table in ["catalog_text", "catalog_labels"] {
+        tx.execute(&format!("DELETE FROM {table}"), [])?;
+    }
+    let (mut last, mut kept) = (0i64, 0);
+    let next = "SELECT position, id, bytes FROM catalog_heads WHERE position > ?1 ORDER BY position LIMIT 1";
+    loop {
+        let row: Option<(i64, String, Vec<u8>)> = tx
+            .prepare_cached(next)?
+            .query_row(params![last], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        let Some((position, id, bytes)) = row else { break };
+        last = position;
+        match VerifiedHead::verify_stored(&bytes) {
+            Ok(head) if head.package_id().to_string() == id => {
+                index(tx, head.head(), position)?;
+                let seen = stored_seen(tx, &id).ok().flatten().map(|(seen, _)| seen);
+                if seen.is_none() || choice::accept(&head, seen).is_ok() {
+                    remember(tx, &id, head.seen(), now)?;
+                }
+                kept += 1;
+            }
+            _ => {
+                tx.execute("DELETE FROM catalog_heads WHERE position = ?1", params![position])?;
+            }
+        }
+    }
+    tx.execute(
+        "UPDATE catalog_totals SET heads = (SELECT count(*) FROM catalog_heads),
+                                   seen = (SELECT count(*) FROM catalog_seen)",
+        [],
+    )?;
+    Ok(kept)
+}
+
 /// The position and bytes that are listed now.
 fn current(tx: &Transaction<'_>, id: &str) -> Result<Option<(i64, Vec<u8>)>, Error> {
     Ok(tx
@@ -215,7 +257,11 @@ fn list(tx: &Transaction<'_>, verified: &VerifiedHead, id: &str, now: Timestamp)
         to_ordered(head.expires.as_secs()),
         to_ordered(now.as_secs()),
     ])?;
-    let position = tx.last_insert_rowid();
+    index(tx, head, tx.last_insert_rowid())
+}
+
+/// Enters what search needs of a head; all of it follows from the head.
+fn index(tx: &Transaction<'_>, head: &Head, position: i64) -> Result<(), Error> {
     tx.prepare_cached(
         "INSERT INTO catalog_text (rowid, name, tags, categories, description) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?

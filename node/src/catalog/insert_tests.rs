@@ -278,3 +278,26 @@ fn a_damaged_head_is_named_and_replaced_by_the_next_sound_one() {
     assert_eq!(put(&mut conn, &head, NOW), Outcome::Replaced);
     assert!(get(&conn, &head.package_id()).unwrap().is_some());
 }
+
+#[test]
+fn salvaged_rows_are_verified_and_indexed_anew() {
+    let mut conn = database();
+    let heads = ["web", "other", "third"].map(|name| at(&publisher(1), name, 2, 0));
+    for head in &heads {
+        put(&mut conn, head, NOW);
+    }
+    conn.execute_batch(
+        "DELETE FROM catalog_text; DELETE FROM catalog_labels; DELETE FROM catalog_seen WHERE id LIKE '%/web';
+         UPDATE catalog_heads SET bytes = x'00' WHERE name = 'other';
+         UPDATE catalog_totals SET heads = 77, seen = -5",
+    )
+    .unwrap();
+    assert_eq!(within(&mut conn, |tx| rebuild(tx, NOW)).unwrap(), 2);
+    let query = crate::catalog::Query { text: "web".to_owned(), ..Default::default() };
+    assert_eq!(crate::catalog::search(&conn, &query, NOW).unwrap().total, 1);
+    assert_eq!(get(&conn, &heads[1].package_id()).unwrap(), None);
+    assert_eq!(number(&conn, "SELECT heads * 10 + seen FROM catalog_totals"), 23);
+    let rolled_back = at(&publisher(1), "web", 1, 0);
+    assert_eq!(put(&mut conn, &rolled_back, NOW), Outcome::Refused(Refusal::Rollback));
+    assert_eq!(put(&mut conn, &heads[1], NOW), Outcome::Added);
+}

@@ -120,7 +120,7 @@ pub const KEYS: &[Key] = &[
     key(
         "query_timeout_secs",
         Kind::Integer { min: 1, max: 3_600 },
-        Reload::Live,
+        Reload::Restart,
         field!(query_timeout_secs: Integer),
         "Seconds that a query to the network may take.",
     )
@@ -130,7 +130,7 @@ pub const KEYS: &[Key] = &[
         Kind::Integer { min: 8, max: 100_000 },
         Reload::Live,
         field!(connections_max: Integer as u32),
-        "Connections held at once; the least useful ones are closed first.",
+        "Connections held at once; more are refused.",
     ),
     key(
         "limits.store_bytes_max",

@@ -562,6 +562,15 @@ pub struct DialResult {
     pub error: Option<String>,
 }
 
+/// `reload`: the configuration was read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// Keys whose new values count from now on.
+    pub applied: Vec<String>,
+    /// Keys whose new values count after a restart.
+    pub restart_needed: Vec<String>,
+}
+
 /// `stop`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stopping {

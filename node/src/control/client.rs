@@ -24,8 +24,8 @@ use super::{
     api::{
         BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, ErrorBody, Failure, Info,
         InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList,
-        PeerListRequest, Progress, PublishRequest, Published, SCHEMA_VERSION, SearchRequest, SearchResults,
-        Status, Step, Stopping, Verified, VerifyRequest,
+        PeerListRequest, Progress, PublishRequest, Published, Reloaded, SCHEMA_VERSION, SearchRequest,
+        SearchResults, Status, Step, Stopping, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -183,6 +183,14 @@ impl Client {
     /// As [`Client::status`].
     pub async fn disconnect(&self, request: &DisconnectRequest) -> Outcome<Disconnected> {
         self.post("/v1/disconnect", request, LOOKUP_DEADLINE).await
+    }
+
+    /// Asks the node to read its configuration again.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn reload(&self) -> Outcome<Reloaded> {
+        self.post("/v1/reload", &Value::Object(serde_json::Map::new()), LOOKUP_DEADLINE).await
     }
 
     /// Asks the node to stop; it has agreed, not stopped, when this returns.

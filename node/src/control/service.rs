@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use super::api::{
     BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
     InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress,
-    PublishRequest, Published, SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
+    PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified,
+    VerifyRequest,
 };
 
 /// The result of every verb.
@@ -67,6 +68,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Closes the connections to a peer.
     fn disconnect(&self, request: DisconnectRequest) -> impl Future<Output = Outcome<Disconnected>> + Send;
+
+    /// Reads the configuration again and applies what can be applied to a running node.
+    fn reload(&self) -> impl Future<Output = Outcome<Reloaded>> + Send;
 
     /// Agrees to stop. The server stops serving after the answer; whoever runs it then shuts the node down.
     fn stop(&self) -> impl Future<Output = Outcome<Stopping>> + Send;

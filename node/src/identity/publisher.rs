@@ -182,6 +182,7 @@ fn path(dir: &Path, name: &str) -> Result<PathBuf, Error> {
 /// Makes a secret key of the system's random numbers.
 pub(super) fn random() -> Result<SecretKey, Error> {
     let mut bytes = [0; 32];
+    #[expect(clippy::disallowed_methods, reason = "a key is made here, from the system's entropy")]
     getrandom::fill(&mut bytes).map_err(|source| Error::Entropy { source })?;
     Ok(SecretKey::from_bytes(&bytes))
 }

@@ -15,6 +15,7 @@ use crate::{
         FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_TIMEOUT, GOSSIP_BYTES_MAX,
         HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX,
     },
+    peers::limits::{ESTABLISHED_PER_PEER_MAX, PENDING_INCOMING_MAX, PENDING_OUTGOING_MAX},
     sync,
 };
 
@@ -22,12 +23,6 @@ use crate::{
 pub const PROTOCOL_VERSION: &str = "/ggen/1.0.0";
 /// The Kademlia protocol id.
 pub const KAD_PROTOCOL: &str = "/ggen/kad/1.0.0";
-/// Inbound connections that are still in their handshake.
-const PENDING_INCOMING_MAX: u32 = 128;
-/// Outbound connections that are still in their handshake.
-const PENDING_OUTGOING_MAX: u32 = 128;
-/// Connections to one peer: one each way, where both dialled at once, and one spare.
-const PER_PEER_MAX: u32 = 3;
 
 /// Everything a node speaks.
 #[derive(NetworkBehaviour)]
@@ -51,7 +46,7 @@ impl Behaviour {
                     .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))
                     .with_max_pending_outgoing(Some(PENDING_OUTGOING_MAX))
                     .with_max_established(Some(settings.connections_max))
-                    .with_max_established_per_peer(Some(PER_PEER_MAX)),
+                    .with_max_established_per_peer(Some(ESTABLISHED_PER_PEER_MAX)),
             ),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(

@@ -33,11 +33,12 @@ use super::{
     handle::{Command, DialFailure, Handle, HeadsRead, RequestFailure, Target},
     serve::Work,
     snapshot::Refused,
-    transport::{Base, IDLE_TIMEOUT, authenticated},
+    transport::{Base, authenticated},
 };
 use crate::{
     fetch::protocol::Answer,
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
+    peers::limits::IDLE_TIMEOUT,
     release::head::VerifiedHead,
     store::Store,
     sync,
@@ -50,6 +51,8 @@ const EVENTS_QUEUED_MAX: usize = 8_192;
 const REFUSED_MAX: usize = 64;
 /// Addresses that peers report of this node.
 const OBSERVED_MAX: usize = 64;
+/// How long a new peer may take to say who it is before nobody waits for it any more.
+pub(super) const IDENTIFY_GRACE: Duration = Duration::from_secs(2);
 /// Dials, requests and queries under way, each.
 pub(super) const PENDING_MAX: usize = 1_024;
 
@@ -117,11 +120,15 @@ pub(super) struct Peer {
     pub(super) protocols: Vec<String>,
     pub(super) round_trip: Option<Duration>,
     pub(super) pings_failed: u32,
-    pub(super) identified: bool,
+    /// Until when it may keep others waiting for what it has to say; none once it has said who it is.
+    pub(super) awaited_until: Option<Instant>,
     pub(super) serving: usize,
     /// How far its heads were read, where it serves heads.
     pub(super) reading: Option<Reading>,
 }
+
+/// Whom an address names, and who waits for the outcome.
+pub(super) type Dialling = (Option<PeerId>, oneshot::Sender<Result<PeerId, DialFailure>>);
 
 /// Somebody who waits for a listener to be bound.
 pub(super) struct Listening {
@@ -142,7 +149,7 @@ pub(super) struct Driver {
     pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     pub(super) queries: HashMap<QueryId, Query>,
-    pub(super) dials: HashMap<ConnectionId, (Option<PeerId>, oneshot::Sender<Result<PeerId, DialFailure>>)>,
+    pub(super) dials: HashMap<ConnectionId, Dialling>,
     pub(super) listens: Vec<Listening>,
     pub(super) fetches: HashMap<OutboundRequestId, oneshot::Sender<Result<Answer, RequestFailure>>>,
     pub(super) readings: HashMap<OutboundRequestId, PeerId>,
@@ -161,6 +168,8 @@ impl Driver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut again = interval(HEADS_INTERVAL);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulse = interval(IDENTIFY_GRACE / 4);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(Duration::from_secs(3600));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -178,6 +187,7 @@ impl Driver {
                 Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 _ = again.tick() => self.read_all_heads(),
+                _ = pulse.tick() => self.publish_heads_read(),
                 _ = sweep.tick() => self.sweep_records(),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.has_bound() => self.reply_bound(),
@@ -205,6 +215,7 @@ impl Driver {
             Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
             Command::Refresh(reply) => self.refresh(reply),
+            Command::Reconfigure { topic, connections_max } => self.reconfigure(topic, connections_max),
             Command::Snapshot(reply) => {
                 let _ = reply.send(Box::new(self.snapshot()));
             }
@@ -255,6 +266,21 @@ impl Driver {
                 tracing::error!(%error, "cannot subscribe");
                 false
             }
+        }
+    }
+
+    fn reconfigure(&mut self, topic: String, connections_max: u32) {
+        let behaviour = self.swarm.behaviour_mut();
+        let limits = behaviour.limits.limits_mut();
+        *limits = limits.clone().with_max_established(Some(connections_max));
+        let topic = IdentTopic::new(topic);
+        if topic.hash() == self.topic.hash() {
+            return;
+        }
+        let was_subscribed = behaviour.gossip.unsubscribe(&self.topic);
+        self.topic = topic;
+        if was_subscribed {
+            self.subscribe();
         }
     }
 
@@ -358,9 +384,15 @@ impl Driver {
                 .values()
                 .filter(|peer| peer.reading.as_ref().is_some_and(Reading::is_settled))
                 .count(),
-            unidentified: self.peers.values().filter(|peer| !peer.identified).count(),
+            unidentified: self.unidentified(),
         };
         self.heads.send_if_modified(|held| std::mem::replace(held, read) != read);
+    }
+
+    /// Connected peers that have not said who they are, as long as it is worth waiting for them.
+    fn unidentified(&self) -> usize {
+        let now = Instant::now();
+        self.peers.values().filter(|peer| peer.awaited_until.is_some_and(|until| now < until)).count()
     }
 
     /// Closes every connection and gives the farewells a moment to leave.

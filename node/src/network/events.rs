@@ -11,11 +11,12 @@ use libp2p::{
     ping,
     swarm::{DialError, SwarmEvent},
 };
+use tokio::time::Instant;
 
 use super::{
     Error, Event,
     behaviour::{BehaviourEvent, KAD_PROTOCOL, PROTOCOL_VERSION},
-    driver::Driver,
+    driver::{Driver, IDENTIFY_GRACE, Peer},
     exchange::Reading,
     handle::DialFailure,
     snapshot::{PeerSnapshot, Snapshot},
@@ -45,7 +46,10 @@ impl Driver {
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let dialled = endpoint.is_dialer();
                 let address = endpoint.get_remote_address().clone();
-                let peer = self.peers.entry(peer_id).or_default();
+                let address = policy::without_peer(&address, &peer_id).unwrap_or(address);
+                let awaited_until = Some(Instant::now() + IDENTIFY_GRACE);
+                let peer =
+                    self.peers.entry(peer_id).or_insert_with(|| Peer { awaited_until, ..Peer::default() });
                 peer.connections.insert(connection_id, (address.clone(), dialled));
                 if let Some((_, reply)) = self.dials.remove(&connection_id) {
                     let _ = reply.send(Ok(peer_id));
@@ -123,7 +127,7 @@ impl Driver {
             BehaviourEvent::Identify(identify::Event::Error { peer_id, error, .. }) => {
                 tracing::debug!(peer = %peer_id, %error, "a peer did not say who it is");
                 if let Some(peer) = self.peers.get_mut(&peer_id) {
-                    peer.identified = true;
+                    peer.awaited_until = None;
                 }
                 self.publish_heads_read();
             }
@@ -137,10 +141,10 @@ impl Driver {
                     acceptance,
                 );
             }
-            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. }) => {
-                if topic == self.topic.hash() {
-                    self.emit(Event::Audience);
-                }
+            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. })
+                if topic == self.topic.hash() =>
+            {
+                self.emit(Event::Audience);
             }
             BehaviourEvent::Fetch(event) => self.fetch_event(event),
             BehaviourEvent::Heads(event) => self.heads_event(event),
@@ -192,7 +196,7 @@ impl Driver {
             .filter(|told| policy::acceptable(told, origin_of(&reached_at)).is_ok())
             .take(ADDRESSES_PER_PEER_MAX)
             .collect();
-        peer.identified = true;
+        peer.awaited_until = None;
         peer.told.clone_from(&told);
         peer.agent = Some(shortened(&info.agent_version));
         peer.protocol_version = Some(shortened(&info.protocol_version));
@@ -297,7 +301,7 @@ impl Driver {
     }
 }
 
-fn addresses(peer: &super::driver::Peer) -> Vec<Multiaddr> {
+fn addresses(peer: &Peer) -> Vec<Multiaddr> {
     let mut addresses: Vec<Multiaddr> = Vec::new();
     let in_use = peer.connections.values().map(|(address, _)| address);
     for address in in_use.chain(&peer.told) {

@@ -87,11 +87,11 @@ impl Driver {
                     }
                 }
             },
-            request_response::Event::OutboundFailure { peer, request_id, error, .. } => {
-                if self.readings.remove(&request_id).is_some() {
-                    tracing::debug!(%peer, %error, "the heads of a peer were not read");
-                    self.turned(peer, Next::GiveUp);
-                }
+            request_response::Event::OutboundFailure { peer, request_id, error, .. }
+                if self.readings.remove(&request_id).is_some() =>
+            {
+                tracing::debug!(%peer, %error, "the heads of a peer were not read");
+                self.turned(peer, Next::GiveUp);
             }
             _ => {}
         }

@@ -35,6 +35,7 @@ pub(super) enum Command {
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
     Refresh(oneshot::Sender<()>),
+    Reconfigure { topic: String, connections_max: u32 },
     Snapshot(oneshot::Sender<Box<Snapshot>>),
     Disconnect(PeerId, oneshot::Sender<bool>),
     Block(PeerId, String),
@@ -289,6 +290,15 @@ impl Handle {
     pub async fn heads_read(&self, deadline: Duration) -> bool {
         let mut heads = self.heads.clone();
         timeout(deadline, heads.wait_for(HeadsRead::is_complete)).await.is_ok_and(|read| read.is_ok())
+    }
+
+    /// Changes the topic and the bound of connections; connections that stand stay.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`].
+    pub async fn reconfigure(&self, topic: String, connections_max: u32) -> Result<(), Error> {
+        let command = Command::Reconfigure { topic, connections_max };
+        self.commands.send(command).await.map_err(|_| Error::Stopped)
     }
 
     /// The network at this moment.

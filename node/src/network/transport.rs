@@ -3,7 +3,7 @@
 //! Everything above the byte stream is the same wherever a node runs. Production passes [`tcp`]; a simulation passes a
 //! transport of its own.
 
-use std::{io, time::Duration};
+use std::io;
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
@@ -12,7 +12,7 @@ use libp2p::{
     dns, identity, noise, tcp, yamux,
 };
 
-use crate::limits::{HANDSHAKE_TIMEOUT, STREAMS_PER_CONNECTION_MAX};
+use crate::{limits::STREAMS_PER_CONNECTION_MAX, peers::limits::HANDSHAKE_TIMEOUT};
 
 /// A byte stream that a base transport yields.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -69,6 +69,3 @@ pub(super) fn authenticated(
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .boxed())
 }
-
-/// How long an idle connection is kept before it is closed.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);

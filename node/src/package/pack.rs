@@ -206,24 +206,27 @@ mod tests {
 
     #[test]
     fn a_file_that_changes_while_it_is_read_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a");
-        fs::write(&path, vec![7; 3 * CHUNK_BYTES]).unwrap();
-        let found = walk(directory.path()).unwrap();
-        let mut change = Some(|| {
-            fs::OpenOptions::new()
-                .append(true)
-                .open(&path)
-                .and_then(|mut file| io::Write::write_all(&mut file, b"x"))
-        });
-        let result = pack(&found, &mut |_| Ok::<_, Infallible>(()), &mut |done, _| {
-            if done > 0
-                && let Some(change) = change.take()
-            {
-                change().unwrap();
-            }
-        });
-        assert!(matches!(result, Err(Error::Read(walk::Error::Changed { .. }))), "{result:?}");
+        let longer: fn(&mut fs::File) = |file| drop(file.set_len(4 * CHUNK_BYTES as u64));
+        let shorter: fn(&mut fs::File) = |file| drop(file.set_len(2 * CHUNK_BYTES as u64));
+        let other: fn(&mut fs::File) = |file| drop(io::Write::write(file, b"other"));
+        for change in [longer, shorter, other] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("a");
+            fs::write(&path, vec![7; 3 * CHUNK_BYTES]).unwrap();
+            let found = walk(directory.path()).unwrap();
+            let mut change = Some(change);
+            let mut progress = |done, _| {
+                if done > 0
+                    && let Some(change) = change.take()
+                {
+                    // File times are only as fine as the kernel's tick.
+                    std::thread::sleep(std::time::Duration::from_millis(20));
+                    change(&mut fs::OpenOptions::new().write(true).open(&path).unwrap());
+                }
+            };
+            let result = pack(&found, &mut |_| Ok::<_, Infallible>(()), &mut progress);
+            assert!(matches!(result, Err(Error::Read(walk::Error::Changed { .. }))), "{result:?}");
+        }
     }
 
     #[test]

@@ -15,9 +15,6 @@ pub use backoff::Backoff;
 pub use policy::{Origin, Reason, Scope, acceptable};
 pub use redial::Redial;
 
-use cid::Cid;
-use libp2p::PeerId;
-
 use crate::code::Code;
 
 /// The tables of this module.
@@ -61,20 +58,3 @@ impl Error {
         "Run `ggen p2p doctor` to check the state folder.".to_owned()
     }
 }
-
-/// Parses a peer id in any of its text forms: base58 (`12D3Koo…`, `Qm…`) or a CIDv1 of the `libp2p-key` codec, as the
-/// [peer id specification](https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md) has them.
-pub fn parse_peer_id(text: &str) -> Option<PeerId> {
-    if text.len() > PEER_ID_TEXT_MAX {
-        return None;
-    }
-    text.parse().ok().or_else(|| {
-        let cid: Cid = text.parse().ok()?;
-        (cid.codec() == LIBP2P_KEY).then(|| PeerId::from_bytes(&cid.hash().to_bytes()).ok())?
-    })
-}
-
-/// Bytes of a peer id's text, with room for every base.
-const PEER_ID_TEXT_MAX: usize = 128;
-/// The multicodec number of a public key's CID.
-const LIBP2P_KEY: u64 = 0x72;

@@ -273,6 +273,25 @@ pub fn history(conn: &Connection, peer: &PeerId, limit: usize) -> Result<Vec<His
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// Counts claims and proofs anew, for a database whose rows were salvaged from a damaged one.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn rebuild(tx: &Transaction<'_>) -> Result<(), Error> {
+    let counted = |confirmed| {
+        format!(
+            "(SELECT count(*) FROM reputation_packages AS c WHERE c.peer = p.peer AND c.confirmed = {confirmed})"
+        )
+    };
+    let (claims, provided) = (counted(0), counted(1));
+    tx.execute(&format!("UPDATE reputation_peers AS p SET claims = {claims}, provided = {provided}"), [])?;
+    tx.execute(
+        "UPDATE reputation_totals SET claims = (SELECT count(*) FROM reputation_packages WHERE confirmed = 0)",
+        [],
+    )?;
+    Ok(())
+}
+
 /// Enters a sign of life that was noted at `seen`; a later one that is known already stands.
 pub(super) fn saw(tx: &Transaction<'_>, peer: &PeerId, seen: Timestamp, now: Timestamp) -> Result<(), Error> {
     let changed = tx

@@ -134,6 +134,22 @@ fn claims_of_all_peers_are_bounded_and_the_most_silent_lose_theirs() {
 }
 
 #[test]
+fn salvaged_rows_are_counted_anew() {
+    let mut conn = database();
+    enter(&mut conn, &peer(1), &[success(1, 1), success(2, 1), Event::Claimed { root: root(3) }], NOW);
+    conn.execute_batch(
+        "UPDATE reputation_totals SET claims = 99; UPDATE reputation_peers SET claims = 7, provided = 9",
+    )
+    .unwrap();
+    let tx = conn.transaction().unwrap();
+    rebuild(&tx).unwrap();
+    let record = get(&tx, &peer(1)).unwrap();
+    assert_eq!((record.packages_provided, record.packages_claimed), (2, 3));
+    let total: i64 = tx.query_row("SELECT claims FROM reputation_totals", [], |row| row.get(0)).unwrap();
+    assert_eq!(total, 1);
+}
+
+#[test]
 fn one_forged_block_bans_at_once_whatever_came_before() {
     let mut conn = database();
     let peer = peer(1);

@@ -63,6 +63,7 @@ impl Store {
             Found::Segment { number, place, size } => {
                 (self.read_segment(number, place, size)?, Some((number, place)))
             }
+            Found::Damaged => (None, None),
         };
         if let Some(block) = bytes.and_then(|bytes| Block::verified(*id, bytes).ok()) {
             return Ok(Some(block));
@@ -326,7 +327,13 @@ impl Batch {
 /// Where a block is.
 enum Found {
     Row(Vec<u8>),
-    Segment { number: u64, place: u64, size: usize },
+    Segment {
+        number: u64,
+        place: u64,
+        size: usize,
+    },
+    /// The row says something impossible.
+    Damaged,
 }
 
 fn find(connection: &Connection, id: &ContentId) -> Result<Option<Found>, Error> {
@@ -337,9 +344,14 @@ fn find(connection: &Connection, id: &ContentId) -> Result<Option<Found>, Error>
     if let Some(data) = row.get::<_, Option<Vec<u8>>>("data")? {
         return Ok(Some(Found::Row(data)));
     }
-    let size = usize::try_from(column::read_integer(row, "size")?).unwrap_or(usize::MAX);
-    let (number, place) = (column::read_integer(row, "segment")?, column::read_integer(row, "place")?);
-    Ok(Some(Found::Segment { number, place, size }))
+    let number = |column| u64::try_from(row.get::<_, Option<i64>>(column).ok()??).ok();
+    let found = match (number("segment"), number("place"), number("size")) {
+        (Some(number), Some(place), Some(size)) => {
+            Found::Segment { number, place, size: usize::try_from(size).unwrap_or(usize::MAX) }
+        }
+        _ => Found::Damaged,
+    };
+    Ok(Some(found))
 }
 
 /// Whether the index has a block, inside a transaction of the caller's.
@@ -380,7 +392,11 @@ fn drop_damaged(tx: &Transaction<'_>, id: &ContentId, place: Option<(u64, u64)>)
             "DELETE FROM blocks WHERE id = ?1 AND segment = ?2 AND place = ?3",
             params![id.to_bytes(), column::integer(number), column::integer(place)],
         )?,
-        None => tx.execute("DELETE FROM blocks WHERE id = ?1 AND data IS NOT NULL", [id.to_bytes()])?,
+        None => tx.execute(
+            "DELETE FROM blocks WHERE id = ?1
+             AND (data IS NOT NULL OR min(size, ifnull(segment, -1), ifnull(place, -1)) < 0)",
+            [id.to_bytes()],
+        )?,
     };
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::{Error, Note, recovery};
+use super::{Error, Note, recovery, sweep::sweep};
 use crate::time::Timestamp;
 
 /// Name of the database inside the state folder.
@@ -44,27 +44,35 @@ pub(super) fn version() -> u32 {
 }
 
 /// Opens the database of `folder`; makes it where it is missing, and again where it is damaged.
-pub(super) fn open(folder: &Path, now: Timestamp, notes: &mut Vec<Note>) -> Result<Connection, Error> {
+///
+/// Returns it together with the number of the next segment.
+pub(super) fn open(folder: &Path, now: Timestamp, notes: &mut Vec<Note>) -> Result<(Connection, u64), Error> {
     let path = folder.join(NAME);
     for suffix in ["", "-wal", "-shm"] {
         refuse_other_than_file(&with_suffix(&path, suffix))?;
     }
     recovery::finish(folder, now)?;
-    let damage = match check(&path) {
-        Ok(()) => None,
+    let damage = match open_sound(folder, &path, notes) {
         Err(Error::Damaged { source, .. }) => Some(source.to_string()),
-        Err(Error::Io { source, .. }) if is_missing(&*source) => {
-            recovery::replace(folder, now, None, notes)?;
-            None
-        }
-        Err(error) => return Err(error),
+        Err(Error::Io { source, .. }) if is_missing(&*source) => None,
+        outcome => return outcome,
     };
-    if let Some(why) = damage {
-        recovery::replace(folder, now, Some(why), notes)?;
+    recovery::replace(folder, now, damage, notes)?;
+    open_sound(folder, &path, notes)
+}
+
+/// Opens a database that nothing is wrong with: [`Error::Damaged`] where that cannot be said.
+fn open_sound(folder: &Path, path: &Path, notes: &mut Vec<Note>) -> Result<(Connection, u64), Error> {
+    check_header(path)?;
+    let mut writer = connect(path)?;
+    let found: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found != "ok" {
+        return Err(Error::damaged(found));
     }
-    let mut writer = connect(&path)?;
+    check_version(user_version(&writer)?)?;
     migrate(&mut writer)?;
-    Ok(writer)
+    let next = sweep(&mut writer, &folder.join(super::BLOCKS_FOLDER), notes)?;
+    Ok((writer, next))
 }
 
 /// Opens a second connection that cannot write.
@@ -105,21 +113,11 @@ pub(super) fn create(
     Ok(())
 }
 
-/// Whether the database can be trusted: [`Error::Damaged`] where not, another error where that cannot be said.
-fn check(path: &Path) -> Result<(), Error> {
-    check_header(path)?;
-    let connection = connect(path)?;
-    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found != "ok" {
-        return Err(Error::damaged(found));
-    }
-    check_version(user_version(&connection)?)
-}
-
 /// Looks at the file itself, before anything that could change it.
 fn check_header(path: &Path) -> Result<(), Error> {
     let mut header = [0; HEADER_BYTES];
-    let mut file = File::open(path)?;
+    // For writing too: the database would fall back to reading, and say so only when it is too late to tell why.
+    let mut file = File::options().read(true).write(true).open(path)?;
     match file.read_exact(&mut header) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

@@ -22,7 +22,7 @@ const PID_TEXT_BYTES_MAX: u64 = 16;
 /// The right to run a node on a state folder; given back when dropped.
 #[derive(Debug)]
 pub struct HomeLock {
-    _file: File,
+    _held: LockFile,
 }
 
 impl HomeLock {
@@ -32,7 +32,20 @@ impl HomeLock {
     /// [`Error::AlreadyRunning`] with the process that has it; otherwise whatever keeps the lock file from being written.
     pub fn acquire(folder: &Path) -> Result<Self, Error> {
         make_private(folder).map_err(|error| Error::from(error).within(folder))?;
-        Ok(Self { _file: acquire(folder, LOCK_NAME)? })
+        Ok(Self { _held: acquire(folder, LOCK_NAME)? })
+    }
+}
+
+/// A file that is locked until this is dropped.
+#[derive(Debug)]
+pub(super) struct LockFile(File);
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        // Closing would do, but for a program that another thread is starting just now: until it runs, it has the file too.
+        if let Err(error) = self.0.unlock() {
+            tracing::warn!(error = %error, "lock not given back before the end of the process");
+        }
     }
 }
 
@@ -42,7 +55,7 @@ pub(super) fn make_private(folder: &Path) -> io::Result<()> {
 }
 
 /// Takes the lock file `name` in `folder` and writes the process id into it.
-pub(super) fn acquire(folder: &Path, name: &str) -> Result<File, Error> {
+pub(super) fn acquire(folder: &Path, name: &str) -> Result<LockFile, Error> {
     let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
     let take = || -> Result<Option<File>, io::Error> {
         let mut options = OpenOptions::new();
@@ -59,7 +72,7 @@ pub(super) fn acquire(folder: &Path, name: &str) -> Result<File, Error> {
         Ok(Some(file))
     };
     match take() {
-        Ok(Some(file)) => Ok(file),
+        Ok(Some(file)) => Ok(LockFile(file)),
         Ok(None) => Err(Error::AlreadyRunning {
             pid: read_pid(&folder.join(name)),
             folder: folder.to_owned(),
@@ -91,6 +104,15 @@ mod tests {
         assert_eq!(error.code().exit_code(), 9);
         let expected = format!("already running (pid {}, socket ", std::process::id());
         assert!(error.to_string().starts_with(&expected), "{error}");
+        drop(held);
+        HomeLock::acquire(home.path()).unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_is_given_back_is_free_although_a_copy_of_its_file_is_open() {
+        let home = tempfile::tempdir().unwrap();
+        let held = HomeLock::acquire(home.path()).unwrap();
+        let _copy = held._held.0.try_clone().unwrap();
         drop(held);
         HomeLock::acquire(home.path()).unwrap();
     }

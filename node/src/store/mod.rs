@@ -18,7 +18,6 @@
 //! of the network, it keeps no keys, and it trusts no byte of the disk: a block is verified whenever it is read.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -61,14 +60,14 @@ const READERS: usize = 3;
 /// The store's own tables; the other modules bring theirs.
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE segments (
-    number INTEGER NOT NULL PRIMARY KEY,
-    bytes INTEGER NOT NULL
+    number INTEGER NOT NULL PRIMARY KEY CHECK (number >= 0),
+    bytes INTEGER NOT NULL CHECK (bytes >= 0)
 ) STRICT;
 CREATE TABLE blocks (
     id BLOB NOT NULL PRIMARY KEY,
-    size INTEGER NOT NULL,
+    size INTEGER NOT NULL CHECK (size >= 0),
     segment INTEGER REFERENCES segments (number),
-    place INTEGER,
+    place INTEGER CHECK (place >= 0),
     data BLOB,
     CHECK ((segment IS NULL) = (place IS NULL) AND (segment IS NULL) = (data IS NOT NULL))
 ) STRICT;
@@ -105,7 +104,7 @@ struct Disk {
     blocks: PathBuf,
     next_segment: AtomicU64,
     open_segments: Mutex<blocks::OpenSegments>,
-    _lock: File,
+    _lock: lock::LockFile,
 }
 
 impl Disk {
@@ -141,8 +140,7 @@ impl Store {
         }
         let lock = lock::acquire(folder, LOCK_NAME)?;
         let mut notes = Vec::new();
-        let mut writer = database::open(folder, now, &mut notes)?;
-        let next = sweep::sweep(&mut writer, &blocks, &mut notes)?;
+        let (writer, next) = database::open(folder, now, &mut notes)?;
         let readers = (0..READERS)
             .map(|_| database::open_reader(folder).map(Mutex::new))
             .collect::<Result<_, Error>>()?;

@@ -45,6 +45,9 @@ pub(super) fn replace(
         segments = rebuild_blocks(tx, &folder.join(BLOCKS_FOLDER))?;
         if damage.is_some() {
             rows = salvage(tx, &folder.join(database::NAME))?;
+            // What follows from other rows is not salvaged but derived again.
+            crate::catalog::rebuild(tx, now)?;
+            crate::reputation::ledger::rebuild(tx)?;
         }
         Ok(())
     })?;

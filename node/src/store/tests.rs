@@ -8,6 +8,7 @@ use crate::content::{Block, Codec, ContentId};
 mod batches;
 mod damage;
 mod faults;
+mod injected;
 mod kill;
 
 /// The time of every test.

@@ -122,7 +122,7 @@ impl P2p {
             Verb::Connect(verb) => verb.run(session).await,
             Verb::Disconnect(verb) => verb.run(session).await,
             Verb::Key(verb) => verb.run(session).await,
-            Verb::Config(verb) => verb.run(session),
+            Verb::Config(verb) => verb.run(session).await,
             Verb::Logs(verb) => verb.run(session).await,
             Verb::Completions(verb) => verb.run(session),
             Verb::Demo(verb) => verb.run(session).await,

@@ -85,6 +85,14 @@ pub(crate) fn home(flag: Option<PathBuf>) -> Outcome<PathBuf> {
     values::absolute(&home)
 }
 
+/// Waits for Ctrl-C, a polite kill, or the end of the terminal; for ever where they cannot be caught.
+pub(crate) async fn told_to_stop() {
+    match Signals::new(Place::Foreground) {
+        Ok(mut signals) => signals.next().await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
 /// The folder of keys.
 pub(crate) fn keys_folder(home: &Path) -> PathBuf {
     home.join(KEYS_FOLDER)
@@ -241,6 +249,12 @@ pub(crate) async fn run(
         node = starting => node?,
     };
     remember_flags(home, flags);
+    let (folder, given) = (home.to_owned(), flags.clone());
+    node.on_reload(move || {
+        let config = self::effective(&folder, &given)?.config;
+        log::set_level(config.log_level);
+        Ok(config)
+    });
     serve(home, node, &listen, &mut signals, ready).await
 }
 
@@ -269,6 +283,7 @@ async fn serve<N: Node>(
             // Whoever reads this may connect at once: the socket is bound, and questions wait until it is served. That
             // nobody reads it is no reason to stop.
             Ok(()) | Err(End::StdoutClosed) => {
+                signals.reload_on_hangup(Arc::clone(&node));
                 let ended = server.serve(Arc::clone(&node), signals.next()).await;
                 info!(?ended, "node stops");
                 Ok(())

@@ -1,8 +1,9 @@
 //! Telling others: now, and again until somebody has heard.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
+use libp2p::PeerId;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use super::{node::Node, publish};
@@ -12,6 +13,7 @@ use crate::{
     network::Handle,
     package::PackageId,
     release::VerifiedHead,
+    reputation::ban,
     store::{heads, packages, published},
 };
 
@@ -27,7 +29,7 @@ const SMALL_NETWORK: usize = 20;
 /// How often all records are renewed, well before they lapse (48 hours).
 const RENEW_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 /// How often a head is looked at for renewal.
-const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
+const LOOK_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// A head of ours is signed again when less than this is left of its life.
 const RENEW_BEFORE: Duration = Duration::from_secs(84 * 3600);
 
@@ -81,18 +83,23 @@ impl Node {
             })
         });
         let Ok((pending, own, held)) = listed.await else { return };
-        let waiting: Vec<_> = own
-            .into_iter()
-            .filter(|head| everything || pending.iter().any(|it| it.package == head.package))
-            .filter_map(|head| VerifiedHead::verify_stored(&head.bytes).ok())
-            .collect();
-        let heads = stream::iter(waiting).for_each_concurrent(AT_ONCE, |head| async move {
-            let told = self.tell(&head, Instant::now() + ROUND_TIMEOUT).await;
-            if told.anybody() {
-                self.mark_announced(head.package_id(), head.head().sequence.get()).await;
-            }
+        let own = own.into_iter().filter_map(|head| {
+            let pending = pending.iter().any(|it| it.package == head.package);
+            Some((VerifiedHead::verify_stored(&head.bytes).ok()?, pending))
         });
-        heads.await;
+        stream::iter(own)
+            .for_each_concurrent(AT_ONCE, |(head, pending)| async move {
+                if pending {
+                    let told = self.tell(&head, Instant::now() + ROUND_TIMEOUT).await;
+                    if told.anybody() {
+                        self.mark_announced(head.package_id(), head.head().sequence.get()).await;
+                    }
+                } else if everything {
+                    // Gossip is for news; the record is renewed where lookups will look for it.
+                    let _ = self.network.put_head(head, ROUND_TIMEOUT).await;
+                }
+            })
+            .await;
         stream::iter(held)
             .for_each_concurrent(AT_ONCE, |held| async move {
                 provide(&self.network, Some(held.root), ROUND_TIMEOUT).await;
@@ -153,10 +160,29 @@ pub(super) async fn announce(node: Arc<Node>) {
     }
 }
 
+/// Tells the network whom to refuse, and whom no longer.
+async fn refuse_banned(node: &Node, refused: &mut BTreeSet<PeerId>) {
+    let now = node.now();
+    let banned = node.with_store(move |store| store.read(|conn| Ok(ban::all(conn, now)?))).await;
+    let Ok(banned) = banned else { return };
+    let now_refused: BTreeSet<PeerId> = banned.iter().map(|(peer, _)| *peer).collect();
+    for (peer, ban) in banned {
+        if refused.insert(peer) {
+            let _ = node.network.block(peer, ban.reason).await;
+        }
+    }
+    let over: Vec<PeerId> = refused.difference(&now_refused).copied().collect();
+    for peer in over {
+        refused.remove(&peer);
+        let _ = node.network.unblock(peer).await;
+    }
+}
+
 /// Signs our own heads again before they expire, and drops the expired ones of others from the index.
 pub(super) async fn renew(node: Arc<Node>) {
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut refused = BTreeSet::new();
     loop {
         look.tick().await;
         let now = node.now();
@@ -164,6 +190,7 @@ pub(super) async fn renew(node: Arc<Node>) {
         if let Err(failure) = swept {
             tracing::warn!(failure.message, "expired heads were not swept");
         }
+        refuse_banned(&node, &mut refused).await;
         let Ok(own) = node.with_store(|store| store.read(heads::list_all)).await else { continue };
         for head in own {
             if head.created.plus(crate::limits::HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE {

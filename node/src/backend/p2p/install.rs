@@ -37,6 +37,8 @@ use crate::{
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Connected peers that are asked although they do not say that they provide the tree.
 const ASKED_ON_SUSPICION_MAX: usize = 16;
+/// How long the DHT may take before the peers that are connected anyway are asked too.
+const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
 /// A guess at the size of a manifest: it is not known before it is here.
 const MANIFEST_BYTES_GUESS: u64 = 256 << 10;
 
@@ -55,6 +57,7 @@ impl Node {
         if head.head().preflight_skipped {
             warnings.push("its publisher skipped the checks before publishing".to_owned());
         }
+        self.check_room(release.size).await?;
         progress.report("finding providers", 0, None, "peers");
         let sources = self.sources(release.root, deadline);
         let mut session =
@@ -65,6 +68,10 @@ impl Node {
         self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
         self.judge(release.root, &report, fetched.is_ok()).await;
         let (manifest, already) = fetched?;
+        // The history comes along, so that it too outlives the author's node. A package is whole without it.
+        if let Err(failure) = self.log_of(&head).await {
+            warnings.push(format!("its earlier versions are not known here: {}", failure.message));
+        }
         let job = Job { head, release, target, manifest, already };
         let store = self.store.clone();
         let telling = progress.clone();
@@ -109,6 +116,20 @@ impl Node {
         Ok((manifest, already))
     }
 
+    /// Refuses what would not fit into the configured size of the store.
+    pub(super) async fn check_room(&self, bytes: u64) -> Result<(), Failure> {
+        let Some(most) = self.config().store_bytes_max else { return Ok(()) };
+        let held = self.with_store(Store::stats).await?.bytes;
+        if held.saturating_add(bytes) <= most {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Limit,
+            format!("{bytes} bytes do not fit: the store holds {held} of at most {most} bytes."),
+            "Raise the limit: ggen marketplace p2p config set limits.store_bytes_max <bytes>",
+        ))
+    }
+
     /// Writes down what the peers did: who helped, who failed, who forged.
     async fn judge(&self, root: ContentId, report: &Report, succeeded: bool) {
         let circumstances =
@@ -149,11 +170,23 @@ impl Node {
     pub(super) fn sources(&self, root: ContentId, deadline: Instant) -> mpsc::Receiver<Source> {
         let (found, sources) = mpsc::channel(64);
         let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
-        let least = Score::try_from(self.config.min_reputation).unwrap_or(Score::ZERO);
+        let least = Score::try_from(self.config().min_reputation).unwrap_or(Score::ZERO);
         self.spawn(async move {
             let own = network.local_peer();
             if let Ok(mut lookup) = network.providers(root).await {
-                while let Ok(Some(peer)) = tokio::time::timeout_at(deadline, lookup.recv()).await {
+                let mut patience = (Instant::now() + LOOKUP_PATIENCE).min(deadline);
+                loop {
+                    let peer = match tokio::time::timeout_at(patience, lookup.recv()).await {
+                        Ok(Some(peer)) => peer,
+                        Ok(None) => break,
+                        Err(_) if patience < deadline => {
+                            // A lookup that hangs on dead nodes must not keep the living ones idle.
+                            connected(&network, &found).await;
+                            patience = deadline;
+                            continue;
+                        }
+                        Err(_) => return,
+                    };
                     let mut group = BTreeSet::from([peer]);
                     while let Ok(peer) = lookup.try_recv() {
                         group.insert(peer);
@@ -291,6 +324,17 @@ impl Job {
     /// Writes the folder, and then that it is there. Runs beside the runtime.
     fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
         let Self { head, release, target, manifest, already } = self;
+        if let Some(parent) = target.parent() {
+            // What an install that was killed left beside the target.
+            match unpack::sweep_partials(parent) {
+                Ok(0) => {}
+                Ok(removed) => tracing::info!(removed, "staging folders of earlier installs were removed"),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    tracing::warn!(%error, "staging folders of earlier installs were not looked for")
+                }
+            }
+        }
         if !already {
             let total = manifest.size();
             unpack::unpack(&manifest, &|id| held(store, id), &target, &mut |done, _| {

@@ -20,8 +20,12 @@ const LOOK_AFTER: Duration = Duration::from_secs(5);
 /// Dials the bootstrap list and the peers of earlier days until there is company, and the list again from time to time.
 pub(super) async fn join(node: Arc<Node>) {
     let started = Instant::now();
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the driver's side: seeds the generator that the pure part is given"
+    )]
     let mut generator = rand::rngs::StdRng::from_rng(&mut rand::rng());
-    let mut redial = Redial::new(node.config.bootstrap_nodes.iter().cloned());
+    let mut redial = Redial::new(node.config().bootstrap_nodes.iter().cloned());
     for address in saved(&node).await {
         redial.add(address);
     }

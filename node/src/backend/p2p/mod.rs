@@ -61,6 +61,7 @@ use self::{
     node::{Keys, Node},
 };
 use crate::{
+    catalog,
     code::Code,
     control::{
         api::{Failure, PublishRequest, SearchRequest},
@@ -70,7 +71,8 @@ use crate::{
     network::{self, Offload, transport},
     package::PackageId,
     release::Kind,
-    store::{HomeLock, Store},
+    reputation::ledger,
+    store::{HomeLock, Note, Store},
     time::Timestamp,
     traits::{Package, PackageInfo, Query, Registry, RegistryMetadata, Release},
 };
@@ -174,9 +176,14 @@ impl P2PRegistry {
         self.node.network.local_peer()
     }
 
-    /// What keeps the node from working well, if anything.
-    pub fn config(&self) -> &P2PConfig {
-        &self.node.config
+    /// The configuration that counts now.
+    pub fn config(&self) -> Arc<P2PConfig> {
+        self.node.config()
+    }
+
+    /// Says where the configuration can be read again; [`Service::reload`](crate::control::service::Service::reload) does so.
+    pub fn on_reload(&self, read: impl Fn() -> Result<P2PConfig, Failure> + Send + Sync + 'static) {
+        self.node.set_source(node::Source(Arc::new(read)));
     }
 
     /// Stops the node: ends its tasks, closes its connections, flushes its books.
@@ -298,8 +305,17 @@ fn open(folder: &Path) -> Result<(HomeLock, Store, Keypair), Failure> {
     let lock = HomeLock::acquire(folder).map_err(fail)?;
     let key = node_key::load_or_create(&folder.join(KEYS_FOLDER).join(node_key::FILE_NAME)).map_err(fail)?;
     let (store, notes) = Store::open(folder, Timestamp::now()).map_err(fail)?;
-    for note in notes {
+    let now = Timestamp::now();
+    for note in &notes {
         tracing::warn!("{note}");
+    }
+    if notes.iter().any(|note| matches!(note, Note::DatabaseReplaced { .. })) {
+        // What was salvaged are plain rows; the index of words and the sums follow from them.
+        let rebuilt = store.write(|tx| {
+            catalog::rebuild(tx, now)?;
+            Ok(ledger::rebuild(tx)?)
+        });
+        rebuilt.map_err(fail)?;
     }
     Ok((lock, store, key))
 }

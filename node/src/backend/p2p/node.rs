@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,8 +21,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{P2PConfig, announce, bookkeeping, failure::fail, gone, join};
 use crate::{
     code::Code,
+    config::{self, Partial, keys::Reload},
     content::ContentId,
-    control::api::Failure,
+    control::api::{Failure, Reloaded},
     identity::{Publisher, PublisherId},
     network::{Event, Handle, Offload},
     store::{self, HomeLock, Store},
@@ -38,7 +40,9 @@ const PROVIDERS_FRESH: Duration = Duration::from_secs(30);
 /// The inside of a registry.
 #[derive(Debug)]
 pub(super) struct Node {
-    pub(super) config: P2PConfig,
+    config: RwLock<Arc<P2PConfig>>,
+    /// Where the configuration can be read again.
+    source: Mutex<Option<Source>>,
     pub(super) network: Handle,
     pub(super) store: Store,
     pub(super) offload: Offload,
@@ -55,6 +59,16 @@ pub(super) struct Node {
     stopping: CancellationToken,
     /// Held as long as the node lives, and given up when it has stopped.
     lock: Mutex<Option<HomeLock>>,
+}
+
+/// Reads the configuration again.
+#[derive(Clone)]
+pub(super) struct Source(pub(super) Arc<dyn Fn() -> Result<P2PConfig, Failure> + Send + Sync>);
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Source")
+    }
 }
 
 /// Where the publisher keys are.
@@ -76,7 +90,8 @@ impl Node {
         lock: Option<HomeLock>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            config,
+            config: RwLock::new(Arc::new(config)),
+            source: Mutex::new(None),
             network,
             store,
             offload,
@@ -91,6 +106,40 @@ impl Node {
             stopping: CancellationToken::new(),
             lock: Mutex::new(lock),
         })
+    }
+
+    /// The configuration that counts now.
+    pub(super) fn config(&self) -> Arc<P2PConfig> {
+        self.config.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_source(&self, source: Source) {
+        *self.source.lock().unwrap_or_else(PoisonError::into_inner) = Some(source);
+    }
+
+    /// Reads the configuration again, applies what can be applied, and says what waits for a restart.
+    pub(super) async fn reload(&self) -> Result<Reloaded, Failure> {
+        let source = self.source.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(Source(read)) = source else { return Ok(Reloaded::default()) };
+        let new = self.offload.run(move || read()).await.ok_or_else(|| gone("the configuration"))??;
+        let before = self.config();
+        let mut answer = Reloaded::default();
+        let mut next = P2PConfig::clone(&before);
+        let (old, wanted) = (Partial::of(&before), Partial::of(&new));
+        for key in config::keys::KEYS.iter().filter(|key| key.of(&old) != key.of(&wanted)) {
+            match key.reload {
+                Reload::Live => answer.applied.push(key.name.to_owned()),
+                Reload::Restart => answer.restart_needed.push(key.name.to_owned()),
+            }
+        }
+        next.packages_topic = new.packages_topic;
+        next.connections_max = new.connections_max;
+        next.store_bytes_max = new.store_bytes_max;
+        next.min_reputation = new.min_reputation;
+        next.log_level = new.log_level;
+        self.network.reconfigure(next.packages_topic.clone(), next.connections_max).await.map_err(fail)?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        Ok(answer)
     }
 
     pub(super) fn start_tasks(node: &Arc<Self>, events: mpsc::Receiver<Event>) {
@@ -119,7 +168,7 @@ impl Node {
     pub(super) async fn listen(self: &Arc<Self>) -> Result<Vec<Multiaddr>, Failure> {
         let mut bound = Vec::new();
         let mut failures = Vec::new();
-        for address in &self.config.listen_addresses {
+        for address in &self.config().listen_addresses {
             match self.network.listen(address.clone()).await {
                 Ok(addresses) => bound.extend(addresses),
                 Err(error) => failures.push((address.clone(), fail(error))),

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
-use libp2p::PeerId;
 use tokio::time::{Instant, timeout_at};
 
 use super::{failure::fail, node::Node};
 use crate::{
     code::Code,
     config::parse_dial,
-    control::api::{
-        BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, Failure, PeerDetails,
-        PeerEvent, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, RefusedPeer,
+    control::{
+        api::{
+            BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, Failure,
+            PeerDetails, PeerEvent, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, RefusedPeer,
+        },
+        peer_id,
     },
     limits::PEER_EVENTS_MAX,
     network::PeerSnapshot,
@@ -55,7 +57,7 @@ impl Node {
     }
 
     pub(super) async fn peer_info(&self, request: PeerInfoRequest) -> Result<PeerDetails, Failure> {
-        let peer = parse_peer(&request.peer_id)?;
+        let peer = peer_id::parse(&request.peer_id)?;
         let snapshot = self.network.snapshot().await.map_err(fail)?;
         let connected = snapshot.peers.into_iter().find(|it| it.peer == peer);
         let (now, full) = (self.now(), request.full);
@@ -160,7 +162,7 @@ impl Node {
     }
 
     pub(super) async fn disconnect(&self, request: DisconnectRequest) -> Result<Disconnected, Failure> {
-        let peer = parse_peer(&request.peer_id)?;
+        let peer = peer_id::parse(&request.peer_id)?;
         let closed = self.network.disconnect(peer).await.map_err(fail)?;
         Ok(Disconnected { peer_id: peer.to_string(), connections: usize::from(closed) })
     }
@@ -190,16 +192,6 @@ fn reached(answer: Bootstrapped) -> Result<Bootstrapped, Failure> {
         format!("None of the addresses was reached:\n{}", list.join("\n")),
         "Check the addresses and the network, or give more time with --timeout.",
     ))
-}
-
-fn parse_peer(text: &str) -> Result<PeerId, Failure> {
-    crate::peers::parse_peer_id(text).ok_or_else(|| {
-        Failure::new(
-            Code::Usage,
-            "That is not a peer id.",
-            "A peer id begins with 12D3Koo or Qm; see ggen marketplace p2p peer-list",
-        )
-    })
 }
 
 fn described(record: &ledger::Record, banned: bool) -> PeerInfo {

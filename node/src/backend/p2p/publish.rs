@@ -73,6 +73,8 @@ impl Node {
         let turn = self.publishing.lock().await;
         let publisher = self.publisher(request.key.as_deref())?;
         let (store, telling) = (self.store.clone(), progress.clone());
+        // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
+        self.check_room(0).await?;
         let done = self.offload.run(move || make(&store, &publisher, &job, &telling)).await;
         let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
         drop(turn);

@@ -7,7 +7,7 @@ use crate::control::{
     api::{
         BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Info, InfoRequest, InstallRequest,
         Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest,
-        Published, SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
+        Published, Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
     },
     service::{Outcome, ProgressSender, Service},
 };
@@ -59,6 +59,10 @@ impl Service for P2PRegistry {
 
     async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {
         self.node.disconnect(request).await
+    }
+
+    async fn reload(&self) -> Outcome<Reloaded> {
+        self.node.reload().await
     }
 
     async fn stop(&self) -> Outcome<Stopping> {

@@ -35,16 +35,16 @@ impl Node {
             peer_id: own.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
-            home: self.config.state_dir.display().to_string(),
+            home: self.config().state_dir.display().to_string(),
             bootstrap_lines: listening.iter().map(|address| format!("--bootstrap {address}")).collect(),
             listen_addresses: listening,
             external_addresses: external.iter().map(ToString::to_string).collect(),
             connected_peers: snapshot.peers.len(),
-            dht_server: self.config.dht_server_mode,
+            dht_server: self.config().dht_server_mode,
             routing_table_peers: snapshot.buckets.iter().sum(),
             routing_table_buckets: snapshot.buckets.clone(),
             dht_records: snapshot.records,
-            packages_topic: self.config.packages_topic.clone(),
+            packages_topic: self.config().packages_topic.clone(),
             mesh_peers: snapshot.mesh_peers,
             topic_peers: snapshot.topic_peers,
             packages_published: published,
@@ -66,7 +66,7 @@ impl Node {
 
     fn warnings(&self, snapshot: &Snapshot, pending: usize) -> Vec<String> {
         let mut warnings = Vec::new();
-        let seeks_company = !self.config.bootstrap_nodes.is_empty();
+        let seeks_company = !self.config().bootstrap_nodes.is_empty();
         if snapshot.peers.is_empty() && seeks_company {
             warnings.push(
                 "no peer is connected: none of the bootstrap nodes answers; it is tried again".to_owned(),
@@ -75,7 +75,7 @@ impl Node {
         if pending > 0 {
             warnings.push(format!("{pending} published versions have not been heard by any other node yet"));
         }
-        if snapshot.listening.is_empty() && !self.config.listen_addresses.is_empty() {
+        if snapshot.listening.is_empty() && !self.config().listen_addresses.is_empty() {
             warnings.push("this node is not listening: others cannot reach it".to_owned());
         }
         warnings

@@ -57,6 +57,7 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
     Router::new()
         .nest("/v1", v1)
         .route("/livez", get(async || json(StatusCode::OK, &Health { ok: true })))
+        .route("/v1/reload", post(reload::<S>))
         .route("/readyz", get(readyz))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
@@ -128,6 +129,10 @@ async fn info<S: Service>(
     request: Result<Query<InfoRequest>, QueryRejection>,
 ) -> Answer {
     plain(LOOKUP_DEADLINE, shared.service.info(query(request)?)).await
+}
+
+async fn reload<S: Service>(State(shared): Shares<S>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.reload()).await
 }
 
 async fn list<S: Service>(State(shared): Shares<S>) -> Answer {

@@ -15,8 +15,8 @@ use crate::control::{
     api::{
         BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
         InstallRequest, Installed, Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList,
-        PeerListRequest, PublishRequest, Published, SearchRequest, SearchResults, Status, Stopping, Verified,
-        VerifyRequest,
+        PeerListRequest, PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping,
+        Verified, VerifyRequest,
     },
     client::Client,
     service::{Outcome, ProgressSender},
@@ -110,6 +110,10 @@ impl Service for Fake {
         Ok(Disconnected { peer_id: request.peer_id, connections: 1 })
     }
 
+    async fn reload(&self) -> Outcome<Reloaded> {
+        Ok(Reloaded::default())
+    }
+
     async fn stop(&self) -> Outcome<Stopping> {
         Ok(Stopping { pid: 7 })
     }
@@ -193,7 +197,13 @@ async fn a_client_that_goes_away_cancels_its_installation() {
     let waiting = tokio::spawn(async move {
         let request = InstallRequest { package: "endless".to_owned(), ..Default::default() };
         let mut started = Some(started);
-        client.install(&request, move |_| drop(started.take().map(|started| started.send(())))).await
+        client
+            .install(&request, move |_| {
+                if let Some(started) = started.take() {
+                    let _ = started.send(());
+                }
+            })
+            .await
     });
     start.await.unwrap();
     waiting.abort();

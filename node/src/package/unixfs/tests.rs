@@ -174,6 +174,33 @@ fn the_depth_of_a_file_is_fixed_by_its_size() {
 }
 
 #[test]
+fn every_part_must_be_the_one_of_its_place() {
+    let id = ContentId::of(Codec::DagPb, b"x");
+    let (full, last) = ((MIB * LINKS_MAX) as u64, 5);
+    let children = |id: ContentId, sizes: [u64; 2], tsizes: [u64; 2]| {
+        let links = tsizes.map(|tsize| encoding::Link { name: String::new(), id, tsize });
+        let bytes = encoding::node(&links, &encoding::file_data(&sizes));
+        FilePart::whole(ContentId::of(Codec::DagPb, &bytes), full + last).unwrap().children(&bytes)
+    };
+    // The last part is a node over a single leaf: its block is larger than the leaf.
+    let of_last = last
+        + encoding::node(
+            &[encoding::Link { name: String::new(), id, tsize: last }],
+            &encoding::file_data(&[last]),
+        )
+        .len() as u64;
+    let right = [file_tsize(full), of_last];
+    assert!(children(id, [full, last], right).is_ok());
+    assert!(children(id, [full, last], [right[0] + 1, right[1]]).is_err(), "another cumulative size");
+    assert!(children(id, [full, last], [right[0], right[1] - 1]).is_err(), "another cumulative size");
+    assert!(children(id, [full - 1, last + 1], right).is_err(), "a part that is not full before the last");
+    assert!(
+        children(ContentId::of(Codec::Raw, b"x"), [full, last], right).is_err(),
+        "leaves in the place of nodes"
+    );
+}
+
+#[test]
 fn a_leaf_of_another_size_is_refused_before_it_is_hashed() {
     let root = file(b"hello");
     let part = FilePart::whole(root.id, 5).unwrap();

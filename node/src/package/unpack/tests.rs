@@ -117,17 +117,21 @@ fn an_empty_folder_is_taken_and_anything_else_is_not_touched() {
 #[test]
 fn a_target_that_appears_meanwhile_is_not_touched() {
     let (manifest, blocks) = testing::package(FILES);
-    let place = tempfile::tempdir().unwrap();
-    let target = place.path().join("t");
-    let get = source(&blocks);
-    let racing = |id: &ContentId| {
-        fs::create_dir_all(&target).unwrap();
-        fs::write(target.join("mine"), "mine").unwrap();
-        get(id)
-    };
-    let error = unpack(&manifest, &racing, &target, &mut |_, _| ()).unwrap_err();
-    assert_eq!(code(&error), Code::Conflict, "{error}");
-    assert_eq!(contents(place.path()).into_keys().collect::<Vec<_>>(), ["t", "t/mine"]);
+    for mine in [&["t", "t/mine"][..], &["t"]] {
+        let place = tempfile::tempdir().unwrap();
+        let target = place.path().join("t");
+        let get = source(&blocks);
+        let racing = |id: &ContentId| {
+            fs::create_dir_all(&target).unwrap();
+            if mine.len() > 1 {
+                fs::write(target.join("mine"), "mine").unwrap();
+            }
+            get(id)
+        };
+        let error = unpack(&manifest, &racing, &target, &mut |_, _| ()).unwrap_err();
+        assert_eq!(code(&error), Code::Conflict, "{error}");
+        assert_eq!(contents(place.path()).into_keys().collect::<Vec<_>>(), mine);
+    }
 }
 
 #[test]
@@ -280,6 +284,10 @@ fn every_kind_of_difference_is_found() {
         ]
     );
     assert_eq!(report.differences[1].to_string(), "mode: bin/run.sh");
+    // A link that is as long as the file was is still no file.
+    fs::remove_file(target.join("README.md")).unwrap();
+    std::os::unix::fs::symlink("abc", target.join("README.md")).unwrap();
+    assert_eq!(check::check(&manifest, &target).unwrap().differences, report.differences);
     // A folder that became a link to the same files is no part of what was signed.
     fs::rename(target.join("bin"), place.path().join("bin")).unwrap();
     std::os::unix::fs::symlink(place.path().join("bin"), target.join("bin")).unwrap();

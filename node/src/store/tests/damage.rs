@@ -342,6 +342,7 @@ fn a_segment_made_of_false_starts_is_given_up_in_bounded_time() {
     open_quietly(home.path());
     fs::write(home.path().join("blocks/1.seg"), b"ggb\x01".repeat(4 << 20)).unwrap();
     fs::remove_file(database(home.path())).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "measures the test itself")]
     let start = std::time::Instant::now();
     let (_, notes) = open(home.path());
     assert!(start.elapsed().as_secs() < 30);
@@ -362,4 +363,75 @@ fn leftovers_of_a_crash_are_removed_and_other_files_are_not() {
     store.put_blocks(&[block(500, 20_000)]).unwrap();
     assert_eq!(held_blocks(&store, &large), 6);
     assert_eq!(names_in(&blocks), ["01.seg", "1.seg", "2.seg", "9.seg", "9.seg.bak", "notes.txt"]);
+}
+
+#[test]
+fn a_replaced_database_still_refuses_a_rollback_and_still_finds_packages() {
+    use crate::{catalog, identity::Publisher};
+    let home = tempfile::tempdir().unwrap();
+    let publisher = Publisher::from_secret([1; 32], NOW);
+    let (old, new) = (head(&publisher, 1), head(&publisher, 2));
+    filled(home.path());
+    let store = open_quietly(home.path());
+    let outcome = store.write(|tx| Ok(catalog::insert(tx, &new, NOW)?)).unwrap();
+    assert_eq!(outcome, catalog::Outcome::Added);
+    drop(store);
+    // The application id: everything else can be read.
+    let mut bytes = fs::read(database(home.path())).unwrap();
+    bytes[70] ^= 1;
+    fs::write(database(home.path()), &bytes).unwrap();
+    let store = expect_replaced(home.path(), &[], &bytes);
+    let query = catalog::Query { text: "words".to_owned(), ..Default::default() };
+    assert_eq!(store.read(|c| Ok(catalog::search(c, &query, NOW)?.total)).unwrap(), 1);
+    let outcome = store.write(|tx| Ok(catalog::insert(tx, &old, NOW)?)).unwrap();
+    assert_eq!(outcome, catalog::Outcome::Refused(catalog::Refusal::Rollback));
+}
+
+fn head(publisher: &crate::identity::Publisher, sequence: u64) -> crate::release::VerifiedHead {
+    use crate::release::{Head, Sequence, head};
+    let entry = |n: u64| ContentId::of(Codec::DagCbor, &n.to_be_bytes());
+    let head = Head {
+        version: head::VERSION,
+        publisher: publisher.id(),
+        name: "db".parse().unwrap(),
+        keys: publisher.key_log().documents().map(serde_bytes::ByteBuf::from).collect(),
+        key_log: publisher.key_log().tip(),
+        sequence: Sequence::new(sequence),
+        entry: entry(sequence),
+        log: entry(0),
+        latest: None,
+        description: "some words".to_owned(),
+        license: None,
+        tags: Vec::new(),
+        categories: Vec::new(),
+        preflight_skipped: false,
+        created: NOW,
+        expires: NOW.plus(std::time::Duration::from_secs(3600)),
+    };
+    head.sign(publisher).unwrap()
+}
+
+#[test]
+fn a_row_of_the_index_that_says_nonsense_is_noticed_at_the_next_start() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    let connection = rusqlite::Connection::open(database(home.path())).unwrap();
+    connection.pragma_update(None, "ignore_check_constraints", true).unwrap();
+    connection.execute("UPDATE blocks SET size = -size WHERE segment = 1", []).unwrap();
+    drop(connection);
+    let bytes = fs::read(database(home.path())).unwrap();
+    expect_replaced(home.path(), &large, &bytes);
+}
+
+#[test]
+fn a_row_that_says_nonsense_while_running_is_an_absent_block() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    let store = open_quietly(home.path());
+    held(&store.shared.writer).pragma_update(None, "ignore_check_constraints", true).unwrap();
+    store.write(|tx| Ok(tx.execute("UPDATE blocks SET place = -1 WHERE segment = 2", [])?)).unwrap();
+    assert_eq!(held_blocks(&store, &large), 3);
+    assert_eq!(store.missing(&ids(&large)).unwrap().len(), 3);
+    store.put_blocks(&large).unwrap();
+    assert_eq!(held_blocks(&store, &large), 6);
 }

@@ -119,6 +119,7 @@ fn a_kill_at_any_moment_loses_nothing_that_was_acknowledged() {
     let (mut there, mut advanced) = (0, 0);
     for round in 0..rounds.unwrap_or(ROUNDS) {
         // From within the start of the process up to some batches later, differently each time.
+        #[expect(clippy::disallowed_methods, reason = "a kill comes at any moment")]
         let nanos =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().subsec_nanos();
         let delay = Duration::from_micros(u64::from(nanos) / 1_000 % 250_000 + 1_000);

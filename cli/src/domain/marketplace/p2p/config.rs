@@ -6,7 +6,10 @@ use clap::{Args, Subcommand};
 use ggen_marketplace::{
     code::Code,
     config::{self, P2PConfig, Unknown, keys},
-    control::{api::Failure, service::Outcome},
+    control::{
+        api::{Failure, Reloaded},
+        service::Outcome,
+    },
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -106,10 +109,13 @@ struct FileAnswer {
     /// `live` or `restart`: when a running node takes the value.
     #[serde(skip_serializing_if = "Option::is_none")]
     takes_effect: Option<&'static str>,
+    /// What the running node did with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reloaded: Option<Reloaded>,
 }
 
 impl Config {
-    pub(crate) fn run(self, session: &Session) -> Finished<Exit> {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let file = p2p_state::config_file(session.home(), self.config.as_deref())?;
         let answer = FileAnswer {
             path: file.path.display().to_string(),
@@ -117,16 +123,33 @@ impl Config {
             written: None,
             warnings: None,
             takes_effect: None,
+            reloaded: None,
         };
         match self.action {
             Action::Show { key, origin } => show(session, self.config, key.as_deref(), origin)?,
             Action::Get { key } => get(session, self.config, &key)?,
             Action::Set { key, value } => {
                 let reload = config::edit::set(&file.path, &key, &value).map_err(failed)?;
-                let answer = FileAnswer { takes_effect: Some(reload.as_str()), ..answer };
+                let reloaded = match session.client().reload().await {
+                    Ok(reloaded) => Some(reloaded),
+                    Err(failure) if failure.code == Code::NotRunning.as_str() => None,
+                    Err(failure) => return Err(failure.into()),
+                };
+                let answer = FileAnswer { takes_effect: Some(reload.as_str()), reloaded, ..answer };
                 session.print(&answer, |answer, page| {
                     page.line(format!("Set {key} in {}.", answer.path));
-                    page.line("A running node takes it when it starts again: ggen marketplace p2p restart");
+                    match &answer.reloaded {
+                        None => {}
+                        Some(reloaded) if reloaded.applied.contains(&key) => {
+                            page.line("The running node has taken it.");
+                        }
+                        Some(reloaded) if reloaded.restart_needed.contains(&key) => {
+                            page.line("The running node takes it when it starts again: ggen marketplace p2p restart");
+                        }
+                        Some(_) => {
+                            page.line("The running node goes on as before: a flag, the environment, or the same value.");
+                        }
+                    }
                 })?;
             }
             Action::Path => {

@@ -18,11 +18,9 @@ use crate::{
 /// Fetch a package from its providers, verify it, and write it into a folder.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "\
-Fetch a package from its providers, verify it, and write it into a folder.
-
-Every block is held against the signed manifest as it arrives. The folder appears whole or not at all; an interrupted
-installation goes on where it stopped. A bare name is taken only if one publisher has it.",
+    long_about = "Fetch a package from its providers, verify it, and write it into a folder.\n\n\
+        Every block is held against the signed manifest as it arrives. The folder appears whole or not at all; an interrupted \
+        installation goes on where it stopped. A bare name is taken only if one publisher has it.",
     after_help = "\
 Examples:
   ggen marketplace p2p install web-tools
@@ -67,7 +65,7 @@ fn show(installed: &Installed, page: &mut Page) {
     page.field("id", &installed.id)
         .field("path", &installed.path)
         .field("cid", &installed.cid)
-        .field("size", format!("{} in {} files", page::bytes(installed.bytes), installed.files))
+        .field("size", page::sizes(installed.bytes, installed.files))
         .field("fetched", page::bytes(installed.bytes_fetched))
         .list("from", &installed.providers);
 }

@@ -20,14 +20,11 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     disable_version_flag = true,
-    long_about = "\
-Publish a directory that holds a gpack.toml as a signed package.
-
-gpack.toml must name a name, a version and a description. The files are packed so that the same tree has the same content
-id everywhere, signed with your publisher key, stored, and announced to the network. A version can be published once: the
-same content again changes nothing, other content is refused.
-
-If no node runs, the package is packed and signed all the same, and announced at the next start.",
+    long_about = "Publish a directory that holds a gpack.toml as a signed package.\n\n\
+        gpack.toml must name a name, a version and a description. The files are packed so that the same tree has the same content \
+        id everywhere, signed with your publisher key, stored, and announced to the network. A version can be published once: the \
+        same content again changes nothing, other content is refused.\n\n\
+        If no node runs, the package is packed and signed all the same, and announced at the next start.",
     after_help = "\
 Examples:
   ggen marketplace p2p publish ./my-package
@@ -109,7 +106,7 @@ fn show(published: &Published, page: &mut Page) {
     page.field("id", &published.id)
         .field("cid", &published.cid)
         .field("sha256", &published.sha256)
-        .field("size", format!("{} in {} files", page::bytes(published.size), published.files))
+        .field("size", page::sizes(published.size, published.files))
         .field("blocks", published.blocks);
     if published.queued {
         page.line("").line("Start the node: ggen marketplace p2p start --daemon");

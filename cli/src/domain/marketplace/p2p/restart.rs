@@ -12,10 +12,8 @@ use crate::{
 /// Stop the node, if one runs, and start it as a daemon.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "\
-Stop the node, if one runs, and start it as a daemon.
-
-Without flags it starts with those of its last start.",
+    long_about = "Stop the node, if one runs, and start it as a daemon.\n\n\
+        Without flags it starts with those of its last start.",
     after_help = "\
 Examples:
   ggen marketplace p2p restart

@@ -18,11 +18,9 @@ const LIMIT_DEFAULT: &str = "20";
 /// Find packages by name, tag, category and description.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "\
-Find packages by name, tag, category and description.
-
-The node searches the signed announcements that it has verified, and says how complete that is. Without words it lists the
-newest packages.",
+    long_about = "Find packages by name, tag, category and description.\n\n\
+        The node searches the signed announcements that it has verified, and says how complete that is. Without words it lists the \
+        newest packages.",
     after_help = "\
 Examples:
   ggen marketplace p2p search \"database\"

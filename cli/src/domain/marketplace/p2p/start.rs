@@ -16,11 +16,9 @@ use crate::{
 /// Start a node, in the foreground or as a daemon.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "\
-Start a node, in the foreground or as a daemon.
-
-The first start writes a configuration file and makes the node's keys. Flags win over environment variables, those over the
-configuration file, and that over the defaults; flags are not kept unless --save is given. One node runs on a state folder.",
+    long_about = "Start a node, in the foreground or as a daemon.\n\n\
+        The first start writes a configuration file and makes the node's keys. Flags win over environment variables, those over the \
+        configuration file, and that over the defaults; flags are not kept unless --save is given. One node runs on a state folder.",
     after_help = "\
 Examples:
   ggen marketplace p2p start

@@ -51,7 +51,7 @@ fn show(verified: &Verified, page: &mut Page) {
     page.list("differs", &verified.differences)
         .field("path", &verified.path)
         .field("cid", &verified.cid)
-        .field("checked", format!("{} in {} files", page::bytes(verified.bytes), verified.files))
+        .field("checked", page::sizes(verified.bytes, verified.files))
         .field("signed by", &verified.signed_by)
         .field("publisher", &verified.publisher)
         .list("key path", &verified.key_path);

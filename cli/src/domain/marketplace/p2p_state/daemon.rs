@@ -8,7 +8,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     path::Path,
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -25,7 +25,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{Flags, Place, Started, config_file, log, make_home, run};
+use super::{Flags, Place, Started, config_file, effective, log, make_home, run};
 use crate::session::{End, Exit, Finished, Session};
 
 /// How long a node may take until it is ready.
@@ -41,52 +41,77 @@ enum Report {
     Failed(ErrorBody),
 }
 
-/// Starts a daemon and waits until it is ready. A daemon that is not ready in time is ended.
+/// Starts a daemon and waits until it is ready. A daemon that is not ready in time, or whose parent is interrupted, is ended.
 pub(crate) async fn launch(session: &Session, flags: &Flags, save: bool) -> Finished<Started> {
     let home = session.home();
+    // The child would tell the same, but its warnings go to the log.
+    for problem in &effective(home, flags)?.warnings {
+        session.warn(&problem.to_string());
+    }
     make_home(home)?;
-    let mut child = spawn(home, flags, save)?;
-    let Some(stdout) = child.stdout.take() else {
-        return Err(Failure::new(Code::Io, "The daemon has no pipe to report on.", "Try again.").into());
+    let mut child = Launched(Some(spawn(home, flags, save)?));
+    let log = log::path(home).display().to_string();
+    let report = match tokio::time::timeout(READY_DEADLINE, child.report()).await {
+        Ok(report) => report,
+        Err(_) => {
+            let _ = child.end().await;
+            let seconds = READY_DEADLINE.as_secs();
+            let message = format!("The node was not ready within {seconds} seconds, and was ended.");
+            return Err(died(Code::Timeout, &log, &message).into());
+        }
     };
-    let report = tokio::time::timeout(READY_DEADLINE, read_report(stdout)).await;
     match report {
-        Ok(Some(Report::Ready(started))) => {
-            let log = log::path(home).display().to_string();
-            // The child now lives its own life; it is not killed with this handle.
+        Some(Report::Ready(started)) => {
+            child.let_go();
             Ok(Started { log: Some(log), ..started })
         }
-        Ok(Some(Report::Failed(body))) => {
-            let _ = child.wait().await;
+        Some(Report::Failed(body)) => {
+            child.let_go();
             Err(body.error.into())
         }
-        Ok(None) => {
-            let _ = child.start_kill();
-            let status =
-                child.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
-            Err(died(home, &format!("The node ended before it was ready ({status}).")).into())
-        }
-        Err(_) => {
-            let _ = child.kill().await;
-            let seconds = READY_DEADLINE.as_secs();
-            let mut failure =
-                died(home, &format!("The node was not ready within {seconds} seconds, and was ended."));
-            failure.code = Code::Timeout.as_str().to_owned();
-            failure.retryable = true;
-            Err(failure.into())
+        None => {
+            let status = child.end().await;
+            let status = status.map_or_else(|| "unknown status".to_owned(), |status| status.to_string());
+            Err(died(Code::Failed, &log, &format!("The node ended before it was ready ({status}).")).into())
         }
     }
 }
 
-fn died(home: &Path, message: &str) -> Failure {
-    let log = log::path(home);
-    Failure::new(Code::Failed, message, format!("Its log may say why: tail {}", log.display()))
+/// A child that is ended unless it is let go.
+struct Launched(Option<Child>);
+
+impl Launched {
+    /// Waits for the child's one line; `None` where there is none.
+    async fn report(&mut self) -> Option<Report> {
+        let stdout = self.0.as_mut()?.stdout.take()?;
+        let mut line = Vec::new();
+        BufReader::new(stdout.take(REPORT_BYTES_MAX)).read_until(b'\n', &mut line).await.ok()?;
+        serde_json::from_slice(&line).ok()
+    }
+
+    /// Leaves the child to itself.
+    fn let_go(&mut self) {
+        self.0 = None;
+    }
+
+    /// Ends the child, if it has not ended.
+    async fn end(&mut self) -> Option<ExitStatus> {
+        let mut child = self.0.take()?;
+        let _ = child.start_kill();
+        child.wait().await.ok()
+    }
 }
 
-async fn read_report(stdout: tokio::process::ChildStdout) -> Option<Report> {
-    let mut line = Vec::new();
-    BufReader::new(stdout.take(REPORT_BYTES_MAX)).read_until(b'\n', &mut line).await.ok()?;
-    serde_json::from_slice(&line).ok()
+impl Drop for Launched {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.start_kill();
+        }
+    }
+}
+
+fn died(code: Code, log: &str, message: &str) -> Failure {
+    Failure::new(code, message, format!("Its log may say why: tail {log}"))
 }
 
 /// Starts this program again, with its own log, without a terminal, in the root folder so that no disk is held.

@@ -5,6 +5,7 @@ use std::{
     io::{self, IsTerminal},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use ggen_marketplace::config::{LogLevel, env};
@@ -29,21 +30,46 @@ pub(crate) fn open(home: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
-/// Begins to log: as `RUST_LOG` says, or else our own modules at `level` and all others only when they warn.
-pub(super) fn init(level: LogLevel) {
+/// Changes the filter of a log that has begun.
+type Refilter = Box<dyn Fn(LogLevel) + Send + Sync>;
+
+/// How the level of this process's log is changed.
+static REFILTER: OnceLock<Refilter> = OnceLock::new();
+
+/// Logs at another level from now on, unless `RUST_LOG` says what is logged.
+pub(super) fn set_level(level: LogLevel) {
+    if let Some(refilter) = REFILTER.get() {
+        refilter(level);
+    }
+}
+
+fn filter(level: LogLevel) -> EnvFilter {
     let ours = level.as_str();
     let others = if matches!(level, LogLevel::Off | LogLevel::Error) { ours } else { "warn" };
     let default = format!("{others},ggen_marketplace={ours},ggen_cli={ours}");
-    let filter = std::env::var(env::RUST_LOG)
+    std::env::var(env::RUST_LOG)
         .ok()
         .filter(|filter| !filter.is_empty())
         .and_then(|filter| EnvFilter::try_new(filter).ok())
-        .unwrap_or_else(|| EnvFilter::new(default));
+        .unwrap_or_else(|| EnvFilter::new(default))
+}
+
+/// Begins to log: as `RUST_LOG` says, or else our own modules at `level` and all others only when they warn.
+pub(super) fn init(level: LogLevel) {
     let is_colourful = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     // A second node in one process, as in a demonstration, logs where the first one does.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter(level))
         .with_writer(io::stderr)
         .with_ansi(is_colourful)
-        .try_init();
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    if subscriber.try_init().is_ok() {
+        let refilter: Refilter = Box::new(move |level| {
+            if let Err(error) = handle.reload(filter(level)) {
+                tracing::warn!(%error, "the level of the log was not changed");
+            }
+        });
+        let _ = REFILTER.set(refilter);
+    }
 }

@@ -16,6 +16,9 @@ pub(super) trait Node: Service {
     /// Binds every address, and subscribes to announcements.
     fn listen(&self) -> impl Future<Output = Outcome<()>> + Send;
 
+    /// Says where the configuration can be read again.
+    fn on_reload(&self, read: impl Fn() -> Outcome<P2PConfig> + Send + Sync + 'static);
+
     /// Withdraws, flushes and closes.
     fn shutdown(&self) -> impl Future<Output = Outcome<()>> + Send;
 }
@@ -24,6 +27,10 @@ impl Node for P2PRegistry {
     async fn listen(&self) -> Outcome<()> {
         self.start_listening().await.map_err(Failure::from)?;
         self.subscribe_to_packages().await.map_err(Failure::from)
+    }
+
+    fn on_reload(&self, read: impl Fn() -> Outcome<P2PConfig> + Send + Sync + 'static) {
+        P2PRegistry::on_reload(self, read);
     }
 
     async fn shutdown(&self) -> Outcome<()> {

@@ -4,9 +4,12 @@ use ggen_marketplace::{
     code::Code,
     control::{api::Failure, service::Outcome},
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use std::sync::Arc;
 
-use super::Place;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{info, warn};
+
+use super::{Place, node::Node};
 
 /// Ctrl-C, a polite kill, and the end of the terminal.
 pub(super) struct Signals {
@@ -34,6 +37,26 @@ impl Signals {
             hangup: catch(SignalKind::hangup())?,
             place,
         })
+    }
+
+    /// Reads the configuration again whenever a daemon is told so by a hangup, as daemons do.
+    pub(super) fn reload_on_hangup<N: Node>(&mut self, node: Arc<N>) {
+        if self.place == Place::Foreground {
+            return;
+        }
+        let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                match node.reload().await {
+                    Ok(reloaded) => {
+                        info!(?reloaded.applied, ?reloaded.restart_needed, "configuration read again")
+                    }
+                    Err(failure) => {
+                        warn!(code = failure.code, error = failure.message, "configuration not read")
+                    }
+                }
+            }
+        });
     }
 
     /// Waits for the next one; the end of a terminal means nothing to a daemon.

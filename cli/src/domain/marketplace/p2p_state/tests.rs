@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ggen_marketplace::control::{
     api::{
         BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Info, InfoRequest, InstallRequest,
-        Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, SearchRequest,
+        Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Reloaded, SearchRequest,
         SearchResults, Status, Verified, VerifyRequest,
     },
     client::Client,
@@ -30,6 +30,8 @@ impl Node for Fake {
         }
         Ok(())
     }
+
+    fn on_reload(&self, _: impl Fn() -> Outcome<P2PConfig> + Send + Sync + 'static) {}
 
     async fn shutdown(&self) -> Outcome<()> {
         self.is_shut_down.store(true, Ordering::SeqCst);
@@ -83,6 +85,10 @@ impl Service for Fake {
     async fn disconnect(&self, _: DisconnectRequest) -> Outcome<Disconnected> {
         no()
     }
+    async fn reload(&self) -> Outcome<Reloaded> {
+        Ok(Reloaded::default())
+    }
+
     async fn stop(&self) -> Outcome<Stopping> {
         Ok(Stopping { pid: std::process::id() })
     }

@@ -1,7 +1,7 @@
 //! One node of the demonstration: a process of this same program on a folder of its own.
 //!
-//! It runs in the foreground of the demonstration's process group, so that Ctrl-C reaches it too, and it is ended when its
-//! [`Member`] is dropped, however the demonstration ends.
+//! It has a process group of its own, so that Ctrl-C reaches the demonstration alone, and it is ended when its [`Member`] is
+//! dropped, however the demonstration ends.
 
 use std::{
     ffi::OsString,
@@ -121,6 +121,7 @@ fn spawn(home: &Path, bootstrap: Option<&str>) -> std::io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(log::open(home)?)
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
 }

@@ -22,7 +22,7 @@ pub(crate) fn path(home: &Path) -> PathBuf {
 }
 
 /// Opens a daemon's log file to append to; one that has grown large is put aside first.
-pub(super) fn open(home: &Path) -> io::Result<File> {
+pub(crate) fn open(home: &Path) -> io::Result<File> {
     let path = path(home);
     if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > BYTES_MAX) {
         fs::rename(&path, home.join(format!("{NAME}.1")))?;

@@ -271,7 +271,10 @@ fn swarm(script: &Script) -> Swarm<Behaviour> {
                 identify: identify::Behaviour::new(identify::Config::new(version, key.public())),
                 ping: ping::Behaviour::default(),
                 kad,
-                gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(key.clone()), gossip)?,
+                gossip: gossipsub::Behaviour::new(
+                    gossipsub::MessageAuthenticity::Signed(key.clone()),
+                    gossip,
+                )?,
                 fetch: request_response::Behaviour::new(protocol(fetch::protocol::PROTOCOL), config()),
                 heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), config()),
             })
@@ -309,7 +312,9 @@ async fn run(
                 seen.connected.remove(&peer_id);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
-                peer_id, info, ..
+                peer_id,
+                info,
+                ..
             })) => {
                 seen.identified.insert(peer_id, info);
             }
@@ -322,7 +327,8 @@ async fn run(
             },
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => note_query(&mut seen, event),
             SwarmEvent::Behaviour(BehaviourEvent::Fetch(request_response::Event::Message {
-                message, ..
+                message,
+                ..
             })) => match message {
                 request_response::Message::Request { request, channel, .. } => {
                     seen.fetch_requests += 1;
@@ -334,7 +340,8 @@ async fn run(
                 request_response::Message::Response { response, .. } => seen.answers.push(response),
             },
             SwarmEvent::Behaviour(BehaviourEvent::Heads(request_response::Event::Message {
-                message, ..
+                message,
+                ..
             })) => match message {
                 request_response::Message::Request { request, channel, .. } => {
                     seen.heads_requests += 1;

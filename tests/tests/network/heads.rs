@@ -59,8 +59,7 @@ async fn a_peer_that_passes_on_forged_heads_is_turned_away() {
     let forged = publisher(22)
         .seal(Context::Head, serde_ipld_dagcbor::to_vec(head(&author, "forged", &["1.0.0"]).head()).unwrap());
     let never = head(&author, "after", &["1.0.0"]).bytes().to_vec();
-    let pages =
-        vec![page(1, false, vec![good, forged.encode()]), page(2, true, vec![never])];
+    let pages = vec![page(1, false, vec![good, forged.encode()]), page(2, true, vec![never])];
     let forger = Raw::start(serving(pages)).await;
     forger.connect(&node.address()).await;
     eventually("it is turned away, with a reason", SOON, async || {

@@ -3,7 +3,11 @@
 //! [`node`] starts nodes and asks them; [`raw`] is a libp2p peer that does whatever a test tells it to. Nothing here sleeps in
 //! place of a condition: [`eventually`] polls one until its deadline.
 
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test that unwraps a failure fails, and says why")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test that unwraps a failure fails, and says why"
+)]
 
 mod announcements;
 mod dht;

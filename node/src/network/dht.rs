@@ -251,6 +251,7 @@ impl Driver {
         if let Err((code, error)) = sync::admissible(&self.store, &head) {
             self.heads_refused += 1;
             tracing::debug!(peer = %source, %code, error, "a record was refused");
+            self.convict(code, head);
             return;
         }
         let store = self.swarm.behaviour_mut().kad.store_mut();

@@ -181,8 +181,11 @@ impl Driver {
                     None => break,
                     Some(Command::Stop(reply)) => {
                         self.disconnect_all().await;
+                        self.finish_work().await;
+                        // Whoever waits may open the folder again: nothing of it may be held any longer.
+                        drop(self);
                         let _ = reply.send(());
-                        break;
+                        return;
                     }
                     Some(command) => self.command(command),
                 },
@@ -341,7 +344,7 @@ impl Driver {
         }
     }
 
-    fn block(&mut self, peer: PeerId, reason: String) {
+    pub(super) fn block(&mut self, peer: PeerId, reason: String) {
         self.remember_refused(peer, reason);
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         self.swarm.behaviour_mut().kad.remove_peer(&peer);
@@ -395,6 +398,12 @@ impl Driver {
     fn unidentified(&self) -> usize {
         let now = Instant::now();
         self.peers.values().filter(|peer| peer.awaited_until.is_some_and(|until| now < until)).count()
+    }
+
+    /// Waits a moment for what runs beside the loop, which uses the store.
+    async fn finish_work(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while let Ok(Some(_)) = tokio::time::timeout_at(deadline, self.work.next()).await {}
     }
 
     /// Closes every connection and gives the farewells a moment to leave.

@@ -160,25 +160,39 @@ impl Driver {
             return MessageAcceptance::Reject;
         }
         let now = Timestamp::now();
-        let verified = VerifiedHead::verify(bytes, now)
-            .map_err(|error| (error.code(), error.to_string()))
-            .and_then(|head| sync::admissible(&self.store, &head).map(|()| head));
-        match verified {
-            Ok(head) => {
-                self.accept(head);
-                MessageAcceptance::Accept
-            }
-            Err((code, error)) => {
-                self.heads_refused += 1;
-                tracing::debug!(peer = %source, %code, error, "an announcement was refused");
-                match code {
-                    // Clocks differ, and old news are no crime of the one who passes them on.
-                    Code::Expired | Code::Rollback | Code::Equivocation | Code::Clock | Code::Io => {
-                        MessageAcceptance::Ignore
-                    }
-                    _ => MessageAcceptance::Reject,
+        let (code, error) = match VerifiedHead::verify(bytes, now) {
+            Ok(head) => match sync::admissible(&self.store, &head) {
+                Ok(()) => {
+                    self.accept(head);
+                    return MessageAcceptance::Accept;
                 }
+                Err((code, error)) => {
+                    self.convict(code, head);
+                    (code, error)
+                }
+            },
+            Err(error) if error.is_newer() => {
+                self.heads_refused += 1;
+                return MessageAcceptance::Ignore;
             }
+            Err(error) => (error.code(), error.to_string()),
+        };
+        self.heads_refused += 1;
+        tracing::debug!(peer = %source, %code, error, "an announcement was refused");
+        match code {
+            // Clocks differ, and old news are no crime of the one who passes them on.
+            Code::Expired | Code::Rollback | Code::Equivocation | Code::Clock | Code::Io => {
+                MessageAcceptance::Ignore
+            }
+            _ => MessageAcceptance::Reject,
+        }
+    }
+
+    /// Hands a head that contradicts what was seen of its package to the catalogue, which keeps the two as proof and freezes
+    /// the package.
+    pub(super) fn convict(&mut self, code: Code, head: VerifiedHead) {
+        if code == Code::Equivocation {
+            self.accept(head);
         }
     }
 
@@ -203,7 +217,9 @@ impl Driver {
         peer.protocol_version = Some(shortened(&info.protocol_version));
         peer.protocols = info.protocols.iter().take(PROTOCOLS_MAX).map(|it| shortened(it.as_ref())).collect();
         let speaks = |protocol: &str| info.protocols.iter().any(|it| it.as_ref() == protocol);
-        if speaks(sync::protocol::PROTOCOL) && peer.reading.is_none() {
+        // Once a connection: whoever says again who it is does not begin another round of reading.
+        let unread = speaks(sync::protocol::PROTOCOL) && peer.reading.is_none();
+        if unread {
             peer.reading = Some(Reading::default());
         }
         self.observe(info.observed_addr);
@@ -214,7 +230,9 @@ impl Driver {
         } else {
             self.swarm.behaviour_mut().kad.remove_peer(&peer_id);
         }
-        self.read_heads(peer_id);
+        if unread {
+            self.read_heads(peer_id);
+        }
         self.publish_heads_read();
         self.emit(Event::Identified { peer: peer_id, addresses: told });
     }

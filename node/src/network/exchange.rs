@@ -59,8 +59,13 @@ impl Driver {
         self.readings.insert(id, peer);
     }
 
+    /// Asks once more at once, other than those peers that failed to tell in this round: one of them, asked for endless
+    /// pages by every search that finds nothing, would hold all of them up.
     pub(super) fn refresh(&mut self, reply: oneshot::Sender<()>) {
-        self.read_all_heads();
+        let failed = |peer: &super::driver::Peer| peer.reading.as_ref().is_some_and(|it| it.failed);
+        let peers: Vec<PeerId> =
+            self.peers.iter().filter(|(_, peer)| !failed(peer)).map(|(id, _)| *id).collect();
+        peers.into_iter().for_each(|peer| self.read_heads(peer));
         self.refreshing.push(reply);
         self.reply_refreshed();
     }
@@ -134,10 +139,14 @@ impl Driver {
             self.turned(peer, Next::GiveUp);
             return;
         };
-        self.heads_refused = self.heads_refused.saturating_add(taken.refused as u64);
-        if taken.forged > 0 {
-            tracing::warn!(%peer, heads = taken.forged, "a peer passes on forged heads");
+        let refused = taken.refused + taken.malformed + taken.forged;
+        self.heads_refused = self.heads_refused.saturating_add(refused as u64);
+        if taken.malformed + taken.forged > 0 {
+            tracing::warn!(%peer, ?taken, "a peer passes on heads that it cannot have verified");
             self.turned(peer, Next::GiveUp);
+            if taken.forged > 0 {
+                self.block(peer, "it passes on forged heads".to_owned());
+            }
             return;
         }
         let reading = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut());

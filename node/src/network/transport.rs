@@ -3,14 +3,26 @@
 //! Everything above the byte stream is the same wherever a node runs. Production passes [`tcp`]; a simulation passes a
 //! transport of its own.
 
-use std::io;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::{
-    PeerId, Transport,
-    core::{muxing::StreamMuxerBox, transport::Boxed, upgrade},
-    dns, identity, noise, tcp, yamux,
+    Multiaddr, PeerId, Transport, TransportError,
+    core::{
+        muxing::StreamMuxerBox,
+        transport::{Boxed, DialOpts, ListenerId, TransportEvent},
+        upgrade,
+    },
+    dns, identity,
+    multiaddr::Protocol,
+    noise, tcp, yamux,
 };
+use rustix::net;
 
 use crate::{limits::STREAMS_PER_CONNECTION_MAX, peers::limits::HANDSHAKE_TIMEOUT};
 
@@ -39,13 +51,83 @@ where
 /// # Errors
 /// Where the system's resolver configuration cannot be read.
 pub fn tcp() -> io::Result<Base> {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    Ok(base(dns::tokio::Transport::system(tcp)?))
+    Ok(base(dns::tokio::Transport::system(exclusive())?))
 }
 
 /// TCP without names, for machines whose resolver configuration is unusable.
 pub fn tcp_without_dns() -> Base {
-    base(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)))
+    base(exclusive())
+}
+
+fn exclusive() -> Exclusive {
+    Exclusive(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)))
+}
+
+/// TCP that listens only where nobody else does.
+///
+/// libp2p shares its ports (`SO_REUSEPORT`), so that it can dial from them. A second program of the same user that does so
+/// too, such as another node, could then listen on the same port without an error, and the system would deal connections
+/// out among the two.
+struct Exclusive(tcp::tokio::Transport);
+
+impl Transport for Exclusive {
+    type Output = tcp::tokio::TcpStream;
+    type Error = io::Error;
+    type ListenerUpgrade = <tcp::tokio::Transport as Transport>::ListenerUpgrade;
+    type Dial = <tcp::tokio::Transport as Transport>::Dial;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        if let Some(socket) = socket_of(&address) {
+            probe(socket).map_err(TransportError::Other)?;
+        }
+        self.0.listen_on(id, address)
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        self.0.remove_listener(id)
+    }
+
+    fn dial(
+        &mut self,
+        address: Multiaddr,
+        options: DialOpts,
+    ) -> Result<Self::Dial, TransportError<io::Error>> {
+        self.0.dial(address, options)
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        Pin::new(&mut self.0).poll(cx)
+    }
+}
+
+/// The fixed address and port of a multiaddr; none where the system chooses the port, or where it is no TCP address.
+fn socket_of(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => IpAddr::V4(ip),
+        Protocol::Ip6(ip) => IpAddr::V6(ip),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) if port != 0 => Some(SocketAddr::new(ip, port)),
+        _ => None,
+    }
+}
+
+/// Binds a socket that does not share its port, and closes it again.
+fn probe(address: SocketAddr) -> io::Result<()> {
+    let family = if address.is_ipv4() { net::AddressFamily::INET } else { net::AddressFamily::INET6 };
+    let socket = net::socket(family, net::SocketType::STREAM, Some(net::ipproto::TCP))?;
+    if address.is_ipv6() {
+        net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // A port that was closed a moment ago is free.
+    net::sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &address)?;
+    Ok(())
 }
 
 /// Adds [Noise](https://github.com/libp2p/specs/blob/master/noise/README.md) and

@@ -122,6 +122,11 @@ impl Error {
         Self::Malformed { what, why: why.into() }
     }
 
+    /// Whether it was made by a later version of this program, and may be sound.
+    pub fn is_newer(&self) -> bool {
+        matches!(self, Self::Identity(identity::Error::Newer { .. }))
+    }
+
     /// The stable code of this error.
     pub fn code(&self) -> Code {
         match self {

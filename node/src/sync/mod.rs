@@ -28,9 +28,12 @@ const EPOCH: &str = "heads-epoch";
 pub struct Taken {
     /// Heads that were new or newer.
     pub new: usize,
-    /// Heads that were valid and not admitted: expired, older than what is known, or over a bound.
+    /// Heads that were valid and not admitted: expired, older than what is known, over a bound, or of a later version of
+    /// this program.
     pub refused: usize,
-    /// Heads that no honest peer passes on: malformed, or with a wrong signature.
+    /// Heads that break the rules of their form.
+    pub malformed: usize,
+    /// Heads that no honest peer passes on: signed by nobody who may.
     pub forged: usize,
 }
 
@@ -85,16 +88,22 @@ pub fn page(store: &Store, epoch: u64, request: Request, now: Timestamp) -> Opti
 
 /// Verifies and writes the heads of a page; nothing where the database fails.
 ///
-/// It stops at the first forged head: what such a peer sends is not worth the signatures.
+/// It stops at the first head that is forged or malformed: what such a peer sends is not worth the signatures.
 pub fn take_page(store: &Store, heads: &[ByteBuf], now: Timestamp) -> Option<Taken> {
     let mut taken = Taken::default();
     let mut verified = Vec::new();
     for bytes in heads {
         match VerifiedHead::verify(bytes, now) {
             Ok(head) => verified.push(head),
-            Err(error) if matches!(error.code(), Code::Expired | Code::Clock) => taken.refused += 1,
-            Err(_) => {
+            Err(error) if matches!(error.code(), Code::Expired | Code::Clock) || error.is_newer() => {
+                taken.refused += 1;
+            }
+            Err(error) if error.code() == Code::Signature => {
                 taken.forged += 1;
+                break;
+            }
+            Err(_) => {
+                taken.malformed += 1;
                 break;
             }
         }

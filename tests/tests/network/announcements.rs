@@ -20,7 +20,7 @@ fn seal(head: &Head, publisher: &Publisher) -> Vec<u8> {
 /// A node, and a listener that hears only what this node passes on.
 async fn stage() -> (Node, Raw) {
     let node = start(&[]).await;
-    let ear = Raw::connected(&node.address()).await;
+    let ear = Raw::ear(&node.address()).await;
     eventually("the listener is in the mesh", SOON, async || {
         (node.status().await.mesh_peers == 1).then_some(())
     })

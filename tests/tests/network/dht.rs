@@ -51,7 +51,10 @@ async fn only_a_valid_record_under_its_own_key_is_kept() {
     let newer = head(&author, "stored", &["1.0.0", "1.1.0", "1.2.0"]);
     writer.put(node.peer_id(), &key, newer.bytes().to_vec()).await;
     assert_eq!(reader.get(&key).await, [(node.peer_id(), newer.bytes().to_vec())]);
-    assert_eq!(node.finds("stored").await.packages[0].version, "1.2.0");
+    eventually("the index has it", SOON, async || {
+        (node.find("stored").await.packages.first()?.version == "1.2.0").then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

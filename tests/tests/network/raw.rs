@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -97,6 +97,8 @@ pub(crate) struct Script {
     pub(crate) key: Keypair,
     pub(crate) protocol_version: String,
     pub(crate) topic: String,
+    /// A peer of another DHT is told of nobody, and nobody is told of it.
+    pub(crate) kad_protocol: &'static str,
     /// From a request for blocks to the bytes of the answer; none is no answer at all.
     pub(crate) fetch: Answering,
     /// From a request for heads to the bytes of the answer; none is no answer at all.
@@ -110,6 +112,7 @@ impl Default for Script {
             key: Keypair::generate_ed25519(),
             protocol_version: network::PROTOCOL_VERSION.to_owned(),
             topic: TOPIC.to_owned(),
+            kad_protocol: network::KAD_PROTOCOL,
             fetch: Box::new(|_| None),
             heads: Box::new(move |_| Some(cbor(&page))),
         }
@@ -172,6 +175,13 @@ impl Raw {
         Self { peer, address, commands, seen, task }
     }
 
+    /// Starts a peer that hears gossip from one node only.
+    pub(crate) async fn ear(address: &Multiaddr) -> Self {
+        let raw = Self::start(Script { kad_protocol: "/deaf/kad/1.0.0", ..Script::default() }).await;
+        raw.connect(address).await;
+        raw
+    }
+
     /// Starts a well-behaved peer and connects it.
     pub(crate) async fn connected(address: &Multiaddr) -> Self {
         let raw = Self::start(Script::default()).await;
@@ -180,7 +190,7 @@ impl Raw {
     }
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap()
+        locked(&self.seen)
     }
 
     /// Does something with the swarm.
@@ -253,6 +263,11 @@ impl Raw {
     }
 }
 
+/// A failed assertion while somebody looks poisons the lock; that failure is the one to report.
+fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn swarm(script: &Script) -> Swarm<Behaviour> {
     let version = script.protocol_version.clone();
     let protocol = |name| [(StreamProtocol::new(name), request_response::ProtocolSupport::Full)];
@@ -263,7 +278,7 @@ fn swarm(script: &Script) -> Swarm<Behaviour> {
         .unwrap()
         .with_behaviour(|key| {
             let id = key.public().to_peer_id();
-            let kad_config = kad::Config::new(StreamProtocol::new(network::KAD_PROTOCOL));
+            let kad_config = kad::Config::new(StreamProtocol::new(script.kad_protocol));
             let mut kad = kad::Behaviour::with_config(id, MemoryStore::new(id), kad_config);
             kad.set_mode(Some(kad::Mode::Server));
             let gossip = gossipsub::ConfigBuilder::default().max_transmit_size(256 << 10).build()?;
@@ -303,7 +318,7 @@ async fn run(
             },
             event = swarm.select_next_some() => event,
         };
-        let mut seen = seen.lock().unwrap();
+        let mut seen = locked(&seen);
         match event {
             SwarmEvent::ConnectionEstablished { peer_id, .. } => {
                 seen.connected.insert(peer_id);

@@ -30,6 +30,8 @@ const LIMIT: usize = 20;
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a search asks others, at most.
 const SEARCH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Parts into which a search divides its time: what the peers know, what they have learnt since, and who provides it.
+const WAITS: u32 = 3;
 /// Lookups of providers at once.
 const LOOKUPS_AT_ONCE: usize = 8;
 /// Matches whose providers are looked up when the result is filtered by reputation.
@@ -44,18 +46,24 @@ struct Asked {
     deadline: Instant,
 }
 
+impl Asked {
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
 impl Node {
     pub(super) async fn search(&self, request: SearchRequest) -> Result<SearchResults, Failure> {
         let asked = asked(request)?;
         let mut because = Vec::new();
-        if !self.network.heads_read(asked.deadline.saturating_duration_since(Instant::now())).await {
+        // One peer that does not answer must not use up the time in which the others could.
+        if !self.network.heads_read(asked.left() / WAITS).await {
             because.push("not all connected peers have told what they know".to_owned());
         }
         let mut found = self.look(&asked).await?;
         if found.total == 0 && Instant::now() < asked.deadline {
             // Nothing here: somebody may have published since we last asked.
-            let left = asked.deadline.saturating_duration_since(Instant::now());
-            if self.network.refresh(left).await.is_err() {
+            if self.network.refresh(asked.left() / WAITS).await.is_err() {
                 because.push("not all connected peers answered in time".to_owned());
             }
             found = self.look(&asked).await?;

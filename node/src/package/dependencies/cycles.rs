@@ -13,7 +13,8 @@ pub(super) fn cycles(root: &Root, chosen: &BTreeMap<PackageId, Version>, facts: 
     // The root is 0, so that it comes first everywhere.
     let names: Vec<&PackageId> =
         std::iter::once(&root.package).chain(chosen.keys().filter(|id| **id != root.package)).collect();
-    let places: BTreeMap<&PackageId, usize> = names.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+    let places: BTreeMap<&PackageId, usize> =
+        names.iter().enumerate().map(|(place, id)| (*id, place)).collect();
     let mut edges: Vec<Vec<usize>> = Vec::with_capacity(names.len());
     let of_root = root.dependencies.keys().filter(|id| **id != root.package);
     edges.push(of_root.filter_map(|id| places.get(id).copied()).collect());

@@ -154,7 +154,8 @@ impl Resolution {
             }
             let survey = std::mem::replace(survey, Box::new(Survey::new(root)));
             let verdict = survey.judge(root, facts, budget);
-            *stage = if verdict.is_open { Stage::Search(verdict.report) } else { Stage::Done(verdict.report) };
+            *stage =
+                if verdict.is_open { Stage::Search(verdict.report) } else { Stage::Done(verdict.report) };
         }
         if let Stage::Search(surveyed) = stage {
             let report = match search::search(root, facts, budget) {
@@ -177,9 +178,7 @@ impl Resolution {
             Versions::All(list) => Known { usable: usable(&list), all: list, whole: Whole::Yes },
             Versions::Some(list, why) => Known { usable: usable(&list), all: list, whole: Whole::No(why) },
             Versions::Missing => Known { usable: Vec::new(), all: Vec::new(), whole: Whole::Missing },
-            Versions::Unchecked(why) => {
-                Known { usable: Vec::new(), all: Vec::new(), whole: Whole::No(why) }
-            }
+            Versions::Unchecked(why) => Known { usable: Vec::new(), all: Vec::new(), whole: Whole::No(why) },
         };
         self.facts.versions.entry(package).or_insert(known);
     }
@@ -294,7 +293,11 @@ impl Facts {
     }
 
     /// What a version needs, as far as it is known.
-    fn ranges(&self, package: &PackageId, version: &Version) -> impl Iterator<Item = (&PackageId, &VersionReq)> {
+    fn ranges(
+        &self,
+        package: &PackageId,
+        version: &Version,
+    ) -> impl Iterator<Item = (&PackageId, &VersionReq)> {
         match self.of(package, version) {
             Some(Dependencies::Known(ranges)) => Some(ranges),
             _ => None,

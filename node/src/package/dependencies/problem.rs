@@ -152,7 +152,9 @@ impl fmt::Display for Problem {
                 list(wanted, "; "),
                 there(versions)
             ),
-            Self::NoChoice => f.write_str("no choice of versions satisfies the ranges of all packages at once"),
+            Self::NoChoice => {
+                f.write_str("no choice of versions satisfies the ranges of all packages at once")
+            }
             Self::Cycle { packages } => {
                 let mut names: Vec<String> = packages.iter().map(ToString::to_string).collect();
                 if names.len() > DEPTH_MAX + 1 {

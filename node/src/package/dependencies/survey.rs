@@ -64,7 +64,8 @@ impl Survey {
     /// Goes on as far as what was learned reaches; yields what must be learned then, or nothing at the end.
     pub(super) fn advance(&mut self, root: &Root, facts: &Facts, budget: &mut Budget) -> Vec<Need> {
         while !self.layer.is_empty() {
-            let needs = if self.is_chosen { self.need_dependencies(facts) } else { self.need_versions(facts) };
+            let needs =
+                if self.is_chosen { self.need_dependencies(facts) } else { self.need_versions(facts) };
             if !needs.is_empty() {
                 return needs;
             }
@@ -144,7 +145,9 @@ impl Survey {
             return;
         }
         // The ways back to the root, and those of a package to itself, are cycles, whatever the range.
-        for (package, range) in ranges.iter().filter(|(package, _)| **package != root.package && *package != by) {
+        for (package, range) in
+            ranges.iter().filter(|(package, _)| **package != root.package && *package != by)
+        {
             let is_new = !self.wanted.contains_key(package);
             if self.ranges >= RANGES_MAX || (is_new && self.wanted.len() >= PACKAGES_MAX) {
                 self.problems.push(Problem::TooMany);

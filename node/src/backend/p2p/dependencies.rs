@@ -58,6 +58,18 @@ impl Node {
         }
         let deadline = Instant::now() + LOOK_TIMEOUT;
         let package = root.package.clone();
+        let mut report = self.resolve_dependencies(root.clone(), deadline).await?;
+        // Half of what is left for asking, so that the other half is left for looking.
+        let left = deadline.saturating_duration_since(Instant::now()) / 2;
+        if !report.problems.is_empty() && !left.is_zero() && self.network.refresh(left).await.is_ok() {
+            // What is missing may have been published since the peers were last asked.
+            report = self.resolve_dependencies(root, deadline).await?;
+        }
+        outcome(&package, report)
+    }
+
+    async fn resolve_dependencies(&self, root: Root, deadline: Instant) -> Result<Report, Failure> {
+        let package = root.package.clone();
         let mut resolution = Resolution::new(root);
         let mut known = BTreeMap::new();
         while Instant::now() < deadline {
@@ -73,7 +85,7 @@ impl Node {
             }
         }
         let report = self.offload.run(move || resolution.finish("the time to look it up ran out")).await;
-        outcome(&package, report.ok_or_else(|| gone("the check of the dependencies"))?)
+        report.ok_or_else(|| gone("the check of the dependencies"))
     }
 
     /// Goes on with a resolution beside the runtime: a hostile graph can keep a processor busy for a second.

@@ -72,6 +72,7 @@ impl Node {
         if let Err(failure) = self.log_of(&head).await {
             warnings.push(format!("its earlier versions are not known here: {}", failure.message));
         }
+        warnings.extend(self.not_installed(&manifest).await?);
         let job = Job { head, release, target, manifest, already };
         let store = self.store.clone();
         let telling = progress.clone();
@@ -96,11 +97,7 @@ impl Node {
         target: &Path,
         progress: &ProgressSender,
     ) -> Result<(Manifest, bool), Failure> {
-        session.get(&[(release.manifest, MANIFEST_BYTES_GUESS)], &mut |_| {}).await.map_err(fail)?;
-        let (keys, expected) = (head.key_log().clone(), release.clone());
-        let package = head.package_id();
-        let manifest =
-            self.offload_store(move |store| manifest_of(store, &package, &expected, &keys)).await?;
+        let manifest = self.manifest(session, head, release).await?;
         let there = {
             let (manifest, target) = (manifest.clone(), target.to_owned());
             self.offload.run(move || occupied(&manifest, &target)).await
@@ -114,6 +111,19 @@ impl Node {
             .await
             .map_err(fail)?;
         Ok((manifest, already))
+    }
+
+    /// Brings the signed manifest of a release here, and verifies it.
+    pub(super) async fn manifest(
+        &self,
+        session: &mut Session,
+        head: &VerifiedHead,
+        release: &Release,
+    ) -> Result<Manifest, Failure> {
+        session.get(&[(release.manifest, MANIFEST_BYTES_GUESS)], &mut |_| {}).await.map_err(fail)?;
+        let (keys, expected) = (head.key_log().clone(), release.clone());
+        let package = head.package_id();
+        self.offload_store(move |store| manifest_of(store, &package, &expected, &keys)).await
     }
 
     /// Refuses what would not fit into the configured size of the store.

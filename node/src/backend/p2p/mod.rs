@@ -37,6 +37,7 @@
 
 mod announce;
 mod bookkeeping;
+mod dependencies;
 mod describe;
 mod failure;
 mod find;

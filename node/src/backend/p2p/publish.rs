@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::{
     KEYS_FOLDER, P2PConfig,
+    dependencies::check_offline,
     failure::fail,
     gone,
     node::{Keys, Node},
@@ -23,11 +24,12 @@ use crate::{
         api::{Failure, PublishRequest, Published},
         service::ProgressSender,
     },
-    identity::Publisher,
+    identity::{Publisher, PublisherId},
     limits::HEAD_LIFETIME_MAX,
     network::Offload,
     package::{
-        PackageId,
+        PackageId, PackageName,
+        dependencies::{Ranges, Root},
         gpack::{self, Gpack},
         manifest::{Manifest, Preflight, SignedManifest},
         name::parse_version,
@@ -70,12 +72,22 @@ impl Node {
             (None, false) => TELL_TIMEOUT,
         };
         let job = job(&request)?;
+        let prepared = self.offload.run(move || prepare(job)).await;
+        let mut prepared = prepared.ok_or_else(|| gone("the publication"))??;
+        if let Some(dependencies) = prepared.dependencies() {
+            // Others may publish while this one asks around.
+            let turn = self.publishing.lock().await;
+            let publisher = self.publisher(request.key.as_deref())?.id();
+            drop(turn);
+            let warnings = self.check_dependencies(dependencies.of(publisher)).await?;
+            prepared.warnings.extend(warnings);
+        }
         let turn = self.publishing.lock().await;
         let publisher = self.publisher(request.key.as_deref())?;
         let (store, telling) = (self.store.clone(), progress.clone());
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
         self.check_room(0).await?;
-        let done = self.offload.run(move || make(&store, &publisher, &job, &telling)).await;
+        let done = self.offload.run(move || make(&store, &publisher, prepared, &telling)).await;
         let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
         drop(turn);
         progress.report("announcing", 0, None, "peers");
@@ -148,7 +160,13 @@ pub async fn publish_offline(
         let lock = HomeLock::acquire(&folder).map_err(fail)?;
         let (store, _) = Store::open(&folder, Timestamp::now()).map_err(fail)?;
         let publisher = Keys::Folder(folder.join(KEYS_FOLDER)).publisher(request.key.as_deref())?;
-        let done = make(&store, &publisher, &job, &progress);
+        let done = prepare(job).and_then(|mut prepared| {
+            if let Some(dependencies) = prepared.dependencies() {
+                let root = dependencies.of(publisher.id());
+                prepared.warnings.extend(check_offline(&store, root, Timestamp::now())?);
+            }
+            make(&store, &publisher, prepared, &progress)
+        });
         drop((store, lock));
         done
     });
@@ -164,9 +182,41 @@ fn job(request: &PublishRequest) -> Result<Job, Failure> {
     Ok(Job { directory: PathBuf::from(&request.path), version, skip_verify: request.skip_verify })
 }
 
-/// Packs, signs and stores. Runs beside the runtime.
-fn make(store: &Store, publisher: &Publisher, job: &Job, progress: &ProgressSender) -> Result<Done, Failure> {
-    let now = Timestamp::now();
+/// A package that was read and looked over, but not packed.
+struct Prepared {
+    job: Job,
+    gpack: Gpack,
+    found: Vec<walk::Found>,
+    warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// The dependencies to check; none where there are none, or where checks are skipped.
+    fn dependencies(&self) -> Option<Unsigned> {
+        let is_checked = !self.job.skip_verify && !self.gpack.dependencies.is_empty();
+        is_checked.then(|| Unsigned {
+            name: self.gpack.name.clone(),
+            dependencies: self.gpack.dependencies.clone(),
+        })
+    }
+}
+
+/// The dependencies of a package whose publisher is not known yet.
+struct Unsigned {
+    name: PackageName,
+    dependencies: Ranges,
+}
+
+impl Unsigned {
+    fn of(self, publisher: PublisherId) -> Root {
+        Root { package: PackageId { publisher, name: self.name }, dependencies: self.dependencies }
+    }
+}
+
+/// Reads the description, walks the tree and looks it over. Runs beside the runtime.
+///
+/// The tree is walked before anything takes long: what changes from then on is noticed when it is packed.
+fn prepare(job: Job) -> Result<Prepared, Failure> {
     let gpack::Parsed { gpack, mut warnings } =
         gpack::read(&job.directory, job.version.as_ref()).map_err(fail)?;
     let found = walk::walk(&job.directory).map_err(fail)?;
@@ -177,6 +227,18 @@ fn make(store: &Store, publisher: &Publisher, job: &Job, progress: &ProgressSend
         }
         warnings.extend(report.warnings);
     }
+    Ok(Prepared { job, gpack, found, warnings })
+}
+
+/// Packs, signs and stores. Runs beside the runtime.
+fn make(
+    store: &Store,
+    publisher: &Publisher,
+    prepared: Prepared,
+    progress: &ProgressSender,
+) -> Result<Done, Failure> {
+    let now = Timestamp::now();
+    let Prepared { job, gpack, found, warnings } = prepared;
     let package = PackageId { publisher: publisher.id(), name: gpack.name.clone() };
     let log =
         held_log(store, publisher, &package).map_err(fail)?.unwrap_or_else(|| Log::empty(package.clone()));
@@ -200,7 +262,7 @@ fn make(store: &Store, publisher: &Publisher, job: &Job, progress: &ProgressSend
     let work = Work {
         store,
         publisher,
-        job,
+        job: &job,
         now,
         package,
         gpack,

@@ -231,7 +231,9 @@ impl Plan {
             }
         }
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
-            peer.failures = 0;
+            if answers.iter().any(|(_, answer)| *answer == Answer::Have) {
+                peer.failures = 0;
+            }
             if full && !came.is_empty() {
                 peer.window = (peer.window * 2).min(WINDOW_BYTES_MAX);
             }

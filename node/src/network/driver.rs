@@ -104,6 +104,7 @@ pub fn spawn(
         last_bootstrap: None,
         bytes_sent: 0,
         heads_refused: 0,
+        inbound_failed: 0,
     };
     tokio::spawn(driver.run(command_queue));
     Ok((Handle { local, commands, heads: heads_read }, event_queue))
@@ -162,6 +163,7 @@ pub(super) struct Driver {
     pub(super) last_bootstrap: Option<Timestamp>,
     pub(super) bytes_sent: u64,
     pub(super) heads_refused: u64,
+    pub(super) inbound_failed: u64,
 }
 
 impl Driver {

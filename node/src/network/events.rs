@@ -89,6 +89,7 @@ impl Driver {
                 tracing::warn!(%error, "a listener failed for a moment")
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
+                self.inbound_failed = self.inbound_failed.saturating_add(1);
                 tracing::debug!(%error, "an inbound connection came to nothing");
             }
             SwarmEvent::NewExternalAddrCandidate { address } => self.observe(address),
@@ -272,6 +273,7 @@ impl Driver {
             refused: self.refused.iter().cloned().collect(),
             bytes_sent: self.bytes_sent,
             heads_refused: self.heads_refused,
+            inbound_failed: self.inbound_failed,
         }
     }
 

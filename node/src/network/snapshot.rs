@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub bytes_sent: u64,
     /// Heads refused since the start.
     pub heads_refused: u64,
+    /// Inbound connections since the start that came to nothing: refused, broken off, or not in time.
+    pub inbound_failed: u64,
 }
 
 /// One connected peer.

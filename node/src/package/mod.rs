@@ -9,6 +9,7 @@ use std::io;
 use crate::code::Code;
 
 pub mod check;
+pub mod dependencies;
 pub mod gpack;
 pub mod manifest;
 pub mod name;

@@ -186,6 +186,14 @@ impl P2PRegistry {
         self.node.set_source(node::Source(Arc::new(read)));
     }
 
+    /// The network at this moment: connections, the routing table, and counts of what was refused.
+    ///
+    /// # Errors
+    /// [`Error::Other`] where the node has stopped.
+    pub async fn snapshot(&self) -> Result<network::Snapshot, Error> {
+        Ok(self.node.network.snapshot().await.map_err(fail)?)
+    }
+
     /// Stops the node: ends its tasks, closes its connections, flushes its books.
     pub async fn shutdown(&self) {
         self.node.shutdown().await;

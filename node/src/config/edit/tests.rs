@@ -209,11 +209,11 @@ fn the_written_file_reads_well() {
     # Gossipsub topic of package announcements. Nodes with different topics hear nothing of each other.
     packages_topic = "/ggen/packages/v1"
 
-    # Seconds that a query to the network may take.
+    # Seconds that a query to the network may take. Needs a restart.
     query_timeout_secs = 30
 
     [limits]
-    # Connections held at once; the least useful ones are closed first.
+    # Connections held at once; more are refused.
     connections_max = 200
 
     # Bytes of blocks kept on disk, at least 16 MiB. No limit where absent.

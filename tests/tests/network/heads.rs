@@ -1,0 +1,140 @@
+//! The exchange of heads: how a latecomer catches up, and what it does not put up with.
+
+use std::{sync::Arc, time::Duration};
+
+use ggen_marketplace::{
+    identity::Context,
+    limits::HEADS_PAGES_MAX,
+    release::Head,
+    sync::protocol::{Page, Request},
+};
+use serde_bytes::ByteBuf;
+use tokio::time::Instant;
+
+use crate::{
+    SOON, eventually,
+    node::{draft, head, package, publisher, start, start_in},
+    raw::{Raw, Script, cbor},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_latecomer_finds_what_it_never_heard_announced() {
+    let temp = tempfile::tempdir().unwrap();
+    let author = start(&[]).await;
+    let published = author.publish_dir(&package(temp.path(), "early", "1.0.0", &[])).await;
+    assert!(!published.announced, "nobody was there");
+    let middle = start(&[author.address()]).await;
+    middle.finds("early").await;
+    drop(author.stopped().await);
+    // Not even subscribed to announcements, and never connected with the author.
+    let late = start_in(Arc::new(tempfile::tempdir().unwrap()), &[middle.address()], |config| {
+        config.packages_topic = "/ggen/silent/v1".to_owned();
+    })
+    .await;
+    let started = Instant::now();
+    let found = late.finds("early").await;
+    assert!(started.elapsed() < Duration::from_secs(8), "it took {:?}", started.elapsed());
+    assert_eq!(found.packages[0].cid, published.cid);
+}
+
+/// A peer whose catalogue is these pages.
+fn serving(pages: Vec<Page>) -> Script {
+    let heads = move |request: Vec<u8>| {
+        let request: Request = serde_ipld_dagcbor::from_slice(&request).unwrap();
+        let page = pages.iter().find(|page| page.next > request.after).or(pages.last()).unwrap();
+        Some(cbor(page))
+    };
+    Script { heads: Box::new(heads), ..Script::default() }
+}
+
+fn page(next: u64, done: bool, heads: Vec<Vec<u8>>) -> Page {
+    Page { epoch: 1, next, done, heads: heads.into_iter().map(ByteBuf::from).collect() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_passes_on_forged_heads_is_turned_away() {
+    let node = start(&[]).await;
+    let author = publisher(21);
+    let good = head(&author, "before", &["1.0.0"]).bytes().to_vec();
+    let forged = publisher(22)
+        .seal(Context::Head, serde_ipld_dagcbor::to_vec(head(&author, "forged", &["1.0.0"]).head()).unwrap());
+    let never = head(&author, "after", &["1.0.0"]).bytes().to_vec();
+    let pages = vec![page(1, false, vec![good, forged.encode()]), page(2, true, vec![never])];
+    let forger = Raw::start(serving(pages)).await;
+    forger.connect(&node.address()).await;
+    eventually("it is turned away, with a reason", SOON, async || {
+        node.refused(forger.peer).await.filter(|reason| reason.contains("forged"))
+    })
+    .await;
+    eventually("it is disconnected", SOON, async || (!node.is_connected(forger.peer).await).then_some(()))
+        .await;
+    assert_eq!(forger.seen().heads_requests, 1, "it was not asked for more");
+    // What was valid in the page stays; a search is not held up.
+    let found = node.finds("raw").await;
+    assert_eq!(found.packages.len(), 1);
+    assert_eq!(found.packages[0].name, "before");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_of_a_later_version_is_passed_over_and_costs_nobody_anything() {
+    let node = start(&[]).await;
+    let author = publisher(23);
+    let now = ggen_marketplace::time::Timestamp::now();
+    let later = Head { version: 2, ..draft(&author, "later", &["1.0.0"], now) };
+    let later = author.seal(Context::Head, serde_ipld_dagcbor::to_vec(&later).unwrap()).encode();
+    let good = head(&author, "current", &["1.0.0"]).bytes().to_vec();
+    let newer = Raw::start(serving(vec![page(1, true, vec![later.clone(), good])])).await;
+    newer.connect(&node.address()).await;
+    assert_eq!(node.finds("raw").await.packages[0].name, "current");
+    newer.announce(later).await;
+    eventually("both are counted", SOON, async || (node.net().await.heads_refused == 2).then_some(())).await;
+    assert!(node.is_connected(newer.peer).await);
+    assert_eq!(node.refused(newer.peer).await, None);
+    assert_eq!(node.status().await.packages_indexed, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_that_never_end_are_read_up_to_a_bound() {
+    let node = start(&[]).await;
+    let endless = |request: Vec<u8>| {
+        let request: Request = serde_ipld_dagcbor::from_slice(&request).unwrap();
+        Some(cbor(&page(request.after + 1, false, Vec::new())))
+    };
+    let rogue = Raw::start(Script { heads: Box::new(endless), ..Script::default() }).await;
+    rogue.connect(&node.address()).await;
+    eventually("the bound is reached", SOON * 2, async || {
+        (rogue.seen().heads_requests >= HEADS_PAGES_MAX).then_some(())
+    })
+    .await;
+    // Others are read meanwhile, and the rogue is left alone.
+    let temp = tempfile::tempdir().unwrap();
+    let honest = start(&[node.address()]).await;
+    honest.publish_dir(&package(temp.path(), "honest", "1.0.0", &[])).await;
+    node.finds("honest").await;
+    assert_eq!(rogue.seen().heads_requests, HEADS_PAGES_MAX);
+    // Pages that lead nowhere, or backwards, end at once.
+    for pages in [vec![page(0, false, Vec::new())]] {
+        let rogue = Raw::start(serving(pages)).await;
+        rogue.connect(&node.address()).await;
+        eventually("it was asked", SOON, async || (rogue.seen().heads_requests == 1).then_some(())).await;
+        node.finds("honest").await;
+        assert_eq!(rogue.seen().heads_requests, 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_never_answers_does_not_spoil_searches() {
+    let temp = tempfile::tempdir().unwrap();
+    let author = start(&[]).await;
+    author.publish_dir(&package(temp.path(), "reachable", "1.0.0", &[])).await;
+    let node = start(&[author.address()]).await;
+    node.finds("reachable").await;
+    let silent = Raw::start(Script { heads: Box::new(|_| None), ..Script::default() }).await;
+    silent.connect(&node.address()).await;
+    eventually("it was asked", SOON, async || (silent.seen().heads_requests == 1).then_some(())).await;
+    let started = Instant::now();
+    let found = node.find("reachable").await;
+    assert!(started.elapsed() < Duration::from_secs(4), "it took {:?}", started.elapsed());
+    assert!(!found.complete, "and it says that not everybody answered");
+    assert_eq!(found.packages[0].providers, [author.peer_id().to_string()], "there was time for providers");
+}

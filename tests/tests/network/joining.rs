@@ -1,0 +1,147 @@
+//! Joining the network: by whatever kind of peer, past whatever is wrong in the list, and again when nobody was there.
+
+use std::{net::TcpListener, sync::Arc, time::Duration};
+
+use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
+
+use crate::{
+    SOON, eventually,
+    node::{package, start, start_in},
+    raw::{Raw, Script},
+};
+
+/// An RSA key that is used nowhere else.
+const RSA_PKCS8: &[u8] = include_bytes!("rsa2048.pk8");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bootstrap_node_with_an_rsa_key_is_joined() {
+    let key = Keypair::rsa_from_pkcs8(&mut RSA_PKCS8.to_vec()).unwrap();
+    let old = Raw::start(Script { key, ..Script::default() }).await;
+    assert!(old.peer.to_string().starts_with("Qm"), "{}", old.peer);
+    let node = start(std::slice::from_ref(&old.address)).await;
+    node.knows(old.peer).await;
+    assert!(node.status().await.routing_table_peers >= 1);
+    // The same by hand.
+    let other = start(&[]).await;
+    let answer = other.dial(&[old.address.to_string()], 20).await.unwrap();
+    assert_eq!(answer.results[0].peer_id, Some(old.peer.to_string()));
+    assert_eq!((answer.routing_table_before, answer.routing_table_after), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_address_succeeds_or_says_why_not() {
+    let (node, first, second) = (start(&[]).await, start(&[]).await, start(&[]).await);
+    let expected = PeerId::random();
+    let wrong = first.bound[0].clone().with(Protocol::P2p(expected));
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let addresses = [
+        wrong.to_string(),
+        "/dnsaddr/nowhere.invalid".to_owned(),
+        format!("/ip4/127.0.0.1/tcp/{dead}"),
+        node.address().to_string(),
+        second.bound[0].to_string(),
+    ];
+    let answer = node.dial(&addresses, 30).await.unwrap();
+    assert_eq!(answer.reached, 1);
+    let errors: Vec<String> =
+        answer.results.iter().map(|result| result.error.clone().unwrap_or_default()).collect();
+    assert_eq!(errors[0], format!("expected peer {expected}, got {}", first.peer_id()));
+    assert!(!errors[1].is_empty() && !errors[2].is_empty(), "{errors:?}");
+    assert!(errors[3].contains("own"), "{errors:?}");
+    assert_eq!(answer.results[4].peer_id, Some(second.peer_id().to_string()), "its id was learnt");
+    assert!(!node.is_connected(first.peer_id()).await);
+    // None at all is a failure that names each of them.
+    let error = node.dial(&addresses[..3], 30).await.unwrap_err();
+    assert_eq!(error.exit_code(), 5, "{error:?}");
+    assert!(addresses[..3].iter().all(|address| error.message.contains(address)), "{}", error.message);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_cannot_be_resolved_is_no_reason_not_to_start() {
+    let other = start(&[]).await;
+    let node = start(&["/dnsaddr/nowhere.invalid".parse().unwrap(), other.address()]).await;
+    node.knows(other.peer_id()).await;
+    assert_eq!(node.status().await.health, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_of_another_major_version_is_turned_away_with_a_reason() {
+    let node = start(&[]).await;
+    let script = Script { protocol_version: "/ggen/2.0.0".to_owned(), ..Script::default() };
+    let future = Raw::start(script).await;
+    let address = node.address();
+    future.with(move |swarm| swarm.dial(address).unwrap()).await;
+    let reason = eventually("it is refused", SOON, async || node.refused(future.peer).await).await;
+    assert!(reason.contains("/ggen/2.0.0") && reason.contains("/ggen/1.0.0"), "{reason}");
+    eventually("it is disconnected", SOON, async || (!node.is_connected(future.peer).await).then_some(()))
+        .await;
+    assert_eq!(node.status().await.routing_table_peers, 0);
+    // Another minor version, and another family, are welcome.
+    for version in ["/ggen/1.7.0", "ipfs/0.1.0"] {
+        let script = Script { protocol_version: version.to_owned(), ..Script::default() };
+        let other = Raw::start(script).await;
+        other.connect(&node.address()).await;
+        node.knows(other.peer).await;
+        assert_eq!(node.refused(other.peer).await, None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_bootstrap_nodes_starts_and_joins_when_one_appears() {
+    let key_of_later = start(&[]).await;
+    let (later, bound) = (key_of_later.address(), key_of_later.bound.clone());
+    let home = key_of_later.stopped().await;
+    let node = start(&[later]).await;
+    let status = eventually("it says that it is alone", SOON, async || {
+        Some(node.status().await).filter(|status| status.health == "degraded")
+    })
+    .await;
+    assert!(status.warnings.iter().any(|warning| warning.contains("bootstrap")), "{:?}", status.warnings);
+    // It serves what it has meanwhile.
+    let temp = tempfile::tempdir().unwrap();
+    node.publish_dir(&package(temp.path(), "lonely", "1.0.0", &[])).await;
+    assert_eq!(node.find("lonely").await.packages.len(), 1);
+    let late = start_in(home, &[], |config| config.listen_addresses = bound).await;
+    node.knows(late.peer_id()).await;
+    assert_eq!(late.finds("lonely").await.packages.len(), 1);
+    let lonely = |warning: &String| warning.contains("bootstrap");
+    assert!(!node.status().await.warnings.iter().any(lonely));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_of_earlier_days_are_found_again_without_the_bootstrap_node() {
+    let hub = start(&[]).await;
+    let friend = start(&[hub.address()]).await;
+    let node = start(&[hub.address()]).await;
+    // Through the hub the two come to know one another.
+    node.knows(hub.peer_id()).await;
+    node.knows(friend.peer_id()).await;
+    let dead = hub.address();
+    eventually("the address is written down", SOON, async || {
+        let details = node.details(friend.peer_id()).await;
+        (!details.peer.addresses.is_empty()).then_some(())
+    })
+    .await;
+    let home = node.stopped().await;
+    drop(hub.stopped().await);
+    let again = start_in(home, &[dead], |_| {}).await;
+    again.knows(friend.peer_id()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_hangs_up_at_once_is_not_dialled_without_end() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let address: Multiaddr = format!("/ip4/127.0.0.1/tcp/{port}").parse().unwrap();
+    let _node = start_in(Arc::new(tempfile::tempdir().unwrap()), &[address], |_| {}).await;
+    let mut accepted = 0;
+    let counting = async {
+        loop {
+            drop(listener.accept().await.unwrap());
+            accepted += 1;
+        }
+    };
+    // A span to count in, not a wait for something to happen.
+    assert!(tokio::time::timeout(Duration::from_secs(5), counting).await.is_err());
+    assert!((2..=12).contains(&accepted), "{accepted} dials in 5 s");
+}

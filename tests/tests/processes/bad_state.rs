@@ -1,0 +1,232 @@
+//! State folders that are damaged, full, or in the wrong hands.
+
+use std::{
+    fs,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use crate::{
+    tree::{self, Bytes},
+    world::{Home, LOOPBACK, Node, text},
+};
+
+/// A state folder that was used once, and its node key.
+fn used() -> (Home, PathBuf, Vec<u8>) {
+    let home = Home::new();
+    home.run(&["start", "--daemon", "--listen", LOOPBACK]).exits(0);
+    home.run(&["stop"]).exits(0);
+    let key = home.state().join("keys/node.key");
+    let bytes = fs::read(&key).unwrap();
+    (home, key, bytes)
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_key_file_that_others_can_read_is_refused_with_the_exact_remedy() {
+    let (home, key, bytes) = used();
+    for mode in [0o644, 0o640, 0o604, 0o660] {
+        chmod(&key, mode);
+        for arguments in [&["start", "--listen", LOOPBACK][..], &["start", "--daemon", "--listen", LOOPBACK]]
+        {
+            let error = home.error(7, arguments);
+            assert_eq!(error["code"], "E_KEY_FILE");
+            assert!(
+                text(&error["hint"]).contains(&format!("chmod 600 {}", key.display())),
+                "{mode:o}: {error}"
+            );
+            assert!(text(&error["message"]).contains(&format!("{mode:04o}")), "{error}");
+        }
+    }
+    assert_eq!(fs::read(&key).unwrap(), bytes);
+    // The hint, as it is told, is the cure.
+    let hint = text(&home.error(7, &["start", "--listen", LOOPBACK])["hint"]);
+    let line = hint.lines().find(|line| line.contains("chmod 600")).unwrap();
+    let command = &line[line.find("chmod 600").unwrap()..];
+    assert!(Command::new("sh").args(["-c", command]).status().unwrap().success(), "{hint}");
+    home.run(&["start", "--daemon", "--listen", LOOPBACK]).exits(0);
+    home.run(&["stop"]).exits(0);
+}
+
+#[test]
+fn a_damaged_key_file_is_refused_and_never_replaced() {
+    let (home, key, bytes) = used();
+    let damages: [(&str, Vec<u8>); 5] = [
+        ("is empty", Vec::new()),
+        ("is cut off", bytes[..bytes.len() / 2].to_vec()),
+        ("is damaged", String::from_utf8(bytes.clone()).unwrap().replacen("secret: ", "secret: 0", 1).into()),
+        ("is not a key file", b"-----BEGIN PRIVATE KEY-----\n".to_vec()),
+        ("is not a key file", Bytes::new(3).take(2000)),
+    ];
+    for (flaw, written) in &damages {
+        fs::write(&key, written).unwrap();
+        let error = home.error(7, &["start", "--listen", LOOPBACK]);
+        assert_eq!(error["code"], "E_KEY_FILE");
+        let message = text(&error["message"]);
+        assert!(message.contains(flaw) && message.contains(key.to_str().unwrap()), "{flaw}: {error}");
+        assert_eq!(&fs::read(&key).unwrap(), written, "{flaw}: left as it is");
+    }
+    fs::remove_file(&key).unwrap();
+    fs::create_dir(&key).unwrap();
+    let error = home.error(7, &["start", "--listen", LOOPBACK]);
+    assert!(text(&error["message"]).contains("is a directory"), "{error}");
+    fs::remove_dir(&key).unwrap();
+    fs::write(home.path("elsewhere.key"), &bytes).unwrap();
+    chmod(&home.path("elsewhere.key"), 0o600);
+    symlink(home.path("elsewhere.key"), &key).unwrap();
+    let error = home.error(7, &["start", "--listen", LOOPBACK]);
+    assert!(text(&error["message"]).contains("symbolic link"), "{error}");
+
+    fs::remove_file(&key).unwrap();
+    fs::write(&key, &bytes).unwrap();
+    chmod(&key, 0o600);
+    home.run(&["start", "--daemon", "--listen", LOOPBACK]).exits(0);
+    home.run(&["stop"]).exits(0);
+}
+
+#[test]
+fn a_damaged_publisher_key_keeps_a_package_from_being_published() {
+    let node = Node::start(&[]);
+    tree::small(&node.path("one"), "one", "1.0.0", "Before", "");
+    tree::small(&node.path("two"), "two", "1.0.0", "After", "");
+    let first = node.json(&["publish", &node.text("one")]);
+    let keys = node.state().join("keys");
+    let key = files_below(&keys).into_iter().find(|path| !path.ends_with("node.key")).unwrap();
+    let bytes = fs::read(&key).unwrap();
+    fs::write(&key, &bytes[..40]).unwrap();
+    let error = node.error(7, &["publish", &node.text("two")]);
+    assert_eq!(error["code"], "E_KEY_FILE", "{error}");
+    assert_eq!(fs::read(&key).unwrap(), &bytes[..40]);
+    fs::write(&key, &bytes).unwrap();
+    assert_eq!(node.json(&["publish", &node.text("two")])["publisher"], first["publisher"]);
+}
+
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_below(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+#[test]
+fn a_damaged_database_is_put_aside_and_what_was_published_comes_back() {
+    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+        ("random", |bytes| {
+            let length = bytes.len();
+            *bytes = Bytes::new(9).take(length);
+        }),
+        ("pages", |bytes| {
+            let mut source = Bytes::new(10);
+            for page in bytes.chunks_mut(4096).step_by(3) {
+                page.copy_from_slice(&source.take(page.len()));
+            }
+        }),
+        ("cut", |bytes| bytes.truncate(bytes.len() / 3)),
+        ("header", |bytes| bytes[..16].copy_from_slice(b"SQLite format 9\0")),
+    ];
+    let mut node = Node::start(&[]);
+    tree::rich(&node.path("package"), "lasting", "Outlives its database", 11);
+    let published = node.json(&["publish", &node.text("package")]);
+    let (database, key) = (node.state().join("store.db"), node.state().join("keys/node.key"));
+    let key_before = fs::read(&key).unwrap();
+    let mut copies = 0;
+    for (kind, damage) in damages {
+        node.stop();
+        let mut bytes = fs::read(&database).unwrap();
+        damage(&mut bytes);
+        fs::write(&database, &bytes).unwrap();
+        node.start_again(&[]);
+        let kept = files_below(&node.state().join("quarantine"));
+        assert!(kept.len() > copies, "{kind}: {kept:?}\n{}", node.log());
+        assert!(kept.iter().any(|path| fs::read(path).unwrap() == bytes), "{kind}: a copy is kept as it was");
+        copies = kept.len();
+        assert_eq!(fs::read(&key).unwrap(), key_before, "{kind}");
+        let again = node.json(&["publish", &node.text("package")]);
+        assert_eq!((&again["cid"], &again["id"]), (&published["cid"], &published["id"]), "{kind}");
+        let reader = Node::start(&[&node]);
+        reader.finds("outlives", "lasting", Duration::from_secs(20));
+        reader.json(&["install", "lasting", "--to", &reader.text("out")]);
+        tree::assert_same(&node.path("package"), &reader.path("out"));
+    }
+}
+
+#[test]
+fn an_empty_database_starts_anew_and_keeps_the_keys() {
+    let (home, key, bytes) = used();
+    fs::write(home.state().join("store.db"), "").unwrap();
+    home.run(&["start", "--daemon", "--listen", LOOPBACK]).exits(0);
+    home.run(&["stop"]).exits(0);
+    assert_eq!(fs::read(&key).unwrap(), bytes);
+    fs::remove_file(home.state().join("store.db")).unwrap();
+    symlink("/dev/zero", home.state().join("store.db")).unwrap();
+    let answer = home.run(&["start", "--daemon", "--listen", LOOPBACK]).is_calm();
+    assert_ne!(answer.code, 0, "a link is not followed: {answer:#?}");
+}
+
+/// A small file system of its own; unmounted when dropped.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// Mounts one, where that is allowed.
+    fn mount(at: PathBuf, mebibytes: u32) -> Option<Self> {
+        fs::create_dir(&at).unwrap();
+        let size = format!("size={mebibytes}m,mode=0700");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).output();
+        mounted.is_ok_and(|output| output.status.success()).then_some(Self(at))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).output();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_what_does_not_fit_and_serves_what_is_there() {
+    let home = Home::new();
+    let Some(_disk) = Disk::mount(home.state().to_owned(), 24) else {
+        eprintln!("SKIPPED: no file system can be mounted here, so no disk can be full");
+        return;
+    };
+    tree::rich(&home.path("fits"), "fits", "Small enough", 12);
+    tree::bulk(&home.path("large"), "large", 13, 40, 1 << 20);
+    let mut node = Node::start_in(home, &[]);
+    let published = node.json(&["publish", &node.text("fits")]);
+    for _ in 0..3 {
+        let error = node.error(1, &["publish", &node.text("large")]);
+        assert_eq!(error["code"], "E_DISK_FULL", "{error}");
+        assert!(!text(&error["hint"]).is_empty(), "{error}");
+    }
+    node.is_well();
+    assert_eq!(node.json(&["list"])["total"], 1);
+    let reader = Node::start(&[&node]);
+    let found = reader.finds("enough", "fits", Duration::from_secs(20));
+    assert_eq!(found["cid"], published["cid"]);
+    reader.json(&["install", "fits", "--to", &reader.text("out")]);
+    tree::assert_same(&node.path("fits"), &reader.path("out"));
+
+    // The space of the attempts is free again, also after a restart.
+    node.stop();
+    node.start_again(&[]);
+    tree::bulk(&node.path("second"), "second", 14, 4, 1 << 20);
+    node.json(&["publish", &node.text("second")]);
+
+    // Somebody else who has no room for a package says so, and has nothing of it.
+    let poor = Home::new();
+    let Some(_disk) = Disk::mount(poor.path("small"), 2) else { return };
+    let poor = Node::start_in(poor, &[&node]);
+    poor.finds("enough", "fits", Duration::from_secs(20));
+    let error = poor.error(1, &["install", "fits", "--to", &poor.text("small/fits")]);
+    assert_eq!(error["code"], "E_DISK_FULL", "{error}");
+    assert!(!poor.path("small/fits").exists());
+    assert_eq!(tree::partials(&poor.path("small")), Vec::<String>::new());
+    poor.json(&["install", "fits", "--to", &poor.text("roomy")]);
+}

@@ -1,0 +1,24 @@
+//! The real `ggen`, as processes that talk over loopback: whatever a user can see of a node, its answers and its files.
+//!
+//! Every node has folders of its own below a temporary one, and is killed when its test ends, however that ends. Nothing
+//! waits for a time to pass: what is waited for is a condition, and a deadline makes its absence a failure.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests panic, and wait for real processes"
+)]
+
+mod bad_configuration;
+mod bad_input;
+mod bad_state;
+mod exit_codes;
+mod kill;
+mod lifecycle;
+mod network;
+mod publishing;
+mod searching;
+mod settings;
+mod shapes;
+mod tree;
+mod world;

@@ -1,0 +1,165 @@
+//! The configuration: what is written, what is kept, and which of several sources wins.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::world::{Home, LOOPBACK, Node, closed_port, run, text, texts};
+
+/// The file of the guide, letter by letter.
+const GUIDE: &str = r#"# Listen addresses
+listen_addresses = [
+    "/ip4/0.0.0.0/tcp/4001",
+    "/ip6/::/tcp/4001"
+]
+
+# Bootstrap nodes for initial peer discovery
+bootstrap_nodes = [
+    "/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
+    "/dnsaddr/bootstrap.libp2p.io"
+]
+
+# Enable DHT server mode
+dht_server_mode = true
+
+# Gossipsub topic for package announcements
+packages_topic = "/ggen/packages/v1"
+"#;
+
+fn written(home: &Home) -> String {
+    fs::read_to_string(home.state().join("p2p-config.toml")).unwrap()
+}
+
+/// The value and the origin of a key, as `config show --origin` tells.
+fn shown(value: &Value, key: &str) -> (Value, String) {
+    let row = value["values"].as_array().unwrap().iter().find(|row| row["key"] == key);
+    let row = row.unwrap_or_else(|| panic!("no {key}: {value}"));
+    (row["value"].clone(), text(&row["origin"]))
+}
+
+#[test]
+fn the_first_start_writes_the_defaults_and_flags_are_not_kept_unless_asked() {
+    let mut node = Node::start(&[]);
+    let first = written(&node);
+    assert!(first.contains("/ip4/0.0.0.0/tcp/4001"), "the default, not the flag: {first}");
+    assert!(first.lines().any(|line| line.starts_with('#')), "with comments");
+    node.stop();
+    node.start_again(&[]);
+    assert_eq!(written(&node), first, "a second start leaves the file alone");
+    node.stop();
+
+    let address = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    let command = node.command(&["start", "--listen", &address, "--dht-server=false", "--save"]);
+    node.start_with(command);
+    let saved = written(&node);
+    assert!(saved.contains(&address) && saved.contains("dht_server_mode = false"), "{saved}");
+    assert!(saved.contains("# Addresses to listen on"), "comments stay: {saved}");
+    node.stop();
+    let command = node.command(&["start"]);
+    node.start_with(command);
+    assert!(node.address.starts_with(&address), "what was saved is used: {}", node.address);
+}
+
+#[test]
+fn setting_a_key_keeps_comments_and_order() {
+    let home = Home::new();
+    fs::create_dir(home.state()).unwrap();
+    let file = home.state().join("p2p-config.toml");
+    fs::write(&file, "# mine\npackages_topic = \"/a\" # why\n\n# theirs\ndht_server_mode = true\n").unwrap();
+    home.run(&["config", "set", "packages_topic", "/b/v1"]).exits(0);
+    assert_eq!(
+        written(&home),
+        "# mine\npackages_topic = \"/b/v1\" # why\n\n# theirs\ndht_server_mode = true\n"
+    );
+    assert_eq!(home.run(&["config", "get", "packages_topic"]).exits(0).stdout, "/b/v1\n");
+    home.run(&["config", "set", "packages_topik", "/c"]).exits(2).says("packages_topic");
+    home.run(&["config", "set", "dht_server_mode", "perhaps"]).exits(2).says("dht_server_mode");
+    assert!(written(&home).contains("/b/v1"), "a refused value changes nothing");
+}
+
+#[test]
+fn flags_win_over_the_environment_that_over_the_file_and_that_over_defaults() {
+    let home = Home::new();
+    fs::create_dir(home.state()).unwrap();
+    let file = home.state().join("p2p-config.toml");
+    fs::write(&file, "packages_topic = \"/file\"\nquery_timeout_secs = 7\n").unwrap();
+    let mut command = home.command(&["config", "show", "--origin", "--format", "json"]);
+    command.env("GGEN_P2P_TOPIC", "/variable");
+    let value = run(command).exits(0).json();
+    let (topic, origin) = shown(&value, "packages_topic");
+    assert!(topic == "/variable" && origin.contains("GGEN_P2P_TOPIC"), "{origin}");
+    let (secs, origin) = shown(&value, "query_timeout_secs");
+    assert!(secs == 7 && origin.contains("p2p-config.toml:2"), "{origin}");
+    let (server, origin) = shown(&value, "dht_server_mode");
+    assert!(server == true && origin.contains("default"), "{origin}");
+
+    let (from_file, from_env, from_flag) = (closed_port(), closed_port(), closed_port());
+    let address = |port| format!("/ip4/127.0.0.1/tcp/{port}");
+    fs::write(&file, format!("listen_addresses = [\"{}\"]\n", address(from_file))).unwrap();
+    let mut node = Node::start_in(home, &[]);
+    for (flag, variable, wanted) in [
+        (None, None, from_file),
+        (None, Some(from_env), from_env),
+        (Some(from_flag), Some(from_env), from_flag),
+    ] {
+        node.stop();
+        let flag = flag.map(address);
+        let mut arguments = vec!["start"];
+        if let Some(flag) = &flag {
+            arguments.extend(["--listen", flag]);
+        }
+        let mut command = node.command(&arguments);
+        if let Some(port) = variable {
+            command.env("GGEN_P2P_LISTEN", address(port));
+        }
+        node.start_with(command);
+        let listening = texts(&node.json(&["status"])["listen_addresses"]);
+        assert_eq!(listening, [format!("{}/p2p/{}", address(wanted), node.peer)]);
+    }
+}
+
+#[test]
+fn the_file_of_the_guide_is_taken_as_it_stands() {
+    let home = Home::new();
+    fs::create_dir(home.path("user/.ggen")).unwrap();
+    fs::write(home.path("user/.ggen/p2p-config.toml"), GUIDE).unwrap();
+    let named = ["--config", "~/.ggen/p2p-config.toml"];
+    let check = home.json(&[&["config", "check"][..], &named].concat());
+    assert_eq!(check["warnings"], Value::Array(vec![]), "{check}");
+    let value = home.json(&[&["config", "show", "--origin"][..], &named].concat());
+    for key in ["listen_addresses", "bootstrap_nodes", "dht_server_mode", "packages_topic"] {
+        assert!(shown(&value, key).1.contains("user/.ggen/p2p-config.toml:"), "{key}: {value}");
+    }
+    // Nobody outside of this machine is asked.
+    let nobody = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    let start = ["start", "--listen", LOOPBACK, "--bootstrap", &nobody];
+    let mut node = Node::start(&[]);
+    node.stop();
+    fs::create_dir(node.path("user/.ggen")).unwrap();
+    fs::write(node.path("user/.ggen/p2p-config.toml"), GUIDE).unwrap();
+    let command = node.command(&[&start[..], &named].concat());
+    node.start_with(command);
+    let status = node.json(&["status"]);
+    assert_eq!(
+        (&status["packages_topic"], &status["dht_server"]),
+        (&"/ggen/packages/v1".into(), &true.into())
+    );
+    assert_eq!(
+        fs::read_to_string(node.path("user/.ggen/p2p-config.toml")).unwrap(),
+        GUIDE,
+        "and left as it is"
+    );
+}
+
+#[test]
+fn the_same_keys_under_a_table_and_another_topic() {
+    let home = Home::new();
+    fs::create_dir(home.state()).unwrap();
+    fs::write(
+        home.state().join("p2p-config.toml"),
+        format!("[p2p]\n{}", GUIDE.replace("packages/v1", "other/v1")),
+    )
+    .unwrap();
+    let value = home.json(&["config", "show", "--origin"]);
+    assert_eq!(shown(&value, "packages_topic").0, "/ggen/other/v1");
+}

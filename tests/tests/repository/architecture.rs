@@ -82,7 +82,7 @@ fn exists(name: &str, sources: &[Source]) -> bool {
                 || source.text.contains(&format!("impl {part}"))
                 || source.text.contains(&format!(" for {part} "))
         };
-        (is_place(last) || defines(&source.text, last)) && before.iter().all(|part| is_here(part))
+        (is_place(last) || defines(&source.text, last)) && before.iter().all(is_here)
     })
 }
 

@@ -1,8 +1,8 @@
 //! The command line of the marketplace, as a library so that `main.rs` stays one line.
 //!
-//! Read [`arguments`] for the grammar, `domain/marketplace/p2p.rs` for the verbs (one file each), and
+//! Read `arguments.rs` for the grammar, `domain/marketplace/p2p.rs` for the verbs (one file each), and
 //! `domain/marketplace/p2p_state.rs` for the life of a node: its state folder, its lock, its socket, and the daemon. A verb
-//! asks the running node through [`ggen_marketplace::control::client::Client`] and shows the answer through [`page::Page`],
+//! asks the running node through [`ggen_marketplace::control::client::Client`] and shows the answer through `page::Page`,
 //! which is the only way to the terminal: text that a peer wrote passes through it and loses its control characters.
 //!
 //! Answers go to stdout, everything else to stderr. A closed stdout ends a command quietly, with exit status 0.

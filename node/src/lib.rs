@@ -24,3 +24,8 @@ pub mod store;
 pub mod sync;
 pub mod time;
 pub mod traits;
+
+/// The program of the README is compiled with the tests of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

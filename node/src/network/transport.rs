@@ -1,6 +1,6 @@
 //! The one seam: from a base transport of byte streams to authenticated, multiplexed connections.
 //!
-//! Everything above the byte stream is the same wherever a node runs. Production passes [`tcp`]; a simulation passes a
+//! Everything above the byte stream is the same wherever a node runs. Production passes [`tcp()`]; a simulation passes a
 //! transport of its own.
 
 use std::{

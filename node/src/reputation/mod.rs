@@ -3,7 +3,7 @@
 //! Two numbers with two purposes. [`Score`] is what people see and filter by: `successful / (successful + failed)`, 1.0
 //! for a new peer. [`confidence`](confidence::confidence) is what the node chooses by: a lower bound that a newcomer has to
 //! earn. Both come from the [`ledger`], which holds only first-hand observations: nothing another peer says about a third
-//! one, or about itself, ever reaches it. Which outcomes of a fetch count against a peer is decided by [`blame`] alone.
+//! one, or about itself, ever reaches it. Which outcomes of a fetch count against a peer is decided by [`blame()`] alone.
 //!
 //! This module knows nothing of the network, the runtime or the clock; it may use the database that it is handed.
 

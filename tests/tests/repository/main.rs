@@ -3,6 +3,7 @@
 //! Every rule is a function from text to findings, run over the repository and, so that it is known to be able to fail,
 //! over planted violations.
 
+mod architecture;
 mod lockfile;
 mod sources;
 

@@ -22,7 +22,7 @@ const UNFINISHED: &[(&str, &str)] = &[
 ];
 
 /// Every Rust source, in a stable order. Symbolic links are not followed.
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+pub(crate) fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut entries: Vec<_> = entries.map(|entry| entry.expect("a readable folder")).collect();
     entries.sort_by_key(fs::DirEntry::file_name);

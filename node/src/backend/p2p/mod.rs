@@ -3,7 +3,7 @@
 //! [`P2PRegistry`] joins the modules of this crate: it packs and signs what is published, stores it, tells the network,
 //! keeps the index of what others publish, and fetches, verifies and writes what is installed. The command line drives the
 //! same type through [`Service`](crate::control::service::Service); programs use the
-//! [`Registry`](crate::traits::Registry) trait:
+//! [`Registry`] trait:
 //!
 //! ```no_run
 //! use ggen_marketplace::backend::p2p::{P2PConfig, P2PRegistry};

@@ -71,9 +71,11 @@ pub(super) fn sweep(connection: &mut Connection, blocks: &Path, notes: &mut Vec<
     let orphans = orphans.map(|number| segment::path(blocks, *number));
     let temporary = files.temporary.iter().map(|number| segment::temporary_path(blocks, *number));
     for path in orphans.chain(temporary) {
-        fs::remove_file(&path)?;
-        tracing::debug!(path = %path.display(), "leftover removed");
-        notes.push(Note::LeftoverRemoved { path });
+        // One that stays does no harm: nothing names it, and its number is not used again.
+        match fs::remove_file(&path) {
+            Ok(()) => notes.push(Note::LeftoverRemoved { path }),
+            Err(error) => tracing::warn!(path = %path.display(), error = %error, "leftover not removed"),
+        }
     }
     Ok(next)
 }

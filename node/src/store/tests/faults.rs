@@ -19,6 +19,30 @@ fn a_store_opens_once() {
 }
 
 #[test]
+fn a_store_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync + Clone + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Store>();
+    sent::<Batch>();
+}
+
+#[test]
+fn a_folder_with_any_name_works() {
+    use std::os::unix::ffi::OsStrExt;
+    let outer = tempfile::tempdir().unwrap();
+    let long = "x".repeat(200);
+    for name in
+        [b"not \xff utf-8".as_slice(), b"spaces and\na newline", b"file:a?mode=memory#b%20", long.as_bytes()]
+    {
+        let home = outer.path().join(std::ffi::OsStr::from_bytes(name));
+        let blocks = [block(1, 100), block(2, 100_000)];
+        open_quietly(&home).put_blocks(&blocks).unwrap();
+        assert_eq!(held_blocks(&open_quietly(&home), &blocks), 2);
+        assert!(home.join(database::NAME).is_file(), "nowhere else");
+    }
+}
+
+#[test]
 fn a_full_database_is_a_clear_error_and_what_is_there_is_still_served() {
     let home = tempfile::tempdir().unwrap();
     let store = open_quietly(home.path());

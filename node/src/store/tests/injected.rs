@@ -48,7 +48,9 @@ fn child_with_failing_calls() {
         })();
         match stored {
             Ok(()) => {
-                assert_eq!(held_blocks(&store, &blocks), 4, "acknowledged and not there");
+                // Reading may fail as well, but never say that it is not there.
+                let gone = blocks.iter().any(|block| matches!(store.block(&block.id()), Ok(None)));
+                assert!(!gone, "acknowledged and not there");
                 let _ = writeln!(out, "acknowledged {n}");
             }
             Err(error) => {

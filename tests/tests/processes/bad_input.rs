@@ -38,7 +38,9 @@ fn numbers_out_of_range_are_refused_by_every_flag_that_takes_one() {
     }
     for number in ["-1", "-0.001", "1.001", "nan", "inf", "-inf", "1e300", "9223372036854775808", "", "0,5"] {
         for verb in [&["search", "x"][..], &["peer-list"]] {
-            node.run(&[verb, &["--min-reputation", number]].concat()).is_calm().exits(2).says("0 to 1");
+            let value = format!("--min-reputation={number}");
+            node.run(&[verb, &[&value]].concat()).is_calm().exits(2).says("0 to 1");
+            node.run(&[verb, &["--min-reputation", number]].concat()).is_calm().exits(2);
         }
     }
     for number in ["0", "-1", "nan", "inf", "1e300", "9223372036854775808", ""] {

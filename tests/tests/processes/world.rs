@@ -68,7 +68,8 @@ pub(crate) fn closed_port() -> u16 {
 /// How a command ended, and what it said.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    pub(crate) command: String,
+    #[expect(dead_code, reason = "shown with the rest where a test fails")]
+    command: String,
     pub(crate) code: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,

@@ -70,7 +70,7 @@ impl Node {
     async fn resolve_dependencies(&self, root: Root, deadline: Instant) -> Result<Report, Failure> {
         let package = root.package.clone();
         let mut resolution = Resolution::new(root);
-        let mut known = BTreeMap::new();
+        let mut known: BTreeMap<PackageId, Box<Known>> = BTreeMap::new();
         while Instant::now() < deadline {
             let needs;
             (resolution, needs) = self.think(resolution).await?;
@@ -221,7 +221,7 @@ impl Node {
 pub(super) fn check_offline(store: &Store, root: Root, now: Timestamp) -> Result<Vec<String>, Failure> {
     let package = root.package.clone();
     let mut resolution = Resolution::new(root);
-    let mut known = BTreeMap::new();
+    let mut known: BTreeMap<PackageId, Box<Known>> = BTreeMap::new();
     loop {
         let needs = resolution.needs();
         if needs.is_empty() {

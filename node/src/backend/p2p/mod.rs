@@ -62,7 +62,6 @@ use self::{
     node::{Keys, Node},
 };
 use crate::{
-    catalog,
     code::Code,
     control::{
         api::{Failure, PublishRequest, SearchRequest},
@@ -72,8 +71,7 @@ use crate::{
     network::{self, Offload, transport},
     package::PackageId,
     release::Kind,
-    reputation::ledger,
-    store::{HomeLock, Note, Store},
+    store::{HomeLock, Store},
     time::Timestamp,
     traits::{Package, PackageInfo, Query, Registry, RegistryMetadata, Release},
 };
@@ -314,17 +312,8 @@ fn open(folder: &Path) -> Result<(HomeLock, Store, Keypair), Failure> {
     let lock = HomeLock::acquire(folder).map_err(fail)?;
     let key = node_key::load_or_create(&folder.join(KEYS_FOLDER).join(node_key::FILE_NAME)).map_err(fail)?;
     let (store, notes) = Store::open(folder, Timestamp::now()).map_err(fail)?;
-    let now = Timestamp::now();
     for note in &notes {
         tracing::warn!("{note}");
-    }
-    if notes.iter().any(|note| matches!(note, Note::DatabaseReplaced { .. })) {
-        // What was salvaged are plain rows; the index of words and the sums follow from them.
-        let rebuilt = store.write(|tx| {
-            catalog::rebuild(tx, now)?;
-            Ok(ledger::rebuild(tx)?)
-        });
-        rebuilt.map_err(fail)?;
     }
     Ok((lock, store, key))
 }

@@ -6,7 +6,7 @@ use futures::{StreamExt, stream};
 use libp2p::PeerId;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
 
-use super::{node::Node, publish};
+use super::{history, node::Node};
 use crate::{
     catalog,
     content::ContentId,
@@ -214,7 +214,7 @@ async fn renew_one(node: &Node, own: heads::OwnHead) {
         }
     };
     let (store, now) = (node.store.clone(), node.now());
-    let renewed = node.offload.run(move || publish::renew(&store, &publisher, &own, now)).await;
+    let renewed = node.offload.run(move || history::renew(&store, &publisher, &own, now)).await;
     drop(turn);
     match renewed {
         Some(Ok(head)) => {

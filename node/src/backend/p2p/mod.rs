@@ -41,6 +41,7 @@ mod dependencies;
 mod describe;
 mod failure;
 mod find;
+mod history;
 mod install;
 mod join;
 mod node;

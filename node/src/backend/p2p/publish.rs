@@ -14,10 +14,10 @@ use super::{
     dependencies::check_offline,
     failure::fail,
     gone,
+    history::{held_log, keep_head, refuse_if_behind, stored_entry},
     node::{Keys, Node},
 };
 use crate::{
-    catalog,
     code::Code,
     content::Block,
     control::{
@@ -37,7 +37,7 @@ use crate::{
         preflight, walk,
     },
     release::{Head, Kind, Labels, Log, Release, SignedEntry, VerifiedHead},
-    store::{self, Batch, HomeLock, Store, entries, heads, packages, published},
+    store::{Batch, HomeLock, Store, entries, heads, packages, published},
     time::Timestamp,
 };
 
@@ -84,6 +84,7 @@ impl Node {
         }
         let turn = self.publishing.lock().await;
         let publisher = self.publisher(request.key.as_deref())?;
+        self.catch_up(&publisher, &prepared.gpack.name).await?;
         let (store, telling) = (self.store.clone(), progress.clone());
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
         self.check_room(0).await?;
@@ -120,29 +121,6 @@ impl Node {
         }
         Ok(answer)
     }
-
-    /// Adds an entry to the log of one of our own packages and makes the new head known; nothing for those of others.
-    pub(super) async fn append_if_own(&self, package: &PackageId, kind: Kind) -> Result<(), Failure> {
-        let turn = self.publishing.lock().await;
-        let Some(publisher) = self.publisher_of(package.publisher)? else { return Ok(()) };
-        let package = package.clone();
-        let now = self.now();
-        let appended = self.with_store(move |store| {
-            let log = match held_log(store, &publisher, &package)? {
-                Some(log) if !log.is_tombstoned() => log,
-                _ => return Ok(None),
-            };
-            let Some(own) = store.read(|conn| heads::get(conn, &package))? else { return Ok(None) };
-            append(store, &publisher, log, kind, &own.bytes, now).map(Some)
-        });
-        let head = appended.await?;
-        drop(turn);
-        if let Some(head) = head {
-            let head = head?;
-            self.tell(&head, Instant::now() + TELL_TIMEOUT).await;
-        }
-        Ok(())
-    }
 }
 
 /// Publishes into the store of a node that does not run: it is announced when the node starts.
@@ -165,6 +143,7 @@ pub async fn publish_offline(
                 let root = dependencies.of(publisher.id());
                 prepared.warnings.extend(check_offline(&store, root, Timestamp::now())?);
             }
+            refuse_if_behind(&store, &publisher, &prepared.gpack.name)?;
             make(&store, &publisher, prepared, &progress)
         });
         drop((store, lock));
@@ -417,94 +396,6 @@ fn sign_manifest(
     SignedManifest::sign(manifest, publisher).map_err(fail)
 }
 
-fn stored_entry(entry: &SignedEntry) -> entries::Entry {
-    entries::Entry {
-        package: entry.entry().package_id(),
-        sequence: entry.entry().sequence.get(),
-        id: entry.id(),
-        bytes: entry.block().bytes().to_vec(),
-    }
-}
-
-/// Writes a head of our own: as the one to announce, and into the index.
-fn keep_head(
-    tx: &rusqlite::Transaction<'_>,
-    head: &VerifiedHead,
-    now: Timestamp,
-) -> Result<(), store::Error> {
-    heads::put(
-        tx,
-        &heads::OwnHead {
-            package: head.package_id(),
-            sequence: head.head().sequence.get(),
-            created: head.head().created,
-            bytes: head.bytes().to_vec(),
-        },
-    )?;
-    let outcome = catalog::insert(tx, head, now)?;
-    tracing::debug!(package = %head.package_id(), ?outcome, "a head of our own is in the index");
-    Ok(())
-}
-
-/// The log of one of our packages as it is stored; nothing where there is none yet.
-fn held_log(store: &Store, publisher: &Publisher, package: &PackageId) -> Result<Option<Log>, store::Error> {
-    let stored = store.read(|conn| entries::list_of(conn, package))?;
-    if stored.is_empty() {
-        return Ok(None);
-    }
-    let mut signed = Vec::with_capacity(stored.len());
-    for entry in stored {
-        let entry = SignedEntry::decode_and_verify(&entry.bytes, publisher.key_log());
-        signed.push(entry?);
-    }
-    Ok(Some(Log::verify(signed)?))
-}
-
-/// Adds an entry to a log and writes it with the head that follows from it, whose labels are those of the head before.
-fn append(
-    store: &Store,
-    publisher: &Publisher,
-    mut log: Log,
-    kind: Kind,
-    head_before: &[u8],
-    now: Timestamp,
-) -> Result<Result<VerifiedHead, Failure>, store::Error> {
-    let made = || -> Result<(SignedEntry, VerifiedHead), Failure> {
-        let before = VerifiedHead::verify_stored(head_before).map_err(fail)?;
-        let entry = log.next(kind, publisher, now).map_err(fail)?;
-        log.push(entry.clone()).map_err(fail)?;
-        let head = Head::of(&log, labels_of(&before), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
-        Ok((entry, head.sign(publisher).map_err(fail)?))
-    };
-    let (entry, head) = match made() {
-        Ok(made) => made,
-        Err(failure) => return Ok(Err(failure)),
-    };
-    let mut batch = store.batch();
-    batch.put(entry.block().clone())?;
-    batch.commit(|tx| {
-        entries::insert(tx, &stored_entry(&entry))?;
-        keep_head(tx, &head, now)
-    })?;
-    Ok(Ok(head))
-}
-
-/// Signs the head of one of our own packages again, with a new time, and writes it.
-pub(super) fn renew(
-    store: &Store,
-    publisher: &Publisher,
-    own: &heads::OwnHead,
-    now: Timestamp,
-) -> Result<VerifiedHead, Failure> {
-    let before = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
-    let log = held_log(store, publisher, &own.package).map_err(fail)?;
-    let log = log.ok_or_else(|| gone("the log of a package that was published"))?;
-    let head = Head::of(&log, labels_of(&before), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
-    let head = head.sign(publisher).map_err(fail)?;
-    store.write(|tx| keep_head(tx, &head, now)).map_err(fail)?;
-    Ok(head)
-}
-
 fn secrets(report: &preflight::Report) -> Failure {
     let list: Vec<String> = report.errors.iter().map(|finding| format!("  {finding}")).collect();
     Failure::new(
@@ -512,18 +403,6 @@ fn secrets(report: &preflight::Report) -> Failure {
         format!("Some files look as if they held secrets:\n{}", list.join("\n")),
         report.hint(),
     )
-}
-
-/// What a head says of its package, to be said again.
-fn labels_of(head: &VerifiedHead) -> Labels {
-    let head = head.head();
-    Labels {
-        description: head.description.clone(),
-        license: head.license.clone(),
-        tags: head.tags.clone(),
-        categories: head.categories.clone(),
-        preflight_skipped: head.preflight_skipped,
-    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,0 +1,216 @@
+//! The logs of our own packages: continuing them, and never twice from the same place.
+//!
+//! Two entries with one number are an equivocation, whoever signed them: a package whose publisher does so is frozen for
+//! everybody. The same key may publish from several machines, and a machine may lose its database. So before anything is
+//! signed, what others have seen of the log is looked at, and a log that went on elsewhere is fetched first.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{failure::fail, gone, node::Node};
+use crate::{
+    catalog,
+    code::Code,
+    control::api::Failure,
+    identity::Publisher,
+    limits::HEAD_LIFETIME_MAX,
+    package::{PackageId, PackageName},
+    release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead},
+    store::{self, Store, entries, heads},
+    time::Timestamp,
+};
+
+/// How long the DHT is asked for a package of ours of which nothing is here.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long telling of a change may take before it goes on in the background.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Node {
+    /// Makes sure that the log of a package of ours is here as far as anybody has seen it.
+    pub(super) async fn catch_up(&self, publisher: &Publisher, name: &PackageName) -> Result<(), Failure> {
+        let package = PackageId { publisher: publisher.id(), name: name.clone() };
+        let (here, seen) = {
+            let package = package.clone();
+            self.with_store(move |store| newest_here(store, &package)).await?
+        };
+        let seen = match (here, seen) {
+            (Some(here), Some(seen)) if here >= seen => return Ok(()),
+            (Some(_), None) => return Ok(()),
+            (_, Some(_)) => Some(self.head_of(&package).await?),
+            (None, None) => self.network.get_head(package.clone(), LOOK_TIMEOUT).await.ok().flatten(),
+        };
+        let Some(head) = seen else { return Ok(()) };
+        tracing::info!(%package, sequence = head.head().sequence.get(), "its log went on elsewhere");
+        let log = self.log_of(&head).await.map_err(|failure| behind(&package, &failure.message))?;
+        self.with_store(move |store| {
+            store.write(|tx| {
+                entries::remove(tx, &package)?;
+                for entry in log.entries() {
+                    entries::insert(tx, &stored_entry(entry))?;
+                }
+                keep_head(tx, &head, Timestamp::now())
+            })
+        })
+        .await
+    }
+
+    /// Adds an entry to the log of one of our own packages and makes the new head known; nothing for those of others.
+    pub(super) async fn append_if_own(&self, package: &PackageId, kind: Kind) -> Result<(), Failure> {
+        let turn = self.publishing.lock().await;
+        let Some(publisher) = self.publisher_of(package.publisher)? else { return Ok(()) };
+        let package = package.clone();
+        let now = self.now();
+        let appended = self.with_store(move |store| {
+            let log = match held_log(store, &publisher, &package)? {
+                Some(log) if !log.is_tombstoned() => log,
+                _ => return Ok(None),
+            };
+            let Some(own) = store.read(|conn| heads::get(conn, &package))? else { return Ok(None) };
+            append(store, &publisher, log, kind, &own.bytes, now).map(Some)
+        });
+        let head = appended.await?;
+        drop(turn);
+        if let Some(head) = head {
+            let head = head?;
+            self.tell(&head, Instant::now() + TELL_TIMEOUT).await;
+        }
+        Ok(())
+    }
+}
+
+/// Refuses to continue a log that others have seen go on: without a network it cannot be fetched.
+pub(super) fn refuse_if_behind(
+    store: &Store,
+    publisher: &Publisher,
+    name: &PackageName,
+) -> Result<(), Failure> {
+    let package = PackageId { publisher: publisher.id(), name: name.clone() };
+    match newest_here(store, &package).map_err(fail)? {
+        (here, Some(seen)) if here.is_none_or(|here| here < seen) => {
+            Err(behind(&package, "the node does not run, so it cannot be fetched"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The sequences of the newest entry of a log that is here, and of the newest head that was seen.
+fn newest_here(store: &Store, package: &PackageId) -> Result<(Option<u64>, Option<u64>), store::Error> {
+    store.read(|conn| {
+        let here = entries::last(conn, package)?.map(|entry| entry.sequence);
+        let seen = catalog::seen(conn, package)?.map(|seen| seen.sequence.get());
+        Ok((here, seen))
+    })
+}
+
+fn behind(package: &PackageId, why: &str) -> Failure {
+    Failure::new(
+        Code::Rollback,
+        format!("The log of {package} went on elsewhere, and what was added is not here: {why}"),
+        "Publish from the machine that published last, or start this node with peers that provide the package.",
+    )
+}
+
+pub(super) fn stored_entry(entry: &SignedEntry) -> entries::Entry {
+    entries::Entry {
+        package: entry.entry().package_id(),
+        sequence: entry.entry().sequence.get(),
+        id: entry.id(),
+        bytes: entry.block().bytes().to_vec(),
+    }
+}
+
+/// Writes a head of our own: as the one to announce, and into the index.
+pub(super) fn keep_head(
+    tx: &rusqlite::Transaction<'_>,
+    head: &VerifiedHead,
+    now: Timestamp,
+) -> Result<(), store::Error> {
+    heads::put(
+        tx,
+        &heads::OwnHead {
+            package: head.package_id(),
+            sequence: head.head().sequence.get(),
+            created: head.head().created,
+            bytes: head.bytes().to_vec(),
+        },
+    )?;
+    let outcome = catalog::insert(tx, head, now)?;
+    tracing::debug!(package = %head.package_id(), ?outcome, "a head of our own is in the index");
+    Ok(())
+}
+
+/// The log of one of our packages as it is stored; nothing where there is none yet.
+pub(super) fn held_log(
+    store: &Store,
+    publisher: &Publisher,
+    package: &PackageId,
+) -> Result<Option<Log>, store::Error> {
+    let stored = store.read(|conn| entries::list_of(conn, package))?;
+    if stored.is_empty() {
+        return Ok(None);
+    }
+    let mut signed = Vec::with_capacity(stored.len());
+    for entry in stored {
+        let entry = SignedEntry::decode_and_verify(&entry.bytes, publisher.key_log());
+        signed.push(entry?);
+    }
+    Ok(Some(Log::verify(signed)?))
+}
+
+/// Adds an entry to a log and writes it with the head that follows from it, whose labels are those of the head before.
+fn append(
+    store: &Store,
+    publisher: &Publisher,
+    mut log: Log,
+    kind: Kind,
+    head_before: &[u8],
+    now: Timestamp,
+) -> Result<Result<VerifiedHead, Failure>, store::Error> {
+    let made = || -> Result<(SignedEntry, VerifiedHead), Failure> {
+        let before = VerifiedHead::verify_stored(head_before).map_err(fail)?;
+        let entry = log.next(kind, publisher, now).map_err(fail)?;
+        log.push(entry.clone()).map_err(fail)?;
+        let head = Head::of(&log, labels_of(&before), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+        Ok((entry, head.sign(publisher).map_err(fail)?))
+    };
+    let (entry, head) = match made() {
+        Ok(made) => made,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let mut batch = store.batch();
+    batch.put(entry.block().clone())?;
+    batch.commit(|tx| {
+        entries::insert(tx, &stored_entry(&entry))?;
+        keep_head(tx, &head, now)
+    })?;
+    Ok(Ok(head))
+}
+
+/// Signs the head of one of our own packages again, with a new time, and writes it.
+pub(super) fn renew(
+    store: &Store,
+    publisher: &Publisher,
+    own: &heads::OwnHead,
+    now: Timestamp,
+) -> Result<VerifiedHead, Failure> {
+    let before = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
+    let log = held_log(store, publisher, &own.package).map_err(fail)?;
+    let log = log.ok_or_else(|| gone("the log of a package that was published"))?;
+    let head = Head::of(&log, labels_of(&before), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+    let head = head.sign(publisher).map_err(fail)?;
+    store.write(|tx| keep_head(tx, &head, now)).map_err(fail)?;
+    Ok(head)
+}
+
+/// What a head says of its package, to be said again.
+fn labels_of(head: &VerifiedHead) -> Labels {
+    let head = head.head();
+    Labels {
+        description: head.description.clone(),
+        license: head.license.clone(),
+        tags: head.tags.clone(),
+        categories: head.categories.clone(),
+        preflight_skipped: head.preflight_skipped,
+    }
+}

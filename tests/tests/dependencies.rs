@@ -54,13 +54,18 @@ impl Node {
         Self { address: bound.with_p2p(peer).unwrap(), registry, home }
     }
 
-    /// Two nodes that know each other.
+    /// Two nodes that have told each other what they know.
     async fn pair() -> (Self, Self) {
         let first = Self::start(&[]).await;
         let second = Self::start(std::slice::from_ref(&first.address)).await;
         for node in [&first, &second] {
             let met = async {
-                while node.registry.status().await.unwrap().connected_peers == 0 {
+                loop {
+                    let status = node.registry.status().await.unwrap();
+                    if status.index_peers_total > 0 && status.index_peers_complete == status.index_peers_total
+                    {
+                        break;
+                    }
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             };

@@ -3,8 +3,7 @@
 //! What [`Resolution`] has to know comes from verified heads, logs and manifests. What cannot be known now, because the time
 //! ran out, nobody is connected, or the node does not run, becomes a warning: only what is certainly wrong is refused.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, stream};
 use semver::Version;
@@ -45,7 +44,7 @@ struct Known {
 
 /// What one lookup yielded.
 enum Answer {
-    Versions(PackageId, Versions, Option<Known>),
+    Versions(PackageId, Versions, Option<Box<Known>>),
     Dependencies(PackageId, Version, Dependencies),
 }
 
@@ -71,7 +70,7 @@ impl Node {
     async fn resolve_dependencies(&self, root: Root, deadline: Instant) -> Result<Report, Failure> {
         let package = root.package.clone();
         let mut resolution = Resolution::new(root);
-        let mut known = BTreeMap::new();
+        let mut known: BTreeMap<PackageId, Box<Known>> = BTreeMap::new();
         while Instant::now() < deadline {
             let needs;
             (resolution, needs) = self.think(resolution).await?;
@@ -101,7 +100,7 @@ impl Node {
         &self,
         need: Need,
         own: &PackageId,
-        known: &BTreeMap<PackageId, Known>,
+        known: &BTreeMap<PackageId, Box<Known>>,
         deadline: Instant,
     ) -> Answer {
         match need {
@@ -128,7 +127,7 @@ impl Node {
     }
 
     /// Finds the versions of a package, here and among the peers.
-    async fn look_up(&self, package: &PackageId, own: &PackageId) -> (Versions, Option<Known>) {
+    async fn look_up(&self, package: &PackageId, own: &PackageId) -> (Versions, Option<Box<Known>>) {
         let head = match self.head_of(package).await {
             Ok(head) => head,
             Err(failure) if failure.code == Code::NotFound.as_str() => {
@@ -145,7 +144,7 @@ impl Node {
         } else {
             known.versions(Some("no peer is connected to tell of newer versions"))
         };
-        (versions, Some(known))
+        (versions, Some(Box::new(known)))
     }
 
     /// What it means that no head of a package was found.
@@ -222,7 +221,7 @@ impl Node {
 pub(super) fn check_offline(store: &Store, root: Root, now: Timestamp) -> Result<Vec<String>, Failure> {
     let package = root.package.clone();
     let mut resolution = Resolution::new(root);
-    let mut known = BTreeMap::new();
+    let mut known: BTreeMap<PackageId, Box<Known>> = BTreeMap::new();
     loop {
         let needs = resolution.needs();
         if needs.is_empty() {
@@ -253,7 +252,7 @@ fn look_up_here(
     package: &PackageId,
     own: &PackageId,
     now: Timestamp,
-) -> (Versions, Option<Known>) {
+) -> (Versions, Option<Box<Known>>) {
     let read = store.read(|conn| Ok((catalog::get(conn, package)?, catalog::is_frozen(conn, package)?)));
     let unchecked = |why: &str| (Versions::Unchecked(why.to_owned()), None);
     let listed = match read.map_err(fail) {
@@ -275,7 +274,7 @@ fn look_up_here(
         None => Known::of_head(head),
     };
     let stale = "the node does not run, so newer versions may not be known here";
-    (known.versions((!is_own).then_some(stale)), Some(known))
+    (known.versions((!is_own).then_some(stale)), Some(Box::new(known)))
 }
 
 /// The log of a package, where all of it is here.
@@ -340,7 +339,7 @@ impl Known {
     }
 }
 
-fn learn(resolution: &mut Resolution, all: &mut BTreeMap<PackageId, Known>, answer: Answer) {
+fn learn(resolution: &mut Resolution, all: &mut BTreeMap<PackageId, Box<Known>>, answer: Answer) {
     match answer {
         Answer::Versions(package, versions, known) => {
             all.extend(known.map(|known| (package.clone(), known)));

@@ -8,6 +8,11 @@ use crate::{identity::PublisherId, limits::DEPENDENCIES_MAX};
 /// What all packages of a small world need, by package and version.
 type World = BTreeMap<PackageId, BTreeMap<Version, (bool, Ranges)>>;
 
+/// A name, a version, and what it needs.
+type Line<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+/// For each package, version and other package, whether there is a range and which.
+type Draws = [Vec<Vec<(u8, u8, u8)>>];
+
 fn id(name: &str) -> PackageId {
     PackageId { publisher: PublisherId::from_bytes([1; 32]), name: name.parse().unwrap() }
 }
@@ -25,7 +30,7 @@ fn root(list: &[(&str, &str)]) -> Root {
 }
 
 /// A world from lines of a name, a version (withdrawn where `-` stands before it), and what it needs.
-fn world(lines: &[(&str, &str, &[(&str, &str)])]) -> World {
+fn world(lines: &[Line<'_>]) -> World {
     let mut world = World::new();
     for (name, version, needs) in lines {
         let yanked = version.starts_with('-');
@@ -300,10 +305,7 @@ fn draws(packages: usize, versions: usize) -> impl Strategy<Value = Vec<Vec<Vec<
 }
 
 /// Packages that need only later ones. `range` makes one of a draw.
-fn acyclic(
-    draws: &[Vec<Vec<(u8, u8, u8)>>],
-    range: impl Fn(usize, usize, usize, (u8, u8, u8)) -> Option<VersionReq>,
-) -> World {
+fn acyclic(draws: &Draws, range: impl Fn(usize, usize, usize, (u8, u8, u8)) -> Option<VersionReq>) -> World {
     let mut world = World::new();
     for (at, versions) in draws.iter().enumerate() {
         let versions = versions.iter().enumerate().map(|(major, draws)| {
@@ -386,7 +388,7 @@ proptest! {
         from in 0..10usize,
         length in 0..10usize,
     ) {
-        let mut world = acyclic(&draws, |at, _, to, (some, ..)| (to == at + 1 || some == 0).then(|| VersionReq::STAR));
+        let mut world = acyclic(&draws, |at, _, to, (some, ..)| (to == at + 1 || some == 0).then_some(VersionReq::STAR));
         let last = (from + length).min(9);
         let versions = world.get_mut(&numbered(last)).unwrap();
         versions.values_mut().for_each(|(_, needed)| { needed.insert(numbered(from), VersionReq::STAR); });

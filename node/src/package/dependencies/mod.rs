@@ -6,9 +6,10 @@
 //! must come from logs and manifests whose signatures were verified: nobody else can add a dependency to a package.
 //!
 //! # What is promised
-//! - One version of a package is chosen: the highest stable one that is not withdrawn and that all ranges allow, else the
+//! - One version of a package is chosen: the highest stable one that is not withdrawn and that the ranges allow, else the
 //!   highest such pre-release. A pre-release is allowed by a range that names one of the same three numbers, as
-//!   [`semver::VersionReq`] has it.
+//!   [`semver::VersionReq`] has it. Where the best versions of two packages exclude each other, the package that is met
+//!   first keeps its best.
 //! - The *survey* goes from the root outwards, one layer of packages after the other, and sees every problem on its way:
 //!   packages that are missing, ranges that no version satisfies, ranges that exclude each other. If it sees none of these,
 //!   the choice that it made satisfies every range.

@@ -17,6 +17,8 @@ use crate::time::Timestamp;
 
 /// Name of the database inside the state folder.
 pub(super) const NAME: &str = "store.db";
+/// Name of the file that says that the database is damaged although it looks sound.
+const SUSPECT: &str = "store.db.suspect";
 /// Marks a database as ours: "ggen" as a number.
 const APPLICATION_ID: i32 = 0x6767_656e;
 /// Every schema version: the statements that make it out of the one before. Nothing here ever changes once released.
@@ -52,13 +54,27 @@ pub(super) fn open(folder: &Path, now: Timestamp, notes: &mut Vec<Note>) -> Resu
         refuse_other_than_file(&with_suffix(&path, suffix))?;
     }
     recovery::finish(folder, now)?;
+    let suspected = folder.join(SUSPECT);
     let damage = match open_sound(folder, &path, notes) {
+        Ok(_) if suspected.try_exists()? => Some("it was found damaged while it was in use".to_owned()),
         Err(Error::Damaged { source, .. }) => Some(source.to_string()),
         Err(Error::Io { source, .. }) if is_missing(&*source) => None,
         outcome => return outcome,
     };
     recovery::replace(folder, now, damage, notes)?;
+    match std::fs::remove_file(&suspected) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
     open_sound(folder, &path, notes)
+}
+
+/// Notes that the database turned out to be damaged in a place that the check at the start does not reach, such as an
+/// index that leads nowhere. The next start then replaces it.
+pub(super) fn suspect(folder: &Path) {
+    if let Err(error) = File::create(folder.join(SUSPECT)) {
+        tracing::warn!(%error, "the damage of the database was not noted for the next start");
+    }
 }
 
 /// Opens a database that nothing is wrong with: [`Error::Damaged`] where that cannot be said.

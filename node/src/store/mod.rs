@@ -235,9 +235,13 @@ impl Store {
         self.shared.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Names the folder in an error.
+    /// Names the folder in an error; damage that shows only in use is noted for the next start.
     fn named(&self, error: Error) -> Error {
-        error.within(self.folder().unwrap_or(Path::new("")))
+        let folder = self.folder().unwrap_or(Path::new(""));
+        if matches!(error, Error::Damaged { .. }) && self.folder().is_some() {
+            database::suspect(folder);
+        }
+        error.within(folder)
     }
 }
 

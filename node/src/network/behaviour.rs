@@ -8,7 +8,7 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Settings, codec::Cbor, records::Records};
+use super::{Settings, codec::Cbor, half_open, records::Records};
 use crate::{
     fetch,
     limits::{
@@ -23,7 +23,9 @@ pub const PROTOCOL_VERSION: &str = "/ggen/1.0.0";
 /// The Kademlia protocol id.
 pub const KAD_PROTOCOL: &str = "/ggen/kad/1.0.0";
 /// Inbound connections that are still in their handshake.
-const PENDING_INCOMING_MAX: u32 = 128;
+const PENDING_INCOMING_MAX: u32 = 512;
+/// Those of one address: enough for an office that comes back at once, and a fraction of all.
+const PENDING_INCOMING_PER_ADDRESS_MAX: usize = 64;
 /// Outbound connections that are still in their handshake.
 const PENDING_OUTGOING_MAX: u32 = 128;
 /// Connections to one peer: one each way, where both dialled at once, and one spare.
@@ -32,6 +34,8 @@ const PER_PEER_MAX: u32 = 3;
 /// Everything a node speaks.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    // First, so that it sees the end of whatever it admitted.
+    pub(super) half_open: half_open::Behaviour,
     pub(super) limits: connection_limits::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) identify: identify::Behaviour,
@@ -46,6 +50,7 @@ impl Behaviour {
     pub(super) fn new(key: &Keypair, settings: &Settings) -> Result<Self, super::Error> {
         let id = key.public().to_peer_id();
         Ok(Self {
+            half_open: half_open::Behaviour::new(PENDING_INCOMING_PER_ADDRESS_MAX),
             limits: connection_limits::Behaviour::new(
                 connection_limits::ConnectionLimits::default()
                     .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))

@@ -25,13 +25,16 @@ if (key === undefined) {
   process.exit(2)
 }
 const signal = AbortSignal.timeout(60_000)
+signal.addEventListener('abort', () => {
+  console.error('the time ran out')
+  process.exit(1)
+})
 
 const peer = await createLibp2p({
   addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
   transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
-  // It pings on its own, and rust-libp2p answers on one ping stream at a time: the later one takes the place of the earlier.
   connectionMonitor: { enabled: false },
   services: {
     identify: identify(),
@@ -51,7 +54,6 @@ const connection = await peer.dial(multiaddr(address), { signal })
 say('connected', { peer: connection.remotePeer.toString(), encryption: connection.encryption, muxer: connection.multiplexer })
 const info = await identified
 say('identified', { protocolVersion: info.protocolVersion, agentVersion: info.agentVersion, protocols: info.protocols })
-say('pinged', { milliseconds: await peer.services.ping.ping(connection.remotePeer, { signal }) })
 
 const dht = peer.services.dht
 // The routing table takes the node in once Identify has named the Kademlia protocol.
@@ -68,12 +70,17 @@ for await (const event of dht.findProviders(CID.parse(root), { signal })) {
   if (event.name === 'PROVIDER') providers.push(...event.providers.map(provider => provider.id.toString()))
 }
 say('providers', { peers: providers })
-for await (const event of dht.get(Buffer.from(key, 'hex'), { signal })) {
-  if (event.name === 'VALUE') {
-    say('value', { hex: hex(event.value), from: event.from.toString() })
-    break
+// js-libp2p's own get() takes only keys with a namespace, such as /pk/…; ours are hashes. So one message, and its answer.
+const request = { type: 'GET_VALUE', key: Buffer.from(key, 'hex') }
+const path = { index: 0, queued: 0, running: 0, total: 1 }
+for await (const event of dht.network.sendRequest(connection.remotePeer, request, { signal, path })) {
+  if (event.name === 'PEER_RESPONSE' && event.record != null) {
+    say('value', { hex: hex(event.record.value), from: event.from.toString() })
   }
 }
+
+// Not earlier: the DHT pings a new peer before it takes it in, and rust-libp2p answers one ping stream at a time, the latest.
+say('pinged', { milliseconds: await peer.services.ping.ping(connection.remotePeer, { signal }) })
 
 peer.services.pubsub.subscribe(TOPIC)
 while (!peer.services.pubsub.getSubscribers(TOPIC).some(it => it.equals(connection.remotePeer))) {

@@ -8,14 +8,17 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Settings, codec::Cbor, records::Records};
+use super::{Settings, codec::Cbor, half_open, records::Records};
 use crate::{
     fetch,
     limits::{
         FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_TIMEOUT, GOSSIP_BYTES_MAX,
         HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX,
     },
-    peers::limits::{ESTABLISHED_PER_PEER_MAX, PENDING_INCOMING_MAX, PENDING_OUTGOING_MAX},
+    peers::limits::{
+        ESTABLISHED_PER_PEER_MAX, PENDING_INCOMING_MAX, PENDING_INCOMING_PER_ADDRESS_MAX,
+        PENDING_OUTGOING_MAX,
+    },
     sync,
 };
 
@@ -27,6 +30,8 @@ pub const KAD_PROTOCOL: &str = "/ggen/kad/1.0.0";
 /// Everything a node speaks.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
+    // First, so that it sees the end of whatever it admitted.
+    pub(super) half_open: half_open::Behaviour,
     pub(super) limits: connection_limits::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) identify: identify::Behaviour,
@@ -41,6 +46,7 @@ impl Behaviour {
     pub(super) fn new(key: &Keypair, settings: &Settings) -> Result<Self, super::Error> {
         let id = key.public().to_peer_id();
         Ok(Self {
+            half_open: half_open::Behaviour::new(PENDING_INCOMING_PER_ADDRESS_MAX),
             limits: connection_limits::Behaviour::new(
                 connection_limits::ConnectionLimits::default()
                     .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))

@@ -13,6 +13,7 @@ mod dht;
 mod driver;
 mod events;
 mod exchange;
+mod half_open;
 mod handle;
 mod offload;
 mod records;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 /// Inbound connections whose handshake is not done. Half-open ones of an attacker live for [`HANDSHAKE_TIMEOUT`], so this
 /// also bounds how many of them an honest peer has to queue behind.
-pub const PENDING_INCOMING_MAX: u32 = 128;
+pub const PENDING_INCOMING_MAX: u32 = 512;
+/// Those of one address: enough for an office that comes back at once, and a fraction of all.
+pub const PENDING_INCOMING_PER_ADDRESS_MAX: usize = 64;
 /// Outbound connections whose handshake is not done; a Kademlia query opens a few at once, a bootstrap all of its own.
 pub const PENDING_OUTGOING_MAX: u32 = 128;
 /// Established connections with one peer: two arise when both sides dial at once.

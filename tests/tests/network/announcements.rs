@@ -98,6 +98,7 @@ async fn whoever_goes_on_forging_is_not_listened_to() {
     .await;
     assert_eq!(ear.seen().messages, [valid]);
     assert!(node.net().await.heads_refused < 20, "most of them were not even looked at");
+    node.finds("welcome").await;
     assert_eq!(node.status().await.packages_indexed, 1);
 }
 

@@ -70,7 +70,7 @@ async fn garbage_is_closed_and_counted_while_honest_peers_connect() {
     drop(connected(&node).await);
     // Many more of the silent kind, while the first ones hang.
     let mut silent = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..40 {
         silent.push(connected(&node).await);
     }
     let honest = start(&[]).await;
@@ -87,8 +87,25 @@ async fn garbage_is_closed_and_counted_while_honest_peers_connect() {
         (failed >= 8).then_some(failed)
     })
     .await;
-    assert!(counted <= 8 + 100, "{counted}");
+    assert!(counted <= 8 + 40, "{counted}");
     assert_eq!(node.status().await.connected_peers, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_opens_connections_and_says_nothing_keeps_nobody_out() {
+    let node = start(&[]).await;
+    let (_, port) = socket(&node.bound[0]);
+    let mut silent = Vec::new();
+    for _ in 0..700 {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        silent.push(socket.connect(([127, 0, 0, 1], port).into()).await.unwrap());
+    }
+    let honest = start(&[]).await;
+    let started = Instant::now();
+    honest.dial(&[node.address().to_string()], 5).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(4), "it waited {:?}", started.elapsed());
+    assert!(node.net().await.inbound_failed >= 600, "most of them were refused at once");
 }
 
 /// Sends a message of multistream-select: its length, the text, a line feed.

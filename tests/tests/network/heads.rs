@@ -44,7 +44,7 @@ fn serving(pages: Vec<Page>) -> Script {
         let page = pages.iter().find(|page| page.next > request.after).or(pages.last()).unwrap();
         Some(cbor(page))
     };
-    Script { heads: Box::new(heads), ..Script::default() }
+    Script { heads: Box::new(heads), kad_protocol: "/deaf/kad/1.0.0", ..Script::default() }
 }
 
 fn page(next: u64, done: bool, heads: Vec<Vec<u8>>) -> Page {
@@ -100,7 +100,9 @@ async fn pages_that_never_end_are_read_up_to_a_bound() {
         let request: Request = serde_ipld_dagcbor::from_slice(&request).unwrap();
         Some(cbor(&page(request.after + 1, false, Vec::new())))
     };
-    let rogue = Raw::start(Script { heads: Box::new(endless), ..Script::default() }).await;
+    // Of another DHT, so that nobody but the node asks it.
+    let script = Script { heads: Box::new(endless), kad_protocol: "/deaf/kad/1.0.0", ..Script::default() };
+    let rogue = Raw::start(script).await;
     rogue.connect(&node.address()).await;
     eventually("the bound is reached", SOON * 2, async || {
         (rogue.seen().heads_requests >= HEADS_PAGES_MAX).then_some(())

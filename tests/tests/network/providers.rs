@@ -168,7 +168,7 @@ async fn an_install_from_nobody_but_a_forger_writes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_break_the_protocol_cost_the_one_who_sends_them() {
     let too_long = u32::try_from(FETCH_ANSWER_BYTES_MAX + 1).unwrap().to_be_bytes().to_vec();
-    let oversized = vec![vec![0; FETCH_ANSWER_BYTES_MAX + 1]].concat();
+    let oversized = vec![0; FETCH_ANSWER_BYTES_MAX + 1];
     let promised = [too_long.clone(), oversized].concat();
     let extra = cbor(&Answer { blocks: vec![Found::Missing; 1_000] });
     let garbage = crate::raw::frame(b"this is not CBOR");

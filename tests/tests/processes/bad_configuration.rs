@@ -87,7 +87,7 @@ fn a_variable_that_does_not_fit_is_named() {
     ] {
         let mut command = home.command(&["start", "--format", "json"]);
         command.env(name, value);
-        let answer = run(command).is_calm().exits(7);
+        let answer = run(command).calmly().exits(7);
         let message = text(&answer.json()["error"]["message"]);
         assert!(message.contains(name) || message.contains(value), "{name}: {message}");
     }

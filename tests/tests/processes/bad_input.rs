@@ -31,20 +31,20 @@ fn numbers_out_of_range_are_refused_by_every_flag_that_takes_one() {
                 continue;
             }
             let value = format!("{flag}={number}");
-            let answer = node.run(&[verb, &[&value]].concat()).is_calm().exits(2);
+            let answer = node.run(&[verb, &[&value]].concat()).calmly().exits(2);
             assert!(answer.stderr.contains(flag), "{value}: {answer:#?}");
-            node.run(&[verb, &[flag, number]].concat()).is_calm().exits(2);
+            node.run(&[verb, &[flag, number]].concat()).calmly().exits(2);
         }
     }
     for number in ["-1", "-0.001", "1.001", "nan", "inf", "-inf", "1e300", "9223372036854775808", "", "0,5"] {
         for verb in [&["search", "x"][..], &["peer-list"]] {
             let value = format!("--min-reputation={number}");
-            node.run(&[verb, &[&value]].concat()).is_calm().exits(2).says("0 to 1");
-            node.run(&[verb, &["--min-reputation", number]].concat()).is_calm().exits(2);
+            node.run(&[verb, &[&value]].concat()).calmly().exits(2).says("0 to 1");
+            node.run(&[verb, &["--min-reputation", number]].concat()).calmly().exits(2);
         }
     }
     for number in ["0", "-1", "nan", "inf", "1e300", "9223372036854775808", ""] {
-        node.run(&["search", "x", "--timeout", number]).is_calm().exits(2).says("--timeout");
+        node.run(&["search", "x", "--timeout", number]).calmly().exits(2).says("--timeout");
     }
     node.run(&["search", "x", "--limit", "1000", "--offset", "1000000", "--min-reputation", "0"]).exits(0);
     node.is_well();
@@ -67,24 +67,24 @@ fn text_of_any_kind_is_taken_or_refused_and_never_harms() {
         &long,
     ];
     for odd in texts {
-        let found = node.run(&["search", "--", odd]).is_calm();
+        let found = node.run(&["search", "--", odd]).calmly();
         assert!(found.code == 0 || found.code == 2, "{found:#?}");
         assert!(!found.stdout.contains('\u{1b}') && !found.stderr.contains('\u{1b}'), "{found:#?}");
-        let answer = node.run(&["install", "--", odd]).is_calm();
+        let answer = node.run(&["install", "--", odd]).calmly();
         assert!(answer.code == 2 || answer.code == 4, "{answer:#?}");
         assert!(!answer.stderr.contains('\u{1b}'), "{answer:#?}");
-        node.run(&["peer-info", "--", odd]).is_calm().exits(2);
+        node.run(&["peer-info", "--", odd]).calmly().exits(2);
     }
     let mut command = node.command(&["search"]);
     command.arg(OsStr::from_bytes(b"\xff\xfe"));
-    let answer = run(command).is_calm();
+    let answer = run(command).calmly();
     assert_eq!(answer.code, 2, "{answer:#?}");
     node.is_well();
 }
 
 #[test]
 fn addresses_that_cannot_be_listened_on_are_named() {
-    let answer = Home::new().run(&["start", "--listen", "/ip4/192.0.2.1/tcp/0"]).is_calm();
+    let answer = Home::new().run(&["start", "--listen", "/ip4/192.0.2.1/tcp/0"]).calmly();
     assert!(matches!(answer.code, 1 | 5 | 7 | 8), "{answer:#?}");
     answer.says("/ip4/192.0.2.1/tcp/0");
     let home = Home::new();
@@ -92,7 +92,7 @@ fn addresses_that_cannot_be_listened_on_are_named() {
     let unprivileged =
         "cd /; set -- setpriv --bounding-set=-net_bind_service --inh-caps=-net_bind_service \"$@\"";
     let answer = run(home.limited(unprivileged, &["start", "--listen", "/ip4/127.0.0.1/tcp/81"]));
-    let answer = answer.is_calm();
+    let answer = answer.calmly();
     assert!(matches!(answer.code, 1 | 5 | 7 | 8), "{answer:#?}");
     answer.says("/ip4/127.0.0.1/tcp/81");
 }
@@ -136,7 +136,7 @@ fn without_a_home_folder_the_command_says_what_to_set() {
     let home = Home::new();
     let mut command = home.command(&["config", "path"]);
     command.env_remove("HOME").env_remove("GGEN_HOME");
-    let answer = run(command).is_calm();
+    let answer = run(command).calmly();
     // The system may know a home folder of this user all the same.
     assert!(answer.code == 0 || answer.code == 7 && answer.stderr.contains("GGEN_HOME"), "{answer:#?}");
     let mut command = home.command(&["start", "--listen", LOOPBACK, "--daemon"]);
@@ -166,7 +166,7 @@ fn state_folders_may_have_any_name() {
     let home = Home::new();
     let mut command = home.command(&["status", "--format", "json"]);
     command.env("GGEN_HOME", OsStr::from_bytes(b"/tmp/\xff-not-text"));
-    let answer = run(command).is_calm();
+    let answer = run(command).calmly();
     assert!(answer.code == 3 || answer.code == 2 || answer.code == 7, "{answer:#?}");
     answer.json();
 }
@@ -194,7 +194,7 @@ fn few_open_files_are_enough_or_refused_with_a_reason() {
             &["start", "--daemon", "--listen", LOOPBACK, "--format", "json"],
         ));
         // Below what the system's own loader needs, it is not the program that speaks.
-        let answer = answer.is_calm();
+        let answer = answer.calmly();
         match answer.code {
             0 => drop(home.run(&["stop"]).exits(0)),
             127 => {}

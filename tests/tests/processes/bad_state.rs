@@ -115,9 +115,12 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
+/// What happens to the bytes of a file.
+type Damage = fn(&mut Vec<u8>);
+
 #[test]
 fn a_damaged_database_is_put_aside_and_what_was_published_comes_back() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    let damages: [(&str, Damage); 4] = [
         ("random", |bytes| {
             let length = bytes.len();
             *bytes = Bytes::new(9).take(length);
@@ -166,7 +169,7 @@ fn an_empty_database_starts_anew_and_keeps_the_keys() {
     assert_eq!(fs::read(&key).unwrap(), bytes);
     fs::remove_file(home.state().join("store.db")).unwrap();
     symlink("/dev/zero", home.state().join("store.db")).unwrap();
-    let answer = home.run(&["start", "--daemon", "--listen", LOOPBACK]).is_calm();
+    let answer = home.run(&["start", "--daemon", "--listen", LOOPBACK]).calmly();
     assert_ne!(answer.code, 0, "a link is not followed: {answer:#?}");
 }
 

@@ -101,7 +101,7 @@ impl Answer {
 
     /// Demands the absence of a panic.
     #[track_caller]
-    pub(crate) fn is_calm(self) -> Self {
+    pub(crate) fn calmly(self) -> Self {
         assert!(self.code != 101 && !self.stderr.contains("panicked"), "{self:#?}");
         self
     }
@@ -185,7 +185,7 @@ impl Home {
     /// Runs `ggen p2p … --format json`, which must fail with this status; returns the `error`.
     #[track_caller]
     pub(crate) fn error(&self, code: i32, arguments: &[&str]) -> Value {
-        let answer = self.run(&[arguments, &["--format", "json"]].concat()).is_calm().exits(code);
+        let answer = self.run(&[arguments, &["--format", "json"]].concat()).calmly().exits(code);
         let value = answer.json();
         assert_eq!(value["exit_code"], code, "{value}");
         value["error"].clone()

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{failure::fail, gone, node::Node};
+use super::{failure::fail, gone, node::Node, recover};
 use crate::{
     catalog,
     code::Code,
@@ -34,13 +34,26 @@ impl Node {
             let package = package.clone();
             self.with_store(move |store| newest_here(store, &package)).await?
         };
+        let uncertain = self.offload_store(recover::is_uncertain).await?;
+        if uncertain && self.network.snapshot().await.map_err(fail)?.peers.is_empty() {
+            return Err(behind(
+                &package,
+                "some of it was lost with a damaged database, and no peer is connected",
+            ));
+        }
         let seen = match (here, seen) {
+            (Some(_), None) if uncertain => {
+                self.network.get_head(package.clone(), LOOK_TIMEOUT).await.ok().flatten()
+            }
             (Some(here), Some(seen)) if here >= seen => return Ok(()),
             (Some(_), None) => return Ok(()),
             (_, Some(_)) => Some(self.head_of(&package).await?),
             (None, None) => self.network.get_head(package.clone(), LOOK_TIMEOUT).await.ok().flatten(),
         };
         let Some(head) = seen else { return Ok(()) };
+        if here.is_some_and(|here| here >= head.head().sequence.get()) {
+            return Ok(());
+        }
         tracing::info!(%package, sequence = head.head().sequence.get(), "its log went on elsewhere");
         let log = self.log_of(&head).await.map_err(|failure| behind(&package, &failure.message))?;
         self.with_store(move |store| {
@@ -86,6 +99,9 @@ pub(super) fn refuse_if_behind(
     name: &PackageName,
 ) -> Result<(), Failure> {
     let package = PackageId { publisher: publisher.id(), name: name.clone() };
+    if recover::is_uncertain(store)? {
+        return Err(behind(&package, "some of it was lost with a damaged database"));
+    }
     match newest_here(store, &package).map_err(fail)? {
         (here, Some(seen)) if here.is_none_or(|here| here < seen) => {
             Err(behind(&package, "the node does not run, so it cannot be fetched"))
@@ -178,7 +194,7 @@ fn append(
         Ok(made) => made,
         Err(failure) => return Ok(Err(failure)),
     };
-    let mut batch = store.batch();
+    let mut batch = store.lasting_batch();
     batch.put(entry.block().clone())?;
     batch.commit(|tx| {
         entries::insert(tx, &stored_entry(&entry))?;

@@ -250,15 +250,7 @@ impl Node {
     pub(super) fn publisher_of(&self, id: PublisherId) -> Result<Option<Publisher>, Failure> {
         match &self.keys {
             Keys::Given(publisher) => Ok((publisher.id() == id).then(|| Publisher::clone(publisher))),
-            Keys::Folder(folder) => {
-                for name in Publisher::list(folder).map_err(fail)? {
-                    let publisher = Publisher::load(folder, &name).map_err(fail)?;
-                    if publisher.id() == id {
-                        return Ok(Some(publisher));
-                    }
-                }
-                Ok(None)
-            }
+            keys @ Keys::Folder(_) => Ok(keys.all()?.into_iter().find(|publisher| publisher.id() == id)),
         }
     }
 
@@ -282,6 +274,17 @@ impl Node {
 }
 
 impl Keys {
+    /// All publishers whose keys are here.
+    pub(super) fn all(&self) -> Result<Vec<Publisher>, Failure> {
+        match self {
+            Self::Given(publisher) => Ok(vec![Publisher::clone(publisher)]),
+            Self::Folder(folder) => {
+                let names = Publisher::list(folder).map_err(fail)?;
+                names.iter().map(|name| Publisher::load(folder, name).map_err(fail)).collect()
+            }
+        }
+    }
+
     pub(super) fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
         match self {
             Self::Given(publisher) => Ok(Publisher::clone(publisher)),

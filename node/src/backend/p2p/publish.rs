@@ -16,6 +16,7 @@ use super::{
     gone,
     history::{held_log, keep_head, refuse_if_behind, stored_entry},
     node::{Keys, Node},
+    open_store,
 };
 use crate::{
     code::Code,
@@ -136,7 +137,7 @@ pub async fn publish_offline(
     let done = Offload::Threads.run(move || {
         let folder = config.state_dir.clone();
         let lock = HomeLock::acquire(&folder).map_err(fail)?;
-        let (store, _) = Store::open(&folder, Timestamp::now()).map_err(fail)?;
+        let store = open_store(&folder)?;
         let publisher = Keys::Folder(folder.join(KEYS_FOLDER)).publisher(request.key.as_deref())?;
         let done = prepare(job).and_then(|mut prepared| {
             if let Some(dependencies) = prepared.dependencies() {
@@ -221,7 +222,7 @@ fn make(
     let package = PackageId { publisher: publisher.id(), name: gpack.name.clone() };
     let log =
         held_log(store, publisher, &package).map_err(fail)?.unwrap_or_else(|| Log::empty(package.clone()));
-    let mut batch = store.batch();
+    let mut batch = store.lasting_batch();
     let packed = pack::pack(&found, &mut |block| batch.put(block).map(drop), &mut |done, total| {
         progress.report("packing", done, Some(total), "bytes");
     })

@@ -51,12 +51,13 @@ impl Driver {
                 let peer =
                     self.peers.entry(peer_id).or_insert_with(|| Peer { awaited_until, ..Peer::default() });
                 peer.connections.insert(connection_id, (address.clone(), dialled));
-                if let Some((_, reply)) = self.dials.remove(&connection_id) {
-                    let _ = reply.send(Ok(peer_id));
-                }
                 let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
                 self.emit(Event::Connected { peer: peer_id, dialled });
                 self.publish_heads_read();
+                // Last: whoever dialled may wait for the heads next, and must find the newcomer among the outstanding.
+                if let Some((_, reply)) = self.dials.remove(&connection_id) {
+                    let _ = reply.send(Ok(peer_id));
+                }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 if let Some(peer) = self.peers.get_mut(&peer_id) {

@@ -222,8 +222,12 @@ impl Node {
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, Failure> + Send + 'static,
     {
-        let store = self.store.clone();
-        self.offload.run(move || work(&store)).await.ok_or_else(|| gone("work beside the runtime"))?
+        let (at_work, store) = self.at_work();
+        let done = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            work(&store)
+        });
+        done.await.ok_or_else(|| gone("work beside the runtime"))?
     }
 
     /// Stops providing all versions of a package; its blocks stay until they are collected.

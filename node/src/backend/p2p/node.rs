@@ -16,7 +16,10 @@ use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::{P2PConfig, announce, bookkeeping, failure::fail, gone, join};
 use crate::{
@@ -190,14 +193,24 @@ impl Node {
         Ok(bound)
     }
 
+    /// The store, and a token that a shutdown waits for: to be dropped after it, so that the folder is free once the node
+    /// has stopped.
+    pub(super) fn at_work(&self) -> (TaskTrackerToken, Store) {
+        (self.tasks.token(), self.store.clone())
+    }
+
     /// Runs work on the store beside the runtime.
     pub(super) async fn with_store<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
-        let store = self.store.clone();
-        let done = self.offload.run(move || work(&store)).await;
+        let (at_work, store) = self.at_work();
+        let done = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            work(&store)
+        });
+        let done = done.await;
         done.ok_or_else(|| gone("work on the store"))?.map_err(fail)
     }
 

@@ -311,6 +311,12 @@ impl Driver {
                 return;
             }
         }
+        if let Target::Address(address) = &target
+            && let Some(peer) = self.connected_at(address)
+        {
+            let _ = reply.send(Ok(peer));
+            return;
+        }
         let options = match target {
             Target::Address(address) => DialOpts::unknown_peer_id().address(address).build(),
             Target::Peer(peer, addresses) => DialOpts::peer_id(peer)
@@ -328,6 +334,12 @@ impl Driver {
                 let _ = reply.send(Err(dial_failure(named, &error)));
             }
         }
+    }
+
+    /// The peer that is connected and answers under an address that names nobody.
+    fn connected_at(&self, address: &Multiaddr) -> Option<PeerId> {
+        let dialled = |peer: &Peer| peer.connections.values().any(|(at, dialled)| *dialled && at == address);
+        self.peers.iter().find(|(_, peer)| dialled(peer) || peer.told.contains(address)).map(|(id, _)| *id)
     }
 
     fn announce(&mut self, head: Vec<u8>) -> usize {

@@ -29,7 +29,7 @@ use crate::{
     peers::address_book,
     release::{Release, VerifiedHead},
     reputation::{Circumstances, Event, Score, ban, blame, ledger},
-    store::{self, Store, installed, packages, pins},
+    store::{self, Store, installed, packages, pins, published},
     time::Timestamp,
 };
 
@@ -50,6 +50,7 @@ impl Node {
     ) -> Result<Installed, Failure> {
         let reference = Self::parse_reference(&request.package)?;
         let target = target(&request.to)?;
+        self.refuse_source(&target).await?;
         let timeout = request.timeout_secs.map_or(INSTALL_TIMEOUT, Duration::from_secs);
         let deadline = Instant::now() + timeout;
         let head = self.resolve(&reference).await?;
@@ -124,6 +125,22 @@ impl Node {
         let (keys, expected) = (head.key_log().clone(), release.clone());
         let package = head.package_id();
         self.offload_store(move |store| manifest_of(store, &package, &expected, &keys)).await
+    }
+
+    /// Refuses the folder that a package was published from: it is somebody's source, not an installation.
+    async fn refuse_source(&self, target: &Path) -> Result<(), Failure> {
+        let published = self.with_store(|store| store.read(published::list_all)).await?;
+        if published.iter().all(|row| row.path != target) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Conflict,
+            format!(
+                "{} is the folder that a package was published from; nothing was changed.",
+                target.display()
+            ),
+            "Choose another place with --to.",
+        ))
     }
 
     /// Refuses what would not fit into the configured size of the store.

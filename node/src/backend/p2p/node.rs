@@ -302,11 +302,24 @@ impl Keys {
         match self {
             Self::Given(publisher) => Ok(Publisher::clone(publisher)),
             Self::Folder(folder) => {
-                let name = name.unwrap_or(DEFAULT_KEY);
-                if name == DEFAULT_KEY {
-                    Publisher::load_or_create(folder, name, Timestamp::now()).map_err(fail)
-                } else {
-                    Publisher::load(folder, name).map_err(fail)
+                let names = Publisher::list(folder).map_err(fail)?;
+                match (name, names.as_slice()) {
+                    (Some(name), _) if names.iter().any(|it| it == name) => {
+                        Publisher::load(folder, name).map_err(fail)
+                    }
+                    (Some(name), _) if name != DEFAULT_KEY => Err(Failure::new(
+                        Code::NotFound,
+                        format!("There is no publisher key \"{name}\"."),
+                        "See which there are: ggen marketplace p2p key list",
+                    )),
+                    (None, [only]) => Publisher::load(folder, only).map_err(fail),
+                    (None, [_, ..]) if !names.iter().any(|it| it == DEFAULT_KEY) => Err(Failure::new(
+                        Code::Ambiguous,
+                        format!("There are several publisher keys: {}.", names.join(", ")),
+                        "Name the one to sign with: --key <name>",
+                    )),
+                    // The first publication makes the key.
+                    _ => Publisher::load_or_create(folder, DEFAULT_KEY, Timestamp::now()).map_err(fail),
                 }
             }
         }

@@ -15,12 +15,13 @@ use super::{
     failure::fail,
     gone,
     history::{held_log, keep_head, refuse_if_behind, stored_entry},
+    install::manifest_of,
     node::{Keys, Node},
     open_store,
 };
 use crate::{
     code::Code,
-    content::Block,
+    content::{Block, ContentId},
     control::{
         api::{Failure, PublishRequest, Published},
         service::ProgressSender,
@@ -228,7 +229,8 @@ fn make(
     })
     .map_err(fail)?;
     progress.report("storing", 0, None, "bytes");
-    let preflight = if job.skip_verify { Preflight::Skipped } else { Preflight::Passed };
+    let asked = if job.skip_verify { Preflight::Skipped } else { Preflight::Passed };
+    let preflight = preflight_before(store, publisher, &log, &gpack, packed.root).unwrap_or(asked);
     let signed = sign_manifest(publisher, &gpack, preflight, &packed)?;
     let (root, manifest_blocks) = signed.to_blocks();
     let release = Release {
@@ -260,6 +262,19 @@ fn make(
         Some(_) => Err(work.conflict("its files differ")),
         None => work.commit(batch, log),
     }
+}
+
+/// How this very content was checked when it was published under the same version before: what was signed then stands.
+fn preflight_before(
+    store: &Store,
+    publisher: &Publisher,
+    log: &Log,
+    gpack: &Gpack,
+    root: ContentId,
+) -> Option<Preflight> {
+    let before = log.versions().get(&gpack.version).filter(|state| state.release.root == root)?;
+    let manifest = manifest_of(store, log.package(), &before.release, publisher.key_log()).ok()?;
+    (manifest.gpack() == gpack).then(|| manifest.preflight())
 }
 
 /// Everything that is known once the manifest is signed.

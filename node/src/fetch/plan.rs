@@ -14,7 +14,10 @@ use std::{
 
 use libp2p::PeerId;
 
-use crate::{content::ContentId, limits::FETCH_IDS_MAX};
+use crate::{
+    content::ContentId,
+    limits::{FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX},
+};
 
 /// Bytes in flight of a peer that has not proved itself yet.
 const WINDOW_BYTES_FIRST: u64 = 1 << 20;
@@ -88,6 +91,8 @@ struct Want {
 struct Peer {
     window: u64,
     in_flight: u64,
+    /// Requests in flight: small blocks fill no window.
+    requests: usize,
     failures: u32,
     not_before: Duration,
     gone: bool,
@@ -141,6 +146,7 @@ impl Plan {
             Peer {
                 window: WINDOW_BYTES_FIRST,
                 in_flight: 0,
+                requests: 0,
                 failures: 0,
                 not_before: Duration::ZERO,
                 gone: false,
@@ -278,7 +284,10 @@ impl Plan {
 
     fn can_ask(&self, peer: &PeerId, now: Duration) -> bool {
         self.peers.get(peer).is_some_and(|peer| {
-            !peer.gone && peer.not_before <= now && (peer.in_flight == 0 || peer.in_flight < peer.window)
+            !peer.gone
+                && peer.not_before <= now
+                && peer.requests < FETCH_SERVED_PER_PEER_MAX
+                && (peer.in_flight == 0 || peer.in_flight < peer.window)
         })
     }
 
@@ -305,6 +314,7 @@ impl Plan {
         }
         if let Some(state) = self.peers.get_mut(&peer) {
             state.in_flight = state.in_flight.saturating_add(bytes);
+            state.requests += 1;
         }
         self.flights.insert(id, Flight { peer, bytes, want: want.clone() });
         Some(Ask { id, peer, want })
@@ -354,6 +364,7 @@ impl Plan {
         let flight = self.flights.remove(&id)?;
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             peer.in_flight = peer.in_flight.saturating_sub(flight.bytes);
+            peer.requests = peer.requests.saturating_sub(1);
         }
         for block in &flight.want {
             if let Some(want) = self.wants.get_mut(block) {
@@ -480,6 +491,18 @@ mod tests {
         assert_eq!(plan.next(Duration::ZERO), None);
         assert!(plan.stuck().is_empty());
         assert!(plan.next(plan.wake_at(Duration::ZERO).unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_peer_is_asked_for_no_more_at_once_than_it_serves() {
+        let one = peers(1);
+        let many = u32::try_from(FETCH_IDS_MAX * (FETCH_SERVED_PER_PEER_MAX + 4)).unwrap();
+        let mut plan = plan(many, 1, &one);
+        let asks: Vec<Ask> = std::iter::from_fn(|| plan.next(Duration::ZERO)).collect();
+        assert_eq!(asks.len(), FETCH_SERVED_PER_PEER_MAX);
+        plan.answered(asks[0].id, &all(&asks[0], Answer::Have), Duration::ZERO);
+        assert!(plan.next(Duration::ZERO).is_some());
+        assert_eq!(plan.next(Duration::ZERO), None);
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! Blocks for others, blocks from others, and the work that runs beside the loop.
 
+use std::io;
+
 use libp2p::{PeerId, request_response};
 use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
@@ -27,6 +29,12 @@ pub(super) enum Work {
     Checked { peer: PeerId, page: Page, taken: Option<sync::Taken> },
     /// Heads of the inbox were written.
     Ingested,
+}
+
+/// A request for blocks that is under way.
+pub(super) struct Fetch {
+    pub(super) peer: PeerId,
+    pub(super) reply: oneshot::Sender<Result<Answer, RequestFailure>>,
 }
 
 pub(super) type FetchEvent = request_response::Event<Request, Answer>;
@@ -76,8 +84,13 @@ impl Driver {
             let _ = reply.send(Err(RequestFailure::Unreachable));
             return;
         }
+        // Several retrievals may ask one peer. What it would only call busy, or drop, is not sent.
+        if self.fetches.values().filter(|fetch| fetch.peer == peer).count() >= FETCH_SERVED_PER_PEER_MAX {
+            let _ = reply.send(Err(RequestFailure::Own));
+            return;
+        }
         let id = self.swarm.behaviour_mut().fetch.send_request(&peer, request);
-        self.fetches.insert(id, reply);
+        self.fetches.insert(id, Fetch { peer, reply });
     }
 
     pub(super) fn fetch_event(&mut self, event: FetchEvent) {
@@ -87,24 +100,14 @@ impl Driver {
                     self.serve_blocks(peer, request, channel);
                 }
                 request_response::Message::Response { request_id, response } => {
-                    if let Some(reply) = self.fetches.remove(&request_id) {
-                        let _ = reply.send(Ok(response));
+                    if let Some(fetch) = self.fetches.remove(&request_id) {
+                        let _ = fetch.reply.send(Ok(response));
                     }
                 }
             },
             request_response::Event::OutboundFailure { request_id, error, .. } => {
-                if let Some(reply) = self.fetches.remove(&request_id) {
-                    let _ = reply.send(Err(match error {
-                        request_response::OutboundFailure::DialFailure
-                        | request_response::OutboundFailure::UnsupportedProtocols => {
-                            RequestFailure::Unreachable
-                        }
-                        request_response::OutboundFailure::Timeout => RequestFailure::Timeout,
-                        request_response::OutboundFailure::ConnectionClosed => RequestFailure::Closed,
-                        request_response::OutboundFailure::Io(error) => {
-                            RequestFailure::Broken(error.to_string())
-                        }
-                    }));
+                if let Some(fetch) = self.fetches.remove(&request_id) {
+                    let _ = fetch.reply.send(Err(failure_of(error)));
                 }
             }
             _ => {}
@@ -131,6 +134,22 @@ impl Driver {
         let store = self.store.clone();
         let read = self.offload.run(move || read_blocks(&store, &request.want));
         self.work.push(Box::pin(async move { Work::Blocks { peer, channel, answer: read.await } }));
+    }
+}
+
+/// Only what was read can break the protocol. The other errors are of the connection, or of our own bounds.
+fn failure_of(error: request_response::OutboundFailure) -> RequestFailure {
+    use request_response::OutboundFailure as Failure;
+    match error {
+        Failure::DialFailure | Failure::UnsupportedProtocols => RequestFailure::Unreachable,
+        Failure::Timeout => RequestFailure::Timeout,
+        Failure::ConnectionClosed => RequestFailure::Closed,
+        Failure::Io(error) => match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                RequestFailure::Broken(error.to_string())
+            }
+            _ => RequestFailure::Closed,
+        },
     }
 }
 
@@ -169,4 +188,20 @@ fn bytes_of(answer: &Answer) -> u64 {
         Found::Missing | Found::Later => 0,
     });
     sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_peer_sent_breaks_the_protocol() {
+        let of = |error| failure_of(request_response::OutboundFailure::Io(error));
+        let sent = io::Error::new(io::ErrorKind::InvalidData, "over the cap");
+        assert!(matches!(of(sent), RequestFailure::Broken(_)));
+        assert!(matches!(of(io::ErrorKind::UnexpectedEof.into()), RequestFailure::Broken(_)));
+        // What the multiplexer says where this side has as many streams open as it may.
+        assert_eq!(of(io::Error::other("max sub-streams reached")), RequestFailure::Closed);
+        assert_eq!(of(io::ErrorKind::ConnectionReset.into()), RequestFailure::Closed);
+    }
 }

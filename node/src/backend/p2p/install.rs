@@ -10,7 +10,11 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{failure::fail, gone, node::Node};
+use super::{
+    failure::fail,
+    gone,
+    node::{Node, asked_time},
+};
 use crate::{
     code::Code,
     content::{Block, ContentId},
@@ -50,8 +54,7 @@ impl Node {
     ) -> Result<Installed, Failure> {
         let reference = Self::parse_reference(&request.package)?;
         let target = target(&request.to)?;
-        let timeout = request.timeout_secs.map_or(INSTALL_TIMEOUT, Duration::from_secs);
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + asked_time(request.timeout_secs, INSTALL_TIMEOUT);
         let head = self.resolve(&reference).await?;
         let (release, mut warnings) = self.release_of(&head, reference.version.as_ref()).await?;
         if head.head().preflight_skipped {

@@ -15,7 +15,7 @@ use super::{
     failure::fail,
     gone,
     history::{held_log, keep_head, refuse_if_behind, stored_entry},
-    node::{Keys, Node},
+    node::{Keys, Node, asked_time},
 };
 use crate::{
     code::Code,
@@ -66,11 +66,7 @@ impl Node {
         progress: ProgressSender,
     ) -> Result<Published, Failure> {
         let wait = request.wait;
-        let timeout = match (request.timeout_secs, wait) {
-            (Some(secs), _) => Duration::from_secs(secs),
-            (None, true) => WAIT_TIMEOUT,
-            (None, false) => TELL_TIMEOUT,
-        };
+        let timeout = asked_time(request.timeout_secs, if wait { WAIT_TIMEOUT } else { TELL_TIMEOUT });
         let job = job(&request)?;
         let prepared = self.offload.run(move || prepare(job)).await;
         let mut prepared = prepared.ok_or_else(|| gone("the publication"))??;

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use libp2p::PeerId;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{history, node::Node};
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// Newcomers often come in groups; they are told together.
 const GATHER: Duration = Duration::from_millis(300);
+/// How soon somebody who waits for a head to be taken tries again.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// How long one round of telling may take for one package.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Packages that are told of at once.
@@ -68,9 +70,8 @@ impl Node {
             if told.anybody() || Instant::now() >= deadline {
                 return told;
             }
-            // Woken by the next newcomer, or after a while in case one was missed.
-            let again = (Instant::now() + Duration::from_secs(1)).min(deadline);
-            let _ = timeout_at(again, self.audience.notified()).await;
+            // Not by `audience`: it wakes one, and that is who tells newcomers of everything.
+            sleep_until((Instant::now() + TELL_AGAIN).min(deadline)).await;
         }
     }
 

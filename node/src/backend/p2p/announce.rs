@@ -10,11 +10,13 @@ use super::{history, node::Node};
 use crate::{
     catalog,
     content::ContentId,
+    limits::HEAD_LIFETIME_MAX,
     network::Handle,
     package::PackageId,
     release::VerifiedHead,
     reputation::ban,
     store::{heads, packages, published},
+    time::Timestamp,
 };
 
 /// Newcomers often come in groups; they are told together.
@@ -193,16 +195,24 @@ pub(super) async fn renew(node: Arc<Node>) {
         }
         refuse_banned(&node, &mut refused).await;
         let Ok(own) = node.with_store(|store| store.read(heads::list_all)).await else { continue };
-        for head in own {
-            if head.created.plus(crate::limits::HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE {
-                renew_one(&node, head).await;
-            }
+        for head in own.into_iter().filter(|head| is_due(head, now)) {
+            renew_one(&node, head.package).await;
         }
     }
 }
 
-async fn renew_one(node: &Node, own: heads::OwnHead) {
+fn is_due(head: &heads::OwnHead, now: Timestamp) -> bool {
+    head.created.plus(HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE
+}
+
+async fn renew_one(node: &Node, package: PackageId) {
     let turn = node.publishing.lock().await;
+    // Only now: a publication that was waited for has made another one.
+    let own = node.with_store(move |store| store.read(|conn| heads::get(conn, &package))).await;
+    let Ok(Some(own)) = own else { return };
+    if !is_due(&own, node.now()) {
+        return;
+    }
     let publisher = match node.publisher_of(own.package.publisher) {
         Ok(Some(publisher)) => publisher,
         Ok(None) => {

@@ -260,7 +260,7 @@ fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInfo> {
                 version: state.release.version.to_string(),
                 cid: state.release.root.to_string(),
                 size: state.release.size,
-                yanked: state.yanked.is_some(),
+                yanked: state.yanked.is_some() || log.is_tombstoned(),
                 released: state.released.to_string(),
             })
             .collect();

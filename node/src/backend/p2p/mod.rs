@@ -275,7 +275,7 @@ impl Registry for P2PRegistry {
             version: state.release.version.clone(),
             cid: state.release.root.to_string(),
             size: state.release.size,
-            yanked: state.yanked.is_some(),
+            yanked: state.yanked.is_some() || log.is_tombstoned(),
         });
         Ok(releases.collect())
     }

@@ -228,6 +228,7 @@ impl Driver {
             for address in &told {
                 self.admit_to_routing(peer_id, address.clone());
             }
+            self.forget_in_routing(peer_id, &[reached_at, told.clone()].concat());
         } else {
             self.swarm.behaviour_mut().kad.remove_peer(&peer_id);
         }
@@ -312,6 +313,22 @@ impl Driver {
         });
         if same < PEERS_PER_NETWORK_AND_BUCKET_MAX {
             kad.add_address(&peer, address);
+        }
+    }
+
+    /// Removes from the routing table what a peer no longer tells: libp2p keeps every address that was ever added, and
+    /// whoever tells new ones for ever would fill the memory, and the answers that name it beyond their cap.
+    fn forget_in_routing(&mut self, peer: PeerId, kept: &[Multiaddr]) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let held: Vec<Multiaddr> = kad.kbucket(peer).map_or_else(Vec::new, |bucket| {
+            let of_peer = bucket.iter().filter(|entry| *entry.node.key.preimage() == peer);
+            of_peer.flat_map(|entry| entry.node.value.iter().cloned().collect::<Vec<_>>()).collect()
+        });
+        for address in held {
+            let bare = policy::without_peer(&address, &peer).unwrap_or(address);
+            if !kept.contains(&bare) {
+                kad.remove_address(&peer, &bare);
+            }
         }
     }
 

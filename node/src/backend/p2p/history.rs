@@ -21,7 +21,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// How long the DHT is asked for a package of ours of which nothing is here.
+/// How long the peers, and then the DHT, are asked how far the log of a package of ours went.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long telling of a change may take before it goes on in the background.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +30,8 @@ impl Node {
     /// Makes sure that the log of a package of ours is here as far as anybody has seen it.
     pub(super) async fn catch_up(&self, publisher: &Publisher, name: &PackageName) -> Result<(), Failure> {
         let package = PackageId { publisher: publisher.id(), name: name.clone() };
+        // Peers that were connected a moment ago may not have told how far it went.
+        self.network.heads_read(LOOK_TIMEOUT).await;
         let (here, seen) = {
             let package = package.clone();
             self.with_store(move |store| newest_here(store, &package)).await?
@@ -72,6 +74,7 @@ impl Node {
     pub(super) async fn append_if_own(&self, package: &PackageId, kind: Kind) -> Result<(), Failure> {
         let turn = self.publishing.lock().await;
         let Some(publisher) = self.publisher_of(package.publisher)? else { return Ok(()) };
+        self.catch_up(&publisher, &package.name).await?;
         let package = package.clone();
         let now = self.now();
         let appended = self.with_store(move |store| {

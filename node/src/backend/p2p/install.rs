@@ -10,7 +10,11 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{asked_time, failure::fail, gone, node::Node};
+use super::{
+    failure::fail,
+    gone,
+    node::{Node, asked_time},
+};
 use crate::{
     code::Code,
     content::{Block, ContentId},
@@ -20,7 +24,7 @@ use crate::{
     },
     fetch::session::{Report, Session, Source},
     identity::KeyLog,
-    network::Handle,
+    network::{Handle, Offload},
     package::{
         PackageId, check,
         manifest::{Manifest, SignedManifest},
@@ -51,8 +55,7 @@ impl Node {
         let reference = Self::parse_reference(&request.package)?;
         let target = target(&request.to)?;
         self.refuse_source(&target).await?;
-        let timeout = request.timeout_secs.map_or(INSTALL_TIMEOUT, asked_time);
-        let deadline = Instant::now() + timeout;
+        let deadline = Instant::now() + asked_time(request.timeout_secs, INSTALL_TIMEOUT);
         let head = self.resolve(&reference).await?;
         let (release, mut warnings) = self.release_of(&head, reference.version.as_ref()).await?;
         if head.head().preflight_skipped {
@@ -197,7 +200,7 @@ impl Node {
     pub(super) fn sources(&self, root: ContentId, deadline: Instant) -> mpsc::Receiver<Source> {
         let (found, sources) = mpsc::channel(64);
         let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
-        let least = Score::try_from(self.config().min_reputation).unwrap_or(Score::ZERO);
+        let least = self.least_reputation();
         self.spawn(async move {
             let own = network.local_peer();
             if let Ok(mut lookup) = network.providers(root).await {
@@ -208,7 +211,7 @@ impl Node {
                         Ok(None) => break,
                         Err(_) if patience < deadline => {
                             // A lookup that hangs on dead nodes must not keep the living ones idle.
-                            connected(&network, &found).await;
+                            connected(&network, store.clone(), offload, least, &found).await;
                             patience = deadline;
                             continue;
                         }
@@ -229,9 +232,14 @@ impl Node {
                     }
                 }
             }
-            connected(&network, &found).await;
+            connected(&network, store, offload, least, &found).await;
         });
         sources
+    }
+
+    /// The reputation below which no peer is fetched from.
+    pub(super) fn least_reputation(&self) -> Score {
+        Score::try_from(self.config().min_reputation).unwrap_or(Score::ZERO)
     }
 
     pub(super) async fn offload_store<T, F>(&self, work: F) -> Result<T, Failure>
@@ -269,15 +277,24 @@ impl Node {
     }
 }
 
-/// Sends the peers that are connected, as sources that claim nothing.
-pub(super) async fn connected(network: &Handle, found: &mpsc::Sender<Source>) {
+/// Sends the best of the peers that are connected, as sources that claim nothing.
+pub(super) async fn connected(
+    network: &Handle,
+    store: Store,
+    offload: Offload,
+    least: Score,
+    found: &mpsc::Sender<Source>,
+) {
     let Ok(snapshot) = network.snapshot().await else { return };
     let speak = snapshot
         .peers
         .into_iter()
-        .filter(|peer| peer.protocols.iter().any(|protocol| protocol == crate::fetch::protocol::PROTOCOL));
-    for peer in speak.take(ASKED_ON_SUSPICION_MAX) {
-        let source = Source { peer: peer.peer, addresses: Vec::new(), claimed: false };
+        .filter(|peer| peer.protocols.iter().any(|protocol| protocol == crate::fetch::protocol::PROTOCOL))
+        .map(|peer| peer.peer)
+        .collect();
+    let ranked = offload.run(move || rank(&store, speak, least)).await.unwrap_or_default();
+    for (peer, addresses) in ranked.into_iter().take(ASKED_ON_SUSPICION_MAX) {
+        let source = Source { peer, addresses, claimed: false };
         if found.send(source).await.is_err() {
             return;
         }
@@ -472,4 +489,29 @@ fn target(text: &str) -> Result<PathBuf, Failure> {
 
 fn answer_root(answer: &Installed) -> Result<ContentId, Failure> {
     answer.cid.parse().map_err(|_| gone("the content id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_below_the_least_reputation_are_not_asked() {
+        let (now, root) = (Timestamp::now(), ContentId::of(crate::content::Codec::DagPb, b"tree"));
+        let (good, bad) = (PeerId::random(), PeerId::random());
+        let store = Store::in_memory().unwrap();
+        let failed = Event::RetrievalFailed {
+            root,
+            cause: crate::reputation::Cause::Timeout,
+            blocks: 0,
+            bytes: 0,
+            duration: Duration::ZERO,
+        };
+        store.write(|tx| Ok(ledger::record(tx, &bad, &failed, now)?)).unwrap();
+        let asked = |least| -> BTreeSet<PeerId> {
+            rank(&store, BTreeSet::from([good, bad]), least).into_iter().map(|(peer, _)| peer).collect()
+        };
+        assert_eq!(asked(Score::ZERO), BTreeSet::from([good, bad]));
+        assert_eq!(asked(Score::try_from(0.5).unwrap()), BTreeSet::from([good]));
+    }
 }

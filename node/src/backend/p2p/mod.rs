@@ -277,7 +277,7 @@ impl Registry for P2PRegistry {
             version: state.release.version.clone(),
             cid: state.release.root.to_string(),
             size: state.release.size,
-            yanked: state.yanked.is_some(),
+            yanked: state.yanked.is_some() || log.is_tombstoned(),
         });
         Ok(releases.collect())
     }
@@ -344,9 +344,4 @@ fn gone(what: &str) -> Failure {
         format!("Something of the node itself came to nothing: {what}."),
         "Look at its log.",
     )
-}
-
-/// A time that a caller asked for, within what a clock can hold.
-fn asked_time(secs: u64) -> Duration {
-    Duration::from_secs(secs.min(ASKED_SECS_MAX))
 }

@@ -40,6 +40,14 @@ const PROVIDERS_REMEMBERED_MAX: usize = 1_024;
 /// How long a lookup of providers is good for.
 const PROVIDERS_FRESH: Duration = Duration::from_secs(30);
 
+/// The longest time that a verb can be given; what is over it counts as this.
+const ASKED_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The time that a verb was given, or its own.
+pub(super) fn asked_time(secs: Option<u64>, default: Duration) -> Duration {
+    secs.map_or(default, Duration::from_secs).min(ASKED_TIME_MAX)
+}
+
 /// The inside of a registry.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -331,4 +339,17 @@ const DEFAULT_KEY: &str = "default";
 
 fn is_ip6(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(libp2p::multiaddr::Protocol::Ip6(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_that_can_be_asked_for_is_beyond_the_clock() {
+        let default = Duration::from_secs(30);
+        assert_eq!(asked_time(None, default), default);
+        assert_eq!(asked_time(Some(60), default), Duration::from_secs(60));
+        assert!(Instant::now().checked_add(asked_time(Some(u64::MAX), default)).is_some());
+    }
 }

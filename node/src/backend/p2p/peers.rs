@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
-use super::{asked_time, failure::fail, node::Node};
+use super::{
+    failure::fail,
+    node::{Node, asked_time},
+};
 use crate::{
     code::Code,
     config::parse_dial,
@@ -180,7 +183,7 @@ impl Node {
 }
 
 fn deadline(request: &BootstrapRequest) -> Instant {
-    Instant::now() + request.timeout_secs.map_or(CONNECT_TIMEOUT, asked_time)
+    Instant::now() + asked_time(request.timeout_secs, CONNECT_TIMEOUT)
 }
 
 /// One address that answered is enough; none is a failure that says of each why.

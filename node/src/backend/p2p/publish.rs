@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    KEYS_FOLDER, P2PConfig, asked_time,
+    KEYS_FOLDER, P2PConfig,
     dependencies::check_offline,
     failure::fail,
     gone,
     history::{held_log, keep_head, refuse_if_behind, stored_entry},
     install::manifest_of,
-    node::{Keys, Node},
+    node::{Keys, Node, asked_time},
     open_store,
 };
 use crate::{
@@ -68,11 +68,7 @@ impl Node {
         progress: ProgressSender,
     ) -> Result<Published, Failure> {
         let wait = request.wait;
-        let timeout = match (request.timeout_secs, wait) {
-            (Some(secs), _) => asked_time(secs),
-            (None, true) => WAIT_TIMEOUT,
-            (None, false) => TELL_TIMEOUT,
-        };
+        let timeout = asked_time(request.timeout_secs, if wait { WAIT_TIMEOUT } else { TELL_TIMEOUT });
         let job = job(&request)?;
         let prepared = self.offload.run(move || prepare(job)).await;
         let mut prepared = prepared.ok_or_else(|| gone("the publication"))??;

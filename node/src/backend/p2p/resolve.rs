@@ -223,9 +223,10 @@ impl Node {
     /// The peers that are connected, as sources of blocks that nobody announces.
     fn connected_sources(&self) -> mpsc::Receiver<crate::fetch::session::Source> {
         let (found, sources) = mpsc::channel(64);
-        let network = self.network.clone();
+        let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
+        let least = self.least_reputation();
         self.spawn(async move {
-            super::install::connected(&network, &found).await;
+            super::install::connected(&network, store, offload, least, &found).await;
         });
         sources
     }

@@ -10,7 +10,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{failure::fail, gone, node::Node};
+use super::{asked_time, failure::fail, gone, node::Node};
 use crate::{
     code::Code,
     content::{Block, ContentId},
@@ -50,7 +50,7 @@ impl Node {
     ) -> Result<Installed, Failure> {
         let reference = Self::parse_reference(&request.package)?;
         let target = target(&request.to)?;
-        let timeout = request.timeout_secs.map_or(INSTALL_TIMEOUT, Duration::from_secs);
+        let timeout = request.timeout_secs.map_or(INSTALL_TIMEOUT, asked_time);
         let deadline = Instant::now() + timeout;
         let head = self.resolve(&reference).await?;
         let (release, mut warnings) = self.release_of(&head, reference.version.as_ref()).await?;

@@ -52,7 +52,7 @@ mod service;
 mod status;
 mod verify;
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use semver::Version;
@@ -69,6 +69,7 @@ use crate::{
         service::ProgressSender,
     },
     identity::{Publisher, node_key},
+    limits::ASKED_SECS_MAX,
     network::{self, Offload, transport},
     package::PackageId,
     release::Kind,
@@ -335,4 +336,9 @@ fn gone(what: &str) -> Failure {
         format!("Something of the node itself came to nothing: {what}."),
         "Look at its log.",
     )
+}
+
+/// A time that a caller asked for, within what a clock can hold.
+fn asked_time(secs: u64) -> Duration {
+    Duration::from_secs(secs.min(ASKED_SECS_MAX))
 }

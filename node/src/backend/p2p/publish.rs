@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
-    KEYS_FOLDER, P2PConfig,
+    KEYS_FOLDER, P2PConfig, asked_time,
     dependencies::check_offline,
     failure::fail,
     gone,
@@ -67,7 +67,7 @@ impl Node {
     ) -> Result<Published, Failure> {
         let wait = request.wait;
         let timeout = match (request.timeout_secs, wait) {
-            (Some(secs), _) => Duration::from_secs(secs),
+            (Some(secs), _) => asked_time(secs),
             (None, true) => WAIT_TIMEOUT,
             (None, false) => TELL_TIMEOUT,
         };

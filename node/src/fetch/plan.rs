@@ -80,8 +80,6 @@ struct Want {
     size: u64,
     /// Requests in flight that ask for this.
     asked: BTreeMap<RequestId, PeerId>,
-    /// Since when the oldest of them is under way.
-    since: Duration,
     /// Peers that do not hold it.
     refused: BTreeSet<PeerId>,
     queued: bool,
@@ -101,6 +99,7 @@ struct Peer {
 #[derive(Debug)]
 struct Flight {
     peer: PeerId,
+    since: Duration,
     bytes: u64,
     want: Vec<ContentId>,
 }
@@ -109,6 +108,8 @@ struct Flight {
 #[derive(Debug, Default)]
 pub struct Plan {
     wants: BTreeMap<ContentId, Want>,
+    /// Those of the wants that some peer does not hold.
+    scarce: BTreeSet<ContentId>,
     queue: VecDeque<ContentId>,
     peers: BTreeMap<PeerId, Peer>,
     /// Peers in the order in which they were preferred.
@@ -123,16 +124,7 @@ impl Plan {
         if self.wants.contains_key(&id) {
             return;
         }
-        self.wants.insert(
-            id,
-            Want {
-                size,
-                asked: BTreeMap::new(),
-                since: Duration::ZERO,
-                refused: BTreeSet::new(),
-                queued: true,
-            },
-        );
+        self.wants.insert(id, Want { size, asked: BTreeMap::new(), refused: BTreeSet::new(), queued: true });
         self.queue.push_back(id);
     }
 
@@ -186,7 +178,12 @@ impl Plan {
             !want.asked.is_empty()
                 || self.peers.iter().any(|(peer, state)| !state.gone && !want.refused.contains(peer))
         };
-        self.wants.iter().filter(|(_, want)| !able(want)).map(|(id, _)| *id).collect()
+        if self.peers.values().all(|peer| peer.gone) {
+            return self.wants.iter().filter(|(_, want)| !able(want)).map(|(id, _)| *id).collect();
+        }
+        // Whoever is left can be asked for all that nobody has refused.
+        let is_stuck = |id: &ContentId| self.wants.get(id).is_some_and(|want| !able(want));
+        self.scarce.iter().filter(|id| is_stuck(id)).copied().collect()
     }
 
     /// The next request to send, if there is one now.
@@ -200,9 +197,13 @@ impl Plan {
 
     /// When [`Plan::next`] may have something new, although nothing was answered.
     pub fn wake_at(&self, now: Duration) -> Option<Duration> {
-        let hedges =
-            self.wants.values().filter(|want| !want.asked.is_empty() && want.asked.len() < COPIES_MAX);
-        let hedge = hedges.map(|want| want.since + HEDGE_AFTER).filter(|at| *at > now).min();
+        let hedge = self
+            .flights
+            .values()
+            .filter(|flight| flight.since + HEDGE_AFTER > now)
+            .filter(|flight| flight.want.iter().any(|id| self.is_asked_once(id)))
+            .map(|flight| flight.since + HEDGE_AFTER)
+            .min();
         let busy = self
             .peers
             .values()
@@ -228,6 +229,7 @@ impl Plan {
             match answer {
                 Answer::Have => {
                     if self.wants.remove(block).is_some() {
+                        self.scarce.remove(block);
                         came.push(*block);
                     }
                 }
@@ -305,9 +307,6 @@ impl Plan {
         let mut bytes = 0_u64;
         for block in &want {
             if let Some(state) = self.wants.get_mut(block) {
-                if state.asked.is_empty() {
-                    state.since = now;
-                }
                 state.asked.insert(id, peer);
                 bytes = bytes.saturating_add(state.size);
             }
@@ -316,7 +315,7 @@ impl Plan {
             state.in_flight = state.in_flight.saturating_add(bytes);
             state.requests += 1;
         }
-        self.flights.insert(id, Flight { peer, bytes, want: want.clone() });
+        self.flights.insert(id, Flight { peer, since: now, bytes, want: want.clone() });
         Some(Ask { id, peer, want })
     }
 
@@ -346,18 +345,22 @@ impl Plan {
         taken
     }
 
-    /// Takes a want that is late with somebody else.
+    /// Takes a want that is late with somebody else. Looks through what is in flight only: the wants may be many thousands.
     fn take_late(&self, peer: PeerId, now: Duration) -> Vec<ContentId> {
-        let late = |want: &Want| {
-            !want.asked.is_empty()
-                && want.asked.len() < COPIES_MAX
-                && want.since + HEDGE_AFTER <= now
-                && !want.refused.contains(&peer)
-                && want.asked.values().all(|asked| *asked != peer)
+        let late = self
+            .flights
+            .values()
+            .filter(|flight| flight.peer != peer && flight.since + HEDGE_AFTER <= now)
+            .flat_map(|flight| flight.want.iter().map(|id| (flight.since, *id)));
+        let may_ask = |id: &ContentId| {
+            self.is_asked_once(id) && self.wants.get(id).is_some_and(|want| !want.refused.contains(&peer))
         };
-        let mut late: Vec<_> = self.wants.iter().filter(|(_, want)| late(want)).collect();
-        late.sort_by_key(|(_, want)| want.since);
-        late.first().map(|(id, _)| **id).into_iter().collect()
+        late.filter(|(_, id)| may_ask(id)).min().map(|(_, id)| id).into_iter().collect()
+    }
+
+    /// Whether a block is under way, with room for another copy.
+    fn is_asked_once(&self, id: &ContentId) -> bool {
+        self.wants.get(id).is_some_and(|want| !want.asked.is_empty() && want.asked.len() < COPIES_MAX)
     }
 
     fn land(&mut self, id: RequestId) -> Option<Flight> {
@@ -377,6 +380,7 @@ impl Plan {
     fn refuse(&mut self, block: &ContentId, peer: PeerId) {
         if let Some(want) = self.wants.get_mut(block) {
             want.refused.insert(peer);
+            self.scarce.insert(*block);
         }
     }
 

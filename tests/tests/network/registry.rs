@@ -3,10 +3,7 @@
 use ggen_marketplace::{
     backend::p2p::{Error, P2PRegistry},
     code::Code,
-    control::{
-        api::PublishRequest,
-        service::{ProgressSender, Service},
-    },
+    control::{api::PublishRequest, service::ProgressSender},
     package::PackageId,
     traits::{Package, Query, Registry},
 };
@@ -162,7 +159,9 @@ async fn a_time_that_no_clock_can_hold_is_no_defect_of_the_node() {
     assert_eq!(closed.code, Code::Network.as_str());
     let directory = package(temp.path(), "patient", "1.0.0", &[]);
     let request = PublishRequest { timeout_secs: Some(u64::MAX), ..publish_request(&directory) };
-    Service::publish(&*node, request, ProgressSender::discard()).await.unwrap();
+    ggen_marketplace::control::service::Service::publish(&*node, request, ProgressSender::discard())
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    KEYS_FOLDER,
     failure::fail,
     gone,
     node::{Node, asked_time},
@@ -54,6 +55,7 @@ impl Node {
     ) -> Result<Installed, Failure> {
         let reference = Self::parse_reference(&request.package)?;
         let target = target(&request.to)?;
+        refuse_own_folders(&target, &self.config().state_dir)?;
         self.refuse_source(&target).await?;
         let deadline = Instant::now() + asked_time(request.timeout_secs, INSTALL_TIMEOUT);
         let head = self.resolve(&reference).await?;
@@ -371,7 +373,7 @@ struct Job {
 impl Job {
     /// Writes the folder, and then that it is there. Runs beside the runtime.
     fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
-        let Self { head, release, target, manifest, already } = self;
+        let Self { head, release, target, manifest, mut already } = self;
         if let Some(parent) = target.parent() {
             // What an install that was killed left beside the target.
             match unpack::sweep_partials(parent) {
@@ -385,10 +387,14 @@ impl Job {
         }
         if !already {
             let total = manifest.size();
-            unpack::unpack(&manifest, &|id| held(store, id), &target, &mut |done, _| {
+            let unpacked = unpack::unpack(&manifest, &|id| held(store, id), &target, &mut |done, _| {
                 progress.report("writing", done, Some(total), "bytes");
-            })
-            .map_err(fail)?;
+            });
+            match unpacked {
+                // Another installation of the same package was faster.
+                Err(unpack::Error::Exists { .. }) if occupied(&manifest, &target)? => already = true,
+                unpacked => unpacked.map_err(fail)?,
+            }
         }
         let now = Timestamp::now();
         let package = head.package_id();
@@ -485,6 +491,30 @@ fn target(text: &str) -> Result<PathBuf, Failure> {
             "Name one with --to.",
         ))
     }
+}
+
+/// Refuses a target among the keys or blocks of the node: what it finds there it takes for its own.
+fn refuse_own_folders(target: &Path, state: &Path) -> Result<(), Failure> {
+    let (target, state) = (resolved(target), resolved(state));
+    let own = store::OWN_FOLDERS.into_iter().chain([KEYS_FOLDER]);
+    if own.map(|name| state.join(name)).any(|own| target.starts_with(own)) {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{} belongs to the node itself; nothing is installed there.", target.display()),
+            "Choose another place with --to.",
+        ));
+    }
+    Ok(())
+}
+
+/// The path without links, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
 }
 
 fn answer_root(answer: &Installed) -> Result<ContentId, Failure> {

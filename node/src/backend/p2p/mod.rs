@@ -53,7 +53,7 @@ mod service;
 mod status;
 mod verify;
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use semver::Version;
@@ -70,7 +70,6 @@ use crate::{
         service::ProgressSender,
     },
     identity::{Publisher, node_key},
-    limits::ASKED_SECS_MAX,
     network::{self, Offload, transport},
     package::PackageId,
     release::Kind,

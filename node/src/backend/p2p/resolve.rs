@@ -236,7 +236,7 @@ fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> 
     Failure::new(
         Code::PinMismatch,
         format!("The name \"{name}\" is pinned to another publisher.\n  pinned: {pinned}\n  named:  {named}"),
-        "Install the pinned one by its bare name. If the change is right, remove the pin on purpose first.",
+        "Install the pinned one by its bare name. No command changes a pin yet; another state folder has pins of its own.",
     )
 }
 

@@ -33,6 +33,8 @@ const HEDGE_AFTER: Duration = Duration::from_secs(2);
 const COPIES_MAX: usize = 2;
 /// Failures in a row after which a peer is left alone.
 const FAILURES_MAX: u32 = 3;
+/// Times in a row that a peer may be busy before it is left alone: half a minute.
+const BUSY_MAX: u32 = 120;
 /// How long a busy peer is left alone.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -92,6 +94,8 @@ struct Peer {
     /// Requests in flight: small blocks fill no window.
     requests: usize,
     failures: u32,
+    /// How often in a row it was busy.
+    busy: u32,
     not_before: Duration,
     gone: bool,
 }
@@ -140,6 +144,7 @@ impl Plan {
                 in_flight: 0,
                 requests: 0,
                 failures: 0,
+                busy: 0,
                 not_before: Duration::ZERO,
                 gone: false,
             },
@@ -241,6 +246,7 @@ impl Plan {
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             if answers.iter().any(|(_, answer)| *answer == Answer::Have) {
                 peer.failures = 0;
+                peer.busy = 0;
             }
             if full && !came.is_empty() {
                 peer.window = (peer.window * 2).min(WINDOW_BYTES_MAX);
@@ -262,7 +268,11 @@ impl Plan {
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             match failure {
                 Failure::Unreachable => peer.gone = true,
-                Failure::Busy => peer.not_before = now + BUSY_PAUSE,
+                Failure::Busy => {
+                    peer.busy += 1;
+                    peer.not_before = now + BUSY_PAUSE;
+                    peer.gone |= peer.busy >= BUSY_MAX;
+                }
                 Failure::Peer => {
                     peer.failures += 1;
                     peer.window = (peer.window / 2).max(WINDOW_BYTES_MIN);

@@ -13,7 +13,7 @@ use libp2p::{
     identity::Keypair,
     kad::QueryId,
     multiaddr::Protocol,
-    request_response::OutboundRequestId,
+    request_response::{InboundRequestId, OutboundRequestId},
     swarm::{
         self, ConnectionId,
         dial_opts::{DialOpts, PeerCondition},
@@ -98,6 +98,7 @@ pub fn spawn(
         inbox: Vec::new(),
         ingesting: false,
         serving: 0,
+        answering: HashMap::new(),
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
         last_bootstrap: None,
@@ -157,6 +158,8 @@ pub(super) struct Driver {
     pub(super) inbox: Vec<VerifiedHead>,
     pub(super) ingesting: bool,
     pub(super) serving: usize,
+    /// Answers under way: for whom, and their bytes.
+    pub(super) answering: HashMap<InboundRequestId, (PeerId, u64)>,
     pub(super) observed: BTreeMap<Multiaddr, usize>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) last_bootstrap: Option<Timestamp>,

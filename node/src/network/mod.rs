@@ -118,6 +118,9 @@ pub enum Error {
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
+    /// Too many things are under way.
+    #[error("too many lookups are under way")]
+    Busy,
     /// The loop did not answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -132,6 +135,7 @@ impl Error {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Code::AddressInUse,
             Self::Listen { .. } => Code::Network,
             Self::Stopped => Code::NotRunning,
+            Self::Busy => Code::Busy,
             Self::Timeout(_) => Code::Timeout,
         }
     }
@@ -157,6 +161,7 @@ impl Error {
                 "Choose an address of this machine, for example --listen /ip4/0.0.0.0/tcp/0.".to_owned()
             }
             Self::Store(error) => error.hint(),
+            Self::Busy => "Try again in a moment.".to_owned(),
             Self::Timeout(_) => "Try again, or give more time with --timeout.".to_owned(),
             Self::Stopped => "Start the node again: ggen marketplace p2p start".to_owned(),
             Self::Setup(_) | Self::Noise(_) => "Look at the node's log: ggen marketplace p2p logs".to_owned(),

@@ -2,7 +2,10 @@
 
 use std::io;
 
-use libp2p::{PeerId, request_response};
+use libp2p::{
+    PeerId,
+    request_response::{self, InboundRequestId},
+};
 use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
@@ -22,7 +25,11 @@ use crate::{
 /// Work that ended beside the loop.
 pub(super) enum Work {
     /// Blocks were read for a peer.
-    Blocks { peer: PeerId, channel: request_response::ResponseChannel<Answer>, answer: Option<Answer> },
+    Blocks {
+        id: InboundRequestId,
+        channel: request_response::ResponseChannel<Answer>,
+        answer: Option<Answer>,
+    },
     /// A page of heads was read for a peer.
     Page { peer: PeerId, channel: request_response::ResponseChannel<Page>, page: Option<Page> },
     /// A page of a peer's heads was verified and written.
@@ -42,14 +49,14 @@ pub(super) type FetchEvent = request_response::Event<Request, Answer>;
 impl Driver {
     pub(super) fn finished(&mut self, work: Work) {
         match work {
-            Work::Blocks { peer, channel, answer } => {
-                self.serving = self.serving.saturating_sub(1);
-                self.served_one(peer);
+            Work::Blocks { id, channel, answer } => {
+                // Without an answer the channel is dropped, which ends as a failure of the request.
                 let Some(answer) = answer else { return };
-                let bytes = bytes_of(&answer);
-                if self.swarm.behaviour_mut().fetch.send_response(channel, answer).is_ok() && bytes > 0 {
-                    self.bytes_sent = self.bytes_sent.saturating_add(bytes);
-                    self.emit(Event::Served { peer, bytes });
+                if let Some((_, bytes)) = self.answering.get_mut(&id) {
+                    *bytes = bytes_of(&answer);
+                }
+                if self.swarm.behaviour_mut().fetch.send_response(channel, answer).is_err() {
+                    self.blocks_served(id);
                 }
             }
             Work::Page { peer, channel, page } => {
@@ -96,8 +103,8 @@ impl Driver {
     pub(super) fn fetch_event(&mut self, event: FetchEvent) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                request_response::Message::Request { request, channel, .. } => {
-                    self.serve_blocks(peer, request, channel);
+                request_response::Message::Request { request_id, request, channel } => {
+                    self.serve_blocks(peer, request_id, request, channel);
                 }
                 request_response::Message::Response { request_id, response } => {
                     if let Some(fetch) = self.fetches.remove(&request_id) {
@@ -110,13 +117,31 @@ impl Driver {
                     let _ = fetch.reply.send(Err(failure_of(error)));
                 }
             }
-            _ => {}
+            request_response::Event::ResponseSent { peer, request_id, .. } => {
+                let bytes = self.blocks_served(request_id);
+                if bytes > 0 {
+                    self.bytes_sent = self.bytes_sent.saturating_add(bytes);
+                    self.emit(Event::Served { peer, bytes });
+                }
+            }
+            request_response::Event::InboundFailure { request_id, .. } => {
+                self.blocks_served(request_id);
+            }
         }
+    }
+
+    /// An answer has left, or will not: it holds memory until then, whether its reader reads or not. Gives its bytes.
+    fn blocks_served(&mut self, request: InboundRequestId) -> u64 {
+        let Some((peer, bytes)) = self.answering.remove(&request) else { return 0 };
+        self.serving = self.serving.saturating_sub(1);
+        self.served_one(peer);
+        bytes
     }
 
     fn serve_blocks(
         &mut self,
         peer: PeerId,
+        id: InboundRequestId,
         request: Request,
         channel: request_response::ResponseChannel<Answer>,
     ) {
@@ -128,12 +153,13 @@ impl Driver {
             return;
         }
         self.serving += 1;
+        self.answering.insert(id, (peer, 0));
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.serving += 1;
         }
         let store = self.store.clone();
         let read = self.offload.run(move || read_blocks(&store, &request.want));
-        self.work.push(Box::pin(async move { Work::Blocks { peer, channel, answer: read.await } }));
+        self.work.push(Box::pin(async move { Work::Blocks { id, channel, answer: read.await } }));
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
     peers::address_book,
     release::{Release, VerifiedHead},
     reputation::{Circumstances, Event, Score, ban, blame, ledger},
-    store::{self, Store, installed, packages, pins, published},
+    store::{self, Store, installed, meta, packages, pins, published},
     time::Timestamp,
 };
 
@@ -169,13 +169,6 @@ impl Node {
         let mut events = Vec::new();
         for (peer, served) in &report.peers {
             let (blocks, bytes, duration) = (served.blocks, served.bytes, served.spent);
-            if let Some(block) = served.forged {
-                events.push((*peer, Event::ForgedBlock { block }));
-                let _ = self
-                    .network
-                    .block(*peer, "it sent bytes that are not the block asked for".to_owned())
-                    .await;
-            }
             let circumstances = Circumstances { claimed: served.claimed, ..circumstances };
             if let Some(cause) = served.fault.and_then(|attempt| blame(attempt, circumstances)) {
                 events.push((*peer, Event::RetrievalFailed { root, cause, blocks, bytes, duration }));
@@ -183,6 +176,26 @@ impl Node {
                 events.push((*peer, Event::RetrievalSucceeded { root, blocks, bytes, duration }));
             }
         }
+        self.refuse_forgers(report).await;
+        self.write_down(events).await;
+    }
+
+    /// Refuses those who sent bytes that are not the block asked for, whatever it was wanted for.
+    pub(super) async fn refuse_forgers(&self, report: &Report) {
+        let mut events = Vec::new();
+        for (peer, served) in &report.peers {
+            if let Some(block) = served.forged {
+                events.push((*peer, Event::ForgedBlock { block }));
+                let why = "it sent bytes that are not the block asked for".to_owned();
+                let _ = self.network.block(*peer, why).await;
+            }
+        }
+        if !events.is_empty() {
+            self.write_down(events).await;
+        }
+    }
+
+    async fn write_down(&self, events: Vec<(PeerId, Event)>) {
         let now = self.now();
         let written = self.with_store(move |store| {
             store.write(|tx| {
@@ -422,6 +435,8 @@ impl Job {
         batch
             .commit(|tx| {
                 installed::insert(tx, &row)?;
+                // Whose keys stand behind it can then be told without anybody else, for as long as it is installed.
+                meta::set(tx, &head_key(&package), head.bytes())?;
                 packages::insert(tx, &held)?;
                 pin_first(tx, &package, now)
             })
@@ -439,6 +454,11 @@ impl Job {
             ..Installed::default()
         })
     }
+}
+
+/// Under which key the head that a package was installed from is kept.
+pub(super) fn head_key(package: &PackageId) -> String {
+    format!("installed-head/{package}")
 }
 
 /// The first accepted publisher of a name stays the one that the name means.

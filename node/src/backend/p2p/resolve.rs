@@ -189,20 +189,27 @@ impl Node {
         };
         let mut session =
             Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, found);
+        let entries = self.entries(&mut session, head).await;
+        self.refuse_forgers(session.report()).await;
+        let log = Log::verify(entries?).map_err(fail)?;
+        log.anchored(head).map_err(fail)?;
+        Ok(log)
+    }
+
+    /// The entries of a log from the first on, fetched from the newest back.
+    async fn entries(&self, session: &mut Session, head: &VerifiedHead) -> Result<Vec<SignedEntry>, Failure> {
         let mut entries = Vec::new();
         let mut next = Some(head.head().entry);
         while let Some(id) = next {
             if entries.len() >= LOG_ENTRIES_MAX {
                 return Err(Failure::new(Code::Limit, "The log is longer than any honest one.", ""));
             }
-            let signed = self.entry(&mut session, id, head).await?;
+            let signed = self.entry(session, id, head).await?;
             next = signed.entry().previous;
             entries.push(signed);
         }
         entries.reverse();
-        let log = Log::verify(entries).map_err(fail)?;
-        log.anchored(head).map_err(fail)?;
-        Ok(log)
+        Ok(entries)
     }
 
     async fn entry(

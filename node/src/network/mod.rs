@@ -2,7 +2,8 @@
 //!
 //! [`Handle`] is how the rest of the node speaks to it: every call is a command with a deadline and one answer. [`Event`]s go
 //! the other way, to whoever keeps the books. The loop itself ([`spawn`]) owns the swarm; nobody else touches it, and
-//! nothing in it waits: hashing, signatures of whole pages and the database run beside it ([`Offload`]).
+//! nothing in it waits: hashing, whole pages of signatures and of the database run beside it ([`Offload`]). What stays in it is
+//! one signature, and one row of the catalogue, for each head that comes by gossip or the DHT.
 //!
 //! **Invariant:** nothing unverified is stored, forwarded or handed on. A head is verified before gossip forwards it,
 //! before a DHT record is kept, and before it enters the catalogue.

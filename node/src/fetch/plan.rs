@@ -75,6 +75,8 @@ pub enum Failure {
     Unreachable,
     /// The peer is busy; it may be asked again.
     Busy,
+    /// This node has no room for the request now.
+    Own,
 }
 
 #[derive(Debug)]
@@ -268,8 +270,11 @@ impl Plan {
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             match failure {
                 Failure::Unreachable => peer.gone = true,
+                // That we have no room says nothing about the peer.
+                Failure::Own => peer.not_before = now + BUSY_PAUSE,
                 Failure::Busy => {
-                    peer.busy += 1;
+                    // Many requests may be told so at once; one pause counts once.
+                    peer.busy += u32::from(peer.not_before <= now);
                     peer.not_before = now + BUSY_PAUSE;
                     peer.gone |= peer.busy >= BUSY_MAX;
                 }
@@ -493,6 +498,27 @@ mod tests {
             now += BUSY_PAUSE;
         }
         assert_eq!(plan.next(now), None);
+        assert_eq!(plan.stuck(), [block(0)]);
+    }
+
+    #[test]
+    fn a_peer_that_is_always_busy_is_given_up_and_our_own_lack_of_room_is_not_its_fault() {
+        let one = peers(1);
+        let mut plan = plan(1, 10, &one);
+        let mut now = Duration::ZERO;
+        let mut turn = |plan: &mut Plan, failure| {
+            let ask = plan.next(now)?;
+            plan.failed(ask.id, failure, now);
+            now += BUSY_PAUSE;
+            Some(())
+        };
+        for _ in 0..2 * BUSY_MAX {
+            assert!(turn(&mut plan, Failure::Own).is_some());
+        }
+        for _ in 0..BUSY_MAX {
+            assert!(turn(&mut plan, Failure::Busy).is_some());
+        }
+        assert!(turn(&mut plan, Failure::Busy).is_none());
         assert_eq!(plan.stuck(), [block(0)]);
     }
 

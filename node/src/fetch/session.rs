@@ -357,7 +357,7 @@ impl Session {
                 let failure = match failure {
                     RequestFailure::Timeout | RequestFailure::Broken(_) => plan::Failure::Peer,
                     RequestFailure::Unreachable | RequestFailure::Closed => plan::Failure::Unreachable,
-                    RequestFailure::Own => plan::Failure::Busy,
+                    RequestFailure::Own => plan::Failure::Own,
                 };
                 run.plan.failed(ask.id, failure, now);
                 return Ok(());

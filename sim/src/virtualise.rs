@@ -262,6 +262,7 @@ mod tests {
     use super::*;
 
     /// Draws in every way that the stack uses, on a fresh thread.
+    #[expect(clippy::disallowed_methods, reason = "the entropy itself is tested")]
     fn drawn(seed: Option<[u8; 32]>) -> (u64, u64, [u8; 8], [u8; 8]) {
         thread::spawn(move || {
             let _guard = seed.map(enter);

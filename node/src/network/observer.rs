@@ -4,11 +4,13 @@ use std::{fmt, sync::Arc};
 
 use super::Event;
 
+type Watch = dyn Fn(&Event) + Send + Sync;
+
 /// Is told every [`Event`] the moment it happens, on the loop's thread; by default there is none.
 ///
 /// It must not block, and cannot change what the node does.
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<dyn Fn(&Event) + Send + Sync>>);
+pub struct Observer(Option<Arc<Watch>>);
 
 impl Observer {
     /// An observer that calls `watch`.

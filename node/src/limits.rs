@@ -163,3 +163,7 @@ pub const TOPIC_BYTES_MAX: usize = 256;
 pub const CONFIG_PROBLEMS_MAX: usize = 64;
 /// Proofs that a publisher contradicted itself, two heads each; the packages stay frozen when the proof is dropped.
 pub const CATALOG_PROOFS_MAX: usize = 10_000;
+/// The longest time that a caller can ask for, in seconds; a clock cannot be told to wait for just any number.
+pub const ASKED_SECS_MAX: u64 = 24 * 3600;
+/// Addresses that one request may ask to dial.
+pub const DIALLED_AT_A_TIME_MAX: usize = 1_024;

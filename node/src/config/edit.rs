@@ -84,7 +84,7 @@ pub fn render(config: &P2PConfig) -> String {
     let mut text = format!(
         "# Configuration of this node: {FILE_NAME}\n\
          # Flags win over environment variables, those over this file.\n\
-         # `ggen marketplace p2p config show` lists what is in force, and where it comes from.\n"
+         # `ggen marketplace p2p config show --origin` lists what a start would use, and where it comes from.\n"
     );
     let mut table = None;
     for key in KEYS {

@@ -14,7 +14,10 @@ use std::{
 
 use libp2p::PeerId;
 
-use crate::{content::ContentId, limits::FETCH_IDS_MAX};
+use crate::{
+    content::ContentId,
+    limits::{FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX},
+};
 
 /// Bytes in flight of a peer that has not proved itself yet.
 const WINDOW_BYTES_FIRST: u64 = 1 << 20;
@@ -30,6 +33,8 @@ const HEDGE_AFTER: Duration = Duration::from_secs(2);
 const COPIES_MAX: usize = 2;
 /// Failures in a row after which a peer is left alone.
 const FAILURES_MAX: u32 = 3;
+/// Times in a row that a peer may be busy before it is left alone: half a minute.
+const BUSY_MAX: u32 = 120;
 /// How long a busy peer is left alone.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -77,8 +82,6 @@ struct Want {
     size: u64,
     /// Requests in flight that ask for this.
     asked: BTreeMap<RequestId, PeerId>,
-    /// Since when the oldest of them is under way.
-    since: Duration,
     /// Peers that do not hold it.
     refused: BTreeSet<PeerId>,
     queued: bool,
@@ -88,7 +91,11 @@ struct Want {
 struct Peer {
     window: u64,
     in_flight: u64,
+    /// Requests in flight: small blocks fill no window.
+    requests: usize,
     failures: u32,
+    /// How often in a row it was busy.
+    busy: u32,
     not_before: Duration,
     gone: bool,
 }
@@ -96,6 +103,7 @@ struct Peer {
 #[derive(Debug)]
 struct Flight {
     peer: PeerId,
+    since: Duration,
     bytes: u64,
     want: Vec<ContentId>,
 }
@@ -104,6 +112,8 @@ struct Flight {
 #[derive(Debug, Default)]
 pub struct Plan {
     wants: BTreeMap<ContentId, Want>,
+    /// Those of the wants that some peer does not hold.
+    scarce: BTreeSet<ContentId>,
     queue: VecDeque<ContentId>,
     peers: BTreeMap<PeerId, Peer>,
     /// Peers in the order in which they were preferred.
@@ -118,16 +128,7 @@ impl Plan {
         if self.wants.contains_key(&id) {
             return;
         }
-        self.wants.insert(
-            id,
-            Want {
-                size,
-                asked: BTreeMap::new(),
-                since: Duration::ZERO,
-                refused: BTreeSet::new(),
-                queued: true,
-            },
-        );
+        self.wants.insert(id, Want { size, asked: BTreeMap::new(), refused: BTreeSet::new(), queued: true });
         self.queue.push_back(id);
     }
 
@@ -141,7 +142,9 @@ impl Plan {
             Peer {
                 window: WINDOW_BYTES_FIRST,
                 in_flight: 0,
+                requests: 0,
                 failures: 0,
+                busy: 0,
                 not_before: Duration::ZERO,
                 gone: false,
             },
@@ -180,7 +183,12 @@ impl Plan {
             !want.asked.is_empty()
                 || self.peers.iter().any(|(peer, state)| !state.gone && !want.refused.contains(peer))
         };
-        self.wants.iter().filter(|(_, want)| !able(want)).map(|(id, _)| *id).collect()
+        if self.peers.values().all(|peer| peer.gone) {
+            return self.wants.iter().filter(|(_, want)| !able(want)).map(|(id, _)| *id).collect();
+        }
+        // Whoever is left can be asked for all that nobody has refused.
+        let is_stuck = |id: &ContentId| self.wants.get(id).is_some_and(|want| !able(want));
+        self.scarce.iter().filter(|id| is_stuck(id)).copied().collect()
     }
 
     /// The next request to send, if there is one now.
@@ -194,9 +202,13 @@ impl Plan {
 
     /// When [`Plan::next`] may have something new, although nothing was answered.
     pub fn wake_at(&self, now: Duration) -> Option<Duration> {
-        let hedges =
-            self.wants.values().filter(|want| !want.asked.is_empty() && want.asked.len() < COPIES_MAX);
-        let hedge = hedges.map(|want| want.since + HEDGE_AFTER).filter(|at| *at > now).min();
+        let hedge = self
+            .flights
+            .values()
+            .filter(|flight| flight.since + HEDGE_AFTER > now)
+            .filter(|flight| flight.want.iter().any(|id| self.is_asked_once(id)))
+            .map(|flight| flight.since + HEDGE_AFTER)
+            .min();
         let busy = self
             .peers
             .values()
@@ -222,6 +234,7 @@ impl Plan {
             match answer {
                 Answer::Have => {
                     if self.wants.remove(block).is_some() {
+                        self.scarce.remove(block);
                         came.push(*block);
                     }
                 }
@@ -233,6 +246,7 @@ impl Plan {
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             if answers.iter().any(|(_, answer)| *answer == Answer::Have) {
                 peer.failures = 0;
+                peer.busy = 0;
             }
             if full && !came.is_empty() {
                 peer.window = (peer.window * 2).min(WINDOW_BYTES_MAX);
@@ -254,7 +268,11 @@ impl Plan {
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             match failure {
                 Failure::Unreachable => peer.gone = true,
-                Failure::Busy => peer.not_before = now + BUSY_PAUSE,
+                Failure::Busy => {
+                    peer.busy += 1;
+                    peer.not_before = now + BUSY_PAUSE;
+                    peer.gone |= peer.busy >= BUSY_MAX;
+                }
                 Failure::Peer => {
                     peer.failures += 1;
                     peer.window = (peer.window / 2).max(WINDOW_BYTES_MIN);
@@ -278,7 +296,10 @@ impl Plan {
 
     fn can_ask(&self, peer: &PeerId, now: Duration) -> bool {
         self.peers.get(peer).is_some_and(|peer| {
-            !peer.gone && peer.not_before <= now && (peer.in_flight == 0 || peer.in_flight < peer.window)
+            !peer.gone
+                && peer.not_before <= now
+                && peer.requests < FETCH_SERVED_PER_PEER_MAX
+                && (peer.in_flight == 0 || peer.in_flight < peer.window)
         })
     }
 
@@ -296,17 +317,15 @@ impl Plan {
         let mut bytes = 0_u64;
         for block in &want {
             if let Some(state) = self.wants.get_mut(block) {
-                if state.asked.is_empty() {
-                    state.since = now;
-                }
                 state.asked.insert(id, peer);
                 bytes = bytes.saturating_add(state.size);
             }
         }
         if let Some(state) = self.peers.get_mut(&peer) {
             state.in_flight = state.in_flight.saturating_add(bytes);
+            state.requests += 1;
         }
-        self.flights.insert(id, Flight { peer, bytes, want: want.clone() });
+        self.flights.insert(id, Flight { peer, since: now, bytes, want: want.clone() });
         Some(Ask { id, peer, want })
     }
 
@@ -336,24 +355,29 @@ impl Plan {
         taken
     }
 
-    /// Takes a want that is late with somebody else.
+    /// Takes a want that is late with somebody else. Looks through what is in flight only: the wants may be many thousands.
     fn take_late(&self, peer: PeerId, now: Duration) -> Vec<ContentId> {
-        let late = |want: &Want| {
-            !want.asked.is_empty()
-                && want.asked.len() < COPIES_MAX
-                && want.since + HEDGE_AFTER <= now
-                && !want.refused.contains(&peer)
-                && want.asked.values().all(|asked| *asked != peer)
+        let late = self
+            .flights
+            .values()
+            .filter(|flight| flight.peer != peer && flight.since + HEDGE_AFTER <= now)
+            .flat_map(|flight| flight.want.iter().map(|id| (flight.since, *id)));
+        let may_ask = |id: &ContentId| {
+            self.is_asked_once(id) && self.wants.get(id).is_some_and(|want| !want.refused.contains(&peer))
         };
-        let mut late: Vec<_> = self.wants.iter().filter(|(_, want)| late(want)).collect();
-        late.sort_by_key(|(_, want)| want.since);
-        late.first().map(|(id, _)| **id).into_iter().collect()
+        late.filter(|(_, id)| may_ask(id)).min().map(|(_, id)| id).into_iter().collect()
+    }
+
+    /// Whether a block is under way, with room for another copy.
+    fn is_asked_once(&self, id: &ContentId) -> bool {
+        self.wants.get(id).is_some_and(|want| !want.asked.is_empty() && want.asked.len() < COPIES_MAX)
     }
 
     fn land(&mut self, id: RequestId) -> Option<Flight> {
         let flight = self.flights.remove(&id)?;
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             peer.in_flight = peer.in_flight.saturating_sub(flight.bytes);
+            peer.requests = peer.requests.saturating_sub(1);
         }
         for block in &flight.want {
             if let Some(want) = self.wants.get_mut(block) {
@@ -366,6 +390,7 @@ impl Plan {
     fn refuse(&mut self, block: &ContentId, peer: PeerId) {
         if let Some(want) = self.wants.get_mut(block) {
             want.refused.insert(peer);
+            self.scarce.insert(*block);
         }
     }
 
@@ -480,6 +505,18 @@ mod tests {
         assert_eq!(plan.next(Duration::ZERO), None);
         assert!(plan.stuck().is_empty());
         assert!(plan.next(plan.wake_at(Duration::ZERO).unwrap()).is_some());
+    }
+
+    #[test]
+    fn a_peer_is_asked_for_no_more_at_once_than_it_serves() {
+        let one = peers(1);
+        let many = u32::try_from(FETCH_IDS_MAX * (FETCH_SERVED_PER_PEER_MAX + 4)).unwrap();
+        let mut plan = plan(many, 1, &one);
+        let asks: Vec<Ask> = std::iter::from_fn(|| plan.next(Duration::ZERO)).collect();
+        assert_eq!(asks.len(), FETCH_SERVED_PER_PEER_MAX);
+        plan.answered(asks[0].id, &all(&asks[0], Answer::Have), Duration::ZERO);
+        assert!(plan.next(Duration::ZERO).is_some());
+        assert_eq!(plan.next(Duration::ZERO), None);
     }
 
     proptest! {

@@ -283,13 +283,11 @@ impl Driver {
         }
     }
 
-    /// Drops value records whose heads have expired.
+    /// Drops value records whose heads have expired, and provider records that lapsed.
     pub(super) fn sweep_records(&mut self) {
         let now = Timestamp::now();
-        self.swarm
-            .behaviour_mut()
-            .kad
-            .store_mut()
-            .retain(|record| VerifiedHead::verify(&record.value, now).is_ok());
+        let records = self.swarm.behaviour_mut().kad.store_mut();
+        records.retain(|record| VerifiedHead::verify(&record.value, now).is_ok());
+        records.sweep_providers();
     }
 }

@@ -13,7 +13,7 @@ use libp2p::{
     identity::Keypair,
     kad::QueryId,
     multiaddr::Protocol,
-    request_response::OutboundRequestId,
+    request_response::{InboundRequestId, OutboundRequestId},
     swarm::{
         self, ConnectionId,
         dial_opts::{DialOpts, PeerCondition},
@@ -30,13 +30,12 @@ use super::{
     dht::Query,
     events::dial_failure,
     exchange::Reading,
-    handle::{Command, DialFailure, Handle, HeadsRead, RequestFailure, Target},
-    serve::Work,
+    handle::{Command, DialFailure, Handle, HeadsRead, Target},
+    serve::{Fetch, Work},
     snapshot::Refused,
     transport::{Base, authenticated},
 };
 use crate::{
-    fetch::protocol::Answer,
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
     peers::limits::IDLE_TIMEOUT,
     release::head::VerifiedHead,
@@ -101,6 +100,7 @@ pub fn spawn(
         inbox: Vec::new(),
         ingesting: false,
         serving: 0,
+        answering: HashMap::new(),
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
         last_bootstrap: None,
@@ -155,12 +155,14 @@ pub(super) struct Driver {
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) dials: HashMap<ConnectionId, Dialling>,
     pub(super) listens: Vec<Listening>,
-    pub(super) fetches: HashMap<OutboundRequestId, oneshot::Sender<Result<Answer, RequestFailure>>>,
+    pub(super) fetches: HashMap<OutboundRequestId, Fetch>,
     pub(super) readings: HashMap<OutboundRequestId, PeerId>,
     pub(super) refreshing: Vec<oneshot::Sender<()>>,
     pub(super) inbox: Vec<VerifiedHead>,
     pub(super) ingesting: bool,
     pub(super) serving: usize,
+    /// Answers under way: for whom, and their bytes.
+    pub(super) answering: HashMap<InboundRequestId, (PeerId, u64)>,
     pub(super) observed: BTreeMap<Multiaddr, usize>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) last_bootstrap: Option<Timestamp>,
@@ -314,6 +316,12 @@ impl Driver {
                 return;
             }
         }
+        if let Target::Address(address) = &target
+            && let Some(peer) = self.connected_at(address)
+        {
+            let _ = reply.send(Ok(peer));
+            return;
+        }
         let options = match target {
             Target::Address(address) => DialOpts::unknown_peer_id().address(address).build(),
             Target::Peer(peer, addresses) => DialOpts::peer_id(peer)
@@ -331,6 +339,12 @@ impl Driver {
                 let _ = reply.send(Err(dial_failure(named, &error)));
             }
         }
+    }
+
+    /// The peer that is connected and answers under an address that names nobody.
+    fn connected_at(&self, address: &Multiaddr) -> Option<PeerId> {
+        let dialled = |peer: &Peer| peer.connections.values().any(|(at, dialled)| *dialled && at == address);
+        self.peers.iter().find(|(_, peer)| dialled(peer) || peer.told.contains(address)).map(|(id, _)| *id)
     }
 
     fn announce(&mut self, head: Vec<u8>) -> usize {

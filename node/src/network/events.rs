@@ -51,12 +51,13 @@ impl Driver {
                 let peer =
                     self.peers.entry(peer_id).or_insert_with(|| Peer { awaited_until, ..Peer::default() });
                 peer.connections.insert(connection_id, (address.clone(), dialled));
-                if let Some((_, reply)) = self.dials.remove(&connection_id) {
-                    let _ = reply.send(Ok(peer_id));
-                }
                 let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
                 self.emit(Event::Connected { peer: peer_id, dialled });
                 self.publish_heads_read();
+                // Last: whoever dialled may wait for the heads next, and must find the newcomer among the outstanding.
+                if let Some((_, reply)) = self.dials.remove(&connection_id) {
+                    let _ = reply.send(Ok(peer_id));
+                }
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
                 if let Some(peer) = self.peers.get_mut(&peer_id) {
@@ -230,6 +231,7 @@ impl Driver {
             for address in &told {
                 self.admit_to_routing(peer_id, address.clone());
             }
+            self.forget_in_routing(peer_id, &[reached_at, told.clone()].concat());
         } else {
             self.swarm.behaviour_mut().kad.remove_peer(&peer_id);
         }
@@ -314,6 +316,22 @@ impl Driver {
         });
         if same < PEERS_PER_NETWORK_AND_BUCKET_MAX {
             kad.add_address(&peer, address);
+        }
+    }
+
+    /// Removes from the routing table what a peer no longer tells: libp2p keeps every address that was ever added, and
+    /// whoever tells new ones for ever would fill the memory, and the answers that name it beyond their cap.
+    fn forget_in_routing(&mut self, peer: PeerId, kept: &[Multiaddr]) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let held: Vec<Multiaddr> = kad.kbucket(peer).map_or_else(Vec::new, |bucket| {
+            let of_peer = bucket.iter().filter(|entry| *entry.node.key.preimage() == peer);
+            of_peer.flat_map(|entry| entry.node.value.iter().cloned().collect::<Vec<_>>()).collect()
+        });
+        for address in held {
+            let bare = policy::without_peer(&address, &peer).unwrap_or(address);
+            if !kept.contains(&bare) {
+                kad.remove_address(&peer, &bare);
+            }
         }
     }
 

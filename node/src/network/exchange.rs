@@ -66,6 +66,8 @@ impl Driver {
         let peers: Vec<PeerId> =
             self.peers.iter().filter(|(_, peer)| !failed(peer)).map(|(id, _)| *id).collect();
         peers.into_iter().for_each(|peer| self.read_heads(peer));
+        // A peer may take hours for its pages, and nobody waits for it so long.
+        self.refreshing.retain(|waiting| !waiting.is_closed());
         self.refreshing.push(reply);
         self.reply_refreshed();
     }

@@ -142,7 +142,8 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         let ask = async {
             self.commands.send(command(reply)).await.map_err(|_| Error::Stopped)?;
-            answer.await.map_err(|_| Error::Stopped)
+            // A loop that still takes commands had no room for this one.
+            answer.await.map_err(|_| if self.commands.is_closed() { Error::Stopped } else { Error::Busy })
         };
         timeout(deadline, ask).await.map_err(|_| Error::Timeout(deadline))?
     }
@@ -184,7 +185,11 @@ impl Handle {
         let attempt = async {
             match self.dial_target(Target::Peer(peer, addresses), deadline).await {
                 Ok(_) => return Ok(()),
-                Err(failure @ (DialFailure::Own | DialFailure::Denied(_))) => return Err(failure),
+                Err(DialFailure::Own) => return Err(DialFailure::Own),
+                // Both sides dialled at once and one connection was one too many: it may be connected by now.
+                Err(DialFailure::Denied(_)) => {
+                    return self.dial_target(Target::Peer(peer, Vec::new()), deadline).await.map(drop);
+                }
                 Err(_) => {}
             }
             let found = self.call(deadline, |reply| Command::FindPeer(peer, reply)).await.unwrap_or_default();

@@ -2,7 +2,8 @@
 //!
 //! [`Handle`] is how the rest of the node speaks to it: every call is a command with a deadline and one answer. [`Event`]s go
 //! the other way, to whoever keeps the books. The loop itself ([`spawn`]) owns the swarm; nobody else touches it, and
-//! nothing in it waits: hashing, signatures of whole pages and the database run beside it ([`Offload`]).
+//! nothing in it waits: hashing, whole pages of signatures and of the database run beside it ([`Offload`]). What stays in it is
+//! one signature, and one row of the catalogue, for each head that comes by gossip or the DHT.
 //!
 //! **Invariant:** nothing unverified is stored, forwarded or handed on. A head is verified before gossip forwards it,
 //! before a DHT record is kept, and before it enters the catalogue.
@@ -137,6 +138,9 @@ pub enum Error {
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
+    /// Too many things are under way.
+    #[error("too many lookups are under way")]
+    Busy,
     /// The loop did not answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -151,6 +155,7 @@ impl Error {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Code::AddressInUse,
             Self::Listen { .. } => Code::Network,
             Self::Stopped => Code::NotRunning,
+            Self::Busy => Code::Busy,
             Self::Timeout(_) => Code::Timeout,
         }
     }
@@ -176,6 +181,7 @@ impl Error {
                 "Choose an address of this machine, for example --listen /ip4/0.0.0.0/tcp/0.".to_owned()
             }
             Self::Store(error) => error.hint(),
+            Self::Busy => "Try again in a moment.".to_owned(),
             Self::Timeout(_) => "Try again, or give more time with --timeout.".to_owned(),
             Self::Stopped => "Start the node again: ggen marketplace p2p start".to_owned(),
             Self::Setup(_) | Self::Noise(_) => "Look at the node's log: ggen marketplace p2p logs".to_owned(),

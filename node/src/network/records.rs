@@ -7,6 +7,7 @@
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    time::Instant,
 };
 
 use libp2p::{
@@ -63,6 +64,20 @@ impl Records {
         doomed.iter().for_each(|key| drop(self.values.remove(key)));
     }
 
+    /// Drops the provider records that lapsed; libp2p does so only for keys that are asked for.
+    pub(super) fn sweep_providers(&mut self) {
+        let now = clock();
+        let keys: Vec<Vec<u8>> = self.providers.by_key.keys().cloned().collect();
+        keys.iter().for_each(|key| self.drop_lapsed(key, now));
+    }
+
+    fn drop_lapsed(&mut self, key: &[u8], now: Instant) {
+        let held = self.providers.get(key).into_iter().flatten();
+        let lapsed: Vec<PeerId> =
+            held.filter(|record| record.is_expired(now)).map(|record| record.provider).collect();
+        lapsed.iter().for_each(|provider| self.remove_provider(&RecordKey::new(&key), provider));
+    }
+
     fn forget_provider(&mut self, key: &[u8], provider: &PeerId) {
         if let Some(keys) = self.keys_of_provider.get_mut(provider) {
             keys.remove(key);
@@ -109,6 +124,8 @@ impl RecordStore for Records {
             return Err(Error::ValueTooLarge);
         }
         record.addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
+        // The dead do not keep the living out.
+        self.drop_lapsed(&key, clock());
         let own = record.provider == self.local;
         let keys = self.keys_of_provider.get(&record.provider);
         let known = keys.is_some_and(|keys| keys.contains(&key));
@@ -173,6 +190,11 @@ impl RecordStore for Records {
             self.provided.remove(key);
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "libp2p says by this clock when a record lapses")]
+fn clock() -> Instant {
+    Instant::now()
 }
 
 /// A bounded map that keeps the keys nearest to the local id.
@@ -294,5 +316,29 @@ mod tests {
         assert_eq!(records.provided().count(), 1);
         let counted: usize = records.keys_of_provider.values().map(BTreeSet::len).sum();
         assert_eq!(counted, DHT_PROVIDERS_PER_KEY_MAX, "what was evicted is not counted");
+    }
+
+    #[test]
+    fn records_that_lapsed_keep_no_provider_out() {
+        let mut records = Records::new(PeerId::random());
+        let key = RecordKey::new(b"key");
+        let target = KBucketKey::new(key.clone());
+        let mut peers: Vec<PeerId> = (0..=DHT_PROVIDERS_PER_KEY_MAX).map(|_| PeerId::random()).collect();
+        peers.sort_by_key(|peer| target.distance(&KBucketKey::from(*peer)));
+        let farthest = peers.pop().unwrap();
+        let lapses = clock();
+        let provider =
+            |provider, expires| ProviderRecord { key: key.clone(), provider, expires, addresses: Vec::new() };
+        for peer in &peers {
+            records.add_provider(provider(*peer, Some(lapses))).unwrap();
+            // Those that came before have lapsed already, and are gone.
+            assert_eq!(records.providers(&key).len(), 1);
+        }
+        records.add_provider(provider(farthest, None)).unwrap();
+        assert_eq!(records.providers(&key).len(), 1);
+        assert_eq!(records.keys_of_provider.len(), 1, "what lapsed is not counted");
+        records.add_provider(provider(peers[0], Some(lapses))).unwrap();
+        records.sweep_providers();
+        assert_eq!(records.providers(&key).len(), 1);
     }
 }

@@ -1,6 +1,11 @@
 //! Blocks for others, blocks from others, and the work that runs beside the loop.
 
-use libp2p::{PeerId, request_response};
+use std::io;
+
+use libp2p::{
+    PeerId,
+    request_response::{self, InboundRequestId},
+};
 use serde_bytes::ByteBuf;
 use tokio::sync::oneshot;
 
@@ -20,7 +25,11 @@ use crate::{
 /// Work that ended beside the loop.
 pub(super) enum Work {
     /// Blocks were read for a peer.
-    Blocks { peer: PeerId, channel: request_response::ResponseChannel<Answer>, answer: Option<Answer> },
+    Blocks {
+        id: InboundRequestId,
+        channel: request_response::ResponseChannel<Answer>,
+        answer: Option<Answer>,
+    },
     /// A page of heads was read for a peer.
     Page { peer: PeerId, channel: request_response::ResponseChannel<Page>, page: Option<Page> },
     /// A page of a peer's heads was verified and written.
@@ -29,19 +38,25 @@ pub(super) enum Work {
     Ingested { heads: usize },
 }
 
+/// A request for blocks that is under way.
+pub(super) struct Fetch {
+    pub(super) peer: PeerId,
+    pub(super) reply: oneshot::Sender<Result<Answer, RequestFailure>>,
+}
+
 pub(super) type FetchEvent = request_response::Event<Request, Answer>;
 
 impl Driver {
     pub(super) fn finished(&mut self, work: Work) {
         match work {
-            Work::Blocks { peer, channel, answer } => {
-                self.serving = self.serving.saturating_sub(1);
-                self.served_one(peer);
+            Work::Blocks { id, channel, answer } => {
+                // Without an answer the channel is dropped, which ends as a failure of the request.
                 let Some(answer) = answer else { return };
-                let bytes = bytes_of(&answer);
-                if self.swarm.behaviour_mut().fetch.send_response(channel, answer).is_ok() && bytes > 0 {
-                    self.bytes_sent = self.bytes_sent.saturating_add(bytes);
-                    self.emit(Event::Served { peer, bytes });
+                if let Some((_, bytes)) = self.answering.get_mut(&id) {
+                    *bytes = bytes_of(&answer);
+                }
+                if self.swarm.behaviour_mut().fetch.send_response(channel, answer).is_err() {
+                    self.blocks_served(id);
                 }
             }
             Work::Page { peer, channel, page } => {
@@ -79,44 +94,57 @@ impl Driver {
             let _ = reply.send(Err(RequestFailure::Unreachable));
             return;
         }
+        // Several retrievals may ask one peer. What it would only call busy, or drop, is not sent.
+        if self.fetches.values().filter(|fetch| fetch.peer == peer).count() >= FETCH_SERVED_PER_PEER_MAX {
+            let _ = reply.send(Err(RequestFailure::Own));
+            return;
+        }
         let id = self.swarm.behaviour_mut().fetch.send_request(&peer, request);
-        self.fetches.insert(id, reply);
+        self.fetches.insert(id, Fetch { peer, reply });
     }
 
     pub(super) fn fetch_event(&mut self, event: FetchEvent) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                request_response::Message::Request { request, channel, .. } => {
-                    self.serve_blocks(peer, request, channel);
+                request_response::Message::Request { request_id, request, channel } => {
+                    self.serve_blocks(peer, request_id, request, channel);
                 }
                 request_response::Message::Response { request_id, response } => {
-                    if let Some(reply) = self.fetches.remove(&request_id) {
-                        let _ = reply.send(Ok(response));
+                    if let Some(fetch) = self.fetches.remove(&request_id) {
+                        let _ = fetch.reply.send(Ok(response));
                     }
                 }
             },
             request_response::Event::OutboundFailure { request_id, error, .. } => {
-                if let Some(reply) = self.fetches.remove(&request_id) {
-                    let _ = reply.send(Err(match error {
-                        request_response::OutboundFailure::DialFailure
-                        | request_response::OutboundFailure::UnsupportedProtocols => {
-                            RequestFailure::Unreachable
-                        }
-                        request_response::OutboundFailure::Timeout => RequestFailure::Timeout,
-                        request_response::OutboundFailure::ConnectionClosed => RequestFailure::Closed,
-                        request_response::OutboundFailure::Io(error) => {
-                            RequestFailure::Broken(error.to_string())
-                        }
-                    }));
+                if let Some(fetch) = self.fetches.remove(&request_id) {
+                    let _ = fetch.reply.send(Err(failure_of(error)));
                 }
             }
-            _ => {}
+            request_response::Event::ResponseSent { peer, request_id, .. } => {
+                let bytes = self.blocks_served(request_id);
+                if bytes > 0 {
+                    self.bytes_sent = self.bytes_sent.saturating_add(bytes);
+                    self.emit(Event::Served { peer, bytes });
+                }
+            }
+            request_response::Event::InboundFailure { request_id, .. } => {
+                self.blocks_served(request_id);
+            }
         }
+    }
+
+    /// An answer has left, or will not: it holds memory until then, whether its reader reads or not. Gives its bytes.
+    fn blocks_served(&mut self, request: InboundRequestId) -> u64 {
+        let Some((peer, bytes)) = self.answering.remove(&request) else { return 0 };
+        self.serving = self.serving.saturating_sub(1);
+        self.served_one(peer);
+        bytes
     }
 
     fn serve_blocks(
         &mut self,
         peer: PeerId,
+        id: InboundRequestId,
         request: Request,
         channel: request_response::ResponseChannel<Answer>,
     ) {
@@ -128,12 +156,29 @@ impl Driver {
             return;
         }
         self.serving += 1;
+        self.answering.insert(id, (peer, 0));
         if let Some(peer) = self.peers.get_mut(&peer) {
             peer.serving += 1;
         }
         let store = self.store.clone();
         let read = self.offload.run(move || read_blocks(&store, &request.want));
-        self.work.push(Box::pin(async move { Work::Blocks { peer, channel, answer: read.await } }));
+        self.work.push(Box::pin(async move { Work::Blocks { id, channel, answer: read.await } }));
+    }
+}
+
+/// Only what was read can break the protocol. The other errors are of the connection, or of our own bounds.
+fn failure_of(error: request_response::OutboundFailure) -> RequestFailure {
+    use request_response::OutboundFailure as Failure;
+    match error {
+        Failure::DialFailure | Failure::UnsupportedProtocols => RequestFailure::Unreachable,
+        Failure::Timeout => RequestFailure::Timeout,
+        Failure::ConnectionClosed => RequestFailure::Closed,
+        Failure::Io(error) => match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                RequestFailure::Broken(error.to_string())
+            }
+            _ => RequestFailure::Closed,
+        },
     }
 }
 
@@ -172,4 +217,20 @@ fn bytes_of(answer: &Answer) -> u64 {
         Found::Missing | Found::Later => 0,
     });
     sizes.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_peer_sent_breaks_the_protocol() {
+        let of = |error| failure_of(request_response::OutboundFailure::Io(error));
+        let sent = io::Error::new(io::ErrorKind::InvalidData, "over the cap");
+        assert!(matches!(of(sent), RequestFailure::Broken(_)));
+        assert!(matches!(of(io::ErrorKind::UnexpectedEof.into()), RequestFailure::Broken(_)));
+        // What the multiplexer says where this side has as many streams open as it may.
+        assert_eq!(of(io::Error::other("max sub-streams reached")), RequestFailure::Closed);
+        assert_eq!(of(io::ErrorKind::ConnectionReset.into()), RequestFailure::Closed);
+    }
 }

@@ -10,12 +10,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures::{AsyncRead, AsyncWrite};
+use futures::{AsyncRead, AsyncWrite, future::BoxFuture};
 use libp2p::{
     Multiaddr, PeerId, Transport, TransportError,
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, DialOpts, ListenerId, TransportEvent},
+        transport::{Boxed, DialOpts, ListenerId, PortUse, TransportEvent},
         upgrade,
     },
     dns, identity,
@@ -74,7 +74,7 @@ impl Transport for Exclusive {
     type Output = tcp::tokio::TcpStream;
     type Error = io::Error;
     type ListenerUpgrade = <tcp::tokio::Transport as Transport>::ListenerUpgrade;
-    type Dial = <tcp::tokio::Transport as Transport>::Dial;
+    type Dial = BoxFuture<'static, io::Result<tcp::tokio::TcpStream>>;
 
     fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
         if let Some(socket) = socket_of(&address) {
@@ -92,7 +92,18 @@ impl Transport for Exclusive {
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<io::Error>> {
-        self.0.dial(address, options)
+        let shared = self.0.dial(address.clone(), options)?;
+        if options.port_use == PortUse::New {
+            return Ok(shared);
+        }
+        // The port that is listened on can be dialled from only while nobody has it on another address of this machine.
+        let own = self.0.dial(address, DialOpts { port_use: PortUse::New, ..options })?;
+        Ok(Box::pin(async move {
+            match shared.await {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => own.await,
+                dialled => dialled,
+            }
+        }))
     }
 
     fn poll(

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Error, Place, Store, column, segment};
 use crate::{
-    content::{Block, ContentId},
+    content::{Block, Codec, ContentId},
     limits::BLOCK_BYTES_MAX,
 };
 
@@ -34,7 +34,42 @@ pub struct Stats {
 impl Store {
     /// Begins to gather blocks that become durable together.
     pub fn batch(&self) -> Batch {
-        Batch { store: self.clone(), blocks: BTreeMap::new(), row_bytes: 0, writer: None, failed: false }
+        self.begin(false)
+    }
+
+    /// Begins to gather blocks that become durable together, all of them in one segment file.
+    ///
+    /// What is in there outlives the database: for what this node alone may hold, such as its own packages.
+    pub fn lasting_batch(&self) -> Batch {
+        self.begin(true)
+    }
+
+    fn begin(&self, lasting: bool) -> Batch {
+        Batch {
+            store: self.clone(),
+            blocks: BTreeMap::new(),
+            row_bytes: 0,
+            writer: None,
+            failed: false,
+            lasting,
+        }
+    }
+
+    /// The ids of all blocks of one codec, in order.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    pub fn ids_of(&self, codec: Codec) -> Result<Vec<ContentId>, Error> {
+        // A CIDv1 begins with its version and its codec.
+        let first = vec![1, codec as u8];
+        let after = vec![1, codec as u8 + 1];
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare("SELECT id FROM blocks WHERE id >= ?1 AND id < ?2 ORDER BY id")?;
+            let rows = statement.query_map([first, after], |row| row.get::<_, Vec<u8>>(0))?;
+            let ids: Vec<Vec<u8>> = rows.collect::<Result<_, _>>()?;
+            Ok(ids.iter().filter_map(|id| ContentId::from_bytes(id).ok()).collect())
+        })
     }
 
     /// Stores a few blocks durably.
@@ -178,6 +213,8 @@ pub struct Batch {
     row_bytes: usize,
     writer: Option<segment::Writer>,
     failed: bool,
+    /// Small blocks go to the segment too, even those that are rows already.
+    lasting: bool,
 }
 
 /// Where a block of a batch is until the commit.
@@ -205,12 +242,19 @@ impl Batch {
         if self.blocks.contains_key(&id) {
             return Ok(false);
         }
-        if self.store.has(&id)? {
+        let in_memory = matches!(self.store.shared.place, Place::Memory);
+        let held = self.store.read(|connection| find(connection, &id))?;
+        let lasts = match held {
+            Some(Found::Row(_)) => in_memory || !self.lasting,
+            Some(_) => true,
+            None => false,
+        };
+        if lasts {
             self.blocks.insert(id, Pending::Held);
             return Ok(false);
         }
-        let in_memory = matches!(self.store.shared.place, Place::Memory);
-        let as_row = size <= ROW_BYTES_MAX && self.row_bytes + size <= BATCH_ROWS_BYTES_MAX;
+        let small = size <= ROW_BYTES_MAX && self.row_bytes + size <= BATCH_ROWS_BYTES_MAX;
+        let as_row = small && !self.lasting;
         let pending = if in_memory || as_row {
             self.row_bytes += size;
             Pending::Row(block.into_bytes())
@@ -218,7 +262,7 @@ impl Batch {
             Pending::Segment { place: self.append(&block)?, size }
         };
         self.blocks.insert(id, pending);
-        Ok(true)
+        Ok(held.is_none())
     }
 
     /// Whether the block is in this batch or in the store.
@@ -379,7 +423,9 @@ pub(super) fn insert_in_segment(
     number: u64,
     place: u64,
 ) -> Result<u64, Error> {
-    let sql = "INSERT INTO blocks (id, size, segment, place) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO blocks (id, size, segment, place) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT DO UPDATE SET segment = excluded.segment, place = excluded.place, data = NULL
+               WHERE data IS NOT NULL";
     let (size, number, place) =
         (column::integer(size as u64), column::integer(number), column::integer(place));
     Ok(tx.prepare_cached(sql)?.execute(params![id.to_bytes(), size, number, place])? as u64)

@@ -52,6 +52,8 @@ use sweep::segments_in;
 
 /// Name of the folder of segment files.
 const BLOCKS_FOLDER: &str = "blocks";
+/// Folders in the state folder that hold nothing but what the store puts there.
+pub const OWN_FOLDERS: [&str; 2] = [BLOCKS_FOLDER, recovery::QUARANTINE];
 /// Name of the lock that says "this store is open".
 const LOCK_NAME: &str = "store.lock";
 /// Connections that read while another one writes.

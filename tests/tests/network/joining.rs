@@ -57,6 +57,19 @@ async fn each_address_succeeds_or_says_why_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_others_use_elsewhere_does_not_keep_a_node_from_dialling() {
+    let (node, other) = (start(&[]).await, start(&[]).await);
+    let port = node.bound[0].iter().find_map(|part| match part {
+        Protocol::Tcp(port) => Some(port),
+        _ => None,
+    });
+    // libp2p dials from the port that it listens on, and asks for it on every address of the machine.
+    let _elsewhere = TcpListener::bind(("127.0.0.2", port.unwrap())).unwrap();
+    node.dial(&[other.address().to_string()], 10).await.unwrap();
+    node.knows(other.peer_id()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_cannot_be_resolved_is_no_reason_not_to_start() {
     let other = start(&[]).await;
     let node = start(&["/dnsaddr/nowhere.invalid".parse().unwrap(), other.address()]).await;
@@ -70,7 +83,7 @@ async fn a_peer_of_another_major_version_is_turned_away_with_a_reason() {
     let script = Script { protocol_version: "/ggen/2.0.0".to_owned(), ..Script::default() };
     let future = Raw::start(script).await;
     let address = node.address();
-    future.with(move |swarm| swarm.dial(address).unwrap()).await;
+    future.with(move |swarm| crate::raw::dial(swarm, address)).await;
     let reason = eventually("it is refused", SOON, async || node.refused(future.peer).await).await;
     assert!(reason.contains("/ggen/2.0.0") && reason.contains("/ggen/1.0.0"), "{reason}");
     eventually("it is disconnected", SOON, async || (!node.is_connected(future.peer).await).then_some(()))

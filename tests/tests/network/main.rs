@@ -11,6 +11,7 @@
 
 mod announcements;
 mod dht;
+mod excess;
 mod garbage;
 mod heads;
 mod interop;

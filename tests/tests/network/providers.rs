@@ -136,7 +136,7 @@ async fn a_provider_that_sends_wrong_bytes_is_refused_and_the_install_succeeds()
         .await;
     // It does not get in again.
     let (peer, address) = (reader.peer_id(), reader.address());
-    rogue.with(move |swarm| swarm.dial(address).unwrap()).await;
+    rogue.with(move |swarm| crate::raw::dial(swarm, address)).await;
     eventually("the reader closed the connection", SOON, async || {
         (!rogue.seen().connected.contains(&peer)).then_some(())
     })

@@ -15,7 +15,7 @@ use libp2p::{
     kad::{self, store::MemoryStore},
     multiaddr::Protocol,
     noise, ping, request_response,
-    swarm::{NetworkBehaviour, SwarmEvent},
+    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
     tcp, yamux,
 };
 use tokio::{
@@ -210,7 +210,7 @@ impl Raw {
         let dialled = address.clone();
         self.with(move |swarm| {
             swarm.behaviour_mut().kad.add_address(&peer, dialled.clone());
-            swarm.dial(dialled).unwrap();
+            dial(swarm, dialled);
         })
         .await;
         eventually("the raw peer is connected", SOON, async || {
@@ -261,6 +261,11 @@ impl Raw {
         })
         .await
     }
+}
+
+/// Dials from a port of its own: the one listened on may be in use on another address of the machine by another test.
+pub(crate) fn dial(swarm: &mut Swarm<Behaviour>, address: Multiaddr) {
+    swarm.dial(DialOpts::unknown_peer_id().address(address).allocate_new_port().build()).unwrap();
 }
 
 /// A failed assertion while somebody looks poisons the lock; that failure is the one to report.

@@ -119,7 +119,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 type Damage = fn(&mut Vec<u8>);
 
 #[test]
-fn a_damaged_database_is_put_aside_and_what_was_published_comes_back() {
+fn a_damaged_database_is_put_aside_and_publishing_again_restores_the_same_ids() {
     let damages: [(&str, Damage); 4] = [
         ("random", |bytes| {
             let length = bytes.len();
@@ -158,6 +158,29 @@ fn a_damaged_database_is_put_aside_and_what_was_published_comes_back() {
         reader.json(&["install", "lasting", "--to", &reader.text("out")]);
         tree::assert_same(&node.path("package"), &reader.path("out"));
     }
+}
+
+#[test]
+fn a_published_package_can_be_installed_after_its_database_was_damaged() {
+    let mut node = Node::start(&[]);
+    tree::rich(&node.path("package"), "lasting", "Outlives its database", 16);
+    node.json(&["publish", &node.text("package")]);
+    node.stop();
+    let database = node.state().join("store.db");
+    let mut bytes = fs::read(&database).unwrap();
+    bytes[..16].copy_from_slice(b"SQLite format 9\0");
+    fs::write(&database, &bytes).unwrap();
+    // The log goes on where it was, even before anybody was asked: two first entries would be an equivocation.
+    tree::rich(&node.path("next"), "lasting", "Outlives its database", 17);
+    let published = node.json(&["publish", &node.text("next"), "--version", "1.1.0"]);
+    assert_eq!((&published["sequence"], &published["queued"]), (&1.into(), &true.into()), "{published}");
+    node.start_again(&[]);
+    assert_eq!(node.json(&["list"])["total"], 2, "{}", node.log());
+    let reader = Node::start(&[&node]);
+    reader.finds("outlives", "lasting", Duration::from_secs(20));
+    reader.json(&["install", "lasting@1.0.0", "--to", &reader.text("out")]);
+    tree::assert_same(&node.path("package"), &reader.path("out"));
+    reader.json(&["install", "lasting@1.1.0", "--to", &reader.text("next")]);
 }
 
 #[test]

@@ -6,7 +6,8 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
-    reason = "tests panic, and wait for real processes"
+    clippy::print_stderr,
+    reason = "tests panic, wait for real processes, and show what those said"
 )]
 
 mod bad_configuration;

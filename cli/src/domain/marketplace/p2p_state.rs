@@ -181,7 +181,9 @@ pub(crate) fn failure(code: Code, error: &dyn std::error::Error, hint: String) -
 /// Makes a sentence of an error's message; a command to copy stays as it is.
 fn sentence(message: &str) -> String {
     let is_command = |line: &str| line.starts_with("chmod ") || line.contains("ggen marketplace");
-    if message.lines().next().is_none_or(is_command) {
+    // A key of a file or a path keeps its spelling.
+    let is_name = message.split([' ', ':']).next().is_some_and(|word| word.contains(['.', '_', '/']));
+    if is_name || message.lines().next().is_none_or(is_command) {
         return message.to_owned();
     }
     let mut characters = message.chars();

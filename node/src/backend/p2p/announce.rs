@@ -4,21 +4,25 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use libp2p::PeerId;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{history, node::Node};
 use crate::{
     catalog,
     content::ContentId,
+    limits::HEAD_LIFETIME_MAX,
     network::Handle,
     package::PackageId,
     release::VerifiedHead,
     reputation::ban,
     store::{heads, packages, published},
+    time::Timestamp,
 };
 
 /// Newcomers often come in groups; they are told together.
 const GATHER: Duration = Duration::from_millis(300);
+/// How soon somebody who waits for a head to be taken tries again.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// How long one round of telling may take for one package.
 const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Packages that are told of at once.
@@ -68,9 +72,8 @@ impl Node {
             if told.anybody() || Instant::now() >= deadline {
                 return told;
             }
-            // Woken by the next newcomer, or after a while in case one was missed.
-            let again = (Instant::now() + Duration::from_secs(1)).min(deadline);
-            let _ = timeout_at(again, self.audience.notified()).await;
+            // Not by `audience`: it wakes one, and that is who tells newcomers of everything.
+            sleep_until((Instant::now() + TELL_AGAIN).min(deadline)).await;
         }
     }
 
@@ -192,16 +195,24 @@ pub(super) async fn renew(node: Arc<Node>) {
         }
         refuse_banned(&node, &mut refused).await;
         let Ok(own) = node.with_store(|store| store.read(heads::list_all)).await else { continue };
-        for head in own {
-            if head.created.plus(crate::limits::HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE {
-                renew_one(&node, head).await;
-            }
+        for head in own.into_iter().filter(|head| is_due(head, now)) {
+            renew_one(&node, head.package).await;
         }
     }
 }
 
-async fn renew_one(node: &Node, own: heads::OwnHead) {
+fn is_due(head: &heads::OwnHead, now: Timestamp) -> bool {
+    head.created.plus(HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE
+}
+
+async fn renew_one(node: &Node, package: PackageId) {
     let turn = node.publishing.lock().await;
+    // Only now: a publication that was waited for has made another one.
+    let own = node.with_store(move |store| store.read(|conn| heads::get(conn, &package))).await;
+    let Ok(Some(own)) = own else { return };
+    if !is_due(&own, node.now()) {
+        return;
+    }
     let publisher = match node.publisher_of(own.package.publisher) {
         Ok(Some(publisher)) => publisher,
         Ok(None) => {

@@ -30,6 +30,8 @@ const LIMIT: usize = 20;
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a search asks others, at most.
 const SEARCH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// How long the log of a package may take before `info` tells what is known without it.
+const LOG_PATIENCE: Duration = Duration::from_secs(8);
 /// Parts into which a search divides its time: what the peers know, what they have learnt since, and who provides it.
 const WAITS: u32 = 3;
 /// Lookups of providers at once.
@@ -168,7 +170,9 @@ impl Node {
         let reference = Self::parse_reference(&request.package)?;
         let head = self.resolve(&reference).await?;
         let package = head.package_id();
-        let log = self.log_of(&head).await;
+        // Without those who hold it the latest version has to do, within the time of the verb.
+        let log = tokio::time::timeout(LOG_PATIENCE, self.log_of(&head)).await;
+        let log = log.unwrap_or_else(|_| Err(slow_log()));
         let deadline = Instant::now() + SEARCH_TIMEOUT;
         let mut info = Info {
             package: package_info(head.head(), false),
@@ -251,6 +255,10 @@ impl Node {
     }
 }
 
+fn slow_log() -> Failure {
+    Failure::new(Code::Timeout, "its log was not fetched in time", "Try again when more peers are connected.")
+}
+
 fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInfo> {
     if let Some(log) = log {
         return log
@@ -260,7 +268,7 @@ fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInfo> {
                 version: state.release.version.to_string(),
                 cid: state.release.root.to_string(),
                 size: state.release.size,
-                yanked: state.yanked.is_some(),
+                yanked: state.yanked.is_some() || log.is_tombstoned(),
                 released: state.released.to_string(),
             })
             .collect();

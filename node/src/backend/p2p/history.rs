@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{failure::fail, gone, node::Node};
+use super::{failure::fail, gone, node::Node, recover};
 use crate::{
     catalog,
     code::Code,
@@ -21,7 +21,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// How long the DHT is asked for a package of ours of which nothing is here.
+/// How long the peers, and then the DHT, are asked how far the log of a package of ours went.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long telling of a change may take before it goes on in the background.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,17 +30,32 @@ impl Node {
     /// Makes sure that the log of a package of ours is here as far as anybody has seen it.
     pub(super) async fn catch_up(&self, publisher: &Publisher, name: &PackageName) -> Result<(), Failure> {
         let package = PackageId { publisher: publisher.id(), name: name.clone() };
+        // Peers that were connected a moment ago may not have told how far it went.
+        self.network.heads_read(LOOK_TIMEOUT).await;
         let (here, seen) = {
             let package = package.clone();
             self.with_store(move |store| newest_here(store, &package)).await?
         };
+        let uncertain = self.offload_store(recover::is_uncertain).await?;
+        if uncertain && self.network.snapshot().await.map_err(fail)?.peers.is_empty() {
+            return Err(behind(
+                &package,
+                "some of it was lost with a damaged database, and no peer is connected",
+            ));
+        }
         let seen = match (here, seen) {
+            (Some(_), None) if uncertain => {
+                self.network.get_head(package.clone(), LOOK_TIMEOUT).await.ok().flatten()
+            }
             (Some(here), Some(seen)) if here >= seen => return Ok(()),
             (Some(_), None) => return Ok(()),
             (_, Some(_)) => Some(self.head_of(&package).await?),
             (None, None) => self.network.get_head(package.clone(), LOOK_TIMEOUT).await.ok().flatten(),
         };
         let Some(head) = seen else { return Ok(()) };
+        if here.is_some_and(|here| here >= head.head().sequence.get()) {
+            return Ok(());
+        }
         tracing::info!(%package, sequence = head.head().sequence.get(), "its log went on elsewhere");
         let log = self.log_of(&head).await.map_err(|failure| behind(&package, &failure.message))?;
         self.with_store(move |store| {
@@ -59,6 +74,7 @@ impl Node {
     pub(super) async fn append_if_own(&self, package: &PackageId, kind: Kind) -> Result<(), Failure> {
         let turn = self.publishing.lock().await;
         let Some(publisher) = self.publisher_of(package.publisher)? else { return Ok(()) };
+        self.catch_up(&publisher, &package.name).await?;
         let package = package.clone();
         let now = self.now();
         let appended = self.with_store(move |store| {
@@ -86,6 +102,9 @@ pub(super) fn refuse_if_behind(
     name: &PackageName,
 ) -> Result<(), Failure> {
     let package = PackageId { publisher: publisher.id(), name: name.clone() };
+    if recover::is_uncertain(store)? {
+        return Err(behind(&package, "some of it was lost with a damaged database"));
+    }
     match newest_here(store, &package).map_err(fail)? {
         (here, Some(seen)) if here.is_none_or(|here| here < seen) => {
             Err(behind(&package, "the node does not run, so it cannot be fetched"))
@@ -178,7 +197,7 @@ fn append(
         Ok(made) => made,
         Err(failure) => return Ok(Err(failure)),
     };
-    let mut batch = store.batch();
+    let mut batch = store.lasting_batch();
     batch.put(entry.block().clone())?;
     batch.commit(|tx| {
         entries::insert(tx, &stored_entry(&entry))?;

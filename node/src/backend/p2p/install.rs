@@ -10,7 +10,12 @@ use std::{
 use libp2p::{Multiaddr, PeerId};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{failure::fail, gone, node::Node};
+use super::{
+    KEYS_FOLDER,
+    failure::fail,
+    gone,
+    node::{Node, asked_time},
+};
 use crate::{
     code::Code,
     content::{Block, ContentId},
@@ -20,7 +25,7 @@ use crate::{
     },
     fetch::session::{Report, Session, Source},
     identity::KeyLog,
-    network::Handle,
+    network::{Handle, Offload},
     package::{
         PackageId, check,
         manifest::{Manifest, SignedManifest},
@@ -29,7 +34,7 @@ use crate::{
     peers::address_book,
     release::{Release, VerifiedHead},
     reputation::{Circumstances, Event, Score, ban, blame, ledger},
-    store::{self, Store, installed, packages, pins},
+    store::{self, Store, installed, meta, packages, pins, published},
     time::Timestamp,
 };
 
@@ -50,8 +55,9 @@ impl Node {
     ) -> Result<Installed, Failure> {
         let reference = Self::parse_reference(&request.package)?;
         let target = target(&request.to)?;
-        let timeout = request.timeout_secs.map_or(INSTALL_TIMEOUT, Duration::from_secs);
-        let deadline = Instant::now() + timeout;
+        refuse_own_folders(&target, &self.config().state_dir)?;
+        self.refuse_source(&target).await?;
+        let deadline = Instant::now() + asked_time(request.timeout_secs, INSTALL_TIMEOUT);
         let head = self.resolve(&reference).await?;
         let (release, mut warnings) = self.release_of(&head, reference.version.as_ref()).await?;
         if head.head().preflight_skipped {
@@ -126,6 +132,22 @@ impl Node {
         self.offload_store(move |store| manifest_of(store, &package, &expected, &keys)).await
     }
 
+    /// Refuses the folder that a package was published from: it is somebody's source, not an installation.
+    async fn refuse_source(&self, target: &Path) -> Result<(), Failure> {
+        let published = self.with_store(|store| store.read(published::list_all)).await?;
+        if published.iter().all(|row| row.path != target) {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::Conflict,
+            format!(
+                "{} is the folder that a package was published from; nothing was changed.",
+                target.display()
+            ),
+            "Choose another place with --to.",
+        ))
+    }
+
     /// Refuses what would not fit into the configured size of the store.
     pub(super) async fn check_room(&self, bytes: u64) -> Result<(), Failure> {
         let Some(most) = self.config().store_bytes_max else { return Ok(()) };
@@ -147,13 +169,6 @@ impl Node {
         let mut events = Vec::new();
         for (peer, served) in &report.peers {
             let (blocks, bytes, duration) = (served.blocks, served.bytes, served.spent);
-            if let Some(block) = served.forged {
-                events.push((*peer, Event::ForgedBlock { block }));
-                let _ = self
-                    .network
-                    .block(*peer, "it sent bytes that are not the block asked for".to_owned())
-                    .await;
-            }
             let circumstances = Circumstances { claimed: served.claimed, ..circumstances };
             if let Some(cause) = served.fault.and_then(|attempt| blame(attempt, circumstances)) {
                 events.push((*peer, Event::RetrievalFailed { root, cause, blocks, bytes, duration }));
@@ -161,6 +176,26 @@ impl Node {
                 events.push((*peer, Event::RetrievalSucceeded { root, blocks, bytes, duration }));
             }
         }
+        self.refuse_forgers(report).await;
+        self.write_down(events).await;
+    }
+
+    /// Refuses those who sent bytes that are not the block asked for, whatever it was wanted for.
+    pub(super) async fn refuse_forgers(&self, report: &Report) {
+        let mut events = Vec::new();
+        for (peer, served) in &report.peers {
+            if let Some(block) = served.forged {
+                events.push((*peer, Event::ForgedBlock { block }));
+                let why = "it sent bytes that are not the block asked for".to_owned();
+                let _ = self.network.block(*peer, why).await;
+            }
+        }
+        if !events.is_empty() {
+            self.write_down(events).await;
+        }
+    }
+
+    async fn write_down(&self, events: Vec<(PeerId, Event)>) {
         let now = self.now();
         let written = self.with_store(move |store| {
             store.write(|tx| {
@@ -180,7 +215,7 @@ impl Node {
     pub(super) fn sources(&self, root: ContentId, deadline: Instant) -> mpsc::Receiver<Source> {
         let (found, sources) = mpsc::channel(64);
         let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
-        let least = Score::try_from(self.config().min_reputation).unwrap_or(Score::ZERO);
+        let least = self.least_reputation();
         self.spawn(async move {
             let own = network.local_peer();
             if let Ok(mut lookup) = network.providers(root).await {
@@ -191,7 +226,7 @@ impl Node {
                         Ok(None) => break,
                         Err(_) if patience < deadline => {
                             // A lookup that hangs on dead nodes must not keep the living ones idle.
-                            connected(&network, &found).await;
+                            connected(&network, store.clone(), offload, least, &found).await;
                             patience = deadline;
                             continue;
                         }
@@ -212,9 +247,14 @@ impl Node {
                     }
                 }
             }
-            connected(&network, &found).await;
+            connected(&network, store, offload, least, &found).await;
         });
         sources
+    }
+
+    /// The reputation below which no peer is fetched from.
+    pub(super) fn least_reputation(&self) -> Score {
+        Score::try_from(self.config().min_reputation).unwrap_or(Score::ZERO)
     }
 
     pub(super) async fn offload_store<T, F>(&self, work: F) -> Result<T, Failure>
@@ -222,8 +262,12 @@ impl Node {
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, Failure> + Send + 'static,
     {
-        let store = self.store.clone();
-        self.offload.run(move || work(&store)).await.ok_or_else(|| gone("work beside the runtime"))?
+        let (at_work, store) = self.at_work();
+        let done = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            work(&store)
+        });
+        done.await.ok_or_else(|| gone("work beside the runtime"))?
     }
 
     /// Stops providing all versions of a package; its blocks stay until they are collected.
@@ -248,15 +292,24 @@ impl Node {
     }
 }
 
-/// Sends the peers that are connected, as sources that claim nothing.
-pub(super) async fn connected(network: &Handle, found: &mpsc::Sender<Source>) {
+/// Sends the best of the peers that are connected, as sources that claim nothing.
+pub(super) async fn connected(
+    network: &Handle,
+    store: Store,
+    offload: Offload,
+    least: Score,
+    found: &mpsc::Sender<Source>,
+) {
     let Ok(snapshot) = network.snapshot().await else { return };
     let speak = snapshot
         .peers
         .into_iter()
-        .filter(|peer| peer.protocols.iter().any(|protocol| protocol == crate::fetch::protocol::PROTOCOL));
-    for peer in speak.take(ASKED_ON_SUSPICION_MAX) {
-        let source = Source { peer: peer.peer, addresses: Vec::new(), claimed: false };
+        .filter(|peer| peer.protocols.iter().any(|protocol| protocol == crate::fetch::protocol::PROTOCOL))
+        .map(|peer| peer.peer)
+        .collect();
+    let ranked = offload.run(move || rank(&store, speak, least)).await.unwrap_or_default();
+    for (peer, addresses) in ranked.into_iter().take(ASKED_ON_SUSPICION_MAX) {
+        let source = Source { peer, addresses, claimed: false };
         if found.send(source).await.is_err() {
             return;
         }
@@ -333,7 +386,7 @@ struct Job {
 impl Job {
     /// Writes the folder, and then that it is there. Runs beside the runtime.
     fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
-        let Self { head, release, target, manifest, already } = self;
+        let Self { head, release, target, manifest, mut already } = self;
         if let Some(parent) = target.parent() {
             // What an install that was killed left beside the target.
             match unpack::sweep_partials(parent) {
@@ -347,10 +400,14 @@ impl Job {
         }
         if !already {
             let total = manifest.size();
-            unpack::unpack(&manifest, &|id| held(store, id), &target, &mut |done, _| {
+            let unpacked = unpack::unpack(&manifest, &|id| held(store, id), &target, &mut |done, _| {
                 progress.report("writing", done, Some(total), "bytes");
-            })
-            .map_err(fail)?;
+            });
+            match unpacked {
+                // Another installation of the same package was faster.
+                Err(unpack::Error::Exists { .. }) if occupied(&manifest, &target)? => already = true,
+                unpacked => unpacked.map_err(fail)?,
+            }
         }
         let now = Timestamp::now();
         let package = head.package_id();
@@ -378,6 +435,8 @@ impl Job {
         batch
             .commit(|tx| {
                 installed::insert(tx, &row)?;
+                // Whose keys stand behind it can then be told without anybody else, for as long as it is installed.
+                meta::set(tx, &head_key(&package), head.bytes())?;
                 packages::insert(tx, &held)?;
                 pin_first(tx, &package, now)
             })
@@ -395,6 +454,11 @@ impl Job {
             ..Installed::default()
         })
     }
+}
+
+/// Under which key the head that a package was installed from is kept.
+pub(super) fn head_key(package: &PackageId) -> String {
+    format!("installed-head/{package}")
 }
 
 /// The first accepted publisher of a name stays the one that the name means.
@@ -449,6 +513,55 @@ fn target(text: &str) -> Result<PathBuf, Failure> {
     }
 }
 
+/// Refuses a target among the keys or blocks of the node: what it finds there it takes for its own.
+fn refuse_own_folders(target: &Path, state: &Path) -> Result<(), Failure> {
+    let (target, state) = (resolved(target), resolved(state));
+    let own = store::OWN_FOLDERS.into_iter().chain([KEYS_FOLDER]);
+    if own.map(|name| state.join(name)).any(|own| target.starts_with(own)) {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{} belongs to the node itself; nothing is installed there.", target.display()),
+            "Choose another place with --to.",
+        ));
+    }
+    Ok(())
+}
+
+/// The path without links, as far as it is there.
+fn resolved(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
+}
+
 fn answer_root(answer: &Installed) -> Result<ContentId, Failure> {
     answer.cid.parse().map_err(|_| gone("the content id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_below_the_least_reputation_are_not_asked() {
+        let (now, root) = (Timestamp::now(), ContentId::of(crate::content::Codec::DagPb, b"tree"));
+        let (good, bad) = (PeerId::random(), PeerId::random());
+        let store = Store::in_memory().unwrap();
+        let failed = Event::RetrievalFailed {
+            root,
+            cause: crate::reputation::Cause::Timeout,
+            blocks: 0,
+            bytes: 0,
+            duration: Duration::ZERO,
+        };
+        store.write(|tx| Ok(ledger::record(tx, &bad, &failed, now)?)).unwrap();
+        let asked = |least| -> BTreeSet<PeerId> {
+            rank(&store, BTreeSet::from([good, bad]), least).into_iter().map(|(peer, _)| peer).collect()
+        };
+        assert_eq!(asked(Score::ZERO), BTreeSet::from([good, bad]));
+        assert_eq!(asked(Score::try_from(0.5).unwrap()), BTreeSet::from([good]));
+    }
 }

@@ -47,6 +47,7 @@ mod join;
 mod node;
 mod peers;
 mod publish;
+mod recover;
 mod resolve;
 mod service;
 mod status;
@@ -281,7 +282,7 @@ impl Registry for P2PRegistry {
             version: state.release.version.clone(),
             cid: state.release.root.to_string(),
             size: state.release.size,
-            yanked: state.yanked.is_some(),
+            yanked: state.yanked.is_some() || log.is_tombstoned(),
         });
         Ok(releases.collect())
     }
@@ -318,11 +319,18 @@ pub(crate) const KEYS_FOLDER: &str = "keys";
 fn open(folder: &Path) -> Result<(HomeLock, Store, Keypair), Failure> {
     let lock = HomeLock::acquire(folder).map_err(fail)?;
     let key = node_key::load_or_create(&folder.join(KEYS_FOLDER).join(node_key::FILE_NAME)).map_err(fail)?;
+    Ok((lock, open_store(folder)?, key))
+}
+
+/// Opens the store of a state folder whose lock is held, and mends what is ours in it.
+fn open_store(folder: &Path) -> Result<Store, Failure> {
     let (store, notes) = Store::open(folder, Timestamp::now()).map_err(fail)?;
     for note in &notes {
         tracing::warn!("{note}");
     }
-    Ok((lock, store, key))
+    let publishers = Keys::Folder(folder.join(KEYS_FOLDER)).all()?;
+    recover::recover(&store, &publishers, &notes, Timestamp::now())?;
+    Ok(store)
 }
 
 fn text(path: &Path) -> Result<String, Failure> {

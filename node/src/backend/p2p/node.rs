@@ -16,7 +16,10 @@ use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::{P2PConfig, announce, bookkeeping, failure::fail, gone, join};
 use crate::{
@@ -36,6 +39,14 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 const PROVIDERS_REMEMBERED_MAX: usize = 1_024;
 /// How long a lookup of providers is good for.
 const PROVIDERS_FRESH: Duration = Duration::from_secs(30);
+
+/// The longest time that a verb can be given; what is over it counts as this.
+const ASKED_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The time that a verb was given, or its own.
+pub(super) fn asked_time(secs: Option<u64>, default: Duration) -> Duration {
+    secs.map_or(default, Duration::from_secs).min(ASKED_TIME_MAX)
+}
 
 /// The inside of a registry.
 #[derive(Debug)]
@@ -190,14 +201,24 @@ impl Node {
         Ok(bound)
     }
 
+    /// The store, and a token that a shutdown waits for: to be dropped after it, so that the folder is free once the node
+    /// has stopped.
+    pub(super) fn at_work(&self) -> (TaskTrackerToken, Store) {
+        (self.tasks.token(), self.store.clone())
+    }
+
     /// Runs work on the store beside the runtime.
     pub(super) async fn with_store<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
         F: FnOnce(&Store) -> Result<T, store::Error> + Send + 'static,
     {
-        let store = self.store.clone();
-        let done = self.offload.run(move || work(&store)).await;
+        let (at_work, store) = self.at_work();
+        let done = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            work(&store)
+        });
+        let done = done.await;
         done.ok_or_else(|| gone("work on the store"))?.map_err(fail)
     }
 
@@ -250,15 +271,7 @@ impl Node {
     pub(super) fn publisher_of(&self, id: PublisherId) -> Result<Option<Publisher>, Failure> {
         match &self.keys {
             Keys::Given(publisher) => Ok((publisher.id() == id).then(|| Publisher::clone(publisher))),
-            Keys::Folder(folder) => {
-                for name in Publisher::list(folder).map_err(fail)? {
-                    let publisher = Publisher::load(folder, &name).map_err(fail)?;
-                    if publisher.id() == id {
-                        return Ok(Some(publisher));
-                    }
-                }
-                Ok(None)
-            }
+            keys @ Keys::Folder(_) => Ok(keys.all()?.into_iter().find(|publisher| publisher.id() == id)),
         }
     }
 
@@ -282,15 +295,39 @@ impl Node {
 }
 
 impl Keys {
+    /// All publishers whose keys are here.
+    pub(super) fn all(&self) -> Result<Vec<Publisher>, Failure> {
+        match self {
+            Self::Given(publisher) => Ok(vec![Publisher::clone(publisher)]),
+            Self::Folder(folder) => {
+                let names = Publisher::list(folder).map_err(fail)?;
+                names.iter().map(|name| Publisher::load(folder, name).map_err(fail)).collect()
+            }
+        }
+    }
+
     pub(super) fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
         match self {
             Self::Given(publisher) => Ok(Publisher::clone(publisher)),
             Self::Folder(folder) => {
-                let name = name.unwrap_or(DEFAULT_KEY);
-                if name == DEFAULT_KEY {
-                    Publisher::load_or_create(folder, name, Timestamp::now()).map_err(fail)
-                } else {
-                    Publisher::load(folder, name).map_err(fail)
+                let names = Publisher::list(folder).map_err(fail)?;
+                match (name, names.as_slice()) {
+                    (Some(name), _) if names.iter().any(|it| it == name) => {
+                        Publisher::load(folder, name).map_err(fail)
+                    }
+                    (Some(name), _) if name != DEFAULT_KEY => Err(Failure::new(
+                        Code::NotFound,
+                        format!("There is no publisher key \"{name}\"."),
+                        "See which there are: ggen marketplace p2p key list",
+                    )),
+                    (None, [only]) => Publisher::load(folder, only).map_err(fail),
+                    (None, [_, ..]) if !names.iter().any(|it| it == DEFAULT_KEY) => Err(Failure::new(
+                        Code::Ambiguous,
+                        format!("There are several publisher keys: {}.", names.join(", ")),
+                        "Name the one to sign with: --key <name>",
+                    )),
+                    // The first publication makes the key.
+                    _ => Publisher::load_or_create(folder, DEFAULT_KEY, Timestamp::now()).map_err(fail),
                 }
             }
         }
@@ -302,4 +339,17 @@ const DEFAULT_KEY: &str = "default";
 
 fn is_ip6(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(libp2p::multiaddr::Protocol::Ip6(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_time_that_can_be_asked_for_is_beyond_the_clock() {
+        let default = Duration::from_secs(30);
+        assert_eq!(asked_time(None, default), default);
+        assert_eq!(asked_time(Some(60), default), Duration::from_secs(60));
+        assert!(Instant::now().checked_add(asked_time(Some(u64::MAX), default)).is_some());
+    }
 }

@@ -5,7 +5,10 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
-use super::{failure::fail, node::Node};
+use super::{
+    failure::fail,
+    node::{Node, asked_time},
+};
 use crate::{
     code::Code,
     config::parse_dial,
@@ -16,7 +19,7 @@ use crate::{
         },
         peer_id,
     },
-    limits::PEER_EVENTS_MAX,
+    limits::{DIALLED_AT_A_TIME_MAX, PEER_EVENTS_MAX},
     network::PeerSnapshot,
     peers::address_book,
     reputation::{Score, ban, ledger},
@@ -129,6 +132,13 @@ impl Node {
     }
 
     async fn dial_all(&self, addresses: &[String], deadline: Instant) -> Result<Bootstrapped, Failure> {
+        if addresses.is_empty() || addresses.len() > DIALLED_AT_A_TIME_MAX {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{} addresses cannot be dialled at a time.", addresses.len()),
+                format!("Name from 1 to {DIALLED_AT_A_TIME_MAX} addresses."),
+            ));
+        }
         let mut parsed = Vec::new();
         for address in addresses {
             parsed.push(parse_dial(address).map_err(|error| {
@@ -173,7 +183,7 @@ impl Node {
 }
 
 fn deadline(request: &BootstrapRequest) -> Instant {
-    Instant::now() + request.timeout_secs.map_or(CONNECT_TIMEOUT, Duration::from_secs)
+    Instant::now() + asked_time(request.timeout_secs, CONNECT_TIMEOUT)
 }
 
 /// One address that answered is enough; none is a failure that says of each why.

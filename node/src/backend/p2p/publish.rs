@@ -15,11 +15,13 @@ use super::{
     failure::fail,
     gone,
     history::{held_log, keep_head, refuse_if_behind, stored_entry},
-    node::{Keys, Node},
+    install::manifest_of,
+    node::{Keys, Node, asked_time},
+    open_store,
 };
 use crate::{
     code::Code,
-    content::Block,
+    content::{Block, ContentId},
     control::{
         api::{Failure, PublishRequest, Published},
         service::ProgressSender,
@@ -66,11 +68,7 @@ impl Node {
         progress: ProgressSender,
     ) -> Result<Published, Failure> {
         let wait = request.wait;
-        let timeout = match (request.timeout_secs, wait) {
-            (Some(secs), _) => Duration::from_secs(secs),
-            (None, true) => WAIT_TIMEOUT,
-            (None, false) => TELL_TIMEOUT,
-        };
+        let timeout = asked_time(request.timeout_secs, if wait { WAIT_TIMEOUT } else { TELL_TIMEOUT });
         let job = job(&request)?;
         let prepared = self.offload.run(move || prepare(job)).await;
         let mut prepared = prepared.ok_or_else(|| gone("the publication"))??;
@@ -136,7 +134,7 @@ pub async fn publish_offline(
     let done = Offload::Threads.run(move || {
         let folder = config.state_dir.clone();
         let lock = HomeLock::acquire(&folder).map_err(fail)?;
-        let (store, _) = Store::open(&folder, Timestamp::now()).map_err(fail)?;
+        let store = open_store(&folder)?;
         let publisher = Keys::Folder(folder.join(KEYS_FOLDER)).publisher(request.key.as_deref())?;
         let done = prepare(job).and_then(|mut prepared| {
             if let Some(dependencies) = prepared.dependencies() {
@@ -221,13 +219,14 @@ fn make(
     let package = PackageId { publisher: publisher.id(), name: gpack.name.clone() };
     let log =
         held_log(store, publisher, &package).map_err(fail)?.unwrap_or_else(|| Log::empty(package.clone()));
-    let mut batch = store.batch();
+    let mut batch = store.lasting_batch();
     let packed = pack::pack(&found, &mut |block| batch.put(block).map(drop), &mut |done, total| {
         progress.report("packing", done, Some(total), "bytes");
     })
     .map_err(fail)?;
     progress.report("storing", 0, None, "bytes");
-    let preflight = if job.skip_verify { Preflight::Skipped } else { Preflight::Passed };
+    let asked = if job.skip_verify { Preflight::Skipped } else { Preflight::Passed };
+    let preflight = preflight_before(store, publisher, &log, &gpack, packed.root).unwrap_or(asked);
     let signed = sign_manifest(publisher, &gpack, preflight, &packed)?;
     let (root, manifest_blocks) = signed.to_blocks();
     let release = Release {
@@ -259,6 +258,19 @@ fn make(
         Some(_) => Err(work.conflict("its files differ")),
         None => work.commit(batch, log),
     }
+}
+
+/// How this very content was checked when it was published under the same version before: what was signed then stands.
+fn preflight_before(
+    store: &Store,
+    publisher: &Publisher,
+    log: &Log,
+    gpack: &Gpack,
+    root: ContentId,
+) -> Option<Preflight> {
+    let before = log.versions().get(&gpack.version).filter(|state| state.release.root == root)?;
+    let manifest = manifest_of(store, log.package(), &before.release, publisher.key_log()).ok()?;
+    (manifest.gpack() == gpack).then(|| manifest.preflight())
 }
 
 /// Everything that is known once the manifest is signed.

@@ -18,7 +18,7 @@ use crate::{
     identity::PublisherId,
     limits::{ENTRY_BYTES_MAX, LOG_ENTRIES_MAX},
     package::{PackageId, PackageName, PackageRef},
-    release::{Log, Release, SignedEntry, VerifiedHead},
+    release::{Log, Release, SignedEntry, VerifiedHead, choice},
     store::pins,
 };
 
@@ -67,29 +67,38 @@ impl Node {
             return Ok(head);
         }
         match self.network.get_head(package.clone(), DHT_TIMEOUT).await {
-            Ok(Some(head)) => Ok(head),
+            Ok(Some(head)) => self.not_older(head).await,
             Ok(None) | Err(_) => Err(self.not_found(&package.to_string()).await),
         }
     }
 
+    /// Holds a head of the DHT against what was seen of its package: that outlives the index.
+    async fn not_older(&self, head: VerifiedHead) -> Result<VerifiedHead, Failure> {
+        let package = head.package_id();
+        let seen =
+            self.with_store(move |store| store.read(|conn| Ok(catalog::seen(conn, &package)?))).await?;
+        choice::accept(&head, seen).map_err(fail)?;
+        Ok(head)
+    }
+
     async fn indexed(&self, package: &PackageId) -> Result<Option<VerifiedHead>, Failure> {
-        let (package, now) = (package.clone(), self.now());
+        let (wanted, now) = (package.clone(), self.now());
         let (listed, frozen) = self
             .with_store(move |store| {
-                store.read(|conn| Ok((catalog::get(conn, &package)?, catalog::is_frozen(conn, &package)?)))
+                store.read(|conn| Ok((catalog::get(conn, &wanted)?, catalog::is_frozen(conn, &wanted)?)))
             })
             .await?;
-        let Some(listed) = listed else { return Ok(None) };
+        // First: it stays frozen after its head expired and left the index.
         if frozen {
             return Err(Failure::new(
                 Code::Equivocation,
                 format!(
-                    "The publisher of {} signed two different states for one place: it is frozen.",
-                    listed.id
+                    "The publisher of {package} signed two different states for one place: it is frozen."
                 ),
                 "Ask its publisher, over another channel, which one counts.",
             ));
         }
+        let Some(listed) = listed else { return Ok(None) };
         if listed.is_expired(now) {
             return Ok(None);
         }
@@ -180,20 +189,27 @@ impl Node {
         };
         let mut session =
             Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, found);
+        let entries = self.entries(&mut session, head).await;
+        self.refuse_forgers(session.report()).await;
+        let log = Log::verify(entries?).map_err(fail)?;
+        log.anchored(head).map_err(fail)?;
+        Ok(log)
+    }
+
+    /// The entries of a log from the first on, fetched from the newest back.
+    async fn entries(&self, session: &mut Session, head: &VerifiedHead) -> Result<Vec<SignedEntry>, Failure> {
         let mut entries = Vec::new();
         let mut next = Some(head.head().entry);
         while let Some(id) = next {
             if entries.len() >= LOG_ENTRIES_MAX {
                 return Err(Failure::new(Code::Limit, "The log is longer than any honest one.", ""));
             }
-            let signed = self.entry(&mut session, id, head).await?;
+            let signed = self.entry(session, id, head).await?;
             next = signed.entry().previous;
             entries.push(signed);
         }
         entries.reverse();
-        let log = Log::verify(entries).map_err(fail)?;
-        log.anchored(head).map_err(fail)?;
-        Ok(log)
+        Ok(entries)
     }
 
     async fn entry(
@@ -214,9 +230,10 @@ impl Node {
     /// The peers that are connected, as sources of blocks that nobody announces.
     fn connected_sources(&self) -> mpsc::Receiver<crate::fetch::session::Source> {
         let (found, sources) = mpsc::channel(64);
-        let network = self.network.clone();
+        let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
+        let least = self.least_reputation();
         self.spawn(async move {
-            super::install::connected(&network, &found).await;
+            super::install::connected(&network, store, offload, least, &found).await;
         });
         sources
     }
@@ -226,7 +243,7 @@ fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> 
     Failure::new(
         Code::PinMismatch,
         format!("The name \"{name}\" is pinned to another publisher.\n  pinned: {pinned}\n  named:  {named}"),
-        "Install the pinned one by its bare name. If the change is right, remove the pin on purpose first.",
+        "Install the pinned one by its bare name. No command changes a pin yet; another state folder has pins of its own.",
     )
 }
 
@@ -238,4 +255,88 @@ fn ambiguous(name: &PackageName, claims: &[Listed]) -> Failure {
         format!("{} publishers have a package \"{name}\":\n{}", claims.len(), list.join("\n")),
         "Name the one you mean by its full id: <publisher>/<name>",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::p2p::{P2PConfig, P2PRegistry, Parts},
+        identity::Publisher,
+        limits::HEAD_LIFETIME_MAX,
+        network::{Offload, transport},
+        release::{Head, Kind, Labels},
+        store::Store,
+        time::Timestamp,
+    };
+
+    fn head(publisher: &Publisher, versions: &[&str], now: Timestamp) -> VerifiedHead {
+        let mut log = Log::empty(PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() });
+        for version in versions {
+            let id = |codec| ContentId::of(codec, version.as_bytes());
+            let kind = Kind::Release(Release {
+                version: version.parse().unwrap(),
+                manifest: id(Codec::Raw),
+                root: id(Codec::DagPb),
+                size: 1,
+                files: 1,
+            });
+            log.push(log.next(kind, publisher, now).unwrap()).unwrap();
+        }
+        let labels = Labels {
+            description: "A package".to_owned(),
+            license: None,
+            tags: Vec::new(),
+            categories: Vec::new(),
+            preflight_skipped: false,
+        };
+        Head::of(&log, labels, publisher, now, HEAD_LIFETIME_MAX).unwrap().sign(publisher).unwrap()
+    }
+
+    async fn registry(store: Store, publisher: Publisher) -> P2PRegistry {
+        let parts = Parts {
+            transport: transport::tcp_without_dns(),
+            node_key: libp2p::identity::Keypair::generate_ed25519(),
+            publisher,
+            store,
+            offload: Offload::Threads,
+        };
+        P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_frozen_package_stays_so_after_its_head_left_the_index() {
+        let now = Timestamp::now();
+        let publisher = Publisher::from_secret([1; 32], now);
+        let (one, other) = (head(&publisher, &["1.0.0"], now), head(&publisher, &["2.0.0"], now));
+        let store = Store::in_memory().unwrap();
+        store
+            .write(|tx| {
+                catalog::insert(tx, &one, now)?;
+                catalog::insert(tx, &other, now)?;
+                Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
+            })
+            .unwrap();
+        let registry = registry(store, publisher).await;
+        let failure = registry.node.head_of(&one.package_id()).await.unwrap_err();
+        assert_eq!(failure.code, Code::Equivocation.as_str());
+    }
+
+    #[tokio::test]
+    async fn a_head_from_the_dht_is_held_against_what_was_seen_before() {
+        let now = Timestamp::now();
+        let publisher = Publisher::from_secret([1; 32], now);
+        let (old, new) = (head(&publisher, &["1.0.0"], now), head(&publisher, &["1.0.0", "1.0.1"], now));
+        let store = Store::in_memory().unwrap();
+        store
+            .write(|tx| {
+                catalog::insert(tx, &new, now)?;
+                Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
+            })
+            .unwrap();
+        let registry = registry(store, publisher).await;
+        let failure = registry.node.not_older(old).await.unwrap_err();
+        assert_eq!(failure.code, Code::Rollback.as_str());
+        assert!(registry.node.not_older(new).await.is_ok());
+    }
 }

@@ -36,7 +36,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             home: self.config().state_dir.display().to_string(),
-            bootstrap_lines: listening.iter().map(|address| format!("--bootstrap {address}")).collect(),
+            bootstrap_lines: for_others(&snapshot.listening, own),
             listen_addresses: listening,
             external_addresses: external.iter().map(ToString::to_string).collect(),
             connected_peers: snapshot.peers.len(),
@@ -87,6 +87,23 @@ fn full(addresses: &[Multiaddr], own: PeerId) -> Vec<String> {
     let mut addresses: Vec<&Multiaddr> = addresses.iter().collect();
     addresses.sort_by_key(|address| (std::cmp::Reverse(reach(address)), address.to_string()));
     addresses.into_iter().map(|address| address.clone().with(Protocol::P2p(own)).to_string()).collect()
+}
+
+/// The lines by which others reach this node. Loopback and link-local addresses are good for nobody else, and stand there
+/// only where there is nothing better.
+fn for_others(addresses: &[Multiaddr], own: PeerId) -> Vec<String> {
+    let useful = |address: &&Multiaddr| {
+        let is_link_local = matches!(
+            address.iter().next(),
+            Some(Protocol::Ip6(ip)) if ip.is_unicast_link_local()
+        );
+        reach(address) > Scope::Loopback && !is_link_local
+    };
+    let mut chosen: Vec<Multiaddr> = addresses.iter().filter(useful).cloned().collect();
+    if chosen.is_empty() {
+        chosen = addresses.to_vec();
+    }
+    full(&chosen, own).iter().map(|address| format!("--bootstrap {address}")).collect()
 }
 
 fn reach(address: &Multiaddr) -> Scope {

@@ -2,20 +2,24 @@
 
 use std::path::PathBuf;
 
-use super::{failure::fail, install::manifest_of, node::Node};
+use super::{
+    failure::fail,
+    install::{head_key, manifest_of},
+    node::Node,
+};
 use crate::{
     code::Code,
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
-    package::{PackageRef, check},
+    package::{PackageId, PackageRef, check},
     release::{Release, VerifiedHead},
-    store::{installed, published},
+    store::{installed, meta, published},
 };
 
 impl Node {
     pub(super) async fn verify(&self, request: VerifyRequest) -> Result<Verified, Failure> {
         let reference = Self::parse_reference(&request.package)?;
         let installed = self.installation(&reference, request.path.map(PathBuf::from)).await?;
-        let head = self.head_of(&installed.package).await?;
+        let head = self.head_of_installed(&installed.package).await?;
         let release = Release {
             version: installed.version.clone(),
             manifest: installed.manifest,
@@ -42,6 +46,16 @@ impl Node {
             publisher: installed.package.publisher.to_string(),
             key_path: key_path(&head),
         })
+    }
+
+    /// The head that a package was installed from: its keys and signatures count also when nobody renews it any more.
+    async fn head_of_installed(&self, package: &PackageId) -> Result<VerifiedHead, Failure> {
+        let key = head_key(package);
+        let kept = self.with_store(move |store| store.read(|conn| meta::get(conn, &key))).await?;
+        match kept {
+            Some(bytes) => VerifiedHead::verify_stored(&bytes).map_err(fail),
+            None => self.head_of(package).await,
+        }
     }
 
     /// The one installation that a reference, and perhaps a folder, mean.

@@ -192,7 +192,7 @@ fn the_written_file_reads_well() {
     insta::assert_snapshot!(render(&P2PConfig::for_daemon("/n1")), @r#"
     # Configuration of this node: p2p-config.toml
     # Flags win over environment variables, those over this file.
-    # `ggen marketplace p2p config show` lists what is in force, and where it comes from.
+    # `ggen marketplace p2p config show --origin` lists what a start would use, and where it comes from.
 
     # Addresses to listen on. Port 0 takes any free port; an empty list makes a node that only dials. Needs a restart.
     listen_addresses = [

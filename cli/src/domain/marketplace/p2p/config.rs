@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use ggen_marketplace::{
     code::Code,
-    config::{self, P2PConfig, Unknown, keys},
+    config::{
+        self, P2PConfig, Unknown,
+        keys::{self, Reload},
+    },
     control::{
         api::{Failure, Reloaded},
         service::Outcome,
@@ -65,6 +68,12 @@ enum Action {
         /// The value; a list is parted by commas, and none is an empty one.
         #[arg(value_name = "VALUE", allow_hyphen_values = true)]
         value: String,
+    },
+    /// Take a key out of the file, so that its default counts; comments and layout stay.
+    Unset {
+        /// The key.
+        #[arg(value_name = "KEY")]
+        key: String,
     },
     /// Print the path of the file.
     Path,
@@ -130,27 +139,11 @@ impl Config {
             Action::Get { key } => get(session, self.config, &key)?,
             Action::Set { key, value } => {
                 let reload = config::edit::set(&file.path, &key, &value).map_err(failed)?;
-                let reloaded = match session.client().reload().await {
-                    Ok(reloaded) => Some(reloaded),
-                    Err(failure) if failure.code == Code::NotRunning.as_str() => None,
-                    Err(failure) => return Err(failure.into()),
-                };
-                let answer = FileAnswer { takes_effect: Some(reload.as_str()), reloaded, ..answer };
-                session.print(&answer, |answer, page| {
-                    page.line(format!("Set {key} in {}.", answer.path));
-                    match &answer.reloaded {
-                        None => {}
-                        Some(reloaded) if reloaded.applied.contains(&key) => {
-                            page.line("The running node has taken it.");
-                        }
-                        Some(reloaded) if reloaded.restart_needed.contains(&key) => {
-                            page.line("The running node takes it when it starts again: ggen marketplace p2p restart");
-                        }
-                        Some(_) => {
-                            page.line("The running node goes on as before: a flag, the environment, or the same value.");
-                        }
-                    }
-                })?;
+                changed(session, answer, "Set", &key, reload).await?;
+            }
+            Action::Unset { key } => {
+                let reload = config::edit::unset(&file.path, &key).map_err(failed)?;
+                changed(session, answer, "Removed", &key, reload).await?;
             }
             Action::Path => {
                 let answer = FileAnswer { exists: Some(file.path.exists()), ..answer };
@@ -181,6 +174,41 @@ impl Config {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// Tells the running node, if there is one, and then the user.
+async fn changed(
+    session: &Session,
+    answer: FileAnswer,
+    done: &str,
+    key: &str,
+    reload: Reload,
+) -> Finished<()> {
+    let reloaded = match session.client().reload().await {
+        Ok(reloaded) => Some(reloaded),
+        Err(failure) if failure.code == Code::NotRunning.as_str() => None,
+        Err(failure) => return Err(failure.into()),
+    };
+    let answer = FileAnswer { takes_effect: Some(reload.as_str()), reloaded, ..answer };
+    let among = |keys: &[String]| keys.iter().any(|it| it == key);
+    session.print(&answer, |answer, page| {
+        page.line(format!("{done} {key} in {}.", answer.path));
+        match &answer.reloaded {
+            None => {}
+            Some(reloaded) if among(&reloaded.applied) => {
+                page.line("The running node has taken it.");
+            }
+            Some(reloaded) if among(&reloaded.restart_needed) => {
+                page.line("The running node takes it when it starts again: ggen marketplace p2p restart");
+            }
+            Some(_) => {
+                page.line(
+                    "The running node goes on as before: this is its value already, or a flag or the environment \
+                     decides it.",
+                );
+            }
+        }
+    })
 }
 
 fn failed(error: config::Error) -> Failure {

@@ -105,7 +105,7 @@ fn show(published: &Published, page: &mut Page) {
     });
     page.field("id", &published.id)
         .field("cid", &published.cid)
-        .field("sha256", &published.sha256)
+        .field("manifest sha256", &published.sha256)
         .field("size", page::sizes(published.size, published.files))
         .field("blocks", published.blocks);
     if published.queued {

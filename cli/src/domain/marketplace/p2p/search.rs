@@ -121,14 +121,18 @@ fn row(package: &PackageInfo) -> Vec<String> {
 }
 
 fn entry(package: &PackageInfo, page: &mut Page) {
-    page.heading(format!("{} {}  {}", package.name, package.version, page::short_id(&package.publisher)));
+    page.heading(format!("{} {}", package.name, package.version));
     page.line(format!("    {}", package.description));
-    page.line(format!(
-        "    {}, reputation {}, {}",
-        page::count(package.providers.len(), "provider"),
-        page::reputation(package.reputation),
-        page::bytes(package.size)
-    ));
+    page.line(format!("    {}", package.id));
+    page.line(match package.providers.len() {
+        0 => format!("    no provider known yet, {}", page::bytes(package.size)),
+        providers => format!(
+            "    {}, reputation {}, {}",
+            page::count(providers, "provider"),
+            page::reputation(package.reputation),
+            page::bytes(package.size)
+        ),
+    });
     for note in &package.notes {
         page.line(format!("    note: {note}"));
     }

@@ -46,7 +46,9 @@ pub(super) fn set_level(level: LogLevel) {
 fn filter(level: LogLevel) -> EnvFilter {
     let ours = level.as_str();
     let others = if matches!(level, LogLevel::Off | LogLevel::Error) { ours } else { "warn" };
-    let default = format!("{others},ggen_marketplace={ours},ggen_cli={ours}");
+    // That a node knows nobody yet is said by us, in words for people.
+    let kad = if others == "warn" { ",libp2p_kad=error" } else { "" };
+    let default = format!("{others}{kad},ggen_marketplace={ours},ggen_cli={ours}");
     std::env::var(env::RUST_LOG)
         .ok()
         .filter(|filter| !filter.is_empty())

@@ -1,0 +1,184 @@
+//! Our own packages, found again in the block files after the database was lost.
+//!
+//! What this node published is in files that outlive the database: the blocks of its trees, the signed manifests and the
+//! signed log entries. The keys are in files of their own. That is enough to make everything else again: the logs, what is
+//! published and provided, and the heads, which are signed anew.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{
+    failure::fail,
+    history::{keep_head, stored_entry},
+    install::manifest_of,
+};
+use crate::{
+    content::{Codec, ContentId},
+    control::api::Failure,
+    identity::Publisher,
+    limits::HEAD_LIFETIME_MAX,
+    package::{PackageId, manifest::Manifest},
+    release::{Head, Kind, Labels, Log, Release, SignedEntry},
+    store::{Note, Store, entries, meta, packages, published},
+    time::Timestamp,
+};
+
+/// Says, in the store, that entries of our own logs may be missing.
+const UNCERTAIN: &str = "own-logs-uncertain";
+
+/// Whether a log of ours may have ended later than what is here, so that it is not continued without asking others.
+pub(super) fn is_uncertain(store: &Store) -> Result<bool, Failure> {
+    store.read(|conn| Ok(meta::get(conn, UNCERTAIN)?.is_some())).map_err(fail)
+}
+
+/// Makes our own packages known again where the notes of an opened store say that its database was replaced.
+///
+/// # Errors
+/// Where the store or the keys cannot be read. A log of which an entry is missing is taken up to there.
+pub(super) fn recover(
+    store: &Store,
+    publishers: &[Publisher],
+    notes: &[Note],
+    now: Timestamp,
+) -> Result<(), Failure> {
+    if !notes.iter().any(|note| matches!(note, Note::DatabaseReplaced { .. })) {
+        return Ok(());
+    }
+    let damaged = notes.iter().any(|note| match note {
+        Note::BlocksRebuilt { damaged, .. } => *damaged > 0,
+        Note::SegmentLost { .. } => true,
+        _ => false,
+    });
+    if damaged {
+        store.write(|tx| meta::set(tx, UNCERTAIN, b"1")).map_err(fail)?;
+    }
+    let ids = store.ids_of(Codec::DagCbor).map_err(fail)?;
+    for publisher in publishers {
+        for (package, found) in own_entries(store, publisher, &ids)? {
+            let log = longest(&package, found);
+            if log.newest().is_some() {
+                remake(store, publisher, &log, now)?;
+                tracing::info!(%package, entries = log.entries().len(), "a log of ours was found in the block files");
+            }
+        }
+    }
+    Ok(())
+}
+
+type Found = BTreeMap<PackageId, Vec<SignedEntry>>;
+
+fn own_entries(store: &Store, publisher: &Publisher, ids: &[ContentId]) -> Result<Found, Failure> {
+    let mut found = Found::new();
+    for id in ids {
+        let Some(block) = store.block(id).map_err(fail)? else { continue };
+        // Signed structures of other kinds and of other publishers do not verify as entries of this one.
+        if let Ok(entry) = SignedEntry::decode_and_verify(block.bytes(), publisher.key_log()) {
+            found.entry(entry.entry().package_id()).or_default().push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// The log that the entries make, as far as none is missing.
+///
+/// Of two for one place, which only a write that was cut off can leave, the one that others follow counts, and then the
+/// later one.
+fn longest(package: &PackageId, mut found: Vec<SignedEntry>) -> Log {
+    let followed: Vec<ContentId> = found.iter().filter_map(|entry| entry.entry().previous).collect();
+    found.sort_by_key(|entry| {
+        let is_followed = followed.contains(&entry.id());
+        (entry.entry().sequence, !is_followed, std::cmp::Reverse(entry.entry().created))
+    });
+    let mut log = Log::empty(package.clone());
+    for entry in found {
+        // What does not follow is refused and leaves the log as it was.
+        if let Err(error) = log.push(entry) {
+            tracing::debug!(%package, %error, "an entry does not follow");
+        }
+    }
+    log
+}
+
+fn remake(store: &Store, publisher: &Publisher, log: &Log, now: Timestamp) -> Result<(), Failure> {
+    let package = log.package().clone();
+    let mut held = Vec::new();
+    for state in log.versions().values() {
+        match manifest_of(store, &package, &state.release, publisher.key_log()) {
+            Ok(manifest) => held.push((state.release.clone(), manifest, state.released)),
+            Err(failure) => {
+                tracing::warn!(%package, version = %state.release.version, failure.message, "not whole")
+            }
+        }
+    }
+    let labels = labels(log, &held);
+    let head = Head::of(log, labels, publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+    let head = head.sign(publisher).map_err(fail)?;
+    let mut batch = store.lasting_batch();
+    for block in publisher.key_log().blocks() {
+        batch.put(block).map_err(fail)?;
+    }
+    let written = batch.commit(|tx| {
+        let newest_here = entries::last(tx, &package)?.map(|entry| entry.sequence);
+        let newest_found = log.newest().map(|entry| entry.entry().sequence.get());
+        if newest_here >= newest_found {
+            // The rows could be read out of the damaged database.
+            return Ok(());
+        }
+        entries::remove(tx, &package)?;
+        for entry in log.entries() {
+            entries::insert(tx, &stored_entry(entry))?;
+        }
+        for (release, manifest, released) in &held {
+            published::insert(tx, &row(log, release, manifest, *released))?;
+            packages::insert(
+                tx,
+                &packages::HeldPackage {
+                    root: release.root,
+                    manifest: release.manifest,
+                    package: package.clone(),
+                    version: release.version.clone(),
+                    size: release.size,
+                },
+            )?;
+        }
+        keep_head(tx, &head, now)
+    });
+    written.map_err(fail)
+}
+
+/// What the head says of the package is what its latest release says of itself.
+fn labels(log: &Log, held: &[(Release, Manifest, Timestamp)]) -> Labels {
+    let latest = log.latest().map(|latest| latest.version.clone());
+    let manifest = held
+        .iter()
+        .find(|(release, ..)| Some(&release.version) == latest.as_ref())
+        .or(held.last())
+        .map(|(_, manifest, _)| manifest);
+    let Some(manifest) = manifest else { return Labels::default() };
+    let gpack = manifest.gpack();
+    Labels {
+        description: gpack.description.clone(),
+        license: gpack.license.clone(),
+        tags: gpack.tags.clone(),
+        categories: gpack.categories.clone(),
+        preflight_skipped: manifest.preflight() == crate::package::manifest::Preflight::Skipped,
+    }
+}
+
+fn row(log: &Log, release: &Release, manifest: &Manifest, released: Timestamp) -> published::Published {
+    let of_release = |entry: &&SignedEntry| matches!(&entry.entry().kind, Kind::Release(it) if it == release);
+    let sequence = log.entries().iter().find(of_release).map_or(0, |entry| entry.entry().sequence.get());
+    published::Published {
+        package: log.package().clone(),
+        version: release.version.clone(),
+        sequence,
+        root: release.root,
+        manifest: release.manifest,
+        // Where it was published from stood in the database only.
+        path: PathBuf::new(),
+        bytes: release.size,
+        files: release.files,
+        blocks: manifest.files().len() as u64,
+        published_at: released,
+        announced: false,
+    }
+}

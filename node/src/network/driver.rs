@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    Error, Event, Offload, Settings,
+    Error, Event, Observer, Offload, Settings,
     behaviour::{Behaviour, topic_score},
     dht::Query,
     events::dial_failure,
@@ -67,6 +67,7 @@ pub fn spawn(
     settings: Settings,
     store: Store,
     offload: Offload,
+    observer: Observer,
 ) -> Result<(Handle, mpsc::Receiver<Event>), Error> {
     let local = key.public().to_peer_id();
     let swarm = Swarm::new(
@@ -85,6 +86,7 @@ pub fn spawn(
         store,
         epoch,
         offload,
+        observer,
         events,
         heads,
         work: FuturesUnordered::new(),
@@ -145,6 +147,7 @@ pub(super) struct Driver {
     pub(super) store: Store,
     pub(super) epoch: u64,
     pub(super) offload: Offload,
+    pub(super) observer: Observer,
     events: mpsc::Sender<Event>,
     heads: watch::Sender<HeadsRead>,
     pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
@@ -381,6 +384,7 @@ impl Driver {
 
     /// Tells the bookkeeping; where it cannot keep up, it misses an event that comes again.
     pub(super) fn emit(&self, event: Event) {
+        self.observer.tell(&event);
         if self.events.try_send(event).is_err() {
             tracing::debug!("an event found no room in the queue of the bookkeeping");
         }

@@ -65,6 +65,7 @@ impl Driver {
                 }
                 if num_established == 0 {
                     self.peers.remove(&peer_id);
+                    self.observer.tell(&Event::Disconnected { peer: peer_id });
                     self.publish_heads_read();
                     self.reply_refreshed();
                 }
@@ -137,6 +138,8 @@ impl Driver {
             BehaviourEvent::Kad(event) => self.kad_event(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 let acceptance = self.announced(propagation_source, &message.data);
+                let is_taken = matches!(acceptance, MessageAcceptance::Accept);
+                self.observer.tell(&Event::Announced { from: propagation_source, is_taken });
                 self.swarm.behaviour_mut().gossip.report_message_validation_result(
                     &message_id,
                     &propagation_source,

@@ -3,7 +3,7 @@
 use libp2p::{PeerId, request_response};
 use tokio::sync::oneshot;
 
-use super::{driver::Driver, serve::Work};
+use super::{Event, driver::Driver, serve::Work};
 use crate::{
     limits::{HEADS_PAGE_MAX, HEADS_PAGES_MAX},
     sync::{
@@ -141,6 +141,7 @@ impl Driver {
             self.turned(peer, Next::GiveUp);
             return;
         };
+        self.listed(taken.new);
         let refused = taken.refused + taken.malformed + taken.forged;
         self.heads_refused = self.heads_refused.saturating_add(refused as u64);
         if taken.malformed + taken.forged > 0 {
@@ -171,6 +172,12 @@ impl Driver {
         self.reply_refreshed();
     }
 
+    pub(super) fn listed(&self, heads: usize) {
+        if heads > 0 {
+            self.observer.tell(&Event::Listed { heads });
+        }
+    }
+
     /// Writes what waits in the inbox, in one transaction at a time.
     pub(super) fn ingest(&mut self) {
         if self.ingesting || self.inbox.is_empty() {
@@ -181,10 +188,15 @@ impl Driver {
         let store = self.store.clone();
         let written = self.offload.run(move || sync::write(&store, &batch, Timestamp::now()));
         self.work.push(Box::pin(async move {
-            if let Some(Err(error)) = written.await {
-                tracing::warn!(%error, "heads were not written; the exchange will bring them again");
-            }
-            Work::Ingested
+            let heads = match written.await {
+                Some(Ok(heads)) => heads,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "heads were not written; the exchange will bring them again");
+                    0
+                }
+                None => 0,
+            };
+            Work::Ingested { heads }
         }));
     }
 }

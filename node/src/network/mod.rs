@@ -16,6 +16,7 @@ mod events;
 mod exchange;
 mod half_open;
 mod handle;
+mod observer;
 mod offload;
 mod records;
 mod serve;
@@ -29,6 +30,7 @@ use libp2p::{Multiaddr, PeerId};
 pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
 pub use driver::spawn;
 pub use handle::{DialFailure, Handle, HeadsRead, RequestFailure};
+pub use observer::Observer;
 pub use offload::Offload;
 pub use snapshot::{PeerSnapshot, Refused, Snapshot};
 
@@ -47,7 +49,7 @@ pub struct Settings {
     pub connections_max: u32,
 }
 
-/// What happened, for the bookkeeping.
+/// What happened, for the bookkeeping and for an [`Observer`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
@@ -93,6 +95,23 @@ pub enum Event {
     },
     /// There are more nodes to tell of our packages than before: the routing table or the topic gained a peer.
     Audience,
+    /// The last connection to a peer closed. Told to an [`Observer`] only.
+    Disconnected {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// Gossip brought an announcement. Told to an [`Observer`] only.
+    Announced {
+        /// Who passed it on.
+        from: PeerId,
+        /// Whether it was taken and passed on; false where it was ignored or refused.
+        is_taken: bool,
+    },
+    /// Heads that others sent entered the catalogue. Told to an [`Observer`] only.
+    Listed {
+        /// Heads that were new or newer.
+        heads: usize,
+    },
 }
 
 /// Why the network could not be set up.

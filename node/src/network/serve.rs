@@ -35,7 +35,7 @@ pub(super) enum Work {
     /// A page of a peer's heads was verified and written.
     Checked { peer: PeerId, page: Page, taken: Option<sync::Taken> },
     /// Heads of the inbox were written.
-    Ingested,
+    Ingested { heads: usize },
 }
 
 /// A request for blocks that is under way.
@@ -67,7 +67,10 @@ impl Driver {
                 }
             }
             Work::Checked { peer, page, taken } => self.page_checked(peer, &page, taken),
-            Work::Ingested => self.ingesting = false,
+            Work::Ingested { heads } => {
+                self.ingesting = false;
+                self.listed(heads);
+            }
         }
     }
 

@@ -21,5 +21,6 @@ mod publishing;
 mod searching;
 mod settings;
 mod shapes;
+mod simulator;
 mod tree;
 mod world;

@@ -17,7 +17,7 @@ struct Source {
 fn sources() -> Vec<Source> {
     let root = root();
     let mut files = Vec::new();
-    for folder in ["node", "cli", "tests"] {
+    for folder in ["node", "cli", "sim", "tests"] {
         rust_files(&root.join(folder), &mut files);
     }
     files.iter().map(|path| source(path.strip_prefix(&root).unwrap_or(path), read_file(path))).collect()
@@ -123,9 +123,9 @@ fn the_documents_name_only_what_is_there() {
 }
 
 #[test]
-fn the_map_has_every_module_of_the_node_and_of_the_command() {
+fn the_map_has_every_module_of_the_node_the_command_and_the_simulator() {
     let map = read("ARCHITECTURE.md");
-    let folders = ["node/src", "cli/src"].into_iter().flat_map(modules);
+    let folders = ["node/src", "cli/src", "sim/src"].into_iter().flat_map(modules);
     let absent: Vec<String> = folders
         .map(|path| path.display().to_string())
         .filter(|path| !map.contains(&format!("`{path}")))

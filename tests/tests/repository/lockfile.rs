@@ -136,14 +136,18 @@ fn closure(packages: &[Package], name: &str) -> BTreeSet<String> {
     seen
 }
 
-/// What the node must not depend on and does.
+/// What the node and the command must not depend on and do.
 fn layer_breaks(packages: &[Package]) -> Vec<String> {
-    let reached = closure(packages, "ggen-marketplace");
-    ["clap", "clap_builder", "turmoil", "ggen-cli", "ggen-sim", "ggen-tests"]
-        .into_iter()
-        .filter(|name| reached.contains(*name))
-        .map(|name| format!("ggen-marketplace depends on {name}"))
-        .collect()
+    let layers: [(&str, &[&str]); 2] = [
+        ("ggen-marketplace", &["clap", "clap_builder", "turmoil", "ggen-cli", "ggen-sim", "ggen-tests"]),
+        ("ggen-cli", &["turmoil", "ggen-sim", "ggen-tests"]),
+    ];
+    let breaks = layers.iter().flat_map(|(layer, banned)| {
+        let reached = closure(packages, layer);
+        let met = banned.iter().filter(move |name| reached.contains(**name));
+        met.map(move |name| format!("{layer} depends on {name}"))
+    });
+    breaks.collect()
 }
 
 /// A lock file with packages of the given names, versions, sources and dependencies.
@@ -258,4 +262,6 @@ fn a_layer_reached_through_another_package_is_found() {
         ("clap", "4.6.0", Some(CRATES_IO), &["innocent"]),
     ]);
     assert_eq!(layer_breaks(&packages), ["ggen-marketplace depends on clap"]);
+    let packages = planted(&[("ggen-cli", "0.1.0", None, &["ggen-sim"]), ("ggen-sim", "0.1.0", None, &[])]);
+    assert_eq!(layer_breaks(&packages), ["ggen-cli depends on ggen-sim"]);
 }

@@ -96,7 +96,8 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
                     ledger::record(tx, peer, &ledger::Event::Claimed { root }, now)?;
                 }
             }
-            Event::Audience => {}
+            Event::Audience | Event::Disconnected { .. } | Event::Announced { .. } | Event::Listed { .. } => {
+            }
         }
     }
     recent.flush(tx, now)?;

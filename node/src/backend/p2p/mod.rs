@@ -57,6 +57,7 @@ use std::{path::Path, sync::Arc};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use semver::Version;
+use tokio::sync::mpsc;
 
 pub use self::publish::publish_offline;
 use self::{
@@ -70,7 +71,7 @@ use crate::{
         service::ProgressSender,
     },
     identity::{Publisher, node_key},
-    network::{self, Offload, transport},
+    network::{self, Observer, Offload, transport},
     package::PackageId,
     release::Kind,
     store::{HomeLock, Store},
@@ -99,6 +100,8 @@ pub struct Parts {
     pub store: Store,
     /// Where blocking work runs.
     pub offload: Offload,
+    /// Who watches.
+    pub observer: Observer,
 }
 
 impl P2PRegistry {
@@ -118,7 +121,11 @@ impl P2PRegistry {
             transport::tcp_without_dns()
         });
         let keys = Keys::Folder(config.state_dir.join(KEYS_FOLDER));
-        Self::start(config, transport, key, keys, store, Offload::Threads, Some(lock))
+        let (network, events) =
+            Self::spawn(&config, transport, &key, &store, Offload::Threads, Observer::default())?;
+        let node = Node::new(config, network, store, keys, Offload::Threads, Some(lock));
+        Node::start_tasks(&node, events);
+        Ok(Self { node })
     }
 
     /// Prepares a node from parts; `config.state_dir` is not touched.
@@ -127,30 +134,29 @@ impl P2PRegistry {
     /// [`Error::ValidationError`] with every bad field of the configuration.
     pub async fn with_parts(config: P2PConfig, parts: Parts) -> Result<Self, Error> {
         config.validate().map_err(fail)?;
-        let Parts { transport, node_key, publisher, store, offload } = parts;
-        Self::start(config, transport, node_key, Keys::Given(Box::new(publisher)), store, offload, None)
+        let Parts { transport, node_key, publisher, store, offload, observer } = parts;
+        let (network, events) = Self::spawn(&config, transport, &node_key, &store, offload, observer)?;
+        let keys = Keys::Given(Box::new(publisher));
+        let node = Node::new(config, network, store, keys, offload, None);
+        Node::start_tasks(&node, events);
+        Ok(Self { node })
     }
 
-    fn start(
-        config: P2PConfig,
+    fn spawn(
+        config: &P2PConfig,
         transport: transport::Base,
-        key: Keypair,
-        keys: Keys,
-        store: Store,
+        key: &Keypair,
+        store: &Store,
         offload: Offload,
-        lock: Option<HomeLock>,
-    ) -> Result<Self, Error> {
+        observer: Observer,
+    ) -> Result<(network::Handle, mpsc::Receiver<network::Event>), Error> {
         let settings = network::Settings {
             topic: config.packages_topic.clone(),
             dht_server: config.dht_server_mode,
             query_timeout: std::time::Duration::from_secs(config.query_timeout_secs),
             connections_max: config.connections_max,
         };
-        let (network, events) =
-            network::spawn(transport, &key, settings, store.clone(), offload).map_err(fail)?;
-        let node = Node::new(config, network, store, keys, offload, lock);
-        Node::start_tasks(&node, events);
-        Ok(Self { node })
+        Ok(network::spawn(transport, key, settings, store.clone(), offload, observer).map_err(fail)?)
     }
 
     /// Listens on the configured addresses, begins to join the network, and yields what was bound.

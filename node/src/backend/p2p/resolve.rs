@@ -300,6 +300,7 @@ mod tests {
             publisher,
             store,
             offload: Offload::Threads,
+            observer: crate::network::Observer::default(),
         };
         P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap()
     }

@@ -1,0 +1,129 @@
+//! What came of a run.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::Serialize;
+
+use crate::trace::Checkpoint;
+
+/// Version of the shape of a [`Report`]; fields are added, and never change.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What came of a run.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// See [`SCHEMA_VERSION`].
+    pub schema_version: u32,
+    /// The scenario's name.
+    pub scenario: String,
+    /// The seed.
+    pub seed: u64,
+    /// How many nodes there were.
+    pub nodes: usize,
+    /// On how many hosts.
+    pub sites: usize,
+    /// Whether every invariant held.
+    pub verdict: Verdict,
+    /// The hash over the trace.
+    pub trace_hash: String,
+    /// Events of the trace.
+    pub events: u64,
+    /// Simulated seconds.
+    pub simulated_secs: f64,
+    /// Real seconds that it took. It differs from run to run.
+    pub wall_secs: f64,
+    /// What had to hold.
+    pub invariants: Vec<Invariant>,
+    /// What broke.
+    pub faults: Vec<FaultReport>,
+    /// Counts, by name.
+    pub metrics: BTreeMap<&'static str, u64>,
+    /// The hash after every thousand events.
+    pub checkpoints: Vec<Checkpoint>,
+}
+
+/// Whether every invariant held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// Every one did.
+    Pass,
+    /// At least one did not.
+    Fail,
+}
+
+/// Something that had to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Invariant {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it held.
+    pub holds: bool,
+    /// Where it did not, one sentence each.
+    pub violations: Vec<String>,
+}
+
+/// What came of a fault.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FaultReport {
+    /// What broke.
+    pub kind: &'static str,
+    /// When, in simulated seconds.
+    pub from_secs: f64,
+    /// When it was mended, in simulated seconds.
+    pub until_secs: f64,
+    /// How often it bit: connections that a partition cut, as either side saw them, or nodes that a crash stopped.
+    pub bites: usize,
+}
+
+impl Invariant {
+    /// An invariant with what violates it.
+    pub fn new(name: &'static str, violations: Vec<String>) -> Self {
+        Self { name, holds: violations.is_empty(), violations }
+    }
+}
+
+impl Verdict {
+    /// The verdict on some invariants.
+    pub fn of(invariants: &[Invariant]) -> Self {
+        if invariants.iter().all(|invariant| invariant.holds) { Self::Pass } else { Self::Fail }
+    }
+}
+
+/// For people.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict {
+            Verdict::Pass => "pass",
+            Verdict::Fail => "FAIL",
+        };
+        writeln!(f, "{verdict}  {} with seed {}", self.scenario, self.seed)?;
+        writeln!(
+            f,
+            "{} nodes at {} sites, {} simulated seconds in {:.1} s ({:.1} a second)",
+            self.nodes,
+            self.sites,
+            self.simulated_secs,
+            self.wall_secs,
+            self.simulated_secs / self.wall_secs.max(f64::EPSILON)
+        )?;
+        writeln!(f, "trace {} over {} events", self.trace_hash, self.events)?;
+        for fault in &self.faults {
+            let FaultReport { kind, from_secs, until_secs, bites } = fault;
+            writeln!(f, "fault {kind} from {from_secs} s to {until_secs} s: bit {bites} times")?;
+        }
+        for Invariant { name, holds, violations } in &self.invariants {
+            writeln!(f, "{} {name}", if *holds { "holds   " } else { "VIOLATED" })?;
+            for violation in violations {
+                writeln!(f, "         {violation}")?;
+            }
+        }
+        for (name, value) in &self.metrics {
+            writeln!(f, "{value:>10} {name}")?;
+        }
+        if self.verdict == Verdict::Fail {
+            writeln!(f, "again: ggen-sim run scenarios/{}.toml --seed {}", self.scenario, self.seed)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,196 @@
+//! libp2p's base transport over the TCP of turmoil: byte streams between simulated hosts.
+//!
+//! Addresses are `/ip4|ip6/<address>/tcp/<port>`, with or without a peer at the end. What is above the byte stream is the
+//! shipped node's.
+
+use std::{
+    collections::VecDeque,
+    io,
+    net::{IpAddr, SocketAddr},
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use futures::{
+    FutureExt, StreamExt,
+    future::{self, BoxFuture},
+    stream::{self, BoxStream},
+};
+use libp2p::{
+    Multiaddr, Transport, TransportError,
+    core::transport::{DialOpts, ListenerId, TransportEvent},
+    multiaddr::Protocol,
+};
+use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
+use turmoil::net::{TcpListener, TcpStream};
+
+/// A byte stream between two hosts.
+pub type Stream = Compat<TcpStream>;
+
+/// Listens and dials on the turmoil host that polls it.
+pub struct TurmoilTransport {
+    /// The address of this host: turmoil listens on the unspecified address, and peers must be told this one.
+    host: IpAddr,
+    listeners: VecDeque<Listener>,
+    closed: VecDeque<(ListenerId, Result<(), io::Error>)>,
+    waker: Option<Waker>,
+}
+
+struct Listener {
+    id: ListenerId,
+    events: BoxStream<'static, io::Result<Accepted>>,
+}
+
+enum Accepted {
+    Bound(Multiaddr),
+    Stream { stream: Stream, local: Multiaddr, remote: Multiaddr },
+}
+
+impl TurmoilTransport {
+    /// The transport of the host with this address.
+    pub fn new(host: IpAddr) -> Self {
+        Self { host, listeners: VecDeque::new(), closed: VecDeque::new(), waker: None }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The address of a socket.
+pub fn multiaddr(socket: SocketAddr) -> Multiaddr {
+    Multiaddr::empty().with(socket.ip().into()).with(Protocol::Tcp(socket.port()))
+}
+
+/// The socket of an address; none where it is no TCP address with a number.
+fn socket(address: &Multiaddr) -> Option<SocketAddr> {
+    let mut parts = address.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => IpAddr::V4(ip),
+        Protocol::Ip6(ip) => IpAddr::V6(ip),
+        _ => return None,
+    };
+    let Protocol::Tcp(port) = parts.next()? else { return None };
+    matches!(parts.next(), None | Some(Protocol::P2p(_))).then(|| SocketAddr::new(ip, port))
+}
+
+/// Binds, then accepts for ever; the first failure ends it.
+fn listen(host: IpAddr, bind: SocketAddr) -> BoxStream<'static, io::Result<Accepted>> {
+    enum State {
+        Unbound,
+        Bound(TcpListener, Multiaddr),
+        Failed,
+    }
+    stream::unfold(State::Unbound, move |state| async move {
+        let bound = match state {
+            State::Unbound => {
+                let bound = async {
+                    let listener = TcpListener::bind(bind).await?;
+                    let local = multiaddr(SocketAddr::new(host, listener.local_addr()?.port()));
+                    Ok((listener, local))
+                };
+                bound.await.map(|(listener, local)| (Accepted::Bound(local.clone()), listener, local))
+            }
+            State::Bound(listener, local) => listener.accept().await.map(|(stream, remote)| {
+                let remote = multiaddr(remote);
+                (Accepted::Stream { stream: stream.compat(), local: local.clone(), remote }, listener, local)
+            }),
+            State::Failed => return None,
+        };
+        Some(match bound {
+            Ok((accepted, listener, local)) => (Ok(accepted), State::Bound(listener, local)),
+            Err(error) => (Err(error), State::Failed),
+        })
+    })
+    .boxed()
+}
+
+impl Transport for TurmoilTransport {
+    type Output = Stream;
+    type Error = io::Error;
+    type ListenerUpgrade = future::Ready<io::Result<Stream>>;
+    type Dial = BoxFuture<'static, io::Result<Stream>>;
+
+    fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        let bind = socket(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
+        self.listeners.push_back(Listener { id, events: listen(self.host, bind) });
+        self.wake();
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, id: ListenerId) -> bool {
+        let Some(at) = self.listeners.iter().position(|listener| listener.id == id) else { return false };
+        self.listeners.remove(at);
+        self.closed.push_back((id, Ok(())));
+        self.wake();
+        true
+    }
+
+    fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
+        let remote = socket(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
+        Ok(async move { Ok(TcpStream::connect(remote).await?.compat()) }.boxed())
+    }
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        if let Some((listener_id, reason)) = self.closed.pop_front() {
+            return Poll::Ready(TransportEvent::ListenerClosed { listener_id, reason });
+        }
+        // Whoever had something to say goes to the back, so that a busy listener does not silence the others.
+        for _ in 0..self.listeners.len() {
+            let Some(mut listener) = self.listeners.pop_front() else { break };
+            let listener_id = listener.id;
+            let event = match listener.events.poll_next_unpin(cx) {
+                Poll::Pending => {
+                    self.listeners.push_back(listener);
+                    continue;
+                }
+                Poll::Ready(Some(Ok(Accepted::Bound(listen_addr)))) => {
+                    TransportEvent::NewAddress { listener_id, listen_addr }
+                }
+                Poll::Ready(Some(Ok(Accepted::Stream { stream, local, remote }))) => {
+                    TransportEvent::Incoming {
+                        listener_id,
+                        upgrade: future::ready(Ok(stream)),
+                        local_addr: local,
+                        send_back_addr: remote,
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    return Poll::Ready(TransportEvent::ListenerClosed { listener_id, reason: Err(error) });
+                }
+                Poll::Ready(None) => {
+                    return Poll::Ready(TransportEvent::ListenerClosed { listener_id, reason: Ok(()) });
+                }
+            };
+            self.listeners.push_back(listener);
+            return Poll::Ready(event);
+        }
+        self.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_become_sockets_and_come_back() {
+        let peer = libp2p::PeerId::random();
+        for text in ["/ip4/10.0.0.1/tcp/4001", "/ip6/fd00::1/tcp/4001"] {
+            let address: Multiaddr = text.parse().unwrap();
+            assert_eq!(multiaddr(socket(&address).unwrap()), address);
+            assert_eq!(socket(&address.clone().with(Protocol::P2p(peer))), socket(&address));
+        }
+        for text in
+            ["/dns4/example.org/tcp/1", "/ip4/10.0.0.1/udp/1", "/ip4/10.0.0.1", "/ip4/10.0.0.1/tcp/1/ws"]
+        {
+            assert_eq!(socket(&text.parse().unwrap()), None, "{text}");
+        }
+    }
+}

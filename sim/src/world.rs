@@ -1,0 +1,457 @@
+//! A run: nodes on simulated hosts, what their users do, what breaks, and what must hold in spite of it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    rc::Rc,
+    thread,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use ggen_marketplace::{
+    catalog,
+    store::{self, Store},
+    time::Timestamp,
+};
+use libp2p::{Multiaddr, multiaddr::Protocol};
+use rand_chacha::rand_core::Rng;
+use tempfile::TempDir;
+use turmoil::Sim;
+
+use crate::{
+    draw::Draws,
+    host::{self, Blueprint, PlannedStep},
+    ledger::{Ended, Ledger, Shared},
+    report::{FaultReport, Invariant, Report, SCHEMA_VERSION, Verdict},
+    scenario::{Action, Fault, FaultKind, Scenario},
+    transport::multiaddr,
+    virtualise,
+};
+
+/// The port of the first node of a site.
+const FIRST_PORT: u16 = 4_001;
+/// Segments that one direction of a connection may have under way: a megabyte block and what goes with it.
+const TCP_SEGMENTS_MAX: usize = 4_096;
+/// Bytes of one file of a package.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// The stack of the thread that runs everything.
+const STACK_BYTES: usize = 64 << 20;
+
+/// How to run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Keeps the lines of the trace.
+    pub keep_lines: bool,
+    /// Lets the real time into the trace, so that it is known that such a leak is found.
+    pub leaks_on_purpose: bool,
+}
+
+/// A run that ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// What came of it.
+    pub report: Report,
+    /// The lines of the trace, where they were asked for.
+    pub lines: Vec<String>,
+}
+
+/// Why a run did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The folder of the packages cannot be made.
+    #[error("the folder for packages cannot be used: {0}")]
+    Scratch(#[from] io::Error),
+    /// The replacements of libc's functions are not in this program.
+    #[error("clocks and entropy are not virtual in this program: nothing can be repeated")]
+    NotVirtual,
+    /// A store cannot be made or read.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A node, or turmoil, gave up.
+    #[error("the simulation broke: {0}")]
+    Broken(String),
+    /// Something panicked.
+    #[error("the simulation panicked; its message is above")]
+    Panicked,
+}
+
+/// Runs a scenario with a seed.
+///
+/// Repeatable for the first run of a process only; see the crate's documentation.
+///
+/// # Errors
+/// Where the run did not come to its end; a violated invariant is no error.
+pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished, Error> {
+    #[expect(clippy::disallowed_methods, reason = "real time, to say how long it took")]
+    let began = std::time::Instant::now();
+    // Its name is random: everything that touches it stays out of the trace.
+    let scratch = TempDir::with_prefix("ggen-sim-")?;
+    let draws = Draws::new(seed);
+    let steps = plan(scenario, draws, scratch.path())?;
+    // A fresh thread: nothing on it has been seeded yet.
+    let finished = thread::scope(|scope| {
+        let body = || simulate(scenario, draws, steps, options);
+        let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn_scoped(scope, body)?.join().map_err(|_| Error::Panicked)?
+    });
+    let (mut report, lines) = finished?;
+    report.seed = seed;
+    report.wall_secs = began.elapsed().as_secs_f64();
+    Ok(Finished { report, lines })
+}
+
+/// Writes the packages that will be published, and names the folder of every step.
+fn plan(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<Vec<PlannedStep>> {
+    let mut steps = Vec::new();
+    for (number, step) in scenario.steps.iter().enumerate() {
+        let folder = scratch.join(number.to_string());
+        if let Action::Publish { package, version, bytes } = &step.action {
+            write_package(&folder, package, version, *bytes, draws)?;
+        }
+        steps.push(PlannedStep { number, at: step.at, action: step.action.clone(), folder });
+    }
+    Ok(steps)
+}
+
+fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Draws) -> io::Result<()> {
+    fs::create_dir(folder)?;
+    let description = format!("name = {name:?}\nversion = {version:?}\ndescription = \"Simulated {name}\"\n");
+    fs::write(folder.join("gpack.toml"), description)?;
+    let mut left = bytes;
+    for file in 0.. {
+        let size = left.min(FILE_BYTES_MAX);
+        let mut content = vec![0; usize::try_from(size).expect("a megabyte at most")];
+        draws.generator("content", &format!("{name}@{version}"), file).fill_bytes(&mut content);
+        fs::write(folder.join(format!("content-{file}.bin")), content)?;
+        left -= size;
+        if left == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// What is there during a run.
+struct World<'a> {
+    scenario: &'a Scenario,
+    stores: Vec<Store>,
+    ledger: Shared,
+    /// Per fault: how often it bit.
+    bites: Vec<usize>,
+}
+
+fn simulate(
+    scenario: &Scenario,
+    draws: Draws,
+    steps: Vec<PlannedStep>,
+    options: Options,
+) -> Result<(Report, Vec<String>), Error> {
+    let _virtual = virtualise::enter(draws.secret("entropy", "", 0));
+    if !virtualise::is_in_effect() {
+        return Err(Error::NotVirtual);
+    }
+    let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
+    let peers = keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
+    let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
+    let ledger = Shared::new(names, peers, options.keep_lines);
+    let stores = keys.iter().map(|_| Store::in_memory()).collect::<Result<Vec<_>, _>>()?;
+    let mut world = World { scenario, stores, ledger, bites: vec![0; scenario.faults.len()] };
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(draws.draw("turmoil", "", 0))
+        .epoch(UNIX_EPOCH + virtualise::EPOCH)
+        .tick_duration(scenario.tick)
+        .simulation_duration(scenario.duration + scenario.tick)
+        .min_message_latency(*scenario.latency.start())
+        .max_message_latency(*scenario.latency.end())
+        .tcp_capacity(TCP_SEGMENTS_MAX)
+        .build();
+    let blueprints = world.blueprints(draws, &keys, steps);
+    for (site, nodes) in blueprints.into_iter().enumerate() {
+        sim.host(ip(site), move || host(nodes.clone()));
+    }
+    world.lay_links(&sim, draws);
+    if options.leaks_on_purpose {
+        world.leak();
+    }
+    while sim.elapsed() < scenario.duration {
+        world.break_and_mend(&mut sim);
+        sim.step().map_err(|error| Error::Broken(error.to_string()))?;
+    }
+    let end = Timestamp::from_secs((virtualise::EPOCH + sim.elapsed()).as_secs());
+    let report = world.report(sim.elapsed(), end)?;
+    drop(sim);
+    let ledger = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
+    Ok((report, ledger.into_lines()))
+}
+
+/// The nodes of one host, until it crashes.
+async fn host(nodes: Rc<Vec<Rc<Blueprint>>>) -> turmoil::Result {
+    let tasks: Vec<_> = nodes.iter().map(|node| tokio::task::spawn_local(host::run(node.clone()))).collect();
+    for task in tasks {
+        task.await??;
+    }
+    Ok(())
+}
+
+/// The address of a site: of a private network, as a laboratory has it.
+fn ip(site: usize) -> IpAddr {
+    let [_, a, b, c] = u32::try_from(site + 1).expect("a thousand sites at most").to_be_bytes();
+    Ipv4Addr::new(10, a, b, c).into()
+}
+
+impl World<'_> {
+    fn blueprints(
+        &self,
+        draws: Draws,
+        keys: &[libp2p::identity::Keypair],
+        steps: Vec<PlannedStep>,
+    ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
+        let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
+        let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
+        for step in steps {
+            of_node.entry(self.scenario.steps[step.number].node).or_default().push(step);
+        }
+        let mut blueprint = |index: usize| {
+            let node = &self.scenario.nodes[index];
+            let known = node.bootstrap.iter().map(|known| self.address(*known, &keys[*known]));
+            Rc::new(Blueprint {
+                node: index,
+                start: node.start,
+                dht_server: node.dht_server,
+                key: keys[index].clone(),
+                publisher: draws.publisher(&node.name, created),
+                ip: ip(self.scenario.site_of(index)),
+                port: self.port(index),
+                bootstrap: known.collect(),
+                store: self.stores[index].clone(),
+                steps: of_node.remove(&index).unwrap_or_default(),
+                ledger: self.ledger.clone(),
+            })
+        };
+        let sites = 0..self.scenario.sites;
+        sites.map(|site| Rc::new(self.scenario.nodes_at(site).map(&mut blueprint).collect())).collect()
+    }
+
+    fn port(&self, node: usize) -> u16 {
+        FIRST_PORT + u16::try_from(node / self.scenario.sites).expect("a thousand nodes at most")
+    }
+
+    fn address(&self, node: usize, key: &libp2p::identity::Keypair) -> Multiaddr {
+        let socket = SocketAddr::new(ip(self.scenario.site_of(node)), self.port(node));
+        multiaddr(socket).with(Protocol::P2p(key.public().to_peer_id()))
+    }
+
+    /// Gives every link a latency of its own, for the whole run.
+    fn lay_links(&self, sim: &Sim<'_>, draws: Draws) {
+        for one in 0..self.scenario.sites {
+            for other in 0..one {
+                let link = format!("{other}-{one}");
+                let latency = draws.duration(&self.scenario.latency, "latency", &link, 0);
+                sim.set_link_latency(ip(one), ip(other), latency);
+            }
+        }
+    }
+
+    /// A leak as it could happen: another thread, whose clock is real.
+    fn leak(&self) {
+        #[expect(clippy::disallowed_methods, reason = "this is the leak")]
+        let real = thread::spawn(std::time::SystemTime::now).join();
+        self.ledger.lock().record_world(Duration::ZERO, format!("leak {real:?}"));
+    }
+
+    fn break_and_mend(&mut self, sim: &mut Sim<'_>) {
+        let now = sim.elapsed();
+        let is_due = |at: Duration| at <= now && now < at + self.scenario.tick;
+        for (number, fault) in self.scenario.faults.iter().enumerate() {
+            if is_due(fault.at) {
+                self.bites[number] += self.break_now(sim, fault);
+                self.ledger
+                    .lock()
+                    .record_world(now, format!("fault {number} {} begins", fault.kind.as_str()));
+            }
+            if is_due(fault.until) {
+                self.mend(sim, fault);
+                self.ledger.lock().record_world(now, format!("fault {number} {} ends", fault.kind.as_str()));
+            }
+        }
+    }
+
+    /// Yields how often it bit.
+    fn break_now(&self, sim: &mut Sim<'_>, fault: &Fault) -> usize {
+        let is_inside = |node| fault.sites.contains(&self.scenario.site_of(node));
+        match fault.kind {
+            FaultKind::Partition => {
+                let cut = self.ledger.lock().standing(|one, other| is_inside(one) != is_inside(other));
+                for (inside, outside) in self.crossing(fault) {
+                    sim.partition(inside, outside);
+                }
+                cut
+            }
+            FaultKind::Crash => {
+                let running = fault.sites.iter().filter(|site| sim.is_host_running(ip(**site)));
+                let stopped: Vec<usize> = running.copied().collect();
+                stopped.iter().for_each(|site| sim.crash(ip(*site)));
+                let nodes = stopped.iter().flat_map(|site| self.scenario.nodes_at(*site));
+                nodes.inspect(|node| self.ledger.lock().crashed(*node)).count()
+            }
+        }
+    }
+
+    fn mend(&self, sim: &mut Sim<'_>, fault: &Fault) {
+        match fault.kind {
+            FaultKind::Partition => {
+                for (inside, outside) in self.crossing(fault) {
+                    sim.repair(inside, outside);
+                }
+            }
+            FaultKind::Crash => fault.sites.iter().for_each(|site| sim.bounce(ip(*site))),
+        }
+    }
+
+    fn crossing(&self, fault: &Fault) -> Vec<(IpAddr, IpAddr)> {
+        let (inside, outside): (Vec<usize>, Vec<usize>) =
+            (0..self.scenario.sites).partition(|site| fault.sites.contains(site));
+        inside.iter().flat_map(|one| outside.iter().map(|other| (ip(*one), ip(*other)))).collect()
+    }
+
+    fn report(&self, elapsed: Duration, now: Timestamp) -> Result<Report, Error> {
+        let catalogues = self.catalogues(now)?;
+        let mut ledger = self.ledger.lock();
+        for (node, catalogue) in catalogues.iter().enumerate() {
+            let name = &self.scenario.nodes[node].name;
+            ledger.record_world(elapsed, format!("catalogue {name} {catalogue:?}"));
+        }
+        let mut invariants = vec![
+            Invariant::new("every step succeeds", self.failed_steps(&ledger)),
+            Invariant::new("what is installed is what was published", self.foreign_content(&ledger)),
+            Invariant::new("every fault bites", self.idle_faults()),
+        ];
+        if self.scenario.catalogues_agree {
+            let differing = self.differing_catalogues(&catalogues, &ledger);
+            invariants.push(Invariant::new("every catalogue lists what was published", differing));
+        }
+        let faults = self.scenario.faults.iter().zip(&self.bites).map(|(fault, bites)| FaultReport {
+            kind: fault.kind.as_str(),
+            from_secs: fault.at.as_secs_f64(),
+            until_secs: fault.until.as_secs_f64(),
+            bites: *bites,
+        });
+        Ok(Report {
+            schema_version: SCHEMA_VERSION,
+            scenario: self.scenario.name.clone(),
+            seed: 0,
+            nodes: self.scenario.nodes.len(),
+            sites: self.scenario.sites,
+            verdict: Verdict::of(&invariants),
+            trace_hash: ledger.trace.hash(),
+            events: ledger.trace.events(),
+            simulated_secs: elapsed.as_secs_f64(),
+            wall_secs: 0.0,
+            invariants,
+            faults: faults.collect(),
+            metrics: metrics(&ledger),
+            checkpoints: ledger.trace.checkpoints().to_vec(),
+        })
+    }
+
+    /// Per node, the ids of the packages that its catalogue lists.
+    fn catalogues(&self, now: Timestamp) -> Result<Vec<BTreeSet<String>>, Error> {
+        let listed = |store: &Store| {
+            store.read(|conn| {
+                let everything = catalog::Query { limit: usize::MAX, ..catalog::Query::default() };
+                let found = catalog::search(conn, &everything, now)?;
+                Ok(found.hits.into_iter().map(|listed| listed.id.to_string()).collect())
+            })
+        };
+        Ok(self.stores.iter().map(listed).collect::<Result<_, _>>()?)
+    }
+
+    fn failed_steps(&self, ledger: &Ledger) -> Vec<String> {
+        let steps = self.scenario.steps.iter().enumerate().filter(|(_, step)| !step.may_fail);
+        let failed = steps.filter_map(|(number, step)| {
+            let why = match (ledger.ended.get(&number), &step.action) {
+                (None, _) => "did not end".to_owned(),
+                (Some(Ended::Failed { code }), _) => format!("failed with {code}"),
+                (Some(Ended::Found { ids }), Action::Search { finds: Some(finds), .. })
+                    if ids.len() != *finds =>
+                {
+                    format!("found {} packages instead of {finds}", ids.len())
+                }
+                _ => return None,
+            };
+            Some(format!("{} {why}", self.describe(number)))
+        });
+        failed.collect()
+    }
+
+    fn describe(&self, number: usize) -> String {
+        let step = &self.scenario.steps[number];
+        let what = match &step.action {
+            Action::Publish { package, .. } => format!("publish {package}"),
+            Action::Search { text, .. } => format!("search {text:?}"),
+            Action::Install { package } => format!("install {package}"),
+        };
+        format!("step {number} ({what} at {} after {:?})", self.scenario.nodes[step.node].name, step.at)
+    }
+
+    fn foreign_content(&self, ledger: &Ledger) -> Vec<String> {
+        let published: BTreeSet<(&str, &str)> = published(ledger).collect();
+        let foreign = ledger.ended.iter().filter_map(|(number, ended)| match ended {
+            Ended::Installed { id, cid } if !published.contains(&(id.as_str(), cid.as_str())) => {
+                Some(format!("{} brought {id} {cid}, which nobody published", self.describe(*number)))
+            }
+            _ => None,
+        });
+        foreign.collect()
+    }
+
+    fn idle_faults(&self) -> Vec<String> {
+        let faults = self.scenario.faults.iter().zip(&self.bites).enumerate();
+        let idle = faults.filter(|(_, (_, bites))| **bites == 0);
+        idle.map(|(number, (fault, _))| format!("fault {number} ({}) never bit", fault.kind.as_str()))
+            .collect()
+    }
+
+    fn differing_catalogues(&self, catalogues: &[BTreeSet<String>], ledger: &Ledger) -> Vec<String> {
+        let expected: BTreeSet<&str> = published(ledger).map(|(id, _)| id).collect();
+        let differing = catalogues.iter().enumerate().filter_map(|(node, listed)| {
+            let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
+            let (missing, foreign) =
+                (expected.difference(&listed).count(), listed.difference(&expected).count());
+            let name = &self.scenario.nodes[node].name;
+            (missing + foreign > 0).then(|| {
+                let all = expected.len();
+                format!("{name} lacks {missing} of {all} packages, and lists {foreign} that nobody published")
+            })
+        });
+        differing.collect()
+    }
+}
+
+/// Ids and content ids of what was published.
+fn published(ledger: &Ledger) -> impl Iterator<Item = (&str, &str)> {
+    ledger.ended.values().filter_map(|ended| match ended {
+        Ended::Published { id, cid } => Some((id.as_str(), cid.as_str())),
+        _ => None,
+    })
+}
+
+fn metrics(ledger: &Ledger) -> BTreeMap<&'static str, u64> {
+    let counts = &ledger.counts;
+    let ended = |is: fn(&Ended) -> bool| ledger.ended.values().filter(|ended| is(ended)).count() as u64;
+    BTreeMap::from([
+        ("connections_made", counts.connected),
+        ("connections_lost", counts.disconnected),
+        ("announcements_taken", counts.announcements_taken),
+        ("announcements_refused", counts.announcements_refused),
+        ("heads_listed", counts.heads_listed),
+        ("bytes_served", counts.bytes_served),
+        ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),
+        ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
+        ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),
+        ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
+    ])
+}

@@ -1,0 +1,196 @@
+//! The program `ggen-sim`, as processes: one run each, since a run is repeatable once a process.
+
+#![expect(clippy::unwrap_used, reason = "tests panic")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Three nodes and what is added; `@` stands for the place of the workload and the faults.
+const SMALL: &str = r#"
+duration = "40s"
+tick = "5ms"
+latency = { min = "10ms", max = "50ms" }
+[topology]
+kind = "mesh"
+nodes = 3
+[[workload]]
+at = "8s"
+node = "node-1"
+do = "publish"
+package = "word"
+bytes = 40000
+"#;
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_ggen-sim"))
+}
+
+fn scenarios() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("scenarios")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+/// Runs the small scenario with something added; its exit code and report.
+fn run(added: &str) -> (i32, Value) {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("small.toml");
+    fs::write(&file, format!("{SMALL}{added}")).unwrap();
+    let output = program().arg("run").arg(file).args(["--seed", "5", "--format", "json"]).output().unwrap();
+    (output.status.code().unwrap(), json(&output))
+}
+
+fn violations(report: &Value) -> Vec<String> {
+    let invariants = report["invariants"].as_array().unwrap().iter();
+    let violations = invariants.flat_map(|it| it["violations"].as_array().unwrap());
+    violations.map(|it| it.as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_run_is_a_function_of_its_seed() {
+    let prove = |seed: &str| {
+        let smoke = scenarios().join("smoke.toml");
+        let output =
+            program().arg("prove").arg(smoke).args(["--seed", seed, "--format", "json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let proof = json(&output);
+        assert_eq!(proof["trace_hashes"][0], proof["trace_hashes"][1]);
+        assert_eq!(proof["verdicts"], serde_json::json!(["pass", "pass"]));
+        assert!(proof["events"].as_u64().unwrap() > 30);
+        proof["trace_hashes"][0].clone()
+    };
+    assert_ne!(prove("1"), prove("2"));
+}
+
+#[test]
+fn a_leak_of_the_real_time_is_found_and_shown() {
+    let smoke = scenarios().join("smoke.toml");
+    let output =
+        program().arg("prove").arg(smoke).args(["--leak-on-purpose", "--format", "json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(102), "{output:?}");
+    let difference = &json(&output)["first_difference"];
+    assert_eq!(difference["event"], 1);
+    assert!(difference["lines"][0].as_str().unwrap().starts_with("0 world leak "));
+}
+
+#[test]
+fn the_report_has_the_shape_that_scripts_rely_on() {
+    let (exit, report) = run("");
+    assert_eq!(exit, 0, "{report}");
+    assert_eq!(report["schema_version"], 1);
+    assert_eq!((&report["scenario"], &report["seed"]), (&"small".into(), &5.into()));
+    assert_eq!((&report["nodes"], &report["verdict"]), (&3.into(), &"pass".into()));
+    assert_eq!(report["trace_hash"].as_str().unwrap().len(), 64);
+    assert_eq!(report["simulated_secs"], 40.0);
+    assert_eq!(report["metrics"]["steps_published"], 1);
+    assert!(report["invariants"].as_array().unwrap().iter().all(|it| it["holds"] == true));
+}
+
+#[test]
+fn what_was_committed_survives_a_crash() {
+    // Only the author has the blocks, and it was down in between.
+    let (exit, report) = run(r#"
+[[faults]]
+kind = "crash"
+at = "15s"
+until = "20s"
+nodes = ["node-1"]
+[[workload]]
+at = "32s"
+node = "node-2"
+do = "install"
+package = "word"
+"#);
+    assert_eq!(exit, 0, "{report}");
+    assert_eq!(report["faults"][0]["bites"], 1);
+    assert_eq!(report["metrics"]["steps_installed"], 1);
+}
+
+#[test]
+fn nothing_is_installed_from_a_node_that_is_down() {
+    let (exit, report) = run(r#"
+[[faults]]
+kind = "crash"
+at = "15s"
+until = "39s"
+nodes = ["node-1"]
+[[workload]]
+at = "25s"
+node = "node-2"
+do = "install"
+package = "word"
+"#);
+    assert_eq!(exit, 100, "{report}");
+    let found = violations(&report);
+    assert!(found.iter().any(|it| it.starts_with("step 1 (install word at node-2 after 25s)")), "{found:?}");
+}
+
+#[test]
+fn a_partition_keeps_a_release_from_the_other_side() {
+    let partition = "[[faults]]\nkind = \"partition\"\nat = \"5s\"\nuntil = \"39s\"\nnodes = [\"node-1\"]\n";
+    let (exit, report) = run(partition);
+    assert_eq!(exit, 100, "{report}");
+    assert_eq!(report["faults"][0]["bites"], 4);
+    assert_eq!(
+        violations(&report),
+        ["node-0", "node-2"]
+            .map(|node| format!("{node} lacks 1 of 1 packages, and lists 0 that nobody published"))
+    );
+}
+
+#[test]
+fn a_search_that_finds_too_little_fails_the_run() {
+    let (exit, report) =
+        run("[[workload]]\nat = \"30s\"\nnode = \"node-0\"\ndo = \"search\"\ntext = \"word\"\nfinds = 2\n");
+    assert_eq!(exit, 100, "{report}");
+    assert_eq!(
+        violations(&report),
+        ["step 1 (search \"word\" at node-0 after 30s) found 1 packages instead of 2"]
+    );
+}
+
+#[test]
+fn a_fault_that_never_bites_fails_the_run() {
+    // Nobody has a connection yet.
+    let (exit, report) =
+        run("[[faults]]\nkind = \"partition\"\nat = \"0s\"\nuntil = \"1s\"\nnodes = [\"node-2\"]\n");
+    assert_eq!(exit, 100, "{report}");
+    assert!(violations(&report).contains(&"fault 0 (partition) never bit".to_owned()), "{report}");
+}
+
+#[test]
+fn a_scenario_that_is_wrong_and_a_command_that_is_wrong_have_codes_of_their_own() {
+    let (exit, report) = run("[[fautls]]\n");
+    assert_eq!((exit, &report["exit_code"], &report["error"]["code"]), (7, &7.into(), &"config".into()));
+    let message = report["error"]["message"].as_str().unwrap();
+    assert!(message.contains("small.toml:14: ") && message.contains("did you mean `faults`?"), "{message}");
+    for arguments in [&["run"][..], &["run", "x.toml", "--seed", "many"], &["walk"]] {
+        assert_eq!(program().args(arguments).output().unwrap().status.code(), Some(2), "{arguments:?}");
+    }
+    let absent = program().args(["run", "absent.toml"]).output().unwrap();
+    assert_eq!(absent.status.code(), Some(7));
+}
+
+#[test]
+fn every_scenario_can_be_read_and_asks_a_question() {
+    let files = fs::read_dir(scenarios()).unwrap().map(|entry| entry.unwrap().path());
+    let scenarios: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
+    assert!(scenarios.len() >= 3);
+    for path in scenarios {
+        ggen_sim::scenario::Scenario::read(&path).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let header: String = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
+        let asked = header.split_once('?').map(|(question, answer)| (question.len(), answer.len()));
+        assert!(asked.is_some_and(|(question, answer)| question > 10 && answer > 10), "{}", path.display());
+    }
+}

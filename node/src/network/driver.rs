@@ -101,6 +101,7 @@ pub fn spawn(
         ingesting: false,
         serving: 0,
         answering: HashMap::new(),
+        pages: HashMap::new(),
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
         last_bootstrap: None,
@@ -163,6 +164,8 @@ pub(super) struct Driver {
     pub(super) serving: usize,
     /// Answers under way: for whom, and their bytes.
     pub(super) answering: HashMap<InboundRequestId, (PeerId, u64)>,
+    /// Pages of heads under way, and for whom.
+    pub(super) pages: HashMap<InboundRequestId, PeerId>,
     pub(super) observed: BTreeMap<Multiaddr, usize>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) last_bootstrap: Option<Timestamp>,

@@ -1,6 +1,9 @@
 //! The exchange of heads with connected peers, and the way of heads into the catalogue.
 
-use libp2p::{PeerId, request_response};
+use libp2p::{
+    PeerId,
+    request_response::{self, InboundRequestId},
+};
 use tokio::sync::oneshot;
 
 use super::{Event, driver::Driver, serve::Work};
@@ -15,8 +18,10 @@ use crate::{
 
 /// Heads written in one transaction.
 const INGESTED_AT_ONCE_MAX: usize = 512;
-/// Pages that are read for others at once.
-const PAGES_SERVED_AT_ONCE_MAX: usize = 16;
+/// Pages that are read for others at once, and on their way to them.
+const PAGES_SERVED_AT_ONCE_MAX: usize = 64;
+/// Those of them for one peer; an honest one asks for a page after the other.
+const PAGES_SERVED_PER_PEER_MAX: usize = 4;
 
 /// How far the heads of one peer were read.
 #[derive(Debug, Default)]
@@ -85,8 +90,8 @@ impl Driver {
     pub(super) fn heads_event(&mut self, event: HeadsEvent) {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
-                request_response::Message::Request { request, channel, .. } => {
-                    self.serve_page(peer, request, channel);
+                request_response::Message::Request { request_id, request, channel } => {
+                    self.serve_page(peer, request_id, request, channel);
                 }
                 request_response::Message::Response { request_id, response } => {
                     if self.readings.remove(&request_id).is_some() {
@@ -100,27 +105,31 @@ impl Driver {
                 tracing::debug!(%peer, %error, "the heads of a peer were not read");
                 self.turned(peer, Next::GiveUp);
             }
-            _ => {}
+            // A page holds memory until it has left, whether its reader reads or not.
+            request_response::Event::ResponseSent { request_id, .. }
+            | request_response::Event::InboundFailure { request_id, .. } => {
+                self.pages.remove(&request_id);
+            }
+            request_response::Event::OutboundFailure { .. } => {}
         }
     }
 
     fn serve_page(
         &mut self,
         peer: PeerId,
+        id: InboundRequestId,
         request: Request,
         channel: request_response::ResponseChannel<Page>,
     ) {
-        let under_way = self.peers.get(&peer).map_or(0, |peer| peer.serving);
-        if under_way >= PAGES_SERVED_AT_ONCE_MAX {
+        let of_peer = self.pages.values().filter(|reader| **reader == peer).count();
+        if self.pages.len() >= PAGES_SERVED_AT_ONCE_MAX || of_peer >= PAGES_SERVED_PER_PEER_MAX {
             // Dropping the channel closes the stream; the peer asks again in its next round.
             return;
         }
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.serving += 1;
-        }
+        self.pages.insert(id, peer);
         let (store, epoch) = (self.store.clone(), self.epoch);
         let read = self.offload.run(move || sync::page(&store, epoch, request, Timestamp::now()));
-        self.work.push(Box::pin(async move { Work::Page { peer, channel, page: read.await.flatten() } }));
+        self.work.push(Box::pin(async move { Work::Page { id, channel, page: read.await.flatten() } }));
     }
 
     /// Verifies a page beside the loop: it may hold hundreds of signatures.

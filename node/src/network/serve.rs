@@ -31,7 +31,7 @@ pub(super) enum Work {
         answer: Option<Answer>,
     },
     /// A page of heads was read for a peer.
-    Page { peer: PeerId, channel: request_response::ResponseChannel<Page>, page: Option<Page> },
+    Page { id: InboundRequestId, channel: request_response::ResponseChannel<Page>, page: Option<Page> },
     /// A page of a peer's heads was verified and written.
     Checked { peer: PeerId, page: Page, taken: Option<sync::Taken> },
     /// Heads of the inbox were written.
@@ -59,11 +59,12 @@ impl Driver {
                     self.blocks_served(id);
                 }
             }
-            Work::Page { peer, channel, page } => {
-                self.served_one(peer);
-                if let Some(page) = page {
-                    // The peer may have left meanwhile.
-                    let _ = self.swarm.behaviour_mut().heads.send_response(channel, page);
+            Work::Page { id, channel, page } => {
+                // Without a page the channel is dropped, which ends as a failure of the request.
+                if let Some(page) = page
+                    && self.swarm.behaviour_mut().heads.send_response(channel, page).is_err()
+                {
+                    self.pages.remove(&id);
                 }
             }
             Work::Checked { peer, page, taken } => self.page_checked(peer, &page, taken),

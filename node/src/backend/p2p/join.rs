@@ -1,6 +1,6 @@
 //! Joining the network, and coming back to it.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::Multiaddr;
@@ -30,7 +30,7 @@ pub(super) async fn join(node: Arc<Node>) {
         redial.add(address);
     }
     let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
-    let mut reported = BTreeMap::new();
+    let mut reported = BTreeSet::new();
     loop {
         let alone = node.network.snapshot().await.is_ok_and(|snapshot| snapshot.peers.is_empty());
         let step = redial.poll(started.elapsed(), alone, &mut generator);
@@ -54,11 +54,11 @@ pub(super) async fn join(node: Arc<Node>) {
 fn dial(
     node: &Arc<Node>,
     address: Multiaddr,
-    reported: &mut BTreeMap<Multiaddr, ()>,
+    reported: &mut BTreeSet<Multiaddr>,
 ) -> BoxFuture<'static, (Multiaddr, bool)> {
     let network = node.network.clone();
     // The first failure of an address is worth a line; that it goes on failing is not.
-    let first = reported.insert(address.clone(), ()).is_none();
+    let first = reported.insert(address.clone());
     async move {
         match network.dial(address.clone(), DIAL_TIMEOUT).await {
             Ok(peer) => {

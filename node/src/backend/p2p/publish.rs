@@ -26,7 +26,7 @@ use crate::{
         api::{Failure, PublishRequest, Published},
         service::ProgressSender,
     },
-    identity::{Publisher, PublisherId},
+    identity::{Publisher, PublisherId, hex},
     limits::HEAD_LIFETIME_MAX,
     network::Offload,
     package::{
@@ -236,7 +236,7 @@ fn make(
         size: packed.size,
         files: packed.files.len() as u64,
     };
-    let sha256 = hex(&Sha256::digest(signed.bytes()));
+    let sha256 = hex::encode(&Sha256::digest(signed.bytes()));
     let work = Work {
         store,
         publisher,
@@ -415,8 +415,4 @@ fn secrets(report: &preflight::Report) -> Failure {
         format!("Some files look as if they held secrets:\n{}", list.join("\n")),
         report.hint(),
     )
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,12 +4,14 @@ use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
+    code::Code,
     control::{
         api::{Failure, InstallRequest, PublishRequest, SearchRequest},
         service::{ProgressSender, Service},
     },
     identity::Publisher,
-    network::{Observer, Offload, transport},
+    network::{Metrics, Observer, Offload, transport},
+    package::PackageId,
     store::Store,
 };
 use libp2p::{Multiaddr, identity::Keypair};
@@ -40,6 +42,7 @@ pub(crate) struct Blueprint {
     /// What its user does, in order of time.
     pub(crate) steps: Vec<PlannedStep>,
     pub(crate) ledger: Shared,
+    pub(crate) metrics: Metrics,
 }
 
 /// A step, with the folder on the real disk that it reads or writes.
@@ -76,6 +79,7 @@ impl Blueprint {
             store: self.store.clone(),
             offload: Offload::Inline,
             observer: Observer::new(move |event| ledger.lock().observe(node, event)),
+            metrics: self.metrics.clone(),
         }
     }
 }
@@ -94,7 +98,7 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
         let (registry, blueprint, step) = (registry.clone(), blueprint.clone(), step.clone());
         // Each by itself: one that hangs does not keep the next from its time.
         tokio::task::spawn_local(async move {
-            let (ended, more) = match perform(&registry, &step).await {
+            let (ended, more) = match perform(&registry, &step, &blueprint.ledger).await {
                 Ok(ended) => ended,
                 Err(failure) => (Ended::Failed { code: failure.code }, String::new()),
             };
@@ -104,7 +108,11 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
     std::future::pending().await
 }
 
-async fn perform(registry: &P2PRegistry, step: &PlannedStep) -> Result<(Ended, String), Failure> {
+async fn perform(
+    registry: &P2PRegistry,
+    step: &PlannedStep,
+    ledger: &Shared,
+) -> Result<(Ended, String), Failure> {
     let folder = step.folder.to_string_lossy().into_owned();
     match &step.action {
         Action::Publish { .. } => {
@@ -138,7 +146,17 @@ async fn perform(registry: &P2PRegistry, step: &PlannedStep) -> Result<(Ended, S
             let more = format!("fetched {} from {}", installed.bytes_fetched, installed.providers.join(" "));
             Ok((Ended::Installed { id, cid: installed.cid }, more))
         }
+        Action::Lookup { package } => look_up(registry, package, ledger).await,
     }
+}
+
+/// Gets the head of a package through the DHT alone. Who published it, the harness knows.
+async fn look_up(registry: &P2PRegistry, package: &str, ledger: &Shared) -> Result<(Ended, String), Failure> {
+    let nothing = || Failure::new(Code::NotFound, format!("{package} was not found"), "Look later.");
+    let id = ledger.lock().id_of(package).map(str::to_owned).ok_or_else(nothing)?;
+    let named: PackageId = id.parse().map_err(|_| nothing())?;
+    let head = registry.dht_head(&named).await.ok().flatten().ok_or_else(nothing)?;
+    Ok((Ended::LookedUp { id }, format!("sequence {}", head.head().sequence)))
 }
 
 /// How long the run has lasted, for whoever runs on a host.

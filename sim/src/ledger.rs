@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ggen_marketplace::network::Event;
+use ggen_marketplace::network::{Event, Lookup};
 use libp2p::PeerId;
 
 use crate::trace::{Trace, hex};
@@ -51,6 +51,11 @@ pub enum Ended {
         /// The content id of the tree.
         cid: String,
     },
+    /// It was looked up in the DHT, and found.
+    LookedUp {
+        /// Full id of the package.
+        id: String,
+    },
     /// It failed, with this code.
     Failed {
         /// The stable code.
@@ -69,6 +74,24 @@ pub(crate) struct Ledger {
     connections: BTreeSet<(usize, usize)>,
     names: Vec<String>,
     peers: BTreeMap<PeerId, usize>,
+    watch: Watch,
+}
+
+/// Is told every event of every node, with the time of the run and the node's number: for those who measure a run.
+#[derive(Clone, Default)]
+pub struct Watch(Option<Arc<dyn Fn(Duration, usize, &Event) + Send + Sync>>);
+
+impl Watch {
+    /// A watch that calls `told`.
+    pub fn new(told: impl Fn(Duration, usize, &Event) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Watch" } else { "no watch" })
+    }
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -76,7 +99,12 @@ pub(crate) struct Ledger {
 pub(crate) struct Shared(Arc<Mutex<Ledger>>);
 
 impl Shared {
-    pub(crate) fn new(names: Vec<String>, peers: BTreeMap<PeerId, usize>, keep_lines: bool) -> Self {
+    pub(crate) fn new(
+        names: Vec<String>,
+        peers: BTreeMap<PeerId, usize>,
+        keep_lines: bool,
+        watch: Watch,
+    ) -> Self {
         Self(Arc::new(Mutex::new(Ledger {
             trace: Trace::new(keep_lines),
             counts: Counts::default(),
@@ -84,6 +112,7 @@ impl Shared {
             connections: BTreeSet::new(),
             names,
             peers,
+            watch,
         })))
     }
 
@@ -110,6 +139,7 @@ impl Ledger {
             Ended::Published { id, cid } => format!("step {step} published {id} {cid} {more}"),
             Ended::Found { ids } => format!("step {step} found [{}] {more}", ids.join(" ")),
             Ended::Installed { id, cid } => format!("step {step} installed {id} {cid} {more}"),
+            Ended::LookedUp { id } => format!("step {step} looked up {id} {more}"),
             Ended::Failed { code } => format!("step {step} failed {code}"),
         };
         self.record(node, what);
@@ -118,6 +148,9 @@ impl Ledger {
 
     /// Adds what a node's network tells.
     pub(crate) fn observe(&mut self, node: usize, event: &Event) {
+        if let Some(told) = &self.watch.0 {
+            told(turmoil::sim_elapsed().unwrap_or_default(), node, event);
+        }
         let what = match event {
             Event::Connected { peer, dialled } => {
                 if let Some(other) = self.peers.get(peer)
@@ -161,6 +194,11 @@ impl Ledger {
                 self.counts.heads_listed += *heads as u64;
                 format!("listed {heads}")
             }
+            Event::Announcing { peers } => format!("announcing to {peers}"),
+            Event::LookedUp(Lookup { kind, requests, successes, failures, duration }) => format!(
+                "lookup {} ended after {duration:?}, requests {requests} answered {successes} failed {failures}",
+                kind.as_str()
+            ),
             // A new kind of event is traced as it is, until it has a form here.
             other => format!("{other:?}"),
         };
@@ -170,6 +208,14 @@ impl Ledger {
     /// Connections that stand between nodes of which `crosses` holds, as either side sees them.
     pub(crate) fn standing(&self, crosses: impl Fn(usize, usize) -> bool) -> usize {
         self.connections.iter().filter(|(one, other)| crosses(*one, *other)).count()
+    }
+
+    /// The full id under which a package was published.
+    pub(crate) fn id_of(&self, package: &str) -> Option<&str> {
+        self.ended.values().find_map(|ended| match ended {
+            Ended::Published { id, .. } if id.rsplit('/').next() == Some(package) => Some(id.as_str()),
+            _ => None,
+        })
     }
 
     /// Forgets the connections of a node that crashed: it has nobody left to see them close.

@@ -113,7 +113,8 @@ fn read(path: &Path) -> Result<Scenario, Failure> {
 
 fn run(what: &What, log: Option<&Path>) -> Result<u8, Failure> {
     let scenario = read(&what.file)?;
-    let options = Options { keep_lines: log.is_some(), leaks_on_purpose: what.leak_on_purpose };
+    let options =
+        Options { keep_lines: log.is_some(), leaks_on_purpose: what.leak_on_purpose, ..Options::default() };
     let finished = world::run(&scenario, what.seed, options).map_err(Failure::failed)?;
     if let Some(path) = log {
         write_lines(path, &finished.lines)

@@ -98,6 +98,11 @@ pub enum Action {
         /// Its name.
         package: String,
     },
+    /// Gets the head of a package that was published before, through the DHT alone.
+    Lookup {
+        /// Its name.
+        package: String,
+    },
 }
 
 /// Something that breaks, and is mended.
@@ -302,6 +307,7 @@ enum Verb {
     Publish,
     Search,
     Install,
+    Lookup,
 }
 
 #[derive(Debug, Deserialize)]
@@ -388,7 +394,7 @@ impl Document {
     }
 }
 
-/// What is installed must be published somewhere.
+/// What is installed or looked up must be published somewhere.
 fn check_packages(workload: &[Doing], steps: &[Step]) -> Result<(), Problem> {
     let published: BTreeSet<&str> = steps
         .iter()
@@ -397,7 +403,8 @@ fn check_packages(workload: &[Doing], steps: &[Step]) -> Result<(), Problem> {
             _ => None,
         })
         .collect();
-    for doing in workload.iter().filter(|doing| *doing.what.get_ref() == Verb::Install) {
+    let needs = |doing: &&Doing| matches!(doing.what.get_ref(), Verb::Install | Verb::Lookup);
+    for doing in workload.iter().filter(needs) {
         if let Some(package) = &doing.package
             && !published.contains(package.get_ref().as_str())
         {
@@ -505,6 +512,9 @@ impl Doing {
                 finds: finds.as_ref().map(|finds| *finds.get_ref()),
             },
             Verb::Install => Action::Install {
+                package: package.as_ref().ok_or_else(|| needs("package"))?.get_ref().clone(),
+            },
+            Verb::Lookup => Action::Lookup {
                 package: package.as_ref().ok_or_else(|| needs("package"))?.get_ref().clone(),
             },
         })

@@ -12,6 +12,7 @@ use std::{
 
 use ggen_marketplace::{
     catalog,
+    network::Metrics,
     store::{self, Store},
     time::Timestamp,
 };
@@ -23,7 +24,7 @@ use turmoil::Sim;
 use crate::{
     draw::Draws,
     host::{self, Blueprint, PlannedStep},
-    ledger::{Ended, Ledger, Shared},
+    ledger::{Ended, Ledger, Shared, Watch},
     report::{FaultReport, Invariant, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Fault, FaultKind, Scenario},
     transport::multiaddr,
@@ -40,12 +41,16 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const STACK_BYTES: usize = 64 << 20;
 
 /// How to run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Keeps the lines of the trace.
     pub keep_lines: bool,
     /// Lets the real time into the trace, so that it is known that such a leak is found.
     pub leaks_on_purpose: bool,
+    /// Who is told what happens, as it happens.
+    pub watch: Watch,
+    /// Lets libp2p count in every node.
+    pub counts: bool,
 }
 
 /// A run that ended.
@@ -55,6 +60,8 @@ pub struct Finished {
     pub report: Report,
     /// The lines of the trace, where they were asked for.
     pub lines: Vec<String>,
+    /// Per node, the counts of libp2p at the end, in the text form of OpenMetrics; empty where they were not asked for.
+    pub counts: Vec<String>,
 }
 
 /// Why a run did not come to its end.
@@ -97,10 +104,10 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
         let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
         thread.spawn_scoped(scope, body)?.join().map_err(|_| Error::Panicked)?
     });
-    let (mut report, lines) = finished?;
-    report.seed = seed;
-    report.wall_secs = began.elapsed().as_secs_f64();
-    Ok(Finished { report, lines })
+    let mut finished = finished?;
+    finished.report.seed = seed;
+    finished.report.wall_secs = began.elapsed().as_secs_f64();
+    Ok(finished)
 }
 
 /// Writes the packages that will be published, and names the folder of every step.
@@ -139,6 +146,8 @@ struct World<'a> {
     scenario: &'a Scenario,
     stores: Vec<Store>,
     ledger: Shared,
+    /// Per node.
+    metrics: Vec<Metrics>,
     /// Per fault: how often it bit.
     bites: Vec<usize>,
 }
@@ -148,7 +157,7 @@ fn simulate(
     draws: Draws,
     steps: Vec<PlannedStep>,
     options: Options,
-) -> Result<(Report, Vec<String>), Error> {
+) -> Result<Finished, Error> {
     let _virtual = virtualise::enter(draws.secret("entropy", "", 0));
     if !virtualise::is_in_effect() {
         return Err(Error::NotVirtual);
@@ -156,9 +165,11 @@ fn simulate(
     let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
     let peers = keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
-    let ledger = Shared::new(names, peers, options.keep_lines);
+    let ledger = Shared::new(names, peers, options.keep_lines, options.watch);
     let stores = keys.iter().map(|_| Store::in_memory()).collect::<Result<Vec<_>, _>>()?;
-    let mut world = World { scenario, stores, ledger, bites: vec![0; scenario.faults.len()] };
+    let metrics = keys.iter().map(|_| if options.counts { Metrics::counting() } else { Metrics::default() });
+    let metrics = metrics.collect();
+    let mut world = World { scenario, stores, ledger, metrics, bites: vec![0; scenario.faults.len()] };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
@@ -184,7 +195,8 @@ fn simulate(
     let report = world.report(sim.elapsed(), end)?;
     drop(sim);
     let ledger = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
-    Ok((report, ledger.into_lines()))
+    let counts = world.metrics.iter().map(Metrics::text).collect();
+    Ok(Finished { report, lines: ledger.into_lines(), counts })
 }
 
 /// The nodes of one host, until it crashes.
@@ -229,6 +241,7 @@ impl World<'_> {
                 store: self.stores[index].clone(),
                 steps: of_node.remove(&index).unwrap_or_default(),
                 ledger: self.ledger.clone(),
+                metrics: self.metrics[index].clone(),
             })
         };
         let sites = 0..self.scenario.sites;
@@ -393,6 +406,7 @@ impl World<'_> {
             Action::Publish { package, .. } => format!("publish {package}"),
             Action::Search { text, .. } => format!("search {text:?}"),
             Action::Install { package } => format!("install {package}"),
+            Action::Lookup { package } => format!("look up {package}"),
         };
         format!("step {number} ({what} at {} after {:?})", self.scenario.nodes[step.node].name, step.at)
     }
@@ -452,6 +466,7 @@ fn metrics(ledger: &Ledger) -> BTreeMap<&'static str, u64> {
         ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),
         ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
         ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),
+        ("steps_looked_up", ended(|it| matches!(it, Ended::LookedUp { .. }))),
         ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
     ])
 }

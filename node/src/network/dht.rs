@@ -10,7 +10,7 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Event,
+    Event, Lookup,
     driver::{Driver, PENDING_MAX},
     events::origin_of,
 };
@@ -125,7 +125,10 @@ impl Driver {
     pub(super) fn kad_event(&mut self, event: kad::Event) {
         self.routing_gained(&event);
         match event {
-            kad::Event::OutboundQueryProgressed { id, result, step, .. } => {
+            kad::Event::OutboundQueryProgressed { id, result, step, stats } => {
+                if step.last {
+                    self.observer.tell(&Event::LookedUp(Lookup::of(&result, &stats)));
+                }
                 self.progressed(id, result, step.last)
             }
             kad::Event::InboundRequest {

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    Error, Event, Observer, Offload, Settings,
+    Error, Event, Metrics, Observer, Offload, Settings,
     behaviour::{Behaviour, topic_score},
     dht::Query,
     events::dial_failure,
@@ -68,11 +68,12 @@ pub fn spawn(
     store: Store,
     offload: Offload,
     observer: Observer,
+    metrics: &Metrics,
 ) -> Result<(Handle, mpsc::Receiver<Event>), Error> {
     let local = key.public().to_peer_id();
     let swarm = Swarm::new(
         authenticated(base, key)?,
-        Behaviour::new(key, &settings)?,
+        Behaviour::new(key, &settings, metrics)?,
         local,
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT),
     );
@@ -355,7 +356,9 @@ impl Driver {
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         match gossip.publish(self.topic.clone(), head) {
             Ok(_) | Err(libp2p::gossipsub::PublishError::Duplicate) => {
-                gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count()
+                let peers = gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count();
+                self.observer.tell(&Event::Announcing { peers });
+                peers
             }
             Err(error) => {
                 tracing::debug!(%error, "not announced now");

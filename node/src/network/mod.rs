@@ -16,6 +16,7 @@ mod events;
 mod exchange;
 mod half_open;
 mod handle;
+mod metrics;
 mod observer;
 mod offload;
 mod records;
@@ -30,7 +31,8 @@ use libp2p::{Multiaddr, PeerId};
 pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
 pub use driver::spawn;
 pub use handle::{DialFailure, Handle, HeadsRead, RequestFailure};
-pub use observer::Observer;
+pub use metrics::Metrics;
+pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
 pub use snapshot::{PeerSnapshot, Refused, Snapshot};
 
@@ -107,6 +109,13 @@ pub enum Event {
         /// Whether it was taken and passed on; false where it was ignored or refused.
         is_taken: bool,
     },
+    /// An announcement of this node went out. Told to an [`Observer`] only.
+    Announcing {
+        /// Connected peers that are subscribed to the topic.
+        peers: usize,
+    },
+    /// A lookup in the DHT ended, whoever began it: this node's user, or Kademlia itself. Told to an [`Observer`] only.
+    LookedUp(Lookup),
     /// Heads that others sent entered the catalogue. Told to an [`Observer`] only.
     Listed {
         /// Heads that were new or newer.

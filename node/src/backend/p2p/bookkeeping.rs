@@ -96,8 +96,12 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
                     ledger::record(tx, peer, &ledger::Event::Claimed { root }, now)?;
                 }
             }
-            Event::Audience | Event::Disconnected { .. } | Event::Announced { .. } | Event::Listed { .. } => {
-            }
+            Event::Audience
+            | Event::Disconnected { .. }
+            | Event::Announced { .. }
+            | Event::Announcing { .. }
+            | Event::LookedUp(_)
+            | Event::Listed { .. } => {}
         }
     }
     recent.flush(tx, now)?;

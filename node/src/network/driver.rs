@@ -354,10 +354,14 @@ impl Driver {
     fn announce(&mut self, head: Vec<u8>) -> usize {
         let hash = self.topic.hash();
         let gossip = &mut self.swarm.behaviour_mut().gossip;
-        match gossip.publish(self.topic.clone(), head) {
+        let published = gossip.publish(self.topic.clone(), head);
+        let is_new = published.is_ok();
+        match published {
             Ok(_) | Err(libp2p::gossipsub::PublishError::Duplicate) => {
                 let peers = gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count();
-                self.observer.tell(&Event::Announcing { peers });
+                if is_new {
+                    self.observer.tell(&Event::Announcing { peers });
+                }
                 peers
             }
             Err(error) => {

@@ -9,9 +9,9 @@ use std::{
 use ggen_marketplace::network::{Event, Lookup, LookupKind};
 use ggen_sim::{
     draw::Draws,
-    ledger::Watch,
     report::Report,
     scenario,
+    witness::Witness,
     world::{self, Options},
 };
 use libp2p::PeerId;
@@ -72,10 +72,10 @@ pub fn run(size: &Size, seed: u64) -> Result<Measured, Error> {
         size.names().enumerate().map(|(node, name)| (draws.node_key(&name).public().to_peer_id(), node));
     let seen = Arc::new(Mutex::new(Seen { peers: peers.collect(), ..Seen::default() }));
     let told = seen.clone();
-    let watch = Watch::new(move |at, node, event| {
+    let witness = Witness::new(move |at, node, event| {
         told.lock().unwrap_or_else(PoisonError::into_inner).note(at, node, event);
     });
-    let finished = world::run(&scenario, seed, Options { watch, counts: true, ..Options::default() })?;
+    let finished = world::run(&scenario, seed, Options { witness, counts: true, ..Options::default() })?;
     let violations = finished.report.invariants.iter().flat_map(|it| &it.violations);
     if let Some(violation) = violations.into_iter().next() {
         return Err(Error::Violated(violation.clone()));

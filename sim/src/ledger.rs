@@ -43,6 +43,8 @@ pub enum Ended {
     Found {
         /// Full ids of the packages.
         ids: Vec<String>,
+        /// Why the result is not complete.
+        because: Vec<String>,
     },
     /// It was installed.
     Installed {
@@ -50,16 +52,29 @@ pub enum Ended {
         id: String,
         /// The content id of the tree.
         cid: String,
+        /// Bytes that came over the network.
+        fetched: u64,
     },
     /// It was looked up in the DHT, and found.
     LookedUp {
         /// Full id of the package.
         id: String,
     },
+    /// So many of the addresses were reached.
+    Bootstrapped {
+        /// How many.
+        reached: usize,
+    },
+    /// The node started.
+    Joined,
+    /// The node stopped.
+    Left,
     /// It failed, with this code.
     Failed {
         /// The stable code.
         code: String,
+        /// What people are told.
+        message: String,
     },
 }
 
@@ -70,28 +85,14 @@ pub(crate) struct Ledger {
     pub(crate) counts: Counts,
     /// By step.
     pub(crate) ended: BTreeMap<usize, Ended>,
+    /// By fault: how often it bit.
+    pub(crate) bites: BTreeMap<usize, usize>,
+    /// By node: from when to when it ran; the last one may have no end yet.
+    pub(crate) lives: BTreeMap<usize, Vec<(Duration, Option<Duration>)>>,
     /// Pairs of nodes, each as the first of them saw it.
     connections: BTreeSet<(usize, usize)>,
     names: Vec<String>,
     peers: BTreeMap<PeerId, usize>,
-    watch: Watch,
-}
-
-/// Is told every event of every node, with the time of the run and the node's number: for those who measure a run.
-#[derive(Clone, Default)]
-pub struct Watch(Option<Arc<dyn Fn(Duration, usize, &Event) + Send + Sync>>);
-
-impl Watch {
-    /// A watch that calls `told`.
-    pub fn new(told: impl Fn(Duration, usize, &Event) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(told)))
-    }
-}
-
-impl fmt::Debug for Watch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Watch" } else { "no watch" })
-    }
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -99,20 +100,16 @@ impl fmt::Debug for Watch {
 pub(crate) struct Shared(Arc<Mutex<Ledger>>);
 
 impl Shared {
-    pub(crate) fn new(
-        names: Vec<String>,
-        peers: BTreeMap<PeerId, usize>,
-        keep_lines: bool,
-        watch: Watch,
-    ) -> Self {
+    pub(crate) fn new(names: Vec<String>, peers: BTreeMap<PeerId, usize>, keep_lines: bool) -> Self {
         Self(Arc::new(Mutex::new(Ledger {
             trace: Trace::new(keep_lines),
             counts: Counts::default(),
             ended: BTreeMap::new(),
+            bites: BTreeMap::new(),
+            lives: BTreeMap::new(),
             connections: BTreeSet::new(),
             names,
             peers,
-            watch,
         })))
     }
 
@@ -137,10 +134,13 @@ impl Ledger {
     pub(crate) fn end(&mut self, step: usize, node: usize, ended: Ended, more: impl fmt::Display) {
         let what = match &ended {
             Ended::Published { id, cid } => format!("step {step} published {id} {cid} {more}"),
-            Ended::Found { ids } => format!("step {step} found [{}] {more}", ids.join(" ")),
-            Ended::Installed { id, cid } => format!("step {step} installed {id} {cid} {more}"),
+            Ended::Found { ids, .. } => format!("step {step} found [{}] {more}", ids.join(" ")),
+            Ended::Installed { id, cid, .. } => format!("step {step} installed {id} {cid} {more}"),
             Ended::LookedUp { id } => format!("step {step} looked up {id} {more}"),
-            Ended::Failed { code } => format!("step {step} failed {code}"),
+            Ended::Bootstrapped { reached } => format!("step {step} bootstrapped {reached} {more}"),
+            Ended::Joined => format!("step {step} joined"),
+            Ended::Left => format!("step {step} left"),
+            Ended::Failed { code, .. } => format!("step {step} failed {code}"),
         };
         self.record(node, what);
         self.ended.insert(step, ended);
@@ -148,9 +148,6 @@ impl Ledger {
 
     /// Adds what a node's network tells.
     pub(crate) fn observe(&mut self, node: usize, event: &Event) {
-        if let Some(told) = &self.watch.0 {
-            told(turmoil::sim_elapsed().unwrap_or_default(), node, event);
-        }
         let what = match event {
             Event::Connected { peer, dialled } => {
                 if let Some(other) = self.peers.get(peer)
@@ -210,17 +207,36 @@ impl Ledger {
         self.connections.iter().filter(|(one, other)| crosses(*one, *other)).count()
     }
 
+    /// A node runs from now on.
+    pub(crate) fn started(&mut self, node: usize) {
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        self.lives.entry(node).or_default().push((at, None));
+        self.record(node, "started");
+    }
+
+    /// A node runs no more. Forgets its connections: it has nobody left to see them close. Yields whether it ran.
+    pub(crate) fn stopped(&mut self, node: usize, at: Duration) -> bool {
+        self.connections.retain(|(one, _)| *one != node);
+        match self.lives.entry(node).or_default().last_mut() {
+            Some((_, until @ None)) => {
+                *until = Some(at);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts what a fault did.
+    pub(crate) fn bite(&mut self, fault: usize, bites: usize) {
+        *self.bites.entry(fault).or_default() += bites;
+    }
+
     /// The full id under which a package was published.
     pub(crate) fn id_of(&self, package: &str) -> Option<&str> {
         self.ended.values().find_map(|ended| match ended {
             Ended::Published { id, .. } if id.rsplit('/').next() == Some(package) => Some(id.as_str()),
             _ => None,
         })
-    }
-
-    /// Forgets the connections of a node that crashed: it has nobody left to see them close.
-    pub(crate) fn crashed(&mut self, node: usize) {
-        self.connections.retain(|(one, _)| *one != node);
     }
 
     fn name(&self, peer: &PeerId) -> String {

@@ -66,7 +66,7 @@ pub struct Gossip {
 pub struct Joining {
     /// First connections between two nodes, as each side saw them, in the whole run.
     pub connections: u64,
-    /// Lookups by which routing tables were filled.
+    /// Lookups by which all nodes together filled their routing tables: one for each place that was asked for.
     pub bootstraps: usize,
     /// Requests of each.
     pub requests: Spread,

@@ -126,7 +126,8 @@ impl Driver {
         self.routing_gained(&event);
         match event {
             kad::Event::OutboundQueryProgressed { id, result, step, stats } => {
-                if step.last {
+                // Filling the table is one lookup for each place that is asked for.
+                if step.last || matches!(result, QueryResult::Bootstrap(_)) {
                     self.observer.tell(&Event::LookedUp(Lookup::of(&result, &stats)));
                 }
                 self.progressed(id, result, step.last)

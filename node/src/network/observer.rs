@@ -52,7 +52,7 @@ pub struct Lookup {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum LookupKind {
-    /// Filling the routing table; one such lookup asks for several places.
+    /// Filling the routing table: one of the places that are asked for.
     Bootstrap,
     /// Finding a peer.
     ClosestPeers,

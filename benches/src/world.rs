@@ -11,7 +11,10 @@ use ggen_sim::{
     scenario::{self, Scenario},
     virtualise,
 };
-use libp2p::kad::{K_VALUE, KBucketKey};
+use libp2p::{
+    PeerId,
+    kad::{K_VALUE, KBucketKey},
+};
 
 /// One way from site to site. Within a site a message takes one tick.
 pub const LATENCY: Duration = Duration::from_millis(50);
@@ -112,10 +115,13 @@ started = "{started}"
             text += &step(at, author, "publish", package);
         }
         let draws = Draws::new(seed);
+        let keys: Vec<_> =
+            self.names().map(|name| draws.node_key(&name).public().to_peer_id().into()).collect();
+        let strangers: Vec<_> = (0..self.packages).map(|it| self.strangers(draws, &keys, it)).collect();
         for lookup in 0..self.lookups {
             let at = self.lookups_from() + LOOKUPS_APART * u32::try_from(lookup).unwrap_or(u32::MAX);
             let package = lookup % self.packages;
-            let strangers = self.strangers(draws, package);
+            let strangers = &strangers[package];
             let turn = draws.below(strangers.len() as u64, "lookup", "", lookup as u64);
             let node = strangers[usize::try_from(turn).unwrap_or_default()];
             text += &step(at, node, "lookup", package);
@@ -131,17 +137,15 @@ started = "{started}"
     /// The nodes that have no copy of a package's head in their part of the DHT: all but those nearest to its key. Where there
     /// are too few nodes for that, all but the author; what is held at home spares no request, since the newest head is asked
     /// for and not the first.
-    fn strangers(&self, draws: Draws, package: usize) -> Vec<usize> {
+    fn strangers(&self, draws: Draws, keys: &[KBucketKey<PeerId>], package: usize) -> Vec<usize> {
         let author = self.author(package);
-        let names: Vec<String> = self.names().collect();
         let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
-        let publisher = draws.publisher(&names[author], created).id();
+        let author_name = self.names().nth(author).expect("an author is a node");
+        let publisher = draws.publisher(&author_name, created).id();
         let name = package_name(package).parse().expect("a valid name");
         let key = KBucketKey::new(dht_key(&PackageId { publisher, name }).to_vec());
         let mut nodes: Vec<usize> = (0..self.nodes).filter(|node| *node != author).collect();
-        nodes.sort_by_key(|node| {
-            key.distance(&KBucketKey::from(draws.node_key(&names[*node]).public().to_peer_id()))
-        });
+        nodes.sort_by_key(|node| key.distance(&keys[*node]));
         if nodes.len() > K_VALUE.get() {
             nodes.drain(..K_VALUE.get());
         }
@@ -180,10 +184,15 @@ mod tests {
 
     #[test]
     fn nobody_near_the_key_looks_it_up() {
-        let (size, draws) = (Size::of(50), Draws::new(SEED));
-        let strangers = size.strangers(draws, 0);
-        assert_eq!(strangers.len(), 50 - 1 - K_VALUE.get());
-        assert!(!strangers.contains(&size.author(0)));
-        assert_eq!(Size::of(20).strangers(draws, 0).len(), 19, "too few to have no copy");
+        let draws = Draws::new(SEED);
+        let strangers = |size: &Size| {
+            let peer = |name: String| draws.node_key(&name).public().to_peer_id().into();
+            let keys: Vec<KBucketKey<PeerId>> = size.names().map(peer).collect();
+            size.strangers(draws, &keys, 0)
+        };
+        let found = strangers(&Size::of(50));
+        assert_eq!(found.len(), 50 - 1 - K_VALUE.get());
+        assert!(!found.contains(&Size::of(50).author(0)));
+        assert_eq!(strangers(&Size::of(20)).len(), 19, "too few to have no copy");
     }
 }

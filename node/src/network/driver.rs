@@ -427,7 +427,7 @@ impl Driver {
     }
 
     /// Connected peers that have not said who they are, as long as it is worth waiting for them.
-    fn unidentified(&self) -> usize {
+    pub(super) fn unidentified(&self) -> usize {
         let now = Instant::now();
         self.peers.values().filter(|peer| peer.awaited_until.is_some_and(|until| now < until)).count()
     }

@@ -298,6 +298,7 @@ impl Driver {
             topic_peers,
             heads_peers: reading.clone().count(),
             heads_complete: reading.filter(|reading| reading.is_complete()).count(),
+            heads_unidentified: self.unidentified(),
             last_bootstrap: self.last_bootstrap,
             refused: self.refused.iter().cloned().collect(),
             bytes_sent: self.bytes_sent,

@@ -36,7 +36,7 @@ pub const KEPT_OF_OLD_FRIENDS: Duration = Duration::from_secs(6 * 3600);
 /// After this long a connection says something about the peer.
 pub const OLD_FRIEND: Duration = Duration::from_secs(10 * 60);
 /// A connection that did not stand this long is no loss.
-pub const BRIEF: Duration = Duration::from_secs(10);
+pub const BRIEF: Duration = Duration::from_secs(5);
 /// After this long a peer is back, and its tries are forgotten.
 pub const SETTLED: Duration = Duration::from_secs(60);
 /// Within this time after one came back, the others are tried.

@@ -41,6 +41,8 @@ impl Node {
             external_addresses: external.iter().map(ToString::to_string).collect(),
             connected_peers: snapshot.peers.len(),
             dht_server: self.config().dht_server_mode,
+            topology: self.config().topology.to_string(),
+            role: self.config().role.to_string(),
             routing_table_peers: snapshot.buckets.iter().sum(),
             routing_table_buckets: snapshot.buckets.clone(),
             dht_records: snapshot.records,

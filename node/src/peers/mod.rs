@@ -1,7 +1,7 @@
 //! Where other nodes are, which addresses are worth dialling, and how many connections there may be.
 //!
 //! [`address_book`] remembers addresses over restarts, [`policy`] decides which ones may be dialled at all, [`redial`] says
-//! whom to dial when, and [`limits`] bounds the connections. All of it is data in, data out: this module opens no
+//! whom to dial when, [`trim`] whom to let go, and [`limits`] bounds the connections. All of it is data in, data out: this module opens no
 //! connection, asks no DNS server and reads no clock.
 
 pub mod address_book;
@@ -9,6 +9,7 @@ pub mod backoff;
 pub mod limits;
 pub mod policy;
 pub mod redial;
+pub mod trim;
 
 pub use address_book::{Known, Saved, Source};
 pub use backoff::Backoff;

@@ -268,9 +268,7 @@ fn the_topology_is_set_as_a_word_and_in_a_table() {
     let hubs = "[\n    \"/ip4/10.0.0.1/tcp/1\",\n]";
     assert_eq!(
         place.text(),
-        format!(
-            "topology = {{ kind = \"hub-and-spoke\", hubs = {hubs}}} # all\n\n[log]\nlevel = \"info\"\n"
-        )
+        format!("topology = {{ kind = \"hub-and-spoke\", hubs = {hubs}}} # all\n\n[log]\nlevel = \"info\"\n")
     );
     unset(&place.path, "topology.kind").unwrap();
     assert!(!place.text().contains("kind"), "{}", place.text());

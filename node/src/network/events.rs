@@ -50,7 +50,11 @@ impl Driver {
                 let awaited_until = Some(Instant::now() + IDENTIFY_GRACE);
                 let peer =
                     self.peers.entry(peer_id).or_insert_with(|| Peer { awaited_until, ..Peer::default() });
+                peer.since.get_or_insert_with(Instant::now);
                 peer.connections.insert(connection_id, (address.clone(), dialled));
+                if dialled {
+                    self.connections.reached(peer_id, &address);
+                }
                 let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
                 self.emit(Event::Connected { peer: peer_id, dialled });
                 self.publish_heads_read();
@@ -240,6 +244,9 @@ impl Driver {
         }
         self.publish_heads_read();
         self.emit(Event::Identified { peer: peer_id, addresses: told });
+        if speaks(KAD_PROTOCOL) && self.connections.is_spoke() {
+            self.emit(Event::Serves { peer: peer_id });
+        }
     }
 
     fn pinged(&mut self, event: ping::Event) {
@@ -279,6 +286,7 @@ impl Driver {
                 .map(|(id, peer)| PeerSnapshot {
                     peer: *id,
                     addresses: addresses(peer),
+                    is_entry_point: self.connections.is_entry_point(id),
                     outbound: peer.connections.values().any(|(_, dialled)| *dialled),
                     round_trip: peer.round_trip,
                     agent: peer.agent.clone(),

@@ -26,6 +26,10 @@ CREATE TABLE IF NOT EXISTS book_peers (
     last_success INTEGER,
     kept         INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS book_servers (
+    peer      BLOB PRIMARY KEY,
+    last_seen INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS book_addresses (
     peer         BLOB    NOT NULL,
     address      BLOB    NOT NULL,

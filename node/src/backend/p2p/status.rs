@@ -68,7 +68,7 @@ impl Node {
 
     fn warnings(&self, snapshot: &Snapshot, pending: usize) -> Vec<String> {
         let mut warnings = Vec::new();
-        let seeks_company = !self.config().bootstrap_nodes.is_empty();
+        let seeks_company = !self.config().entry_points().is_empty();
         if snapshot.peers.is_empty() && seeks_company {
             warnings.push(
                 "no peer is connected: none of the bootstrap nodes answers; it is tried again".to_owned(),

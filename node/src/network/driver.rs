@@ -27,6 +27,7 @@ use tokio::{
 use super::{
     Error, Event, Observer, Offload, Settings,
     behaviour::{Behaviour, topic_score},
+    connections::Connections,
     dht::Query,
     events::dial_failure,
     exchange::Reading,
@@ -38,7 +39,7 @@ use super::{
 };
 use crate::{
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
-    peers::limits::IDLE_TIMEOUT,
+    peers::{limits::IDLE_TIMEOUT, trim},
     release::head::VerifiedHead,
     store::Store,
     sync,
@@ -92,6 +93,7 @@ pub fn spawn(
         heads,
         work: FuturesUnordered::new(),
         peers: BTreeMap::new(),
+        connections: Connections::new(&settings),
         queries: HashMap::new(),
         dials: HashMap::new(),
         listens: Vec::new(),
@@ -120,6 +122,8 @@ pub fn spawn(
 pub(super) struct Peer {
     /// Addresses of its connections, and whether we dialled them.
     pub(super) connections: BTreeMap<ConnectionId, (Multiaddr, bool)>,
+    /// When blocks last went to it or came from it.
+    pub(super) last_transfer: Option<Instant>,
     pub(super) told: Vec<Multiaddr>,
     pub(super) agent: Option<String>,
     pub(super) protocol_version: Option<String>,
@@ -159,6 +163,7 @@ pub(super) struct Driver {
     heads: watch::Sender<HeadsRead>,
     pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
+    pub(super) connections: Connections,
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) dials: HashMap<ConnectionId, Dialling>,
     pub(super) listens: Vec<Listening>,
@@ -189,6 +194,8 @@ impl Driver {
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(Duration::from_secs(3600));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trim = interval(trim::INTERVAL);
+        trim.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! { biased;
                 command = commands.recv() => match command {
@@ -211,6 +218,7 @@ impl Driver {
                     self.publish_heads_read();
                     self.dial_lost();
                 }
+                _ = trim.tick() => self.trim(),
                 _ = sweep.tick() => self.sweep_records(),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.has_bound() => self.reply_bound(),
@@ -238,7 +246,10 @@ impl Driver {
             Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
             Command::Refresh(reply) => self.refresh(reply),
-            Command::Reconfigure { topic, connections_max } => self.reconfigure(topic, connections_max),
+            Command::Reconfigure { topic, connections_max, connections } => {
+                self.connections.set_marks(connections);
+                self.reconfigure(topic, connections_max);
+            }
             Command::Snapshot(reply) => {
                 let _ = reply.send(Box::new(self.snapshot()));
             }

@@ -40,7 +40,9 @@ pub(super) async fn join(node: Arc<Node>) {
         let wanted = snapshot.as_ref().map_or(0, |snapshot| home::wanted(is_spoke, snapshot));
         if is_spoke && wanted > lacked {
             // Hubs that were met in the meantime.
-            saved(&node).await.into_iter().for_each(|address| drop(redial.add(address)));
+            for address in saved(&node).await {
+                redial.add(address);
+            }
         }
         lacked = wanted;
         let step = redial.poll(started.elapsed(), wanted > 0, &mut generator);

@@ -98,24 +98,22 @@ impl Driver {
         self.let_go(closed, "there are more connections than needed");
     }
 
-    /// A spoke holds on to a few hubs; whoever else is connected may stay as long as something is transferred.
+    /// A spoke holds on to a few hubs; whoever else is connected may stay as long as something is transferred. Neither the
+    /// gossip mesh nor the configuration keeps one: hubs that answer for each other are no more than enough.
     fn trim_spoke(&mut self) {
-        let held = self.held();
-        let (hubs, others): (Vec<Held>, Vec<Held>) = held
-            .into_iter()
-            .partition(|held| self.peers.get(&held.peer).is_some_and(|it| self.is_hub(&held.peer, it)));
+        let transfers = self.transfers();
+        let held = self.held().into_iter();
+        let held = held.map(|it| Held { is_protected: transfers.contains(&it.peer), ..it });
+        let (hubs, others): (Vec<Held>, Vec<Held>) =
+            held.partition(|it| self.peers.get(&it.peer).is_some_and(|peer| self.is_hub(&it.peer, peer)));
         let now = Instant::now();
-        let is_idle = |held: &Held| {
-            self.peers.get(&held.peer).is_some_and(|peer| !peer.moved_since(now, VISIT)) && held.age >= VISIT
+        let is_visiting = |held: &Held| {
+            held.is_protected
+                || held.age < VISIT
+                || self.peers.get(&held.peer).is_some_and(|peer| peer.moved_since(now, VISIT))
         };
-        let visitors: Vec<PeerId> =
-            others.into_iter().filter(|it| !it.is_protected && is_idle(it)).map(|it| it.peer).collect();
-        self.let_go(visitors, "a spoke holds on to hubs only");
-        // Hubs that answer for ours are no more than enough: protected are those with a transfer.
-        let hubs: Vec<Held> = hubs
-            .into_iter()
-            .map(|it| Held { is_protected: self.transfers().contains(&it.peer), ..it })
-            .collect();
+        let gone = others.into_iter().filter(|it| !is_visiting(it)).map(|it| it.peer).collect();
+        self.let_go(gone, "a spoke holds on to hubs only");
         let closed = self.connections.trim.poll(&hubs, Marks::SPOKE);
         self.let_go(closed, "a spoke holds on to a few hubs only");
     }

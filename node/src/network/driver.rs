@@ -108,6 +108,8 @@ pub fn spawn(
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
         healing: Healing::new(),
+        providers_met: Vec::new(),
+        whereabouts: VecDeque::new(),
         last_bootstrap: None,
         bytes_sent: 0,
         heads_refused: 0,
@@ -180,6 +182,10 @@ pub(super) struct Driver {
     pub(super) observed: BTreeMap<Multiaddr, usize>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) healing: Healing,
+    /// Providers that a lookup has just found.
+    pub(super) providers_met: Vec<PeerId>,
+    /// Where providers are that lookups found, the latest last.
+    pub(super) whereabouts: VecDeque<(PeerId, Vec<Multiaddr>)>,
     pub(super) last_bootstrap: Option<Timestamp>,
     pub(super) bytes_sent: u64,
     pub(super) heads_refused: u64,
@@ -348,11 +354,17 @@ impl Driver {
         }
         let options = match target {
             Target::Address(address) => DialOpts::unknown_peer_id().address(address).build(),
-            Target::Peer(peer, addresses) => DialOpts::peer_id(peer)
-                .condition(PeerCondition::Disconnected)
-                .addresses(addresses)
-                .extend_addresses_through_behaviour()
-                .build(),
+            Target::Peer(peer, mut addresses) => {
+                let met = self.whereabouts.iter().find(|(met, _)| *met == peer);
+                let more = met.map_or(&[][..], |(_, more)| more);
+                addresses
+                    .extend(more.iter().filter(|it| !addresses.contains(it)).cloned().collect::<Vec<_>>());
+                DialOpts::peer_id(peer)
+                    .condition(PeerCondition::Disconnected)
+                    .addresses(addresses)
+                    .extend_addresses_through_behaviour()
+                    .build()
+            }
         };
         let connection = options.connection_id();
         match self.swarm.dial(options) {

@@ -37,10 +37,15 @@ async fn peers(node: &Node) -> Vec<PeerId> {
 async fn holds(node: &Node, wanted: &[&Node]) {
     let mut wanted: Vec<PeerId> = wanted.iter().map(|node| node.peer_id()).collect();
     wanted.sort();
+    let mut seen = Vec::new();
     eventually("a node is connected to those it should be", 2 * SOON, async || {
         let held = node.net().await.peers;
         let mut ids: Vec<PeerId> = held.iter().filter(|it| it.agent.is_some()).map(|it| it.peer).collect();
         ids.sort();
+        if ids != seen {
+            eprintln!("{} sees {ids:?}, should {wanted:?}", node.peer_id());
+            seen = ids.clone();
+        }
         (ids == wanted).then_some(())
     })
     .await;

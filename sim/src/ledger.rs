@@ -172,6 +172,7 @@ impl Ledger {
             }
             Event::Claimed { peer, multihash } => format!("claimed {} {}", self.name(peer), hex(multihash)),
             Event::Audience => "audience".to_owned(),
+            Event::Reunited { peer, away } => format!("reunited {} {away:?}", self.name(peer)),
             Event::Announced { from, is_taken } => {
                 let count = if *is_taken {
                     &mut self.counts.announcements_taken

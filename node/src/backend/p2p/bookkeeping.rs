@@ -62,6 +62,7 @@ pub(super) async fn keep(node: Arc<Node>, mut events: mpsc::Receiver<Event>) {
 fn note(node: &Node, event: Event, batch: &mut Vec<Event>) {
     match event {
         Event::Audience => node.audience.notify_one(),
+        Event::Reunited { away, .. } => node.reunited(away),
         event => batch.push(event),
     }
 }
@@ -96,8 +97,11 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
                     ledger::record(tx, peer, &ledger::Event::Claimed { root }, now)?;
                 }
             }
-            Event::Audience | Event::Disconnected { .. } | Event::Announced { .. } | Event::Listed { .. } => {
-            }
+            Event::Audience
+            | Event::Reunited { .. }
+            | Event::Disconnected { .. }
+            | Event::Announced { .. }
+            | Event::Listed { .. } => {}
         }
     }
     recent.flush(tx, now)?;

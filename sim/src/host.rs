@@ -1,11 +1,12 @@
 //! A node on a simulated host: the shipped one, on a base transport and a store of ours.
 
-use std::{path::PathBuf, rc::Rc, time::Duration};
+use std::{cell::RefCell, path::PathBuf, rc::Rc, time::Duration};
 
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
+    config::Partial,
     control::{
-        api::{Failure, InstallRequest, PublishRequest, SearchRequest},
+        api::{BootstrapRequest, Failure, InstallRequest, PublishRequest, SearchRequest},
         service::{ProgressSender, Service},
     },
     identity::Publisher,
@@ -13,10 +14,14 @@ use ggen_marketplace::{
     store::Store,
 };
 use libp2p::{Multiaddr, identity::Keypair};
-use tokio::time::sleep;
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
     ledger::{Ended, Shared},
+    plan::{Cause, Life},
     scenario::Action,
     transport::TurmoilTransport,
 };
@@ -24,19 +29,27 @@ use crate::{
 /// Seconds that a step may take.
 const STEP_TIMEOUT_SECS: u64 = 60;
 
+/// What is on a node's disk; another store after it was lost.
+pub(crate) type Disk = Rc<RefCell<Store>>;
+
 /// Everything that a node is made of, and made of again after a crash.
 pub(crate) struct Blueprint {
     pub(crate) node: usize,
-    pub(crate) start: Duration,
+    /// When it runs.
+    pub(crate) lives: Vec<Life>,
     pub(crate) dht_server: bool,
+    /// What its configuration says besides.
+    pub(crate) config: Partial,
     pub(crate) key: Keypair,
     pub(crate) publisher: Publisher,
     pub(crate) ip: std::net::IpAddr,
     pub(crate) port: u16,
     pub(crate) bootstrap: Vec<Multiaddr>,
+    /// Of every node, for a user who knows it.
+    pub(crate) addresses: Rc<Vec<Multiaddr>>,
     /// What was committed to it outlives a crash, and a transaction under way does not: nothing is shared with the host but
     /// this handle, and no transaction spans two polls of a task.
-    pub(crate) store: Store,
+    pub(crate) disk: Disk,
     /// What its user does, in order of time.
     pub(crate) steps: Vec<PlannedStep>,
     pub(crate) ledger: Shared,
@@ -52,18 +65,30 @@ pub(crate) struct PlannedStep {
 }
 
 impl Blueprint {
-    fn config(&self) -> P2PConfig {
+    fn settings(&self) -> P2PConfig {
         let unspecified = match self.ip {
             std::net::IpAddr::V4(_) => "/ip4/0.0.0.0",
             std::net::IpAddr::V6(_) => "/ip6/::",
         };
         let listen = format!("{unspecified}/tcp/{}", self.port);
-        P2PConfig {
+        let mut config = P2PConfig {
             listen_addresses: vec![listen.parse().expect("a valid address")],
             bootstrap_nodes: self.bootstrap.clone(),
             dht_server_mode: self.dht_server,
             // Not touched: the store is given.
             ..P2PConfig::with_state_dir("/simulated")
+        };
+        self.config.clone().apply(&mut config);
+        config
+    }
+
+    /// Says that a life began or ended.
+    fn note(&self, cause: Cause, ended: Ended) {
+        let mut ledger = self.ledger.lock();
+        match cause {
+            Cause::Step(number) => ledger.end(number, self.node, ended, ""),
+            Cause::Bite(fault) => ledger.bite(fault, 1),
+            Cause::Topology | Cause::Mended => {}
         }
     }
 
@@ -73,30 +98,70 @@ impl Blueprint {
             transport: transport::base(TurmoilTransport::new(self.ip)),
             node_key: self.key.clone(),
             publisher: self.publisher.clone(),
-            store: self.store.clone(),
+            store: self.disk.borrow().clone(),
             offload: Offload::Inline,
             observer: Observer::new(move |event| ledger.lock().observe(node, event)),
         }
     }
 }
 
-/// Runs a node until its host crashes or the run ends.
+/// Runs a node whenever it is to run, until its host crashes or the run ends.
 pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
-    sleep(blueprint.start.saturating_sub(elapsed())).await;
-    let registry = Rc::new(P2PRegistry::with_parts(blueprint.config(), blueprint.parts()).await?);
+    loop {
+        // After a crash: the life that it was in goes on.
+        let is_left = |life: &&Life| life.until.is_none_or(|until| until > elapsed());
+        let Some(life) = blueprint.lives.iter().find(is_left).copied() else { break };
+        let is_new = elapsed() <= life.from;
+        sleep(life.from.saturating_sub(elapsed())).await;
+        if is_new && life.fresh {
+            blueprint.disk.replace(Store::in_memory()?);
+        }
+        live(&blueprint, life, is_new).await?;
+    }
+    std::future::pending().await
+}
+
+/// One life of a node.
+async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
+    let registry = Rc::new(P2PRegistry::with_parts(blueprint.settings(), blueprint.parts()).await?);
     registry.start_listening().await?;
     registry.subscribe_to_packages().await?;
-    blueprint.ledger.lock().record(blueprint.node, "started");
+    blueprint.ledger.lock().started(blueprint.node);
+    if is_new {
+        blueprint.note(life.began_by, Ended::Joined);
+    }
+    let mut steps = JoinSet::new();
+    let work = work(blueprint, &registry, &mut steps);
+    match life.until {
+        None => work.await,
+        Some(until) => drop(timeout(until.saturating_sub(elapsed()), work).await),
+    }
+    // Whoever still waits for something is told nothing more.
+    steps.shutdown().await;
+    registry.shutdown().await;
+    drop(registry);
+    blueprint.ledger.lock().stopped(blueprint.node, elapsed());
+    blueprint.ledger.lock().record(blueprint.node, "stopped");
+    blueprint.note(life.ended_by, Ended::Left);
+    Ok(())
+}
+
+/// Starts every step at its time.
+async fn work(blueprint: &Rc<Blueprint>, registry: &Rc<P2PRegistry>, steps: &mut JoinSet<()>) {
     for step in &blueprint.steps {
-        // After a crash: what came before was done, or was lost with it.
+        // What came before was done, or was lost with it.
         let Some(wait) = step.at.checked_sub(elapsed()) else { continue };
         sleep(wait).await;
         let (registry, blueprint, step) = (registry.clone(), blueprint.clone(), step.clone());
         // Each by itself: one that hangs does not keep the next from its time.
-        tokio::task::spawn_local(async move {
-            let (ended, more) = match perform(&registry, &step).await {
+        steps.spawn_local(async move {
+            let (ended, more) = match perform(&blueprint, &registry, &step).await {
                 Ok(ended) => ended,
-                Err(failure) => (Ended::Failed { code: failure.code }, String::new()),
+                Err(failure) => {
+                    // The folder's name differs from run to run.
+                    let message = failure.message.replace(&*step.folder.to_string_lossy(), "the folder");
+                    (Ended::Failed { code: failure.code, message }, String::new())
+                }
             };
             blueprint.ledger.lock().end(step.number, blueprint.node, ended, more);
         });
@@ -104,7 +169,11 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
     std::future::pending().await
 }
 
-async fn perform(registry: &P2PRegistry, step: &PlannedStep) -> Result<(Ended, String), Failure> {
+async fn perform(
+    blueprint: &Blueprint,
+    registry: &P2PRegistry,
+    step: &PlannedStep,
+) -> Result<(Ended, String), Failure> {
     let folder = step.folder.to_string_lossy().into_owned();
     match &step.action {
         Action::Publish { .. } => {
@@ -125,9 +194,10 @@ async fn perform(registry: &P2PRegistry, step: &PlannedStep) -> Result<(Ended, S
                 "of {} complete {} providers {providers:?} peers {}",
                 found.total, found.complete, found.connected_peers
             );
-            Ok((Ended::Found { ids: found.packages.into_iter().map(|it| it.id).collect() }, more))
+            let ids = found.packages.into_iter().map(|it| it.id).collect();
+            Ok((Ended::Found { ids, because: found.incomplete_because }, more))
         }
-        Action::Install { package } => {
+        Action::Install { package, .. } => {
             let request = InstallRequest {
                 package: package.clone(),
                 to: folder,
@@ -136,8 +206,17 @@ async fn perform(registry: &P2PRegistry, step: &PlannedStep) -> Result<(Ended, S
             let installed = Service::install(registry, request, ProgressSender::discard()).await?;
             let id = format!("{}/{}", installed.publisher, installed.name);
             let more = format!("fetched {} from {}", installed.bytes_fetched, installed.providers.join(" "));
-            Ok((Ended::Installed { id, cid: installed.cid }, more))
+            Ok((Ended::Installed { id, cid: installed.cid, fetched: installed.bytes_fetched }, more))
         }
+        Action::Bootstrap { to } => {
+            let addresses = vec![blueprint.addresses[*to].to_string()];
+            let request = BootstrapRequest { addresses, timeout_secs: None };
+            let done = Service::bootstrap(registry, request).await?;
+            let more = format!("table {} to {}", done.routing_table_before, done.routing_table_after);
+            Ok((Ended::Bootstrapped { reached: done.reached }, more))
+        }
+        // The plan made them a beginning or an end of this node's lives.
+        Action::Join | Action::Leave => std::future::pending().await,
     }
 }
 

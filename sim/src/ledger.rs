@@ -43,6 +43,8 @@ pub enum Ended {
     Found {
         /// Full ids of the packages.
         ids: Vec<String>,
+        /// Why the result is not complete.
+        because: Vec<String>,
     },
     /// It was installed.
     Installed {
@@ -50,11 +52,24 @@ pub enum Ended {
         id: String,
         /// The content id of the tree.
         cid: String,
+        /// Bytes that came over the network.
+        fetched: u64,
     },
+    /// So many of the addresses were reached.
+    Bootstrapped {
+        /// How many.
+        reached: usize,
+    },
+    /// The node started.
+    Joined,
+    /// The node stopped.
+    Left,
     /// It failed, with this code.
     Failed {
         /// The stable code.
         code: String,
+        /// What people are told.
+        message: String,
     },
 }
 
@@ -65,6 +80,10 @@ pub(crate) struct Ledger {
     pub(crate) counts: Counts,
     /// By step.
     pub(crate) ended: BTreeMap<usize, Ended>,
+    /// By fault: how often it bit.
+    pub(crate) bites: BTreeMap<usize, usize>,
+    /// By node: from when to when it ran; the last one may have no end yet.
+    pub(crate) lives: BTreeMap<usize, Vec<(Duration, Option<Duration>)>>,
     /// Pairs of nodes, each as the first of them saw it.
     connections: BTreeSet<(usize, usize)>,
     names: Vec<String>,
@@ -81,6 +100,8 @@ impl Shared {
             trace: Trace::new(keep_lines),
             counts: Counts::default(),
             ended: BTreeMap::new(),
+            bites: BTreeMap::new(),
+            lives: BTreeMap::new(),
             connections: BTreeSet::new(),
             names,
             peers,
@@ -108,9 +129,12 @@ impl Ledger {
     pub(crate) fn end(&mut self, step: usize, node: usize, ended: Ended, more: impl fmt::Display) {
         let what = match &ended {
             Ended::Published { id, cid } => format!("step {step} published {id} {cid} {more}"),
-            Ended::Found { ids } => format!("step {step} found [{}] {more}", ids.join(" ")),
-            Ended::Installed { id, cid } => format!("step {step} installed {id} {cid} {more}"),
-            Ended::Failed { code } => format!("step {step} failed {code}"),
+            Ended::Found { ids, .. } => format!("step {step} found [{}] {more}", ids.join(" ")),
+            Ended::Installed { id, cid, .. } => format!("step {step} installed {id} {cid} {more}"),
+            Ended::Bootstrapped { reached } => format!("step {step} bootstrapped {reached} {more}"),
+            Ended::Joined => format!("step {step} joined"),
+            Ended::Left => format!("step {step} left"),
+            Ended::Failed { code, .. } => format!("step {step} failed {code}"),
         };
         self.record(node, what);
         self.ended.insert(step, ended);
@@ -173,9 +197,28 @@ impl Ledger {
         self.connections.iter().filter(|(one, other)| crosses(*one, *other)).count()
     }
 
-    /// Forgets the connections of a node that crashed: it has nobody left to see them close.
-    pub(crate) fn crashed(&mut self, node: usize) {
+    /// A node runs from now on.
+    pub(crate) fn started(&mut self, node: usize) {
+        let at = turmoil::sim_elapsed().unwrap_or_default();
+        self.lives.entry(node).or_default().push((at, None));
+        self.record(node, "started");
+    }
+
+    /// A node runs no more. Forgets its connections: it has nobody left to see them close. Yields whether it ran.
+    pub(crate) fn stopped(&mut self, node: usize, at: Duration) -> bool {
         self.connections.retain(|(one, _)| *one != node);
+        match self.lives.entry(node).or_default().last_mut() {
+            Some((_, until @ None)) => {
+                *until = Some(at);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts what a fault did.
+    pub(crate) fn bite(&mut self, fault: usize, bites: usize) {
+        *self.bites.entry(fault).or_default() += bites;
     }
 
     fn name(&self, peer: &PeerId) -> String {

@@ -1,6 +1,7 @@
 //! A run: nodes on simulated hosts, what their users do, what breaks, and what must hold in spite of it.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -22,10 +23,12 @@ use turmoil::Sim;
 
 use crate::{
     draw::Draws,
-    host::{self, Blueprint, PlannedStep},
+    faults::Breaker,
+    host::{self, Blueprint, Disk, PlannedStep},
     ledger::{Ended, Ledger, Shared},
+    plan::{Event, Plan},
     report::{FaultReport, Invariant, Report, SCHEMA_VERSION, Verdict},
-    scenario::{Action, Fault, FaultKind, Scenario},
+    scenario::{Action, Latency, Scenario, regions},
     transport::multiaddr,
     virtualise,
 };
@@ -90,7 +93,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     // Its name is random: everything that touches it stays out of the trace.
     let scratch = TempDir::with_prefix("ggen-sim-")?;
     let draws = Draws::new(seed);
-    let steps = plan(scenario, draws, scratch.path())?;
+    let steps = folders(scenario, draws, scratch.path())?;
     // A fresh thread: nothing on it has been seeded yet.
     let finished = thread::scope(|scope| {
         let body = || simulate(scenario, draws, steps, options);
@@ -104,7 +107,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
 }
 
 /// Writes the packages that will be published, and names the folder of every step.
-fn plan(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<Vec<PlannedStep>> {
+fn folders(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<Vec<PlannedStep>> {
     let mut steps = Vec::new();
     for (number, step) in scenario.steps.iter().enumerate() {
         let folder = scratch.join(number.to_string());
@@ -137,10 +140,10 @@ fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Dr
 /// What is there during a run.
 struct World<'a> {
     scenario: &'a Scenario,
-    stores: Vec<Store>,
+    plan: Plan,
+    /// What is on the disk of each node.
+    stores: Vec<Disk>,
     ledger: Shared,
-    /// Per fault: how often it bit.
-    bites: Vec<usize>,
 }
 
 fn simulate(
@@ -157,34 +160,34 @@ fn simulate(
     let peers = keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.keep_lines);
-    let stores = keys.iter().map(|_| Store::in_memory()).collect::<Result<Vec<_>, _>>()?;
-    let mut world = World { scenario, stores, ledger, bites: vec![0; scenario.faults.len()] };
+    let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
+    let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
+    let plan = Plan::draw(scenario, draws);
+    let world = World { scenario, plan, stores, ledger };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
         .tick_duration(scenario.tick)
         .simulation_duration(scenario.duration + scenario.tick)
-        .min_message_latency(*scenario.latency.start())
-        .max_message_latency(*scenario.latency.end())
         .tcp_capacity(TCP_SEGMENTS_MAX)
         .build();
     let blueprints = world.blueprints(draws, &keys, steps);
     for (site, nodes) in blueprints.into_iter().enumerate() {
         sim.host(ip(site), move || host(nodes.clone()));
     }
-    world.lay_links(&sim, draws);
+    let mut breaker = Breaker::new(scenario, world.ledger.clone(), world.lay_links(&sim, draws));
     if options.leaks_on_purpose {
         world.leak();
     }
     while sim.elapsed() < scenario.duration {
-        world.break_and_mend(&mut sim);
+        world.break_and_mend(&mut sim, &mut breaker)?;
         sim.step().map_err(|error| Error::Broken(error.to_string()))?;
     }
     let end = Timestamp::from_secs((virtualise::EPOCH + sim.elapsed()).as_secs());
     let report = world.report(sim.elapsed(), end)?;
     drop(sim);
-    let ledger = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
-    Ok((report, ledger.into_lines()))
+    let trace = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
+    Ok((report, trace.into_lines()))
 }
 
 /// The nodes of one host, until it crashes.
@@ -197,7 +200,7 @@ async fn host(nodes: Rc<Vec<Rc<Blueprint>>>) -> turmoil::Result {
 }
 
 /// The address of a site: of a private network, as a laboratory has it.
-fn ip(site: usize) -> IpAddr {
+pub(crate) fn ip(site: usize) -> IpAddr {
     let [_, a, b, c] = u32::try_from(site + 1).expect("a thousand sites at most").to_be_bytes();
     Ipv4Addr::new(10, a, b, c).into()
 }
@@ -214,19 +217,23 @@ impl World<'_> {
         for step in steps {
             of_node.entry(self.scenario.steps[step.number].node).or_default().push(step);
         }
+        let addresses: Rc<Vec<Multiaddr>> =
+            Rc::new(keys.iter().enumerate().map(|(node, key)| self.address(node, key)).collect());
         let mut blueprint = |index: usize| {
             let node = &self.scenario.nodes[index];
-            let known = node.bootstrap.iter().map(|known| self.address(*known, &keys[*known]));
+            let known = node.bootstrap.iter().map(|known| addresses[*known].clone());
             Rc::new(Blueprint {
                 node: index,
-                start: node.start,
+                lives: self.plan.lives[index].clone(),
                 dht_server: node.dht_server,
+                config: node.config.clone(),
                 key: keys[index].clone(),
                 publisher: draws.publisher(&node.name, created),
                 ip: ip(self.scenario.site_of(index)),
                 port: self.port(index),
                 bootstrap: known.collect(),
-                store: self.stores[index].clone(),
+                addresses: addresses.clone(),
+                disk: self.stores[index].clone(),
                 steps: of_node.remove(&index).unwrap_or_default(),
                 ledger: self.ledger.clone(),
             })
@@ -245,12 +252,28 @@ impl World<'_> {
     }
 
     /// Gives every link a latency of its own, for the whole run.
-    fn lay_links(&self, sim: &Sim<'_>, draws: Draws) {
+    fn lay_links(&self, sim: &Sim<'_>, draws: Draws) -> BTreeMap<(usize, usize), Duration> {
+        let mut latencies = BTreeMap::new();
         for one in 0..self.scenario.sites {
             for other in 0..one {
                 let link = format!("{other}-{one}");
-                let latency = draws.duration(&self.scenario.latency, "latency", &link, 0);
+                let latency = self.latency(one, other, &link, draws);
                 sim.set_link_latency(ip(one), ip(other), latency);
+                latencies.insert((other, one), latency);
+            }
+        }
+        latencies
+    }
+
+    fn latency(&self, one: usize, other: usize, link: &str, draws: Draws) -> Duration {
+        match &self.scenario.latency {
+            Latency::Drawn(range) => draws.duration(range, "latency", link, 0),
+            Latency::Regions => {
+                // All nodes of a site are in one region.
+                let region = |site: usize| self.scenario.nodes[site].region.as_deref().unwrap_or_default();
+                let (one, other) = (region(one), region(other));
+                let median = regions::one_way(one, other).expect("the scenario names known regions");
+                median + draws.duration(&(Duration::ZERO..=regions::jitter(one, other)), "jitter", link, 0)
             }
         }
     }
@@ -262,59 +285,33 @@ impl World<'_> {
         self.ledger.lock().record_world(Duration::ZERO, format!("leak {real:?}"));
     }
 
-    fn break_and_mend(&mut self, sim: &mut Sim<'_>) {
+    /// Begins and ends what is due.
+    fn break_and_mend(&self, sim: &mut Sim<'_>, breaker: &mut Breaker<'_>) -> Result<(), Error> {
         let now = sim.elapsed();
         let is_due = |at: Duration| at <= now && now < at + self.scenario.tick;
-        for (number, fault) in self.scenario.faults.iter().enumerate() {
-            if is_due(fault.at) {
-                self.bites[number] += self.break_now(sim, fault);
-                self.ledger
-                    .lock()
-                    .record_world(now, format!("fault {number} {} begins", fault.kind.as_str()));
-            }
-            if is_due(fault.until) {
-                self.mend(sim, fault);
-                self.ledger.lock().record_world(now, format!("fault {number} {} ends", fault.kind.as_str()));
-            }
+        // What ends makes room for what begins at the same moment.
+        for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| is_due(event.until)) {
+            breaker.end(sim, number, event);
+            self.note(now, event, "ends");
         }
-    }
-
-    /// Yields how often it bit.
-    fn break_now(&self, sim: &mut Sim<'_>, fault: &Fault) -> usize {
-        let is_inside = |node| fault.sites.contains(&self.scenario.site_of(node));
-        match fault.kind {
-            FaultKind::Partition => {
-                let cut = self.ledger.lock().standing(|one, other| is_inside(one) != is_inside(other));
-                for (inside, outside) in self.crossing(fault) {
-                    sim.partition(inside, outside);
-                }
-                cut
-            }
-            FaultKind::Crash => {
-                let running = fault.sites.iter().filter(|site| sim.is_host_running(ip(**site)));
-                let stopped: Vec<usize> = running.copied().collect();
-                stopped.iter().for_each(|site| sim.crash(ip(*site)));
-                let nodes = stopped.iter().flat_map(|site| self.scenario.nodes_at(*site));
-                nodes.inspect(|node| self.ledger.lock().crashed(*node)).count()
-            }
-        }
-    }
-
-    fn mend(&self, sim: &mut Sim<'_>, fault: &Fault) {
-        match fault.kind {
-            FaultKind::Partition => {
-                for (inside, outside) in self.crossing(fault) {
-                    sim.repair(inside, outside);
+        for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| is_due(event.at)) {
+            for site in breaker.begin(sim, number, event) {
+                for node in self.scenario.nodes_at(site) {
+                    self.stores[node].replace(Store::in_memory()?);
                 }
             }
-            FaultKind::Crash => fault.sites.iter().for_each(|site| sim.bounce(ip(*site))),
+            self.note(now, event, "begins");
         }
+        breaker.look(sim, now);
+        Ok(())
     }
 
-    fn crossing(&self, fault: &Fault) -> Vec<(IpAddr, IpAddr)> {
-        let (inside, outside): (Vec<usize>, Vec<usize>) =
-            (0..self.scenario.sites).partition(|site| fault.sites.contains(site));
-        inside.iter().flat_map(|one| outside.iter().map(|other| (ip(*one), ip(*other)))).collect()
+    fn note(&self, now: Duration, event: &Event, what: &str) {
+        let names: Vec<&str> =
+            event.nodes.iter().map(|node| self.scenario.nodes[*node].name.as_str()).collect();
+        let kind = self.scenario.faults[event.fault].kind.as_str();
+        let what = format!("fault {} {kind} {what} [{}]", event.fault, names.join(" "));
+        self.ledger.lock().record_world(now, what);
     }
 
     fn report(&self, elapsed: Duration, now: Timestamp) -> Result<Report, Error> {
@@ -327,21 +324,17 @@ impl World<'_> {
         let mut invariants = vec![
             Invariant::new("every step succeeds", self.failed_steps(&ledger)),
             Invariant::new("what is installed is what was published", self.foreign_content(&ledger)),
-            Invariant::new("every fault bites", self.idle_faults()),
+            Invariant::new("every fault bites", self.idle_faults(&ledger)),
         ];
-        if self.scenario.catalogues_agree {
+        if self.scenario.expect.catalogues_agree {
             let differing = self.differing_catalogues(&catalogues, &ledger);
             invariants.push(Invariant::new("every catalogue lists what was published", differing));
         }
-        let faults = self.scenario.faults.iter().zip(&self.bites).map(|(fault, bites)| FaultReport {
-            kind: fault.kind.as_str(),
-            from_secs: fault.at.as_secs_f64(),
-            until_secs: fault.until.as_secs_f64(),
-            bites: *bites,
-        });
+        let faults = (0..self.scenario.faults.len()).map(|number| self.fault(number, &ledger));
         Ok(Report {
             schema_version: SCHEMA_VERSION,
             scenario: self.scenario.name.clone(),
+            variant: self.scenario.variant.clone(),
             seed: 0,
             nodes: self.scenario.nodes.len(),
             sites: self.scenario.sites,
@@ -366,22 +359,13 @@ impl World<'_> {
                 Ok(found.hits.into_iter().map(|listed| listed.id.to_string()).collect())
             })
         };
-        Ok(self.stores.iter().map(listed).collect::<Result<_, _>>()?)
+        Ok(self.stores.iter().map(|store| listed(&store.borrow())).collect::<Result<_, _>>()?)
     }
 
     fn failed_steps(&self, ledger: &Ledger) -> Vec<String> {
         let steps = self.scenario.steps.iter().enumerate().filter(|(_, step)| !step.may_fail);
         let failed = steps.filter_map(|(number, step)| {
-            let why = match (ledger.ended.get(&number), &step.action) {
-                (None, _) => "did not end".to_owned(),
-                (Some(Ended::Failed { code }), _) => format!("failed with {code}"),
-                (Some(Ended::Found { ids }), Action::Search { finds: Some(finds), .. })
-                    if ids.len() != *finds =>
-                {
-                    format!("found {} packages instead of {finds}", ids.len())
-                }
-                _ => return None,
-            };
+            let why = step.shortcoming(ledger.ended.get(&number))?;
             Some(format!("{} {why}", self.describe(number)))
         });
         failed.collect()
@@ -389,18 +373,14 @@ impl World<'_> {
 
     fn describe(&self, number: usize) -> String {
         let step = &self.scenario.steps[number];
-        let what = match &step.action {
-            Action::Publish { package, .. } => format!("publish {package}"),
-            Action::Search { text, .. } => format!("search {text:?}"),
-            Action::Install { package } => format!("install {package}"),
-        };
-        format!("step {number} ({what} at {} after {:?})", self.scenario.nodes[step.node].name, step.at)
+        let node = &self.scenario.nodes[step.node].name;
+        format!("step {number} ({} at {node} after {:?})", step.action, step.at)
     }
 
     fn foreign_content(&self, ledger: &Ledger) -> Vec<String> {
         let published: BTreeSet<(&str, &str)> = published(ledger).collect();
         let foreign = ledger.ended.iter().filter_map(|(number, ended)| match ended {
-            Ended::Installed { id, cid } if !published.contains(&(id.as_str(), cid.as_str())) => {
+            Ended::Installed { id, cid, .. } if !published.contains(&(id.as_str(), cid.as_str())) => {
                 Some(format!("{} brought {id} {cid}, which nobody published", self.describe(*number)))
             }
             _ => None,
@@ -408,11 +388,28 @@ impl World<'_> {
         foreign.collect()
     }
 
-    fn idle_faults(&self) -> Vec<String> {
-        let faults = self.scenario.faults.iter().zip(&self.bites).enumerate();
-        let idle = faults.filter(|(_, (_, bites))| **bites == 0);
-        idle.map(|(number, (fault, _))| format!("fault {number} ({}) never bit", fault.kind.as_str()))
-            .collect()
+    fn fault(&self, number: usize, ledger: &Ledger) -> FaultReport {
+        let fault = &self.scenario.faults[number];
+        let end = self.scenario.duration;
+        let events: Vec<&Event> = self.plan.events.iter().filter(|event| event.fault == number).collect();
+        let nodes: BTreeSet<usize> = events.iter().flat_map(|event| &event.nodes).copied().collect();
+        let windows: Vec<[f64; 2]> =
+            events.iter().map(|it| [it.at.as_secs_f64(), it.until.min(end).as_secs_f64()]).collect();
+        FaultReport {
+            kind: fault.kind.as_str(),
+            name: fault.key.clone(),
+            from_secs: windows.iter().map(|it| it[0]).fold(end.as_secs_f64(), f64::min),
+            until_secs: windows.iter().map(|it| it[1]).fold(0.0, f64::max),
+            nodes: nodes.into_iter().map(|node| self.scenario.nodes[node].name.clone()).collect(),
+            windows,
+            bites: ledger.bites.get(&number).copied().unwrap_or(0),
+        }
+    }
+
+    fn idle_faults(&self, ledger: &Ledger) -> Vec<String> {
+        let faults = self.scenario.faults.iter().enumerate();
+        let idle = faults.filter(|(number, _)| ledger.bites.get(number).is_none_or(|bites| *bites == 0));
+        idle.map(|(number, fault)| format!("fault {number} ({}) never bit", fault.kind.as_str())).collect()
     }
 
     fn differing_catalogues(&self, catalogues: &[BTreeSet<String>], ledger: &Ledger) -> Vec<String> {

@@ -22,7 +22,7 @@ fn a_small_scenario_has_a_name_and_defaults() {
     let scenario = parse(SMALL).unwrap();
     assert_eq!((scenario.name.as_str(), scenario.nodes.len(), scenario.sites), ("small", 4, 4));
     assert_eq!(scenario.tick, Duration::from_millis(1));
-    assert!(scenario.catalogues_agree && scenario.steps.is_empty() && scenario.faults.is_empty());
+    assert!(scenario.expect.catalogues_agree && scenario.steps.is_empty() && scenario.faults.is_empty());
     let known: Vec<_> = scenario.nodes.iter().map(|node| node.bootstrap.clone()).collect();
     assert_eq!(known, [vec![], vec![0], vec![0, 1], vec![0, 1]]);
 }
@@ -119,5 +119,5 @@ fn a_fault_concerns_whole_sites() {
     let shared = "sites = 2\n[[faults]]\nkind = \"crash\"\nat = \"5s\"\nuntil = \"9s\"\n";
     assert!(refused(&format!("{shared}nodes = [\"node-1\"]\n")).contains("whole sites"));
     let scenario = parse(&format!("{SMALL}{shared}nodes = [\"node-1\", \"node-3\"]\n")).unwrap();
-    assert_eq!(scenario.faults[0].sites, BTreeSet::from([1]));
+    assert_eq!(scenario.faults[0].nodes, BTreeSet::from([1, 3]));
 }

@@ -86,7 +86,7 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
     let registry = Rc::new(P2PRegistry::with_parts(blueprint.config(), blueprint.parts()).await?);
     registry.start_listening().await?;
     registry.subscribe_to_packages().await?;
-    blueprint.ledger.lock().record(blueprint.node, "started");
+    blueprint.ledger.lock().started(blueprint.node);
     for step in &blueprint.steps {
         // After a crash: what came before was done, or was lost with it.
         let Some(wait) = step.at.checked_sub(elapsed()) else { continue };
@@ -94,6 +94,7 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
         let (registry, blueprint, step) = (registry.clone(), blueprint.clone(), step.clone());
         // Each by itself: one that hangs does not keep the next from its time.
         tokio::task::spawn_local(async move {
+            blueprint.ledger.lock().begin(step.number, blueprint.node);
             let (ended, more) = match perform(&registry, &step).await {
                 Ok(ended) => ended,
                 Err(failure) => (Ended::Failed { code: failure.code }, String::new()),

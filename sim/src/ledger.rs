@@ -10,7 +10,10 @@ use std::{
 use ggen_marketplace::network::Event;
 use libp2p::PeerId;
 
-use crate::trace::{Trace, hex};
+use crate::{
+    measure::Measures,
+    trace::{Trace, hex},
+};
 
 /// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -58,11 +61,24 @@ pub enum Ended {
     },
 }
 
+impl Ended {
+    /// What was done, where it was: the beginning of the name of its distribution.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Published { .. } => Some("publish"),
+            Self::Found { .. } => Some("search"),
+            Self::Installed { .. } => Some("install"),
+            Self::Failed { .. } => None,
+        }
+    }
+}
+
 /// Collects what is seen.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
+    pub(crate) measures: Measures,
     /// By step.
     pub(crate) ended: BTreeMap<usize, Ended>,
     /// Pairs of nodes, each as the first of them saw it.
@@ -80,6 +96,7 @@ impl Shared {
         Self(Arc::new(Mutex::new(Ledger {
             trace: Trace::new(keep_lines),
             counts: Counts::default(),
+            measures: Measures::default(),
             ended: BTreeMap::new(),
             connections: BTreeSet::new(),
             names,
@@ -95,13 +112,23 @@ impl Shared {
 impl Ledger {
     /// Adds an event of a node, at the time of its host.
     pub(crate) fn record(&mut self, node: usize, what: impl fmt::Display) {
-        let at = turmoil::sim_elapsed().unwrap_or_default();
-        self.trace.record(at, &self.names[node], what);
+        self.trace.record(now(), &self.names[node], what);
     }
 
     /// Adds an event of the world itself.
     pub(crate) fn record_world(&mut self, at: Duration, what: impl fmt::Display) {
         self.trace.record(at, "world", what);
+    }
+
+    /// Adds that a node runs.
+    pub(crate) fn started(&mut self, node: usize) {
+        self.record(node, "started");
+        self.measures.started(node, now());
+    }
+
+    /// Notes that a step begins. The trace has its end alone: when it begins is in the scenario.
+    pub(crate) fn begin(&mut self, step: usize, node: usize) {
+        self.measures.began(step, node, now());
     }
 
     /// Adds the end of a step.
@@ -113,6 +140,7 @@ impl Ledger {
             Ended::Failed { code } => format!("step {step} failed {code}"),
         };
         self.record(node, what);
+        self.measures.ended(step, now(), ended.kind());
         self.ended.insert(step, ended);
     }
 
@@ -155,10 +183,12 @@ impl Ledger {
                     &mut self.counts.announcements_refused
                 };
                 *count += 1;
+                self.measures.changed(node);
                 format!("announced {} {is_taken}", self.name(from))
             }
             Event::Listed { heads } => {
                 self.counts.heads_listed += *heads as u64;
+                self.measures.changed(node);
                 format!("listed {heads}")
             }
             // A new kind of event is traced as it is, until it has a form here.
@@ -172,12 +202,23 @@ impl Ledger {
         self.connections.iter().filter(|(one, other)| crosses(*one, *other)).count()
     }
 
+    /// Pairs of nodes with a connection that either side sees, the smaller number first.
+    pub(crate) fn links(&self) -> BTreeSet<[usize; 2]> {
+        self.connections.iter().map(|(one, other)| [*one.min(other), *one.max(other)]).collect()
+    }
+
     /// Forgets the connections of a node that crashed: it has nobody left to see them close.
-    pub(crate) fn crashed(&mut self, node: usize) {
+    pub(crate) fn crashed(&mut self, node: usize, at: Duration) {
+        self.measures.stopped(node, at);
         self.connections.retain(|(one, _)| *one != node);
     }
 
     fn name(&self, peer: &PeerId) -> String {
         self.peers.get(peer).map_or_else(|| peer.to_string(), |node| self.names[*node].clone())
     }
+}
+
+/// The time of the host that runs, or zero outside of any.
+fn now() -> Duration {
+    turmoil::sim_elapsed().unwrap_or_default()
 }

@@ -9,9 +9,11 @@
 //!
 //! **Invariant:** this crate is never linked into the program `ggen`; it would take its clocks and its entropy away.
 
+mod account;
 pub mod draw;
 mod host;
 pub mod ledger;
+mod measure;
 pub mod prove;
 pub mod report;
 pub mod scenario;

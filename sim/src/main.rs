@@ -13,7 +13,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ggen_sim::{
     prove::{self, Proof},
-    report::Verdict,
+    report::Text,
     scenario::Scenario,
     world::{self, Options},
 };
@@ -22,7 +22,6 @@ use serde_json::json;
 
 const FAILED: u8 = 1;
 const INVALID: u8 = 7;
-const VIOLATED: u8 = 100;
 const NOT_DETERMINISTIC: u8 = 102;
 
 /// Runs the shipped node in simulated worlds: every run is a function of its seed.
@@ -113,7 +112,8 @@ fn read(path: &Path) -> Result<Scenario, Failure> {
 
 fn run(what: &What, log: Option<&Path>) -> Result<u8, Failure> {
     let scenario = read(&what.file)?;
-    let options = Options { keep_lines: log.is_some(), leaks_on_purpose: what.leak_on_purpose };
+    let options =
+        Options { keep_lines: log.is_some(), leaks_on_purpose: what.leak_on_purpose, ..Options::default() };
     let finished = world::run(&scenario, what.seed, options).map_err(Failure::failed)?;
     if let Some(path) = log {
         write_lines(path, &finished.lines)
@@ -121,11 +121,11 @@ fn run(what: &What, log: Option<&Path>) -> Result<u8, Failure> {
     }
     let report = finished.report;
     match what.format {
-        Format::Human => print(&report.to_string()),
+        Format::Human => print(&Text(&report).to_string()),
         Format::Json => print_json(&report),
     }
     .map_err(Failure::failed)?;
-    Ok(if report.verdict == Verdict::Pass { 0 } else { VIOLATED })
+    Ok(report.exit_code())
 }
 
 fn write_lines(path: &Path, lines: &[String]) -> io::Result<()> {

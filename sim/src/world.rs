@@ -6,6 +6,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, UNIX_EPOCH},
 };
@@ -21,6 +25,7 @@ use tempfile::TempDir;
 use turmoil::Sim;
 
 use crate::{
+    account,
     draw::Draws,
     host::{self, Blueprint, PlannedStep},
     ledger::{Ended, Ledger, Shared},
@@ -40,8 +45,12 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const STACK_BYTES: usize = 64 << 20;
 
 /// How to run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// Stops at this time of the simulation, before its end.
+    pub until: Option<Duration>,
+    /// Where the run writes how many simulated milliseconds it has lasted, for whoever shows progress on another thread.
+    pub elapsed_millis: Option<Arc<AtomicU64>>,
     /// Keeps the lines of the trace.
     pub keep_lines: bool,
     /// Lets the real time into the trace, so that it is known that such a leak is found.
@@ -93,7 +102,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     let steps = plan(scenario, draws, scratch.path())?;
     // A fresh thread: nothing on it has been seeded yet.
     let finished = thread::scope(|scope| {
-        let body = || simulate(scenario, draws, steps, options);
+        let body = || simulate(scenario, draws, steps, &options);
         let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
         thread.spawn_scoped(scope, body)?.join().map_err(|_| Error::Panicked)?
     });
@@ -141,13 +150,15 @@ struct World<'a> {
     ledger: Shared,
     /// Per fault: how often it bit.
     bites: Vec<usize>,
+    /// Per node: the position to which its catalogue was read.
+    positions: Vec<u64>,
 }
 
 fn simulate(
     scenario: &Scenario,
     draws: Draws,
     steps: Vec<PlannedStep>,
-    options: Options,
+    options: &Options,
 ) -> Result<(Report, Vec<String>), Error> {
     let _virtual = virtualise::enter(draws.secret("entropy", "", 0));
     if !virtualise::is_in_effect() {
@@ -158,7 +169,13 @@ fn simulate(
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.keep_lines);
     let stores = keys.iter().map(|_| Store::in_memory()).collect::<Result<Vec<_>, _>>()?;
-    let mut world = World { scenario, stores, ledger, bites: vec![0; scenario.faults.len()] };
+    let mut world = World {
+        scenario,
+        ledger,
+        bites: vec![0; scenario.faults.len()],
+        positions: vec![0; stores.len()],
+        stores,
+    };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
@@ -176,15 +193,24 @@ fn simulate(
     if options.leaks_on_purpose {
         world.leak();
     }
-    while sim.elapsed() < scenario.duration {
+    let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
+    while sim.elapsed() < end {
         world.break_and_mend(&mut sim);
         sim.step().map_err(|error| Error::Broken(error.to_string()))?;
+        world.look_into_catalogues(sim.elapsed())?;
+        if let Some(millis) = &options.elapsed_millis {
+            millis.store(u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
     }
-    let end = Timestamp::from_secs((virtualise::EPOCH + sim.elapsed()).as_secs());
-    let report = world.report(sim.elapsed(), end)?;
+    let report = world.report(sim.elapsed(), timestamp(sim.elapsed()))?;
     drop(sim);
     let ledger = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
     Ok((report, ledger.into_lines()))
+}
+
+/// The time of the nodes' clocks.
+fn timestamp(elapsed: Duration) -> Timestamp {
+    Timestamp::from_secs((virtualise::EPOCH + elapsed).as_secs())
 }
 
 /// The nodes of one host, until it crashes.
@@ -295,7 +321,7 @@ impl World<'_> {
                 let stopped: Vec<usize> = running.copied().collect();
                 stopped.iter().for_each(|site| sim.crash(ip(*site)));
                 let nodes = stopped.iter().flat_map(|site| self.scenario.nodes_at(*site));
-                nodes.inspect(|node| self.ledger.lock().crashed(*node)).count()
+                nodes.inspect(|node| self.ledger.lock().crashed(*node, sim.elapsed())).count()
             }
         }
     }
@@ -317,6 +343,19 @@ impl World<'_> {
         inside.iter().flat_map(|one| outside.iter().map(|other| (ip(*one), ip(*other)))).collect()
     }
 
+    /// Notes which releases came into which catalogue, to a tick.
+    fn look_into_catalogues(&mut self, elapsed: Duration) -> Result<(), Error> {
+        let changed = self.ledger.lock().measures.take_changed();
+        for node in changed {
+            let (releases, position) =
+                account::listings(&self.stores[node], self.positions[node], timestamp(elapsed))?;
+            self.positions[node] = position;
+            let mut ledger = self.ledger.lock();
+            releases.into_iter().for_each(|release| ledger.measures.lists(node, release, elapsed));
+        }
+        Ok(())
+    }
+
     fn report(&self, elapsed: Duration, now: Timestamp) -> Result<Report, Error> {
         let catalogues = self.catalogues(now)?;
         let mut ledger = self.ledger.lock();
@@ -334,14 +373,19 @@ impl World<'_> {
             invariants.push(Invariant::new("every catalogue lists what was published", differing));
         }
         let faults = self.scenario.faults.iter().zip(&self.bites).map(|(fault, bites)| FaultReport {
-            kind: fault.kind.as_str(),
+            kind: fault.kind.as_str().to_owned(),
             from_secs: fault.at.as_secs_f64(),
             until_secs: fault.until.as_secs_f64(),
             bites: *bites,
+            members: fault.sites.iter().flat_map(|site| self.scenario.nodes_at(*site)).collect(),
+            windows: vec![[fault.at.as_secs_f64(), fault.until.as_secs_f64()]],
         });
+        let (distributions, metrics) = account::metrics(&ledger);
         Ok(Report {
             schema_version: SCHEMA_VERSION,
             scenario: self.scenario.name.clone(),
+            question: None,
+            variant: None,
             seed: 0,
             nodes: self.scenario.nodes.len(),
             sites: self.scenario.sites,
@@ -350,9 +394,14 @@ impl World<'_> {
             events: ledger.trace.events(),
             simulated_secs: elapsed.as_secs_f64(),
             wall_secs: 0.0,
+            again: String::new(),
             invariants,
             faults: faults.collect(),
-            metrics: metrics(&ledger),
+            members: account::members(self.scenario, &ledger, elapsed),
+            steps: account::steps(self.scenario, &ledger),
+            links: ledger.links().into_iter().collect(),
+            distributions,
+            metrics,
             checkpoints: ledger.trace.checkpoints().to_vec(),
         })
     }
@@ -389,11 +438,7 @@ impl World<'_> {
 
     fn describe(&self, number: usize) -> String {
         let step = &self.scenario.steps[number];
-        let what = match &step.action {
-            Action::Publish { package, .. } => format!("publish {package}"),
-            Action::Search { text, .. } => format!("search {text:?}"),
-            Action::Install { package } => format!("install {package}"),
-        };
+        let what = account::what(&step.action);
         format!("step {number} ({what} at {} after {:?})", self.scenario.nodes[step.node].name, step.at)
     }
 
@@ -437,21 +482,4 @@ fn published(ledger: &Ledger) -> impl Iterator<Item = (&str, &str)> {
         Ended::Published { id, cid } => Some((id.as_str(), cid.as_str())),
         _ => None,
     })
-}
-
-fn metrics(ledger: &Ledger) -> BTreeMap<&'static str, u64> {
-    let counts = &ledger.counts;
-    let ended = |is: fn(&Ended) -> bool| ledger.ended.values().filter(|ended| is(ended)).count() as u64;
-    BTreeMap::from([
-        ("connections_made", counts.connected),
-        ("connections_lost", counts.disconnected),
-        ("announcements_taken", counts.announcements_taken),
-        ("announcements_refused", counts.announcements_refused),
-        ("heads_listed", counts.heads_listed),
-        ("bytes_served", counts.bytes_served),
-        ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),
-        ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
-        ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),
-        ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
-    ])
 }

@@ -10,6 +10,9 @@
 //! **Invariant:** this crate is never linked into the program `ggen`; it would take its clocks and its entropy away.
 
 mod account;
+pub mod children;
+pub mod compare;
+pub mod corpus;
 pub mod draw;
 mod host;
 pub mod ledger;
@@ -17,6 +20,7 @@ mod measure;
 pub mod prove;
 pub mod report;
 pub mod scenario;
+pub mod shrink;
 pub mod trace;
 pub mod transport;
 pub mod virtualise;

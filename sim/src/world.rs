@@ -377,7 +377,8 @@ impl World<'_> {
             from_secs: fault.at.as_secs_f64(),
             until_secs: fault.until.as_secs_f64(),
             bites: *bites,
-            members: fault.sites.iter().flat_map(|site| self.scenario.nodes_at(*site)).collect(),
+            name: fault.kind.as_str().to_owned(),
+            nodes: self.names(fault.sites.iter().flat_map(|site| self.scenario.nodes_at(*site))),
             windows: vec![[fault.at.as_secs_f64(), fault.until.as_secs_f64()]],
         });
         let (distributions, metrics) = account::metrics(&ledger);
@@ -416,6 +417,10 @@ impl World<'_> {
             })
         };
         Ok(self.stores.iter().map(listed).collect::<Result<_, _>>()?)
+    }
+
+    fn names(&self, nodes: impl Iterator<Item = usize>) -> Vec<String> {
+        nodes.map(|node| self.scenario.nodes[node].name.clone()).collect()
     }
 
     fn failed_steps(&self, ledger: &Ledger) -> Vec<String> {

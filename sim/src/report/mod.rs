@@ -3,12 +3,18 @@
 //! [`Report`] is data, and the same for every form. None of the forms reads a clock or the environment: what differs from run
 //! to run of one seed is the field [`Report::wall_secs`] alone.
 
+mod html;
+mod junit;
+mod summary;
 mod terminal;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use html::{Html, SummaryHtml};
+pub use junit::Junit;
+pub use summary::{Failing, RunSummary, Summary, SummaryText};
 pub use terminal::{Text, number};
 
 use crate::trace::Checkpoint;
@@ -132,9 +138,12 @@ pub struct FaultReport {
     pub until_secs: f64,
     /// How often it bit: connections that a partition cut, as either side saw them, or nodes that a crash stopped.
     pub bites: usize,
+    /// What its draws are keyed by: its name, where it has one.
+    #[serde(default)]
+    pub name: String,
     /// The nodes concerned.
     #[serde(default)]
-    pub members: Vec<usize>,
+    pub nodes: Vec<String>,
     /// When it was in effect, in simulated seconds: one pair, but for what is repeated.
     #[serde(default)]
     pub windows: Vec<[f64; 2]>,
@@ -232,3 +241,6 @@ pub fn quantiles(distributions: &BTreeMap<String, Vec<f64>>) -> BTreeMap<String,
     });
     each.collect()
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

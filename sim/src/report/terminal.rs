@@ -80,7 +80,7 @@ fn faults(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     let width = report.faults.iter().map(|fault| fault.kind.len()).max().unwrap_or(0);
     for fault in &report.faults {
         let when = format!("{} s to {} s", fault.from_secs, fault.until_secs);
-        let nodes = match fault.members.len() {
+        let nodes = match fault.nodes.len() {
             0 => String::new(),
             1 => "1 node".to_owned(),
             count => format!("{count} nodes"),
@@ -151,8 +151,34 @@ fn metrics(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     Ok(())
 }
 
+/// Whether a metric is a quantile of one of the report's distributions.
+pub(super) fn is_quantile(report: &Report, metric: &str) -> bool {
+    let base = metric.rsplit_once("_p").map(|(base, _)| base);
+    base.is_some_and(|base| report.distributions.contains_key(base))
+}
+
 /// A number as people read it: whole where it is, with three places at most.
 pub fn number(value: f64) -> String {
     let text = format!("{value:.3}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::tests::report;
+
+    #[test]
+    fn a_report_reads_well_without_colours() {
+        let text = Text(&report()).to_string();
+        assert!(text.contains("\u{1b}["), "there are colours to take out");
+        insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string());
+    }
+
+    #[test]
+    fn numbers_have_no_needless_places() {
+        for (value, text) in [(0.0, "0"), (12.0, "12"), (0.5, "0.5"), (1.2345, "1.235"), (100.0, "100")] {
+            assert_eq!(number(value), text);
+        }
+    }
 }

@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn numbers_have_no_needless_places() {
-        for (value, text) in [(0.0, "0"), (12.0, "12"), (0.5, "0.5"), (1.2345, "1.235"), (100.0, "100")] {
+        for (value, text) in [(0.0, "0"), (12.0, "12"), (0.5, "0.5"), (1.2346, "1.235"), (100.0, "100")] {
             assert_eq!(number(value), text);
         }
     }

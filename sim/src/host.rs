@@ -18,7 +18,7 @@ use tokio::time::sleep;
 use crate::{
     ledger::{Ended, Shared},
     scenario::Action,
-    transport::TurmoilTransport,
+    transport::{Tap, TurmoilTransport},
 };
 
 /// Seconds that a step may take.
@@ -67,10 +67,16 @@ impl Blueprint {
         }
     }
 
+    /// Every byte that reaches the node is in the trace.
+    pub(crate) fn tap(&self) -> Tap {
+        let (ledger, node) = (self.ledger.clone(), self.node);
+        Tap::new(move |remote, wire| ledger.lock().wire(node, remote, wire))
+    }
+
     fn parts(&self) -> Parts {
         let (ledger, node) = (self.ledger.clone(), self.node);
         Parts {
-            transport: transport::base(TurmoilTransport::new(self.ip)),
+            transport: transport::base(TurmoilTransport::new(self.ip, self.tap())),
             node_key: self.key.clone(),
             publisher: self.publisher.clone(),
             store: self.store.clone(),
@@ -92,6 +98,7 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
         let Some(wait) = step.at.checked_sub(elapsed()) else { continue };
         sleep(wait).await;
         let (registry, blueprint, step) = (registry.clone(), blueprint.clone(), step.clone());
+        blueprint.ledger.lock().begin(step.number, blueprint.node);
         // Each by itself: one that hangs does not keep the next from its time.
         tokio::task::spawn_local(async move {
             let (ended, more) = match perform(&registry, &step).await {

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -10,7 +11,10 @@ use std::{
 use ggen_marketplace::network::Event;
 use libp2p::PeerId;
 
-use crate::trace::{Trace, hex};
+use crate::{
+    trace::{Trace, hex},
+    transport::Wire,
+};
 
 /// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +31,10 @@ pub struct Counts {
     pub heads_listed: u64,
     /// Bytes of blocks that were sent.
     pub bytes_served: u64,
+    /// Reads of byte streams that yielded something.
+    pub deliveries: u64,
+    /// Their bytes.
+    pub bytes_delivered: u64,
 }
 
 /// How a step ended.
@@ -69,6 +77,8 @@ pub(crate) struct Ledger {
     connections: BTreeSet<(usize, usize)>,
     names: Vec<String>,
     peers: BTreeMap<PeerId, usize>,
+    /// When the last event was.
+    at: Duration,
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -84,6 +94,7 @@ impl Shared {
             connections: BTreeSet::new(),
             names,
             peers,
+            at: Duration::ZERO,
         })))
     }
 
@@ -95,13 +106,40 @@ impl Shared {
 impl Ledger {
     /// Adds an event of a node, at the time of its host.
     pub(crate) fn record(&mut self, node: usize, what: impl fmt::Display) {
-        let at = turmoil::sim_elapsed().unwrap_or_default();
+        let at = self.now();
         self.trace.record(at, &self.names[node], what);
     }
 
     /// Adds an event of the world itself.
     pub(crate) fn record_world(&mut self, at: Duration, what: impl fmt::Display) {
+        self.at = self.at.max(at);
         self.trace.record(at, "world", what);
+    }
+
+    /// Adds what happened to a byte stream of a node.
+    pub(crate) fn wire(&mut self, node: usize, remote: SocketAddr, wire: Wire<'_>) {
+        match wire {
+            Wire::Opened { dialled: true } => self.record(node, format_args!("opened to {remote}")),
+            Wire::Opened { dialled: false } => self.record(node, format_args!("opened from {remote}")),
+            Wire::Closed => self.record(node, format_args!("closed with {remote}")),
+            Wire::Delivered(bytes) => {
+                let at = self.now();
+                self.counts.deliveries += 1;
+                self.counts.bytes_delivered += bytes.len() as u64;
+                self.trace.deliver(at, &self.names[node], remote, bytes);
+            }
+        }
+    }
+
+    /// The time of the host that is running; outside of one, as when a host is torn down, that of the last event.
+    pub(crate) fn now(&mut self) -> Duration {
+        self.at = turmoil::sim_elapsed().unwrap_or(self.at).max(self.at);
+        self.at
+    }
+
+    /// Adds the beginning of a step.
+    pub(crate) fn begin(&mut self, step: usize, node: usize) {
+        self.record(node, format_args!("step {step} begins"));
     }
 
     /// Adds the end of a step.

@@ -449,6 +449,8 @@ fn metrics(ledger: &Ledger) -> BTreeMap<&'static str, u64> {
         ("announcements_refused", counts.announcements_refused),
         ("heads_listed", counts.heads_listed),
         ("bytes_served", counts.bytes_served),
+        ("deliveries", counts.deliveries),
+        ("bytes_delivered", counts.bytes_delivered),
         ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),
         ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
         ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),

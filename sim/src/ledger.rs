@@ -12,6 +12,8 @@ use ggen_marketplace::network::Event;
 use libp2p::PeerId;
 
 use crate::{
+    adversary::Bite,
+    judge::Fact,
     trace::{Trace, hex},
     transport::Wire,
 };
@@ -35,6 +37,8 @@ pub struct Counts {
     pub deliveries: u64,
     /// Their bytes.
     pub bytes_delivered: u64,
+    /// How often adversaries bit.
+    pub bites: u64,
 }
 
 /// How a step ended.
@@ -79,6 +83,12 @@ pub(crate) struct Ledger {
     peers: BTreeMap<PeerId, usize>,
     /// When the last event was.
     at: Duration,
+    /// What the judge has not heard yet.
+    facts: Vec<(Duration, Fact)>,
+    /// Digests of announcements that adversaries forged.
+    branded: BTreeSet<[u8; 32]>,
+    /// By node, how often it bit.
+    bites: BTreeMap<usize, usize>,
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -95,6 +105,9 @@ impl Shared {
             names,
             peers,
             at: Duration::ZERO,
+            facts: Vec::new(),
+            branded: BTreeSet::new(),
+            bites: BTreeMap::new(),
         })))
     }
 
@@ -140,10 +153,60 @@ impl Ledger {
     /// Adds the beginning of a step.
     pub(crate) fn begin(&mut self, step: usize, node: usize) {
         self.record(node, format_args!("step {step} begins"));
+        self.tell(Fact::StepBegan { step, node });
+    }
+
+    /// Adds a fact, at the time of the host that is running.
+    pub(crate) fn tell(&mut self, fact: Fact) {
+        let at = self.now();
+        self.facts.push((at, fact));
+    }
+
+    /// What the judge has not heard yet.
+    pub(crate) fn take_facts(&mut self) -> Vec<(Duration, Fact)> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// Adds that a node runs.
+    pub(crate) fn started(&mut self, node: usize) {
+        self.record(node, "started");
+        self.tell(Fact::Started { node });
+    }
+
+    /// Adds that an adversary has bitten, and whom where that is one node.
+    pub(crate) fn bit(&mut self, node: usize, bite: Bite, victim: Option<PeerId>) {
+        self.counts.bites += 1;
+        *self.bites.entry(node).or_default() += 1;
+        let name = victim.map_or_else(|| "everybody".to_owned(), |peer| self.name(&peer));
+        self.record(node, format_args!("bit {name} {bite:?}"));
+        let victim = victim.and_then(|peer| self.peers.get(&peer).copied());
+        self.tell(Fact::Bit { node, bite, victim });
+    }
+
+    /// How often an adversary has bitten.
+    pub(crate) fn bites_of(&self, node: usize) -> usize {
+        self.bites.get(&node).copied().unwrap_or_default()
+    }
+
+    /// Remembers an announcement that nobody may pass on.
+    pub(crate) fn branded(&mut self, digest: [u8; 32]) {
+        self.branded.insert(digest);
+    }
+
+    /// Adds that an adversary has published something valid.
+    pub(crate) fn worthless(&mut self, package: String) {
+        self.tell(Fact::Worthless { package });
     }
 
     /// Adds the end of a step.
-    pub(crate) fn end(&mut self, step: usize, node: usize, ended: Ended, more: impl fmt::Display) {
+    pub(crate) fn end(
+        &mut self,
+        step: usize,
+        node: usize,
+        ended: Ended,
+        fetched: Option<u64>,
+        more: impl fmt::Display,
+    ) {
         let what = match &ended {
             Ended::Published { id, cid } => format!("step {step} published {id} {cid} {more}"),
             Ended::Found { ids } => format!("step {step} found [{}] {more}", ids.join(" ")),
@@ -151,6 +214,8 @@ impl Ledger {
             Ended::Failed { code } => format!("step {step} failed {code}"),
         };
         self.record(node, what);
+        let is_publication = matches!(ended, Ended::Published { .. });
+        self.tell(Fact::StepEnded { step, node, fetched, is_publication });
         self.ended.insert(step, ended);
     }
 
@@ -182,11 +247,18 @@ impl Ledger {
             Event::Seen { peer } => format!("seen {}", self.name(peer)),
             Event::Served { peer, bytes } => {
                 self.counts.bytes_served += bytes;
+                if let Some(to) = self.peers.get(peer).copied() {
+                    self.tell(Fact::Served { node, to, bytes: *bytes });
+                }
                 format!("served {} {bytes}", self.name(peer))
             }
             Event::Claimed { peer, multihash } => format!("claimed {} {}", self.name(peer), hex(multihash)),
             Event::Audience => "audience".to_owned(),
-            Event::Announced { from, is_taken } => {
+            Event::Announced { from, digest, is_taken } => {
+                if self.branded.contains(digest) {
+                    let from = self.peers.get(from).copied();
+                    self.tell(Fact::Forged { node, from, is_taken: *is_taken });
+                }
                 let count = if *is_taken {
                     &mut self.counts.announcements_taken
                 } else {
@@ -198,6 +270,10 @@ impl Ledger {
             Event::Listed { heads } => {
                 self.counts.heads_listed += *heads as u64;
                 format!("listed {heads}")
+            }
+            Event::Loaded(load) => {
+                self.tell(Fact::Loaded { node, load: *load });
+                return;
             }
             // A new kind of event is traced as it is, until it has a form here.
             other => format!("{other:?}"),
@@ -212,6 +288,7 @@ impl Ledger {
 
     /// Forgets the connections of a node that crashed: it has nobody left to see them close.
     pub(crate) fn crashed(&mut self, node: usize) {
+        self.tell(Fact::Stopped { node });
         self.connections.retain(|(one, _)| *one != node);
     }
 

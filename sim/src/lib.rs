@@ -9,8 +9,10 @@
 //!
 //! **Invariant:** this crate is never linked into the program `ggen`; it would take its clocks and its entropy away.
 
+pub mod adversary;
 pub mod draw;
 mod host;
+pub mod judge;
 pub mod ledger;
 pub mod prove;
 pub mod report;

@@ -1,6 +1,7 @@
 //! The command `ggen-sim`.
 //!
-//! Exit codes: 0 ok, 1 failed, 2 usage, 7 scenario invalid, 100 an invariant was violated, 102 not deterministic.
+//! Exit codes: 0 ok, 1 failed, 2 usage, 7 scenario invalid, 99 a threshold was missed, 100 something happened
+//! that never may, 101 something did not happen in time, 102 not deterministic.
 
 use std::{
     ffi::OsString,
@@ -12,8 +13,8 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ggen_sim::{
+    judge,
     prove::{self, Proof},
-    report::Verdict,
     scenario::Scenario,
     world::{self, Options},
 };
@@ -22,7 +23,6 @@ use serde_json::json;
 
 const FAILED: u8 = 1;
 const INVALID: u8 = 7;
-const VIOLATED: u8 = 100;
 const NOT_DETERMINISTIC: u8 = 102;
 
 /// Runs the shipped node in simulated worlds: every run is a function of its seed.
@@ -125,7 +125,7 @@ fn run(what: &What, log: Option<&Path>) -> Result<u8, Failure> {
         Format::Json => print_json(&report),
     }
     .map_err(Failure::failed)?;
-    Ok(if report.verdict == Verdict::Pass { 0 } else { VIOLATED })
+    Ok(judge::exit_code(&report.invariants))
 }
 
 fn write_lines(path: &Path, lines: &[String]) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use serde::Serialize;
 
-use crate::trace::Checkpoint;
+use crate::{judge::Kind, trace::Checkpoint};
 
 /// Version of the shape of a [`Report`]; fields are added, and never change.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -37,7 +37,7 @@ pub struct Report {
     /// What broke.
     pub faults: Vec<FaultReport>,
     /// Counts, by name.
-    pub metrics: BTreeMap<&'static str, u64>,
+    pub metrics: BTreeMap<String, f64>,
     /// The hash after every thousand events.
     pub checkpoints: Vec<Checkpoint>,
 }
@@ -57,6 +57,8 @@ pub enum Verdict {
 pub struct Invariant {
     /// Its name.
     pub name: &'static str,
+    /// What kind of rule it is.
+    pub kind: Kind,
     /// Whether it held.
     pub holds: bool,
     /// Where it did not, one sentence each.
@@ -78,8 +80,8 @@ pub struct FaultReport {
 
 impl Invariant {
     /// An invariant with what violates it.
-    pub fn new(name: &'static str, violations: Vec<String>) -> Self {
-        Self { name, holds: violations.is_empty(), violations }
+    pub fn new(name: &'static str, kind: Kind, violations: Vec<String>) -> Self {
+        Self { name, kind, holds: violations.is_empty(), violations }
     }
 }
 
@@ -112,7 +114,7 @@ impl fmt::Display for Report {
             let FaultReport { kind, from_secs, until_secs, bites } = fault;
             writeln!(f, "fault {kind} from {from_secs} s to {until_secs} s: bit {bites} times")?;
         }
-        for Invariant { name, holds, violations } in &self.invariants {
+        for Invariant { name, holds, violations, .. } in &self.invariants {
             writeln!(f, "{} {name}", if *holds { "holds   " } else { "VIOLATED" })?;
             for violation in violations {
                 writeln!(f, "         {violation}")?;

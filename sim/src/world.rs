@@ -1,7 +1,7 @@
 //! A run: nodes on simulated hosts, what their users do, what breaks, and what must hold in spite of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use ggen_marketplace::{
-    catalog,
+    backend::p2p::P2PConfig,
     store::{self, Store},
     time::Timestamp,
 };
@@ -23,8 +23,9 @@ use turmoil::Sim;
 use crate::{
     draw::Draws,
     host::{self, Blueprint, PlannedStep},
+    judge::{self, Case, Fact, Member, Watch},
     ledger::{Ended, Ledger, Shared},
-    report::{FaultReport, Invariant, Report, SCHEMA_VERSION, Verdict},
+    report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Fault, FaultKind, Scenario},
     transport::multiaddr,
     virtualise,
@@ -134,6 +135,36 @@ fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Dr
     Ok(())
 }
 
+/// What the judge has to know.
+fn case(scenario: &Scenario, draws: Draws, steps: &[PlannedStep]) -> io::Result<Case> {
+    let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
+    let members = scenario.nodes.iter().map(|node| Member {
+        name: node.name.clone(),
+        publisher: draws.publisher(&node.name, created).id().to_string(),
+        turns: node.script.map(|script| script.at),
+    });
+    let mut trees = BTreeMap::new();
+    for step in steps {
+        if let Action::Publish { package, version, .. } = &step.action {
+            let node = scenario.steps[step.number].node;
+            trees.insert((node, package.clone(), version.clone()), judge::tree_digest(&step.folder)?);
+        }
+    }
+    let installs = |action: &Action| match action {
+        Action::Install { package } => Some(package.clone()),
+        _ => None,
+    };
+    Ok(Case {
+        members: members.collect(),
+        steps: scenario.steps.iter().map(|step| (step.node, installs(&step.action))).collect(),
+        trees,
+        faults_over: scenario.faults.iter().map(|fault| fault.until).max().unwrap_or_default(),
+        latency_max: *scenario.latency.end(),
+        connections_max: P2PConfig::default().connections_max,
+        expect: scenario.expect.clone(),
+    })
+}
+
 /// What is there during a run.
 struct World<'a> {
     scenario: &'a Scenario,
@@ -154,7 +185,9 @@ fn simulate(
         return Err(Error::NotVirtual);
     }
     let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
-    let peers = keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
+    let peers: BTreeMap<_, _> =
+        keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
+    let mut watch = Watch::new(case(scenario, draws, &steps)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.keep_lines);
     let stores = keys.iter().map(|_| Store::in_memory()).collect::<Result<Vec<_>, _>>()?;
@@ -179,9 +212,9 @@ fn simulate(
     while sim.elapsed() < scenario.duration {
         world.break_and_mend(&mut sim);
         sim.step().map_err(|error| Error::Broken(error.to_string()))?;
+        watch.tick(sim.elapsed(), &world.ledger, &world.stores)?;
     }
-    let end = Timestamp::from_secs((virtualise::EPOCH + sim.elapsed()).as_secs());
-    let report = world.report(sim.elapsed(), end)?;
+    let report = world.report(watch, sim.elapsed())?;
     drop(sim);
     let ledger = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
     Ok((report, ledger.into_lines()))
@@ -229,10 +262,28 @@ impl World<'_> {
                 store: self.stores[index].clone(),
                 steps: of_node.remove(&index).unwrap_or_default(),
                 ledger: self.ledger.clone(),
+                script: node.script,
+                others: (0..keys.len())
+                    .filter(|other| node.script.is_some() && *other != index)
+                    .map(|other| self.address(other, &keys[other]))
+                    .collect(),
+                victim: draws.publisher(&self.victim(index), created),
+                secret: draws.secret("adversary", &node.name, 0),
             })
         };
         let sites = 0..self.scenario.sites;
         sites.map(|site| Rc::new(self.scenario.nodes_at(site).map(&mut blueprint).collect())).collect()
+    }
+
+    /// The honest node in whose name an adversary has something old: the first that is not itself.
+    fn victim(&self, adversary: usize) -> String {
+        let honest = self
+            .scenario
+            .nodes
+            .iter()
+            .enumerate()
+            .find(|(node, it)| *node != adversary && it.script.is_none());
+        honest.map_or_else(String::new, |(_, node)| node.name.clone())
     }
 
     fn port(&self, node: usize) -> u16 {
@@ -268,13 +319,15 @@ impl World<'_> {
         for (number, fault) in self.scenario.faults.iter().enumerate() {
             if is_due(fault.at) {
                 self.bites[number] += self.break_now(sim, fault);
-                self.ledger
-                    .lock()
-                    .record_world(now, format!("fault {number} {} begins", fault.kind.as_str()));
+                let mut ledger = self.ledger.lock();
+                ledger.record_world(now, format!("fault {number} {} begins", fault.kind.as_str()));
+                ledger.tell(Fact::FaultBegan);
             }
             if is_due(fault.until) {
                 self.mend(sim, fault);
-                self.ledger.lock().record_world(now, format!("fault {number} {} ends", fault.kind.as_str()));
+                let mut ledger = self.ledger.lock();
+                ledger.record_world(now, format!("fault {number} {} ends", fault.kind.as_str()));
+                ledger.tell(Fact::FaultEnded);
             }
         }
     }
@@ -317,21 +370,18 @@ impl World<'_> {
         inside.iter().flat_map(|one| outside.iter().map(|other| (ip(*one), ip(*other)))).collect()
     }
 
-    fn report(&self, elapsed: Duration, now: Timestamp) -> Result<Report, Error> {
-        let catalogues = self.catalogues(now)?;
+    fn report(&mut self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
+        let (shortcomings, metrics) = {
+            let ledger = self.ledger.lock();
+            (self.shortcomings(&ledger), metrics(&ledger))
+        };
+        let idle = self.idle_faults();
+        let invariants = watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &metrics)?;
         let mut ledger = self.ledger.lock();
-        for (node, catalogue) in catalogues.iter().enumerate() {
-            let name = &self.scenario.nodes[node].name;
-            ledger.record_world(elapsed, format!("catalogue {name} {catalogue:?}"));
-        }
-        let mut invariants = vec![
-            Invariant::new("every step succeeds", self.failed_steps(&ledger)),
-            Invariant::new("what is installed is what was published", self.foreign_content(&ledger)),
-            Invariant::new("every fault bites", self.idle_faults()),
-        ];
-        if self.scenario.catalogues_agree {
-            let differing = self.differing_catalogues(&catalogues, &ledger);
-            invariants.push(Invariant::new("every catalogue lists what was published", differing));
+        for invariant in invariants.iter().filter(|it| !it.holds) {
+            for violation in &invariant.violations {
+                ledger.record_world(elapsed, format_args!("violated {}: {violation}", invariant.name));
+            }
         }
         let faults = self.scenario.faults.iter().zip(&self.bites).map(|(fault, bites)| FaultReport {
             kind: fault.kind.as_str(),
@@ -352,24 +402,12 @@ impl World<'_> {
             wall_secs: 0.0,
             invariants,
             faults: faults.collect(),
-            metrics: metrics(&ledger),
+            metrics,
             checkpoints: ledger.trace.checkpoints().to_vec(),
         })
     }
 
-    /// Per node, the ids of the packages that its catalogue lists.
-    fn catalogues(&self, now: Timestamp) -> Result<Vec<BTreeSet<String>>, Error> {
-        let listed = |store: &Store| {
-            store.read(|conn| {
-                let everything = catalog::Query { limit: usize::MAX, ..catalog::Query::default() };
-                let found = catalog::search(conn, &everything, now)?;
-                Ok(found.hits.into_iter().map(|listed| listed.id.to_string()).collect())
-            })
-        };
-        Ok(self.stores.iter().map(listed).collect::<Result<_, _>>()?)
-    }
-
-    fn failed_steps(&self, ledger: &Ledger) -> Vec<String> {
+    fn shortcomings(&self, ledger: &Ledger) -> Vec<(usize, String)> {
         let steps = self.scenario.steps.iter().enumerate().filter(|(_, step)| !step.may_fail);
         let failed = steps.filter_map(|(number, step)| {
             let why = match (ledger.ended.get(&number), &step.action) {
@@ -382,7 +420,7 @@ impl World<'_> {
                 }
                 _ => return None,
             };
-            Some(format!("{} {why}", self.describe(number)))
+            Some((number, format!("{} {why}", self.describe(number))))
         });
         failed.collect()
     }
@@ -397,52 +435,24 @@ impl World<'_> {
         format!("step {number} ({what} at {} after {:?})", self.scenario.nodes[step.node].name, step.at)
     }
 
-    fn foreign_content(&self, ledger: &Ledger) -> Vec<String> {
-        let published: BTreeSet<(&str, &str)> = published(ledger).collect();
-        let foreign = ledger.ended.iter().filter_map(|(number, ended)| match ended {
-            Ended::Installed { id, cid } if !published.contains(&(id.as_str(), cid.as_str())) => {
-                Some(format!("{} brought {id} {cid}, which nobody published", self.describe(*number)))
-            }
-            _ => None,
-        });
-        foreign.collect()
-    }
-
     fn idle_faults(&self) -> Vec<String> {
         let faults = self.scenario.faults.iter().zip(&self.bites).enumerate();
         let idle = faults.filter(|(_, (_, bites))| **bites == 0);
-        idle.map(|(number, (fault, _))| format!("fault {number} ({}) never bit", fault.kind.as_str()))
-            .collect()
-    }
-
-    fn differing_catalogues(&self, catalogues: &[BTreeSet<String>], ledger: &Ledger) -> Vec<String> {
-        let expected: BTreeSet<&str> = published(ledger).map(|(id, _)| id).collect();
-        let differing = catalogues.iter().enumerate().filter_map(|(node, listed)| {
-            let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
-            let (missing, foreign) =
-                (expected.difference(&listed).count(), listed.difference(&expected).count());
-            let name = &self.scenario.nodes[node].name;
-            (missing + foreign > 0).then(|| {
-                let all = expected.len();
-                format!("{name} lacks {missing} of {all} packages, and lists {foreign} that nobody published")
-            })
+        let idle =
+            idle.map(|(number, (fault, _))| format!("fault {number} ({}) never bit", fault.kind.as_str()));
+        let ledger = self.ledger.lock();
+        let tame = self.scenario.nodes.iter().enumerate().filter_map(|(node, it)| {
+            let script = it.script.filter(|_| ledger.bites_of(node) == 0)?;
+            Some(format!("adversary {} ({}) never bit", it.name, script.kind.as_str()))
         });
-        differing.collect()
+        idle.chain(tame).collect()
     }
 }
 
-/// Ids and content ids of what was published.
-fn published(ledger: &Ledger) -> impl Iterator<Item = (&str, &str)> {
-    ledger.ended.values().filter_map(|ended| match ended {
-        Ended::Published { id, cid } => Some((id.as_str(), cid.as_str())),
-        _ => None,
-    })
-}
-
-fn metrics(ledger: &Ledger) -> BTreeMap<&'static str, u64> {
+fn metrics(ledger: &Ledger) -> BTreeMap<String, f64> {
     let counts = &ledger.counts;
     let ended = |is: fn(&Ended) -> bool| ledger.ended.values().filter(|ended| is(ended)).count() as u64;
-    BTreeMap::from([
+    let metrics = [
         ("connections_made", counts.connected),
         ("connections_lost", counts.disconnected),
         ("announcements_taken", counts.announcements_taken),
@@ -455,5 +465,7 @@ fn metrics(ledger: &Ledger) -> BTreeMap<&'static str, u64> {
         ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
         ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),
         ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
-    ])
+        ("bites", counts.bites),
+    ];
+    metrics.into_iter().map(|(name, value)| (name.to_owned(), value as f64)).collect()
 }

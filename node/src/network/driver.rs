@@ -200,7 +200,10 @@ impl Driver {
                 Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 _ = again.tick() => self.read_all_heads(),
-                _ = pulse.tick() => self.publish_heads_read(),
+                _ = pulse.tick() => {
+                    self.publish_heads_read();
+                    self.observer.tell_of(|| Event::Loaded(self.load()));
+                }
                 _ = sweep.tick() => self.sweep_records(),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.has_bound() => self.reply_bound(),

@@ -13,6 +13,7 @@ pub mod adversary;
 pub mod draw;
 mod host;
 pub mod judge;
+pub mod leak;
 pub mod ledger;
 pub mod prove;
 pub mod report;

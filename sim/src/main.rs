@@ -14,6 +14,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ggen_sim::{
     judge,
+    leak::Leak,
     prove::{self, Proof},
     scenario::Scenario,
     world::{self, Options},
@@ -60,9 +61,32 @@ struct What {
     /// How the result is written to standard output.
     #[arg(long, value_enum, default_value_t = Format::Human)]
     format: Format,
-    /// Lets the real time into the trace, to see that it is noticed.
+    /// Lets the real world in, to see that it is noticed.
+    #[arg(long, hide = true, value_enum)]
+    leak_on_purpose: Option<Leaking>,
+    /// Takes adversaries for honest nodes, to see that what they do is noticed.
     #[arg(long, hide = true)]
-    leak_on_purpose: bool,
+    trust_adversaries: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Leaking {
+    /// A real clock.
+    Clock,
+    /// The order of an unseeded map.
+    Map,
+    /// The progress of another thread.
+    Thread,
+}
+
+impl From<Leaking> for Leak {
+    fn from(leaking: Leaking) -> Self {
+        match leaking {
+            Leaking::Clock => Self::Clock,
+            Leaking::Map => Self::Map,
+            Leaking::Thread => Self::Thread,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -113,7 +137,11 @@ fn read(path: &Path) -> Result<Scenario, Failure> {
 
 fn run(what: &What, log: Option<&Path>) -> Result<u8, Failure> {
     let scenario = read(&what.file)?;
-    let options = Options { keep_lines: log.is_some(), leaks_on_purpose: what.leak_on_purpose };
+    let options = Options {
+        keep_lines: log.is_some(),
+        leak: what.leak_on_purpose.map(Leak::from),
+        trusts_adversaries: what.trust_adversaries,
+    };
     let finished = world::run(&scenario, what.seed, options).map_err(Failure::failed)?;
     if let Some(path) = log {
         write_lines(path, &finished.lines)
@@ -141,8 +169,8 @@ fn prove(what: &What) -> Result<u8, Failure> {
     read(&what.file)?;
     let program = std::env::current_exe().map_err(Failure::failed)?;
     let mut arguments: Vec<OsString> = Vec::new();
-    if what.leak_on_purpose {
-        arguments.push("--leak-on-purpose".into());
+    if let Some(leaking) = what.leak_on_purpose.and_then(|it| it.to_possible_value()) {
+        arguments.extend(["--leak-on-purpose".into(), leaking.get_name().into()]);
     }
     let proof = prove::prove(&program, &what.file, what.seed, &arguments).map_err(Failure::failed)?;
     match what.format {

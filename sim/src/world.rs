@@ -24,6 +24,7 @@ use crate::{
     draw::Draws,
     host::{self, Blueprint, PlannedStep},
     judge::{self, Case, Fact, Member, Watch},
+    leak::Leak,
     ledger::{Ended, Ledger, Shared},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Fault, FaultKind, Scenario},
@@ -45,8 +46,10 @@ const STACK_BYTES: usize = 64 << 20;
 pub struct Options {
     /// Keeps the lines of the trace.
     pub keep_lines: bool,
-    /// Lets the real time into the trace, so that it is known that such a leak is found.
-    pub leaks_on_purpose: bool,
+    /// Lets the real world in, so that it is known that such a leak is found.
+    pub leak: Option<Leak>,
+    /// Takes adversaries for honest nodes, so that it is known that what they do is found.
+    pub trusts_adversaries: bool,
 }
 
 /// A run that ended.
@@ -136,12 +139,12 @@ fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Dr
 }
 
 /// What the judge has to know.
-fn case(scenario: &Scenario, draws: Draws, steps: &[PlannedStep]) -> io::Result<Case> {
+fn case(scenario: &Scenario, draws: Draws, steps: &[PlannedStep], options: Options) -> io::Result<Case> {
     let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
     let members = scenario.nodes.iter().map(|node| Member {
         name: node.name.clone(),
         publisher: draws.publisher(&node.name, created).id().to_string(),
-        turns: node.script.map(|script| script.at),
+        turns: node.script.filter(|_| !options.trusts_adversaries).map(|script| script.at),
     });
     let mut trees = BTreeMap::new();
     for step in steps {
@@ -187,7 +190,7 @@ fn simulate(
     let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
-    let mut watch = Watch::new(case(scenario, draws, &steps)?, peers.clone());
+    let mut watch = Watch::new(case(scenario, draws, &steps, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.keep_lines);
     let stores = keys.iter().map(|_| Store::in_memory()).collect::<Result<Vec<_>, _>>()?;
@@ -201,14 +204,11 @@ fn simulate(
         .max_message_latency(*scenario.latency.end())
         .tcp_capacity(TCP_SEGMENTS_MAX)
         .build();
-    let blueprints = world.blueprints(draws, &keys, steps);
+    let blueprints = world.blueprints(draws, &keys, steps, options.leak);
     for (site, nodes) in blueprints.into_iter().enumerate() {
         sim.host(ip(site), move || host(nodes.clone()));
     }
     world.lay_links(&sim, draws);
-    if options.leaks_on_purpose {
-        world.leak();
-    }
     while sim.elapsed() < scenario.duration {
         world.break_and_mend(&mut sim);
         sim.step().map_err(|error| Error::Broken(error.to_string()))?;
@@ -241,7 +241,9 @@ impl World<'_> {
         draws: Draws,
         keys: &[libp2p::identity::Keypair],
         steps: Vec<PlannedStep>,
+        leak: Option<Leak>,
     ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
+        let delays = leak.map(|leak| leak.delays(keys.len())).unwrap_or_default();
         let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
         let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
         for step in steps {
@@ -252,7 +254,7 @@ impl World<'_> {
             let known = node.bootstrap.iter().map(|known| self.address(*known, &keys[*known]));
             Rc::new(Blueprint {
                 node: index,
-                start: node.start,
+                start: node.start + delays.get(index).copied().unwrap_or_default(),
                 dht_server: node.dht_server,
                 key: keys[index].clone(),
                 publisher: draws.publisher(&node.name, created),
@@ -304,13 +306,6 @@ impl World<'_> {
                 sim.set_link_latency(ip(one), ip(other), latency);
             }
         }
-    }
-
-    /// A leak as it could happen: another thread, whose clock is real.
-    fn leak(&self) {
-        #[expect(clippy::disallowed_methods, reason = "this is the leak")]
-        let real = thread::spawn(std::time::SystemTime::now).join();
-        self.ledger.lock().record_world(Duration::ZERO, format!("leak {real:?}"));
     }
 
     fn break_and_mend(&mut self, sim: &mut Sim<'_>) {
@@ -371,12 +366,13 @@ impl World<'_> {
     }
 
     fn report(&mut self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
-        let (shortcomings, metrics) = {
+        let (shortcomings, mut metrics) = {
             let ledger = self.ledger.lock();
             (self.shortcomings(&ledger), metrics(&ledger))
         };
         let idle = self.idle_faults();
-        let invariants = watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &metrics)?;
+        let invariants =
+            watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &mut metrics)?;
         let mut ledger = self.ledger.lock();
         for invariant in invariants.iter().filter(|it| !it.holds) {
             for violation in &invariant.violations {

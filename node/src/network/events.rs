@@ -138,7 +138,12 @@ impl Driver {
             BehaviourEvent::Ping(event) => self.pinged(event),
             BehaviourEvent::Kad(event) => self.kad_event(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let acceptance = self.announced(propagation_source, &message.data);
+                let is_due = self.pace.admits(message.source, propagation_source, Instant::now());
+                let acceptance = if is_due {
+                    self.announced(propagation_source, &message.data)
+                } else {
+                    MessageAcceptance::Ignore
+                };
                 let is_taken = matches!(acceptance, MessageAcceptance::Accept);
                 self.observer.tell_of(|| {
                     let digest = Sha256::digest(&message.data).into();

@@ -18,6 +18,7 @@ mod half_open;
 mod handle;
 mod observer;
 mod offload;
+mod pace;
 mod records;
 mod serve;
 mod snapshot;

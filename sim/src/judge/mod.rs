@@ -16,14 +16,15 @@ mod oracle;
 mod reputations;
 mod sequences;
 mod steps;
-#[cfg(test)]
-mod testing;
 mod thresholds;
 mod versions;
 mod view;
 mod watch;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::Serialize;
 
@@ -187,9 +188,11 @@ impl Judge {
         views: &[View],
         idle: Vec<String>,
         shortcomings: &[(usize, String)],
-        metrics: &BTreeMap<String, f64>,
+        metrics: &mut BTreeMap<String, f64>,
     ) -> Vec<Invariant> {
         self.look(at, views);
+        let charged = charged(&self.case, views).into_iter();
+        metrics.extend(charged.map(|(name, peers)| (name.to_owned(), peers as f64)));
         let Self { case, mut found, oracle, .. } = self;
         for (node, view) in honest(&case, views) {
             self.reputations.finish(&mut found, &case, at, node, view);
@@ -204,6 +207,15 @@ impl Judge {
 
 fn honest<'a>(case: &'a Case, views: &'a [View]) -> impl Iterator<Item = (usize, &'a View)> {
     views.iter().enumerate().filter(|(node, _)| case.members[*node].is_honest())
+}
+
+/// How many adversaries, and how many others, stand in somebody's books with a failure or a forged block.
+fn charged(case: &Case, views: &[View]) -> [(&'static str, usize); 2] {
+    let accounts = honest(case, views).flat_map(|(_, view)| &view.accounts);
+    let bad = accounts.filter(|(_, account)| account.failed + account.forged > 0);
+    let peers: BTreeSet<usize> = bad.map(|(peer, _)| *peer).collect();
+    let innocents = peers.iter().filter(|peer| case.members[**peer].is_honest()).count();
+    [("adversaries_charged", peers.len() - innocents), ("innocents_charged", innocents)]
 }
 
 /// Something forged reached a node: it came from whoever forged it, and goes no further.
@@ -241,6 +253,9 @@ pub fn exit_code(invariants: &[Invariant]) -> u8 {
         0
     }
 }
+
+#[cfg(test)]
+mod tests;
 
 #[cfg(test)]
 mod tests;

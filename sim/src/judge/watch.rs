@@ -56,7 +56,7 @@ impl Watch {
         stores: &[Store],
         idle: Vec<String>,
         shortcomings: &[(usize, String)],
-        metrics: &BTreeMap<String, f64>,
+        metrics: &mut BTreeMap<String, f64>,
     ) -> Result<Vec<Invariant>, store::Error> {
         let views = self.views(now, stores)?;
         self.hear(ledger);

@@ -102,10 +102,13 @@ pub(crate) fn metrics(ledger: &Ledger) -> (BTreeMap<String, Vec<f64>>, BTreeMap<
         ("announcements_refused", counts.announcements_refused),
         ("heads_listed", counts.heads_listed),
         ("bytes_served", counts.bytes_served),
+        ("deliveries", counts.deliveries),
+        ("bytes_delivered", counts.bytes_delivered),
         ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),
         ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
         ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),
         ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
+        ("bites", counts.bites),
     ];
     metrics.extend(counted.map(|(name, count)| (name.to_owned(), count as f64)));
     (distributions, metrics)

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,8 +12,11 @@ use ggen_marketplace::network::Event;
 use libp2p::PeerId;
 
 use crate::{
+    adversary::Bite,
+    judge::Fact,
     measure::Measures,
     trace::{Trace, hex},
+    transport::Wire,
 };
 
 /// Counts of a run.
@@ -30,6 +34,12 @@ pub struct Counts {
     pub heads_listed: u64,
     /// Bytes of blocks that were sent.
     pub bytes_served: u64,
+    /// Reads of byte streams that yielded something.
+    pub deliveries: u64,
+    /// Their bytes.
+    pub bytes_delivered: u64,
+    /// How often adversaries bit.
+    pub bites: u64,
 }
 
 /// How a step ended.
@@ -85,6 +95,14 @@ pub(crate) struct Ledger {
     connections: BTreeSet<(usize, usize)>,
     names: Vec<String>,
     peers: BTreeMap<PeerId, usize>,
+    /// When the last event was.
+    at: Duration,
+    /// What the judge has not heard yet.
+    facts: Vec<(Duration, Fact)>,
+    /// Digests of announcements that adversaries forged.
+    branded: BTreeSet<[u8; 32]>,
+    /// By node, how often it bit.
+    bites: BTreeMap<usize, usize>,
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -101,6 +119,10 @@ impl Shared {
             connections: BTreeSet::new(),
             names,
             peers,
+            at: Duration::ZERO,
+            facts: Vec::new(),
+            branded: BTreeSet::new(),
+            bites: BTreeMap::new(),
         })))
     }
 
@@ -112,27 +134,98 @@ impl Shared {
 impl Ledger {
     /// Adds an event of a node, at the time of its host.
     pub(crate) fn record(&mut self, node: usize, what: impl fmt::Display) {
-        self.trace.record(now(), &self.names[node], what);
+        let at = self.now();
+        self.trace.record(at, &self.names[node], what);
     }
 
     /// Adds an event of the world itself.
     pub(crate) fn record_world(&mut self, at: Duration, what: impl fmt::Display) {
+        self.at = self.at.max(at);
         self.trace.record(at, "world", what);
+    }
+
+    /// Adds what happened to a byte stream of a node.
+    pub(crate) fn wire(&mut self, node: usize, remote: SocketAddr, wire: Wire<'_>) {
+        match wire {
+            Wire::Opened { dialled: true } => self.record(node, format_args!("opened to {remote}")),
+            Wire::Opened { dialled: false } => self.record(node, format_args!("opened from {remote}")),
+            Wire::Closed => self.record(node, format_args!("closed with {remote}")),
+            Wire::Delivered(bytes) => {
+                let at = self.now();
+                self.counts.deliveries += 1;
+                self.counts.bytes_delivered += bytes.len() as u64;
+                self.trace.deliver(at, &self.names[node], remote, bytes);
+            }
+        }
+    }
+
+    /// The time of the host that is running; outside of one, as when a host is torn down, that of the last event.
+    pub(crate) fn now(&mut self) -> Duration {
+        self.at = turmoil::sim_elapsed().unwrap_or(self.at).max(self.at);
+        self.at
+    }
+
+    /// Adds the beginning of a step.
+    pub(crate) fn begin(&mut self, step: usize, node: usize) {
+        self.record(node, format_args!("step {step} begins"));
+        let at = self.now();
+        self.measures.began(step, node, at);
+        self.tell(Fact::StepBegan { step, node });
+    }
+
+    /// Adds a fact, at the time of the host that is running.
+    pub(crate) fn tell(&mut self, fact: Fact) {
+        let at = self.now();
+        self.facts.push((at, fact));
+    }
+
+    /// What the judge has not heard yet.
+    pub(crate) fn take_facts(&mut self) -> Vec<(Duration, Fact)> {
+        std::mem::take(&mut self.facts)
     }
 
     /// Adds that a node runs.
     pub(crate) fn started(&mut self, node: usize) {
         self.record(node, "started");
-        self.measures.started(node, now());
+        let at = self.now();
+        self.measures.started(node, at);
+        self.tell(Fact::Started { node });
     }
 
-    /// Notes that a step begins. The trace has its end alone: when it begins is in the scenario.
-    pub(crate) fn begin(&mut self, step: usize, node: usize) {
-        self.measures.began(step, node, now());
+    /// Adds that an adversary has bitten, and whom where that is one node.
+    pub(crate) fn bit(&mut self, node: usize, bite: Bite, victim: Option<PeerId>) {
+        self.counts.bites += 1;
+        *self.bites.entry(node).or_default() += 1;
+        let name = victim.map_or_else(|| "everybody".to_owned(), |peer| self.name(&peer));
+        self.record(node, format_args!("bit {name} {bite:?}"));
+        let victim = victim.and_then(|peer| self.peers.get(&peer).copied());
+        self.tell(Fact::Bit { node, bite, victim });
+    }
+
+    /// How often an adversary has bitten.
+    pub(crate) fn bites_of(&self, node: usize) -> usize {
+        self.bites.get(&node).copied().unwrap_or_default()
+    }
+
+    /// Remembers an announcement that nobody may pass on.
+    pub(crate) fn branded(&mut self, digest: [u8; 32]) {
+        self.branded.insert(digest);
+    }
+
+    /// Adds that an adversary has published something valid.
+    pub(crate) fn worthless(&mut self, package: String) {
+        self.tell(Fact::Worthless { package });
     }
 
     /// Adds the end of a step.
-    pub(crate) fn end(&mut self, step: usize, node: usize, ended: Ended, more: impl fmt::Display) {
+    pub(crate) fn end(
+        &mut self,
+        step: usize,
+        node: usize,
+        ended: Ended,
+        fetched: Option<u64>,
+        more: impl fmt::Display,
+    ) {
         let what = match &ended {
             Ended::Published { id, cid } => format!("step {step} published {id} {cid} {more}"),
             Ended::Found { ids } => format!("step {step} found [{}] {more}", ids.join(" ")),
@@ -140,7 +233,10 @@ impl Ledger {
             Ended::Failed { code } => format!("step {step} failed {code}"),
         };
         self.record(node, what);
-        self.measures.ended(step, now(), ended.kind());
+        let at = self.now();
+        self.measures.ended(step, at, ended.kind());
+        let is_publication = matches!(ended, Ended::Published { .. });
+        self.tell(Fact::StepEnded { step, node, fetched, is_publication });
         self.ended.insert(step, ended);
     }
 
@@ -172,11 +268,18 @@ impl Ledger {
             Event::Seen { peer } => format!("seen {}", self.name(peer)),
             Event::Served { peer, bytes } => {
                 self.counts.bytes_served += bytes;
+                if let Some(to) = self.peers.get(peer).copied() {
+                    self.tell(Fact::Served { node, to, bytes: *bytes });
+                }
                 format!("served {} {bytes}", self.name(peer))
             }
             Event::Claimed { peer, multihash } => format!("claimed {} {}", self.name(peer), hex(multihash)),
             Event::Audience => "audience".to_owned(),
-            Event::Announced { from, is_taken } => {
+            Event::Announced { from, digest, is_taken } => {
+                if self.branded.contains(digest) {
+                    let from = self.peers.get(from).copied();
+                    self.tell(Fact::Forged { node, from, is_taken: *is_taken });
+                }
                 let count = if *is_taken {
                     &mut self.counts.announcements_taken
                 } else {
@@ -190,6 +293,10 @@ impl Ledger {
                 self.counts.heads_listed += *heads as u64;
                 self.measures.changed(node);
                 format!("listed {heads}")
+            }
+            Event::Loaded(load) => {
+                self.tell(Fact::Loaded { node, load: *load });
+                return;
             }
             // A new kind of event is traced as it is, until it has a form here.
             other => format!("{other:?}"),
@@ -208,17 +315,14 @@ impl Ledger {
     }
 
     /// Forgets the connections of a node that crashed: it has nobody left to see them close.
-    pub(crate) fn crashed(&mut self, node: usize, at: Duration) {
+    pub(crate) fn crashed(&mut self, node: usize) {
+        let at = self.now();
         self.measures.stopped(node, at);
+        self.tell(Fact::Stopped { node });
         self.connections.retain(|(one, _)| *one != node);
     }
 
     fn name(&self, peer: &PeerId) -> String {
         self.peers.get(peer).map_or_else(|| peer.to_string(), |node| self.names[*node].clone())
     }
-}
-
-/// The time of the host that runs, or zero outside of any.
-fn now() -> Duration {
-    turmoil::sim_elapsed().unwrap_or_default()
 }

@@ -10,11 +10,14 @@
 //! **Invariant:** this crate is never linked into the program `ggen`; it would take its clocks and its entropy away.
 
 mod account;
+pub mod adversary;
 pub mod children;
 pub mod compare;
 pub mod corpus;
 pub mod draw;
 mod host;
+pub mod judge;
+pub mod leak;
 pub mod ledger;
 mod measure;
 pub mod prove;

@@ -44,8 +44,80 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// What breaks, in order of the file.
     pub faults: Vec<Fault>,
-    /// Whether all catalogues must be the same at the end.
+    /// What must hold besides what always must.
+    pub expect: Expect,
+}
+
+/// What must hold besides what always must.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Expect {
+    /// Whether all catalogues list what was published, at the end.
     pub catalogues_agree: bool,
+    /// How soon after the last fault was mended.
+    pub catalogues_agree_within: Option<Duration>,
+    /// What is measured.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// A bound of something that is measured.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Threshold {
+    /// Its name.
+    pub metric: String,
+    /// The most that it may be.
+    pub at_most: Option<f64>,
+    /// The least that it may be.
+    pub at_least: Option<f64>,
+}
+
+/// How a node misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Script {
+    /// In what way.
+    pub kind: ScriptKind,
+    /// From when; before that it is honest.
+    pub at: Duration,
+}
+
+/// In what way a node misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScriptKind {
+    /// Serves blocks with other bytes.
+    CorruptBlocks,
+    /// Claims to provide, and has nothing.
+    Withhold,
+    /// Takes requests and does not answer.
+    Stall,
+    /// Spreads heads that nobody signed.
+    ForgeHeads,
+    /// Spreads heads that were replaced.
+    ReplayHeads,
+    /// Announces more than anybody could.
+    FloodGossip,
+}
+
+impl ScriptKind {
+    /// The word of the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CorruptBlocks => "corrupt-blocks",
+            Self::Withhold => "withhold",
+            Self::Stall => "stall",
+            Self::ForgeHeads => "forge-heads",
+            Self::ReplayHeads => "replay-heads",
+            Self::FloodGossip => "flood-gossip",
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Adversary {
+    node: String,
+    script: ScriptKind,
+    at: Span,
 }
 
 /// A node.
@@ -59,6 +131,8 @@ pub struct Node {
     pub bootstrap: Vec<usize>,
     /// When it starts.
     pub start: Duration,
+    /// How it misbehaves.
+    pub script: Option<Script>,
 }
 
 /// Something that a user does at a node.
@@ -250,7 +324,9 @@ struct Document {
     #[serde(default)]
     faults: Vec<Breaking>,
     #[serde(default)]
-    expect: Expect,
+    adversaries: Vec<Adversary>,
+    #[serde(default)]
+    expect: Expected,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -315,13 +391,15 @@ struct Breaking {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct Expect {
+struct Expected {
     catalogues_agree: bool,
+    catalogues_agree_within: Option<Span>,
+    thresholds: Vec<Threshold>,
 }
 
-impl Default for Expect {
+impl Default for Expected {
     fn default() -> Self {
-        Self { catalogues_agree: true }
+        Self { catalogues_agree: true, catalogues_agree_within: None, thresholds: Vec::new() }
     }
 }
 
@@ -359,7 +437,12 @@ impl Document {
         if min > max || max > Duration::from_secs(60) {
             return Err(Problem::at(&self.latency, "min is at most max, and max at most one minute"));
         }
-        let nodes = nodes(&self.topology)?;
+        let mut nodes = nodes(&self.topology)?;
+        for adversary in &self.adversaries {
+            for node in nodes.iter_mut().filter(|node| node.name == adversary.node) {
+                node.script = Some(Script { kind: adversary.script, at: adversary.at.0 });
+            }
+        }
         let sites = self.topology.get_ref().sites.unwrap_or(nodes.len());
         if sites == 0 || sites > nodes.len() {
             return Err(Problem::at(&self.topology, "there is at least one site, and a node at each"));
@@ -382,7 +465,11 @@ impl Document {
             sites,
             steps,
             faults,
-            catalogues_agree: self.expect.catalogues_agree,
+            expect: Expect {
+                catalogues_agree: self.expect.catalogues_agree,
+                catalogues_agree_within: self.expect.catalogues_agree_within.map(|it| it.0),
+                thresholds: self.expect.thresholds,
+            },
             nodes,
         })
     }
@@ -434,7 +521,7 @@ fn nodes(topology: &Spanned<Topology>) -> Result<Vec<Node>, Problem> {
         let start = started.0.mul_f64(index as f64 / nodes as f64);
         // Whole milliseconds, as the timers have them.
         let start = Duration::from_millis(u64::try_from(start.as_millis()).unwrap_or(u64::MAX));
-        Node { name, dht_server, bootstrap, start }
+        Node { name, dht_server, bootstrap, start, script: None }
     };
     Ok((0..nodes).map(node).collect())
 }

@@ -1,7 +1,7 @@
 //! A run: nodes on simulated hosts, what their users do, what breaks, and what must hold in spite of it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
@@ -15,7 +15,7 @@ use std::{
 };
 
 use ggen_marketplace::{
-    catalog,
+    backend::p2p::P2PConfig,
     store::{self, Store},
     time::Timestamp,
 };
@@ -28,8 +28,10 @@ use crate::{
     account,
     draw::Draws,
     host::{self, Blueprint, PlannedStep},
+    judge::{self, Case, Fact, Member, Watch},
+    leak::Leak,
     ledger::{Ended, Ledger, Shared},
-    report::{FaultReport, Invariant, Report, SCHEMA_VERSION, Verdict},
+    report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Fault, FaultKind, Scenario},
     transport::multiaddr,
     virtualise,
@@ -53,8 +55,10 @@ pub struct Options {
     pub elapsed_millis: Option<Arc<AtomicU64>>,
     /// Keeps the lines of the trace.
     pub keep_lines: bool,
-    /// Lets the real time into the trace, so that it is known that such a leak is found.
-    pub leaks_on_purpose: bool,
+    /// Lets the real world in, so that it is known that such a leak is found.
+    pub leak: Option<Leak>,
+    /// Takes adversaries for honest nodes, so that it is known that what they do is found.
+    pub trusts_adversaries: bool,
 }
 
 /// A run that ended.
@@ -143,6 +147,36 @@ fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Dr
     Ok(())
 }
 
+/// What the judge has to know.
+fn case(scenario: &Scenario, draws: Draws, steps: &[PlannedStep], options: &Options) -> io::Result<Case> {
+    let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
+    let members = scenario.nodes.iter().map(|node| Member {
+        name: node.name.clone(),
+        publisher: draws.publisher(&node.name, created).id().to_string(),
+        turns: node.script.filter(|_| !options.trusts_adversaries).map(|script| script.at),
+    });
+    let mut trees = BTreeMap::new();
+    for step in steps {
+        if let Action::Publish { package, version, .. } = &step.action {
+            let node = scenario.steps[step.number].node;
+            trees.insert((node, package.clone(), version.clone()), judge::tree_digest(&step.folder)?);
+        }
+    }
+    let installs = |action: &Action| match action {
+        Action::Install { package } => Some(package.clone()),
+        _ => None,
+    };
+    Ok(Case {
+        members: members.collect(),
+        steps: scenario.steps.iter().map(|step| (step.node, installs(&step.action))).collect(),
+        trees,
+        faults_over: scenario.faults.iter().map(|fault| fault.until).max().unwrap_or_default(),
+        latency_max: *scenario.latency.end(),
+        connections_max: P2PConfig::default().connections_max,
+        expect: scenario.expect.clone(),
+    })
+}
+
 /// What is there during a run.
 struct World<'a> {
     scenario: &'a Scenario,
@@ -165,7 +199,9 @@ fn simulate(
         return Err(Error::NotVirtual);
     }
     let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
-    let peers = keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
+    let peers: BTreeMap<_, _> =
+        keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
+    let mut watch = Watch::new(case(scenario, draws, &steps, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.keep_lines);
     let stores = keys.iter().map(|_| Store::in_memory()).collect::<Result<Vec<_>, _>>()?;
@@ -185,24 +221,22 @@ fn simulate(
         .max_message_latency(*scenario.latency.end())
         .tcp_capacity(TCP_SEGMENTS_MAX)
         .build();
-    let blueprints = world.blueprints(draws, &keys, steps);
+    let blueprints = world.blueprints(draws, &keys, steps, options.leak);
     for (site, nodes) in blueprints.into_iter().enumerate() {
         sim.host(ip(site), move || host(nodes.clone()));
     }
     world.lay_links(&sim, draws);
-    if options.leaks_on_purpose {
-        world.leak();
-    }
     let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
     while sim.elapsed() < end {
         world.break_and_mend(&mut sim);
         sim.step().map_err(|error| Error::Broken(error.to_string()))?;
+        watch.tick(sim.elapsed(), &world.ledger, &world.stores)?;
         world.look_into_catalogues(sim.elapsed())?;
         if let Some(millis) = &options.elapsed_millis {
             millis.store(u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
-    let report = world.report(sim.elapsed(), timestamp(sim.elapsed()))?;
+    let report = world.report(watch, sim.elapsed())?;
     drop(sim);
     let ledger = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
     Ok((report, ledger.into_lines()))
@@ -234,7 +268,9 @@ impl World<'_> {
         draws: Draws,
         keys: &[libp2p::identity::Keypair],
         steps: Vec<PlannedStep>,
+        leak: Option<Leak>,
     ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
+        let delays = leak.map(|leak| leak.delays(keys.len())).unwrap_or_default();
         let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
         let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
         for step in steps {
@@ -245,7 +281,7 @@ impl World<'_> {
             let known = node.bootstrap.iter().map(|known| self.address(*known, &keys[*known]));
             Rc::new(Blueprint {
                 node: index,
-                start: node.start,
+                start: node.start + delays.get(index).copied().unwrap_or_default(),
                 dht_server: node.dht_server,
                 key: keys[index].clone(),
                 publisher: draws.publisher(&node.name, created),
@@ -255,10 +291,28 @@ impl World<'_> {
                 store: self.stores[index].clone(),
                 steps: of_node.remove(&index).unwrap_or_default(),
                 ledger: self.ledger.clone(),
+                script: node.script,
+                others: (0..keys.len())
+                    .filter(|other| node.script.is_some() && *other != index)
+                    .map(|other| self.address(other, &keys[other]))
+                    .collect(),
+                victim: draws.publisher(&self.victim(index), created),
+                secret: draws.secret("adversary", &node.name, 0),
             })
         };
         let sites = 0..self.scenario.sites;
         sites.map(|site| Rc::new(self.scenario.nodes_at(site).map(&mut blueprint).collect())).collect()
+    }
+
+    /// The honest node in whose name an adversary has something old: the first that is not itself.
+    fn victim(&self, adversary: usize) -> String {
+        let honest = self
+            .scenario
+            .nodes
+            .iter()
+            .enumerate()
+            .find(|(node, it)| *node != adversary && it.script.is_none());
+        honest.map_or_else(String::new, |(_, node)| node.name.clone())
     }
 
     fn port(&self, node: usize) -> u16 {
@@ -281,26 +335,21 @@ impl World<'_> {
         }
     }
 
-    /// A leak as it could happen: another thread, whose clock is real.
-    fn leak(&self) {
-        #[expect(clippy::disallowed_methods, reason = "this is the leak")]
-        let real = thread::spawn(std::time::SystemTime::now).join();
-        self.ledger.lock().record_world(Duration::ZERO, format!("leak {real:?}"));
-    }
-
     fn break_and_mend(&mut self, sim: &mut Sim<'_>) {
         let now = sim.elapsed();
         let is_due = |at: Duration| at <= now && now < at + self.scenario.tick;
         for (number, fault) in self.scenario.faults.iter().enumerate() {
             if is_due(fault.at) {
                 self.bites[number] += self.break_now(sim, fault);
-                self.ledger
-                    .lock()
-                    .record_world(now, format!("fault {number} {} begins", fault.kind.as_str()));
+                let mut ledger = self.ledger.lock();
+                ledger.record_world(now, format!("fault {number} {} begins", fault.kind.as_str()));
+                ledger.tell(Fact::FaultBegan);
             }
             if is_due(fault.until) {
                 self.mend(sim, fault);
-                self.ledger.lock().record_world(now, format!("fault {number} {} ends", fault.kind.as_str()));
+                let mut ledger = self.ledger.lock();
+                ledger.record_world(now, format!("fault {number} {} ends", fault.kind.as_str()));
+                ledger.tell(Fact::FaultEnded);
             }
         }
     }
@@ -321,7 +370,7 @@ impl World<'_> {
                 let stopped: Vec<usize> = running.copied().collect();
                 stopped.iter().for_each(|site| sim.crash(ip(*site)));
                 let nodes = stopped.iter().flat_map(|site| self.scenario.nodes_at(*site));
-                nodes.inspect(|node| self.ledger.lock().crashed(*node, sim.elapsed())).count()
+                nodes.inspect(|node| self.ledger.lock().crashed(*node)).count()
             }
         }
     }
@@ -356,21 +405,19 @@ impl World<'_> {
         Ok(())
     }
 
-    fn report(&self, elapsed: Duration, now: Timestamp) -> Result<Report, Error> {
-        let catalogues = self.catalogues(now)?;
+    fn report(&mut self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
+        let (shortcomings, (distributions, mut metrics)) = {
+            let ledger = self.ledger.lock();
+            (self.shortcomings(&ledger), account::metrics(&ledger))
+        };
+        let idle = self.idle_faults();
+        let invariants =
+            watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &mut metrics)?;
         let mut ledger = self.ledger.lock();
-        for (node, catalogue) in catalogues.iter().enumerate() {
-            let name = &self.scenario.nodes[node].name;
-            ledger.record_world(elapsed, format!("catalogue {name} {catalogue:?}"));
-        }
-        let mut invariants = vec![
-            Invariant::new("every step succeeds", self.failed_steps(&ledger)),
-            Invariant::new("what is installed is what was published", self.foreign_content(&ledger)),
-            Invariant::new("every fault bites", self.idle_faults()),
-        ];
-        if self.scenario.catalogues_agree {
-            let differing = self.differing_catalogues(&catalogues, &ledger);
-            invariants.push(Invariant::new("every catalogue lists what was published", differing));
+        for invariant in invariants.iter().filter(|it| !it.holds) {
+            for violation in &invariant.violations {
+                ledger.record_world(elapsed, format_args!("violated {}: {violation}", invariant.name));
+            }
         }
         let faults = self.scenario.faults.iter().zip(&self.bites).map(|(fault, bites)| FaultReport {
             kind: fault.kind.as_str().to_owned(),
@@ -381,7 +428,6 @@ impl World<'_> {
             nodes: self.names(fault.sites.iter().flat_map(|site| self.scenario.nodes_at(*site))),
             windows: vec![[fault.at.as_secs_f64(), fault.until.as_secs_f64()]],
         });
-        let (distributions, metrics) = account::metrics(&ledger);
         Ok(Report {
             schema_version: SCHEMA_VERSION,
             scenario: self.scenario.name.clone(),
@@ -407,23 +453,11 @@ impl World<'_> {
         })
     }
 
-    /// Per node, the ids of the packages that its catalogue lists.
-    fn catalogues(&self, now: Timestamp) -> Result<Vec<BTreeSet<String>>, Error> {
-        let listed = |store: &Store| {
-            store.read(|conn| {
-                let everything = catalog::Query { limit: usize::MAX, ..catalog::Query::default() };
-                let found = catalog::search(conn, &everything, now)?;
-                Ok(found.hits.into_iter().map(|listed| listed.id.to_string()).collect())
-            })
-        };
-        Ok(self.stores.iter().map(listed).collect::<Result<_, _>>()?)
-    }
-
     fn names(&self, nodes: impl Iterator<Item = usize>) -> Vec<String> {
         nodes.map(|node| self.scenario.nodes[node].name.clone()).collect()
     }
 
-    fn failed_steps(&self, ledger: &Ledger) -> Vec<String> {
+    fn shortcomings(&self, ledger: &Ledger) -> Vec<(usize, String)> {
         let steps = self.scenario.steps.iter().enumerate().filter(|(_, step)| !step.may_fail);
         let failed = steps.filter_map(|(number, step)| {
             let why = match (ledger.ended.get(&number), &step.action) {
@@ -436,7 +470,7 @@ impl World<'_> {
                 }
                 _ => return None,
             };
-            Some(format!("{} {why}", self.describe(number)))
+            Some((number, format!("{} {why}", self.describe(number))))
         });
         failed.collect()
     }
@@ -447,44 +481,16 @@ impl World<'_> {
         format!("step {number} ({what} at {} after {:?})", self.scenario.nodes[step.node].name, step.at)
     }
 
-    fn foreign_content(&self, ledger: &Ledger) -> Vec<String> {
-        let published: BTreeSet<(&str, &str)> = published(ledger).collect();
-        let foreign = ledger.ended.iter().filter_map(|(number, ended)| match ended {
-            Ended::Installed { id, cid } if !published.contains(&(id.as_str(), cid.as_str())) => {
-                Some(format!("{} brought {id} {cid}, which nobody published", self.describe(*number)))
-            }
-            _ => None,
-        });
-        foreign.collect()
-    }
-
     fn idle_faults(&self) -> Vec<String> {
         let faults = self.scenario.faults.iter().zip(&self.bites).enumerate();
         let idle = faults.filter(|(_, (_, bites))| **bites == 0);
-        idle.map(|(number, (fault, _))| format!("fault {number} ({}) never bit", fault.kind.as_str()))
-            .collect()
-    }
-
-    fn differing_catalogues(&self, catalogues: &[BTreeSet<String>], ledger: &Ledger) -> Vec<String> {
-        let expected: BTreeSet<&str> = published(ledger).map(|(id, _)| id).collect();
-        let differing = catalogues.iter().enumerate().filter_map(|(node, listed)| {
-            let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
-            let (missing, foreign) =
-                (expected.difference(&listed).count(), listed.difference(&expected).count());
-            let name = &self.scenario.nodes[node].name;
-            (missing + foreign > 0).then(|| {
-                let all = expected.len();
-                format!("{name} lacks {missing} of {all} packages, and lists {foreign} that nobody published")
-            })
+        let idle =
+            idle.map(|(number, (fault, _))| format!("fault {number} ({}) never bit", fault.kind.as_str()));
+        let ledger = self.ledger.lock();
+        let tame = self.scenario.nodes.iter().enumerate().filter_map(|(node, it)| {
+            let script = it.script.filter(|_| ledger.bites_of(node) == 0)?;
+            Some(format!("adversary {} ({}) never bit", it.name, script.kind.as_str()))
         });
-        differing.collect()
+        idle.chain(tame).collect()
     }
-}
-
-/// Ids and content ids of what was published.
-fn published(ledger: &Ledger) -> impl Iterator<Item = (&str, &str)> {
-    ledger.ended.values().filter_map(|ended| match ended {
-        Ended::Published { id, cid } => Some((id.as_str(), cid.as_str())),
-        _ => None,
-    })
 }

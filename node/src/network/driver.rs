@@ -31,6 +31,7 @@ use super::{
     events::dial_failure,
     exchange::Reading,
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
+    pace::Pace,
     serve::{Fetch, Work},
     snapshot::Refused,
     transport::{Base, authenticated},
@@ -108,6 +109,7 @@ pub fn spawn(
         bytes_sent: 0,
         heads_refused: 0,
         inbound_failed: 0,
+        pace: Pace::new(),
     };
     tokio::spawn(driver.run(command_queue));
     Ok((Handle { local, commands, heads: heads_read }, event_queue))
@@ -172,6 +174,8 @@ pub(super) struct Driver {
     pub(super) bytes_sent: u64,
     pub(super) heads_refused: u64,
     pub(super) inbound_failed: u64,
+    /// How many announcements are looked at.
+    pub(super) pace: Pace,
 }
 
 impl Driver {
@@ -200,7 +204,10 @@ impl Driver {
                 Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 _ = again.tick() => self.read_all_heads(),
-                _ = pulse.tick() => self.publish_heads_read(),
+                _ = pulse.tick() => {
+                    self.publish_heads_read();
+                    self.observer.tell_of(|| Event::Loaded(self.load()));
+                }
                 _ = sweep.tick() => self.sweep_records(),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.has_bound() => self.reply_bound(),

@@ -2,18 +2,18 @@
 
 use std::ffi::OsString;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ggen_sim::prove::{self, Proof};
 
-use super::{Failure, Format, NOT_DETERMINISTIC, Which, print, print_json};
+use super::{Failure, Format, NOT_DETERMINISTIC, Which, print, print_json, run::Leaking};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     which: Which,
-    /// Lets the real time into the trace, to see that it is noticed.
-    #[arg(long, hide = true)]
-    leak_on_purpose: bool,
+    /// Lets the real world in, to see that it is noticed.
+    #[arg(long, hide = true, value_enum)]
+    leak_on_purpose: Option<Leaking>,
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
@@ -22,8 +22,8 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     arguments.which.scenario()?;
     let program = std::env::current_exe().map_err(Failure::failed)?;
     let mut more: Vec<OsString> = Vec::new();
-    if arguments.leak_on_purpose {
-        more.push("--leak-on-purpose".into());
+    if let Some(leaking) = arguments.leak_on_purpose.and_then(|it| it.to_possible_value()) {
+        more.extend(["--leak-on-purpose".into(), leaking.get_name().into()]);
     }
     if let Some(variant) = variant {
         more.extend(["--variant".into(), variant.into()]);

@@ -6,8 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ggen_sim::{
+    leak::Leak,
     report::{Html, Junit, Report, Text},
     world::{self, Finished, Options},
 };
@@ -30,15 +31,40 @@ pub(super) struct Arguments {
     /// Writes the report as JSON, which `compare` reads.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Lets the real time into the trace, to see that it is noticed.
+    /// Lets the real world in, to see that it is noticed.
+    #[arg(long, hide = true, value_enum)]
+    leak_on_purpose: Option<Leaking>,
+    /// Takes adversaries for honest nodes, to see that what they do is noticed.
     #[arg(long, hide = true)]
-    leak_on_purpose: bool,
+    trust_adversaries: bool,
+}
+
+/// See [`Leak`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Leaking {
+    /// A real clock.
+    Clock,
+    /// The order of an unseeded map.
+    Map,
+    /// The progress of another thread.
+    Thread,
+}
+
+impl From<Leaking> for Leak {
+    fn from(leaking: Leaking) -> Self {
+        match leaking {
+            Leaking::Clock => Self::Clock,
+            Leaking::Map => Self::Map,
+            Leaking::Thread => Self::Thread,
+        }
+    }
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
     let options = Options {
         keep_lines: arguments.log.is_some(),
-        leaks_on_purpose: arguments.leak_on_purpose,
+        leak: arguments.leak_on_purpose.map(Leak::from),
+        trusts_adversaries: arguments.trust_adversaries,
         ..Options::default()
     };
     let Finished { report, lines } = simulate(&arguments.which, options)?;

@@ -84,7 +84,8 @@ fn guilty(ran: &Ran, named: Option<&str>) -> Result<String, Failure> {
         return Err(Failure::failed(ran.error.as_deref().unwrap_or("the run came to nothing")));
     };
     let failing: Vec<&Invariant> = report.invariants.iter().filter(|invariant| !invariant.holds).collect();
-    let worst = failing.iter().rev().max_by_key(|invariant| invariant.kind);
+    let code = report.exit_code();
+    let worst = failing.iter().find(|invariant| invariant.kind.exit_code() == code);
     let found = match named {
         Some(named) => failing.iter().find(|invariant| invariant.name == named),
         None => worst,

@@ -17,7 +17,10 @@ pub use junit::Junit;
 pub use summary::{Failing, RunSummary, Summary, SummaryText};
 pub use terminal::{Text, number};
 
-use crate::trace::Checkpoint;
+use crate::{
+    judge::{self, Kind},
+    trace::Checkpoint,
+};
 
 /// Version of the shape of a [`Report`]; fields are added, and never change.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -94,37 +97,13 @@ pub enum Verdict {
 pub struct Invariant {
     /// Its name.
     pub name: String,
-    /// What it means that it does not hold.
+    /// What kind of rule it is.
     #[serde(default)]
-    pub kind: InvariantKind,
+    pub kind: Kind,
     /// Whether it held.
     pub holds: bool,
     /// Where it did not, one sentence each.
     pub violations: Vec<String>,
-}
-
-/// What it means that an invariant does not hold.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum InvariantKind {
-    /// A number is not as good as it must be.
-    Threshold,
-    /// What had to come did not come in time.
-    Liveness,
-    /// What must never be has been.
-    #[default]
-    Safety,
-}
-
-impl InvariantKind {
-    /// The exit code of a run of which this is the worst.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Threshold => 99,
-            Self::Safety => 100,
-            Self::Liveness => 101,
-        }
-    }
 }
 
 /// What came of a fault.
@@ -199,15 +178,9 @@ pub enum Outcome {
 }
 
 impl Invariant {
-    /// An invariant of safety with what violates it.
-    pub fn new(name: impl Into<String>, violations: Vec<String>) -> Self {
-        Self { name: name.into(), kind: InvariantKind::Safety, holds: violations.is_empty(), violations }
-    }
-
-    /// The same of another kind.
-    #[must_use]
-    pub fn of_kind(self, kind: InvariantKind) -> Self {
-        Self { kind, ..self }
+    /// An invariant with what violates it.
+    pub fn new(name: impl Into<String>, kind: Kind, violations: Vec<String>) -> Self {
+        Self { name: name.into(), kind, holds: violations.is_empty(), violations }
     }
 }
 
@@ -221,8 +194,7 @@ impl Verdict {
 impl Report {
     /// The exit code of the run: 0, or that of the worst invariant that did not hold.
     pub fn exit_code(&self) -> u8 {
-        let broken = self.invariants.iter().filter(|invariant| !invariant.holds);
-        broken.map(|invariant| invariant.kind).max().map_or(0, InvariantKind::exit_code)
+        judge::exit_code(&self.invariants)
     }
 }
 

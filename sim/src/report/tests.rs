@@ -34,14 +34,15 @@ pub(crate) fn report() -> Report {
     metrics.extend([("connections_made".to_owned(), 12.0), ("bytes_served".to_owned(), 6_098.0)]);
     let invariants = vec![
         Invariant::new(
-            "every step succeeds",
+            "steps-succeed",
+            Kind::Liveness,
             vec![
                 "step 1 (search \"amber\" at spoke-1 after 25s) found 0 packages instead of 1".to_owned(),
                 "step 3 (install amber at hub-0 after 50s) did not end".to_owned(),
             ],
         ),
-        Invariant::new("every fault bites", Vec::new()),
-        Invariant::new("search_ms_p99 at most 2000", Vec::new()).of_kind(InvariantKind::Threshold),
+        Invariant::new("every-fault-bites", Kind::Safety, Vec::new()),
+        Invariant::new("thresholds", Kind::Threshold, Vec::new()),
     ];
     Report {
         schema_version: SCHEMA_VERSION,
@@ -89,13 +90,13 @@ pub(crate) fn report() -> Report {
 
 #[test]
 fn the_worst_that_does_not_hold_decides_the_exit_code() {
-    use InvariantKind::{Liveness, Safety, Threshold};
-    let exit = |broken: &[InvariantKind]| {
+    use Kind::{Liveness, Safety, Threshold};
+    let exit = |broken: &[Kind]| {
         let mut report = report();
         report.invariants = broken
             .iter()
-            .map(|kind| Invariant::new("it holds", vec!["not".to_owned()]).of_kind(*kind))
-            .chain([Invariant::new("this does", Vec::new())])
+            .map(|kind| Invariant::new("it holds", *kind, vec!["not".to_owned()]))
+            .chain([Invariant::new("this does", Safety, Vec::new())])
             .collect();
         report.exit_code()
     };

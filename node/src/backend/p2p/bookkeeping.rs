@@ -96,8 +96,11 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
                     ledger::record(tx, peer, &ledger::Event::Claimed { root }, now)?;
                 }
             }
-            Event::Audience | Event::Disconnected { .. } | Event::Announced { .. } | Event::Listed { .. } => {
-            }
+            Event::Audience
+            | Event::Disconnected { .. }
+            | Event::Announced { .. }
+            | Event::Listed { .. }
+            | Event::Loaded(_) => {}
         }
     }
     recent.flush(tx, now)?;

@@ -13,9 +13,9 @@ use std::fmt::{self, Display, Formatter, Write};
 pub use summary::SummaryHtml;
 
 use super::{
-    FaultReport, Invariant, InvariantKind, Outcome, Report, Verdict, junit::escaped, number,
-    terminal::is_quantile,
+    FaultReport, Invariant, Outcome, Report, Verdict, junit::escaped, number, terminal::is_quantile,
 };
+use crate::judge::Kind;
 
 const STYLE: &str = include_str!("style.css");
 /// Colours that differ from one another.
@@ -127,9 +127,9 @@ fn invariants(out: &mut String, invariants: &[Invariant]) {
     for invariant in invariants {
         let (class, word) = if invariant.holds { ("good", "holds") } else { ("bad", "violated") };
         let kind = match invariant.kind {
-            InvariantKind::Safety => "must never be broken",
-            InvariantKind::Liveness => "must come in time",
-            InvariantKind::Threshold => "threshold",
+            Kind::Safety => "must never be broken",
+            Kind::Liveness => "must come in time",
+            Kind::Threshold => "threshold",
         };
         let _ = write!(
             out,

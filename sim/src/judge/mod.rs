@@ -256,6 +256,3 @@ pub fn exit_code(invariants: &[Invariant]) -> u8 {
 
 #[cfg(test)]
 mod tests;
-
-#[cfg(test)]
-mod tests;

@@ -22,7 +22,7 @@ fn a_small_scenario_has_a_name_and_defaults() {
     let scenario = parse(SMALL).unwrap();
     assert_eq!((scenario.name.as_str(), scenario.nodes.len(), scenario.sites), ("small", 4, 4));
     assert_eq!(scenario.tick, Duration::from_millis(1));
-    assert!(scenario.catalogues_agree && scenario.steps.is_empty() && scenario.faults.is_empty());
+    assert!(scenario.expect.catalogues_agree && scenario.steps.is_empty() && scenario.faults.is_empty());
     let known: Vec<_> = scenario.nodes.iter().map(|node| node.bootstrap.clone()).collect();
     assert_eq!(known, [vec![], vec![0], vec![0, 1], vec![0, 1]]);
 }

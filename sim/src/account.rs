@@ -12,8 +12,8 @@ use ggen_marketplace::{
 use crate::{
     ledger::{Ended, Ledger},
     measure::Release,
-    report::{self, Member, Outcome, StepReport},
-    scenario::{Action, Scenario, Step},
+    report::{self, FaultReport, Member, Outcome, StepReport},
+    scenario::{Scenario, Step},
 };
 
 /// Reads from a store what its catalogue took after a position; the releases, and the newest position.
@@ -41,9 +41,9 @@ pub(crate) fn members(scenario: &Scenario, ledger: &Ledger, end: Duration) -> Ve
     let nodes = scenario.nodes.iter().enumerate();
     let member = |(index, node): (usize, &crate::scenario::Node)| Member {
         name: node.name.clone(),
-        role: if node.name.starts_with("hub-") { "hub" } else { "peer" }.to_owned(),
+        role: if node.script.is_some() { "adversary" } else { node.role.as_str() }.to_owned(),
         site: scenario.site_of(index),
-        region: None,
+        region: node.region.clone(),
         lives: ledger.measures.lives(index, end),
     };
     nodes.map(member).collect()
@@ -57,7 +57,7 @@ pub(crate) fn steps(scenario: &Scenario, ledger: &Ledger) -> Vec<StepReport> {
         StepReport {
             number,
             node: step.node,
-            what: what(&step.action),
+            what: step.action.to_string(),
             at_secs: step.at.as_secs_f64(),
             took_secs: ledger.measures.took(number).map(|took| took.as_secs_f64()),
             outcome,
@@ -67,26 +67,39 @@ pub(crate) fn steps(scenario: &Scenario, ledger: &Ledger) -> Vec<StepReport> {
     steps.map(step).collect()
 }
 
-/// What a step does, such as `install word`.
-pub(crate) fn what(action: &Action) -> String {
-    match action {
-        Action::Publish { package, .. } => format!("publish {package}"),
-        Action::Search { text, .. } => format!("search {text:?}"),
-        Action::Install { package } => format!("install {package}"),
-    }
+/// The adversaries, as what broke.
+pub(crate) fn adversaries(scenario: &Scenario, ledger: &Ledger) -> Vec<FaultReport> {
+    let end = scenario.duration.as_secs_f64();
+    let nodes = scenario.nodes.iter().enumerate();
+    let adversary = |(index, node): (usize, &crate::scenario::Node)| {
+        let script = node.script?;
+        let from = script.at.max(node.start).as_secs_f64();
+        Some(FaultReport {
+            kind: script.kind.as_str().to_owned(),
+            name: node.name.clone(),
+            from_secs: from,
+            until_secs: end,
+            nodes: vec![node.name.clone()],
+            windows: vec![[from, end]],
+            bites: ledger.bites_of(index),
+        })
+    };
+    nodes.filter_map(adversary).collect()
 }
 
 fn outcome(step: &Step, ended: Option<&Ended>) -> (Outcome, String) {
-    let missed = if step.may_fail { Outcome::Tolerated } else { Outcome::Failed };
-    match (ended, &step.action) {
-        (None, _) => (Outcome::Unfinished, String::new()),
-        (Some(Ended::Failed { code }), _) => (missed, code.clone()),
-        (Some(Ended::Found { ids }), Action::Search { finds: Some(finds), .. }) if ids.len() != *finds => {
-            (missed, format!("found {} instead of {finds}", ids.len()))
-        }
-        (Some(Ended::Found { ids }), _) => (Outcome::Succeeded, format!("found {}", ids.len())),
-        (Some(Ended::Published { .. } | Ended::Installed { .. }), _) => (Outcome::Succeeded, String::new()),
+    let Some(ended) = ended else { return (Outcome::Unfinished, String::new()) };
+    if let Some(why) = step.shortcoming(Some(ended)) {
+        return (if step.may_fail { Outcome::Tolerated } else { Outcome::Failed }, why);
     }
+    let detail = match ended {
+        Ended::Found { ids, .. } => format!("found {}", ids.len()),
+        Ended::Installed { fetched, .. } => format!("fetched {fetched} bytes"),
+        Ended::Bootstrapped { reached } => format!("reached {reached}"),
+        Ended::Failed { code, .. } => format!("failed with {code}, as it must"),
+        Ended::Published { .. } | Ended::Joined | Ended::Left => String::new(),
+    };
+    (Outcome::Succeeded, detail)
 }
 
 /// The distributions, and the metrics: what was counted, and the quantiles of every distribution.

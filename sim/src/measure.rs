@@ -52,11 +52,12 @@ impl Measures {
         self.lives.entry(node).or_default().push(Life { from: at, until: None });
     }
 
-    /// A node stops, where it runs.
-    pub(crate) fn stopped(&mut self, node: usize, at: Duration) {
-        if let Some(life) = self.lives.get_mut(&node).and_then(|lives| lives.last_mut()) {
-            life.until.get_or_insert(at);
-        }
+    /// A node stops, where it runs. Yields whether it did.
+    pub(crate) fn stopped(&mut self, node: usize, at: Duration) -> bool {
+        let Some(life) = self.lives.get_mut(&node).and_then(|lives| lives.last_mut()) else { return false };
+        let ran = life.until.is_none();
+        life.until.get_or_insert(at);
+        ran
     }
 
     /// A step begins.

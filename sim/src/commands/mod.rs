@@ -106,13 +106,12 @@ impl Failure {
 
 impl Which {
     fn scenario(&self) -> Result<Scenario, Failure> {
-        Scenario::read(&self.file).map_err(Failure::invalid)
+        Scenario::read_variant(&self.file, self.variant.as_deref()).map_err(Failure::invalid)
     }
 
     /// The file as a table.
     fn table(&self) -> Result<toml::Table, Failure> {
-        let text = fs::read_to_string(&self.file).map_err(Failure::invalid)?;
-        toml::from_str(&text).map_err(Failure::invalid)
+        Scenario::table(&self.file, self.variant.as_deref()).map_err(Failure::invalid)
     }
 
     fn job(&self) -> Job {
@@ -146,13 +145,16 @@ fn question(file: &Path) -> Option<String> {
 }
 
 /// The variants of a scenario; none alone where it has no matrix.
-fn variants(_file: &Path) -> Result<Vec<Option<String>>, Failure> {
-    Ok(vec![None])
+fn variants(file: &Path) -> Result<Vec<Option<String>>, Failure> {
+    let names = Scenario::variants(file).map_err(Failure::invalid)?;
+    // They stand between brackets, behind the name of the scenario.
+    let inner = |name: &str| Some(name.split_once('[')?.1.strip_suffix(']')?.to_owned());
+    Ok(names.iter().map(|name| inner(name)).collect())
 }
 
 /// The seeds that a scenario is run with where nothing else is asked.
-fn seeds(_file: &Path) -> Result<Vec<u64>, Failure> {
-    Ok(vec![1])
+fn seeds(file: &Path) -> Result<Vec<u64>, Failure> {
+    Ok(Scenario::read(file).map_err(Failure::invalid)?.seeds)
 }
 
 /// Says something beside the answer, on standard error.

@@ -90,7 +90,6 @@ pub(super) fn simulate(which: &Which, mut options: Options) -> Result<Finished, 
     drop(progress);
     let mut finished = finished.map_err(Failure::failed)?;
     finished.report.question = question(&which.file);
-    finished.report.variant.clone_from(&which.variant);
     finished.report.again = which.job().command();
     Ok(finished)
 }

@@ -33,6 +33,7 @@ use super::{
     exchange::Reading,
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
     healing::Healing,
+    pace::Pace,
     serve::{Fetch, Work},
     snapshot::Refused,
     transport::{Base, authenticated},
@@ -114,6 +115,7 @@ pub fn spawn(
         bytes_sent: 0,
         heads_refused: 0,
         inbound_failed: 0,
+        pace: Pace::new(),
     };
     tokio::spawn(driver.run(command_queue));
     Ok((Handle { local, commands, heads: heads_read }, event_queue))
@@ -190,6 +192,8 @@ pub(super) struct Driver {
     pub(super) bytes_sent: u64,
     pub(super) heads_refused: u64,
     pub(super) inbound_failed: u64,
+    /// How many announcements are looked at.
+    pub(super) pace: Pace,
 }
 
 impl Driver {
@@ -223,6 +227,7 @@ impl Driver {
                 _ = pulse.tick() => {
                     self.publish_heads_read();
                     self.dial_lost();
+                    self.observer.tell_of(|| Event::Loaded(self.load()));
                 }
                 _ = trim.tick() => self.trim(),
                 _ = sweep.tick() => self.sweep_records(),

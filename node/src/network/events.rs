@@ -11,6 +11,7 @@ use libp2p::{
     ping,
     swarm::{DialError, SwarmEvent},
 };
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     driver::{Driver, IDENTIFY_GRACE, Peer},
     exchange::Reading,
     handle::DialFailure,
-    snapshot::{PeerSnapshot, Snapshot},
+    snapshot::{Load, PeerSnapshot, Snapshot},
 };
 use crate::{
     code::Code,
@@ -145,9 +146,17 @@ impl Driver {
             BehaviourEvent::Ping(event) => self.pinged(event),
             BehaviourEvent::Kad(event) => self.kad_event(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let acceptance = self.announced(propagation_source, &message.data);
+                let is_due = self.pace.admits(message.source, propagation_source, Instant::now());
+                let acceptance = if is_due {
+                    self.announced(propagation_source, &message.data)
+                } else {
+                    MessageAcceptance::Ignore
+                };
                 let is_taken = matches!(acceptance, MessageAcceptance::Accept);
-                self.observer.tell(&Event::Announced { from: propagation_source, is_taken });
+                self.observer.tell_of(|| {
+                    let digest = Sha256::digest(&message.data).into();
+                    Event::Announced { from: propagation_source, digest, is_taken }
+                });
                 self.swarm.behaviour_mut().gossip.report_message_validation_result(
                     &message_id,
                     &propagation_source,
@@ -270,6 +279,18 @@ impl Driver {
                     self.swarm.close_connection(event.connection);
                 }
             }
+        }
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load {
+            connections: self.peers.values().map(|peer| peer.connections.len()).sum(),
+            dials: self.dials.len(),
+            queries: self.queries.len(),
+            fetches: self.fetches.len(),
+            serving: self.serving,
+            pages: self.pages.len(),
+            inbox: self.inbox.len(),
         }
     }
 

@@ -20,6 +20,7 @@ mod handle;
 mod healing;
 mod observer;
 mod offload;
+mod pace;
 mod records;
 mod serve;
 mod snapshot;
@@ -34,7 +35,7 @@ pub use driver::spawn;
 pub use handle::{DialFailure, Handle, HeadsRead, RequestFailure};
 pub use observer::Observer;
 pub use offload::Offload;
-pub use snapshot::{PeerSnapshot, Refused, Snapshot};
+pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 
 use crate::{code::Code, config::Role, peers::trim::Marks};
 
@@ -124,6 +125,8 @@ pub enum Event {
     Announced {
         /// Who passed it on.
         from: PeerId,
+        /// The SHA-256 of what it is.
+        digest: [u8; 32],
         /// Whether it was taken and passed on; false where it was ignored or refused.
         is_taken: bool,
     },
@@ -132,6 +135,8 @@ pub enum Event {
         /// Heads that were new or newer.
         heads: usize,
     },
+    /// What the loop holds, twice a second. Told to an [`Observer`] only.
+    Loaded(Load),
 }
 
 /// Why the network could not be set up.

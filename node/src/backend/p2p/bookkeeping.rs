@@ -102,7 +102,8 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             | Event::Reunited { .. }
             | Event::Disconnected { .. }
             | Event::Announced { .. }
-            | Event::Listed { .. } => {}
+            | Event::Listed { .. }
+            | Event::Loaded(_) => {}
         }
     }
     recent.flush(tx, now)?;

@@ -1,11 +1,12 @@
 //! A node on a simulated host: the shipped one, on a base transport and a store of ours.
 
-use std::{path::PathBuf, rc::Rc, time::Duration};
+use std::{cell::RefCell, path::PathBuf, rc::Rc, time::Duration};
 
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
+    config::Partial,
     control::{
-        api::{Failure, InstallRequest, PublishRequest, SearchRequest},
+        api::{BootstrapRequest, Failure, InstallRequest, PublishRequest, SearchRequest},
         service::{ProgressSender, Service},
     },
     identity::Publisher,
@@ -13,12 +14,16 @@ use ggen_marketplace::{
     store::Store,
 };
 use libp2p::{Multiaddr, identity::Keypair};
-use tokio::time::sleep;
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
     adversary::{self, Cast},
     judge::{self, Fact},
     ledger::{Ended, Shared},
+    plan::{Cause, Life},
     scenario::{Action, Script, ScriptKind},
     transport::{Tap, TurmoilTransport},
 };
@@ -26,27 +31,33 @@ use crate::{
 /// Seconds that a step may take.
 const STEP_TIMEOUT_SECS: u64 = 60;
 
+/// What is on a node's disk; another store after it was lost.
+pub(crate) type Disk = Rc<RefCell<Store>>;
+
 /// Everything that a node is made of, and made of again after a crash.
 pub(crate) struct Blueprint {
     pub(crate) node: usize,
-    pub(crate) start: Duration,
+    /// When it runs.
+    pub(crate) lives: Vec<Life>,
     pub(crate) dht_server: bool,
+    /// What its configuration says besides.
+    pub(crate) config: Partial,
     pub(crate) key: Keypair,
     pub(crate) publisher: Publisher,
     pub(crate) ip: std::net::IpAddr,
     pub(crate) port: u16,
     pub(crate) bootstrap: Vec<Multiaddr>,
+    /// Of every node, for a user who knows it.
+    pub(crate) addresses: Rc<Vec<Multiaddr>>,
     /// What was committed to it outlives a crash, and a transaction under way does not: nothing is shared with the host but
     /// this handle, and no transaction spans two polls of a task.
-    pub(crate) store: Store,
+    pub(crate) disk: Disk,
     /// What its user does, in order of time.
     pub(crate) steps: Vec<PlannedStep>,
     pub(crate) ledger: Shared,
-    /// How it misbehaves, from when on, and what it is made of then.
+    /// How it misbehaves, and from when on.
     pub(crate) script: Option<Script>,
-    /// Every other node.
-    pub(crate) others: Vec<Multiaddr>,
-    /// An honest publisher, and 32 bytes to make keys from; for an adversary only.
+    /// An honest publisher, and 32 bytes to make keys from, for an adversary.
     pub(crate) victim: Publisher,
     pub(crate) secret: [u8; 32],
 }
@@ -61,37 +72,50 @@ pub(crate) struct PlannedStep {
 }
 
 impl Blueprint {
-    fn config(&self) -> P2PConfig {
+    fn settings(&self) -> P2PConfig {
         let unspecified = match self.ip {
             std::net::IpAddr::V4(_) => "/ip4/0.0.0.0",
             std::net::IpAddr::V6(_) => "/ip6/::",
         };
         let listen = format!("{unspecified}/tcp/{}", self.port);
-        P2PConfig {
+        let mut config = P2PConfig {
             listen_addresses: vec![listen.parse().expect("a valid address")],
             bootstrap_nodes: self.bootstrap.clone(),
             dht_server_mode: self.dht_server,
             // Not touched: the store is given.
             ..P2PConfig::with_state_dir("/simulated")
+        };
+        self.config.clone().apply(&mut config);
+        config
+    }
+
+    /// Says that a life began or ended.
+    fn note(&self, cause: Cause, ended: Ended) {
+        let mut ledger = self.ledger.lock();
+        match cause {
+            Cause::Step(number) => ledger.end(number, self.node, ended, ""),
+            Cause::Bite(fault) => ledger.bite(fault, 1),
+            Cause::Topology | Cause::Mended => {}
         }
     }
 
     /// Every byte that reaches the node is in the trace.
-    pub(crate) fn tap(&self) -> Tap {
+    fn tap(&self) -> Tap {
         let (ledger, node) = (self.ledger.clone(), self.node);
         Tap::new(move |remote, wire| ledger.lock().wire(node, remote, wire))
     }
 
     fn cast(&self, kind: ScriptKind) -> Cast {
+        let others = self.addresses.iter().enumerate().filter(|(node, _)| *node != self.node);
         Cast {
             node: self.node,
             kind,
             key: self.key.clone(),
             ip: self.ip,
             port: self.port,
-            others: self.others.clone(),
-            store: self.store.clone(),
-            topic: self.config().packages_topic,
+            others: others.map(|(_, address)| address.clone()).collect(),
+            store: self.disk.borrow().clone(),
+            topic: self.settings().packages_topic,
             tap: self.tap(),
             ledger: self.ledger.clone(),
             victim: self.victim.clone(),
@@ -105,57 +129,102 @@ impl Blueprint {
             transport: transport::base(TurmoilTransport::new(self.ip, self.tap())),
             node_key: self.key.clone(),
             publisher: self.publisher.clone(),
-            store: self.store.clone(),
+            store: self.disk.borrow().clone(),
             offload: Offload::Inline,
             observer: Observer::new(move |event| ledger.lock().observe(node, event)),
         }
     }
 }
 
-/// Runs a node until its host crashes or the run ends.
+/// Runs a node whenever it is to run, until its host crashes or the run ends.
 pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
-    sleep(blueprint.start.saturating_sub(elapsed())).await;
-    let Some(Script { kind, at }) = blueprint.script else {
-        let registry = start(&blueprint).await?;
-        return live(registry, blueprint).await;
-    };
-    if let Some(wait) = at.checked_sub(elapsed()).filter(|wait| !wait.is_zero()) {
-        let registry = start(&blueprint).await?;
-        // It never ends by itself.
-        let _ = tokio::time::timeout(wait, live(registry.clone(), blueprint.clone())).await;
-        registry.shutdown().await;
+    loop {
+        // After a crash: the life that it was in goes on.
+        let is_left = |life: &&Life| life.until.is_none_or(|until| until > elapsed());
+        let Some(life) = blueprint.lives.iter().find(is_left).copied() else { break };
+        let is_new = elapsed() <= life.from;
+        sleep(life.from.saturating_sub(elapsed())).await;
+        if is_new && life.fresh {
+            blueprint.disk.replace(Store::in_memory()?);
+            blueprint.ledger.lock().tell(Fact::Wiped { node: blueprint.node });
+        }
+        live(&blueprint, life, is_new).await?;
     }
-    adversary::run(blueprint.cast(kind)).await
+    std::future::pending().await
 }
 
-/// Starts the shipped node.
-async fn start(blueprint: &Blueprint) -> Result<Rc<P2PRegistry>, Box<dyn std::error::Error>> {
-    let registry = Rc::new(P2PRegistry::with_parts(blueprint.config(), blueprint.parts()).await?);
+/// One life of a node: the shipped one, and from its time on the adversary that it is.
+async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
+    let turns = blueprint.script.map(|script| script.at);
+    if turns.is_none_or(|turns| turns > elapsed()) {
+        honest(blueprint, life, is_new, turns).await?;
+    }
+    let is_over = life.until.is_some_and(|until| until <= elapsed());
+    if let Some(Script { kind, .. }) = blueprint.script.filter(|_| !is_over) {
+        let misbehaving = adversary::run(blueprint.cast(kind));
+        match life.until {
+            None => misbehaving.await?,
+            Some(until) => drop(timeout(until.saturating_sub(elapsed()), misbehaving).await),
+        }
+    }
+    Ok(())
+}
+
+/// The shipped node, until its life ends or it turns.
+async fn honest(
+    blueprint: &Rc<Blueprint>,
+    life: Life,
+    is_new: bool,
+    turns: Option<Duration>,
+) -> turmoil::Result {
+    let registry = Rc::new(P2PRegistry::with_parts(blueprint.settings(), blueprint.parts()).await?);
     registry.start_listening().await?;
     registry.subscribe_to_packages().await?;
     blueprint.ledger.lock().started(blueprint.node);
-    Ok(registry)
+    if is_new {
+        blueprint.note(life.began_by, Ended::Joined);
+    }
+    let mut steps = JoinSet::new();
+    let work = work(blueprint, &registry, &mut steps);
+    match life.until.into_iter().chain(turns).min() {
+        None => work.await,
+        Some(until) => drop(timeout(until.saturating_sub(elapsed()), work).await),
+    }
+    // Whoever still waits for something is told nothing more.
+    steps.shutdown().await;
+    registry.shutdown().await;
+    drop(registry);
+    blueprint.ledger.lock().stopped(blueprint.node, elapsed());
+    blueprint.ledger.lock().record(blueprint.node, "stopped");
+    if life.until.is_some_and(|until| until <= elapsed()) {
+        blueprint.note(life.ended_by, Ended::Left);
+    }
+    Ok(())
 }
 
-/// Does what its user does.
-async fn live(registry: Rc<P2PRegistry>, blueprint: Rc<Blueprint>) -> turmoil::Result {
+/// Starts every step at its time.
+async fn work(blueprint: &Rc<Blueprint>, registry: &Rc<P2PRegistry>, steps: &mut JoinSet<()>) {
     for step in &blueprint.steps {
-        // After a crash: what came before was done, or was lost with it.
+        // What came before was done, or was lost with it.
         let Some(wait) = step.at.checked_sub(elapsed()) else { continue };
         sleep(wait).await;
         let (registry, blueprint, step) = (registry.clone(), blueprint.clone(), step.clone());
         blueprint.ledger.lock().begin(step.number, blueprint.node);
         // Each by itself: one that hangs does not keep the next from its time.
-        tokio::task::spawn_local(async move {
-            let (ended, fetched, more) = match perform(&registry, &step).await {
+        steps.spawn_local(async move {
+            let (ended, more) = match perform(&blueprint, &registry, &step).await {
                 Ok(ended) => ended,
-                Err(failure) => (Ended::Failed { code: failure.code }, None, String::new()),
+                Err(failure) => {
+                    // The folder's name differs from run to run.
+                    let message = failure.message.replace(&*step.folder.to_string_lossy(), "the folder");
+                    (Ended::Failed { code: failure.code, message }, String::new())
+                }
             };
             let mut ledger = blueprint.ledger.lock();
             if let Some(fact) = installed(&step, blueprint.node, &ended) {
                 ledger.tell(fact);
             }
-            ledger.end(step.number, blueprint.node, ended, fetched, more);
+            ledger.end(step.number, blueprint.node, ended, more);
         });
     }
     std::future::pending().await
@@ -170,10 +239,11 @@ fn installed(step: &PlannedStep, node: usize, ended: &Ended) -> Option<Fact> {
     Some(Fact::Installed { step: step.number, node, root, tree })
 }
 
-/// How a step ended, the bytes that came for it over the network, and what else is worth a line.
-type Performed = (Ended, Option<u64>, String);
-
-async fn perform(registry: &P2PRegistry, step: &PlannedStep) -> Result<Performed, Failure> {
+async fn perform(
+    blueprint: &Blueprint,
+    registry: &P2PRegistry,
+    step: &PlannedStep,
+) -> Result<(Ended, String), Failure> {
     let folder = step.folder.to_string_lossy().into_owned();
     match &step.action {
         Action::Publish { .. } => {
@@ -184,7 +254,7 @@ async fn perform(registry: &P2PRegistry, step: &PlannedStep) -> Result<Performed
                 "sequence {} stored {} heard {}",
                 published.sequence, published.dht_stored, published.announced_to
             );
-            Ok((Ended::Published { id, cid: published.cid }, None, more))
+            Ok((Ended::Published { id, cid: published.cid }, more))
         }
         Action::Search { text, .. } => {
             let request = SearchRequest { text: text.clone(), ..SearchRequest::default() };
@@ -194,9 +264,10 @@ async fn perform(registry: &P2PRegistry, step: &PlannedStep) -> Result<Performed
                 "of {} complete {} providers {providers:?} peers {}",
                 found.total, found.complete, found.connected_peers
             );
-            Ok((Ended::Found { ids: found.packages.into_iter().map(|it| it.id).collect() }, None, more))
+            let ids = found.packages.into_iter().map(|it| it.id).collect();
+            Ok((Ended::Found { ids, because: found.incomplete_because }, more))
         }
-        Action::Install { package } => {
+        Action::Install { package, .. } => {
             let request = InstallRequest {
                 package: package.clone(),
                 to: folder,
@@ -205,8 +276,17 @@ async fn perform(registry: &P2PRegistry, step: &PlannedStep) -> Result<Performed
             let installed = Service::install(registry, request, ProgressSender::discard()).await?;
             let id = format!("{}/{}", installed.publisher, installed.name);
             let more = format!("fetched {} from {}", installed.bytes_fetched, installed.providers.join(" "));
-            Ok((Ended::Installed { id, cid: installed.cid }, Some(installed.bytes_fetched), more))
+            Ok((Ended::Installed { id, cid: installed.cid, fetched: installed.bytes_fetched }, more))
         }
+        Action::Bootstrap { to } => {
+            let addresses = vec![blueprint.addresses[*to].to_string()];
+            let request = BootstrapRequest { addresses, timeout_secs: None };
+            let done = Service::bootstrap(registry, request).await?;
+            let more = format!("table {} to {}", done.routing_table_before, done.routing_table_after);
+            Ok((Ended::Bootstrapped { reached: done.reached }, more))
+        }
+        // The plan made them a beginning or an end of this node's lives.
+        Action::Join | Action::Leave => std::future::pending().await,
     }
 }
 

@@ -55,6 +55,8 @@ pub enum Ended {
     Found {
         /// Full ids of the packages.
         ids: Vec<String>,
+        /// Why the result is not complete.
+        because: Vec<String>,
     },
     /// It was installed.
     Installed {
@@ -62,11 +64,24 @@ pub enum Ended {
         id: String,
         /// The content id of the tree.
         cid: String,
+        /// Bytes that came over the network.
+        fetched: u64,
     },
+    /// So many of the addresses were reached.
+    Bootstrapped {
+        /// How many.
+        reached: usize,
+    },
+    /// The node started.
+    Joined,
+    /// The node stopped.
+    Left,
     /// It failed, with this code.
     Failed {
         /// The stable code.
         code: String,
+        /// What people are told.
+        message: String,
     },
 }
 
@@ -77,6 +92,10 @@ pub(crate) struct Ledger {
     pub(crate) counts: Counts,
     /// By step.
     pub(crate) ended: BTreeMap<usize, Ended>,
+    /// By fault: how often it bit.
+    pub(crate) bites: BTreeMap<usize, usize>,
+    /// By node: from when to when it ran; the last one may have no end yet.
+    pub(crate) lives: BTreeMap<usize, Vec<(Duration, Option<Duration>)>>,
     /// Pairs of nodes, each as the first of them saw it.
     connections: BTreeSet<(usize, usize)>,
     names: Vec<String>,
@@ -87,8 +106,8 @@ pub(crate) struct Ledger {
     facts: Vec<(Duration, Fact)>,
     /// Digests of announcements that adversaries forged.
     branded: BTreeSet<[u8; 32]>,
-    /// By node, how often it bit.
-    bites: BTreeMap<usize, usize>,
+    /// By adversary, how often it bit.
+    bitten: BTreeMap<usize, usize>,
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -101,13 +120,15 @@ impl Shared {
             trace: Trace::new(keep_lines),
             counts: Counts::default(),
             ended: BTreeMap::new(),
+            bites: BTreeMap::new(),
+            lives: BTreeMap::new(),
             connections: BTreeSet::new(),
             names,
             peers,
             at: Duration::ZERO,
             facts: Vec::new(),
             branded: BTreeSet::new(),
-            bites: BTreeMap::new(),
+            bitten: BTreeMap::new(),
         })))
     }
 
@@ -167,16 +188,10 @@ impl Ledger {
         std::mem::take(&mut self.facts)
     }
 
-    /// Adds that a node runs.
-    pub(crate) fn started(&mut self, node: usize) {
-        self.record(node, "started");
-        self.tell(Fact::Started { node });
-    }
-
     /// Adds that an adversary has bitten, and whom where that is one node.
     pub(crate) fn bit(&mut self, node: usize, bite: Bite, victim: Option<PeerId>) {
         self.counts.bites += 1;
-        *self.bites.entry(node).or_default() += 1;
+        *self.bitten.entry(node).or_default() += 1;
         let name = victim.map_or_else(|| "everybody".to_owned(), |peer| self.name(&peer));
         self.record(node, format_args!("bit {name} {bite:?}"));
         let victim = victim.and_then(|peer| self.peers.get(&peer).copied());
@@ -185,7 +200,7 @@ impl Ledger {
 
     /// How often an adversary has bitten.
     pub(crate) fn bites_of(&self, node: usize) -> usize {
-        self.bites.get(&node).copied().unwrap_or_default()
+        self.bitten.get(&node).copied().unwrap_or_default()
     }
 
     /// Remembers an announcement that nobody may pass on.
@@ -199,21 +214,21 @@ impl Ledger {
     }
 
     /// Adds the end of a step.
-    pub(crate) fn end(
-        &mut self,
-        step: usize,
-        node: usize,
-        ended: Ended,
-        fetched: Option<u64>,
-        more: impl fmt::Display,
-    ) {
+    pub(crate) fn end(&mut self, step: usize, node: usize, ended: Ended, more: impl fmt::Display) {
         let what = match &ended {
             Ended::Published { id, cid } => format!("step {step} published {id} {cid} {more}"),
-            Ended::Found { ids } => format!("step {step} found [{}] {more}", ids.join(" ")),
-            Ended::Installed { id, cid } => format!("step {step} installed {id} {cid} {more}"),
-            Ended::Failed { code } => format!("step {step} failed {code}"),
+            Ended::Found { ids, .. } => format!("step {step} found [{}] {more}", ids.join(" ")),
+            Ended::Installed { id, cid, .. } => format!("step {step} installed {id} {cid} {more}"),
+            Ended::Bootstrapped { reached } => format!("step {step} bootstrapped {reached} {more}"),
+            Ended::Joined => format!("step {step} joined"),
+            Ended::Left => format!("step {step} left"),
+            Ended::Failed { code, .. } => format!("step {step} failed {code}"),
         };
         self.record(node, what);
+        let fetched = match &ended {
+            Ended::Installed { fetched, .. } => Some(*fetched),
+            _ => None,
+        };
         let is_publication = matches!(ended, Ended::Published { .. });
         self.tell(Fact::StepEnded { step, node, fetched, is_publication });
         self.ended.insert(step, ended);
@@ -286,10 +301,31 @@ impl Ledger {
         self.connections.iter().filter(|(one, other)| crosses(*one, *other)).count()
     }
 
-    /// Forgets the connections of a node that crashed: it has nobody left to see them close.
-    pub(crate) fn crashed(&mut self, node: usize) {
+    /// A node runs from now on.
+    pub(crate) fn started(&mut self, node: usize) {
+        let at = self.now();
+        self.lives.entry(node).or_default().push((at, None));
+        self.record(node, "started");
+        self.tell(Fact::Started { node });
+    }
+
+    /// A node runs no more. Forgets its connections: it has nobody left to see them close. Yields whether it ran.
+    pub(crate) fn stopped(&mut self, node: usize, at: Duration) -> bool {
+        self.at = self.at.max(at);
         self.tell(Fact::Stopped { node });
         self.connections.retain(|(one, _)| *one != node);
+        match self.lives.entry(node).or_default().last_mut() {
+            Some((_, until @ None)) => {
+                *until = Some(at);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts what a fault did.
+    pub(crate) fn bite(&mut self, fault: usize, bites: usize) {
+        *self.bites.entry(fault).or_default() += bites;
     }
 
     fn name(&self, peer: &PeerId) -> String {

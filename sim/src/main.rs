@@ -55,6 +55,9 @@ enum Verb {
 struct What {
     /// The scenario.
     file: PathBuf,
+    /// Which variant of its matrix; the first where none is named.
+    #[arg(long, value_name = "NAME")]
+    variant: Option<String>,
     /// The number that everything is drawn from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -125,9 +128,9 @@ fn main() -> ExitCode {
     exit.map_or(ExitCode::from(FAILED), ExitCode::from)
 }
 
-fn read(path: &Path) -> Result<Scenario, Failure> {
+fn read(what: &What) -> Result<Scenario, Failure> {
     let hint = "See scenarios/README.md for what may stand in a scenario.";
-    Scenario::read(path).map_err(|error| Failure {
+    Scenario::read_variant(&what.file, what.variant.as_deref()).map_err(|error| Failure {
         code: "config",
         exit: INVALID,
         message: error.to_string(),
@@ -136,7 +139,7 @@ fn read(path: &Path) -> Result<Scenario, Failure> {
 }
 
 fn run(what: &What, log: Option<&Path>) -> Result<u8, Failure> {
-    let scenario = read(&what.file)?;
+    let scenario = read(what)?;
     let options = Options {
         keep_lines: log.is_some(),
         leak: what.leak_on_purpose.map(Leak::from),
@@ -166,11 +169,14 @@ fn write_lines(path: &Path, lines: &[String]) -> io::Result<()> {
 
 fn prove(what: &What) -> Result<u8, Failure> {
     // A scenario that is invalid is so in both processes: it is said once.
-    read(&what.file)?;
+    read(what)?;
     let program = std::env::current_exe().map_err(Failure::failed)?;
     let mut arguments: Vec<OsString> = Vec::new();
     if let Some(leaking) = what.leak_on_purpose.and_then(|it| it.to_possible_value()) {
         arguments.extend(["--leak-on-purpose".into(), leaking.get_name().into()]);
+    }
+    if let Some(variant) = &what.variant {
+        arguments.extend(["--variant".into(), variant.into()]);
     }
     let proof = prove::prove(&program, &what.file, what.seed, &arguments).map_err(Failure::failed)?;
     match what.format {

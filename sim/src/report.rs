@@ -16,6 +16,8 @@ pub struct Report {
     pub schema_version: u32,
     /// The scenario's name.
     pub scenario: String,
+    /// Which variant of its matrix.
+    pub variant: Option<String>,
     /// The seed.
     pub seed: u64,
     /// How many nodes there were.
@@ -70,11 +72,17 @@ pub struct Invariant {
 pub struct FaultReport {
     /// What broke.
     pub kind: &'static str,
-    /// When, in simulated seconds.
+    /// What its draws are keyed by: its name, where it has one.
+    pub name: String,
+    /// When it broke first, in simulated seconds.
     pub from_secs: f64,
-    /// When it was mended, in simulated seconds.
+    /// When it was mended last, in simulated seconds; the end of the run where it was not.
     pub until_secs: f64,
-    /// How often it bit: connections that a partition cut, as either side saw them, or nodes that a crash stopped.
+    /// The nodes concerned.
+    pub nodes: Vec<String>,
+    /// From when to when it was broken, each time, in simulated seconds.
+    pub windows: Vec<[f64; 2]>,
+    /// How often it bit; what counts as a bite depends on its kind, and is said in `sim/README.md`.
     pub bites: usize,
 }
 
@@ -99,7 +107,8 @@ impl fmt::Display for Report {
             Verdict::Pass => "pass",
             Verdict::Fail => "FAIL",
         };
-        writeln!(f, "{verdict}  {} with seed {}", self.scenario, self.seed)?;
+        let variant = self.variant.as_ref().map_or_else(String::new, |variant| format!("[{variant}]"));
+        writeln!(f, "{verdict}  {}{variant} with seed {}", self.scenario, self.seed)?;
         writeln!(
             f,
             "{} nodes at {} sites, {} simulated seconds in {:.1} s ({:.1} a second)",
@@ -111,7 +120,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "trace {} over {} events", self.trace_hash, self.events)?;
         for fault in &self.faults {
-            let FaultReport { kind, from_secs, until_secs, bites } = fault;
+            let FaultReport { kind, from_secs, until_secs, bites, .. } = fault;
             writeln!(f, "fault {kind} from {from_secs} s to {until_secs} s: bit {bites} times")?;
         }
         for Invariant { name, holds, violations, .. } in &self.invariants {
@@ -124,7 +133,12 @@ impl fmt::Display for Report {
             writeln!(f, "{value:>10} {name}")?;
         }
         if self.verdict == Verdict::Fail {
-            writeln!(f, "again: ggen-sim run scenarios/{}.toml --seed {}", self.scenario, self.seed)?;
+            let variant = self.variant.as_ref().map_or_else(String::new, |it| format!(" --variant '{it}'"));
+            writeln!(
+                f,
+                "again: ggen-sim run scenarios/{}.toml{variant} --seed {}",
+                self.scenario, self.seed
+            )?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! A run: nodes on simulated hosts, what their users do, what breaks, and what must hold in spite of it.
 
 use std::{
-    collections::BTreeMap,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
@@ -22,12 +23,14 @@ use turmoil::Sim;
 
 use crate::{
     draw::Draws,
-    host::{self, Blueprint, PlannedStep},
+    faults::Breaker,
+    host::{self, Blueprint, Disk, PlannedStep},
     judge::{self, Case, Fact, Member, Watch},
     leak::Leak,
     ledger::{Ended, Ledger, Shared},
+    plan::{Event, Plan},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
-    scenario::{Action, Fault, FaultKind, Scenario},
+    scenario::{Action, Latency, Scenario, regions},
     transport::multiaddr,
     virtualise,
 };
@@ -94,7 +97,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     // Its name is random: everything that touches it stays out of the trace.
     let scratch = TempDir::with_prefix("ggen-sim-")?;
     let draws = Draws::new(seed);
-    let steps = plan(scenario, draws, scratch.path())?;
+    let steps = folders(scenario, draws, scratch.path())?;
     // A fresh thread: nothing on it has been seeded yet.
     let finished = thread::scope(|scope| {
         let body = || simulate(scenario, draws, steps, options);
@@ -108,7 +111,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
 }
 
 /// Writes the packages that will be published, and names the folder of every step.
-fn plan(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<Vec<PlannedStep>> {
+fn folders(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<Vec<PlannedStep>> {
     let mut steps = Vec::new();
     for (number, step) in scenario.steps.iter().enumerate() {
         let folder = scratch.join(number.to_string());
@@ -139,7 +142,13 @@ fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Dr
 }
 
 /// What the judge has to know.
-fn case(scenario: &Scenario, draws: Draws, steps: &[PlannedStep], options: Options) -> io::Result<Case> {
+fn case(
+    scenario: &Scenario,
+    plan: &Plan,
+    draws: Draws,
+    steps: &[PlannedStep],
+    options: Options,
+) -> io::Result<Case> {
     let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
     let members = scenario.nodes.iter().map(|node| Member {
         name: node.name.clone(),
@@ -154,15 +163,21 @@ fn case(scenario: &Scenario, draws: Draws, steps: &[PlannedStep], options: Optio
         }
     }
     let installs = |action: &Action| match action {
-        Action::Install { package } => Some(package.clone()),
+        Action::Install { package, .. } => Some(package.clone()),
         _ => None,
     };
+    // What is never mended has no aftermath to wait for.
+    let over = plan.events.iter().map(|it| if it.until < scenario.duration { it.until } else { it.at });
     Ok(Case {
         members: members.collect(),
         steps: scenario.steps.iter().map(|step| (step.node, installs(&step.action))).collect(),
         trees,
-        faults_over: scenario.faults.iter().map(|fault| fault.until).max().unwrap_or_default(),
-        latency_max: *scenario.latency.end(),
+        faults_over: over.max().unwrap_or_default(),
+        latency_max: match &scenario.latency {
+            Latency::Drawn(range) => *range.end(),
+            // No two regions are farther from each other.
+            Latency::Regions => Duration::from_millis(500),
+        },
         connections_max: P2PConfig::default().connections_max,
         expect: scenario.expect.clone(),
     })
@@ -171,10 +186,10 @@ fn case(scenario: &Scenario, draws: Draws, steps: &[PlannedStep], options: Optio
 /// What is there during a run.
 struct World<'a> {
     scenario: &'a Scenario,
-    stores: Vec<Store>,
+    plan: Plan,
+    /// What is on the disk of each node.
+    stores: Vec<Disk>,
     ledger: Shared,
-    /// Per fault: how often it bit.
-    bites: Vec<usize>,
 }
 
 fn simulate(
@@ -190,34 +205,39 @@ fn simulate(
     let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
-    let mut watch = Watch::new(case(scenario, draws, &steps, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
-    let ledger = Shared::new(names, peers, options.keep_lines);
-    let stores = keys.iter().map(|_| Store::in_memory()).collect::<Result<Vec<_>, _>>()?;
-    let mut world = World { scenario, stores, ledger, bites: vec![0; scenario.faults.len()] };
+    let ledger = Shared::new(names, peers.clone(), options.keep_lines);
+    let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
+    let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
+    let mut plan = Plan::draw(scenario, draws);
+    if let Some(leak) = options.leak {
+        plan.delay(&leak.delays(keys.len()));
+    }
+    let mut watch = Watch::new(case(scenario, &plan, draws, &steps, options)?, peers);
+    let world = World { scenario, plan, stores, ledger };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
         .tick_duration(scenario.tick)
         .simulation_duration(scenario.duration + scenario.tick)
-        .min_message_latency(*scenario.latency.start())
-        .max_message_latency(*scenario.latency.end())
         .tcp_capacity(TCP_SEGMENTS_MAX)
         .build();
-    let blueprints = world.blueprints(draws, &keys, steps, options.leak);
+    let blueprints = world.blueprints(draws, &keys, steps);
     for (site, nodes) in blueprints.into_iter().enumerate() {
         sim.host(ip(site), move || host(nodes.clone()));
     }
-    world.lay_links(&sim, draws);
+    let mut breaker = Breaker::new(scenario, world.ledger.clone(), world.lay_links(&sim, draws));
     while sim.elapsed() < scenario.duration {
-        world.break_and_mend(&mut sim);
+        world.break_and_mend(&mut sim, &mut breaker)?;
         sim.step().map_err(|error| Error::Broken(error.to_string()))?;
-        watch.tick(sim.elapsed(), &world.ledger, &world.stores)?;
+        if watch.is_due(sim.elapsed()) {
+            watch.look(sim.elapsed(), &world.ledger, &world.on_disk())?;
+        }
     }
     let report = world.report(watch, sim.elapsed())?;
     drop(sim);
-    let ledger = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
-    Ok((report, ledger.into_lines()))
+    let trace = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
+    Ok((report, trace.into_lines()))
 }
 
 /// The nodes of one host, until it crashes.
@@ -230,7 +250,7 @@ async fn host(nodes: Rc<Vec<Rc<Blueprint>>>) -> turmoil::Result {
 }
 
 /// The address of a site: of a private network, as a laboratory has it.
-fn ip(site: usize) -> IpAddr {
+pub(crate) fn ip(site: usize) -> IpAddr {
     let [_, a, b, c] = u32::try_from(site + 1).expect("a thousand sites at most").to_be_bytes();
     Ipv4Addr::new(10, a, b, c).into()
 }
@@ -241,34 +261,32 @@ impl World<'_> {
         draws: Draws,
         keys: &[libp2p::identity::Keypair],
         steps: Vec<PlannedStep>,
-        leak: Option<Leak>,
     ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
-        let delays = leak.map(|leak| leak.delays(keys.len())).unwrap_or_default();
         let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
         let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
         for step in steps {
             of_node.entry(self.scenario.steps[step.number].node).or_default().push(step);
         }
+        let addresses: Rc<Vec<Multiaddr>> =
+            Rc::new(keys.iter().enumerate().map(|(node, key)| self.address(node, key)).collect());
         let mut blueprint = |index: usize| {
             let node = &self.scenario.nodes[index];
-            let known = node.bootstrap.iter().map(|known| self.address(*known, &keys[*known]));
+            let known = node.bootstrap.iter().map(|known| addresses[*known].clone());
             Rc::new(Blueprint {
                 node: index,
-                start: node.start + delays.get(index).copied().unwrap_or_default(),
+                lives: self.plan.lives[index].clone(),
                 dht_server: node.dht_server,
+                config: node.config.clone(),
                 key: keys[index].clone(),
                 publisher: draws.publisher(&node.name, created),
                 ip: ip(self.scenario.site_of(index)),
                 port: self.port(index),
                 bootstrap: known.collect(),
-                store: self.stores[index].clone(),
+                addresses: addresses.clone(),
+                disk: self.stores[index].clone(),
                 steps: of_node.remove(&index).unwrap_or_default(),
                 ledger: self.ledger.clone(),
                 script: node.script,
-                others: (0..keys.len())
-                    .filter(|other| node.script.is_some() && *other != index)
-                    .map(|other| self.address(other, &keys[other]))
-                    .collect(),
                 victim: draws.publisher(&self.victim(index), created),
                 secret: draws.secret("adversary", &node.name, 0),
             })
@@ -279,12 +297,8 @@ impl World<'_> {
 
     /// The honest node in whose name an adversary has something old: the first that is not itself.
     fn victim(&self, adversary: usize) -> String {
-        let honest = self
-            .scenario
-            .nodes
-            .iter()
-            .enumerate()
-            .find(|(node, it)| *node != adversary && it.script.is_none());
+        let nodes = self.scenario.nodes.iter().enumerate();
+        let honest = nodes.clone().find(|(node, it)| *node != adversary && it.script.is_none());
         honest.map_or_else(String::new, |(_, node)| node.name.clone())
     }
 
@@ -298,96 +312,82 @@ impl World<'_> {
     }
 
     /// Gives every link a latency of its own, for the whole run.
-    fn lay_links(&self, sim: &Sim<'_>, draws: Draws) {
+    fn lay_links(&self, sim: &Sim<'_>, draws: Draws) -> BTreeMap<(usize, usize), Duration> {
+        let mut latencies = BTreeMap::new();
         for one in 0..self.scenario.sites {
             for other in 0..one {
                 let link = format!("{other}-{one}");
-                let latency = draws.duration(&self.scenario.latency, "latency", &link, 0);
+                let latency = self.latency(one, other, &link, draws);
                 sim.set_link_latency(ip(one), ip(other), latency);
+                latencies.insert((other, one), latency);
+            }
+        }
+        latencies
+    }
+
+    fn latency(&self, one: usize, other: usize, link: &str, draws: Draws) -> Duration {
+        match &self.scenario.latency {
+            Latency::Drawn(range) => draws.duration(range, "latency", link, 0),
+            Latency::Regions => {
+                // All nodes of a site are in one region.
+                let region = |site: usize| self.scenario.nodes[site].region.as_deref().unwrap_or_default();
+                let (one, other) = (region(one), region(other));
+                let median = regions::one_way(one, other).expect("the scenario names known regions");
+                median + draws.duration(&(Duration::ZERO..=regions::jitter(one, other)), "jitter", link, 0)
             }
         }
     }
 
-    fn break_and_mend(&mut self, sim: &mut Sim<'_>) {
+    /// Begins and ends what is due.
+    fn break_and_mend(&self, sim: &mut Sim<'_>, breaker: &mut Breaker<'_>) -> Result<(), Error> {
         let now = sim.elapsed();
         let is_due = |at: Duration| at <= now && now < at + self.scenario.tick;
-        for (number, fault) in self.scenario.faults.iter().enumerate() {
-            if is_due(fault.at) {
-                self.bites[number] += self.break_now(sim, fault);
-                let mut ledger = self.ledger.lock();
-                ledger.record_world(now, format!("fault {number} {} begins", fault.kind.as_str()));
-                ledger.tell(Fact::FaultBegan);
-            }
-            if is_due(fault.until) {
-                self.mend(sim, fault);
-                let mut ledger = self.ledger.lock();
-                ledger.record_world(now, format!("fault {number} {} ends", fault.kind.as_str()));
-                ledger.tell(Fact::FaultEnded);
-            }
+        // What ends makes room for what begins at the same moment.
+        for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| is_due(event.until)) {
+            breaker.end(sim, number, event);
+            self.note(now, event, "ends", Fact::FaultEnded);
         }
-    }
-
-    /// Yields how often it bit.
-    fn break_now(&self, sim: &mut Sim<'_>, fault: &Fault) -> usize {
-        let is_inside = |node| fault.sites.contains(&self.scenario.site_of(node));
-        match fault.kind {
-            FaultKind::Partition => {
-                let cut = self.ledger.lock().standing(|one, other| is_inside(one) != is_inside(other));
-                for (inside, outside) in self.crossing(fault) {
-                    sim.partition(inside, outside);
-                }
-                cut
-            }
-            FaultKind::Crash => {
-                let running = fault.sites.iter().filter(|site| sim.is_host_running(ip(**site)));
-                let stopped: Vec<usize> = running.copied().collect();
-                stopped.iter().for_each(|site| sim.crash(ip(*site)));
-                let nodes = stopped.iter().flat_map(|site| self.scenario.nodes_at(*site));
-                nodes.inspect(|node| self.ledger.lock().crashed(*node)).count()
-            }
-        }
-    }
-
-    fn mend(&self, sim: &mut Sim<'_>, fault: &Fault) {
-        match fault.kind {
-            FaultKind::Partition => {
-                for (inside, outside) in self.crossing(fault) {
-                    sim.repair(inside, outside);
+        for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| is_due(event.at)) {
+            for site in breaker.begin(sim, number, event) {
+                for node in self.scenario.nodes_at(site) {
+                    self.stores[node].replace(Store::in_memory()?);
+                    self.ledger.lock().tell(Fact::Wiped { node });
                 }
             }
-            FaultKind::Crash => fault.sites.iter().for_each(|site| sim.bounce(ip(*site))),
+            self.note(now, event, "begins", Fact::FaultBegan);
         }
+        breaker.look(sim, now);
+        Ok(())
     }
 
-    fn crossing(&self, fault: &Fault) -> Vec<(IpAddr, IpAddr)> {
-        let (inside, outside): (Vec<usize>, Vec<usize>) =
-            (0..self.scenario.sites).partition(|site| fault.sites.contains(site));
-        inside.iter().flat_map(|one| outside.iter().map(|other| (ip(*one), ip(*other)))).collect()
+    fn note(&self, now: Duration, event: &Event, what: &str, fact: Fact) {
+        let names: Vec<&str> =
+            event.nodes.iter().map(|node| self.scenario.nodes[*node].name.as_str()).collect();
+        let kind = self.scenario.faults[event.fault].kind.as_str();
+        let what = format!("fault {} {kind} {what} [{}]", event.fault, names.join(" "));
+        let mut ledger = self.ledger.lock();
+        ledger.record_world(now, what);
+        ledger.tell(fact);
     }
 
-    fn report(&mut self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
-        let (shortcomings, mut metrics) = {
+    fn report(&self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
+        let (shortcomings, idle, mut metrics) = {
             let ledger = self.ledger.lock();
-            (self.shortcomings(&ledger), metrics(&ledger))
+            (self.shortcomings(&ledger), self.idle_faults(&ledger), metrics(&ledger))
         };
-        let idle = self.idle_faults();
-        let invariants =
-            watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &mut metrics)?;
+        let stores = self.on_disk();
+        let invariants = watch.finish(elapsed, &self.ledger, &stores, idle, &shortcomings, &mut metrics)?;
         let mut ledger = self.ledger.lock();
         for invariant in invariants.iter().filter(|it| !it.holds) {
             for violation in &invariant.violations {
                 ledger.record_world(elapsed, format_args!("violated {}: {violation}", invariant.name));
             }
         }
-        let faults = self.scenario.faults.iter().zip(&self.bites).map(|(fault, bites)| FaultReport {
-            kind: fault.kind.as_str(),
-            from_secs: fault.at.as_secs_f64(),
-            until_secs: fault.until.as_secs_f64(),
-            bites: *bites,
-        });
+        let faults = (0..self.scenario.faults.len()).map(|number| self.fault(number, &ledger));
         Ok(Report {
             schema_version: SCHEMA_VERSION,
             scenario: self.scenario.name.clone(),
+            variant: self.scenario.variant.clone(),
             seed: 0,
             nodes: self.scenario.nodes.len(),
             sites: self.scenario.sites,
@@ -403,19 +403,14 @@ impl World<'_> {
         })
     }
 
+    fn on_disk(&self) -> Vec<Store> {
+        self.stores.iter().map(|store| store.borrow().clone()).collect()
+    }
+
     fn shortcomings(&self, ledger: &Ledger) -> Vec<(usize, String)> {
         let steps = self.scenario.steps.iter().enumerate().filter(|(_, step)| !step.may_fail);
         let failed = steps.filter_map(|(number, step)| {
-            let why = match (ledger.ended.get(&number), &step.action) {
-                (None, _) => "did not end".to_owned(),
-                (Some(Ended::Failed { code }), _) => format!("failed with {code}"),
-                (Some(Ended::Found { ids }), Action::Search { finds: Some(finds), .. })
-                    if ids.len() != *finds =>
-                {
-                    format!("found {} packages instead of {finds}", ids.len())
-                }
-                _ => return None,
-            };
+            let why = step.shortcoming(ledger.ended.get(&number))?;
             Some((number, format!("{} {why}", self.describe(number))))
         });
         failed.collect()
@@ -423,20 +418,32 @@ impl World<'_> {
 
     fn describe(&self, number: usize) -> String {
         let step = &self.scenario.steps[number];
-        let what = match &step.action {
-            Action::Publish { package, .. } => format!("publish {package}"),
-            Action::Search { text, .. } => format!("search {text:?}"),
-            Action::Install { package } => format!("install {package}"),
-        };
-        format!("step {number} ({what} at {} after {:?})", self.scenario.nodes[step.node].name, step.at)
+        let node = &self.scenario.nodes[step.node].name;
+        format!("step {number} ({} at {node} after {:?})", step.action, step.at)
     }
 
-    fn idle_faults(&self) -> Vec<String> {
-        let faults = self.scenario.faults.iter().zip(&self.bites).enumerate();
-        let idle = faults.filter(|(_, (_, bites))| **bites == 0);
-        let idle =
-            idle.map(|(number, (fault, _))| format!("fault {number} ({}) never bit", fault.kind.as_str()));
-        let ledger = self.ledger.lock();
+    fn fault(&self, number: usize, ledger: &Ledger) -> FaultReport {
+        let fault = &self.scenario.faults[number];
+        let end = self.scenario.duration;
+        let events: Vec<&Event> = self.plan.events.iter().filter(|event| event.fault == number).collect();
+        let nodes: BTreeSet<usize> = events.iter().flat_map(|event| &event.nodes).copied().collect();
+        let windows: Vec<[f64; 2]> =
+            events.iter().map(|it| [it.at.as_secs_f64(), it.until.min(end).as_secs_f64()]).collect();
+        FaultReport {
+            kind: fault.kind.as_str(),
+            name: fault.key.clone(),
+            from_secs: windows.iter().map(|it| it[0]).fold(end.as_secs_f64(), f64::min),
+            until_secs: windows.iter().map(|it| it[1]).fold(0.0, f64::max),
+            nodes: nodes.into_iter().map(|node| self.scenario.nodes[node].name.clone()).collect(),
+            windows,
+            bites: ledger.bites.get(&number).copied().unwrap_or(0),
+        }
+    }
+
+    fn idle_faults(&self, ledger: &Ledger) -> Vec<String> {
+        let faults = self.scenario.faults.iter().enumerate();
+        let idle = faults.filter(|(number, _)| ledger.bites.get(number).is_none_or(|bites| *bites == 0));
+        let idle = idle.map(|(number, fault)| format!("fault {number} ({}) never bit", fault.kind.as_str()));
         let tame = self.scenario.nodes.iter().enumerate().filter_map(|(node, it)| {
             let script = it.script.filter(|_| ledger.bites_of(node) == 0)?;
             Some(format!("adversary {} ({}) never bit", it.name, script.kind.as_str()))
@@ -455,12 +462,12 @@ fn metrics(ledger: &Ledger) -> BTreeMap<String, f64> {
         ("announcements_refused", counts.announcements_refused),
         ("heads_listed", counts.heads_listed),
         ("bytes_served", counts.bytes_served),
-        ("deliveries", counts.deliveries),
-        ("bytes_delivered", counts.bytes_delivered),
         ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),
         ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
         ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),
         ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
+        ("deliveries", counts.deliveries),
+        ("bytes_delivered", counts.bytes_delivered),
         ("bites", counts.bites),
     ];
     metrics.into_iter().map(|(name, value)| (name.to_owned(), value as f64)).collect()

@@ -40,7 +40,7 @@ fn case() -> Case {
         expect: Expect {
             catalogues_agree: true,
             catalogues_agree_within: Some(secs(10)),
-            ..Expect::default()
+            thresholds: Vec::new(),
         },
     }
 }

@@ -32,19 +32,22 @@ impl Watch {
         Self { judge: Judge::new(case), peers, known, next: INTERVAL }
     }
 
-    /// Looks, where it is time to.
-    pub(crate) fn tick(
+    /// Whether it is time to look.
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
+        now >= self.next
+    }
+
+    /// Looks at every node.
+    pub(crate) fn look(
         &mut self,
         now: Duration,
         ledger: &Shared,
         stores: &[Store],
     ) -> Result<(), store::Error> {
-        if now >= self.next {
-            self.next = now + INTERVAL;
-            let views = self.views(now, stores)?;
-            self.hear(ledger);
-            self.judge.look(now, &views);
-        }
+        self.next = now + INTERVAL;
+        let views = self.views(now, stores)?;
+        self.hear(ledger);
+        self.judge.look(now, &views);
         Ok(())
     }
 

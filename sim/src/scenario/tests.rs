@@ -119,5 +119,5 @@ fn a_fault_concerns_whole_sites() {
     let shared = "sites = 2\n[[faults]]\nkind = \"crash\"\nat = \"5s\"\nuntil = \"9s\"\n";
     assert!(refused(&format!("{shared}nodes = [\"node-1\"]\n")).contains("whole sites"));
     let scenario = parse(&format!("{SMALL}{shared}nodes = [\"node-1\", \"node-3\"]\n")).unwrap();
-    assert_eq!(scenario.faults[0].sites, BTreeSet::from([1]));
+    assert_eq!(scenario.faults[0].nodes, BTreeSet::from([1, 3]));
 }

@@ -1,0 +1,260 @@
+//! Breaks the world as the plan says, mends it, and counts what it did to the nodes.
+//!
+//! Several faults may concern one link or one site at the same time: what one of them mends stays broken until the last of
+//! them is over.
+//!
+//! A fault's *bites* are: for what cuts links, the connections over them that stood, as either side saw them; for slow links,
+//! the segments that were sent over them meanwhile, looked at once in the time that one is under way; for held links, the
+//! segments that were kept back; for what stops nodes, those that ran; for a mass join, those that started.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use turmoil::Sim;
+
+use crate::{
+    ledger::Shared,
+    plan::{Deed, Event},
+    scenario::Scenario,
+    world::ip,
+};
+
+/// A pair of sites, the smaller number first.
+type Pair = (usize, usize);
+
+/// What is broken now.
+pub(crate) struct Breaker<'a> {
+    scenario: &'a Scenario,
+    ledger: Shared,
+    /// The latency of each link that is not slow.
+    latency: BTreeMap<Pair, Duration>,
+    links: BTreeMap<Pair, Link>,
+    /// By which events a site is stopped.
+    stopped: BTreeMap<usize, BTreeSet<usize>>,
+}
+
+/// By which events a link is broken, and how.
+#[derive(Debug, Default)]
+struct Link {
+    cut_up: BTreeSet<usize>,
+    cut_down: BTreeSet<usize>,
+    held: BTreeSet<usize>,
+    slow: BTreeMap<usize, Slow>,
+}
+
+#[derive(Debug)]
+struct Slow {
+    fault: usize,
+    by: Duration,
+    /// When it is looked at next.
+    look: Duration,
+}
+
+impl Link {
+    fn cut(&mut self, is_up: bool) -> &mut BTreeSet<usize> {
+        if is_up { &mut self.cut_up } else { &mut self.cut_down }
+    }
+
+    fn is_cut(&self) -> bool {
+        !self.cut_up.is_empty() || !self.cut_down.is_empty()
+    }
+}
+
+impl<'a> Breaker<'a> {
+    /// For a world whose links have these latencies.
+    pub(crate) fn new(scenario: &'a Scenario, ledger: Shared, latency: BTreeMap<Pair, Duration>) -> Self {
+        let links = latency.keys().map(|pair| (*pair, Link::default())).collect();
+        Self { scenario, ledger, latency, links, stopped: BTreeMap::new() }
+    }
+
+    /// Begins an event; yields the sites whose nodes lost their disks.
+    pub(crate) fn begin(&mut self, sim: &mut Sim<'_>, number: usize, event: &Event) -> BTreeSet<usize> {
+        match &event.deed {
+            Deed::Cut(ways) => {
+                let bites = self.standing(ways);
+                self.ledger.lock().bite(event.fault, bites);
+                self.cut(sim, number, ways);
+            }
+            Deed::Slow(links) => {
+                for (pair, by) in links {
+                    let slow = Slow { fault: event.fault, by: *by, look: event.at };
+                    self.link(*pair).slow.insert(number, slow);
+                    self.lay(sim, *pair);
+                }
+            }
+            Deed::Hold(links) => {
+                for pair in links {
+                    self.link(*pair).held.insert(number);
+                    if !self.link(*pair).is_cut() {
+                        sim.hold(ip(pair.0), ip(pair.1));
+                    }
+                }
+            }
+            Deed::Stop { sites, is_silent, disk } => {
+                if *is_silent {
+                    self.cut(sim, number, &self.around(sites));
+                }
+                self.stop(sim, number, event.fault, sites);
+                if !disk {
+                    return sites.clone();
+                }
+            }
+            Deed::Lives => {}
+        }
+        BTreeSet::new()
+    }
+
+    /// Ends an event.
+    pub(crate) fn end(&mut self, sim: &mut Sim<'_>, number: usize, event: &Event) {
+        match &event.deed {
+            Deed::Cut(ways) => self.mend(sim, number, ways),
+            Deed::Slow(links) => {
+                for (pair, _) in links {
+                    self.link(*pair).slow.remove(&number);
+                    self.lay(sim, *pair);
+                }
+            }
+            Deed::Hold(links) => {
+                let waiting = waiting(sim);
+                for pair in links {
+                    self.link(*pair).held.remove(&number);
+                    let link = self.link(*pair);
+                    if link.is_cut() {
+                        continue;
+                    }
+                    let kept = waiting.get(pair).copied().unwrap_or(0);
+                    if link.held.is_empty() {
+                        sim.release(ip(pair.0), ip(pair.1));
+                    }
+                    self.ledger.lock().bite(event.fault, kept);
+                }
+            }
+            Deed::Stop { sites, is_silent, .. } => {
+                if *is_silent {
+                    let around = self.around(sites);
+                    self.mend(sim, number, &around);
+                }
+                for site in sites {
+                    let by = self.stopped.entry(*site).or_default();
+                    by.remove(&number);
+                    if by.is_empty() {
+                        sim.bounce(ip(*site));
+                    }
+                }
+            }
+            Deed::Lives => {}
+        }
+    }
+
+    /// Looks at the slow links whose turn it is; to be called every tick.
+    pub(crate) fn look(&mut self, sim: &Sim<'_>, now: Duration) {
+        let is_due = |link: &Link| link.slow.values().any(|slow| slow.look <= now);
+        if !self.links.values().any(is_due) {
+            return;
+        }
+        let waiting = waiting(sim);
+        let mut ledger = self.ledger.lock();
+        for (pair, link) in &mut self.links {
+            let latency = self.latency[pair] + link.slow.values().map(|slow| slow.by).sum();
+            for slow in link.slow.values_mut().filter(|slow| slow.look <= now) {
+                slow.look = now + latency.max(self.scenario.tick);
+                ledger.bite(slow.fault, waiting.get(pair).copied().unwrap_or(0));
+            }
+        }
+    }
+
+    fn link(&mut self, pair: Pair) -> &mut Link {
+        self.links.entry(pair).or_default()
+    }
+
+    /// Connections over some ways, as either side sees them.
+    fn standing(&self, ways: &BTreeSet<(usize, usize)>) -> usize {
+        let site = |node| self.scenario.site_of(node);
+        let crosses = |one: usize, other: usize| {
+            ways.contains(&(site(one), site(other))) || ways.contains(&(site(other), site(one)))
+        };
+        self.ledger.lock().standing(crosses)
+    }
+
+    /// All ways between some sites and any other.
+    fn around(&self, sites: &BTreeSet<usize>) -> BTreeSet<(usize, usize)> {
+        let others = |one: usize| (0..self.scenario.sites).filter(move |other| *other != one);
+        sites.iter().flat_map(|one| others(*one).flat_map(|other| [(*one, other), (other, *one)])).collect()
+    }
+
+    fn cut(&mut self, sim: &Sim<'_>, number: usize, ways: &BTreeSet<(usize, usize)>) {
+        for (from, to) in ways {
+            let link = self.link(pair(*from, *to));
+            let was_cut = link.is_cut();
+            link.cut(from < to).insert(number);
+            // A held link is held in both directions; the other one goes on as a whole, with what it held.
+            if !was_cut && !link.held.is_empty() {
+                sim.release(ip(*from), ip(*to));
+            }
+            sim.partition_oneway(ip(*from), ip(*to));
+        }
+    }
+
+    fn mend(&mut self, sim: &Sim<'_>, number: usize, ways: &BTreeSet<(usize, usize)>) {
+        for (from, to) in ways {
+            let link = self.link(pair(*from, *to));
+            link.cut(from < to).remove(&number);
+            if link.cut(from < to).is_empty() {
+                sim.repair_oneway(ip(*from), ip(*to));
+            }
+            if !link.is_cut() && !link.held.is_empty() {
+                sim.hold(ip(*from), ip(*to));
+            }
+        }
+    }
+
+    /// Gives a link the latency that it has now.
+    fn lay(&mut self, sim: &Sim<'_>, pair: Pair) {
+        let slower: Duration = self.link(pair).slow.values().map(|slow| slow.by).sum();
+        sim.set_link_latency(ip(pair.0), ip(pair.1), self.latency[&pair] + slower);
+    }
+
+    fn stop(&mut self, sim: &mut Sim<'_>, number: usize, fault: usize, sites: &BTreeSet<usize>) {
+        for site in sites {
+            if sim.is_host_running(ip(*site)) {
+                sim.crash(ip(*site));
+            }
+            self.stopped.entry(*site).or_default().insert(number);
+            for node in self.scenario.nodes_at(*site) {
+                let ran = self.ledger.lock().stopped(node, sim.elapsed());
+                self.ledger.lock().bite(fault, usize::from(ran));
+            }
+        }
+    }
+}
+
+fn pair(one: usize, other: usize) -> Pair {
+    (one.min(other), one.max(other))
+}
+
+/// How many segments are under way on each link.
+fn waiting(sim: &Sim<'_>) -> BTreeMap<Pair, usize> {
+    let mut waiting = BTreeMap::new();
+    sim.links(|links| {
+        for link in links {
+            let (one, other) = link.pair();
+            let segments = link.count();
+            if let (Some(one), Some(other)) = (site(one), site(other))
+                && segments > 0
+            {
+                waiting.insert(pair(one, other), segments);
+            }
+        }
+    });
+    waiting
+}
+
+/// The site of an address that [`ip`] gave.
+fn site(address: IpAddr) -> Option<usize> {
+    let IpAddr::V4(address) = address else { return None };
+    let [_, a, b, c] = address.octets();
+    usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?.checked_sub(1)
+}

@@ -1,0 +1,286 @@
+//! What breaks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{
+    EVERY_NODE, Fault, FaultKind, Lasts, Ways,
+    document::{Names, Span, Times, moment, node_named},
+    problem::Problem,
+};
+
+/// How often one fault happens at most.
+const TIMES_MAX: u32 = 1_000;
+/// How long a node is down where it is restarted and nothing is said.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// One of `[[faults]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Breaking {
+    name: Option<Spanned<String>>,
+    kind: Spanned<Kind>,
+    at: Spanned<Times>,
+    until: Option<Spanned<Span>>,
+    #[serde(rename = "for")]
+    lasts: Option<Spanned<Times>>,
+    every: Option<Spanned<Span>>,
+    times: Option<Spanned<u32>>,
+    nodes: Option<Vec<Spanned<String>>>,
+    pick: Option<Spanned<usize>>,
+    one_way: Option<Spanned<OneWay>>,
+    up: Option<Spanned<Span>>,
+    down: Option<Spanned<Span>>,
+    by: Option<Spanned<Times>>,
+    disk: Option<Spanned<bool>>,
+    spread: Option<Spanned<Span>>,
+    median: Option<Spanned<Span>>,
+    away: Option<Spanned<Span>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    Partition,
+    Isolate,
+    Flapping,
+    Slow,
+    Hold,
+    SwizzleClog,
+    Crash,
+    PowerLoss,
+    Restart,
+    MassJoin,
+    MassLeave,
+    Churn,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OneWay {
+    Out,
+    In,
+}
+
+pub(super) fn faults(
+    declared: &[Spanned<Breaking>],
+    names: &Names<'_>,
+    sites: usize,
+    end: Duration,
+) -> Result<Vec<Fault>, Problem> {
+    let mut alike: BTreeMap<String, usize> = BTreeMap::new();
+    let mut faults: Vec<Fault> = Vec::new();
+    for breaking in declared {
+        let mut fault = breaking.get_ref().check(breaking, names, sites, end)?;
+        if breaking.get_ref().name.is_none() {
+            let count = alike.entry(fault.key.clone()).or_default();
+            fault.key = format!("{} {count}", fault.key);
+            *count += 1;
+        } else if let (Some(name), true) =
+            (&breaking.get_ref().name, faults.iter().any(|it| it.key == fault.key))
+        {
+            return Err(Problem::at(name, "another fault has this name"));
+        }
+        faults.push(fault);
+    }
+    Ok(faults)
+}
+
+impl Breaking {
+    fn check(
+        &self,
+        place: &Spanned<Self>,
+        names: &Names<'_>,
+        sites: usize,
+        end: Duration,
+    ) -> Result<Fault, Problem> {
+        self.check_keys()?;
+        let at = self.at.get_ref().0.clone();
+        if *at.end() >= end {
+            return Err(Problem::at(&self.at, "the run has ended by then"));
+        }
+        let kind = self.kind(place)?;
+        let lasts = self.lasts(*at.end(), end)?;
+        let (times, every) = self.times(place, &at, end)?;
+        let nodes = self.nodes(names)?;
+        self.check_sites(&kind, &nodes, names.len(), sites)?;
+        let key = match &self.name {
+            Some(name) => name.get_ref().clone(),
+            None => format!("{} {:?}", kind.as_str(), self.at.get_ref().0),
+        };
+        let pick = self.pick.as_ref().map(|pick| *pick.get_ref());
+        Ok(Fault { key, kind, at, lasts, times, every, nodes, pick })
+    }
+
+    /// Refuses keys that do not belong to this kind.
+    fn check_keys(&self) -> Result<(), Problem> {
+        use Kind::{
+            Churn, Crash, Flapping, Isolate, MassJoin, MassLeave, Partition, PowerLoss, Restart, Slow,
+        };
+        let kind = *self.kind.get_ref();
+        let belonging: [(&str, Option<std::ops::Range<usize>>, &[Kind]); 8] = [
+            ("one-way", self.one_way.as_ref().map(Spanned::span), &[Partition, Isolate]),
+            ("up", self.up.as_ref().map(Spanned::span), &[Flapping]),
+            ("down", self.down.as_ref().map(Spanned::span), &[Flapping]),
+            ("by", self.by.as_ref().map(Spanned::span), &[Slow]),
+            ("disk", self.disk.as_ref().map(Spanned::span), &[Crash, PowerLoss, Restart]),
+            ("spread", self.spread.as_ref().map(Spanned::span), &[MassJoin, MassLeave]),
+            ("median", self.median.as_ref().map(Spanned::span), &[Churn]),
+            ("away", self.away.as_ref().map(Spanned::span), &[Churn]),
+        ];
+        for (key, place, kinds) in belonging {
+            if place.is_some() && !kinds.contains(&kind) {
+                return Err(Problem { place, what: format!("`{key}` does not belong to this fault") });
+            }
+        }
+        Ok(())
+    }
+
+    fn kind(&self, place: &Spanned<Self>) -> Result<FaultKind, Problem> {
+        let needs = |key: &str| Problem::at(place, format!("this fault needs `{key}`"));
+        let ways = self.one_way.as_ref().map_or(Ways::Both, |way| match way.get_ref() {
+            OneWay::Out => Ways::Out,
+            OneWay::In => Ways::In,
+        });
+        let disk = self.disk.as_ref().is_none_or(|disk| *disk.get_ref());
+        let span = |value: &Option<Spanned<Span>>, key: &str| {
+            let value = value.as_ref().ok_or_else(|| needs(key))?;
+            let Span(duration) = *value.get_ref();
+            if duration.is_zero() {
+                Err(Problem::at(value, format!("`{key}` is more than nothing")))
+            } else {
+                Ok(duration)
+            }
+        };
+        let spread = self.spread.as_ref().map_or(Duration::ZERO, |spread| spread.get_ref().0);
+        Ok(match *self.kind.get_ref() {
+            Kind::Partition => FaultKind::Partition(ways),
+            Kind::Isolate => FaultKind::Isolate(ways),
+            Kind::Flapping => {
+                FaultKind::Flapping { up: span(&self.up, "up")?, down: span(&self.down, "down")? }
+            }
+            Kind::Slow => {
+                FaultKind::Slow { by: self.by.as_ref().ok_or_else(|| needs("by"))?.get_ref().0.clone() }
+            }
+            Kind::Hold => FaultKind::Hold,
+            Kind::SwizzleClog => FaultKind::SwizzleClog,
+            Kind::Crash => FaultKind::Crash { disk },
+            Kind::PowerLoss => FaultKind::PowerLoss { disk },
+            Kind::Restart => FaultKind::Restart { disk },
+            Kind::MassJoin => FaultKind::MassJoin { spread },
+            Kind::MassLeave => FaultKind::MassLeave { spread },
+            Kind::Churn => {
+                FaultKind::Churn { median: span(&self.median, "median")?, away: span(&self.away, "away")? }
+            }
+        })
+    }
+
+    fn lasts(&self, begins: Duration, end: Duration) -> Result<Lasts, Problem> {
+        let kind = *self.kind.get_ref();
+        match (&self.until, &self.lasts) {
+            (Some(until), None) => {
+                let until = (moment(until, end)?, until);
+                if begins >= until.0 {
+                    return Err(Problem::at(until.1, "a fault ends after it began"));
+                }
+                Ok(Lasts::Until(until.0))
+            }
+            (None, Some(lasts)) if lasts.get_ref().0.start().is_zero() => {
+                Err(Problem::at(lasts, "a fault lasts more than nothing"))
+            }
+            (None, Some(lasts)) => Ok(Lasts::For(lasts.get_ref().0.clone())),
+            (Some(until), Some(_)) => Err(Problem::at(until, "`until` and `for` both say when it ends")),
+            (None, None) if matches!(kind, Kind::MassJoin | Kind::MassLeave) => Ok(Lasts::Ever),
+            (None, None) if kind == Kind::Restart => Ok(Lasts::For(RESTART..=RESTART)),
+            (None, None) => Err(Problem::at(&self.at, "this fault needs `until` or `for`")),
+        }
+    }
+
+    fn times(
+        &self,
+        place: &Spanned<Self>,
+        at: &std::ops::RangeInclusive<Duration>,
+        end: Duration,
+    ) -> Result<(u32, Duration), Problem> {
+        match (&self.times, &self.every) {
+            (None, None) => Ok((1, Duration::ZERO)),
+            (Some(times), Some(every)) => {
+                let (count, Span(apart)) = (*times.get_ref(), *every.get_ref());
+                if count == 0 || count > TIMES_MAX || apart.is_zero() {
+                    return Err(Problem::at(times, format!("a fault happens 1 to {TIMES_MAX} times")));
+                }
+                if let Some(until) = &self.until {
+                    return Err(Problem::at(
+                        until,
+                        "a fault that happens more than once lasts `for` some time",
+                    ));
+                }
+                if *at.end() + apart * (count - 1) >= end {
+                    return Err(Problem::at(times, "the run has ended by the last of them"));
+                }
+                Ok((count, apart))
+            }
+            _ => Err(Problem::at(place, "`times` and `every` go together")),
+        }
+    }
+
+    fn nodes(&self, names: &Names<'_>) -> Result<BTreeSet<usize>, Problem> {
+        let everybody = || (0..names.len()).collect::<BTreeSet<usize>>();
+        let nodes = match &self.nodes {
+            None if self.pick.is_some() => everybody(),
+            None => {
+                return Err(Problem::at(
+                    &self.at,
+                    "this fault needs `nodes`, or `pick` for some that are drawn",
+                ));
+            }
+            Some(named) if named.iter().any(|name| name.get_ref() == EVERY_NODE) => everybody(),
+            Some(named) => named.iter().map(|name| node_named(name, names)).collect::<Result<_, _>>()?,
+        };
+        match &self.pick {
+            Some(pick) if *pick.get_ref() == 0 || *pick.get_ref() > nodes.len() => {
+                Err(Problem::at(pick, format!("1 to {} nodes can be picked", nodes.len())))
+            }
+            _ => Ok(nodes),
+        }
+    }
+
+    fn check_sites(
+        &self,
+        kind: &FaultKind,
+        nodes: &BTreeSet<usize>,
+        count: usize,
+        sites: usize,
+    ) -> Result<(), Problem> {
+        if nodes.is_empty() {
+            return Err(Problem::at(&self.at, "a fault concerns some nodes"));
+        }
+        if !kind.is_of_sites() {
+            return Ok(());
+        }
+        let broken: BTreeSet<usize> = nodes.iter().map(|node| node % sites).collect();
+        let whole = (0..count).filter(|node| broken.contains(&(node % sites))).count();
+        if whole != nodes.len() {
+            let what = "a fault concerns whole sites: name every node of a site, or none";
+            return Err(Problem::at(&self.at, what));
+        }
+        if let Some(pick) = &self.pick
+            && sites < count
+        {
+            return Err(Problem::at(
+                pick,
+                "nodes that share sites cannot be picked for this fault: name them",
+            ));
+        }
+        let picked = self.pick.as_ref().map_or(broken.len(), |pick| *pick.get_ref());
+        if matches!(kind, FaultKind::Partition(_)) && picked == sites {
+            return Err(Problem::at(&self.at, "a partition leaves others"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! The file as it stands, and how it becomes a [`Scenario`].
+
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, time::Duration};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use toml::{Spanned, Table};
+
+use super::{
+    DURATION_MAX, Expect, Latency, Node, Scenario, Script, ScriptKind, Threshold,
+    breaking::{self, Breaking},
+    problem::{Problem, unknown},
+    sources::Sources,
+    topology::{self, Laid, Member, Regions},
+    workload::{self, Doing},
+};
+use crate::scenario::Error;
+
+/// The longest latency of a link.
+const LATENCY_MAX: Duration = Duration::from_secs(60);
+/// Seeds of a scenario at most.
+const SEEDS_MAX: u64 = 100_000;
+
+/// Checks one variant of a file.
+pub(super) fn scenario(sources: &Sources, variant: Option<&str>) -> Result<Scenario, Error> {
+    let variant = sources.variant(variant)?;
+    let table = sources.table(&variant)?;
+    let invalid = |problem| sources.invalid(problem);
+    let document = Document::deserialize(toml::de::Deserializer::from(table));
+    let document = document.map_err(|error| invalid(Problem::of(&error)))?;
+    let scenario = document.check(sources.name().to_owned(), variant.name).map_err(invalid)?;
+    Ok(scenario)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Document {
+    duration: Spanned<Span>,
+    #[serde(default = "one_millisecond")]
+    tick: Spanned<Span>,
+    #[serde(default)]
+    seeds: Option<Spanned<Seeds>>,
+    latency: Option<Spanned<Times>>,
+    regions: Option<Spanned<Regions>>,
+    topology: Spanned<Laid>,
+    /// What the configuration of every node says.
+    #[serde(default)]
+    config: Option<Spanned<Table>>,
+    #[serde(default)]
+    nodes: Vec<Member>,
+    #[serde(default)]
+    workload: Vec<Doing>,
+    #[serde(default)]
+    faults: Vec<Spanned<Breaking>>,
+    #[serde(default)]
+    adversaries: Vec<Adversary>,
+    #[serde(default)]
+    expect: Expected,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Adversary {
+    node: Spanned<String>,
+    script: ScriptKind,
+    #[serde(default = "at_once")]
+    at: Spanned<Span>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct Expected {
+    catalogues_agree: bool,
+    catalogues_agree_within: Option<Span>,
+    thresholds: Vec<Bound>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Bound {
+    metric: Spanned<String>,
+    at_most: Option<f64>,
+    at_least: Option<f64>,
+}
+
+impl Default for Expected {
+    fn default() -> Self {
+        Self { catalogues_agree: true, catalogues_agree_within: None, thresholds: Vec::new() }
+    }
+}
+
+/// Names of nodes, with their numbers.
+pub(super) type Names<'a> = BTreeMap<&'a str, usize>;
+
+pub(super) fn node_named(name: &Spanned<String>, names: &Names<'_>) -> Result<usize, Problem> {
+    let node = names.get(name.get_ref().as_str()).copied();
+    node.ok_or_else(|| unknown("node", name, names.keys().copied()))
+}
+
+/// A duration as people write it, such as `1m 30s`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Span(pub(super) Duration);
+
+impl Span {
+    fn parse<E: de::Error>(text: &str) -> Result<Self, E> {
+        let parsed = humantime::parse_duration(text);
+        parsed.map(Self).map_err(|error| E::custom(format!("\"{text}\" is no duration: {error}")))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::parse(&String::deserialize(deserializer)?)
+    }
+}
+
+/// One duration, or a range of them that is drawn from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Times(pub(super) RangeInclusive<Duration>);
+
+impl<'de> Deserialize<'de> for Times {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Times;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as \"20s\", or { min = …, max = … }")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Times, E> {
+                Span::parse(text).map(|Span(only)| Times(only..=only))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Times, A::Error> {
+                #[derive(Deserialize)]
+                #[serde(deny_unknown_fields)]
+                struct Range {
+                    min: Span,
+                    max: Span,
+                }
+                let Range { min, max } = Range::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                if min > max {
+                    return Err(de::Error::custom("min is at most max"));
+                }
+                Ok(Times(min.0..=max.0))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// `"1..5"`, both ends included, or a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seeds(Vec<u64>);
+
+impl<'de> Deserialize<'de> for Seeds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Seeds;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("seeds such as \"1..5\" or [1, 2, 3]")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Seeds, E> {
+                let ends = text.split_once("..").and_then(|(first, last)| {
+                    Some((first.trim().parse::<u64>().ok()?, last.trim().parse::<u64>().ok()?))
+                });
+                match ends {
+                    Some((first, last)) if first <= last && last - first < SEEDS_MAX => {
+                        Ok(Seeds((first..=last).collect()))
+                    }
+                    _ => Err(E::custom(format!("\"{text}\" are no seeds; \"1..5\" are five"))),
+                }
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Seeds, A::Error> {
+                let mut seeds = Vec::new();
+                while let Some(seed) = seq.next_element()? {
+                    seeds.push(seed);
+                }
+                if seeds.is_empty() {
+                    Err(de::Error::custom("there is at least one seed"))
+                } else {
+                    Ok(Seeds(seeds))
+                }
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+fn one_millisecond() -> Spanned<Span> {
+    Spanned::new(0..0, Span(Duration::from_millis(1)))
+}
+
+fn at_once() -> Spanned<Span> {
+    Spanned::new(0..0, Span::default())
+}
+
+/// A moment before the run's end.
+pub(super) fn moment(at: &Spanned<Span>, end: Duration) -> Result<Duration, Problem> {
+    let moment = at.get_ref().0;
+    if moment >= end { Err(Problem::at(at, "the run has ended by then")) } else { Ok(moment) }
+}
+
+impl Document {
+    fn check(self, name: String, variant: Option<String>) -> Result<Scenario, Problem> {
+        let duration = self.duration.get_ref().0;
+        if duration.is_zero() || duration > DURATION_MAX {
+            return Err(Problem::at(&self.duration, "a run lasts more than nothing and at most a day"));
+        }
+        let tick = self.tick.get_ref().0;
+        // The timers of tokio count whole milliseconds.
+        if tick.is_zero() || !tick.subsec_nanos().is_multiple_of(1_000_000) || tick > Duration::from_secs(1) {
+            let what = "a tick is a whole number of milliseconds, at most one second";
+            return Err(Problem::at(&self.tick, what));
+        }
+        let latency = self.latency()?;
+        let mut nodes = topology::nodes(&self.topology)?;
+        let sites = self.topology.get_ref().sites.unwrap_or(nodes.len());
+        if sites == 0 || sites > nodes.len() {
+            return Err(Problem::at(&self.topology, "there is at least one site, and a node at each"));
+        }
+        topology::deal(&mut nodes, sites, self.regions.as_ref())?;
+        topology::configure(&mut nodes, self.config.as_ref(), &self.nodes, duration)?;
+        self.script(&mut nodes, duration)?;
+        let names: Names<'_> =
+            nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
+        let steps = workload::steps(&self.workload, &names, duration)?;
+        let faults = breaking::faults(&self.faults, &names, sites, duration)?;
+        Ok(Scenario {
+            name,
+            variant,
+            seeds: self.seeds.as_ref().map_or_else(|| vec![1], |seeds| seeds.get_ref().0.clone()),
+            duration,
+            tick,
+            latency,
+            sites,
+            topology: self.topology.get_ref().kind,
+            steps,
+            faults,
+            expect: self.expect()?,
+            nodes,
+        })
+    }
+
+    fn latency(&self) -> Result<Latency, Problem> {
+        match (&self.latency, &self.regions) {
+            (Some(latency), None) if *latency.get_ref().0.end() > LATENCY_MAX => {
+                Err(Problem::at(latency, "a latency is at most one minute"))
+            }
+            (Some(latency), None) => Ok(Latency::Drawn(latency.get_ref().0.clone())),
+            (None, Some(_)) => Ok(Latency::Regions),
+            (Some(_), Some(regions)) => Err(Problem::at(
+                regions,
+                "`latency` and `regions` both say how far the nodes are from each other",
+            )),
+            (None, None) => Err(Problem::at(
+                &self.topology,
+                "`latency` or `regions` must say how far the nodes are from each other",
+            )),
+        }
+    }
+
+    fn script(&self, nodes: &mut [Node], end: Duration) -> Result<(), Problem> {
+        for Adversary { node, script, at } in &self.adversaries {
+            let at = moment(at, end)?;
+            let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
+            let Some(found) = nodes.iter_mut().find(|it| it.name == *node.get_ref()) else {
+                return Err(unknown("node", node, names.iter().map(String::as_str)));
+            };
+            if found.script.is_some() {
+                return Err(Problem::at(node, "a node has one script"));
+            }
+            found.script = Some(Script { kind: *script, at });
+        }
+        Ok(())
+    }
+
+    fn expect(&self) -> Result<Expect, Problem> {
+        let Expected { catalogues_agree, catalogues_agree_within, thresholds } = &self.expect;
+        let thresholds = thresholds.iter().map(|Bound { metric, at_most, at_least }| {
+            if at_most.is_none() && at_least.is_none() {
+                return Err(Problem::at(metric, "a threshold needs `at-most` or `at-least`"));
+            }
+            Ok(Threshold { metric: metric.get_ref().clone(), at_most: *at_most, at_least: *at_least })
+        });
+        Ok(Expect {
+            catalogues_agree: *catalogues_agree,
+            catalogues_agree_within: catalogues_agree_within.map(|Span(within)| within),
+            thresholds: thresholds.collect::<Result<_, _>>()?,
+        })
+    }
+}

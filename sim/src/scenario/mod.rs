@@ -1,0 +1,536 @@
+//! What is to be simulated: a file in TOML, read strictly.
+//!
+//! A key that is not known is refused with its line and the nearest one that is, and so is a name that stands for nothing: a
+//! misspelt fault must not pass as a run without one. Nothing is drawn here; [`crate::plan`] does that.
+//!
+//! `sources` joins a file with those that it extends and chooses the variant, `document` is the file as it stands, and
+//! `topology`, `workload` and `breaking` turn its parts into what is declared here. [`regions`] has real round-trip times.
+
+use std::{
+    collections::BTreeSet,
+    fmt, io,
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ggen_marketplace::config::Partial;
+
+use crate::ledger::Ended;
+
+mod breaking;
+mod document;
+mod problem;
+pub mod regions;
+mod sources;
+mod topology;
+mod workload;
+
+/// Nodes of one scenario at most.
+pub const NODES_MAX: usize = 1_000;
+/// Simulated time of one scenario at most.
+pub const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
+/// Stands for every node.
+const EVERY_NODE: &str = "*";
+
+/// A scenario, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// The file's stem.
+    pub name: String,
+    /// Which variant of the file's matrix it is, such as `topology.nodes=16`; none where the file has none.
+    pub variant: Option<String>,
+    /// The seeds that it is run with where nothing else is asked.
+    pub seeds: Vec<u64>,
+    /// How long the run lasts, in simulated time.
+    pub duration: Duration,
+    /// How far turmoil moves the time at once.
+    pub tick: Duration,
+    /// How far the sites are from each other.
+    pub latency: Latency,
+    /// Simulated hosts; nodes are dealt out to them in turn.
+    pub sites: usize,
+    /// How the nodes are laid out.
+    pub topology: Topology,
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// What users do, in order of time.
+    pub steps: Vec<Step>,
+    /// What breaks, in order of the file.
+    pub faults: Vec<Fault>,
+    /// What must hold besides what always must.
+    pub expect: Expect,
+}
+
+/// How far sites are from each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Latency {
+    /// Each link has one latency for the whole run, drawn from this range.
+    Drawn(RangeInclusive<Duration>),
+    /// Half of the round-trip time between the regions of the two sites, and a jitter that is drawn for each link.
+    Regions,
+}
+
+/// How nodes are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topology {
+    /// All are equal.
+    Mesh,
+    /// Spokes hold on to hubs.
+    HubAndSpoke,
+    /// Permanent nodes are a mesh, ephemeral ones come and go.
+    Hybrid,
+}
+
+/// What a node is in its topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// One of a mesh.
+    Peer,
+    /// What spokes hold on to.
+    Hub,
+    /// Holds on to hubs and answers no DHT queries.
+    Spoke,
+    /// Always there.
+    Permanent,
+    /// Comes and goes, and answers no DHT queries.
+    Ephemeral,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Its name, such as `node-3`.
+    pub name: String,
+    /// What it is.
+    pub role: Role,
+    /// Where it is, in a scenario with regions: one of [`regions::NAMES`].
+    pub region: Option<String>,
+    /// Whether it answers DHT queries.
+    pub dht_server: bool,
+    /// The nodes that it knows at its start.
+    pub bootstrap: Vec<usize>,
+    /// When it starts.
+    pub start: Duration,
+    /// When it stops in good order, for ever.
+    pub leave: Option<Duration>,
+    /// How it misbehaves.
+    pub script: Option<Script>,
+    /// What its configuration says besides.
+    pub config: Partial,
+}
+
+/// How a node misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Script {
+    /// In what way.
+    pub kind: ScriptKind,
+    /// From when; before that it is honest.
+    pub at: Duration,
+}
+
+/// In what way a node misbehaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ScriptKind {
+    /// Serves blocks with other bytes.
+    CorruptBlocks,
+    /// Claims to provide, and has nothing.
+    Withhold,
+    /// Takes requests and does not answer.
+    Stall,
+    /// Spreads heads that nobody signed.
+    ForgeHeads,
+    /// Spreads heads that were replaced.
+    ReplayHeads,
+    /// Announces more than anybody could.
+    FloodGossip,
+}
+
+/// Something that a user does at a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// When.
+    pub at: Duration,
+    /// Where.
+    pub node: usize,
+    /// What.
+    pub action: Action,
+    /// Whether the run may hold in spite of its failure.
+    pub may_fail: bool,
+    /// The stable code with which it must fail.
+    pub fails: Option<String>,
+}
+
+/// What a user does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Publishes a package.
+    Publish {
+        /// Its name.
+        package: String,
+        /// Its version.
+        version: String,
+        /// Bytes of its content.
+        bytes: u64,
+    },
+    /// Searches.
+    Search {
+        /// The words.
+        text: String,
+        /// How many packages must be found, where that is said.
+        finds: Option<usize>,
+        /// What the node must say of why the result is not complete.
+        says: Option<String>,
+    },
+    /// Installs a package by its bare name.
+    Install {
+        /// Its name.
+        package: String,
+        /// Bytes that may come over the network at most.
+        fetches_at_most: Option<u64>,
+    },
+    /// Dials a node and fills the routing table from it.
+    Bootstrap {
+        /// The node.
+        to: usize,
+    },
+    /// Starts the node.
+    Join,
+    /// Stops the node in good order.
+    Leave,
+}
+
+/// Something that breaks, and is mended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What its draws are keyed by: its name, or else what the file says of it. It stays when another fault is taken away.
+    pub key: String,
+    /// What breaks.
+    pub kind: FaultKind,
+    /// When, the first time.
+    pub at: RangeInclusive<Duration>,
+    /// How long.
+    pub lasts: Lasts,
+    /// How often.
+    pub times: u32,
+    /// From one time to the next.
+    pub every: Duration,
+    /// The nodes concerned, or those that they are drawn from.
+    pub nodes: BTreeSet<usize>,
+    /// How many of them are drawn, each time anew; all where it is not said.
+    pub pick: Option<usize>,
+}
+
+/// How long something stays broken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lasts {
+    /// Until then.
+    Until(Duration),
+    /// So long.
+    For(RangeInclusive<Duration>),
+    /// To the end of the run.
+    Ever,
+}
+
+/// What breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultKind {
+    /// Nothing passes between these sites and the others, and what is under way is lost.
+    Partition(Ways),
+    /// Nothing passes between any of these sites and any other site.
+    Isolate(Ways),
+    /// As an isolation that comes and goes.
+    Flapping {
+        /// How long the links stand.
+        up: Duration,
+        /// How long they are cut.
+        down: Duration,
+    },
+    /// The links of these sites take longer.
+    Slow {
+        /// By how much; drawn for each link.
+        by: RangeInclusive<Duration>,
+    },
+    /// What is sent over the links of these sites is kept back, and delivered at once in the end.
+    Hold,
+    /// The sites are cut off one after another, and come back in another order.
+    SwizzleClog,
+    /// The sites stop at once, and start again with what they had committed.
+    Crash {
+        /// Whether they find their disk again.
+        disk: bool,
+    },
+    /// As a crash, but nobody is told: the peers are left with connections to nobody.
+    PowerLoss {
+        /// Whether they find their disk again.
+        disk: bool,
+    },
+    /// The nodes stop in good order, and start again.
+    Restart {
+        /// Whether they find their disk again.
+        disk: bool,
+    },
+    /// The nodes start then, and not before.
+    MassJoin {
+        /// Within this time, each at a moment of its own.
+        spread: Duration,
+    },
+    /// The nodes stop in good order.
+    MassLeave {
+        /// Within this time, each at a moment of its own.
+        spread: Duration,
+    },
+    /// The nodes come and go.
+    Churn {
+        /// Half of their lives are shorter than this.
+        median: Duration,
+        /// How long they are away, on average.
+        away: Duration,
+    },
+}
+
+/// Which ways are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ways {
+    /// Both.
+    #[default]
+    Both,
+    /// What these sites send does not arrive.
+    Out,
+    /// What others send to these sites does not arrive.
+    In,
+}
+
+/// What must hold, besides what always must.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Expect {
+    /// Whether all catalogues must be the same at the end.
+    pub catalogues_agree: bool,
+    /// How long after the last fault was mended, and the last package published, they may take.
+    pub catalogues_agree_within: Option<Duration>,
+    /// Bounds of metrics.
+    pub thresholds: Vec<Threshold>,
+}
+
+/// A bound of a metric.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Threshold {
+    /// Its name.
+    pub metric: String,
+    /// What it may be at most.
+    pub at_most: Option<f64>,
+    /// What it must be at least.
+    pub at_least: Option<f64>,
+}
+
+/// Why a scenario is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{path} cannot be read: {source}", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file says something that cannot be.
+    #[error("{path}:{line}: {what}", path = .path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The line, from one.
+        line: usize,
+        /// What is wrong, and where it is known, what was meant.
+        what: String,
+    },
+    /// The file has no variant of that name.
+    #[error("{path} has no variant `{name}`{nearest}", path = .path.display())]
+    Variant {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+        /// What was meant, as the end of a sentence.
+        nearest: String,
+    },
+}
+
+impl Scenario {
+    /// Reads and checks a file; the first variant where it has a matrix.
+    ///
+    /// # Errors
+    /// Where it cannot be read, or does not make sense.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        Self::read_variant(path, None)
+    }
+
+    /// Reads and checks one variant of a file, named as [`Self::variants`] does or by what is between the brackets; the first
+    /// where no name is given.
+    ///
+    /// # Errors
+    /// As [`Self::read`], and [`Error::Variant`].
+    pub fn read_variant(path: &Path, variant: Option<&str>) -> Result<Self, Error> {
+        let sources = sources::Sources::read(path)?;
+        document::scenario(&sources, variant)
+    }
+
+    /// The names of a file's variants, such as `mesh[topology.nodes=16]`; only the file's stem where it has no matrix.
+    ///
+    /// # Errors
+    /// As [`Self::read`], for what stands in the matrix.
+    pub fn variants(path: &Path) -> Result<Vec<String>, Error> {
+        let sources = sources::Sources::read(path)?;
+        let names =
+            sources.variants()?.into_iter().map(|variant| full_name(sources.name(), variant.name.as_deref()));
+        Ok(names.collect())
+    }
+
+    /// Checks the text of the file `path`, of which the first variant.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
+        document::scenario(&sources::Sources::parse(path, text.to_owned())?, None)
+    }
+
+    /// Its name with the variant, such as `mesh[topology.nodes=16]`.
+    pub fn full_name(&self) -> String {
+        full_name(&self.name, self.variant.as_deref())
+    }
+
+    /// The site of a node.
+    pub fn site_of(&self, node: usize) -> usize {
+        node % self.sites
+    }
+
+    /// The nodes of a site.
+    pub fn nodes_at(&self, site: usize) -> impl Iterator<Item = usize> {
+        (site..self.nodes.len()).step_by(self.sites)
+    }
+}
+
+fn full_name(name: &str, variant: Option<&str>) -> String {
+    variant.map_or_else(|| name.to_owned(), |variant| format!("{name}[{variant}]"))
+}
+
+impl Role {
+    /// The word of a node's configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Peer => "peer",
+            Self::Hub => "hub",
+            Self::Spoke => "spoke",
+            Self::Permanent => "permanent",
+            Self::Ephemeral => "ephemeral",
+        }
+    }
+
+    /// Whether it answers DHT queries.
+    fn is_dht_server(self) -> bool {
+        !matches!(self, Self::Spoke | Self::Ephemeral)
+    }
+}
+
+impl Topology {
+    /// The word of a node's configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mesh => "mesh",
+            Self::HubAndSpoke => "hub-and-spoke",
+            Self::Hybrid => "hybrid",
+        }
+    }
+}
+
+impl ScriptKind {
+    /// The word of the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::CorruptBlocks => "corrupt-blocks",
+            Self::Withhold => "withhold",
+            Self::Stall => "stall",
+            Self::ForgeHeads => "forge-heads",
+            Self::ReplayHeads => "replay-heads",
+            Self::FloodGossip => "flood-gossip",
+        }
+    }
+}
+
+impl Step {
+    /// What is wrong with how the step ended, where something is; `None` for the end of one that has not ended.
+    pub(crate) fn shortcoming(&self, ended: Option<&Ended>) -> Option<String> {
+        match (ended, &self.fails, &self.action) {
+            (None, ..) => Some("did not end".to_owned()),
+            (Some(Ended::Failed { code, .. }), Some(fails), _) if code == fails => None,
+            (Some(Ended::Failed { code, message }), ..) => Some(format!("failed with {code}: {message}")),
+            (Some(_), Some(fails), _) => Some(format!("did not fail with {fails}")),
+            (Some(Ended::Found { ids, because }), _, Action::Search { finds, says, .. }) => {
+                let said = because.join("; ");
+                match (finds, says) {
+                    (Some(finds), _) if ids.len() != *finds => {
+                        Some(format!("found {} packages instead of {finds}", ids.len()))
+                    }
+                    (_, Some(says)) if !said.contains(says.as_str()) => {
+                        Some(format!("said {said:?}, and not {says:?}"))
+                    }
+                    _ => None,
+                }
+            }
+            (
+                Some(Ended::Installed { fetched, .. }),
+                _,
+                Action::Install { fetches_at_most: Some(most), .. },
+            ) if fetched > most => Some(format!("fetched {fetched} bytes, and not at most {most}")),
+            (Some(Ended::Bootstrapped { reached: 0 }), ..) => Some("reached nobody".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// For people.
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publish { package, .. } => write!(f, "publish {package}"),
+            Self::Search { text, .. } => write!(f, "search {text:?}"),
+            Self::Install { package, .. } => write!(f, "install {package}"),
+            Self::Bootstrap { .. } => f.write_str("bootstrap"),
+            Self::Join => f.write_str("join"),
+            Self::Leave => f.write_str("leave"),
+        }
+    }
+}
+
+impl FaultKind {
+    /// The word of the file.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Partition(_) => "partition",
+            Self::Isolate(_) => "isolate",
+            Self::Flapping { .. } => "flapping",
+            Self::Slow { .. } => "slow",
+            Self::Hold => "hold",
+            Self::SwizzleClog => "swizzle-clog",
+            Self::Crash { .. } => "crash",
+            Self::PowerLoss { .. } => "power-loss",
+            Self::Restart { .. } => "restart",
+            Self::MassJoin { .. } => "mass-join",
+            Self::MassLeave { .. } => "mass-leave",
+            Self::Churn { .. } => "churn",
+        }
+    }
+
+    /// Whether it concerns whole sites, not single nodes of one.
+    pub fn is_of_sites(&self) -> bool {
+        !matches!(
+            self,
+            Self::Restart { .. } | Self::MassJoin { .. } | Self::MassLeave { .. } | Self::Churn { .. }
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

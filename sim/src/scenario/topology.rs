@@ -1,0 +1,271 @@
+//! Which nodes there are, whom they know, where they are, and what their configuration says.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::Path,
+    time::Duration,
+};
+
+use ggen_marketplace::config::{Partial, Unknown, document};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, SeqAccess, Visitor},
+};
+use toml::{Spanned, Table};
+
+use super::{
+    NODES_MAX, Node, Role, Topology,
+    document::{Span, moment},
+    problem::{Problem, unknown},
+    regions,
+};
+
+/// The table `[topology]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Laid {
+    pub(super) kind: Topology,
+    nodes: Option<usize>,
+    /// Of the nodes, in hub-and-spoke.
+    hubs: Option<usize>,
+    permanents: Option<usize>,
+    ephemerals: Option<usize>,
+    pub(super) sites: Option<usize>,
+    /// Until when the last node has started.
+    #[serde(default)]
+    started: Span,
+}
+
+impl<'de> Deserialize<'de> for Topology {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let all = [Self::Mesh, Self::HubAndSpoke, Self::Hybrid];
+        all.into_iter()
+            .find(|it| it.as_str() == word)
+            .ok_or_else(|| de::Error::unknown_variant(&word, &["mesh", "hub-and-spoke", "hybrid"]))
+    }
+}
+
+/// One of `[[nodes]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Member {
+    name: Spanned<String>,
+    start: Option<Spanned<Span>>,
+    leave: Option<Spanned<Span>>,
+    region: Option<Spanned<String>>,
+    /// Names of the nodes that it knows.
+    bootstrap: Option<Vec<Spanned<String>>>,
+    config: Option<Spanned<Table>>,
+}
+
+/// `regions`: a list that sites are dealt to in turn, or names with weights.
+#[derive(Debug)]
+pub(super) struct Regions(Vec<(Spanned<String>, u64)>);
+
+impl<'de> Deserialize<'de> for Regions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Regions;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of regions, or a table of them with their weights")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Regions, A::Error> {
+                let mut regions = Vec::new();
+                while let Some(name) = seq.next_element()? {
+                    regions.push((name, 1));
+                }
+                Ok(Regions(regions))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Regions, A::Error> {
+                let mut regions = Vec::new();
+                while let Some(name) = map.next_key::<Spanned<String>>()? {
+                    regions.push((name, map.next_value()?));
+                }
+                Ok(Regions(regions))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+pub(super) fn nodes(laid: &Spanned<Laid>) -> Result<Vec<Node>, Problem> {
+    let (strong, weak) = counts(laid)?;
+    let Laid { kind, started, .. } = laid.get_ref();
+    let count = strong + weak;
+    if count == 0 || count > NODES_MAX {
+        return Err(Problem::at(laid, format!("there are 1 to {NODES_MAX} nodes")));
+    }
+    let node = |index: usize| {
+        let (role, name, bootstrap) = match kind {
+            // The first one, and one in the middle of those before: a tree of little depth, without anybody in charge.
+            Topology::Mesh => (Role::Peer, format!("node-{index}"), tree(index)),
+            Topology::HubAndSpoke if index < strong => {
+                (Role::Hub, format!("hub-{index}"), (0..index).collect())
+            }
+            Topology::HubAndSpoke => {
+                (Role::Spoke, format!("spoke-{}", index - strong), (0..strong).collect())
+            }
+            Topology::Hybrid if index < strong => {
+                (Role::Permanent, format!("permanent-{index}"), tree(index))
+            }
+            Topology::Hybrid => {
+                let number = index - strong;
+                let known = BTreeSet::from([number % strong, (number + 1) % strong]);
+                (Role::Ephemeral, format!("ephemeral-{number}"), known.into_iter().collect())
+            }
+        };
+        let start = started.0.mul_f64(index as f64 / count as f64);
+        // Whole milliseconds, as the timers have them.
+        let start = Duration::from_millis(u64::try_from(start.as_millis()).unwrap_or(u64::MAX));
+        Node {
+            name,
+            role,
+            region: None,
+            dht_server: role.is_dht_server(),
+            bootstrap,
+            start,
+            leave: None,
+            script: None,
+            config: Partial::default(),
+        }
+    };
+    Ok((0..count).map(node).collect())
+}
+
+/// How many nodes there are that others hold on to, and how many others.
+fn counts(laid: &Spanned<Laid>) -> Result<(usize, usize), Problem> {
+    let Laid { kind, nodes, hubs, permanents, ephemerals, .. } = *laid.get_ref();
+    let refuse = |what: &str| Err(Problem::at(laid, what));
+    match (kind, nodes, hubs, permanents, ephemerals) {
+        (Topology::Mesh, Some(nodes), None, None, None) => Ok((nodes, 0)),
+        (Topology::Mesh, _, Some(_), ..) => refuse("a mesh has no hubs"),
+        (Topology::Mesh, ..) => refuse("a mesh has `nodes`, and no others"),
+        (Topology::HubAndSpoke, Some(nodes), Some(hubs), None, None) if hubs > 0 && hubs < nodes => {
+            Ok((hubs, nodes - hubs))
+        }
+        (Topology::HubAndSpoke, ..) => {
+            refuse("hub-and-spoke needs `nodes`, and `hubs` of them: at least one and fewer than all")
+        }
+        (Topology::Hybrid, None, None, Some(permanents), Some(ephemerals)) if permanents > 0 => {
+            Ok((permanents, ephemerals))
+        }
+        (Topology::Hybrid, ..) => refuse("hybrid needs `permanents`, at least one, and `ephemerals`"),
+    }
+}
+
+fn tree(index: usize) -> Vec<usize> {
+    let known: BTreeSet<usize> = if index == 0 { BTreeSet::new() } else { [0, index / 2].into() };
+    known.into_iter().filter(|known| *known < index).collect()
+}
+
+/// Deals the sites out to the regions, so that each has its share at any time.
+pub(super) fn deal(
+    nodes: &mut [Node],
+    sites: usize,
+    regions: Option<&Spanned<Regions>>,
+) -> Result<(), Problem> {
+    let Some(regions) = regions else { return Ok(()) };
+    let Regions(weights) = regions.get_ref();
+    for (name, _) in weights {
+        known_region(name)?;
+    }
+    if weights.iter().all(|(_, weight)| *weight == 0) {
+        return Err(Problem::at(regions, "there is at least one region with a weight"));
+    }
+    let mut dealt = vec![0_u64; weights.len()];
+    for site in 0..sites {
+        // Whoever has the least for its weight is next, the first of them in the file; compared without fractions.
+        let next = (0..weights.len()).filter(|at| weights[*at].1 > 0).min_by(|one, other| {
+            let of = |at: usize, by: usize| u128::from(dealt[at] + 1) * u128::from(weights[by].1);
+            of(*one, *other).cmp(&of(*other, *one))
+        });
+        let Some(next) = next else { break };
+        dealt[next] += 1;
+        for node in nodes.iter_mut().skip(site).step_by(sites) {
+            node.region = Some(weights[next].0.get_ref().clone());
+        }
+    }
+    Ok(())
+}
+
+fn known_region(name: &Spanned<String>) -> Result<(), Problem> {
+    let is_known = regions::NAMES.contains(&name.get_ref().as_str());
+    if is_known { Ok(()) } else { Err(unknown("region", name, regions::NAMES.into_iter())) }
+}
+
+/// Puts what the file says of all nodes, and of single ones.
+pub(super) fn configure(
+    nodes: &mut [Node],
+    all: Option<&Spanned<Table>>,
+    members: &[Member],
+    end: Duration,
+) -> Result<(), Problem> {
+    if let Some(all) = all {
+        for node in nodes.iter_mut() {
+            node.config = partial(&[all.get_ref()], all)?;
+        }
+    }
+    let names: BTreeMap<String, usize> =
+        nodes.iter().enumerate().map(|(index, node)| (node.name.clone(), index)).collect();
+    let named = |name: &Spanned<String>| {
+        let found = names.get(name.get_ref()).copied();
+        found.ok_or_else(|| unknown("node", name, names.keys().map(String::as_str)))
+    };
+    let has_regions = nodes.iter().any(|node| node.region.is_some());
+    for member in members {
+        let node = &mut nodes[named(&member.name)?];
+        if let Some(start) = &member.start {
+            node.start = moment(start, end)?;
+        }
+        if let Some(leave) = &member.leave {
+            node.leave = Some(moment(leave, end)?);
+            if node.leave <= Some(node.start) {
+                return Err(Problem::at(leave, "a node leaves after it started"));
+            }
+        }
+        if let Some(region) = &member.region {
+            known_region(region)?;
+            if !has_regions {
+                return Err(Problem::at(region, "the scenario has no `regions`"));
+            }
+            node.region = Some(region.get_ref().clone());
+        }
+        if let Some(bootstrap) = &member.bootstrap {
+            node.bootstrap = bootstrap.iter().map(named).collect::<Result<_, _>>()?;
+        }
+        if let Some(config) = &member.config {
+            let tables: Vec<&Table> =
+                all.map(Spanned::get_ref).into_iter().chain([config.get_ref()]).collect();
+            node.config = partial(&tables, config)?;
+        }
+    }
+    Ok(())
+}
+
+/// The values of some tables of a node's configuration, of which the later ones count.
+fn partial(tables: &[&Table], place: &Spanned<Table>) -> Result<Partial, Problem> {
+    let mut joined = Table::new();
+    for table in tables {
+        for (key, value) in *table {
+            joined.insert(key.clone(), value.clone());
+        }
+    }
+    let text = joined.to_string();
+    document::parse(Path::new("config"), &text, Unknown::Refuse).map(|document| document.values).map_err(
+        |error| {
+            let what = match &error {
+                ggen_marketplace::config::Error::Invalid { problems } => {
+                    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+                }
+                other => other.to_string(),
+            };
+            Problem::at(place, format!("a node would refuse this: {what}"))
+        },
+    )
+}

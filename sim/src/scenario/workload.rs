@@ -1,0 +1,159 @@
+//! What users do.
+
+use std::{collections::BTreeSet, ops::Range, time::Duration};
+
+use ggen_marketplace::{code::Code, package::PackageName};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{
+    Action, EVERY_NODE, Step,
+    document::{Names, Span, moment, node_named},
+    problem::{Problem, unknown},
+};
+
+/// Bytes of the content of one package at most.
+const PACKAGE_BYTES_MAX: u64 = 64 << 20;
+
+/// One of `[[workload]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Doing {
+    at: Spanned<Span>,
+    node: Spanned<String>,
+    #[serde(rename = "do")]
+    what: Spanned<Verb>,
+    package: Option<Spanned<String>>,
+    version: Option<Spanned<String>>,
+    bytes: Option<Spanned<u64>>,
+    text: Option<Spanned<String>>,
+    finds: Option<Spanned<usize>>,
+    says: Option<Spanned<String>>,
+    to: Option<Spanned<String>>,
+    fetches_at_most: Option<Spanned<u64>>,
+    fails: Option<Spanned<String>>,
+    #[serde(default)]
+    may_fail: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Verb {
+    Publish,
+    Search,
+    Install,
+    Bootstrap,
+    Join,
+    Leave,
+}
+
+/// All steps, in order of time.
+pub(super) fn steps(workload: &[Doing], names: &Names<'_>, end: Duration) -> Result<Vec<Step>, Problem> {
+    let mut steps = Vec::new();
+    for doing in workload {
+        steps.extend(doing.steps(names, end)?);
+    }
+    check_packages(workload, &steps)?;
+    steps.sort_by_key(|step| step.at);
+    Ok(steps)
+}
+
+/// What is installed must be published somewhere.
+fn check_packages(workload: &[Doing], steps: &[Step]) -> Result<(), Problem> {
+    let published = steps.iter().filter_map(|step| match &step.action {
+        Action::Publish { package, .. } => Some(package.as_str()),
+        _ => None,
+    });
+    let published: BTreeSet<&str> = published.collect();
+    for doing in workload.iter().filter(|doing| *doing.what.get_ref() == Verb::Install) {
+        if let Some(package) = &doing.package
+            && !published.contains(package.get_ref().as_str())
+        {
+            return Err(unknown("package", package, published.into_iter()));
+        }
+    }
+    Ok(())
+}
+
+fn span<T>(value: &Option<Spanned<T>>) -> Option<Range<usize>> {
+    value.as_ref().map(Spanned::span)
+}
+
+fn plain<T: Clone>(value: &Option<Spanned<T>>) -> Option<T> {
+    value.as_ref().map(|value| value.get_ref().clone())
+}
+
+impl Doing {
+    fn steps(&self, names: &Names<'_>, end: Duration) -> Result<Vec<Step>, Problem> {
+        let at = moment(&self.at, end)?;
+        self.check_keys()?;
+        let action = self.action(names)?;
+        let nodes = match self.node.get_ref().as_str() {
+            EVERY_NODE => (0..names.len()).collect(),
+            _ => vec![node_named(&self.node, names)?],
+        };
+        if let Some(code) = &self.fails
+            && Code::from_word(code.get_ref()).is_none()
+        {
+            return Err(unknown("code", code, Code::ALL.iter().map(|code| code.as_str())));
+        }
+        let (fails, may_fail) = (plain(&self.fails), self.may_fail);
+        let step = |node| Step { at, node, action: action.clone(), may_fail, fails: fails.clone() };
+        Ok(nodes.into_iter().map(step).collect())
+    }
+
+    /// Refuses keys that do not belong to this step.
+    fn check_keys(&self) -> Result<(), Problem> {
+        use Verb::{Bootstrap, Install, Publish, Search};
+        let verb = *self.what.get_ref();
+        let belonging: [(&str, Option<Range<usize>>, &[Verb]); 8] = [
+            ("package", span(&self.package), &[Publish, Install]),
+            ("version", span(&self.version), &[Publish]),
+            ("bytes", span(&self.bytes), &[Publish]),
+            ("text", span(&self.text), &[Search]),
+            ("finds", span(&self.finds), &[Search]),
+            ("says", span(&self.says), &[Search]),
+            ("to", span(&self.to), &[Bootstrap]),
+            ("fetches-at-most", span(&self.fetches_at_most), &[Install]),
+        ];
+        for (key, place, verbs) in belonging {
+            if place.is_some() && !verbs.contains(&verb) {
+                return Err(Problem { place, what: format!("`{key}` does not belong to this step") });
+            }
+        }
+        Ok(())
+    }
+
+    fn action(&self, names: &Names<'_>) -> Result<Action, Problem> {
+        let needs = |key: &str| Problem::at(&self.what, format!("this step needs `{key}`"));
+        Ok(match *self.what.get_ref() {
+            Verb::Publish => {
+                let package = self.package.as_ref().ok_or_else(|| needs("package"))?;
+                let bytes = plain(&self.bytes).unwrap_or(1_000);
+                if bytes > PACKAGE_BYTES_MAX {
+                    let what = format!("a package has at most {PACKAGE_BYTES_MAX} bytes");
+                    return Err(Problem::at(&self.what, what));
+                }
+                // The name becomes one of a folder, too.
+                let name = package.get_ref().parse::<PackageName>();
+                name.map_err(|error| Problem::at(package, error.to_string()))?;
+                let version = plain(&self.version).unwrap_or_else(|| "1.0.0".to_owned());
+                Action::Publish { package: package.get_ref().clone(), version, bytes }
+            }
+            Verb::Search => Action::Search {
+                text: plain(&self.text).ok_or_else(|| needs("text"))?,
+                finds: plain(&self.finds),
+                says: plain(&self.says),
+            },
+            Verb::Install => Action::Install {
+                package: plain(&self.package).ok_or_else(|| needs("package"))?,
+                fetches_at_most: plain(&self.fetches_at_most),
+            },
+            Verb::Bootstrap => {
+                Action::Bootstrap { to: node_named(self.to.as_ref().ok_or_else(|| needs("to"))?, names)? }
+            }
+            Verb::Join => Action::Join,
+            Verb::Leave => Action::Leave,
+        })
+    }
+}

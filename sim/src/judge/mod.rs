@@ -202,7 +202,7 @@ impl Judge {
             self.reputations.finish(&mut found, &case, at, node, view);
         }
         self.catalogues.finish(&mut found, &oracle, &case, at, views);
-        self.steps.finish(&mut found, shortcomings);
+        self.steps.finish(&mut found, &case, shortcomings);
         idle.into_iter().for_each(|what| found.say(BITES, what));
         thresholds::judge(&mut found, &case.expect, metrics);
         found.into_invariants(&RULES)

@@ -23,13 +23,14 @@ pub(crate) struct Watch {
     peers: BTreeMap<PeerId, usize>,
     /// Per node, the publications that were read already.
     known: Vec<BTreeSet<(String, String)>>,
+    heads: view::Heads,
     next: Duration,
 }
 
 impl Watch {
     pub(crate) fn new(case: Case, peers: BTreeMap<PeerId, usize>) -> Self {
         let known = vec![BTreeSet::new(); case.members.len()];
-        Self { judge: Judge::new(case), peers, known, next: INTERVAL }
+        Self { judge: Judge::new(case), peers, known, heads: view::Heads::new(), next: INTERVAL }
     }
 
     /// Whether it is time to look.
@@ -76,6 +77,6 @@ impl Watch {
     fn views(&mut self, now: Duration, stores: &[Store]) -> Result<Vec<View>, store::Error> {
         let now = Timestamp::from_secs((virtualise::EPOCH + now).as_secs());
         let stores = stores.iter().zip(&mut self.known);
-        stores.map(|(store, known)| view::read(store, &self.peers, known, now)).collect()
+        stores.map(|(store, known)| view::read(store, &self.peers, &mut self.heads, known, now)).collect()
     }
 }

@@ -72,14 +72,16 @@ fn a_run_is_a_function_of_its_seed() {
 }
 
 #[test]
-fn a_leak_of_the_real_time_is_found_and_shown() {
-    let smoke = scenarios().join("smoke.toml");
-    let output =
-        program().arg("prove").arg(smoke).args(["--leak-on-purpose", "--format", "json"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(102), "{output:?}");
-    let difference = &json(&output)["first_difference"];
-    assert_eq!(difference["event"], 1);
-    assert!(difference["lines"][0].as_str().unwrap().starts_with("0 world leak "));
+fn what_leaks_from_the_real_world_is_found_and_shown() {
+    for leak in ["clock", "map", "thread"] {
+        let mut prove = program();
+        prove.arg("prove").arg(scenarios().join("smoke.toml")).args(["--leak-on-purpose", leak]);
+        let output = prove.args(["--format", "json"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(102), "{leak}: {output:?}");
+        let difference = &json(&output)["first_difference"];
+        let lines = [&difference["lines"][0], &difference["lines"][1]];
+        assert!(difference["event"].as_u64().unwrap() > 0 && lines[0] != lines[1], "{difference}");
+    }
 }
 
 #[test]
@@ -129,7 +131,7 @@ node = "node-2"
 do = "install"
 package = "word"
 "#);
-    assert_eq!(exit, 100, "{report}");
+    assert_eq!(exit, 101, "{report}");
     let found = violations(&report);
     assert!(found.iter().any(|it| it.starts_with("step 1 (install word at node-2 after 25s)")), "{found:?}");
 }
@@ -138,12 +140,12 @@ package = "word"
 fn a_partition_keeps_a_release_from_the_other_side() {
     let partition = "[[faults]]\nkind = \"partition\"\nat = \"5s\"\nuntil = \"39s\"\nnodes = [\"node-1\"]\n";
     let (exit, report) = run(partition);
-    assert_eq!(exit, 100, "{report}");
+    assert_eq!(exit, 101, "{report}");
     assert_eq!(report["faults"][0]["bites"], 4);
     assert_eq!(
         violations(&report),
         ["node-0", "node-2"]
-            .map(|node| format!("{node} lacks 1 of 1 packages, and lists 0 that nobody published"))
+            .map(|node| format!("40.000 s {node}: lacks 1 of 1 packages, and lists 0 that nobody published"))
     );
 }
 
@@ -151,7 +153,7 @@ fn a_partition_keeps_a_release_from_the_other_side() {
 fn a_search_that_finds_too_little_fails_the_run() {
     let (exit, report) =
         run("[[workload]]\nat = \"30s\"\nnode = \"node-0\"\ndo = \"search\"\ntext = \"word\"\nfinds = 2\n");
-    assert_eq!(exit, 100, "{report}");
+    assert_eq!(exit, 101, "{report}");
     assert_eq!(
         violations(&report),
         ["step 1 (search \"word\" at node-0 after 30s) found 1 packages instead of 2"]

@@ -11,6 +11,7 @@ use libp2p::{
     ping,
     swarm::{DialError, SwarmEvent},
 };
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     driver::{Driver, IDENTIFY_GRACE, Peer},
     exchange::Reading,
     handle::DialFailure,
-    snapshot::{PeerSnapshot, Snapshot},
+    snapshot::{Load, PeerSnapshot, Snapshot},
 };
 use crate::{
     code::Code,
@@ -55,6 +56,9 @@ impl Driver {
                 };
                 let peer = self.peers.entry(peer_id).or_insert_with(fresh);
                 peer.connections.insert(connection_id, (address.clone(), dialled));
+                if dialled {
+                    self.connections.reached(peer_id, &address);
+                }
                 let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
                 self.emit(Event::Connected { peer: peer_id, dialled });
                 self.note_return(peer_id);
@@ -142,9 +146,17 @@ impl Driver {
             BehaviourEvent::Ping(event) => self.pinged(event),
             BehaviourEvent::Kad(event) => self.kad_event(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let acceptance = self.announced(propagation_source, &message.data);
+                let is_due = self.pace.admits(message.source, propagation_source, Instant::now());
+                let acceptance = if is_due {
+                    self.announced(propagation_source, &message.data)
+                } else {
+                    MessageAcceptance::Ignore
+                };
                 let is_taken = matches!(acceptance, MessageAcceptance::Accept);
-                self.observer.tell(&Event::Announced { from: propagation_source, is_taken });
+                self.observer.tell_of(|| {
+                    let digest = Sha256::digest(&message.data).into();
+                    Event::Announced { from: propagation_source, digest, is_taken }
+                });
                 self.swarm.behaviour_mut().gossip.report_message_validation_result(
                     &message_id,
                     &propagation_source,
@@ -245,6 +257,9 @@ impl Driver {
         }
         self.publish_heads_read();
         self.emit(Event::Identified { peer: peer_id, addresses: told });
+        if speaks(KAD_PROTOCOL) && self.connections.is_spoke() {
+            self.emit(Event::Serves { peer: peer_id });
+        }
     }
 
     fn pinged(&mut self, event: ping::Event) {
@@ -267,6 +282,18 @@ impl Driver {
         }
     }
 
+    pub(super) fn load(&self) -> Load {
+        Load {
+            connections: self.peers.values().map(|peer| peer.connections.len()).sum(),
+            dials: self.dials.len(),
+            queries: self.queries.len(),
+            fetches: self.fetches.len(),
+            serving: self.serving,
+            pages: self.pages.len(),
+            inbox: self.inbox.len(),
+        }
+    }
+
     pub(super) fn snapshot(&mut self) -> Snapshot {
         let topic = self.topic.hash();
         let behaviour = self.swarm.behaviour_mut();
@@ -285,6 +312,7 @@ impl Driver {
                 .map(|(id, peer)| PeerSnapshot {
                     peer: *id,
                     addresses: addresses(peer),
+                    is_entry_point: self.connections.is_entry_point(id),
                     outbound: peer.connections.values().any(|(_, dialled)| *dialled),
                     round_trip: peer.round_trip,
                     agent: peer.agent.clone(),

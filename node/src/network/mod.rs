@@ -10,6 +10,7 @@
 
 mod behaviour;
 mod codec;
+mod connections;
 mod dht;
 mod driver;
 mod events;
@@ -19,6 +20,7 @@ mod handle;
 mod healing;
 mod observer;
 mod offload;
+mod pace;
 mod records;
 mod serve;
 mod snapshot;
@@ -33,9 +35,9 @@ pub use driver::spawn;
 pub use handle::{DialFailure, Handle, HeadsRead, RequestFailure};
 pub use observer::Observer;
 pub use offload::Offload;
-pub use snapshot::{PeerSnapshot, Refused, Snapshot};
+pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 
-use crate::code::Code;
+use crate::{code::Code, config::Role, peers::trim::Marks};
 
 /// What the network needs to know of the configuration.
 #[derive(Debug, Clone)]
@@ -46,8 +48,14 @@ pub struct Settings {
     pub dht_server: bool,
     /// How long a DHT query may take.
     pub query_timeout: Duration,
+    /// What this node is in its topology.
+    pub role: Role,
+    /// Bootstrap nodes and hubs: connections to them are never closed for being too many.
+    pub entry_points: Vec<Multiaddr>,
     /// Connections in all.
     pub connections_max: u32,
+    /// Between which numbers the connections are kept.
+    pub connections: Marks,
 }
 
 /// What happened, for the bookkeeping and for an [`Observer`].
@@ -103,6 +111,11 @@ pub enum Event {
         /// How long it was away.
         away: Duration,
     },
+    /// A peer serves the DHT, as it says; told by a spoke, to which it may be a hub.
+    Serves {
+        /// The peer.
+        peer: PeerId,
+    },
     /// The last connection to a peer closed. Told to an [`Observer`] only.
     Disconnected {
         /// The peer.
@@ -112,6 +125,8 @@ pub enum Event {
     Announced {
         /// Who passed it on.
         from: PeerId,
+        /// The SHA-256 of what it is.
+        digest: [u8; 32],
         /// Whether it was taken and passed on; false where it was ignored or refused.
         is_taken: bool,
     },
@@ -120,6 +135,8 @@ pub enum Event {
         /// Heads that were new or newer.
         heads: usize,
     },
+    /// What the loop holds, twice a second. Told to an [`Observer`] only.
+    Loaded(Load),
 }
 
 /// Why the network could not be set up.

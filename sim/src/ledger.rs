@@ -14,6 +14,7 @@ use libp2p::PeerId;
 use crate::{
     adversary::Bite,
     judge::Fact,
+    measure::Measures,
     trace::{Trace, hex},
     transport::Wire,
 };
@@ -85,17 +86,29 @@ pub enum Ended {
     },
 }
 
+impl Ended {
+    /// What was done, where it was: the beginning of the name of its distribution.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Published { .. } => Some("publish"),
+            Self::Found { .. } => Some("search"),
+            Self::Installed { .. } => Some("install"),
+            Self::Bootstrapped { .. } => Some("bootstrap"),
+            Self::Joined | Self::Left | Self::Failed { .. } => None,
+        }
+    }
+}
+
 /// Collects what is seen.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
+    pub(crate) measures: Measures,
     /// By step.
     pub(crate) ended: BTreeMap<usize, Ended>,
     /// By fault: how often it bit.
     pub(crate) bites: BTreeMap<usize, usize>,
-    /// By node: from when to when it ran; the last one may have no end yet.
-    pub(crate) lives: BTreeMap<usize, Vec<(Duration, Option<Duration>)>>,
     /// Pairs of nodes, each as the first of them saw it.
     connections: BTreeSet<(usize, usize)>,
     names: Vec<String>,
@@ -106,7 +119,7 @@ pub(crate) struct Ledger {
     facts: Vec<(Duration, Fact)>,
     /// Digests of announcements that adversaries forged.
     branded: BTreeSet<[u8; 32]>,
-    /// By adversary, how often it bit.
+    /// By node, how often it bit.
     bitten: BTreeMap<usize, usize>,
 }
 
@@ -119,9 +132,9 @@ impl Shared {
         Self(Arc::new(Mutex::new(Ledger {
             trace: Trace::new(keep_lines),
             counts: Counts::default(),
+            measures: Measures::default(),
             ended: BTreeMap::new(),
             bites: BTreeMap::new(),
-            lives: BTreeMap::new(),
             connections: BTreeSet::new(),
             names,
             peers,
@@ -174,6 +187,8 @@ impl Ledger {
     /// Adds the beginning of a step.
     pub(crate) fn begin(&mut self, step: usize, node: usize) {
         self.record(node, format_args!("step {step} begins"));
+        let at = self.now();
+        self.measures.began(step, node, at);
         self.tell(Fact::StepBegan { step, node });
     }
 
@@ -186,6 +201,20 @@ impl Ledger {
     /// What the judge has not heard yet.
     pub(crate) fn take_facts(&mut self) -> Vec<(Duration, Fact)> {
         std::mem::take(&mut self.facts)
+    }
+
+    /// Adds that a node runs.
+    pub(crate) fn started(&mut self, node: usize) {
+        self.record(node, "started");
+        let at = self.now();
+        self.measures.started(node, at);
+        self.tell(Fact::Started { node });
+    }
+
+    /// Notes that a node runs on, as an adversary.
+    pub(crate) fn misbehaves(&mut self, node: usize) {
+        let at = self.now();
+        self.measures.started(node, at);
     }
 
     /// Adds that an adversary has bitten, and whom where that is one node.
@@ -225,6 +254,8 @@ impl Ledger {
             Ended::Failed { code, .. } => format!("step {step} failed {code}"),
         };
         self.record(node, what);
+        let at = self.now();
+        self.measures.ended(step, at, ended.kind());
         let fetched = match &ended {
             Ended::Installed { fetched, .. } => Some(*fetched),
             _ => None,
@@ -269,6 +300,7 @@ impl Ledger {
             }
             Event::Claimed { peer, multihash } => format!("claimed {} {}", self.name(peer), hex(multihash)),
             Event::Audience => "audience".to_owned(),
+            Event::Reunited { peer, away } => format!("reunited {} {away:?}", self.name(peer)),
             Event::Announced { from, digest, is_taken } => {
                 if self.branded.contains(digest) {
                     let from = self.peers.get(from).copied();
@@ -280,10 +312,12 @@ impl Ledger {
                     &mut self.counts.announcements_refused
                 };
                 *count += 1;
+                self.measures.changed(node);
                 format!("announced {} {is_taken}", self.name(from))
             }
             Event::Listed { heads } => {
                 self.counts.heads_listed += *heads as u64;
+                self.measures.changed(node);
                 format!("listed {heads}")
             }
             Event::Loaded(load) => {
@@ -301,26 +335,17 @@ impl Ledger {
         self.connections.iter().filter(|(one, other)| crosses(*one, *other)).count()
     }
 
-    /// A node runs from now on.
-    pub(crate) fn started(&mut self, node: usize) {
-        let at = self.now();
-        self.lives.entry(node).or_default().push((at, None));
-        self.record(node, "started");
-        self.tell(Fact::Started { node });
+    /// Pairs of nodes with a connection that either side sees, the smaller number first.
+    pub(crate) fn links(&self) -> BTreeSet<[usize; 2]> {
+        self.connections.iter().map(|(one, other)| [*one.min(other), *one.max(other)]).collect()
     }
 
     /// A node runs no more. Forgets its connections: it has nobody left to see them close. Yields whether it ran.
-    pub(crate) fn stopped(&mut self, node: usize, at: Duration) -> bool {
-        self.at = self.at.max(at);
+    pub(crate) fn stopped(&mut self, node: usize) -> bool {
+        let at = self.now();
         self.tell(Fact::Stopped { node });
         self.connections.retain(|(one, _)| *one != node);
-        match self.lives.entry(node).or_default().last_mut() {
-            Some((_, until @ None)) => {
-                *until = Some(at);
-                true
-            }
-            _ => false,
-        }
+        self.measures.stopped(node, at)
     }
 
     /// Counts what a fault did.

@@ -7,6 +7,10 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, UNIX_EPOCH},
 };
@@ -22,13 +26,14 @@ use tempfile::TempDir;
 use turmoil::Sim;
 
 use crate::{
+    account,
     draw::Draws,
     faults::Breaker,
     host::{self, Blueprint, Disk, PlannedStep},
     judge::{self, Case, Fact, Member, Watch},
     leak::Leak,
-    ledger::{Ended, Ledger, Shared},
-    plan::{Event, Plan},
+    ledger::{Ledger, Shared},
+    plan::{Event, Life, Plan},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Latency, Scenario, regions},
     transport::multiaddr,
@@ -45,8 +50,12 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 const STACK_BYTES: usize = 64 << 20;
 
 /// How to run.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// Stops at this time of the simulation, before its end.
+    pub until: Option<Duration>,
+    /// Where the run writes how many simulated milliseconds it has lasted, for whoever shows progress on another thread.
+    pub elapsed_millis: Option<Arc<AtomicU64>>,
     /// Keeps the lines of the trace.
     pub keep_lines: bool,
     /// Lets the real world in, so that it is known that such a leak is found.
@@ -100,7 +109,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     let steps = folders(scenario, draws, scratch.path())?;
     // A fresh thread: nothing on it has been seeded yet.
     let finished = thread::scope(|scope| {
-        let body = || simulate(scenario, draws, steps, options);
+        let body = || simulate(scenario, draws, steps, &options);
         let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
         thread.spawn_scoped(scope, body)?.join().map_err(|_| Error::Panicked)?
     });
@@ -144,10 +153,10 @@ fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Dr
 /// What the judge has to know.
 fn case(
     scenario: &Scenario,
-    plan: &Plan,
     draws: Draws,
     steps: &[PlannedStep],
-    options: Options,
+    plan: &Plan,
+    options: &Options,
 ) -> io::Result<Case> {
     let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
     let members = scenario.nodes.iter().map(|node| Member {
@@ -166,21 +175,35 @@ fn case(
         Action::Install { package, .. } => Some(package.clone()),
         _ => None,
     };
-    // What is never mended has no aftermath to wait for.
-    let over = plan.events.iter().map(|it| if it.until < scenario.duration { it.until } else { it.at });
     Ok(Case {
         members: members.collect(),
         steps: scenario.steps.iter().map(|step| (step.node, installs(&step.action))).collect(),
         trees,
-        faults_over: over.max().unwrap_or_default(),
-        latency_max: match &scenario.latency {
-            Latency::Drawn(range) => *range.end(),
-            // No two regions are farther from each other.
-            Latency::Regions => Duration::from_millis(500),
-        },
+        faults_over: plan
+            .events
+            .iter()
+            .map(|event| event.until.min(scenario.duration))
+            .max()
+            .unwrap_or_default(),
+        latency_max: latency_max(scenario),
         connections_max: P2PConfig::default().connections_max,
         expect: scenario.expect.clone(),
     })
+}
+
+/// What no link of the scenario exceeds, as long as nothing makes it slow.
+fn latency_max(scenario: &Scenario) -> Duration {
+    match &scenario.latency {
+        Latency::Drawn(range) => *range.end(),
+        Latency::Regions => {
+            let used: BTreeSet<&str> =
+                scenario.nodes.iter().filter_map(|node| node.region.as_deref()).collect();
+            let pairs = used.iter().flat_map(|one| used.iter().map(move |other| (*one, *other)));
+            let longest = pairs
+                .filter_map(|(one, other)| Some(regions::one_way(one, other)? + regions::jitter(one, other)));
+            longest.max().unwrap_or_default()
+        }
+    }
 }
 
 /// What is there during a run.
@@ -190,13 +213,15 @@ struct World<'a> {
     /// What is on the disk of each node.
     stores: Vec<Disk>,
     ledger: Shared,
+    /// Per node: the position to which its catalogue was read.
+    positions: Vec<u64>,
 }
 
 fn simulate(
     scenario: &Scenario,
     draws: Draws,
     steps: Vec<PlannedStep>,
-    options: Options,
+    options: &Options,
 ) -> Result<(Report, Vec<String>), Error> {
     let _virtual = virtualise::enter(draws.secret("entropy", "", 0));
     if !virtualise::is_in_effect() {
@@ -205,16 +230,14 @@ fn simulate(
     let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
+    let plan = Plan::draw(scenario, draws);
+    let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
-    let ledger = Shared::new(names, peers.clone(), options.keep_lines);
+    let ledger = Shared::new(names, peers, options.keep_lines);
     let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
     let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
-    let mut plan = Plan::draw(scenario, draws);
-    if let Some(leak) = options.leak {
-        plan.delay(&leak.delays(keys.len()));
-    }
-    let mut watch = Watch::new(case(scenario, &plan, draws, &steps, options)?, peers);
-    let world = World { scenario, plan, stores, ledger };
+    let positions = vec![0; keys.len()];
+    let mut world = World { scenario, plan, stores, ledger, positions };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
@@ -222,22 +245,30 @@ fn simulate(
         .simulation_duration(scenario.duration + scenario.tick)
         .tcp_capacity(TCP_SEGMENTS_MAX)
         .build();
-    let blueprints = world.blueprints(draws, &keys, steps);
+    let blueprints = world.blueprints(draws, &keys, steps, options.leak);
     for (site, nodes) in blueprints.into_iter().enumerate() {
         sim.host(ip(site), move || host(nodes.clone()));
     }
     let mut breaker = Breaker::new(scenario, world.ledger.clone(), world.lay_links(&sim, draws));
-    while sim.elapsed() < scenario.duration {
+    let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
+    while sim.elapsed() < end {
         world.break_and_mend(&mut sim, &mut breaker)?;
         sim.step().map_err(|error| Error::Broken(error.to_string()))?;
-        if watch.is_due(sim.elapsed()) {
-            watch.look(sim.elapsed(), &world.ledger, &world.on_disk())?;
+        watch.tick(sim.elapsed(), &world.ledger, &world.stores)?;
+        world.look_into_catalogues(sim.elapsed())?;
+        if let Some(millis) = &options.elapsed_millis {
+            millis.store(u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
     let report = world.report(watch, sim.elapsed())?;
     drop(sim);
     let trace = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
     Ok((report, trace.into_lines()))
+}
+
+/// The time of the nodes' clocks.
+fn timestamp(elapsed: Duration) -> Timestamp {
+    Timestamp::from_secs((virtualise::EPOCH + elapsed).as_secs())
 }
 
 /// The nodes of one host, until it crashes.
@@ -261,7 +292,9 @@ impl World<'_> {
         draws: Draws,
         keys: &[libp2p::identity::Keypair],
         steps: Vec<PlannedStep>,
+        leak: Option<Leak>,
     ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
+        let delays = leak.map(|leak| leak.delays(keys.len())).unwrap_or_default();
         let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
         let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
         for step in steps {
@@ -274,7 +307,7 @@ impl World<'_> {
             let known = node.bootstrap.iter().map(|known| addresses[*known].clone());
             Rc::new(Blueprint {
                 node: index,
-                lives: self.plan.lives[index].clone(),
+                lives: self.lives(index, delays.get(index).copied().unwrap_or_default()),
                 dht_server: node.dht_server,
                 config: node.config.clone(),
                 key: keys[index].clone(),
@@ -287,6 +320,10 @@ impl World<'_> {
                 steps: of_node.remove(&index).unwrap_or_default(),
                 ledger: self.ledger.clone(),
                 script: node.script,
+                others: (0..keys.len())
+                    .filter(|other| node.script.is_some() && *other != index)
+                    .map(|other| addresses[other].clone())
+                    .collect(),
                 victim: draws.publisher(&self.victim(index), created),
                 secret: draws.secret("adversary", &node.name, 0),
             })
@@ -295,10 +332,20 @@ impl World<'_> {
         sites.map(|site| Rc::new(self.scenario.nodes_at(site).map(&mut blueprint).collect())).collect()
     }
 
+    /// When a node runs, and later than that where the real world leaks in.
+    fn lives(&self, node: usize, delay: Duration) -> Vec<Life> {
+        let lives = self.plan.lives[node].iter();
+        lives.map(|life| Life { from: life.from + delay, ..*life }).collect()
+    }
+
     /// The honest node in whose name an adversary has something old: the first that is not itself.
     fn victim(&self, adversary: usize) -> String {
-        let nodes = self.scenario.nodes.iter().enumerate();
-        let honest = nodes.clone().find(|(node, it)| *node != adversary && it.script.is_none());
+        let honest = self
+            .scenario
+            .nodes
+            .iter()
+            .enumerate()
+            .find(|(node, it)| *node != adversary && it.script.is_none());
         honest.map_or_else(String::new, |(_, node)| node.name.clone())
     }
 
@@ -370,13 +417,27 @@ impl World<'_> {
         ledger.tell(fact);
     }
 
+    /// Notes which releases came into which catalogue, to a tick.
+    fn look_into_catalogues(&mut self, elapsed: Duration) -> Result<(), Error> {
+        let changed = self.ledger.lock().measures.take_changed();
+        for node in changed {
+            let store = self.stores[node].borrow();
+            let (releases, position) = account::listings(&store, self.positions[node], timestamp(elapsed))?;
+            self.positions[node] = position;
+            let mut ledger = self.ledger.lock();
+            releases.into_iter().for_each(|release| ledger.measures.lists(node, release, elapsed));
+        }
+        Ok(())
+    }
+
     fn report(&self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
-        let (shortcomings, idle, mut metrics) = {
+        let (shortcomings, (distributions, mut metrics)) = {
             let ledger = self.ledger.lock();
-            (self.shortcomings(&ledger), self.idle_faults(&ledger), metrics(&ledger))
+            (self.shortcomings(&ledger), account::metrics(&ledger))
         };
-        let stores = self.on_disk();
-        let invariants = watch.finish(elapsed, &self.ledger, &stores, idle, &shortcomings, &mut metrics)?;
+        let idle = self.idle_faults();
+        let invariants =
+            watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &mut metrics)?;
         let mut ledger = self.ledger.lock();
         for invariant in invariants.iter().filter(|it| !it.holds) {
             for violation in &invariant.violations {
@@ -384,9 +445,11 @@ impl World<'_> {
             }
         }
         let faults = (0..self.scenario.faults.len()).map(|number| self.fault(number, &ledger));
+        let faults = faults.chain(account::adversaries(self.scenario, &ledger));
         Ok(Report {
             schema_version: SCHEMA_VERSION,
             scenario: self.scenario.name.clone(),
+            question: None,
             variant: self.scenario.variant.clone(),
             seed: 0,
             nodes: self.scenario.nodes.len(),
@@ -396,15 +459,16 @@ impl World<'_> {
             events: ledger.trace.events(),
             simulated_secs: elapsed.as_secs_f64(),
             wall_secs: 0.0,
+            again: String::new(),
             invariants,
             faults: faults.collect(),
+            members: account::members(self.scenario, &ledger, elapsed),
+            steps: account::steps(self.scenario, &ledger),
+            links: ledger.links().into_iter().collect(),
+            distributions,
             metrics,
             checkpoints: ledger.trace.checkpoints().to_vec(),
         })
-    }
-
-    fn on_disk(&self) -> Vec<Store> {
-        self.stores.iter().map(|store| store.borrow().clone()).collect()
     }
 
     fn shortcomings(&self, ledger: &Ledger) -> Vec<(usize, String)> {
@@ -430,7 +494,7 @@ impl World<'_> {
         let windows: Vec<[f64; 2]> =
             events.iter().map(|it| [it.at.as_secs_f64(), it.until.min(end).as_secs_f64()]).collect();
         FaultReport {
-            kind: fault.kind.as_str(),
+            kind: fault.kind.as_str().to_owned(),
             name: fault.key.clone(),
             from_secs: windows.iter().map(|it| it[0]).fold(end.as_secs_f64(), f64::min),
             until_secs: windows.iter().map(|it| it[1]).fold(0.0, f64::max),
@@ -440,7 +504,8 @@ impl World<'_> {
         }
     }
 
-    fn idle_faults(&self, ledger: &Ledger) -> Vec<String> {
+    fn idle_faults(&self) -> Vec<String> {
+        let ledger = self.ledger.lock();
         let faults = self.scenario.faults.iter().enumerate();
         let idle = faults.filter(|(number, _)| ledger.bites.get(number).is_none_or(|bites| *bites == 0));
         let idle = idle.map(|(number, fault)| format!("fault {number} ({}) never bit", fault.kind.as_str()));
@@ -450,25 +515,4 @@ impl World<'_> {
         });
         idle.chain(tame).collect()
     }
-}
-
-fn metrics(ledger: &Ledger) -> BTreeMap<String, f64> {
-    let counts = &ledger.counts;
-    let ended = |is: fn(&Ended) -> bool| ledger.ended.values().filter(|ended| is(ended)).count() as u64;
-    let metrics = [
-        ("connections_made", counts.connected),
-        ("connections_lost", counts.disconnected),
-        ("announcements_taken", counts.announcements_taken),
-        ("announcements_refused", counts.announcements_refused),
-        ("heads_listed", counts.heads_listed),
-        ("bytes_served", counts.bytes_served),
-        ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),
-        ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
-        ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),
-        ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
-        ("deliveries", counts.deliveries),
-        ("bytes_delivered", counts.bytes_delivered),
-        ("bites", counts.bites),
-    ];
-    metrics.into_iter().map(|(name, value)| (name.to_owned(), value as f64)).collect()
 }

@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub heads_peers: usize,
     /// Those of them whose heads have been read to the end.
     pub heads_complete: usize,
+    /// Connected peers that have not said who they are, and may have heads too.
+    pub heads_unidentified: usize,
     /// When a DHT bootstrap last ended well.
     pub last_bootstrap: Option<Timestamp>,
     /// Peers refused lately.
@@ -99,6 +101,8 @@ pub struct PeerSnapshot {
     pub peer: PeerId,
     /// The address of the connection, then those that it told of.
     pub addresses: Vec<Multiaddr>,
+    /// Whether it is a bootstrap node or a hub of the configuration.
+    pub is_entry_point: bool,
     /// Whether this node dialled it.
     pub outbound: bool,
     /// Round trip of the last ping.

@@ -52,7 +52,7 @@ impl Found {
             if more > 0 {
                 listed.push(format!("and {more} more"));
             }
-            Invariant::new(name, *kind, listed)
+            Invariant::new(*name, *kind, listed)
         };
         rules.iter().map(invariant).collect()
     }

@@ -26,7 +26,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::{
     fact::Fact,
@@ -43,10 +43,11 @@ pub const SAFETY_VIOLATED: u8 = 100;
 pub const LIVENESS_MISSED: u8 = 101;
 
 /// What kind of rule it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Must hold at every moment.
+    #[default]
     Safety,
     /// Must hold by a deadline.
     Liveness,
@@ -244,18 +245,22 @@ fn heard_forged(
     }
 }
 
+impl Kind {
+    /// The exit code of a run of which this is the worst that does not hold.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Safety => SAFETY_VIOLATED,
+            Self::Liveness => LIVENESS_MISSED,
+            Self::Threshold => THRESHOLD_MISSED,
+        }
+    }
+}
+
 /// The exit code that some verdicts come to: what never may happen outweighs what did not, and that what was measured.
 pub fn exit_code(invariants: &[Invariant]) -> u8 {
-    let violated = |kind| invariants.iter().any(|it| !it.holds && it.kind == kind);
-    if violated(Kind::Safety) {
-        SAFETY_VIOLATED
-    } else if violated(Kind::Liveness) {
-        LIVENESS_MISSED
-    } else if violated(Kind::Threshold) {
-        THRESHOLD_MISSED
-    } else {
-        0
-    }
+    let violated = |kind: &Kind| invariants.iter().any(|it| !it.holds && it.kind == *kind);
+    let by_weight = [Kind::Safety, Kind::Liveness, Kind::Threshold];
+    by_weight.into_iter().find(violated).map_or(0, Kind::exit_code)
 }
 
 #[cfg(test)]

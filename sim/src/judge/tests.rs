@@ -112,7 +112,7 @@ fn good() -> Run {
 
 impl Run {
     /// The rules that do not hold, with the first violation of each.
-    fn judged(mut self) -> BTreeMap<&'static str, String> {
+    fn judged(mut self) -> BTreeMap<String, String> {
         let mut judge = Judge::new(self.case);
         let [middle, end] = self.views;
         let (before, after): (Vec<_>, Vec<_>) = self.facts.into_iter().partition(|(at, _)| *at < secs(30));
@@ -126,7 +126,7 @@ impl Run {
     }
 
     /// The one rule that is violated, with how it is said.
-    fn violation(self) -> (&'static str, String) {
+    fn violation(self) -> (String, String) {
         let mut judged = self.judged();
         assert_eq!(judged.len(), 1, "{judged:?}");
         judged.pop_first().unwrap()
@@ -134,7 +134,7 @@ impl Run {
 }
 
 /// A good run in which something is changed.
-fn doctored(doctor: impl FnOnce(&mut Run)) -> (&'static str, String) {
+fn doctored(doctor: impl FnOnce(&mut Run)) -> (String, String) {
     let mut run = good();
     doctor(&mut run);
     run.violation()
@@ -242,7 +242,7 @@ fn a_catalogue_that_lacks_something_is_found_once_its_deadline_is_over() {
     assert_eq!(run.judged(), BTreeMap::new());
     // A deadline that lies behind the end shows nothing.
     let (rule, what) = doctored(|run| run.case.faults_over = secs(55));
-    assert_eq!((rule, what.starts_with("the run ended before")), (catalogues::RULE, true));
+    assert_eq!((rule.as_str(), what.starts_with("the run ended before")), (catalogues::RULE, true));
 }
 
 #[test]
@@ -377,7 +377,7 @@ fn thresholds_are_held_and_what_is_not_measured_is_said_with_what_is() {
         (threshold("innocents_charged", None, Some(1.0)), "innocents_charged is 0, and 1 is the least"),
     ] {
         let (rule, what) = doctored(|run| run.case.expect.thresholds.push(threshold));
-        assert_eq!((rule, what.as_str()), (thresholds::RULE, expected));
+        assert_eq!((rule.as_str(), what.as_str()), (thresholds::RULE, expected));
     }
     let mut run = good();
     run.case.expect.thresholds.push(threshold("search_ms", Some(5.0), Some(5.0)));

@@ -5,14 +5,11 @@ use std::{
     time::Duration,
 };
 
-use ggen_marketplace::{
-    store::{self, Store},
-    time::Timestamp,
-};
+use ggen_marketplace::{store, time::Timestamp};
 use libp2p::PeerId;
 
 use super::{Case, Judge, View, view};
-use crate::{ledger::Shared, report::Invariant, virtualise};
+use crate::{host::Disk, ledger::Shared, report::Invariant, virtualise};
 
 /// Simulated time between two looks at the stores.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -33,22 +30,19 @@ impl Watch {
         Self { judge: Judge::new(case), peers, known, heads: view::Heads::new(), next: INTERVAL }
     }
 
-    /// Whether it is time to look.
-    pub(crate) fn is_due(&self, now: Duration) -> bool {
-        now >= self.next
-    }
-
-    /// Looks at every node.
-    pub(crate) fn look(
+    /// Looks, where it is time to.
+    pub(crate) fn tick(
         &mut self,
         now: Duration,
         ledger: &Shared,
-        stores: &[Store],
+        disks: &[Disk],
     ) -> Result<(), store::Error> {
-        self.next = now + INTERVAL;
-        let views = self.views(now, stores)?;
-        self.hear(ledger);
-        self.judge.look(now, &views);
+        if now >= self.next {
+            self.next = now + INTERVAL;
+            let views = self.views(now, disks)?;
+            self.hear(ledger);
+            self.judge.look(now, &views);
+        }
         Ok(())
     }
 
@@ -57,12 +51,12 @@ impl Watch {
         mut self,
         now: Duration,
         ledger: &Shared,
-        stores: &[Store],
+        disks: &[Disk],
         idle: Vec<String>,
         shortcomings: &[(usize, String)],
         metrics: &mut BTreeMap<String, f64>,
     ) -> Result<Vec<Invariant>, store::Error> {
-        let views = self.views(now, stores)?;
+        let views = self.views(now, disks)?;
         self.hear(ledger);
         Ok(self.judge.finish(now, &views, idle, shortcomings, metrics))
     }
@@ -74,9 +68,11 @@ impl Watch {
         }
     }
 
-    fn views(&mut self, now: Duration, stores: &[Store]) -> Result<Vec<View>, store::Error> {
+    fn views(&mut self, now: Duration, disks: &[Disk]) -> Result<Vec<View>, store::Error> {
         let now = Timestamp::from_secs((virtualise::EPOCH + now).as_secs());
-        let stores = stores.iter().zip(&mut self.known);
-        stores.map(|(store, known)| view::read(store, &self.peers, &mut self.heads, known, now)).collect()
+        let disks = disks.iter().zip(&mut self.known);
+        disks
+            .map(|(disk, known)| view::read(&disk.borrow(), &self.peers, &mut self.heads, known, now))
+            .collect()
     }
 }

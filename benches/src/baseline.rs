@@ -101,7 +101,7 @@ mod tests {
             simulated_secs: 10.0,
             lookup: Lookups {
                 count: 1,
-                not_found: 0,
+                not_found: 0.0,
                 ms: spread,
                 round_trips: Spread::default(),
                 requests: Spread::default(),
@@ -115,7 +115,7 @@ mod tests {
                 copies: 19.0,
                 duplicates_per_delivery: 0.0,
             },
-            joining: Joining { connections: 0, bootstraps: 0, requests: Spread::default() },
+            joining: Joining { connections: 0.0, bootstraps: 0, requests: Spread::default() },
         }
     }
 

@@ -31,7 +31,7 @@ pub struct Lookups {
     /// How many ended.
     pub count: usize,
     /// How many found nothing.
-    pub not_found: usize,
+    pub not_found: f64,
     /// Duration, in milliseconds.
     pub ms: Spread,
     /// Duration, in round trips from site to site.
@@ -65,7 +65,7 @@ pub struct Gossip {
 #[serde(deny_unknown_fields)]
 pub struct Joining {
     /// First connections between two nodes, as each side saw them, in the whole run.
-    pub connections: u64,
+    pub connections: f64,
     /// Lookups by which all nodes together filled their routing tables: one for each place that was asked for.
     pub bootstraps: usize,
     /// Requests of each.

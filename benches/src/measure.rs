@@ -56,9 +56,9 @@ pub enum Error {
     /// Something broke that must hold: figures of such a run mean nothing.
     #[error("an invariant does not hold: {0}")]
     Violated(String),
-    /// Announcements overlapped, so that none can be told from the other.
-    #[error("announcements overlapped: {0}")]
-    Overlap(String),
+    /// An announcement came on a way that it cannot have come.
+    #[error("what was seen cannot be: {0}")]
+    Strange(String),
 }
 
 /// Runs a world and measures; repeatable for the first run of a process only.
@@ -81,8 +81,8 @@ pub fn run(size: &Size, seed: u64) -> Result<Measured, Error> {
         return Err(Error::Violated(violation.clone()));
     }
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(overlap) = &seen.overlap {
-        return Err(Error::Overlap(overlap.clone()));
+    if let Some(strange) = &seen.strange {
+        return Err(Error::Strange(strange.clone()));
     }
     let lookups: Vec<Lookup> = seen.heads_got(size.lookups_from()).collect();
     let deliveries = || seen.announcements.iter().flat_map(Announcement::deliveries);
@@ -105,7 +105,7 @@ pub fn run(size: &Size, seed: u64) -> Result<Measured, Error> {
             duplicates_per_delivery: thousandths((copies - firsts) as f64 / firsts.max(1) as f64),
         },
         joining: Joining {
-            connections: finished.report.metrics.get("connections_made").copied().unwrap_or(0),
+            connections: finished.report.metrics.get("connections_made").copied().unwrap_or(0.0),
             bootstraps: seen.bootstraps().count(),
             requests: Spread::of(seen.bootstraps().map(|it| f64::from(it.requests))),
         },
@@ -120,11 +120,11 @@ pub fn run(size: &Size, seed: u64) -> Result<Measured, Error> {
 }
 
 fn summed(lookups: &[Lookup], size: &Size, report: &Report) -> Lookups {
-    let found = report.metrics.get("steps_looked_up").copied().unwrap_or(0);
+    let found = report.metrics.get("steps_looked_up").copied().unwrap_or(0.0);
     let round_trip = ms(ROUND_TRIP);
     Lookups {
         count: lookups.len(),
-        not_found: size.lookups.saturating_sub(usize::try_from(found).unwrap_or(usize::MAX)),
+        not_found: size.lookups as f64 - found,
         ms: Spread::of(lookups.iter().map(|it| ms(it.duration))),
         round_trips: Spread::of(lookups.iter().map(|it| thousandths(ms(it.duration) / round_trip))),
         requests: Spread::of(lookups.iter().map(|it| f64::from(it.requests))),
@@ -148,12 +148,13 @@ struct Seen {
     lookups: Vec<(Duration, Lookup)>,
     announcements: Vec<Announcement>,
     /// The first thing that cannot be.
-    overlap: Option<String>,
+    strange: Option<String>,
 }
 
-/// One announcement. The event names none: they follow one another at a distance that none needs.
+/// One announcement.
 #[derive(Debug)]
 struct Announcement {
+    digest: [u8; 32],
     at: Duration,
     author: usize,
     /// Per node that took it: when, and over how many hops.
@@ -174,20 +175,27 @@ impl Seen {
     fn note(&mut self, at: Duration, node: usize, event: &Event) {
         match event {
             Event::LookedUp(lookup) => self.lookups.push((at, *lookup)),
-            Event::Announcing { .. } => {
-                self.announcements.push(Announcement { at, author: node, taken: BTreeMap::new() });
+            Event::Announcing { digest, .. } => {
+                self.announcements.push(Announcement {
+                    digest: *digest,
+                    at,
+                    author: node,
+                    taken: BTreeMap::new(),
+                });
             }
-            Event::Announced { from, is_taken: true } => {
+            Event::Announced { from, digest, is_taken: true } => {
                 let from = self.peers.get(from).copied();
-                let last = self.announcements.last_mut();
-                let known = last.and_then(|it| Some((from.and_then(|from| it.hops(from))?, it)));
+                let it = self.announcements.iter_mut().rev().find(|it| it.digest == *digest);
+                let known = it.and_then(|it| Some((from.and_then(|from| it.hops(from))?, it)));
                 match known {
                     Some((hops, it)) if !it.taken.contains_key(&node) && node != it.author => {
                         it.taken.insert(node, (at, hops + 1));
                     }
                     _ => {
-                        let what = format!("node {node} took one of another time after {at:?}");
-                        self.overlap.get_or_insert(what);
+                        let what = format!(
+                            "node {node} took one after {at:?} that nobody could have passed on to it"
+                        );
+                        self.strange.get_or_insert(what);
                     }
                 }
             }
@@ -212,6 +220,8 @@ impl Seen {
 mod tests {
     use super::*;
 
+    const DIGEST: [u8; 32] = [7; 32];
+
     fn peer(node: u8) -> PeerId {
         libp2p::identity::Keypair::ed25519_from_bytes([node; 32]).unwrap().public().to_peer_id()
     }
@@ -224,19 +234,19 @@ mod tests {
     }
 
     fn announced(from: u8) -> Event {
-        Event::Announced { from: peer(from), is_taken: true }
+        Event::Announced { from: peer(from), digest: DIGEST, is_taken: true }
     }
 
     #[test]
     fn hops_are_counted_along_the_way_from_the_author() {
         let way = [
-            (1, 0, Event::Announcing { peers: 3 }),
+            (1, 0, Event::Announcing { digest: DIGEST, peers: 3 }),
             (2, 1, announced(0)),
             (4, 2, announced(1)),
             (5, 3, announced(0)),
         ];
         let seen = seen(&way);
-        assert_eq!(seen.overlap, None);
+        assert_eq!(seen.strange, None);
         let deliveries: Vec<_> = seen.announcements[0].deliveries().collect();
         assert_eq!(
             deliveries,
@@ -245,13 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_belong_to_the_last_announcement_is_noticed() {
-        let first = (1, 0, Event::Announcing { peers: 3 });
+    fn what_nobody_could_have_passed_on_is_noticed() {
+        let first = (1, 0, Event::Announcing { digest: DIGEST, peers: 3 });
         for strange in [(2, 2, announced(1)), (2, 0, announced(1))] {
-            assert!(seen(&[first.clone(), strange]).overlap.is_some());
+            assert!(seen(&[first.clone(), strange]).strange.is_some());
         }
         let twice = [first, (2, 1, announced(0)), (3, 1, announced(0))];
-        assert!(seen(&twice).overlap.is_some());
+        assert!(seen(&twice).strange.is_some());
     }
 
     #[test]

@@ -96,6 +96,16 @@ pub const DHT_ADDRESSES_PER_PROVIDER_MAX: usize = 8;
 
 /// Bytes of one gossip message: a head and its envelope.
 pub const GOSSIP_BYTES_MAX: usize = 16 << 10;
+/// Announcements of one author that are looked at at once; more come by the exchange of heads.
+pub const ANNOUNCEMENTS_PER_AUTHOR_MAX: u32 = 64;
+/// Until one more of it is looked at: four a second, many times what people publish.
+pub const ANNOUNCEMENTS_PER_AUTHOR_REFILL: Duration = Duration::from_millis(250);
+/// Announcements from one neighbour that are looked at at once, whoever their authors are.
+pub const ANNOUNCEMENTS_PER_NEIGHBOUR_MAX: u32 = 1_024;
+/// Until one more of it is looked at: a hundred a second.
+pub const ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL: Duration = Duration::from_millis(10);
+/// Authors, and neighbours, whose announcements are counted.
+pub const ANNOUNCERS_MAX: usize = 4_096;
 /// Commands that wait for the driver loop.
 pub const COMMANDS_QUEUED_MAX: usize = 1_024;
 /// Heads that wait to be written to the catalogue; more are dropped and come again by the exchange of heads.

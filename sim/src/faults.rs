@@ -224,7 +224,7 @@ impl<'a> Breaker<'a> {
             }
             self.stopped.entry(*site).or_default().insert(number);
             for node in self.scenario.nodes_at(*site) {
-                let ran = self.ledger.lock().stopped(node, sim.elapsed());
+                let ran = self.ledger.lock().stopped(node);
                 self.ledger.lock().bite(fault, usize::from(ran));
             }
         }

@@ -22,10 +22,12 @@ use tokio::{
 };
 
 use crate::{
+    adversary::{self, Cast},
+    judge::{self, Fact},
     ledger::{Ended, Shared},
     plan::{Cause, Life},
-    scenario::Action,
-    transport::TurmoilTransport,
+    scenario::{Action, Script, ScriptKind},
+    transport::{Tap, TurmoilTransport},
     witness::Witness,
 };
 
@@ -58,6 +60,14 @@ pub(crate) struct Blueprint {
     pub(crate) ledger: Shared,
     pub(crate) witness: Witness,
     pub(crate) metrics: Metrics,
+    /// How it misbehaves, from when on, and what it is made of then.
+    pub(crate) script: Option<Script>,
+    /// Every other node; for an adversary only, as are the next two.
+    pub(crate) others: Vec<Multiaddr>,
+    /// An honest publisher.
+    pub(crate) victim: Publisher,
+    /// 32 bytes to make keys from.
+    pub(crate) secret: [u8; 32],
 }
 
 /// A step, with the folder on the real disk that it reads or writes.
@@ -87,6 +97,29 @@ impl Blueprint {
         config
     }
 
+    /// Every byte that reaches the node is in the trace.
+    pub(crate) fn tap(&self) -> Tap {
+        let (ledger, node) = (self.ledger.clone(), self.node);
+        Tap::new(move |remote, wire| ledger.lock().wire(node, remote, wire))
+    }
+
+    fn cast(&self, kind: ScriptKind) -> Cast {
+        Cast {
+            node: self.node,
+            kind,
+            key: self.key.clone(),
+            ip: self.ip,
+            port: self.port,
+            others: self.others.clone(),
+            store: self.disk.borrow().clone(),
+            topic: self.settings().packages_topic,
+            tap: self.tap(),
+            ledger: self.ledger.clone(),
+            victim: self.victim.clone(),
+            secret: self.secret,
+        }
+    }
+
     /// Says that a life began or ended.
     fn note(&self, cause: Cause, ended: Ended) {
         let mut ledger = self.ledger.lock();
@@ -100,7 +133,7 @@ impl Blueprint {
     fn parts(&self) -> Parts {
         let (ledger, witness, node) = (self.ledger.clone(), self.witness.clone(), self.node);
         Parts {
-            transport: transport::base(TurmoilTransport::new(self.ip)),
+            transport: transport::base(TurmoilTransport::new(self.ip, self.tap())),
             node_key: self.key.clone(),
             publisher: self.publisher.clone(),
             store: self.disk.borrow().clone(),
@@ -124,14 +157,35 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
         sleep(life.from.saturating_sub(elapsed())).await;
         if is_new && life.fresh {
             blueprint.disk.replace(Store::in_memory()?);
+            blueprint.ledger.lock().tell(Fact::Wiped { node: blueprint.node });
         }
         live(&blueprint, life, is_new).await?;
     }
     std::future::pending().await
 }
 
-/// One life of a node.
+/// One life of a node; an adversary is honest until its time has come.
 async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
+    let Some(Script { kind, at }) = blueprint.script else {
+        return serve(blueprint, life, is_new).await;
+    };
+    if elapsed() < at {
+        let until = life.until.map_or(at, |until| until.min(at));
+        serve(blueprint, Life { until: Some(until), ..life }, is_new).await?;
+    }
+    blueprint.ledger.lock().misbehaves(blueprint.node);
+    let misbehaving = adversary::run(blueprint.cast(kind));
+    match life.until {
+        None => misbehaving.await,
+        Some(until) => match timeout(until.saturating_sub(elapsed()), misbehaving).await {
+            Ok(ended) => ended,
+            Err(_) => Ok(()),
+        },
+    }
+}
+
+/// Runs the shipped node for one life.
+async fn serve(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
     let registry = Rc::new(P2PRegistry::with_parts(blueprint.settings(), blueprint.parts()).await?);
     registry.start_listening().await?;
     registry.subscribe_to_packages().await?;
@@ -149,7 +203,7 @@ async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::R
     steps.shutdown().await;
     registry.shutdown().await;
     drop(registry);
-    blueprint.ledger.lock().stopped(blueprint.node, elapsed());
+    blueprint.ledger.lock().stopped(blueprint.node);
     blueprint.ledger.lock().record(blueprint.node, "stopped");
     blueprint.note(life.ended_by, Ended::Left);
     Ok(())
@@ -162,6 +216,7 @@ async fn work(blueprint: &Rc<Blueprint>, registry: &Rc<P2PRegistry>, steps: &mut
         let Some(wait) = step.at.checked_sub(elapsed()) else { continue };
         sleep(wait).await;
         let (registry, blueprint, step) = (registry.clone(), blueprint.clone(), step.clone());
+        blueprint.ledger.lock().begin(step.number, blueprint.node);
         // Each by itself: one that hangs does not keep the next from its time.
         steps.spawn_local(async move {
             let (ended, more) = match perform(&blueprint, &registry, &step).await {
@@ -172,10 +227,23 @@ async fn work(blueprint: &Rc<Blueprint>, registry: &Rc<P2PRegistry>, steps: &mut
                     (Ended::Failed { code: failure.code, message }, String::new())
                 }
             };
-            blueprint.ledger.lock().end(step.number, blueprint.node, ended, more);
+            let mut ledger = blueprint.ledger.lock();
+            if let Some(fact) = installed(&step, blueprint.node, &ended) {
+                ledger.tell(fact);
+            }
+            ledger.end(step.number, blueprint.node, ended, more);
         });
     }
     std::future::pending().await
+}
+
+/// What was installed, with the files as they stand on the disk.
+fn installed(step: &PlannedStep, node: usize, ended: &Ended) -> Option<Fact> {
+    let Ended::Installed { cid, .. } = ended else { return None };
+    let root = cid.parse().ok()?;
+    // What cannot be read is not what was published either.
+    let tree = judge::tree_digest(&step.folder).unwrap_or_default();
+    Some(Fact::Installed { step: step.number, node, root, tree })
 }
 
 async fn perform(

@@ -3,14 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use ggen_marketplace::network::{Event, Lookup};
+use ggen_marketplace::network::{Event, Lookup, LookupKind};
 use libp2p::PeerId;
 
-use crate::trace::{Trace, hex};
+use crate::{
+    adversary::Bite,
+    judge::Fact,
+    measure::Measures,
+    trace::{Trace, hex},
+    transport::Wire,
+};
 
 /// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,6 +34,12 @@ pub struct Counts {
     pub heads_listed: u64,
     /// Bytes of blocks that were sent.
     pub bytes_served: u64,
+    /// Reads of byte streams that yielded something.
+    pub deliveries: u64,
+    /// Their bytes.
+    pub bytes_delivered: u64,
+    /// How often adversaries bit.
+    pub bites: u64,
 }
 
 /// How a step ended.
@@ -78,21 +91,42 @@ pub enum Ended {
     },
 }
 
+impl Ended {
+    /// What was done, where it was: the beginning of the name of its distribution.
+    pub(crate) fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Published { .. } => Some("publish"),
+            Self::Found { .. } => Some("search"),
+            Self::Installed { .. } => Some("install"),
+            Self::LookedUp { .. } => Some("lookup"),
+            Self::Bootstrapped { .. } => Some("bootstrap"),
+            Self::Joined | Self::Left | Self::Failed { .. } => None,
+        }
+    }
+}
+
 /// Collects what is seen.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) trace: Trace,
     pub(crate) counts: Counts,
+    pub(crate) measures: Measures,
     /// By step.
     pub(crate) ended: BTreeMap<usize, Ended>,
     /// By fault: how often it bit.
     pub(crate) bites: BTreeMap<usize, usize>,
-    /// By node: from when to when it ran; the last one may have no end yet.
-    pub(crate) lives: BTreeMap<usize, Vec<(Duration, Option<Duration>)>>,
     /// Pairs of nodes, each as the first of them saw it.
     connections: BTreeSet<(usize, usize)>,
     names: Vec<String>,
     peers: BTreeMap<PeerId, usize>,
+    /// When the last event was.
+    at: Duration,
+    /// What the judge has not heard yet.
+    facts: Vec<(Duration, Fact)>,
+    /// Digests of announcements that adversaries forged.
+    branded: BTreeSet<[u8; 32]>,
+    /// By node, how often it bit.
+    bitten: BTreeMap<usize, usize>,
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -104,12 +138,16 @@ impl Shared {
         Self(Arc::new(Mutex::new(Ledger {
             trace: Trace::new(keep_lines),
             counts: Counts::default(),
+            measures: Measures::default(),
             ended: BTreeMap::new(),
             bites: BTreeMap::new(),
-            lives: BTreeMap::new(),
             connections: BTreeSet::new(),
             names,
             peers,
+            at: Duration::ZERO,
+            facts: Vec::new(),
+            branded: BTreeSet::new(),
+            bitten: BTreeMap::new(),
         })))
     }
 
@@ -121,13 +159,93 @@ impl Shared {
 impl Ledger {
     /// Adds an event of a node, at the time of its host.
     pub(crate) fn record(&mut self, node: usize, what: impl fmt::Display) {
-        let at = turmoil::sim_elapsed().unwrap_or_default();
+        let at = self.now();
         self.trace.record(at, &self.names[node], what);
     }
 
     /// Adds an event of the world itself.
     pub(crate) fn record_world(&mut self, at: Duration, what: impl fmt::Display) {
+        self.at = self.at.max(at);
         self.trace.record(at, "world", what);
+    }
+
+    /// Adds what happened to a byte stream of a node.
+    pub(crate) fn wire(&mut self, node: usize, remote: SocketAddr, wire: Wire<'_>) {
+        match wire {
+            Wire::Opened { dialled: true } => self.record(node, format_args!("opened to {remote}")),
+            Wire::Opened { dialled: false } => self.record(node, format_args!("opened from {remote}")),
+            Wire::Closed => self.record(node, format_args!("closed with {remote}")),
+            Wire::Delivered(bytes) => {
+                let at = self.now();
+                self.counts.deliveries += 1;
+                self.counts.bytes_delivered += bytes.len() as u64;
+                self.trace.deliver(at, &self.names[node], remote, bytes);
+            }
+        }
+    }
+
+    /// The time of the host that is running; outside of one, as when a host is torn down, that of the last event.
+    pub(crate) fn now(&mut self) -> Duration {
+        self.at = turmoil::sim_elapsed().unwrap_or(self.at).max(self.at);
+        self.at
+    }
+
+    /// Adds the beginning of a step.
+    pub(crate) fn begin(&mut self, step: usize, node: usize) {
+        self.record(node, format_args!("step {step} begins"));
+        let at = self.now();
+        self.measures.began(step, node, at);
+        self.tell(Fact::StepBegan { step, node });
+    }
+
+    /// Adds a fact, at the time of the host that is running.
+    pub(crate) fn tell(&mut self, fact: Fact) {
+        let at = self.now();
+        self.facts.push((at, fact));
+    }
+
+    /// What the judge has not heard yet.
+    pub(crate) fn take_facts(&mut self) -> Vec<(Duration, Fact)> {
+        std::mem::take(&mut self.facts)
+    }
+
+    /// Adds that a node runs.
+    pub(crate) fn started(&mut self, node: usize) {
+        self.record(node, "started");
+        let at = self.now();
+        self.measures.started(node, at);
+        self.tell(Fact::Started { node });
+    }
+
+    /// Notes that a node runs on, as an adversary.
+    pub(crate) fn misbehaves(&mut self, node: usize) {
+        let at = self.now();
+        self.measures.started(node, at);
+    }
+
+    /// Adds that an adversary has bitten, and whom where that is one node.
+    pub(crate) fn bit(&mut self, node: usize, bite: Bite, victim: Option<PeerId>) {
+        self.counts.bites += 1;
+        *self.bitten.entry(node).or_default() += 1;
+        let name = victim.map_or_else(|| "everybody".to_owned(), |peer| self.name(&peer));
+        self.record(node, format_args!("bit {name} {bite:?}"));
+        let victim = victim.and_then(|peer| self.peers.get(&peer).copied());
+        self.tell(Fact::Bit { node, bite, victim });
+    }
+
+    /// How often an adversary has bitten.
+    pub(crate) fn bites_of(&self, node: usize) -> usize {
+        self.bitten.get(&node).copied().unwrap_or_default()
+    }
+
+    /// Remembers an announcement that nobody may pass on.
+    pub(crate) fn branded(&mut self, digest: [u8; 32]) {
+        self.branded.insert(digest);
+    }
+
+    /// Adds that an adversary has published something valid.
+    pub(crate) fn worthless(&mut self, package: String) {
+        self.tell(Fact::Worthless { package });
     }
 
     /// Adds the end of a step.
@@ -143,6 +261,14 @@ impl Ledger {
             Ended::Failed { code, .. } => format!("step {step} failed {code}"),
         };
         self.record(node, what);
+        let at = self.now();
+        self.measures.ended(step, at, ended.kind());
+        let fetched = match &ended {
+            Ended::Installed { fetched, .. } => Some(*fetched),
+            _ => None,
+        };
+        let is_publication = matches!(ended, Ended::Published { .. });
+        self.tell(Fact::StepEnded { step, node, fetched, is_publication });
         self.ended.insert(step, ended);
     }
 
@@ -174,28 +300,47 @@ impl Ledger {
             Event::Seen { peer } => format!("seen {}", self.name(peer)),
             Event::Served { peer, bytes } => {
                 self.counts.bytes_served += bytes;
+                if let Some(to) = self.peers.get(peer).copied() {
+                    self.tell(Fact::Served { node, to, bytes: *bytes });
+                }
                 format!("served {} {bytes}", self.name(peer))
             }
             Event::Claimed { peer, multihash } => format!("claimed {} {}", self.name(peer), hex(multihash)),
             Event::Audience => "audience".to_owned(),
-            Event::Announced { from, is_taken } => {
+            Event::Reunited { peer, away } => format!("reunited {} {away:?}", self.name(peer)),
+            Event::Announced { from, digest, is_taken } => {
+                if self.branded.contains(digest) {
+                    let from = self.peers.get(from).copied();
+                    self.tell(Fact::Forged { node, from, is_taken: *is_taken });
+                }
                 let count = if *is_taken {
                     &mut self.counts.announcements_taken
                 } else {
                     &mut self.counts.announcements_refused
                 };
                 *count += 1;
+                self.measures.changed(node);
                 format!("announced {} {is_taken}", self.name(from))
             }
             Event::Listed { heads } => {
                 self.counts.heads_listed += *heads as u64;
+                self.measures.changed(node);
                 format!("listed {heads}")
             }
-            Event::Announcing { peers } => format!("announcing to {peers}"),
-            Event::LookedUp(Lookup { kind, requests, successes, failures, duration }) => format!(
-                "lookup {} ended after {duration:?}, requests {requests} answered {successes} failed {failures}",
-                kind.as_str()
-            ),
+            Event::Announcing { peers, .. } => format!("announcing to {peers}"),
+            Event::LookedUp(Lookup { kind, requests, successes, failures, duration }) => {
+                if *kind == LookupKind::GetHead {
+                    self.measures.sample("lookup_requests", f64::from(*requests));
+                }
+                format!(
+                    "lookup {} ended after {duration:?}, requests {requests} answered {successes} failed {failures}",
+                    kind.as_str()
+                )
+            }
+            Event::Loaded(load) => {
+                self.tell(Fact::Loaded { node, load: *load });
+                return;
+            }
             // A new kind of event is traced as it is, until it has a form here.
             other => format!("{other:?}"),
         };
@@ -207,23 +352,17 @@ impl Ledger {
         self.connections.iter().filter(|(one, other)| crosses(*one, *other)).count()
     }
 
-    /// A node runs from now on.
-    pub(crate) fn started(&mut self, node: usize) {
-        let at = turmoil::sim_elapsed().unwrap_or_default();
-        self.lives.entry(node).or_default().push((at, None));
-        self.record(node, "started");
+    /// Pairs of nodes with a connection that either side sees, the smaller number first.
+    pub(crate) fn links(&self) -> BTreeSet<[usize; 2]> {
+        self.connections.iter().map(|(one, other)| [*one.min(other), *one.max(other)]).collect()
     }
 
     /// A node runs no more. Forgets its connections: it has nobody left to see them close. Yields whether it ran.
-    pub(crate) fn stopped(&mut self, node: usize, at: Duration) -> bool {
+    pub(crate) fn stopped(&mut self, node: usize) -> bool {
+        let at = self.now();
+        self.tell(Fact::Stopped { node });
         self.connections.retain(|(one, _)| *one != node);
-        match self.lives.entry(node).or_default().last_mut() {
-            Some((_, until @ None)) => {
-                *until = Some(at);
-                true
-            }
-            _ => false,
-        }
+        self.measures.stopped(node, at)
     }
 
     /// Counts what a fault did.

@@ -9,14 +9,23 @@
 //!
 //! **Invariant:** this crate is never linked into the program `ggen`; it would take its clocks and its entropy away.
 
+mod account;
+pub mod adversary;
+pub mod children;
+pub mod compare;
+pub mod corpus;
 pub mod draw;
 mod faults;
 mod host;
+pub mod judge;
+pub mod leak;
 pub mod ledger;
+mod measure;
 pub mod plan;
 pub mod prove;
 pub mod report;
 pub mod scenario;
+pub mod shrink;
 pub mod trace;
 pub mod transport;
 pub mod virtualise;

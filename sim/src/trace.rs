@@ -1,15 +1,22 @@
 //! What happened in a run, as one hash.
 //!
 //! An event is a line: virtual time, node, what happened. Numbers that a process counts for itself, such as libp2p's ids of
-//! connections, must never enter one, and neither may anything of the machine: paths, real times.
+//! connections, must never enter one, and neither may anything of the machine: paths, real times. A delivery is an event too;
+//! its bytes go into the hash as they are, and its line, which shows their digest, is made only where lines are kept.
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt::{self, Write},
+    net::SocketAddr,
+    time::Duration,
+};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Events between two checkpoints.
 const CHECKPOINT_EVENTS: u64 = 1_000;
+/// Bytes that a line shows of the digest of what was delivered.
+const DIGEST_BYTES: usize = 8;
 
 /// Folds events into a hash, in their order.
 #[derive(Debug, Default)]
@@ -22,7 +29,7 @@ pub struct Trace {
 }
 
 /// The hash after a number of events.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
     /// Events until here.
     pub events: u64,
@@ -40,17 +47,33 @@ impl Trace {
 
     /// Adds an event.
     pub fn record(&mut self, at: Duration, node: &str, what: impl fmt::Display) {
-        let at_nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
-        let line = format!("{at_nanos} {node} {what}");
-        self.hash.update(line.as_bytes());
-        self.hash.update(b"\n");
+        let at_nanos = nanos(at);
+        writeln!(Folded(&mut self.hash), "{at_nanos} {node} {what}").expect("hashing does not fail");
+        if let Some(lines) = &mut self.lines {
+            lines.push(format!("{at_nanos} {node} {what}"));
+        }
+        self.count(at_nanos);
+    }
+
+    /// Adds bytes that reached a node.
+    pub(crate) fn deliver(&mut self, at: Duration, node: &str, from: SocketAddr, bytes: &[u8]) {
+        let at_nanos = nanos(at);
+        // The length goes before the bytes, so that no two deliveries run together.
+        write!(Folded(&mut self.hash), "{at_nanos} {node} got {} from {from}\n", bytes.len())
+            .expect("hashing does not fail");
+        self.hash.update(bytes);
+        if let Some(lines) = &mut self.lines {
+            let digest = hex(&Sha256::digest(bytes)[..DIGEST_BYTES]);
+            lines.push(format!("{at_nanos} {node} got {} from {from} {digest}", bytes.len()));
+        }
+        self.count(at_nanos);
+    }
+
+    fn count(&mut self, at_nanos: u64) {
         self.events += 1;
         if self.events.is_multiple_of(CHECKPOINT_EVENTS) {
             let checkpoint = Checkpoint { events: self.events, at_nanos, hash: self.hash() };
             self.checkpoints.push(checkpoint);
-        }
-        if let Some(lines) = &mut self.lines {
-            lines.push(line);
         }
     }
 
@@ -73,6 +96,20 @@ impl Trace {
     pub fn into_lines(self) -> Vec<String> {
         self.lines.unwrap_or_default()
     }
+}
+
+/// Text on its way into a hash, without a string in between.
+struct Folded<'a>(&'a mut Sha256);
+
+impl Write for Folded<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn nanos(at: Duration) -> u64 {
+    u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -103,6 +140,22 @@ mod tests {
         ] {
             assert_ne!(hash(&events), hash(&other));
         }
+    }
+
+    #[test]
+    fn a_delivery_counts_with_its_bytes_and_with_where_it_ends() {
+        let from: SocketAddr = "10.0.0.1:4001".parse().unwrap();
+        let hash = |deliveries: &[&[u8]]| {
+            let mut trace = Trace::new(true);
+            deliveries.iter().for_each(|bytes| trace.deliver(Duration::ZERO, "a", from, bytes));
+            (trace.hash(), trace.into_lines())
+        };
+        let (one, lines) = hash(&[b"ab", b"c"]);
+        assert_eq!(one, hash(&[b"ab", b"c"]).0);
+        for other in [&[&b"a"[..], b"bc"][..], &[b"ab", b"d"], &[b"ab"]] {
+            assert_ne!(one, hash(other).0);
+        }
+        assert_eq!(lines[1], "0 a got 1 from 10.0.0.1:4001 2e7d2c03a9507ae2");
     }
 
     #[test]

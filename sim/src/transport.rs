@@ -1,18 +1,19 @@
 //! libp2p's base transport over the TCP of turmoil: byte streams between simulated hosts.
 //!
 //! Addresses are `/ip4|ip6/<address>/tcp/<port>`, with or without a peer at the end. What is above the byte stream is the
-//! shipped node's.
+//! shipped node's. Every stream that opens or closes, and every read that yields bytes, is told to a [`Tap`].
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt, io,
     net::{IpAddr, SocketAddr},
     pin::Pin,
-    task::{Context, Poll, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
 };
 
 use futures::{
-    FutureExt, StreamExt,
+    AsyncRead, AsyncWrite, FutureExt, StreamExt,
     future::{self, BoxFuture},
     stream::{self, BoxStream},
 };
@@ -24,11 +25,91 @@ use libp2p::{
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use turmoil::net::{TcpListener, TcpStream};
 
+/// What happened to a byte stream of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire<'a> {
+    /// It stands; the node dialled it, or else the other side did.
+    Opened {
+        /// Whether the node dialled.
+        dialled: bool,
+    },
+    /// It yielded these bytes.
+    Delivered(&'a [u8]),
+    /// The node let go of it.
+    Closed,
+}
+
+/// Is told what happens to the streams of a node, and which socket is at their other end.
+#[derive(Clone)]
+pub struct Tap(Arc<Told>);
+
+type Told = dyn Fn(SocketAddr, Wire<'_>) + Send + Sync;
+
+impl Tap {
+    /// A tap that calls `told`, which must not block.
+    pub fn new(told: impl Fn(SocketAddr, Wire<'_>) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(told))
+    }
+}
+
+impl fmt::Debug for Tap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tap")
+    }
+}
+
 /// A byte stream between two hosts.
-pub type Stream = Compat<TcpStream>;
+#[derive(Debug)]
+pub struct Stream {
+    inner: Compat<TcpStream>,
+    remote: SocketAddr,
+    tap: Tap,
+}
+
+impl Stream {
+    fn new(inner: TcpStream, remote: SocketAddr, dialled: bool, tap: Tap) -> Self {
+        (tap.0)(remote, Wire::Opened { dialled });
+        Self { inner: inner.compat(), remote, tap }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        (self.tap.0)(self.remote, Wire::Closed);
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
+        if read > 0 {
+            (self.tap.0)(self.remote, Wire::Delivered(&buffer[..read]));
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+}
 
 /// Listens and dials on the turmoil host that polls it.
 pub struct TurmoilTransport {
+    tap: Tap,
     /// The address of this host: turmoil listens on the unspecified address, and peers must be told this one.
     host: IpAddr,
     listeners: VecDeque<Listener>,
@@ -48,8 +129,8 @@ enum Accepted {
 
 impl TurmoilTransport {
     /// The transport of the host with this address.
-    pub fn new(host: IpAddr) -> Self {
-        Self { host, listeners: VecDeque::new(), closed: VecDeque::new(), waker: None }
+    pub fn new(host: IpAddr, tap: Tap) -> Self {
+        Self { tap, host, listeners: VecDeque::new(), closed: VecDeque::new(), waker: None }
     }
 
     fn wake(&mut self) {
@@ -77,13 +158,13 @@ fn socket(address: &Multiaddr) -> Option<SocketAddr> {
 }
 
 /// Binds, then accepts for ever; the first failure ends it.
-fn listen(host: IpAddr, bind: SocketAddr) -> BoxStream<'static, io::Result<Accepted>> {
+fn listen(host: IpAddr, bind: SocketAddr, tap: Tap) -> BoxStream<'static, io::Result<Accepted>> {
     enum State {
         Unbound,
         Bound(TcpListener, Multiaddr),
         Failed,
     }
-    stream::unfold(State::Unbound, move |state| async move {
+    stream::unfold((State::Unbound, tap), move |(state, tap)| async move {
         let bound = match state {
             State::Unbound => {
                 let bound = async {
@@ -94,14 +175,15 @@ fn listen(host: IpAddr, bind: SocketAddr) -> BoxStream<'static, io::Result<Accep
                 bound.await.map(|(listener, local)| (Accepted::Bound(local.clone()), listener, local))
             }
             State::Bound(listener, local) => listener.accept().await.map(|(stream, remote)| {
+                let stream = Stream::new(stream, remote, false, tap.clone());
                 let remote = multiaddr(remote);
-                (Accepted::Stream { stream: stream.compat(), local: local.clone(), remote }, listener, local)
+                (Accepted::Stream { stream, local: local.clone(), remote }, listener, local)
             }),
             State::Failed => return None,
         };
         Some(match bound {
-            Ok((accepted, listener, local)) => (Ok(accepted), State::Bound(listener, local)),
-            Err(error) => (Err(error), State::Failed),
+            Ok((accepted, listener, local)) => (Ok(accepted), (State::Bound(listener, local), tap)),
+            Err(error) => (Err(error), (State::Failed, tap)),
         })
     })
     .boxed()
@@ -115,7 +197,7 @@ impl Transport for TurmoilTransport {
 
     fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
         let bind = socket(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
-        self.listeners.push_back(Listener { id, events: listen(self.host, bind) });
+        self.listeners.push_back(Listener { id, events: listen(self.host, bind, self.tap.clone()) });
         self.wake();
         Ok(())
     }
@@ -130,7 +212,8 @@ impl Transport for TurmoilTransport {
 
     fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
         let remote = socket(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
-        Ok(async move { Ok(TcpStream::connect(remote).await?.compat()) }.boxed())
+        let tap = self.tap.clone();
+        Ok(async move { Ok(Stream::new(TcpStream::connect(remote).await?, remote, true, tap)) }.boxed())
     }
 
     fn poll(

@@ -7,12 +7,16 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::{Duration, UNIX_EPOCH},
 };
 
 use ggen_marketplace::{
-    catalog,
+    backend::p2p::P2PConfig,
     network::Metrics,
     store::{self, Store},
     time::Timestamp,
@@ -23,12 +27,15 @@ use tempfile::TempDir;
 use turmoil::Sim;
 
 use crate::{
+    account,
     draw::Draws,
     faults::Breaker,
     host::{self, Blueprint, Disk, PlannedStep},
-    ledger::{Ended, Ledger, Shared},
-    plan::{Event, Plan},
-    report::{FaultReport, Invariant, Report, SCHEMA_VERSION, Verdict},
+    judge::{self, Case, Fact, Member, Watch},
+    leak::Leak,
+    ledger::{Ledger, Shared},
+    plan::{Event, Life, Plan},
+    report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Latency, Scenario, regions},
     transport::multiaddr,
     virtualise,
@@ -47,10 +54,16 @@ const STACK_BYTES: usize = 64 << 20;
 /// How to run.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// Stops at this time of the simulation, before its end.
+    pub until: Option<Duration>,
+    /// Where the run writes how many simulated milliseconds it has lasted, for whoever shows progress on another thread.
+    pub elapsed_millis: Option<Arc<AtomicU64>>,
     /// Keeps the lines of the trace.
     pub keep_lines: bool,
-    /// Lets the real time into the trace, so that it is known that such a leak is found.
-    pub leaks_on_purpose: bool,
+    /// Lets the real world in, so that it is known that such a leak is found.
+    pub leak: Option<Leak>,
+    /// Takes adversaries for honest nodes, so that it is known that what they do is found.
+    pub trusts_adversaries: bool,
     /// Who is told what happens, as it happens.
     pub witness: Witness,
     /// Lets libp2p count in every node.
@@ -104,7 +117,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     let steps = folders(scenario, draws, scratch.path())?;
     // A fresh thread: nothing on it has been seeded yet.
     let finished = thread::scope(|scope| {
-        let body = || simulate(scenario, draws, steps, options);
+        let body = || simulate(scenario, draws, steps, &options);
         let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
         thread.spawn_scoped(scope, body)?.join().map_err(|_| Error::Panicked)?
     });
@@ -145,6 +158,62 @@ fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Dr
     Ok(())
 }
 
+/// What the judge has to know.
+fn case(
+    scenario: &Scenario,
+    draws: Draws,
+    steps: &[PlannedStep],
+    plan: &Plan,
+    options: &Options,
+) -> io::Result<Case> {
+    let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
+    let members = scenario.nodes.iter().map(|node| Member {
+        name: node.name.clone(),
+        publisher: draws.publisher(&node.name, created).id().to_string(),
+        turns: node.script.filter(|_| !options.trusts_adversaries).map(|script| script.at),
+    });
+    let mut trees = BTreeMap::new();
+    for step in steps {
+        if let Action::Publish { package, version, .. } = &step.action {
+            let node = scenario.steps[step.number].node;
+            trees.insert((node, package.clone(), version.clone()), judge::tree_digest(&step.folder)?);
+        }
+    }
+    let installs = |action: &Action| match action {
+        Action::Install { package, .. } => Some(package.clone()),
+        _ => None,
+    };
+    Ok(Case {
+        members: members.collect(),
+        steps: scenario.steps.iter().map(|step| (step.node, installs(&step.action))).collect(),
+        trees,
+        faults_over: plan
+            .events
+            .iter()
+            .map(|event| event.until.min(scenario.duration))
+            .max()
+            .unwrap_or_default(),
+        latency_max: latency_max(scenario),
+        connections_max: P2PConfig::default().connections_max,
+        expect: scenario.expect.clone(),
+    })
+}
+
+/// What no link of the scenario exceeds, as long as nothing makes it slow.
+fn latency_max(scenario: &Scenario) -> Duration {
+    match &scenario.latency {
+        Latency::Drawn(range) => *range.end(),
+        Latency::Regions => {
+            let used: BTreeSet<&str> =
+                scenario.nodes.iter().filter_map(|node| node.region.as_deref()).collect();
+            let pairs = used.iter().flat_map(|one| used.iter().map(move |other| (*one, *other)));
+            let longest = pairs
+                .filter_map(|(one, other)| Some(regions::one_way(one, other)? + regions::jitter(one, other)));
+            longest.max().unwrap_or_default()
+        }
+    }
+}
+
 /// What is there during a run.
 struct World<'a> {
     scenario: &'a Scenario,
@@ -152,6 +221,8 @@ struct World<'a> {
     /// What is on the disk of each node.
     stores: Vec<Disk>,
     ledger: Shared,
+    /// Per node: the position to which its catalogue was read.
+    positions: Vec<u64>,
     witness: Witness,
     /// Per node.
     metrics: Vec<Metrics>,
@@ -161,22 +232,26 @@ fn simulate(
     scenario: &Scenario,
     draws: Draws,
     steps: Vec<PlannedStep>,
-    options: Options,
+    options: &Options,
 ) -> Result<Finished, Error> {
     let _virtual = virtualise::enter(draws.secret("entropy", "", 0));
     if !virtualise::is_in_effect() {
         return Err(Error::NotVirtual);
     }
     let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
-    let peers = keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
+    let peers: BTreeMap<_, _> =
+        keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
+    let plan = Plan::draw(scenario, draws);
+    let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.keep_lines);
     let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
     let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
-    let plan = Plan::draw(scenario, draws);
+    let positions = vec![0; keys.len()];
     let counting = || if options.counts { Metrics::counting() } else { Metrics::default() };
     let metrics = keys.iter().map(|_| counting()).collect();
-    let world = World { scenario, plan, stores, ledger, witness: options.witness, metrics };
+    let witness = options.witness.clone();
+    let mut world = World { scenario, plan, stores, ledger, positions, witness, metrics };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
@@ -184,24 +259,31 @@ fn simulate(
         .simulation_duration(scenario.duration + scenario.tick)
         .tcp_capacity(TCP_SEGMENTS_MAX)
         .build();
-    let blueprints = world.blueprints(draws, &keys, steps);
+    let blueprints = world.blueprints(draws, &keys, steps, options.leak);
     for (site, nodes) in blueprints.into_iter().enumerate() {
         sim.host(ip(site), move || host(nodes.clone()));
     }
     let mut breaker = Breaker::new(scenario, world.ledger.clone(), world.lay_links(&sim, draws));
-    if options.leaks_on_purpose {
-        world.leak();
-    }
-    while sim.elapsed() < scenario.duration {
+    let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
+    while sim.elapsed() < end {
         world.break_and_mend(&mut sim, &mut breaker)?;
         sim.step().map_err(|error| Error::Broken(error.to_string()))?;
+        watch.tick(sim.elapsed(), &world.ledger, &world.stores)?;
+        world.look_into_catalogues(sim.elapsed())?;
+        if let Some(millis) = &options.elapsed_millis {
+            millis.store(u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
     }
-    let end = Timestamp::from_secs((virtualise::EPOCH + sim.elapsed()).as_secs());
-    let report = world.report(sim.elapsed(), end)?;
+    let report = world.report(watch, sim.elapsed())?;
     drop(sim);
     let trace = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
     let counts = world.metrics.iter().map(Metrics::text).collect();
     Ok(Finished { report, lines: trace.into_lines(), counts })
+}
+
+/// The time of the nodes' clocks.
+fn timestamp(elapsed: Duration) -> Timestamp {
+    Timestamp::from_secs((virtualise::EPOCH + elapsed).as_secs())
 }
 
 /// The nodes of one host, until it crashes.
@@ -225,7 +307,9 @@ impl World<'_> {
         draws: Draws,
         keys: &[libp2p::identity::Keypair],
         steps: Vec<PlannedStep>,
+        leak: Option<Leak>,
     ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
+        let delays = leak.map(|leak| leak.delays(keys.len())).unwrap_or_default();
         let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
         let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
         for step in steps {
@@ -238,7 +322,7 @@ impl World<'_> {
             let known = node.bootstrap.iter().map(|known| addresses[*known].clone());
             Rc::new(Blueprint {
                 node: index,
-                lives: self.plan.lives[index].clone(),
+                lives: self.lives(index, delays.get(index).copied().unwrap_or_default()),
                 dht_server: node.dht_server,
                 config: node.config.clone(),
                 key: keys[index].clone(),
@@ -252,10 +336,34 @@ impl World<'_> {
                 ledger: self.ledger.clone(),
                 witness: self.witness.clone(),
                 metrics: self.metrics[index].clone(),
+                script: node.script,
+                others: (0..keys.len())
+                    .filter(|other| node.script.is_some() && *other != index)
+                    .map(|other| addresses[other].clone())
+                    .collect(),
+                victim: draws.publisher(&self.victim(index), created),
+                secret: draws.secret("adversary", &node.name, 0),
             })
         };
         let sites = 0..self.scenario.sites;
         sites.map(|site| Rc::new(self.scenario.nodes_at(site).map(&mut blueprint).collect())).collect()
+    }
+
+    /// When a node runs, and later than that where the real world leaks in.
+    fn lives(&self, node: usize, delay: Duration) -> Vec<Life> {
+        let lives = self.plan.lives[node].iter();
+        lives.map(|life| Life { from: life.from + delay, ..*life }).collect()
+    }
+
+    /// The honest node in whose name an adversary has something old: the first that is not itself.
+    fn victim(&self, adversary: usize) -> String {
+        let honest = self
+            .scenario
+            .nodes
+            .iter()
+            .enumerate()
+            .find(|(node, it)| *node != adversary && it.script.is_none());
+        honest.map_or_else(String::new, |(_, node)| node.name.clone())
     }
 
     fn port(&self, node: usize) -> u16 {
@@ -294,13 +402,6 @@ impl World<'_> {
         }
     }
 
-    /// A leak as it could happen: another thread, whose clock is real.
-    fn leak(&self) {
-        #[expect(clippy::disallowed_methods, reason = "this is the leak")]
-        let real = thread::spawn(std::time::SystemTime::now).join();
-        self.ledger.lock().record_world(Duration::ZERO, format!("leak {real:?}"));
-    }
-
     /// Begins and ends what is due.
     fn break_and_mend(&self, sim: &mut Sim<'_>, breaker: &mut Breaker<'_>) -> Result<(), Error> {
         let now = sim.elapsed();
@@ -308,48 +409,64 @@ impl World<'_> {
         // What ends makes room for what begins at the same moment.
         for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| is_due(event.until)) {
             breaker.end(sim, number, event);
-            self.note(now, event, "ends");
+            self.note(now, event, "ends", Fact::FaultEnded);
         }
         for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| is_due(event.at)) {
             for site in breaker.begin(sim, number, event) {
                 for node in self.scenario.nodes_at(site) {
                     self.stores[node].replace(Store::in_memory()?);
+                    self.ledger.lock().tell(Fact::Wiped { node });
                 }
             }
-            self.note(now, event, "begins");
+            self.note(now, event, "begins", Fact::FaultBegan);
         }
         breaker.look(sim, now);
         Ok(())
     }
 
-    fn note(&self, now: Duration, event: &Event, what: &str) {
+    fn note(&self, now: Duration, event: &Event, what: &str, fact: Fact) {
         let names: Vec<&str> =
             event.nodes.iter().map(|node| self.scenario.nodes[*node].name.as_str()).collect();
         let kind = self.scenario.faults[event.fault].kind.as_str();
         let what = format!("fault {} {kind} {what} [{}]", event.fault, names.join(" "));
-        self.ledger.lock().record_world(now, what);
+        let mut ledger = self.ledger.lock();
+        ledger.record_world(now, what);
+        ledger.tell(fact);
     }
 
-    fn report(&self, elapsed: Duration, now: Timestamp) -> Result<Report, Error> {
-        let catalogues = self.catalogues(now)?;
-        let mut ledger = self.ledger.lock();
-        for (node, catalogue) in catalogues.iter().enumerate() {
-            let name = &self.scenario.nodes[node].name;
-            ledger.record_world(elapsed, format!("catalogue {name} {catalogue:?}"));
+    /// Notes which releases came into which catalogue, to a tick.
+    fn look_into_catalogues(&mut self, elapsed: Duration) -> Result<(), Error> {
+        let changed = self.ledger.lock().measures.take_changed();
+        for node in changed {
+            let store = self.stores[node].borrow();
+            let (releases, position) = account::listings(&store, self.positions[node], timestamp(elapsed))?;
+            self.positions[node] = position;
+            let mut ledger = self.ledger.lock();
+            releases.into_iter().for_each(|release| ledger.measures.lists(node, release, elapsed));
         }
-        let mut invariants = vec![
-            Invariant::new("every step succeeds", self.failed_steps(&ledger)),
-            Invariant::new("what is installed is what was published", self.foreign_content(&ledger)),
-            Invariant::new("every fault bites", self.idle_faults(&ledger)),
-        ];
-        if self.scenario.expect.catalogues_agree {
-            let differing = self.differing_catalogues(&catalogues, &ledger);
-            invariants.push(Invariant::new("every catalogue lists what was published", differing));
+        Ok(())
+    }
+
+    fn report(&self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
+        let (shortcomings, (distributions, mut metrics)) = {
+            let ledger = self.ledger.lock();
+            (self.shortcomings(&ledger), account::metrics(&ledger))
+        };
+        let idle = self.idle_faults();
+        let invariants =
+            watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &mut metrics)?;
+        let mut ledger = self.ledger.lock();
+        for invariant in invariants.iter().filter(|it| !it.holds) {
+            for violation in &invariant.violations {
+                ledger.record_world(elapsed, format_args!("violated {}: {violation}", invariant.name));
+            }
         }
         let faults = (0..self.scenario.faults.len()).map(|number| self.fault(number, &ledger));
+        let faults = faults.chain(account::adversaries(self.scenario, &ledger));
         Ok(Report {
             schema_version: SCHEMA_VERSION,
             scenario: self.scenario.name.clone(),
+            question: None,
             variant: self.scenario.variant.clone(),
             seed: 0,
             nodes: self.scenario.nodes.len(),
@@ -359,30 +476,23 @@ impl World<'_> {
             events: ledger.trace.events(),
             simulated_secs: elapsed.as_secs_f64(),
             wall_secs: 0.0,
+            again: String::new(),
             invariants,
             faults: faults.collect(),
-            metrics: metrics(&ledger),
+            members: account::members(self.scenario, &ledger, elapsed),
+            steps: account::steps(self.scenario, &ledger),
+            links: ledger.links().into_iter().collect(),
+            distributions,
+            metrics,
             checkpoints: ledger.trace.checkpoints().to_vec(),
         })
     }
 
-    /// Per node, the ids of the packages that its catalogue lists.
-    fn catalogues(&self, now: Timestamp) -> Result<Vec<BTreeSet<String>>, Error> {
-        let listed = |store: &Store| {
-            store.read(|conn| {
-                let everything = catalog::Query { limit: usize::MAX, ..catalog::Query::default() };
-                let found = catalog::search(conn, &everything, now)?;
-                Ok(found.hits.into_iter().map(|listed| listed.id.to_string()).collect())
-            })
-        };
-        Ok(self.stores.iter().map(|store| listed(&store.borrow())).collect::<Result<_, _>>()?)
-    }
-
-    fn failed_steps(&self, ledger: &Ledger) -> Vec<String> {
+    fn shortcomings(&self, ledger: &Ledger) -> Vec<(usize, String)> {
         let steps = self.scenario.steps.iter().enumerate().filter(|(_, step)| !step.may_fail);
         let failed = steps.filter_map(|(number, step)| {
             let why = step.shortcoming(ledger.ended.get(&number))?;
-            Some(format!("{} {why}", self.describe(number)))
+            Some((number, format!("{} {why}", self.describe(number))))
         });
         failed.collect()
     }
@@ -393,17 +503,6 @@ impl World<'_> {
         format!("step {number} ({} at {node} after {:?})", step.action, step.at)
     }
 
-    fn foreign_content(&self, ledger: &Ledger) -> Vec<String> {
-        let published: BTreeSet<(&str, &str)> = published(ledger).collect();
-        let foreign = ledger.ended.iter().filter_map(|(number, ended)| match ended {
-            Ended::Installed { id, cid, .. } if !published.contains(&(id.as_str(), cid.as_str())) => {
-                Some(format!("{} brought {id} {cid}, which nobody published", self.describe(*number)))
-            }
-            _ => None,
-        });
-        foreign.collect()
-    }
-
     fn fault(&self, number: usize, ledger: &Ledger) -> FaultReport {
         let fault = &self.scenario.faults[number];
         let end = self.scenario.duration;
@@ -412,7 +511,7 @@ impl World<'_> {
         let windows: Vec<[f64; 2]> =
             events.iter().map(|it| [it.at.as_secs_f64(), it.until.min(end).as_secs_f64()]).collect();
         FaultReport {
-            kind: fault.kind.as_str(),
+            kind: fault.kind.as_str().to_owned(),
             name: fault.key.clone(),
             from_secs: windows.iter().map(|it| it[0]).fold(end.as_secs_f64(), f64::min),
             until_secs: windows.iter().map(|it| it[1]).fold(0.0, f64::max),
@@ -422,50 +521,15 @@ impl World<'_> {
         }
     }
 
-    fn idle_faults(&self, ledger: &Ledger) -> Vec<String> {
+    fn idle_faults(&self) -> Vec<String> {
+        let ledger = self.ledger.lock();
         let faults = self.scenario.faults.iter().enumerate();
         let idle = faults.filter(|(number, _)| ledger.bites.get(number).is_none_or(|bites| *bites == 0));
-        idle.map(|(number, fault)| format!("fault {number} ({}) never bit", fault.kind.as_str())).collect()
-    }
-
-    fn differing_catalogues(&self, catalogues: &[BTreeSet<String>], ledger: &Ledger) -> Vec<String> {
-        let expected: BTreeSet<&str> = published(ledger).map(|(id, _)| id).collect();
-        let differing = catalogues.iter().enumerate().filter_map(|(node, listed)| {
-            let listed: BTreeSet<&str> = listed.iter().map(String::as_str).collect();
-            let (missing, foreign) =
-                (expected.difference(&listed).count(), listed.difference(&expected).count());
-            let name = &self.scenario.nodes[node].name;
-            (missing + foreign > 0).then(|| {
-                let all = expected.len();
-                format!("{name} lacks {missing} of {all} packages, and lists {foreign} that nobody published")
-            })
+        let idle = idle.map(|(number, fault)| format!("fault {number} ({}) never bit", fault.kind.as_str()));
+        let tame = self.scenario.nodes.iter().enumerate().filter_map(|(node, it)| {
+            let script = it.script.filter(|_| ledger.bites_of(node) == 0)?;
+            Some(format!("adversary {} ({}) never bit", it.name, script.kind.as_str()))
         });
-        differing.collect()
+        idle.chain(tame).collect()
     }
-}
-
-/// Ids and content ids of what was published.
-fn published(ledger: &Ledger) -> impl Iterator<Item = (&str, &str)> {
-    ledger.ended.values().filter_map(|ended| match ended {
-        Ended::Published { id, cid } => Some((id.as_str(), cid.as_str())),
-        _ => None,
-    })
-}
-
-fn metrics(ledger: &Ledger) -> BTreeMap<&'static str, u64> {
-    let counts = &ledger.counts;
-    let ended = |is: fn(&Ended) -> bool| ledger.ended.values().filter(|ended| is(ended)).count() as u64;
-    BTreeMap::from([
-        ("connections_made", counts.connected),
-        ("connections_lost", counts.disconnected),
-        ("announcements_taken", counts.announcements_taken),
-        ("announcements_refused", counts.announcements_refused),
-        ("heads_listed", counts.heads_listed),
-        ("bytes_served", counts.bytes_served),
-        ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),
-        ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
-        ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),
-        ("steps_looked_up", ended(|it| matches!(it, Ended::LookedUp { .. }))),
-        ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
-    ])
 }

@@ -19,6 +19,7 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
+use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -27,17 +28,20 @@ use tokio::{
 use super::{
     Error, Event, Metrics, Observer, Offload, Settings,
     behaviour::{Behaviour, topic_score},
+    connections::Connections,
     dht::Query,
     events::dial_failure,
     exchange::Reading,
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
+    healing::Healing,
+    pace::Pace,
     serve::{Fetch, Work},
     snapshot::Refused,
     transport::{Base, authenticated},
 };
 use crate::{
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
-    peers::limits::IDLE_TIMEOUT,
+    peers::{limits::IDLE_TIMEOUT, trim},
     release::head::VerifiedHead,
     store::Store,
     sync,
@@ -92,6 +96,7 @@ pub fn spawn(
         heads,
         work: FuturesUnordered::new(),
         peers: BTreeMap::new(),
+        connections: Connections::new(&settings),
         queries: HashMap::new(),
         dials: HashMap::new(),
         listens: Vec::new(),
@@ -105,10 +110,14 @@ pub fn spawn(
         pages: HashMap::new(),
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
+        healing: Healing::new(),
+        providers_met: Vec::new(),
+        whereabouts: VecDeque::new(),
         last_bootstrap: None,
         bytes_sent: 0,
         heads_refused: 0,
         inbound_failed: 0,
+        pace: Pace::new(),
     };
     tokio::spawn(driver.run(command_queue));
     Ok((Handle { local, commands, heads: heads_read }, event_queue))
@@ -119,6 +128,8 @@ pub fn spawn(
 pub(super) struct Peer {
     /// Addresses of its connections, and whether we dialled them.
     pub(super) connections: BTreeMap<ConnectionId, (Multiaddr, bool)>,
+    /// When blocks last went to it or came from it.
+    pub(super) last_transfer: Option<Instant>,
     pub(super) told: Vec<Multiaddr>,
     pub(super) agent: Option<String>,
     pub(super) protocol_version: Option<String>,
@@ -127,6 +138,10 @@ pub(super) struct Peer {
     pub(super) pings_failed: u32,
     /// Until when it may keep others waiting for what it has to say; none once it has said who it is.
     pub(super) awaited_until: Option<Instant>,
+    /// Since when it is connected.
+    pub(super) since: Option<Instant>,
+    /// The connection that was given up because the peer answered no more.
+    pub(super) dead: Option<ConnectionId>,
     pub(super) serving: usize,
     /// How far its heads were read, where it serves heads.
     pub(super) reading: Option<Reading>,
@@ -154,6 +169,7 @@ pub(super) struct Driver {
     heads: watch::Sender<HeadsRead>,
     pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
+    pub(super) connections: Connections,
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) dials: HashMap<ConnectionId, Dialling>,
     pub(super) listens: Vec<Listening>,
@@ -169,10 +185,17 @@ pub(super) struct Driver {
     pub(super) pages: HashMap<InboundRequestId, PeerId>,
     pub(super) observed: BTreeMap<Multiaddr, usize>,
     pub(super) refused: VecDeque<Refused>,
+    pub(super) healing: Healing,
+    /// Providers that a lookup has just found.
+    pub(super) providers_met: Vec<PeerId>,
+    /// Where providers are that lookups found, the latest last.
+    pub(super) whereabouts: VecDeque<(PeerId, Vec<Multiaddr>)>,
     pub(super) last_bootstrap: Option<Timestamp>,
     pub(super) bytes_sent: u64,
     pub(super) heads_refused: u64,
     pub(super) inbound_failed: u64,
+    /// How many announcements are looked at.
+    pub(super) pace: Pace,
 }
 
 impl Driver {
@@ -183,6 +206,8 @@ impl Driver {
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(Duration::from_secs(3600));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trim = interval(trim::INTERVAL);
+        trim.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! { biased;
                 command = commands.recv() => match command {
@@ -201,7 +226,12 @@ impl Driver {
                 Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 _ = again.tick() => self.read_all_heads(),
-                _ = pulse.tick() => self.publish_heads_read(),
+                _ = pulse.tick() => {
+                    self.publish_heads_read();
+                    self.dial_lost();
+                    self.observer.tell_of(|| Event::Loaded(self.load()));
+                }
+                _ = trim.tick() => self.trim(),
                 _ = sweep.tick() => self.sweep_records(),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.has_bound() => self.reply_bound(),
@@ -229,12 +259,15 @@ impl Driver {
             Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
             Command::Refresh(reply) => self.refresh(reply),
-            Command::Reconfigure { topic, connections_max } => self.reconfigure(topic, connections_max),
+            Command::Reconfigure { topic, connections_max, connections } => {
+                self.connections.set_marks(connections);
+                self.reconfigure(topic, connections_max);
+            }
             Command::Snapshot(reply) => {
                 let _ = reply.send(Box::new(self.snapshot()));
             }
             Command::Disconnect(peer, reply) => {
-                let _ = reply.send(self.swarm.disconnect_peer_id(peer).is_ok());
+                let _ = reply.send(self.send_away(&peer));
             }
             Command::Block(peer, reason) => self.block(peer, reason),
             Command::Unblock(peer) => {
@@ -328,11 +361,17 @@ impl Driver {
         }
         let options = match target {
             Target::Address(address) => DialOpts::unknown_peer_id().address(address).build(),
-            Target::Peer(peer, addresses) => DialOpts::peer_id(peer)
-                .condition(PeerCondition::Disconnected)
-                .addresses(addresses)
-                .extend_addresses_through_behaviour()
-                .build(),
+            Target::Peer(peer, mut addresses) => {
+                let met = self.whereabouts.iter().find(|(met, _)| *met == peer);
+                let more = met.map_or(&[][..], |(_, more)| more);
+                addresses
+                    .extend(more.iter().filter(|it| !addresses.contains(it)).cloned().collect::<Vec<_>>());
+                DialOpts::peer_id(peer)
+                    .condition(PeerCondition::Disconnected)
+                    .addresses(addresses)
+                    .extend_addresses_through_behaviour()
+                    .build()
+            }
         };
         let connection = options.connection_id();
         match self.swarm.dial(options) {
@@ -354,13 +393,14 @@ impl Driver {
     fn announce(&mut self, head: Vec<u8>) -> usize {
         let hash = self.topic.hash();
         let gossip = &mut self.swarm.behaviour_mut().gossip;
+        let digest = Sha256::digest(&head).into();
         let published = gossip.publish(self.topic.clone(), head);
         let is_new = published.is_ok();
         match published {
             Ok(_) | Err(libp2p::gossipsub::PublishError::Duplicate) => {
                 let peers = gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count();
                 if is_new {
-                    self.observer.tell(&Event::Announcing { peers });
+                    self.observer.tell(&Event::Announcing { digest, peers });
                 }
                 peers
             }
@@ -373,6 +413,7 @@ impl Driver {
 
     pub(super) fn block(&mut self, peer: PeerId, reason: String) {
         self.remember_refused(peer, reason);
+        self.send_away(&peer);
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         self.swarm.behaviour_mut().kad.remove_peer(&peer);
     }
@@ -423,7 +464,7 @@ impl Driver {
     }
 
     /// Connected peers that have not said who they are, as long as it is worth waiting for them.
-    fn unidentified(&self) -> usize {
+    pub(super) fn unidentified(&self) -> usize {
         let now = Instant::now();
         self.peers.values().filter(|peer| peer.awaited_until.is_some_and(|until| now < until)).count()
     }

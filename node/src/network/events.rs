@@ -11,6 +11,7 @@ use libp2p::{
     ping,
     swarm::{DialError, SwarmEvent},
 };
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     driver::{Driver, IDENTIFY_GRACE, Peer},
     exchange::Reading,
     handle::DialFailure,
-    snapshot::{PeerSnapshot, Snapshot},
+    snapshot::{Load, PeerSnapshot, Snapshot},
 };
 use crate::{
     code::Code,
@@ -30,8 +31,8 @@ use crate::{
     time::Timestamp,
 };
 
-/// Pings that may fail one after the other before the connection is closed.
-const PINGS_FAILED_MAX: u32 = 2;
+/// Failed pings after which the connection is closed. libp2p keeps the first one to itself, so it is the second in a row.
+const PINGS_FAILED_MAX: u32 = 1;
 /// Protocols kept of what a peer tells.
 const PROTOCOLS_MAX: usize = 64;
 /// Peers of one public network in one bucket: whoever holds a /24 does not hold the bucket.
@@ -47,27 +48,35 @@ impl Driver {
                 let dialled = endpoint.is_dialer();
                 let address = endpoint.get_remote_address().clone();
                 let address = policy::without_peer(&address, &peer_id).unwrap_or(address);
-                let awaited_until = Some(Instant::now() + IDENTIFY_GRACE);
-                let peer =
-                    self.peers.entry(peer_id).or_insert_with(|| Peer { awaited_until, ..Peer::default() });
+                let now = Instant::now();
+                let fresh = || Peer {
+                    awaited_until: Some(now + IDENTIFY_GRACE),
+                    since: Some(now),
+                    ..Peer::default()
+                };
+                let peer = self.peers.entry(peer_id).or_insert_with(fresh);
                 peer.connections.insert(connection_id, (address.clone(), dialled));
+                if dialled {
+                    self.connections.reached(peer_id, &address);
+                }
                 let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
                 self.emit(Event::Connected { peer: peer_id, dialled });
+                self.note_return(peer_id);
                 self.publish_heads_read();
                 // Last: whoever dialled may wait for the heads next, and must find the newcomer among the outstanding.
                 if let Some((_, reply)) = self.dials.remove(&connection_id) {
                     let _ = reply.send(Ok(peer_id));
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
-                if let Some(peer) = self.peers.get_mut(&peer_id) {
-                    peer.connections.remove(&connection_id);
-                }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 if num_established == 0 {
+                    self.note_loss(peer_id, connection_id, cause.as_ref());
                     self.peers.remove(&peer_id);
                     self.observer.tell(&Event::Disconnected { peer: peer_id });
                     self.publish_heads_read();
                     self.reply_refreshed();
+                } else if let Some(peer) = self.peers.get_mut(&peer_id) {
+                    peer.connections.remove(&connection_id);
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
@@ -137,9 +146,17 @@ impl Driver {
             BehaviourEvent::Ping(event) => self.pinged(event),
             BehaviourEvent::Kad(event) => self.kad_event(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let acceptance = self.announced(propagation_source, &message.data);
+                let is_due = self.pace.admits(message.source, propagation_source, Instant::now());
+                let acceptance = if is_due {
+                    self.announced(propagation_source, &message.data)
+                } else {
+                    MessageAcceptance::Ignore
+                };
                 let is_taken = matches!(acceptance, MessageAcceptance::Accept);
-                self.observer.tell(&Event::Announced { from: propagation_source, is_taken });
+                self.observer.tell_of(|| {
+                    let digest = Sha256::digest(&message.data).into();
+                    Event::Announced { from: propagation_source, digest, is_taken }
+                });
                 self.swarm.behaviour_mut().gossip.report_message_validation_result(
                     &message_id,
                     &propagation_source,
@@ -203,7 +220,7 @@ impl Driver {
     fn identified(&mut self, peer_id: PeerId, info: identify::Info) {
         if let Some(reason) = incompatible(&info.protocol_version) {
             self.remember_refused(peer_id, reason);
-            let _ = self.swarm.disconnect_peer_id(peer_id);
+            self.send_away(&peer_id);
             return;
         }
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
@@ -240,6 +257,9 @@ impl Driver {
         }
         self.publish_heads_read();
         self.emit(Event::Identified { peer: peer_id, addresses: told });
+        if speaks(KAD_PROTOCOL) && self.connections.is_spoke() {
+            self.emit(Event::Serves { peer: peer_id });
+        }
     }
 
     fn pinged(&mut self, event: ping::Event) {
@@ -255,9 +275,22 @@ impl Driver {
                 peer.pings_failed += 1;
                 if peer.pings_failed >= PINGS_FAILED_MAX {
                     tracing::debug!(peer = %event.peer, %error, "a dead connection is closed");
+                    peer.dead = Some(event.connection);
                     self.swarm.close_connection(event.connection);
                 }
             }
+        }
+    }
+
+    pub(super) fn load(&self) -> Load {
+        Load {
+            connections: self.peers.values().map(|peer| peer.connections.len()).sum(),
+            dials: self.dials.len(),
+            queries: self.queries.len(),
+            fetches: self.fetches.len(),
+            serving: self.serving,
+            pages: self.pages.len(),
+            inbox: self.inbox.len(),
         }
     }
 
@@ -279,6 +312,7 @@ impl Driver {
                 .map(|(id, peer)| PeerSnapshot {
                     peer: *id,
                     addresses: addresses(peer),
+                    is_entry_point: self.connections.is_entry_point(id),
                     outbound: peer.connections.values().any(|(_, dialled)| *dialled),
                     round_trip: peer.round_trip,
                     agent: peer.agent.clone(),
@@ -292,6 +326,7 @@ impl Driver {
             topic_peers,
             heads_peers: reading.clone().count(),
             heads_complete: reading.filter(|reading| reading.is_complete()).count(),
+            heads_unidentified: self.unidentified(),
             last_bootstrap: self.last_bootstrap,
             refused: self.refused.iter().cloned().collect(),
             bytes_sent: self.bytes_sent,

@@ -19,7 +19,7 @@ use crate::{
 /// Heads written in one transaction.
 const INGESTED_AT_ONCE_MAX: usize = 512;
 /// Pages that are read for others at once, and on their way to them.
-const PAGES_SERVED_AT_ONCE_MAX: usize = 64;
+pub(super) const PAGES_SERVED_AT_ONCE_MAX: usize = 64;
 /// Those of them for one peer; an honest one asks for a page after the other.
 const PAGES_SERVED_PER_PEER_MAX: usize = 4;
 

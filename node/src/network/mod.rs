@@ -10,15 +10,18 @@
 
 mod behaviour;
 mod codec;
+mod connections;
 mod dht;
 mod driver;
 mod events;
 mod exchange;
 mod half_open;
 mod handle;
+mod healing;
 mod metrics;
 mod observer;
 mod offload;
+mod pace;
 mod records;
 mod serve;
 mod snapshot;
@@ -34,9 +37,9 @@ pub use handle::{DialFailure, Handle, HeadsRead, RequestFailure};
 pub use metrics::Metrics;
 pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
-pub use snapshot::{PeerSnapshot, Refused, Snapshot};
+pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 
-use crate::code::Code;
+use crate::{code::Code, config::Role, peers::trim::Marks};
 
 /// What the network needs to know of the configuration.
 #[derive(Debug, Clone)]
@@ -47,8 +50,14 @@ pub struct Settings {
     pub dht_server: bool,
     /// How long a DHT query may take.
     pub query_timeout: Duration,
+    /// What this node is in its topology.
+    pub role: Role,
+    /// Bootstrap nodes and hubs: connections to them are never closed for being too many.
+    pub entry_points: Vec<Multiaddr>,
     /// Connections in all.
     pub connections_max: u32,
+    /// Between which numbers the connections are kept.
+    pub connections: Marks,
 }
 
 /// What happened, for the bookkeeping and for an [`Observer`].
@@ -97,6 +106,18 @@ pub enum Event {
     },
     /// There are more nodes to tell of our packages than before: the routing table or the topic gained a peer.
     Audience,
+    /// A peer whose connection had broken is connected again: it may have missed what was told meanwhile.
+    Reunited {
+        /// The peer.
+        peer: PeerId,
+        /// How long it was away.
+        away: Duration,
+    },
+    /// A peer serves the DHT, as it says; told by a spoke, to which it may be a hub.
+    Serves {
+        /// The peer.
+        peer: PeerId,
+    },
     /// The last connection to a peer closed. Told to an [`Observer`] only.
     Disconnected {
         /// The peer.
@@ -106,11 +127,15 @@ pub enum Event {
     Announced {
         /// Who passed it on.
         from: PeerId,
+        /// The SHA-256 of what it is.
+        digest: [u8; 32],
         /// Whether it was taken and passed on; false where it was ignored or refused.
         is_taken: bool,
     },
     /// An announcement of this node went out. Told to an [`Observer`] only.
     Announcing {
+        /// The SHA-256 of what it is.
+        digest: [u8; 32],
         /// Connected peers that are subscribed to the topic.
         peers: usize,
     },
@@ -121,6 +146,8 @@ pub enum Event {
         /// Heads that were new or newer.
         heads: usize,
     },
+    /// What the loop holds, twice a second. Told to an [`Observer`] only.
+    Loaded(Load),
 }
 
 /// Why the network could not be set up.

@@ -25,6 +25,13 @@ impl Observer {
             watch(event);
         }
     }
+
+    /// Tells what is made only where somebody watches.
+    pub(super) fn tell_of(&self, event: impl FnOnce() -> Event) {
+        if let Some(watch) = &self.0 {
+            watch(&event());
+        }
+    }
 }
 
 impl fmt::Debug for Observer {

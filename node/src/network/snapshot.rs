@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 
-use crate::time::Timestamp;
+use super::{driver::PENDING_MAX, exchange::PAGES_SERVED_AT_ONCE_MAX};
+use crate::{
+    limits::{FETCH_SERVED_AT_ONCE_MAX, HEADS_QUEUED_MAX},
+    time::Timestamp,
+};
 
 /// The network at one moment.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +31,8 @@ pub struct Snapshot {
     pub heads_peers: usize,
     /// Those of them whose heads have been read to the end.
     pub heads_complete: usize,
+    /// Connected peers that have not said who they are, and may have heads too.
+    pub heads_unidentified: usize,
     /// When a DHT bootstrap last ended well.
     pub last_bootstrap: Option<Timestamp>,
     /// Peers refused lately.
@@ -39,6 +45,55 @@ pub struct Snapshot {
     pub inbound_failed: u64,
 }
 
+/// How much the loop holds at one moment, or may hold at most.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Connections that stand.
+    pub connections: usize,
+    /// Dials under way that somebody waits for.
+    pub dials: usize,
+    /// Lookups under way.
+    pub queries: usize,
+    /// Requests for blocks under way.
+    pub fetches: usize,
+    /// Requests for blocks that are being answered.
+    pub serving: usize,
+    /// Pages of heads on their way to their readers.
+    pub pages: usize,
+    /// Heads that wait to be written.
+    pub inbox: usize,
+}
+
+impl Load {
+    /// The most that the loop holds, with that many connections.
+    pub fn most(connections_max: u32) -> Self {
+        Self {
+            connections: usize::try_from(connections_max).unwrap_or(usize::MAX),
+            dials: PENDING_MAX,
+            queries: PENDING_MAX,
+            fetches: PENDING_MAX,
+            serving: FETCH_SERVED_AT_ONCE_MAX,
+            pages: PAGES_SERVED_AT_ONCE_MAX,
+            inbox: HEADS_QUEUED_MAX,
+        }
+    }
+
+    /// What of it is more than `most`, by name and with both numbers.
+    pub fn beyond(&self, most: &Self) -> Option<(&'static str, usize, usize)> {
+        [
+            ("connections", self.connections, most.connections),
+            ("dials", self.dials, most.dials),
+            ("lookups", self.queries, most.queries),
+            ("requests for blocks", self.fetches, most.fetches),
+            ("answers", self.serving, most.serving),
+            ("pages of heads", self.pages, most.pages),
+            ("heads to be written", self.inbox, most.inbox),
+        ]
+        .into_iter()
+        .find(|(_, held, most)| held > most)
+    }
+}
+
 /// One connected peer.
 #[derive(Debug, Clone)]
 pub struct PeerSnapshot {
@@ -46,6 +101,8 @@ pub struct PeerSnapshot {
     pub peer: PeerId,
     /// The address of the connection, then those that it told of.
     pub addresses: Vec<Multiaddr>,
+    /// Whether it is a bootstrap node or a hub of the configuration.
+    pub is_entry_point: bool,
     /// Whether this node dialled it.
     pub outbound: bool,
     /// Round trip of the last ping.

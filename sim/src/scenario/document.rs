@@ -34,6 +34,13 @@ pub(super) fn scenario(sources: &Sources, variant: Option<&str>) -> Result<Scena
     Ok(scenario)
 }
 
+/// One variant of a file, not checked.
+pub(super) fn table(sources: &Sources, variant: Option<&str>) -> Result<Table, Error> {
+    let table = sources.table(&sources.variant(variant)?)?;
+    let table = Table::deserialize(toml::de::Deserializer::from(table));
+    table.map_err(|error| sources.invalid(Problem::of(&error)))
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Document {

@@ -308,7 +308,7 @@ pub enum Ways {
 }
 
 /// What must hold, besides what always must.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Expect {
     /// Whether all catalogues must be the same at the end.
     pub catalogues_agree: bool,
@@ -391,6 +391,14 @@ impl Scenario {
         let names =
             sources.variants()?.into_iter().map(|variant| full_name(sources.name(), variant.name.as_deref()));
         Ok(names.collect())
+    }
+
+    /// One variant of a file as a table, with what it extends; it is parsed, and not checked.
+    ///
+    /// # Errors
+    /// As [`Self::read_variant`], for the syntax.
+    pub fn table(path: &Path, variant: Option<&str>) -> Result<toml::Table, Error> {
+        document::table(&sources::Sources::read(path)?, variant)
     }
 
     /// Checks the text of the file `path`, of which the first variant.

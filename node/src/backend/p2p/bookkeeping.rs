@@ -62,6 +62,7 @@ pub(super) async fn keep(node: Arc<Node>, mut events: mpsc::Receiver<Event>) {
 fn note(node: &Node, event: Event, batch: &mut Vec<Event>) {
     match event {
         Event::Audience => node.audience.notify_one(),
+        Event::Reunited { away, .. } => node.reunited(away),
         event => batch.push(event),
     }
 }
@@ -88,6 +89,7 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             Event::Served { peer, bytes } => {
                 ledger::record(tx, peer, &ledger::Event::Served { bytes: *bytes }, now)?;
             }
+            Event::Serves { peer } => address_book::serves(tx, peer, now)?,
             Event::Claimed { peer, multihash } => {
                 // The DHT names a tree by its hash alone; a tree is always a directory node.
                 if let Some(digest) = multihash.get(2..).and_then(|digest| <[u8; 32]>::try_from(digest).ok())
@@ -97,11 +99,13 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
                 }
             }
             Event::Audience
+            | Event::Reunited { .. }
             | Event::Disconnected { .. }
             | Event::Announced { .. }
             | Event::Announcing { .. }
             | Event::LookedUp(_)
-            | Event::Listed { .. } => {}
+            | Event::Listed { .. }
+            | Event::Loaded(_) => {}
         }
     }
     recent.flush(tx, now)?;

@@ -1,0 +1,108 @@
+//! Those who misbehave as providers: each claims to provide every tree that it hears of.
+
+use ggen_marketplace::{
+    content::{Block, ContentId},
+    fetch::protocol::{Answer, Found},
+    release::VerifiedHead,
+};
+use libp2p::PeerId;
+
+use super::{Bite, Script, Stage};
+
+/// Sends other bytes in the place of every block: one bit flipped, cut short, too long, or nothing like it, in turn.
+#[derive(Debug, Default)]
+pub(super) struct Corrupt {
+    sent: usize,
+}
+
+impl Script for Corrupt {
+    fn learned(&mut self, stage: &mut Stage, head: &VerifiedHead) {
+        stage.claim(head);
+    }
+
+    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Answer> {
+        let mut blocks = Vec::new();
+        for id in want.iter() {
+            let real = stage.cast.store.block(id).ok().flatten().map(Block::into_bytes);
+            blocks.push(Found::Have(corrupted(*id, real, self.sent).into()));
+            self.sent += 1;
+            stage.bit(Bite::WrongBlock, Some(peer));
+        }
+        Some(Answer { blocks })
+    }
+}
+
+/// Bytes that are not the block, in the way of number `n`; without the real ones, anything.
+fn corrupted(id: ContentId, real: Option<Vec<u8>>, n: usize) -> Vec<u8> {
+    let mut bytes = real.unwrap_or_else(|| id.digest().repeat(32));
+    match n % 3 {
+        0 if !bytes.is_empty() => {
+            let at = usize::from(id.digest()[0]) % bytes.len();
+            bytes[at] ^= 1 << (id.digest()[1] % 8);
+        }
+        1 if !bytes.is_empty() => bytes.truncate(bytes.len() / 2),
+        _ => bytes.push(0),
+    }
+    if id.names(&bytes) { vec![0; 33] } else { bytes }
+}
+
+/// Says of one request that it has nothing of it, and leaves the next one unanswered.
+#[derive(Debug, Default)]
+pub(super) struct Withhold {
+    asked: usize,
+}
+
+impl Script for Withhold {
+    fn learned(&mut self, stage: &mut Stage, head: &VerifiedHead) {
+        stage.claim(head);
+    }
+
+    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Answer> {
+        self.asked += 1;
+        if self.asked.is_multiple_of(2) {
+            stage.bit(Bite::Stalled, Some(peer));
+            return None;
+        }
+        stage.bit(Bite::Withheld, Some(peer));
+        Some(Answer { blocks: want.iter().map(|_| Found::Missing).collect() })
+    }
+}
+
+/// Takes every request and answers none.
+#[derive(Debug)]
+pub(super) struct Stall;
+
+impl Script for Stall {
+    fn learned(&mut self, stage: &mut Stage, head: &VerifiedHead) {
+        stage.claim(head);
+    }
+
+    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, _: &[ContentId]) -> Option<Answer> {
+        stage.bit(Bite::Stalled, Some(peer));
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ggen_marketplace::content::Codec;
+
+    use super::*;
+
+    #[test]
+    fn no_corrupted_block_is_the_real_one() {
+        for real in [b"".to_vec(), b"x".to_vec(), vec![7; 1_000]] {
+            let id = ContentId::of(Codec::Raw, &real);
+            for n in 0..6 {
+                assert!(!id.names(&corrupted(id, Some(real.clone()), n)), "{n}");
+                assert!(!id.names(&corrupted(id, None, n)), "{n}");
+            }
+        }
+        let real = vec![7; 1_000];
+        let id = ContentId::of(Codec::Raw, &real);
+        let flipped = corrupted(id, Some(real.clone()), 0);
+        let bits: u32 = real.iter().zip(&flipped).map(|(one, other)| (one ^ other).count_ones()).sum();
+        assert_eq!((flipped.len(), bits), (1_000, 1), "one bit is enough");
+        assert_eq!(corrupted(id, Some(real), 1).len(), 500);
+    }
+}

@@ -1,0 +1,70 @@
+//! Heads that no honest node makes.
+
+use std::time::Duration;
+
+use ggen_marketplace::{
+    content::{Codec, ContentId},
+    identity::{Context, Publisher},
+    package::PackageId,
+    release::{Head, Kind, Labels, Log, Release, VerifiedHead},
+    time::Timestamp,
+};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A head of one release of content that nobody holds, valid for a week from `created` on.
+pub(super) fn made_up(publisher: &Publisher, name: &str, created: Timestamp) -> VerifiedHead {
+    let package = PackageId { publisher: publisher.id(), name: name.parse().expect("a valid name") };
+    let mut log = Log::empty(package);
+    let release = Release {
+        version: "1.0.0".parse().expect("a valid version"),
+        manifest: ContentId::of(Codec::Raw, name.as_bytes()),
+        root: ContentId::of(Codec::DagPb, name.as_bytes()),
+        size: 1,
+        files: 1,
+    };
+    let entry = log.next(Kind::Release(release), publisher, created).expect("a log can begin");
+    log.push(entry).expect("its own next entry");
+    let labels = Labels { description: "Not worth a look".to_owned(), ..Labels::default() };
+    let head = Head::of(&log, labels, publisher, created, DAY * 7).expect("the log has an entry");
+    head.sign(publisher).expect("a valid head")
+}
+
+/// A head under the name of the publisher of `of`, signed by somebody else.
+pub(super) fn under_anothers_name(of: &VerifiedHead, forger: &Publisher) -> Vec<u8> {
+    let mut head = of.head().clone();
+    head.description = "Taken over".to_owned();
+    head.sequence = head.sequence.next().unwrap_or(head.sequence);
+    let payload = serde_ipld_dagcbor::to_vec(&head).expect("a head can be encoded");
+    forger.seal(Context::Head, payload).encode()
+}
+
+/// The head with one bit changed, so that its signature does not hold.
+pub(super) fn damaged(of: &VerifiedHead, bit: usize) -> Vec<u8> {
+    let mut bytes = of.bytes().to_vec();
+    // The signature stands at the end of the envelope.
+    let at = bytes.len() - 1 - bit % 64;
+    bytes[at] ^= 1;
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn publisher(seed: u8) -> Publisher {
+        Publisher::from_secret([seed; 32], Timestamp::from_secs(1_600_000_000))
+    }
+
+    #[test]
+    fn forged_heads_are_refused_and_made_up_ones_are_valid_for_a_week() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let real = made_up(&publisher(1), "real", now);
+        assert!(VerifiedHead::verify(real.bytes(), now).is_ok());
+        assert!(VerifiedHead::verify(real.bytes(), now.plus(DAY * 8)).is_err());
+        assert!(VerifiedHead::verify(&under_anothers_name(&real, &publisher(2)), now).is_err());
+        for bit in 0..64 {
+            assert!(VerifiedHead::verify(&damaged(&real, bit), now).is_err(), "{bit}");
+        }
+    }
+}

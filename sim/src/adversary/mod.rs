@@ -1,0 +1,268 @@
+//! Misbehaving nodes: whole libp2p peers with a node's key, that speak a node's protocols and follow a script.
+//!
+//! Until its time has come an adversary is the shipped node; then that is shut down, and a [`Stage`] takes its place under the
+//! same key, at the same address, with the same store. What it does to others it tells to the ledger as a [`Bite`]: a
+//! script that never bites has shown nothing.
+
+mod blocks;
+mod flood;
+mod forge;
+mod heads;
+mod replay;
+mod swarm;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use futures::StreamExt;
+use ggen_marketplace::{
+    catalog,
+    content::ContentId,
+    fetch::protocol::{Answer, Request},
+    identity::Publisher,
+    network::transport,
+    release::VerifiedHead,
+    store::Store,
+    sync::protocol::Page,
+    time::Timestamp,
+};
+use libp2p::{
+    Multiaddr, PeerId, Swarm, gossipsub, identity::Keypair, kad, multiaddr::Protocol, request_response,
+    swarm::SwarmEvent,
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::swarm::{Behaviour, BehaviourEvent};
+use crate::{
+    ledger::Shared,
+    scenario::ScriptKind,
+    transport::{Tap, TurmoilTransport},
+};
+
+/// How often a script gets its turn.
+const TURN: Duration = Duration::from_millis(500);
+/// How many turns lie between two looks at whom it has lost.
+const DIAL_TURNS: u64 = 10;
+/// Heads of one package that are remembered.
+const HEADS_KEPT_MAX: usize = 16;
+
+/// What an adversary did to somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bite {
+    /// It sent other bytes in the place of a block.
+    WrongBlock,
+    /// It said that it does not have what it claims to provide.
+    Withheld,
+    /// It left a request unanswered.
+    Stalled,
+    /// It announced, stored or handed on a head that is not what its publisher signed.
+    Forged,
+    /// It announced, stored or handed on a head whose time is over.
+    Replayed,
+    /// It announced a head that is valid and worthless.
+    Flooded,
+}
+
+/// What an adversary is made of.
+pub(crate) struct Cast {
+    pub(crate) node: usize,
+    pub(crate) kind: ScriptKind,
+    pub(crate) key: Keypair,
+    pub(crate) ip: std::net::IpAddr,
+    pub(crate) port: u16,
+    /// Every other node: whoever attacks a network has looked around in it.
+    pub(crate) others: Vec<Multiaddr>,
+    /// What the honest node that it was has left.
+    pub(crate) store: Store,
+    pub(crate) topic: String,
+    pub(crate) tap: Tap,
+    pub(crate) ledger: Shared,
+    /// An honest publisher, as whom it has kept what was signed long ago.
+    pub(crate) victim: Publisher,
+    /// 32 bytes to make keys from.
+    pub(crate) secret: [u8; 32],
+}
+
+/// What a script decides; the defaults are those of a peer that has nothing.
+trait Script {
+    /// A head came along that is valid.
+    fn learned(&mut self, _: &mut Stage, _: &VerifiedHead) {}
+    /// Time has passed.
+    fn turn(&mut self, _: &mut Stage) {}
+    /// Somebody asks for blocks; none is no answer at all.
+    fn blocks(&mut self, _: &mut Stage, _: PeerId, want: &[ContentId]) -> Option<Answer> {
+        let blocks = want.iter().map(|_| ggen_marketplace::fetch::protocol::Found::Missing).collect();
+        Some(Answer { blocks })
+    }
+    /// Somebody asks for heads; none is no answer at all.
+    fn page(&mut self, _: &mut Stage, _: PeerId) -> Option<Page> {
+        Some(page_of(Vec::new()))
+    }
+}
+
+/// A page that holds these heads and ends the reading.
+fn page_of(heads: Vec<Vec<u8>>) -> Page {
+    let next = heads.len() as u64;
+    Page { epoch: 1, next, done: true, heads: heads.into_iter().map(Into::into).collect() }
+}
+
+/// The peer that a script acts through.
+struct Stage {
+    swarm: Swarm<Behaviour>,
+    topic: gossipsub::IdentTopic,
+    cast: Cast,
+    /// Valid heads by package, oldest first.
+    heads: BTreeMap<String, Vec<VerifiedHead>>,
+    claimed: BTreeSet<ContentId>,
+    turns: u64,
+}
+
+/// Follows a script until the host ends.
+pub(crate) async fn run(cast: Cast) -> turmoil::Result {
+    let base = transport::base(TurmoilTransport::new(cast.ip, cast.tap.clone()));
+    let mut swarm = swarm::swarm(base, &cast.key)?;
+    let topic = gossipsub::IdentTopic::new(&cast.topic);
+    swarm.behaviour_mut().gossip.subscribe(&topic)?;
+    let unspecified = if cast.ip.is_ipv4() { "/ip4/0.0.0.0" } else { "/ip6/::" };
+    swarm.listen_on(format!("{unspecified}/tcp/{}", cast.port).parse()?)?;
+    let mut script: Box<dyn Script> = match cast.kind {
+        ScriptKind::CorruptBlocks => Box::new(blocks::Corrupt::default()),
+        ScriptKind::Withhold => Box::new(blocks::Withhold::default()),
+        ScriptKind::Stall => Box::new(blocks::Stall),
+        ScriptKind::ForgeHeads => Box::new(forge::Forge::default()),
+        ScriptKind::ReplayHeads => Box::new(replay::Replay::new(&cast.victim)),
+        ScriptKind::FloodGossip => Box::new(flood::Flood::new(cast.secret)),
+    };
+    cast.ledger.lock().record(cast.node, format_args!("misbehaves: {}", cast.kind.as_str()));
+    let remembered = remembered(&cast.store);
+    let (heads, claimed) = (BTreeMap::new(), BTreeSet::new());
+    let mut stage = Stage { swarm, topic, cast, heads, claimed, turns: 0 };
+    for bytes in remembered {
+        stage.heard(script.as_mut(), &bytes);
+    }
+    let mut turns = interval(TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Channels of requests that are never answered stay open.
+    let mut hanging = Vec::new();
+    loop {
+        tokio::select! { biased;
+            event = stage.swarm.select_next_some() => {
+                hanging.extend(stage.swarm_event(script.as_mut(), event));
+            }
+            _ = turns.tick() => {
+                stage.look_around();
+                script.turn(&mut stage);
+                stage.turns += 1;
+            }
+        }
+    }
+}
+
+/// The heads that the honest node knew.
+fn remembered(store: &Store) -> Vec<Vec<u8>> {
+    let now = Timestamp::now();
+    store.read(|conn| Ok(catalog::after(conn, 0, usize::MAX, usize::MAX, now)?.heads)).unwrap_or_default()
+}
+
+impl Stage {
+    /// Dials whom it knows and is not connected to.
+    fn look_around(&mut self) {
+        if !self.turns.is_multiple_of(DIAL_TURNS) {
+            return;
+        }
+        for address in self.cast.others.clone() {
+            let Some(Protocol::P2p(peer)) = address.iter().last() else { continue };
+            self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
+            if !self.swarm.is_connected(&peer) {
+                // Whoever has banned it does not answer; that is all right.
+                let _ = self.swarm.dial(address);
+            }
+        }
+    }
+
+    fn swarm_event(
+        &mut self,
+        script: &mut dyn Script,
+        event: SwarmEvent<BehaviourEvent>,
+    ) -> Option<request_response::ResponseChannel<Vec<u8>>> {
+        use request_response::{Event, Message};
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
+                self.heard(script, &message.data);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Fetch(Event::Message {
+                peer,
+                message: Message::Request { request, channel, .. },
+                ..
+            })) => {
+                let want = serde_ipld_dagcbor::from_slice::<Request>(&request).ok()?.want;
+                let Some(answer) = script.blocks(self, peer, &want) else { return Some(channel) };
+                let _ = self.swarm.behaviour_mut().fetch.send_response(channel, encoded(&answer));
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Heads(Event::Message {
+                peer,
+                message: Message::Request { channel, .. },
+                ..
+            })) => {
+                let Some(page) = script.page(self, peer) else { return Some(channel) };
+                let _ = self.swarm.behaviour_mut().heads.send_response(channel, encoded(&page));
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// Remembers a head, and lets the script act on it, where it is valid and new.
+    fn heard(&mut self, script: &mut dyn Script, bytes: &[u8]) {
+        let Ok(head) = VerifiedHead::verify(bytes, Timestamp::now()) else { return };
+        let of_package = self.heads.entry(head.package_id().to_string()).or_default();
+        if of_package.len() >= HEADS_KEPT_MAX || of_package.contains(&head) {
+            return;
+        }
+        of_package.push(head.clone());
+        script.learned(self, &head);
+    }
+
+    /// Says in the DHT that it provides the newest tree of a head.
+    fn claim(&mut self, head: &VerifiedHead) {
+        let Some(latest) = &head.head().latest else { return };
+        if self.claimed.insert(latest.root) {
+            let key = latest.root.multihash_bytes().into();
+            if let Err(error) = self.swarm.behaviour_mut().kad.start_providing(key) {
+                tracing::debug!(%error, "a claim found no room");
+            }
+        }
+    }
+
+    /// Announces bytes; whether anybody was there to hear them.
+    fn announce(&mut self, bytes: Vec<u8>) -> bool {
+        let topic = self.topic.clone();
+        self.swarm.behaviour_mut().gossip.publish(topic, bytes).is_ok()
+    }
+
+    /// Puts a record into the DHT under a key that need not be its own.
+    fn put(&mut self, key: &[u8], value: Vec<u8>) {
+        let record = kad::Record::new(key.to_vec(), value);
+        if let Err(error) = self.swarm.behaviour_mut().kad.put_record(record, kad::Quorum::One) {
+            tracing::debug!(%error, "a record found no room");
+        }
+    }
+
+    /// Tells the ledger what it has just done, and to whom where that is one node.
+    fn bit(&self, bite: Bite, victim: Option<PeerId>) {
+        self.cast.ledger.lock().bit(self.cast.node, bite, victim);
+    }
+
+    /// Tells the ledger which bytes are no head that anybody should pass on.
+    fn brand(&self, bytes: &[u8]) {
+        self.cast.ledger.lock().branded(Sha256::digest(bytes).into());
+    }
+}
+
+fn encoded(message: &impl Serialize) -> Vec<u8> {
+    serde_ipld_dagcbor::to_vec(message).expect("our own messages can be encoded")
+}

@@ -1,0 +1,123 @@
+//! The libp2p peer that an adversary is: it speaks every protocol of a node, with frames that may hold anything.
+
+use std::{io, time::Duration};
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use ggen_marketplace::{
+    fetch,
+    limits::{FETCH_ANSWER_BYTES_MAX, GOSSIP_BYTES_MAX},
+    network::{KAD_PROTOCOL, PROTOCOL_VERSION, transport::Base},
+    sync,
+};
+use libp2p::{
+    StreamProtocol, Swarm, Transport,
+    core::upgrade::Version,
+    gossipsub, identify,
+    identity::Keypair,
+    kad::{self, store::MemoryStore},
+    noise, ping,
+    request_response::{self, ProtocolSupport},
+    swarm::{self, NetworkBehaviour},
+    yamux,
+};
+
+/// How long a request that is never answered stays open on this side: longer than any honest node waits.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    identify: identify::Behaviour,
+    ping: ping::Behaviour,
+    pub(super) kad: kad::Behaviour<MemoryStore>,
+    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) fetch: request_response::Behaviour<Frames>,
+    pub(super) heads: request_response::Behaviour<Frames>,
+}
+
+/// Messages with their length before them, whatever they hold.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Frames;
+
+impl request_response::Codec for Frames {
+    type Protocol = StreamProtocol;
+    type Request = Vec<u8>;
+    type Response = Vec<u8>;
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        let mut length = [0; 4];
+        io.read_exact(&mut length).await?;
+        let length = u32::from_be_bytes(length) as usize;
+        if length > FETCH_ANSWER_BYTES_MAX {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut bytes = vec![0; length];
+        io.read_exact(&mut bytes).await?;
+        Ok(bytes)
+    }
+
+    async fn read_response<T>(&mut self, protocol: &StreamProtocol, io: &mut T) -> io::Result<Vec<u8>>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        self.read_request(protocol, io).await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, bytes: Vec<u8>) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        io.write_all(&length.to_be_bytes()).await?;
+        io.write_all(&bytes).await
+    }
+
+    async fn write_response<T>(
+        &mut self,
+        protocol: &StreamProtocol,
+        io: &mut T,
+        bytes: Vec<u8>,
+    ) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        self.write_request(protocol, io, bytes).await
+    }
+}
+
+/// The swarm of an adversary, with a node's key and on a node's base transport.
+pub(super) fn swarm(base: Base, key: &Keypair) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
+    let id = key.public().to_peer_id();
+    let transport = base
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise::Config::new(key)?)
+        .multiplex(yamux::Config::default())
+        .boxed();
+    let mut kad = kad::Behaviour::with_config(
+        id,
+        MemoryStore::new(id),
+        kad::Config::new(StreamProtocol::new(KAD_PROTOCOL)),
+    );
+    kad.set_mode(Some(kad::Mode::Server));
+    // Messages are told apart by their author's numbers, not by content, and for a moment only: so the same one can be sent
+    // again and again.
+    let gossip = gossipsub::ConfigBuilder::default()
+        .max_transmit_size(GOSSIP_BYTES_MAX)
+        .duplicate_cache_time(Duration::from_millis(1))
+        .build()?;
+    let protocol = |name| [(StreamProtocol::new(name), ProtocolSupport::Full)];
+    let requests = || request_response::Config::default().with_request_timeout(REQUEST_TIMEOUT);
+    let behaviour = Behaviour {
+        identify: identify::Behaviour::new(identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())),
+        ping: ping::Behaviour::default(),
+        kad,
+        gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(key.clone()), gossip)?,
+        fetch: request_response::Behaviour::new(protocol(fetch::protocol::PROTOCOL), requests()),
+        heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), requests()),
+    };
+    let config =
+        swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(24 * 3600));
+    Ok(Swarm::new(transport, behaviour, id, config))
+}

@@ -1,0 +1,98 @@
+//! `ggen-sim replay`.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use ggen_sim::world::Options;
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    Failure, Format, Which, print, print_json,
+    run::{simulate, write_lines},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    /// Stops at this simulated time, such as `12s`; the end of the scenario where not given.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    until: Option<Duration>,
+    /// Leaves out what happened before this simulated time.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "0s")]
+    from: Duration,
+    /// Shows events of this node only; may be given several times. What the world does is the node `world`.
+    #[arg(long, value_name = "NAME")]
+    node: Vec<String>,
+    /// Shows events with this text only.
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
+    /// Writes the events to this file, as they are in the trace, instead of showing them.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+}
+
+/// A line of the trace.
+#[derive(Debug, Serialize)]
+struct Event<'a> {
+    at_nanos: u64,
+    node: &'a str,
+    what: &'a str,
+}
+
+impl<'a> Event<'a> {
+    fn of(line: &'a str) -> Option<Self> {
+        let mut parts = line.splitn(3, ' ');
+        let at_nanos = parts.next()?.parse().ok()?;
+        Some(Self { at_nanos, node: parts.next()?, what: parts.next()? })
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
+    let options = Options { keep_lines: true, until: arguments.until, ..Options::default() };
+    let finished = simulate(&arguments.which, options)?;
+    let shown = |line: &&String| Event::of(line).is_some_and(|event| arguments.shows(&event));
+    let lines: Vec<&String> = finished.lines.iter().filter(shown).collect();
+    if let Some(path) = &arguments.log {
+        write_lines(path, lines.iter())
+            .map_err(|error| Failure::failed(format!("{} was not written: {error}", path.display())))?;
+    }
+    let events: Vec<Event<'_>> = lines.iter().filter_map(|line| Event::of(line)).collect();
+    let report = &finished.report;
+    match format {
+        Format::Human if arguments.log.is_some() => print(&format!(
+            "{} of {} events in {} simulated seconds\n",
+            events.len(),
+            report.events,
+            report.simulated_secs
+        ))?,
+        Format::Human => print(&text(&events))?,
+        Format::Json => print_json(&json!({
+            "schema_version": report.schema_version,
+            "scenario": report.scenario,
+            "seed": report.seed,
+            "simulated_secs": report.simulated_secs,
+            "trace_hash": report.trace_hash,
+            "events": events,
+        }))?,
+    }
+    Ok(0)
+}
+
+impl Arguments {
+    fn shows(&self, event: &Event<'_>) -> bool {
+        u128::from(event.at_nanos) >= self.from.as_nanos()
+            && (self.node.is_empty() || self.node.iter().any(|node| node == event.node))
+            && self.grep.as_ref().is_none_or(|text| event.what.contains(text))
+    }
+}
+
+fn text(events: &[Event<'_>]) -> String {
+    let width = events.iter().map(|event| event.node.len()).max().unwrap_or(0);
+    let line = |event: &Event<'_>| {
+        let secs = event.at_nanos as f64 / 1e9;
+        format!("{secs:>12.6} s  {:width$}  {}\n", event.node, event.what)
+    };
+    events.iter().map(line).collect()
+}

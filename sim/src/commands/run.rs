@@ -1,0 +1,117 @@
+//! `ggen-sim run`.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+use ggen_sim::{
+    leak::Leak,
+    report::{Html, Junit, Report, Text},
+    world::{self, Finished, Options},
+};
+
+use super::{Failure, Format, Which, print, print_json, progress::Simulated, question, write, write_json};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    /// Writes every event of the trace to this file.
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Writes the report as one HTML file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Writes the invariants as test cases of JUnit.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Writes the report as JSON, which `compare` reads.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Lets the real world in, to see that it is noticed.
+    #[arg(long, hide = true, value_enum)]
+    leak_on_purpose: Option<Leaking>,
+    /// Takes adversaries for honest nodes, to see that what they do is noticed.
+    #[arg(long, hide = true)]
+    trust_adversaries: bool,
+}
+
+/// See [`Leak`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Leaking {
+    /// A real clock.
+    Clock,
+    /// The order of an unseeded map.
+    Map,
+    /// The progress of another thread.
+    Thread,
+}
+
+impl From<Leaking> for Leak {
+    fn from(leaking: Leaking) -> Self {
+        match leaking {
+            Leaking::Clock => Self::Clock,
+            Leaking::Map => Self::Map,
+            Leaking::Thread => Self::Thread,
+        }
+    }
+}
+
+pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
+    let options = Options {
+        keep_lines: arguments.log.is_some(),
+        leak: arguments.leak_on_purpose.map(Leak::from),
+        trusts_adversaries: arguments.trust_adversaries,
+        ..Options::default()
+    };
+    let Finished { report, lines } = simulate(&arguments.which, options)?;
+    if let Some(path) = &arguments.log {
+        write_lines(path, lines.iter())
+            .map_err(|error| Failure::failed(format!("{} was not written: {error}", path.display())))?;
+    }
+    tell(&report, arguments)?;
+    match format {
+        Format::Human => print(&Text(&report).to_string())?,
+        Format::Json => print_json(&report)?,
+    }
+    Ok(report.exit_code())
+}
+
+/// Runs a scenario in this process, with progress on a terminal, and completes the report by what the command knows.
+pub(super) fn simulate(which: &Which, mut options: Options) -> Result<Finished, Failure> {
+    let scenario = which.scenario()?;
+    let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
+    let progress = Simulated::show(&scenario.name, end);
+    options.elapsed_millis = progress.elapsed_millis();
+    let finished = world::run(&scenario, which.seed, options);
+    drop(progress);
+    let mut finished = finished.map_err(Failure::failed)?;
+    finished.report.question = question(&which.file);
+    finished.report.again = which.job().command();
+    Ok(finished)
+}
+
+fn tell(report: &Report, arguments: &Arguments) -> Result<(), Failure> {
+    if let Some(path) = &arguments.html {
+        write(path, Html(report))?;
+    }
+    if let Some(path) = &arguments.junit {
+        write(path, Junit(std::slice::from_ref(report)))?;
+    }
+    if let Some(path) = &arguments.json {
+        write_json(path, report)?;
+    }
+    Ok(())
+}
+
+/// Writes lines to a file.
+pub(super) fn write_lines(path: &Path, lines: impl Iterator<Item = impl AsRef<str>>) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for line in lines {
+        writeln!(file, "{}", line.as_ref())?;
+    }
+    file.flush()
+}

@@ -1,0 +1,186 @@
+//! `ggen-sim shrink`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+use ggen_sim::{
+    children::{Children, Job, Ran},
+    report::Invariant,
+    shrink::{Candidate, Shrunk, count, shrink},
+};
+use serde_json::json;
+use tempfile::TempDir;
+use toml::Table;
+
+use super::{Failure, Format, Which, note, print, print_json, sweep::cores, write};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    which: Which,
+    /// Writes the smaller scenario to this file instead of showing it.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Which invariant must fail again; the worst that fails where not given.
+    #[arg(long, value_name = "NAME")]
+    expectation: Option<String>,
+    /// How many smaller scenarios are tried at most.
+    #[arg(long, value_name = "COUNT", default_value_t = 200)]
+    tries: usize,
+    /// How many run at once; as many as there are cores where not given.
+    #[arg(long, value_name = "COUNT")]
+    jobs: Option<usize>,
+    /// How long one run may take, in real time.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
+    timeout: Duration,
+}
+
+/// Runs candidates, and says what becomes of them.
+struct Trials<'a> {
+    children: Children,
+    which: &'a Which,
+    folder: TempDir,
+    /// What must fail again.
+    expectation: String,
+    /// Whether people read along.
+    is_told: bool,
+}
+
+pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
+    let which = &arguments.which;
+    which.scenario()?;
+    let table = which.table()?;
+    let at_once = arguments.jobs.unwrap_or_else(cores);
+    let children = Children {
+        program: std::env::current_exe().map_err(Failure::failed)?,
+        at_once,
+        timeout: arguments.timeout,
+    };
+    let mut trials = Trials {
+        children,
+        which,
+        folder: TempDir::with_prefix("ggen-sim-shrink-").map_err(Failure::failed)?,
+        expectation: String::new(),
+        is_told: format == Format::Human,
+    };
+    let whole = Candidate { table: table.clone(), what: "as it is".to_owned() };
+    let ran = trials.run(std::slice::from_ref(&whole))?.remove(0);
+    trials.expectation = guilty(&ran, arguments.expectation.as_deref())?;
+    trials.tell(&format!("{}: {:?} fails", size(&table), trials.expectation));
+    let shrunk = shrink(table, at_once, arguments.tries, |some| trials.failing(some))?;
+    let text = document(which, &trials.expectation, &shrunk.table)?;
+    answer(arguments, format, &trials.expectation, &shrunk, &text)?;
+    Ok(0)
+}
+
+/// The invariant that must fail again.
+fn guilty(ran: &Ran, named: Option<&str>) -> Result<String, Failure> {
+    let hint = "Give the seed with which it fails; `ggen-sim sweep` finds one.";
+    let Some(report) = &ran.report else {
+        return Err(Failure::failed(ran.error.as_deref().unwrap_or("the run came to nothing")));
+    };
+    let failing: Vec<&Invariant> = report.invariants.iter().filter(|invariant| !invariant.holds).collect();
+    let code = report.exit_code();
+    let worst = failing.iter().find(|invariant| invariant.kind.exit_code() == code);
+    let found = match named {
+        Some(named) => failing.iter().find(|invariant| invariant.name == named),
+        None => worst,
+    };
+    found.map(|invariant| invariant.name.clone()).ok_or_else(|| {
+        let what = named.map_or_else(|| "nothing".to_owned(), |named| format!("{named:?} does not"));
+        let what = if named.is_some() { what } else { "nothing fails".to_owned() };
+        Failure::usage(format!("{what} with seed {}: there is nothing to shrink", report.seed), hint)
+    })
+}
+
+impl Trials<'_> {
+    /// Runs candidates at once, each in a folder of its own, so that each has the name of the scenario.
+    fn run(&self, candidates: &[Candidate]) -> Result<Vec<Ran>, Failure> {
+        let name = self.which.file.file_name().unwrap_or_default();
+        let mut jobs = Vec::new();
+        for (number, candidate) in candidates.iter().enumerate() {
+            let folder = self.folder.path().join(number.to_string());
+            fs::create_dir_all(&folder).map_err(Failure::failed)?;
+            let file = folder.join(name);
+            write(&file, &candidate.table)?;
+            jobs.push(Job { file, variant: None, seed: self.which.seed });
+        }
+        self.children.run(&jobs, |_| ()).map_err(Failure::failed)
+    }
+
+    /// The first that fails in the same way.
+    fn failing(&self, candidates: &[Candidate]) -> Result<Option<usize>, Failure> {
+        let ran = self.run(candidates)?;
+        let found = ran.iter().position(|ran| ran.failing().contains(&self.expectation));
+        for (number, candidate) in candidates.iter().enumerate() {
+            let what = if found == Some(number) {
+                format!("fails as well: {}", size(&candidate.table))
+            } else if found.is_some() {
+                continue;
+            } else {
+                "does not fail so".to_owned()
+            };
+            self.tell(&format!("  {}: {what}", candidate.what));
+        }
+        Ok(found)
+    }
+
+    fn tell(&self, text: &str) {
+        if self.is_told {
+            note(text);
+        }
+    }
+}
+
+/// How large a scenario is.
+fn size(table: &Table) -> String {
+    let nodes = table.get("topology").and_then(|it| it.get("nodes")).and_then(toml::Value::as_integer);
+    let nodes = nodes.map_or_else(String::new, |nodes| format!("{nodes} nodes, "));
+    let (faults, adversaries) = (count(table, "faults"), count(table, "adversaries"));
+    let adversaries = if adversaries == 0 { String::new() } else { format!("{adversaries} adversaries, ") };
+    let duration = table.get("duration").and_then(toml::Value::as_str).unwrap_or("?");
+    format!("{nodes}{faults} faults, {adversaries}{} steps, {duration}", count(table, "workload"))
+}
+
+/// The smaller scenario as a file.
+fn document(which: &Which, expectation: &str, table: &Table) -> Result<String, Failure> {
+    let name = which.file.file_name().unwrap_or_default().to_string_lossy();
+    let body = toml::to_string(table).map_err(Failure::failed)?;
+    let of = which.variant.as_ref().map_or_else(String::new, |variant| format!(" ({variant})"));
+    Ok(format!(
+        "# Why does {name}{of} with seed {} fail?\n# Made smaller by ggen-sim shrink: {expectation:?} still fails.\n\n{body}",
+        which.seed
+    ))
+}
+
+fn answer(
+    arguments: &Arguments,
+    format: Format,
+    expectation: &str,
+    shrunk: &Shrunk,
+    text: &str,
+) -> Result<(), Failure> {
+    if let Some(out) = &arguments.out {
+        write(out, text)?;
+    }
+    let job = |file: &Path| Job { file: file.to_owned(), variant: None, seed: arguments.which.seed };
+    let again = arguments.out.as_deref().map(|out| job(out).command());
+    match format {
+        Format::Human => {
+            note(&format!("left after {} tries: {}", shrunk.tries, size(&shrunk.table)));
+            print(&again.map_or_else(|| text.to_owned(), |again| format!("again: {again}\n")))
+        }
+        Format::Json => print_json(&json!({
+            "schema_version": ggen_sim::report::SCHEMA_VERSION,
+            "expectation": expectation,
+            "seed": arguments.which.seed,
+            "tries": shrunk.tries,
+            "scenario": shrunk.table,
+            "again": again,
+        })),
+    }
+}

@@ -1,0 +1,205 @@
+//! `ggen-sim sweep`.
+
+use std::{
+    collections::BTreeSet,
+    ops::Range,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use clap::Args;
+use ggen_sim::{
+    children::{Children, Job, Ran},
+    corpus::{Corpus, Entry, name_of},
+    report::{Junit, Summary, SummaryHtml, SummaryText},
+};
+
+use super::{Failure, Format, note, print, print_json, progress, variants, write, write_json};
+
+/// Runs of one sweep at most.
+const RUNS_MAX: usize = 100_000;
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The scenarios; none where only the corpus is run.
+    #[arg(required_unless_present = "corpus")]
+    files: Vec<PathBuf>,
+    /// Seeds, such as `1..100` (without the last), `1..=100`, or `7`; those of each scenario where not given.
+    #[arg(long, value_parser = seeds)]
+    seeds: Option<Range<u64>>,
+    /// Runs this variant only; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    variant: Vec<String>,
+    /// How many run at once; as many as there are cores where not given.
+    #[arg(long, value_name = "COUNT")]
+    jobs: Option<usize>,
+    /// How long one run may take, in real time. What takes longer is killed, and has failed.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
+    timeout: Duration,
+    /// Runs the seeds that failed once before any others.
+    #[arg(long)]
+    corpus: bool,
+    /// Adds the seeds that fail to those.
+    #[arg(long)]
+    keep: bool,
+    /// Where the seeds that failed once are kept.
+    #[arg(long, value_name = "FILE", default_value = "scenarios/corpus.toml")]
+    corpus_file: PathBuf,
+    /// Writes what came of it as one HTML file that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Writes the invariants of every run as test cases of JUnit.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Writes what came of it as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// A range of seeds.
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let number = |text: &str| text.parse::<u64>().map_err(|error| format!("{text:?}: {error}"));
+    let range = if let Some((from, to)) = text.split_once("..=") {
+        number(from)?..number(to)?.checked_add(1).ok_or("the last seed is too large")?
+    } else if let Some((from, to)) = text.split_once("..") {
+        number(from)?..number(to)?
+    } else {
+        let seed = number(text)?;
+        seed..seed.checked_add(1).ok_or("the seed is too large")?
+    };
+    if range.is_empty() { Err("there is no seed in this range".to_owned()) } else { Ok(range) }
+}
+
+/// How many runs there are at once where nobody says so.
+pub(super) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
+    let path = &arguments.corpus_file;
+    let mut corpus = Corpus::read(path).map_err(Failure::invalid)?;
+    let jobs = jobs(arguments, &corpus)?;
+    let children = Children {
+        program: std::env::current_exe().map_err(Failure::failed)?,
+        at_once: arguments.jobs.unwrap_or_else(cores),
+        timeout: arguments.timeout,
+    };
+    let ran = run_all(&children, &jobs, format)?;
+    if arguments.keep {
+        keep(&mut corpus, path, &ran, format)?;
+    }
+    let summary = Summary::of(&ran);
+    tell(arguments, &summary, &ran)?;
+    match format {
+        Format::Human => print(&SummaryText(&summary).to_string())?,
+        Format::Json => print_json(&summary)?,
+    }
+    Ok(summary.exit_code())
+}
+
+/// The runs, each once: those of the corpus first.
+fn jobs(arguments: &Arguments, corpus: &Corpus) -> Result<Vec<Job>, Failure> {
+    let mut jobs = if arguments.corpus { corpus.jobs(&arguments.corpus_file) } else { Vec::new() };
+    for file in &arguments.files {
+        let variants: Vec<Option<String>> = variants(file)?
+            .into_iter()
+            .filter(|variant| {
+                arguments.variant.is_empty()
+                    || variant.as_ref().is_some_and(|it| arguments.variant.contains(it))
+            })
+            .collect();
+        if variants.is_empty() {
+            let message = format!("{} has no variant of that name", file.display());
+            return Err(Failure::usage(message, "`ggen-sim list` shows the variants."));
+        }
+        let seeds =
+            arguments.seeds.clone().map_or_else(|| super::seeds(file), |seeds| Ok(seeds.collect()))?;
+        for variant in variants {
+            jobs.extend(seeds.iter().map(|seed| Job {
+                file: file.clone(),
+                variant: variant.clone(),
+                seed: *seed,
+            }));
+        }
+    }
+    let mut seen = BTreeSet::new();
+    jobs.retain(|job| seen.insert(job.clone()));
+    if jobs.len() > RUNS_MAX {
+        let message = format!("{} runs are more than {RUNS_MAX}", jobs.len());
+        return Err(Failure::usage(message, "Give fewer seeds."));
+    }
+    Ok(jobs)
+}
+
+/// Runs everything; says on a terminal how far it is, and at once what failed.
+fn run_all(children: &Children, jobs: &[Job], format: Format) -> Result<Vec<Ran>, Failure> {
+    let bar = progress::runs(jobs.len());
+    let mut failed = 0;
+    bar.set_message("none failed");
+    let ran = children.run(jobs, |ran| {
+        if ran.exit_code != 0 {
+            failed += 1;
+            bar.set_message(format!("{failed} failed"));
+            if format == Format::Human {
+                bar.suspend(|| note(&format!("failed: {}", ran.job.command())));
+            }
+        }
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    ran.map_err(Failure::failed)
+}
+
+/// Adds what failed to the corpus.
+fn keep(corpus: &mut Corpus, path: &Path, ran: &[Ran], format: Format) -> Result<(), Failure> {
+    let mut added = 0;
+    for ran in ran.iter().filter(|ran| ran.exit_code != 0) {
+        let scenario = name_of(&ran.job.file, path)
+            .map_err(|error| Failure::failed(format!("{}: {error}", ran.job.file.display())))?;
+        let mut expectations = ran.failing();
+        if expectations.is_empty() {
+            expectations.push("the run comes to its end".to_owned());
+        }
+        for expectation in expectations {
+            let (variant, seed) = (ran.job.variant.clone(), ran.job.seed);
+            let entry = Entry { scenario: scenario.clone(), variant, seed, expectation };
+            added += usize::from(corpus.add(entry));
+        }
+    }
+    if added > 0 {
+        corpus.write(path).map_err(Failure::failed)?;
+        if format == Format::Human {
+            note(&format!("{added} added to {}", path.display()));
+        }
+    }
+    Ok(())
+}
+
+fn tell(arguments: &Arguments, summary: &Summary, ran: &[Ran]) -> Result<(), Failure> {
+    if let Some(path) = &arguments.html {
+        write(path, SummaryHtml(summary))?;
+    }
+    if let Some(path) = &arguments.junit {
+        write(path, Junit(ran))?;
+    }
+    if let Some(path) = &arguments.json {
+        write_json(path, summary)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_of_seeds_is_written_as_in_rust() {
+        assert_eq!(seeds("3..6"), Ok(3..6));
+        assert_eq!(seeds("3..=6"), Ok(3..7));
+        assert_eq!(seeds("7"), Ok(7..8));
+        for text in ["6..3", "3..3", "a", "1..b", "-1..2", "", "..", "18446744073709551615"] {
+            assert!(seeds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the harness saw happen.
+
+use ggen_marketplace::{content::ContentId, network::Load};
+
+use crate::adversary::Bite;
+
+/// Something that happened, as somebody knows it who has no part in the matter, or who did it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fact {
+    /// A node runs.
+    Started {
+        /// The node.
+        node: usize,
+    },
+    /// A node does not run any more: it crashed, or left.
+    Stopped {
+        /// The node.
+        node: usize,
+    },
+    /// A node has lost what it had written.
+    Wiped {
+        /// The node.
+        node: usize,
+    },
+    /// Something breaks.
+    FaultBegan,
+    /// It is mended.
+    FaultEnded,
+    /// A step begins.
+    StepBegan {
+        /// Its number.
+        step: usize,
+        /// Where.
+        node: usize,
+    },
+    /// A step ended, in whatever way.
+    StepEnded {
+        /// Its number.
+        step: usize,
+        /// Where.
+        node: usize,
+        /// Bytes that came over the network, where it installed something.
+        fetched: Option<u64>,
+        /// Whether it published something.
+        is_publication: bool,
+    },
+    /// A folder was installed.
+    Installed {
+        /// The number of the step.
+        step: usize,
+        /// Where.
+        node: usize,
+        /// The content id that the node names.
+        root: ContentId,
+        /// The digest of the files as they stand on the disk.
+        tree: [u8; 32],
+    },
+    /// A node sent verified blocks, as it says itself.
+    Served {
+        /// The one that sent.
+        node: usize,
+        /// The one that asked.
+        to: usize,
+        /// Bytes of blocks.
+        bytes: u64,
+    },
+    /// An adversary did something, as it says itself.
+    Bit {
+        /// The adversary.
+        node: usize,
+        /// What.
+        bite: Bite,
+        /// To whom, where that is one node.
+        victim: Option<usize>,
+    },
+    /// An announcement that an adversary forged reached a node.
+    Forged {
+        /// The one that got it.
+        node: usize,
+        /// The one that passed it on.
+        from: Option<usize>,
+        /// Whether it was taken.
+        is_taken: bool,
+    },
+    /// An adversary published a package that is valid: it may be listed, and nobody has to.
+    Worthless {
+        /// Its full id.
+        package: String,
+    },
+    /// What a node's loop holds.
+    Loaded {
+        /// The node.
+        node: usize,
+        /// How much.
+        load: Load,
+    },
+}

@@ -1,0 +1,267 @@
+//! What must hold of a run, held against it while it goes on.
+//!
+//! The [`Judge`] is pure: it hears [`Fact`]s, which the harness saw happen, and looks at [`View`]s, which say what each node
+//! holds, and both may as well be made up. It believes no node's word about itself where somebody else knows better: what
+//! was published it knows from the workload, what a peer did from the peer. `watch` is what feeds it.
+//!
+//! Each rule is named, and is one of three kinds: *safety* must hold at every moment, *liveness* by a deadline after
+//! everything that broke was mended, and a *threshold* of what was measured.
+
+mod bounds;
+mod catalogues;
+mod content;
+mod fact;
+mod found;
+mod oracle;
+mod reputations;
+mod sequences;
+mod steps;
+mod thresholds;
+mod versions;
+mod view;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    fact::Fact,
+    view::{Account, Head, Held, Publication, View},
+};
+pub(crate) use self::{found::Found, oracle::Oracle, view::tree_digest, watch::Watch};
+use crate::{report::Invariant, scenario::Expect};
+
+/// Exit code where a threshold was missed.
+pub const THRESHOLD_MISSED: u8 = 99;
+/// Exit code where something happened that never may.
+pub const SAFETY_VIOLATED: u8 = 100;
+/// Exit code where something did not happen in time.
+pub const LIVENESS_MISSED: u8 = 101;
+
+/// What kind of rule it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Must hold at every moment.
+    #[default]
+    Safety,
+    /// Must hold by a deadline.
+    Liveness,
+    /// Something measured has a bound.
+    Threshold,
+}
+
+/// Every rule, in the order in which they are reported.
+const RULES: [(&str, Kind); 11] = [
+    (content::RULE, Kind::Safety),
+    (versions::RULE, Kind::Safety),
+    (sequences::RULE, Kind::Safety),
+    (reputations::RULE, Kind::Safety),
+    (bounds::RULE, Kind::Safety),
+    (FORWARDING, Kind::Safety),
+    (BITES, Kind::Safety),
+    (catalogues::RULE, Kind::Liveness),
+    (steps::INSTALLS, Kind::Liveness),
+    (steps::RULE, Kind::Liveness),
+    (thresholds::RULE, Kind::Threshold),
+];
+
+/// Nobody passes on what was forged.
+const FORWARDING: &str = "no-forged-forwarding";
+/// What was to break broke.
+const BITES: &str = "every-fault-bites";
+
+/// What is known of a run before it begins.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// The nodes.
+    pub members: Vec<Member>,
+    /// Per step, where it is done, and the package that it installs.
+    pub steps: Vec<(usize, Option<String>)>,
+    /// The files that were written to be published: by node, package and version, the digest of the tree.
+    pub trees: BTreeMap<(usize, String, String), [u8; 32]>,
+    /// When the last fault is mended.
+    pub faults_over: Duration,
+    /// The longest latency of a link.
+    pub latency_max: Duration,
+    /// Connections that a node may have.
+    pub connections_max: u32,
+    /// What the scenario expects.
+    pub expect: Expect,
+}
+
+/// A node of a run.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// The id under which it publishes.
+    pub publisher: String,
+    /// From when on it misbehaves; none for an honest one.
+    pub turns: Option<Duration>,
+}
+
+impl Member {
+    /// Whether it is held to the rules: an adversary is not, even before its time has come.
+    pub fn is_honest(&self) -> bool {
+        self.turns.is_none()
+    }
+}
+
+/// Holds a run against the rules.
+#[derive(Debug)]
+pub struct Judge {
+    case: Case,
+    found: Found,
+    oracle: Oracle,
+    versions: versions::Versions,
+    sequences: sequences::Sequences,
+    catalogues: catalogues::Catalogues,
+    reputations: reputations::Recount,
+    bounds: bounds::Bounds,
+    steps: steps::Steps,
+}
+
+impl Judge {
+    /// A judge who has heard nothing yet.
+    pub fn new(case: Case) -> Self {
+        Self {
+            found: Found::new(case.members.iter().map(|member| member.name.clone()).collect()),
+            oracle: Oracle::default(),
+            versions: versions::Versions::default(),
+            sequences: sequences::Sequences::default(),
+            catalogues: catalogues::Catalogues::new(&case),
+            reputations: reputations::Recount::new(&case),
+            bounds: bounds::Bounds::new(&case),
+            steps: steps::Steps::default(),
+            case,
+        }
+    }
+
+    /// Hears what happened.
+    pub fn hear(&mut self, at: Duration, fact: &Fact) {
+        // An adversary that turns stops being the shipped node: nothing is broken by that.
+        if matches!(fact, Fact::Stopped { node } if !self.case.members[*node].is_honest()) {
+            return;
+        }
+        let Self { case, found, oracle, .. } = self;
+        match fact {
+            Fact::Installed { step, node, root, tree } if case.members[*node].is_honest() => {
+                content::installed(found, oracle, case, at, (*step, *node), *root, *tree);
+            }
+            Fact::Worthless { package } => oracle.tolerate(package),
+            Fact::Forged { node, from, is_taken } => heard_forged(case, found, at, *node, *from, *is_taken),
+            Fact::Wiped { node } => self.sequences.wiped(*node),
+            Fact::Loaded { node, load } => self.bounds.loaded(found, at, *node, load),
+            _ => {}
+        }
+        self.catalogues.hear(at, fact);
+        self.reputations.hear(at, fact);
+        self.steps.hear(&self.case, at, fact);
+    }
+
+    /// Looks at what every node holds, whether it runs or not.
+    pub fn look(&mut self, at: Duration, views: &[View]) {
+        let Self { case, found, oracle, .. } = self;
+        // What was published is known before anything else is judged: it is durable before anybody is told of it.
+        for (node, view) in views.iter().enumerate() {
+            for publication in &view.published {
+                content::published(found, oracle, case, at, node, publication);
+            }
+        }
+        for (node, view) in honest(case, views) {
+            content::held(found, oracle, at, node, view);
+            self.versions.look(found, at, node, view);
+            self.sequences.look(found, at, node, view);
+            self.bounds.look(found, at, node, view);
+            self.reputations.look(found, case, at, node, view);
+        }
+        self.catalogues.look(found, oracle, case, at, views);
+        self.steps.look(case, views);
+    }
+
+    /// Gives the verdict on every rule.
+    ///
+    /// `idle` is what was to bite and did not, `shortcomings` what is wrong with how steps ended, by number.
+    pub fn finish(
+        mut self,
+        at: Duration,
+        views: &[View],
+        idle: Vec<String>,
+        shortcomings: &[(usize, String)],
+        metrics: &mut BTreeMap<String, f64>,
+    ) -> Vec<Invariant> {
+        self.look(at, views);
+        let charged = charged(&self.case, views).into_iter();
+        metrics.extend(charged.map(|(name, peers)| (name.to_owned(), peers as f64)));
+        let Self { case, mut found, oracle, .. } = self;
+        for (node, view) in honest(&case, views) {
+            self.reputations.finish(&mut found, &case, at, node, view);
+        }
+        self.catalogues.finish(&mut found, &oracle, &case, at, views);
+        self.steps.finish(&mut found, &case, shortcomings);
+        idle.into_iter().for_each(|what| found.say(BITES, what));
+        thresholds::judge(&mut found, &case.expect, metrics);
+        found.into_invariants(&RULES)
+    }
+}
+
+fn honest<'a>(case: &'a Case, views: &'a [View]) -> impl Iterator<Item = (usize, &'a View)> {
+    views.iter().enumerate().filter(|(node, _)| case.members[*node].is_honest())
+}
+
+/// How many adversaries, and how many others, stand in somebody's books with a failure or a forged block.
+fn charged(case: &Case, views: &[View]) -> [(&'static str, usize); 2] {
+    let accounts = honest(case, views).flat_map(|(_, view)| &view.accounts);
+    let bad = accounts.filter(|(_, account)| account.failed + account.forged > 0);
+    let peers: BTreeSet<usize> = bad.map(|(peer, _)| *peer).collect();
+    let innocents = peers.iter().filter(|peer| case.members[**peer].is_honest()).count();
+    [("adversaries_charged", peers.len() - innocents), ("innocents_charged", innocents)]
+}
+
+/// Something forged reached a node: it came from whoever forged it, and goes no further.
+fn heard_forged(
+    case: &Case,
+    found: &mut Found,
+    at: Duration,
+    node: usize,
+    from: Option<usize>,
+    is_taken: bool,
+) {
+    let is_honest = |node: usize| case.members[node].is_honest();
+    if !is_honest(node) {
+        return;
+    }
+    if is_taken {
+        found.add(FORWARDING, at, node, "took a forged announcement and passed it on");
+    }
+    if let Some(from) = from.filter(|from| is_honest(*from)) {
+        let name = &case.members[from].name;
+        found.add(FORWARDING, at, node, format!("got a forged announcement from {name}, which is honest"));
+    }
+}
+
+impl Kind {
+    /// The exit code of a run of which this is the worst that does not hold.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Safety => SAFETY_VIOLATED,
+            Self::Liveness => LIVENESS_MISSED,
+            Self::Threshold => THRESHOLD_MISSED,
+        }
+    }
+}
+
+/// The exit code that some verdicts come to: what never may happen outweighs what did not, and that what was measured.
+pub fn exit_code(invariants: &[Invariant]) -> u8 {
+    let violated = |kind: &Kind| invariants.iter().any(|it| !it.holds && it.kind == *kind);
+    let by_weight = [Kind::Safety, Kind::Liveness, Kind::Threshold];
+    by_weight.into_iter().find(violated).map_or(0, Kind::exit_code)
+}
+
+#[cfg(test)]
+mod tests;

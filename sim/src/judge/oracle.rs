@@ -1,0 +1,67 @@
+//! What honest publishers have published: known from their own stores and held against the workload.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ggen_marketplace::content::ContentId;
+
+use super::Publication;
+
+/// Knows every release, whoever has heard of it.
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    /// By package and version.
+    releases: BTreeMap<(String, String), Release>,
+    /// Every block of every release.
+    blocks: BTreeSet<ContentId>,
+    /// Packages of adversaries that are valid.
+    tolerated: BTreeSet<String>,
+}
+
+/// A release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Release {
+    pub(crate) sequence: u64,
+    pub(crate) root: ContentId,
+    pub(crate) manifest: ContentId,
+    pub(crate) tree: [u8; 32],
+}
+
+impl Oracle {
+    pub(super) fn learn(&mut self, publication: &Publication) {
+        let Publication { package, version, sequence, root, manifest, blocks, tree } = publication;
+        let release = Release { sequence: *sequence, root: *root, manifest: *manifest, tree: *tree };
+        self.releases.entry((package.clone(), version.clone())).or_insert(release);
+        self.blocks.extend(blocks);
+    }
+
+    pub(super) fn tolerate(&mut self, package: &str) {
+        self.tolerated.insert(package.to_owned());
+    }
+
+    pub(super) fn is_tolerated(&self, package: &str) -> bool {
+        self.tolerated.contains(package)
+    }
+
+    pub(super) fn release(&self, package: &str, version: &str) -> Option<&Release> {
+        self.releases.get(&(package.to_owned(), version.to_owned()))
+    }
+
+    pub(super) fn with_root(&self, root: ContentId) -> Option<&Release> {
+        self.releases.values().find(|release| release.root == root)
+    }
+
+    pub(super) fn has_block(&self, id: &ContentId) -> bool {
+        self.blocks.contains(id)
+    }
+
+    /// The newest state of every package: its sequence and the tree of its last release.
+    pub(super) fn newest(&self) -> BTreeMap<&str, (u64, ContentId)> {
+        let mut newest: BTreeMap<&str, (u64, ContentId)> = BTreeMap::new();
+        for ((package, _), release) in &self.releases {
+            let state = (release.sequence, release.root);
+            let held = newest.entry(package).or_insert(state);
+            *held = (*held).max(state);
+        }
+        newest
+    }
+}

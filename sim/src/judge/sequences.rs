@@ -1,0 +1,38 @@
+//! `sequences-never-go-back`: no node forgets how far a package had come, not by a crash either.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{Found, View};
+
+/// Its name.
+pub(super) const RULE: &str = "sequences-never-go-back";
+
+/// How far every node had seen every package, and how far its listing was.
+#[derive(Debug, Default)]
+pub(super) struct Sequences(BTreeMap<(usize, String), [u64; 2]>);
+
+impl Sequences {
+    /// A node that lost its disk may begin anew.
+    pub(super) fn wiped(&mut self, node: usize) {
+        self.0.retain(|(of, _), _| *of != node);
+    }
+
+    pub(super) fn look(&mut self, found: &mut Found, at: Duration, node: usize, view: &View) {
+        let seen = view.seen.iter().map(|(package, sequence)| (package, 0, *sequence));
+        let listed = view.catalogue.iter().map(|(package, head)| (package, 1, head.sequence));
+        for (package, which, sequence) in seen.chain(listed) {
+            let highest = &mut self.0.entry((node, package.clone())).or_default()[which];
+            if sequence < *highest {
+                let what = if which == 0 { "has seen" } else { "lists" };
+                found.add(RULE, at, node, format!("{what} {package} at {sequence}; it was at {highest}"));
+            }
+            *highest = sequence.max(*highest);
+        }
+        // What was seen once stays seen; a listing may end.
+        for ((of, package), [highest, _]) in &self.0 {
+            if *of == node && *highest > 0 && !view.seen.contains_key(package) {
+                found.add(RULE, at, node, format!("has forgotten that it saw {package} at {highest}"));
+            }
+        }
+    }
+}

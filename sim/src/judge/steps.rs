@@ -1,0 +1,79 @@
+//! What users do succeeds; and `what-has-a-live-holder-can-be-installed`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{Case, Fact, Found, View};
+
+/// Every step ends as the scenario says.
+pub(super) const RULE: &str = "every-step-succeeds";
+/// Its name.
+pub(super) const INSTALLS: &str = "what-has-a-live-holder-can-be-installed";
+
+/// Who holds what, who runs, and which installs have no excuse.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    running: BTreeSet<usize>,
+    faults: usize,
+    /// By the name of a package, the honest nodes that hold a release of it.
+    holders: BTreeMap<String, BTreeSet<usize>>,
+    /// Installs under way for which there was a holder when they began, and who it was.
+    promised: BTreeMap<usize, (Duration, usize)>,
+    /// Installs that a fault got in the way of.
+    excused: BTreeSet<usize>,
+}
+
+impl Steps {
+    pub(super) fn hear(&mut self, case: &Case, at: Duration, fact: &Fact) {
+        match fact {
+            Fact::Started { node } => {
+                self.running.insert(*node);
+            }
+            Fact::Stopped { node } => {
+                self.running.remove(node);
+                // Whoever was promised something by it is promised it no more.
+                let gone = self.promised.iter().filter(|(_, (_, holder))| holder == node);
+                self.excused.extend(gone.map(|(step, _)| *step));
+            }
+            Fact::FaultBegan => {
+                self.faults += 1;
+                self.excused.extend(self.promised.keys());
+            }
+            Fact::FaultEnded => self.faults = self.faults.saturating_sub(1),
+            Fact::StepBegan { step, node } if self.faults == 0 => {
+                let Some((_, Some(package))) = case.steps.get(*step) else { return };
+                let holders = self.holders.get(package).into_iter().flatten();
+                let mut live = holders.filter(|it| *it != node && self.running.contains(it));
+                if let Some(holder) = live.next() {
+                    self.promised.insert(*step, (at, *holder));
+                }
+            }
+            Fact::StepEnded { step, .. } if !self.excused.contains(step) => {
+                // It ended before anything got into its way.
+                self.promised.entry(*step).and_modify(|(_, holder)| *holder = usize::MAX);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn look(&mut self, case: &Case, views: &[View]) {
+        self.holders.clear();
+        for (node, view) in super::honest(case, views) {
+            for held in &view.held {
+                let name = held.package.split_once('/').map_or("", |(_, name)| name);
+                self.holders.entry(name.to_owned()).or_default().insert(node);
+            }
+        }
+    }
+
+    pub(super) fn finish(&self, found: &mut Found, case: &Case, shortcomings: &[(usize, String)]) {
+        let is_judged =
+            |step: &usize| case.steps.get(*step).is_none_or(|(node, _)| case.members[*node].is_honest());
+        for (step, what) in shortcomings.iter().filter(|(step, _)| is_judged(step)) {
+            let is_due = self.promised.contains_key(step) && !self.excused.contains(step);
+            found.say(if is_due { INSTALLS } else { RULE }, what.clone());
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Every rule, seen to fail when it should: the judge is handed worlds that are made up.
+
+use ggen_marketplace::{
+    content::{Codec, ContentId},
+    network::Load,
+};
+
+use super::*;
+use crate::{adversary::Bite, scenario::Threshold};
+
+const AUTHOR: usize = 0;
+const READER: usize = 1;
+const OTHER: usize = 2;
+const ADVERSARY: usize = 3;
+const WORD: &str = "gpauthor/word";
+const TREE: [u8; 32] = [1; 32];
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn id(text: &str) -> ContentId {
+    ContentId::of(Codec::DagPb, text.as_bytes())
+}
+
+fn case() -> Case {
+    let member = |name: &str, turns| Member { name: name.to_owned(), publisher: format!("gp{name}"), turns };
+    Case {
+        members: vec![
+            member("author", None),
+            member("reader", None),
+            member("other", None),
+            member("adversary", Some(Duration::ZERO)),
+        ],
+        steps: vec![(AUTHOR, None), (READER, Some("word".to_owned()))],
+        trees: BTreeMap::from([((AUTHOR, "word".to_owned(), "1.0.0".to_owned()), TREE)]),
+        faults_over: Duration::ZERO,
+        latency_max: Duration::from_millis(50),
+        connections_max: 10,
+        expect: Expect {
+            catalogues_agree: true,
+            catalogues_agree_within: Some(secs(10)),
+            thresholds: Vec::new(),
+        },
+    }
+}
+
+fn publication() -> Publication {
+    Publication {
+        package: WORD.to_owned(),
+        version: "1.0.0".to_owned(),
+        sequence: 0,
+        root: id("root"),
+        manifest: id("manifest"),
+        blocks: BTreeSet::from([id("root"), id("leaf")]),
+        tree: TREE,
+    }
+}
+
+/// A node that holds, lists and has seen the one release.
+fn whole() -> View {
+    let Publication { package, version, root, manifest, blocks, .. } = publication();
+    View {
+        catalogue: BTreeMap::from([(
+            WORD.to_owned(),
+            Head { sequence: 0, latest: Some((version.clone(), root)) },
+        )]),
+        seen: BTreeMap::from([(WORD.to_owned(), 0)]),
+        held: vec![Held { package, version, root, manifest }],
+        blocks,
+        ..View::default()
+    }
+}
+
+/// Every node whole, the author as the one who published.
+fn views() -> Vec<View> {
+    let author = View { published: vec![publication()], ..whole() };
+    vec![author, whole(), whole(), View::default()]
+}
+
+/// A run of a minute in which everything is as it should be, but for what `doctor` does to it.
+struct Run {
+    case: Case,
+    facts: Vec<(Duration, Fact)>,
+    /// What is seen at 30 s and at the end.
+    views: [Vec<View>; 2],
+    shortcomings: Vec<(usize, String)>,
+    metrics: BTreeMap<String, f64>,
+}
+
+fn good() -> Run {
+    let mut facts: Vec<_> = (0..3).map(|node| (Duration::ZERO, Fact::Started { node })).collect();
+    facts.extend([
+        (secs(1), Fact::StepBegan { step: 0, node: AUTHOR }),
+        (secs(2), Fact::StepEnded { step: 0, node: AUTHOR, fetched: None, is_publication: true }),
+        (secs(31), Fact::StepBegan { step: 1, node: READER }),
+        (secs(32), Fact::Served { node: AUTHOR, to: READER, bytes: 7 }),
+        (secs(33), Fact::Installed { step: 1, node: READER, root: id("root"), tree: TREE }),
+        (secs(33), Fact::StepEnded { step: 1, node: READER, fetched: Some(7), is_publication: false }),
+    ]);
+    let mut after = views();
+    after[READER].accounts =
+        BTreeMap::from([(AUTHOR, Account { successful: 1, bytes_received: 7, ..Account::default() })]);
+    Run {
+        case: case(),
+        facts,
+        views: [views(), after],
+        shortcomings: Vec::new(),
+        metrics: BTreeMap::from([("search_ms".to_owned(), 5.0)]),
+    }
+}
+
+impl Run {
+    /// The rules that do not hold, with the first violation of each.
+    fn judged(mut self) -> BTreeMap<String, String> {
+        let mut judge = Judge::new(self.case);
+        let [middle, end] = self.views;
+        let (before, after): (Vec<_>, Vec<_>) = self.facts.into_iter().partition(|(at, _)| *at < secs(30));
+        before.iter().for_each(|(at, fact)| judge.hear(*at, fact));
+        judge.look(secs(30), &middle);
+        after.iter().for_each(|(at, fact)| judge.hear(*at, fact));
+        let found = judge.finish(secs(60), &end, Vec::new(), &self.shortcomings, &mut self.metrics);
+        assert_eq!(found.len(), RULES.len());
+        let violated = found.into_iter().filter(|it| !it.holds);
+        violated.map(|mut it| (it.name, it.violations.swap_remove(0))).collect()
+    }
+
+    /// The one rule that is violated, with how it is said.
+    fn violation(self) -> (String, String) {
+        let mut judged = self.judged();
+        assert_eq!(judged.len(), 1, "{judged:?}");
+        judged.pop_first().unwrap()
+    }
+}
+
+/// A good run in which something is changed.
+fn doctored(doctor: impl FnOnce(&mut Run)) -> (String, String) {
+    let mut run = good();
+    doctor(&mut run);
+    run.violation()
+}
+
+#[test]
+fn a_good_run_has_nothing_to_find() {
+    assert_eq!(good().judged(), BTreeMap::new());
+}
+
+#[test]
+fn what_nobody_published_is_found_wherever_it_is() {
+    let (rule, what) = doctored(|run| {
+        run.views[1][READER].blocks.insert(id("foreign"));
+    });
+    assert_eq!(rule, content::RULE);
+    assert!(what.starts_with("60.000 s reader: holds the block"), "{what}");
+    let (rule, _) = doctored(|run| {
+        let held = Held { version: "2.0.0".to_owned(), ..run.views[1][READER].held[0].clone() };
+        run.views[1][READER].held.push(held);
+    });
+    assert_eq!(rule, content::RULE);
+    let (rule, _) = doctored(|run| {
+        run.facts
+            .push((secs(40), Fact::Installed { step: 1, node: READER, root: id("root"), tree: [2; 32] }));
+    });
+    assert_eq!(rule, content::RULE);
+    let (rule, _) = doctored(|run| run.views[1][READER].unverified = 1);
+    assert_eq!(rule, content::RULE);
+    let mut run = good();
+    let foreign = Head { sequence: 3, latest: Some(("1.0.0".to_owned(), id("foreign"))) };
+    run.views[1][READER].catalogue.insert("gpadversary/word".to_owned(), foreign.clone());
+    run.views[1][READER].seen.insert("gpadversary/word".to_owned(), 3);
+    let judged = run.judged();
+    assert!(judged.contains_key(content::RULE) && judged.contains_key(catalogues::RULE), "{judged:?}");
+    // What an adversary publishes and is valid may be listed.
+    let mut run = good();
+    run.views[1][READER].catalogue.insert("gpadversary/word".to_owned(), foreign);
+    run.facts.push((secs(40), Fact::Worthless { package: "gpadversary/word".to_owned() }));
+    assert_eq!(run.judged(), BTreeMap::new());
+}
+
+#[test]
+fn a_publication_is_what_the_workload_wrote() {
+    for doctor in [
+        |it: &mut Publication| it.tree = [9; 32],
+        |it: &mut Publication| it.version = "3.0.0".to_owned(),
+        |it: &mut Publication| it.package = "gpreader/word".to_owned(),
+    ] {
+        let mut run = good();
+        let mut second = publication();
+        doctor(&mut second);
+        run.views[1][AUTHOR].published = vec![second];
+        assert!(run.judged().contains_key(content::RULE));
+    }
+}
+
+#[test]
+fn a_version_that_becomes_another_tree_is_found() {
+    let mut run = good();
+    run.views[1][OTHER].held[0].root = id("other root");
+    let judged = run.judged();
+    assert!(judged[versions::RULE].contains("gpauthor/word@1.0.0 as"), "{judged:?}");
+}
+
+#[test]
+fn a_sequence_that_goes_back_is_found_also_after_a_crash_and_not_after_a_lost_disk() {
+    let back = |run: &mut Run| {
+        for view in &mut run.views[0] {
+            view.seen.insert("gpauthor/word".to_owned(), 4);
+        }
+    };
+    let mut run = good();
+    back(&mut run);
+    run.facts.push((secs(40), Fact::Stopped { node: READER }));
+    run.facts.push((secs(45), Fact::Started { node: READER }));
+    run.views[1][READER].seen.clear();
+    let judged = run.judged();
+    assert!(judged[sequences::RULE].contains("has seen gpauthor/word at 0; it was at 4"), "{judged:?}");
+    let forgot = doctored(|run| {
+        run.views[0][OTHER].seen.insert("gpauthor/more".to_owned(), 2);
+    });
+    assert_eq!(forgot.0, sequences::RULE);
+    assert!(forgot.1.contains("has forgotten"), "{forgot:?}");
+    let mut run = good();
+    run.views[0][OTHER].seen.insert("gpauthor/more".to_owned(), 2);
+    run.facts.push((secs(40), Fact::Wiped { node: OTHER }));
+    assert_eq!(run.judged(), BTreeMap::new());
+}
+
+#[test]
+fn a_catalogue_that_lacks_something_is_found_once_its_deadline_is_over() {
+    let (rule, what) = doctored(|run| run.views[0][OTHER].catalogue.clear());
+    assert_eq!(rule, catalogues::RULE);
+    assert_eq!(what, "30.000 s other: lacks 1 of 1 packages, and lists 0 that nobody published");
+    // Before the deadline it may: something was mended a moment ago.
+    let mut run = good();
+    run.views[0][OTHER].catalogue.clear();
+    run.facts.extend([(secs(20), Fact::FaultBegan), (secs(25), Fact::FaultEnded)]);
+    assert_eq!(run.judged(), BTreeMap::new());
+    // Who does not run has no deadline.
+    let mut run = good();
+    run.views[1][OTHER].catalogue.clear();
+    run.facts.push((secs(40), Fact::Stopped { node: OTHER }));
+    assert_eq!(run.judged(), BTreeMap::new());
+    // A deadline that lies behind the end shows nothing.
+    let (rule, what) = doctored(|run| run.case.faults_over = secs(55));
+    assert_eq!((rule.as_str(), what.starts_with("the run ended before")), (catalogues::RULE, true));
+}
+
+#[test]
+fn an_install_that_fails_although_somebody_holds_the_package_is_a_broken_promise() {
+    let failed = |run: &mut Run| run.shortcomings = vec![(1, "step 1 failed".to_owned())];
+    assert_eq!(doctored(failed).0, steps::INSTALLS);
+    for excuse in [Fact::FaultBegan, Fact::Stopped { node: AUTHOR }] {
+        let (rule, _) = doctored(|run| {
+            failed(run);
+            // The author is the only one who holds it.
+            run.views[0][OTHER].held.clear();
+            run.views[0][READER].held.clear();
+            run.facts.insert(6, (secs(31), excuse));
+        });
+        assert_eq!(rule, steps::RULE, "something was broken or gone");
+    }
+    let (rule, _) = doctored(|run| run.shortcomings = vec![(0, "step 0 failed".to_owned())]);
+    assert_eq!(rule, steps::RULE);
+    let mut run = good();
+    run.case.steps.push((ADVERSARY, None));
+    run.shortcomings = vec![(2, "step 2 did not end".to_owned())];
+    assert_eq!(run.judged(), BTreeMap::new(), "an adversary does nothing for its user");
+}
+
+#[test]
+fn books_that_say_more_than_happened_are_found() {
+    for doctor in [
+        |it: &mut Account| it.successful = 2,
+        |it: &mut Account| it.failed = 1,
+        |it: &mut Account| it.forged = 1,
+        |it: &mut Account| it.bytes_received = 8,
+    ] {
+        let (rule, what) = doctored(|run| doctor(run.views[1][READER].accounts.get_mut(&AUTHOR).unwrap()));
+        assert_eq!(rule, reputations::RULE, "{what}");
+    }
+}
+
+#[test]
+fn books_that_say_less_than_happened_are_found() {
+    let (rule, what) = doctored(|run| run.views[1][READER].accounts.clear());
+    assert_eq!(rule, reputations::RULE);
+    assert_eq!(what, "60.000 s reader: counts 0 successes of author, and there were at least 1");
+}
+
+/// The adversary sends the reader a wrong block.
+fn bitten(run: &mut Run) {
+    let fact = Fact::Bit { node: ADVERSARY, bite: Bite::WrongBlock, victim: Some(READER) };
+    run.facts.insert(6, (secs(31), fact));
+    // Long enough that it was certainly read.
+    run.facts.retain(|(_, fact)| !matches!(fact, Fact::StepEnded { step: 1, .. }));
+    let ended = Fact::StepEnded { step: 1, node: READER, fetched: Some(7), is_publication: false };
+    run.facts.push((secs(50), ended));
+}
+
+#[test]
+fn an_adversary_is_charged_exactly_for_what_it_did_and_nobody_in_its_place() {
+    let charge = |run: &mut Run, peer| {
+        let account = run.views[1][READER].accounts.entry(peer).or_default();
+        (account.failed, account.forged) = (1, 1);
+    };
+    let mut run = good();
+    bitten(&mut run);
+    charge(&mut run, ADVERSARY);
+    assert_eq!(run.judged(), BTreeMap::new());
+    let (rule, what) = doctored(bitten);
+    assert_eq!(rule, reputations::RULE, "it got away with it");
+    assert!(what.contains("of adversary, and there were at least 1"), "{what}");
+    let (rule, what) = doctored(|run| {
+        bitten(run);
+        charge(run, ADVERSARY);
+        charge(run, OTHER);
+    });
+    assert_eq!(rule, reputations::RULE, "an innocent was charged");
+    assert!(what.contains("of other, and there were at most 0"), "{what}");
+}
+
+#[test]
+fn silence_is_a_failure_only_of_whoever_was_silent() {
+    let silent = |run: &mut Run| {
+        let fact = Fact::Bit { node: ADVERSARY, bite: Bite::Stalled, victim: Some(READER) };
+        run.facts.insert(6, (secs(31), fact));
+        let failed = Account { failed: 1, ..Account::default() };
+        run.views[1][READER].accounts.insert(ADVERSARY, failed);
+    };
+    let mut run = good();
+    silent(&mut run);
+    assert_eq!(run.judged(), BTreeMap::new());
+    let (rule, _) = doctored(|run| {
+        silent(run);
+        run.facts.retain(|(_, fact)| !matches!(fact, Fact::Bit { .. }));
+    });
+    assert_eq!(rule, reputations::RULE);
+}
+
+#[test]
+fn what_grows_beyond_its_bound_is_found() {
+    let load = Load { connections: 11, ..Load::default() };
+    let (rule, what) = doctored(|run| run.facts.push((secs(40), Fact::Loaded { node: OTHER, load })));
+    assert_eq!(rule, bounds::RULE);
+    assert_eq!(what, "40.000 s other: holds 11 connections, and 10 are the most");
+    let (rule, _) = doctored(|run| {
+        run.views[1][OTHER].store_bytes = 3;
+        run.views[1][OTHER].store_bytes_max = Some(2);
+    });
+    assert_eq!(rule, bounds::RULE);
+}
+
+#[test]
+fn what_is_forged_goes_no_further_than_to_those_it_is_told() {
+    let forged = |node, from, is_taken| {
+        let mut run = good();
+        run.facts.push((secs(40), Fact::Forged { node, from, is_taken }));
+        run.judged()
+    };
+    assert_eq!(forged(READER, Some(ADVERSARY), false), BTreeMap::new());
+    assert_eq!(forged(ADVERSARY, Some(ADVERSARY), true), BTreeMap::new());
+    assert!(forged(READER, Some(ADVERSARY), true).contains_key(FORWARDING));
+    assert!(forged(READER, Some(OTHER), false).contains_key(FORWARDING), "an honest node passed it on");
+}
+
+#[test]
+fn thresholds_are_held_and_what_is_not_measured_is_said_with_what_is() {
+    let threshold =
+        |metric: &str, at_most, at_least| Threshold { metric: metric.to_owned(), at_most, at_least };
+    for (threshold, expected) in [
+        (threshold("search_ms", Some(4.0), None), "search_ms is 5, and 4 is the most"),
+        (threshold("search_ms", None, Some(6.0)), "search_ms is 5, and 6 is the least"),
+        (
+            threshold("serach_ms", Some(9.0), None),
+            "nothing called `serach_ms` was measured; did you mean `search_ms`?",
+        ),
+        (threshold("innocents_charged", None, Some(1.0)), "innocents_charged is 0, and 1 is the least"),
+    ] {
+        let (rule, what) = doctored(|run| run.case.expect.thresholds.push(threshold));
+        assert_eq!((rule.as_str(), what.as_str()), (thresholds::RULE, expected));
+    }
+    let mut run = good();
+    run.case.expect.thresholds.push(threshold("search_ms", Some(5.0), Some(5.0)));
+    assert_eq!(run.judged(), BTreeMap::new());
+}
+
+#[test]
+fn what_never_may_happen_outweighs_what_did_not_and_that_what_was_measured() {
+    let code = |violated: &[Kind]| {
+        let invariants: Vec<_> =
+            violated.iter().map(|kind| Invariant::new("x", *kind, vec!["it".to_owned()])).collect();
+        exit_code(&invariants)
+    };
+    assert_eq!(code(&[]), 0);
+    assert_eq!(code(&[Kind::Threshold]), THRESHOLD_MISSED);
+    assert_eq!(code(&[Kind::Threshold, Kind::Liveness]), LIVENESS_MISSED);
+    assert_eq!(code(&[Kind::Liveness, Kind::Safety, Kind::Threshold]), SAFETY_VIOLATED);
+}
+
+#[test]
+fn a_violation_that_lasts_is_told_once_and_many_are_counted() {
+    let mut run = good();
+    for n in 0..100 {
+        run.views[0][READER].blocks.insert(id(&format!("foreign {n}")));
+    }
+    run.views[1][READER].blocks = run.views[0][READER].blocks.clone();
+    let mut judge = Judge::new(run.case);
+    run.facts.iter().for_each(|(at, fact)| judge.hear(*at, fact));
+    judge.look(secs(30), &run.views[0]);
+    let found = judge.finish(secs(60), &run.views[1], Vec::new(), &[], &mut BTreeMap::new());
+    let content = found.iter().find(|it| it.name == content::RULE).unwrap();
+    assert_eq!(content.violations.len(), 21);
+    assert_eq!(content.violations[20], "and 80 more");
+}

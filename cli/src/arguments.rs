@@ -65,6 +65,11 @@ impl Noun {
         self.p2p().verb.is_node()
     }
 
+    /// Whether a node runs afterwards, here or as a process of its own.
+    pub(crate) fn starts_node(&self) -> bool {
+        self.p2p().verb.starts_node()
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         match self {
             Self::Marketplace(marketplace) => marketplace.into_p2p().run(session).await,

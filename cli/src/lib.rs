@@ -21,6 +21,7 @@ use clap::{CommandFactory, FromArgMatches};
 use ggen_marketplace::{code::Code, control::api::Failure};
 
 use arguments::Cli;
+use domain::marketplace::p2p_state::descriptors;
 use session::{End, Format, Session};
 
 /// How long work on other threads may go on once the command is done.
@@ -49,11 +50,15 @@ fn execute(cli: Cli) -> u8 {
     let format = cli.global.format;
     let verb = cli.verb();
     let result = Session::new(cli.global).and_then(|session| {
+        if cli.command.starts_node() {
+            // Even the threads need some descriptors, and those of a node that runs already are not to be given up first.
+            descriptors::ensure()?;
+        }
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
             Failure::new(
                 Code::Io,
                 format!("Threads cannot be started: {error}."),
-                "Raise the limit of processes: ulimit -u",
+                "Raise the limits of processes and open files: ulimit -u 1024; ulimit -n 1024",
             )
         })?;
         // A node stops in good order on a signal; every other verb is simply dropped.

@@ -300,6 +300,7 @@ impl Ledger {
             }
             Event::Claimed { peer, multihash } => format!("claimed {} {}", self.name(peer), hex(multihash)),
             Event::Audience => "audience".to_owned(),
+            Event::Reunited { peer, away } => format!("reunited {} {away:?}", self.name(peer)),
             Event::Announced { from, digest, is_taken } => {
                 if self.branded.contains(digest) {
                     let from = self.peers.get(from).copied();

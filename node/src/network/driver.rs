@@ -31,6 +31,7 @@ use super::{
     events::dial_failure,
     exchange::Reading,
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
+    healing::Healing,
     pace::Pace,
     serve::{Fetch, Work},
     snapshot::Refused,
@@ -105,6 +106,7 @@ pub fn spawn(
         pages: HashMap::new(),
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
+        healing: Healing::new(),
         last_bootstrap: None,
         bytes_sent: 0,
         heads_refused: 0,
@@ -128,6 +130,10 @@ pub(super) struct Peer {
     pub(super) pings_failed: u32,
     /// Until when it may keep others waiting for what it has to say; none once it has said who it is.
     pub(super) awaited_until: Option<Instant>,
+    /// Since when it is connected.
+    pub(super) since: Option<Instant>,
+    /// The connection that was given up because the peer answered no more.
+    pub(super) dead: Option<ConnectionId>,
     pub(super) serving: usize,
     /// How far its heads were read, where it serves heads.
     pub(super) reading: Option<Reading>,
@@ -170,6 +176,7 @@ pub(super) struct Driver {
     pub(super) pages: HashMap<InboundRequestId, PeerId>,
     pub(super) observed: BTreeMap<Multiaddr, usize>,
     pub(super) refused: VecDeque<Refused>,
+    pub(super) healing: Healing,
     pub(super) last_bootstrap: Option<Timestamp>,
     pub(super) bytes_sent: u64,
     pub(super) heads_refused: u64,
@@ -206,6 +213,7 @@ impl Driver {
                 _ = again.tick() => self.read_all_heads(),
                 _ = pulse.tick() => {
                     self.publish_heads_read();
+                    self.dial_lost();
                     self.observer.tell_of(|| Event::Loaded(self.load()));
                 }
                 _ = sweep.tick() => self.sweep_records(),
@@ -240,7 +248,7 @@ impl Driver {
                 let _ = reply.send(Box::new(self.snapshot()));
             }
             Command::Disconnect(peer, reply) => {
-                let _ = reply.send(self.swarm.disconnect_peer_id(peer).is_ok());
+                let _ = reply.send(self.send_away(&peer));
             }
             Command::Block(peer, reason) => self.block(peer, reason),
             Command::Unblock(peer) => {
@@ -373,6 +381,7 @@ impl Driver {
 
     pub(super) fn block(&mut self, peer: PeerId, reason: String) {
         self.remember_refused(peer, reason);
+        self.send_away(&peer);
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         self.swarm.behaviour_mut().kad.remove_peer(&peer);
     }
@@ -423,7 +432,7 @@ impl Driver {
     }
 
     /// Connected peers that have not said who they are, as long as it is worth waiting for them.
-    fn unidentified(&self) -> usize {
+    pub(super) fn unidentified(&self) -> usize {
         let now = Instant::now();
         self.peers.values().filter(|peer| peer.awaited_until.is_some_and(|until| now < until)).count()
     }

@@ -31,8 +31,8 @@ use crate::{
     time::Timestamp,
 };
 
-/// Pings that may fail one after the other before the connection is closed.
-const PINGS_FAILED_MAX: u32 = 2;
+/// Failed pings after which the connection is closed. libp2p keeps the first one to itself, so it is the second in a row.
+const PINGS_FAILED_MAX: u32 = 1;
 /// Protocols kept of what a peer tells.
 const PROTOCOLS_MAX: usize = 64;
 /// Peers of one public network in one bucket: whoever holds a /24 does not hold the bucket.
@@ -48,27 +48,32 @@ impl Driver {
                 let dialled = endpoint.is_dialer();
                 let address = endpoint.get_remote_address().clone();
                 let address = policy::without_peer(&address, &peer_id).unwrap_or(address);
-                let awaited_until = Some(Instant::now() + IDENTIFY_GRACE);
-                let peer =
-                    self.peers.entry(peer_id).or_insert_with(|| Peer { awaited_until, ..Peer::default() });
+                let now = Instant::now();
+                let fresh = || Peer {
+                    awaited_until: Some(now + IDENTIFY_GRACE),
+                    since: Some(now),
+                    ..Peer::default()
+                };
+                let peer = self.peers.entry(peer_id).or_insert_with(fresh);
                 peer.connections.insert(connection_id, (address.clone(), dialled));
                 let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
                 self.emit(Event::Connected { peer: peer_id, dialled });
+                self.note_return(peer_id);
                 self.publish_heads_read();
                 // Last: whoever dialled may wait for the heads next, and must find the newcomer among the outstanding.
                 if let Some((_, reply)) = self.dials.remove(&connection_id) {
                     let _ = reply.send(Ok(peer_id));
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, .. } => {
-                if let Some(peer) = self.peers.get_mut(&peer_id) {
-                    peer.connections.remove(&connection_id);
-                }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 if num_established == 0 {
+                    self.note_loss(peer_id, connection_id, cause.as_ref());
                     self.peers.remove(&peer_id);
                     self.observer.tell(&Event::Disconnected { peer: peer_id });
                     self.publish_heads_read();
                     self.reply_refreshed();
+                } else if let Some(peer) = self.peers.get_mut(&peer_id) {
+                    peer.connections.remove(&connection_id);
                 }
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
@@ -212,7 +217,7 @@ impl Driver {
     fn identified(&mut self, peer_id: PeerId, info: identify::Info) {
         if let Some(reason) = incompatible(&info.protocol_version) {
             self.remember_refused(peer_id, reason);
-            let _ = self.swarm.disconnect_peer_id(peer_id);
+            self.send_away(&peer_id);
             return;
         }
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
@@ -264,6 +269,7 @@ impl Driver {
                 peer.pings_failed += 1;
                 if peer.pings_failed >= PINGS_FAILED_MAX {
                     tracing::debug!(peer = %event.peer, %error, "a dead connection is closed");
+                    peer.dead = Some(event.connection);
                     self.swarm.close_connection(event.connection);
                 }
             }
@@ -313,6 +319,7 @@ impl Driver {
             topic_peers,
             heads_peers: reading.clone().count(),
             heads_complete: reading.filter(|reading| reading.is_complete()).count(),
+            heads_unidentified: self.unidentified(),
             last_bootstrap: self.last_bootstrap,
             refused: self.refused.iter().cloned().collect(),
             bytes_sent: self.bytes_sent,

@@ -16,6 +16,7 @@ mod events;
 mod exchange;
 mod half_open;
 mod handle;
+mod healing;
 mod observer;
 mod offload;
 mod pace;
@@ -96,6 +97,13 @@ pub enum Event {
     },
     /// There are more nodes to tell of our packages than before: the routing table or the topic gained a peer.
     Audience,
+    /// A peer whose connection had broken is connected again: it may have missed what was told meanwhile.
+    Reunited {
+        /// The peer.
+        peer: PeerId,
+        /// How long it was away.
+        away: Duration,
+    },
     /// The last connection to a peer closed. Told to an [`Observer`] only.
     Disconnected {
         /// The peer.

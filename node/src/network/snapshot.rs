@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub heads_peers: usize,
     /// Those of them whose heads have been read to the end.
     pub heads_complete: usize,
+    /// Connected peers that have not said who they are, and may have heads too.
+    pub heads_unidentified: usize,
     /// When a DHT bootstrap last ended well.
     pub last_bootstrap: Option<Timestamp>,
     /// Peers refused lately.

@@ -25,5 +25,7 @@ pub const REDIAL_AT_START_MAX: usize = 32;
 pub const REDIALS_AT_ONCE_MAX: usize = 16;
 /// Addresses that [`Redial`](super::Redial) tries in turn: the bootstrap list and the saved peers.
 pub const REDIAL_TARGETS_MAX: usize = 256;
+/// Peers whose connections broke and that [`Lost`](super::Lost) dials again: the neighbourhood of a large node.
+pub const LOST_MAX: usize = 128;
 
 const _: () = assert!(REDIALS_AT_ONCE_MAX < PENDING_OUTGOING_MAX as usize);

@@ -1,17 +1,19 @@
 //! Where other nodes are, which addresses are worth dialling, and how many connections there may be.
 //!
 //! [`address_book`] remembers addresses over restarts, [`policy`] decides which ones may be dialled at all, [`redial`] says
-//! whom to dial when, and [`limits`] bounds the connections. All of it is data in, data out: this module opens no
+//! whom to dial when to join, [`lost`] whom to dial again whose connection broke, and [`limits`] bounds the connections. All of it is data in, data out: this module opens no
 //! connection, asks no DNS server and reads no clock.
 
 pub mod address_book;
 pub mod backoff;
 pub mod limits;
+pub mod lost;
 pub mod policy;
 pub mod redial;
 
 pub use address_book::{Known, Saved, Source};
 pub use backoff::Backoff;
+pub use lost::Lost;
 pub use policy::{Origin, Reason, Scope, acceptable};
 pub use redial::Redial;
 

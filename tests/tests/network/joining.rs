@@ -2,6 +2,7 @@
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
+use ggen_marketplace::peers::lost::BRIEF;
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 
 use crate::{
@@ -157,4 +158,33 @@ async fn a_peer_that_hangs_up_at_once_is_not_dialled_without_end() {
     // A span to count in, not a wait for something to happen.
     assert!(tokio::time::timeout(Duration::from_secs(5), counting).await.is_err());
     assert!((2..=12).contains(&accepted), "{accepted} dials in 5 s");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_broke_is_made_again_by_a_node_that_is_not_alone() {
+    let (node, far, other) = (start(&[]).await, start(&[]).await, start(&[]).await);
+    node.dial(&[other.address().to_string()], 20).await.unwrap();
+    node.knows(other.peer_id()).await;
+    let way = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at: Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", way.local_addr().unwrap().port()).parse().unwrap();
+    let Some(Protocol::Tcp(port)) = far.bound[0].iter().nth(1) else { panic!("not an address of TCP") };
+    let through = tokio::spawn(async move {
+        let (mut near, _) = way.accept().await.unwrap();
+        let mut there = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        for end in [&near, &there] {
+            // Whoever drops it resets it.
+            rustix::net::sockopt::set_socket_linger(end, Some(Duration::ZERO)).unwrap();
+        }
+        let _ = tokio::io::copy_bidirectional(&mut near, &mut there).await;
+    });
+    node.dial(&[at.clone().with(Protocol::P2p(far.peer_id())).to_string()], 20).await.unwrap();
+    node.knows(far.peer_id()).await;
+    // What hardly stood is no loss.
+    tokio::time::sleep(BRIEF + Duration::from_millis(200)).await;
+    through.abort();
+    eventually("they are connected in another way", SOON, async || {
+        let peers = node.net().await.peers;
+        peers.into_iter().find(|it| it.peer == far.peer_id() && it.addresses[0] != at)
+    })
+    .await;
 }

@@ -1,7 +1,12 @@
 //! What else a command line can be given: numbers out of range, addresses of other machines, odd folders, closed pipes.
 
 use std::{
-    ffi::OsStr, fs::File, io::ErrorKind, net::TcpListener, os::unix::ffi::OsStrExt, process::Stdio,
+    ffi::OsStr,
+    fs::File,
+    io::ErrorKind,
+    net::{TcpListener, TcpStream},
+    os::unix::ffi::OsStrExt,
+    process::Stdio,
     time::Duration,
 };
 
@@ -181,7 +186,7 @@ fn state_folders_may_have_any_name() {
 }
 
 #[test]
-fn few_open_files_are_enough_or_refused_with_a_reason() {
+fn few_open_files_are_enough() {
     let author = Node::start(&[]);
     tree::rich(&author.path("package"), "narrow", "Comes through a narrow door", 15);
     author.json(&["publish", &author.text("package")]);
@@ -196,18 +201,39 @@ fn few_open_files_are_enough_or_refused_with_a_reason() {
     let crowd: Vec<Node> = (0..3).map(|_| Node::start(&[&node])).collect();
     node.knows(&[&author, &crowd[0], &crowd[1], &crowd[2]]);
     node.is_well();
-    for files in [4, 8, 12, 16, 20, 24] {
+    // A crowd of strangers that says nothing uses up what is left; the node outlives it, and answers.
+    let listening = node.address.split('/').nth(4).unwrap().to_owned();
+    let strangers: Vec<TcpStream> =
+        (0..80).filter_map(|_| TcpStream::connect(format!("127.0.0.1:{listening}")).ok()).collect();
+    assert!(strangers.len() > 64, "{}", strangers.len());
+    drop(strangers);
+    eventually("it answers", Duration::from_secs(20), || (node.run(&["status"]).code == 0).then_some(()));
+    node.json(&["install", "narrow", "--to", &node.text("again")]);
+}
+
+#[test]
+fn too_few_open_files_are_refused_before_a_node_starts() {
+    for files in [8, 12, 16, 17, 18, 19, 20, 21, 22, 24, 32, 40, 47] {
         let home = Home::new();
-        let answer = run(home.limited(
-            &format!("ulimit -n {files}"),
-            &["start", "--daemon", "--listen", LOOPBACK, "--format", "json"],
-        ));
+        let limit = format!("ulimit -n {files}");
+        let answer =
+            run(home.limited(&limit, &["start", "--daemon", "--listen", LOOPBACK, "--format", "json"]));
         // Below what the system's own loader needs, it is not the program that speaks.
         let answer = answer.calmly();
-        match answer.code {
-            0 => drop(home.run(&["stop"]).exits(0)),
-            127 => {}
-            _ => assert!(!text(&answer.json()["error"]["message"]).is_empty(), "{answer:#?}"),
+        if answer.code == 127 {
+            assert!(files < 16, "{answer:#?}");
+            continue;
         }
+        let answer = answer.exits(7);
+        let error = &answer.json()["error"];
+        assert_eq!(error["code"], "E_LIMIT", "{files}: {error}");
+        assert!(text(&error["hint"]).contains("ulimit -n 1024"), "{files}: {error}");
+        assert!(!home.state().exists(), "nothing was begun");
     }
+    let home = Home::new();
+    let low =
+        home.limited("ulimit -S -n 20; ulimit -H -n 1024", &["start", "--daemon", "--listen", LOOPBACK]);
+    run(low).exits(0);
+    home.run(&["status"]).exits(0);
+    home.run(&["stop"]).exits(0);
 }

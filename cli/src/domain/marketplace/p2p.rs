@@ -101,6 +101,11 @@ impl Verb {
     pub(crate) fn is_node(&self) -> bool {
         matches!(self, Self::Start(start) if !start.is_launched_apart())
     }
+
+    /// Whether a node runs afterwards, here or as a process of its own.
+    pub(crate) fn starts_node(&self) -> bool {
+        matches!(self, Self::Start(_) | Self::Restart(_))
+    }
 }
 
 impl P2p {

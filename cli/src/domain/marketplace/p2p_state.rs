@@ -5,6 +5,7 @@
 //! [`daemon`] one in the background, [`node`] the only place that knows how a node is made.
 
 pub(crate) mod daemon;
+pub(crate) mod descriptors;
 pub(crate) mod log;
 mod node;
 mod port_owner;
@@ -232,10 +233,13 @@ pub(crate) async fn run(
     ready: impl FnOnce(&Started) -> Finished<()>,
 ) -> Finished<Exit> {
     let home = session.home();
-    let effective = effective(home, flags)?;
+    let mut effective = effective(home, flags)?;
     log::init(effective.config.log_level);
     for problem in &effective.warnings {
         session.warn(&problem.to_string());
+    }
+    if let Some(warning) = descriptors::fit(&mut effective.config) {
+        session.warn(&warning);
     }
     make_home(home)?;
     let mut signals = Signals::new(place)?;
@@ -253,7 +257,10 @@ pub(crate) async fn run(
     remember_flags(home, flags);
     let (folder, given) = (home.to_owned(), flags.clone());
     node.on_reload(move || {
-        let config = self::effective(&folder, &given)?.config;
+        let mut config = self::effective(&folder, &given)?.config;
+        if let Some(warning) = descriptors::fit(&mut config) {
+            warn!("{warning}");
+        }
         log::set_level(config.log_level);
         Ok(config)
     });

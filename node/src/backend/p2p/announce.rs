@@ -77,8 +77,9 @@ impl Node {
         }
     }
 
-    /// Tells of everything that waits, and that this node provides what it holds.
+    /// Tells of everything that waits or that somebody missed, and that this node provides what it holds.
     async fn tell_all(&self, everything: bool) {
+        let missed = self.take_missed();
         let listed = self.with_store(|store| {
             store.read(|conn| {
                 let pending = published::list_unannounced(conn)?;
@@ -87,7 +88,9 @@ impl Node {
         });
         let Ok((pending, own, held)) = listed.await else { return };
         let own = own.into_iter().filter_map(|head| {
-            let pending = pending.iter().any(|it| it.package == head.package);
+            // Some took it at the time; those that were cut off did not.
+            let pending = pending.iter().any(|it| it.package == head.package)
+                || missed.is_some_and(|since| head.created >= since);
             Some((VerifiedHead::verify_stored(&head.bytes).ok()?, pending))
         });
         stream::iter(own)

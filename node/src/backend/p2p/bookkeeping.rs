@@ -62,6 +62,7 @@ pub(super) async fn keep(node: Arc<Node>, mut events: mpsc::Receiver<Event>) {
 fn note(node: &Node, event: Event, batch: &mut Vec<Event>) {
     match event {
         Event::Audience => node.audience.notify_one(),
+        Event::Reunited { away, .. } => node.reunited(away),
         event => batch.push(event),
     }
 }
@@ -97,6 +98,7 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
                 }
             }
             Event::Audience
+            | Event::Reunited { .. }
             | Event::Disconnected { .. }
             | Event::Announced { .. }
             | Event::Listed { .. }

@@ -18,6 +18,7 @@ use crate::{
     content::ContentId,
     control::api::{Failure, Info, InfoRequest, PackageInfo, SearchRequest, SearchResults, VersionInfo},
     limits::SEARCH_RESULTS_MAX,
+    network::Snapshot,
     release::{Log, VerifiedHead},
     reputation::{Score, ledger},
     store::{installed, pins},
@@ -57,31 +58,21 @@ impl Asked {
 impl Node {
     pub(super) async fn search(&self, request: SearchRequest) -> Result<SearchResults, Failure> {
         let asked = asked(request)?;
-        let mut because = Vec::new();
         // One peer that does not answer must not use up the time in which the others could.
-        if !self.network.heads_read(asked.left() / WAITS).await {
-            because.push("not all connected peers have told what they know".to_owned());
-        }
+        let mut is_told = self.network.heads_read(asked.left() / WAITS).await;
+        let mut snapshot = self.network.snapshot().await.map_err(fail)?;
         let mut found = self.look(&asked).await?;
         if found.total == 0 && Instant::now() < asked.deadline {
             // Nothing here: somebody may have published since we last asked.
-            if self.network.refresh(asked.left() / WAITS).await.is_err() {
-                because.push("not all connected peers answered in time".to_owned());
-            }
+            is_told = self.network.refresh(asked.left() / WAITS).await.is_ok();
+            snapshot = self.network.snapshot().await.map_err(fail)?;
             found = self.look(&asked).await?;
         }
+        let mut because = incomplete_because(&snapshot, is_told);
         let (providers, all_known) = self.providers_of(&found.hits, asked.deadline).await;
         if !all_known {
             because.push("who provides some of the packages was not found out in time".to_owned());
         }
-        let snapshot = self.network.snapshot().await.map_err(fail)?;
-        if snapshot.peers.is_empty() {
-            because.push("no peer is connected: only what this node knows already was searched".to_owned());
-        } else if snapshot.heads_complete < snapshot.heads_peers {
-            let behind = snapshot.heads_peers - snapshot.heads_complete;
-            because.push(format!("{behind} of {} peers have not been read completely", snapshot.heads_peers));
-        }
-        because.dedup();
         let (packages, hidden, indexed, index_time) = self.present(&asked, &found, &providers).await?;
         Ok(SearchResults {
             packages,
@@ -255,6 +246,23 @@ impl Node {
     }
 }
 
+/// Why an index that is read after this moment may lack what connected peers know. Whoever connects while the index is read, or
+/// while providers are looked up, is not spoken of: nothing is claimed of them.
+fn incomplete_because(before: &Snapshot, is_told: bool) -> Vec<String> {
+    let mut because = Vec::new();
+    if !is_told {
+        because.push("not all connected peers answered in time".to_owned());
+    }
+    let peers = before.heads_peers + before.heads_unidentified;
+    let behind = peers.saturating_sub(before.heads_complete);
+    if before.peers.is_empty() {
+        because.push("no peer is connected: only what this node knows already was searched".to_owned());
+    } else if behind > 0 {
+        because.push(format!("{behind} of {peers} peers have not been read completely"));
+    }
+    because
+}
+
 fn slow_log() -> Failure {
     Failure::new(Code::Timeout, "its log was not fetched in time", "Try again when more peers are connected.")
 }
@@ -319,4 +327,38 @@ fn asked(request: SearchRequest) -> Result<Asked, Failure> {
         least,
         deadline: Instant::now() + timeout,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::PeerSnapshot;
+
+    fn snapshot(peers: usize, complete: usize, unidentified: usize) -> Snapshot {
+        let connected = |_| PeerSnapshot {
+            peer: PeerId::random(),
+            addresses: Vec::new(),
+            outbound: true,
+            round_trip: None,
+            agent: None,
+            protocol_version: None,
+            protocols: Vec::new(),
+        };
+        Snapshot {
+            peers: (0..peers + unidentified).map(connected).collect(),
+            heads_peers: peers,
+            heads_complete: complete,
+            heads_unidentified: unidentified,
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn a_search_is_complete_only_when_everybody_connected_was_read() {
+        assert_eq!(incomplete_because(&snapshot(2, 2, 0), true), [""; 0]);
+        assert_eq!(incomplete_because(&snapshot(2, 2, 0), false).len(), 1);
+        assert!(incomplete_because(&snapshot(2, 1, 0), true)[0].contains("1 of 2"));
+        assert!(incomplete_because(&snapshot(2, 2, 1), true)[0].contains("1 of 3"));
+        assert!(incomplete_because(&snapshot(0, 0, 0), true)[0].contains("no peer"));
+    }
 }

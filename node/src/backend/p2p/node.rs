@@ -39,6 +39,8 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 const PROVIDERS_REMEMBERED_MAX: usize = 1_024;
 /// How long a lookup of providers is good for.
 const PROVIDERS_FRESH: Duration = Duration::from_secs(30);
+/// How long a connection may be dead before it is given up, and the clocks of heads, which are whole seconds.
+const LOSS_UNNOTICED_MAX: Duration = Duration::from_secs(90);
 
 /// The longest time that a verb can be given; what is over it counts as this.
 const ASKED_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -62,6 +64,8 @@ pub(super) struct Node {
     pub(super) publishing: tokio::sync::Mutex<()>,
     /// There may be somebody new to tell of our packages.
     pub(super) audience: Notify,
+    /// Since when somebody who is back may have missed what we told.
+    missed: Mutex<Option<Timestamp>>,
     pub(super) listening: AtomicBool,
     pub(super) started: Instant,
     pub(super) bytes_received: AtomicU64,
@@ -109,6 +113,7 @@ impl Node {
             keys,
             publishing: tokio::sync::Mutex::new(()),
             audience: Notify::new(),
+            missed: Mutex::new(None),
             listening: AtomicBool::new(false),
             started: Instant::now(),
             bytes_received: AtomicU64::new(0),
@@ -257,6 +262,20 @@ impl Node {
             remembered.insert(root, (Instant::now(), found.clone()));
         }
         (found, true)
+    }
+
+    /// Notes that a peer is back which was away for so long.
+    pub(super) fn reunited(&self, away: Duration) {
+        let since = self.now().minus(away.saturating_add(LOSS_UNNOTICED_MAX));
+        let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+        *missed = Some(missed.map_or(since, |earlier| earlier.min(since)));
+        drop(missed);
+        self.audience.notify_one();
+    }
+
+    /// Since when somebody may have missed what we told; whoever asks tells them.
+    pub(super) fn take_missed(&self) -> Option<Timestamp> {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn forget_providers(&self, root: &ContentId) {

@@ -181,10 +181,11 @@ fn report(report: &Report) -> Finished<()> {
     };
     let mut line = serde_json::to_vec(report).map_err(|error| failed(error.into()))?;
     line.push(b'\n');
+    // Before anything is told: a node that was reported ready does not end for want of a descriptor.
+    let nowhere: File = OpenOptions::new().write(true).open("/dev/null").map_err(failed)?;
     let mut stdout = std::io::stdout().lock();
     // A parent that went away does not matter to the node.
     let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
-    let nowhere: File = OpenOptions::new().write(true).open("/dev/null").map_err(failed)?;
     rustix::stdio::dup2_stdout(&nowhere).map_err(|error| failed(error.into()))?;
     Ok(())
 }

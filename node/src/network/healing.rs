@@ -1,0 +1,137 @@
+//! Coming back to peers whose connections broke.
+
+use std::{io, iter, time::Duration};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    swarm::{
+        ConnectionError, ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use rand::{SeedableRng, rngs::StdRng};
+use tokio::time::Instant;
+
+use super::{
+    Event,
+    driver::{Driver, Peer},
+};
+use crate::peers::{
+    Lost,
+    lost::{Closed, Neighbour},
+};
+
+/// Addresses of one peer that one try dials.
+const ADDRESSES_TRIED_MAX: usize = 4;
+
+/// Whom to dial again, with the clock and the generator of the loop.
+pub(super) struct Healing {
+    lost: Lost,
+    started: Instant,
+    generator: StdRng,
+}
+
+impl Healing {
+    pub(super) fn new() -> Self {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the driver's side: seeds the generator that the pure part is given"
+        )]
+        let generator = StdRng::from_rng(&mut rand::rng());
+        Self { lost: Lost::default(), started: Instant::now(), generator }
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+impl Driver {
+    /// Closes the connections with a peer because this node wants to, and does not dial it again for its having been lost;
+    /// false where there was none.
+    ///
+    /// A connection that is closed by any other call of ours counts as closed on purpose too: see [`how_closed`].
+    pub(super) fn send_away(&mut self, peer: &PeerId) -> bool {
+        self.healing.lost.let_go(peer);
+        self.swarm.disconnect_peer_id(*peer).is_ok()
+    }
+
+    /// Dials those that are due.
+    pub(super) fn dial_lost(&mut self) {
+        let now = self.healing.now();
+        for (peer, addresses) in self.healing.lost.poll(now, &mut self.healing.generator) {
+            // Beside a dial that hangs since the network was down: by now it may get through.
+            let options = DialOpts::peer_id(peer).condition(PeerCondition::Disconnected).addresses(addresses);
+            if let Err(error) = self.swarm.dial(options.build()) {
+                tracing::debug!(%peer, %error, "a lost peer was not dialled");
+            }
+        }
+    }
+
+    /// Notes that a peer is connected, for the first time or again.
+    pub(super) fn note_return(&mut self, peer: PeerId) {
+        let now = self.healing.now();
+        if let Some(away) = self.healing.lost.connected(&peer, now, &mut self.healing.generator) {
+            tracing::info!(%peer, ?away, "a lost peer is back");
+            self.emit(Event::Reunited { peer, away });
+        }
+    }
+
+    /// Notes that the last connection with a peer closed.
+    pub(super) fn note_loss(&mut self, id: PeerId, closed: ConnectionId, cause: Option<&ConnectionError>) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        let how = how_closed(peer.dead == Some(closed), cause);
+        let lasted = peer.since.map_or(Duration::ZERO, |since| since.elapsed());
+        let neighbour = Neighbour { addresses: where_to_dial(peer), lasted };
+        let now = self.healing.now();
+        self.healing.lost.closed(id, how, neighbour, now, &mut self.healing.generator);
+    }
+}
+
+/// The addresses under which we reached a peer, then those that it told of.
+fn where_to_dial(peer: &Peer) -> Vec<Multiaddr> {
+    let reached = peer.connections.values().filter(|(_, dialled)| *dialled).map(|(address, _)| address);
+    let mut addresses: Vec<Multiaddr> = Vec::new();
+    for address in reached.chain(&peer.told) {
+        if addresses.len() < ADDRESSES_TRIED_MAX && !addresses.contains(address) {
+            addresses.push(address.clone());
+        }
+    }
+    addresses
+}
+
+/// What the end of a connection means: only what we did not do, and the peer did not do in good order, is a loss.
+fn how_closed(is_dead: bool, cause: Option<&ConnectionError>) -> Closed {
+    match cause {
+        None if is_dead => Closed::Broken,
+        None | Some(ConnectionError::KeepAliveTimeout) => Closed::OnPurpose,
+        Some(ConnectionError::IO(error)) => {
+            // The multiplexer says "closed" without a reason of the system for a farewell, and for a plain end of the stream.
+            let first = error as &(dyn std::error::Error + 'static);
+            let broke = iter::successors(Some(first), |error| error.source())
+                .filter_map(|error| error.downcast_ref::<io::Error>())
+                .any(|error| error.kind() != io::ErrorKind::Other);
+            if broke { Closed::Broken } else { Closed::Goodbye }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_nobody_wanted_is_a_loss() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("a layer")]
+        struct Layer(#[source] io::Error);
+        let io = |error: io::Error| ConnectionError::IO(error);
+        let reset = || io::Error::from(io::ErrorKind::ConnectionReset);
+        assert_eq!(how_closed(false, None), Closed::OnPurpose);
+        assert_eq!(how_closed(true, None), Closed::Broken);
+        assert_eq!(how_closed(false, Some(&ConnectionError::KeepAliveTimeout)), Closed::OnPurpose);
+        assert_eq!(how_closed(false, Some(&io(reset()))), Closed::Broken);
+        assert_eq!(how_closed(false, Some(&io(io::Error::other(Layer(reset()))))), Closed::Broken);
+        assert_eq!(how_closed(false, Some(&io(io::Error::other("connection is closed")))), Closed::Goodbye);
+    }
+}

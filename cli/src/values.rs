@@ -73,6 +73,16 @@ pub(crate) fn reputation(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
+/// A topology.
+pub(crate) fn topology(text: &str) -> Result<String, String> {
+    text.parse().map(|topology: config::Topology| topology.to_string())
+}
+
+/// A role in a topology.
+pub(crate) fn role(text: &str) -> Result<String, String> {
+    text.parse().map(|role: config::Role| role.to_string())
+}
+
 /// A peer id, in its base58 form.
 pub(crate) fn peer(text: &str) -> Result<String, String> {
     peer_id::parse(text)

@@ -98,6 +98,15 @@ struct Switch {
     is_start: bool,
     fresh: bool,
     cause: Cause,
+    /// The number of the absence that it begins or ends.
+    absence: Option<usize>,
+}
+
+impl Switch {
+    /// A stop.
+    fn of(at: Duration, cause: Cause) -> Self {
+        Self { at, is_start: false, fresh: false, cause, absence: None }
+    }
 }
 
 impl Plan {
@@ -130,19 +139,24 @@ impl Plan {
 fn lives(scenario: &Scenario, node: usize, mut switches: Vec<Switch>) -> Vec<Life> {
     let declared = &scenario.nodes[node];
     switches.sort_by_key(|switch| switch.at);
-    if switches.first().is_none_or(|first| !first.is_start) {
-        let start = Switch { at: declared.start, is_start: true, fresh: false, cause: Cause::Topology };
-        switches.insert(0, start);
+    let is_first_start = |first: &Switch| first.is_start && first.cause != Cause::Mended;
+    if !switches.first().is_some_and(is_first_start) {
+        let start = Switch { is_start: true, ..Switch::of(declared.start, Cause::Topology) };
+        switches.push(start);
     }
     if let Some(leave) = declared.leave {
         switches.retain(|switch| switch.at < leave);
-        switches.push(Switch { at: leave, is_start: false, fresh: false, cause: Cause::Topology });
+        switches.push(Switch::of(leave, Cause::Topology));
     }
+    switches.sort_by_key(|switch| switch.at);
+    let mut idle = BTreeSet::new();
     let mut lives: Vec<Life> = Vec::new();
     let mut runs = false;
-    for Switch { at, is_start, fresh, cause } in switches {
-        // What starts a node that runs, or stops one that does not, changes nothing, and is no bite.
-        if is_start == runs {
+    for Switch { at, is_start, fresh, cause, absence } in switches {
+        // What starts a node that runs, or stops one that does not, changes nothing, and is no bite; nor does the end of an
+        // absence that changed nothing.
+        if is_start == runs || is_start && absence.is_some_and(|it| idle.contains(&it)) {
+            idle.extend(absence);
             continue;
         }
         runs = is_start;
@@ -183,7 +197,7 @@ impl Drawing<'_> {
                 _ => continue,
             };
             let cause = Cause::Step(number);
-            self.switches[step.node].push(Switch { at: step.at, is_start, fresh: false, cause });
+            self.switches[step.node].push(Switch { is_start, ..Switch::of(step.at, cause) });
         }
     }
 
@@ -262,7 +276,7 @@ impl Drawing<'_> {
                 for node in &it.nodes {
                     let at = it.at + self.moment(it, *node, *spread);
                     let cause = Cause::Bite(it.number);
-                    self.switches[*node].push(Switch { at, is_start: true, fresh: false, cause });
+                    self.switches[*node].push(Switch { is_start: true, ..Switch::of(at, cause) });
                 }
                 self.event(it, it.at, it.at + *spread, it.nodes.clone(), Deed::Lives);
             }
@@ -297,10 +311,17 @@ impl Drawing<'_> {
 
     /// A node stops in good order, and starts again where that is within the run.
     fn absence(&mut self, it: &Occurrence<'_>, node: usize, at: Duration, until: Duration, fresh: bool) {
-        let cause = Cause::Bite(it.number);
-        self.switches[node].push(Switch { at, is_start: false, fresh: false, cause });
+        let absence = Some(self.events.len());
+        let stop = Switch { absence, ..Switch::of(at, Cause::Bite(it.number)) };
+        self.switches[node].push(stop);
         if until < self.scenario.duration {
-            self.switches[node].push(Switch { at: until, is_start: true, fresh, cause: Cause::Mended });
+            self.switches[node].push(Switch {
+                at: until,
+                is_start: true,
+                fresh,
+                cause: Cause::Mended,
+                absence,
+            });
         }
         self.event(it, at, until, [node].into(), Deed::Lives);
     }

@@ -169,6 +169,81 @@ fn a_fault_that_never_bites_fails_the_run() {
     assert!(violations(&report).contains(&"fault 0 (partition) never bit".to_owned()), "{report}");
 }
 
+/// Every kind of fault, each for itself, from the tenth second on; `node-2` of a small scenario is concerned.
+const EVERY_KIND: [(&str, &str); 13] = [
+    ("partition", "until = \"11s\""),
+    ("partition", "until = \"11s\"\none-way = \"in\""),
+    ("isolate", "until = \"11s\""),
+    ("flapping", "until = \"12s\"\nup = \"500ms\"\ndown = \"500ms\""),
+    ("slow", "until = \"30s\"\nby = \"200ms\""),
+    ("hold", "until = \"15s\""),
+    ("swizzle-clog", "until = \"12s\""),
+    ("crash", "until = \"12s\""),
+    ("power-loss", "until = \"12s\"\ndisk = false"),
+    ("restart", "disk = false"),
+    ("mass-join", ""),
+    ("mass-leave", "spread = \"1s\""),
+    ("churn", "until = \"30s\"\nmedian = \"2s\"\naway = \"2s\""),
+];
+
+fn fault(kind: &str, rest: &str) -> String {
+    format!("[[faults]]\nkind = {kind:?}\nat = \"10s\"\nnodes = [\"node-2\"]\n{rest}\n")
+}
+
+#[test]
+fn a_fault_of_every_kind_bites() {
+    for (kind, rest) in EVERY_KIND {
+        let (_, report) = run(&fault(kind, rest));
+        assert!(report["faults"][0]["bites"].as_u64().unwrap() > 0, "{kind} {rest}: {}", report["faults"]);
+        assert!(!violations(&report).iter().any(|it| it.ends_with("never bit")), "{kind} {rest}");
+    }
+}
+
+#[test]
+fn a_fault_of_any_kind_that_never_bites_fails_the_run() {
+    // Nobody runs yet; only a mass join would start somebody, unless it is too late.
+    let late: String =
+        (0..3).map(|node| format!("[[nodes]]\nname = \"node-{node}\"\nstart = \"32s\"\n")).collect();
+    let faults = EVERY_KIND.iter().filter(|(kind, _)| *kind != "mass-join");
+    let faults: String = faults.map(|(kind, rest)| fault(kind, rest)).collect();
+    let running = "[[faults]]\nkind = \"mass-join\"\nat = \"35s\"\nnodes = [\"node-2\"]\n\
+                   [[workload]]\nat = \"33s\"\nnode = \"node-2\"\ndo = \"join\"\n";
+    let (exit, report) = run(&format!("{late}{faults}{running}"));
+    assert_eq!(exit, 100);
+    let idle = violations(&report).into_iter().filter(|it| it.ends_with("never bit")).count();
+    assert_eq!(idle, EVERY_KIND.len(), "{}", report["faults"]);
+}
+
+#[test]
+fn a_restart_without_the_disk_loses_what_only_that_disk_had() {
+    let install = "[[workload]]\nat = \"30s\"\nnode = \"node-2\"\ndo = \"install\"\npackage = \"word\"\n";
+    let restart = |disk: bool| {
+        format!(
+            "[[faults]]\nkind = \"restart\"\nat = \"15s\"\nnodes = [\"node-1\"]\ndisk = {disk}\n{install}"
+        )
+    };
+    let (exit, report) = run(&restart(true));
+    assert_eq!(exit, 0, "{report}");
+    let (exit, report) = run(&restart(false));
+    assert_eq!(exit, 100, "{report}");
+    assert!(violations(&report).iter().any(|it| it.starts_with("step 1 (install word")), "{report}");
+}
+
+#[test]
+fn a_step_that_must_fail_and_does_not_fails_the_run() {
+    let search = "[[workload]]\nat = \"30s\"\nnode = \"node-2\"\ndo = \"search\"\ntext = \"word\"\n";
+    let (exit, report) = run(&format!("{search}fails = \"E_NO_PROVIDERS\"\n{search}says = \"because\"\n"));
+    assert_eq!(exit, 100, "{report}");
+    let step = "(search \"word\" at node-2 after 30s)";
+    assert_eq!(
+        violations(&report),
+        [
+            format!("step 1 {step} did not fail with E_NO_PROVIDERS"),
+            format!("step 2 {step} said \"\", and not \"because\"")
+        ]
+    );
+}
+
 #[test]
 fn a_scenario_that_is_wrong_and_a_command_that_is_wrong_have_codes_of_their_own() {
     let (exit, report) = run("[[fautls]]\n");
@@ -187,9 +262,11 @@ fn every_scenario_can_be_read_and_asks_a_question() {
     let files = fs::read_dir(scenarios()).unwrap().map(|entry| entry.unwrap().path());
     let scenarios: Vec<PathBuf> =
         files.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
-    assert!(scenarios.len() >= 3);
+    assert!(scenarios.len() >= 16);
     for path in scenarios {
-        ggen_sim::scenario::Scenario::read(&path).unwrap();
+        for variant in ggen_sim::scenario::Scenario::variants(&path).unwrap() {
+            ggen_sim::scenario::Scenario::read_variant(&path, Some(&variant)).unwrap();
+        }
         let text = fs::read_to_string(&path).unwrap();
         let header: String = text.lines().map_while(|line| line.strip_prefix("# ")).collect();
         let asked = header.split_once('?').map(|(question, answer)| (question.len(), answer.len()));

@@ -76,6 +76,8 @@ impl Service for Answers {
             bootstrap_lines: vec!["--bootstrap /ip4/127.0.0.1/tcp/4001/p2p/12D3KooWTest".to_owned()],
             connected_peers: 2,
             dht_server: true,
+            topology: "mesh".to_owned(),
+            role: "peer".to_owned(),
             routing_table_peers: 3,
             routing_table_buckets: vec![1, 2],
             dht_records: 4,

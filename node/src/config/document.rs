@@ -242,7 +242,10 @@ impl Reading<'_> {
             let full = format!("{prefix}{name}");
             let plain = !name.contains('.');
             let nested = format!("{full}.");
-            if let Some(key) = Key::named(&full).filter(|_| plain) {
+            let is_table = value.get_ref().is_table();
+            let key = Key::named(&full)
+                .filter(|key| plain && !(is_table && key.name == full && key.may_stand_alone()));
+            if let Some(key) = key {
                 self.value(key, span, value, inside);
             } else if plain && KEYS.iter().any(|key| key.name.starts_with(&nested)) {
                 match value.get_ref() {

@@ -12,16 +12,20 @@ use std::{
 use toml_edit::{DocumentMut, Item, Table, TableLike};
 
 use super::{
-    Error, FILE_NAME, P2PConfig, Partial, Problem, Unknown, document,
+    Error, FILE_NAME, Layers, P2PConfig, Partial, Problem, Unknown, document,
     keys::{KEYS, Key, Reload},
 };
 
-/// Reads the file at `path` as a node would, and gives its warnings.
+/// Reads the file at `path` as a node would, holds its values against each other, and gives its warnings.
 ///
 /// # Errors
 /// As [`document::read`]: [`Error::Invalid`] holds every problem.
 pub fn check(path: &Path, unknown: Unknown) -> Result<Vec<Problem>, Error> {
-    document::read(path, unknown).map(|document| document.warnings)
+    let document = document::read(path, unknown)?;
+    let warnings = document.warnings.clone();
+    let (flags, env) = Default::default();
+    Layers { flags, env, file: Some(document), defaults: P2PConfig::for_daemon("") }.resolve()?;
+    Ok(warnings)
 }
 
 /// Gives the key `name` the value `text` in the file at `path`, and says whether a running node can take it.
@@ -53,7 +57,11 @@ pub fn unset(path: &Path, name: &str) -> Result<Reload, Error> {
     document::read_text(path)?;
     edit(path, key, |document| {
         for inside in [true, false] {
-            if let Some(table) = table_of(document, key, inside) {
+            if key.may_stand_alone() && alone(document, key, inside).is_some() {
+                if let (Some(place), Some(name)) = (container(document, inside), key.table()) {
+                    place.remove(name);
+                }
+            } else if let Some(table) = table_of(document, key, inside) {
                 table.remove(key.leaf());
             }
         }
@@ -81,6 +89,10 @@ pub fn write_default(path: &Path, config: &P2PConfig) -> Result<bool, Error> {
 /// The text of a configuration file with every value of `config`, each with what it means.
 pub fn render(config: &P2PConfig) -> String {
     let values = Partial::of(config);
+    let of_role = Partial {
+        role: Some(config.topology.default_role()),
+        ..Partial::of(&config.clone().in_role(config.topology, config.role))
+    };
     let mut text = format!(
         "# Configuration of this node: {FILE_NAME}\n\
          # Flags win over environment variables, those over this file.\n\
@@ -97,6 +109,10 @@ pub fn render(config: &P2PConfig) -> String {
         text.push_str(&format!("# {}{restart}\n", key.doc));
         let leaf = key.leaf();
         match key.of(&values) {
+            // Left to the role, so that another role brings its own along.
+            Some(value) if key.by_role && key.of(&of_role).as_ref() == Some(&value) => {
+                text.push_str(&format!("# {leaf} = {}\n", value.to_toml()));
+            }
             Some(value) => text.push_str(&format!("{leaf} = {}\n", value.to_toml())),
             None => text.push_str(&format!("# {leaf} =\n")),
         }
@@ -137,20 +153,43 @@ fn edit(
     Ok(key.reload)
 }
 
+/// The top level, or `[p2p]` where it exists.
+fn container(document: &mut DocumentMut, inside: bool) -> Option<&mut dyn TableLike> {
+    match inside {
+        true => document.get_mut(document::TABLE)?.as_table_like_mut(),
+        false => Some(document.as_table_mut()),
+    }
+}
+
 /// The table that holds `key`, at the top level or inside `[p2p]`, where it exists.
 fn table_of<'d>(document: &'d mut DocumentMut, key: &Key, inside: bool) -> Option<&'d mut dyn TableLike> {
-    let mut table: &mut dyn TableLike = document.as_table_mut();
-    for name in inside.then_some(document::TABLE).into_iter().chain(key.table()) {
+    let mut table = container(document, inside)?;
+    if let Some(name) = key.table() {
         table = table.get_mut(name)?.as_table_like_mut()?;
     }
     Some(table)
 }
 
+/// The value that stands in the place of the table of `key`, as in `topology = "mesh"`.
+fn alone<'d>(document: &'d mut DocumentMut, key: &Key, inside: bool) -> Option<&'d mut toml_edit::Value> {
+    let head = KEYS.iter().find(|it| it.may_stand_alone() && it.table() == key.table())?;
+    container(document, inside)?
+        .get_mut(head.table()?)?
+        .as_value_mut()
+        .filter(|value| !value.is_inline_table())
+}
+
 /// Puts a value where its key stands already, or else beside the other keys.
 fn put(document: &mut DocumentMut, key: &Key, mut value: toml_edit::Value) -> Result<(), Error> {
-    let mut stands =
-        |inside| table_of(document, key, inside).is_some_and(|table| table.contains_key(key.leaf()));
+    let mut stands = |inside| {
+        table_of(document, key, inside).is_some_and(|table| table.contains_key(key.leaf()))
+            || alone(document, key, inside).is_some()
+    };
     let inside = stands(true) || !stands(false) && prefers_table(document);
+    if let Some(held) = alone(document, key, inside) {
+        put_beside(held, key, value);
+        return Ok(());
+    }
     let mut table: &mut dyn TableLike = document.as_table_mut();
     for name in inside.then_some(document::TABLE).into_iter().chain(key.table()) {
         table = (table.entry(name).or_insert_with(new_table).as_table_like_mut()).ok_or_else(|| {
@@ -171,6 +210,23 @@ fn put(document: &mut DocumentMut, key: &Key, mut value: toml_edit::Value) -> Re
     Ok(())
 }
 
+/// Puts a value in the place of one that stands for its table, or makes a table of the two.
+fn put_beside(held: &mut toml_edit::Value, key: &Key, mut value: toml_edit::Value) {
+    let decor = held.decor().clone();
+    if !key.may_stand_alone() {
+        let head = KEYS.iter().find(|it| it.may_stand_alone() && it.table() == key.table());
+        let mut table = toml_edit::InlineTable::new();
+        for (leaf, value) in
+            head.map(|head| (head.leaf(), held.clone())).into_iter().chain([(key.leaf(), value)])
+        {
+            table.insert(leaf, value.decorated(" ", ""));
+        }
+        value = table.into();
+    }
+    *value.decor_mut() = decor;
+    *held = value;
+}
+
 /// Whether a new key belongs into `[p2p]`: there is such a table, and no key of ours at the top level.
 fn prefers_table(document: &DocumentMut) -> bool {
     let ours = |name: &str| KEYS.iter().any(|key| key.name.split('.').next() == Some(name));
@@ -182,18 +238,6 @@ fn new_table() -> Item {
     let mut table = Table::new();
     table.decor_mut().set_prefix("\n");
     Item::Table(table)
-}
-
-impl Key {
-    /// The table it stands in.
-    fn table(&self) -> Option<&'static str> {
-        self.name.split_once('.').map(|(table, _)| table)
-    }
-
-    /// Its name inside that table.
-    fn leaf(&self) -> &'static str {
-        self.name.split_once('.').map_or(self.name, |(_, leaf)| leaf)
-    }
 }
 
 /// Puts `after` in the place of `before`, or of nothing.

@@ -29,6 +29,12 @@ pub const DHT_SERVER: &str = "GGEN_P2P_DHT_SERVER";
 pub const TOPIC: &str = "GGEN_P2P_TOPIC";
 /// Gives `query_timeout_secs`.
 pub const QUERY_TIMEOUT_SECS: &str = "GGEN_P2P_QUERY_TIMEOUT_SECS";
+/// Gives `topology`.
+pub const TOPOLOGY: &str = "GGEN_P2P_TOPOLOGY";
+/// Gives `role`.
+pub const ROLE: &str = "GGEN_P2P_ROLE";
+/// Gives `topology.hubs`.
+pub const HUBS: &str = "GGEN_P2P_HUBS";
 /// Filters the log more finely than `log.level`; read by the command line only.
 pub const RUST_LOG: &str = "RUST_LOG";
 
@@ -62,6 +68,12 @@ pub const VARIABLES: &[Variable] = &[
     Variable { name: DHT_SERVER, doc: "Whether the node answers DHT queries: true or false." },
     Variable { name: TOPIC, doc: "Gossipsub topic of package announcements." },
     Variable { name: QUERY_TIMEOUT_SECS, doc: "Seconds that a query to the network may take." },
+    Variable { name: TOPOLOGY, doc: "How the network is laid out: mesh, hub-and-spoke or hybrid." },
+    Variable {
+        name: ROLE,
+        doc: "What the node is in its topology: peer; hub or spoke; permanent or ephemeral.",
+    },
+    Variable { name: HUBS, doc: "Hubs to hold on to, parted by commas; none for nobody." },
     Variable {
         name: RUST_LOG,
         doc: "Filter of the log by module, as in info,libp2p=warn; wins over log.level.",
@@ -144,6 +156,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::config::{Role, Topology};
 
     fn lookup(values: &[(&str, &str)]) -> impl Fn(&str) -> Option<OsString> {
         let values: BTreeMap<String, OsString> =
@@ -159,6 +172,9 @@ mod tests {
             (DHT_SERVER, "false"),
             (TOPIC, "/a"),
             (QUERY_TIMEOUT_SECS, "9"),
+            (TOPOLOGY, "hub-and-spoke"),
+            (ROLE, "hub"),
+            (HUBS, "/ip4/10.0.0.1/tcp/1,/ip4/10.0.0.2/tcp/1"),
         ]);
         let partial = Partial::from_env(&env).unwrap();
         assert_eq!(partial.listen_addresses.unwrap().len(), 2);
@@ -166,6 +182,8 @@ mod tests {
         assert_eq!(partial.dht_server_mode, Some(false));
         assert_eq!(partial.packages_topic.as_deref(), Some("/a"));
         assert_eq!(partial.query_timeout_secs, Some(9));
+        assert_eq!((partial.topology, partial.role), (Some(Topology::HubAndSpoke), Some(Role::Hub)));
+        assert_eq!(partial.hubs.unwrap().len(), 2);
         assert_eq!(partial.log_level, None);
     }
 

@@ -42,6 +42,8 @@ pub struct Key {
     pub reload: Reload,
     /// The environment variable that gives it.
     pub variable: Option<&'static str>,
+    /// Whether its default is another one in each role.
+    pub by_role: bool,
     pub(super) kind: Kind,
     read: fn(&Partial) -> Option<Value>,
     write: fn(&mut Partial, Value),
@@ -74,12 +76,16 @@ macro_rules! field {
 type Access = (fn(&Partial) -> Option<Value>, fn(&mut Partial, Value));
 
 const fn key(name: &'static str, kind: Kind, reload: Reload, access: Access, doc: &'static str) -> Key {
-    Key { name, doc, reload, variable: None, kind, read: access.0, write: access.1 }
+    Key { name, doc, reload, variable: None, by_role: false, kind, read: access.0, write: access.1 }
 }
 
 impl Key {
     const fn variable(self, name: &'static str) -> Self {
         Self { variable: Some(name), ..self }
+    }
+
+    const fn by_role(self) -> Self {
+        Self { by_role: true, ..self }
     }
 }
 
@@ -106,9 +112,10 @@ pub const KEYS: &[Key] = &[
         Kind::Switch,
         Reload::Restart,
         field!(dht_server_mode: Switch),
-        "Whether this node answers DHT queries of others.",
+        "Whether this node answers DHT queries of others; false for a spoke and an ephemeral node.",
     )
-    .variable(super::env::DHT_SERVER),
+    .variable(super::env::DHT_SERVER)
+    .by_role(),
     key(
         "packages_topic",
         Kind::Topic,
@@ -126,12 +133,38 @@ pub const KEYS: &[Key] = &[
     )
     .variable(super::env::QUERY_TIMEOUT_SECS),
     key(
+        "role",
+        Kind::Role,
+        Reload::Restart,
+        field!(role: Role),
+        "What this node is: peer in a mesh; spoke or hub in hub-and-spoke; permanent or ephemeral in hybrid.",
+    )
+    .variable(super::env::ROLE)
+    .by_role(),
+    key(
+        "topology",
+        Kind::Topology,
+        Reload::Restart,
+        field!(topology: Topology),
+        "How the network is laid out: mesh, hub-and-spoke or hybrid. Outside of a table, topology = \"mesh\" says the same.",
+    )
+    .variable(super::env::TOPOLOGY),
+    key(
+        "topology.hubs",
+        Kind::Dial,
+        Reload::Restart,
+        field!(hubs: Addresses),
+        "Hubs to hold on to, best with /p2p/<peer id> at the end.",
+    )
+    .variable(super::env::HUBS),
+    key(
         "limits.connections_max",
         Kind::Integer { min: 8, max: 100_000 },
         Reload::Live,
         field!(connections_max: Integer as u32),
-        "Connections held at once; more are refused.",
-    ),
+        "Connections held at once; more are refused. A hub has 8 times as many.",
+    )
+    .by_role(),
     key(
         "limits.store_bytes_max",
         Kind::Integer { min: 16 << 20, max: i64::MAX as u64 },
@@ -139,6 +172,22 @@ pub const KEYS: &[Key] = &[
         field!(store_bytes_max: Integer),
         "Bytes of blocks kept on disk, at least 16 MiB. No limit where absent.",
     ),
+    key(
+        "peers.connections_low",
+        Kind::Integer { min: 1, max: 100_000 },
+        Reload::Live,
+        field!(connections_low: Integer as u32),
+        "Connections that are left at least when some are closed. A hub has 8 times as many.",
+    )
+    .by_role(),
+    key(
+        "peers.connections_high",
+        Kind::Integer { min: 2, max: 100_000 },
+        Reload::Live,
+        field!(connections_high: Integer as u32),
+        "Connections above which those of the least value are closed. A hub has 8 times as many.",
+    )
+    .by_role(),
     key(
         "peers.min_reputation",
         Kind::Ratio,
@@ -156,9 +205,32 @@ pub const KEYS: &[Key] = &[
 ];
 
 impl Key {
-    /// Finds a key by its name.
+    /// Finds a key by its name, or by where it stands in the file: `topology` is `topology.kind` there.
     pub fn named(name: &str) -> Option<&'static Self> {
-        KEYS.iter().find(|key| key.name == name)
+        KEYS.iter().find(|key| key.name == name || key.path() == name)
+    }
+
+    /// Where it stands in the file. A key that others stand below is one of their table.
+    fn path(&self) -> &'static str {
+        match self.kind {
+            Kind::Topology => "topology.kind",
+            _ => self.name,
+        }
+    }
+
+    /// The table that it stands in.
+    pub(super) fn table(&self) -> Option<&'static str> {
+        self.path().split_once('.').map(|(table, _)| table)
+    }
+
+    /// Its name inside that table.
+    pub(super) fn leaf(&self) -> &'static str {
+        self.path().split_once('.').map_or(self.name, |(_, leaf)| leaf)
+    }
+
+    /// Whether it may stand without its table, in the place of that: `topology = "mesh"`.
+    pub(super) fn may_stand_alone(&self) -> bool {
+        self.path() != self.name
     }
 
     /// The name of the key that looks most like `name`, where one looks like it at all.
@@ -265,7 +337,7 @@ pub fn schema() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::LogLevel;
+    use crate::config::{LogLevel, Role, Topology};
 
     /// A value of each kind that differs from every default.
     fn other(kind: Kind) -> Value {
@@ -276,6 +348,8 @@ mod tests {
             Kind::Integer { min, max } => Value::Integer(min.midpoint(max)),
             Kind::Ratio => Value::Ratio(0.5),
             Kind::Level => Value::Level(LogLevel::Debug),
+            Kind::Topology => Value::Topology(Topology::Hybrid),
+            Kind::Role => Value::Role(Role::Hub),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use super::{
-    Document, Error, P2PConfig, Partial, Place, Problem, Value,
+    Document, Error, P2PConfig, Partial, Place, Problem, Role, Value,
     keys::{KEYS, Key},
 };
 
@@ -58,7 +58,8 @@ impl Layers {
     /// # Errors
     /// [`Error::Invalid`] with every value that is out of bounds, wherever it came from.
     pub fn resolve(self) -> Result<Effective, Error> {
-        let Self { flags, env, file, defaults } = self;
+        let defaults = self.defaults_of_role();
+        let Self { flags, env, file, .. } = self;
         let given = Partial::of(&defaults);
         let (mut merged, mut origins, mut problems) = (Partial::default(), BTreeMap::new(), Vec::new());
         for key in KEYS {
@@ -84,9 +85,31 @@ impl Layers {
         }
         let mut config = defaults;
         merged.apply(&mut config);
+        let conflicts = config.conflicts();
+        if !conflicts.is_empty() {
+            let of = |(key, what): (&'static str, _)| {
+                Problem::new(place(&origins[key]), Some(key.to_owned()), what)
+            };
+            return Err(Error::Invalid { problems: conflicts.into_iter().map(of).collect() });
+        }
         let mut warnings = file.map(|document| document.warnings).unwrap_or_default();
         warnings.extend(remarks(&config, &origins));
         Ok(Effective { config, origins, warnings })
+    }
+
+    /// The defaults of the role that these layers give. A topology that was named brings a role of its own along.
+    fn defaults_of_role(&self) -> P2PConfig {
+        let file = self.file.as_ref().map(|document| &document.values);
+        let layers = || [Some(&self.flags), Some(&self.env), file].into_iter().flatten();
+        let role = layers().find_map(|layer| layer.role);
+        let topology = layers().find_map(|layer| layer.topology);
+        let defaults = self.defaults.clone();
+        let (topology, role) = match (topology, role) {
+            (None, None) => return defaults,
+            (Some(topology), role) => (topology, role.unwrap_or(topology.default_role())),
+            (None, Some(role)) => (defaults.topology, role),
+        };
+        defaults.in_role(topology, role)
     }
 }
 
@@ -105,16 +128,21 @@ fn remarks(config: &P2PConfig, origins: &BTreeMap<&'static str, Origin>) -> Vec<
     let mut remark = |key: &'static str, what: String| {
         remarks.push(Problem::new(place(&origins[key]), Some(key.to_owned()), what));
     };
-    for (key, list) in
-        [("listen_addresses", &config.listen_addresses), ("bootstrap_nodes", &config.bootstrap_nodes)]
-    {
+    for (key, list) in [
+        ("listen_addresses", &config.listen_addresses),
+        ("bootstrap_nodes", &config.bootstrap_nodes),
+        ("topology.hubs", &config.hubs),
+    ] {
         for (index, address) in list.iter().enumerate() {
             if list[..index].contains(address) {
                 remark(key, format!("'{address}' stands twice"));
             }
         }
     }
-    if config.listen_addresses.is_empty() && config.bootstrap_nodes.is_empty() {
+    if config.role == Role::Spoke && config.entry_points().is_empty() {
+        let what = "with no hub and no bootstrap node a spoke can only hold on to hubs of earlier days";
+        remark("topology.hubs", what.to_owned());
+    } else if config.listen_addresses.is_empty() && config.entry_points().is_empty() {
         let what = "with no address to listen on and no bootstrap node only saved peers can be reached";
         remark("listen_addresses", what.to_owned());
     }
@@ -159,7 +187,7 @@ impl Effective {
     pub fn get(&self, name: &str) -> Result<Shown<'_>, Error> {
         self.show()
             .into_iter()
-            .find(|shown| shown.key.name == name)
+            .find(|shown| Key::named(name).is_some_and(|key| key == shown.key))
             .ok_or_else(|| Error::UnknownKey { key: name.to_owned(), nearest: Key::nearest(name) })
     }
 }
@@ -175,7 +203,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{LogLevel, Unknown, document};
+    use crate::config::{LogLevel, Topology, Unknown, document};
 
     fn layers() -> Layers {
         Layers {
@@ -210,8 +238,9 @@ mod tests {
     #[test]
     fn every_key_of_the_file_reaches_the_configuration() {
         let text = "listen_addresses = []\nbootstrap_nodes = ['/ip4/10.0.0.1/tcp/1']\ndht_server_mode = false\n\
-            packages_topic = '/t'\nquery_timeout_secs = 3\n[limits]\nconnections_max = 50\n\
-            store_bytes_max = 1_000_000_000\n[peers]\nmin_reputation = 0.5\n[log]\nlevel = 'debug'\n";
+            packages_topic = '/t'\nquery_timeout_secs = 3\nrole = 'spoke'\n[topology]\nkind = 'hub-and-spoke'\n\
+            hubs = ['/ip4/10.0.0.2/tcp/1']\n[limits]\nconnections_max = 50\nstore_bytes_max = 1_000_000_000\n\
+            [peers]\nconnections_low = 4\nconnections_high = 8\nmin_reputation = 0.5\n[log]\nlevel = 'debug'\n";
         let effective = Layers { file: file(text), ..layers() }.resolve().unwrap();
         let expected = P2PConfig {
             state_dir: "/n1".into(),
@@ -220,14 +249,19 @@ mod tests {
             dht_server_mode: false,
             packages_topic: "/t".into(),
             query_timeout_secs: 3,
+            topology: Topology::HubAndSpoke,
+            role: Role::Spoke,
+            hubs: vec!["/ip4/10.0.0.2/tcp/1".parse().unwrap()],
             connections_max: 50,
+            connections_low: 4,
+            connections_high: 8,
             store_bytes_max: Some(1_000_000_000),
             min_reputation: 0.5,
             log_level: LogLevel::Debug,
         };
         assert_eq!(effective.config, expected);
         assert!(effective.origins.values().all(|origin| matches!(origin, Origin::File { .. })));
-        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:12");
+        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:18");
     }
 
     #[test]
@@ -267,5 +301,98 @@ mod tests {
             effective.get("topic").unwrap_err().to_string(),
             "'topic' is not a configuration key, did you mean packages_topic?"
         );
+    }
+
+    fn resolved(text: &str) -> Result<Effective, String> {
+        Layers { file: file(text), ..layers() }.resolve().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_topology_brings_its_first_role_along_and_a_role_what_belongs_to_it() {
+        for (text, topology, role, serves, marks) in [
+            ("", Topology::Mesh, Role::Peer, true, (24, 48, 200)),
+            ("topology = 'hub-and-spoke'", Topology::HubAndSpoke, Role::Spoke, false, (24, 48, 200)),
+            (
+                "role = 'hub'\n[topology]\nkind = 'hub-and-spoke'",
+                Topology::HubAndSpoke,
+                Role::Hub,
+                true,
+                (192, 384, 1600),
+            ),
+            ("topology = 'hybrid'", Topology::Hybrid, Role::Permanent, true, (24, 48, 200)),
+            (
+                "topology.kind = 'hybrid'\nrole = 'ephemeral'",
+                Topology::Hybrid,
+                Role::Ephemeral,
+                false,
+                (24, 48, 200),
+            ),
+        ] {
+            let effective = resolved(text).unwrap();
+            let config = &effective.config;
+            assert_eq!(
+                (config.topology, config.role, config.dht_server_mode),
+                (topology, role, serves),
+                "{text}"
+            );
+            let held = (config.connections_low, config.connections_high, config.connections_max);
+            assert_eq!(held, marks, "{text}");
+            assert_eq!(effective.origins["dht_server_mode"], Origin::Default);
+            assert_eq!(effective.origins["role"] == Origin::Default, !text.contains("role"), "{text}");
+            config.validate().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_named_with_where_it_stands() {
+        for (text, what) in [
+            (
+                "role = 'spoke'",
+                "c.toml:1: role: spoke is no role of the topology mesh, expected peer; spoke is one of hub-and-spoke",
+            ),
+            (
+                "topology = 'hybrid'\nrole = 'hub'",
+                "c.toml:2: role: hub is no role of the topology hybrid, expected permanent or ephemeral; hub is one of \
+                 hub-and-spoke",
+            ),
+            (
+                "topology = 'hub-and-spoke'\ndht_server_mode = true",
+                "c.toml:2: dht_server_mode: true does not go with the role spoke, which never answers DHT queries; leave \
+                 it out, or choose the role hub",
+            ),
+            (
+                "topology = 'hybrid'\ndht_server_mode = true\nrole = 'ephemeral'",
+                "c.toml:2: dht_server_mode: true does not go with the role ephemeral, which never answers DHT queries; \
+                 leave it out, or choose the role permanent",
+            ),
+            (
+                "[topology]\nhubs = ['/ip4/10.0.0.1/tcp/1']",
+                "c.toml:2: topology.hubs: the topology mesh has no hubs; set it to hub-and-spoke",
+            ),
+            (
+                "[peers]\nconnections_high = 9",
+                "peers.connections_low: 24 is not below peers.connections_high, which is 9",
+            ),
+        ] {
+            assert_eq!(resolved(text).unwrap_err(), what);
+        }
+    }
+
+    #[test]
+    fn a_flag_names_the_topology_of_a_role_in_the_file() {
+        let flags = Partial { topology: Some(Topology::HubAndSpoke), ..Partial::default() };
+        let file = file("role = 'hub'\ndht_server_mode = false\n");
+        let effective = Layers { flags, file, ..layers() }.resolve().unwrap();
+        assert_eq!((effective.config.role, effective.config.dht_server_mode), (Role::Hub, false));
+        assert_eq!(effective.origins["topology"], Origin::Flag);
+        assert_eq!(effective.get("topology.kind").unwrap().key.name, "topology");
+    }
+
+    #[test]
+    fn a_spoke_that_knows_no_hub_is_warned_of() {
+        let effective = resolved("topology = 'hub-and-spoke'").unwrap();
+        assert!(effective.warnings[0].what.contains("hubs of earlier days"), "{:?}", effective.warnings);
+        let with = resolved("topology = 'hub-and-spoke'\nbootstrap_nodes = ['/ip4/10.0.0.1/tcp/1']").unwrap();
+        assert_eq!(with.warnings, []);
     }
 }

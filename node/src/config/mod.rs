@@ -16,6 +16,7 @@ pub mod env;
 mod error;
 pub mod keys;
 mod layers;
+mod topology;
 mod value;
 
 use std::{
@@ -31,6 +32,7 @@ pub use document::{Document, Unknown};
 pub use error::{Error, Place, Problem};
 pub use keys::{Key, Reload, schema};
 pub use layers::{Effective, Layers, Origin, Shown};
+pub use topology::{Role, Topology};
 pub use value::{NONE, Value};
 
 /// The configuration file's name inside the state folder.
@@ -57,8 +59,18 @@ pub struct P2PConfig {
     pub packages_topic: String,
     /// Seconds that a query to the network may take.
     pub query_timeout_secs: u64,
+    /// How the network is laid out.
+    pub topology: Topology,
+    /// What this node is in it; [`P2PConfig::in_role`] sets what goes with a role.
+    pub role: Role,
+    /// Hubs to hold on to, in a network of hubs and spokes; they count as bootstrap nodes too.
+    pub hubs: Vec<Multiaddr>,
     /// Connections held at once.
     pub connections_max: u32,
+    /// Connections that trimming leaves at least.
+    pub connections_low: u32,
+    /// Connections above which those of the least value are closed.
+    pub connections_high: u32,
     /// Bytes of blocks kept on disk; no limit where absent.
     pub store_bytes_max: Option<u64>,
     /// Peers with a reputation below this are not fetched from; 0 to 1.
@@ -85,11 +97,17 @@ impl P2PConfig {
             dht_server_mode: true,
             packages_topic: DEFAULT_TOPIC.to_owned(),
             query_timeout_secs: 30,
-            connections_max: 200,
+            topology: Topology::Mesh,
+            role: Role::Peer,
+            hubs: Vec::new(),
+            connections_max: 0,
+            connections_low: 0,
+            connections_high: 0,
             store_bytes_max: None,
             min_reputation: 0.0,
             log_level: LogLevel::Info,
         }
+        .in_role(Topology::Mesh, Role::Peer)
     }
 
     /// Where the configuration file of this state folder lies.
@@ -111,6 +129,9 @@ impl P2PConfig {
         for key in keys::KEYS {
             let Some(value) = key.of(&values) else { continue };
             problems.extend(key.problems(&value, &Place::Program));
+        }
+        for (key, what) in self.conflicts() {
+            problems.push(Problem::new(Place::Program, Some(key.into()), what));
         }
         if problems.is_empty() { Ok(()) } else { Err(Error::Invalid { problems }) }
     }
@@ -197,8 +218,18 @@ pub struct Partial {
     pub packages_topic: Option<String>,
     /// See [`P2PConfig::query_timeout_secs`].
     pub query_timeout_secs: Option<u64>,
+    /// See [`P2PConfig::topology`].
+    pub topology: Option<Topology>,
+    /// See [`P2PConfig::role`].
+    pub role: Option<Role>,
+    /// See [`P2PConfig::hubs`].
+    pub hubs: Option<Vec<Multiaddr>>,
     /// See [`P2PConfig::connections_max`].
     pub connections_max: Option<u32>,
+    /// See [`P2PConfig::connections_low`].
+    pub connections_low: Option<u32>,
+    /// See [`P2PConfig::connections_high`].
+    pub connections_high: Option<u32>,
     /// See [`P2PConfig::store_bytes_max`].
     pub store_bytes_max: Option<u64>,
     /// See [`P2PConfig::min_reputation`].
@@ -217,7 +248,12 @@ impl Partial {
             dht_server_mode: Some(config.dht_server_mode),
             packages_topic: Some(config.packages_topic),
             query_timeout_secs: Some(config.query_timeout_secs),
+            topology: Some(config.topology),
+            role: Some(config.role),
+            hubs: Some(config.hubs),
             connections_max: Some(config.connections_max),
+            connections_low: Some(config.connections_low),
+            connections_high: Some(config.connections_high),
             store_bytes_max: config.store_bytes_max,
             min_reputation: Some(config.min_reputation),
             log_level: Some(config.log_level),
@@ -236,7 +272,12 @@ impl Partial {
         put(&mut config.dht_server_mode, self.dht_server_mode);
         put(&mut config.packages_topic, self.packages_topic);
         put(&mut config.query_timeout_secs, self.query_timeout_secs);
+        put(&mut config.topology, self.topology);
+        put(&mut config.role, self.role);
+        put(&mut config.hubs, self.hubs);
         put(&mut config.connections_max, self.connections_max);
+        put(&mut config.connections_low, self.connections_low);
+        put(&mut config.connections_high, self.connections_high);
         put(&mut config.min_reputation, self.min_reputation);
         put(&mut config.log_level, self.log_level);
         config.store_bytes_max = self.store_bytes_max.or(config.store_bytes_max);
@@ -270,6 +311,8 @@ mod tests {
         assert_eq!(config.packages_topic, "/ggen/packages/v1");
         assert_eq!(config.query_timeout_secs, 30);
         assert_eq!(config.connections_max, 200);
+        assert_eq!((config.connections_low, config.connections_high), (24, 48));
+        assert_eq!((config.topology, config.role, &config.hubs), (Topology::Mesh, Role::Peer, &Vec::new()));
         assert_eq!((config.store_bytes_max, config.min_reputation), (None, 0.0));
         let elsewhere = P2PConfig::with_state_dir("/x");
         elsewhere.validate().unwrap();
@@ -316,7 +359,10 @@ mod tests {
 
     #[test]
     fn a_partial_of_a_configuration_gives_all_of_it_back() {
-        let mut config = P2PConfig::for_daemon("/x");
+        let mut config = P2PConfig::for_daemon("/x").in_role(Topology::HubAndSpoke, Role::Hub);
+        config.hubs = vec!["/ip4/10.0.0.1/tcp/1".parse().unwrap()];
+        config.connections_low = 7;
+        config.connections_high = 9;
         config.store_bytes_max = Some(1 << 30);
         config.min_reputation = 0.25;
         config.log_level = LogLevel::Trace;

@@ -8,7 +8,7 @@ use libp2p::Multiaddr;
 use serde_json::json;
 use toml::de::{DeArray, DeValue};
 
-use super::{LogLevel, address, error::quoted};
+use super::{LogLevel, Role, Topology, address, error::quoted, topology::any_of};
 use crate::limits::{CONFIG_ADDRESSES_MAX, TOPIC_BYTES_MAX};
 
 /// What values a key takes.
@@ -28,6 +28,10 @@ pub(super) enum Kind {
     Ratio,
     /// A log level.
     Level,
+    /// A topology: a word, or the table that the keys below it stand in.
+    Topology,
+    /// A role.
+    Role,
 }
 
 /// A key's value.
@@ -46,6 +50,10 @@ pub enum Value {
     Ratio(f64),
     /// A log level.
     Level(LogLevel),
+    /// A topology.
+    Topology(Topology),
+    /// A role.
+    Role(Role),
 }
 
 impl Value {
@@ -58,6 +66,8 @@ impl Value {
             Self::Integer(number) => json!(number),
             Self::Ratio(ratio) => json!(ratio),
             Self::Level(level) => json!(level.as_str()),
+            Self::Topology(topology) => json!(topology.as_str()),
+            Self::Role(role) => json!(role.as_str()),
         }
     }
 
@@ -81,6 +91,8 @@ impl Value {
             Self::Integer(number) => i64::try_from(*number).unwrap_or(i64::MAX).into(),
             Self::Ratio(ratio) => (*ratio).into(),
             Self::Level(level) => level.as_str().into(),
+            Self::Topology(topology) => topology.as_str().into(),
+            Self::Role(role) => role.as_str().into(),
         }
     }
 }
@@ -101,6 +113,8 @@ impl fmt::Display for Value {
             Self::Integer(number) => number.fmt(f),
             Self::Ratio(ratio) => ratio.fmt(f),
             Self::Level(level) => level.fmt(f),
+            Self::Topology(topology) => topology.fmt(f),
+            Self::Role(role) => role.fmt(f),
         }
     }
 }
@@ -135,6 +149,8 @@ impl Kind {
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
             Self::Ratio => "a number from 0.0 to 1.0".into(),
             Self::Level => "off, error, warn, info, debug or trace".into(),
+            Self::Topology => any_of(Topology::ALL),
+            Self::Role => any_of(Role::ALL),
         }
     }
 
@@ -178,10 +194,20 @@ impl Kind {
             Self::Topic => Value::Text(text.to_owned()),
             Self::Integer { .. } => Value::Integer(text.trim().parse().map_err(|_| wrong())?),
             Self::Ratio => Value::Ratio(text.trim().parse().map_err(|_| wrong())?),
-            Self::Level => Value::Level(text.trim().parse().map_err(|what: String| vec![Fault::new(what)])?),
+            Self::Level | Self::Topology | Self::Role => self.word(text.trim())?,
         };
         let faults = self.check(&value);
         if faults.is_empty() { Ok(value) } else { Err(faults) }
+    }
+
+    /// One of the words that this kind has.
+    fn word(self, word: &str) -> Result<Value, Vec<Fault>> {
+        let parsed = match self {
+            Self::Topology => word.parse().map(Value::Topology),
+            Self::Role => word.parse().map(Value::Role),
+            _ => word.parse().map(Value::Level),
+        };
+        parsed.map_err(|what| vec![Fault::new(what)])
     }
 
     fn parse_addresses(self, text: &str) -> Result<Value, Vec<Fault>> {
@@ -242,9 +268,7 @@ impl Kind {
                 let number = u32::from_str_radix(number.as_str(), number.radix());
                 Value::Ratio(number.map_err(|_| wrong())?.into())
             }
-            (Self::Level, DeValue::String(text)) => {
-                Value::Level(text.parse().map_err(|what: String| vec![Fault::new(what)])?)
-            }
+            (Self::Level | Self::Topology | Self::Role, DeValue::String(text)) => self.word(text)?,
             _ => return Err(wrong()),
         };
         let faults = self.check(&value);
@@ -276,6 +300,20 @@ impl Kind {
             Self::Ratio => json!({ "type": "number", "minimum": 0.0, "maximum": 1.0 }),
             Self::Level => {
                 let words: Vec<&str> = LogLevel::ALL.iter().map(|level| level.as_str()).collect();
+                json!({ "type": "string", "enum": words })
+            }
+            Self::Topology => {
+                let words: Vec<&str> = Topology::ALL.iter().map(|it| it.as_str()).collect();
+                // As a word, or in the table beside the keys that stand in it.
+                let properties = json!({ "kind": { "type": "string", "enum": words.clone() } });
+                json!({
+                    "anyOf": [{ "type": "string", "enum": words }, { "type": "object" }],
+                    "additionalProperties": false,
+                    "properties": properties,
+                })
+            }
+            Self::Role => {
+                let words: Vec<&str> = Role::ALL.iter().map(|it| it.as_str()).collect();
                 json!({ "type": "string", "enum": words })
             }
         }

@@ -122,6 +122,12 @@ pub struct Status {
     pub connected_peers: usize,
     /// Whether this node answers DHT queries.
     pub dht_server: bool,
+    /// How the network is laid out: `mesh`, `hub-and-spoke` or `hybrid`.
+    #[serde(default)]
+    pub topology: String,
+    /// What this node is in it: `peer`, `hub`, `spoke`, `permanent` or `ephemeral`.
+    #[serde(default)]
+    pub role: String,
     /// Peers in the routing table.
     pub routing_table_peers: usize,
     /// Peers per non-empty bucket of the routing table, nearest first.

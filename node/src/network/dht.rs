@@ -2,10 +2,12 @@
 
 use libp2p::{
     Multiaddr, PeerId,
+    core::Endpoint,
     kad::{
         self, GetProvidersOk, GetRecordOk, InboundRequest, ProviderRecord, PutRecordError, QueryId,
         QueryResult, Quorum, Record, store::RecordStore,
     },
+    swarm::{ConnectionId, NetworkBehaviour},
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,6 +31,8 @@ use crate::{
 
 /// Copies of one record that a lookup looks at.
 const COPIES_MAX: usize = 64;
+/// Providers whose addresses are kept after the lookup that found them.
+const WHEREABOUTS_MAX: usize = 256;
 /// Bytes of a provider key: the multihash of a SHA-256.
 const PROVIDER_KEY_BYTES: usize = 34;
 
@@ -165,6 +169,7 @@ impl Driver {
                 let mut providers: Vec<PeerId> = providers.into_iter().collect();
                 providers.sort();
                 for provider in providers {
+                    self.providers_met.push(provider);
                     // A reader that does not keep up has enough providers already.
                     let _ = found.try_send(provider);
                 }
@@ -204,9 +209,39 @@ impl Driver {
             }
             _ => {}
         }
+        self.keep_addresses();
         if last && let Some(Query::Get { found, reply, .. }) = self.queries.remove(&id) {
             let newest = self.settle(found);
             let _ = reply.send(newest.map(Box::new));
+        }
+    }
+
+    /// Keeps where the providers are that a lookup has just found: libp2p forgets it at the end of the lookup, and those that
+    /// are no servers are found by no other one.
+    fn keep_addresses(&mut self) {
+        if self.providers_met.is_empty() {
+            return;
+        }
+        let reached_at: Vec<Multiaddr> =
+            self.peers.values().flat_map(|it| it.connections.values().map(|(at, _)| at.clone())).collect();
+        let origin = origin_of(&reached_at);
+        for peer in std::mem::take(&mut self.providers_met) {
+            let kad = &mut self.swarm.behaviour_mut().kad;
+            // What a dial would be given now, while the lookup is under way.
+            let asked = kad.handle_pending_outbound_connection(
+                ConnectionId::new_unchecked(0),
+                Some(peer),
+                &[],
+                Endpoint::Dialer,
+            );
+            let mut addresses = asked.unwrap_or_default();
+            addresses.retain(|told| policy::acceptable(told, origin).is_ok());
+            addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
+            self.whereabouts.retain(|(known, _)| *known != peer);
+            self.whereabouts.push_back((peer, addresses));
+            if self.whereabouts.len() > WHEREABOUTS_MAX {
+                self.whereabouts.pop_front();
+            }
         }
     }
 
@@ -275,6 +310,11 @@ impl Driver {
         });
         let origin = origin_of(&reached_at);
         record.addresses.retain(|told| policy::acceptable(told, origin).is_ok());
+        if record.addresses.is_empty() {
+            // A provider that is no server stands in no routing table, and libp2p tells nobody of one without an address.
+            record.addresses =
+                self.peers.get(&record.provider).map_or_else(Vec::new, |peer| peer.told.clone());
+        }
         record.addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
         let provider = record.provider;
         match self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {

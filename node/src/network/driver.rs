@@ -27,6 +27,7 @@ use tokio::{
 use super::{
     Error, Event, Observer, Offload, Settings,
     behaviour::{Behaviour, topic_score},
+    connections::Connections,
     dht::Query,
     events::dial_failure,
     exchange::Reading,
@@ -39,7 +40,7 @@ use super::{
 };
 use crate::{
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
-    peers::limits::IDLE_TIMEOUT,
+    peers::{limits::IDLE_TIMEOUT, trim},
     release::head::VerifiedHead,
     store::Store,
     sync,
@@ -93,6 +94,7 @@ pub fn spawn(
         heads,
         work: FuturesUnordered::new(),
         peers: BTreeMap::new(),
+        connections: Connections::new(&settings),
         queries: HashMap::new(),
         dials: HashMap::new(),
         listens: Vec::new(),
@@ -107,6 +109,8 @@ pub fn spawn(
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
         healing: Healing::new(),
+        providers_met: Vec::new(),
+        whereabouts: VecDeque::new(),
         last_bootstrap: None,
         bytes_sent: 0,
         heads_refused: 0,
@@ -122,6 +126,8 @@ pub fn spawn(
 pub(super) struct Peer {
     /// Addresses of its connections, and whether we dialled them.
     pub(super) connections: BTreeMap<ConnectionId, (Multiaddr, bool)>,
+    /// When blocks last went to it or came from it.
+    pub(super) last_transfer: Option<Instant>,
     pub(super) told: Vec<Multiaddr>,
     pub(super) agent: Option<String>,
     pub(super) protocol_version: Option<String>,
@@ -161,6 +167,7 @@ pub(super) struct Driver {
     heads: watch::Sender<HeadsRead>,
     pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
+    pub(super) connections: Connections,
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) dials: HashMap<ConnectionId, Dialling>,
     pub(super) listens: Vec<Listening>,
@@ -177,6 +184,10 @@ pub(super) struct Driver {
     pub(super) observed: BTreeMap<Multiaddr, usize>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) healing: Healing,
+    /// Providers that a lookup has just found.
+    pub(super) providers_met: Vec<PeerId>,
+    /// Where providers are that lookups found, the latest last.
+    pub(super) whereabouts: VecDeque<(PeerId, Vec<Multiaddr>)>,
     pub(super) last_bootstrap: Option<Timestamp>,
     pub(super) bytes_sent: u64,
     pub(super) heads_refused: u64,
@@ -193,6 +204,8 @@ impl Driver {
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(Duration::from_secs(3600));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trim = interval(trim::INTERVAL);
+        trim.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! { biased;
                 command = commands.recv() => match command {
@@ -216,6 +229,7 @@ impl Driver {
                     self.dial_lost();
                     self.observer.tell_of(|| Event::Loaded(self.load()));
                 }
+                _ = trim.tick() => self.trim(),
                 _ = sweep.tick() => self.sweep_records(),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.has_bound() => self.reply_bound(),
@@ -243,7 +257,10 @@ impl Driver {
             Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
             Command::Refresh(reply) => self.refresh(reply),
-            Command::Reconfigure { topic, connections_max } => self.reconfigure(topic, connections_max),
+            Command::Reconfigure { topic, connections_max, connections } => {
+                self.connections.set_marks(connections);
+                self.reconfigure(topic, connections_max);
+            }
             Command::Snapshot(reply) => {
                 let _ = reply.send(Box::new(self.snapshot()));
             }
@@ -342,11 +359,17 @@ impl Driver {
         }
         let options = match target {
             Target::Address(address) => DialOpts::unknown_peer_id().address(address).build(),
-            Target::Peer(peer, addresses) => DialOpts::peer_id(peer)
-                .condition(PeerCondition::Disconnected)
-                .addresses(addresses)
-                .extend_addresses_through_behaviour()
-                .build(),
+            Target::Peer(peer, mut addresses) => {
+                let met = self.whereabouts.iter().find(|(met, _)| *met == peer);
+                let more = met.map_or(&[][..], |(_, more)| more);
+                addresses
+                    .extend(more.iter().filter(|it| !addresses.contains(it)).cloned().collect::<Vec<_>>());
+                DialOpts::peer_id(peer)
+                    .condition(PeerCondition::Disconnected)
+                    .addresses(addresses)
+                    .extend_addresses_through_behaviour()
+                    .build()
+            }
         };
         let connection = options.connection_id();
         match self.swarm.dial(options) {

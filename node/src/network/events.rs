@@ -56,6 +56,9 @@ impl Driver {
                 };
                 let peer = self.peers.entry(peer_id).or_insert_with(fresh);
                 peer.connections.insert(connection_id, (address.clone(), dialled));
+                if dialled {
+                    self.connections.reached(peer_id, &address);
+                }
                 let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
                 self.emit(Event::Connected { peer: peer_id, dialled });
                 self.note_return(peer_id);
@@ -254,6 +257,9 @@ impl Driver {
         }
         self.publish_heads_read();
         self.emit(Event::Identified { peer: peer_id, addresses: told });
+        if speaks(KAD_PROTOCOL) && self.connections.is_spoke() {
+            self.emit(Event::Serves { peer: peer_id });
+        }
     }
 
     fn pinged(&mut self, event: ping::Event) {
@@ -306,6 +312,7 @@ impl Driver {
                 .map(|(id, peer)| PeerSnapshot {
                     peer: *id,
                     addresses: addresses(peer),
+                    is_entry_point: self.connections.is_entry_point(id),
                     outbound: peer.connections.values().any(|(_, dialled)| *dialled),
                     round_trip: peer.round_trip,
                     agent: peer.agent.clone(),

@@ -14,6 +14,7 @@ use crate::{
     fetch::protocol::{Answer, Request},
     limits::FETCH_TIMEOUT,
     package::PackageId,
+    peers::trim::Marks,
     release::head::VerifiedHead,
 };
 
@@ -35,7 +36,7 @@ pub(super) enum Command {
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
     Refresh(oneshot::Sender<()>),
-    Reconfigure { topic: String, connections_max: u32 },
+    Reconfigure { topic: String, connections_max: u32, connections: Marks },
     Snapshot(oneshot::Sender<Box<Snapshot>>),
     Disconnect(PeerId, oneshot::Sender<bool>),
     Block(PeerId, String),
@@ -297,12 +298,17 @@ impl Handle {
         timeout(deadline, heads.wait_for(HeadsRead::is_complete)).await.is_ok_and(|read| read.is_ok())
     }
 
-    /// Changes the topic and the bound of connections; connections that stand stay.
+    /// Changes the topic, the bound of connections, and between which numbers they are kept.
     ///
     /// # Errors
     /// [`Error::Stopped`].
-    pub async fn reconfigure(&self, topic: String, connections_max: u32) -> Result<(), Error> {
-        let command = Command::Reconfigure { topic, connections_max };
+    pub async fn reconfigure(
+        &self,
+        topic: String,
+        connections_max: u32,
+        connections: Marks,
+    ) -> Result<(), Error> {
+        let command = Command::Reconfigure { topic, connections_max, connections };
         self.commands.send(command).await.map_err(|_| Error::Stopped)
     }
 

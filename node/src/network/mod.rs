@@ -10,6 +10,7 @@
 
 mod behaviour;
 mod codec;
+mod connections;
 mod dht;
 mod driver;
 mod events;
@@ -36,7 +37,7 @@ pub use observer::Observer;
 pub use offload::Offload;
 pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 
-use crate::code::Code;
+use crate::{code::Code, config::Role, peers::trim::Marks};
 
 /// What the network needs to know of the configuration.
 #[derive(Debug, Clone)]
@@ -47,8 +48,14 @@ pub struct Settings {
     pub dht_server: bool,
     /// How long a DHT query may take.
     pub query_timeout: Duration,
+    /// What this node is in its topology.
+    pub role: Role,
+    /// Bootstrap nodes and hubs: connections to them are never closed for being too many.
+    pub entry_points: Vec<Multiaddr>,
     /// Connections in all.
     pub connections_max: u32,
+    /// Between which numbers the connections are kept.
+    pub connections: Marks,
 }
 
 /// What happened, for the bookkeeping and for an [`Observer`].
@@ -103,6 +110,11 @@ pub enum Event {
         peer: PeerId,
         /// How long it was away.
         away: Duration,
+    },
+    /// A peer serves the DHT, as it says; told by a spoke, to which it may be a hub.
+    Serves {
+        /// The peer.
+        peer: PeerId,
     },
     /// The last connection to a peer closed. Told to an [`Observer`] only.
     Disconnected {

@@ -7,7 +7,7 @@ use libp2p::{
     request_response::{self, InboundRequestId},
 };
 use serde_bytes::ByteBuf;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Event,
@@ -81,6 +81,12 @@ impl Driver {
         }
     }
 
+    fn transferred(&mut self, peer: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.last_transfer = Some(Instant::now());
+        }
+    }
+
     pub(super) fn fetch(
         &mut self,
         peer: PeerId,
@@ -112,6 +118,9 @@ impl Driver {
                 }
                 request_response::Message::Response { request_id, response } => {
                     if let Some(fetch) = self.fetches.remove(&request_id) {
+                        if !response.blocks.is_empty() {
+                            self.transferred(&peer);
+                        }
                         let _ = fetch.reply.send(Ok(response));
                     }
                 }
@@ -124,6 +133,7 @@ impl Driver {
             request_response::Event::ResponseSent { peer, request_id, .. } => {
                 let bytes = self.blocks_served(request_id);
                 if bytes > 0 {
+                    self.transferred(&peer);
                     self.bytes_sent = self.bytes_sent.saturating_add(bytes);
                     self.emit(Event::Served { peer, bytes });
                 }

@@ -101,6 +101,8 @@ pub struct PeerSnapshot {
     pub peer: PeerId,
     /// The address of the connection, then those that it told of.
     pub addresses: Vec<Multiaddr>,
+    /// Whether it is a bootstrap node or a hub of the configuration.
+    pub is_entry_point: bool,
     /// Whether this node dialled it.
     pub outbound: bool,
     /// Round trip of the last ping.

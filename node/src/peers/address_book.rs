@@ -193,10 +193,39 @@ pub fn addresses(conn: &Connection, peer: &PeerId) -> Result<Vec<Known>, Error> 
 /// # Errors
 /// [`Error::Database`].
 pub fn best(conn: &Connection, limit: usize, now: Timestamp) -> Result<Vec<Saved>, Error> {
-    let mut statement = conn.prepare_cached(
-        "SELECT peer, last_success FROM book_peers
+    chosen(conn, "true", limit, now)
+}
+
+/// As [`best`], of those peers that served the DHT when they were last seen.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn best_servers(conn: &Connection, limit: usize, now: Timestamp) -> Result<Vec<Saved>, Error> {
+    chosen(conn, "peer IN (SELECT peer FROM book_servers)", limit, now)
+}
+
+/// Notes that `peer`, which is in the book, serves the DHT.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn serves(tx: &Transaction<'_>, peer: &PeerId, now: Timestamp) -> Result<(), Error> {
+    tx.prepare_cached(
+        "INSERT INTO book_servers (peer, last_seen) SELECT ?1, ?2
+         WHERE EXISTS (SELECT 1 FROM book_peers WHERE peer = ?1)
+         ON CONFLICT DO UPDATE SET last_seen = ?2",
+    )?
+    .execute(params![peer.to_bytes(), stored(now)])?;
+    // No more of them than there are peers in the book, whose number is bounded.
+    tx.prepare_cached("DELETE FROM book_servers WHERE peer NOT IN (SELECT peer FROM book_peers)")?
+        .execute([])?;
+    Ok(())
+}
+
+fn chosen(conn: &Connection, which: &str, limit: usize, now: Timestamp) -> Result<Vec<Saved>, Error> {
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT peer, last_success FROM book_peers WHERE {which}
          ORDER BY last_success IS NULL, min(last_success, ?1) DESC, min(last_learned, ?1) DESC, peer LIMIT ?2",
-    )?;
+    ))?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = statement
         .query_map(params![stored(now), limit], |row| {

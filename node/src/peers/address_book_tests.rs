@@ -171,3 +171,22 @@ fn a_flood_of_told_peers_pushes_out_nothing_that_worked() {
     let left: Vec<_> = best(&conn, 10, later(99)).unwrap().into_iter().map(|saved| saved.peer).collect();
     assert_eq!(left, [2, 39, 38, 37, 1].map(peer));
 }
+
+#[test]
+fn servers_are_chosen_apart_and_forgotten_with_their_addresses() {
+    let mut conn = database();
+    for n in [1, 2] {
+        within(&mut conn, |tx| succeeded(tx, &peer(n), &address(n.into()), later(n.into()))).unwrap();
+    }
+    within(&mut conn, |tx| serves(tx, &peer(1), NOW)).unwrap();
+    within(&mut conn, |tx| serves(tx, &peer(9), NOW)).unwrap();
+    let servers = |conn: &Connection| -> Vec<PeerId> {
+        best_servers(conn, 10, later(9)).unwrap().into_iter().map(|saved| saved.peer).collect()
+    };
+    assert_eq!(servers(&conn), [peer(1)], "whoever is not in the book has no address");
+    within(&mut conn, |tx| forget(tx, &peer(1), &address(1))).unwrap();
+    within(&mut conn, |tx| serves(tx, &peer(2), NOW)).unwrap();
+    assert_eq!(servers(&conn), [peer(2)]);
+    let rows: i64 = conn.query_row("SELECT count(*) FROM book_servers", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 1);
+}

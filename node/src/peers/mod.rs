@@ -1,7 +1,8 @@
 //! Where other nodes are, which addresses are worth dialling, and how many connections there may be.
 //!
 //! [`address_book`] remembers addresses over restarts, [`policy`] decides which ones may be dialled at all, [`redial`] says
-//! whom to dial when to join, [`lost`] whom to dial again whose connection broke, and [`limits`] bounds the connections. All of it is data in, data out: this module opens no
+//! whom to dial when to join, [`lost`] whom to dial again whose connection broke, [`trim`] whom to let go, and [`limits`]
+//! bounds the connections. All of it is data in, data out: this module opens no
 //! connection, asks no DNS server and reads no clock.
 
 pub mod address_book;
@@ -10,6 +11,7 @@ pub mod limits;
 pub mod lost;
 pub mod policy;
 pub mod redial;
+pub mod trim;
 
 pub use address_book::{Known, Saved, Source};
 pub use backoff::Backoff;
@@ -26,6 +28,10 @@ CREATE TABLE IF NOT EXISTS book_peers (
     last_learned INTEGER NOT NULL,
     last_success INTEGER,
     kept         INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS book_servers (
+    peer      BLOB PRIMARY KEY,
+    last_seen INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS book_addresses (
     peer         BLOB    NOT NULL,

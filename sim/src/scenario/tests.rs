@@ -121,3 +121,154 @@ fn a_fault_concerns_whole_sites() {
     let scenario = parse(&format!("{SMALL}{shared}nodes = [\"node-1\", \"node-3\"]\n")).unwrap();
     assert_eq!(scenario.faults[0].nodes, BTreeSet::from([1, 3]));
 }
+
+#[test]
+fn a_file_extends_another_and_errors_name_the_right_one() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let step =
+        |at: &str| format!("[[workload]]\nat = {at:?}\nnode = \"node-1\"\ndo = \"search\"\ntext = \"x\"\n");
+    write("base.toml", &format!("{SMALL}{}", step("1s")));
+    let above = format!("extends = \"base.toml\"\nduration = \"90s\"\n[topology]\nnodes = 5\n{}", step("2s"));
+    let scenario = Scenario::read(&write("above.toml", &above)).unwrap();
+    assert_eq!(
+        (scenario.nodes.len(), scenario.duration, scenario.steps.len()),
+        (5, Duration::from_secs(90), 2)
+    );
+    assert_eq!(scenario.name, "above");
+
+    write("base.toml", &SMALL.replace("nodes", "ndoes"));
+    let message = Scenario::read(&write("above.toml", "extends = \"base.toml\"\n")).unwrap_err().to_string();
+    assert!(message.contains("base.toml:6: unknown field `ndoes`"), "{message}");
+    write("base.toml", SMALL);
+    let message = Scenario::read(&write("above.toml", "extends = \"base.toml\"\ntikc = \"1ms\"\n"))
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("above.toml:2: ") && message.contains("did you mean `tick`?"), "{message}");
+
+    write("base.toml", "extends = \"above.toml\"\n");
+    let message = Scenario::read(&write("above.toml", "extends = \"base.toml\"\n")).unwrap_err().to_string();
+    assert!(message.contains("base.toml:1: ") && message.contains("circle"), "{message}");
+    let message =
+        Scenario::read(&write("above.toml", "\nextends = \"absent.toml\"\n")).unwrap_err().to_string();
+    assert!(message.contains("above.toml:2: ") && message.contains("absent.toml"), "{message}");
+}
+
+#[test]
+fn a_matrix_makes_variants() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("small.toml");
+    let fault = "[[faults]]\nkind = \"crash\"\nat = \"5s\"\nfor = \"1s\"\npick = 1\n";
+    let matrix = "[matrix]\n\"topology.nodes\" = [8, 16]\nfaults.0.for = [\"2s\", \"3s\"]\n";
+    std::fs::write(&path, format!("{SMALL}{fault}{matrix}")).unwrap();
+    let names = Scenario::variants(&path).unwrap();
+    assert_eq!(names.len(), 4);
+    assert_eq!(names[3], "small[faults.0.for=3s,topology.nodes=16]");
+    for name in [names[3].as_str(), "faults.0.for=3s,topology.nodes=16"] {
+        let scenario = Scenario::read_variant(&path, Some(name)).unwrap();
+        assert_eq!((scenario.nodes.len(), scenario.full_name()), (16, names[3].clone()));
+        let three = Duration::from_secs(3);
+        assert_eq!(scenario.faults[0].lasts, Lasts::For(three..=three));
+    }
+    assert_eq!(Scenario::read(&path).unwrap().full_name(), names[0]);
+    let message =
+        Scenario::read_variant(&path, Some("small[faults.0.for=3s,topology.nodes=17]")).unwrap_err();
+    assert!(
+        message.to_string().contains("did you mean `small[faults.0.for=3s,topology.nodes=16]`?"),
+        "{message}"
+    );
+    assert_eq!(Scenario::variants(Path::new("absent.toml")).unwrap_err().to_string().lines().count(), 1);
+    let message = refused("[matrix]\ntopology = [1]\n");
+    assert!(message.starts_with("dir/small.toml:8: "), "{message}");
+}
+
+#[test]
+fn seeds_are_a_range_with_both_ends_or_a_list() {
+    let seeds = |text: &str| parse(&format!("seeds = {text}\n{SMALL}")).map(|it| it.seeds);
+    assert_eq!(seeds("\"1..3\"").unwrap(), [1, 2, 3]);
+    assert_eq!(seeds("[7, 9]").unwrap(), [7, 9]);
+    for wrong in ["\"3..1\"", "\"many\"", "[]", "\"1..1000000000000\""] {
+        assert!(seeds(wrong).unwrap_err().to_string().starts_with("dir/small.toml:1: "), "{wrong}");
+    }
+    assert_eq!(parse(SMALL).unwrap().seeds, [1]);
+}
+
+#[test]
+fn nodes_have_roles_regions_and_a_configuration_of_their_own() {
+    let hybrid =
+        SMALL.replace("\"mesh\"", "\"hybrid\"\npermanents = 2\nephemerals = 2").replace("nodes = 4\n", "");
+    let text = hybrid.replace(
+        "latency = { min = \"10ms\", max = \"100ms\" }",
+        "regions = { eu-west-1 = 3, us-east-1 = 1 }",
+    );
+    let scenario = parse(&format!(
+        "{text}[config]\nquery_timeout_secs = 7\n[[nodes]]\nname = \"ephemeral-1\"\nstart = \"5s\"\nleave = \"9s\"\n\
+         bootstrap = [\"permanent-0\"]\nconfig = {{ packages_topic = \"other\" }}\n"
+    ))
+    .unwrap();
+    let of = |node: &Node| (node.name.clone(), node.role, node.dht_server, node.region.clone().unwrap());
+    let nodes: Vec<_> = scenario.nodes.iter().map(of).collect();
+    let (ireland, virginia) = ("eu-west-1".to_owned(), "us-east-1".to_owned());
+    assert_eq!(nodes[0], ("permanent-0".to_owned(), Role::Permanent, true, ireland.clone()));
+    assert_eq!(nodes[2], ("ephemeral-0".to_owned(), Role::Ephemeral, false, ireland.clone()));
+    assert_eq!(nodes.iter().filter(|it| it.3 == virginia).count(), 1);
+    let last = &scenario.nodes[3];
+    assert_eq!((last.start, last.leave), (Duration::from_secs(5), Some(Duration::from_secs(9))));
+    assert_eq!((last.bootstrap.as_slice(), last.config.query_timeout_secs), (&[0][..], Some(7)));
+    assert_eq!(last.config.packages_topic.as_deref(), Some("other"));
+    assert_eq!(scenario.latency, Latency::Regions);
+
+    let message = refused("[[nodes]]\nname = \"node-1\"\nconfig = { packages_topci = \"x\" }\n");
+    assert!(message.starts_with("dir/small.toml:9: ") && message.contains("packages_topic"), "{message}");
+    let message = parse(&text.replace("eu-west-1", "eu-wset-1")).unwrap_err().to_string();
+    assert!(message.starts_with("dir/small.toml:2: ") && message.contains("`eu-west-1`"), "{message}");
+}
+
+#[test]
+fn expectations_and_adversaries_are_read() {
+    let scenario = parse(&format!(
+        "{SMALL}[[adversaries]]\nnode = \"node-3\"\nscript = \"corrupt-blocks\"\nat = \"10s\"\n[expect]\n\
+         catalogues-agree-within = \"15s\"\n[[expect.thresholds]]\nmetric = \"search_p99_ms\"\nat-most = 2000.0\n"
+    ))
+    .unwrap();
+    let script = Script { kind: ScriptKind::CorruptBlocks, at: Duration::from_secs(10) };
+    assert_eq!(scenario.nodes[3].script, Some(script));
+    let Expect { catalogues_agree, catalogues_agree_within, thresholds } = scenario.expect;
+    assert!(catalogues_agree && catalogues_agree_within == Some(Duration::from_secs(15)));
+    let bound = Threshold { metric: "search_p99_ms".to_owned(), at_most: Some(2000.0), at_least: None };
+    assert_eq!(thresholds, [bound]);
+    assert!(refused("[[expect.thresholds]]\nmetric = \"x\"\n").contains("needs `at-most` or `at-least`"));
+    assert!(
+        refused("[[adversaries]]\nnode = \"node-4\"\nscript = \"stall\"\n").contains("did you mean `node-")
+    );
+    assert!(
+        refused("[[adversaries]]\nnode = \"node-3\"\nscript = \"stal\"\n").contains("did you mean `stall`?")
+    );
+}
+
+#[test]
+fn a_fault_needs_what_its_kind_needs_and_refuses_the_rest() {
+    let fault = |rest: &str| refused(&format!("[[faults]]\nat = \"5s\"\npick = 1\n{rest}"));
+    for (rest, what) in [
+        ("kind = \"churn\"\nfor = \"9s\"\n", "needs `median`"),
+        ("kind = \"slow\"\nfor = \"9s\"\n", "needs `by`"),
+        ("kind = \"hold\"\n", "needs `until` or `for`"),
+        ("kind = \"hold\"\nfor = \"9s\"\nuntil = \"9s\"\n", "both say when it ends"),
+        ("kind = \"hold\"\nfor = \"9s\"\nby = \"1s\"\n", "`by` does not belong"),
+        ("kind = \"crash\"\nfor = \"1s\"\ntimes = 2\n", "`times` and `every` go together"),
+        ("kind = \"crash\"\nfor = \"1s\"\ntimes = 20\nevery = \"10s\"\n", "has ended by the last"),
+        ("kind = \"crash\"\nfor = { min = \"2s\", max = \"1s\" }\n", "min is at most max"),
+        ("kind = \"swizzle-clgo\"\nfor = \"1s\"\n", "did you mean `swizzle-clog`?"),
+    ] {
+        let message = fault(rest);
+        assert!(message.contains(what), "{message}");
+    }
+    assert!(
+        refused("[[faults]]\nkind = \"hold\"\nat = \"5s\"\nfor = \"1s\"\npick = 5\n")
+            .contains("1 to 4 nodes")
+    );
+}

@@ -20,6 +20,7 @@ mod node;
 mod providers;
 mod raw;
 mod registry;
+mod roles;
 mod sockets;
 mod telling;
 

@@ -28,7 +28,7 @@ fn has(value: &Value, fields: &str) {
     }
 }
 
-const STATUS: &str = "peer_id:text listen_addresses:[] connected_peers:number dht_server:bool \
+const STATUS: &str = "peer_id:text listen_addresses:[] connected_peers:number dht_server:bool topology:text role:text \
     packages_published:number packages_indexed:number uptime_secs:number bootstrap_lines:[] health:text warnings:[]";
 const PUBLISHED: &str = "publisher:text name:text version:text cid:text size:number files:number announced:bool \
     sha256:text blocks:number dht_stored:number announced_to:number already_published:bool queued:bool warnings:[]";

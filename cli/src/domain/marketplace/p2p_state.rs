@@ -143,6 +143,8 @@ pub(crate) fn effective(home: &Path, flags: &Flags) -> Outcome<Effective> {
 }
 
 fn from_flags(flags: &Flags) -> Outcome<Partial> {
+    let word =
+        |what: String| Failure::new(Code::Usage, format!("{}.", sentence(&what)), "Choose one of these.");
     let mut given = Partial { dht_server_mode: flags.dht_server, ..Default::default() };
     let refused = |error: config::AddressError| {
         Failure::new(error.code(), format!("The address {error}."), error.hint())
@@ -156,6 +158,12 @@ fn from_flags(flags: &Flags) -> Outcome<Partial> {
         let parsed: Result<_, _> = flags.bootstrap.iter().map(|text| config::parse_dial(text)).collect();
         given.bootstrap_nodes = Some(parsed.map_err(refused)?);
     }
+    if !flags.hub.is_empty() {
+        let parsed: Result<_, _> = flags.hub.iter().map(|text| config::parse_dial(text)).collect();
+        given.hubs = Some(parsed.map_err(refused)?);
+    }
+    given.topology = flags.topology.as_deref().map(str::parse).transpose().map_err(word)?;
+    given.role = flags.role.as_deref().map(str::parse).transpose().map_err(word)?;
     Ok(given)
 }
 
@@ -349,6 +357,9 @@ fn keep_configuration(session: &Session, config: &P2PConfig, flags: &Flags, save
         ("listen_addresses", (!flags.listen.is_empty()).then(|| list(&flags.listen))),
         ("bootstrap_nodes", (!flags.bootstrap.is_empty()).then(|| list(&flags.bootstrap))),
         ("dht_server_mode", flags.dht_server.map(|_| config.dht_server_mode.to_string())),
+        ("topology", flags.topology.clone()),
+        ("role", flags.role.clone()),
+        ("topology.hubs", (!flags.hub.is_empty()).then(|| list(&flags.hub))),
     ];
     for (key, value) in given {
         if let Some(value) = value {

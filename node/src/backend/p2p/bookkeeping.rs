@@ -89,6 +89,7 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             Event::Served { peer, bytes } => {
                 ledger::record(tx, peer, &ledger::Event::Served { bytes: *bytes }, now)?;
             }
+            Event::Serves { peer } => address_book::serves(tx, peer, now)?,
             Event::Claimed { peer, multihash } => {
                 // The DHT names a tree by its hash alone; a tree is always a directory node.
                 if let Some(digest) = multihash.get(2..).and_then(|digest| <[u8; 32]>::try_from(digest).ok())

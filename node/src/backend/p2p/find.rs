@@ -343,6 +343,7 @@ mod tests {
             agent: None,
             protocol_version: None,
             protocols: Vec::new(),
+            is_entry_point: false,
         };
         Snapshot {
             peers: (0..peers + unidentified).map(connected).collect(),

@@ -7,8 +7,11 @@ use libp2p::Multiaddr;
 use rand::SeedableRng;
 use tokio::time::{Instant, sleep_until};
 
-use super::node::Node;
-use crate::peers::{Redial, address_book, limits::REDIAL_AT_START_MAX};
+use super::{home, node::Node};
+use crate::{
+    config::Role,
+    peers::{Redial, address_book, limits::REDIAL_AT_START_MAX},
+};
 
 /// How long one dial may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -25,17 +28,32 @@ pub(super) async fn join(node: Arc<Node>) {
         reason = "the driver's side: seeds the generator that the pure part is given"
     )]
     let mut generator = rand::rngs::StdRng::from_rng(&mut rand::rng());
-    let mut redial = Redial::new(node.config().bootstrap_nodes.iter().cloned());
+    let mut redial = Redial::new(node.config().entry_points());
     for address in saved(&node).await {
         redial.add(address);
     }
     let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
     let mut reported = BTreeSet::new();
+    let (is_spoke, mut lacked) = (node.config().role == Role::Spoke, 0);
     loop {
-        let alone = node.network.snapshot().await.is_ok_and(|snapshot| snapshot.peers.is_empty());
-        let step = redial.poll(started.elapsed(), alone, &mut generator);
+        let snapshot = node.network.snapshot().await.ok();
+        let wanted = snapshot.as_ref().map_or(0, |snapshot| home::wanted(is_spoke, snapshot));
+        if is_spoke && wanted > lacked {
+            // Hubs that were met in the meantime.
+            for address in saved(&node).await {
+                redial.add(address);
+            }
+        }
+        lacked = wanted;
+        let step = redial.poll(started.elapsed(), wanted > 0, &mut generator);
         for address in step.dial {
-            dials.push(dial(&node, address, &mut reported));
+            // A spoke dials no more hubs than it keeps; the others have their turn where those do not answer.
+            let held = || snapshot.as_ref().is_some_and(|snapshot| home::is_held(snapshot, &address));
+            if is_spoke && (dials.len() >= wanted || held()) {
+                redial.ended(&address, started.elapsed(), &mut generator);
+            } else {
+                dials.push(dial(&node, address, &mut reported));
+            }
         }
         let next =
             step.next.map_or(started.elapsed() + LOOK_AFTER, |next| next.min(started.elapsed() + LOOK_AFTER));
@@ -92,8 +110,11 @@ fn fill_table(node: &Arc<Node>) {
 
 async fn saved(node: &Node) -> Vec<Multiaddr> {
     let now = node.now();
-    let best = node
-        .with_store(move |store| store.read(|conn| Ok(address_book::best(conn, REDIAL_AT_START_MAX, now)?)));
+    let best = match node.config().role {
+        Role::Spoke => address_book::best_servers,
+        _ => address_book::best,
+    };
+    let best = node.with_store(move |store| store.read(|conn| Ok(best(conn, REDIAL_AT_START_MAX, now)?)));
     match best.await {
         Ok(best) => best.iter().flat_map(|saved| saved.dialable().take(2).collect::<Vec<_>>()).collect(),
         Err(failure) => {

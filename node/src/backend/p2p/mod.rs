@@ -42,6 +42,7 @@ mod describe;
 mod failure;
 mod find;
 mod history;
+mod home;
 mod install;
 mod join;
 mod node;
@@ -154,7 +155,10 @@ impl P2PRegistry {
             topic: config.packages_topic.clone(),
             dht_server: config.dht_server_mode,
             query_timeout: std::time::Duration::from_secs(config.query_timeout_secs),
+            role: config.role,
+            entry_points: config.entry_points(),
             connections_max: config.connections_max,
+            connections: node::marks(config),
         };
         Ok(network::spawn(transport, key, settings, store.clone(), offload, observer).map_err(fail)?)
     }

@@ -29,6 +29,7 @@ use crate::{
     control::api::{Failure, Reloaded},
     identity::{Publisher, PublisherId},
     network::{Event, Handle, Offload},
+    peers::trim::Marks,
     store::{self, HomeLock, Store},
     time::Timestamp,
 };
@@ -74,6 +75,12 @@ pub(super) struct Node {
     stopping: CancellationToken,
     /// Held as long as the node lives, and given up when it has stopped.
     lock: Mutex<Option<HomeLock>>,
+}
+
+/// Between which numbers a node keeps its connections.
+pub(super) fn marks(config: &P2PConfig) -> Marks {
+    let number = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Marks { low: number(config.connections_low), high: number(config.connections_high) }
 }
 
 /// Reads the configuration again.
@@ -150,10 +157,13 @@ impl Node {
         }
         next.packages_topic = new.packages_topic;
         next.connections_max = new.connections_max;
+        next.connections_low = new.connections_low;
+        next.connections_high = new.connections_high;
         next.store_bytes_max = new.store_bytes_max;
         next.min_reputation = new.min_reputation;
         next.log_level = new.log_level;
-        self.network.reconfigure(next.packages_topic.clone(), next.connections_max).await.map_err(fail)?;
+        let topic = next.packages_topic.clone();
+        self.network.reconfigure(topic, next.connections_max, marks(&next)).await.map_err(fail)?;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         Ok(answer)
     }

@@ -41,6 +41,8 @@ impl Node {
             external_addresses: external.iter().map(ToString::to_string).collect(),
             connected_peers: snapshot.peers.len(),
             dht_server: self.config().dht_server_mode,
+            topology: self.config().topology.to_string(),
+            role: self.config().role.to_string(),
             routing_table_peers: snapshot.buckets.iter().sum(),
             routing_table_buckets: snapshot.buckets.clone(),
             dht_records: snapshot.records,
@@ -66,7 +68,7 @@ impl Node {
 
     fn warnings(&self, snapshot: &Snapshot, pending: usize) -> Vec<String> {
         let mut warnings = Vec::new();
-        let seeks_company = !self.config().bootstrap_nodes.is_empty();
+        let seeks_company = !self.config().entry_points().is_empty();
         if snapshot.peers.is_empty() && seeks_company {
             warnings.push(
                 "no peer is connected: none of the bootstrap nodes answers; it is tried again".to_owned(),

@@ -212,3 +212,39 @@ proptest! {
         let _ = warn(std::str::from_utf8(&bytes).unwrap());
     }
 }
+
+#[test]
+fn a_topology_is_a_word_or_a_table() {
+    use crate::config::Topology;
+    let path = Path::new("c.toml");
+    for text in [
+        "topology = 'hybrid'",
+        "[topology]\nkind = 'hybrid'",
+        "topology = { kind = 'hybrid' }",
+        "[p2p]\ntopology = 'hybrid'",
+    ] {
+        let document = parse(path, text, Unknown::Refuse).unwrap();
+        assert_eq!(document.values.topology, Some(Topology::Hybrid), "{text}");
+    }
+    let problem = |text| parse(path, text, Unknown::Refuse).unwrap_err().to_string();
+    assert_eq!(
+        problem("topology = 'star'"),
+        "c.toml:1: topology: 'star' is not a topology, expected mesh, hub-and-spoke or hybrid"
+    );
+    assert_eq!(
+        problem("role = 'boss'"),
+        "c.toml:1: role: 'boss' is not a role, expected peer, hub, spoke, permanent or ephemeral"
+    );
+    assert_eq!(
+        problem("topology = 3"),
+        "c.toml:1: topology: '3' is a whole number, expected mesh, hub-and-spoke or hybrid"
+    );
+    assert_eq!(
+        problem("[topology]\nhub = []"),
+        "c.toml:2: topology.hub: unknown key, it has no effect, did you mean topology.hubs?"
+    );
+    assert!(problem("topology = 'mesh'\n[p2p.topology]\nkind = 'mesh'").contains("stands twice"));
+    let hubs =
+        parse(path, "[topology]\nhubs = ['/ip4/10.0.0.1/tcp/1']", Unknown::Refuse).unwrap().values.hubs;
+    assert_eq!(hubs.map(|hubs| hubs.len()), Some(1));
+}

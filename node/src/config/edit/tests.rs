@@ -1,5 +1,5 @@
 use super::*;
-use crate::{code::Code, config::Layers};
+use crate::code::Code;
 
 const GUIDE: &str = include_str!("../fixtures/guide.toml");
 
@@ -92,7 +92,12 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         ("dht_server_mode", "false"),
         ("packages_topic", "/x"),
         ("query_timeout_secs", "5"),
+        ("role", "hub"),
+        ("topology", "hub-and-spoke"),
+        ("topology.hubs", "/ip4/127.0.0.1/tcp/2"),
         ("limits.connections_max", "50"),
+        ("peers.connections_low", "5"),
+        ("peers.connections_high", "6"),
         ("limits.store_bytes_max", "1000000000"),
         ("peers.min_reputation", "0.5"),
         ("log.level", "trace"),
@@ -104,7 +109,7 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         let document = document::read(&path, Unknown::Refuse).unwrap();
         assert_eq!(Key::named(name).unwrap().of(&document.values), None);
     }
-    assert_eq!(KEYS.len(), 9, "a new key wants a row above");
+    assert_eq!(KEYS.len(), 14, "a new key wants a row above");
 }
 
 #[test]
@@ -203,8 +208,8 @@ fn the_written_file_reads_well() {
     # Peers to join the network through, best with /p2p/<peer id> at the end. Needs a restart.
     bootstrap_nodes = []
 
-    # Whether this node answers DHT queries of others. Needs a restart.
-    dht_server_mode = true
+    # Whether this node answers DHT queries of others; false for a spoke and an ephemeral node. Needs a restart.
+    # dht_server_mode = true
 
     # Gossipsub topic of package announcements. Nodes with different topics hear nothing of each other.
     packages_topic = "/ggen/packages/v1"
@@ -212,14 +217,30 @@ fn the_written_file_reads_well() {
     # Seconds that a query to the network may take. Needs a restart.
     query_timeout_secs = 30
 
+    # What this node is: peer in a mesh; spoke or hub in hub-and-spoke; permanent or ephemeral in hybrid. Needs a restart.
+    # role = "peer"
+
+    [topology]
+    # How the network is laid out: mesh, hub-and-spoke or hybrid. Outside of a table, topology = "mesh" says the same. Needs a restart.
+    kind = "mesh"
+
+    # Hubs to hold on to, best with /p2p/<peer id> at the end. Needs a restart.
+    hubs = []
+
     [limits]
-    # Connections held at once; more are refused.
-    connections_max = 200
+    # Connections held at once; more are refused. A hub has 8 times as many.
+    # connections_max = 200
 
     # Bytes of blocks kept on disk, at least 16 MiB. No limit where absent.
     # store_bytes_max =
 
     [peers]
+    # Connections that are left at least when some are closed. A hub has 8 times as many.
+    # connections_low = 24
+
+    # Connections above which those of the least value are closed. A hub has 8 times as many.
+    # connections_high = 48
+
     # Peers with a reputation below this are not fetched from, from 0.0 to 1.0.
     min_reputation = 0.0
 
@@ -236,4 +257,38 @@ fn a_folder_that_cannot_be_made_is_named() {
     let error = write_default(&path, &P2PConfig::for_daemon("/n1")).unwrap_err();
     assert!(matches!(error, Error::Write { .. }));
     assert_eq!(error.code(), Code::Io);
+}
+
+#[test]
+fn the_topology_is_set_as_a_word_and_in_a_table() {
+    let place = place("topology = \"mesh\" # all\n\n[log]\nlevel = \"info\"\n");
+    set(&place.path, "topology", "hub-and-spoke").unwrap();
+    assert_eq!(place.text(), "topology = \"hub-and-spoke\" # all\n\n[log]\nlevel = \"info\"\n");
+    set(&place.path, "topology.hubs", "/ip4/10.0.0.1/tcp/1").unwrap();
+    let hubs = "[\n    \"/ip4/10.0.0.1/tcp/1\",\n]";
+    assert_eq!(
+        place.text(),
+        format!("topology = {{ kind = \"hub-and-spoke\", hubs = {hubs}}} # all\n\n[log]\nlevel = \"info\"\n")
+    );
+    unset(&place.path, "topology.kind").unwrap();
+    assert!(!place.text().contains("kind"), "{}", place.text());
+    fs::write(&place.path, "[p2p]\ntopology = 'hybrid'\n").unwrap();
+    unset(&place.path, "topology").unwrap();
+    assert_eq!(place.text(), "[p2p]\n");
+    set(&place.path, "topology", "mesh").unwrap();
+    assert_eq!(place.text(), "[p2p]\n\n[p2p.topology]\nkind = \"mesh\"\n");
+}
+
+#[test]
+fn a_check_holds_values_against_each_other() {
+    let place = place("role = \"spoke\"\n");
+    let error = check(&place.path, Unknown::Warn).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "p2p-config.toml:1: role: spoke is no role of the topology mesh, expected peer; spoke is one of hub-and-spoke"
+        ),
+        "{error}"
+    );
+    set(&place.path, "topology", "hub-and-spoke").unwrap();
+    assert_eq!(check(&place.path, Unknown::Warn).unwrap(), []);
 }

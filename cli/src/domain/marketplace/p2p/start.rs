@@ -25,6 +25,9 @@ Examples:
   ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001
   ggen marketplace p2p start --bootstrap /dnsaddr/bootstrap.libp2p.io --daemon
   ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001 --dht-server --daemon
+  ggen marketplace p2p start --topology hub-and-spoke --role hub --listen /ip4/0.0.0.0/tcp/4001 --daemon
+  ggen marketplace p2p start --topology hub-and-spoke --hub /ip4/192.0.2.1/tcp/4001
+  ggen marketplace p2p start --topology hybrid --role ephemeral --bootstrap /ip4/192.0.2.1/tcp/4001
   ggen marketplace p2p start --config ~/.ggen/p2p-config.toml"
 )]
 pub(crate) struct Start {
@@ -57,6 +60,15 @@ pub(crate) struct Flags {
     /// Whether to answer DHT queries of others; the flag alone means true.
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true", action = ArgAction::Set, hide_possible_values = true)]
     pub(crate) dht_server: Option<bool>,
+    /// How the network is laid out: mesh, hub-and-spoke or hybrid.
+    #[arg(long, value_name = "TOPOLOGY", value_parser = values::topology)]
+    pub(crate) topology: Option<String>,
+    /// What this node is in it: peer; hub or spoke; permanent or ephemeral.
+    #[arg(long, value_name = "ROLE", value_parser = values::role)]
+    pub(crate) role: Option<String>,
+    /// A hub to hold on to; repeatable, in place of the configured ones.
+    #[arg(long, value_name = "MULTIADDR", value_parser = values::dial)]
+    pub(crate) hub: Vec<String>,
     /// Refuse a configuration file with unknown keys, instead of warning.
     #[arg(long)]
     pub(crate) strict_config: bool,

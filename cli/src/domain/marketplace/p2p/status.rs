@@ -33,6 +33,7 @@ fn show(status: &api::Status, page: &mut Page) {
         .list("listens on", &status.listen_addresses)
         .list("seen as", &status.external_addresses)
         .field("peers", page::count(status.connected_peers, "connected peer"))
+        .field("topology", format!("{}, as {}", status.topology, status.role))
         .field("mode", if status.dht_server { "DHT server" } else { "DHT client" })
         .field("routing table", routing_table(status))
         .field("DHT records", status.dht_records)

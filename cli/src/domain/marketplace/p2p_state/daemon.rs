@@ -141,7 +141,9 @@ fn spawn(home: &Path, flags: &Flags, save: bool) -> Outcome<Child> {
 fn arguments(home: &Path, flags: &Flags, save: bool) -> Outcome<Vec<OsString>> {
     let mut arguments: Vec<OsString> = vec!["--home".into(), home.into()];
     arguments.extend(["marketplace", "p2p", "start", "--daemon-child"].map(OsString::from));
-    for (name, addresses) in [("--listen", &flags.listen), ("--bootstrap", &flags.bootstrap)] {
+    for (name, addresses) in
+        [("--listen", &flags.listen), ("--bootstrap", &flags.bootstrap), ("--hub", &flags.hub)]
+    {
         for address in addresses {
             arguments.extend([name.into(), address.into()]);
         }
@@ -152,6 +154,11 @@ fn arguments(home: &Path, flags: &Flags, save: bool) -> Outcome<Vec<OsString>> {
     }
     if let Some(dht_server) = flags.dht_server {
         arguments.push(format!("--dht-server={dht_server}").into());
+    }
+    for (name, word) in [("--topology", &flags.topology), ("--role", &flags.role)] {
+        if let Some(word) = word {
+            arguments.extend([name.into(), word.into()]);
+        }
     }
     arguments.extend(flags.strict_config.then(|| "--strict-config".into()));
     arguments.extend(save.then(|| "--save".into()));

@@ -43,7 +43,7 @@ impl Service for Fake {
     async fn status(&self) -> Outcome<Status> {
         let status = serde_json::json!({
             "peer_id": "12D3", "version": "0", "pid": 1, "home": "/", "listen_addresses": ["/ip4/127.0.0.1/tcp/1/p2p/12D3"],
-            "external_addresses": [], "bootstrap_lines": [], "connected_peers": 0, "dht_server": true,
+            "external_addresses": [], "bootstrap_lines": [], "connected_peers": 0, "dht_server": true, "topology": "mesh", "role": "peer",
             "routing_table_peers": 0, "routing_table_buckets": [], "dht_records": 0, "packages_topic": "/t",
             "mesh_peers": 0, "topic_peers": 0, "packages_published": 0, "packages_indexed": 0, "packages_provided": 0,
             "announcements_pending": 0, "index_peers_complete": 0, "index_peers_total": 0, "store_bytes": 0,
@@ -141,6 +141,9 @@ fn flags_survive_until_a_restart() {
         listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
         dht_server: Some(false),
         strict_config: true,
+        topology: Some("hub-and-spoke".to_owned()),
+        role: Some("hub".to_owned()),
+        hub: vec!["/ip4/127.0.0.1/tcp/4001".to_owned()],
         ..Flags::default()
     };
     remember_flags(home.path(), &flags);

@@ -1,0 +1,209 @@
+//! Which connections this node holds on to: the loop's part of [`trim`], and what a role forbids.
+//!
+//! What counts for a peer is what it did on this connection, and where it stands in our own configuration. That a peer serves
+//! the DHT is its own word, believed as far as it is harmless: it decides among peers, never against a configured one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use libp2p::{Multiaddr, PeerId, kad::KBucketKey, multiaddr::Protocol};
+use tokio::time::Instant;
+
+use super::{
+    Settings,
+    behaviour::KAD_PROTOCOL,
+    driver::{Driver, Peer},
+};
+use crate::{
+    config::Role,
+    limits::CONFIG_ADDRESSES_MAX,
+    peers::{
+        policy,
+        trim::{self, Held, Marks, NEIGHBOURS_KEPT, Trim, VISIT},
+    },
+};
+
+/// What the loop knows about which connections to hold.
+#[derive(Debug)]
+pub(super) struct Connections {
+    role: Role,
+    marks: Marks,
+    trim: Trim,
+    /// Bootstrap nodes and hubs, without `/p2p`.
+    entry_points: BTreeSet<Multiaddr>,
+    /// The peers that the configuration names, and those that answered under its addresses.
+    entry_peers: BTreeSet<PeerId>,
+}
+
+impl Connections {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let mut connections = Self {
+            role: settings.role,
+            marks: settings.connections,
+            trim: Trim::default(),
+            entry_points: BTreeSet::new(),
+            entry_peers: BTreeSet::new(),
+        };
+        for address in &settings.entry_points {
+            let named = address.iter().last().and_then(|part| match part {
+                Protocol::P2p(peer) => Some(peer),
+                _ => None,
+            });
+            let bare =
+                named.and_then(|peer| policy::without_peer(address, &peer).ok()).unwrap_or(address.clone());
+            match named {
+                Some(peer) => drop(connections.entry_peers.insert(peer)),
+                None => drop(connections.entry_points.insert(bare)),
+            }
+        }
+        connections
+    }
+
+    pub(super) fn set_marks(&mut self, marks: Marks) {
+        self.marks = marks;
+    }
+
+    /// Whether this node holds on to hubs and to nobody else.
+    pub(super) fn is_spoke(&self) -> bool {
+        self.role == Role::Spoke
+    }
+
+    /// Whether our configuration names a peer, or it answered under an address of the configuration.
+    pub(super) fn is_entry_point(&self, peer: &PeerId) -> bool {
+        self.entry_peers.contains(peer)
+    }
+
+    /// Remembers who answered under an address of the configuration. `address` is one that this node dialled.
+    pub(super) fn reached(&mut self, peer: PeerId, address: &Multiaddr) {
+        if self.entry_points.contains(address) && self.entry_peers.len() < 2 * CONFIG_ADDRESSES_MAX {
+            self.entry_peers.insert(peer);
+        }
+    }
+}
+
+impl Driver {
+    /// Closes connections where there are too many; to be called every [`trim::INTERVAL`].
+    pub(super) fn trim(&mut self) {
+        if self.connections.is_spoke() {
+            return self.trim_spoke();
+        }
+        let marks = self.connections.marks;
+        if !self.connections.trim.is_due(self.peers.len(), marks) {
+            return;
+        }
+        let held = self.held();
+        let closed = self.connections.trim.poll(&held, marks);
+        self.let_go(closed, "there are more connections than needed");
+    }
+
+    /// A spoke holds on to a few hubs; whoever else is connected may stay as long as something is transferred. Neither the
+    /// gossip mesh nor the configuration keeps one: hubs that answer for each other are no more than enough.
+    fn trim_spoke(&mut self) {
+        let transfers = self.transfers();
+        let held = self.held().into_iter();
+        let held = held.map(|it| Held { is_protected: transfers.contains(&it.peer), ..it });
+        let (hubs, others): (Vec<Held>, Vec<Held>) =
+            held.partition(|it| self.peers.get(&it.peer).is_some_and(|peer| self.is_hub(&it.peer, peer)));
+        let now = Instant::now();
+        let is_visiting = |held: &Held| {
+            held.is_protected
+                || held.age < VISIT
+                || self.peers.get(&held.peer).is_some_and(|peer| peer.moved_since(now, VISIT))
+        };
+        let gone = others.into_iter().filter(|it| !is_visiting(it)).map(|it| it.peer).collect();
+        self.let_go(gone, "a spoke holds on to hubs only");
+        let closed = self.connections.trim.poll(&hubs, Marks::SPOKE);
+        self.let_go(closed, "a spoke holds on to a few hubs only");
+    }
+
+    fn let_go(&mut self, peers: Vec<PeerId>, why: &str) {
+        for peer in peers {
+            tracing::debug!(%peer, why, "a connection is closed");
+            self.send_away(&peer);
+        }
+    }
+
+    /// Whether a spoke may hold on to a peer: our configuration names it, or this node chose it and it serves the DHT, as
+    /// hubs do. Whoever only connects and says so is held on to by nobody.
+    fn is_hub(&self, id: &PeerId, peer: &Peer) -> bool {
+        self.connections.is_entry_point(id) || peer.serves_dht() && peer.is_chosen()
+    }
+
+    /// Peers with a request for blocks under way, from us or from them.
+    fn transfers(&self) -> BTreeSet<PeerId> {
+        let ours = self.fetches.values().map(|fetch| fetch.peer);
+        ours.chain(self.answering.values().map(|(peer, _)| *peer)).collect()
+    }
+
+    fn held(&mut self) -> Vec<Held> {
+        let now = Instant::now();
+        let topic = self.topic.hash();
+        let local = *self.swarm.local_peer_id();
+        let mut protected = self.transfers();
+        protected.extend(self.neighbours(&local));
+        let gossip = &self.swarm.behaviour().gossip;
+        protected.extend(gossip.mesh_peers(&topic).copied());
+        let listeners: BTreeSet<PeerId> = gossip
+            .all_peers()
+            .filter(|(_, topics)| topics.contains(&&topic))
+            .map(|(peer, _)| *peer)
+            .collect();
+        let held = self.peers.iter().map(|(id, peer)| {
+            let is_entry = self.connections.entry_peers.contains(id);
+            Held {
+                peer: *id,
+                age: peer.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
+                value: peer.value(listeners.contains(id)) + if is_entry { ENTRY } else { 0 },
+                rank: trim::rank(&local, id),
+                is_protected: is_entry || protected.contains(id),
+            }
+        });
+        held.collect()
+    }
+
+    /// The connected servers of the DHT that are nearest to this node.
+    fn neighbours(&self, local: &PeerId) -> Vec<PeerId> {
+        let own = KBucketKey::from(*local);
+        let servers = self.peers.iter().filter(|(_, peer)| peer.serves_dht());
+        let by_distance: BTreeMap<_, PeerId> =
+            servers.map(|(id, _)| (own.distance(&KBucketKey::from(*id)), *id)).collect();
+        by_distance.into_values().take(NEIGHBOURS_KEPT).collect()
+    }
+}
+
+/// Our configuration names the peer.
+const ENTRY: u32 = 16;
+/// It gave or took blocks on this connection.
+const TRANSFER: u32 = 8;
+/// It serves the DHT: a permanent node, for one that comes and goes.
+const SERVER: u32 = 4;
+/// It listens to our topic.
+const LISTENER: u32 = 2;
+/// This node chose it, which nobody can bring about who only connects.
+const CHOSEN: u32 = 1;
+
+impl Peer {
+    fn serves_dht(&self) -> bool {
+        self.protocols.iter().any(|protocol| protocol == KAD_PROTOCOL)
+    }
+
+    /// Whether this node dialled it.
+    fn is_chosen(&self) -> bool {
+        self.connections.values().any(|(_, dialled)| *dialled)
+    }
+
+    /// Whether blocks went to or fro within this time.
+    fn moved_since(&self, now: Instant, time: Duration) -> bool {
+        self.last_transfer.is_some_and(|last| now.saturating_duration_since(last) < time)
+    }
+
+    fn value(&self, listens: bool) -> u32 {
+        let worth = |holds: bool, value: u32| if holds { value } else { 0 };
+        worth(self.last_transfer.is_some(), TRANSFER)
+            + worth(self.serves_dht(), SERVER)
+            + worth(listens, LISTENER)
+            + worth(self.is_chosen(), CHOSEN)
+    }
+}

@@ -20,28 +20,32 @@ pub(crate) struct Watch {
     peers: BTreeMap<PeerId, usize>,
     /// Per node, the publications that were read already.
     known: Vec<BTreeSet<(String, String)>>,
+    heads: view::Heads,
     next: Duration,
 }
 
 impl Watch {
     pub(crate) fn new(case: Case, peers: BTreeMap<PeerId, usize>) -> Self {
         let known = vec![BTreeSet::new(); case.members.len()];
-        Self { judge: Judge::new(case), peers, known, next: INTERVAL }
+        Self { judge: Judge::new(case), peers, known, heads: view::Heads::new(), next: INTERVAL }
     }
 
-    /// Looks, where it is time to.
-    pub(crate) fn tick(
+    /// Whether it is time to look.
+    pub(crate) fn is_due(&self, now: Duration) -> bool {
+        now >= self.next
+    }
+
+    /// Looks at every node.
+    pub(crate) fn look(
         &mut self,
         now: Duration,
         ledger: &Shared,
         disks: &[Disk],
     ) -> Result<(), store::Error> {
-        if now >= self.next {
-            self.next = now + INTERVAL;
-            let views = self.views(now, disks)?;
-            self.hear(ledger);
-            self.judge.look(now, &views);
-        }
+        self.next = now + INTERVAL;
+        let views = self.views(now, disks)?;
+        self.hear(ledger);
+        self.judge.look(now, &views);
         Ok(())
     }
 
@@ -70,6 +74,8 @@ impl Watch {
     fn views(&mut self, now: Duration, disks: &[Disk]) -> Result<Vec<View>, store::Error> {
         let now = Timestamp::from_secs((virtualise::EPOCH + now).as_secs());
         let disks = disks.iter().zip(&mut self.known);
-        disks.map(|(disk, known)| view::read(&disk.borrow(), &self.peers, known, now)).collect()
+        disks
+            .map(|(disk, known)| view::read(&disk.borrow(), &self.peers, &mut self.heads, known, now))
+            .collect()
     }
 }

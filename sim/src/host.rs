@@ -55,10 +55,13 @@ pub(crate) struct Blueprint {
     /// What its user does, in order of time.
     pub(crate) steps: Vec<PlannedStep>,
     pub(crate) ledger: Shared,
-    /// How it misbehaves, and from when on.
+    /// How it misbehaves, from when on, and what it is made of then.
     pub(crate) script: Option<Script>,
-    /// An honest publisher, and 32 bytes to make keys from, for an adversary.
+    /// Every other node; for an adversary only, as are the next two.
+    pub(crate) others: Vec<Multiaddr>,
+    /// An honest publisher.
     pub(crate) victim: Publisher,
+    /// 32 bytes to make keys from.
     pub(crate) secret: [u8; 32],
 }
 
@@ -90,20 +93,19 @@ impl Blueprint {
     }
 
     /// Every byte that reaches the node is in the trace.
-    fn tap(&self) -> Tap {
+    pub(crate) fn tap(&self) -> Tap {
         let (ledger, node) = (self.ledger.clone(), self.node);
         Tap::new(move |remote, wire| ledger.lock().wire(node, remote, wire))
     }
 
     fn cast(&self, kind: ScriptKind) -> Cast {
-        let others = self.addresses.iter().enumerate().filter(|(node, _)| *node != self.node);
         Cast {
             node: self.node,
             kind,
             key: self.key.clone(),
             ip: self.ip,
             port: self.port,
-            others: others.map(|(_, address)| address.clone()).collect(),
+            others: self.others.clone(),
             store: self.disk.borrow().clone(),
             topic: self.settings().packages_topic,
             tap: self.tap(),
@@ -153,31 +155,28 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
     std::future::pending().await
 }
 
-/// One life of a node: the shipped one, and from its time on the adversary that it is.
+/// One life of a node; an adversary is honest until its time has come.
 async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
-    let turns = blueprint.script.map(|script| script.at);
-    if turns.is_none_or(|turns| turns > elapsed()) {
-        honest(blueprint, life, is_new, turns).await?;
+    let Some(Script { kind, at }) = blueprint.script else {
+        return serve(blueprint, life, is_new).await;
+    };
+    if elapsed() < at {
+        let until = life.until.map_or(at, |until| until.min(at));
+        serve(blueprint, Life { until: Some(until), ..life }, is_new).await?;
     }
-    let is_over = life.until.is_some_and(|until| until <= elapsed());
-    if let Some(Script { kind, .. }) = blueprint.script.filter(|_| !is_over) {
-        blueprint.ledger.lock().misbehaves(blueprint.node);
-        let misbehaving = adversary::run(blueprint.cast(kind));
-        match life.until {
-            None => misbehaving.await?,
-            Some(until) => drop(timeout(until.saturating_sub(elapsed()), misbehaving).await),
-        }
+    blueprint.ledger.lock().misbehaves(blueprint.node);
+    let misbehaving = adversary::run(blueprint.cast(kind));
+    match life.until {
+        None => misbehaving.await,
+        Some(until) => match timeout(until.saturating_sub(elapsed()), misbehaving).await {
+            Ok(ended) => ended,
+            Err(_) => Ok(()),
+        },
     }
-    Ok(())
 }
 
-/// The shipped node, until its life ends or it turns.
-async fn honest(
-    blueprint: &Rc<Blueprint>,
-    life: Life,
-    is_new: bool,
-    turns: Option<Duration>,
-) -> turmoil::Result {
+/// Runs the shipped node for one life.
+async fn serve(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
     let registry = Rc::new(P2PRegistry::with_parts(blueprint.settings(), blueprint.parts()).await?);
     registry.start_listening().await?;
     registry.subscribe_to_packages().await?;
@@ -187,7 +186,7 @@ async fn honest(
     }
     let mut steps = JoinSet::new();
     let work = work(blueprint, &registry, &mut steps);
-    match life.until.into_iter().chain(turns).min() {
+    match life.until {
         None => work.await,
         Some(until) => drop(timeout(until.saturating_sub(elapsed()), work).await),
     }
@@ -197,9 +196,7 @@ async fn honest(
     drop(registry);
     blueprint.ledger.lock().stopped(blueprint.node);
     blueprint.ledger.lock().record(blueprint.node, "stopped");
-    if life.until.is_some_and(|until| until <= elapsed()) {
-        blueprint.note(life.ended_by, Ended::Left);
-    }
+    blueprint.note(life.ended_by, Ended::Left);
     Ok(())
 }
 

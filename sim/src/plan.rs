@@ -110,15 +110,6 @@ impl Switch {
 }
 
 impl Plan {
-    /// Lets every node start later, for a leak on purpose.
-    pub(crate) fn delay(&mut self, delays: &[Duration]) {
-        for (lives, delay) in self.lives.iter_mut().zip(delays) {
-            if let Some(first) = lives.first_mut() {
-                first.from += *delay;
-            }
-        }
-    }
-
     /// Draws everything.
     pub fn draw(scenario: &Scenario, draws: Draws) -> Self {
         let mut drawing = Drawing {

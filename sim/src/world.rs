@@ -33,7 +33,7 @@ use crate::{
     judge::{self, Case, Fact, Member, Watch},
     leak::Leak,
     ledger::{Ledger, Shared},
-    plan::{Event, Plan},
+    plan::{Event, Life, Plan},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Latency, Scenario, regions},
     transport::multiaddr,
@@ -153,9 +153,9 @@ fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Dr
 /// What the judge has to know.
 fn case(
     scenario: &Scenario,
-    plan: &Plan,
     draws: Draws,
     steps: &[PlannedStep],
+    plan: &Plan,
     options: &Options,
 ) -> io::Result<Case> {
     let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
@@ -175,21 +175,35 @@ fn case(
         Action::Install { package, .. } => Some(package.clone()),
         _ => None,
     };
-    // What is never mended has no aftermath to wait for.
-    let over = plan.events.iter().map(|it| if it.until < scenario.duration { it.until } else { it.at });
     Ok(Case {
         members: members.collect(),
         steps: scenario.steps.iter().map(|step| (step.node, installs(&step.action))).collect(),
         trees,
-        faults_over: over.max().unwrap_or_default(),
-        latency_max: match &scenario.latency {
-            Latency::Drawn(range) => *range.end(),
-            // No two regions are farther from each other.
-            Latency::Regions => Duration::from_millis(500),
-        },
+        faults_over: plan
+            .events
+            .iter()
+            .map(|event| event.until.min(scenario.duration))
+            .max()
+            .unwrap_or_default(),
+        latency_max: latency_max(scenario),
         connections_max: P2PConfig::default().connections_max,
         expect: scenario.expect.clone(),
     })
+}
+
+/// What no link of the scenario exceeds, as long as nothing makes it slow.
+fn latency_max(scenario: &Scenario) -> Duration {
+    match &scenario.latency {
+        Latency::Drawn(range) => *range.end(),
+        Latency::Regions => {
+            let used: BTreeSet<&str> =
+                scenario.nodes.iter().filter_map(|node| node.region.as_deref()).collect();
+            let pairs = used.iter().flat_map(|one| used.iter().map(move |other| (*one, *other)));
+            let longest = pairs
+                .filter_map(|(one, other)| Some(regions::one_way(one, other)? + regions::jitter(one, other)));
+            longest.max().unwrap_or_default()
+        }
+    }
 }
 
 /// What is there during a run.
@@ -216,15 +230,12 @@ fn simulate(
     let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
+    let plan = Plan::draw(scenario, draws);
+    let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
-    let ledger = Shared::new(names, peers.clone(), options.keep_lines);
+    let ledger = Shared::new(names, peers, options.keep_lines);
     let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
     let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
-    let mut plan = Plan::draw(scenario, draws);
-    if let Some(leak) = options.leak {
-        plan.delay(&leak.delays(keys.len()));
-    }
-    let mut watch = Watch::new(case(scenario, &plan, draws, &steps, options)?, peers);
     let positions = vec![0; keys.len()];
     let mut world = World { scenario, plan, stores, ledger, positions };
     let mut sim = turmoil::Builder::new()
@@ -234,7 +245,7 @@ fn simulate(
         .simulation_duration(scenario.duration + scenario.tick)
         .tcp_capacity(TCP_SEGMENTS_MAX)
         .build();
-    let blueprints = world.blueprints(draws, &keys, steps);
+    let blueprints = world.blueprints(draws, &keys, steps, options.leak);
     for (site, nodes) in blueprints.into_iter().enumerate() {
         sim.host(ip(site), move || host(nodes.clone()));
     }
@@ -243,9 +254,7 @@ fn simulate(
     while sim.elapsed() < end {
         world.break_and_mend(&mut sim, &mut breaker)?;
         sim.step().map_err(|error| Error::Broken(error.to_string()))?;
-        if watch.is_due(sim.elapsed()) {
-            watch.look(sim.elapsed(), &world.ledger, &world.stores)?;
-        }
+        watch.tick(sim.elapsed(), &world.ledger, &world.stores)?;
         world.look_into_catalogues(sim.elapsed())?;
         if let Some(millis) = &options.elapsed_millis {
             millis.store(u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -283,7 +292,9 @@ impl World<'_> {
         draws: Draws,
         keys: &[libp2p::identity::Keypair],
         steps: Vec<PlannedStep>,
+        leak: Option<Leak>,
     ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
+        let delays = leak.map(|leak| leak.delays(keys.len())).unwrap_or_default();
         let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
         let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
         for step in steps {
@@ -296,7 +307,7 @@ impl World<'_> {
             let known = node.bootstrap.iter().map(|known| addresses[*known].clone());
             Rc::new(Blueprint {
                 node: index,
-                lives: self.plan.lives[index].clone(),
+                lives: self.lives(index, delays.get(index).copied().unwrap_or_default()),
                 dht_server: node.dht_server,
                 config: node.config.clone(),
                 key: keys[index].clone(),
@@ -309,6 +320,10 @@ impl World<'_> {
                 steps: of_node.remove(&index).unwrap_or_default(),
                 ledger: self.ledger.clone(),
                 script: node.script,
+                others: (0..keys.len())
+                    .filter(|other| node.script.is_some() && *other != index)
+                    .map(|other| addresses[other].clone())
+                    .collect(),
                 victim: draws.publisher(&self.victim(index), created),
                 secret: draws.secret("adversary", &node.name, 0),
             })
@@ -317,10 +332,20 @@ impl World<'_> {
         sites.map(|site| Rc::new(self.scenario.nodes_at(site).map(&mut blueprint).collect())).collect()
     }
 
+    /// When a node runs, and later than that where the real world leaks in.
+    fn lives(&self, node: usize, delay: Duration) -> Vec<Life> {
+        let lives = self.plan.lives[node].iter();
+        lives.map(|life| Life { from: life.from + delay, ..*life }).collect()
+    }
+
     /// The honest node in whose name an adversary has something old: the first that is not itself.
     fn victim(&self, adversary: usize) -> String {
-        let nodes = self.scenario.nodes.iter().enumerate();
-        let honest = nodes.clone().find(|(node, it)| *node != adversary && it.script.is_none());
+        let honest = self
+            .scenario
+            .nodes
+            .iter()
+            .enumerate()
+            .find(|(node, it)| *node != adversary && it.script.is_none());
         honest.map_or_else(String::new, |(_, node)| node.name.clone())
     }
 
@@ -406,10 +431,11 @@ impl World<'_> {
     }
 
     fn report(&self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
-        let (shortcomings, idle, (distributions, mut metrics)) = {
+        let (shortcomings, (distributions, mut metrics)) = {
             let ledger = self.ledger.lock();
-            (self.shortcomings(&ledger), self.idle_faults(&ledger), account::metrics(&ledger))
+            (self.shortcomings(&ledger), account::metrics(&ledger))
         };
+        let idle = self.idle_faults();
         let invariants =
             watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &mut metrics)?;
         let mut ledger = self.ledger.lock();
@@ -478,7 +504,8 @@ impl World<'_> {
         }
     }
 
-    fn idle_faults(&self, ledger: &Ledger) -> Vec<String> {
+    fn idle_faults(&self) -> Vec<String> {
+        let ledger = self.ledger.lock();
         let faults = self.scenario.faults.iter().enumerate();
         let idle = faults.filter(|(number, _)| ledger.bites.get(number).is_none_or(|bites| *bites == 0));
         let idle = idle.map(|(number, fault)| format!("fault {number} ({}) never bit", fault.kind.as_str()));

@@ -229,6 +229,69 @@ fn a_restart_without_the_disk_loses_what_only_that_disk_had() {
     assert!(violations(&report).iter().any(|it| it.starts_with("step 1 (install word")), "{report}");
 }
 
+/// The small scenario with an adversary in the place of its last node, and an install at its first.
+fn with_adversary(script: &str, added: &str) -> String {
+    format!(
+        "[[adversaries]]\nnode = \"node-2\"\nscript = \"{script}\"\nat = \"5s\"\n[[workload]]\nat = \"20s\"\n\
+         node = \"node-0\"\ndo = \"install\"\npackage = \"word\"\n{added}"
+    )
+}
+
+fn rule<'a>(report: &'a Value, name: &str) -> &'a Value {
+    report["invariants"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap()
+}
+
+#[test]
+fn whoever_sends_other_bytes_is_charged_and_the_install_succeeds() {
+    let (exit, report) = run(&with_adversary("corrupt-blocks", ""));
+    assert_eq!(exit, 0, "{report}");
+    assert_eq!(report["metrics"]["adversaries_charged"], 1.0);
+    assert_eq!(report["metrics"]["innocents_charged"], 0.0);
+    // The same run with a bound that it misses.
+    let bound = "[[expect.thresholds]]\nmetric = \"adversaries_charged\"\nat-most = 0.0\n";
+    let (exit, report) = run(&with_adversary("corrupt-blocks", bound));
+    assert_eq!(exit, 99, "{report}");
+    assert_eq!(violations(&report), ["adversaries_charged is 1, and 0 is the most"]);
+}
+
+#[test]
+fn whoever_claims_and_never_answers_is_charged_after_the_install_has_ended() {
+    // Silence is certain after twenty seconds.
+    let (exit, report) = run(&with_adversary("stall", "").replacen("20s", "14s", 1));
+    assert_eq!(exit, 0, "{report}");
+    assert_eq!(report["metrics"]["adversaries_charged"], 1.0);
+}
+
+#[test]
+fn what_is_forged_ends_where_it_arrives_and_would_be_found_if_it_went_on() {
+    let (exit, report) = run(&with_adversary("forge-heads", ""));
+    assert_eq!(exit, 0, "{report}");
+    assert!(report["metrics"]["bites"].as_f64().unwrap() > 5.0, "{report}");
+    // What the adversary sends, as if an honest node passed it on.
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("small.toml");
+    fs::write(&file, format!("{SMALL}{}", with_adversary("forge-heads", ""))).unwrap();
+    let output = program()
+        .args(["run", "--trust-adversaries", "--seed", "5", "--format", "json"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(100), "{output:?}");
+    let report = json(&output);
+    let forwarding = rule(&report, "no-forged-forwarding");
+    assert_eq!((&forwarding["holds"], &forwarding["kind"]), (&false.into(), &"safety".into()));
+    let said = forwarding["violations"][0].as_str().unwrap();
+    assert!(said.ends_with("got a forged announcement from node-2, which is honest"), "{said}");
+}
+
+#[test]
+fn an_adversary_that_never_bites_fails_the_run() {
+    let late = "[[adversaries]]\nnode = \"node-2\"\nscript = \"corrupt-blocks\"\nat = \"30s\"\n";
+    let (exit, report) = run(late);
+    assert_eq!(exit, 100, "{report}");
+    assert_eq!(violations(&report), ["adversary node-2 (corrupt-blocks) never bit"]);
+}
+
 #[test]
 fn a_step_that_must_fail_and_does_not_fails_the_run() {
     let search = "[[workload]]\nat = \"30s\"\nnode = \"node-2\"\ndo = \"search\"\ntext = \"word\"\n";

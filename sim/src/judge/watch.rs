@@ -30,22 +30,19 @@ impl Watch {
         Self { judge: Judge::new(case), peers, known, heads: view::Heads::new(), next: INTERVAL }
     }
 
-    /// Whether it is time to look.
-    pub(crate) fn is_due(&self, now: Duration) -> bool {
-        now >= self.next
-    }
-
-    /// Looks at every node.
-    pub(crate) fn look(
+    /// Looks, where it is time to.
+    pub(crate) fn tick(
         &mut self,
         now: Duration,
         ledger: &Shared,
         disks: &[Disk],
     ) -> Result<(), store::Error> {
-        self.next = now + INTERVAL;
-        let views = self.views(now, disks)?;
-        self.hear(ledger);
-        self.judge.look(now, &views);
+        if now >= self.next {
+            self.next = now + INTERVAL;
+            let views = self.views(now, disks)?;
+            self.hear(ledger);
+            self.judge.look(now, &views);
+        }
         Ok(())
     }
 

@@ -158,6 +158,8 @@ pub struct Session {
     connected: Vec<PeerId>,
     connects: FuturesUnordered<BoxFuture<'static, (PeerId, bool)>>,
     waiting: Vec<(PeerId, Vec<libp2p::Multiaddr>)>,
+    /// Requests that were still unanswered when everything was here.
+    outstanding: FuturesUnordered<BoxFuture<'static, Landed>>,
     report: Report,
 }
 
@@ -195,8 +197,27 @@ impl Session {
             connected: Vec::new(),
             connects: FuturesUnordered::new(),
             waiting: Vec::new(),
+            outstanding: FuturesUnordered::new(),
             report: Report::default(),
         }
+    }
+
+    /// Ends the retrieval and waits for what is still unanswered; yields the peers that claimed the content, brought nothing
+    /// of it, and let their time run out.
+    ///
+    /// Others are asked as soon as a peer is slow, so that a retrieval ends long before a silent one has proved to be silent.
+    pub fn silent(mut self) -> impl Future<Output = BTreeSet<PeerId>> + Send + 'static {
+        let outstanding = std::mem::take(&mut self.outstanding);
+        let (known, report) = (std::mem::take(&mut self.known), std::mem::take(&mut self.report));
+        outstanding
+            .filter_map(move |(ask, answer, _)| {
+                let claimed = known.get(&ask.peer).copied().unwrap_or_default();
+                let served = report.peers.get(&ask.peer);
+                let idle = served.is_none_or(|served| served.blocks == 0 && served.fault.is_none());
+                let is_silent = matches!(answer, Err(RequestFailure::Timeout)) && claimed && idle;
+                std::future::ready(is_silent.then_some(ask.peer))
+            })
+            .collect()
     }
 
     /// What the peers did so far.
@@ -234,6 +255,7 @@ impl Session {
         let outcome = self.drive(&mut run, progress).await;
         // Nothing verified is lost, whatever the outcome.
         let flushed = self.flush(&mut run).await;
+        self.outstanding.extend(std::mem::take(&mut run.in_flight));
         outcome.and(flushed)
     }
 

@@ -42,6 +42,9 @@ pub(super) fn held(found: &mut Found, oracle: &Oracle, at: Duration, node: usize
             format!("holds the block {id}, which belongs to nothing that was published"),
         );
     }
+    if view.unverified > 0 {
+        found.add(RULE, at, node, format!("lists {} heads that nobody has signed", view.unverified));
+    }
     for held in &view.held {
         let release = oracle.release(&held.package, &held.version);
         if release.is_none_or(|it| (it.root, it.manifest) != (held.root, held.manifest)) {

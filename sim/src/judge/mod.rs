@@ -76,7 +76,7 @@ const FORWARDING: &str = "no-forged-forwarding";
 const BITES: &str = "every-fault-bites";
 
 /// What is known of a run before it begins.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Case {
     /// The nodes.
     pub members: Vec<Member>,
@@ -144,6 +144,10 @@ impl Judge {
 
     /// Hears what happened.
     pub fn hear(&mut self, at: Duration, fact: &Fact) {
+        // An adversary that turns stops being the shipped node: nothing is broken by that.
+        if matches!(fact, Fact::Stopped { node } if !self.case.members[*node].is_honest()) {
+            return;
+        }
         let Self { case, found, oracle, .. } = self;
         match fact {
             Fact::Installed { step, node, root, tree } if case.members[*node].is_honest() => {
@@ -199,7 +203,7 @@ impl Judge {
             self.reputations.finish(&mut found, &case, at, node, view);
         }
         self.catalogues.finish(&mut found, &oracle, &case, at, views);
-        self.steps.finish(&mut found, shortcomings);
+        self.steps.finish(&mut found, &case, shortcomings);
         idle.into_iter().for_each(|what| found.say(BITES, what));
         thresholds::judge(&mut found, &case.expect, metrics);
         found.into_invariants(&RULES)

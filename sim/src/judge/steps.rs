@@ -68,8 +68,10 @@ impl Steps {
         }
     }
 
-    pub(super) fn finish(&self, found: &mut Found, shortcomings: &[(usize, String)]) {
-        for (step, what) in shortcomings {
+    pub(super) fn finish(&self, found: &mut Found, case: &Case, shortcomings: &[(usize, String)]) {
+        let is_judged =
+            |step: &usize| case.steps.get(*step).is_none_or(|(node, _)| case.members[*node].is_honest());
+        for (step, what) in shortcomings.iter().filter(|(step, _)| is_judged(step)) {
             let is_due = self.promised.contains_key(step) && !self.excused.contains(step);
             found.say(if is_due { INSTALLS } else { RULE }, what.clone());
         }

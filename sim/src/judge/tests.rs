@@ -40,7 +40,7 @@ fn case() -> Case {
         expect: Expect {
             catalogues_agree: true,
             catalogues_agree_within: Some(secs(10)),
-            ..Expect::default()
+            thresholds: Vec::new(),
         },
     }
 }
@@ -162,6 +162,8 @@ fn what_nobody_published_is_found_wherever_it_is() {
             .push((secs(40), Fact::Installed { step: 1, node: READER, root: id("root"), tree: [2; 32] }));
     });
     assert_eq!(rule, content::RULE);
+    let (rule, _) = doctored(|run| run.views[1][READER].unverified = 1);
+    assert_eq!(rule, content::RULE);
     let mut run = good();
     let foreign = Head { sequence: 3, latest: Some(("1.0.0".to_owned(), id("foreign"))) };
     run.views[1][READER].catalogue.insert("gpadversary/word".to_owned(), foreign.clone());
@@ -259,6 +261,10 @@ fn an_install_that_fails_although_somebody_holds_the_package_is_a_broken_promise
     }
     let (rule, _) = doctored(|run| run.shortcomings = vec![(0, "step 0 failed".to_owned())]);
     assert_eq!(rule, steps::RULE);
+    let mut run = good();
+    run.case.steps.push((ADVERSARY, None));
+    run.shortcomings = vec![(2, "step 2 did not end".to_owned())];
+    assert_eq!(run.judged(), BTreeMap::new(), "an adversary does nothing for its user");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use ggen_marketplace::{
     catalog,
     content::{Codec, ContentId},
     package::{
+        PackageId,
         manifest::{Manifest, SignedManifest},
         unixfs,
     },
@@ -37,6 +38,8 @@ pub struct View {
     pub blocks: BTreeSet<ContentId>,
     /// Its books, by node.
     pub accounts: BTreeMap<usize, Account>,
+    /// Heads that it lists and that nobody has signed.
+    pub unverified: usize,
     /// Peers in its address book.
     pub known_peers: usize,
     /// Bytes of its blocks.
@@ -99,24 +102,41 @@ pub struct Account {
     pub bytes_received: u64,
 }
 
+/// Heads that were verified before, by their bytes: every node lists the same ones, again and again.
+pub(super) type Heads = BTreeMap<Vec<u8>, Option<(PackageId, Head)>>;
+
+fn verified(bytes: &[u8]) -> Option<(PackageId, Head)> {
+    let head = VerifiedHead::verify_stored(bytes).ok()?;
+    let latest = head.head().latest.as_ref().map(|it| (it.version.to_string(), it.root));
+    Some((head.package_id(), Head { sequence: head.head().sequence.get(), latest }))
+}
+
 /// Reads what a node holds; `known` says what of its publications was read before.
 pub(super) fn read(
     store: &Store,
     peers: &BTreeMap<PeerId, usize>,
+    heads: &mut Heads,
     known: &mut BTreeSet<(String, String)>,
     now: Timestamp,
 ) -> Result<View, store::Error> {
     let mut view = store.read(|conn| {
         let mut view = View::default();
         for bytes in catalog::after(conn, 0, usize::MAX, usize::MAX, now)?.heads {
-            let Ok(head) = VerifiedHead::verify_stored(&bytes) else { continue };
-            let id = head.package_id();
-            if let Some(seen) = catalog::seen(conn, &id)? {
+            if !heads.contains_key(&bytes) {
+                heads.insert(bytes.clone(), verified(&bytes));
+            }
+            match &heads[&bytes] {
+                Some((id, head)) => {
+                    view.catalogue.insert(id.to_string(), head.clone());
+                }
+                None => view.unverified += 1,
+            }
+        }
+        // What was seen of a package outlives its listing.
+        for (id, _) in heads.values().flatten() {
+            if let Some(seen) = catalog::seen(conn, id)? {
                 view.seen.insert(id.to_string(), seen.sequence.get());
             }
-            let head = head.head();
-            let latest = head.latest.as_ref().map(|it| (it.version.to_string(), it.root));
-            view.catalogue.insert(id.to_string(), Head { sequence: head.sequence.get(), latest });
         }
         for it in packages::list_all(conn)? {
             let (package, version) = (it.package.to_string(), it.version.to_string());

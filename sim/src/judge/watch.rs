@@ -20,13 +20,14 @@ pub(crate) struct Watch {
     peers: BTreeMap<PeerId, usize>,
     /// Per node, the publications that were read already.
     known: Vec<BTreeSet<(String, String)>>,
+    heads: view::Heads,
     next: Duration,
 }
 
 impl Watch {
     pub(crate) fn new(case: Case, peers: BTreeMap<PeerId, usize>) -> Self {
         let known = vec![BTreeSet::new(); case.members.len()];
-        Self { judge: Judge::new(case), peers, known, next: INTERVAL }
+        Self { judge: Judge::new(case), peers, known, heads: view::Heads::new(), next: INTERVAL }
     }
 
     /// Looks, where it is time to.
@@ -70,6 +71,8 @@ impl Watch {
     fn views(&mut self, now: Duration, disks: &[Disk]) -> Result<Vec<View>, store::Error> {
         let now = Timestamp::from_secs((virtualise::EPOCH + now).as_secs());
         let disks = disks.iter().zip(&mut self.known);
-        disks.map(|(disk, known)| view::read(&disk.borrow(), &self.peers, known, now)).collect()
+        disks
+            .map(|(disk, known)| view::read(&disk.borrow(), &self.peers, &mut self.heads, known, now))
+            .collect()
     }
 }

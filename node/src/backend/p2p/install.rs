@@ -25,6 +25,7 @@ use crate::{
     },
     fetch::session::{Report, Session, Source},
     identity::KeyLog,
+    limits::FETCH_TIMEOUT,
     network::{Handle, Offload},
     package::{
         PackageId, check,
@@ -33,7 +34,7 @@ use crate::{
     },
     peers::address_book,
     release::{Release, VerifiedHead},
-    reputation::{Circumstances, Event, Score, ban, blame, ledger},
+    reputation::{Attempt, Circumstances, Event, Score, ban, blame, ledger},
     store::{self, Store, installed, meta, packages, pins, published},
     time::Timestamp,
 };
@@ -70,9 +71,9 @@ impl Node {
             Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
         let fetched = self.fetch(&mut session, &head, &release, &target, &progress).await;
         let report = session.report().clone();
-        drop(session);
         self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
         self.judge(release.root, &report, fetched.is_ok()).await;
+        self.judge_late(release.root, session);
         let (manifest, already) = fetched?;
         // The history comes along, so that it too outlives the author's node. A package is whole without it.
         if let Err(failure) = self.log_of(&head).await {
@@ -178,6 +179,30 @@ impl Node {
         }
         self.refuse_forgers(report).await;
         self.write_down(events).await;
+    }
+
+    /// Writes down, once it has proved to be so, who claimed the tree and never answered: the installation did not wait for it.
+    fn judge_late(&self, root: ContentId, session: Session) {
+        let silent = session.silent();
+        let ((at_work, store), offload) = (self.at_work(), self.offload);
+        self.spawn(async move {
+            let silent = silent.await;
+            let cause = blame(Attempt::Timeout, Circumstances { claimed: true, ..Circumstances::default() });
+            let Some(cause) = cause.filter(|_| !silent.is_empty()) else { return };
+            let written = offload.run(move || {
+                let (_at_work, store) = (at_work, store);
+                let event =
+                    Event::RetrievalFailed { root, cause, blocks: 0, bytes: 0, duration: FETCH_TIMEOUT };
+                let now = Timestamp::now();
+                let record = |tx: &rusqlite::Transaction<'_>| {
+                    silent.iter().try_for_each(|peer| ledger::record(tx, peer, &event, now).map(drop))
+                };
+                store.write(|tx| Ok(record(tx)?))
+            });
+            if !matches!(written.await, Some(Ok(()))) {
+                tracing::warn!("who did not answer was not written down");
+            }
+        });
     }
 
     /// Refuses those who sent bytes that are not the block asked for, whatever it was wanted for.

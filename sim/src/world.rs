@@ -309,7 +309,7 @@ impl World<'_> {
             Rc::new(Blueprint {
                 node: index,
                 lives: self.lives(index, delays.get(index).copied().unwrap_or_default()),
-                dht_server: node.dht_server,
+                role: node.role,
                 config: node.config.clone(),
                 key: keys[index].clone(),
                 publisher: draws.publisher(&node.name, created),

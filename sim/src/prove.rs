@@ -136,11 +136,11 @@ fn agreed(one: &[Checkpoint], other: &[Checkpoint]) -> Option<Checkpoint> {
 fn differ(one: &Path, other: &Path, skipped: u64) -> io::Result<Option<Difference>> {
     let (mut one, mut other) =
         (BufReader::new(File::open(one)?).lines(), BufReader::new(File::open(other)?).lines());
-    for event in 1.. {
-        if event <= skipped {
-            (one.next().transpose()?, other.next().transpose()?);
-            continue;
-        }
+    for _ in 0..skipped {
+        one.next().transpose()?;
+        other.next().transpose()?;
+    }
+    for event in skipped + 1.. {
         let lines = [one.next().transpose()?, other.next().transpose()?];
         if lines[0] != lines[1] {
             return Ok(Some(Difference { event, lines }));

@@ -275,8 +275,9 @@ fn simulate(
         }
     }
     let report = world.report(watch, sim.elapsed())?;
-    drop(sim);
+    // Before the hosts are torn down, of which the report knows nothing any more.
     let trace = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
+    drop(sim);
     let counts = world.metrics.iter().map(Metrics::text).collect();
     Ok(Finished { report, lines: trace.into_lines(), counts })
 }

@@ -477,8 +477,8 @@ fn a_replay_stops_at_its_time_and_shows_what_the_run_would() {
     let folder = TempDir::new().unwrap();
     write(&folder, "good.toml", "");
     let (exit, _) = say(&folder, &["run", "good.toml", "--log", "whole.log"]);
-    let (again, replayed) = say(&folder, &["replay", "good.toml", "--until", "6s", "--log", "part.log"]);
-    assert_eq!((exit, again, &replayed["simulated_secs"]), (0, 0, &6.0.into()));
+    let (again, replayed) = say(&folder, &["replay", "good.toml", "--until", "5s", "--log", "part.log"]);
+    assert_eq!((exit, again, &replayed["simulated_secs"]), (0, 0, &5.0.into()));
     let (whole, part) =
         (fs::read_to_string(folder.path().join("whole.log")).unwrap(), folder.path().join("part.log"));
     let part = fs::read_to_string(part).unwrap();

@@ -156,13 +156,15 @@ impl Network {
         }
     }
 
-    /// Publishes one more version at the first node, and waits until all others have taken its announcement.
+    /// Publishes one more version, and waits until all others have taken its announcement. The nodes do so in turn: each may
+    /// announce only so much in a second.
     async fn publish(&mut self) -> Outcome<Published> {
         let folder = self.folder.path().join("package");
+        let author = usize::try_from(self.published)? % self.nodes.len();
         self.published += 1;
         write_package(&folder, self.published)?;
         while self.told.try_recv().is_ok() {}
-        let release = self.nodes[0].publish(Package::from_dir(&folder)).await?;
+        let release = self.nodes[author].publish(Package::from_dir(&folder)).await?;
         let (mut announced, mut last, mut taken) = (None, None, 0);
         while announced.is_none() || taken < self.nodes.len() - 1 {
             // The nodes run on the other threads of the runtime.

@@ -17,6 +17,7 @@ mod heads;
 mod interop;
 mod joining;
 mod node;
+mod observing;
 mod providers;
 mod raw;
 mod registry;

@@ -176,14 +176,14 @@ const EVERY_KIND: [(&str, &str); 13] = [
     ("isolate", "until = \"11s\""),
     ("flapping", "until = \"12s\"\nup = \"500ms\"\ndown = \"500ms\""),
     ("slow", "until = \"30s\"\nby = \"200ms\""),
-    ("hold", "until = \"15s\""),
+    ("hold", "until = \"30s\""),
     ("swizzle-clog", "until = \"12s\""),
     ("crash", "until = \"12s\""),
     ("power-loss", "until = \"12s\"\ndisk = false"),
     ("restart", "disk = false"),
     ("mass-join", ""),
     ("mass-leave", "spread = \"1s\""),
-    ("churn", "until = \"30s\"\nmedian = \"2s\"\naway = \"2s\""),
+    ("churn", "until = \"30s\"\nmedian = \"300ms\"\naway = \"2s\""),
 ];
 
 fn fault(kind: &str, rest: &str) -> String {

@@ -93,7 +93,7 @@ fn the_report_has_the_shape_that_scripts_rely_on() {
     assert_eq!((&report["nodes"], &report["verdict"]), (&3.into(), &"pass".into()));
     assert_eq!(report["trace_hash"].as_str().unwrap().len(), 64);
     assert_eq!(report["simulated_secs"], 40.0);
-    assert_eq!(report["metrics"]["steps_published"], 1);
+    assert_eq!(report["metrics"]["steps_published"], 1.0);
     assert!(report["invariants"].as_array().unwrap().iter().all(|it| it["holds"] == true));
 }
 
@@ -114,7 +114,7 @@ package = "word"
 "#);
     assert_eq!(exit, 0, "{report}");
     assert_eq!(report["faults"][0]["bites"], 1);
-    assert_eq!(report["metrics"]["steps_installed"], 1);
+    assert_eq!(report["metrics"]["steps_installed"], 1.0);
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn a_restart_without_the_disk_loses_what_only_that_disk_had() {
     let (exit, report) = run(&restart(true));
     assert_eq!(exit, 0, "{report}");
     let (exit, report) = run(&restart(false));
-    assert_eq!(exit, 100, "{report}");
+    assert_eq!(exit, 101, "{report}");
     assert!(violations(&report).iter().any(|it| it.starts_with("step 1 (install word")), "{report}");
 }
 
@@ -297,7 +297,7 @@ fn an_adversary_that_never_bites_fails_the_run() {
 fn a_step_that_must_fail_and_does_not_fails_the_run() {
     let search = "[[workload]]\nat = \"30s\"\nnode = \"node-2\"\ndo = \"search\"\ntext = \"word\"\n";
     let (exit, report) = run(&format!("{search}fails = \"E_NO_PROVIDERS\"\n{search}says = \"because\"\n"));
-    assert_eq!(exit, 100, "{report}");
+    assert_eq!(exit, 101, "{report}");
     let step = "(search \"word\" at node-2 after 30s)";
     assert_eq!(
         violations(&report),

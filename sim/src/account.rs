@@ -97,7 +97,7 @@ fn outcome(step: &Step, ended: Option<&Ended>) -> (Outcome, String) {
         Ended::Installed { fetched, .. } => format!("fetched {fetched} bytes"),
         Ended::Bootstrapped { reached } => format!("reached {reached}"),
         Ended::Failed { code, .. } => format!("failed with {code}, as it must"),
-        Ended::Published { .. } | Ended::Joined | Ended::Left => String::new(),
+        Ended::Published { .. } | Ended::LookedUp { .. } | Ended::Joined | Ended::Left => String::new(),
     };
     (Outcome::Succeeded, detail)
 }
@@ -120,6 +120,7 @@ pub(crate) fn metrics(ledger: &Ledger) -> (BTreeMap<String, Vec<f64>>, BTreeMap<
         ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),
         ("steps_searched", ended(|it| matches!(it, Ended::Found { .. }))),
         ("steps_installed", ended(|it| matches!(it, Ended::Installed { .. }))),
+        ("steps_looked_up", ended(|it| matches!(it, Ended::LookedUp { .. }))),
         ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
         ("bites", counts.bites),
     ];

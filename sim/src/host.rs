@@ -4,13 +4,15 @@ use std::{cell::RefCell, path::PathBuf, rc::Rc, time::Duration};
 
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
+    code::Code,
     config::Partial,
     control::{
         api::{BootstrapRequest, Failure, InstallRequest, PublishRequest, SearchRequest},
         service::{ProgressSender, Service},
     },
     identity::Publisher,
-    network::{Observer, Offload, transport},
+    network::{Metrics, Observer, Offload, transport},
+    package::PackageId,
     store::Store,
 };
 use libp2p::{Multiaddr, identity::Keypair};
@@ -26,6 +28,7 @@ use crate::{
     plan::{Cause, Life},
     scenario::{Action, Role, Script, ScriptKind},
     transport::{Tap, TurmoilTransport},
+    witness::Witness,
 };
 
 /// Seconds that a step may take.
@@ -56,6 +59,8 @@ pub(crate) struct Blueprint {
     /// What its user does, in order of time.
     pub(crate) steps: Vec<PlannedStep>,
     pub(crate) ledger: Shared,
+    pub(crate) witness: Witness,
+    pub(crate) metrics: Metrics,
     /// How it misbehaves, from when on, and what it is made of then.
     pub(crate) script: Option<Script>,
     /// Every other node; for an adversary only, as are the next two.
@@ -131,14 +136,18 @@ impl Blueprint {
     }
 
     fn parts(&self) -> Parts {
-        let (ledger, node) = (self.ledger.clone(), self.node);
+        let (ledger, witness, node) = (self.ledger.clone(), self.witness.clone(), self.node);
         Parts {
             transport: transport::base(TurmoilTransport::new(self.ip, self.tap())),
             node_key: self.key.clone(),
             publisher: self.publisher.clone(),
             store: self.disk.borrow().clone(),
             offload: Offload::Inline,
-            observer: Observer::new(move |event| ledger.lock().observe(node, event)),
+            observer: Observer::new(move |event| {
+                witness.tell(node, event);
+                ledger.lock().observe(node, event);
+            }),
+            metrics: self.metrics.clone(),
         }
     }
 }
@@ -281,6 +290,7 @@ async fn perform(
             let more = format!("fetched {} from {}", installed.bytes_fetched, installed.providers.join(" "));
             Ok((Ended::Installed { id, cid: installed.cid, fetched: installed.bytes_fetched }, more))
         }
+        Action::Lookup { package } => look_up(blueprint, registry, package).await,
         Action::Bootstrap { to } => {
             let addresses = vec![blueprint.addresses[*to].to_string()];
             let request = BootstrapRequest { addresses, timeout_secs: None };
@@ -291,6 +301,19 @@ async fn perform(
         // The plan made them a beginning or an end of this node's lives.
         Action::Join | Action::Leave => std::future::pending().await,
     }
+}
+
+/// Gets the head of a package through the DHT alone. Who published it, the harness knows.
+async fn look_up(
+    blueprint: &Blueprint,
+    registry: &P2PRegistry,
+    package: &str,
+) -> Result<(Ended, String), Failure> {
+    let nothing = || Failure::new(Code::NotFound, format!("{package} was not found"), "Look later.");
+    let id = blueprint.ledger.lock().id_of(package).map(str::to_owned).ok_or_else(nothing)?;
+    let named: PackageId = id.parse().map_err(|_| nothing())?;
+    let head = registry.dht_head(&named).await.ok().flatten().ok_or_else(nothing)?;
+    Ok((Ended::LookedUp { id }, format!("sequence {}", head.head().sequence)))
 }
 
 /// How long the run has lasted, for whoever runs on a host.

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ggen_marketplace::network::Event;
+use ggen_marketplace::network::{Event, Lookup, LookupKind};
 use libp2p::PeerId;
 
 use crate::{
@@ -68,6 +68,11 @@ pub enum Ended {
         /// Bytes that came over the network.
         fetched: u64,
     },
+    /// It was looked up in the DHT, and found.
+    LookedUp {
+        /// Full id of the package.
+        id: String,
+    },
     /// So many of the addresses were reached.
     Bootstrapped {
         /// How many.
@@ -93,6 +98,7 @@ impl Ended {
             Self::Published { .. } => Some("publish"),
             Self::Found { .. } => Some("search"),
             Self::Installed { .. } => Some("install"),
+            Self::LookedUp { .. } => Some("lookup"),
             Self::Bootstrapped { .. } => Some("bootstrap"),
             Self::Joined | Self::Left | Self::Failed { .. } => None,
         }
@@ -248,6 +254,7 @@ impl Ledger {
             Ended::Published { id, cid } => format!("step {step} published {id} {cid} {more}"),
             Ended::Found { ids, .. } => format!("step {step} found [{}] {more}", ids.join(" ")),
             Ended::Installed { id, cid, .. } => format!("step {step} installed {id} {cid} {more}"),
+            Ended::LookedUp { id } => format!("step {step} looked up {id} {more}"),
             Ended::Bootstrapped { reached } => format!("step {step} bootstrapped {reached} {more}"),
             Ended::Joined => format!("step {step} joined"),
             Ended::Left => format!("step {step} left"),
@@ -320,6 +327,16 @@ impl Ledger {
                 self.measures.changed(node);
                 format!("listed {heads}")
             }
+            Event::Announcing { peers, .. } => format!("announcing to {peers}"),
+            Event::LookedUp(Lookup { kind, requests, successes, failures, duration }) => {
+                if *kind == LookupKind::GetHead {
+                    self.measures.sample("lookup_requests", f64::from(*requests));
+                }
+                format!(
+                    "lookup {} ended after {duration:?}, requests {requests} answered {successes} failed {failures}",
+                    kind.as_str()
+                )
+            }
             Event::Loaded(load) => {
                 self.tell(Fact::Loaded { node, load: *load });
                 return;
@@ -351,6 +368,14 @@ impl Ledger {
     /// Counts what a fault did.
     pub(crate) fn bite(&mut self, fault: usize, bites: usize) {
         *self.bites.entry(fault).or_default() += bites;
+    }
+
+    /// The full id under which a package was published.
+    pub(crate) fn id_of(&self, package: &str) -> Option<&str> {
+        self.ended.values().find_map(|ended| match ended {
+            Ended::Published { id, .. } if id.rsplit('/').next() == Some(package) => Some(id.as_str()),
+            _ => None,
+        })
     }
 
     fn name(&self, peer: &PeerId) -> String {

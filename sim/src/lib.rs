@@ -29,4 +29,5 @@ pub mod shrink;
 pub mod trace;
 pub mod transport;
 pub mod virtualise;
+pub mod witness;
 pub mod world;

@@ -17,6 +17,7 @@ use std::{
 
 use ggen_marketplace::{
     backend::p2p::P2PConfig,
+    network::Metrics,
     store::{self, Store},
     time::Timestamp,
 };
@@ -38,6 +39,7 @@ use crate::{
     scenario::{Action, Latency, Scenario, regions},
     transport::multiaddr,
     virtualise,
+    witness::Witness,
 };
 
 /// The port of the first node of a site.
@@ -62,6 +64,10 @@ pub struct Options {
     pub leak: Option<Leak>,
     /// Takes adversaries for honest nodes, so that it is known that what they do is found.
     pub trusts_adversaries: bool,
+    /// Who is told what happens, as it happens.
+    pub witness: Witness,
+    /// Lets libp2p count in every node.
+    pub counts: bool,
 }
 
 /// A run that ended.
@@ -71,6 +77,8 @@ pub struct Finished {
     pub report: Report,
     /// The lines of the trace, where they were asked for.
     pub lines: Vec<String>,
+    /// Per node, the counts of libp2p at the end, in the text form of OpenMetrics; empty where they were not asked for.
+    pub counts: Vec<String>,
 }
 
 /// Why a run did not come to its end.
@@ -113,10 +121,10 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
         let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
         thread.spawn_scoped(scope, body)?.join().map_err(|_| Error::Panicked)?
     });
-    let (mut report, lines) = finished?;
-    report.seed = seed;
-    report.wall_secs = began.elapsed().as_secs_f64();
-    Ok(Finished { report, lines })
+    let mut finished = finished?;
+    finished.report.seed = seed;
+    finished.report.wall_secs = began.elapsed().as_secs_f64();
+    Ok(finished)
 }
 
 /// Writes the packages that will be published, and names the folder of every step.
@@ -215,6 +223,9 @@ struct World<'a> {
     ledger: Shared,
     /// Per node: the position to which its catalogue was read.
     positions: Vec<u64>,
+    witness: Witness,
+    /// Per node.
+    metrics: Vec<Metrics>,
 }
 
 fn simulate(
@@ -222,7 +233,7 @@ fn simulate(
     draws: Draws,
     steps: Vec<PlannedStep>,
     options: &Options,
-) -> Result<(Report, Vec<String>), Error> {
+) -> Result<Finished, Error> {
     let _virtual = virtualise::enter(draws.secret("entropy", "", 0));
     if !virtualise::is_in_effect() {
         return Err(Error::NotVirtual);
@@ -237,7 +248,10 @@ fn simulate(
     let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
     let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
     let positions = vec![0; keys.len()];
-    let mut world = World { scenario, plan, stores, ledger, positions };
+    let counting = || if options.counts { Metrics::counting() } else { Metrics::default() };
+    let metrics = keys.iter().map(|_| counting()).collect();
+    let witness = options.witness.clone();
+    let mut world = World { scenario, plan, stores, ledger, positions, witness, metrics };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
@@ -263,7 +277,8 @@ fn simulate(
     let report = world.report(watch, sim.elapsed())?;
     drop(sim);
     let trace = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
-    Ok((report, trace.into_lines()))
+    let counts = world.metrics.iter().map(Metrics::text).collect();
+    Ok(Finished { report, lines: trace.into_lines(), counts })
 }
 
 /// The time of the nodes' clocks.
@@ -319,6 +334,8 @@ impl World<'_> {
                 disk: self.stores[index].clone(),
                 steps: of_node.remove(&index).unwrap_or_default(),
                 ledger: self.ledger.clone(),
+                witness: self.witness.clone(),
+                metrics: self.metrics[index].clone(),
                 script: node.script,
                 others: (0..keys.len())
                     .filter(|other| node.script.is_some() && *other != index)
@@ -439,7 +456,9 @@ impl World<'_> {
         let invariants =
             watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &mut metrics)?;
         let mut ledger = self.ledger.lock();
-        for invariant in invariants.iter().filter(|it| !it.holds) {
+        // What was stopped before its end has the events of the whole run until there, and no others.
+        let is_whole = elapsed >= self.scenario.duration;
+        for invariant in invariants.iter().filter(|it| is_whole && !it.holds) {
             for violation in &invariant.violations {
                 ledger.record_world(elapsed, format_args!("violated {}: {violation}", invariant.name));
             }

@@ -8,7 +8,7 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Settings, codec::Cbor, half_open, records::Records};
+use super::{Metrics, Settings, codec::Cbor, half_open, records::Records};
 use crate::{
     fetch,
     limits::{
@@ -43,7 +43,7 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(key: &Keypair, settings: &Settings) -> Result<Self, super::Error> {
+    pub(super) fn new(key: &Keypair, settings: &Settings, metrics: &Metrics) -> Result<Self, super::Error> {
         let id = key.public().to_peer_id();
         Ok(Self {
             half_open: half_open::Behaviour::new(PENDING_INCOMING_PER_ADDRESS_MAX),
@@ -67,7 +67,7 @@ impl Behaviour {
                     .with_timeout(Duration::from_secs(15)),
             ),
             kad: kademlia(id, settings),
-            gossip: gossip(key)?,
+            gossip: gossip(key, metrics)?,
             fetch: request_response::Behaviour::with_codec(
                 Cbor::new(FETCH_REQUEST_BYTES_MAX, FETCH_ANSWER_BYTES_MAX),
                 [(StreamProtocol::new(fetch::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
@@ -107,7 +107,7 @@ fn kademlia(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
 /// Gossipsub ([specification](https://github.com/libp2p/specs/blob/master/pubsub/gossipsub/gossipsub-v1.1.md)): strictly
 /// signed, scored, forwarded only after our validation, and identified by content, so that a replay under another sequence
 /// number is the same message.
-fn gossip(key: &Keypair) -> Result<gossipsub::Behaviour, super::Error> {
+fn gossip(key: &Keypair, metrics: &Metrics) -> Result<gossipsub::Behaviour, super::Error> {
     let config = gossipsub::ConfigBuilder::default()
         .validate_messages()
         .validation_mode(gossipsub::ValidationMode::Strict)
@@ -121,8 +121,17 @@ fn gossip(key: &Keypair) -> Result<gossipsub::Behaviour, super::Error> {
         })
         .build()
         .map_err(|error| super::Error::Setup(error.to_string()))?;
-    let mut gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(key.clone()), config)
-        .map_err(|error| super::Error::Setup(error.to_owned()))?;
+    let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
+    let silent = || {
+        gossipsub::Behaviour::new(signed.clone(), config.clone())
+            .map_err(|error| super::Error::Setup(error.to_owned()))
+    };
+    let mut gossip = match metrics
+        .register("gossip", |registry| silent().map(|it| it.with_metrics(registry, Default::default())))
+    {
+        Some(counted) => counted?,
+        None => silent()?,
+    };
     // Addresses shared by many peers are punished only beyond what a loopback or an office network looks like.
     let parameters = gossipsub::PeerScoreParams {
         ip_colocation_factor_threshold: 32.0,

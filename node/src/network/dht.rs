@@ -12,7 +12,7 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Event,
+    Event, Lookup,
     driver::{Driver, PENDING_MAX},
     events::origin_of,
 };
@@ -129,7 +129,11 @@ impl Driver {
     pub(super) fn kad_event(&mut self, event: kad::Event) {
         self.routing_gained(&event);
         match event {
-            kad::Event::OutboundQueryProgressed { id, result, step, .. } => {
+            kad::Event::OutboundQueryProgressed { id, result, step, stats } => {
+                // Filling the table is one lookup for each place that is asked for.
+                if step.last || matches!(result, QueryResult::Bootstrap(_)) {
+                    self.observer.tell(&Event::LookedUp(Lookup::of(&result, &stats)));
+                }
                 self.progressed(id, result, step.last)
             }
             kad::Event::InboundRequest {

@@ -19,13 +19,14 @@ use libp2p::{
         dial_opts::{DialOpts, PeerCondition},
     },
 };
+use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 
 use super::{
-    Error, Event, Observer, Offload, Settings,
+    Error, Event, Metrics, Observer, Offload, Settings,
     behaviour::{Behaviour, topic_score},
     connections::Connections,
     dht::Query,
@@ -71,11 +72,12 @@ pub fn spawn(
     store: Store,
     offload: Offload,
     observer: Observer,
+    metrics: &Metrics,
 ) -> Result<(Handle, mpsc::Receiver<Event>), Error> {
     let local = key.public().to_peer_id();
     let swarm = Swarm::new(
         authenticated(base, key)?,
-        Behaviour::new(key, &settings)?,
+        Behaviour::new(key, &settings, metrics)?,
         local,
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT),
     );
@@ -391,9 +393,16 @@ impl Driver {
     fn announce(&mut self, head: Vec<u8>) -> usize {
         let hash = self.topic.hash();
         let gossip = &mut self.swarm.behaviour_mut().gossip;
-        match gossip.publish(self.topic.clone(), head) {
+        let digest = Sha256::digest(&head).into();
+        let published = gossip.publish(self.topic.clone(), head);
+        let is_new = published.is_ok();
+        match published {
             Ok(_) | Err(libp2p::gossipsub::PublishError::Duplicate) => {
-                gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count()
+                let peers = gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count();
+                if is_new {
+                    self.observer.tell(&Event::Announcing { digest, peers });
+                }
+                peers
             }
             Err(error) => {
                 tracing::debug!(%error, "not announced now");

@@ -18,6 +18,7 @@ mod exchange;
 mod half_open;
 mod handle;
 mod healing;
+mod metrics;
 mod observer;
 mod offload;
 mod pace;
@@ -33,7 +34,8 @@ use libp2p::{Multiaddr, PeerId};
 pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
 pub use driver::spawn;
 pub use handle::{DialFailure, Handle, HeadsRead, RequestFailure};
-pub use observer::Observer;
+pub use metrics::Metrics;
+pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
 pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 
@@ -130,6 +132,15 @@ pub enum Event {
         /// Whether it was taken and passed on; false where it was ignored or refused.
         is_taken: bool,
     },
+    /// An announcement of this node went out. Told to an [`Observer`] only.
+    Announcing {
+        /// The SHA-256 of what it is.
+        digest: [u8; 32],
+        /// Connected peers that are subscribed to the topic.
+        peers: usize,
+    },
+    /// A lookup in the DHT ended, whoever began it: this node's user, or Kademlia itself. Told to an [`Observer`] only.
+    LookedUp(Lookup),
     /// Heads that others sent entered the catalogue. Told to an [`Observer`] only.
     Listed {
         /// Heads that were new or newer.

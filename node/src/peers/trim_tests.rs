@@ -75,7 +75,7 @@ fn a_hundred_nodes_that_are_all_connected_settle_between_the_marks() {
     let numbers: BTreeMap<PeerId, usize> = ids.iter().enumerate().map(|(n, id)| (*id, n)).collect();
     let mut links: Vec<BTreeSet<usize>> =
         (0..NODES).map(|n| (0..NODES).filter(|it| *it != n).collect()).collect();
-    let mut trims = vec![Trim::default(); NODES];
+    let mut trims = [Trim::default(); NODES];
     let mut closed_late = 0;
     for round in 0..60 {
         // All look before any closes: nobody knows what the others are about to do.

@@ -25,7 +25,7 @@ use std::{
     },
 };
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, Transaction, TransactionBehavior, TransactionState};
 
 use crate::time::Timestamp;
 
@@ -192,11 +192,7 @@ impl Store {
     pub fn read<T>(&self, f: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
         let outcome = match self.reader() {
             Some(reader) => read_within(&reader, f),
-            None => {
-                let writer = held(&self.shared.writer);
-                let _guard = QueryOnly::begin(&writer).map_err(|error| self.named(error))?;
-                read_within(&writer, f)
-            }
+            None => read_within(&held(&self.shared.writer), f),
         };
         outcome.map_err(|error| self.named(error))
     }
@@ -253,6 +249,12 @@ fn read_within<T>(
 ) -> Result<T, Error> {
     let snapshot = connection.unchecked_transaction()?;
     let value = f(&snapshot)?;
+    // The one connection of a store in memory could write. The pragma that forbids it would expire every prepared statement,
+    // so that each had to be compiled again for each reading: what was written goes back instead, and is an error as on disk.
+    if snapshot.transaction_state(None::<&str>)? == TransactionState::Write {
+        let read_only = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY);
+        return Err(rusqlite::Error::SqliteFailure(read_only, None).into());
+    }
     snapshot.finish()?;
     Ok(value)
 }
@@ -265,24 +267,6 @@ fn write_within<T>(
     let value = f(&transaction)?;
     transaction.commit()?;
     Ok(value)
-}
-
-/// Keeps the one connection of a store in memory from being written while it reads, as on disk.
-struct QueryOnly<'a>(&'a Connection);
-
-impl<'a> QueryOnly<'a> {
-    fn begin(connection: &'a Connection) -> Result<Self, Error> {
-        connection.pragma_update(None, "query_only", true)?;
-        Ok(Self(connection))
-    }
-}
-
-impl Drop for QueryOnly<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.pragma_update(None, "query_only", false) {
-            tracing::error!(error = %error, "the store in memory stays read-only");
-        }
-    }
 }
 
 /// Takes a lock; after a panic of its holder, too: a transaction that was not committed has been rolled back.

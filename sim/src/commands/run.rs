@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
         trusts_adversaries: arguments.trust_adversaries,
         ..Options::default()
     };
-    let Finished { report, lines } = simulate(&arguments.which, options)?;
+    let Finished { report, lines, .. } = simulate(&arguments.which, options)?;
     if let Some(path) = &arguments.log {
         write_lines(path, lines.iter())
             .map_err(|error| Failure::failed(format!("{} was not written: {error}", path.display())))?;

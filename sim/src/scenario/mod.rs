@@ -163,6 +163,11 @@ pub enum Action {
         /// Bytes that may come over the network at most.
         fetches_at_most: Option<u64>,
     },
+    /// Gets the head of a package that was published before, through the DHT alone.
+    Lookup {
+        /// Its name.
+        package: String,
+    },
     /// Dials a node and fills the routing table from it.
     Bootstrap {
         /// The node.
@@ -449,6 +454,7 @@ impl fmt::Display for Action {
             Self::Publish { package, .. } => write!(f, "publish {package}"),
             Self::Search { text, .. } => write!(f, "search {text:?}"),
             Self::Install { package, .. } => write!(f, "install {package}"),
+            Self::Lookup { package } => write!(f, "look up {package}"),
             Self::Bootstrap { .. } => f.write_str("bootstrap"),
             Self::Join => f.write_str("join"),
             Self::Leave => f.write_str("leave"),

@@ -42,10 +42,14 @@ enum Verb {
     Publish,
     Search,
     Install,
+    Lookup,
     Bootstrap,
     Join,
     Leave,
 }
+
+/// A key, where it stands, and the verbs that it belongs to.
+type Belonging<'a> = (&'a str, Option<Range<usize>>, &'a [Verb]);
 
 /// All steps, in order of time.
 pub(super) fn steps(workload: &[Doing], names: &Names<'_>, end: Duration) -> Result<Vec<Step>, Problem> {
@@ -58,14 +62,15 @@ pub(super) fn steps(workload: &[Doing], names: &Names<'_>, end: Duration) -> Res
     Ok(steps)
 }
 
-/// What is installed must be published somewhere.
+/// What is installed or looked up must be published somewhere.
 fn check_packages(workload: &[Doing], steps: &[Step]) -> Result<(), Problem> {
     let published = steps.iter().filter_map(|step| match &step.action {
         Action::Publish { package, .. } => Some(package.as_str()),
         _ => None,
     });
     let published: BTreeSet<&str> = published.collect();
-    for doing in workload.iter().filter(|doing| *doing.what.get_ref() == Verb::Install) {
+    let needs = |doing: &&Doing| matches!(doing.what.get_ref(), Verb::Install | Verb::Lookup);
+    for doing in workload.iter().filter(needs) {
         if let Some(package) = &doing.package
             && !published.contains(package.get_ref().as_str())
         {
@@ -104,10 +109,10 @@ impl Doing {
 
     /// Refuses keys that do not belong to this step.
     fn check_keys(&self) -> Result<(), Problem> {
-        use Verb::{Bootstrap, Install, Publish, Search};
+        use Verb::{Bootstrap, Install, Lookup, Publish, Search};
         let verb = *self.what.get_ref();
-        let belonging: [(&str, Option<Range<usize>>, &[Verb]); 8] = [
-            ("package", span(&self.package), &[Publish, Install]),
+        let belonging: [Belonging<'_>; 8] = [
+            ("package", span(&self.package), &[Publish, Install, Lookup]),
             ("version", span(&self.version), &[Publish]),
             ("bytes", span(&self.bytes), &[Publish]),
             ("text", span(&self.text), &[Search]),
@@ -149,6 +154,7 @@ impl Doing {
                 package: plain(&self.package).ok_or_else(|| needs("package"))?,
                 fetches_at_most: plain(&self.fetches_at_most),
             },
+            Verb::Lookup => Action::Lookup { package: plain(&self.package).ok_or_else(|| needs("package"))? },
             Verb::Bootstrap => {
                 Action::Bootstrap { to: node_named(self.to.as_ref().ok_or_else(|| needs("to"))?, names)? }
             }

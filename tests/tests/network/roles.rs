@@ -37,15 +37,10 @@ async fn peers(node: &Node) -> Vec<PeerId> {
 async fn holds(node: &Node, wanted: &[&Node]) {
     let mut wanted: Vec<PeerId> = wanted.iter().map(|node| node.peer_id()).collect();
     wanted.sort();
-    let mut seen = Vec::new();
     eventually("a node is connected to those it should be", 2 * SOON, async || {
         let held = node.net().await.peers;
         let mut ids: Vec<PeerId> = held.iter().filter(|it| it.agent.is_some()).map(|it| it.peer).collect();
         ids.sort();
-        if ids != seen {
-            eprintln!("{} sees {ids:?}, should {wanted:?}", node.peer_id());
-            seen = ids.clone();
-        }
         (ids == wanted).then_some(())
     })
     .await;
@@ -69,6 +64,36 @@ async fn five_equal_nodes_have_ten_links() {
     .await;
     let status = nodes[4].status().await;
     assert_eq!((status.topology.as_str(), status.role.as_str(), status.dht_server), ("mesh", "peer", true));
+}
+
+#[tokio::test]
+async fn nodes_with_more_connections_than_they_want_close_some_and_still_find() {
+    const NODES: usize = 16;
+    let mut nodes: Vec<Node> = Vec::new();
+    for _ in 0..NODES {
+        let known: Vec<Multiaddr> = nodes.iter().take(1).map(Node::address).collect();
+        let home = Arc::new(tempfile::tempdir().unwrap());
+        nodes.push(
+            start_in(home, &known, |config| (config.connections_low, config.connections_high) = (9, 12))
+                .await,
+        );
+    }
+    let count = async |wanted: &dyn Fn(usize) -> bool| {
+        let mut count = 0;
+        for node in &nodes {
+            count += usize::from(wanted(peers(node).await.len()));
+        }
+        (count == NODES).then_some(())
+    };
+    eventually("everybody is connected to more than it wants", SOON, async || count(&|held| held > 12).await)
+        .await;
+    eventually("nobody holds more than it wants", 3 * SOON, async || count(&|held| held <= 12).await).await;
+    let folder = tempfile::tempdir().unwrap();
+    nodes[3].publish_dir(&package(folder.path(), "fewer", "1.0.0", &[("a", vec![1])])).await;
+    for node in &nodes {
+        node.finds("fewer").await;
+        assert!(peers(node).await.len() >= 4, "the other ends do not close all of the rest");
+    }
 }
 
 #[tokio::test]

@@ -163,3 +163,44 @@ fn the_same_keys_under_a_table_and_another_topic() {
     let value = home.json(&["config", "show", "--origin"]);
     assert_eq!(shown(&value, "packages_topic").0, "/ggen/other/v1");
 }
+
+#[test]
+fn a_hub_and_a_spoke_are_started_by_flags_and_stay_what_they_are_when_asked() {
+    let mut hub = Node::start(&[]);
+    hub.stop();
+    let kind = ["--topology", "hub-and-spoke"];
+    let command = hub.command(&[&["start", "--role", "hub", "--listen", LOOPBACK][..], &kind].concat());
+    hub.start_with(command);
+    let status = hub.json(&["status"]);
+    assert_eq!(
+        (&status["topology"], &status["role"], &status["dht_server"]),
+        (&"hub-and-spoke".into(), &"hub".into(), &true.into())
+    );
+
+    let mut spoke = Node::start(&[]);
+    spoke.stop();
+    let address = hub.address.clone();
+    let start = ["start", "--hub", &address, "--listen", LOOPBACK, "--save"];
+    let command = spoke.command(&[&start[..], &kind].concat());
+    spoke.start_with(command);
+    let status = spoke.json(&["status"]);
+    assert_eq!((&status["role"], &status["dht_server"]), (&"spoke".into(), &false.into()));
+    spoke.knows(&[&hub]);
+    let value = spoke.json(&["config", "show", "--origin"]);
+    assert!(shown(&value, "topology").1.contains("p2p-config.toml:"), "{value}");
+    assert_eq!(shown(&value, "topology.hubs").0, Value::Array(vec![address.into()]));
+    assert_eq!(shown(&value, "dht_server_mode"), (false.into(), "default".to_owned()));
+    spoke.stop();
+
+    for (code, flags, said) in [
+        (2, &["--role", "ephemeral"][..], "expected spoke or hub"),
+        (2, &["--dht-server"][..], "dht_server_mode: true does not go with the role spoke"),
+        // The hubs in the file go with no mesh either.
+        (7, &["--topology", "mesh", "--role", "hub"][..], "expected peer"),
+    ] {
+        let error = spoke.error(code, &[&["start"][..], flags].concat());
+        assert!(text(&error["message"]).contains(said), "{error}");
+    }
+    spoke.run(&["start", "--topology", "star"]).exits(2).says("mesh, hub-and-spoke or hybrid");
+    spoke.run(&["config", "set", "role", "boss"]).exits(2).says("peer, hub, spoke, permanent or ephemeral");
+}

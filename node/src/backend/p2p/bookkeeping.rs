@@ -102,6 +102,8 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             | Event::Reunited { .. }
             | Event::Disconnected { .. }
             | Event::Announced { .. }
+            | Event::Announcing { .. }
+            | Event::LookedUp(_)
             | Event::Listed { .. }
             | Event::Loaded(_) => {}
         }

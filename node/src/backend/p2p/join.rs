@@ -1,6 +1,13 @@
 //! Joining the network, and coming back to it.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::Multiaddr;
@@ -34,6 +41,7 @@ pub(super) async fn join(node: Arc<Node>) {
     }
     let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
     let mut reported = BTreeSet::new();
+    let reached_so_far = Arc::new(AtomicU64::new(0));
     let (is_spoke, mut lacked) = (node.config().role == Role::Spoke, 0);
     loop {
         let snapshot = node.network.snapshot().await.ok();
@@ -61,7 +69,7 @@ pub(super) async fn join(node: Arc<Node>) {
             Some((address, reached)) = dials.next(), if !dials.is_empty() => {
                 redial.ended(&address, started.elapsed(), &mut generator);
                 if reached {
-                    fill_table(&node);
+                    fill_table(&node, &reached_so_far);
                 }
             }
             () = sleep_until(started + next) => {}
@@ -96,12 +104,16 @@ fn dial(
     .boxed()
 }
 
-/// Looks for more peers once there is one to ask.
-fn fill_table(node: &Arc<Node>) {
-    let network = node.network.clone();
+/// Looks for more peers once there is one to ask; of dials that succeed together, the last one does it for all.
+fn fill_table(node: &Arc<Node>, reached_so_far: &Arc<AtomicU64>) {
+    let (network, reached_so_far) = (node.network.clone(), reached_so_far.clone());
+    let reached = reached_so_far.fetch_add(1, Ordering::Relaxed) + 1;
     node.spawn(async move {
         // The first peer enters the routing table when it has said who it is.
         network.heads_read(Duration::from_secs(5)).await;
+        if reached_so_far.load(Ordering::Relaxed) != reached {
+            return;
+        }
         if let Err(error) = network.bootstrap(BOOTSTRAP_TIMEOUT).await {
             tracing::debug!(%error, "the routing table was not filled");
         }

@@ -58,7 +58,6 @@ use std::{path::Path, sync::Arc};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use semver::Version;
-use tokio::sync::mpsc;
 
 pub use self::publish::publish_offline;
 use self::{
@@ -72,9 +71,9 @@ use crate::{
         service::ProgressSender,
     },
     identity::{Publisher, node_key},
-    network::{self, Observer, Offload, transport},
+    network::{self, Metrics, Observer, Offload, transport},
     package::PackageId,
-    release::Kind,
+    release::{Kind, head::VerifiedHead},
     store::{HomeLock, Store},
     time::Timestamp,
     traits::{Package, PackageInfo, Query, Registry, RegistryMetadata, Release},
@@ -103,6 +102,8 @@ pub struct Parts {
     pub offload: Offload,
     /// Who watches.
     pub observer: Observer,
+    /// Where libp2p counts.
+    pub metrics: Metrics,
 }
 
 impl P2PRegistry {
@@ -122,8 +123,11 @@ impl P2PRegistry {
             transport::tcp_without_dns()
         });
         let keys = Keys::Folder(config.state_dir.join(KEYS_FOLDER));
+        let settings = settings(&config);
+        let (observer, metrics) = (Observer::default(), Metrics::default());
         let (network, events) =
-            Self::spawn(&config, transport, &key, &store, Offload::Threads, Observer::default())?;
+            network::spawn(transport, &key, settings, store.clone(), Offload::Threads, observer, &metrics)
+                .map_err(fail)?;
         let node = Node::new(config, network, store, keys, Offload::Threads, Some(lock));
         Node::start_tasks(&node, events);
         Ok(Self { node })
@@ -135,32 +139,15 @@ impl P2PRegistry {
     /// [`Error::ValidationError`] with every bad field of the configuration.
     pub async fn with_parts(config: P2PConfig, parts: Parts) -> Result<Self, Error> {
         config.validate().map_err(fail)?;
-        let Parts { transport, node_key, publisher, store, offload, observer } = parts;
-        let (network, events) = Self::spawn(&config, transport, &node_key, &store, offload, observer)?;
+        let Parts { transport, node_key, publisher, store, offload, observer, metrics } = parts;
+        let settings = settings(&config);
+        let (network, events) =
+            network::spawn(transport, &node_key, settings, store.clone(), offload, observer, &metrics)
+                .map_err(fail)?;
         let keys = Keys::Given(Box::new(publisher));
         let node = Node::new(config, network, store, keys, offload, None);
         Node::start_tasks(&node, events);
         Ok(Self { node })
-    }
-
-    fn spawn(
-        config: &P2PConfig,
-        transport: transport::Base,
-        key: &Keypair,
-        store: &Store,
-        offload: Offload,
-        observer: Observer,
-    ) -> Result<(network::Handle, mpsc::Receiver<network::Event>), Error> {
-        let settings = network::Settings {
-            topic: config.packages_topic.clone(),
-            dht_server: config.dht_server_mode,
-            query_timeout: std::time::Duration::from_secs(config.query_timeout_secs),
-            role: config.role,
-            entry_points: config.entry_points(),
-            connections_max: config.connections_max,
-            connections: node::marks(config),
-        };
-        Ok(network::spawn(transport, key, settings, store.clone(), offload, observer).map_err(fail)?)
     }
 
     /// Listens on the configured addresses, begins to join the network, and yields what was bound.
@@ -195,6 +182,15 @@ impl P2PRegistry {
     /// Says where the configuration can be read again; [`Service::reload`](crate::control::service::Service::reload) does so.
     pub fn on_reload(&self, read: impl Fn() -> Result<P2PConfig, Failure> + Send + Sync + 'static) {
         self.node.set_source(node::Source(Arc::new(read)));
+    }
+
+    /// Looks a package's head up in the DHT alone: neither the catalogue nor a peer's pages are asked, and what was seen of
+    /// the package before is not held against it.
+    ///
+    /// # Errors
+    /// [`Error::Other`] where the lookup did not end in time, or the node has stopped.
+    pub async fn dht_head(&self, package: &PackageId) -> Result<Option<VerifiedHead>, Error> {
+        Ok(self.node.dht_head(package).await?)
     }
 
     /// The network at this moment: connections, the routing table, and counts of what was refused.
@@ -314,6 +310,18 @@ impl Registry for P2PRegistry {
             packages: status.as_ref().map_or(0, |status| status.packages_indexed),
             peers: status.as_ref().map_or(0, |status| status.connected_peers),
         }
+    }
+}
+
+fn settings(config: &P2PConfig) -> network::Settings {
+    network::Settings {
+        topic: config.packages_topic.clone(),
+        dht_server: config.dht_server_mode,
+        query_timeout: std::time::Duration::from_secs(config.query_timeout_secs),
+        role: config.role,
+        entry_points: config.entry_points(),
+        connections_max: config.connections_max,
+        connections: node::marks(config),
     }
 }
 

@@ -66,10 +66,15 @@ impl Node {
         if let Some(head) = self.indexed(package).await? {
             return Ok(head);
         }
-        match self.network.get_head(package.clone(), DHT_TIMEOUT).await {
+        match self.dht_head(package).await {
             Ok(Some(head)) => self.not_older(head).await,
             Ok(None) | Err(_) => Err(self.not_found(&package.to_string()).await),
         }
+    }
+
+    /// What the DHT alone says of a package.
+    pub(super) async fn dht_head(&self, package: &PackageId) -> Result<Option<VerifiedHead>, Failure> {
+        self.network.get_head(package.clone(), DHT_TIMEOUT).await.map_err(fail)
     }
 
     /// Holds a head of the DHT against what was seen of its package: that outlives the index.
@@ -301,6 +306,7 @@ mod tests {
             store,
             offload: Offload::Threads,
             observer: crate::network::Observer::default(),
+            metrics: crate::network::Metrics::default(),
         };
         P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap()
     }

@@ -1,0 +1,41 @@
+//! The program `ggen-measure`: one simulated run, and its figures as JSON.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+use ggen_benches::{measure, world::Size};
+
+/// Measures DHT lookups and gossip in one simulated run, and writes the figures as JSON.
+#[derive(Debug, Parser)]
+#[command(name = "ggen-measure", version)]
+struct Arguments {
+    /// How many nodes.
+    #[arg(long, default_value_t = 20)]
+    nodes: usize,
+    /// The number that everything is drawn from.
+    #[arg(long, default_value_t = ggen_benches::world::SEED)]
+    seed: u64,
+    /// Measures as little as shows anything.
+    #[arg(long)]
+    brief: bool,
+}
+
+fn main() -> ExitCode {
+    let Arguments { nodes, seed, brief } = Arguments::parse();
+    let size = if brief { Size::brief(nodes) } else { Size::of(nodes) };
+    let written = match measure::run(&size, seed) {
+        Ok(measured) => serde_json::to_writer(io::stdout().lock(), &measured).map_err(io::Error::from),
+        Err(error) => Err(io::Error::other(error)),
+    };
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told where standard error is closed.
+            let _ = writeln!(io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! The figures of a small world, pinned: whoever changes how the network behaves sees it in review.
 
-#![expect(clippy::unwrap_used, reason = "tests panic")]
-
 use std::path::Path;
 
 use ggen_benches::child;

@@ -26,7 +26,7 @@ use crate::{
     judge::{self, Fact},
     ledger::{Ended, Shared},
     plan::{Cause, Life},
-    scenario::{Action, Script, ScriptKind},
+    scenario::{Action, Role, Script, ScriptKind},
     transport::{Tap, TurmoilTransport},
     witness::Witness,
 };
@@ -42,7 +42,8 @@ pub(crate) struct Blueprint {
     pub(crate) node: usize,
     /// When it runs.
     pub(crate) lives: Vec<Life>,
-    pub(crate) dht_server: bool,
+    /// What it is, as its own configuration has it.
+    pub(crate) role: Role,
     /// What its configuration says besides.
     pub(crate) config: Partial,
     pub(crate) key: Keypair,
@@ -86,12 +87,16 @@ impl Blueprint {
             std::net::IpAddr::V6(_) => "/ip6/::",
         };
         let listen = format!("{unspecified}/tcp/{}", self.port);
+        let known = self.bootstrap.clone();
+        // A spoke is told of hubs, and any other node of peers to join through.
+        let (hubs, bootstrap_nodes) =
+            if self.role == Role::Spoke { (known, Vec::new()) } else { (Vec::new(), known) };
         let mut config = P2PConfig {
             listen_addresses: vec![listen.parse().expect("a valid address")],
-            bootstrap_nodes: self.bootstrap.clone(),
-            dht_server_mode: self.dht_server,
+            bootstrap_nodes,
+            hubs,
             // Not touched: the store is given.
-            ..P2PConfig::with_state_dir("/simulated")
+            ..P2PConfig::with_state_dir("/simulated").in_role(self.role.topology(), self.role)
         };
         self.config.clone().apply(&mut config);
         config

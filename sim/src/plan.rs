@@ -302,6 +302,8 @@ impl Drawing<'_> {
         nodes: BTreeSet<usize>,
         deed: Deed,
     ) {
+        // Later than it begins: an event has a tick to itself.
+        let until = until.max(at + self.scenario.tick);
         self.events.push(Event { fault: it.number, at, until, nodes, deed });
     }
 

@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::trace::Checkpoint;
+
 /// What two runs showed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Proof {
@@ -25,6 +27,8 @@ pub struct Proof {
     pub events: u64,
     /// The verdict of each.
     pub verdicts: [String; 2],
+    /// The last checkpoint in which they agree; none where they differ before the first.
+    pub agreed: Option<Checkpoint>,
     /// Where they part.
     pub first_difference: Option<Difference>,
 }
@@ -63,13 +67,16 @@ pub fn prove(program: &Path, scenario: &Path, seed: u64, arguments: &[OsString])
     let run = |n: usize| child(program, &scenario, seed, arguments, folder.path(), n);
     let (first, second) = (run(0)?, run(1)?);
     let is_deterministic = first.hash == second.hash;
-    let first_difference = if is_deterministic { None } else { differ(&first.log, &second.log)? };
+    let agreed = agreed(&first.checkpoints, &second.checkpoints);
+    let skipped = agreed.as_ref().map_or(0, |checkpoint| checkpoint.events);
+    let first_difference = if is_deterministic { None } else { differ(&first.log, &second.log, skipped)? };
     Ok(Proof {
         seed,
         is_deterministic,
         events: first.events,
         trace_hashes: [first.hash, second.hash],
         verdicts: [first.verdict, second.verdict],
+        agreed,
         first_difference,
     })
 }
@@ -78,6 +85,7 @@ struct Run {
     hash: String,
     verdict: String,
     events: u64,
+    checkpoints: Vec<Checkpoint>,
     log: PathBuf,
 }
 
@@ -114,14 +122,25 @@ fn child(
     if hash.is_empty() {
         return Err(Error::Failed(String::from_utf8_lossy(&output.stdout).into_owned()));
     }
-    Ok(Run { hash, verdict, events: report["events"].as_u64().unwrap_or(0), log })
+    let checkpoints = serde_json::from_value(report["checkpoints"].clone())?;
+    Ok(Run { hash, verdict, events: report["events"].as_u64().unwrap_or(0), checkpoints, log })
 }
 
-/// The first line in which two files differ.
-fn differ(one: &Path, other: &Path) -> io::Result<Option<Difference>> {
+/// The last checkpoint of two traces before any in which they differ.
+fn agreed(one: &[Checkpoint], other: &[Checkpoint]) -> Option<Checkpoint> {
+    let same = one.iter().zip(other).take_while(|(one, other)| one == other);
+    same.last().map(|(checkpoint, _)| checkpoint.clone())
+}
+
+/// The first line in which two files differ, behind those that are known not to.
+fn differ(one: &Path, other: &Path, skipped: u64) -> io::Result<Option<Difference>> {
     let (mut one, mut other) =
         (BufReader::new(File::open(one)?).lines(), BufReader::new(File::open(other)?).lines());
-    for event in 1.. {
+    for _ in 0..skipped {
+        one.next().transpose()?;
+        other.next().transpose()?;
+    }
+    for event in skipped + 1.. {
         let lines = [one.next().transpose()?, other.next().transpose()?];
         if lines[0] != lines[1] {
             return Ok(Some(Difference { event, lines }));
@@ -131,4 +150,38 @@ fn differ(one: &Path, other: &Path) -> io::Result<Option<Difference>> {
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_search_begins_behind_the_last_checkpoint_that_agrees() {
+        let checkpoint = |events, hash: &str| Checkpoint { events, at_nanos: events, hash: hash.to_owned() };
+        let one = [checkpoint(1_000, "a"), checkpoint(2_000, "b"), checkpoint(3_000, "c")];
+        let other = [checkpoint(1_000, "a"), checkpoint(2_000, "x"), checkpoint(3_000, "c")];
+        assert_eq!(agreed(&one, &other), Some(checkpoint(1_000, "a")));
+        assert_eq!(agreed(&one[1..], &other[1..]), None);
+    }
+
+    #[test]
+    fn the_first_line_that_differs_has_its_number_in_the_whole_trace() {
+        let folder = TempDir::new().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let (one, other) = (file("one", "a\nb\nc\n"), file("other", "a\nb\nx\n"));
+        for skipped in 0..3 {
+            let found = differ(&one, &other, skipped).unwrap().unwrap();
+            assert_eq!((found.event, found.lines[1].as_deref()), (3, Some("x")));
+        }
+        let short = file("short", "a\nb\n");
+        assert_eq!(differ(&one, &short, 0).unwrap().unwrap().lines[1], None);
+        assert_eq!(differ(&one, &one, 0).unwrap(), None);
+    }
 }

@@ -59,7 +59,7 @@ impl Trace {
     pub(crate) fn deliver(&mut self, at: Duration, node: &str, from: SocketAddr, bytes: &[u8]) {
         let at_nanos = nanos(at);
         // The length goes before the bytes, so that no two deliveries run together.
-        write!(Folded(&mut self.hash), "{at_nanos} {node} got {} from {from}\n", bytes.len())
+        writeln!(Folded(&mut self.hash), "{at_nanos} {node} got {} from {from}", bytes.len())
             .expect("hashing does not fail");
         self.hash.update(bytes);
         if let Some(lines) = &mut self.lines {

@@ -93,7 +93,7 @@ fn the_report_has_the_shape_that_scripts_rely_on() {
     assert_eq!((&report["nodes"], &report["verdict"]), (&3.into(), &"pass".into()));
     assert_eq!(report["trace_hash"].as_str().unwrap().len(), 64);
     assert_eq!(report["simulated_secs"], 40.0);
-    assert_eq!(report["metrics"]["steps_published"], 1);
+    assert_eq!(report["metrics"]["steps_published"], 1.0);
     assert!(report["invariants"].as_array().unwrap().iter().all(|it| it["holds"] == true));
 }
 
@@ -114,7 +114,7 @@ package = "word"
 "#);
     assert_eq!(exit, 0, "{report}");
     assert_eq!(report["faults"][0]["bites"], 1);
-    assert_eq!(report["metrics"]["steps_installed"], 1);
+    assert_eq!(report["metrics"]["steps_installed"], 1.0);
 }
 
 #[test]
@@ -176,14 +176,14 @@ const EVERY_KIND: [(&str, &str); 13] = [
     ("isolate", "until = \"11s\""),
     ("flapping", "until = \"12s\"\nup = \"500ms\"\ndown = \"500ms\""),
     ("slow", "until = \"30s\"\nby = \"200ms\""),
-    ("hold", "until = \"15s\""),
+    ("hold", "until = \"30s\""),
     ("swizzle-clog", "until = \"12s\""),
     ("crash", "until = \"12s\""),
     ("power-loss", "until = \"12s\"\ndisk = false"),
     ("restart", "disk = false"),
     ("mass-join", ""),
     ("mass-leave", "spread = \"1s\""),
-    ("churn", "until = \"30s\"\nmedian = \"2s\"\naway = \"2s\""),
+    ("churn", "until = \"30s\"\nmedian = \"300ms\"\naway = \"2s\""),
 ];
 
 fn fault(kind: &str, rest: &str) -> String {
@@ -225,15 +225,79 @@ fn a_restart_without_the_disk_loses_what_only_that_disk_had() {
     let (exit, report) = run(&restart(true));
     assert_eq!(exit, 0, "{report}");
     let (exit, report) = run(&restart(false));
-    assert_eq!(exit, 100, "{report}");
+    assert_eq!(exit, 101, "{report}");
     assert!(violations(&report).iter().any(|it| it.starts_with("step 1 (install word")), "{report}");
+}
+
+/// The small scenario with an adversary in the place of its last node, and a package of several blocks that its first one
+/// installs.
+fn with_adversary(script: &str, added: &str) -> String {
+    let package = "[[workload]]\nat = \"9s\"\nnode = \"node-1\"\ndo = \"publish\"\npackage = \"tree\"\nbytes = 6_000_000\n";
+    let install = "[[workload]]\nat = \"14s\"\nnode = \"node-0\"\ndo = \"install\"\npackage = \"tree\"\n";
+    let adversary = format!("[[adversaries]]\nnode = \"node-2\"\nscript = \"{script}\"\nat = \"5s\"\n");
+    format!("{package}{install}{adversary}{added}")
+}
+
+fn rule<'a>(report: &'a Value, name: &str) -> &'a Value {
+    report["invariants"].as_array().unwrap().iter().find(|it| it["name"] == name).unwrap()
+}
+
+#[test]
+fn whoever_sends_other_bytes_is_charged_and_the_install_succeeds() {
+    let (exit, report) = run(&with_adversary("corrupt-blocks", ""));
+    assert_eq!(exit, 0, "{report}");
+    assert_eq!(report["metrics"]["adversaries_charged"], 1.0);
+    assert_eq!(report["metrics"]["innocents_charged"], 0.0);
+    // The same run with a bound that it misses.
+    let bound = "[[expect.thresholds]]\nmetric = \"adversaries_charged\"\nat-most = 0.0\n";
+    let (exit, report) = run(&with_adversary("corrupt-blocks", bound));
+    assert_eq!(exit, 99, "{report}");
+    assert_eq!(violations(&report), ["adversaries_charged is 1, and 0 is the most"]);
+}
+
+#[test]
+fn whoever_claims_and_never_answers_is_charged_after_the_install_has_ended() {
+    // Silence is certain after twenty seconds.
+    let (exit, report) = run(&with_adversary("stall", ""));
+    assert_eq!(exit, 0, "{report}");
+    assert_eq!(report["metrics"]["adversaries_charged"], 1.0);
+}
+
+#[test]
+fn what_is_forged_ends_where_it_arrives_and_would_be_found_if_it_went_on() {
+    let (exit, report) = run(&with_adversary("forge-heads", ""));
+    assert_eq!(exit, 0, "{report}");
+    assert!(report["metrics"]["bites"].as_f64().unwrap() > 5.0, "{report}");
+    // What the adversary sends, as if an honest node passed it on.
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("small.toml");
+    fs::write(&file, format!("{SMALL}{}", with_adversary("forge-heads", ""))).unwrap();
+    let output = program()
+        .args(["run", "--trust-adversaries", "--seed", "5", "--format", "json"])
+        .arg(file)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(100), "{output:?}");
+    let report = json(&output);
+    let forwarding = rule(&report, "no-forged-forwarding");
+    assert_eq!((&forwarding["holds"], &forwarding["kind"]), (&false.into(), &"safety".into()));
+    let said = forwarding["violations"][0].as_str().unwrap();
+    assert!(said.ends_with("got a forged announcement from node-2, which is honest"), "{said}");
+}
+
+#[test]
+fn an_adversary_that_never_bites_fails_the_run() {
+    let late = "[[adversaries]]\nnode = \"node-2\"\nscript = \"corrupt-blocks\"\nat = \"30s\"\n";
+    let (exit, report) = run(late);
+    assert_eq!(exit, 100, "{report}");
+    assert_eq!(violations(&report), ["adversary node-2 (corrupt-blocks) never bit"]);
 }
 
 #[test]
 fn a_step_that_must_fail_and_does_not_fails_the_run() {
     let search = "[[workload]]\nat = \"30s\"\nnode = \"node-2\"\ndo = \"search\"\ntext = \"word\"\n";
     let (exit, report) = run(&format!("{search}fails = \"E_NO_PROVIDERS\"\n{search}says = \"because\"\n"));
-    assert_eq!(exit, 100, "{report}");
+    assert_eq!(exit, 101, "{report}");
     let step = "(search \"word\" at node-2 after 30s)";
     assert_eq!(
         violations(&report),
@@ -260,8 +324,9 @@ fn a_scenario_that_is_wrong_and_a_command_that_is_wrong_have_codes_of_their_own(
 #[test]
 fn every_scenario_can_be_read_and_asks_a_question() {
     let files = fs::read_dir(scenarios()).unwrap().map(|entry| entry.unwrap().path());
-    let scenarios: Vec<PathBuf> =
-        files.filter(|path| path.extension().is_some_and(|it| it == "toml")).collect();
+    let is_scenario = |path: &PathBuf| path.extension().is_some_and(|it| it == "toml");
+    let is_corpus = |path: &PathBuf| path.ends_with(ggen_sim::corpus::FILE_NAME);
+    let scenarios: Vec<PathBuf> = files.filter(|path| is_scenario(path) && !is_corpus(path)).collect();
     assert!(scenarios.len() >= 16);
     for path in scenarios {
         for variant in ggen_sim::scenario::Scenario::variants(&path).unwrap() {
@@ -272,4 +337,171 @@ fn every_scenario_can_be_read_and_asks_a_question() {
         let asked = header.split_once('?').map(|(question, answer)| (question.len(), answer.len()));
         assert!(asked.is_some_and(|(question, answer)| question > 10 && answer > 10), "{}", path.display());
     }
+}
+
+/// Two nodes and a search that finds too much where something was published; the word stands for what is added.
+const TINY: &str = r#"
+# Does the second node find what the first one published?
+# Yes.
+duration = "12s"
+tick = "10ms"
+latency = { min = "10ms", max = "50ms" }
+[topology]
+kind = "mesh"
+nodes = 3
+[[workload]]
+at = "5s"
+node = "node-1"
+do = "publish"
+package = "word"
+[expect]
+catalogues-agree = false
+"#;
+
+/// A search that finds nothing where everything else is as in [`TINY`].
+const GUILTY: &str =
+    "[[workload]]\nat = \"8s\"\nnode = \"node-0\"\ndo = \"search\"\ntext = \"word\"\nfinds = 2\n";
+
+fn write(folder: &TempDir, name: &str, added: &str) -> PathBuf {
+    let file = folder.path().join(name);
+    fs::write(&file, format!("{}{added}", TINY.trim_start())).unwrap();
+    file
+}
+
+/// Runs the program in a folder; what it says, as JSON.
+fn say(folder: &TempDir, arguments: &[&str]) -> (i32, Value) {
+    let output = program().current_dir(folder).args(arguments).args(["--format", "json"]).output().unwrap();
+    (output.status.code().unwrap(), json(&output))
+}
+
+#[test]
+fn a_sweep_names_the_command_of_every_seed_that_fails_and_keeps_it() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "good.toml", "");
+    write(&folder, "bad.toml", GUILTY);
+    let outputs = ["--junit", "sweep.xml", "--html", "sweep.html", "--keep", "--corpus-file", "corpus.toml"];
+    let sweep = [&["sweep", "good.toml", "bad.toml", "--seeds", "1..=2"][..], &outputs].concat();
+    let (exit, summary) = say(&folder, &sweep);
+    // A step that does not end as it should is a matter of liveness.
+    assert_eq!((exit, &summary["passed"], &summary["failed"]), (101, &2.into(), &2.into()), "{summary}");
+    let failed: Vec<&Value> =
+        summary["runs"].as_array().unwrap().iter().filter(|run| run["exit_code"] != 0).collect();
+    for (run, seed) in failed.iter().zip(1..) {
+        assert_eq!(run["again"], format!("ggen-sim run bad.toml --seed {seed}"));
+        assert_eq!(run["failing"][0]["name"], "every-step-succeeds");
+    }
+    // The command that is named fails in the same way.
+    let again: Vec<&str> = failed[0]["again"].as_str().unwrap().split(' ').skip(1).collect();
+    let (exit, report) = say(&folder, &again);
+    assert_eq!((exit, &report["trace_hash"]), (101, &failed[0]["trace_hash"]));
+    let junit = fs::read_to_string(folder.path().join("sweep.xml")).unwrap();
+    assert_eq!(junit.matches("<testsuite ").count(), 4);
+    assert!(junit.contains("again: ggen-sim run bad.toml --seed 2"), "{junit}");
+    assert!(fs::read_to_string(folder.path().join("sweep.html")).unwrap().contains("2 of 4 runs passed"));
+    // What was kept is run again, and first, and is not kept twice.
+    let corpus = fs::read_to_string(folder.path().join("corpus.toml")).unwrap();
+    assert_eq!(corpus.matches("[[failed]]").count(), 2, "{corpus}");
+    assert!(corpus.contains("scenario = \"bad.toml\""), "{corpus}");
+    let sweep = ["sweep", "good.toml", "--seeds", "1", "--corpus", "--keep", "--corpus-file", "corpus.toml"];
+    let (exit, summary) = say(&folder, &sweep);
+    let runs = summary["runs"].as_array().unwrap().iter();
+    let runs: Vec<_> =
+        runs.map(|run| (run["file"].as_str().unwrap(), run["seed"].as_u64().unwrap())).collect();
+    assert_eq!((exit, runs), (101, vec![("bad.toml", 1), ("bad.toml", 2), ("good.toml", 1)]));
+    assert_eq!(fs::read_to_string(folder.path().join("corpus.toml")).unwrap(), corpus);
+}
+
+#[test]
+fn a_sweep_kills_what_takes_too_long() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "good.toml", "");
+    let (exit, summary) = say(&folder, &["sweep", "good.toml", "--seeds", "1", "--timeout", "20ms"]);
+    assert_eq!((exit, &summary["failed"]), (1, &1.into()), "{summary}");
+    assert!(summary["runs"][0]["error"].as_str().unwrap().starts_with("killed after "), "{summary}");
+}
+
+#[test]
+fn shrinking_leaves_the_guilty_alone() {
+    let folder = TempDir::new().unwrap();
+    let crash = |at: &str, until: &str, node: &str| {
+        format!("[[faults]]\nkind = \"crash\"\nat = \"{at}\"\nuntil = \"{until}\"\nnodes = [\"{node}\"]\n")
+    };
+    let install = "[[workload]]\nat = \"10s\"\nnode = \"node-2\"\ndo = \"install\"\npackage = \"word\"\n";
+    // The second one ends the life in which the publication was to be made.
+    let faults = [crash("1s", "2s", "node-2"), crash("4s", "9s", "node-1"), crash("3s", "4s", "node-0")];
+    write(&folder, "large.toml", &format!("{install}{}", faults.concat()));
+    let arguments = ["shrink", "large.toml", "--expectation", "every-step-succeeds", "--tries", "40"];
+    let (exit, shrunk) = say(&folder, &[&arguments[..], &["--out", "small.toml"]].concat());
+    assert_eq!(exit, 0, "{shrunk}");
+    let small = &shrunk["scenario"];
+    assert_eq!(small["faults"].as_array().unwrap().len(), 1, "{shrunk}");
+    assert_eq!(small["faults"][0]["at"], "4s");
+    assert_eq!(small["workload"].as_array().unwrap().len(), 1, "{shrunk}");
+    let (exit, report) = say(&folder, &["run", "small.toml"]);
+    assert_eq!(exit, 101, "{report}");
+    let broken = report["invariants"].as_array().unwrap().iter().find(|it| it["holds"] == false).unwrap();
+    assert_eq!(broken["name"], "every-step-succeeds");
+    // There is nothing to shrink where nothing fails.
+    write(&folder, "good.toml", "");
+    assert_eq!(say(&folder, &["shrink", "good.toml"]).0, 2);
+}
+
+#[test]
+fn a_comparison_finds_what_became_worse() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "good.toml", "");
+    let (exit, report) = say(&folder, &["run", "good.toml", "--json", "now.json", "--html", "now.html"]);
+    assert_eq!(exit, 0, "{report}");
+    let now = fs::read_to_string(folder.path().join("now.json")).unwrap();
+    let mut before: Value = serde_json::from_str(&now).unwrap();
+    assert_eq!(before, report);
+    let compare = |arguments: &[&str]| say(&folder, &[&["compare", "before.json"], arguments].concat());
+    let limit = ["--at-most-worse", "10%"];
+    fs::write(folder.path().join("before.json"), &now).unwrap();
+    assert_eq!(compare(&[&["now.json"][..], &limit].concat()).0, 0);
+    // The same scenario and seed once more: the metrics are the same.
+    assert_eq!(compare(&[&["good.toml"][..], &limit].concat()).0, 0);
+    before["metrics"]["publish_ms_p50"] =
+        (report["metrics"]["publish_ms_p50"].as_f64().unwrap() / 2.0).into();
+    fs::write(folder.path().join("before.json"), before.to_string()).unwrap();
+    assert_eq!(compare(&["now.json"]).0, 0, "without a limit nothing is too much");
+    let (exit, compared) = compare(&[&["now.json"][..], &limit].concat());
+    assert_eq!((exit, &compared["over"]), (99, &1.into()));
+    let worse = compared["changes"].as_array().unwrap().iter().find(|it| it["is_over"] == true).unwrap();
+    assert_eq!((&worse["metric"], &worse["worse_by"]), (&"publish_ms_p50".into(), &1.0.into()));
+    assert_eq!(compare(&["absent.json"]).0, 7);
+}
+
+#[test]
+fn a_replay_stops_at_its_time_and_shows_what_the_run_would() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "good.toml", "");
+    let (exit, _) = say(&folder, &["run", "good.toml", "--log", "whole.log"]);
+    let (again, replayed) = say(&folder, &["replay", "good.toml", "--until", "5s", "--log", "part.log"]);
+    assert_eq!((exit, again, &replayed["simulated_secs"]), (0, 0, &5.0.into()));
+    let (whole, part) =
+        (fs::read_to_string(folder.path().join("whole.log")).unwrap(), folder.path().join("part.log"));
+    let part = fs::read_to_string(part).unwrap();
+    assert!(part.len() > 100 && whole.len() > part.len() && whole.starts_with(&part));
+    let (_, shown) =
+        say(&folder, &["replay", "good.toml", "--from", "5s", "--node", "node-1", "--grep", "published"]);
+    let events = shown["events"].as_array().unwrap();
+    assert_eq!(events.len(), 1, "{shown}");
+    assert_eq!(events[0]["node"], "node-1");
+}
+
+#[test]
+fn a_list_says_what_each_scenario_asks() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "good.toml", "");
+    fs::write(folder.path().join("corpus.toml"), "").unwrap();
+    let (exit, listed) = say(&folder, &["list", "."]);
+    assert_eq!((exit, listed.as_array().unwrap().len()), (0, 1));
+    let (name, question) = (&listed[0]["name"], &listed[0]["question"]);
+    assert_eq!(
+        (name, question),
+        (&"good".into(), &"Does the second node find what the first one published?".into())
+    );
+    assert_eq!((&listed[0]["nodes"], &listed[0]["duration_secs"]), (&3.into(), &12.0.into()));
+    assert_eq!(say(&folder, &["list", "absent"]).0, 7);
 }

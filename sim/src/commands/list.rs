@@ -9,7 +9,7 @@ use clap::Args;
 use ggen_sim::{corpus, report::number, scenario::Scenario};
 use serde::Serialize;
 
-use super::{Failure, Format, print, print_json, question};
+use super::{Failure, Format, print, print_json, question, variants};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -26,6 +26,8 @@ struct Listed {
     question: Option<String>,
     nodes: usize,
     duration_secs: f64,
+    seeds: Vec<u64>,
+    variants: Vec<String>,
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
@@ -58,6 +60,8 @@ fn listed(file: &Path) -> Result<Listed, Failure> {
         question: question(file),
         nodes: scenario.nodes.len(),
         duration_secs: scenario.duration.as_secs_f64(),
+        seeds: scenario.seeds,
+        variants: variants(file)?.into_iter().flatten().collect(),
         name: scenario.name,
         file: file.to_owned(),
     })
@@ -65,9 +69,18 @@ fn listed(file: &Path) -> Result<Listed, Failure> {
 
 fn table(listed: &[Listed]) -> String {
     let width = listed.iter().map(|it| it.name.len()).max().unwrap_or(0);
-    let line = |it: &Listed| {
+    let mut text = String::new();
+    for it in listed {
         let (duration, question) = (number(it.duration_secs), it.question.as_deref().unwrap_or_default());
-        format!("{:width$}  {:>4} nodes  {duration:>5} s  {question}\n", it.name, it.nodes)
-    };
-    listed.iter().map(line).collect()
+        let (nodes, seeds) = (it.nodes, it.seeds.len());
+        let many = if seeds == 1 { "" } else { "s" };
+        text.push_str(&format!(
+            "{:width$}  {nodes:>4} nodes  {duration:>5} s  {seeds:>3} seed{many:1}  {question}\n",
+            it.name
+        ));
+        for variant in &it.variants {
+            text.push_str(&format!("{:width$}  variant {variant}\n", ""));
+        }
+    }
+    text
 }

@@ -43,6 +43,10 @@ fn describe(proof: &Proof) -> String {
         return format!("the same in two processes: seed {seed}, {events} events, trace {one}\n");
     }
     let mut text = format!("NOT the same in two processes with seed {}:\n  {one}\n  {other}\n", proof.seed);
+    if let Some(agreed) = &proof.agreed {
+        let secs = agreed.at_nanos as f64 / 1e9;
+        text.push_str(&format!("they agree over the first {} events, to {secs:.3} s\n", agreed.events));
+    }
     if let Some(difference) = &proof.first_difference {
         text.push_str(&format!("the first event that differs is number {}:\n", difference.event));
         for line in &difference.lines {

@@ -127,12 +127,15 @@ pub(super) fn read(
             }
             match &heads[&bytes] {
                 Some((id, head)) => {
-                    if let Some(seen) = catalog::seen(conn, id)? {
-                        view.seen.insert(id.to_string(), seen.sequence.get());
-                    }
                     view.catalogue.insert(id.to_string(), head.clone());
                 }
                 None => view.unverified += 1,
+            }
+        }
+        // What was seen of a package outlives its listing.
+        for (id, _) in heads.values().flatten() {
+            if let Some(seen) = catalog::seen(conn, id)? {
+                view.seen.insert(id.to_string(), seen.sequence.get());
             }
         }
         for it in packages::list_all(conn)? {

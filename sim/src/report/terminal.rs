@@ -85,10 +85,10 @@ fn faults(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
             1 => "1 node".to_owned(),
             count => format!("{count} nodes"),
         };
-        let (style, bites) = if fault.bites == 0 {
-            (BAD, "never bit".to_owned())
-        } else {
-            (Style::new(), format!("bit {} times", fault.bites))
+        let (style, bites) = match fault.bites {
+            0 => (BAD, "never bit".to_owned()),
+            1 => (Style::new(), "bit once".to_owned()),
+            bites => (Style::new(), format!("bit {bites} times")),
         };
         writeln!(f, "  {:width$}  {when:>18}  {nodes:>9}  {style}{bites}{style:#}", fault.kind)?;
     }

@@ -2,6 +2,9 @@
 
 use super::*;
 
+/// A step: node, what, when, how long, outcome, detail.
+type Done = (usize, &'static str, f64, Option<f64>, Outcome, &'static str);
+
 /// Four nodes, of which one crashed, with one violation, and every kind of step.
 pub(crate) fn report() -> Report {
     let member = |(site, name): (usize, &str)| Member {
@@ -11,7 +14,7 @@ pub(crate) fn report() -> Report {
         region: None,
         lives: if site == 2 { vec![[1.0, 20.0], [30.0, 60.0]] } else { vec![[site as f64, 60.0]] },
     };
-    let step = |(number, (node, what, at_secs, took_secs, outcome, detail))| StepReport {
+    let step = |(number, (node, what, at_secs, took_secs, outcome, detail)): (usize, Done)| StepReport {
         number,
         node,
         what: String::from(what),
@@ -20,7 +23,7 @@ pub(crate) fn report() -> Report {
         outcome,
         detail: String::from(detail),
     };
-    let steps: [(usize, &str, f64, Option<f64>, Outcome, &str); 4] = [
+    let steps = [
         (1, "publish amber", 10.0, Some(1.5), Outcome::Succeeded, ""),
         (3, "search \"amber\"", 25.0, Some(0.25), Outcome::Failed, "found 0 instead of 1"),
         (2, "install amber", 35.0, Some(8.0), Outcome::Tolerated, "no_provider"),

@@ -60,6 +60,9 @@ enum Kind {
     Churn,
 }
 
+/// A key, where it stands, and the kinds that it belongs to.
+type Belonging<'a> = (&'a str, Option<std::ops::Range<usize>>, &'a [Kind]);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum OneWay {
@@ -123,7 +126,7 @@ impl Breaking {
             Churn, Crash, Flapping, Isolate, MassJoin, MassLeave, Partition, PowerLoss, Restart, Slow,
         };
         let kind = *self.kind.get_ref();
-        let belonging: [(&str, Option<std::ops::Range<usize>>, &[Kind]); 8] = [
+        let belonging: [Belonging<'_>; 8] = [
             ("one-way", self.one_way.as_ref().map(Spanned::span), &[Partition, Isolate]),
             ("up", self.up.as_ref().map(Spanned::span), &[Flapping]),
             ("down", self.down.as_ref().map(Spanned::span), &[Flapping]),

@@ -15,6 +15,7 @@ use std::{
 };
 
 use ggen_marketplace::config::Partial;
+pub use ggen_marketplace::config::{Role, Topology};
 
 use crate::ledger::Ended;
 
@@ -71,32 +72,6 @@ pub enum Latency {
     Regions,
 }
 
-/// How nodes are laid out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Topology {
-    /// All are equal.
-    Mesh,
-    /// Spokes hold on to hubs.
-    HubAndSpoke,
-    /// Permanent nodes are a mesh, ephemeral ones come and go.
-    Hybrid,
-}
-
-/// What a node is in its topology.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// One of a mesh.
-    Peer,
-    /// What spokes hold on to.
-    Hub,
-    /// Holds on to hubs and answers no DHT queries.
-    Spoke,
-    /// Always there.
-    Permanent,
-    /// Comes and goes, and answers no DHT queries.
-    Ephemeral,
-}
-
 /// A node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Node {
@@ -106,8 +81,6 @@ pub struct Node {
     pub role: Role,
     /// Where it is, in a scenario with regions: one of [`regions::NAMES`].
     pub region: Option<String>,
-    /// Whether it answers DHT queries.
-    pub dht_server: bool,
     /// The nodes that it knows at its start.
     pub bootstrap: Vec<usize>,
     /// When it starts.
@@ -427,35 +400,6 @@ impl Scenario {
 
 fn full_name(name: &str, variant: Option<&str>) -> String {
     variant.map_or_else(|| name.to_owned(), |variant| format!("{name}[{variant}]"))
-}
-
-impl Role {
-    /// The word of a node's configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Peer => "peer",
-            Self::Hub => "hub",
-            Self::Spoke => "spoke",
-            Self::Permanent => "permanent",
-            Self::Ephemeral => "ephemeral",
-        }
-    }
-
-    /// Whether it answers DHT queries.
-    fn is_dht_server(self) -> bool {
-        !matches!(self, Self::Spoke | Self::Ephemeral)
-    }
-}
-
-impl Topology {
-    /// The word of a node's configuration.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Mesh => "mesh",
-            Self::HubAndSpoke => "hub-and-spoke",
-            Self::Hybrid => "hybrid",
-        }
-    }
 }
 
 impl ScriptKind {

@@ -31,8 +31,11 @@ fn a_small_scenario_has_a_name_and_defaults() {
 fn spokes_know_the_hubs_and_answer_no_queries() {
     let text = SMALL.replace("\"mesh\"", "\"hub-and-spoke\"\nhubs = 2");
     let scenario = parse(&text).unwrap();
-    let nodes: Vec<_> =
-        scenario.nodes.iter().map(|it| (it.name.as_str(), it.dht_server, it.bootstrap.clone())).collect();
+    let nodes: Vec<_> = scenario
+        .nodes
+        .iter()
+        .map(|it| (it.name.as_str(), it.role.serves_dht(), it.bootstrap.clone()))
+        .collect();
     assert_eq!(
         nodes,
         [
@@ -210,7 +213,8 @@ fn nodes_have_roles_regions_and_a_configuration_of_their_own() {
          bootstrap = [\"permanent-0\"]\nconfig = {{ packages_topic = \"other\" }}\n"
     ))
     .unwrap();
-    let of = |node: &Node| (node.name.clone(), node.role, node.dht_server, node.region.clone().unwrap());
+    let of =
+        |node: &Node| (node.name.clone(), node.role, node.role.serves_dht(), node.region.clone().unwrap());
     let nodes: Vec<_> = scenario.nodes.iter().map(of).collect();
     let (ireland, virginia) = ("eu-west-1".to_owned(), "us-east-1".to_owned());
     assert_eq!(nodes[0], ("permanent-0".to_owned(), Role::Permanent, true, ireland.clone()));
@@ -224,6 +228,11 @@ fn nodes_have_roles_regions_and_a_configuration_of_their_own() {
 
     let message = refused("[[nodes]]\nname = \"node-1\"\nconfig = { packages_topci = \"x\" }\n");
     assert!(message.starts_with("dir/small.toml:9: ") && message.contains("packages_topic"), "{message}");
+    let message = refused("[[nodes]]\nname = \"*\"\nconfig = { role = \"hub\" }\n");
+    assert!(
+        message.starts_with("dir/small.toml:9: ") && message.contains("a node would refuse this"),
+        "{message}"
+    );
     let message = parse(&text.replace("eu-west-1", "eu-wset-1")).unwrap_err().to_string();
     assert!(message.starts_with("dir/small.toml:2: ") && message.contains("`eu-west-1`"), "{message}");
 }

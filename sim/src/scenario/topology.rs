@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use ggen_marketplace::config::{Partial, Unknown, document};
+use ggen_marketplace::config::{self, P2PConfig, Partial, Unknown, document};
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, SeqAccess, Visitor},
@@ -15,7 +15,7 @@ use serde::{
 use toml::{Spanned, Table};
 
 use super::{
-    NODES_MAX, Node, Role, Topology,
+    EVERY_NODE, NODES_MAX, Node, Role, Topology,
     document::{Span, moment},
     problem::{Problem, unknown},
     regions,
@@ -25,6 +25,7 @@ use super::{
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Laid {
+    #[serde(deserialize_with = "kind")]
     pub(super) kind: Topology,
     nodes: Option<usize>,
     /// Of the nodes, in hub-and-spoke.
@@ -37,14 +38,11 @@ pub(super) struct Laid {
     started: Span,
 }
 
-impl<'de> Deserialize<'de> for Topology {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let word = String::deserialize(deserializer)?;
-        let all = [Self::Mesh, Self::HubAndSpoke, Self::Hybrid];
-        all.into_iter()
-            .find(|it| it.as_str() == word)
-            .ok_or_else(|| de::Error::unknown_variant(&word, &["mesh", "hub-and-spoke", "hybrid"]))
-    }
+/// The words are those of a node's own configuration.
+fn kind<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Topology, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    let found = Topology::ALL.iter().copied().find(|it| it.as_str() == word);
+    found.ok_or_else(|| de::Error::unknown_variant(&word, &["mesh", "hub-and-spoke", "hybrid"]))
 }
 
 /// One of `[[nodes]]`.
@@ -55,7 +53,7 @@ pub(super) struct Member {
     start: Option<Spanned<Span>>,
     leave: Option<Spanned<Span>>,
     region: Option<Spanned<String>>,
-    /// Names of the nodes that it knows.
+    /// Names of the nodes that it knows, which may be its own.
     bootstrap: Option<Vec<Spanned<String>>>,
     config: Option<Spanned<Table>>,
 }
@@ -127,7 +125,6 @@ pub(super) fn nodes(laid: &Spanned<Laid>) -> Result<Vec<Node>, Problem> {
             name,
             role,
             region: None,
-            dht_server: role.is_dht_server(),
             bootstrap,
             start,
             leave: None,
@@ -206,50 +203,71 @@ pub(super) fn configure(
     members: &[Member],
     end: Duration,
 ) -> Result<(), Problem> {
-    if let Some(all) = all {
-        for node in nodes.iter_mut() {
-            node.config = partial(&[all.get_ref()], all)?;
+    for node in nodes.iter_mut() {
+        if let Some(all) = all {
+            node.config = partial(&[all.get_ref()], node.role, all)?;
         }
     }
     let names: BTreeMap<String, usize> =
         nodes.iter().enumerate().map(|(index, node)| (node.name.clone(), index)).collect();
-    let named = |name: &Spanned<String>| {
-        let found = names.get(name.get_ref()).copied();
-        found.ok_or_else(|| unknown("node", name, names.keys().map(String::as_str)))
-    };
-    let has_regions = nodes.iter().any(|node| node.region.is_some());
     for member in members {
-        let node = &mut nodes[named(&member.name)?];
-        if let Some(start) = &member.start {
-            node.start = moment(start, end)?;
-        }
-        if let Some(leave) = &member.leave {
-            node.leave = Some(moment(leave, end)?);
-            if node.leave <= Some(node.start) {
-                return Err(Problem::at(leave, "a node leaves after it started"));
-            }
-        }
-        if let Some(region) = &member.region {
-            known_region(region)?;
-            if !has_regions {
-                return Err(Problem::at(region, "the scenario has no `regions`"));
-            }
-            node.region = Some(region.get_ref().clone());
-        }
-        if let Some(bootstrap) = &member.bootstrap {
-            node.bootstrap = bootstrap.iter().map(named).collect::<Result<_, _>>()?;
-        }
-        if let Some(config) = &member.config {
-            let tables: Vec<&Table> =
-                all.map(Spanned::get_ref).into_iter().chain([config.get_ref()]).collect();
-            node.config = partial(&tables, config)?;
+        let concerned = match member.name.get_ref().as_str() {
+            EVERY_NODE => (0..nodes.len()).collect(),
+            _ => vec![named(&member.name, &names)?],
+        };
+        for index in concerned {
+            member.put(&mut nodes[index], index, &names, all, end)?;
         }
     }
     Ok(())
 }
 
+fn named(name: &Spanned<String>, names: &BTreeMap<String, usize>) -> Result<usize, Problem> {
+    let found = names.get(name.get_ref()).copied();
+    found.ok_or_else(|| unknown("node", name, names.keys().map(String::as_str)))
+}
+
+impl Member {
+    fn put(
+        &self,
+        node: &mut Node,
+        index: usize,
+        names: &BTreeMap<String, usize>,
+        all: Option<&Spanned<Table>>,
+        end: Duration,
+    ) -> Result<(), Problem> {
+        if let Some(start) = &self.start {
+            node.start = moment(start, end)?;
+        }
+        if let Some(leave) = &self.leave {
+            node.leave = Some(moment(leave, end)?);
+            if node.leave <= Some(node.start) {
+                return Err(Problem::at(leave, "a node leaves after it started"));
+            }
+        }
+        if let Some(region) = &self.region {
+            known_region(region)?;
+            if node.region.is_none() {
+                return Err(Problem::at(region, "the scenario has no `regions`"));
+            }
+            node.region = Some(region.get_ref().clone());
+        }
+        if let Some(bootstrap) = &self.bootstrap {
+            let known: Vec<usize> =
+                bootstrap.iter().map(|name| named(name, names)).collect::<Result<_, _>>()?;
+            node.bootstrap = known.into_iter().filter(|known| *known != index).collect();
+        }
+        if let Some(config) = &self.config {
+            let tables: Vec<&Table> =
+                all.map(Spanned::get_ref).into_iter().chain([config.get_ref()]).collect();
+            node.config = partial(&tables, node.role, config)?;
+        }
+        Ok(())
+    }
+}
+
 /// The values of some tables of a node's configuration, of which the later ones count.
-fn partial(tables: &[&Table], place: &Spanned<Table>) -> Result<Partial, Problem> {
+fn partial(tables: &[&Table], role: Role, place: &Spanned<Table>) -> Result<Partial, Problem> {
     let mut joined = Table::new();
     for table in tables {
         for (key, value) in *table {
@@ -257,15 +275,18 @@ fn partial(tables: &[&Table], place: &Spanned<Table>) -> Result<Partial, Problem
         }
     }
     let text = joined.to_string();
-    document::parse(Path::new("config"), &text, Unknown::Refuse).map(|document| document.values).map_err(
-        |error| {
-            let what = match &error {
-                ggen_marketplace::config::Error::Invalid { problems } => {
-                    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-                }
-                other => other.to_string(),
-            };
-            Problem::at(place, format!("a node would refuse this: {what}"))
-        },
-    )
+    let checked = document::parse(Path::new("config"), &text, Unknown::Refuse).and_then(|document| {
+        let mut config = P2PConfig::with_state_dir("/simulated").in_role(role.topology(), role);
+        document.values.clone().apply(&mut config);
+        config.validate().map(|()| document.values)
+    });
+    checked.map_err(|error| {
+        let what = match &error {
+            config::Error::Invalid { problems } => {
+                problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+            }
+            other => other.to_string(),
+        };
+        Problem::at(place, format!("a node would refuse this: {what}"))
+    })
 }

@@ -48,6 +48,9 @@ enum Verb {
     Leave,
 }
 
+/// A key, where it stands, and the verbs that it belongs to.
+type Belonging<'a> = (&'a str, Option<Range<usize>>, &'a [Verb]);
+
 /// All steps, in order of time.
 pub(super) fn steps(workload: &[Doing], names: &Names<'_>, end: Duration) -> Result<Vec<Step>, Problem> {
     let mut steps = Vec::new();
@@ -108,7 +111,7 @@ impl Doing {
     fn check_keys(&self) -> Result<(), Problem> {
         use Verb::{Bootstrap, Install, Lookup, Publish, Search};
         let verb = *self.what.get_ref();
-        let belonging: [(&str, Option<Range<usize>>, &[Verb]); 8] = [
+        let belonging: [Belonging<'_>; 8] = [
             ("package", span(&self.package), &[Publish, Install, Lookup]),
             ("version", span(&self.version), &[Publish]),
             ("bytes", span(&self.bytes), &[Publish]),

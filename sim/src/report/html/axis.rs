@@ -32,7 +32,8 @@ impl Axis {
             return Self { from, to, start, end, is_log: true };
         }
         let step = step(most.max(f64::MIN_POSITIVE), 5.0);
-        Self::linear(0.0, (most / step).ceil() * step, start, end)
+        // Beyond the largest value, so that its place is not the edge.
+        Self::linear(0.0, ((most / step).floor() + 1.0) * step, start, end)
     }
 
     pub(super) fn is_log(&self) -> bool {

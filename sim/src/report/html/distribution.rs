@@ -8,7 +8,7 @@ use crate::report::{Report, number, quantile};
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: f64 = 48.0;
-const RIGHT: f64 = 18.0;
+const RIGHT: f64 = 30.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 44.0;
 /// Points of one curve at most.
@@ -46,10 +46,10 @@ fn draw(out: &mut String, name: &str, samples: &[f64]) {
     let id = escaped(name);
     let _ = write!(
         out,
-        "<figcaption>{} <span>{} samples</span></figcaption>\
+        "<figcaption>{} <span>{}</span></figcaption>\
          <svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-labelledby=\"d-{id}\"><title id=\"d-{id}\">{}</title>",
         escaped(&title),
-        samples.len(),
+        if samples.len() == 1 { "1 sample".to_owned() } else { format!("{} samples", samples.len()) },
         escaped(&describe(&title, unit, samples))
     );
     grid(out, &x, &y, words);

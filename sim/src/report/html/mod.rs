@@ -170,7 +170,7 @@ fn faults(out: &mut String, faults: &[FaultReport]) {
             0 => "<td class=\"number bad-text\">never</td>".to_owned(),
             bites => format!("<td class=\"number\">{bites}</td>"),
         };
-        let name = if fault.name.is_empty() || fault.name == fault.kind {
+        let name = if fault.name.is_empty() || fault.name.starts_with(&fault.kind) {
             fault.kind.clone()
         } else {
             format!("{}: {}", fault.kind, fault.name)

@@ -23,6 +23,8 @@ struct Place {
     x: f64,
     y: f64,
     angle: f64,
+    /// Whether it is on the circle of the hubs.
+    is_inner: bool,
     /// Whether its name is shown.
     is_named: bool,
 }
@@ -62,7 +64,10 @@ pub(super) fn topology(out: &mut String, report: &Report) {
 
 /// The nodes of a circle stand by region, then by host, then by number.
 fn places(members: &[Member]) -> Vec<Place> {
-    let mut places = vec![Place { x: SIDE / 2.0, y: SIDE / 2.0, angle: 0.0, is_named: true }; members.len()];
+    let mut places = vec![
+        Place { x: SIDE / 2.0, y: SIDE / 2.0, angle: 0.0, is_inner: false, is_named: true };
+        members.len()
+    ];
     let is_all_hubs = members.iter().all(is_hub);
     for inner in [false, true] {
         let on = |node: &usize| (is_hub(&members[*node]) && !is_all_hubs) == inner;
@@ -79,6 +84,7 @@ fn places(members: &[Member]) -> Vec<Place> {
                 x: SIDE / 2.0 + radius * angle.cos(),
                 y: SIDE / 2.0 + radius * angle.sin(),
                 angle,
+                is_inner: inner,
                 is_named: position % every == 0,
             };
         }
@@ -123,6 +129,15 @@ fn draw(out: &mut String, report: &Report, member: &Member, place: Place, degree
          <title>{name}: {role}, {degree} connections{state}</title></circle>"
     );
     if !place.is_named {
+        return;
+    }
+    if place.is_inner {
+        // There is room around a hub.
+        let y = y - radius - 5.0;
+        let _ = write!(
+            out,
+            "<text class=\"name hub\" font-size=\"12\" text-anchor=\"middle\" x=\"{x:.1}\" y=\"{y:.1}\">{name}</text>"
+        );
         return;
     }
     // Away from the middle, and never upside down.

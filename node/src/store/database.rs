@@ -59,6 +59,7 @@ pub(super) fn open(folder: &Path, now: Timestamp, notes: &mut Vec<Note>) -> Resu
         Ok(_) if suspected.try_exists()? => Some("it was found damaged while it was in use".to_owned()),
         Err(Error::Damaged { source, .. }) => Some(source.to_string()),
         Err(Error::Io { source, .. }) if is_missing(&*source) => None,
+        Err(error) if error.is_not_understood() => Some(error.to_string()),
         outcome => return outcome,
     };
     recovery::replace(folder, now, damage, notes)?;

@@ -268,6 +268,16 @@ impl Error {
             _ => false,
         }
     }
+
+    /// Whether the database did not understand a statement, or what its own schema says. Our statements are fixed, and fit the
+    /// schema that we make: where that happens while opening, the schema is not the one that was written.
+    pub(super) fn is_not_understood(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        match source.downcast_ref::<rusqlite::Error>() {
+            Some(rusqlite::Error::SqliteFailure(cause, _)) => cause.extended_code == ffi::SQLITE_ERROR,
+            _ => false,
+        }
+    }
 }
 
 impl From<rusqlite::Error> for Error {

@@ -228,7 +228,7 @@ proptest! {
                     }
                 }
             }
-            Err(error) => prop_assert_eq!(error.code(), Code::StoreTooNew),
+            Err(error) => prop_assert_eq!(error.code(), Code::StoreTooNew, "{:?}", error),
         }
         for n in [1, 2] {
             let segment = home.path().join(format!("blocks/{n}.seg"));

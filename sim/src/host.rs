@@ -91,15 +91,12 @@ impl Blueprint {
         // A spoke is told of hubs, and any other node of peers to join through.
         let (hubs, bootstrap_nodes) =
             if self.role == Role::Spoke { (known, Vec::new()) } else { (Vec::new(), known) };
-        let mut config = P2PConfig {
+        P2PConfig {
             listen_addresses: vec![listen.parse().expect("a valid address")],
             bootstrap_nodes,
             hubs,
-            // Not touched: the store is given.
-            ..P2PConfig::with_state_dir("/simulated").in_role(self.role.topology(), self.role)
-        };
-        self.config.clone().apply(&mut config);
-        config
+            ..configuration(self.role, &self.config)
+        }
     }
 
     /// Every byte that reaches the node is in the trace.
@@ -150,6 +147,14 @@ impl Blueprint {
             metrics: self.metrics.clone(),
         }
     }
+}
+
+/// The configuration of a node, but for where it listens and whom it knows.
+pub(crate) fn configuration(role: Role, more: &Partial) -> P2PConfig {
+    // The folder is not touched: the store is given.
+    let mut config = P2PConfig::with_state_dir("/simulated").in_role(role.topology(), role);
+    more.clone().apply(&mut config);
+    config
 }
 
 /// Runs a node whenever it is to run, until its host crashes or the run ends.

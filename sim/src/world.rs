@@ -16,7 +16,6 @@ use std::{
 };
 
 use ggen_marketplace::{
-    backend::p2p::P2PConfig,
     network::Metrics,
     store::{self, Store},
     time::Timestamp,
@@ -31,12 +30,12 @@ use crate::{
     draw::Draws,
     faults::Breaker,
     host::{self, Blueprint, Disk, PlannedStep},
-    judge::{self, Case, Fact, Member, Watch},
+    judge::{self, Case, Fact, Limits, Member, Watch},
     leak::Leak,
     ledger::{Ledger, Shared},
     plan::{Event, Life, Plan},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
-    scenario::{Action, Latency, Scenario, regions},
+    scenario::{Action, Latency, Node, Scenario, regions},
     transport::multiaddr,
     virtualise,
     witness::Witness,
@@ -171,6 +170,7 @@ fn case(
         name: node.name.clone(),
         publisher: draws.publisher(&node.name, created).id().to_string(),
         turns: node.script.filter(|_| !options.trusts_adversaries).map(|script| script.at),
+        limits: limits(node),
     });
     let mut trees = BTreeMap::new();
     for step in steps {
@@ -194,9 +194,14 @@ fn case(
             .max()
             .unwrap_or_default(),
         latency_max: latency_max(scenario),
-        connections_max: P2PConfig::default().connections_max,
         expect: scenario.expect.clone(),
     })
+}
+
+/// What a node allows itself.
+fn limits(node: &Node) -> Limits {
+    let config = host::configuration(node.role, &node.config);
+    Limits { connections_max: config.connections_max, store_bytes_max: config.store_bytes_max }
 }
 
 /// What no link of the scenario exceeds, as long as nothing makes it slow.

@@ -15,16 +15,18 @@ pub(super) const RULE: &str = "bounds-hold";
 /// The bounds of every node.
 #[derive(Debug)]
 pub(super) struct Bounds {
-    most: Load,
+    /// By node.
+    most: Vec<(Load, Option<u64>)>,
 }
 
 impl Bounds {
     pub(super) fn new(case: &Case) -> Self {
-        Self { most: Load::most(case.connections_max) }
+        let limits = case.members.iter().map(|member| member.limits);
+        Self { most: limits.map(|it| (Load::most(it.connections_max), it.store_bytes_max)).collect() }
     }
 
     pub(super) fn loaded(&self, found: &mut Found, at: Duration, node: usize, load: &Load) {
-        if let Some((what, held, most)) = load.beyond(&self.most) {
+        if let Some((what, held, most)) = load.beyond(&self.most[node].0) {
             found.add(RULE, at, node, format!("holds {held} {what}, and {most} are the most"));
         }
     }
@@ -44,7 +46,7 @@ impl Bounds {
                 found.add(RULE, at, node, format!("holds {held} {what}, and {bound} are the most"));
             }
         }
-        if let Some(bound) = view.store_bytes_max.filter(|bound| view.store_bytes > *bound) {
+        if let Some(bound) = self.most[node].1.filter(|bound| view.store_bytes > *bound) {
             found.add(RULE, at, node, format!("stores {} bytes, and {bound} are the most", view.store_bytes));
         }
     }

@@ -88,8 +88,6 @@ pub struct Case {
     pub faults_over: Duration,
     /// The longest latency of a link.
     pub latency_max: Duration,
-    /// Connections that a node may have.
-    pub connections_max: u32,
     /// What the scenario expects.
     pub expect: Expect,
 }
@@ -103,6 +101,17 @@ pub struct Member {
     pub publisher: String,
     /// From when on it misbehaves; none for an honest one.
     pub turns: Option<Duration>,
+    /// What its own configuration allows it.
+    pub limits: Limits,
+}
+
+/// The bounds that differ from node to node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections.
+    pub connections_max: u32,
+    /// Bytes of blocks; none where there is no bound.
+    pub store_bytes_max: Option<u64>,
 }
 
 impl Member {

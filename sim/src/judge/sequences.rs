@@ -28,6 +28,14 @@ impl Sequences {
             }
             *highest = sequence.max(*highest);
         }
+        for (package, head) in &view.catalogue {
+            let seen = view.seen.get(package).copied();
+            if seen.is_none_or(|seen| seen < head.sequence) {
+                let seen = seen.map_or_else(|| "nothing".to_owned(), |seen| seen.to_string());
+                let what = format!("lists {package} at {} and remembers {seen} of it", head.sequence);
+                found.add(RULE, at, node, what);
+            }
+        }
         // What was seen once stays seen; a listing may end.
         for ((of, package), [highest, _]) in &self.0 {
             if *of == node && *highest > 0 && !view.seen.contains_key(package) {

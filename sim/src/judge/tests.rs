@@ -24,7 +24,12 @@ fn id(text: &str) -> ContentId {
 }
 
 fn case() -> Case {
-    let member = |name: &str, turns| Member { name: name.to_owned(), publisher: format!("gp{name}"), turns };
+    let member = |name: &str, turns| Member {
+        name: name.to_owned(),
+        publisher: format!("gp{name}"),
+        turns,
+        limits: Limits { connections_max: 10, store_bytes_max: None },
+    };
     Case {
         members: vec![
             member("author", None),
@@ -36,7 +41,6 @@ fn case() -> Case {
         trees: BTreeMap::from([((AUTHOR, "word".to_owned(), "1.0.0".to_owned()), TREE)]),
         faults_over: Duration::ZERO,
         latency_max: Duration::from_millis(50),
-        connections_max: 10,
         expect: Expect {
             catalogues_agree: true,
             catalogues_agree_within: Some(secs(10)),
@@ -173,6 +177,7 @@ fn what_nobody_published_is_found_wherever_it_is() {
     // What an adversary publishes and is valid may be listed.
     let mut run = good();
     run.views[1][READER].catalogue.insert("gpadversary/word".to_owned(), foreign);
+    run.views[1][READER].seen.insert("gpadversary/word".to_owned(), 3);
     run.facts.push((secs(40), Fact::Worthless { package: "gpadversary/word".to_owned() }));
     assert_eq!(run.judged(), BTreeMap::new());
 }
@@ -219,6 +224,9 @@ fn a_sequence_that_goes_back_is_found_also_after_a_crash_and_not_after_a_lost_di
     });
     assert_eq!(forgot.0, sequences::RULE);
     assert!(forgot.1.contains("has forgotten"), "{forgot:?}");
+    let never_knew = doctored(|run| run.views[0][OTHER].seen.clear());
+    assert_eq!(never_knew.0, sequences::RULE);
+    assert!(never_knew.1.contains("lists gpauthor/word at 0 and remembers nothing"), "{never_knew:?}");
     let mut run = good();
     run.views[0][OTHER].seen.insert("gpauthor/more".to_owned(), 2);
     run.facts.push((secs(40), Fact::Wiped { node: OTHER }));
@@ -345,9 +353,22 @@ fn what_grows_beyond_its_bound_is_found() {
     assert_eq!(what, "40.000 s other: holds 11 connections, and 10 are the most");
     let (rule, _) = doctored(|run| {
         run.views[1][OTHER].store_bytes = 3;
-        run.views[1][OTHER].store_bytes_max = Some(2);
+        run.case.members[OTHER].limits.store_bytes_max = Some(2);
     });
     assert_eq!(rule, bounds::RULE);
+}
+
+#[test]
+fn each_node_is_held_to_its_own_bounds() {
+    let loaded = |node| {
+        let mut run = good();
+        run.case.members[OTHER].limits.connections_max = 11;
+        let load = Load { connections: 11, ..Load::default() };
+        run.facts.push((secs(40), Fact::Loaded { node, load }));
+        run.judged().contains_key(bounds::RULE)
+    };
+    assert!(!loaded(OTHER), "a hub may have more");
+    assert!(loaded(READER));
 }
 
 #[test]

@@ -44,8 +44,6 @@ pub struct View {
     pub known_peers: usize,
     /// Bytes of its blocks.
     pub store_bytes: u64,
-    /// How many it may store.
-    pub store_bytes_max: Option<u64>,
 }
 
 /// What a catalogue says of a package.

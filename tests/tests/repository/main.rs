@@ -4,6 +4,7 @@
 //! over planted violations.
 
 mod architecture;
+mod breakages;
 mod lockfile;
 mod sources;
 

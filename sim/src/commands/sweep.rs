@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use ggen_sim::{
     children::{Children, Job, Ran},
-    corpus::{Corpus, Entry, name_of},
+    corpus::{self, Corpus, Entry, name_of},
     report::{Junit, Summary, SummaryHtml, SummaryText},
 };
 
@@ -101,7 +101,9 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
 /// The runs, each once: those of the corpus first.
 fn jobs(arguments: &Arguments, corpus: &Corpus) -> Result<Vec<Job>, Failure> {
     let mut jobs = if arguments.corpus { corpus.jobs(&arguments.corpus_file) } else { Vec::new() };
-    for file in &arguments.files {
+    // A shell's `scenarios/*.toml` names the corpus too, which is no scenario.
+    let scenarios = arguments.files.iter().filter(|file| !file.ends_with(corpus::FILE_NAME));
+    for file in scenarios {
         let variants: Vec<Option<String>> = variants(file)?
             .into_iter()
             .filter(|variant| {

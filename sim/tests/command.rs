@@ -515,3 +515,20 @@ fn a_list_says_what_each_scenario_asks() {
     assert_eq!((&listed[0]["nodes"], &listed[0]["duration_secs"]), (&3.into(), &12.0.into()));
     assert_eq!(say(&folder, &["list", "absent"]).0, 7);
 }
+
+#[test]
+fn what_would_come_to_nothing_is_refused_before_the_run() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "small.toml", "");
+    for (arguments, message) in [
+        (&["run", "small.toml", "--html", "absent/a.html"][..], "absent is no folder"),
+        (&["sweep", "small.toml", "--keep", "--corpus-file", "absent/c.toml"], "absent is no folder"),
+        (&["sweep", "--corpus", "--corpus-file", "none.toml"], "there is no corpus none.toml"),
+        (&["replay", "small.toml", "--node", "node-l"], "did you mean `node-"),
+        (&["replay", "small.toml", "--from", "5s", "--until", "5s"], "nothing is left"),
+    ] {
+        let (exit, answer) = say(&folder, arguments);
+        assert_eq!(exit, 2, "{answer}");
+        assert!(answer["error"]["message"].as_str().unwrap().contains(message), "{answer}");
+    }
+}

@@ -119,6 +119,18 @@ impl Which {
     }
 }
 
+/// Refuses files to be written of which the folder is missing, before a long run and not after it.
+fn expect_folders<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Result<(), Failure> {
+    for file in files {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            let message = format!("{} cannot be written: {} is no folder", file.display(), folder.display());
+            return Err(Failure::usage(message, "Make the folder first, or name another file."));
+        }
+    }
+    Ok(())
+}
+
 /// Runs the command of this process.
 pub(crate) fn main() -> ExitCode {
     let Cli { verb, format } = Cli::parse();

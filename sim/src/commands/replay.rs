@@ -50,6 +50,8 @@ impl<'a> Event<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
+    super::expect_folders(&arguments.log)?;
+    arguments.check()?;
     let options = Options { keep_lines: true, until: arguments.until, ..Options::default() };
     let finished = simulate(&arguments.which, options)?;
     let shown = |line: &&String| Event::of(line).is_some_and(|event| arguments.shows(&event));
@@ -81,6 +83,24 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
 }
 
 impl Arguments {
+    /// Refuses what would show nothing whatever happened.
+    fn check(&self) -> Result<(), Failure> {
+        if self.until.is_some_and(|until| until <= self.from) {
+            let message = "nothing is left between --from and --until";
+            return Err(Failure::usage(message, "--until is the first moment that is not shown any more."));
+        }
+        let scenario = self.which.scenario()?;
+        let mut known: Vec<&str> = scenario.nodes.iter().map(|node| node.name.as_str()).collect();
+        known.push("world");
+        for node in self.node.iter().filter(|node| !known.contains(&node.as_str())) {
+            let nearest = known.iter().min_by_key(|known| strsim::damerau_levenshtein(node, known));
+            let nearest = nearest.copied().unwrap_or_default();
+            let message = format!("there is no node `{node}`; did you mean `{nearest}`?");
+            return Err(Failure::usage(message, "`--node` takes the names that the scenario gives."));
+        }
+        Ok(())
+    }
+
     fn shows(&self, event: &Event<'_>) -> bool {
         u128::from(event.at_nanos) >= self.from.as_nanos()
             && (self.node.is_empty() || self.node.iter().any(|node| node == event.node))

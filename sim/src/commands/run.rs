@@ -61,6 +61,8 @@ impl From<Leaking> for Leak {
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
+    let Arguments { log, html, junit, json, .. } = arguments;
+    super::expect_folders([log, html, junit, json].into_iter().flatten())?;
     let options = Options {
         keep_lines: arguments.log.is_some(),
         leak: arguments.leak_on_purpose.map(Leak::from),
@@ -68,15 +70,16 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
         ..Options::default()
     };
     let Finished { report, lines, .. } = simulate(&arguments.which, options)?;
+    // First what it came to: a file that cannot be written must not keep it back.
+    match format {
+        Format::Human => print(&Text(&report).to_string())?,
+        Format::Json => print_json(&report)?,
+    }
     if let Some(path) = &arguments.log {
         write_lines(path, lines.iter())
             .map_err(|error| Failure::failed(format!("{} was not written: {error}", path.display())))?;
     }
     tell(&report, arguments)?;
-    match format {
-        Format::Human => print(&Text(&report).to_string())?,
-        Format::Json => print_json(&report)?,
-    }
     Ok(report.exit_code())
 }
 

@@ -52,6 +52,7 @@ struct Trials<'a> {
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
     let which = &arguments.which;
+    super::expect_folders(&arguments.out)?;
     which.scenario()?;
     let table = which.table()?;
     let at_once = arguments.jobs.unwrap_or_else(cores);
@@ -91,8 +92,8 @@ fn guilty(ran: &Ran, named: Option<&str>) -> Result<String, Failure> {
         None => worst,
     };
     found.map(|invariant| invariant.name.clone()).ok_or_else(|| {
-        let what = named.map_or_else(|| "nothing".to_owned(), |named| format!("{named:?} does not"));
-        let what = if named.is_some() { what } else { "nothing fails".to_owned() };
+        let what =
+            named.map_or_else(|| "nothing fails".to_owned(), |named| format!("no invariant {named:?} fails"));
         Failure::usage(format!("{what} with seed {}: there is nothing to shrink", report.seed), hint)
     })
 }

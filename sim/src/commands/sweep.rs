@@ -78,6 +78,13 @@ pub(super) fn cores() -> usize {
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
     let path = &arguments.corpus_file;
+    let Arguments { html, junit, json, .. } = arguments;
+    let kept = arguments.keep.then_some(path);
+    super::expect_folders([html, junit, json].into_iter().flatten().chain(kept))?;
+    if arguments.corpus && !arguments.keep && !path.exists() {
+        let message = format!("there is no corpus {}", path.display());
+        return Err(Failure::usage(message, "Name it with --corpus-file, or leave --corpus out."));
+    }
     let mut corpus = Corpus::read(path).map_err(Failure::invalid)?;
     let jobs = jobs(arguments, &corpus)?;
     let children = Children {
@@ -86,15 +93,15 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
         timeout: arguments.timeout,
     };
     let ran = run_all(&children, &jobs, format)?;
-    if arguments.keep {
-        keep(&mut corpus, path, &ran, format)?;
-    }
     let summary = Summary::of(&ran);
-    tell(arguments, &summary, &ran)?;
     match format {
         Format::Human => print(&SummaryText(&summary).to_string())?,
         Format::Json => print_json(&summary)?,
     }
+    if arguments.keep {
+        keep(&mut corpus, path, &ran, format)?;
+    }
+    tell(arguments, &summary, &ran)?;
     Ok(summary.exit_code())
 }
 

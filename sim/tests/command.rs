@@ -402,7 +402,17 @@ fn a_sweep_names_the_command_of_every_seed_that_fails_and_keeps_it() {
     let corpus = fs::read_to_string(folder.path().join("corpus.toml")).unwrap();
     assert_eq!(corpus.matches("[[failed]]").count(), 2, "{corpus}");
     assert!(corpus.contains("scenario = \"bad.toml\""), "{corpus}");
-    let sweep = ["sweep", "good.toml", "--seeds", "1", "--corpus", "--keep", "--corpus-file", "corpus.toml"];
+    let sweep = [
+        "sweep",
+        "good.toml",
+        "corpus.toml",
+        "--seeds",
+        "1",
+        "--corpus",
+        "--keep",
+        "--corpus-file",
+        "corpus.toml",
+    ];
     let (exit, summary) = say(&folder, &sweep);
     let runs = summary["runs"].as_array().unwrap().iter();
     let runs: Vec<_> =

@@ -4,6 +4,7 @@
 //! with the network and the store. Every block is verified on arrival, and only verified blocks are ever stored, so a
 //! retrieval that was cut off goes on where it was.
 
+mod held;
 pub mod plan;
 pub mod protocol;
 pub mod session;

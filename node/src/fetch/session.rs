@@ -10,6 +10,7 @@ use libp2p::PeerId;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    held::Held,
     plan::{self, Ask, Plan, RequestId},
     protocol::{Answer, Found, Request},
 };
@@ -23,8 +24,6 @@ use crate::{
     store::{self, Store},
 };
 
-/// Verified bytes that are written in one go.
-const WRITE_BYTES: usize = 8 << 20;
 /// Verified bytes in memory beyond which nothing more is asked for until some were written.
 const HELD_BYTES_MAX: usize = 32 << 20;
 /// How long reaching one provider may take.
@@ -169,8 +168,7 @@ type Landed = (Ask, Result<Answer, RequestFailure>, Duration);
 struct Run {
     plan: Plan,
     in_flight: FuturesUnordered<BoxFuture<'static, Landed>>,
-    held: Vec<Block>,
-    held_bytes: usize,
+    held: Held,
     writing: Option<BoxFuture<'static, Option<Result<(), store::Error>>>>,
     writing_bytes: usize,
     forged: bool,
@@ -243,8 +241,7 @@ impl Session {
         let mut run = Run {
             plan: Plan::default(),
             in_flight: FuturesUnordered::new(),
-            held: Vec::new(),
-            held_bytes: 0,
+            held: Held::default(),
             writing: None,
             writing_bytes: 0,
             forged: false,
@@ -268,10 +265,10 @@ impl Session {
             if !stuck.is_empty() && !self.looking && self.connects.is_empty() && self.waiting.is_empty() {
                 return Err(self.shortage(run, stuck.len()));
             }
-            let wake = run
-                .plan
-                .wake_at(started.elapsed())
-                .map_or(self.deadline, |at| (started + at).min(self.deadline));
+            // What is held is written when the write under way has ended, and not before.
+            let due = run.held.due_at().filter(|_| run.writing.is_none());
+            let wake = run.plan.wake_at(started.elapsed()).into_iter().chain(due).min();
+            let wake = wake.map_or(self.deadline, |at| (started + at).min(self.deadline));
             let writing =
                 run.writing.as_mut().map_or(futures::future::pending().left_future(), |it| it.right_future());
             tokio::select! { biased;
@@ -306,7 +303,7 @@ impl Session {
                     }
                 }
             }
-            self.write(run);
+            self.write(run, started.elapsed());
         }
         Ok(())
     }
@@ -328,7 +325,7 @@ impl Session {
     }
 
     fn ask(&self, run: &mut Run, now: Duration) {
-        while run.held_bytes + run.writing_bytes < HELD_BYTES_MAX
+        while run.held.bytes() + run.writing_bytes < HELD_BYTES_MAX
             && let Some(ask) = run.plan.next(now)
         {
             let network = self.network.clone();
@@ -425,11 +422,10 @@ impl Session {
                     served.bytes += block.bytes().len() as u64;
                     self.report.bytes += block.bytes().len() as u64;
                     run.done += block.bytes().len() as u64;
-                    run.held_bytes += block.bytes().len();
                     if id.codec() == Codec::DagPb {
                         links.extend(unixfs::parse_file_node(block.bytes()).map_err(Error::Malformed)?);
                     }
-                    run.held.push(block);
+                    run.held.push(block, now);
                 }
                 Verdict::Forged => {
                     served.fault(Attempt::BadBlock);
@@ -442,16 +438,16 @@ impl Session {
         self.want(run, links).await
     }
 
-    /// Begins to write where enough has come and nothing is being written.
-    fn write(&self, run: &mut Run) {
-        if run.writing.is_none() && run.held_bytes >= WRITE_BYTES {
+    /// Begins to write where enough has come, or some has waited long enough, and nothing is being written.
+    fn write(&self, run: &mut Run, now: Duration) {
+        if run.writing.is_none() && run.held.is_due(now) {
             self.begin_write(run);
         }
     }
 
     fn begin_write(&self, run: &mut Run) {
-        let blocks = std::mem::take(&mut run.held);
-        run.writing_bytes = std::mem::take(&mut run.held_bytes);
+        let (blocks, bytes) = run.held.take();
+        run.writing_bytes = bytes;
         let store = self.store.clone();
         run.writing = Some(self.offload.run(move || store.put_blocks(&blocks)).boxed());
     }

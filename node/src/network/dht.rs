@@ -4,17 +4,21 @@ use libp2p::{
     Multiaddr, PeerId,
     core::Endpoint,
     kad::{
-        self, GetProvidersOk, GetRecordOk, InboundRequest, ProviderRecord, PutRecordError, QueryId,
-        QueryResult, Quorum, Record, store::RecordStore,
+        self, AddProviderPhase, GetProvidersOk, GetRecordOk, InboundRequest, ProviderRecord, PutRecordError,
+        PutRecordPhase, QueryId, QueryInfo, QueryResult, Quorum, Record, store::RecordStore,
     },
     swarm::{ConnectionId, NetworkBehaviour},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     Event, Lookup,
     driver::{Driver, PENDING_MAX},
     events::origin_of,
+    patience::Patience,
 };
 use crate::{
     content::ContentId,
@@ -39,13 +43,13 @@ const PROVIDER_KEY_BYTES: usize = 34;
 /// A lookup under way, and who waits for it.
 pub(super) enum Query {
     Bootstrap(oneshot::Sender<bool>),
-    Put(oneshot::Sender<usize>),
+    Put(Patience, oneshot::Sender<usize>),
     Get {
         found: Vec<(Option<PeerId>, VerifiedHead)>,
         package: PackageId,
         reply: oneshot::Sender<Option<Box<VerifiedHead>>>,
     },
-    Provide(oneshot::Sender<bool>),
+    Provide(Patience, oneshot::Sender<bool>),
     Providers(mpsc::Sender<PeerId>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     /// Nobody waits: a newer record is written back to those who held an older one.
@@ -76,9 +80,41 @@ impl Driver {
         // All: the answer then names every node that took the record, where there are fewer than the full number.
         match self.swarm.behaviour_mut().kad.put_record(record, Quorum::All) {
             Ok(id) => {
-                self.queries.insert(id, Query::Put(reply));
+                self.queries.insert(id, Query::Put(Patience::new(Instant::now()), reply));
             }
             Err(error) => tracing::warn!(%error, "a head of ours found no room in our own record store"),
+        }
+    }
+
+    /// How many nodes have taken this head so far, where it is still being stored.
+    pub(super) fn stored(&self, head: &VerifiedHead) -> usize {
+        let taken = self.swarm.behaviour().kad.iter_queries().map(|query| match query.info() {
+            QueryInfo::PutRecord { record, phase: PutRecordPhase::PutRecord { success, .. }, .. }
+                if record.value == head.bytes() =>
+            {
+                success.len()
+            }
+            _ => 0,
+        });
+        taken.max().unwrap_or(0)
+    }
+
+    /// Ends the search for the nodes nearest to a record where only the silent are still waited for: it goes to those that
+    /// answered. The dead are many in a network that has just lost some, and each would take its whole timeout.
+    pub(super) fn leave_the_silent(&mut self) {
+        let now = Instant::now();
+        for (id, query) in &mut self.queries {
+            let (Query::Put(patience, _) | Query::Provide(patience, _)) = query else { continue };
+            let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(id) else { continue };
+            let is_searching = matches!(
+                lookup.info(),
+                QueryInfo::PutRecord { phase: PutRecordPhase::GetClosestPeers, .. }
+                    | QueryInfo::AddProvider { phase: AddProviderPhase::GetClosestPeers, .. }
+            );
+            if is_searching && patience.is_over(lookup.stats().num_successes(), now) {
+                tracing::debug!(stats = ?lookup.stats(), "the silent are not waited for");
+                lookup.finish();
+            }
         }
     }
 
@@ -97,7 +133,7 @@ impl Driver {
     pub(super) fn provide(&mut self, root: ContentId, reply: oneshot::Sender<bool>) {
         match self.swarm.behaviour_mut().kad.start_providing(root.multihash_bytes().into()) {
             Ok(id) => {
-                self.queries.insert(id, Query::Provide(reply));
+                self.queries.insert(id, Query::Provide(Patience::new(Instant::now()), reply));
             }
             Err(error) => {
                 tracing::warn!(%error, "a tree of ours found no room in our own provider records");
@@ -190,8 +226,8 @@ impl Driver {
                     let _ = reply.send(addresses);
                 }
             }
-            (QueryResult::PutRecord(result), Some(Query::Put(_))) => {
-                if let Some(Query::Put(reply)) = self.queries.remove(&id) {
+            (QueryResult::PutRecord(result), Some(Query::Put(..))) => {
+                if let Some(Query::Put(_, reply)) = self.queries.remove(&id) {
                     let _ = reply.send(match result {
                         Ok(_) => kad::K_VALUE.get(),
                         Err(
@@ -201,8 +237,8 @@ impl Driver {
                     });
                 }
             }
-            (QueryResult::StartProviding(result), Some(Query::Provide(_))) => {
-                if let Some(Query::Provide(reply)) = self.queries.remove(&id) {
+            (QueryResult::StartProviding(result), Some(Query::Provide(..))) => {
+                if let Some(Query::Provide(_, reply)) = self.queries.remove(&id) {
                     let _ = reply.send(result.is_ok());
                 }
             }

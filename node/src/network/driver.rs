@@ -229,6 +229,7 @@ impl Driver {
                 _ = pulse.tick() => {
                     self.publish_heads_read();
                     self.dial_lost();
+                    self.leave_the_silent();
                     self.observer.tell_of(|| Event::Loaded(self.load()));
                 }
                 _ = trim.tick() => self.trim(),
@@ -249,6 +250,9 @@ impl Driver {
             Command::Dial(target, reply) => self.dial(target, reply),
             Command::Bootstrap(reply) => self.bootstrap(reply),
             Command::PutHead(head, reply) => self.put_head(*head, reply),
+            Command::Stored(head, reply) => {
+                let _ = reply.send(self.stored(&head));
+            }
             Command::GetHead(package, reply) => self.get_head(&package, reply),
             Command::Announce(head, reply) => {
                 let _ = reply.send(self.announce(head));

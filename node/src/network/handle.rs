@@ -28,6 +28,7 @@ pub(super) enum Command {
     Dial(Target, oneshot::Sender<Result<PeerId, DialFailure>>),
     Bootstrap(oneshot::Sender<bool>),
     PutHead(Box<VerifiedHead>, oneshot::Sender<usize>),
+    Stored(Box<VerifiedHead>, oneshot::Sender<usize>),
     GetHead(PackageId, oneshot::Sender<Option<Box<VerifiedHead>>>),
     Announce(Vec<u8>, oneshot::Sender<usize>),
     Provide(ContentId, oneshot::Sender<bool>),
@@ -218,12 +219,16 @@ impl Handle {
         self.call(deadline, Command::Bootstrap).await
     }
 
-    /// Stores a head in the DHT and yields how many other nodes took it.
+    /// Stores a head in the DHT and yields how many other nodes took it within the time; what is not stored by then goes on.
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn put_head(&self, head: VerifiedHead, deadline: Duration) -> Result<usize, Error> {
-        self.call(deadline, |reply| Command::PutHead(Box::new(head), reply)).await
+        let head = Box::new(head);
+        match self.call(deadline, |reply| Command::PutHead(head.clone(), reply)).await {
+            Err(Error::Timeout(_)) => self.call(LOCAL_TIMEOUT, |reply| Command::Stored(head, reply)).await,
+            stored => stored,
+        }
     }
 
     /// Looks a head up in the DHT: the newest valid one that was found.
@@ -348,5 +353,48 @@ impl Handle {
     pub async fn stop(&self) {
         // An error means that it has stopped already.
         let _ = self.call(LOCAL_TIMEOUT, Command::Stop).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        content::Codec,
+        identity::Publisher,
+        limits::HEAD_LIFETIME_MAX,
+        release::{Head, Kind, Labels, Log, Release},
+        time::Timestamp,
+    };
+
+    fn head() -> VerifiedHead {
+        let now = Timestamp::now();
+        let publisher = Publisher::from_secret([7; 32], now);
+        let release = Release {
+            version: "1.0.0".parse().unwrap(),
+            manifest: ContentId::of(Codec::Raw, b"manifest"),
+            root: ContentId::of(Codec::DagPb, b"root"),
+            size: 1,
+            files: 1,
+        };
+        let mut log = Log::empty(PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() });
+        log.push(log.next(Kind::Release(release), &publisher, now).unwrap()).unwrap();
+        let labels = Labels { description: "A package".to_owned(), ..Labels::default() };
+        let head = Head::of(&log, labels, &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+        head.sign(&publisher).unwrap()
+    }
+
+    #[tokio::test]
+    async fn nodes_that_took_a_head_count_although_others_still_let_it_wait() {
+        let (commands, mut received) = mpsc::channel(1);
+        let (_heads, read) = watch::channel(HeadsRead::default());
+        let handle = Handle { local: PeerId::random(), commands, heads: read };
+        let driver = async {
+            let Some(Command::PutHead(_, _unanswered)) = received.recv().await else { panic!("not stored") };
+            let Some(Command::Stored(_, reply)) = received.recv().await else { panic!("not asked") };
+            reply.send(2).unwrap();
+        };
+        let (stored, ()) = tokio::join!(handle.put_head(head(), Duration::from_millis(20)), driver);
+        assert_eq!(stored.unwrap(), 2);
     }
 }

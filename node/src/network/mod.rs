@@ -22,6 +22,7 @@ mod metrics;
 mod observer;
 mod offload;
 mod pace;
+mod patience;
 mod records;
 mod serve;
 mod snapshot;

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use semver::Version;
 use tokio::time::{Instant, timeout_at};
 
-use super::{failure::fail, gone, install::manifest_of, node::Node};
+use super::{failure::fail, gone, install::manifest_of, node::Node, sources::Looking};
 use crate::{
     catalog,
     code::Code,
@@ -183,7 +183,7 @@ impl Node {
         let manifest = match held.await {
             Ok(manifest) => manifest,
             Err(_) => {
-                let sources = self.sources(release.root, deadline);
+                let sources = self.sources(release.root, deadline, Looking::Once);
                 let mut session =
                     Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
                 self.manifest(&mut session, &known.head, release).await?

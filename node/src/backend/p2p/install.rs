@@ -1,20 +1,20 @@
 //! Installing: from a name to a verified folder.
 
 use std::{
-    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
     time::Duration,
 };
 
-use libp2p::{Multiaddr, PeerId};
-use tokio::{sync::mpsc, time::Instant};
+use libp2p::PeerId;
+use tokio::time::Instant;
 
 use super::{
     KEYS_FOLDER,
     failure::fail,
     gone,
     node::{Node, asked_time},
+    sources::Looking,
 };
 use crate::{
     code::Code,
@@ -23,28 +23,22 @@ use crate::{
         api::{Failure, InstallRequest, Installed},
         service::ProgressSender,
     },
-    fetch::session::{Report, Session, Source},
+    fetch::session::{Report, Session},
     identity::KeyLog,
     limits::FETCH_TIMEOUT,
-    network::{Handle, Offload},
     package::{
         PackageId, check,
         manifest::{Manifest, SignedManifest},
         unixfs, unpack,
     },
-    peers::address_book,
     release::{Release, VerifiedHead},
-    reputation::{Attempt, Circumstances, Event, Score, ban, blame, ledger},
+    reputation::{Attempt, Circumstances, Event, blame, ledger},
     store::{self, Store, installed, meta, packages, pins, published},
     time::Timestamp,
 };
 
 /// How long an install may take where no time was given.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
-/// Connected peers that are asked although they do not say that they provide the tree.
-const ASKED_ON_SUSPICION_MAX: usize = 16;
-/// How long the DHT may take before the peers that are connected anyway are asked too.
-const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
 /// A guess at the size of a manifest: it is not known before it is here.
 const MANIFEST_BYTES_GUESS: u64 = 256 << 10;
 
@@ -66,7 +60,7 @@ impl Node {
         }
         self.check_room(release.size).await?;
         progress.report("finding providers", 0, None, "peers");
-        let sources = self.sources(release.root, deadline);
+        let sources = self.sources(release.root, deadline, Looking::Twice);
         let mut session =
             Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
         let fetched = self.fetch(&mut session, &head, &release, &target, &progress).await;
@@ -235,53 +229,6 @@ impl Node {
         }
     }
 
-    /// Peers to fetch a tree from: those that the DHT names, the best first as far as they are known at once, and then those
-    /// that are connected anyway.
-    pub(super) fn sources(&self, root: ContentId, deadline: Instant) -> mpsc::Receiver<Source> {
-        let (found, sources) = mpsc::channel(64);
-        let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
-        let least = self.least_reputation();
-        self.spawn(async move {
-            let own = network.local_peer();
-            if let Ok(mut lookup) = network.providers(root).await {
-                let mut patience = (Instant::now() + LOOKUP_PATIENCE).min(deadline);
-                loop {
-                    let peer = match tokio::time::timeout_at(patience, lookup.recv()).await {
-                        Ok(Some(peer)) => peer,
-                        Ok(None) => break,
-                        Err(_) if patience < deadline => {
-                            // A lookup that hangs on dead nodes must not keep the living ones idle.
-                            connected(&network, store.clone(), offload, least, &found).await;
-                            patience = deadline;
-                            continue;
-                        }
-                        Err(_) => return,
-                    };
-                    let mut group = BTreeSet::from([peer]);
-                    while let Ok(peer) = lookup.try_recv() {
-                        group.insert(peer);
-                    }
-                    group.remove(&own);
-                    let store = store.clone();
-                    let ranked = offload.run(move || rank(&store, group, least)).await;
-                    for (peer, addresses) in ranked.unwrap_or_default() {
-                        let source = Source { peer, addresses, claimed: true };
-                        if found.send(source).await.is_err() {
-                            return;
-                        }
-                    }
-                }
-            }
-            connected(&network, store, offload, least, &found).await;
-        });
-        sources
-    }
-
-    /// The reputation below which no peer is fetched from.
-    pub(super) fn least_reputation(&self) -> Score {
-        Score::try_from(self.config().min_reputation).unwrap_or(Score::ZERO)
-    }
-
     pub(super) async fn offload_store<T, F>(&self, work: F) -> Result<T, Failure>
     where
         T: Send + 'static,
@@ -315,54 +262,6 @@ impl Node {
         }
         Ok(())
     }
-}
-
-/// Sends the best of the peers that are connected, as sources that claim nothing.
-pub(super) async fn connected(
-    network: &Handle,
-    store: Store,
-    offload: Offload,
-    least: Score,
-    found: &mpsc::Sender<Source>,
-) {
-    let Ok(snapshot) = network.snapshot().await else { return };
-    let speak = snapshot
-        .peers
-        .into_iter()
-        .filter(|peer| peer.protocols.iter().any(|protocol| protocol == crate::fetch::protocol::PROTOCOL))
-        .map(|peer| peer.peer)
-        .collect();
-    let ranked = offload.run(move || rank(&store, speak, least)).await.unwrap_or_default();
-    for (peer, addresses) in ranked.into_iter().take(ASKED_ON_SUSPICION_MAX) {
-        let source = Source { peer, addresses, claimed: false };
-        if found.send(source).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Orders providers by how much their record promises, leaves out those below the configured reputation, and adds the
-/// addresses that the book knows.
-fn rank(store: &Store, peers: BTreeSet<PeerId>, least: Score) -> Vec<(PeerId, Vec<Multiaddr>)> {
-    let now = Timestamp::now();
-    let read = store.read(|conn| {
-        let mut ranked = Vec::new();
-        for peer in peers {
-            let record = ledger::get(conn, &peer)?;
-            if record.score() < least || ban::is_banned(conn, &peer, now)? {
-                continue;
-            }
-            let known = address_book::addresses(conn, &peer)?;
-            let addresses = known.into_iter().map(|known| known.address).collect();
-            ranked.push((record.confidence(now), peer, addresses));
-        }
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        Ok(ranked.into_iter().map(|(_, peer, addresses)| (peer, addresses)).collect())
-    });
-    read.unwrap_or_else(|error| {
-        tracing::warn!(%error, "providers were not ranked");
-        Vec::new()
-    })
 }
 
 /// Reads a signed manifest from the store and holds it against the release that names it.
@@ -564,29 +463,4 @@ fn resolved(path: &Path) -> PathBuf {
 
 fn answer_root(answer: &Installed) -> Result<ContentId, Failure> {
     answer.cid.parse().map_err(|_| gone("the content id"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn peers_below_the_least_reputation_are_not_asked() {
-        let (now, root) = (Timestamp::now(), ContentId::of(crate::content::Codec::DagPb, b"tree"));
-        let (good, bad) = (PeerId::random(), PeerId::random());
-        let store = Store::in_memory().unwrap();
-        let failed = Event::RetrievalFailed {
-            root,
-            cause: crate::reputation::Cause::Timeout,
-            blocks: 0,
-            bytes: 0,
-            duration: Duration::ZERO,
-        };
-        store.write(|tx| Ok(ledger::record(tx, &bad, &failed, now)?)).unwrap();
-        let asked = |least| -> BTreeSet<PeerId> {
-            rank(&store, BTreeSet::from([good, bad]), least).into_iter().map(|(peer, _)| peer).collect()
-        };
-        assert_eq!(asked(Score::ZERO), BTreeSet::from([good, bad]));
-        assert_eq!(asked(Score::try_from(0.5).unwrap()), BTreeSet::from([good]));
-    }
 }

@@ -51,6 +51,7 @@ mod publish;
 mod recover;
 mod resolve;
 mod service;
+mod sources;
 mod status;
 mod verify;
 

@@ -8,7 +8,12 @@ use std::time::Duration;
 use semver::Version;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{failure::fail, gone, node::Node};
+use super::{
+    failure::fail,
+    gone,
+    node::Node,
+    sources::{Looking, connected},
+};
 use crate::{
     catalog::{self, Listed},
     code::Code,
@@ -189,7 +194,7 @@ impl Node {
     pub(super) async fn log_of(&self, head: &VerifiedHead) -> Result<Log, Failure> {
         let deadline = Instant::now() + LOG_TIMEOUT;
         let found = match &head.head().latest {
-            Some(latest) => self.sources(latest.root, deadline),
+            Some(latest) => self.sources(latest.root, deadline, Looking::Once),
             None => self.connected_sources(),
         };
         let mut session =
@@ -238,7 +243,7 @@ impl Node {
         let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
         let least = self.least_reputation();
         self.spawn(async move {
-            super::install::connected(&network, store, offload, least, &found).await;
+            connected(&network, store, offload, least, &found).await;
         });
         sources
     }

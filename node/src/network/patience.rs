@@ -1,0 +1,75 @@
+//! How long the search for the nodes nearest to a record waits for those who do not answer.
+//!
+//! A dead node whose connection still stands is found out by a timeout alone, and that must leave room for the slowest link.
+//! What the others needed tells sooner that somebody is silent. Pure: `now` is an argument.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long nobody new has to answer at least, before the rest counts as silent: several round trips round the world, which a
+/// dial takes.
+const SILENCE_MIN: Duration = Duration::from_secs(2);
+
+/// How far one search is.
+#[derive(Debug)]
+pub(super) struct Patience {
+    answered: u32,
+    /// When the last one answered; when the search began, where nobody has.
+    latest: Instant,
+    /// The longest time between two answers, the first one's included.
+    longest: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { answered: 0, latest: now, longest: Duration::ZERO }
+    }
+
+    /// Whether those who have not answered are no longer waited for, where so many have.
+    ///
+    /// As long as nobody has, everybody is waited for.
+    pub(super) fn is_over(&mut self, answered: u32, now: Instant) -> bool {
+        if answered > self.answered {
+            self.longest = self.longest.max(now.saturating_duration_since(self.latest));
+            self.answered = answered;
+            self.latest = now;
+        }
+        let silence = now.saturating_duration_since(self.latest);
+        self.answered > 0 && silence >= SILENCE_MIN.max(2 * self.longest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_silent_are_left_two_seconds_after_the_last_answer() {
+        let began = Instant::now();
+        let mut patience = Patience::new(began);
+        assert!(!patience.is_over(3, began + SECOND / 2));
+        assert!(!patience.is_over(4, began + 2 * SECOND));
+        assert!(
+            !patience.is_over(4, began + SECOND * 39 / 10),
+            "somebody answered less than two seconds ago"
+        );
+        assert!(patience.is_over(4, began + 5 * SECOND));
+    }
+
+    #[test]
+    fn slow_links_are_given_twice_the_time_that_an_answer_takes() {
+        let began = Instant::now();
+        let mut patience = Patience::new(began);
+        assert!(
+            !patience.is_over(0, began + 20 * SECOND),
+            "nobody has answered: there is nobody to go on with"
+        );
+        let mut patience = Patience::new(began);
+        assert!(!patience.is_over(1, began + 5 * SECOND));
+        assert!(!patience.is_over(1, began + 14 * SECOND), "the next one may need as long, and its dial too");
+        assert!(patience.is_over(1, began + 15 * SECOND));
+    }
+}

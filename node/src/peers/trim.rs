@@ -9,8 +9,8 @@
 //! Connections younger than [`GRACE`] are not counted: else whoever connects again and again would have the others closed in
 //! its place. What bounds them is the hard cap.
 //!
-//! Three kinds of connection are left alone: the protected ones (the gossip mesh, the nearest nodes of the DHT, bootstrap
-//! nodes and hubs, running transfers), those younger than [`GRACE`], which could not show yet what they are worth, and, of
+//! Three kinds of connection are left alone: the protected ones (the gossip mesh, the nearest nodes of the DHT and the
+//! oldest ones among those that this node dialled, bootstrap nodes and hubs, running transfers), those younger than [`GRACE`], which could not show yet what they are worth, and, of
 //! those that are left, as many as the lower mark says.
 //!
 //! Data in, data out: the caller says what it holds, and closes what it is told.
@@ -28,7 +28,7 @@ pub const INTERVAL: Duration = Duration::from_secs(5);
 pub const HUBS_KEPT: usize = 3;
 /// How long a connection that a spoke does not hold on to may be idle: one that was opened for a transfer, or by a lookup.
 pub const VISIT: Duration = Duration::from_secs(15);
-/// The nearest connected nodes of the DHT that are protected: as many as a lookup asks at once, twice over.
+/// The nearest connected nodes of the DHT that are protected, of those that the node dialled: as many as a lookup asks at once, twice over.
 pub const NEIGHBOURS_KEPT: usize = 8;
 
 /// How many settled connections there should be: those of [`GRACE`] and older.

@@ -414,6 +414,9 @@ impl Session {
         let claimed = self.known.get(&peer).copied().unwrap_or_default();
         let served = self.report.peers.entry(peer).or_default();
         served.claimed = claimed;
+        if verified.iter().any(|(id, verdict)| matches!(verdict, Verdict::Have(_)) && came.contains(id)) {
+            self.network.credit(peer);
+        }
         let mut links = Vec::new();
         for (id, verdict) in verified {
             match verdict {

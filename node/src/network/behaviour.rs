@@ -111,8 +111,7 @@ fn kademlia(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
 }
 
 /// Gossipsub ([specification](https://github.com/libp2p/specs/blob/master/pubsub/gossipsub/gossipsub-v1.1.md)): strictly
-/// signed, scored, forwarded only after our validation, and identified by content, so that a replay under another sequence
-/// number is the same message.
+/// signed, scored, forwarded only after our validation, and identified by [`message_id`].
 fn gossip(
     key: &Keypair,
     settings: &Settings,
@@ -123,13 +122,7 @@ fn gossip(
         .validation_mode(gossipsub::ValidationMode::Strict)
         .max_transmit_size(GOSSIP_BYTES_MAX)
         .gossip_factor(told_of_messages(settings.role))
-        .message_id_fn(|message: &gossipsub::Message| {
-            let mut hash = Sha256::new();
-            hash.update(message.topic.as_str().as_bytes());
-            hash.update([0]);
-            hash.update(&message.data);
-            gossipsub::MessageId::from(hash.finalize().to_vec())
-        })
+        .message_id_fn(message_id)
         .build()
         .map_err(|error| super::Error::Setup(error.to_string()))?;
     let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
@@ -166,6 +159,20 @@ fn told_of_messages(role: Role) -> f64 {
     if role == Role::Hub { 1.0 } else { 0.25 }
 }
 
+/// What counts as the same message: topic, author and content, and not the sequence number, under which an author could repeat
+/// itself. The author counts because what is over its budget is passed over: were the content alone to count, whoever has no
+/// budget left could sign what others announce, and the honest message would be known already where it arrives second.
+fn message_id(message: &gossipsub::Message) -> gossipsub::MessageId {
+    let author = message.source.map(|author| author.to_bytes()).unwrap_or_default();
+    let mut hash = Sha256::new();
+    for part in [message.topic.as_str().as_bytes(), &author] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.update(&message.data);
+    gossipsub::MessageId::from(hash.finalize().to_vec())
+}
+
 /// How invalid announcements of one topic count against the peer that sent them.
 ///
 /// Mesh delivery rates are not scored: packages are announced rarely, and silence is no fault.
@@ -179,5 +186,28 @@ pub(super) fn topic_score() -> gossipsub::TopicScoreParams {
         invalid_message_deliveries_weight: -10.0,
         invalid_message_deliveries_decay: 0.9,
         ..gossipsub::TopicScoreParams::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_content_of_another_author_is_another_message() {
+        let topic = gossipsub::IdentTopic::new("heads").hash();
+        let message = |author: PeerId, sequence: u64| gossipsub::Message {
+            source: Some(author),
+            data: b"a head".to_vec(),
+            sequence_number: Some(sequence),
+            topic: topic.clone(),
+        };
+        let (honest, other) = (PeerId::random(), PeerId::random());
+        assert_eq!(
+            message_id(&message(honest, 1)),
+            message_id(&message(honest, 2)),
+            "a repetition is no news"
+        );
+        assert_ne!(message_id(&message(honest, 1)), message_id(&message(other, 1)));
     }
 }

@@ -1,6 +1,6 @@
 //! Which connections this node holds on to: the loop's part of [`trim`], and what a role forbids.
 //!
-//! What counts for a peer is what it did on this connection, and where it stands in our own configuration. That a peer serves
+//! What counts for a peer is what it did for us on this connection, and where it stands in our own configuration. That a peer serves
 //! the DHT is its own word, believed as far as it is harmless: it decides among peers, never against a configured one.
 
 use std::{
@@ -142,7 +142,8 @@ impl Driver {
         let topic = self.topic.hash();
         let local = *self.swarm.local_peer_id();
         let mut protected = self.transfers();
-        protected.extend(self.neighbours(&local));
+        protected.extend(neighbours(&self.peers, &local));
+        protected.extend(oldest_chosen(&self.peers));
         let gossip = &self.swarm.behaviour().gossip;
         protected.extend(gossip.mesh_peers(&topic).copied());
         let listeners: BTreeSet<PeerId> = gossip
@@ -155,28 +156,43 @@ impl Driver {
             Held {
                 peer: *id,
                 age: peer.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
-                value: peer.value(listeners.contains(id)) + if is_entry { ENTRY } else { 0 },
+                value: peer.value(listeners.contains(id), now) + if is_entry { ENTRY } else { 0 },
                 rank: trim::rank(&local, id),
                 is_protected: is_entry || protected.contains(id),
             }
         });
         held.collect()
     }
+}
 
-    /// The connected servers of the DHT that are nearest to this node.
-    fn neighbours(&self, local: &PeerId) -> Vec<PeerId> {
-        let own = KBucketKey::from(*local);
-        let servers = self.peers.iter().filter(|(_, peer)| peer.serves_dht());
-        let by_distance: BTreeMap<_, PeerId> =
-            servers.map(|(id, _)| (own.distance(&KBucketKey::from(*id)), *id)).collect();
-        by_distance.into_values().take(NEIGHBOURS_KEPT).collect()
-    }
+/// The connected servers of the DHT that are nearest to this node, of those that it dialled: ids near to ours can be made, and
+/// connect by themselves.
+fn neighbours(peers: &BTreeMap<PeerId, Peer>, local: &PeerId) -> Vec<PeerId> {
+    let own = KBucketKey::from(*local);
+    let servers = peers.iter().filter(|(_, peer)| peer.serves_dht() && peer.is_chosen());
+    let by_distance: BTreeMap<_, PeerId> =
+        servers.map(|(id, _)| (own.distance(&KBucketKey::from(*id)), *id)).collect();
+    by_distance.into_values().take(NEIGHBOURS_KEPT).collect()
+}
+
+/// The peers that this node dialled and has been connected with for longest.
+fn oldest_chosen(peers: &BTreeMap<PeerId, Peer>) -> Vec<PeerId> {
+    let chosen = peers.iter().filter(|(_, peer)| peer.is_chosen());
+    let mut by_age: Vec<(Instant, PeerId)> =
+        chosen.filter_map(|(id, peer)| Some((peer.since?, *id))).collect();
+    by_age.sort_unstable();
+    by_age.into_iter().take(OLDEST_KEPT).map(|(_, id)| id).collect()
 }
 
 /// Our configuration names the peer.
 const ENTRY: u32 = 16;
-/// It gave or took blocks on this connection.
-const TRANSFER: u32 = 8;
+/// It gave us blocks on this connection, lately, that we had asked for. To take some is no merit: anybody can.
+const GIFT: u32 = 8;
+/// How long a gift counts.
+const LATELY: Duration = Duration::from_secs(10 * 60);
+/// The longest-lived connections that this node opened are protected, so many of them: nobody who only connects can take
+/// their place, however many come.
+const OLDEST_KEPT: usize = 4;
 /// It serves the DHT: a permanent node, for one that comes and goes.
 const SERVER: u32 = 4;
 /// It listens to our topic.
@@ -199,11 +215,49 @@ impl Peer {
         self.last_transfer.is_some_and(|last| now.saturating_duration_since(last) < time)
     }
 
-    fn value(&self, listens: bool) -> u32 {
+    fn value(&self, listens: bool, now: Instant) -> u32 {
         let worth = |holds: bool, value: u32| if holds { value } else { 0 };
-        worth(self.last_transfer.is_some(), TRANSFER)
+        let gave = self.last_gift.is_some_and(|last| now.saturating_duration_since(last) < LATELY);
+        worth(gave, GIFT)
             + worth(self.serves_dht(), SERVER)
             + worth(listens, LISTENER)
             + worth(self.is_chosen(), CHOSEN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::swarm::ConnectionId;
+
+    use super::*;
+
+    fn peer(n: usize, dialled: bool, since: Instant) -> (PeerId, Peer) {
+        let address = (Multiaddr::empty(), dialled);
+        let connections = BTreeMap::from([(ConnectionId::new_unchecked(n), address)]);
+        let protocols = vec![KAD_PROTOCOL.to_owned()];
+        (PeerId::random(), Peer { connections, protocols, since: Some(since), ..Peer::default() })
+    }
+
+    #[test]
+    fn only_what_a_peer_gave_lately_counts_for_it() {
+        let start = Instant::now();
+        let mut peer = Peer { last_transfer: Some(start), ..Peer::default() };
+        assert_eq!(peer.value(false, start), 0, "to take blocks is no merit");
+        peer.last_gift = Some(start);
+        assert_eq!(peer.value(false, start), GIFT);
+        assert_eq!(peer.value(false, start + LATELY), 0, "and a gift is forgotten");
+    }
+
+    #[test]
+    fn whoever_only_connects_is_not_protected() {
+        let start = Instant::now();
+        let second = |n: usize| start + Duration::from_secs(n as u64);
+        let mut peers: BTreeMap<PeerId, Peer> = (0..100).map(|n| peer(n, false, start)).collect();
+        let ours: Vec<(PeerId, Peer)> = (0..6).map(|n| peer(100 + n, true, second(n))).collect();
+        let chosen: Vec<PeerId> = ours.iter().map(|(id, _)| *id).collect();
+        peers.extend(ours);
+        let near: BTreeSet<PeerId> = neighbours(&peers, &PeerId::random()).into_iter().collect();
+        assert_eq!(near, chosen.iter().copied().collect());
+        assert_eq!(oldest_chosen(&peers), chosen[..OLDEST_KEPT]);
     }
 }

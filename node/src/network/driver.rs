@@ -130,6 +130,8 @@ pub(super) struct Peer {
     pub(super) connections: BTreeMap<ConnectionId, (Multiaddr, bool)>,
     /// When blocks last went to it or came from it.
     pub(super) last_transfer: Option<Instant>,
+    /// When it last gave us blocks that we had asked for, and that were verified.
+    pub(super) last_gift: Option<Instant>,
     pub(super) told: Vec<Multiaddr>,
     pub(super) agent: Option<String>,
     pub(super) protocol_version: Option<String>,
@@ -262,6 +264,7 @@ impl Driver {
             Command::Providers(root, found) => self.providers(root, found),
             Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
+            Command::Credit(peer) => self.credit(&peer),
             Command::Refresh(reply) => self.refresh(reply),
             Command::Reconfigure { topic, connections_max, connections } => {
                 self.connections.set_marks(connections);

@@ -124,6 +124,7 @@ impl Driver {
                 }
             }
             (Some(peer), DialError::WrongPeerId { address, .. }) => {
+                self.note_stranger(&peer, address);
                 self.swarm.behaviour_mut().kad.remove_address(&peer, address);
                 self.emit(Event::Unreachable { peer, address: address.clone() });
             }

@@ -36,6 +36,7 @@ pub(super) enum Command {
     Providers(ContentId, mpsc::Sender<PeerId>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
+    Credit(PeerId),
     Refresh(oneshot::Sender<()>),
     Reconfigure { topic: String, connections_max: u32, connections: Marks },
     Snapshot(oneshot::Sender<Box<Snapshot>>),
@@ -286,6 +287,14 @@ impl Handle {
             Ok(result) => result,
             Err(Error::Timeout(_)) => Err(RequestFailure::Timeout),
             Err(_) => Err(RequestFailure::Own),
+        }
+    }
+
+    /// Notes that a peer sent blocks that were asked for, and that they were verified: its connection is worth more for a
+    /// while. Lost where the loop has too much to do.
+    pub fn credit(&self, peer: PeerId) {
+        if self.commands.try_send(Command::Credit(peer)).is_err() {
+            tracing::debug!(%peer, "a peer was not credited");
         }
     }
 

@@ -1,9 +1,10 @@
 //! Coming back to peers whose connections broke.
 
-use std::{io, iter, time::Duration};
+use std::{io, iter, net::IpAddr, time::Duration};
 
 use libp2p::{
     Multiaddr, PeerId,
+    multiaddr::Protocol,
     swarm::{
         ConnectionError, ConnectionId,
         dial_opts::{DialOpts, PeerCondition},
@@ -19,6 +20,7 @@ use super::{
 use crate::peers::{
     Lost,
     lost::{Closed, Neighbour},
+    policy,
 };
 
 /// Addresses of one peer that one try dials.
@@ -77,6 +79,12 @@ impl Driver {
         }
     }
 
+    /// Notes that another peer answered where `peer` was dialled.
+    pub(super) fn note_stranger(&mut self, peer: &PeerId, address: &Multiaddr) {
+        let bare = policy::without_peer(address, peer).unwrap_or_else(|_| address.clone());
+        self.healing.lost.belongs_to_another(peer, &bare);
+    }
+
     /// Notes that the last connection with a peer closed.
     pub(super) fn note_loss(&mut self, id: PeerId, closed: ConnectionId, cause: Option<&ConnectionError>) {
         let Some(peer) = self.peers.get(&id) else { return };
@@ -88,16 +96,27 @@ impl Driver {
     }
 }
 
-/// The addresses under which we reached a peer, then those that it told of.
+/// The addresses under which we reached a peer, then those that it told of and that are of the host that it connects from:
+/// whoever tells of others' and breaks off again and again has nobody dialled but itself.
 fn where_to_dial(peer: &Peer) -> Vec<Multiaddr> {
     let reached = peer.connections.values().filter(|(_, dialled)| *dialled).map(|(address, _)| address);
+    let hosts: Vec<IpAddr> = peer.connections.values().filter_map(|(address, _)| host_of(address)).collect();
+    let told = peer.told.iter().filter(|told| host_of(told).is_some_and(|host| hosts.contains(&host)));
     let mut addresses: Vec<Multiaddr> = Vec::new();
-    for address in reached.chain(&peer.told) {
+    for address in reached.chain(told) {
         if addresses.len() < ADDRESSES_TRIED_MAX && !addresses.contains(address) {
             addresses.push(address.clone());
         }
     }
     addresses
+}
+
+fn host_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::from(ip).to_canonical()),
+        _ => None,
+    }
 }
 
 /// What the end of a connection means: only what we did not do, and the peer did not do in good order, is a loss.
@@ -119,6 +138,21 @@ fn how_closed(is_dead: bool, cause: Option<&ConnectionError>) -> Closed {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_peer_that_came_to_us_is_dialled_at_its_own_host_only() {
+        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let mut peer = Peer::default();
+        let came = (address("/ip4/203.0.113.1/tcp/50000"), false);
+        peer.connections.insert(ConnectionId::new_unchecked(1), came);
+        let victim = address("/ip4/198.51.100.7/tcp/22");
+        let named = address("/dns/victim.example/tcp/443");
+        let own = address("/ip4/203.0.113.1/tcp/4001");
+        peer.told = vec![victim.clone(), named, own.clone()];
+        assert_eq!(where_to_dial(&peer), std::slice::from_ref(&own));
+        peer.connections.insert(ConnectionId::new_unchecked(2), (victim.clone(), true));
+        assert_eq!(where_to_dial(&peer), [victim, own], "we reached it there ourselves");
+    }
 
     #[test]
     fn only_what_nobody_wanted_is_a_loss() {

@@ -32,8 +32,11 @@ impl Pace {
 
     /// Whether one more announcement is to be looked at.
     pub(super) fn admits(&mut self, author: Option<PeerId>, neighbour: PeerId, now: Instant) -> bool {
-        // The author first: what is over its budget does not use up that of whoever passed it on.
-        author.is_none_or(|author| self.authors.take(author, now)) && self.neighbours.take(neighbour, now)
+        // What is over its author's budget does not use up that of whoever passed it on. A neighbour that has nothing left
+        // names no new authors either: there is room for so many only.
+        self.neighbours.has_left(neighbour, now)
+            && author.is_none_or(|author| self.authors.take(author, now))
+            && self.neighbours.take(neighbour, now)
     }
 }
 
@@ -53,23 +56,40 @@ impl Budgets {
     }
 
     fn take(&mut self, peer: PeerId, now: Instant) -> bool {
-        if !self.used.contains_key(&peer) && self.used.len() >= ANNOUNCERS_MAX {
-            // Whoever was silent for longest has its whole budget again, or soon.
-            let oldest = self.used.iter().min_by_key(|(_, (_, at))| *at).map(|(peer, _)| *peer);
-            oldest.map(|peer| self.used.remove(&peer));
+        let before = self.used.get(&peer).copied();
+        if before.is_none() && !self.make_room(now) {
+            return false;
         }
-        let (used, at) = self.used.entry(peer).or_insert((0, now));
-        let passed = now.saturating_duration_since(*at).as_nanos() / self.refill.as_nanos().max(1);
-        let refilled = u32::try_from(passed).unwrap_or(u32::MAX);
-        if refilled >= *used {
-            (*used, *at) = (0, now);
-        } else {
-            *used -= refilled;
-            *at += self.refill * refilled;
-        }
-        let is_left = *used < self.most;
-        *used += u32::from(is_left);
+        let (used, at) = before.map_or((0, now), |it| self.refilled(it, now));
+        let is_left = used < self.most;
+        self.used.insert(peer, (used + u32::from(is_left), at));
         is_left
+    }
+
+    /// Whether [`Budgets::take`] would give something; notes nothing.
+    fn has_left(&self, peer: PeerId, now: Instant) -> bool {
+        self.used.get(&peer).is_none_or(|it| self.refilled(*it, now).0 < self.most)
+    }
+
+    /// What is used of a budget by now, and the time up to which its refill is counted.
+    fn refilled(&self, (used, at): (u32, Instant), now: Instant) -> (u32, Instant) {
+        let passed = now.saturating_duration_since(at).as_nanos() / self.refill.as_nanos().max(1);
+        let refilled = u32::try_from(passed).unwrap_or(u32::MAX);
+        if refilled >= used { (0, now) } else { (used - refilled, at + self.refill * refilled) }
+    }
+
+    /// Forgets those that have their whole budget again, where there is no room for one more. Nobody else is forgotten: a
+    /// flood under many names would give its authors new budgets so.
+    fn make_room(&mut self, now: Instant) -> bool {
+        if self.used.len() >= ANNOUNCERS_MAX {
+            let kept = |it: &(u32, Instant)| self.refilled(*it, now).0 > 0;
+            let gone: Vec<PeerId> =
+                self.used.iter().filter(|(_, it)| !kept(it)).map(|(peer, _)| *peer).collect();
+            for peer in gone {
+                self.used.remove(&peer);
+            }
+        }
+        self.used.len() < ANNOUNCERS_MAX
     }
 }
 
@@ -101,6 +121,26 @@ mod tests {
         let taken = (0..10_000).filter(|_| pace.admits(Some(PeerId::random()), neighbour, now)).count();
         assert_eq!(taken, ANNOUNCEMENTS_PER_NEIGHBOUR_MAX as usize);
         assert!(pace.admits(Some(PeerId::random()), other, now));
-        assert!(pace.authors.used.len() <= ANNOUNCERS_MAX, "what is remembered is bounded");
+        let authors = pace.authors.used.len();
+        assert_eq!(
+            authors,
+            ANNOUNCEMENTS_PER_NEIGHBOUR_MAX as usize + 1,
+            "what is not looked at names no author"
+        );
+    }
+
+    #[test]
+    fn a_flood_under_many_names_gives_nobody_a_new_budget() {
+        let mut pace = Pace::new();
+        let (flooder, now) = (PeerId::random(), Instant::now());
+        while pace.admits(Some(flooder), PeerId::random(), now) {}
+        for _ in 0..ANNOUNCERS_MAX {
+            pace.authors.take(PeerId::random(), now);
+        }
+        assert!(!pace.admits(Some(flooder), PeerId::random(), now), "what it used is not forgotten");
+        assert_eq!(pace.authors.used.len(), ANNOUNCERS_MAX, "what is remembered is bounded");
+        assert!(!pace.admits(Some(PeerId::random()), PeerId::random(), now), "there is no room");
+        let later = now + ANNOUNCEMENTS_PER_AUTHOR_REFILL;
+        assert!(pace.admits(Some(PeerId::random()), PeerId::random(), later), "and there is again");
     }
 }

@@ -87,6 +87,13 @@ impl Driver {
         }
     }
 
+    /// Notes that a peer gave what it was asked for.
+    pub(super) fn credit(&mut self, peer: &PeerId) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.last_gift = Some(Instant::now());
+        }
+    }
+
     pub(super) fn fetch(
         &mut self,
         peer: PeerId,

@@ -3,7 +3,7 @@
 //! A connection that broke without a goodbye says nothing about the peer behind it: the network between may be down. Such a
 //! peer is dialled again with growing waits ([`Backoff`] with jitter, at most [`WAIT_MAX`]), on both sides, whatever became of
 //! the try before: one that began while the network was down may hang for long. The first of them that comes back is a sign
-//! that the others can be reached too, and hurries them.
+//! that the others can be reached too, and hurries them, if it was no passer-by: see [`KNOWN`].
 //!
 //! Nobody is stormed: all tries together keep to [`TRIES_PER_MINUTE_MAX`]. Nobody is held for ever: after [`FRESH`] the waits
 //! grow to [`STALE_WAIT_MAX`], and after [`KEPT`] or [`KEPT_OF_OLD_FRIENDS`] a peer is forgotten; the address book still has
@@ -12,7 +12,7 @@
 //! `now` is the time since the node started. The caller dials what [`Lost::poll`] gives, and reports every first connection
 //! and every last one that closed.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 use rand::Rng;
@@ -33,7 +33,9 @@ pub const FRESH: Duration = Duration::from_secs(20 * 60);
 pub const KEPT: Duration = Duration::from_secs(3600);
 /// How long one is remembered that was connected for [`OLD_FRIEND`].
 pub const KEPT_OF_OLD_FRIENDS: Duration = Duration::from_secs(6 * 3600);
-/// After this long a connection says something about the peer.
+/// Only the return of a peer that was connected this long hurries the others: whoever comes and goes on purpose does not.
+pub const KNOWN: Duration = Duration::from_secs(30);
+/// After this long a connection says something about the peer, which is then dialled before others.
 pub const OLD_FRIEND: Duration = Duration::from_secs(10 * 60);
 /// A connection that did not stand this long is no loss.
 pub const BRIEF: Duration = Duration::from_secs(5);
@@ -105,6 +107,9 @@ impl Lost {
         }
         entry.state = State::Back { since: now };
         let away = now.saturating_sub(entry.lost_at);
+        if entry.neighbour.lasted < KNOWN {
+            return Some(away);
+        }
         for entry in self.entries.values_mut() {
             // Only those that have been tried in vain: the others are tried soon anyway.
             if let State::Away { due } = &mut entry.state
@@ -160,6 +165,15 @@ impl Lost {
         self.entries.remove(peer);
     }
 
+    /// Forgets an address at which another peer answered.
+    pub fn belongs_to_another(&mut self, peer: &PeerId, address: &Multiaddr) {
+        let Some(entry) = self.entries.get_mut(peer) else { return };
+        entry.neighbour.addresses.retain(|it| it != address);
+        if entry.neighbour.addresses.is_empty() {
+            self.entries.remove(peer);
+        }
+    }
+
     /// Peers that are away and not yet forgotten.
     pub fn away(&self) -> usize {
         self.entries.values().filter(|entry| matches!(entry.state, State::Away { .. })).count()
@@ -168,18 +182,21 @@ impl Lost {
     /// Says whom to dial at `now`.
     pub fn poll(&mut self, now: Duration, generator: &mut impl Rng) -> Vec<(PeerId, Vec<Multiaddr>)> {
         self.entries.retain(|_, entry| !entry.is_over(now));
-        let mut due: Vec<(u32, Duration, PeerId)> = self
+        let mut due: Vec<(Reverse<bool>, u32, Duration, PeerId)> = self
             .entries
             .iter()
             .filter_map(|(peer, entry)| match entry.state {
-                State::Away { due } if due <= now => Some((entry.tries, due, *peer)),
+                State::Away { due } if due <= now => {
+                    Some((Reverse(entry.is_old_friend()), entry.tries, due, *peer))
+                }
                 _ => None,
             })
             .collect();
-        // The less often one was tried, the earlier its turn: those that are gone keep no others out.
+        // Old friends first: strangers that come and break off use up the tries of nobody. Among equals, the less often one
+        // was tried, the earlier its turn: those that are gone keep no others out.
         due.sort_unstable();
         let mut dial = Vec::new();
-        for (_, _, peer) in due {
+        for (_, _, _, peer) in due {
             if !self.pay(now) {
                 break;
             }
@@ -210,12 +227,15 @@ impl Entry {
         Backoff::new(WAIT_FIRST, longest).wait(self.tries.max(1), generator)
     }
 
+    fn is_old_friend(&self) -> bool {
+        self.neighbour.lasted >= OLD_FRIEND
+    }
+
     fn is_over(&self, now: Duration) -> bool {
         match self.state {
             State::Back { since } => now.saturating_sub(since) >= SETTLED,
             State::Away { .. } => {
-                let is_old_friend = self.neighbour.lasted >= OLD_FRIEND;
-                let kept = if is_old_friend { KEPT_OF_OLD_FRIENDS } else { KEPT };
+                let kept = if self.is_old_friend() { KEPT_OF_OLD_FRIENDS } else { KEPT };
                 now.saturating_sub(self.lost_at) >= kept
             }
         }

@@ -89,6 +89,42 @@ fn the_first_that_comes_back_hurries_the_others() {
 }
 
 #[test]
+fn the_return_of_a_passer_by_hurries_nobody() {
+    for (lasted, expected) in [(KNOWN, true), (KNOWN - STEP, false)] {
+        let (mut lost, mut generator) = losing(6, secs(300), 3);
+        lost.closed(peer(9), Closed::Broken, neighbour(lasted), Duration::ZERO, &mut generator);
+        tries(&mut lost, Duration::ZERO, secs(600), &mut generator);
+        let before = format!("{:?}", (0..6).map(|n| lost.entries[&peer(n)].state).collect::<Vec<_>>());
+        assert!(lost.connected(&peer(9), secs(600), &mut generator).is_some());
+        let after = format!("{:?}", (0..6).map(|n| lost.entries[&peer(n)].state).collect::<Vec<_>>());
+        assert_eq!(before != after, expected, "{lasted:?}");
+    }
+}
+
+#[test]
+fn old_friends_are_dialled_before_strangers() {
+    let (mut lost, mut generator) = losing(60, secs(30), 3);
+    lost.closed(peer(99), Closed::Broken, neighbour(OLD_FRIEND), Duration::ZERO, &mut generator);
+    // It was tried more often, and is the last that is due.
+    let friend = lost.entries.get_mut(&peer(99)).unwrap();
+    (friend.tries, friend.state) = (7, State::Away { due: secs(2) });
+    let first = lost.poll(secs(2), &mut generator);
+    assert_eq!(first.first().map(|(peer, _)| *peer), Some(peer(99)));
+}
+
+#[test]
+fn an_address_at_which_another_answers_is_dialled_no_more() {
+    let (mut lost, mut generator) = losing(2, secs(30), 3);
+    let address = neighbour(secs(30)).addresses.remove(0);
+    let other: Multiaddr = "/ip4/203.0.113.2/tcp/1000".parse().unwrap();
+    lost.entries.get_mut(&peer(0)).unwrap().neighbour.addresses.push(other.clone());
+    lost.belongs_to_another(&peer(0), &address);
+    lost.belongs_to_another(&peer(1), &address);
+    assert_eq!(lost.poll(secs(5), &mut generator), [(peer(0), vec![other])]);
+    assert_eq!(lost.away(), 1);
+}
+
+#[test]
 fn a_peer_that_only_shows_itself_keeps_its_waits() {
     let (mut lost, mut generator) = losing(1, secs(300), 3);
     let (mut now, mut dials) = (Duration::ZERO, 0);

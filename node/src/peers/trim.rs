@@ -6,8 +6,11 @@
 //! much at once would each end far below the lower mark. For the same reason nodes agree on which of two connections of the
 //! same value goes: [`rank`] is the same number at both ends, and no peer can choose it for all of its connections.
 //!
-//! Three kinds of connection are left alone: the protected ones (the gossip mesh, the nearest nodes of the DHT, bootstrap
-//! nodes and hubs, running transfers), those younger than [`GRACE`], which could not show yet what they are worth, and, of
+//! Connections younger than [`GRACE`] are not counted: else whoever connects again and again would have the others closed in
+//! its place. What bounds them is the hard cap.
+//!
+//! Three kinds of connection are left alone: the protected ones (the gossip mesh, the nearest nodes of the DHT and the
+//! oldest ones among those that this node dialled, bootstrap nodes and hubs, running transfers), those younger than [`GRACE`], which could not show yet what they are worth, and, of
 //! those that are left, as many as the lower mark says.
 //!
 //! Data in, data out: the caller says what it holds, and closes what it is told.
@@ -25,10 +28,10 @@ pub const INTERVAL: Duration = Duration::from_secs(5);
 pub const HUBS_KEPT: usize = 3;
 /// How long a connection that a spoke does not hold on to may be idle: one that was opened for a transfer, or by a lookup.
 pub const VISIT: Duration = Duration::from_secs(15);
-/// The nearest connected nodes of the DHT that are protected: as many as a lookup asks at once, twice over.
+/// The nearest connected nodes of the DHT that are protected, of those that the node dialled: as many as a lookup asks at once, twice over.
 pub const NEIGHBOURS_KEPT: usize = 8;
 
-/// How many connections there should be.
+/// How many settled connections there should be: those of [`GRACE`] and older.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marks {
     /// Trimming leaves at least so many.
@@ -74,20 +77,20 @@ pub struct Trim {
 }
 
 impl Trim {
-    /// Whether [`Trim::poll`] could close anything, where so many peers are connected.
-    pub fn is_due(&self, connected: usize, marks: Marks) -> bool {
-        connected > if self.is_under_way { marks.target() } else { marks.high }
+    /// Whether [`Trim::poll`] could close anything, where at most so many connections are settled.
+    pub fn is_due(&self, settled: usize, marks: Marks) -> bool {
+        settled > if self.is_under_way { marks.target() } else { marks.high }
     }
 
     /// Says whom to disconnect now, the least worth first; to be called every [`INTERVAL`].
     pub fn poll(&mut self, held: &[Held], marks: Marks) -> Vec<PeerId> {
-        self.is_under_way = self.is_due(held.len(), marks);
+        let settled: Vec<&Held> = held.iter().filter(|it| it.age >= GRACE).collect();
+        self.is_under_way = self.is_due(settled.len(), marks);
         if !self.is_under_way {
             return Vec::new();
         }
-        let excess = held.len().saturating_sub(marks.target()).min(marks.step());
-        let mut candidates: Vec<&Held> =
-            held.iter().filter(|it| !it.is_protected && it.age >= GRACE).collect();
+        let excess = settled.len().saturating_sub(marks.target()).min(marks.step());
+        let mut candidates: Vec<&Held> = settled.into_iter().filter(|it| !it.is_protected).collect();
         candidates.sort_by_key(|it| (it.value, it.rank, Reverse(it.age), it.peer));
         candidates.into_iter().take(excess).map(|it| it.peer).collect()
     }

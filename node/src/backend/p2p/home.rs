@@ -7,12 +7,36 @@ use crate::{
     peers::trim::HUBS_KEPT,
 };
 
-/// How many connections this node lacks: one where it is alone, and for a spoke as many hubs as it keeps.
-pub(super) fn wanted(is_spoke: bool, snapshot: &Snapshot) -> usize {
-    if !is_spoke {
-        return usize::from(snapshot.peers.is_empty());
+/// What a node lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Lack {
+    /// Connections: one where a node is alone, and for a spoke as many hubs as it keeps.
+    pub(super) connections: usize,
+    /// Whether a spoke with a configuration that names hubs has none of those. Whoever says that it serves the DHT may say so
+    /// only to hold a spoke captive; a spoke that looks for the hubs it was told of is not held.
+    pub(super) entry_point: bool,
+}
+
+impl Lack {
+    /// Nothing is known of the network, or everything is there.
+    pub(super) const NOTHING: Self = Self { connections: 0, entry_point: false };
+
+    /// What a node of any role but a spoke's lacks.
+    pub(super) fn of_node(snapshot: &Snapshot) -> Self {
+        Self { connections: usize::from(snapshot.peers.is_empty()), entry_point: false }
     }
-    HUBS_KEPT.saturating_sub(snapshot.peers.iter().filter(|peer| is_hub(peer)).count())
+
+    /// What a spoke lacks; `is_told` is whether its configuration names entry points.
+    pub(super) fn of_spoke(is_told: bool, snapshot: &Snapshot) -> Self {
+        let hubs = snapshot.peers.iter().filter(|peer| is_hub(peer)).count();
+        let entry_point = is_told && !snapshot.peers.iter().any(|peer| peer.is_entry_point);
+        Self { connections: HUBS_KEPT.saturating_sub(hubs), entry_point }
+    }
+
+    /// How many more connections are wanted: with only hubs of unknown intent, at least one.
+    pub(super) fn wanted(self) -> usize {
+        self.connections.max(usize::from(self.entry_point))
+    }
 }
 
 /// Whether an address is that of a hub that is connected.
@@ -60,14 +84,27 @@ mod tests {
     #[test]
     fn a_spoke_lacks_hubs_and_every_other_node_company() {
         let mut snapshot = Snapshot::default();
-        assert_eq!((wanted(false, &snapshot), wanted(true, &snapshot)), (1, HUBS_KEPT));
+        let lacked = |snapshot: &Snapshot| {
+            (Lack::of_node(snapshot).wanted(), Lack::of_spoke(false, snapshot).wanted())
+        };
+        assert_eq!(lacked(&snapshot), (1, HUBS_KEPT));
         // Whoever only connects and says that it serves the DHT is no hub, nor is another spoke.
         snapshot.peers.push(PeerSnapshot { outbound: false, ..peer(1) });
         snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), ..peer(2) });
-        assert_eq!((wanted(false, &snapshot), wanted(true, &snapshot)), (0, HUBS_KEPT));
+        assert_eq!(lacked(&snapshot), (0, HUBS_KEPT));
         snapshot.peers.push(peer(3));
         snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), is_entry_point: true, ..peer(4) });
-        assert_eq!(wanted(true, &snapshot), HUBS_KEPT - 2);
+        assert_eq!(lacked(&snapshot).1, HUBS_KEPT - 2);
+    }
+
+    #[test]
+    fn a_spoke_that_only_strangers_hold_still_wants_a_hub_of_its_configuration() {
+        let mut snapshot = Snapshot { peers: (0..HUBS_KEPT).map(peer).collect(), ..Snapshot::default() };
+        let lack = Lack::of_spoke(true, &snapshot);
+        assert_eq!((lack.connections, lack.entry_point, lack.wanted()), (0, true, 1));
+        assert_eq!(Lack::of_spoke(false, &snapshot), Lack::NOTHING, "it was told of none");
+        snapshot.peers.push(PeerSnapshot { is_entry_point: true, ..peer(HUBS_KEPT) });
+        assert_eq!(Lack::of_spoke(true, &snapshot), Lack::NOTHING);
     }
 
     #[test]

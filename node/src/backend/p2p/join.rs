@@ -14,7 +14,10 @@ use libp2p::Multiaddr;
 use rand::SeedableRng;
 use tokio::time::{Instant, sleep_until};
 
-use super::{home, node::Node};
+use super::{
+    home::{self, Lack},
+    node::Node,
+};
 use crate::{
     config::Role,
     peers::{Redial, address_book, limits::REDIAL_AT_START_MAX},
@@ -35,6 +38,7 @@ pub(super) async fn join(node: Arc<Node>) {
         reason = "the driver's side: seeds the generator that the pure part is given"
     )]
     let mut generator = rand::rngs::StdRng::from_rng(&mut rand::rng());
+    let entry_points: BTreeSet<Multiaddr> = node.config().entry_points().into_iter().collect();
     let mut redial = Redial::new(node.config().entry_points());
     for address in saved(&node).await {
         redial.add(address);
@@ -45,7 +49,11 @@ pub(super) async fn join(node: Arc<Node>) {
     let (is_spoke, mut lacked) = (node.config().role == Role::Spoke, 0);
     loop {
         let snapshot = node.network.snapshot().await.ok();
-        let wanted = snapshot.as_ref().map_or(0, |snapshot| home::wanted(is_spoke, snapshot));
+        let lack = snapshot.as_ref().map_or(Lack::NOTHING, |snapshot| match is_spoke {
+            true => Lack::of_spoke(!entry_points.is_empty(), snapshot),
+            false => Lack::of_node(snapshot),
+        });
+        let wanted = lack.wanted();
         if is_spoke && wanted > lacked {
             // Hubs that were met in the meantime.
             for address in saved(&node).await {
@@ -57,7 +65,9 @@ pub(super) async fn join(node: Arc<Node>) {
         for address in step.dial {
             // A spoke dials no more hubs than it keeps; the others have their turn where those do not answer.
             let held = || snapshot.as_ref().is_some_and(|snapshot| home::is_held(snapshot, &address));
-            if is_spoke && (dials.len() >= wanted || held()) {
+            // One of the configuration has its turn while none of those is there, even where a peer says that it has its address.
+            let is_first = lack.entry_point && entry_points.contains(&address);
+            if is_spoke && !is_first && (dials.len() >= lack.connections || held()) {
                 redial.ended(&address, started.elapsed(), &mut generator);
             } else {
                 dials.push(dial(&node, address, &mut reported));

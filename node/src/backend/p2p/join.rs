@@ -15,7 +15,7 @@ use rand::SeedableRng;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    home::{self, Lack},
+    home::{self, Lack, UnderWay},
     node::Node,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub(super) async fn join(node: Arc<Node>) {
         redial.add(address);
     }
     let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
-    let mut reported = BTreeSet::new();
+    let (mut under_way, mut reported) = (UnderWay::default(), BTreeSet::new());
     let reached_so_far = Arc::new(AtomicU64::new(0));
     let (is_spoke, mut lacked) = (node.config().role == Role::Spoke, 0);
     loop {
@@ -61,22 +61,37 @@ pub(super) async fn join(node: Arc<Node>) {
             }
         }
         lacked = wanted;
-        let step = redial.poll(started.elapsed(), wanted > 0, &mut generator);
-        for address in step.dial {
-            // A spoke dials no more hubs than it keeps; the others have their turn where those do not answer.
-            let held = || snapshot.as_ref().is_some_and(|snapshot| home::is_held(snapshot, &address));
-            // One of the configuration has its turn while none of those is there, even where a peer says that it has its address.
-            let is_first = lack.entry_point && entry_points.contains(&address);
-            if is_spoke && !is_first && (dials.len() >= lack.connections || held()) {
-                redial.ended(&address, started.elapsed(), &mut generator);
-            } else {
+        let now = started.elapsed();
+        let mut next = now + LOOK_AFTER;
+        loop {
+            let step = redial.poll(now, wanted > 0, &mut generator);
+            next = next.min(step.next.unwrap_or(next));
+            // Again, because an address that is put back may have kept another one from being named.
+            if step.dial.is_empty() {
+                break;
+            }
+            for address in step.dial {
+                let is_entry_point = entry_points.contains(&address);
+                if is_spoke {
+                    let held = |snapshot| home::is_held(snapshot, lack, is_entry_point, &address);
+                    let wait = match snapshot.as_ref().is_some_and(held) {
+                        true => Some(now + LOOK_AFTER),
+                        false => under_way.wait(lack, is_entry_point, now),
+                    };
+                    // A spoke dials no more hubs than it lacks; the others have their turn where those do not answer.
+                    if let Some(until) = wait {
+                        // The hub that is lost next is missed at once.
+                        redial.put_back(&address, if wanted > 0 { until } else { now }, until);
+                        continue;
+                    }
+                    under_way.begun(address.clone(), is_entry_point, now);
+                }
                 dials.push(dial(&node, address, &mut reported));
             }
         }
-        let next =
-            step.next.map_or(started.elapsed() + LOOK_AFTER, |next| next.min(started.elapsed() + LOOK_AFTER));
         tokio::select! { biased;
             Some((address, reached)) = dials.next(), if !dials.is_empty() => {
+                under_way.ended(&address);
                 redial.ended(&address, started.elapsed(), &mut generator);
                 if reached {
                     fill_table(&node, &reached_so_far);

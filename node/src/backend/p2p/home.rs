@@ -78,12 +78,7 @@ impl UnderWay {
 
 /// Whether an address is that of a hub that is connected: what a peer says of its addresses is not believed while no hub of
 /// the configuration is there.
-pub(super) fn is_held(
-    snapshot: &Snapshot,
-    lack: Lack,
-    is_entry_point: bool,
-    address: &Multiaddr,
-) -> bool {
+pub(super) fn is_held(snapshot: &Snapshot, lack: Lack, is_entry_point: bool, address: &Multiaddr) -> bool {
     let mut hubs = snapshot.peers.iter().filter(|peer| is_hub(peer));
     !(lack.entry_point && is_entry_point)
         && hubs.any(|peer| match address.iter().last() {
@@ -111,6 +106,7 @@ mod tests {
             is_entry_point: false,
             outbound: true,
             round_trip: None,
+            ponged: None,
             agent: None,
             protocol_version: None,
             protocols: vec![KAD_PROTOCOL.to_owned()],

@@ -51,6 +51,8 @@ pub struct Served {
     pub blocks: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Whether any block that came from it was verified, the first of its kind or not.
+    pub delivered: bool,
     /// The worst way in which asking it ended, short of success.
     pub fault: Option<Attempt>,
     /// The first block in whose place it sent other bytes.
@@ -83,6 +85,16 @@ pub struct Report {
     pub peers: BTreeMap<PeerId, Served>,
     /// Verified bytes that came over the network.
     pub bytes: u64,
+}
+
+/// What came of the requests that were unanswered when a retrieval ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Late {
+    /// Peers that claimed the content, brought nothing of it, and let their time run out, each with the moment at which it
+    /// was asked. Whether they could have answered is for the caller to say.
+    pub silent: BTreeMap<PeerId, Instant>,
+    /// Peers that sent other bytes than those of the block they were asked for, each with the first such block.
+    pub forged: BTreeMap<PeerId, ContentId>,
 }
 
 /// Why a retrieval ended without everything.
@@ -162,6 +174,30 @@ pub struct Session {
     report: Report,
 }
 
+impl Late {
+    fn note(&mut self, peer: PeerId, verified: &[(ContentId, Verdict)], served: &mut Served) {
+        for (id, verdict) in verified {
+            match verdict {
+                Verdict::Have(_) => served.delivered = true,
+                // A peer is refused once for it; the retrieval itself saw to those that it knows of.
+                Verdict::Forged if served.forged.is_none() => {
+                    served.fault(Attempt::BadBlock);
+                    served.forged = Some(*id);
+                    self.forged.insert(peer, *id);
+                }
+                Verdict::Forged | Verdict::Missing | Verdict::Later => {}
+            }
+        }
+    }
+
+    /// Takes those out of the silent that brought something, if only too late to be of use, or that are charged already.
+    fn acquit(&mut self, report: &Report) {
+        self.silent.retain(|peer, _| {
+            report.peers.get(peer).is_none_or(|served| !served.delivered && served.fault.is_none())
+        });
+    }
+}
+
 /// What came back for one request.
 type Landed = (Ask, Result<Answer, RequestFailure>, Duration);
 
@@ -200,22 +236,33 @@ impl Session {
         }
     }
 
-    /// Ends the retrieval and waits for what is still unanswered; yields the peers that claimed the content, brought nothing
-    /// of it, and let their time run out.
+    /// Ends the retrieval and waits for what is still unanswered.
     ///
     /// Others are asked as soon as a peer is slow, so that a retrieval ends long before a silent one has proved to be silent.
-    pub fn silent(mut self) -> impl Future<Output = BTreeSet<PeerId>> + Send + 'static {
-        let outstanding = std::mem::take(&mut self.outstanding);
-        let (known, report) = (std::mem::take(&mut self.known), std::mem::take(&mut self.report));
-        outstanding
-            .filter_map(move |(ask, answer, _)| {
-                let claimed = known.get(&ask.peer).copied().unwrap_or_default();
-                let served = report.peers.get(&ask.peer);
-                let idle = served.is_none_or(|served| served.blocks == 0 && served.fault.is_none());
-                let is_silent = matches!(answer, Err(RequestFailure::Timeout)) && claimed && idle;
-                std::future::ready(is_silent.then_some(ask.peer))
-            })
-            .collect()
+    pub fn late(mut self) -> impl Future<Output = Late> + Send + 'static {
+        let mut outstanding = std::mem::take(&mut self.outstanding);
+        let (known, mut report) = (std::mem::take(&mut self.known), std::mem::take(&mut self.report));
+        let offload = self.offload;
+        async move {
+            let mut late = Late::default();
+            while let Some((ask, answer, took)) = outstanding.next().await {
+                let began = Instant::now().checked_sub(took);
+                let served = report.peers.entry(ask.peer).or_default();
+                match answer {
+                    Ok(answer) => {
+                        let verified =
+                            offload.run(move || verify(ask.want, answer)).await.unwrap_or_default();
+                        late.note(ask.peer, &verified, served);
+                    }
+                    Err(RequestFailure::Timeout) if known.get(&ask.peer) == Some(&true) => {
+                        late.silent.extend(began.map(|began| (ask.peer, began)));
+                    }
+                    Err(_) => {}
+                }
+            }
+            late.acquit(&report);
+            late
+        }
     }
 
     /// What the peers did so far.
@@ -419,6 +466,7 @@ impl Session {
         }
         let mut links = Vec::new();
         for (id, verdict) in verified {
+            served.delivered |= matches!(verdict, Verdict::Have(_));
             match verdict {
                 Verdict::Have(block) if came.contains(&id) => {
                     served.blocks += 1;
@@ -542,4 +590,31 @@ fn look(store: &Store, wanted: Vec<(ContentId, u64)>) -> Result<Looked, Error> {
         }
     }
     Ok((wanted.into_iter().filter(|(id, _)| missing.contains(id)).collect(), links))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(content: &[u8]) -> ContentId {
+        ContentId::of(Codec::Raw, content)
+    }
+
+    #[test]
+    fn late_answers_acquit_those_who_brought_something_and_convict_forgers() {
+        let (honest, forger, mute, charged) =
+            (PeerId::random(), PeerId::random(), PeerId::random(), PeerId::random());
+        let (mut report, mut late) = (Report::default(), Late::default());
+        let asked = Instant::now();
+        late.silent.extend([honest, forger, mute, charged].map(|peer| (peer, asked)));
+        let answer = |bytes: &[u8]| Answer { blocks: vec![Found::Have(bytes.to_vec().into())] };
+        for (peer, bytes) in [(honest, b"true".as_slice()), (forger, b"false"), (forger, b"again")] {
+            let verified = verify(vec![id(b"true")], answer(bytes));
+            late.note(peer, &verified, report.peers.entry(peer).or_default());
+        }
+        report.peers.entry(charged).or_default().fault(Attempt::Timeout);
+        late.acquit(&report);
+        assert_eq!(late.silent, BTreeMap::from([(mute, asked)]));
+        assert_eq!(late.forged, BTreeMap::from([(forger, id(b"true"))]));
+    }
 }

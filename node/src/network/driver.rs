@@ -137,6 +137,8 @@ pub(super) struct Peer {
     pub(super) protocol_version: Option<String>,
     pub(super) protocols: Vec<String>,
     pub(super) round_trip: Option<Duration>,
+    /// When a ping of it last came back.
+    pub(super) ponged: Option<Instant>,
     pub(super) pings_failed: u32,
     /// Until when it may keep others waiting for what it has to say; none once it has said who it is.
     pub(super) awaited_until: Option<Instant>,

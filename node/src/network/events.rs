@@ -268,6 +268,7 @@ impl Driver {
         match event.result {
             Ok(round_trip) => {
                 peer.round_trip = Some(round_trip);
+                peer.ponged = Some(Instant::now());
                 peer.pings_failed = 0;
                 self.emit(Event::Seen { peer: event.peer });
             }
@@ -316,6 +317,7 @@ impl Driver {
                     is_entry_point: self.connections.is_entry_point(id),
                     outbound: peer.connections.values().any(|(_, dialled)| *dialled),
                     round_trip: peer.round_trip,
+                    ponged: peer.ponged,
                     agent: peer.agent.clone(),
                     protocol_version: peer.protocol_version.clone(),
                     protocols: peer.protocols.clone(),

@@ -97,7 +97,7 @@ pub enum RequestFailure {
     /// The answer breaks the protocol.
     #[error("the answer breaks the protocol: {0}")]
     Broken(String),
-    /// This node is stopping, or has too many requests under way.
+    /// This node is stopping, is overloaded, or has too many requests under way.
     #[error("this node has no room for the request")]
     Own,
 }
@@ -285,7 +285,7 @@ impl Handle {
     pub async fn fetch(&self, peer: PeerId, request: Request) -> Result<Answer, RequestFailure> {
         match self.call(FETCH_TIMEOUT + LOCAL_TIMEOUT, |reply| Command::Fetch(peer, request, reply)).await {
             Ok(result) => result,
-            Err(Error::Timeout(_)) => Err(RequestFailure::Timeout),
+            // The loop tells of a peer's silence itself: where it does not, the silence is ours.
             Err(_) => Err(RequestFailure::Own),
         }
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
 
 use super::{driver::PENDING_MAX, exchange::PAGES_SERVED_AT_ONCE_MAX};
 use crate::{
@@ -107,6 +108,8 @@ pub struct PeerSnapshot {
     pub outbound: bool,
     /// Round trip of the last ping.
     pub round_trip: Option<Duration>,
+    /// When a ping of it last came back.
+    pub ponged: Option<Instant>,
     /// Its program, as it says.
     pub agent: Option<String>,
     /// Its protocol version, as it says.

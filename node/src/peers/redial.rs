@@ -6,7 +6,7 @@
 //! connection and drops it at once is not dialled twenty times a second.
 //!
 //! `now` is the time since the node started. The caller dials what [`Redial::poll`] gives, reports each outcome with
-//! [`Redial::ended`], and polls again at the time given or when the routing table becomes empty.
+//! [`Redial::ended`] or hands an address back with [`Redial::put_back`], and polls again at the time given or when the routing table becomes empty.
 
 use std::time::Duration;
 
@@ -91,6 +91,15 @@ impl Redial {
     pub fn ended(&mut self, address: &Multiaddr, now: Duration, generator: &mut impl Rng) {
         if let Some(target) = self.targets.iter_mut().find(|target| target.address == *address) {
             target.rest(now, generator);
+        }
+    }
+
+    /// Takes back an address that [`poll`](Self::poll) gave and that was not dialled: it is due again at `alone` while the
+    /// routing table is empty, and at `refresh` otherwise, and no attempt is counted.
+    pub fn put_back(&mut self, address: &Multiaddr, alone: Duration, refresh: Duration) {
+        if let Some(target) = self.targets.iter_mut().find(|target| target.address == *address) {
+            target.attempts = target.attempts.saturating_sub(1);
+            target.state = State::Waiting { alone, refresh };
         }
     }
 
@@ -271,6 +280,23 @@ mod tests {
         let untried: Vec<_> = (REDIALS_AT_ONCE_MAX..REDIALS_AT_ONCE_MAX + 5).map(address).collect();
         assert_eq!(next[..5], untried);
         assert_eq!(next.len(), REDIALS_AT_ONCE_MAX);
+    }
+
+    #[test]
+    fn an_address_that_was_put_back_waits_no_longer_than_it_was_told() {
+        let (mut redial, mut generator) = (Redial::new([address(0)]), generator());
+        for second in 0..10 {
+            let now = Duration::from_secs(second);
+            assert_eq!(redial.poll(now, true, &mut generator).dial, [address(0)], "after {second} s");
+            redial.put_back(&address(0), now + Duration::from_secs(1), now + REFRESH);
+            let step = redial.poll(now, true, &mut generator);
+            assert_eq!((step.dial, step.next), (Vec::new(), Some(now + Duration::from_secs(1))));
+        }
+        let now = Duration::from_secs(10);
+        assert_eq!(redial.poll(now, true, &mut generator).dial, [address(0)]);
+        redial.ended(&address(0), now, &mut generator);
+        let next = redial.poll(now, true, &mut generator).next.unwrap();
+        assert!(next - now <= ms(50), "the first attempt that counts: {:?}", next - now);
     }
 
     #[test]

@@ -19,6 +19,10 @@ use crate::{
     time::Timestamp,
 };
 
+/// How often it is told at most of all trees that this node holds: a large store has thousands of them.
+const PROVIDE_INTERVAL: Duration = Duration::from_secs(30);
+/// The same where a peer that was lost is back: its side lacks the records. Not less, as connections may break again and again.
+const PROVIDE_INTERVAL_REUNITED: Duration = Duration::from_secs(5);
 /// Newcomers often come in groups; they are told together.
 const GATHER: Duration = Duration::from_millis(300);
 /// How soon somebody who waits for a head to be taken tries again.
@@ -52,6 +56,56 @@ impl Told {
     }
 }
 
+/// When all trees that are held are told of again.
+#[derive(Debug, Default)]
+struct Providing {
+    /// The trees that were told of.
+    told: BTreeSet<ContentId>,
+    last: Option<Instant>,
+    owed: Option<Owed>,
+}
+
+/// What was put off.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Owed {
+    /// Whether the heads of others are stored again as well.
+    everything: bool,
+    /// Whether somebody is back who may have missed something.
+    reunited: bool,
+}
+
+impl Providing {
+    /// Notes that there is somebody to tell.
+    fn owe(&mut self, more: Owed) {
+        let owed = self.owed.unwrap_or_default();
+        self.owed = Some(Owed {
+            everything: owed.everything || more.everything,
+            reunited: owed.reunited || more.reunited,
+        });
+    }
+
+    /// When it is time to tell, where anything is owed; without a time where nothing was told so far.
+    fn due(&self) -> Option<Option<Instant>> {
+        let owed = self.owed?;
+        let interval = if owed.reunited { PROVIDE_INTERVAL_REUNITED } else { PROVIDE_INTERVAL };
+        Some(self.last.map(|last| last + interval))
+    }
+
+    /// What to tell of now: of `held` all where that is due, and otherwise what was never told of; and whether the heads of
+    /// others are stored again as well.
+    fn take(&mut self, held: &BTreeSet<ContentId>, now: Instant) -> (BTreeSet<ContentId>, bool) {
+        let everything = self.owed.unwrap_or_default().everything;
+        let trees = if self.due().is_some_and(|due| due.is_none_or(|due| due <= now)) {
+            (self.last, self.owed) = (Some(now), None);
+            held.clone()
+        } else {
+            held.difference(&self.told).copied().collect()
+        };
+        self.told.clone_from(held);
+        (trees, everything)
+    }
+}
+
 impl Node {
     /// Tells of a head of ours: in the DHT, by gossip, and as a provider of its latest tree.
     pub(super) async fn tell(&self, head: &VerifiedHead, deadline: Instant) -> Told {
@@ -77,16 +131,15 @@ impl Node {
         }
     }
 
-    /// Tells of everything that waits or that somebody missed, and that this node provides what it holds.
-    async fn tell_all(&self, everything: bool) {
-        let missed = self.take_missed();
+    /// Tells of every head that waits or that somebody missed, and of all others where `everything` is to be renewed.
+    async fn tell_heads(&self, everything: bool, missed: Option<Timestamp>) {
         let listed = self.with_store(|store| {
             store.read(|conn| {
                 let pending = published::list_unannounced(conn)?;
-                Ok((pending, heads::list_all(conn)?, packages::list_all(conn)?))
+                Ok((pending, heads::list_all(conn)?))
             })
         });
-        let Ok((pending, own, held)) = listed.await else { return };
+        let Ok((pending, own)) = listed.await else { return };
         let own = own.into_iter().filter_map(|head| {
             // Some took it at the time; those that were cut off did not.
             let pending = pending.iter().any(|it| it.package == head.package)
@@ -106,6 +159,18 @@ impl Node {
                 }
             })
             .await;
+    }
+
+    /// Tells that this node provides what it holds, as far as it is time for it.
+    async fn tell_held(&self, providing: &mut Providing) {
+        let Ok(mut held) = self.with_store(|store| store.read(packages::list_all)).await else {
+            // What is owed stays owed.
+            providing.last = Some(Instant::now());
+            return;
+        };
+        let roots = held.iter().map(|held| held.root).collect();
+        let (trees, everything) = providing.take(&roots, Instant::now());
+        held.retain(|held| trees.contains(&held.root));
         stream::iter(held)
             .for_each_concurrent(AT_ONCE, |held| async move {
                 provide(&self.network, Some(held.root), ROUND_TIMEOUT).await;
@@ -154,15 +219,24 @@ pub(super) async fn announce(node: Arc<Node>) {
     let mut renew = interval(RENEW_INTERVAL);
     renew.set_missed_tick_behavior(MissedTickBehavior::Delay);
     renew.tick().await;
+    let mut providing = Providing::default();
     loop {
+        // The first time is never put off.
+        let due = providing.due().flatten();
         let everything = tokio::select! { biased;
-            _ = renew.tick() => true,
+            _ = renew.tick() => Some(true),
             () = node.audience.notified() => {
                 sleep_until(Instant::now() + GATHER).await;
-                node.is_small().await
+                Some(node.is_small().await)
             }
+            () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => None,
         };
-        node.tell_all(everything).await;
+        if let Some(everything) = everything {
+            let missed = node.take_missed();
+            providing.owe(Owed { everything, reunited: missed.is_some() });
+            node.tell_heads(everything, missed).await;
+        }
+        node.tell_held(&mut providing).await;
     }
 }
 
@@ -236,5 +310,44 @@ async fn renew_one(node: &Node, package: PackageId) {
         }
         Some(Err(failure)) => tracing::warn!(failure.message, "a head was not renewed"),
         None => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Codec;
+
+    fn trees(n: u8) -> BTreeSet<ContentId> {
+        (0..n).map(|n| ContentId::of(Codec::DagPb, &[n])).collect()
+    }
+
+    #[test]
+    fn all_trees_are_told_of_once_in_an_interval_and_new_ones_at_once() {
+        let (mut providing, start) = (Providing::default(), Instant::now());
+        providing.owe(Owed::default());
+        assert_eq!(providing.take(&trees(2), start), (trees(2), false));
+        assert_eq!(providing.due(), None);
+        // Somebody comes, and comes again: told once, when the time has come, and of everything that one of them needs.
+        providing.owe(Owed { everything: true, reunited: false });
+        providing.owe(Owed::default());
+        let new: BTreeSet<_> = trees(3).difference(&trees(2)).copied().collect();
+        assert_eq!(providing.take(&trees(3), start + Duration::from_secs(1)).0, new);
+        assert_eq!(providing.take(&trees(3), start + Duration::from_secs(2)).0, trees(0));
+        assert_eq!(providing.due(), Some(Some(start + PROVIDE_INTERVAL)));
+        assert_eq!(providing.take(&trees(3), start + PROVIDE_INTERVAL), (trees(3), true));
+        assert_eq!(providing.due(), None);
+    }
+
+    #[test]
+    fn who_is_back_is_told_sooner_and_within_bounds() {
+        let (mut providing, start) = (Providing::default(), Instant::now());
+        providing.owe(Owed::default());
+        providing.take(&trees(1), start);
+        providing.owe(Owed { everything: false, reunited: true });
+        assert_eq!(providing.take(&trees(1), start + Duration::from_secs(1)).0, trees(0));
+        assert_eq!(providing.due(), Some(Some(start + PROVIDE_INTERVAL_REUNITED)));
+        assert_eq!(providing.take(&trees(1), start + PROVIDE_INTERVAL_REUNITED).0, trees(1));
+        assert_eq!(providing.due(), None, "once for a loss");
     }
 }

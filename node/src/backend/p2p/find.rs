@@ -340,6 +340,7 @@ mod tests {
             addresses: Vec::new(),
             outbound: true,
             round_trip: None,
+            ponged: None,
             agent: None,
             protocol_version: None,
             protocols: Vec::new(),

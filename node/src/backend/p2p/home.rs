@@ -1,5 +1,7 @@
 //! Whom a node lacks: company, or, for a spoke, hubs to hold on to.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use crate::{
@@ -7,20 +9,82 @@ use crate::{
     peers::trim::HUBS_KEPT,
 };
 
-/// How many connections this node lacks: one where it is alone, and for a spoke as many hubs as it keeps.
-pub(super) fn wanted(is_spoke: bool, snapshot: &Snapshot) -> usize {
-    if !is_spoke {
-        return usize::from(snapshot.peers.is_empty());
-    }
-    HUBS_KEPT.saturating_sub(snapshot.peers.iter().filter(|peer| is_hub(peer)).count())
+/// How long a dial keeps others waiting for their turn: a hub that can be reached has answered by then.
+const TURN: Duration = Duration::from_secs(3);
+
+/// What a node lacks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Lack {
+    /// Connections: one where a node is alone, and for a spoke as many hubs as it keeps.
+    pub(super) connections: usize,
+    /// Whether a spoke with a configuration that names hubs has none of those. Whoever says that it serves the DHT may say so
+    /// only to hold a spoke captive; a spoke that looks for the hubs it was told of is not held.
+    pub(super) entry_point: bool,
 }
 
-/// Whether an address is that of a hub that is connected.
-pub(super) fn is_held(snapshot: &Snapshot, address: &Multiaddr) -> bool {
-    snapshot.peers.iter().filter(|peer| is_hub(peer)).any(|peer| match address.iter().last() {
-        Some(Protocol::P2p(named)) => named == peer.peer,
-        _ => peer.addresses.contains(address),
-    })
+impl Lack {
+    /// Nothing is known of the network, or everything is there.
+    pub(super) const NOTHING: Self = Self { connections: 0, entry_point: false };
+
+    /// What a node of any role but a spoke's lacks.
+    pub(super) fn of_node(snapshot: &Snapshot) -> Self {
+        Self { connections: usize::from(snapshot.peers.is_empty()), entry_point: false }
+    }
+
+    /// What a spoke lacks; `is_told` is whether its configuration names entry points.
+    pub(super) fn of_spoke(is_told: bool, snapshot: &Snapshot) -> Self {
+        let hubs = snapshot.peers.iter().filter(|peer| is_hub(peer)).count();
+        let entry_point = is_told && !snapshot.peers.iter().any(|peer| peer.is_entry_point);
+        Self { connections: HUBS_KEPT.saturating_sub(hubs), entry_point }
+    }
+
+    /// How many more connections are wanted: with only hubs of unknown intent, at least one.
+    pub(super) fn wanted(self) -> usize {
+        self.connections.max(usize::from(self.entry_point))
+    }
+}
+
+/// The dials of a spoke that are under way: since when, and whether to an address of the configuration.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay(BTreeMap<Multiaddr, (Duration, bool)>);
+
+impl UnderWay {
+    pub(super) fn begun(&mut self, address: Multiaddr, is_entry_point: bool, now: Duration) {
+        self.0.insert(address, (now, is_entry_point));
+    }
+
+    pub(super) fn ended(&mut self, address: &Multiaddr) {
+        self.0.remove(address);
+    }
+
+    /// Until when an address has to wait for its turn; nothing where it may be dialled now.
+    ///
+    /// No more are dialled than are lacked. An address of the configuration waits only for others of the configuration
+    /// while none of those is connected. One that does not answer within [`TURN`] keeps nobody waiting any longer.
+    pub(super) fn wait(&self, lack: Lack, is_entry_point: bool, now: Duration) -> Option<Duration> {
+        let is_first = lack.entry_point && is_entry_point;
+        let places = if is_first { HUBS_KEPT } else { lack.connections };
+        let over = self.0.values().filter(|(_, to_entry_point)| !is_first || *to_entry_point);
+        let mut over: Vec<Duration> =
+            over.map(|(since, _)| since.saturating_add(TURN)).filter(|over| *over > now).collect();
+        if over.len() < places {
+            return None;
+        }
+        over.sort();
+        let place = over.len() - places;
+        Some(over.get(place).copied().unwrap_or(now.saturating_add(TURN)))
+    }
+}
+
+/// Whether an address is that of a hub that is connected: what a peer says of its addresses is not believed while no hub of
+/// the configuration is there.
+pub(super) fn is_held(snapshot: &Snapshot, lack: Lack, is_entry_point: bool, address: &Multiaddr) -> bool {
+    let mut hubs = snapshot.peers.iter().filter(|peer| is_hub(peer));
+    !(lack.entry_point && is_entry_point)
+        && hubs.any(|peer| match address.iter().last() {
+            Some(Protocol::P2p(named)) => named == peer.peer,
+            _ => peer.addresses.contains(address),
+        })
 }
 
 /// As the loop sees it: one of the configuration, or one that this node chose and that serves the DHT.
@@ -42,6 +106,7 @@ mod tests {
             is_entry_point: false,
             outbound: true,
             round_trip: None,
+            ponged: None,
             agent: None,
             protocol_version: None,
             protocols: vec![KAD_PROTOCOL.to_owned()],
@@ -60,22 +125,66 @@ mod tests {
     #[test]
     fn a_spoke_lacks_hubs_and_every_other_node_company() {
         let mut snapshot = Snapshot::default();
-        assert_eq!((wanted(false, &snapshot), wanted(true, &snapshot)), (1, HUBS_KEPT));
+        let lacked = |snapshot: &Snapshot| {
+            (Lack::of_node(snapshot).wanted(), Lack::of_spoke(false, snapshot).wanted())
+        };
+        assert_eq!(lacked(&snapshot), (1, HUBS_KEPT));
         // Whoever only connects and says that it serves the DHT is no hub, nor is another spoke.
         snapshot.peers.push(PeerSnapshot { outbound: false, ..peer(1) });
         snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), ..peer(2) });
-        assert_eq!((wanted(false, &snapshot), wanted(true, &snapshot)), (0, HUBS_KEPT));
+        assert_eq!(lacked(&snapshot), (0, HUBS_KEPT));
         snapshot.peers.push(peer(3));
         snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), is_entry_point: true, ..peer(4) });
-        assert_eq!(wanted(true, &snapshot), HUBS_KEPT - 2);
+        assert_eq!(lacked(&snapshot).1, HUBS_KEPT - 2);
+    }
+
+    #[test]
+    fn a_spoke_that_only_strangers_hold_still_wants_a_hub_of_its_configuration() {
+        let mut snapshot = Snapshot { peers: (0..HUBS_KEPT).map(peer).collect(), ..Snapshot::default() };
+        let lack = Lack::of_spoke(true, &snapshot);
+        assert_eq!((lack.connections, lack.entry_point, lack.wanted()), (0, true, 1));
+        assert_eq!(Lack::of_spoke(false, &snapshot), Lack::NOTHING, "it was told of none");
+        snapshot.peers.push(PeerSnapshot { is_entry_point: true, ..peer(HUBS_KEPT) });
+        assert_eq!(Lack::of_spoke(true, &snapshot), Lack::NOTHING);
+    }
+
+    #[test]
+    fn an_address_that_does_not_answer_keeps_others_waiting_for_a_moment_only() {
+        let (lack, start) = (Lack { connections: 1, entry_point: false }, Duration::from_secs(100));
+        let mut under_way = UnderWay::default();
+        assert_eq!(under_way.wait(lack, false, start), None);
+        under_way.begun(address(1), false, start);
+        assert_eq!(under_way.wait(lack, false, start), Some(start + TURN));
+        assert_eq!(under_way.wait(lack, false, start + TURN), None);
+        under_way.ended(&address(1));
+        assert_eq!(under_way.wait(lack, false, start), None);
+        assert_eq!(under_way.wait(Lack::NOTHING, false, start), Some(start + TURN), "nothing is lacked");
+    }
+
+    #[test]
+    fn addresses_of_the_configuration_wait_for_each_other_only() {
+        let (lack, start) = (Lack { connections: 0, entry_point: true }, Duration::from_secs(100));
+        let mut under_way = UnderWay::default();
+        (10..20).for_each(|n| under_way.begun(address(n), false, start));
+        for n in 0..HUBS_KEPT {
+            assert_eq!(under_way.wait(lack, true, start), None, "{n} of them are dialled");
+            under_way.begun(address(n), true, start);
+        }
+        assert_eq!(under_way.wait(lack, true, start), Some(start + TURN));
+        assert_eq!(under_way.wait(lack, true, start + TURN), None);
+        assert!(under_way.wait(lack, false, start + TURN).is_some(), "strangers are not wanted");
     }
 
     #[test]
     fn a_hub_that_is_connected_is_known_by_its_id_or_its_address() {
         let snapshot = Snapshot { peers: vec![peer(3)], ..Snapshot::default() };
-        assert!(is_held(&snapshot, &address(3)));
-        assert!(is_held(&snapshot, &address(9).with(Protocol::P2p(id(3)))));
-        assert!(!is_held(&snapshot, &address(9)));
-        assert!(!is_held(&snapshot, &address(3).with(Protocol::P2p(id(4)))));
+        let held = |address: &Multiaddr| is_held(&snapshot, Lack::NOTHING, true, address);
+        assert!(held(&address(3)));
+        assert!(held(&address(9).with(Protocol::P2p(id(3)))));
+        assert!(!held(&address(9)));
+        assert!(!held(&address(3).with(Protocol::P2p(id(4)))));
+        let captive = Lack::of_spoke(true, &snapshot);
+        assert!(!is_held(&snapshot, captive, true, &address(3)), "so a stranger says");
+        assert!(is_held(&snapshot, captive, false, &address(3)));
     }
 }

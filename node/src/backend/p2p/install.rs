@@ -23,9 +23,10 @@ use crate::{
         api::{Failure, InstallRequest, Installed},
         service::ProgressSender,
     },
-    fetch::session::{Report, Session},
+    fetch::session::{Late, Report, Session},
     identity::KeyLog,
     limits::FETCH_TIMEOUT,
+    network::Snapshot,
     package::{
         PackageId, check,
         manifest::{Manifest, SignedManifest},
@@ -41,6 +42,9 @@ use crate::{
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
 /// A guess at the size of a manifest: it is not known before it is here.
 const MANIFEST_BYTES_GUESS: u64 = 256 << 10;
+
+/// Why a forger is refused.
+const FORGED: &str = "it sent bytes that are not the block asked for";
 
 impl Node {
     pub(super) async fn install(
@@ -159,8 +163,10 @@ impl Node {
 
     /// Writes down what the peers did: who helped, who failed, who forged.
     async fn judge(&self, root: ContentId, report: &Report, succeeded: bool) {
-        let circumstances =
-            Circumstances { stopping: self.stopping().is_cancelled(), ..Circumstances::default() };
+        // Without any peer, or with a loop that does not answer, silence proves nothing.
+        let overloaded = self.network.snapshot().await.map_or(true, |snapshot| snapshot.peers.is_empty());
+        let stopping = self.stopping().is_cancelled();
+        let circumstances = Circumstances { overloaded, stopping, ..Circumstances::default() };
         let mut events = Vec::new();
         for (peer, served) in &report.peers {
             let (blocks, bytes, duration) = (served.blocks, served.bytes, served.spent);
@@ -175,26 +181,32 @@ impl Node {
         self.write_down(events).await;
     }
 
-    /// Writes down, once it has proved to be so, who claimed the tree and never answered: the installation did not wait for it.
+    /// Writes down, once it has proved to be so, who claimed the tree and never answered, and who answered late and forged: the
+    /// installation did not wait for it.
     fn judge_late(&self, root: ContentId, session: Session) {
-        let silent = session.silent();
+        let late = session.late();
         let ((at_work, store), offload) = (self.at_work(), self.offload);
+        let (network, stopping) = (self.network.clone(), self.stopping());
         self.spawn(async move {
-            let silent = silent.await;
-            let cause = blame(Attempt::Timeout, Circumstances { claimed: true, ..Circumstances::default() });
-            let Some(cause) = cause.filter(|_| !silent.is_empty()) else { return };
+            let late = late.await;
+            for peer in late.forged.keys() {
+                let _ = network.block(*peer, FORGED.to_owned()).await;
+            }
+            let snapshot = network.snapshot().await.ok();
+            let events = late_events(root, &late, snapshot.as_ref(), stopping.is_cancelled());
+            if events.is_empty() {
+                return;
+            }
             let written = offload.run(move || {
                 let (_at_work, store) = (at_work, store);
-                let event =
-                    Event::RetrievalFailed { root, cause, blocks: 0, bytes: 0, duration: FETCH_TIMEOUT };
                 let now = Timestamp::now();
                 let record = |tx: &rusqlite::Transaction<'_>| {
-                    silent.iter().try_for_each(|peer| ledger::record(tx, peer, &event, now).map(drop))
+                    events.iter().try_for_each(|(peer, event)| ledger::record(tx, peer, event, now).map(drop))
                 };
                 store.write(|tx| Ok(record(tx)?))
             });
             if !matches!(written.await, Some(Ok(()))) {
-                tracing::warn!("who did not answer was not written down");
+                tracing::warn!("what came of the last requests was not written down");
             }
         });
     }
@@ -205,8 +217,7 @@ impl Node {
         for (peer, served) in &report.peers {
             if let Some(block) = served.forged {
                 events.push((*peer, Event::ForgedBlock { block }));
-                let why = "it sent bytes that are not the block asked for".to_owned();
-                let _ = self.network.block(*peer, why).await;
+                let _ = self.network.block(*peer, FORGED.to_owned()).await;
             }
         }
         if !events.is_empty() {
@@ -262,6 +273,33 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// What counts against peers of the requests that an installation did not wait for.
+///
+/// Silence does only where it was the peer's own: its connection stood to the end, and a ping of it came back after it was
+/// asked. Where it did not, the network between, or our own, may have been down.
+fn late_events(
+    root: ContentId,
+    late: &Late,
+    snapshot: Option<&Snapshot>,
+    stopping: bool,
+) -> Vec<(PeerId, Event)> {
+    let failed = |cause| Event::RetrievalFailed { root, cause, blocks: 0, bytes: 0, duration: FETCH_TIMEOUT };
+    let peers = snapshot.map_or(&[][..], |snapshot| &snapshot.peers);
+    let circumstances = Circumstances { claimed: true, overloaded: peers.is_empty(), stopping };
+    let was_alive = |peer: &PeerId, asked: Instant| {
+        peers.iter().any(|it| it.peer == *peer && it.ponged.is_some_and(|ponged| ponged > asked))
+    };
+    let silent = late.silent.iter().filter(|(peer, asked)| was_alive(peer, **asked));
+    let silent =
+        silent.filter_map(|(peer, _)| Some((*peer, failed(blame(Attempt::Timeout, circumstances)?))));
+    let forged = late.forged.iter().flat_map(|(peer, block)| {
+        let cause = blame(Attempt::BadBlock, circumstances);
+        let failed = cause.map(|cause| (*peer, failed(cause)));
+        failed.into_iter().chain([(*peer, Event::ForgedBlock { block: *block })])
+    });
+    silent.chain(forged).collect()
 }
 
 /// Reads a signed manifest from the store and holds it against the release that names it.
@@ -463,4 +501,47 @@ fn resolved(path: &Path) -> PathBuf {
 
 fn answer_root(answer: &Installed) -> Result<ContentId, Failure> {
     answer.cid.parse().map_err(|_| gone("the content id"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{content::Codec, network::PeerSnapshot};
+
+    fn connected(peer: PeerId, ponged: Option<Instant>) -> PeerSnapshot {
+        PeerSnapshot {
+            peer,
+            addresses: Vec::new(),
+            is_entry_point: false,
+            outbound: true,
+            round_trip: None,
+            ponged,
+            agent: None,
+            protocol_version: None,
+            protocols: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn silence_counts_only_where_the_peer_was_alive_and_forgery_always() {
+        let root = ContentId::of(Codec::DagPb, b"tree");
+        let (mute, cut_off, gone, forger) =
+            (PeerId::random(), PeerId::random(), PeerId::random(), PeerId::random());
+        let before = Instant::now();
+        let asked = before + Duration::from_secs(1);
+        let late = Late {
+            silent: [mute, cut_off, gone].map(|peer| (peer, asked)).into(),
+            forged: [(forger, root)].into(),
+        };
+        let peers =
+            vec![connected(mute, Some(asked + Duration::from_secs(9))), connected(cut_off, Some(before))];
+        let snapshot = Snapshot { peers, ..Snapshot::default() };
+        let charged = |snapshot: Option<&Snapshot>, stopping| -> Vec<PeerId> {
+            late_events(root, &late, snapshot, stopping).into_iter().map(|(peer, _)| peer).collect()
+        };
+        assert_eq!(charged(Some(&snapshot), false), [mute, forger, forger]);
+        assert_eq!(charged(Some(&snapshot), true), [forger, forger]);
+        assert_eq!(charged(Some(&Snapshot::default()), false), [forger, forger]);
+        assert_eq!(charged(None, false), [forger, forger]);
+    }
 }

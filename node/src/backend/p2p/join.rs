@@ -14,7 +14,10 @@ use libp2p::Multiaddr;
 use rand::SeedableRng;
 use tokio::time::{Instant, sleep_until};
 
-use super::{home, node::Node};
+use super::{
+    home::{self, Lack, UnderWay},
+    node::Node,
+};
 use crate::{
     config::Role,
     peers::{Redial, address_book, limits::REDIAL_AT_START_MAX},
@@ -35,17 +38,22 @@ pub(super) async fn join(node: Arc<Node>) {
         reason = "the driver's side: seeds the generator that the pure part is given"
     )]
     let mut generator = rand::rngs::StdRng::from_rng(&mut rand::rng());
+    let entry_points: BTreeSet<Multiaddr> = node.config().entry_points().into_iter().collect();
     let mut redial = Redial::new(node.config().entry_points());
     for address in saved(&node).await {
         redial.add(address);
     }
     let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
-    let mut reported = BTreeSet::new();
+    let (mut under_way, mut reported) = (UnderWay::default(), BTreeSet::new());
     let reached_so_far = Arc::new(AtomicU64::new(0));
     let (is_spoke, mut lacked) = (node.config().role == Role::Spoke, 0);
     loop {
         let snapshot = node.network.snapshot().await.ok();
-        let wanted = snapshot.as_ref().map_or(0, |snapshot| home::wanted(is_spoke, snapshot));
+        let lack = snapshot.as_ref().map_or(Lack::NOTHING, |snapshot| match is_spoke {
+            true => Lack::of_spoke(!entry_points.is_empty(), snapshot),
+            false => Lack::of_node(snapshot),
+        });
+        let wanted = lack.wanted();
         if is_spoke && wanted > lacked {
             // Hubs that were met in the meantime.
             for address in saved(&node).await {
@@ -53,20 +61,37 @@ pub(super) async fn join(node: Arc<Node>) {
             }
         }
         lacked = wanted;
-        let step = redial.poll(started.elapsed(), wanted > 0, &mut generator);
-        for address in step.dial {
-            // A spoke dials no more hubs than it keeps; the others have their turn where those do not answer.
-            let held = || snapshot.as_ref().is_some_and(|snapshot| home::is_held(snapshot, &address));
-            if is_spoke && (dials.len() >= wanted || held()) {
-                redial.ended(&address, started.elapsed(), &mut generator);
-            } else {
+        let now = started.elapsed();
+        let mut next = now + LOOK_AFTER;
+        loop {
+            let step = redial.poll(now, wanted > 0, &mut generator);
+            next = next.min(step.next.unwrap_or(next));
+            // Again, because an address that is put back may have kept another one from being named.
+            if step.dial.is_empty() {
+                break;
+            }
+            for address in step.dial {
+                let is_entry_point = entry_points.contains(&address);
+                if is_spoke {
+                    let held = |snapshot| home::is_held(snapshot, lack, is_entry_point, &address);
+                    let wait = match snapshot.as_ref().is_some_and(held) {
+                        true => Some(now + LOOK_AFTER),
+                        false => under_way.wait(lack, is_entry_point, now),
+                    };
+                    // A spoke dials no more hubs than it lacks; the others have their turn where those do not answer.
+                    if let Some(until) = wait {
+                        // The hub that is lost next is missed at once.
+                        redial.put_back(&address, if wanted > 0 { until } else { now }, until);
+                        continue;
+                    }
+                    under_way.begun(address.clone(), is_entry_point, now);
+                }
                 dials.push(dial(&node, address, &mut reported));
             }
         }
-        let next =
-            step.next.map_or(started.elapsed() + LOOK_AFTER, |next| next.min(started.elapsed() + LOOK_AFTER));
         tokio::select! { biased;
             Some((address, reached)) = dials.next(), if !dials.is_empty() => {
+                under_way.ended(&address);
                 redial.ended(&address, started.elapsed(), &mut generator);
                 if reached {
                     fill_table(&node, &reached_so_far);

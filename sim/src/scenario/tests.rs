@@ -265,6 +265,8 @@ fn a_fault_needs_what_its_kind_needs_and_refuses_the_rest() {
     for (rest, what) in [
         ("kind = \"churn\"\nfor = \"9s\"\n", "needs `median`"),
         ("kind = \"slow\"\nfor = \"9s\"\n", "needs `by`"),
+        ("kind = \"slow\"\nfor = \"9s\"\nby = \"0s\"\n", "`by` is more than nothing"),
+        ("kind = \"slow\"\nfor = \"9s\"\nby = { min = \"0s\", max = \"1s\" }\n", "`by` is more than nothing"),
         ("kind = \"hold\"\n", "needs `until` or `for`"),
         ("kind = \"hold\"\nfor = \"9s\"\nuntil = \"9s\"\n", "both say when it ends"),
         ("kind = \"hold\"\nfor = \"9s\"\nby = \"1s\"\n", "`by` does not belong"),

@@ -53,7 +53,8 @@ pub(crate) fn members(scenario: &Scenario, ledger: &Ledger, end: Duration) -> Ve
 pub(crate) fn steps(scenario: &Scenario, ledger: &Ledger) -> Vec<StepReport> {
     let steps = scenario.steps.iter().enumerate();
     let step = |(number, step): (usize, &Step)| {
-        let (outcome, detail) = outcome(step, ledger.ended.get(&number));
+        let shortcoming = scenario.shortcoming(number, &ledger.ended);
+        let (outcome, detail) = outcome(step, ledger.ended.get(&number), shortcoming);
         StepReport {
             number,
             node: step.node,
@@ -87,9 +88,9 @@ pub(crate) fn adversaries(scenario: &Scenario, ledger: &Ledger) -> Vec<FaultRepo
     nodes.filter_map(adversary).collect()
 }
 
-fn outcome(step: &Step, ended: Option<&Ended>) -> (Outcome, String) {
+fn outcome(step: &Step, ended: Option<&Ended>, shortcoming: Option<String>) -> (Outcome, String) {
     let Some(ended) = ended else { return (Outcome::Unfinished, String::new()) };
-    if let Some(why) = step.shortcoming(Some(ended)) {
+    if let Some(why) = shortcoming {
         return (if step.may_fail { Outcome::Tolerated } else { Outcome::Failed }, why);
     }
     let detail = match ended {

@@ -3,7 +3,7 @@
 //! Several faults may concern one link or one site at the same time: what one of them mends stays broken until the last of
 //! them is over.
 //!
-//! A fault's *bites* are: for what cuts links, the connections over them that stood, as either side saw them; for slow links,
+//! A fault's *bites* are: for what cuts links, the connections over those that were not cut yet, as either side saw them; for slow links,
 //! the segments that were sent over them meanwhile, looked at once in the time that one is under way; for held links, the
 //! segments that were kept back; for what stops nodes, those that ran; for a mass join, those that started.
 
@@ -170,11 +170,14 @@ impl<'a> Breaker<'a> {
         self.links.entry(pair).or_default()
     }
 
-    /// Connections over some ways, as either side sees them.
+    /// Connections over some ways, as either side sees them; without those over links that are cut already, which are dead and
+    /// only not given up yet.
     fn standing(&self, ways: &BTreeSet<(usize, usize)>) -> usize {
         let site = |node| self.scenario.site_of(node);
         let crosses = |one: usize, other: usize| {
-            ways.contains(&(site(one), site(other))) || ways.contains(&(site(other), site(one)))
+            let (one, other) = (site(one), site(other));
+            (ways.contains(&(one, other)) || ways.contains(&(other, one)))
+                && !self.links.get(&pair(one, other)).is_some_and(Link::is_cut)
         };
         self.ledger.lock().standing(crosses)
     }

@@ -245,6 +245,7 @@ impl Ledger {
 
     /// Adds that an adversary has published something valid.
     pub(crate) fn worthless(&mut self, package: String) {
+        self.measures.worthless(package.clone());
         self.tell(Fact::Worthless { package });
     }
 

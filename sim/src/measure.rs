@@ -21,6 +21,8 @@ pub(crate) struct Measures {
     steps: BTreeMap<usize, Timed>,
     /// When the first catalogue listed a release.
     releases: BTreeMap<Release, Duration>,
+    /// Packages of adversaries: how fast they spread says nothing of anybody honest.
+    worthless: BTreeSet<String>,
     /// Who lists what.
     listed: BTreeSet<(usize, Release)>,
     /// Nodes whose catalogues may have changed since somebody looked.
@@ -100,9 +102,14 @@ impl Measures {
         changed
     }
 
+    /// A package is an adversary's, to be told before anybody lists it: no sample is taken of it.
+    pub(crate) fn worthless(&mut self, package: String) {
+        self.worthless.insert(package);
+    }
+
     /// A node's catalogue lists a release.
     pub(crate) fn lists(&mut self, node: usize, release: Release, at: Duration) {
-        if !self.listed.insert((node, release.clone())) {
+        if self.worthless.contains(&release.0) || !self.listed.insert((node, release.clone())) {
             return;
         }
         let Some(first) = self.releases.get(&release).copied() else {
@@ -156,6 +163,18 @@ mod tests {
         measures.lists(2, release(), secs(12));
         measures.lists(2, release(), secs(20));
         assert_eq!(measures.distributions()[PROPAGATION], [2_000.0]);
+    }
+
+    #[test]
+    fn what_an_adversary_floods_is_no_sample() {
+        let mut measures = Measures::default();
+        (0..2).for_each(|node| measures.started(node, secs(1)));
+        measures.started(2, secs(30));
+        measures.worthless("adversary/word".to_owned());
+        (0..3).for_each(|node| measures.lists(node, ("adversary/word".to_owned(), 1), secs(40)));
+        assert!(measures.distributions().is_empty());
+        (0..2).for_each(|node| measures.lists(node, release(), secs(40)));
+        assert_eq!(measures.distributions()[PROPAGATION], [0.0], "what is honest still is one");
     }
 
     #[test]

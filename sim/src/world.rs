@@ -498,8 +498,8 @@ impl World<'_> {
 
     fn shortcomings(&self, ledger: &Ledger) -> Vec<(usize, String)> {
         let steps = self.scenario.steps.iter().enumerate().filter(|(_, step)| !step.may_fail);
-        let failed = steps.filter_map(|(number, step)| {
-            let why = step.shortcoming(ledger.ended.get(&number))?;
+        let failed = steps.filter_map(|(number, _)| {
+            let why = self.scenario.shortcoming(number, &ledger.ended)?;
             Some((number, format!("{} {why}", self.describe(number))))
         });
         failed.collect()

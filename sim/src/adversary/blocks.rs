@@ -26,7 +26,7 @@ impl Script for Corrupt {
             let real = stage.cast.store.block(id).ok().flatten().map(Block::into_bytes);
             blocks.push(Found::Have(corrupted(*id, real, self.sent).into()));
             self.sent += 1;
-            stage.bit(Bite::WrongBlock, Some(peer));
+            stage.bites_with_answer(Bite::WrongBlock, peer);
         }
         Some(Answer { blocks })
     }
@@ -63,7 +63,7 @@ impl Script for Withhold {
             stage.bit(Bite::Stalled, Some(peer));
             return None;
         }
-        stage.bit(Bite::Withheld, Some(peer));
+        stage.bites_with_answer(Bite::Withheld, peer);
         Some(Answer { blocks: want.iter().map(|_| Found::Missing).collect() })
     }
 }

@@ -59,7 +59,7 @@ impl Script for Forge {
     fn page(&mut self, stage: &mut Stage, peer: PeerId) -> Option<Page> {
         let forged: Vec<Vec<u8>> = self.forgeries(stage).into_iter().map(|(_, forged)| forged).collect();
         if !forged.is_empty() {
-            stage.bit(Bite::Forged, Some(peer));
+            stage.bites_with_answer(Bite::Forged, peer);
         }
         forged.iter().for_each(|bytes| stage.brand(bytes));
         Some(page_of(forged))

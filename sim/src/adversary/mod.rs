@@ -118,6 +118,8 @@ struct Stage {
     /// Valid heads by package, oldest first.
     heads: BTreeMap<String, Vec<VerifiedHead>>,
     claimed: BTreeSet<ContentId>,
+    /// What the answer that is being made will have done, once it is handed over.
+    impending: Vec<(Bite, PeerId)>,
     turns: u64,
 }
 
@@ -140,7 +142,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
     cast.ledger.lock().record(cast.node, format_args!("misbehaves: {}", cast.kind.as_str()));
     let remembered = remembered(&cast.store);
     let (heads, claimed) = (BTreeMap::new(), BTreeSet::new());
-    let mut stage = Stage { swarm, topic, cast, heads, claimed, turns: 0 };
+    let mut stage = Stage { swarm, topic, cast, heads, claimed, impending: Vec::new(), turns: 0 };
     for bytes in remembered {
         stage.heard(script.as_mut(), &bytes);
     }
@@ -201,7 +203,8 @@ impl Stage {
             })) => {
                 let want = serde_ipld_dagcbor::from_slice::<Request>(&request).ok()?.want;
                 let Some(answer) = script.blocks(self, peer, &want) else { return Some(channel) };
-                let _ = self.swarm.behaviour_mut().fetch.send_response(channel, encoded(&answer));
+                let sent = self.swarm.behaviour_mut().fetch.send_response(channel, encoded(&answer));
+                self.answered(sent.is_ok());
             }
             SwarmEvent::Behaviour(BehaviourEvent::Heads(Event::Message {
                 peer,
@@ -209,7 +212,8 @@ impl Stage {
                 ..
             })) => {
                 let Some(page) = script.page(self, peer) else { return Some(channel) };
-                let _ = self.swarm.behaviour_mut().heads.send_response(channel, encoded(&page));
+                let sent = self.swarm.behaviour_mut().heads.send_response(channel, encoded(&page));
+                self.answered(sent.is_ok());
             }
             _ => {}
         }
@@ -255,6 +259,18 @@ impl Stage {
     /// Tells the ledger what it has just done, and to whom where that is one node.
     fn bit(&self, bite: Bite, victim: Option<PeerId>) {
         self.cast.ledger.lock().bit(self.cast.node, bite, victim);
+    }
+
+    /// Keeps in mind what the answer that is being made does to whoever asked.
+    fn bites_with_answer(&mut self, bite: Bite, victim: PeerId) {
+        self.impending.push((bite, victim));
+    }
+
+    /// Tells the ledger what an answer has done, where it was handed over: whoever has given up is not bitten.
+    fn answered(&mut self, is_sent: bool) {
+        for (bite, victim) in std::mem::take(&mut self.impending).into_iter().filter(|_| is_sent) {
+            self.bit(bite, Some(victim));
+        }
     }
 
     /// Tells the ledger which bytes are no head that anybody should pass on.

@@ -52,7 +52,7 @@ impl Script for Replay {
     }
 
     fn page(&mut self, stage: &mut Stage, peer: PeerId) -> Option<Page> {
-        stage.bit(Bite::Replayed, Some(peer));
+        stage.bites_with_answer(Bite::Replayed, peer);
         Some(page_of(self.outdated(stage).into_iter().map(|head| head.bytes().to_vec()).collect()))
     }
 }

@@ -168,7 +168,11 @@ impl Breaking {
                 FaultKind::Flapping { up: span(&self.up, "up")?, down: span(&self.down, "down")? }
             }
             Kind::Slow => {
-                FaultKind::Slow { by: self.by.as_ref().ok_or_else(|| needs("by"))?.get_ref().0.clone() }
+                let by = self.by.as_ref().ok_or_else(|| needs("by"))?;
+                if by.get_ref().0.start().is_zero() {
+                    return Err(Problem::at(by, "`by` is more than nothing"));
+                }
+                FaultKind::Slow { by: by.get_ref().0.clone() }
             }
             Kind::Hold => FaultKind::Hold,
             Kind::SwizzleClog => FaultKind::SwizzleClog,

@@ -7,7 +7,7 @@
 //! `topology`, `workload` and `breaking` turn its parts into what is declared here. [`regions`] has real round-trip times.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt, io,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -387,6 +387,30 @@ impl Scenario {
         full_name(&self.name, self.variant.as_deref())
     }
 
+    /// What is wrong with how a step ended, where something is, as [`Step::shortcoming`] says; and besides, where it installed
+    /// something that none of the steps published as this package.
+    pub(crate) fn shortcoming(&self, number: usize, ended: &BTreeMap<usize, Ended>) -> Option<String> {
+        let step = &self.steps[number];
+        if let Some(why) = step.shortcoming(ended.get(&number)) {
+            return Some(why);
+        }
+        let (Action::Install { package, .. }, Some(Ended::Installed { id, cid, .. })) =
+            (&step.action, ended.get(&number))
+        else {
+            return None;
+        };
+        let steps = self.steps.iter().enumerate();
+        let publishes =
+            |action: &Action| matches!(action, Action::Publish { package: it, .. } if it == package);
+        let mut published = steps.filter(|(_, step)| publishes(&step.action)).map(|(it, _)| ended.get(&it));
+        let is_release = published.any(|published| match published {
+            Some(Ended::Published { id: of, cid: released }) => of == id && released == cid,
+            // It may be published all the same; what it is then, the judge knows.
+            _ => true,
+        });
+        (!is_release).then(|| format!("installed {cid} of {id}, which is no release of {package}"))
+    }
+
     /// The site of a node.
     pub fn site_of(&self, node: usize) -> usize {
         node % self.sites
@@ -417,8 +441,8 @@ impl ScriptKind {
 }
 
 impl Step {
-    /// What is wrong with how the step ended, where something is; `None` for the end of one that has not ended.
-    pub(crate) fn shortcoming(&self, ended: Option<&Ended>) -> Option<String> {
+    /// What is wrong with how the step ended by itself, where something is; `None` for the end of one that has not ended.
+    fn shortcoming(&self, ended: Option<&Ended>) -> Option<String> {
         match (ended, &self.fails, &self.action) {
             (None, ..) => Some("did not end".to_owned()),
             (Some(Ended::Failed { code, .. }), Some(fails), _) if code == fails => None,
@@ -435,6 +459,11 @@ impl Step {
                     }
                     _ => None,
                 }
+            }
+            (Some(Ended::Installed { id, .. }), _, Action::Install { package, .. })
+                if id.rsplit('/').next() != Some(package.as_str()) =>
+            {
+                Some(format!("installed {id}, and not {package}"))
             }
             (
                 Some(Ended::Installed { fetched, .. }),

@@ -265,6 +265,8 @@ fn a_fault_needs_what_its_kind_needs_and_refuses_the_rest() {
     for (rest, what) in [
         ("kind = \"churn\"\nfor = \"9s\"\n", "needs `median`"),
         ("kind = \"slow\"\nfor = \"9s\"\n", "needs `by`"),
+        ("kind = \"slow\"\nfor = \"9s\"\nby = \"0s\"\n", "`by` is more than nothing"),
+        ("kind = \"slow\"\nfor = \"9s\"\nby = { min = \"0s\", max = \"1s\" }\n", "`by` is more than nothing"),
         ("kind = \"hold\"\n", "needs `until` or `for`"),
         ("kind = \"hold\"\nfor = \"9s\"\nuntil = \"9s\"\n", "both say when it ends"),
         ("kind = \"hold\"\nfor = \"9s\"\nby = \"1s\"\n", "`by` does not belong"),
@@ -279,5 +281,32 @@ fn a_fault_needs_what_its_kind_needs_and_refuses_the_rest() {
     assert!(
         refused("[[faults]]\nkind = \"hold\"\nat = \"5s\"\nfor = \"1s\"\npick = 5\n")
             .contains("1 to 4 nodes")
+    );
+}
+
+#[test]
+fn an_installation_of_something_else_falls_short() {
+    let step = |at: u32, rest: &str| format!("[[workload]]\nat = \"{at}s\"\nnode = \"node-1\"\n{rest}\n");
+    let publish = |at, name: &str| step(at, &format!("do = \"publish\"\npackage = {name:?}"));
+    let (amber, birch) = (publish(1, "amber"), publish(2, "birch"));
+    let install = step(3, "do = \"install\"\npackage = \"amber\"");
+    let scenario = parse(&format!("{SMALL}{amber}{birch}{install}")).unwrap();
+    let published = |id: &str, cid: &str| Ended::Published { id: id.to_owned(), cid: cid.to_owned() };
+    let shortcoming = |id: &str, cid: &str, first: Option<Ended>| {
+        let installed = Ended::Installed { id: id.to_owned(), cid: cid.to_owned(), fetched: 1 };
+        let ended = [(1, published("key/birch", "of-birch")), (2, installed)];
+        scenario.shortcoming(2, &first.map(|it| (0, it)).into_iter().chain(ended).collect())
+    };
+    let amber = || Some(published("key/amber", "of-amber"));
+    assert_eq!(shortcoming("key/amber", "of-amber", amber()), None);
+    assert_eq!(shortcoming("key/birch", "of-birch", amber()).unwrap(), "installed key/birch, and not amber");
+    for (id, cid) in [("key/amber", "of-birch"), ("other/amber", "of-amber")] {
+        let why = shortcoming(id, cid, amber()).unwrap();
+        assert_eq!(why, format!("installed {cid} of {id}, which is no release of amber"));
+    }
+    assert_eq!(
+        shortcoming("key/amber", "unknown", None),
+        None,
+        "a publication that did not end may have done its work"
     );
 }

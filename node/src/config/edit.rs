@@ -12,7 +12,7 @@ use std::{
 use toml_edit::{DocumentMut, Item, Table, TableLike};
 
 use super::{
-    Error, FILE_NAME, Layers, P2PConfig, Partial, Problem, Unknown, document,
+    Document, Error, FILE_NAME, Layers, P2PConfig, Partial, Problem, Role, Topology, Unknown, document,
     keys::{KEYS, Key, Reload},
 };
 
@@ -28,16 +28,49 @@ pub fn check(path: &Path, unknown: Unknown) -> Result<Vec<Problem>, Error> {
     Ok(warnings)
 }
 
+/// What does not go together in a file that is right key by key.
+fn conflicts(document: Document) -> Vec<Problem> {
+    let (flags, env) = Default::default();
+    let layers = Layers { flags, env, file: Some(document), defaults: P2PConfig::for_daemon("") };
+    match layers.resolve() {
+        Err(Error::Invalid { problems }) => problems,
+        _ => Vec::new(),
+    }
+}
+
 /// Gives the key `name` the value `text` in the file at `path`, and says whether a running node can take it.
 ///
 /// `text` is what the environment takes: a list parted by commas, `none` for an empty one. A missing file is written with
 /// the defaults first. Comments, layout, mode and a symbolic link are kept.
 ///
 /// # Errors
-/// [`Error::UnknownKey`] or [`Error::Value`] for the arguments, [`Error::Invalid`] where the file is not valid afterwards,
-/// [`Error::Changed`] where somebody else wrote it in the meantime, and [`Error::Write`].
+/// [`Error::UnknownKey`] or [`Error::Value`] for the arguments, [`Error::Invalid`] where a value of the file is wrong,
+/// [`Error::Conflict`] where the new value does not go with the others, [`Error::Changed`] where somebody else wrote the file
+/// in the meantime, and [`Error::Write`]. The file is as it was after each of them.
 pub fn set(path: &Path, name: &str, text: &str) -> Result<Reload, Error> {
     let key = key(name)?;
+    let value = value(key, text)?;
+    edit(path, key, |document| put(document, key, value))?;
+    Ok(key.reload)
+}
+
+/// Gives several keys their values, all of them or none: for values that go together only.
+///
+/// # Errors
+/// As [`set`].
+pub fn set_all(path: &Path, values: &[(&str, String)]) -> Result<(), Error> {
+    let mut parsed = Vec::new();
+    for (name, text) in values {
+        let key = key(name)?;
+        parsed.push((key, value(key, text)?));
+    }
+    let Some((last, _)) = parsed.last() else { return Ok(()) };
+    let last = *last;
+    edit(path, last, |document| parsed.into_iter().try_for_each(|(key, value)| put(document, key, value)))
+}
+
+/// The value that `text` is for `key`, as the file has it.
+fn value(key: &Key, text: &str) -> Result<toml_edit::Value, Error> {
     let value = key.kind.parse(text).map_err(|faults| {
         let described = faults.into_iter().map(|fault| match fault.index {
             Some(index) => format!("[{index}] {}", fault.what),
@@ -45,7 +78,7 @@ pub fn set(path: &Path, name: &str, text: &str) -> Result<Reload, Error> {
         });
         Error::Value { key: key.name, what: described.collect::<Vec<_>>().join("; ") }
     })?;
-    edit(path, key, |document| put(document, key, value.to_toml()))
+    Ok(value.to_toml())
 }
 
 /// Removes the key `name` from the file at `path`, so that its default holds again.
@@ -66,7 +99,8 @@ pub fn unset(path: &Path, name: &str) -> Result<Reload, Error> {
             }
         }
         Ok(())
-    })
+    })?;
+    Ok(key.reload)
 }
 
 /// Writes a commented file with every value of `config` to `path`, and the folder it lies in where that is missing. An
@@ -129,7 +163,7 @@ fn edit(
     path: &Path,
     key: &Key,
     change: impl FnOnce(&mut DocumentMut) -> Result<(), Error>,
-) -> Result<Reload, Error> {
+) -> Result<(), Error> {
     let before = match document::read_text(path) {
         Ok(text) => Some(text),
         Err(Error::Missing { .. }) => None,
@@ -146,11 +180,63 @@ fn edit(
     };
     change(&mut parsed)?;
     let after = parsed.to_string();
-    document::parse(path, &after, Unknown::Warn)?;
+    let old = document::parse(path, &text, Unknown::Warn).ok();
+    let new = document::parse(path, &after, Unknown::Warn)?;
+    refuse_conflicts(key, old, new)?;
     if before.as_deref() != Some(after.as_str()) {
         replace(path, before.as_deref(), &after)?;
     }
-    Ok(key.reload)
+    Ok(())
+}
+
+/// Refuses what does not go together and did before: a file with two conflicts can be mended one at a time.
+fn refuse_conflicts(key: &Key, old: Option<Document>, new: Document) -> Result<(), Error> {
+    let has_role = old.as_ref().is_some_and(|old| old.values.role.is_some());
+    let known = old.map(conflicts).unwrap_or_default();
+    let is_known =
+        |problem: &Problem| known.iter().any(|it| it.key == problem.key && it.what == problem.what);
+    let role = new.values.role;
+    let mut problems = conflicts(new);
+    problems.retain(|problem| !is_known(problem));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let mut first = Vec::new();
+    for conflict in problems.iter().filter_map(|problem| problem.key.as_deref()) {
+        first.extend(before_that(key, conflict, role, has_role));
+    }
+    Err(Error::Conflict { problems, first })
+}
+
+/// The commands, without the words before `config`, after which a change of `key` no longer meets the conflict of the key
+/// `conflict`. `role` is the file's role with the change, `had_role` whether it gave one before.
+fn before_that(key: &Key, conflict: &str, role: Option<Role>, had_role: bool) -> Vec<String> {
+    let unset_role = || had_role.then(|| "config unset role".to_owned());
+    let to = |topology: Topology| format!("config set topology {topology}");
+    match (key.name, conflict) {
+        ("role", "role") => unset_role().into_iter().chain(role.map(|role| to(role.topology()))).collect(),
+        ("topology.hubs", "topology.hubs") => {
+            unset_role().into_iter().chain([to(Topology::HubAndSpoke)]).collect()
+        }
+        ("dht_server_mode", "dht_server_mode") => {
+            let serves = if role == Some(Role::Ephemeral) { Role::Permanent } else { Role::Hub };
+            vec![format!("config set role {serves}")]
+        }
+        ("peers.connections_low", "peers.connections_low") => {
+            vec!["config set peers.connections_high <a larger number>".to_owned()]
+        }
+        ("peers.connections_high", "peers.connections_low") => {
+            vec!["config set peers.connections_low <a smaller number>".to_owned()]
+        }
+        // The marks depend on each other too: without both, the role's own hold.
+        (_, "peers.connections_low") => {
+            vec![
+                "config unset peers.connections_low".to_owned(),
+                "config unset peers.connections_high".to_owned(),
+            ]
+        }
+        (_, other) => vec![format!("config unset {other}")],
+    }
 }
 
 /// The top level, or `[p2p]` where it exists.

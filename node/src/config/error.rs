@@ -121,6 +121,14 @@ pub enum Error {
         /// What is wrong and what was expected.
         what: String,
     },
+    /// A change was refused, because the file's values would not go together afterwards; nothing was written.
+    #[error("{}", listed(problems))]
+    Conflict {
+        /// What does not go together.
+        problems: Vec<Problem>,
+        /// Commands after which the change is valid, from `config` on, in their order.
+        first: Vec<String>,
+    },
     /// Somebody else changed the file in the meantime.
     #[error("{} was changed by somebody else while it was being edited", path.display())]
     Changed {
@@ -149,6 +157,7 @@ impl Error {
             | Self::NotAFile { .. }
             | Self::TooLarge { .. }
             | Self::Invalid { .. }
+            | Self::Conflict { .. }
             | Self::NoHome => Code::Config,
             Self::UnknownKey { .. } | Self::Value { .. } => Code::Usage,
             Self::Changed { .. } => Code::Busy,
@@ -179,6 +188,11 @@ impl Error {
                 Some(path) => format!("correct {}; `ggen marketplace p2p config check` reads it again", path.display()),
                 None => "correct the values named".into(),
             },
+            Self::Conflict { first, .. } => {
+                let first: Vec<String> =
+                    first.iter().map(|it| format!("`ggen marketplace p2p {it}`")).collect();
+                format!("the file is as it was; run first {}, and then this again", first.join(", then "))
+            }
             Self::NoHome => "set GGEN_HOME to a folder for this node's state, or set HOME".into(),
             Self::UnknownKey { .. } => "`ggen marketplace p2p config show` lists every key".into(),
             Self::Value { key, .. } => format!("`ggen marketplace p2p config show {key}` shows the present value"),

@@ -361,12 +361,9 @@ fn keep_configuration(session: &Session, config: &P2PConfig, flags: &Flags, save
         ("role", flags.role.clone()),
         ("topology.hubs", (!flags.hub.is_empty()).then(|| list(&flags.hub))),
     ];
-    for (key, value) in given {
-        if let Some(value) = value {
-            config::edit::set(&file.path, key, &value).map_err(failed)?;
-        }
-    }
-    Ok(())
+    // At once, because a topology and a role may go together and neither with what the file holds.
+    let given: Vec<_> = given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+    config::edit::set_all(&file.path, &given).map_err(failed)
 }
 
 /// Keeps the flags for `restart`. They are a convenience: a start does not fail for them.

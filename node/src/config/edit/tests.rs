@@ -270,6 +270,7 @@ fn the_topology_is_set_as_a_word_and_in_a_table() {
         place.text(),
         format!("topology = {{ kind = \"hub-and-spoke\", hubs = {hubs}}} # all\n\n[log]\nlevel = \"info\"\n")
     );
+    unset(&place.path, "topology.hubs").unwrap();
     unset(&place.path, "topology.kind").unwrap();
     assert!(!place.text().contains("kind"), "{}", place.text());
     fs::write(&place.path, "[p2p]\ntopology = 'hybrid'\n").unwrap();
@@ -291,4 +292,47 @@ fn a_check_holds_values_against_each_other() {
     );
     set(&place.path, "topology", "hub-and-spoke").unwrap();
     assert_eq!(check(&place.path, Unknown::Warn).unwrap(), []);
+}
+
+#[test]
+fn a_change_that_does_not_go_with_the_rest_leaves_the_file_and_says_what_to_do_first() {
+    let hub_set = "topology = 'hub-and-spoke'\nrole = 'hub'\n";
+    let ggen = |commands: &[&str]| {
+        let quoted: Vec<String> =
+            commands.iter().map(|it| format!("`ggen marketplace p2p config {it}`")).collect();
+        quoted.join(", then ")
+    };
+    for (text, key, value, first) in [
+        ("# mine\n", "role", "hub", &["set topology hub-and-spoke"][..]),
+        ("role = 'peer'\n", "role", "hub", &["unset role", "set topology hub-and-spoke"]),
+        (hub_set, "topology.kind", "hybrid", &["unset role"]),
+        ("topology = 'mesh'\n", "topology.hubs", "/ip4/10.0.0.1/tcp/1", &["set topology hub-and-spoke"]),
+        ("topology = 'hub-and-spoke'\n", "dht_server_mode", "true", &["set role hub"]),
+        ("", "peers.connections_low", "100", &["set peers.connections_high <a larger number>"]),
+        ("", "peers.connections_high", "9", &["set peers.connections_low <a smaller number>"]),
+    ] {
+        let place = place(text);
+        let error = set(&place.path, key, value).unwrap_err();
+        assert_eq!(place.text(), text, "{key}: {error}");
+        assert_eq!(error.code(), Code::Config);
+        assert!(error.hint().contains(&ggen(first)), "{key}: {}", error.hint());
+        // What the hint says works.
+        for command in first.iter().filter(|it| !it.contains('<')) {
+            match *command.split(' ').collect::<Vec<_>>() {
+                ["set", key, value] => set(&place.path, key, value).map(drop).unwrap(),
+                ["unset", key] => unset(&place.path, key).map(drop).unwrap(),
+                _ => panic!("{command}"),
+            }
+            check(&place.path, Unknown::Warn).unwrap();
+        }
+        if !first[0].contains('<') {
+            set(&place.path, key, value).unwrap();
+        }
+    }
+    let place = place(hub_set);
+    assert!(matches!(unset(&place.path, "topology"), Err(Error::Conflict { .. })));
+    assert_eq!(place.text(), hub_set);
+    let both = [("topology", "hybrid".to_owned()), ("role", "ephemeral".to_owned())];
+    set_all(&place.path, &both).unwrap();
+    assert_eq!(place.text(), "topology = 'hybrid'\nrole = 'ephemeral'\n".replace('\'', "\""));
 }

@@ -7,7 +7,7 @@ use ggen_marketplace::{
     code::Code,
     config::{
         self, P2PConfig, Unknown,
-        keys::{self, Reload},
+        keys::{self, Key, Reload},
     },
     control::{
         api::{Failure, Reloaded},
@@ -190,7 +190,9 @@ async fn changed(
         Err(failure) => return Err(failure.into()),
     };
     let answer = FileAnswer { takes_effect: Some(reload.as_str()), reloaded, ..answer };
-    let among = |keys: &[String]| keys.iter().any(|it| it == key);
+    // The node knows a key by one name: `topology.kind` is `topology` there.
+    let name = Key::named(key).map_or(key, |key| key.name);
+    let among = |keys: &[String]| keys.iter().any(|it| it == name);
     session.print(&answer, |answer, page| {
         page.line(format!("{done} {key} in {}.", answer.path));
         match &answer.reloaded {

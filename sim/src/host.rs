@@ -91,11 +91,19 @@ impl Blueprint {
         // A spoke is told of hubs, and any other node of peers to join through.
         let (hubs, bootstrap_nodes) =
             if self.role == Role::Spoke { (known, Vec::new()) } else { (Vec::new(), known) };
+        let configured = configuration(self.role, &self.config);
+        // Whom the scenario names in a node's own configuration, it knows in the place of the topology's.
+        let own = |is_said: bool, own: &Vec<Multiaddr>, known| if is_said { own.clone() } else { known };
+        let said = &self.config;
         P2PConfig {
             listen_addresses: vec![listen.parse().expect("a valid address")],
-            bootstrap_nodes,
-            hubs,
-            ..configuration(self.role, &self.config)
+            bootstrap_nodes: own(
+                said.bootstrap_nodes.is_some(),
+                &configured.bootstrap_nodes,
+                bootstrap_nodes,
+            ),
+            hubs: own(said.hubs.is_some(), &configured.hubs, hubs),
+            ..configured
         }
     }
 

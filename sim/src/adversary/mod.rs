@@ -7,6 +7,7 @@
 mod blocks;
 mod flood;
 mod forge;
+mod gossip;
 mod heads;
 mod replay;
 mod swarm;
@@ -63,7 +64,7 @@ pub enum Bite {
     Forged,
     /// It announced, stored or handed on a head whose time is over.
     Replayed,
-    /// It announced a head that is valid and worthless.
+    /// It handed over the announcement of a head that is valid and worthless.
     Flooded,
 }
 
@@ -126,9 +127,11 @@ struct Stage {
 /// Follows a script until the host ends.
 pub(crate) async fn run(cast: Cast) -> turmoil::Result {
     let base = transport::base(TurmoilTransport::new(cast.ip, cast.tap.clone()));
-    let mut swarm = swarm::swarm(base, &cast.key)?;
+    let mut swarm = swarm::swarm(base, &cast.key, cast.kind == ScriptKind::FloodGossip)?;
     let topic = gossipsub::IdentTopic::new(&cast.topic);
-    swarm.behaviour_mut().gossip.subscribe(&topic)?;
+    if let Some(gossip) = swarm.behaviour_mut().gossip.as_mut() {
+        gossip.subscribe(&topic)?;
+    }
     let unspecified = if cast.ip.is_ipv4() { "/ip4/0.0.0.0" } else { "/ip6/::" };
     swarm.listen_on(format!("{unspecified}/tcp/{}", cast.port).parse()?)?;
     let mut script: Box<dyn Script> = match cast.kind {
@@ -245,7 +248,8 @@ impl Stage {
     /// Announces bytes; whether anybody was there to hear them.
     fn announce(&mut self, bytes: Vec<u8>) -> bool {
         let topic = self.topic.clone();
-        self.swarm.behaviour_mut().gossip.publish(topic, bytes).is_ok()
+        let gossip = self.swarm.behaviour_mut().gossip.as_mut();
+        gossip.is_some_and(|gossip| gossip.publish(topic, bytes).is_ok())
     }
 
     /// Puts a record into the DHT under a key that need not be its own.

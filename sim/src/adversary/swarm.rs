@@ -17,9 +17,11 @@ use libp2p::{
     kad::{self, store::MemoryStore},
     noise, ping,
     request_response::{self, ProtocolSupport},
-    swarm::{self, NetworkBehaviour},
+    swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
     yamux,
 };
+
+use super::gossip::{self, Spouting};
 
 /// How long a request that is never answered stays open on this side: longer than any honest node waits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -29,7 +31,9 @@ pub(super) struct Behaviour {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) kad: kad::Behaviour<MemoryStore>,
-    pub(super) gossip: gossipsub::Behaviour,
+    /// None for whoever gossips by hand: a node reads one stream of gossip from each peer.
+    pub(super) gossip: Toggle<gossipsub::Behaviour>,
+    pub(super) spouts: Toggle<request_response::Behaviour<Spouting>>,
     pub(super) fetch: request_response::Behaviour<Frames>,
     pub(super) heads: request_response::Behaviour<Frames>,
 }
@@ -87,8 +91,12 @@ impl request_response::Codec for Frames {
     }
 }
 
-/// The swarm of an adversary, with a node's key and on a node's base transport.
-pub(super) fn swarm(base: Base, key: &Keypair) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
+/// The swarm of an adversary, with a node's key and on a node's base transport; `by_hand` says how it gossips.
+pub(super) fn swarm(
+    base: Base,
+    key: &Keypair,
+    by_hand: bool,
+) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
     let id = key.public().to_peer_id();
     let transport = base
         .upgrade(Version::V1Lazy)
@@ -103,17 +111,21 @@ pub(super) fn swarm(base: Base, key: &Keypair) -> Result<Swarm<Behaviour>, Box<d
     kad.set_mode(Some(kad::Mode::Server));
     // Messages are told apart by their author's numbers, not by content, and for a moment only: so the same one can be sent
     // again and again.
-    let gossip = gossipsub::ConfigBuilder::default()
+    let gossip_config = gossipsub::ConfigBuilder::default()
         .max_transmit_size(GOSSIP_BYTES_MAX)
         .duplicate_cache_time(Duration::from_millis(1))
         .build()?;
     let protocol = |name| [(StreamProtocol::new(name), ProtocolSupport::Full)];
     let requests = || request_response::Config::default().with_request_timeout(REQUEST_TIMEOUT);
+    let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
+    let gossip = (!by_hand).then(|| gossipsub::Behaviour::new(signed, gossip_config)).transpose()?;
+    let spouts = by_hand.then(|| request_response::Behaviour::new(protocol(gossip::PROTOCOL), requests()));
     let behaviour = Behaviour {
         identify: identify::Behaviour::new(identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())),
         ping: ping::Behaviour::default(),
         kad,
-        gossip: gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(key.clone()), gossip)?,
+        gossip: gossip.into(),
+        spouts: spouts.into(),
         fetch: request_response::Behaviour::new(protocol(fetch::protocol::PROTOCOL), requests()),
         heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), requests()),
     };

@@ -215,11 +215,13 @@ impl Reading<'_> {
                 let first =
                     find(root, name).map(|first| self.lines.line(first.start)).filter(|first| *first != line);
                 let also = first.map_or_else(String::new, |first| format!(", first on line {first}"));
-                self.problem(
-                    line,
-                    Some(shortened(name)),
-                    format!("it stands twice{also}; remove one of them"),
-                );
+                let is_word = KEYS.iter().any(|key| key.may_stand_alone() && key.name == name);
+                let remedy = if is_word {
+                    format!("write one table: [{name}] with kind = … and hubs = […]")
+                } else {
+                    "remove one of them".to_owned()
+                };
+                self.problem(line, Some(shortened(name)), format!("it stands twice{also}; {remedy}"));
             }
             None => self.problem(line, None, what),
         }
@@ -257,7 +259,13 @@ impl Reading<'_> {
                 }
             } else {
                 let line = self.lines.line(span.start);
-                let what = format!("unknown key, it has no effect{}", did_you_mean(Key::nearest(&full)));
+                // A key that strayed into a table: everything below its header is in it.
+                let advice = match Key::named(name).filter(|key| !prefix.is_empty() && key.table().is_none())
+                {
+                    Some(key) => format!(", {} stands at the top level, above every table", key.name),
+                    None => did_you_mean(Key::nearest(&full)),
+                };
+                let what = format!("unknown key, it has no effect{advice}");
                 let problem = Problem::new(Place::line(self.path, line), Some(shortened(&full)), what);
                 self.unknown.push((line, problem));
             }

@@ -116,7 +116,7 @@ pub struct Status {
     pub listen_addresses: Vec<String>,
     /// Addresses under which other peers say they see this node.
     pub external_addresses: Vec<String>,
-    /// Lines to copy: `--bootstrap <address>`, public addresses first.
+    /// Lines to copy, public addresses first: `--bootstrap <address>`, of a hub those of a spoke, `… --hub <address>`.
     pub bootstrap_lines: Vec<String>,
     /// Peers connected now.
     pub connected_peers: usize,

@@ -176,6 +176,8 @@ fn a_hub_and_a_spoke_are_started_by_flags_and_stay_what_they_are_when_asked() {
         (&status["topology"], &status["role"], &status["dht_server"]),
         (&"hub-and-spoke".into(), &"hub".into(), &true.into())
     );
+    let line = text(&status["bootstrap_lines"][0]);
+    assert_eq!(line, format!("--topology hub-and-spoke --role spoke --hub {}", hub.address));
 
     let mut spoke = Node::start(&[]);
     spoke.stop();
@@ -203,4 +205,28 @@ fn a_hub_and_a_spoke_are_started_by_flags_and_stay_what_they_are_when_asked() {
     }
     spoke.run(&["start", "--topology", "star"]).exits(2).says("mesh, hub-and-spoke or hybrid");
     spoke.run(&["config", "set", "role", "boss"]).exits(2).says("peer, hub, spoke, permanent or ephemeral");
+}
+
+#[test]
+fn a_running_node_and_its_file_outlive_what_does_not_go_together() {
+    let mut node = Node::start(&[]);
+    let before = written(&node);
+    let error = node.error(7, &["config", "set", "role", "hub"]);
+    assert!(text(&error["hint"]).contains("config set topology hub-and-spoke"), "{error}");
+    node.error(7, &["config", "set", "peers.connections_low", "100"]);
+    assert_eq!(written(&node), before);
+    node.run(&["config", "check"]).exits(0);
+    for (key, value) in [("topology.kind", "hub-and-spoke"), ("role", "hub")] {
+        node.run(&["config", "set", key, value]).exits(0).says("when it starts again");
+    }
+
+    let file = node.state().join("p2p-config.toml");
+    let pid = node.json(&["status"])["pid"].clone();
+    fs::write(&file, "role = \"hub\"\n").unwrap();
+    node.error(7, &["restart"]);
+    assert_eq!(node.json(&["status"])["pid"], pid, "it runs on");
+    fs::write(&file, before).unwrap();
+    node.error(2, &["restart", "--role", "hub"]);
+    assert_eq!(node.json(&["status"])["pid"], pid, "it runs on");
+    node.stop();
 }

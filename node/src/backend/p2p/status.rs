@@ -7,6 +7,7 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use super::{failure::fail, node::Node};
 use crate::{
     catalog,
+    config::Role,
     control::api::{Failure, Status},
     network::Snapshot,
     peers::policy::{Scope, scope_of},
@@ -36,7 +37,7 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             home: self.config().state_dir.display().to_string(),
-            bootstrap_lines: for_others(&snapshot.listening, own),
+            bootstrap_lines: for_others(&snapshot.listening, own, self.config().role),
             listen_addresses: listening,
             external_addresses: external.iter().map(ToString::to_string).collect(),
             connected_peers: snapshot.peers.len(),
@@ -92,8 +93,9 @@ fn full(addresses: &[Multiaddr], own: PeerId) -> Vec<String> {
 }
 
 /// The lines by which others reach this node. Loopback and link-local addresses are good for nobody else, and stand there
-/// only where there is nothing better.
-fn for_others(addresses: &[Multiaddr], own: PeerId) -> Vec<String> {
+/// only where there is nothing better. Those of a hub make spokes of others, since a node that only joins through it would be
+/// one of a mesh.
+fn for_others(addresses: &[Multiaddr], own: PeerId, role: Role) -> Vec<String> {
     let useful = |address: &&Multiaddr| {
         let is_link_local = matches!(
             address.iter().next(),
@@ -105,7 +107,11 @@ fn for_others(addresses: &[Multiaddr], own: PeerId) -> Vec<String> {
     if chosen.is_empty() {
         chosen = addresses.to_vec();
     }
-    full(&chosen, own).iter().map(|address| format!("--bootstrap {address}")).collect()
+    let how = match role {
+        Role::Hub => format!("--topology {} --role {} --hub", role.topology(), Role::Spoke),
+        _ => "--bootstrap".to_owned(),
+    };
+    full(&chosen, own).iter().map(|address| format!("{how} {address}")).collect()
 }
 
 fn reach(address: &Multiaddr) -> Scope {

@@ -243,6 +243,13 @@ fn a_topology_is_a_word_or_a_table() {
         problem("[topology]\nhub = []"),
         "c.toml:2: topology.hub: unknown key, it has no effect, did you mean topology.hubs?"
     );
+    assert_eq!(
+        problem("[topology]\nrole = 'hub'"),
+        "c.toml:2: topology.role: unknown key, it has no effect, role stands at the top level, above every table"
+    );
+    assert!(
+        problem("topology = 'mesh'\n[topology]\nhubs = []").contains("write one table: [topology] with kind")
+    );
     assert!(problem("topology = 'mesh'\n[p2p.topology]\nkind = 'mesh'").contains("stands twice"));
     let hubs =
         parse(path, "[topology]\nhubs = ['/ip4/10.0.0.1/tcp/1']", Unknown::Refuse).unwrap().values.hubs;

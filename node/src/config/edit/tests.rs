@@ -92,16 +92,20 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         ("dht_server_mode", "false"),
         ("packages_topic", "/x"),
         ("query_timeout_secs", "5"),
-        ("role", "hub"),
+        ("role", "peer"),
         ("topology", "hub-and-spoke"),
         ("topology.hubs", "/ip4/127.0.0.1/tcp/2"),
         ("limits.connections_max", "50"),
         ("peers.connections_low", "5"),
-        ("peers.connections_high", "6"),
+        ("peers.connections_high", "60"),
         ("limits.store_bytes_max", "1000000000"),
         ("peers.min_reputation", "0.5"),
         ("log.level", "trace"),
     ] {
+        if name == "topology.hubs" {
+            // A mesh has none.
+            set(&path, "topology", "hub-and-spoke").unwrap();
+        }
         set(&path, name, text).unwrap();
         let document = document::read(&path, Unknown::Refuse).unwrap();
         assert_eq!(Key::named(name).unwrap().of(&document.values).unwrap().to_string(), text);

@@ -13,7 +13,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     long_about = "Stop the node, if one runs, and start it as a daemon.\n\n\
-        Without flags it starts with those of its last start.",
+        Without flags it starts with those of its last start. \
+        Where its configuration is not valid, the node is not stopped.",
     after_help = "\
 Examples:
   ggen marketplace p2p restart
@@ -31,6 +32,8 @@ impl Restart {
         } else {
             self.flags
         };
+        // A node that runs is not stopped for one that cannot start.
+        p2p_state::effective(session.home(), &flags)?;
         match p2p_state::stop(session).await {
             Ok(stopped) => session.note(&format!("Stopped the node (pid {}).", stopped.pid)),
             Err(End::Failed(failure)) if failure.code == Code::NotRunning.as_str() => {}

@@ -91,6 +91,8 @@ impl Driver {
         }
         let marks = self.connections.marks;
         if !self.connections.trim.is_due(self.peers.len(), marks) {
+            // What was under way has come to its end: the next newcomers count from the high mark again.
+            self.connections.trim = trim::Trim::default();
             return;
         }
         let held = self.held();

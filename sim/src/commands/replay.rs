@@ -92,7 +92,7 @@ impl Arguments {
         let scenario = self.which.scenario()?;
         let mut known: Vec<&str> = scenario.nodes.iter().map(|node| node.name.as_str()).collect();
         known.push("world");
-        for node in self.node.iter().filter(|node| !known.contains(&node.as_str())) {
+        if let Some(node) = self.node.iter().find(|node| !known.contains(&node.as_str())) {
             let nearest = known.iter().min_by_key(|known| strsim::damerau_levenshtein(node, known));
             let nearest = nearest.copied().unwrap_or_default();
             let message = format!("there is no node `{node}`; did you mean `{nearest}`?");

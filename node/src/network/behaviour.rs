@@ -8,7 +8,7 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Metrics, Settings, codec::Cbor, half_open, records::Records};
+use super::{Metrics, Settings, codec::Cbor, half_open, kademlia, records::Records};
 use crate::{
     config::Role,
     fetch,
@@ -41,7 +41,7 @@ pub(super) struct Behaviour {
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
-    pub(super) kad: kad::Behaviour<Records>,
+    pub(super) kad: kademlia::Behaviour,
     pub(super) gossip: gossipsub::Behaviour,
     pub(super) fetch: request_response::Behaviour<Cbor<fetch::protocol::Request, fetch::protocol::Answer>>,
     pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Page>>,
@@ -63,7 +63,9 @@ impl Behaviour {
             identify: identify::Behaviour::new(
                 identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
                     .with_agent_version(format!("ggen/{}", env!("CARGO_PKG_VERSION")))
-                    .with_push_listen_addr_updates(true),
+                    .with_push_listen_addr_updates(true)
+                    // It would dial what peers tell as it stands. What is acceptable of it goes to the address book.
+                    .with_cache_size(0),
             ),
             ping: ping::Behaviour::new(
                 ping::Config::new()
@@ -71,7 +73,7 @@ impl Behaviour {
                     // With the interval it says how long a cut cable goes unnoticed: 55 seconds at most.
                     .with_timeout(Duration::from_secs(15)),
             ),
-            kad: kademlia(id, settings),
+            kad: kademlia::Behaviour::new(dht(id, settings)),
             gossip: gossip(key, settings, metrics)?,
             fetch: request_response::Behaviour::with_codec(
                 Cbor::new(FETCH_REQUEST_BYTES_MAX, FETCH_ANSWER_BYTES_MAX),
@@ -93,7 +95,7 @@ impl Behaviour {
 
 /// Kademlia ([paper](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf)) with disjoint lookup paths, as
 /// [S/Kademlia](https://doi.org/10.1109/ICPADS.2007.4447808) has them, and with every inbound record validated by us.
-fn kademlia(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
+fn dht(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
     let mut config = kad::Config::new(StreamProtocol::new(KAD_PROTOCOL));
     config
         .disjoint_query_paths(true)

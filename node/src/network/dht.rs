@@ -262,12 +262,9 @@ impl Driver {
         if self.providers_met.is_empty() {
             return;
         }
-        let reached_at: Vec<Multiaddr> =
-            self.peers.values().flat_map(|it| it.connections.values().map(|(at, _)| at.clone())).collect();
-        let origin = origin_of(&reached_at);
         for peer in std::mem::take(&mut self.providers_met) {
             let kad = &mut self.swarm.behaviour_mut().kad;
-            // What a dial would be given now, while the lookup is under way.
+            // What a dial would be given now, while the lookup is under way: judged by who told of it.
             let asked = kad.handle_pending_outbound_connection(
                 ConnectionId::new_unchecked(0),
                 Some(peer),
@@ -275,7 +272,6 @@ impl Driver {
                 Endpoint::Dialer,
             );
             let mut addresses = asked.unwrap_or_default();
-            addresses.retain(|told| policy::acceptable(told, origin).is_ok());
             addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
             self.whereabouts.retain(|(known, _)| *known != peer);
             self.whereabouts.push_back((peer, addresses));

@@ -18,6 +18,7 @@ mod exchange;
 mod half_open;
 mod handle;
 mod healing;
+mod kademlia;
 mod metrics;
 mod observer;
 mod offload;

@@ -3,12 +3,12 @@
 use std::{collections::HashSet, num::NonZeroUsize, time::Duration};
 
 use libp2p::{
-    PeerId, StreamProtocol, allow_block_list, connection_limits, gossipsub, identify, identity::Keypair, kad,
-    ping, request_response, swarm::NetworkBehaviour,
+    PeerId, StreamProtocol, allow_block_list, gossipsub, identify, identity::Keypair, kad, ping,
+    request_response, swarm::NetworkBehaviour,
 };
 use sha2::{Digest, Sha256};
 
-use super::{Metrics, Settings, codec::Cbor, half_open, kademlia, records::Records};
+use super::{Metrics, Settings, admission, codec::Cbor, kademlia, records::Records};
 use crate::{
     config::Role,
     fetch,
@@ -36,8 +36,7 @@ const DHT_ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     // First, so that it sees the end of whatever it admitted.
-    pub(super) half_open: half_open::Behaviour,
-    pub(super) limits: connection_limits::Behaviour,
+    pub(super) admission: admission::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
@@ -51,14 +50,13 @@ impl Behaviour {
     pub(super) fn new(key: &Keypair, settings: &Settings, metrics: &Metrics) -> Result<Self, super::Error> {
         let id = key.public().to_peer_id();
         Ok(Self {
-            half_open: half_open::Behaviour::new(PENDING_INCOMING_PER_ADDRESS_MAX),
-            limits: connection_limits::Behaviour::new(
-                connection_limits::ConnectionLimits::default()
-                    .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))
-                    .with_max_pending_outgoing(Some(PENDING_OUTGOING_MAX))
-                    .with_max_established(Some(settings.connections_max))
-                    .with_max_established_per_peer(Some(ESTABLISHED_PER_PEER_MAX)),
-            ),
+            admission: admission::Behaviour::new(admission::Bounds {
+                pending_outgoing: PENDING_OUTGOING_MAX,
+                pending_incoming: PENDING_INCOMING_MAX,
+                pending_incoming_per_address: PENDING_INCOMING_PER_ADDRESS_MAX,
+                established: settings.connections_max as usize,
+                established_per_peer: ESTABLISHED_PER_PEER_MAX,
+            }),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
                 identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())

@@ -327,8 +327,7 @@ impl Driver {
 
     fn reconfigure(&mut self, topic: String, connections_max: u32) {
         let behaviour = self.swarm.behaviour_mut();
-        let limits = behaviour.limits.limits_mut();
-        *limits = limits.clone().with_max_established(Some(connections_max));
+        behaviour.admission.set_established_max(connections_max as usize);
         let topic = IdentTopic::new(topic);
         if topic.hash() == self.topic.hash() {
             return;

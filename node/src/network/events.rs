@@ -1,6 +1,6 @@
 //! What the swarm tells, and what follows from it.
 
-use std::{io, iter};
+use std::{io, iter, net::IpAddr};
 
 use libp2p::{
     Multiaddr, PeerId, TransportError,
@@ -398,9 +398,14 @@ pub(super) fn origin_of(reached_at: &[Multiaddr]) -> policy::Origin {
 
 /// The public network that an address is in: its /24, or its /48.
 fn network_of(address: &Multiaddr) -> Option<[u8; 7]> {
+    ip_of(address).and_then(policy::group_of)
+}
+
+/// The IP address that an address begins with.
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
-        Protocol::Ip4(ip) => policy::group_of(ip.into()),
-        Protocol::Ip6(ip) => policy::group_of(ip.into()),
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
         _ => None,
     }
 }

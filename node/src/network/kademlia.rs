@@ -109,8 +109,7 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        let mut known =
-            self.inner.handle_pending_outbound_connection(connection, peer, addresses, role)?;
+        let mut known = self.inner.handle_pending_outbound_connection(connection, peer, addresses, role)?;
         // Each was judged by who told of it; names and metadata services nobody may tell of.
         retain(&mut known, Origin::Peer(Scope::Loopback));
         Ok(known)

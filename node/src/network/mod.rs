@@ -8,6 +8,7 @@
 //! **Invariant:** nothing unverified is stored, forwarded or handed on. A head is verified before gossip forwards it,
 //! before a DHT record is kept, and before it enters the catalogue.
 
+mod admission;
 mod behaviour;
 mod codec;
 mod connections;
@@ -15,7 +16,6 @@ mod dht;
 mod driver;
 mod events;
 mod exchange;
-mod half_open;
 mod handle;
 mod healing;
 mod kademlia;

@@ -22,8 +22,10 @@ use libp2p::{
     },
 };
 
-use super::events::ip_of;
-use crate::peers::policy;
+use super::{
+    diversity::Network,
+    events::{ip_of, network_of},
+};
 
 /// Why there is no room for one more connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -77,7 +79,7 @@ struct Established {
     peer: PeerId,
     is_inbound: bool,
     /// The public network that it comes from, where it is inbound.
-    network: Option<[u8; 7]>,
+    network: Option<Network>,
 }
 
 /// Counts connections, and refuses those that are too many.
@@ -89,7 +91,7 @@ pub(super) struct Behaviour {
     established: BTreeMap<ConnectionId, Established>,
     incoming_of_address: Counts<IpAddr>,
     of_peer: Counts<PeerId>,
-    of_network: Counts<[u8; 7]>,
+    of_network: Counts<Network>,
     established_incoming: usize,
 }
 
@@ -246,11 +248,6 @@ impl NetworkBehaviour for Behaviour {
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         Poll::Pending
     }
-}
-
-/// The public network of an address, as [`policy::group_of`] has it: an IPv6 /48 has many a /64.
-fn network_of(address: &Multiaddr) -> Option<[u8; 7]> {
-    ip_of(address).and_then(policy::group_of)
 }
 
 /// What one machine has at least: an IPv4 address, or an IPv6 /64.

@@ -30,6 +30,7 @@ use super::{
     behaviour::{Behaviour, topic_score},
     connections::Connections,
     dht::Query,
+    diversity::Diversity,
     events::dial_failure,
     exchange::Reading,
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
@@ -111,6 +112,7 @@ pub fn spawn(
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
         healing: Healing::new(),
+        diversity: Diversity::default(),
         providers_met: Vec::new(),
         whereabouts: VecDeque::new(),
         last_bootstrap: None,
@@ -190,6 +192,8 @@ pub(super) struct Driver {
     pub(super) observed: BTreeMap<Multiaddr, usize>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) healing: Healing,
+    /// Where the peers of the routing table are reached.
+    pub(super) diversity: Diversity,
     /// Providers that a lookup has just found.
     pub(super) providers_met: Vec<PeerId>,
     /// Where providers are that lookups found, the latest last.

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use super::{
     Error, Event,
     behaviour::{BehaviourEvent, KAD_PROTOCOL, PROTOCOL_VERSION},
+    diversity::Network,
     driver::{Driver, IDENTIFY_GRACE, Peer},
     exchange::Reading,
     handle::DialFailure,
@@ -35,8 +36,6 @@ use crate::{
 const PINGS_FAILED_MAX: u32 = 1;
 /// Protocols kept of what a peer tells.
 const PROTOCOLS_MAX: usize = 64;
-/// Peers of one public network in one bucket: whoever holds a /24 does not hold the bucket.
-const PEERS_PER_NETWORK_AND_BUCKET_MAX: usize = 2;
 /// Characters kept of a text that a peer tells.
 const TEXT_MAX: usize = 128;
 
@@ -246,9 +245,7 @@ impl Driver {
         }
         self.observe(info.observed_addr);
         if speaks(KAD_PROTOCOL) {
-            for address in &told {
-                self.admit_to_routing(peer_id, address.clone());
-            }
+            self.admit_to_routing(peer_id, &reached_at, &told);
             self.forget_in_routing(peer_id, &[reached_at, told.clone()].concat());
         } else {
             self.swarm.behaviour_mut().kad.remove_peer(&peer_id);
@@ -338,22 +335,21 @@ impl Driver {
         }
     }
 
-    /// Adds an address of a peer to the routing table, unless its bucket holds enough of the same network already.
-    pub(super) fn admit_to_routing(&mut self, peer: PeerId, address: Multiaddr) {
-        let Some(network) = network_of(&address) else {
-            self.swarm.behaviour_mut().kad.add_address(&peer, address);
-            return;
-        };
+    /// Adds the addresses of a peer to the routing table, unless that holds enough of the same network already.
+    fn admit_to_routing(&mut self, peer: PeerId, reached_at: &[Multiaddr], told: &[Multiaddr]) {
+        // Behind some proxies all connections come from one private address, which says nothing.
+        let network = reached_at.iter().find_map(network_of).or_else(|| told.iter().find_map(network_of));
         let kad = &mut self.swarm.behaviour_mut().kad;
-        let same = kad.kbucket(peer).map_or(0, |bucket| {
-            bucket
-                .iter()
-                .filter(|entry| *entry.node.key.preimage() != peer)
-                .filter(|entry| entry.node.value.iter().any(|it| network_of(it) == Some(network)))
-                .count()
-        });
-        if same < PEERS_PER_NETWORK_AND_BUCKET_MAX {
-            kad.add_address(&peer, address);
+        if let Some(network) = network {
+            let bucket = kad.kbucket(peer).map_or_else(Vec::new, |bucket| members(&bucket));
+            let table: Vec<PeerId> = kad.kbuckets().flat_map(|bucket| members(&bucket)).collect();
+            self.diversity.forget(&table, |peer| self.peers.contains_key(peer));
+            if !self.diversity.admits(peer, network, &bucket, &table) {
+                return;
+            }
+        }
+        for address in told {
+            kad.add_address(&peer, address.clone());
         }
     }
 
@@ -380,6 +376,10 @@ impl Driver {
     }
 }
 
+fn members(bucket: &kad::KBucketRef<'_, kad::KBucketKey<PeerId>, kad::Addresses>) -> Vec<PeerId> {
+    bucket.iter().map(|entry| *entry.node.key.preimage()).collect()
+}
+
 fn addresses(peer: &Peer) -> Vec<Multiaddr> {
     let mut addresses: Vec<Multiaddr> = Vec::new();
     let in_use = peer.connections.values().map(|(address, _)| address);
@@ -397,7 +397,7 @@ pub(super) fn origin_of(reached_at: &[Multiaddr]) -> policy::Origin {
 }
 
 /// The public network that an address is in: its /24, or its /48.
-fn network_of(address: &Multiaddr) -> Option<[u8; 7]> {
+pub(super) fn network_of(address: &Multiaddr) -> Option<Network> {
     ip_of(address).and_then(policy::group_of)
 }
 

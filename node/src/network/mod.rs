@@ -13,6 +13,7 @@ mod behaviour;
 mod codec;
 mod connections;
 mod dht;
+mod diversity;
 mod driver;
 mod events;
 mod exchange;

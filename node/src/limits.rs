@@ -123,7 +123,7 @@ pub const FETCH_ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX + FETCH_ANSWER_BYTES +
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests for blocks that are served at once; more are told `busy`.
 pub const FETCH_SERVED_AT_ONCE_MAX: usize = 64;
-/// Requests for blocks that are served at once for one peer.
+/// Requests for blocks that are served at once for one peer, or for one public network; fewer where many are served.
 pub const FETCH_SERVED_PER_PEER_MAX: usize = 16;
 
 /// Bytes of heads in one page of the exchange.

@@ -27,6 +27,7 @@ use tokio::{
 
 use super::{
     Error, Event, Metrics, Observer, Offload, Settings,
+    answering::Answering,
     behaviour::{Behaviour, topic_score},
     connections::Connections,
     dht::Query,
@@ -106,8 +107,7 @@ pub fn spawn(
         refreshing: Vec::new(),
         inbox: Vec::new(),
         ingesting: false,
-        serving: 0,
-        answering: HashMap::new(),
+        answering: Answering::new(),
         pages: HashMap::new(),
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
@@ -148,7 +148,6 @@ pub(super) struct Peer {
     pub(super) since: Option<Instant>,
     /// The connection that was given up because the peer answered no more.
     pub(super) dead: Option<ConnectionId>,
-    pub(super) serving: usize,
     /// How far its heads were read, where it serves heads.
     pub(super) reading: Option<Reading>,
 }
@@ -184,9 +183,7 @@ pub(super) struct Driver {
     pub(super) refreshing: Vec<oneshot::Sender<()>>,
     pub(super) inbox: Vec<VerifiedHead>,
     pub(super) ingesting: bool,
-    pub(super) serving: usize,
-    /// Answers under way: for whom, and their bytes.
-    pub(super) answering: HashMap<InboundRequestId, (PeerId, u64)>,
+    pub(super) answering: Answering<InboundRequestId>,
     /// Pages of heads under way, and for whom.
     pub(super) pages: HashMap<InboundRequestId, PeerId>,
     pub(super) observed: BTreeMap<Multiaddr, usize>,

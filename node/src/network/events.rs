@@ -287,7 +287,7 @@ impl Driver {
             dials: self.dials.len(),
             queries: self.queries.len(),
             fetches: self.fetches.len(),
-            serving: self.serving,
+            serving: self.answering.len(),
             pages: self.pages.len(),
             inbox: self.inbox.len(),
         }

@@ -9,6 +9,7 @@
 //! before a DHT record is kept, and before it enters the catalogue.
 
 mod admission;
+mod answering;
 mod behaviour;
 mod codec;
 mod connections;

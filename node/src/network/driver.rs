@@ -58,6 +58,8 @@ const REFUSED_MAX: usize = 64;
 const OBSERVED_MAX: usize = 64;
 /// How long a new peer may take to say who it is before nobody waits for it any more.
 pub(super) const IDENTIFY_GRACE: Duration = Duration::from_secs(2);
+/// How often the loop looks at what has become due.
+const PULSE: Duration = Duration::from_millis(500);
 /// Dials, requests and queries under way, each.
 pub(super) const PENDING_MAX: usize = 1_024;
 
@@ -160,6 +162,8 @@ pub(super) struct Listening {
     pub(super) listener: ListenerId,
     pub(super) address: Multiaddr,
     pub(super) bound: Vec<Multiaddr>,
+    /// Since when there is one.
+    pub(super) bound_since: Option<Instant>,
     pub(super) reply: oneshot::Sender<Result<Vec<Multiaddr>, Error>>,
 }
 
@@ -207,7 +211,7 @@ impl Driver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut again = interval(HEADS_INTERVAL);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pulse = interval(IDENTIFY_GRACE / 4);
+        let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(Duration::from_secs(3600));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -228,21 +232,26 @@ impl Driver {
                     }
                     Some(command) => self.command(command),
                 },
-                Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
-                event = self.swarm.select_next_some() => self.swarm_event(event),
+                // Before whatever comes from others: a swarm that always has an event would hold them up for ever.
                 _ = again.tick() => self.read_all_heads(),
                 _ = pulse.tick() => {
                     self.publish_heads_read();
                     self.dial_lost();
                     self.leave_the_silent();
+                    self.reply_bound(Some(Instant::now()));
                     self.observer.tell_of(|| Event::Loaded(self.load()));
                 }
                 _ = trim.tick() => self.trim(),
                 _ = sweep.tick() => self.sweep_records(),
+                Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
+                event = self.swarm.select_next_some() => self.swarm_event(event),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
-                () = std::future::ready(()), if self.has_bound() => self.reply_bound(),
+                () = std::future::ready(()), if self.has_bound() => self.reply_bound(None),
             }
             self.ingest();
+            // Nothing else here waits where there is always something to do, and without a pause tokio's own timers and
+            // channels are not ready any more.
+            tokio::task::consume_budget().await;
         }
     }
 
@@ -289,7 +298,10 @@ impl Driver {
 
     fn listen(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<Vec<Multiaddr>, Error>>) {
         match self.swarm.listen_on(address.clone()) {
-            Ok(listener) => self.listens.push(Listening { listener, address, bound: Vec::new(), reply }),
+            Ok(listener) => {
+                let bound = Vec::new();
+                self.listens.push(Listening { listener, address, bound, bound_since: None, reply });
+            }
             Err(error) => {
                 let source = super::events::listen_error(error);
                 let _ = reply.send(Err(Error::Listen { address, source }));
@@ -298,12 +310,15 @@ impl Driver {
     }
 
     fn has_bound(&self) -> bool {
-        self.listens.iter().any(|listening| !listening.bound.is_empty())
+        self.listens.iter().any(|listening| listening.bound_since.is_some())
     }
 
-    fn reply_bound(&mut self) {
-        let (bound, waiting) =
-            std::mem::take(&mut self.listens).into_iter().partition(|listening| !listening.bound.is_empty());
+    /// Tells what was bound: all of it or, where the swarm never comes to rest, what was bound a pulse ago or longer.
+    fn reply_bound(&mut self, now: Option<Instant>) {
+        let is_due = |listening: &Listening| {
+            listening.bound_since.is_some_and(|since| now.is_none_or(|now| now >= since + PULSE))
+        };
+        let (bound, waiting) = std::mem::take(&mut self.listens).into_iter().partition(is_due);
         self.listens = waiting;
         for Listening { bound, reply, .. } in bound {
             let _ = reply.send(Ok(bound));
@@ -498,3 +513,7 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

@@ -85,6 +85,7 @@ impl Driver {
                 tracing::info!(%address, "listening");
                 if let Some(listening) = self.listens.iter_mut().find(|it| it.listener == listener_id) {
                     listening.bound.push(address);
+                    listening.bound_since.get_or_insert_with(Instant::now);
                 }
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {

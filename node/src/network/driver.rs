@@ -36,6 +36,7 @@ use super::{
     exchange::Reading,
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
     healing::Healing,
+    listeners::Listeners,
     pace::Pace,
     serve::{Fetch, Work},
     snapshot::Refused,
@@ -104,6 +105,7 @@ pub fn spawn(
         queries: HashMap::new(),
         dials: HashMap::new(),
         listens: Vec::new(),
+        listeners: Listeners::default(),
         fetches: HashMap::new(),
         readings: HashMap::new(),
         refreshing: Vec::new(),
@@ -182,6 +184,7 @@ pub(super) struct Driver {
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) dials: HashMap<ConnectionId, Dialling>,
     pub(super) listens: Vec<Listening>,
+    pub(super) listeners: Listeners,
     pub(super) fetches: HashMap<OutboundRequestId, Fetch>,
     pub(super) readings: HashMap<OutboundRequestId, PeerId>,
     pub(super) refreshing: Vec<oneshot::Sender<()>>,
@@ -239,6 +242,7 @@ impl Driver {
                     self.dial_lost();
                     self.leave_the_silent();
                     self.reply_bound(Some(Instant::now()));
+                    self.listen_again(Instant::now());
                     self.observer.tell_of(|| Event::Loaded(self.load()));
                 }
                 _ = trim.tick() => self.trim(),
@@ -300,11 +304,25 @@ impl Driver {
         match self.swarm.listen_on(address.clone()) {
             Ok(listener) => {
                 let bound = Vec::new();
+                self.listeners.opened(listener, address.clone(), 0);
                 self.listens.push(Listening { listener, address, bound, bound_since: None, reply });
             }
             Err(error) => {
                 let source = super::events::listen_error(error);
                 let _ = reply.send(Err(Error::Listen { address, source }));
+            }
+        }
+    }
+
+    /// Listens again where a listener closed.
+    fn listen_again(&mut self, now: Instant) {
+        for lost in self.listeners.due(now) {
+            match self.swarm.listen_on(lost.address.clone()) {
+                Ok(listener) => self.listeners.opened(listener, lost.address, lost.failures),
+                Err(error) => {
+                    tracing::warn!(address = %lost.address, %error, "still not listening");
+                    self.listeners.failed(lost.address, lost.failures, now);
+                }
             }
         }
     }

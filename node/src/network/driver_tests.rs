@@ -119,3 +119,21 @@ async fn a_swarm_that_always_has_an_event_holds_up_nothing() {
     assert_eq!(listened.expect("the listener is told of").unwrap(), [address()]);
     assert!(pulses.lock().unwrap().len() >= 2, "what is due is done");
 }
+
+#[tokio::test]
+async fn a_listener_that_closes_is_opened_again() {
+    let script = Arc::new(Mutex::new(Script::default()));
+    let handle = start(&script, Observer::default());
+    handle.listen(address()).await.unwrap();
+    {
+        let mut script = script.lock().unwrap();
+        script.is_closing = true;
+        script.waker.take().unwrap().wake();
+    }
+    let again = async {
+        while script.lock().unwrap().listened < 2 || handle.snapshot().await.unwrap().listening.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("it listens again");
+}

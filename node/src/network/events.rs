@@ -83,6 +83,7 @@ impl Driver {
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 tracing::info!(%address, "listening");
+                self.listeners.bound(listener_id);
                 if let Some(listening) = self.listens.iter_mut().find(|it| it.listener == listener_id) {
                     listening.bound.push(address);
                     listening.bound_since.get_or_insert_with(Instant::now);
@@ -91,6 +92,7 @@ impl Driver {
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let source = reason.err().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into());
                 tracing::warn!(error = %source, "a listener closed");
+                self.listeners.closed(listener_id, Instant::now());
                 if let Some(at) = self.listens.iter().position(|it| it.listener == listener_id) {
                     let listening = self.listens.swap_remove(at);
                     let _ = listening.reply.send(Err(Error::Listen { address: listening.address, source }));

@@ -21,6 +21,7 @@ mod exchange;
 mod handle;
 mod healing;
 mod kademlia;
+mod listeners;
 mod metrics;
 mod observer;
 mod offload;

@@ -85,6 +85,13 @@ pub const PEER_EVENTS_MAX: usize = 1_000;
 pub const STREAMS_PER_CONNECTION_MAX: usize = 512;
 /// DHT value records held for others.
 pub const DHT_RECORDS_MAX: usize = 8_192;
+/// Those of them that one peer brought: a quarter.
+pub const DHT_RECORDS_PER_PEER_MAX: usize = DHT_RECORDS_MAX / 4;
+/// Records, of values and of providers, that are taken from one peer at once; a large node renews its own at once, and sends
+/// again later what found no room.
+pub const DHT_WRITES_PER_PEER_MAX: u32 = 4_096;
+/// Until one more of it is taken: a hundred a second.
+pub const DHT_WRITES_PER_PEER_REFILL: Duration = Duration::from_millis(10);
 /// Keys for which provider records are held.
 pub const DHT_PROVIDED_KEYS_MAX: usize = 32_768;
 /// Provider records held of one key.

@@ -19,7 +19,7 @@ use crate::{
     code::Code,
     content::{Codec, ContentId},
     control::api::Failure,
-    fetch::session::Session,
+    fetch::{session::Session, wanted::Wanted},
     identity::PublisherId,
     limits::{ENTRY_BYTES_MAX, LOG_ENTRIES_MAX},
     package::{PackageId, PackageName, PackageRef},
@@ -231,7 +231,8 @@ impl Node {
         if id.codec() != Codec::DagCbor {
             return Err(Failure::new(Code::Malformed, "The log links to something that is no entry.", ""));
         }
-        session.get(&[(id, ENTRY_BYTES_MAX as u64)], &mut |_| {}).await.map_err(fail)?;
+        let wanted = Wanted::Block { id, bytes_max: ENTRY_BYTES_MAX as u64 };
+        session.get(vec![wanted], &mut |_| {}).await.map_err(fail)?;
         let block = self.with_store(move |store| store.block(&id)).await?;
         let block = block.ok_or_else(|| gone("a log entry that was just stored"))?;
         SignedEntry::decode_and_verify(block.bytes(), head.key_log()).map_err(fail)

@@ -15,6 +15,9 @@ pub const LINKS_MAX: usize = 1024;
 pub const DIRECTORY_BYTES_MAX: usize = 256 << 10;
 /// Files in one package.
 pub const FILES_MAX: usize = 100_000;
+/// Directories in one package: as many as files may be. Each is a block of its own, and a folder on every disk; without a
+/// limit, files deep in directories of their own would be 64 times as many.
+pub const DIRECTORIES_MAX: usize = FILES_MAX;
 /// Bytes in one package, all files together.
 pub const PACKAGE_BYTES_MAX: u64 = 16 << 30;
 /// Bytes in one file.

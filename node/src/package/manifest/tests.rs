@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     content::Codec,
     identity::{Context, Envelope, Publisher, SecretKey},
+    limits::DIRECTORIES_MAX,
     package::{
         pack::PackedFile,
         testing::{self, description, packed, publisher},
@@ -24,6 +25,16 @@ fn changed(change: impl FnOnce(&mut Wire)) -> Vec<u8> {
     let mut wire = Wire::from(&manifest());
     change(&mut wire);
     to_vec(&wire).unwrap()
+}
+
+fn clone_file(file: &WireFile) -> WireFile {
+    WireFile {
+        path: file.path.clone(),
+        executable: file.executable,
+        size: file.size,
+        cid: file.cid,
+        sha256: file.sha256,
+    }
 }
 
 fn refused(change: impl FnOnce(&mut Wire)) -> Code {
@@ -67,6 +78,13 @@ fn paths_that_are_not_allowed_are_refused_as_such() {
     }
     assert_eq!(refused(|wire| wire.files[0].path = "p".repeat(5_000)), Code::Limit);
     assert_eq!(refused(|wire| wire.files[0].path = "d/".repeat(500) + "f"), Code::Limit);
+    // Fifty directories for each file, of which there are few.
+    let deep = |n: usize| format!("{n:07}/{}f", "d/".repeat(49));
+    let many = |wire: &mut Wire| {
+        let file = || wire.files.last().map(clone_file).unwrap();
+        wire.files = (0..=DIRECTORIES_MAX / 50).map(|n| WireFile { path: deep(n), ..file() }).collect();
+    };
+    assert_eq!(refused(many), Code::Limit);
     assert_eq!(refused(|wire| wire.files.swap(0, 1)), Code::Path, "out of order");
     assert_eq!(refused(|wire| wire.files[2].path = "bin".to_owned()), Code::Path, "a file that is a folder");
     assert_eq!(refused(|wire| wire.files[0].path = "EMPTY".to_owned()), Code::Path, "a collision");

@@ -63,6 +63,9 @@ pub const KEY_DOCUMENT_BYTES_MAX: usize = 2 << 10;
 pub const KEYS_MAX: usize = 8;
 /// Entries in one package's log.
 pub const LOG_ENTRIES_MAX: usize = 10_000;
+/// Bytes of all entries of one log: as many of them as there may be, each as large as those that we sign. They are in memory
+/// together until the log is verified.
+pub const LOG_BYTES_MAX: usize = 24 << 20;
 /// How long a head is valid after it was made, at most.
 pub const HEAD_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far ahead of our clock a head may have been made.

@@ -21,9 +21,9 @@ use crate::{
     control::api::Failure,
     fetch::{session::Session, wanted::Wanted},
     identity::PublisherId,
-    limits::{ENTRY_BYTES_MAX, LOG_ENTRIES_MAX},
+    limits::ENTRY_BYTES_MAX,
     package::{PackageId, PackageName, PackageRef},
-    release::{Log, Release, SignedEntry, VerifiedHead, choice},
+    release::{Gathered, Log, Release, SignedEntry, VerifiedHead, choice},
     store::pins,
 };
 
@@ -208,18 +208,14 @@ impl Node {
 
     /// The entries of a log from the first on, fetched from the newest back.
     async fn entries(&self, session: &mut Session, head: &VerifiedHead) -> Result<Vec<SignedEntry>, Failure> {
-        let mut entries = Vec::new();
+        let mut entries = Gathered::default();
         let mut next = Some(head.head().entry);
         while let Some(id) = next {
-            if entries.len() >= LOG_ENTRIES_MAX {
-                return Err(Failure::new(Code::Limit, "The log is longer than any honest one.", ""));
-            }
             let signed = self.entry(session, id, head).await?;
             next = signed.entry().previous;
-            entries.push(signed);
+            entries.push(signed).map_err(fail)?;
         }
-        entries.reverse();
-        Ok(entries)
+        Ok(entries.into_entries())
     }
 
     async fn entry(

@@ -312,7 +312,7 @@ pub(super) fn manifest_of(
 ) -> Result<Manifest, Failure> {
     let bytes = unixfs::read_file(release.manifest, SignedManifest::BYTES_MAX as u64, &|id| held(store, id))
         .map_err(fail)?;
-    let manifest = SignedManifest::decode_and_verify(&bytes, keys).map_err(fail)?.into_manifest();
+    let manifest = SignedManifest::decode_and_verify(bytes, keys).map_err(fail)?.into_manifest();
     let same = manifest.id() == *package
         && manifest.gpack().version == release.version
         && manifest.root() == release.root

@@ -183,7 +183,7 @@ impl Manifest {
         let manifest = Self::try_from(wire)?;
         manifest.check()?;
         // One manifest has one encoding: otherwise one release could have many ids.
-        if canonical::encode(&Wire::from(&manifest)) != bytes {
+        if !canonical::encodes_to(&Wire::from(&manifest), bytes) {
             return Err(identity::Error::malformed(WHAT, "it is not in its canonical encoding").into());
         }
         Ok(manifest)

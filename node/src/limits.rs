@@ -15,6 +15,9 @@ pub const LINKS_MAX: usize = 1024;
 pub const DIRECTORY_BYTES_MAX: usize = 256 << 10;
 /// Files in one package.
 pub const FILES_MAX: usize = 100_000;
+/// Directories in one package: as many as files may be. Each is a block of its own, and a folder on every disk; without a
+/// limit, files deep in directories of their own would be 64 times as many.
+pub const DIRECTORIES_MAX: usize = FILES_MAX;
 /// Bytes in one package, all files together.
 pub const PACKAGE_BYTES_MAX: u64 = 16 << 30;
 /// Bytes in one file.
@@ -60,6 +63,9 @@ pub const KEY_DOCUMENT_BYTES_MAX: usize = 2 << 10;
 pub const KEYS_MAX: usize = 8;
 /// Entries in one package's log.
 pub const LOG_ENTRIES_MAX: usize = 10_000;
+/// Bytes of all entries of one log: as many of them as there may be, each as large as those that we sign. They are in memory
+/// together until the log is verified.
+pub const LOG_BYTES_MAX: usize = 24 << 20;
 /// How long a head is valid after it was made, at most.
 pub const HEAD_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far ahead of our clock a head may have been made.

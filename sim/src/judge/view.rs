@@ -184,8 +184,7 @@ fn publication(store: &Store, row: &published::Published) -> Result<Option<Publi
     let held =
         |id: &ContentId| store.block(id)?.map(|it| it.into_bytes()).ok_or(store::Error::Vanished { id: *id });
     let bytes = unixfs::read_file(row.manifest, SignedManifest::BYTES_MAX as u64, &held);
-    let manifest =
-        bytes.ok().and_then(|bytes| SignedManifest::decode_and_verify(&bytes, head.key_log()).ok());
+    let manifest = bytes.ok().and_then(|bytes| SignedManifest::decode_and_verify(bytes, head.key_log()).ok());
     let Some(manifest) = manifest.map(SignedManifest::into_manifest) else { return Ok(None) };
     walk(store, row.manifest, &mut blocks)?;
     for file in manifest.files() {

@@ -15,12 +15,11 @@ use crate::{
     code::Code,
     control::api::Failure,
     fetch::session::Session,
-    limits::LOG_ENTRIES_MAX,
     package::{
         Manifest, PackageId,
         dependencies::{Candidate, Dependencies, Need, Ranges, Report, Resolution, Root, Versions},
     },
-    release::{Log, Release, SignedEntry, VerifiedHead},
+    release::{Gathered, Log, Release, SignedEntry, VerifiedHead},
     store::{Store, installed},
     time::Timestamp,
 };
@@ -279,19 +278,15 @@ fn look_up_here(
 
 /// The log of a package, where all of it is here.
 fn log_here(store: &Store, head: &VerifiedHead) -> Option<Log> {
-    let mut entries = Vec::new();
+    let mut entries = Gathered::default();
     let mut next = Some(head.head().entry);
     while let Some(id) = next {
-        if entries.len() >= LOG_ENTRIES_MAX {
-            return None;
-        }
         let block = store.block(&id).ok()??;
         let signed = SignedEntry::decode_and_verify(block.bytes(), head.key_log()).ok()?;
         next = signed.entry().previous;
-        entries.push(signed);
+        entries.push(signed).ok()?;
     }
-    entries.reverse();
-    let log = Log::verify(entries).ok()?;
+    let log = Log::verify(entries.into_entries()).ok()?;
     log.anchored(head).ok()?;
     Some(log)
 }

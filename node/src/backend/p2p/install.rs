@@ -23,7 +23,10 @@ use crate::{
         api::{Failure, InstallRequest, Installed},
         service::ProgressSender,
     },
-    fetch::session::{Late, Report, Session},
+    fetch::{
+        session::{Late, Report, Session},
+        wanted::Wanted,
+    },
     identity::KeyLog,
     limits::FETCH_TIMEOUT,
     network::Snapshot,
@@ -40,8 +43,6 @@ use crate::{
 
 /// How long an install may take where no time was given.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
-/// A guess at the size of a manifest: it is not known before it is here.
-const MANIFEST_BYTES_GUESS: u64 = 256 << 10;
 
 /// Why a forger is refused.
 const FORGED: &str = "it sent bytes that are not the block asked for";
@@ -108,11 +109,10 @@ impl Node {
             self.offload.run(move || occupied(&manifest, &target)).await
         };
         let already = there.ok_or_else(|| gone("a look at the target"))??;
-        let wanted: Vec<(ContentId, u64)> =
-            manifest.files().iter().map(|file| (file.id, file.size)).collect();
+        let wanted = manifest.files().iter().map(|file| Wanted::Part(file.whole())).collect();
         let total = manifest.size();
         session
-            .get(&wanted, &mut |done| progress.report("fetching", done, Some(total), "bytes"))
+            .get(wanted, &mut |done| progress.report("fetching", done, Some(total), "bytes"))
             .await
             .map_err(fail)?;
         Ok((manifest, already))
@@ -125,7 +125,8 @@ impl Node {
         head: &VerifiedHead,
         release: &Release,
     ) -> Result<Manifest, Failure> {
-        session.get(&[(release.manifest, MANIFEST_BYTES_GUESS)], &mut |_| {}).await.map_err(fail)?;
+        let wanted = Wanted::File { id: release.manifest, bytes_max: SignedManifest::BYTES_MAX as u64 };
+        session.get(vec![wanted], &mut |_| {}).await.map_err(fail)?;
         let (keys, expected) = (head.key_log().clone(), release.clone());
         let package = head.package_id();
         self.offload_store(move |store| manifest_of(store, &package, &expected, &keys)).await
@@ -311,7 +312,7 @@ pub(super) fn manifest_of(
 ) -> Result<Manifest, Failure> {
     let bytes = unixfs::read_file(release.manifest, SignedManifest::BYTES_MAX as u64, &|id| held(store, id))
         .map_err(fail)?;
-    let manifest = SignedManifest::decode_and_verify(&bytes, keys).map_err(fail)?.into_manifest();
+    let manifest = SignedManifest::decode_and_verify(bytes, keys).map_err(fail)?.into_manifest();
     let same = manifest.id() == *package
         && manifest.gpack().version == release.version
         && manifest.root() == release.root

@@ -19,11 +19,11 @@ use crate::{
     code::Code,
     content::{Codec, ContentId},
     control::api::Failure,
-    fetch::session::Session,
+    fetch::{session::Session, wanted::Wanted},
     identity::PublisherId,
-    limits::{ENTRY_BYTES_MAX, LOG_ENTRIES_MAX},
+    limits::ENTRY_BYTES_MAX,
     package::{PackageId, PackageName, PackageRef},
-    release::{Log, Release, SignedEntry, VerifiedHead, choice},
+    release::{Gathered, Log, Release, SignedEntry, VerifiedHead, choice},
     store::pins,
 };
 
@@ -208,18 +208,14 @@ impl Node {
 
     /// The entries of a log from the first on, fetched from the newest back.
     async fn entries(&self, session: &mut Session, head: &VerifiedHead) -> Result<Vec<SignedEntry>, Failure> {
-        let mut entries = Vec::new();
+        let mut entries = Gathered::default();
         let mut next = Some(head.head().entry);
         while let Some(id) = next {
-            if entries.len() >= LOG_ENTRIES_MAX {
-                return Err(Failure::new(Code::Limit, "The log is longer than any honest one.", ""));
-            }
             let signed = self.entry(session, id, head).await?;
             next = signed.entry().previous;
-            entries.push(signed);
+            entries.push(signed).map_err(fail)?;
         }
-        entries.reverse();
-        Ok(entries)
+        Ok(entries.into_entries())
     }
 
     async fn entry(
@@ -231,7 +227,8 @@ impl Node {
         if id.codec() != Codec::DagCbor {
             return Err(Failure::new(Code::Malformed, "The log links to something that is no entry.", ""));
         }
-        session.get(&[(id, ENTRY_BYTES_MAX as u64)], &mut |_| {}).await.map_err(fail)?;
+        let wanted = Wanted::Block { id, bytes_max: ENTRY_BYTES_MAX as u64 };
+        session.get(vec![wanted], &mut |_| {}).await.map_err(fail)?;
         let block = self.with_store(move |store| store.block(&id)).await?;
         let block = block.ok_or_else(|| gone("a log entry that was just stored"))?;
         SignedEntry::decode_and_verify(block.bytes(), head.key_log()).map_err(fail)

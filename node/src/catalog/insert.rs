@@ -297,8 +297,10 @@ fn remove(tx: &Transaction<'_>, position: i64) -> Result<(), Error> {
 /// Writes what was seen, durable beyond the head itself, and forgets the oldest where there are too many.
 fn remember(tx: &Transaction<'_>, id: &str, seen: Seen, now: Timestamp) -> Result<(), Error> {
     tx.prepare_cached(
-        "INSERT INTO catalog_seen (id, key_n, key_document, sequence, entry, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO UPDATE SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, at = ?6",
+        "INSERT INTO catalog_seen (id, key_n, key_document, sequence, entry, log, latest, at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT DO UPDATE SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, log = ?6, latest = ?7,
+                                   at = ?8",
     )?
     .execute(params![
         id,
@@ -306,6 +308,8 @@ fn remember(tx: &Transaction<'_>, id: &str, seen: Seen, now: Timestamp) -> Resul
         seen.key_document.to_bytes(),
         to_bits(seen.sequence.get()),
         seen.entry.to_bytes(),
+        seen.log.to_bytes(),
+        seen.latest.map(|latest| latest.to_bytes()),
         to_ordered(now.as_secs()),
     ])?;
     forget_oldest(tx, CATALOG_SEEN_MAX)

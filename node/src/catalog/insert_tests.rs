@@ -7,6 +7,7 @@ use crate::{
     catalog::{
         after, by_name, count, fixture::*, get, is_frozen, newest_position, newest_received, proof, seen,
     },
+    content::{Codec, ContentId},
     release::Head,
 };
 
@@ -101,6 +102,27 @@ fn two_states_for_one_place_are_kept_as_proof_and_freeze_the_package() {
         Head { created: later(5), expires: later(DAY), ..first.head().clone() }.sign(&publisher).unwrap();
     assert_eq!(put(&mut conn, &renewed, later(5)), Outcome::Renewed, "what was listed stays listed");
     assert!(!is_frozen(&conn, &at(&publisher, "other", 0, 0).package_id()).unwrap());
+}
+
+#[test]
+fn another_latest_release_for_one_state_is_no_renewal() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let naming = |content: &[u8]| {
+        let latest = crate::release::Release {
+            version: "1.0.0".parse().unwrap(),
+            manifest: ContentId::of(Codec::Raw, content),
+            root: ContentId::of(Codec::DagPb, content),
+            size: 1,
+            files: 1,
+        };
+        Head { latest: Some(latest), ..blank(&publisher, "web") }.sign(&publisher).unwrap()
+    };
+    let [first, second] = [naming(b"one"), naming(b"another")];
+    assert_eq!(put(&mut conn, &first, NOW), Outcome::Added);
+    assert_eq!(seen(&conn, &first.package_id()).unwrap(), Some(first.seen()));
+    assert_eq!(put(&mut conn, &second, later(1)), Outcome::Refused(Refusal::Equivocation));
+    assert!(is_frozen(&conn, &first.package_id()).unwrap());
+    assert_eq!(proof(&conn, &first.package_id()).unwrap().unwrap().second, second.bytes());
 }
 
 #[test]

@@ -64,6 +64,8 @@ CREATE TABLE IF NOT EXISTS catalog_seen (
     key_document BLOB    NOT NULL,
     sequence     INTEGER NOT NULL,
     entry        BLOB    NOT NULL,
+    log          BLOB    NOT NULL,
+    latest       BLOB,
     frozen       INTEGER NOT NULL DEFAULT 0,
     at           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

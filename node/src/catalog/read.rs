@@ -192,15 +192,20 @@ pub fn proof(conn: &Connection, id: &PackageId) -> Result<Option<Proof>, Error> 
 ///
 /// A row that cannot be read is an error rather than nothing: nothing would let a rollback in.
 pub(super) fn stored_seen(conn: &Connection, id: &str) -> Result<Option<(Seen, bool)>, Error> {
-    let content_id = |row: &Row<'_>, column: usize| {
-        let bytes: Vec<u8> = row.get(column)?;
-        ContentId::from_bytes(&bytes).map_err(|error| {
+    let optional_id = |row: &Row<'_>, column: usize| {
+        let bytes: Option<Vec<u8>> = row.get(column)?;
+        bytes.map(|bytes| ContentId::from_bytes(&bytes)).transpose().map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(error))
         })
     };
+    let content_id = |row: &Row<'_>, column: usize| {
+        let missing =
+            || rusqlite::Error::InvalidColumnType(column, String::new(), rusqlite::types::Type::Null);
+        optional_id(row, column)?.ok_or_else(missing)
+    };
     Ok(conn
         .prepare_cached(
-            "SELECT key_n, key_document, sequence, entry, frozen FROM catalog_seen WHERE id = ?1",
+            "SELECT key_n, key_document, sequence, entry, log, latest, frozen FROM catalog_seen WHERE id = ?1",
         )?
         .query_row(params![id], |row| {
             let seen = Seen {
@@ -208,8 +213,10 @@ pub(super) fn stored_seen(conn: &Connection, id: &str) -> Result<Option<(Seen, b
                 key_document: content_id(row, 1)?,
                 sequence: Sequence::new(from_bits(row.get(2)?)),
                 entry: content_id(row, 3)?,
+                log: content_id(row, 4)?,
+                latest: optional_id(row, 5)?,
             };
-            Ok((seen, row.get(4)?))
+            Ok((seen, row.get(6)?))
         })
         .optional()?)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{failure::fail, gone, node::Node, recover};
+use super::{failure::fail, gone, node::Node, recover, resolve::Unread};
 use crate::{
     catalog,
     code::Code,
@@ -57,7 +57,10 @@ impl Node {
             return Ok(());
         }
         tracing::info!(%package, sequence = head.head().sequence.get(), "its log went on elsewhere");
-        let log = self.log_of(&head).await.map_err(|failure| behind(&package, &failure.message))?;
+        let log = self.log_of(&head).await.map_err(|unread| match unread {
+            Unread::Unavailable(failure) => behind(&package, &failure.message),
+            Unread::Contradicts(failure) => failure,
+        })?;
         self.with_store(move |store| {
             store.write(|tx| {
                 entries::remove(tx, &package)?;

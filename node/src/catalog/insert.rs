@@ -4,14 +4,18 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{
     Error, from_ordered,
-    read::stored_seen,
+    read::{places_to_bytes, stored_places, stored_seen},
     to_bits, to_ordered,
     words::{distinct, fold, words},
 };
 use crate::{
-    limits::{CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, CATALOG_PROOFS_MAX, CATALOG_SEEN_MAX},
+    content::ContentId,
+    limits::{
+        CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, CATALOG_PLACES_MAX, CATALOG_PROOFS_MAX,
+        CATALOG_SEEN_MAX,
+    },
     package::PackageId,
-    release::{self, Choice, Head, Seen, VerifiedHead, choice},
+    release::{self, Choice, Head, Place, Seen, Sequence, SignedEntry, VerifiedHead, choice},
     time::Timestamp,
 };
 
@@ -111,9 +115,71 @@ pub fn convict(
         if stored_seen(tx, &id)?.is_none() {
             remember(tx, &id, first.seen(), now)?;
         }
-        freeze(tx, &id, Some(first), second, now)?;
+        freeze(tx, &id, first.bytes(), second.bytes(), now)?;
     }
     Ok(contradict)
+}
+
+/// Something signed that says which entry stands at one place of a log.
+#[derive(Debug, Clone, Copy)]
+pub enum Signed<'a> {
+    /// A head, which names its newest entry.
+    Head(&'a VerifiedHead),
+    /// The entry itself.
+    Entry(&'a SignedEntry),
+}
+
+impl Signed<'_> {
+    fn says(&self) -> (PackageId, Sequence, ContentId) {
+        match self {
+            Self::Head(head) => (head.package_id(), head.head().sequence, head.head().entry),
+            Self::Entry(entry) => (entry.entry().package_id(), entry.entry().sequence, entry.id()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Head(head) => head.bytes(),
+            Self::Entry(entry) => entry.block().bytes(),
+        }
+    }
+}
+
+/// Freezes a package of which two logs were seen under the same keys, and keeps what its publisher signed for one place of
+/// them as a proof; tells whether it is one.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn convict_log(
+    tx: &Transaction<'_>,
+    first: Signed<'_>,
+    second: Signed<'_>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let ((package, place, one), (of, at, other)) = (first.says(), second.says());
+    let contradict = package == of && place == at && one != other;
+    if contradict {
+        freeze(tx, &package.to_string(), first.bytes(), second.bytes(), now)?;
+    }
+    Ok(contradict)
+}
+
+/// Notes that the log which a head names was read and continues all that was seen before: what comes later has to hold its
+/// end ([`super::places`]).
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn log_read(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<(), Error> {
+    let (id, seen) = (head.package_id().to_string(), head.seen());
+    if stored_seen(tx, &id)?.is_none() {
+        return remember(tx, &id, seen, now);
+    }
+    let later = stored_places(tx, &id)?.unwrap_or_default();
+    let later = later.into_iter().filter(|place| (place.key_n, place.sequence) > (seen.key_n, seen.sequence));
+    let places: Vec<Place> = [Place::from(seen)].into_iter().chain(later).take(CATALOG_PLACES_MAX).collect();
+    tx.prepare_cached("UPDATE catalog_seen SET places = ?2 WHERE id = ?1")?
+        .execute(params![id, places_to_bytes(&places)])?;
+    Ok(())
 }
 
 /// Removes the heads that expired, and gives their number; what was seen of their packages stays.
@@ -192,7 +258,10 @@ fn refuse(
     let contradicts = listed.is_some_and(|listed| choice::compare(listed, head) == Choice::Equivocation);
     let verdict = choice::accept(head, seen.map(|(seen, _)| seen));
     if contradicts || matches!(verdict, Err(release::Error::Equivocation { .. })) {
-        freeze(tx, &id, listed.filter(|_| contradicts), head, now)?;
+        tx.prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1")?.execute(params![id])?;
+        if let Some(listed) = listed.filter(|_| contradicts) {
+            freeze(tx, &id, listed.bytes(), head.bytes(), now)?;
+        }
         return Ok(Some(Refusal::Equivocation));
     }
     Ok(match (verdict, seen) {
@@ -203,18 +272,11 @@ fn refuse(
     })
 }
 
-fn freeze(
-    tx: &Transaction<'_>,
-    id: &str,
-    first: Option<&VerifiedHead>,
-    second: &VerifiedHead,
-    now: Timestamp,
-) -> Result<(), Error> {
+fn freeze(tx: &Transaction<'_>, id: &str, first: &[u8], second: &[u8], now: Timestamp) -> Result<(), Error> {
     tx.prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1")?.execute(params![id])?;
-    let Some(first) = first else { return Ok(()) };
     let at = to_ordered(now.as_secs());
     tx.prepare_cached("INSERT OR IGNORE INTO equivocations (id, first, second, at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![id, first.bytes(), second.bytes(), at])?;
+        .execute(params![id, first, second, at])?;
     tx.prepare_cached(
         "DELETE FROM equivocations WHERE number <= (SELECT max(number) FROM equivocations) - ?1",
     )?
@@ -296,11 +358,21 @@ fn remove(tx: &Transaction<'_>, position: i64) -> Result<(), Error> {
 
 /// Writes what was seen, durable beyond the head itself, and forgets the oldest where there are too many.
 fn remember(tx: &Transaction<'_>, id: &str, seen: Seen, now: Timestamp) -> Result<(), Error> {
+    let place = Place::from(seen);
+    let mut places = stored_places(tx, id)?.unwrap_or_default();
+    // What keys said that were replaced is theirs no more to keep.
+    places.retain(|known| known.key_n == place.key_n);
+    if !places.contains(&place) {
+        if places.len() >= CATALOG_PLACES_MAX {
+            places.remove(1);
+        }
+        places.push(place);
+    }
     tx.prepare_cached(
-        "INSERT INTO catalog_seen (id, key_n, key_document, sequence, entry, log, latest, at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+        "INSERT INTO catalog_seen (id, key_n, key_document, sequence, entry, log, latest, places, at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
          ON CONFLICT DO UPDATE SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, log = ?6, latest = ?7,
-                                   at = ?8",
+                                   places = ?8, at = ?9",
     )?
     .execute(params![
         id,
@@ -310,6 +382,7 @@ fn remember(tx: &Transaction<'_>, id: &str, seen: Seen, now: Timestamp) -> Resul
         seen.entry.to_bytes(),
         seen.log.to_bytes(),
         seen.latest.map(|latest| latest.to_bytes()),
+        places_to_bytes(&places),
         to_ordered(now.as_secs()),
     ])?;
     forget_oldest(tx, CATALOG_SEEN_MAX)

@@ -5,7 +5,8 @@ use rusqlite::Connection;
 use super::*;
 use crate::{
     catalog::{
-        after, by_name, count, fixture::*, get, is_frozen, newest_position, newest_received, proof, seen,
+        after, by_name, count, fixture::*, get, is_frozen, newest_position, newest_received, places, proof,
+        seen,
     },
     content::{Codec, ContentId},
     release::Head,
@@ -134,6 +135,30 @@ fn the_contradiction_is_found_after_the_first_head_is_gone() {
     assert_eq!(put(&mut conn, &second, NOW), Outcome::Refused(Refusal::Equivocation));
     assert!(is_frozen(&conn, &first.package_id()).unwrap());
     assert_eq!(proof(&conn, &first.package_id()).unwrap(), None, "one head alone proves nothing to others");
+}
+
+#[test]
+fn where_a_log_ended_is_remembered_until_a_later_one_was_read() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let head = |sequence| at(&publisher, "web", sequence, 0);
+    let id = head(0).package_id();
+    let ends = |conn: &Connection| -> Vec<u64> {
+        places(conn, &id).unwrap().iter().map(|place| place.sequence.get()).collect()
+    };
+    for sequence in [2, 3, 5] {
+        put(&mut conn, &head(sequence), NOW);
+        put(&mut conn, &head(sequence), NOW);
+    }
+    assert_eq!(ends(&conn), [2, 3, 5]);
+    within(&mut conn, |tx| log_read(tx, &head(3), NOW)).unwrap();
+    assert_eq!(ends(&conn), [3, 5]);
+    for sequence in 6..30 {
+        put(&mut conn, &head(sequence), NOW);
+    }
+    assert_eq!(ends(&conn), [3, 23, 24, 25, 26, 27, 28, 29], "the oldest stays");
+    let rotated = publisher.rotated(crate::identity::SecretKey::from_bytes(&[9; 32]), later(1)).unwrap();
+    put(&mut conn, &at(&rotated, "web", 4, 0), NOW);
+    assert_eq!(ends(&conn), [4]);
 }
 
 #[test]

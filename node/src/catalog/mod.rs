@@ -3,7 +3,8 @@
 //! [`insert`] is the only way in, and takes a [`VerifiedHead`] only: nothing that was not signed by its publisher is ever
 //! shown, passed on or found. What was seen of a package outlives its head, a restart, and eviction, so that an older state
 //! is refused later too. Two signed states for one place are kept as a proof and freeze the package: its listing stays, is
-//! marked, and changes no more.
+//! marked, and changes no more. Where a log ended is remembered too, until a log was read that holds all of it
+//! ([`places`], [`log_read`]), because a head proves nothing of what is before its newest entry.
 //!
 //! Every change gives a head a new *position*, a number that only grows; whoever remembers a position reads on from there
 //! with [`after`]. [`search`] ranks by BM25 and depends on nothing but the heads that are there: not on their positions, nor
@@ -16,9 +17,10 @@ mod read;
 mod search;
 mod words;
 
-pub use insert::{Outcome, Refusal, convict, insert, rebuild, sweep};
+pub use insert::{Outcome, Refusal, Signed, convict, convict_log, insert, log_read, rebuild, sweep};
 pub use read::{
-    Listed, Page, Proof, after, by_name, count, get, is_frozen, newest_position, newest_received, proof, seen,
+    Listed, Page, Proof, after, by_name, count, get, is_frozen, newest_position, newest_received, places,
+    proof, seen,
 };
 pub use search::{Found, Query, search};
 
@@ -66,6 +68,7 @@ CREATE TABLE IF NOT EXISTS catalog_seen (
     entry        BLOB    NOT NULL,
     log          BLOB    NOT NULL,
     latest       BLOB,
+    places       BLOB    NOT NULL,
     frozen       INTEGER NOT NULL DEFAULT 0,
     at           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -8,7 +8,7 @@ use crate::{
     identity::{Envelope, canonical},
     limits::HEAD_BYTES_MAX,
     package::{PackageId, PackageName},
-    release::{self, Head, Seen, Sequence, VerifiedHead},
+    release::{self, Head, Place, Seen, Sequence, VerifiedHead},
     time::Timestamp,
 };
 
@@ -56,7 +56,7 @@ pub struct Page {
     pub done: bool,
 }
 
-/// Two heads of one package that contradict each other.
+/// Two heads of one package that contradict each other, or entries where their logs do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// The one that was taken.
@@ -186,6 +186,45 @@ pub fn proof(conn: &Connection, id: &PackageId) -> Result<Option<Proof>, Error> 
             Ok(Proof { first: row.get(0)?, second: row.get(1)?, at })
         })
         .optional()?)
+}
+
+/// Bytes of a place as it is stored: two numbers, and the id of a signed structure.
+const PLACE_BYTES: usize = 8 + 8 + 36;
+
+/// Where the log of a package ended once, oldest first, as far as no log was read that holds it; the last place that a log
+/// which was read held is the first of them.
+///
+/// # Errors
+/// [`Error::Damaged`], [`Error::Database`].
+pub fn places(conn: &Connection, id: &PackageId) -> Result<Vec<Place>, Error> {
+    stored_places(conn, &id.to_string())?.ok_or_else(|| Error::Damaged { id: Box::new(id.clone()) })
+}
+
+/// Reads the places of a package; none where they cannot be understood.
+pub(super) fn stored_places(conn: &Connection, id: &str) -> Result<Option<Vec<Place>>, Error> {
+    let stored: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT places FROM catalog_seen WHERE id = ?1")?
+        .query_row(params![id], |row| row.get(0))
+        .optional()?;
+    let read = |bytes: &[u8]| {
+        let (key_n, rest) = bytes.split_first_chunk()?;
+        let (sequence, entry) = rest.split_first_chunk()?;
+        Some(Place {
+            key_n: u64::from_be_bytes(*key_n),
+            sequence: Sequence::new(u64::from_be_bytes(*sequence)),
+            entry: ContentId::from_bytes(entry).ok()?,
+        })
+    };
+    Ok(stored.unwrap_or_default().chunks(PLACE_BYTES).map(read).collect())
+}
+
+/// The reverse of [`stored_places`].
+pub(super) fn places_to_bytes(places: &[Place]) -> Vec<u8> {
+    let bytes = |place: &Place| {
+        let numbers = [place.key_n.to_be_bytes(), place.sequence.get().to_be_bytes()];
+        [numbers.as_flattened(), &place.entry.to_bytes()].concat()
+    };
+    places.iter().flat_map(bytes).collect()
 }
 
 /// Reads what was seen of a package, and whether it is frozen.

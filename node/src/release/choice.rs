@@ -39,6 +39,23 @@ pub struct Seen {
     pub latest: Option<ContentId>,
 }
 
+/// Where a log ended once, as a head said that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the key document under which the head was signed.
+    pub key_n: u64,
+    /// The sequence.
+    pub sequence: Sequence,
+    /// The id of the entry there.
+    pub entry: ContentId,
+}
+
+impl From<Seen> for Place {
+    fn from(Seen { key_n, sequence, entry, .. }: Seen) -> Self {
+        Self { key_n, sequence, entry }
+    }
+}
+
 /// Compares two heads of one package.
 ///
 /// The one with the later key document counts, then the one with the higher sequence. Of two that say the same of the log,

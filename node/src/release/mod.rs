@@ -15,7 +15,7 @@ pub mod head;
 pub mod log;
 mod text;
 
-pub use choice::{Choice, Seen};
+pub use choice::{Choice, Place, Seen};
 pub use entry::{Entry, Kind, Release, Sequence, SignedEntry};
 pub use error::Error;
 pub use head::{Head, Labels, Latest, VerifiedHead, dht_key};

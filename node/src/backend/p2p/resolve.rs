@@ -11,11 +11,12 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     failure::fail,
     gone,
+    install::head_key,
     node::Node,
     sources::{Looking, connected},
 };
 use crate::{
-    catalog::{self, Listed},
+    catalog::{self, Listed, Signed},
     code::Code,
     content::{Codec, ContentId},
     control::api::Failure,
@@ -23,8 +24,8 @@ use crate::{
     identity::PublisherId,
     limits::{ENTRY_BYTES_MAX, LOG_ENTRIES_MAX},
     package::{PackageId, PackageName, PackageRef},
-    release::{self, Log, Release, SignedEntry, VerifiedHead, choice},
-    store::pins,
+    release::{self, Log, Place, Release, SignedEntry, VerifiedHead, choice},
+    store::{meta, pins},
 };
 
 /// How long a name is looked for among the peers before it is not found.
@@ -235,7 +236,44 @@ impl Node {
         self.refuse_forgers(session.report()).await;
         let log = Log::verify(entries?).map_err(Unread::contradicts)?;
         log.anchored(head).map_err(Unread::contradicts)?;
+        self.continues_what_was_seen(&log, head).await?;
         Ok(log)
+    }
+
+    /// Holds a log against where it ended before: a head that passes over a number may name another history.
+    async fn continues_what_was_seen(&self, log: &Log, head: &VerifiedHead) -> Result<(), Unread> {
+        let package = head.package_id();
+        let places =
+            self.with_store(move |store| store.read(|conn| Ok(catalog::places(conn, &package)?))).await;
+        let places = places.map_err(Unread::Unavailable)?;
+        let now = self.now();
+        let Err((place, instead)) = log.continues(&places, head) else {
+            if places != [Place::from(head.seen())] {
+                let head = head.clone();
+                let noted =
+                    self.with_store(move |store| store.write(|tx| Ok(catalog::log_read(tx, &head, now)?)));
+                noted.await.map_err(Unread::Unavailable)?;
+            }
+            return Ok(());
+        };
+        let (instead, keys, package) = (instead.clone(), head.key_log().clone(), head.package_id());
+        let convicted = self.with_store(move |store| {
+            // What says what stood there before has to be signed: the row alone proves nothing to anybody.
+            let before = store.block(&place.entry)?;
+            let before = before.and_then(|it| SignedEntry::decode_and_verify(it.bytes(), &keys).ok());
+            let installed = store.read(|conn| meta::get(conn, &head_key(&package)))?;
+            let installed = installed.and_then(|bytes| VerifiedHead::verify_stored(&bytes).ok());
+            let first = match (&before, &installed) {
+                (Some(entry), _) => Signed::Entry(entry),
+                (None, Some(head)) => Signed::Head(head),
+                (None, None) => return Ok(false),
+            };
+            store.write(|tx| Ok(catalog::convict_log(tx, first, Signed::Entry(&instead), now)?))
+        });
+        let convicted = convicted.await.map_err(Unread::Unavailable)?;
+        tracing::warn!(package = %head.package_id(), sequence = %place.sequence, convicted, "a log was written anew");
+        let number = place.sequence.get();
+        Err(Unread::contradicts(release::Error::Equivocation { what: "entry", number }))
     }
 
     /// The entries of a log from the first on, fetched from the newest back.

@@ -149,3 +149,36 @@ async fn a_head_that_its_own_log_contradicts_is_not_installed() {
     let installed = install(&registry, "pack", &target).await.unwrap();
     assert_eq!(installed.version, "1.1.0");
 }
+
+#[tokio::test]
+async fn a_history_that_was_written_anew_behind_a_number_is_found_and_freezes_the_package() {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, store, publisher) = published(folder.path(), &["1.0.0", "1.1.0"]).await;
+    let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
+    let genuine = registry.node.head_of(&package).await.unwrap();
+    let log = registry.node.log_of(&genuine).await.map_err(Failure::from).unwrap();
+    // The same first entry, another second one, and a third: a number that nobody has seen yet.
+    let now = Timestamp::now();
+    let mut fork = Log::verify(log.entries()[..1].to_vec()).unwrap();
+    for message in ["another", "beyond"] {
+        let kind = Kind::Deprecate { message: message.to_owned() };
+        fork.push(fork.next(kind, &publisher, now).unwrap()).unwrap();
+    }
+    let mut batch = store.batch();
+    for entry in fork.entries() {
+        batch.put(entry.block().clone()).unwrap();
+    }
+    batch.commit(|_| Ok(())).unwrap();
+    let forged = Head::of(&fork, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+    let forged = forged.sign(&publisher).unwrap();
+    let outcome = store.write(|tx| Ok(catalog::insert(tx, &forged, now)?)).unwrap();
+    assert_eq!(outcome, catalog::Outcome::Replaced, "a head alone does not show it");
+    let target = folder.path().join("installed");
+    let failure = install(&registry, "pack", &target).await.unwrap_err();
+    assert_eq!(failure.code, Code::Equivocation.as_str(), "{}", failure.message);
+    assert!(!target.exists());
+    let proof = store.read(|conn| Ok(catalog::proof(conn, &package)?)).unwrap().unwrap();
+    let entries = [log.entries()[1].block().bytes(), fork.entries()[1].block().bytes()];
+    assert_eq!([proof.first.as_slice(), proof.second.as_slice()], entries);
+    assert!(store.read(|conn| Ok(catalog::is_frozen(conn, &package)?)).unwrap());
+}

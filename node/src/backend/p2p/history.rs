@@ -67,7 +67,7 @@ impl Node {
                 for entry in log.entries() {
                     entries::insert(tx, &stored_entry(entry))?;
                 }
-                keep_head(tx, &head, Timestamp::now())
+                keep_head(tx, &head, Timestamp::now()).map(drop)
             })
         })
         .await
@@ -142,12 +142,14 @@ pub(super) fn stored_entry(entry: &SignedEntry) -> entries::Entry {
     }
 }
 
-/// Writes a head of our own: as the one to announce, and into the index.
+/// Writes a head of our own: as the one to announce, and into the index, where there is always room for it.
+///
+/// What the index says is for whoever asked: a head that it refused is found by nobody here.
 pub(super) fn keep_head(
     tx: &rusqlite::Transaction<'_>,
     head: &VerifiedHead,
     now: Timestamp,
-) -> Result<(), store::Error> {
+) -> Result<catalog::Outcome, store::Error> {
     heads::put(
         tx,
         &heads::OwnHead {
@@ -157,9 +159,12 @@ pub(super) fn keep_head(
             bytes: head.bytes().to_vec(),
         },
     )?;
-    let outcome = catalog::insert(tx, head, now)?;
-    tracing::debug!(package = %head.package_id(), ?outcome, "a head of our own is in the index");
-    Ok(())
+    catalog::keep(tx, &head.package_id())?;
+    let outcome = catalog::insert(tx, head, &catalog::Source::own(), now)?;
+    if let catalog::Outcome::Refused(why) = outcome {
+        tracing::warn!(package = %head.package_id(), ?why, "the index refused a head of our own");
+    }
+    Ok(outcome)
 }
 
 /// The log of one of our packages as it is stored; nothing where there is none yet.

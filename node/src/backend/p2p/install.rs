@@ -18,6 +18,7 @@ use super::{
     sources::Looking,
 };
 use crate::{
+    catalog,
     code::Code,
     content::{Block, ContentId},
     control::{
@@ -406,6 +407,7 @@ impl Job {
                 // Whose keys stand behind it can then be told without anybody else, for as long as it is installed.
                 meta::set(tx, &head_key(&package), head.bytes())?;
                 packages::insert(tx, &held)?;
+                catalog::keep(tx, &package)?;
                 pin_first(tx, &package, now)
             })
             .map_err(fail)?;

@@ -61,8 +61,8 @@ async fn a_frozen_package_stays_so_after_its_head_left_the_index() {
     let store = Store::in_memory().unwrap();
     store
         .write(|tx| {
-            catalog::insert(tx, &one, now)?;
-            catalog::insert(tx, &other, now)?;
+            catalog::insert(tx, &one, &catalog::Source::unknown(), now)?;
+            catalog::insert(tx, &other, &catalog::Source::unknown(), now)?;
             Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
         })
         .unwrap();
@@ -79,7 +79,7 @@ async fn a_head_from_the_dht_is_held_against_what_was_seen_before() {
     let store = Store::in_memory().unwrap();
     store
         .write(|tx| {
-            catalog::insert(tx, &new, now)?;
+            catalog::insert(tx, &new, &catalog::Source::unknown(), now)?;
             Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
         })
         .unwrap();
@@ -118,7 +118,7 @@ fn forget_and_learn(store: &Store, head: &VerifiedHead) {
             tx.execute_batch(
                 "DELETE FROM catalog_heads; DELETE FROM catalog_seen; DELETE FROM equivocations",
             )?;
-            catalog::insert(tx, head, Timestamp::now())?;
+            catalog::insert(tx, head, &catalog::Source::unknown(), Timestamp::now())?;
             Ok(())
         })
         .unwrap();
@@ -171,7 +171,8 @@ async fn a_history_that_was_written_anew_behind_a_number_is_found_and_freezes_th
     batch.commit(|_| Ok(())).unwrap();
     let forged = Head::of(&fork, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
     let forged = forged.sign(&publisher).unwrap();
-    let outcome = store.write(|tx| Ok(catalog::insert(tx, &forged, now)?)).unwrap();
+    let outcome =
+        store.write(|tx| Ok(catalog::insert(tx, &forged, &catalog::Source::unknown(), now)?)).unwrap();
     assert_eq!(outcome, catalog::Outcome::Replaced, "a head alone does not show it");
     let target = folder.path().join("installed");
     let failure = install(&registry, "pack", &target).await.unwrap_err();

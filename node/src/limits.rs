@@ -164,6 +164,9 @@ pub const KEY_NAME_BYTES_MAX: usize = 32;
 pub const REASON_BYTES_MAX: usize = 512;
 /// Nesting of maps and arrays in a signed structure.
 pub const SIGNED_DEPTH_MAX: usize = 16;
+/// Ends of a package's log that are remembered until a log is read that holds them: the oldest is never forgotten for a
+/// newer one.
+pub const CATALOG_PLACES_MAX: usize = 8;
 /// Packages whose last seen sequence is remembered after their head is gone: rollback is refused this far back.
 pub const CATALOG_SEEN_MAX: usize = 1_000_000;
 /// Words of a query's text; all of them must match.

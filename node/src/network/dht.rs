@@ -301,8 +301,8 @@ impl Driver {
             let id = self.swarm.behaviour_mut().kad.put_record_to(record, behind.into_iter(), Quorum::One);
             self.queries.insert(id, Query::WriteBack);
         }
-        for (_, head) in found {
-            self.accept(head);
+        for (peer, head) in found {
+            self.accept(peer, head);
         }
         Some(newest)
     }
@@ -336,7 +336,7 @@ impl Driver {
         if let Err((code, error)) = sync::admissible(&self.store, &head) {
             self.heads_refused += 1;
             tracing::debug!(peer = %source, %code, error, "a record was refused");
-            self.convict(code, head);
+            self.convict(source, code, head);
             return;
         }
         let store = self.swarm.behaviour_mut().kad.store_mut();
@@ -347,7 +347,7 @@ impl Driver {
         if newer && let Err(error) = store.put_from(source, record, head.head().expires) {
             tracing::debug!(peer = %source, %error, "a record found no room");
         }
-        self.accept(head);
+        self.accept(Some(source), head);
     }
 
     /// Judges a provider record before it is kept. That the provider is the sender, libp2p has checked.

@@ -43,6 +43,7 @@ use super::{
     transport::{Base, authenticated},
 };
 use crate::{
+    catalog::Source,
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
     peers::{limits::IDLE_TIMEOUT, trim},
     release::head::VerifiedHead,
@@ -188,7 +189,7 @@ pub(super) struct Driver {
     pub(super) fetches: HashMap<OutboundRequestId, Fetch>,
     pub(super) readings: HashMap<OutboundRequestId, PeerId>,
     pub(super) refreshing: Vec<oneshot::Sender<()>>,
-    pub(super) inbox: Vec<VerifiedHead>,
+    pub(super) inbox: Vec<(Source, VerifiedHead)>,
     pub(super) ingesting: bool,
     pub(super) answering: Answering<InboundRequestId>,
     /// Pages of heads under way, and for whom.
@@ -483,13 +484,13 @@ impl Driver {
         }
     }
 
-    /// Takes a verified head towards the catalogue.
-    pub(super) fn accept(&mut self, head: VerifiedHead) {
+    /// Takes a verified head that a peer told of towards the catalogue.
+    pub(super) fn accept(&mut self, from: Option<PeerId>, head: VerifiedHead) {
         if self.inbox.len() >= HEADS_QUEUED_MAX {
             tracing::warn!("more heads come than can be written; the exchange will bring the rest again");
             return;
         }
-        self.inbox.push(head);
+        self.inbox.push((from.map_or_else(Source::unknown, Source::from), head));
     }
 
     pub(super) fn publish_heads_read(&self) {

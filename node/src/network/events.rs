@@ -187,11 +187,11 @@ impl Driver {
         let (code, error) = match VerifiedHead::verify(bytes, now) {
             Ok(head) => match sync::admissible(&self.store, &head) {
                 Ok(()) => {
-                    self.accept(head);
+                    self.accept(Some(source), head);
                     return MessageAcceptance::Accept;
                 }
                 Err((code, error)) => {
-                    self.convict(code, head);
+                    self.convict(source, code, head);
                     (code, error)
                 }
             },
@@ -214,9 +214,9 @@ impl Driver {
 
     /// Hands a head that contradicts what was seen of its package to the catalogue, which keeps the two as proof and freezes
     /// the package.
-    pub(super) fn convict(&mut self, code: Code, head: VerifiedHead) {
+    pub(super) fn convict(&mut self, source: PeerId, code: Code, head: VerifiedHead) {
         if code == Code::Equivocation {
-            self.accept(head);
+            self.accept(Some(source), head);
         }
     }
 

@@ -141,7 +141,8 @@ impl Driver {
             return;
         }
         let store = self.store.clone();
-        let checked = self.offload.run(move || sync::take_page(&store, &heads, Timestamp::now()));
+        let checked =
+            self.offload.run(move || sync::take_page(&store, &heads, &peer.into(), Timestamp::now()));
         self.work.push(Box::pin(async move { Work::Checked { peer, page, taken: checked.await.flatten() } }));
     }
 

@@ -275,6 +275,8 @@ impl VerifiedHead {
             key_document: self.keys.fingerprint(n).expect("the current document is in the chain"),
             sequence: self.head.sequence,
             entry: self.head.entry,
+            log: self.head.log,
+            latest: self.head.latest.as_ref().map(Release::fingerprint),
         }
     }
 }

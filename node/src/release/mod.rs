@@ -16,7 +16,7 @@ pub mod head;
 pub mod log;
 mod text;
 
-pub use choice::{Choice, Seen};
+pub use choice::{Choice, Place, Seen};
 pub use entry::{Entry, Kind, Release, Sequence, SignedEntry};
 pub use error::Error;
 pub use gathered::Gathered;

@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 
 use self::protocol::{Page, Request};
 use crate::{
-    catalog,
+    catalog::{self, Source},
     code::Code,
     limits::{HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     release::{choice, head::VerifiedHead},
@@ -86,15 +86,15 @@ pub fn page(store: &Store, epoch: u64, request: Request, now: Timestamp) -> Opti
     }
 }
 
-/// Verifies and writes the heads of a page; nothing where the database fails.
+/// Verifies and writes the heads of a page that `from` sent; nothing where the database fails.
 ///
 /// It stops at the first head that is forged or malformed: what such a peer sends is not worth the signatures.
-pub fn take_page(store: &Store, heads: &[ByteBuf], now: Timestamp) -> Option<Taken> {
+pub fn take_page(store: &Store, heads: &[ByteBuf], from: &Source, now: Timestamp) -> Option<Taken> {
     let mut taken = Taken::default();
     let mut verified = Vec::new();
     for bytes in heads {
         match VerifiedHead::verify(bytes, now) {
-            Ok(head) => verified.push(head),
+            Ok(head) => verified.push((from.clone(), head)),
             Err(error) if matches!(error.code(), Code::Expired | Code::Clock) || error.is_newer() => {
                 taken.refused += 1;
             }
@@ -121,18 +121,18 @@ pub fn take_page(store: &Store, heads: &[ByteBuf], now: Timestamp) -> Option<Tak
     }
 }
 
-/// Writes verified heads in one transaction and yields how many were new or newer.
+/// Writes verified heads, each with whoever told of it, in one transaction and yields how many were new or newer.
 ///
 /// # Errors
 /// Where the database fails; nothing is written then.
-pub fn write(store: &Store, heads: &[VerifiedHead], now: Timestamp) -> Result<usize, store::Error> {
+pub fn write(store: &Store, heads: &[(Source, VerifiedHead)], now: Timestamp) -> Result<usize, store::Error> {
     if heads.is_empty() {
         return Ok(0);
     }
     store.write(|tx| {
         let mut new = 0;
-        for head in heads {
-            match catalog::insert(tx, head, now)? {
+        for (source, head) in heads {
+            match catalog::insert(tx, head, source, now)? {
                 catalog::Outcome::Added | catalog::Outcome::Replaced | catalog::Outcome::Renewed => new += 1,
                 catalog::Outcome::Known => {}
                 refused => {

@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use semver::Version;
 use tokio::time::{Instant, timeout_at};
 
-use super::{failure::fail, gone, install::manifest_of, node::Node, sources::Looking};
+use super::{failure::fail, gone, install::manifest_of, node::Node, resolve::Unread, sources::Looking};
 use crate::{
     catalog,
     code::Code,
@@ -136,7 +136,8 @@ impl Node {
         };
         let known = match tokio::time::timeout(LOG_PATIENCE, self.log_of(&head)).await {
             Ok(Ok(log)) => Known::of_log(head, &log),
-            Ok(Err(_)) | Err(_) => Known::of_head(head),
+            Ok(Err(Unread::Contradicts(failure))) => return (Versions::Unchecked(clause(&failure)), None),
+            Ok(Err(Unread::Unavailable(_))) | Err(_) => Known::of_head(head),
         };
         let versions = if package.publisher == own.publisher || self.is_informed().await {
             known.versions(None)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{failure::fail, gone, node::Node, recover};
+use super::{failure::fail, gone, node::Node, recover, resolve::Unread};
 use crate::{
     catalog,
     code::Code,
@@ -57,14 +57,17 @@ impl Node {
             return Ok(());
         }
         tracing::info!(%package, sequence = head.head().sequence.get(), "its log went on elsewhere");
-        let log = self.log_of(&head).await.map_err(|failure| behind(&package, &failure.message))?;
+        let log = self.log_of(&head).await.map_err(|unread| match unread {
+            Unread::Unavailable(failure) => behind(&package, &failure.message),
+            Unread::Contradicts(failure) => failure,
+        })?;
         self.with_store(move |store| {
             store.write(|tx| {
                 entries::remove(tx, &package)?;
                 for entry in log.entries() {
                     entries::insert(tx, &stored_entry(entry))?;
                 }
-                keep_head(tx, &head, Timestamp::now())
+                keep_head(tx, &head, Timestamp::now()).map(drop)
             })
         })
         .await
@@ -139,12 +142,14 @@ pub(super) fn stored_entry(entry: &SignedEntry) -> entries::Entry {
     }
 }
 
-/// Writes a head of our own: as the one to announce, and into the index.
+/// Writes a head of our own: as the one to announce, and into the index, where there is always room for it.
+///
+/// What the index says is for whoever asked: a head that it refused is found by nobody here.
 pub(super) fn keep_head(
     tx: &rusqlite::Transaction<'_>,
     head: &VerifiedHead,
     now: Timestamp,
-) -> Result<(), store::Error> {
+) -> Result<catalog::Outcome, store::Error> {
     heads::put(
         tx,
         &heads::OwnHead {
@@ -154,9 +159,12 @@ pub(super) fn keep_head(
             bytes: head.bytes().to_vec(),
         },
     )?;
-    let outcome = catalog::insert(tx, head, now)?;
-    tracing::debug!(package = %head.package_id(), ?outcome, "a head of our own is in the index");
-    Ok(())
+    catalog::keep(tx, &head.package_id())?;
+    let outcome = catalog::insert(tx, head, &catalog::Source::own(), now)?;
+    if let catalog::Outcome::Refused(why) = outcome {
+        tracing::warn!(package = %head.package_id(), ?why, "the index refused a head of our own");
+    }
+    Ok(outcome)
 }
 
 /// The log of one of our packages as it is stored; nothing where there is none yet.

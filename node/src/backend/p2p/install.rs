@@ -14,9 +14,11 @@ use super::{
     failure::fail,
     gone,
     node::{Node, asked_time},
+    resolve::Unread,
     sources::Looking,
 };
 use crate::{
+    catalog,
     code::Code,
     content::{Block, ContentId},
     control::{
@@ -74,9 +76,14 @@ impl Node {
         self.judge(release.root, &report, fetched.is_ok()).await;
         self.judge_late(release.root, session);
         let (manifest, already) = fetched?;
-        // The history comes along, so that it too outlives the author's node. A package is whole without it.
-        if let Err(failure) = self.log_of(&head).await {
-            warnings.push(format!("its earlier versions are not known here: {}", failure.message));
+        // The history comes along, so that it too outlives the author's node. A package is whole without it, but not
+        // where it says something else than the head.
+        match self.log_of(&head).await {
+            Ok(_) => {}
+            Err(Unread::Unavailable(failure)) => {
+                warnings.push(format!("its earlier versions are not known here: {}", failure.message));
+            }
+            Err(Unread::Contradicts(failure)) => return Err(failure),
         }
         warnings.extend(self.not_installed(&manifest).await?);
         let job = Job { head, release, target, manifest, already };
@@ -401,6 +408,7 @@ impl Job {
                 // Whose keys stand behind it can then be told without anybody else, for as long as it is installed.
                 meta::set(tx, &head_key(&package), head.bytes())?;
                 packages::insert(tx, &held)?;
+                catalog::keep(tx, &package)?;
                 pin_first(tx, &package, now)
             })
             .map_err(fail)?;

@@ -277,7 +277,7 @@ impl Registry for P2PRegistry {
 
     async fn list_versions(&self, package: &PackageId) -> Result<Vec<Release>, Error> {
         let head = self.node.head_of(package).await?;
-        let log = self.node.log_of(&head).await?;
+        let log = self.node.log_of(&head).await.map_err(Failure::from)?;
         let releases = log.versions().values().map(|state| Release {
             package: package.clone(),
             version: state.release.version.clone(),

@@ -20,6 +20,7 @@ use super::{
     open_store,
 };
 use crate::{
+    catalog,
     code::Code,
     content::{Block, ContentId},
     control::{
@@ -288,6 +289,18 @@ struct Work<'a> {
     warnings: Vec<String>,
 }
 
+/// What it means for a publication that the index refused its head, where it did.
+fn not_indexed(outcome: catalog::Outcome) -> Option<String> {
+    let catalog::Outcome::Refused(why) = outcome else { return None };
+    let why = match why {
+        catalog::Refusal::Rollback => "a later state of it was seen before",
+        catalog::Refusal::Equivocation => "it is frozen, because two states of it were signed for one place",
+        catalog::Refusal::Full => "the index is full",
+        catalog::Refusal::Expired => "its head has expired; check this machine's clock",
+    };
+    Some(format!("this node does not list it, and others will not either: {why}"))
+}
+
 impl Work<'_> {
     /// The same content under the same version: makes sure that its blocks are here, and changes nothing else.
     fn again(self, mut batch: Batch) -> Result<Done, Failure> {
@@ -319,7 +332,7 @@ impl Work<'_> {
             batch.put(block).map_err(fail)?;
         }
         let (row, held) = (self.row(&entry), self.held());
-        batch
+        let indexed = batch
             .commit(|tx| {
                 entries::insert(tx, &stored_entry(&entry))?;
                 published::insert(tx, &row)?;
@@ -327,7 +340,8 @@ impl Work<'_> {
                 keep_head(tx, &head, now)
             })
             .map_err(fail)?;
-        let answer = self.answer(entry.entry().sequence.get());
+        let mut answer = self.answer(entry.entry().sequence.get());
+        answer.warnings.extend(not_indexed(indexed));
         Ok(Done { head, answer })
     }
 

@@ -140,7 +140,7 @@ fn remake(store: &Store, publisher: &Publisher, log: &Log, now: Timestamp) -> Re
                 },
             )?;
         }
-        keep_head(tx, &head, now)
+        keep_head(tx, &head, now).map(drop)
     });
     written.map_err(fail)
 }

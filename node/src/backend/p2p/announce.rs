@@ -4,18 +4,20 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use libp2p::PeerId;
+use rusqlite::Connection;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{history, node::Node};
 use crate::{
     catalog,
     content::ContentId,
+    control::api::Failure,
     limits::HEAD_LIFETIME_MAX,
     network::Handle,
     package::PackageId,
     release::VerifiedHead,
     reputation::ban,
-    store::{heads, packages, published},
+    store::{self, heads, packages, published},
     time::Timestamp,
 };
 
@@ -136,15 +138,15 @@ impl Node {
         let listed = self.with_store(|store| {
             store.read(|conn| {
                 let pending = published::list_unannounced(conn)?;
-                Ok((pending, heads::list_all(conn)?))
+                Ok((pending, current_heads(conn)?))
             })
         });
         let Ok((pending, own)) = listed.await else { return };
-        let own = own.into_iter().filter_map(|head| {
+        let own = own.into_iter().map(|head| {
             // Some took it at the time; those that were cut off did not.
-            let pending = pending.iter().any(|it| it.package == head.package)
-                || missed.is_some_and(|since| head.created >= since);
-            Some((VerifiedHead::verify_stored(&head.bytes).ok()?, pending))
+            let pending = pending.iter().any(|it| it.package == head.package_id())
+                || missed.is_some_and(|since| head.head().created >= since);
+            (head, pending)
         });
         stream::iter(own)
             .for_each_concurrent(AT_ONCE, |(head, pending)| async move {
@@ -204,6 +206,21 @@ impl Node {
         let snapshot = self.network.snapshot().await;
         snapshot.is_ok_and(|snapshot| snapshot.buckets.iter().sum::<usize>() < SMALL_NETWORK)
     }
+}
+
+/// Our own heads, without those that something that was seen of their package speaks against: two heads for one place, told
+/// by the same publisher, freeze a package for everybody.
+fn current_heads(conn: &Connection) -> Result<Vec<VerifiedHead>, store::Error> {
+    let mut current = Vec::new();
+    for own in heads::list_all(conn)? {
+        let Ok(head) = VerifiedHead::verify_stored(&own.bytes) else { continue };
+        if history::is_current(conn, &head)? {
+            current.push(head);
+        } else {
+            tracing::warn!(package = %own.package, "a head of ours is not told: others have seen another one");
+        }
+    }
+    Ok(current)
 }
 
 async fn provide(network: &Handle, root: Option<ContentId>, deadline: Duration) {
@@ -284,33 +301,49 @@ fn is_due(head: &heads::OwnHead, now: Timestamp) -> bool {
 
 async fn renew_one(node: &Node, package: PackageId) {
     let turn = node.publishing.lock().await;
-    // Only now: a publication that was waited for has made another one.
-    let own = node.with_store(move |store| store.read(|conn| heads::get(conn, &package))).await;
-    let Ok(Some(own)) = own else { return };
-    if !is_due(&own, node.now()) {
-        return;
+    let mut renewed = renew_once(node, &package).await;
+    if let Some(Err(failure)) = &renewed
+        && history::is_overtaken(failure)
+        && let Ok(Some(publisher)) = node.publisher_of(package.publisher)
+    {
+        renewed = match node.catch_up(&publisher, &package.name).await {
+            Ok(()) => renew_once(node, &package).await,
+            Err(failure) => Some(Err(failure)),
+        };
     }
-    let publisher = match node.publisher_of(own.package.publisher) {
-        Ok(Some(publisher)) => publisher,
-        Ok(None) => {
-            tracing::warn!(package = %own.package, "its key is not here: its head cannot be renewed");
-            return;
-        }
-        Err(failure) => {
-            tracing::warn!(package = %own.package, failure.message, "its head cannot be renewed");
-            return;
-        }
-    };
-    let (store, now) = (node.store.clone(), node.now());
-    let renewed = node.offload.run(move || history::renew(&store, &publisher, &own, now)).await;
     drop(turn);
     match renewed {
         Some(Ok(head)) => {
             node.tell(&head, Instant::now() + ROUND_TIMEOUT).await;
         }
-        Some(Err(failure)) => tracing::warn!(failure.message, "a head was not renewed"),
+        Some(Err(failure)) => tracing::warn!(%package, failure.message, "a head was not renewed"),
         None => {}
     }
+}
+
+/// Signs the head of a package of ours again where it is due; nothing where it is not.
+async fn renew_once(node: &Node, package: &PackageId) -> Option<Result<VerifiedHead, Failure>> {
+    let package = package.clone();
+    // Only now: a publication that was waited for has made another one.
+    let own = node.with_store(move |store| store.read(|conn| heads::get(conn, &package))).await.ok()??;
+    if !is_due(&own, node.now()) {
+        return None;
+    }
+    let publisher = match node.publisher_of(own.package.publisher) {
+        Ok(Some(publisher)) => publisher,
+        Ok(None) => {
+            tracing::warn!(package = %own.package, "its key is not here: its head cannot be renewed");
+            return None;
+        }
+        Err(failure) => return Some(Err(failure)),
+    };
+    let (at_work, store) = node.at_work();
+    let now = node.now();
+    let renewed = node.offload.run(move || {
+        let (_at_work, store) = (at_work, store);
+        history::renew(&store, &publisher, &own, now)
+    });
+    renewed.await
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::{
     catalog,
     content::ContentId,
     control::api::Failure,
-    limits::HEAD_LIFETIME_MAX,
+    limits::{CLOCK_SKEW_MAX, EXPIRY_SKEW_MAX, HEAD_LIFETIME_MAX},
     network::Handle,
     package::PackageId,
     release::VerifiedHead,
@@ -282,12 +282,20 @@ pub(super) async fn renew(node: Arc<Node>) {
     let mut refused = BTreeSet::new();
     loop {
         look.tick().await;
-        let now = node.now();
-        let swept = node.with_store(move |store| store.write(|tx| Ok(catalog::sweep(tx, now)?))).await;
+        refuse_banned(&node, &mut refused).await;
+        let now = match node.time_to_sign() {
+            Ok(now) => now,
+            Err(failure) => {
+                tracing::warn!(failure.message, "no head is renewed, and none is dropped as expired");
+                continue;
+            }
+        };
+        // What others may still pass on is not dropped and taken again.
+        let expired = now.minus(EXPIRY_SKEW_MAX);
+        let swept = node.with_store(move |store| store.write(|tx| Ok(catalog::sweep(tx, expired)?))).await;
         if let Err(failure) = swept {
             tracing::warn!(failure.message, "expired heads were not swept");
         }
-        refuse_banned(&node, &mut refused).await;
         let Ok(own) = node.with_store(|store| store.read(heads::list_all)).await else { continue };
         for head in own.into_iter().filter(|head| is_due(head, now)) {
             renew_one(&node, head.package).await;
@@ -295,8 +303,10 @@ pub(super) async fn renew(node: Arc<Node>) {
     }
 }
 
+/// Whether a head expires soon, or was signed by a clock that ran ahead, so that nobody takes it.
 fn is_due(head: &heads::OwnHead, now: Timestamp) -> bool {
-    head.created.plus(HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE
+    let is_ahead = head.created > now.plus(CLOCK_SKEW_MAX);
+    is_ahead || head.created.plus(HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE
 }
 
 async fn renew_one(node: &Node, package: PackageId) {
@@ -337,8 +347,11 @@ async fn renew_once(node: &Node, package: &PackageId) -> Option<Result<VerifiedH
         }
         Err(failure) => return Some(Err(failure)),
     };
+    let now = match node.time_to_sign() {
+        Ok(now) => now,
+        Err(failure) => return Some(Err(failure)),
+    };
     let (at_work, store) = node.at_work();
-    let now = node.now();
     let renewed = node.offload.run(move || {
         let (_at_work, store) = (at_work, store);
         history::renew(&store, &publisher, &own, now)
@@ -370,6 +383,20 @@ mod tests {
         assert_eq!(providing.due(), Some(Some(start + PROVIDE_INTERVAL)));
         assert_eq!(providing.take(&trees(3), start + PROVIDE_INTERVAL), (trees(3), true));
         assert_eq!(providing.due(), None);
+    }
+
+    #[test]
+    fn a_head_is_due_at_the_middle_of_its_life_and_where_it_was_made_in_the_future() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let made = |created| {
+            let publisher = crate::identity::Publisher::from_secret([1; 32], now);
+            let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
+            heads::OwnHead { package, sequence: 0, created, bytes: Vec::new() }
+        };
+        assert!(!is_due(&made(now), now));
+        assert!(!is_due(&made(now.plus(CLOCK_SKEW_MAX)), now), "clocks differ");
+        assert!(is_due(&made(now.minus(HEAD_LIFETIME_MAX / 2 + Duration::from_secs(1))), now));
+        assert!(is_due(&made(now.plus(Duration::from_secs(3_650 * 24 * 3600))), now));
     }
 
     #[test]

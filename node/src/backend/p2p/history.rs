@@ -79,7 +79,7 @@ impl Node {
         let Some(publisher) = self.publisher_of(package.publisher)? else { return Ok(()) };
         self.catch_up(&publisher, &package.name).await?;
         let package = package.clone();
-        let now = self.now();
+        let now = self.time_to_sign()?;
         let appended = self.with_store(move |store| {
             let log = match held_log(store, &publisher, &package)? {
                 Some(log) if !log.is_tombstoned() => log,

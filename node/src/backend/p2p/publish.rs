@@ -87,6 +87,7 @@ impl Node {
         let (store, telling) = (self.store.clone(), progress.clone());
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
         self.check_room(0).await?;
+        self.time_to_sign()?;
         let done = self.offload.run(move || make(&store, &publisher, prepared, &telling)).await;
         let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
         drop(turn);

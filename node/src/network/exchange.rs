@@ -29,6 +29,8 @@ pub(super) struct Reading {
     cursor: Cursor,
     under_way: bool,
     failed: bool,
+    /// Whether there is something that could not be taken for now.
+    waits: bool,
 }
 
 impl Reading {
@@ -39,7 +41,7 @@ impl Reading {
 
     /// Whether there is nothing to wait for: all was read, or the peer failed to tell.
     pub(super) fn is_settled(&self) -> bool {
-        !self.under_way && (self.cursor.is_complete() || self.failed)
+        !self.under_way && (self.cursor.is_complete() || self.failed || self.waits)
     }
 }
 
@@ -151,7 +153,7 @@ impl Driver {
             return;
         };
         self.listed(taken.new);
-        let refused = taken.refused + taken.malformed + taken.forged;
+        let refused = taken.refused + taken.deferred + taken.malformed + taken.forged;
         self.heads_refused = self.heads_refused.saturating_add(refused as u64);
         if taken.malformed + taken.forged > 0 {
             tracing::warn!(%peer, ?taken, "a peer passes on heads that it cannot have verified");
@@ -162,7 +164,9 @@ impl Driver {
             return;
         }
         let reading = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut());
-        if let Some(next) = reading.map(|reading| reading.cursor.turn(page, HEADS_PAGES_MAX)) {
+        if let Some(next) =
+            reading.map(|reading| reading.cursor.turn(page, taken.deferred == 0, HEADS_PAGES_MAX))
+        {
             self.turned(peer, next);
         }
     }
@@ -176,6 +180,7 @@ impl Driver {
         if let Some(reading) = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut()) {
             reading.under_way = false;
             reading.failed = next == Next::GiveUp;
+            reading.waits = next == Next::Incomplete;
         }
         self.publish_heads_read();
         self.reply_refreshed();
@@ -198,7 +203,7 @@ impl Driver {
         let written = self.offload.run(move || sync::write(&store, &batch, Timestamp::now()));
         self.work.push(Box::pin(async move {
             let heads = match written.await {
-                Some(Ok(heads)) => heads,
+                Some(Ok(written)) => written.new,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "heads were not written; the exchange will bring them again");
                     0

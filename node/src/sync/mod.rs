@@ -12,7 +12,7 @@ use serde_bytes::ByteBuf;
 
 use self::protocol::{Page, Request};
 use crate::{
-    catalog,
+    catalog::{self, Outcome, Refusal},
     code::Code,
     limits::{HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     release::{choice, head::VerifiedHead},
@@ -28,9 +28,11 @@ const EPOCH: &str = "heads-epoch";
 pub struct Taken {
     /// Heads that were new or newer.
     pub new: usize,
-    /// Heads that were valid and not admitted: expired, older than what is known, over a bound, or of a later version of
-    /// this program.
+    /// Heads that were valid and not admitted: older than what is known, or of a later version of this program.
     pub refused: usize,
+    /// Heads that are genuine and were not admitted only for now: out of their time by our clock, which may be wrong, or
+    /// without room in the catalogue.
+    pub deferred: usize,
     /// Heads that break the rules of their form.
     pub malformed: usize,
     /// Heads that no honest peer passes on: signed by nobody who may.
@@ -95,9 +97,8 @@ pub fn take_page(store: &Store, heads: &[ByteBuf], now: Timestamp) -> Option<Tak
     for bytes in heads {
         match VerifiedHead::verify(bytes, now) {
             Ok(head) => verified.push(head),
-            Err(error) if matches!(error.code(), Code::Expired | Code::Clock) || error.is_newer() => {
-                taken.refused += 1;
-            }
+            Err(error) if matches!(error.code(), Code::Expired | Code::Clock) => taken.deferred += 1,
+            Err(error) if error.is_newer() => taken.refused += 1,
             Err(error) if error.code() == Code::Signature => {
                 taken.forged += 1;
                 break;
@@ -109,9 +110,10 @@ pub fn take_page(store: &Store, heads: &[ByteBuf], now: Timestamp) -> Option<Tak
         }
     }
     match write(store, &verified, now) {
-        Ok(new) => {
+        Ok(Written { new, deferred }) => {
             taken.new = new;
-            taken.refused += verified.len() - new;
+            taken.deferred += deferred;
+            taken.refused += verified.len() - new - deferred;
             Some(taken)
         }
         Err(error) => {
@@ -121,25 +123,78 @@ pub fn take_page(store: &Store, heads: &[ByteBuf], now: Timestamp) -> Option<Tak
     }
 }
 
-/// Writes verified heads in one transaction and yields how many were new or newer.
+/// What became of heads that were written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Heads that were new or newer.
+    pub new: usize,
+    /// Heads that may be taken later: there was no room, or they are expired by our clock.
+    pub deferred: usize,
+}
+
+/// Writes verified heads in one transaction and yields what became of them.
 ///
 /// # Errors
 /// Where the database fails; nothing is written then.
-pub fn write(store: &Store, heads: &[VerifiedHead], now: Timestamp) -> Result<usize, store::Error> {
+pub fn write(store: &Store, heads: &[VerifiedHead], now: Timestamp) -> Result<Written, store::Error> {
     if heads.is_empty() {
-        return Ok(0);
+        return Ok(Written::default());
     }
     store.write(|tx| {
-        let mut new = 0;
+        let mut written = Written::default();
         for head in heads {
-            match catalog::insert(tx, head, now)? {
-                catalog::Outcome::Added | catalog::Outcome::Replaced | catalog::Outcome::Renewed => new += 1,
-                catalog::Outcome::Known => {}
-                refused => {
-                    tracing::debug!(package = %head.package_id(), ?refused, "a head was refused");
-                }
+            let outcome = catalog::insert(tx, head, now)?;
+            if outcome.is_news() {
+                written.new += 1;
+            } else if let Outcome::Refused(refusal) = outcome {
+                tracing::debug!(package = %head.package_id(), ?refusal, "a head was refused");
+                written.deferred += usize::from(matches!(refusal, Refusal::Full | Refusal::Expired));
             }
         }
-        Ok(new)
+        Ok(written)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        content::{Codec, ContentId},
+        identity::Publisher,
+        limits::{CLOCK_SKEW_MAX, HEAD_LIFETIME_MAX},
+        package::PackageId,
+        release::{Head, Kind, Labels, Log, Release},
+    };
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    fn head(seed: u8, name: &str, created: Timestamp) -> VerifiedHead {
+        let publisher = Publisher::from_secret([seed; 32], NOW);
+        let mut log = Log::empty(PackageId { publisher: publisher.id(), name: name.parse().unwrap() });
+        let id = |codec| ContentId::of(codec, name.as_bytes());
+        let (version, manifest, root) = ("1.0.0".parse().unwrap(), id(Codec::Raw), id(Codec::DagPb));
+        let kind = Kind::Release(Release { version, manifest, root, size: 1, files: 1 });
+        log.push(log.next(kind, &publisher, NOW).unwrap()).unwrap();
+        let head = Head::of(&log, Labels::default(), &publisher, created, HEAD_LIFETIME_MAX).unwrap();
+        head.sign(&publisher).unwrap()
+    }
+
+    fn bytes(head: &VerifiedHead) -> ByteBuf {
+        ByteBuf::from(head.bytes())
+    }
+
+    #[test]
+    fn what_is_out_of_its_time_by_our_clock_is_deferred_and_taken_when_the_clock_is_right() {
+        let store = Store::in_memory().unwrap();
+        let page = [bytes(&head(1, "one", NOW)), bytes(&head(1, "two", NOW))];
+        for wrong in [NOW.minus(CLOCK_SKEW_MAX * 2), NOW.plus(HEAD_LIFETIME_MAX * 2)] {
+            let taken = take_page(&store, &page, wrong).unwrap();
+            assert_eq!(taken, Taken { deferred: 2, ..Taken::default() });
+        }
+        assert_eq!(take_page(&store, &page, NOW).unwrap(), Taken { new: 2, ..Taken::default() });
+        let later = NOW.plus(Duration::from_secs(1));
+        assert_eq!(take_page(&store, &page, later).unwrap().deferred, 0);
+    }
 }

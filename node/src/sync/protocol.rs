@@ -32,12 +32,29 @@ pub struct Page {
     pub heads: Vec<ByteBuf>,
 }
 
+/// Rounds that are left out, at most, before pages are read again of which something could not be taken: an hour of them.
+const RETRY_ROUNDS_MAX: u32 = 64;
+
 /// How far one peer's catalogue was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
     request: Request,
     pages: usize,
     complete: bool,
+    /// Whether the last page was the end.
+    ended: bool,
+    deferred: Option<Deferred>,
+    /// How often in a row something could not be taken.
+    retries: u32,
+}
+
+/// A place to come back to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Deferred {
+    /// Where the first page begins of which something could not be taken.
+    after: u64,
+    /// Rounds that are left out before.
+    rounds: u32,
 }
 
 /// What to do after a page.
@@ -47,42 +64,65 @@ pub enum Next {
     Ask(Request),
     /// Everything was read; ask again in the next round.
     Complete,
+    /// Everything was read, and something of it could not be taken for now: it is asked for again in a later round.
+    Incomplete,
     /// The peer contradicts itself, or sends more than it may; it is left alone until the next round.
     GiveUp,
 }
 
 impl Cursor {
-    /// Begins a round where the last one ended.
+    /// Begins a round where the last one ended, or before what could not be taken then.
+    ///
+    /// The more often it could not, the more rounds are left out: a peer with heads that are never taken is not read over and
+    /// over.
     pub fn begin(&mut self) -> Request {
         self.pages = 0;
+        if let Some(deferred) = self.deferred.as_mut().filter(|_| self.ended) {
+            match deferred.rounds.checked_sub(1) {
+                Some(rounds) => deferred.rounds = rounds,
+                None => {
+                    self.request.after = deferred.after;
+                    self.deferred = None;
+                }
+            }
+        }
         self.request
     }
 
-    /// Whether the last round read everything.
+    /// Whether the last round read everything, and all of it was taken.
     pub fn is_complete(&self) -> bool {
         self.complete
     }
 
-    /// Takes the place of a page into account.
+    /// Takes the place of a page into account, and whether all of it that is genuine could be taken.
     ///
     /// A page that is not the last must move forward: a peer cannot keep a reader busy with pages that lead nowhere.
-    pub fn turn(&mut self, page: &Page, pages_max: usize) -> Next {
+    pub fn turn(&mut self, page: &Page, is_whole: bool, pages_max: usize) -> Next {
         self.pages += 1;
         if page.epoch != self.request.epoch {
             self.request = Request { epoch: page.epoch, after: 0 };
+            self.deferred = None;
         }
         let moved = page.next > self.request.after;
         if page.next < self.request.after || (!page.done && !moved) {
-            self.request = Request::default();
-            self.complete = false;
+            *self = Self { pages: self.pages, ..Self::default() };
             return Next::GiveUp;
         }
+        if !is_whole && self.deferred.is_none() {
+            let rounds = 1u32.checked_shl(self.retries).unwrap_or(u32::MAX).min(RETRY_ROUNDS_MAX) - 1;
+            self.retries = self.retries.saturating_add(1);
+            self.deferred = Some(Deferred { after: self.request.after, rounds });
+        }
         self.request.after = page.next;
-        if page.done {
-            self.complete = true;
+        self.ended = page.done;
+        self.complete = page.done && self.deferred.is_none();
+        if self.complete {
+            self.retries = 0;
             return Next::Complete;
         }
-        self.complete = false;
+        if page.done {
+            return Next::Incomplete;
+        }
         if self.pages >= pages_max { Next::GiveUp } else { Next::Ask(self.request) }
     }
 }
@@ -99,28 +139,64 @@ mod tests {
     fn a_reader_goes_on_where_it_was() {
         let mut cursor = Cursor::default();
         assert_eq!(cursor.begin(), Request::default());
-        assert_eq!(cursor.turn(&page(7, 10, false), 9), Next::Ask(Request { epoch: 7, after: 10 }));
-        assert_eq!(cursor.turn(&page(7, 12, true), 9), Next::Complete);
+        assert_eq!(cursor.turn(&page(7, 10, false), true, 9), Next::Ask(Request { epoch: 7, after: 10 }));
+        assert_eq!(cursor.turn(&page(7, 12, true), true, 9), Next::Complete);
         assert_eq!(cursor.begin(), Request { epoch: 7, after: 12 });
-        assert_eq!(cursor.turn(&page(7, 12, true), 9), Next::Complete, "nothing new is complete too");
+        assert_eq!(cursor.turn(&page(7, 12, true), true, 9), Next::Complete, "nothing new is complete too");
     }
 
     #[test]
     fn a_new_numbering_is_read_from_its_beginning() {
         let mut cursor = Cursor::default();
-        cursor.turn(&page(7, 50, true), 9);
+        cursor.turn(&page(7, 50, true), true, 9);
         // The peer answers with the first page of its new numbering.
-        assert_eq!(cursor.turn(&page(8, 10, false), 9), Next::Ask(Request { epoch: 8, after: 10 }));
+        assert_eq!(cursor.turn(&page(8, 10, false), true, 9), Next::Ask(Request { epoch: 8, after: 10 }));
     }
 
     #[test]
     fn pages_that_lead_nowhere_end_the_round() {
         let mut cursor = Cursor::default();
-        assert_eq!(cursor.turn(&page(7, 0, false), 9), Next::GiveUp);
+        assert_eq!(cursor.turn(&page(7, 0, false), true, 9), Next::GiveUp);
         let mut cursor = Cursor::default();
-        assert_eq!(cursor.turn(&page(7, 1, false), 1), Next::GiveUp, "the bound of pages");
+        assert_eq!(cursor.turn(&page(7, 1, false), true, 1), Next::GiveUp, "the bound of pages");
         let mut cursor = Cursor::default();
-        cursor.turn(&page(7, 9, false), 9);
-        assert_eq!(cursor.turn(&page(7, 3, true), 9), Next::GiveUp, "backwards");
+        cursor.turn(&page(7, 9, false), true, 9);
+        assert_eq!(cursor.turn(&page(7, 3, true), true, 9), Next::GiveUp, "backwards");
+    }
+
+    #[test]
+    fn what_could_not_be_taken_is_asked_for_again_ever_less_often() {
+        let mut cursor = Cursor::default();
+        cursor.turn(&page(7, 10, false), true, 9);
+        assert_eq!(cursor.turn(&page(7, 20, false), false, 9), Next::Ask(Request { epoch: 7, after: 20 }));
+        assert_eq!(cursor.turn(&page(7, 30, true), true, 9), Next::Incomplete);
+        assert!(!cursor.is_complete());
+        let mut begun = Vec::new();
+        for _ in 0..200 {
+            begun.push(cursor.begin().after);
+            let is_whole = begun.last() != Some(&10);
+            assert_eq!(cursor.turn(&page(7, 30, true), is_whole, 9), Next::Incomplete);
+        }
+        let again: Vec<_> = (0..begun.len()).filter(|at| begun[*at] == 10).collect();
+        assert_eq!(again, [0, 2, 6, 14, 30, 62, 126, 190], "and never less than once an hour");
+        while cursor.begin().after != 10 {
+            cursor.turn(&page(7, 30, true), true, 9);
+        }
+        assert_eq!(cursor.turn(&page(7, 30, true), true, 9), Next::Complete, "now it was taken");
+        assert!(cursor.is_complete());
+        assert_eq!(cursor.begin().after, 30);
+    }
+
+    #[test]
+    fn a_long_catalogue_is_read_to_its_end_before_anything_is_read_again() {
+        let mut cursor = Cursor::default();
+        assert_eq!(cursor.turn(&page(7, 1, false), false, 1), Next::GiveUp);
+        for next in 2..9 {
+            assert_eq!(cursor.begin().after, next - 1);
+            cursor.turn(&page(7, next, false), true, 1);
+        }
+        cursor.begin();
+        assert_eq!(cursor.turn(&page(7, 9, true), true, 1), Next::Incomplete);
+        assert_eq!(cursor.begin().after, 0);
     }
 }

@@ -138,6 +138,12 @@ pub const HEADS_PAGE_BYTES_MAX: usize = HEADS_PAGE_BYTES + HEAD_BYTES_MAX + (64 
 pub const HEADS_REQUEST_BYTES_MAX: usize = 1 << 10;
 /// Pages read from one peer in one go; the rest follows in the next round.
 pub const HEADS_PAGES_MAX: usize = 512;
+/// Pages read from one peer in one go that bring nothing new and are hardly held either; the rest follows in the next round.
+pub const HEADS_PAGES_BARREN_MAX: usize = 16;
+/// Pages of heads that are verified at once: signatures are the dearest that a peer can ask of us.
+pub const HEADS_PAGES_CHECKED_AT_ONCE_MAX: usize = 2;
+/// Peers of which is remembered how far their heads were read when they left.
+pub const HEADS_CURSORS_MAX: usize = 4_096;
 /// How often the heads of connected peers are asked for again.
 pub const HEADS_INTERVAL: Duration = Duration::from_secs(60);
 

@@ -18,7 +18,8 @@ mod words;
 
 pub use insert::{Outcome, Refusal, convict, insert, rebuild, sweep};
 pub use read::{
-    Listed, Page, Proof, after, by_name, count, get, is_frozen, newest_position, newest_received, proof, seen,
+    Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, newest_position, newest_received,
+    proof, seen,
 };
 pub use search::{Found, Query, search};
 

@@ -26,6 +26,8 @@ const EPOCH: &str = "heads-epoch";
 /// What became of a page of heads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Taken {
+    /// Heads that are held already, byte for byte.
+    pub known: usize,
     /// Heads that were new or newer.
     pub new: usize,
     /// Heads that were valid and not admitted: older than what is known, or of a later version of this program.
@@ -37,6 +39,13 @@ pub struct Taken {
     pub malformed: usize,
     /// Heads that no honest peer passes on: signed by nobody who may.
     pub forged: usize,
+}
+
+impl Taken {
+    /// Whether a page of so many heads was hardly worth its signatures: nothing new, and most of it not even held.
+    pub fn is_barren(&self, heads: usize) -> bool {
+        self.new == 0 && self.known.saturating_mul(2) <= heads
+    }
 }
 
 /// Whether a verified head may enter the catalogue, given what this node has seen of its package.
@@ -70,7 +79,9 @@ pub fn epoch(store: &Store) -> Result<u64, store::Error> {
 /// Reads the page that a peer asked for; nothing where the database fails.
 pub fn page(store: &Store, epoch: u64, request: Request, now: Timestamp) -> Option<Page> {
     let read = store.read(|conn| {
-        let after = if request.epoch == epoch { request.after } else { 0 };
+        // Whoever remembers a place that was never given remembers another database than this one.
+        let is_ours = request.epoch == epoch && request.after <= catalog::newest_position(conn)?;
+        let after = if is_ours { request.after } else { 0 };
         let page = catalog::after(conn, after, HEADS_PAGE_MAX, HEADS_PAGE_BYTES, now)?;
         Ok(Page {
             epoch,
@@ -88,13 +99,22 @@ pub fn page(store: &Store, epoch: u64, request: Request, now: Timestamp) -> Opti
     }
 }
 
-/// Verifies and writes the heads of a page; nothing where the database fails.
+/// Verifies and writes the heads of a page; nothing where the database fails. Those that are held already cost nothing.
 ///
 /// It stops at the first head that is forged or malformed: what such a peer sends is not worth the signatures.
 pub fn take_page(store: &Store, heads: &[ByteBuf], now: Timestamp) -> Option<Taken> {
     let mut taken = Taken::default();
     let mut verified = Vec::new();
-    for bytes in heads {
+    let held = store.read(|conn| {
+        let held = heads.iter().map(|bytes| catalog::holds(conn, bytes));
+        Ok(held.collect::<Result<Vec<_>, _>>()?)
+    });
+    let held = held.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()?;
+    for (bytes, is_held) in heads.iter().zip(held) {
+        if is_held {
+            taken.known += 1;
+            continue;
+        }
         match VerifiedHead::verify(bytes, now) {
             Ok(head) => verified.push(head),
             Err(error) if matches!(error.code(), Code::Expired | Code::Clock) => taken.deferred += 1,
@@ -186,6 +206,29 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_is_not_verified_again() {
+        let store = Store::in_memory().unwrap();
+        let page = [bytes(&head(1, "one", NOW)), bytes(&head(1, "two", NOW))];
+        assert_eq!(take_page(&store, &page, NOW).unwrap(), Taken { new: 2, ..Taken::default() });
+        // Were it verified, it would be past its time.
+        let later = NOW.plus(HEAD_LIFETIME_MAX * 2);
+        assert_eq!(take_page(&store, &page, later).unwrap(), Taken { known: 2, ..Taken::default() });
+        let changed = [page[0].clone(), bytes(&head(1, "two", NOW.plus(Duration::from_secs(1))))];
+        let taken = take_page(&store, &changed, NOW).unwrap();
+        assert_eq!(taken, Taken { known: 1, new: 1, ..Taken::default() });
+        assert!(!taken.is_barren(2) && Taken::default().is_barren(0));
+        assert!(Taken { known: 1, refused: 1, ..Taken::default() }.is_barren(2));
+    }
+
+    #[test]
+    fn a_reader_that_is_ahead_of_our_numbering_is_given_it_from_the_beginning() {
+        let store = Store::in_memory().unwrap();
+        take_page(&store, &[bytes(&head(1, "one", NOW))], NOW).unwrap();
+        let asked = |epoch, after| page(&store, 7, Request { epoch, after }, NOW).unwrap().heads.len();
+        assert_eq!([asked(7, 0), asked(7, 1), asked(7, 2), asked(8, 1)], [1, 0, 1, 1]);
+    }
+
+    #[test]
     fn what_is_out_of_its_time_by_our_clock_is_deferred_and_taken_when_the_clock_is_right() {
         let store = Store::in_memory().unwrap();
         let page = [bytes(&head(1, "one", NOW)), bytes(&head(1, "two", NOW))];
@@ -194,7 +237,5 @@ mod tests {
             assert_eq!(taken, Taken { deferred: 2, ..Taken::default() });
         }
         assert_eq!(take_page(&store, &page, NOW).unwrap(), Taken { new: 2, ..Taken::default() });
-        let later = NOW.plus(Duration::from_secs(1));
-        assert_eq!(take_page(&store, &page, later).unwrap().deferred, 0);
     }
 }

@@ -70,6 +70,8 @@ pub const LOG_BYTES_MAX: usize = 24 << 20;
 pub const HEAD_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far ahead of our clock a head may have been made.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 60);
+/// How long after its expiry a head of others still counts when it comes: our clock may run ahead of theirs.
+pub const EXPIRY_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Heads that the catalogue holds, over all publishers.
 pub const CATALOG_HEADS_MAX: usize = 200_000;
@@ -149,6 +151,12 @@ pub const HEADS_PAGE_BYTES_MAX: usize = HEADS_PAGE_BYTES + HEAD_BYTES_MAX + (64 
 pub const HEADS_REQUEST_BYTES_MAX: usize = 1 << 10;
 /// Pages read from one peer in one go; the rest follows in the next round.
 pub const HEADS_PAGES_MAX: usize = 512;
+/// Pages read from one peer in one go that bring nothing new and are hardly held either; the rest follows in the next round.
+pub const HEADS_PAGES_BARREN_MAX: usize = 16;
+/// Pages of heads that are verified at once: signatures are the dearest that a peer can ask of us.
+pub const HEADS_PAGES_CHECKED_AT_ONCE_MAX: usize = 2;
+/// Peers of which is remembered how far their heads were read when they left.
+pub const HEADS_CURSORS_MAX: usize = 4_096;
 /// How often the heads of connected peers are asked for again.
 pub const HEADS_INTERVAL: Duration = Duration::from_secs(60);
 

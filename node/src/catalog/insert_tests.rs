@@ -49,6 +49,19 @@ fn a_later_signature_of_the_same_state_renews_and_an_earlier_one_does_not() {
 }
 
 #[test]
+fn a_head_from_the_future_yields_to_a_present_one_of_the_same_state() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let made = |created: Timestamp| {
+        let expires = created.plus(std::time::Duration::from_secs(7 * DAY));
+        Head { created, expires, ..blank(&publisher, "web") }.sign(&publisher).unwrap()
+    };
+    let (future, present) = (made(later(3_650 * DAY)), made(later(60)));
+    assert_eq!(put(&mut conn, &future, later(3_650 * DAY)), Outcome::Added);
+    assert_eq!(put(&mut conn, &present, later(60)), Outcome::Renewed);
+    assert_eq!(get(&conn, &present.package_id()).unwrap().unwrap().bytes, present.bytes());
+}
+
+#[test]
 fn rollback_is_refused_after_a_restart_an_expiry_and_an_eviction() {
     let folder = tempfile::tempdir().unwrap();
     let open = || {
@@ -182,7 +195,8 @@ fn a_proof_of_others_convicts_only_where_the_heads_contradict() {
 fn expired_heads_are_not_taken_listed_by_name_or_exchanged() {
     let (mut conn, publisher) = (database(), publisher(1));
     let head = at(&publisher, "web", 0, 0);
-    assert_eq!(put(&mut conn, &head, later(7 * DAY)), Outcome::Refused(Refusal::Expired));
+    let late = later(7 * DAY).plus(crate::limits::EXPIRY_SKEW_MAX);
+    assert_eq!(put(&mut conn, &head, late), Outcome::Refused(Refusal::Expired));
     put(&mut conn, &head, NOW);
     let name = &head.head().name;
     let (before, expired) = (later(7 * DAY - 1), later(7 * DAY));

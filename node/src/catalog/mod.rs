@@ -24,8 +24,8 @@ mod words;
 
 pub use insert::{Outcome, Refusal, Signed, convict, convict_log, insert, log_read, rebuild, sweep};
 pub use read::{
-    Listed, Page, Proof, after, by_name, count, get, is_frozen, newest_position, newest_received, places,
-    proof, seen,
+    Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, newest_position, newest_received,
+    places, proof, seen,
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep};

@@ -158,6 +158,20 @@ pub fn after(
     Ok(page)
 }
 
+/// Whether just these bytes are listed; they need not be verified, as what is listed was.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<bool, Error> {
+    let Some(head) = decode(bytes) else { return Ok(false) };
+    let id = PackageId { publisher: head.publisher, name: head.name };
+    let held: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT bytes FROM catalog_heads WHERE id = ?1")?
+        .query_row(params![id.to_string()], |row| row.get(0))
+        .optional()?;
+    Ok(held.is_some_and(|held| held == bytes))
+}
+
 /// Reads what was seen of a package, listed or not.
 ///
 /// # Errors

@@ -19,7 +19,6 @@ use super::{
     behaviour::{BehaviourEvent, KAD_PROTOCOL, PROTOCOL_VERSION},
     diversity::Network,
     driver::{Driver, IDENTIFY_GRACE, Peer},
-    exchange::Reading,
     handle::DialFailure,
     snapshot::{Load, PeerSnapshot, Snapshot},
 };
@@ -70,7 +69,11 @@ impl Driver {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 if num_established == 0 {
                     self.note_loss(peer_id, connection_id, cause.as_ref());
-                    self.peers.remove(&peer_id);
+                    let gone = self.peers.remove(&peer_id);
+                    if let Some(reading) = gone.and_then(|peer| peer.reading) {
+                        self.left.note(peer_id, &reading);
+                    }
+                    self.checking.forget(&peer_id);
                     self.observer.tell(&Event::Disconnected { peer: peer_id });
                     self.publish_heads_read();
                     self.reply_refreshed();
@@ -244,7 +247,7 @@ impl Driver {
         // Once a connection: whoever says again who it is does not begin another round of reading.
         let unread = speaks(sync::protocol::PROTOCOL) && peer.reading.is_none();
         if unread {
-            peer.reading = Some(Reading::default());
+            peer.reading = Some(self.left.begin(&peer_id));
         }
         self.observe(info.observed_addr);
         if speaks(KAD_PROTOCOL) {

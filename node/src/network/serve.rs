@@ -34,7 +34,7 @@ pub(super) enum Work {
     /// A page of heads was read for a peer.
     Page { id: InboundRequestId, channel: request_response::ResponseChannel<Page>, page: Option<Page> },
     /// A page of a peer's heads was verified and written.
-    Checked { peer: PeerId, page: Page, taken: Option<sync::Taken> },
+    Checked { peer: PeerId, checked: Option<(Page, Option<sync::Taken>)> },
     /// Heads of the inbox were written.
     Ingested { heads: usize },
 }
@@ -66,7 +66,7 @@ impl Driver {
                     self.pages.remove(&id);
                 }
             }
-            Work::Checked { peer, page, taken } => self.page_checked(peer, &page, taken),
+            Work::Checked { peer, checked } => self.page_checked(peer, checked),
             Work::Ingested { heads } => {
                 self.ingesting = false;
                 self.listed(heads);

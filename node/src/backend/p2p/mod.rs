@@ -37,6 +37,7 @@
 
 mod announce;
 mod bookkeeping;
+mod clock;
 mod dependencies;
 mod describe;
 mod failure;

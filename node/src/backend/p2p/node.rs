@@ -21,7 +21,12 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use super::{P2PConfig, announce, bookkeeping, failure::fail, gone, join};
+use super::{
+    P2PConfig, announce, bookkeeping,
+    clock::{Clock, Jump},
+    failure::fail,
+    gone, join,
+};
 use crate::{
     code::Code,
     config::{self, Partial, keys::Reload},
@@ -69,6 +74,7 @@ pub(super) struct Node {
     missed: Mutex<Option<Timestamp>>,
     pub(super) listening: AtomicBool,
     pub(super) started: Instant,
+    clock: Mutex<Clock>,
     pub(super) bytes_received: AtomicU64,
     providers: Mutex<BTreeMap<ContentId, (Instant, Vec<PeerId>)>>,
     tasks: TaskTracker,
@@ -123,6 +129,7 @@ impl Node {
             missed: Mutex::new(None),
             listening: AtomicBool::new(false),
             started: Instant::now(),
+            clock: Mutex::new(Clock::new(Timestamp::now())),
             bytes_received: AtomicU64::new(0),
             providers: Mutex::new(BTreeMap::new()),
             tasks: TaskTracker::new(),
@@ -308,6 +315,17 @@ impl Node {
         Timestamp::now()
     }
 
+    /// The time to sign by.
+    ///
+    /// # Errors
+    /// [`Code::Clock`] where the clock jumped a moment ago, or so far that it cannot be right.
+    pub(super) fn time_to_sign(&self) -> Result<Timestamp, Failure> {
+        let now = self.now();
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.check(now, self.started.elapsed()).map_err(clock_jumped)?;
+        Ok(now)
+    }
+
     pub(super) fn cancel(&self) {
         self.stopping.cancel();
         self.tasks.close();
@@ -361,6 +379,20 @@ impl Keys {
             }
         }
     }
+}
+
+fn clock_jumped(Jump { wall, expected, settles }: Jump) -> Failure {
+    let hint = match settles {
+        Some(left) => format!(
+            "Nothing is signed until the clock has gone on evenly for {} s more; then try again.",
+            left.as_secs() + 1
+        ),
+        None => {
+            "Put the clock right. Where it is right now, and was wrong before, restart the node.".to_owned()
+        }
+    };
+    let jumped = format!("The clock says {wall}, and {expected} was to be expected: it jumped.");
+    Failure { retryable: settles.is_some(), ..Failure::new(Code::Clock, jumped, hint) }
 }
 
 /// The name of the publisher key that is used where none is named.

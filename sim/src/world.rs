@@ -33,6 +33,7 @@ use crate::{
     judge::{self, Case, Fact, Limits, Member, Watch},
     leak::Leak,
     ledger::{Ledger, Shared},
+    panics,
     plan::{Event, Life, Plan},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Latency, Node, Scenario, regions},
@@ -114,6 +115,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     let scratch = TempDir::with_prefix("ggen-sim-")?;
     let draws = Draws::new(seed);
     let steps = folders(scenario, draws, scratch.path())?;
+    panics::watch();
     // A fresh thread: nothing on it has been seeded yet.
     let finished = thread::scope(|scope| {
         let body = || simulate(scenario, draws, steps, &options);
@@ -272,7 +274,11 @@ fn simulate(
     let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
     while sim.elapsed() < end {
         world.break_and_mend(&mut sim, &mut breaker)?;
-        sim.step().map_err(|error| Error::Broken(error.to_string()))?;
+        let stepped = sim.step();
+        if panics::happened() {
+            return Err(Error::Panicked);
+        }
+        stepped.map_err(|error| Error::Broken(error.to_string()))?;
         watch.tick(sim.elapsed(), &world.ledger, &world.stores)?;
         world.look_into_catalogues(sim.elapsed())?;
         if let Some(millis) = &options.elapsed_millis {

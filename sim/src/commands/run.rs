@@ -91,7 +91,10 @@ pub(super) fn simulate(which: &Which, mut options: Options) -> Result<Finished, 
     options.elapsed_millis = progress.elapsed_millis();
     let finished = world::run(&scenario, which.seed, options);
     drop(progress);
-    let mut finished = finished.map_err(Failure::failed)?;
+    let mut finished = finished.map_err(|error| match error {
+        world::Error::Panicked => Failure::panicked(error),
+        other => Failure::failed(other),
+    })?;
     finished.report.question = question(&which.file);
     finished.report.again = which.job().command();
     Ok(finished)

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use ggen_sim::{
-    children::{Children, Job, Ran},
+    children::{Children, Job, PANICKED, Ran},
     report::Invariant,
     shrink::{Candidate, Shrunk, count, shrink},
 };
@@ -82,7 +82,8 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
 fn guilty(ran: &Ran, named: Option<&str>) -> Result<String, Failure> {
     let hint = "Give the seed with which it fails; `ggen-sim sweep` finds one.";
     let Some(report) = &ran.report else {
-        return Err(Failure::failed(ran.error.as_deref().unwrap_or("the run came to nothing")));
+        let why = ran.error.as_deref().unwrap_or("the run came to nothing");
+        return Err(if ran.exit_code == PANICKED { Failure::panicked(why) } else { Failure::failed(why) });
     };
     let failing: Vec<&Invariant> = report.invariants.iter().filter(|invariant| !invariant.holds).collect();
     let code = report.exit_code();

@@ -37,10 +37,8 @@ use crate::{report::Invariant, scenario::Expect};
 
 /// Exit code where a threshold was missed.
 pub const THRESHOLD_MISSED: u8 = 99;
-/// Exit code where something happened that never may.
-pub const SAFETY_VIOLATED: u8 = 100;
-/// Exit code where something did not happen in time.
-pub const LIVENESS_MISSED: u8 = 101;
+/// Exit code where something happened that never may, or did not happen in time.
+pub const INVARIANT_VIOLATED: u8 = 100;
 
 /// What kind of rule it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -258,18 +256,16 @@ impl Kind {
     /// The exit code of a run of which this is the worst that does not hold.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Safety => SAFETY_VIOLATED,
-            Self::Liveness => LIVENESS_MISSED,
+            Self::Safety | Self::Liveness => INVARIANT_VIOLATED,
             Self::Threshold => THRESHOLD_MISSED,
         }
     }
 }
 
-/// The exit code that some verdicts come to: what never may happen outweighs what did not, and that what was measured.
+/// The exit code that some verdicts come to: an invariant outweighs what was measured.
 pub fn exit_code(invariants: &[Invariant]) -> u8 {
-    let violated = |kind: &Kind| invariants.iter().any(|it| !it.holds && it.kind == *kind);
-    let by_weight = [Kind::Safety, Kind::Liveness, Kind::Threshold];
-    by_weight.into_iter().find(violated).map_or(0, Kind::exit_code)
+    let violated = invariants.iter().filter(|it| !it.holds).map(|it| it.kind.exit_code());
+    violated.max().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -224,6 +224,10 @@ fn a_sequence_that_goes_back_is_found_also_after_a_crash_and_not_after_a_lost_di
     });
     assert_eq!(forgot.0, sequences::RULE);
     assert!(forgot.1.contains("has forgotten"), "{forgot:?}");
+    let forgot = doctored(|run| {
+        run.views[0][OTHER].seen.insert("gpauthor/first".to_owned(), 0);
+    });
+    assert!(forgot.1.ends_with("has forgotten that it saw gpauthor/first at 0"), "{forgot:?}");
     let never_knew = doctored(|run| run.views[0][OTHER].seen.clear());
     assert_eq!(never_knew.0, sequences::RULE);
     assert!(never_knew.1.contains("lists gpauthor/word at 0 and remembers nothing"), "{never_knew:?}");

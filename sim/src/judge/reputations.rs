@@ -47,6 +47,8 @@ pub(super) struct Recount {
     unsure: BTreeSet<usize>,
     /// How long an answer may take to its reader, both ways and with what a busy link adds.
     slack: Duration,
+    /// How long a request may be on its way.
+    crossing: Duration,
 }
 
 /// What the books may say at least and at most.
@@ -65,6 +67,7 @@ impl Recount {
             disturbed: Vec::new(),
             unsure: BTreeSet::new(),
             slack: case.latency_max * 4 + Duration::from_secs(5),
+            crossing: case.latency_max * 4,
         }
     }
 
@@ -81,16 +84,16 @@ impl Recount {
             }
             Fact::Served { node, to, bytes } => {
                 *self.served.entry((*to, *node)).or_default() += bytes;
-                self.under_way(*to).for_each(|it| *it.served.entry(*node).or_default() += bytes);
+                self.under_way(*to, at).for_each(|it| *it.served.entry(*node).or_default() += bytes);
             }
             Fact::Bit { node, bite: Bite::WrongBlock, victim: Some(victim) } => {
                 *self.forged.entry((*victim, *node)).or_default() += 1;
-                self.under_way(*victim).for_each(|it| {
+                self.under_way(*victim, at).for_each(|it| {
                     it.forged.entry(*node).or_insert(at);
                 });
             }
             Fact::Bit { node, bite: Bite::Stalled, victim: Some(victim) } => {
-                self.under_way(*victim).for_each(|it| {
+                self.under_way(*victim, at).for_each(|it| {
                     it.silent.insert(*node);
                 });
             }
@@ -111,10 +114,13 @@ impl Recount {
         }
     }
 
-    /// What a node does now, and did a moment ago: an answer may cross with the end.
-    fn under_way(&mut self, node: usize) -> impl Iterator<Item = &mut Episode> {
+    /// What a node does now, and did a moment ago: a request may be on its way when what it was for ends.
+    fn under_way(&mut self, node: usize, at: Duration) -> impl Iterator<Item = &mut Episode> {
+        let crossing = self.crossing;
         let of_node = self.episodes.range_mut((node, 0)..=(node, usize::MAX));
-        of_node.map(|(_, episode)| episode).filter(|it| it.ended.is_none())
+        of_node
+            .map(|(_, episode)| episode)
+            .filter(move |it| it.ended.is_none_or(|ended| at <= ended + crossing))
     }
 
     /// Nothing stands in the books beyond what happened.

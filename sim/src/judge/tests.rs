@@ -350,6 +350,20 @@ fn silence_is_a_failure_only_of_whoever_was_silent() {
 }
 
 #[test]
+fn a_request_that_crosses_with_the_end_of_its_install_may_reach_an_adversary() {
+    let bitten = |millis: u64| {
+        let mut run = good();
+        let fact = Fact::Bit { node: ADVERSARY, bite: Bite::Stalled, victim: Some(READER) };
+        run.facts.push((secs(33) + Duration::from_millis(millis), fact));
+        let failed = Account { failed: 1, ..Account::default() };
+        run.views[1][READER].accounts.insert(ADVERSARY, failed);
+        run.judged()
+    };
+    assert_eq!(bitten(200), BTreeMap::new());
+    assert!(bitten(201).contains_key(reputations::RULE), "a latency is 50 ms at most");
+}
+
+#[test]
 fn what_grows_beyond_its_bound_is_found() {
     let load = Load { connections: 11, ..Load::default() };
     let (rule, what) = doctored(|run| run.facts.push((secs(40), Fact::Loaded { node: OTHER, load })));

@@ -41,6 +41,8 @@ pub(super) struct Recount {
     served: BTreeMap<(usize, usize), u64>,
     /// Likewise: wrong blocks.
     forged: BTreeMap<(usize, usize), u64>,
+    /// What the books said when they were looked at last, by whose they are and of whom.
+    accounts: BTreeMap<(usize, usize), Account>,
     /// When something was broken, or somebody gone.
     disturbed: Vec<(Duration, Option<Duration>)>,
     /// Nodes that lost their books, or stopped while they might have written.
@@ -64,6 +66,7 @@ impl Recount {
             episodes: BTreeMap::new(),
             served: BTreeMap::new(),
             forged: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             disturbed: Vec::new(),
             unsure: BTreeSet::new(),
             slack: case.latency_max * 4 + Duration::from_secs(5),
@@ -109,6 +112,7 @@ impl Recount {
             }
             Fact::Wiped { node } => {
                 self.unsure.insert(*node);
+                self.accounts.retain(|(of, _), _| of != node);
             }
             _ => {}
         }
@@ -123,8 +127,8 @@ impl Recount {
             .filter(move |it| it.ended.is_none_or(|ended| at <= ended + crossing))
     }
 
-    /// Nothing stands in the books beyond what happened.
-    pub(super) fn look(&self, found: &mut Found, case: &Case, at: Duration, node: usize, view: &View) {
+    /// Nothing stands in the books beyond what happened, and nothing that stood there is gone: not by a crash either.
+    pub(super) fn look(&mut self, found: &mut Found, case: &Case, at: Duration, node: usize, view: &View) {
         for (peer, account) in &view.accounts {
             let name = &case.members[*peer].name;
             let served = self.served.get(&(node, *peer)).copied().unwrap_or_default();
@@ -140,6 +144,21 @@ impl Recount {
                 }
             }
         }
+        for ((_, peer), before) in self.accounts.range((node, 0)..=(node, usize::MAX)) {
+            let now = view.accounts.get(peer).copied().unwrap_or_default();
+            for (what, counted, before) in [
+                ("successes", now.successful, before.successful),
+                ("failures", now.failed, before.failed),
+                ("forged blocks", now.forged, before.forged),
+                ("bytes", now.bytes_received, before.bytes_received),
+            ] {
+                if counted < before {
+                    let name = &case.members[*peer].name;
+                    found.add(RULE, at, node, format!("counts {counted} {what} of {name}; there were {before} before"));
+                }
+            }
+        }
+        self.accounts.extend(view.accounts.iter().map(|(peer, account)| ((node, *peer), *account)));
     }
 
     /// Nothing that happened is missing in the books.
@@ -148,7 +167,7 @@ impl Recount {
             return;
         }
         for peer in 0..case.members.len() {
-            let account = view.accounts.get(&peer).copied().unwrap_or(Account::default());
+            let account = view.accounts.get(&peer).copied().unwrap_or_default();
             let name = &case.members[peer].name;
             for (what, counted, least) in [
                 ("successes", account.successful, self.successes(node, peer).least),

@@ -299,6 +299,23 @@ fn books_that_say_less_than_happened_are_found() {
     assert_eq!(what, "60.000 s reader: counts 0 successes of author, and there were at least 1");
 }
 
+#[test]
+fn books_that_forget_are_found_also_after_a_crash_and_not_after_a_lost_disk() {
+    let forgetful = |more: &[Fact]| {
+        let mut run = good();
+        // All of it happened before the first look.
+        for (at, _) in &mut run.facts {
+            *at /= 2;
+        }
+        run.views[0][READER].accounts = std::mem::take(&mut run.views[1][READER].accounts);
+        run.facts.extend(more.iter().map(|fact| (secs(40), fact.clone())));
+        run.judged()
+    };
+    let crashed = forgetful(&[Fact::Stopped { node: READER }, Fact::Started { node: READER }]);
+    assert_eq!(crashed[reputations::RULE], "60.000 s reader: counts 0 successes of author; there were 1 before");
+    assert_eq!(forgetful(&[Fact::Wiped { node: READER }]), BTreeMap::new());
+}
+
 /// The adversary sends the reader a wrong block.
 fn bitten(run: &mut Run) {
     let fact = Fact::Bit { node: ADVERSARY, bite: Bite::WrongBlock, victim: Some(READER) };

@@ -168,7 +168,7 @@ impl Judge {
         }
         self.catalogues.hear(at, fact);
         self.reputations.hear(at, fact);
-        self.steps.hear(&self.case, at, fact);
+        self.steps.hear(&self.case, fact);
     }
 
     /// Looks at what every node holds, whether it runs or not.

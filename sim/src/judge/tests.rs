@@ -271,6 +271,16 @@ fn an_install_that_fails_although_somebody_holds_the_package_is_a_broken_promise
         });
         assert_eq!(rule, steps::RULE, "something was broken or gone");
     }
+    for late in [Fact::FaultBegan, Fact::Stopped { node: AUTHOR }] {
+        let (rule, _) = doctored(|run| {
+            failed(run);
+            run.views[0][OTHER].held.clear();
+            run.views[0][READER].held.clear();
+            run.case.expect.catalogues_agree_within = None;
+            run.facts.push((secs(40), late));
+        });
+        assert_eq!(rule, steps::INSTALLS, "it had ended by then");
+    }
     let (rule, _) = doctored(|run| run.shortcomings = vec![(0, "step 0 failed".to_owned())]);
     assert_eq!(rule, steps::RULE);
     let mut run = good();

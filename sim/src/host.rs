@@ -279,7 +279,7 @@ async fn perform(
                 "sequence {} stored {} heard {}",
                 published.sequence, published.dht_stored, published.announced_to
             );
-            Ok((Ended::Published { id, cid: published.cid }, more))
+            Ok((Ended::Published { id, version: published.version, cid: published.cid }, more))
         }
         Action::Search { text, .. } => {
             let request = SearchRequest { text: text.clone(), ..SearchRequest::default() };

@@ -49,6 +49,8 @@ pub enum Ended {
     Published {
         /// Full id of the package.
         id: String,
+        /// The version.
+        version: String,
         /// The content id of the tree.
         cid: String,
     },
@@ -252,7 +254,7 @@ impl Ledger {
     /// Adds the end of a step.
     pub(crate) fn end(&mut self, step: usize, node: usize, ended: Ended, more: impl fmt::Display) {
         let what = match &ended {
-            Ended::Published { id, cid } => format!("step {step} published {id} {cid} {more}"),
+            Ended::Published { id, cid, .. } => format!("step {step} published {id} {cid} {more}"),
             Ended::Found { ids, .. } => format!("step {step} found [{}] {more}", ids.join(" ")),
             Ended::Installed { id, cid, .. } => format!("step {step} installed {id} {cid} {more}"),
             Ended::LookedUp { id } => format!("step {step} looked up {id} {more}"),
@@ -269,6 +271,11 @@ impl Ledger {
             _ => None,
         };
         let is_publication = matches!(ended, Ended::Published { .. });
+        if let Ended::Published { id, version, cid } = &ended
+            && let Ok(root) = cid.parse()
+        {
+            self.tell(Fact::Published { node, package: id.clone(), version: version.clone(), root });
+        }
         self.tell(Fact::StepEnded { step, node, fetched, is_publication });
         self.ended.insert(step, ended);
     }

@@ -45,6 +45,17 @@ pub enum Fact {
         /// Whether it published something.
         is_publication: bool,
     },
+    /// A node told its user that a package is published.
+    Published {
+        /// Where.
+        node: usize,
+        /// The package's full id.
+        package: String,
+        /// The version.
+        version: String,
+        /// The content id of its tree.
+        root: ContentId,
+    },
     /// A folder was installed.
     Installed {
         /// The number of the step.

@@ -13,6 +13,7 @@ mod content;
 mod fact;
 mod found;
 mod oracle;
+mod publications;
 mod reputations;
 mod sequences;
 mod steps;
@@ -54,10 +55,11 @@ pub enum Kind {
 }
 
 /// Every rule, in the order in which they are reported.
-const RULES: [(&str, Kind); 11] = [
+const RULES: [(&str, Kind); 12] = [
     (content::RULE, Kind::Safety),
     (versions::RULE, Kind::Safety),
     (sequences::RULE, Kind::Safety),
+    (publications::RULE, Kind::Safety),
     (reputations::RULE, Kind::Safety),
     (bounds::RULE, Kind::Safety),
     (FORWARDING, Kind::Safety),
@@ -127,6 +129,7 @@ pub struct Judge {
     oracle: Oracle,
     versions: versions::Versions,
     sequences: sequences::Sequences,
+    publications: publications::Publications,
     catalogues: catalogues::Catalogues,
     reputations: reputations::Recount,
     bounds: bounds::Bounds,
@@ -141,6 +144,7 @@ impl Judge {
             oracle: Oracle::default(),
             versions: versions::Versions::default(),
             sequences: sequences::Sequences::default(),
+            publications: publications::Publications::default(),
             catalogues: catalogues::Catalogues::new(&case),
             reputations: reputations::Recount::new(&case),
             bounds: bounds::Bounds::new(&case),
@@ -166,6 +170,7 @@ impl Judge {
             Fact::Loaded { node, load } => self.bounds.loaded(found, at, *node, load),
             _ => {}
         }
+        self.publications.hear(fact);
         self.catalogues.hear(at, fact);
         self.reputations.hear(at, fact);
         self.steps.hear(&self.case, fact);
@@ -208,6 +213,7 @@ impl Judge {
         let Self { case, mut found, oracle, .. } = self;
         for (node, view) in honest(&case, views) {
             self.reputations.finish(&mut found, &case, at, node, view);
+            self.publications.finish(&mut found, &oracle, at, node, view);
         }
         self.catalogues.finish(&mut found, &oracle, &case, at, views);
         self.steps.finish(&mut found, &case, shortcomings);

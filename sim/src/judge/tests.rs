@@ -78,7 +78,8 @@ fn whole() -> View {
 
 /// Every node whole, the author as the one who published.
 fn views() -> Vec<View> {
-    let author = View { published: vec![publication()], ..whole() };
+    let own = BTreeSet::from([(WORD.to_owned(), "1.0.0".to_owned(), id("root"))]);
+    let author = View { published: vec![publication()], own, ..whole() };
     vec![author, whole(), whole(), View::default()]
 }
 
@@ -92,6 +93,12 @@ struct Run {
     metrics: BTreeMap<String, f64>,
 }
 
+/// The author tells that it has published a version.
+fn told(version: &str) -> Fact {
+    let (package, version) = (WORD.to_owned(), version.to_owned());
+    Fact::Published { node: AUTHOR, package, version, root: id("root") }
+}
+
 fn good() -> Run {
     let mut facts: Vec<_> = (0..3).map(|node| (Duration::ZERO, Fact::Started { node })).collect();
     facts.extend([
@@ -101,6 +108,7 @@ fn good() -> Run {
         (secs(32), Fact::Served { node: AUTHOR, to: READER, bytes: 7 }),
         (secs(33), Fact::Installed { step: 1, node: READER, root: id("root"), tree: TREE }),
         (secs(33), Fact::StepEnded { step: 1, node: READER, fetched: Some(7), is_publication: false }),
+        (secs(2), told("1.0.0")),
     ]);
     let mut after = views();
     after[READER].accounts =
@@ -203,6 +211,22 @@ fn a_version_that_becomes_another_tree_is_found() {
     run.views[1][OTHER].held[0].root = id("other root");
     let judged = run.judged();
     assert!(judged[versions::RULE].contains("gpauthor/word@1.0.0 as"), "{judged:?}");
+}
+
+#[test]
+fn a_publication_that_a_user_was_told_of_and_that_is_not_there_is_found_and_not_after_a_lost_disk() {
+    let (rule, what) = doctored(|run| run.views[1][AUTHOR].own.clear());
+    assert_eq!((rule.as_str(), what.as_str()), (
+        publications::RULE,
+        "60.000 s author: has lost gpauthor/word@1.0.0, which it published",
+    ));
+    let (rule, what) = doctored(|run| run.facts.push((secs(3), told("1.1.0"))));
+    assert_eq!(rule, publications::RULE);
+    assert!(what.ends_with("told that gpauthor/word@1.1.0 is published, and never held it"), "{what}");
+    let mut run = good();
+    run.views[1][AUTHOR].own.clear();
+    run.facts.push((secs(40), Fact::Wiped { node: AUTHOR }));
+    assert_eq!(run.judged(), BTreeMap::new());
 }
 
 #[test]

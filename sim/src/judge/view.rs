@@ -34,6 +34,8 @@ pub struct View {
     pub held: Vec<Held>,
     /// What it has published since it was looked at last.
     pub published: Vec<Publication>,
+    /// The package, version and tree of everything that it has published and still knows of.
+    pub own: BTreeSet<(String, String, ContentId)>,
     /// Its blocks.
     pub blocks: BTreeSet<ContentId>,
     /// Its books, by node.
@@ -157,8 +159,13 @@ pub(super) fn read(
     }
     view.store_bytes = store.stats()?.bytes;
     for row in store.read(published::list_all)? {
-        if known.insert((row.package.to_string(), row.version.to_string())) {
-            view.published.extend(publication(store, &row)?);
+        let (package, version) = (row.package.to_string(), row.version.to_string());
+        view.own.insert((package.clone(), version.clone(), row.root));
+        if !known.contains(&(package.clone(), version.clone()))
+            && let Some(publication) = publication(store, &row)?
+        {
+            known.insert((package, version));
+            view.published.push(publication);
         }
     }
     Ok(view)

@@ -404,7 +404,7 @@ impl Scenario {
             |action: &Action| matches!(action, Action::Publish { package: it, .. } if it == package);
         let mut published = steps.filter(|(_, step)| publishes(&step.action)).map(|(it, _)| ended.get(&it));
         let is_release = published.any(|published| match published {
-            Some(Ended::Published { id: of, cid: released }) => of == id && released == cid,
+            Some(Ended::Published { id: of, cid: released, .. }) => of == id && released == cid,
             // It may be published all the same; what it is then, the judge knows.
             _ => true,
         });

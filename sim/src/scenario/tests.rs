@@ -291,7 +291,11 @@ fn an_installation_of_something_else_falls_short() {
     let (amber, birch) = (publish(1, "amber"), publish(2, "birch"));
     let install = step(3, "do = \"install\"\npackage = \"amber\"");
     let scenario = parse(&format!("{SMALL}{amber}{birch}{install}")).unwrap();
-    let published = |id: &str, cid: &str| Ended::Published { id: id.to_owned(), cid: cid.to_owned() };
+    let published = |id: &str, cid: &str| Ended::Published {
+        id: id.to_owned(),
+        version: "1.0.0".to_owned(),
+        cid: cid.to_owned(),
+    };
     let shortcoming = |id: &str, cid: &str, first: Option<Ended>| {
         let installed = Ended::Installed { id: id.to_owned(), cid: cid.to_owned(), fetched: 1 };
         let ended = [(1, published("key/birch", "of-birch")), (2, installed)];

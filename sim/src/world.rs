@@ -230,6 +230,8 @@ struct World<'a> {
     ledger: Shared,
     /// Per node: the position to which its catalogue was read.
     positions: Vec<u64>,
+    /// The heads that were seen at whoever made them.
+    signed: BTreeSet<(String, [u8; 32])>,
     witness: Witness,
     /// Per node.
     metrics: Vec<Metrics>,
@@ -254,11 +256,11 @@ fn simulate(
     let ledger = Shared::new(names, peers, options.keep_lines);
     let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
     let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
-    let positions = vec![0; keys.len()];
+    let (positions, signed) = (vec![0; keys.len()], BTreeSet::new());
     let counting = || if options.counts { Metrics::counting() } else { Metrics::default() };
     let metrics = keys.iter().map(|_| counting()).collect();
     let witness = options.witness.clone();
-    let mut world = World { scenario, plan, stores, ledger, positions, witness, metrics };
+    let mut world = World { scenario, plan, stores, ledger, positions, signed, witness, metrics };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
@@ -446,7 +448,7 @@ impl World<'_> {
         ledger.tell(fact);
     }
 
-    /// Notes which releases came into which catalogue, to a tick.
+    /// Notes which releases came into which catalogue, to a tick; and which heads were made, before anybody can lose them.
     fn look_into_catalogues(&mut self, elapsed: Duration) -> Result<(), Error> {
         let changed = self.ledger.lock().measures.take_changed();
         for node in changed {
@@ -455,6 +457,10 @@ impl World<'_> {
             self.positions[node] = position;
             let mut ledger = self.ledger.lock();
             releases.into_iter().for_each(|release| ledger.measures.lists(node, release, elapsed));
+            for (package, digest) in judge::signed(&store)?.difference(&self.signed).cloned().collect::<Vec<_>>() {
+                self.signed.insert((package.clone(), digest));
+                ledger.tell(Fact::Signed { node, package, digest });
+            }
         }
         Ok(())
     }

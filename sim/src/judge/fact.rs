@@ -56,6 +56,15 @@ pub enum Fact {
         /// The content id of its tree.
         root: ContentId,
     },
+    /// A head is in the store of the node that made it.
+    Signed {
+        /// The node.
+        node: usize,
+        /// The package's full id.
+        package: String,
+        /// The digest of the head's bytes.
+        digest: [u8; 32],
+    },
     /// A folder was installed.
     Installed {
         /// The number of the step.

@@ -33,7 +33,7 @@ pub use self::{
     fact::Fact,
     view::{Account, Head, Held, Publication, View},
 };
-pub(crate) use self::{found::Found, oracle::Oracle, view::tree_digest, watch::Watch};
+pub(crate) use self::{found::Found, oracle::Oracle, view::{signed, tree_digest}, watch::Watch};
 use crate::{report::Invariant, scenario::Expect};
 
 /// Exit code where a threshold was missed.
@@ -164,6 +164,9 @@ impl Judge {
             Fact::Installed { step, node, root, tree } if case.members[*node].is_honest() => {
                 content::installed(found, oracle, case, at, (*step, *node), *root, *tree);
             }
+            Fact::Signed { node, package, digest } => {
+                content::signed(oracle, case, at, *node, package, *digest);
+            }
             Fact::Worthless { package } => oracle.tolerate(package),
             Fact::Forged { node, from, is_taken } => heard_forged(case, found, at, *node, *from, *is_taken),
             Fact::Wiped { node } => self.sequences.wiped(*node),
@@ -183,6 +186,9 @@ impl Judge {
         for (node, view) in views.iter().enumerate() {
             for publication in &view.published {
                 content::published(found, oracle, case, at, node, publication);
+            }
+            for (package, digest) in &view.signed {
+                content::signed(oracle, case, at, node, package, *digest);
             }
         }
         for (node, view) in honest(case, views) {

@@ -11,6 +11,8 @@ use super::Publication;
 pub(crate) struct Oracle {
     /// By package and version.
     releases: BTreeMap<(String, String), Release>,
+    /// Every head that a publisher made: the package's full id, and the digest of the bytes.
+    heads: BTreeSet<(String, [u8; 32])>,
     /// Every block of every release.
     blocks: BTreeSet<ContentId>,
     /// Packages of adversaries that are valid.
@@ -32,6 +34,15 @@ impl Oracle {
         let release = Release { sequence: *sequence, root: *root, manifest: *manifest, tree: *tree };
         self.releases.entry((package.clone(), version.clone())).or_insert(release);
         self.blocks.extend(blocks);
+    }
+
+    /// A head is in the store of the node that made it.
+    pub(super) fn learn_head(&mut self, package: &str, digest: [u8; 32]) {
+        self.heads.insert((package.to_owned(), digest));
+    }
+
+    pub(super) fn has_head(&self, package: &str, digest: [u8; 32]) -> bool {
+        self.heads.contains(&(package.to_owned(), digest))
     }
 
     pub(super) fn tolerate(&mut self, package: &str) {

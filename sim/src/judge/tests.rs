@@ -14,6 +14,7 @@ const OTHER: usize = 2;
 const ADVERSARY: usize = 3;
 const WORD: &str = "gpauthor/word";
 const TREE: [u8; 32] = [1; 32];
+const HEAD: [u8; 32] = [2; 32];
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -67,7 +68,7 @@ fn whole() -> View {
     View {
         catalogue: BTreeMap::from([(
             WORD.to_owned(),
-            Head { sequence: 0, latest: Some((version.clone(), root)) },
+            Head { sequence: 0, latest: Some((version.clone(), root)), digest: HEAD },
         )]),
         seen: BTreeMap::from([(WORD.to_owned(), 0)]),
         held: vec![Held { package, version, root, manifest }],
@@ -79,7 +80,12 @@ fn whole() -> View {
 /// Every node whole, the author as the one who published.
 fn views() -> Vec<View> {
     let own = BTreeSet::from([(WORD.to_owned(), "1.0.0".to_owned(), id("root"))]);
-    let author = View { published: vec![publication()], own, ..whole() };
+    let author = View {
+        published: vec![publication()],
+        own,
+        signed: BTreeSet::from([(WORD.to_owned(), HEAD)]),
+        ..whole()
+    };
     vec![author, whole(), whole(), View::default()]
 }
 
@@ -177,7 +183,7 @@ fn what_nobody_published_is_found_wherever_it_is() {
     let (rule, _) = doctored(|run| run.views[1][READER].unverified = 1);
     assert_eq!(rule, content::RULE);
     let mut run = good();
-    let foreign = Head { sequence: 3, latest: Some(("1.0.0".to_owned(), id("foreign"))) };
+    let foreign = Head { sequence: 3, latest: Some(("1.0.0".to_owned(), id("foreign"))), digest: HEAD };
     run.views[1][READER].catalogue.insert("gpadversary/word".to_owned(), foreign.clone());
     run.views[1][READER].seen.insert("gpadversary/word".to_owned(), 3);
     let judged = run.judged();
@@ -188,6 +194,30 @@ fn what_nobody_published_is_found_wherever_it_is() {
     run.views[1][READER].seen.insert("gpadversary/word".to_owned(), 3);
     run.facts.push((secs(40), Fact::Worthless { package: "gpadversary/word".to_owned() }));
     assert_eq!(run.judged(), BTreeMap::new());
+}
+
+#[test]
+fn a_head_that_its_publisher_never_made_is_found_whatever_its_signature_is_worth() {
+    let listed = |run: &mut Run| run.views[1][READER].catalogue.get_mut(WORD).unwrap().digest = [9; 32];
+    let (rule, what) = doctored(listed);
+    assert_eq!((rule.as_str(), what.as_str()), (
+        content::RULE,
+        "60.000 s reader: lists a head of gpauthor/word at 0 that its publisher never made",
+    ));
+    // It was made, and replaced since.
+    let signed = |node| Fact::Signed { node, package: WORD.to_owned(), digest: [9; 32] };
+    let mut run = good();
+    listed(&mut run);
+    run.facts.push((secs(20), signed(AUTHOR)));
+    assert_eq!(run.judged(), BTreeMap::new());
+    // What somebody else has in its own store proves nothing.
+    for node in [OTHER, ADVERSARY] {
+        let (rule, _) = doctored(|run| {
+            listed(run);
+            run.facts.push((secs(20), signed(node)));
+        });
+        assert_eq!(rule, content::RULE);
+    }
 }
 
 #[test]

@@ -36,6 +36,8 @@ pub struct View {
     pub published: Vec<Publication>,
     /// The package, version and tree of everything that it has published and still knows of.
     pub own: BTreeSet<(String, String, ContentId)>,
+    /// The heads that it has made: each package's full id, and the digest of the bytes.
+    pub signed: BTreeSet<(String, [u8; 32])>,
     /// Its blocks.
     pub blocks: BTreeSet<ContentId>,
     /// Its books, by node.
@@ -55,6 +57,8 @@ pub struct Head {
     pub sequence: u64,
     /// The latest version and its tree.
     pub latest: Option<(String, ContentId)>,
+    /// The digest of its bytes.
+    pub digest: [u8; 32],
 }
 
 /// A release that a node holds.
@@ -108,7 +112,15 @@ pub(super) type Heads = BTreeMap<Vec<u8>, Option<(PackageId, Head)>>;
 fn verified(bytes: &[u8]) -> Option<(PackageId, Head)> {
     let head = VerifiedHead::verify_stored(bytes).ok()?;
     let latest = head.head().latest.as_ref().map(|it| (it.version.to_string(), it.root));
-    Some((head.package_id(), Head { sequence: head.head().sequence.get(), latest }))
+    let digest = Sha256::digest(bytes).into();
+    Some((head.package_id(), Head { sequence: head.head().sequence.get(), latest, digest }))
+}
+
+/// The heads that a node has made, as its store has them: each package's full id, and the digest of the bytes. No signature is
+/// looked at, whose check is what is tested.
+pub(crate) fn signed(store: &Store) -> Result<BTreeSet<(String, [u8; 32])>, store::Error> {
+    let own = store.read(heads::list_all)?;
+    Ok(own.into_iter().map(|it| (it.package.to_string(), Sha256::digest(&it.bytes).into())).collect())
 }
 
 /// Reads what a node holds; `known` says what of its publications was read before.
@@ -158,6 +170,7 @@ pub(super) fn read(
         view.blocks.extend(store.ids_of(codec)?);
     }
     view.store_bytes = store.stats()?.bytes;
+    view.signed = signed(store)?;
     for row in store.read(published::list_all)? {
         let (package, version) = (row.package.to_string(), row.version.to_string());
         view.own.insert((package.clone(), version.clone(), row.root));

@@ -10,6 +10,7 @@
 mod bounds;
 mod catalogues;
 mod content;
+mod equivocations;
 mod fact;
 mod found;
 mod oracle;
@@ -55,10 +56,11 @@ pub enum Kind {
 }
 
 /// Every rule, in the order in which they are reported.
-const RULES: [(&str, Kind); 12] = [
+const RULES: [(&str, Kind); 13] = [
     (content::RULE, Kind::Safety),
     (versions::RULE, Kind::Safety),
     (sequences::RULE, Kind::Safety),
+    (equivocations::RULE, Kind::Safety),
     (publications::RULE, Kind::Safety),
     (reputations::RULE, Kind::Safety),
     (bounds::RULE, Kind::Safety),
@@ -129,6 +131,7 @@ pub struct Judge {
     oracle: Oracle,
     versions: versions::Versions,
     sequences: sequences::Sequences,
+    equivocations: equivocations::Equivocations,
     publications: publications::Publications,
     catalogues: catalogues::Catalogues,
     reputations: reputations::Recount,
@@ -144,6 +147,7 @@ impl Judge {
             oracle: Oracle::default(),
             versions: versions::Versions::default(),
             sequences: sequences::Sequences::default(),
+            equivocations: equivocations::Equivocations::default(),
             publications: publications::Publications::default(),
             catalogues: catalogues::Catalogues::new(&case),
             reputations: reputations::Recount::new(&case),
@@ -195,6 +199,7 @@ impl Judge {
             content::held(found, oracle, at, node, view);
             self.versions.look(found, at, node, view);
             self.sequences.look(found, at, node, view);
+            self.equivocations.look(found, case, at, node, view);
             self.bounds.look(found, at, node, view);
             self.reputations.look(found, case, at, node, view);
         }

@@ -68,9 +68,10 @@ fn whole() -> View {
     View {
         catalogue: BTreeMap::from([(
             WORD.to_owned(),
-            Head { sequence: 0, latest: Some((version.clone(), root)), digest: HEAD },
+            Head { sequence: 0, latest: Some((version.clone(), root)), digest: HEAD, entry: id("entry") },
         )]),
         seen: BTreeMap::from([(WORD.to_owned(), 0)]),
+        entries: BTreeSet::from([(WORD.to_owned(), 0, id("entry"))]),
         held: vec![Held { package, version, root, manifest }],
         blocks,
         ..View::default()
@@ -183,7 +184,7 @@ fn what_nobody_published_is_found_wherever_it_is() {
     let (rule, _) = doctored(|run| run.views[1][READER].unverified = 1);
     assert_eq!(rule, content::RULE);
     let mut run = good();
-    let foreign = Head { sequence: 3, latest: Some(("1.0.0".to_owned(), id("foreign"))), digest: HEAD };
+    let foreign = Head { sequence: 3, latest: Some(("1.0.0".to_owned(), id("foreign"))), digest: HEAD, entry: id("entry") };
     run.views[1][READER].catalogue.insert("gpadversary/word".to_owned(), foreign.clone());
     run.views[1][READER].seen.insert("gpadversary/word".to_owned(), 3);
     let judged = run.judged();
@@ -289,6 +290,28 @@ fn a_sequence_that_goes_back_is_found_also_after_a_crash_and_not_after_a_lost_di
     run.views[0][OTHER].seen.insert("gpauthor/more".to_owned(), 2);
     run.facts.push((secs(40), Fact::Wiped { node: OTHER }));
     assert_eq!(run.judged(), BTreeMap::new());
+}
+
+#[test]
+fn two_entries_for_one_place_and_a_frozen_package_are_found_where_the_publisher_is_honest() {
+    let (rule, what) = doctored(|run| {
+        run.views[1][OTHER].entries.insert((WORD.to_owned(), 0, id("another entry")));
+    });
+    assert_eq!(rule, equivocations::RULE);
+    assert!(what.starts_with("60.000 s other: knows "), "{what}");
+    assert!(what.ends_with(&format!("as entry 0 of gpauthor/word; it was {}", id("entry"))), "{what}");
+    let (rule, what) = doctored(|run| {
+        run.views[1][READER].frozen.insert(WORD.to_owned());
+    });
+    assert_eq!((rule.as_str(), what.as_str()), (
+        equivocations::RULE,
+        "60.000 s reader: has frozen gpauthor/word, whose publisher is honest",
+    ));
+    let mut run = good();
+    let package = || "gpadversary/word".to_owned();
+    run.views[1][READER].frozen.insert(package());
+    run.views[1][READER].entries.extend(["one", "two"].map(|entry| (package(), 0, id(entry))));
+    assert_eq!(run.judged(), BTreeMap::new(), "an adversary may");
 }
 
 #[test]

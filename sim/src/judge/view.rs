@@ -15,7 +15,7 @@ use ggen_marketplace::{
         unixfs,
     },
     peers::address_book,
-    release::VerifiedHead,
+    release::{self, VerifiedHead},
     reputation::ledger,
     store::{self, Store, entries, heads, installed, packages, published},
     time::Timestamp,
@@ -30,6 +30,10 @@ pub struct View {
     pub catalogue: BTreeMap<String, Head>,
     /// How far it has seen each package.
     pub seen: BTreeMap<String, u64>,
+    /// The entries of logs that it knows of, its own and those that heads name: the package's full id, the place, the entry.
+    pub entries: BTreeSet<(String, u64, ContentId)>,
+    /// Packages of which it says that their publisher signed two states for one place.
+    pub frozen: BTreeSet<String>,
     /// Trees that it provides or has installed.
     pub held: Vec<Held>,
     /// What it has published since it was looked at last.
@@ -55,6 +59,8 @@ pub struct View {
 pub struct Head {
     /// The sequence.
     pub sequence: u64,
+    /// The entry of the log at that place.
+    pub entry: ContentId,
     /// The latest version and its tree.
     pub latest: Option<(String, ContentId)>,
     /// The digest of its bytes.
@@ -111,9 +117,10 @@ pub(super) type Heads = BTreeMap<Vec<u8>, Option<(PackageId, Head)>>;
 
 fn verified(bytes: &[u8]) -> Option<(PackageId, Head)> {
     let head = VerifiedHead::verify_stored(bytes).ok()?;
-    let latest = head.head().latest.as_ref().map(|it| (it.version.to_string(), it.root));
+    let release::Head { sequence, entry, latest, .. } = head.head();
+    let latest = latest.as_ref().map(|it| (it.version.to_string(), it.root));
     let digest = Sha256::digest(bytes).into();
-    Some((head.package_id(), Head { sequence: head.head().sequence.get(), latest, digest }))
+    Some((head.package_id(), Head { sequence: sequence.get(), entry: *entry, latest, digest }))
 }
 
 /// The heads that a node has made, as its store has them: each package's full id, and the digest of the bytes. No signature is
@@ -139,6 +146,7 @@ pub(super) fn read(
             }
             match &heads[&bytes] {
                 Some((id, head)) => {
+                    view.entries.insert((id.to_string(), head.sequence, head.entry));
                     view.catalogue.insert(id.to_string(), head.clone());
                 }
                 None => view.unverified += 1,
@@ -148,6 +156,10 @@ pub(super) fn read(
         for (id, _) in heads.values().flatten() {
             if let Some(seen) = catalog::seen(conn, id)? {
                 view.seen.insert(id.to_string(), seen.sequence.get());
+                view.entries.insert((id.to_string(), seen.sequence.get(), seen.entry));
+            }
+            if catalog::is_frozen(conn, id)? {
+                view.frozen.insert(id.to_string());
             }
         }
         for it in packages::list_all(conn)? {
@@ -164,6 +176,10 @@ pub(super) fn read(
             }
         }
         view.known_peers = address_book::count(conn)?;
+        for own in heads::list_all(conn)? {
+            let log = entries::list_of(conn, &own.package)?;
+            view.entries.extend(log.iter().map(|it| (own.package.to_string(), it.sequence, it.id)));
+        }
         Ok(view)
     })?;
     for codec in [Codec::Raw, Codec::DagPb, Codec::DagCbor] {

@@ -74,6 +74,8 @@ pub enum Ended {
     LookedUp {
         /// Full id of the package.
         id: String,
+        /// How far it had come, as the head says that was found.
+        sequence: u64,
     },
     /// So many of the addresses were reached.
     Bootstrapped {
@@ -257,7 +259,7 @@ impl Ledger {
             Ended::Published { id, cid, .. } => format!("step {step} published {id} {cid} {more}"),
             Ended::Found { ids, .. } => format!("step {step} found [{}] {more}", ids.join(" ")),
             Ended::Installed { id, cid, .. } => format!("step {step} installed {id} {cid} {more}"),
-            Ended::LookedUp { id } => format!("step {step} looked up {id} {more}"),
+            Ended::LookedUp { id, sequence } => format!("step {step} looked up {id} sequence {sequence}"),
             Ended::Bootstrapped { reached } => format!("step {step} bootstrapped {reached} {more}"),
             Ended::Joined => format!("step {step} joined"),
             Ended::Left => format!("step {step} left"),
@@ -275,6 +277,9 @@ impl Ledger {
             && let Ok(root) = cid.parse()
         {
             self.tell(Fact::Published { node, package: id.clone(), version: version.clone(), root });
+        }
+        if let Ended::LookedUp { id, sequence } = &ended {
+            self.tell(Fact::LookedUp { step, node, package: id.clone(), sequence: *sequence });
         }
         self.tell(Fact::StepEnded { step, node, fetched, is_publication });
         self.ended.insert(step, ended);

@@ -30,7 +30,7 @@ use crate::{
     draw::Draws,
     faults::Breaker,
     host::{self, Blueprint, Disk, PlannedStep},
-    judge::{self, Case, Fact, Limits, Member, Watch},
+    judge::{self, Aim, Case, Fact, Limits, Member, Task, Watch},
     leak::Leak,
     ledger::{Ledger, Shared},
     panics,
@@ -181,13 +181,16 @@ fn case(
             trees.insert((node, package.clone(), version.clone()), judge::tree_digest(&step.folder)?);
         }
     }
-    let installs = |action: &Action| match action {
-        Action::Install { package, .. } => Some(package.clone()),
-        _ => None,
+    let aim = |action: &Action| match action {
+        Action::Install { package, version, .. } => {
+            Aim::Install { package: package.clone(), version: version.clone() }
+        }
+        Action::Lookup { package } => Aim::Lookup { package: package.clone() },
+        _ => Aim::Other,
     };
     Ok(Case {
         members: members.collect(),
-        steps: scenario.steps.iter().map(|step| (step.node, installs(&step.action))).collect(),
+        steps: scenario.steps.iter().map(|step| Task { node: step.node, aim: aim(&step.action) }).collect(),
         trees,
         faults_over: plan
             .events

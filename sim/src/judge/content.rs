@@ -99,7 +99,7 @@ pub(super) fn installed(
     tree: [u8; 32],
 ) {
     let is_same = match oracle.with_root(root) {
-        Some(release) => release.tree == tree,
+        Some((_, release)) => release.tree == tree,
         // It may have been published since the last look: then the files must be some that were written.
         None => case.trees.values().any(|written| *written == tree),
     };

@@ -76,6 +76,17 @@ pub enum Fact {
         /// The digest of the files as they stand on the disk.
         tree: [u8; 32],
     },
+    /// A package was looked up in the DHT.
+    LookedUp {
+        /// The number of the step.
+        step: usize,
+        /// Where.
+        node: usize,
+        /// The package's full id.
+        package: String,
+        /// How far it had come, as the head says that was found.
+        sequence: u64,
+    },
     /// A node sent verified blocks, as it says itself.
     Served {
         /// The one that sent.

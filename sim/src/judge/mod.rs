@@ -13,6 +13,7 @@ mod content;
 mod equivocations;
 mod fact;
 mod found;
+mod newest;
 mod oracle;
 mod publications;
 mod reputations;
@@ -82,9 +83,9 @@ const BITES: &str = "every-fault-bites";
 pub struct Case {
     /// The nodes.
     pub members: Vec<Member>,
-    /// Per step, where it is done, and the package that it installs.
-    pub steps: Vec<(usize, Option<String>)>,
-    /// The files that were written to be published: by node, package and version, the digest of the tree.
+    /// The steps.
+    pub steps: Vec<Task>,
+    /// The files that were written to be published: by node, package and version, the digest of the first such tree.
     pub trees: BTreeMap<(usize, String, String), [u8; 32]>,
     /// When the last fault is mended.
     pub faults_over: Duration,
@@ -92,6 +93,34 @@ pub struct Case {
     pub latency_max: Duration,
     /// What the scenario expects.
     pub expect: Expect,
+}
+
+/// A step of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Where it is done.
+    pub node: usize,
+    /// What it is to come to.
+    pub aim: Aim,
+}
+
+/// What a step is to come to, as far as that is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aim {
+    /// A package is installed.
+    Install {
+        /// Its bare name.
+        package: String,
+        /// The version; the newest where none is named.
+        version: Option<String>,
+    },
+    /// The newest head of a package is found.
+    Lookup {
+        /// Its bare name.
+        package: String,
+    },
+    /// Anything else.
+    Other,
 }
 
 /// A node of a run.
@@ -137,6 +166,7 @@ pub struct Judge {
     reputations: reputations::Recount,
     bounds: bounds::Bounds,
     steps: steps::Steps,
+    newest: newest::Newest,
 }
 
 impl Judge {
@@ -153,6 +183,7 @@ impl Judge {
             reputations: reputations::Recount::new(&case),
             bounds: bounds::Bounds::new(&case),
             steps: steps::Steps::default(),
+            newest: newest::Newest::new(&case),
             case,
         }
     }
@@ -181,11 +212,13 @@ impl Judge {
         self.catalogues.hear(at, fact);
         self.reputations.hear(at, fact);
         self.steps.hear(&self.case, fact);
+        self.newest.hear(&mut self.found, (&self.oracle, &self.case), at, fact);
     }
 
     /// Looks at what every node holds, whether it runs or not.
     pub fn look(&mut self, at: Duration, views: &[View]) {
         let Self { case, found, oracle, .. } = self;
+        self.newest.look(oracle);
         // What was published is known before anything else is judged: it is durable before anybody is told of it.
         for (node, view) in views.iter().enumerate() {
             for publication in &view.published {

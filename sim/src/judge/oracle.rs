@@ -57,8 +57,10 @@ impl Oracle {
         self.releases.get(&(package.to_owned(), version.to_owned()))
     }
 
-    pub(super) fn with_root(&self, root: ContentId) -> Option<&Release> {
-        self.releases.values().find(|release| release.root == root)
+    /// The release with this tree, and its package.
+    pub(super) fn with_root(&self, root: ContentId) -> Option<(&str, &Release)> {
+        let found = self.releases.iter().find(|(_, release)| release.root == root);
+        found.map(|((package, _), release)| (package.as_str(), release))
     }
 
     pub(super) fn has_block(&self, id: &ContentId) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Case, Fact, Found, View};
+use super::{Aim, Case, Fact, Found, View};
 
 /// Every step ends as the scenario says.
 pub(super) const RULE: &str = "every-step-succeeds";
@@ -41,7 +41,9 @@ impl Steps {
             }
             Fact::FaultEnded => self.faults = self.faults.saturating_sub(1),
             Fact::StepBegan { step, node } if self.faults == 0 => {
-                let Some((_, Some(package))) = case.steps.get(*step) else { return };
+                let Some(Aim::Install { package, .. }) = case.steps.get(*step).map(|task| &task.aim) else {
+                    return;
+                };
                 let holders = self.holders.get(package).into_iter().flatten();
                 let mut live = holders.filter(|it| *it != node && self.running.contains(it));
                 if let Some(holder) = live.next() {
@@ -74,7 +76,7 @@ impl Steps {
 
     pub(super) fn finish(&self, found: &mut Found, case: &Case, shortcomings: &[(usize, String)]) {
         let is_judged =
-            |step: &usize| case.steps.get(*step).is_none_or(|(node, _)| case.members[*node].is_honest());
+            |step: &usize| case.steps.get(*step).is_none_or(|task| case.members[task.node].is_honest());
         for (step, what) in shortcomings.iter().filter(|(step, _)| is_judged(step)) {
             let is_due = self.promised.contains_key(step) && !self.excused.contains(step);
             found.say(if is_due { INSTALLS } else { RULE }, what.clone());

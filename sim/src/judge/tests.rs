@@ -38,7 +38,10 @@ fn case() -> Case {
             member("other", None),
             member("adversary", Some(Duration::ZERO)),
         ],
-        steps: vec![(AUTHOR, None), (READER, Some("word".to_owned()))],
+        steps: vec![
+            Task { node: AUTHOR, aim: Aim::Other },
+            Task { node: READER, aim: Aim::Install { package: "word".to_owned(), version: None } },
+        ],
         trees: BTreeMap::from([((AUTHOR, "word".to_owned(), "1.0.0".to_owned()), TREE)]),
         faults_over: Duration::ZERO,
         latency_max: Duration::from_millis(50),
@@ -94,6 +97,8 @@ fn views() -> Vec<View> {
 struct Run {
     case: Case,
     facts: Vec<(Duration, Fact)>,
+    /// What is seen at 29 s, where somebody looks.
+    earlier: Option<Vec<View>>,
     /// What is seen at 30 s and at the end.
     views: [Vec<View>; 2],
     shortcomings: Vec<(usize, String)>,
@@ -123,6 +128,7 @@ fn good() -> Run {
     Run {
         case: case(),
         facts,
+        earlier: None,
         views: [views(), after],
         shortcomings: Vec::new(),
         metrics: BTreeMap::from([("search_ms".to_owned(), 5.0)]),
@@ -136,6 +142,7 @@ impl Run {
         let [middle, end] = self.views;
         let (before, after): (Vec<_>, Vec<_>) = self.facts.into_iter().partition(|(at, _)| *at < secs(30));
         before.iter().for_each(|(at, fact)| judge.hear(*at, fact));
+        self.earlier.iter().for_each(|views| judge.look(secs(29), views));
         judge.look(secs(30), &middle);
         after.iter().for_each(|(at, fact)| judge.hear(*at, fact));
         let found = judge.finish(secs(60), &end, Vec::new(), &self.shortcomings, &mut self.metrics);
@@ -361,9 +368,63 @@ fn an_install_that_fails_although_somebody_holds_the_package_is_a_broken_promise
     let (rule, _) = doctored(|run| run.shortcomings = vec![(0, "step 0 failed".to_owned())]);
     assert_eq!(rule, steps::RULE);
     let mut run = good();
-    run.case.steps.push((ADVERSARY, None));
+    run.case.steps.push(Task { node: ADVERSARY, aim: Aim::Other });
     run.shortcomings = vec![(2, "step 2 did not end".to_owned())];
     assert_eq!(run.judged(), BTreeMap::new(), "an adversary does nothing for its user");
+}
+
+/// A second release, which everybody has heard of by 30 s, and an install of the first one at 31 s.
+fn downgraded() -> Run {
+    let mut run = good();
+    let newer = Publication {
+        version: "1.1.0".to_owned(),
+        sequence: 1,
+        root: id("newer root"),
+        tree: [7; 32],
+        ..publication()
+    };
+    run.case.trees.insert((AUTHOR, "word".to_owned(), "1.1.0".to_owned()), [7; 32]);
+    for view in run.views.iter_mut().flatten() {
+        for head in view.catalogue.values_mut() {
+            (head.sequence, head.latest) = (1, Some(("1.1.0".to_owned(), id("newer root"))));
+        }
+        view.seen.values_mut().for_each(|seen| *seen = 1);
+    }
+    let mut earlier = run.views[0].clone();
+    earlier[AUTHOR].published.push(newer);
+    run.earlier = Some(earlier);
+    run
+}
+
+#[test]
+fn an_install_or_a_lookup_that_gets_something_older_than_was_published_is_found() {
+    let (rule, what) = downgraded().violation();
+    assert_eq!((rule.as_str(), what.as_str()), (
+        steps::RULE,
+        "33.000 s reader: step 1 got gpauthor/word at 0, and it had come to 1 before",
+    ));
+    let aimed = |aim: Aim| {
+        let mut run = downgraded();
+        run.case.steps[1].aim = aim;
+        run
+    };
+    let package = || "word".to_owned();
+    let named = aimed(Aim::Install { package: package(), version: Some("1.0.0".to_owned()) });
+    assert_eq!(named.judged(), BTreeMap::new(), "that version was asked for");
+    let mut run = aimed(Aim::Lookup { package: package() });
+    run.facts.push((secs(32), Fact::LookedUp { step: 1, node: READER, package: WORD.to_owned(), sequence: 0 }));
+    assert_eq!(run.violation().0, steps::RULE);
+    for (at, fact) in [
+        (secs(25), Fact::FaultBegan),
+        (secs(25), Fact::Started { node: READER }),
+        (secs(25), Fact::Stopped { node: AUTHOR }),
+    ] {
+        let mut run = downgraded();
+        run.case.expect.catalogues_agree = false;
+        run.case.expect.catalogues_agree_within = None;
+        run.facts.push((at, fact.clone()));
+        assert_eq!(run.judged(), BTreeMap::new(), "{fact:?} is an excuse");
+    }
 }
 
 #[test]

@@ -308,6 +308,18 @@ fn an_installation_of_something_else_falls_short() {
         let why = shortcoming(id, cid, amber()).unwrap();
         assert_eq!(why, format!("installed {cid} of {id}, which is no release of amber"));
     }
+    let named = |version: &str| {
+        let install = step(3, &format!("do = \"install\"\npackage = \"amber\"\nversion = {version:?}"));
+        parse(&format!("{SMALL}{}{install}", publish(1, "amber"))).unwrap()
+    };
+    let ended = |scenario: &Scenario| {
+        let installed =
+            Ended::Installed { id: "key/amber".to_owned(), cid: "of-amber".to_owned(), fetched: 1 };
+        scenario.shortcoming(1, &[(0, published("key/amber", "of-amber")), (1, installed)].into())
+    };
+    assert_eq!(ended(&named("1.0.0")), None);
+    let why = ended(&named("1.1.0")).unwrap();
+    assert_eq!(why, "installed of-amber of key/amber, which is no release of amber 1.1.0");
     assert_eq!(
         shortcoming("key/amber", "unknown", None),
         None,

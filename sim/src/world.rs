@@ -558,3 +558,28 @@ impl World<'_> {
         idle.chain(tame).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_again_under_the_same_version_does_not_change_what_the_first_was() {
+        let publish = |at: u32, bytes: u32| {
+            format!("[[workload]]\nat = \"{at}s\"\nnode = \"node-0\"\ndo = \"publish\"\npackage = \"word\"\nbytes = {bytes}\n")
+        };
+        let text = format!(
+            "duration = \"9s\"\nlatency = \"1ms\"\n[topology]\nkind = \"mesh\"\nnodes = 1\n{}{}",
+            publish(1, 100),
+            publish(2, 200)
+        );
+        let scenario = Scenario::parse(Path::new("small.toml"), &text).unwrap();
+        let (draws, scratch) = (Draws::new(1), TempDir::new().unwrap());
+        let steps = folders(&scenario, draws, scratch.path()).unwrap();
+        let plan = Plan::draw(&scenario, draws);
+        let case = case(&scenario, draws, &steps, &plan, &Options::default()).unwrap();
+        let [first, second] = [0, 1].map(|step: usize| judge::tree_digest(&steps[step].folder).unwrap());
+        assert_ne!(first, second);
+        assert_eq!(case.trees.into_values().collect::<Vec<_>>(), [first]);
+    }
+}

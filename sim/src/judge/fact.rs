@@ -119,6 +119,13 @@ pub enum Fact {
         /// Its full id.
         package: String,
     },
+    /// Byte streams that a node has had for so long that their handshakes are over, as its transport counts them.
+    Streams {
+        /// The node.
+        node: usize,
+        /// How many.
+        lasting: usize,
+    },
     /// What a node's loop holds.
     Loaded {
         /// The node.

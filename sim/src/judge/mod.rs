@@ -205,6 +205,9 @@ impl Judge {
             Fact::Worthless { package } => oracle.tolerate(package),
             Fact::Forged { node, from, is_taken } => heard_forged(case, found, at, *node, *from, *is_taken),
             Fact::Wiped { node } => self.sequences.wiped(*node),
+            Fact::Streams { node, lasting } if case.members[*node].is_honest() => {
+                self.bounds.lasting(found, at, *node, *lasting);
+            }
             Fact::Loaded { node, load } => self.bounds.loaded(found, at, *node, load),
             _ => {}
         }

@@ -534,11 +534,44 @@ fn what_grows_beyond_its_bound_is_found() {
     let (rule, what) = doctored(|run| run.facts.push((secs(40), Fact::Loaded { node: OTHER, load })));
     assert_eq!(rule, bounds::RULE);
     assert_eq!(what, "40.000 s other: holds 11 connections, and 10 are the most");
+    let (rule, what) = doctored(|run| run.facts.push((secs(40), Fact::Streams { node: OTHER, lasting: 11 })));
+    assert_eq!((rule.as_str(), what.ends_with("has 11 lasting streams, and 10 connections are the most")), (bounds::RULE, true));
+    let mut run = good();
+    run.facts.push((secs(40), Fact::Streams { node: OTHER, lasting: 10 }));
+    run.facts.push((secs(40), Fact::Streams { node: ADVERSARY, lasting: 11 }));
+    assert_eq!(run.judged(), BTreeMap::new());
     let (rule, _) = doctored(|run| {
         run.views[1][OTHER].store_bytes = 3;
         run.case.members[OTHER].limits.store_bytes_max = Some(2);
     });
     assert_eq!(rule, bounds::RULE);
+}
+
+#[test]
+fn heads_and_peers_beyond_their_bounds_are_found() {
+    use ggen_marketplace::limits::{CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, PEERS_MAX};
+    let said = |view: &View| {
+        let (case, mut found) = (case(), Found::new(vec!["author".to_owned()]));
+        bounds::Bounds::new(&case).look(&mut found, secs(1), AUTHOR, view);
+        found.into_invariants(&[(bounds::RULE, Kind::Safety)]).remove(0).violations
+    };
+    let head = whole().catalogue[WORD].clone();
+    let listing = |publishers: usize, each: usize| {
+        let packages = (0..publishers).flat_map(|it| (0..each).map(move |package| format!("gp{it}/{package}")));
+        View { catalogue: packages.map(|package| (package, head.clone())).collect(), ..View::default() }
+    };
+    let each = CATALOG_HEADS_PER_PUBLISHER_MAX;
+    assert!(said(&listing(CATALOG_HEADS_MAX / each, each)).is_empty());
+    let what = |held: usize, what: &str, most: usize| {
+        vec![format!("1.000 s author: holds {held} {what}, and {most} are the most")]
+    };
+    assert_eq!(said(&listing(1, each + 1)), what(each + 1, "heads of one publisher", each));
+    let mut full = listing(CATALOG_HEADS_MAX / each, each);
+    full.catalogue.insert("gpauthor/word".to_owned(), head.clone());
+    assert_eq!(said(&full), what(CATALOG_HEADS_MAX + 1, "heads", CATALOG_HEADS_MAX));
+    let known = |known_peers| View { known_peers, ..View::default() };
+    assert!(said(&known(PEERS_MAX)).is_empty());
+    assert_eq!(said(&known(PEERS_MAX + 1)), what(PEERS_MAX + 1, "peers in the address book", PEERS_MAX));
 }
 
 #[test]

@@ -118,6 +118,31 @@ fn what_cannot_be_is_refused_with_its_line() {
 }
 
 #[test]
+fn what_would_be_ignored_is_refused_with_its_line() {
+    let crowd = |rest: &str| {
+        refused(&format!("[[faults]]\nkind = \"mass-join\"\nat = \"5s\"\nnodes = [\"node-1\"]\n{rest}"))
+    };
+    let node = |rest: &str| format!("[[nodes]]\nname = \"node-3\"\n{rest}");
+    let join = "[[workload]]\nat = \"9s\"\nnode = \"node-3\"\ndo = \"join\"\n";
+    let regions = SMALL.replace("latency = { min = \"10ms\", max = \"100ms\" }", "regions = [\"eu-west-1\"]");
+    let shared = format!("{regions}sites = 3\n{}", node("region = \"us-east-1\"\n"));
+    for (message, line, what) in [
+        (crowd("until = \"9s\"\n"), 11, "`until` does not belong to this fault"),
+        (crowd("for = \"9s\"\n"), 11, "`for` does not belong to this fault"),
+        (refused("started = \"61s\"\n"), 7, "the run has ended by then"),
+        (parse(&shared).unwrap_err().to_string(), 10, "`region` does not belong to a node that shares its site"),
+        (refused(&node("config = { listen_addresses = [\"/ip4/0.0.0.0/tcp/1\"] }\n")), 9, "`listen_addresses`"),
+        (refused(&format!("[config]\nlisten_addresses = []\n{}", node(""))), 7, "`listen_addresses`"),
+        (refused(&format!("{}{join}", node("start = \"5s\"\n"))), 9, "`start` does not count"),
+    ] {
+        assert!(message.starts_with(&format!("dir/small.toml:{line}: ")) && message.contains(what), "{message}");
+    }
+    let leave = join.replace("join", "leave").replace("9s", "8s");
+    assert!(parse(&format!("{SMALL}{}{join}{leave}", node("start = \"5s\"\n"))).is_ok(), "it runs before");
+    assert!(parse(&shared.replace("node-3", "node-1")).is_ok(), "it has a site to itself");
+}
+
+#[test]
 fn a_fault_concerns_whole_sites() {
     let shared = "sites = 2\n[[faults]]\nkind = \"crash\"\nat = \"5s\"\nuntil = \"9s\"\n";
     assert!(refused(&format!("{shared}nodes = [\"node-1\"]\n")).contains("whole sites"));

@@ -18,7 +18,7 @@ use crate::{
     adversary::Bite,
     judge::Fact,
     measure::Measures,
-    trace::{Trace, hex},
+    trace::{Lines, Trace, hex},
     transport::Wire,
 };
 
@@ -146,9 +146,9 @@ pub(crate) struct Ledger {
 pub(crate) struct Shared(Arc<Mutex<Ledger>>);
 
 impl Shared {
-    pub(crate) fn new(names: Vec<String>, peers: BTreeMap<PeerId, usize>, keep_lines: bool) -> Self {
+    pub(crate) fn new(names: Vec<String>, peers: BTreeMap<PeerId, usize>, lines: Lines) -> Self {
         Self(Arc::new(Mutex::new(Ledger {
-            trace: Trace::new(keep_lines),
+            trace: Trace::new(lines),
             counts: Counts::default(),
             measures: Measures::default(),
             ended: BTreeMap::new(),
@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn streams_that_outlast_their_handshake_are_told_by_node() {
-        let shared = Shared::new(vec!["a".to_owned(), "b".to_owned()], BTreeMap::new(), false);
+        let shared = Shared::new(vec!["a".to_owned(), "b".to_owned()], BTreeMap::new(), Lines::default());
         let mut ledger = shared.lock();
         let remote = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
         for port in [1, 1, 2] {

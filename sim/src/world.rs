@@ -37,6 +37,7 @@ use crate::{
     plan::{Event, Life, Plan},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Latency, Node, Scenario, regions},
+    trace::{Lines, Trace},
     transport::multiaddr,
     virtualise,
     witness::Witness,
@@ -58,8 +59,8 @@ pub struct Options {
     pub until: Option<Duration>,
     /// Where the run writes how many simulated milliseconds it has lasted, for whoever shows progress on another thread.
     pub elapsed_millis: Option<Arc<AtomicU64>>,
-    /// Keeps the lines of the trace.
-    pub keep_lines: bool,
+    /// Who is told the lines of the trace.
+    pub lines: Lines,
     /// Lets the real world in, so that it is known that such a leak is found.
     pub leak: Option<Leak>,
     /// Takes adversaries for honest nodes, so that it is known that what they do is found.
@@ -75,8 +76,6 @@ pub struct Options {
 pub struct Finished {
     /// What came of it.
     pub report: Report,
-    /// The lines of the trace, where they were asked for.
-    pub lines: Vec<String>,
     /// Per node, the counts of libp2p at the end, in the text form of OpenMetrics; empty where they were not asked for.
     pub counts: Vec<String>,
 }
@@ -258,7 +257,7 @@ fn simulate(
     let plan = Plan::draw(scenario, draws);
     let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
-    let ledger = Shared::new(names, peers, options.keep_lines);
+    let ledger = Shared::new(names, peers, options.lines.clone());
     let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
     let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
     let (positions, signed) = (vec![0; keys.len()], BTreeSet::new());
@@ -294,10 +293,10 @@ fn simulate(
     }
     let report = world.report(watch, sim.elapsed())?;
     // Before the hosts are torn down, of which the report knows nothing any more.
-    let trace = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
+    world.ledger.lock().trace = Trace::default();
     drop(sim);
     let counts = world.metrics.iter().map(Metrics::text).collect();
-    Ok(Finished { report, lines: trace.into_lines(), counts })
+    Ok(Finished { report, counts })
 }
 
 /// The time of the nodes' clocks.

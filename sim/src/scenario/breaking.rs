@@ -123,10 +123,27 @@ impl Breaking {
     /// Refuses keys that do not belong to this kind.
     fn check_keys(&self) -> Result<(), Problem> {
         use Kind::{
-            Churn, Crash, Flapping, Isolate, MassJoin, MassLeave, Partition, PowerLoss, Restart, Slow,
+            Churn, Crash, Flapping, Hold, Isolate, MassJoin, MassLeave, Partition, PowerLoss, Restart, Slow,
+            SwizzleClog,
         };
+        // What has joined stays: nothing is mended later.
+        let lasting = &[
+            Partition,
+            Isolate,
+            Flapping,
+            Slow,
+            Hold,
+            SwizzleClog,
+            Crash,
+            PowerLoss,
+            Restart,
+            MassLeave,
+            Churn,
+        ];
         let kind = *self.kind.get_ref();
-        let belonging: [Belonging<'_>; 8] = [
+        let belonging: [Belonging<'_>; 10] = [
+            ("until", self.until.as_ref().map(Spanned::span), lasting),
+            ("for", self.lasts.as_ref().map(Spanned::span), lasting),
             ("one-way", self.one_way.as_ref().map(Spanned::span), &[Partition, Isolate]),
             ("up", self.up.as_ref().map(Spanned::span), &[Flapping]),
             ("down", self.down.as_ref().map(Spanned::span), &[Flapping]),

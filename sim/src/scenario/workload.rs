@@ -113,7 +113,7 @@ impl Doing {
         let verb = *self.what.get_ref();
         let belonging: [Belonging<'_>; 8] = [
             ("package", span(&self.package), &[Publish, Install, Lookup]),
-            ("version", span(&self.version), &[Publish]),
+            ("version", span(&self.version), &[Publish, Install]),
             ("bytes", span(&self.bytes), &[Publish]),
             ("text", span(&self.text), &[Search]),
             ("finds", span(&self.finds), &[Search]),
@@ -152,6 +152,7 @@ impl Doing {
             },
             Verb::Install => Action::Install {
                 package: plain(&self.package).ok_or_else(|| needs("package"))?,
+                version: plain(&self.version),
                 fetches_at_most: plain(&self.fetches_at_most),
             },
             Verb::Lookup => Action::Lookup { package: plain(&self.package).ok_or_else(|| needs("package"))? },

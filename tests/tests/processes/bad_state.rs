@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     tree::{self, Bytes},
-    world::{Home, LOOPBACK, Node, text},
+    world::{Home, LOOPBACK, Node, skipped, text},
 };
 
 /// A state folder that was used once, and its node key.
@@ -285,7 +285,7 @@ impl Drop for Disk {
 fn a_full_disk_refuses_what_does_not_fit_and_serves_what_is_there() {
     let home = Home::new();
     let Some(_disk) = Disk::mount(home.state().to_owned(), 24) else {
-        eprintln!("SKIPPED: no file system can be mounted here, so no disk can be full");
+        skipped("no file system can be mounted here, so no disk can be full");
         return;
     };
     tree::rich(&home.path("fits"), "fits", "Small enough", 12);

@@ -154,7 +154,12 @@ impl Recount {
             ] {
                 if counted < before {
                     let name = &case.members[*peer].name;
-                    found.add(RULE, at, node, format!("counts {counted} {what} of {name}; there were {before} before"));
+                    found.add(
+                        RULE,
+                        at,
+                        node,
+                        format!("counts {counted} {what} of {name}; there were {before} before"),
+                    );
                 }
             }
         }

@@ -332,7 +332,8 @@ pub(crate) const KEYS_FOLDER: &str = "keys";
 
 fn open(folder: &Path) -> Result<(HomeLock, Store, Keypair), Failure> {
     let lock = HomeLock::acquire(folder).map_err(fail)?;
-    let key = node_key::load_or_create(&folder.join(KEYS_FOLDER).join(node_key::FILE_NAME)).map_err(fail)?;
+    let key_file = folder.join(KEYS_FOLDER).join(node_key::FILE_NAME);
+    let key = node_key::load_or_create(&key_file, &folder.join(node_key::OWNER_FILE_NAME)).map_err(fail)?;
     Ok((lock, open_store(folder)?, key))
 }
 

@@ -1,9 +1,9 @@
 //! What all parts of the registry share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -32,7 +32,7 @@ use crate::{
     config::{self, Partial, keys::Reload},
     content::ContentId,
     control::api::{Failure, Reloaded},
-    identity::{Publisher, PublisherId},
+    identity::{Publisher, PublisherId, key_file, publisher},
     network::{Event, Handle, Offload},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
@@ -245,8 +245,12 @@ impl Node {
     }
 
     /// Loads the publisher that signs, or makes its key where it is the first.
-    pub(super) fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
-        self.keys.publisher(name)
+    pub(super) async fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
+        let before = match &self.keys {
+            Keys::Given(publisher) => return Ok(Publisher::clone(publisher)),
+            Keys::Folder(_) => self.with_store(published_before).await?,
+        };
+        self.keys.publisher(name, &before)
     }
 
     /// Peers that provide a tree, as the DHT says, ordered by id; remembered for a moment. False where the lookup was cut
@@ -353,7 +357,13 @@ impl Keys {
         }
     }
 
-    pub(super) fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
+    /// The publisher that signs. Its key is made where there is none, unless somebody whose key is gone `published` here
+    /// before: nobody is to find only later that another one signs.
+    pub(super) fn publisher(
+        &self,
+        name: Option<&str>,
+        published: &BTreeSet<PublisherId>,
+    ) -> Result<Publisher, Failure> {
         match self {
             Self::Given(publisher) => Ok(Publisher::clone(publisher)),
             Self::Folder(folder) => {
@@ -373,8 +383,15 @@ impl Keys {
                         format!("There are several publisher keys: {}.", names.join(", ")),
                         "Name the one to sign with: --key <name>",
                     )),
-                    // The first publication makes the key.
-                    _ => Publisher::load_or_create(folder, DEFAULT_KEY, Timestamp::now()).map_err(fail),
+                    _ if !names.iter().any(|it| it == DEFAULT_KEY) => {
+                        let here: BTreeSet<_> = self.all()?.iter().map(Publisher::id).collect();
+                        if let Some(lost) = published.difference(&here).next() {
+                            return Err(fail(lost_key(folder, lost)));
+                        }
+                        // The first publication makes the key.
+                        Publisher::load_or_create(folder, DEFAULT_KEY, Timestamp::now()).map_err(fail)
+                    }
+                    _ => Publisher::load(folder, DEFAULT_KEY).map_err(fail),
                 }
             }
         }
@@ -393,6 +410,20 @@ fn clock_jumped(Jump { wall, expected, settles }: Jump) -> Failure {
     };
     let jumped = format!("The clock says {wall}, and {expected} was to be expected: it jumped.");
     Failure { retryable: settles.is_some(), ..Failure::new(Code::Clock, jumped, hint) }
+}
+
+/// Who published here before.
+pub(super) fn published_before(store: &Store) -> Result<BTreeSet<PublisherId>, store::Error> {
+    store.read(|conn| {
+        let heads = store::heads::list_all(conn)?.into_iter().map(|head| head.package.publisher);
+        let versions = store::published::list_all(conn)?.into_iter().map(|version| version.package.publisher);
+        Ok(heads.chain(versions).collect())
+    })
+}
+
+fn lost_key(folder: &Path, lost: &PublisherId) -> key_file::Error {
+    let path = folder.join(publisher::FOLDER_NAME).join(format!("{DEFAULT_KEY}.key"));
+    key_file::Error::Lost { path, kind: key_file::Kind::Publisher, identity: format!("publisher {lost}") }
 }
 
 /// The name of the publisher key that is used where none is named.

@@ -16,7 +16,7 @@ use super::{
     gone,
     history::{held_log, is_current, keep_head, not_kept, overtaken, refuse_if_behind, stored_entry},
     install::manifest_of,
-    node::{Keys, Node, asked_time},
+    node::{Keys, Node, asked_time, published_before},
     open_store,
 };
 use crate::{
@@ -76,13 +76,13 @@ impl Node {
         if let Some(dependencies) = prepared.dependencies() {
             // Others may publish while this one asks around.
             let turn = self.publishing.lock().await;
-            let publisher = self.publisher(request.key.as_deref())?.id();
+            let publisher = self.publisher(request.key.as_deref()).await?.id();
             drop(turn);
             let warnings = self.check_dependencies(dependencies.of(publisher)).await?;
             prepared.warnings.extend(warnings);
         }
         let turn = self.publishing.lock().await;
-        let publisher = self.publisher(request.key.as_deref())?;
+        let publisher = self.publisher(request.key.as_deref()).await?;
         self.catch_up(&publisher, &prepared.gpack.name).await?;
         let (store, telling) = (self.store.clone(), progress.clone());
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
@@ -137,7 +137,8 @@ pub async fn publish_offline(
         let folder = config.state_dir.clone();
         let lock = HomeLock::acquire(&folder).map_err(fail)?;
         let store = open_store(&folder)?;
-        let publisher = Keys::Folder(folder.join(KEYS_FOLDER)).publisher(request.key.as_deref())?;
+        let before = published_before(&store).map_err(fail)?;
+        let publisher = Keys::Folder(folder.join(KEYS_FOLDER)).publisher(request.key.as_deref(), &before)?;
         let done = prepare(job).and_then(|mut prepared| {
             if let Some(dependencies) = prepared.dependencies() {
                 let root = dependencies.of(publisher.id());

@@ -601,9 +601,7 @@ fn verify(want: Vec<ContentId>, answer: Answer) -> Vec<(ContentId, Verdict)> {
 /// Reads a block that came as what stands at its place.
 fn read(place: &Wanted, verdict: &Verdict) -> Result<Vec<FilePart>, Contradiction> {
     match verdict {
-        Verdict::Have(block) => {
-            place.read(block.bytes()).map_err(|source| Contradiction::Block { id: block.id(), source })
-        }
+        Verdict::Have(block) => place.read(block.bytes()).map_err(|source| Contradiction::of(block, source)),
         Verdict::Forged | Verdict::Missing | Verdict::Later => Ok(Vec::new()),
     }
 }
@@ -620,7 +618,7 @@ fn look(store: &Store, wanted: Vec<Wanted>) -> Result<(Vec<Wanted>, Vec<FilePart
             && let Some(block) = store.block(&it.id())?
         {
             let below = it.read(block.bytes());
-            parts.extend(below.map_err(|source| Contradiction::Block { id: block.id(), source })?);
+            parts.extend(below.map_err(|source| Contradiction::of(&block, source))?);
         }
     }
     Ok((missing, parts))

@@ -6,14 +6,19 @@
 
 use std::{fmt, str::FromStr};
 
-use cid::{Cid, multihash::Multihash};
-use serde::{Deserialize, Serialize};
+use cid::{Cid, multibase, multihash::Multihash, serde::CID_SERDE_PRIVATE_IDENTIFIER};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, Visitor},
+};
 use sha2::{Digest, Sha256};
 
 use crate::code::Code;
 
 /// The multicodec number of SHA-256, the only hash in use.
 const SHA2_256: u64 = 0x12;
+/// Bytes of an id: its version, codec, hash function and length of a byte each, and the digest.
+pub(crate) const ID_BYTES: usize = 36;
 
 /// What the bytes of a block are, by its [multicodec](https://github.com/multiformats/multicodec) number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,8 +39,8 @@ impl Codec {
 }
 
 /// The name of some bytes: their codec and their SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Cid", into = "Cid")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(into = "Cid")]
 pub struct ContentId(Cid);
 
 impl ContentId {
@@ -75,6 +80,10 @@ impl ContentId {
     /// # Errors
     /// [`Error::Malformed`] for anything but a CIDv1 with a known codec and SHA-256.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        // A parser of CIDs leaves alone what follows one; then a block would have endless names.
+        if bytes.len() != ID_BYTES {
+            return Err(Error::Malformed);
+        }
         Cid::try_from(bytes).map_err(|_| Error::Malformed)?.try_into()
     }
 
@@ -102,6 +111,31 @@ impl From<ContentId> for Cid {
     }
 }
 
+/// As [`Cid`] is read, but with [`ContentId::from_bytes`].
+impl<'de> Deserialize<'de> for ContentId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Tagged;
+
+        impl<'de> Visitor<'de> for Tagged {
+            type Value = ContentId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a content id")
+            }
+
+            fn visit_newtype_struct<D: Deserializer<'de>>(self, inner: D) -> Result<ContentId, D::Error> {
+                inner.deserialize_bytes(self)
+            }
+
+            fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<ContentId, E> {
+                ContentId::from_bytes(bytes).map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(CID_SERDE_PRIVATE_IDENTIFIER, Tagged)
+    }
+}
+
 impl FromStr for ContentId {
     type Err = Error;
 
@@ -109,7 +143,9 @@ impl FromStr for ContentId {
         if text.len() > 128 {
             return Err(Error::Malformed);
         }
-        Cid::from_str(text).map_err(|_| Error::Malformed)?.try_into()
+        // It too would leave alone what follows.
+        let (_, bytes) = multibase::decode(text).map_err(|_| Error::Malformed)?;
+        Self::from_bytes(&bytes)
     }
 }
 
@@ -206,6 +242,26 @@ mod tests {
             serde_ipld_dagcbor::from_slice::<ContentId>(&serde_ipld_dagcbor::to_vec(&id).unwrap()).unwrap(),
             id
         );
+    }
+
+    #[test]
+    fn nothing_may_follow_an_id() {
+        let id = ContentId::of(Codec::Raw, b"hello\n");
+        let bytes = id.to_bytes();
+        let of_cbor = |bytes: &[u8]| {
+            let tagged = [&[0xd8, 0x2a, 0x58, bytes.len() as u8 + 1, 0], bytes].concat();
+            serde_ipld_dagcbor::from_slice::<ContentId>(&tagged).ok()
+        };
+        let of_text = |bytes: &[u8]| multibase::encode(multibase::Base::Base32Lower, bytes).parse().ok();
+        let longer = [bytes.clone(), vec![0]].concat();
+        // The codec on two bytes rather than one.
+        let loose = [&bytes[..1], &[0xd5, 0x00], &bytes[2..]].concat();
+        for (good, bytes) in [(true, &bytes[..]), (false, &longer), (false, &loose), (false, &bytes[..35])] {
+            let expected = good.then_some(id);
+            assert_eq!(ContentId::from_bytes(bytes).ok(), expected, "{bytes:?}");
+            assert_eq!(of_cbor(bytes), expected, "{bytes:?}");
+            assert_eq!(of_text(bytes), expected, "{bytes:?}");
+        }
     }
 
     #[test]

@@ -29,6 +29,9 @@ const WINDOW_BYTES_MIN: u64 = 64 << 10;
 const REQUEST_BYTES: u64 = 1 << 20;
 /// A want that takes longer than this is asked of a second peer too, if there is one.
 const HEDGE_AFTER: Duration = Duration::from_secs(2);
+/// How long a peer that was asked must have sent nothing to count as silent when our own time runs out. A megabyte over a slow
+/// line, or the last of many answers, may take some seconds; a request that was sent just before the end proves nothing.
+const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// Copies of one want in flight.
 const COPIES_MAX: usize = 2;
 /// Failures in a row after which a peer is left alone.
@@ -99,6 +102,8 @@ struct Peer {
     /// How often in a row it was busy.
     busy: u32,
     not_before: Duration,
+    /// When it last answered anything.
+    heard: Duration,
     gone: bool,
 }
 
@@ -148,6 +153,7 @@ impl Plan {
                 failures: 0,
                 busy: 0,
                 not_before: Duration::ZERO,
+                heard: Duration::ZERO,
                 gone: false,
             },
         );
@@ -169,9 +175,16 @@ impl Plan {
         !self.flights.is_empty()
     }
 
-    /// The peers that have not answered yet.
-    pub fn waiting_on(&self) -> BTreeSet<PeerId> {
-        self.flights.values().map(|flight| flight.peer).collect()
+    /// The peers that have not answered yet, and whether each has been silent long enough for that to be its own doing: for
+    /// `SILENT_AFTER` nothing came from it, and all that time it had a request.
+    pub fn waiting_on(&self, now: Duration) -> BTreeMap<PeerId, bool> {
+        let mut waiting = BTreeMap::new();
+        for flight in self.flights.values() {
+            let heard = self.peers.get(&flight.peer).map_or(Duration::ZERO, |peer| peer.heard);
+            let is_silent = now.saturating_sub(flight.since.max(heard)) >= SILENT_AFTER;
+            *waiting.entry(flight.peer).or_default() |= is_silent;
+        }
+        waiting
     }
 
     /// How many blocks are still wanted.
@@ -246,6 +259,7 @@ impl Plan {
             }
         }
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
+            peer.heard = now;
             if answers.iter().any(|(_, answer)| *answer == Answer::Have) {
                 peer.failures = 0;
                 peer.busy = 0;
@@ -273,6 +287,7 @@ impl Plan {
                 // That we have no room says nothing about the peer.
                 Failure::Own => peer.not_before = now + BUSY_PAUSE,
                 Failure::Busy => {
+                    peer.heard = now;
                     // Many requests may be told so at once; one pause counts once.
                     peer.busy += u32::from(peer.not_before <= now);
                     peer.not_before = now + BUSY_PAUSE;
@@ -531,6 +546,29 @@ mod tests {
         assert_eq!(plan.next(Duration::ZERO), None);
         assert!(plan.stuck().is_empty());
         assert!(plan.next(plan.wake_at(Duration::ZERO).unwrap()).is_some());
+    }
+
+    #[test]
+    fn only_a_peer_that_was_silent_for_long_held_us_up() {
+        let [mute, fresh, slow] = peers(3)[..] else { unreachable!() };
+        let mut plan = plan(6, 1 << 20, &[mute]);
+        let ask = |plan: &mut Plan, now| std::iter::from_fn(|| plan.next(now)).collect::<Vec<_>>();
+        assert_eq!(ask(&mut plan, Duration::ZERO).len(), 1);
+        plan.peer(slow);
+        plan.want(block(90), WINDOW_BYTES_MIN);
+        let asked = ask(&mut plan, Duration::ZERO);
+        assert!(asked.iter().all(|ask| ask.peer == slow) && !asked.is_empty());
+        let end = SILENT_AFTER + Duration::from_millis(10);
+        // The slow one gives something in the middle, and has more to give.
+        plan.answered(asked[0].id, &all(&asked[0], Answer::Have), end / 2);
+        assert!(ask(&mut plan, end / 2).iter().any(|ask| ask.peer == slow));
+        plan.peer(fresh);
+        let before = end - Duration::from_millis(10);
+        assert!(ask(&mut plan, before).iter().any(|ask| ask.peer == fresh));
+        assert_eq!(plan.waiting_on(end), BTreeMap::from([(mute, true), (fresh, false), (slow, false)]));
+        assert!(!plan.waiting_on(SILENT_AFTER - Duration::from_millis(1))[&mute], "not for long enough");
+        let later = end / 2 + SILENT_AFTER;
+        assert!(plan.waiting_on(later)[&slow], "it has been silent for as long since");
     }
 
     #[test]

@@ -193,8 +193,9 @@ impl Late {
 
     /// Takes those out of the silent that brought something, if only too late to be of use, or that are charged already.
     fn acquit(&mut self, report: &Report) {
+        let is_charged = |fault: Option<Attempt>| fault.is_some_and(|fault| fault != Attempt::CalledOff);
         self.silent.retain(|peer, _| {
-            report.peers.get(peer).is_none_or(|served| !served.delivered && served.fault.is_none())
+            report.peers.get(peer).is_none_or(|served| !served.delivered && !is_charged(served.fault))
         });
     }
 }
@@ -352,7 +353,7 @@ impl Session {
                 },
                 () = tokio::time::sleep_until(wake) => {
                     if Instant::now() >= self.deadline {
-                        self.blame_the_silent(run);
+                        self.blame_the_silent(run, started.elapsed());
                         return Err(Error::Timeout { missing: run.plan.outstanding() });
                     }
                 }
@@ -534,10 +535,11 @@ impl Session {
         }
     }
 
-    /// Peers that hold a request back until the time runs out have failed as much as those whose request timed out.
-    fn blame_the_silent(&mut self, run: &Run) {
-        for peer in run.plan.waiting_on() {
-            self.served(peer).fault(Attempt::Timeout);
+    /// Peers that hold a request back until the time runs out have failed as much as those whose request timed out. With the
+    /// others it is our own time that ended; what they are still asked for is looked at when its own time is up.
+    fn blame_the_silent(&mut self, run: &Run, now: Duration) {
+        for (peer, is_silent) in run.plan.waiting_on(now) {
+            self.served(peer).fault(if is_silent { Attempt::Timeout } else { Attempt::CalledOff });
         }
     }
 
@@ -599,9 +601,7 @@ fn verify(want: Vec<ContentId>, answer: Answer) -> Vec<(ContentId, Verdict)> {
 /// Reads a block that came as what stands at its place.
 fn read(place: &Wanted, verdict: &Verdict) -> Result<Vec<FilePart>, Contradiction> {
     match verdict {
-        Verdict::Have(block) => {
-            place.read(block.bytes()).map_err(|source| Contradiction::Block { id: block.id(), source })
-        }
+        Verdict::Have(block) => place.read(block.bytes()).map_err(|source| Contradiction::of(block, source)),
         Verdict::Forged | Verdict::Missing | Verdict::Later => Ok(Vec::new()),
     }
 }
@@ -618,7 +618,7 @@ fn look(store: &Store, wanted: Vec<Wanted>) -> Result<(Vec<Wanted>, Vec<FilePart
             && let Some(block) = store.block(&it.id())?
         {
             let below = it.read(block.bytes());
-            parts.extend(below.map_err(|source| Contradiction::Block { id: block.id(), source })?);
+            parts.extend(below.map_err(|source| Contradiction::of(&block, source))?);
         }
     }
     Ok((missing, parts))
@@ -656,19 +656,20 @@ mod tests {
 
     #[test]
     fn late_answers_acquit_those_who_brought_something_and_convict_forgers() {
-        let (honest, forger, mute, charged) =
-            (PeerId::random(), PeerId::random(), PeerId::random(), PeerId::random());
+        let [honest, forger, mute, charged, called_off] = [(); 5].map(|()| PeerId::random());
         let (mut report, mut late) = (Report::default(), Late::default());
         let asked = Instant::now();
-        late.silent.extend([honest, forger, mute, charged].map(|peer| (peer, asked)));
+        late.silent.extend([honest, forger, mute, charged, called_off].map(|peer| (peer, asked)));
         let answer = |bytes: &[u8]| Answer { blocks: vec![Found::Have(bytes.to_vec().into())] };
         for (peer, bytes) in [(honest, b"true".as_slice()), (forger, b"false"), (forger, b"again")] {
             let verified = verify(vec![id(b"true")], answer(bytes));
             late.note(peer, &verified, report.peers.entry(peer).or_default());
         }
         report.peers.entry(charged).or_default().fault(Attempt::Timeout);
+        // Our own time ran out first, and then its.
+        report.peers.entry(called_off).or_default().fault(Attempt::CalledOff);
         late.acquit(&report);
-        assert_eq!(late.silent, BTreeMap::from([(mute, asked)]));
+        assert_eq!(late.silent, BTreeMap::from([(mute, asked), (called_off, asked)]));
         assert_eq!(late.forged, BTreeMap::from([(forger, id(b"true"))]));
     }
 }

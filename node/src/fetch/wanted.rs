@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use crate::{
     code::Code,
-    content::{Codec, ContentId},
+    content::{Block, Codec, ContentId},
     package::unixfs::{self, FilePart},
 };
 
@@ -125,7 +125,7 @@ pub enum Contradiction {
         /// The block.
         id: ContentId,
         /// What is wrong.
-        source: unixfs::Error,
+        source: Box<unixfs::Error>,
     },
     /// A block is named for two places that no block can both have.
     #[error("block {id} is named at two places that need different blocks")]
@@ -136,6 +136,11 @@ pub enum Contradiction {
 }
 
 impl Contradiction {
+    /// What is wrong with a block that came, or was held.
+    pub(super) fn of(block: &Block, source: unixfs::Error) -> Self {
+        Self::Block { id: block.id(), source: Box::new(source) }
+    }
+
     /// The stable code of this error.
     pub fn code(&self) -> Code {
         match self {
@@ -149,7 +154,6 @@ impl Contradiction {
 mod tests {
     use super::*;
     use crate::{
-        content::Block,
         limits::{CHUNK_BYTES, LINKS_MAX},
         package::unixfs::any_file_node,
     };

@@ -45,8 +45,9 @@ fn shorten(text: &str) -> String {
     short
 }
 
-/// Characters that a terminal acts on, or that reorder or hide the text around them, so that one name reads as another.
-fn is_hidden(char: char) -> bool {
+/// Characters that a terminal acts on, or that reorder or hide the text around them, so that one name reads as another
+/// ([Unicode Technical Standard 55](https://www.unicode.org/reports/tr55/)). Whatever a publisher signs is held against this.
+pub(crate) fn is_hidden(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(char, '\u{2060}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

@@ -13,6 +13,8 @@ use super::{
 const SEARCHED_BYTES_MAX: u64 = 1 << 20;
 /// A package over this size is probably not meant to be so large: 100 MiB.
 const LARGE_BYTES: u64 = 100 << 20;
+/// Bytes of the kind of a key, with the dashes after it; the longest in use is half as long.
+const KEY_KIND_BYTES_MAX: usize = 80;
 /// Names of files that hold credentials by convention.
 const SECRET_NAMES: [&str; 9] =
     [".env", ".netrc", ".npmrc", ".pypirc", ".git-credentials", "id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"];
@@ -111,6 +113,7 @@ fn is_secret_name(name: &str) -> bool {
 /// Where a secret stands, and what it looks like.
 fn secret_text(bytes: &[u8]) -> Option<(usize, &'static str)> {
     let key = find(bytes, b"-----BEGIN ", |rest| {
+        let rest = &rest[..rest.len().min(KEY_KIND_BYTES_MAX)];
         let line = rest.split(|byte| *byte == b'\n' || *byte == b'\r').next().unwrap_or_default();
         // The words between the dashes: the kind of key; the text of a certificate or a public key is no secret.
         let end = line.windows(5).position(|window| window == b"-----");
@@ -147,7 +150,8 @@ fn find_token(bytes: &[u8], prefix: &[u8], len: usize) -> Option<usize> {
     loop {
         let at = from
             + find(&bytes[from..], prefix, |rest| {
-                rest.iter().take_while(|byte| of_word(byte)).count() == len
+                // One more than the word may have: a file of nothing but prefixes must not be read anew at each of them.
+                rest.iter().take(len + 1).take_while(|byte| of_word(byte)).count() == len
                     && !rest[..len].ends_with(b"EXAMPLE")
             })?;
         if at == 0 || !(bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_') {
@@ -201,6 +205,17 @@ mod tests {
         let found: Vec<_> =
             found.errors.iter().map(|finding| (finding.path.as_str(), finding.line)).collect();
         assert_eq!(found, [(".env", 0), ("a.pem", 2), ("b.txt", 1), ("c.txt", 1), ("id_ed25519", 0)]);
+    }
+
+    #[test]
+    fn a_file_full_of_beginnings_is_read_once() {
+        for beginning in [format!("AK{}", "IA"), format!("ghp{}", "_"), format!("-----{} ", "BEGIN")] {
+            let bytes = beginning.repeat(SEARCHED_BYTES_MAX as usize / beginning.len()).into_bytes();
+            let started = tokio::time::Instant::now();
+            assert_eq!(secret_text(&bytes), None);
+            // It takes milliseconds; one reading of the rest for each beginning takes minutes.
+            assert!(started.elapsed() < std::time::Duration::from_secs(30), "{beginning}");
+        }
     }
 
     #[test]

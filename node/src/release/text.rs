@@ -1,6 +1,7 @@
 //! Rules for the texts that a publisher signs and other people's terminals show.
 
 use super::Error;
+use crate::package::is_hidden;
 
 /// Refuses a text that is too long, or holds what a terminal would act on instead of showing.
 ///
@@ -24,11 +25,6 @@ pub(super) fn check_label(what: &'static str, text: &str, max_bytes: usize) -> R
     check(what, text, max_bytes)
 }
 
-fn is_hidden(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,9 +32,19 @@ mod tests {
 
     #[test]
     fn what_a_terminal_acts_on_is_refused() {
-        for bad in
-            ["\u{1b}[31m", "a\nb", "a\tb", "\0", "\u{7f}", "\u{9b}", "\u{202e}gpj", "\u{2066}", "\u{2028}"]
-        {
+        for bad in [
+            "\u{1b}[31m",
+            "a\nb",
+            "a\tb",
+            "\0",
+            "\u{7f}",
+            "\u{9b}",
+            "\u{202e}gpj",
+            "\u{2066}",
+            "\u{2028}",
+            "a\u{200b}b",
+            "a\u{2060}b",
+        ] {
             assert_eq!(check("a text", bad, 100).unwrap_err().code(), Code::Malformed, "{bad:?}");
         }
         for good in ["", "plain", "päckchen – 包", "👩‍💻"] {

@@ -155,8 +155,11 @@ mod tests {
         fn the_score_stays_in_range_and_grows_with_success(successful: u64, failed: u64) {
             let now = score(successful, failed);
             prop_assert!((0.0..=1.0).contains(&now.get()));
-            prop_assert!(score(successful.saturating_add(1), failed) >= now);
-            prop_assert!(score(successful, failed.saturating_add(1)) <= now);
+            // Beyond 2⁵³ events both sides are rounded, and one more event may turn the quotient by a last bit either way.
+            let (successful, failed) = (successful >> 12, failed >> 12);
+            let now = score(successful, failed);
+            prop_assert!(score(successful + 1, failed) >= now);
+            prop_assert!(score(successful, failed + 1) <= now);
         }
     }
 }

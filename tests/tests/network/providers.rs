@@ -111,7 +111,7 @@ async fn an_install_from_nobody_but_a_staller_ends_and_is_its_failure() {
     })
     .await;
     let started = Instant::now();
-    let error = reader.install("contested", &stage.target(), 6).await.unwrap_err();
+    let error = reader.install("contested", &stage.target(), 12).await.unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
     assert!([Code::Timeout.as_str(), Code::NoProviders.as_str()].contains(&error.code.as_str()), "{error:?}");
     assert_eq!(error.exit_code(), 5);

@@ -3,10 +3,7 @@
 //! Links come before the data, and each field is written in one way only. The reader takes that one way; anything else is
 //! refused.
 
-use crate::content::ContentId;
-
-/// Bytes of a binary content id: version, codec, hash function, length, and 32 bytes of digest.
-const ID_BYTES: usize = 36;
+use crate::content::{ContentId, ID_BYTES};
 
 /// The first byte of each field: its number and wire type.
 mod tag {

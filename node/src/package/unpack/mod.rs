@@ -8,7 +8,7 @@ use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -25,6 +25,9 @@ use crate::{code::Code, content::ContentId};
 
 /// Stands in the name of every staging folder.
 const MARK: &str = ".ggen-partial-";
+/// How often a staging folder is made before an install gives up: each time somebody else's sweep took the last one in the
+/// moment before it was locked.
+const ATTEMPTS_MAX: usize = 64;
 /// Bytes of the target's name that are kept in the name of its staging folder.
 const NAME_BYTES: usize = 80;
 
@@ -86,15 +89,18 @@ impl Staging {
         let failed = |error| Error::io(parent, error);
         fs::create_dir_all(parent).map_err(failed)?;
         let prefix = format!(".{}{MARK}", short_name(target));
-        // Only its owner may look into it: what is in there was not checked to the end.
-        let folder = tempfile::Builder::new()
-            .prefix(&prefix)
-            .permissions(Permissions::from_mode(0o700))
-            .tempdir_in(parent)
-            .map_err(failed)?;
-        let handle = File::open(folder.path()).map_err(failed)?;
-        flock(&handle, FlockOperation::NonBlockingLockShared).map_err(|error| failed(error.into()))?;
-        Ok(Self { folder, handle, parent: parent.to_owned() })
+        for _ in 0..ATTEMPTS_MAX {
+            // Only its owner may look into it: what is in there was not checked to the end.
+            let folder = tempfile::Builder::new()
+                .prefix(&prefix)
+                .permissions(Permissions::from_mode(0o700))
+                .tempdir_in(parent)
+                .map_err(failed)?;
+            if let Some(handle) = lock(folder.path()).map_err(failed)? {
+                return Ok(Self { folder, handle, parent: parent.to_owned() });
+            }
+        }
+        Err(failed(io::ErrorKind::ResourceBusy.into()))
     }
 
     /// Fails before anything is written where it cannot fit.
@@ -130,6 +136,26 @@ impl Staging {
         // It has its name now: nothing may remove it any more, whatever happens below.
         let _renamed = self.folder.keep();
         File::open(&self.parent).and_then(|parent| parent.sync_all()).map_err(failed)
+    }
+}
+
+/// Opens a new staging folder and locks it; none where [`sweep_partials`] took it for one that a crash left.
+fn lock(folder: &Path) -> io::Result<Option<File>> {
+    let handle = match File::open(folder) {
+        Ok(handle) => handle,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match flock(&handle, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    }
+    // A folder that is gone can be locked all the same.
+    match fs::symlink_metadata(folder) {
+        Ok(there) => Ok((there.ino() == handle.metadata()?.ino()).then_some(handle)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

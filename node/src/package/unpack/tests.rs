@@ -250,6 +250,48 @@ fn orphans_are_swept_and_what_is_in_use_is_not() {
 }
 
 #[test]
+fn a_new_staging_folder_that_is_swept_away_is_made_again() {
+    let place = tempfile::tempdir().unwrap();
+    let made = place.path().join(".t.ggen-partial-made");
+    assert!(lock(&made).unwrap().is_none(), "it is gone");
+    fs::create_dir(&made).unwrap();
+    let sweeper = File::open(&made).unwrap();
+    flock(&sweeper, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert!(lock(&made).unwrap().is_none(), "somebody is about to remove it");
+    drop(sweeper);
+    assert!(lock(&made).unwrap().is_some());
+
+    let done = std::sync::atomic::AtomicBool::new(false);
+    let is_done = || done.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !is_done() {
+                    let _ = sweep_partials(place.path());
+                }
+            });
+        }
+        let installs: Vec<_> = (0..4)
+            .map(|n| {
+                let target = place.path().join(n.to_string());
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        let staging = Staging::beside::<()>(&target)?;
+                        assert!(staging.folder.path().exists(), "it is ours as long as it is locked");
+                    }
+                    Ok::<_, Error<()>>(())
+                })
+            })
+            .collect();
+        let ended: Vec<_> = installs.into_iter().map(std::thread::ScopedJoinHandle::join).collect();
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        for ended in ended {
+            ended.unwrap().unwrap();
+        }
+    });
+}
+
+#[test]
 fn the_staging_folder_is_closed_to_others_and_its_name_fits() {
     let place = tempfile::tempdir().unwrap();
     let long = "ä".repeat(127);

@@ -371,7 +371,10 @@ impl Driver {
         }
         record.addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
         let provider = record.provider;
-        match self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {
+        let store = self.swarm.behaviour_mut().kad.store_mut();
+        let is_renewal = store.providers(&record.key).iter().any(|held| held.provider == provider);
+        match store.add_provider(record) {
+            Ok(()) if is_renewal => {}
             Ok(()) => self.emit(Event::Claimed { peer: provider, multihash: key }),
             Err(error) => tracing::debug!(peer = %provider, %error, "a provider record found no room"),
         }

@@ -29,6 +29,7 @@ use super::{
     Error, Event, Metrics, Observer, Offload, Settings,
     answering::Answering,
     behaviour::{Behaviour, topic_score},
+    blocked::Blocked,
     connections::Connections,
     dht::Query,
     diversity::Diversity,
@@ -37,6 +38,8 @@ use super::{
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
     healing::Healing,
     listeners::Listeners,
+    observed::Observed,
+    outbox::Outbox,
     pace::Pace,
     serve::{Fetch, Work},
     snapshot::Refused,
@@ -51,12 +54,10 @@ use crate::{
     time::Timestamp,
 };
 
-/// Events that wait for the bookkeeping; more are dropped, since all of them come again.
+/// Events that wait for the bookkeeping; of more, those are dropped that come again.
 const EVENTS_QUEUED_MAX: usize = 8_192;
 /// Refused peers that are remembered for `peer-list`.
 const REFUSED_MAX: usize = 64;
-/// Addresses that peers report of this node.
-const OBSERVED_MAX: usize = 64;
 /// How long a new peer may take to say who it is before nobody waits for it any more.
 pub(super) const IDENTIFY_GRACE: Duration = Duration::from_secs(2);
 /// How often the loop looks at what has become due.
@@ -97,7 +98,7 @@ pub fn spawn(
         epoch,
         offload,
         observer,
-        events,
+        outbox: Outbox::new(events),
         heads,
         work: FuturesUnordered::new(),
         peers: BTreeMap::new(),
@@ -113,7 +114,8 @@ pub fn spawn(
         ingesting: false,
         answering: Answering::new(),
         pages: HashMap::new(),
-        observed: BTreeMap::new(),
+        observed: Observed::default(),
+        blocked: Blocked::default(),
         refused: VecDeque::new(),
         healing: Healing::new(),
         diversity: Diversity::default(),
@@ -176,7 +178,7 @@ pub(super) struct Driver {
     pub(super) epoch: u64,
     pub(super) offload: Offload,
     pub(super) observer: Observer,
-    events: mpsc::Sender<Event>,
+    outbox: Outbox,
     heads: watch::Sender<HeadsRead>,
     pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
@@ -193,7 +195,8 @@ pub(super) struct Driver {
     pub(super) answering: Answering<InboundRequestId>,
     /// Pages of heads under way, and for whom.
     pub(super) pages: HashMap<InboundRequestId, PeerId>,
-    pub(super) observed: BTreeMap<Multiaddr, usize>,
+    pub(super) observed: Observed,
+    blocked: Blocked,
     pub(super) refused: VecDeque<Refused>,
     pub(super) healing: Healing,
     /// Where the peers of the routing table are reached.
@@ -243,9 +246,13 @@ impl Driver {
                     self.leave_the_silent();
                     self.reply_bound(Some(Instant::now()));
                     self.listen_again(Instant::now());
+                    self.outbox.settle();
                     self.observer.tell_of(|| Event::Loaded(self.load()));
                 }
-                _ = trim.tick() => self.trim(),
+                _ = trim.tick() => {
+                    self.trim();
+                    self.forgive();
+                }
                 _ = sweep.tick() => self.sweep_records(),
                 Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
@@ -292,8 +299,9 @@ impl Driver {
             Command::Disconnect(peer, reply) => {
                 let _ = reply.send(self.send_away(&peer));
             }
-            Command::Block(peer, reason) => self.block(peer, reason),
+            Command::Block(peer, reason) => self.refuse(peer, reason, true),
             Command::Unblock(peer) => {
+                self.blocked.remove(&peer);
                 self.swarm.behaviour_mut().blocked.unblock_peer(peer);
             }
             Command::Stop(_) => unreachable!("handled by the loop"),
@@ -453,11 +461,26 @@ impl Driver {
         }
     }
 
+    /// Refuses a peer for a while, for what the loop itself saw of it.
     pub(super) fn block(&mut self, peer: PeerId, reason: String) {
+        self.refuse(peer, reason, false);
+    }
+
+    fn refuse(&mut self, peer: PeerId, reason: String, is_asked: bool) {
+        if let Some(forgotten) = self.blocked.add(peer, is_asked, Instant::now()) {
+            self.swarm.behaviour_mut().blocked.unblock_peer(forgotten);
+        }
         self.remember_refused(peer, reason);
         self.send_away(&peer);
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         self.swarm.behaviour_mut().kad.remove_peer(&peer);
+    }
+
+    /// Accepts those again that were refused for long enough.
+    fn forgive(&mut self) {
+        for peer in self.blocked.ended(Instant::now()) {
+            self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
     }
 
     pub(super) fn remember_refused(&mut self, peer: PeerId, reason: String) {
@@ -468,19 +491,10 @@ impl Driver {
         }
     }
 
-    pub(super) fn observe(&mut self, address: Multiaddr) {
-        if self.observed.len() < OBSERVED_MAX || self.observed.contains_key(&address) {
-            let seen = self.observed.entry(address).or_default();
-            *seen = seen.saturating_add(1);
-        }
-    }
-
     /// Tells the bookkeeping; where it cannot keep up, it misses an event that comes again.
-    pub(super) fn emit(&self, event: Event) {
+    pub(super) fn emit(&mut self, event: Event) {
         self.observer.tell(&event);
-        if self.events.try_send(event).is_err() {
-            tracing::debug!("an event found no room in the queue of the bookkeeping");
-        }
+        self.outbox.tell(event);
     }
 
     /// Takes a verified head towards the catalogue.

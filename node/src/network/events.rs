@@ -105,7 +105,7 @@ impl Driver {
                 self.inbound_failed = self.inbound_failed.saturating_add(1);
                 tracing::debug!(%error, "an inbound connection came to nothing");
             }
-            SwarmEvent::NewExternalAddrCandidate { address } => self.observe(address),
+            SwarmEvent::NewExternalAddrCandidate { address } => self.observed.note(address),
             _ => {}
         }
     }
@@ -236,6 +236,10 @@ impl Driver {
             .take(ADDRESSES_PER_PEER_MAX)
             .collect();
         peer.awaited_until = None;
+        // Whoever says the same again and again has it written down once a connection.
+        let is_first = peer.agent.is_none();
+        let was_server = peer.protocols.iter().any(|protocol| protocol == KAD_PROTOCOL);
+        let is_news = is_first || peer.told != told;
         peer.told.clone_from(&told);
         peer.agent = Some(shortened(&info.agent_version));
         peer.protocol_version = Some(shortened(&info.protocol_version));
@@ -246,7 +250,9 @@ impl Driver {
         if unread {
             peer.reading = Some(Reading::default());
         }
-        self.observe(info.observed_addr);
+        if is_first {
+            self.observed.note(info.observed_addr);
+        }
         if speaks(KAD_PROTOCOL) {
             self.admit_to_routing(peer_id, &reached_at, &told);
             self.forget_in_routing(peer_id, &[reached_at, told.clone()].concat());
@@ -257,8 +263,10 @@ impl Driver {
             self.read_heads(peer_id);
         }
         self.publish_heads_read();
-        self.emit(Event::Identified { peer: peer_id, addresses: told });
-        if speaks(KAD_PROTOCOL) && self.connections.is_spoke() {
+        if is_news {
+            self.emit(Event::Identified { peer: peer_id, addresses: told });
+        }
+        if !was_server && speaks(KAD_PROTOCOL) && self.connections.is_spoke() {
             self.emit(Event::Serves { peer: peer_id });
         }
     }
@@ -307,7 +315,7 @@ impl Driver {
         let reading = self.peers.values().filter_map(|peer| peer.reading.as_ref());
         Snapshot {
             listening: self.swarm.listeners().cloned().collect(),
-            observed: self.observed.clone(),
+            observed: self.observed.all(),
             peers: self
                 .peers
                 .iter()

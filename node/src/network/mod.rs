@@ -11,6 +11,7 @@
 mod admission;
 mod answering;
 mod behaviour;
+mod blocked;
 mod codec;
 mod connections;
 mod dht;
@@ -23,8 +24,10 @@ mod healing;
 mod kademlia;
 mod listeners;
 mod metrics;
+mod observed;
 mod observer;
 mod offload;
+mod outbox;
 mod pace;
 mod patience;
 mod records;

@@ -106,9 +106,14 @@ impl Driver {
     /// answered. The dead are many in a network that has just lost some, and each would take its whole timeout.
     pub(super) fn leave_the_silent(&mut self) {
         let now = Instant::now();
-        for (id, query) in &mut self.queries {
-            let (Query::Put(patience, _) | Query::Provide(patience, _)) = query else { continue };
-            let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(id) else { continue };
+        // In libp2p's order, which is the same in every run; that of `queries` is not.
+        let ids: Vec<QueryId> = self.swarm.behaviour().kad.iter_queries().map(|query| query.id()).collect();
+        for id in ids {
+            let Some(Query::Put(patience, _) | Query::Provide(patience, _)) = self.queries.get_mut(&id)
+            else {
+                continue;
+            };
+            let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(&id) else { continue };
             let is_searching = matches!(
                 lookup.info(),
                 QueryInfo::PutRecord { phase: PutRecordPhase::GetClosestPeers, .. }

@@ -37,6 +37,7 @@ use super::{
     exchange::Reading,
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
     healing::Healing,
+    heard::Heard,
     listeners::Listeners,
     observed::Observed,
     outbox::Outbox,
@@ -126,6 +127,7 @@ pub fn spawn(
         heads_refused: 0,
         inbound_failed: 0,
         pace: Pace::new(),
+        heard: Heard::default(),
     };
     tokio::spawn(driver.run(command_queue));
     Ok((Handle { local, commands, heads: heads_read }, event_queue))
@@ -211,6 +213,7 @@ pub(super) struct Driver {
     pub(super) inbound_failed: u64,
     /// How many announcements are looked at.
     pub(super) pace: Pace,
+    pub(super) heard: Heard,
 }
 
 impl Driver {
@@ -442,10 +445,14 @@ impl Driver {
 
     fn announce(&mut self, head: Vec<u8>) -> usize {
         let hash = self.topic.hash();
+        let local = *self.swarm.local_peer_id();
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         let digest = Sha256::digest(&head).into();
         let published = gossip.publish(self.topic.clone(), head);
         let is_new = published.is_ok();
+        if is_new {
+            self.heard.accepted(digest, Some(local), Instant::now());
+        }
         match published {
             Ok(_) | Err(libp2p::gossipsub::PublishError::Duplicate) => {
                 let peers = gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count();

@@ -149,17 +149,20 @@ impl Driver {
             BehaviourEvent::Ping(event) => self.pinged(event),
             BehaviourEvent::Kad(event) => self.kad_event(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let is_due = self.pace.admits(message.source, propagation_source, Instant::now());
+                let now = Instant::now();
+                let digest = Sha256::digest(&message.data).into();
+                let is_due = !self.heard.is_repetition(&digest, message.source, now)
+                    && self.pace.admits(message.source, propagation_source, now);
                 let acceptance = if is_due {
                     self.announced(propagation_source, &message.data)
                 } else {
                     MessageAcceptance::Ignore
                 };
                 let is_taken = matches!(acceptance, MessageAcceptance::Accept);
-                self.observer.tell_of(|| {
-                    let digest = Sha256::digest(&message.data).into();
-                    Event::Announced { from: propagation_source, digest, is_taken }
-                });
+                if is_taken {
+                    self.heard.accepted(digest, message.source, now);
+                }
+                self.observer.tell_of(|| Event::Announced { from: propagation_source, digest, is_taken });
                 self.swarm.behaviour_mut().gossip.report_message_validation_result(
                     &message_id,
                     &propagation_source,

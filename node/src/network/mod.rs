@@ -21,6 +21,7 @@ mod events;
 mod exchange;
 mod handle;
 mod healing;
+mod heard;
 mod kademlia;
 mod listeners;
 mod metrics;

@@ -106,9 +106,14 @@ impl Driver {
     /// answered. The dead are many in a network that has just lost some, and each would take its whole timeout.
     pub(super) fn leave_the_silent(&mut self) {
         let now = Instant::now();
-        for (id, query) in &mut self.queries {
-            let (Query::Put(patience, _) | Query::Provide(patience, _)) = query else { continue };
-            let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(id) else { continue };
+        // In libp2p's order, which is the same in every run; that of `queries` is not.
+        let ids: Vec<QueryId> = self.swarm.behaviour().kad.iter_queries().map(|query| query.id()).collect();
+        for id in ids {
+            let Some(Query::Put(patience, _) | Query::Provide(patience, _)) = self.queries.get_mut(&id)
+            else {
+                continue;
+            };
+            let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(&id) else { continue };
             let is_searching = matches!(
                 lookup.info(),
                 QueryInfo::PutRecord { phase: PutRecordPhase::GetClosestPeers, .. }
@@ -371,7 +376,10 @@ impl Driver {
         }
         record.addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
         let provider = record.provider;
-        match self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {
+        let store = self.swarm.behaviour_mut().kad.store_mut();
+        let is_renewal = store.providers(&record.key).iter().any(|held| held.provider == provider);
+        match store.add_provider(record) {
+            Ok(()) if is_renewal => {}
             Ok(()) => self.emit(Event::Claimed { peer: provider, multihash: key }),
             Err(error) => tracing::debug!(peer = %provider, %error, "a provider record found no room"),
         }

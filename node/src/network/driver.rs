@@ -29,6 +29,7 @@ use super::{
     Error, Event, Metrics, Observer, Offload, Settings,
     answering::Answering,
     behaviour::{Behaviour, topic_score},
+    blocked::Blocked,
     connections::Connections,
     dht::Query,
     diversity::Diversity,
@@ -36,7 +37,10 @@ use super::{
     exchange::{Checking, Left, Reading},
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
     healing::Healing,
+    heard::Heard,
     listeners::Listeners,
+    observed::Observed,
+    outbox::Outbox,
     pace::Pace,
     serve::{Fetch, Work},
     snapshot::Refused,
@@ -52,12 +56,10 @@ use crate::{
     time::Timestamp,
 };
 
-/// Events that wait for the bookkeeping; more are dropped, since all of them come again.
+/// Events that wait for the bookkeeping; of more, those are dropped that come again.
 const EVENTS_QUEUED_MAX: usize = 8_192;
 /// Refused peers that are remembered for `peer-list`.
 const REFUSED_MAX: usize = 64;
-/// Addresses that peers report of this node.
-const OBSERVED_MAX: usize = 64;
 /// How long a new peer may take to say who it is before nobody waits for it any more.
 pub(super) const IDENTIFY_GRACE: Duration = Duration::from_secs(2);
 /// How often the loop looks at what has become due.
@@ -98,7 +100,7 @@ pub fn spawn(
         epoch,
         offload,
         observer,
-        events,
+        outbox: Outbox::new(events),
         heads,
         work: FuturesUnordered::new(),
         peers: BTreeMap::new(),
@@ -116,7 +118,8 @@ pub fn spawn(
         ingesting: false,
         answering: Answering::new(),
         pages: HashMap::new(),
-        observed: BTreeMap::new(),
+        observed: Observed::default(),
+        blocked: Blocked::default(),
         refused: VecDeque::new(),
         healing: Healing::new(),
         diversity: Diversity::default(),
@@ -127,6 +130,7 @@ pub fn spawn(
         heads_refused: 0,
         inbound_failed: 0,
         pace: Pace::new(),
+        heard: Heard::default(),
     };
     tokio::spawn(driver.run(command_queue));
     Ok((Handle { local, commands, heads: heads_read }, event_queue))
@@ -179,7 +183,7 @@ pub(super) struct Driver {
     pub(super) epoch: u64,
     pub(super) offload: Offload,
     pub(super) observer: Observer,
-    events: mpsc::Sender<Event>,
+    outbox: Outbox,
     heads: watch::Sender<HeadsRead>,
     pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
@@ -199,7 +203,8 @@ pub(super) struct Driver {
     pub(super) answering: Answering<InboundRequestId>,
     /// Pages of heads under way, and for whom.
     pub(super) pages: HashMap<InboundRequestId, PeerId>,
-    pub(super) observed: BTreeMap<Multiaddr, usize>,
+    pub(super) observed: Observed,
+    blocked: Blocked,
     pub(super) refused: VecDeque<Refused>,
     pub(super) healing: Healing,
     /// Where the peers of the routing table are reached.
@@ -214,6 +219,7 @@ pub(super) struct Driver {
     pub(super) inbound_failed: u64,
     /// How many announcements are looked at.
     pub(super) pace: Pace,
+    pub(super) heard: Heard,
 }
 
 impl Driver {
@@ -249,9 +255,13 @@ impl Driver {
                     self.leave_the_silent();
                     self.reply_bound(Some(Instant::now()));
                     self.listen_again(Instant::now());
+                    self.outbox.settle();
                     self.observer.tell_of(|| Event::Loaded(self.load()));
                 }
-                _ = trim.tick() => self.trim(),
+                _ = trim.tick() => {
+                    self.trim();
+                    self.forgive();
+                }
                 _ = sweep.tick() => self.sweep_records(),
                 Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
@@ -298,8 +308,9 @@ impl Driver {
             Command::Disconnect(peer, reply) => {
                 let _ = reply.send(self.send_away(&peer));
             }
-            Command::Block(peer, reason) => self.block(peer, reason),
+            Command::Block(peer, reason) => self.refuse(peer, reason, true),
             Command::Unblock(peer) => {
+                self.blocked.remove(&peer);
                 self.swarm.behaviour_mut().blocked.unblock_peer(peer);
             }
             Command::Stop(_) => unreachable!("handled by the loop"),
@@ -440,10 +451,14 @@ impl Driver {
 
     fn announce(&mut self, head: Vec<u8>) -> usize {
         let hash = self.topic.hash();
+        let local = *self.swarm.local_peer_id();
         let gossip = &mut self.swarm.behaviour_mut().gossip;
         let digest = Sha256::digest(&head).into();
         let published = gossip.publish(self.topic.clone(), head);
         let is_new = published.is_ok();
+        if is_new {
+            self.heard.accepted(digest, Some(local), Instant::now());
+        }
         match published {
             Ok(_) | Err(libp2p::gossipsub::PublishError::Duplicate) => {
                 let peers = gossip.all_peers().filter(|(_, topics)| topics.contains(&&hash)).count();
@@ -459,11 +474,26 @@ impl Driver {
         }
     }
 
+    /// Refuses a peer for a while, for what the loop itself saw of it.
     pub(super) fn block(&mut self, peer: PeerId, reason: String) {
+        self.refuse(peer, reason, false);
+    }
+
+    fn refuse(&mut self, peer: PeerId, reason: String, is_asked: bool) {
+        if let Some(forgotten) = self.blocked.add(peer, is_asked, Instant::now()) {
+            self.swarm.behaviour_mut().blocked.unblock_peer(forgotten);
+        }
         self.remember_refused(peer, reason);
         self.send_away(&peer);
         self.swarm.behaviour_mut().blocked.block_peer(peer);
         self.swarm.behaviour_mut().kad.remove_peer(&peer);
+    }
+
+    /// Accepts those again that were refused for long enough.
+    fn forgive(&mut self) {
+        for peer in self.blocked.ended(Instant::now()) {
+            self.swarm.behaviour_mut().blocked.unblock_peer(peer);
+        }
     }
 
     pub(super) fn remember_refused(&mut self, peer: PeerId, reason: String) {
@@ -474,19 +504,10 @@ impl Driver {
         }
     }
 
-    pub(super) fn observe(&mut self, address: Multiaddr) {
-        if self.observed.len() < OBSERVED_MAX || self.observed.contains_key(&address) {
-            let seen = self.observed.entry(address).or_default();
-            *seen = seen.saturating_add(1);
-        }
-    }
-
     /// Tells the bookkeeping; where it cannot keep up, it misses an event that comes again.
-    pub(super) fn emit(&self, event: Event) {
+    pub(super) fn emit(&mut self, event: Event) {
         self.observer.tell(&event);
-        if self.events.try_send(event).is_err() {
-            tracing::debug!("an event found no room in the queue of the bookkeeping");
-        }
+        self.outbox.tell(event);
     }
 
     /// Takes a verified head that a peer told of towards the catalogue.

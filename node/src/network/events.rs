@@ -108,7 +108,7 @@ impl Driver {
                 self.inbound_failed = self.inbound_failed.saturating_add(1);
                 tracing::debug!(%error, "an inbound connection came to nothing");
             }
-            SwarmEvent::NewExternalAddrCandidate { address } => self.observe(address),
+            SwarmEvent::NewExternalAddrCandidate { address } => self.observed.note(address),
             _ => {}
         }
     }
@@ -152,17 +152,20 @@ impl Driver {
             BehaviourEvent::Ping(event) => self.pinged(event),
             BehaviourEvent::Kad(event) => self.kad_event(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let is_due = self.pace.admits(message.source, propagation_source, Instant::now());
+                let now = Instant::now();
+                let digest = Sha256::digest(&message.data).into();
+                let is_due = !self.heard.is_repetition(&digest, message.source, now)
+                    && self.pace.admits(message.source, propagation_source, now);
                 let acceptance = if is_due {
                     self.announced(propagation_source, &message.data)
                 } else {
                     MessageAcceptance::Ignore
                 };
                 let is_taken = matches!(acceptance, MessageAcceptance::Accept);
-                self.observer.tell_of(|| {
-                    let digest = Sha256::digest(&message.data).into();
-                    Event::Announced { from: propagation_source, digest, is_taken }
-                });
+                if is_taken {
+                    self.heard.accepted(digest, message.source, now);
+                }
+                self.observer.tell_of(|| Event::Announced { from: propagation_source, digest, is_taken });
                 self.swarm.behaviour_mut().gossip.report_message_validation_result(
                     &message_id,
                     &propagation_source,
@@ -239,6 +242,10 @@ impl Driver {
             .take(ADDRESSES_PER_PEER_MAX)
             .collect();
         peer.awaited_until = None;
+        // Whoever says the same again and again has it written down once a connection.
+        let is_first = peer.agent.is_none();
+        let was_server = peer.protocols.iter().any(|protocol| protocol == KAD_PROTOCOL);
+        let is_news = is_first || peer.told != told;
         peer.told.clone_from(&told);
         peer.agent = Some(shortened(&info.agent_version));
         peer.protocol_version = Some(shortened(&info.protocol_version));
@@ -249,7 +256,9 @@ impl Driver {
         if unread {
             peer.reading = Some(self.left.begin(&peer_id));
         }
-        self.observe(info.observed_addr);
+        if is_first {
+            self.observed.note(info.observed_addr);
+        }
         if speaks(KAD_PROTOCOL) {
             self.admit_to_routing(peer_id, &reached_at, &told);
             self.forget_in_routing(peer_id, &[reached_at, told.clone()].concat());
@@ -260,8 +269,10 @@ impl Driver {
             self.read_heads(peer_id);
         }
         self.publish_heads_read();
-        self.emit(Event::Identified { peer: peer_id, addresses: told });
-        if speaks(KAD_PROTOCOL) && self.connections.is_spoke() {
+        if is_news {
+            self.emit(Event::Identified { peer: peer_id, addresses: told });
+        }
+        if !was_server && speaks(KAD_PROTOCOL) && self.connections.is_spoke() {
             self.emit(Event::Serves { peer: peer_id });
         }
     }
@@ -310,7 +321,7 @@ impl Driver {
         let reading = self.peers.values().filter_map(|peer| peer.reading.as_ref());
         Snapshot {
             listening: self.swarm.listeners().cloned().collect(),
-            observed: self.observed.clone(),
+            observed: self.observed.all(),
             peers: self
                 .peers
                 .iter()

@@ -151,6 +151,12 @@ impl Handle {
         timeout(deadline, ask).await.map_err(|_| Error::Timeout(deadline))?
     }
 
+    /// Gives the loop a command that it does not answer.
+    async fn tell(&self, deadline: Duration, command: Command) -> Result<(), Error> {
+        let sent = timeout(deadline, self.commands.send(command)).await;
+        sent.map_err(|_| Error::Timeout(deadline))?.map_err(|_| Error::Stopped)
+    }
+
     /// Listens on an address and yields what was bound.
     ///
     /// # Errors
@@ -263,18 +269,18 @@ impl Handle {
     /// Stops telling that this node provides a tree; records at other nodes lapse by themselves.
     ///
     /// # Errors
-    /// [`Error::Stopped`].
+    /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn stop_providing(&self, root: ContentId) -> Result<(), Error> {
-        self.commands.send(Command::StopProviding(root)).await.map_err(|_| Error::Stopped)
+        self.tell(LOCAL_TIMEOUT, Command::StopProviding(root)).await
     }
 
     /// Looks up who provides a tree; peers come as they are found, and the channel closes at the end of the lookup.
     ///
     /// # Errors
-    /// [`Error::Stopped`].
+    /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn providers(&self, root: ContentId) -> Result<mpsc::Receiver<PeerId>, Error> {
         let (found, providers) = mpsc::channel(64);
-        self.commands.send(Command::Providers(root, found)).await.map_err(|_| Error::Stopped)?;
+        self.tell(LOCAL_TIMEOUT, Command::Providers(root, found)).await?;
         Ok(providers)
     }
 
@@ -315,15 +321,14 @@ impl Handle {
     /// Changes the topic, the bound of connections, and between which numbers they are kept.
     ///
     /// # Errors
-    /// [`Error::Stopped`].
+    /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn reconfigure(
         &self,
         topic: String,
         connections_max: u32,
         connections: Marks,
     ) -> Result<(), Error> {
-        let command = Command::Reconfigure { topic, connections_max, connections };
-        self.commands.send(command).await.map_err(|_| Error::Stopped)
+        self.tell(LOCAL_TIMEOUT, Command::Reconfigure { topic, connections_max, connections }).await
     }
 
     /// The network at this moment.
@@ -345,17 +350,17 @@ impl Handle {
     /// Refuses a peer from now on.
     ///
     /// # Errors
-    /// [`Error::Stopped`].
+    /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn block(&self, peer: PeerId, reason: String) -> Result<(), Error> {
-        self.commands.send(Command::Block(peer, reason)).await.map_err(|_| Error::Stopped)
+        self.tell(LOCAL_TIMEOUT, Command::Block(peer, reason)).await
     }
 
     /// Accepts a peer again.
     ///
     /// # Errors
-    /// [`Error::Stopped`].
+    /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn unblock(&self, peer: PeerId) -> Result<(), Error> {
-        self.commands.send(Command::Unblock(peer)).await.map_err(|_| Error::Stopped)
+        self.tell(LOCAL_TIMEOUT, Command::Unblock(peer)).await
     }
 
     /// Stops the loop and closes every connection.
@@ -405,5 +410,18 @@ mod tests {
         };
         let (stored, ()) = tokio::join!(handle.put_head(head(), Duration::from_millis(20)), driver);
         assert_eq!(stored.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_loop_that_takes_no_commands_is_not_waited_for() {
+        let (commands, received) = mpsc::channel(1);
+        let (_heads, read) = watch::channel(HeadsRead::default());
+        let handle = Handle { local: PeerId::random(), commands, heads: read };
+        let soon = Duration::from_millis(20);
+        let unblock = || handle.tell(soon, Command::Unblock(PeerId::random()));
+        unblock().await.unwrap();
+        assert!(matches!(unblock().await, Err(Error::Timeout(_))));
+        drop(received);
+        assert!(matches!(unblock().await, Err(Error::Stopped)));
     }
 }

@@ -103,6 +103,22 @@ async fn whoever_goes_on_forging_is_not_listened_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_passed_on_is_not_passed_on_again_for_another_author() {
+    let (node, ear) = stage().await;
+    let first = head(&publisher(6), "echoed", &["1.0.0"]).bytes().to_vec();
+    let honest = Raw::connected(&node.address()).await;
+    honest.announce(first.clone()).await;
+    eventually("it is passed on", SOON, async || ear.seen().messages.contains(&first).then_some(())).await;
+    let echo = Raw::connected(&node.address()).await;
+    echo.announce(first.clone()).await;
+    let last = head(&publisher(6), "fresh", &["1.0.0"]).bytes().to_vec();
+    echo.announce(last.clone()).await;
+    eventually("the last is passed on", SOON, async || ear.seen().messages.contains(&last).then_some(()))
+        .await;
+    assert_eq!(ear.seen().messages, [first, last]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_older_announcement_does_not_take_back_a_newer_one() {
     let (node, ear) = stage().await;
     let honest = Raw::connected(&node.address()).await;

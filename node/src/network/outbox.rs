@@ -1,0 +1,76 @@
+//! What the loop has to tell the bookkeeping.
+//!
+//! The queue has a bound. Most of what finds no room in it comes again by itself; what does not is told later.
+
+use std::time::Duration;
+
+use libp2p::PeerId;
+use tokio::sync::mpsc;
+
+use super::Event;
+
+/// The way to the bookkeeping, and what it is still owed.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    events: mpsc::Sender<Event>,
+    owes_audience: bool,
+    /// Of those that are back, who was away for longest: it missed what all others did.
+    owes_reunited: Option<(PeerId, Duration)>,
+}
+
+impl Outbox {
+    pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
+        Self { events, owes_audience: false, owes_reunited: None }
+    }
+
+    /// Tells of an event, now or, where it does not come again, as soon as there is room.
+    pub(super) fn tell(&mut self, event: Event) {
+        let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) else { return };
+        match event {
+            Event::Audience => self.owes_audience = true,
+            Event::Reunited { peer, away } => {
+                if self.owes_reunited.is_none_or(|(_, longest)| longest < away) {
+                    self.owes_reunited = Some((peer, away));
+                }
+            }
+            _ => tracing::debug!("an event found no room in the queue of the bookkeeping"),
+        }
+    }
+
+    /// Tells what is owed.
+    pub(super) fn settle(&mut self) {
+        if std::mem::take(&mut self.owes_audience) {
+            self.tell(Event::Audience);
+        }
+        if let Some((peer, away)) = self.owes_reunited.take() {
+            self.tell(Event::Reunited { peer, away });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_come_again_is_told_later() {
+        let (sender, mut events) = mpsc::channel(2);
+        let mut outbox = Outbox::new(sender);
+        let peer = PeerId::random();
+        (0..5).for_each(|_| outbox.tell(Event::Seen { peer }));
+        outbox.tell(Event::Audience);
+        for secs in [5, 7, 6] {
+            outbox.tell(Event::Reunited { peer, away: Duration::from_secs(secs) });
+        }
+        outbox.settle();
+        while let Ok(event) = events.try_recv() {
+            assert!(matches!(event, Event::Seen { .. }), "{event:?}");
+        }
+        outbox.settle();
+        assert!(matches!(events.try_recv(), Ok(Event::Audience)));
+        let away = Duration::from_secs(7);
+        assert!(matches!(events.try_recv(), Ok(Event::Reunited { away: longest, .. }) if longest == away));
+        outbox.settle();
+        assert!(events.try_recv().is_err(), "once");
+    }
+}

@@ -347,8 +347,8 @@ fn list(
 ) -> Result<(), Error> {
     let head = verified.head();
     tx.prepare_cached(
-        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source, offers)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         id,
@@ -360,6 +360,7 @@ fn list(
         to_ordered(head.expires.as_secs()),
         to_ordered(now.as_secs()),
         source.as_bytes(),
+        head.latest.is_some(),
     ])?;
     index(tx, head, tx.last_insert_rowid())
 }

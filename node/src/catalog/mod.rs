@@ -24,8 +24,8 @@ mod words;
 
 pub use insert::{Outcome, Refusal, Signed, convict, convict_log, insert, log_read, rebuild, sweep};
 pub use read::{
-    Listed, Page, Proof, after, by_name, count, get, is_frozen, newest_position, newest_received, places,
-    proof, seen,
+    Claims, Listed, Page, Proof, after, by_name, count, get, is_frozen, newest_position, newest_received,
+    places, proof, seen,
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep};
@@ -50,9 +50,10 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     expires   INTEGER NOT NULL,
     received  INTEGER NOT NULL,
     source    BLOB    NOT NULL,
+    offers    INTEGER NOT NULL,
     bytes     BLOB    NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, id);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, offers, id);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_expiry ON catalog_heads (expires);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (created DESC, id);

@@ -7,7 +7,9 @@
 //! Whoever holds a key that was rotated out can still sign *another* document n. The chain alone cannot tell the two apart;
 //! what was seen first does, through [`KeyLog::fingerprint`], and [`crate::release::choice`] refuses the fork.
 //!
-//! **Discrepancies:** keys do not expire, and there is one role; delegation is by [`KeyDocument::scopes`].
+//! **Discrepancies:** keys do not expire, and there is one role. [`KeyDocument::scopes`] limits what a publisher signs for,
+//! from one document on and for good: a later document may narrow it further, and never widen it. It is no delegation,
+//! because there is one current document for all packages.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +43,7 @@ pub struct KeyDocument {
     pub keys: Vec<PublicKey>,
     /// How many of the keys must sign, at least one.
     pub threshold: u32,
-    /// The packages that the keys may sign for, ascending; all of them where it is empty.
+    /// The packages that the keys may sign for, ascending; all of them where it is empty. A later document names no others.
     pub scopes: Vec<PackageName>,
     /// When it was made, as its maker says.
     pub created: Timestamp,
@@ -278,6 +280,10 @@ impl Link {
         if new.previous != Some(last.id) {
             return Err(Error::Chain { n, why: "it does not name the document before it" });
         }
+        let widens = new.scopes.is_empty() || !new.scopes.iter().all(|name| old.allows(name));
+        if !old.scopes.is_empty() && widens {
+            return Err(Error::Chain { n, why: "it allows packages that the document before it does not" });
+        }
         let context = Context::KeyDocument;
         let signers = envelope.signers(context, &[old.keys.as_slice(), &new.keys].concat())?;
         require(context, &signers, &old.keys, old.threshold)?;
@@ -477,6 +483,23 @@ mod tests {
         let payload = canonical::encode(&Without { version, n, keys, threshold, scopes, created });
         let bytes = Envelope::seal(Context::KeyDocument, payload, &[&secret(1)]).encode();
         assert_eq!(refusal(&[bytes]), Code::Malformed);
+    }
+
+    #[test]
+    fn a_later_document_may_narrow_the_scopes_and_never_widen_them() {
+        let names =
+            |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<PackageName>>();
+        let first = KeyDocument { scopes: names(&["both", "only"]), ..genesis(&[1], 1) };
+        let log = KeyLog::verify(&[signed(&first, &[1])]).unwrap();
+        let then = |scopes: &[&str]| {
+            let next = KeyDocument { scopes: names(scopes), ..log.next(keys(&[1]), 1, THEN) };
+            log.clone().extended(&signed(&next, &[1])).map(drop)
+        };
+        then(&["both", "only"]).unwrap();
+        then(&["only"]).unwrap();
+        for wider in [&[][..], &["other"], &["both", "only", "other"]] {
+            assert!(matches!(then(wider), Err(Error::Chain { n: 1, .. })), "{wider:?}");
+        }
     }
 
     #[test]

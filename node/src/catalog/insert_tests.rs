@@ -128,14 +128,28 @@ fn another_latest_release_for_one_state_is_no_renewal() {
 }
 
 #[test]
-fn the_contradiction_is_found_after_the_first_head_is_gone() {
+fn what_contradicts_only_what_is_remembered_is_refused_and_freezes_nothing() {
     let (mut conn, publisher) = (database(), publisher(1));
     let [first, second] = [0, 1].map(|branch| at(&publisher, "web", 2, branch));
     put(&mut conn, &first, NOW);
     within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap();
+    assert_eq!(put(&mut conn, &second, NOW), Outcome::Refused(Refusal::Contradiction));
+    assert!(!is_frozen(&conn, &first.package_id()).unwrap());
+    assert_eq!(put(&mut conn, &first, NOW), Outcome::Added);
     assert_eq!(put(&mut conn, &second, NOW), Outcome::Refused(Refusal::Equivocation));
     assert!(is_frozen(&conn, &first.package_id()).unwrap());
-    assert_eq!(proof(&conn, &first.package_id()).unwrap(), None, "one head alone proves nothing to others");
+}
+
+#[test]
+fn a_key_that_was_replaced_freezes_nothing_with_a_fork_of_its_own() {
+    let (mut conn, old) = (database(), publisher(1));
+    let with = |seed: u8| old.rotated(crate::identity::SecretKey::from_bytes(&[seed; 32]), later(1)).unwrap();
+    let (owner, thief) = (at(&with(2), "web", 2, 0), at(&with(3), "web", 3, 1));
+    put(&mut conn, &owner, NOW);
+    assert_eq!(put(&mut conn, &thief, NOW), Outcome::Refused(Refusal::Contradiction));
+    assert!(!within(&mut conn, |tx| convict(tx, &owner, &thief, &source(1), NOW)).unwrap());
+    assert!(!is_frozen(&conn, &owner.package_id()).unwrap());
+    assert_eq!(put(&mut conn, &at(&with(2), "web", 3, 0), NOW), Outcome::Replaced, "the owner goes on");
 }
 
 #[test]

@@ -25,8 +25,8 @@ pub struct Listed {
     pub position: u64,
     /// When this node took it.
     pub received: Timestamp,
-    /// Whether its publisher signed two states for one place: to be said wherever the package is shown, and installed only
-    /// up to the state that is not contested.
+    /// Whether its publisher signed two states for one place: to be said wherever the package is shown, and nothing of it
+    /// is installed, whichever version.
     pub frozen: bool,
 }
 

@@ -212,6 +212,19 @@ impl KeyLog {
         self.last().id
     }
 
+    /// Whether keys that still count here signed another document in the place of one of this chain: its publisher
+    /// contradicts itself. A document that keys signed which were replaced here is refused, and says nothing of the
+    /// publisher: whoever stole an old key can make it.
+    pub fn is_contradicted_by(&self, other: &Self) -> bool {
+        let fork = self.links.iter().zip(&other.links).position(|(a, b)| a.fingerprint != b.fingerprint);
+        // Of another publisher where they have no beginning in common.
+        let Some(before) = fork.and_then(|n| n.checked_sub(1)).map(|n| &self.links[n].document) else {
+            return false;
+        };
+        let still = before.keys.iter().filter(|key| self.current().keys.contains(key)).count();
+        u32::try_from(still).is_ok_and(|still| still >= before.threshold)
+    }
+
     /// Whether one chain continues the other, or is the same.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.links.iter().zip(&other.links).all(|(a, b)| a.fingerprint == b.fingerprint)
@@ -500,6 +513,20 @@ mod tests {
         for wider in [&[][..], &["other"], &["both", "only", "other"]] {
             assert!(matches!(then(wider), Err(Error::Chain { n: 1, .. })), "{wider:?}");
         }
+    }
+
+    #[test]
+    fn only_keys_that_still_count_contradict_a_chain() {
+        let genesis = KeyLog::verify(&[signed(&genesis(&[1], 1), &[1])]).unwrap();
+        let with = |seeds: &[u8], by: &[u8]| {
+            genesis.clone().extended(&signed(&genesis.next(keys(seeds), 1, THEN), by)).unwrap()
+        };
+        let (replaced, stolen) = (with(&[2], &[1, 2]), with(&[3], &[1, 3]));
+        assert!(!replaced.is_contradicted_by(&stolen), "the first key is out");
+        let (added, other) = (with(&[1, 2], &[1]), with(&[1, 3], &[1]));
+        assert!(added.is_contradicted_by(&other));
+        assert!(added.is_contradicted_by(&stolen), "the first key still counts");
+        assert!(!added.is_contradicted_by(&added) && !added.is_contradicted_by(&genesis));
     }
 
     #[test]

@@ -295,6 +295,7 @@ fn not_indexed(outcome: catalog::Outcome) -> Option<String> {
     let why = match why {
         catalog::Refusal::Rollback => "a later state of it was seen before",
         catalog::Refusal::Equivocation => "it is frozen, because two states of it were signed for one place",
+        catalog::Refusal::Contradiction => "it contradicts what was seen of it before",
         catalog::Refusal::Full => "the index is full",
         catalog::Refusal::Expired => "its head has expired; check this machine's clock",
     };

@@ -36,6 +36,8 @@ pub(super) enum Work {
     Checked { peer: PeerId, page: Page, taken: Option<sync::Taken> },
     /// Heads of the inbox were written.
     Ingested { heads: usize },
+    /// A proof against a publisher was written.
+    Kept,
 }
 
 /// A request for blocks that is under way.
@@ -72,6 +74,7 @@ impl Driver {
                 self.ingesting = false;
                 self.listed(heads);
             }
+            Work::Kept => {}
         }
     }
 

@@ -106,6 +106,7 @@ impl Node {
         }
         match self.dht_head(package).await {
             Ok(Some(head)) => self.not_older(head).await,
+            Err(failure) if failure.code == Code::Equivocation.as_str() => Err(failure),
             Ok(None) | Err(_) => Err(self.not_found(&package.to_string()).await),
         }
     }

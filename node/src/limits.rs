@@ -77,6 +77,8 @@ pub const EXPIRY_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 pub const CATALOG_HEADS_MAX: usize = 200_000;
 /// Heads that the catalogue holds of one publisher.
 pub const CATALOG_HEADS_PER_PUBLISHER_MAX: usize = 10_000;
+/// Publishers of one name that are told apart by name; the rest is counted.
+pub const CLAIMS_LISTED_MAX: usize = 20;
 /// Results of one search.
 pub const SEARCH_RESULTS_MAX: usize = 1_000;
 /// Bytes of a query's text.

@@ -9,7 +9,7 @@ use super::{Outcome, SCHEMA, Source, insert};
 use crate::{
     content::{Codec, ContentId},
     identity::Publisher,
-    release::{Head, Sequence, VerifiedHead, head},
+    release::{Head, Release, Sequence, VerifiedHead, head},
     time::Timestamp,
 };
 
@@ -63,6 +63,18 @@ pub(super) fn at(publisher: &Publisher, name: &str, sequence: u64, branch: u64) 
     let entry = if sequence == 0 && branch == 0 { entry(0) } else { entry(sequence * 1_000 + branch) };
     let log = if sequence == 0 { entry } else { self::entry(0) };
     Head { sequence: Sequence::new(sequence), entry, log, ..blank(publisher, name) }.sign(publisher).unwrap()
+}
+
+/// A head with something to install.
+pub(super) fn offering(publisher: &Publisher, name: &str) -> VerifiedHead {
+    let latest = Release {
+        version: "1.0.0".parse().unwrap(),
+        manifest: ContentId::of(Codec::Raw, name.as_bytes()),
+        root: ContentId::of(Codec::DagPb, name.as_bytes()),
+        size: 1,
+        files: 1,
+    };
+    Head { latest: Some(latest), ..blank(publisher, name) }.sign(publisher).unwrap()
 }
 
 pub(super) fn within<T>(conn: &mut Connection, change: impl FnOnce(&Transaction<'_>) -> T) -> T {

@@ -54,6 +54,9 @@ pub enum Refusal {
     Rollback,
     /// Its publisher signed two states for one place; the package is frozen.
     Equivocation,
+    /// It contradicts what was seen, which nothing that is here proves, or was signed with keys that had been replaced: the
+    /// package stays as it is.
+    Contradiction,
     /// The catalogue, or the publisher's share of it, is full.
     Full,
     /// It does not count any more.
@@ -286,15 +289,15 @@ fn refuse(
     now: Timestamp,
 ) -> Result<Option<Refusal>, Error> {
     let id = head.package_id().to_string();
-    // Chains of keys can fork below the document that was seen; only two whole heads show that.
-    let contradicts = listed.is_some_and(|listed| choice::compare(listed, head) == Choice::Equivocation);
-    let verdict = choice::accept(head, seen.map(|(seen, _)| seen));
-    if contradicts || matches!(verdict, Err(release::Error::Equivocation { .. })) {
-        tx.prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1")?.execute(params![id])?;
-        if let Some(listed) = listed.filter(|_| contradicts) {
-            freeze(tx, &id, listed.bytes(), head.bytes(), now)?;
-        }
+    // Two whole heads show it, and nothing less: what a row says of one that is gone is nobody's signature.
+    if let Some(listed) = listed.filter(|listed| choice::compare(listed, head) == Choice::Equivocation) {
+        freeze(tx, &id, listed.bytes(), head.bytes(), now)?;
         return Ok(Some(Refusal::Equivocation));
+    }
+    let forks = listed.is_some_and(|listed| choice::compare(listed, head) == Choice::Fork);
+    let verdict = choice::accept(head, seen.map(|(seen, _)| seen));
+    if forks || matches!(verdict, Err(release::Error::Equivocation { .. })) {
+        return Ok(Some(Refusal::Contradiction));
     }
     Ok(match (verdict, seen) {
         (Err(_), _) => Some(Refusal::Rollback),
@@ -351,8 +354,8 @@ fn list(
 ) -> Result<(), Error> {
     let head = verified.head();
     tx.prepare_cached(
-        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source, offers)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         id,
@@ -364,6 +367,7 @@ fn list(
         to_ordered(head.expires.as_secs()),
         to_ordered(now.as_secs()),
         source.as_bytes(),
+        head.latest.is_some(),
     ])?;
     index(tx, head, tx.last_insert_rowid())
 }

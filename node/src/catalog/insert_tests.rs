@@ -5,10 +5,11 @@ use rusqlite::Connection;
 use super::*;
 use crate::{
     catalog::{
-        after, by_name, count, fixture::*, get, is_frozen, keep, newest_position, newest_received, places,
-        proof, seen,
+        Claims, after, by_name, count, fixture::*, get, is_frozen, keep, newest_position, newest_received,
+        places, proof, seen,
     },
     content::{Codec, ContentId},
+    limits::CLAIMS_LISTED_MAX,
     release::Head,
 };
 
@@ -140,14 +141,28 @@ fn another_latest_release_for_one_state_is_no_renewal() {
 }
 
 #[test]
-fn the_contradiction_is_found_after_the_first_head_is_gone() {
+fn what_contradicts_only_what_is_remembered_is_refused_and_freezes_nothing() {
     let (mut conn, publisher) = (database(), publisher(1));
     let [first, second] = [0, 1].map(|branch| at(&publisher, "web", 2, branch));
     put(&mut conn, &first, NOW);
     within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap();
+    assert_eq!(put(&mut conn, &second, NOW), Outcome::Refused(Refusal::Contradiction));
+    assert!(!is_frozen(&conn, &first.package_id()).unwrap());
+    assert_eq!(put(&mut conn, &first, NOW), Outcome::Added);
     assert_eq!(put(&mut conn, &second, NOW), Outcome::Refused(Refusal::Equivocation));
     assert!(is_frozen(&conn, &first.package_id()).unwrap());
-    assert_eq!(proof(&conn, &first.package_id()).unwrap(), None, "one head alone proves nothing to others");
+}
+
+#[test]
+fn a_key_that_was_replaced_freezes_nothing_with_a_fork_of_its_own() {
+    let (mut conn, old) = (database(), publisher(1));
+    let with = |seed: u8| old.rotated(crate::identity::SecretKey::from_bytes(&[seed; 32]), later(1)).unwrap();
+    let (owner, thief) = (at(&with(2), "web", 2, 0), at(&with(3), "web", 3, 1));
+    put(&mut conn, &owner, NOW);
+    assert_eq!(put(&mut conn, &thief, NOW), Outcome::Refused(Refusal::Contradiction));
+    assert!(!within(&mut conn, |tx| convict(tx, &owner, &thief, &source(1), NOW)).unwrap());
+    assert!(!is_frozen(&conn, &owner.package_id()).unwrap());
+    assert_eq!(put(&mut conn, &at(&with(2), "web", 3, 0), NOW), Outcome::Replaced, "the owner goes on");
 }
 
 #[test]
@@ -197,11 +212,12 @@ fn expired_heads_are_not_taken_listed_by_name_or_exchanged() {
     let head = at(&publisher, "web", 0, 0);
     let late = later(7 * DAY).plus(crate::limits::EXPIRY_SKEW_MAX);
     assert_eq!(put(&mut conn, &head, late), Outcome::Refused(Refusal::Expired));
+    let head = offering(&publisher, "web");
     put(&mut conn, &head, NOW);
     let name = &head.head().name;
     let (before, expired) = (later(7 * DAY - 1), later(7 * DAY));
-    assert_eq!(by_name(&conn, name, before).unwrap().len(), 1);
-    assert_eq!(by_name(&conn, name, expired).unwrap(), []);
+    assert_eq!(by_name(&conn, name, before).unwrap().total, 1);
+    assert_eq!(by_name(&conn, name, expired).unwrap(), Claims::default());
     assert_eq!(after(&conn, 0, 9, usize::MAX, expired).unwrap().heads, Vec::<Vec<u8>>::new());
     assert_eq!(count(&conn, expired).unwrap(), 0);
     assert!(get(&conn, &head.package_id()).unwrap().unwrap().is_expired(expired));
@@ -212,16 +228,28 @@ fn expired_heads_are_not_taken_listed_by_name_or_exchanged() {
 fn one_name_of_several_publishers_is_listed_by_id() {
     let mut conn = database();
     for n in [3, 1, 2] {
-        put(&mut conn, &at(&publisher(n), "web", 0, 0), NOW);
+        put(&mut conn, &offering(&publisher(n), "web"), NOW);
     }
-    put(&mut conn, &at(&publisher(1), "website", 0, 0), NOW);
+    put(&mut conn, &offering(&publisher(1), "website"), NOW);
+    put(&mut conn, &at(&publisher(4), "web", 0, 0), NOW);
     let ids: Vec<_> = by_name(&conn, &"web".parse().unwrap(), NOW)
         .unwrap()
+        .listed
         .into_iter()
         .map(|listed| listed.id.to_string())
         .collect();
     assert_eq!(ids.len(), 3);
     assert!(ids.is_sorted());
+}
+
+#[test]
+fn of_a_name_that_everybody_claims_a_few_are_listed_and_the_rest_is_counted() {
+    let mut conn = database();
+    for n in 1..=25 {
+        put(&mut conn, &offering(&publisher(n), "web"), NOW);
+    }
+    let claims = by_name(&conn, &"web".parse().unwrap(), NOW).unwrap();
+    assert_eq!((claims.listed.len(), claims.total), (CLAIMS_LISTED_MAX, 25));
 }
 
 #[test]
@@ -278,8 +306,8 @@ fn one_publisher_cannot_fill_the_catalogue() {
     within(&mut conn, |tx| {
         for n in 0..CATALOG_HEADS_PER_PUBLISHER_MAX {
             tx.execute(
-                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source)
-                 VALUES (?1, ?2, 'x', 'x', x'', 0, ?3, 0, x'01')",
+                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source, offers)
+                 VALUES (?1, ?2, 'x', 'x', x'', 0, ?3, 0, x'01', 0)",
                 params![n.to_string(), ours.id().as_bytes(), i64::MAX],
             )
             .unwrap();
@@ -335,7 +363,7 @@ fn a_damaged_head_is_named_and_replaced_by_the_next_sound_one() {
     conn.execute("UPDATE catalog_heads SET bytes = x'00'", []).unwrap();
     let error = get(&conn, &head.package_id()).unwrap_err();
     assert_eq!(error.code(), crate::code::Code::StoreDamaged);
-    assert_eq!(by_name(&conn, &head.head().name, NOW).unwrap(), []);
+    assert_eq!(by_name(&conn, &head.head().name, NOW).unwrap().listed, []);
     assert_eq!(put(&mut conn, &head, NOW), Outcome::Replaced);
     assert!(get(&conn, &head.package_id()).unwrap().is_some());
 }

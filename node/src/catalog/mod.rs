@@ -3,7 +3,8 @@
 //! [`insert`] is the only way in, and takes a [`VerifiedHead`] only: nothing that was not signed by its publisher is ever
 //! shown, passed on or found. What was seen of a package outlives its head, a restart, and eviction, so that an older state
 //! is refused later too. Two signed states for one place are kept as a proof and freeze the package: its listing stays, is
-//! marked, and changes no more. Where a log ended is remembered too, until a log was read that holds all of it
+//! marked, and changes no more, and nothing of it is installed. What contradicts only what is remembered, or was signed with
+//! keys that had been replaced, is refused and freezes nothing. Where a log ended is remembered too, until a log was read that holds all of it
 //! ([`places`], [`log_read`]), because a head proves nothing of what is before its newest entry.
 //!
 //! Publishers cost nothing to make up, so what is held is counted by the peer that told of it ([`Source`]): where there is
@@ -11,8 +12,8 @@
 //! whatever others send.
 //!
 //! Every change gives a head a new *position*, a number that only grows; whoever remembers a position reads on from there
-//! with [`after`]. [`search`] ranks by BM25 and depends on nothing but the heads that are there: not on their positions, nor
-//! on the order in which they came.
+//! with [`after`]. [`search`] ranks by BM25 and depends on nothing but the heads that are there, expired ones that were not swept
+//! yet among them: not on their positions, nor on the order in which they came.
 //!
 //! This module knows nothing of the network, the runtime or the clock; it may use the database that it is handed.
 
@@ -24,8 +25,8 @@ mod words;
 
 pub use insert::{Outcome, Refusal, Signed, convict, convict_log, insert, log_read, rebuild, sweep};
 pub use read::{
-    Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, newest_position, newest_received,
-    places, proof, seen,
+    Claims, Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, newest_position,
+    newest_received, places, proof, seen,
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep};
@@ -50,9 +51,10 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     expires   INTEGER NOT NULL,
     received  INTEGER NOT NULL,
     source    BLOB    NOT NULL,
+    offers    INTEGER NOT NULL,
     bytes     BLOB    NOT NULL
 ) STRICT;
-CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, id);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, offers, id);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_expiry ON catalog_heads (expires);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (created DESC, id);

@@ -6,7 +6,7 @@ use super::{Error, from_bits, from_ordered, to_ordered};
 use crate::{
     content::ContentId,
     identity::{Envelope, canonical},
-    limits::HEAD_BYTES_MAX,
+    limits::{CLAIMS_LISTED_MAX, HEAD_BYTES_MAX},
     package::{PackageId, PackageName},
     release::{self, Head, Place, Seen, Sequence, VerifiedHead},
     time::Timestamp,
@@ -25,8 +25,8 @@ pub struct Listed {
     pub position: u64,
     /// When this node took it.
     pub received: Timestamp,
-    /// Whether its publisher signed two states for one place: to be said wherever the package is shown, and installed only
-    /// up to the state that is not contested.
+    /// Whether its publisher signed two states for one place: to be said wherever the package is shown, and nothing of it
+    /// is installed, whichever version.
     pub frozen: bool,
 }
 
@@ -80,15 +80,29 @@ pub fn get(conn: &Connection, id: &PackageId) -> Result<Option<Listed>, Error> {
         .transpose()
 }
 
-/// Lists the packages of one name that count at `now`, by id.
+/// The packages of one name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Claims {
+    /// The first of them by id, at most [`CLAIMS_LISTED_MAX`].
+    pub listed: Vec<Listed>,
+    /// How many there are.
+    pub total: usize,
+}
+
+/// Lists the packages of one name that count at `now` and have something to install, by id.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub fn by_name(conn: &Connection, name: &PackageName, now: Timestamp) -> Result<Vec<Listed>, Error> {
-    let mut statement = conn.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM catalog_heads AS h WHERE h.name = ?1 AND h.expires > ?2 ORDER BY h.id"
-    ))?;
-    sound(statement.query_map(params![name.as_str(), to_ordered(now.as_secs())], listed)?)
+pub fn by_name(conn: &Connection, name: &PackageName, now: Timestamp) -> Result<Claims, Error> {
+    let matching = "FROM catalog_heads AS h WHERE h.name = ?1 AND h.offers <> 0 AND h.expires > ?2";
+    let values = params![name.as_str(), to_ordered(now.as_secs())];
+    let total: i64 =
+        conn.prepare_cached(&format!("SELECT count(*) {matching}"))?.query_row(values, |row| row.get(0))?;
+    let listed_max = CLAIMS_LISTED_MAX;
+    let mut statement =
+        conn.prepare_cached(&format!("SELECT {COLUMNS} {matching} ORDER BY h.id LIMIT {listed_max}"))?;
+    let listed = sound(statement.query_map(values, listed)?)?;
+    Ok(Claims { listed, total: usize::try_from(total).unwrap_or(usize::MAX) })
 }
 
 /// Counts the heads that count at `now`.

@@ -3,7 +3,8 @@
 //! Rank is BM25 as [FTS5](https://www.sqlite.org/fts5.html#the_bm25_function) has it, over the columns name, tags,
 //! categories and description with the weights of [`WEIGHTS`], and each word of a column counts once however often it is
 //! repeated. Before rank comes an exact match of the name; after it, the id. None of this depends on the order in which
-//! heads came: BM25 uses counts over all documents, and ties are never left to row ids.
+//! heads came: BM25 uses counts over all documents, and ties are never left to row ids. Those counts include heads that
+//! expired and were not swept yet, so two nodes with the same live heads may rank them differently until both have swept.
 
 use rusqlite::{Connection, ToSql, params_from_iter};
 

@@ -7,7 +7,9 @@
 //! Whoever holds a key that was rotated out can still sign *another* document n. The chain alone cannot tell the two apart;
 //! what was seen first does, through [`KeyLog::fingerprint`], and [`crate::release::choice`] refuses the fork.
 //!
-//! **Discrepancies:** keys do not expire, and there is one role; delegation is by [`KeyDocument::scopes`].
+//! **Discrepancies:** keys do not expire, and there is one role. [`KeyDocument::scopes`] limits what a publisher signs for,
+//! from one document on and for good: a later document may narrow it further, and never widen it. It is no delegation,
+//! because there is one current document for all packages.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +43,7 @@ pub struct KeyDocument {
     pub keys: Vec<PublicKey>,
     /// How many of the keys must sign, at least one.
     pub threshold: u32,
-    /// The packages that the keys may sign for, ascending; all of them where it is empty.
+    /// The packages that the keys may sign for, ascending; all of them where it is empty. A later document names no others.
     pub scopes: Vec<PackageName>,
     /// When it was made, as its maker says.
     pub created: Timestamp,
@@ -210,6 +212,19 @@ impl KeyLog {
         self.last().id
     }
 
+    /// Whether keys that still count here signed another document in the place of one of this chain: its publisher
+    /// contradicts itself. A document that keys signed which were replaced here is refused, and says nothing of the
+    /// publisher: whoever stole an old key can make it.
+    pub fn is_contradicted_by(&self, other: &Self) -> bool {
+        let fork = self.links.iter().zip(&other.links).position(|(a, b)| a.fingerprint != b.fingerprint);
+        // Of another publisher where they have no beginning in common.
+        let Some(before) = fork.and_then(|n| n.checked_sub(1)).map(|n| &self.links[n].document) else {
+            return false;
+        };
+        let still = before.keys.iter().filter(|key| self.current().keys.contains(key)).count();
+        u32::try_from(still).is_ok_and(|still| still >= before.threshold)
+    }
+
     /// Whether one chain continues the other, or is the same.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self.links.iter().zip(&other.links).all(|(a, b)| a.fingerprint == b.fingerprint)
@@ -283,6 +298,10 @@ impl Link {
         }
         if new.previous != Some(last.id) {
             return Err(Error::Chain { n, why: "it does not name the document before it" });
+        }
+        let widens = new.scopes.is_empty() || !new.scopes.iter().all(|name| old.allows(name));
+        if !old.scopes.is_empty() && widens {
+            return Err(Error::Chain { n, why: "it allows packages that the document before it does not" });
         }
         let context = Context::KeyDocument;
         let signers = envelope.signers(context, &[old.keys.as_slice(), &new.keys].concat())?;
@@ -486,6 +505,37 @@ mod tests {
         let payload = canonical::encode(&Without { version, n, keys, threshold, scopes, created });
         let bytes = Envelope::seal(Context::KeyDocument, payload, &[&secret(1)]).encode();
         assert_eq!(refusal(&[bytes]), Code::Malformed);
+    }
+
+    #[test]
+    fn a_later_document_may_narrow_the_scopes_and_never_widen_them() {
+        let names =
+            |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<PackageName>>();
+        let first = KeyDocument { scopes: names(&["both", "only"]), ..genesis(&[1], 1) };
+        let log = KeyLog::verify(&[signed(&first, &[1])]).unwrap();
+        let then = |scopes: &[&str]| {
+            let next = KeyDocument { scopes: names(scopes), ..log.next(keys(&[1]), 1, THEN) };
+            log.clone().extended(&signed(&next, &[1])).map(drop)
+        };
+        then(&["both", "only"]).unwrap();
+        then(&["only"]).unwrap();
+        for wider in [&[][..], &["other"], &["both", "only", "other"]] {
+            assert!(matches!(then(wider), Err(Error::Chain { n: 1, .. })), "{wider:?}");
+        }
+    }
+
+    #[test]
+    fn only_keys_that_still_count_contradict_a_chain() {
+        let genesis = KeyLog::verify(&[signed(&genesis(&[1], 1), &[1])]).unwrap();
+        let with = |seeds: &[u8], by: &[u8]| {
+            genesis.clone().extended(&signed(&genesis.next(keys(seeds), 1, THEN), by)).unwrap()
+        };
+        let (replaced, stolen) = (with(&[2], &[1, 2]), with(&[3], &[1, 3]));
+        assert!(!replaced.is_contradicted_by(&stolen), "the first key is out");
+        let (added, other) = (with(&[1, 2], &[1]), with(&[1, 3], &[1]));
+        assert!(added.is_contradicted_by(&other));
+        assert!(added.is_contradicted_by(&stolen), "the first key still counts");
+        assert!(!added.is_contradicted_by(&added) && !added.is_contradicted_by(&genesis));
     }
 
     #[test]

@@ -18,7 +18,9 @@ use super::{
     Event, Lookup,
     driver::{Driver, PENDING_MAX},
     events::origin_of,
+    handle::Sought,
     patience::Patience,
+    serve::Work,
 };
 use crate::{
     code::Code,
@@ -48,13 +50,32 @@ pub(super) enum Query {
     Get {
         found: Vec<(Option<PeerId>, VerifiedHead)>,
         package: PackageId,
-        reply: oneshot::Sender<Option<Box<VerifiedHead>>>,
+        reply: oneshot::Sender<Sought>,
     },
     Provide(Patience, oneshot::Sender<bool>),
     Providers(mpsc::Sender<PeerId>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     /// Nobody waits: a newer record is written back to those who held an older one.
     WriteBack,
+}
+
+/// The head that counts among those of one package; the first two that contradict each other where some do.
+fn newest<'a>(
+    heads: &[&'a VerifiedHead],
+) -> Result<Option<&'a VerifiedHead>, (Choice, &'a VerifiedHead, &'a VerifiedHead)> {
+    let mut newest: Option<&VerifiedHead> = None;
+    for (at, head) in heads.iter().copied().enumerate() {
+        for before in heads[..at].iter().copied() {
+            match compare(before, head) {
+                choice @ (Choice::Equivocation | Choice::Fork) => return Err((choice, before, head)),
+                Choice::First | Choice::Second | Choice::Same => {}
+            }
+        }
+        if newest.is_none_or(|newest| compare(newest, head) == Choice::Second) {
+            newest = Some(head);
+        }
+    }
+    Ok(newest)
 }
 
 impl Driver {
@@ -126,11 +147,7 @@ impl Driver {
         }
     }
 
-    pub(super) fn get_head(
-        &mut self,
-        package: &PackageId,
-        reply: oneshot::Sender<Option<Box<VerifiedHead>>>,
-    ) {
+    pub(super) fn get_head(&mut self, package: &PackageId, reply: oneshot::Sender<Sought>) {
         if !self.room_for_query() {
             return;
         }
@@ -259,8 +276,7 @@ impl Driver {
         }
         self.keep_addresses();
         if last && let Some(Query::Get { found, reply, .. }) = self.queries.remove(&id) {
-            let newest = self.settle(found);
-            let _ = reply.send(newest.map(Box::new));
+            let _ = reply.send(self.settle(found));
         }
     }
 
@@ -290,12 +306,39 @@ impl Driver {
     }
 
     /// Chooses the newest of the heads that a lookup found and writes it back to those who returned an older one.
-    fn settle(&mut self, found: Vec<(Option<PeerId>, VerifiedHead)>) -> Option<VerifiedHead> {
-        let newest = found
-            .iter()
-            .map(|(_, head)| head)
-            .reduce(|best, head| if compare(best, head) == Choice::Second { head } else { best })?
-            .clone();
+    ///
+    /// Where two of them contradict each other, none is chosen, and the two go to the catalogue as proof.
+    fn settle(&mut self, found: Vec<(Option<PeerId>, VerifiedHead)>) -> Sought {
+        for (peer, head) in &found {
+            self.accept(*peer, head.clone());
+        }
+        // What was seen before decides between a chain of keys and its fork. Where it speaks against all of them, whoever
+        // asked is told so.
+        let all = found.iter().map(|(_, head)| head);
+        let admissible = |head: &&VerifiedHead| sync::admissible(&self.store, head).is_ok();
+        let mut heads: Vec<&VerifiedHead> = all.clone().filter(admissible).collect();
+        if heads.is_empty() {
+            heads = all.collect();
+        }
+        let newest = match newest(&heads) {
+            Ok(newest) => newest.cloned(),
+            Err((choice, first, second)) => {
+                tracing::warn!(package = %first.package_id(), ?choice, "heads in the DHT contradict each other");
+                if choice == Choice::Equivocation {
+                    let (store, pair) = (self.store.clone(), (first.clone(), second.clone()));
+                    let kept =
+                        self.offload.run(move || sync::convict(&store, &pair.0, &pair.1, Timestamp::now()));
+                    self.work.push(Box::pin(async move {
+                        if let Some(Err(error)) = kept.await {
+                            tracing::warn!(%error, "a proof against a publisher was not written");
+                        }
+                        Work::Kept
+                    }));
+                }
+                return Sought::Contradiction;
+            }
+        };
+        let Some(newest) = newest else { return Sought::Nothing };
         let behind: Vec<PeerId> = found
             .iter()
             .filter(|(_, head)| compare(&newest, head) == Choice::First)
@@ -306,10 +349,7 @@ impl Driver {
             let id = self.swarm.behaviour_mut().kad.put_record_to(record, behind.into_iter(), Quorum::One);
             self.queries.insert(id, Query::WriteBack);
         }
-        for (peer, head) in found {
-            self.accept(peer, head);
-        }
-        Some(newest)
+        Sought::Found(Box::new(newest))
     }
 
     /// Judges a value record before it is kept.
@@ -390,5 +430,50 @@ impl Driver {
         let records = self.swarm.behaviour_mut().kad.store_mut();
         records.sweep_values(Timestamp::now());
         records.sweep_providers();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        content::{Codec, ContentId},
+        identity::{Publisher, SecretKey},
+        limits::HEAD_LIFETIME_MAX,
+        package::PackageId,
+        release::{Head, Kind, Labels, Log, Release},
+    };
+
+    fn head(publisher: &Publisher, versions: &[&str]) -> VerifiedHead {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let mut log = Log::empty(PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() });
+        for version in versions {
+            let id = |codec| ContentId::of(codec, version.as_bytes());
+            let (manifest, root) = (id(Codec::Raw), id(Codec::DagPb));
+            let release = Release { version: version.parse().unwrap(), manifest, root, size: 1, files: 1 };
+            log.push(log.next(Kind::Release(release), publisher, now).unwrap()).unwrap();
+        }
+        let head = Head::of(&log, Labels::default(), publisher, now, HEAD_LIFETIME_MAX).unwrap();
+        head.sign(publisher).unwrap()
+    }
+
+    #[test]
+    fn of_heads_that_contradict_each_other_none_is_the_newest() {
+        let publisher = Publisher::from_secret([1; 32], Timestamp::from_secs(1_700_000_000));
+        let (old, new) = (head(&publisher, &["1.0.0"]), head(&publisher, &["1.0.0", "1.1.0"]));
+        assert_eq!(newest(&[]), Ok(None));
+        assert_eq!(newest(&[&old, &new, &old]), Ok(Some(&new)));
+        let (one, other) =
+            (head(&publisher, &["1.0.0", "1.2.0"]), head(&publisher, &["1.0.0", "1.1.0", "1.2.0"]));
+        assert_eq!(newest(&[&new, &one]), Err((Choice::Equivocation, &new, &one)));
+        assert_eq!(
+            newest(&[&other, &one, &new]),
+            Err((Choice::Equivocation, &one, &new)),
+            "also behind a newer one"
+        );
+        let rotated =
+            |seed| publisher.rotated(SecretKey::from_bytes(&[seed; 32]), Timestamp::from_secs(1)).unwrap();
+        let (owner, thief) = (head(&rotated(2), &["1.0.0"]), head(&rotated(3), &["1.0.0"]));
+        assert_eq!(newest(&[&owner, &thief]), Err((Choice::Fork, &owner, &thief)));
     }
 }

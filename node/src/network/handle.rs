@@ -22,6 +22,17 @@ use crate::{
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the loop is asked to do.
+/// What a lookup of a head came to.
+#[derive(Debug)]
+pub(super) enum Sought {
+    /// The newest one.
+    Found(Box<VerifiedHead>),
+    /// Nobody had one that counts.
+    Nothing,
+    /// Some that contradict each other.
+    Contradiction,
+}
+
 pub(super) enum Command {
     Listen(Multiaddr, oneshot::Sender<Result<Vec<Multiaddr>, Error>>),
     Subscribe(oneshot::Sender<bool>),
@@ -29,7 +40,7 @@ pub(super) enum Command {
     Bootstrap(oneshot::Sender<bool>),
     PutHead(Box<VerifiedHead>, oneshot::Sender<usize>),
     Stored(Box<VerifiedHead>, oneshot::Sender<usize>),
-    GetHead(PackageId, oneshot::Sender<Option<Box<VerifiedHead>>>),
+    GetHead(PackageId, oneshot::Sender<Sought>),
     Announce(Vec<u8>, oneshot::Sender<usize>),
     Provide(ContentId, oneshot::Sender<bool>),
     StopProviding(ContentId),
@@ -241,13 +252,17 @@ impl Handle {
     /// Looks a head up in the DHT: the newest valid one that was found.
     ///
     /// # Errors
-    /// [`Error::Timeout`], [`Error::Stopped`].
+    /// [`Error::Contradiction`] where those that were found contradict each other; [`Error::Timeout`], [`Error::Stopped`].
     pub async fn get_head(
         &self,
         package: PackageId,
         deadline: Duration,
     ) -> Result<Option<VerifiedHead>, Error> {
-        Ok(self.call(deadline, |reply| Command::GetHead(package, reply)).await?.map(|head| *head))
+        match self.call(deadline, |reply| Command::GetHead(package.clone(), reply)).await? {
+            Sought::Found(head) => Ok(Some(*head)),
+            Sought::Nothing => Ok(None),
+            Sought::Contradiction => Err(Error::Contradiction { package }),
+        }
     }
 
     /// Announces a head by gossip and yields to how many peers it went.

@@ -186,6 +186,12 @@ pub enum Error {
     /// Too many things are under way.
     #[error("too many lookups are under way")]
     Busy,
+    /// A lookup found heads of one package that contradict each other.
+    #[error("the DHT holds two different states of {package} for one place")]
+    Contradiction {
+        /// The package.
+        package: crate::package::PackageId,
+    },
     /// The loop did not answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -200,6 +206,7 @@ impl Error {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Code::AddressInUse,
             Self::Listen { .. } => Code::Network,
             Self::Stopped => Code::NotRunning,
+            Self::Contradiction { .. } => Code::Equivocation,
             Self::Busy => Code::Busy,
             Self::Timeout(_) => Code::Timeout,
         }
@@ -221,6 +228,9 @@ impl Error {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "Ports below 1024 need privileges; choose a higher one, for example --listen /ip4/0.0.0.0/tcp/4001."
                     .to_owned()
+            }
+            Self::Contradiction { .. } => {
+                "Nothing was installed. Ask its publisher, over another channel, which one counts.".to_owned()
             }
             Self::Listen { .. } => {
                 "Choose an address of this machine, for example --listen /ip4/0.0.0.0/tcp/0.".to_owned()

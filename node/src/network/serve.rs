@@ -37,6 +37,8 @@ pub(super) enum Work {
     Checked { peer: PeerId, checked: Option<(Page, Option<sync::Taken>)> },
     /// Heads of the inbox were written.
     Ingested { heads: usize },
+    /// A proof against a publisher was written.
+    Kept,
 }
 
 /// A request for blocks that is under way.
@@ -71,6 +73,7 @@ impl Driver {
                 self.ingesting = false;
                 self.listed(heads);
             }
+            Work::Kept => {}
         }
     }
 

@@ -20,6 +20,9 @@ pub enum Choice {
     Same,
     /// Neither: the publisher signed two different states for one place.
     Equivocation,
+    /// Two chains of keys, of which one was signed with keys that the other replaced: whichever was seen first counts, and
+    /// the other one is refused.
+    Fork,
 }
 
 /// What must be remembered of the newest head that was accepted, across restarts.
@@ -60,11 +63,14 @@ impl From<Seen> for Place {
 ///
 /// The one with the later key document counts, then the one with the higher sequence. Of two that say the same of the log,
 /// the later `created` counts, then the later `expires`, then the greater bytes, so that every node keeps the same one.
-/// Two chains of keys of which none continues the other are an equivocation, and so are, under the same keys, two logs, and
+/// Two chains of keys of which none continues the other are an equivocation where keys that still count signed both, and
+/// a fork otherwise: whoever stole a key that was replaced contradicts nobody. An equivocation are also, under the same keys, two logs, and
 /// two entries or latest releases of one sequence: whoever installs without a version takes what the head says.
 pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
-    if !a.key_log().agrees_with(b.key_log()) {
-        return Choice::Equivocation;
+    let (keys, others) = (a.key_log(), b.key_log());
+    if !keys.agrees_with(others) {
+        let contradict = keys.is_contradicted_by(others) || others.is_contradicted_by(keys);
+        return if contradict { Choice::Equivocation } else { Choice::Fork };
     }
     let (x, y) = (a.head(), b.head());
     let place = |head: &VerifiedHead| (head.key_log().current().n, head.head().sequence);
@@ -203,14 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn two_key_documents_in_one_place_are_an_equivocation() {
+    fn of_two_key_documents_in_one_place_the_one_seen_first_stays() {
         let old = publisher(1);
         let thief = rotated(&rotated(&old, 8), 9);
         let owner = rotated(&old, 2);
         let log = releases(&old, &["1.0.0"]);
         let by = |publisher| draft(publisher, &log).sign(publisher).unwrap();
         // The stolen first key signs a longer chain of its own, which must not outrun the owner's.
-        contradicts(&by(&thief), &by(&owner));
+        // Neither is a contradiction of the owner's: the key that signed both was replaced.
+        assert_eq!(compare(&by(&thief), &by(&owner)), Choice::Fork);
+        assert_eq!(compare(&by(&owner), &by(&thief)), Choice::Fork);
         let error = accept(&by(&thief), Some(by(&owner).seen())).unwrap_err();
         assert_eq!(error.code(), Code::Equivocation);
         let error = accept(&by(&owner), Some(by(&thief).seen())).unwrap_err();
@@ -257,7 +265,7 @@ mod tests {
                 let accepted = accept(b, Some(a.seen())).map_err(|error| error.code());
                 match compare(a, b) {
                     Choice::First => assert_eq!(accepted, Err(Code::Rollback)),
-                    Choice::Equivocation => assert_eq!(accepted, Err(Code::Equivocation)),
+                    Choice::Equivocation | Choice::Fork => assert_eq!(accepted, Err(Code::Equivocation)),
                     Choice::Second | Choice::Same => assert_eq!(accepted, Ok(())),
                 }
             }

@@ -144,6 +144,19 @@ pub fn take_page(store: &Store, heads: &[ByteBuf], from: &Source, now: Timestamp
     }
 }
 
+/// Keeps two heads that contradict one another as a proof, and freezes their package.
+///
+/// # Errors
+/// Where the database fails; nothing is written then.
+pub fn convict(
+    store: &Store,
+    first: &VerifiedHead,
+    second: &VerifiedHead,
+    now: Timestamp,
+) -> Result<bool, store::Error> {
+    store.write(|tx| Ok(catalog::convict(tx, first, second, &Source::unknown(), now)?))
+}
+
 /// What became of heads that were written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {

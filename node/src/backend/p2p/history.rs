@@ -16,6 +16,7 @@ use crate::{
     control::api::Failure,
     identity::Publisher,
     limits::HEAD_LIFETIME_MAX,
+    network,
     package::{PackageId, PackageName},
     release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead, choice},
     store::{self, Store, entries, heads},
@@ -47,13 +48,11 @@ impl Node {
             ));
         }
         let seen = match (here, seen) {
-            (Some(_), None) if uncertain => {
-                self.network.get_head(package.clone(), LOOK_TIMEOUT).await.ok().flatten()
-            }
+            (Some(_), None) if uncertain => self.sought(&package).await?,
             (Some(here), Some(seen)) if here >= seen => return Ok(()),
             (Some(_), None) => return Ok(()),
             (_, Some(_)) => Some(self.head_of(&package).await?),
-            (None, None) => self.network.get_head(package.clone(), LOOK_TIMEOUT).await.ok().flatten(),
+            (None, None) => self.sought(&package).await?,
         };
         let Some(head) = seen else { return Ok(()) };
         if here.is_some_and(|here| here >= head.head().sequence.get()) {
@@ -74,6 +73,14 @@ impl Node {
             })
         })
         .await
+    }
+
+    /// What the DHT has of a package; nothing is continued where that contradicts itself.
+    async fn sought(&self, package: &PackageId) -> Result<Option<VerifiedHead>, Failure> {
+        match self.network.get_head(package.clone(), LOOK_TIMEOUT).await {
+            Err(error @ network::Error::Contradiction { .. }) => Err(fail(error)),
+            found => Ok(found.ok().flatten()),
+        }
     }
 
     /// Adds an entry to the log of one of our own packages and makes the new head known; nothing for those of others.
@@ -170,14 +177,16 @@ pub(super) fn keep_head(
     catalog::keep(tx, &package)?;
     let outcome = catalog::insert(tx, head, &catalog::Source::own(), now)?;
     match outcome {
-        Outcome::Refused(Refusal::Rollback | Refusal::Equivocation) if was_frozen => {
+        Outcome::Refused(Refusal::Rollback | Refusal::Equivocation | Refusal::Contradiction)
+            if was_frozen =>
+        {
             return Err(store::Error::Refused {
                 code: Code::Equivocation,
                 message: format!("two different states of {package} were signed for one place: it is frozen"),
                 hint: "Nothing was changed, and nobody would take it. Publish under another name.".to_owned(),
             });
         }
-        Outcome::Refused(Refusal::Rollback | Refusal::Equivocation) => {
+        Outcome::Refused(Refusal::Rollback | Refusal::Equivocation | Refusal::Contradiction) => {
             return Err(overtaken(&package));
         }
         Outcome::Refused(refusal) => {

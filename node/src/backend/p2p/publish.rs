@@ -297,6 +297,7 @@ fn not_indexed(outcome: Outcome) -> Option<String> {
     let why = match why {
         Refusal::Rollback => "a later state of it was seen before",
         Refusal::Equivocation => "it is frozen, because two states of it were signed for one place",
+        Refusal::Contradiction => "it contradicts what was seen of it before",
         Refusal::Full => "the index is full",
         Refusal::Expired => "its head has expired; check this machine's clock",
     };

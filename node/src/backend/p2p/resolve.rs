@@ -16,7 +16,7 @@ use super::{
     sources::{Looking, connected},
 };
 use crate::{
-    catalog::{self, Listed, Signed},
+    catalog::{self, Claims, Signed},
     code::Code,
     content::{Codec, ContentId},
     control::api::Failure,
@@ -106,6 +106,7 @@ impl Node {
         }
         match self.dht_head(package).await {
             Ok(Some(head)) => self.not_older(head).await,
+            Err(failure) if failure.code == Code::Equivocation.as_str() => Err(failure),
             Ok(None) | Err(_) => Err(self.not_found(&package.to_string()).await),
         }
     }
@@ -151,26 +152,24 @@ impl Node {
     /// The head of the only publisher that claims a bare name.
     async fn only_claim(&self, name: &PackageName) -> Result<VerifiedHead, Failure> {
         let mut claims = self.claims(name).await?;
-        if claims.is_empty() {
+        if claims.total == 0 {
             self.network.heads_read(LOOK_TIMEOUT).await;
             claims = self.claims(name).await?;
         }
-        if claims.is_empty() {
+        if claims.total == 0 {
             let _ = self.network.refresh(LOOK_TIMEOUT).await;
             claims = self.claims(name).await?;
         }
-        match claims.as_slice() {
-            [] => Err(self.not_found(name.as_str()).await),
-            [only] => self.head_of(&only.id).await,
-            several => Err(ambiguous(name, several)),
+        match (claims.listed.as_slice(), claims.total) {
+            ([], _) => Err(self.not_found(name.as_str()).await),
+            ([only], 1) => self.head_of(&only.id).await,
+            _ => Err(ambiguous(name, &claims)),
         }
     }
 
-    async fn claims(&self, name: &PackageName) -> Result<Vec<Listed>, Failure> {
+    async fn claims(&self, name: &PackageName) -> Result<Claims, Failure> {
         let (name, now) = (name.clone(), self.now());
-        let listed =
-            self.with_store(move |store| store.read(|conn| Ok(catalog::by_name(conn, &name, now)?))).await?;
-        Ok(listed.into_iter().filter(|listed| listed.head.latest.is_some()).collect())
+        self.with_store(move |store| store.read(|conn| Ok(catalog::by_name(conn, &name, now)?))).await
     }
 
     async fn not_found(&self, what: &str) -> Failure {
@@ -331,12 +330,16 @@ fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> 
     )
 }
 
-fn ambiguous(name: &PackageName, claims: &[Listed]) -> Failure {
-    let list: Vec<String> =
-        claims.iter().map(|listed| format!("  {}  {}", listed.id, listed.head.description)).collect();
+fn ambiguous(name: &PackageName, claims: &Claims) -> Failure {
+    let mut list: Vec<String> =
+        claims.listed.iter().map(|listed| format!("  {}  {}", listed.id, listed.head.description)).collect();
+    match claims.total.saturating_sub(list.len()) {
+        0 => {}
+        more => list.push(format!("  and {more} more")),
+    }
     Failure::new(
         Code::Ambiguous,
-        format!("{} publishers have a package \"{name}\":\n{}", claims.len(), list.join("\n")),
+        format!("{} publishers have a package \"{name}\":\n{}", claims.total, list.join("\n")),
         "Name the one you mean by its full id: <publisher>/<name>",
     )
 }

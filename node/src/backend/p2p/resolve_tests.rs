@@ -183,3 +183,19 @@ async fn a_history_that_was_written_anew_behind_a_number_is_found_and_freezes_th
     assert_eq!([proof.first.as_slice(), proof.second.as_slice()], entries);
     assert!(store.read(|conn| Ok(catalog::is_frozen(conn, &package)?)).unwrap());
 }
+
+#[tokio::test]
+async fn a_name_that_everybody_claims_is_answered_with_a_few_of_them() {
+    let now = Timestamp::now();
+    let store = Store::in_memory().unwrap();
+    for seed in 1..=25 {
+        let head = head(&Publisher::from_secret([seed; 32], now), &["1.0.0"], now);
+        store.write(|tx| Ok(catalog::insert(tx, &head, &catalog::Source::unknown(), now)?)).unwrap();
+    }
+    let registry = registry(store, Publisher::from_secret([99; 32], now)).await;
+    let failure = install(&registry, "pack", &std::env::temp_dir().join("never")).await.unwrap_err();
+    assert_eq!(failure.code, Code::Ambiguous.as_str());
+    assert!(failure.message.starts_with("25 publishers"), "{}", failure.message);
+    assert!(failure.message.ends_with("\n  and 5 more"), "{}", failure.message);
+    assert_eq!(failure.message.lines().count(), 22);
+}

@@ -16,7 +16,7 @@ mod read;
 mod search;
 mod words;
 
-pub use insert::{Outcome, Refusal, convict, insert, rebuild, sweep};
+pub use insert::{Outcome, Refusal, convict, discard, insert, rebuild, sweep};
 pub use read::{
     Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, newest_position, newest_received,
     proof, seen,

@@ -358,7 +358,9 @@ impl Driver {
         record.addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
         let provider = record.provider;
         match self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {
-            Ok(()) => self.emit(Event::Claimed { peer: provider, multihash: key }),
+            Ok(()) => {
+                self.emit(Event::Claimed { peer: provider, multihash: key });
+            }
             Err(error) => tracing::debug!(peer = %provider, %error, "a provider record found no room"),
         }
     }

@@ -90,6 +90,7 @@ pub fn spawn(
         swarm,
         store,
         epoch,
+        verified: sync::Verified::default(),
         offload,
         observer,
         events,
@@ -169,6 +170,8 @@ pub(super) struct Driver {
     pub(super) topic: IdentTopic,
     pub(super) store: Store,
     pub(super) epoch: u64,
+    /// Heads that need not be verified again before they are served.
+    pub(super) verified: sync::Verified,
     pub(super) offload: Offload,
     pub(super) observer: Observer,
     events: mpsc::Sender<Event>,
@@ -447,12 +450,14 @@ impl Driver {
         }
     }
 
-    /// Tells the bookkeeping; where it cannot keep up, it misses an event that comes again.
-    pub(super) fn emit(&self, event: Event) {
+    /// Tells the bookkeeping, and says whether it will hear; where it cannot keep up, it misses an event that comes again.
+    pub(super) fn emit(&self, event: Event) -> bool {
         self.observer.tell(&event);
-        if self.events.try_send(event).is_err() {
+        let sent = self.events.try_send(event).is_ok();
+        if !sent {
             tracing::debug!("an event found no room in the queue of the bookkeeping");
         }
+        sent
     }
 
     /// Takes a verified head towards the catalogue.

@@ -49,6 +49,8 @@ pub enum Event {
         /// The block asked for.
         block: ContentId,
     },
+    /// It passed on a head that nobody signed who may: a ban, and no evidence of its blocks, as its disk may be damaged.
+    ForgedHead,
     /// It says that it provides a package.
     Claimed {
         /// The package's tree.
@@ -203,11 +205,11 @@ pub fn record(
             let line = Line { kind: "block", subject: &subject, outcome: "forged" };
             remember(tx, &mut record, &line, 0, Duration::ZERO, now)?;
             imposed = ban::impose(tx, peer, "sent a forged block", now)?;
-            if let Some(ban) = &imposed {
-                let outcome = format!("banned until {}", ban.until);
-                let line = Line { kind: "penalty", subject: &subject, outcome: &outcome };
-                remember(tx, &mut record, &line, 0, Duration::ZERO, now)?;
-            }
+            penalty(tx, &mut record, &subject, imposed.as_ref(), now)?;
+        }
+        Event::ForgedHead => {
+            imposed = ban::impose(tx, peer, "it passes on forged heads", now)?;
+            penalty(tx, &mut record, "heads", imposed.as_ref(), now)?;
         }
         Event::Claimed { root } => claimed(tx, &mut record, root)?,
         Event::Served { bytes } => record.bytes_sent = record.bytes_sent.saturating_add(*bytes),
@@ -386,6 +388,20 @@ fn forget_claims(tx: &Transaction<'_>, peer: &[u8]) -> Result<(), Error> {
         tx.execute("DELETE FROM reputation_packages WHERE peer = ?1 AND confirmed = 0", params![peer])?;
     add_claims(tx, -to_stored(dropped as u64))?;
     Ok(())
+}
+
+/// Adds a ban to the peer's events, where there is a new one.
+fn penalty(
+    tx: &Transaction<'_>,
+    record: &mut Record,
+    subject: &str,
+    ban: Option<&Ban>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(ban) = ban else { return Ok(()) };
+    let outcome = format!("banned until {}", ban.until);
+    let line = Line { kind: "penalty", subject, outcome: &outcome };
+    remember(tx, record, &line, 0, Duration::ZERO, now)
 }
 
 struct Line<'a> {

@@ -340,3 +340,14 @@ proptest! {
         prop_assert!(record.packages_claimed <= 4);
     }
 }
+
+#[test]
+fn a_forged_head_is_a_ban_that_ends_and_says_nothing_of_blocks() {
+    let mut conn = database();
+    let ban = enter(&mut conn, &peer(1), &[Event::ForgedHead, Event::ForgedHead], NOW).unwrap();
+    assert!(ban::is_banned(&conn, &peer(1), NOW).unwrap());
+    assert!(!ban::is_banned(&conn, &peer(1), ban.until).unwrap());
+    let record = get(&conn, &peer(1)).unwrap();
+    assert_eq!((record.failed, record.blocks_forged, record.evidence), (0, 0, Evidence::default()));
+    assert_eq!(history(&conn, &peer(1), 9).unwrap().len(), 1, "one ban");
+}

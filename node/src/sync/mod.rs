@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Where the epoch is kept.
-const EPOCH: &str = "heads-epoch";
+pub(crate) const EPOCH: &str = "heads-epoch";
 
 /// What became of a page of heads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

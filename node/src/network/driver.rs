@@ -56,6 +56,8 @@ const REFUSED_MAX: usize = 64;
 const OBSERVED_MAX: usize = 64;
 /// How long a new peer may take to say who it is before nobody waits for it any more.
 pub(super) const IDENTIFY_GRACE: Duration = Duration::from_secs(2);
+/// How often the bookkeeping is told that a peer says something.
+const HEARD_INTERVAL: Duration = Duration::from_secs(1);
 /// Dials, requests and queries under way, each.
 pub(super) const PENDING_MAX: usize = 1_024;
 
@@ -143,6 +145,8 @@ pub(super) struct Peer {
     /// When a ping of it last came back.
     pub(super) ponged: Option<Instant>,
     pub(super) pings_failed: u32,
+    /// When the bookkeeping was last told that it said something.
+    pub(super) heard: Option<Instant>,
     /// Until when it may keep others waiting for what it has to say; none once it has said who it is.
     pub(super) awaited_until: Option<Instant>,
     /// Since when it is connected.
@@ -458,6 +462,16 @@ impl Driver {
             tracing::debug!("an event found no room in the queue of the bookkeeping");
         }
         sent
+    }
+
+    /// Notes that a peer said something, whatever it was.
+    pub(super) fn heard(&mut self, peer: &PeerId) {
+        let now = Instant::now();
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        if known.heard.is_none_or(|heard| heard + HEARD_INTERVAL <= now) {
+            known.heard = Some(now);
+            self.emit(Event::Seen { peer: *peer });
+        }
     }
 
     /// Takes a verified head towards the catalogue.

@@ -167,9 +167,11 @@ impl Driver {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
                 request_response::Message::Request { request_id, request, channel } => {
+                    self.heard(&peer);
                     self.serve_page(peer, request_id, request, channel);
                 }
                 request_response::Message::Response { request_id, response } => {
+                    self.heard(&peer);
                     if self.readings.remove(&request_id).is_some() {
                         self.check_page(peer, response);
                     }

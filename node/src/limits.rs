@@ -155,6 +155,10 @@ pub const HEADS_REQUEST_BYTES_MAX: usize = 1 << 10;
 pub const HEADS_PAGES_MAX: usize = 512;
 /// Pages read from one peer in one go that bring nothing new and are hardly held either; the rest follows in the next round.
 pub const HEADS_PAGES_BARREN_MAX: usize = 16;
+/// Malformed heads in one page that are passed over: a row of its disk may be damaged.
+pub const HEADS_MALFORMED_PER_PAGE_MAX: usize = 8;
+/// The same over all pages of one connection.
+pub const HEADS_MALFORMED_PER_PEER_MAX: usize = 64;
 /// Pages of heads that are verified at once: signatures are the dearest that a peer can ask of us.
 pub const HEADS_PAGES_CHECKED_AT_ONCE_MAX: usize = 2;
 /// Peers of which is remembered how far their heads were read when they left.

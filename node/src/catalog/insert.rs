@@ -264,6 +264,21 @@ pub fn rebuild(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
     Ok(kept)
 }
 
+/// Takes the first head after `position` out that has these bytes, which turned out to be damaged; tells whether there was one.
+/// What was seen of its package stays, so that others can bring it again.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn discard(tx: &Transaction<'_>, position: u64, bytes: &[u8]) -> Result<bool, Error> {
+    let found = tx
+        .prepare_cached(
+            "SELECT position FROM catalog_heads WHERE position > ?1 AND bytes = ?2 ORDER BY position LIMIT 1",
+        )?
+        .query_row(params![to_ordered(position), bytes], |row| row.get(0))
+        .optional()?;
+    found.map(|position| remove(tx, position)).transpose().map(|removed| removed.is_some())
+}
+
 /// What is listed of a package now.
 struct Current {
     position: i64,

@@ -23,7 +23,7 @@ mod search;
 mod share;
 mod words;
 
-pub use insert::{Outcome, Refusal, Signed, convict, convict_log, insert, log_read, rebuild, sweep};
+pub use insert::{Outcome, Refusal, Signed, convict, convict_log, discard, insert, log_read, rebuild, sweep};
 pub use read::{
     Claims, Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, newest_position,
     newest_received, places, proof, seen,

@@ -420,7 +420,9 @@ impl Driver {
         let is_renewal = store.providers(&record.key).iter().any(|held| held.provider == provider);
         match store.add_provider(record) {
             Ok(()) if is_renewal => {}
-            Ok(()) => self.emit(Event::Claimed { peer: provider, multihash: key }),
+            Ok(()) => {
+                self.emit(Event::Claimed { peer: provider, multihash: key });
+            }
             Err(error) => tracing::debug!(peer = %provider, %error, "a provider record found no room"),
         }
     }

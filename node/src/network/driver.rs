@@ -64,6 +64,8 @@ const REFUSED_MAX: usize = 64;
 pub(super) const IDENTIFY_GRACE: Duration = Duration::from_secs(2);
 /// How often the loop looks at what has become due.
 const PULSE: Duration = Duration::from_millis(500);
+/// How often the bookkeeping is told that a peer says something.
+const HEARD_INTERVAL: Duration = Duration::from_secs(1);
 /// Dials, requests and queries under way, each.
 pub(super) const PENDING_MAX: usize = 1_024;
 
@@ -98,6 +100,7 @@ pub fn spawn(
         swarm,
         store,
         epoch,
+        verified: sync::Verified::default(),
         offload,
         observer,
         outbox: Outbox::new(events),
@@ -153,6 +156,8 @@ pub(super) struct Peer {
     /// When a ping of it last came back.
     pub(super) ponged: Option<Instant>,
     pub(super) pings_failed: u32,
+    /// When the bookkeeping was last told that it said something.
+    pub(super) heard: Option<Instant>,
     /// Until when it may keep others waiting for what it has to say; none once it has said who it is.
     pub(super) awaited_until: Option<Instant>,
     /// Since when it is connected.
@@ -181,6 +186,8 @@ pub(super) struct Driver {
     pub(super) topic: IdentTopic,
     pub(super) store: Store,
     pub(super) epoch: u64,
+    /// Heads that need not be verified again before they are served.
+    pub(super) verified: sync::Verified,
     pub(super) offload: Offload,
     pub(super) observer: Observer,
     outbox: Outbox,
@@ -504,10 +511,20 @@ impl Driver {
         }
     }
 
-    /// Tells the bookkeeping; where it cannot keep up, it misses an event that comes again.
-    pub(super) fn emit(&mut self, event: Event) {
+    /// Tells the bookkeeping, and says whether it will hear; where it cannot keep up, it misses an event that comes again.
+    pub(super) fn emit(&mut self, event: Event) -> bool {
         self.observer.tell(&event);
-        self.outbox.tell(event);
+        self.outbox.tell(event)
+    }
+
+    /// Notes that a peer said something, whatever it was.
+    pub(super) fn heard(&mut self, peer: &PeerId) {
+        let now = Instant::now();
+        let Some(known) = self.peers.get_mut(peer) else { return };
+        if known.heard.is_none_or(|heard| heard + HEARD_INTERVAL <= now) {
+            known.heard = Some(now);
+            self.emit(Event::Seen { peer: *peer });
+        }
     }
 
     /// Takes a verified head that a peer told of towards the catalogue.

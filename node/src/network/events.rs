@@ -284,7 +284,7 @@ impl Driver {
                 peer.round_trip = Some(round_trip);
                 peer.ponged = Some(Instant::now());
                 peer.pings_failed = 0;
-                self.emit(Event::Seen { peer: event.peer });
+                self.heard(&event.peer);
             }
             Err(ping::Failure::Unsupported) => {}
             Err(error) => {

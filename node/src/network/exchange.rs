@@ -10,7 +10,10 @@ use tokio::sync::oneshot;
 
 use super::{Event, driver::Driver, serve::Work};
 use crate::{
-    limits::{HEADS_CURSORS_MAX, HEADS_PAGE_MAX, HEADS_PAGES_CHECKED_AT_ONCE_MAX, HEADS_PAGES_MAX},
+    limits::{
+        HEADS_CURSORS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_MALFORMED_PER_PEER_MAX, HEADS_PAGE_MAX,
+        HEADS_PAGES_CHECKED_AT_ONCE_MAX, HEADS_PAGES_MAX,
+    },
     sync::{
         self,
         protocol::{Cursor, Next, Page, Request, Yield},
@@ -33,6 +36,8 @@ pub(super) struct Reading {
     failed: bool,
     /// Whether there is something that could not be taken for now.
     waits: bool,
+    /// Heads so far that break the rules of their form.
+    malformed: usize,
 }
 
 impl Reading {
@@ -162,9 +167,11 @@ impl Driver {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
                 request_response::Message::Request { request_id, request, channel } => {
+                    self.heard(&peer);
                     self.serve_page(peer, request_id, request, channel);
                 }
                 request_response::Message::Response { request_id, response } => {
+                    self.heard(&peer);
                     if self.readings.remove(&request_id).is_some() {
                         self.check_page(peer, response);
                     }
@@ -198,8 +205,8 @@ impl Driver {
             return;
         }
         self.pages.insert(id, peer);
-        let (store, epoch) = (self.store.clone(), self.epoch);
-        let read = self.offload.run(move || sync::page(&store, epoch, request, Timestamp::now()));
+        let (store, verified, epoch) = (self.store.clone(), self.verified.clone(), self.epoch);
+        let read = self.offload.run(move || sync::page(&store, &verified, epoch, request, Timestamp::now()));
         self.work.push(Box::pin(async move { Work::Page { id, channel, page: read.await.flatten() } }));
     }
 
@@ -216,9 +223,9 @@ impl Driver {
 
     fn check_pages(&mut self) {
         while let Some((peer, page)) = self.checking.next() {
-            let store = self.store.clone();
+            let (store, verified) = (self.store.clone(), self.verified.clone());
             let checked = self.offload.run(move || {
-                let taken = sync::take_page(&store, &page.heads, &peer.into(), Timestamp::now());
+                let taken = sync::take_page(&store, &verified, &page.heads, &peer.into(), Timestamp::now());
                 (page, taken)
             });
             self.work.push(Box::pin(async move { Work::Checked { peer, checked: checked.await } }));
@@ -236,15 +243,28 @@ impl Driver {
         self.listed(taken.new);
         let refused = taken.refused + taken.deferred + taken.malformed + taken.forged;
         self.heads_refused = self.heads_refused.saturating_add(refused as u64);
+        let mut reading = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut());
+        let malformed = reading.as_mut().map_or(0, |reading| {
+            reading.malformed = reading.malformed.saturating_add(taken.malformed);
+            reading.malformed
+        });
         if taken.malformed + taken.forged > 0 {
             tracing::warn!(%peer, ?taken, "a peer passes on heads that it cannot have verified");
+        }
+        if taken.forged > 0 {
             self.turned(peer, Next::GiveUp);
-            if taken.forged > 0 {
+            // For a while only: its disk may be damaged, and whoever keeps the books says when the ban ends.
+            if self.emit(Event::ForgedHeads { peer }) {
                 self.block(peer, "it passes on forged heads".to_owned());
+            } else {
+                self.send_away(&peer);
             }
             return;
         }
-        let reading = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut());
+        if taken.malformed > HEADS_MALFORMED_PER_PAGE_MAX || malformed > HEADS_MALFORMED_PER_PEER_MAX {
+            self.turned(peer, Next::GiveUp);
+            return;
+        }
         let came = Yield { is_deferred: taken.deferred > 0, is_barren: taken.is_barren(page.heads.len()) };
         if let Some(next) = reading.map(|reading| reading.cursor.turn(&page, came, HEADS_PAGES_MAX)) {
             self.turned(peer, next);
@@ -279,6 +299,7 @@ impl Driver {
         }
         self.ingesting = true;
         let batch: Vec<_> = self.inbox.drain(..self.inbox.len().min(INGESTED_AT_ONCE_MAX)).collect();
+        batch.iter().for_each(|(_, head)| self.verified.note(head.bytes()));
         let store = self.store.clone();
         let written = self.offload.run(move || sync::write(&store, &batch, Timestamp::now()));
         self.work.push(Box::pin(async move {

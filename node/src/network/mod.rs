@@ -99,6 +99,11 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
+    /// A peer passed on heads that nobody signed who may.
+    ForgedHeads {
+        /// The peer.
+        peer: PeerId,
+    },
     /// Blocks were sent to a peer.
     Served {
         /// The peer.

@@ -23,18 +23,27 @@ impl Outbox {
         Self { events, owes_audience: false, owes_reunited: None }
     }
 
-    /// Tells of an event, now or, where it does not come again, as soon as there is room.
-    pub(super) fn tell(&mut self, event: Event) {
-        let Err(mpsc::error::TrySendError::Full(event)) = self.events.try_send(event) else { return };
+    /// Tells of an event, now or, where it does not come again, as soon as there is room; says whether it is told.
+    pub(super) fn tell(&mut self, event: Event) -> bool {
+        let event = match self.events.try_send(event) {
+            Ok(()) => return true,
+            Err(mpsc::error::TrySendError::Closed(_)) => return false,
+            Err(mpsc::error::TrySendError::Full(event)) => event,
+        };
         match event {
-            Event::Audience => self.owes_audience = true,
+            Event::Audience => {
+                self.owes_audience = true;
+                return true;
+            }
             Event::Reunited { peer, away } => {
                 if self.owes_reunited.is_none_or(|(_, longest)| longest < away) {
                     self.owes_reunited = Some((peer, away));
                 }
+                return true;
             }
             _ => tracing::debug!("an event found no room in the queue of the bookkeeping"),
         }
+        false
     }
 
     /// Tells what is owed.
@@ -57,7 +66,8 @@ mod tests {
         let (sender, mut events) = mpsc::channel(2);
         let mut outbox = Outbox::new(sender);
         let peer = PeerId::random();
-        (0..5).for_each(|_| outbox.tell(Event::Seen { peer }));
+        let told = (0..5).filter(|_| outbox.tell(Event::Seen { peer })).count();
+        assert_eq!(told, 2);
         outbox.tell(Event::Audience);
         for secs in [5, 7, 6] {
             outbox.tell(Event::Reunited { peer, away: Duration::from_secs(secs) });

@@ -117,9 +117,11 @@ impl Driver {
         match event {
             request_response::Event::Message { peer, message, .. } => match message {
                 request_response::Message::Request { request_id, request, channel } => {
+                    self.heard(&peer);
                     self.serve_blocks(peer, request_id, request, channel);
                 }
                 request_response::Message::Response { request_id, response } => {
+                    self.heard(&peer);
                     if let Some(fetch) = self.fetches.remove(&request_id) {
                         if !response.blocks.is_empty() {
                             self.transferred(&peer);

@@ -49,6 +49,8 @@ pub enum Event {
         /// The block asked for.
         block: ContentId,
     },
+    /// It passed on a head that nobody signed who may: a ban, and no evidence of its blocks, as its disk may be damaged.
+    ForgedHead,
     /// It says that it provides a package.
     Claimed {
         /// The package's tree.
@@ -61,6 +63,18 @@ pub enum Event {
     },
     /// It sent an authenticated message; [`Recent`](super::Recent) is the cheap way to say so.
     Seen,
+}
+
+impl Event {
+    /// Whether it shows that the peer has just sent something. One that failed to answer has not, nor has one that was sent to;
+    /// whatever it did send before that was noted when it came.
+    fn is_message(&self) -> bool {
+        match self {
+            Self::RetrievalSucceeded { blocks, .. } => *blocks > 0,
+            Self::ForgedBlock { .. } | Self::ForgedHead | Self::Claimed { .. } | Self::Seen => true,
+            Self::RetrievalFailed { .. } | Self::Served { .. } => false,
+        }
+    }
 }
 
 /// What is known of one peer.
@@ -88,7 +102,7 @@ pub struct Record {
     pub evidence: Evidence,
     /// When it was first heard of; none for a peer that nothing is known of.
     pub first_seen: Option<Timestamp>,
-    /// When it was last heard of; none for a peer that nothing is known of.
+    /// When it last sent an authenticated message; none where it never did.
     pub last_seen: Option<Timestamp>,
     /// Events ever recorded; the last [`PEER_EVENTS_MAX`] of them are kept.
     pub events: u64,
@@ -116,7 +130,7 @@ impl Record {
 
     /// Whether anything is known of the peer.
     pub fn is_known(&self) -> bool {
-        self.last_seen.is_some()
+        self.first_seen.is_some()
     }
 
     /// The reputation that people see.
@@ -203,17 +217,19 @@ pub fn record(
             let line = Line { kind: "block", subject: &subject, outcome: "forged" };
             remember(tx, &mut record, &line, 0, Duration::ZERO, now)?;
             imposed = ban::impose(tx, peer, "sent a forged block", now)?;
-            if let Some(ban) = &imposed {
-                let outcome = format!("banned until {}", ban.until);
-                let line = Line { kind: "penalty", subject: &subject, outcome: &outcome };
-                remember(tx, &mut record, &line, 0, Duration::ZERO, now)?;
-            }
+            penalty(tx, &mut record, &subject, imposed.as_ref(), now)?;
+        }
+        Event::ForgedHead => {
+            imposed = ban::impose(tx, peer, "it passes on forged heads", now)?;
+            penalty(tx, &mut record, "heads", imposed.as_ref(), now)?;
         }
         Event::Claimed { root } => claimed(tx, &mut record, root)?,
         Event::Served { bytes } => record.bytes_sent = record.bytes_sent.saturating_add(*bytes),
         Event::RetrievalSucceeded { .. } | Event::Seen => {}
     }
-    record.last_seen = Some(now);
+    if event.is_message() {
+        record.last_seen = record.last_seen.max(Some(now));
+    }
     put(tx, &record, now)?;
     Ok(imposed)
 }
@@ -388,6 +404,20 @@ fn forget_claims(tx: &Transaction<'_>, peer: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Adds a ban to the peer's events, where there is a new one.
+fn penalty(
+    tx: &Transaction<'_>,
+    record: &mut Record,
+    subject: &str,
+    ban: Option<&Ban>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let Some(ban) = ban else { return Ok(()) };
+    let outcome = format!("banned until {}", ban.until);
+    let line = Line { kind: "penalty", subject, outcome: &outcome };
+    remember(tx, record, &line, 0, Duration::ZERO, now)
+}
+
 struct Line<'a> {
     kind: &'static str,
     subject: &'a str,
@@ -425,6 +455,9 @@ fn remember(
     Ok(())
 }
 
+/// How it is stored that a peer never sent anything.
+const NEVER: Timestamp = Timestamp::from_secs(0);
+
 const COLUMNS: &str = "peer, successful, failed, blocks_good, blocks_forged, bytes_received, bytes_sent, provided, \
                        claims, events, good, bad, evidence_at, first_seen, last_seen";
 
@@ -447,13 +480,13 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<Option<Record>> {
         events: count(9)?,
         evidence: Evidence::new(row.get(10)?, row.get(11)?, time(12)?),
         first_seen: Some(time(13)?),
-        last_seen: Some(time(14)?),
+        last_seen: Some(time(14)?).filter(|seen| *seen != NEVER),
     }))
 }
 
 /// Writes a record, and makes room where it is a new one.
 fn put(tx: &Transaction<'_>, record: &Record, now: Timestamp) -> Result<(), Error> {
-    let last_seen = record.last_seen.unwrap_or(now);
+    let last_seen = record.last_seen.unwrap_or(NEVER);
     tx.prepare_cached(&format!(
         "INSERT OR REPLACE INTO reputation_peers ({COLUMNS})
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)"
@@ -472,7 +505,7 @@ fn put(tx: &Transaction<'_>, record: &Record, now: Timestamp) -> Result<(), Erro
         record.evidence.good(),
         record.evidence.bad(),
         to_stored(record.evidence.at().as_secs()),
-        to_stored(record.first_seen.unwrap_or(last_seen).as_secs()),
+        to_stored(record.first_seen.or(record.last_seen).unwrap_or(now).as_secs()),
         to_stored(last_seen.as_secs()),
     ])?;
     if record.first_seen.is_none() { make_room(tx, &record.peer, PEERS_MAX, now) } else { Ok(()) }

@@ -340,3 +340,33 @@ proptest! {
         prop_assert!(record.packages_claimed <= 4);
     }
 }
+
+#[test]
+fn a_forged_head_is_a_ban_that_ends_and_says_nothing_of_blocks() {
+    let mut conn = database();
+    let ban = enter(&mut conn, &peer(1), &[Event::ForgedHead, Event::ForgedHead], NOW).unwrap();
+    assert!(ban::is_banned(&conn, &peer(1), NOW).unwrap());
+    assert!(!ban::is_banned(&conn, &peer(1), ban.until).unwrap());
+    let record = get(&conn, &peer(1)).unwrap();
+    assert_eq!((record.failed, record.blocks_forged, record.evidence), (0, 0, Evidence::default()));
+    assert_eq!(history(&conn, &peer(1), 9).unwrap().len(), 1, "one ban");
+}
+
+#[test]
+fn only_what_a_peer_sends_is_a_sign_of_life() {
+    let mut conn = database();
+    let (silent, heard) = (peer(1), peer(2));
+    let mute = [failure(1), Event::Served { bytes: 9 }];
+    enter(&mut conn, &silent, &mute, NOW);
+    let record = get(&conn, &silent).unwrap();
+    assert!(record.is_known());
+    assert_eq!((record.first_seen, record.last_seen), (Some(NOW), None));
+    enter(&mut conn, &heard, &[Event::Seen], NOW);
+    let later = NOW.plus(Duration::from_secs(60));
+    enter(&mut conn, &heard, &mute, later);
+    assert_eq!(get(&conn, &heard).unwrap().last_seen, Some(NOW));
+    for event in [success(1, 9), Event::Claimed { root: root(2) }, Event::ForgedHead, Event::Seen] {
+        enter(&mut conn, &silent, &[event], later);
+        assert_eq!(get(&conn, &silent).unwrap().last_seen.unwrap(), later);
+    }
+}

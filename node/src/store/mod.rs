@@ -47,6 +47,7 @@ pub use error::Error;
 pub use holdings::{entries, heads, installed, meta, packages, pins, published};
 pub use lock::HomeLock;
 pub use note::Note;
+pub use recovery::{PENDING as RECOVERY_PENDING, PENDING_DAMAGED as RECOVERY_PENDING_DAMAGED};
 
 use sweep::segments_in;
 

@@ -15,7 +15,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params, params_from_iter, types::Value};
 
-use super::{BLOCKS_FOLDER, Error, Note, database, segment};
+use super::{BLOCKS_FOLDER, Error, Note, database, holdings::meta, segment};
 use crate::{
     content::{Block, ContentId},
     time::Timestamp,
@@ -27,6 +27,11 @@ pub(super) const QUARANTINE: &str = "quarantine";
 const UNFINISHED: &str = "store.db.tmp";
 /// Name of a database that is whole and replaces the old one.
 const REPLACEMENT: &str = "store.db.new";
+/// The key of [`meta`] under which it stands that a database was made in place of one that was lost, and that what follows from
+/// the block files was not made again yet. The value says whether any of those were damaged.
+pub const PENDING: &str = "recovery-pending";
+/// The value where some of what was in the block files is lost.
+pub const PENDING_DAMAGED: &[u8] = b"damaged";
 
 /// Makes a new database from what can be read, and moves the old one aside where there is one.
 pub(super) fn replace(
@@ -48,6 +53,12 @@ pub(super) fn replace(
             // What follows from other rows is not salvaged but derived again.
             crate::catalog::rebuild(tx, now)?;
             crate::reputation::ledger::rebuild(tx)?;
+            // Numbers of lost changes would be given again.
+            meta::remove(tx, crate::sync::EPOCH)?;
+        }
+        if damage.is_some() || segments.files > 0 {
+            let value = if segments.damaged > 0 { PENDING_DAMAGED } else { b"whole" };
+            meta::set(tx, PENDING, value)?;
         }
         Ok(())
     })?;
@@ -111,6 +122,7 @@ fn quarantine_place(folder: &Path, now: Timestamp) -> Result<PathBuf, Error> {
 /// What was found in the segment files.
 #[derive(Debug, Default)]
 struct Segments {
+    files: u64,
     blocks: u64,
     damaged: u64,
 }
@@ -119,6 +131,7 @@ fn rebuild_blocks(tx: &Transaction<'_>, blocks: &Path) -> Result<Segments, Error
     let mut found = Segments::default();
     for number in super::segments_in(blocks)?.whole {
         let file = segment::open(blocks, number)?;
+        found.files += 1;
         let mut rows = 0;
         let bytes = super::column::integer(file.metadata()?.len());
         tx.execute(

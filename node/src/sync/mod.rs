@@ -8,20 +8,26 @@
 
 pub mod protocol;
 
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
 use serde_bytes::ByteBuf;
+use sha2::{Digest, Sha256};
 
 use self::protocol::{Page, Request};
 use crate::{
     catalog::{self, Outcome, Refusal, Source},
     code::Code,
-    limits::{HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
+    limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     release::{choice, head::VerifiedHead},
     store::{self, Store, meta},
     time::Timestamp,
 };
 
 /// Where the epoch is kept.
-const EPOCH: &str = "heads-epoch";
+pub(crate) const EPOCH: &str = "heads-epoch";
 
 /// What became of a page of heads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -76,36 +82,108 @@ pub fn epoch(store: &Store) -> Result<u64, store::Error> {
     })
 }
 
+/// Which heads were verified, by their bytes: what is served is read from a disk that may be damaged, and whoever passes a
+/// forged head on is turned away. Cheap to clone; all clones are the same.
+#[derive(Debug, Clone, Default)]
+pub struct Verified(Arc<Mutex<Generations>>);
+
+/// The heads of now, and those of before.
+#[derive(Debug, Default)]
+struct Generations {
+    young: BTreeSet<u64>,
+    old: BTreeSet<u64>,
+}
+
+impl Verified {
+    /// Notes that these bytes are a head that was verified.
+    pub fn note(&self, bytes: &[u8]) {
+        let mut held = self.held();
+        if held.young.len() >= CATALOG_HEADS_MAX {
+            held.old = std::mem::take(&mut held.young);
+        }
+        held.young.insert(digest(bytes));
+    }
+
+    /// Whether these bytes are a head, verified now or before.
+    fn is_genuine(&self, bytes: &[u8]) -> bool {
+        let digest = digest(bytes);
+        let held = self.held();
+        if held.young.contains(&digest) || held.old.contains(&digest) {
+            return true;
+        }
+        drop(held);
+        let is_genuine = VerifiedHead::verify_stored(bytes).is_ok();
+        if is_genuine {
+            self.note(bytes);
+        }
+        is_genuine
+    }
+
+    fn held(&self) -> MutexGuard<'_, Generations> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Damage is not made to collide: a part of the hash is enough.
+fn digest(bytes: &[u8]) -> u64 {
+    let hash = Sha256::digest(bytes);
+    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
 /// Reads the page that a peer asked for; nothing where the database fails.
-pub fn page(store: &Store, epoch: u64, request: Request, now: Timestamp) -> Option<Page> {
+///
+/// Heads that are damaged on the disk are left out, and out of the catalogue too, so that others can bring them again.
+pub fn page(
+    store: &Store,
+    verified: &Verified,
+    epoch: u64,
+    request: Request,
+    now: Timestamp,
+) -> Option<Page> {
     let read = store.read(|conn| {
         // Whoever remembers a place that was never given remembers another database than this one.
         let is_ours = request.epoch == epoch && request.after <= catalog::newest_position(conn)?;
         let after = if is_ours { request.after } else { 0 };
-        let page = catalog::after(conn, after, HEADS_PAGE_MAX, HEADS_PAGE_BYTES, now)?;
-        Ok(Page {
-            epoch,
-            next: page.next,
-            done: page.done,
-            heads: page.heads.into_iter().map(ByteBuf::from).collect(),
-        })
+        Ok((after, catalog::after(conn, after, HEADS_PAGE_MAX, HEADS_PAGE_BYTES, now)?))
     });
-    match read {
-        Ok(page) => Some(page),
+    let (after, catalog::Page { heads, next, done }) = match read {
+        Ok(read) => read,
         Err(error) => {
             tracing::warn!(%error, "the catalogue was not read for a peer");
-            None
+            return None;
+        }
+    };
+    let (genuine, damaged): (Vec<_>, Vec<_>) =
+        heads.into_iter().partition(|bytes| verified.is_genuine(bytes));
+    if !damaged.is_empty() {
+        tracing::warn!(heads = damaged.len(), "damaged heads in the catalogue are dropped");
+        let dropped = store.write(|tx| {
+            damaged
+                .iter()
+                .try_for_each(|bytes| catalog::discard(tx, after, bytes).map(drop))
+                .map_err(Into::into)
+        });
+        if let Err(error) = dropped {
+            tracing::warn!(%error, "damaged heads stay in the catalogue");
         }
     }
+    Some(Page { epoch, next, done, heads: genuine.into_iter().map(ByteBuf::from).collect() })
 }
 
 /// Verifies and writes the heads of a page that `from` sent; nothing where the database fails. Those that are held already cost
 /// nothing.
 ///
-/// It stops at the first head that is forged or malformed: what such a peer sends is not worth the signatures.
-pub fn take_page(store: &Store, heads: &[ByteBuf], from: &Source, now: Timestamp) -> Option<Taken> {
+/// It stops at the first head that is forged, and where more are malformed than a damaged disk explains: what such a peer
+/// sends is not worth the signatures.
+pub fn take_page(
+    store: &Store,
+    verified: &Verified,
+    heads: &[ByteBuf],
+    from: &Source,
+    now: Timestamp,
+) -> Option<Taken> {
     let mut taken = Taken::default();
-    let mut verified = Vec::new();
+    let mut genuine = Vec::new();
     let held = store.read(|conn| {
         let held = heads.iter().map(|bytes| catalog::holds(conn, bytes));
         Ok(held.collect::<Result<Vec<_>, _>>()?)
@@ -117,7 +195,10 @@ pub fn take_page(store: &Store, heads: &[ByteBuf], from: &Source, now: Timestamp
             continue;
         }
         match VerifiedHead::verify(bytes, now) {
-            Ok(head) => verified.push((from.clone(), head)),
+            Ok(head) => {
+                verified.note(head.bytes());
+                genuine.push((from.clone(), head));
+            }
             Err(error) if matches!(error.code(), Code::Expired | Code::Clock) => taken.deferred += 1,
             Err(error) if error.is_newer() => taken.refused += 1,
             Err(error) if error.code() == Code::Signature => {
@@ -126,15 +207,17 @@ pub fn take_page(store: &Store, heads: &[ByteBuf], from: &Source, now: Timestamp
             }
             Err(_) => {
                 taken.malformed += 1;
-                break;
+                if taken.malformed > HEADS_MALFORMED_PER_PAGE_MAX {
+                    break;
+                }
             }
         }
     }
-    match write(store, &verified, now) {
+    match write(store, &genuine, now) {
         Ok(Written { new, deferred }) => {
             taken.new = new;
             taken.deferred += deferred;
-            taken.refused += verified.len() - new - deferred;
+            taken.refused += genuine.len() - new - deferred;
             Some(taken)
         }
         Err(error) => {
@@ -228,17 +311,17 @@ mod tests {
         let store = Store::in_memory().unwrap();
         let page = [bytes(&head(1, "one", NOW)), bytes(&head(1, "two", NOW))];
         assert_eq!(
-            take_page(&store, &page, &Source::unknown(), NOW).unwrap(),
+            take_page(&store, &Verified::default(), &page, &Source::unknown(), NOW).unwrap(),
             Taken { new: 2, ..Taken::default() }
         );
         // Were it verified, it would be past its time.
         let later = NOW.plus(HEAD_LIFETIME_MAX * 2);
         assert_eq!(
-            take_page(&store, &page, &Source::unknown(), later).unwrap(),
+            take_page(&store, &Verified::default(), &page, &Source::unknown(), later).unwrap(),
             Taken { known: 2, ..Taken::default() }
         );
         let changed = [page[0].clone(), bytes(&head(1, "two", NOW.plus(Duration::from_secs(1))))];
-        let taken = take_page(&store, &changed, &Source::unknown(), NOW).unwrap();
+        let taken = take_page(&store, &Verified::default(), &changed, &Source::unknown(), NOW).unwrap();
         assert_eq!(taken, Taken { known: 1, new: 1, ..Taken::default() });
         assert!(!taken.is_barren(2) && Taken::default().is_barren(0));
         assert!(Taken { known: 1, refused: 1, ..Taken::default() }.is_barren(2));
@@ -247,8 +330,11 @@ mod tests {
     #[test]
     fn a_reader_that_is_ahead_of_our_numbering_is_given_it_from_the_beginning() {
         let store = Store::in_memory().unwrap();
-        take_page(&store, &[bytes(&head(1, "one", NOW))], &Source::unknown(), NOW).unwrap();
-        let asked = |epoch, after| page(&store, 7, Request { epoch, after }, NOW).unwrap().heads.len();
+        take_page(&store, &Verified::default(), &[bytes(&head(1, "one", NOW))], &Source::unknown(), NOW)
+            .unwrap();
+        let asked = |epoch, after| {
+            super::page(&store, &Verified::default(), 7, Request { epoch, after }, NOW).unwrap().heads.len()
+        };
         assert_eq!([asked(7, 0), asked(7, 1), asked(7, 2), asked(8, 1)], [1, 0, 1, 1]);
     }
 
@@ -257,12 +343,59 @@ mod tests {
         let store = Store::in_memory().unwrap();
         let page = [bytes(&head(1, "one", NOW)), bytes(&head(1, "two", NOW))];
         for wrong in [NOW.minus(CLOCK_SKEW_MAX * 2), NOW.plus(HEAD_LIFETIME_MAX * 2)] {
-            let taken = take_page(&store, &page, &Source::unknown(), wrong).unwrap();
+            let taken = take_page(&store, &Verified::default(), &page, &Source::unknown(), wrong).unwrap();
             assert_eq!(taken, Taken { deferred: 2, ..Taken::default() });
         }
         assert_eq!(
-            take_page(&store, &page, &Source::unknown(), NOW).unwrap(),
+            take_page(&store, &Verified::default(), &page, &Source::unknown(), NOW).unwrap(),
             Taken { new: 2, ..Taken::default() }
         );
+    }
+
+    #[test]
+    fn a_damaged_head_is_neither_served_nor_kept_and_can_be_taken_again() {
+        let (store, verified) = (Store::in_memory().unwrap(), Verified::default());
+        let page = [bytes(&head(1, "one", NOW)), bytes(&head(1, "two", NOW))];
+        take_page(&store, &verified, &page, &Source::unknown(), NOW).unwrap();
+        let served = || super::page(&store, &verified, 7, Request::default(), NOW).unwrap();
+        assert_eq!(served().heads, page);
+        let mut flipped = page[0].to_vec();
+        let last = flipped.len() - 1;
+        flipped[last] ^= 1;
+        store
+            .write(|tx| {
+                let sql = "UPDATE catalog_heads SET bytes = ?1 WHERE name = 'one'";
+                Ok(tx.execute(sql, rusqlite::params![flipped])?)
+            })
+            .unwrap();
+        let Page { next, done, heads, .. } = served();
+        assert_eq!((next, done, heads), (2, true, vec![page[1].clone()]));
+        assert_eq!(store.read(|conn| Ok(catalog::count(conn, NOW)?)).unwrap(), 1);
+        assert_eq!(take_page(&store, &verified, &page, &Source::unknown(), NOW).unwrap().new, 1);
+    }
+
+    #[test]
+    fn a_few_malformed_heads_are_passed_over_and_many_or_a_forged_one_are_not() {
+        let good = bytes(&head(1, "one", NOW));
+        let page = |malformed: usize| {
+            let mut page = vec![ByteBuf::from([0; 9]); malformed];
+            page.push(good.clone());
+            take_page(&Store::in_memory().unwrap(), &Verified::default(), &page, &Source::unknown(), NOW)
+                .unwrap()
+        };
+        let most = HEADS_MALFORMED_PER_PAGE_MAX;
+        assert_eq!(page(most), Taken { malformed: most, new: 1, ..Taken::default() });
+        assert_eq!(page(most + 1), Taken { malformed: most + 1, ..Taken::default() });
+        let mut forged = good.clone();
+        let last = forged.len() - 1;
+        forged[last] ^= 1;
+        let taken = take_page(
+            &Store::in_memory().unwrap(),
+            &Verified::default(),
+            &[forged, good],
+            &Source::unknown(),
+            NOW,
+        );
+        assert_eq!(taken.unwrap(), Taken { forged: 1, ..Taken::default() });
     }
 }

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use ggen_marketplace::{
-    control::{api::SearchRequest, service::Service},
+    control::{
+        api::{PeerInfoRequest, SearchRequest},
+        service::Service,
+    },
     identity::Context,
     limits::HEADS_PAGES_BARREN_MAX,
     release::Head,
@@ -71,6 +74,11 @@ async fn a_peer_that_passes_on_forged_heads_is_turned_away() {
     eventually("it is disconnected", SOON, async || (!node.is_connected(forger.peer).await).then_some(()))
         .await;
     assert_eq!(forger.seen().heads_requests, 1, "it was not asked for more");
+    eventually("it is banned for a while", SOON, async || {
+        let request = PeerInfoRequest { peer_id: forger.peer.to_string(), full: false };
+        Service::peer_info(&*node, request).await.ok().filter(|info| info.peer.banned)
+    })
+    .await;
     // What was valid in the page stays; a search is not held up.
     let found = node.finds("raw").await;
     assert_eq!(found.packages.len(), 1);

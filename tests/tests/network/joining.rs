@@ -123,6 +123,24 @@ async fn a_node_without_bootstrap_nodes_starts_and_joins_when_one_appears() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_among_clients_joins_when_a_server_of_its_list_appears() {
+    let key_of_later = start(&[]).await;
+    let (later, bound) = (key_of_later.address(), key_of_later.bound.clone());
+    let home = key_of_later.stopped().await;
+    let client = start_in(Arc::new(tempfile::tempdir().unwrap()), &[], |config| {
+        config.dht_server_mode = false;
+    })
+    .await;
+    let node = start(&[client.address(), later]).await;
+    node.knows(client.peer_id()).await;
+    // Long enough for a node that thinks itself in company to lean back.
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(node.status().await.routing_table_peers, 0);
+    let late = start_in(home, &[], |config| config.listen_addresses = bound).await;
+    node.knows(late.peer_id()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn peers_of_earlier_days_are_found_again_without_the_bootstrap_node() {
     let hub = start(&[]).await;
     let friend = start(&[hub.address()]).await;

@@ -86,6 +86,9 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             Event::Seen { peer } => {
                 recent.note(*peer, now);
             }
+            Event::ForgedHeads { peer } => {
+                ledger::record(tx, peer, &ledger::Event::ForgedHead, now)?;
+            }
             Event::Served { peer, bytes } => {
                 ledger::record(tx, peer, &ledger::Event::Served { bytes: *bytes }, now)?;
             }

@@ -35,34 +35,45 @@ impl Node {
     pub(super) async fn catch_up(&self, publisher: &Publisher, name: &PackageName) -> Result<(), Failure> {
         let package = PackageId { publisher: publisher.id(), name: name.clone() };
         // Peers that were connected a moment ago may not have told how far it went.
-        self.network.heads_read(LOOK_TIMEOUT).await;
-        let (here, seen) = {
+        let are_read = self.network.heads_read(LOOK_TIMEOUT).await;
+        let (here, seen, uncertain) = {
             let package = package.clone();
             self.with_store(move |store| newest_here(store, &package)).await?
         };
-        let uncertain = self.offload_store(recover::is_uncertain).await?;
         if uncertain && self.network.snapshot().await.map_err(fail)?.peers.is_empty() {
             return Err(behind(
                 &package,
                 "some of it was lost with a damaged database, and no peer is connected",
             ));
         }
-        let seen = match (here, seen) {
-            (Some(_), None) if uncertain => self.sought(&package).await?,
-            (Some(here), Some(seen)) if here >= seen => return Ok(()),
-            (Some(_), None) => return Ok(()),
-            (_, Some(_)) => Some(self.head_of(&package).await?),
-            (None, None) => self.sought(&package).await?,
-        };
-        let Some(head) = seen else { return Ok(()) };
-        if here.is_some_and(|here| here >= head.head().sequence.get()) {
-            return Ok(());
+        let mut asked = None;
+        if uncertain || (here.is_none() && seen.is_none()) {
+            asked = self.sought(&package).await?;
         }
+        let are_asked = are_read && asked.is_some();
+        let newest = match seen {
+            Some(seen) if here.is_none_or(|here| here < seen) => Some(self.head_of(&package).await?),
+            _ => asked.flatten(),
+        };
+        if let Some(head) = newest
+            && here.is_none_or(|here| here < head.head().sequence.get())
+        {
+            self.fetch_log(&package, head).await?;
+        }
+        if uncertain && are_asked {
+            self.with_store(move |store| store.write(|tx| recover::set_certain(tx, &package))).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings a log of ours here that went on elsewhere.
+    async fn fetch_log(&self, package: &PackageId, head: VerifiedHead) -> Result<(), Failure> {
         tracing::info!(%package, sequence = head.head().sequence.get(), "its log went on elsewhere");
         let log = self.log_of(&head).await.map_err(|unread| match unread {
-            Unread::Unavailable(failure) => behind(&package, &failure.message),
+            Unread::Unavailable(failure) => behind(package, &failure.message),
             Unread::Contradicts(failure) => failure,
         })?;
+        let package = package.clone();
         self.with_store(move |store| {
             store.write(|tx| {
                 entries::remove(tx, &package)?;
@@ -75,11 +86,11 @@ impl Node {
         .await
     }
 
-    /// What the DHT has of a package; nothing is continued where that contradicts itself.
-    async fn sought(&self, package: &PackageId) -> Result<Option<VerifiedHead>, Failure> {
+    /// What the DHT has of a package, and nothing where it does not answer; nothing is continued where that contradicts itself.
+    async fn sought(&self, package: &PackageId) -> Result<Option<Option<VerifiedHead>>, Failure> {
         match self.network.get_head(package.clone(), LOOK_TIMEOUT).await {
             Err(error @ network::Error::Contradiction { .. }) => Err(fail(error)),
-            found => Ok(found.ok().flatten()),
+            found => Ok(found.ok()),
         }
     }
 
@@ -115,23 +126,22 @@ pub(super) fn refuse_if_behind(
     name: &PackageName,
 ) -> Result<(), Failure> {
     let package = PackageId { publisher: publisher.id(), name: name.clone() };
-    if recover::is_uncertain(store)? {
-        return Err(behind(&package, "some of it was lost with a damaged database"));
-    }
     match newest_here(store, &package).map_err(fail)? {
-        (here, Some(seen)) if here.is_none_or(|here| here < seen) => {
+        (.., true) => Err(behind(&package, "some of it was lost with a damaged database")),
+        (here, Some(seen), false) if here.is_none_or(|here| here < seen) => {
             Err(behind(&package, "the node does not run, so it cannot be fetched"))
         }
         _ => Ok(()),
     }
 }
 
-/// The sequences of the newest entry of a log that is here, and of the newest head that was seen.
-fn newest_here(store: &Store, package: &PackageId) -> Result<(Option<u64>, Option<u64>), store::Error> {
+/// The sequences of the newest entry of a log that is here, and of the newest head that was seen; and whether entries of it
+/// may be lost.
+fn newest_here(store: &Store, package: &PackageId) -> Result<(Option<u64>, Option<u64>, bool), store::Error> {
     store.read(|conn| {
         let here = entries::last(conn, package)?.map(|entry| entry.sequence);
         let seen = catalog::seen(conn, package)?.map(|seen| seen.sequence.get());
-        Ok((here, seen))
+        Ok((here, seen, recover::is_uncertain(conn, package)?))
     })
 }
 

@@ -26,9 +26,10 @@ impl Lack {
     /// Nothing is known of the network, or everything is there.
     pub(super) const NOTHING: Self = Self { connections: 0, entry_point: false };
 
-    /// What a node of any role but a spoke's lacks.
+    /// What a node of any role but a spoke's lacks: somebody to ask for others. Peers that do not serve the DHT do not count.
     pub(super) fn of_node(snapshot: &Snapshot) -> Self {
-        Self { connections: usize::from(snapshot.peers.is_empty()), entry_point: false }
+        let routes = snapshot.buckets.iter().sum::<usize>();
+        Self { connections: usize::from(routes == 0), entry_point: false }
     }
 
     /// What a spoke lacks; `is_told` is whether its configuration names entry points.
@@ -76,15 +77,25 @@ impl UnderWay {
     }
 }
 
+/// Whether a node of any role but a spoke's leaves an address alone although its routing table is empty: it has company, and
+/// the address is that of a peer that is connected, or of one of earlier days, which may serve the DHT as little.
+pub(super) fn is_idle(snapshot: &Snapshot, is_entry_point: bool, address: &Multiaddr) -> bool {
+    let has_company = !snapshot.peers.is_empty();
+    has_company && (!is_entry_point || snapshot.peers.iter().any(|peer| is_at(peer, address)))
+}
+
+fn is_at(peer: &PeerSnapshot, address: &Multiaddr) -> bool {
+    match address.iter().last() {
+        Some(Protocol::P2p(named)) => named == peer.peer,
+        _ => peer.addresses.contains(address),
+    }
+}
+
 /// Whether an address is that of a hub that is connected: what a peer says of its addresses is not believed while no hub of
 /// the configuration is there.
 pub(super) fn is_held(snapshot: &Snapshot, lack: Lack, is_entry_point: bool, address: &Multiaddr) -> bool {
     let mut hubs = snapshot.peers.iter().filter(|peer| is_hub(peer));
-    !(lack.entry_point && is_entry_point)
-        && hubs.any(|peer| match address.iter().last() {
-            Some(Protocol::P2p(named)) => named == peer.peer,
-            _ => peer.addresses.contains(address),
-        })
+    !(lack.entry_point && is_entry_point) && hubs.any(|peer| is_at(peer, address))
 }
 
 /// As the loop sees it: one of the configuration, or one that this node chose and that serves the DHT.
@@ -123,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spoke_lacks_hubs_and_every_other_node_company() {
+    fn a_spoke_lacks_hubs_and_every_other_node_somebody_in_its_routing_table() {
         let mut snapshot = Snapshot::default();
         let lacked = |snapshot: &Snapshot| {
             (Lack::of_node(snapshot).wanted(), Lack::of_spoke(false, snapshot).wanted())
@@ -132,6 +143,8 @@ mod tests {
         // Whoever only connects and says that it serves the DHT is no hub, nor is another spoke.
         snapshot.peers.push(PeerSnapshot { outbound: false, ..peer(1) });
         snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), ..peer(2) });
+        assert_eq!(lacked(&snapshot), (1, HUBS_KEPT));
+        snapshot.buckets = vec![1];
         assert_eq!(lacked(&snapshot), (0, HUBS_KEPT));
         snapshot.peers.push(peer(3));
         snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), is_entry_point: true, ..peer(4) });
@@ -146,6 +159,17 @@ mod tests {
         assert_eq!(Lack::of_spoke(false, &snapshot), Lack::NOTHING, "it was told of none");
         snapshot.peers.push(PeerSnapshot { is_entry_point: true, ..peer(HUBS_KEPT) });
         assert_eq!(Lack::of_spoke(true, &snapshot), Lack::NOTHING);
+    }
+
+    #[test]
+    fn a_node_among_clients_dials_only_those_of_its_list_that_are_not_there() {
+        let mut snapshot = Snapshot::default();
+        assert!(!is_idle(&snapshot, false, &address(1)), "it is alone");
+        snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), ..peer(1) });
+        let named = address(2).with(Protocol::P2p(id(1)));
+        assert!(is_idle(&snapshot, true, &address(1)) && is_idle(&snapshot, true, &named));
+        assert!(!is_idle(&snapshot, true, &address(2)));
+        assert!(is_idle(&snapshot, false, &address(2)), "of earlier days");
     }
 
     #[test]

@@ -20,17 +20,17 @@ use super::{
 };
 use crate::{
     config::Role,
-    peers::{Redial, address_book, limits::REDIAL_AT_START_MAX},
+    peers::{Redial, address_book, limits::REDIAL_AT_START_MAX, redial::REFRESH},
 };
 
 /// How long one dial may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long filling the routing table may take.
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(60);
-/// How often it is looked whether this node is alone.
+/// How often it is looked whether this node lacks somebody.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 
-/// Dials the bootstrap list and the peers of earlier days until there is company, and the list again from time to time.
+/// Dials the bootstrap list and the peers of earlier days until there is somebody to ask for others, and the list again from time to time.
 pub(super) async fn join(node: Arc<Node>) {
     let started = Instant::now();
     #[expect(
@@ -85,6 +85,11 @@ pub(super) async fn join(node: Arc<Node>) {
                         continue;
                     }
                     under_way.begun(address.clone(), is_entry_point, now);
+                } else if wanted > 0
+                    && snapshot.as_ref().is_some_and(|it| home::is_idle(it, is_entry_point, &address))
+                {
+                    redial.put_back(&address, now + LOOK_AFTER, now + REFRESH);
+                    continue;
                 }
                 dials.push(dial(&node, address, &mut reported));
             }

@@ -344,7 +344,7 @@ fn open_store(folder: &Path) -> Result<Store, Failure> {
         tracing::warn!("{note}");
     }
     let publishers = Keys::Folder(folder.join(KEYS_FOLDER)).all()?;
-    recover::recover(&store, &publishers, &notes, Timestamp::now())?;
+    recover::recover(&store, &publishers, Timestamp::now())?;
     Ok(store)
 }
 

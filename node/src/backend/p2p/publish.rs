@@ -438,17 +438,21 @@ fn secrets(report: &preflight::Report) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::catalog;
 
-    fn package(folder: &std::path::Path, version: &str) -> PublishRequest {
+    pub(in super::super) fn package(folder: &std::path::Path, version: &str) -> PublishRequest {
         let gpack = format!("name = \"pack\"\nversion = \"{version}\"\ndescription = \"A package\"\n");
         std::fs::write(folder.join("gpack.toml"), gpack).unwrap();
         PublishRequest { path: folder.to_str().unwrap().to_owned(), ..PublishRequest::default() }
     }
 
-    fn published(store: &Store, publisher: &Publisher, request: &PublishRequest) -> Result<Done, Failure> {
+    pub(in super::super) fn published(
+        store: &Store,
+        publisher: &Publisher,
+        request: &PublishRequest,
+    ) -> Result<Done, Failure> {
         make(store, publisher, prepare(job(request)?)?, &ProgressSender::discard())
     }
 

@@ -6,6 +6,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use rusqlite::{Connection, Transaction};
+
 use super::{
     failure::fail,
     history::{is_current, keep_head, stored_entry},
@@ -18,39 +20,37 @@ use crate::{
     limits::HEAD_LIFETIME_MAX,
     package::{PackageId, manifest::Manifest},
     release::{Head, Kind, Labels, Log, Release, SignedEntry},
-    store::{Note, Store, entries, meta, packages, published},
+    store::{self, RECOVERY_PENDING, RECOVERY_PENDING_DAMAGED, Store, entries, meta, packages, published},
     time::Timestamp,
 };
 
-/// Says, in the store, that entries of our own logs may be missing.
+/// Says, in the store, that entries of our own logs may be missing, and since when.
 const UNCERTAIN: &str = "own-logs-uncertain";
+/// Before the name of a package: that its log was held against what others know, since that time.
+const CERTAIN: &str = "own-log-certain/";
 
 /// Whether a log of ours may have ended later than what is here, so that it is not continued without asking others.
-pub(super) fn is_uncertain(store: &Store) -> Result<bool, Failure> {
-    store.read(|conn| Ok(meta::get(conn, UNCERTAIN)?.is_some())).map_err(fail)
+pub(super) fn is_uncertain(conn: &Connection, package: &PackageId) -> Result<bool, store::Error> {
+    let Some(since) = meta::get(conn, UNCERTAIN)? else { return Ok(false) };
+    Ok(meta::get(conn, &format!("{CERTAIN}{package}"))? != Some(since))
 }
 
-/// Makes our own packages known again where the notes of an opened store say that its database was replaced.
+/// Notes that others were asked how far a log of ours went, and that it is here so far.
+pub(super) fn set_certain(tx: &Transaction<'_>, package: &PackageId) -> Result<(), store::Error> {
+    match meta::get(tx, UNCERTAIN)? {
+        Some(since) => meta::set(tx, &format!("{CERTAIN}{package}"), &since),
+        None => Ok(()),
+    }
+}
+
+/// Makes our own packages known again where the database was made again, until that came to its end once.
 ///
 /// # Errors
 /// Where the store or the keys cannot be read. A log of which an entry is missing is taken up to there.
-pub(super) fn recover(
-    store: &Store,
-    publishers: &[Publisher],
-    notes: &[Note],
-    now: Timestamp,
-) -> Result<(), Failure> {
-    if !notes.iter().any(|note| matches!(note, Note::DatabaseReplaced { .. })) {
+pub(super) fn recover(store: &Store, publishers: &[Publisher], now: Timestamp) -> Result<(), Failure> {
+    let Some(pending) = store.read(|conn| meta::get(conn, RECOVERY_PENDING)).map_err(fail)? else {
         return Ok(());
-    }
-    let damaged = notes.iter().any(|note| match note {
-        Note::BlocksRebuilt { damaged, .. } => *damaged > 0,
-        Note::SegmentLost { .. } => true,
-        _ => false,
-    });
-    if damaged {
-        store.write(|tx| meta::set(tx, UNCERTAIN, b"1")).map_err(fail)?;
-    }
+    };
     let ids = store.ids_of(Codec::DagCbor).map_err(fail)?;
     for publisher in publishers {
         for (package, found) in own_entries(store, publisher, &ids)? {
@@ -61,7 +61,13 @@ pub(super) fn recover(
             }
         }
     }
-    Ok(())
+    let ended = store.write(|tx| {
+        if pending == RECOVERY_PENDING_DAMAGED {
+            meta::set(tx, UNCERTAIN, &now.as_secs().to_be_bytes())?;
+        }
+        meta::remove(tx, RECOVERY_PENDING)
+    });
+    ended.map(drop).map_err(fail)
 }
 
 type Found = BTreeMap<PackageId, Vec<SignedEntry>>;
@@ -186,5 +192,65 @@ fn row(log: &Log, release: &Release, manifest: &Manifest, released: Timestamp) -
         blocks: manifest.files().len() as u64,
         published_at: released,
         announced: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::p2p::{
+        history::held_log,
+        publish::tests::{package, published},
+    };
+
+    #[test]
+    fn a_log_is_found_again_although_the_first_start_after_the_loss_was_cut_off() {
+        let (home, files, now) =
+            (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Timestamp::now());
+        let publisher = Publisher::from_secret([1; 32], now);
+        let open = || Store::open(home.path(), now).unwrap().0;
+        let store = open();
+        let done = published(&store, &publisher, &package(files.path(), "1.0.0")).unwrap();
+        let id = done.head.package_id();
+        let epoch = crate::sync::epoch(&store).unwrap();
+        drop(store);
+        for damage in [None, Some(&b"no database"[..])] {
+            for suffix in ["", "-wal", "-shm"] {
+                let _ = std::fs::remove_file(home.path().join(format!("store.db{suffix}")));
+            }
+            if let Some(bytes) = damage {
+                std::fs::write(home.path().join("store.db"), bytes).unwrap();
+            }
+            // Ended before anything was made again.
+            drop(open());
+            let store = open();
+            assert!(held_log(&store, &publisher, &id).unwrap().is_none());
+            let publishers = [publisher.clone()];
+            recover(&store, &publishers, now).unwrap();
+            let log = held_log(&store, &publisher, &id).unwrap().unwrap();
+            assert_eq!(log.newest().unwrap().id(), done.head.head().entry, "{damage:?}");
+            assert!(!store.read(|conn| is_uncertain(conn, &id)).unwrap());
+            assert_ne!(crate::sync::epoch(&store).unwrap(), epoch);
+            // Once is enough.
+            store.write(|tx| Ok(entries::remove(tx, &id)?)).unwrap();
+            recover(&store, &publishers, now).unwrap();
+            assert!(held_log(&store, &publisher, &id).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn logs_that_may_be_cut_off_are_uncertain_until_others_were_asked_of_each() {
+        let store = Store::in_memory().unwrap();
+        let publisher = Publisher::from_secret([1; 32], Timestamp::default());
+        let [one, other] =
+            ["one", "other"].map(|name| PackageId { publisher: publisher.id(), name: name.parse().unwrap() });
+        let uncertain = || store.read(|conn| Ok([is_uncertain(conn, &one)?, is_uncertain(conn, &other)?]));
+        for secs in [7, 8] {
+            store.write(|tx| meta::set(tx, RECOVERY_PENDING, RECOVERY_PENDING_DAMAGED)).unwrap();
+            recover(&store, &[], Timestamp::from_secs(secs)).unwrap();
+            assert_eq!(uncertain().unwrap(), [true, true]);
+            store.write(|tx| set_certain(tx, &one)).unwrap();
+            assert_eq!(uncertain().unwrap(), [false, true]);
+        }
     }
 }

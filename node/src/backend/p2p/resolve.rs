@@ -20,7 +20,10 @@ use crate::{
     code::Code,
     content::{Codec, ContentId},
     control::api::Failure,
-    fetch::{session::Session, wanted::Wanted},
+    fetch::{
+        session::{self, Session},
+        wanted::Wanted,
+    },
     identity::PublisherId,
     limits::ENTRY_BYTES_MAX,
     package::{PackageId, PackageName, PackageRef},
@@ -299,7 +302,10 @@ impl Node {
         }
         let wanted = Wanted::Block { id, bytes_max: ENTRY_BYTES_MAX as u64 };
         let got = session.get(vec![wanted], &mut |_| {}).await;
-        got.map_err(|error| Unread::Unavailable(fail(error)))?;
+        got.map_err(|error| match error {
+            session::Error::Contradiction(_) => Unread::Contradicts(fail(error)),
+            other => Unread::Unavailable(fail(other)),
+        })?;
         let block = self.with_store(move |store| store.block(&id)).await.map_err(Unread::Unavailable)?;
         let block = block.ok_or_else(|| Unread::Unavailable(gone("a log entry that was just stored")))?;
         SignedEntry::decode_and_verify(block.bytes(), head.key_log()).map_err(|error| {

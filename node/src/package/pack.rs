@@ -244,6 +244,36 @@ mod tests {
         assert!(matches!(pack_all(&found), Err(Error::Read(walk::Error::Io { .. }))));
     }
 
+    /// A gigabyte and a bit, of two levels of nodes; it is a hole, so that it costs no disk and one block of its chunks.
+    #[test]
+    fn a_file_of_more_than_a_gigabyte_is_packed_and_read_back_a_chunk_at_a_time() {
+        const SIZE: u64 = (1 << 30) + 5;
+        let directory = tempfile::tempdir().unwrap();
+        fs::File::create(directory.path().join("large")).unwrap().set_len(SIZE).unwrap();
+        let mut blocks = std::collections::HashMap::new();
+        let mut sink = |block: Block| {
+            assert!(block.bytes().len() <= CHUNK_BYTES);
+            blocks.insert(block.id(), block.into_bytes());
+            Ok::<_, Infallible>(())
+        };
+        let packed = pack(&walk(directory.path()).unwrap(), &mut sink, &mut |_, _| ()).unwrap();
+        let file = packed.files[0].root;
+        assert_eq!((packed.size, file.size), (SIZE, SIZE));
+        // 1024 chunks and the rest, a full node, one over the rest, the root of both, and the directory.
+        assert_eq!((packed.blocks, blocks.len()), (1024 + 1 + 3 + 1, 1 + 1 + 3 + 1));
+        let mut open = vec![unixfs::FilePart::whole(file.id, file.size).unwrap()];
+        let (mut chunks, mut bytes) = (0, 0);
+        while let Some(part) = open.pop() {
+            if part.is_leaf() {
+                assert_eq!(blocks[&part.id].len() as u64, part.size);
+                (chunks, bytes) = (chunks + 1, bytes + part.size);
+            } else {
+                open.extend(part.children(&blocks[&part.id]).unwrap());
+            }
+        }
+        assert_eq!((chunks, bytes), (1025, SIZE));
+    }
+
     #[test]
     fn names_that_cannot_stand_together_are_invalid_input() {
         let same = unixfs::Error::HashCollision { first: "a".to_owned(), second: "b".to_owned() };

@@ -67,6 +67,33 @@ async fn an_installed_package_outlives_its_publisher() {
     assert_eq!(installed.providers, [middle.peer_id().to_string()]);
 }
 
+/// Sixty-four chunks that all differ and one more, and a hole. A gigabyte would take too long here; packing it has a test of its
+/// own beside `pack`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_and_a_sparse_one_arrive_whole() {
+    const LARGE: usize = (64 << 20) + 7;
+    const HOLE: u64 = 32 << 20;
+    let temp = tempfile::tempdir().unwrap();
+    let source = package(temp.path(), "large", "1.0.0", &[("large.bin", noise(5, LARGE))]);
+    let sparse = std::fs::File::create(source.join("sparse.bin")).unwrap();
+    sparse.set_len(HOLE).unwrap();
+    drop(sparse);
+    let publisher = start(&[]).await;
+    let reader = start(&[publisher.address()]).await;
+    reader.knows(publisher.peer_id()).await;
+    let published = publisher.publish_dir(&source).await;
+    reader.finds("large").await;
+    let target = temp.path().join("installed");
+    let installed = reader.install("large", &target, 120).await.unwrap();
+    assert!(tree(&target) == tree(&source), "byte for byte");
+    assert_eq!(installed.cid, published.cid);
+    assert!(installed.bytes > LARGE as u64 + HOLE);
+    // What is the same comes once, and nothing comes that was not signed.
+    let most = LARGE as u64 + (1 << 20) + (1 << 20);
+    assert!(installed.bytes_fetched < most, "{} bytes came", installed.bytes_fetched);
+    assert_eq!(reader.counters(publisher.peer_id()).await, (1, 0));
+}
+
 fn version(text: &str) -> semver::Version {
     text.parse().unwrap()
 }

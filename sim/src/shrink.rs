@@ -416,8 +416,14 @@ do = "search"
     #[test]
     fn times_numbers_names_and_ids_do_not_tell_failures_apart_and_words_do() {
         let lacks = "60.000 s node-3: lacks 1 of 2 packages, and lists 0 that nobody published";
-        assert!(is_same(&[lacks], "31.500 s node-11: lacks 4 of 5 packages, and lists 0 that nobody published"));
-        assert!(!is_same(&[lacks], "31.500 s node-11: lacks 0 of 5 packages, and lists 1 that nobody published"));
+        assert!(is_same(
+            &[lacks],
+            "31.500 s node-11: lacks 4 of 5 packages, and lists 0 that nobody published"
+        ));
+        assert!(!is_same(
+            &[lacks],
+            "31.500 s node-11: lacks 0 of 5 packages, and lists 1 that nobody published"
+        ));
         let failed = "step 4 (install word at node-2 after 1m 30s) failed with E_TIMEOUT: the time ran out";
         assert!(is_same(&[failed], &failed.replace("step 4", "step 0").replace("node-2", "node-0")));
         assert!(!is_same(&[failed], &failed.replace("E_TIMEOUT", "E_NOT_FOUND")));
@@ -428,7 +434,8 @@ do = "search"
 
     #[test]
     fn what_says_that_nothing_was_shown_is_the_failure_only_where_nothing_else_is() {
-        let (missed, empty) = ("search_ms is 9, and 5 is the most", "nothing called `search_ms` was measured");
+        let (missed, empty) =
+            ("search_ms is 9, and 5 is the most", "nothing called `search_ms` was measured");
         assert!(!is_same(&[missed, empty], empty));
         assert!(is_same(&[missed, empty], "search_ms is 7, and 5 is the most"));
         assert!(is_same(&[empty], empty));

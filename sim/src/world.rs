@@ -461,7 +461,9 @@ impl World<'_> {
             self.positions[node] = position;
             let mut ledger = self.ledger.lock();
             releases.into_iter().for_each(|release| ledger.measures.lists(node, release, elapsed));
-            for (package, digest) in judge::signed(&store)?.difference(&self.signed).cloned().collect::<Vec<_>>() {
+            for (package, digest) in
+                judge::signed(&store)?.difference(&self.signed).cloned().collect::<Vec<_>>()
+            {
                 self.signed.insert((package.clone(), digest));
                 ledger.tell(Fact::Signed { node, package, digest });
             }
@@ -565,7 +567,9 @@ mod tests {
     #[test]
     fn what_is_published_again_under_the_same_version_does_not_change_what_the_first_was() {
         let publish = |at: u32, bytes: u32| {
-            format!("[[workload]]\nat = \"{at}s\"\nnode = \"node-0\"\ndo = \"publish\"\npackage = \"word\"\nbytes = {bytes}\n")
+            format!(
+                "[[workload]]\nat = \"{at}s\"\nnode = \"node-0\"\ndo = \"publish\"\npackage = \"word\"\nbytes = {bytes}\n"
+            )
         };
         let text = format!(
             "duration = \"9s\"\nlatency = \"1ms\"\n[topology]\nkind = \"mesh\"\nnodes = 1\n{}{}",

@@ -10,8 +10,8 @@ use std::{
 use clap::{Args, ValueEnum};
 use ggen_sim::{
     leak::Leak,
-    trace::Lines,
     report::{Html, Junit, Report, Text},
+    trace::Lines,
     world::{self, Finished, Options},
 };
 

@@ -35,7 +35,12 @@ impl Bounds {
     pub(super) fn lasting(&self, found: &mut Found, at: Duration, node: usize, streams: usize) {
         let most = self.most[node].0.connections;
         if streams > most {
-            found.add(RULE, at, node, format!("has {streams} lasting streams, and {most} connections are the most"));
+            found.add(
+                RULE,
+                at,
+                node,
+                format!("has {streams} lasting streams, and {most} connections are the most"),
+            );
         }
     }
 

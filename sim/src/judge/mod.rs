@@ -35,7 +35,12 @@ pub use self::{
     fact::Fact,
     view::{Account, Head, Held, Publication, View},
 };
-pub(crate) use self::{found::Found, oracle::Oracle, view::{signed, tree_digest}, watch::Watch};
+pub(crate) use self::{
+    found::Found,
+    oracle::Oracle,
+    view::{signed, tree_digest},
+    watch::Watch,
+};
 use crate::{report::Invariant, scenario::Expect};
 
 /// Exit code where a threshold was missed.

@@ -191,7 +191,12 @@ fn what_nobody_published_is_found_wherever_it_is() {
     let (rule, _) = doctored(|run| run.views[1][READER].unverified = 1);
     assert_eq!(rule, content::RULE);
     let mut run = good();
-    let foreign = Head { sequence: 3, latest: Some(("1.0.0".to_owned(), id("foreign"))), digest: HEAD, entry: id("entry") };
+    let foreign = Head {
+        sequence: 3,
+        latest: Some(("1.0.0".to_owned(), id("foreign"))),
+        digest: HEAD,
+        entry: id("entry"),
+    };
     run.views[1][READER].catalogue.insert("gpadversary/word".to_owned(), foreign.clone());
     run.views[1][READER].seen.insert("gpadversary/word".to_owned(), 3);
     let judged = run.judged();
@@ -208,10 +213,10 @@ fn what_nobody_published_is_found_wherever_it_is() {
 fn a_head_that_its_publisher_never_made_is_found_whatever_its_signature_is_worth() {
     let listed = |run: &mut Run| run.views[1][READER].catalogue.get_mut(WORD).unwrap().digest = [9; 32];
     let (rule, what) = doctored(listed);
-    assert_eq!((rule.as_str(), what.as_str()), (
-        content::RULE,
-        "60.000 s reader: lists a head of gpauthor/word at 0 that its publisher never made",
-    ));
+    assert_eq!(
+        (rule.as_str(), what.as_str()),
+        (content::RULE, "60.000 s reader: lists a head of gpauthor/word at 0 that its publisher never made",)
+    );
     // It was made, and replaced since.
     let signed = |node| Fact::Signed { node, package: WORD.to_owned(), digest: [9; 32] };
     let mut run = good();
@@ -254,10 +259,10 @@ fn a_version_that_becomes_another_tree_is_found() {
 #[test]
 fn a_publication_that_a_user_was_told_of_and_that_is_not_there_is_found_and_not_after_a_lost_disk() {
     let (rule, what) = doctored(|run| run.views[1][AUTHOR].own.clear());
-    assert_eq!((rule.as_str(), what.as_str()), (
-        publications::RULE,
-        "60.000 s author: has lost gpauthor/word@1.0.0, which it published",
-    ));
+    assert_eq!(
+        (rule.as_str(), what.as_str()),
+        (publications::RULE, "60.000 s author: has lost gpauthor/word@1.0.0, which it published",)
+    );
     let (rule, what) = doctored(|run| run.facts.push((secs(3), told("1.1.0"))));
     assert_eq!(rule, publications::RULE);
     assert!(what.ends_with("told that gpauthor/word@1.1.0 is published, and never held it"), "{what}");
@@ -310,10 +315,10 @@ fn two_entries_for_one_place_and_a_frozen_package_are_found_where_the_publisher_
     let (rule, what) = doctored(|run| {
         run.views[1][READER].frozen.insert(WORD.to_owned());
     });
-    assert_eq!((rule.as_str(), what.as_str()), (
-        equivocations::RULE,
-        "60.000 s reader: has frozen gpauthor/word, whose publisher is honest",
-    ));
+    assert_eq!(
+        (rule.as_str(), what.as_str()),
+        (equivocations::RULE, "60.000 s reader: has frozen gpauthor/word, whose publisher is honest",)
+    );
     let mut run = good();
     let package = || "gpadversary/word".to_owned();
     run.views[1][READER].frozen.insert(package());
@@ -399,10 +404,10 @@ fn downgraded() -> Run {
 #[test]
 fn an_install_or_a_lookup_that_gets_something_older_than_was_published_is_found() {
     let (rule, what) = downgraded().violation();
-    assert_eq!((rule.as_str(), what.as_str()), (
-        steps::RULE,
-        "33.000 s reader: step 1 got gpauthor/word at 0, and it had come to 1 before",
-    ));
+    assert_eq!(
+        (rule.as_str(), what.as_str()),
+        (steps::RULE, "33.000 s reader: step 1 got gpauthor/word at 0, and it had come to 1 before",)
+    );
     let aimed = |aim: Aim| {
         let mut run = downgraded();
         run.case.steps[1].aim = aim;
@@ -412,7 +417,8 @@ fn an_install_or_a_lookup_that_gets_something_older_than_was_published_is_found(
     let named = aimed(Aim::Install { package: package(), version: Some("1.0.0".to_owned()) });
     assert_eq!(named.judged(), BTreeMap::new(), "that version was asked for");
     let mut run = aimed(Aim::Lookup { package: package() });
-    run.facts.push((secs(32), Fact::LookedUp { step: 1, node: READER, package: WORD.to_owned(), sequence: 0 }));
+    run.facts
+        .push((secs(32), Fact::LookedUp { step: 1, node: READER, package: WORD.to_owned(), sequence: 0 }));
     assert_eq!(run.violation().0, steps::RULE);
     for (at, fact) in [
         (secs(25), Fact::FaultBegan),
@@ -460,7 +466,10 @@ fn books_that_forget_are_found_also_after_a_crash_and_not_after_a_lost_disk() {
         run.judged()
     };
     let crashed = forgetful(&[Fact::Stopped { node: READER }, Fact::Started { node: READER }]);
-    assert_eq!(crashed[reputations::RULE], "60.000 s reader: counts 0 successes of author; there were 1 before");
+    assert_eq!(
+        crashed[reputations::RULE],
+        "60.000 s reader: counts 0 successes of author; there were 1 before"
+    );
     assert_eq!(forgetful(&[Fact::Wiped { node: READER }]), BTreeMap::new());
 }
 
@@ -494,6 +503,37 @@ fn an_adversary_is_charged_exactly_for_what_it_did_and_nobody_in_its_place() {
     });
     assert_eq!(rule, reputations::RULE, "an innocent was charged");
     assert!(what.contains("of other, and there were at most 0"), "{what}");
+}
+
+#[test]
+fn wrong_bytes_that_came_too_late_to_be_of_use_are_booked_in_the_end() {
+    let sent = |secs_: u64| {
+        let mut run = good();
+        run.facts.retain(|(_, fact)| !matches!(fact, Fact::Served { .. } | Fact::Installed { .. }));
+        run.views[1][READER].accounts.clear();
+        // The install ends at once, before they can have been read for certain.
+        for (at, fact) in &mut run.facts {
+            if matches!(fact, Fact::StepBegan { step: 1, .. } | Fact::StepEnded { step: 1, .. }) {
+                *at = secs(secs_);
+            }
+        }
+        run.facts
+            .push((secs(secs_), Fact::Bit { node: ADVERSARY, bite: Bite::WrongBlock, victim: Some(READER) }));
+        run
+    };
+    // Four latencies of 50 ms, the time of a request, and ten seconds.
+    let (rule, what) = sent(29).violation();
+    assert_eq!(rule, reputations::RULE);
+    assert!(what.contains("of adversary, and there were at least 1"), "{what}");
+    assert_eq!(sent(31).judged(), BTreeMap::new(), "it may be read yet");
+    for excuse in [Fact::FaultBegan, Fact::Stopped { node: ADVERSARY }, Fact::Stopped { node: OTHER }] {
+        let mut run = sent(29);
+        run.case.expect.catalogues_agree = false;
+        run.case.expect.catalogues_agree_within = None;
+        let is_adversary = excuse == Fact::Stopped { node: ADVERSARY };
+        run.facts.push((secs(35), excuse));
+        assert_eq!(run.judged().is_empty(), !is_adversary, "an adversary that turns disturbs nobody");
+    }
 }
 
 #[test]
@@ -535,7 +575,10 @@ fn what_grows_beyond_its_bound_is_found() {
     assert_eq!(rule, bounds::RULE);
     assert_eq!(what, "40.000 s other: holds 11 connections, and 10 are the most");
     let (rule, what) = doctored(|run| run.facts.push((secs(40), Fact::Streams { node: OTHER, lasting: 11 })));
-    assert_eq!((rule.as_str(), what.ends_with("has 11 lasting streams, and 10 connections are the most")), (bounds::RULE, true));
+    assert_eq!(
+        (rule.as_str(), what.ends_with("has 11 lasting streams, and 10 connections are the most")),
+        (bounds::RULE, true)
+    );
     let mut run = good();
     run.facts.push((secs(40), Fact::Streams { node: OTHER, lasting: 10 }));
     run.facts.push((secs(40), Fact::Streams { node: ADVERSARY, lasting: 11 }));
@@ -557,7 +600,8 @@ fn heads_and_peers_beyond_their_bounds_are_found() {
     };
     let head = whole().catalogue[WORD].clone();
     let listing = |publishers: usize, each: usize| {
-        let packages = (0..publishers).flat_map(|it| (0..each).map(move |package| format!("gp{it}/{package}")));
+        let packages =
+            (0..publishers).flat_map(|it| (0..each).map(move |package| format!("gp{it}/{package}")));
         View { catalogue: packages.map(|package| (package, head.clone())).collect(), ..View::default() }
     };
     let each = CATALOG_HEADS_PER_PUBLISHER_MAX;

@@ -130,12 +130,23 @@ fn what_would_be_ignored_is_refused_with_its_line() {
         (crowd("until = \"9s\"\n"), 11, "`until` does not belong to this fault"),
         (crowd("for = \"9s\"\n"), 11, "`for` does not belong to this fault"),
         (refused("started = \"61s\"\n"), 7, "the run has ended by then"),
-        (parse(&shared).unwrap_err().to_string(), 10, "`region` does not belong to a node that shares its site"),
-        (refused(&node("config = { listen_addresses = [\"/ip4/0.0.0.0/tcp/1\"] }\n")), 9, "`listen_addresses`"),
+        (
+            parse(&shared).unwrap_err().to_string(),
+            10,
+            "`region` does not belong to a node that shares its site",
+        ),
+        (
+            refused(&node("config = { listen_addresses = [\"/ip4/0.0.0.0/tcp/1\"] }\n")),
+            9,
+            "`listen_addresses`",
+        ),
         (refused(&format!("[config]\nlisten_addresses = []\n{}", node(""))), 7, "`listen_addresses`"),
         (refused(&format!("{}{join}", node("start = \"5s\"\n"))), 9, "`start` does not count"),
     ] {
-        assert!(message.starts_with(&format!("dir/small.toml:{line}: ")) && message.contains(what), "{message}");
+        assert!(
+            message.starts_with(&format!("dir/small.toml:{line}: ")) && message.contains(what),
+            "{message}"
+        );
     }
     let leave = join.replace("join", "leave").replace("9s", "8s");
     assert!(parse(&format!("{SMALL}{}{join}{leave}", node("start = \"5s\"\n"))).is_ok(), "it runs before");

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use ggen_marketplace::limits::FETCH_TIMEOUT;
+
 use super::{Account, Case, Fact, Found, View};
 use crate::adversary::Bite;
 
@@ -17,6 +19,10 @@ pub(super) const RULE: &str = "reputations-equal-recount";
 /// How long after something broke, or after a node stopped, silence has that reason: as long as one request may take, and
 /// the time until its answer is given up.
 const AFTERMATH: Duration = Duration::from_secs(60);
+
+/// How long after wrong bytes were sent they stand in the books at the latest, wherever that install is by then: its other
+/// requests run out of time first.
+const BOOKED: Duration = Duration::from_secs(5).saturating_add(FETCH_TIMEOUT);
 
 /// Something that a node does for its user, during which it asks peers for blocks.
 #[derive(Debug, Clone, Default)]
@@ -174,10 +180,13 @@ impl Recount {
         for peer in 0..case.members.len() {
             let account = view.accounts.get(&peer).copied().unwrap_or_default();
             let name = &case.members[peer].name;
+            // An answer that comes when its install has ended is looked at all the same. Once is enough: who was refused by then
+            // was cut off, with what else it had under way.
+            let once = u64::from(self.has_forged(node, peer, at));
             for (what, counted, least) in [
                 ("successes", account.successful, self.successes(node, peer).least),
-                ("failures", account.failed, self.failures(node, peer).least),
-                ("forged blocks", account.forged, self.forgeries_least(node, peer)),
+                ("failures", account.failed, self.failures(node, peer).least.max(once)),
+                ("forged blocks", account.forged, self.forgeries_least(node, peer).max(once)),
             ] {
                 if counted < least {
                     let what = format!("counts {counted} {what} of {name}, and there were at least {least}");
@@ -230,6 +239,16 @@ impl Recount {
     fn was_read(&self, episode: &Episode, peer: usize) -> bool {
         let (Some(sent), Some(ended)) = (episode.forged.get(&peer), episode.ended) else { return false };
         *sent + self.slack <= ended && !self.is_disturbed(episode)
+    }
+
+    /// Whether a peer sent wrong bytes so long ago that they have been read, while nothing was broken.
+    fn has_forged(&self, node: usize, peer: usize, now: Duration) -> bool {
+        self.episodes_of(node).any(|episode| {
+            let Some(sent) = episode.forged.get(&peer) else { return false };
+            let booked = *sent + self.slack + BOOKED;
+            let until_then = Episode { ended: Some(booked), began: episode.began, ..Episode::default() };
+            booked <= now && !self.is_disturbed(&until_then)
+        })
     }
 
     fn is_disturbed(&self, episode: &Episode) -> bool {

@@ -506,6 +506,37 @@ fn an_adversary_is_charged_exactly_for_what_it_did_and_nobody_in_its_place() {
 }
 
 #[test]
+fn wrong_bytes_that_came_too_late_to_be_of_use_are_booked_in_the_end() {
+    let sent = |secs_: u64| {
+        let mut run = good();
+        run.facts.retain(|(_, fact)| !matches!(fact, Fact::Served { .. } | Fact::Installed { .. }));
+        run.views[1][READER].accounts.clear();
+        // The install ends at once, before they can have been read for certain.
+        for (at, fact) in &mut run.facts {
+            if matches!(fact, Fact::StepBegan { step: 1, .. } | Fact::StepEnded { step: 1, .. }) {
+                *at = secs(secs_);
+            }
+        }
+        run.facts
+            .push((secs(secs_), Fact::Bit { node: ADVERSARY, bite: Bite::WrongBlock, victim: Some(READER) }));
+        run
+    };
+    // Four latencies of 50 ms, the time of a request, and ten seconds.
+    let (rule, what) = sent(29).violation();
+    assert_eq!(rule, reputations::RULE);
+    assert!(what.contains("of adversary, and there were at least 1"), "{what}");
+    assert_eq!(sent(31).judged(), BTreeMap::new(), "it may be read yet");
+    for excuse in [Fact::FaultBegan, Fact::Stopped { node: ADVERSARY }, Fact::Stopped { node: OTHER }] {
+        let mut run = sent(29);
+        run.case.expect.catalogues_agree = false;
+        run.case.expect.catalogues_agree_within = None;
+        let is_adversary = excuse == Fact::Stopped { node: ADVERSARY };
+        run.facts.push((secs(35), excuse));
+        assert_eq!(run.judged().is_empty(), !is_adversary, "an adversary that turns disturbs nobody");
+    }
+}
+
+#[test]
 fn silence_is_a_failure_only_of_whoever_was_silent() {
     let silent = |run: &mut Run| {
         let fact = Fact::Bit { node: ADVERSARY, bite: Bite::Stalled, victim: Some(READER) };

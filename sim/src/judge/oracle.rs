@@ -46,6 +46,11 @@ impl Oracle {
         self.releases.get(&(package.to_owned(), version.to_owned()))
     }
 
+    /// How many releases there are.
+    pub(super) fn releases(&self) -> usize {
+        self.releases.len()
+    }
+
     pub(super) fn with_root(&self, root: ContentId) -> Option<&Release> {
         self.releases.values().find(|release| release.root == root)
     }

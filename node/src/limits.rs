@@ -15,6 +15,9 @@ pub const LINKS_MAX: usize = 1024;
 pub const DIRECTORY_BYTES_MAX: usize = 256 << 10;
 /// Files in one package.
 pub const FILES_MAX: usize = 100_000;
+/// Directories in one package: as many as files may be. Each is a block of its own, and a folder on every disk; without a
+/// limit, files deep in directories of their own would be 64 times as many.
+pub const DIRECTORIES_MAX: usize = FILES_MAX;
 /// Bytes in one package, all files together.
 pub const PACKAGE_BYTES_MAX: u64 = 16 << 30;
 /// Bytes in one file.
@@ -60,10 +63,15 @@ pub const KEY_DOCUMENT_BYTES_MAX: usize = 2 << 10;
 pub const KEYS_MAX: usize = 8;
 /// Entries in one package's log.
 pub const LOG_ENTRIES_MAX: usize = 10_000;
+/// Bytes of all entries of one log: as many of them as there may be, each as large as those that we sign. They are in memory
+/// together until the log is verified.
+pub const LOG_BYTES_MAX: usize = 24 << 20;
 /// How long a head is valid after it was made, at most.
 pub const HEAD_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far ahead of our clock a head may have been made.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 60);
+/// How long after its expiry a head of others still counts when it comes: our clock may run ahead of theirs.
+pub const EXPIRY_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Heads that the catalogue holds, over all publishers.
 pub const CATALOG_HEADS_MAX: usize = 200_000;
@@ -85,6 +93,13 @@ pub const PEER_EVENTS_MAX: usize = 1_000;
 pub const STREAMS_PER_CONNECTION_MAX: usize = 512;
 /// DHT value records held for others.
 pub const DHT_RECORDS_MAX: usize = 8_192;
+/// Those of them that one peer brought: a quarter.
+pub const DHT_RECORDS_PER_PEER_MAX: usize = DHT_RECORDS_MAX / 4;
+/// Records, of values and of providers, that are taken from one peer at once; a large node renews its own at once, and sends
+/// again later what found no room.
+pub const DHT_WRITES_PER_PEER_MAX: u32 = 4_096;
+/// Until one more of it is taken: a hundred a second.
+pub const DHT_WRITES_PER_PEER_REFILL: Duration = Duration::from_millis(10);
 /// Keys for which provider records are held.
 pub const DHT_PROVIDED_KEYS_MAX: usize = 32_768;
 /// Provider records held of one key.
@@ -123,7 +138,7 @@ pub const FETCH_ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX + FETCH_ANSWER_BYTES +
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests for blocks that are served at once; more are told `busy`.
 pub const FETCH_SERVED_AT_ONCE_MAX: usize = 64;
-/// Requests for blocks that are served at once for one peer.
+/// Requests for blocks that are served at once for one peer, or for one public network; fewer where many are served.
 pub const FETCH_SERVED_PER_PEER_MAX: usize = 16;
 
 /// Bytes of heads in one page of the exchange.
@@ -136,6 +151,12 @@ pub const HEADS_PAGE_BYTES_MAX: usize = HEADS_PAGE_BYTES + HEAD_BYTES_MAX + (64 
 pub const HEADS_REQUEST_BYTES_MAX: usize = 1 << 10;
 /// Pages read from one peer in one go; the rest follows in the next round.
 pub const HEADS_PAGES_MAX: usize = 512;
+/// Pages read from one peer in one go that bring nothing new and are hardly held either; the rest follows in the next round.
+pub const HEADS_PAGES_BARREN_MAX: usize = 16;
+/// Pages of heads that are verified at once: signatures are the dearest that a peer can ask of us.
+pub const HEADS_PAGES_CHECKED_AT_ONCE_MAX: usize = 2;
+/// Peers of which is remembered how far their heads were read when they left.
+pub const HEADS_CURSORS_MAX: usize = 4_096;
 /// How often the heads of connected peers are asked for again.
 pub const HEADS_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -151,6 +172,9 @@ pub const KEY_NAME_BYTES_MAX: usize = 32;
 pub const REASON_BYTES_MAX: usize = 512;
 /// Nesting of maps and arrays in a signed structure.
 pub const SIGNED_DEPTH_MAX: usize = 16;
+/// Ends of a package's log that are remembered until a log is read that holds them: the oldest is never forgotten for a
+/// newer one.
+pub const CATALOG_PLACES_MAX: usize = 8;
 /// Packages whose last seen sequence is remembered after their head is gone: rollback is refused this far back.
 pub const CATALOG_SEEN_MAX: usize = 1_000_000;
 /// Words of a query's text; all of them must match.

@@ -27,6 +27,8 @@ const POLL: Duration = Duration::from_millis(20);
 const STDERR_BYTES_MAX: usize = 4_096;
 /// The exit code of a run that came to nothing.
 const FAILED: u8 = 1;
+/// The exit code of a program that panicked, as Rust has it.
+pub const PANICKED: u8 = 101;
 
 /// A run to make.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,14 +194,17 @@ fn wait(child: &mut Child, timeout: Duration) -> io::Result<Option<ExitStatus>> 
     }
 }
 
-/// Why a child has no report: its own words, or how it ended.
+/// Why a child has no report: its own words, or how it ended. Of a panic the words are on standard error.
 fn complaint(status: ExitStatus, said: &[u8], complained: &[u8]) -> String {
+    let tail = &complained[complained.len().saturating_sub(STDERR_BYTES_MAX)..];
+    let tail = String::from_utf8_lossy(tail);
+    if status.code() == Some(PANICKED.into()) {
+        return format!("panicked: {}", tail.trim());
+    }
     let told = serde_json::from_slice::<Value>(said).ok();
     if let Some(message) = told.as_ref().and_then(|it| it["error"]["message"].as_str()) {
         return message.to_owned();
     }
-    let tail = &complained[complained.len().saturating_sub(STDERR_BYTES_MAX)..];
-    let tail = String::from_utf8_lossy(tail);
     if tail.trim().is_empty() { status.to_string() } else { format!("{status}: {}", tail.trim()) }
 }
 
@@ -235,6 +240,8 @@ mod tests {
         assert_eq!((ran.exit_code, ran.error.as_deref()), (9, Some("exit status: 9: oh")));
         let ran = shell("echo '{\"error\":{\"message\":\"no such key\"}}'; exit 7", minute);
         assert_eq!((ran.exit_code, ran.error.as_deref()), (7, Some("no such key")));
+        let ran = shell("echo '{\"error\":{\"message\":\"see above\"}}'; echo oh >&2; exit 101", minute);
+        assert_eq!((ran.exit_code, ran.error.as_deref()), (101, Some("panicked: oh")));
         assert!(shell("kill -9 $$", minute).error.unwrap().contains("signal"));
     }
 

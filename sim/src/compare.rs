@@ -53,7 +53,7 @@ impl Better {
             "_served",
             "_sent",
         ];
-        let higher = ["_published", "_searched", "_installed", "_taken", "_listed"];
+        let higher = ["_published", "_searched", "_installed", "_looked_up", "_taken", "_listed"];
         if lower.iter().any(|end| base.ends_with(end)) {
             Self::Lower
         } else if higher.iter().any(|end| base.ends_with(end)) {
@@ -115,6 +115,7 @@ mod tests {
             ("search_ms_p99", 10.0, false),
             ("steps_installed", 89.0, true),
             ("steps_installed", 200.0, false),
+            ("steps_looked_up", 0.0, true),
             ("connections_made", 500.0, false),
         ] {
             assert_eq!(compared(metric, Some(100.0), Some(now)).is_over, is_over, "{metric} {now}");

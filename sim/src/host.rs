@@ -285,7 +285,7 @@ async fn perform(
                 "sequence {} stored {} heard {}",
                 published.sequence, published.dht_stored, published.announced_to
             );
-            Ok((Ended::Published { id, cid: published.cid }, more))
+            Ok((Ended::Published { id, version: published.version, cid: published.cid }, more))
         }
         Action::Search { text, filter, .. } => {
             let request = SearchRequest {
@@ -307,9 +307,10 @@ async fn perform(
             let (hidden, because) = (found.hidden_by_reputation, found.incomplete_because);
             Ok((Ended::Found { ids, hidden, because }, more))
         }
-        Action::Install { package, .. } => {
+        Action::Install { package, version, .. } => {
+            let version = version.as_ref().map_or_else(String::new, |version| format!("@{version}"));
             let request = InstallRequest {
-                package: package.clone(),
+                package: format!("{package}{version}"),
                 to: folder,
                 timeout_secs: Some(STEP_TIMEOUT_SECS),
             };
@@ -341,7 +342,7 @@ async fn look_up(
     let id = blueprint.ledger.lock().id_of(package).map(str::to_owned).ok_or_else(nothing)?;
     let named: PackageId = id.parse().map_err(|_| nothing())?;
     let head = registry.dht_head(&named).await.ok().flatten().ok_or_else(nothing)?;
-    Ok((Ended::LookedUp { id }, format!("sequence {}", head.head().sequence)))
+    Ok((Ended::LookedUp { id, sequence: head.head().sequence.get() }, String::new()))
 }
 
 /// How long the run has lasted, for whoever runs on a host.

@@ -8,16 +8,22 @@ use std::{
     time::Duration,
 };
 
-use ggen_marketplace::network::{Event, Lookup, LookupKind};
+use ggen_marketplace::{
+    network::{Event, Lookup, LookupKind},
+    peers::limits::HANDSHAKE_TIMEOUT,
+};
 use libp2p::PeerId;
 
 use crate::{
     adversary::Bite,
     judge::Fact,
     measure::Measures,
-    trace::{Trace, hex},
+    trace::{Lines, Trace, hex},
     transport::Wire,
 };
+
+/// After this time the handshake of a stream has ended, well or not.
+const HANDSHAKE_OVER: Duration = HANDSHAKE_TIMEOUT.saturating_mul(2);
 
 /// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,6 +55,8 @@ pub enum Ended {
     Published {
         /// Full id of the package.
         id: String,
+        /// The version.
+        version: String,
         /// The content id of the tree.
         cid: String,
     },
@@ -74,6 +82,8 @@ pub enum Ended {
     LookedUp {
         /// Full id of the package.
         id: String,
+        /// How far it had come, as the head says that was found.
+        sequence: u64,
     },
     /// So many of the addresses were reached.
     Bootstrapped {
@@ -119,6 +129,8 @@ pub(crate) struct Ledger {
     pub(crate) ended: BTreeMap<usize, Ended>,
     /// By fault: how often it bit.
     pub(crate) bites: BTreeMap<usize, usize>,
+    /// By node and the socket at the other end: when the streams that stand were opened, the oldest first.
+    streams: BTreeMap<(usize, SocketAddr), Vec<Duration>>,
     /// Pairs of nodes, each as the first of them saw it.
     connections: BTreeSet<(usize, usize)>,
     names: Vec<String>,
@@ -138,13 +150,14 @@ pub(crate) struct Ledger {
 pub(crate) struct Shared(Arc<Mutex<Ledger>>);
 
 impl Shared {
-    pub(crate) fn new(names: Vec<String>, peers: BTreeMap<PeerId, usize>, keep_lines: bool) -> Self {
+    pub(crate) fn new(names: Vec<String>, peers: BTreeMap<PeerId, usize>, lines: Lines) -> Self {
         Self(Arc::new(Mutex::new(Ledger {
-            trace: Trace::new(keep_lines),
+            trace: Trace::new(lines),
             counts: Counts::default(),
             measures: Measures::default(),
             ended: BTreeMap::new(),
             bites: BTreeMap::new(),
+            streams: BTreeMap::new(),
             connections: BTreeSet::new(),
             names,
             peers,
@@ -175,12 +188,21 @@ impl Ledger {
 
     /// Adds what happened to a byte stream of a node.
     pub(crate) fn wire(&mut self, node: usize, remote: SocketAddr, wire: Wire<'_>) {
+        let at = self.now();
+        match wire {
+            Wire::Opened { .. } => self.streams.entry((node, remote)).or_default().push(at),
+            Wire::Closed => {
+                // Two to one socket look alike: that the younger one is left can only be too little.
+                let alike = self.streams.get_mut(&(node, remote)).filter(|alike| !alike.is_empty());
+                alike.map(|alike| alike.remove(0));
+            }
+            Wire::Delivered(_) => {}
+        }
         match wire {
             Wire::Opened { dialled: true } => self.record(node, format_args!("opened to {remote}")),
             Wire::Opened { dialled: false } => self.record(node, format_args!("opened from {remote}")),
             Wire::Closed => self.record(node, format_args!("closed with {remote}")),
             Wire::Delivered(bytes) => {
-                let at = self.now();
                 self.counts.deliveries += 1;
                 self.counts.bytes_delivered += bytes.len() as u64;
                 self.trace.deliver(at, &self.names[node], remote, bytes);
@@ -206,6 +228,19 @@ impl Ledger {
     pub(crate) fn tell(&mut self, fact: Fact) {
         let at = self.now();
         self.facts.push((at, fact));
+    }
+
+    /// Tells how many streams each node has had for so long that they are connections.
+    pub(crate) fn tell_streams(&mut self, now: Duration) {
+        self.streams.retain(|_, alike| !alike.is_empty());
+        let mut lasting: BTreeMap<usize, usize> = BTreeMap::new();
+        for ((node, _), alike) in &self.streams {
+            let old = alike.iter().filter(|opened| **opened + HANDSHAKE_OVER <= now).count();
+            *lasting.entry(*node).or_default() += old;
+        }
+        for (node, lasting) in lasting {
+            self.tell(Fact::Streams { node, lasting });
+        }
     }
 
     /// What the judge has not heard yet.
@@ -256,10 +291,10 @@ impl Ledger {
     /// Adds the end of a step.
     pub(crate) fn end(&mut self, step: usize, node: usize, ended: Ended, more: impl fmt::Display) {
         let what = match &ended {
-            Ended::Published { id, cid } => format!("step {step} published {id} {cid} {more}"),
+            Ended::Published { id, cid, .. } => format!("step {step} published {id} {cid} {more}"),
             Ended::Found { ids, .. } => format!("step {step} found [{}] {more}", ids.join(" ")),
             Ended::Installed { id, cid, .. } => format!("step {step} installed {id} {cid} {more}"),
-            Ended::LookedUp { id } => format!("step {step} looked up {id} {more}"),
+            Ended::LookedUp { id, sequence } => format!("step {step} looked up {id} sequence {sequence}"),
             Ended::Bootstrapped { reached } => format!("step {step} bootstrapped {reached} {more}"),
             Ended::Joined => format!("step {step} joined"),
             Ended::Left => format!("step {step} left"),
@@ -273,6 +308,14 @@ impl Ledger {
             _ => None,
         };
         let is_publication = matches!(ended, Ended::Published { .. });
+        if let Ended::Published { id, version, cid } = &ended
+            && let Ok(root) = cid.parse()
+        {
+            self.tell(Fact::Published { node, package: id.clone(), version: version.clone(), root });
+        }
+        if let Ended::LookedUp { id, sequence } = &ended {
+            self.tell(Fact::LookedUp { step, node, package: id.clone(), sequence: *sequence });
+        }
         self.tell(Fact::StepEnded { step, node, fetched, is_publication });
         self.ended.insert(step, ended);
     }
@@ -385,5 +428,30 @@ impl Ledger {
 
     fn name(&self, peer: &PeerId) -> String {
         self.peers.get(peer).map_or_else(|| peer.to_string(), |node| self.names[*node].clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_that_outlast_their_handshake_are_told_by_node() {
+        let shared = Shared::new(vec!["a".to_owned(), "b".to_owned()], BTreeMap::new(), Lines::default());
+        let mut ledger = shared.lock();
+        let remote = |port: u16| SocketAddr::from(([10, 0, 0, 1], port));
+        for port in [1, 1, 2] {
+            ledger.wire(0, remote(port), Wire::Opened { dialled: true });
+        }
+        ledger.wire(1, remote(1), Wire::Opened { dialled: false });
+        ledger.wire(0, remote(1), Wire::Closed);
+        ledger.wire(0, remote(9), Wire::Closed);
+        let mut told = |now: Duration| {
+            ledger.tell_streams(now);
+            ledger.take_facts().into_iter().map(|(_, fact)| fact).collect::<Vec<_>>()
+        };
+        let of = |node, lasting| Fact::Streams { node, lasting };
+        assert_eq!(told(HANDSHAKE_OVER), [of(0, 2), of(1, 1)]);
+        assert_eq!(told(HANDSHAKE_TIMEOUT), [of(0, 0), of(1, 0)]);
     }
 }

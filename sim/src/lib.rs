@@ -21,6 +21,7 @@ pub mod judge;
 pub mod leak;
 pub mod ledger;
 mod measure;
+mod panics;
 pub mod plan;
 pub mod prove;
 pub mod report;

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::trace::Checkpoint;
+use crate::{children::PANICKED, trace::Checkpoint};
 
 /// What two runs showed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,6 +52,9 @@ pub enum Error {
     /// A child failed before it had a report.
     #[error("a run in a child process failed:\n{0}")]
     Failed(String),
+    /// A child panicked.
+    #[error("a run in a child process panicked:\n{0}")]
+    Panicked(String),
     /// A child's report could not be read.
     #[error("the report of a child process cannot be read: {0}")]
     Report(#[from] serde_json::Error),
@@ -110,6 +113,9 @@ fn child(
         command.envs((0..50).map(|n| (format!("GGEN_SIM_NOISE_{n}"), "x".repeat(n))));
     }
     let output = command.output()?;
+    if output.status.code() == Some(PANICKED.into()) {
+        return Err(Error::Panicked(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
     let report: Value = match serde_json::from_slice(&output.stdout) {
         Ok(report) => report,
         Err(_) if output.stdout.is_empty() => {

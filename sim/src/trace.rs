@@ -2,11 +2,12 @@
 //!
 //! An event is a line: virtual time, node, what happened. Numbers that a process counts for itself, such as libp2p's ids of
 //! connections, must never enter one, and neither may anything of the machine: paths, real times. A delivery is an event too;
-//! its bytes go into the hash as they are, and its line, which shows their digest, is made only where lines are kept.
+//! its bytes go into the hash as they are, and its line, which shows their digest, is made only where somebody is told lines.
 
 use std::{
     fmt::{self, Write},
     net::SocketAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,8 +25,33 @@ pub struct Trace {
     hash: Sha256,
     events: u64,
     checkpoints: Vec<Checkpoint>,
-    /// The lines themselves, where somebody asked for them.
-    lines: Option<Vec<String>>,
+    lines: Lines,
+}
+
+type Told = dyn Fn(&str) + Send + Sync;
+
+/// Who is told the lines of a trace as they are made, without their ends; by default there is nobody. Nothing keeps them.
+#[derive(Clone, Default)]
+pub struct Lines(Option<Arc<Told>>);
+
+impl Lines {
+    /// Tells them to `told`.
+    pub fn new(told: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+
+    /// Tells one.
+    pub fn tell(&self, line: &str) {
+        if let Some(told) = &self.0 {
+            told(line);
+        }
+    }
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Lines" } else { "no lines" })
+    }
 }
 
 /// The hash after a number of events.
@@ -40,17 +66,17 @@ pub struct Checkpoint {
 }
 
 impl Trace {
-    /// An empty trace; it keeps the lines where that is asked for.
-    pub fn new(keep_lines: bool) -> Self {
-        Self { lines: keep_lines.then(Vec::new), ..Self::default() }
+    /// An empty trace, and who is told its lines.
+    pub fn new(lines: Lines) -> Self {
+        Self { lines, ..Self::default() }
     }
 
     /// Adds an event.
     pub fn record(&mut self, at: Duration, node: &str, what: impl fmt::Display) {
         let at_nanos = nanos(at);
         writeln!(Folded(&mut self.hash), "{at_nanos} {node} {what}").expect("hashing does not fail");
-        if let Some(lines) = &mut self.lines {
-            lines.push(format!("{at_nanos} {node} {what}"));
+        if let Lines(Some(told)) = &self.lines {
+            told(&format!("{at_nanos} {node} {what}"));
         }
         self.count(at_nanos);
     }
@@ -62,9 +88,9 @@ impl Trace {
         writeln!(Folded(&mut self.hash), "{at_nanos} {node} got {} from {from}", bytes.len())
             .expect("hashing does not fail");
         self.hash.update(bytes);
-        if let Some(lines) = &mut self.lines {
+        if let Lines(Some(told)) = &self.lines {
             let digest = hex(&Sha256::digest(bytes)[..DIGEST_BYTES]);
-            lines.push(format!("{at_nanos} {node} got {} from {from} {digest}", bytes.len()));
+            told(&format!("{at_nanos} {node} got {} from {from} {digest}", bytes.len()));
         }
         self.count(at_nanos);
     }
@@ -91,11 +117,6 @@ impl Trace {
     pub fn checkpoints(&self) -> &[Checkpoint] {
         &self.checkpoints
     }
-
-    /// The lines; none where they were not asked for.
-    pub fn into_lines(self) -> Vec<String> {
-        self.lines.unwrap_or_default()
-    }
 }
 
 /// Text on its way into a hash, without a string in between.
@@ -118,10 +139,21 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
 
+    /// A trace with the place into which its lines come.
+    fn kept() -> (Trace, Arc<Mutex<Vec<String>>>) {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let into = lines.clone();
+        let told =
+            move |line: &str| into.lock().unwrap_or_else(PoisonError::into_inner).push(line.to_owned());
+        (Trace::new(Lines::new(told)), lines)
+    }
+
     fn hash(events: &[(u64, &str, &str)]) -> String {
-        let mut trace = Trace::new(false);
+        let mut trace = Trace::default();
         for (secs, node, what) in events {
             trace.record(Duration::from_secs(*secs), node, what);
         }
@@ -146,9 +178,9 @@ mod tests {
     fn a_delivery_counts_with_its_bytes_and_with_where_it_ends() {
         let from: SocketAddr = "10.0.0.1:4001".parse().unwrap();
         let hash = |deliveries: &[&[u8]]| {
-            let mut trace = Trace::new(true);
+            let (mut trace, lines) = kept();
             deliveries.iter().for_each(|bytes| trace.deliver(Duration::ZERO, "a", from, bytes));
-            (trace.hash(), trace.into_lines())
+            (trace.hash(), lines.lock().unwrap().clone())
         };
         let (one, lines) = hash(&[b"ab", b"c"]);
         assert_eq!(one, hash(&[b"ab", b"c"]).0);
@@ -161,16 +193,16 @@ mod tests {
     #[test]
     fn a_checkpoint_every_thousand_events_narrows_a_difference_down() {
         let run = |different: u64| {
-            let mut trace = Trace::new(true);
+            let (mut trace, lines) = kept();
             for n in 0..3_500 {
                 trace.record(Duration::from_millis(n), "a", if n == different { "other" } else { "same" });
             }
-            trace
+            (trace, lines)
         };
-        let (one, two) = (run(u64::MAX), run(1_500));
+        let ((one, _), (two, lines)) = (run(u64::MAX), run(1_500));
         assert_eq!(one.checkpoints().len(), 3);
         assert_eq!(one.checkpoints()[0], two.checkpoints()[0]);
         assert_ne!(one.checkpoints()[1], two.checkpoints()[1]);
-        assert_eq!(two.into_lines()[1_500], "1500000000 a other");
+        assert_eq!(lines.lock().unwrap()[1_500], "1500000000 a other");
     }
 }

@@ -150,7 +150,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn weather() -> (Weather, Shared) {
-        let ledger = Shared::new(Vec::new(), BTreeMap::new(), false);
+        let ledger = Shared::new(Vec::new(), BTreeMap::new(), crate::trace::Lines::default());
         (Weather::new(Draws::new(1), ledger.clone(), Duration::from_millis(1)), ledger)
     }
 

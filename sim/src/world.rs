@@ -30,12 +30,14 @@ use crate::{
     draw::Draws,
     faults::Breaker,
     host::{self, Blueprint, Disk, PlannedStep},
-    judge::{self, Case, Fact, Limits, Member, Watch},
+    judge::{self, Aim, Case, Fact, Limits, Member, Task, Watch},
     leak::Leak,
     ledger::{Ledger, Shared},
+    panics,
     plan::{Event, Life, Plan},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, Latency, Node, Scenario, regions},
+    trace::{Lines, Trace},
     transport::multiaddr,
     virtualise,
     weather::Weather,
@@ -58,8 +60,8 @@ pub struct Options {
     pub until: Option<Duration>,
     /// Where the run writes how many simulated milliseconds it has lasted, for whoever shows progress on another thread.
     pub elapsed_millis: Option<Arc<AtomicU64>>,
-    /// Keeps the lines of the trace.
-    pub keep_lines: bool,
+    /// Who is told the lines of the trace.
+    pub lines: Lines,
     /// Lets the real world in, so that it is known that such a leak is found.
     pub leak: Option<Leak>,
     /// Takes adversaries for honest nodes, so that it is known that what they do is found.
@@ -75,8 +77,6 @@ pub struct Options {
 pub struct Finished {
     /// What came of it.
     pub report: Report,
-    /// The lines of the trace, where they were asked for.
-    pub lines: Vec<String>,
     /// Per node, the counts of libp2p at the end, in the text form of OpenMetrics; empty where they were not asked for.
     pub counts: Vec<String>,
 }
@@ -115,6 +115,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     let scratch = TempDir::with_prefix("ggen-sim-")?;
     let draws = Draws::new(seed);
     let steps = folders(scenario, draws, scratch.path())?;
+    panics::watch();
     // A fresh thread: nothing on it has been seeded yet.
     let finished = thread::scope(|scope| {
         let body = || simulate(scenario, draws, steps, &options);
@@ -184,17 +185,22 @@ fn case(
     let mut trees = BTreeMap::new();
     for step in steps {
         if let Action::Publish { package, version, .. } = &step.action {
+            // The first one counts: other content under the same version is to be refused.
             let node = scenario.steps[step.number].node;
-            trees.insert((node, package.clone(), version.clone()), judge::tree_digest(&step.folder)?);
+            let written = judge::tree_digest(&step.folder)?;
+            trees.entry((node, package.clone(), version.clone())).or_insert(written);
         }
     }
-    let installs = |action: &Action| match action {
-        Action::Install { package, .. } => Some(package.clone()),
-        _ => None,
+    let aim = |action: &Action| match action {
+        Action::Install { package, version, .. } => {
+            Aim::Install { package: package.clone(), version: version.clone() }
+        }
+        Action::Lookup { package } => Aim::Lookup { package: package.clone() },
+        _ => Aim::Other,
     };
     Ok(Case {
         members: members.collect(),
-        steps: scenario.steps.iter().map(|step| (step.node, installs(&step.action))).collect(),
+        steps: scenario.steps.iter().map(|step| Task { node: step.node, aim: aim(&step.action) }).collect(),
         trees,
         faults_over: plan
             .events
@@ -237,6 +243,8 @@ struct World<'a> {
     ledger: Shared,
     /// Per node: the position to which its catalogue was read.
     positions: Vec<u64>,
+    /// The heads that were seen at whoever made them.
+    signed: BTreeSet<(String, [u8; 32])>,
     witness: Witness,
     /// Per node.
     metrics: Vec<Metrics>,
@@ -259,15 +267,15 @@ fn simulate(
     let plan = Plan::draw(scenario, draws);
     let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
-    let ledger = Shared::new(names, peers, options.keep_lines);
+    let ledger = Shared::new(names, peers, options.lines.clone());
     let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
     let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
-    let positions = vec![0; keys.len()];
+    let (positions, signed) = (vec![0; keys.len()], BTreeSet::new());
     let counting = || if options.counts { Metrics::counting() } else { Metrics::default() };
     let metrics = keys.iter().map(|_| counting()).collect();
     let witness = options.witness.clone();
     let weather = Weather::new(draws, ledger.clone(), scenario.tick);
-    let mut world = World { scenario, plan, stores, ledger, positions, witness, metrics, weather };
+    let mut world = World { scenario, plan, stores, ledger, positions, signed, witness, metrics, weather };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
@@ -284,7 +292,11 @@ fn simulate(
     let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
     while sim.elapsed() < end {
         world.break_and_mend(&mut sim, &mut breaker)?;
-        sim.step().map_err(|error| Error::Broken(error.to_string()))?;
+        let stepped = sim.step();
+        if panics::happened() {
+            return Err(Error::Panicked);
+        }
+        stepped.map_err(|error| Error::Broken(error.to_string()))?;
         watch.tick(sim.elapsed(), &world.ledger, &world.stores)?;
         world.look_into_catalogues(sim.elapsed())?;
         if let Some(millis) = &options.elapsed_millis {
@@ -293,10 +305,10 @@ fn simulate(
     }
     let report = world.report(watch, sim.elapsed())?;
     // Before the hosts are torn down, of which the report knows nothing any more.
-    let trace = std::mem::replace(&mut world.ledger.lock().trace, crate::trace::Trace::new(false));
+    world.ledger.lock().trace = Trace::default();
     drop(sim);
     let counts = world.metrics.iter().map(Metrics::text).collect();
-    Ok(Finished { report, lines: trace.into_lines(), counts })
+    Ok(Finished { report, counts })
 }
 
 /// The time of the nodes' clocks.
@@ -453,7 +465,7 @@ impl World<'_> {
         ledger.tell(fact);
     }
 
-    /// Notes which releases came into which catalogue, to a tick.
+    /// Notes which releases came into which catalogue, to a tick; and which heads were made, before anybody can lose them.
     fn look_into_catalogues(&mut self, elapsed: Duration) -> Result<(), Error> {
         let changed = self.ledger.lock().measures.take_changed();
         for node in changed {
@@ -462,6 +474,12 @@ impl World<'_> {
             self.positions[node] = position;
             let mut ledger = self.ledger.lock();
             releases.into_iter().for_each(|release| ledger.measures.lists(node, release, elapsed));
+            for (package, digest) in
+                judge::signed(&store)?.difference(&self.signed).cloned().collect::<Vec<_>>()
+            {
+                self.signed.insert((package.clone(), digest));
+                ledger.tell(Fact::Signed { node, package, digest });
+            }
         }
         Ok(())
     }
@@ -552,5 +570,32 @@ impl World<'_> {
             Some(format!("adversary {} ({}) never bit", it.name, script.kind.as_str()))
         });
         idle.chain(tame).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_published_again_under_the_same_version_does_not_change_what_the_first_was() {
+        let publish = |at: u32, bytes: u32| {
+            format!(
+                "[[workload]]\nat = \"{at}s\"\nnode = \"node-0\"\ndo = \"publish\"\npackage = \"word\"\nbytes = {bytes}\n"
+            )
+        };
+        let text = format!(
+            "duration = \"9s\"\nlatency = \"1ms\"\n[topology]\nkind = \"mesh\"\nnodes = 1\n{}{}",
+            publish(1, 100),
+            publish(2, 200)
+        );
+        let scenario = Scenario::parse(Path::new("small.toml"), &text).unwrap();
+        let (draws, scratch) = (Draws::new(1), TempDir::new().unwrap());
+        let steps = folders(&scenario, draws, scratch.path()).unwrap();
+        let plan = Plan::draw(&scenario, draws);
+        let case = case(&scenario, draws, &steps, &plan, &Options::default()).unwrap();
+        let [first, second] = [0, 1].map(|step: usize| judge::tree_digest(&steps[step].folder).unwrap());
+        assert_ne!(first, second);
+        assert_eq!(case.trees.into_values().collect::<Vec<_>>(), [first]);
     }
 }

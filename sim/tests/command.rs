@@ -131,7 +131,7 @@ node = "node-2"
 do = "install"
 package = "word"
 "#);
-    assert_eq!(exit, 101, "{report}");
+    assert_eq!(exit, 100, "{report}");
     let found = violations(&report);
     assert!(found.iter().any(|it| it.starts_with("step 1 (install word at node-2 after 25s)")), "{found:?}");
 }
@@ -140,7 +140,7 @@ package = "word"
 fn a_partition_keeps_a_release_from_the_other_side() {
     let partition = "[[faults]]\nkind = \"partition\"\nat = \"5s\"\nuntil = \"39s\"\nnodes = [\"node-1\"]\n";
     let (exit, report) = run(partition);
-    assert_eq!(exit, 101, "{report}");
+    assert_eq!(exit, 100, "{report}");
     assert_eq!(report["faults"][0]["bites"], 4);
     assert_eq!(
         violations(&report),
@@ -153,7 +153,7 @@ fn a_partition_keeps_a_release_from_the_other_side() {
 fn a_search_that_finds_too_little_fails_the_run() {
     let (exit, report) =
         run("[[workload]]\nat = \"30s\"\nnode = \"node-0\"\ndo = \"search\"\ntext = \"word\"\nfinds = 2\n");
-    assert_eq!(exit, 101, "{report}");
+    assert_eq!(exit, 100, "{report}");
     assert_eq!(
         violations(&report),
         ["step 1 (search \"word\" at node-0 after 30s) found 1 packages instead of 2"]
@@ -227,7 +227,7 @@ fn a_restart_without_the_disk_loses_what_only_that_disk_had() {
     let (exit, report) = run(&restart(true));
     assert_eq!(exit, 0, "{report}");
     let (exit, report) = run(&restart(false));
-    assert_eq!(exit, 101, "{report}");
+    assert_eq!(exit, 100, "{report}");
     assert!(violations(&report).iter().any(|it| it.starts_with("step 1 (install word")), "{report}");
 }
 
@@ -299,7 +299,7 @@ fn an_adversary_that_never_bites_fails_the_run() {
 fn a_step_that_must_fail_and_does_not_fails_the_run() {
     let search = "[[workload]]\nat = \"30s\"\nnode = \"node-2\"\ndo = \"search\"\ntext = \"word\"\n";
     let (exit, report) = run(&format!("{search}fails = \"E_NO_PROVIDERS\"\n{search}says = \"because\"\n"));
-    assert_eq!(exit, 101, "{report}");
+    assert_eq!(exit, 100, "{report}");
     let step = "(search \"word\" at node-2 after 30s)";
     assert_eq!(
         violations(&report),
@@ -384,8 +384,8 @@ fn a_sweep_names_the_command_of_every_seed_that_fails_and_keeps_it() {
     let outputs = ["--junit", "sweep.xml", "--html", "sweep.html", "--keep", "--corpus-file", "corpus.toml"];
     let sweep = [&["sweep", "good.toml", "bad.toml", "--seeds", "1..=2"][..], &outputs].concat();
     let (exit, summary) = say(&folder, &sweep);
-    // A step that does not end as it should is a matter of liveness.
-    assert_eq!((exit, &summary["passed"], &summary["failed"]), (101, &2.into(), &2.into()), "{summary}");
+    // A step that does not end as it should is a violated invariant.
+    assert_eq!((exit, &summary["passed"], &summary["failed"]), (100, &2.into(), &2.into()), "{summary}");
     let failed: Vec<&Value> =
         summary["runs"].as_array().unwrap().iter().filter(|run| run["exit_code"] != 0).collect();
     for (run, seed) in failed.iter().zip(1..) {
@@ -395,7 +395,7 @@ fn a_sweep_names_the_command_of_every_seed_that_fails_and_keeps_it() {
     // The command that is named fails in the same way.
     let again: Vec<&str> = failed[0]["again"].as_str().unwrap().split(' ').skip(1).collect();
     let (exit, report) = say(&folder, &again);
-    assert_eq!((exit, &report["trace_hash"]), (101, &failed[0]["trace_hash"]));
+    assert_eq!((exit, &report["trace_hash"]), (100, &failed[0]["trace_hash"]));
     let junit = fs::read_to_string(folder.path().join("sweep.xml")).unwrap();
     assert_eq!(junit.matches("<testsuite ").count(), 4);
     assert!(junit.contains("again: ggen-sim run bad.toml --seed 2"), "{junit}");
@@ -419,7 +419,7 @@ fn a_sweep_names_the_command_of_every_seed_that_fails_and_keeps_it() {
     let runs = summary["runs"].as_array().unwrap().iter();
     let runs: Vec<_> =
         runs.map(|run| (run["file"].as_str().unwrap(), run["seed"].as_u64().unwrap())).collect();
-    assert_eq!((exit, runs), (101, vec![("bad.toml", 1), ("bad.toml", 2), ("good.toml", 1)]));
+    assert_eq!((exit, runs), (100, vec![("bad.toml", 1), ("bad.toml", 2), ("good.toml", 1)]));
     assert_eq!(fs::read_to_string(folder.path().join("corpus.toml")).unwrap(), corpus);
 }
 
@@ -450,7 +450,7 @@ fn shrinking_leaves_the_guilty_alone() {
     assert_eq!(small["faults"][0]["at"], "4s");
     assert_eq!(small["workload"].as_array().unwrap().len(), 1, "{shrunk}");
     let (exit, report) = say(&folder, &["run", "small.toml"]);
-    assert_eq!(exit, 101, "{report}");
+    assert_eq!(exit, 100, "{report}");
     let broken = report["invariants"].as_array().unwrap().iter().find(|it| it["holds"] == false).unwrap();
     assert_eq!(broken["name"], "every-step-succeeds");
     // There is nothing to shrink where nothing fails.

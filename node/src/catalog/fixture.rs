@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction};
 use serde_bytes::ByteBuf;
 
-use super::{Outcome, SCHEMA, insert};
+use super::{Outcome, SCHEMA, Source, insert};
 use crate::{
     content::{Codec, ContentId},
     identity::Publisher,
@@ -73,5 +73,14 @@ pub(super) fn within<T>(conn: &mut Connection, change: impl FnOnce(&Transaction<
 }
 
 pub(super) fn put(conn: &mut Connection, head: &VerifiedHead, now: Timestamp) -> Outcome {
-    within(conn, |tx| insert(tx, head, now).unwrap())
+    put_from(conn, head, 1, now)
+}
+
+/// Takes a head that peer number `peer` told of.
+pub(super) fn put_from(conn: &mut Connection, head: &VerifiedHead, peer: u8, now: Timestamp) -> Outcome {
+    within(conn, |tx| insert(tx, head, &source(peer), now).unwrap())
+}
+
+pub(super) fn source(peer: u8) -> Source {
+    Source::stored(vec![peer; 2])
 }

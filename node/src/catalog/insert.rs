@@ -4,14 +4,19 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{
     Error, from_ordered,
-    read::stored_seen,
+    read::{places_to_bytes, stored_places, stored_seen},
+    share::{Source, forget_oldest, give_way, is_kept, smaller},
     to_bits, to_ordered,
     words::{distinct, fold, words},
 };
 use crate::{
-    limits::{CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, CATALOG_PROOFS_MAX, CATALOG_SEEN_MAX},
+    content::ContentId,
+    limits::{
+        CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, CATALOG_PLACES_MAX, CATALOG_PROOFS_MAX,
+        CATALOG_SEEN_MAX, EXPIRY_SKEW_MAX,
+    },
     package::PackageId,
-    release::{self, Choice, Head, Seen, VerifiedHead, choice},
+    release::{self, Choice, Head, Place, Seen, Sequence, SignedEntry, VerifiedHead, choice},
     time::Timestamp,
 };
 
@@ -55,40 +60,54 @@ pub enum Refusal {
     Expired,
 }
 
-/// Takes a head, where it is newer than what was seen of its package.
+/// Takes a head that `source` told of, where it is newer than what was seen of its package.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub fn insert(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<Outcome, Error> {
+pub fn insert(
+    tx: &Transaction<'_>,
+    head: &VerifiedHead,
+    source: &Source,
+    now: Timestamp,
+) -> Result<Outcome, Error> {
     let package = head.package_id();
     let id = package.to_string();
     let current = current(tx, &id)?;
-    if current.as_ref().is_some_and(|(_, bytes)| bytes == head.bytes()) {
+    if current.as_ref().is_some_and(|current| current.bytes == head.bytes()) {
         return Ok(Outcome::Known);
     }
-    if head.is_expired(now) {
+    if head.is_expired(now.minus(EXPIRY_SKEW_MAX)) {
         return Ok(Outcome::Refused(Refusal::Expired));
     }
     let seen = stored_seen(tx, &id)?;
-    let listed = current.as_ref().and_then(|(_, bytes)| VerifiedHead::verify_stored(bytes).ok());
+    let listed = current.as_ref().and_then(|current| VerifiedHead::verify_stored(&current.bytes).ok());
     if let Some(refusal) = refuse(tx, head, seen, listed.as_ref(), now)? {
         return Ok(Outcome::Refused(refusal));
     }
     let outcome = match &listed {
         Some(listed) => match choice::compare(listed, head) {
+            // Signed by a clock that ran ahead: nobody else takes it, and it would stand for years.
+            Choice::First if listed.seen() == head.seen() && listed.is_ahead(now) && !head.is_ahead(now) => {
+                Outcome::Renewed
+            }
             Choice::First | Choice::Same => return Ok(Outcome::Known),
             _ if listed.seen() == head.seen() => Outcome::Renewed,
             _ => Outcome::Replaced,
         },
         None if current.is_some() => Outcome::Replaced,
-        None if !has_room(tx, &package, now)? => return Ok(Outcome::Refused(Refusal::Full)),
+        None if !has_room(tx, &package, source, now)? => return Ok(Outcome::Refused(Refusal::Full)),
         None => Outcome::Added,
     };
-    if let Some((position, _)) = current {
-        remove(tx, position)?;
-    }
-    list(tx, head, &id, now)?;
-    remember(tx, &id, head.seen(), now)?;
+    let source = match current {
+        Some(current) => {
+            let source = smaller(tx, current.source, source)?;
+            remove(tx, current.position)?;
+            source
+        }
+        None => source.clone(),
+    };
+    list(tx, head, &id, &source, now)?;
+    remember(tx, &id, head.seen(), &source, now)?;
     Ok(outcome)
 }
 
@@ -102,6 +121,7 @@ pub fn convict(
     tx: &Transaction<'_>,
     first: &VerifiedHead,
     second: &VerifiedHead,
+    source: &Source,
     now: Timestamp,
 ) -> Result<bool, Error> {
     let contradict =
@@ -109,11 +129,73 @@ pub fn convict(
     if contradict {
         let id = first.package_id().to_string();
         if stored_seen(tx, &id)?.is_none() {
-            remember(tx, &id, first.seen(), now)?;
+            remember(tx, &id, first.seen(), source, now)?;
         }
-        freeze(tx, &id, Some(first), second, now)?;
+        freeze(tx, &id, first.bytes(), second.bytes(), now)?;
     }
     Ok(contradict)
+}
+
+/// Something signed that says which entry stands at one place of a log.
+#[derive(Debug, Clone, Copy)]
+pub enum Signed<'a> {
+    /// A head, which names its newest entry.
+    Head(&'a VerifiedHead),
+    /// The entry itself.
+    Entry(&'a SignedEntry),
+}
+
+impl Signed<'_> {
+    fn says(&self) -> (PackageId, Sequence, ContentId) {
+        match self {
+            Self::Head(head) => (head.package_id(), head.head().sequence, head.head().entry),
+            Self::Entry(entry) => (entry.entry().package_id(), entry.entry().sequence, entry.id()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Head(head) => head.bytes(),
+            Self::Entry(entry) => entry.block().bytes(),
+        }
+    }
+}
+
+/// Freezes a package of which two logs were seen under the same keys, and keeps what its publisher signed for one place of
+/// them as a proof; tells whether it is one.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn convict_log(
+    tx: &Transaction<'_>,
+    first: Signed<'_>,
+    second: Signed<'_>,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let ((package, place, one), (of, at, other)) = (first.says(), second.says());
+    let contradict = package == of && place == at && one != other;
+    if contradict {
+        freeze(tx, &package.to_string(), first.bytes(), second.bytes(), now)?;
+    }
+    Ok(contradict)
+}
+
+/// Notes that the log which a head names was read and continues all that was seen before: what comes later has to hold its
+/// end ([`super::places`]).
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn log_read(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<(), Error> {
+    let (id, seen) = (head.package_id().to_string(), head.seen());
+    if stored_seen(tx, &id)?.is_none() {
+        return remember(tx, &id, seen, &Source::unknown(), now);
+    }
+    let later = stored_places(tx, &id)?.unwrap_or_default();
+    let later = later.into_iter().filter(|place| (place.key_n, place.sequence) > (seen.key_n, seen.sequence));
+    let places: Vec<Place> = [Place::from(seen)].into_iter().chain(later).take(CATALOG_PLACES_MAX).collect();
+    tx.prepare_cached("UPDATE catalog_seen SET places = ?2 WHERE id = ?1")?
+        .execute(params![id, places_to_bytes(&places)])?;
+    Ok(())
 }
 
 /// Removes the heads that expired, and gives their number; what was seen of their packages stays.
@@ -154,7 +236,7 @@ pub fn rebuild(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
                 index(tx, head.head(), position)?;
                 let seen = stored_seen(tx, &id).ok().flatten().map(|(seen, _)| seen);
                 if seen.is_none() || choice::accept(&head, seen).is_ok() {
-                    remember(tx, &id, head.seen(), now)?;
+                    remember(tx, &id, head.seen(), &Source::unknown(), now)?;
                 }
                 kept += 1;
             }
@@ -168,14 +250,30 @@ pub fn rebuild(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
                                    seen = (SELECT count(*) FROM catalog_seen)",
         [],
     )?;
+    tx.execute("DELETE FROM catalog_sources", [])?;
+    tx.execute(
+        "INSERT INTO catalog_sources (source, heads, seen)
+         SELECT source, sum(heads), sum(seen) FROM (
+             SELECT source, 1 AS heads, 0 AS seen FROM catalog_heads
+             UNION ALL SELECT source, 0, 1 FROM catalog_seen) GROUP BY source",
+        [],
+    )?;
     Ok(kept)
 }
 
-/// The position and bytes that are listed now.
-fn current(tx: &Transaction<'_>, id: &str) -> Result<Option<(i64, Vec<u8>)>, Error> {
+/// What is listed of a package now.
+struct Current {
+    position: i64,
+    source: Source,
+    bytes: Vec<u8>,
+}
+
+fn current(tx: &Transaction<'_>, id: &str) -> Result<Option<Current>, Error> {
     Ok(tx
-        .prepare_cached("SELECT position, bytes FROM catalog_heads WHERE id = ?1")?
-        .query_row(params![id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .prepare_cached("SELECT position, source, bytes FROM catalog_heads WHERE id = ?1")?
+        .query_row(params![id], |row| {
+            Ok(Current { position: row.get(0)?, source: Source::stored(row.get(1)?), bytes: row.get(2)? })
+        })
         .optional()?)
 }
 
@@ -192,7 +290,10 @@ fn refuse(
     let contradicts = listed.is_some_and(|listed| choice::compare(listed, head) == Choice::Equivocation);
     let verdict = choice::accept(head, seen.map(|(seen, _)| seen));
     if contradicts || matches!(verdict, Err(release::Error::Equivocation { .. })) {
-        freeze(tx, &id, listed.filter(|_| contradicts), head, now)?;
+        tx.prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1")?.execute(params![id])?;
+        if let Some(listed) = listed.filter(|_| contradicts) {
+            freeze(tx, &id, listed.bytes(), head.bytes(), now)?;
+        }
         return Ok(Some(Refusal::Equivocation));
     }
     Ok(match (verdict, seen) {
@@ -203,18 +304,11 @@ fn refuse(
     })
 }
 
-fn freeze(
-    tx: &Transaction<'_>,
-    id: &str,
-    first: Option<&VerifiedHead>,
-    second: &VerifiedHead,
-    now: Timestamp,
-) -> Result<(), Error> {
+fn freeze(tx: &Transaction<'_>, id: &str, first: &[u8], second: &[u8], now: Timestamp) -> Result<(), Error> {
     tx.prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1")?.execute(params![id])?;
-    let Some(first) = first else { return Ok(()) };
     let at = to_ordered(now.as_secs());
     tx.prepare_cached("INSERT OR IGNORE INTO equivocations (id, first, second, at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![id, first.bytes(), second.bytes(), at])?;
+        .execute(params![id, first, second, at])?;
     tx.prepare_cached(
         "DELETE FROM equivocations WHERE number <= (SELECT max(number) FROM equivocations) - ?1",
     )?
@@ -222,11 +316,17 @@ fn freeze(
     Ok(())
 }
 
-fn has_room(tx: &Transaction<'_>, package: &PackageId, now: Timestamp) -> Result<bool, Error> {
+fn has_room(
+    tx: &Transaction<'_>,
+    package: &PackageId,
+    source: &Source,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let kept = is_kept(tx, &package.to_string(), source)?;
     let of_publisher: i64 = tx
         .prepare_cached("SELECT count(*) FROM catalog_heads WHERE publisher = ?1")?
         .query_row(params![package.publisher.as_bytes()], |row| row.get(0))?;
-    if from_ordered(of_publisher) >= CATALOG_HEADS_PER_PUBLISHER_MAX as u64 {
+    if !kept && from_ordered(of_publisher) >= CATALOG_HEADS_PER_PUBLISHER_MAX as u64 {
         return Ok(false);
     }
     let full = || -> Result<bool, Error> {
@@ -238,14 +338,21 @@ fn has_room(tx: &Transaction<'_>, package: &PackageId, now: Timestamp) -> Result
     if full()? {
         sweep(tx, now)?;
     }
-    Ok(!full()?)
+    // What is kept is taken also where all the others are: a node publishes and installs no more than its disk holds.
+    Ok(!full()? || give_way(tx, source, kept)? || kept)
 }
 
-fn list(tx: &Transaction<'_>, verified: &VerifiedHead, id: &str, now: Timestamp) -> Result<(), Error> {
+fn list(
+    tx: &Transaction<'_>,
+    verified: &VerifiedHead,
+    id: &str,
+    source: &Source,
+    now: Timestamp,
+) -> Result<(), Error> {
     let head = verified.head();
     tx.prepare_cached(
-        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?
     .execute(params![
         id,
@@ -256,6 +363,7 @@ fn list(tx: &Transaction<'_>, verified: &VerifiedHead, id: &str, now: Timestamp)
         to_ordered(head.created.as_secs()),
         to_ordered(head.expires.as_secs()),
         to_ordered(now.as_secs()),
+        source.as_bytes(),
     ])?;
     index(tx, head, tx.last_insert_rowid())
 }
@@ -283,7 +391,7 @@ fn index(tx: &Transaction<'_>, head: &Head, position: i64) -> Result<(), Error> 
     Ok(())
 }
 
-fn remove(tx: &Transaction<'_>, position: i64) -> Result<(), Error> {
+pub(super) fn remove(tx: &Transaction<'_>, position: i64) -> Result<(), Error> {
     for statement in [
         "DELETE FROM catalog_text WHERE rowid = ?1",
         "DELETE FROM catalog_labels WHERE position = ?1",
@@ -295,10 +403,28 @@ fn remove(tx: &Transaction<'_>, position: i64) -> Result<(), Error> {
 }
 
 /// Writes what was seen, durable beyond the head itself, and forgets the oldest where there are too many.
-fn remember(tx: &Transaction<'_>, id: &str, seen: Seen, now: Timestamp) -> Result<(), Error> {
+fn remember(
+    tx: &Transaction<'_>,
+    id: &str,
+    seen: Seen,
+    source: &Source,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let place = Place::from(seen);
+    let mut places = stored_places(tx, id)?.unwrap_or_default();
+    // What keys said that were replaced is theirs no more to keep.
+    places.retain(|known| known.key_n == place.key_n);
+    if !places.contains(&place) {
+        if places.len() >= CATALOG_PLACES_MAX {
+            places.remove(1);
+        }
+        places.push(place);
+    }
     tx.prepare_cached(
-        "INSERT INTO catalog_seen (id, key_n, key_document, sequence, entry, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO UPDATE SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, at = ?6",
+        "INSERT INTO catalog_seen (id, key_n, key_document, sequence, entry, log, latest, places, at, source)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+         ON CONFLICT DO UPDATE SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, log = ?6, latest = ?7,
+                                   places = ?8, at = ?9, source = ?10",
     )?
     .execute(params![
         id,
@@ -306,24 +432,13 @@ fn remember(tx: &Transaction<'_>, id: &str, seen: Seen, now: Timestamp) -> Resul
         seen.key_document.to_bytes(),
         to_bits(seen.sequence.get()),
         seen.entry.to_bytes(),
+        seen.log.to_bytes(),
+        seen.latest.map(|latest| latest.to_bytes()),
+        places_to_bytes(&places),
         to_ordered(now.as_secs()),
+        source.as_bytes(),
     ])?;
     forget_oldest(tx, CATALOG_SEEN_MAX)
-}
-
-pub(super) fn forget_oldest(tx: &Transaction<'_>, seen_max: usize) -> Result<(), Error> {
-    let seen: i64 = tx.prepare_cached("SELECT seen FROM catalog_totals")?.query_row([], |row| row.get(0))?;
-    let over = from_ordered(seen).saturating_sub(seen_max as u64);
-    if over > 0 {
-        tx.prepare_cached(
-            "DELETE FROM catalog_seen WHERE id IN (
-                 SELECT id FROM catalog_seen AS s
-                 WHERE NOT EXISTS (SELECT 1 FROM catalog_heads AS h WHERE h.id = s.id)
-                 ORDER BY frozen, at, id LIMIT ?1)",
-        )?
-        .execute(params![to_ordered(over)])?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,8 +5,10 @@ use rusqlite::Connection;
 use super::*;
 use crate::{
     catalog::{
-        after, by_name, count, fixture::*, get, is_frozen, newest_position, newest_received, proof, seen,
+        after, by_name, count, fixture::*, get, is_frozen, keep, newest_position, newest_received, places,
+        proof, seen,
     },
+    content::{Codec, ContentId},
     release::Head,
 };
 
@@ -44,6 +46,19 @@ fn a_later_signature_of_the_same_state_renews_and_an_earlier_one_does_not() {
     assert_eq!(put(&mut conn, &made(20), later(20)), Outcome::Renewed);
     assert_eq!(put(&mut conn, &made(15), later(21)), Outcome::Known);
     assert_eq!(get(&conn, &made(0).package_id()).unwrap().unwrap().bytes, made(20).bytes());
+}
+
+#[test]
+fn a_head_from_the_future_yields_to_a_present_one_of_the_same_state() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let made = |created: Timestamp| {
+        let expires = created.plus(std::time::Duration::from_secs(7 * DAY));
+        Head { created, expires, ..blank(&publisher, "web") }.sign(&publisher).unwrap()
+    };
+    let (future, present) = (made(later(3_650 * DAY)), made(later(60)));
+    assert_eq!(put(&mut conn, &future, later(3_650 * DAY)), Outcome::Added);
+    assert_eq!(put(&mut conn, &present, later(60)), Outcome::Renewed);
+    assert_eq!(get(&conn, &present.package_id()).unwrap().unwrap().bytes, present.bytes());
 }
 
 #[test]
@@ -104,6 +119,27 @@ fn two_states_for_one_place_are_kept_as_proof_and_freeze_the_package() {
 }
 
 #[test]
+fn another_latest_release_for_one_state_is_no_renewal() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let naming = |content: &[u8]| {
+        let latest = crate::release::Release {
+            version: "1.0.0".parse().unwrap(),
+            manifest: ContentId::of(Codec::Raw, content),
+            root: ContentId::of(Codec::DagPb, content),
+            size: 1,
+            files: 1,
+        };
+        Head { latest: Some(latest), ..blank(&publisher, "web") }.sign(&publisher).unwrap()
+    };
+    let [first, second] = [naming(b"one"), naming(b"another")];
+    assert_eq!(put(&mut conn, &first, NOW), Outcome::Added);
+    assert_eq!(seen(&conn, &first.package_id()).unwrap(), Some(first.seen()));
+    assert_eq!(put(&mut conn, &second, later(1)), Outcome::Refused(Refusal::Equivocation));
+    assert!(is_frozen(&conn, &first.package_id()).unwrap());
+    assert_eq!(proof(&conn, &first.package_id()).unwrap().unwrap().second, second.bytes());
+}
+
+#[test]
 fn the_contradiction_is_found_after_the_first_head_is_gone() {
     let (mut conn, publisher) = (database(), publisher(1));
     let [first, second] = [0, 1].map(|branch| at(&publisher, "web", 2, branch));
@@ -115,13 +151,37 @@ fn the_contradiction_is_found_after_the_first_head_is_gone() {
 }
 
 #[test]
+fn where_a_log_ended_is_remembered_until_a_later_one_was_read() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let head = |sequence| at(&publisher, "web", sequence, 0);
+    let id = head(0).package_id();
+    let ends = |conn: &Connection| -> Vec<u64> {
+        places(conn, &id).unwrap().iter().map(|place| place.sequence.get()).collect()
+    };
+    for sequence in [2, 3, 5] {
+        put(&mut conn, &head(sequence), NOW);
+        put(&mut conn, &head(sequence), NOW);
+    }
+    assert_eq!(ends(&conn), [2, 3, 5]);
+    within(&mut conn, |tx| log_read(tx, &head(3), NOW)).unwrap();
+    assert_eq!(ends(&conn), [3, 5]);
+    for sequence in 6..30 {
+        put(&mut conn, &head(sequence), NOW);
+    }
+    assert_eq!(ends(&conn), [3, 23, 24, 25, 26, 27, 28, 29], "the oldest stays");
+    let rotated = publisher.rotated(crate::identity::SecretKey::from_bytes(&[9; 32]), later(1)).unwrap();
+    put(&mut conn, &at(&rotated, "web", 4, 0), NOW);
+    assert_eq!(ends(&conn), [4]);
+}
+
+#[test]
 fn a_proof_of_others_convicts_only_where_the_heads_contradict() {
     let (mut conn, publisher) = (database(), publisher(1));
     let heads = |name| [0, 1].map(|branch| at(&publisher, name, 2, branch));
     let [a, b] = heads("web");
     let later_state = at(&publisher, "web", 3, 0);
     let convicted = |conn: &mut Connection, x: &VerifiedHead, y: &VerifiedHead| {
-        within(conn, |tx| convict(tx, x, y, later(30 * DAY)).unwrap())
+        within(conn, |tx| convict(tx, x, y, &source(1), later(30 * DAY)).unwrap())
     };
     assert!(!convicted(&mut conn, &a, &later_state));
     assert!(!convicted(&mut conn, &a, &heads("other")[1]));
@@ -135,7 +195,8 @@ fn a_proof_of_others_convicts_only_where_the_heads_contradict() {
 fn expired_heads_are_not_taken_listed_by_name_or_exchanged() {
     let (mut conn, publisher) = (database(), publisher(1));
     let head = at(&publisher, "web", 0, 0);
-    assert_eq!(put(&mut conn, &head, later(7 * DAY)), Outcome::Refused(Refusal::Expired));
+    let late = later(7 * DAY).plus(crate::limits::EXPIRY_SKEW_MAX);
+    assert_eq!(put(&mut conn, &head, late), Outcome::Refused(Refusal::Expired));
     put(&mut conn, &head, NOW);
     let name = &head.head().name;
     let (before, expired) = (later(7 * DAY - 1), later(7 * DAY));
@@ -217,8 +278,8 @@ fn one_publisher_cannot_fill_the_catalogue() {
     within(&mut conn, |tx| {
         for n in 0..CATALOG_HEADS_PER_PUBLISHER_MAX {
             tx.execute(
-                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received)
-                 VALUES (?1, ?2, 'x', 'x', x'', 0, ?3, 0)",
+                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source)
+                 VALUES (?1, ?2, 'x', 'x', x'', 0, ?3, 0, x'01')",
                 params![n.to_string(), ours.id().as_bytes(), i64::MAX],
             )
             .unwrap();
@@ -300,4 +361,96 @@ fn salvaged_rows_are_verified_and_indexed_anew() {
     let rolled_back = at(&publisher(1), "web", 1, 0);
     assert_eq!(put(&mut conn, &rolled_back, NOW), Outcome::Refused(Refusal::Rollback));
     assert_eq!(put(&mut conn, &heads[1], NOW), Outcome::Added);
+}
+
+/// Says that the catalogue holds this many heads less than it may.
+fn pretend_room(conn: &Connection, heads: usize) {
+    let pretended = (CATALOG_HEADS_MAX - heads) as i64;
+    conn.execute("UPDATE catalog_totals SET heads = ?1", params![pretended]).unwrap();
+}
+
+#[test]
+fn a_peer_that_fills_the_catalogue_loses_its_own_share_and_nobody_elses() {
+    let mut conn = database();
+    let of = |n: u8| at(&publisher(n), "web", 0, 0);
+    for n in 1..=5 {
+        put_from(&mut conn, &of(n), 1, later(u64::from(n)));
+    }
+    put_from(&mut conn, &of(6), 2, NOW);
+    pretend_room(&conn, 0);
+    assert_eq!(put_from(&mut conn, &of(7), 1, NOW), Outcome::Refused(Refusal::Full), "it has the most");
+    assert_eq!(put_from(&mut conn, &of(8), 2, NOW), Outcome::Added);
+    assert_eq!(put_from(&mut conn, &of(9), 3, NOW), Outcome::Added);
+    let listed = |n: u8| get(&conn, &of(n).package_id()).unwrap().is_some();
+    assert_eq!(
+        (1..=9).filter(|n| listed(*n)).collect::<Vec<_>>(),
+        [1, 2, 3, 6, 8, 9],
+        "the newest of the most went"
+    );
+    assert_eq!(
+        number(
+            &conn,
+            "SELECT CAST(group_concat(heads, '') AS INTEGER) FROM (SELECT heads FROM catalog_sources ORDER BY source)"
+        ),
+        321
+    );
+    assert_eq!(put_from(&mut conn, &of(7), 2, NOW), Outcome::Added);
+    assert_eq!(
+        put_from(&mut conn, &of(4), 2, NOW),
+        Outcome::Refused(Refusal::Full),
+        "by now it has the most itself"
+    );
+}
+
+#[test]
+fn there_is_always_room_for_what_is_our_own_or_kept() {
+    let mut conn = database();
+    let of = |n: u8| at(&publisher(n), "web", 0, 0);
+    put_from(&mut conn, &of(1), 1, NOW);
+    within(&mut conn, |tx| keep(tx, &of(1).package_id()).unwrap());
+    put_from(&mut conn, &of(2), 1, NOW);
+    pretend_room(&conn, 0);
+    within(&mut conn, |tx| {
+        assert_eq!(insert(tx, &of(3), &Source::own(), NOW).unwrap(), Outcome::Added);
+        assert!(get(tx, &of(2).package_id()).unwrap().is_none(), "it gave way");
+        assert_eq!(insert(tx, &of(4), &Source::own(), NOW).unwrap(), Outcome::Added);
+        keep(tx, &of(5).package_id()).unwrap();
+        assert_eq!(insert(tx, &of(5), &source(1), NOW).unwrap(), Outcome::Added);
+        for n in [1, 3, 4, 5] {
+            assert!(get(tx, &of(n).package_id()).unwrap().is_some(), "{n}");
+        }
+    });
+}
+
+#[test]
+fn what_others_told_is_not_taken_over_by_telling_it_again() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    for n in 2..=4 {
+        put_from(&mut conn, &at(&self::publisher(n), "web", 0, 0), 1, NOW);
+    }
+    let heads = |conn: &Connection, peer: u8| {
+        let sql = "SELECT count(*) FROM catalog_heads WHERE name = 'own' AND source = ?1";
+        conn.query_row(sql, params![source(peer).as_bytes()], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    put_from(&mut conn, &at(&publisher, "own", 0, 0), 2, NOW);
+    put_from(&mut conn, &at(&publisher, "own", 1, 0), 1, NOW);
+    assert_eq!((heads(&conn, 1), heads(&conn, 2)), (0, 1));
+    put_from(&mut conn, &at(&publisher, "own", 2, 0), 3, NOW);
+    assert_eq!((heads(&conn, 2), heads(&conn, 3)), (0, 1));
+}
+
+#[test]
+fn a_flood_of_short_lived_heads_flushes_its_own_memory_only() {
+    let mut conn = database();
+    let of = |n: u8| at(&publisher(n), "web", 0, 0);
+    put_from(&mut conn, &of(1), 2, NOW);
+    put_from(&mut conn, &of(2), 1, NOW);
+    within(&mut conn, |tx| keep(tx, &of(2).package_id()).unwrap());
+    for n in 3..=9 {
+        put_from(&mut conn, &of(n), 1, later(u64::from(n)));
+    }
+    within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap();
+    within(&mut conn, |tx| crate::catalog::share::forget_oldest(tx, 4)).unwrap();
+    let left = |n: &u8| seen(&conn, &of(*n).package_id()).unwrap().is_some();
+    assert_eq!((1..=9).filter(left).collect::<Vec<_>>(), [1, 2, 8, 9]);
 }

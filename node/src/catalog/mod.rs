@@ -3,7 +3,12 @@
 //! [`insert`] is the only way in, and takes a [`VerifiedHead`] only: nothing that was not signed by its publisher is ever
 //! shown, passed on or found. What was seen of a package outlives its head, a restart, and eviction, so that an older state
 //! is refused later too. Two signed states for one place are kept as a proof and freeze the package: its listing stays, is
-//! marked, and changes no more.
+//! marked, and changes no more. Where a log ended is remembered too, until a log was read that holds all of it
+//! ([`places`], [`log_read`]), because a head proves nothing of what is before its newest entry.
+//!
+//! Publishers cost nothing to make up, so what is held is counted by the peer that told of it ([`Source`]): where there is
+//! no room, the peer with the largest share loses the newest of it. What this node publishes or installed is [kept](keep),
+//! whatever others send.
 //!
 //! Every change gives a head a new *position*, a number that only grows; whoever remembers a position reads on from there
 //! with [`after`]. [`search`] ranks by BM25 and depends on nothing but the heads that are there: not on their positions, nor
@@ -14,13 +19,16 @@
 mod insert;
 mod read;
 mod search;
+mod share;
 mod words;
 
-pub use insert::{Outcome, Refusal, convict, insert, rebuild, sweep};
+pub use insert::{Outcome, Refusal, Signed, convict, convict_log, insert, log_read, rebuild, sweep};
 pub use read::{
-    Listed, Page, Proof, after, by_name, count, get, is_frozen, newest_position, newest_received, proof, seen,
+    Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, newest_position, newest_received,
+    places, proof, seen,
 };
 pub use search::{Found, Query, search};
+pub use share::{Source, keep};
 
 #[cfg(doc)]
 use crate::release::VerifiedHead;
@@ -41,12 +49,14 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     created   INTEGER NOT NULL,
     expires   INTEGER NOT NULL,
     received  INTEGER NOT NULL,
+    source    BLOB    NOT NULL,
     bytes     BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, id);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_expiry ON catalog_heads (expires);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (created DESC, id);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_source ON catalog_heads (source, position);
 CREATE VIRTUAL TABLE IF NOT EXISTS catalog_text USING fts5 (
     name, tags, categories, description,
     tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3'
@@ -64,10 +74,22 @@ CREATE TABLE IF NOT EXISTS catalog_seen (
     key_document BLOB    NOT NULL,
     sequence     INTEGER NOT NULL,
     entry        BLOB    NOT NULL,
+    log          BLOB    NOT NULL,
+    latest       BLOB,
+    places       BLOB    NOT NULL,
     frozen       INTEGER NOT NULL DEFAULT 0,
+    source       BLOB    NOT NULL,
     at           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS catalog_seen_by_age ON catalog_seen (frozen, at, id);
+CREATE INDEX IF NOT EXISTS catalog_seen_by_age ON catalog_seen (source, frozen, at, id);
+CREATE TABLE IF NOT EXISTS catalog_kept (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS catalog_sources (
+    source BLOB    PRIMARY KEY,
+    heads  INTEGER NOT NULL,
+    seen   INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS catalog_sources_by_heads ON catalog_sources (heads DESC, source);
+CREATE INDEX IF NOT EXISTS catalog_sources_by_seen ON catalog_sources (seen DESC, source);
 CREATE TABLE IF NOT EXISTS equivocations (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id     TEXT    NOT NULL UNIQUE,
@@ -82,13 +104,36 @@ CREATE TABLE IF NOT EXISTS catalog_totals (
 ) STRICT;
 INSERT OR IGNORE INTO catalog_totals (one, heads, seen) VALUES (0, 0, 0);
 CREATE TRIGGER IF NOT EXISTS catalog_heads_added AFTER INSERT ON catalog_heads
-    BEGIN UPDATE catalog_totals SET heads = heads + 1; END;
+    BEGIN
+        UPDATE catalog_totals SET heads = heads + 1;
+        INSERT INTO catalog_sources (source, heads, seen) VALUES (new.source, 1, 0)
+        ON CONFLICT (source) DO UPDATE SET heads = heads + 1;
+    END;
 CREATE TRIGGER IF NOT EXISTS catalog_heads_removed AFTER DELETE ON catalog_heads
-    BEGIN UPDATE catalog_totals SET heads = heads - 1; END;
+    BEGIN
+        UPDATE catalog_totals SET heads = heads - 1;
+        UPDATE catalog_sources SET heads = heads - 1 WHERE source = old.source;
+        DELETE FROM catalog_sources WHERE source = old.source AND heads <= 0 AND seen <= 0;
+    END;
 CREATE TRIGGER IF NOT EXISTS catalog_seen_added AFTER INSERT ON catalog_seen
-    BEGIN UPDATE catalog_totals SET seen = seen + 1; END;
+    BEGIN
+        UPDATE catalog_totals SET seen = seen + 1;
+        INSERT INTO catalog_sources (source, heads, seen) VALUES (new.source, 0, 1)
+        ON CONFLICT (source) DO UPDATE SET seen = seen + 1;
+    END;
+CREATE TRIGGER IF NOT EXISTS catalog_seen_moved AFTER UPDATE OF source ON catalog_seen WHEN old.source <> new.source
+    BEGIN
+        INSERT INTO catalog_sources (source, heads, seen) VALUES (new.source, 0, 1)
+        ON CONFLICT (source) DO UPDATE SET seen = seen + 1;
+        UPDATE catalog_sources SET seen = seen - 1 WHERE source = old.source;
+        DELETE FROM catalog_sources WHERE source = old.source AND heads <= 0 AND seen <= 0;
+    END;
 CREATE TRIGGER IF NOT EXISTS catalog_seen_removed AFTER DELETE ON catalog_seen
-    BEGIN UPDATE catalog_totals SET seen = seen - 1; END;
+    BEGIN
+        UPDATE catalog_totals SET seen = seen - 1;
+        UPDATE catalog_sources SET seen = seen - 1 WHERE source = old.source;
+        DELETE FROM catalog_sources WHERE source = old.source AND heads <= 0 AND seen <= 0;
+    END;
 ";
 
 /// Why the catalogue could not be read, written or searched.

@@ -8,7 +8,7 @@ use crate::{
     identity::{Envelope, canonical},
     limits::HEAD_BYTES_MAX,
     package::{PackageId, PackageName},
-    release::{self, Head, Seen, Sequence, VerifiedHead},
+    release::{self, Head, Place, Seen, Sequence, VerifiedHead},
     time::Timestamp,
 };
 
@@ -56,7 +56,7 @@ pub struct Page {
     pub done: bool,
 }
 
-/// Two heads of one package that contradict each other.
+/// Two heads of one package that contradict each other, or entries where their logs do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// The one that was taken.
@@ -158,6 +158,20 @@ pub fn after(
     Ok(page)
 }
 
+/// Whether just these bytes are listed; they need not be verified, as what is listed was.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<bool, Error> {
+    let Some(head) = decode(bytes) else { return Ok(false) };
+    let id = PackageId { publisher: head.publisher, name: head.name };
+    let held: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT bytes FROM catalog_heads WHERE id = ?1")?
+        .query_row(params![id.to_string()], |row| row.get(0))
+        .optional()?;
+    Ok(held.is_some_and(|held| held == bytes))
+}
+
 /// Reads what was seen of a package, listed or not.
 ///
 /// # Errors
@@ -188,19 +202,63 @@ pub fn proof(conn: &Connection, id: &PackageId) -> Result<Option<Proof>, Error> 
         .optional()?)
 }
 
+/// Bytes of a place as it is stored: two numbers, and the id of a signed structure.
+const PLACE_BYTES: usize = 8 + 8 + 36;
+
+/// Where the log of a package ended once, oldest first, as far as no log was read that holds it; the last place that a log
+/// which was read held is the first of them.
+///
+/// # Errors
+/// [`Error::Damaged`], [`Error::Database`].
+pub fn places(conn: &Connection, id: &PackageId) -> Result<Vec<Place>, Error> {
+    stored_places(conn, &id.to_string())?.ok_or_else(|| Error::Damaged { id: Box::new(id.clone()) })
+}
+
+/// Reads the places of a package; none where they cannot be understood.
+pub(super) fn stored_places(conn: &Connection, id: &str) -> Result<Option<Vec<Place>>, Error> {
+    let stored: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT places FROM catalog_seen WHERE id = ?1")?
+        .query_row(params![id], |row| row.get(0))
+        .optional()?;
+    let read = |bytes: &[u8]| {
+        let (key_n, rest) = bytes.split_first_chunk()?;
+        let (sequence, entry) = rest.split_first_chunk()?;
+        Some(Place {
+            key_n: u64::from_be_bytes(*key_n),
+            sequence: Sequence::new(u64::from_be_bytes(*sequence)),
+            entry: ContentId::from_bytes(entry).ok()?,
+        })
+    };
+    Ok(stored.unwrap_or_default().chunks(PLACE_BYTES).map(read).collect())
+}
+
+/// The reverse of [`stored_places`].
+pub(super) fn places_to_bytes(places: &[Place]) -> Vec<u8> {
+    let bytes = |place: &Place| {
+        let numbers = [place.key_n.to_be_bytes(), place.sequence.get().to_be_bytes()];
+        [numbers.as_flattened(), &place.entry.to_bytes()].concat()
+    };
+    places.iter().flat_map(bytes).collect()
+}
+
 /// Reads what was seen of a package, and whether it is frozen.
 ///
 /// A row that cannot be read is an error rather than nothing: nothing would let a rollback in.
 pub(super) fn stored_seen(conn: &Connection, id: &str) -> Result<Option<(Seen, bool)>, Error> {
-    let content_id = |row: &Row<'_>, column: usize| {
-        let bytes: Vec<u8> = row.get(column)?;
-        ContentId::from_bytes(&bytes).map_err(|error| {
+    let optional_id = |row: &Row<'_>, column: usize| {
+        let bytes: Option<Vec<u8>> = row.get(column)?;
+        bytes.map(|bytes| ContentId::from_bytes(&bytes)).transpose().map_err(|error| {
             rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Blob, Box::new(error))
         })
     };
+    let content_id = |row: &Row<'_>, column: usize| {
+        let missing =
+            || rusqlite::Error::InvalidColumnType(column, String::new(), rusqlite::types::Type::Null);
+        optional_id(row, column)?.ok_or_else(missing)
+    };
     Ok(conn
         .prepare_cached(
-            "SELECT key_n, key_document, sequence, entry, frozen FROM catalog_seen WHERE id = ?1",
+            "SELECT key_n, key_document, sequence, entry, log, latest, frozen FROM catalog_seen WHERE id = ?1",
         )?
         .query_row(params![id], |row| {
             let seen = Seen {
@@ -208,8 +266,10 @@ pub(super) fn stored_seen(conn: &Connection, id: &str) -> Result<Option<(Seen, b
                 key_document: content_id(row, 1)?,
                 sequence: Sequence::new(from_bits(row.get(2)?)),
                 entry: content_id(row, 3)?,
+                log: content_id(row, 4)?,
+                latest: optional_id(row, 5)?,
             };
-            Ok((seen, row.get(4)?))
+            Ok((seen, row.get(6)?))
         })
         .optional()?)
 }

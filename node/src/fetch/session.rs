@@ -13,13 +13,14 @@ use super::{
     held::Held,
     plan::{self, Ask, Plan, RequestId},
     protocol::{Answer, Found, Request},
+    wanted::{Contradiction, Places, Wanted},
 };
 use crate::{
     code::Code,
-    content::{Block, Codec, ContentId},
+    content::{Block, ContentId},
     limits::BLOCK_BYTES_MAX,
     network::{Handle, Offload, RequestFailure},
-    package::unixfs,
+    package::unixfs::FilePart,
     reputation::Attempt,
     store::{self, Store},
 };
@@ -115,9 +116,9 @@ pub enum Error {
     /// Every provider sent wrong bytes.
     #[error("the bytes that came do not match their hashes, and no honest provider was reached")]
     Forged,
-    /// A block that links to others breaks the rules.
-    #[error("a block breaks the rules of its format")]
-    Malformed(#[source] unixfs::Error),
+    /// What was signed contradicts itself; whoever sent the blocks sent the right ones.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
     /// The verified blocks were not written.
     #[error("verified blocks were not written")]
     Store(#[from] store::Error),
@@ -135,7 +136,7 @@ impl Error {
         match self {
             Self::NoProviders | Self::Missing { .. } => Code::NoProviders,
             Self::Forged => Code::HashMismatch,
-            Self::Malformed(_) => Code::Malformed,
+            Self::Contradiction(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Timeout { .. } => Code::Timeout,
         }
@@ -148,7 +149,7 @@ impl Error {
                 "Try again when more peers are connected: ggen marketplace p2p peer-list. What was fetched is kept.".to_owned()
             }
             Self::Forged => "Nothing was installed. The peers that sent them are refused from now on; try again to use others.".to_owned(),
-            Self::Malformed(_) => "Nothing was installed. Its publisher has to release a corrected version.".to_owned(),
+            Self::Contradiction(_) => "Nothing was installed. Its publisher has to release a corrected version.".to_owned(),
             Self::Store(error) => error.hint(),
             Self::Timeout { .. } => "Try again, or give more time with --timeout. What was fetched is kept.".to_owned(),
         }
@@ -203,6 +204,7 @@ type Landed = (Ask, Result<Answer, RequestFailure>, Duration);
 
 struct Run {
     plan: Plan,
+    places: Places,
     in_flight: FuturesUnordered<BoxFuture<'static, Landed>>,
     held: Held,
     writing: Option<BoxFuture<'static, Option<Result<(), store::Error>>>>,
@@ -270,23 +272,24 @@ impl Session {
         &self.report
     }
 
-    /// Brings blocks into the store, with everything that file nodes among them link to.
+    /// Brings what is `wanted` into the store, with all parts of the files among it.
     ///
-    /// `wanted` is ids with their sizes, as far as known. Blocks that are held already are not fetched. `progress` is told
-    /// the bytes that came.
+    /// Blocks that are held already are not fetched. `progress` is told the bytes that came.
     ///
     /// # Errors
-    /// Why something is missing; what was verified until then is stored.
+    /// Why something is missing; what was verified until then is stored. A block that is not what was signed at its place
+    /// never is.
     ///
     /// # Cancel safety
     /// What was verified and written stays; what was verified and not yet written is fetched again.
     pub async fn get(
         &mut self,
-        wanted: &[(ContentId, u64)],
+        wanted: Vec<Wanted>,
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(), Error> {
         let mut run = Run {
             plan: Plan::default(),
+            places: Places::default(),
             in_flight: FuturesUnordered::new(),
             held: Held::default(),
             writing: None,
@@ -294,10 +297,14 @@ impl Session {
             forged: false,
             done: 0,
         };
-        self.want(&mut run, wanted.to_vec()).await?;
+        self.want(&mut run, wanted).await?;
         self.connected.iter().for_each(|peer| run.plan.peer(*peer));
         let outcome = self.drive(&mut run, progress).await;
-        // Nothing verified is lost, whatever the outcome.
+        if matches!(outcome, Err(Error::Contradiction(_))) {
+            // What nobody can install is of no use here.
+            run.held = Held::default();
+        }
+        // Nothing else that was verified is lost, whatever the outcome.
         let flushed = self.flush(&mut run).await;
         self.outstanding.extend(std::mem::take(&mut run.in_flight));
         outcome.and(flushed)
@@ -355,18 +362,18 @@ impl Session {
         Ok(())
     }
 
-    /// Adds what is not held yet to the plan, and what held file nodes link to.
-    async fn want(&mut self, run: &mut Run, wanted: Vec<(ContentId, u64)>) -> Result<(), Error> {
-        let mut wanted = wanted;
+    /// Adds what is not held yet to the plan, and the parts of what is held.
+    async fn want(&mut self, run: &mut Run, wanted: Vec<Wanted>) -> Result<(), Error> {
+        let mut wanted = run.places.add(wanted)?;
+        // Ends: parts are smaller than what they are part of.
         while !wanted.is_empty() {
             let store = self.store.clone();
-            let ids: Vec<_> = std::mem::take(&mut wanted);
-            let looked = self.offload.run(move || look(&store, ids)).await;
-            let (missing, links) = looked.unwrap_or(Ok(Default::default()))?;
-            for (id, size) in missing {
-                run.plan.want(id, size);
+            let looked = self.offload.run(move || look(&store, wanted)).await;
+            let (missing, parts) = looked.unwrap_or(Ok(Default::default()))?;
+            for it in missing {
+                run.plan.want(it.id(), it.bytes_guess());
             }
-            wanted = links;
+            wanted = run.places.add(parts.into_iter().map(Wanted::Part).collect())?;
         }
         Ok(())
     }
@@ -451,8 +458,13 @@ impl Session {
         answer: Answer,
         now: Duration,
     ) -> Result<(), Error> {
-        let verified = self.offload.run(move || verify(want, answer)).await;
-        let Some(verified) = verified else {
+        let places: Vec<Wanted> = want.iter().map(|id| run.places.of(id)).collect();
+        let verified = self.offload.run(move || {
+            let verified = verify(want, answer);
+            let parts: Vec<_> = places.iter().zip(&verified).map(|(place, it)| read(place, &it.1)).collect();
+            (verified, parts)
+        });
+        let Some((verified, parts)) = verified.await else {
             run.plan.failed(request, plan::Failure::Busy, now);
             return Ok(());
         };
@@ -464,19 +476,23 @@ impl Session {
         if verified.iter().any(|(id, verdict)| matches!(verdict, Verdict::Have(_)) && came.contains(id)) {
             self.network.credit(peer);
         }
-        let mut links = Vec::new();
-        for (id, verdict) in verified {
+        let (mut wanted, mut contradiction) = (Vec::new(), None);
+        for ((id, verdict), parts) in verified.into_iter().zip(parts) {
             served.delivered |= matches!(verdict, Verdict::Have(_));
             match verdict {
                 Verdict::Have(block) if came.contains(&id) => {
+                    // The peer sent what it was asked for, whatever that is.
                     served.blocks += 1;
                     served.bytes += block.bytes().len() as u64;
                     self.report.bytes += block.bytes().len() as u64;
                     run.done += block.bytes().len() as u64;
-                    if id.codec() == Codec::DagPb {
-                        links.extend(unixfs::parse_file_node(block.bytes()).map_err(Error::Malformed)?);
+                    match parts {
+                        Ok(parts) => {
+                            wanted.extend(parts.into_iter().map(Wanted::Part));
+                            run.held.push(block, now);
+                        }
+                        Err(error) => contradiction = Some(error),
                     }
-                    run.held.push(block, now);
                 }
                 Verdict::Forged => {
                     served.fault(Attempt::BadBlock);
@@ -486,7 +502,10 @@ impl Session {
                 Verdict::Have(_) | Verdict::Missing | Verdict::Later => {}
             }
         }
-        self.want(run, links).await
+        match contradiction {
+            Some(error) => Err(error.into()),
+            None => self.want(run, wanted).await,
+        }
     }
 
     /// Begins to write where enough has come, or some has waited long enough, and nothing is being written.
@@ -577,27 +596,62 @@ fn verify(want: Vec<ContentId>, answer: Answer) -> Vec<(ContentId, Verdict)> {
         .collect()
 }
 
-type Looked = (Vec<(ContentId, u64)>, Vec<(ContentId, u64)>);
+/// Reads a block that came as what stands at its place.
+fn read(place: &Wanted, verdict: &Verdict) -> Result<Vec<FilePart>, Contradiction> {
+    match verdict {
+        Verdict::Have(block) => {
+            place.read(block.bytes()).map_err(|source| Contradiction::Block { id: block.id(), source })
+        }
+        Verdict::Forged | Verdict::Missing | Verdict::Later => Ok(Vec::new()),
+    }
+}
 
-/// Splits ids into those that are missing and what the held file nodes among them link to.
-fn look(store: &Store, wanted: Vec<(ContentId, u64)>) -> Result<Looked, Error> {
-    let ids: Vec<ContentId> = wanted.iter().map(|(id, _)| *id).collect();
-    let missing: BTreeSet<ContentId> = store.missing(&ids)?.into_iter().collect();
-    let mut links = Vec::new();
-    for id in ids.iter().filter(|id| id.codec() == Codec::DagPb && !missing.contains(id)) {
-        if let Some(block) = store.block(id)? {
-            links.extend(unixfs::parse_file_node(block.bytes()).map_err(Error::Malformed)?);
+/// Splits what is wanted into what is missing, and the parts of what is held.
+fn look(store: &Store, wanted: Vec<Wanted>) -> Result<(Vec<Wanted>, Vec<FilePart>), Error> {
+    let ids: Vec<ContentId> = wanted.iter().map(Wanted::id).collect();
+    let absent: BTreeSet<ContentId> = store.missing(&ids)?.into_iter().collect();
+    let (mut missing, mut parts) = (Vec::new(), Vec::new());
+    for it in wanted {
+        if absent.contains(&it.id()) {
+            missing.push(it);
+        } else if it.has_parts()
+            && let Some(block) = store.block(&it.id())?
+        {
+            let below = it.read(block.bytes());
+            parts.extend(below.map_err(|source| Contradiction::Block { id: block.id(), source })?);
         }
     }
-    Ok((wanted.into_iter().filter(|(id, _)| missing.contains(id)).collect(), links))
+    Ok((missing, parts))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{content::Codec, limits::CHUNK_BYTES, package::unixfs};
 
     fn id(content: &[u8]) -> ContentId {
         ContentId::of(Codec::Raw, content)
+    }
+
+    #[test]
+    fn held_nodes_are_followed_no_further_than_what_was_signed() {
+        let store = Store::in_memory().unwrap();
+        let chunk = CHUNK_BYTES as u64;
+        let node = |n: u8| {
+            let leaf = |at: u8| (ContentId::of(Codec::Raw, &[n, at]), chunk, chunk);
+            unixfs::any_file_node(&(0..2).map(leaf).collect::<Vec<_>>())
+        };
+        let below: Vec<Block> = (0..3).map(node).collect();
+        let links: Vec<_> = below.iter().map(|node| (node.id(), 2 * chunk, 2 * chunk)).collect();
+        let root = unixfs::any_file_node(&links);
+        store.put_blocks(&[below, vec![root.clone()]].concat()).unwrap();
+        let refused = |wanted| look(&store, vec![wanted]).unwrap_err();
+        let manifest = Wanted::File { id: root.id(), bytes_max: 6 * chunk - 1 };
+        assert_eq!(refused(manifest).code(), Code::Size);
+        let unlike = Wanted::File { id: root.id(), bytes_max: 6 * chunk };
+        assert_eq!(refused(unlike).code(), Code::Malformed, "nodes where leaves belong");
+        let file = Wanted::Part(FilePart::whole(root.id(), 4 * chunk).unwrap());
+        assert_eq!(refused(file).code(), Code::Size);
     }
 
     #[test]

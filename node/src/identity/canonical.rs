@@ -9,6 +9,8 @@
 //!
 //! **Discrepancy:** floating-point numbers are refused, since no structure has any.
 
+use std::io;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::Error;
@@ -34,11 +36,30 @@ pub(crate) fn decode_closed<T: DeserializeOwned + Serialize>(
     bytes: &[u8],
 ) -> Result<T, Error> {
     let value = decode_open(what, bytes)?;
-    if encode(&value) == bytes {
+    if encodes_to(&value, bytes) {
         Ok(value)
     } else {
         Err(Error::malformed(what, "it is not in its canonical encoding"))
     }
+}
+
+/// Whether `bytes` are the encoding of `value`. No second copy of them is made to find out: they may be many.
+pub(crate) fn encodes_to<T: Serialize>(value: &T, bytes: &[u8]) -> bool {
+    struct Expected<'a>(&'a [u8]);
+
+    impl io::Write for Expected<'_> {
+        fn write(&mut self, written: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.strip_prefix(written).ok_or(io::ErrorKind::InvalidData)?;
+            Ok(written.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut expected = Expected(bytes);
+    serde_ipld_dagcbor::to_writer(&mut expected, value).is_ok() && expected.0.is_empty()
 }
 
 /// Reads the `version` of a structure and refuses all but `known`.
@@ -203,6 +224,16 @@ mod tests {
         }
         let all = All { longer: None, cid: ContentId::of(Codec::Raw, b""), b: (true, false, i64::MIN) };
         assert_eq!(check(&encode(&all)), Ok(()));
+    }
+
+    #[test]
+    fn an_encoding_is_compared_to_its_end() {
+        let value = ("text", 7, vec![1u8; 300]);
+        let bytes = encode(&value);
+        assert!(encodes_to(&value, &bytes));
+        assert!(!encodes_to(&value, &bytes[..bytes.len() - 1]), "cut off");
+        assert!(!encodes_to(&value, &[bytes.clone(), vec![0]].concat()), "something follows");
+        assert!(!encodes_to(&("text", 8, vec![1u8; 300]), &bytes), "another value");
     }
 
     proptest! {

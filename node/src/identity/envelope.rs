@@ -50,6 +50,8 @@ impl Context {
     }
 
     fn message(self, payload: &[u8]) -> Vec<u8> {
+        #[cfg(test)]
+        tests::MESSAGES.set(tests::MESSAGES.get() + 1);
         [self.as_str().as_bytes(), &[0], payload].concat()
     }
 }
@@ -155,17 +157,43 @@ impl Envelope {
     /// # Errors
     /// [`Error::Signature`] as said.
     pub fn signers(&self, context: Context, allowed: &[PublicKey]) -> Result<BTreeSet<PublicKey>, Error> {
-        let message = context.message(&self.payload);
-        for (key, sig) in &self.signatures {
-            if !allowed.contains(key) {
-                let why = format!("key {key} signed it, which has no say in it");
-                return Err(Error::signature(context.noun(), why));
-            }
-            if !key.verifies(&message, sig) {
-                return Err(Error::signature(context.noun(), format!("the signature by key {key} is wrong")));
-            }
+        let signers = self.claims(context, allowed)?;
+        self.check(context)?;
+        Ok(signers)
+    }
+
+    /// The keys that claim to have signed, all of which must be `allowed`. Their signatures are not checked.
+    fn claims(&self, context: Context, allowed: &[PublicKey]) -> Result<BTreeSet<PublicKey>, Error> {
+        if let Some(key) = self.keys().find(|key| !allowed.contains(key)) {
+            let why = format!("key {key} signed it, which has no say in it");
+            return Err(Error::signature(context.noun(), why));
         }
         Ok(self.keys().collect())
+    }
+
+    /// Refuses what [`Envelope::verify`] would refuse even if every signature were right: it costs nothing.
+    ///
+    /// # Errors
+    /// As [`Envelope::verify`].
+    pub(super) fn would_suffice(
+        &self,
+        context: Context,
+        keys: &[PublicKey],
+        threshold: u32,
+    ) -> Result<(), Error> {
+        require(context, &self.claims(context, keys)?, keys, threshold)
+    }
+
+    /// Checks every signature, whoever may sign. The one place where what was signed is put together: it may be large.
+    pub(super) fn check(&self, context: Context) -> Result<(), Error> {
+        let message = context.message(&self.payload);
+        let wrong = self.signatures.iter().find(|(key, sig)| !key.verifies(&message, sig));
+        match wrong {
+            Some((key, _)) => {
+                Err(Error::signature(context.noun(), format!("the signature by key {key} is wrong")))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Checks every signature, and that `threshold` of `keys` signed.
@@ -174,8 +202,8 @@ impl Envelope {
     /// [`Error::Signature`] where a signature is wrong or by another key, or where too few signed. A threshold of zero is
     /// taken as one.
     pub fn verify(&self, context: Context, keys: &[PublicKey], threshold: u32) -> Result<(), Error> {
-        let signers = self.signers(context, keys)?;
-        require(context, &signers, keys, threshold)
+        self.would_suffice(context, keys, threshold)?;
+        self.check(context)
     }
 }
 
@@ -196,14 +224,32 @@ pub(super) fn require(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::code::Code;
 
+    thread_local! {
+        /// How often this thread put together what was signed.
+        pub(in crate::identity) static MESSAGES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
+
     fn secret(seed: u8) -> SecretKey {
         SecretKey::from_bytes(&[seed; 32])
+    }
+
+    #[test]
+    fn what_was_signed_is_put_together_only_where_its_signatures_may_do() {
+        let both = Envelope::seal(Context::Head, b"payload".to_vec(), &[&secret(1), &secret(2)]);
+        let made = |verify: &dyn Fn() -> Result<(), Error>| {
+            let before = MESSAGES.get();
+            let is_ok = verify().is_ok();
+            (is_ok, MESSAGES.get() - before)
+        };
+        assert_eq!(made(&|| both.verify(Context::Head, &[public(1), public(2)], 2)), (true, 1));
+        assert_eq!(made(&|| both.verify(Context::Head, &[public(1)], 1)), (false, 0), "one has no say");
+        assert_eq!(made(&|| both.verify(Context::Head, &[1, 2, 3].map(public), 3)), (false, 0), "too few");
     }
 
     fn public(seed: u8) -> PublicKey {

@@ -300,6 +300,18 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The file is not there, although somebody is known by its key: another one would be another identity.
+    #[error(
+        "the key file {} is gone, and a new key would not be {identity}, whose folder this is", path.display()
+    )]
+    Lost {
+        /// Where it should be.
+        path: PathBuf,
+        /// Whose key it is.
+        kind: Kind,
+        /// Who is known by it.
+        identity: String,
+    },
     /// Something has the name of a new key already.
     #[error("the key file {} exists already, and a key is never replaced", path.display())]
     Exists {
@@ -377,6 +389,15 @@ impl Error {
             }
             Self::Folder { path, .. } => format!("chmod 700 {}", path.display()),
             Self::Missing { path } => format!("put the key back to {}, or make a new one", path.display()),
+            Self::Lost { path, kind: Kind::Node, .. } => format!(
+                "restore {} from your backup; to go on as another node, on purpose: ggen marketplace p2p key new --node",
+                path.display()
+            ),
+            Self::Lost { path, kind: Kind::Publisher, .. } => format!(
+                "restore {} from your backup, or with: ggen marketplace p2p key import <name> <file>\n\
+                 To publish as somebody else from now on, on purpose: ggen marketplace p2p key new",
+                path.display()
+            ),
             Self::Exists { path } => format!("use another name, or move {} away first", path.display()),
             Self::Read { path, .. } => {
                 format!(

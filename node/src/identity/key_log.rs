@@ -232,10 +232,16 @@ impl KeyLog {
     /// # Errors
     /// [`Error::Signature`].
     pub fn verify_any(&self, context: Context, envelope: &Envelope) -> Result<&KeyDocument, Error> {
-        let signed =
-            |link: &&Link| envelope.verify(context, &link.document.keys, link.document.threshold).is_ok();
-        let found = self.links.iter().rev().find(signed).map(|link| &link.document);
-        found.ok_or_else(|| Error::signature(context.noun(), "no keys of its publisher signed it"))
+        // Whether the signatures are right is the same for all documents, and is looked at once: there may be many of them,
+        // and what was signed may be large.
+        let suffices = |document: &&KeyDocument| {
+            envelope.would_suffice(context, &document.keys, document.threshold).is_ok()
+        };
+        let found = self.links.iter().rev().map(|link| &link.document).find(suffices);
+        let refused = || Error::signature(context.noun(), "no keys of its publisher signed it");
+        let document = found.ok_or_else(refused)?;
+        envelope.check(context).map_err(|_| refused())?;
+        Ok(document)
     }
 
     fn last(&self) -> &Link {
@@ -289,7 +295,10 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{code::Code, identity::hex};
+    use crate::{
+        code::Code,
+        identity::{envelope::tests::MESSAGES, hex},
+    };
 
     const THEN: Timestamp = Timestamp::from_secs(1_700_000_000);
 
@@ -524,6 +533,11 @@ mod tests {
         let old = Envelope::seal(Context::Manifest, vec![], &[&secret(1), &secret(2)]);
         assert_eq!(log.verify_any(Context::Manifest, &old).unwrap().n, 0);
         assert_eq!(log.verify_current(Context::Manifest, &old).unwrap_err().code(), Code::Signature);
+        let third = signed(&log.next(keys(&[1]), 1, THEN), &[1, 4]);
+        let latest = log.clone().extended(&third).unwrap();
+        let before = MESSAGES.get();
+        assert_eq!(latest.verify_any(Context::Manifest, &old).unwrap().n, 0);
+        assert_eq!(MESSAGES.get() - before, 1, "only for the document whose keys these are");
         let mixed = Envelope::seal(Context::Manifest, vec![], &[&secret(1)]);
         assert_eq!(log.verify_any(Context::Manifest, &mixed).unwrap_err().code(), Code::Signature);
     }

@@ -210,7 +210,7 @@ mod tests {
         let dir = temp.path().join("keys");
         Publisher::create(&dir, "me", THEN).unwrap();
         let node = dir.join(node_key::FILE_NAME);
-        node_key::load_or_create(&node).unwrap();
+        node_key::load_or_create(&node, &temp.path().join("owner")).unwrap();
         let paths = [dir.join("publishers/me.key"), node];
         (temp, dir, paths)
     }
@@ -218,7 +218,8 @@ mod tests {
     /// Both ways to load both keys must fail, with the same message, code and hint; gives message and hint.
     fn refusals(dir: &Path, path: &Path) -> (String, String) {
         let errors = if path.ends_with(node_key::FILE_NAME) {
-            [node_key::load(path).unwrap_err(), node_key::load_or_create(path).unwrap_err()]
+            let owner = dir.with_file_name("owner");
+            [node_key::load(path).unwrap_err(), node_key::load_or_create(path, &owner).unwrap_err()]
         } else {
             [Publisher::load(dir, "me").unwrap_err(), Publisher::load_or_create(dir, "me", THEN).unwrap_err()]
         };
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn keys_are_made_once_and_for_their_owner_alone() {
-        let (_temp, dir, paths) = keys();
+        let (temp, dir, paths) = keys();
         for path in &paths {
             assert_eq!(mode(path), 0o600);
             assert_eq!(mode(path.parent().unwrap()), 0o700);
@@ -243,7 +244,10 @@ mod tests {
         assert_eq!(Publisher::load_or_create(&dir, "me", Timestamp::default()).unwrap().id(), publisher.id());
         assert_ne!(Publisher::load_or_create(&dir, "other", THEN).unwrap().id(), publisher.id());
         let node = node_key::load(&paths[1]).unwrap().public().to_peer_id();
-        assert_eq!(node_key::load_or_create(&paths[1]).unwrap().public().to_peer_id(), node);
+        assert_eq!(
+            node_key::load_or_create(&paths[1], &temp.path().join("owner")).unwrap().public().to_peer_id(),
+            node
+        );
         assert_eq!(Publisher::list(&dir).unwrap(), ["me", "other"]);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 2, "nothing is left over");
     }
@@ -260,6 +264,28 @@ mod tests {
         symlink("nowhere", dir.join("publishers/link.key")).unwrap();
         assert_eq!(Publisher::create(&dir, "link", THEN).unwrap_err().code(), Code::Conflict);
         assert_eq!(Publisher::load_or_create(&dir, "link", THEN).unwrap_err().code(), Code::KeyFile);
+    }
+
+    #[test]
+    fn a_node_key_that_is_gone_is_missed_and_replaced_on_purpose_only() {
+        let (temp, dir, paths) = keys();
+        let owner = temp.path().join("owner");
+        let peer = node_key::load(&paths[1]).unwrap().public().to_peer_id();
+        fs::remove_file(&paths[1]).unwrap();
+        let (message, hint) = {
+            let error = node_key::load_or_create(&paths[1], &owner).unwrap_err();
+            assert_eq!(error.code(), Code::KeyFile);
+            (error.to_string(), error.hint())
+        };
+        assert!(message.contains(&peer.to_string()) && hint.contains("key new --node"), "{message}: {hint}");
+        assert!(!paths[1].exists() && dir.exists());
+        let new = node_key::create(&paths[1]).unwrap().public().to_peer_id();
+        assert_eq!(node_key::load_or_create(&paths[1], &owner).unwrap().public().to_peer_id(), new);
+        assert_eq!(
+            fs::read_to_string(&owner).unwrap().trim(),
+            new.to_string(),
+            "from now on this one is missed"
+        );
     }
 
     #[test]

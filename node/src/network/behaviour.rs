@@ -3,12 +3,12 @@
 use std::{collections::HashSet, num::NonZeroUsize, time::Duration};
 
 use libp2p::{
-    PeerId, StreamProtocol, allow_block_list, connection_limits, gossipsub, identify, identity::Keypair, kad,
-    ping, request_response, swarm::NetworkBehaviour,
+    PeerId, StreamProtocol, allow_block_list, gossipsub, identify, identity::Keypair, kad, ping,
+    request_response, swarm::NetworkBehaviour,
 };
 use sha2::{Digest, Sha256};
 
-use super::{Metrics, Settings, codec::Cbor, half_open, records::Records};
+use super::{Metrics, Settings, admission, codec::Cbor, kademlia, records::Records};
 use crate::{
     config::Role,
     fetch,
@@ -39,12 +39,11 @@ const DHT_ANSWER_SHARE: u32 = 5;
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     // First, so that it sees the end of whatever it admitted.
-    pub(super) half_open: half_open::Behaviour,
-    pub(super) limits: connection_limits::Behaviour,
+    pub(super) admission: admission::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
-    pub(super) kad: kad::Behaviour<Records>,
+    pub(super) kad: kademlia::Behaviour,
     pub(super) gossip: gossipsub::Behaviour,
     pub(super) fetch: request_response::Behaviour<Cbor<fetch::protocol::Request, fetch::protocol::Answer>>,
     pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Page>>,
@@ -54,19 +53,20 @@ impl Behaviour {
     pub(super) fn new(key: &Keypair, settings: &Settings, metrics: &Metrics) -> Result<Self, super::Error> {
         let id = key.public().to_peer_id();
         Ok(Self {
-            half_open: half_open::Behaviour::new(PENDING_INCOMING_PER_ADDRESS_MAX),
-            limits: connection_limits::Behaviour::new(
-                connection_limits::ConnectionLimits::default()
-                    .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))
-                    .with_max_pending_outgoing(Some(PENDING_OUTGOING_MAX))
-                    .with_max_established(Some(settings.connections_max))
-                    .with_max_established_per_peer(Some(ESTABLISHED_PER_PEER_MAX)),
-            ),
+            admission: admission::Behaviour::new(admission::Bounds {
+                pending_outgoing: PENDING_OUTGOING_MAX,
+                pending_incoming: PENDING_INCOMING_MAX,
+                pending_incoming_per_address: PENDING_INCOMING_PER_ADDRESS_MAX,
+                established: settings.connections_max as usize,
+                established_per_peer: ESTABLISHED_PER_PEER_MAX,
+            }),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
                 identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
                     .with_agent_version(format!("ggen/{}", env!("CARGO_PKG_VERSION")))
-                    .with_push_listen_addr_updates(true),
+                    .with_push_listen_addr_updates(true)
+                    // It would dial what peers tell as it stands. What is acceptable of it goes to the address book.
+                    .with_cache_size(0),
             ),
             ping: ping::Behaviour::new(
                 ping::Config::new()
@@ -74,7 +74,7 @@ impl Behaviour {
                     // With the interval it says how long a cut cable goes unnoticed: 55 seconds at most.
                     .with_timeout(Duration::from_secs(15)),
             ),
-            kad: kademlia(id, settings),
+            kad: kademlia::Behaviour::new(dht(id, settings)),
             gossip: gossip(key, settings, metrics)?,
             fetch: request_response::Behaviour::with_codec(
                 Cbor::new(FETCH_REQUEST_BYTES_MAX, FETCH_ANSWER_BYTES_MAX),
@@ -96,7 +96,7 @@ impl Behaviour {
 
 /// Kademlia ([paper](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf)) with disjoint lookup paths, as
 /// [S/Kademlia](https://doi.org/10.1109/ICPADS.2007.4447808) has them, and with every inbound record validated by us.
-fn kademlia(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
+fn dht(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
     let mut config = kad::Config::new(StreamProtocol::new(KAD_PROTOCOL));
     config
         .disjoint_query_paths(true)

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::Role,
-    limits::CONFIG_ADDRESSES_MAX,
+    limits::{CONFIG_ADDRESSES_MAX, FETCH_TIMEOUT},
     peers::{
         policy,
         trim::{self, Held, Marks, NEIGHBOURS_KEPT, Trim, VISIT},
@@ -120,7 +120,7 @@ impl Driver {
         self.let_go(closed, "a spoke holds on to a few hubs only");
     }
 
-    fn let_go(&mut self, peers: Vec<PeerId>, why: &str) {
+    pub(super) fn let_go(&mut self, peers: Vec<PeerId>, why: &str) {
         for peer in peers {
             tracing::debug!(%peer, why, "a connection is closed");
             self.send_away(&peer);
@@ -133,10 +133,13 @@ impl Driver {
         self.connections.is_entry_point(id) || peer.serves_dht() && peer.is_chosen()
     }
 
-    /// Peers with a request for blocks under way, from us or from them.
+    /// Peers with a request for blocks under way: from us, or from those of them that have read an answer lately, since to ask
+    /// and not to read costs nothing.
     fn transfers(&self) -> BTreeSet<PeerId> {
+        let now = Instant::now();
         let ours = self.fetches.values().map(|fetch| fetch.peer);
-        ours.chain(self.answering.values().map(|(peer, _)| *peer)).collect()
+        let reads = |id: &PeerId| self.peers.get(id).is_some_and(|peer| peer.moved_since(now, READS));
+        ours.chain(self.answering.peers().filter(reads)).collect()
     }
 
     fn held(&mut self) -> Vec<Held> {
@@ -192,6 +195,8 @@ const ENTRY: u32 = 16;
 const GIFT: u32 = 8;
 /// How long a gift counts.
 const LATELY: Duration = Duration::from_secs(10 * 60);
+/// How long ago somebody who reads answers has read the last one, at most: each has its time.
+const READS: Duration = Duration::from_secs(2 * FETCH_TIMEOUT.as_secs());
 /// The longest-lived connections that this node opened are protected, so many of them: nobody who only connects can take
 /// their place, however many come.
 const OLDEST_KEPT: usize = 4;

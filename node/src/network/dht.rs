@@ -21,6 +21,7 @@ use super::{
     patience::Patience,
 };
 use crate::{
+    code::Code,
     content::ContentId,
     limits::{ADDRESSES_PER_PEER_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
     package::PackageId,
@@ -78,8 +79,10 @@ impl Driver {
         }
         let record = Record::new(head.dht_key().to_vec(), head.bytes().to_vec());
         // All: the answer then names every node that took the record, where there are fewer than the full number.
-        match self.swarm.behaviour_mut().kad.put_record(record, Quorum::All) {
+        let (key, kad) = (record.key.clone(), &mut self.swarm.behaviour_mut().kad);
+        match kad.put_record(record, Quorum::All) {
             Ok(id) => {
+                kad.store_mut().lapses(&key, head.head().expires);
                 self.queries.insert(id, Query::Put(Patience::new(Instant::now()), reply));
             }
             Err(error) => tracing::warn!(%error, "a head of ours found no room in our own record store"),
@@ -262,12 +265,9 @@ impl Driver {
         if self.providers_met.is_empty() {
             return;
         }
-        let reached_at: Vec<Multiaddr> =
-            self.peers.values().flat_map(|it| it.connections.values().map(|(at, _)| at.clone())).collect();
-        let origin = origin_of(&reached_at);
         for peer in std::mem::take(&mut self.providers_met) {
             let kad = &mut self.swarm.behaviour_mut().kad;
-            // What a dial would be given now, while the lookup is under way.
+            // What a dial would be given now, while the lookup is under way: judged by who told of it.
             let asked = kad.handle_pending_outbound_connection(
                 ConnectionId::new_unchecked(0),
                 Some(peer),
@@ -275,7 +275,6 @@ impl Driver {
                 Endpoint::Dialer,
             );
             let mut addresses = asked.unwrap_or_default();
-            addresses.retain(|told| policy::acceptable(told, origin).is_ok());
             addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
             self.whereabouts.retain(|(known, _)| *known != peer);
             self.whereabouts.push_back((peer, addresses));
@@ -302,19 +301,30 @@ impl Driver {
             let id = self.swarm.behaviour_mut().kad.put_record_to(record, behind.into_iter(), Quorum::One);
             self.queries.insert(id, Query::WriteBack);
         }
-        for (_, head) in found {
-            self.accept(head);
+        for (peer, head) in found {
+            self.accept(peer, head);
         }
         Some(newest)
     }
 
     /// Judges a value record before it is kept.
     fn offered_record(&mut self, source: PeerId, record: Record) {
+        if !self.pace.admits_record(source, Instant::now()) {
+            return;
+        }
+        // Holders send each other all that they hold, again and again.
+        if self.swarm.behaviour_mut().kad.store_mut().renew(&record, Timestamp::now()) {
+            return;
+        }
         let head = match VerifiedHead::verify(&record.value, Timestamp::now()) {
             Ok(head) => head,
             Err(error) => {
                 self.heads_refused += 1;
                 tracing::debug!(peer = %source, code = %error.code(), %error, "a record was refused");
+                // Every honest node has verified what it passes on.
+                if error.code() == Code::Signature {
+                    self.block(source, "it stores forged heads in the DHT".to_owned());
+                }
                 return;
             }
         };
@@ -326,21 +336,25 @@ impl Driver {
         if let Err((code, error)) = sync::admissible(&self.store, &head) {
             self.heads_refused += 1;
             tracing::debug!(peer = %source, %code, error, "a record was refused");
-            self.convict(code, head);
+            self.convict(source, code, head);
             return;
         }
         let store = self.swarm.behaviour_mut().kad.store_mut();
         let held =
             store.get(&record.key).and_then(|held| VerifiedHead::verify(&held.value, Timestamp::now()).ok());
         let newer = held.is_none_or(|held| compare(&held, &head) == Choice::Second);
-        if newer && let Err(error) = store.put(Record { publisher: None, ..record }) {
+        let record = Record { publisher: None, ..record };
+        if newer && let Err(error) = store.put_from(source, record, head.head().expires) {
             tracing::debug!(peer = %source, %error, "a record found no room");
         }
-        self.accept(head);
+        self.accept(Some(source), head);
     }
 
     /// Judges a provider record before it is kept. That the provider is the sender, libp2p has checked.
     fn offered_provider(&mut self, mut record: ProviderRecord) {
+        if !self.pace.admits_record(record.provider, Instant::now()) {
+            return;
+        }
         let key = record.key.to_vec();
         if key.len() != PROVIDER_KEY_BYTES || key[..2] != [0x12, 0x20] {
             return;
@@ -365,9 +379,8 @@ impl Driver {
 
     /// Drops value records whose heads have expired, and provider records that lapsed.
     pub(super) fn sweep_records(&mut self) {
-        let now = Timestamp::now();
         let records = self.swarm.behaviour_mut().kad.store_mut();
-        records.retain(|record| VerifiedHead::verify(&record.value, now).is_ok());
+        records.sweep_values(Timestamp::now());
         records.sweep_providers();
     }
 }

@@ -27,19 +27,23 @@ use tokio::{
 
 use super::{
     Error, Event, Metrics, Observer, Offload, Settings,
+    answering::Answering,
     behaviour::{Behaviour, topic_score},
     connections::Connections,
     dht::Query,
+    diversity::Diversity,
     events::dial_failure,
-    exchange::Reading,
+    exchange::{Checking, Left, Reading},
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
     healing::Healing,
+    listeners::Listeners,
     pace::Pace,
     serve::{Fetch, Work},
     snapshot::Refused,
     transport::{Base, authenticated},
 };
 use crate::{
+    catalog::Source,
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
     peers::{limits::IDLE_TIMEOUT, trim},
     release::head::VerifiedHead,
@@ -56,6 +60,8 @@ const REFUSED_MAX: usize = 64;
 const OBSERVED_MAX: usize = 64;
 /// How long a new peer may take to say who it is before nobody waits for it any more.
 pub(super) const IDENTIFY_GRACE: Duration = Duration::from_secs(2);
+/// How often the loop looks at what has become due.
+const PULSE: Duration = Duration::from_millis(500);
 /// Dials, requests and queries under way, each.
 pub(super) const PENDING_MAX: usize = 1_024;
 
@@ -100,17 +106,20 @@ pub fn spawn(
         queries: HashMap::new(),
         dials: HashMap::new(),
         listens: Vec::new(),
+        listeners: Listeners::default(),
         fetches: HashMap::new(),
         readings: HashMap::new(),
+        left: Left::default(),
+        checking: Checking::default(),
         refreshing: Vec::new(),
         inbox: Vec::new(),
         ingesting: false,
-        serving: 0,
-        answering: HashMap::new(),
+        answering: Answering::new(),
         pages: HashMap::new(),
         observed: BTreeMap::new(),
         refused: VecDeque::new(),
         healing: Healing::new(),
+        diversity: Diversity::default(),
         providers_met: Vec::new(),
         whereabouts: VecDeque::new(),
         last_bootstrap: None,
@@ -146,7 +155,6 @@ pub(super) struct Peer {
     pub(super) since: Option<Instant>,
     /// The connection that was given up because the peer answered no more.
     pub(super) dead: Option<ConnectionId>,
-    pub(super) serving: usize,
     /// How far its heads were read, where it serves heads.
     pub(super) reading: Option<Reading>,
 }
@@ -159,6 +167,8 @@ pub(super) struct Listening {
     pub(super) listener: ListenerId,
     pub(super) address: Multiaddr,
     pub(super) bound: Vec<Multiaddr>,
+    /// Since when there is one.
+    pub(super) bound_since: Option<Instant>,
     pub(super) reply: oneshot::Sender<Result<Vec<Multiaddr>, Error>>,
 }
 
@@ -177,19 +187,23 @@ pub(super) struct Driver {
     pub(super) queries: HashMap<QueryId, Query>,
     pub(super) dials: HashMap<ConnectionId, Dialling>,
     pub(super) listens: Vec<Listening>,
+    pub(super) listeners: Listeners,
     pub(super) fetches: HashMap<OutboundRequestId, Fetch>,
     pub(super) readings: HashMap<OutboundRequestId, PeerId>,
+    /// How far the heads of peers were read that are gone.
+    pub(super) left: Left,
+    pub(super) checking: Checking,
     pub(super) refreshing: Vec<oneshot::Sender<()>>,
-    pub(super) inbox: Vec<VerifiedHead>,
+    pub(super) inbox: Vec<(Source, VerifiedHead)>,
     pub(super) ingesting: bool,
-    pub(super) serving: usize,
-    /// Answers under way: for whom, and their bytes.
-    pub(super) answering: HashMap<InboundRequestId, (PeerId, u64)>,
+    pub(super) answering: Answering<InboundRequestId>,
     /// Pages of heads under way, and for whom.
     pub(super) pages: HashMap<InboundRequestId, PeerId>,
     pub(super) observed: BTreeMap<Multiaddr, usize>,
     pub(super) refused: VecDeque<Refused>,
     pub(super) healing: Healing,
+    /// Where the peers of the routing table are reached.
+    pub(super) diversity: Diversity,
     /// Providers that a lookup has just found.
     pub(super) providers_met: Vec<PeerId>,
     /// Where providers are that lookups found, the latest last.
@@ -206,7 +220,7 @@ impl Driver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut again = interval(HEADS_INTERVAL);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut pulse = interval(IDENTIFY_GRACE / 4);
+        let mut pulse = interval(PULSE);
         pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut sweep = interval(Duration::from_secs(3600));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -227,21 +241,27 @@ impl Driver {
                     }
                     Some(command) => self.command(command),
                 },
-                Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
-                event = self.swarm.select_next_some() => self.swarm_event(event),
+                // Before whatever comes from others: a swarm that always has an event would hold them up for ever.
                 _ = again.tick() => self.read_all_heads(),
                 _ = pulse.tick() => {
                     self.publish_heads_read();
                     self.dial_lost();
                     self.leave_the_silent();
+                    self.reply_bound(Some(Instant::now()));
+                    self.listen_again(Instant::now());
                     self.observer.tell_of(|| Event::Loaded(self.load()));
                 }
                 _ = trim.tick() => self.trim(),
                 _ = sweep.tick() => self.sweep_records(),
+                Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
+                event = self.swarm.select_next_some() => self.swarm_event(event),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
-                () = std::future::ready(()), if self.has_bound() => self.reply_bound(),
+                () = std::future::ready(()), if self.has_bound() => self.reply_bound(None),
             }
             self.ingest();
+            // Nothing else here waits where there is always something to do, and without a pause tokio's own timers and
+            // channels are not ready any more.
+            tokio::task::consume_budget().await;
         }
     }
 
@@ -288,7 +308,11 @@ impl Driver {
 
     fn listen(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<Vec<Multiaddr>, Error>>) {
         match self.swarm.listen_on(address.clone()) {
-            Ok(listener) => self.listens.push(Listening { listener, address, bound: Vec::new(), reply }),
+            Ok(listener) => {
+                let bound = Vec::new();
+                self.listeners.opened(listener, address.clone(), 0);
+                self.listens.push(Listening { listener, address, bound, bound_since: None, reply });
+            }
             Err(error) => {
                 let source = super::events::listen_error(error);
                 let _ = reply.send(Err(Error::Listen { address, source }));
@@ -296,13 +320,29 @@ impl Driver {
         }
     }
 
-    fn has_bound(&self) -> bool {
-        self.listens.iter().any(|listening| !listening.bound.is_empty())
+    /// Listens again where a listener closed.
+    fn listen_again(&mut self, now: Instant) {
+        for lost in self.listeners.due(now) {
+            match self.swarm.listen_on(lost.address.clone()) {
+                Ok(listener) => self.listeners.opened(listener, lost.address, lost.failures),
+                Err(error) => {
+                    tracing::warn!(address = %lost.address, %error, "still not listening");
+                    self.listeners.failed(lost.address, lost.failures, now);
+                }
+            }
+        }
     }
 
-    fn reply_bound(&mut self) {
-        let (bound, waiting) =
-            std::mem::take(&mut self.listens).into_iter().partition(|listening| !listening.bound.is_empty());
+    fn has_bound(&self) -> bool {
+        self.listens.iter().any(|listening| listening.bound_since.is_some())
+    }
+
+    /// Tells what was bound: all of it or, where the swarm never comes to rest, what was bound a pulse ago or longer.
+    fn reply_bound(&mut self, now: Option<Instant>) {
+        let is_due = |listening: &Listening| {
+            listening.bound_since.is_some_and(|since| now.is_none_or(|now| now >= since + PULSE))
+        };
+        let (bound, waiting) = std::mem::take(&mut self.listens).into_iter().partition(is_due);
         self.listens = waiting;
         for Listening { bound, reply, .. } in bound {
             let _ = reply.send(Ok(bound));
@@ -327,8 +367,7 @@ impl Driver {
 
     fn reconfigure(&mut self, topic: String, connections_max: u32) {
         let behaviour = self.swarm.behaviour_mut();
-        let limits = behaviour.limits.limits_mut();
-        *limits = limits.clone().with_max_established(Some(connections_max));
+        behaviour.admission.set_established_max(connections_max as usize);
         let topic = IdentTopic::new(topic);
         if topic.hash() == self.topic.hash() {
             return;
@@ -450,13 +489,13 @@ impl Driver {
         }
     }
 
-    /// Takes a verified head towards the catalogue.
-    pub(super) fn accept(&mut self, head: VerifiedHead) {
+    /// Takes a verified head that a peer told of towards the catalogue.
+    pub(super) fn accept(&mut self, from: Option<PeerId>, head: VerifiedHead) {
         if self.inbox.len() >= HEADS_QUEUED_MAX {
             tracing::warn!("more heads come than can be written; the exchange will bring the rest again");
             return;
         }
-        self.inbox.push(head);
+        self.inbox.push((from.map_or_else(Source::unknown, Source::from), head));
     }
 
     pub(super) fn publish_heads_read(&self) {
@@ -498,3 +537,7 @@ impl Driver {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "driver_tests.rs"]
+mod tests;

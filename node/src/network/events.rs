@@ -1,6 +1,6 @@
 //! What the swarm tells, and what follows from it.
 
-use std::{io, iter};
+use std::{io, iter, net::IpAddr};
 
 use libp2p::{
     Multiaddr, PeerId, TransportError,
@@ -17,8 +17,8 @@ use tokio::time::Instant;
 use super::{
     Error, Event,
     behaviour::{BehaviourEvent, KAD_PROTOCOL, PROTOCOL_VERSION},
+    diversity::Network,
     driver::{Driver, IDENTIFY_GRACE, Peer},
-    exchange::Reading,
     handle::DialFailure,
     snapshot::{Load, PeerSnapshot, Snapshot},
 };
@@ -35,8 +35,6 @@ use crate::{
 const PINGS_FAILED_MAX: u32 = 1;
 /// Protocols kept of what a peer tells.
 const PROTOCOLS_MAX: usize = 64;
-/// Peers of one public network in one bucket: whoever holds a /24 does not hold the bucket.
-const PEERS_PER_NETWORK_AND_BUCKET_MAX: usize = 2;
 /// Characters kept of a text that a peer tells.
 const TEXT_MAX: usize = 128;
 
@@ -71,7 +69,11 @@ impl Driver {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 if num_established == 0 {
                     self.note_loss(peer_id, connection_id, cause.as_ref());
-                    self.peers.remove(&peer_id);
+                    let gone = self.peers.remove(&peer_id);
+                    if let Some(reading) = gone.and_then(|peer| peer.reading) {
+                        self.left.note(peer_id, &reading);
+                    }
+                    self.checking.forget(&peer_id);
                     self.observer.tell(&Event::Disconnected { peer: peer_id });
                     self.publish_heads_read();
                     self.reply_refreshed();
@@ -84,13 +86,16 @@ impl Driver {
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 tracing::info!(%address, "listening");
+                self.listeners.bound(listener_id);
                 if let Some(listening) = self.listens.iter_mut().find(|it| it.listener == listener_id) {
                     listening.bound.push(address);
+                    listening.bound_since.get_or_insert_with(Instant::now);
                 }
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let source = reason.err().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into());
                 tracing::warn!(error = %source, "a listener closed");
+                self.listeners.closed(listener_id, Instant::now());
                 if let Some(at) = self.listens.iter().position(|it| it.listener == listener_id) {
                     let listening = self.listens.swap_remove(at);
                     let _ = listening.reply.send(Err(Error::Listen { address: listening.address, source }));
@@ -185,11 +190,11 @@ impl Driver {
         let (code, error) = match VerifiedHead::verify(bytes, now) {
             Ok(head) => match sync::admissible(&self.store, &head) {
                 Ok(()) => {
-                    self.accept(head);
+                    self.accept(Some(source), head);
                     return MessageAcceptance::Accept;
                 }
                 Err((code, error)) => {
-                    self.convict(code, head);
+                    self.convict(source, code, head);
                     (code, error)
                 }
             },
@@ -212,9 +217,9 @@ impl Driver {
 
     /// Hands a head that contradicts what was seen of its package to the catalogue, which keeps the two as proof and freezes
     /// the package.
-    pub(super) fn convict(&mut self, code: Code, head: VerifiedHead) {
+    pub(super) fn convict(&mut self, source: PeerId, code: Code, head: VerifiedHead) {
         if code == Code::Equivocation {
-            self.accept(head);
+            self.accept(Some(source), head);
         }
     }
 
@@ -242,13 +247,11 @@ impl Driver {
         // Once a connection: whoever says again who it is does not begin another round of reading.
         let unread = speaks(sync::protocol::PROTOCOL) && peer.reading.is_none();
         if unread {
-            peer.reading = Some(Reading::default());
+            peer.reading = Some(self.left.begin(&peer_id));
         }
         self.observe(info.observed_addr);
         if speaks(KAD_PROTOCOL) {
-            for address in &told {
-                self.admit_to_routing(peer_id, address.clone());
-            }
+            self.admit_to_routing(peer_id, &reached_at, &told);
             self.forget_in_routing(peer_id, &[reached_at, told.clone()].concat());
         } else {
             self.swarm.behaviour_mut().kad.remove_peer(&peer_id);
@@ -290,7 +293,7 @@ impl Driver {
             dials: self.dials.len(),
             queries: self.queries.len(),
             fetches: self.fetches.len(),
-            serving: self.serving,
+            serving: self.answering.len(),
             pages: self.pages.len(),
             inbox: self.inbox.len(),
         }
@@ -338,22 +341,21 @@ impl Driver {
         }
     }
 
-    /// Adds an address of a peer to the routing table, unless its bucket holds enough of the same network already.
-    pub(super) fn admit_to_routing(&mut self, peer: PeerId, address: Multiaddr) {
-        let Some(network) = network_of(&address) else {
-            self.swarm.behaviour_mut().kad.add_address(&peer, address);
-            return;
-        };
+    /// Adds the addresses of a peer to the routing table, unless that holds enough of the same network already.
+    fn admit_to_routing(&mut self, peer: PeerId, reached_at: &[Multiaddr], told: &[Multiaddr]) {
+        // Behind some proxies all connections come from one private address, which says nothing.
+        let network = reached_at.iter().find_map(network_of).or_else(|| told.iter().find_map(network_of));
         let kad = &mut self.swarm.behaviour_mut().kad;
-        let same = kad.kbucket(peer).map_or(0, |bucket| {
-            bucket
-                .iter()
-                .filter(|entry| *entry.node.key.preimage() != peer)
-                .filter(|entry| entry.node.value.iter().any(|it| network_of(it) == Some(network)))
-                .count()
-        });
-        if same < PEERS_PER_NETWORK_AND_BUCKET_MAX {
-            kad.add_address(&peer, address);
+        if let Some(network) = network {
+            let bucket = kad.kbucket(peer).map_or_else(Vec::new, |bucket| members(&bucket));
+            let table: Vec<PeerId> = kad.kbuckets().flat_map(|bucket| members(&bucket)).collect();
+            self.diversity.forget(&table, |peer| self.peers.contains_key(peer));
+            if !self.diversity.admits(peer, network, &bucket, &table) {
+                return;
+            }
+        }
+        for address in told {
+            kad.add_address(&peer, address.clone());
         }
     }
 
@@ -380,6 +382,10 @@ impl Driver {
     }
 }
 
+fn members(bucket: &kad::KBucketRef<'_, kad::KBucketKey<PeerId>, kad::Addresses>) -> Vec<PeerId> {
+    bucket.iter().map(|entry| *entry.node.key.preimage()).collect()
+}
+
 fn addresses(peer: &Peer) -> Vec<Multiaddr> {
     let mut addresses: Vec<Multiaddr> = Vec::new();
     let in_use = peer.connections.values().map(|(address, _)| address);
@@ -397,10 +403,15 @@ pub(super) fn origin_of(reached_at: &[Multiaddr]) -> policy::Origin {
 }
 
 /// The public network that an address is in: its /24, or its /48.
-fn network_of(address: &Multiaddr) -> Option<[u8; 7]> {
+pub(super) fn network_of(address: &Multiaddr) -> Option<Network> {
+    ip_of(address).and_then(policy::group_of)
+}
+
+/// The IP address that an address begins with.
+pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
-        Protocol::Ip4(ip) => policy::group_of(ip.into()),
-        Protocol::Ip6(ip) => policy::group_of(ip.into()),
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
         _ => None,
     }
 }

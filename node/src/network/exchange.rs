@@ -1,5 +1,7 @@
 //! The exchange of heads with connected peers, and the way of heads into the catalogue.
 
+use std::collections::{BTreeMap, VecDeque};
+
 use libp2p::{
     PeerId,
     request_response::{self, InboundRequestId},
@@ -8,10 +10,10 @@ use tokio::sync::oneshot;
 
 use super::{Event, driver::Driver, serve::Work};
 use crate::{
-    limits::{HEADS_PAGE_MAX, HEADS_PAGES_MAX},
+    limits::{HEADS_CURSORS_MAX, HEADS_PAGE_MAX, HEADS_PAGES_CHECKED_AT_ONCE_MAX, HEADS_PAGES_MAX},
     sync::{
         self,
-        protocol::{Cursor, Next, Page, Request},
+        protocol::{Cursor, Next, Page, Request, Yield},
     },
     time::Timestamp,
 };
@@ -29,9 +31,16 @@ pub(super) struct Reading {
     cursor: Cursor,
     under_way: bool,
     failed: bool,
+    /// Whether there is something that could not be taken for now.
+    waits: bool,
 }
 
 impl Reading {
+    /// Goes on where a peer was left.
+    fn resumed(cursor: Cursor) -> Self {
+        Self { cursor: cursor.resumed(), ..Self::default() }
+    }
+
     /// Whether everything was read.
     pub(super) fn is_complete(&self) -> bool {
         self.cursor.is_complete()
@@ -39,7 +48,69 @@ impl Reading {
 
     /// Whether there is nothing to wait for: all was read, or the peer failed to tell.
     pub(super) fn is_settled(&self) -> bool {
-        !self.under_way && (self.cursor.is_complete() || self.failed)
+        !self.under_way && (self.cursor.is_complete() || self.failed || self.waits)
+    }
+}
+
+/// How far the heads of peers were read that are gone, those that left last at the end.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    cursors: BTreeMap<PeerId, Cursor>,
+    order: VecDeque<PeerId>,
+}
+
+impl Left {
+    /// Notes how far the heads of a peer were read that is gone.
+    pub(super) fn note(&mut self, peer: PeerId, reading: &Reading) {
+        if self.cursors.insert(peer, reading.cursor).is_some() {
+            self.order.retain(|it| *it != peer);
+        } else if self.cursors.len() > HEADS_CURSORS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.cursors.remove(&oldest);
+        }
+        self.order.push_back(peer);
+    }
+
+    /// Begins to read the heads of a peer, or goes on where they were left.
+    pub(super) fn begin(&mut self, peer: &PeerId) -> Reading {
+        let Some(cursor) = self.cursors.remove(peer) else { return Reading::default() };
+        self.order.retain(|it| it != peer);
+        Reading::resumed(cursor)
+    }
+}
+
+/// Pages that came, and wait for their turn to be verified; one a peer.
+#[derive(Debug, Default)]
+pub(super) struct Checking {
+    waiting: VecDeque<(PeerId, Page)>,
+    under_way: usize,
+}
+
+impl Checking {
+    /// Adds a page, in place of one of the same peer, which must be of an earlier connection.
+    fn push(&mut self, peer: PeerId, page: Page) {
+        self.forget(&peer);
+        self.waiting.push_back((peer, page));
+    }
+
+    /// Drops the page of a peer that is gone.
+    pub(super) fn forget(&mut self, peer: &PeerId) {
+        self.waiting.retain(|(waiting, _)| waiting != peer);
+    }
+
+    /// The page whose turn it is.
+    fn next(&mut self) -> Option<(PeerId, Page)> {
+        if self.under_way >= HEADS_PAGES_CHECKED_AT_ONCE_MAX {
+            return None;
+        }
+        let next = self.waiting.pop_front()?;
+        self.under_way += 1;
+        Some(next)
+    }
+
+    fn ended(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
     }
 }
 
@@ -132,26 +203,38 @@ impl Driver {
         self.work.push(Box::pin(async move { Work::Page { id, channel, page: read.await.flatten() } }));
     }
 
-    /// Verifies a page beside the loop: it may hold hundreds of signatures.
-    fn check_page(&mut self, peer: PeerId, mut page: Page) {
-        let heads = std::mem::take(&mut page.heads);
-        if heads.len() > HEADS_PAGE_MAX {
-            tracing::debug!(%peer, heads = heads.len(), "a page holds more heads than it may");
+    /// Verifies a page beside the loop, when it is its turn: it may hold hundreds of signatures.
+    fn check_page(&mut self, peer: PeerId, page: Page) {
+        if page.heads.len() > HEADS_PAGE_MAX {
+            tracing::debug!(%peer, heads = page.heads.len(), "a page holds more heads than it may");
             self.turned(peer, Next::GiveUp);
             return;
         }
-        let store = self.store.clone();
-        let checked = self.offload.run(move || sync::take_page(&store, &heads, Timestamp::now()));
-        self.work.push(Box::pin(async move { Work::Checked { peer, page, taken: checked.await.flatten() } }));
+        self.checking.push(peer, page);
+        self.check_pages();
     }
 
-    pub(super) fn page_checked(&mut self, peer: PeerId, page: &Page, taken: Option<sync::Taken>) {
+    fn check_pages(&mut self) {
+        while let Some((peer, page)) = self.checking.next() {
+            let store = self.store.clone();
+            let checked = self.offload.run(move || {
+                let taken = sync::take_page(&store, &page.heads, &peer.into(), Timestamp::now());
+                (page, taken)
+            });
+            self.work.push(Box::pin(async move { Work::Checked { peer, checked: checked.await } }));
+        }
+    }
+
+    pub(super) fn page_checked(&mut self, peer: PeerId, checked: Option<(Page, Option<sync::Taken>)>) {
+        self.checking.ended();
+        self.check_pages();
+        let (page, taken) = checked.unwrap_or_default();
         let Some(taken) = taken else {
             self.turned(peer, Next::GiveUp);
             return;
         };
         self.listed(taken.new);
-        let refused = taken.refused + taken.malformed + taken.forged;
+        let refused = taken.refused + taken.deferred + taken.malformed + taken.forged;
         self.heads_refused = self.heads_refused.saturating_add(refused as u64);
         if taken.malformed + taken.forged > 0 {
             tracing::warn!(%peer, ?taken, "a peer passes on heads that it cannot have verified");
@@ -162,7 +245,8 @@ impl Driver {
             return;
         }
         let reading = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut());
-        if let Some(next) = reading.map(|reading| reading.cursor.turn(page, HEADS_PAGES_MAX)) {
+        let came = Yield { is_deferred: taken.deferred > 0, is_barren: taken.is_barren(page.heads.len()) };
+        if let Some(next) = reading.map(|reading| reading.cursor.turn(&page, came, HEADS_PAGES_MAX)) {
             self.turned(peer, next);
         }
     }
@@ -176,6 +260,7 @@ impl Driver {
         if let Some(reading) = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut()) {
             reading.under_way = false;
             reading.failed = next == Next::GiveUp;
+            reading.waits = next == Next::Incomplete;
         }
         self.publish_heads_read();
         self.reply_refreshed();
@@ -198,7 +283,7 @@ impl Driver {
         let written = self.offload.run(move || sync::write(&store, &batch, Timestamp::now()));
         self.work.push(Box::pin(async move {
             let heads = match written.await {
-                Some(Ok(heads)) => heads,
+                Some(Ok(written)) => written.new,
                 Some(Err(error)) => {
                     tracing::warn!(%error, "heads were not written; the exchange will bring them again");
                     0
@@ -207,5 +292,44 @@ impl Driver {
             };
             Work::Ingested { heads }
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_pages_are_verified_at_once_than_may_be_and_one_of_each_peer_waits() {
+        let (mut checking, mut peers) = (Checking::default(), Vec::new());
+        for _ in 0..5 {
+            let peer = PeerId::random();
+            checking.push(peer, Page::default());
+            checking.push(peer, Page::default());
+            peers.push(peer);
+        }
+        let begun: Vec<_> = std::iter::from_fn(|| checking.next()).map(|(peer, _)| peer).collect();
+        assert_eq!(begun, peers[..HEADS_PAGES_CHECKED_AT_ONCE_MAX]);
+        checking.ended();
+        checking.forget(&peers[2]);
+        assert_eq!(checking.next().map(|(peer, _)| peer), Some(peers[3]));
+        assert!(checking.next().is_none());
+    }
+
+    #[test]
+    fn a_peer_that_comes_back_is_read_on_where_it_was_left() {
+        let mut left = Left::default();
+        let peers: Vec<_> = (0..HEADS_CURSORS_MAX + 1).map(|_| PeerId::random()).collect();
+        for peer in &peers {
+            let mut reading = Reading::default();
+            let page = Page { epoch: 7, next: 50, done: true, heads: Vec::new() };
+            reading.cursor.turn(&page, Yield::default(), HEADS_PAGES_MAX);
+            left.note(*peer, &reading);
+            left.note(*peer, &reading);
+        }
+        assert_eq!(left.begin(&peers[1]).cursor.begin(), Request { epoch: 7, after: 50 });
+        assert_eq!(left.begin(&peers[1]).cursor.begin(), Request::default(), "once");
+        assert_eq!(left.begin(&peers[0]).cursor.begin(), Request::default(), "it left first");
+        assert_eq!(left.cursors.len(), left.order.len());
     }
 }

@@ -8,16 +8,20 @@
 //! **Invariant:** nothing unverified is stored, forwarded or handed on. A head is verified before gossip forwards it,
 //! before a DHT record is kept, and before it enters the catalogue.
 
+mod admission;
+mod answering;
 mod behaviour;
 mod codec;
 mod connections;
 mod dht;
+mod diversity;
 mod driver;
 mod events;
 mod exchange;
-mod half_open;
 mod handle;
 mod healing;
+mod kademlia;
+mod listeners;
 mod metrics;
 mod observer;
 mod offload;

@@ -1,4 +1,5 @@
-//! How many announcements are looked at: so many of one author, and so many from one neighbour.
+//! How many announcements are looked at: so many of one author, and so many from one neighbour; and how many records of the DHT
+//! from one peer.
 //!
 //! Nothing about a valid head says that there are too many of its kind: keys and packages cost nothing. What bounds a flood is
 //! that each author has a budget, which is the same at every hop, so that it ends one hop from where it began and takes nothing
@@ -12,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::limits::{
     ANNOUNCEMENTS_PER_AUTHOR_MAX, ANNOUNCEMENTS_PER_AUTHOR_REFILL, ANNOUNCEMENTS_PER_NEIGHBOUR_MAX,
-    ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL, ANNOUNCERS_MAX,
+    ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL, ANNOUNCERS_MAX, DHT_WRITES_PER_PEER_MAX, DHT_WRITES_PER_PEER_REFILL,
 };
 
 /// The budgets of everybody who announces something.
@@ -20,6 +21,7 @@ use crate::limits::{
 pub(super) struct Pace {
     authors: Budgets,
     neighbours: Budgets,
+    writers: Budgets,
 }
 
 impl Pace {
@@ -27,7 +29,13 @@ impl Pace {
         Self {
             authors: Budgets::new(ANNOUNCEMENTS_PER_AUTHOR_MAX, ANNOUNCEMENTS_PER_AUTHOR_REFILL),
             neighbours: Budgets::new(ANNOUNCEMENTS_PER_NEIGHBOUR_MAX, ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL),
+            writers: Budgets::new(DHT_WRITES_PER_PEER_MAX, DHT_WRITES_PER_PEER_REFILL),
         }
+    }
+
+    /// Whether one more record that a peer wants this node to keep is to be looked at.
+    pub(super) fn admits_record(&mut self, writer: PeerId, now: Instant) -> bool {
+        self.writers.take(writer, now)
     }
 
     /// Whether one more announcement is to be looked at.
@@ -111,6 +119,16 @@ mod tests {
         let long_after = now + ANNOUNCEMENTS_PER_AUTHOR_REFILL * 1_000_000;
         let taken = (0..10_000).filter(|_| pace.admits(Some(flooder), honest, long_after)).count();
         assert_eq!(taken, ANNOUNCEMENTS_PER_AUTHOR_MAX as usize, "and no more than the whole of it");
+    }
+
+    #[test]
+    fn a_flood_of_records_costs_its_writer_and_nobody_else() {
+        let mut pace = Pace::new();
+        let (flooder, now) = (PeerId::random(), Instant::now());
+        let taken = (0..10_000).filter(|_| pace.admits_record(flooder, now)).count();
+        assert_eq!(taken, DHT_WRITES_PER_PEER_MAX as usize);
+        assert!(pace.admits_record(PeerId::random(), now) && pace.admits(None, flooder, now));
+        assert!(pace.admits_record(flooder, now + DHT_WRITES_PER_PEER_REFILL));
     }
 
     #[test]

@@ -18,9 +18,12 @@ use libp2p::{
     },
 };
 
-use crate::limits::{
-    DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_PROVIDER_MAX, DHT_PROVIDED_KEYS_MAX,
-    DHT_PROVIDERS_PER_KEY_MAX, DHT_RECORDS_MAX, HEAD_BYTES_MAX,
+use crate::{
+    limits::{
+        DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_PROVIDER_MAX, DHT_PROVIDED_KEYS_MAX,
+        DHT_PROVIDERS_PER_KEY_MAX, DHT_RECORDS_MAX, DHT_RECORDS_PER_PEER_MAX, HEAD_BYTES_MAX,
+    },
+    time::Timestamp,
 };
 
 /// Bytes of a key: a SHA-256, or a multihash of one.
@@ -30,10 +33,22 @@ const KEY_BYTES_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Records {
     local: PeerId,
-    values: Nearest<Record>,
+    values: Nearest<Value>,
+    /// Keys of the value records that each peer brought, nearest first.
+    brought: BTreeMap<PeerId, BTreeSet<(KBucketDistance, Vec<u8>)>>,
     providers: Nearest<Vec<ProviderRecord>>,
     keys_of_provider: BTreeMap<PeerId, BTreeSet<Vec<u8>>>,
     provided: BTreeMap<Vec<u8>, ProviderRecord>,
+}
+
+/// A value record.
+#[derive(Debug)]
+struct Value {
+    record: Record,
+    /// Who brought the first one under this key; nobody for our own.
+    source: Option<PeerId>,
+    /// When what it says is no longer true, where that is known.
+    lapses: Option<Timestamp>,
 }
 
 impl Records {
@@ -41,6 +56,7 @@ impl Records {
         Self {
             local,
             values: Nearest::new(local, DHT_RECORDS_MAX),
+            brought: BTreeMap::new(),
             providers: Nearest::new(local, DHT_PROVIDED_KEYS_MAX),
             keys_of_provider: BTreeMap::new(),
             provided: BTreeMap::new(),
@@ -52,16 +68,89 @@ impl Records {
         self.values.by_key.len()
     }
 
-    /// Drops the value records that `keep` does not want.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Record) -> bool) {
-        let doomed: Vec<_> = self
-            .values
-            .by_key
-            .iter()
-            .filter(|(_, (_, record))| !keep(record))
-            .map(|(key, _)| key.clone())
-            .collect();
-        doomed.iter().for_each(|key| drop(self.values.remove(key)));
+    /// Keeps a record that `source` brought, until `lapses`. Where a peer has brought as many as it may, its own farthest one
+    /// goes.
+    ///
+    /// # Errors
+    /// Where there is no room for it.
+    pub(super) fn put_from(&mut self, source: PeerId, record: Record, lapses: Timestamp) -> Result<()> {
+        let key = record.key.to_vec();
+        let held = self.values.get(&key);
+        // Whoever brings again what is here already does not become answerable for it: it could have it evicted so.
+        let source = held.and_then(|held| held.source).unwrap_or(source);
+        let distance = self.values.distance(&key);
+        let is_counted = held.is_some_and(|held| held.source.is_some());
+        if !is_counted && self.brought.get(&source).is_some_and(|it| it.len() >= DHT_RECORDS_PER_PEER_MAX) {
+            match self.brought.get(&source).and_then(BTreeSet::last) {
+                Some((farthest, far)) if *farthest > distance => {
+                    let far = far.clone();
+                    self.drop_value(&far);
+                }
+                _ => return Err(Error::MaxRecords),
+            }
+        }
+        self.insert(Value { record, source: Some(source), lapses: Some(lapses) })?;
+        self.brought.entry(source).or_default().insert((distance, key));
+        Ok(())
+    }
+
+    /// Keeps a record for longer that is here already, as it stands; false where it is not, or has lapsed.
+    pub(super) fn renew(&mut self, record: &Record, now: Timestamp) -> bool {
+        let Some((_, held)) = self.values.by_key.get_mut(record.key.as_ref()) else { return false };
+        let is_same = held.record.value == record.value && held.lapses.is_some_and(|at| now < at);
+        if is_same && held.record.publisher.is_none() {
+            held.record.expires = held.record.expires.max(record.expires);
+        }
+        is_same
+    }
+
+    /// Notes until when a record is true.
+    pub(super) fn lapses(&mut self, key: &RecordKey, at: Timestamp) {
+        if let Some((_, value)) = self.values.by_key.get_mut(key.as_ref()) {
+            value.lapses = Some(at);
+        }
+    }
+
+    /// Drops the value records that lapsed.
+    pub(super) fn sweep_values(&mut self, now: Timestamp) {
+        let has_lapsed = |value: &Value| value.lapses.is_some_and(|at| at <= now);
+        let held = self.values.by_key.iter();
+        let lapsed: Vec<Vec<u8>> =
+            held.filter(|(_, (_, value))| has_lapsed(value)).map(|(key, _)| key.clone()).collect();
+        lapsed.iter().for_each(|key| self.drop_value(key));
+    }
+
+    fn insert(&mut self, value: Value) -> Result<()> {
+        let key = &value.record.key;
+        if value.record.value.len() > HEAD_BYTES_MAX || key.as_ref().len() > KEY_BYTES_MAX {
+            return Err(Error::ValueTooLarge);
+        }
+        let key = key.to_vec();
+        // What this node published itself is never evicted by what others send.
+        let own = value.record.publisher == Some(self.local);
+        match self.values.insert(key, value, own) {
+            Inserted::Refused => Err(Error::MaxRecords),
+            Inserted::Kept { evicted } => {
+                evicted.iter().for_each(|(key, value)| self.forget_value(key, value));
+                Ok(())
+            }
+        }
+    }
+
+    fn drop_value(&mut self, key: &[u8]) {
+        if let Some(value) = self.values.remove(key) {
+            self.forget_value(key, &value);
+        }
+    }
+
+    fn forget_value(&mut self, key: &[u8], value: &Value) {
+        let Some(source) = value.source else { return };
+        if let Some(keys) = self.brought.get_mut(&source) {
+            keys.remove(&(self.values.distance(key), key.to_vec()));
+            if keys.is_empty() {
+                self.brought.remove(&source);
+            }
+        }
     }
 
     /// Drops the provider records that lapsed; libp2p does so only for keys that are asked for.
@@ -93,28 +182,22 @@ impl RecordStore for Records {
     type ProvidedIter<'a> = std::vec::IntoIter<Cow<'a, ProviderRecord>>;
 
     fn get(&self, key: &RecordKey) -> Option<Cow<'_, Record>> {
-        self.values.get(key.as_ref()).map(Cow::Borrowed)
+        self.values.get(key.as_ref()).map(|value| Cow::Borrowed(&value.record))
     }
 
     fn put(&mut self, record: Record) -> Result<()> {
-        if record.value.len() > HEAD_BYTES_MAX || record.key.as_ref().len() > KEY_BYTES_MAX {
-            return Err(Error::ValueTooLarge);
-        }
-        let key = record.key.to_vec();
-        // What this node published itself is never evicted by what others send.
-        let own = record.publisher == Some(self.local);
-        match self.values.insert(key, record, own) {
-            Inserted::Refused => Err(Error::MaxRecords),
-            Inserted::Kept { .. } => Ok(()),
-        }
+        // Libp2p's own way in: what this node publishes.
+        self.drop_value(record.key.as_ref());
+        self.insert(Value { record, source: None, lapses: None })
     }
 
     fn remove(&mut self, key: &RecordKey) {
-        self.values.remove(key.as_ref());
+        self.drop_value(key.as_ref());
     }
 
     fn records(&self) -> Self::RecordsIter<'_> {
-        let records: Vec<_> = self.values.by_key.values().map(|(_, record)| Cow::Borrowed(record)).collect();
+        let values = self.values.by_key.values();
+        let records: Vec<_> = values.map(|(_, value)| Cow::Borrowed(&value.record)).collect();
         records.into_iter()
     }
 
@@ -217,13 +300,17 @@ impl<V> Nearest<V> {
         Self { local: local.into(), max, by_key: BTreeMap::new(), by_distance: BTreeSet::new() }
     }
 
+    fn distance(&self, key: &[u8]) -> KBucketDistance {
+        self.local.distance(&KBucketKey::new(RecordKey::new(&key)))
+    }
+
     fn get(&self, key: &[u8]) -> Option<&V> {
         self.by_key.get(key).map(|(_, value)| value)
     }
 
     /// Inserts; `pinned` entries are never evicted, and are held even beyond the bound, since only this node makes them.
     fn insert(&mut self, key: Vec<u8>, value: V, pinned: bool) -> Inserted<V> {
-        let distance = self.local.distance(&KBucketKey::new(RecordKey::new(&key)));
+        let distance = self.distance(&key);
         let mut evicted = Vec::new();
         if !self.by_key.contains_key(&key) && !pinned && self.by_distance.len() >= self.max {
             match self.by_distance.last() {
@@ -277,6 +364,55 @@ mod tests {
         let mut all: Vec<u32> = (0..5_000).collect();
         all.sort_by_key(|n| distance(*n));
         assert!(all[..100].iter().all(|n| records.get(&record(*n, None).key).is_some()));
+    }
+
+    #[test]
+    fn one_peer_cannot_fill_the_value_records() {
+        let mut records = Records::new(PeerId::random());
+        let (flooder, other, later) = (PeerId::random(), PeerId::random(), Timestamp::now());
+        let many = 2 * DHT_RECORDS_PER_PEER_MAX as u32;
+        records.put_from(other, record(0, None), later).unwrap();
+        let near = |records: &Records, n: u32| records.values.distance(record(n, None).key.as_ref());
+        (0..many).for_each(|n| drop(records.put_from(flooder, record(n, None), later)));
+        assert_eq!(records.len(), DHT_RECORDS_PER_PEER_MAX + 1);
+        assert!(records.get(&record(0, None).key).is_some(), "what others brought stays");
+        let mut all: Vec<u32> = (1..many).collect();
+        all.sort_by_key(|n| near(&records, *n));
+        let kept = all.iter().filter(|n| records.get(&record(**n, None).key).is_some());
+        assert!(kept.eq(&all[..DHT_RECORDS_PER_PEER_MAX]), "its own nearest are kept");
+        assert!(records.put_from(flooder, record(all[0], None), later).is_ok(), "a renewal is no new key");
+        assert!(records.put_from(other, record(many, None), later).is_ok());
+        assert_eq!(records.brought.values().map(BTreeSet::len).sum::<usize>(), records.len());
+    }
+
+    #[test]
+    fn what_is_held_already_is_kept_for_longer_and_not_verified_again() {
+        let mut records = Records::new(PeerId::random());
+        let (now, later) = (Timestamp::now(), clock() + std::time::Duration::from_secs(60));
+        let lapses = now.plus(std::time::Duration::from_secs(1));
+        let until = |expires| Record { expires: Some(expires), ..record(1, None) };
+        assert!(!records.renew(&until(later), now), "it is not here");
+        records.put_from(PeerId::random(), until(clock()), lapses).unwrap();
+        assert!(!records.renew(&Record { value: vec![2], ..until(later) }, now), "it is another");
+        assert!(records.renew(&until(later), now));
+        assert_eq!(records.get(&until(later).key).unwrap().expires, Some(later));
+        assert!(!records.renew(&until(later), lapses), "it has lapsed");
+    }
+
+    #[test]
+    fn values_that_lapsed_are_swept_without_a_look_at_them() {
+        let mut records = Records::new(PeerId::random());
+        let (peer, now) = (PeerId::random(), Timestamp::now());
+        let second = std::time::Duration::from_secs(1);
+        records.put_from(peer, record(1, None), now).unwrap();
+        records.put_from(peer, record(2, None), now.plus(second)).unwrap();
+        records.put(record(3, Some(records.local))).unwrap();
+        records.lapses(&record(3, None).key, now);
+        records.sweep_values(now);
+        let kept: Vec<bool> = (1..4).map(|n| records.get(&record(n, None).key).is_some()).collect();
+        assert_eq!(kept, [false, true, false]);
+        records.sweep_values(now.plus(second));
+        assert!(records.brought.is_empty() && records.values.by_distance.is_empty());
     }
 
     #[test]

@@ -12,12 +12,13 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{
     Event,
     driver::{Driver, PENDING_MAX},
+    events::network_of,
     handle::RequestFailure,
 };
 use crate::{
     content::ContentId,
     fetch::protocol::{Answer, Found, Request},
-    limits::{FETCH_ANSWER_BYTES, FETCH_IDS_MAX, FETCH_SERVED_AT_ONCE_MAX, FETCH_SERVED_PER_PEER_MAX},
+    limits::{FETCH_ANSWER_BYTES, FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX},
     store::Store,
     sync::{self, protocol::Page},
 };
@@ -33,7 +34,7 @@ pub(super) enum Work {
     /// A page of heads was read for a peer.
     Page { id: InboundRequestId, channel: request_response::ResponseChannel<Page>, page: Option<Page> },
     /// A page of a peer's heads was verified and written.
-    Checked { peer: PeerId, page: Page, taken: Option<sync::Taken> },
+    Checked { peer: PeerId, checked: Option<(Page, Option<sync::Taken>)> },
     /// Heads of the inbox were written.
     Ingested { heads: usize },
 }
@@ -52,11 +53,9 @@ impl Driver {
             Work::Blocks { id, channel, answer } => {
                 // Without an answer the channel is dropped, which ends as a failure of the request.
                 let Some(answer) = answer else { return };
-                if let Some((_, bytes)) = self.answering.get_mut(&id) {
-                    *bytes = bytes_of(&answer);
-                }
+                self.answering.set_bytes(&id, bytes_of(&answer));
                 if self.swarm.behaviour_mut().fetch.send_response(channel, answer).is_err() {
-                    self.blocks_served(id);
+                    self.answering.end(&id);
                 }
             }
             Work::Page { id, channel, page } => {
@@ -67,17 +66,11 @@ impl Driver {
                     self.pages.remove(&id);
                 }
             }
-            Work::Checked { peer, page, taken } => self.page_checked(peer, &page, taken),
+            Work::Checked { peer, checked } => self.page_checked(peer, checked),
             Work::Ingested { heads } => {
                 self.ingesting = false;
                 self.listed(heads);
             }
-        }
-    }
-
-    fn served_one(&mut self, peer: PeerId) {
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.serving = peer.serving.saturating_sub(1);
         }
     }
 
@@ -138,7 +131,8 @@ impl Driver {
                 }
             }
             request_response::Event::ResponseSent { peer, request_id, .. } => {
-                let bytes = self.blocks_served(request_id);
+                // It has left: it held memory until now, whether its reader read or not.
+                let bytes = self.answering.end(&request_id);
                 if bytes > 0 {
                     self.transferred(&peer);
                     self.bytes_sent = self.bytes_sent.saturating_add(bytes);
@@ -146,17 +140,9 @@ impl Driver {
                 }
             }
             request_response::Event::InboundFailure { request_id, .. } => {
-                self.blocks_served(request_id);
+                self.answering.end(&request_id);
             }
         }
-    }
-
-    /// An answer has left, or will not: it holds memory until then, whether its reader reads or not. Gives its bytes.
-    fn blocks_served(&mut self, request: InboundRequestId) -> u64 {
-        let Some((peer, bytes)) = self.answering.remove(&request) else { return 0 };
-        self.serving = self.serving.saturating_sub(1);
-        self.served_one(peer);
-        bytes
     }
 
     fn serve_blocks(
@@ -166,17 +152,16 @@ impl Driver {
         request: Request,
         channel: request_response::ResponseChannel<Answer>,
     ) {
-        let of_peer = self.peers.get(&peer).map_or(0, |peer| peer.serving);
-        let busy = self.serving >= FETCH_SERVED_AT_ONCE_MAX || of_peer >= FETCH_SERVED_PER_PEER_MAX;
-        if busy || request.want.len() > FETCH_IDS_MAX {
+        let now = Instant::now();
+        if let Some(greediest) = self.answering.greediest(now) {
+            self.let_go(vec![greediest], "it does not read the many answers that it asked for");
+        }
+        let reached_at = self.peers.get(&peer).map(|peer| peer.connections.values());
+        let network = reached_at.and_then(|mut at| at.find_map(|(address, _)| network_of(address)));
+        if request.want.len() > FETCH_IDS_MAX || !self.answering.begin(id, peer, network, now) {
             // An empty answer says «busy»; the peer may have left meanwhile.
             let _ = self.swarm.behaviour_mut().fetch.send_response(channel, Answer::default());
             return;
-        }
-        self.serving += 1;
-        self.answering.insert(id, (peer, 0));
-        if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.serving += 1;
         }
         let store = self.store.clone();
         let read = self.offload.run(move || read_blocks(&store, &request.want));

@@ -130,7 +130,11 @@ impl<E> Error<E> {
     pub fn code(&self, sink: impl FnOnce(&E) -> Code) -> Code {
         match self {
             Self::Read(error) => error.code(),
-            Self::Graph(error) => error.code(),
+            // As in `walk`: the names are those of our own files.
+            Self::Graph(error) => match error.code() {
+                Code::Path => Code::PackageInvalid,
+                other => other,
+            },
             Self::Sink(error) => sink(error),
         }
     }
@@ -238,6 +242,12 @@ mod tests {
         fs::rename(&path, directory.path().join("b")).unwrap();
         std::os::unix::fs::symlink(directory.path().join("b"), &path).unwrap();
         assert!(matches!(pack_all(&found), Err(Error::Read(walk::Error::Io { .. }))));
+    }
+
+    #[test]
+    fn names_that_cannot_stand_together_are_invalid_input() {
+        let same = unixfs::Error::HashCollision { first: "a".to_owned(), second: "b".to_owned() };
+        assert_eq!(Error::<Infallible>::Graph(same).code(|never| match *never {}), Code::PackageInvalid);
     }
 
     #[test]

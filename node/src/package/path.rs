@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{is_hidden, name::RESERVED, shorten};
 use crate::{
     code::Code,
-    limits::{COMPONENT_BYTES_MAX, DEPTH_MAX, FILES_MAX, PATH_BYTES_MAX},
+    limits::{COMPONENT_BYTES_MAX, DEPTH_MAX, DIRECTORIES_MAX, FILES_MAX, PATH_BYTES_MAX},
 };
 
 /// A relative path of UTF-8 components, separated by `/`, that means the same file on every system.
@@ -125,7 +125,7 @@ fn check_component(component: &str) -> Result<(), &'static str> {
 
 /// Checks that `paths` can stand together in one folder on every system.
 ///
-/// They are sorted by bytes and unique, no file is also a directory, and no two names of one directory differ in case
+/// They are no more than there may be, with the directories above them, sorted by bytes and unique, no file is also a directory, and no two names of one directory differ in case
 /// only. Case is compared by Unicode lower-casing. Names that differ only in their Unicode normalisation are not told apart
 /// here: a file system that merges them makes installing fail, because no file is ever opened that exists already.
 ///
@@ -141,6 +141,7 @@ pub fn check_list<'a>(paths: impl IntoIterator<Item = &'a PackagePath>) -> Resul
     }
     let mut known: HashMap<(usize, String), Known<'a>> = HashMap::new();
     let mut previous: Option<&PackagePath> = None;
+    let mut directories = 0;
     for (count, path) in paths.into_iter().enumerate() {
         if count >= FILES_MAX {
             return Err(Error::Many);
@@ -155,6 +156,10 @@ pub fn check_list<'a>(paths: impl IntoIterator<Item = &'a PackagePath>) -> Resul
             let number = known.len() + 1;
             match known.entry((directory, name.to_lowercase())) {
                 Entry::Vacant(entry) => {
+                    directories += usize::from(!is_file);
+                    if directories > DIRECTORIES_MAX {
+                        return Err(Error::ManyDirectories);
+                    }
                     entry.insert(Known { number, name, path, is_file });
                     directory = number;
                 }
@@ -204,6 +209,9 @@ pub enum Error {
     /// Too many files.
     #[error("there are too many files: at most {FILES_MAX} are allowed")]
     Many,
+    /// Too many directories.
+    #[error("there are too many directories: at most {DIRECTORIES_MAX} are allowed")]
+    ManyDirectories,
     /// The list is not sorted, or holds a path twice.
     #[error("the path \"{path}\" is out of order or there twice")]
     Order {
@@ -232,7 +240,7 @@ impl Error {
     /// The stable code of this error.
     pub fn code(&self) -> Code {
         match self {
-            Self::Long { .. } | Self::Deep { .. } | Self::Many => Code::Limit,
+            Self::Long { .. } | Self::Deep { .. } | Self::Many | Self::ManyDirectories => Code::Limit,
             _ => Code::Path,
         }
     }
@@ -334,6 +342,20 @@ mod tests {
         let paths: Vec<_> = (0..=FILES_MAX).map(|n| format!("{n:07}").parse().unwrap()).collect();
         assert_eq!(check_list(&paths[1..]), Ok(()));
         assert_eq!(check_list(&paths), Err(Error::Many));
+    }
+
+    #[test]
+    fn one_directory_too_many_is_refused() {
+        // Fifty directories of its own for each file, which are few enough by themselves.
+        let deep = |n: usize| format!("{n:07}/{}f", "d/".repeat(49)).parse().unwrap();
+        let mut paths: Vec<PackagePath> = (0..DIRECTORIES_MAX / 50).map(deep).collect();
+        assert_eq!(check_list(&paths), Ok(()));
+        paths.push("9999999/f".parse().unwrap());
+        assert_eq!(check_list(&paths), Err(Error::ManyDirectories));
+        assert_eq!(Error::ManyDirectories.code(), Code::Limit);
+        // Those that are shared count once.
+        *paths.last_mut().unwrap() = "9999999".parse().unwrap();
+        assert_eq!(check_list(&paths), Ok(()));
     }
 
     proptest! {

@@ -335,7 +335,11 @@ impl Error {
         match self {
             Self::Offenders { .. } | Self::Changed { .. } => Code::PackageInvalid,
             Self::Limit { .. } => Code::Limit,
-            Self::Path(error) => error.code(),
+            // They are our own files: what is wrong with them was not signed by anybody.
+            Self::Path(error) => match error.code() {
+                Code::Path => Code::PackageInvalid,
+                other => other,
+            },
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::Io,
             Self::Io { source, .. } => io_code(source),
         }
@@ -540,7 +544,21 @@ mod tests {
     fn names_that_differ_in_case_only_are_refused() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), &[("README", ""), ("readme", "")]);
-        assert_eq!(walk(root.path()).unwrap_err().code(), Code::Path);
+        let error = walk(root.path()).unwrap_err();
+        assert!(matches!(error, Error::Path(path::Error::Collision { .. })), "{error}");
+        assert_eq!(
+            error.code(),
+            Code::PackageInvalid,
+            "it is a folder that was named, and nothing that was signed"
+        );
+        assert_eq!(error.code().exit_code(), 7);
+    }
+
+    #[test]
+    fn directories_are_bounded() {
+        let many = Error::from(path::Error::ManyDirectories);
+        assert_eq!(many.code(), Code::Limit);
+        assert!(many.hint().contains(".ggenignore"));
     }
 
     #[test]

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 /// Inbound connections whose handshake is not done. Half-open ones of an attacker live for [`HANDSHAKE_TIMEOUT`], so this
 /// also bounds how many of them an honest peer has to queue behind.
-pub const PENDING_INCOMING_MAX: u32 = 512;
-/// Those of one address: enough for an office that comes back at once, and a fraction of all.
+pub const PENDING_INCOMING_MAX: usize = 512;
+/// Those of one IPv4 address or one IPv6 /64: enough for an office that comes back at once, and a fraction of all.
 pub const PENDING_INCOMING_PER_ADDRESS_MAX: usize = 64;
 /// Outbound connections whose handshake is not done; a Kademlia query opens a few at once, a bootstrap all of its own.
-pub const PENDING_OUTGOING_MAX: u32 = 128;
+pub const PENDING_OUTGOING_MAX: usize = 128;
 /// Established connections with one peer: two arise when both sides dial at once.
-pub const ESTABLISHED_PER_PEER_MAX: u32 = 2;
+pub const ESTABLISHED_PER_PEER_MAX: usize = 2;
 /// How long Noise and the multiplexer may take, from the first byte on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without any stream is closed after this time: three rounds of the exchange of heads.
@@ -28,4 +28,4 @@ pub const REDIAL_TARGETS_MAX: usize = 256;
 /// Peers whose connections broke and that [`Lost`](super::Lost) dials again: the neighbourhood of a large node.
 pub const LOST_MAX: usize = 128;
 
-const _: () = assert!(REDIALS_AT_ONCE_MAX < PENDING_OUTGOING_MAX as usize);
+const _: () = assert!(REDIALS_AT_ONCE_MAX < PENDING_OUTGOING_MAX);

@@ -124,7 +124,7 @@ pub fn acceptable(address: &Multiaddr, origin: Origin) -> Result<(), Reason> {
     }
 }
 
-/// Decides whether `ip` may be dialled, given who told of it; also the check for what a name resolved to.
+/// Decides whether `ip` may be dialled, given who told of it.
 ///
 /// # Errors
 /// The first [`Reason`] against it.
@@ -244,7 +244,7 @@ fn scope_of_v6(ip: Ipv6Addr) -> Result<Scope, Reason> {
     }
 }
 
-/// Names are judged again by [`acceptable_ip`] once they are resolved.
+/// What a name resolves to is not judged: names are the user's own, as are all addresses that the user gives.
 fn acceptable_name(name: &str, origin: Origin) -> Result<(), Reason> {
     if origin != Origin::User {
         return Err(Reason::ForeignName);

@@ -33,14 +33,35 @@ pub struct Seen {
     pub sequence: Sequence,
     /// The id of its newest entry.
     pub entry: ContentId,
+    /// The id of the first entry of its log.
+    pub log: ContentId,
+    /// The fingerprint of the release that it names as the latest ([`Release::fingerprint`](super::Release::fingerprint)).
+    pub latest: Option<ContentId>,
+}
+
+/// Where a log ended once, as a head said that was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the key document under which the head was signed.
+    pub key_n: u64,
+    /// The sequence.
+    pub sequence: Sequence,
+    /// The id of the entry there.
+    pub entry: ContentId,
+}
+
+impl From<Seen> for Place {
+    fn from(Seen { key_n, sequence, entry, .. }: Seen) -> Self {
+        Self { key_n, sequence, entry }
+    }
 }
 
 /// Compares two heads of one package.
 ///
 /// The one with the later key document counts, then the one with the higher sequence. Of two that say the same of the log,
 /// the later `created` counts, then the later `expires`, then the greater bytes, so that every node keeps the same one.
-/// Two chains of keys of which none continues the other are an equivocation, and so are two entries of one sequence under
-/// the same keys.
+/// Two chains of keys of which none continues the other are an equivocation, and so are, under the same keys, two logs, and
+/// two entries or latest releases of one sequence: whoever installs without a version takes what the head says.
 pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
     if !a.key_log().agrees_with(b.key_log()) {
         return Choice::Equivocation;
@@ -48,7 +69,11 @@ pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
     let (x, y) = (a.head(), b.head());
     let place = |head: &VerifiedHead| (head.key_log().current().n, head.head().sequence);
     let order = place(a).cmp(&place(b));
-    if order.is_eq() && x.entry != y.entry {
+    let (p, q) = (a.seen(), b.seen());
+    if p.key_n == q.key_n && p.log != q.log {
+        return Choice::Equivocation;
+    }
+    if order.is_eq() && (p.entry, p.latest) != (q.entry, q.latest) {
         return Choice::Equivocation;
     }
     let renewed = || (x.created, x.expires, a.bytes()).cmp(&(y.created, y.expires, b.bytes()));
@@ -63,7 +88,7 @@ pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
 ///
 /// # Errors
 /// [`Error::Rollback`] for an earlier key document, or an earlier sequence under the same one; [`Error::Equivocation`] for
-/// another document or entry in the place of one that was seen.
+/// another document, log, entry or latest release in the place of one that was seen.
 pub fn accept(candidate: &VerifiedHead, seen: Option<Seen>) -> Result<(), Error> {
     let Some(seen) = seen else { return Ok(()) };
     let keys = candidate.key_log();
@@ -76,15 +101,18 @@ pub fn accept(candidate: &VerifiedHead, seen: Option<Seen>) -> Result<(), Error>
         Some(_) if n > seen.key_n => return Ok(()),
         Some(_) => {}
     }
-    let head = candidate.head();
+    let (head, offered) = (candidate.head(), candidate.seen());
+    let contradicts = |what| Err(Error::Equivocation { what, number: seen.sequence.get() });
+    if offered.log != seen.log {
+        return contradicts("log");
+    }
     match head.sequence.cmp(&seen.sequence) {
         Ordering::Less => {
             let (found, seen) = (head.sequence.get(), seen.sequence.get());
             Err(Error::Rollback { what: "sequence", found, seen })
         }
-        Ordering::Equal if head.entry != seen.entry => {
-            Err(Error::Equivocation { what: "entry", number: seen.sequence.get() })
-        }
+        Ordering::Equal if head.entry != seen.entry => contradicts("entry"),
+        Ordering::Equal if offered.latest != seen.latest => contradicts("latest release"),
         _ => Ok(()),
     }
 }
@@ -94,9 +122,10 @@ mod tests {
     use super::*;
     use crate::{
         code::Code,
+        content::Codec,
         release::{
-            Head,
-            fixture::{DAY, NOW, draft, head, publisher, releases, rotated},
+            Head, Release,
+            fixture::{DAY, NOW, draft, head, publisher, release, releases, rotated},
         },
     };
 
@@ -147,6 +176,30 @@ mod tests {
         let publisher = publisher(1);
         contradicts(&head(&publisher, &["1.0.0"]), &head(&publisher, &["2.0.0"]));
         contradicts(&head(&publisher, &["1.0.0", "1.1.0"]), &head(&publisher, &["1.0.0", "2.0.0"]));
+    }
+
+    #[test]
+    fn two_contents_of_one_state_are_an_equivocation() {
+        let publisher = publisher(1);
+        let one = draft(&publisher, &releases(&publisher, &["1.0.0", "1.1.0"]));
+        let longer = draft(&publisher, &releases(&publisher, &["1.0.0", "1.1.0", "1.2.0"]));
+        let latest = Release { manifest: ContentId::of(Codec::Raw, b"another"), ..release("1.1.0") };
+        let sign = |head: Head| head.sign(&publisher).unwrap();
+        let other = ContentId::of(Codec::DagCbor, b"another");
+        let first = sign(one.clone());
+        for second in [
+            sign(Head { latest: Some(latest), created: NOW.plus(DAY / 2), ..one.clone() }),
+            sign(Head { latest: None, ..one.clone() }),
+            sign(Head { log: other, ..one }),
+            // Also in another place: no log has two beginnings.
+            sign(Head { log: other, ..longer }),
+        ] {
+            contradicts(&first, &second);
+            for (candidate, seen) in [(&first, &second), (&second, &first)] {
+                let error = accept(candidate, Some(seen.seen())).unwrap_err();
+                assert_eq!(error.code(), Code::Equivocation);
+            }
+        }
     }
 
     #[test]

@@ -132,6 +132,14 @@ pub struct Release {
 }
 
 impl Release {
+    /// The id of what it says, to be compared and remembered.
+    ///
+    /// The fields are named here, so that a later one changes nothing of what older programs remember.
+    pub fn fingerprint(&self) -> ContentId {
+        let fields = (self.version.to_string(), self.manifest, self.root, self.size, self.files);
+        ContentId::of(Codec::DagCbor, &canonical::encode(&fields))
+    }
+
     pub(super) fn check(&self) -> Result<(), Error> {
         check_version(&self.version)?;
         if self.manifest.codec() == Codec::DagCbor || self.root.codec() != Codec::DagPb {

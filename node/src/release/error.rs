@@ -110,7 +110,7 @@ pub enum Error {
     /// Two different signed states claim the same place.
     #[error("its publisher signed two different states: {what} {number} is not the one seen before")]
     Equivocation {
-        /// What there are two of: `key document` or `entry`.
+        /// What there are two of: `key document`, `log`, `entry` or `latest release`.
         what: &'static str,
         /// Its number.
         number: u64,

@@ -14,8 +14,8 @@ use crate::{
     content::{Codec, ContentId},
     identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
     limits::{
-        CLOCK_SKEW_MAX, DESCRIPTION_BYTES_MAX, FIELD_BYTES_MAX, HEAD_BYTES_MAX, HEAD_LIFETIME_MAX,
-        LABEL_BYTES_MAX, LABELS_MAX,
+        CLOCK_SKEW_MAX, DESCRIPTION_BYTES_MAX, EXPIRY_SKEW_MAX, FIELD_BYTES_MAX, HEAD_BYTES_MAX,
+        HEAD_LIFETIME_MAX, LABEL_BYTES_MAX, LABELS_MAX,
     },
     package::{PackageId, PackageName},
     time::Timestamp,
@@ -192,10 +192,10 @@ impl VerifiedHead {
     pub fn verify(bytes: &[u8], now: Timestamp) -> Result<Self, Error> {
         let verified = Self::verify_stored(bytes)?;
         let Head { created, expires, .. } = verified.head;
-        if created > now.plus(CLOCK_SKEW_MAX) {
+        if verified.is_ahead(now) {
             return Err(Error::Future { created, now });
         }
-        if verified.is_expired(now) {
+        if verified.is_expired(now.minus(EXPIRY_SKEW_MAX)) {
             return Err(Error::Expired { expires, now });
         }
         Ok(verified)
@@ -237,9 +237,14 @@ impl VerifiedHead {
         Ok(Self { head, keys, bytes: bytes.to_vec() })
     }
 
-    /// Whether the head no longer counts at `now`.
+    /// Whether the head no longer counts at `now`. What others pass on is given [`EXPIRY_SKEW_MAX`] more.
     pub fn is_expired(&self, now: Timestamp) -> bool {
         self.head.expires <= now
+    }
+
+    /// Whether the head was made further ahead of `now` than clocks differ, so that nobody takes it.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.head.created > now.plus(CLOCK_SKEW_MAX)
     }
 
     /// What it says.
@@ -275,6 +280,8 @@ impl VerifiedHead {
             key_document: self.keys.fingerprint(n).expect("the current document is in the chain"),
             sequence: self.head.sequence,
             entry: self.head.entry,
+            log: self.head.log,
+            latest: self.head.latest.as_ref().map(Release::fingerprint),
         }
     }
 }
@@ -405,7 +412,8 @@ mod tests {
         let at = |now| VerifiedHead::verify(head.bytes(), now).map_err(|error| error.code());
         let expires = head.head().expires;
         assert!(at(expires.minus(Duration::from_secs(1))).is_ok());
-        assert_eq!(at(expires).unwrap_err(), Code::Expired);
+        assert!(at(expires.plus(EXPIRY_SKEW_MAX - Duration::from_secs(1))).is_ok(), "clocks differ");
+        assert_eq!(at(expires.plus(EXPIRY_SKEW_MAX)).unwrap_err(), Code::Expired);
         assert_eq!(at(Timestamp::from_secs(u64::MAX)).unwrap_err(), Code::Expired);
         let stored = VerifiedHead::verify_stored(head.bytes()).unwrap();
         assert!(stored.is_expired(expires) && !stored.is_expired(NOW));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use semver::Version;
 
-use super::{Entry, Error, Kind, Release, Sequence, SignedEntry, VerifiedHead, entry};
+use super::{Entry, Error, Kind, Place, Release, Sequence, SignedEntry, VerifiedHead, entry};
 use crate::{
     content::ContentId,
     identity::{Publisher, PublisherId},
@@ -128,6 +128,25 @@ impl Log {
         }
         if self.latest() != named.latest.as_ref() {
             return differs("the head names another latest release");
+        }
+        Ok(())
+    }
+
+    /// Checks that this log, which `head` names, continues those that were seen before under the same keys, and gives the
+    /// first place at which it does not.
+    ///
+    /// A head says nothing of what came before its newest entry: without this, whoever passes over a number may write the
+    /// history anew. Under later keys it may be, because what a stolen key added has to be taken back.
+    ///
+    /// # Errors
+    /// The place, and the entry that stands there instead.
+    pub fn continues(&self, places: &[Place], head: &VerifiedHead) -> Result<(), (Place, &SignedEntry)> {
+        let key_n = head.key_log().current().n;
+        for place in places.iter().filter(|place| place.key_n == key_n) {
+            let there = usize::try_from(place.sequence.get()).ok().and_then(|at| self.entries.get(at));
+            if let Some(there) = there.filter(|there| there.id() != place.entry) {
+                return Err((*place, there));
+            }
         }
         Ok(())
     }
@@ -415,6 +434,29 @@ mod tests {
         assert!(matches!(error, Error::Log { .. }));
         let late = forced(&log, &old, |_| {});
         assert!(matches!(log.push(late).unwrap_err(), Error::Log { .. }));
+    }
+
+    #[test]
+    fn a_log_continues_only_those_of_which_it_holds_the_end() {
+        let publisher = publisher(1);
+        let seen = Place::from(
+            draft(&publisher, &releases(&publisher, &["1.0.0", "1.1.0"])).sign(&publisher).unwrap().seen(),
+        );
+        let later = ["1.2.0", "1.3.0"];
+        let honest = releases(&publisher, &["1.0.0", "1.1.0", later[0], later[1]]);
+        let fork = releases(&publisher, &["1.0.0", "1.1.1", later[0], later[1]]);
+        let head = |log: &Log, by: &Publisher| draft(by, log).sign(by).unwrap();
+        assert!(honest.continues(&[seen], &head(&honest, &publisher)).is_ok());
+        let of_fork = head(&fork, &publisher);
+        let (place, instead) = fork.continues(&[seen], &of_fork).unwrap_err();
+        assert_eq!((place, instead.id()), (seen, fork.entries()[1].id()));
+        let new = rotated(&publisher, 2);
+        assert!(
+            fork.continues(&[seen], &head(&fork, &new)).is_ok(),
+            "later keys take back what the old ones said"
+        );
+        let short = releases(&publisher, &["1.0.0"]);
+        assert!(short.continues(&[seen], &head(&short, &publisher)).is_ok(), "that is a rollback");
     }
 
     #[test]

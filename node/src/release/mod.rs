@@ -11,12 +11,14 @@ pub mod entry;
 mod error;
 #[cfg(test)]
 mod fixture;
+mod gathered;
 pub mod head;
 pub mod log;
 mod text;
 
-pub use choice::{Choice, Seen};
+pub use choice::{Choice, Place, Seen};
 pub use entry::{Entry, Kind, Release, Sequence, SignedEntry};
 pub use error::Error;
+pub use gathered::Gathered;
 pub use head::{Head, Labels, Latest, VerifiedHead, dht_key};
 pub use log::{Log, VersionState};

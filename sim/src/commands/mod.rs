@@ -1,7 +1,7 @@
 //! The verbs of `ggen-sim`, one file each, and what they share: how a scenario is named, how an answer and a failure are told.
 //!
-//! Exit codes: 0 ok, 1 failed, 2 usage, 7 scenario invalid, 99 a threshold was missed, 100 an invariant of safety was violated,
-//! 101 what had to come did not come in time, 102 not deterministic.
+//! Exit codes: 0 ok, 1 failed, 2 usage, 7 scenario invalid, 99 a threshold was missed, 100 an invariant was violated, 101
+//! something panicked, 102 not deterministic.
 
 mod compare;
 mod list;
@@ -21,7 +21,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use ggen_sim::{children::Job, scenario::Scenario};
+use ggen_sim::{
+    children::{self, Job},
+    scenario::Scenario,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -92,6 +95,11 @@ impl Failure {
     fn failed(message: impl ToString) -> Self {
         let hint = "Run it again with RUST_BACKTRACE=1.";
         Self { code: "failed", exit: FAILED, message: message.to_string(), hint }
+    }
+
+    /// As Rust has it: a panic is always a bug.
+    fn panicked(message: impl ToString) -> Self {
+        Self { code: "panicked", exit: children::PANICKED, ..Self::failed(message) }
     }
 
     fn invalid(message: impl ToString) -> Self {

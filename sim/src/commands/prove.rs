@@ -28,7 +28,10 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     if let Some(variant) = variant {
         more.extend(["--variant".into(), variant.into()]);
     }
-    let proof = prove::prove(&program, file, *seed, &more).map_err(Failure::failed)?;
+    let proof = prove::prove(&program, file, *seed, &more).map_err(|error| match error {
+        prove::Error::Panicked(_) => Failure::panicked(error),
+        other => Failure::failed(other),
+    })?;
     match format {
         Format::Human => print(&describe(&proof))?,
         Format::Json => print_json(&proof)?,

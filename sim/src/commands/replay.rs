@@ -1,18 +1,22 @@
 //! `ggen-sim replay`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use clap::Args;
-use ggen_sim::world::Options;
+use ggen_sim::{trace::Lines, world::Options};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{
     Failure, Format, Which, print, print_json,
-    run::{simulate, write_lines},
+    run::{Log, simulate},
 };
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
     which: Which,
@@ -31,6 +35,13 @@ pub(super) struct Arguments {
     /// Writes the events to this file, as they are in the trace, instead of showing them.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
+}
+
+/// What is shown.
+#[derive(Debug, Default)]
+struct Kept {
+    lines: Vec<String>,
+    count: usize,
 }
 
 /// A line of the trace.
@@ -52,22 +63,32 @@ impl<'a> Event<'a> {
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
     super::expect_folders(&arguments.log)?;
     arguments.check()?;
-    let options = Options { keep_lines: true, until: arguments.until, ..Options::default() };
+    let log = arguments.log.as_deref().map(Log::create).transpose()?;
+    // What goes into a file is shown to programs alone.
+    let is_kept = log.is_none() || format == Format::Json;
+    let kept = Arc::new(Mutex::new(Kept::default()));
+    let lines = {
+        let (filter, kept) = (arguments.clone(), kept.clone());
+        let written = log.as_ref().map(Log::lines);
+        Lines::new(move |line| {
+            if Event::of(line).is_some_and(|event| filter.shows(&event)) {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.count += 1;
+                kept.lines.extend(is_kept.then(|| line.to_owned()));
+                written.iter().for_each(|written| written.tell(line));
+            }
+        })
+    };
+    let options = Options { lines, until: arguments.until, ..Options::default() };
     let finished = simulate(&arguments.which, options)?;
-    let shown = |line: &&String| Event::of(line).is_some_and(|event| arguments.shows(&event));
-    let lines: Vec<&String> = finished.lines.iter().filter(shown).collect();
-    if let Some(path) = &arguments.log {
-        write_lines(path, lines.iter())
-            .map_err(|error| Failure::failed(format!("{} was not written: {error}", path.display())))?;
-    }
+    log.map(Log::finish).transpose()?;
+    let Kept { lines, count } = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
     let events: Vec<Event<'_>> = lines.iter().filter_map(|line| Event::of(line)).collect();
     let report = &finished.report;
     match format {
         Format::Human if arguments.log.is_some() => print(&format!(
-            "{} of {} events in {} simulated seconds\n",
-            events.len(),
-            report.events,
-            report.simulated_secs
+            "{count} of {} events in {} simulated seconds\n",
+            report.events, report.simulated_secs
         ))?,
         Format::Human => print(&text(&events))?,
         Format::Json => print_json(&json!({

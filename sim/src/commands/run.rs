@@ -4,12 +4,14 @@ use std::{
     fs::File,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use clap::{Args, ValueEnum};
 use ggen_sim::{
     leak::Leak,
     report::{Html, Junit, Report, Text},
+    trace::Lines,
     world::{self, Finished, Options},
 };
 
@@ -63,22 +65,21 @@ impl From<Leaking> for Leak {
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
     let Arguments { log, html, junit, json, .. } = arguments;
     super::expect_folders([log, html, junit, json].into_iter().flatten())?;
+    arguments.which.scenario()?;
+    let log = log.as_deref().map(Log::create).transpose()?;
     let options = Options {
-        keep_lines: arguments.log.is_some(),
+        lines: log.as_ref().map_or_else(Lines::default, Log::lines),
         leak: arguments.leak_on_purpose.map(Leak::from),
         trusts_adversaries: arguments.trust_adversaries,
         ..Options::default()
     };
-    let Finished { report, lines, .. } = simulate(&arguments.which, options)?;
+    let Finished { report, .. } = simulate(&arguments.which, options)?;
     // First what it came to: a file that cannot be written must not keep it back.
     match format {
         Format::Human => print(&Text(&report).to_string())?,
         Format::Json => print_json(&report)?,
     }
-    if let Some(path) = &arguments.log {
-        write_lines(path, lines.iter())
-            .map_err(|error| Failure::failed(format!("{} was not written: {error}", path.display())))?;
-    }
+    log.map(Log::finish).transpose()?;
     tell(&report, arguments)?;
     Ok(report.exit_code())
 }
@@ -91,7 +92,10 @@ pub(super) fn simulate(which: &Which, mut options: Options) -> Result<Finished, 
     options.elapsed_millis = progress.elapsed_millis();
     let finished = world::run(&scenario, which.seed, options);
     drop(progress);
-    let mut finished = finished.map_err(Failure::failed)?;
+    let mut finished = finished.map_err(|error| match error {
+        world::Error::Panicked => Failure::panicked(error),
+        other => Failure::failed(other),
+    })?;
     finished.report.question = question(&which.file);
     finished.report.again = which.job().command();
     Ok(finished)
@@ -110,11 +114,44 @@ fn tell(report: &Report, arguments: &Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes lines to a file.
-pub(super) fn write_lines(path: &Path, lines: impl Iterator<Item = impl AsRef<str>>) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    for line in lines {
-        writeln!(file, "{}", line.as_ref())?;
+/// A file that the lines of a trace are written to as they are made: all of them do not fit into memory.
+pub(super) struct Log {
+    path: PathBuf,
+    written: Arc<Mutex<Written>>,
+}
+
+/// The file, and why it is not written any more.
+struct Written {
+    file: BufWriter<File>,
+    failed: Option<io::Error>,
+}
+
+impl Log {
+    pub(super) fn create(path: &Path) -> Result<Self, Failure> {
+        let file = File::create(path).map_err(|error| unwritten(path, &error))?;
+        let written = Written { file: BufWriter::new(file), failed: None };
+        Ok(Self { path: path.to_owned(), written: Arc::new(Mutex::new(written)) })
     }
-    file.flush()
+
+    /// Takes lines.
+    pub(super) fn lines(&self) -> Lines {
+        let written = self.written.clone();
+        Lines::new(move |line| {
+            let Written { file, failed } = &mut *written.lock().unwrap_or_else(PoisonError::into_inner);
+            if failed.is_none() {
+                *failed = writeln!(file, "{line}").err();
+            }
+        })
+    }
+
+    /// Says whether everything was written.
+    pub(super) fn finish(self) -> Result<(), Failure> {
+        let Written { file, failed } = &mut *self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let flushed = failed.take().map_or_else(|| file.flush(), Err);
+        flushed.map_err(|error| unwritten(&self.path, &error))
+    }
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    Failure::failed(format!("{} was not written: {error}", path.display()))
 }

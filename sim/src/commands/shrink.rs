@@ -8,9 +8,9 @@ use std::{
 
 use clap::Args;
 use ggen_sim::{
-    children::{Children, Job, Ran},
+    children::{Children, Job, PANICKED, Ran},
     report::Invariant,
-    shrink::{Candidate, Shrunk, count, shrink},
+    shrink::{Candidate, Shrunk, Signature, count, shrink},
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -46,6 +46,8 @@ struct Trials<'a> {
     folder: TempDir,
     /// What must fail again.
     expectation: String,
+    /// In which way.
+    signature: Signature,
     /// Whether people read along.
     is_told: bool,
 }
@@ -66,23 +68,28 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
         which,
         folder: TempDir::with_prefix("ggen-sim-shrink-").map_err(Failure::failed)?,
         expectation: String::new(),
+        signature: Signature::of(&[]),
         is_told: format == Format::Human,
     };
     let whole = Candidate { table: table.clone(), what: "as it is".to_owned() };
     let ran = trials.run(std::slice::from_ref(&whole))?.remove(0);
-    trials.expectation = guilty(&ran, arguments.expectation.as_deref())?;
+    let guilty = guilty(&ran, arguments.expectation.as_deref())?;
+    trials.expectation.clone_from(&guilty.name);
+    trials.signature = Signature::of(&guilty.violations);
+    let kept = trials.signature.kept();
     trials.tell(&format!("{}: {:?} fails", size(&table), trials.expectation));
-    let shrunk = shrink(table, at_once, arguments.tries, |some| trials.failing(some))?;
+    let shrunk = shrink(table, kept, at_once, arguments.tries, |some| trials.failing(some))?;
     let text = document(which, &trials.expectation, &shrunk.table)?;
     answer(arguments, format, &trials.expectation, &shrunk, &text)?;
     Ok(0)
 }
 
 /// The invariant that must fail again.
-fn guilty(ran: &Ran, named: Option<&str>) -> Result<String, Failure> {
+fn guilty<'a>(ran: &'a Ran, named: Option<&str>) -> Result<&'a Invariant, Failure> {
     let hint = "Give the seed with which it fails; `ggen-sim sweep` finds one.";
     let Some(report) = &ran.report else {
-        return Err(Failure::failed(ran.error.as_deref().unwrap_or("the run came to nothing")));
+        let why = ran.error.as_deref().unwrap_or("the run came to nothing");
+        return Err(if ran.exit_code == PANICKED { Failure::panicked(why) } else { Failure::failed(why) });
     };
     let failing: Vec<&Invariant> = report.invariants.iter().filter(|invariant| !invariant.holds).collect();
     let code = report.exit_code();
@@ -91,7 +98,7 @@ fn guilty(ran: &Ran, named: Option<&str>) -> Result<String, Failure> {
         Some(named) => failing.iter().find(|invariant| invariant.name == named),
         None => worst,
     };
-    found.map(|invariant| invariant.name.clone()).ok_or_else(|| {
+    found.copied().ok_or_else(|| {
         let what =
             named.map_or_else(|| "nothing fails".to_owned(), |named| format!("no invariant {named:?} fails"));
         Failure::usage(format!("{what} with seed {}: there is nothing to shrink", report.seed), hint)
@@ -113,10 +120,18 @@ impl Trials<'_> {
         self.children.run(&jobs, |_| ()).map_err(Failure::failed)
     }
 
+    /// Whether the same rule is broken, and in the same way: that it is broken says little, as a run which shows nothing breaks
+    /// some as well.
+    fn is_same(&self, ran: &Ran) -> bool {
+        let mut invariants = ran.report.iter().flat_map(|report| &report.invariants);
+        let broken = invariants.find(|it| !it.holds && it.name == self.expectation);
+        broken.is_some_and(|it| self.signature.is_of(&it.violations))
+    }
+
     /// The first that fails in the same way.
     fn failing(&self, candidates: &[Candidate]) -> Result<Option<usize>, Failure> {
         let ran = self.run(candidates)?;
-        let found = ran.iter().position(|ran| ran.failing().contains(&self.expectation));
+        let found = ran.iter().position(|ran| self.is_same(ran));
         for (number, candidate) in candidates.iter().enumerate() {
             let what = if found == Some(number) {
                 format!("fails as well: {}", size(&candidate.table))
@@ -139,8 +154,10 @@ impl Trials<'_> {
 
 /// How large a scenario is.
 fn size(table: &Table) -> String {
-    let nodes = table.get("topology").and_then(|it| it.get("nodes")).and_then(toml::Value::as_integer);
-    let nodes = nodes.map_or_else(String::new, |nodes| format!("{nodes} nodes, "));
+    let topology = table.get("topology");
+    let number = |key: &&str| topology.and_then(|it| it.get(*key)).and_then(toml::Value::as_integer);
+    let nodes: i64 = ["nodes", "permanents", "ephemerals"].iter().filter_map(number).sum();
+    let nodes = if nodes == 0 { String::new() } else { format!("{nodes} nodes, ") };
     let (faults, adversaries) = (count(table, "faults"), count(table, "adversaries"));
     let adversaries = if adversaries == 0 { String::new() } else { format!("{adversaries} adversaries, ") };
     let duration = table.get("duration").and_then(toml::Value::as_str).unwrap_or("?");

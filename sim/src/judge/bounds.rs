@@ -31,6 +31,19 @@ impl Bounds {
         }
     }
 
+    /// The transport knows of connections that the node's own count may have forgotten.
+    pub(super) fn lasting(&self, found: &mut Found, at: Duration, node: usize, streams: usize) {
+        let most = self.most[node].0.connections;
+        if streams > most {
+            found.add(
+                RULE,
+                at,
+                node,
+                format!("has {streams} lasting streams, and {most} connections are the most"),
+            );
+        }
+    }
+
     pub(super) fn look(&self, found: &mut Found, at: Duration, node: usize, view: &View) {
         let mut of_publisher: BTreeMap<&str, usize> = BTreeMap::new();
         for package in view.catalogue.keys() {

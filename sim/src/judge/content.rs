@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ggen_marketplace::content::ContentId;
 
-use super::{Case, Found, Oracle, Publication, View};
+use super::{Case, Found, Member, Oracle, Publication, View};
 
 /// Its name.
 pub(super) const RULE: &str = "only-verified-content";
@@ -29,6 +29,22 @@ pub(super) fn published(
         Some(written) if written == tree => oracle.learn(publication),
         Some(_) => found.add(RULE, at, node, format!("published other files as {package}@{version}")),
         None => found.add(RULE, at, node, format!("published {package}@{version}, which nobody asked for")),
+    }
+}
+
+/// A head is in the store of a node: it counts as made by whom it names, where that is this node and honest.
+pub(super) fn signed(
+    oracle: &mut Oracle,
+    case: &Case,
+    at: Duration,
+    node: usize,
+    package: &str,
+    digest: [u8; 32],
+) {
+    let Member { publisher, turns, .. } = &case.members[node];
+    let is_own = package.split_once('/').is_some_and(|(of, _)| of == publisher);
+    if is_own && turns.is_none_or(|turns| at <= turns) {
+        oracle.learn_head(package, digest);
     }
 }
 
@@ -65,6 +81,10 @@ pub(super) fn held(found: &mut Found, oracle: &Oracle, at: Duration, node: usize
             let what = format!("lists {package} with {latest} at {}", head.sequence);
             found.add(RULE, at, node, format!("{what}, which nobody published"));
         }
+        if !oracle.has_head(package, head.digest) {
+            let what = format!("lists a head of {package} at {}", head.sequence);
+            found.add(RULE, at, node, format!("{what} that its publisher never made"));
+        }
     }
 }
 
@@ -79,7 +99,7 @@ pub(super) fn installed(
     tree: [u8; 32],
 ) {
     let is_same = match oracle.with_root(root) {
-        Some(release) => release.tree == tree,
+        Some((_, release)) => release.tree == tree,
         // It may have been published since the last look: then the files must be some that were written.
         None => case.trees.values().any(|written| *written == tree),
     };

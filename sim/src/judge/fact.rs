@@ -45,6 +45,26 @@ pub enum Fact {
         /// Whether it published something.
         is_publication: bool,
     },
+    /// A node told its user that a package is published.
+    Published {
+        /// Where.
+        node: usize,
+        /// The package's full id.
+        package: String,
+        /// The version.
+        version: String,
+        /// The content id of its tree.
+        root: ContentId,
+    },
+    /// A head is in the store of the node that made it.
+    Signed {
+        /// The node.
+        node: usize,
+        /// The package's full id.
+        package: String,
+        /// The digest of the head's bytes.
+        digest: [u8; 32],
+    },
     /// A folder was installed.
     Installed {
         /// The number of the step.
@@ -55,6 +75,17 @@ pub enum Fact {
         root: ContentId,
         /// The digest of the files as they stand on the disk.
         tree: [u8; 32],
+    },
+    /// A package was looked up in the DHT.
+    LookedUp {
+        /// The number of the step.
+        step: usize,
+        /// Where.
+        node: usize,
+        /// The package's full id.
+        package: String,
+        /// How far it had come, as the head says that was found.
+        sequence: u64,
     },
     /// A node sent verified blocks, as it says itself.
     Served {
@@ -87,6 +118,13 @@ pub enum Fact {
     Worthless {
         /// Its full id.
         package: String,
+    },
+    /// Byte streams that a node has had for so long that their handshakes are over, as its transport counts them.
+    Streams {
+        /// The node.
+        node: usize,
+        /// How many.
+        lasting: usize,
     },
     /// What a node's loop holds.
     Loaded {

@@ -10,9 +10,12 @@
 mod bounds;
 mod catalogues;
 mod content;
+mod equivocations;
 mod fact;
 mod found;
+mod newest;
 mod oracle;
+mod publications;
 mod reputations;
 mod sequences;
 mod steps;
@@ -32,15 +35,18 @@ pub use self::{
     fact::Fact,
     view::{Account, Head, Held, Publication, View},
 };
-pub(crate) use self::{found::Found, oracle::Oracle, view::tree_digest, watch::Watch};
+pub(crate) use self::{
+    found::Found,
+    oracle::Oracle,
+    view::{signed, tree_digest},
+    watch::Watch,
+};
 use crate::{report::Invariant, scenario::Expect};
 
 /// Exit code where a threshold was missed.
 pub const THRESHOLD_MISSED: u8 = 99;
-/// Exit code where something happened that never may.
-pub const SAFETY_VIOLATED: u8 = 100;
-/// Exit code where something did not happen in time.
-pub const LIVENESS_MISSED: u8 = 101;
+/// Exit code where something happened that never may, or did not happen in time.
+pub const INVARIANT_VIOLATED: u8 = 100;
 
 /// What kind of rule it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +62,12 @@ pub enum Kind {
 }
 
 /// Every rule, in the order in which they are reported.
-const RULES: [(&str, Kind); 11] = [
+const RULES: [(&str, Kind); 13] = [
     (content::RULE, Kind::Safety),
     (versions::RULE, Kind::Safety),
     (sequences::RULE, Kind::Safety),
+    (equivocations::RULE, Kind::Safety),
+    (publications::RULE, Kind::Safety),
     (reputations::RULE, Kind::Safety),
     (bounds::RULE, Kind::Safety),
     (FORWARDING, Kind::Safety),
@@ -80,9 +88,9 @@ const BITES: &str = "every-fault-bites";
 pub struct Case {
     /// The nodes.
     pub members: Vec<Member>,
-    /// Per step, where it is done, and the package that it installs.
-    pub steps: Vec<(usize, Option<String>)>,
-    /// The files that were written to be published: by node, package and version, the digest of the tree.
+    /// The steps.
+    pub steps: Vec<Task>,
+    /// The files that were written to be published: by node, package and version, the digest of the first such tree.
     pub trees: BTreeMap<(usize, String, String), [u8; 32]>,
     /// When the last fault is mended.
     pub faults_over: Duration,
@@ -90,6 +98,34 @@ pub struct Case {
     pub latency_max: Duration,
     /// What the scenario expects.
     pub expect: Expect,
+}
+
+/// A step of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Where it is done.
+    pub node: usize,
+    /// What it is to come to.
+    pub aim: Aim,
+}
+
+/// What a step is to come to, as far as that is judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aim {
+    /// A package is installed.
+    Install {
+        /// Its bare name.
+        package: String,
+        /// The version; the newest where none is named.
+        version: Option<String>,
+    },
+    /// The newest head of a package is found.
+    Lookup {
+        /// Its bare name.
+        package: String,
+    },
+    /// Anything else.
+    Other,
 }
 
 /// A node of a run.
@@ -129,10 +165,13 @@ pub struct Judge {
     oracle: Oracle,
     versions: versions::Versions,
     sequences: sequences::Sequences,
+    equivocations: equivocations::Equivocations,
+    publications: publications::Publications,
     catalogues: catalogues::Catalogues,
     reputations: reputations::Recount,
     bounds: bounds::Bounds,
     steps: steps::Steps,
+    newest: newest::Newest,
 }
 
 impl Judge {
@@ -143,10 +182,13 @@ impl Judge {
             oracle: Oracle::default(),
             versions: versions::Versions::default(),
             sequences: sequences::Sequences::default(),
+            equivocations: equivocations::Equivocations::default(),
+            publications: publications::Publications::default(),
             catalogues: catalogues::Catalogues::new(&case),
             reputations: reputations::Recount::new(&case),
             bounds: bounds::Bounds::new(&case),
             steps: steps::Steps::default(),
+            newest: newest::Newest::new(&case),
             case,
         }
     }
@@ -162,30 +204,43 @@ impl Judge {
             Fact::Installed { step, node, root, tree } if case.members[*node].is_honest() => {
                 content::installed(found, oracle, case, at, (*step, *node), *root, *tree);
             }
+            Fact::Signed { node, package, digest } => {
+                content::signed(oracle, case, at, *node, package, *digest);
+            }
             Fact::Worthless { package } => oracle.tolerate(package),
             Fact::Forged { node, from, is_taken } => heard_forged(case, found, at, *node, *from, *is_taken),
             Fact::Wiped { node } => self.sequences.wiped(*node),
+            Fact::Streams { node, lasting } if case.members[*node].is_honest() => {
+                self.bounds.lasting(found, at, *node, *lasting);
+            }
             Fact::Loaded { node, load } => self.bounds.loaded(found, at, *node, load),
             _ => {}
         }
+        self.publications.hear(fact);
         self.catalogues.hear(at, fact);
         self.reputations.hear(at, fact);
-        self.steps.hear(&self.case, at, fact);
+        self.steps.hear(&self.case, fact);
+        self.newest.hear(&mut self.found, (&self.oracle, &self.case), at, fact);
     }
 
     /// Looks at what every node holds, whether it runs or not.
     pub fn look(&mut self, at: Duration, views: &[View]) {
         let Self { case, found, oracle, .. } = self;
+        self.newest.look(oracle);
         // What was published is known before anything else is judged: it is durable before anybody is told of it.
         for (node, view) in views.iter().enumerate() {
             for publication in &view.published {
                 content::published(found, oracle, case, at, node, publication);
+            }
+            for (package, digest) in &view.signed {
+                content::signed(oracle, case, at, node, package, *digest);
             }
         }
         for (node, view) in honest(case, views) {
             content::held(found, oracle, at, node, view);
             self.versions.look(found, at, node, view);
             self.sequences.look(found, at, node, view);
+            self.equivocations.look(found, case, at, node, view);
             self.bounds.look(found, at, node, view);
             self.reputations.look(found, case, at, node, view);
         }
@@ -210,6 +265,7 @@ impl Judge {
         let Self { case, mut found, oracle, .. } = self;
         for (node, view) in honest(&case, views) {
             self.reputations.finish(&mut found, &case, at, node, view);
+            self.publications.finish(&mut found, &oracle, at, node, view);
         }
         self.catalogues.finish(&mut found, &oracle, &case, at, views);
         self.steps.finish(&mut found, &case, shortcomings);
@@ -258,18 +314,16 @@ impl Kind {
     /// The exit code of a run of which this is the worst that does not hold.
     pub fn exit_code(self) -> u8 {
         match self {
-            Self::Safety => SAFETY_VIOLATED,
-            Self::Liveness => LIVENESS_MISSED,
+            Self::Safety | Self::Liveness => INVARIANT_VIOLATED,
             Self::Threshold => THRESHOLD_MISSED,
         }
     }
 }
 
-/// The exit code that some verdicts come to: what never may happen outweighs what did not, and that what was measured.
+/// The exit code that some verdicts come to: an invariant outweighs what was measured.
 pub fn exit_code(invariants: &[Invariant]) -> u8 {
-    let violated = |kind: &Kind| invariants.iter().any(|it| !it.holds && it.kind == *kind);
-    let by_weight = [Kind::Safety, Kind::Liveness, Kind::Threshold];
-    by_weight.into_iter().find(violated).map_or(0, Kind::exit_code)
+    let violated = invariants.iter().filter(|it| !it.holds).map(|it| it.kind.exit_code());
+    violated.max().unwrap_or(0)
 }
 
 #[cfg(test)]

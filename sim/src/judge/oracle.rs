@@ -11,6 +11,8 @@ use super::Publication;
 pub(crate) struct Oracle {
     /// By package and version.
     releases: BTreeMap<(String, String), Release>,
+    /// Every head that a publisher made: the package's full id, and the digest of the bytes.
+    heads: BTreeSet<(String, [u8; 32])>,
     /// Every block of every release.
     blocks: BTreeSet<ContentId>,
     /// Packages of adversaries that are valid.
@@ -34,6 +36,15 @@ impl Oracle {
         self.blocks.extend(blocks);
     }
 
+    /// A head is in the store of the node that made it.
+    pub(super) fn learn_head(&mut self, package: &str, digest: [u8; 32]) {
+        self.heads.insert((package.to_owned(), digest));
+    }
+
+    pub(super) fn has_head(&self, package: &str, digest: [u8; 32]) -> bool {
+        self.heads.contains(&(package.to_owned(), digest))
+    }
+
     pub(super) fn tolerate(&mut self, package: &str) {
         self.tolerated.insert(package.to_owned());
     }
@@ -51,8 +62,10 @@ impl Oracle {
         self.releases.len()
     }
 
-    pub(super) fn with_root(&self, root: ContentId) -> Option<&Release> {
-        self.releases.values().find(|release| release.root == root)
+    /// The release with this tree, and its package.
+    pub(super) fn with_root(&self, root: ContentId) -> Option<(&str, &Release)> {
+        let found = self.releases.iter().find(|(_, release)| release.root == root);
+        found.map(|((package, _), release)| (package.as_str(), release))
     }
 
     pub(super) fn has_block(&self, id: &ContentId) -> bool {

@@ -41,12 +41,16 @@ pub(super) struct Recount {
     served: BTreeMap<(usize, usize), u64>,
     /// Likewise: wrong blocks.
     forged: BTreeMap<(usize, usize), u64>,
+    /// What the books said when they were looked at last, by whose they are and of whom.
+    accounts: BTreeMap<(usize, usize), Account>,
     /// When something was broken, or somebody gone.
     disturbed: Vec<(Duration, Option<Duration>)>,
     /// Nodes that lost their books, or stopped while they might have written.
     unsure: BTreeSet<usize>,
     /// How long an answer may take to its reader, both ways and with what a busy link adds.
     slack: Duration,
+    /// How long a request may be on its way.
+    crossing: Duration,
 }
 
 /// What the books may say at least and at most.
@@ -62,9 +66,11 @@ impl Recount {
             episodes: BTreeMap::new(),
             served: BTreeMap::new(),
             forged: BTreeMap::new(),
+            accounts: BTreeMap::new(),
             disturbed: Vec::new(),
             unsure: BTreeSet::new(),
             slack: case.latency_max * 4 + Duration::from_secs(5),
+            crossing: case.latency_max * 4,
         }
     }
 
@@ -81,16 +87,16 @@ impl Recount {
             }
             Fact::Served { node, to, bytes } => {
                 *self.served.entry((*to, *node)).or_default() += bytes;
-                self.under_way(*to).for_each(|it| *it.served.entry(*node).or_default() += bytes);
+                self.under_way(*to, at).for_each(|it| *it.served.entry(*node).or_default() += bytes);
             }
             Fact::Bit { node, bite: Bite::WrongBlock, victim: Some(victim) } => {
                 *self.forged.entry((*victim, *node)).or_default() += 1;
-                self.under_way(*victim).for_each(|it| {
+                self.under_way(*victim, at).for_each(|it| {
                     it.forged.entry(*node).or_insert(at);
                 });
             }
             Fact::Bit { node, bite: Bite::Stalled, victim: Some(victim) } => {
-                self.under_way(*victim).for_each(|it| {
+                self.under_way(*victim, at).for_each(|it| {
                     it.silent.insert(*node);
                 });
             }
@@ -106,19 +112,23 @@ impl Recount {
             }
             Fact::Wiped { node } => {
                 self.unsure.insert(*node);
+                self.accounts.retain(|(of, _), _| of != node);
             }
             _ => {}
         }
     }
 
-    /// What a node does now, and did a moment ago: an answer may cross with the end.
-    fn under_way(&mut self, node: usize) -> impl Iterator<Item = &mut Episode> {
+    /// What a node does now, and did a moment ago: a request may be on its way when what it was for ends.
+    fn under_way(&mut self, node: usize, at: Duration) -> impl Iterator<Item = &mut Episode> {
+        let crossing = self.crossing;
         let of_node = self.episodes.range_mut((node, 0)..=(node, usize::MAX));
-        of_node.map(|(_, episode)| episode).filter(|it| it.ended.is_none())
+        of_node
+            .map(|(_, episode)| episode)
+            .filter(move |it| it.ended.is_none_or(|ended| at <= ended + crossing))
     }
 
-    /// Nothing stands in the books beyond what happened.
-    pub(super) fn look(&self, found: &mut Found, case: &Case, at: Duration, node: usize, view: &View) {
+    /// Nothing stands in the books beyond what happened, and nothing that stood there is gone: not by a crash either.
+    pub(super) fn look(&mut self, found: &mut Found, case: &Case, at: Duration, node: usize, view: &View) {
         for (peer, account) in &view.accounts {
             let name = &case.members[*peer].name;
             let served = self.served.get(&(node, *peer)).copied().unwrap_or_default();
@@ -134,6 +144,26 @@ impl Recount {
                 }
             }
         }
+        for ((_, peer), before) in self.accounts.range((node, 0)..=(node, usize::MAX)) {
+            let now = view.accounts.get(peer).copied().unwrap_or_default();
+            for (what, counted, before) in [
+                ("successes", now.successful, before.successful),
+                ("failures", now.failed, before.failed),
+                ("forged blocks", now.forged, before.forged),
+                ("bytes", now.bytes_received, before.bytes_received),
+            ] {
+                if counted < before {
+                    let name = &case.members[*peer].name;
+                    found.add(
+                        RULE,
+                        at,
+                        node,
+                        format!("counts {counted} {what} of {name}; there were {before} before"),
+                    );
+                }
+            }
+        }
+        self.accounts.extend(view.accounts.iter().map(|(peer, account)| ((node, *peer), *account)));
     }
 
     /// Nothing that happened is missing in the books.
@@ -142,7 +172,7 @@ impl Recount {
             return;
         }
         for peer in 0..case.members.len() {
-            let account = view.accounts.get(&peer).copied().unwrap_or(Account::default());
+            let account = view.accounts.get(&peer).copied().unwrap_or_default();
             let name = &case.members[peer].name;
             for (what, counted, least) in [
                 ("successes", account.successful, self.successes(node, peer).least),

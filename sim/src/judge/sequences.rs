@@ -9,7 +9,7 @@ pub(super) const RULE: &str = "sequences-never-go-back";
 
 /// How far every node had seen every package, and how far its listing was.
 #[derive(Debug, Default)]
-pub(super) struct Sequences(BTreeMap<(usize, String), [u64; 2]>);
+pub(super) struct Sequences(BTreeMap<(usize, String), [Option<u64>; 2]>);
 
 impl Sequences {
     /// A node that lost its disk may begin anew.
@@ -22,11 +22,12 @@ impl Sequences {
         let listed = view.catalogue.iter().map(|(package, head)| (package, 1, head.sequence));
         for (package, which, sequence) in seen.chain(listed) {
             let highest = &mut self.0.entry((node, package.clone())).or_default()[which];
-            if sequence < *highest {
+            if let Some(highest) = highest.filter(|highest| sequence < *highest) {
                 let what = if which == 0 { "has seen" } else { "lists" };
                 found.add(RULE, at, node, format!("{what} {package} at {sequence}; it was at {highest}"));
             }
-            *highest = sequence.max(*highest);
+            // The first release of a package has the number 0: it is something else than nothing.
+            *highest = Some(sequence).max(*highest);
         }
         for (package, head) in &view.catalogue {
             let seen = view.seen.get(package).copied();
@@ -38,7 +39,10 @@ impl Sequences {
         }
         // What was seen once stays seen; a listing may end.
         for ((of, package), [highest, _]) in &self.0 {
-            if *of == node && *highest > 0 && !view.seen.contains_key(package) {
+            if let Some(highest) = highest
+                && *of == node
+                && !view.seen.contains_key(package)
+            {
                 found.add(RULE, at, node, format!("has forgotten that it saw {package} at {highest}"));
             }
         }

@@ -1,11 +1,8 @@
 //! What users do succeeds; and `what-has-a-live-holder-can-be-installed`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Case, Fact, Found, View};
+use super::{Aim, Case, Fact, Found, View};
 
 /// Every step ends as the scenario says.
 pub(super) const RULE: &str = "every-step-succeeds";
@@ -19,14 +16,16 @@ pub(super) struct Steps {
     faults: usize,
     /// By the name of a package, the honest nodes that hold a release of it.
     holders: BTreeMap<String, BTreeSet<usize>>,
-    /// Installs under way for which there was a holder when they began, and who it was.
-    promised: BTreeMap<usize, (Duration, usize)>,
+    /// Installs for which there was a holder when they began, and who it was.
+    promised: BTreeMap<usize, usize>,
+    /// Steps that came to their end: what happens afterwards is no excuse.
+    ended: BTreeSet<usize>,
     /// Installs that a fault got in the way of.
     excused: BTreeSet<usize>,
 }
 
 impl Steps {
-    pub(super) fn hear(&mut self, case: &Case, at: Duration, fact: &Fact) {
+    pub(super) fn hear(&mut self, case: &Case, fact: &Fact) {
         match fact {
             Fact::Started { node } => {
                 self.running.insert(*node);
@@ -34,28 +33,35 @@ impl Steps {
             Fact::Stopped { node } => {
                 self.running.remove(node);
                 // Whoever was promised something by it is promised it no more.
-                let gone = self.promised.iter().filter(|(_, (_, holder))| holder == node);
-                self.excused.extend(gone.map(|(step, _)| *step));
+                self.excuse(|holder| holder == *node);
             }
             Fact::FaultBegan => {
                 self.faults += 1;
-                self.excused.extend(self.promised.keys());
+                self.excuse(|_| true);
             }
             Fact::FaultEnded => self.faults = self.faults.saturating_sub(1),
             Fact::StepBegan { step, node } if self.faults == 0 => {
-                let Some((_, Some(package))) = case.steps.get(*step) else { return };
+                let Some(Aim::Install { package, .. }) = case.steps.get(*step).map(|task| &task.aim) else {
+                    return;
+                };
                 let holders = self.holders.get(package).into_iter().flatten();
                 let mut live = holders.filter(|it| *it != node && self.running.contains(it));
                 if let Some(holder) = live.next() {
-                    self.promised.insert(*step, (at, *holder));
+                    self.promised.insert(*step, *holder);
                 }
             }
-            Fact::StepEnded { step, .. } if !self.excused.contains(step) => {
-                // It ended before anything got into its way.
-                self.promised.entry(*step).and_modify(|(_, holder)| *holder = usize::MAX);
+            Fact::StepEnded { step, .. } => {
+                self.ended.insert(*step);
             }
             _ => {}
         }
+    }
+
+    /// Something got into the way of the installs that are under way and were promised something by such a holder.
+    fn excuse(&mut self, is_concerned: impl Fn(usize) -> bool) {
+        let under_way = self.promised.iter().filter(|(step, _)| !self.ended.contains(step));
+        let concerned = under_way.filter(|(_, holder)| is_concerned(**holder));
+        self.excused.extend(concerned.map(|(step, _)| *step));
     }
 
     pub(super) fn look(&mut self, case: &Case, views: &[View]) {
@@ -70,7 +76,7 @@ impl Steps {
 
     pub(super) fn finish(&self, found: &mut Found, case: &Case, shortcomings: &[(usize, String)]) {
         let is_judged =
-            |step: &usize| case.steps.get(*step).is_none_or(|(node, _)| case.members[*node].is_honest());
+            |step: &usize| case.steps.get(*step).is_none_or(|task| case.members[task.node].is_honest());
         for (step, what) in shortcomings.iter().filter(|(step, _)| is_judged(step)) {
             let is_due = self.promised.contains_key(step) && !self.excused.contains(step);
             found.say(if is_due { INSTALLS } else { RULE }, what.clone());

@@ -14,6 +14,7 @@ const OTHER: usize = 2;
 const ADVERSARY: usize = 3;
 const WORD: &str = "gpauthor/word";
 const TREE: [u8; 32] = [1; 32];
+const HEAD: [u8; 32] = [2; 32];
 
 fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
@@ -37,7 +38,10 @@ fn case() -> Case {
             member("other", None),
             member("adversary", Some(Duration::ZERO)),
         ],
-        steps: vec![(AUTHOR, None), (READER, Some("word".to_owned()))],
+        steps: vec![
+            Task { node: AUTHOR, aim: Aim::Other },
+            Task { node: READER, aim: Aim::Install { package: "word".to_owned(), version: None } },
+        ],
         trees: BTreeMap::from([((AUTHOR, "word".to_owned(), "1.0.0".to_owned()), TREE)]),
         faults_over: Duration::ZERO,
         latency_max: Duration::from_millis(50),
@@ -67,9 +71,10 @@ fn whole() -> View {
     View {
         catalogue: BTreeMap::from([(
             WORD.to_owned(),
-            Head { sequence: 0, latest: Some((version.clone(), root)) },
+            Head { sequence: 0, latest: Some((version.clone(), root)), digest: HEAD, entry: id("entry") },
         )]),
         seen: BTreeMap::from([(WORD.to_owned(), 0)]),
+        entries: BTreeSet::from([(WORD.to_owned(), 0, id("entry"))]),
         held: vec![Held { package, version, root, manifest }],
         blocks,
         ..View::default()
@@ -78,7 +83,13 @@ fn whole() -> View {
 
 /// Every node whole, the author as the one who published.
 fn views() -> Vec<View> {
-    let author = View { published: vec![publication()], ..whole() };
+    let own = BTreeSet::from([(WORD.to_owned(), "1.0.0".to_owned(), id("root"))]);
+    let author = View {
+        published: vec![publication()],
+        own,
+        signed: BTreeSet::from([(WORD.to_owned(), HEAD)]),
+        ..whole()
+    };
     vec![author, whole(), whole(), View::default()]
 }
 
@@ -86,10 +97,18 @@ fn views() -> Vec<View> {
 struct Run {
     case: Case,
     facts: Vec<(Duration, Fact)>,
+    /// What is seen at 29 s, where somebody looks.
+    earlier: Option<Vec<View>>,
     /// What is seen at 30 s and at the end.
     views: [Vec<View>; 2],
     shortcomings: Vec<(usize, String)>,
     metrics: BTreeMap<String, f64>,
+}
+
+/// The author tells that it has published a version.
+fn told(version: &str) -> Fact {
+    let (package, version) = (WORD.to_owned(), version.to_owned());
+    Fact::Published { node: AUTHOR, package, version, root: id("root") }
 }
 
 fn good() -> Run {
@@ -101,6 +120,7 @@ fn good() -> Run {
         (secs(32), Fact::Served { node: AUTHOR, to: READER, bytes: 7 }),
         (secs(33), Fact::Installed { step: 1, node: READER, root: id("root"), tree: TREE }),
         (secs(33), Fact::StepEnded { step: 1, node: READER, fetched: Some(7), is_publication: false }),
+        (secs(2), told("1.0.0")),
     ]);
     let mut after = views();
     after[READER].accounts =
@@ -108,6 +128,7 @@ fn good() -> Run {
     Run {
         case: case(),
         facts,
+        earlier: None,
         views: [views(), after],
         shortcomings: Vec::new(),
         metrics: BTreeMap::from([("search_ms".to_owned(), 5.0)]),
@@ -121,6 +142,7 @@ impl Run {
         let [middle, end] = self.views;
         let (before, after): (Vec<_>, Vec<_>) = self.facts.into_iter().partition(|(at, _)| *at < secs(30));
         before.iter().for_each(|(at, fact)| judge.hear(*at, fact));
+        self.earlier.iter().for_each(|views| judge.look(secs(29), views));
         judge.look(secs(30), &middle);
         after.iter().for_each(|(at, fact)| judge.hear(*at, fact));
         let found = judge.finish(secs(60), &end, Vec::new(), &self.shortcomings, &mut self.metrics);
@@ -169,7 +191,12 @@ fn what_nobody_published_is_found_wherever_it_is() {
     let (rule, _) = doctored(|run| run.views[1][READER].unverified = 1);
     assert_eq!(rule, content::RULE);
     let mut run = good();
-    let foreign = Head { sequence: 3, latest: Some(("1.0.0".to_owned(), id("foreign"))) };
+    let foreign = Head {
+        sequence: 3,
+        latest: Some(("1.0.0".to_owned(), id("foreign"))),
+        digest: HEAD,
+        entry: id("entry"),
+    };
     run.views[1][READER].catalogue.insert("gpadversary/word".to_owned(), foreign.clone());
     run.views[1][READER].seen.insert("gpadversary/word".to_owned(), 3);
     let judged = run.judged();
@@ -180,6 +207,30 @@ fn what_nobody_published_is_found_wherever_it_is() {
     run.views[1][READER].seen.insert("gpadversary/word".to_owned(), 3);
     run.facts.push((secs(40), Fact::Worthless { package: "gpadversary/word".to_owned() }));
     assert_eq!(run.judged(), BTreeMap::new());
+}
+
+#[test]
+fn a_head_that_its_publisher_never_made_is_found_whatever_its_signature_is_worth() {
+    let listed = |run: &mut Run| run.views[1][READER].catalogue.get_mut(WORD).unwrap().digest = [9; 32];
+    let (rule, what) = doctored(listed);
+    assert_eq!(
+        (rule.as_str(), what.as_str()),
+        (content::RULE, "60.000 s reader: lists a head of gpauthor/word at 0 that its publisher never made",)
+    );
+    // It was made, and replaced since.
+    let signed = |node| Fact::Signed { node, package: WORD.to_owned(), digest: [9; 32] };
+    let mut run = good();
+    listed(&mut run);
+    run.facts.push((secs(20), signed(AUTHOR)));
+    assert_eq!(run.judged(), BTreeMap::new());
+    // What somebody else has in its own store proves nothing.
+    for node in [OTHER, ADVERSARY] {
+        let (rule, _) = doctored(|run| {
+            listed(run);
+            run.facts.push((secs(20), signed(node)));
+        });
+        assert_eq!(rule, content::RULE);
+    }
 }
 
 #[test]
@@ -206,6 +257,22 @@ fn a_version_that_becomes_another_tree_is_found() {
 }
 
 #[test]
+fn a_publication_that_a_user_was_told_of_and_that_is_not_there_is_found_and_not_after_a_lost_disk() {
+    let (rule, what) = doctored(|run| run.views[1][AUTHOR].own.clear());
+    assert_eq!(
+        (rule.as_str(), what.as_str()),
+        (publications::RULE, "60.000 s author: has lost gpauthor/word@1.0.0, which it published",)
+    );
+    let (rule, what) = doctored(|run| run.facts.push((secs(3), told("1.1.0"))));
+    assert_eq!(rule, publications::RULE);
+    assert!(what.ends_with("told that gpauthor/word@1.1.0 is published, and never held it"), "{what}");
+    let mut run = good();
+    run.views[1][AUTHOR].own.clear();
+    run.facts.push((secs(40), Fact::Wiped { node: AUTHOR }));
+    assert_eq!(run.judged(), BTreeMap::new());
+}
+
+#[test]
 fn a_sequence_that_goes_back_is_found_also_after_a_crash_and_not_after_a_lost_disk() {
     let back = |run: &mut Run| {
         for view in &mut run.views[0] {
@@ -224,6 +291,10 @@ fn a_sequence_that_goes_back_is_found_also_after_a_crash_and_not_after_a_lost_di
     });
     assert_eq!(forgot.0, sequences::RULE);
     assert!(forgot.1.contains("has forgotten"), "{forgot:?}");
+    let forgot = doctored(|run| {
+        run.views[0][OTHER].seen.insert("gpauthor/first".to_owned(), 0);
+    });
+    assert!(forgot.1.ends_with("has forgotten that it saw gpauthor/first at 0"), "{forgot:?}");
     let never_knew = doctored(|run| run.views[0][OTHER].seen.clear());
     assert_eq!(never_knew.0, sequences::RULE);
     assert!(never_knew.1.contains("lists gpauthor/word at 0 and remembers nothing"), "{never_knew:?}");
@@ -231,6 +302,28 @@ fn a_sequence_that_goes_back_is_found_also_after_a_crash_and_not_after_a_lost_di
     run.views[0][OTHER].seen.insert("gpauthor/more".to_owned(), 2);
     run.facts.push((secs(40), Fact::Wiped { node: OTHER }));
     assert_eq!(run.judged(), BTreeMap::new());
+}
+
+#[test]
+fn two_entries_for_one_place_and_a_frozen_package_are_found_where_the_publisher_is_honest() {
+    let (rule, what) = doctored(|run| {
+        run.views[1][OTHER].entries.insert((WORD.to_owned(), 0, id("another entry")));
+    });
+    assert_eq!(rule, equivocations::RULE);
+    assert!(what.starts_with("60.000 s other: knows "), "{what}");
+    assert!(what.ends_with(&format!("as entry 0 of gpauthor/word; it was {}", id("entry"))), "{what}");
+    let (rule, what) = doctored(|run| {
+        run.views[1][READER].frozen.insert(WORD.to_owned());
+    });
+    assert_eq!(
+        (rule.as_str(), what.as_str()),
+        (equivocations::RULE, "60.000 s reader: has frozen gpauthor/word, whose publisher is honest",)
+    );
+    let mut run = good();
+    let package = || "gpadversary/word".to_owned();
+    run.views[1][READER].frozen.insert(package());
+    run.views[1][READER].entries.extend(["one", "two"].map(|entry| (package(), 0, id(entry))));
+    assert_eq!(run.judged(), BTreeMap::new(), "an adversary may");
 }
 
 #[test]
@@ -277,12 +370,77 @@ fn an_install_that_fails_although_somebody_holds_the_package_is_a_broken_promise
         });
         assert_eq!(rule, steps::RULE, "something was broken or gone");
     }
+    for late in [Fact::FaultBegan, Fact::Stopped { node: AUTHOR }] {
+        let (rule, _) = doctored(|run| {
+            failed(run);
+            run.views[0][OTHER].held.clear();
+            run.views[0][READER].held.clear();
+            run.case.expect.catalogues_agree_within = None;
+            run.facts.push((secs(40), late));
+        });
+        assert_eq!(rule, steps::INSTALLS, "it had ended by then");
+    }
     let (rule, _) = doctored(|run| run.shortcomings = vec![(0, "step 0 failed".to_owned())]);
     assert_eq!(rule, steps::RULE);
     let mut run = good();
-    run.case.steps.push((ADVERSARY, None));
+    run.case.steps.push(Task { node: ADVERSARY, aim: Aim::Other });
     run.shortcomings = vec![(2, "step 2 did not end".to_owned())];
     assert_eq!(run.judged(), BTreeMap::new(), "an adversary does nothing for its user");
+}
+
+/// A second release, which everybody has heard of by 30 s, and an install of the first one at 31 s.
+fn downgraded() -> Run {
+    let mut run = good();
+    let newer = Publication {
+        version: "1.1.0".to_owned(),
+        sequence: 1,
+        root: id("newer root"),
+        tree: [7; 32],
+        ..publication()
+    };
+    run.case.trees.insert((AUTHOR, "word".to_owned(), "1.1.0".to_owned()), [7; 32]);
+    for view in run.views.iter_mut().flatten() {
+        for head in view.catalogue.values_mut() {
+            (head.sequence, head.latest) = (1, Some(("1.1.0".to_owned(), id("newer root"))));
+        }
+        view.seen.values_mut().for_each(|seen| *seen = 1);
+    }
+    let mut earlier = run.views[0].clone();
+    earlier[AUTHOR].published.push(newer);
+    run.earlier = Some(earlier);
+    run
+}
+
+#[test]
+fn an_install_or_a_lookup_that_gets_something_older_than_was_published_is_found() {
+    let (rule, what) = downgraded().violation();
+    assert_eq!(
+        (rule.as_str(), what.as_str()),
+        (steps::RULE, "33.000 s reader: step 1 got gpauthor/word at 0, and it had come to 1 before",)
+    );
+    let aimed = |aim: Aim| {
+        let mut run = downgraded();
+        run.case.steps[1].aim = aim;
+        run
+    };
+    let package = || "word".to_owned();
+    let named = aimed(Aim::Install { package: package(), version: Some("1.0.0".to_owned()) });
+    assert_eq!(named.judged(), BTreeMap::new(), "that version was asked for");
+    let mut run = aimed(Aim::Lookup { package: package() });
+    run.facts
+        .push((secs(32), Fact::LookedUp { step: 1, node: READER, package: WORD.to_owned(), sequence: 0 }));
+    assert_eq!(run.violation().0, steps::RULE);
+    for (at, fact) in [
+        (secs(25), Fact::FaultBegan),
+        (secs(25), Fact::Started { node: READER }),
+        (secs(25), Fact::Stopped { node: AUTHOR }),
+    ] {
+        let mut run = downgraded();
+        run.case.expect.catalogues_agree = false;
+        run.case.expect.catalogues_agree_within = None;
+        run.facts.push((at, fact.clone()));
+        assert_eq!(run.judged(), BTreeMap::new(), "{fact:?} is an excuse");
+    }
 }
 
 #[test]
@@ -303,6 +461,26 @@ fn books_that_say_less_than_happened_are_found() {
     let (rule, what) = doctored(|run| run.views[1][READER].accounts.clear());
     assert_eq!(rule, reputations::RULE);
     assert_eq!(what, "60.000 s reader: counts 0 successes of author, and there were at least 1");
+}
+
+#[test]
+fn books_that_forget_are_found_also_after_a_crash_and_not_after_a_lost_disk() {
+    let forgetful = |more: &[Fact]| {
+        let mut run = good();
+        // All of it happened before the first look.
+        for (at, _) in &mut run.facts {
+            *at /= 2;
+        }
+        run.views[0][READER].accounts = std::mem::take(&mut run.views[1][READER].accounts);
+        run.facts.extend(more.iter().map(|fact| (secs(40), fact.clone())));
+        run.judged()
+    };
+    let crashed = forgetful(&[Fact::Stopped { node: READER }, Fact::Started { node: READER }]);
+    assert_eq!(
+        crashed[reputations::RULE],
+        "60.000 s reader: counts 0 successes of author; there were 1 before"
+    );
+    assert_eq!(forgetful(&[Fact::Wiped { node: READER }]), BTreeMap::new());
 }
 
 /// The adversary sends the reader a wrong block.
@@ -356,16 +534,67 @@ fn silence_is_a_failure_only_of_whoever_was_silent() {
 }
 
 #[test]
+fn a_request_that_crosses_with_the_end_of_its_install_may_reach_an_adversary() {
+    let bitten = |millis: u64| {
+        let mut run = good();
+        let fact = Fact::Bit { node: ADVERSARY, bite: Bite::Stalled, victim: Some(READER) };
+        run.facts.push((secs(33) + Duration::from_millis(millis), fact));
+        let failed = Account { failed: 1, ..Account::default() };
+        run.views[1][READER].accounts.insert(ADVERSARY, failed);
+        run.judged()
+    };
+    assert_eq!(bitten(200), BTreeMap::new());
+    assert!(bitten(201).contains_key(reputations::RULE), "a latency is 50 ms at most");
+}
+
+#[test]
 fn what_grows_beyond_its_bound_is_found() {
     let load = Load { connections: 11, ..Load::default() };
     let (rule, what) = doctored(|run| run.facts.push((secs(40), Fact::Loaded { node: OTHER, load })));
     assert_eq!(rule, bounds::RULE);
     assert_eq!(what, "40.000 s other: holds 11 connections, and 10 are the most");
+    let (rule, what) = doctored(|run| run.facts.push((secs(40), Fact::Streams { node: OTHER, lasting: 11 })));
+    assert_eq!(
+        (rule.as_str(), what.ends_with("has 11 lasting streams, and 10 connections are the most")),
+        (bounds::RULE, true)
+    );
+    let mut run = good();
+    run.facts.push((secs(40), Fact::Streams { node: OTHER, lasting: 10 }));
+    run.facts.push((secs(40), Fact::Streams { node: ADVERSARY, lasting: 11 }));
+    assert_eq!(run.judged(), BTreeMap::new());
     let (rule, _) = doctored(|run| {
         run.views[1][OTHER].store_bytes = 3;
         run.case.members[OTHER].limits.store_bytes_max = Some(2);
     });
     assert_eq!(rule, bounds::RULE);
+}
+
+#[test]
+fn heads_and_peers_beyond_their_bounds_are_found() {
+    use ggen_marketplace::limits::{CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, PEERS_MAX};
+    let said = |view: &View| {
+        let (case, mut found) = (case(), Found::new(vec!["author".to_owned()]));
+        bounds::Bounds::new(&case).look(&mut found, secs(1), AUTHOR, view);
+        found.into_invariants(&[(bounds::RULE, Kind::Safety)]).remove(0).violations
+    };
+    let head = whole().catalogue[WORD].clone();
+    let listing = |publishers: usize, each: usize| {
+        let packages =
+            (0..publishers).flat_map(|it| (0..each).map(move |package| format!("gp{it}/{package}")));
+        View { catalogue: packages.map(|package| (package, head.clone())).collect(), ..View::default() }
+    };
+    let each = CATALOG_HEADS_PER_PUBLISHER_MAX;
+    assert!(said(&listing(CATALOG_HEADS_MAX / each, each)).is_empty());
+    let what = |held: usize, what: &str, most: usize| {
+        vec![format!("1.000 s author: holds {held} {what}, and {most} are the most")]
+    };
+    assert_eq!(said(&listing(1, each + 1)), what(each + 1, "heads of one publisher", each));
+    let mut full = listing(CATALOG_HEADS_MAX / each, each);
+    full.catalogue.insert("gpauthor/word".to_owned(), head.clone());
+    assert_eq!(said(&full), what(CATALOG_HEADS_MAX + 1, "heads", CATALOG_HEADS_MAX));
+    let known = |known_peers| View { known_peers, ..View::default() };
+    assert!(said(&known(PEERS_MAX)).is_empty());
+    assert_eq!(said(&known(PEERS_MAX + 1)), what(PEERS_MAX + 1, "peers in the address book", PEERS_MAX));
 }
 
 #[test]
@@ -416,7 +645,7 @@ fn thresholds_are_held_and_what_is_not_measured_is_said_with_what_is() {
 }
 
 #[test]
-fn what_never_may_happen_outweighs_what_did_not_and_that_what_was_measured() {
+fn an_invariant_outweighs_what_was_measured() {
     let code = |violated: &[Kind]| {
         let invariants: Vec<_> =
             violated.iter().map(|kind| Invariant::new("x", *kind, vec!["it".to_owned()])).collect();
@@ -424,8 +653,8 @@ fn what_never_may_happen_outweighs_what_did_not_and_that_what_was_measured() {
     };
     assert_eq!(code(&[]), 0);
     assert_eq!(code(&[Kind::Threshold]), THRESHOLD_MISSED);
-    assert_eq!(code(&[Kind::Threshold, Kind::Liveness]), LIVENESS_MISSED);
-    assert_eq!(code(&[Kind::Liveness, Kind::Safety, Kind::Threshold]), SAFETY_VIOLATED);
+    assert_eq!(code(&[Kind::Threshold, Kind::Liveness]), INVARIANT_VIOLATED);
+    assert_eq!(code(&[Kind::Liveness, Kind::Safety, Kind::Threshold]), INVARIANT_VIOLATED);
 }
 
 #[test]

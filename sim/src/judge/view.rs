@@ -15,7 +15,7 @@ use ggen_marketplace::{
         unixfs,
     },
     peers::address_book,
-    release::VerifiedHead,
+    release::{self, VerifiedHead},
     reputation::ledger,
     store::{self, Store, entries, heads, installed, packages, published},
     time::Timestamp,
@@ -30,10 +30,18 @@ pub struct View {
     pub catalogue: BTreeMap<String, Head>,
     /// How far it has seen each package.
     pub seen: BTreeMap<String, u64>,
+    /// The entries of logs that it knows of, its own and those that heads name: the package's full id, the place, the entry.
+    pub entries: BTreeSet<(String, u64, ContentId)>,
+    /// Packages of which it says that their publisher signed two states for one place.
+    pub frozen: BTreeSet<String>,
     /// Trees that it provides or has installed.
     pub held: Vec<Held>,
     /// What it has published since it was looked at last.
     pub published: Vec<Publication>,
+    /// The package, version and tree of everything that it has published and still knows of.
+    pub own: BTreeSet<(String, String, ContentId)>,
+    /// The heads that it has made: each package's full id, and the digest of the bytes.
+    pub signed: BTreeSet<(String, [u8; 32])>,
     /// Its blocks.
     pub blocks: BTreeSet<ContentId>,
     /// Its books, by node.
@@ -51,8 +59,12 @@ pub struct View {
 pub struct Head {
     /// The sequence.
     pub sequence: u64,
+    /// The entry of the log at that place.
+    pub entry: ContentId,
     /// The latest version and its tree.
     pub latest: Option<(String, ContentId)>,
+    /// The digest of its bytes.
+    pub digest: [u8; 32],
 }
 
 /// A release that a node holds.
@@ -105,8 +117,17 @@ pub(super) type Heads = BTreeMap<Vec<u8>, Option<(PackageId, Head)>>;
 
 fn verified(bytes: &[u8]) -> Option<(PackageId, Head)> {
     let head = VerifiedHead::verify_stored(bytes).ok()?;
-    let latest = head.head().latest.as_ref().map(|it| (it.version.to_string(), it.root));
-    Some((head.package_id(), Head { sequence: head.head().sequence.get(), latest }))
+    let release::Head { sequence, entry, latest, .. } = head.head();
+    let latest = latest.as_ref().map(|it| (it.version.to_string(), it.root));
+    let digest = Sha256::digest(bytes).into();
+    Some((head.package_id(), Head { sequence: sequence.get(), entry: *entry, latest, digest }))
+}
+
+/// The heads that a node has made, as its store has them: each package's full id, and the digest of the bytes. No signature is
+/// looked at, whose check is what is tested.
+pub(crate) fn signed(store: &Store) -> Result<BTreeSet<(String, [u8; 32])>, store::Error> {
+    let own = store.read(heads::list_all)?;
+    Ok(own.into_iter().map(|it| (it.package.to_string(), Sha256::digest(&it.bytes).into())).collect())
 }
 
 /// Reads what a node holds; `known` says what of its publications was read before.
@@ -125,6 +146,7 @@ pub(super) fn read(
             }
             match &heads[&bytes] {
                 Some((id, head)) => {
+                    view.entries.insert((id.to_string(), head.sequence, head.entry));
                     view.catalogue.insert(id.to_string(), head.clone());
                 }
                 None => view.unverified += 1,
@@ -134,6 +156,10 @@ pub(super) fn read(
         for (id, _) in heads.values().flatten() {
             if let Some(seen) = catalog::seen(conn, id)? {
                 view.seen.insert(id.to_string(), seen.sequence.get());
+                view.entries.insert((id.to_string(), seen.sequence.get(), seen.entry));
+            }
+            if catalog::is_frozen(conn, id)? {
+                view.frozen.insert(id.to_string());
             }
         }
         for it in packages::list_all(conn)? {
@@ -150,15 +176,25 @@ pub(super) fn read(
             }
         }
         view.known_peers = address_book::count(conn)?;
+        for own in heads::list_all(conn)? {
+            let log = entries::list_of(conn, &own.package)?;
+            view.entries.extend(log.iter().map(|it| (own.package.to_string(), it.sequence, it.id)));
+        }
         Ok(view)
     })?;
     for codec in [Codec::Raw, Codec::DagPb, Codec::DagCbor] {
         view.blocks.extend(store.ids_of(codec)?);
     }
     view.store_bytes = store.stats()?.bytes;
+    view.signed = signed(store)?;
     for row in store.read(published::list_all)? {
-        if known.insert((row.package.to_string(), row.version.to_string())) {
-            view.published.extend(publication(store, &row)?);
+        let (package, version) = (row.package.to_string(), row.version.to_string());
+        view.own.insert((package.clone(), version.clone(), row.root));
+        if !known.contains(&(package.clone(), version.clone()))
+            && let Some(publication) = publication(store, &row)?
+        {
+            known.insert((package, version));
+            view.published.push(publication);
         }
     }
     Ok(view)
@@ -184,8 +220,7 @@ fn publication(store: &Store, row: &published::Published) -> Result<Option<Publi
     let held =
         |id: &ContentId| store.block(id)?.map(|it| it.into_bytes()).ok_or(store::Error::Vanished { id: *id });
     let bytes = unixfs::read_file(row.manifest, SignedManifest::BYTES_MAX as u64, &held);
-    let manifest =
-        bytes.ok().and_then(|bytes| SignedManifest::decode_and_verify(&bytes, head.key_log()).ok());
+    let manifest = bytes.ok().and_then(|bytes| SignedManifest::decode_and_verify(bytes, head.key_log()).ok());
     let Some(manifest) = manifest.map(SignedManifest::into_manifest) else { return Ok(None) };
     walk(store, row.manifest, &mut blocks)?;
     for file in manifest.files() {

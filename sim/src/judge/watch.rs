@@ -40,6 +40,7 @@ impl Watch {
         if now >= self.next {
             self.next = now + INTERVAL;
             let views = self.views(now, disks)?;
+            ledger.lock().tell_streams(now);
             self.hear(ledger);
             self.judge.look(now, &views);
         }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::{SCHEMA_VERSION, number, quantile};
 use crate::children::Ran;
 
-/// Exit codes, the worst last.
-const BY_SEVERITY: [u8; 5] = [0, 99, 1, 101, 100];
+/// Exit codes, the worst last: a panic is always a bug.
+const BY_SEVERITY: [u8; 5] = [0, 99, 1, 100, 101];
 
 const GOOD: Style = AnsiColor::Green.on_default().bold();
 const BAD: Style = AnsiColor::Red.on_default().bold();
@@ -209,8 +209,8 @@ mod tests {
             (&[0, 0], 0),
             (&[0, 99, 0], 99),
             (&[1, 99], 1),
-            (&[101, 1], 101),
-            (&[99, 100, 101, 1], 100),
+            (&[100, 1], 100),
+            (&[99, 100, 101, 1], 101),
             (&[137], 1),
         ] {
             assert_eq!(summary(codes).exit_code(), worst, "{codes:?}");

@@ -136,11 +136,29 @@ impl Breaking {
     /// Refuses keys that do not belong to this kind.
     fn check_keys(&self) -> Result<(), Problem> {
         use Kind::{
-            Churn, Crash, Flapping, Isolate, Lossy, MassJoin, MassLeave, Partition, PowerLoss, Restart, Slow,
-            Throttle,
+            Churn, Crash, Flapping, Hold, Isolate, Lossy, MassJoin, MassLeave, Partition, PowerLoss, Restart,
+            Slow, SwizzleClog, Throttle,
         };
+        // What has joined stays: nothing is mended later.
+        let lasting = &[
+            Partition,
+            Isolate,
+            Flapping,
+            Slow,
+            Hold,
+            Lossy,
+            Throttle,
+            SwizzleClog,
+            Crash,
+            PowerLoss,
+            Restart,
+            MassLeave,
+            Churn,
+        ];
         let kind = *self.kind.get_ref();
-        let belonging: [Belonging<'_>; 10] = [
+        let belonging: [Belonging<'_>; 12] = [
+            ("until", self.until.as_ref().map(Spanned::span), lasting),
+            ("for", self.lasts.as_ref().map(Spanned::span), lasting),
             ("one-way", self.one_way.as_ref().map(Spanned::span), &[Partition, Isolate]),
             ("up", self.up.as_ref().map(Spanned::span), &[Flapping]),
             ("down", self.down.as_ref().map(Spanned::span), &[Flapping]),

@@ -256,18 +256,19 @@ impl Document {
             return Err(Problem::at(&self.tick, what));
         }
         let latency = self.latency()?;
-        let mut nodes = topology::nodes(&self.topology)?;
+        let mut nodes = topology::nodes(&self.topology, duration)?;
         let sites = self.topology.get_ref().sites.unwrap_or(nodes.len());
         if sites == 0 || sites > nodes.len() {
             return Err(Problem::at(&self.topology, "there is at least one site, and a node at each"));
         }
         topology::deal(&mut nodes, sites, self.regions.as_ref())?;
-        topology::configure(&mut nodes, self.config.as_ref(), &self.nodes, duration)?;
+        topology::configure(&mut nodes, self.config.as_ref(), &self.nodes, sites, duration)?;
         self.script(&mut nodes, duration)?;
         let names: Names<'_> =
             nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
         let steps = workload::steps(&self.workload, &names, duration)?;
         let faults = breaking::faults(&self.faults, &names, sites, duration)?;
+        topology::check_starts(&self.nodes, &nodes, &steps, &faults)?;
         Ok(Scenario {
             name,
             variant,

@@ -190,6 +190,8 @@ pub enum Action {
     Install {
         /// Its name.
         package: String,
+        /// The version; the newest where none is named.
+        version: Option<String>,
         /// Bytes that may come over the network at most.
         fetches_at_most: Option<u64>,
     },
@@ -443,27 +445,30 @@ impl Scenario {
     }
 
     /// What is wrong with how a step ended, where something is, as [`Step::shortcoming`] says; and besides, where it installed
-    /// something that none of the steps published as this package.
+    /// something that none of the steps published as this package, or as the version that it names.
     pub(crate) fn shortcoming(&self, number: usize, ended: &BTreeMap<usize, Ended>) -> Option<String> {
         let step = &self.steps[number];
         if let Some(why) = step.shortcoming(ended.get(&number)) {
             return Some(why);
         }
-        let (Action::Install { package, .. }, Some(Ended::Installed { id, cid, .. })) =
+        let (Action::Install { package, version, .. }, Some(Ended::Installed { id, cid, .. })) =
             (&step.action, ended.get(&number))
         else {
             return None;
         };
         let steps = self.steps.iter().enumerate();
-        let publishes =
-            |action: &Action| matches!(action, Action::Publish { package: it, .. } if it == package);
+        let publishes = |action: &Action| {
+            matches!(action, Action::Publish { package: it, version: of, .. }
+                if it == package && version.as_ref().is_none_or(|version| version == of))
+        };
         let mut published = steps.filter(|(_, step)| publishes(&step.action)).map(|(it, _)| ended.get(&it));
         let is_release = published.any(|published| match published {
-            Some(Ended::Published { id: of, cid: released }) => of == id && released == cid,
+            Some(Ended::Published { id: of, cid: released, .. }) => of == id && released == cid,
             // It may be published all the same; what it is then, the judge knows.
             _ => true,
         });
-        (!is_release).then(|| format!("installed {cid} of {id}, which is no release of {package}"))
+        let named = version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+        (!is_release).then(|| format!("installed {cid} of {id}, which is no release of {package}{named}"))
     }
 
     /// The site of a node.

@@ -118,6 +118,42 @@ fn what_cannot_be_is_refused_with_its_line() {
 }
 
 #[test]
+fn what_would_be_ignored_is_refused_with_its_line() {
+    let crowd = |rest: &str| {
+        refused(&format!("[[faults]]\nkind = \"mass-join\"\nat = \"5s\"\nnodes = [\"node-1\"]\n{rest}"))
+    };
+    let node = |rest: &str| format!("[[nodes]]\nname = \"node-3\"\n{rest}");
+    let join = "[[workload]]\nat = \"9s\"\nnode = \"node-3\"\ndo = \"join\"\n";
+    let regions = SMALL.replace("latency = { min = \"10ms\", max = \"100ms\" }", "regions = [\"eu-west-1\"]");
+    let shared = format!("{regions}sites = 3\n{}", node("region = \"us-east-1\"\n"));
+    for (message, line, what) in [
+        (crowd("until = \"9s\"\n"), 11, "`until` does not belong to this fault"),
+        (crowd("for = \"9s\"\n"), 11, "`for` does not belong to this fault"),
+        (refused("started = \"61s\"\n"), 7, "the run has ended by then"),
+        (
+            parse(&shared).unwrap_err().to_string(),
+            10,
+            "`region` does not belong to a node that shares its site",
+        ),
+        (
+            refused(&node("config = { listen_addresses = [\"/ip4/0.0.0.0/tcp/1\"] }\n")),
+            9,
+            "`listen_addresses`",
+        ),
+        (refused(&format!("[config]\nlisten_addresses = []\n{}", node(""))), 7, "`listen_addresses`"),
+        (refused(&format!("{}{join}", node("start = \"5s\"\n"))), 9, "`start` does not count"),
+    ] {
+        assert!(
+            message.starts_with(&format!("dir/small.toml:{line}: ")) && message.contains(what),
+            "{message}"
+        );
+    }
+    let leave = join.replace("join", "leave").replace("9s", "8s");
+    assert!(parse(&format!("{SMALL}{}{join}{leave}", node("start = \"5s\"\n"))).is_ok(), "it runs before");
+    assert!(parse(&shared.replace("node-3", "node-1")).is_ok(), "it has a site to itself");
+}
+
+#[test]
 fn a_fault_concerns_whole_sites() {
     let shared = "sites = 2\n[[faults]]\nkind = \"crash\"\nat = \"5s\"\nuntil = \"9s\"\n";
     assert!(refused(&format!("{shared}nodes = [\"node-1\"]\n")).contains("whole sites"));
@@ -297,7 +333,11 @@ fn an_installation_of_something_else_falls_short() {
     let (amber, birch) = (publish(1, "amber"), publish(2, "birch"));
     let install = step(3, "do = \"install\"\npackage = \"amber\"");
     let scenario = parse(&format!("{SMALL}{amber}{birch}{install}")).unwrap();
-    let published = |id: &str, cid: &str| Ended::Published { id: id.to_owned(), cid: cid.to_owned() };
+    let published = |id: &str, cid: &str| Ended::Published {
+        id: id.to_owned(),
+        version: "1.0.0".to_owned(),
+        cid: cid.to_owned(),
+    };
     let shortcoming = |id: &str, cid: &str, first: Option<Ended>| {
         let installed = Ended::Installed { id: id.to_owned(), cid: cid.to_owned(), fetched: 1 };
         let ended = [(1, published("key/birch", "of-birch")), (2, installed)];
@@ -310,6 +350,18 @@ fn an_installation_of_something_else_falls_short() {
         let why = shortcoming(id, cid, amber()).unwrap();
         assert_eq!(why, format!("installed {cid} of {id}, which is no release of amber"));
     }
+    let named = |version: &str| {
+        let install = step(3, &format!("do = \"install\"\npackage = \"amber\"\nversion = {version:?}"));
+        parse(&format!("{SMALL}{}{install}", publish(1, "amber"))).unwrap()
+    };
+    let ended = |scenario: &Scenario| {
+        let installed =
+            Ended::Installed { id: "key/amber".to_owned(), cid: "of-amber".to_owned(), fetched: 1 };
+        scenario.shortcoming(1, &[(0, published("key/amber", "of-amber")), (1, installed)].into())
+    };
+    assert_eq!(ended(&named("1.0.0")), None);
+    let why = ended(&named("1.1.0")).unwrap();
+    assert_eq!(why, "installed of-amber of key/amber, which is no release of amber 1.1.0");
     assert_eq!(
         shortcoming("key/amber", "unknown", None),
         None,

@@ -15,7 +15,7 @@ use serde::{
 use toml::{Spanned, Table};
 
 use super::{
-    EVERY_NODE, NODES_MAX, Node, Role, Topology,
+    Action, EVERY_NODE, Fault, FaultKind, NODES_MAX, Node, Role, Step, Topology,
     document::{Span, moment},
     problem::{Problem, unknown},
     regions,
@@ -34,8 +34,7 @@ pub(super) struct Laid {
     ephemerals: Option<usize>,
     pub(super) sites: Option<usize>,
     /// Until when the last node has started.
-    #[serde(default)]
-    started: Span,
+    started: Option<Spanned<Span>>,
 }
 
 /// The words are those of a node's own configuration.
@@ -92,9 +91,10 @@ impl<'de> Deserialize<'de> for Regions {
     }
 }
 
-pub(super) fn nodes(laid: &Spanned<Laid>) -> Result<Vec<Node>, Problem> {
+pub(super) fn nodes(laid: &Spanned<Laid>, end: Duration) -> Result<Vec<Node>, Problem> {
     let (strong, weak) = counts(laid)?;
     let Laid { kind, started, .. } = laid.get_ref();
+    let started = started.as_ref().map(|started| moment(started, end)).transpose()?.unwrap_or_default();
     let count = strong + weak;
     if count == 0 || count > NODES_MAX {
         return Err(Problem::at(laid, format!("there are 1 to {NODES_MAX} nodes")));
@@ -118,7 +118,7 @@ pub(super) fn nodes(laid: &Spanned<Laid>) -> Result<Vec<Node>, Problem> {
                 (Role::Ephemeral, format!("ephemeral-{number}"), known.into_iter().collect())
             }
         };
-        let start = started.0.mul_f64(index as f64 / count as f64);
+        let start = started.mul_f64(index as f64 / count as f64);
         // Whole milliseconds, as the timers have them.
         let start = Duration::from_millis(u64::try_from(start.as_millis()).unwrap_or(u64::MAX));
         Node {
@@ -137,9 +137,9 @@ pub(super) fn nodes(laid: &Spanned<Laid>) -> Result<Vec<Node>, Problem> {
 
 /// How many nodes there are that others hold on to, and how many others.
 fn counts(laid: &Spanned<Laid>) -> Result<(usize, usize), Problem> {
-    let Laid { kind, nodes, hubs, permanents, ephemerals, .. } = *laid.get_ref();
+    let Laid { kind, nodes, hubs, permanents, ephemerals, .. } = laid.get_ref();
     let refuse = |what: &str| Err(Problem::at(laid, what));
-    match (kind, nodes, hubs, permanents, ephemerals) {
+    match (*kind, *nodes, *hubs, *permanents, *ephemerals) {
         (Topology::Mesh, Some(nodes), None, None, None) => Ok((nodes, 0)),
         (Topology::Mesh, _, Some(_), ..) => refuse("a mesh has no hubs"),
         (Topology::Mesh, ..) => refuse("a mesh has `nodes`, and no others"),
@@ -201,6 +201,7 @@ pub(super) fn configure(
     nodes: &mut [Node],
     all: Option<&Spanned<Table>>,
     members: &[Member],
+    sites: usize,
     end: Duration,
 ) -> Result<(), Problem> {
     for node in nodes.iter_mut() {
@@ -215,6 +216,12 @@ pub(super) fn configure(
             EVERY_NODE => (0..nodes.len()).collect(),
             _ => vec![named(&member.name, &names)?],
         };
+        if let (Some(region), [only]) = (&member.region, concerned.as_slice())
+            && (*only >= sites || only + sites < nodes.len())
+        {
+            let what = "`region` does not belong to a node that shares its site: a region is that of a site";
+            return Err(Problem::at(region, what));
+        }
         for index in concerned {
             member.put(&mut nodes[index], index, &names, all, end)?;
         }
@@ -266,6 +273,39 @@ impl Member {
     }
 }
 
+/// Refuses a start that is overridden: a node that something else starts first does not start by itself.
+pub(super) fn check_starts(
+    members: &[Member],
+    nodes: &[Node],
+    steps: &[Step],
+    faults: &[Fault],
+) -> Result<(), Problem> {
+    for Member { name, start, .. } in members {
+        let Some(start) = start else { continue };
+        let Some(index) = nodes.iter().position(|node| node.name == *name.get_ref()) else { continue };
+        let of_node = steps.iter().filter(|step| step.node == index);
+        let users = of_node.filter_map(|step| match step.action {
+            Action::Join => Some((step.at, true)),
+            Action::Leave => Some((step.at, false)),
+            _ => None,
+        });
+        let concerned = faults.iter().filter(|fault| fault.nodes.contains(&index));
+        let broken = concerned.filter_map(|fault| match fault.kind {
+            FaultKind::MassJoin { .. } if fault.pick.is_none() => Some((*fault.at.start(), true)),
+            FaultKind::Restart { .. } | FaultKind::MassLeave { .. } | FaultKind::Churn { .. } => {
+                Some((*fault.at.start(), false))
+            }
+            _ => None,
+        });
+        // At the same moment, the step or the fault that stops it may come first.
+        if let Some((_, true)) = users.chain(broken).min() {
+            let what = "`start` does not count: this node joins first, and does not run before";
+            return Err(Problem::at(start, what));
+        }
+    }
+    Ok(())
+}
+
 /// The values of some tables of a node's configuration, of which the later ones count.
 fn partial(tables: &[&Table], role: Role, place: &Spanned<Table>) -> Result<Partial, Problem> {
     let mut joined = Table::new();
@@ -275,12 +315,14 @@ fn partial(tables: &[&Table], role: Role, place: &Spanned<Table>) -> Result<Part
         }
     }
     let text = joined.to_string();
+    let mut is_listening = false;
     let checked = document::parse(Path::new("config"), &text, Unknown::Refuse).and_then(|document| {
         let mut config = P2PConfig::with_state_dir("/simulated").in_role(role.topology(), role);
         document.values.clone().apply(&mut config);
+        is_listening = document.values.listen_addresses.is_some();
         config.validate().map(|()| document.values)
     });
-    checked.map_err(|error| {
+    let values = checked.map_err(|error| {
         let what = match &error {
             config::Error::Invalid { problems } => {
                 problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
@@ -288,5 +330,10 @@ fn partial(tables: &[&Table], role: Role, place: &Spanned<Table>) -> Result<Part
             other => other.to_string(),
         };
         Problem::at(place, format!("a node would refuse this: {what}"))
-    })
+    })?;
+    if is_listening {
+        let what = "`listen_addresses` does not belong here: where a node listens the simulation says";
+        return Err(Problem::at(place, what));
+    }
+    Ok(values)
 }

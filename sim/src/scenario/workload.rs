@@ -156,7 +156,7 @@ impl Doing {
         let verb = *self.what.get_ref();
         let belonging: [Belonging<'_>; 15] = [
             ("package", span(&self.package), &[Publish, Install, Lookup]),
-            ("version", span(&self.version), &[Publish]),
+            ("version", span(&self.version), &[Publish, Install]),
             ("bytes", span(&self.bytes), &[Publish]),
             ("text", span(&self.text), &[Search]),
             ("tags", span(&self.tags), &[Publish, Search]),
@@ -217,6 +217,7 @@ impl Doing {
             },
             Verb::Install => Action::Install {
                 package: plain(&self.package).ok_or_else(|| needs("package"))?,
+                version: plain(&self.version),
                 fetches_at_most: plain(&self.fetches_at_most),
             },
             Verb::Lookup => Action::Lookup { package: plain(&self.package).ok_or_else(|| needs("package"))? },

@@ -1,6 +1,6 @@
 //! What the DHT keeps, and what a lookup believes.
 
-use ggen_marketplace::package::PackageId;
+use ggen_marketplace::{identity::Context, package::PackageId};
 
 use crate::{
     SOON, eventually,
@@ -55,6 +55,22 @@ async fn only_a_valid_record_under_its_own_key_is_kept() {
         (node.find("stored").await.packages.first()?.version == "1.2.0").then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_stores_forged_records_is_turned_away() {
+    let node = start(&[]).await;
+    let forger = Raw::connected(&node.address()).await;
+    let author = publisher(17);
+    let genuine = head(&author, "forged", &["1.0.0"]);
+    let payload = serde_ipld_dagcbor::to_vec(genuine.head()).unwrap();
+    let forged = publisher(18).seal(Context::Head, payload).encode();
+    forger.put(node.peer_id(), &genuine.dht_key(), forged).await;
+    eventually("the forger is turned away", SOON, async || {
+        node.refused(forger.peer).await.filter(|reason| reason.contains("forged"))
+    })
+    .await;
+    assert_eq!(node.net().await.records, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use ggen_marketplace::{
     control::{api::SearchRequest, service::Service},
     identity::Context,
-    limits::HEADS_PAGES_MAX,
+    limits::HEADS_PAGES_BARREN_MAX,
     release::Head,
     sync::protocol::{Page, Request},
 };
@@ -107,7 +107,7 @@ async fn pages_that_never_end_are_read_up_to_a_bound() {
     let rogue = Raw::start(script).await;
     rogue.connect(&node.address()).await;
     eventually("the bound is reached", SOON * 2, async || {
-        (rogue.seen().heads_requests >= HEADS_PAGES_MAX).then_some(())
+        (rogue.seen().heads_requests >= HEADS_PAGES_BARREN_MAX).then_some(())
     })
     .await;
     // Others are read meanwhile, and the rogue is left alone.
@@ -115,7 +115,7 @@ async fn pages_that_never_end_are_read_up_to_a_bound() {
     let honest = start(&[node.address()]).await;
     honest.publish_dir(&package(temp.path(), "honest", "1.0.0", &[])).await;
     node.finds("honest").await;
-    assert_eq!(rogue.seen().heads_requests, HEADS_PAGES_MAX);
+    assert_eq!(rogue.seen().heads_requests, HEADS_PAGES_BARREN_MAX);
     // Pages that lead nowhere, or backwards, end at once.
     for pages in [vec![page(0, false, Vec::new())]] {
         let rogue = Raw::start(serving(pages)).await;

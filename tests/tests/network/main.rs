@@ -24,6 +24,7 @@ mod registry;
 mod roles;
 mod sockets;
 mod telling;
+mod unfolding;
 
 use std::time::Duration;
 

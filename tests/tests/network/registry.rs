@@ -3,14 +3,13 @@
 use ggen_marketplace::{
     backend::p2p::{Error, P2PRegistry},
     code::Code,
-    control::{api::PublishRequest, service::ProgressSender},
     package::PackageId,
     traits::{Package, Query, Registry},
 };
 
 use crate::{
     SOON, eventually,
-    node::{noise, package, publish_request, sample, start, tree},
+    node::{noise, package, sample, start, tree},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,28 +146,4 @@ async fn metadata_never_fails_and_everything_else_says_why() {
     let temp = tempfile::tempdir().unwrap();
     let missing = node.publish(Package::from_dir(temp.path())).await.unwrap_err();
     assert!(matches!(missing, Error::ValidationError(_)), "{missing}");
-}
-
-#[tokio::test]
-async fn a_time_that_no_clock_can_hold_is_no_defect_of_the_node() {
-    let node = start(&[]).await;
-    let temp = tempfile::tempdir().unwrap();
-    let unknown = node.install("unknown", &temp.path().join("unknown"), u64::MAX).await.unwrap_err();
-    assert_eq!(unknown.code, Code::NotFound.as_str());
-    let closed = node.dial(&["/ip4/127.0.0.1/tcp/1".to_owned()], u64::MAX).await.unwrap_err();
-    assert_eq!(closed.code, Code::Network.as_str());
-    let directory = package(temp.path(), "patient", "1.0.0", &[]);
-    let request = PublishRequest { timeout_secs: Some(u64::MAX), ..publish_request(&directory) };
-    ggen_marketplace::control::service::Service::publish(&*node, request, ProgressSender::discard())
-        .await
-        .unwrap();
-}
-
-#[tokio::test]
-async fn no_addresses_and_too_many_of_them_are_refused_before_any_is_dialled() {
-    let node = start(&[]).await;
-    for count in [0, 1_025] {
-        let refused = node.dial(&vec!["/ip4/127.0.0.1/tcp/1".to_owned(); count], 1).await.unwrap_err();
-        assert_eq!(refused.code, Code::Usage.as_str(), "{count}");
-    }
 }

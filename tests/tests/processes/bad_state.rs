@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     tree::{self, Bytes},
-    world::{Home, LOOPBACK, Node, text},
+    world::{Home, LOOPBACK, Node, skipped, text},
 };
 
 /// A state folder that was used once, and its node key.
@@ -70,6 +70,8 @@ fn a_damaged_key_file_is_refused_and_never_replaced() {
         let message = text(&error["message"]);
         assert!(message.contains(flaw) && message.contains(key.to_str().unwrap()), "{flaw}: {error}");
         assert_eq!(&fs::read(&key).unwrap(), written, "{flaw}: left as it is");
+        let list = home.json(&["key", "list"]);
+        assert!(list["peer_id"].is_null() && text(&list["node_error"]).contains(flaw), "{flaw}: {list}");
     }
     fs::remove_file(&key).unwrap();
     fs::create_dir(&key).unwrap();
@@ -87,6 +89,70 @@ fn a_damaged_key_file_is_refused_and_never_replaced() {
     chmod(&key, 0o600);
     home.run(&["start", "--daemon", "--listen", LOOPBACK]).exits(0);
     home.run(&["stop"]).exits(0);
+}
+
+#[test]
+fn a_node_key_that_is_gone_is_not_replaced_by_another_identity() {
+    let (home, key, bytes) = used();
+    let list = home.json(&["key", "list"]);
+    let peer = text(&list["peer_id"]);
+    fs::remove_file(&key).unwrap();
+    for arguments in [&["start", "--listen", LOOPBACK][..], &["start", "--daemon", "--listen", LOOPBACK]] {
+        let error = home.error(7, arguments);
+        assert_eq!(error["code"], "E_KEY_FILE", "{error}");
+        assert!(text(&error["message"]).contains(&peer), "{error}");
+        assert!(text(&error["hint"]).contains(&format!("restore {}", key.display())), "{error}");
+        assert!(!key.exists(), "nothing was made");
+    }
+    let list = home.json(&["key", "list"]);
+    assert!(list["peer_id"].is_null() && text(&list["node_error"]).contains("key new --node"), "{list}");
+    home.run(&["key", "list"]).exits(0).says("This node's key cannot be used");
+
+    // Both ways of the hint are ways out.
+    fs::write(&key, &bytes).unwrap();
+    chmod(&key, 0o600);
+    assert_eq!(home.json(&["start", "--daemon", "--listen", LOOPBACK])["peer_id"], peer);
+    home.run(&["stop"]).exits(0);
+    fs::remove_dir_all(home.state().join("keys")).unwrap();
+    home.error(7, &["start", "--listen", LOOPBACK]);
+    let made = home.json(&["key", "new", "--node"]);
+    home.error(9, &["key", "new", "--node"]);
+    assert_ne!(made["peer_id"], peer);
+    assert_eq!(home.json(&["start", "--daemon", "--listen", LOOPBACK])["peer_id"], made["peer_id"]);
+    home.run(&["stop"]).exits(0);
+    fs::remove_file(&key).unwrap();
+    let error = home.error(7, &["start", "--listen", LOOPBACK]);
+    assert!(text(&error["message"]).contains(&text(&made["peer_id"])), "{error}");
+}
+
+#[test]
+fn nobody_else_signs_where_the_publisher_key_is_gone() {
+    let mut node = Node::start(&[]);
+    tree::small(&node.path("one"), "one", "1.0.0", "Before", "");
+    tree::small(&node.path("two"), "two", "1.0.0", "After", "");
+    let first = node.json(&["publish", &node.text("one")]);
+    let key = node.state().join("keys/publishers/default.key");
+    let bytes = fs::read(&key).unwrap();
+    fs::remove_file(&key).unwrap();
+    let refused = |node: &Node| {
+        let error = node.error(7, &["publish", &node.text("two")]);
+        assert_eq!(error["code"], "E_KEY_FILE", "{error}");
+        assert!(text(&error["message"]).contains(&text(&first["publisher"])), "{error}");
+        assert!(text(&error["hint"]).contains("key new"), "{error}");
+        assert!(!key.exists(), "nothing was made");
+    };
+    refused(&node);
+    node.stop();
+    refused(&node);
+    fs::write(&key, &bytes).unwrap();
+    chmod(&key, 0o600);
+    assert_eq!(node.json(&["publish", &node.text("two")])["publisher"], first["publisher"]);
+    // On purpose, it can be another one.
+    fs::remove_file(&key).unwrap();
+    let made = node.json(&["key", "new"]);
+    tree::small(&node.path("three"), "three", "1.0.0", "Anew", "");
+    assert_eq!(node.json(&["publish", &node.text("three")])["publisher"], made["publisher"]);
+    assert_ne!(made["publisher"], first["publisher"]);
 }
 
 #[test]
@@ -219,7 +285,7 @@ impl Drop for Disk {
 fn a_full_disk_refuses_what_does_not_fit_and_serves_what_is_there() {
     let home = Home::new();
     let Some(_disk) = Disk::mount(home.state().to_owned(), 24) else {
-        eprintln!("SKIPPED: no file system can be mounted here, so no disk can be full");
+        skipped("no file system can be mounted here, so no disk can be full");
         return;
     };
     tree::rich(&home.path("fits"), "fits", "Small enough", 12);

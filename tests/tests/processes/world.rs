@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{self, Read, Write},
     net::TcpListener,
     ops::Deref,
     path::{Path, PathBuf},
@@ -58,6 +58,11 @@ pub(crate) fn eventually<T>(what: &str, deadline: Duration, mut look: impl FnMut
         assert!(Instant::now() < end, "not within {deadline:?}: {what}");
         thread::sleep(LOOK_INTERVAL);
     }
+}
+
+/// Says that a test was passed over. Not by a macro, of which a test that passes shows nothing.
+pub(crate) fn skipped(why: &str) {
+    writeln!(io::stderr(), "skipped: {why}").expect("standard error takes a line");
 }
 
 /// A port of loopback that nobody listens on.

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod breakages;
+mod gate;
 mod lockfile;
 mod sources;
 

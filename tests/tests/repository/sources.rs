@@ -19,6 +19,9 @@ const UNFINISHED: &[(&str, &str)] = &[
     (concat!("unimplemented", "!("), "unfinished code"),
     (concat!("#[", "ignore"), "a test that does not run"),
     (concat!("#![", "allow(clippy::all"), "every lint switched off"),
+    // The harness keeps what a passing test prints by a macro: it must be written to the stream itself.
+    (concat!("println!(", "\"skipped"), "a test that is passed over unseen"),
+    (concat!("println!(", "\"SKIPPED"), "a test that is passed over unseen"),
 ];
 
 /// Every Rust source, in a stable order. Symbolic links are not followed.

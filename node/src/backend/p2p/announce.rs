@@ -4,18 +4,20 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::{StreamExt, stream};
 use libp2p::PeerId;
+use rusqlite::Connection;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::{history, node::Node};
 use crate::{
     catalog,
     content::ContentId,
-    limits::HEAD_LIFETIME_MAX,
+    control::api::Failure,
+    limits::{CLOCK_SKEW_MAX, EXPIRY_SKEW_MAX, HEAD_LIFETIME_MAX},
     network::Handle,
     package::PackageId,
     release::VerifiedHead,
     reputation::ban,
-    store::{heads, packages, published},
+    store::{self, heads, packages, published},
     time::Timestamp,
 };
 
@@ -136,15 +138,15 @@ impl Node {
         let listed = self.with_store(|store| {
             store.read(|conn| {
                 let pending = published::list_unannounced(conn)?;
-                Ok((pending, heads::list_all(conn)?))
+                Ok((pending, current_heads(conn)?))
             })
         });
         let Ok((pending, own)) = listed.await else { return };
-        let own = own.into_iter().filter_map(|head| {
+        let own = own.into_iter().map(|head| {
             // Some took it at the time; those that were cut off did not.
-            let pending = pending.iter().any(|it| it.package == head.package)
-                || missed.is_some_and(|since| head.created >= since);
-            Some((VerifiedHead::verify_stored(&head.bytes).ok()?, pending))
+            let pending = pending.iter().any(|it| it.package == head.package_id())
+                || missed.is_some_and(|since| head.head().created >= since);
+            (head, pending)
         });
         stream::iter(own)
             .for_each_concurrent(AT_ONCE, |(head, pending)| async move {
@@ -206,6 +208,21 @@ impl Node {
     }
 }
 
+/// Our own heads, without those that something that was seen of their package speaks against: two heads for one place, told
+/// by the same publisher, freeze a package for everybody.
+fn current_heads(conn: &Connection) -> Result<Vec<VerifiedHead>, store::Error> {
+    let mut current = Vec::new();
+    for own in heads::list_all(conn)? {
+        let Ok(head) = VerifiedHead::verify_stored(&own.bytes) else { continue };
+        if history::is_current(conn, &head)? {
+            current.push(head);
+        } else {
+            tracing::warn!(package = %own.package, "a head of ours is not told: others have seen another one");
+        }
+    }
+    Ok(current)
+}
+
 async fn provide(network: &Handle, root: Option<ContentId>, deadline: Duration) {
     if let Some(root) = root
         && let Err(error) = network.provide(root, deadline).await
@@ -265,12 +282,20 @@ pub(super) async fn renew(node: Arc<Node>) {
     let mut refused = BTreeSet::new();
     loop {
         look.tick().await;
-        let now = node.now();
-        let swept = node.with_store(move |store| store.write(|tx| Ok(catalog::sweep(tx, now)?))).await;
+        refuse_banned(&node, &mut refused).await;
+        let now = match node.time_to_sign() {
+            Ok(now) => now,
+            Err(failure) => {
+                tracing::warn!(failure.message, "no head is renewed, and none is dropped as expired");
+                continue;
+            }
+        };
+        // What others may still pass on is not dropped and taken again.
+        let expired = now.minus(EXPIRY_SKEW_MAX);
+        let swept = node.with_store(move |store| store.write(|tx| Ok(catalog::sweep(tx, expired)?))).await;
         if let Err(failure) = swept {
             tracing::warn!(failure.message, "expired heads were not swept");
         }
-        refuse_banned(&node, &mut refused).await;
         let Ok(own) = node.with_store(|store| store.read(heads::list_all)).await else { continue };
         for head in own.into_iter().filter(|head| is_due(head, now)) {
             renew_one(&node, head.package).await;
@@ -278,39 +303,60 @@ pub(super) async fn renew(node: Arc<Node>) {
     }
 }
 
+/// Whether a head expires soon, or was signed by a clock that ran ahead, so that nobody takes it.
 fn is_due(head: &heads::OwnHead, now: Timestamp) -> bool {
-    head.created.plus(HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE
+    let is_ahead = head.created > now.plus(CLOCK_SKEW_MAX);
+    is_ahead || head.created.plus(HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE
 }
 
 async fn renew_one(node: &Node, package: PackageId) {
     let turn = node.publishing.lock().await;
-    // Only now: a publication that was waited for has made another one.
-    let own = node.with_store(move |store| store.read(|conn| heads::get(conn, &package))).await;
-    let Ok(Some(own)) = own else { return };
-    if !is_due(&own, node.now()) {
-        return;
+    let mut renewed = renew_once(node, &package).await;
+    if let Some(Err(failure)) = &renewed
+        && history::is_overtaken(failure)
+        && let Ok(Some(publisher)) = node.publisher_of(package.publisher)
+    {
+        renewed = match node.catch_up(&publisher, &package.name).await {
+            Ok(()) => renew_once(node, &package).await,
+            Err(failure) => Some(Err(failure)),
+        };
     }
-    let publisher = match node.publisher_of(own.package.publisher) {
-        Ok(Some(publisher)) => publisher,
-        Ok(None) => {
-            tracing::warn!(package = %own.package, "its key is not here: its head cannot be renewed");
-            return;
-        }
-        Err(failure) => {
-            tracing::warn!(package = %own.package, failure.message, "its head cannot be renewed");
-            return;
-        }
-    };
-    let (store, now) = (node.store.clone(), node.now());
-    let renewed = node.offload.run(move || history::renew(&store, &publisher, &own, now)).await;
     drop(turn);
     match renewed {
         Some(Ok(head)) => {
             node.tell(&head, Instant::now() + ROUND_TIMEOUT).await;
         }
-        Some(Err(failure)) => tracing::warn!(failure.message, "a head was not renewed"),
+        Some(Err(failure)) => tracing::warn!(%package, failure.message, "a head was not renewed"),
         None => {}
     }
+}
+
+/// Signs the head of a package of ours again where it is due; nothing where it is not.
+async fn renew_once(node: &Node, package: &PackageId) -> Option<Result<VerifiedHead, Failure>> {
+    let package = package.clone();
+    // Only now: a publication that was waited for has made another one.
+    let own = node.with_store(move |store| store.read(|conn| heads::get(conn, &package))).await.ok()??;
+    if !is_due(&own, node.now()) {
+        return None;
+    }
+    let publisher = match node.publisher_of(own.package.publisher) {
+        Ok(Some(publisher)) => publisher,
+        Ok(None) => {
+            tracing::warn!(package = %own.package, "its key is not here: its head cannot be renewed");
+            return None;
+        }
+        Err(failure) => return Some(Err(failure)),
+    };
+    let now = match node.time_to_sign() {
+        Ok(now) => now,
+        Err(failure) => return Some(Err(failure)),
+    };
+    let (at_work, store) = node.at_work();
+    let renewed = node.offload.run(move || {
+        let (_at_work, store) = (at_work, store);
+        history::renew(&store, &publisher, &own, now)
+    });
+    renewed.await
 }
 
 #[cfg(test)]
@@ -337,6 +383,20 @@ mod tests {
         assert_eq!(providing.due(), Some(Some(start + PROVIDE_INTERVAL)));
         assert_eq!(providing.take(&trees(3), start + PROVIDE_INTERVAL), (trees(3), true));
         assert_eq!(providing.due(), None);
+    }
+
+    #[test]
+    fn a_head_is_due_at_the_middle_of_its_life_and_where_it_was_made_in_the_future() {
+        let now = Timestamp::from_secs(1_800_000_000);
+        let made = |created| {
+            let publisher = crate::identity::Publisher::from_secret([1; 32], now);
+            let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
+            heads::OwnHead { package, sequence: 0, created, bytes: Vec::new() }
+        };
+        assert!(!is_due(&made(now), now));
+        assert!(!is_due(&made(now.plus(CLOCK_SKEW_MAX)), now), "clocks differ");
+        assert!(is_due(&made(now.minus(HEAD_LIFETIME_MAX / 2 + Duration::from_secs(1))), now));
+        assert!(is_due(&made(now.plus(Duration::from_secs(3_650 * 24 * 3600))), now));
     }
 
     #[test]

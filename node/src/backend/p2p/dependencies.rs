@@ -9,18 +9,17 @@ use futures::{StreamExt, stream};
 use semver::Version;
 use tokio::time::{Instant, timeout_at};
 
-use super::{failure::fail, gone, install::manifest_of, node::Node, sources::Looking};
+use super::{failure::fail, gone, install::manifest_of, node::Node, resolve::Unread, sources::Looking};
 use crate::{
     catalog,
     code::Code,
     control::api::Failure,
     fetch::session::Session,
-    limits::LOG_ENTRIES_MAX,
     package::{
         Manifest, PackageId,
         dependencies::{Candidate, Dependencies, Need, Ranges, Report, Resolution, Root, Versions},
     },
-    release::{Log, Release, SignedEntry, VerifiedHead},
+    release::{Gathered, Log, Release, SignedEntry, VerifiedHead},
     store::{Store, installed},
     time::Timestamp,
 };
@@ -137,7 +136,8 @@ impl Node {
         };
         let known = match tokio::time::timeout(LOG_PATIENCE, self.log_of(&head)).await {
             Ok(Ok(log)) => Known::of_log(head, &log),
-            Ok(Err(_)) | Err(_) => Known::of_head(head),
+            Ok(Err(Unread::Contradicts(failure))) => return (Versions::Unchecked(clause(&failure)), None),
+            Ok(Err(Unread::Unavailable(_))) | Err(_) => Known::of_head(head),
         };
         let versions = if package.publisher == own.publisher || self.is_informed().await {
             known.versions(None)
@@ -279,19 +279,15 @@ fn look_up_here(
 
 /// The log of a package, where all of it is here.
 fn log_here(store: &Store, head: &VerifiedHead) -> Option<Log> {
-    let mut entries = Vec::new();
+    let mut entries = Gathered::default();
     let mut next = Some(head.head().entry);
     while let Some(id) = next {
-        if entries.len() >= LOG_ENTRIES_MAX {
-            return None;
-        }
         let block = store.block(&id).ok()??;
         let signed = SignedEntry::decode_and_verify(block.bytes(), head.key_log()).ok()?;
         next = signed.entry().previous;
-        entries.push(signed);
+        entries.push(signed).ok()?;
     }
-    entries.reverse();
-    let log = Log::verify(entries).ok()?;
+    let log = Log::verify(entries.into_entries()).ok()?;
     log.anchored(head).ok()?;
     Some(log)
 }

@@ -11,6 +11,7 @@ use super::{
     failure::fail,
     install::manifest_of,
     node::Node,
+    resolve::Unread,
 };
 use crate::{
     catalog::{self, Found, Listed},
@@ -163,7 +164,7 @@ impl Node {
         let package = head.package_id();
         // Without those who hold it the latest version has to do, within the time of the verb.
         let log = tokio::time::timeout(LOG_PATIENCE, self.log_of(&head)).await;
-        let log = log.unwrap_or_else(|_| Err(slow_log()));
+        let log = log.unwrap_or_else(|_| Err(Unread::Unavailable(slow_log()))).map_err(Failure::from);
         let deadline = Instant::now() + SEARCH_TIMEOUT;
         let mut info = Info {
             package: package_info(head.head(), false),

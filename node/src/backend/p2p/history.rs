@@ -6,17 +6,18 @@
 
 use std::time::Duration;
 
+use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::{failure::fail, gone, node::Node, recover};
+use super::{failure::fail, gone, node::Node, recover, resolve::Unread};
 use crate::{
-    catalog,
+    catalog::{self, Outcome, Refusal},
     code::Code,
     control::api::Failure,
     identity::Publisher,
     limits::HEAD_LIFETIME_MAX,
     package::{PackageId, PackageName},
-    release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead},
+    release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead, choice},
     store::{self, Store, entries, heads},
     time::Timestamp,
 };
@@ -25,6 +26,8 @@ use crate::{
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long telling of a change may take before it goes on in the background.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// What it is called where a log went on elsewhere while it was being continued here.
+const OVERTAKEN: Code = Code::Conflict;
 
 impl Node {
     /// Makes sure that the log of a package of ours is here as far as anybody has seen it.
@@ -57,14 +60,17 @@ impl Node {
             return Ok(());
         }
         tracing::info!(%package, sequence = head.head().sequence.get(), "its log went on elsewhere");
-        let log = self.log_of(&head).await.map_err(|failure| behind(&package, &failure.message))?;
+        let log = self.log_of(&head).await.map_err(|unread| match unread {
+            Unread::Unavailable(failure) => behind(&package, &failure.message),
+            Unread::Contradicts(failure) => failure,
+        })?;
         self.with_store(move |store| {
             store.write(|tx| {
                 entries::remove(tx, &package)?;
                 for entry in log.entries() {
                     entries::insert(tx, &stored_entry(entry))?;
                 }
-                keep_head(tx, &head, Timestamp::now())
+                keep_head(tx, &head, Timestamp::now()).map(drop)
             })
         })
         .await
@@ -76,7 +82,7 @@ impl Node {
         let Some(publisher) = self.publisher_of(package.publisher)? else { return Ok(()) };
         self.catch_up(&publisher, &package.name).await?;
         let package = package.clone();
-        let now = self.now();
+        let now = self.time_to_sign()?;
         let appended = self.with_store(move |store| {
             let log = match held_log(store, &publisher, &package)? {
                 Some(log) if !log.is_tombstoned() => log,
@@ -139,24 +145,77 @@ pub(super) fn stored_entry(entry: &SignedEntry) -> entries::Entry {
     }
 }
 
-/// Writes a head of our own: as the one to announce, and into the index.
+/// Whether nothing that was seen of its package is newer than a head, or contradicts it: what may be told.
+pub(super) fn is_current(conn: &Connection, head: &VerifiedHead) -> Result<bool, store::Error> {
+    let package = head.package_id();
+    let seen = catalog::seen(conn, &package)?;
+    let is_contested = catalog::is_frozen(conn, &package)? && seen != Some(head.seen());
+    Ok(!is_contested && choice::accept(head, seen).is_ok())
+}
+
+/// Writes a head of our own: as the one to announce, and into the index, where there is always room for it.
+///
+/// What the index says is for whoever asked: a head that it refused is found by nobody here.
+///
+/// # Errors
+/// Where a newer head of the package came in the meantime, or one that contradicts this one. The transaction then has to be
+/// given up as a whole: what was signed never leaves this machine, and the package is not frozen on its account.
 pub(super) fn keep_head(
     tx: &rusqlite::Transaction<'_>,
     head: &VerifiedHead,
     now: Timestamp,
-) -> Result<(), store::Error> {
+) -> Result<Outcome, store::Error> {
+    let package = head.package_id();
+    let was_frozen = catalog::is_frozen(tx, &package)?;
+    catalog::keep(tx, &package)?;
+    let outcome = catalog::insert(tx, head, &catalog::Source::own(), now)?;
+    match outcome {
+        Outcome::Refused(Refusal::Rollback | Refusal::Equivocation) if was_frozen => {
+            return Err(store::Error::Refused {
+                code: Code::Equivocation,
+                message: format!("two different states of {package} were signed for one place: it is frozen"),
+                hint: "Nothing was changed, and nobody would take it. Publish under another name.".to_owned(),
+            });
+        }
+        Outcome::Refused(Refusal::Rollback | Refusal::Equivocation) => {
+            return Err(overtaken(&package));
+        }
+        Outcome::Refused(refusal) => {
+            tracing::warn!(%package, ?refusal, "a head of our own is not in the index");
+        }
+        _ => tracing::debug!(%package, ?outcome, "a head of our own is in the index"),
+    }
     heads::put(
         tx,
         &heads::OwnHead {
-            package: head.package_id(),
+            package,
             sequence: head.head().sequence.get(),
             created: head.head().created,
             bytes: head.bytes().to_vec(),
         },
     )?;
-    let outcome = catalog::insert(tx, head, now)?;
-    tracing::debug!(package = %head.package_id(), ?outcome, "a head of our own is in the index");
-    Ok(())
+    Ok(outcome)
+}
+
+/// A log that went on elsewhere while it was being continued here.
+pub(super) fn overtaken(package: &PackageId) -> store::Error {
+    store::Error::Refused {
+        code: OVERTAKEN,
+        message: format!("the log of {package} went on elsewhere while this was being signed"),
+        hint: "Nothing was changed. Try again: what was added is fetched first.".to_owned(),
+    }
+}
+
+/// Turns what kept a head of our own from being written into what is told: one that was overtaken can be tried again.
+pub(super) fn not_kept(error: store::Error) -> Failure {
+    let is_overtaken = matches!(&error, store::Error::Refused { code: OVERTAKEN, .. });
+    let failure = fail(error);
+    Failure { retryable: failure.retryable || is_overtaken, ..failure }
+}
+
+/// Whether a log went on elsewhere while it was being continued here.
+pub(super) fn is_overtaken(failure: &Failure) -> bool {
+    failure.code == OVERTAKEN.as_str() && failure.retryable
 }
 
 /// The log of one of our packages as it is stored; nothing where there is none yet.
@@ -199,11 +258,11 @@ fn append(
     };
     let mut batch = store.lasting_batch();
     batch.put(entry.block().clone())?;
-    batch.commit(|tx| {
+    let written = batch.commit(|tx| {
         entries::insert(tx, &stored_entry(&entry))?;
         keep_head(tx, &head, now)
-    })?;
-    Ok(Ok(head))
+    });
+    Ok(written.map(|_| head).map_err(not_kept))
 }
 
 /// Signs the head of one of our own packages again, with a new time, and writes it.
@@ -218,7 +277,7 @@ pub(super) fn renew(
     let log = log.ok_or_else(|| gone("the log of a package that was published"))?;
     let head = Head::of(&log, labels_of(&before), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
     let head = head.sign(publisher).map_err(fail)?;
-    store.write(|tx| keep_head(tx, &head, now)).map_err(fail)?;
+    store.write(|tx| keep_head(tx, &head, now)).map_err(not_kept)?;
     Ok(head)
 }
 
@@ -231,5 +290,52 @@ fn labels_of(head: &VerifiedHead) -> Labels {
         tags: head.tags.clone(),
         categories: head.categories.clone(),
         preflight_skipped: head.preflight_skipped,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        content::{Codec, ContentId},
+        release::Release,
+    };
+
+    fn release(version: &str) -> Kind {
+        let id = |codec| ContentId::of(codec, version.as_bytes());
+        let (manifest, root) = (id(Codec::Raw), id(Codec::DagPb));
+        Kind::Release(Release { version: version.parse().unwrap(), manifest, root, size: 1, files: 1 })
+    }
+
+    #[test]
+    fn a_head_that_was_overtaken_is_not_signed_anew() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let publisher = Publisher::from_secret([1; 32], now);
+        let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
+        let mut log = Log::empty(package.clone());
+        let head = |log: &Log, now| {
+            let head = Head::of(log, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+            head.sign(&publisher).unwrap()
+        };
+        let store = Store::in_memory().unwrap();
+        let first = log.next(release("1.0.0"), &publisher, now).unwrap();
+        log.push(first.clone()).unwrap();
+        let own = head(&log, now);
+        store
+            .write(|tx| {
+                entries::insert(tx, &stored_entry(&first))?;
+                keep_head(tx, &own, now)
+            })
+            .unwrap();
+        log.push(log.next(release("1.1.0"), &publisher, now).unwrap()).unwrap();
+        let later = head(&log, now);
+        store.write(|tx| Ok(catalog::insert(tx, &later, &catalog::Source::unknown(), now)?)).unwrap();
+
+        let stored = || store.read(|conn| heads::get(conn, &package)).unwrap().unwrap();
+        let failure = renew(&store, &publisher, &stored(), now.plus(Duration::from_secs(60))).unwrap_err();
+        assert!(is_overtaken(&failure), "{failure:?}");
+        assert_eq!(stored().bytes, own.bytes());
+        assert!(!store.read(|conn| is_current(conn, &own)).unwrap(), "nor is it told");
+        assert!(store.read(|conn| is_current(conn, &later)).unwrap());
     }
 }

@@ -14,16 +14,21 @@ use super::{
     failure::fail,
     gone,
     node::{Node, asked_time},
+    resolve::Unread,
     sources::Looking,
 };
 use crate::{
+    catalog,
     code::Code,
     content::{Block, ContentId},
     control::{
         api::{Failure, InstallRequest, Installed},
         service::ProgressSender,
     },
-    fetch::session::{Late, Report, Session},
+    fetch::{
+        session::{Late, Report, Session},
+        wanted::Wanted,
+    },
     identity::KeyLog,
     limits::FETCH_TIMEOUT,
     network::Snapshot,
@@ -40,8 +45,6 @@ use crate::{
 
 /// How long an install may take where no time was given.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
-/// A guess at the size of a manifest: it is not known before it is here.
-const MANIFEST_BYTES_GUESS: u64 = 256 << 10;
 
 /// Why a forger is refused.
 const FORGED: &str = "it sent bytes that are not the block asked for";
@@ -73,9 +76,14 @@ impl Node {
         self.judge(release.root, &report, fetched.is_ok()).await;
         self.judge_late(release.root, session);
         let (manifest, already) = fetched?;
-        // The history comes along, so that it too outlives the author's node. A package is whole without it.
-        if let Err(failure) = self.log_of(&head).await {
-            warnings.push(format!("its earlier versions are not known here: {}", failure.message));
+        // The history comes along, so that it too outlives the author's node. A package is whole without it, but not
+        // where it says something else than the head.
+        match self.log_of(&head).await {
+            Ok(_) => {}
+            Err(Unread::Unavailable(failure)) => {
+                warnings.push(format!("its earlier versions are not known here: {}", failure.message));
+            }
+            Err(Unread::Contradicts(failure)) => return Err(failure),
         }
         warnings.extend(self.not_installed(&manifest).await?);
         let job = Job { head, release, target, manifest, already };
@@ -108,11 +116,10 @@ impl Node {
             self.offload.run(move || occupied(&manifest, &target)).await
         };
         let already = there.ok_or_else(|| gone("a look at the target"))??;
-        let wanted: Vec<(ContentId, u64)> =
-            manifest.files().iter().map(|file| (file.id, file.size)).collect();
+        let wanted = manifest.files().iter().map(|file| Wanted::Part(file.whole())).collect();
         let total = manifest.size();
         session
-            .get(&wanted, &mut |done| progress.report("fetching", done, Some(total), "bytes"))
+            .get(wanted, &mut |done| progress.report("fetching", done, Some(total), "bytes"))
             .await
             .map_err(fail)?;
         Ok((manifest, already))
@@ -125,7 +132,8 @@ impl Node {
         head: &VerifiedHead,
         release: &Release,
     ) -> Result<Manifest, Failure> {
-        session.get(&[(release.manifest, MANIFEST_BYTES_GUESS)], &mut |_| {}).await.map_err(fail)?;
+        let wanted = Wanted::File { id: release.manifest, bytes_max: SignedManifest::BYTES_MAX as u64 };
+        session.get(vec![wanted], &mut |_| {}).await.map_err(fail)?;
         let (keys, expected) = (head.key_log().clone(), release.clone());
         let package = head.package_id();
         self.offload_store(move |store| manifest_of(store, &package, &expected, &keys)).await
@@ -311,7 +319,7 @@ pub(super) fn manifest_of(
 ) -> Result<Manifest, Failure> {
     let bytes = unixfs::read_file(release.manifest, SignedManifest::BYTES_MAX as u64, &|id| held(store, id))
         .map_err(fail)?;
-    let manifest = SignedManifest::decode_and_verify(&bytes, keys).map_err(fail)?.into_manifest();
+    let manifest = SignedManifest::decode_and_verify(bytes, keys).map_err(fail)?.into_manifest();
     let same = manifest.id() == *package
         && manifest.gpack().version == release.version
         && manifest.root() == release.root
@@ -400,6 +408,7 @@ impl Job {
                 // Whose keys stand behind it can then be told without anybody else, for as long as it is installed.
                 meta::set(tx, &head_key(&package), head.bytes())?;
                 packages::insert(tx, &held)?;
+                catalog::keep(tx, &package)?;
                 pin_first(tx, &package, now)
             })
             .map_err(fail)?;

@@ -37,6 +37,7 @@
 
 mod announce;
 mod bookkeeping;
+mod clock;
 mod dependencies;
 mod describe;
 mod failure;
@@ -277,7 +278,7 @@ impl Registry for P2PRegistry {
 
     async fn list_versions(&self, package: &PackageId) -> Result<Vec<Release>, Error> {
         let head = self.node.head_of(package).await?;
-        let log = self.node.log_of(&head).await?;
+        let log = self.node.log_of(&head).await.map_err(Failure::from)?;
         let releases = log.versions().values().map(|state| Release {
             package: package.clone(),
             version: state.release.version.clone(),
@@ -331,7 +332,8 @@ pub(crate) const KEYS_FOLDER: &str = "keys";
 
 fn open(folder: &Path) -> Result<(HomeLock, Store, Keypair), Failure> {
     let lock = HomeLock::acquire(folder).map_err(fail)?;
-    let key = node_key::load_or_create(&folder.join(KEYS_FOLDER).join(node_key::FILE_NAME)).map_err(fail)?;
+    let key_file = folder.join(KEYS_FOLDER).join(node_key::FILE_NAME);
+    let key = node_key::load_or_create(&key_file, &folder.join(node_key::OWNER_FILE_NAME)).map_err(fail)?;
     Ok((lock, open_store(folder)?, key))
 }
 

@@ -1,9 +1,9 @@
 //! What all parts of the registry share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,13 +21,18 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TaskTrackerToken},
 };
 
-use super::{P2PConfig, announce, bookkeeping, failure::fail, gone, join};
+use super::{
+    P2PConfig, announce, bookkeeping,
+    clock::{Clock, Jump},
+    failure::fail,
+    gone, join,
+};
 use crate::{
     code::Code,
     config::{self, Partial, keys::Reload},
     content::ContentId,
     control::api::{Failure, Reloaded},
-    identity::{Publisher, PublisherId},
+    identity::{Publisher, PublisherId, key_file, publisher},
     network::{Event, Handle, Offload},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
@@ -69,6 +74,7 @@ pub(super) struct Node {
     missed: Mutex<Option<Timestamp>>,
     pub(super) listening: AtomicBool,
     pub(super) started: Instant,
+    clock: Mutex<Clock>,
     pub(super) bytes_received: AtomicU64,
     providers: Mutex<BTreeMap<ContentId, (Instant, Vec<PeerId>)>>,
     tasks: TaskTracker,
@@ -123,6 +129,7 @@ impl Node {
             missed: Mutex::new(None),
             listening: AtomicBool::new(false),
             started: Instant::now(),
+            clock: Mutex::new(Clock::new(Timestamp::now())),
             bytes_received: AtomicU64::new(0),
             providers: Mutex::new(BTreeMap::new()),
             tasks: TaskTracker::new(),
@@ -238,8 +245,12 @@ impl Node {
     }
 
     /// Loads the publisher that signs, or makes its key where it is the first.
-    pub(super) fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
-        self.keys.publisher(name)
+    pub(super) async fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
+        let before = match &self.keys {
+            Keys::Given(publisher) => return Ok(Publisher::clone(publisher)),
+            Keys::Folder(_) => self.with_store(published_before).await?,
+        };
+        self.keys.publisher(name, &before)
     }
 
     /// Peers that provide a tree, as the DHT says, ordered by id; remembered for a moment. False where the lookup was cut
@@ -308,6 +319,17 @@ impl Node {
         Timestamp::now()
     }
 
+    /// The time to sign by.
+    ///
+    /// # Errors
+    /// [`Code::Clock`] where the clock jumped a moment ago, or so far that it cannot be right.
+    pub(super) fn time_to_sign(&self) -> Result<Timestamp, Failure> {
+        let now = self.now();
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.check(now, self.started.elapsed()).map_err(clock_jumped)?;
+        Ok(now)
+    }
+
     pub(super) fn cancel(&self) {
         self.stopping.cancel();
         self.tasks.close();
@@ -335,7 +357,13 @@ impl Keys {
         }
     }
 
-    pub(super) fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
+    /// The publisher that signs. Its key is made where there is none, unless somebody whose key is gone `published` here
+    /// before: nobody is to find only later that another one signs.
+    pub(super) fn publisher(
+        &self,
+        name: Option<&str>,
+        published: &BTreeSet<PublisherId>,
+    ) -> Result<Publisher, Failure> {
         match self {
             Self::Given(publisher) => Ok(Publisher::clone(publisher)),
             Self::Folder(folder) => {
@@ -355,12 +383,47 @@ impl Keys {
                         format!("There are several publisher keys: {}.", names.join(", ")),
                         "Name the one to sign with: --key <name>",
                     )),
-                    // The first publication makes the key.
-                    _ => Publisher::load_or_create(folder, DEFAULT_KEY, Timestamp::now()).map_err(fail),
+                    _ if !names.iter().any(|it| it == DEFAULT_KEY) => {
+                        let here: BTreeSet<_> = self.all()?.iter().map(Publisher::id).collect();
+                        if let Some(lost) = published.difference(&here).next() {
+                            return Err(fail(lost_key(folder, lost)));
+                        }
+                        // The first publication makes the key.
+                        Publisher::load_or_create(folder, DEFAULT_KEY, Timestamp::now()).map_err(fail)
+                    }
+                    _ => Publisher::load(folder, DEFAULT_KEY).map_err(fail),
                 }
             }
         }
     }
+}
+
+fn clock_jumped(Jump { wall, expected, settles }: Jump) -> Failure {
+    let hint = match settles {
+        Some(left) => format!(
+            "Nothing is signed until the clock has gone on evenly for {} s more; then try again.",
+            left.as_secs() + 1
+        ),
+        None => {
+            "Put the clock right. Where it is right now, and was wrong before, restart the node.".to_owned()
+        }
+    };
+    let jumped = format!("The clock says {wall}, and {expected} was to be expected: it jumped.");
+    Failure { retryable: settles.is_some(), ..Failure::new(Code::Clock, jumped, hint) }
+}
+
+/// Who published here before.
+pub(super) fn published_before(store: &Store) -> Result<BTreeSet<PublisherId>, store::Error> {
+    store.read(|conn| {
+        let heads = store::heads::list_all(conn)?.into_iter().map(|head| head.package.publisher);
+        let versions = store::published::list_all(conn)?.into_iter().map(|version| version.package.publisher);
+        Ok(heads.chain(versions).collect())
+    })
+}
+
+fn lost_key(folder: &Path, lost: &PublisherId) -> key_file::Error {
+    let path = folder.join(publisher::FOLDER_NAME).join(format!("{DEFAULT_KEY}.key"));
+    key_file::Error::Lost { path, kind: key_file::Kind::Publisher, identity: format!("publisher {lost}") }
 }
 
 /// The name of the publisher key that is used where none is named.

@@ -14,12 +14,13 @@ use super::{
     dependencies::check_offline,
     failure::fail,
     gone,
-    history::{held_log, keep_head, refuse_if_behind, stored_entry},
+    history::{held_log, is_current, keep_head, not_kept, overtaken, refuse_if_behind, stored_entry},
     install::manifest_of,
-    node::{Keys, Node, asked_time},
+    node::{Keys, Node, asked_time, published_before},
     open_store,
 };
 use crate::{
+    catalog::{Outcome, Refusal},
     code::Code,
     content::{Block, ContentId},
     control::{
@@ -75,17 +76,18 @@ impl Node {
         if let Some(dependencies) = prepared.dependencies() {
             // Others may publish while this one asks around.
             let turn = self.publishing.lock().await;
-            let publisher = self.publisher(request.key.as_deref())?.id();
+            let publisher = self.publisher(request.key.as_deref()).await?.id();
             drop(turn);
             let warnings = self.check_dependencies(dependencies.of(publisher)).await?;
             prepared.warnings.extend(warnings);
         }
         let turn = self.publishing.lock().await;
-        let publisher = self.publisher(request.key.as_deref())?;
+        let publisher = self.publisher(request.key.as_deref()).await?;
         self.catch_up(&publisher, &prepared.gpack.name).await?;
         let (store, telling) = (self.store.clone(), progress.clone());
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
         self.check_room(0).await?;
+        self.time_to_sign()?;
         let done = self.offload.run(move || make(&store, &publisher, prepared, &telling)).await;
         let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
         drop(turn);
@@ -135,7 +137,8 @@ pub async fn publish_offline(
         let folder = config.state_dir.clone();
         let lock = HomeLock::acquire(&folder).map_err(fail)?;
         let store = open_store(&folder)?;
-        let publisher = Keys::Folder(folder.join(KEYS_FOLDER)).publisher(request.key.as_deref())?;
+        let before = published_before(&store).map_err(fail)?;
+        let publisher = Keys::Folder(folder.join(KEYS_FOLDER)).publisher(request.key.as_deref(), &before)?;
         let done = prepare(job).and_then(|mut prepared| {
             if let Some(dependencies) = prepared.dependencies() {
                 let root = dependencies.of(publisher.id());
@@ -288,6 +291,18 @@ struct Work<'a> {
     warnings: Vec<String>,
 }
 
+/// What it means for a publication that the index refused its head, where it did.
+fn not_indexed(outcome: Outcome) -> Option<String> {
+    let Outcome::Refused(why) = outcome else { return None };
+    let why = match why {
+        Refusal::Rollback => "a later state of it was seen before",
+        Refusal::Equivocation => "it is frozen, because two states of it were signed for one place",
+        Refusal::Full => "the index is full",
+        Refusal::Expired => "its head has expired; check this machine's clock",
+    };
+    Some(format!("this node does not list it, and others will not either: {why}"))
+}
+
 impl Work<'_> {
     /// The same content under the same version: makes sure that its blocks are here, and changes nothing else.
     fn again(self, mut batch: Batch) -> Result<Done, Failure> {
@@ -296,6 +311,9 @@ impl Work<'_> {
         let own = self.store.read(|conn| heads::get(conn, &self.package)).map_err(fail)?;
         let own = own.ok_or_else(|| gone("the head of a package that was published"))?;
         let head = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
+        if !self.store.read(|conn| is_current(conn, &head)).map_err(fail)? {
+            return Err(not_kept(overtaken(&self.package)));
+        }
         let mut answer = self.answer(own.sequence);
         answer.already_published = true;
         Ok(Done { head, answer })
@@ -319,15 +337,16 @@ impl Work<'_> {
             batch.put(block).map_err(fail)?;
         }
         let (row, held) = (self.row(&entry), self.held());
-        batch
+        let kept = batch
             .commit(|tx| {
                 entries::insert(tx, &stored_entry(&entry))?;
                 published::insert(tx, &row)?;
                 packages::insert(tx, &held)?;
                 keep_head(tx, &head, now)
             })
-            .map_err(fail)?;
-        let answer = self.answer(entry.entry().sequence.get());
+            .map_err(not_kept)?;
+        let mut answer = self.answer(entry.entry().sequence.get());
+        answer.warnings.extend(not_indexed(kept));
         Ok(Done { head, answer })
     }
 
@@ -415,4 +434,72 @@ fn secrets(report: &preflight::Report) -> Failure {
         format!("Some files look as if they held secrets:\n{}", list.join("\n")),
         report.hint(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog;
+
+    fn package(folder: &std::path::Path, version: &str) -> PublishRequest {
+        let gpack = format!("name = \"pack\"\nversion = \"{version}\"\ndescription = \"A package\"\n");
+        std::fs::write(folder.join("gpack.toml"), gpack).unwrap();
+        PublishRequest { path: folder.to_str().unwrap().to_owned(), ..PublishRequest::default() }
+    }
+
+    fn published(store: &Store, publisher: &Publisher, request: &PublishRequest) -> Result<Done, Failure> {
+        make(store, publisher, prepare(job(request)?)?, &ProgressSender::discard())
+    }
+
+    /// The head of the same key's next entry after `log`, made on another machine.
+    fn elsewhere(publisher: &Publisher, mut log: Log, now: Timestamp) -> VerifiedHead {
+        let kind = Kind::Deprecate { message: "made elsewhere".to_owned() };
+        log.push(log.next(kind, publisher, now).unwrap()).unwrap();
+        Head::of(&log, Labels::default(), publisher, now, HEAD_LIFETIME_MAX).unwrap().sign(publisher).unwrap()
+    }
+
+    #[test]
+    fn what_was_overtaken_while_it_was_packed_is_not_signed_and_freezes_nothing() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let publisher = Publisher::from_secret([1; 32], now);
+        let store = Store::in_memory().unwrap();
+        let first = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
+        let package_id = first.head.package_id();
+        let log = held_log(&store, &publisher, &package_id).unwrap().unwrap();
+        let rival = elsewhere(&publisher, log, now);
+        store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();
+
+        let failure = published(&store, &publisher, &package(folder.path(), "1.1.0")).err().unwrap();
+        assert_eq!(failure.code, Code::Conflict.as_str());
+        assert!(failure.retryable, "{failure:?}");
+        let (own, newest, frozen, rows) = store
+            .read(|conn| {
+                let own = heads::get(conn, &package_id)?.unwrap();
+                let newest = entries::last(conn, &package_id)?.unwrap();
+                let frozen = catalog::is_frozen(conn, &package_id)?;
+                Ok((own, newest, frozen, published::list_all(conn)?.len()))
+            })
+            .unwrap();
+        assert_eq!((own.bytes.as_slice(), newest.sequence, frozen, rows), (first.head.bytes(), 0, false, 1));
+        // Nor is the stale head given out again.
+        let failure = published(&store, &publisher, &package(folder.path(), "1.0.0")).err().unwrap();
+        assert!(failure.retryable, "{failure:?}");
+    }
+
+    #[test]
+    fn nothing_is_added_to_a_package_that_is_frozen() {
+        let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let publisher = Publisher::from_secret([1; 32], now);
+        let store = Store::in_memory().unwrap();
+        let first = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
+        let package_id = first.head.package_id();
+        let rival = elsewhere(&publisher, Log::empty(package_id.clone()), now);
+        store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();
+        let failure = published(&store, &publisher, &package(folder.path(), "1.1.0")).err().unwrap();
+        assert_eq!((failure.code.as_str(), failure.retryable), (Code::Equivocation.as_str(), false));
+        assert!(
+            store.read(|conn| is_current(conn, &first.head)).unwrap(),
+            "what was seen first may be renewed"
+        );
+    }
 }

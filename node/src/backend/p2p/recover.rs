@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     failure::fail,
-    history::{keep_head, stored_entry},
+    history::{is_current, keep_head, stored_entry},
     install::manifest_of,
 };
 use crate::{
@@ -140,7 +140,13 @@ fn remake(store: &Store, publisher: &Publisher, log: &Log, now: Timestamp) -> Re
                 },
             )?;
         }
-        keep_head(tx, &head, now)
+        if is_current(tx, &head)? {
+            keep_head(tx, &head, now)?;
+        } else {
+            // The rest is fetched before the log is continued.
+            tracing::warn!(%package, "others have seen its log go on, or it is contested: its head is not signed anew");
+        }
+        Ok(())
     });
     written.map_err(fail)
 }

@@ -11,20 +11,21 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     failure::fail,
     gone,
+    install::head_key,
     node::Node,
     sources::{Looking, connected},
 };
 use crate::{
-    catalog::{self, Listed},
+    catalog::{self, Listed, Signed},
     code::Code,
     content::{Codec, ContentId},
     control::api::Failure,
-    fetch::session::Session,
+    fetch::{session::Session, wanted::Wanted},
     identity::PublisherId,
-    limits::{ENTRY_BYTES_MAX, LOG_ENTRIES_MAX},
+    limits::ENTRY_BYTES_MAX,
     package::{PackageId, PackageName, PackageRef},
-    release::{Log, Release, SignedEntry, VerifiedHead, choice},
-    store::pins,
+    release::{self, Gathered, Log, Place, Release, SignedEntry, VerifiedHead, choice},
+    store::{meta, pins},
 };
 
 /// How long a name is looked for among the peers before it is not found.
@@ -33,6 +34,38 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const DHT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the entries of a log may take to come.
 const LOG_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Why the log of a package was not read.
+pub(super) enum Unread {
+    /// It, or some of it, did not come: that proves nothing.
+    Unavailable(Failure),
+    /// What its publisher signed contradicts the head, or itself: nothing of the package may be used.
+    Contradicts(Failure),
+}
+
+impl From<Unread> for Failure {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::Unavailable(failure) | Unread::Contradicts(failure) => failure,
+        }
+    }
+}
+
+impl Unread {
+    fn contradicts(error: release::Error) -> Self {
+        let mut failure = fail(error);
+        if failure.exit_code() != Code::Malformed.exit_code() {
+            // To its publisher it may be a conflict, or too much; to whoever reads it, it is no log.
+            failure.code = Code::Malformed.as_str().to_owned();
+        }
+        if failure.hint.is_empty() {
+            failure.hint =
+                "Nothing was installed. Ask its publisher, over another channel, which state counts."
+                    .to_owned();
+        }
+        Self::Contradicts(failure)
+    }
+}
 
 impl Node {
     /// Parses what a person typed.
@@ -191,7 +224,7 @@ impl Node {
     }
 
     /// The whole log of a package, from the store and from those who provide it.
-    pub(super) async fn log_of(&self, head: &VerifiedHead) -> Result<Log, Failure> {
+    pub(super) async fn log_of(&self, head: &VerifiedHead) -> Result<Log, Unread> {
         let deadline = Instant::now() + LOG_TIMEOUT;
         let found = match &head.head().latest {
             Some(latest) => self.sources(latest.root, deadline, Looking::Once),
@@ -201,25 +234,58 @@ impl Node {
             Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, found);
         let entries = self.entries(&mut session, head).await;
         self.refuse_forgers(session.report()).await;
-        let log = Log::verify(entries?).map_err(fail)?;
-        log.anchored(head).map_err(fail)?;
+        let log = Log::verify(entries?).map_err(Unread::contradicts)?;
+        log.anchored(head).map_err(Unread::contradicts)?;
+        self.continues_what_was_seen(&log, head).await?;
         Ok(log)
     }
 
+    /// Holds a log against where it ended before: a head that passes over a number may name another history.
+    async fn continues_what_was_seen(&self, log: &Log, head: &VerifiedHead) -> Result<(), Unread> {
+        let package = head.package_id();
+        let places =
+            self.with_store(move |store| store.read(|conn| Ok(catalog::places(conn, &package)?))).await;
+        let places = places.map_err(Unread::Unavailable)?;
+        let now = self.now();
+        let Err((place, instead)) = log.continues(&places, head) else {
+            if places != [Place::from(head.seen())] {
+                let head = head.clone();
+                let noted =
+                    self.with_store(move |store| store.write(|tx| Ok(catalog::log_read(tx, &head, now)?)));
+                noted.await.map_err(Unread::Unavailable)?;
+            }
+            return Ok(());
+        };
+        let (instead, keys, package) = (instead.clone(), head.key_log().clone(), head.package_id());
+        let convicted = self.with_store(move |store| {
+            // What says what stood there before has to be signed: the row alone proves nothing to anybody.
+            let before = store.block(&place.entry)?;
+            let before = before.and_then(|it| SignedEntry::decode_and_verify(it.bytes(), &keys).ok());
+            let installed = store.read(|conn| meta::get(conn, &head_key(&package)))?;
+            let installed = installed.and_then(|bytes| VerifiedHead::verify_stored(&bytes).ok());
+            let first = match (&before, &installed) {
+                (Some(entry), _) => Signed::Entry(entry),
+                (None, Some(head)) => Signed::Head(head),
+                (None, None) => return Ok(false),
+            };
+            store.write(|tx| Ok(catalog::convict_log(tx, first, Signed::Entry(&instead), now)?))
+        });
+        let convicted = convicted.await.map_err(Unread::Unavailable)?;
+        tracing::warn!(package = %head.package_id(), sequence = %place.sequence, convicted, "a log was written anew");
+        let number = place.sequence.get();
+        Err(Unread::contradicts(release::Error::Equivocation { what: "entry", number }))
+    }
+
     /// The entries of a log from the first on, fetched from the newest back.
-    async fn entries(&self, session: &mut Session, head: &VerifiedHead) -> Result<Vec<SignedEntry>, Failure> {
-        let mut entries = Vec::new();
+    async fn entries(&self, session: &mut Session, head: &VerifiedHead) -> Result<Vec<SignedEntry>, Unread> {
+        let mut entries = Gathered::default();
         let mut next = Some(head.head().entry);
         while let Some(id) = next {
-            if entries.len() >= LOG_ENTRIES_MAX {
-                return Err(Failure::new(Code::Limit, "The log is longer than any honest one.", ""));
-            }
             let signed = self.entry(session, id, head).await?;
             next = signed.entry().previous;
-            entries.push(signed);
+            entries.push(signed).map_err(Unread::contradicts)?;
         }
-        entries.reverse();
-        Ok(entries)
+        Ok(entries.into_entries())
     }
 
     async fn entry(
@@ -227,14 +293,22 @@ impl Node {
         session: &mut Session,
         id: ContentId,
         head: &VerifiedHead,
-    ) -> Result<SignedEntry, Failure> {
+    ) -> Result<SignedEntry, Unread> {
         if id.codec() != Codec::DagCbor {
-            return Err(Failure::new(Code::Malformed, "The log links to something that is no entry.", ""));
+            let why = "a log links to something that is no entry".to_owned();
+            return Err(Unread::contradicts(release::Error::Malformed { what: "the log", why }));
         }
-        session.get(&[(id, ENTRY_BYTES_MAX as u64)], &mut |_| {}).await.map_err(fail)?;
-        let block = self.with_store(move |store| store.block(&id)).await?;
-        let block = block.ok_or_else(|| gone("a log entry that was just stored"))?;
-        SignedEntry::decode_and_verify(block.bytes(), head.key_log()).map_err(fail)
+        let wanted = Wanted::Block { id, bytes_max: ENTRY_BYTES_MAX as u64 };
+        let got = session.get(vec![wanted], &mut |_| {}).await;
+        got.map_err(|error| Unread::Unavailable(fail(error)))?;
+        let block = self.with_store(move |store| store.block(&id)).await.map_err(Unread::Unavailable)?;
+        let block = block.ok_or_else(|| Unread::Unavailable(gone("a log entry that was just stored")))?;
+        SignedEntry::decode_and_verify(block.bytes(), head.key_log()).map_err(|error| {
+            match error.is_newer() {
+                true => Unread::Unavailable(fail(error)),
+                false => Unread::contradicts(error),
+            }
+        })
     }
 
     /// The peers that are connected, as sources of blocks that nobody announces.
@@ -268,87 +342,5 @@ fn ambiguous(name: &PackageName, claims: &[Listed]) -> Failure {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        backend::p2p::{P2PConfig, P2PRegistry, Parts},
-        identity::Publisher,
-        limits::HEAD_LIFETIME_MAX,
-        network::{Offload, transport},
-        release::{Head, Kind, Labels},
-        store::Store,
-        time::Timestamp,
-    };
-
-    fn head(publisher: &Publisher, versions: &[&str], now: Timestamp) -> VerifiedHead {
-        let mut log = Log::empty(PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() });
-        for version in versions {
-            let id = |codec| ContentId::of(codec, version.as_bytes());
-            let kind = Kind::Release(Release {
-                version: version.parse().unwrap(),
-                manifest: id(Codec::Raw),
-                root: id(Codec::DagPb),
-                size: 1,
-                files: 1,
-            });
-            log.push(log.next(kind, publisher, now).unwrap()).unwrap();
-        }
-        let labels = Labels {
-            description: "A package".to_owned(),
-            license: None,
-            tags: Vec::new(),
-            categories: Vec::new(),
-            preflight_skipped: false,
-        };
-        Head::of(&log, labels, publisher, now, HEAD_LIFETIME_MAX).unwrap().sign(publisher).unwrap()
-    }
-
-    async fn registry(store: Store, publisher: Publisher) -> P2PRegistry {
-        let parts = Parts {
-            transport: transport::tcp_without_dns(),
-            node_key: libp2p::identity::Keypair::generate_ed25519(),
-            publisher,
-            store,
-            offload: Offload::Threads,
-            observer: crate::network::Observer::default(),
-            metrics: crate::network::Metrics::default(),
-        };
-        P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_frozen_package_stays_so_after_its_head_left_the_index() {
-        let now = Timestamp::now();
-        let publisher = Publisher::from_secret([1; 32], now);
-        let (one, other) = (head(&publisher, &["1.0.0"], now), head(&publisher, &["2.0.0"], now));
-        let store = Store::in_memory().unwrap();
-        store
-            .write(|tx| {
-                catalog::insert(tx, &one, now)?;
-                catalog::insert(tx, &other, now)?;
-                Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
-            })
-            .unwrap();
-        let registry = registry(store, publisher).await;
-        let failure = registry.node.head_of(&one.package_id()).await.unwrap_err();
-        assert_eq!(failure.code, Code::Equivocation.as_str());
-    }
-
-    #[tokio::test]
-    async fn a_head_from_the_dht_is_held_against_what_was_seen_before() {
-        let now = Timestamp::now();
-        let publisher = Publisher::from_secret([1; 32], now);
-        let (old, new) = (head(&publisher, &["1.0.0"], now), head(&publisher, &["1.0.0", "1.0.1"], now));
-        let store = Store::in_memory().unwrap();
-        store
-            .write(|tx| {
-                catalog::insert(tx, &new, now)?;
-                Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
-            })
-            .unwrap();
-        let registry = registry(store, publisher).await;
-        let failure = registry.node.not_older(old).await.unwrap_err();
-        assert_eq!(failure.code, Code::Rollback.as_str());
-        assert!(registry.node.not_older(new).await.is_ok());
-    }
-}
+#[path = "resolve_tests.rs"]
+mod tests;

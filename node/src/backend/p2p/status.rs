@@ -78,6 +78,9 @@ impl Node {
         if pending > 0 {
             warnings.push(format!("{pending} published versions have not been heard by any other node yet"));
         }
+        if let Err(failure) = self.time_to_sign() {
+            warnings.push(format!("{} Nothing is signed or renewed.", failure.message));
+        }
         if snapshot.listening.is_empty() && !self.config().listen_addresses.is_empty() {
             warnings.push("this node is not listening: others cannot reach it".to_owned());
         }

@@ -131,11 +131,11 @@ impl Manifest {
 
     /// The blocks of the tree's directories, which follow from the list of files; the root is the last.
     pub fn directories(&self) -> Vec<crate::content::Block> {
-        self.tree().expect("checked when it was made").blocks
+        unixfs::tree(self.graphs()).expect("checked when it was made").blocks
     }
 
-    fn tree(&self) -> Result<unixfs::Tree, unixfs::Error> {
-        unixfs::tree(self.files.iter().map(|file| (&file.path, file.graph())))
+    fn graphs(&self) -> impl Iterator<Item = (&PackagePath, FileRoot)> {
+        self.files.iter().map(|file| (&file.path, file.graph()))
     }
 
     fn check(&self) -> Result<(), Error> {
@@ -155,7 +155,7 @@ impl Manifest {
         if sum > PACKAGE_BYTES_MAX {
             return Err(Error::TooLarge { what: "the package".to_owned(), max: PACKAGE_BYTES_MAX });
         }
-        let computed = self.tree()?.root;
+        let computed = unixfs::tree_root(self.graphs())?;
         if computed != self.root {
             return Err(Error::Root { stated: Box::new(self.root), computed: Box::new(computed) });
         }
@@ -183,7 +183,7 @@ impl Manifest {
         let manifest = Self::try_from(wire)?;
         manifest.check()?;
         // One manifest has one encoding: otherwise one release could have many ids.
-        if canonical::encode(&Wire::from(&manifest)) != bytes {
+        if !canonical::encodes_to(&Wire::from(&manifest), bytes) {
             return Err(identity::Error::malformed(WHAT, "it is not in its canonical encoding").into());
         }
         Ok(manifest)

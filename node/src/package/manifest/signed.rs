@@ -43,8 +43,8 @@ impl SignedManifest {
     ///
     /// # Errors
     /// [`Error`]; the signature is checked before anything of the manifest is read.
-    pub fn decode_and_verify(bytes: &[u8], keys: &KeyLog) -> Result<Self, Error> {
-        let envelope = Envelope::decode(bytes, Self::BYTES_MAX)?;
+    pub fn decode_and_verify(bytes: Vec<u8>, keys: &KeyLog) -> Result<Self, Error> {
+        let envelope = Envelope::decode(&bytes, Self::BYTES_MAX)?;
         let document = keys.verify_any(Context::Manifest, &envelope)?;
         let manifest = Manifest::from_payload(envelope.payload())?;
         if manifest.publisher() != keys.publisher() {
@@ -54,7 +54,7 @@ impl SignedManifest {
             let why = format!("the key that signed it may not sign for {}", manifest.gpack().name);
             return Err(identity::Error::signature(super::WHAT, why).into());
         }
-        Ok(Self { manifest, bytes: bytes.to_vec() })
+        Ok(Self { manifest, bytes })
     }
 
     /// The manifest.

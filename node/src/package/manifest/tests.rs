@@ -4,6 +4,7 @@ use super::*;
 use crate::{
     content::Codec,
     identity::{Context, Envelope, Publisher, SecretKey},
+    limits::DIRECTORIES_MAX,
     package::{
         pack::PackedFile,
         testing::{self, description, packed, publisher},
@@ -24,6 +25,16 @@ fn changed(change: impl FnOnce(&mut Wire)) -> Vec<u8> {
     let mut wire = Wire::from(&manifest());
     change(&mut wire);
     to_vec(&wire).unwrap()
+}
+
+fn clone_file(file: &WireFile) -> WireFile {
+    WireFile {
+        path: file.path.clone(),
+        executable: file.executable,
+        size: file.size,
+        cid: file.cid,
+        sha256: file.sha256,
+    }
 }
 
 fn refused(change: impl FnOnce(&mut Wire)) -> Code {
@@ -67,6 +78,13 @@ fn paths_that_are_not_allowed_are_refused_as_such() {
     }
     assert_eq!(refused(|wire| wire.files[0].path = "p".repeat(5_000)), Code::Limit);
     assert_eq!(refused(|wire| wire.files[0].path = "d/".repeat(500) + "f"), Code::Limit);
+    // Fifty directories for each file, of which there are few.
+    let deep = |n: usize| format!("{n:07}/{}f", "d/".repeat(49));
+    let many = |wire: &mut Wire| {
+        let file = || wire.files.last().map(clone_file).unwrap();
+        wire.files = (0..=DIRECTORIES_MAX / 50).map(|n| WireFile { path: deep(n), ..file() }).collect();
+    };
+    assert_eq!(refused(many), Code::Limit);
     assert_eq!(refused(|wire| wire.files.swap(0, 1)), Code::Path, "out of order");
     assert_eq!(refused(|wire| wire.files[2].path = "bin".to_owned()), Code::Path, "a file that is a folder");
     assert_eq!(refused(|wire| wire.files[0].path = "EMPTY".to_owned()), Code::Path, "a collision");
@@ -157,7 +175,7 @@ fn a_signed_manifest_survives_its_blocks() {
     let bytes = read_file(root.id, SignedManifest::BYTES_MAX as u64, &source).unwrap();
     assert_eq!(bytes, signed.bytes());
     let keys = publisher(1);
-    assert_eq!(SignedManifest::decode_and_verify(&bytes, keys.key_log()).unwrap(), signed);
+    assert_eq!(SignedManifest::decode_and_verify(bytes.clone(), keys.key_log()).unwrap(), signed);
     assert!(read_file(root.id, 10, &source).is_err(), "larger than asked for");
 }
 
@@ -177,7 +195,7 @@ fn a_large_signed_manifest_is_cut_into_blocks() {
     assert!(blocks.len() > 2, "{} bytes", signed.bytes().len());
     assert_eq!(root.size, signed.bytes().len() as u64);
     let keys = publisher(1);
-    assert!(SignedManifest::decode_and_verify(signed.bytes(), keys.key_log()).is_ok());
+    assert!(SignedManifest::decode_and_verify(signed.bytes().to_vec(), keys.key_log()).is_ok());
 }
 
 #[test]
@@ -185,33 +203,33 @@ fn only_its_publisher_signs_a_manifest() {
     let (one, two) = (publisher(1), publisher(2));
     assert!(matches!(SignedManifest::sign(manifest(), &two), Err(Error::Publisher { .. })));
     let signed = SignedManifest::sign(manifest(), &one).unwrap();
-    let by_other = SignedManifest::decode_and_verify(signed.bytes(), two.key_log()).unwrap_err();
+    let by_other = SignedManifest::decode_and_verify(signed.bytes().to_vec(), two.key_log()).unwrap_err();
     assert_eq!(by_other.code(), Code::Signature);
     // The other publisher signs a manifest that names the first.
     let payload = manifest().payload().unwrap();
     let forged = two.seal(Context::Manifest, payload.clone()).encode();
     assert!(matches!(
-        SignedManifest::decode_and_verify(&forged, two.key_log()),
+        SignedManifest::decode_and_verify(forged.clone(), two.key_log()),
         Err(Error::Publisher { .. })
     ));
     assert_eq!(
-        SignedManifest::decode_and_verify(&forged, one.key_log()).unwrap_err().code(),
+        SignedManifest::decode_and_verify(forged.clone(), one.key_log()).unwrap_err().code(),
         Code::Signature
     );
     let unsigned = Envelope::seal(Context::Manifest, payload.clone(), &[]).encode();
     assert_eq!(
-        SignedManifest::decode_and_verify(&unsigned, one.key_log()).unwrap_err().code(),
+        SignedManifest::decode_and_verify(unsigned.clone(), one.key_log()).unwrap_err().code(),
         Code::Signature
     );
     let as_head = one.seal(Context::Head, payload).encode();
     assert_eq!(
-        SignedManifest::decode_and_verify(&as_head, one.key_log()).unwrap_err().code(),
+        SignedManifest::decode_and_verify(as_head.clone(), one.key_log()).unwrap_err().code(),
         Code::Signature
     );
     let mut flipped = signed.bytes().to_vec();
     for at in (0..flipped.len()).step_by(7) {
         flipped[at] ^= 1;
-        assert!(SignedManifest::decode_and_verify(&flipped, one.key_log()).is_err(), "byte {at}");
+        assert!(SignedManifest::decode_and_verify(flipped.clone(), one.key_log()).is_err(), "byte {at}");
         flipped[at] ^= 1;
     }
 }
@@ -222,5 +240,5 @@ fn an_earlier_key_still_proves_an_old_manifest() {
     let signed = SignedManifest::sign(manifest(), &old).unwrap();
     let new = old.rotated(SecretKey::from_bytes(&[9; 32]), Timestamp::from_secs(1_700_000_001)).unwrap();
     assert_eq!(new.id(), old.id());
-    assert!(SignedManifest::decode_and_verify(signed.bytes(), new.key_log()).is_ok());
+    assert!(SignedManifest::decode_and_verify(signed.bytes().to_vec(), new.key_log()).is_ok());
 }

@@ -290,6 +290,15 @@ impl FilePart {
     }
 }
 
+/// A node over parts of the given ids, sizes and cumulative sizes, whatever they are.
+#[cfg(test)]
+pub(crate) fn any_file_node(parts: &[(ContentId, u64, u64)]) -> Block {
+    let link = |(id, _, tsize): &(ContentId, u64, u64)| Link { name: String::new(), id: *id, tsize: *tsize };
+    let links: Vec<Link> = parts.iter().map(link).collect();
+    let sizes: Vec<u64> = parts.iter().map(|(_, size, _)| *size).collect();
+    Block::new(Codec::DagPb, encoding::node(&links, &encoding::file_data(&sizes)))
+}
+
 /// Reads any file node, wherever it stands: the ids of its parts and the bytes that each stands for.
 ///
 /// Prefer [`FilePart::children`], which also knows what must stand at the place.

@@ -20,16 +20,16 @@ const FANOUT: u64 = 256;
 const LEVELS_MAX: u32 = 8;
 
 /// Builds the shards over `entries` and returns the link to their root, unnamed.
-pub(super) fn shards(entries: Vec<Link>, blocks: &mut Vec<Block>) -> Result<Link, Error> {
+pub(super) fn shards(entries: Vec<Link>, sink: &mut dyn FnMut(Block)) -> Result<Link, Error> {
     let mut entries: Vec<(u64, Link)> =
         entries.into_iter().map(|entry| (murmur3(entry.name.as_bytes()), entry)).collect();
     // In the order of their hashes, the entries of each shard on each level stand next to each other.
     entries.sort_by_key(|(hash, _)| *hash);
-    shard(&entries, 0, blocks)
+    shard(&entries, 0, sink)
 }
 
 /// Recurses once a byte of the hash, so [`LEVELS_MAX`] deep at most.
-fn shard(entries: &[(u64, Link)], level: u32, blocks: &mut Vec<Block>) -> Result<Link, Error> {
+fn shard(entries: &[(u64, Link)], level: u32, sink: &mut dyn FnMut(Block)) -> Result<Link, Error> {
     if level == LEVELS_MAX {
         return Err(Error::HashCollision {
             first: shorten(&entries[0].1.name),
@@ -44,7 +44,7 @@ fn shard(entries: &[(u64, Link)], level: u32, blocks: &mut Vec<Block>) -> Result
         bits[31 - usize::from(slot / 8)] |= 1 << (slot % 8);
         let mut link = match group {
             [(_, only)] => only.clone(),
-            _ => shard(group, level + 1, blocks)?,
+            _ => shard(group, level + 1, sink)?,
         };
         link.name = format!("{slot:02X}{}", link.name);
         links.push(link);
@@ -54,7 +54,7 @@ fn shard(entries: &[(u64, Link)], level: u32, blocks: &mut Vec<Block>) -> Result
     let block = Block::new(Codec::DagPb, encoding::node(&links, &data));
     let tsize = links.iter().fold(block.bytes().len() as u64, |sum, link| sum.saturating_add(link.tsize));
     let link = Link { name: String::new(), id: block.id(), tsize };
-    blocks.push(block);
+    sink(block);
     Ok(link)
 }
 
@@ -111,8 +111,8 @@ mod tests {
         let id = ContentId::of(Codec::Raw, b"");
         let entry = |name: &str| Link { name: name.to_owned(), id, tsize: 0 };
         let same = vec![(7, entry("a")), (7, entry("b"))];
-        assert!(matches!(shard(&same, 0, &mut Vec::new()), Err(Error::HashCollision { .. })));
+        assert!(matches!(shard(&same, 0, &mut drop), Err(Error::HashCollision { .. })));
         let last_bit = vec![(6, entry("a")), (7, entry("b"))];
-        assert!(shard(&last_bit, 0, &mut Vec::new()).is_ok());
+        assert!(shard(&last_bit, 0, &mut drop).is_ok());
     }
 }

@@ -17,7 +17,9 @@ mod encoding;
 mod file;
 mod hamt;
 
-pub use directory::{Tree, tree};
+pub use directory::{Tree, tree, tree_root};
+#[cfg(test)]
+pub(crate) use file::any_file_node;
 pub use file::{FileBuilder, FilePart, FileRoot, ReadError, file_tsize, parse_file_node, read_file};
 
 use crate::{code::Code, content};

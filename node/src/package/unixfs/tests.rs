@@ -46,6 +46,7 @@ fn root_of(files: impl IntoIterator<Item = (String, Vec<u8>)>) -> String {
         files.into_iter().map(|(path, bytes)| (path.parse().unwrap(), file(&bytes))).collect();
     let tree = tree(files.iter().map(|(path, file)| (path, *file))).unwrap();
     assert_eq!(tree.blocks.last().unwrap().id(), tree.root);
+    assert_eq!(tree_root(files.iter().map(|(path, file)| (path, *file))).unwrap(), tree.root);
     assert!(tree.blocks.iter().all(|block| block.bytes().len() <= BLOCK_BYTES_MAX));
     tree.root.to_string()
 }

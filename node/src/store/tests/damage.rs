@@ -388,7 +388,7 @@ fn a_replaced_database_still_refuses_a_rollback_and_still_finds_packages() {
     let (old, new) = (head(&publisher, 1), head(&publisher, 2));
     filled(home.path());
     let store = open_quietly(home.path());
-    let outcome = store.write(|tx| Ok(catalog::insert(tx, &new, NOW)?)).unwrap();
+    let outcome = store.write(|tx| Ok(catalog::insert(tx, &new, &catalog::Source::unknown(), NOW)?)).unwrap();
     assert_eq!(outcome, catalog::Outcome::Added);
     drop(store);
     // The application id: everything else can be read.
@@ -398,7 +398,7 @@ fn a_replaced_database_still_refuses_a_rollback_and_still_finds_packages() {
     let store = expect_replaced(home.path(), &[], &bytes);
     let query = catalog::Query { text: "words".to_owned(), ..Default::default() };
     assert_eq!(store.read(|c| Ok(catalog::search(c, &query, NOW)?.total)).unwrap(), 1);
-    let outcome = store.write(|tx| Ok(catalog::insert(tx, &old, NOW)?)).unwrap();
+    let outcome = store.write(|tx| Ok(catalog::insert(tx, &old, &catalog::Source::unknown(), NOW)?)).unwrap();
     assert_eq!(outcome, catalog::Outcome::Refused(catalog::Refusal::Rollback));
 }
 

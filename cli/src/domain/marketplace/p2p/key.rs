@@ -44,11 +44,14 @@ pub(crate) struct Key {
 enum Action {
     /// List the keys: the node's, and those of publishers.
     List,
-    /// Make a new publisher with a key of its own.
+    /// Make a new publisher with a key of its own, or the node's key where it was lost.
     New {
         /// What to call the key.
         #[arg(value_name = "NAME", default_value = p2p_state::KEY_DEFAULT)]
         name: String,
+        /// Make the node's key instead: the node is another peer from then on.
+        #[arg(long, conflicts_with = "name")]
+        node: bool,
     },
     /// Print a publisher key, which is secret, or write it to a file for its owner alone.
     Export {
@@ -84,6 +87,9 @@ struct Row {
 #[derive(Debug, Serialize)]
 struct Keys {
     peer_id: Option<String>,
+    /// Why the node's key cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_error: Option<String>,
     keys: Vec<Row>,
     total: usize,
 }
@@ -104,7 +110,8 @@ impl Key {
         let folder = p2p_state::keys_folder(session.home());
         match self.action {
             Action::List => list(session, &folder)?,
-            Action::New { name } => {
+            Action::New { node: true, .. } => new_node_key(session, &folder)?,
+            Action::New { name, .. } => {
                 let publisher = Publisher::create(&folder, &name, Timestamp::now()).map_err(refused)?;
                 print_one(session, "Made", name, &publisher)?;
             }
@@ -132,26 +139,44 @@ fn row(name: String, publisher: &Publisher) -> Row {
     }
 }
 
+fn with_hint(error: &key_file::Error) -> String {
+    format!("{error}; {}", error.hint())
+}
+
+/// The peer that a new node key stands for.
+#[derive(Debug, Serialize)]
+struct NewNode {
+    peer_id: String,
+}
+
+fn new_node_key(session: &Session, folder: &Path) -> Finished<()> {
+    let key = node_key::create(&folder.join(node_key::FILE_NAME)).map_err(refused)?;
+    let peer_id = key.public().to_peer_id().to_string();
+    session.print(&NewNode { peer_id }, |made, page| {
+        page.line(format!("Made the node's key: it is peer {}.", made.peer_id));
+    })
+}
+
 fn list(session: &Session, folder: &Path) -> Finished<()> {
     let names = Publisher::list(folder).map_err(refused)?;
     let keys: Vec<Row> = names
         .into_iter()
         .map(|name| match Publisher::load(folder, &name) {
             Ok(publisher) => row(name, &publisher),
-            Err(error) => Row {
-                name,
-                publisher: None,
-                public_key: None,
-                error: Some(format!("{error}; {}", error.hint())),
-            },
+            Err(error) => Row { name, publisher: None, public_key: None, error: Some(with_hint(&error)) },
         })
         .collect();
-    let node = node_key::load(&folder.join(node_key::FILE_NAME)).ok();
-    let peer_id = node.map(|key| key.public().to_peer_id().to_string());
-    session.print(&Keys { peer_id, total: keys.len(), keys }, |answer, page| {
-        page.line(match &answer.peer_id {
-            Some(peer) => format!("This node is peer {peer}."),
-            None => "This node has no key yet; its first start makes it.".to_owned(),
+    let owner = session.home().join(node_key::OWNER_FILE_NAME);
+    let (peer_id, node_error) = match node_key::load_of(&folder.join(node_key::FILE_NAME), &owner) {
+        Ok(key) => (Some(key.public().to_peer_id().to_string()), None),
+        Err(key_file::Error::Missing { .. }) => (None, None),
+        Err(error) => (None, Some(with_hint(&error))),
+    };
+    session.print(&Keys { peer_id, node_error, total: keys.len(), keys }, |answer, page| {
+        page.line(match (&answer.peer_id, &answer.node_error) {
+            (Some(peer), _) => format!("This node is peer {peer}."),
+            (None, Some(error)) => format!("This node's key cannot be used: {error}"),
+            (None, None) => "This node has no key yet; its first start makes it.".to_owned(),
         });
         if answer.keys.is_empty() {
             page.line("There is no publisher key yet; the first publish makes one.");

@@ -1,0 +1,185 @@
+//! Tests of what a name, a head and a log mean together, and of the verbs that depend on it.
+
+use std::path::Path;
+
+use super::*;
+use crate::{
+    backend::p2p::{P2PConfig, P2PRegistry, Parts},
+    control::{
+        api::{InstallRequest, Installed, PublishRequest},
+        service::ProgressSender,
+    },
+    identity::Publisher,
+    limits::HEAD_LIFETIME_MAX,
+    network::{Offload, transport},
+    release::{Head, Kind, Labels},
+    store::Store,
+    time::Timestamp,
+};
+
+fn head(publisher: &Publisher, versions: &[&str], now: Timestamp) -> VerifiedHead {
+    let mut log = Log::empty(PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() });
+    for version in versions {
+        let id = |codec| ContentId::of(codec, version.as_bytes());
+        let kind = Kind::Release(Release {
+            version: version.parse().unwrap(),
+            manifest: id(Codec::Raw),
+            root: id(Codec::DagPb),
+            size: 1,
+            files: 1,
+        });
+        log.push(log.next(kind, publisher, now).unwrap()).unwrap();
+    }
+    let labels = Labels {
+        description: "A package".to_owned(),
+        license: None,
+        tags: Vec::new(),
+        categories: Vec::new(),
+        preflight_skipped: false,
+    };
+    Head::of(&log, labels, publisher, now, HEAD_LIFETIME_MAX).unwrap().sign(publisher).unwrap()
+}
+
+async fn registry(store: Store, publisher: Publisher) -> P2PRegistry {
+    let parts = Parts {
+        transport: transport::tcp_without_dns(),
+        node_key: libp2p::identity::Keypair::generate_ed25519(),
+        publisher,
+        store,
+        offload: Offload::Threads,
+        observer: crate::network::Observer::default(),
+        metrics: crate::network::Metrics::default(),
+    };
+    P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_frozen_package_stays_so_after_its_head_left_the_index() {
+    let now = Timestamp::now();
+    let publisher = Publisher::from_secret([1; 32], now);
+    let (one, other) = (head(&publisher, &["1.0.0"], now), head(&publisher, &["2.0.0"], now));
+    let store = Store::in_memory().unwrap();
+    store
+        .write(|tx| {
+            catalog::insert(tx, &one, &catalog::Source::unknown(), now)?;
+            catalog::insert(tx, &other, &catalog::Source::unknown(), now)?;
+            Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
+        })
+        .unwrap();
+    let registry = registry(store, publisher).await;
+    let failure = registry.node.head_of(&one.package_id()).await.unwrap_err();
+    assert_eq!(failure.code, Code::Equivocation.as_str());
+}
+
+#[tokio::test]
+async fn a_head_from_the_dht_is_held_against_what_was_seen_before() {
+    let now = Timestamp::now();
+    let publisher = Publisher::from_secret([1; 32], now);
+    let (old, new) = (head(&publisher, &["1.0.0"], now), head(&publisher, &["1.0.0", "1.0.1"], now));
+    let store = Store::in_memory().unwrap();
+    store
+        .write(|tx| {
+            catalog::insert(tx, &new, &catalog::Source::unknown(), now)?;
+            Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
+        })
+        .unwrap();
+    let registry = registry(store, publisher).await;
+    let failure = registry.node.not_older(old).await.unwrap_err();
+    assert_eq!(failure.code, Code::Rollback.as_str());
+    assert!(registry.node.not_older(new).await.is_ok());
+}
+
+/// A node that published these versions of one package, with the store that it keeps them in.
+async fn published(folder: &Path, versions: &[&str]) -> (P2PRegistry, Store, Publisher) {
+    let publisher = Publisher::from_secret([1; 32], Timestamp::now());
+    let store = Store::in_memory().unwrap();
+    let registry = registry(store.clone(), publisher.clone()).await;
+    let source = folder.join("source");
+    std::fs::create_dir(&source).unwrap();
+    for version in versions {
+        let gpack = format!("name = \"pack\"\nversion = \"{version}\"\ndescription = \"A package\"\n");
+        std::fs::write(source.join("gpack.toml"), gpack).unwrap();
+        std::fs::write(source.join("text"), version).unwrap();
+        let request = PublishRequest {
+            path: source.display().to_string(),
+            skip_verify: true,
+            timeout_secs: Some(1),
+            ..PublishRequest::default()
+        };
+        registry.node.publish(request, ProgressSender::discard()).await.unwrap();
+    }
+    (registry, store, publisher)
+}
+
+/// What a node that never heard of the package before makes of `head`.
+fn forget_and_learn(store: &Store, head: &VerifiedHead) {
+    store
+        .write(|tx| {
+            tx.execute_batch(
+                "DELETE FROM catalog_heads; DELETE FROM catalog_seen; DELETE FROM equivocations",
+            )?;
+            catalog::insert(tx, head, &catalog::Source::unknown(), Timestamp::now())?;
+            Ok(())
+        })
+        .unwrap();
+}
+
+async fn install(registry: &P2PRegistry, package: &str, to: &Path) -> Result<Installed, Failure> {
+    let request =
+        InstallRequest { package: package.to_owned(), to: to.display().to_string(), timeout_secs: Some(5) };
+    registry.node.install(request, ProgressSender::discard()).await
+}
+
+#[tokio::test]
+async fn a_head_that_its_own_log_contradicts_is_not_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, store, publisher) = published(folder.path(), &["1.0.0", "1.1.0"]).await;
+    let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
+    let genuine = registry.node.head_of(&package).await.unwrap();
+    let log = registry.node.log_of(&genuine).await.map_err(Failure::from).unwrap();
+    let older = log.versions()[&"1.0.0".parse().unwrap()].release.clone();
+    let forged = Head { latest: Some(older), ..genuine.head().clone() }.sign(&publisher).unwrap();
+    forget_and_learn(&store, &forged);
+    let target = folder.path().join("installed");
+    let failure = install(&registry, "pack", &target).await.unwrap_err();
+    assert_eq!(failure.code, Code::HashMismatch.as_str(), "{}", failure.message);
+    assert_eq!(failure.exit_code(), 6);
+    assert!(!target.exists());
+    forget_and_learn(&store, &genuine);
+    let installed = install(&registry, "pack", &target).await.unwrap();
+    assert_eq!(installed.version, "1.1.0");
+}
+
+#[tokio::test]
+async fn a_history_that_was_written_anew_behind_a_number_is_found_and_freezes_the_package() {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, store, publisher) = published(folder.path(), &["1.0.0", "1.1.0"]).await;
+    let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
+    let genuine = registry.node.head_of(&package).await.unwrap();
+    let log = registry.node.log_of(&genuine).await.map_err(Failure::from).unwrap();
+    // The same first entry, another second one, and a third: a number that nobody has seen yet.
+    let now = Timestamp::now();
+    let mut fork = Log::verify(log.entries()[..1].to_vec()).unwrap();
+    for message in ["another", "beyond"] {
+        let kind = Kind::Deprecate { message: message.to_owned() };
+        fork.push(fork.next(kind, &publisher, now).unwrap()).unwrap();
+    }
+    let mut batch = store.batch();
+    for entry in fork.entries() {
+        batch.put(entry.block().clone()).unwrap();
+    }
+    batch.commit(|_| Ok(())).unwrap();
+    let forged = Head::of(&fork, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+    let forged = forged.sign(&publisher).unwrap();
+    let outcome =
+        store.write(|tx| Ok(catalog::insert(tx, &forged, &catalog::Source::unknown(), now)?)).unwrap();
+    assert_eq!(outcome, catalog::Outcome::Replaced, "a head alone does not show it");
+    let target = folder.path().join("installed");
+    let failure = install(&registry, "pack", &target).await.unwrap_err();
+    assert_eq!(failure.code, Code::Equivocation.as_str(), "{}", failure.message);
+    assert!(!target.exists());
+    let proof = store.read(|conn| Ok(catalog::proof(conn, &package)?)).unwrap().unwrap();
+    let entries = [log.entries()[1].block().bytes(), fork.entries()[1].block().bytes()];
+    assert_eq!([proof.first.as_slice(), proof.second.as_slice()], entries);
+    assert!(store.read(|conn| Ok(catalog::is_frozen(conn, &package)?)).unwrap());
+}

@@ -1,0 +1,121 @@
+//! Who told of how much, and who gives way where there is no room.
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{Error, from_ordered, insert::remove, to_ordered};
+use crate::package::PackageId;
+
+/// From whom this node has a head.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Source(Vec<u8>);
+
+impl Source {
+    /// This node itself, for which there is always room.
+    pub fn own() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Somebody who cannot be named, such as whoever left a record in the DHT.
+    pub fn unknown() -> Self {
+        Self(vec![0])
+    }
+
+    pub(super) fn stored(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn is_own(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<libp2p::PeerId> for Source {
+    fn from(peer: libp2p::PeerId) -> Self {
+        Self(peer.to_bytes())
+    }
+}
+
+/// Keeps a package whatever others send: there is room for it in a full catalogue, and what was seen of it is never
+/// forgotten. For what this node publishes, pinned or installed.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn keep(tx: &Transaction<'_>, package: &PackageId) -> Result<(), Error> {
+    tx.prepare_cached("INSERT OR IGNORE INTO catalog_kept (id) VALUES (?1)")?
+        .execute(params![package.to_string()])?;
+    Ok(())
+}
+
+/// Whether a package gives way to none.
+pub(super) fn is_kept(tx: &Transaction<'_>, id: &str, source: &Source) -> Result<bool, Error> {
+    let kept = "SELECT EXISTS (SELECT 1 FROM catalog_kept WHERE id = ?1)";
+    Ok(source.is_own() || tx.prepare_cached(kept)?.query_row(params![id], |row| row.get(0))?)
+}
+
+/// The one of two sources that has the smaller share: a head counts as told by that one, so that nobody takes over the
+/// packages of others by telling of them too.
+pub(super) fn smaller(tx: &Transaction<'_>, first: Source, second: &Source) -> Result<Source, Error> {
+    if first.is_own() || first == *second {
+        return Ok(first);
+    }
+    let other_is_smaller = second.is_own() || heads_of(tx, second)? < heads_of(tx, &first)?;
+    Ok(if other_is_smaller { second.clone() } else { first })
+}
+
+fn heads_of(tx: &Transaction<'_>, source: &Source) -> Result<u64, Error> {
+    let heads: Option<i64> = tx
+        .prepare_cached("SELECT heads FROM catalog_sources WHERE source = ?1")?
+        .query_row(params![source.0], |row| row.get(0))
+        .optional()?;
+    Ok(heads.map_or(0, from_ordered))
+}
+
+/// Removes one head of whoever has the largest share, which must be larger than that of `source`; tells whether there was
+/// one. For a head that is kept, anybody gives way.
+pub(super) fn give_way(tx: &Transaction<'_>, source: &Source, kept: bool) -> Result<bool, Error> {
+    let least = if kept { 0 } else { heads_of(tx, source)? };
+    let shares =
+        "SELECT source FROM catalog_sources WHERE heads > ?1 AND source <> x'' ORDER BY heads DESC, source";
+    let newest = "SELECT position FROM catalog_heads AS h
+                  WHERE source = ?1 AND NOT EXISTS (SELECT 1 FROM catalog_kept AS k WHERE k.id = h.id)
+                  ORDER BY position DESC LIMIT 1";
+    let mut statement = tx.prepare_cached(shares)?;
+    let mut rows = statement.query(params![to_ordered(least)])?;
+    while let Some(row) = rows.next()? {
+        let largest: Vec<u8> = row.get(0)?;
+        let position = tx.prepare_cached(newest)?.query_row(params![largest], |row| row.get(0)).optional()?;
+        if let Some(position) = position {
+            remove(tx, position)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Forgets what was seen until no more than `seen_max` is left: the oldest of whoever has the largest share, and never of a
+/// package that is listed or kept.
+pub(super) fn forget_oldest(tx: &Transaction<'_>, seen_max: usize) -> Result<(), Error> {
+    let oldest = "DELETE FROM catalog_seen WHERE id = (
+                      SELECT id FROM catalog_seen AS s WHERE source = ?1
+                      AND NOT EXISTS (SELECT 1 FROM catalog_heads AS h WHERE h.id = s.id)
+                      AND NOT EXISTS (SELECT 1 FROM catalog_kept AS k WHERE k.id = s.id)
+                      ORDER BY frozen, at, id LIMIT 1)";
+    let seen: i64 = tx.prepare_cached("SELECT seen FROM catalog_totals")?.query_row([], |row| row.get(0))?;
+    'over: for _ in 0..from_ordered(seen).saturating_sub(seen_max as u64) {
+        let mut statement = tx
+            .prepare_cached("SELECT source FROM catalog_sources WHERE seen > 0 ORDER BY seen DESC, source")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let largest: Vec<u8> = row.get(0)?;
+            if tx.prepare_cached(oldest)?.execute(params![largest])? > 0 {
+                continue 'over;
+            }
+        }
+        break;
+    }
+    Ok(())
+}

@@ -1,0 +1,397 @@
+//! How many connections there may be: in all, with one peer, of one address, of one network, and still in their handshake.
+//!
+//! The caps over all bound memory. The others keep one party from filling them alone: whoever opens connections and says
+//! nothing, or makes up peer ids by the hundred, costs nobody else the way in. Some of the connections are kept for those that
+//! this node dials itself, which nobody can bring about who only connects.
+//!
+//! Loopback and private addresses say nothing about who is behind them, and share the caps over all.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    net::{IpAddr, Ipv6Addr},
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm, dummy,
+    },
+};
+
+use super::{
+    diversity::Network,
+    events::{ip_of, network_of},
+};
+
+/// Why there is no room for one more connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Full {
+    #[error("{0} connections that were dialled are in their handshake")]
+    Outgoing(usize),
+    #[error("{0} inbound connections are in their handshake")]
+    Incoming(usize),
+    #[error("{max} connections of {address} are in their handshake")]
+    IncomingOfAddress { address: IpAddr, max: usize },
+    #[error("{0} connections stand")]
+    Established(usize),
+    #[error("{0} inbound connections stand")]
+    EstablishedIncoming(usize),
+    #[error("{0} inbound connections of one network stand")]
+    EstablishedOfNetwork(usize),
+    #[error("{0} connections with the peer stand")]
+    EstablishedOfPeer(usize),
+}
+
+/// How many there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Dialled connections in their handshake.
+    pub(super) pending_outgoing: usize,
+    /// Inbound connections in their handshake.
+    pub(super) pending_incoming: usize,
+    /// Those of one IPv4 address, or of one IPv6 /64.
+    pub(super) pending_incoming_per_address: usize,
+    /// Connections that stand.
+    pub(super) established: usize,
+    /// Those with one peer.
+    pub(super) established_per_peer: usize,
+}
+
+impl Bounds {
+    /// Inbound connections that stand: a quarter is left to those that this node dials.
+    fn established_incoming(&self) -> usize {
+        self.established - self.established / 4
+    }
+
+    /// Inbound connections of one public network that stand: an office behind one address, and a fraction of all.
+    fn established_per_network(&self) -> usize {
+        (self.established / 8).max(8)
+    }
+}
+
+/// A connection that stands.
+#[derive(Debug, Clone, Copy)]
+struct Established {
+    peer: PeerId,
+    is_inbound: bool,
+    /// The public network that it comes from, where it is inbound.
+    network: Option<Network>,
+}
+
+/// Counts connections, and refuses those that are too many.
+#[derive(Debug)]
+pub(super) struct Behaviour {
+    bounds: Bounds,
+    outgoing: BTreeSet<ConnectionId>,
+    incoming: BTreeMap<ConnectionId, Option<IpAddr>>,
+    established: BTreeMap<ConnectionId, Established>,
+    incoming_of_address: Counts<IpAddr>,
+    of_peer: Counts<PeerId>,
+    of_network: Counts<Network>,
+    established_incoming: usize,
+}
+
+impl Behaviour {
+    pub(super) fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            outgoing: BTreeSet::new(),
+            incoming: BTreeMap::new(),
+            established: BTreeMap::new(),
+            incoming_of_address: Counts::default(),
+            of_peer: Counts::default(),
+            of_network: Counts::default(),
+            established_incoming: 0,
+        }
+    }
+
+    /// Changes how many connections may stand; those that stand already stay.
+    pub(super) fn set_established_max(&mut self, max: usize) {
+        self.bounds.established = max;
+    }
+
+    fn knock(&mut self, connection: ConnectionId, remote: &Multiaddr) -> Result<(), Full> {
+        if self.incoming.len() >= self.bounds.pending_incoming {
+            return Err(Full::Incoming(self.bounds.pending_incoming));
+        }
+        let address = ip_of(remote).map(held_by_one);
+        if let Some(address) = address {
+            let max = self.bounds.pending_incoming_per_address;
+            if self.incoming_of_address.of(&address) >= max {
+                return Err(Full::IncomingOfAddress { address, max });
+            }
+            self.incoming_of_address.add(address);
+        }
+        self.incoming.insert(connection, address);
+        Ok(())
+    }
+
+    fn dial(&mut self, connection: ConnectionId) -> Result<(), Full> {
+        if self.outgoing.len() >= self.bounds.pending_outgoing {
+            return Err(Full::Outgoing(self.bounds.pending_outgoing));
+        }
+        self.outgoing.insert(connection);
+        Ok(())
+    }
+
+    /// The handshake of a connection ended, well or not.
+    fn shaken(&mut self, connection: ConnectionId) {
+        self.outgoing.remove(&connection);
+        if let Some(Some(address)) = self.incoming.remove(&connection) {
+            self.incoming_of_address.take(&address);
+        }
+    }
+
+    fn admit(&self, peer: &PeerId, inbound_from: Option<&Multiaddr>) -> Result<(), Full> {
+        let bounds = &self.bounds;
+        if self.established.len() >= bounds.established {
+            return Err(Full::Established(bounds.established));
+        }
+        if self.of_peer.of(peer) >= bounds.established_per_peer {
+            return Err(Full::EstablishedOfPeer(bounds.established_per_peer));
+        }
+        let Some(remote) = inbound_from else { return Ok(()) };
+        if self.established_incoming >= bounds.established_incoming() {
+            return Err(Full::EstablishedIncoming(bounds.established_incoming()));
+        }
+        let of_network = network_of(remote).map_or(0, |network| self.of_network.of(&network));
+        if of_network >= bounds.established_per_network() {
+            return Err(Full::EstablishedOfNetwork(bounds.established_per_network()));
+        }
+        Ok(())
+    }
+
+    fn opened(&mut self, connection: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) {
+        let is_inbound = endpoint.is_listener();
+        let network = is_inbound.then(|| network_of(endpoint.get_remote_address())).flatten();
+        self.of_peer.add(peer);
+        self.established_incoming += usize::from(is_inbound);
+        network.into_iter().for_each(|network| self.of_network.add(network));
+        self.established.insert(connection, Established { peer, is_inbound, network });
+    }
+
+    fn closed(&mut self, connection: ConnectionId) {
+        let Some(it) = self.established.remove(&connection) else { return };
+        self.of_peer.take(&it.peer);
+        self.established_incoming -= usize::from(it.is_inbound);
+        it.network.iter().for_each(|network| self.of_network.take(network));
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.knock(connection, remote).map_err(ConnectionDenied::new)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.shaken(connection);
+        self.admit(&peer, Some(remote)).map_err(ConnectionDenied::new)?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: Option<PeerId>,
+        _: &[Multiaddr],
+        _: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.dial(connection).map_err(ConnectionDenied::new)?;
+        Ok(Vec::new())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.shaken(connection);
+        self.admit(&peer, None).map_err(ConnectionDenied::new)?;
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionEstablished(it) => self.opened(it.connection_id, it.peer_id, it.endpoint),
+            FromSwarm::ConnectionClosed(it) => self.closed(it.connection_id),
+            FromSwarm::DialFailure(it) => self.shaken(it.connection_id),
+            FromSwarm::ListenFailure(it) => self.shaken(it.connection_id),
+            _ => {}
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        Poll::Pending
+    }
+}
+
+/// What one machine has at least: an IPv4 address, or an IPv6 /64.
+fn held_by_one(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
+        ip => ip,
+    }
+}
+
+/// How many there are of each; of what there is none, nothing is kept.
+#[derive(Debug)]
+struct Counts<K>(BTreeMap<K, usize>);
+
+impl<K> Default for Counts<K> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Counts<K> {
+    fn of(&self, key: &K) -> usize {
+        self.0.get(key).copied().unwrap_or(0)
+    }
+
+    fn add(&mut self, key: K) {
+        *self.0.entry(key).or_default() += 1;
+    }
+
+    fn take(&mut self, key: &K) {
+        if let Some(count) = self.0.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                self.0.remove(key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds {
+        pending_outgoing: 2,
+        pending_incoming: 8,
+        pending_incoming_per_address: 2,
+        established: 80,
+        established_per_peer: 2,
+    };
+
+    fn id(n: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(n)
+    }
+
+    /// Connects `peer` from `ip`; whether it was let in.
+    fn enter(admission: &mut Behaviour, n: usize, peer: PeerId, ip: &str) -> bool {
+        let remote: Multiaddr = format!("{ip}/tcp/{n}").parse().unwrap();
+        let local: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+        if admission.handle_pending_inbound_connection(id(n), &local, &remote).is_err()
+            || admission.handle_established_inbound_connection(id(n), peer, &local, &remote).is_err()
+        {
+            return false;
+        }
+        admission.opened(
+            id(n),
+            peer,
+            &ConnectedPoint::Listener { local_addr: local, send_back_addr: remote },
+        );
+        true
+    }
+
+    fn dial(admission: &mut Behaviour, n: usize) -> bool {
+        let address: Multiaddr = "/ip4/203.0.113.1/tcp/1".parse().unwrap();
+        let (peer, role, port_use) = (PeerId::random(), Endpoint::Dialer, PortUse::Reuse);
+        let dialled = admission.handle_pending_outbound_connection(id(n), None, &[], role).is_ok()
+            && admission
+                .handle_established_outbound_connection(id(n), peer, &address, role, port_use)
+                .is_ok();
+        if dialled {
+            let endpoint = ConnectedPoint::Dialer { address, role_override: role, port_use };
+            admission.opened(id(n), peer, &endpoint);
+        }
+        dialled
+    }
+
+    #[test]
+    fn one_address_has_its_share_of_handshakes_and_gets_it_back() {
+        let mut admission = Behaviour::new(BOUNDS);
+        let mut knock = |n: usize, ip: &str| {
+            let remote: Multiaddr = format!("{ip}/tcp/{n}").parse().unwrap();
+            admission.knock(id(n), &remote).is_ok()
+        };
+        assert!(knock(1, "/ip4/192.0.2.7") && knock(2, "/ip4/192.0.2.7") && !knock(3, "/ip4/192.0.2.7"));
+        assert!(knock(4, "/ip4/192.0.2.8"), "another address is not affected");
+        let of_one = ["/ip6/2001:db8:0:1::1", "/ip6/2001:db8:0:1::2", "/ip6/2001:db8:0:1:ffff::3"];
+        assert!(knock(5, of_one[0]) && knock(6, of_one[1]));
+        assert!(!knock(7, of_one[2]), "a /64 is one party");
+        assert!(knock(8, "/ip6/2001:db8:0:2::1"));
+        admission.shaken(id(1));
+        admission.shaken(id(1));
+        assert_eq!(admission.incoming_of_address.0.values().sum::<usize>(), 5);
+        assert_eq!(admission.incoming.len(), 5);
+    }
+
+    #[test]
+    fn whoever_only_connects_leaves_room_for_those_that_are_dialled() {
+        let mut admission = Behaviour::new(BOUNDS);
+        let entered = (0..100).filter(|n| enter(&mut admission, *n, PeerId::random(), "/ip4/10.0.0.1"));
+        assert_eq!(entered.count(), 60, "three quarters");
+        assert!((100..120).all(|n| dial(&mut admission, n)));
+        assert!(!dial(&mut admission, 120));
+        admission.closed(id(0));
+        assert!(dial(&mut admission, 121));
+    }
+
+    #[test]
+    fn one_public_network_has_its_share_and_a_private_one_is_not_strangled() {
+        let mut admission = Behaviour::new(BOUNDS);
+        let mut from = |first: usize, ip: fn(usize) -> String| {
+            (first..first + 20).filter(|n| enter(&mut admission, *n, PeerId::random(), &ip(*n))).count()
+        };
+        assert_eq!(from(0, |n| format!("/ip4/203.0.113.{n}")), 10, "a /24 is one party");
+        assert_eq!(from(100, |n| format!("/ip6/2604:a880:1:{n}::1")), 10, "a /48 too");
+        assert_eq!(from(200, |_| "/ip4/10.0.0.1".to_owned()), 20);
+        assert_eq!(from(300, |_| "/ip4/127.0.0.1".to_owned()), 20);
+        admission.closed(id(0));
+        assert!(
+            enter(&mut admission, 400, PeerId::random(), "/ip4/203.0.113.9"),
+            "what it closed it has again"
+        );
+    }
+
+    #[test]
+    fn nothing_is_kept_of_those_that_left() {
+        let mut admission = Behaviour::new(BOUNDS);
+        let peer = PeerId::random();
+        assert!(enter(&mut admission, 1, peer, "/ip4/203.0.113.1"));
+        assert!(enter(&mut admission, 2, peer, "/ip4/203.0.113.1"));
+        assert!(!enter(&mut admission, 3, peer, "/ip4/203.0.113.1"), "two with one peer");
+        assert!(dial(&mut admission, 4));
+        (1..=4).for_each(|n| admission.closed(id(n)));
+        assert!(admission.established.is_empty() && admission.of_peer.0.is_empty());
+        assert!(admission.of_network.0.is_empty() && admission.incoming.is_empty());
+        assert!(admission.outgoing.is_empty() && admission.established_incoming == 0);
+    }
+}

@@ -1,0 +1,148 @@
+//! Requests for blocks that are being answered, and who has a share in them.
+//!
+//! An answer holds its memory until its reader has read it, or the time is up, so that a few who do not read could hold all
+//! there is room for. A peer has a share, and so has one public network. As long as less than half is in use a share is large;
+//! above that it is what leaves something for everybody. Where all of it is in use, whoever holds most and has not read is
+//! turned out. Pure: `now` is an argument.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use libp2p::PeerId;
+use tokio::time::Instant;
+
+use super::diversity::Network;
+use crate::limits::{FETCH_SERVED_AT_ONCE_MAX, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT};
+
+/// Above so many answers, shares are small.
+const PLENTY: usize = FETCH_SERVED_AT_ONCE_MAX / 2;
+/// Answers for one peer where shares are small.
+const PER_PEER_SCARCE_MAX: usize = 1;
+/// Answers for the peers of one public network where shares are small.
+const PER_NETWORK_SCARCE_MAX: usize = 4;
+/// How old an answer is before it counts as not being read: at this speed it would not get through in time.
+const STALE: Duration = Duration::from_secs(FETCH_TIMEOUT.as_secs() / 2);
+
+/// One answer.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    peer: PeerId,
+    network: Option<Network>,
+    bytes: u64,
+    since: Instant,
+}
+
+/// The answers under way, by request.
+#[derive(Debug)]
+pub(super) struct Answering<Id>(BTreeMap<Id, Answer>);
+
+impl<Id: Ord> Answering<Id> {
+    pub(super) fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// Answers under way.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Who is being answered.
+    pub(super) fn peers(&self) -> impl Iterator<Item = PeerId> {
+        self.0.values().map(|answer| answer.peer)
+    }
+
+    /// Begins an answer where there is room for it; false where the peer is to come again later.
+    pub(super) fn begin(&mut self, id: Id, peer: PeerId, network: Option<Network>, now: Instant) -> bool {
+        let of_peer = self.of(&peer);
+        let of_network = network
+            .map_or(0, |network| self.0.values().filter(|answer| answer.network == Some(network)).count());
+        let (peer_max, network_max) = if self.0.len() < PLENTY {
+            (FETCH_SERVED_PER_PEER_MAX, FETCH_SERVED_PER_PEER_MAX)
+        } else {
+            (PER_PEER_SCARCE_MAX, PER_NETWORK_SCARCE_MAX)
+        };
+        let has_room =
+            self.0.len() < FETCH_SERVED_AT_ONCE_MAX && of_peer < peer_max && of_network < network_max;
+        if has_room {
+            self.0.insert(id, Answer { peer, network, bytes: 0, since: now });
+        }
+        has_room
+    }
+
+    fn of(&self, peer: &PeerId) -> usize {
+        self.0.values().filter(|answer| answer.peer == *peer).count()
+    }
+
+    /// Whom to turn out for others, where all room is taken: of those that do not read, the one with the most answers.
+    pub(super) fn greediest(&self, now: Instant) -> Option<PeerId> {
+        if self.0.len() < FETCH_SERVED_AT_ONCE_MAX {
+            return None;
+        }
+        let stale = self.0.values().filter(|answer| now.saturating_duration_since(answer.since) >= STALE);
+        let greediest = stale.map(|answer| (self.of(&answer.peer), answer.peer)).max()?;
+        (greediest.0 > PER_PEER_SCARCE_MAX).then_some(greediest.1)
+    }
+
+    /// Notes how many bytes of blocks an answer has.
+    pub(super) fn set_bytes(&mut self, id: &Id, bytes: u64) {
+        if let Some(answer) = self.0.get_mut(id) {
+            answer.bytes = bytes;
+        }
+    }
+
+    /// Ends an answer; gives its bytes.
+    pub(super) fn end(&mut self, id: &Id) -> u64 {
+        self.0.remove(id).map_or(0, |answer| answer.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peers::policy::group_of;
+
+    /// Begins as many answers as there is room for.
+    fn fill(answering: &mut Answering<usize>, peer: PeerId, ip: &str, now: Instant) -> usize {
+        let network = group_of(ip.parse().unwrap());
+        let first = answering.0.last_key_value().map_or(0, |(id, _)| id + 1);
+        (first..first + 100).filter(|id| answering.begin(*id, peer, network, now)).count()
+    }
+
+    #[test]
+    fn four_that_do_not_read_leave_room_for_everybody_else() {
+        let (mut answering, now) = (Answering::new(), Instant::now());
+        let greedy: Vec<usize> =
+            (0..4).map(|_| fill(&mut answering, PeerId::random(), "10.0.0.1", now)).collect();
+        assert_eq!(greedy, [16, 16, 1, 1]);
+        let others = (0..100).filter(|_| fill(&mut answering, PeerId::random(), "10.0.0.1", now) == 1);
+        assert_eq!(others.count(), 30);
+        assert_eq!(answering.len(), FETCH_SERVED_AT_ONCE_MAX);
+    }
+
+    #[test]
+    fn many_names_in_one_public_network_are_one_party() {
+        let (mut answering, now) = (Answering::new(), Instant::now());
+        let of_one = (0..100).map(|n| fill(&mut answering, PeerId::random(), &format!("203.0.113.{n}"), now));
+        assert_eq!(of_one.sum::<usize>(), FETCH_SERVED_PER_PEER_MAX);
+        assert_eq!(fill(&mut answering, PeerId::random(), "198.51.100.1", now), 16);
+        assert_eq!(fill(&mut answering, PeerId::random(), "203.0.113.1", now), 0, "its share is small now");
+        assert_eq!(fill(&mut answering, PeerId::random(), "192.0.2.1", now), 1);
+    }
+
+    #[test]
+    fn whoever_holds_most_and_does_not_read_is_turned_out_where_all_is_full() {
+        let (mut answering, start) = (Answering::new(), Instant::now());
+        let (fast, slow) = (PeerId::random(), PeerId::random());
+        assert_eq!(fill(&mut answering, slow, "10.0.0.1", start), 16);
+        let later = start + STALE;
+        assert_eq!(fill(&mut answering, fast, "10.0.0.2", later), 16);
+        assert_eq!(answering.greediest(later), None, "there is room");
+        while answering.len() < FETCH_SERVED_AT_ONCE_MAX {
+            fill(&mut answering, PeerId::random(), "10.0.0.3", start);
+        }
+        assert_eq!(answering.greediest(start), None, "everybody may still read");
+        assert_eq!(answering.greediest(later), Some(slow));
+        (0..15).for_each(|id| assert_eq!(answering.end(&id), 0));
+        (200..215).for_each(|id| assert!(answering.begin(id, PeerId::random(), None, later)));
+        assert_eq!(answering.greediest(later), None, "one answer is everybody's share");
+    }
+}

@@ -1,0 +1,139 @@
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use futures::future::{Pending, pending};
+use libp2p::{
+    Transport, TransportError,
+    core::transport::{DialOpts as Dialled, TransportEvent},
+};
+
+use super::*;
+use crate::{
+    config::Role,
+    network::{Load, transport},
+    peers::trim::Marks,
+};
+
+/// What a test does with the one listener.
+#[derive(Default)]
+struct Script {
+    listened: usize,
+    bound: Option<ListenerId>,
+    listener: Option<ListenerId>,
+    /// Whether it has an error to tell whenever it is asked.
+    is_noisy: bool,
+    is_closing: bool,
+    waker: Option<Waker>,
+}
+
+/// A transport on which nobody is reached.
+struct Scripted(Arc<Mutex<Script>>);
+
+type Stream = futures::io::Cursor<Vec<u8>>;
+
+impl Transport for Scripted {
+    type Output = Stream;
+    type Error = io::Error;
+    type ListenerUpgrade = Pending<io::Result<Stream>>;
+    type Dial = Pending<io::Result<Stream>>;
+
+    fn listen_on(&mut self, id: ListenerId, _: Multiaddr) -> Result<(), TransportError<io::Error>> {
+        let mut script = self.0.lock().unwrap();
+        script.listened += 1;
+        script.bound = Some(id);
+        Ok(())
+    }
+
+    fn remove_listener(&mut self, _: ListenerId) -> bool {
+        false
+    }
+
+    fn dial(&mut self, _: Multiaddr, _: Dialled) -> Result<Self::Dial, TransportError<io::Error>> {
+        Ok(pending())
+    }
+
+    fn poll(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<TransportEvent<Self::ListenerUpgrade, io::Error>> {
+        let mut script = self.0.lock().unwrap();
+        if let Some(listener_id) = script.bound.take() {
+            script.listener = Some(listener_id);
+            let listen_addr = "/ip4/127.0.0.1/tcp/7".parse().unwrap();
+            return Poll::Ready(TransportEvent::NewAddress { listener_id, listen_addr });
+        }
+        if let Some(listener_id) = script.listener {
+            if std::mem::take(&mut script.is_closing) {
+                script.listener = None;
+                return Poll::Ready(TransportEvent::ListenerClosed { listener_id, reason: Ok(()) });
+            }
+            if script.is_noisy {
+                let error = io::ErrorKind::ConnectionAborted.into();
+                return Poll::Ready(TransportEvent::ListenerError { listener_id, error });
+            }
+        }
+        script.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+fn start(script: &Arc<Mutex<Script>>, observer: Observer) -> Handle {
+    let settings = Settings {
+        topic: "/ggen/test".to_owned(),
+        dht_server: true,
+        query_timeout: Duration::from_secs(5),
+        role: Role::Peer,
+        entry_points: Vec::new(),
+        connections_max: 10,
+        connections: Marks { low: 4, high: 8 },
+    };
+    let base = transport::base(Scripted(script.clone()));
+    let key = Keypair::generate_ed25519();
+    let (store, offload) = (Store::in_memory().unwrap(), Offload::Threads);
+    spawn(base, &key, settings, store, offload, observer, &Metrics::default()).unwrap().0
+}
+
+fn address() -> Multiaddr {
+    "/ip4/127.0.0.1/tcp/7".parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swarm_that_always_has_an_event_holds_up_nothing() {
+    let script = Arc::new(Mutex::new(Script { is_noisy: true, ..Script::default() }));
+    let pulses = Arc::new(Mutex::new(Vec::<Load>::new()));
+    let seen = pulses.clone();
+    let handle = start(
+        &script,
+        Observer::new(move |event| {
+            if let Event::Loaded(load) = event {
+                seen.lock().unwrap().push(*load);
+            }
+        }),
+    );
+    let listened = tokio::time::timeout(Duration::from_secs(5), handle.listen(address())).await;
+    script.lock().unwrap().is_noisy = false;
+    assert_eq!(listened.expect("the listener is told of").unwrap(), [address()]);
+    assert!(pulses.lock().unwrap().len() >= 2, "what is due is done");
+}
+
+#[tokio::test]
+async fn a_listener_that_closes_is_opened_again() {
+    let script = Arc::new(Mutex::new(Script::default()));
+    let handle = start(&script, Observer::default());
+    handle.listen(address()).await.unwrap();
+    {
+        let mut script = script.lock().unwrap();
+        script.is_closing = true;
+        script.waker.take().unwrap().wake();
+    }
+    let again = async {
+        while script.lock().unwrap().listened < 2 || handle.snapshot().await.unwrap().listening.is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("it listens again");
+}

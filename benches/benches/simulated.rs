@@ -55,10 +55,11 @@ fn measure(is_test: bool) -> Result<Vec<Measured>, Box<dyn Error>> {
         let cost = it.cost;
         writeln!(
             io::stdout(),
-            "{nodes} nodes: {} simulated seconds in {:.1} s ({:.2} a second), {} MiB at most",
+            "{nodes} nodes: {} simulated seconds in {:.1} s ({:.2} a second, {:.2} a second of a processor), {} MiB at most",
             it.figures.simulated_secs,
             cost.wall_secs,
             cost.simulated_per_wall,
+            cost.simulated_per_cpu,
             cost.peak_mib
         )?;
         measured.push(it);

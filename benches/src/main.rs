@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Parser;
@@ -21,11 +22,15 @@ struct Arguments {
     /// Measures as little as shows anything.
     #[arg(long)]
     brief: bool,
+    /// How far the simulation moves the time at once, in milliseconds. Finer is slower, and rounds durations less.
+    #[arg(long, value_name = "MS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    tick: u64,
 }
 
 fn main() -> ExitCode {
-    let Arguments { nodes, seed, brief } = Arguments::parse();
+    let Arguments { nodes, seed, brief, tick } = Arguments::parse();
     let size = if brief { Size::brief(nodes) } else { Size::of(nodes) };
+    let size = Size { tick: Duration::from_millis(tick), ..size };
     let written = match measure::run(&size, seed) {
         Ok(measured) => serde_json::to_writer(io::stdout().lock(), &measured).map_err(io::Error::from),
         Err(error) => Err(io::Error::other(error)),

@@ -20,7 +20,7 @@ use libp2p::{
 pub const LATENCY: Duration = Duration::from_millis(50);
 /// There and back.
 pub const ROUND_TRIP: Duration = Duration::from_millis(100);
-/// How far the simulation moves the time at once, and so how exact each duration is.
+/// How far the simulation moves the time at once where nothing else is asked, and so how exact each duration is.
 pub const TICK: Duration = Duration::from_millis(10);
 /// The sizes that are measured, in nodes.
 pub const NODES: [usize; 4] = [20, 50, 100, 200];
@@ -47,6 +47,8 @@ pub struct Size {
     pub started: Duration,
     /// When the first package is published.
     pub settled: Duration,
+    /// How far the simulation moves the time at once.
+    pub tick: Duration,
 }
 
 impl Size {
@@ -54,13 +56,13 @@ impl Size {
     pub const fn of(nodes: usize) -> Self {
         // By then, connections beyond the higher mark have been trimmed.
         let (started, settled) = (Duration::from_secs(10), Duration::from_secs(90));
-        Self { nodes, packages: 10, lookups: 100, started, settled }
+        Self { nodes, packages: 10, lookups: 100, started, settled, tick: TICK }
     }
 
     /// As few as show how the network behaves: for a test.
     pub const fn brief(nodes: usize) -> Self {
         let (started, settled) = (Duration::from_secs(4), Duration::from_secs(12));
-        Self { nodes, packages: 3, lookups: 12, started, settled }
+        Self { nodes, packages: 3, lookups: 12, started, settled, tick: TICK }
     }
 
     /// Simulated hosts.
@@ -95,9 +97,9 @@ impl Size {
     }
 
     fn text(&self, seed: u64) -> String {
-        let Self { nodes, started, .. } = self;
+        let Self { nodes, started, tick, .. } = self;
         let [duration, started, tick, latency] =
-            [self.duration(), *started, TICK, LATENCY].map(|it| format!("{} ms", it.as_millis()));
+            [self.duration(), *started, *tick, LATENCY].map(|it| format!("{} ms", it.as_millis()));
         let mut text = format!(
             r#"duration = "{duration}"
 tick = "{tick}"

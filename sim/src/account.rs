@@ -1,6 +1,9 @@
 //! Puts what was seen of a run into the shapes of a report. It judges nothing.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use ggen_marketplace::{
     catalog,
@@ -13,7 +16,7 @@ use crate::{
     ledger::{Ended, Ledger},
     measure::Release,
     report::{self, FaultReport, Member, Outcome, StepReport},
-    scenario::{Scenario, Step},
+    scenario::{Role, Scenario, Step},
 };
 
 /// Reads from a store what its catalogue took after a position; the releases, and the newest position.
@@ -104,7 +107,10 @@ fn outcome(step: &Step, ended: Option<&Ended>, shortcoming: Option<String>) -> (
 }
 
 /// The distributions, and the metrics: what was counted, and the quantiles of every distribution.
-pub(crate) fn metrics(ledger: &Ledger) -> (BTreeMap<String, Vec<f64>>, BTreeMap<String, f64>) {
+pub(crate) fn metrics(
+    scenario: &Scenario,
+    ledger: &Ledger,
+) -> (BTreeMap<String, Vec<f64>>, BTreeMap<String, f64>) {
     let counts = &ledger.counts;
     let ended = |is: fn(&Ended) -> bool| ledger.ended.values().filter(|ended| is(ended)).count() as u64;
     let distributions = ledger.measures.distributions();
@@ -126,5 +132,98 @@ pub(crate) fn metrics(ledger: &Ledger) -> (BTreeMap<String, Vec<f64>>, BTreeMap<
         ("bites", counts.bites),
     ];
     metrics.extend(counted.map(|(name, count)| (name.to_owned(), count as f64)));
+    metrics.extend(shares(scenario, ledger));
+    let roles = scenario.nodes.iter().enumerate();
+    let running = roles.filter(|(node, _)| ledger.measures.runs(*node)).map(|(node, it)| (node, it.role));
+    metrics.extend(graph(&running.collect(), &ledger.links()));
     (distributions, metrics)
+}
+
+/// Per share, the part of its steps that began and ended as they must. What was to be done at a node that did not run was not
+/// done.
+fn shares(scenario: &Scenario, ledger: &Ledger) -> BTreeMap<String, f64> {
+    let mut counted: BTreeMap<String, [usize; 2]> = BTreeMap::new();
+    for (number, step) in scenario.steps.iter().enumerate() {
+        let Some(share) = &step.share else { continue };
+        let [good, all] = counted.entry(format!("share_{share}")).or_default();
+        if ledger.measures.has_begun(number) {
+            *all += 1;
+            *good += usize::from(scenario.shortcoming(number, &ledger.ended).is_none());
+        }
+    }
+    counted.into_iter().map(|(name, [good, all])| (name, good as f64 / all.max(1) as f64)).collect()
+}
+
+/// What the graph of the connections between the nodes that run looks like.
+fn graph(
+    running: &BTreeMap<usize, Role>,
+    links: &BTreeSet<[usize; 2]>,
+) -> impl Iterator<Item = (String, f64)> {
+    let mut neighbours: BTreeMap<usize, BTreeSet<usize>> =
+        running.keys().map(|node| (*node, BTreeSet::new())).collect();
+    for [one, other] in links.iter().filter(|link| link.iter().all(|node| running.contains_key(node))) {
+        neighbours.entry(*one).or_default().insert(*other);
+        neighbours.entry(*other).or_default().insert(*one);
+    }
+    let mut degrees: Vec<usize> = neighbours.values().map(BTreeSet::len).collect();
+    degrees.sort_unstable();
+    let median = degrees.get(degrees.len() / 2).copied().unwrap_or(0);
+    let most = degrees.last().copied().unwrap_or(0);
+    let hubs_of = |spoke: &usize| {
+        let (hubs, others): (Vec<usize>, Vec<usize>) =
+            neighbours[spoke].iter().partition(|it| running.get(it) == Some(&Role::Hub));
+        (hubs.len(), others.len())
+    };
+    let of_spokes = running.iter().filter(|(_, role)| **role == Role::Spoke).map(|(node, _)| hubs_of(node));
+    let (hubs, others): (Vec<usize>, Vec<usize>) = of_spokes.unzip();
+    let counted = [
+        ("graph_parts", parts(&neighbours)),
+        ("graph_degree_median", median),
+        ("graph_degree_max", most),
+        ("spoke_hubs_max", hubs.into_iter().max().unwrap_or(0)),
+        ("spoke_others_max", others.into_iter().max().unwrap_or(0)),
+    ];
+    let ratio = ("graph_degree_max_over_median".to_owned(), most as f64 / median.max(1) as f64);
+    counted.into_iter().map(|(name, count)| (name.to_owned(), count as f64)).chain([ratio])
+}
+
+/// Into how many parts that know nothing of each other a graph falls.
+fn parts(neighbours: &BTreeMap<usize, BTreeSet<usize>>) -> usize {
+    let mut left: BTreeSet<usize> = neighbours.keys().copied().collect();
+    let mut parts = 0;
+    while let Some(first) = left.pop_first() {
+        parts += 1;
+        let mut ahead = vec![first];
+        while let Some(node) = ahead.pop() {
+            ahead.extend(neighbours[&node].iter().filter(|it| left.remove(it)));
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn graph_of(roles: &[Role], links: &[[usize; 2]]) -> BTreeMap<String, f64> {
+        let running = roles.iter().copied().enumerate().collect();
+        graph(&running, &links.iter().copied().collect()).collect()
+    }
+
+    #[test]
+    fn a_graph_falls_into_parts_and_one_node_may_have_more_than_its_share() {
+        let star = graph_of(&[Role::Peer; 5], &[[0, 1], [0, 2], [0, 3], [0, 4]]);
+        assert_eq!((star["graph_parts"], star["graph_degree_max"]), (1.0, 4.0));
+        assert_eq!((star["graph_degree_median"], star["graph_degree_max_over_median"]), (1.0, 4.0));
+        let torn = graph_of(&[Role::Peer; 5], &[[0, 1], [2, 3], [3, 9]]);
+        assert_eq!((torn["graph_parts"], torn["graph_degree_max"]), (3.0, 1.0), "9 does not run");
+    }
+
+    #[test]
+    fn a_spoke_holds_on_to_hubs() {
+        let roles = [Role::Hub, Role::Hub, Role::Spoke, Role::Spoke];
+        let tidy = graph_of(&roles, &[[0, 1], [0, 2], [1, 2], [0, 3]]);
+        assert_eq!((tidy["spoke_hubs_max"], tidy["spoke_others_max"]), (2.0, 0.0));
+        assert_eq!(graph_of(&roles, &[[0, 2], [2, 3]])["spoke_others_max"], 1.0);
+    }
 }

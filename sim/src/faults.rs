@@ -4,8 +4,9 @@
 //! them is over.
 //!
 //! A fault's *bites* are: for what cuts links, the connections over those that were not cut yet, as either side saw them; for slow links,
-//! the segments that were sent over them meanwhile, looked at once in the time that one is under way; for held links, the
-//! segments that were kept back; for what stops nodes, those that ran; for a mass join, those that started.
+//! the segments that were sent over them meanwhile, looked at once in the time that one is under way, and for the first time when
+//! those have arrived that were sent before; for held links, the segments that were kept back; for lossy ones, those that were
+//! lost; for throttled ones, the writes that had to wait; for what stops nodes, those that ran; for a mass join, those that started.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +20,7 @@ use crate::{
     ledger::Shared,
     plan::{Deed, Event},
     scenario::Scenario,
+    weather::Weather,
     world::ip,
 };
 
@@ -29,6 +31,7 @@ type Pair = (usize, usize);
 pub(crate) struct Breaker<'a> {
     scenario: &'a Scenario,
     ledger: Shared,
+    weather: Weather,
     /// The latency of each link that is not slow.
     latency: BTreeMap<Pair, Duration>,
     links: BTreeMap<Pair, Link>,
@@ -65,9 +68,14 @@ impl Link {
 
 impl<'a> Breaker<'a> {
     /// For a world whose links have these latencies.
-    pub(crate) fn new(scenario: &'a Scenario, ledger: Shared, latency: BTreeMap<Pair, Duration>) -> Self {
+    pub(crate) fn new(
+        scenario: &'a Scenario,
+        ledger: Shared,
+        weather: Weather,
+        latency: BTreeMap<Pair, Duration>,
+    ) -> Self {
         let links = latency.keys().map(|pair| (*pair, Link::default())).collect();
-        Self { scenario, ledger, latency, links, stopped: BTreeMap::new() }
+        Self { scenario, ledger, weather, latency, links, stopped: BTreeMap::new() }
     }
 
     /// Begins an event; yields the sites whose nodes lost their disks.
@@ -80,7 +88,9 @@ impl<'a> Breaker<'a> {
             }
             Deed::Slow(links) => {
                 for (pair, by) in links {
-                    let slow = Slow { fault: event.fault, by: *by, look: event.at };
+                    // What is under way by now arrives as it would have: only when it has, what is there was slowed.
+                    let look = event.at + self.latency_of(*pair) + self.scenario.tick;
+                    let slow = Slow { fault: event.fault, by: *by, look };
                     self.link(*pair).slow.insert(number, slow);
                     self.lay(sim, *pair);
                 }
@@ -91,6 +101,13 @@ impl<'a> Breaker<'a> {
                     if !self.link(*pair).is_cut() {
                         sim.hold(ip(pair.0), ip(pair.1));
                     }
+                }
+            }
+            Deed::Worsen(links, trouble) => {
+                for pair in links {
+                    let round_trip = self.latency_of(*pair) * 2;
+                    let link = (ip(pair.0), ip(pair.1));
+                    self.weather.begin(number, event.fault, link, *trouble, round_trip);
                 }
             }
             Deed::Stop { sites, is_silent, disk } => {
@@ -130,6 +147,11 @@ impl<'a> Breaker<'a> {
                         sim.release(ip(pair.0), ip(pair.1));
                     }
                     self.ledger.lock().bite(event.fault, kept);
+                }
+            }
+            Deed::Worsen(links, _) => {
+                for pair in links {
+                    self.weather.end(number, (ip(pair.0), ip(pair.1)));
                 }
             }
             Deed::Stop { sites, is_silent, .. } => {
@@ -216,8 +238,14 @@ impl<'a> Breaker<'a> {
 
     /// Gives a link the latency that it has now.
     fn lay(&mut self, sim: &Sim<'_>, pair: Pair) {
-        let slower: Duration = self.link(pair).slow.values().map(|slow| slow.by).sum();
-        sim.set_link_latency(ip(pair.0), ip(pair.1), self.latency[&pair] + slower);
+        let latency = self.latency_of(pair);
+        sim.set_link_latency(ip(pair.0), ip(pair.1), latency);
+    }
+
+    /// The latency that a link has now.
+    fn latency_of(&self, pair: Pair) -> Duration {
+        let slow = self.links.get(&pair).into_iter().flat_map(|link| link.slow.values());
+        self.latency[&pair] + slow.map(|slow| slow.by).sum()
     }
 
     fn stop(&mut self, sim: &mut Sim<'_>, number: usize, fault: usize, sites: &BTreeSet<usize>) {

@@ -26,8 +26,9 @@ use crate::{
     judge::{self, Fact},
     ledger::{Ended, Shared},
     plan::{Cause, Life},
-    scenario::{Action, Role, Script, ScriptKind},
+    scenario::{Action, Flood, Role, Script, ScriptKind},
     transport::{Tap, TurmoilTransport},
+    weather::Weather,
     witness::Witness,
 };
 
@@ -61,6 +62,7 @@ pub(crate) struct Blueprint {
     pub(crate) ledger: Shared,
     pub(crate) witness: Witness,
     pub(crate) metrics: Metrics,
+    pub(crate) weather: Weather,
     /// How it misbehaves, from when on, and what it is made of then.
     pub(crate) script: Option<Script>,
     /// Every other node; for an adversary only, as are the next two.
@@ -113,10 +115,12 @@ impl Blueprint {
         Tap::new(move |remote, wire| ledger.lock().wire(node, remote, wire))
     }
 
-    fn cast(&self, kind: ScriptKind) -> Cast {
+    fn cast(&self, kind: ScriptKind, flood: Flood) -> Cast {
         Cast {
             node: self.node,
             kind,
+            flood,
+            weather: self.weather.clone(),
             key: self.key.clone(),
             ip: self.ip,
             port: self.port,
@@ -143,7 +147,7 @@ impl Blueprint {
     fn parts(&self) -> Parts {
         let (ledger, witness, node) = (self.ledger.clone(), self.witness.clone(), self.node);
         Parts {
-            transport: transport::base(TurmoilTransport::new(self.ip, self.tap())),
+            transport: transport::base(TurmoilTransport::new(self.ip, self.tap(), self.weather.clone())),
             node_key: self.key.clone(),
             publisher: self.publisher.clone(),
             store: self.disk.borrow().clone(),
@@ -184,7 +188,7 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
 
 /// One life of a node; an adversary is honest until its time has come.
 async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
-    let Some(Script { kind, at }) = blueprint.script else {
+    let Some(Script { kind, at, flood }) = blueprint.script else {
         return serve(blueprint, life, is_new).await;
     };
     if elapsed() < at {
@@ -192,7 +196,7 @@ async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::R
         serve(blueprint, Life { until: Some(until), ..life }, is_new).await?;
     }
     blueprint.ledger.lock().misbehaves(blueprint.node);
-    let misbehaving = adversary::run(blueprint.cast(kind));
+    let misbehaving = adversary::run(blueprint.cast(kind, flood));
     match life.until {
         None => misbehaving.await,
         Some(until) => match timeout(until.saturating_sub(elapsed()), misbehaving).await {
@@ -242,7 +246,9 @@ async fn work(blueprint: &Rc<Blueprint>, registry: &Rc<P2PRegistry>, steps: &mut
                 Err(failure) => {
                     // The folder's name differs from run to run.
                     let message = failure.message.replace(&*step.folder.to_string_lossy(), "the folder");
-                    (Ended::Failed { code: failure.code, message }, String::new())
+                    // What cannot be installed leaves nothing that could be taken for it.
+                    let leaves_files = matches!(step.action, Action::Install { .. }) && step.folder.exists();
+                    (Ended::Failed { code: failure.code, message, leaves_files }, String::new())
                 }
             };
             let mut ledger = blueprint.ledger.lock();
@@ -281,8 +287,16 @@ async fn perform(
             );
             Ok((Ended::Published { id, version: published.version, cid: published.cid }, more))
         }
-        Action::Search { text, .. } => {
-            let request = SearchRequest { text: text.clone(), ..SearchRequest::default() };
+        Action::Search { text, filter, .. } => {
+            let request = SearchRequest {
+                text: text.clone(),
+                categories: filter.categories.clone(),
+                tags: filter.tags.clone(),
+                any_tag: filter.any_tag,
+                limit: filter.limit,
+                min_reputation: filter.min_reputation,
+                ..SearchRequest::default()
+            };
             let found = Service::search(registry, request).await?;
             let providers: Vec<usize> = found.packages.iter().map(|it| it.providers.len()).collect();
             let more = format!(
@@ -290,7 +304,8 @@ async fn perform(
                 found.total, found.complete, found.connected_peers
             );
             let ids = found.packages.into_iter().map(|it| it.id).collect();
-            Ok((Ended::Found { ids, because: found.incomplete_because }, more))
+            let (hidden, because) = (found.hidden_by_reputation, found.incomplete_because);
+            Ok((Ended::Found { ids, hidden, because }, more))
         }
         Action::Install { package, version, .. } => {
             let version = version.as_ref().map_or_else(String::new, |version| format!("@{version}"));

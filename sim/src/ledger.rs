@@ -64,6 +64,8 @@ pub enum Ended {
     Found {
         /// Full ids of the packages.
         ids: Vec<String>,
+        /// How many were hidden because nobody who provides them has the reputation asked for.
+        hidden: usize,
         /// Why the result is not complete.
         because: Vec<String>,
     },
@@ -98,6 +100,8 @@ pub enum Ended {
         code: String,
         /// What people are told.
         message: String,
+        /// Whether there is something where an installation was to be.
+        leaves_files: bool,
     },
 }
 

@@ -30,5 +30,6 @@ pub mod shrink;
 pub mod trace;
 pub mod transport;
 pub mod virtualise;
+mod weather;
 pub mod witness;
 pub mod world;

@@ -62,6 +62,16 @@ impl Measures {
         ran
     }
 
+    /// Whether a node runs.
+    pub(crate) fn runs(&self, node: usize) -> bool {
+        self.lives.get(&node).and_then(|lives| lives.last()).is_some_and(|life| life.until.is_none())
+    }
+
+    /// Whether a step began.
+    pub(crate) fn has_begun(&self, step: usize) -> bool {
+        self.steps.contains_key(&step)
+    }
+
     /// A step begins.
     pub(crate) fn began(&mut self, step: usize, node: usize, at: Duration) {
         self.steps.insert(step, Timed { node, began: at, ended: None });

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, time::Duration};
 use crate::{
     draw::Draws,
     scenario::{Action, Fault, FaultKind, Lasts, Scenario, Ways},
+    weather::Trouble,
 };
 
 /// The shape of the lives of nodes that come and go: most are short and some very long.
@@ -50,6 +51,8 @@ pub enum Deed {
     Slow(Vec<((usize, usize), Duration)>),
     /// What is sent over the links of these sites, the smaller number first, is kept back.
     Hold(BTreeSet<(usize, usize)>),
+    /// Segments on the links of these sites, the smaller number first, are lost or wait.
+    Worsen(BTreeSet<(usize, usize)>, Trouble),
     /// The sites stop at once.
     Stop {
         /// The sites.
@@ -264,6 +267,10 @@ impl Drawing<'_> {
             FaultKind::Hold => {
                 self.event(it, it.at, it.until, it.nodes.clone(), Deed::Hold(self.links(&sites)));
             }
+            FaultKind::Lossy { percent } => self.worsen(it, &sites, Trouble::Loss { percent: *percent }),
+            FaultKind::Throttle { bytes_per_second } => {
+                self.worsen(it, &sites, Trouble::Throttle { bytes_per_second: *bytes_per_second });
+            }
             FaultKind::SwizzleClog => self.swizzle(it),
             FaultKind::Crash { disk } => self.stop(it, sites, false, *disk),
             FaultKind::PowerLoss { disk } => self.stop(it, sites, true, *disk),
@@ -305,6 +312,11 @@ impl Drawing<'_> {
         // Later than it begins: an event has a tick to itself.
         let until = until.max(at + self.scenario.tick);
         self.events.push(Event { fault: it.number, at, until, nodes, deed });
+    }
+
+    fn worsen(&mut self, it: &Occurrence<'_>, sites: &BTreeSet<usize>, trouble: Trouble) {
+        let deed = Deed::Worsen(self.links(sites), trouble);
+        self.event(it, it.at, it.until, it.nodes.clone(), deed);
     }
 
     fn stop(&mut self, it: &Occurrence<'_>, sites: BTreeSet<usize>, is_silent: bool, disk: bool) {

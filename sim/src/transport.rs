@@ -22,8 +22,11 @@ use libp2p::{
     core::transport::{DialOpts, ListenerId, TransportEvent},
     multiaddr::Protocol,
 };
+use tokio::time::{Sleep, sleep};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use turmoil::net::{TcpListener, TcpStream};
+
+use crate::weather::{Passage, Weather};
 
 /// What happened to a byte stream of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,24 +61,66 @@ impl fmt::Debug for Tap {
     }
 }
 
+/// What every stream of a host has.
+#[derive(Debug, Clone)]
+struct Site {
+    /// The address of the host: turmoil listens on the unspecified address, and peers must be told this one.
+    host: IpAddr,
+    tap: Tap,
+    weather: Weather,
+}
+
 /// A byte stream between two hosts.
 #[derive(Debug)]
 pub struct Stream {
     inner: Compat<TcpStream>,
     remote: SocketAddr,
-    tap: Tap,
+    site: Site,
+    /// Until when nothing can be written, where that is so.
+    pause: Option<Pin<Box<Sleep>>>,
+    /// How often what is to be written was lost.
+    losses: u32,
+    /// Bytes that may be written.
+    granted: Option<usize>,
 }
 
 impl Stream {
-    fn new(inner: TcpStream, remote: SocketAddr, dialled: bool, tap: Tap) -> Self {
-        (tap.0)(remote, Wire::Opened { dialled });
-        Self { inner: inner.compat(), remote, tap }
+    fn new(inner: TcpStream, remote: SocketAddr, dialled: bool, site: Site) -> Self {
+        (site.tap.0)(remote, Wire::Opened { dialled });
+        Self { inner: inner.compat(), remote, site, pause: None, losses: 0, granted: None }
+    }
+
+    /// How many of some bytes the link takes, once it takes any.
+    fn poll_grant(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<usize> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                ready!(pause.as_mut().poll(cx));
+                self.pause = None;
+            }
+            if let Some(granted) = self.granted {
+                return Poll::Ready(granted.min(bytes));
+            }
+            let now = turmoil::sim_elapsed().unwrap_or_default();
+            let way = (self.site.host, self.remote.ip());
+            let wait = match self.site.weather.ask(way, now, bytes, self.losses) {
+                Passage::Now(granted) => {
+                    self.granted = Some(granted);
+                    continue;
+                }
+                Passage::Busy(wait) => wait,
+                Passage::Lost(wait) => {
+                    self.losses += 1;
+                    wait
+                }
+            };
+            self.pause = Some(Box::pin(sleep(wait)));
+        }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        (self.tap.0)(self.remote, Wire::Closed);
+        (self.site.tap.0)(self.remote, Wire::Closed);
     }
 }
 
@@ -87,7 +132,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<usize>> {
         let read = ready!(Pin::new(&mut self.inner).poll_read(cx, buffer))?;
         if read > 0 {
-            (self.tap.0)(self.remote, Wire::Delivered(&buffer[..read]));
+            (self.site.tap.0)(self.remote, Wire::Delivered(&buffer[..read]));
         }
         Poll::Ready(Ok(read))
     }
@@ -95,7 +140,10 @@ impl AsyncRead for Stream {
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
+        let granted = ready!(self.poll_grant(cx, bytes.len()));
+        let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &bytes[..granted]));
+        (self.granted, self.losses) = (None, 0);
+        Poll::Ready(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -109,9 +157,7 @@ impl AsyncWrite for Stream {
 
 /// Listens and dials on the turmoil host that polls it.
 pub struct TurmoilTransport {
-    tap: Tap,
-    /// The address of this host: turmoil listens on the unspecified address, and peers must be told this one.
-    host: IpAddr,
+    site: Site,
     listeners: VecDeque<Listener>,
     closed: VecDeque<(ListenerId, Result<(), io::Error>)>,
     waker: Option<Waker>,
@@ -129,8 +175,9 @@ enum Accepted {
 
 impl TurmoilTransport {
     /// The transport of the host with this address.
-    pub fn new(host: IpAddr, tap: Tap) -> Self {
-        Self { tap, host, listeners: VecDeque::new(), closed: VecDeque::new(), waker: None }
+    pub(crate) fn new(host: IpAddr, tap: Tap, weather: Weather) -> Self {
+        let site = Site { host, tap, weather };
+        Self { site, listeners: VecDeque::new(), closed: VecDeque::new(), waker: None }
     }
 
     fn wake(&mut self) {
@@ -158,32 +205,32 @@ fn socket(address: &Multiaddr) -> Option<SocketAddr> {
 }
 
 /// Binds, then accepts for ever; the first failure ends it.
-fn listen(host: IpAddr, bind: SocketAddr, tap: Tap) -> BoxStream<'static, io::Result<Accepted>> {
+fn listen(bind: SocketAddr, site: Site) -> BoxStream<'static, io::Result<Accepted>> {
     enum State {
         Unbound,
         Bound(TcpListener, Multiaddr),
         Failed,
     }
-    stream::unfold((State::Unbound, tap), move |(state, tap)| async move {
+    stream::unfold((State::Unbound, site), move |(state, site)| async move {
         let bound = match state {
             State::Unbound => {
                 let bound = async {
                     let listener = TcpListener::bind(bind).await?;
-                    let local = multiaddr(SocketAddr::new(host, listener.local_addr()?.port()));
+                    let local = multiaddr(SocketAddr::new(site.host, listener.local_addr()?.port()));
                     Ok((listener, local))
                 };
                 bound.await.map(|(listener, local)| (Accepted::Bound(local.clone()), listener, local))
             }
             State::Bound(listener, local) => listener.accept().await.map(|(stream, remote)| {
-                let stream = Stream::new(stream, remote, false, tap.clone());
+                let stream = Stream::new(stream, remote, false, site.clone());
                 let remote = multiaddr(remote);
                 (Accepted::Stream { stream, local: local.clone(), remote }, listener, local)
             }),
             State::Failed => return None,
         };
         Some(match bound {
-            Ok((accepted, listener, local)) => (Ok(accepted), (State::Bound(listener, local), tap)),
-            Err(error) => (Err(error), (State::Failed, tap)),
+            Ok((accepted, listener, local)) => (Ok(accepted), (State::Bound(listener, local), site)),
+            Err(error) => (Err(error), (State::Failed, site)),
         })
     })
     .boxed()
@@ -197,7 +244,7 @@ impl Transport for TurmoilTransport {
 
     fn listen_on(&mut self, id: ListenerId, address: Multiaddr) -> Result<(), TransportError<io::Error>> {
         let bind = socket(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
-        self.listeners.push_back(Listener { id, events: listen(self.host, bind, self.tap.clone()) });
+        self.listeners.push_back(Listener { id, events: listen(bind, self.site.clone()) });
         self.wake();
         Ok(())
     }
@@ -212,8 +259,8 @@ impl Transport for TurmoilTransport {
 
     fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
         let remote = socket(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
-        let tap = self.tap.clone();
-        Ok(async move { Ok(Stream::new(TcpStream::connect(remote).await?, remote, true, tap)) }.boxed())
+        let site = self.site.clone();
+        Ok(async move { Ok(Stream::new(TcpStream::connect(remote).await?, remote, true, site)) }.boxed())
     }
 
     fn poll(

@@ -40,6 +40,7 @@ use crate::{
     trace::{Lines, Trace},
     transport::multiaddr,
     virtualise,
+    weather::Weather,
     witness::Witness,
 };
 
@@ -132,19 +133,27 @@ fn folders(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<Vec<
     let mut steps = Vec::new();
     for (number, step) in scenario.steps.iter().enumerate() {
         let folder = scratch.join(number.to_string());
-        if let Action::Publish { package, version, bytes } = &step.action {
-            write_package(&folder, package, version, *bytes, draws)?;
+        if let Action::Publish { .. } = &step.action {
+            write_package(&folder, &step.action, draws)?;
         }
         steps.push(PlannedStep { number, at: step.at, action: step.action.clone(), folder });
     }
     Ok(steps)
 }
 
-fn write_package(folder: &Path, name: &str, version: &str, bytes: u64, draws: Draws) -> io::Result<()> {
+/// Writes what a step publishes, where it publishes something.
+fn write_package(folder: &Path, step: &Action, draws: Draws) -> io::Result<()> {
+    let Action::Publish { package: name, version, bytes, tags, categories } = step else { return Ok(()) };
     fs::create_dir(folder)?;
-    let description = format!("name = {name:?}\nversion = {version:?}\ndescription = \"Simulated {name}\"\n");
+    let mut description =
+        format!("name = {name:?}\nversion = {version:?}\ndescription = \"Simulated {name}\"\n");
+    for (key, words) in [("tags", tags), ("categories", categories)] {
+        if !words.is_empty() {
+            description += &format!("{key} = {words:?}\n");
+        }
+    }
     fs::write(folder.join("gpack.toml"), description)?;
-    let mut left = bytes;
+    let mut left = *bytes;
     for file in 0.. {
         let size = left.min(FILE_BYTES_MAX);
         let mut content = vec![0; usize::try_from(size).expect("a megabyte at most")];
@@ -239,6 +248,7 @@ struct World<'a> {
     witness: Witness,
     /// Per node.
     metrics: Vec<Metrics>,
+    weather: Weather,
 }
 
 fn simulate(
@@ -264,7 +274,8 @@ fn simulate(
     let counting = || if options.counts { Metrics::counting() } else { Metrics::default() };
     let metrics = keys.iter().map(|_| counting()).collect();
     let witness = options.witness.clone();
-    let mut world = World { scenario, plan, stores, ledger, positions, signed, witness, metrics };
+    let weather = Weather::new(draws, ledger.clone(), scenario.tick);
+    let mut world = World { scenario, plan, stores, ledger, positions, signed, witness, metrics, weather };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
@@ -276,7 +287,8 @@ fn simulate(
     for (site, nodes) in blueprints.into_iter().enumerate() {
         sim.host(ip(site), move || host(nodes.clone()));
     }
-    let mut breaker = Breaker::new(scenario, world.ledger.clone(), world.lay_links(&sim, draws));
+    let mut breaker =
+        Breaker::new(scenario, world.ledger.clone(), world.weather.clone(), world.lay_links(&sim, draws));
     let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
     while sim.elapsed() < end {
         world.break_and_mend(&mut sim, &mut breaker)?;
@@ -354,6 +366,7 @@ impl World<'_> {
                 ledger: self.ledger.clone(),
                 witness: self.witness.clone(),
                 metrics: self.metrics[index].clone(),
+                weather: self.weather.clone(),
                 script: node.script,
                 others: (0..keys.len())
                     .filter(|other| node.script.is_some() && *other != index)
@@ -474,7 +487,7 @@ impl World<'_> {
     fn report(&self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
         let (shortcomings, (distributions, mut metrics)) = {
             let ledger = self.ledger.lock();
-            (self.shortcomings(&ledger), account::metrics(&ledger))
+            (self.shortcomings(&ledger), account::metrics(self.scenario, &ledger))
         };
         let idle = self.idle_faults();
         let invariants =

@@ -170,13 +170,15 @@ fn a_fault_that_never_bites_fails_the_run() {
 }
 
 /// Every kind of fault, each for itself, from the tenth second on; `node-2` of a small scenario is concerned.
-const EVERY_KIND: [(&str, &str); 13] = [
+const EVERY_KIND: [(&str, &str); 15] = [
     ("partition", "until = \"11s\""),
     ("partition", "until = \"11s\"\none-way = \"in\""),
     ("isolate", "until = \"11s\""),
     ("flapping", "until = \"12s\"\nup = \"500ms\"\ndown = \"500ms\""),
     ("slow", "until = \"30s\"\nby = \"200ms\""),
     ("hold", "until = \"30s\""),
+    ("lossy", "until = \"30s\"\npercent = 20"),
+    ("throttle", "until = \"30s\"\nbytes-per-second = 1_000"),
     ("swizzle-clog", "until = \"12s\""),
     ("crash", "until = \"12s\""),
     ("power-loss", "until = \"12s\"\ndisk = false"),

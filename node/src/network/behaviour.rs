@@ -28,9 +28,12 @@ pub const PROTOCOL_VERSION: &str = "/ggen/1.0.0";
 /// The Kademlia protocol id.
 pub const KAD_PROTOCOL: &str = "/ggen/kad/1.0.0";
 
-/// How long one node may take to answer a request of a lookup: a round trip of five seconds, as some satellites and full
-/// buffers have it, and no more, since a lookup waits so long for each dead node whose connection still stands.
+/// How long one node may take at least to answer a request of a lookup: two round trips, of which one agrees on the protocol, of
+/// three seconds each. Not much more, since a lookup waits so long for each dead node whose connection still stands.
 const DHT_ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+/// Which part of the time of a lookup one answer may take. Whoever has links of five seconds for a round trip, by satellite or with
+/// full buffers, gives lookups a minute (`query_timeout_secs`), and so twelve seconds to each answer.
+const DHT_ANSWER_SHARE: u32 = 5;
 
 /// Everything a node speaks.
 #[derive(NetworkBehaviour)]
@@ -103,7 +106,7 @@ fn dht(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
         .set_replication_factor(NonZeroUsize::new(20).expect("not zero"))
         .set_caching(kad::Caching::Enabled { max_peers: 4 })
         .set_max_packet_size(16 * 1024)
-        .set_substreams_timeout(DHT_ANSWER_TIMEOUT)
+        .set_substreams_timeout(DHT_ANSWER_TIMEOUT.max(settings.query_timeout / DHT_ANSWER_SHARE))
         .set_periodic_bootstrap_interval(Some(Duration::from_secs(5 * 60)));
     let mut kad = kad::Behaviour::with_config(id, Records::new(id), config);
     kad.set_mode(Some(if settings.dht_server { kad::Mode::Server } else { kad::Mode::Client }));

@@ -7,24 +7,21 @@ use libp2p::{PeerId, identity::Keypair};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::{Script, Stage, gossip, heads};
-
-/// Announcements in one turn: five hundred a second, five times what is looked at of one neighbour.
-const PER_TURN: u64 = 250;
-/// Turns that it floods for, ten seconds: the budget of a neighbour is spent after less than three.
-const TURNS: u64 = 20;
+use super::{Script, Stage, TURN, TURNS_PER_SECOND, gossip, heads};
+use crate::scenario::Flood;
 
 /// Makes keys and packages as fast as it can, and sends each of them to every peer.
 #[derive(Debug)]
-pub(super) struct Flood {
+pub(super) struct Flooding {
     secret: [u8; 32],
+    flood: Flood,
     made: u64,
     spouts: BTreeMap<PeerId, mpsc::Sender<Arc<[u8]>>>,
 }
 
-impl Flood {
-    pub(super) fn new(secret: [u8; 32]) -> Self {
-        Self { secret, made: 0, spouts: BTreeMap::new() }
+impl Flooding {
+    pub(super) fn new(secret: [u8; 32], flood: Flood) -> Self {
+        Self { secret, flood, made: 0, spouts: BTreeMap::new() }
     }
 
     /// Opens a stream to every peer that has none.
@@ -50,14 +47,14 @@ impl Flood {
     }
 }
 
-impl Script for Flood {
+impl Script for Flooding {
     fn turn(&mut self, stage: &mut Stage) {
-        if stage.turns >= TURNS {
+        if TURN * u32::try_from(stage.turns).unwrap_or(u32::MAX) >= self.flood.lasts {
             return;
         }
         self.open(stage);
         let now = Timestamp::now();
-        for _ in 0..PER_TURN {
+        for _ in 0..self.flood.per_second.div_ceil(TURNS_PER_SECOND) {
             let publisher = Publisher::from_secret(self.secret("publisher"), now);
             let head = heads::made_up(&publisher, &format!("flood-{}", self.made), now);
             let author = Keypair::ed25519_from_bytes(self.secret("author")).expect("32 bytes are a key");

@@ -22,7 +22,7 @@ pub(super) const PROTOCOL: &str = "/meshsub/1.1.0";
 /// What every signature begins with.
 const SIGNED_PREFIX: &[u8] = b"libp2p-pubsub:";
 /// Frames that wait for one peer; a peer that reads more slowly misses the rest.
-const FRAMES_QUEUED_MAX: usize = 512;
+const FRAMES_QUEUED_MAX: usize = 8_192;
 /// Bytes that are read and thrown away at once.
 const SCRAP_BYTES: usize = 4 << 10;
 

@@ -40,12 +40,15 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::swarm::{Behaviour, BehaviourEvent};
 use crate::{
     ledger::Shared,
-    scenario::ScriptKind,
+    scenario::{Flood, ScriptKind},
     transport::{Tap, TurmoilTransport},
+    weather::Weather,
 };
 
 /// How often a script gets its turn.
 const TURN: Duration = Duration::from_millis(500);
+/// Turns in a second.
+const TURNS_PER_SECOND: u64 = 2;
 /// How many turns lie between two looks at whom it has lost.
 const DIAL_TURNS: u64 = 10;
 /// Heads of one package that are remembered.
@@ -72,6 +75,7 @@ pub enum Bite {
 pub(crate) struct Cast {
     pub(crate) node: usize,
     pub(crate) kind: ScriptKind,
+    pub(crate) flood: Flood,
     pub(crate) key: Keypair,
     pub(crate) ip: std::net::IpAddr,
     pub(crate) port: u16,
@@ -81,6 +85,7 @@ pub(crate) struct Cast {
     pub(crate) store: Store,
     pub(crate) topic: String,
     pub(crate) tap: Tap,
+    pub(crate) weather: Weather,
     pub(crate) ledger: Shared,
     /// An honest publisher, as whom it has kept what was signed long ago.
     pub(crate) victim: Publisher,
@@ -126,7 +131,7 @@ struct Stage {
 
 /// Follows a script until the host ends.
 pub(crate) async fn run(cast: Cast) -> turmoil::Result {
-    let base = transport::base(TurmoilTransport::new(cast.ip, cast.tap.clone()));
+    let base = transport::base(TurmoilTransport::new(cast.ip, cast.tap.clone(), cast.weather.clone()));
     let mut swarm = swarm::swarm(base, &cast.key, cast.kind == ScriptKind::FloodGossip)?;
     let topic = gossipsub::IdentTopic::new(&cast.topic);
     if let Some(gossip) = swarm.behaviour_mut().gossip.as_mut() {
@@ -140,7 +145,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::Stall => Box::new(blocks::Stall),
         ScriptKind::ForgeHeads => Box::new(forge::Forge::default()),
         ScriptKind::ReplayHeads => Box::new(replay::Replay::new(&cast.victim)),
-        ScriptKind::FloodGossip => Box::new(flood::Flood::new(cast.secret)),
+        ScriptKind::FloodGossip => Box::new(flood::Flooding::new(cast.secret, cast.flood)),
     };
     cast.ledger.lock().record(cast.node, format_args!("misbehaves: {}", cast.kind.as_str()));
     let remembered = remembered(&cast.store);

@@ -18,11 +18,13 @@ pub(super) struct Catalogues {
     /// The last time that something was published, mended, or started.
     quiet_since: Duration,
     running: BTreeSet<usize>,
+    /// How many releases there were at the last look. What is there at the first was there before.
+    releases: Option<usize>,
 }
 
 impl Catalogues {
     pub(super) fn new(case: &Case) -> Self {
-        Self { quiet_since: case.faults_over, running: BTreeSet::new() }
+        Self { quiet_since: case.faults_over, running: BTreeSet::new(), releases: None }
     }
 
     pub(super) fn hear(&mut self, at: Duration, fact: &Fact) {
@@ -41,7 +43,19 @@ impl Catalogues {
     }
 
     /// After the deadline they agree at every moment.
-    pub(super) fn look(&self, found: &mut Found, oracle: &Oracle, case: &Case, at: Duration, views: &[View]) {
+    pub(super) fn look(
+        &mut self,
+        found: &mut Found,
+        oracle: &Oracle,
+        case: &Case,
+        at: Duration,
+        views: &[View],
+    ) {
+        // A publication is there before its step has ended, which may take a while.
+        let releases = oracle.releases();
+        if self.releases.replace(releases).is_some_and(|before| before != releases) {
+            self.quiet_since = self.quiet_since.max(at);
+        }
         let Some(within) = case.expect.catalogues_agree_within else { return };
         if at >= self.quiet_since + within {
             self.compare(found, oracle, case, at, views);

@@ -57,6 +57,11 @@ impl Oracle {
         self.releases.get(&(package.to_owned(), version.to_owned()))
     }
 
+    /// How many releases there are.
+    pub(super) fn releases(&self) -> usize {
+        self.releases.len()
+    }
+
     /// The release with this tree, and its package.
     pub(super) fn with_root(&self, root: ContentId) -> Option<(&str, &Release)> {
         let found = self.releases.iter().find(|(_, release)| release.root == root);

@@ -336,6 +336,16 @@ fn a_catalogue_that_lacks_something_is_found_once_its_deadline_is_over() {
     run.views[0][OTHER].catalogue.clear();
     run.facts.extend([(secs(20), Fact::FaultBegan), (secs(25), Fact::FaultEnded)]);
     assert_eq!(run.judged(), BTreeMap::new());
+    // What was published a moment ago has its deadline before it, though the step is still under way.
+    let mut run = good();
+    let second =
+        Publication { version: "1.1.0".to_owned(), sequence: 1, root: id("second"), ..publication() };
+    run.case.trees.insert((AUTHOR, "word".to_owned(), "1.1.0".to_owned()), TREE);
+    run.case.expect.catalogues_agree = false;
+    run.views[1][AUTHOR].published.push(second);
+    let judged = run.judged();
+    let what = &judged[catalogues::RULE];
+    assert!(what.starts_with("the run ended before") && judged.len() == 1, "{judged:?}");
     // Who does not run has no deadline.
     let mut run = good();
     run.views[1][OTHER].catalogue.clear();

@@ -134,3 +134,21 @@ fn quantiles_are_those_of_their_distributions() {
     assert!(near(exponential(secs(20), 1.0 / std::f64::consts::E), 20.0));
     assert_eq!(whole(Duration::from_micros(1_001)), Duration::from_millis(2));
 }
+
+#[test]
+fn what_worsens_links_worsens_those_of_its_sites_to_each_other_too() {
+    let fault = |rest: &str| {
+        format!("[[faults]]\nat = \"5s\"\nfor = \"9s\"\nnodes = [\"node-0\", \"node-1\"]\n{rest}\n")
+    };
+    let lossy = fault("kind = \"lossy\"\npercent = 30");
+    let throttle = fault("kind = \"throttle\"\nbytes-per-second = 1_000");
+    for (text, expected) in
+        [(lossy, Trouble::Loss { percent: 30 }), (throttle, Trouble::Throttle { bytes_per_second: 1_000 })]
+    {
+        let [event] = plan(1, &text).events.try_into().unwrap();
+        let Deed::Worsen(links, trouble) = &event.deed else { panic!("{event:?}") };
+        assert_eq!((links.len(), *trouble), (9, expected));
+        assert!(links.contains(&(0, 1)) && !links.contains(&(2, 3)));
+        assert_eq!((event.at, event.until), (secs(5), secs(14)));
+    }
+}

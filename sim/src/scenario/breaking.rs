@@ -16,6 +16,8 @@ use super::{
 
 /// How often one fault happens at most.
 const TIMES_MAX: u32 = 1_000;
+/// Of a hundred segments, how many may be lost: of more than that, hardly any connection would stand.
+const LOSS_PERCENT_MAX: u64 = 90;
 /// How long a node is down where it is restarted and nothing is said.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -37,6 +39,8 @@ pub(super) struct Breaking {
     up: Option<Spanned<Span>>,
     down: Option<Spanned<Span>>,
     by: Option<Spanned<Times>>,
+    percent: Option<Spanned<u64>>,
+    bytes_per_second: Option<Spanned<u64>>,
     disk: Option<Spanned<bool>>,
     spread: Option<Spanned<Span>>,
     median: Option<Spanned<Span>>,
@@ -51,6 +55,8 @@ enum Kind {
     Flapping,
     Slow,
     Hold,
+    Lossy,
+    Throttle,
     SwizzleClog,
     Crash,
     PowerLoss,
@@ -94,6 +100,13 @@ pub(super) fn faults(
     Ok(faults)
 }
 
+fn within(value: &Spanned<u64>, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, Problem> {
+    if range.contains(value.get_ref()) {
+        return Ok(*value.get_ref());
+    }
+    Err(Problem::at(value, format!("`{key}` is {} to {}", range.start(), range.end())))
+}
+
 impl Breaking {
     fn check(
         &self,
@@ -123,8 +136,8 @@ impl Breaking {
     /// Refuses keys that do not belong to this kind.
     fn check_keys(&self) -> Result<(), Problem> {
         use Kind::{
-            Churn, Crash, Flapping, Hold, Isolate, MassJoin, MassLeave, Partition, PowerLoss, Restart, Slow,
-            SwizzleClog,
+            Churn, Crash, Flapping, Hold, Isolate, Lossy, MassJoin, MassLeave, Partition, PowerLoss, Restart,
+            Slow, SwizzleClog, Throttle,
         };
         // What has joined stays: nothing is mended later.
         let lasting = &[
@@ -133,6 +146,8 @@ impl Breaking {
             Flapping,
             Slow,
             Hold,
+            Lossy,
+            Throttle,
             SwizzleClog,
             Crash,
             PowerLoss,
@@ -141,13 +156,15 @@ impl Breaking {
             Churn,
         ];
         let kind = *self.kind.get_ref();
-        let belonging: [Belonging<'_>; 10] = [
+        let belonging: [Belonging<'_>; 12] = [
             ("until", self.until.as_ref().map(Spanned::span), lasting),
             ("for", self.lasts.as_ref().map(Spanned::span), lasting),
             ("one-way", self.one_way.as_ref().map(Spanned::span), &[Partition, Isolate]),
             ("up", self.up.as_ref().map(Spanned::span), &[Flapping]),
             ("down", self.down.as_ref().map(Spanned::span), &[Flapping]),
             ("by", self.by.as_ref().map(Spanned::span), &[Slow]),
+            ("percent", self.percent.as_ref().map(Spanned::span), &[Lossy]),
+            ("bytes-per-second", self.bytes_per_second.as_ref().map(Spanned::span), &[Throttle]),
             ("disk", self.disk.as_ref().map(Spanned::span), &[Crash, PowerLoss, Restart]),
             ("spread", self.spread.as_ref().map(Spanned::span), &[MassJoin, MassLeave]),
             ("median", self.median.as_ref().map(Spanned::span), &[Churn]),
@@ -192,6 +209,16 @@ impl Breaking {
                 FaultKind::Slow { by: by.get_ref().0.clone() }
             }
             Kind::Hold => FaultKind::Hold,
+            Kind::Lossy => {
+                let percent = self.percent.as_ref().ok_or_else(|| needs("percent"))?;
+                FaultKind::Lossy { percent: within(percent, "percent", 1..=LOSS_PERCENT_MAX)? }
+            }
+            Kind::Throttle => {
+                let bytes = self.bytes_per_second.as_ref().ok_or_else(|| needs("bytes-per-second"))?;
+                FaultKind::Throttle {
+                    bytes_per_second: within(bytes, "bytes-per-second", 1..=u64::from(u32::MAX))?,
+                }
+            }
             Kind::SwizzleClog => FaultKind::SwizzleClog,
             Kind::Crash => FaultKind::Crash { disk },
             Kind::PowerLoss => FaultKind::PowerLoss { disk },

@@ -9,7 +9,7 @@ use serde::{
 use toml::{Spanned, Table};
 
 use super::{
-    DURATION_MAX, Expect, Latency, Node, Scenario, Script, ScriptKind, Threshold,
+    DURATION_MAX, Expect, Flood, Latency, Node, Scenario, Script, ScriptKind, Threshold,
     breaking::{self, Breaking},
     problem::{Problem, unknown},
     sources::Sources,
@@ -20,6 +20,8 @@ use crate::scenario::Error;
 
 /// The longest latency of a link.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
+/// Announcements of a flood in a second at most.
+const FLOOD_MAX: u64 = 100_000;
 /// Seeds of a scenario at most.
 const SEEDS_MAX: u64 = 100_000;
 
@@ -74,6 +76,10 @@ struct Adversary {
     script: ScriptKind,
     #[serde(default = "at_once")]
     at: Spanned<Span>,
+    /// Of a flood.
+    per_second: Option<Spanned<u64>>,
+    #[serde(rename = "for")]
+    lasts: Option<Spanned<Span>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -215,6 +221,28 @@ pub(super) fn moment(at: &Spanned<Span>, end: Duration) -> Result<Duration, Prob
     if moment >= end { Err(Problem::at(at, "the run has ended by then")) } else { Ok(moment) }
 }
 
+impl Adversary {
+    /// How much it floods; what is said of that belongs to no other script.
+    fn flood(&self) -> Result<Flood, Problem> {
+        let mut flood = Flood::default();
+        if let Some(per_second) = &self.per_second {
+            flood.per_second = *per_second.get_ref();
+            if flood.per_second == 0 || flood.per_second > FLOOD_MAX || self.script != ScriptKind::FloodGossip
+            {
+                let what = format!("`per-second` belongs to `flood-gossip`, and is 1 to {FLOOD_MAX}");
+                return Err(Problem::at(per_second, what));
+            }
+        }
+        if let Some(lasts) = &self.lasts {
+            flood.lasts = lasts.get_ref().0;
+            if flood.lasts.is_zero() || self.script != ScriptKind::FloodGossip {
+                return Err(Problem::at(lasts, "`for` belongs to `flood-gossip`, and is more than nothing"));
+            }
+        }
+        Ok(flood)
+    }
+}
+
 impl Document {
     fn check(self, name: String, variant: Option<String>) -> Result<Scenario, Problem> {
         let duration = self.duration.get_ref().0;
@@ -276,8 +304,9 @@ impl Document {
     }
 
     fn script(&self, nodes: &mut [Node], end: Duration) -> Result<(), Problem> {
-        for Adversary { node, script, at } in &self.adversaries {
-            let at = moment(at, end)?;
+        for adversary in &self.adversaries {
+            let Adversary { node, script, at, .. } = adversary;
+            let (at, flood) = (moment(at, end)?, adversary.flood()?);
             let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
             let Some(found) = nodes.iter_mut().find(|it| it.name == *node.get_ref()) else {
                 return Err(unknown("node", node, names.iter().map(String::as_str)));
@@ -285,7 +314,7 @@ impl Document {
             if found.script.is_some() {
                 return Err(Problem::at(node, "a node has one script"));
             }
-            found.script = Some(Script { kind: *script, at });
+            found.script = Some(Script { kind: *script, at, flood });
         }
         Ok(())
     }

@@ -100,6 +100,24 @@ pub struct Script {
     pub kind: ScriptKind,
     /// From when; before that it is honest.
     pub at: Duration,
+    /// How much of it, where it floods.
+    pub flood: Flood,
+}
+
+/// How much a flood brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Flood {
+    /// Announcements a second.
+    pub per_second: u64,
+    /// For how long.
+    pub lasts: Duration,
+}
+
+impl Default for Flood {
+    /// Five times what is looked at of one neighbour, whose budget is spent after less than three of the ten seconds.
+    fn default() -> Self {
+        Self { per_second: 500, lasts: Duration::from_secs(10) }
+    }
 }
 
 /// In what way a node misbehaves.
@@ -121,7 +139,7 @@ pub enum ScriptKind {
 }
 
 /// Something that a user does at a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Step {
     /// When.
     pub at: Duration,
@@ -133,10 +151,12 @@ pub struct Step {
     pub may_fail: bool,
     /// The stable code with which it must fail.
     pub fails: Option<String>,
+    /// The name of the share of steps that end as they must to which it counts; it may fail then.
+    pub share: Option<String>,
 }
 
 /// What a user does.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// Publishes a package.
     Publish {
@@ -146,13 +166,23 @@ pub enum Action {
         version: String,
         /// Bytes of its content.
         bytes: u64,
+        /// Words to find it by.
+        tags: Vec<String>,
+        /// Categories that it belongs to.
+        categories: Vec<String>,
     },
     /// Searches.
     Search {
         /// The words.
         text: String,
+        /// What else the user asks for.
+        filter: Filter,
         /// How many packages must be found, where that is said.
         finds: Option<usize>,
+        /// The names of exactly those that must be found, in any order.
+        names: Option<BTreeSet<String>>,
+        /// How many must be hidden because nobody who provides them has the reputation asked for.
+        hides: Option<usize>,
         /// What the node must say of why the result is not complete.
         says: Option<String>,
     },
@@ -179,6 +209,21 @@ pub enum Action {
     Join,
     /// Stops the node in good order.
     Leave,
+}
+
+/// What a search asks for besides words.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Filter {
+    /// Any of these categories.
+    pub categories: Vec<String>,
+    /// All of these tags.
+    pub tags: Vec<String>,
+    /// Any of the tags is enough.
+    pub any_tag: bool,
+    /// Results at most.
+    pub limit: Option<usize>,
+    /// Only what somebody of this reputation provides.
+    pub min_reputation: Option<f64>,
 }
 
 /// Something that breaks, and is mended.
@@ -234,6 +279,16 @@ pub enum FaultKind {
     },
     /// What is sent over the links of these sites is kept back, and delivered at once in the end.
     Hold,
+    /// Segments on the links of these sites are lost, and sent again.
+    Lossy {
+        /// How many of a hundred.
+        percent: u64,
+    },
+    /// The links of these sites carry no more than this, each way.
+    Throttle {
+        /// Bytes a second.
+        bytes_per_second: u64,
+    },
     /// The sites are cut off one after another, and come back in another order.
     SwizzleClog,
     /// The sites stop at once, and start again with what they had committed.
@@ -450,21 +505,13 @@ impl Step {
     fn shortcoming(&self, ended: Option<&Ended>) -> Option<String> {
         match (ended, &self.fails, &self.action) {
             (None, ..) => Some("did not end".to_owned()),
-            (Some(Ended::Failed { code, .. }), Some(fails), _) if code == fails => None,
-            (Some(Ended::Failed { code, message }), ..) => Some(format!("failed with {code}: {message}")),
-            (Some(_), Some(fails), _) => Some(format!("did not fail with {fails}")),
-            (Some(Ended::Found { ids, because }), _, Action::Search { finds, says, .. }) => {
-                let said = because.join("; ");
-                match (finds, says) {
-                    (Some(finds), _) if ids.len() != *finds => {
-                        Some(format!("found {} packages instead of {finds}", ids.len()))
-                    }
-                    (_, Some(says)) if !said.contains(says.as_str()) => {
-                        Some(format!("said {said:?}, and not {says:?}"))
-                    }
-                    _ => None,
-                }
+            (Some(Ended::Failed { code, leaves_files: true, .. }), ..) => {
+                Some(format!("failed with {code}, and left files behind"))
             }
+            (Some(Ended::Failed { code, .. }), Some(fails), _) if code == fails => None,
+            (Some(Ended::Failed { code, message, .. }), ..) => Some(format!("failed with {code}: {message}")),
+            (Some(_), Some(fails), _) => Some(format!("did not fail with {fails}")),
+            (Some(found @ Ended::Found { .. }), _, Action::Search { .. }) => self.action.falls_short(found),
             (Some(Ended::Installed { id, .. }), _, Action::Install { package, .. })
                 if id.rsplit('/').next() != Some(package.as_str()) =>
             {
@@ -478,6 +525,31 @@ impl Step {
             (Some(Ended::Bootstrapped { reached: 0 }), ..) => Some("reached nobody".to_owned()),
             _ => None,
         }
+    }
+}
+
+impl Action {
+    /// What is wrong with what a search found, where something is.
+    fn falls_short(&self, found: &Ended) -> Option<String> {
+        let (Self::Search { finds, names, hides, says, .. }, Ended::Found { ids, hidden, because }) =
+            (self, found)
+        else {
+            return None;
+        };
+        let named: BTreeSet<String> =
+            ids.iter().filter_map(|id| id.rsplit('/').next()).map(str::to_owned).collect();
+        let said = because.join("; ");
+        if let Some(finds) = finds.filter(|finds| ids.len() != *finds) {
+            return Some(format!("found {} packages instead of {finds}", ids.len()));
+        }
+        if let Some(names) = names.as_ref().filter(|names| **names != named) {
+            return Some(format!("found {named:?} instead of {names:?}"));
+        }
+        if let Some(hides) = hides.filter(|hides| hidden != hides) {
+            return Some(format!("hid {hidden} packages instead of {hides}"));
+        }
+        let says = says.as_ref().filter(|says| !said.contains(says.as_str()))?;
+        Some(format!("said {said:?}, and not {says:?}"))
     }
 }
 
@@ -505,6 +577,8 @@ impl FaultKind {
             Self::Flapping { .. } => "flapping",
             Self::Slow { .. } => "slow",
             Self::Hold => "hold",
+            Self::Lossy { .. } => "lossy",
+            Self::Throttle { .. } => "throttle",
             Self::SwizzleClog => "swizzle-clog",
             Self::Crash { .. } => "crash",
             Self::PowerLoss { .. } => "power-loss",

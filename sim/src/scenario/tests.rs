@@ -280,7 +280,8 @@ fn expectations_and_adversaries_are_read() {
          catalogues-agree-within = \"15s\"\n[[expect.thresholds]]\nmetric = \"search_p99_ms\"\nat-most = 2000.0\n"
     ))
     .unwrap();
-    let script = Script { kind: ScriptKind::CorruptBlocks, at: Duration::from_secs(10) };
+    let script =
+        Script { kind: ScriptKind::CorruptBlocks, at: Duration::from_secs(10), flood: Flood::default() };
     assert_eq!(scenario.nodes[3].script, Some(script));
     let Expect { catalogues_agree, catalogues_agree_within, thresholds } = scenario.expect;
     assert!(catalogues_agree && catalogues_agree_within == Some(Duration::from_secs(15)));
@@ -306,6 +307,11 @@ fn a_fault_needs_what_its_kind_needs_and_refuses_the_rest() {
         ("kind = \"hold\"\n", "needs `until` or `for`"),
         ("kind = \"hold\"\nfor = \"9s\"\nuntil = \"9s\"\n", "both say when it ends"),
         ("kind = \"hold\"\nfor = \"9s\"\nby = \"1s\"\n", "`by` does not belong"),
+        ("kind = \"lossy\"\nfor = \"9s\"\n", "needs `percent`"),
+        ("kind = \"lossy\"\nfor = \"9s\"\npercent = 91\n", "`percent` is 1 to 90"),
+        ("kind = \"throttle\"\nfor = \"9s\"\n", "needs `bytes-per-second`"),
+        ("kind = \"throttle\"\nfor = \"9s\"\nbytes-per-second = 0\n", "`bytes-per-second` is 1 to"),
+        ("kind = \"throttle\"\nfor = \"9s\"\npercent = 1\n", "`percent` does not belong"),
         ("kind = \"crash\"\nfor = \"1s\"\ntimes = 2\n", "`times` and `every` go together"),
         ("kind = \"crash\"\nfor = \"1s\"\ntimes = 20\nevery = \"10s\"\n", "has ended by the last"),
         ("kind = \"crash\"\nfor = { min = \"2s\", max = \"1s\" }\n", "min is at most max"),
@@ -361,4 +367,85 @@ fn an_installation_of_something_else_falls_short() {
         None,
         "a publication that did not end may have done its work"
     );
+}
+
+#[test]
+fn a_search_has_filters_and_says_what_it_must_find() {
+    let publish = "[[workload]]\nat = \"1s\"\nnode = \"node-1\"\ndo = \"publish\"\npackage = \"amber\"\n\
+                   tags = [\"fast\", \"small\"]\ncategories = [\"database\"]\n";
+    let search = |rest: &str| {
+        format!("{publish}[[workload]]\nat = \"2s\"\nnode = \"node-2\"\ndo = \"search\"\ntext = \"\"\n{rest}")
+    };
+    let rest = "tags = [\"fast\"]\nany-tag = true\ncategories = [\"x\"]\nlimit = 2\nmin-reputation = 0.5\n\
+                names = [\"amber\"]\nhides = 1\n";
+    let scenario = parse(&format!("{SMALL}{}", search(rest))).unwrap();
+    let Action::Publish { tags, categories, .. } = &scenario.steps[0].action else { panic!() };
+    assert_eq!((tags.join(" "), categories.join(" ")), ("fast small".to_owned(), "database".to_owned()));
+    let Action::Search { filter, .. } = &scenario.steps[1].action else { panic!() };
+    let expected = Filter {
+        categories: vec!["x".to_owned()],
+        tags: vec!["fast".to_owned()],
+        any_tag: true,
+        limit: Some(2),
+        min_reputation: Some(0.5),
+    };
+    assert_eq!(*filter, expected);
+
+    let falls_short = |ids: &[&str], hidden| {
+        let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        scenario.shortcoming(1, &[(1, Ended::Found { ids, hidden, because: Vec::new() })].into())
+    };
+    assert_eq!(falls_short(&["key/amber"], 1), None);
+    assert!(falls_short(&[], 1).unwrap().starts_with("found {} instead of"));
+    assert!(falls_short(&["key/amber", "key/birch"], 1).unwrap().contains("instead of {\"amber\"}"));
+    assert_eq!(falls_short(&["key/amber"], 0).unwrap(), "hid 0 packages instead of 1");
+    assert!(refused(&search("names = [\"birch\"]\n")).contains("there is no package `birch`"));
+    assert!(
+        refused(&publish.replace("categories", "limit").replace("[\"database\"]", "1")).contains("`limit`")
+    );
+}
+
+#[test]
+fn a_step_that_counts_to_a_share_may_fail() {
+    let step = |share: &str| {
+        format!("[[workload]]\nat = \"1s\"\nnode = \"*\"\ndo = \"search\"\ntext = \"x\"\nshare = {share:?}\n")
+    };
+    let scenario = parse(&format!("{SMALL}{}", step("during"))).unwrap();
+    assert!(scenario.steps.iter().all(|step| step.may_fail && step.share.as_deref() == Some("during")));
+    assert!(refused(&step("During it")).contains("named by a-z"));
+}
+
+#[test]
+fn an_installation_that_fails_leaves_nothing_behind() {
+    let text = "[[workload]]\nat = \"1s\"\nnode = \"node-1\"\ndo = \"publish\"\npackage = \"amber\"\n\
+                [[workload]]\nat = \"2s\"\nnode = \"node-2\"\ndo = \"install\"\npackage = \"amber\"\n\
+                fails = \"E_NO_PROVIDERS\"\n";
+    let scenario = parse(&format!("{SMALL}{text}")).unwrap();
+    let failed = |leaves_files| {
+        let (code, message) = ("E_NO_PROVIDERS".to_owned(), String::new());
+        scenario.shortcoming(1, &[(1, Ended::Failed { code, message, leaves_files })].into())
+    };
+    assert_eq!(failed(false), None);
+    assert_eq!(failed(true).unwrap(), "failed with E_NO_PROVIDERS, and left files behind");
+}
+
+#[test]
+fn a_flood_is_as_great_as_it_is_said_to_be() {
+    let adversary =
+        |script: &str, rest: &str| format!("[[adversaries]]\nnode = \"node-3\"\nscript = {script:?}\n{rest}");
+    let flood = |rest: &str| {
+        let scenario = parse(&format!("{SMALL}{}", adversary("flood-gossip", rest))).unwrap();
+        scenario.nodes[3].script.unwrap().flood
+    };
+    assert_eq!(flood(""), Flood::default());
+    let lasts = Duration::from_secs(2);
+    assert_eq!(flood("per-second = 10_000\nfor = \"2s\"\n"), Flood { per_second: 10_000, lasts });
+    for (script, rest) in [
+        ("stall", "per-second = 5\n"),
+        ("stall", "for = \"2s\"\n"),
+        ("flood-gossip", "per-second = 0\n"),
+        ("flood-gossip", "for = \"0s\"\n"),
+    ] {
+        assert!(refused(&adversary(script, rest)).contains("belongs to `flood-gossip`"), "{script} {rest}");
+    }
 }

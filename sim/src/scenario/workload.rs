@@ -7,7 +7,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Action, EVERY_NODE, Step,
+    Action, EVERY_NODE, Filter, Step,
     document::{Names, Span, moment, node_named},
     problem::{Problem, unknown},
 };
@@ -27,13 +27,21 @@ pub(super) struct Doing {
     version: Option<Spanned<String>>,
     bytes: Option<Spanned<u64>>,
     text: Option<Spanned<String>>,
+    tags: Option<Spanned<Vec<String>>>,
+    categories: Option<Spanned<Vec<String>>>,
+    any_tag: Option<Spanned<bool>>,
+    limit: Option<Spanned<usize>>,
+    min_reputation: Option<Spanned<f64>>,
     finds: Option<Spanned<usize>>,
+    names: Option<Spanned<BTreeSet<String>>>,
+    hides: Option<Spanned<usize>>,
     says: Option<Spanned<String>>,
     to: Option<Spanned<String>>,
     fetches_at_most: Option<Spanned<u64>>,
     fails: Option<Spanned<String>>,
     #[serde(default)]
     may_fail: bool,
+    share: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -58,6 +66,7 @@ pub(super) fn steps(workload: &[Doing], names: &Names<'_>, end: Duration) -> Res
         steps.extend(doing.steps(names, end)?);
     }
     check_packages(workload, &steps)?;
+    check_found(workload, &steps)?;
     steps.sort_by_key(|step| step.at);
     Ok(steps)
 }
@@ -78,6 +87,28 @@ fn check_packages(workload: &[Doing], steps: &[Step]) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// What must be found must be published somewhere.
+fn check_found(workload: &[Doing], steps: &[Step]) -> Result<(), Problem> {
+    let published = steps.iter().filter_map(|step| match &step.action {
+        Action::Publish { package, .. } => Some(package.as_str()),
+        _ => None,
+    });
+    let published: BTreeSet<&str> = published.collect();
+    for names in workload.iter().filter_map(|doing| doing.names.as_ref()) {
+        if let Some(name) = names.get_ref().iter().find(|name| !published.contains(name.as_str())) {
+            return Err(Problem::at(names, format!("there is no package `{name}`")));
+        }
+    }
+    Ok(())
+}
+
+/// The word of a share, which becomes part of the name of a metric.
+fn check_share(share: &Spanned<String>) -> Result<(), Problem> {
+    let is_part = |it: char| it.is_ascii_lowercase() || it.is_ascii_digit() || it == '_';
+    let is_word = !share.get_ref().is_empty() && share.get_ref().chars().all(is_part);
+    if is_word { Ok(()) } else { Err(Problem::at(share, "a share is named by a-z, 0-9 and _")) }
 }
 
 fn span<T>(value: &Option<Spanned<T>>) -> Option<Range<usize>> {
@@ -102,8 +133,20 @@ impl Doing {
         {
             return Err(unknown("code", code, Code::ALL.iter().map(|code| code.as_str())));
         }
-        let (fails, may_fail) = (plain(&self.fails), self.may_fail);
-        let step = |node| Step { at, node, action: action.clone(), may_fail, fails: fails.clone() };
+        if let Some(share) = &self.share {
+            check_share(share)?;
+        }
+        let (fails, share) = (plain(&self.fails), plain(&self.share));
+        // Of a share, some may fail: how many, a threshold says.
+        let may_fail = self.may_fail || share.is_some();
+        let step = |node| Step {
+            at,
+            node,
+            action: action.clone(),
+            may_fail,
+            fails: fails.clone(),
+            share: share.clone(),
+        };
         Ok(nodes.into_iter().map(step).collect())
     }
 
@@ -111,12 +154,19 @@ impl Doing {
     fn check_keys(&self) -> Result<(), Problem> {
         use Verb::{Bootstrap, Install, Lookup, Publish, Search};
         let verb = *self.what.get_ref();
-        let belonging: [Belonging<'_>; 8] = [
+        let belonging: [Belonging<'_>; 15] = [
             ("package", span(&self.package), &[Publish, Install, Lookup]),
             ("version", span(&self.version), &[Publish, Install]),
             ("bytes", span(&self.bytes), &[Publish]),
             ("text", span(&self.text), &[Search]),
+            ("tags", span(&self.tags), &[Publish, Search]),
+            ("categories", span(&self.categories), &[Publish, Search]),
+            ("any-tag", span(&self.any_tag), &[Search]),
+            ("limit", span(&self.limit), &[Search]),
+            ("min-reputation", span(&self.min_reputation), &[Search]),
             ("finds", span(&self.finds), &[Search]),
+            ("names", span(&self.names), &[Search]),
+            ("hides", span(&self.hides), &[Search]),
             ("says", span(&self.says), &[Search]),
             ("to", span(&self.to), &[Bootstrap]),
             ("fetches-at-most", span(&self.fetches_at_most), &[Install]),
@@ -143,11 +193,26 @@ impl Doing {
                 let name = package.get_ref().parse::<PackageName>();
                 name.map_err(|error| Problem::at(package, error.to_string()))?;
                 let version = plain(&self.version).unwrap_or_else(|| "1.0.0".to_owned());
-                Action::Publish { package: package.get_ref().clone(), version, bytes }
+                Action::Publish {
+                    package: package.get_ref().clone(),
+                    version,
+                    bytes,
+                    tags: plain(&self.tags).unwrap_or_default(),
+                    categories: plain(&self.categories).unwrap_or_default(),
+                }
             }
             Verb::Search => Action::Search {
                 text: plain(&self.text).ok_or_else(|| needs("text"))?,
+                filter: Filter {
+                    categories: plain(&self.categories).unwrap_or_default(),
+                    tags: plain(&self.tags).unwrap_or_default(),
+                    any_tag: plain(&self.any_tag).unwrap_or_default(),
+                    limit: plain(&self.limit),
+                    min_reputation: plain(&self.min_reputation),
+                },
                 finds: plain(&self.finds),
+                names: plain(&self.names),
+                hides: plain(&self.hides),
                 says: plain(&self.says),
             },
             Verb::Install => Action::Install {

@@ -110,7 +110,7 @@ pub fn insert(
         None => source.clone(),
     };
     list(tx, head, &id, &source, now)?;
-    remember(tx, &id, head.seen(), &source, now)?;
+    remember(tx, head, &source, now)?;
     Ok(outcome)
 }
 
@@ -132,7 +132,7 @@ pub fn convict(
     if contradict {
         let id = first.package_id().to_string();
         if stored_seen(tx, &id)?.is_none() {
-            remember(tx, &id, first.seen(), source, now)?;
+            remember(tx, first, source, now)?;
         }
         freeze(tx, &id, first.bytes(), second.bytes(), now)?;
     }
@@ -191,7 +191,7 @@ pub fn convict_log(
 pub fn log_read(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<(), Error> {
     let (id, seen) = (head.package_id().to_string(), head.seen());
     if stored_seen(tx, &id)?.is_none() {
-        return remember(tx, &id, seen, &Source::unknown(), now);
+        return remember(tx, head, &Source::unknown(), now);
     }
     let later = stored_places(tx, &id)?.unwrap_or_default();
     let later = later.into_iter().filter(|place| (place.key_n, place.sequence) > (seen.key_n, seen.sequence));
@@ -239,7 +239,7 @@ pub fn rebuild(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
                 index(tx, head.head(), position)?;
                 let seen = stored_seen(tx, &id).ok().flatten().map(|(seen, _)| seen);
                 if seen.is_none() || choice::accept(&head, seen).is_ok() {
-                    remember(tx, &id, head.seen(), &Source::unknown(), now)?;
+                    remember(tx, &head, &Source::unknown(), now)?;
                 }
                 kept += 1;
             }
@@ -422,15 +422,10 @@ pub(super) fn remove(tx: &Transaction<'_>, position: i64) -> Result<(), Error> {
 }
 
 /// Writes what was seen, durable beyond the head itself, and forgets the oldest where there are too many.
-fn remember(
-    tx: &Transaction<'_>,
-    id: &str,
-    seen: Seen,
-    source: &Source,
-    now: Timestamp,
-) -> Result<(), Error> {
+fn remember(tx: &Transaction<'_>, head: &VerifiedHead, source: &Source, now: Timestamp) -> Result<(), Error> {
+    let (id, seen) = (head.package_id().to_string(), head.seen());
     let place = Place::from(seen);
-    let mut places = stored_places(tx, id)?.unwrap_or_default();
+    let mut places = stored_places(tx, &id)?.unwrap_or_default();
     // What keys said that were replaced is theirs no more to keep.
     places.retain(|known| known.key_n == place.key_n);
     if !places.contains(&place) {
@@ -440,10 +435,11 @@ fn remember(
         places.push(place);
     }
     tx.prepare_cached(
-        "INSERT INTO catalog_seen (id, key_n, key_document, sequence, entry, log, latest, places, at, source)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        "INSERT INTO catalog_seen
+             (id, key_n, key_document, sequence, entry, log, latest, places, at, source, name, created, expires)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
          ON CONFLICT DO UPDATE SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, log = ?6, latest = ?7,
-                                   places = ?8, at = ?9, source = ?10",
+                                   places = ?8, at = ?9, source = ?10, created = ?12, expires = ?13",
     )?
     .execute(params![
         id,
@@ -456,6 +452,9 @@ fn remember(
         places_to_bytes(&places),
         to_ordered(now.as_secs()),
         source.as_bytes(),
+        head.head().name.as_str(),
+        to_ordered(head.head().created.as_secs()),
+        to_ordered(head.head().expires.as_secs()),
     ])?;
     forget_oldest(tx, CATALOG_SEEN_MAX)
 }

@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use super::*;
 use crate::{
     catalog::{
-        Claims, after, by_name, count, fixture::*, get, is_frozen, keep, newest_position, newest_received,
-        places, proof, seen,
+        Claims, Lapsed, after, by_name, count, fixture::*, get, is_frozen, keep, lapsed, lapsed_by_name,
+        newest_position, newest_received, places, proof, seen,
     },
     content::{Codec, ContentId},
     limits::CLAIMS_LISTED_MAX,
@@ -222,6 +222,15 @@ fn expired_heads_are_not_taken_listed_by_name_or_exchanged() {
     assert_eq!(count(&conn, expired).unwrap(), 0);
     assert!(get(&conn, &head.package_id()).unwrap().unwrap().is_expired(expired));
     assert_eq!(within(&mut conn, |tx| sweep(tx, before)).unwrap(), 0);
+
+    let (id, expires) = (head.package_id(), expired);
+    let lapsed_then = Some(Lapsed { id: id.to_string(), created: NOW, expires });
+    for _ in 0..2 {
+        assert_eq!(lapsed(&conn, &id, before).unwrap(), None);
+        assert_eq!(lapsed(&conn, &id, expired).unwrap(), lapsed_then);
+        assert_eq!(lapsed_by_name(&conn, name, expired).unwrap(), lapsed_then);
+        within(&mut conn, |tx| sweep(tx, expired)).unwrap();
+    }
 }
 
 #[test]

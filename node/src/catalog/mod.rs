@@ -25,8 +25,8 @@ mod words;
 
 pub use insert::{Outcome, Refusal, Signed, convict, convict_log, discard, insert, log_read, rebuild, sweep};
 pub use read::{
-    Claims, Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, newest_position,
-    newest_received, places, proof, seen,
+    Claims, Lapsed, Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, lapsed, lapsed_by_name,
+    newest_position, newest_received, places, proof, seen,
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep};
@@ -72,6 +72,9 @@ CREATE TABLE IF NOT EXISTS catalog_labels (
 CREATE INDEX IF NOT EXISTS catalog_labels_by_position ON catalog_labels (position);
 CREATE TABLE IF NOT EXISTS catalog_seen (
     id           TEXT    PRIMARY KEY,
+    name         TEXT    NOT NULL,
+    created      INTEGER NOT NULL,
+    expires      INTEGER NOT NULL,
     key_n        INTEGER NOT NULL,
     key_document BLOB    NOT NULL,
     sequence     INTEGER NOT NULL,
@@ -84,6 +87,7 @@ CREATE TABLE IF NOT EXISTS catalog_seen (
     at           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS catalog_seen_by_age ON catalog_seen (source, frozen, at, id);
+CREATE INDEX IF NOT EXISTS catalog_seen_by_name ON catalog_seen (name, expires);
 CREATE TABLE IF NOT EXISTS catalog_kept (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS catalog_sources (
     source BLOB    PRIMARY KEY,

@@ -105,6 +105,52 @@ pub fn by_name(conn: &Connection, name: &PackageName, now: Timestamp) -> Result<
     Ok(Claims { listed, total: usize::try_from(total).unwrap_or(usize::MAX) })
 }
 
+/// A package of which nothing counts any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapsed {
+    /// The package, as `<publisher>/<name>`.
+    pub id: String,
+    /// When the last head that was taken of it was made.
+    pub created: Timestamp,
+    /// When that expired.
+    pub expires: Timestamp,
+}
+
+/// What was taken last of a package, where it expired before `now`, whether it was swept already or not.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn lapsed(conn: &Connection, id: &PackageId, now: Timestamp) -> Result<Option<Lapsed>, Error> {
+    let sql = "SELECT id, created, expires FROM catalog_seen WHERE id = ?1 AND expires <= ?2";
+    read_lapsed(conn, sql, &id.to_string(), now)
+}
+
+/// What expired last of the packages of one name.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn lapsed_by_name(
+    conn: &Connection,
+    name: &PackageName,
+    now: Timestamp,
+) -> Result<Option<Lapsed>, Error> {
+    let sql = "SELECT id, created, expires FROM catalog_seen WHERE name = ?1 AND expires <= ?2
+               ORDER BY expires DESC, id LIMIT 1";
+    read_lapsed(conn, sql, name.as_str(), now)
+}
+
+fn read_lapsed(conn: &Connection, sql: &str, which: &str, now: Timestamp) -> Result<Option<Lapsed>, Error> {
+    let time = |row: &Row<'_>, column: usize| -> rusqlite::Result<Timestamp> {
+        Ok(Timestamp::from_secs(from_ordered(row.get(column)?)))
+    };
+    Ok(conn
+        .prepare_cached(sql)?
+        .query_row(params![which, to_ordered(now.as_secs())], |row| {
+            Ok(Lapsed { id: row.get(0)?, created: time(row, 1)?, expires: time(row, 2)? })
+        })
+        .optional()?)
+}
+
 /// Counts the heads that count at `now`.
 ///
 /// # Errors

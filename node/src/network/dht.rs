@@ -25,7 +25,7 @@ use super::{
 use crate::{
     code::Code,
     content::ContentId,
-    limits::{ADDRESSES_PER_PEER_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
+    limits::{ADDRESSES_PER_PEER_MAX, CLOCK_SKEW_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
     package::PackageId,
     peers::policy,
     release::{
@@ -49,6 +49,8 @@ pub(super) enum Query {
     Put(Patience, oneshot::Sender<usize>),
     Get {
         found: Vec<(Option<PeerId>, VerifiedHead)>,
+        /// When the newest of those that expired was made, and when it expired.
+        lapsed: Option<(Timestamp, Timestamp)>,
         package: PackageId,
         reply: oneshot::Sender<Sought>,
     },
@@ -152,7 +154,8 @@ impl Driver {
             return;
         }
         let id = self.swarm.behaviour_mut().kad.get_record(dht_key(package).to_vec().into());
-        self.queries.insert(id, Query::Get { found: Vec::new(), package: package.clone(), reply });
+        self.queries
+            .insert(id, Query::Get { found: Vec::new(), lapsed: None, package: package.clone(), reply });
     }
 
     pub(super) fn provide(&mut self, root: ContentId, reply: oneshot::Sender<bool>) {
@@ -218,13 +221,19 @@ impl Driver {
         match (result, self.queries.get_mut(&id)) {
             (
                 QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(record))),
-                Some(Query::Get { found, package, .. }),
+                Some(Query::Get { found, lapsed, package, .. }),
             ) => {
+                let now = Timestamp::now();
                 if found.len() < COPIES_MAX
-                    && let Ok(head) = VerifiedHead::verify(&record.record.value, Timestamp::now())
+                    && let Ok(head) = VerifiedHead::verify_stored(&record.record.value)
                     && head.package_id() == *package
                 {
-                    found.push((record.peer, head));
+                    let (created, expires) = (head.head().created, head.head().expires);
+                    if head.is_expired(now) {
+                        *lapsed = (*lapsed).max(Some((created, expires)));
+                    } else if created <= now.plus(CLOCK_SKEW_MAX) {
+                        found.push((record.peer, head));
+                    }
                 }
             }
             (
@@ -275,8 +284,11 @@ impl Driver {
             _ => {}
         }
         self.keep_addresses();
-        if last && let Some(Query::Get { found, reply, .. }) = self.queries.remove(&id) {
-            let _ = reply.send(self.settle(found));
+        if last && let Some(Query::Get { found, lapsed, reply, .. }) = self.queries.remove(&id) {
+            let _ = reply.send(match (self.settle(found), lapsed) {
+                (Sought::Nothing, Some((created, expires))) => Sought::Expired(created, expires),
+                (sought, _) => sought,
+            });
         }
     }
 

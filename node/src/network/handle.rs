@@ -16,12 +16,12 @@ use crate::{
     package::PackageId,
     peers::trim::Marks,
     release::head::VerifiedHead,
+    time::Timestamp,
 };
 
 /// How long the loop may take for what needs no peer.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the loop is asked to do.
 /// What a lookup of a head came to.
 #[derive(Debug)]
 pub(super) enum Sought {
@@ -29,10 +29,13 @@ pub(super) enum Sought {
     Found(Box<VerifiedHead>),
     /// Nobody had one that counts.
     Nothing,
+    /// Only one that expired, made and expired at these times.
+    Expired(Timestamp, Timestamp),
     /// Some that contradict each other.
     Contradiction,
 }
 
+/// What the loop is asked to do.
 pub(super) enum Command {
     Listen(Multiaddr, oneshot::Sender<Result<Vec<Multiaddr>, Error>>),
     Subscribe(oneshot::Sender<bool>),
@@ -252,7 +255,8 @@ impl Handle {
     /// Looks a head up in the DHT: the newest valid one that was found.
     ///
     /// # Errors
-    /// [`Error::Contradiction`] where those that were found contradict each other; [`Error::Timeout`], [`Error::Stopped`].
+    /// [`Error::Contradiction`] where those that were found contradict each other, [`Error::Expired`] where none counts any
+    /// more; [`Error::Timeout`], [`Error::Stopped`].
     pub async fn get_head(
         &self,
         package: PackageId,
@@ -261,6 +265,7 @@ impl Handle {
         match self.call(deadline, |reply| Command::GetHead(package.clone(), reply)).await? {
             Sought::Found(head) => Ok(Some(*head)),
             Sought::Nothing => Ok(None),
+            Sought::Expired(created, expires) => Err(Error::Expired { package, created, expires }),
             Sought::Contradiction => Err(Error::Contradiction { package }),
         }
     }

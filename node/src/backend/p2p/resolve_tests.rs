@@ -199,3 +199,27 @@ async fn a_name_that_everybody_claims_is_answered_with_a_few_of_them() {
     assert!(failure.message.ends_with("\n  and 5 more"), "{}", failure.message);
     assert_eq!(failure.message.lines().count(), 22);
 }
+
+#[tokio::test]
+async fn a_package_that_nobody_renews_is_reported_as_expired_and_not_as_unknown() {
+    let now = Timestamp::now();
+    let publisher = Publisher::from_secret([1; 32], now);
+    let then = now.minus(HEAD_LIFETIME_MAX + Duration::from_secs(3600));
+    let head = head(&publisher, &["1.0.0"], then);
+    let store = Store::in_memory().unwrap();
+    store.write(|tx| Ok(catalog::insert(tx, &head, &catalog::Source::unknown(), then)?)).unwrap();
+    let registry = registry(store.clone(), publisher).await;
+    let never = std::env::temp_dir().join("never");
+    let by_id = head.package_id().to_string();
+    for _ in 0..2 {
+        for name in ["pack", &by_id] {
+            let failure = install(&registry, name, &never).await.unwrap_err();
+            assert_eq!((failure.code.as_str(), failure.exit_code()), ("E_EXPIRED", 6), "{}", failure.message);
+            assert!(failure.message.contains(&head.head().expires.to_string()), "{}", failure.message);
+            assert!(failure.hint.contains(&format!("since {then}")), "{}", failure.hint);
+        }
+        store.write(|tx| Ok(catalog::sweep(tx, now)?)).unwrap();
+    }
+    let failure = install(&registry, "another", &never).await.unwrap_err();
+    assert_eq!(failure.code, "E_NOT_FOUND");
+}

@@ -480,6 +480,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn only_a_tree_that_is_here_is_said_to_be_provided_with_its_head() {
+        use crate::backend::p2p::announce::held_tree;
+        let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let publisher = Publisher::from_secret([1; 32], now);
+        let (store, elsewhere) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+        let head = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap().head;
+        let root = head.head().latest.as_ref().unwrap().root;
+        assert_eq!(store.read(|conn| held_tree(conn, &head)).unwrap(), Some(root));
+        assert_eq!(elsewhere.read(|conn| held_tree(conn, &head)).unwrap(), None);
+    }
+
+    #[test]
     fn nothing_is_added_to_a_package_that_is_frozen() {
         let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
         let publisher = Publisher::from_secret([1; 32], now);

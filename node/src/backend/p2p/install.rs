@@ -81,9 +81,13 @@ impl Node {
         }
         warnings.extend(self.not_installed(&manifest).await?);
         let job = Job { head, release, target, manifest, already };
-        let store = self.store.clone();
+        let (at_work, store) = self.at_work();
         let telling = progress.clone();
-        let written = self.offload.run(move || job.write(&store, &telling)).await;
+        let written = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            job.write(&store, &telling)
+        });
+        let written = written.await;
         let mut answer = written.ok_or_else(|| gone("the installation"))??;
         answer.bytes_fetched = report.bytes;
         let served = report.peers.iter().filter(|(_, served)| served.blocks > 0);

@@ -84,11 +84,15 @@ impl Node {
         let turn = self.publishing.lock().await;
         let publisher = self.publisher(request.key.as_deref())?;
         self.catch_up(&publisher, &prepared.gpack.name).await?;
-        let (store, telling) = (self.store.clone(), progress.clone());
+        let ((at_work, store), telling) = (self.at_work(), progress.clone());
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
         self.check_room(0).await?;
         self.time_to_sign()?;
-        let done = self.offload.run(move || make(&store, &publisher, prepared, &telling)).await;
+        let done = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            make(&store, &publisher, prepared, &telling)
+        });
+        let done = done.await;
         let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
         drop(turn);
         progress.report("announcing", 0, None, "peers");

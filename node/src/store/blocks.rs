@@ -164,6 +164,13 @@ impl Store {
         Ok(removed)
     }
 
+    /// Whether a row names a segment, or may do so.
+    fn names_segment(&self, number: u64) -> bool {
+        let sql = "SELECT EXISTS (SELECT 1 FROM segments WHERE number = ?1)";
+        let number = column::integer(number);
+        self.read(|connection| Ok(connection.query_row(sql, [number], |row| row.get(0))?)).unwrap_or(true)
+    }
+
     /// Removes segment files that no row names any more; what stays behind is swept at the next start.
     fn remove_segments(&self, numbers: &[u64]) {
         let Place::Disk(disk) = &self.shared.place else { return };
@@ -293,11 +300,15 @@ impl Batch {
             done = true;
             Ok(value)
         });
-        // Where the commit itself failed, nobody can say whether the rows are there: the next start finds out.
-        if let Some((number, _)) = segment
-            && (!done || (unused && outcome.is_ok()))
-        {
-            self.store.remove_segments(&[number]);
+        if let Some((number, _)) = segment {
+            // Where the commit failed otherwise, nobody can say whether the rows are there: the next start finds out.
+            let is_unnamed = match &outcome {
+                Ok(_) => unused,
+                Err(error) => !done || (error.is_failed_write() && !self.store.names_segment(number)),
+            };
+            if is_unnamed {
+                self.store.remove_segments(&[number]);
+            }
         }
         outcome
     }

@@ -269,6 +269,20 @@ impl Error {
         }
     }
 
+    /// Whether the system refused bytes, as on a full disk: what was to be committed is then rolled back.
+    pub(super) fn is_failed_write(&self) -> bool {
+        match self {
+            Self::DiskFull { .. } => true,
+            Self::Io { source, .. } => match source.downcast_ref::<rusqlite::Error>() {
+                Some(rusqlite::Error::SqliteFailure(cause, _)) => {
+                    cause.extended_code == ffi::SQLITE_IOERR_WRITE
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Whether the database did not understand a statement, or what its own schema says. Our statements are fixed, and fit the
     /// schema that we make: where that happens while opening, the schema is not the one that was written.
     pub(super) fn is_not_understood(&self) -> bool {

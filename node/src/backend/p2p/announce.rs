@@ -112,7 +112,9 @@ impl Node {
     /// Tells of a head of ours: in the DHT, by gossip, and as a provider of its latest tree.
     pub(super) async fn tell(&self, head: &VerifiedHead, deadline: Instant) -> Told {
         let left = deadline.saturating_duration_since(Instant::now());
-        let root = head.head().latest.as_ref().map(|latest| latest.root);
+        let told = head.clone();
+        let root = self.with_store(move |store| store.read(|conn| held_tree(conn, &told))).await;
+        let root = root.unwrap_or_default();
         let (stored, heard, ()) = tokio::join!(
             self.network.put_head(head.clone(), left),
             self.network.announce(head.bytes().to_vec()),
@@ -221,6 +223,12 @@ fn current_heads(conn: &Connection) -> Result<Vec<VerifiedHead>, store::Error> {
         }
     }
     Ok(current)
+}
+
+/// The tree of the latest release of a head, where it is here: a log that went on elsewhere was fetched without its trees.
+pub(super) fn held_tree(conn: &Connection, head: &VerifiedHead) -> Result<Option<ContentId>, store::Error> {
+    let Some(latest) = &head.head().latest else { return Ok(None) };
+    Ok((!packages::get(conn, &latest.root)?.is_empty()).then_some(latest.root))
 }
 
 async fn provide(network: &Handle, root: Option<ContentId>, deadline: Duration) {

@@ -186,7 +186,9 @@ impl Node {
                 let sources = self.sources(release.root, deadline, Looking::Once);
                 let mut session =
                     Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
-                self.manifest(&mut session, &known.head, release).await?
+                let manifest = self.manifest(&mut session, &known.head, release).await;
+                self.refuse_forgers(session.report()).await;
+                manifest?
             }
         };
         Ok(manifest.gpack().dependencies.clone())

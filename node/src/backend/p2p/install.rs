@@ -1,12 +1,14 @@
 //! Installing: from a name to a verified folder.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
     time::Duration,
 };
 
 use libp2p::PeerId;
+use rusqlite::Transaction;
 use tokio::time::Instant;
 
 use super::{
@@ -87,9 +89,13 @@ impl Node {
         }
         warnings.extend(self.not_installed(&manifest).await?);
         let job = Job { head, release, target, manifest, already };
-        let store = self.store.clone();
+        let (at_work, store) = self.at_work();
         let telling = progress.clone();
-        let written = self.offload.run(move || job.write(&store, &telling)).await;
+        let written = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            job.write(&store, &telling)
+        });
+        let written = written.await;
         let mut answer = written.ok_or_else(|| gone("the installation"))??;
         answer.bytes_fetched = report.bytes;
         let served = report.peers.iter().filter(|(_, served)| served.blocks > 0);
@@ -264,23 +270,28 @@ impl Node {
     /// Stops providing all versions of a package; its blocks stay until they are collected.
     pub(super) async fn stop_serving(&self, package: &PackageId) -> Result<(), Failure> {
         let package = package.clone();
-        let removed = self
-            .with_store(move |store| {
-                store.write(|tx| {
-                    let held: Vec<_> =
-                        packages::list_all(tx)?.into_iter().filter(|held| held.package == package).collect();
-                    for held in &held {
-                        packages::remove(tx, &held.package, &held.version)?;
-                    }
-                    Ok(held)
-                })
-            })
-            .await?;
-        for held in removed {
-            self.network.stop_providing(held.root).await.map_err(fail)?;
+        let removed = self.with_store(move |store| store.write(|tx| let_go(tx, &package))).await?;
+        for root in removed {
+            self.network.stop_providing(root).await.map_err(fail)?;
         }
         Ok(())
     }
+}
+
+/// Notes that no version of a package is provided any more, and gives the trees that nothing else that is held has.
+fn let_go(tx: &Transaction<'_>, package: &PackageId) -> Result<BTreeSet<ContentId>, store::Error> {
+    let mut roots = BTreeSet::new();
+    for held in packages::list_all(tx)?.into_iter().filter(|held| held.package == *package) {
+        packages::remove(tx, &held.package, &held.version)?;
+        roots.insert(held.root);
+    }
+    let mut removed = BTreeSet::new();
+    for root in roots {
+        if packages::get(tx, &root)?.is_empty() {
+            removed.insert(root);
+        }
+    }
+    Ok(removed)
 }
 
 /// What counts against peers of the requests that an installation did not wait for.
@@ -529,6 +540,32 @@ mod tests {
             protocol_version: None,
             protocols: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_tree_that_another_package_has_as_well_is_still_provided() {
+        let store = Store::in_memory().unwrap();
+        let publisher = crate::identity::Publisher::from_secret([1; 32], Timestamp::default());
+        let [one, other] =
+            ["one", "other"].map(|name| PackageId { publisher: publisher.id(), name: name.parse().unwrap() });
+        let [shared, own] = [b"shared", b"own---"].map(|bytes| ContentId::of(Codec::DagPb, bytes));
+        let held = |package: &PackageId, version: &str, root| packages::HeldPackage {
+            root,
+            manifest: ContentId::of(Codec::Raw, b"manifest"),
+            package: package.clone(),
+            version: version.parse().unwrap(),
+            size: 1,
+        };
+        let let_go = |package| store.write(|tx| let_go(tx, package)).unwrap();
+        store
+            .write(|tx| {
+                packages::insert(tx, &held(&one, "1.0.0", shared))?;
+                packages::insert(tx, &held(&one, "1.1.0", own))?;
+                packages::insert(tx, &held(&other, "1.0.0", shared))
+            })
+            .unwrap();
+        assert_eq!(let_go(&one), [own].into());
+        assert_eq!(let_go(&other), [shared].into());
     }
 
     #[test]

@@ -337,11 +337,21 @@ impl Node {
 
     pub(super) async fn shutdown(&self) {
         self.cancel();
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.tasks.wait()).await.is_err() {
-            tracing::warn!("some tasks did not end in time");
-        }
+        let has_ended = tokio::time::timeout(SHUTDOWN_TIMEOUT, self.tasks.wait()).await.is_ok();
         self.network.stop().await;
-        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if has_ended {
+            return;
+        }
+        tracing::warn!("some tasks did not end in time");
+        if let Some(lock) = lock {
+            // Whoever still writes does so in a folder that is ours.
+            let tasks = self.tasks.clone();
+            tokio::spawn(async move {
+                tasks.wait().await;
+                drop(lock);
+            });
+        }
     }
 }
 
@@ -436,6 +446,34 @@ fn is_ip6(address: &Multiaddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_folder_is_not_given_up_while_somebody_writes_in_it() {
+        use crate::{
+            backend::p2p::{P2PRegistry, Parts},
+            network::{Metrics, Observer, transport},
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let parts = Parts {
+            transport: transport::tcp_without_dns(),
+            node_key: libp2p::identity::Keypair::generate_ed25519(),
+            publisher: Publisher::from_secret([1; 32], Timestamp::now()),
+            store: Store::in_memory().unwrap(),
+            offload: Offload::Threads,
+            observer: Observer::default(),
+            metrics: Metrics::default(),
+        };
+        let config = P2PConfig::with_state_dir(folder.path());
+        let registry = P2PRegistry::with_parts(config, parts).await.unwrap();
+        *registry.node.lock.lock().unwrap() = Some(HomeLock::acquire(folder.path()).unwrap());
+        let at_work = registry.node.at_work();
+        registry.shutdown().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(HomeLock::acquire(folder.path()).is_err(), "somebody is at work");
+        drop(at_work);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(HomeLock::acquire(folder.path()).is_ok());
+    }
 
     #[test]
     fn no_time_that_can_be_asked_for_is_beyond_the_clock() {

@@ -84,11 +84,15 @@ impl Node {
         let turn = self.publishing.lock().await;
         let publisher = self.publisher(request.key.as_deref()).await?;
         self.catch_up(&publisher, &prepared.gpack.name).await?;
-        let (store, telling) = (self.store.clone(), progress.clone());
+        let ((at_work, store), telling) = (self.at_work(), progress.clone());
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
         self.check_room(0).await?;
         self.time_to_sign()?;
-        let done = self.offload.run(move || make(&store, &publisher, prepared, &telling)).await;
+        let done = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            make(&store, &publisher, prepared, &telling)
+        });
+        let done = done.await;
         let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
         drop(turn);
         progress.report("announcing", 0, None, "peers");
@@ -489,6 +493,18 @@ pub(super) mod tests {
         // Nor is the stale head given out again.
         let failure = published(&store, &publisher, &package(folder.path(), "1.0.0")).err().unwrap();
         assert!(failure.retryable, "{failure:?}");
+    }
+
+    #[test]
+    fn only_a_tree_that_is_here_is_said_to_be_provided_with_its_head() {
+        use crate::backend::p2p::announce::held_tree;
+        let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+        let publisher = Publisher::from_secret([1; 32], now);
+        let (store, elsewhere) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+        let head = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap().head;
+        let root = head.head().latest.as_ref().unwrap().root;
+        assert_eq!(store.read(|conn| held_tree(conn, &head)).unwrap(), Some(root));
+        assert_eq!(elsewhere.read(|conn| held_tree(conn, &head)).unwrap(), None);
     }
 
     #[test]

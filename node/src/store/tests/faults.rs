@@ -141,6 +141,10 @@ fn child_with_limited_files() {
         }
     }
     assert!(codes.contains(&Code::DiskFull), "{codes:?}");
+    let named: Result<i64, _> =
+        store.read(|conn| Ok(conn.query_row("SELECT count(*) FROM segments", [], |row| row.get(0))?));
+    let there = names_in(&Path::new(&home).join("blocks")).len();
+    assert_eq!(named.unwrap(), there as i64, "no file of a batch that failed stays");
     assert_eq!(store.block(&kept.id()).unwrap(), Some(kept));
     println!("limited: done");
 }

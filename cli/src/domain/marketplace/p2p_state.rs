@@ -48,8 +48,9 @@ pub(crate) const KEY_DEFAULT: &str = "default";
 const FLAGS_FILE: &str = "start-flags.json";
 /// Bytes of [`FLAGS_FILE`] at most.
 const FLAGS_BYTES_MAX: u64 = 64 << 10;
-/// How long a node may take to withdraw, flush and close.
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a node may take to flush and close, after the second that the socket gives to answers under way: all of it within
+/// five seconds. It bounds the parts of the node's own shutdown, which come to three.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_millis(3_500);
 /// How long `stop` waits for the process to be gone.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How often `stop` looks.

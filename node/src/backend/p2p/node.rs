@@ -34,8 +34,8 @@ use crate::{
     time::Timestamp,
 };
 
-/// How long tasks may take to end at a shutdown.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long tasks may take to end at a shutdown. The network then takes two seconds at most for its farewells.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Trees whose providers are remembered for a moment.
 const PROVIDERS_REMEMBERED_MAX: usize = 1_024;
 /// How long a lookup of providers is good for.
@@ -404,6 +404,18 @@ fn is_ip6(address: &Multiaddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::p2p::P2PRegistry;
+
+    #[tokio::test]
+    async fn a_task_that_does_not_end_leaves_time_for_the_farewells() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = P2PRegistry::new(P2PConfig::with_state_dir(home.path())).await.unwrap();
+        let _stuck = registry.node.at_work();
+        let begun = Instant::now();
+        registry.shutdown().await;
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(registry.snapshot().await.is_err(), "the network has stopped");
+    }
 
     #[test]
     fn no_time_that_can_be_asked_for_is_beyond_the_clock() {

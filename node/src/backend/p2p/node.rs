@@ -201,10 +201,10 @@ impl Node {
             }
         }
         // A machine without IPv6 is no reason not to start; a port that is taken is.
-        let fatal = failures.iter().position(|(address, failure)| {
-            bound.is_empty() || failure.code == Code::AddressInUse.as_str() || !is_ip6(address)
-        });
-        if let Some(at) = fatal {
+        let is_taken = |(_, failure): &(_, Failure)| failure.code == Code::AddressInUse.as_str();
+        let taken = failures.iter().position(is_taken);
+        let fatal = || failures.iter().position(|(address, _)| bound.is_empty() || !is_ip6(address));
+        if let Some(at) = taken.or_else(fatal) {
             return Err(failures.swap_remove(at).1);
         }
         for (address, failure) in failures {

@@ -247,7 +247,8 @@ pub(crate) async fn run(
     for problem in &effective.warnings {
         session.warn(&problem.to_string());
     }
-    if let Some(warning) = descriptors::fit(&mut effective.config) {
+    let room = descriptors::room();
+    if let Some(warning) = descriptors::fit(&mut effective.config, room) {
         session.warn(&warning);
     }
     make_home(home)?;
@@ -267,7 +268,7 @@ pub(crate) async fn run(
     let (folder, given) = (home.to_owned(), flags.clone());
     node.on_reload(move || {
         let mut config = self::effective(&folder, &given)?.config;
-        if let Some(warning) = descriptors::fit(&mut config) {
+        if let Some(warning) = descriptors::fit(&mut config, room) {
             warn!("{warning}");
         }
         log::set_level(config.log_level);

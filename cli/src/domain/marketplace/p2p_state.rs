@@ -368,9 +368,14 @@ fn keep_configuration(session: &Session, config: &P2PConfig, flags: &Flags, save
     config::edit::set_all(&file.path, &given).map_err(failed)
 }
 
-/// Keeps the flags for `restart`. They are a convenience: a start does not fail for them.
+/// Keeps the flags for `restart`, which may be asked for from another folder. They are a convenience: a start does not fail
+/// for them.
 fn remember_flags(home: &Path, flags: &Flags) {
-    let written = serde_json::to_vec(flags).map_err(io::Error::from).and_then(|bytes| {
+    let mut flags = flags.clone();
+    if flags.config.is_some() {
+        flags.config = config_file(home, flags.config.as_deref()).ok().map(|file| file.path);
+    }
+    let written = serde_json::to_vec(&flags).map_err(io::Error::from).and_then(|bytes| {
         let mut file = tempfile::NamedTempFile::new_in(home)?;
         io::Write::write_all(&mut file, &bytes)?;
         file.persist(home.join(FLAGS_FILE)).map(drop).map_err(|error| error.error)

@@ -243,7 +243,9 @@ pub(crate) async fn run(
 ) -> Finished<Exit> {
     let home = session.home();
     let mut effective = effective(home, flags)?;
-    log::init(effective.config.log_level);
+    if let Some(warning) = log::init(effective.config.log_level) {
+        session.warn(&warning);
+    }
     for problem in &effective.warnings {
         session.warn(&problem.to_string());
     }
@@ -265,13 +267,16 @@ pub(crate) async fn run(
         node = starting => node?,
     };
     remember_flags(home, flags);
-    let (folder, given) = (home.to_owned(), flags.clone());
+    let (folder, given, level) = (home.to_owned(), flags.clone(), effective.config.log_level);
     node.on_reload(move || {
         let mut config = self::effective(&folder, &given)?.config;
         if let Some(warning) = descriptors::fit(&mut config, room) {
             warn!("{warning}");
         }
-        log::set_level(config.log_level);
+        if !log::set_level(config.log_level) {
+            // The environment decides it, and goes on doing so: there is nothing that the node could take.
+            config.log_level = level;
+        }
         Ok(config)
     });
     serve(home, node, &listen, &mut signals, ready).await

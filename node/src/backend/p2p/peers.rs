@@ -173,8 +173,8 @@ impl Node {
 
     pub(super) async fn disconnect(&self, request: DisconnectRequest) -> Result<Disconnected, Failure> {
         let peer = peer_id::parse(&request.peer_id)?;
-        let closed = self.network.disconnect(peer).await.map_err(fail)?;
-        Ok(Disconnected { peer_id: peer.to_string(), connections: usize::from(closed) })
+        let connections = self.network.disconnect(peer).await.map_err(fail)?;
+        Ok(Disconnected { peer_id: peer.to_string(), connections })
     }
 
     async fn routing_table_peers(&self) -> Result<usize, Failure> {

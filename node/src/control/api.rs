@@ -521,7 +521,7 @@ pub struct PeerDetails {
 pub struct PeerEvent {
     /// When.
     pub time: String,
-    /// `retrieval`, `block`, `penalty`, `connection`.
+    /// `retrieval`, `block` or `penalty`.
     pub kind: String,
     /// The package or block it was about.
     pub subject: String,
@@ -534,6 +534,9 @@ pub struct PeerEvent {
 }
 
 /// `bootstrap` and `connect`, what is asked.
+    /// What it cost the peer; none where it cost nothing.
+    #[serde(default)]
+    pub penalty: Option<String>,
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootstrapRequest {
     /// Addresses, with or without `/p2p/<peer id>`.

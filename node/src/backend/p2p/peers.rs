@@ -94,6 +94,7 @@ impl Node {
                 .map(|event| PeerEvent {
                     time: event.time.to_string(),
                     kind: event.kind.to_string(),
+                    penalty: event.penalty(),
                     subject: event.subject,
                     bytes: event.bytes,
                     duration_ms: u64::try_from(event.duration.as_millis()).unwrap_or(u64::MAX),

@@ -1,12 +1,17 @@
 //! `publish`: packs, signs and announces a directory; without a node, it is queued for the next start.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::api::{Failure, PublishRequest, Published},
+    package::gpack,
 };
+use serde::Serialize;
 
 use crate::{
     domain::marketplace::p2p_state,
@@ -31,6 +36,7 @@ Examples:
   ggen marketplace p2p publish ./my-package --version 1.2.3
   ggen marketplace p2p publish ./my-package --wait --timeout 30 --format json"
 )]
+  ggen marketplace p2p publish ./my-package --init-manifest
 pub(crate) struct Publish {
     /// The directory.
     #[arg(value_name = "DIR")]
@@ -57,11 +63,24 @@ pub(crate) struct Publish {
 
 impl Publish {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+    /// Write a gpack.toml to fill in, where the directory has none, and publish nothing.
+    #[arg(long, conflicts_with_all = ["version", "skip_verify", "wait", "timeout", "key", "no_queue"])]
+    init_manifest: bool,
+}
+
+/// What `--init-manifest` did.
+#[derive(Debug, Serialize)]
+struct Initialised {
+    path: String,
+    written: bool,
         check_directory(&self.path)?;
         let request = PublishRequest {
             path: values::absolute_text(&self.path)?,
             version: self.version,
             skip_verify: self.skip_verify,
+        if self.init_manifest {
+            return init_manifest(session, &self.path);
+        }
             wait: self.wait,
             key: self.key,
             timeout_secs: self.timeout,
@@ -82,11 +101,28 @@ fn is_not_running(failure: &Failure) -> bool {
 }
 
 /// Refuses what is no directory, in the same words with and without a node.
-fn check_directory(path: &std::path::Path) -> Result<(), Failure> {
+fn check_directory(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
     let why = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),
         Ok(_) => format!("\"{shown}\" is not a directory."),
+fn init_manifest(session: &Session, directory: &Path) -> Finished<Exit> {
+    // Only a path that was made absolute always ends in a name.
+    let absolute = values::absolute(directory)?;
+    let name = absolute.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let path = gpack::write_sample(directory, &name)
+        .map_err(|error| p2p_state::failure(error.code(), &error, error.hint()))?;
+    let answer = Initialised { path: path.display().to_string(), written: true };
+    session.print(&answer, |answer, page| {
+        page.line(format!("Wrote {}.", answer.path));
+        page.line(format!(
+            "Fill in its description, then publish: ggen marketplace p2p publish {}",
+            directory.display()
+        ));
+    })?;
+    Ok(Exit::Ok)
+}
+
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("\"{shown}\" does not exist."),
         Err(error) => format!("\"{shown}\" cannot be read: {error}."),
     };

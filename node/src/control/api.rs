@@ -449,6 +449,9 @@ pub struct PeerList {
     pub peers: Vec<PeerInfo>,
     /// How many.
     pub total: usize,
+    /// Connected peers that the asked reputation leaves out.
+    #[serde(default)]
+    pub hidden_by_reputation: usize,
     /// Peers that were refused or dropped lately, and why.
     #[serde(default)]
     pub refused: Vec<RefusedPeer>,
@@ -531,12 +534,12 @@ pub struct PeerEvent {
     pub duration_ms: u64,
     /// `ok`, or what went wrong.
     pub outcome: String,
-}
-
-/// `bootstrap` and `connect`, what is asked.
     /// What it cost the peer; none where it cost nothing.
     #[serde(default)]
     pub penalty: Option<String>,
+}
+
+/// `bootstrap` and `connect`, what is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BootstrapRequest {
     /// Addresses, with or without `/p2p/<peer id>`.

@@ -21,6 +21,10 @@ use crate::{
     values,
 };
 
+/// What `--wait` comes to where nobody can be waited for.
+const NOT_WAITED: &str = "no node runs, so nobody can be waited for: the package is queued, and other nodes hear of it once \
+                          the node has started";
+
 /// Publish a directory that holds a gpack.toml as a signed package.
 #[derive(Debug, Args)]
 #[command(
@@ -32,11 +36,11 @@ use crate::{
         If no node runs, the package is packed and signed all the same, and announced at the next start.",
     after_help = "\
 Examples:
+  ggen marketplace p2p publish ./my-package --init-manifest
   ggen marketplace p2p publish ./my-package
   ggen marketplace p2p publish ./my-package --version 1.2.3
   ggen marketplace p2p publish ./my-package --wait --timeout 30 --format json"
 )]
-  ggen marketplace p2p publish ./my-package --init-manifest
 pub(crate) struct Publish {
     /// The directory.
     #[arg(value_name = "DIR")]
@@ -47,7 +51,7 @@ pub(crate) struct Publish {
     /// Skip the checks of dependencies, licence, size and secrets; form, hashes and signatures are never skipped.
     #[arg(long)]
     skip_verify: bool,
-    /// Wait until other nodes hold the announcement.
+    /// Wait until other nodes hold the announcement; needs a running node.
     #[arg(long)]
     wait: bool,
     /// How long to wait with --wait.
@@ -59,10 +63,6 @@ pub(crate) struct Publish {
     /// Fail if no node runs, instead of queueing for the next start.
     #[arg(long)]
     no_queue: bool,
-}
-
-impl Publish {
-    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
     /// Write a gpack.toml to fill in, where the directory has none, and publish nothing.
     #[arg(long, conflicts_with_all = ["version", "skip_verify", "wait", "timeout", "key", "no_queue"])]
     init_manifest: bool,
@@ -73,14 +73,18 @@ impl Publish {
 struct Initialised {
     path: String,
     written: bool,
+}
+
+impl Publish {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         check_directory(&self.path)?;
+        if self.init_manifest {
+            return init_manifest(session, &self.path);
+        }
         let request = PublishRequest {
             path: values::absolute_text(&self.path)?,
             version: self.version,
             skip_verify: self.skip_verify,
-        if self.init_manifest {
-            return init_manifest(session, &self.path);
-        }
             wait: self.wait,
             key: self.key,
             timeout_secs: self.timeout,
@@ -88,7 +92,13 @@ struct Initialised {
         let bar = Bar::new(session);
         let mut outcome = session.client().publish(&request, |step| bar.update(&step)).await;
         if outcome.as_ref().is_err_and(is_not_running) && !self.no_queue {
+            let wait = request.wait;
             outcome = p2p_state::publish_offline(session.home(), request, |step| bar.update(&step)).await;
+            if let Ok(published) = &mut outcome
+                && wait
+            {
+                published.warnings.push(NOT_WAITED.to_owned());
+            }
         }
         drop(bar);
         session.print(&outcome?, show)?;
@@ -96,16 +106,6 @@ struct Initialised {
     }
 }
 
-fn is_not_running(failure: &Failure) -> bool {
-    failure.code == Code::NotRunning.as_str()
-}
-
-/// Refuses what is no directory, in the same words with and without a node.
-fn check_directory(path: &Path) -> Result<(), Failure> {
-    let shown = path.display();
-    let why = match fs::metadata(path) {
-        Ok(metadata) if metadata.is_dir() => return Ok(()),
-        Ok(_) => format!("\"{shown}\" is not a directory."),
 fn init_manifest(session: &Session, directory: &Path) -> Finished<Exit> {
     // Only a path that was made absolute always ends in a name.
     let absolute = values::absolute(directory)?;
@@ -123,6 +123,16 @@ fn init_manifest(session: &Session, directory: &Path) -> Finished<Exit> {
     Ok(Exit::Ok)
 }
 
+fn is_not_running(failure: &Failure) -> bool {
+    failure.code == Code::NotRunning.as_str()
+}
+
+/// Refuses what is no directory, in the same words with and without a node.
+fn check_directory(path: &Path) -> Result<(), Failure> {
+    let shown = path.display();
+    let why = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Ok(()),
+        Ok(_) => format!("\"{shown}\" is not a directory."),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => format!("\"{shown}\" does not exist."),
         Err(error) => format!("\"{shown}\" cannot be read: {error}."),
     };

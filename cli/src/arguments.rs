@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     domain::marketplace::{Marketplace, p2p::P2p},
@@ -78,20 +78,20 @@ impl Noun {
     }
 }
 
-/// Whether arguments that could not be parsed ask for JSON.
-pub(crate) fn wants_json(arguments: &[OsString]) -> bool {
+/// The format that arguments which could not be parsed ask for.
+pub(crate) fn wanted_format(arguments: &[OsString]) -> Format {
     let options = arguments.iter().take_while(|argument| *argument != "--");
     let mut previous_is_format = false;
-    let mut json = false;
+    let mut wanted = Format::Human;
     for argument in options {
-        if previous_is_format {
-            json = argument == "json";
-        } else if let Some(value) = argument.to_str().and_then(|text| text.strip_prefix("--format=")) {
-            json = value == "json";
+        let text = argument.to_str().unwrap_or_default();
+        let value = if previous_is_format { Some(text) } else { text.strip_prefix("--format=") };
+        if let Some(value) = value {
+            wanted = Format::from_str(value, false).unwrap_or(Format::Human);
         }
-        previous_is_format = argument == "--format";
+        previous_is_format = !previous_is_format && argument == "--format";
     }
-    json
+    wanted
 }
 
 #[cfg(test)]
@@ -106,12 +106,18 @@ mod tests {
     }
 
     #[test]
-    fn json_is_found_in_arguments_that_do_not_parse() {
-        let wants = |text: &str| wants_json(&text.split(' ').map(OsString::from).collect::<Vec<_>>());
-        assert!(wants("ggen p2p search --limit 0 --format json"));
-        assert!(wants("ggen --format=json p2p"));
-        assert!(!wants("ggen p2p search json --format"));
-        assert!(!wants("ggen p2p search -- --format json"));
-        assert!(!wants("ggen p2p search --format json --format human"));
+    fn the_format_is_found_in_arguments_that_do_not_parse() {
+        let wants = |text: &str| wanted_format(&text.split(' ').map(OsString::from).collect::<Vec<_>>());
+        for (text, format) in [
+            ("ggen p2p search --limit 0 --format json", Format::Json),
+            ("ggen p2p search --limit 0 --format yaml", Format::Yaml),
+            ("ggen --format=json p2p", Format::Json),
+            ("ggen p2p search json --format", Format::Human),
+            ("ggen p2p search -- --format json", Format::Human),
+            ("ggen p2p search --format json --format human", Format::Human),
+            ("ggen p2p search --format xml", Format::Human),
+        ] {
+            assert_eq!(wants(text), format, "{text}");
+        }
     }
 }

@@ -83,12 +83,13 @@ fn execute(cli: Cli) -> u8 {
 /// Shows help, the version, or why the arguments were refused.
 fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
     let is_failure = error.exit_code() != 0;
-    if is_failure && arguments::wants_json(arguments) {
+    let format = arguments::wanted_format(arguments);
+    if is_failure && matches!(format, Format::Json | Format::Yaml) {
         let rendered = error.render().to_string();
         let (what, hint) = rendered.split_once("\n\n").unwrap_or((&rendered, ""));
         let what = what.strip_prefix("error: ").unwrap_or(what);
         let failure = Failure::new(Code::Usage, page::clean_lines(what), page::clean_lines(hint.trim()));
-        session::show_failure(Format::Json, "run the command", &failure);
+        session::show_failure(format, "run the command", &failure);
     } else {
         session::show_clap(error);
     }

@@ -137,10 +137,14 @@ impl Session {
         to_stdout(&text)
     }
 
-    /// Prints one value of an endless answer as a line of JSON, or as text.
+    /// Prints one value of an endless answer: as a line of JSON, as an item of a list in YAML, or as text.
     pub(crate) fn print_line<T: Serialize + ?Sized>(&self, answer: &T, human: &str) -> Finished<()> {
         match self.format {
-            Format::Json | Format::Yaml => {
+            Format::Yaml => {
+                let value = serde_json::to_value(answer).map_err(|error| unprintable(&error))?;
+                to_stdout(&yaml::document(&serde_json::Value::Array(vec![value])))
+            }
+            Format::Json => {
                 let line = serde_json::to_string(answer).map_err(|error| unprintable(&error))?;
                 to_stdout(&format!("{}\n", page::clean_json(&line)))
             }

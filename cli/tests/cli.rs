@@ -272,6 +272,17 @@ fn malformed_arguments_are_json_where_json_was_asked_for() {
 }
 
 #[test]
+fn malformed_arguments_are_yaml_where_yaml_was_asked_for() {
+    let world = World::new();
+    let output = world.run(&["search", "x", "--limit", "0", "--format", "yaml"]);
+    assert_eq!((code(&output), stderr(&output)), (2, String::new()), "{output:?}");
+    let told = stdout(&output);
+    for part in ["error:\n", "  code: E_USAGE\n", "exit_code: 2\n", "schema_version: 1\n", "--limit"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
+
+#[test]
 fn without_a_node_every_verb_that_needs_one_says_so_with_status_3() {
     let world = World::new();
     fs::create_dir(world.folder.path().join("package")).unwrap();
@@ -500,6 +511,12 @@ fn configuration_is_shown_with_its_origin_set_and_checked() {
     assert_eq!(world.json(&["config", "check", "--strict-config"]).0, 7);
     let schema: Value = serde_json::from_slice(&world.run(&["config", "schema"]).stdout).unwrap();
     assert!(schema["properties"]["listen_addresses"].is_object(), "{schema}");
+    assert_eq!(schema.get("schema_version"), None, "for people, the document alone");
+    let (_, mut versioned) = world.json(&["config", "schema"]);
+    versioned.as_object_mut().unwrap().remove("schema_version");
+    assert_eq!(versioned, schema);
+    let yaml = stdout(&world.run(&["config", "schema", "--format", "yaml"]));
+    assert!(yaml.contains("schema_version: 1\n") && yaml.contains("\n  listen_addresses:\n"), "{yaml}");
     assert_eq!(code(&world.run(&["config", "check", "--config", "nowhere.toml"])), 7);
 }
 

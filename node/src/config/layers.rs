@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
 use super::{
     Document, Error, P2PConfig, Partial, Place, Problem, Role, Value,
     keys::{KEYS, Key},
@@ -139,6 +141,14 @@ fn remarks(config: &P2PConfig, origins: &BTreeMap<&'static str, Origin>) -> Vec<
             }
         }
     }
+    for (key, list) in [("bootstrap_nodes", &config.bootstrap_nodes), ("topology.hubs", &config.hubs)] {
+        for address in list.iter().filter(|address| !names_its_peer(address)) {
+            let what = format!(
+                "'{address}' names no peer: anyone who answers there is accepted; add /p2p/<peer id>"
+            );
+            remark(key, what);
+        }
+    }
     if config.role == Role::Spoke && config.entry_points().is_empty() {
         let what = "with no hub and no bootstrap node a spoke can only hold on to hubs of earlier days";
         remark("topology.hubs", what.to_owned());
@@ -147,6 +157,11 @@ fn remarks(config: &P2PConfig, origins: &BTreeMap<&'static str, Origin>) -> Vec<
         remark("listen_addresses", what.to_owned());
     }
     remarks
+}
+
+/// Whether it is known who has to answer; what a `/dnsaddr/` stands for names the peers itself.
+fn names_its_peer(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::P2p(_) | Protocol::Dnsaddr(_)))
 }
 
 /// A configuration that knows where each of its values came from.
@@ -292,6 +307,17 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_point_that_names_no_peer_is_warned_of() {
+        let text = "bootstrap_nodes = ['/ip4/10.0.0.1/tcp/1', '/dnsaddr/example.org', \
+                    '/ip4/10.0.0.2/tcp/1/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA']";
+        let effective = Layers { file: file(text), ..layers() }.resolve().unwrap();
+        let [warning] = &effective.warnings[..] else { panic!("{:?}", effective.warnings) };
+        let warning = warning.to_string();
+        assert!(warning.starts_with("c.toml:1: bootstrap_nodes: '/ip4/10.0.0.1/tcp/1'"), "{warning}");
+        assert!(warning.contains("anyone who answers there is accepted"), "{warning}");
+    }
+
+    #[test]
     fn show_lists_every_key_and_get_suggests() {
         let effective = layers().resolve().unwrap();
         let names: Vec<&str> = effective.show().iter().map(|shown| shown.key.name).collect();
@@ -392,7 +418,8 @@ mod tests {
     fn a_spoke_that_knows_no_hub_is_warned_of() {
         let effective = resolved("topology = 'hub-and-spoke'").unwrap();
         assert!(effective.warnings[0].what.contains("hubs of earlier days"), "{:?}", effective.warnings);
-        let with = resolved("topology = 'hub-and-spoke'\nbootstrap_nodes = ['/ip4/10.0.0.1/tcp/1']").unwrap();
+        let with =
+            resolved("topology = 'hub-and-spoke'\nbootstrap_nodes = ['/dnsaddr/example.org']").unwrap();
         assert_eq!(with.warnings, []);
     }
 }

@@ -449,6 +449,9 @@ pub struct PeerList {
     pub peers: Vec<PeerInfo>,
     /// How many.
     pub total: usize,
+    /// Connected peers that the asked reputation leaves out.
+    #[serde(default)]
+    pub hidden_by_reputation: usize,
     /// Peers that were refused or dropped lately, and why.
     #[serde(default)]
     pub refused: Vec<RefusedPeer>,
@@ -521,7 +524,7 @@ pub struct PeerDetails {
 pub struct PeerEvent {
     /// When.
     pub time: String,
-    /// `retrieval`, `block`, `penalty`, `connection`.
+    /// `retrieval`, `block` or `penalty`.
     pub kind: String,
     /// The package or block it was about.
     pub subject: String,
@@ -531,6 +534,9 @@ pub struct PeerEvent {
     pub duration_ms: u64,
     /// `ok`, or what went wrong.
     pub outcome: String,
+    /// What it cost the peer; none where it cost nothing.
+    #[serde(default)]
+    pub penalty: Option<String>,
 }
 
 /// `bootstrap` and `connect`, what is asked.

@@ -54,7 +54,7 @@ pub(super) enum Command {
     Refresh(oneshot::Sender<()>),
     Reconfigure { topic: String, connections_max: u32, connections: Marks },
     Snapshot(oneshot::Sender<Box<Snapshot>>),
-    Disconnect(PeerId, oneshot::Sender<bool>),
+    Disconnect(PeerId, oneshot::Sender<usize>),
     Block(PeerId, String),
     Unblock(PeerId),
     Stop(oneshot::Sender<()>),
@@ -359,11 +359,11 @@ impl Handle {
         Ok(*self.call(LOCAL_TIMEOUT, Command::Snapshot).await?)
     }
 
-    /// Closes the connections to a peer; false where there was none.
+    /// Closes the connections to a peer, and yields how many there were.
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Stopped`].
-    pub async fn disconnect(&self, peer: PeerId) -> Result<bool, Error> {
+    pub async fn disconnect(&self, peer: PeerId) -> Result<usize, Error> {
         self.call(LOCAL_TIMEOUT, |reply| Command::Disconnect(peer, reply)).await
     }
 

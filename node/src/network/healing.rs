@@ -49,13 +49,15 @@ impl Healing {
 }
 
 impl Driver {
-    /// Closes the connections with a peer because this node wants to, and does not dial it again for its having been lost;
-    /// false where there was none.
+    /// Closes the connections with a peer because this node wants to, and does not dial it again for its having been lost.
+    /// Yields how many connections that were.
     ///
     /// A connection that is closed by any other call of ours counts as closed on purpose too: see [`how_closed`].
-    pub(super) fn send_away(&mut self, peer: &PeerId) -> bool {
+    pub(super) fn send_away(&mut self, peer: &PeerId) -> usize {
         self.healing.lost.let_go(peer);
-        self.swarm.disconnect_peer_id(*peer).is_ok()
+        let connections = self.peers.get(peer).map_or(0, |peer| peer.connections.len());
+        let _ = self.swarm.disconnect_peer_id(*peer);
+        connections
     }
 
     /// Dials those that are due.

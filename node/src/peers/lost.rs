@@ -43,7 +43,7 @@ pub const BRIEF: Duration = Duration::from_secs(5);
 pub const SETTLED: Duration = Duration::from_secs(60);
 /// Within this time after one came back, the others are tried.
 pub const HURRY: Duration = Duration::from_secs(3);
-/// Tries of all peers in any minute: one in [`TRY_INTERVAL`], and [`TRIES_AT_ONCE_MAX`] at once after a while without.
+/// Tries of all peers in any minute: one in `TRY_INTERVAL`, and `TRIES_AT_ONCE_MAX` at once after a while without.
 pub const TRIES_PER_MINUTE_MAX: usize = 40;
 
 /// Time for one more try.

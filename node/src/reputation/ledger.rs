@@ -181,6 +181,18 @@ pub struct HistoryEvent {
     pub outcome: String,
 }
 
+impl HistoryEvent {
+    /// What it cost the peer; none where it cost nothing.
+    pub fn penalty(&self) -> Option<String> {
+        match (self.kind.as_str(), self.outcome.as_str()) {
+            (_, "ok") => None,
+            ("retrieval", _) => Some("one failed retrieval".to_owned()),
+            ("block", _) => Some("one forgery".to_owned()),
+            (_, outcome) => Some(outcome.to_owned()),
+        }
+    }
+}
+
 /// Enters what `peer` did; gives the ban that it brought, where it is a new one.
 ///
 /// # Errors

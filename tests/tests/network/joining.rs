@@ -2,7 +2,11 @@
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
-use ggen_marketplace::peers::lost::BRIEF;
+use ggen_marketplace::{
+    control::{api::DisconnectRequest, service::Service},
+    network::PeerSnapshot,
+    peers::lost::BRIEF,
+};
 use libp2p::{Multiaddr, PeerId, identity::Keypair, multiaddr::Protocol};
 
 use crate::{
@@ -76,6 +80,30 @@ async fn an_address_that_cannot_be_resolved_is_no_reason_not_to_start() {
     let node = start(&["/dnsaddr/nowhere.invalid".parse().unwrap(), other.address()]).await;
     node.knows(other.peer_id()).await;
     assert_eq!(node.status().await.health, "ok");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_connections_with_a_peer_are_closed_and_counted() {
+    let node = start(&[]).await;
+    let peer = Raw::start(Script::default()).await;
+    for _ in 0..2 {
+        let address = node.address();
+        peer.with(move |swarm| crate::raw::dial(swarm, address)).await;
+    }
+    // Each from a port of its own, neither of which is the one that the peer listens on.
+    let own = peer.address.clone();
+    eventually("there are two", SOON, async || {
+        let peers = node.net().await.peers;
+        let listens = own.iter().take(2).collect::<Multiaddr>();
+        let of_connections =
+            |peer: &PeerSnapshot| peer.addresses.iter().filter(|address| **address != listens).count();
+        (peers.iter().map(of_connections).sum::<usize>() == 2).then_some(())
+    })
+    .await;
+    let request = DisconnectRequest { peer_id: peer.peer.to_string() };
+    assert_eq!(node.disconnect(request.clone()).await.unwrap().connections, 2);
+    eventually("there is none", SOON, async || node.net().await.peers.is_empty().then_some(())).await;
+    assert_eq!(node.disconnect(request).await.unwrap().connections, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,6 +201,12 @@ fn few_open_files_are_enough() {
     let crowd: Vec<Node> = (0..3).map(|_| Node::start(&[&node])).collect();
     node.knows(&[&author, &crowd[0], &crowd[1], &crowd[2]]);
     node.is_well();
+    // What the node itself has open takes nothing away from it when it reads its configuration again.
+    node.run(&["config", "set", "log.level", "debug"]).exits(0);
+    node.run(&["config", "set", "log.level", "info"]).exits(0);
+    let log = node.log();
+    let rooms: Vec<&str> = log.lines().filter_map(|line| line.split("are limited: ").nth(1)).collect();
+    assert!(rooms.len() >= 3 && rooms.iter().all(|room| *room == rooms[0]), "{rooms:?}");
     // A crowd of strangers that says nothing uses up what is left; the node outlives it, and answers.
     let listening = node.address.split('/').nth(4).unwrap().to_owned();
     let strangers: Vec<TcpStream> =

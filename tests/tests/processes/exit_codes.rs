@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     tree,
-    world::{Home, LOOPBACK, Node, closed_port, text},
+    world::{Home, LOOPBACK, Node, closed_port, text, texts},
 };
 
 /// A peer id of the right form that belongs to nobody here.
@@ -175,6 +175,26 @@ fn status_8_names_the_address_and_both_remedies() {
         assert!(hint.contains(&format!("lsof -i :{port}")), "{error}");
         assert!(hint.contains("--listen /ip4/0.0.0.0/tcp/0"), "{error}");
     }
+}
+
+#[test]
+fn an_address_that_the_machine_lacks_is_warned_of_and_hides_no_port_that_is_taken() {
+    // IPv6 in the way that a machine without it has it: no such address here.
+    const ABSENT: &str = "/ip6/2001:db8::1/tcp/0";
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+    for listen in [["--listen", ABSENT, "--listen", &address], ["--listen", &address, "--listen", ABSENT]] {
+        let error = Home::new().error(8, &[&["start"][..], &listen].concat());
+        assert!(text(&error["message"]).contains(&address), "{error}");
+    }
+    let mut node = Node::start(&[]);
+    node.stop();
+    let command = node.command(&["start", "--listen", ABSENT, "--listen", LOOPBACK]);
+    node.start_with(command);
+    assert_eq!(texts(&node.json(&["status"])["listen_addresses"]).len(), 1);
+    assert!(node.log().contains("2001:db8::1"), "{}", node.log());
+    let error = Home::new().error(5, &["start", "--listen", ABSENT]);
+    assert!(text(&error["message"]).contains("2001:db8::1"), "{error}");
 }
 
 #[test]

@@ -5,12 +5,16 @@ use std::{
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     path::Path,
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 
-use crate::world::{Guard, Home, LOOPBACK, Node, eventually, run, stat, text};
+use crate::{
+    tree,
+    world::{Guard, Home, LOOPBACK, Node, closed_port, eventually, run, stat, text, texts},
+};
 
 /// What a graceful stop may take.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
@@ -53,6 +57,140 @@ fn interrupt_and_terminate_stop_in_good_order() {
         node.run(&["status"]).exits(3);
         other.knows(&[]);
     }
+}
+
+/// Runs a verb in the background.
+fn begin(home: &Home, arguments: &[&str]) -> Child {
+    let mut command = home.command(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// Tells a node to stop, which it must do in good order and in time.
+#[track_caller]
+fn stops_in_time(node: &mut Node) {
+    let told = Instant::now();
+    node.signal(Signal::TERM);
+    let status = node.wait(Duration::from_secs(20));
+    assert!(status.success(), "{status}\n{}", node.log());
+    assert!(told.elapsed() < STOP_DEADLINE, "{:?}\n{}", told.elapsed(), node.log());
+    assert!(!node.log().contains("did not stop in time"), "{}", node.log());
+    assert!(!node.state().join("control.sock").exists());
+}
+
+#[test]
+fn a_node_that_installs_stops_in_good_order_and_installs_when_it_is_back() {
+    let author = Node::start(&[]);
+    tree::bulk(&author.path("package"), "large", 21, 24, 1 << 20);
+    author.json(&["publish", &author.text("package")]);
+    let mut reader = Node::start(&[&author]);
+    reader.finds("large", "large", Duration::from_secs(20));
+    // Once while it waits for somebody who is silent, and once somewhere in the middle.
+    for silent in [true, false] {
+        if silent {
+            author.signal(Signal::STOP);
+        }
+        let out = reader.text("out");
+        let mut installing = begin(&reader, &["install", "large", "--to", &out]);
+        // The moment is the experiment; nothing is waited for.
+        std::thread::sleep(Duration::from_millis(400));
+        stops_in_time(&mut reader);
+        let ended = installing.wait().unwrap();
+        author.signal(Signal::CONT);
+        assert!(!silent || !ended.success(), "{ended}");
+        assert_ne!(ended.code(), Some(101));
+        assert_eq!(reader.path("out").exists(), ended.success(), "whole or not at all");
+        assert_eq!(tree::partials(reader.path("out").parent().unwrap()), Vec::<String>::new());
+        reader.start_again(&[&author]);
+        reader.finds("large", "large", Duration::from_secs(20));
+    }
+    reader.json(&["install", "large", "--to", &reader.text("out")]);
+    tree::assert_same(&author.path("package"), &reader.path("out"));
+}
+
+#[test]
+fn a_node_that_publishes_stops_in_good_order_and_publishes_when_it_is_back() {
+    let other = Node::start(&[]);
+    let mut node = Node::start(&[&other]);
+    node.knows(&[&other]);
+    tree::bulk(&node.path("package"), "large", 22, 32, 1 << 20);
+    for pause in [100, 600] {
+        let mut publishing = begin(&node, &["publish", &node.text("package")]);
+        // The moment is the experiment; nothing is waited for.
+        std::thread::sleep(Duration::from_millis(pause));
+        stops_in_time(&mut node);
+        assert_ne!(publishing.wait().unwrap().code(), Some(101));
+        node.start_again(&[&other]);
+    }
+    let published = node.json(&["publish", &node.text("package")]);
+    assert_eq!(published["sequence"], 0, "once: {published}");
+    assert_eq!(node.json(&["list"])["total"], 1);
+    other.finds("large", "large", Duration::from_secs(30));
+    other.json(&["install", "large", "--to", &other.text("out")]);
+    tree::assert_same(&node.path("package"), &other.path("out"));
+}
+
+#[test]
+fn a_node_listens_on_every_address_that_is_named() {
+    let mut node = Node::start(&[]);
+    node.stop();
+    let named = [closed_port(), closed_port()].map(|port| format!("/ip4/127.0.0.1/tcp/{port}"));
+    let command = node.command(&["start", "--listen", &named[0], "--listen", &named[1]]);
+    node.start_with(command);
+    let mut wanted = named.map(|address| format!("{address}/p2p/{}", node.peer));
+    wanted.sort();
+    assert_eq!(texts(&node.json(&["status"])["listen_addresses"]), wanted);
+}
+
+#[test]
+fn nodes_are_connected_and_parted_by_hand() {
+    let (node, other) = (Node::start(&[]), Node::start(&[]));
+    let connected = node.json(&["connect", &other.address]);
+    assert_eq!(
+        (&connected["reached"], &connected["results"][0]["peer_id"]),
+        (&1.into(), &other.peer.clone().into())
+    );
+    node.knows(&[&other]);
+    other.knows(&[&node]);
+    let parted = node.json(&["disconnect", &other.peer]);
+    assert!(parted["connections"].as_u64().is_some_and(|connections| connections >= 1), "{parted}");
+    node.knows(&[]);
+    other.knows(&[]);
+    assert_eq!(node.json(&["disconnect", &other.peer])["connections"], 0);
+}
+
+#[test]
+fn a_script_of_completions_is_printed_for_every_shell() {
+    let home = Home::new();
+    for (shell, word) in [("bash", "_ggen"), ("zsh", "#compdef ggen"), ("fish", "complete -c ggen")] {
+        let script = home.run(&["completions", shell]).exits(0).stdout;
+        assert!(script.contains(word) && script.contains("peer-list"), "{shell}: {script}");
+    }
+}
+
+#[test]
+fn the_demonstration_verifies_what_it_fetched_and_leaves_nothing() {
+    let home = Home::new();
+    let shown = home.json(&["demo"]);
+    assert!(shown.to_string().contains("\"verified\":true"), "{shown}");
+    assert!(!home.state().exists(), "its nodes have folders of their own");
+}
+
+#[test]
+fn a_restart_from_elsewhere_finds_the_configuration_that_was_named_from_here() {
+    let mut node = Node::start(&[]);
+    node.stop();
+    let text_of = format!("listen_addresses = [\"{LOOPBACK}\"]\npackages_topic = \"/from/here\"\n");
+    fs::write(node.path("x.toml"), text_of).unwrap();
+    let command = node.command(&["start", "--config", "./x.toml"]);
+    node.start_with(command);
+    assert_eq!(node.json(&["status"])["packages_topic"], "/from/here");
+    let mut restart = node.command(&["restart", "--format", "json"]);
+    restart.current_dir("/");
+    let started = run(restart).exits(0).json();
+    let _guard = Guard::new(started["pid"].as_u64().unwrap().try_into().unwrap());
+    assert!(node.wait(STOP_DEADLINE).success());
+    assert_eq!(node.json(&["status"])["packages_topic"], "/from/here");
+    node.run(&["stop"]).exits(0);
 }
 
 #[test]

@@ -13,6 +13,7 @@
 mod bad_configuration;
 mod bad_input;
 mod bad_state;
+mod crowd;
 mod exit_codes;
 mod kill;
 mod lifecycle;

@@ -98,6 +98,7 @@ fn without_a_node_a_package_is_queued_and_the_next_start_announces_it() {
     let queued = home.json(&["publish", &home.text("package")]);
     assert_eq!((&queued["queued"], &queued["announced"]), (&true.into(), &false.into()));
     home.run(&["publish", &home.text("package")]).exits(0).says("was published before");
+    home.run(&["publish", &home.text("package"), "--wait"]).exits(0).says("nobody can be waited for");
     fs::write(home.path("package/more"), "more").unwrap();
     home.error(9, &["publish", &home.text("package")]);
     fs::remove_file(home.path("package/more")).unwrap();
@@ -153,7 +154,44 @@ fn waiting_for_others_ends_when_nobody_comes() {
     tree::small(&node.path("package"), "lonely", "1.0.0", "Nobody hears", "");
     let error = node.error(5, &["publish", &node.text("package"), "--wait", "--timeout", "1"]);
     assert_eq!(error["retryable"], true, "{error}");
+    let status = node.json(&["status"]);
+    assert_eq!(
+        texts(&status["warnings"]),
+        ["1 published version has not been heard of by any other node yet"]
+    );
     assert_eq!(node.json(&["list"])["total"], 1, "it is published all the same");
     let reader = Node::start(&[&node]);
     reader.finds("nobody", "lonely", Duration::from_secs(20));
+}
+
+#[test]
+fn a_description_to_fill_in_is_written_where_there_is_none_and_never_over_one() {
+    let home = Home::new();
+    fs::create_dir(home.path("Web Tools")).unwrap();
+    fs::create_dir(home.path("-")).unwrap();
+    home.json(&["publish", &home.text("-"), "--init-manifest"]);
+    assert!(fs::read_to_string(home.path("-/gpack.toml")).unwrap().contains("name = \"my-package\""));
+    assert!(!home.state().exists(), "nothing was published");
+    let (folder, file) = (home.text("Web Tools"), home.path("Web Tools/gpack.toml"));
+    let error = home.error(2, &["publish", &folder]);
+    assert!(text(&error["message"]).contains("issing gpack.toml in"), "{error}");
+    assert!(text(&error["hint"]).contains("--init-manifest"), "{error}");
+    let written = home.json(&["publish", &folder, "--init-manifest"]);
+    assert_eq!(written["path"], file.to_str().unwrap(), "{written}");
+    let sample = fs::read_to_string(&file).unwrap();
+    assert!(sample.contains("name = \"web-tools\""), "{sample}");
+    let error = home.error(2, &["publish", &folder]);
+    assert!(text(&error["message"]).contains("description"), "not as it stands: {error}");
+
+    fs::write(&file, sample.replace("description = \"\"", "description = \"Tools\"")).unwrap();
+    assert_eq!(home.json(&["publish", &folder])["name"], "web-tools");
+    let filled = fs::read_to_string(&file).unwrap();
+    assert_eq!(home.error(9, &["publish", &folder, "--init-manifest"])["code"], "E_CONFLICT");
+    assert_eq!(fs::read_to_string(&file).unwrap(), filled);
+    // A link to nowhere is something, too.
+    fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(home.path("elsewhere"), &file).unwrap();
+    home.error(9, &["publish", &folder, "--init-manifest"]);
+    assert!(!home.path("elsewhere").exists());
+    home.run(&["publish", &folder, "--init-manifest", "--wait"]).exits(2);
 }

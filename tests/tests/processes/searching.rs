@@ -188,12 +188,20 @@ fn packages_of_disreputable_providers_are_hidden_and_counted() {
     assert_eq!(names(&found).len(), 2);
     let hidden = reader.json(&["search", "two", "--min-reputation", "0.9"]);
     assert_eq!((names(&hidden).len(), &hidden["hidden_by_reputation"]), (0, &1.into()), "{hidden}");
-    reader.run(&["search", "two", "--min-reputation", "0.9"]).exits(0).says("1 package hidden");
+    reader
+        .run(&["search", "two", "--min-reputation", "0.9"])
+        .exits(0)
+        .says("1 package hidden: no provider is known that has a reputation of 0.90");
     let low = reader.json(&["search", "two", "--min-reputation", "0.3"]);
     assert_eq!((names(&low).len(), &low["hidden_by_reputation"]), (1, &0.into()), "{low}");
     assert_eq!(low["packages"][0]["reputation"], 0.5, "{low}");
     let peers = reader.json(&["peer-list", "--min-reputation", "0.9"]);
-    assert_eq!(peers["total"], 0, "{peers}");
+    assert_eq!((&peers["total"], &peers["hidden_by_reputation"]), (&0.into(), &1.into()), "{peers}");
+    let told = reader.run(&["peer-list", "--min-reputation", "0.9"]).exits(0);
+    let told = told.says("No peer has that reputation; 1 peer is connected.");
+    assert!(!told.stdout.contains("Bootstrap"), "{told:#?}");
+    let full = reader.json(&["peer-info", &author.peer, "--full"]);
+    assert_eq!(full["history"][0]["penalty"], "one failed retrieval", "{full}");
     assert_eq!(reader.json(&["peer-list", "--min-reputation", "0.5"])["total"], 1, "inclusive");
 }
 

@@ -1,10 +1,11 @@
 //! The configuration: what is written, what is kept, and which of several sources wins.
 
-use std::fs;
+use std::{fs, time::Duration};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::world::{Home, LOOPBACK, Node, closed_port, run, text, texts};
+use crate::world::{Guard, Home, LOOPBACK, Node, closed_port, eventually, ggen, run, skipped, text, texts};
 
 /// The file of the guide, letter by letter.
 const GUIDE: &str = r#"# Listen addresses
@@ -229,4 +230,118 @@ fn a_running_node_and_its_file_outlive_what_does_not_go_together() {
     node.error(2, &["restart", "--role", "hub"]);
     assert_eq!(node.json(&["status"])["pid"], pid, "it runs on");
     node.stop();
+}
+
+#[test]
+fn what_is_set_takes_effect_on_the_running_node_which_says_what_it_took() {
+    let node = Node::start(&[]);
+    let set = node.json(&["config", "set", "packages_topic", "/another/v1"]);
+    assert_eq!(set["reloaded"]["applied"], Value::from(vec!["packages_topic"]), "{set}");
+    assert_eq!(node.json(&["status"])["packages_topic"], "/another/v1");
+    node.run(&["config", "set", "limits.connections_max", "77"]).exits(0).says("has taken it");
+    node.run(&["config", "set", "limits.connections_max", "77"]).exits(0).says("goes on as before");
+    let set = node.json(&["config", "set", "query_timeout_secs", "7"]);
+    assert_eq!(set["reloaded"]["restart_needed"], Value::from(vec!["query_timeout_secs"]), "{set}");
+
+    assert!(!node.log().contains("DEBUG"), "{}", node.log());
+    node.run(&["config", "set", "log.level", "debug"]).exits(0).says("has taken it");
+    eventually("it logs more", Duration::from_secs(10), || {
+        node.json(&["status"]);
+        let _stranger =
+            std::net::TcpStream::connect(format!("127.0.0.1:{}", node.address.split('/').nth(4).unwrap()));
+        node.log().contains("DEBUG").then_some(())
+    });
+}
+
+#[test]
+fn a_hangup_makes_a_daemon_read_its_configuration_again() {
+    let home = Home::new();
+    let started = home.json(&["start", "--daemon", "--listen", LOOPBACK]);
+    let guard = Guard::new(started["pid"].as_u64().unwrap().try_into().unwrap());
+    let file = home.state().join("p2p-config.toml");
+    let before = written(&home);
+    assert!(before.contains("/ggen/packages/v1"), "{before}");
+    fs::write(&file, before.replace("/ggen/packages/v1", "/hung/up/v1")).unwrap();
+    guard.signal(Signal::HUP);
+    eventually("the topic is another one", Duration::from_secs(10), || {
+        (home.json(&["status"])["packages_topic"] == "/hung/up/v1").then_some(())
+    });
+    // What is wrong changes nothing and ends nothing.
+    fs::write(&file, "packages_topic = 7\n").unwrap();
+    guard.signal(Signal::HUP);
+    eventually("it is told", Duration::from_secs(10), || {
+        fs::read_to_string(home.state().join("node.log"))
+            .unwrap()
+            .contains("configuration not read")
+            .then_some(())
+    });
+    assert_eq!(home.json(&["status"])["packages_topic"], "/hung/up/v1");
+    assert!(guard.is_alive());
+    home.run(&["stop"]).exits(0);
+}
+
+#[test]
+fn the_environment_decides_what_is_logged_and_says_so_where_it_makes_no_sense() {
+    let mut node = Node::start(&[]);
+    node.stop();
+    let start = |node: &Node, filter: &str| {
+        let mut command = node.command(&["start", "--listen", LOOPBACK]);
+        command.env("RUST_LOG", filter);
+        command
+    };
+    let command = start(&node, "debug");
+    node.start_with(command);
+    let set = node.json(&["config", "set", "log.level", "error"]);
+    assert_eq!(set["reloaded"]["applied"], Value::from(Vec::<String>::new()), "{set}");
+    node.run(&["config", "set", "log.level", "warn"]).exits(0).says("the environment decides it");
+    node.stop();
+    assert!(node.log().contains("DEBUG"), "{}", node.log());
+
+    fs::remove_file(node.path("log")).unwrap();
+    let command = start(&node, "ggen_cli=loud");
+    node.start_with(command);
+    let log = node.log();
+    assert!(log.contains("RUST_LOG is not a filter") && log.contains("log.level (warn)"), "{log}");
+    node.run(&["config", "set", "log.level", "info"]).exits(0).says("has taken it");
+}
+
+#[test]
+fn an_entry_point_that_names_nobody_is_warned_of() {
+    let other = Node::start(&[]);
+    let (bare, _) = other.address.rsplit_once("/p2p/").unwrap();
+    let mut node = Node::start(&[]);
+    node.stop();
+    let command = node.command(&["start", "--listen", LOOPBACK, "--bootstrap", bare]);
+    node.start_with(command);
+    node.knows(&[&other]);
+    assert!(node.log().contains("anyone who answers there is accepted"), "{}", node.log());
+    node.stop();
+    fs::remove_file(node.path("log")).unwrap();
+    node.start_again(&[&other]);
+    assert!(!node.log().contains("anyone who answers"), "{}", node.log());
+}
+
+#[test]
+fn a_start_without_flags_and_without_a_file_uses_the_defaults() {
+    // In a network of its own: the default port may be in use here.
+    let alone = ["-n", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"];
+    let home = Home::with_state("user/.ggen");
+    let possible = home.program("unshare".as_ref()).args(alone).arg("true").output();
+    if !possible.is_ok_and(|output| output.status.success()) {
+        skipped("no network namespace can be made here, so no node starts with the default ports");
+        return;
+    }
+    let mut command = home.program("unshare".as_ref());
+    command.args(alone).arg(ggen()).args(["p2p", "start"]).env_remove("GGEN_HOME");
+    let begun = std::time::Instant::now();
+    let node = Node::start_by(home, command);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    assert!(written(&node).contains("/ip4/0.0.0.0/tcp/4001"));
+    assert!(node.state().join("keys/node.key").exists());
+    let addresses = texts(&node.json(&["status"])["listen_addresses"]);
+    let mut wanted = vec![format!("/ip4/127.0.0.1/tcp/4001/p2p/{}", node.peer)];
+    if std::path::Path::new("/proc/net/if_inet6").exists() {
+        wanted.push(format!("/ip6/::1/tcp/4001/p2p/{}", node.peer));
+    }
+    assert_eq!(addresses, wanted);
 }

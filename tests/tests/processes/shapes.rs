@@ -1,12 +1,16 @@
 //! The JSON that scripts rely on: alone on stdout, with its version, and with every field of the documented shapes.
 
-use std::time::Duration;
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+    time::Duration,
+};
 
 use serde_json::Value;
 
 use crate::{
     tree,
-    world::{Home, Node, text},
+    world::{Guard, Home, LOOPBACK, Node, text},
 };
 
 /// Demands fields with types, given as `name:type`; `?` allows null, `[]` means a list.
@@ -157,4 +161,24 @@ fn json_is_alone_on_stdout_and_people_are_told_on_stderr() {
     assert_eq!(json.json()["error"]["code"], "E_NOT_RUNNING");
     let usage = home.run(&["search", "--limit", "0", "--format", "json"]).exits(2);
     assert_eq!(usage.json()["error"]["code"], "E_USAGE");
+}
+
+#[test]
+fn a_log_that_is_followed_is_a_list_without_an_end() {
+    let home = Home::new();
+    let started = home.json(&["start", "--daemon", "--listen", LOOPBACK]);
+    let _guard = Guard::new(started["pid"].as_u64().unwrap().try_into().unwrap());
+    home.run(&["config", "set", "log.level", "debug"]).exits(0);
+    home.run(&["status"]).exits(0);
+    for (format, item) in [("yaml", "- \""), ("json", "\"")] {
+        let mut command = home.command(&["logs", "--follow", "--format", format]);
+        let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn().unwrap();
+        let _follower = Guard::new(child.id());
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with(item) && line.ends_with("\"\n"), "{format}: {line}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    home.run(&["stop"]).exits(0);
 }

@@ -286,6 +286,13 @@ impl Node {
         node
     }
 
+    /// A node on the folders of a user, started by a command of its own.
+    pub(crate) fn start_by(home: Home, command: Command) -> Self {
+        let mut node = Self { home, running: None, peer: String::new(), address: String::new() };
+        node.start_with(command);
+        node
+    }
+
     /// Starts the node, which must not run.
     pub(crate) fn start_again(&mut self, bootstrap: &[&Node]) {
         let mut arguments = vec!["start", "--listen", LOOPBACK];

@@ -48,8 +48,9 @@ pub(crate) const KEY_DEFAULT: &str = "default";
 const FLAGS_FILE: &str = "start-flags.json";
 /// Bytes of [`FLAGS_FILE`] at most.
 const FLAGS_BYTES_MAX: u64 = 64 << 10;
-/// How long a node may take to withdraw, flush and close.
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a node may take to flush and close, after the second that the socket gives to answers under way: all of it within
+/// five seconds. It bounds the parts of the node's own shutdown, which come to three.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_millis(3_500);
 /// How long `stop` waits for the process to be gone.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 /// How often `stop` looks.
@@ -242,11 +243,14 @@ pub(crate) async fn run(
 ) -> Finished<Exit> {
     let home = session.home();
     let mut effective = effective(home, flags)?;
-    log::init(effective.config.log_level);
+    if let Some(warning) = log::init(effective.config.log_level) {
+        session.warn(&warning);
+    }
     for problem in &effective.warnings {
         session.warn(&problem.to_string());
     }
-    if let Some(warning) = descriptors::fit(&mut effective.config) {
+    let room = descriptors::room();
+    if let Some(warning) = descriptors::fit(&mut effective.config, room) {
         session.warn(&warning);
     }
     make_home(home)?;
@@ -263,13 +267,16 @@ pub(crate) async fn run(
         node = starting => node?,
     };
     remember_flags(home, flags);
-    let (folder, given) = (home.to_owned(), flags.clone());
+    let (folder, given, level) = (home.to_owned(), flags.clone(), effective.config.log_level);
     node.on_reload(move || {
         let mut config = self::effective(&folder, &given)?.config;
-        if let Some(warning) = descriptors::fit(&mut config) {
+        if let Some(warning) = descriptors::fit(&mut config, room) {
             warn!("{warning}");
         }
-        log::set_level(config.log_level);
+        if !log::set_level(config.log_level) {
+            // The environment decides it, and goes on doing so: there is nothing that the node could take.
+            config.log_level = level;
+        }
         Ok(config)
     });
     serve(home, node, &listen, &mut signals, ready).await
@@ -366,9 +373,14 @@ fn keep_configuration(session: &Session, config: &P2PConfig, flags: &Flags, save
     config::edit::set_all(&file.path, &given).map_err(failed)
 }
 
-/// Keeps the flags for `restart`. They are a convenience: a start does not fail for them.
+/// Keeps the flags for `restart`, which may be asked for from another folder. They are a convenience: a start does not fail
+/// for them.
 fn remember_flags(home: &Path, flags: &Flags) {
-    let written = serde_json::to_vec(flags).map_err(io::Error::from).and_then(|bytes| {
+    let mut flags = flags.clone();
+    if flags.config.is_some() {
+        flags.config = config_file(home, flags.config.as_deref()).ok().map(|file| file.path);
+    }
+    let written = serde_json::to_vec(&flags).map_err(io::Error::from).and_then(|bytes| {
         let mut file = tempfile::NamedTempFile::new_in(home)?;
         io::Write::write_all(&mut file, &bytes)?;
         file.persist(home.join(FLAGS_FILE)).map(drop).map_err(|error| error.error)

@@ -39,8 +39,8 @@ use crate::{
     time::Timestamp,
 };
 
-/// How long tasks may take to end at a shutdown.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long tasks may take to end at a shutdown. The network then takes two seconds at most for its farewells.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Trees whose providers are remembered for a moment.
 const PROVIDERS_REMEMBERED_MAX: usize = 1_024;
 /// How long a lookup of providers is good for.
@@ -208,10 +208,10 @@ impl Node {
             }
         }
         // A machine without IPv6 is no reason not to start; a port that is taken is.
-        let fatal = failures.iter().position(|(address, failure)| {
-            bound.is_empty() || failure.code == Code::AddressInUse.as_str() || !is_ip6(address)
-        });
-        if let Some(at) = fatal {
+        let is_taken = |(_, failure): &(_, Failure)| failure.code == Code::AddressInUse.as_str();
+        let taken = failures.iter().position(is_taken);
+        let fatal = || failures.iter().position(|(address, _)| bound.is_empty() || !is_ip6(address));
+        if let Some(at) = taken.or_else(fatal) {
             return Err(failures.swap_remove(at).1);
         }
         for (address, failure) in failures {
@@ -446,6 +446,18 @@ fn is_ip6(address: &Multiaddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::p2p::P2PRegistry;
+
+    #[tokio::test]
+    async fn a_task_that_does_not_end_leaves_time_for_the_farewells() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = P2PRegistry::new(P2PConfig::with_state_dir(home.path())).await.unwrap();
+        let _stuck = registry.node.at_work();
+        let begun = Instant::now();
+        registry.shutdown().await;
+        assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+        assert!(registry.snapshot().await.is_err(), "the network has stopped");
+    }
 
     #[tokio::test]
     async fn the_folder_is_not_given_up_while_somebody_writes_in_it() {

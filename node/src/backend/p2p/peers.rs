@@ -36,6 +36,7 @@ impl Node {
         let snapshot = self.network.snapshot().await.map_err(fail)?;
         let now = self.now();
         let connected = snapshot.peers;
+        let all = connected.len();
         let peers = self
             .with_store(move |store| {
                 store.read(|conn| {
@@ -56,7 +57,8 @@ impl Node {
             reason: refused.reason,
             time: refused.at.to_string(),
         });
-        Ok(PeerList { total: peers.len(), peers, refused: refused.collect() })
+        let hidden_by_reputation = all - peers.len();
+        Ok(PeerList { total: peers.len(), peers, hidden_by_reputation, refused: refused.collect() })
     }
 
     pub(super) async fn peer_info(&self, request: PeerInfoRequest) -> Result<PeerDetails, Failure> {
@@ -92,6 +94,7 @@ impl Node {
             events
                 .into_iter()
                 .map(|event| PeerEvent {
+                    penalty: event.penalty(),
                     time: event.time.to_string(),
                     kind: event.kind.to_string(),
                     subject: event.subject,
@@ -173,8 +176,8 @@ impl Node {
 
     pub(super) async fn disconnect(&self, request: DisconnectRequest) -> Result<Disconnected, Failure> {
         let peer = peer_id::parse(&request.peer_id)?;
-        let closed = self.network.disconnect(peer).await.map_err(fail)?;
-        Ok(Disconnected { peer_id: peer.to_string(), connections: usize::from(closed) })
+        let connections = self.network.disconnect(peer).await.map_err(fail)?;
+        Ok(Disconnected { peer_id: peer.to_string(), connections })
     }
 
     async fn routing_table_peers(&self) -> Result<usize, Failure> {

@@ -75,8 +75,11 @@ impl Node {
                 "no peer is connected: none of the bootstrap nodes answers; it is tried again".to_owned(),
             );
         }
-        if pending > 0 {
-            warnings.push(format!("{pending} published versions have not been heard by any other node yet"));
+        match pending {
+            0 => {}
+            1 => warnings.push("1 published version has not been heard of by any other node yet".to_owned()),
+            _ => warnings
+                .push(format!("{pending} published versions have not been heard of by any other node yet")),
         }
         if let Err(failure) = self.time_to_sign() {
             warnings.push(format!("{} Nothing is signed or renewed.", failure.message));
@@ -119,4 +122,25 @@ fn for_others(addresses: &[Multiaddr], own: PeerId, role: Role) -> Vec<String> {
 
 fn reach(address: &Multiaddr) -> Scope {
     scope_of(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn public_addresses_come_first() {
+        let texts = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/192.168.0.7/tcp/1",
+            "/ip6/2606:4700::1/tcp/1",
+            "/ip4/8.8.8.8/tcp/1",
+        ];
+        let addresses: Vec<Multiaddr> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        let own = PeerId::random();
+        let wanted = [texts[3], texts[2], texts[1], texts[0]].map(|text| format!("{text}/p2p/{own}"));
+        assert_eq!(full(&addresses, own), wanted);
+        let lines = wanted[..3].iter().map(|address| format!("--bootstrap {address}"));
+        assert_eq!(for_others(&addresses, own, Role::Peer), lines.collect::<Vec<_>>());
+    }
 }

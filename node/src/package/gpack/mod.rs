@@ -9,8 +9,9 @@ mod parse;
 
 use std::{
     collections::BTreeMap,
-    fmt, fs,
-    io::{self, Read},
+    fmt,
+    fs::{self, File},
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
@@ -27,6 +28,31 @@ pub const FILE_NAME: &str = "gpack.toml";
 /// A smallest `gpack.toml`, to start from.
 pub const MINIMAL: &str =
     "name = \"my-package\"\nversion = \"0.1.0\"\ndescription = \"What it does, in one sentence\"\n";
+
+/// Writes a `gpack.toml` to fill in into `directory`, named after `folder` where that can be a package's name, and yields its
+/// path. Its description is empty, so that it is not published as it stands.
+///
+/// # Errors
+/// [`Error::Exists`] where anything has the name already, and what keeps the file from being written.
+pub fn write_sample(directory: &Path, folder: &str) -> Result<PathBuf, Error> {
+    let path = directory.join(FILE_NAME);
+    let name = folder.to_ascii_lowercase().replace([' ', '.'], "-");
+    let name = name.parse::<PackageName>().map_or_else(|_| "my-package".to_owned(), String::from);
+    let text = format!(
+        "name = \"{name}\"\nversion = \"0.1.0\"\n# What it does, in one sentence. Required.\ndescription = \"\"\n\n\
+         # license = \"MIT OR Apache-2.0\"\n# tags = [\"web\", \"http\"]\n# categories = [\"tools\"]\n\
+         # authors = [\"Ada <ada@example.org>\"]\n# repository = \"https://example.org/{name}\"\n"
+    );
+    let written = File::options().write(true).create_new(true).open(&path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    match written {
+        Ok(()) => Ok(path),
+        Err(source) if source.kind() == io::ErrorKind::AlreadyExists => Err(Error::Exists { path }),
+        Err(source) => Err(Error::Write { path, source }),
+    }
+}
 
 /// What a `gpack.toml` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +168,12 @@ pub enum Error {
         /// The directory.
         directory: PathBuf,
     },
+    /// `gpack.toml` is there, where a new one was to be written.
+    #[error("{} is there already, and is never overwritten", path.display())]
+    Exists {
+        /// The path.
+        path: PathBuf,
+    },
     /// `gpack.toml` is a link or a folder.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
@@ -155,6 +187,14 @@ pub enum Error {
         path: PathBuf,
         /// Everything that is wrong, in the order of the file; what is missing comes first.
         problems: Vec<Problem>,
+    },
+    /// A new one cannot be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Write {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
     },
     /// Reading failed.
     #[error("cannot read {}: {source}", path.display())]
@@ -183,6 +223,8 @@ impl Error {
             Self::Missing { .. } => Code::Package,
             Self::Invalid { problems, .. } if problems.iter().any(|problem| problem.missing) => Code::Package,
             Self::NotAFile { .. } | Self::Invalid { .. } => Code::PackageInvalid,
+            Self::Exists { .. } => Code::Conflict,
+            Self::Write { source, .. } => io_code(source),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::Io,
             Self::Io { source, .. } => io_code(source),
         }
@@ -196,8 +238,14 @@ impl Error {
             }
             Self::NotADirectory { .. } => "Name the directory that holds gpack.toml.".to_owned(),
             Self::Missing { directory } => {
-                format!("Create {} with at least:\n\n{MINIMAL}", directory.join(FILE_NAME).display())
+                let path = directory.join(FILE_NAME);
+                format!(
+                    "Write one to fill in with --init-manifest, or create {} with at least:\n\n{MINIMAL}",
+                    path.display()
+                )
             }
+            Self::Exists { .. } => "Edit it, and publish the directory.".to_owned(),
+            Self::Write { .. } => "Check that the directory can be written to.".to_owned(),
             Self::NotAFile { .. } => "Put the file itself there, not a link to it.".to_owned(),
             Self::Invalid { problems, .. } if problems.iter().any(|problem| problem.missing) => {
                 format!("These keys are required:\n\n{MINIMAL}")

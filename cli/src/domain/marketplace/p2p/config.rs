@@ -20,7 +20,7 @@ use serde_json::Value;
 use super::start::Flags;
 use crate::{
     domain::marketplace::p2p_state,
-    session::{Exit, Finished, Session},
+    session::{Exit, Finished, Format, Session},
 };
 
 /// Show, check and change the configuration.
@@ -264,9 +264,16 @@ fn get(session: &Session, file: Option<PathBuf>, key: &str) -> Finished<()> {
     })
 }
 
-/// A schema is a document of its own, so that a validator can read it: it carries no version of ours.
+/// For people it is the document that a validator reads; for programs it carries the version of every answer, which
+/// validators pass over.
 fn schema(session: &Session) -> Finished<()> {
-    let mut text = serde_json::to_string_pretty(&keys::schema()).unwrap_or_default();
-    text.push('\n');
-    session.print_verbatim(&text)
+    let schema = keys::schema();
+    match session.format() {
+        Format::Json | Format::Yaml => session.print(&schema, |_, _| {}),
+        Format::Human | Format::Table => {
+            let mut text = serde_json::to_string_pretty(&schema).unwrap_or_default();
+            text.push('\n');
+            session.print_verbatim(&text)
+        }
+    }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Logs {
     /// Show at most so many lines from the end.
     #[arg(long, value_name = "N", default_value = "100", value_parser = values::lines, allow_negative_numbers = true)]
     lines: usize,
-    /// Go on with new lines until interrupted; json is then one string a line.
+    /// Go on with new lines until interrupted; json is then one string a line, and yaml a list without an end.
     #[arg(long, short)]
     follow: bool,
 }

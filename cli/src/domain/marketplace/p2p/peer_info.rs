@@ -44,7 +44,7 @@ fn show(details: &PeerDetails, page: &mut Page) {
         return;
     }
     page.table(
-        &["TIME", "KIND", "SUBJECT", "BYTES", "MS", "OUTCOME"],
+        &["TIME", "KIND", "SUBJECT", "BYTES", "MS", "OUTCOME", "PENALTY"],
         history.iter().map(|event| {
             vec![
                 event.time.clone(),
@@ -53,6 +53,7 @@ fn show(details: &PeerDetails, page: &mut Page) {
                 page::bytes(event.bytes),
                 event.duration_ms.to_string(),
                 event.outcome.clone(),
+                event.penalty.clone().unwrap_or_default(),
             ]
         }),
     );

@@ -55,10 +55,20 @@ fn show(list: &api::PeerList, verbose: bool, page: &mut Page) {
             list.peers.iter().map(row),
         );
     }
-    page.line(match list.peers.len() {
-        0 => "No peers. Bootstrap the node: ggen marketplace p2p bootstrap <bootstrap-nodes>".to_owned(),
-        number => page::count(number, "peer"),
+    page.line(match (list.peers.len(), list.hidden_by_reputation) {
+        (0, 0) => "No peers. Bootstrap the node: ggen marketplace p2p bootstrap <bootstrap-nodes>".to_owned(),
+        (0, hidden) => {
+            format!("No peer has that reputation; {} connected.", are(hidden))
+        }
+        (number, 0) => page::count(number, "peer"),
+        (number, hidden) => {
+            format!("{}; below that reputation, {} connected.", page::count(number, "peer"), are(hidden))
+        }
     });
+}
+
+fn are(number: usize) -> String {
+    format!("{} {}", page::count(number, "peer"), if number == 1 { "is" } else { "are" })
 }
 
 fn row(peer: &PeerInfo) -> Vec<String> {

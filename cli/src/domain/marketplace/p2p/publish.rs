@@ -1,12 +1,17 @@
 //! `publish`: packs, signs and announces a directory; without a node, it is queued for the next start.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::api::{Failure, PublishRequest, Published},
+    package::gpack,
 };
+use serde::Serialize;
 
 use crate::{
     domain::marketplace::p2p_state,
@@ -15,6 +20,10 @@ use crate::{
     session::{Exit, Finished, Session},
     values,
 };
+
+/// What `--wait` comes to where nobody can be waited for.
+const NOT_WAITED: &str = "no node runs, so nobody can be waited for: the package is queued, and other nodes hear of it once \
+                          the node has started";
 
 /// Publish a directory that holds a gpack.toml as a signed package.
 #[derive(Debug, Args)]
@@ -27,6 +36,7 @@ use crate::{
         If no node runs, the package is packed and signed all the same, and announced at the next start.",
     after_help = "\
 Examples:
+  ggen marketplace p2p publish ./my-package --init-manifest
   ggen marketplace p2p publish ./my-package
   ggen marketplace p2p publish ./my-package --version 1.2.3
   ggen marketplace p2p publish ./my-package --wait --timeout 30 --format json"
@@ -41,7 +51,7 @@ pub(crate) struct Publish {
     /// Skip the checks of dependencies, licence, size and secrets; form, hashes and signatures are never skipped.
     #[arg(long)]
     skip_verify: bool,
-    /// Wait until other nodes hold the announcement.
+    /// Wait until other nodes hold the announcement; needs a running node.
     #[arg(long)]
     wait: bool,
     /// How long to wait with --wait.
@@ -53,11 +63,24 @@ pub(crate) struct Publish {
     /// Fail if no node runs, instead of queueing for the next start.
     #[arg(long)]
     no_queue: bool,
+    /// Write a gpack.toml to fill in, where the directory has none, and publish nothing.
+    #[arg(long, conflicts_with_all = ["version", "skip_verify", "wait", "timeout", "key", "no_queue"])]
+    init_manifest: bool,
+}
+
+/// What `--init-manifest` did.
+#[derive(Debug, Serialize)]
+struct Initialised {
+    path: String,
+    written: bool,
 }
 
 impl Publish {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         check_directory(&self.path)?;
+        if self.init_manifest {
+            return init_manifest(session, &self.path);
+        }
         let request = PublishRequest {
             path: values::absolute_text(&self.path)?,
             version: self.version,
@@ -69,7 +92,13 @@ impl Publish {
         let bar = Bar::new(session);
         let mut outcome = session.client().publish(&request, |step| bar.update(&step)).await;
         if outcome.as_ref().is_err_and(is_not_running) && !self.no_queue {
+            let wait = request.wait;
             outcome = p2p_state::publish_offline(session.home(), request, |step| bar.update(&step)).await;
+            if let Ok(published) = &mut outcome
+                && wait
+            {
+                published.warnings.push(NOT_WAITED.to_owned());
+            }
         }
         drop(bar);
         session.print(&outcome?, show)?;
@@ -77,12 +106,29 @@ impl Publish {
     }
 }
 
+fn init_manifest(session: &Session, directory: &Path) -> Finished<Exit> {
+    // Only a path that was made absolute always ends in a name.
+    let absolute = values::absolute(directory)?;
+    let name = absolute.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let path = gpack::write_sample(directory, &name)
+        .map_err(|error| p2p_state::failure(error.code(), &error, error.hint()))?;
+    let answer = Initialised { path: path.display().to_string(), written: true };
+    session.print(&answer, |answer, page| {
+        page.line(format!("Wrote {}.", answer.path));
+        page.line(format!(
+            "Fill in its description, then publish: ggen marketplace p2p publish {}",
+            directory.display()
+        ));
+    })?;
+    Ok(Exit::Ok)
+}
+
 fn is_not_running(failure: &Failure) -> bool {
     failure.code == Code::NotRunning.as_str()
 }
 
 /// Refuses what is no directory, in the same words with and without a node.
-fn check_directory(path: &std::path::Path) -> Result<(), Failure> {
+fn check_directory(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
     let why = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),

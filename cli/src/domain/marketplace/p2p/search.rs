@@ -151,7 +151,7 @@ fn completeness(results: &SearchResults) -> String {
 
 fn hidden(results: &SearchResults, request: &SearchRequest) -> String {
     format!(
-        "{} hidden: no provider has a reputation of {} or more.",
+        "{} hidden: no provider is known that has a reputation of {} or more.",
         page::count(results.hidden_by_reputation, "package"),
         request.min_reputation.map_or_else(String::new, page::reputation)
     )
@@ -205,7 +205,7 @@ mod tests {
         let cases = [
             (
                 SearchResults { hidden_by_reputation: 3, ..base.clone() },
-                "3 packages hidden: no provider has a reputation of 0.80",
+                "3 packages hidden: no provider is known that has a reputation of 0.80",
             ),
             (SearchResults { connected_peers: 0, ..base.clone() }, "no peers"),
             (SearchResults { indexed: 0, ..base.clone() }, "index is empty"),

@@ -59,9 +59,17 @@ fn judge(allowed: Allowed, hard: u64) -> Outcome<()> {
     ))
 }
 
+/// How many connections a node has room for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room(u32);
+
+/// Counts before the node opens anything: later, its own connections would count as what is in use.
+pub(super) fn room() -> Room {
+    Room(u32::try_from(allowed().left().saturating_sub(OWN_FILES)).unwrap_or(u32::MAX).max(1))
+}
+
 /// Keeps the connections below what can be opened; yields what to warn of, where that is less than was asked for.
-pub(super) fn fit(config: &mut P2PConfig) -> Option<String> {
-    let room = u32::try_from(allowed().left().saturating_sub(OWN_FILES)).unwrap_or(u32::MAX).max(1);
+pub(super) fn fit(config: &mut P2PConfig, Room(room): Room) -> Option<String> {
     let asked = config.connections_max;
     (asked > room).then(|| {
         config.connections_max = room;
@@ -114,10 +122,10 @@ mod tests {
     #[test]
     fn connections_are_kept_below_what_can_be_opened() {
         let mut config = P2PConfig { connections_max: u32::MAX, ..P2PConfig::default() };
-        assert!(fit(&mut config).is_some_and(|warning| warning.contains("ulimit")));
+        assert!(fit(&mut config, room()).is_some_and(|warning| warning.contains("ulimit")));
         assert!((1..u32::MAX).contains(&config.connections_max));
         let kept = config.connections_max;
         config.connections_max = 1;
-        assert_eq!((fit(&mut config), config.connections_max), (None, 1), "{kept}");
+        assert_eq!((fit(&mut config, room()), config.connections_max), (None, 1), "{kept}");
     }
 }

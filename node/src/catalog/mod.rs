@@ -25,8 +25,8 @@ mod words;
 
 pub use insert::{Outcome, Refusal, Signed, convict, convict_log, discard, insert, log_read, rebuild, sweep};
 pub use read::{
-    Claims, Lapsed, Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, lapsed, lapsed_by_name,
-    newest_position, newest_received, places, proof, seen,
+    Claims, Lapsed, Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, lapsed,
+    lapsed_by_name, newest_position, newest_received, places, proof, seen,
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep};

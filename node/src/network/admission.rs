@@ -57,14 +57,18 @@ pub(super) struct Bounds {
     pub(super) pending_incoming_per_address: usize,
     /// Connections that stand.
     pub(super) established: usize,
+    /// Above so many, connections are trimmed.
+    pub(super) trimmed_above: usize,
     /// Those with one peer.
     pub(super) established_per_peer: usize,
 }
 
 impl Bounds {
-    /// Inbound connections that stand: a quarter is left to those that this node dials.
+    /// Inbound connections that stand: a quarter is left to those that this node dials, but not so much that inbound ones alone
+    /// could fill theirs and never be trimmed.
     fn established_incoming(&self) -> usize {
-        self.established - self.established / 4
+        let three_quarters = self.established - self.established / 4;
+        three_quarters.max(self.trimmed_above.saturating_add(1)).min(self.established)
     }
 
     /// Inbound connections of one public network that stand: an office behind one address, and a fraction of all.
@@ -109,9 +113,10 @@ impl Behaviour {
         }
     }
 
-    /// Changes how many connections may stand; those that stand already stay.
-    pub(super) fn set_established_max(&mut self, max: usize) {
+    /// Changes how many connections may stand, and above how many they are trimmed; those that stand already stay.
+    pub(super) fn set_established(&mut self, max: usize, trimmed_above: usize) {
         self.bounds.established = max;
+        self.bounds.trimmed_above = trimmed_above;
     }
 
     fn knock(&mut self, connection: ConnectionId, remote: &Multiaddr) -> Result<(), Full> {
@@ -296,6 +301,7 @@ mod tests {
         pending_incoming: 8,
         pending_incoming_per_address: 2,
         established: 80,
+        trimmed_above: 40,
         established_per_peer: 2,
     };
 
@@ -362,6 +368,12 @@ mod tests {
         assert!(!dial(&mut admission, 120));
         admission.closed(id(0));
         assert!(dial(&mut admission, 121));
+        admission.set_established(90, 70);
+        let entered = (200..300).filter(|n| enter(&mut admission, *n, PeerId::random(), "/ip4/10.0.0.1"));
+        assert_eq!(entered.count(), 10, "else they would not be trimmed: three quarters are 68");
+        admission.set_established(100, 70);
+        let entered = (300..400).filter(|n| enter(&mut admission, *n, PeerId::random(), "/ip4/10.0.0.1"));
+        assert_eq!(entered.count(), 6, "three quarters are 75");
     }
 
     #[test]

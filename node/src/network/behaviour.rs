@@ -58,6 +58,7 @@ impl Behaviour {
                 pending_incoming: PENDING_INCOMING_MAX,
                 pending_incoming_per_address: PENDING_INCOMING_PER_ADDRESS_MAX,
                 established: settings.connections_max as usize,
+                trimmed_above: settings.connections.high,
                 established_per_peer: ESTABLISHED_PER_PEER_MAX,
             }),
             blocked: allow_block_list::Behaviour::default(),

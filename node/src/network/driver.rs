@@ -307,7 +307,9 @@ impl Driver {
             Command::Refresh(reply) => self.refresh(reply),
             Command::Reconfigure { topic, connections_max, connections } => {
                 self.connections.set_marks(connections);
-                self.reconfigure(topic, connections_max);
+                let admission = &mut self.swarm.behaviour_mut().admission;
+                admission.set_established(connections_max as usize, connections.high);
+                self.reconfigure(topic);
             }
             Command::Snapshot(reply) => {
                 let _ = reply.send(Box::new(self.snapshot()));
@@ -383,9 +385,8 @@ impl Driver {
         }
     }
 
-    fn reconfigure(&mut self, topic: String, connections_max: u32) {
+    fn reconfigure(&mut self, topic: String) {
         let behaviour = self.swarm.behaviour_mut();
-        behaviour.admission.set_established_max(connections_max as usize);
         let topic = IdentTopic::new(topic);
         if topic.hash() == self.topic.hash() {
             return;

@@ -6,7 +6,7 @@ use ggen_marketplace::{
     code::Code,
     config,
     control::{api::Failure, peer_id},
-    limits::{QUERY_BYTES_MAX, SEARCH_RESULTS_MAX},
+    limits::{QUERY_BYTES_MAX, SEARCH_RESULTS_MAX, SEARCH_SECONDS},
     package::{PackageRef, name},
 };
 
@@ -55,12 +55,12 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     whole(text, 1, SECONDS_MAX).map_err(|expected| format!("{expected} (seconds)"))
 }
 
-/// Seconds, parts of one too.
-pub(crate) fn fractional_seconds(text: &str) -> Result<f64, String> {
-    text.parse()
-        .ok()
-        .filter(|number| (0.001..=SECONDS_MAX as f64).contains(number))
-        .ok_or_else(|| format!("expected a number from 0.001 to {SECONDS_MAX} (seconds)"))
+/// Seconds of a search, parts of one too.
+pub(crate) fn search_seconds(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|number| SEARCH_SECONDS.contains(number)).ok_or_else(|| {
+        let (least, most) = (SEARCH_SECONDS.start(), SEARCH_SECONDS.end());
+        format!("expected a number from {least} to {most} (seconds)")
+    })
 }
 
 /// A reputation; the range also refuses what is not a number.
@@ -153,14 +153,14 @@ mod tests {
         for bad in ["0", "-1", "1.5", "86401", "inf"] {
             assert!(seconds(bad).unwrap_err().contains("1 to 86400"), "{bad}");
         }
-        for bad in ["0", "-1", "nan", "inf", "1e300", "86400.1"] {
-            assert!(fractional_seconds(bad).is_err(), "{bad}");
+        for bad in ["0", "-1", "nan", "inf", "1e300", "3600.1"] {
+            assert!(search_seconds(bad).unwrap_err().contains("0.001 to 3600"), "{bad}");
         }
         for bad in ["1.5", "-1", "nan", "inf", "-0.0001", "1.0000001", ""] {
             assert!(reputation(bad).unwrap_err().contains("0 to 1"), "{bad}");
         }
         assert_eq!((limit("1000"), offset("0"), seconds("1")), (Ok(1000), Ok(0), Ok(1)));
-        assert_eq!((fractional_seconds("0.5"), reputation("1")), (Ok(0.5), Ok(1.0)));
+        assert_eq!((search_seconds("0.5"), reputation("1")), (Ok(0.5), Ok(1.0)));
         assert!(reputation("-0").unwrap().is_sign_positive());
     }
 

@@ -195,7 +195,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["search", "x", "--offset", "-1"], "--offset"),
     (&["search", "x", "--timeout", "0"], "--timeout"),
     (&["search", "x", "--timeout", "-5"], "--timeout"),
-    (&["search", "x", "--timeout", "nan"], "86400"),
+    (&["search", "x", "--timeout", "nan"], "3600"),
     (&["search", "x", "--min-reputation", "1.5"], "0 to 1"),
     (&["search", "x", "--min-reputation", "-1"], "--min-reputation"),
     (&["search", "x", "--min-reputation", "nan"], "--min-reputation"),

@@ -79,6 +79,10 @@ pub const CATALOG_HEADS_MAX: usize = 200_000;
 pub const CATALOG_HEADS_PER_PUBLISHER_MAX: usize = 10_000;
 /// Publishers of one name that are told apart by name; the rest is counted.
 pub const CLAIMS_LISTED_MAX: usize = 20;
+/// Seconds that a search may ask others: at least, and at most.
+pub const SEARCH_SECONDS: std::ops::RangeInclusive<f64> = 0.001..=3_600.0;
+/// Matches whose providers are looked up where only those with a reputation are wanted: each costs a lookup.
+pub const SEARCH_FILTERED_MAX: usize = 2_000;
 /// Results of one search.
 pub const SEARCH_RESULTS_MAX: usize = 1_000;
 /// Bytes of a query's text.

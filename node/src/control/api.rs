@@ -259,7 +259,7 @@ pub struct SearchRequest {
 pub struct SearchResults {
     /// What was found, best first.
     pub packages: Vec<PackageInfo>,
-    /// Matches before `limit` and `offset`.
+    /// Matches before `limit` and `offset`, without those that were found to be hidden.
     pub total: usize,
     /// Whether every connected peer's heads were read and every provider lookup ended in time.
     pub complete: bool,

@@ -18,28 +18,25 @@ use crate::{
     code::Code,
     content::ContentId,
     control::api::{Failure, Info, InfoRequest, PackageInfo, SearchRequest, SearchResults, VersionInfo},
-    limits::SEARCH_RESULTS_MAX,
+    limits::{SEARCH_FILTERED_MAX, SEARCH_RESULTS_MAX, SEARCH_SECONDS},
     network::Snapshot,
     release::{Log, VerifiedHead},
     reputation::{Score, ledger},
-    store::{installed, pins},
-    time::Timestamp,
+    store::{Store, installed, pins},
 };
 
 /// Results where no limit was given.
 const LIMIT: usize = 20;
 /// How long a search asks others where no time was given.
 const SEARCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a search asks others, at most.
-const SEARCH_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 /// How long the log of a package may take before `info` tells what is known without it.
 const LOG_PATIENCE: Duration = Duration::from_secs(8);
 /// Parts into which a search divides its time: what the peers know, what they have learnt since, and who provides it.
 const WAITS: u32 = 3;
 /// Lookups of providers at once.
 const LOOKUPS_AT_ONCE: usize = 8;
-/// Matches whose providers are looked up when the result is filtered by reputation.
-const FILTERED_MAX: usize = 200;
+/// Matches that are read at once when the result is filtered by reputation.
+const FILTERED_AT_ONCE: usize = 200;
 
 /// A search, checked.
 struct Asked {
@@ -48,6 +45,17 @@ struct Asked {
     offset: usize,
     least: Option<Score>,
     deadline: Instant,
+}
+
+/// What a search shows.
+#[derive(Default)]
+struct Shown {
+    packages: Vec<PackageInfo>,
+    /// Matches, but for those that are known to be hidden.
+    total: usize,
+    hidden: usize,
+    /// Why there may be more.
+    because: Vec<String>,
 }
 
 impl Asked {
@@ -70,21 +78,65 @@ impl Node {
             found = self.look(&asked).await?;
         }
         let mut because = incomplete_because(&snapshot, is_told);
-        let (providers, all_known) = self.providers_of(&found.hits, asked.deadline).await;
-        if !all_known {
-            because.push("who provides some of the packages was not found out in time".to_owned());
-        }
-        let (packages, hidden, indexed, index_time) = self.present(&asked, &found, &providers).await?;
+        let shown = self.shown(asked, found).await?;
+        because.extend(shown.because);
+        let now = self.now();
+        let counts = move |store: &Store| {
+            store.read(|conn| Ok((catalog::count(conn, now)?, catalog::newest_received(conn)?)))
+        };
+        let (indexed, index_time) = self.with_store(counts).await?;
         Ok(SearchResults {
-            packages,
-            total: found.total,
+            packages: shown.packages,
+            total: shown.total,
             complete: because.is_empty(),
             incomplete_because: because,
-            hidden_by_reputation: hidden,
+            hidden_by_reputation: shown.hidden,
             connected_peers: snapshot.peers.len(),
             indexed,
             index_time: index_time.map(|time| time.to_string()),
         })
+    }
+
+    /// What of the matches is shown: their providers are looked up, and where only some of them are wanted, one stretch of
+    /// matches is read after the other until there are enough.
+    async fn shown(&self, mut asked: Asked, mut found: Found) -> Result<Shown, Failure> {
+        let (wanted, mut looked_at) = (asked.offset.saturating_add(asked.limit), 0);
+        let (mut shown, mut all_known) = (Shown::default(), true);
+        loop {
+            let (providers, known) = self.providers_of(&found.hits, asked.deadline).await;
+            all_known &= known;
+            let described = self.described(&asked, &found, &providers).await?;
+            shown.total = found.total;
+            if asked.least.is_none() {
+                shown.packages = described;
+                break;
+            }
+            let before = described.len();
+            shown.packages.extend(described.into_iter().filter(|info| !info.providers.is_empty()));
+            looked_at += FILTERED_AT_ONCE;
+            shown.hidden += before;
+            if shown.packages.len() >= wanted || looked_at >= found.total {
+                break;
+            }
+            if looked_at >= SEARCH_FILTERED_MAX || asked.left().is_zero() {
+                shown.because.push(format!(
+                    "who provides them was looked up of the first {looked_at} matches, and there are {}",
+                    found.total
+                ));
+                break;
+            }
+            asked.query.offset = looked_at;
+            found = self.look(&asked).await?;
+        }
+        if asked.least.is_some() {
+            shown.hidden -= shown.packages.len();
+            shown.total = shown.total.saturating_sub(shown.hidden);
+            shown.packages = shown.packages.into_iter().skip(asked.offset).take(asked.limit).collect();
+        }
+        if !all_known {
+            shown.because.push("who provides some of the packages was not found out in time".to_owned());
+        }
+        Ok(shown)
     }
 
     async fn look(&self, asked: &Asked) -> Result<Found, Failure> {
@@ -112,17 +164,16 @@ impl Node {
         (lookups.into_iter().map(|(root, peers, _)| (root, peers)).collect(), complete)
     }
 
-    /// Filters by reputation, pages, and describes.
-    async fn present(
+    /// Describes matches, with those of their providers that have the reputation asked for.
+    async fn described(
         &self,
         asked: &Asked,
         found: &Found,
         providers: &BTreeMap<ContentId, Vec<PeerId>>,
-    ) -> Result<(Vec<PackageInfo>, usize, usize, Option<Timestamp>), Failure> {
+    ) -> Result<Vec<PackageInfo>, Failure> {
         let peers: Vec<PeerId> = providers.values().flatten().copied().collect();
         let ids: Vec<_> = found.hits.iter().map(|hit| hit.id.clone()).collect();
-        let now = self.now();
-        let (scores, frozen, indexed, index_time) = self
+        let (scores, frozen) = self
             .with_store(move |store| {
                 store.read(|conn| {
                     let mut scores = BTreeMap::new();
@@ -133,12 +184,12 @@ impl Node {
                     for id in ids {
                         frozen.push(catalog::is_frozen(conn, &id)?);
                     }
-                    Ok((scores, frozen, catalog::count(conn, now)?, catalog::newest_received(conn)?))
+                    Ok((scores, frozen))
                 })
             })
             .await?;
         let least = asked.least.unwrap_or(Score::ZERO);
-        let mut described: Vec<PackageInfo> = found
+        Ok(found
             .hits
             .iter()
             .zip(frozen)
@@ -147,15 +198,7 @@ impl Node {
                 let of_hit = root.and_then(|root| providers.get(&root)).map_or(&[][..], Vec::as_slice);
                 with_providers(hit, frozen, of_hit, &scores, least)
             })
-            .collect();
-        let before = described.len();
-        if asked.least.is_some() {
-            described.retain(|info| !info.providers.is_empty());
-            let hidden = before - described.len();
-            described = described.into_iter().skip(asked.offset).take(asked.limit).collect();
-            return Ok((described, hidden, indexed, index_time));
-        }
-        Ok((described, 0, indexed, index_time))
+            .collect())
     }
 
     pub(super) async fn info(&self, request: InfoRequest) -> Result<Info, Failure> {
@@ -303,15 +346,17 @@ fn asked(request: SearchRequest) -> Result<Asked, Failure> {
     }
     let least = request.min_reputation.map(Score::try_from).transpose().map_err(fail)?;
     let secs = request.timeout_secs.unwrap_or(SEARCH_TIMEOUT.as_secs_f64());
-    let timeout = Duration::try_from_secs_f64(secs)
-        .ok()
-        .filter(|timeout| !timeout.is_zero() && *timeout <= SEARCH_TIMEOUT_MAX)
+    let timeout = Some(secs)
+        .filter(|secs| SEARCH_SECONDS.contains(secs))
+        .and_then(|secs| Duration::try_from_secs_f64(secs).ok())
         .ok_or_else(|| {
-            usage(format!("{secs} seconds make no sense."), "Choose a --timeout from 0.1 to 3600 seconds.")
+            let (least, most) = (SEARCH_SECONDS.start(), SEARCH_SECONDS.end());
+            let hint = format!("Choose a --timeout from {least} to {most} seconds.");
+            usage(format!("{secs} seconds make no sense."), &hint)
         })?;
     let (row_limit, row_offset) = match least {
         // Which matches are left is known only after their providers were looked up.
-        Some(_) => (FILTERED_MAX, 0),
+        Some(_) => (FILTERED_AT_ONCE, 0),
         None => (limit, request.offset),
     };
     Ok(Asked {
@@ -333,7 +378,16 @@ fn asked(request: SearchRequest) -> Result<Asked, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::PeerSnapshot;
+    use crate::{
+        backend::p2p::{P2PConfig, P2PRegistry, Parts},
+        content::Codec,
+        identity::Publisher,
+        limits::HEAD_LIFETIME_MAX,
+        network::{Offload, PeerSnapshot, transport},
+        package::PackageId,
+        release::{Head, Kind, Labels, Release},
+        time::Timestamp,
+    };
 
     fn snapshot(peers: usize, complete: usize, unidentified: usize) -> Snapshot {
         let connected = |_| PeerSnapshot {
@@ -363,5 +417,84 @@ mod tests {
         assert!(incomplete_because(&snapshot(2, 1, 0), true)[0].contains("1 of 2"));
         assert!(incomplete_because(&snapshot(2, 2, 1), true)[0].contains("1 of 3"));
         assert!(incomplete_because(&snapshot(0, 0, 0), true)[0].contains("no peer"));
+    }
+    #[test]
+    fn the_time_of_a_search_has_one_range() {
+        let with =
+            |secs| asked(SearchRequest { timeout_secs: Some(secs), ..SearchRequest::default() }).is_ok();
+        for (secs, fits) in [(0.001, true), (3_600.0, true), (0.0, false), (0.0009, false), (3_600.1, false)]
+        {
+            assert_eq!(with(secs), fits, "{secs}");
+        }
+        assert!(!with(f64::NAN) && !with(f64::INFINITY) && !with(-1.0));
+    }
+
+    /// A node that knows this many packages with a provider each, but for every tenth of them.
+    async fn knowing(packages: u32) -> P2PRegistry {
+        let now = Timestamp::now();
+        let (publisher, store) = (Publisher::from_secret([1; 32], now), Store::in_memory().unwrap());
+        let parts = Parts {
+            transport: transport::tcp_without_dns(),
+            node_key: libp2p::identity::Keypair::generate_ed25519(),
+            publisher: publisher.clone(),
+            store: store.clone(),
+            offload: Offload::Threads,
+            observer: crate::network::Observer::default(),
+            metrics: crate::network::Metrics::default(),
+        };
+        let registry = P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap();
+        let mut heads = Vec::new();
+        for n in 0..packages {
+            let id = |codec| ContentId::of(codec, &n.to_be_bytes());
+            let (manifest, root) = (id(Codec::Raw), id(Codec::DagPb));
+            let package = PackageId { publisher: publisher.id(), name: format!("pack-{n}").parse().unwrap() };
+            let mut log = Log::empty(package);
+            let release = Release { version: "1.0.0".parse().unwrap(), manifest, root, size: 1, files: 1 };
+            log.push(log.next(Kind::Release(release), &publisher, now).unwrap()).unwrap();
+            let head = Head::of(&log, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+            heads.push(head.sign(&publisher).unwrap());
+            if n % 10 != 0 {
+                registry.node.remembered().insert(root, (Instant::now(), vec![PeerId::random()]));
+            }
+        }
+        let insert = |tx: &rusqlite::Transaction<'_>| {
+            heads
+                .iter()
+                .try_for_each(|head| catalog::insert(tx, head, &catalog::Source::own(), now).map(drop))
+        };
+        store.write(|tx| Ok(insert(tx)?)).unwrap();
+        registry
+    }
+
+    #[tokio::test]
+    async fn a_filter_by_reputation_reaches_beyond_the_first_matches() {
+        let registry = knowing(450).await;
+        let search = async |limit, offset| {
+            let request = SearchRequest {
+                text: "pack".to_owned(),
+                limit: Some(limit),
+                offset,
+                min_reputation: Some(0.0),
+                timeout_secs: Some(30.0),
+                ..SearchRequest::default()
+            };
+            registry.node.search(request).await.unwrap()
+        };
+        let all = search(1_000, 0).await;
+        assert_eq!((all.packages.len(), all.hidden_by_reputation, all.total), (405, 45, 405));
+        assert!(all.incomplete_because.iter().all(|reason| !reason.contains("first")));
+        let part = search(10, 200).await;
+        assert_eq!(part.packages, all.packages[200..210]);
+    }
+
+    #[tokio::test]
+    async fn a_filter_whose_time_ran_out_says_that_there_may_be_more() {
+        let registry = knowing(450).await;
+        let request = SearchRequest { min_reputation: Some(0.0), ..SearchRequest::default() };
+        let asked = Asked { limit: 1_000, deadline: Instant::now(), ..asked(request).unwrap() };
+        let found = registry.node.look(&asked).await.unwrap();
+        let shown = registry.node.shown(asked, found).await.unwrap();
+        assert!(shown.because[0].contains("the first 200 matches, and there are 450"), "{:?}", shown.because);
+        assert!(shown.packages.len() <= 200);
     }
 }

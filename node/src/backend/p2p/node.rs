@@ -303,7 +303,7 @@ impl Node {
         self.remembered().remove(root);
     }
 
-    fn remembered(&self) -> MutexGuard<'_, BTreeMap<ContentId, (Instant, Vec<PeerId>)>> {
+    pub(super) fn remembered(&self) -> MutexGuard<'_, BTreeMap<ContentId, (Instant, Vec<PeerId>)>> {
         self.providers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -52,7 +52,7 @@ pub(crate) struct Search {
     #[arg(long, value_name = "REPUTATION", value_parser = values::reputation, allow_negative_numbers = true)]
     min_reputation: Option<f64>,
     /// How long the network may be asked.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = values::fractional_seconds, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = values::search_seconds, allow_negative_numbers = true)]
     timeout: f64,
     /// Exit with status 10 if the answer is not complete.
     #[arg(long)]

@@ -232,7 +232,7 @@ mod tests {
             assert!(!store.read(|conn| is_uncertain(conn, &id)).unwrap());
             assert_ne!(crate::sync::epoch(&store).unwrap(), epoch);
             // Once is enough.
-            store.write(|tx| Ok(entries::remove(tx, &id)?)).unwrap();
+            store.write(|tx| entries::remove(tx, &id)).unwrap();
             recover(&store, &publishers, now).unwrap();
             assert!(held_log(&store, &publisher, &id).unwrap().is_none());
         }

@@ -598,4 +598,14 @@ mod tests {
         assert_ne!(first, second);
         assert_eq!(case.trees.into_values().collect::<Vec<_>>(), [first]);
     }
+
+    #[test]
+    fn a_panic_in_a_task_of_a_node_ends_the_run() {
+        let text = "duration = \"5s\"\nlatency = \"1ms\"\n[topology]\nkind = \"mesh\"\nnodes = 2\n";
+        let scenario = Scenario::parse(Path::new("small.toml"), text).unwrap();
+        // Whoever watches is told by the node's own loop, which runs in a task.
+        let options = Options { witness: Witness::new(|_, _, _| panic!("on purpose")), ..Options::default() };
+        assert!(matches!(run(&scenario, 1, options), Err(Error::Panicked)));
+        assert!(run(&scenario, 1, Options::default()).is_ok());
+    }
 }

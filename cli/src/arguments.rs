@@ -60,6 +60,11 @@ impl Noun {
         }
     }
 
+    /// What to do where Ctrl-C ended the command.
+    pub(crate) fn after_interruption(&self) -> &'static str {
+        self.p2p().verb.after_interruption()
+    }
+
     /// Whether this process becomes the node.
     pub(crate) fn is_node(&self) -> bool {
         self.p2p().verb.is_node()

@@ -65,7 +65,7 @@ fn execute(cli: Cli) -> u8 {
         let result = if cli.command.is_node() {
             runtime.block_on(cli.command.run(&session))
         } else {
-            runtime.block_on(session.attend(cli.command.run(&session)))
+            runtime.block_on(session.attend(cli.command.after_interruption(), cli.command.run(&session)))
         };
         runtime.shutdown_timeout(THREADS_GRACE);
         result

@@ -105,17 +105,14 @@ impl Session {
         matches!(self.format, Format::Human | Format::Table) && io::stderr().is_terminal()
     }
 
-    /// Runs a verb until it is done, or dropped because of Ctrl-C or a polite kill.
-    pub(crate) async fn attend<T>(&self, verb: impl Future<Output = Finished<T>>) -> Finished<T> {
+    /// Runs a verb until it is done, or dropped because of Ctrl-C or a polite kill; `next` says what to do after that.
+    pub(crate) async fn attend<T>(&self, next: &str, verb: impl Future<Output = Finished<T>>) -> Finished<T> {
         tokio::select! {
             biased;
             result = verb => result,
-            () = p2p_state::told_to_stop() => Err(Failure::new(
-                Code::Interrupted,
-                "It was interrupted.",
-                "Run the same command again; what was verified is not fetched again.",
-            )
-            .into()),
+            () = p2p_state::told_to_stop() => {
+                Err(Failure::new(Code::Interrupted, "It was interrupted.", next).into())
+            }
         }
     }
 

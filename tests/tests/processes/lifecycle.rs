@@ -283,6 +283,13 @@ fn the_state_folder_is_its_owners_alone() {
     assert_eq!(mode(&node.state().join("keys/node.key")), 0o600);
     assert_eq!(mode(&node.state().join("control.sock")), 0o600);
     assert_eq!(mode(&node.state().join("store.db")) & 0o077, 0);
+    // One that was there already is its owner's business, and pointed out where others may write into it.
+    let home = Home::new();
+    fs::create_dir(home.state()).unwrap();
+    fs::set_permissions(home.state(), fs::Permissions::from_mode(0o777)).unwrap();
+    let answer = home.run(&["start", "--daemon", "--listen", LOOPBACK]).exits(0);
+    assert!(answer.stderr.contains("chmod 700"), "{answer:#?}");
+    home.run(&["stop"]).exits(0);
 }
 
 #[test]

@@ -97,6 +97,17 @@ impl Verb {
 }
 
 impl Verb {
+    /// What to do where Ctrl-C ended the verb.
+    pub(crate) fn after_interruption(&self) -> &'static str {
+        match self {
+            Self::Publish(_) => {
+                "A running node goes on with it. See whether the version is there: ggen marketplace p2p list"
+            }
+            Self::Install(_) => "Run the same command again; what was verified is not fetched again.",
+            _ => "Run the same command again.",
+        }
+    }
+
     /// Whether this process becomes the node.
     pub(crate) fn is_node(&self) -> bool {
         matches!(self, Self::Start(start) if !start.is_launched_apart())

@@ -13,7 +13,7 @@ mod signals;
 
 use std::{
     fs, io,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -206,6 +206,15 @@ fn sentence(message: &str) -> String {
     sentence
 }
 
+/// Points out a state folder that was there already and into which others may write.
+fn open_to_others(home: &Path) -> Option<String> {
+    let mode = fs::metadata(home).ok()?.permissions().mode();
+    (mode & 0o022 != 0).then(|| {
+        let home = home.display();
+        format!("others can write into the state folder {home}, and so put files of theirs in it: chmod 700 {home}")
+    })
+}
+
 /// Makes the state folder, for its owner alone.
 fn make_home(home: &Path) -> Outcome<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(|error| {
@@ -248,6 +257,9 @@ pub(crate) async fn run(
     }
     for problem in &effective.warnings {
         session.warn(&problem.to_string());
+    }
+    if let Some(warning) = open_to_others(home) {
+        session.warn(&warning);
     }
     let room = descriptors::room();
     if let Some(warning) = descriptors::fit(&mut effective.config, room) {

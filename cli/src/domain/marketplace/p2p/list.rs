@@ -30,11 +30,12 @@ fn show(listing: &Listing, page: &mut Page) {
         return;
     }
     page.table(
-        &["NAME", "VERSION", "KIND", "SIZE", "TIME", "PATH"],
+        &["NAME", "VERSION", "PUBLISHER", "KIND", "SIZE", "TIME", "PATH"],
         listing.packages.iter().map(|package| {
             vec![
                 package.name.clone(),
                 package.version.clone(),
+                page::short_id(package.id.split('/').next().unwrap_or_default()),
                 package.kind.clone(),
                 page::bytes(package.size),
                 package.time.clone(),

@@ -25,7 +25,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{Flags, Place, Started, config_file, effective, log, make_home, run};
+use super::{Flags, Place, Started, config_file, effective, log, make_home, open_to_others, run};
 use crate::session::{End, Exit, Finished, Session};
 
 /// How long a node may take until it is ready.
@@ -47,6 +47,9 @@ pub(crate) async fn launch(session: &Session, flags: &Flags, save: bool) -> Fini
     // The child would tell the same, but its warnings go to the log.
     for problem in &effective(home, flags)?.warnings {
         session.warn(&problem.to_string());
+    }
+    if let Some(warning) = open_to_others(home) {
+        session.warn(&warning);
     }
     make_home(home)?;
     let mut child = Launched(Some(spawn(home, flags, save)?));

@@ -269,7 +269,8 @@ fn whoever_claims_and_never_answers_is_charged_after_the_install_has_ended() {
 fn what_is_forged_ends_where_it_arrives_and_would_be_found_if_it_went_on() {
     let (exit, report) = run(&with_adversary("forge-heads", ""));
     assert_eq!(exit, 0, "{report}");
-    assert!(report["metrics"]["bites"].as_f64().unwrap() > 5.0, "{report}");
+    // Both honest nodes were given something forged, before they turned whoever sends it away.
+    assert!(report["metrics"]["bites"].as_f64().unwrap() >= 2.0, "{report}");
     // What the adversary sends, as if an honest node passed it on.
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("small.toml");

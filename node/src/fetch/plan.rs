@@ -1,7 +1,8 @@
 //! Decides which blocks to ask of which peer; knows nothing of sockets or clocks.
 //!
 //! Wants go out in the order in which they came, in batches. Each peer has a window of bytes in flight that doubles with every
-//! full answer and halves with every time-out, so that a fast peer is kept busy and a slow one holds little back. A want
+//! full answer that came soon, and halves with every late one and every time-out: a fast peer is kept busy, and a slow line never
+//! has more under way than it carries before the request's time is up. A want
 //! that is late with one peer goes to another one as well ("hedging", after
 //! [Dean and Barroso, The Tail at Scale](https://research.google/pubs/the-tail-at-scale/)): whoever answers first wins, and
 //! the other copy is dropped. A peer that does not hold a block is not asked for it again; a peer that sent wrong bytes is
@@ -27,6 +28,13 @@ const WINDOW_BYTES_MAX: u64 = 16 << 20;
 const WINDOW_BYTES_MIN: u64 = 64 << 10;
 /// Bytes that one request asks for; the answer's own bound is not far above.
 const REQUEST_BYTES: u64 = 1 << 20;
+/// An answer that came within this time makes the window larger: the line carries more.
+const ANSWER_SOON: Duration = Duration::from_secs(2);
+/// An answer that took longer than this makes it smaller: at a quarter of the time that a request has, requests only wait for
+/// one another.
+const ANSWER_LATE: Duration = Duration::from_secs(5);
+/// How long a peer whose connection closed is left alone.
+const CLOSED_PAUSE: Duration = Duration::from_secs(1);
 /// A want that takes longer than this is asked of a second peer too, if there is one.
 const HEDGE_AFTER: Duration = Duration::from_secs(2);
 /// How long a peer that was asked must have sent nothing to count as silent when our own time runs out. A megabyte over a slow
@@ -76,6 +84,8 @@ pub enum Failure {
     Peer,
     /// The peer cannot be reached, or does not speak the protocol.
     Unreachable,
+    /// The connection closed before the answer; the peer may be asked again.
+    Closed,
     /// The peer is busy; it may be asked again.
     Busy,
     /// This node has no room for the request now.
@@ -264,7 +274,10 @@ impl Plan {
                 peer.failures = 0;
                 peer.busy = 0;
             }
-            if full && !came.is_empty() {
+            let took = now.saturating_sub(flight.since);
+            if took > ANSWER_LATE {
+                peer.window = (peer.window / 2).max(WINDOW_BYTES_MIN);
+            } else if full && !came.is_empty() && took <= ANSWER_SOON {
                 peer.window = (peer.window * 2).min(WINDOW_BYTES_MAX);
             }
             // An answer without a single verdict would be asked for again at once, for ever.
@@ -284,6 +297,11 @@ impl Plan {
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             match failure {
                 Failure::Unreachable => peer.gone = true,
+                Failure::Closed => {
+                    peer.not_before = now + CLOSED_PAUSE;
+                    peer.failures += 1;
+                    peer.gone |= peer.failures >= FAILURES_MAX;
+                }
                 // That we have no room says nothing about the peer.
                 Failure::Own => peer.not_before = now + BUSY_PAUSE,
                 Failure::Busy => {
@@ -534,6 +552,41 @@ mod tests {
             assert!(turn(&mut plan, Failure::Busy).is_some());
         }
         assert!(turn(&mut plan, Failure::Busy).is_none());
+        assert_eq!(plan.stuck(), [block(0)]);
+    }
+
+    #[test]
+    fn a_window_grows_with_answers_that_come_soon_and_shrinks_with_late_ones() {
+        let one = peers(1);
+        let window = |took: Duration| {
+            let mut plan = plan(4_000, 64 << 10, &one);
+            let mut now = Duration::ZERO;
+            for _ in 0..8 {
+                let asked: Vec<Ask> = std::iter::from_fn(|| plan.next(now)).collect();
+                now += took;
+                for ask in asked {
+                    plan.answered(ask.id, &all(&ask, Answer::Have), now);
+                }
+            }
+            plan.peers[&one[0]].window
+        };
+        assert_eq!(window(ANSWER_SOON), WINDOW_BYTES_MAX);
+        assert_eq!(window(ANSWER_SOON * 2), WINDOW_BYTES_FIRST);
+        assert_eq!(window(ANSWER_LATE * 2), WINDOW_BYTES_MIN);
+    }
+
+    #[test]
+    fn a_peer_whose_connection_closed_is_asked_again_a_few_times() {
+        let one = peers(1);
+        let mut plan = plan(1, 10, &one);
+        let mut now = Duration::ZERO;
+        for _ in 0..FAILURES_MAX {
+            let ask = plan.next(now).unwrap();
+            plan.failed(ask.id, Failure::Closed, now);
+            assert_eq!(plan.next(now), None, "not at once");
+            now += CLOSED_PAUSE;
+        }
+        assert_eq!(plan.next(now), None);
         assert_eq!(plan.stuck(), [block(0)]);
     }
 

@@ -430,7 +430,8 @@ impl Session {
                 }
                 let failure = match failure {
                     RequestFailure::Timeout | RequestFailure::Broken(_) => plan::Failure::Peer,
-                    RequestFailure::Unreachable | RequestFailure::Closed => plan::Failure::Unreachable,
+                    RequestFailure::Unreachable => plan::Failure::Unreachable,
+                    RequestFailure::Closed => plan::Failure::Closed,
                     RequestFailure::Own => plan::Failure::Own,
                 };
                 run.plan.failed(ask.id, failure, now);

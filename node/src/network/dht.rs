@@ -48,6 +48,7 @@ pub(super) enum Query {
     Get {
         found: Vec<(Option<PeerId>, VerifiedHead)>,
         package: PackageId,
+        patience: Patience,
         reply: oneshot::Sender<Option<Box<VerifiedHead>>>,
     },
     Provide(Patience, oneshot::Sender<bool>),
@@ -103,16 +104,22 @@ impl Driver {
     }
 
     /// Ends the search for the nodes nearest to a record where only the silent are still waited for: it goes to those that
-    /// answered. The dead are many in a network that has just lost some, and each would take its whole timeout.
+    /// answered. So does the search for a head that somebody has brought already. The dead are many in a network that has just
+    /// lost some, and each would take its whole timeout: longer than anybody waits for a head.
     pub(super) fn leave_the_silent(&mut self) {
         let now = Instant::now();
         for (id, query) in &mut self.queries {
-            let (Query::Put(patience, _) | Query::Provide(patience, _)) = query else { continue };
+            let patience = match query {
+                Query::Put(patience, _) | Query::Provide(patience, _) => patience,
+                Query::Get { patience, found, .. } if !found.is_empty() => patience,
+                _ => continue,
+            };
             let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(id) else { continue };
             let is_searching = matches!(
                 lookup.info(),
                 QueryInfo::PutRecord { phase: PutRecordPhase::GetClosestPeers, .. }
                     | QueryInfo::AddProvider { phase: AddProviderPhase::GetClosestPeers, .. }
+                    | QueryInfo::GetRecord { .. }
             );
             if is_searching && patience.is_over(lookup.stats().num_successes(), now) {
                 tracing::debug!(stats = ?lookup.stats(), "the silent are not waited for");
@@ -130,7 +137,8 @@ impl Driver {
             return;
         }
         let id = self.swarm.behaviour_mut().kad.get_record(dht_key(package).to_vec().into());
-        self.queries.insert(id, Query::Get { found: Vec::new(), package: package.clone(), reply });
+        let patience = Patience::new(Instant::now());
+        self.queries.insert(id, Query::Get { found: Vec::new(), package: package.clone(), patience, reply });
     }
 
     pub(super) fn provide(&mut self, root: ContentId, reply: oneshot::Sender<bool>) {

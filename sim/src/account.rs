@@ -139,14 +139,14 @@ pub(crate) fn metrics(
     (distributions, metrics)
 }
 
-/// Per share, the part of its steps that began and ended as they must. What was to be done at a node that did not run was not
-/// done.
+/// Per share, the part of its steps that ended as they must. What was to be done at a node that did not run, or that stopped in the
+/// middle of it, does not count.
 fn shares(scenario: &Scenario, ledger: &Ledger) -> BTreeMap<String, f64> {
     let mut counted: BTreeMap<String, [usize; 2]> = BTreeMap::new();
     for (number, step) in scenario.steps.iter().enumerate() {
         let Some(share) = &step.share else { continue };
         let [good, all] = counted.entry(format!("share_{share}")).or_default();
-        if ledger.measures.has_begun(number) {
+        if ledger.measures.had_its_time(number) {
             *all += 1;
             *good += usize::from(scenario.shortcoming(number, &ledger.ended).is_none());
         }

@@ -67,9 +67,11 @@ impl Measures {
         self.lives.get(&node).and_then(|lives| lives.last()).is_some_and(|life| life.until.is_none())
     }
 
-    /// Whether a step began.
-    pub(crate) fn has_begun(&self, step: usize) -> bool {
-        self.steps.contains_key(&step)
+    /// Whether a step began, and its node did not stop in the middle of it.
+    pub(crate) fn had_its_time(&self, step: usize) -> bool {
+        let Some(Timed { node, began, ended }) = self.steps.get(&step) else { return false };
+        let life = self.lives.get(node).into_iter().flatten().rfind(|life| life.from <= *began);
+        ended.is_some() || life.is_none_or(|life| life.until.is_none())
     }
 
     /// A step begins.
@@ -206,6 +208,19 @@ mod tests {
         measures.started(4, secs(8));
         assert_eq!(measures.lives(4, secs(20)), [[1.0, 5.0], [8.0, 20.0]]);
         assert!(measures.lives(5, secs(20)).is_empty());
+    }
+
+    #[test]
+    fn a_step_that_its_own_node_cut_off_had_no_time() {
+        let mut measures = Measures::default();
+        measures.started(1, secs(0));
+        measures.began(0, 1, secs(1));
+        measures.ended(0, secs(2), None);
+        measures.began(1, 1, secs(3));
+        measures.stopped(1, secs(4));
+        measures.started(1, secs(5));
+        measures.began(2, 1, secs(6));
+        assert_eq!([0, 1, 2, 3].map(|step| measures.had_its_time(step)), [true, false, true, false]);
     }
 
     #[test]

@@ -170,7 +170,7 @@ struct Listener {
 
 enum Accepted {
     Bound(Multiaddr),
-    Stream { stream: Stream, local: Multiaddr, remote: Multiaddr },
+    Stream { stream: Box<Stream>, local: Multiaddr, remote: Multiaddr },
 }
 
 impl TurmoilTransport {
@@ -224,7 +224,7 @@ fn listen(bind: SocketAddr, site: Site) -> BoxStream<'static, io::Result<Accepte
             State::Bound(listener, local) => listener.accept().await.map(|(stream, remote)| {
                 let stream = Stream::new(stream, remote, false, site.clone());
                 let remote = multiaddr(remote);
-                (Accepted::Stream { stream, local: local.clone(), remote }, listener, local)
+                (Accepted::Stream { stream: Box::new(stream), local: local.clone(), remote }, listener, local)
             }),
             State::Failed => return None,
         };
@@ -285,7 +285,7 @@ impl Transport for TurmoilTransport {
                 Poll::Ready(Some(Ok(Accepted::Stream { stream, local, remote }))) => {
                     TransportEvent::Incoming {
                         listener_id,
-                        upgrade: future::ready(Ok(stream)),
+                        upgrade: future::ready(Ok(*stream)),
                         local_addr: local,
                         send_back_addr: remote,
                     }

@@ -52,6 +52,7 @@ pub(super) enum Query {
         /// When the newest of those that expired was made, and when it expired.
         lapsed: Option<(Timestamp, Timestamp)>,
         package: PackageId,
+        patience: Patience,
         reply: oneshot::Sender<Sought>,
     },
     Provide(Patience, oneshot::Sender<bool>),
@@ -126,21 +127,24 @@ impl Driver {
     }
 
     /// Ends the search for the nodes nearest to a record where only the silent are still waited for: it goes to those that
-    /// answered. The dead are many in a network that has just lost some, and each would take its whole timeout.
+    /// answered. So does the search for a head that somebody has brought already. The dead are many in a network that has just
+    /// lost some, and each would take its whole timeout: longer than anybody waits for a head.
     pub(super) fn leave_the_silent(&mut self) {
         let now = Instant::now();
         // In libp2p's order, which is the same in every run; that of `queries` is not.
         let ids: Vec<QueryId> = self.swarm.behaviour().kad.iter_queries().map(|query| query.id()).collect();
         for id in ids {
-            let Some(Query::Put(patience, _) | Query::Provide(patience, _)) = self.queries.get_mut(&id)
-            else {
-                continue;
+            let patience = match self.queries.get_mut(&id) {
+                Some(Query::Put(patience, _) | Query::Provide(patience, _)) => patience,
+                Some(Query::Get { patience, found, .. }) if !found.is_empty() => patience,
+                _ => continue,
             };
             let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(&id) else { continue };
             let is_searching = matches!(
                 lookup.info(),
                 QueryInfo::PutRecord { phase: PutRecordPhase::GetClosestPeers, .. }
                     | QueryInfo::AddProvider { phase: AddProviderPhase::GetClosestPeers, .. }
+                    | QueryInfo::GetRecord { .. }
             );
             if is_searching && patience.is_over(lookup.stats().num_successes(), now) {
                 tracing::debug!(stats = ?lookup.stats(), "the silent are not waited for");
@@ -154,8 +158,9 @@ impl Driver {
             return;
         }
         let id = self.swarm.behaviour_mut().kad.get_record(dht_key(package).to_vec().into());
-        self.queries
-            .insert(id, Query::Get { found: Vec::new(), lapsed: None, package: package.clone(), reply });
+        let patience = Patience::new(Instant::now());
+        let package = package.clone();
+        self.queries.insert(id, Query::Get { found: Vec::new(), lapsed: None, package, patience, reply });
     }
 
     pub(super) fn provide(&mut self, root: ContentId, reply: oneshot::Sender<bool>) {

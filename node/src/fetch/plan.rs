@@ -40,8 +40,11 @@ const HEDGE_AFTER: Duration = Duration::from_secs(2);
 /// How long a peer that was asked must have sent nothing to count as silent when our own time runs out. A megabyte over a slow
 /// line, or the last of many answers, may take some seconds; a request that was sent just before the end proves nothing.
 const SILENT_AFTER: Duration = Duration::from_secs(5);
-/// Copies of one want in flight.
+/// Copies of one want in flight, where somebody may still be sending it.
 const COPIES_MAX: usize = 2;
+/// Copies of one want in flight, where all that were asked before are silent: otherwise a few that claim a block and never answer
+/// could hold it up for as long as a request may take.
+const COPIES_OF_SILENT_MAX: usize = 8;
 /// Failures in a row after which a peer is left alone.
 const FAILURES_MAX: u32 = 3;
 /// Times in a row that a peer may be busy before it is left alone: half a minute.
@@ -190,9 +193,7 @@ impl Plan {
     pub fn waiting_on(&self, now: Duration) -> BTreeMap<PeerId, bool> {
         let mut waiting = BTreeMap::new();
         for flight in self.flights.values() {
-            let heard = self.peers.get(&flight.peer).map_or(Duration::ZERO, |peer| peer.heard);
-            let is_silent = now.saturating_sub(flight.since.max(heard)) >= SILENT_AFTER;
-            *waiting.entry(flight.peer).or_default() |= is_silent;
+            *waiting.entry(flight.peer).or_default() |= self.silent_from(flight) <= now;
         }
         waiting
     }
@@ -230,9 +231,9 @@ impl Plan {
         let hedge = self
             .flights
             .values()
-            .filter(|flight| flight.since + HEDGE_AFTER > now)
-            .filter(|flight| flight.want.iter().any(|id| self.is_asked_once(id)))
-            .map(|flight| flight.since + HEDGE_AFTER)
+            .filter(|flight| flight.want.iter().any(|id| self.may_have_another(id)))
+            .flat_map(|flight| [flight.since + HEDGE_AFTER, self.silent_from(flight)])
+            .filter(|at| *at > now)
             .min();
         let busy = self
             .peers
@@ -400,15 +401,39 @@ impl Plan {
             .values()
             .filter(|flight| flight.peer != peer && flight.since + HEDGE_AFTER <= now)
             .flat_map(|flight| flight.want.iter().map(|id| (flight.since, *id)));
-        let may_ask = |id: &ContentId| {
-            self.is_asked_once(id) && self.wants.get(id).is_some_and(|want| !want.refused.contains(&peer))
-        };
-        late.filter(|(_, id)| may_ask(id)).min().map(|(_, id)| id).into_iter().collect()
+        late.filter(|(_, id)| self.may_take_late(peer, id, now)).min().map(|(_, id)| id).into_iter().collect()
     }
 
-    /// Whether a block is under way, with room for another copy.
-    fn is_asked_once(&self, id: &ContentId) -> bool {
-        self.wants.get(id).is_some_and(|want| !want.asked.is_empty() && want.asked.len() < COPIES_MAX)
+    /// Whether a late want may be asked of this peer too. Those that have answered before come first.
+    fn may_take_late(&self, peer: PeerId, id: &ContentId, now: Duration) -> bool {
+        let Some(want) = self.wants.get(id) else { return false };
+        let may_hold =
+            |peer: &PeerId| !want.refused.contains(peer) && want.asked.values().all(|asked| asked != peer);
+        let has_answered = |state: &Peer| state.heard > Duration::ZERO;
+        let is_proven = self.peers.get(&peer).is_some_and(has_answered);
+        let has_room = want.asked.len() < COPIES_MAX
+            || want.asked.keys().all(|id| self.flights.get(id).is_some_and(|it| self.silent_from(it) <= now));
+        self.may_have_another(id)
+            && has_room
+            && may_hold(&peer)
+            && (is_proven
+                || !self
+                    .peers
+                    .iter()
+                    .any(|(peer, state)| !state.gone && has_answered(state) && may_hold(peer)))
+    }
+
+    /// Whether a block is under way, and another copy may be, now or later.
+    fn may_have_another(&self, id: &ContentId) -> bool {
+        self.wants
+            .get(id)
+            .is_some_and(|want| !want.asked.is_empty() && want.asked.len() < COPIES_OF_SILENT_MAX)
+    }
+
+    /// When the peer of a request counts as silent, if nothing comes from it until then.
+    fn silent_from(&self, flight: &Flight) -> Duration {
+        let heard = self.peers.get(&flight.peer).map_or(Duration::ZERO, |peer| peer.heard);
+        flight.since.max(heard) + SILENT_AFTER
     }
 
     fn land(&mut self, id: RequestId) -> Option<Flight> {
@@ -518,6 +543,25 @@ mod tests {
         assert_eq!(plan.answered(hedge.id, &all(&hedge, Answer::Have), late), [block(0)]);
         assert!(plan.answered(slow.id, &all(&slow, Answer::Have), late).is_empty(), "the copy is dropped");
         assert!(plan.is_complete());
+    }
+
+    #[test]
+    fn peers_that_never_answer_hold_nothing_up_for_long_while_another_one_does() {
+        let all_peers = peers(20);
+        let honest = all_peers[13];
+        let mut plan = plan(60, 1 << 20, &all_peers);
+        let (mut now, mut under_way) = (Duration::ZERO, Vec::new());
+        while !plan.is_complete() {
+            under_way.extend(std::iter::from_fn(|| plan.next(now)).filter(|ask| ask.peer == honest));
+            match under_way.pop() {
+                Some(ask) => {
+                    now += Duration::from_millis(10);
+                    plan.answered(ask.id, &all(&ask, Answer::Have), now);
+                }
+                None => now = plan.wake_at(now).unwrap(),
+            }
+        }
+        assert!(now < SILENT_AFTER * 2, "{now:?}");
     }
 
     #[test]

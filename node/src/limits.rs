@@ -32,6 +32,8 @@ pub const COMPONENT_BYTES_MAX: usize = 255;
 pub const DEPTH_MAX: usize = 64;
 /// Bytes of a `gpack.toml`.
 pub const GPACK_BYTES_MAX: usize = 1 << 20;
+/// An ignore file of a package: a pattern takes hundreds of times its own bytes once it is compiled.
+pub const IGNORE_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Nesting of tables and arrays in a `gpack.toml` or a configuration file.
 pub const TOML_DEPTH_MAX: usize = 32;
 /// Bytes of a configuration file.

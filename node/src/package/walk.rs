@@ -19,7 +19,7 @@ use rustix::fs::OFlags;
 use super::{PackagePath, gpack, io_code, path, shorten};
 use crate::{
     code::Code,
-    limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, PACKAGE_BYTES_MAX},
+    limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, IGNORE_FILE_BYTES_MAX, PACKAGE_BYTES_MAX},
 };
 
 /// Offenders that are collected; a directory with more of them is not looked through any further.
@@ -76,7 +76,10 @@ pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
         search.visit_description()?;
     }
     for path in closed.into_paths() {
-        search.offend(&path, "an ignore file must be a regular file");
+        search.offend(
+            &path,
+            format!("an ignore file must be a regular file of at most {IGNORE_FILE_BYTES_MAX} bytes"),
+        );
     }
     let Search { mut found, mut offenders, .. } = search;
     if !offenders.is_empty() {
@@ -109,15 +112,15 @@ fn is_folder(entry: &DirEntry) -> bool {
     entry.file_type().is_some_and(|kind| kind.is_dir())
 }
 
-/// Ignore files that are no regular files: reading them could block or lead out of the directory, so the folders that
-/// hold them are not entered.
+/// Ignore files that are no regular files, or too large: reading them could block, lead out of the directory, or take all
+/// memory, so the folders that hold them are not entered.
 #[derive(Clone, Default)]
 struct Closed(Arc<Mutex<Vec<PathBuf>>>);
 
 impl Closed {
     /// Whether the folder must not be entered; keeps the reason.
     fn closes(&self, folder: &Path) -> bool {
-        let bad = IGNORE_FILES.iter().map(|name| folder.join(name)).find(|path| !is_absent_or_regular(path));
+        let bad = IGNORE_FILES.iter().map(|name| folder.join(name)).find(|path| !is_absent_or_readable(path));
         let is_closed = bad.is_some();
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bad);
         is_closed
@@ -128,8 +131,9 @@ impl Closed {
     }
 }
 
-fn is_absent_or_regular(path: &Path) -> bool {
-    fs::symlink_metadata(path).map_or(true, |metadata| metadata.is_file())
+fn is_absent_or_readable(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .map_or(true, |metadata| metadata.is_file() && metadata.len() <= IGNORE_FILE_BYTES_MAX)
 }
 
 struct Search<'a> {
@@ -491,6 +495,17 @@ mod tests {
             .unwrap();
             assert_eq!(offenders(root.path()), [Path::new(place).join(".gitignore").to_str().unwrap()]);
         }
+    }
+
+    #[test]
+    fn an_ignore_file_that_is_too_large_is_refused_before_it_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &[("gpack.toml", "")]);
+        let file = File::create(root.path().join(".ggenignore")).unwrap();
+        file.set_len(IGNORE_FILE_BYTES_MAX).unwrap();
+        assert!(walk(root.path()).is_ok());
+        file.set_len(IGNORE_FILE_BYTES_MAX + 1).unwrap();
+        assert_eq!(offenders(root.path()), [".ggenignore"]);
     }
 
     #[test]

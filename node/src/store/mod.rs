@@ -227,6 +227,11 @@ impl Store {
         readers.get(turn.checked_rem(readers.len())?).map(held)
     }
 
+    /// Whether nothing more is written until the next start, because the system could not bring data to the disk.
+    pub fn has_stopped_writing(&self) -> bool {
+        self.shared.stopped.load(Ordering::Relaxed)
+    }
+
     fn stop_writing(&self) {
         tracing::error!(
             "data could not be brought to the disk; nothing more is written until the next start"

@@ -218,6 +218,21 @@ fn few_open_files_are_enough() {
 }
 
 #[test]
+fn files_that_may_grow_no_further_fail_a_publication_and_not_the_node() {
+    let mut node = Node::start(&[]);
+    node.stop();
+    // In blocks of 512 or of 1024 bytes, as the shell has it.
+    let command = node.limited("ulimit -f 8000", &["start", "--listen", LOOPBACK]);
+    node.start_with(command);
+    tree::bulk(&node.path("large"), "large", 23, 12, 1 << 20);
+    let refused = node.run(&["publish", &node.text("large")]).calmly();
+    assert_ne!(refused.code, 0, "{refused:#?}");
+    tree::small(&node.path("small"), "small", "1.0.0", "Has room", "");
+    node.json(&["publish", &node.text("small")]);
+    node.is_well();
+}
+
+#[test]
 fn too_few_open_files_are_refused_before_a_node_starts() {
     for files in [8, 12, 16, 17, 18, 19, 20, 21, 22, 24, 32, 40, 47] {
         let home = Home::new();

@@ -70,6 +70,8 @@ impl Service for P2PRegistry {
     }
 
     async fn readiness(&self) -> bool {
-        self.node.listening.load(Ordering::Relaxed) && self.node.network.snapshot().await.is_ok()
+        self.node.listening.load(Ordering::Relaxed)
+            && !self.node.store.has_stopped_writing()
+            && self.node.network.snapshot().await.is_ok()
     }
 }

@@ -84,6 +84,13 @@ impl Node {
         if let Err(failure) = self.time_to_sign() {
             warnings.push(format!("{} Nothing is signed or renewed.", failure.message));
         }
+        if self.store.has_stopped_writing() {
+            warnings.push(
+                "data could not be brought to the disk: nothing more is written until the next start; look at the disk, \
+                 then: ggen marketplace p2p restart"
+                    .to_owned(),
+            );
+        }
         if snapshot.listening.is_empty() && !self.config().listen_addresses.is_empty() {
             warnings.push("this node is not listening: others cannot reach it".to_owned());
         }

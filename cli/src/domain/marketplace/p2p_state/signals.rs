@@ -16,8 +16,13 @@ pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Signal,
+    /// A file that may grow no further (`ulimit -f`): caught, so that the write fails and the node lives.
+    _oversize: Signal,
     place: Place,
 }
+
+/// The number of SIGXFSZ on Linux and macOS.
+const OVERSIZE: i32 = 25;
 
 impl Signals {
     /// Catches them from now on.
@@ -35,6 +40,7 @@ impl Signals {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
             hangup: catch(SignalKind::hangup())?,
+            _oversize: catch(SignalKind::from_raw(OVERSIZE))?,
             place,
         })
     }

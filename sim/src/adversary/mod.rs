@@ -1,6 +1,6 @@
 //! Misbehaving nodes: whole libp2p peers with a node's key, that speak a node's protocols and follow a script.
 //!
-//! Until its time has come an adversary is the shipped node; then that is shut down, and a [`Stage`] takes its place under the
+//! Until its time has come an adversary is the shipped node; then that is shut down, and a `Stage` takes its place under the
 //! same key, at the same address, with the same store. What it does to others it tells to the ledger as a [`Bite`]: a
 //! script that never bites has shown nothing.
 

@@ -95,7 +95,7 @@ pub struct Publication {
     pub manifest: ContentId,
     /// Everything that may be fetched of it.
     pub blocks: BTreeSet<ContentId>,
-    /// The digest of the files that its manifest names: see [`tree_digest`].
+    /// The digest of the files that its manifest names: see `tree_digest`.
     pub tree: [u8; 32],
 }
 

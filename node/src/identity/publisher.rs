@@ -13,12 +13,15 @@ use crate::time::Timestamp;
 
 /// The folder of publisher keys in the folder of keys.
 pub const FOLDER_NAME: &str = "publishers";
+/// The ending of the empty file beside a key that was made elsewhere.
+const ADOPTED: &str = "adopted";
 
 /// One of a publisher's current secret keys, with the publisher's whole chain of key documents.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     secret: SecretKey,
     log: KeyLog,
+    is_adopted: bool,
 }
 
 impl Publisher {
@@ -32,7 +35,7 @@ impl Publisher {
     fn founded(secret: SecretKey, created: Timestamp) -> Self {
         let signed = KeyDocument::genesis(secret.public_key(), created).sign(&[&secret]);
         let log = KeyLog::verify(&[signed.expect("a genesis of one key is within limits")]);
-        Self { secret, log: log.expect("a genesis signed by its one key verifies") }
+        Self { secret, log: log.expect("a genesis signed by its one key verifies"), is_adopted: false }
     }
 
     /// A publisher that was verified, with one of its current keys.
@@ -41,7 +44,7 @@ impl Publisher {
     /// [`Flaw::Replaced`] where the key is not among the current ones.
     pub fn new(secret: SecretKey, log: KeyLog) -> Result<Self, Flaw> {
         if log.current().keys.contains(&secret.public_key()) {
-            Ok(Self { secret, log })
+            Ok(Self { secret, log, is_adopted: false })
         } else {
             Err(Flaw::Replaced)
         }
@@ -54,7 +57,7 @@ impl Publisher {
     pub fn rotated(&self, new: SecretKey, created: Timestamp) -> Result<Self, super::Error> {
         let document = self.log.next(vec![new.public_key()], 1, created);
         let signed = document.sign(&[&self.secret, &new])?;
-        Ok(Self { secret: new, log: self.log.clone().extended(&signed)? })
+        Ok(Self { secret: new, log: self.log.clone().extended(&signed)?, is_adopted: self.is_adopted })
     }
 
     /// Loads the key called `name` from the folder of keys `dir`, or makes a new publisher where there is none.
@@ -81,7 +84,9 @@ impl Publisher {
         let path = path(dir, name)?;
         let contents = key_file::load(&path, Kind::Publisher)?;
         key_file::check_folder(&dir.join(FOLDER_NAME))?;
-        Self::from_contents(contents).map_err(|flaw| Error::Flaw { path, flaw })
+        let is_adopted = path.with_extension(ADOPTED).exists();
+        let loaded = Self::from_contents(contents).map_err(|flaw| Error::Flaw { path, flaw })?;
+        Ok(Self { is_adopted, ..loaded })
     }
 
     /// Makes a new publisher and writes its key as `name` into the folder of keys `dir`.
@@ -100,6 +105,28 @@ impl Publisher {
     /// As [`Publisher::create`].
     pub fn store(&self, dir: &Path, name: &str) -> Result<(), Error> {
         key_file::create(&path(dir, name)?, &self.contents())
+    }
+
+    /// As [`Publisher::store`], for a key that was made elsewhere: what was published with it there is not known here.
+    ///
+    /// # Errors
+    /// As [`Publisher::create`].
+    pub fn adopt(&self, dir: &Path, name: &str) -> Result<(), Error> {
+        let path = path(dir, name)?;
+        if !key_file::is_missing(&path) {
+            return Err(Error::Exists { path });
+        }
+        // The mark first: a key without it would be taken for one that published nothing elsewhere.
+        let mark = path.with_extension(ADOPTED);
+        let folder = mark.parent().unwrap_or(dir);
+        fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+        fs::write(&mark, "").map_err(|source| Error::Write { path: mark.clone(), source })?;
+        self.store(dir, name)
+    }
+
+    /// Whether the key was made elsewhere, so that its packages may have logs which are not here.
+    pub fn is_adopted(&self) -> bool {
+        self.is_adopted
     }
 
     /// The names of the publisher keys in the folder of keys `dir`, sorted; whether they can be loaded is not known.

@@ -115,9 +115,15 @@ async fn a_swarm_that_always_has_an_event_holds_up_nothing() {
         }),
     );
     let listened = tokio::time::timeout(Duration::from_secs(5), handle.listen(address())).await;
+    let pulsed = tokio::time::timeout(Duration::from_secs(10), async {
+        while pulses.lock().unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let pulsed = pulsed.await;
     script.lock().unwrap().is_noisy = false;
     assert_eq!(listened.expect("the listener is told of").unwrap(), [address()]);
-    assert!(pulses.lock().unwrap().len() >= 2, "what is due is done");
+    pulsed.expect("what is due is done");
 }
 
 #[tokio::test]

@@ -92,6 +92,31 @@ fn what_is_no_regular_file_is_listed_all_at_once() {
 }
 
 #[test]
+fn a_key_that_was_made_elsewhere_publishes_only_where_somebody_can_say_what_it_published_there() {
+    let first = Node::start(&[]);
+    tree::small(&first.path("package"), "shared", "1.0.0", "Published from two machines", "");
+    let published = first.json(&["publish", &first.text("package")]);
+    first.run(&["key", "export", "--to", &first.text("secret.key")]).exits(0);
+    let mut second = Node::start(&[]);
+    second
+        .run(&["key", "import", "default", &first.text("secret.key")])
+        .exits(0)
+        .says("in one place at a time");
+    tree::small(&second.path("package"), "shared", "1.1.0", "Published from two machines", "");
+    second.run(&["publish", &second.text("package")]).calmly().says("made elsewhere");
+    second.stop();
+    second.run(&["publish", &second.text("package")]).calmly().says("made elsewhere");
+    second.start_again(&[&first]);
+    second.knows(&[&first]);
+    let continued = second.json(&["publish", &second.text("package")]);
+    assert_eq!((&continued["publisher"], &continued["sequence"]), (&published["publisher"], &1.into()));
+    second.stop();
+    // From now on the log is here, and what is queued continues it.
+    tree::small(&second.path("package"), "shared", "1.2.0", "Published from two machines", "");
+    assert_eq!(second.json(&["publish", &second.text("package")])["sequence"], 2);
+}
+
+#[test]
 fn without_a_node_a_package_is_queued_and_the_next_start_announces_it() {
     let home = Home::new();
     tree::rich(&home.path("package"), "queued", "Waits for a node", 6);

@@ -40,11 +40,14 @@ impl Node {
             let package = package.clone();
             self.with_store(move |store| newest_here(store, &package)).await?
         };
+        let uncertain = uncertain || is_foreign(publisher, here);
         if uncertain && self.network.snapshot().await.map_err(fail)?.peers.is_empty() {
-            return Err(behind(
-                &package,
-                "some of it was lost with a damaged database, and no peer is connected",
-            ));
+            return Err(match is_foreign(publisher, here) {
+                true => unasked(&package, "no peer is connected that could say"),
+                false => {
+                    behind(&package, "some of it was lost with a damaged database, and no peer is connected")
+                }
+            });
         }
         let mut asked = None;
         if uncertain || (here.is_none() && seen.is_none()) {
@@ -128,6 +131,7 @@ pub(super) fn refuse_if_behind(
     let package = PackageId { publisher: publisher.id(), name: name.clone() };
     match newest_here(store, &package).map_err(fail)? {
         (.., true) => Err(behind(&package, "some of it was lost with a damaged database")),
+        (here, ..) if is_foreign(publisher, here) => Err(unasked(&package, "the node does not run")),
         (here, Some(seen), false) if here.is_none_or(|here| here < seen) => {
             Err(behind(&package, "the node does not run, so it cannot be fetched"))
         }
@@ -143,6 +147,21 @@ fn newest_here(store: &Store, package: &PackageId) -> Result<(Option<u64>, Optio
         let seen = catalog::seen(conn, package)?.map(|seen| seen.sequence.get());
         Ok((here, seen, recover::is_uncertain(conn, package)?))
     })
+}
+
+/// Whether a log may have begun elsewhere without anybody here knowing.
+fn is_foreign(publisher: &Publisher, here: Option<u64>) -> bool {
+    publisher.is_adopted() && here.is_none()
+}
+
+fn unasked(package: &PackageId, why: &str) -> Failure {
+    Failure::new(
+        Code::Rollback,
+        format!(
+            "The key of {package} was made elsewhere, and whether a log of it began there is not known: {why}"
+        ),
+        "Start the node, connect it with peers that may know the package, and publish then.",
+    )
 }
 
 fn behind(package: &PackageId, why: &str) -> Failure {

@@ -118,7 +118,8 @@ impl Key {
             Action::Export { name, to } => export(session, &folder, name, to.as_deref())?,
             Action::Import { name, from } => {
                 let publisher = Publisher::import(&read(&from)?).map_err(refused)?;
-                publisher.store(&folder, &name).map_err(refused)?;
+                publisher.adopt(&folder, &name).map_err(refused)?;
+                session.warn("use the key in one place at a time, and publish while connected: two versions that are signed apart freeze the package for good");
                 print_one(session, "Imported", name, &publisher)?;
             }
         }

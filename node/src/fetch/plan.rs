@@ -33,8 +33,8 @@ const ANSWER_SOON: Duration = Duration::from_secs(2);
 /// An answer that took longer than this makes it smaller: at a quarter of the time that a request has, requests only wait for
 /// one another.
 const ANSWER_LATE: Duration = Duration::from_secs(5);
-/// How long a peer whose connection closed is left alone.
-const CLOSED_PAUSE: Duration = Duration::from_secs(1);
+/// How long a peer whose connection closed is left alone: it is dialled again meanwhile.
+const CLOSED_PAUSE: Duration = Duration::from_secs(3);
 /// A want that takes longer than this is asked of a second peer too, if there is one.
 const HEDGE_AFTER: Duration = Duration::from_secs(2);
 /// How long a peer that was asked must have sent nothing to count as silent when our own time runs out. A megabyte over a slow
@@ -299,8 +299,9 @@ impl Plan {
             match failure {
                 Failure::Unreachable => peer.gone = true,
                 Failure::Closed => {
+                    // All requests of a connection fail when it closes; that counts once.
+                    peer.failures += u32::from(peer.not_before <= now);
                     peer.not_before = now + CLOSED_PAUSE;
-                    peer.failures += 1;
                     peer.gone |= peer.failures >= FAILURES_MAX;
                 }
                 // That we have no room says nothing about the peer.
@@ -409,7 +410,7 @@ impl Plan {
         let Some(want) = self.wants.get(id) else { return false };
         let may_hold =
             |peer: &PeerId| !want.refused.contains(peer) && want.asked.values().all(|asked| asked != peer);
-        let has_answered = |state: &Peer| state.heard > Duration::ZERO;
+        let has_answered = |state: &Peer| state.heard > Duration::ZERO && state.not_before <= now;
         let is_proven = self.peers.get(&peer).is_some_and(has_answered);
         let has_room = want.asked.len() < COPIES_MAX
             || want.asked.keys().all(|id| self.flights.get(id).is_some_and(|it| self.silent_from(it) <= now));

@@ -150,7 +150,13 @@ impl Driver {
         protected.extend(neighbours(&self.peers, &local));
         protected.extend(oldest_chosen(&self.peers));
         let gossip = &self.swarm.behaviour().gossip;
-        protected.extend(gossip.mesh_peers(&topic).copied());
+        // The mesh comes last, and only as far as it leaves the node within its marks: gossip makes its mesh anew among those that
+        // stay, and without this a node that wants few connections could never close what it has too many of.
+        for peer in gossip.mesh_peers(&topic) {
+            if protected.len() < self.connections.marks.high {
+                protected.insert(*peer);
+            }
+        }
         let listeners: BTreeSet<PeerId> = gossip
             .all_peers()
             .filter(|(_, topics)| topics.contains(&&topic))

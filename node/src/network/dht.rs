@@ -134,9 +134,11 @@ impl Driver {
         // In libp2p's order, which is the same in every run; that of `queries` is not.
         let ids: Vec<QueryId> = self.swarm.behaviour().kad.iter_queries().map(|query| query.id()).collect();
         for id in ids {
-            let patience = match self.queries.get_mut(&id) {
-                Some(Query::Put(patience, _) | Query::Provide(patience, _)) => patience,
-                Some(Query::Get { patience, found, .. }) if !found.is_empty() => patience,
+            let (patience, may_end) = match self.queries.get_mut(&id) {
+                Some(Query::Put(patience, _) | Query::Provide(patience, _)) => (patience, true),
+                Some(Query::Get { patience, found, lapsed, .. }) => {
+                    (patience, !found.is_empty() || lapsed.is_some())
+                }
                 _ => continue,
             };
             let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(&id) else { continue };
@@ -146,7 +148,8 @@ impl Driver {
                     | QueryInfo::AddProvider { phase: AddProviderPhase::GetClosestPeers, .. }
                     | QueryInfo::GetRecord { .. }
             );
-            if is_searching && patience.is_over(lookup.stats().num_successes(), now) {
+            // It has to see every answer, so that it knows how long one takes.
+            if is_searching && patience.is_over(lookup.stats().num_successes(), now) && may_end {
                 tracing::debug!(stats = ?lookup.stats(), "the silent are not waited for");
                 lookup.finish();
             }

@@ -1,4 +1,4 @@
-//! How long the search for the nodes nearest to a record waits for those who do not answer.
+//! How long the search for a record, or for the nodes nearest to it, waits for those who do not answer.
 //!
 //! A dead node whose connection still stands is found out by a timeout alone, and that must leave room for the slowest link.
 //! What the others needed tells sooner that somebody is silent. Pure: `now` is an argument.

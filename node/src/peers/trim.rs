@@ -9,9 +9,10 @@
 //! Connections younger than [`GRACE`] are not counted: else whoever connects again and again would have the others closed in
 //! its place. What bounds them is the hard cap.
 //!
-//! Three kinds of connection are left alone: the protected ones (the gossip mesh, the nearest nodes of the DHT and the
-//! oldest ones among those that this node dialled, bootstrap nodes and hubs, running transfers), those younger than [`GRACE`], which could not show yet what they are worth, and, of
-//! those that are left, as many as the lower mark says.
+//! Three kinds of connection are left alone: the protected ones (bootstrap nodes and hubs, running transfers, the nearest nodes of
+//! the DHT and the oldest ones among those that this node dialled, and the gossip mesh as far as all of them stay within the
+//! higher mark), those younger than [`GRACE`], which could not show yet what they are worth, and, of those that are left, as many
+//! as the lower mark says.
 //!
 //! Data in, data out: the caller says what it holds, and closes what it is told.
 

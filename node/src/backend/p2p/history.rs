@@ -51,7 +51,11 @@ impl Node {
         }
         let mut asked = None;
         if uncertain || (here.is_none() && seen.is_none()) {
-            asked = self.sought(&package).await?;
+            asked = self.sought(&package, here).await?;
+        }
+        if uncertain && !are_read && asked.is_none() {
+            let silent = unasked(&package, "neither the peers nor the DHT answered in time");
+            return Err(Failure { retryable: true, ..silent });
         }
         let are_asked = are_read && asked.is_some();
         let newest = match seen {
@@ -78,7 +82,12 @@ impl Node {
         })?;
         let package = package.clone();
         self.with_store(move |store| {
-            store.write(|tx| {
+            // As what is published here: it is found again where the database is lost.
+            let mut batch = store.lasting_batch();
+            for entry in log.entries() {
+                batch.put(entry.block().clone())?;
+            }
+            batch.commit(|tx| {
                 entries::remove(tx, &package)?;
                 for entry in log.entries() {
                     entries::insert(tx, &stored_entry(entry))?;
@@ -89,10 +98,20 @@ impl Node {
         .await
     }
 
-    /// What the DHT has of a package, and nothing where it does not answer; nothing is continued where that contradicts itself.
-    async fn sought(&self, package: &PackageId) -> Result<Option<Option<VerifiedHead>>, Failure> {
+    /// What the DHT has of a package, and nothing where it does not answer.
+    ///
+    /// # Errors
+    /// Where what it has contradicts itself, and where it has only what expired of a log of which nothing is here: neither can be
+    /// continued.
+    async fn sought(
+        &self,
+        package: &PackageId,
+        here: Option<u64>,
+    ) -> Result<Option<Option<VerifiedHead>>, Failure> {
         match self.network.get_head(package.clone(), LOOK_TIMEOUT).await {
             Err(error @ network::Error::Contradiction { .. }) => Err(fail(error)),
+            Err(error @ network::Error::Expired { .. }) if here.is_none() => Err(fail(error)),
+            Err(network::Error::Expired { .. }) => Ok(Some(None)),
             found => Ok(found.ok()),
         }
     }

@@ -52,9 +52,12 @@ pub(super) fn recover(store: &Store, publishers: &[Publisher], now: Timestamp) -
         return Ok(());
     };
     let ids = store.ids_of(Codec::DagCbor).map_err(fail)?;
+    let mut has_gaps = false;
     for publisher in publishers {
         for (package, found) in own_entries(store, publisher, &ids)? {
+            let entries = found.len();
             let log = longest(&package, found);
+            has_gaps |= log.entries().len() < entries;
             if log.newest().is_some() {
                 remake(store, publisher, &log, now)?;
                 tracing::info!(%package, entries = log.entries().len(), "a log of ours was found in the block files");
@@ -62,7 +65,7 @@ pub(super) fn recover(store: &Store, publishers: &[Publisher], now: Timestamp) -
         }
     }
     let ended = store.write(|tx| {
-        if pending == RECOVERY_PENDING_DAMAGED {
+        if has_gaps || pending == RECOVERY_PENDING_DAMAGED {
             meta::set(tx, UNCERTAIN, &now.as_secs().to_be_bytes())?;
         }
         meta::remove(tx, RECOVERY_PENDING)

@@ -40,7 +40,7 @@ impl From<libp2p::PeerId> for Source {
 }
 
 /// Keeps a package whatever others send: there is room for it in a full catalogue, and what was seen of it is never
-/// forgotten. For what this node publishes, pinned or installed.
+/// forgotten. For what this node publishes or has installed, which also pins its name.
 ///
 /// # Errors
 /// [`Error::Database`].

@@ -13,6 +13,8 @@ mod account;
 pub mod adversary;
 pub mod children;
 pub mod compare;
+#[cfg(test)]
+mod conformance;
 pub mod corpus;
 pub mod draw;
 mod faults;

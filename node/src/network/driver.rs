@@ -8,7 +8,7 @@ use std::{
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    core::transport::ListenerId,
+    core::{transport::ListenerId, upgrade::Version},
     gossipsub::IdentTopic,
     identity::Keypair,
     kad::QueryId,
@@ -89,7 +89,11 @@ pub fn spawn(
         authenticated(base, key)?,
         Behaviour::new(key, &settings, metrics)?,
         local,
-        swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT),
+        // A stream has one protocol: what is asked goes out together with its name, and the answer is one round trip away. On the
+        // wire both versions are the same (https://github.com/multiformats/multistream-select).
+        swarm::Config::with_tokio_executor()
+            .with_idle_connection_timeout(IDLE_TIMEOUT)
+            .with_substream_upgrade_protocol_override(Version::V1Lazy),
     );
     let epoch = sync::epoch(&store)?;
     let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);

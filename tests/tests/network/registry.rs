@@ -1,15 +1,16 @@
 //! What the guide's program promises, and the eight methods of the registry.
 
+use std::sync::Arc;
+
 use ggen_marketplace::{
-    backend::p2p::{Error, P2PRegistry},
+    backend::p2p::Error,
     code::Code,
-    package::PackageId,
-    traits::{Package, Query, Registry},
+    traits::{Package, Query, Registry, conformance},
 };
 
 use crate::{
     SOON, eventually,
-    node::{noise, package, sample, start, tree},
+    node::{noise, package, sample, start, start_in, tree},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,72 +95,42 @@ async fn a_large_file_and_a_sparse_one_arrive_whole() {
     assert_eq!(reader.counters(publisher.peer_id()).await, (1, 0));
 }
 
-fn version(text: &str) -> semver::Version {
-    text.parse().unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_eight_methods_keep_their_promises_near_and_far() {
     let temp = tempfile::tempdir().unwrap();
     let near = start(&[]).await;
     let far = start(&[near.address()]).await;
     far.knows(near.peer_id()).await;
-    let mut id: Option<PackageId> = None;
-    for (text, seed) in [("1.0.0", 1), ("1.10.0", 2), ("1.9.0", 3), ("2.0.0-rc.1", 4)] {
-        let directory = package(temp.path(), "many", text, &[("file", noise(seed, 5_000))]);
-        id = Some(near.publish(Package::from_dir(directory)).await.unwrap().package);
-    }
-    let id = id.unwrap();
+    let id = conformance::publishes(&*near, temp.path()).await.unwrap();
     eventually("the other node has the newest head", SOON, async || {
         let versions = far.list_versions(&id).await.ok()?;
-        (versions.len() == 4).then_some(())
+        (versions.len() == conformance::VERSIONS.len()).then_some(())
     })
     .await;
-    for registry in [&*near, &*far] {
-        conforms(registry, &id).await;
-    }
-    // Publishing the same again is no news; other content under the same version is a conflict.
-    let directory = temp.path().join("many-1.0.0");
-    let again = near.publish(Package::from_dir(&directory)).await.unwrap();
-    assert_eq!(again.version, version("1.0.0"));
-    std::fs::write(directory.join("file"), b"other").unwrap();
-    let conflict = near.publish(Package::from_dir(&directory)).await.unwrap_err();
-    assert!(matches!(conflict, Error::AlreadyExists(_)), "{conflict}");
-    assert_eq!(near.list_versions(&id).await.unwrap().len(), 4);
-    // Deleting stops serving and leaves a tombstone that the other node hears of.
-    near.delete(&id).await.unwrap();
-    assert!(!near.exists(&id).await.unwrap());
-    assert_eq!(near.status().await.packages_provided, 0);
+    conformance::reads(&*near, &id).await.unwrap();
+    conformance::reads(&*far, &id).await.unwrap();
+    assert_eq!(far.metadata().await.kind, "p2p");
+    conformance::republishes(&*near, &id, temp.path()).await.unwrap();
+    conformance::deletes(&*near, &id, temp.path()).await.unwrap();
+    assert_eq!(near.status().await.packages_provided, 0, "what is deleted is not served");
     eventually("the other node knows that it is gone", SOON, async || {
         (!far.exists(&id).await.unwrap()).then_some(())
     })
     .await;
-    let gone = far.install("many", &temp.path().join("gone"), 10).await.unwrap_err();
+    let gone = far.install(conformance::NAME, &temp.path().join("gone"), 10).await.unwrap_err();
     assert_eq!(gone.code, Code::NotFound.as_str());
-    let directory = package(temp.path(), "many", "3.0.0", &[]);
-    assert!(near.publish(Package::from_dir(directory)).await.is_err(), "nothing follows a tombstone");
 }
 
-async fn conforms(registry: &P2PRegistry, id: &PackageId) {
-    let latest = registry.get_package(id).await.unwrap();
-    assert_eq!(latest.version, version("1.10.0"), "the latest stable one");
-    let versions = registry.list_versions(id).await.unwrap();
-    let texts: Vec<String> = versions.iter().map(|release| release.version.to_string()).collect();
-    assert_eq!(texts, ["1.0.0", "1.9.0", "1.10.0", "2.0.0-rc.1"], "ascending");
-    let exact = registry.get_package_version(id, &version("2.0.0-rc.1")).await.unwrap();
-    assert_eq!(&exact, versions.last().unwrap());
-    let missing = registry.get_package_version(id, &version("9.9.9")).await.unwrap_err();
-    assert!(matches!(missing, Error::NotFound(_)), "{missing}");
-    assert!(registry.exists(id).await.unwrap());
-    let unknown = PackageId { name: "unknown".parse().unwrap(), ..id.clone() };
-    assert!(!registry.exists(&unknown).await.unwrap());
-    assert!(matches!(registry.get_package(&unknown).await.unwrap_err(), Error::NotFound(_)));
-    let found = registry.search(&Query::new("many")).await.unwrap();
-    assert_eq!(found.len(), 1, "one result a package");
-    assert_eq!(registry.search(&Query::default()).await.unwrap().len(), 1, "no words find everything");
-    assert!(registry.search(&Query::new("nothingofthekind")).await.unwrap().is_empty());
-    let metadata = registry.metadata().await;
-    assert_eq!((metadata.kind.as_str(), metadata.packages), ("p2p", 1));
+/// A registry of its own, as a program has it that never goes on the network.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_eight_methods_keep_their_promises_alone() {
+    let temp = tempfile::tempdir().unwrap();
+    let alone =
+        start_in(Arc::new(tempfile::tempdir().unwrap()), &[], |config| config.listen_addresses.clear()).await;
+    let id = conformance::publishes(&*alone, temp.path()).await.unwrap();
+    conformance::reads(&*alone, &id).await.unwrap();
+    conformance::republishes(&*alone, &id, temp.path()).await.unwrap();
+    conformance::deletes(&*alone, &id, temp.path()).await.unwrap();
 }
 
 #[tokio::test]

@@ -535,3 +535,17 @@ fn what_would_come_to_nothing_is_refused_before_the_run() {
         assert!(answer["error"]["message"].as_str().unwrap().contains(message), "{answer}");
     }
 }
+
+#[test]
+fn whoever_asks_trustworthy_peers_alone_waits_no_longer() {
+    let half = |least: &str| {
+        let mut run = program();
+        run.arg("run").arg(scenarios().join("poor-peers.toml")).args(["--seed", "1", "--format", "json"]);
+        let output =
+            run.args(["--variant", &format!("config.peers.min_reputation={least}")]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        json(&output)["metrics"]["install_ms_p50"].as_f64().unwrap()
+    };
+    let (everybody, trustworthy) = (half("0.0"), half("0.8"));
+    assert!(trustworthy < everybody, "{trustworthy} ms and {everybody} ms");
+}

@@ -36,7 +36,7 @@ use crate::{
     panics,
     plan::{Event, Life, Plan},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
-    scenario::{Action, Latency, Node, Scenario, regions},
+    scenario::{Action, Latency, Need, Node, Scenario, regions},
     trace::{Lines, Trace},
     transport::multiaddr,
     virtualise,
@@ -134,7 +134,7 @@ fn folders(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<Vec<
     for (number, step) in scenario.steps.iter().enumerate() {
         let folder = scratch.join(number.to_string());
         if let Action::Publish { .. } = &step.action {
-            write_package(&folder, &step.action, draws)?;
+            write_package(&folder, &step.action, scenario, draws)?;
         }
         steps.push(PlannedStep { number, at: step.at, action: step.action.clone(), folder });
     }
@@ -142,14 +142,23 @@ fn folders(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<Vec<
 }
 
 /// Writes what a step publishes, where it publishes something.
-fn write_package(folder: &Path, step: &Action, draws: Draws) -> io::Result<()> {
-    let Action::Publish { package: name, version, bytes, tags, categories } = step else { return Ok(()) };
+fn write_package(folder: &Path, step: &Action, scenario: &Scenario, draws: Draws) -> io::Result<()> {
+    let Action::Publish { package: name, version, bytes, tags, categories, needs } = step else {
+        return Ok(());
+    };
     fs::create_dir(folder)?;
     let mut description =
         format!("name = {name:?}\nversion = {version:?}\ndescription = \"Simulated {name}\"\n");
     for (key, words) in [("tags", tags), ("categories", categories)] {
         if !words.is_empty() {
             description += &format!("{key} = {words:?}\n");
+        }
+    }
+    if !needs.is_empty() {
+        description += "[dependencies]\n";
+        for Need { node, package, range } in needs {
+            let publisher = draws.publisher(&scenario.nodes[*node].name, began()).id();
+            description += &format!("\"{publisher}/{package}\" = {range:?}\n");
         }
     }
     fs::write(folder.join("gpack.toml"), description)?;
@@ -175,7 +184,7 @@ fn case(
     plan: &Plan,
     options: &Options,
 ) -> io::Result<Case> {
-    let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
+    let created = began();
     let members = scenario.nodes.iter().map(|node| Member {
         name: node.name.clone(),
         publisher: draws.publisher(&node.name, created).id().to_string(),
@@ -211,6 +220,11 @@ fn case(
         latency_max: latency_max(scenario),
         expect: scenario.expect.clone(),
     })
+}
+
+/// When the run begins, by the clocks of its nodes.
+fn began() -> Timestamp {
+    Timestamp::from_secs(virtualise::EPOCH.as_secs())
 }
 
 /// What a node allows itself.
@@ -340,7 +354,7 @@ impl World<'_> {
         leak: Option<Leak>,
     ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
         let delays = leak.map(|leak| leak.delays(keys.len())).unwrap_or_default();
-        let created = Timestamp::from_secs(virtualise::EPOCH.as_secs());
+        let created = began();
         let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
         for step in steps {
             of_node.entry(self.scenario.steps[step.number].node).or_default().push(step);

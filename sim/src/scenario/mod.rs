@@ -93,6 +93,17 @@ pub struct Node {
     pub config: Partial,
 }
 
+/// What a package depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The node whose user publishes it.
+    pub node: usize,
+    /// Its name.
+    pub package: String,
+    /// The range of versions that will do.
+    pub range: String,
+}
+
 /// How a node misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Script {
@@ -170,6 +181,8 @@ pub enum Action {
         tags: Vec<String>,
         /// Categories that it belongs to.
         categories: Vec<String>,
+        /// What it depends on.
+        needs: Vec<Need>,
     },
     /// Searches.
     Search {

@@ -1,13 +1,13 @@
 //! What users do.
 
-use std::{collections::BTreeSet, ops::Range, time::Duration};
+use std::{collections::{BTreeMap, BTreeSet}, ops::Range, time::Duration};
 
 use ggen_marketplace::{code::Code, package::PackageName};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    Action, EVERY_NODE, Filter, Step,
+    Action, EVERY_NODE, Filter, Need, Step,
     document::{Names, Span, moment, node_named},
     problem::{Problem, unknown},
 };
@@ -26,6 +26,7 @@ pub(super) struct Doing {
     package: Option<Spanned<String>>,
     version: Option<Spanned<String>>,
     bytes: Option<Spanned<u64>>,
+    needs: Option<Spanned<BTreeMap<String, String>>>,
     text: Option<Spanned<String>>,
     tags: Option<Spanned<Vec<String>>>,
     categories: Option<Spanned<Vec<String>>>,
@@ -154,10 +155,11 @@ impl Doing {
     fn check_keys(&self) -> Result<(), Problem> {
         use Verb::{Bootstrap, Install, Lookup, Publish, Search};
         let verb = *self.what.get_ref();
-        let belonging: [Belonging<'_>; 15] = [
+        let belonging: [Belonging<'_>; 16] = [
             ("package", span(&self.package), &[Publish, Install, Lookup]),
             ("version", span(&self.version), &[Publish, Install]),
             ("bytes", span(&self.bytes), &[Publish]),
+            ("needs", span(&self.needs), &[Publish]),
             ("text", span(&self.text), &[Search]),
             ("tags", span(&self.tags), &[Publish, Search]),
             ("categories", span(&self.categories), &[Publish, Search]),
@@ -177,6 +179,19 @@ impl Doing {
             }
         }
         Ok(())
+    }
+
+    /// What it depends on: `"node/package" = "range"`.
+    fn needs(&self, names: &Names<'_>) -> Result<Vec<Need>, Problem> {
+        let Some(needs) = &self.needs else { return Ok(Vec::new()) };
+        let of_node = |(id, range): (&String, &String)| {
+            let (node, package) = id.split_once('/').ok_or_else(|| {
+                Problem::at(needs, format!("`{id}` is not a node and a package, such as \"node-1/amber\""))
+            })?;
+            let node = node_named(&Spanned::new(needs.span(), node.to_owned()), names)?;
+            Ok(Need { node, package: package.to_owned(), range: range.clone() })
+        };
+        needs.get_ref().iter().map(of_node).collect()
     }
 
     fn action(&self, names: &Names<'_>) -> Result<Action, Problem> {
@@ -199,6 +214,7 @@ impl Doing {
                     bytes,
                     tags: plain(&self.tags).unwrap_or_default(),
                     categories: plain(&self.categories).unwrap_or_default(),
+                    needs: self.needs(names)?,
                 }
             }
             Verb::Search => Action::Search {

@@ -28,9 +28,13 @@ pub const PROTOCOL_VERSION: &str = "/ggen/1.0.0";
 /// The Kademlia protocol id.
 pub const KAD_PROTOCOL: &str = "/ggen/kad/1.0.0";
 
-/// How long one node may take at least to answer a request of a lookup: two round trips, of which one agrees on the protocol, of
-/// three seconds each. Not much more, since a lookup waits so long for each dead node whose connection still stands.
-const DHT_ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long one node may take at least to answer a request of a lookup: a round trip of four seconds. Not much more, since a lookup
+/// waits so long for each dead node whose connection still stands.
+const DHT_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// Disjoint paths of a lookup, on each of which one node is waited for: the most that S/Kademlia found to help. A lookup asks no more
+/// nodes for it, and more of them at once. Where half of a network has just died, two dead in a row on each of three paths are not
+/// rare, and take longer than a lookup has.
+const DHT_PATHS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 /// Which part of the time of a lookup one answer may take. Whoever has links of five seconds for a round trip, by satellite or with
 /// full buffers, gives lookups a minute (`query_timeout_secs`), and so twelve seconds to each answer.
 const DHT_ANSWER_SHARE: u32 = 5;
@@ -101,6 +105,7 @@ fn dht(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
     let mut config = kad::Config::new(StreamProtocol::new(KAD_PROTOCOL));
     config
         .disjoint_query_paths(true)
+        .set_parallelism(DHT_PATHS)
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_kbucket_inserts(kad::BucketInserts::Manual)
         .set_query_timeout(settings.query_timeout)

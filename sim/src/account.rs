@@ -135,7 +135,9 @@ pub(crate) fn metrics(
     metrics.extend(shares(scenario, ledger));
     let roles = scenario.nodes.iter().enumerate();
     let running = roles.filter(|(node, _)| ledger.measures.runs(*node)).map(|(node, it)| (node, it.role));
-    metrics.extend(graph(&running.collect(), &ledger.links()));
+    let links = ledger.links();
+    metrics.extend(graph(&running.collect(), &links));
+    metrics.insert("adversaries_connected".to_owned(), befriended(scenario, &links) as f64);
     (distributions, metrics)
 }
 
@@ -185,6 +187,14 @@ fn graph(
     ];
     let ratio = ("graph_degree_max_over_median".to_owned(), most as f64 / median.max(1) as f64);
     counted.into_iter().map(|(name, count)| (name.to_owned(), count as f64)).chain([ratio])
+}
+
+/// How many adversaries somebody honest is connected with.
+fn befriended(scenario: &Scenario, links: &BTreeSet<[usize; 2]>) -> usize {
+    let is_honest = |node: &&usize| scenario.nodes[**node].script.is_none();
+    let mixed = links.iter().filter(|link| link.iter().filter(is_honest).count() == 1);
+    let adversaries: BTreeSet<usize> = mixed.flatten().filter(|node| !is_honest(node)).copied().collect();
+    adversaries.len()
 }
 
 /// Into how many parts that know nothing of each other a graph falls.

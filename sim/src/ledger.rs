@@ -354,6 +354,12 @@ impl Ledger {
                 format!("served {} {bytes}", self.name(peer))
             }
             Event::Claimed { peer, multihash } => format!("claimed {} {}", self.name(peer), hex(multihash)),
+            Event::Routed { peer } => {
+                if let Some(peer) = self.peers.get(peer).copied() {
+                    self.tell(Fact::Routed { node, peer });
+                }
+                format!("routed {}", self.name(peer))
+            }
             Event::Audience => "audience".to_owned(),
             Event::Reunited { peer, away } => format!("reunited {} {away:?}", self.name(peer)),
             Event::Announced { from, digest, is_taken } => {

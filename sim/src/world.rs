@@ -189,6 +189,7 @@ fn case(
         name: node.name.clone(),
         publisher: draws.publisher(&node.name, created).id().to_string(),
         turns: node.script.filter(|_| !options.trusts_adversaries).map(|script| script.at),
+        serves_dht: host::configuration(node.role, &node.config).dht_server_mode,
         limits: limits(node),
     });
     let mut trees = BTreeMap::new();

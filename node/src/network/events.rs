@@ -387,7 +387,8 @@ impl Driver {
     }
 
     pub(super) fn routing_gained(&mut self, event: &kad::Event) {
-        if let kad::Event::RoutingUpdated { is_new_peer: true, .. } = event {
+        if let kad::Event::RoutingUpdated { is_new_peer: true, peer, .. } = event {
+            self.observer.tell_of(|| Event::Routed { peer: *peer });
             self.emit(Event::Audience);
         }
     }

@@ -153,6 +153,11 @@ pub enum Event {
         /// Connected peers that are subscribed to the topic.
         peers: usize,
     },
+    /// The routing table gained a peer. Told to an [`Observer`] only.
+    Routed {
+        /// The peer.
+        peer: PeerId,
+    },
     /// A lookup in the DHT ended, whoever began it: this node's user, or Kademlia itself. Told to an [`Observer`] only.
     LookedUp(Lookup),
     /// Heads that others sent entered the catalogue. Told to an [`Observer`] only.

@@ -10,6 +10,7 @@ mod forge;
 mod gossip;
 mod heads;
 mod replay;
+mod stranger;
 mod swarm;
 
 use std::{
@@ -23,7 +24,7 @@ use ggen_marketplace::{
     content::ContentId,
     fetch::protocol::{Answer, Request},
     identity::Publisher,
-    network::transport,
+    network::{PROTOCOL_VERSION, transport},
     release::VerifiedHead,
     store::Store,
     sync::protocol::Page,
@@ -69,6 +70,8 @@ pub enum Bite {
     Replayed,
     /// It handed over the announcement of a head that is valid and worthless.
     Flooded,
+    /// It was sent away, for what it says that it speaks.
+    SentAway,
 }
 
 /// What an adversary is made of.
@@ -97,6 +100,8 @@ pub(crate) struct Cast {
 trait Script {
     /// A head came along that is valid.
     fn learned(&mut self, _: &mut Stage, _: &VerifiedHead) {}
+    /// The last connection with somebody is gone.
+    fn lost(&mut self, _: &mut Stage, _: PeerId) {}
     /// Time has passed.
     fn turn(&mut self, _: &mut Stage) {}
     /// Somebody asks for blocks; none is no answer at all.
@@ -132,7 +137,8 @@ struct Stage {
 /// Follows a script until the host ends.
 pub(crate) async fn run(cast: Cast) -> turmoil::Result {
     let base = transport::base(TurmoilTransport::new(cast.ip, cast.tap.clone(), cast.weather.clone()));
-    let mut swarm = swarm::swarm(base, &cast.key, cast.kind == ScriptKind::FloodGossip)?;
+    let version = if cast.kind == ScriptKind::AnotherMajor { stranger::VERSION } else { PROTOCOL_VERSION };
+    let mut swarm = swarm::swarm(base, &cast.key, version, cast.kind == ScriptKind::FloodGossip)?;
     let topic = gossipsub::IdentTopic::new(&cast.topic);
     if let Some(gossip) = swarm.behaviour_mut().gossip.as_mut() {
         gossip.subscribe(&topic)?;
@@ -145,6 +151,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::Stall => Box::new(blocks::Stall),
         ScriptKind::ForgeHeads => Box::new(forge::Forge::default()),
         ScriptKind::ReplayHeads => Box::new(replay::Replay::new(&cast.victim)),
+        ScriptKind::AnotherMajor => Box::new(stranger::Stranger),
         ScriptKind::FloodGossip => Box::new(flood::Flooding::new(cast.secret, cast.flood)),
     };
     cast.ledger.lock().record(cast.node, format_args!("misbehaves: {}", cast.kind.as_str()));
@@ -204,6 +211,7 @@ impl Stage {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
                 self.heard(script, &message.data);
             }
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => script.lost(self, peer_id),
             SwarmEvent::Behaviour(BehaviourEvent::Fetch(Event::Message {
                 peer,
                 message: Message::Request { request, channel, .. },

@@ -6,7 +6,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use ggen_marketplace::{
     fetch,
     limits::{FETCH_ANSWER_BYTES_MAX, GOSSIP_BYTES_MAX},
-    network::{KAD_PROTOCOL, PROTOCOL_VERSION, transport::Base},
+    network::{KAD_PROTOCOL, transport::Base},
     sync,
 };
 use libp2p::{
@@ -91,10 +91,12 @@ impl request_response::Codec for Frames {
     }
 }
 
-/// The swarm of an adversary, with a node's key and on a node's base transport; `by_hand` says how it gossips.
+/// The swarm of an adversary, with a node's key and on a node's base transport; `version` is what it says that it speaks, and
+/// `by_hand` how it gossips.
 pub(super) fn swarm(
     base: Base,
     key: &Keypair,
+    version: &str,
     by_hand: bool,
 ) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
     let id = key.public().to_peer_id();
@@ -121,7 +123,7 @@ pub(super) fn swarm(
     let gossip = (!by_hand).then(|| gossipsub::Behaviour::new(signed, gossip_config)).transpose()?;
     let spouts = by_hand.then(|| request_response::Behaviour::new(protocol(gossip::PROTOCOL), requests()));
     let behaviour = Behaviour {
-        identify: identify::Behaviour::new(identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())),
+        identify: identify::Behaviour::new(identify::Config::new(version.to_owned(), key.public())),
         ping: ping::Behaviour::default(),
         kad,
         gossip: gossip.into(),

@@ -96,6 +96,13 @@ pub enum Fact {
         /// Bytes of blocks.
         bytes: u64,
     },
+    /// A node put another one into its routing table.
+    Routed {
+        /// Whose table it is.
+        node: usize,
+        /// Who is in it.
+        peer: usize,
+    },
     /// An adversary did something, as it says itself.
     Bit {
         /// The adversary.

@@ -62,7 +62,7 @@ pub enum Kind {
 }
 
 /// Every rule, in the order in which they are reported.
-const RULES: [(&str, Kind); 13] = [
+const RULES: [(&str, Kind); 14] = [
     (content::RULE, Kind::Safety),
     (versions::RULE, Kind::Safety),
     (sequences::RULE, Kind::Safety),
@@ -70,6 +70,7 @@ const RULES: [(&str, Kind); 13] = [
     (publications::RULE, Kind::Safety),
     (reputations::RULE, Kind::Safety),
     (bounds::RULE, Kind::Safety),
+    (ROUTING, Kind::Safety),
     (FORWARDING, Kind::Safety),
     (BITES, Kind::Safety),
     (catalogues::RULE, Kind::Liveness),
@@ -80,6 +81,8 @@ const RULES: [(&str, Kind); 13] = [
 
 /// Nobody passes on what was forged.
 const FORWARDING: &str = "no-forged-forwarding";
+/// Who answers no queries is asked none.
+const ROUTING: &str = "only-servers-are-routed-to";
 /// What was to break broke.
 const BITES: &str = "every-fault-bites";
 
@@ -137,6 +140,8 @@ pub struct Member {
     pub publisher: String,
     /// From when on it misbehaves; none for an honest one.
     pub turns: Option<Duration>,
+    /// Whether it answers queries of the DHT, as its own configuration has it.
+    pub serves_dht: bool,
     /// What its own configuration allows it.
     pub limits: Limits,
 }
@@ -209,6 +214,7 @@ impl Judge {
             }
             Fact::Worthless { package } => oracle.tolerate(package),
             Fact::Forged { node, from, is_taken } => heard_forged(case, found, at, *node, *from, *is_taken),
+            Fact::Routed { node, peer } => routed(case, found, at, *node, *peer),
             Fact::Wiped { node } => self.sequences.wiped(*node),
             Fact::Streams { node, lasting } if case.members[*node].is_honest() => {
                 self.bounds.lasting(found, at, *node, *lasting);
@@ -307,6 +313,20 @@ fn heard_forged(
     if let Some(from) = from.filter(|from| is_honest(*from)) {
         let name = &case.members[from].name;
         found.add(FORWARDING, at, node, format!("got a forged announcement from {name}, which is honest"));
+    }
+}
+
+/// A node put another one into its routing table: whoever is a client of the DHT has no place in one.
+fn routed(case: &Case, found: &mut Found, at: Duration, node: usize, peer: usize) {
+    let Member { name, serves_dht, .. } = &case.members[peer];
+    // An adversary says of itself what it likes.
+    if case.members[node].is_honest() && case.members[peer].is_honest() && !serves_dht {
+        found.add(
+            ROUTING,
+            at,
+            node,
+            format!("has {name} in its routing table, which is a client of the DHT"),
+        );
     }
 }
 

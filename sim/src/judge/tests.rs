@@ -29,6 +29,7 @@ fn case() -> Case {
         name: name.to_owned(),
         publisher: format!("gp{name}"),
         turns,
+        serves_dht: name != "other",
         limits: Limits { connections_max: 10, store_bytes_max: None },
     };
     Case {
@@ -652,6 +653,19 @@ fn what_is_forged_goes_no_further_than_to_those_it_is_told() {
     assert_eq!(forged(ADVERSARY, Some(ADVERSARY), true), BTreeMap::new());
     assert!(forged(READER, Some(ADVERSARY), true).contains_key(FORWARDING));
     assert!(forged(READER, Some(OTHER), false).contains_key(FORWARDING), "an honest node passed it on");
+}
+
+#[test]
+fn a_client_in_a_routing_table_is_found_and_what_an_adversary_says_it_is_is_not() {
+    let routed = |node, peer| {
+        let mut run = good();
+        run.facts.push((secs(3), Fact::Routed { node, peer }));
+        run.judged()
+    };
+    assert!(routed(READER, AUTHOR).is_empty());
+    assert!(routed(READER, OTHER).contains_key(ROUTING), "it is a client");
+    assert!(routed(READER, ADVERSARY).is_empty());
+    assert!(routed(ADVERSARY, OTHER).is_empty());
 }
 
 #[test]

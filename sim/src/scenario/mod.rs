@@ -147,6 +147,8 @@ pub enum ScriptKind {
     ReplayHeads,
     /// Announces more than anybody could.
     FloodGossip,
+    /// Says that it speaks another major version.
+    AnotherMajor,
 }
 
 /// Something that a user does at a node.
@@ -509,6 +511,7 @@ impl ScriptKind {
             Self::ForgeHeads => "forge-heads",
             Self::ReplayHeads => "replay-heads",
             Self::FloodGossip => "flood-gossip",
+            Self::AnotherMajor => "another-major",
         }
     }
 }

@@ -1,6 +1,10 @@
 //! What users do.
 
-use std::{collections::{BTreeMap, BTreeSet}, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use ggen_marketplace::{code::Code, package::PackageName};
 use serde::Deserialize;

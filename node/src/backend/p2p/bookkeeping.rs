@@ -107,6 +107,7 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             | Event::Announced { .. }
             | Event::Announcing { .. }
             | Event::LookedUp(_)
+            | Event::Routed { .. }
             | Event::Listed { .. }
             | Event::Loaded(_) => {}
         }

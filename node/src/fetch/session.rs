@@ -311,7 +311,17 @@ impl Session {
         // Nothing else that was verified is lost, whatever the outcome.
         let flushed = self.flush(&mut run).await;
         self.outstanding.extend(std::mem::take(&mut run.in_flight));
+        self.prefer_the_quick(&run);
         outcome.and(flushed)
+    }
+
+    /// What is fetched next is asked first of those who brought something, and last of those who still owe an answer: otherwise
+    /// each of many small retrievals in a row, such as the entries of a log, would wait for the same silent peer again.
+    fn prefer_the_quick(&mut self, run: &Run) {
+        let owing: BTreeSet<PeerId> = run.arriving.values().map(|(peer, _)| *peer).collect();
+        let report = &self.report;
+        let delivered = |peer: &PeerId| report.peers.get(peer).is_some_and(|served| served.delivered);
+        self.connected.sort_by_key(|peer| (owing.contains(peer), !delivered(peer)));
     }
 
     async fn drive(&mut self, run: &mut Run, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {

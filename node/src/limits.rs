@@ -142,8 +142,13 @@ pub const FETCH_REQUEST_BYTES_MAX: usize = 24 << 10;
 pub const FETCH_ANSWER_BYTES: usize = 1 << 20;
 /// Bytes of one whole answer on the wire.
 pub const FETCH_ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX + FETCH_ANSWER_BYTES + (64 << 10);
-/// How long one request for blocks may take.
+/// How long one request for blocks may bring nothing, or less than [`FETCH_PROGRESS_BYTES`].
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of a message that must move within [`FETCH_TIMEOUT`] for the rest of it to be waited for: some 800 bytes a second, which
+/// sixteen answers over one line of 30 kB a second have each.
+pub const FETCH_PROGRESS_BYTES: usize = 16 << 10;
+/// How long one request for blocks may take, however it gets on: a block of the largest size at 4 kB a second.
+pub const FETCH_TIMEOUT_MAX: Duration = Duration::from_secs(6 * 60);
 /// Requests for blocks that are served at once; more are told `busy`.
 pub const FETCH_SERVED_AT_ONCE_MAX: usize = 64;
 /// Requests for blocks that are served at once for one peer, or for one public network; fewer where many are served.

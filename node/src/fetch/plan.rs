@@ -49,6 +49,9 @@ const COPIES_OF_SILENT_MAX: usize = 8;
 const FAILURES_MAX: u32 = 3;
 /// Times in a row that a peer may be busy before it is left alone: half a minute.
 const BUSY_MAX: u32 = 120;
+/// Late wants that one search looks at. Only those are passed over of which the peer has a copy or refused one, or which a proven
+/// peer may have: it is enough to find some of the others.
+const LATE_LOOKED_AT_MAX: usize = 1_024;
 /// How long a busy peer is left alone.
 const BUSY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -105,6 +108,13 @@ struct Want {
     queued: bool,
 }
 
+impl Want {
+    /// Whether a peer was not asked yet, or has not refused.
+    fn may_come_from(&self, peer: &PeerId) -> bool {
+        !self.refused.contains(peer) && self.asked.values().all(|asked| asked != peer)
+    }
+}
+
 #[derive(Debug)]
 struct Peer {
     window: u64,
@@ -126,6 +136,8 @@ struct Flight {
     since: Duration,
     bytes: u64,
     want: Vec<ContentId>,
+    /// Those of them that are still wanted and that no other request asks for.
+    alone: BTreeSet<ContentId>,
 }
 
 /// The plan of one retrieval.
@@ -134,12 +146,17 @@ pub struct Plan {
     wants: BTreeMap<ContentId, Want>,
     /// Those of the wants that some peer does not hold.
     scarce: BTreeSet<ContentId>,
+    /// Those of them that more than one request asks for: few, since each copy is a request of its own.
+    copied: BTreeSet<ContentId>,
     queue: VecDeque<ContentId>,
     peers: BTreeMap<PeerId, Peer>,
     /// Peers in the order in which they were preferred.
     order: Vec<PeerId>,
     flights: BTreeMap<RequestId, Flight>,
     next_request: u64,
+    /// How often a search for late blocks looked at one.
+    #[cfg(test)]
+    looked_at: std::cell::Cell<usize>,
 }
 
 impl Plan {
@@ -223,15 +240,20 @@ impl Plan {
         let mut candidates: Vec<PeerId> = self.order.clone();
         candidates.retain(|peer| self.can_ask(peer, now));
         candidates.sort_by_key(|peer| std::cmp::Reverse(self.room(peer)));
-        candidates.into_iter().find_map(|peer| self.ask(peer, now))
+        let proven = self.proven(now);
+        candidates.into_iter().find_map(|peer| self.ask(peer, &proven, now))
     }
 
     /// When [`Plan::next`] may have something new, although nothing was answered.
     pub fn wake_at(&self, now: Duration) -> Option<Duration> {
+        let copied = self.copied.iter().filter_map(|id| self.wants.get(id));
+        let copied = copied.filter(|want| want.asked.len() < COPIES_OF_SILENT_MAX);
+        let copied = copied.flat_map(|want| want.asked.keys()).filter_map(|id| self.flights.get(id));
         let hedge = self
             .flights
             .values()
-            .filter(|flight| flight.want.iter().any(|id| self.may_have_another(id)))
+            .filter(|flight| !flight.alone.is_empty())
+            .chain(copied)
             .flat_map(|flight| [flight.since + HEDGE_AFTER, self.silent_from(flight)])
             .filter(|at| *at > now)
             .min();
@@ -259,8 +281,10 @@ impl Plan {
             full &= *answer == Answer::Have || *answer == Answer::Later;
             match answer {
                 Answer::Have => {
-                    if self.wants.remove(block).is_some() {
+                    if let Some(want) = self.wants.remove(block) {
                         self.scarce.remove(block);
+                        self.copied.remove(block);
+                        self.not_alone(want.asked.keys().copied(), block);
                         came.push(*block);
                     }
                 }
@@ -343,11 +367,11 @@ impl Plan {
         })
     }
 
-    fn ask(&mut self, peer: PeerId, now: Duration) -> Option<Ask> {
+    fn ask(&mut self, peer: PeerId, proven: &[PeerId], now: Duration) -> Option<Ask> {
         let budget = self.room(&peer).min(REQUEST_BYTES);
         let mut want = self.take_queued(peer, budget);
         if want.is_empty() {
-            want = self.take_late(peer, now);
+            want = self.late(peer, proven, now).into_iter().collect();
         }
         if want.is_empty() {
             return None;
@@ -355,17 +379,25 @@ impl Plan {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         let mut bytes = 0_u64;
+        let mut alone = BTreeSet::new();
         for block in &want {
-            if let Some(state) = self.wants.get_mut(block) {
+            let Some(state) = self.wants.get_mut(block) else { continue };
+            bytes = bytes.saturating_add(state.size);
+            if state.asked.is_empty() {
                 state.asked.insert(id, peer);
-                bytes = bytes.saturating_add(state.size);
+                alone.insert(*block);
+            } else {
+                let others: Vec<RequestId> = state.asked.keys().copied().collect();
+                state.asked.insert(id, peer);
+                self.copied.insert(*block);
+                self.not_alone(others.into_iter(), block);
             }
         }
         if let Some(state) = self.peers.get_mut(&peer) {
             state.in_flight = state.in_flight.saturating_add(bytes);
             state.requests += 1;
         }
-        self.flights.insert(id, Flight { peer, since: now, bytes, want: want.clone() });
+        self.flights.insert(id, Flight { peer, since: now, bytes, want: want.clone(), alone });
         Some(Ask { id, peer, want })
     }
 
@@ -395,40 +427,44 @@ impl Plan {
         taken
     }
 
-    /// Takes a want that is late with somebody else. Looks through what is in flight only: the wants may be many thousands.
-    fn take_late(&self, peer: PeerId, now: Duration) -> Vec<ContentId> {
-        let late = self
-            .flights
-            .values()
-            .filter(|flight| flight.peer != peer && flight.since + HEDGE_AFTER <= now)
-            .flat_map(|flight| flight.want.iter().map(|id| (flight.since, *id)));
-        late.filter(|(_, id)| self.may_take_late(peer, id, now)).min().map(|(_, id)| id).into_iter().collect()
+    /// The peers that have answered before, and can be asked.
+    fn proven(&self, now: Duration) -> Vec<PeerId> {
+        let has_answered =
+            |state: &Peer| !state.gone && state.heard > Duration::ZERO && state.not_before <= now;
+        self.peers.iter().filter(|(_, state)| has_answered(state)).map(|(peer, _)| *peer).collect()
     }
 
-    /// Whether a late want may be asked of this peer too. Those that have answered before come first.
-    fn may_take_late(&self, peer: PeerId, id: &ContentId, now: Duration) -> bool {
-        let Some(want) = self.wants.get(id) else { return false };
-        let may_hold =
-            |peer: &PeerId| !want.refused.contains(peer) && want.asked.values().all(|asked| asked != peer);
-        let has_answered = |state: &Peer| state.heard > Duration::ZERO && state.not_before <= now;
-        let is_proven = self.peers.get(&peer).is_some_and(has_answered);
-        let has_room = want.asked.len() < COPIES_MAX
-            || want.asked.keys().all(|id| self.flights.get(id).is_some_and(|it| self.silent_from(it) <= now));
-        self.may_have_another(id)
-            && has_room
-            && may_hold(&peer)
-            && (is_proven
-                || !self
-                    .peers
-                    .iter()
-                    .any(|(peer, state)| !state.gone && has_answered(state) && may_hold(peer)))
-    }
-
-    /// Whether a block is under way, and another copy may be, now or later.
-    fn may_have_another(&self, id: &ContentId) -> bool {
-        self.wants
-            .get(id)
-            .is_some_and(|want| !want.asked.is_empty() && want.asked.len() < COPIES_OF_SILENT_MAX)
+    /// A want that is late with somebody else and may be asked of this peer too: the first that nobody else is asked for, or one
+    /// for which all that were asked are silent.
+    ///
+    /// Those that have answered before come first. Both the wants and those that are late may be many thousands.
+    fn late(&self, peer: PeerId, proven: &[PeerId], now: Duration) -> Option<ContentId> {
+        let is_proven = proven.contains(&peer);
+        let is_late = |flight: &&Flight| flight.since + HEDGE_AFTER <= now;
+        // Requests are numbered as they were sent: the oldest come first.
+        let alone =
+            self.flights.values().filter(is_late).filter(|flight| flight.peer != peer).flat_map(|flight| {
+                // Where somebody proven is left to ask, it is so for all of a request that nobody refused.
+                let has_better = !is_proven && proven.iter().any(|it| *it != flight.peer);
+                let alone = if has_better && self.scarce.is_empty() { None } else { Some(&flight.alone) };
+                alone.into_iter().flatten()
+            });
+        let is_silent = |id: &RequestId| self.flights.get(id).is_some_and(|it| self.silent_from(it) <= now);
+        let copied = self.copied.iter().filter(|id| {
+            let want = self.wants.get(id);
+            want.is_some_and(|want| {
+                want.asked.len() < COPIES_OF_SILENT_MAX
+                    && (want.asked.len() < COPIES_MAX || want.asked.keys().all(is_silent))
+            })
+        });
+        let may_take = |id: &&ContentId| {
+            #[cfg(test)]
+            self.looked_at.set(self.looked_at.get() + 1);
+            self.wants.get(id).is_some_and(|want| {
+                want.may_come_from(&peer) && (is_proven || !proven.iter().any(|it| want.may_come_from(it)))
+            })
+        };
+        alone.take(LATE_LOOKED_AT_MAX).chain(copied).find(may_take).copied()
     }
 
     /// When the peer of a request counts as silent, if nothing comes from it until then.
@@ -444,11 +480,27 @@ impl Plan {
             peer.requests = peer.requests.saturating_sub(1);
         }
         for block in &flight.want {
-            if let Some(want) = self.wants.get_mut(block) {
-                want.asked.remove(&id);
+            let Some(want) = self.wants.get_mut(block) else { continue };
+            want.asked.remove(&id);
+            if want.asked.len() < 2 {
+                self.copied.remove(block);
+            }
+            if let [left] = want.asked.keys().collect::<Vec<_>>()[..]
+                && let Some(left) = self.flights.get_mut(left)
+            {
+                left.alone.insert(*block);
             }
         }
         Some(flight)
+    }
+
+    /// Notes that these requests are not alone, or no longer, in asking for a block.
+    fn not_alone(&mut self, requests: impl Iterator<Item = RequestId>, block: &ContentId) {
+        for request in requests {
+            if let Some(flight) = self.flights.get_mut(&request) {
+                flight.alone.remove(block);
+            }
+        }
     }
 
     fn refuse(&mut self, block: &ContentId, peer: PeerId) {
@@ -472,264 +524,5 @@ impl Plan {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::content::Codec;
-
-    fn block(n: u32) -> ContentId {
-        ContentId::of(Codec::Raw, &n.to_be_bytes())
-    }
-
-    fn peers(n: usize) -> Vec<PeerId> {
-        (0..n).map(|_| PeerId::random()).collect()
-    }
-
-    fn plan(blocks: u32, size: u64, peers: &[PeerId]) -> Plan {
-        let mut plan = Plan::default();
-        peers.iter().for_each(|peer| plan.peer(*peer));
-        (0..blocks).for_each(|n| plan.want(block(n), size));
-        plan
-    }
-
-    fn all(ask: &Ask, answer: Answer) -> Vec<(ContentId, Answer)> {
-        ask.want.iter().map(|id| (*id, answer)).collect()
-    }
-
-    #[test]
-    fn work_is_spread_over_all_peers() {
-        let two = peers(2);
-        let mut plan = plan(4, 1 << 20, &two);
-        let asked: BTreeSet<PeerId> =
-            std::iter::from_fn(|| plan.next(Duration::ZERO)).map(|ask| ask.peer).collect();
-        assert_eq!(asked, two.into_iter().collect());
-    }
-
-    #[test]
-    fn what_one_peer_lacks_is_asked_of_the_next() {
-        let two = peers(2);
-        let mut plan = plan(1, 10, &two);
-        let first = plan.next(Duration::ZERO).unwrap();
-        plan.answered(first.id, &all(&first, Answer::Missing), Duration::ZERO);
-        let second = plan.next(Duration::ZERO).unwrap();
-        assert_ne!(first.peer, second.peer);
-        plan.answered(second.id, &all(&second, Answer::Missing), Duration::ZERO);
-        assert_eq!(plan.next(Duration::ZERO), None);
-        assert_eq!(plan.stuck(), [block(0)]);
-    }
-
-    #[test]
-    fn a_forger_is_asked_for_nothing_again() {
-        let two = peers(2);
-        let mut plan = plan(3, 10, &two);
-        let first = plan.next(Duration::ZERO).unwrap();
-        assert!(plan.answered(first.id, &all(&first, Answer::Forged), Duration::ZERO).is_empty());
-        while let Some(ask) = plan.next(Duration::ZERO) {
-            assert_ne!(ask.peer, first.peer);
-            plan.answered(ask.id, &all(&ask, Answer::Have), Duration::ZERO);
-        }
-        assert!(plan.is_complete());
-    }
-
-    #[test]
-    fn a_late_want_is_asked_of_a_second_peer_and_comes_once() {
-        let two = peers(2);
-        let mut plan = plan(1, 10, &two);
-        let slow = plan.next(Duration::ZERO).unwrap();
-        assert_eq!(plan.next(Duration::ZERO), None);
-        let late = plan.wake_at(Duration::ZERO).unwrap();
-        let hedge = plan.next(late).unwrap();
-        assert_ne!(slow.peer, hedge.peer);
-        assert_eq!(plan.answered(hedge.id, &all(&hedge, Answer::Have), late), [block(0)]);
-        assert!(plan.answered(slow.id, &all(&slow, Answer::Have), late).is_empty(), "the copy is dropped");
-        assert!(plan.is_complete());
-    }
-
-    #[test]
-    fn peers_that_never_answer_hold_nothing_up_for_long_while_another_one_does() {
-        let all_peers = peers(20);
-        let honest = all_peers[13];
-        let mut plan = plan(60, 1 << 20, &all_peers);
-        let (mut now, mut under_way) = (Duration::ZERO, Vec::new());
-        while !plan.is_complete() {
-            under_way.extend(std::iter::from_fn(|| plan.next(now)).filter(|ask| ask.peer == honest));
-            match under_way.pop() {
-                Some(ask) => {
-                    now += Duration::from_millis(10);
-                    plan.answered(ask.id, &all(&ask, Answer::Have), now);
-                }
-                None => now = plan.wake_at(now).unwrap(),
-            }
-        }
-        assert!(now < SILENT_AFTER * 2, "{now:?}");
-    }
-
-    #[test]
-    fn a_peer_that_only_promises_is_left_alone() {
-        let one = peers(1);
-        let mut plan = plan(1, 10, &one);
-        let mut now = Duration::ZERO;
-        for _ in 0..FAILURES_MAX {
-            let ask = plan.next(now).unwrap();
-            plan.answered(ask.id, &all(&ask, Answer::Later), now);
-            now += BUSY_PAUSE;
-        }
-        assert_eq!(plan.next(now), None);
-        assert_eq!(plan.stuck(), [block(0)]);
-    }
-
-    #[test]
-    fn a_peer_that_is_always_busy_is_given_up_and_our_own_lack_of_room_is_not_its_fault() {
-        let one = peers(1);
-        let mut plan = plan(1, 10, &one);
-        let mut now = Duration::ZERO;
-        let mut turn = |plan: &mut Plan, failure| {
-            let ask = plan.next(now)?;
-            plan.failed(ask.id, failure, now);
-            now += BUSY_PAUSE;
-            Some(())
-        };
-        for _ in 0..2 * BUSY_MAX {
-            assert!(turn(&mut plan, Failure::Own).is_some());
-        }
-        for _ in 0..BUSY_MAX {
-            assert!(turn(&mut plan, Failure::Busy).is_some());
-        }
-        assert!(turn(&mut plan, Failure::Busy).is_none());
-        assert_eq!(plan.stuck(), [block(0)]);
-    }
-
-    #[test]
-    fn a_window_grows_with_answers_that_come_soon_and_shrinks_with_late_ones() {
-        let one = peers(1);
-        let window = |took: Duration| {
-            let mut plan = plan(4_000, 64 << 10, &one);
-            let mut now = Duration::ZERO;
-            for _ in 0..8 {
-                let asked: Vec<Ask> = std::iter::from_fn(|| plan.next(now)).collect();
-                now += took;
-                for ask in asked {
-                    plan.answered(ask.id, &all(&ask, Answer::Have), now);
-                }
-            }
-            plan.peers[&one[0]].window
-        };
-        assert_eq!(window(ANSWER_SOON), WINDOW_BYTES_MAX);
-        assert_eq!(window(ANSWER_SOON * 2), WINDOW_BYTES_FIRST);
-        assert_eq!(window(ANSWER_LATE * 2), WINDOW_BYTES_MIN);
-    }
-
-    #[test]
-    fn a_peer_whose_connection_closed_is_asked_again_a_few_times() {
-        let one = peers(1);
-        let mut plan = plan(1, 10, &one);
-        let mut now = Duration::ZERO;
-        for _ in 0..FAILURES_MAX {
-            let ask = plan.next(now).unwrap();
-            plan.failed(ask.id, Failure::Closed, now);
-            assert_eq!(plan.next(now), None, "not at once");
-            now += CLOSED_PAUSE;
-        }
-        assert_eq!(plan.next(now), None);
-        assert_eq!(plan.stuck(), [block(0)]);
-    }
-
-    #[test]
-    fn a_busy_peer_is_asked_again_later() {
-        let one = peers(1);
-        let mut plan = plan(1, 10, &one);
-        let ask = plan.next(Duration::ZERO).unwrap();
-        plan.failed(ask.id, Failure::Busy, Duration::ZERO);
-        assert_eq!(plan.next(Duration::ZERO), None);
-        assert!(plan.stuck().is_empty());
-        assert!(plan.next(plan.wake_at(Duration::ZERO).unwrap()).is_some());
-    }
-
-    #[test]
-    fn only_a_peer_that_was_silent_for_long_held_us_up() {
-        let [mute, fresh, slow] = peers(3)[..] else { unreachable!() };
-        let mut plan = plan(6, 1 << 20, &[mute]);
-        let ask = |plan: &mut Plan, now| std::iter::from_fn(|| plan.next(now)).collect::<Vec<_>>();
-        assert_eq!(ask(&mut plan, Duration::ZERO).len(), 1);
-        plan.peer(slow);
-        plan.want(block(90), WINDOW_BYTES_MIN);
-        let asked = ask(&mut plan, Duration::ZERO);
-        assert!(asked.iter().all(|ask| ask.peer == slow) && !asked.is_empty());
-        let end = SILENT_AFTER + Duration::from_millis(10);
-        // The slow one gives something in the middle, and has more to give.
-        plan.answered(asked[0].id, &all(&asked[0], Answer::Have), end / 2);
-        assert!(ask(&mut plan, end / 2).iter().any(|ask| ask.peer == slow));
-        plan.peer(fresh);
-        let before = end - Duration::from_millis(10);
-        assert!(ask(&mut plan, before).iter().any(|ask| ask.peer == fresh));
-        assert_eq!(plan.waiting_on(end), BTreeMap::from([(mute, true), (fresh, false), (slow, false)]));
-        assert!(!plan.waiting_on(SILENT_AFTER - Duration::from_millis(1))[&mute], "not for long enough");
-        let later = end / 2 + SILENT_AFTER;
-        assert!(plan.waiting_on(later)[&slow], "it has been silent for as long since");
-    }
-
-    #[test]
-    fn a_peer_is_asked_for_no_more_at_once_than_it_serves() {
-        let one = peers(1);
-        let many = u32::try_from(FETCH_IDS_MAX * (FETCH_SERVED_PER_PEER_MAX + 4)).unwrap();
-        let mut plan = plan(many, 1, &one);
-        let asks: Vec<Ask> = std::iter::from_fn(|| plan.next(Duration::ZERO)).collect();
-        assert_eq!(asks.len(), FETCH_SERVED_PER_PEER_MAX);
-        plan.answered(asks[0].id, &all(&asks[0], Answer::Have), Duration::ZERO);
-        assert!(plan.next(Duration::ZERO).is_some());
-        assert_eq!(plan.next(Duration::ZERO), None);
-    }
-
-    proptest! {
-        /// Whatever peers do, a plan ends: with everything, or with wants that nobody is left to ask for.
-        #[test]
-        fn every_plan_ends(
-            blocks in 1_u32..80, size in 0_u64..3_000_000, count in 1_usize..5,
-            verdicts in proptest::collection::vec(0_u8..7, 1..400),
-        ) {
-            let peers = peers(count);
-            let mut plan = plan(blocks, size, &peers);
-            let mut verdicts = verdicts.into_iter().cycle();
-            let mut now = Duration::ZERO;
-            let mut open: VecDeque<Ask> = VecDeque::new();
-            let mut came = BTreeSet::new();
-            for _ in 0..20_000 {
-                while let Some(ask) = plan.next(now) {
-                    prop_assert!(ask.want.len() <= FETCH_IDS_MAX && !ask.want.is_empty());
-                    open.push_back(ask);
-                }
-                let Some(ask) = open.pop_front() else {
-                    match plan.wake_at(now) {
-                        Some(at) => { now = at; continue }
-                        None => break,
-                    }
-                };
-                now += Duration::from_millis(10);
-                let failure = match verdicts.next() {
-                    Some(0) => Some(Failure::Peer),
-                    Some(1) => Some(Failure::Busy),
-                    Some(2) => Some(Failure::Unreachable),
-                    _ => None,
-                };
-                if let Some(failure) = failure {
-                    plan.failed(ask.id, failure, now);
-                    continue;
-                }
-                let answers: Vec<_> = ask.want.iter().map(|id| (*id, match verdicts.next() {
-                    Some(3) => Answer::Missing,
-                    Some(4) => Answer::Later,
-                    Some(5) if *id == block(0) => Answer::Forged,
-                    _ => Answer::Have,
-                })).collect();
-                for id in plan.answered(ask.id, &answers, now) {
-                    prop_assert!(came.insert(id), "a block comes once");
-                }
-            }
-            // Only a peer that is busy for ever keeps a plan open.
-            let stuck = plan.stuck().len();
-            prop_assert!(plan.is_complete() || stuck > 0 || plan.wake_at(now).is_some());
-            prop_assert!(came.len() + plan.wants.len() == blocks as usize);
-        }
-    }
-}
+#[path = "plan_tests.rs"]
+mod tests;

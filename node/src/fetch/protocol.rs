@@ -4,6 +4,11 @@
 //! [`FETCH_ANSWER_BYTES`](crate::limits::FETCH_ANSWER_BYTES) of blocks beyond the first one: what did not fit is `later`,
 //! and is asked for again.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
@@ -17,7 +22,41 @@ pub const PROTOCOL: &str = "/ggen/fetch/1";
 pub struct Request {
     /// The blocks, at most [`FETCH_IDS_MAX`](crate::limits::FETCH_IDS_MAX).
     pub want: Vec<ContentId>,
+    /// Whom to tell how much of the answer has come; no part of the message.
+    #[serde(skip)]
+    pub arrived: Arrived,
 }
+
+impl Request {
+    /// Asks for these blocks.
+    pub fn new(want: Vec<ContentId>) -> Self {
+        Self { want, arrived: Arrived::default() }
+    }
+}
+
+/// How many bytes of an answer have come so far: one that is still on its way is no silence.
+#[derive(Debug, Clone, Default)]
+pub struct Arrived(Arc<AtomicU64>);
+
+impl Arrived {
+    /// The bytes.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+/// Two requests are the same where they ask for the same.
+impl PartialEq for Arrived {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Arrived {}
 
 /// What became of each block that was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

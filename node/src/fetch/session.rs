@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     held::Held,
     plan::{self, Ask, Plan, RequestId},
-    protocol::{Answer, Found, Request},
+    protocol::{Answer, Arrived, Found, Request},
     wanted::{Contradiction, Places, Wanted},
 };
 use crate::{
@@ -207,6 +207,8 @@ struct Run {
     plan: Plan,
     places: Places,
     in_flight: FuturesUnordered<BoxFuture<'static, Landed>>,
+    /// What came of the answers under way, and from whom.
+    arriving: BTreeMap<RequestId, (PeerId, Arrived)>,
     held: Held,
     writing: Option<BoxFuture<'static, Option<Result<(), store::Error>>>>,
     writing_bytes: usize,
@@ -292,6 +294,7 @@ impl Session {
             plan: Plan::default(),
             places: Places::default(),
             in_flight: FuturesUnordered::new(),
+            arriving: BTreeMap::new(),
             held: Held::default(),
             writing: None,
             writing_bytes: 0,
@@ -308,7 +311,17 @@ impl Session {
         // Nothing else that was verified is lost, whatever the outcome.
         let flushed = self.flush(&mut run).await;
         self.outstanding.extend(std::mem::take(&mut run.in_flight));
+        self.prefer_the_quick(&run);
         outcome.and(flushed)
+    }
+
+    /// What is fetched next is asked first of those who brought something, and last of those who still owe an answer: otherwise
+    /// each of many small retrievals in a row, such as the entries of a log, would wait for the same silent peer again.
+    fn prefer_the_quick(&mut self, run: &Run) {
+        let owing: BTreeSet<PeerId> = run.arriving.values().map(|(peer, _)| *peer).collect();
+        let report = &self.report;
+        let delivered = |peer: &PeerId| report.peers.get(peer).is_some_and(|served| served.delivered);
+        self.connected.sort_by_key(|peer| (owing.contains(peer), !delivered(peer)));
     }
 
     async fn drive(&mut self, run: &mut Run, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
@@ -383,11 +396,12 @@ impl Session {
         while run.held.bytes() + run.writing_bytes < HELD_BYTES_MAX
             && let Some(ask) = run.plan.next(now)
         {
-            let network = self.network.clone();
+            let (network, request) = (self.network.clone(), Request::new(ask.want.clone()));
+            run.arriving.insert(ask.id, (ask.peer, request.arrived.clone()));
             run.in_flight.push(
                 async move {
                     let started = Instant::now();
-                    let answer = network.fetch(ask.peer, Request { want: ask.want.clone() }).await;
+                    let answer = network.fetch(ask.peer, request).await;
                     (ask, answer, started.elapsed())
                 }
                 .boxed(),
@@ -414,6 +428,7 @@ impl Session {
 
     async fn landed(&mut self, run: &mut Run, landed: Landed, now: Duration) -> Result<(), Error> {
         let (ask, answer, took) = landed;
+        run.arriving.remove(&ask.id);
         let served = self.served(ask.peer);
         served.spent += took;
         let answer = match answer {
@@ -537,9 +552,13 @@ impl Session {
     }
 
     /// Peers that hold a request back until the time runs out have failed as much as those whose request timed out. With the
-    /// others it is our own time that ended; what they are still asked for is looked at when its own time is up.
+    /// others it is our own time that ended, or the line is slow; what they are still asked for is looked at when its own time is
+    /// up.
     fn blame_the_silent(&mut self, run: &Run, now: Duration) {
+        let arriving = run.arriving.values().filter(|(_, arrived)| arrived.bytes() > 0);
+        let sending: BTreeSet<PeerId> = arriving.map(|(peer, _)| *peer).collect();
         for (peer, is_silent) in run.plan.waiting_on(now) {
+            let is_silent = is_silent && !sending.contains(&peer);
             self.served(peer).fault(if is_silent { Attempt::Timeout } else { Attempt::CalledOff });
         }
     }

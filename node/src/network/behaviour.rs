@@ -13,7 +13,7 @@ use crate::{
     config::Role,
     fetch,
     limits::{
-        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_TIMEOUT, GOSSIP_BYTES_MAX,
+        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_TIMEOUT_MAX, GOSSIP_BYTES_MAX,
         HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX,
     },
     peers::limits::{
@@ -85,7 +85,8 @@ impl Behaviour {
                 Cbor::new(FETCH_REQUEST_BYTES_MAX, FETCH_ANSWER_BYTES_MAX),
                 [(StreamProtocol::new(fetch::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
                 request_response::Config::default()
-                    .with_request_timeout(FETCH_TIMEOUT)
+                    // The codec gives up much earlier where nothing moves.
+                    .with_request_timeout(FETCH_TIMEOUT_MAX)
                     .with_max_concurrent_streams(100),
             ),
             heads: request_response::Behaviour::with_codec(

@@ -9,17 +9,38 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 use serde::{Serialize, de::DeserializeOwned};
 
+use super::progress::{Pace, Watched};
+use crate::{fetch, fetch::protocol::Arrived, sync};
+
+/// A request that this side sends, and whoever wants to know how much of its answer has come.
+pub(super) trait Question {
+    /// What is told.
+    fn arrived(&self) -> Option<Arrived> {
+        None
+    }
+}
+
+impl Question for fetch::protocol::Request {
+    fn arrived(&self) -> Option<Arrived> {
+        Some(self.arrived.clone())
+    }
+}
+
+impl Question for sync::protocol::Request {}
+
 /// Reads and writes one kind of request and its answer.
 pub(super) struct Cbor<Q, A> {
     request_bytes_max: usize,
     answer_bytes_max: usize,
+    /// Of the request that was written last; its answer is read by the same codec.
+    arrived: Option<Arrived>,
     kinds: PhantomData<fn() -> (Q, A)>,
 }
 
 impl<Q, A> Cbor<Q, A> {
     /// A codec that refuses larger messages, in both directions.
     pub(super) fn new(request_bytes_max: usize, answer_bytes_max: usize) -> Self {
-        Self { request_bytes_max, answer_bytes_max, kinds: PhantomData }
+        Self { request_bytes_max, answer_bytes_max, arrived: None, kinds: PhantomData }
     }
 }
 
@@ -31,7 +52,7 @@ impl<Q, A> Clone for Cbor<Q, A> {
 
 impl<Q, A> request_response::Codec for Cbor<Q, A>
 where
-    Q: Serialize + DeserializeOwned + Send + Sync,
+    Q: Question + Serialize + DeserializeOwned + Send + Sync,
     A: Serialize + DeserializeOwned + Send + Sync,
 {
     type Protocol = StreamProtocol;
@@ -42,28 +63,29 @@ where
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, self.request_bytes_max).await
+        read(&mut Watched::new(io, Pace::OWN, None), self.request_bytes_max).await
     }
 
     async fn read_response<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<A>
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(io, self.answer_bytes_max).await
+        read(&mut Watched::new(io, Pace::OWN, self.arrived.take()), self.answer_bytes_max).await
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Q) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &request, self.request_bytes_max).await
+        self.arrived = request.arrived();
+        write(&mut Watched::new(io, Pace::OWN, None), &request, self.request_bytes_max).await
     }
 
     async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, answer: A) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(io, &answer, self.answer_bytes_max).await
+        write(&mut Watched::new(io, Pace::OWN, None), &answer, self.answer_bytes_max).await
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Error, snapshot::Snapshot};
 use crate::{
     content::ContentId,
     fetch::protocol::{Answer, Request},
-    limits::FETCH_TIMEOUT,
+    limits::FETCH_TIMEOUT_MAX,
     package::PackageId,
     peers::trim::Marks,
     release::head::VerifiedHead,
@@ -309,7 +309,8 @@ impl Handle {
     /// # Errors
     /// Why there is no answer.
     pub async fn fetch(&self, peer: PeerId, request: Request) -> Result<Answer, RequestFailure> {
-        match self.call(FETCH_TIMEOUT + LOCAL_TIMEOUT, |reply| Command::Fetch(peer, request, reply)).await {
+        match self.call(FETCH_TIMEOUT_MAX + LOCAL_TIMEOUT, |reply| Command::Fetch(peer, request, reply)).await
+        {
             Ok(result) => result,
             // The loop tells of a peer's silence itself: where it does not, the silence is ours.
             Err(_) => Err(RequestFailure::Own),

@@ -31,6 +31,7 @@ mod offload;
 mod outbox;
 mod pace;
 mod patience;
+mod progress;
 mod records;
 mod serve;
 mod snapshot;

@@ -14,6 +14,7 @@ use super::{
     driver::{Driver, PENDING_MAX},
     events::network_of,
     handle::RequestFailure,
+    progress::is_silence,
 };
 use crate::{
     content::ContentId,
@@ -180,6 +181,7 @@ fn failure_of(error: request_response::OutboundFailure) -> RequestFailure {
     match error {
         Failure::DialFailure | Failure::UnsupportedProtocols => RequestFailure::Unreachable,
         Failure::Timeout => RequestFailure::Timeout,
+        Failure::Io(error) if is_silence(&error) => RequestFailure::Timeout,
         Failure::ConnectionClosed => RequestFailure::Closed,
         Failure::Io(error) => match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
@@ -230,6 +232,7 @@ fn bytes_of(answer: &Answer) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::progress::Silence;
 
     #[test]
     fn only_what_a_peer_sent_breaks_the_protocol() {
@@ -240,5 +243,8 @@ mod tests {
         // What the multiplexer says where this side has as many streams open as it may.
         assert_eq!(of(io::Error::other("max sub-streams reached")), RequestFailure::Closed);
         assert_eq!(of(io::ErrorKind::ConnectionReset.into()), RequestFailure::Closed);
+        // What the network says, and what the peer did.
+        assert_eq!(of(io::ErrorKind::TimedOut.into()), RequestFailure::Closed);
+        assert_eq!(of(io::Error::new(io::ErrorKind::TimedOut, Silence)), RequestFailure::Timeout);
     }
 }

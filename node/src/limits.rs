@@ -144,9 +144,9 @@ pub const FETCH_ANSWER_BYTES: usize = 1 << 20;
 pub const FETCH_ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX + FETCH_ANSWER_BYTES + (64 << 10);
 /// How long one request for blocks may bring nothing, or less than [`FETCH_PROGRESS_BYTES`].
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of a message that must move within [`FETCH_TIMEOUT`] for the rest of it to be waited for: some 800 bytes a second, which
-/// sixteen answers over one line of 30 kB a second have each.
-pub const FETCH_PROGRESS_BYTES: usize = 16 << 10;
+/// Bytes of a message that must move within [`FETCH_TIMEOUT`] for the rest of it to be waited for: some 200 bytes a second, which
+/// sixteen answers over one line of 30 kB a second have many times, and one over a line that loses three of ten segments.
+pub const FETCH_PROGRESS_BYTES: usize = 4 << 10;
 /// How long one request for blocks may take, however it gets on: a block of the largest size at 4 kB a second.
 pub const FETCH_TIMEOUT_MAX: Duration = Duration::from_secs(6 * 60);
 /// Requests for blocks that are served at once; more are told `busy`.

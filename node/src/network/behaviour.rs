@@ -8,7 +8,7 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Metrics, Settings, admission, codec::Cbor, kademlia, records::Records};
+use super::{Metrics, Settings, admission, codec::Cbor, handshakes::Latest, kademlia, records::Records};
 use crate::{
     config::Role,
     fetch,
@@ -50,17 +50,23 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(key: &Keypair, settings: &Settings, metrics: &Metrics) -> Result<Self, super::Error> {
+    pub(super) fn new(
+        key: &Keypair,
+        settings: &Settings,
+        latest: Latest,
+        metrics: &Metrics,
+    ) -> Result<Self, super::Error> {
         let id = key.public().to_peer_id();
+        let bounds = admission::Bounds {
+            pending_outgoing: PENDING_OUTGOING_MAX,
+            pending_incoming: PENDING_INCOMING_MAX,
+            pending_incoming_per_address: PENDING_INCOMING_PER_ADDRESS_MAX,
+            established: settings.connections_max as usize,
+            trimmed_above: settings.connections.high,
+            established_per_peer: ESTABLISHED_PER_PEER_MAX,
+        };
         Ok(Self {
-            admission: admission::Behaviour::new(admission::Bounds {
-                pending_outgoing: PENDING_OUTGOING_MAX,
-                pending_incoming: PENDING_INCOMING_MAX,
-                pending_incoming_per_address: PENDING_INCOMING_PER_ADDRESS_MAX,
-                established: settings.connections_max as usize,
-                trimmed_above: settings.connections.high,
-                established_per_peer: ESTABLISHED_PER_PEER_MAX,
-            }),
+            admission: admission::Behaviour::new(bounds, latest),
             blocked: allow_block_list::Behaviour::default(),
             identify: identify::Behaviour::new(
                 identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())

@@ -36,6 +36,7 @@ use super::{
     events::dial_failure,
     exchange::{Checking, Left, Reading},
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
+    handshakes::Latest,
     healing::Healing,
     heard::Heard,
     listeners::Listeners,
@@ -85,9 +86,10 @@ pub fn spawn(
     metrics: &Metrics,
 ) -> Result<(Handle, mpsc::Receiver<Event>), Error> {
     let local = key.public().to_peer_id();
+    let latest = Latest::default();
     let swarm = Swarm::new(
-        authenticated(base, key)?,
-        Behaviour::new(key, &settings, metrics)?,
+        authenticated(base, key, latest.clone())?,
+        Behaviour::new(key, &settings, latest, metrics)?,
         local,
         swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT),
     );

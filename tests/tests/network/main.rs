@@ -10,6 +10,8 @@
 )]
 
 mod announcements;
+#[cfg(target_os = "linux")]
+mod crowds;
 mod dht;
 mod excess;
 mod garbage;

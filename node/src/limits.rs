@@ -97,8 +97,11 @@ pub const ADDRESSES_PER_PEER_MAX: usize = 16;
 /// Events kept of one peer's history.
 pub const PEER_EVENTS_MAX: usize = 1_000;
 
-/// Streams of one connection, both directions together.
-pub const STREAMS_PER_CONNECTION_MAX: usize = 512;
+/// Streams of one connection, both directions together: somewhat more than all protocols have open at once. Each may hold 256 KiB
+/// that were sent and are not read yet, which no setting makes less.
+pub const STREAMS_PER_CONNECTION_MAX: usize = 192;
+/// Streams of one connection that have not agreed on a protocol yet; others wait. Each may hold a line of 16 KiB.
+pub const STREAMS_NEGOTIATING_MAX: usize = 20;
 /// DHT value records held for others.
 pub const DHT_RECORDS_MAX: usize = 8_192;
 /// Those of them that one peer brought: a quarter.
@@ -136,8 +139,9 @@ pub const HEADS_QUEUED_MAX: usize = 4_096;
 
 /// Ids in one request for blocks.
 pub const FETCH_IDS_MAX: usize = 256;
-/// Bytes of a request for blocks: its ids, and room for later fields.
-pub const FETCH_REQUEST_BYTES_MAX: usize = 24 << 10;
+/// Bytes of a request for blocks: its ids, and a little room for later fields. No more, since each of many that are not sent to
+/// their end may hold so much.
+pub const FETCH_REQUEST_BYTES_MAX: usize = 11 << 10;
 /// Bytes of blocks in one answer: one block of the largest size, or many small ones.
 pub const FETCH_ANSWER_BYTES: usize = 1 << 20;
 /// Bytes of one whole answer on the wire.
@@ -145,7 +149,9 @@ pub const FETCH_ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX + FETCH_ANSWER_BYTES +
 /// How long one request for blocks may take.
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests for blocks that are served at once; more are told `busy`.
-pub const FETCH_SERVED_AT_ONCE_MAX: usize = 64;
+pub const FETCH_SERVED_AT_ONCE_MAX: usize = 128;
+/// Bytes of the answers under way together: what those who do not read them may cost.
+pub const FETCH_SERVED_BYTES_MAX: u64 = 24 << 20;
 /// Requests for blocks that are served at once for one peer, or for one public network; fewer where many are served.
 pub const FETCH_SERVED_PER_PEER_MAX: usize = 16;
 

@@ -13,8 +13,8 @@ use crate::{
     config::Role,
     fetch,
     limits::{
-        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_TIMEOUT, GOSSIP_BYTES_MAX,
-        HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX,
+        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT,
+        GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX,
     },
     peers::limits::{
         ESTABLISHED_PER_PEER_MAX, PENDING_INCOMING_MAX, PENDING_INCOMING_PER_ADDRESS_MAX,
@@ -34,6 +34,11 @@ const DHT_ANSWER_TIMEOUT: Duration = Duration::from_secs(6);
 /// Which part of the time of a lookup one answer may take. Whoever has links of five seconds for a round trip, by satellite or with
 /// full buffers, gives lookups a minute (`query_timeout_secs`), and so twelve seconds to each answer.
 const DHT_ANSWER_SHARE: u32 = 5;
+
+/// Streams of one connection for blocks: as many each way as are served at once for one peer, and what has just ended.
+const FETCH_STREAMS_MAX: usize = 2 * FETCH_SERVED_PER_PEER_MAX + 2;
+/// Streams of one connection for heads.
+const HEADS_STREAMS_MAX: usize = 8;
 
 /// Everything a node speaks.
 #[derive(NetworkBehaviour)]
@@ -88,14 +93,14 @@ impl Behaviour {
                 [(StreamProtocol::new(fetch::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
                 request_response::Config::default()
                     .with_request_timeout(FETCH_TIMEOUT)
-                    .with_max_concurrent_streams(100),
+                    .with_max_concurrent_streams(FETCH_STREAMS_MAX),
             ),
             heads: request_response::Behaviour::with_codec(
                 Cbor::new(HEADS_REQUEST_BYTES_MAX, HEADS_PAGE_BYTES_MAX),
                 [(StreamProtocol::new(sync::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
                 request_response::Config::default()
                     .with_request_timeout(Duration::from_secs(20))
-                    .with_max_concurrent_streams(8),
+                    .with_max_concurrent_streams(HEADS_STREAMS_MAX),
             ),
         })
     }

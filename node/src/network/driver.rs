@@ -49,7 +49,7 @@ use super::{
 };
 use crate::{
     catalog::Source,
-    limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
+    limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX, STREAMS_NEGOTIATING_MAX},
     peers::{limits::IDLE_TIMEOUT, trim},
     release::head::VerifiedHead,
     store::Store,
@@ -91,7 +91,9 @@ pub fn spawn(
         authenticated(base, key, latest.clone())?,
         Behaviour::new(key, &settings, latest, metrics)?,
         local,
-        swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE_TIMEOUT),
+        swarm::Config::with_tokio_executor()
+            .with_idle_connection_timeout(IDLE_TIMEOUT)
+            .with_max_negotiating_inbound_streams(STREAMS_NEGOTIATING_MAX),
     );
     let epoch = sync::epoch(&store)?;
     let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);

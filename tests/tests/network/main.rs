@@ -18,6 +18,8 @@ mod garbage;
 mod heads;
 mod interop;
 mod joining;
+#[cfg(target_os = "linux")]
+mod memory;
 mod node;
 mod observing;
 mod providers;

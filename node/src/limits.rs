@@ -132,6 +132,10 @@ pub const ANNOUNCEMENTS_PER_NEIGHBOUR_MAX: u32 = 1_024;
 pub const ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL: Duration = Duration::from_millis(10);
 /// Authors, and neighbours, whose announcements are counted.
 pub const ANNOUNCERS_MAX: usize = 4_096;
+/// Proofs against publishers that a node announces at once; the exchange of heads brings the others.
+pub const PROOFS_ANNOUNCED_MAX: u32 = 16;
+/// Until one more of it is announced.
+pub const PROOFS_ANNOUNCED_REFILL: Duration = Duration::from_secs(10);
 /// Commands that wait for the driver loop.
 pub const COMMANDS_QUEUED_MAX: usize = 1_024;
 /// Heads that wait to be written to the catalogue; more are dropped and come again by the exchange of heads.

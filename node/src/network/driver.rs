@@ -461,7 +461,7 @@ impl Driver {
         self.peers.iter().find(|(_, peer)| dialled(peer) || peer.told.contains(address)).map(|(id, _)| *id)
     }
 
-    fn announce(&mut self, head: Vec<u8>) -> usize {
+    pub(super) fn announce(&mut self, head: Vec<u8>) -> usize {
         let hash = self.topic.hash();
         let local = *self.swarm.local_peer_id();
         let gossip = &mut self.swarm.behaviour_mut().gossip;

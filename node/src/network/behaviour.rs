@@ -73,13 +73,7 @@ impl Behaviour {
         Ok(Self {
             admission: admission::Behaviour::new(bounds, latest),
             blocked: allow_block_list::Behaviour::default(),
-            identify: identify::Behaviour::new(
-                identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
-                    .with_agent_version(format!("ggen/{}", env!("CARGO_PKG_VERSION")))
-                    .with_push_listen_addr_updates(true)
-                    // It would dial what peers tell as it stands. What is acceptable of it goes to the address book.
-                    .with_cache_size(0),
-            ),
+            identify: identify::Behaviour::new(identification(key)),
             ping: ping::Behaviour::new(
                 ping::Config::new()
                     .with_interval(Duration::from_secs(15))
@@ -104,6 +98,15 @@ impl Behaviour {
             ),
         })
     }
+}
+
+/// What this node tells of itself, and what becomes of what others tell.
+fn identification(key: &Keypair) -> identify::Config {
+    identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
+        .with_agent_version(format!("ggen/{}", env!("CARGO_PKG_VERSION")))
+        .with_push_listen_addr_updates(true)
+        // It would dial what peers tell as it stands. What is acceptable of it goes to the address book.
+        .with_cache_size(0)
 }
 
 /// Kademlia ([paper](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf)) with disjoint lookup paths, as
@@ -207,6 +210,11 @@ pub(super) fn topic_score() -> gossipsub::TopicScoreParams {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_peers_tell_of_themselves_is_dialled_by_nobody_unseen() {
+        assert_eq!(identification(&Keypair::generate_ed25519()).cache_size(), 0);
+    }
 
     #[test]
     fn the_same_content_of_another_author_is_another_message() {

@@ -148,8 +148,7 @@ impl Driver {
                     | QueryInfo::AddProvider { phase: AddProviderPhase::GetClosestPeers, .. }
                     | QueryInfo::GetRecord { .. }
             );
-            // It has to see every answer, so that it knows how long one takes.
-            if is_searching && patience.is_over(lookup.stats().num_successes(), now) && may_end {
+            if is_searching && patience.is_over(lookup.stats().num_successes(), may_end, now) {
                 tracing::debug!(stats = ?lookup.stats(), "the silent are not waited for");
                 lookup.finish();
             }

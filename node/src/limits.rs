@@ -97,8 +97,11 @@ pub const ADDRESSES_PER_PEER_MAX: usize = 16;
 /// Events kept of one peer's history.
 pub const PEER_EVENTS_MAX: usize = 1_000;
 
-/// Streams of one connection, both directions together.
-pub const STREAMS_PER_CONNECTION_MAX: usize = 512;
+/// Streams of one connection, both directions together: somewhat more than all protocols have open at once. Each may hold 256 KiB
+/// that were sent and are not read yet, which no setting makes less.
+pub const STREAMS_PER_CONNECTION_MAX: usize = 192;
+/// Streams of one connection that have not agreed on a protocol yet; others wait. Each may hold a line of 16 KiB.
+pub const STREAMS_NEGOTIATING_MAX: usize = 20;
 /// DHT value records held for others.
 pub const DHT_RECORDS_MAX: usize = 8_192;
 /// Those of them that one peer brought: a quarter.
@@ -129,6 +132,10 @@ pub const ANNOUNCEMENTS_PER_NEIGHBOUR_MAX: u32 = 1_024;
 pub const ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL: Duration = Duration::from_millis(10);
 /// Authors, and neighbours, whose announcements are counted.
 pub const ANNOUNCERS_MAX: usize = 4_096;
+/// Proofs against publishers that a node announces at once; the exchange of heads brings the others.
+pub const PROOFS_ANNOUNCED_MAX: u32 = 16;
+/// Until one more of it is announced.
+pub const PROOFS_ANNOUNCED_REFILL: Duration = Duration::from_secs(10);
 /// Commands that wait for the driver loop.
 pub const COMMANDS_QUEUED_MAX: usize = 1_024;
 /// Heads that wait to be written to the catalogue; more are dropped and come again by the exchange of heads.
@@ -136,8 +143,9 @@ pub const HEADS_QUEUED_MAX: usize = 4_096;
 
 /// Ids in one request for blocks.
 pub const FETCH_IDS_MAX: usize = 256;
-/// Bytes of a request for blocks: its ids, and room for later fields.
-pub const FETCH_REQUEST_BYTES_MAX: usize = 24 << 10;
+/// Bytes of a request for blocks: its ids, and a little room for later fields. No more, since each of many that are not sent to
+/// their end may hold so much.
+pub const FETCH_REQUEST_BYTES_MAX: usize = 11 << 10;
 /// Bytes of blocks in one answer: one block of the largest size, or many small ones.
 pub const FETCH_ANSWER_BYTES: usize = 1 << 20;
 /// Bytes of one whole answer on the wire.
@@ -150,7 +158,9 @@ pub const FETCH_PROGRESS_BYTES: usize = 4 << 10;
 /// How long one request for blocks may take, however it gets on: a block of the largest size at 4 kB a second.
 pub const FETCH_TIMEOUT_MAX: Duration = Duration::from_secs(6 * 60);
 /// Requests for blocks that are served at once; more are told `busy`.
-pub const FETCH_SERVED_AT_ONCE_MAX: usize = 64;
+pub const FETCH_SERVED_AT_ONCE_MAX: usize = 128;
+/// Bytes of the answers under way together: what those who do not read them may cost.
+pub const FETCH_SERVED_BYTES_MAX: u64 = 24 << 20;
 /// Requests for blocks that are served at once for one peer, or for one public network; fewer where many are served.
 pub const FETCH_SERVED_PER_PEER_MAX: usize = 16;
 

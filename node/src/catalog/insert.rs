@@ -139,6 +139,17 @@ pub fn convict(
     Ok(contradict)
 }
 
+/// Keeps a head that contradicts the one that is listed of its package, as a proof, and freezes the package; tells whether it
+/// does. For heads that may have expired: [`insert`] looks at no such head.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn convict_listed(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<bool, Error> {
+    let Some(current) = current(tx, &head.package_id().to_string())? else { return Ok(false) };
+    let Ok(listed) = VerifiedHead::verify_stored(&current.bytes) else { return Ok(false) };
+    convict(tx, &listed, head, &current.source, now)
+}
+
 /// Something signed that says which entry stands at one place of a log.
 #[derive(Debug, Clone, Copy)]
 pub enum Signed<'a> {
@@ -323,7 +334,10 @@ fn refuse(
 }
 
 fn freeze(tx: &Transaction<'_>, id: &str, first: &[u8], second: &[u8], now: Timestamp) -> Result<(), Error> {
-    tx.prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1")?.execute(params![id])?;
+    let is_news = tx
+        .prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1 AND frozen = 0")?
+        .execute(params![id])?
+        > 0;
     let at = to_ordered(now.as_secs());
     tx.prepare_cached("INSERT OR IGNORE INTO equivocations (id, first, second, at) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![id, first, second, at])?;
@@ -331,7 +345,15 @@ fn freeze(tx: &Transaction<'_>, id: &str, first: &[u8], second: &[u8], now: Time
         "DELETE FROM equivocations WHERE number <= (SELECT max(number) FROM equivocations) - ?1",
     )?
     .execute(params![CATALOG_PROOFS_MAX as i64])?;
-    Ok(())
+    if is_news { list_again(tx, id, now) } else { Ok(()) }
+}
+
+/// Gives the head of a package a new position, so that whoever has read it reads it again, and what is served with it.
+fn list_again(tx: &Transaction<'_>, id: &str, now: Timestamp) -> Result<(), Error> {
+    let Some(Current { position, source, bytes }) = current(tx, id)? else { return Ok(()) };
+    let Ok(head) = VerifiedHead::verify_stored(&bytes) else { return Ok(()) };
+    remove(tx, position)?;
+    list(tx, &head, id, &source, now)
 }
 
 fn has_room(

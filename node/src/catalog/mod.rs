@@ -3,7 +3,8 @@
 //! [`insert`] is the only way in, and takes a [`VerifiedHead`] only: nothing that was not signed by its publisher is ever
 //! shown, passed on or found. What was seen of a package outlives its head, a restart, and eviction, so that an older state
 //! is refused later too. Two signed states for one place are kept as a proof and freeze the package: its listing stays, is
-//! marked, and changes no more, and nothing of it is installed. What contradicts only what is remembered, or was signed with
+//! marked, and changes no more, and nothing of it is installed; the two heads are read with it, so that the proof gets around.
+//! What contradicts only what is remembered, or was signed with
 //! keys that had been replaced, is refused and freezes nothing. Where a log ended is remembered too, until a log was read that holds all of it
 //! ([`places`], [`log_read`]), because a head proves nothing of what is before its newest entry.
 //!
@@ -23,7 +24,9 @@ mod search;
 mod share;
 mod words;
 
-pub use insert::{Outcome, Refusal, Signed, convict, convict_log, discard, insert, log_read, rebuild, sweep};
+pub use insert::{
+    Outcome, Refusal, Signed, convict, convict_listed, convict_log, discard, insert, log_read, rebuild, sweep,
+};
 pub use read::{
     Claims, Lapsed, Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, lapsed,
     lapsed_by_name, newest_position, newest_received, places, proof, seen,

@@ -188,7 +188,8 @@ pub fn newest_position(conn: &Connection) -> Result<u64, Error> {
 }
 
 /// Reads the heads that changed after `position` and count at `now`: at most `limit_rows` of at most `limit_bytes` together,
-/// but at least one, so that a reader always gets on.
+/// but at least one, so that a reader always gets on. With the head of a frozen package come those that prove why, expired or
+/// not.
 ///
 /// # Errors
 /// [`Error::Database`].
@@ -200,36 +201,49 @@ pub fn after(
     now: Timestamp,
 ) -> Result<Page, Error> {
     let mut statement = conn.prepare_cached(
-        "SELECT position, bytes FROM catalog_heads WHERE position > ?1 AND expires > ?2 ORDER BY position",
+        "SELECT h.position, h.bytes, e.first, e.second FROM catalog_heads AS h
+         LEFT JOIN equivocations AS e ON e.id = h.id
+         WHERE h.position > ?1 AND h.expires > ?2 ORDER BY h.position",
     )?;
     let mut rows = statement.query(params![to_ordered(position), to_ordered(now.as_secs())])?;
     let mut page = Page { heads: Vec::new(), next: position, done: true };
     let mut bytes_in_all = 0usize;
     while let Some(row) = rows.next()? {
-        let bytes: Vec<u8> = row.get(1)?;
-        bytes_in_all = bytes_in_all.saturating_add(bytes.len());
-        if !page.heads.is_empty() && (page.heads.len() >= limit_rows || bytes_in_all > limit_bytes) {
+        let mut heads: Vec<Vec<u8>> = vec![row.get(1)?];
+        for column in [2, 3] {
+            // What proves it may be entries of a log, which are found where the log is read.
+            let proving: Option<Vec<u8>> = row.get(column)?;
+            heads.extend(proving.filter(|proving| *proving != heads[0] && decode(proving).is_some()));
+        }
+        bytes_in_all = heads.iter().fold(bytes_in_all, |all, bytes| all.saturating_add(bytes.len()));
+        let is_full = page.heads.len() + heads.len() > limit_rows || bytes_in_all > limit_bytes;
+        if !page.heads.is_empty() && is_full {
             page.done = false;
             break;
         }
         page.next = from_ordered(row.get(0)?);
-        page.heads.push(bytes);
+        page.heads.append(&mut heads);
     }
     Ok(page)
 }
 
-/// Whether just these bytes are listed; they need not be verified, as what is listed was.
+/// Whether just these bytes are listed, or kept as part of a proof; they need not be verified, as what is held was.
 ///
 /// # Errors
 /// [`Error::Database`].
 pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<bool, Error> {
     let Some(head) = decode(bytes) else { return Ok(false) };
-    let id = PackageId { publisher: head.publisher, name: head.name };
+    let id = PackageId { publisher: head.publisher, name: head.name }.to_string();
     let held: Option<Vec<u8>> = conn
         .prepare_cached("SELECT bytes FROM catalog_heads WHERE id = ?1")?
-        .query_row(params![id.to_string()], |row| row.get(0))
+        .query_row(params![id], |row| row.get(0))
         .optional()?;
-    Ok(held.is_some_and(|held| held == bytes))
+    if held.is_some_and(|held| held == bytes) {
+        return Ok(true);
+    }
+    Ok(conn
+        .prepare_cached("SELECT 1 FROM equivocations WHERE id = ?1 AND (first = ?2 OR second = ?2)")?
+        .exists(params![id, bytes])?)
 }
 
 /// Reads what was seen of a package, listed or not.

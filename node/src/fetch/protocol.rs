@@ -76,3 +76,19 @@ pub enum Found {
     /// The peer holds it, and the answer was full.
     Later,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        content::Codec,
+        limits::{FETCH_IDS_MAX, FETCH_REQUEST_BYTES_MAX},
+    };
+
+    #[test]
+    fn the_largest_request_fits_and_hardly_anything_else_does() {
+        let want = vec![ContentId::of(Codec::DagCbor, b"a block"); FETCH_IDS_MAX];
+        let bytes = serde_ipld_dagcbor::to_vec(&Request { want }).unwrap().len();
+        assert!((FETCH_REQUEST_BYTES_MAX - 1_000..=FETCH_REQUEST_BYTES_MAX).contains(&bytes), "{bytes}");
+    }
+}

@@ -4,6 +4,10 @@
 //! nothing, or makes up peer ids by the hundred, costs nobody else the way in. Some of the connections are kept for those that
 //! this node dials itself, which nobody can bring about who only connects.
 //!
+//! Where all handshakes are taken, the oldest of the network that has most of them is given up for one of a network that has
+//! fewer, so that whoever holds many addresses keeps nobody out. Among equals only a handshake that takes long gives way: were it
+//! every one, whoever connects fastest would have none of the others end well.
+//!
 //! Loopback and private addresses say nothing about who is behind them, and share the caps over all.
 
 use std::{
@@ -22,10 +26,14 @@ use libp2p::{
     },
 };
 
+use tokio::time::Instant;
+
 use super::{
     diversity::Network,
     events::{ip_of, network_of},
+    handshakes::{GiveUp, Latest},
 };
+use crate::peers::limits::HANDSHAKE_CROWDED;
 
 /// Why there is no room for one more connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -86,27 +94,53 @@ struct Established {
     network: Option<Network>,
 }
 
+/// Whose inbound handshakes are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Party {
+    /// All of one public network.
+    Network(Network),
+    /// An address that is not public, which has a /64 where it is an IPv6 one.
+    Address(IpAddr),
+    /// Whoever has no IP address.
+    Nameless,
+}
+
+/// An inbound connection in its handshake.
+#[derive(Debug)]
+struct Incoming {
+    address: Option<IpAddr>,
+    party: Party,
+    since: Instant,
+    give_up: Option<GiveUp>,
+}
+
 /// Counts connections, and refuses those that are too many.
 #[derive(Debug)]
 pub(super) struct Behaviour {
     bounds: Bounds,
+    latest: Latest,
     outgoing: BTreeSet<ConnectionId>,
-    incoming: BTreeMap<ConnectionId, Option<IpAddr>>,
+    /// By id, which is also the order in which they came.
+    incoming: BTreeMap<ConnectionId, Incoming>,
     established: BTreeMap<ConnectionId, Established>,
     incoming_of_address: Counts<IpAddr>,
+    incoming_of_party: Counts<Party>,
     of_peer: Counts<PeerId>,
     of_network: Counts<Network>,
     established_incoming: usize,
 }
 
 impl Behaviour {
-    pub(super) fn new(bounds: Bounds) -> Self {
+    /// Counts from nothing; `latest` has what ends the handshake that is asked about.
+    pub(super) fn new(bounds: Bounds, latest: Latest) -> Self {
         Self {
             bounds,
+            latest,
             outgoing: BTreeSet::new(),
             incoming: BTreeMap::new(),
             established: BTreeMap::new(),
             incoming_of_address: Counts::default(),
+            incoming_of_party: Counts::default(),
             of_peer: Counts::default(),
             of_network: Counts::default(),
             established_incoming: 0,
@@ -119,20 +153,69 @@ impl Behaviour {
         self.bounds.trimmed_above = trimmed_above;
     }
 
-    fn knock(&mut self, connection: ConnectionId, remote: &Multiaddr) -> Result<(), Full> {
-        if self.incoming.len() >= self.bounds.pending_incoming {
-            return Err(Full::Incoming(self.bounds.pending_incoming));
-        }
+    fn knock(&mut self, connection: ConnectionId, remote: &Multiaddr, now: Instant) -> Result<(), Full> {
+        let give_up = self.latest.take(remote);
         let address = ip_of(remote).map(held_by_one);
+        let party = match (network_of(remote), address) {
+            (Some(network), _) => Party::Network(network),
+            (None, Some(address)) => Party::Address(address),
+            (None, None) => Party::Nameless,
+        };
         if let Some(address) = address {
             let max = self.bounds.pending_incoming_per_address;
-            if self.incoming_of_address.of(&address) >= max {
+            let is_full = self.incoming_of_address.of(&address) >= max;
+            if is_full && !self.give_up_slow(|_, it| it.address == Some(address), now) {
                 return Err(Full::IncomingOfAddress { address, max });
             }
-            self.incoming_of_address.add(address);
         }
-        self.incoming.insert(connection, address);
+        if self.incoming.len() >= self.bounds.pending_incoming && !self.make_room(&party, now) {
+            return Err(Full::Incoming(self.bounds.pending_incoming));
+        }
+        address.into_iter().for_each(|address| self.incoming_of_address.add(address));
+        self.incoming_of_party.add(party);
+        self.incoming.insert(connection, Incoming { address, party, since: now, give_up });
         Ok(())
+    }
+
+    /// Gives up a handshake for one of `party`: the oldest of whoever has most of them. False where that has not many more, and
+    /// may still end well.
+    fn make_room(&mut self, party: &Party, now: Instant) -> bool {
+        let most = self.incoming_of_party.most();
+        // The other one has as many as `party` afterwards, at least: nobody gains by turns.
+        if self.incoming_of_party.of(party) + 2 <= most {
+            let oldest = self.oldest(|it| self.incoming_of_party.of(&it.party) == most);
+            return oldest.is_some_and(|(oldest, _)| self.give_up(oldest));
+        }
+        self.give_up_slow(|admission, it| admission.incoming_of_party.of(&it.party) == most, now)
+    }
+
+    /// Gives up the oldest of some handshakes, where it takes long.
+    fn give_up_slow(&mut self, is_one: impl Fn(&Self, &Incoming) -> bool, now: Instant) -> bool {
+        let slow = |since: &Instant| now.saturating_duration_since(*since) >= HANDSHAKE_CROWDED;
+        let oldest = self.oldest(|it| is_one(self, it)).filter(|(_, since)| slow(since));
+        oldest.is_some_and(|(oldest, _)| self.give_up(oldest))
+    }
+
+    /// The oldest of some handshakes, and since when it is under way.
+    fn oldest(&self, is_one: impl Fn(&Incoming) -> bool) -> Option<(ConnectionId, Instant)> {
+        let mut incoming = self.incoming.iter();
+        incoming.find(|(_, it)| is_one(it)).map(|(connection, it)| (*connection, it.since))
+    }
+
+    /// Gives up a handshake, and its place at once; what became of it is of no interest any more.
+    fn give_up(&mut self, connection: ConnectionId) -> bool {
+        let Some(incoming) = self.forget_incoming(connection) else { return false };
+        if let Some(give_up) = incoming.give_up {
+            give_up.now();
+        }
+        true
+    }
+
+    fn forget_incoming(&mut self, connection: ConnectionId) -> Option<Incoming> {
+        let incoming = self.incoming.remove(&connection)?;
+        incoming.address.iter().for_each(|address| self.incoming_of_address.take(address));
+        self.incoming_of_party.take(&incoming.party);
+        Some(incoming)
     }
 
     fn dial(&mut self, connection: ConnectionId) -> Result<(), Full> {
@@ -146,9 +229,7 @@ impl Behaviour {
     /// The handshake of a connection ended, well or not.
     fn shaken(&mut self, connection: ConnectionId) {
         self.outgoing.remove(&connection);
-        if let Some(Some(address)) = self.incoming.remove(&connection) {
-            self.incoming_of_address.take(&address);
-        }
+        self.forget_incoming(connection);
     }
 
     fn admit(&self, peer: &PeerId, inbound_from: Option<&Multiaddr>) -> Result<(), Full> {
@@ -197,7 +278,7 @@ impl NetworkBehaviour for Behaviour {
         _: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.knock(connection, remote).map_err(ConnectionDenied::new)
+        self.knock(connection, remote, Instant::now()).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
@@ -278,6 +359,11 @@ impl<K: Ord> Counts<K> {
         self.0.get(key).copied().unwrap_or(0)
     }
 
+    /// The largest number there is of any.
+    fn most(&self) -> usize {
+        self.0.values().copied().max().unwrap_or(0)
+    }
+
     fn add(&mut self, key: K) {
         *self.0.entry(key).or_default() += 1;
     }
@@ -342,10 +428,10 @@ mod tests {
 
     #[test]
     fn one_address_has_its_share_of_handshakes_and_gets_it_back() {
-        let mut admission = Behaviour::new(BOUNDS);
+        let (mut admission, now) = (Behaviour::new(BOUNDS, Latest::default()), Instant::now());
         let mut knock = |n: usize, ip: &str| {
             let remote: Multiaddr = format!("{ip}/tcp/{n}").parse().unwrap();
-            admission.knock(id(n), &remote).is_ok()
+            admission.knock(id(n), &remote, now).is_ok()
         };
         assert!(knock(1, "/ip4/192.0.2.7") && knock(2, "/ip4/192.0.2.7") && !knock(3, "/ip4/192.0.2.7"));
         assert!(knock(4, "/ip4/192.0.2.8"), "another address is not affected");
@@ -359,9 +445,55 @@ mod tests {
         assert_eq!(admission.incoming.len(), 5);
     }
 
+    /// Handshakes of `ip` that begin at `now`; how many of them have a place.
+    fn knocks(admission: &mut Behaviour, first: usize, count: usize, ip: &str, now: Instant) -> usize {
+        let knock = |n: &usize| {
+            let remote: Multiaddr = format!("{ip}/tcp/{n}").parse().unwrap();
+            admission.knock(id(*n), &remote, now).is_ok()
+        };
+        (first..first + count).filter(knock).count()
+    }
+
+    #[test]
+    fn whoever_holds_many_addresses_gives_way_to_whoever_holds_few() {
+        let (mut admission, now) = (Behaviour::new(BOUNDS, Latest::default()), Instant::now());
+        // A /24 with an address for every two handshakes, and two others.
+        for n in 0..3 {
+            assert_eq!(knocks(&mut admission, 2 * n, 2, &format!("/ip4/203.0.113.{n}"), now), 2);
+        }
+        assert_eq!(knocks(&mut admission, 6, 1, "/ip4/198.51.100.1", now), 1);
+        assert_eq!(knocks(&mut admission, 7, 1, "/ip4/10.0.0.1", now), 1);
+        assert_eq!(knocks(&mut admission, 8, 1, "/ip4/192.0.2.1", now), 1, "all of them are taken");
+        assert!(!admission.incoming.contains_key(&id(0)), "the oldest of the /24 was given up");
+        assert_eq!(knocks(&mut admission, 9, 2, "/ip4/10.0.0.2", now), 2);
+        assert_eq!(admission.incoming.keys().copied().collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9, 10].map(id));
+        assert_eq!(knocks(&mut admission, 11, 2, "/ip4/203.0.113.9", now), 0, "it has most of them itself");
+        assert_eq!(knocks(&mut admission, 13, 1, "/ip4/10.0.0.3", now), 1);
+        assert_eq!(knocks(&mut admission, 14, 1, "/ip4/192.0.2.2", now), 0, "all have as many, or one more");
+        assert_eq!(admission.incoming.len(), BOUNDS.pending_incoming);
+        assert_eq!(admission.incoming_of_party.0.values().sum::<usize>(), BOUNDS.pending_incoming);
+    }
+
+    #[test]
+    fn among_equals_only_a_slow_handshake_gives_way() {
+        let (mut admission, start) = (Behaviour::new(BOUNDS, Latest::default()), Instant::now());
+        let later = start + HANDSHAKE_CROWDED;
+        assert_eq!(knocks(&mut admission, 0, 3, "/ip4/10.0.0.1", start), 2);
+        assert_eq!(knocks(&mut admission, 3, 3, "/ip4/10.0.0.1", later), 2, "of one address");
+        assert_eq!(admission.incoming.keys().copied().collect::<Vec<_>>(), [3, 4].map(id));
+        for n in 2..8 {
+            assert_eq!(knocks(&mut admission, 10 * n, 1, &format!("/ip4/10.0.0.{n}"), later), 1);
+        }
+        admission.shaken(id(3));
+        assert_eq!(knocks(&mut admission, 80, 2, "/ip4/10.0.0.8", later), 1);
+        assert_eq!(knocks(&mut admission, 90, 2, "/ip4/10.0.0.9", later + HANDSHAKE_CROWDED), 2);
+        assert_eq!(knocks(&mut admission, 95, 1, "/ip4/10.0.0.9", later + HANDSHAKE_CROWDED), 0);
+        assert_eq!(admission.incoming.len(), BOUNDS.pending_incoming);
+    }
+
     #[test]
     fn whoever_only_connects_leaves_room_for_those_that_are_dialled() {
-        let mut admission = Behaviour::new(BOUNDS);
+        let mut admission = Behaviour::new(BOUNDS, Latest::default());
         let entered = (0..100).filter(|n| enter(&mut admission, *n, PeerId::random(), "/ip4/10.0.0.1"));
         assert_eq!(entered.count(), 60, "three quarters");
         assert!((100..120).all(|n| dial(&mut admission, n)));
@@ -378,7 +510,7 @@ mod tests {
 
     #[test]
     fn one_public_network_has_its_share_and_a_private_one_is_not_strangled() {
-        let mut admission = Behaviour::new(BOUNDS);
+        let mut admission = Behaviour::new(BOUNDS, Latest::default());
         let mut from = |first: usize, ip: fn(usize) -> String| {
             (first..first + 20).filter(|n| enter(&mut admission, *n, PeerId::random(), &ip(*n))).count()
         };
@@ -395,7 +527,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_of_those_that_left() {
-        let mut admission = Behaviour::new(BOUNDS);
+        let mut admission = Behaviour::new(BOUNDS, Latest::default());
         let peer = PeerId::random();
         assert!(enter(&mut admission, 1, peer, "/ip4/203.0.113.1"));
         assert!(enter(&mut admission, 2, peer, "/ip4/203.0.113.1"));

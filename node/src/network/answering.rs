@@ -1,9 +1,9 @@
 //! Requests for blocks that are being answered, and who has a share in them.
 //!
 //! An answer holds its memory until its reader has read it, or the time is up, so that a few who do not read could hold all
-//! there is room for. A peer has a share, and so has one public network. As long as less than half is in use a share is large;
-//! above that it is what leaves something for everybody. Where all of it is in use, whoever holds most and has not read is
-//! turned out. Pure: `now` is an argument.
+//! there is room for: that is counted in bytes. A peer has a share, and so has one public network. As long as less than
+//! two thirds are in use a share is large; above that it is what leaves something for everybody. Where all of it is in use, whoever holds most
+//! and has not read is turned out. Pure: `now` is an argument.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,10 +11,16 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use super::diversity::Network;
-use crate::limits::{FETCH_SERVED_AT_ONCE_MAX, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT};
+use crate::limits::{
+    FETCH_ANSWER_BYTES, FETCH_SERVED_AT_ONCE_MAX, FETCH_SERVED_BYTES_MAX, FETCH_SERVED_PER_PEER_MAX,
+    FETCH_TIMEOUT,
+};
 
-/// Above so many answers, shares are small.
-const PLENTY: usize = FETCH_SERVED_AT_ONCE_MAX / 2;
+/// Above so many bytes, and above half as many answers as there may be, shares are small: one peer may have all that it may ask
+/// for, and others still find room.
+const PLENTY_BYTES: u64 = FETCH_SERVED_BYTES_MAX / 3 * 2;
+/// Bytes that an answer may have, as long as it was not read from the disk.
+const UNREAD_BYTES: u64 = FETCH_ANSWER_BYTES as u64;
 /// Answers for one peer where shares are small.
 const PER_PEER_SCARCE_MAX: usize = 1;
 /// Answers for the peers of one public network where shares are small.
@@ -27,8 +33,16 @@ const STALE: Duration = Duration::from_secs(FETCH_TIMEOUT.as_secs() / 2);
 struct Answer {
     peer: PeerId,
     network: Option<Network>,
-    bytes: u64,
+    /// Bytes of its blocks; none as long as they were not read.
+    bytes: Option<u64>,
     since: Instant,
+}
+
+impl Answer {
+    /// Bytes that it holds, or may come to hold.
+    fn held(&self) -> u64 {
+        self.bytes.unwrap_or(UNREAD_BYTES)
+    }
 }
 
 /// The answers under way, by request.
@@ -55,17 +69,26 @@ impl<Id: Ord> Answering<Id> {
         let of_peer = self.of(&peer);
         let of_network = network
             .map_or(0, |network| self.0.values().filter(|answer| answer.network == Some(network)).count());
-        let (peer_max, network_max) = if self.0.len() < PLENTY {
+        let is_plenty = self.held() < PLENTY_BYTES && self.0.len() < FETCH_SERVED_AT_ONCE_MAX / 2;
+        let (peer_max, network_max) = if is_plenty {
             (FETCH_SERVED_PER_PEER_MAX, FETCH_SERVED_PER_PEER_MAX)
         } else {
             (PER_PEER_SCARCE_MAX, PER_NETWORK_SCARCE_MAX)
         };
-        let has_room =
-            self.0.len() < FETCH_SERVED_AT_ONCE_MAX && of_peer < peer_max && of_network < network_max;
+        let has_room = !self.is_full() && of_peer < peer_max && of_network < network_max;
         if has_room {
-            self.0.insert(id, Answer { peer, network, bytes: 0, since: now });
+            self.0.insert(id, Answer { peer, network, bytes: None, since: now });
         }
         has_room
+    }
+
+    fn held(&self) -> u64 {
+        self.0.values().map(Answer::held).sum()
+    }
+
+    /// Whether there is no room for one more answer.
+    fn is_full(&self) -> bool {
+        self.0.len() >= FETCH_SERVED_AT_ONCE_MAX || self.held() + UNREAD_BYTES > FETCH_SERVED_BYTES_MAX
     }
 
     fn of(&self, peer: &PeerId) -> usize {
@@ -74,7 +97,7 @@ impl<Id: Ord> Answering<Id> {
 
     /// Whom to turn out for others, where all room is taken: of those that do not read, the one with the most answers.
     pub(super) fn greediest(&self, now: Instant) -> Option<PeerId> {
-        if self.0.len() < FETCH_SERVED_AT_ONCE_MAX {
+        if !self.is_full() {
             return None;
         }
         let stale = self.0.values().filter(|answer| now.saturating_duration_since(answer.since) >= STALE);
@@ -85,13 +108,13 @@ impl<Id: Ord> Answering<Id> {
     /// Notes how many bytes of blocks an answer has.
     pub(super) fn set_bytes(&mut self, id: &Id, bytes: u64) {
         if let Some(answer) = self.0.get_mut(id) {
-            answer.bytes = bytes;
+            answer.bytes = Some(bytes);
         }
     }
 
     /// Ends an answer; gives its bytes.
     pub(super) fn end(&mut self, id: &Id) -> u64 {
-        self.0.remove(id).map_or(0, |answer| answer.bytes)
+        self.0.remove(id).and_then(|answer| answer.bytes).unwrap_or(0)
     }
 }
 
@@ -107,15 +130,33 @@ mod tests {
         (first..first + 100).filter(|id| answering.begin(*id, peer, network, now)).count()
     }
 
+    /// As many answers of the full size as there is room for.
+    const FULL: usize = (FETCH_SERVED_BYTES_MAX / UNREAD_BYTES) as usize;
+
     #[test]
-    fn four_that_do_not_read_leave_room_for_everybody_else() {
+    fn those_that_do_not_read_leave_room_for_everybody_else() {
         let (mut answering, now) = (Answering::new(), Instant::now());
         let greedy: Vec<usize> =
             (0..4).map(|_| fill(&mut answering, PeerId::random(), "10.0.0.1", now)).collect();
-        assert_eq!(greedy, [16, 16, 1, 1]);
+        assert_eq!(greedy, [16, 1, 1, 1], "two thirds are in use after sixteen");
         let others = (0..100).filter(|_| fill(&mut answering, PeerId::random(), "10.0.0.1", now) == 1);
-        assert_eq!(others.count(), 30);
-        assert_eq!(answering.len(), FETCH_SERVED_AT_ONCE_MAX);
+        assert_eq!(others.count(), FULL - 19);
+        assert_eq!(answering.held(), FETCH_SERVED_BYTES_MAX);
+    }
+
+    #[test]
+    fn small_answers_hold_little_of_the_room_and_are_bounded_too() {
+        let (mut answering, now) = (Answering::new(), Instant::now());
+        let mut served = 0;
+        for id in 0..1_000 {
+            if answering.begin(id, PeerId::random(), None, now) {
+                answering.set_bytes(&id, 100);
+                served += 1;
+            }
+        }
+        assert_eq!((served, answering.held()), (FETCH_SERVED_AT_ONCE_MAX, 12_800));
+        assert_eq!((answering.end(&0), answering.end(&0)), (100, 0));
+        assert!(answering.begin(2_000, PeerId::random(), None, now));
     }
 
     #[test]
@@ -123,7 +164,6 @@ mod tests {
         let (mut answering, now) = (Answering::new(), Instant::now());
         let of_one = (0..100).map(|n| fill(&mut answering, PeerId::random(), &format!("203.0.113.{n}"), now));
         assert_eq!(of_one.sum::<usize>(), FETCH_SERVED_PER_PEER_MAX);
-        assert_eq!(fill(&mut answering, PeerId::random(), "198.51.100.1", now), 16);
         assert_eq!(fill(&mut answering, PeerId::random(), "203.0.113.1", now), 0, "its share is small now");
         assert_eq!(fill(&mut answering, PeerId::random(), "192.0.2.1", now), 1);
     }
@@ -134,9 +174,9 @@ mod tests {
         let (fast, slow) = (PeerId::random(), PeerId::random());
         assert_eq!(fill(&mut answering, slow, "10.0.0.1", start), 16);
         let later = start + STALE;
-        assert_eq!(fill(&mut answering, fast, "10.0.0.2", later), 16);
+        assert_eq!(fill(&mut answering, fast, "10.0.0.2", later), 1);
         assert_eq!(answering.greediest(later), None, "there is room");
-        while answering.len() < FETCH_SERVED_AT_ONCE_MAX {
+        while answering.len() < FULL {
             fill(&mut answering, PeerId::random(), "10.0.0.3", start);
         }
         assert_eq!(answering.greediest(start), None, "everybody may still read");

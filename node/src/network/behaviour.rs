@@ -8,13 +8,13 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Metrics, Settings, admission, codec::Cbor, kademlia, records::Records};
+use super::{Metrics, Settings, admission, codec::Cbor, handshakes::Latest, kademlia, records::Records};
 use crate::{
     config::Role,
     fetch,
     limits::{
-        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_TIMEOUT_MAX, GOSSIP_BYTES_MAX,
-        HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX,
+        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT_MAX,
+        GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX,
     },
     peers::limits::{
         ESTABLISHED_PER_PEER_MAX, PENDING_INCOMING_MAX, PENDING_INCOMING_PER_ADDRESS_MAX,
@@ -39,6 +39,11 @@ const DHT_PATHS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 /// full buffers, gives lookups a minute (`query_timeout_secs`), and so twelve seconds to each answer.
 const DHT_ANSWER_SHARE: u32 = 5;
 
+/// Streams of one connection for blocks: as many each way as are served at once for one peer, and what has just ended.
+const FETCH_STREAMS_MAX: usize = 2 * FETCH_SERVED_PER_PEER_MAX + 2;
+/// Streams of one connection for heads.
+const HEADS_STREAMS_MAX: usize = 8;
+
 /// Everything a node speaks.
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
@@ -54,25 +59,25 @@ pub(super) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(super) fn new(key: &Keypair, settings: &Settings, metrics: &Metrics) -> Result<Self, super::Error> {
+    pub(super) fn new(
+        key: &Keypair,
+        settings: &Settings,
+        latest: Latest,
+        metrics: &Metrics,
+    ) -> Result<Self, super::Error> {
         let id = key.public().to_peer_id();
+        let bounds = admission::Bounds {
+            pending_outgoing: PENDING_OUTGOING_MAX,
+            pending_incoming: PENDING_INCOMING_MAX,
+            pending_incoming_per_address: PENDING_INCOMING_PER_ADDRESS_MAX,
+            established: settings.connections_max as usize,
+            trimmed_above: settings.connections.high,
+            established_per_peer: ESTABLISHED_PER_PEER_MAX,
+        };
         Ok(Self {
-            admission: admission::Behaviour::new(admission::Bounds {
-                pending_outgoing: PENDING_OUTGOING_MAX,
-                pending_incoming: PENDING_INCOMING_MAX,
-                pending_incoming_per_address: PENDING_INCOMING_PER_ADDRESS_MAX,
-                established: settings.connections_max as usize,
-                trimmed_above: settings.connections.high,
-                established_per_peer: ESTABLISHED_PER_PEER_MAX,
-            }),
+            admission: admission::Behaviour::new(bounds, latest),
             blocked: allow_block_list::Behaviour::default(),
-            identify: identify::Behaviour::new(
-                identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
-                    .with_agent_version(format!("ggen/{}", env!("CARGO_PKG_VERSION")))
-                    .with_push_listen_addr_updates(true)
-                    // It would dial what peers tell as it stands. What is acceptable of it goes to the address book.
-                    .with_cache_size(0),
-            ),
+            identify: identify::Behaviour::new(identification(key)),
             ping: ping::Behaviour::new(
                 ping::Config::new()
                     .with_interval(Duration::from_secs(15))
@@ -88,17 +93,26 @@ impl Behaviour {
                 request_response::Config::default()
                     // The codec gives up much earlier where nothing moves.
                     .with_request_timeout(FETCH_TIMEOUT_MAX)
-                    .with_max_concurrent_streams(100),
+                    .with_max_concurrent_streams(FETCH_STREAMS_MAX),
             ),
             heads: request_response::Behaviour::with_codec(
                 Cbor::new(HEADS_REQUEST_BYTES_MAX, HEADS_PAGE_BYTES_MAX),
                 [(StreamProtocol::new(sync::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
                 request_response::Config::default()
                     .with_request_timeout(Duration::from_secs(20))
-                    .with_max_concurrent_streams(8),
+                    .with_max_concurrent_streams(HEADS_STREAMS_MAX),
             ),
         })
     }
+}
+
+/// What this node tells of itself, and what becomes of what others tell.
+fn identification(key: &Keypair) -> identify::Config {
+    identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
+        .with_agent_version(format!("ggen/{}", env!("CARGO_PKG_VERSION")))
+        .with_push_listen_addr_updates(true)
+        // It would dial what peers tell as it stands. What is acceptable of it goes to the address book.
+        .with_cache_size(0)
 }
 
 /// Kademlia ([paper](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf)) with disjoint lookup paths, as
@@ -203,6 +217,11 @@ pub(super) fn topic_score() -> gossipsub::TopicScoreParams {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_peers_tell_of_themselves_is_dialled_by_nobody_unseen() {
+        assert_eq!(identification(&Keypair::generate_ed25519()).cache_size(), 0);
+    }
 
     #[test]
     fn the_same_content_of_another_author_is_another_message() {

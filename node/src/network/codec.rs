@@ -1,7 +1,7 @@
 //! DAG-CBOR messages with a cap, for the request-response protocols.
 //!
 //! A message is its length as four bytes, big endian, then the bytes. The length is held against the cap before anything is
-//! allocated, and nothing may follow the message.
+//! allocated, and nothing may follow the message. What is under way is held once: a message is gone when its bytes are written.
 
 use std::{io, marker::PhantomData};
 
@@ -11,6 +11,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::progress::{Pace, Watched};
 use crate::{fetch, fetch::protocol::Arrived, sync};
+
+/// Bytes that a message is given room for at once; more only as they arrive.
+const ROOM_BYTES: usize = 1 << 10;
 
 /// A request that this side sends, and whoever wants to know how much of its answer has come.
 pub(super) trait Question {
@@ -78,14 +81,14 @@ where
         T: AsyncWrite + Unpin + Send,
     {
         self.arrived = request.arrived();
-        write(&mut Watched::new(io, Pace::OWN, None), &request, self.request_bytes_max).await
+        write(&mut Watched::new(io, Pace::OWN, None), request, self.request_bytes_max).await
     }
 
     async fn write_response<T>(&mut self, _: &StreamProtocol, io: &mut T, answer: A) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(&mut Watched::new(io, Pace::OWN, None), &answer, self.answer_bytes_max).await
+        write(&mut Watched::new(io, Pace::OWN, None), answer, self.answer_bytes_max).await
     }
 }
 
@@ -99,21 +102,27 @@ async fn read<M: DeserializeOwned>(
     if length > bytes_max {
         return Err(invalid(format!("a message of {length} bytes is over the cap of {bytes_max}")));
     }
-    // Grows with what arrives, so that a promise of bytes alone allocates nothing.
-    let mut bytes = Vec::new();
-    io.take(length as u64).read_to_end(&mut bytes).await?;
-    if bytes.len() < length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    // Grows with what arrives, so that a promise of bytes alone allocates next to nothing, and never beyond the message.
+    let (mut bytes, mut filled) = (Vec::new(), 0);
+    while filled < length {
+        let room = (2 * filled).max(ROOM_BYTES).min(length);
+        bytes.reserve_exact(room - filled);
+        bytes.resize(room, 0);
+        io.read_exact(&mut bytes[filled..]).await?;
+        filled = room;
     }
     serde_ipld_dagcbor::from_slice(&bytes).map_err(|error| invalid(error.to_string()))
 }
 
 async fn write<M: Serialize>(
     io: &mut (impl AsyncWrite + Unpin + Send),
-    message: &M,
+    message: M,
     bytes_max: usize,
 ) -> io::Result<()> {
-    let bytes = serde_ipld_dagcbor::to_vec(message).map_err(|error| invalid(error.to_string()))?;
+    let mut bytes = serde_ipld_dagcbor::to_vec(&message).map_err(|error| invalid(error.to_string()))?;
+    // The reader may take its time, or all that there is.
+    drop(message);
+    bytes.shrink_to_fit();
     if bytes.len() > bytes_max {
         return Err(invalid(format!(
             "our own message of {} bytes is over the cap of {bytes_max}",
@@ -142,9 +151,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_message_of_any_length_arrives_whole() {
+        for length in [0, 1, 23, ROOM_BYTES, ROOM_BYTES + 1, 5 * ROOM_BYTES - 1] {
+            let message: Vec<u64> = (0..length as u64).map(|n| n % 24).collect();
+            let mut wire = Cursor::new(Vec::new());
+            write(&mut wire, message.clone(), 1 << 20).await.unwrap();
+            assert_eq!(round(&wire.into_inner(), 1 << 20).await.unwrap(), message);
+        }
+    }
+
+    #[tokio::test]
     async fn a_message_survives_and_a_hostile_one_is_refused() {
         let mut wire = Cursor::new(Vec::new());
-        write(&mut wire, &vec![1_u64, 2, 3], 64).await.unwrap();
+        write(&mut wire, vec![1_u64, 2, 3], 64).await.unwrap();
         let wire = wire.into_inner();
         assert_eq!(round(&wire, 64).await.unwrap(), [1, 2, 3]);
         assert!(round(&wire, 3).await.is_err(), "over the cap");

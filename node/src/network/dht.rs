@@ -148,8 +148,7 @@ impl Driver {
                     | QueryInfo::AddProvider { phase: AddProviderPhase::GetClosestPeers, .. }
                     | QueryInfo::GetRecord { .. }
             );
-            // It has to see every answer, so that it knows how long one takes.
-            if is_searching && patience.is_over(lookup.stats().num_successes(), now) && may_end {
+            if is_searching && patience.is_over(lookup.stats().num_successes(), may_end, now) {
                 tracing::debug!(stats = ?lookup.stats(), "the silent are not waited for");
                 lookup.finish();
             }
@@ -345,7 +344,12 @@ impl Driver {
             Err((choice, first, second)) => {
                 tracing::warn!(package = %first.package_id(), ?choice, "heads in the DHT contradict each other");
                 if choice == Choice::Equivocation {
-                    let (store, pair) = (self.store.clone(), (first.clone(), second.clone()));
+                    let (first, second) = (first.clone(), second.clone());
+                    if sync::is_frozen(&self.store, &first) == Some(false) && self.admits_proof() {
+                        self.announce(first.bytes().to_vec());
+                        self.announce(second.bytes().to_vec());
+                    }
+                    let (store, pair) = (self.store.clone(), (first, second));
                     let kept =
                         self.offload.run(move || sync::convict(&store, &pair.0, &pair.1, Timestamp::now()));
                     self.work.push(Box::pin(async move {
@@ -401,7 +405,10 @@ impl Driver {
         if let Err((code, error)) = sync::admissible(&self.store, &head) {
             self.heads_refused += 1;
             tracing::debug!(peer = %source, %code, error, "a record was refused");
-            self.convict(source, code, head);
+            let bytes = head.bytes().to_vec();
+            if self.convict(source, code, head) {
+                self.announce(bytes);
+            }
             return;
         }
         let store = self.swarm.behaviour_mut().kad.store_mut();

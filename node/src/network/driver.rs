@@ -36,6 +36,7 @@ use super::{
     events::dial_failure,
     exchange::{Checking, Left, Reading},
     handle::{Command, DialFailure, Handle, HeadsRead, Target},
+    handshakes::Latest,
     healing::Healing,
     heard::Heard,
     listeners::Listeners,
@@ -48,7 +49,7 @@ use super::{
 };
 use crate::{
     catalog::Source,
-    limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX},
+    limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX, STREAMS_NEGOTIATING_MAX},
     peers::{limits::IDLE_TIMEOUT, trim},
     release::head::VerifiedHead,
     store::Store,
@@ -85,14 +86,16 @@ pub fn spawn(
     metrics: &Metrics,
 ) -> Result<(Handle, mpsc::Receiver<Event>), Error> {
     let local = key.public().to_peer_id();
+    let latest = Latest::default();
     let swarm = Swarm::new(
-        authenticated(base, key)?,
-        Behaviour::new(key, &settings, metrics)?,
+        authenticated(base, key, latest.clone())?,
+        Behaviour::new(key, &settings, latest, metrics)?,
         local,
         // A stream has one protocol: what is asked goes out together with its name, and the answer is one round trip away. On the
         // wire both versions are the same (https://github.com/multiformats/multistream-select).
         swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
+            .with_max_negotiating_inbound_streams(STREAMS_NEGOTIATING_MAX)
             .with_substream_upgrade_protocol_override(Version::V1Lazy),
     );
     let epoch = sync::epoch(&store)?;
@@ -461,7 +464,7 @@ impl Driver {
         self.peers.iter().find(|(_, peer)| dialled(peer) || peer.told.contains(address)).map(|(id, _)| *id)
     }
 
-    fn announce(&mut self, head: Vec<u8>) -> usize {
+    pub(super) fn announce(&mut self, head: Vec<u8>) -> usize {
         let hash = self.topic.hash();
         let local = *self.swarm.local_peer_id();
         let gossip = &mut self.swarm.behaviour_mut().gossip;

@@ -196,8 +196,12 @@ impl Driver {
                     self.accept(Some(source), head);
                     return MessageAcceptance::Accept;
                 }
+                // What contradicts what is listed is passed on by whoever hears of it first; the listed one goes to those who
+                // have heard only of the other.
                 Err((code, error)) => {
-                    self.convict(source, code, head);
+                    if self.convict(source, code, head) {
+                        return MessageAcceptance::Accept;
+                    }
                     (code, error)
                 }
             },
@@ -219,11 +223,24 @@ impl Driver {
     }
 
     /// Hands a head that contradicts what was seen of its package to the catalogue, which keeps the two as proof and freezes
-    /// the package.
-    pub(super) fn convict(&mut self, source: PeerId, code: Code, head: VerifiedHead) {
-        if code == Code::Equivocation {
-            self.accept(Some(source), head);
+    /// the package. Where it is the first proof against that, announces the other one; tells whether it did.
+    pub(super) fn convict(&mut self, source: PeerId, code: Code, head: VerifiedHead) -> bool {
+        if code != Code::Equivocation {
+            return false;
         }
+        let listed = sync::contradicted(&self.store, &head);
+        self.accept(Some(source), head);
+        let listed = listed.filter(|_| self.admits_proof());
+        if let Some(listed) = &listed {
+            self.announce(listed.bytes().to_vec());
+        }
+        listed.is_some()
+    }
+
+    /// Whether there is room for one more proof among what this node announces.
+    pub(super) fn admits_proof(&mut self) -> bool {
+        let local = *self.swarm.local_peer_id();
+        self.pace.admits_proof(local, Instant::now())
     }
 
     fn identified(&mut self, peer_id: PeerId, info: identify::Info) {

@@ -20,6 +20,7 @@ mod driver;
 mod events;
 mod exchange;
 mod handle;
+mod handshakes;
 mod healing;
 mod heard;
 mod kademlia;

@@ -1,5 +1,5 @@
-//! How many announcements are looked at: so many of one author, and so many from one neighbour; and how many records of the DHT
-//! from one peer.
+//! How many announcements are looked at: so many of one author, and so many from one neighbour; how many records of the DHT
+//! from one peer; and how many proofs against publishers this node passes on.
 //!
 //! Nothing about a valid head says that there are too many of its kind: keys and packages cost nothing. What bounds a flood is
 //! that each author has a budget, which is the same at every hop, so that it ends one hop from where it began and takes nothing
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::limits::{
     ANNOUNCEMENTS_PER_AUTHOR_MAX, ANNOUNCEMENTS_PER_AUTHOR_REFILL, ANNOUNCEMENTS_PER_NEIGHBOUR_MAX,
     ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL, ANNOUNCERS_MAX, DHT_WRITES_PER_PEER_MAX, DHT_WRITES_PER_PEER_REFILL,
+    PROOFS_ANNOUNCED_MAX, PROOFS_ANNOUNCED_REFILL,
 };
 
 /// The budgets of everybody who announces something.
@@ -22,6 +23,7 @@ pub(super) struct Pace {
     authors: Budgets,
     neighbours: Budgets,
     writers: Budgets,
+    proofs: Budgets,
 }
 
 impl Pace {
@@ -30,12 +32,19 @@ impl Pace {
             authors: Budgets::new(ANNOUNCEMENTS_PER_AUTHOR_MAX, ANNOUNCEMENTS_PER_AUTHOR_REFILL),
             neighbours: Budgets::new(ANNOUNCEMENTS_PER_NEIGHBOUR_MAX, ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL),
             writers: Budgets::new(DHT_WRITES_PER_PEER_MAX, DHT_WRITES_PER_PEER_REFILL),
+            proofs: Budgets::new(PROOFS_ANNOUNCED_MAX, PROOFS_ANNOUNCED_REFILL),
         }
     }
 
     /// Whether one more record that a peer wants this node to keep is to be looked at.
     pub(super) fn admits_record(&mut self, writer: PeerId, now: Instant) -> bool {
         self.writers.take(writer, now)
+    }
+
+    /// Whether `local`, this node, passes on one more proof against a publisher: what it announces of others must leave it its
+    /// budget with all others for what it announces of its own.
+    pub(super) fn admits_proof(&mut self, local: PeerId, now: Instant) -> bool {
+        self.proofs.take(local, now)
     }
 
     /// Whether one more announcement is to be looked at.

@@ -26,17 +26,18 @@ impl Patience {
         Self { answered: 0, latest: now, longest: Duration::ZERO }
     }
 
-    /// Whether those who have not answered are no longer waited for, where so many have.
+    /// Whether those who have not answered are no longer waited for, where so many have, and the search `may_end`.
     ///
-    /// As long as nobody has, everybody is waited for.
-    pub(super) fn is_over(&mut self, answered: u32, now: Instant) -> bool {
+    /// As long as nobody has, everybody is waited for. It has to see every answer, so that it knows how long one takes: also
+    /// while the search may not end yet.
+    pub(super) fn is_over(&mut self, answered: u32, may_end: bool, now: Instant) -> bool {
         if answered > self.answered {
             self.longest = self.longest.max(now.saturating_duration_since(self.latest));
             self.answered = answered;
             self.latest = now;
         }
         let silence = now.saturating_duration_since(self.latest);
-        self.answered > 0 && silence >= SILENCE_MIN.max(2 * self.longest)
+        may_end && self.answered > 0 && silence >= SILENCE_MIN.max(2 * self.longest)
     }
 }
 
@@ -50,13 +51,13 @@ mod tests {
     fn the_silent_are_left_two_seconds_after_the_last_answer() {
         let began = Instant::now();
         let mut patience = Patience::new(began);
-        assert!(!patience.is_over(3, began + SECOND / 2));
-        assert!(!patience.is_over(4, began + 2 * SECOND));
+        assert!(!patience.is_over(3, true, began + SECOND / 2));
+        assert!(!patience.is_over(4, true, began + 2 * SECOND));
         assert!(
-            !patience.is_over(4, began + SECOND * 39 / 10),
+            !patience.is_over(4, true, began + SECOND * 39 / 10),
             "somebody answered less than two seconds ago"
         );
-        assert!(patience.is_over(4, began + 5 * SECOND));
+        assert!(patience.is_over(4, true, began + 5 * SECOND));
     }
 
     #[test]
@@ -64,12 +65,25 @@ mod tests {
         let began = Instant::now();
         let mut patience = Patience::new(began);
         assert!(
-            !patience.is_over(0, began + 20 * SECOND),
+            !patience.is_over(0, true, began + 20 * SECOND),
             "nobody has answered: there is nobody to go on with"
         );
         let mut patience = Patience::new(began);
-        assert!(!patience.is_over(1, began + 5 * SECOND));
-        assert!(!patience.is_over(1, began + 14 * SECOND), "the next one may need as long, and its dial too");
-        assert!(patience.is_over(1, began + 15 * SECOND));
+        assert!(!patience.is_over(1, true, began + 5 * SECOND));
+        assert!(
+            !patience.is_over(1, true, began + 14 * SECOND),
+            "the next one may need as long, and its dial too"
+        );
+        assert!(patience.is_over(1, true, began + 15 * SECOND));
+    }
+
+    #[test]
+    fn answers_are_counted_before_there_is_anything_to_end_with() {
+        let began = Instant::now();
+        let mut patience = Patience::new(began);
+        assert!(!patience.is_over(1, false, began + SECOND));
+        assert!(!patience.is_over(1, false, began + 20 * SECOND));
+        assert!(patience.is_over(1, true, began + 20 * SECOND), "the last one answered long ago");
+        assert!(!patience.is_over(2, true, began + 21 * SECOND), "and another one now");
     }
 }

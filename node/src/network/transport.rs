@@ -24,6 +24,7 @@ use libp2p::{
 };
 use rustix::net;
 
+use super::handshakes::{Handshakes, Latest};
 use crate::{limits::STREAMS_PER_CONNECTION_MAX, peers::limits::HANDSHAKE_TIMEOUT};
 
 /// A byte stream that a base transport yields.
@@ -144,21 +145,24 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 /// Adds [Noise](https://github.com/libp2p/specs/blob/master/noise/README.md) and
 /// [Yamux](https://github.com/libp2p/specs/blob/master/yamux/README.md) to a base transport.
 ///
-/// The whole handshake has one deadline, so that a peer that connects and says nothing costs a bounded time.
+/// The whole handshake has one deadline, so that a peer that connects and says nothing costs a bounded time; an inbound one can
+/// be given up before it, through `latest`.
 ///
 /// # Errors
 /// Where the key cannot sign the Noise handshake.
 pub(super) fn authenticated(
     base: Base,
     key: &identity::Keypair,
+    latest: Latest,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
-    Ok(base
+    let connections = base
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(muxer)
         .timeout(HANDSHAKE_TIMEOUT)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
-        .boxed())
+        .boxed();
+    Ok(Handshakes::new(connections, latest).boxed())
 }

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-/// Inbound connections whose handshake is not done. Half-open ones of an attacker live for [`HANDSHAKE_TIMEOUT`], so this
-/// also bounds how many of them an honest peer has to queue behind.
+/// Inbound connections whose handshake is not done. Those of an attacker that stay half-open live for [`HANDSHAKE_TIMEOUT`], or
+/// until somebody else needs their place.
 pub const PENDING_INCOMING_MAX: usize = 512;
 /// Those of one IPv4 address or one IPv6 /64: enough for an office that comes back at once, and a fraction of all.
 pub const PENDING_INCOMING_PER_ADDRESS_MAX: usize = 64;
@@ -19,6 +19,8 @@ pub const ESTABLISHED_PER_PEER_MAX: usize = 2;
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without any stream is closed after this time: three rounds of the exchange of heads.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+/// How old an inbound handshake may become where newcomers find no room: three round trips, over the longest of links.
+pub const HANDSHAKE_CROWDED: Duration = Duration::from_secs(2);
 /// Saved peers dialled at start, besides the bootstrap list.
 pub const REDIAL_AT_START_MAX: usize = 32;
 /// Dials that [`Redial`](super::Redial) keeps under way at once.

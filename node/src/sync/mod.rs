@@ -9,7 +9,7 @@
 pub mod protocol;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -21,10 +21,17 @@ use crate::{
     catalog::{self, Outcome, Refusal, Source},
     code::Code,
     limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
-    release::{choice, head::VerifiedHead},
+    package::PackageId,
+    release::{
+        choice::{self, Choice},
+        head::VerifiedHead,
+    },
     store::{self, Store, meta},
     time::Timestamp,
 };
+
+/// Heads of one package in one page that are held against each other.
+const HEADS_OF_PACKAGE_MAX: usize = 3;
 
 /// Where the epoch is kept.
 pub(crate) const EPOCH: &str = "heads-epoch";
@@ -63,6 +70,24 @@ pub fn admissible(store: &Store, head: &VerifiedHead) -> Result<(), (Code, Strin
         .read(|conn| Ok(catalog::seen(conn, &head.package_id())?))
         .map_err(|error| (Code::Io, error.to_string()))?;
     choice::accept(head, seen).map_err(|error| (error.code(), error.to_string()))
+}
+
+/// The head that is listed of a package, where `head` contradicts it and the package is not frozen yet: whoever hears of it first
+/// tells others.
+pub fn contradicted(store: &Store, head: &VerifiedHead) -> Option<VerifiedHead> {
+    if is_frozen(store, head)? {
+        return None;
+    }
+    let read = store.read(|conn| Ok(catalog::get(conn, &head.package_id())?));
+    let listed = read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()??;
+    let listed = VerifiedHead::verify_stored(&listed.bytes).ok()?;
+    (choice::compare(&listed, head) == Choice::Equivocation).then_some(listed)
+}
+
+/// Whether the package of a head is frozen; nothing where the database fails.
+pub fn is_frozen(store: &Store, head: &VerifiedHead) -> Option<bool> {
+    let read = store.read(|conn| Ok(catalog::is_frozen(conn, &head.package_id())?));
+    read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()
 }
 
 /// The number that names this catalogue's order of changes: made with the database, so that another database is another
@@ -171,7 +196,7 @@ pub fn page(
 }
 
 /// Verifies and writes the heads of a page that `from` sent; nothing where the database fails. Those that are held already cost
-/// nothing.
+/// nothing. Heads that contradict each other freeze their package, whether they expired or not.
 ///
 /// It stops at the first head that is forged, and where more are malformed than a damaged disk explains: what such a peer
 /// sends is not worth the signatures.
@@ -183,7 +208,7 @@ pub fn take_page(
     now: Timestamp,
 ) -> Option<Taken> {
     let mut taken = Taken::default();
-    let mut genuine = Vec::new();
+    let (mut genuine, mut untimely) = (Vec::new(), Vec::new());
     let held = store.read(|conn| {
         let held = heads.iter().map(|bytes| catalog::holds(conn, bytes));
         Ok(held.collect::<Result<Vec<_>, _>>()?)
@@ -199,7 +224,9 @@ pub fn take_page(
                 verified.note(head.bytes());
                 genuine.push((from.clone(), head));
             }
-            Err(error) if matches!(error.code(), Code::Expired | Code::Clock) => taken.deferred += 1,
+            Err(error) if matches!(error.code(), Code::Expired | Code::Clock) => {
+                untimely.extend(VerifiedHead::verify_stored(bytes));
+            }
             Err(error) if error.is_newer() => taken.refused += 1,
             Err(error) if error.code() == Code::Signature => {
                 taken.forged += 1;
@@ -213,10 +240,15 @@ pub fn take_page(
             }
         }
     }
-    match write(store, &genuine, now) {
-        Ok(Written { new, deferred }) => {
+    let written = write(store, &genuine, now).and_then(|written| {
+        let heads: Vec<&VerifiedHead> = genuine.iter().map(|(_, head)| head).chain(&untimely).collect();
+        let proving = convict_among(store, &heads, &untimely, from, now)?;
+        Ok((written, untimely.len() - proving))
+    });
+    match written {
+        Ok((Written { new, deferred }, untimely)) => {
             taken.new = new;
-            taken.deferred += deferred;
+            taken.deferred = deferred + untimely;
             taken.refused += genuine.len() - new - deferred;
             Some(taken)
         }
@@ -225,6 +257,44 @@ pub fn take_page(
             None
         }
     }
+}
+
+/// Freezes the packages of which some of these heads contradict each other, or of which one out of its time contradicts what is
+/// listed; tells how many of the latter need not be asked for again, as their package is frozen.
+fn convict_among(
+    store: &Store,
+    heads: &[&VerifiedHead],
+    untimely: &[VerifiedHead],
+    from: &Source,
+    now: Timestamp,
+) -> Result<usize, store::Error> {
+    let mut of_package: BTreeMap<PackageId, Vec<&VerifiedHead>> = BTreeMap::new();
+    for head in heads {
+        let of_package = of_package.entry(head.package_id()).or_default();
+        // What is listed, and what proves that it counts no more: whoever sends more of them has another use for our time.
+        if of_package.len() < HEADS_OF_PACKAGE_MAX {
+            of_package.push(head);
+        }
+    }
+    of_package.retain(|_, heads| heads.len() > 1);
+    if of_package.is_empty() && untimely.is_empty() {
+        return Ok(0);
+    }
+    store.write(|tx| {
+        for heads in of_package.values() {
+            for (at, second) in heads.iter().enumerate() {
+                for first in &heads[..at] {
+                    catalog::convict(tx, first, second, from, now)?;
+                }
+            }
+        }
+        let mut proving = 0;
+        for head in untimely {
+            catalog::convict_listed(tx, head, now)?;
+            proving += usize::from(catalog::is_frozen(tx, &head.package_id())?);
+        }
+        Ok(proving)
+    })
 }
 
 /// Keeps two heads that contradict one another as a proof, and freezes their package.
@@ -350,6 +420,83 @@ mod tests {
             take_page(&store, &Verified::default(), &page, &Source::unknown(), NOW).unwrap(),
             Taken { new: 2, ..Taken::default() }
         );
+    }
+
+    /// Two heads of one package that contradict each other.
+    fn contradicting(created: Timestamp) -> [VerifiedHead; 2] {
+        let (publisher, first) = (Publisher::from_secret([1; 32], NOW), head(1, "two-faced", created));
+        let latest = first.head().latest.clone().map(|release| Release { size: 2, ..release });
+        let second = Head { latest, ..first.head().clone() }.sign(&publisher).unwrap();
+        [first, second]
+    }
+
+    fn is_frozen(store: &Store, head: &VerifiedHead) -> bool {
+        super::is_frozen(store, head).unwrap()
+    }
+
+    /// Takes the page that `from` has for somebody who has read up to `after`; gives where to go on.
+    fn read_on(from: &Store, to: &Store, after: u64, now: Timestamp) -> (Taken, u64) {
+        let page = super::page(from, &Verified::default(), 7, Request { epoch: 7, after }, now).unwrap();
+        (take_page(to, &Verified::default(), &page.heads, &Source::unknown(), now).unwrap(), page.next)
+    }
+
+    #[test]
+    fn whoever_reads_from_one_that_holds_a_proof_freezes_the_package_too() {
+        let ([first, second], other) = (contradicting(NOW), head(1, "other", NOW));
+        let (holder, early) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+        let take = |store: &Store, heads: &[&VerifiedHead]| {
+            let heads: Vec<ByteBuf> = heads.iter().map(|head| bytes(head)).collect();
+            take_page(store, &Verified::default(), &heads, &Source::unknown(), NOW).unwrap()
+        };
+        take(&holder, &[&first]);
+        let (taken, reached) = read_on(&holder, &early, 0, NOW);
+        assert_eq!(taken.new, 1);
+        take(&holder, &[&other]);
+        assert_eq!(contradicted(&holder, &second).map(|listed| listed.seen()), Some(first.seen()));
+        assert_eq!(take(&holder, &[&second]), Taken { refused: 1, ..Taken::default() });
+        assert!(is_frozen(&holder, &first) && contradicted(&holder, &second).is_none());
+        // One that has read the first head before is told again, and so is one that joins later.
+        let (taken, _) = read_on(&holder, &early, reached, NOW);
+        assert_eq!((taken.known, taken.new, taken.refused), (1, 1, 1));
+        let late = Store::in_memory().unwrap();
+        let (taken, reached) = read_on(&holder, &late, 0, NOW);
+        assert_eq!((taken.new, taken.refused, taken.deferred), (2, 1, 0));
+        // Both hold the proof themselves now, and pass it on.
+        let last = Store::in_memory().unwrap();
+        read_on(&late, &last, 0, NOW);
+        for store in [&early, &late, &last] {
+            assert!(is_frozen(store, &first) && !is_frozen(store, &other));
+        }
+        let (taken, _) = read_on(&holder, &late, 0, NOW);
+        assert_eq!(taken, Taken { known: 3, ..Taken::default() }, "what is held costs no signatures");
+        assert_eq!(read_on(&holder, &late, reached, NOW).0, Taken::default());
+    }
+
+    #[test]
+    fn a_proof_outlives_the_heads_that_are_it() {
+        let [first, second] = contradicting(NOW);
+        let publisher = Publisher::from_secret([1; 32], NOW);
+        let after = NOW.plus(HEAD_LIFETIME_MAX * 2);
+        let renewed = Head { created: after, expires: after.plus(HEAD_LIFETIME_MAX), ..first.head().clone() };
+        let (holder, renewed) = (Store::in_memory().unwrap(), renewed.sign(&publisher).unwrap());
+        let source = Source::unknown();
+        let page = [bytes(&first), bytes(&second)];
+        take_page(&holder, &Verified::default(), &page, &source, NOW).unwrap();
+        take_page(&holder, &Verified::default(), &[bytes(&renewed)], &source, after).unwrap();
+        let late = Store::in_memory().unwrap();
+        let (taken, _) = read_on(&holder, &late, 0, after);
+        assert_eq!(taken, Taken { new: 1, ..Taken::default() }, "nothing of it is to be asked for again");
+        assert!(is_frozen(&late, &first));
+        // Of whoever has the renewed one already, as of whoever has nothing at all.
+        let (one, none) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+        take_page(&one, &Verified::default(), &[bytes(&renewed)], &source, after).unwrap();
+        take_page(&one, &Verified::default(), &page[1..], &source, after).unwrap();
+        take_page(&none, &Verified::default(), &page, &source, after).unwrap();
+        assert!(is_frozen(&one, &first) && is_frozen(&none, &first));
+        let (alone, page) = (Store::in_memory().unwrap(), &page[..1]);
+        let taken = take_page(&alone, &Verified::default(), page, &source, after).unwrap();
+        assert_eq!(taken, Taken { deferred: 1, ..Taken::default() });
+        assert!(!is_frozen(&alone, &first));
     }
 
     #[test]

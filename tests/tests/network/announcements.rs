@@ -135,19 +135,47 @@ async fn an_older_announcement_does_not_take_back_a_newer_one() {
     eventually("two were passed on", SOON, async || (ear.seen().messages.len() == 2).then_some(())).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_states_for_one_place_freeze_the_package() {
-    let (node, _ear) = stage().await;
-    let honest = Raw::connected(&node.address()).await;
-    let author = publisher(5);
-    honest.announce(head(&author, "twofaced", &["1.0.0"]).bytes().to_vec()).await;
-    node.finds("twofaced").await;
-    honest.announce(head(&author, "twofaced", &["6.6.6"]).bytes().to_vec()).await;
+/// Waits until a search says that a package is frozen.
+async fn is_frozen(node: &Node, name: &str) {
     eventually("the search says that it is frozen", SOON, async || {
-        let found = node.find("twofaced").await;
+        let found = node.find(name).await;
         found.packages[0].notes.iter().any(|note| note.contains("frozen")).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_states_for_one_place_freeze_the_package() {
+    let (node, ear) = stage().await;
+    let honest = Raw::connected(&node.address()).await;
+    let author = publisher(5);
+    let state = |version: &str| head(&author, "twofaced", &[version]).bytes().to_vec();
+    let (first, second) = (state("1.0.0"), state("6.6.6"));
+    honest.announce(first.clone()).await;
+    node.finds("twofaced").await;
+    honest.announce(second.clone()).await;
+    is_frozen(&node, "twofaced").await;
+    // Whoever has heard of one of them only hears of the other, once: the first is told again for that, and not a third one.
+    honest.announce(state("7.7.7")).await;
+    let last = head(&author, "honest", &["1.0.0"]).bytes().to_vec();
+    honest.announce(last.clone()).await;
+    eventually("the last is passed on", SOON, async || ear.seen().messages.contains(&last).then_some(()))
+        .await;
+    let mut heard = ear.seen().messages.clone();
+    heard[1..3].sort();
+    let mut proof = [first.clone(), second];
+    proof.sort();
+    assert_eq!(heard, [&[first], &proof[..], &[last]].concat());
+    assert!(node.is_connected(honest.peer).await && node.refused(honest.peer).await.is_none());
+    // One that joins later, and hears no announcements, reads the proof with the head.
+    let late = crate::node::start_in(
+        std::sync::Arc::new(tempfile::tempdir().unwrap()),
+        &[node.address()],
+        |config| config.packages_topic = "/ggen/silent/v1".to_owned(),
+    )
+    .await;
+    late.finds("twofaced").await;
+    is_frozen(&late, "twofaced").await;
     assert_eq!(node.find("twofaced").await.packages[0].version, "1.0.0");
     let temp = tempfile::tempdir().unwrap();
     let error = node.install("twofaced", &temp.path().join("target"), 5).await.unwrap_err();

@@ -3,12 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use ggen_marketplace::{
+    code::Code,
     control::{
         api::{PeerInfoRequest, SearchRequest},
-        service::Service,
+        service::{ProgressSender, Service},
     },
     identity::Context,
     limits::HEADS_PAGES_BARREN_MAX,
+    network::KAD_PROTOCOL,
     release::Head,
     sync::protocol::{Page, Request},
 };
@@ -18,7 +20,7 @@ use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
     SOON, eventually,
-    node::{draft, head, package, publisher, start, start_in},
+    node::{draft, head, package, publish_request, publisher, start, start_in},
     raw::{Raw, Script, cbor},
 };
 
@@ -149,6 +151,29 @@ async fn a_peer_that_never_answers_does_not_spoil_searches() {
     assert!(started.elapsed() < Duration::from_secs(4), "it took {:?}", started.elapsed());
     assert!(!found.complete, "and it says that not everybody answered");
     assert_eq!(found.packages[0].providers, [author.peer_id().to_string()], "there was time for providers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_from_elsewhere_signs_nothing_while_all_that_are_there_are_silent() {
+    let (home, temp) = (Arc::new(tempfile::tempdir().unwrap()), tempfile::tempdir().unwrap());
+    publisher(24).adopt(&home.path().join("keys"), "default").unwrap();
+    let node = start_in(home, &[], |_| {}).await;
+    let silent = Raw::start(Script {
+        heads: Box::new(|_| None),
+        kad_protocol: "/deaf/kad/1.0.0",
+        mute_protocol: Some(KAD_PROTOCOL),
+        ..Script::default()
+    })
+    .await;
+    silent.connect(&node.address()).await;
+    eventually("it was asked", SOON, async || (silent.seen().heads_requests == 1).then_some(())).await;
+    eventually("it is part of the DHT", SOON, async || (!node.net().await.buckets.is_empty()).then_some(()))
+        .await;
+    let request = publish_request(&package(temp.path(), "cautious", "1.0.0", &[]));
+    let refused = Service::publish(&*node, request, ProgressSender::discard()).await.unwrap_err();
+    assert_eq!((refused.code.as_str(), refused.retryable), (Code::Rollback.as_str(), true), "{refused:?}");
+    assert!(refused.message.contains("neither the peers nor the DHT answered"), "{refused:?}");
+    assert_eq!(node.status().await.packages_indexed, 0, "nothing was signed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

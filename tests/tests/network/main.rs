@@ -10,12 +10,16 @@
 )]
 
 mod announcements;
+#[cfg(target_os = "linux")]
+mod crowds;
 mod dht;
 mod excess;
 mod garbage;
 mod heads;
 mod interop;
 mod joining;
+#[cfg(target_os = "linux")]
+mod memory;
 mod node;
 mod observing;
 mod providers;

@@ -15,7 +15,7 @@ use libp2p::{
     kad::{self, store::MemoryStore},
     multiaddr::Protocol,
     noise, ping, request_response,
-    swarm::{NetworkBehaviour, SwarmEvent, dial_opts::DialOpts},
+    swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle, dial_opts::DialOpts},
     tcp, yamux,
 };
 use tokio::{
@@ -36,6 +36,45 @@ pub(crate) struct Behaviour {
     pub(crate) gossip: gossipsub::Behaviour,
     pub(crate) fetch: request_response::Behaviour<Frames>,
     pub(crate) heads: request_response::Behaviour<Frames>,
+    mute: Toggle<request_response::Behaviour<Mute>>,
+}
+
+/// Takes requests and reads none of them.
+#[derive(Clone, Default)]
+pub(crate) struct Mute;
+
+impl request_response::Codec for Mute {
+    type Protocol = StreamProtocol;
+    type Request = ();
+    type Response = ();
+
+    async fn read_request<T>(&mut self, _: &StreamProtocol, _: &mut T) -> io::Result<()>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        std::future::pending().await
+    }
+
+    async fn read_response<T>(&mut self, _: &StreamProtocol, _: &mut T) -> io::Result<()>
+    where
+        T: AsyncRead + Unpin + Send,
+    {
+        std::future::pending().await
+    }
+
+    async fn write_request<T>(&mut self, _: &StreamProtocol, _: &mut T, (): ()) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        Ok(())
+    }
+
+    async fn write_response<T>(&mut self, _: &StreamProtocol, _: &mut T, (): ()) -> io::Result<()>
+    where
+        T: AsyncWrite + Unpin + Send,
+    {
+        Ok(())
+    }
 }
 
 /// Length-prefixed messages: requests without their length, answers as they go over the wire, so that they may lie.
@@ -99,6 +138,8 @@ pub(crate) struct Script {
     pub(crate) topic: String,
     /// A peer of another DHT is told of nobody, and nobody is told of it.
     pub(crate) kad_protocol: &'static str,
+    /// The name of a protocol whose requests it takes and never answers.
+    pub(crate) mute_protocol: Option<&'static str>,
     /// From a request for blocks to the bytes of the answer; none is no answer at all.
     pub(crate) fetch: Answering,
     /// From a request for heads to the bytes of the answer; none is no answer at all.
@@ -113,6 +154,7 @@ impl Default for Script {
             protocol_version: network::PROTOCOL_VERSION.to_owned(),
             topic: TOPIC.to_owned(),
             kad_protocol: network::KAD_PROTOCOL,
+            mute_protocol: None,
             fetch: Box::new(|_| None),
             heads: Box::new(move |_| Some(cbor(&page))),
         }
@@ -276,6 +318,7 @@ fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 fn swarm(script: &Script) -> Swarm<Behaviour> {
     let version = script.protocol_version.clone();
     let protocol = |name| [(StreamProtocol::new(name), request_response::ProtocolSupport::Full)];
+    let mute = script.mute_protocol.map(protocol);
     let config = || request_response::Config::default().with_request_timeout(Duration::from_secs(120));
     SwarmBuilder::with_existing_identity(script.key.clone())
         .with_tokio()
@@ -297,6 +340,7 @@ fn swarm(script: &Script) -> Swarm<Behaviour> {
                 )?,
                 fetch: request_response::Behaviour::new(protocol(fetch::protocol::PROTOCOL), config()),
                 heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), config()),
+                mute: mute.map(|protocol| request_response::Behaviour::new(protocol, config())).into(),
             })
         })
         .unwrap()

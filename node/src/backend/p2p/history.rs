@@ -81,21 +81,7 @@ impl Node {
             Unread::Contradicts(failure) => failure,
         })?;
         let package = package.clone();
-        self.with_store(move |store| {
-            // As what is published here: it is found again where the database is lost.
-            let mut batch = store.lasting_batch();
-            for entry in log.entries() {
-                batch.put(entry.block().clone())?;
-            }
-            batch.commit(|tx| {
-                entries::remove(tx, &package)?;
-                for entry in log.entries() {
-                    entries::insert(tx, &stored_entry(entry))?;
-                }
-                keep_head(tx, &head, Timestamp::now()).map(drop)
-            })
-        })
-        .await
+        self.with_store(move |store| keep_log(store, &package, &log, &head, Timestamp::now())).await
     }
 
     /// What the DHT has of a package, and nothing where it does not answer.
@@ -139,6 +125,28 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Writes a log of ours that came from elsewhere, in place of what was here of it.
+fn keep_log(
+    store: &Store,
+    package: &PackageId,
+    log: &Log,
+    head: &VerifiedHead,
+    now: Timestamp,
+) -> Result<(), store::Error> {
+    // As what is published here: it is found again where the database is lost.
+    let mut batch = store.lasting_batch();
+    for entry in log.entries() {
+        batch.put(entry.block().clone())?;
+    }
+    batch.commit(|tx| {
+        entries::remove(tx, package)?;
+        for entry in log.entries() {
+            entries::insert(tx, &stored_entry(entry))?;
+        }
+        keep_head(tx, head, now).map(drop)
+    })
 }
 
 /// Refuses to continue a log that others have seen go on: without a network it cannot be fetched.
@@ -362,6 +370,28 @@ mod tests {
         let id = |codec| ContentId::of(codec, version.as_bytes());
         let (manifest, root) = (id(Codec::Raw), id(Codec::DagPb));
         Kind::Release(Release { version: version.parse().unwrap(), manifest, root, size: 1, files: 1 })
+    }
+
+    #[test]
+    fn a_log_that_was_fetched_is_found_again_where_the_database_is_lost() {
+        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::from_secs(1_700_000_000));
+        let publisher = Publisher::from_secret([1; 32], now);
+        let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
+        let mut log = Log::empty(package.clone());
+        for version in ["1.0.0", "1.1.0"] {
+            log.push(log.next(release(version), &publisher, now).unwrap()).unwrap();
+        }
+        let head = Head::of(&log, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+        let (store, _) = Store::open(home.path(), now).unwrap();
+        keep_log(&store, &package, &log, &head.sign(&publisher).unwrap(), now).unwrap();
+        drop(store);
+        for suffix in ["", "-wal", "-shm"] {
+            let _ = std::fs::remove_file(home.path().join(format!("store.db{suffix}")));
+        }
+        let (store, _) = Store::open(home.path(), now).unwrap();
+        recover::recover(&store, std::slice::from_ref(&publisher), now).unwrap();
+        let found = held_log(&store, &publisher, &package).unwrap();
+        assert_eq!(found.map(|log| log.entries().len()), Some(2));
     }
 
     #[test]

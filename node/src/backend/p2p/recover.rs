@@ -242,6 +242,31 @@ mod tests {
     }
 
     #[test]
+    fn a_log_with_a_gap_is_uncertain_although_no_file_is_damaged() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let publisher = Publisher::from_secret([1; 32], now);
+        let id = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
+        let mut log = Log::empty(id.clone());
+        for version in ["1.0.0", "1.1.0", "1.2.0"] {
+            let content = |codec| ContentId::of(codec, version.as_bytes());
+            let (manifest, root) = (content(Codec::Raw), content(Codec::DagPb));
+            let version = version.parse().unwrap();
+            let kind = Kind::Release(Release { version, manifest, root, size: 1, files: 1 });
+            log.push(log.next(kind, &publisher, now).unwrap()).unwrap();
+        }
+        for (found, is_gap) in [(&[0, 1, 2][..], false), (&[0, 2], true), (&[1, 2], true)] {
+            let store = Store::in_memory().unwrap();
+            let mut batch = store.lasting_batch();
+            for at in found {
+                batch.put(log.entries()[*at].block().clone()).unwrap();
+            }
+            batch.commit(|tx| meta::set(tx, RECOVERY_PENDING, b"whole")).unwrap();
+            recover(&store, std::slice::from_ref(&publisher), now).unwrap();
+            assert_eq!(store.read(|conn| is_uncertain(conn, &id)).unwrap(), is_gap, "{found:?}");
+        }
+    }
+
+    #[test]
     fn logs_that_may_be_cut_off_are_uncertain_until_others_were_asked_of_each() {
         let store = Store::in_memory().unwrap();
         let publisher = Publisher::from_secret([1; 32], Timestamp::default());

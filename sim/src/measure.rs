@@ -19,6 +19,8 @@ pub(crate) struct Measures {
     lives: BTreeMap<usize, Vec<Life>>,
     /// By step.
     steps: BTreeMap<usize, Timed>,
+    /// Steps under way, and their nodes; without those that their nodes did not outlive.
+    under_way: BTreeMap<usize, usize>,
     /// When the first catalogue listed a release.
     releases: BTreeMap<Release, Duration>,
     /// Packages of adversaries: how fast they spread says nothing of anybody honest.
@@ -56,6 +58,7 @@ impl Measures {
 
     /// A node stops, where it runs. Yields whether it did.
     pub(crate) fn stopped(&mut self, node: usize, at: Duration) -> bool {
+        self.under_way.retain(|_, of| *of != node);
         let Some(life) = self.lives.get_mut(&node).and_then(|lives| lives.last_mut()) else { return false };
         let ran = life.until.is_none();
         life.until.get_or_insert(at);
@@ -77,12 +80,14 @@ impl Measures {
     /// A step begins.
     pub(crate) fn began(&mut self, step: usize, node: usize, at: Duration) {
         self.steps.insert(step, Timed { node, began: at, ended: None });
+        self.under_way.insert(step, node);
     }
 
     /// A step ends; where it succeeded, the time it took is a sample of `<kind>_ms`.
     pub(crate) fn ended(&mut self, step: usize, at: Duration, kind: Option<&str>) {
         let Some(timed) = self.steps.get_mut(&step) else { return };
         timed.ended = Some(at);
+        self.under_way.remove(&step);
         self.changed.insert(timed.node);
         let took = at.saturating_sub(timed.began);
         if let Some(kind) = kind {
@@ -108,8 +113,7 @@ impl Measures {
 
     /// The nodes whose catalogues may have changed since the last call: what a user does there may change them at any time.
     pub(crate) fn take_changed(&mut self) -> BTreeSet<usize> {
-        let under_way = self.steps.values().filter(|step| step.ended.is_none()).map(|step| step.node);
-        let mut changed: BTreeSet<usize> = under_way.collect();
+        let mut changed: BTreeSet<usize> = self.under_way.values().copied().collect();
         changed.append(&mut self.changed);
         changed
     }

@@ -19,6 +19,7 @@ mod diversity;
 mod driver;
 mod events;
 mod exchange;
+mod gossip;
 mod handle;
 mod healing;
 mod heard;
@@ -143,6 +144,8 @@ pub enum Event {
         from: PeerId,
         /// The SHA-256 of what it is.
         digest: [u8; 32],
+        /// Whether its signature was checked; false where it was passed over without a look at it.
+        is_checked: bool,
         /// Whether it was taken and passed on; false where it was ignored or refused.
         is_taken: bool,
     },
@@ -152,6 +155,16 @@ pub enum Event {
         digest: [u8; 32],
         /// Connected peers that are subscribed to the topic.
         peers: usize,
+    },
+    /// A record of another was kept for the DHT, or is kept for longer. Told to an [`Observer`] only.
+    Kept {
+        /// Who sent it.
+        from: PeerId,
+    },
+    /// The network loop refuses a peer from now on, for what it saw of it. Told to an [`Observer`] only.
+    Refused {
+        /// The peer.
+        peer: PeerId,
     },
     /// A lookup in the DHT ended, whoever began it: this node's user, or Kademlia itself. Told to an [`Observer`] only.
     LookedUp(Lookup),

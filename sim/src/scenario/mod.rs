@@ -136,6 +136,10 @@ pub enum ScriptKind {
     ReplayHeads,
     /// Announces more than anybody could.
     FloodGossip,
+    /// Has numbers that come to their end and begin anew.
+    WrapSequences,
+    /// Says other things under the same name.
+    Impostor,
 }
 
 /// Something that a user does at a node.
@@ -496,6 +500,8 @@ impl ScriptKind {
             Self::ForgeHeads => "forge-heads",
             Self::ReplayHeads => "replay-heads",
             Self::FloodGossip => "flood-gossip",
+            Self::WrapSequences => "wrap-sequences",
+            Self::Impostor => "impostor",
         }
     }
 }

@@ -183,7 +183,7 @@ impl Seen {
                     taken: BTreeMap::new(),
                 });
             }
-            Event::Announced { from, digest, is_taken: true } => {
+            Event::Announced { from, digest, is_taken: true, .. } => {
                 let from = self.peers.get(from).copied();
                 let it = self.announcements.iter_mut().rev().find(|it| it.digest == *digest);
                 let known = it.and_then(|it| Some((from.and_then(|from| it.hops(from))?, it)));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     fn announced(from: u8) -> Event {
-        Event::Announced { from: peer(from), digest: DIGEST, is_taken: true }
+        Event::Announced { from: peer(from), digest: DIGEST, is_checked: true, is_taken: true }
     }
 
     #[test]

@@ -130,6 +130,20 @@ pub const ANNOUNCEMENTS_PER_AUTHOR_REFILL: Duration = Duration::from_millis(250)
 pub const ANNOUNCEMENTS_PER_NEIGHBOUR_MAX: u32 = 1_024;
 /// Until one more of it is looked at: a hundred a second.
 pub const ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL: Duration = Duration::from_millis(10);
+/// Announcements that are looked at at once, whoever brings them: as many as four neighbours may bring, and less than half a
+/// second of one core.
+pub const ANNOUNCEMENTS_MAX: u32 = 4 * ANNOUNCEMENTS_PER_NEIGHBOUR_MAX;
+/// Until one more of it is looked at: four hundred a second.
+pub const ANNOUNCEMENTS_REFILL: Duration = Duration::from_micros(2_500);
+/// Messages of gossip that one neighbour may send at once, repetitions too: four times what an honest node takes, and so passes
+/// on, at once. Whoever sends more is sent away.
+pub const GOSSIP_MESSAGES_BORNE_MAX: u32 = 4 * ANNOUNCEMENTS_MAX;
+/// Until one more of them is borne: a thousand a second, more than twice what an honest node passes on.
+pub const GOSSIP_MESSAGES_BORNE_REFILL: Duration = Duration::from_millis(1);
+/// Messages of gossip without a valid signature that one neighbour may send at once. An honest node sends none.
+pub const GOSSIP_INVALID_BORNE_MAX: u32 = 16;
+/// Until one more of them is borne.
+pub const GOSSIP_INVALID_BORNE_REFILL: Duration = Duration::from_secs(10);
 /// Authors, and neighbours, whose announcements are counted.
 pub const ANNOUNCERS_MAX: usize = 4_096;
 /// Proofs against publishers that a node announces at once; the exchange of heads brings the others.

@@ -13,7 +13,8 @@ use ggen_marketplace::{
 };
 
 use crate::{
-    ledger::{Ended, Ledger},
+    host,
+    ledger::{self, Ended, Ledger},
     measure::Release,
     report::{self, FaultReport, Member, Outcome, StepReport},
     scenario::{Role, Scenario, Step},
@@ -130,6 +131,12 @@ pub(crate) fn metrics(
         ("steps_looked_up", ended(|it| matches!(it, Ended::LookedUp { .. }))),
         ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
         ("bites", counts.bites),
+        ("announcements_checked_per_second_max", ledger.measures.most_in_a_second(ledger::CHECKED)),
+        ("announcements_heard_per_second_max", ledger.measures.most_in_a_second(ledger::HEARD)),
+        ("records_kept", ledger.kept.values().sum()),
+        ("records_kept_by_clients", kept_by_clients(scenario, ledger)),
+        ("adversaries_refused", refused(scenario, ledger, true)),
+        ("innocents_refused", refused(scenario, ledger, false)),
     ];
     metrics.extend(counted.map(|(name, count)| (name.to_owned(), count as f64)));
     metrics.extend(shares(scenario, ledger));
@@ -139,6 +146,20 @@ pub(crate) fn metrics(
     metrics.extend(graph(&running.collect(), &links));
     metrics.insert("adversaries_connected".to_owned(), befriended(scenario, &links) as f64);
     (distributions, metrics)
+}
+
+/// How often nodes kept records of others that serve no DHT, and have no business with them.
+fn kept_by_clients(scenario: &Scenario, ledger: &Ledger) -> u64 {
+    let configured =
+        |node: &usize| host::configuration(scenario.nodes[*node].role, &scenario.nodes[*node].config);
+    let is_client = |node: &usize| !configured(node).dht_server_mode;
+    ledger.kept.iter().filter(|(node, _)| is_client(node)).map(|(_, kept)| kept).sum()
+}
+
+/// How many adversaries, or how many others, somebody's network loop refused.
+fn refused(scenario: &Scenario, ledger: &Ledger, adversaries: bool) -> u64 {
+    let is_adversary = |node: &usize| scenario.nodes[*node].script.is_some();
+    ledger.refused.iter().filter(|node| is_adversary(node) == adversaries).count() as u64
 }
 
 /// Per share, the part of its steps that ended as they must. What was to be done at a node that did not run, or that stopped in the

@@ -25,6 +25,11 @@ use crate::{
 /// After this time the handshake of a stream has ended, well or not.
 const HANDSHAKE_OVER: Duration = HANDSHAKE_TIMEOUT.saturating_mul(2);
 
+/// Announcements whose signatures a node checked.
+pub(crate) const CHECKED: &str = "announcements_checked";
+/// Announcements that came to a node and were new to its gossip, checked or not.
+pub(crate) const HEARD: &str = "announcements_heard";
+
 /// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -143,6 +148,10 @@ pub(crate) struct Ledger {
     branded: BTreeSet<[u8; 32]>,
     /// By node, how often it bit.
     bitten: BTreeMap<usize, usize>,
+    /// By node: how often it kept a record of another for the DHT, or kept it for longer.
+    pub(crate) kept: BTreeMap<usize, u64>,
+    /// Nodes that the network loop of some other node refused.
+    pub(crate) refused: BTreeSet<usize>,
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -165,6 +174,8 @@ impl Shared {
             facts: Vec::new(),
             branded: BTreeSet::new(),
             bitten: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            refused: BTreeSet::new(),
         })))
     }
 
@@ -362,7 +373,12 @@ impl Ledger {
             }
             Event::Audience => "audience".to_owned(),
             Event::Reunited { peer, away } => format!("reunited {} {away:?}", self.name(peer)),
-            Event::Announced { from, digest, is_taken } => {
+            Event::Announced { from, digest, is_checked, is_taken } => {
+                let at = self.now();
+                self.measures.happened(HEARD, node, at);
+                if *is_checked {
+                    self.measures.happened(CHECKED, node, at);
+                }
                 if self.branded.contains(digest) {
                     let from = self.peers.get(from).copied();
                     self.tell(Fact::Forged { node, from, is_taken: *is_taken });
@@ -390,6 +406,14 @@ impl Ledger {
                     "lookup {} ended after {duration:?}, requests {requests} answered {successes} failed {failures}",
                     kind.as_str()
                 )
+            }
+            Event::Kept { from } => {
+                *self.kept.entry(node).or_default() += 1;
+                format!("kept a record of {}", self.name(from))
+            }
+            Event::Refused { peer } => {
+                self.refused.extend(self.peers.get(peer));
+                format!("refused {}", self.name(peer))
             }
             Event::Loaded(load) => {
                 self.tell(Fact::Loaded { node, load: *load });

@@ -19,6 +19,8 @@ pub(crate) struct Measures {
     lives: BTreeMap<usize, Vec<Life>>,
     /// By step.
     steps: BTreeMap<usize, Timed>,
+    /// Steps under way, and their nodes; without those that their nodes did not outlive.
+    under_way: BTreeMap<usize, usize>,
     /// When the first catalogue listed a release.
     releases: BTreeMap<Release, Duration>,
     /// Packages of adversaries: how fast they spread says nothing of anybody honest.
@@ -28,6 +30,16 @@ pub(crate) struct Measures {
     /// Nodes whose catalogues may have changed since somebody looked.
     changed: BTreeSet<usize>,
     samples: BTreeMap<String, Vec<f64>>,
+    /// By what it is and at which node: how often it happened in one second.
+    rates: BTreeMap<(&'static str, usize), Rate>,
+}
+
+/// How often something happened in the present second, and in the second in which it happened most.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rate {
+    second: u64,
+    count: u64,
+    most: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +68,7 @@ impl Measures {
 
     /// A node stops, where it runs. Yields whether it did.
     pub(crate) fn stopped(&mut self, node: usize, at: Duration) -> bool {
+        self.under_way.retain(|_, of| *of != node);
         let Some(life) = self.lives.get_mut(&node).and_then(|lives| lives.last_mut()) else { return false };
         let ran = life.until.is_none();
         life.until.get_or_insert(at);
@@ -77,12 +90,14 @@ impl Measures {
     /// A step begins.
     pub(crate) fn began(&mut self, step: usize, node: usize, at: Duration) {
         self.steps.insert(step, Timed { node, began: at, ended: None });
+        self.under_way.insert(step, node);
     }
 
     /// A step ends; where it succeeded, the time it took is a sample of `<kind>_ms`.
     pub(crate) fn ended(&mut self, step: usize, at: Duration, kind: Option<&str>) {
         let Some(timed) = self.steps.get_mut(&step) else { return };
         timed.ended = Some(at);
+        self.under_way.remove(&step);
         self.changed.insert(timed.node);
         let took = at.saturating_sub(timed.began);
         if let Some(kind) = kind {
@@ -101,6 +116,22 @@ impl Measures {
         self.samples.entry(name.to_owned()).or_default().push(value);
     }
 
+    /// Something happened at a node that is counted by the second.
+    pub(crate) fn happened(&mut self, what: &'static str, node: usize, at: Duration) {
+        let rate = self.rates.entry((what, node)).or_default();
+        if rate.second != at.as_secs() {
+            (rate.second, rate.count) = (at.as_secs(), 0);
+        }
+        rate.count += 1;
+        rate.most = rate.most.max(rate.count);
+    }
+
+    /// How often something happened within one second at one node, at most.
+    pub(crate) fn most_in_a_second(&self, what: &str) -> u64 {
+        let of_nodes = self.rates.iter().filter(|((of, _), _)| *of == what);
+        of_nodes.map(|(_, rate)| rate.most).max().unwrap_or(0)
+    }
+
     /// A node's catalogue may have changed.
     pub(crate) fn changed(&mut self, node: usize) {
         self.changed.insert(node);
@@ -108,8 +139,7 @@ impl Measures {
 
     /// The nodes whose catalogues may have changed since the last call: what a user does there may change them at any time.
     pub(crate) fn take_changed(&mut self) -> BTreeSet<usize> {
-        let under_way = self.steps.values().filter(|step| step.ended.is_none()).map(|step| step.node);
-        let mut changed: BTreeSet<usize> = under_way.collect();
+        let mut changed: BTreeSet<usize> = self.under_way.values().copied().collect();
         changed.append(&mut self.changed);
         changed
     }
@@ -197,6 +227,27 @@ mod tests {
         measures.started(1, secs(30));
         measures.lists(1, release(), secs(33));
         assert_eq!(measures.distributions(), BTreeMap::from([(CATCH_UP.to_owned(), vec![3_000.0])]));
+    }
+
+    #[test]
+    fn a_catalogue_may_change_as_long_as_somebody_does_something_there() {
+        let mut measures = Measures::default();
+        (0..2).for_each(|node| measures.started(node, secs(1)));
+        (0..2).for_each(|step| measures.began(step, step, secs(2)));
+        assert_eq!(measures.take_changed(), [0, 1].into());
+        measures.ended(0, secs(3), None);
+        assert_eq!(measures.take_changed(), [0, 1].into(), "what it ended with counts too");
+        measures.stopped(1, secs(4));
+        assert!(measures.take_changed().is_empty(), "whoever is gone does nothing more");
+    }
+
+    #[test]
+    fn what_happens_by_the_second_is_counted_at_each_node_and_the_most_is_known() {
+        let mut measures = Measures::default();
+        for (node, millis) in [(0, 10), (0, 999), (1, 500), (0, 1_000), (0, 3_000), (0, 3_001), (0, 3_002)] {
+            measures.happened("checked", node, Duration::from_millis(millis));
+        }
+        assert_eq!((measures.most_in_a_second("checked"), measures.most_in_a_second("heard")), (3, 0));
     }
 
     #[test]

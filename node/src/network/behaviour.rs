@@ -8,7 +8,9 @@ use libp2p::{
 };
 use sha2::{Digest, Sha256};
 
-use super::{Metrics, Settings, admission, codec::Cbor, handshakes::Latest, kademlia, records::Records};
+use super::{
+    Metrics, Settings, admission, codec::Cbor, gossip, handshakes::Latest, kademlia, records::Records,
+};
 use crate::{
     config::Role,
     fetch,
@@ -53,7 +55,7 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) kad: kademlia::Behaviour,
-    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) gossip: gossip::Behaviour,
     pub(super) fetch: request_response::Behaviour<Cbor<fetch::protocol::Request, fetch::protocol::Answer>>,
     pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Page>>,
 }
@@ -86,7 +88,7 @@ impl Behaviour {
                     .with_timeout(Duration::from_secs(13)),
             ),
             kad: kademlia::Behaviour::new(dht(id, settings)),
-            gossip: gossip(key, settings, metrics)?,
+            gossip: gossip::Behaviour::new(gossipsub(key, settings, metrics)?),
             fetch: request_response::Behaviour::with_codec(
                 Cbor::new(FETCH_REQUEST_BYTES_MAX, FETCH_ANSWER_BYTES_MAX),
                 [(StreamProtocol::new(fetch::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
@@ -137,7 +139,7 @@ fn dht(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
 
 /// Gossipsub ([specification](https://github.com/libp2p/specs/blob/master/pubsub/gossipsub/gossipsub-v1.1.md)): strictly
 /// signed, scored, forwarded only after our validation, and identified by [`message_id`].
-fn gossip(
+fn gossipsub(
     key: &Keypair,
     settings: &Settings,
     metrics: &Metrics,

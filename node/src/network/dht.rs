@@ -383,6 +383,7 @@ impl Driver {
         }
         // Holders send each other all that they hold, again and again.
         if self.swarm.behaviour_mut().kad.store_mut().renew(&record, Timestamp::now()) {
+            self.observer.tell(&Event::Kept { from: source });
             return;
         }
         let head = match VerifiedHead::verify(&record.value, Timestamp::now()) {
@@ -416,8 +417,11 @@ impl Driver {
             store.get(&record.key).and_then(|held| VerifiedHead::verify(&held.value, Timestamp::now()).ok());
         let newer = held.is_none_or(|held| compare(&held, &head) == Choice::Second);
         let record = Record { publisher: None, ..record };
-        if newer && let Err(error) = store.put_from(source, record, head.head().expires) {
-            tracing::debug!(peer = %source, %error, "a record found no room");
+        if newer {
+            match store.put_from(source, record, head.head().expires) {
+                Ok(()) => self.observer.tell(&Event::Kept { from: source }),
+                Err(error) => tracing::debug!(peer = %source, %error, "a record found no room"),
+            }
         }
         self.accept(Some(source), head);
     }
@@ -446,9 +450,11 @@ impl Driver {
         let store = self.swarm.behaviour_mut().kad.store_mut();
         let is_renewal = store.providers(&record.key).iter().any(|held| held.provider == provider);
         match store.add_provider(record) {
-            Ok(()) if is_renewal => {}
             Ok(()) => {
-                self.emit(Event::Claimed { peer: provider, multihash: key });
+                self.observer.tell(&Event::Kept { from: provider });
+                if !is_renewal {
+                    self.emit(Event::Claimed { peer: provider, multihash: key });
+                }
             }
             Err(error) => tracing::debug!(peer = %provider, %error, "a provider record found no room"),
         }

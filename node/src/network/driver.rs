@@ -267,6 +267,7 @@ impl Driver {
                     self.publish_heads_read();
                     self.dial_lost();
                     self.leave_the_silent();
+                    self.send_away_the_unbearable();
                     self.reply_bound(Some(Instant::now()));
                     self.listen_again(Instant::now());
                     self.outbox.settle();
@@ -494,7 +495,19 @@ impl Driver {
         self.refuse(peer, reason, false);
     }
 
+    /// Refuses those who send more by gossip than can be borne. Twice a second: what they send until then is bounded by their
+    /// connection.
+    fn send_away_the_unbearable(&mut self) {
+        for (peer, why) in self.swarm.behaviour_mut().gossip.take_unbearable() {
+            tracing::warn!(%peer, why, "a peer is refused");
+            self.block(peer, why.to_owned());
+        }
+    }
+
     fn refuse(&mut self, peer: PeerId, reason: String, is_asked: bool) {
+        if !is_asked {
+            self.observer.tell(&Event::Refused { peer });
+        }
         if let Some(forgotten) = self.blocked.add(peer, is_asked, Instant::now()) {
             self.swarm.behaviour_mut().blocked.unblock_peer(forgotten);
         }

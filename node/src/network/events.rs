@@ -154,9 +154,9 @@ impl Driver {
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 let now = Instant::now();
                 let digest = Sha256::digest(&message.data).into();
-                let is_due = !self.heard.is_repetition(&digest, message.source, now)
+                let is_checked = !self.heard.is_repetition(&digest, message.source, now)
                     && self.pace.admits(message.source, propagation_source, now);
-                let acceptance = if is_due {
+                let acceptance = if is_checked {
                     self.announced(propagation_source, &message.data)
                 } else {
                     MessageAcceptance::Ignore
@@ -165,7 +165,12 @@ impl Driver {
                 if is_taken {
                     self.heard.accepted(digest, message.source, now);
                 }
-                self.observer.tell_of(|| Event::Announced { from: propagation_source, digest, is_taken });
+                self.observer.tell_of(|| Event::Announced {
+                    from: propagation_source,
+                    digest,
+                    is_checked,
+                    is_taken,
+                });
                 self.swarm.behaviour_mut().gossip.report_message_validation_result(
                     &message_id,
                     &propagation_source,

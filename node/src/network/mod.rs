@@ -19,6 +19,7 @@ mod diversity;
 mod driver;
 mod events;
 mod exchange;
+mod gossip;
 mod handle;
 mod handshakes;
 mod healing;
@@ -145,6 +146,8 @@ pub enum Event {
         from: PeerId,
         /// The SHA-256 of what it is.
         digest: [u8; 32],
+        /// Whether its signature was checked; false where it was passed over without a look at it.
+        is_checked: bool,
         /// Whether it was taken and passed on; false where it was ignored or refused.
         is_taken: bool,
     },
@@ -157,6 +160,16 @@ pub enum Event {
     },
     /// The routing table gained a peer. Told to an [`Observer`] only.
     Routed {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A record of another was kept for the DHT, or is kept for longer. Told to an [`Observer`] only.
+    Kept {
+        /// Who sent it.
+        from: PeerId,
+    },
+    /// The network loop refuses a peer from now on, for what it saw of it. Told to an [`Observer`] only.
+    Refused {
         /// The peer.
         peer: PeerId,
     },

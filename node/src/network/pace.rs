@@ -1,10 +1,12 @@
-//! How many announcements are looked at: so many of one author, and so many from one neighbour; how many records of the DHT
-//! from one peer; and how many proofs against publishers this node passes on.
+//! How many announcements are looked at: so many of one author, so many from one neighbour, and so many in all; how many
+//! records of the DHT from one peer; and how many proofs against publishers this node passes on.
 //!
 //! Nothing about a valid head says that there are too many of its kind: keys and packages cost nothing. What bounds a flood is
 //! that each author has a budget, which is the same at every hop, so that it ends one hop from where it began and takes nothing
-//! from anybody else; and that each neighbour has a larger one, for floods whose authors are made up. What is over it is
+//! from anybody else; and that each neighbour has a larger one, for floods whose authors are made up. All together have one that
+//! is larger still: it is what this node passes on at most, and so the bound of its own processor. What is over it is
 //! passed over and blamed on nobody: a publisher of many packages is no attacker, and the exchange of heads brings the rest.
+//! Who sends more than any honest node would, `gossip` sends away.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,9 +14,10 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use crate::limits::{
-    ANNOUNCEMENTS_PER_AUTHOR_MAX, ANNOUNCEMENTS_PER_AUTHOR_REFILL, ANNOUNCEMENTS_PER_NEIGHBOUR_MAX,
-    ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL, ANNOUNCERS_MAX, DHT_WRITES_PER_PEER_MAX, DHT_WRITES_PER_PEER_REFILL,
-    PROOFS_ANNOUNCED_MAX, PROOFS_ANNOUNCED_REFILL,
+    ANNOUNCEMENTS_MAX, ANNOUNCEMENTS_PER_AUTHOR_MAX, ANNOUNCEMENTS_PER_AUTHOR_REFILL,
+    ANNOUNCEMENTS_PER_NEIGHBOUR_MAX, ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL, ANNOUNCEMENTS_REFILL,
+    ANNOUNCERS_MAX, DHT_WRITES_PER_PEER_MAX, DHT_WRITES_PER_PEER_REFILL, PROOFS_ANNOUNCED_MAX,
+    PROOFS_ANNOUNCED_REFILL,
 };
 
 /// The budgets of everybody who announces something.
@@ -22,15 +25,21 @@ use crate::limits::{
 pub(super) struct Pace {
     authors: Budgets,
     neighbours: Budgets,
+    /// What was used of the budget of all, and at which time.
+    all: Option<(u32, Instant)>,
     writers: Budgets,
     proofs: Budgets,
 }
+
+/// What all announcements together may use.
+const ALL: Budget = Budget::new(ANNOUNCEMENTS_MAX, ANNOUNCEMENTS_REFILL);
 
 impl Pace {
     pub(super) fn new() -> Self {
         Self {
             authors: Budgets::new(ANNOUNCEMENTS_PER_AUTHOR_MAX, ANNOUNCEMENTS_PER_AUTHOR_REFILL),
             neighbours: Budgets::new(ANNOUNCEMENTS_PER_NEIGHBOUR_MAX, ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL),
+            all: None,
             writers: Budgets::new(DHT_WRITES_PER_PEER_MAX, DHT_WRITES_PER_PEER_REFILL),
             proofs: Budgets::new(PROOFS_ANNOUNCED_MAX, PROOFS_ANNOUNCED_REFILL),
         }
@@ -54,22 +63,50 @@ impl Pace {
         self.neighbours.has_left(neighbour, now)
             && author.is_none_or(|author| self.authors.take(author, now))
             && self.neighbours.take(neighbour, now)
+            && ALL.spend(self.all.get_or_insert((0, now)), 1, now)
+    }
+}
+
+/// So many at once, and one more each time that `refill` has passed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    most: u32,
+    refill: Duration,
+}
+
+impl Budget {
+    pub(super) const fn new(most: u32, refill: Duration) -> Self {
+        Self { most, refill }
+    }
+
+    /// Uses `count` of it, where that much is left; what is left is gone where it is not.
+    pub(super) fn spend(self, used: &mut (u32, Instant), count: usize, now: Instant) -> bool {
+        let (before, at) = self.refilled(*used, now);
+        let after = u32::try_from(count).ok().and_then(|count| before.checked_add(count));
+        let is_left = after.is_some_and(|after| after <= self.most);
+        *used = (after.unwrap_or(self.most).min(self.most), at);
+        is_left
+    }
+
+    /// What is used of a budget by now, and the time up to which its refill is counted.
+    pub(super) fn refilled(self, (used, at): (u32, Instant), now: Instant) -> (u32, Instant) {
+        let passed = now.saturating_duration_since(at).as_nanos() / self.refill.as_nanos().max(1);
+        let refilled = u32::try_from(passed).unwrap_or(u32::MAX);
+        if refilled >= used { (0, now) } else { (used - refilled, at + self.refill * refilled) }
     }
 }
 
 /// One budget a peer.
 #[derive(Debug)]
 struct Budgets {
-    most: u32,
-    /// How long it takes until one more is allowed.
-    refill: Duration,
+    each: Budget,
     /// What was used of it, and at which time.
     used: BTreeMap<PeerId, (u32, Instant)>,
 }
 
 impl Budgets {
     fn new(most: u32, refill: Duration) -> Self {
-        Self { most, refill, used: BTreeMap::new() }
+        Self { each: Budget::new(most, refill), used: BTreeMap::new() }
     }
 
     fn take(&mut self, peer: PeerId, now: Instant) -> bool {
@@ -77,29 +114,22 @@ impl Budgets {
         if before.is_none() && !self.make_room(now) {
             return false;
         }
-        let (used, at) = before.map_or((0, now), |it| self.refilled(it, now));
-        let is_left = used < self.most;
-        self.used.insert(peer, (used + u32::from(is_left), at));
+        let mut used = before.unwrap_or((0, now));
+        let is_left = self.each.spend(&mut used, 1, now);
+        self.used.insert(peer, used);
         is_left
     }
 
     /// Whether [`Budgets::take`] would give something; notes nothing.
     fn has_left(&self, peer: PeerId, now: Instant) -> bool {
-        self.used.get(&peer).is_none_or(|it| self.refilled(*it, now).0 < self.most)
-    }
-
-    /// What is used of a budget by now, and the time up to which its refill is counted.
-    fn refilled(&self, (used, at): (u32, Instant), now: Instant) -> (u32, Instant) {
-        let passed = now.saturating_duration_since(at).as_nanos() / self.refill.as_nanos().max(1);
-        let refilled = u32::try_from(passed).unwrap_or(u32::MAX);
-        if refilled >= used { (0, now) } else { (used - refilled, at + self.refill * refilled) }
+        self.used.get(&peer).is_none_or(|it| self.each.refilled(*it, now).0 < self.each.most)
     }
 
     /// Forgets those that have their whole budget again, where there is no room for one more. Nobody else is forgotten: a
     /// flood under many names would give its authors new budgets so.
     fn make_room(&mut self, now: Instant) -> bool {
         if self.used.len() >= ANNOUNCERS_MAX {
-            let kept = |it: &(u32, Instant)| self.refilled(*it, now).0 > 0;
+            let kept = |it: &(u32, Instant)| self.each.refilled(*it, now).0 > 0;
             let gone: Vec<PeerId> =
                 self.used.iter().filter(|(_, it)| !kept(it)).map(|(peer, _)| *peer).collect();
             for peer in gone {
@@ -154,6 +184,22 @@ mod tests {
             ANNOUNCEMENTS_PER_NEIGHBOUR_MAX as usize + 1,
             "what is not looked at names no author"
         );
+    }
+
+    #[test]
+    fn floods_of_many_neighbours_are_bounded_together() {
+        let (mut pace, now) = (Pace::new(), Instant::now());
+        let neighbours: Vec<PeerId> = (0..20).map(|_| PeerId::random()).collect();
+        let mut taken_at = |now| {
+            let mut taken = 0;
+            for n in 0..neighbours.len() * ANNOUNCEMENTS_PER_NEIGHBOUR_MAX as usize {
+                let neighbour = neighbours[n % neighbours.len()];
+                taken += usize::from(pace.admits(None, neighbour, now));
+            }
+            taken
+        };
+        assert_eq!(taken_at(now), ANNOUNCEMENTS_MAX as usize);
+        assert_eq!(taken_at(now + ANNOUNCEMENTS_REFILL * 7), 7, "the budget comes back as time passes");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use ggen_marketplace::{
     content::{Codec, ContentId},
     identity::{Context, Publisher},
     package::PackageId,
-    release::{Head, Kind, Labels, Log, Release, VerifiedHead},
+    release::{Head, Kind, Labels, Log, Release, Sequence, VerifiedHead},
     time::Timestamp,
 };
 
@@ -14,12 +14,17 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A head of one release of content that nobody holds, valid for a week from `created` on.
 pub(super) fn made_up(publisher: &Publisher, name: &str, created: Timestamp) -> VerifiedHead {
+    made_of(publisher, name, name, created)
+}
+
+/// The same of content that `words` stand for: other words under one name contradict each other.
+pub(super) fn made_of(publisher: &Publisher, name: &str, words: &str, created: Timestamp) -> VerifiedHead {
     let package = PackageId { publisher: publisher.id(), name: name.parse().expect("a valid name") };
     let mut log = Log::empty(package);
     let release = Release {
         version: "1.0.0".parse().expect("a valid version"),
-        manifest: ContentId::of(Codec::Raw, name.as_bytes()),
-        root: ContentId::of(Codec::DagPb, name.as_bytes()),
+        manifest: ContentId::of(Codec::Raw, words.as_bytes()),
+        root: ContentId::of(Codec::DagPb, words.as_bytes()),
         size: 1,
         files: 1,
     };
@@ -27,6 +32,14 @@ pub(super) fn made_up(publisher: &Publisher, name: &str, created: Timestamp) -> 
     log.push(entry).expect("its own next entry");
     let labels = Labels { description: "Not worth a look".to_owned(), ..Labels::default() };
     let head = Head::of(&log, labels, publisher, created, DAY * 7).expect("the log has an entry");
+    head.sign(publisher).expect("a valid head")
+}
+
+/// The head of the same log at another place of it, after the first, by its own publisher.
+pub(super) fn at_place(of: &VerifiedHead, publisher: &Publisher, sequence: u64) -> VerifiedHead {
+    let mut head = of.head().clone();
+    head.sequence = Sequence::new(sequence);
+    head.entry = ContentId::of(Codec::DagCbor, &sequence.to_be_bytes());
     head.sign(publisher).expect("a valid head")
 }
 
@@ -50,6 +63,8 @@ pub(super) fn damaged(of: &VerifiedHead, bit: usize) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use ggen_marketplace::release::{Choice, choice};
+
     use super::*;
 
     fn publisher(seed: u8) -> Publisher {
@@ -66,5 +81,20 @@ mod tests {
         for bit in 0..64 {
             assert!(VerifiedHead::verify(&damaged(&real, bit), now).is_err(), "{bit}");
         }
+    }
+
+    #[test]
+    fn the_last_place_of_a_log_is_valid_and_no_place_comes_after_it() {
+        let (own, now) = (publisher(1), Timestamp::from_secs(1_700_000_000));
+        let first = made_up(&own, "wrapped", now);
+        let [second, last] = [1, u64::MAX].map(|place| at_place(&first, &own, place));
+        assert_eq!(last.head().sequence.next(), None);
+        assert_eq!(choice::compare(&first, &second), Choice::Second);
+        for wrapped in [&first, &second] {
+            assert_eq!(choice::compare(&last, wrapped), Choice::First);
+            assert!(choice::accept(wrapped, Some(last.seen())).is_err());
+        }
+        let other = made_of(&own, "wrapped", "other words", now);
+        assert_eq!(choice::compare(&first, &other), Choice::Equivocation);
     }
 }

@@ -9,9 +9,11 @@ mod flood;
 mod forge;
 mod gossip;
 mod heads;
+mod impostor;
 mod replay;
 mod stranger;
 mod swarm;
+mod wrap;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +38,10 @@ use libp2p::{
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
 
 use self::swarm::{Behaviour, BehaviourEvent};
 use crate::{
@@ -72,6 +77,12 @@ pub enum Bite {
     Flooded,
     /// It was sent away, for what it says that it speaks.
     SentAway,
+    /// It announced, stored or handed on a head, or a message, whose number came to its end or began anew.
+    Wrapped,
+    /// It handed over a message under an author and number that stand for another message.
+    Impersonated,
+    /// It announced or handed on one of two states of a package for one place.
+    Contradicted,
 }
 
 /// What an adversary is made of.
@@ -104,6 +115,8 @@ trait Script {
     fn lost(&mut self, _: &mut Stage, _: PeerId) {}
     /// Time has passed.
     fn turn(&mut self, _: &mut Stage) {}
+    /// A message of gossip came along, where the script gossips by hand and listens.
+    fn overheard(&mut self, _: &mut Stage, _: &gossip::Message) {}
     /// Somebody asks for blocks; none is no answer at all.
     fn blocks(&mut self, _: &mut Stage, _: PeerId, want: &[ContentId]) -> Option<Answer> {
         let blocks = want.iter().map(|_| ggen_marketplace::fetch::protocol::Found::Missing).collect();
@@ -137,8 +150,11 @@ struct Stage {
 /// Follows a script until the host ends.
 pub(crate) async fn run(cast: Cast) -> turmoil::Result {
     let base = transport::base(TurmoilTransport::new(cast.ip, cast.tap.clone(), cast.weather.clone()));
+    let by_hand =
+        matches!(cast.kind, ScriptKind::FloodGossip | ScriptKind::WrapSequences | ScriptKind::Impostor);
     let version = if cast.kind == ScriptKind::AnotherMajor { stranger::VERSION } else { PROTOCOL_VERSION };
-    let mut swarm = swarm::swarm(base, &cast.key, version, cast.kind == ScriptKind::FloodGossip)?;
+    let (overheard, mut messages) = mpsc::channel(gossip::OVERHEARD_QUEUED_MAX);
+    let mut swarm = swarm::swarm(base, &cast.key, version, by_hand.then_some(overheard))?;
     let topic = gossipsub::IdentTopic::new(&cast.topic);
     if let Some(gossip) = swarm.behaviour_mut().gossip.as_mut() {
         gossip.subscribe(&topic)?;
@@ -153,6 +169,8 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::ReplayHeads => Box::new(replay::Replay::new(&cast.victim)),
         ScriptKind::AnotherMajor => Box::new(stranger::Stranger),
         ScriptKind::FloodGossip => Box::new(flood::Flooding::new(cast.secret, cast.flood)),
+        ScriptKind::WrapSequences => Box::new(wrap::Wrap::new(cast.secret)),
+        ScriptKind::Impostor => Box::new(impostor::Impostor::new(cast.secret)),
     };
     cast.ledger.lock().record(cast.node, format_args!("misbehaves: {}", cast.kind.as_str()));
     let remembered = remembered(&cast.store);
@@ -170,6 +188,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
             event = stage.swarm.select_next_some() => {
                 hanging.extend(stage.swarm_event(script.as_mut(), event));
             }
+            Some(message) = messages.recv() => script.overheard(&mut stage, &message),
             _ = turns.tick() => {
                 stage.look_around();
                 script.turn(&mut stage);

@@ -20,8 +20,9 @@ use libp2p::{
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
     yamux,
 };
+use tokio::sync::mpsc;
 
-use super::gossip::{self, Spouting};
+use super::gossip::{self, Message, Spouting};
 
 /// How long a request that is never answered stays open on this side: longer than any honest node waits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -91,13 +92,13 @@ impl request_response::Codec for Frames {
     }
 }
 
-/// The swarm of an adversary, with a node's key and on a node's base transport; `version` is what it says that it speaks, and
-/// `by_hand` how it gossips.
+/// The swarm of an adversary, with a node's key and on a node's base transport; `version` is what it says that it speaks. Where
+/// it gossips by hand, `by_hand` is told what it hears.
 pub(super) fn swarm(
     base: Base,
     key: &Keypair,
     version: &str,
-    by_hand: bool,
+    by_hand: Option<mpsc::Sender<Message>>,
 ) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
     let id = key.public().to_peer_id();
     let transport = base
@@ -120,8 +121,11 @@ pub(super) fn swarm(
     let protocol = |name| [(StreamProtocol::new(name), ProtocolSupport::Full)];
     let requests = || request_response::Config::default().with_request_timeout(REQUEST_TIMEOUT);
     let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
-    let gossip = (!by_hand).then(|| gossipsub::Behaviour::new(signed, gossip_config)).transpose()?;
-    let spouts = by_hand.then(|| request_response::Behaviour::new(protocol(gossip::PROTOCOL), requests()));
+    let gossip = by_hand.is_none().then(|| gossipsub::Behaviour::new(signed, gossip_config)).transpose()?;
+    let spouts = by_hand.map(|overheard| {
+        let codec = Spouting::new(overheard);
+        request_response::Behaviour::with_codec(codec, protocol(gossip::PROTOCOL), requests())
+    });
     let behaviour = Behaviour {
         identify: identify::Behaviour::new(identify::Config::new(version.to_owned(), key.public())),
         ping: ping::Behaviour::default(),

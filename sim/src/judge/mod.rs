@@ -268,6 +268,8 @@ impl Judge {
         self.look(at, views);
         let charged = charged(&self.case, views).into_iter();
         metrics.extend(charged.map(|(name, peers)| (name.to_owned(), peers as f64)));
+        let frozen: usize = honest(&self.case, views).map(|(_, view)| view.frozen.len()).sum();
+        metrics.insert("packages_frozen".to_owned(), frozen as f64);
         let Self { case, mut found, oracle, .. } = self;
         for (node, view) in honest(&case, views) {
             self.reputations.finish(&mut found, &case, at, node, view);

@@ -136,6 +136,10 @@ impl Recount {
     /// Nothing stands in the books beyond what happened, and nothing that stood there is gone: not by a crash either.
     pub(super) fn look(&mut self, found: &mut Found, case: &Case, at: Duration, node: usize, view: &View) {
         for (peer, account) in &view.accounts {
+            // What may stand there only grows: what did not change is no more wrong than it was.
+            if self.accounts.get(&(node, *peer)) == Some(account) {
+                continue;
+            }
             let name = &case.members[*peer].name;
             let served = self.served.get(&(node, *peer)).copied().unwrap_or_default();
             for (what, counted, most) in [

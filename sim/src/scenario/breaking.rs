@@ -14,8 +14,8 @@ use super::{
     problem::Problem,
 };
 
-/// How often one fault happens at most.
-const TIMES_MAX: u32 = 1_000;
+/// How often one fault happens, and one step is done, at most.
+pub(super) const TIMES_MAX: u32 = 1_000;
 /// Of a hundred segments, how many may be lost: of more than that, hardly any connection would stand.
 const LOSS_PERCENT_MAX: u64 = 90;
 /// How long a node is down where it is restarted and nothing is said.

@@ -149,6 +149,10 @@ pub enum ScriptKind {
     FloodGossip,
     /// Says that it speaks another major version.
     AnotherMajor,
+    /// Has numbers that come to their end and begin anew.
+    WrapSequences,
+    /// Says other things under the same name.
+    Impostor,
 }
 
 /// Something that a user does at a node.
@@ -512,6 +516,8 @@ impl ScriptKind {
             Self::ReplayHeads => "replay-heads",
             Self::FloodGossip => "flood-gossip",
             Self::AnotherMajor => "another-major",
+            Self::WrapSequences => "wrap-sequences",
+            Self::Impostor => "impostor",
         }
     }
 }

@@ -416,6 +416,33 @@ fn a_step_that_counts_to_a_share_may_fail() {
 }
 
 #[test]
+fn a_step_may_be_done_again_and_again_and_what_is_published_so_counts_up() {
+    let step = |rest: &str| format!("[[workload]]\nat = \"10s\"\nnode = \"node-1\"\n{rest}\n");
+    let publish =
+        step("do = \"publish\"\npackage = \"amber\"\nversion = \"1.2.9\"\nevery = \"20s\"\ntimes = 3");
+    let scenario = parse(&format!("{SMALL}{publish}")).unwrap();
+    let steps = scenario.steps.iter().map(|step| match &step.action {
+        Action::Publish { version, .. } => (step.at.as_secs(), version.as_str()),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(steps.collect::<Vec<_>>(), [(10, "1.2.9"), (30, "1.2.10"), (50, "1.2.11")]);
+    let search = |rest: &str| step(&format!("do = \"search\"\ntext = \"x\"\n{rest}"));
+    assert_eq!(parse(&format!("{SMALL}{}", search("every = \"1s\"\ntimes = 50"))).unwrap().steps.len(), 50);
+    for (added, what) in [
+        (search("times = 3"), "go together"),
+        (search("every = \"3s\""), "go together"),
+        (search("times = 0\nevery = \"3s\""), "1 to 1000 times"),
+        (search("times = 3\nevery = \"0s\""), "1 to 1000 times"),
+        (search("times = 1001\nevery = \"1ms\""), "1 to 1000 times"),
+        (search("times = 6\nevery = \"10s\""), "the run has ended by the last of them"),
+        (search("times = 1000\nevery = \"1ms\"\n").repeat(21), "at most 20000 steps"),
+        (publish.replace("1.2.9", "1.2.9-beta"), "ends with a number"),
+    ] {
+        assert!(refused(&added).contains(what), "{added}: {}", refused(&added));
+    }
+}
+
+#[test]
 fn an_installation_that_fails_leaves_nothing_behind() {
     let text = "[[workload]]\nat = \"1s\"\nnode = \"node-1\"\ndo = \"publish\"\npackage = \"amber\"\n\
                 [[workload]]\nat = \"2s\"\nnode = \"node-2\"\ndo = \"install\"\npackage = \"amber\"\n\

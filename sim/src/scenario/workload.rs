@@ -12,18 +12,23 @@ use toml::Spanned;
 
 use super::{
     Action, EVERY_NODE, Filter, Need, Step,
+    breaking::TIMES_MAX,
     document::{Names, Span, moment, node_named},
     problem::{Problem, unknown},
 };
 
 /// Bytes of the content of one package at most.
 const PACKAGE_BYTES_MAX: u64 = 64 << 20;
+/// Steps of one scenario at most: each has a folder of its own and is looked at as long as the run lasts.
+const STEPS_MAX: usize = 20_000;
 
 /// One of `[[workload]]`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Doing {
     at: Spanned<Span>,
+    every: Option<Spanned<Span>>,
+    times: Option<Spanned<u32>>,
     node: Spanned<String>,
     #[serde(rename = "do")]
     what: Spanned<Verb>,
@@ -69,6 +74,9 @@ pub(super) fn steps(workload: &[Doing], names: &Names<'_>, end: Duration) -> Res
     let mut steps = Vec::new();
     for doing in workload {
         steps.extend(doing.steps(names, end)?);
+        if steps.len() > STEPS_MAX {
+            return Err(Problem::at(&doing.at, format!("a scenario has at most {STEPS_MAX} steps")));
+        }
     }
     check_packages(workload, &steps)?;
     check_found(workload, &steps)?;
@@ -127,6 +135,7 @@ fn plain<T: Clone>(value: &Option<Spanned<T>>) -> Option<T> {
 impl Doing {
     fn steps(&self, names: &Names<'_>, end: Duration) -> Result<Vec<Step>, Problem> {
         let at = moment(&self.at, end)?;
+        let (times, every) = self.times(at, end)?;
         self.check_keys()?;
         let action = self.action(names)?;
         let nodes = match self.node.get_ref().as_str() {
@@ -144,15 +153,53 @@ impl Doing {
         let (fails, share) = (plain(&self.fails), plain(&self.share));
         // Of a share, some may fail: how many, a threshold says.
         let may_fail = self.may_fail || share.is_some();
-        let step = |node| Step {
-            at,
-            node,
-            action: action.clone(),
-            may_fail,
-            fails: fails.clone(),
-            share: share.clone(),
+        let mut steps = Vec::new();
+        for n in 0..times {
+            let action = self.counted(&action, n)?;
+            steps.extend(nodes.iter().map(|node| Step {
+                at: at + every * n,
+                node: *node,
+                action: action.clone(),
+                may_fail,
+                fails: fails.clone(),
+                share: share.clone(),
+            }));
+        }
+        Ok(steps)
+    }
+
+    /// How often it is done, and the time from one to the next.
+    fn times(&self, at: Duration, end: Duration) -> Result<(u32, Duration), Problem> {
+        let (times, every) = match (&self.times, &self.every) {
+            (None, None) => return Ok((1, Duration::ZERO)),
+            (Some(times), Some(every)) => (times, every.get_ref().0),
+            _ => return Err(Problem::at(&self.at, "`times` and `every` go together")),
         };
-        Ok(nodes.into_iter().map(step).collect())
+        let count = *times.get_ref();
+        if count == 0 || count > TIMES_MAX || every.is_zero() {
+            return Err(Problem::at(
+                times,
+                format!("a step is done 1 to {TIMES_MAX} times, some time apart"),
+            ));
+        }
+        if every.checked_mul(count - 1).and_then(|late| at.checked_add(late)).is_none_or(|last| last >= end) {
+            return Err(Problem::at(times, "the run has ended by the last of them"));
+        }
+        Ok((count, every))
+    }
+
+    /// What is done the time `n`: of a package another version is published each time, since a version is one tree for ever.
+    fn counted(&self, action: &Action, n: u32) -> Result<Action, Problem> {
+        let mut action = action.clone();
+        if let (Action::Publish { version, .. }, 1..) = (&mut action, n) {
+            let counted = version.rsplit_once('.').and_then(|(before, last)| {
+                Some(format!("{before}.{}", last.parse::<u32>().ok()?.checked_add(n)?))
+            });
+            let no_number =
+                "the version of what is published more than once ends with a number, which counts up";
+            *version = counted.ok_or_else(|| Problem::at(&self.what, no_number))?;
+        }
+        Ok(action)
     }
 
     /// Refuses keys that do not belong to this step.

@@ -106,6 +106,8 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             | Event::Disconnected { .. }
             | Event::Announced { .. }
             | Event::Announcing { .. }
+            | Event::Kept { .. }
+            | Event::Refused { .. }
             | Event::LookedUp(_)
             | Event::Routed { .. }
             | Event::Listed { .. }

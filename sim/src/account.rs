@@ -17,7 +17,7 @@ use crate::{
     ledger::{self, Ended, Ledger},
     measure::Release,
     report::{self, FaultReport, Member, Outcome, StepReport},
-    scenario::{Role, Scenario, Step},
+    scenario::{DiskKind, Role, Scenario, Step},
 };
 
 /// Reads from a store what its catalogue took after a position; the releases, and the newest position.
@@ -139,6 +139,10 @@ pub(crate) fn metrics(
         ("innocents_refused", refused(scenario, ledger, false)),
     ];
     metrics.extend(counted.map(|(name, count)| (name.to_owned(), count as f64)));
+    if scenario.nodes.iter().any(|node| node.disk == DiskKind::Files) {
+        let of_disks = [("writes_lost", counts.writes_lost), ("pages_torn", counts.pages_torn)];
+        metrics.extend(of_disks.map(|(name, count)| (name.to_owned(), count as f64)));
+    }
     metrics.extend(shares(scenario, ledger));
     let roles = scenario.nodes.iter().enumerate();
     let running = roles.filter(|(node, _)| ledger.measures.runs(*node)).map(|(node, it)| (node, it.role));

@@ -1,6 +1,6 @@
 //! A node on a simulated host: the shipped one, on a base transport and a store of ours.
 
-use std::{cell::RefCell, path::PathBuf, rc::Rc, time::Duration};
+use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
@@ -13,7 +13,7 @@ use ggen_marketplace::{
     identity::Publisher,
     network::{Metrics, Observer, Offload, transport},
     package::PackageId,
-    store::Store,
+    time::Timestamp,
 };
 use libp2p::{Multiaddr, identity::Keypair};
 use tokio::{
@@ -23,20 +23,19 @@ use tokio::{
 
 use crate::{
     adversary::{self, Cast},
+    disk::{self, Disk},
     judge::{self, Fact},
     ledger::{Ended, Shared},
     plan::{Cause, Life},
     scenario::{Action, Flood, Role, Script, ScriptKind},
     transport::{Tap, TurmoilTransport},
+    virtualise,
     weather::Weather,
     witness::Witness,
 };
 
 /// Seconds that a step may take.
 const STEP_TIMEOUT_SECS: u64 = 60;
-
-/// What is on a node's disk; another store after it was lost.
-pub(crate) type Disk = Rc<RefCell<Store>>;
 
 /// Everything that a node is made of, and made of again after a crash.
 pub(crate) struct Blueprint {
@@ -55,8 +54,8 @@ pub(crate) struct Blueprint {
     /// Of every node, for a user who knows it.
     pub(crate) addresses: Rc<Vec<Multiaddr>>,
     /// What was committed to it outlives a crash, and a transaction under way does not: nothing is shared with the host but
-    /// this handle, and no transaction spans two polls of a task.
-    pub(crate) disk: Disk,
+    /// this handle, and no transaction spans two polls of a task. One in files is opened anew for each life.
+    pub(crate) disk: Rc<Disk>,
     /// What its user does, in order of time.
     pub(crate) steps: Vec<PlannedStep>,
     pub(crate) ledger: Shared,
@@ -125,7 +124,7 @@ impl Blueprint {
             ip: self.ip,
             port: self.port,
             others: self.others.clone(),
-            store: self.disk.borrow().clone(),
+            store: self.disk.store().clone(),
             topic: self.settings().packages_topic,
             tap: self.tap(),
             ledger: self.ledger.clone(),
@@ -150,7 +149,7 @@ impl Blueprint {
             transport: transport::base(TurmoilTransport::new(self.ip, self.tap(), self.weather.clone())),
             node_key: self.key.clone(),
             publisher: self.publisher.clone(),
-            store: self.disk.borrow().clone(),
+            store: self.disk.store().clone(),
             offload: Offload::Inline,
             observer: Observer::new(move |event| {
                 witness.tell(node, event);
@@ -177,11 +176,20 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
         let Some(life) = blueprint.lives.iter().find(is_left).copied() else { break };
         let is_new = elapsed() <= life.from;
         sleep(life.from.saturating_sub(elapsed())).await;
-        if is_new && life.fresh {
-            blueprint.disk.replace(Store::in_memory()?);
-            blueprint.ledger.lock().tell(Fact::Wiped { node: blueprint.node });
+        if blueprint.disk.is_dead() {
+            break;
         }
-        live(&blueprint, life, is_new).await?;
+        if is_new && life.fresh {
+            blueprint.disk.wipe(now())?;
+            blueprint.ledger.lock().tell(Fact::Wiped { node: blueprint.node });
+        } else if let Some(opened) = blueprint.disk.reopen(now())? {
+            blueprint.ledger.lock().tell(opened);
+        }
+        match live(&blueprint, life, is_new).await {
+            // The machine stops at the end of this tick.
+            Err(_) if blueprint.disk.is_dead() => break,
+            ended => ended?,
+        }
     }
     std::future::pending().await
 }
@@ -251,7 +259,17 @@ async fn work(blueprint: &Rc<Blueprint>, registry: &Rc<P2PRegistry>, steps: &mut
                     (Ended::Failed { code: failure.code, message, leaves_files }, String::new())
                 }
             };
+            // Without power, nobody is told anything.
+            if blueprint.disk.is_dead() {
+                return;
+            }
             let mut ledger = blueprint.ledger.lock();
+            if matches!(ended, Ended::Installed { .. }) && blueprint.disk.drive().is_some() {
+                let staged = disk::staged_beside(&step.folder);
+                if staged > 0 {
+                    ledger.tell(Fact::Littered { node: blueprint.node, staged });
+                }
+            }
             if let Some(fact) = installed(&step, blueprint.node, &ended) {
                 ledger.tell(fact);
             }
@@ -343,6 +361,11 @@ async fn look_up(
     let named: PackageId = id.parse().map_err(|_| nothing())?;
     let head = registry.dht_head(&named).await.ok().flatten().ok_or_else(nothing)?;
     Ok((Ended::LookedUp { id, sequence: head.head().sequence.get() }, String::new()))
+}
+
+/// The time of the node's clock.
+fn now() -> Timestamp {
+    Timestamp::from_secs((virtualise::EPOCH + elapsed()).as_secs())
 }
 
 /// How long the run has lasted, for whoever runs on a host.

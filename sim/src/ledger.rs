@@ -51,6 +51,10 @@ pub struct Counts {
     pub bytes_delivered: u64,
     /// How often adversaries bit.
     pub bites: u64,
+    /// Pages of writes, lengths and names that power cuts took.
+    pub writes_lost: u64,
+    /// Pages of which power cuts left some sectors old and some new.
+    pub pages_torn: u64,
 }
 
 /// How a step ended.

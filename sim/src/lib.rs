@@ -16,6 +16,7 @@ pub mod compare;
 #[cfg(test)]
 mod conformance;
 pub mod corpus;
+mod disk;
 pub mod draw;
 mod faults;
 mod host;
@@ -25,6 +26,7 @@ pub mod ledger;
 mod measure;
 mod panics;
 pub mod plan;
+mod power;
 pub mod prove;
 pub mod report;
 pub mod scenario;

@@ -1,7 +1,6 @@
 //! A run: nodes on simulated hosts, what their users do, what breaks, and what must hold in spite of it.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -15,11 +14,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use ggen_marketplace::{
-    network::Metrics,
-    store::{self, Store},
-    time::Timestamp,
-};
+use ggen_marketplace::{network::Metrics, store, time::Timestamp};
 use libp2p::{Multiaddr, multiaddr::Protocol};
 use rand_chacha::rand_core::Rng;
 use tempfile::TempDir;
@@ -27,19 +22,21 @@ use turmoil::Sim;
 
 use crate::{
     account,
+    disk::{self, Disk, Drive, Drives},
     draw::Draws,
     faults::Breaker,
-    host::{self, Blueprint, Disk, PlannedStep},
+    host::{self, Blueprint, PlannedStep},
     judge::{self, Aim, Case, Fact, Limits, Member, Task, Watch},
     leak::Leak,
     ledger::{Ledger, Shared},
     panics,
-    plan::{Event, Life, Plan},
+    plan::{Deed, Event, Life, Plan},
+    power::{self, Power},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
-    scenario::{Action, Latency, Need, Node, Scenario, regions},
+    scenario::{Action, DiskKind, Latency, Need, Node, Scenario, regions},
     trace::{Lines, Trace},
     transport::multiaddr,
-    virtualise,
+    virtualise::{self, files},
     weather::Weather,
     witness::Witness,
 };
@@ -94,12 +91,21 @@ pub enum Error {
     /// A store cannot be made or read.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A simulated disk cannot be kept, or a store on it cannot be opened.
+    #[error("a simulated disk broke: {0}")]
+    Disk(String),
     /// A node, or turmoil, gave up.
     #[error("the simulation broke: {0}")]
     Broken(String),
     /// Something panicked.
     #[error("the simulation panicked; its message is above")]
     Panicked,
+}
+
+impl From<disk::Error> for Error {
+    fn from(error: disk::Error) -> Self {
+        Self::Disk(error.to_string())
+    }
 }
 
 /// Runs a scenario with a seed.
@@ -118,7 +124,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     panics::watch();
     // A fresh thread: nothing on it has been seeded yet.
     let finished = thread::scope(|scope| {
-        let body = || simulate(scenario, draws, steps, &options);
+        let body = || simulate(scenario, draws, steps, scratch.path(), &options);
         let thread = thread::Builder::new().name("simulation".to_owned()).stack_size(STACK_BYTES);
         thread.spawn_scoped(scope, body)?.join().map_err(|_| Error::Panicked)?
     });
@@ -254,7 +260,11 @@ struct World<'a> {
     scenario: &'a Scenario,
     plan: Plan,
     /// What is on the disk of each node.
-    stores: Vec<Disk>,
+    disks: Vec<Rc<Disk>>,
+    /// What each node installs.
+    installs: Vec<Vec<PlannedStep>>,
+    power: Power,
+    draws: Draws,
     ledger: Shared,
     /// Per node: the position to which its catalogue was read.
     positions: Vec<u64>,
@@ -269,7 +279,8 @@ struct World<'a> {
 fn simulate(
     scenario: &Scenario,
     draws: Draws,
-    steps: Vec<PlannedStep>,
+    mut steps: Vec<PlannedStep>,
+    scratch: &Path,
     options: &Options,
 ) -> Result<Finished, Error> {
     let _virtual = virtualise::enter(draws.secret("entropy", "", 0));
@@ -283,14 +294,41 @@ fn simulate(
     let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.lines.clone());
-    let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));
-    let stores = keys.iter().map(|_| disk()).collect::<Result<Vec<_>, _>>()?;
+    let drives = drives(scenario, draws, scratch)?;
+    for step in steps.iter_mut().filter(|step| matches!(step.action, Action::Install { .. })) {
+        if let Some(drive) = drives.get(&scenario.steps[step.number].node) {
+            step.folder = disk::install_folder(drive).join(step.number.to_string());
+        }
+    }
+    let watcher = Rc::new(Drives(drives.values().cloned().collect()));
+    let _watching = (!drives.is_empty()).then(|| files::watch(watcher));
+    let began = timestamp(Duration::ZERO);
+    let disk = |node| match drives.get(&node) {
+        Some(drive) => Disk::in_files(node, drive.clone(), began),
+        None => Disk::in_memory(node),
+    };
+    let disks = (0..keys.len()).map(|node| Ok(Rc::new(disk(node)?))).collect::<Result<Vec<_>, Error>>()?;
+    let of_node = |node: usize| steps.iter().filter(move |step| scenario.steps[step.number].node == node);
+    let installs = (0..keys.len()).map(|node| power::installs(of_node(node).cloned())).collect();
     let (positions, signed) = (vec![0; keys.len()], BTreeSet::new());
     let counting = || if options.counts { Metrics::counting() } else { Metrics::default() };
     let metrics = keys.iter().map(|_| counting()).collect();
     let witness = options.witness.clone();
     let weather = Weather::new(draws, ledger.clone(), scenario.tick);
-    let mut world = World { scenario, plan, stores, ledger, positions, signed, witness, metrics, weather };
+    let mut world = World {
+        scenario,
+        plan,
+        disks,
+        installs,
+        power: Power::default(),
+        draws,
+        ledger,
+        positions,
+        signed,
+        witness,
+        metrics,
+        weather,
+    };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
         .epoch(UNIX_EPOCH + virtualise::EPOCH)
@@ -312,7 +350,8 @@ fn simulate(
             return Err(Error::Panicked);
         }
         stepped.map_err(|error| Error::Broken(error.to_string()))?;
-        watch.tick(sim.elapsed(), &world.ledger, &world.stores)?;
+        world.cut_power(&mut sim, &mut breaker)?;
+        watch.tick(sim.elapsed(), &world.ledger, &world.disks)?;
         world.look_into_catalogues(sim.elapsed())?;
         if let Some(millis) = &options.elapsed_millis {
             millis.store(u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -321,9 +360,21 @@ fn simulate(
     let report = world.report(watch, sim.elapsed())?;
     // Before the hosts are torn down, of which the report knows nothing any more.
     world.ledger.lock().trace = Trace::default();
+    world.disks.iter().for_each(|disk| disk.kill());
     drop(sim);
     let counts = world.metrics.iter().map(Metrics::text).collect();
     Ok(Finished { report, counts })
+}
+
+/// The disks of the nodes that have theirs in files.
+fn drives(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<BTreeMap<usize, Rc<Drive>>> {
+    // SQLite follows links and names its files by where they lead.
+    let folder = scratch.canonicalize()?.join("disks");
+    let nodes = scenario.nodes.iter().enumerate().filter(|(_, node)| node.disk == DiskKind::Files);
+    let drive = |(number, node): (usize, &Node)| {
+        Ok((number, Rc::new(Drive::new(&folder.join(number.to_string()), &node.name, draws)?)))
+    };
+    nodes.map(drive).collect()
 }
 
 /// The time of the nodes' clocks.
@@ -376,7 +427,7 @@ impl World<'_> {
                 port: self.port(index),
                 bootstrap: known.collect(),
                 addresses: addresses.clone(),
-                disk: self.stores[index].clone(),
+                disk: self.disks[index].clone(),
                 steps: of_node.remove(&index).unwrap_or_default(),
                 ledger: self.ledger.clone(),
                 witness: self.witness.clone(),
@@ -449,7 +500,7 @@ impl World<'_> {
     }
 
     /// Begins and ends what is due.
-    fn break_and_mend(&self, sim: &mut Sim<'_>, breaker: &mut Breaker<'_>) -> Result<(), Error> {
+    fn break_and_mend(&mut self, sim: &mut Sim<'_>, breaker: &mut Breaker<'_>) -> Result<(), Error> {
         let now = sim.elapsed();
         let is_due = |at: Duration| at <= now && now < at + self.scenario.tick;
         // What ends makes room for what begins at the same moment.
@@ -458,15 +509,47 @@ impl World<'_> {
             self.note(now, event, "ends", Fact::FaultEnded);
         }
         for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| is_due(event.at)) {
-            for site in breaker.begin(sim, number, event) {
-                for node in self.scenario.nodes_at(site) {
-                    self.stores[node].replace(Store::in_memory()?);
-                    self.ledger.lock().tell(Fact::Wiped { node });
-                }
+            if !self.power.takes(number, event, (self.scenario, self.draws), &self.disks) {
+                self.begin(sim, breaker, number, event)?;
             }
             self.note(now, event, "begins", Fact::FaultBegan);
         }
         breaker.look(sim, now);
+        Ok(())
+    }
+
+    /// Stops the machines whose power fails now.
+    fn cut_power(&mut self, sim: &mut Sim<'_>, breaker: &mut Breaker<'_>) -> Result<(), Error> {
+        for number in self.power.fails(sim.elapsed(), &self.plan.events, self.scenario, &self.disks) {
+            self.begin(sim, breaker, number, &self.plan.events[number])?;
+        }
+        Ok(())
+    }
+
+    /// Begins an event. Nodes that it stops find their disks as it leaves them.
+    fn begin(
+        &self,
+        sim: &mut Sim<'_>,
+        breaker: &mut Breaker<'_>,
+        number: usize,
+        event: &Event,
+    ) -> Result<(), Error> {
+        let nodes = power::nodes_of(self.scenario, event);
+        // What ends with its host has no time to put its files in order.
+        nodes.iter().for_each(|node| self.disks[*node].kill());
+        let wiped = breaker.begin(sim, number, event);
+        let (at, now) = (sim.elapsed(), timestamp(sim.elapsed()));
+        let is_power_cut = matches!(event.deed, Deed::Stop { is_silent: true, .. });
+        for node in nodes {
+            if wiped.contains(&self.scenario.site_of(node)) {
+                self.disks[node].wipe(now)?;
+                self.ledger.lock().tell(Fact::Wiped { node });
+                continue;
+            }
+            let name = self.scenario.nodes[node].name.as_str();
+            let (disk, installs) = (&self.disks[node], &self.installs[node]);
+            power::recover(disk, (node, name), is_power_cut, installs, &self.ledger, (at, now))?;
+        }
         Ok(())
     }
 
@@ -484,7 +567,7 @@ impl World<'_> {
     fn look_into_catalogues(&mut self, elapsed: Duration) -> Result<(), Error> {
         let changed = self.ledger.lock().measures.take_changed();
         for node in changed {
-            let store = self.stores[node].borrow();
+            let store = self.disks[node].store();
             let (releases, position) = account::listings(&store, self.positions[node], timestamp(elapsed))?;
             self.positions[node] = position;
             let mut ledger = self.ledger.lock();
@@ -500,13 +583,17 @@ impl World<'_> {
     }
 
     fn report(&self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
+        let in_files = (0..self.disks.len()).filter(|node| self.disks[*node].drive().is_some());
+        for fact in in_files.flat_map(|node| power::stands(node, &self.installs[node])) {
+            self.ledger.lock().tell(fact);
+        }
         let (shortcomings, (distributions, mut metrics)) = {
             let ledger = self.ledger.lock();
             (self.shortcomings(&ledger), account::metrics(self.scenario, &ledger))
         };
         let idle = self.idle_faults();
         let invariants =
-            watch.finish(elapsed, &self.ledger, &self.stores, idle, &shortcomings, &mut metrics)?;
+            watch.finish(elapsed, &self.ledger, &self.disks, idle, &shortcomings, &mut metrics)?;
         let mut ledger = self.ledger.lock();
         // What was stopped before its end has the events of the whole run until there, and no others.
         let is_whole = elapsed >= self.scenario.duration;

@@ -23,6 +23,31 @@ pub enum Fact {
         /// The node.
         node: usize,
     },
+    /// A node's store was opened again, in files.
+    Opened {
+        /// The node.
+        node: usize,
+        /// What was found damaged.
+        damage: Vec<String>,
+        /// Temporary files that are there still.
+        leftovers: Vec<String>,
+    },
+    /// What stands where a step was to install, after a power cut or at the end.
+    Stands {
+        /// The number of the step.
+        step: usize,
+        /// Where.
+        node: usize,
+        /// The digest of the files.
+        tree: [u8; 32],
+    },
+    /// After an installation, staging folders stand beside it.
+    Littered {
+        /// Where.
+        node: usize,
+        /// How many.
+        staged: usize,
+    },
     /// Something breaks.
     FaultBegan,
     /// It is mended.

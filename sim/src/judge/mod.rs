@@ -10,9 +10,11 @@
 mod bounds;
 mod catalogues;
 mod content;
+mod damage;
 mod equivocations;
 mod fact;
 mod found;
+mod halves;
 mod newest;
 mod oracle;
 mod publications;
@@ -62,12 +64,14 @@ pub enum Kind {
 }
 
 /// Every rule, in the order in which they are reported.
-const RULES: [(&str, Kind); 14] = [
+const RULES: [(&str, Kind); 16] = [
     (content::RULE, Kind::Safety),
     (versions::RULE, Kind::Safety),
     (sequences::RULE, Kind::Safety),
     (equivocations::RULE, Kind::Safety),
     (publications::RULE, Kind::Safety),
+    (damage::RULE, Kind::Safety),
+    (halves::RULE, Kind::Safety),
     (reputations::RULE, Kind::Safety),
     (bounds::RULE, Kind::Safety),
     (ROUTING, Kind::Safety),
@@ -216,6 +220,10 @@ impl Judge {
             Fact::Forged { node, from, is_taken } => heard_forged(case, found, at, *node, *from, *is_taken),
             Fact::Routed { node, peer } => routed(case, found, at, *node, *peer),
             Fact::Wiped { node } => self.sequences.wiped(*node),
+            Fact::Opened { node, .. } if case.members[*node].is_honest() => damage::hear(found, at, fact),
+            Fact::Stands { node, .. } | Fact::Littered { node, .. } if case.members[*node].is_honest() => {
+                halves::hear(found, case, at, fact);
+            }
             Fact::Streams { node, lasting } if case.members[*node].is_honest() => {
                 self.bounds.lasting(found, at, *node, *lasting);
             }

@@ -274,6 +274,48 @@ fn a_publication_that_a_user_was_told_of_and_that_is_not_there_is_found_and_not_
 }
 
 #[test]
+fn a_start_that_finds_damage_or_leaves_a_temporary_file_is_found() {
+    let opened = |node, damage: &[&str], leftovers: &[&str]| {
+        let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Fact::Opened { node, damage: own(damage), leftovers: own(leftovers) }
+    };
+    let (rule, what) = doctored(|run| run.facts.push((secs(9), opened(OTHER, &["1.seg is cut off"], &[]))));
+    assert_eq!((rule.as_str(), what.as_str()), (damage::RULE, "9.000 s other: 1.seg is cut off"));
+    let (rule, what) = doctored(|run| run.facts.push((secs(9), opened(OTHER, &[], &["1.tmp"]))));
+    assert_eq!(
+        (rule.as_str(), what.as_str()),
+        (damage::RULE, "9.000 s other: 1.tmp is there still after a start")
+    );
+    let mut run = good();
+    run.facts.push((secs(9), opened(OTHER, &[], &[])));
+    run.facts.push((secs(9), opened(ADVERSARY, &["its own affair"], &[])));
+    assert_eq!(run.judged(), BTreeMap::new());
+}
+
+#[test]
+fn half_a_package_and_what_is_left_beside_a_whole_one_are_found() {
+    let stands = |node, tree| Fact::Stands { step: 1, node, tree };
+    let (rule, what) = doctored(|run| run.facts.push((secs(9), stands(READER, [7; 32]))));
+    assert_eq!(rule, halves::RULE);
+    assert!(
+        what.ends_with("what stands where step 1 was to install word is not what was published"),
+        "{what}"
+    );
+    let (rule, what) = doctored(|run| run.facts.push((secs(9), Fact::Littered { node: READER, staged: 2 })));
+    assert_eq!(rule, halves::RULE);
+    assert!(what.ends_with("2 staging folders are left beside an installation"), "{what}");
+    let mut run = good();
+    run.facts.push((secs(9), stands(READER, TREE)));
+    run.facts.push((secs(9), stands(ADVERSARY, [7; 32])));
+    assert_eq!(run.judged(), BTreeMap::new());
+    // What was published of another package is not this one.
+    let mut run = good();
+    run.case.trees.insert((AUTHOR, "more".to_owned(), "1.0.0".to_owned()), [7; 32]);
+    run.facts.push((secs(9), stands(READER, [7; 32])));
+    assert!(run.judged().contains_key(halves::RULE));
+}
+
+#[test]
 fn a_sequence_that_goes_back_is_found_also_after_a_crash_and_not_after_a_lost_disk() {
     let back = |run: &mut Run| {
         for view in &mut run.views[0] {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
     time::Duration,
 };
 
@@ -9,7 +10,7 @@ use ggen_marketplace::{store, time::Timestamp};
 use libp2p::PeerId;
 
 use super::{Case, Judge, View, view};
-use crate::{host::Disk, ledger::Shared, report::Invariant, virtualise};
+use crate::{disk::Disk, ledger::Shared, report::Invariant, virtualise};
 
 /// Simulated time between two looks at the stores.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -35,7 +36,7 @@ impl Watch {
         &mut self,
         now: Duration,
         ledger: &Shared,
-        disks: &[Disk],
+        disks: &[Rc<Disk>],
     ) -> Result<(), store::Error> {
         if now >= self.next {
             self.next = now + INTERVAL;
@@ -52,7 +53,7 @@ impl Watch {
         mut self,
         now: Duration,
         ledger: &Shared,
-        disks: &[Disk],
+        disks: &[Rc<Disk>],
         idle: Vec<String>,
         shortcomings: &[(usize, String)],
         metrics: &mut BTreeMap<String, f64>,
@@ -69,11 +70,11 @@ impl Watch {
         }
     }
 
-    fn views(&mut self, now: Duration, disks: &[Disk]) -> Result<Vec<View>, store::Error> {
+    fn views(&mut self, now: Duration, disks: &[Rc<Disk>]) -> Result<Vec<View>, store::Error> {
         let now = Timestamp::from_secs((virtualise::EPOCH + now).as_secs());
         let disks = disks.iter().zip(&mut self.known);
         disks
-            .map(|(disk, known)| view::read(&disk.borrow(), &self.peers, &mut self.heads, known, now))
+            .map(|(disk, known)| view::read(&disk.store(), &self.peers, &mut self.heads, known, now))
             .collect()
     }
 }

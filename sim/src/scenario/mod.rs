@@ -89,6 +89,8 @@ pub struct Node {
     pub leave: Option<Duration>,
     /// How it misbehaves.
     pub script: Option<Script>,
+    /// Where it keeps what it writes.
+    pub disk: DiskKind,
     /// What its configuration says besides.
     pub config: Partial,
 }
@@ -102,6 +104,29 @@ pub struct Need {
     pub package: String,
     /// The range of versions that will do.
     pub range: String,
+}
+
+/// Where a node keeps what it writes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DiskKind {
+    /// In memory: nothing is lost, and a transaction is there as a whole or not at all.
+    #[default]
+    Memory,
+    /// In files, on a disk that forgets what was not synced when the power fails.
+    Files,
+}
+
+impl DiskKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Memory, Self::Files];
+
+    /// Its word in a scenario.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Files => "files",
+        }
+    }
 }
 
 /// How a node misbehaves.

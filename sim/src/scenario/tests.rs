@@ -237,6 +237,18 @@ fn seeds_are_a_range_with_both_ends_or_a_list() {
 }
 
 #[test]
+fn nodes_have_their_disk_in_memory_unless_the_file_says_otherwise() {
+    let disks = |more: &str| {
+        parse(&format!("{SMALL}{more}")).unwrap().nodes.iter().map(|it| it.disk).collect::<Vec<_>>()
+    };
+    assert_eq!(disks(""), [DiskKind::Memory; 4]);
+    let one = "[[nodes]]\nname = \"*\"\ndisk = \"files\"\n[[nodes]]\nname = \"node-1\"\ndisk = \"memory\"\n";
+    assert_eq!(disks(one), [DiskKind::Files, DiskKind::Memory, DiskKind::Files, DiskKind::Files]);
+    let message = refused("[[nodes]]\nname = \"node-1\"\ndisk = \"file\"\n");
+    assert!(message.contains("there is no disk `file`; did you mean `files`?"), "{message}");
+}
+
+#[test]
 fn nodes_have_roles_regions_and_a_configuration_of_their_own() {
     let hybrid =
         SMALL.replace("\"mesh\"", "\"hybrid\"\npermanents = 2\nephemerals = 2").replace("nodes = 4\n", "");

@@ -15,7 +15,7 @@ use serde::{
 use toml::{Spanned, Table};
 
 use super::{
-    Action, EVERY_NODE, Fault, FaultKind, NODES_MAX, Node, Role, Step, Topology,
+    Action, DiskKind, EVERY_NODE, Fault, FaultKind, NODES_MAX, Node, Role, Step, Topology,
     document::{Span, moment},
     problem::{Problem, unknown},
     regions,
@@ -54,6 +54,7 @@ pub(super) struct Member {
     region: Option<Spanned<String>>,
     /// Names of the nodes that it knows, which may be its own.
     bootstrap: Option<Vec<Spanned<String>>>,
+    disk: Option<Spanned<String>>,
     config: Option<Spanned<Table>>,
 }
 
@@ -129,6 +130,7 @@ pub(super) fn nodes(laid: &Spanned<Laid>, end: Duration) -> Result<Vec<Node>, Pr
             start,
             leave: None,
             script: None,
+            disk: DiskKind::default(),
             config: Partial::default(),
         }
     };
@@ -263,6 +265,11 @@ impl Member {
             let known: Vec<usize> =
                 bootstrap.iter().map(|name| named(name, names)).collect::<Result<_, _>>()?;
             node.bootstrap = known.into_iter().filter(|known| *known != index).collect();
+        }
+        if let Some(disk) = &self.disk {
+            let known = DiskKind::ALL.into_iter();
+            let found = known.clone().find(|it| it.as_str() == disk.get_ref());
+            node.disk = found.ok_or_else(|| unknown("disk", disk, known.map(DiskKind::as_str)))?;
         }
         if let Some(config) = &self.config {
             let tables: Vec<&Table> =

@@ -1,14 +1,19 @@
-//! Clocks and entropy of libc: virtual on a thread that runs a simulation, the real ones on every other.
+//! Clocks, entropy and disks of libc: virtual on a thread that runs a simulation, the real ones on every other.
 //!
 //! `std::time`, `rand`, the order of a `HashMap` and the Noise handshake all end in the functions that stand here in place
 //! of libc's, so that whatever runs on such a thread becomes a function of the seed. The symbols are those of the whole
 //! program that this crate is linked into: never link it into one that is shipped. SQLite's own entropy is read from
 //! `/dev/urandom` and stays real; no statement of the node asks for it, and a test holds that.
 //!
-//! Linux only. This is the one file of the workspace that holds unsafe code.
+//! Calls that change files are in `files`: a simulated disk is asked about those that concern it, and all others go on to the
+//! kernel.
+//!
+//! Linux only. This is the one folder of the workspace that holds unsafe code.
 
 #![expect(unsafe_code, reason = "functions of libc are replaced by ours")]
 #![cfg(target_os = "linux")]
+
+pub(crate) mod files;
 
 use std::{
     cell::{Cell, RefCell},

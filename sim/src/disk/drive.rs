@@ -1,0 +1,625 @@
+//! One disk: real files stand for the page cache of its machine, and beside them is kept what a power cut would take.
+//!
+//! A sync is not passed on to the kernel. What is unlinked or replaced stays in an attic for as long as it may come back.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+use super::{
+    names::{Folders, Names, Number, TOP},
+    pending::{Fate, Losses, Pending},
+};
+use crate::{
+    draw::Draws,
+    virtualise::files::{Answer, Call, Identity, Opened, Watcher, unwatched},
+};
+
+/// How files end whose bytes mean nothing after a power cut: memory that SQLite's connections share, and whose lock it is. They are
+/// left as they are.
+const MEANINGLESS: [&str; 2] = ["-shm", ".lock"];
+
+/// A file, with what a draw for it is keyed by.
+#[derive(Debug)]
+struct File {
+    key: String,
+    pending: Pending,
+}
+
+/// One disk.
+#[derive(Debug)]
+pub(crate) struct Drive {
+    draws: Draws,
+    /// Of which node.
+    node: String,
+    /// Where its files are.
+    top: PathBuf,
+    attic: PathBuf,
+    /// Nothing is written any more.
+    is_dead: Cell<bool>,
+    /// It dies before it does so many things more.
+    dies_in: Cell<Option<u64>>,
+    cuts: Cell<u64>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    names: Names,
+    files: BTreeMap<Number, File>,
+    known: BTreeMap<Identity, Number>,
+    in_attic: BTreeSet<Number>,
+    /// The file whose change is not done yet.
+    under_way: Option<Number>,
+}
+
+impl State {
+    /// Whether a power cut could take something.
+    fn is_unsynced(&self) -> bool {
+        self.names.is_unsynced() || self.files.values().any(|file| !file.pending.is_empty())
+    }
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    let metadata = fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+impl Drive {
+    /// An empty disk in a folder of its own, which must not exist yet; its path has no links in it.
+    pub(crate) fn new(folder: &Path, node: &str, draws: Draws) -> io::Result<Self> {
+        let drive = Self {
+            draws,
+            node: node.to_owned(),
+            top: folder.join("now"),
+            attic: folder.join("attic"),
+            is_dead: Cell::new(false),
+            dies_in: Cell::new(None),
+            cuts: Cell::new(0),
+            state: RefCell::new(State {
+                names: Names::new(),
+                files: BTreeMap::new(),
+                known: BTreeMap::new(),
+                in_attic: BTreeSet::new(),
+                under_way: None,
+            }),
+        };
+        unwatched(|| {
+            fs::create_dir_all(&drive.top)?;
+            fs::create_dir_all(&drive.attic)
+        })?;
+        drive.state.borrow_mut().known.insert(identity(&drive.top)?, TOP);
+        Ok(drive)
+    }
+
+    /// Where its files are.
+    pub(crate) fn top(&self) -> &Path {
+        &self.top
+    }
+
+    /// From now on nothing is written to it.
+    pub(crate) fn kill(&self) {
+        self.is_dead.set(true);
+    }
+
+    /// It dies by itself when it has done so many more things, writes, syncs and changes of names, and is to do the first of
+    /// those after which something is not synced.
+    pub(crate) fn kill_after(&self, operations: u64) {
+        self.dies_in.set(Some(operations));
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.is_dead.get()
+    }
+
+    /// It works again, with everything that was written to it: its machine was running all the while.
+    pub(crate) fn revive(&self) {
+        self.is_dead.set(false);
+        self.dies_in.set(None);
+    }
+
+    /// Takes everything from it.
+    pub(crate) fn wipe(&self) -> io::Result<()> {
+        self.replace(|_, _| Ok(()), |_| Folders::from([(TOP, BTreeMap::new())]))
+    }
+
+    /// The power fails and comes back: what was not synced is lost or not, by draws, and everything else is there.
+    pub(crate) fn cut_power(&self) -> io::Result<Losses> {
+        let cut = self.cuts.replace(self.cuts.get() + 1);
+        let fate = Fate::new(self.draws, &self.node, cut);
+        let mut losses = Losses::default();
+        let mut more = Losses::default();
+        self.replace(
+            |folders, next| {
+                let state = self.state.borrow();
+                let paths = state.names.paths();
+                self.rebuild(&state, folders, &paths, (TOP, next), fate, &mut losses)
+            },
+            |names| names.survivors(fate, &mut more),
+        )?;
+        Ok(Losses { lost: losses.lost + more.lost, torn: losses.torn })
+    }
+
+    /// Puts other files in place of those that there are.
+    fn replace(
+        &self,
+        fill: impl FnOnce(&Folders, &Path) -> io::Result<()>,
+        image: impl FnOnce(&Names) -> Folders,
+    ) -> io::Result<()> {
+        unwatched(|| {
+            let next = self.top.with_file_name("next");
+            fs::create_dir(&next)?;
+            let folders = image(&self.state.borrow().names);
+            fill(&folders, &next)?;
+            fs::remove_dir_all(&self.top)?;
+            fs::rename(&next, &self.top)?;
+            fs::remove_dir_all(&self.attic)?;
+            fs::create_dir(&self.attic)?;
+            let state = &mut *self.state.borrow_mut();
+            state.names.restart(folders);
+            state.in_attic.clear();
+            state.known.clear();
+            let paths = state.names.paths();
+            // What was not known before is meaningless.
+            let is_known =
+                |number: &Number| state.files.contains_key(number) || state.names.is_folder(*number);
+            for (number, path) in paths.iter().filter(|(number, _)| is_known(number)) {
+                state.known.insert(identity(&self.top.join(path))?, *number);
+            }
+            state.files.retain(|number, _| paths.contains_key(number));
+            state.files.values_mut().for_each(|file| file.pending.synced());
+            self.revive();
+            Ok(())
+        })
+    }
+
+    /// Writes what a power cut left of a folder.
+    fn rebuild(
+        &self,
+        state: &State,
+        folders: &Folders,
+        paths: &BTreeMap<Number, PathBuf>,
+        (folder, target): (Number, &Path),
+        fate: Fate<'_>,
+        losses: &mut Losses,
+    ) -> io::Result<()> {
+        for (name, number) in folders.get(&folder).into_iter().flatten() {
+            let target = target.join(name);
+            let from = self.source(state, paths, *number);
+            if folders.contains_key(number) {
+                fs::create_dir(&target)?;
+                self.rebuild(state, folders, paths, (*number, &target), fate, losses)?;
+            } else {
+                let bytes = fs::read(&from)?;
+                let left = match state.files.get(number) {
+                    Some(file) => file.pending.survivors(bytes, &file.key, fate, losses),
+                    None => bytes,
+                };
+                fs::write(&target, left)?;
+            }
+            // Of a folder that was removed and is back, nobody knows the mode.
+            if let Ok(metadata) = fs::metadata(&from) {
+                fs::set_permissions(&target, metadata.permissions())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn source(&self, state: &State, paths: &BTreeMap<Number, PathBuf>, number: Number) -> PathBuf {
+        match paths.get(&number).filter(|_| !state.in_attic.contains(&number)) {
+            Some(path) => self.top.join(path),
+            None => self.attic.join(number.to_string()),
+        }
+    }
+
+    /// Notes that one thing more is to be done; none where the disk is dead.
+    fn operate(&self, what: Answer) -> Answer {
+        match self.dies_in.get() {
+            // Where everything is on the disk, a power cut takes nothing.
+            Some(0) if self.state.borrow().is_unsynced() => self.is_dead.set(true),
+            Some(0) => {}
+            Some(left) if !self.is_dead.get() => self.dies_in.set(Some(left - 1)),
+            _ => {}
+        }
+        if self.is_dead.get() { Answer::Refuse(libc::EIO) } else { what }
+    }
+
+    fn below(&self, path: &Path) -> Option<PathBuf> {
+        path.strip_prefix(&self.top).ok().map(Path::to_owned)
+    }
+
+    /// Notes what stands where a file is changed.
+    fn change(
+        &self,
+        file: &Opened,
+        (at, length): (u64, u64),
+        note: impl FnOnce(&mut Pending, Vec<u8>),
+    ) -> Option<Answer> {
+        let number = *self.state.borrow().known.get(&file.identity)?;
+        let answer = self.operate(Answer::Watch);
+        if answer == Answer::Watch {
+            let Ok(old) = file.read(at, length) else { return Some(Answer::Refuse(libc::EIO)) };
+            let mut state = self.state.borrow_mut();
+            note(&mut state.files.get_mut(&number)?.pending, old);
+            state.under_way = Some(number);
+        }
+        Some(answer)
+    }
+
+    /// Keeps a file that is about to lose its name.
+    fn keep(&self, path: &Path) -> Option<Number> {
+        let mut state = self.state.borrow_mut();
+        let number = state.names.find(&self.below(path)?)?;
+        if !state.names.is_folder(number) && fs::hard_link(path, self.attic.join(number.to_string())).is_ok()
+        {
+            state.in_attic.insert(number);
+            state.under_way = Some(number);
+        }
+        Some(number)
+    }
+
+    /// Removes what can never come back.
+    fn bury(&self) {
+        let state = &mut *self.state.borrow_mut();
+        if state.in_attic.is_empty() {
+            return;
+        }
+        let held = state.names.held();
+        for number in state.in_attic.extract_if(.., |number| !held.contains(number)).collect::<Vec<_>>() {
+            // What stays is removed with everything else when the run ends.
+            let _ = fs::remove_file(self.attic.join(number.to_string()));
+            state.files.remove(&number);
+            state.known.retain(|_, it| *it != number);
+        }
+    }
+
+    fn before(&self, call: &Call<'_>) -> Option<Answer> {
+        match call {
+            Call::Open { path, creates, truncates } => {
+                let name = self.below(path)?;
+                let found = self.state.borrow().names.find(&name);
+                match found {
+                    None if *creates && self.state.borrow().names.has_folder_of(&name) => {
+                        Some(self.operate(Answer::Watch))
+                    }
+                    Some(number) if *truncates => {
+                        let old = fs::read(path).ok().filter(|old| !old.is_empty());
+                        let Some(old) = old else { return Some(Answer::Watch) };
+                        let answer = self.operate(Answer::Watch);
+                        if answer == Answer::Watch {
+                            let mut state = self.state.borrow_mut();
+                            state.files.get_mut(&number)?.pending.truncate(old.len() as u64, 0, old);
+                            state.under_way = Some(number);
+                        }
+                        Some(answer)
+                    }
+                    _ => Some(Answer::Watch),
+                }
+            }
+            Call::Write { file, at, bytes } => {
+                self.change(file, (*at, bytes.len() as u64), |pending, old| {
+                    pending.write(file.size, *at, bytes, old);
+                })
+            }
+            Call::Truncate { file, length } => self.change(file, (*length, u64::MAX), |pending, old| {
+                pending.truncate(file.size, *length, old);
+            }),
+            Call::Sync { file } => {
+                let number = *self.state.borrow().known.get(&file.identity)?;
+                let answer = self.operate(Answer::Done);
+                if answer == Answer::Done {
+                    let state = &mut *self.state.borrow_mut();
+                    match state.files.get_mut(&number) {
+                        Some(file) => file.pending.synced(),
+                        None => state.names.sync(number),
+                    }
+                }
+                self.bury();
+                Some(answer)
+            }
+            Call::SyncAll { file } => {
+                self.state.borrow().known.get(&file.identity)?;
+                let answer = self.operate(Answer::Done);
+                if answer == Answer::Done {
+                    let state = &mut *self.state.borrow_mut();
+                    state.names.sync_all();
+                    state.files.values_mut().for_each(|file| file.pending.synced());
+                }
+                self.bury();
+                Some(answer)
+            }
+            Call::Rename { from, to } => {
+                let (from, name) = (self.below(from)?, self.below(to)?);
+                self.state.borrow().names.find(&from)?;
+                self.state.borrow().names.has_folder_of(&name).then_some(())?;
+                let answer = self.operate(Answer::Watch);
+                if answer == Answer::Watch {
+                    self.keep(to);
+                }
+                Some(answer)
+            }
+            Call::Unlink { path } => {
+                self.state.borrow().names.find(&self.below(path)?)?;
+                let answer = self.operate(Answer::Watch);
+                if answer == Answer::Watch {
+                    self.keep(path);
+                }
+                Some(answer)
+            }
+            Call::MakeFolder { path } => {
+                let name = self.below(path)?;
+                let is_new = {
+                    let names = &self.state.borrow().names;
+                    names.find(&name).is_none() && names.has_folder_of(&name)
+                };
+                is_new.then(|| self.operate(Answer::Watch))
+            }
+            Call::RemoveFolder { path } => {
+                self.state.borrow().names.find(&self.below(path)?)?;
+                Some(self.operate(Answer::Watch))
+            }
+        }
+    }
+
+    fn after(&self, call: &Call<'_>, is_done: bool, opened: Option<Opened>) {
+        let state = &mut *self.state.borrow_mut();
+        let under_way = state.under_way.take();
+        let changed = under_way.and_then(|number| state.files.get_mut(&number));
+        match call {
+            Call::Open { .. } | Call::Write { .. } | Call::Truncate { .. } if !is_done => {
+                changed.into_iter().for_each(|file| file.pending.take_back());
+            }
+            Call::Rename { .. } | Call::Unlink { .. } if !is_done => {
+                if let Some(number) = under_way {
+                    state.in_attic.remove(&number);
+                    // Another link to what kept its name.
+                    let _ = fs::remove_file(self.attic.join(number.to_string()));
+                }
+            }
+            _ if !is_done => {}
+            Call::Open { path, creates: true, .. } => {
+                let Some(name) = self.below(path) else { return };
+                let is_meaningless = MEANINGLESS
+                    .iter()
+                    .any(|end| name.as_os_str().as_encoded_bytes().ends_with(end.as_bytes()));
+                if state.names.find(&name).is_none()
+                    && let Some(opened) = opened
+                    && let Some((number, key)) = state.names.make(&name, false)
+                    && !is_meaningless
+                {
+                    state.known.insert(opened.identity, number);
+                    state.files.insert(number, File { key, pending: Pending::default() });
+                }
+            }
+            Call::MakeFolder { path } => {
+                if let Some(name) = self.below(path)
+                    && let Some((number, _)) = state.names.make(&name, true)
+                    && let Ok(identity) = identity(path)
+                {
+                    state.known.insert(identity, number);
+                }
+            }
+            Call::Rename { from, to } => {
+                if let (Some(from), Some(to)) = (self.below(from), self.below(to)) {
+                    state.names.rename(&from, &to);
+                }
+            }
+            Call::Unlink { path } | Call::RemoveFolder { path } => {
+                self.below(path).into_iter().for_each(|path| state.names.remove(&path));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// All disks of a run: each call concerns one of them at most.
+#[derive(Debug, Default)]
+pub(crate) struct Drives(pub(crate) Vec<Rc<Drive>>);
+
+impl Watcher for Drives {
+    fn before(&self, call: &Call<'_>) -> Answer {
+        self.0.iter().find_map(|drive| drive.before(call)).unwrap_or(Answer::Pass)
+    }
+
+    fn after(&self, call: &Call<'_>, is_done: bool, opened: Option<Opened>) {
+        let is_of = |drive: &&Rc<Drive>| match call {
+            Call::Open { path, .. }
+            | Call::Unlink { path }
+            | Call::MakeFolder { path }
+            | Call::RemoveFolder { path } => drive.below(path).is_some(),
+            Call::Rename { to, .. } => drive.below(to).is_some(),
+            Call::Write { file, .. }
+            | Call::Truncate { file, .. }
+            | Call::Sync { file }
+            | Call::SyncAll { file } => drive.state.borrow().known.contains_key(&file.identity),
+        };
+        if let Some(drive) = self.0.iter().find(is_of) {
+            drive.after(call, is_done, opened);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs::{File, OpenOptions},
+        io::Write,
+        os::unix::fs::FileExt,
+    };
+
+    use rustix::fs::{CWD, RenameFlags, renameat_with, syncfs};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::virtualise::files;
+
+    /// What is left after each of many power cuts of what was done to a disk.
+    fn cuts<T: Ord>(act: impl Fn(&Path), look: impl Fn(&Path) -> T) -> BTreeSet<T> {
+        let cut = |seed| {
+            let scratch = TempDir::new().unwrap();
+            let folder = scratch.path().canonicalize().unwrap().join("disk");
+            let drive = Rc::new(Drive::new(&folder, "node-0", Draws::new(seed)).unwrap());
+            let _watching = files::watch(Rc::new(Drives(vec![drive.clone()])));
+            act(drive.top());
+            drive.kill();
+            drive.cut_power().unwrap();
+            look(drive.top())
+        };
+        (0..40).map(cut).collect()
+    }
+
+    fn content(top: &Path) -> Option<Vec<u8>> {
+        fs::read(top.join("file")).ok()
+    }
+
+    fn some(bytes: &[u8]) -> Option<Vec<u8>> {
+        Some(bytes.to_vec())
+    }
+
+    /// A file with `old` in it that is on the disk for certain.
+    fn lay(top: &Path, old: &[u8]) -> File {
+        let path = top.join("file");
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path).unwrap();
+        file.write_all(old).unwrap();
+        file.sync_all().unwrap();
+        File::open(top).unwrap().sync_all().unwrap();
+        file
+    }
+
+    #[test]
+    fn a_write_without_a_sync_may_be_lost_and_with_one_never() {
+        let written = |syncs: bool| {
+            move |top: &Path| {
+                let file = lay(top, b"old");
+                file.write_all_at(b"new", 0).unwrap();
+                if syncs {
+                    file.sync_data().unwrap();
+                }
+            }
+        };
+        assert_eq!(cuts(written(false), content), [some(b"old"), some(b"new")].into());
+        assert_eq!(cuts(written(true), content), [some(b"new")].into());
+    }
+
+    #[test]
+    fn a_file_that_was_emptied_or_cut_may_be_whole_again() {
+        let emptied = |top: &Path| drop((lay(top, b"old"), File::create(top.join("file")).unwrap()));
+        assert_eq!(cuts(emptied, content), [some(b"old"), some(b"")].into());
+        let cut = |top: &Path| lay(top, b"old").set_len(1).unwrap();
+        assert_eq!(cuts(cut, content), [some(b"old"), some(b"o")].into());
+    }
+
+    #[test]
+    fn what_replaces_a_file_is_there_for_certain_once_its_folder_was_synced() {
+        let replaced = |syncs: bool| {
+            move |top: &Path| {
+                lay(top, b"old");
+                let new = File::create(top.join("new")).unwrap();
+                new.write_all_at(b"new", 0).unwrap();
+                new.sync_all().unwrap();
+                fs::rename(top.join("new"), top.join("file")).unwrap();
+                if syncs {
+                    File::open(top).unwrap().sync_all().unwrap();
+                }
+            }
+        };
+        assert_eq!(cuts(replaced(false), content), [some(b"old"), some(b"new")].into());
+        assert_eq!(cuts(replaced(true), content), [some(b"new")].into());
+    }
+
+    #[test]
+    fn what_was_removed_may_be_back_with_its_bytes() {
+        let removed = |top: &Path| {
+            lay(top, b"old");
+            fs::remove_file(top.join("file")).unwrap();
+        };
+        assert_eq!(cuts(removed, content), [some(b"old"), None].into());
+    }
+
+    #[test]
+    fn a_sync_of_everything_and_a_rename_that_replaces_nothing_are_seen_too() {
+        // Those of rustix, which makes system calls of its own where it is not built for libc.
+        let staged = |syncs: bool| {
+            move |top: &Path| {
+                fs::create_dir_all(top.join("staged/inner")).unwrap();
+                fs::write(top.join("staged/inner/file"), [7; 10_000]).unwrap();
+                if syncs {
+                    syncfs(File::open(top).unwrap()).unwrap();
+                }
+                renameat_with(CWD, top.join("staged"), CWD, top.join("whole"), RenameFlags::NOREPLACE)
+                    .unwrap();
+            }
+        };
+        let look = |top: &Path| {
+            let at = |name: &str| fs::read(top.join(name).join("inner/file")).ok();
+            let is_whole = |bytes: &Vec<u8>| *bytes == [7; 10_000];
+            (at("staged").map(|it| is_whole(&it)), at("whole").map(|it| is_whole(&it)))
+        };
+        assert_eq!(cuts(staged(true), look), [(Some(true), None), (None, Some(true))].into());
+        let unsynced = cuts(staged(false), look);
+        assert!(unsynced.contains(&(None, None)) && unsynced.contains(&(None, Some(false))), "{unsynced:?}");
+    }
+
+    #[test]
+    fn a_dead_disk_refuses_and_keeps_what_it_had() {
+        let scratch = TempDir::new().unwrap();
+        let folder = scratch.path().canonicalize().unwrap().join("disk");
+        let drive = Rc::new(Drive::new(&folder, "node-0", Draws::new(1)).unwrap());
+        let _watching = files::watch(Rc::new(Drives(vec![drive.clone()])));
+        let top = drive.top();
+        let file = lay(top, b"old");
+        // Two writes more, and the third is refused, because the first are not synced.
+        drive.kill_after(2);
+        file.write_all_at(b"n", 0).unwrap();
+        file.write_all_at(b"e", 1).unwrap();
+        assert!(!drive.is_dead());
+        let refused = |done: io::Result<()>| assert_eq!(done.unwrap_err().raw_os_error(), Some(libc::EIO));
+        refused(file.write_all_at(b"w", 2));
+        assert!(drive.is_dead());
+        refused(file.sync_all());
+        refused(file.set_len(0));
+        refused(fs::remove_file(top.join("file")));
+        refused(fs::rename(top.join("file"), top.join("other")));
+        refused(fs::create_dir(top.join("folder")));
+        refused(File::create(top.join("other")).map(drop));
+        refused(File::create(top.join("file")).map(drop));
+        drop(file);
+        // The process ends, and its machine runs on.
+        drive.revive();
+        assert_eq!(content(top), some(b"ned"));
+        drive.wipe().unwrap();
+        assert_eq!(content(top), None);
+        lay(top, b"new");
+        drive.cut_power().unwrap();
+        assert_eq!(content(top), some(b"new"));
+    }
+
+    #[test]
+    fn a_disk_that_is_to_die_does_so_when_something_is_not_synced() {
+        let scratch = TempDir::new().unwrap();
+        let folder = scratch.path().canonicalize().unwrap().join("disk");
+        let drive = Rc::new(Drive::new(&folder, "node-0", Draws::new(1)).unwrap());
+        let _watching = files::watch(Rc::new(Drives(vec![drive.clone()])));
+        let file = lay(drive.top(), b"old");
+        drive.kill_after(0);
+        file.write_all_at(b"new", 0).unwrap();
+        assert!(file.sync_all().is_err());
+    }
+
+    #[test]
+    fn files_that_are_on_no_disk_are_not_concerned() {
+        let (scratch, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        let folder = scratch.path().canonicalize().unwrap().join("disk");
+        let drive = Rc::new(Drive::new(&folder, "node-0", Draws::new(1)).unwrap());
+        let _watching = files::watch(Rc::new(Drives(vec![drive.clone()])));
+        drive.kill();
+        lay(elsewhere.path(), b"old");
+        fs::rename(elsewhere.path().join("file"), elsewhere.path().join("other")).unwrap();
+        fs::remove_file(elsewhere.path().join("other")).unwrap();
+    }
+}

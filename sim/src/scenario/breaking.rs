@@ -66,8 +66,63 @@ enum Kind {
     Churn,
 }
 
-/// A key, where it stands, and the kinds that it belongs to.
-type Belonging<'a> = (&'a str, Option<std::ops::Range<usize>>, &'a [Kind]);
+/// The keys that say when a fault ends.
+const END: [&str; 2] = ["until", "for"];
+
+impl Kind {
+    /// The keys that belong to this kind and not to every fault, besides those of its end.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Partition | Self::Isolate => &["one-way"],
+            Self::Flapping => &["up", "down"],
+            Self::Slow => &["by"],
+            Self::Lossy => &["percent"],
+            Self::Throttle => &["bytes-per-second"],
+            Self::Crash | Self::PowerLoss | Self::Restart => &["disk"],
+            Self::MassJoin | Self::MassLeave => &["spread"],
+            Self::Churn => &["median", "away"],
+            Self::Hold | Self::SwizzleClog => &[],
+        }
+    }
+
+    /// When it ends where nothing is said.
+    fn end(self) -> End {
+        match self {
+            // What has joined stays: nothing is mended later.
+            Self::MassJoin => End::Never,
+            Self::MassLeave => End::OrNever,
+            Self::Restart => End::After(RESTART),
+            Self::Partition
+            | Self::Isolate
+            | Self::Flapping
+            | Self::Slow
+            | Self::Hold
+            | Self::Lossy
+            | Self::Throttle
+            | Self::SwizzleClog
+            | Self::Crash
+            | Self::PowerLoss
+            | Self::Churn => End::Said,
+        }
+    }
+
+    fn takes(self, key: &str) -> bool {
+        if END.contains(&key) { self.end() != End::Never } else { self.keys().contains(&key) }
+    }
+}
+
+/// Whether a fault has an end, and who says when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// There is nothing to mend.
+    Never,
+    /// The scenario has to say it.
+    Said,
+    /// The scenario may say it; so much later where it does not.
+    After(Duration),
+    /// The scenario may say it; at the end of the run where it does not.
+    OrNever,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -98,6 +153,10 @@ pub(super) fn faults(
         faults.push(fault);
     }
     Ok(faults)
+}
+
+fn span<T>(value: &Option<Spanned<T>>) -> Option<std::ops::Range<usize>> {
+    value.as_ref().map(Spanned::span)
 }
 
 fn within(value: &Spanned<u64>, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, Problem> {
@@ -135,43 +194,23 @@ impl Breaking {
 
     /// Refuses keys that do not belong to this kind.
     fn check_keys(&self) -> Result<(), Problem> {
-        use Kind::{
-            Churn, Crash, Flapping, Hold, Isolate, Lossy, MassJoin, MassLeave, Partition, PowerLoss, Restart,
-            Slow, SwizzleClog, Throttle,
-        };
-        // What has joined stays: nothing is mended later.
-        let lasting = &[
-            Partition,
-            Isolate,
-            Flapping,
-            Slow,
-            Hold,
-            Lossy,
-            Throttle,
-            SwizzleClog,
-            Crash,
-            PowerLoss,
-            Restart,
-            MassLeave,
-            Churn,
-        ];
         let kind = *self.kind.get_ref();
-        let belonging: [Belonging<'_>; 12] = [
-            ("until", self.until.as_ref().map(Spanned::span), lasting),
-            ("for", self.lasts.as_ref().map(Spanned::span), lasting),
-            ("one-way", self.one_way.as_ref().map(Spanned::span), &[Partition, Isolate]),
-            ("up", self.up.as_ref().map(Spanned::span), &[Flapping]),
-            ("down", self.down.as_ref().map(Spanned::span), &[Flapping]),
-            ("by", self.by.as_ref().map(Spanned::span), &[Slow]),
-            ("percent", self.percent.as_ref().map(Spanned::span), &[Lossy]),
-            ("bytes-per-second", self.bytes_per_second.as_ref().map(Spanned::span), &[Throttle]),
-            ("disk", self.disk.as_ref().map(Spanned::span), &[Crash, PowerLoss, Restart]),
-            ("spread", self.spread.as_ref().map(Spanned::span), &[MassJoin, MassLeave]),
-            ("median", self.median.as_ref().map(Spanned::span), &[Churn]),
-            ("away", self.away.as_ref().map(Spanned::span), &[Churn]),
+        let belonging = [
+            ("until", span(&self.until)),
+            ("for", span(&self.lasts)),
+            ("one-way", span(&self.one_way)),
+            ("up", span(&self.up)),
+            ("down", span(&self.down)),
+            ("by", span(&self.by)),
+            ("percent", span(&self.percent)),
+            ("bytes-per-second", span(&self.bytes_per_second)),
+            ("disk", span(&self.disk)),
+            ("spread", span(&self.spread)),
+            ("median", span(&self.median)),
+            ("away", span(&self.away)),
         ];
-        for (key, place, kinds) in belonging {
-            if place.is_some() && !kinds.contains(&kind) {
+        for (key, place) in belonging {
+            if place.is_some() && !kind.takes(key) {
                 return Err(Problem { place, what: format!("`{key}` does not belong to this fault") });
             }
         }
@@ -185,7 +224,7 @@ impl Breaking {
             OneWay::In => Ways::In,
         });
         let disk = self.disk.as_ref().is_none_or(|disk| *disk.get_ref());
-        let span = |value: &Option<Spanned<Span>>, key: &str| {
+        let duration = |value: &Option<Spanned<Span>>, key: &str| {
             let value = value.as_ref().ok_or_else(|| needs(key))?;
             let Span(duration) = *value.get_ref();
             if duration.is_zero() {
@@ -199,7 +238,7 @@ impl Breaking {
             Kind::Partition => FaultKind::Partition(ways),
             Kind::Isolate => FaultKind::Isolate(ways),
             Kind::Flapping => {
-                FaultKind::Flapping { up: span(&self.up, "up")?, down: span(&self.down, "down")? }
+                FaultKind::Flapping { up: duration(&self.up, "up")?, down: duration(&self.down, "down")? }
             }
             Kind::Slow => {
                 let by = self.by.as_ref().ok_or_else(|| needs("by"))?;
@@ -225,14 +264,14 @@ impl Breaking {
             Kind::Restart => FaultKind::Restart { disk },
             Kind::MassJoin => FaultKind::MassJoin { spread },
             Kind::MassLeave => FaultKind::MassLeave { spread },
-            Kind::Churn => {
-                FaultKind::Churn { median: span(&self.median, "median")?, away: span(&self.away, "away")? }
-            }
+            Kind::Churn => FaultKind::Churn {
+                median: duration(&self.median, "median")?,
+                away: duration(&self.away, "away")?,
+            },
         })
     }
 
     fn lasts(&self, begins: Duration, end: Duration) -> Result<Lasts, Problem> {
-        let kind = *self.kind.get_ref();
         match (&self.until, &self.lasts) {
             (Some(until), None) => {
                 let until = (moment(until, end)?, until);
@@ -246,9 +285,11 @@ impl Breaking {
             }
             (None, Some(lasts)) => Ok(Lasts::For(lasts.get_ref().0.clone())),
             (Some(until), Some(_)) => Err(Problem::at(until, "`until` and `for` both say when it ends")),
-            (None, None) if matches!(kind, Kind::MassJoin | Kind::MassLeave) => Ok(Lasts::Ever),
-            (None, None) if kind == Kind::Restart => Ok(Lasts::For(RESTART..=RESTART)),
-            (None, None) => Err(Problem::at(&self.at, "this fault needs `until` or `for`")),
+            (None, None) => match self.kind.get_ref().end() {
+                End::Never | End::OrNever => Ok(Lasts::Ever),
+                End::After(time) => Ok(Lasts::For(time..=time)),
+                End::Said => Err(Problem::at(&self.at, "this fault needs `until` or `for`")),
+            },
         }
     }
 

@@ -22,6 +22,7 @@ pub mod leak;
 pub mod ledger;
 mod measure;
 mod panics;
+pub mod placement;
 pub mod plan;
 pub mod prove;
 pub mod report;

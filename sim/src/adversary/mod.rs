@@ -5,6 +5,7 @@
 //! script that never bites has shown nothing.
 
 mod blocks;
+mod eclipse;
 mod flood;
 mod forge;
 mod gossip;
@@ -24,6 +25,7 @@ use ggen_marketplace::{
     fetch::protocol::{Answer, Request},
     identity::Publisher,
     network::transport,
+    package::PackageId,
     release::VerifiedHead,
     store::Store,
     sync::protocol::Page,
@@ -69,6 +71,8 @@ pub enum Bite {
     Replayed,
     /// It handed over the announcement of a head that is valid and worthless.
     Flooded,
+    /// It took a record that it stands before and kept it from everybody, or answered with an older one.
+    Eclipsed,
 }
 
 /// What an adversary is made of.
@@ -81,6 +85,10 @@ pub(crate) struct Cast {
     pub(crate) port: u16,
     /// Every other node: whoever attacks a network has looked around in it.
     pub(crate) others: Vec<Multiaddr>,
+    /// Whom it tells others of in the DHT.
+    pub(crate) fellows: BTreeSet<PeerId>,
+    /// Before whose record it stands.
+    pub(crate) eclipsed: Option<PackageId>,
     /// What the honest node that it was has left.
     pub(crate) store: Store,
     pub(crate) topic: String,
@@ -104,6 +112,8 @@ trait Script {
         let blocks = want.iter().map(|_| ggen_marketplace::fetch::protocol::Found::Missing).collect();
         Some(Answer { blocks })
     }
+    /// Somebody asked something in the DHT, and has its answer.
+    fn asked(&mut self, _: &mut Stage, _: &kad::InboundRequest) {}
     /// Somebody asks for heads; none is no answer at all.
     fn page(&mut self, _: &mut Stage, _: PeerId) -> Option<Page> {
         Some(page_of(Vec::new()))
@@ -132,7 +142,7 @@ struct Stage {
 /// Follows a script until the host ends.
 pub(crate) async fn run(cast: Cast) -> turmoil::Result {
     let base = transport::base(TurmoilTransport::new(cast.ip, cast.tap.clone(), cast.weather.clone()));
-    let mut swarm = swarm::swarm(base, &cast.key, cast.kind == ScriptKind::FloodGossip)?;
+    let mut swarm = swarm::swarm(base, &cast.key, cast.kind)?;
     let topic = gossipsub::IdentTopic::new(&cast.topic);
     if let Some(gossip) = swarm.behaviour_mut().gossip.as_mut() {
         gossip.subscribe(&topic)?;
@@ -145,6 +155,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::Stall => Box::new(blocks::Stall),
         ScriptKind::ForgeHeads => Box::new(forge::Forge::default()),
         ScriptKind::ReplayHeads => Box::new(replay::Replay::new(&cast.victim)),
+        ScriptKind::Eclipse => Box::new(eclipse::Eclipse::new(cast.eclipsed.clone())),
         ScriptKind::FloodGossip => Box::new(flood::Flooding::new(cast.secret, cast.flood)),
     };
     cast.ledger.lock().record(cast.node, format_args!("misbehaves: {}", cast.kind.as_str()));
@@ -186,7 +197,9 @@ impl Stage {
         }
         for address in self.cast.others.clone() {
             let Some(Protocol::P2p(peer)) = address.iter().last() else { continue };
-            self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
+            if self.cast.fellows.contains(&peer) {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
+            }
             if !self.swarm.is_connected(&peer) {
                 // Whoever has banned it does not answer; that is all right.
                 let _ = self.swarm.dial(address);
@@ -201,6 +214,9 @@ impl Stage {
     ) -> Option<request_response::ResponseChannel<Vec<u8>>> {
         use request_response::{Event, Message};
         match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::InboundRequest { request })) => {
+                script.asked(self, &request);
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
                 self.heard(script, &message.data);
             }

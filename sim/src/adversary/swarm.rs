@@ -22,6 +22,7 @@ use libp2p::{
 };
 
 use super::gossip::{self, Spouting};
+use crate::scenario::ScriptKind;
 
 /// How long a request that is never answered stays open on this side: longer than any honest node waits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -91,11 +92,11 @@ impl request_response::Codec for Frames {
     }
 }
 
-/// The swarm of an adversary, with a node's key and on a node's base transport; `by_hand` says how it gossips.
+/// The swarm of an adversary with this script, with a node's key and on a node's base transport.
 pub(super) fn swarm(
     base: Base,
     key: &Keypair,
-    by_hand: bool,
+    kind: ScriptKind,
 ) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
     let id = key.public().to_peer_id();
     let transport = base
@@ -103,12 +104,15 @@ pub(super) fn swarm(
         .authenticate(noise::Config::new(key)?)
         .multiplex(yamux::Config::default())
         .boxed();
-    let mut kad = kad::Behaviour::with_config(
-        id,
-        MemoryStore::new(id),
-        kad::Config::new(StreamProtocol::new(KAD_PROTOCOL)),
-    );
+    let mut config = kad::Config::new(StreamProtocol::new(KAD_PROTOCOL));
+    if kind == ScriptKind::Eclipse {
+        // It keeps what it wants to keep, and knows whom it wants to know.
+        config.set_record_filtering(kad::StoreInserts::FilterBoth);
+        config.set_kbucket_inserts(kad::BucketInserts::Manual);
+    }
+    let mut kad = kad::Behaviour::with_config(id, MemoryStore::new(id), config);
     kad.set_mode(Some(kad::Mode::Server));
+    let by_hand = kind == ScriptKind::FloodGossip;
     // Messages are told apart by their author's numbers, not by content, and for a moment only: so the same one can be sent
     // again and again.
     let gossip_config = gossipsub::ConfigBuilder::default()

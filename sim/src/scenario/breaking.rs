@@ -9,9 +9,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    EVERY_NODE, Fault, FaultKind, Lasts, Ways,
+    EVERY_NODE, Fault, FaultKind, Lasts, Step, Ways,
     document::{Names, Span, Times, moment, node_named},
     problem::Problem,
+    workload,
 };
 
 /// How often one fault happens at most.
@@ -35,6 +36,7 @@ pub(super) struct Breaking {
     times: Option<Spanned<u32>>,
     nodes: Option<Vec<Spanned<String>>>,
     pick: Option<Spanned<usize>>,
+    nearest_to: Option<Spanned<String>>,
     one_way: Option<Spanned<OneWay>>,
     up: Option<Spanned<Span>>,
     down: Option<Spanned<Span>>,
@@ -136,11 +138,12 @@ pub(super) fn faults(
     names: &Names<'_>,
     sites: usize,
     end: Duration,
+    steps: &[Step],
 ) -> Result<Vec<Fault>, Problem> {
     let mut alike: BTreeMap<String, usize> = BTreeMap::new();
     let mut faults: Vec<Fault> = Vec::new();
     for breaking in declared {
-        let mut fault = breaking.get_ref().check(breaking, names, sites, end)?;
+        let mut fault = breaking.get_ref().check(breaking, names, sites, end, steps)?;
         if breaking.get_ref().name.is_none() {
             let count = alike.entry(fault.key.clone()).or_default();
             fault.key = format!("{} {count}", fault.key);
@@ -173,6 +176,7 @@ impl Breaking {
         names: &Names<'_>,
         sites: usize,
         end: Duration,
+        steps: &[Step],
     ) -> Result<Fault, Problem> {
         self.check_keys()?;
         let at = self.at.get_ref().0.clone();
@@ -183,13 +187,29 @@ impl Breaking {
         let lasts = self.lasts(*at.end(), end)?;
         let (times, every) = self.times(place, &at, end)?;
         let nodes = self.nodes(names)?;
+        let nearest_to = self.nearest_to(&nodes, steps)?;
         self.check_sites(&kind, &nodes, names.len(), sites)?;
         let key = match &self.name {
             Some(name) => name.get_ref().clone(),
             None => format!("{} {:?}", kind.as_str(), self.at.get_ref().0),
         };
         let pick = self.pick.as_ref().map(|pick| *pick.get_ref());
-        Ok(Fault { key, kind, at, lasts, times, every, nodes, pick })
+        Ok(Fault { key, kind, at, lasts, times, every, nodes, pick, nearest_to })
+    }
+
+    /// A step that publishes the package near to whose record the nodes are.
+    fn nearest_to(&self, nodes: &BTreeSet<usize>, steps: &[Step]) -> Result<Option<usize>, Problem> {
+        let Some(package) = &self.nearest_to else { return Ok(None) };
+        let step = workload::published(package, steps)?;
+        let others = nodes.len() - usize::from(nodes.contains(&steps[step].node));
+        match &self.pick {
+            None => Err(Problem::at(package, "`nearest-to` says who is picked, and needs `pick`")),
+            Some(pick) if *pick.get_ref() > others => Err(Problem::at(
+                pick,
+                format!("1 to {others} nodes can be picked, the author is none of them"),
+            )),
+            Some(_) => Ok(Some(step)),
+        }
     }
 
     /// Refuses keys that do not belong to this kind.

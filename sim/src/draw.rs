@@ -71,6 +71,12 @@ impl Draws {
         Keypair::ed25519_from_bytes(&mut secret).expect("any 32 bytes are a key")
     }
 
+    /// The `n`-th key that the node of a name makes, where it looks for a particular one.
+    pub(crate) fn ground_key(self, name: &str, n: u64) -> Keypair {
+        let mut secret = self.secret("ground-key", name, n);
+        Keypair::ed25519_from_bytes(&mut secret).expect("any 32 bytes are a key")
+    }
+
     /// The publisher of a name, with a key that was made at `created`.
     pub fn publisher(self, name: &str, created: Timestamp) -> Publisher {
         Publisher::from_secret(self.secret("publisher-key", name, 0), created)

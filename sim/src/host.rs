@@ -1,6 +1,6 @@
 //! A node on a simulated host: the shipped one, on a base transport and a store of ours.
 
-use std::{path::PathBuf, rc::Rc, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, rc::Rc, time::Duration};
 
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
@@ -15,7 +15,7 @@ use ggen_marketplace::{
     package::PackageId,
     time::Timestamp,
 };
-use libp2p::{Multiaddr, identity::Keypair};
+use libp2p::{Multiaddr, PeerId, identity::Keypair};
 use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
@@ -64,8 +64,12 @@ pub(crate) struct Blueprint {
     pub(crate) weather: Weather,
     /// How it misbehaves, from when on, and what it is made of then.
     pub(crate) script: Option<Script>,
-    /// Every other node; for an adversary only, as are the next two.
+    /// Every other node; for an adversary only, as is what follows.
     pub(crate) others: Vec<Multiaddr>,
+    /// Whom it tells others of.
+    pub(crate) fellows: BTreeSet<PeerId>,
+    /// Before whose record it stands.
+    pub(crate) eclipsed: Option<PackageId>,
     /// An honest publisher.
     pub(crate) victim: Publisher,
     /// 32 bytes to make keys from.
@@ -124,6 +128,8 @@ impl Blueprint {
             ip: self.ip,
             port: self.port,
             others: self.others.clone(),
+            fellows: self.fellows.clone(),
+            eclipsed: self.eclipsed.clone(),
             store: self.disk.store().clone(),
             topic: self.settings().packages_topic,
             tap: self.tap(),
@@ -196,7 +202,7 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
 
 /// One life of a node; an adversary is honest until its time has come.
 async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
-    let Some(Script { kind, at, flood }) = blueprint.script else {
+    let Some(Script { kind, at, flood, .. }) = blueprint.script else {
         return serve(blueprint, life, is_new).await;
     };
     if elapsed() < at {
@@ -303,7 +309,8 @@ async fn perform(
                 "sequence {} stored {} heard {}",
                 published.sequence, published.dht_stored, published.announced_to
             );
-            Ok((Ended::Published { id, version: published.version, cid: published.cid }, more))
+            let (version, cid, sequence) = (published.version, published.cid, published.sequence);
+            Ok((Ended::Published { id, version, cid, sequence }, more))
         }
         Action::Search { text, filter, .. } => {
             let request = SearchRequest {

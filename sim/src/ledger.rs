@@ -68,6 +68,8 @@ pub enum Ended {
         version: String,
         /// The content id of the tree.
         cid: String,
+        /// How far the package had come by it.
+        sequence: u64,
     },
     /// It was searched.
     Found {
@@ -323,7 +325,7 @@ impl Ledger {
             _ => None,
         };
         let is_publication = matches!(ended, Ended::Published { .. });
-        if let Ended::Published { id, version, cid } = &ended
+        if let Ended::Published { id, version, cid, .. } = &ended
             && let Ok(root) = cid.parse()
         {
             self.tell(Fact::Published { node, package: id.clone(), version: version.clone(), root });

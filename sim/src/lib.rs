@@ -25,6 +25,7 @@ pub mod leak;
 pub mod ledger;
 mod measure;
 mod panics;
+pub mod placement;
 pub mod plan;
 mod power;
 pub mod prove;

@@ -4,8 +4,11 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use libp2p::identity::Keypair;
+
 use crate::{
     draw::Draws,
+    placement,
     scenario::{Action, Fault, FaultKind, Lasts, Scenario, Ways},
     weather::Trouble,
 };
@@ -113,11 +116,12 @@ impl Switch {
 }
 
 impl Plan {
-    /// Draws everything.
-    pub fn draw(scenario: &Scenario, draws: Draws) -> Self {
+    /// Draws everything, for nodes that have these keys.
+    pub fn draw(scenario: &Scenario, draws: Draws, keys: &[Keypair]) -> Self {
         let mut drawing = Drawing {
             scenario,
             draws,
+            keys,
             events: Vec::new(),
             switches: scenario.nodes.iter().map(|_| Vec::new()).collect(),
         };
@@ -176,6 +180,7 @@ fn lives(scenario: &Scenario, node: usize, mut switches: Vec<Switch>) -> Vec<Lif
 struct Drawing<'a> {
     scenario: &'a Scenario,
     draws: Draws,
+    keys: &'a [Keypair],
     events: Vec<Event>,
     switches: Vec<Vec<Switch>>,
 }
@@ -220,9 +225,14 @@ impl Drawing<'_> {
         }
     }
 
-    /// The nodes concerned, by rank of a draw that each has for itself.
+    /// The nodes concerned, by how near they are to a package or by rank of a draw that each has for itself.
     fn pick(&self, fault: &Fault, n: u64) -> BTreeSet<usize> {
         let Some(pick) = fault.pick else { return fault.nodes.clone() };
+        if let Some(step) = fault.nearest_to {
+            let nodes = fault.nodes.iter().copied();
+            let ranked = placement::nearest(self.scenario, self.draws, self.keys, step, nodes);
+            return ranked.into_iter().take(pick).collect();
+        }
         self.shuffled(&fault.nodes, "fault-pick", &fault.key, n).into_iter().take(pick).collect()
     }
 

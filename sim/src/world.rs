@@ -15,7 +15,7 @@ use std::{
 };
 
 use ggen_marketplace::{network::Metrics, store, time::Timestamp};
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use rand_chacha::rand_core::Rng;
 use tempfile::TempDir;
 use turmoil::Sim;
@@ -29,7 +29,7 @@ use crate::{
     judge::{self, Aim, Case, Fact, Limits, Member, Task, Watch},
     leak::Leak,
     ledger::{Ledger, Shared},
-    panics,
+    panics, placement,
     plan::{Deed, Event, Life, Plan},
     power::{self, Power},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
@@ -94,6 +94,9 @@ pub enum Error {
     /// A simulated disk cannot be kept, or a store on it cannot be opened.
     #[error("a simulated disk broke: {0}")]
     Disk(String),
+    /// A node could not get to where it wanted to stand.
+    #[error(transparent)]
+    Placement(#[from] placement::Error),
     /// A node, or turmoil, gave up.
     #[error("the simulation broke: {0}")]
     Broken(String),
@@ -163,7 +166,7 @@ fn write_package(folder: &Path, step: &Action, scenario: &Scenario, draws: Draws
     if !needs.is_empty() {
         description += "[dependencies]\n";
         for Need { node, package, range } in needs {
-            let publisher = draws.publisher(&scenario.nodes[*node].name, began()).id();
+            let publisher = draws.publisher(&scenario.nodes[*node].name, placement::created()).id();
             description += &format!("\"{publisher}/{package}\" = {range:?}\n");
         }
     }
@@ -190,7 +193,7 @@ fn case(
     plan: &Plan,
     options: &Options,
 ) -> io::Result<Case> {
-    let created = began();
+    let created = placement::created();
     let members = scenario.nodes.iter().map(|node| Member {
         name: node.name.clone(),
         publisher: draws.publisher(&node.name, created).id().to_string(),
@@ -216,7 +219,15 @@ fn case(
     };
     Ok(Case {
         members: members.collect(),
-        steps: scenario.steps.iter().map(|step| Task { node: step.node, aim: aim(&step.action) }).collect(),
+        steps: scenario
+            .steps
+            .iter()
+            .map(|step| Task {
+                node: step.node,
+                aim: aim(&step.action),
+                may_be_old: step.share.is_some() && matches!(step.action, Action::Lookup { .. }),
+            })
+            .collect(),
         trees,
         faults_over: plan
             .events
@@ -227,11 +238,6 @@ fn case(
         latency_max: latency_max(scenario),
         expect: scenario.expect.clone(),
     })
-}
-
-/// When the run begins, by the clocks of its nodes.
-fn began() -> Timestamp {
-    Timestamp::from_secs(virtualise::EPOCH.as_secs())
 }
 
 /// What a node allows itself.
@@ -287,10 +293,10 @@ fn simulate(
     if !virtualise::is_in_effect() {
         return Err(Error::NotVirtual);
     }
-    let keys: Vec<_> = scenario.nodes.iter().map(|node| draws.node_key(&node.name)).collect();
+    let keys = placement::keys(scenario, draws)?;
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
-    let plan = Plan::draw(scenario, draws);
+    let plan = Plan::draw(scenario, draws, &keys);
     let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone());
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.lines.clone());
@@ -406,7 +412,7 @@ impl World<'_> {
         leak: Option<Leak>,
     ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
         let delays = leak.map(|leak| leak.delays(keys.len())).unwrap_or_default();
-        let created = began();
+        let created = placement::created();
         let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
         for step in steps {
             of_node.entry(self.scenario.steps[step.number].node).or_default().push(step);
@@ -438,6 +444,11 @@ impl World<'_> {
                     .filter(|other| node.script.is_some() && *other != index)
                     .map(|other| addresses[other].clone())
                     .collect(),
+                fellows: self.fellows(index, keys),
+                eclipsed: node
+                    .script
+                    .and_then(|script| script.target)
+                    .map(|target| placement::package_of(self.scenario, draws, target)),
                 victim: draws.publisher(&self.victim(index), created),
                 secret: draws.secret("adversary", &node.name, 0),
             })
@@ -450,6 +461,14 @@ impl World<'_> {
     fn lives(&self, node: usize, delay: Duration) -> Vec<Life> {
         let lives = self.plan.lives[node].iter();
         lives.map(|life| Life { from: life.from + delay, ..*life }).collect()
+    }
+
+    /// Whom an adversary tells others of: everybody, or those only that stand before the same record.
+    fn fellows(&self, adversary: usize, keys: &[libp2p::identity::Keypair]) -> BTreeSet<PeerId> {
+        let target = |node: usize| self.scenario.nodes[node].script.and_then(|script| script.target);
+        let mine = target(adversary);
+        let told = (0..keys.len()).filter(|node| mine.is_none() || target(*node) == mine);
+        told.map(|node| keys[node].public().to_peer_id()).collect()
     }
 
     /// The honest node in whose name an adversary has something old: the first that is not itself.
@@ -694,7 +713,7 @@ mod tests {
         let scenario = Scenario::parse(Path::new("small.toml"), &text).unwrap();
         let (draws, scratch) = (Draws::new(1), TempDir::new().unwrap());
         let steps = folders(&scenario, draws, scratch.path()).unwrap();
-        let plan = Plan::draw(&scenario, draws);
+        let plan = Plan::draw(&scenario, draws, &placement::keys(&scenario, draws).unwrap());
         let case = case(&scenario, draws, &steps, &plan, &Options::default()).unwrap();
         let [first, second] = [0, 1].map(|step: usize| judge::tree_digest(&steps[step].folder).unwrap());
         assert_ne!(first, second);

@@ -5,6 +5,7 @@
 //! script that never bites has shown nothing.
 
 mod blocks;
+mod eclipse;
 mod flood;
 mod forge;
 mod gossip;
@@ -26,7 +27,8 @@ use ggen_marketplace::{
     content::ContentId,
     fetch::protocol::{Answer, Request},
     identity::Publisher,
-    network::{PROTOCOL_VERSION, transport},
+    network::transport,
+    package::PackageId,
     release::VerifiedHead,
     store::Store,
     sync::protocol::Page,
@@ -83,6 +85,8 @@ pub enum Bite {
     Impersonated,
     /// It announced or handed on one of two states of a package for one place.
     Contradicted,
+    /// It took a record that it stands before and kept it from everybody, or answered with an older one.
+    Eclipsed,
 }
 
 /// What an adversary is made of.
@@ -95,6 +99,10 @@ pub(crate) struct Cast {
     pub(crate) port: u16,
     /// Every other node: whoever attacks a network has looked around in it.
     pub(crate) others: Vec<Multiaddr>,
+    /// Whom it tells others of in the DHT.
+    pub(crate) fellows: BTreeSet<PeerId>,
+    /// Before whose record it stands.
+    pub(crate) eclipsed: Option<PackageId>,
     /// What the honest node that it was has left.
     pub(crate) store: Store,
     pub(crate) topic: String,
@@ -122,6 +130,8 @@ trait Script {
         let blocks = want.iter().map(|_| ggen_marketplace::fetch::protocol::Found::Missing).collect();
         Some(Answer { blocks })
     }
+    /// Somebody asked something in the DHT, and has its answer.
+    fn asked(&mut self, _: &mut Stage, _: &kad::InboundRequest) {}
     /// Somebody asks for heads; none is no answer at all.
     fn page(&mut self, _: &mut Stage, _: PeerId) -> Option<Page> {
         Some(page_of(Vec::new()))
@@ -150,11 +160,8 @@ struct Stage {
 /// Follows a script until the host ends.
 pub(crate) async fn run(cast: Cast) -> turmoil::Result {
     let base = transport::base(TurmoilTransport::new(cast.ip, cast.tap.clone(), cast.weather.clone()));
-    let by_hand =
-        matches!(cast.kind, ScriptKind::FloodGossip | ScriptKind::WrapSequences | ScriptKind::Impostor);
-    let version = if cast.kind == ScriptKind::AnotherMajor { stranger::VERSION } else { PROTOCOL_VERSION };
     let (overheard, mut messages) = mpsc::channel(gossip::OVERHEARD_QUEUED_MAX);
-    let mut swarm = swarm::swarm(base, &cast.key, version, by_hand.then_some(overheard))?;
+    let mut swarm = swarm::swarm(base, &cast.key, cast.kind, overheard)?;
     let topic = gossipsub::IdentTopic::new(&cast.topic);
     if let Some(gossip) = swarm.behaviour_mut().gossip.as_mut() {
         gossip.subscribe(&topic)?;
@@ -168,6 +175,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::ForgeHeads => Box::new(forge::Forge::default()),
         ScriptKind::ReplayHeads => Box::new(replay::Replay::new(&cast.victim)),
         ScriptKind::AnotherMajor => Box::new(stranger::Stranger),
+        ScriptKind::Eclipse => Box::new(eclipse::Eclipse::new(cast.eclipsed.clone())),
         ScriptKind::FloodGossip => Box::new(flood::Flooding::new(cast.secret, cast.flood)),
         ScriptKind::WrapSequences => Box::new(wrap::Wrap::new(cast.secret)),
         ScriptKind::Impostor => Box::new(impostor::Impostor::new(cast.secret)),
@@ -212,7 +220,9 @@ impl Stage {
         }
         for address in self.cast.others.clone() {
             let Some(Protocol::P2p(peer)) = address.iter().last() else { continue };
-            self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
+            if self.cast.fellows.contains(&peer) {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address.clone());
+            }
             if !self.swarm.is_connected(&peer) {
                 // Whoever has banned it does not answer; that is all right.
                 let _ = self.swarm.dial(address);
@@ -227,6 +237,9 @@ impl Stage {
     ) -> Option<request_response::ResponseChannel<Vec<u8>>> {
         use request_response::{Event, Message};
         match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::InboundRequest { request })) => {
+                script.asked(self, &request);
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
                 self.heard(script, &message.data);
             }

@@ -6,7 +6,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use ggen_marketplace::{
     fetch,
     limits::{FETCH_ANSWER_BYTES_MAX, GOSSIP_BYTES_MAX},
-    network::{KAD_PROTOCOL, transport::Base},
+    network::{KAD_PROTOCOL, PROTOCOL_VERSION, transport::Base},
     sync,
 };
 use libp2p::{
@@ -22,7 +22,11 @@ use libp2p::{
 };
 use tokio::sync::mpsc;
 
-use super::gossip::{self, Message, Spouting};
+use super::{
+    gossip::{self, Message, Spouting},
+    stranger,
+};
+use crate::scenario::ScriptKind;
 
 /// How long a request that is never answered stays open on this side: longer than any honest node waits.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -92,13 +96,13 @@ impl request_response::Codec for Frames {
     }
 }
 
-/// The swarm of an adversary, with a node's key and on a node's base transport; `version` is what it says that it speaks. Where
-/// it gossips by hand, `by_hand` is told what it hears.
+/// The swarm of an adversary with this script, with a node's key and on a node's base transport. Where it gossips by hand,
+/// `overheard` is told what it hears.
 pub(super) fn swarm(
     base: Base,
     key: &Keypair,
-    version: &str,
-    by_hand: Option<mpsc::Sender<Message>>,
+    kind: ScriptKind,
+    overheard: mpsc::Sender<Message>,
 ) -> Result<Swarm<Behaviour>, Box<dyn std::error::Error>> {
     let id = key.public().to_peer_id();
     let transport = base
@@ -106,12 +110,16 @@ pub(super) fn swarm(
         .authenticate(noise::Config::new(key)?)
         .multiplex(yamux::Config::default())
         .boxed();
-    let mut kad = kad::Behaviour::with_config(
-        id,
-        MemoryStore::new(id),
-        kad::Config::new(StreamProtocol::new(KAD_PROTOCOL)),
-    );
+    let mut config = kad::Config::new(StreamProtocol::new(KAD_PROTOCOL));
+    if kind == ScriptKind::Eclipse {
+        // It keeps what it wants to keep, and knows whom it wants to know.
+        config.set_record_filtering(kad::StoreInserts::FilterBoth);
+        config.set_kbucket_inserts(kad::BucketInserts::Manual);
+    }
+    let mut kad = kad::Behaviour::with_config(id, MemoryStore::new(id), config);
     kad.set_mode(Some(kad::Mode::Server));
+    let by_hand = matches!(kind, ScriptKind::FloodGossip | ScriptKind::WrapSequences | ScriptKind::Impostor);
+    let version = if kind == ScriptKind::AnotherMajor { stranger::VERSION } else { PROTOCOL_VERSION };
     // Messages are told apart by their author's numbers, not by content, and for a moment only: so the same one can be sent
     // again and again.
     let gossip_config = gossipsub::ConfigBuilder::default()
@@ -121,8 +129,8 @@ pub(super) fn swarm(
     let protocol = |name| [(StreamProtocol::new(name), ProtocolSupport::Full)];
     let requests = || request_response::Config::default().with_request_timeout(REQUEST_TIMEOUT);
     let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
-    let gossip = by_hand.is_none().then(|| gossipsub::Behaviour::new(signed, gossip_config)).transpose()?;
-    let spouts = by_hand.map(|overheard| {
+    let gossip = (!by_hand).then(|| gossipsub::Behaviour::new(signed, gossip_config)).transpose()?;
+    let spouts = by_hand.then(|| {
         let codec = Spouting::new(overheard);
         request_response::Behaviour::with_codec(codec, protocol(gossip::PROTOCOL), requests())
     });

@@ -114,6 +114,8 @@ pub struct Task {
     pub node: usize,
     /// What it is to come to.
     pub aim: Aim,
+    /// Whether it may get something older than had been published: how many may, a threshold says.
+    pub may_be_old: bool,
 }
 
 /// What a step is to come to, as far as that is judged.

@@ -82,6 +82,9 @@ impl Newest {
         else {
             return;
         };
+        if case.steps[step].may_be_old {
+            return;
+        }
         let is_settled = |since: Duration| since + self.settling <= at;
         let is_quiet = self.faults == 0 && self.mended.is_none_or(is_settled);
         if !is_quiet || !self.running.get(&node).copied().is_some_and(is_settled) {

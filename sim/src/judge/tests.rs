@@ -40,8 +40,12 @@ fn case() -> Case {
             member("adversary", Some(Duration::ZERO)),
         ],
         steps: vec![
-            Task { node: AUTHOR, aim: Aim::Other },
-            Task { node: READER, aim: Aim::Install { package: "word".to_owned(), version: None } },
+            Task { node: AUTHOR, aim: Aim::Other, may_be_old: false },
+            Task {
+                node: READER,
+                aim: Aim::Install { package: "word".to_owned(), version: None },
+                may_be_old: false,
+            },
         ],
         trees: BTreeMap::from([((AUTHOR, "word".to_owned(), "1.0.0".to_owned()), TREE)]),
         faults_over: Duration::ZERO,
@@ -426,7 +430,7 @@ fn an_install_that_fails_although_somebody_holds_the_package_is_a_broken_promise
     let (rule, _) = doctored(|run| run.shortcomings = vec![(0, "step 0 failed".to_owned())]);
     assert_eq!(rule, steps::RULE);
     let mut run = good();
-    run.case.steps.push(Task { node: ADVERSARY, aim: Aim::Other });
+    run.case.steps.push(Task { node: ADVERSARY, aim: Aim::Other, may_be_old: false });
     run.shortcomings = vec![(2, "step 2 did not end".to_owned())];
     assert_eq!(run.judged(), BTreeMap::new(), "an adversary does nothing for its user");
 }

@@ -15,7 +15,8 @@ fn scenario(added: &str) -> Scenario {
 }
 
 fn plan(seed: u64, added: &str) -> Plan {
-    Plan::draw(&scenario(added), Draws::new(seed))
+    let (scenario, draws) = (scenario(added), Draws::new(seed));
+    Plan::draw(&scenario, draws, &placement::keys(&scenario, draws).unwrap())
 }
 
 fn secs(secs: u64) -> Duration {
@@ -57,6 +58,20 @@ fn a_fault_that_is_taken_away_changes_no_draw_of_another() {
     both.retain(|event| event.fault == 1);
     both.iter_mut().for_each(|event| event.fault = 0);
     assert_eq!(both, alone);
+}
+
+#[test]
+fn the_nearest_are_picked_each_time_and_never_the_author() {
+    let publish = "[[workload]]\nat = \"1s\"\nnode = \"node-2\"\ndo = \"publish\"\npackage = \"amber\"\n";
+    let aimed = format!("{publish}{PICKED}nearest-to = \"amber\"\n");
+    let (scenario, draws) = (scenario(&aimed), Draws::new(1));
+    let keys = placement::keys(&scenario, draws).unwrap();
+    let ranked = placement::nearest(&scenario, draws, &keys, 0, 0..6);
+    let nearest: BTreeSet<usize> = ranked.into_iter().take(2).collect();
+    let events = Plan::draw(&scenario, draws, &keys).events;
+    assert_eq!(events.iter().map(|event| event.nodes.clone()).collect::<Vec<_>>(), vec![nearest; 3]);
+    let all = aimed.replace("pick = 2", "pick = 5");
+    assert!((0..9).all(|seed| plan(seed, &all).events.iter().all(|it| it.nodes == [0, 1, 3, 4, 5].into())));
 }
 
 #[test]

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    EVERY_NODE, Fault, FaultKind, Lasts, Ways,
+    EVERY_NODE, Fault, FaultKind, Lasts, Step, Ways,
     document::{Names, Span, Times, moment, node_named},
     problem::Problem,
+    workload,
 };
 
 /// How often one fault happens, and one step is done, at most.
@@ -35,6 +36,7 @@ pub(super) struct Breaking {
     times: Option<Spanned<u32>>,
     nodes: Option<Vec<Spanned<String>>>,
     pick: Option<Spanned<usize>>,
+    nearest_to: Option<Spanned<String>>,
     one_way: Option<Spanned<OneWay>>,
     up: Option<Spanned<Span>>,
     down: Option<Spanned<Span>>,
@@ -66,8 +68,63 @@ enum Kind {
     Churn,
 }
 
-/// A key, where it stands, and the kinds that it belongs to.
-type Belonging<'a> = (&'a str, Option<std::ops::Range<usize>>, &'a [Kind]);
+/// The keys that say when a fault ends.
+const END: [&str; 2] = ["until", "for"];
+
+impl Kind {
+    /// The keys that belong to this kind and not to every fault, besides those of its end.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Partition | Self::Isolate => &["one-way"],
+            Self::Flapping => &["up", "down"],
+            Self::Slow => &["by"],
+            Self::Lossy => &["percent"],
+            Self::Throttle => &["bytes-per-second"],
+            Self::Crash | Self::PowerLoss | Self::Restart => &["disk"],
+            Self::MassJoin | Self::MassLeave => &["spread"],
+            Self::Churn => &["median", "away"],
+            Self::Hold | Self::SwizzleClog => &[],
+        }
+    }
+
+    /// When it ends where nothing is said.
+    fn end(self) -> End {
+        match self {
+            // What has joined stays: nothing is mended later.
+            Self::MassJoin => End::Never,
+            Self::MassLeave => End::OrNever,
+            Self::Restart => End::After(RESTART),
+            Self::Partition
+            | Self::Isolate
+            | Self::Flapping
+            | Self::Slow
+            | Self::Hold
+            | Self::Lossy
+            | Self::Throttle
+            | Self::SwizzleClog
+            | Self::Crash
+            | Self::PowerLoss
+            | Self::Churn => End::Said,
+        }
+    }
+
+    fn takes(self, key: &str) -> bool {
+        if END.contains(&key) { self.end() != End::Never } else { self.keys().contains(&key) }
+    }
+}
+
+/// Whether a fault has an end, and who says when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// There is nothing to mend.
+    Never,
+    /// The scenario has to say it.
+    Said,
+    /// The scenario may say it; so much later where it does not.
+    After(Duration),
+    /// The scenario may say it; at the end of the run where it does not.
+    OrNever,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -81,11 +138,12 @@ pub(super) fn faults(
     names: &Names<'_>,
     sites: usize,
     end: Duration,
+    steps: &[Step],
 ) -> Result<Vec<Fault>, Problem> {
     let mut alike: BTreeMap<String, usize> = BTreeMap::new();
     let mut faults: Vec<Fault> = Vec::new();
     for breaking in declared {
-        let mut fault = breaking.get_ref().check(breaking, names, sites, end)?;
+        let mut fault = breaking.get_ref().check(breaking, names, sites, end, steps)?;
         if breaking.get_ref().name.is_none() {
             let count = alike.entry(fault.key.clone()).or_default();
             fault.key = format!("{} {count}", fault.key);
@@ -98,6 +156,10 @@ pub(super) fn faults(
         faults.push(fault);
     }
     Ok(faults)
+}
+
+fn span<T>(value: &Option<Spanned<T>>) -> Option<std::ops::Range<usize>> {
+    value.as_ref().map(Spanned::span)
 }
 
 fn within(value: &Spanned<u64>, key: &str, range: std::ops::RangeInclusive<u64>) -> Result<u64, Problem> {
@@ -114,6 +176,7 @@ impl Breaking {
         names: &Names<'_>,
         sites: usize,
         end: Duration,
+        steps: &[Step],
     ) -> Result<Fault, Problem> {
         self.check_keys()?;
         let at = self.at.get_ref().0.clone();
@@ -124,54 +187,50 @@ impl Breaking {
         let lasts = self.lasts(*at.end(), end)?;
         let (times, every) = self.times(place, &at, end)?;
         let nodes = self.nodes(names)?;
+        let nearest_to = self.nearest_to(&nodes, steps)?;
         self.check_sites(&kind, &nodes, names.len(), sites)?;
         let key = match &self.name {
             Some(name) => name.get_ref().clone(),
             None => format!("{} {:?}", kind.as_str(), self.at.get_ref().0),
         };
         let pick = self.pick.as_ref().map(|pick| *pick.get_ref());
-        Ok(Fault { key, kind, at, lasts, times, every, nodes, pick })
+        Ok(Fault { key, kind, at, lasts, times, every, nodes, pick, nearest_to })
+    }
+
+    /// A step that publishes the package near to whose record the nodes are.
+    fn nearest_to(&self, nodes: &BTreeSet<usize>, steps: &[Step]) -> Result<Option<usize>, Problem> {
+        let Some(package) = &self.nearest_to else { return Ok(None) };
+        let step = workload::published(package, steps)?;
+        let others = nodes.len() - usize::from(nodes.contains(&steps[step].node));
+        match &self.pick {
+            None => Err(Problem::at(package, "`nearest-to` says who is picked, and needs `pick`")),
+            Some(pick) if *pick.get_ref() > others => Err(Problem::at(
+                pick,
+                format!("1 to {others} nodes can be picked, the author is none of them"),
+            )),
+            Some(_) => Ok(Some(step)),
+        }
     }
 
     /// Refuses keys that do not belong to this kind.
     fn check_keys(&self) -> Result<(), Problem> {
-        use Kind::{
-            Churn, Crash, Flapping, Hold, Isolate, Lossy, MassJoin, MassLeave, Partition, PowerLoss, Restart,
-            Slow, SwizzleClog, Throttle,
-        };
-        // What has joined stays: nothing is mended later.
-        let lasting = &[
-            Partition,
-            Isolate,
-            Flapping,
-            Slow,
-            Hold,
-            Lossy,
-            Throttle,
-            SwizzleClog,
-            Crash,
-            PowerLoss,
-            Restart,
-            MassLeave,
-            Churn,
-        ];
         let kind = *self.kind.get_ref();
-        let belonging: [Belonging<'_>; 12] = [
-            ("until", self.until.as_ref().map(Spanned::span), lasting),
-            ("for", self.lasts.as_ref().map(Spanned::span), lasting),
-            ("one-way", self.one_way.as_ref().map(Spanned::span), &[Partition, Isolate]),
-            ("up", self.up.as_ref().map(Spanned::span), &[Flapping]),
-            ("down", self.down.as_ref().map(Spanned::span), &[Flapping]),
-            ("by", self.by.as_ref().map(Spanned::span), &[Slow]),
-            ("percent", self.percent.as_ref().map(Spanned::span), &[Lossy]),
-            ("bytes-per-second", self.bytes_per_second.as_ref().map(Spanned::span), &[Throttle]),
-            ("disk", self.disk.as_ref().map(Spanned::span), &[Crash, PowerLoss, Restart]),
-            ("spread", self.spread.as_ref().map(Spanned::span), &[MassJoin, MassLeave]),
-            ("median", self.median.as_ref().map(Spanned::span), &[Churn]),
-            ("away", self.away.as_ref().map(Spanned::span), &[Churn]),
+        let belonging = [
+            ("until", span(&self.until)),
+            ("for", span(&self.lasts)),
+            ("one-way", span(&self.one_way)),
+            ("up", span(&self.up)),
+            ("down", span(&self.down)),
+            ("by", span(&self.by)),
+            ("percent", span(&self.percent)),
+            ("bytes-per-second", span(&self.bytes_per_second)),
+            ("disk", span(&self.disk)),
+            ("spread", span(&self.spread)),
+            ("median", span(&self.median)),
+            ("away", span(&self.away)),
         ];
-        for (key, place, kinds) in belonging {
-            if place.is_some() && !kinds.contains(&kind) {
+        for (key, place) in belonging {
+            if place.is_some() && !kind.takes(key) {
                 return Err(Problem { place, what: format!("`{key}` does not belong to this fault") });
             }
         }
@@ -185,7 +244,7 @@ impl Breaking {
             OneWay::In => Ways::In,
         });
         let disk = self.disk.as_ref().is_none_or(|disk| *disk.get_ref());
-        let span = |value: &Option<Spanned<Span>>, key: &str| {
+        let duration = |value: &Option<Spanned<Span>>, key: &str| {
             let value = value.as_ref().ok_or_else(|| needs(key))?;
             let Span(duration) = *value.get_ref();
             if duration.is_zero() {
@@ -199,7 +258,7 @@ impl Breaking {
             Kind::Partition => FaultKind::Partition(ways),
             Kind::Isolate => FaultKind::Isolate(ways),
             Kind::Flapping => {
-                FaultKind::Flapping { up: span(&self.up, "up")?, down: span(&self.down, "down")? }
+                FaultKind::Flapping { up: duration(&self.up, "up")?, down: duration(&self.down, "down")? }
             }
             Kind::Slow => {
                 let by = self.by.as_ref().ok_or_else(|| needs("by"))?;
@@ -225,14 +284,14 @@ impl Breaking {
             Kind::Restart => FaultKind::Restart { disk },
             Kind::MassJoin => FaultKind::MassJoin { spread },
             Kind::MassLeave => FaultKind::MassLeave { spread },
-            Kind::Churn => {
-                FaultKind::Churn { median: span(&self.median, "median")?, away: span(&self.away, "away")? }
-            }
+            Kind::Churn => FaultKind::Churn {
+                median: duration(&self.median, "median")?,
+                away: duration(&self.away, "away")?,
+            },
         })
     }
 
     fn lasts(&self, begins: Duration, end: Duration) -> Result<Lasts, Problem> {
-        let kind = *self.kind.get_ref();
         match (&self.until, &self.lasts) {
             (Some(until), None) => {
                 let until = (moment(until, end)?, until);
@@ -246,9 +305,11 @@ impl Breaking {
             }
             (None, Some(lasts)) => Ok(Lasts::For(lasts.get_ref().0.clone())),
             (Some(until), Some(_)) => Err(Problem::at(until, "`until` and `for` both say when it ends")),
-            (None, None) if matches!(kind, Kind::MassJoin | Kind::MassLeave) => Ok(Lasts::Ever),
-            (None, None) if kind == Kind::Restart => Ok(Lasts::For(RESTART..=RESTART)),
-            (None, None) => Err(Problem::at(&self.at, "this fault needs `until` or `for`")),
+            (None, None) => match self.kind.get_ref().end() {
+                End::Never | End::OrNever => Ok(Lasts::Ever),
+                End::After(time) => Ok(Lasts::For(time..=time)),
+                End::Said => Err(Problem::at(&self.at, "this fault needs `until` or `for`")),
+            },
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{
 use toml::{Spanned, Table};
 
 use super::{
-    DURATION_MAX, Expect, Flood, Latency, Node, Scenario, Script, ScriptKind, Threshold,
+    DURATION_MAX, Expect, Flood, Latency, Node, Scenario, Script, ScriptKind, Step, Threshold,
     breaking::{self, Breaking},
     problem::{Problem, unknown},
     sources::Sources,
@@ -80,6 +80,8 @@ struct Adversary {
     per_second: Option<Spanned<u64>>,
     #[serde(rename = "for")]
     lasts: Option<Spanned<Span>>,
+    /// Before whose record it stands.
+    package: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -241,6 +243,16 @@ impl Adversary {
         }
         Ok(flood)
     }
+
+    /// A step that publishes the package that it is after; to name one belongs to no other script.
+    fn target(&self, steps: &[Step]) -> Result<Option<usize>, Problem> {
+        match (&self.package, self.script) {
+            (Some(package), ScriptKind::Eclipse) => workload::published(package, steps).map(Some),
+            (None, ScriptKind::Eclipse) => Err(Problem::at(&self.node, "`eclipse` needs a `package`")),
+            (Some(package), _) => Err(Problem::at(package, "`package` belongs to `eclipse`")),
+            (None, _) => Ok(None),
+        }
+    }
 }
 
 impl Document {
@@ -263,12 +275,12 @@ impl Document {
         }
         topology::deal(&mut nodes, sites, self.regions.as_ref())?;
         topology::configure(&mut nodes, self.config.as_ref(), &self.nodes, sites, duration)?;
-        self.script(&mut nodes, duration)?;
         let names: Names<'_> =
             nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
         let steps = workload::steps(&self.workload, &names, duration)?;
-        let faults = breaking::faults(&self.faults, &names, sites, duration)?;
+        let faults = breaking::faults(&self.faults, &names, sites, duration, &steps)?;
         topology::check_starts(&self.nodes, &nodes, &steps, &faults)?;
+        self.script(&mut nodes, &steps, duration)?;
         Ok(Scenario {
             name,
             variant,
@@ -303,10 +315,10 @@ impl Document {
         }
     }
 
-    fn script(&self, nodes: &mut [Node], end: Duration) -> Result<(), Problem> {
+    fn script(&self, nodes: &mut [Node], steps: &[Step], end: Duration) -> Result<(), Problem> {
         for adversary in &self.adversaries {
             let Adversary { node, script, at, .. } = adversary;
-            let (at, flood) = (moment(at, end)?, adversary.flood()?);
+            let (at, flood, target) = (moment(at, end)?, adversary.flood()?, adversary.target(steps)?);
             let names: Vec<String> = nodes.iter().map(|node| node.name.clone()).collect();
             let Some(found) = nodes.iter_mut().find(|it| it.name == *node.get_ref()) else {
                 return Err(unknown("node", node, names.iter().map(String::as_str)));
@@ -314,7 +326,7 @@ impl Document {
             if found.script.is_some() {
                 return Err(Problem::at(node, "a node has one script"));
             }
-            found.script = Some(Script { kind: *script, at, flood });
+            found.script = Some(Script { kind: *script, at, flood, target });
         }
         Ok(())
     }

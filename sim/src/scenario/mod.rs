@@ -138,6 +138,8 @@ pub struct Script {
     pub at: Duration,
     /// How much of it, where it floods.
     pub flood: Flood,
+    /// A step that publishes the package whose record it stands before, where it does.
+    pub target: Option<usize>,
 }
 
 /// How much a flood brings.
@@ -178,6 +180,8 @@ pub enum ScriptKind {
     WrapSequences,
     /// Says other things under the same name.
     Impostor,
+    /// Stands before a record of the DHT, and hides what is newer than what it shows.
+    Eclipse,
 }
 
 /// Something that a user does at a node.
@@ -289,6 +293,8 @@ pub struct Fault {
     pub nodes: BTreeSet<usize>,
     /// How many of them are drawn, each time anew; all where it is not said.
     pub pick: Option<usize>,
+    /// A step that publishes a package: of the nodes, those nearest to its record are picked, and nothing is drawn.
+    pub nearest_to: Option<usize>,
 }
 
 /// How long something stays broken.
@@ -489,10 +495,14 @@ impl Scenario {
     }
 
     /// What is wrong with how a step ended, where something is, as [`Step::shortcoming`] says; and besides, where it installed
-    /// something that none of the steps published as this package, or as the version that it names.
+    /// something that none of the steps published as this package, or as the version that it names, or where it is a lookup of a
+    /// share and got something older than an earlier step published.
     pub(crate) fn shortcoming(&self, number: usize, ended: &BTreeMap<usize, Ended>) -> Option<String> {
         let step = &self.steps[number];
         if let Some(why) = step.shortcoming(ended.get(&number)) {
+            return Some(why);
+        }
+        if let Some(why) = self.is_outdated(step, ended.get(&number), ended) {
             return Some(why);
         }
         let (Action::Install { package, version, .. }, Some(Ended::Installed { id, cid, .. })) =
@@ -513,6 +523,24 @@ impl Scenario {
         });
         let named = version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
         (!is_release).then(|| format!("installed {cid} of {id}, which is no release of {package}{named}"))
+    }
+
+    /// What is wrong with a lookup of a share that got something old. Any other is judged by what had been published at the moment
+    /// that it began, and one that is old is a violation there; of a share, some may be.
+    fn is_outdated(
+        &self,
+        step: &Step,
+        got: Option<&Ended>,
+        ended: &BTreeMap<usize, Ended>,
+    ) -> Option<String> {
+        let (Some(_), Some(Ended::LookedUp { id, sequence })) = (&step.share, got) else { return None };
+        let earlier = self.steps.iter().enumerate().filter(|(_, it)| it.at < step.at);
+        let newest = earlier.filter_map(|(number, _)| match ended.get(&number) {
+            Some(Ended::Published { id: of, sequence, .. }) if of == id => Some(*sequence),
+            _ => None,
+        });
+        let newest = newest.max().filter(|newest| sequence < newest)?;
+        Some(format!("got {id} at {sequence}, and it had come to {newest}"))
     }
 
     /// The site of a node.
@@ -543,6 +571,7 @@ impl ScriptKind {
             Self::AnotherMajor => "another-major",
             Self::WrapSequences => "wrap-sequences",
             Self::Impostor => "impostor",
+            Self::Eclipse => "eclipse",
         }
     }
 }
@@ -576,6 +605,14 @@ impl Step {
 }
 
 impl Action {
+    /// The name of the package that is published, where one is.
+    pub fn published(&self) -> Option<&str> {
+        match self {
+            Self::Publish { package, .. } => Some(package),
+            _ => None,
+        }
+    }
+
     /// What is wrong with what a search found, where something is.
     fn falls_short(&self, found: &Ended) -> Option<String> {
         let (Self::Search { finds, names, hides, says, .. }, Ended::Found { ids, hidden, because }) =

@@ -292,8 +292,12 @@ fn expectations_and_adversaries_are_read() {
          catalogues-agree-within = \"15s\"\n[[expect.thresholds]]\nmetric = \"search_p99_ms\"\nat-most = 2000.0\n"
     ))
     .unwrap();
-    let script =
-        Script { kind: ScriptKind::CorruptBlocks, at: Duration::from_secs(10), flood: Flood::default() };
+    let script = Script {
+        kind: ScriptKind::CorruptBlocks,
+        at: Duration::from_secs(10),
+        flood: Flood::default(),
+        target: None,
+    };
     assert_eq!(scenario.nodes[3].script, Some(script));
     let Expect { catalogues_agree, catalogues_agree_within, thresholds } = scenario.expect;
     assert!(catalogues_agree && catalogues_agree_within == Some(Duration::from_secs(15)));
@@ -349,6 +353,7 @@ fn an_installation_of_something_else_falls_short() {
         id: id.to_owned(),
         version: "1.0.0".to_owned(),
         cid: cid.to_owned(),
+        sequence: 0,
     };
     let shortcoming = |id: &str, cid: &str, first: Option<Ended>| {
         let installed = Ended::Installed { id: id.to_owned(), cid: cid.to_owned(), fetched: 1 };
@@ -487,4 +492,66 @@ fn a_flood_is_as_great_as_it_is_said_to_be() {
     ] {
         assert!(refused(&adversary(script, rest)).contains("belongs to `flood-gossip`"), "{script} {rest}");
     }
+}
+
+#[test]
+fn who_is_near_to_a_package_can_be_named_where_it_has_one_author() {
+    let publish = |at: u32, node: u32, name: &str| {
+        format!(
+            "[[workload]]\nat = \"{at}s\"\nnode = \"node-{node}\"\ndo = \"publish\"\npackage = {name:?}\n"
+        )
+    };
+    let twice = publish(5, 2, "amber") + &publish(1, 1, "birch") + &publish(9, 2, "amber");
+    let fault =
+        |rest: &str| format!("{twice}[[faults]]\nkind = \"crash\"\nat = \"10s\"\nfor = \"9s\"\n{rest}");
+    let near = |name: &str| format!("pick = 2\nnearest-to = {name:?}\n");
+    let scenario = parse(&format!("{SMALL}{}", fault(&near("amber")))).unwrap();
+    let step = &scenario.steps[scenario.faults[0].nearest_to.unwrap()];
+    assert_eq!((step.action.published(), step.node, step.at), (Some("amber"), 2, Duration::from_secs(5)));
+    let message = refused(&fault(&near("ambre")));
+    assert!(message.contains("there is no package `ambre`; did you mean `amber`?"), "{message}");
+    assert!(message.starts_with("dir/small.toml:27: "), "{message}");
+    let message = refused(&(publish(11, 3, "amber") + &fault(&near("amber"))));
+    assert!(message.contains("`amber` is published by more than one node"), "{message}");
+    let message = refused(&fault("nodes = [\"node-1\"]\nnearest-to = \"amber\"\n"));
+    assert!(message.contains("needs `pick`"), "{message}");
+    let message = refused(&fault("pick = 4\nnearest-to = \"amber\"\n"));
+    assert!(message.contains("1 to 3 nodes can be picked, the author is none of them"), "{message}");
+
+    let adversary = |script: &str, rest: &str| {
+        format!("{twice}[[adversaries]]\nnode = \"node-3\"\nscript = {script:?}\n{rest}")
+    };
+    let scenario = parse(&format!("{SMALL}{}", adversary("eclipse", "package = \"birch\"\n"))).unwrap();
+    let target = scenario.nodes[3].script.unwrap().target.unwrap();
+    assert_eq!(scenario.steps[target].action.published(), Some("birch"));
+    for (script, rest, what) in [
+        ("eclipse", "", "`eclipse` needs a `package`"),
+        ("eclipse", "package = \"brich\"\n", "did you mean `birch`?"),
+        ("stall", "package = \"birch\"\n", "`package` belongs to `eclipse`"),
+    ] {
+        let message = refused(&adversary(script, rest));
+        assert!(message.contains(what), "{message}");
+    }
+}
+
+#[test]
+fn a_lookup_of_a_share_that_gets_something_old_falls_short() {
+    let step = |at: u32, rest: &str| format!("[[workload]]\nat = \"{at}s\"\nnode = \"node-1\"\n{rest}\n");
+    let publish = |at, version: &str| {
+        step(at, &format!("do = \"publish\"\npackage = \"amber\"\nversion = {version:?}"))
+    };
+    let lookup = step(3, "do = \"lookup\"\npackage = \"amber\"\nshare = \"new\"");
+    let (first, second, third) = (publish(1, "1.0.0"), publish(2, "1.1.0"), publish(4, "1.2.0"));
+    let text = format!("{SMALL}{first}{second}{lookup}{third}");
+    let shortcoming = |text: &str, sequence: u64| {
+        let id = || "key/amber".to_owned();
+        let published =
+            |sequence| Ended::Published { id: id(), version: String::new(), cid: String::new(), sequence };
+        let looked_up = Ended::LookedUp { id: id(), sequence };
+        let ended = [(0, published(0)), (1, published(1)), (2, looked_up), (3, published(2))];
+        parse(text).unwrap().shortcoming(2, &ended.into())
+    };
+    assert_eq!(shortcoming(&text, 1), None, "what is published later is not waited for");
+    assert_eq!(shortcoming(&text, 0).unwrap(), "got key/amber at 0, and it had come to 1");
+    assert_eq!(shortcoming(&text.replace("share = \"new\"", ""), 0), None, "the judge has an eye on it");
 }

@@ -102,6 +102,21 @@ fn check_packages(workload: &[Doing], steps: &[Step]) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The first step that publishes a package, of which there must be one author: whose it is says where its record stands.
+pub(super) fn published(package: &Spanned<String>, steps: &[Step]) -> Result<usize, Problem> {
+    let is_it = |step: &&Step| step.action.published() == Some(package.get_ref());
+    let mut authors = steps.iter().filter(is_it).map(|step| step.node);
+    let Some(first) = authors.next() else {
+        return Err(unknown("package", package, steps.iter().filter_map(|step| step.action.published())));
+    };
+    if authors.any(|author| author != first) {
+        let what =
+            format!("`{}` is published by more than one node, and each has a record", package.get_ref());
+        return Err(Problem::at(package, what));
+    }
+    Ok(steps.iter().position(|step| is_it(&step)).expect("it was found"))
+}
+
 /// What must be found must be published somewhere.
 fn check_found(workload: &[Doing], steps: &[Step]) -> Result<(), Problem> {
     let published = steps.iter().filter_map(|step| match &step.action {

@@ -16,6 +16,7 @@ mod garbage;
 mod heads;
 mod interop;
 mod joining;
+mod names;
 mod node;
 mod observing;
 mod providers;

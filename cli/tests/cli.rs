@@ -487,6 +487,10 @@ fn ctrl_c_cancels_a_verb_with_status_130() {
 #[test]
 fn configuration_is_shown_with_its_origin_set_and_checked() {
     let world = World::new();
+    let (status, none) = world.json(&["config", "check", "--strict-config"]);
+    assert_eq!((status, &none["exists"], &none["warnings"]), (0, &false.into(), &Value::Array(Vec::new())));
+    let said = stdout(&world.run(&["config", "check"]));
+    assert!(said.contains("the defaults hold"), "{said}");
     assert_eq!(world.json(&["config", "init"]).1["written"], true);
     assert_eq!(world.json(&["config", "init"]).1["written"], false);
     let set = world.run(&["config", "set", "packages_topic", "/mine"]);

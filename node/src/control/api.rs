@@ -440,6 +440,9 @@ pub struct Verified {
     pub publisher: String,
     /// Key documents from the genesis to the one that signed.
     pub key_path: Vec<String>,
+    /// The other places where it is installed, where no folder was named; those that differ stand before those that do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Verified>,
 }
 
 /// `peer-list`.

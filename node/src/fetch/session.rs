@@ -106,7 +106,7 @@ pub enum Error {
     #[error("nobody reachable provides it")]
     NoProviders,
     /// The providers lack some blocks.
-    #[error("{missing} blocks are held by none of the {peers} providers that were reached")]
+    #[error("none of the providers that were reached ({peers}) holds what is missing (blocks: {missing})")]
     Missing {
         /// Blocks that nobody had.
         missing: usize,
@@ -123,7 +123,7 @@ pub enum Error {
     #[error("verified blocks were not written")]
     Store(#[from] store::Error),
     /// The time ran out.
-    #[error("the time ran out with {missing} blocks missing")]
+    #[error("the time ran out; blocks still missing: {missing}")]
     Timeout {
         /// Blocks still wanted.
         missing: usize,

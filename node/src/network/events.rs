@@ -387,8 +387,11 @@ impl Driver {
                 return;
             }
         }
-        for address in told {
-            kad.add_address(&peer, address.clone());
+        // Of a node in a private network that is known by a name, nothing that it tells may be believed: the name is what the
+        // user gave.
+        let named = reached_at.iter().filter(|at| told.is_empty() && policy::is_name(at));
+        for address in told.iter().chain(named) {
+            kad.add_address(&peer, policy::without_peer(address, &peer).unwrap_or_else(|_| address.clone()));
         }
     }
 
@@ -402,7 +405,7 @@ impl Driver {
         });
         for address in held {
             let bare = policy::without_peer(&address, &peer).unwrap_or(address);
-            if !kept.contains(&bare) {
+            if !kept.iter().any(|it| policy::without_peer(it, &peer).is_ok_and(|it| it == bare)) {
                 kad.remove_address(&peer, &bare);
             }
         }

@@ -55,6 +55,13 @@ pub fn tcp() -> io::Result<Base> {
     Ok(base(dns::tokio::Transport::system(exclusive())?))
 }
 
+/// TCP, with names resolved by these servers and no others.
+///
+/// A `/dnsaddr` is followed from record to record, 32 lookups in all, and 16 of the addresses that it leads to are dialled at most.
+pub fn tcp_resolving(servers: dns::ResolverConfig, options: dns::ResolverOpts) -> Base {
+    base(dns::tokio::Transport::custom(exclusive(), servers, options))
+}
+
 /// TCP without names, for machines whose resolver configuration is unusable.
 pub fn tcp_without_dns() -> Base {
     base(exclusive())

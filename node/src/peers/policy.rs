@@ -150,6 +150,14 @@ pub fn scope_of(address: &Multiaddr) -> Scope {
     }
 }
 
+/// Whether an address begins with a name, and so comes from the user.
+pub fn is_name(address: &Multiaddr) -> bool {
+    matches!(
+        address.iter().next(),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+    )
+}
+
 /// The scope of an IP address that one machine can have.
 ///
 /// # Errors

@@ -20,6 +20,7 @@ mod interop;
 mod joining;
 #[cfg(target_os = "linux")]
 mod memory;
+mod names;
 mod node;
 mod observing;
 mod providers;

@@ -302,7 +302,10 @@ fn incomplete_because(before: &Snapshot, is_told: bool) -> Vec<String> {
     if before.peers.is_empty() {
         because.push("no peer is connected: only what this node knows already was searched".to_owned());
     } else if behind > 0 {
-        because.push(format!("{behind} of {peers} peers have not been read completely"));
+        because.push(match peers {
+            1 => "the one peer has not been read completely".to_owned(),
+            several => format!("{behind} of {several} peers have not been read completely"),
+        });
     }
     because
 }

@@ -69,7 +69,7 @@ impl Node {
         }
         self.check_room(release.size).await?;
         progress.report("finding providers", 0, None, "peers");
-        let sources = self.sources(release.root, deadline, Looking::Twice);
+        let (sources, kept_out) = self.sources_and_others(release.root, deadline, Looking::Twice);
         let mut session =
             Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
         let fetched = self.fetch(&mut session, &head, &release, &target, &progress).await;
@@ -77,7 +77,7 @@ impl Node {
         self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
         self.judge(release.root, &report, fetched.is_ok()).await;
         self.judge_late(release.root, session);
-        let (manifest, already) = fetched?;
+        let (manifest, already) = fetched.map_err(|failure| kept_out.explained(failure))?;
         // The history comes along, so that it too outlives the author's node. A package is whole without it, but not
         // where it says something else than the head.
         match self.log_of(&head).await {

@@ -200,9 +200,11 @@ impl Node {
             "No peer is connected. Connect to some: ggen marketplace p2p bootstrap <bootstrap-nodes>"
                 .to_owned()
         } else {
-            format!(
-                "None of the {peers} connected peers told of it. Look for it by a word: ggen marketplace p2p search \"{what}\""
-            )
+            let told = match peers {
+                1 => "The one connected peer did not tell".to_owned(),
+                several => format!("None of the {several} connected peers told"),
+            };
+            format!("{told} of it. Look for it by a word: ggen marketplace p2p search \"{what}\"")
         };
         Failure::new(Code::NotFound, format!("No package \"{what}\" is known."), hint)
     }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
     control::{
-        api::{InstallRequest, Installed, PublishRequest},
+        api::{InstallRequest, Installed, PublishRequest, VerifyRequest},
         service::ProgressSender,
     },
     identity::Publisher,
@@ -222,4 +222,28 @@ async fn a_package_that_nobody_renews_is_reported_as_expired_and_not_as_unknown(
     }
     let failure = install(&registry, "another", &never).await.unwrap_err();
     assert_eq!(failure.code, "E_NOT_FOUND");
+}
+
+#[tokio::test]
+async fn what_is_installed_in_several_folders_is_verified_in_all_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (registry, _, _) = published(folder.path(), &["1.0.0", "1.1.0"]).await;
+    let targets = ["one", "other", "older"].map(|name| folder.path().join(name));
+    for (target, package) in targets.iter().zip(["pack", "pack", "pack@1.0.0"]) {
+        install(&registry, package, target).await.unwrap();
+    }
+    let verify = |package: &str, path: Option<&Path>| {
+        let path = path.map(|path| path.display().to_string());
+        registry.node.verify(VerifyRequest { package: package.to_owned(), path })
+    };
+    let all = verify("pack", None).await.unwrap();
+    assert!(all.ok && all.others.len() == 2 && all.others.iter().all(|other| other.ok), "{all:?}");
+    std::fs::write(targets[1].join("text"), "changed").unwrap();
+    let all = verify("pack", None).await.unwrap();
+    assert!(!all.ok && all.others.iter().all(|other| other.ok), "what differs comes first: {all:?}");
+    assert_eq!(all.path, targets[1].display().to_string());
+    let older = verify("pack@1.0.0", None).await.unwrap();
+    assert!(older.ok && older.others.is_empty() && older.id.ends_with("@1.0.0"), "{older:?}");
+    assert!(verify("pack", Some(&targets[0])).await.unwrap().others.is_empty());
+    assert_eq!(verify("pack@2.0.0", None).await.unwrap_err().code, Code::NotFound.as_str());
 }

@@ -1,6 +1,10 @@
 //! Whom to fetch a tree from.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::{
@@ -10,7 +14,9 @@ use tokio::{
 
 use super::node::Node;
 use crate::{
+    code::Code,
     content::ContentId,
+    control::api::Failure,
     fetch::session::Source,
     network::{Handle, Offload},
     peers::address_book,
@@ -34,12 +40,48 @@ pub(super) enum Looking {
     Twice,
 }
 
+/// Those whom a search named and whose reputation keeps them out.
+#[derive(Debug, Clone)]
+pub(super) struct KeptOut {
+    least: Score,
+    peers: Arc<Mutex<BTreeSet<PeerId>>>,
+}
+
+impl KeptOut {
+    fn new(least: Score) -> Self {
+        Self { least, peers: Arc::default() }
+    }
+
+    fn extend(&self, peers: impl IntoIterator<Item = PeerId>) {
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner).extend(peers);
+    }
+
+    /// A failure to find anybody says so where it is for this, and names the key.
+    pub(super) fn explained(&self, failure: Failure) -> Failure {
+        let number = self.peers.lock().unwrap_or_else(PoisonError::into_inner).len();
+        let providers = match number {
+            1 => "One provider was".to_owned(),
+            several => format!("{several} providers were"),
+        };
+        if number == 0 || failure.code != Code::NoProviders.as_str() {
+            return failure;
+        }
+        let why =
+            format!("{providers} not asked, for a reputation below {} (peers.min_reputation).", self.least);
+        Failure::new(
+            Code::NoProviders,
+            format!("{} {why}", failure.message),
+            "Ask everybody: ggen marketplace p2p config set peers.min_reputation 0",
+        )
+    }
+}
+
 /// A search for providers, and who waits for them.
 struct Search {
     network: Handle,
     store: Store,
     offload: Offload,
-    least: Score,
+    kept_out: KeptOut,
     found: mpsc::Sender<Source>,
     deadline: Instant,
 }
@@ -53,9 +95,21 @@ impl Node {
         deadline: Instant,
         looking: Looking,
     ) -> mpsc::Receiver<Source> {
+        self.sources_and_others(root, deadline, looking).0
+    }
+
+    /// Likewise, with those who are not asked because of their reputation.
+    pub(super) fn sources_and_others(
+        &self,
+        root: ContentId,
+        deadline: Instant,
+        looking: Looking,
+    ) -> (mpsc::Receiver<Source>, KeptOut) {
         let (found, sources) = mpsc::channel(64);
         let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
-        let search = Search { network, store, offload, least: self.least_reputation(), found, deadline };
+        let kept_out = KeptOut::new(self.least_reputation());
+        let others = kept_out.clone();
+        let search = Search { network, store, offload, kept_out, found, deadline };
         self.spawn(async move {
             let Some(named) = search.look_up(root).await else { return };
             search.connected().await;
@@ -67,7 +121,7 @@ impl Node {
                 let _ = search.look_up(root).await;
             }
         });
-        sources
+        (sources, others)
     }
 
     /// The reputation below which no peer is fetched from.
@@ -100,9 +154,11 @@ impl Search {
                 group.insert(peer);
             }
             group.remove(&own);
-            let (store, least) = (self.store.clone(), self.least);
+            let (store, least) = (self.store.clone(), self.kept_out.least);
             let ranked = self.offload.run(move || rank(&store, group, least)).await;
-            for (peer, addresses) in ranked.unwrap_or_default() {
+            let (ranked, too_low) = ranked.unwrap_or_default();
+            self.kept_out.extend(too_low);
+            for (peer, addresses) in ranked {
                 named += 1;
                 self.found.send(Source { peer, addresses, claimed: true }).await.ok()?;
             }
@@ -110,7 +166,7 @@ impl Search {
     }
 
     async fn connected(&self) {
-        connected(&self.network, self.store.clone(), self.offload, self.least, &self.found).await;
+        connected(&self.network, self.store.clone(), self.offload, self.kept_out.least, &self.found).await;
     }
 }
 
@@ -130,7 +186,7 @@ pub(super) async fn connected(
         .map(|peer| peer.peer)
         .collect();
     let ranked = offload.run(move || rank(&store, speak, least)).await.unwrap_or_default();
-    for (peer, addresses) in ranked.into_iter().take(ASKED_ON_SUSPICION_MAX) {
+    for (peer, addresses) in ranked.0.into_iter().take(ASKED_ON_SUSPICION_MAX) {
         let source = Source { peer, addresses, claimed: false };
         if found.send(source).await.is_err() {
             return;
@@ -139,14 +195,22 @@ pub(super) async fn connected(
 }
 
 /// Orders providers by how much their record promises, leaves out those below the configured reputation, and adds the
-/// addresses that the book knows.
-fn rank(store: &Store, peers: BTreeSet<PeerId>, least: Score) -> Vec<(PeerId, Vec<Multiaddr>)> {
+/// addresses that the book knows. Gives those who are left out for their reputation too.
+fn rank(
+    store: &Store,
+    peers: BTreeSet<PeerId>,
+    least: Score,
+) -> (Vec<(PeerId, Vec<Multiaddr>)>, Vec<PeerId>) {
     let now = Timestamp::now();
     let read = store.read(|conn| {
-        let mut ranked = Vec::new();
+        let (mut ranked, mut too_low) = (Vec::new(), Vec::new());
         for peer in peers {
             let record = ledger::get(conn, &peer)?;
-            if record.score() < least || ban::is_banned(conn, &peer, now)? {
+            if ban::is_banned(conn, &peer, now)? {
+                continue;
+            }
+            if record.score() < least {
+                too_low.push(peer);
                 continue;
             }
             let known = address_book::addresses(conn, &peer)?;
@@ -154,17 +218,17 @@ fn rank(store: &Store, peers: BTreeSet<PeerId>, least: Score) -> Vec<(PeerId, Ve
             ranked.push((record.confidence(now), peer, addresses));
         }
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        Ok(ranked.into_iter().map(|(_, peer, addresses)| (peer, addresses)).collect())
+        Ok((ranked.into_iter().map(|(_, peer, addresses)| (peer, addresses)).collect(), too_low))
     });
     read.unwrap_or_else(|error| {
         tracing::warn!(%error, "providers were not ranked");
-        Vec::new()
+        Default::default()
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::failure::fail, *};
 
     #[test]
     fn peers_below_the_least_reputation_are_not_asked() {
@@ -180,9 +244,25 @@ mod tests {
         };
         store.write(|tx| Ok(ledger::record(tx, &bad, &failed, now)?)).unwrap();
         let asked = |least| -> BTreeSet<PeerId> {
-            rank(&store, BTreeSet::from([good, bad]), least).into_iter().map(|(peer, _)| peer).collect()
+            rank(&store, BTreeSet::from([good, bad]), least).0.into_iter().map(|(peer, _)| peer).collect()
         };
         assert_eq!(asked(Score::ZERO), BTreeSet::from([good, bad]));
-        assert_eq!(asked(Score::try_from(0.5).unwrap()), BTreeSet::from([good]));
+        let half = Score::try_from(0.5).unwrap();
+        assert_eq!(asked(half), BTreeSet::from([good]));
+        assert_eq!(rank(&store, BTreeSet::from([good, bad]), half).1, [bad]);
+    }
+
+    #[test]
+    fn a_reputation_that_keeps_all_providers_out_is_named() {
+        let nobody = || fail(crate::fetch::session::Error::NoProviders);
+        let kept_out = KeptOut::new(Score::try_from(0.9).unwrap());
+        assert_eq!(kept_out.explained(nobody()), nobody(), "nobody is there");
+        kept_out.extend([PeerId::random(), PeerId::random()]);
+        let failure = kept_out.explained(nobody());
+        assert_eq!(failure.code, Code::NoProviders.as_str());
+        assert!(failure.message.contains("2 providers were not asked"), "{}", failure.message);
+        assert!(failure.hint.contains("peers.min_reputation 0"), "{}", failure.hint);
+        let other = fail(crate::fetch::session::Error::Forged);
+        assert_eq!(kept_out.explained(other.clone()), other);
     }
 }

@@ -18,7 +18,28 @@ use crate::{
 impl Node {
     pub(super) async fn verify(&self, request: VerifyRequest) -> Result<Verified, Failure> {
         let reference = Self::parse_reference(&request.package)?;
-        let installed = self.installation(&reference, request.path.map(PathBuf::from)).await?;
+        let installations = self.installations(&reference, request.path.map(PathBuf::from)).await?;
+        let is_one_of_several = installations.len() > 1;
+        let mut all = Vec::new();
+        for installed in installations {
+            let (id, path) = (id(&installed), installed.path.display().to_string());
+            all.push(match self.verify_one(installed).await {
+                Ok(verified) => verified,
+                // The others are told of all the same.
+                Err(failure) if is_one_of_several => {
+                    Verified { id, path, differences: vec![failure.message], ..Verified::default() }
+                }
+                Err(failure) => return Err(failure),
+            });
+        }
+        // What differs comes first, so that the first answer says whether everything is as it should be.
+        all.sort_by_key(|verified| verified.ok);
+        let mut all = all.into_iter();
+        let first = all.next().ok_or_else(|| not_installed(&reference))?;
+        Ok(Verified { others: all.collect(), ..first })
+    }
+
+    async fn verify_one(&self, installed: installed::Installed) -> Result<Verified, Failure> {
         let head = self.head_of_installed(&installed.package).await?;
         let release = Release {
             version: installed.version.clone(),
@@ -35,7 +56,7 @@ impl Node {
             })
             .await?;
         Ok(Verified {
-            id: format!("{}@{}", installed.package, installed.version),
+            id: id(&installed),
             path: installed.path.display().to_string(),
             cid: installed.root.to_string(),
             ok: report.differences.is_empty(),
@@ -45,6 +66,7 @@ impl Node {
             signed_by: signed_by(&head),
             publisher: installed.package.publisher.to_string(),
             key_path: key_path(&head),
+            others: Vec::new(),
         })
     }
 
@@ -58,12 +80,12 @@ impl Node {
         }
     }
 
-    /// The one installation that a reference, and perhaps a folder, mean.
-    async fn installation(
+    /// The installations that a reference means, or the one that a folder means.
+    async fn installations(
         &self,
         reference: &PackageRef,
         path: Option<PathBuf>,
-    ) -> Result<installed::Installed, Failure> {
+    ) -> Result<Vec<installed::Installed>, Failure> {
         let all = self.with_store(|store| store.read(installed::list_all)).await?;
         let matches = |it: &installed::Installed| {
             it.package.name == reference.name
@@ -74,27 +96,13 @@ impl Node {
         if let Some(path) = path {
             // Another copy of an installed package may be checked too, wherever it is.
             if let Some(at) = fitting.iter().position(|it| it.path == path) {
-                return Ok(fitting.swap_remove(at));
+                return Ok(vec![fitting.swap_remove(at)]);
             }
             fitting.sort_by(|a, b| a.version.cmp(&b.version));
             let newest = fitting.pop().ok_or_else(|| not_installed(reference))?;
-            return Ok(installed::Installed { path, ..newest });
+            return Ok(vec![installed::Installed { path, ..newest }]);
         }
-        match fitting.len() {
-            0 => Err(not_installed(reference)),
-            1 => Ok(fitting.remove(0)),
-            several => {
-                let list: Vec<String> = fitting
-                    .iter()
-                    .map(|it| format!("  {}@{} in {}", it.package, it.version, it.path.display()))
-                    .collect();
-                Err(Failure::new(
-                    Code::Ambiguous,
-                    format!("{reference} is installed in {several} places:\n{}", list.join("\n")),
-                    "Name the folder: ggen marketplace p2p verify <package> <folder>",
-                ))
-            }
-        }
+        Ok(fitting)
     }
 
     pub(super) async fn list(&self) -> Result<Listing, Failure> {
@@ -126,6 +134,10 @@ impl Node {
         let packages: Vec<_> = published.chain(installed).collect();
         Ok(Listing { total: packages.len(), packages })
     }
+}
+
+fn id(installed: &installed::Installed) -> String {
+    format!("{}@{}", installed.package, installed.version)
 }
 
 fn not_installed(reference: &PackageRef) -> Failure {

@@ -153,10 +153,19 @@ impl Config {
             }
             Action::Check { strict_config } => {
                 let unknown = if strict_config { Unknown::Refuse } else { Unknown::Warn };
-                let warnings = config::edit::check(&file.path, unknown).map_err(failed)?;
+                // One that was named must be there; without one, a start goes by the defaults.
+                let exists = file.is_named || file.path.exists();
+                let warnings = match exists {
+                    true => config::edit::check(&file.path, unknown).map_err(failed)?,
+                    false => Vec::new(),
+                };
                 let warnings = warnings.iter().map(ToString::to_string).collect();
-                let answer = FileAnswer { warnings: Some(warnings), ..answer };
+                let answer = FileAnswer { exists: Some(exists), warnings: Some(warnings), ..answer };
                 session.print(&answer, |answer, page| {
+                    if answer.exists == Some(false) {
+                        page.line(format!("There is no {}: the defaults hold.", answer.path));
+                        return;
+                    }
                     page.warnings(answer.warnings.as_deref().unwrap_or_default());
                     page.line(format!("{} is valid.", answer.path));
                 })?;

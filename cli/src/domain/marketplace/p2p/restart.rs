@@ -1,4 +1,4 @@
-//! `restart`: stops the node, if one runs, and starts a daemon with the same flags.
+//! `restart`: stops the node, if one runs, and starts a daemon with the same flags, but for those that are given anew.
 
 use clap::Args;
 use ggen_marketplace::code::Code;
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     long_about = "Stop the node, if one runs, and start it as a daemon.\n\n\
-        Without flags it starts with those of its last start. \
+        It starts with the flags of its last start, but for those that are given anew. \
         Where its configuration is not valid, the node is not stopped.",
     after_help = "\
 Examples:
@@ -27,11 +27,7 @@ pub(crate) struct Restart {
 
 impl Restart {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let flags = if self.flags == Flags::default() {
-            p2p_state::remembered_flags(session).unwrap_or_default()
-        } else {
-            self.flags
-        };
+        let flags = self.flags.over(p2p_state::remembered_flags(session).unwrap_or_default());
         // A node that runs is not stopped for one that cannot start.
         p2p_state::effective(session.home(), &flags)?;
         match p2p_state::stop(session).await {

@@ -74,6 +74,28 @@ pub(crate) struct Flags {
     pub(crate) strict_config: bool,
 }
 
+impl Flags {
+    /// These flags, and those of an earlier start where nothing was said anew. A role and hubs belong to their topology, and go
+    /// with it.
+    pub(super) fn over(self, before: Self) -> Self {
+        let or = |given: Vec<String>, before: Vec<String>| if given.is_empty() { before } else { given };
+        let (role, hub) = match &self.topology {
+            Some(anew) if before.topology.as_ref() != Some(anew) => (None, Vec::new()),
+            _ => (before.role, before.hub),
+        };
+        Self {
+            listen: or(self.listen, before.listen),
+            bootstrap: or(self.bootstrap, before.bootstrap),
+            config: self.config.or(before.config),
+            dht_server: self.dht_server.or(before.dht_server),
+            topology: self.topology.or(before.topology),
+            role: self.role.or(role),
+            hub: or(self.hub, hub),
+            strict_config: self.strict_config || before.strict_config,
+        }
+    }
+}
+
 impl Start {
     /// Whether the node becomes a process of its own.
     pub(crate) fn is_launched_apart(&self) -> bool {
@@ -110,4 +132,45 @@ fn show(started: &Started, page: &mut Page) {
         .field("socket", &started.socket)
         .optional("log", started.log.as_deref());
     status::bootstrap_lines(&started.bootstrap_lines, page);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(values: &[&str]) -> Vec<String> {
+        values.iter().map(|it| (*it).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_is_not_said_anew_stays_as_it_was() {
+        let before = Flags {
+            listen: list(&["/ip4/127.0.0.1/tcp/1"]),
+            bootstrap: list(&["/ip4/192.0.2.1/tcp/1"]),
+            dht_server: Some(false),
+            strict_config: true,
+            ..Flags::default()
+        };
+        assert_eq!(Flags::default().over(before.clone()), before);
+        let anew = list(&["/ip4/127.0.0.1/tcp/2"]);
+        let given = Flags { listen: anew.clone(), dht_server: Some(true), ..Flags::default() };
+        let expected = Flags { listen: anew, dht_server: Some(true), ..before.clone() };
+        assert_eq!(given.over(before), expected);
+    }
+
+    #[test]
+    fn another_topology_takes_the_role_and_the_hubs_of_the_one_before_with_it() {
+        let spoke = Flags {
+            topology: Some("hub-and-spoke".to_owned()),
+            role: Some("spoke".to_owned()),
+            hub: list(&["/ip4/192.0.2.1/tcp/1"]),
+            ..Flags::default()
+        };
+        let mesh = Flags { topology: Some("mesh".to_owned()), ..Flags::default() };
+        assert_eq!(mesh.clone().over(spoke.clone()), mesh);
+        let same = Flags { topology: spoke.topology.clone(), ..Flags::default() };
+        assert_eq!(same.over(spoke.clone()), spoke);
+        let hub = Flags { role: Some("hub".to_owned()), ..Flags::default() };
+        assert_eq!(hub.over(spoke.clone()).topology, spoke.topology);
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
 /// Hold an installed package against its signed manifest, file by file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Where it is installed in several folders, all of them are checked.
 Exits with status 6 if anything differs.
 
 Examples:
@@ -27,7 +28,7 @@ pub(crate) struct Verify {
     /// The package: [publisher/]name[@version].
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
     package: PackageRef,
-    /// The folder [default: where it was installed].
+    /// The folder [default: wherever it is installed].
     #[arg(value_name = "DIR")]
     path: Option<PathBuf>,
 }
@@ -37,8 +38,18 @@ impl Verify {
         let path = self.path.as_deref().map(values::absolute_text).transpose()?;
         let request = VerifyRequest { package: self.package.to_string(), path };
         let verified = session.client().verify(&request).await?;
-        session.print(&verified, show)?;
-        Ok(if verified.ok { Exit::Ok } else { Exit::Told(Code::HashMismatch) })
+        session.print(&verified, |verified, page| {
+            show(verified, page);
+            for other in &verified.others {
+                page.line("");
+                show(other, page);
+            }
+        })?;
+        Ok(if verified.ok && verified.others.iter().all(|other| other.ok) {
+            Exit::Ok
+        } else {
+            Exit::Told(Code::HashMismatch)
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 //! baseline of these sizes.
 
 use std::{
+    collections::BTreeMap,
     env,
     error::Error,
     io::{self, Write},
@@ -16,7 +17,7 @@ use std::{
 };
 
 use criterion::{BenchmarkId, Criterion, SamplingMode};
-use ggen_benches::{baseline, child, measure::Measured, world};
+use ggen_benches::{baseline, child, fanout, measure::Measured, world};
 
 fn main() -> Result<(), Box<dyn Error>> {
     // As criterion itself decides: `cargo test --benches` runs everything once, `cargo bench` measures.
@@ -32,9 +33,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         simulated(&mut criterion, "dht-lookup", it.figures.nodes, &it.lookup_ms);
         simulated(&mut criterion, "gossip-propagation", it.figures.nodes, &it.propagation_ms);
     }
+    let fanout = fanout(is_test)?;
+    for (entries, ms) in &fanout {
+        simulated(&mut criterion, "bootstrap_fanout", *entries, &[*ms]);
+    }
     speed(&mut criterion, is_test);
     criterion.final_summary();
-    if is_test { Ok(()) } else { beside_baseline(&measured) }
+    if is_test { Ok(()) } else { beside_baseline(&measured, &fanout) }
 }
 
 fn program() -> &'static Path {
@@ -65,6 +70,16 @@ fn measure(is_test: bool) -> Result<Vec<Measured>, Box<dyn Error>> {
         measured.push(it);
     }
     Ok(measured)
+}
+
+/// Until a fresh node finds something, by the number of bootstrap nodes that it was told of, in milliseconds.
+fn fanout(is_test: bool) -> Result<BTreeMap<usize, f64>, Box<dyn Error>> {
+    let most = if is_test { 1 } else { fanout::ENTRIES_MAX };
+    let measured = (1..=most).map(|entries| {
+        let it = child::fanout(program(), entries, world::SEED)?;
+        Ok((entries, it.first_result_ms))
+    });
+    measured.collect()
 }
 
 /// Hands the values of a run to criterion, one a sample.
@@ -104,15 +119,17 @@ fn speed(criterion: &mut Criterion, is_test: bool) {
     group.finish();
 }
 
-fn beside_baseline(measured: &[Measured]) -> Result<(), Box<dyn Error>> {
+fn beside_baseline(measured: &[Measured], fanout: &BTreeMap<usize, f64>) -> Result<(), Box<dyn Error>> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("baseline.json");
     let mut kept = baseline::read(&path)?;
     let mut out = io::stdout().lock();
     for it in measured {
-        writeln!(out, "{}", baseline::table(&it.figures, kept.get(&it.figures.nodes)))?;
+        writeln!(out, "{}", baseline::table(&it.figures, kept.sizes.get(&it.figures.nodes)))?;
     }
+    writeln!(out, "{}", baseline::fanout_table(fanout, &kept.fanout))?;
     if env::var("GGEN_BENCH_BASELINE").is_ok_and(|it| it == "write") {
-        kept.extend(measured.iter().map(|it| (it.figures.nodes, it.figures.clone())));
+        kept.fanout.extend(fanout);
+        kept.sizes.extend(measured.iter().map(|it| (it.figures.nodes, it.figures.clone())));
         baseline::write(&path, &kept)?;
         writeln!(out, "written to {}", path.display())?;
     }

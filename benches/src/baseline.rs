@@ -2,12 +2,22 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, io, path::Path};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::figures::Figures;
 
-/// Figures by the number of nodes.
-pub type Baseline = BTreeMap<usize, Figures>;
+/// The key under which times stand by the number of bootstrap nodes.
+const FANOUT: &str = "bootstrap_fanout";
+
+/// What is kept.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Baseline {
+    /// Figures by the number of nodes.
+    pub sizes: BTreeMap<usize, Figures>,
+    /// Milliseconds until a fresh node finds something, by the number of bootstrap nodes that it was told of.
+    pub fanout: BTreeMap<usize, f64>,
+}
 
 /// Reads a baseline; an empty one where there is no such file.
 ///
@@ -15,8 +25,13 @@ pub type Baseline = BTreeMap<usize, Figures>;
 /// Where the file cannot be read, or holds something else.
 pub fn read(path: &Path) -> io::Result<Baseline> {
     match fs::read(path) {
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Baseline::new()),
+        Ok(bytes) => {
+            let mut values: BTreeMap<String, Value> = serde_json::from_slice(&bytes)?;
+            let fanout = values.remove(FANOUT).map(serde_json::from_value).transpose()?.unwrap_or_default();
+            let sizes = serde_json::from_value(serde_json::to_value(values)?)?;
+            Ok(Baseline { sizes, fanout })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Baseline::default()),
         Err(error) => Err(error),
     }
 }
@@ -26,7 +41,15 @@ pub fn read(path: &Path) -> io::Result<Baseline> {
 /// # Errors
 /// Where the file cannot be written.
 pub fn write(path: &Path, baseline: &Baseline) -> io::Result<()> {
-    fs::write(path, serde_json::to_string_pretty(baseline)? + "\n")
+    /// The numbers of nodes, ascending, and then the rest.
+    #[derive(Serialize)]
+    struct Written<'a> {
+        #[serde(flatten)]
+        sizes: &'a BTreeMap<usize, Figures>,
+        bootstrap_fanout: &'a BTreeMap<usize, f64>,
+    }
+    let written = Written { sizes: &baseline.sizes, bootstrap_fanout: &baseline.fanout };
+    fs::write(path, serde_json::to_string_pretty(&written)? + "\n")
 }
 
 /// One line a figure: its name, the baseline's value, today's, and the difference in per cent; `=` where there is none.
@@ -41,6 +64,19 @@ pub fn table(now: &Figures, before: Option<&Figures>) -> String {
             Some(was) => (number(*was), change(*was, now)),
         };
         let _ = writeln!(text, "  {name:<34} {shown:>12} {:>12} {change:>9}", number(now));
+    }
+    text
+}
+
+/// The same for the times of a fresh node.
+pub fn fanout_table(now: &BTreeMap<usize, f64>, before: &BTreeMap<usize, f64>) -> String {
+    let mut text = "a fresh node's first result, by bootstrap nodes\n".to_owned();
+    for (entries, now) in now {
+        let was = before.get(entries);
+        let (shown, change) =
+            was.map_or(("-".to_owned(), "new".to_owned()), |was| (number(*was), change(*was, *now)));
+        let name = format!("{FANOUT}.{entries}.ms");
+        let _ = writeln!(text, "  {name:<34} {shown:>12} {:>12} {change:>9}", number(*now));
     }
     text
 }
@@ -136,8 +172,8 @@ mod tests {
     fn a_baseline_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("baseline.json");
-        assert_eq!(read(&path).unwrap(), Baseline::new());
-        let written = Baseline::from([(20, figures(0.1))]);
+        assert_eq!(read(&path).unwrap(), Baseline::default());
+        let written = Baseline { sizes: [(20, figures(0.1))].into(), fanout: [(1, 2.5), (3, 0.5)].into() };
         write(&path, &written).unwrap();
         assert_eq!(read(&path).unwrap(), written);
     }

@@ -2,7 +2,9 @@
 
 use std::{io, path::Path, process::Command};
 
-use crate::measure::Measured;
+use serde::de::DeserializeOwned;
+
+use crate::{fanout::Fanout, measure::Measured};
 
 /// Why a child brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,20 @@ pub fn measure(program: &Path, nodes: usize, seed: u64, brief: bool) -> Result<M
     if brief {
         command.arg("--brief");
     }
+    read(command)
+}
+
+/// Likewise, how soon a fresh node that was told of so many bootstrap nodes finds something.
+///
+/// # Errors
+/// Where it failed.
+pub fn fanout(program: &Path, entries: usize, seed: u64) -> Result<Fanout, Error> {
+    let mut command = Command::new(program);
+    command.args(["--fanout", &entries.to_string(), "--seed", &seed.to_string()]);
+    read(command)
+}
+
+fn read<T: DeserializeOwned>(mut command: Command) -> Result<T, Error> {
     let output = command.output()?;
     if !output.status.success() {
         return Err(Error::Failed(String::from_utf8_lossy(&output.stderr).into_owned()));

@@ -9,6 +9,7 @@
 pub mod baseline;
 pub mod child;
 pub mod cost;
+pub mod fanout;
 pub mod figures;
 pub mod measure;
 pub mod world;

@@ -205,7 +205,7 @@ impl Driver {
                 if step.last || matches!(result, QueryResult::Bootstrap(_)) {
                     self.observer.tell(&Event::LookedUp(Lookup::of(&result, &stats)));
                 }
-                self.progressed(id, result, step.last)
+                self.progressed(id, result, step.last, stats.num_successes() > 0)
             }
             kad::Event::InboundRequest {
                 request: InboundRequest::PutRecord { source, record: Some(record), .. },
@@ -219,7 +219,7 @@ impl Driver {
         }
     }
 
-    fn progressed(&mut self, id: QueryId, result: QueryResult, last: bool) {
+    fn progressed(&mut self, id: QueryId, result: QueryResult, last: bool, was_answered: bool) {
         if let QueryResult::Bootstrap(Ok(ok)) = &result
             && ok.num_remaining == 0
         {
@@ -294,6 +294,8 @@ impl Driver {
         if last && let Some(Query::Get { found, lapsed, reply, .. }) = self.queries.remove(&id) {
             let _ = reply.send(match (self.settle(found), lapsed) {
                 (Sought::Nothing, Some((created, expires))) => Sought::Expired(created, expires),
+                // Nobody said that there is none.
+                (Sought::Nothing, None) if !was_answered => Sought::Unanswered,
                 (sought, _) => sought,
             });
         }

@@ -29,6 +29,8 @@ pub(super) enum Sought {
     Found(Box<VerifiedHead>),
     /// Nobody had one that counts.
     Nothing,
+    /// Nobody answered, so that nothing is known.
+    Unanswered,
     /// Only one that expired, made and expired at these times.
     Expired(Timestamp, Timestamp),
     /// Some that contradict each other.
@@ -256,7 +258,7 @@ impl Handle {
     ///
     /// # Errors
     /// [`Error::Contradiction`] where those that were found contradict each other, [`Error::Expired`] where none counts any
-    /// more; [`Error::Timeout`], [`Error::Stopped`].
+    /// more, [`Error::Unanswered`] where nobody answered; [`Error::Timeout`], [`Error::Stopped`].
     pub async fn get_head(
         &self,
         package: PackageId,
@@ -265,6 +267,7 @@ impl Handle {
         match self.call(deadline, |reply| Command::GetHead(package.clone(), reply)).await? {
             Sought::Found(head) => Ok(Some(*head)),
             Sought::Nothing => Ok(None),
+            Sought::Unanswered => Err(Error::Unanswered { package }),
             Sought::Expired(created, expires) => Err(Error::Expired { package, created, expires }),
             Sought::Contradiction => Err(Error::Contradiction { package }),
         }

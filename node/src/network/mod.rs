@@ -217,6 +217,12 @@ pub enum Error {
         /// The package.
         package: crate::package::PackageId,
     },
+    /// Nobody whom a lookup asked answered.
+    #[error("no node of the DHT answered when {package} was looked up")]
+    Unanswered {
+        /// The package.
+        package: crate::package::PackageId,
+    },
     /// All that a lookup found of a package has expired.
     #[error("the last head of {package} that the DHT has expired at {expires}")]
     Expired {
@@ -239,7 +245,7 @@ impl Error {
             Self::Setup(_) | Self::Noise(_) => Code::Failed,
             Self::Store(error) => error.code(),
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => Code::AddressInUse,
-            Self::Listen { .. } => Code::Network,
+            Self::Listen { .. } | Self::Unanswered { .. } => Code::Network,
             Self::Stopped => Code::NotRunning,
             Self::Contradiction { .. } => Code::Equivocation,
             Self::Expired { .. } => Code::Expired,
@@ -268,6 +274,7 @@ impl Error {
             Self::Expired { created, .. } => {
                 format!("Its publisher has not renewed it since {created}. Ask them to, or connect to more peers.")
             }
+            Self::Unanswered { .. } => "Connect to more peers, or try again in a moment.".to_owned(),
             Self::Contradiction { .. } => {
                 "Nothing was installed. Ask its publisher, over another channel, which one counts.".to_owned()
             }

@@ -155,20 +155,30 @@ async fn a_peer_that_never_answers_does_not_spoil_searches() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_from_elsewhere_signs_nothing_while_all_that_are_there_are_silent() {
+    signs_nothing_beside_the_silent(true).await;
+}
+
+/// A lookup that has nobody to ask ends at once, and says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_from_elsewhere_signs_nothing_where_nobody_serves_the_dht() {
+    signs_nothing_beside_the_silent(false).await;
+}
+
+async fn signs_nothing_beside_the_silent(is_in_dht: bool) {
     let (home, temp) = (Arc::new(tempfile::tempdir().unwrap()), tempfile::tempdir().unwrap());
     publisher(24).adopt(&home.path().join("keys"), "default").unwrap();
     let node = start_in(home, &[], |_| {}).await;
     let silent = Raw::start(Script {
         heads: Box::new(|_| None),
         kad_protocol: "/deaf/kad/1.0.0",
-        mute_protocol: Some(KAD_PROTOCOL),
+        mute_protocol: is_in_dht.then_some(KAD_PROTOCOL),
         ..Script::default()
     })
     .await;
     silent.connect(&node.address()).await;
     eventually("it was asked", SOON, async || (silent.seen().heads_requests == 1).then_some(())).await;
-    eventually("it is part of the DHT", SOON, async || (!node.net().await.buckets.is_empty()).then_some(()))
-        .await;
+    let serves = async || (node.net().await.buckets.is_empty() != is_in_dht).then_some(());
+    eventually("it is part of the DHT where it says so", SOON, serves).await;
     let request = publish_request(&package(temp.path(), "cautious", "1.0.0", &[]));
     let refused = Service::publish(&*node, request, ProgressSender::discard()).await.unwrap_err();
     assert_eq!((refused.code.as_str(), refused.retryable), (Code::Rollback.as_str(), true), "{refused:?}");

@@ -265,7 +265,7 @@ fn simulate(
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
     let plan = Plan::draw(scenario, draws);
-    let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone());
+    let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone(), scenario.tick);
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.lines.clone());
     let disk = || Ok::<_, Error>(Rc::new(RefCell::new(Store::in_memory()?)));

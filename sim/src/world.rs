@@ -297,7 +297,7 @@ fn simulate(
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
     let plan = Plan::draw(scenario, draws, &keys);
-    let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone());
+    let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone(), scenario.tick);
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.lines.clone());
     let drives = drives(scenario, draws, scratch)?;

@@ -326,7 +326,8 @@ fn a_scenario_that_is_wrong_and_a_command_that_is_wrong_have_codes_of_their_own(
 
 #[test]
 fn every_scenario_can_be_read_and_asks_a_question() {
-    let files = fs::read_dir(scenarios()).unwrap().map(|entry| entry.unwrap().path());
+    let folders = [scenarios(), scenarios().join("long")];
+    let files = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap()).map(|it| it.unwrap().path());
     let is_scenario = |path: &PathBuf| path.extension().is_some_and(|it| it == "toml");
     let is_corpus = |path: &PathBuf| path.ends_with(ggen_sim::corpus::FILE_NAME);
     let scenarios: Vec<PathBuf> = files.filter(|path| is_scenario(path) && !is_corpus(path)).collect();

@@ -12,8 +12,10 @@ use libp2p::PeerId;
 use super::{Case, Judge, View, view};
 use crate::{disk::Disk, ledger::Shared, report::Invariant, virtualise};
 
-/// Simulated time between two looks at the stores.
+/// Simulated time between two looks at the stores, at least.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Ticks between two looks, at least: whoever moves the time coarsely wants a long run, of which looking is most of the cost.
+const INTERVAL_TICKS: u32 = 100;
 
 /// Watches a run for the judge.
 pub(crate) struct Watch {
@@ -22,13 +24,16 @@ pub(crate) struct Watch {
     /// Per node, the publications that were read already.
     known: Vec<BTreeSet<(String, String)>>,
     heads: view::Heads,
+    interval: Duration,
     next: Duration,
 }
 
 impl Watch {
-    pub(crate) fn new(case: Case, peers: BTreeMap<PeerId, usize>) -> Self {
+    pub(crate) fn new(case: Case, peers: BTreeMap<PeerId, usize>, tick: Duration) -> Self {
         let known = vec![BTreeSet::new(); case.members.len()];
-        Self { judge: Judge::new(case), peers, known, heads: view::Heads::new(), next: INTERVAL }
+        let interval = INTERVAL.max(tick * INTERVAL_TICKS);
+        let (judge, heads) = (Judge::new(case), view::Heads::new());
+        Self { judge, peers, known, heads, interval, next: interval }
     }
 
     /// Looks, where it is time to.
@@ -39,7 +44,7 @@ impl Watch {
         disks: &[Rc<Disk>],
     ) -> Result<(), store::Error> {
         if now >= self.next {
-            self.next = now + INTERVAL;
+            self.next = now + self.interval;
             let views = self.views(now, disks)?;
             ledger.lock().tell_streams(now);
             self.hear(ledger);

@@ -22,6 +22,7 @@ pub mod judge;
 pub mod leak;
 pub mod ledger;
 mod measure;
+mod packages;
 mod panics;
 pub mod plan;
 mod power;

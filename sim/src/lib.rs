@@ -1,7 +1,7 @@
 //! Runs the shipped node in simulated worlds, so that a run is a function of its seed.
 //!
 //! Read [`world::run`] first: it puts the nodes of a [`scenario::Scenario`] on simulated hosts and yields a
-//! [`report::Report`]; [`plan::Plan`] is what was drawn for it. What makes a run repeatable is in [`virtualise`] (clocks and entropy), [`draw`] (what the harness
+//! [`report::Report`]; [`plan::Plan`] is what was drawn for it. What makes a run repeatable is in [`virtualise`] (clocks, entropy and disks), [`draw`] (what the harness
 //! itself decides) and [`trace`] (the hash by which two runs are compared).
 //!
 //! A run is repeatable once a process: libp2p counts its connections and listeners for the whole of it, so that [`prove`]
@@ -24,6 +24,7 @@ pub mod judge;
 pub mod leak;
 pub mod ledger;
 mod measure;
+mod packages;
 mod panics;
 pub mod placement;
 pub mod plan;

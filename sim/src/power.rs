@@ -76,11 +76,13 @@ impl Power {
         scenario: &Scenario,
         disks: &[Rc<Disk>],
     ) -> Vec<usize> {
-        let is_over = |number: &usize, latest: &mut Duration| {
-            let nodes = nodes_of(scenario, &events[*number]);
-            *latest <= now || nodes.iter().any(|node| disks[*node].is_dead())
+        let is_over = |(number, latest): &(&usize, &Duration)| {
+            let nodes = nodes_of(scenario, &events[**number]);
+            **latest <= now || nodes.iter().any(|node| disks[*node].is_dead())
         };
-        self.failing.extract_if(.., is_over).map(|(number, _)| number).collect()
+        let over: Vec<usize> = self.failing.iter().filter(is_over).map(|(number, _)| *number).collect();
+        self.failing.retain(|number, _| !over.contains(number));
+        over
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     rc::Rc,
@@ -16,7 +16,6 @@ use std::{
 
 use ggen_marketplace::{network::Metrics, store, time::Timestamp};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
-use rand_chacha::rand_core::Rng;
 use tempfile::TempDir;
 use turmoil::Sim;
 
@@ -29,11 +28,12 @@ use crate::{
     judge::{self, Aim, Case, Fact, Limits, Member, Task, Watch},
     leak::Leak,
     ledger::{Ledger, Shared},
+    packages::folders,
     panics, placement,
     plan::{Deed, Event, Life, Plan},
     power::{self, Power},
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
-    scenario::{Action, DiskKind, Latency, Need, Node, Scenario, regions},
+    scenario::{Action, DiskKind, Latency, Node, Scenario, regions},
     trace::{Lines, Trace},
     transport::multiaddr,
     virtualise::{self, files},
@@ -45,8 +45,6 @@ use crate::{
 const FIRST_PORT: u16 = 4_001;
 /// Segments that one direction of a connection may have under way: a megabyte block and what goes with it.
 const TCP_SEGMENTS_MAX: usize = 4_096;
-/// Bytes of one file of a package.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The stack of the thread that runs everything.
 const STACK_BYTES: usize = 64 << 20;
 
@@ -135,54 +133,6 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     finished.report.seed = seed;
     finished.report.wall_secs = began.elapsed().as_secs_f64();
     Ok(finished)
-}
-
-/// Writes the packages that will be published, and names the folder of every step.
-fn folders(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<Vec<PlannedStep>> {
-    let mut steps = Vec::new();
-    for (number, step) in scenario.steps.iter().enumerate() {
-        let folder = scratch.join(number.to_string());
-        if let Action::Publish { .. } = &step.action {
-            write_package(&folder, &step.action, scenario, draws)?;
-        }
-        steps.push(PlannedStep { number, at: step.at, action: step.action.clone(), folder });
-    }
-    Ok(steps)
-}
-
-/// Writes what a step publishes, where it publishes something.
-fn write_package(folder: &Path, step: &Action, scenario: &Scenario, draws: Draws) -> io::Result<()> {
-    let Action::Publish { package: name, version, bytes, tags, categories, needs } = step else {
-        return Ok(());
-    };
-    fs::create_dir(folder)?;
-    let mut description =
-        format!("name = {name:?}\nversion = {version:?}\ndescription = \"Simulated {name}\"\n");
-    for (key, words) in [("tags", tags), ("categories", categories)] {
-        if !words.is_empty() {
-            description += &format!("{key} = {words:?}\n");
-        }
-    }
-    if !needs.is_empty() {
-        description += "[dependencies]\n";
-        for Need { node, package, range } in needs {
-            let publisher = draws.publisher(&scenario.nodes[*node].name, placement::created()).id();
-            description += &format!("\"{publisher}/{package}\" = {range:?}\n");
-        }
-    }
-    fs::write(folder.join("gpack.toml"), description)?;
-    let mut left = *bytes;
-    for file in 0.. {
-        let size = left.min(FILE_BYTES_MAX);
-        let mut content = vec![0; usize::try_from(size).expect("a megabyte at most")];
-        draws.generator("content", &format!("{name}@{version}"), file).fill_bytes(&mut content);
-        fs::write(folder.join(format!("content-{file}.bin")), content)?;
-        left -= size;
-        if left == 0 {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// What the judge has to know.
@@ -695,38 +645,4 @@ impl World<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_published_again_under_the_same_version_does_not_change_what_the_first_was() {
-        let publish = |at: u32, bytes: u32| {
-            format!(
-                "[[workload]]\nat = \"{at}s\"\nnode = \"node-0\"\ndo = \"publish\"\npackage = \"word\"\nbytes = {bytes}\n"
-            )
-        };
-        let text = format!(
-            "duration = \"9s\"\nlatency = \"1ms\"\n[topology]\nkind = \"mesh\"\nnodes = 1\n{}{}",
-            publish(1, 100),
-            publish(2, 200)
-        );
-        let scenario = Scenario::parse(Path::new("small.toml"), &text).unwrap();
-        let (draws, scratch) = (Draws::new(1), TempDir::new().unwrap());
-        let steps = folders(&scenario, draws, scratch.path()).unwrap();
-        let plan = Plan::draw(&scenario, draws, &placement::keys(&scenario, draws).unwrap());
-        let case = case(&scenario, draws, &steps, &plan, &Options::default()).unwrap();
-        let [first, second] = [0, 1].map(|step: usize| judge::tree_digest(&steps[step].folder).unwrap());
-        assert_ne!(first, second);
-        assert_eq!(case.trees.into_values().collect::<Vec<_>>(), [first]);
-    }
-
-    #[test]
-    fn a_panic_in_a_task_of_a_node_ends_the_run() {
-        let text = "duration = \"5s\"\nlatency = \"1ms\"\n[topology]\nkind = \"mesh\"\nnodes = 2\n";
-        let scenario = Scenario::parse(Path::new("small.toml"), text).unwrap();
-        // Whoever watches is told by the node's own loop, which runs in a task.
-        let options = Options { witness: Witness::new(|_, _, _| panic!("on purpose")), ..Options::default() };
-        assert!(matches!(run(&scenario, 1, options), Err(Error::Panicked)));
-        assert!(run(&scenario, 1, Options::default()).is_ok());
-    }
-}
+mod tests;

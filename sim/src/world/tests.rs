@@ -1,0 +1,64 @@
+//! Small runs.
+
+use super::*;
+
+#[test]
+fn what_is_published_again_under_the_same_version_does_not_change_what_the_first_was() {
+    let publish = |at: u32, bytes: u32| {
+        format!(
+            "[[workload]]\nat = \"{at}s\"\nnode = \"node-0\"\ndo = \"publish\"\npackage = \"word\"\nbytes = {bytes}\n"
+        )
+    };
+    let text = format!(
+        "duration = \"9s\"\nlatency = \"1ms\"\n[topology]\nkind = \"mesh\"\nnodes = 1\n{}{}",
+        publish(1, 100),
+        publish(2, 200)
+    );
+    let scenario = Scenario::parse(Path::new("small.toml"), &text).unwrap();
+    let (draws, scratch) = (Draws::new(1), TempDir::new().unwrap());
+    let steps = folders(&scenario, draws, scratch.path()).unwrap();
+    let plan = Plan::draw(&scenario, draws, &placement::keys(&scenario, draws).unwrap());
+    let case = case(&scenario, draws, &steps, &plan, &Options::default()).unwrap();
+    let [first, second] = [0, 1].map(|step: usize| judge::tree_digest(&steps[step].folder).unwrap());
+    assert_ne!(first, second);
+    assert_eq!(case.trees.into_values().collect::<Vec<_>>(), [first]);
+}
+
+#[test]
+fn a_node_with_its_disk_in_files_goes_on_after_every_kind_of_stop() {
+    let fault = |kind: &str, at: u32, more: &str| {
+        format!("[[faults]]\nkind = {kind:?}\nat = \"{at}s\"\nfor = \"2s\"\nnodes = [\"node-1\"]\n{more}")
+    };
+    let publish = |at: u32, package: &str| {
+        format!(
+            "[[workload]]\nat = \"{at}s\"\nnode = \"node-1\"\ndo = \"publish\"\npackage = {package:?}\nbytes = 100000\n"
+        )
+    };
+    let parts = [
+        "duration = \"45s\"\nlatency = \"1ms\"\ntick = \"5ms\"\n[topology]\nkind = \"mesh\"\nnodes = 2\n"
+            .to_owned(),
+        "[[nodes]]\nname = \"*\"\ndisk = \"files\"\n".to_owned(),
+        publish(5, "lost"),
+        fault("restart", 8, "disk = false\n"),
+        publish(12, "amber"),
+        fault("restart", 15, ""),
+        fault("crash", 19, ""),
+        fault("power-loss", 23, ""),
+        "[[workload]]\nat = \"28s\"\nnode = \"node-1\"\ndo = \"install\"\npackage = \"amber\"\n".to_owned(),
+    ];
+    let scenario = Scenario::parse(Path::new("small.toml"), &parts.concat()).unwrap();
+    let Finished { report, .. } = run(&scenario, 1, Options::default()).unwrap();
+    let broken: Vec<_> = report.invariants.iter().filter(|it| !it.holds).collect();
+    assert!(broken.is_empty(), "{broken:?}");
+    assert!(report.metrics.contains_key("writes_lost"));
+}
+
+#[test]
+fn a_panic_in_a_task_of_a_node_ends_the_run() {
+    let text = "duration = \"5s\"\nlatency = \"1ms\"\n[topology]\nkind = \"mesh\"\nnodes = 2\n";
+    let scenario = Scenario::parse(Path::new("small.toml"), text).unwrap();
+    // Whoever watches is told by the node's own loop, which runs in a task.
+    let options = Options { witness: Witness::new(|_, _, _| panic!("on purpose")), ..Options::default() };
+    assert!(matches!(run(&scenario, 1, options), Err(Error::Panicked)));
+    assert!(run(&scenario, 1, Options::default()).is_ok());
+}

@@ -130,9 +130,9 @@ pub const ANNOUNCEMENTS_PER_AUTHOR_REFILL: Duration = Duration::from_millis(250)
 pub const ANNOUNCEMENTS_PER_NEIGHBOUR_MAX: u32 = 1_024;
 /// Until one more of it is looked at: a hundred a second.
 pub const ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL: Duration = Duration::from_millis(10);
-/// Announcements that are looked at at once, whoever brings them: as many as four neighbours may bring, and less than half a
-/// second of one core.
-pub const ANNOUNCEMENTS_MAX: u32 = 4 * ANNOUNCEMENTS_PER_NEIGHBOUR_MAX;
+/// Announcements that are looked at at once, whoever brings them: as many as three neighbours may bring. With what is filled again
+/// meanwhile, and sixty microseconds for each of two signatures, that is less than half a second of one core.
+pub const ANNOUNCEMENTS_MAX: u32 = 3 * ANNOUNCEMENTS_PER_NEIGHBOUR_MAX;
 /// Until one more of it is looked at: four hundred a second.
 pub const ANNOUNCEMENTS_REFILL: Duration = Duration::from_micros(2_500);
 /// Messages of gossip that one neighbour may send at once, repetitions too: four times what an honest node takes, and so passes

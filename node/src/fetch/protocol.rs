@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn the_largest_request_fits_and_hardly_anything_else_does() {
         let want = vec![ContentId::of(Codec::DagCbor, b"a block"); FETCH_IDS_MAX];
-        let bytes = serde_ipld_dagcbor::to_vec(&Request { want }).unwrap().len();
+        let bytes = serde_ipld_dagcbor::to_vec(&Request::new(want)).unwrap().len();
         assert!((FETCH_REQUEST_BYTES_MAX - 1_000..=FETCH_REQUEST_BYTES_MAX).contains(&bytes), "{bytes}");
     }
 }

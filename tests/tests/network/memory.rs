@@ -200,7 +200,7 @@ async fn growth_under(what: &str, streams: usize, bytes: &[u8]) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_nobody_reads_cost_a_bounded_amount_of_memory() {
     let block = ContentId::of(ggen_marketplace::content::Codec::Raw, &bytes_of(1, FETCH_ANSWER_BYTES));
-    let request = [negotiated(PROTOCOL), cbor(&Request { want: vec![block] })].concat();
+    let request = [negotiated(PROTOCOL), cbor(&Request::new(vec![block]))].concat();
     let grown = growth_under("answers that nobody reads", 16, &request).await;
     assert!(grown > 16 << 20, "the answers are there: {grown}");
     assert!(grown < GROWTH_BYTES_MAX, "it grew by {grown} bytes");

@@ -33,8 +33,9 @@ use crate::{
 
 /// How long a name is looked for among the peers before it is not found.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a head is looked up in the DHT.
-const DHT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a head is looked up in the DHT: where all nodes but one that have it died a moment ago, the paths of a lookup wait for
+/// three dead ones in a row, four seconds each.
+const DHT_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the entries of a log may take to come.
 const LOG_TIMEOUT: Duration = Duration::from_secs(30);
 

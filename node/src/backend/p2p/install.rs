@@ -390,6 +390,9 @@ impl Job {
                 unpacked => unpacked.map_err(fail)?,
             }
         }
+        if already {
+            unpack::settle::<store::Error>(&target).map_err(fail)?;
+        }
         let now = Timestamp::now();
         let package = head.package_id();
         let mut batch = store.batch();

@@ -57,6 +57,21 @@ pub fn unpack<E>(
     staging.publish(target, is_there)
 }
 
+/// Brings to the disk what stands at a target already, and is whole: whoever wrote it may have been killed after it had its name
+/// and before that was on the disk.
+///
+/// # Errors
+/// [`Error::Io`]; everything is as it was before.
+pub fn settle<E>(target: &Path) -> Result<(), Error<E>> {
+    let settled = || {
+        sync(target, &File::open(target)?)?;
+        // The folder of a bare name is the one that the process is in.
+        let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    };
+    settled().map_err(|error| Error::io(target, error))
+}
+
 /// Whether the target is there, as an empty folder.
 fn check_target<E>(target: &Path) -> Result<bool, Error<E>> {
     let taken = || Error::Exists { target: target.to_owned() };

@@ -39,10 +39,15 @@ const ATTACKERS: usize = 100;
 /// Streams that each of them opens; not so many that the node closes the connection.
 const STREAMS: usize = 150;
 
-/// Not a test, but the node of the tests below: it says where it listens and which blocks it has, and lives until it is killed.
+/// Stands in the environment of the process that is to be the node.
+const BURDENED: &str = "GGEN_TEST_BURDENED";
+
+/// Not a test, but the node of the tests below where it is started by them: it says where it listens and which blocks it has, and lives until it is killed.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "started by other tests, in a process of its own"]
 async fn a_node_to_be_burdened() {
+    if std::env::var_os(BURDENED).is_none() {
+        return;
+    }
     let temp = tempfile::tempdir().unwrap();
     let node = start(&[]).await;
     let files = (0..8).map(|n| (format!("{n}.bin"), bytes_of(n, FETCH_ANSWER_BYTES))).collect::<Vec<_>>();
@@ -72,7 +77,8 @@ impl Burdened {
     /// Starts a node in a process of its own.
     fn start() -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "memory::a_node_to_be_burdened", "--ignored", "--nocapture"])
+            .args(["--exact", "memory::a_node_to_be_burdened", "--nocapture"])
+            .env(BURDENED, "1")
             // What the allocator keeps of what was given back to it grows with the cores of the machine.
             .env("MALLOC_ARENA_MAX", "2")
             .stdout(Stdio::piped())

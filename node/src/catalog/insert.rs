@@ -127,16 +127,23 @@ pub fn convict(
     source: &Source,
     now: Timestamp,
 ) -> Result<bool, Error> {
-    let contradict =
-        first.package_id() == second.package_id() && choice::compare(first, second) == Choice::Equivocation;
-    if contradict {
-        let id = first.package_id().to_string();
-        if stored_seen(tx, &id)?.is_none() {
-            remember(tx, first, source, now)?;
-        }
-        freeze(tx, &id, first.bytes(), second.bytes(), now)?;
+    if first.package_id() != second.package_id() || choice::compare(first, second) != Choice::Equivocation {
+        return Ok(false);
     }
-    Ok(contradict)
+    let id = first.package_id().to_string();
+    match stored_seen(tx, &id)? {
+        // Whoever stole a key that was replaced can sign what it likes with it.
+        Some((seen, _)) if [first, second].iter().any(|head| !goes_on_from(head, &seen)) => return Ok(false),
+        Some(_) => {}
+        None => remember(tx, first, source, now)?,
+    }
+    freeze(tx, &id, first.bytes(), second.bytes(), now)?;
+    Ok(true)
+}
+
+/// Whether the keys of a head are those that were seen, or followed them.
+fn goes_on_from(head: &VerifiedHead, seen: &Seen) -> bool {
+    head.key_log().fingerprint(seen.key_n) == Some(seen.key_document)
 }
 
 /// Keeps a head that contradicts the one that is listed of its package, as a proof, and freezes the package; tells whether it

@@ -207,6 +207,20 @@ fn a_proof_of_others_convicts_only_where_the_heads_contradict() {
 }
 
 #[test]
+fn two_heads_of_a_key_that_was_replaced_prove_nothing() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let rotated = publisher.rotated(crate::identity::SecretKey::from_bytes(&[9; 32]), later(1)).unwrap();
+    put(&mut conn, &at(&rotated, "web", 3, 0), NOW);
+    let convicted = |conn: &mut Connection, by: &crate::identity::Publisher| {
+        let [a, b] = [0, 1].map(|branch| at(by, "web", 2, branch));
+        within(conn, |tx| convict(tx, &a, &b, &source(1), NOW).unwrap())
+    };
+    assert!(!convicted(&mut conn, &publisher), "whoever stole the key of the past can sign what it likes");
+    assert!(!is_frozen(&conn, &at(&rotated, "web", 3, 0).package_id()).unwrap());
+    assert!(convicted(&mut conn, &rotated), "its owner still contradicts itself");
+}
+
+#[test]
 fn expired_heads_are_not_taken_listed_by_name_or_exchanged() {
     let (mut conn, publisher) = (database(), publisher(1));
     let head = at(&publisher, "web", 0, 0);

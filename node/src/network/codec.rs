@@ -88,7 +88,7 @@ where
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(&mut Watched::new(io, Pace::OWN, None), answer, self.answer_bytes_max).await
+        write(&mut Watched::new(io, Pace::ANSWER, None), answer, self.answer_bytes_max).await
     }
 }
 

@@ -74,7 +74,11 @@ impl Behaviour {
             INVALID.spend(&mut sent.invalid, invalid, now),
         ];
         let why = match is_within {
-            [true, true] => return,
+            [true, true] => {
+                // It was refused for its time, and is told apart anew.
+                sent.is_unbearable = false;
+                return;
+            }
             [_, false] => "it sends announcements that nobody signed",
             [false, true] => "it sends more announcements than any node passes on",
         };
@@ -202,6 +206,10 @@ mod tests {
         gossip.count(flooder, 1, 0, now);
         gossip.count(flooder, 1, 0, now);
         let why = "it sends more announcements than any node passes on";
+        assert_eq!(gossip.take_unbearable(), [(flooder, why)]);
+        // It was refused for its time, comes back, and does the same again.
+        let again = now + GOSSIP_MESSAGES_BORNE_REFILL * (2 * GOSSIP_MESSAGES_BORNE_MAX);
+        (0..=GOSSIP_MESSAGES_BORNE_MAX + 1).for_each(|_| gossip.count(flooder, 1, 0, again));
         assert_eq!(gossip.take_unbearable(), [(flooder, why)]);
         let mut slow = behaviour();
         for n in 0..3 * GOSSIP_MESSAGES_BORNE_MAX {

@@ -59,8 +59,13 @@ impl Pace {
     /// Whether one more announcement is to be looked at.
     pub(super) fn admits(&mut self, author: Option<PeerId>, neighbour: PeerId, now: Instant) -> bool {
         // What is over its author's budget does not use up that of whoever passed it on. A neighbour that has nothing left
-        // names no new authors either: there is room for so many only.
+        // names no new authors either: there is room for so many only. Of what all may use, the second half is for those who
+        // have not used up half of their own: otherwise four neighbours could silence everybody else.
+        let used = self.all.map_or(0, |all| ALL.refilled(all, now).0);
+        let is_crowded = used >= ALL.most / 2;
         self.neighbours.has_left(neighbour, now)
+            && used < ALL.most
+            && (!is_crowded || self.neighbours.is_half_left(neighbour, now))
             && author.is_none_or(|author| self.authors.take(author, now))
             && self.neighbours.take(neighbour, now)
             && ALL.spend(self.all.get_or_insert((0, now)), 1, now)
@@ -123,6 +128,11 @@ impl Budgets {
     /// Whether [`Budgets::take`] would give something; notes nothing.
     fn has_left(&self, peer: PeerId, now: Instant) -> bool {
         self.used.get(&peer).is_none_or(|it| self.each.refilled(*it, now).0 < self.each.most)
+    }
+
+    /// Whether half of a budget is left; notes nothing.
+    fn is_half_left(&self, peer: PeerId, now: Instant) -> bool {
+        self.used.get(&peer).is_none_or(|it| self.each.refilled(*it, now).0 <= self.each.most / 2)
     }
 
     /// Forgets those that have their whole budget again, where there is no room for one more. Nobody else is forgotten: a
@@ -200,6 +210,23 @@ mod tests {
         };
         assert_eq!(taken_at(now), ANNOUNCEMENTS_MAX as usize);
         assert_eq!(taken_at(now + ANNOUNCEMENTS_REFILL * 7), 7, "the budget comes back as time passes");
+    }
+
+    #[test]
+    fn a_few_neighbours_cannot_silence_the_others() {
+        let (mut pace, now) = (Pace::new(), Instant::now());
+        let flooders: Vec<PeerId> = (0..4).map(|_| PeerId::random()).collect();
+        for n in 0..=2 * ANNOUNCEMENTS_MAX {
+            // All that they may, for a while.
+            let at = now + ANNOUNCEMENTS_REFILL * n;
+            for flooder in &flooders {
+                pace.admits(None, *flooder, at);
+            }
+        }
+        let after = now + ANNOUNCEMENTS_REFILL * (2 * ANNOUNCEMENTS_MAX);
+        let honest = PeerId::random();
+        let taken = (0..100).filter(|_| pace.admits(None, honest, after)).count();
+        assert_eq!(taken, 100);
     }
 
     #[test]

@@ -36,6 +36,9 @@ impl Pace {
         bytes: FETCH_PROGRESS_BYTES,
         most: Duration::from_secs(FETCH_TIMEOUT_MAX.as_secs() - 2 * FETCH_TIMEOUT.as_secs()),
     };
+    /// That of an answer which this side sends. Yamux takes what fits into the reader's window and says nothing more until the reader
+    /// has taken half of that, 128 KiB: over a line of 1.5 kB a second the stream then stands for longer than a minute.
+    pub(super) const ANSWER: Self = Self { patience: Duration::from_secs(90), ..Self::OWN };
 }
 
 /// How far a message has come.

@@ -175,7 +175,8 @@ impl Driver {
     }
 }
 
-/// Only what was read can break the protocol. The other errors are of the connection, or of our own bounds.
+/// Only what was read can break the protocol. The other errors are of the connection, or of somebody's bounds: an answer that ends
+/// too early is one that the peer gave up, as it must where this side reads too slowly.
 fn failure_of(error: request_response::OutboundFailure) -> RequestFailure {
     use request_response::OutboundFailure as Failure;
     match error {
@@ -184,9 +185,7 @@ fn failure_of(error: request_response::OutboundFailure) -> RequestFailure {
         Failure::Io(error) if is_silence(&error) => RequestFailure::Timeout,
         Failure::ConnectionClosed => RequestFailure::Closed,
         Failure::Io(error) => match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                RequestFailure::Broken(error.to_string())
-            }
+            io::ErrorKind::InvalidData => RequestFailure::Broken(error.to_string()),
             _ => RequestFailure::Closed,
         },
     }
@@ -239,7 +238,8 @@ mod tests {
         let of = |error| failure_of(request_response::OutboundFailure::Io(error));
         let sent = io::Error::new(io::ErrorKind::InvalidData, "over the cap");
         assert!(matches!(of(sent), RequestFailure::Broken(_)));
-        assert!(matches!(of(io::ErrorKind::UnexpectedEof.into()), RequestFailure::Broken(_)));
+        // It gave its answer up, where this side reads too slowly.
+        assert_eq!(of(io::ErrorKind::UnexpectedEof.into()), RequestFailure::Closed);
         // What the multiplexer says where this side has as many streams open as it may.
         assert_eq!(of(io::Error::other("max sub-streams reached")), RequestFailure::Closed);
         assert_eq!(of(io::ErrorKind::ConnectionReset.into()), RequestFailure::Closed);

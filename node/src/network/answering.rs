@@ -25,7 +25,8 @@ const UNREAD_BYTES: u64 = FETCH_ANSWER_BYTES as u64;
 const PER_PEER_SCARCE_MAX: usize = 1;
 /// Answers for the peers of one public network where shares are small.
 const PER_NETWORK_SCARCE_MAX: usize = 4;
-/// How old an answer is before it counts as not being read: at this speed it would not get through in time.
+/// How old an answer is before it may be one that nobody reads. An honest reader on a slow line may have as old ones: where all room
+/// is taken, whoever has most of them makes way for the others, and asks again.
 const STALE: Duration = Duration::from_secs(FETCH_TIMEOUT.as_secs() / 2);
 
 /// One answer.

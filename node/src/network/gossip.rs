@@ -2,7 +2,7 @@
 //!
 //! libp2p checks the signature of every message as it comes, before it knows whether it has it already and before anybody here is
 //! asked: nothing paces that, and whoever sends without end has a core of this node check without end. What came is therefore
-//! counted first, repetitions too, and a neighbour that is far beyond what any honest node passes on is no neighbour any more.
+//! counted, repetitions too, and a neighbour that is far beyond what any honest node passes on is no neighbour any more.
 //! So is one that sends, again and again, what nobody signed: libp2p only stops listening to it, and goes on checking.
 //!
 //! [`Pace`](super::pace) bounds what an honest node takes, and so what it passes on; here is the bound of who does not keep to it.

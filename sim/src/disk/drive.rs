@@ -412,7 +412,14 @@ impl Drive {
                 }
             }
             Call::Unlink { path } | Call::RemoveFolder { path } => {
-                self.below(path).into_iter().for_each(|path| state.names.remove(&path));
+                let Some(path) = self.below(path) else { return };
+                if matches!(call, Call::RemoveFolder { .. })
+                    && let Some(number) = state.names.find(&path)
+                {
+                    // Its place on the real disk may be given to anything now.
+                    state.known.retain(|_, it| *it != number);
+                }
+                state.names.remove(&path);
             }
             _ => {}
         }

@@ -134,6 +134,8 @@ struct Peer {
 struct Flight {
     peer: PeerId,
     since: Duration,
+    /// When enough of its answer had come last.
+    moved: Duration,
     bytes: u64,
     want: Vec<ContentId>,
     /// Those of them that are still wanted and that no other request asks for.
@@ -203,6 +205,14 @@ impl Plan {
     /// Whether something is under way.
     pub fn is_waiting(&self) -> bool {
         !self.flights.is_empty()
+    }
+
+    /// Notes that more of the answer to a request has come: whoever sends is not silent, and asking still others for the same would
+    /// make a slow line slower.
+    pub fn moved(&mut self, id: RequestId, now: Duration) {
+        if let Some(flight) = self.flights.get_mut(&id) {
+            flight.moved = now;
+        }
     }
 
     /// The peers that have not answered yet, and whether each has been silent long enough for that to be its own doing: for
@@ -397,7 +407,7 @@ impl Plan {
             state.in_flight = state.in_flight.saturating_add(bytes);
             state.requests += 1;
         }
-        self.flights.insert(id, Flight { peer, since: now, bytes, want: want.clone(), alone });
+        self.flights.insert(id, Flight { peer, since: now, moved: now, bytes, want: want.clone(), alone });
         Some(Ask { id, peer, want })
     }
 
@@ -470,7 +480,7 @@ impl Plan {
     /// When the peer of a request counts as silent, if nothing comes from it until then.
     fn silent_from(&self, flight: &Flight) -> Duration {
         let heard = self.peers.get(&flight.peer).map_or(Duration::ZERO, |peer| peer.heard);
-        flight.since.max(heard) + SILENT_AFTER
+        flight.since.max(flight.moved).max(heard) + SILENT_AFTER
     }
 
     fn land(&mut self, id: RequestId) -> Option<Flight> {

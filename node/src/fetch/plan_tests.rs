@@ -197,6 +197,23 @@ fn only_a_peer_that_was_silent_for_long_held_us_up() {
 }
 
 #[test]
+fn what_is_on_its_way_is_not_asked_of_still_more_peers() {
+    let copies = |moves: bool| {
+        let holders = peers(8);
+        let mut plan = plan(1, 1 << 20, &holders);
+        let mut asked: Vec<Ask> = Vec::new();
+        for second in 0..40 {
+            let now = Duration::from_secs(second);
+            asked.iter().filter(|_| moves).for_each(|ask| plan.moved(ask.id, now));
+            asked.extend(std::iter::from_fn(|| plan.next(now)));
+        }
+        asked.len()
+    };
+    assert_eq!(copies(true), COPIES_MAX, "a second one, since the first is late");
+    assert_eq!(copies(false), COPIES_OF_SILENT_MAX);
+}
+
+#[test]
 fn a_peer_is_asked_for_no_more_at_once_than_it_serves() {
     let one = peers(1);
     let many = u32::try_from(FETCH_IDS_MAX * (FETCH_SERVED_PER_PEER_MAX + 4)).unwrap();

@@ -27,6 +27,9 @@ use crate::{
 
 /// Verified bytes in memory beyond which nothing more is asked for until some were written.
 const HELD_BYTES_MAX: usize = 32 << 20;
+/// Bytes of an answer that must have come for whoever sends it not to be silent: within the five seconds after which the planner
+/// calls a peer so, 13 kB a second.
+const MOVED_BYTES: u64 = 64 << 10;
 /// How long reaching one provider may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Providers that are dialled at once.
@@ -207,8 +210,8 @@ struct Run {
     plan: Plan,
     places: Places,
     in_flight: FuturesUnordered<BoxFuture<'static, Landed>>,
-    /// What came of the answers under way, and from whom.
-    arriving: BTreeMap<RequestId, (PeerId, Arrived)>,
+    /// What came of the answers under way, and from whom; and how much of it the plan knows of.
+    arriving: BTreeMap<RequestId, (PeerId, Arrived, u64)>,
     held: Held,
     writing: Option<BoxFuture<'static, Option<Result<(), store::Error>>>>,
     writing_bytes: usize,
@@ -318,7 +321,7 @@ impl Session {
     /// What is fetched next is asked first of those who brought something, and last of those who still owe an answer: otherwise
     /// each of many small retrievals in a row, such as the entries of a log, would wait for the same silent peer again.
     fn prefer_the_quick(&mut self, run: &Run) {
-        let owing: BTreeSet<PeerId> = run.arriving.values().map(|(peer, _)| *peer).collect();
+        let owing: BTreeSet<PeerId> = run.arriving.values().map(|(peer, ..)| *peer).collect();
         let report = &self.report;
         let delivered = |peer: &PeerId| report.peers.get(peer).is_some_and(|served| served.delivered);
         self.connected.sort_by_key(|peer| (owing.contains(peer), !delivered(peer)));
@@ -393,11 +396,18 @@ impl Session {
     }
 
     fn ask(&self, run: &mut Run, now: Duration) {
+        for (id, (_, arrived, known)) in &mut run.arriving {
+            // Whoever lets a few bytes drip is as good as silent.
+            if arrived.bytes() >= *known + MOVED_BYTES {
+                *known = arrived.bytes();
+                run.plan.moved(*id, now);
+            }
+        }
         while run.held.bytes() + run.writing_bytes < HELD_BYTES_MAX
             && let Some(ask) = run.plan.next(now)
         {
             let (network, request) = (self.network.clone(), Request::new(ask.want.clone()));
-            run.arriving.insert(ask.id, (ask.peer, request.arrived.clone()));
+            run.arriving.insert(ask.id, (ask.peer, request.arrived.clone(), 0));
             run.in_flight.push(
                 async move {
                     let started = Instant::now();
@@ -555,8 +565,8 @@ impl Session {
     /// others it is our own time that ended, or the line is slow; what they are still asked for is looked at when its own time is
     /// up.
     fn blame_the_silent(&mut self, run: &Run, now: Duration) {
-        let arriving = run.arriving.values().filter(|(_, arrived)| arrived.bytes() > 0);
-        let sending: BTreeSet<PeerId> = arriving.map(|(peer, _)| *peer).collect();
+        let arriving = run.arriving.values().filter(|(_, arrived, _)| arrived.bytes() > 0);
+        let sending: BTreeSet<PeerId> = arriving.map(|(peer, ..)| *peer).collect();
         for (peer, is_silent) in run.plan.waiting_on(now) {
             let is_silent = is_silent && !sending.contains(&peer);
             self.served(peer).fault(if is_silent { Attempt::Timeout } else { Attempt::CalledOff });

@@ -30,8 +30,7 @@ const WINDOW_BYTES_MIN: u64 = 64 << 10;
 const REQUEST_BYTES: u64 = 1 << 20;
 /// An answer that came within this time makes the window larger: the line carries more.
 const ANSWER_SOON: Duration = Duration::from_secs(2);
-/// An answer that took longer than this makes it smaller: at a quarter of the time that a request has, requests only wait for
-/// one another.
+/// An answer that took longer than this makes it smaller: from then on requests only wait for one another.
 const ANSWER_LATE: Duration = Duration::from_secs(5);
 /// How long a peer whose connection closed is left alone: it is dialled again meanwhile.
 const CLOSED_PAUSE: Duration = Duration::from_secs(3);

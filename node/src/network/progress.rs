@@ -30,7 +30,8 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// That of our own protocols. Of the time that a request may take, some is left to send it and to hear the first of the answer.
+    /// That of our own protocols; a request of the exchange of heads libp2p ends sooner. Of the time that one for blocks may take,
+    /// some is left to send it and to hear the first of the answer.
     pub(super) const OWN: Self = Self {
         patience: FETCH_TIMEOUT,
         bytes: FETCH_PROGRESS_BYTES,

@@ -106,8 +106,7 @@ impl Page {
 /// A failure in three parts: what could not be done, why, and what to do next.
 pub(crate) fn failure(purpose: &str, failure: &Failure) -> String {
     let mut text = format!("{ERROR}error:{ERROR:#} could not {}\n", clean(purpose));
-    let code = clean(&failure.code).into_owned();
-    append(&mut text, "why", &format!("{} ({code})", failure.message.trim_end()), STRONG);
+    append(&mut text, "why", &format!("{} ({})", failure.message.trim_end(), failure.code), STRONG);
     if !failure.hint.trim().is_empty() {
         append(&mut text, "next", failure.hint.trim_end(), NEXT);
     }

@@ -170,6 +170,15 @@ pub enum Error {
     /// The version exists with other content, or the target exists.
     #[error("{}", .0.message)]
     AlreadyExists(Failure),
+    /// A name has several publishers and none was named.
+    #[error("{}", .0.message)]
+    Ambiguous(Failure),
+    /// A name belongs to another publisher than the one pinned.
+    #[error("{}", .0.message)]
+    PinMismatch(Failure),
+    /// A node runs on the state folder already.
+    #[error("{}", .0.message)]
+    AlreadyRunning(Failure),
     /// Nothing is known under that name.
     #[error("{}", .0.message)]
     NotFound(Failure),
@@ -179,6 +188,9 @@ pub enum Error {
     /// A signature, a hash or a rule did not hold.
     #[error("{}", .0.message)]
     VerificationError(Failure),
+    /// The disk or the database did not do its work.
+    #[error("{}", .0.message)]
+    StorageError(Failure),
     /// Anything else; the code in the failure says what.
     #[error("{}", .0.message)]
     Other(Failure),
@@ -190,16 +202,20 @@ impl Error {
         match self {
             Self::ValidationError(failure)
             | Self::AlreadyExists(failure)
+            | Self::Ambiguous(failure)
+            | Self::PinMismatch(failure)
+            | Self::AlreadyRunning(failure)
             | Self::NotFound(failure)
             | Self::NetworkError(failure)
             | Self::VerificationError(failure)
+            | Self::StorageError(failure)
             | Self::Other(failure) => failure,
         }
     }
 
     /// The stable code.
     pub fn code(&self) -> Code {
-        Code::from_word(&self.failure().code).unwrap_or(Code::Failed)
+        self.failure().code
     }
 
     /// What to do next.
@@ -210,19 +226,122 @@ impl Error {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        match failure.exit_code() {
-            2 | 7 => Self::ValidationError(failure),
-            4 => Self::NotFound(failure),
-            5 => Self::NetworkError(failure),
-            6 => Self::VerificationError(failure),
-            9 => Self::AlreadyExists(failure),
-            _ => Self::Other(failure),
-        }
+        // Without a wildcard: a new code has to say here what it means to a program.
+        let variant = match failure.code {
+            Code::Usage
+            | Code::Package
+            | Code::PackageInvalid
+            | Code::Config
+            | Code::KeyFile
+            | Code::Limit => Self::ValidationError,
+            Code::Conflict => Self::AlreadyExists,
+            Code::Ambiguous => Self::Ambiguous,
+            Code::PinMismatch => Self::PinMismatch,
+            Code::AlreadyRunning => Self::AlreadyRunning,
+            Code::NotFound => Self::NotFound,
+            Code::Network | Code::Timeout | Code::NoProviders => Self::NetworkError,
+            Code::Signature
+            | Code::HashMismatch
+            | Code::Size
+            | Code::Path
+            | Code::Malformed
+            | Code::Expired
+            | Code::Rollback
+            | Code::Equivocation => Self::VerificationError,
+            Code::DiskFull | Code::ReadOnly | Code::Io | Code::StoreDamaged | Code::StoreTooNew => {
+                Self::StorageError
+            }
+            Code::Failed
+            | Code::NotRunning
+            | Code::AddressInUse
+            | Code::Partial
+            | Code::Busy
+            | Code::Clock
+            | Code::Interrupted => Self::Other,
+        };
+        variant(failure)
     }
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         error.failure().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every code means to a program, and to a script. Written out, so that a change of either is deliberate.
+    #[rustfmt::skip]
+    const MEANINGS: &[(Code, fn(Failure) -> Error, u8)] = &[
+        (Code::Failed,         Error::Other,             1),
+        (Code::Usage,          Error::ValidationError,   2),
+        (Code::NotRunning,     Error::Other,             3),
+        (Code::NotFound,       Error::NotFound,          4),
+        (Code::Network,        Error::NetworkError,      5),
+        (Code::Timeout,        Error::NetworkError,      5),
+        (Code::NoProviders,    Error::NetworkError,      5),
+        (Code::Signature,      Error::VerificationError, 6),
+        (Code::HashMismatch,   Error::VerificationError, 6),
+        (Code::Size,           Error::VerificationError, 6),
+        (Code::Path,           Error::VerificationError, 6),
+        (Code::Malformed,      Error::VerificationError, 6),
+        (Code::Limit,          Error::ValidationError,   7),
+        (Code::Expired,        Error::VerificationError, 6),
+        (Code::Rollback,       Error::VerificationError, 6),
+        (Code::Equivocation,   Error::VerificationError, 6),
+        (Code::Config,         Error::ValidationError,   7),
+        (Code::Package,        Error::ValidationError,   2),
+        (Code::PackageInvalid, Error::ValidationError,   7),
+        (Code::KeyFile,        Error::ValidationError,   7),
+        (Code::AddressInUse,   Error::Other,             8),
+        (Code::Conflict,       Error::AlreadyExists,     9),
+        (Code::Ambiguous,      Error::Ambiguous,         9),
+        (Code::PinMismatch,    Error::PinMismatch,       9),
+        (Code::AlreadyRunning, Error::AlreadyRunning,    9),
+        (Code::Partial,        Error::Other,             10),
+        (Code::DiskFull,       Error::StorageError,      1),
+        (Code::ReadOnly,       Error::StorageError,      1),
+        (Code::Io,             Error::StorageError,      1),
+        (Code::StoreDamaged,   Error::StorageError,      1),
+        (Code::StoreTooNew,    Error::StorageError,      1),
+        (Code::Busy,           Error::Other,             1),
+        (Code::Clock,          Error::Other,             1),
+        (Code::Interrupted,    Error::Other,             130),
+    ];
+
+    #[test]
+    fn every_code_is_one_error_and_one_exit_status() {
+        for code in Code::ALL {
+            let meanings: Vec<_> = MEANINGS.iter().filter(|(it, ..)| it == code).collect();
+            let [(_, variant, exit)] = meanings[..] else {
+                panic!("{code} stands {} times in the table", meanings.len());
+            };
+            let failure = Failure::new(*code, "It failed.", "Try again.");
+            let error = Error::from(failure.clone());
+            assert_eq!(format!("{error:?}"), format!("{:?}", variant(failure)), "{code}");
+            assert_eq!((error.code(), error.failure().exit_code()), (*code, *exit));
+        }
+        assert_eq!(MEANINGS.len(), Code::ALL.len());
+    }
+
+    #[test]
+    fn a_code_of_a_newer_node_can_be_read() {
+        let wire = r#"{"code":"E_TOMORROW","message":"It rains.","hint":"Wait.","retryable":true}"#;
+        let read: Failure = serde_json::from_str(wire).unwrap();
+        assert_eq!((read.code, read.exit_code(), read.retryable), (Code::Failed, 1, true));
+        assert_eq!((&*read.message, &*read.hint), ("It rains. (E_TOMORROW)", "Wait."));
+    }
+
+    #[test]
+    fn a_failure_crosses_the_socket_as_it_was() {
+        for code in Code::ALL {
+            let failure = Failure::new(*code, "It failed.", "Try again.");
+            let wire = serde_json::to_value(&failure).unwrap();
+            assert_eq!(wire["code"], code.as_str());
+            assert_eq!(serde_json::from_value::<Failure>(wire).unwrap(), failure);
+        }
     }
 }

@@ -262,7 +262,7 @@ async fn work(blueprint: &Rc<Blueprint>, registry: &Rc<P2PRegistry>, steps: &mut
                     let message = failure.message.replace(&*step.folder.to_string_lossy(), "the folder");
                     // What cannot be installed leaves nothing that could be taken for it.
                     let leaves_files = matches!(step.action, Action::Install { .. }) && step.folder.exists();
-                    (Ended::Failed { code: failure.code, message, leaves_files }, String::new())
+                    (Ended::Failed { code: failure.code.to_string(), message, leaves_files }, String::new())
                 }
             };
             // Without power, nobody is told anything.

@@ -6,6 +6,7 @@ use std::{fs, path::Path, time::Duration};
 
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, publish_offline},
+    code::Code,
     control::{
         api::{Failure, InstallRequest, Installed, PublishRequest, Published},
         service::{ProgressSender, Service},
@@ -87,7 +88,7 @@ impl Node {
     /// Publishes what must be refused, and yields why.
     async fn refused(&self, name: &str, version: &str, dependencies: &[(&str, &str)]) -> String {
         let failure = self.publish(name, version, dependencies).await.unwrap_err();
-        assert_eq!(failure.code, "E_PACKAGE_INVALID", "{}", failure.message);
+        assert_eq!(failure.code, Code::PackageInvalid, "{}", failure.message);
         let listed = self.registry.list().await.unwrap();
         let id = format!("/{name}@{version}");
         assert!(!listed.packages.iter().any(|it| it.id.ends_with(&id)), "a refused package was stored");
@@ -196,7 +197,7 @@ async fn what_cannot_be_checked_alone_is_a_warning() {
             let config = config(home.path(), &[]);
             match publish_offline(config, request, ProgressSender::discard()).await {
                 // The last task of the node that was dropped may hold its store for a moment.
-                Err(failure) if failure.code == "E_ALREADY_RUNNING" => {
+                Err(failure) if failure.code == Code::AlreadyRunning => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 done => break done,

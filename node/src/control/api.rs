@@ -28,10 +28,14 @@ impl<T> Versioned<T> {
 }
 
 /// What failed, why, and what to do next.
+///
+/// On the wire the code is its word ([`Code::as_str`]). A word of a newer node is read as [`Code::Failed`] and stays
+/// readable at the end of the message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "WireFailure", into = "WireFailure")]
 pub struct Failure {
-    /// The stable code ([`Code::as_str`]).
-    pub code: String,
+    /// The stable code.
+    pub code: Code,
     /// A full sentence.
     pub message: String,
     /// What to do next; may span lines.
@@ -43,17 +47,36 @@ pub struct Failure {
 impl Failure {
     /// Joins a code with its message and hint.
     pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            code: code.as_str().to_owned(),
-            message: message.into(),
-            hint: hint.into(),
-            retryable: code.retryable(),
-        }
+        Self { code, message: message.into(), hint: hint.into(), retryable: code.retryable() }
     }
 
-    /// The exit status that goes with the code; 1 for a code of a newer node.
+    /// The exit status that goes with the code.
     pub fn exit_code(&self) -> u8 {
-        Code::from_word(&self.code).map_or(1, Code::exit_code)
+        self.code.exit_code()
+    }
+}
+
+/// A [`Failure`] as it crosses the socket.
+#[derive(Serialize, Deserialize)]
+struct WireFailure {
+    code: String,
+    message: String,
+    hint: String,
+    retryable: bool,
+}
+
+impl From<Failure> for WireFailure {
+    fn from(Failure { code, message, hint, retryable }: Failure) -> Self {
+        Self { code: code.as_str().to_owned(), message, hint, retryable }
+    }
+}
+
+impl From<WireFailure> for Failure {
+    fn from(WireFailure { code: word, message, hint, retryable }: WireFailure) -> Self {
+        match Code::from_word(&word) {
+            Some(code) => Self { code, message, hint, retryable },
+            None => Self { code: Code::Failed, message: format!("{message} ({word})"), hint, retryable },
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Announcements that were forged: never indexed, never passed on, and counted.
 
 use ggen_marketplace::{
+    code::Code,
     identity::{Context, Publisher},
     limits::HEAD_BYTES_MAX,
     release::Head,
@@ -179,7 +180,7 @@ async fn two_states_for_one_place_freeze_the_package() {
     assert_eq!(node.find("twofaced").await.packages[0].version, "1.0.0");
     let temp = tempfile::tempdir().unwrap();
     let error = node.install("twofaced", &temp.path().join("target"), 5).await.unwrap_err();
-    assert_eq!(error.code, "E_EQUIVOCATION", "{error:?}");
+    assert_eq!(error.code, Code::Equivocation, "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! What the DHT keeps, and what a lookup believes.
 
-use ggen_marketplace::{identity::Context, package::PackageId};
+use ggen_marketplace::{code::Code, identity::Context, package::PackageId};
 
 use crate::{
     SOON, eventually,
@@ -114,12 +114,12 @@ async fn a_lookup_believes_only_what_belongs_under_its_key() {
     for value in [noise(2, 400), head(&author, "unwanted", &["1.0.0"]).bytes().to_vec()] {
         hold(value).await;
         let error = node.install(&id, &target, 10).await.unwrap_err();
-        assert_eq!(error.code, "E_NOT_FOUND", "{error:?}");
+        assert_eq!(error.code, Code::NotFound, "{error:?}");
     }
     assert_eq!(node.status().await.packages_indexed, 0);
     hold(wanted.bytes().to_vec()).await;
     let error = node.install(&id, &target, 10).await.unwrap_err();
-    assert_ne!(error.code, "E_NOT_FOUND", "the right one is found: {error:?}");
+    assert_ne!(error.code, Code::NotFound, "the right one is found: {error:?}");
     node.finds("wanted").await;
 }
 

@@ -15,9 +15,9 @@ async fn a_time_that_no_clock_can_hold_is_no_defect_of_the_node() {
     let node = start(&[]).await;
     let temp = tempfile::tempdir().unwrap();
     let unknown = node.install("unknown", &temp.path().join("unknown"), u64::MAX).await.unwrap_err();
-    assert_eq!(unknown.code, Code::NotFound.as_str());
+    assert_eq!(unknown.code, Code::NotFound);
     let closed = node.dial(&["/ip4/127.0.0.1/tcp/1".to_owned()], u64::MAX).await.unwrap_err();
-    assert_eq!(closed.code, Code::Network.as_str());
+    assert_eq!(closed.code, Code::Network);
     let directory = package(temp.path(), "patient", "1.0.0", &[]);
     let request = PublishRequest { timeout_secs: Some(u64::MAX), ..publish_request(&directory) };
     Service::publish(&*node, request, ProgressSender::discard()).await.unwrap();
@@ -28,7 +28,7 @@ async fn no_addresses_and_too_many_of_them_are_refused_before_any_is_dialled() {
     let node = start(&[]).await;
     for count in [0, 1_025] {
         let refused = node.dial(&vec!["/ip4/127.0.0.1/tcp/1".to_owned(); count], 1).await.unwrap_err();
-        assert_eq!(refused.code, Code::Usage.as_str(), "{count}");
+        assert_eq!(refused.code, Code::Usage, "{count}");
     }
 }
 
@@ -69,7 +69,7 @@ async fn nothing_is_installed_among_the_keys_or_blocks_of_the_node() {
         temp.path().join("link/blocks/intruder"),
     ] {
         let refused = node.install("intruder", &to, 10).await.unwrap_err();
-        assert_eq!(refused.code, Code::Usage.as_str(), "{}", to.display());
+        assert_eq!(refused.code, Code::Usage, "{}", to.display());
     }
     node.install("intruder", &home.path().join("elsewhere"), 10).await.unwrap();
 }

@@ -181,7 +181,7 @@ async fn signs_nothing_beside_the_silent(is_in_dht: bool) {
     eventually("it is part of the DHT where it says so", SOON, serves).await;
     let request = publish_request(&package(temp.path(), "cautious", "1.0.0", &[]));
     let refused = Service::publish(&*node, request, ProgressSender::discard()).await.unwrap_err();
-    assert_eq!((refused.code.as_str(), refused.retryable), (Code::Rollback.as_str(), true), "{refused:?}");
+    assert_eq!((refused.code, refused.retryable), (Code::Rollback, true), "{refused:?}");
     assert!(refused.message.contains("neither the peers nor the DHT answered"), "{refused:?}");
     assert_eq!(node.status().await.packages_indexed, 0, "nothing was signed");
 }

@@ -114,7 +114,7 @@ async fn an_install_from_nobody_but_a_staller_ends_and_is_its_failure() {
     let started = Instant::now();
     let error = reader.install("contested", &stage.target(), 12).await.unwrap_err();
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
-    assert!([Code::Timeout.as_str(), Code::NoProviders.as_str()].contains(&error.code.as_str()), "{error:?}");
+    assert!([Code::Timeout, Code::NoProviders].contains(&error.code), "{error:?}");
     assert_eq!(error.exit_code(), 5);
     assert_eq!(reader.counters(rogue.peer).await, (0, 1));
     assert!((reader.details(rogue.peer).await.peer.reputation - 0.0).abs() < f64::EPSILON);
@@ -155,13 +155,13 @@ async fn an_install_from_nobody_but_a_forger_writes_nothing() {
     })
     .await;
     let error = reader.install("contested", &stage.target(), 30).await.unwrap_err();
-    assert_eq!((error.code.as_str(), error.exit_code()), ("E_HASH_MISMATCH", 6), "{error:?}");
+    assert_eq!((error.code, error.exit_code()), (Code::HashMismatch, 6), "{error:?}");
     assert_nothing_at(&stage.target());
     assert_eq!(reader.counters(rogue.peer).await, (0, 1));
     // A retry does not ask the forger again.
     let asked = rogue.seen().fetch_requests;
     let error = reader.install("contested", &stage.target(), 30).await.unwrap_err();
-    assert_eq!(error.code, "E_NO_PROVIDERS", "{error:?}");
+    assert_eq!(error.code, Code::NoProviders, "{error:?}");
     assert_eq!(rogue.seen().fetch_requests, asked);
     assert_eq!(reader.counters(rogue.peer).await, (0, 1), "one offence is one failure");
 }
@@ -222,7 +222,7 @@ async fn a_long_log_behind_a_peer_that_never_answers_is_read_in_seconds() {
     reader.finds("annals").await;
     let started = Instant::now();
     let error = reader.install("annals@9.0.0", &temp.path().join("target"), 60).await.unwrap_err();
-    assert_eq!(error.code, Code::NotFound.as_str(), "{error:?}");
+    assert_eq!(error.code, Code::NotFound, "{error:?}");
     assert!(error.hint.contains("1.0.0, 1.0.1"), "{error:?}");
     assert!(mute.seen().fetch_requests > 0, "it was asked first");
     assert!(started.elapsed() < Duration::from_secs(12), "it took {:?}", started.elapsed());

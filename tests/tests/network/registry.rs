@@ -118,7 +118,7 @@ async fn the_eight_methods_keep_their_promises_near_and_far() {
     })
     .await;
     let gone = far.install(conformance::NAME, &temp.path().join("gone"), 10).await.unwrap_err();
-    assert_eq!(gone.code, Code::NotFound.as_str());
+    assert_eq!(gone.code, Code::NotFound);
 }
 
 /// A registry of its own, as a program has it that never goes on the network.

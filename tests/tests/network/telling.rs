@@ -1,6 +1,6 @@
 //! What was published while nobody was there is told later.
 
-use ggen_marketplace::{backend::p2p::publish_offline, control::service::ProgressSender};
+use ggen_marketplace::{backend::p2p::publish_offline, code::Code, control::service::ProgressSender};
 
 use crate::{
     SOON, eventually,
@@ -49,7 +49,7 @@ async fn what_was_published_offline_is_announced_at_the_next_start() {
     })
     .await;
     let running = publish_offline(offline, request, ProgressSender::discard()).await.unwrap_err();
-    assert_eq!(running.code, "E_ALREADY_RUNNING");
+    assert_eq!(running.code, Code::AlreadyRunning);
 }
 
 #[tokio::test(flavor = "multi_thread")]

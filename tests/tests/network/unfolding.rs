@@ -7,6 +7,7 @@ use std::{
 };
 
 use ggen_marketplace::{
+    code::Code,
     content::{Block, Codec, ContentId},
     fetch::protocol::{Answer, Found, Request},
     package::PackageId,
@@ -123,7 +124,7 @@ async fn a_manifest_that_unfolds_without_end_is_refused_at_its_first_block() {
     let place = tempfile::tempdir().unwrap();
     let started = Instant::now();
     let error = reader.install("endless", &place.path().join("t"), 60).await.unwrap_err();
-    assert_eq!((error.code.as_str(), error.exit_code()), ("E_SIZE", 6), "{error:?}");
+    assert_eq!((error.code, error.exit_code()), (Code::Size, 6), "{error:?}");
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     assert_eq!(
         *asked.lock().unwrap(),

@@ -338,7 +338,7 @@ async fn shut_down<N: Node>(node: &N, signals: &mut Signals) -> Exit {
         outcome = tokio::time::timeout(SHUTDOWN_DEADLINE, node.shutdown()) => {
             match outcome {
                 Ok(Ok(())) => info!("node stopped"),
-                Ok(Err(failure)) => warn!(code = failure.code, error = failure.message, "node did not stop cleanly"),
+                Ok(Err(failure)) => warn!(code = %failure.code, error = failure.message, "node did not stop cleanly"),
                 Err(_) => warn!("node did not stop in time"),
             }
             Exit::Ok

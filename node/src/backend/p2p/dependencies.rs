@@ -129,7 +129,7 @@ impl Node {
     async fn look_up(&self, package: &PackageId, own: &PackageId) -> (Versions, Option<Box<Known>>) {
         let head = match self.head_of(package).await {
             Ok(head) => head,
-            Err(failure) if failure.code == Code::NotFound.as_str() => {
+            Err(failure) if failure.code == Code::NotFound => {
                 return (self.not_known(package).await, None);
             }
             Err(failure) => return (Versions::Unchecked(clause(&failure)), None),

@@ -280,7 +280,7 @@ pub(super) fn not_kept(error: store::Error) -> Failure {
 
 /// Whether a log went on elsewhere while it was being continued here.
 pub(super) fn is_overtaken(failure: &Failure) -> bool {
-    failure.code == OVERTAKEN.as_str() && failure.retryable
+    failure.code == OVERTAKEN && failure.retryable
 }
 
 /// The log of one of our packages as it is stored; nothing where there is none yet.

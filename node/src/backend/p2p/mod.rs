@@ -113,8 +113,8 @@ impl P2PRegistry {
     ///
     /// # Errors
     /// [`Error::ValidationError`] with every bad field of the configuration, or for a key file that is damaged or readable
-    /// by others; [`Error::AlreadyExists`] where another node runs on the folder; [`Error::Other`] where the folder cannot be
-    /// used.
+    /// by others; [`Error::AlreadyRunning`] where another node runs on the folder; [`Error::StorageError`] where the folder
+    /// cannot be used.
     pub async fn new(config: P2PConfig) -> Result<Self, Error> {
         config.validate().map_err(fail)?;
         let folder = config.state_dir.clone();
@@ -299,9 +299,7 @@ impl Registry for P2PRegistry {
     async fn exists(&self, package: &PackageId) -> Result<bool, Error> {
         match self.node.head_of(package).await {
             Ok(head) => Ok(head.head().latest.is_some()),
-            Err(failure) if [Code::NotFound, Code::Expired].map(Code::as_str).contains(&&*failure.code) => {
-                Ok(false)
-            }
+            Err(failure) if [Code::NotFound, Code::Expired].contains(&failure.code) => Ok(false),
             Err(failure) => Err(failure.into()),
         }
     }

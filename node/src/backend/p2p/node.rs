@@ -208,7 +208,7 @@ impl Node {
             }
         }
         // A machine without IPv6 is no reason not to start; a port that is taken is.
-        let is_taken = |(_, failure): &(_, Failure)| failure.code == Code::AddressInUse.as_str();
+        let is_taken = |(_, failure): &(_, Failure)| failure.code == Code::AddressInUse;
         let taken = failures.iter().position(is_taken);
         let fatal = || failures.iter().position(|(address, _)| bound.is_empty() || !is_ip6(address));
         if let Some(at) = taken.or_else(fatal) {

@@ -479,7 +479,7 @@ pub(super) mod tests {
         store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();
 
         let failure = published(&store, &publisher, &package(folder.path(), "1.1.0")).err().unwrap();
-        assert_eq!(failure.code, Code::Conflict.as_str());
+        assert_eq!(failure.code, Code::Conflict);
         assert!(failure.retryable, "{failure:?}");
         let (own, newest, frozen, rows) = store
             .read(|conn| {
@@ -517,7 +517,7 @@ pub(super) mod tests {
         let rival = elsewhere(&publisher, Log::empty(package_id.clone()), now);
         store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();
         let failure = published(&store, &publisher, &package(folder.path(), "1.1.0")).err().unwrap();
-        assert_eq!((failure.code.as_str(), failure.retryable), (Code::Equivocation.as_str(), false));
+        assert_eq!((failure.code, failure.retryable), (Code::Equivocation, false));
         assert!(
             store.read(|conn| is_current(conn, &first.head)).unwrap(),
             "what was seen first may be renewed"

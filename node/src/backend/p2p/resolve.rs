@@ -60,7 +60,7 @@ impl Unread {
         let mut failure = fail(error);
         if failure.exit_code() != Code::Malformed.exit_code() {
             // To its publisher it may be a conflict, or too much; to whoever reads it, it is no log.
-            failure.code = Code::Malformed.as_str().to_owned();
+            failure.code = Code::Malformed;
         }
         if failure.hint.is_empty() {
             failure.hint =
@@ -110,9 +110,7 @@ impl Node {
         }
         match self.dht_head(package).await {
             Ok(Some(head)) => return self.not_older(head).await,
-            Err(failure)
-                if [Code::Equivocation, Code::Expired].map(Code::as_str).contains(&&*failure.code) =>
-            {
+            Err(failure) if [Code::Equivocation, Code::Expired].contains(&failure.code) => {
                 return Err(failure);
             }
             Ok(None) | Err(_) => {}

@@ -68,7 +68,7 @@ async fn a_frozen_package_stays_so_after_its_head_left_the_index() {
         .unwrap();
     let registry = registry(store, publisher).await;
     let failure = registry.node.head_of(&one.package_id()).await.unwrap_err();
-    assert_eq!(failure.code, Code::Equivocation.as_str());
+    assert_eq!(failure.code, Code::Equivocation);
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_head_from_the_dht_is_held_against_what_was_seen_before() {
         .unwrap();
     let registry = registry(store, publisher).await;
     let failure = registry.node.not_older(old).await.unwrap_err();
-    assert_eq!(failure.code, Code::Rollback.as_str());
+    assert_eq!(failure.code, Code::Rollback);
     assert!(registry.node.not_older(new).await.is_ok());
 }
 
@@ -142,7 +142,7 @@ async fn a_head_that_its_own_log_contradicts_is_not_installed() {
     forget_and_learn(&store, &forged);
     let target = folder.path().join("installed");
     let failure = install(&registry, "pack", &target).await.unwrap_err();
-    assert_eq!(failure.code, Code::HashMismatch.as_str(), "{}", failure.message);
+    assert_eq!(failure.code, Code::HashMismatch, "{}", failure.message);
     assert_eq!(failure.exit_code(), 6);
     assert!(!target.exists());
     forget_and_learn(&store, &genuine);
@@ -176,7 +176,7 @@ async fn a_history_that_was_written_anew_behind_a_number_is_found_and_freezes_th
     assert_eq!(outcome, catalog::Outcome::Replaced, "a head alone does not show it");
     let target = folder.path().join("installed");
     let failure = install(&registry, "pack", &target).await.unwrap_err();
-    assert_eq!(failure.code, Code::Equivocation.as_str(), "{}", failure.message);
+    assert_eq!(failure.code, Code::Equivocation, "{}", failure.message);
     assert!(!target.exists());
     let proof = store.read(|conn| Ok(catalog::proof(conn, &package)?)).unwrap().unwrap();
     let entries = [log.entries()[1].block().bytes(), fork.entries()[1].block().bytes()];
@@ -194,7 +194,7 @@ async fn a_name_that_everybody_claims_is_answered_with_a_few_of_them() {
     }
     let registry = registry(store, Publisher::from_secret([99; 32], now)).await;
     let failure = install(&registry, "pack", &std::env::temp_dir().join("never")).await.unwrap_err();
-    assert_eq!(failure.code, Code::Ambiguous.as_str());
+    assert_eq!(failure.code, Code::Ambiguous);
     assert!(failure.message.starts_with("25 publishers"), "{}", failure.message);
     assert!(failure.message.ends_with("\n  and 5 more"), "{}", failure.message);
     assert_eq!(failure.message.lines().count(), 22);
@@ -214,14 +214,14 @@ async fn a_package_that_nobody_renews_is_reported_as_expired_and_not_as_unknown(
     for _ in 0..2 {
         for name in ["pack", &by_id] {
             let failure = install(&registry, name, &never).await.unwrap_err();
-            assert_eq!((failure.code.as_str(), failure.exit_code()), ("E_EXPIRED", 6), "{}", failure.message);
+            assert_eq!((failure.code, failure.exit_code()), (Code::Expired, 6), "{}", failure.message);
             assert!(failure.message.contains(&head.head().expires.to_string()), "{}", failure.message);
             assert!(failure.hint.contains(&format!("since {then}")), "{}", failure.hint);
         }
         store.write(|tx| Ok(catalog::sweep(tx, now)?)).unwrap();
     }
     let failure = install(&registry, "another", &never).await.unwrap_err();
-    assert_eq!(failure.code, "E_NOT_FOUND");
+    assert_eq!(failure.code, Code::NotFound);
 }
 
 #[tokio::test]
@@ -245,5 +245,5 @@ async fn what_is_installed_in_several_folders_is_verified_in_all_of_them() {
     let older = verify("pack@1.0.0", None).await.unwrap();
     assert!(older.ok && older.others.is_empty() && older.id.ends_with("@1.0.0"), "{older:?}");
     assert!(verify("pack", Some(&targets[0])).await.unwrap().others.is_empty());
-    assert_eq!(verify("pack@2.0.0", None).await.unwrap_err().code, Code::NotFound.as_str());
+    assert_eq!(verify("pack@2.0.0", None).await.unwrap_err().code, Code::NotFound);
 }

@@ -63,7 +63,7 @@ impl KeptOut {
             1 => "One provider was".to_owned(),
             several => format!("{several} providers were"),
         };
-        if number == 0 || failure.code != Code::NoProviders.as_str() {
+        if number == 0 || failure.code != Code::NoProviders {
             return failure;
         }
         let why =
@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(kept_out.explained(nobody()), nobody(), "nobody is there");
         kept_out.extend([PeerId::random(), PeerId::random()]);
         let failure = kept_out.explained(nobody());
-        assert_eq!(failure.code, Code::NoProviders.as_str());
+        assert_eq!(failure.code, Code::NoProviders);
         assert!(failure.message.contains("2 providers were not asked"), "{}", failure.message);
         assert!(failure.hint.contains("peers.min_reputation 0"), "{}", failure.hint);
         let other = fail(crate::fetch::session::Error::Forged);

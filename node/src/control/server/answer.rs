@@ -34,7 +34,7 @@ pub(super) struct Refusal(pub(super) Failure);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let status = Code::from_word(&self.0.code).map_or(StatusCode::INTERNAL_SERVER_ERROR, status_of);
+        let status = status_of(self.0.code);
         json(status, &ErrorBody::from(self.0))
     }
 }

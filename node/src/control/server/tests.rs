@@ -11,15 +11,18 @@ use tokio::{
 };
 
 use super::*;
-use crate::control::{
-    api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
-        InstallRequest, Installed, Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList,
-        PeerListRequest, PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping,
-        Verified, VerifyRequest,
+use crate::{
+    code::Code,
+    control::{
+        api::{
+            BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
+            InstallRequest, Installed, Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList,
+            PeerListRequest, PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status,
+            Stopping, Verified, VerifyRequest,
+        },
+        client::Client,
+        service::{Outcome, ProgressSender},
     },
-    client::Client,
-    service::{Outcome, ProgressSender},
 };
 
 /// Answers every verb from its request, so that a test can see what arrived.
@@ -142,7 +145,7 @@ fn serve() -> World {
     World { client: Client::new(home.path()), home, serving, dropped, _stop: stop }
 }
 
-fn code_of<T: std::fmt::Debug>(outcome: Outcome<T>) -> String {
+fn code_of<T: std::fmt::Debug>(outcome: Outcome<T>) -> Code {
     outcome.unwrap_err().code
 }
 
@@ -213,9 +216,9 @@ async fn a_client_that_goes_away_cancels_its_installation() {
 #[tokio::test]
 async fn a_panic_in_a_verb_is_its_error_and_the_node_goes_on() {
     let world = serve();
-    assert_eq!(code_of(world.client.status().await), "E_FAILED");
+    assert_eq!(code_of(world.client.status().await), Code::Failed);
     let request = PublishRequest { path: "relative".to_owned(), ..Default::default() };
-    assert_eq!(code_of(world.client.publish(&request, |_| {}).await), "E_FAILED");
+    assert_eq!(code_of(world.client.publish(&request, |_| {}).await), Code::Failed);
     assert!(world.client.is_ready().await.unwrap());
 }
 
@@ -223,11 +226,11 @@ async fn a_panic_in_a_verb_is_its_error_and_the_node_goes_on() {
 async fn without_a_node_the_client_says_so_and_how_to_start_one() {
     let home = tempfile::tempdir().unwrap();
     let failure = Client::new(home.path()).status().await.unwrap_err();
-    assert_eq!((failure.code.as_str(), failure.exit_code()), ("E_NOT_RUNNING", 3));
+    assert_eq!((failure.code, failure.exit_code()), (Code::NotRunning, 3));
     assert!(failure.hint.contains("p2p start"), "{failure:?}");
     // The socket of a dead node refuses.
     drop(std::os::unix::net::UnixListener::bind(socket_path(home.path())).unwrap());
-    assert_eq!(code_of(Client::new(home.path()).status().await), "E_NOT_RUNNING");
+    assert_eq!(code_of(Client::new(home.path()).status().await), Code::NotRunning);
     // A new node takes its place.
     let server = Server::bind(home.path()).unwrap();
     let metadata = std::fs::symlink_metadata(server.path()).unwrap();
@@ -243,7 +246,7 @@ async fn stop_is_answered_and_then_the_socket_is_gone() {
     let ended = tokio::time::timeout(Duration::from_secs(5), world.serving).await.expect("in time");
     assert_eq!(ended.unwrap(), Ended::Asked);
     assert_eq!(std::fs::read_dir(world.home.path()).unwrap().count(), 0);
-    assert_eq!(code_of(world.client.list().await), "E_NOT_RUNNING");
+    assert_eq!(code_of(world.client.list().await), Code::NotRunning);
 }
 
 #[tokio::test]
@@ -358,5 +361,5 @@ async fn a_stream_without_an_end_is_a_failure() {
     .await;
     let mut steps = 0;
     let failure = client.install(&InstallRequest::default(), |_| steps += 1).await.unwrap_err();
-    assert_eq!((failure.code.as_str(), steps), ("E_IO", 1));
+    assert_eq!((failure.code, steps), (Code::Io, 1));
 }

@@ -195,7 +195,7 @@ async fn changed(
 ) -> Finished<()> {
     let reloaded = match session.client().reload().await {
         Ok(reloaded) => Some(reloaded),
-        Err(failure) if failure.code == Code::NotRunning.as_str() => None,
+        Err(failure) if failure.code == Code::NotRunning => None,
         Err(failure) => return Err(failure.into()),
     };
     let answer = FileAnswer { takes_effect: Some(reload.as_str()), reloaded, ..answer };

@@ -128,7 +128,7 @@ impl Stage {
 
     /// Keeps the folder of a demonstration that failed, and tells where its logs are; one that was told to end leaves nothing.
     fn explain(self, mut failure: Failure) -> End {
-        if failure.code == Code::Interrupted.as_str() {
+        if failure.code == Code::Interrupted {
             return failure.into();
         }
         let path = match self {

@@ -124,7 +124,7 @@ fn init_manifest(session: &Session, directory: &Path) -> Finished<Exit> {
 }
 
 fn is_not_running(failure: &Failure) -> bool {
-    failure.code == Code::NotRunning.as_str()
+    failure.code == Code::NotRunning
 }
 
 /// Refuses what is no directory, in the same words with and without a node.

@@ -32,7 +32,7 @@ impl Restart {
         p2p_state::effective(session.home(), &flags)?;
         match p2p_state::stop(session).await {
             Ok(stopped) => session.note(&format!("Stopped the node (pid {}).", stopped.pid)),
-            Err(End::Failed(failure)) if failure.code == Code::NotRunning.as_str() => {}
+            Err(End::Failed(failure)) if failure.code == Code::NotRunning => {}
             Err(end) => return Err(end),
         }
         start::launch(session, &flags, false).await

@@ -114,7 +114,7 @@ mod tests {
         assert!(judge(Allowed { limit: Some(51), in_use: 3 }, 51).is_ok());
         assert!(judge(Allowed { limit: None, in_use: 1_000 }, u64::MAX).is_ok());
         let refused = judge(Allowed { limit: Some(51), in_use: 4 }, 51).unwrap_err();
-        assert_eq!(refused.code, Code::Limit.as_str());
+        assert_eq!(refused.code, Code::Limit);
         assert!(refused.message.contains("48") && refused.hint.contains("ulimit -n 1024"), "{refused:?}");
         assert!(judge(Allowed { limit: Some(3), in_use: 9 }, 51).is_err(), "inherited ones may be many");
     }

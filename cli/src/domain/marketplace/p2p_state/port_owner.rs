@@ -12,7 +12,7 @@ const LISTEN: &str = "0A";
 
 /// Adds, to a failure for an address in use, who holds it and both ways out.
 pub(super) fn explain(mut failure: Failure, listen: &[String]) -> Failure {
-    if failure.code != Code::AddressInUse.as_str() {
+    if failure.code != Code::AddressInUse {
         return failure;
     }
     let mut ports: Vec<u16> =

@@ -58,7 +58,7 @@ impl Signals {
                         info!(?reloaded.applied, ?reloaded.restart_needed, "configuration read again")
                     }
                     Err(failure) => {
-                        warn!(code = failure.code, error = failure.message, "configuration not read")
+                        warn!(code = %failure.code, error = failure.message, "configuration not read")
                     }
                 }
             }

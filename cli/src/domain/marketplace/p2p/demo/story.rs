@@ -200,7 +200,7 @@ async fn know_of(narrator: &mut Narrator<'_>, member: &Member, providers: &[Memb
                 Ok(details) if details.peer.packages_claimed > 0 => break,
                 // The two may not have met yet.
                 Ok(_) => {}
-                Err(failure) if failure.code == Code::NotFound.as_str() => {}
+                Err(failure) if failure.code == Code::NotFound => {}
                 Err(failure) => return Err(failure),
             }
             if Instant::now() >= deadline {

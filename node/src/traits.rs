@@ -273,9 +273,12 @@ impl From<Error> for Failure {
 mod tests {
     use super::*;
 
-    /// What every code means to a program, and to a script. Written out, so that a change of either is deliberate.
+    /// A code, the error that it is to a program, and the exit status that it is to a script.
+    type Meaning = (Code, fn(Failure) -> Error, u8);
+
+    /// What every code means. Written out, so that a change of either is deliberate.
     #[rustfmt::skip]
-    const MEANINGS: &[(Code, fn(Failure) -> Error, u8)] = &[
+    const MEANINGS: &[Meaning] = &[
         (Code::Failed,         Error::Other,             1),
         (Code::Usage,          Error::ValidationError,   2),
         (Code::NotRunning,     Error::Other,             3),

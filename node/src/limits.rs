@@ -57,8 +57,14 @@ pub const DEPENDENCIES_MAX: usize = 512;
 
 /// Bytes of a signed head: it travels in gossip and in DHT records.
 pub const HEAD_BYTES_MAX: usize = 4 << 10;
-/// Bytes of a signed log entry.
-pub const ENTRY_BYTES_MAX: usize = 8 << 10;
+/// Bytes of a signed log entry: a resolve that names [`RESOLVED_ENTRIES_MAX`] entries and keeps as many versions.
+pub const ENTRY_BYTES_MAX: usize = 16 << 10;
+/// Branches of a log that one entry resolves: each machine that signed apart from the others makes one.
+pub const RESOLVED_BRANCHES_MAX: usize = 8;
+/// Entries of the branches that one entry resolves, and versions that it keeps or withdraws.
+pub const RESOLVED_ENTRIES_MAX: usize = 64;
+/// Entries that a head names as resolved, eight bytes each: all of the newest resolve, within [`HEAD_BYTES_MAX`].
+pub const RESOLVED_NAMES_MAX: usize = RESOLVED_ENTRIES_MAX;
 /// Bytes of a signed key document.
 pub const KEY_DOCUMENT_BYTES_MAX: usize = 2 << 10;
 /// Keys in one key document.
@@ -238,6 +244,8 @@ pub const TOPIC_BYTES_MAX: usize = 256;
 pub const CONFIG_PROBLEMS_MAX: usize = 64;
 /// Proofs that a publisher contradicted itself, two heads each; the packages stay frozen when the proof is dropped.
 pub const CATALOG_PROOFS_MAX: usize = 10_000;
+/// Proofs that are kept of one package: each machine that signed apart from the others adds one.
+pub const CATALOG_PROOFS_PER_PACKAGE_MAX: usize = 4;
 /// The longest time that a caller can ask for, in seconds; a clock cannot be told to wait for just any number.
 pub const ASKED_SECS_MAX: u64 = 24 * 3600;
 /// Addresses that one request may ask to dial.

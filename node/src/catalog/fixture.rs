@@ -48,6 +48,7 @@ pub(super) fn blank(publisher: &Publisher, name: &str) -> Head {
         entry: entry(0),
         log: entry(0),
         latest: None,
+        resolved: ByteBuf::new(),
         description: String::new(),
         license: None,
         tags: Vec::new(),

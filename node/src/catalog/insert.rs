@@ -4,19 +4,19 @@ use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{
     Error, from_ordered,
+    proofs::{Thaw, freeze, thaw},
     read::{places_to_bytes, stored_places, stored_seen},
     share::{Source, forget_oldest, give_way, is_kept, smaller},
     to_bits, to_ordered,
     words::{distinct, fold, words},
 };
 use crate::{
-    content::ContentId,
     limits::{
-        CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, CATALOG_PLACES_MAX, CATALOG_PROOFS_MAX,
-        CATALOG_SEEN_MAX, EXPIRY_SKEW_MAX,
+        CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, CATALOG_PLACES_MAX, CATALOG_SEEN_MAX,
+        EXPIRY_SKEW_MAX,
     },
     package::PackageId,
-    release::{self, Choice, Head, Place, Seen, Sequence, SignedEntry, VerifiedHead, choice},
+    release::{self, Choice, DoubleSigning, Head, Place, Seen, VerifiedHead, choice},
     time::Timestamp,
 };
 
@@ -112,93 +112,6 @@ pub fn insert(
     list(tx, head, &id, &source, now)?;
     remember(tx, head, &source, now)?;
     Ok(outcome)
-}
-
-/// Keeps two heads that contradict one another as a proof, and freezes their package; tells whether they do.
-///
-/// For proofs that others found: they convict even after both heads expired.
-///
-/// # Errors
-/// [`Error::Database`].
-pub fn convict(
-    tx: &Transaction<'_>,
-    first: &VerifiedHead,
-    second: &VerifiedHead,
-    source: &Source,
-    now: Timestamp,
-) -> Result<bool, Error> {
-    if first.package_id() != second.package_id() || choice::compare(first, second) != Choice::Equivocation {
-        return Ok(false);
-    }
-    let id = first.package_id().to_string();
-    match stored_seen(tx, &id)? {
-        // Whoever stole a key that was replaced can sign what it likes with it.
-        Some((seen, _)) if [first, second].iter().any(|head| !goes_on_from(head, &seen)) => return Ok(false),
-        Some(_) => {}
-        None => remember(tx, first, source, now)?,
-    }
-    freeze(tx, &id, first.bytes(), second.bytes(), now)?;
-    Ok(true)
-}
-
-/// Whether the keys of a head are those that were seen, or followed them.
-fn goes_on_from(head: &VerifiedHead, seen: &Seen) -> bool {
-    head.key_log().fingerprint(seen.key_n) == Some(seen.key_document)
-}
-
-/// Keeps a head that contradicts the one that is listed of its package, as a proof, and freezes the package; tells whether it
-/// does. For heads that may have expired: [`insert`] looks at no such head.
-///
-/// # Errors
-/// [`Error::Database`].
-pub fn convict_listed(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<bool, Error> {
-    let Some(current) = current(tx, &head.package_id().to_string())? else { return Ok(false) };
-    let Ok(listed) = VerifiedHead::verify_stored(&current.bytes) else { return Ok(false) };
-    convict(tx, &listed, head, &current.source, now)
-}
-
-/// Something signed that says which entry stands at one place of a log.
-#[derive(Debug, Clone, Copy)]
-pub enum Signed<'a> {
-    /// A head, which names its newest entry.
-    Head(&'a VerifiedHead),
-    /// The entry itself.
-    Entry(&'a SignedEntry),
-}
-
-impl Signed<'_> {
-    fn says(&self) -> (PackageId, Sequence, ContentId) {
-        match self {
-            Self::Head(head) => (head.package_id(), head.head().sequence, head.head().entry),
-            Self::Entry(entry) => (entry.entry().package_id(), entry.entry().sequence, entry.id()),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Head(head) => head.bytes(),
-            Self::Entry(entry) => entry.block().bytes(),
-        }
-    }
-}
-
-/// Freezes a package of which two logs were seen under the same keys, and keeps what its publisher signed for one place of
-/// them as a proof; tells whether it is one.
-///
-/// # Errors
-/// [`Error::Database`].
-pub fn convict_log(
-    tx: &Transaction<'_>,
-    first: Signed<'_>,
-    second: Signed<'_>,
-    now: Timestamp,
-) -> Result<bool, Error> {
-    let ((package, place, one), (of, at, other)) = (first.says(), second.says());
-    let contradict = package == of && place == at && one != other;
-    if contradict {
-        freeze(tx, &package.to_string(), first.bytes(), second.bytes(), now)?;
-    }
-    Ok(contradict)
 }
 
 /// Notes that the log which a head names was read and continues all that was seen before: what comes later has to hold its
@@ -298,13 +211,13 @@ pub fn discard(tx: &Transaction<'_>, position: u64, bytes: &[u8]) -> Result<bool
 }
 
 /// What is listed of a package now.
-struct Current {
-    position: i64,
-    source: Source,
-    bytes: Vec<u8>,
+pub(super) struct Current {
+    pub(super) position: i64,
+    pub(super) source: Source,
+    pub(super) bytes: Vec<u8>,
 }
 
-fn current(tx: &Transaction<'_>, id: &str) -> Result<Option<Current>, Error> {
+pub(super) fn current(tx: &Transaction<'_>, id: &str) -> Result<Option<Current>, Error> {
     Ok(tx
         .prepare_cached("SELECT position, source, bytes FROM catalog_heads WHERE id = ?1")?
         .query_row(params![id], |row| {
@@ -323,8 +236,10 @@ fn refuse(
 ) -> Result<Option<Refusal>, Error> {
     let id = head.package_id().to_string();
     // Two whole heads show it, and nothing less: what a row says of one that is gone is nobody's signature.
-    if let Some(listed) = listed.filter(|listed| choice::compare(listed, head) == Choice::Equivocation) {
-        freeze(tx, &id, listed.bytes(), head.bytes(), now)?;
+    if let Some(listed) = listed
+        && let Some(proof) = DoubleSigning::of_heads(listed, head)
+    {
+        freeze(tx, &id, &proof, [listed.bytes(), head.bytes()], now)?;
         return Ok(Some(Refusal::Equivocation));
     }
     let forks = listed.is_some_and(|listed| choice::compare(listed, head) == Choice::Fork);
@@ -334,29 +249,17 @@ fn refuse(
     }
     Ok(match (verdict, seen) {
         (Err(_), _) => Some(Refusal::Rollback),
-        // Beyond the place that is contested nothing is taken; what was listed may still be renewed.
-        (Ok(()), Some((seen, true))) if seen != head.seen() => Some(Refusal::Equivocation),
+        // Beyond the place that is contested nothing is taken of the keys that contest it; what was listed may still be renewed.
+        (Ok(()), Some((seen, true))) if seen != head.seen() => {
+            let is_later = thaw(tx, head, &seen)? == Thaw::Ended || head.seen().key_n > seen.key_n;
+            (!is_later).then_some(Refusal::Equivocation)
+        }
         (Ok(()), _) => None,
     })
 }
 
-fn freeze(tx: &Transaction<'_>, id: &str, first: &[u8], second: &[u8], now: Timestamp) -> Result<(), Error> {
-    let is_news = tx
-        .prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1 AND frozen = 0")?
-        .execute(params![id])?
-        > 0;
-    let at = to_ordered(now.as_secs());
-    tx.prepare_cached("INSERT OR IGNORE INTO equivocations (id, first, second, at) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![id, first, second, at])?;
-    tx.prepare_cached(
-        "DELETE FROM equivocations WHERE number <= (SELECT max(number) FROM equivocations) - ?1",
-    )?
-    .execute(params![CATALOG_PROOFS_MAX as i64])?;
-    if is_news { list_again(tx, id, now) } else { Ok(()) }
-}
-
 /// Gives the head of a package a new position, so that whoever has read it reads it again, and what is served with it.
-fn list_again(tx: &Transaction<'_>, id: &str, now: Timestamp) -> Result<(), Error> {
+pub(super) fn list_again(tx: &Transaction<'_>, id: &str, now: Timestamp) -> Result<(), Error> {
     let Some(Current { position, source, bytes }) = current(tx, id)? else { return Ok(()) };
     let Ok(head) = VerifiedHead::verify_stored(&bytes) else { return Ok(()) };
     remove(tx, position)?;
@@ -451,7 +354,12 @@ pub(super) fn remove(tx: &Transaction<'_>, position: i64) -> Result<(), Error> {
 }
 
 /// Writes what was seen, durable beyond the head itself, and forgets the oldest where there are too many.
-fn remember(tx: &Transaction<'_>, head: &VerifiedHead, source: &Source, now: Timestamp) -> Result<(), Error> {
+pub(super) fn remember(
+    tx: &Transaction<'_>,
+    head: &VerifiedHead,
+    source: &Source,
+    now: Timestamp,
+) -> Result<(), Error> {
     let (id, seen) = (head.package_id().to_string(), head.seen());
     let place = Place::from(seen);
     let mut places = stored_places(tx, &id)?.unwrap_or_default();

@@ -5,10 +5,11 @@ use rusqlite::Connection;
 use super::*;
 use crate::{
     catalog::{
-        Claims, Lapsed, after, by_name, count, fixture::*, get, is_frozen, keep, lapsed, lapsed_by_name,
-        newest_position, newest_received, places, proof, seen,
+        Claims, Lapsed, after, by_name, convict, count, fixture::*, get, is_frozen, keep, lapsed,
+        lapsed_by_name, newest_position, newest_received, places, proofs, seen,
     },
     content::{Codec, ContentId},
+    identity::publisher::Change,
     limits::CLAIMS_LISTED_MAX,
     release::Head,
 };
@@ -105,7 +106,7 @@ fn two_states_for_one_place_are_kept_as_proof_and_freeze_the_package() {
     put(&mut conn, &first, NOW);
     assert_eq!(put(&mut conn, &second, later(1)), Outcome::Refused(Refusal::Equivocation));
     assert!(is_frozen(&conn, &id).unwrap());
-    let kept = proof(&conn, &id).unwrap().unwrap();
+    let kept = proofs(&conn, &id).unwrap().remove(0);
     assert_eq!((kept.first.as_slice(), kept.second.as_slice()), (first.bytes(), second.bytes()));
     assert_eq!(kept.at, later(1));
 
@@ -137,7 +138,7 @@ fn another_latest_release_for_one_state_is_no_renewal() {
     assert_eq!(seen(&conn, &first.package_id()).unwrap(), Some(first.seen()));
     assert_eq!(put(&mut conn, &second, later(1)), Outcome::Refused(Refusal::Equivocation));
     assert!(is_frozen(&conn, &first.package_id()).unwrap());
-    assert_eq!(proof(&conn, &first.package_id()).unwrap().unwrap().second, second.bytes());
+    assert_eq!(proofs(&conn, &first.package_id()).unwrap()[0].second, second.bytes());
 }
 
 #[test]
@@ -203,19 +204,24 @@ fn a_proof_of_others_convicts_only_where_the_heads_contradict() {
     assert!(!is_frozen(&conn, &a.package_id()).unwrap());
     assert!(convicted(&mut conn, &a, &b));
     assert!(is_frozen(&conn, &a.package_id()).unwrap());
-    assert!(proof(&conn, &a.package_id()).unwrap().is_some());
+    assert_eq!(proofs(&conn, &a.package_id()).unwrap().len(), 1);
 }
 
 #[test]
-fn two_heads_of_a_key_that_was_replaced_prove_nothing() {
+fn two_heads_of_a_key_that_was_revoked_prove_nothing() {
     let (mut conn, publisher) = (database(), publisher(1));
-    let rotated = publisher.rotated(crate::identity::SecretKey::from_bytes(&[9; 32]), later(1)).unwrap();
+    let change = Change {
+        secret: Some(crate::identity::SecretKey::from_bytes(&[9; 32])),
+        revoked: vec![publisher.public_key()],
+        ..Change::default()
+    };
+    let rotated = publisher.changed(change, &[], later(1)).unwrap();
     put(&mut conn, &at(&rotated, "web", 3, 0), NOW);
     let convicted = |conn: &mut Connection, by: &crate::identity::Publisher| {
         let [a, b] = [0, 1].map(|branch| at(by, "web", 2, branch));
         within(conn, |tx| convict(tx, &a, &b, &source(1), NOW).unwrap())
     };
-    assert!(!convicted(&mut conn, &publisher), "whoever stole the key of the past can sign what it likes");
+    assert!(!convicted(&mut conn, &publisher), "anyone who stole it can sign with it what they like");
     assert!(!is_frozen(&conn, &at(&rotated, "web", 3, 0).package_id()).unwrap());
     assert!(convicted(&mut conn, &rotated), "its owner still contradicts itself");
 }

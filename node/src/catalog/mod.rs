@@ -3,9 +3,10 @@
 //! [`insert`] is the only way in, and takes a [`VerifiedHead`] only: nothing that was not signed by its publisher is ever
 //! shown, passed on or found. What was seen of a package outlives its head, a restart, and eviction, so that an older state
 //! is refused later too. Two signed states for one place are kept as a proof and freeze the package: its listing stays, is
-//! marked, and changes no more, and nothing of it is installed; the two heads are read with it, so that the proof gets around.
-//! What contradicts only what is remembered, or was signed with
-//! keys that had been replaced, is refused and freezes nothing. Where a log ended is remembered too, until a log was read that holds all of it
+//! marked, and changes no more under the same keys, and nothing beyond the contested place is installed; the two heads are read
+//! with it, so that the proof gets around. A head under later keys ends it where its log resolved both sides
+//! ([`crate::release::fork`]). What contradicts only what is remembered, or was signed with keys that were revoked, is
+//! refused and freezes nothing. Where a log ended is remembered too, until a log was read that holds all of it
 //! ([`places`], [`log_read`]), because a head proves nothing of what is before its newest entry.
 //!
 //! Publishers cost nothing to make up, so what is held is counted by the peer that told of it ([`Source`]): where there is
@@ -19,17 +20,17 @@
 //! This module knows nothing of the network, the runtime or the clock; it may use the database that it is handed.
 
 mod insert;
+mod proofs;
 mod read;
 mod search;
 mod share;
 mod words;
 
-pub use insert::{
-    Outcome, Refusal, Signed, convict, convict_listed, convict_log, discard, insert, log_read, rebuild, sweep,
-};
+pub use insert::{Outcome, Refusal, discard, insert, log_read, rebuild, sweep};
+pub use proofs::{Proof, convict, convict_listed, convict_log, proofs};
 pub use read::{
-    Claims, Lapsed, Listed, Page, Proof, after, by_name, count, get, holds, is_frozen, lapsed,
-    lapsed_by_name, newest_position, newest_received, places, proof, seen,
+    Claims, Lapsed, Listed, Page, after, by_name, count, get, holds, is_frozen, lapsed, lapsed_by_name,
+    newest_position, newest_received, places, seen,
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep};
@@ -100,11 +101,16 @@ CREATE TABLE IF NOT EXISTS catalog_sources (
 CREATE INDEX IF NOT EXISTS catalog_sources_by_heads ON catalog_sources (heads DESC, source);
 CREATE INDEX IF NOT EXISTS catalog_sources_by_seen ON catalog_sources (seen DESC, source);
 CREATE TABLE IF NOT EXISTS equivocations (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id     TEXT    NOT NULL UNIQUE,
-    first  BLOB    NOT NULL,
-    second BLOB    NOT NULL,
-    at     INTEGER NOT NULL
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    id       TEXT    NOT NULL,
+    sides    BLOB    NOT NULL,
+    key_n    INTEGER NOT NULL,
+    document BLOB,
+    sequence INTEGER NOT NULL,
+    first    BLOB    NOT NULL,
+    second   BLOB    NOT NULL,
+    at       INTEGER NOT NULL,
+    UNIQUE (id, sides)
 ) STRICT;
 CREATE TABLE IF NOT EXISTS catalog_totals (
     one   INTEGER PRIMARY KEY CHECK (one = 0),

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Error, from_bits, from_ordered, to_ordered};
+use super::{Error, from_bits, from_ordered, proofs::stored_proofs, to_ordered};
 use crate::{
     content::ContentId,
     identity::{Envelope, canonical},
@@ -54,17 +54,6 @@ pub struct Page {
     pub next: u64,
     /// Whether there is nothing after it.
     pub done: bool,
-}
-
-/// Two heads of one package that contradict each other, or entries where their logs do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proof {
-    /// The one that was taken.
-    pub first: Vec<u8>,
-    /// The one that came later.
-    pub second: Vec<u8>,
-    /// When the contradiction was found.
-    pub at: Timestamp,
 }
 
 /// Reads what is listed of one package, expired or not: whoever asks for it by its id is told that it expired
@@ -201,19 +190,24 @@ pub fn after(
     now: Timestamp,
 ) -> Result<Page, Error> {
     let mut statement = conn.prepare_cached(
-        "SELECT h.position, h.bytes, e.first, e.second FROM catalog_heads AS h
-         LEFT JOIN equivocations AS e ON e.id = h.id
-         WHERE h.position > ?1 AND h.expires > ?2 ORDER BY h.position",
+        "SELECT h.position, h.bytes, h.id, EXISTS (SELECT 1 FROM equivocations AS e WHERE e.id = h.id)
+         FROM catalog_heads AS h WHERE h.position > ?1 AND h.expires > ?2 ORDER BY h.position",
     )?;
     let mut rows = statement.query(params![to_ordered(position), to_ordered(now.as_secs())])?;
     let mut page = Page { heads: Vec::new(), next: position, done: true };
     let mut bytes_in_all = 0usize;
     while let Some(row) = rows.next()? {
         let mut heads: Vec<Vec<u8>> = vec![row.get(1)?];
-        for column in [2, 3] {
-            // What proves it may be entries of a log, which are found where the log is read.
-            let proving: Option<Vec<u8>> = row.get(column)?;
-            heads.extend(proving.filter(|proving| *proving != heads[0] && decode(proving).is_some()));
+        if row.get(3)? {
+            for proof in stored_proofs(conn, &row.get::<_, String>(2)?)? {
+                // What proves it may be entries of a log, which are found where the log is read.
+                let proving = [proof.first, proof.second].into_iter().filter(|it| decode(it).is_some());
+                for head in proving {
+                    if !heads.contains(&head) {
+                        heads.push(head);
+                    }
+                }
+            }
         }
         bytes_in_all = heads.iter().fold(bytes_in_all, |all, bytes| all.saturating_add(bytes.len()));
         let is_full = page.heads.len() + heads.len() > limit_rows || bytes_in_all > limit_bytes;
@@ -260,20 +254,6 @@ pub fn seen(conn: &Connection, id: &PackageId) -> Result<Option<Seen>, Error> {
 /// [`Error::Database`].
 pub fn is_frozen(conn: &Connection, id: &PackageId) -> Result<bool, Error> {
     Ok(stored_seen(conn, &id.to_string())?.is_some_and(|(_, frozen)| frozen))
-}
-
-/// Reads the proof for which a package is frozen, where it is still held.
-///
-/// # Errors
-/// [`Error::Database`].
-pub fn proof(conn: &Connection, id: &PackageId) -> Result<Option<Proof>, Error> {
-    Ok(conn
-        .prepare_cached("SELECT first, second, at FROM equivocations WHERE id = ?1")?
-        .query_row(params![id.to_string()], |row| {
-            let at = Timestamp::from_secs(from_ordered(row.get(2)?));
-            Ok(Proof { first: row.get(0)?, second: row.get(1)?, at })
-        })
-        .optional()?)
 }
 
 /// Bytes of a place as it is stored: two numbers, and the id of a signed structure.

@@ -2,14 +2,20 @@
 //!
 //! Rotation follows the root rotation of [The Update Framework](https://theupdateframework.github.io/specification/latest/),
 //! section 5.3: document n is signed by a threshold of the keys of document n−1 and by a threshold of its own, and only
-//! the keys of the last document count for anything signed from then on.
+//! the keys of the last document count for anything signed from then on. Where document n−1 names recovery keys, those
+//! sign in the place of its release keys: a stolen release key cannot rotate.
 //!
-//! Whoever holds a key that was rotated out can still sign *another* document n. The chain alone cannot tell the two apart;
+//! A key that was rotated out can still sign *another* document n. The chain alone cannot tell the two apart;
 //! what was seen first does, through [`KeyLog::fingerprint`], and [`crate::release::choice`] refuses the fork.
 //!
-//! **Discrepancies:** keys do not expire, and there is one role. [`KeyDocument::scopes`] limits what a publisher signs for,
-//! from one document on and for good: a later document may narrow it further, and never widen it. It is no delegation,
-//! because there is one current document for all packages.
+//! A key that was rotated out may come back, and what it signed twice is still a proof of double signing. A key that a
+//! document [revokes](KeyDocument::revoked) never counts again: no later document may name it, and it proves nothing.
+//!
+//! **Discrepancies:** keys do not expire, and there are three roles: release, recovery and confirm. [`KeyDocument::scopes`]
+//! limits what a publisher signs for, from one document on and permanently: a later document may narrow it further, and
+//! never widen it. It is no delegation, because there is one current document for all packages.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +49,20 @@ pub struct KeyDocument {
     pub keys: Vec<PublicKey>,
     /// How many of the keys must sign, at least one.
     pub threshold: u32,
+    /// The keys that sign the document after this one in the place of [`KeyDocument::keys`], ascending; none where the
+    /// release keys do. They sign nothing else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recovery: Vec<PublicKey>,
+    /// How many of the recovery keys must sign; zero where there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recovery_threshold: u32,
+    /// The keys that may sign confirmations and nothing else, ascending; one of them is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confirm: Vec<PublicKey>,
+    /// The keys that never count again from here on, ascending: what they signed counts only as far as a log that later
+    /// keys stand behind holds it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revoked: Vec<PublicKey>,
     /// The packages that the keys may sign for, ascending; all of them where it is empty. A later document names no others.
     pub scopes: Vec<PackageName>,
     /// When it was made, as its maker says.
@@ -52,8 +72,19 @@ pub struct KeyDocument {
 impl KeyDocument {
     /// The first document of a publisher with one key and no limits.
     pub fn genesis(key: PublicKey, created: Timestamp) -> Self {
-        let (keys, scopes) = (vec![key], Vec::new());
-        Self { version: VERSION, n: 0, previous: None, keys, threshold: 1, scopes, created }
+        Self {
+            version: VERSION,
+            n: 0,
+            previous: None,
+            keys: vec![key],
+            threshold: 1,
+            recovery: Vec::new(),
+            recovery_threshold: 0,
+            confirm: Vec::new(),
+            revoked: Vec::new(),
+            scopes: Vec::new(),
+            created,
+        }
     }
 
     /// Signs the document; gives the encoded envelope.
@@ -72,6 +103,15 @@ impl KeyDocument {
         self.scopes.is_empty() || self.scopes.contains(name)
     }
 
+    /// The keys that must sign the document after this one, and how many of them: the recovery keys where there are any.
+    pub fn successors(&self) -> (&[PublicKey], u32) {
+        if self.recovery.is_empty() {
+            (&self.keys, self.threshold)
+        } else {
+            (&self.recovery, self.recovery_threshold)
+        }
+    }
+
     fn decode(payload: &[u8]) -> Result<Self, Error> {
         canonical::check_version(WHAT, payload, VERSION)?;
         let document: Self = canonical::decode_closed(WHAT, payload)?;
@@ -81,18 +121,32 @@ impl KeyDocument {
 
     fn check(&self) -> Result<(), Error> {
         let limit = |found, unit, max| Err(Error::Limit { what: WHAT, found, unit, max });
-        if self.keys.len() > KEYS_MAX {
-            return limit(self.keys.len(), "keys", KEYS_MAX);
+        let lists = [&self.keys, &self.recovery, &self.confirm, &self.revoked];
+        if let Some(long) = lists.iter().find(|keys| keys.len() > KEYS_MAX) {
+            return limit(long.len(), "keys", KEYS_MAX);
         }
         if self.scopes.len() > SCOPES_MAX {
             return limit(self.scopes.len(), "scopes", SCOPES_MAX);
         }
-        if !self.keys.is_sorted_by(|a, b| a < b) || !self.scopes.is_sorted_by(|a, b| a < b) {
+        let in_order = lists.iter().all(|keys| keys.is_sorted_by(|a, b| a < b));
+        if !in_order || !self.scopes.is_sorted_by(|a, b| a < b) {
             return Err(Error::malformed(WHAT, "its keys or scopes are not in order, or doubled"));
         }
-        if self.threshold == 0 || usize::try_from(self.threshold).is_ok_and(|needed| needed > self.keys.len())
-        {
+        let named: BTreeSet<_> = lists.iter().copied().flatten().collect();
+        if named.len() != lists.iter().map(|keys| keys.len()).sum::<usize>() {
+            return Err(Error::malformed(WHAT, "it names one key for two purposes"));
+        }
+        let is_above = |threshold, keys: &[PublicKey]| {
+            usize::try_from(threshold).is_ok_and(|needed: usize| needed > keys.len())
+        };
+        if self.threshold == 0 || is_above(self.threshold, &self.keys) {
             return Err(Error::malformed(WHAT, "its threshold is not between 1 and the number of its keys"));
+        }
+        if (self.recovery_threshold == 0) != self.recovery.is_empty()
+            || is_above(self.recovery_threshold, &self.recovery)
+        {
+            let why = "its recovery threshold is not between 1 and the number of its recovery keys";
+            return Err(Error::malformed(WHAT, why));
         }
         if (self.n == 0) != self.previous.is_none() {
             return Err(Error::malformed(WHAT, "only the first one has none before it"));
@@ -156,11 +210,17 @@ impl KeyLog {
             });
         }
         let link = Link::after(self.last(), bytes)?;
+        let named = [&link.document.keys, &link.document.recovery, &link.document.confirm];
+        if named.into_iter().flatten().any(|key| self.is_revoked(key)) {
+            let n = self.links.len();
+            return Err(Error::Chain { n, why: "it names a key that was revoked before" });
+        }
         self.links.push(link);
         Ok(self)
     }
 
-    /// The document that would change the keys, to be signed by a threshold of the current keys and of `keys`.
+    /// The document that would change the keys, to be signed by a threshold of [`KeyDocument::successors`] of the current
+    /// one and of `keys`. It names the recovery keys, the confirm keys and the scopes of the current one.
     ///
     /// It takes no more than [`KEYS_MAX`] signatures in all; where both thresholds together need more, a document that
     /// lowers the threshold comes first.
@@ -172,9 +232,15 @@ impl KeyLog {
             previous: Some(self.tip()),
             keys,
             threshold,
-            scopes: self.current().scopes.clone(),
+            revoked: Vec::new(),
             created,
+            ..self.current().clone()
         }
+    }
+
+    /// Whether a document of this chain revokes `key`.
+    pub fn is_revoked(&self, key: &PublicKey) -> bool {
+        self.links.iter().any(|link| link.document.revoked.contains(key))
     }
 
     /// The name of the publisher, which the genesis fixes.
@@ -214,15 +280,16 @@ impl KeyLog {
 
     /// Whether keys that still count here signed another document in the place of one of this chain: its publisher
     /// contradicts itself. A document that keys signed which were replaced here is refused, and says nothing of the
-    /// publisher: whoever stole an old key can make it.
+    /// publisher: anyone who stole an old key can make it.
     pub fn is_contradicted_by(&self, other: &Self) -> bool {
         let fork = self.links.iter().zip(&other.links).position(|(a, b)| a.fingerprint != b.fingerprint);
         // Of another publisher where they have no beginning in common.
         let Some(before) = fork.and_then(|n| n.checked_sub(1)).map(|n| &self.links[n].document) else {
             return false;
         };
-        let still = before.keys.iter().filter(|key| self.current().keys.contains(key)).count();
-        u32::try_from(still).is_ok_and(|still| still >= before.threshold)
+        let (keys, threshold) = before.successors();
+        let still = keys.iter().filter(|key| self.current().successors().0.contains(key)).count();
+        u32::try_from(still).is_ok_and(|still| still >= threshold)
     }
 
     /// Whether one chain continues the other, or is the same.
@@ -236,6 +303,18 @@ impl KeyLog {
     /// [`Error::Signature`].
     pub fn verify_current(&self, context: Context, envelope: &Envelope) -> Result<(), Error> {
         envelope.verify(context, &self.current().keys, self.current().threshold)
+    }
+
+    /// Checks that `envelope` was signed as `context` by one of the current confirm keys, or by a threshold of the current
+    /// release keys.
+    ///
+    /// # Errors
+    /// [`Error::Signature`].
+    pub fn verify_confirm(&self, context: Context, envelope: &Envelope) -> Result<(), Error> {
+        match envelope.would_suffice(context, &self.current().confirm, 1) {
+            Ok(()) => envelope.check(context),
+            Err(_) => self.verify_current(context, envelope),
+        }
     }
 
     /// Checks that a threshold of the keys of any one document signed `envelope` as `context`, and gives the newest such
@@ -304,304 +383,19 @@ impl Link {
             return Err(Error::Chain { n, why: "it allows packages that the document before it does not" });
         }
         let context = Context::KeyDocument;
-        let signers = envelope.signers(context, &[old.keys.as_slice(), &new.keys].concat())?;
-        require(context, &signers, &old.keys, old.threshold)?;
+        let (successors, threshold) = old.successors();
+        let signers = envelope.signers(context, &[successors, &new.keys].concat())?;
+        require(context, &signers, successors, threshold)?;
         require(context, &signers, &new.keys, new.threshold)?;
         Ok(link)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        code::Code,
-        identity::{envelope::tests::MESSAGES, hex},
-    };
-
-    const THEN: Timestamp = Timestamp::from_secs(1_700_000_000);
-
-    fn secret(seed: u8) -> SecretKey {
-        SecretKey::from_bytes(&[seed; 32])
-    }
-
-    fn keys(seeds: &[u8]) -> Vec<PublicKey> {
-        let mut keys: Vec<_> = seeds.iter().map(|seed| secret(*seed).public_key()).collect();
-        keys.sort();
-        keys
-    }
-
-    fn signed(document: &KeyDocument, seeds: &[u8]) -> Vec<u8> {
-        let secrets: Vec<_> = seeds.iter().map(|seed| secret(*seed)).collect();
-        let refs: Vec<_> = secrets.iter().collect();
-        Envelope::seal(Context::KeyDocument, canonical::encode(document), &refs).encode()
-    }
-
-    fn genesis(seeds: &[u8], threshold: u32) -> KeyDocument {
-        KeyDocument { keys: keys(seeds), threshold, ..KeyDocument::genesis(secret(1).public_key(), THEN) }
-    }
-
-    fn refusal(documents: &[Vec<u8>]) -> Code {
-        KeyLog::verify(documents).unwrap_err().code()
-    }
-
-    /// Three keys of which two must sign, and the log of them alone.
-    fn trio() -> (Vec<u8>, KeyLog) {
-        let first = signed(&genesis(&[1, 2, 3], 2), &[1, 2]);
-        let log = KeyLog::verify(std::slice::from_ref(&first)).unwrap();
-        (first, log)
-    }
-
-    #[test]
-    fn the_publisher_is_the_hash_of_the_genesis_payload_whoever_signed() {
-        use sha2::{Digest, Sha256};
-        let document = genesis(&[1, 2, 3], 2);
-        let expected: [u8; 32] = Sha256::digest(canonical::encode(&document)).into();
-        for signers in [&[1, 2][..], &[2, 3], &[1, 2, 3]] {
-            let log = KeyLog::verify(&[signed(&document, signers)]).unwrap();
-            assert_eq!(log.publisher().as_bytes(), &expected);
-        }
-    }
-
-    #[test]
-    fn a_rotation_signed_by_old_and_new_keys_continues_the_chain() {
-        let (first, log) = trio();
-        let second = signed(&log.next(keys(&[4, 5]), 1, THEN), &[1, 3, 4]);
-        let rotated = KeyLog::verify(&[first.clone(), second.clone()]).unwrap();
-        assert_eq!(rotated.publisher(), log.publisher());
-        assert_eq!((rotated.current().n, &rotated.current().keys), (1, &keys(&[4, 5])));
-        assert_eq!(rotated.tip(), ContentId::of(Codec::DagCbor, &second));
-        assert_eq!(rotated.documents().collect::<Vec<_>>(), [first, second.clone()]);
-        assert_eq!(log.clone().extended(&second).unwrap(), rotated);
-        assert!(rotated.agrees_with(&log) && log.agrees_with(&rotated));
-    }
-
-    #[test]
-    fn a_rotation_below_the_old_threshold_is_refused() {
-        let (first, log) = trio();
-        let next = log.next(keys(&[4]), 1, THEN);
-        for signers in [&[1, 4][..], &[4], &[], &[1]] {
-            assert_eq!(refusal(&[first.clone(), signed(&next, signers)]), Code::Signature, "{signers:?}");
-        }
-        assert!(KeyLog::verify(&[first, signed(&next, &[1, 2, 4])]).is_ok());
-    }
-
-    #[test]
-    fn a_rotation_below_the_new_threshold_is_refused() {
-        let (first, log) = trio();
-        let next = log.next(keys(&[4, 5]), 2, THEN);
-        assert_eq!(refusal(&[first.clone(), signed(&next, &[1, 2, 4])]), Code::Signature);
-        assert_eq!(refusal(&[first.clone(), signed(&next, &[1, 2])]), Code::Signature);
-        assert!(KeyLog::verify(&[first, signed(&next, &[1, 2, 4, 5])]).is_ok());
-    }
-
-    #[test]
-    fn a_revoked_key_signs_no_further_document_and_no_document_is_replayed() {
-        let (first, log) = trio();
-        let second = signed(&log.next(keys(&[4]), 1, THEN), &[1, 2, 4]);
-        let log = log.extended(&second).unwrap();
-        let by_old = signed(&log.next(keys(&[1]), 1, THEN), &[1, 2]);
-        let code = |third: Vec<u8>| refusal(&[first.clone(), second.clone(), third]);
-        assert_eq!(code(by_old), Code::Signature);
-        assert_eq!(code(second.clone()), Code::Signature, "replayed");
-        assert_eq!(code(first.clone()), Code::Signature, "replayed");
-        assert_eq!(refusal(std::slice::from_ref(&second)), Code::Signature, "without its genesis");
-        let mut forward = log.next(keys(&[5]), 1, THEN);
-        forward.n += 1;
-        assert_eq!(code(signed(&forward, &[4, 5])), Code::Signature, "a number left out");
-        let mut elsewhere = log.next(keys(&[5]), 1, THEN);
-        elsewhere.previous = Some(ContentId::of(Codec::DagCbor, b"another"));
-        assert_eq!(code(signed(&elsewhere, &[4, 5])), Code::Signature, "another one before it");
-    }
-
-    #[test]
-    fn two_documents_in_one_place_do_not_agree() {
-        let (_, log) = trio();
-        let fork = |seed| {
-            let next = signed(&log.next(keys(&[seed]), 1, THEN), &[1, 2, seed]);
-            log.clone().extended(&next).unwrap()
-        };
-        assert!(!fork(4).agrees_with(&fork(5)));
-        assert_eq!(fork(4).fingerprint(0), fork(5).fingerprint(0));
-        assert_ne!(fork(4).fingerprint(1), fork(5).fingerprint(1));
-        assert_eq!(fork(4).fingerprint(2), None);
-    }
-
-    #[test]
-    fn a_genesis_that_breaks_a_rule_is_refused() {
-        let good = genesis(&[1, 2], 1);
-        assert!(KeyLog::verify(&[signed(&good, &[1])]).is_ok());
-        let nine: Vec<u8> = (1..=9).collect();
-        let scopes = |count: usize| (0..count).map(|i| format!("p{i}").parse().unwrap()).collect();
-        for (bad, code, why) in [
-            (KeyDocument { threshold: 0, ..good.clone() }, Code::Malformed, "threshold of zero"),
-            (KeyDocument { threshold: 3, ..good.clone() }, Code::Malformed, "threshold above the keys"),
-            (KeyDocument { keys: vec![], ..good.clone() }, Code::Malformed, "no keys"),
-            (KeyDocument { keys: keys(&[1, 1]), ..good.clone() }, Code::Malformed, "doubled key"),
-            (
-                KeyDocument { keys: keys(&[1, 2]).into_iter().rev().collect(), ..good.clone() },
-                Code::Malformed,
-                "unsorted",
-            ),
-            (KeyDocument { keys: keys(&nine), ..good.clone() }, Code::Limit, "too many keys"),
-            (KeyDocument { scopes: scopes(SCOPES_MAX + 1), ..good.clone() }, Code::Limit, "too many scopes"),
-            (KeyDocument { n: 1, ..good.clone() }, Code::Malformed, "a later number"),
-            (
-                KeyDocument { previous: Some(ContentId::of(Codec::DagCbor, b"")), ..good.clone() },
-                Code::Malformed,
-                "one before it",
-            ),
-            (KeyDocument { version: 0, ..good.clone() }, Code::Malformed, "version zero"),
-        ] {
-            assert_eq!(refusal(&[signed(&bad, &[1])]), code, "{why}");
-        }
-        assert_eq!(refusal(&[signed(&good, &[])]), Code::Signature, "unsigned");
-        assert_eq!(refusal(&[signed(&good, &[3])]), Code::Signature, "signed by another key");
-        assert_eq!(refusal(&[]), Code::Signature, "nothing");
-        assert_eq!(refusal(&[vec![0; KEY_DOCUMENT_BYTES_MAX + 1]]), Code::Limit, "too large");
-    }
-
-    #[test]
-    fn a_later_version_asks_for_a_newer_program_whatever_else_it_holds() {
-        #[derive(Serialize)]
-        struct Later {
-            version: u64,
-            quorum: &'static str,
-        }
-        let payload = canonical::encode(&Later { version: 2, quorum: "x" });
-        let bytes = Envelope::seal(Context::KeyDocument, payload, &[&secret(1)]).encode();
-        let error = KeyLog::verify(&[bytes]).unwrap_err();
-        assert!(matches!(error, Error::Newer { version: 2, known: 1, .. }), "{error}");
-        assert!(error.hint().contains("newer version"));
-    }
-
-    #[test]
-    fn a_field_that_is_not_known_is_refused() {
-        #[derive(Serialize)]
-        struct Extended {
-            #[serde(flatten)]
-            document: KeyDocument,
-            weights: u8,
-        }
-        let payload = canonical::encode(&Extended { document: genesis(&[1], 1), weights: 1 });
-        let bytes = Envelope::seal(Context::KeyDocument, payload, &[&secret(1)]).encode();
-        let error = KeyLog::verify(&[bytes]).unwrap_err();
-        assert_eq!(error.code(), Code::Malformed);
-        assert!(error.to_string().contains("weights"), "{error}");
-    }
-
-    #[test]
-    fn a_field_left_out_is_no_second_encoding() {
-        #[derive(Serialize)]
-        struct Without {
-            version: u64,
-            n: u64,
-            keys: Vec<PublicKey>,
-            threshold: u32,
-            scopes: Vec<PackageName>,
-            created: Timestamp,
-        }
-        let KeyDocument { version, n, keys, threshold, scopes, created, .. } = genesis(&[1], 1);
-        let payload = canonical::encode(&Without { version, n, keys, threshold, scopes, created });
-        let bytes = Envelope::seal(Context::KeyDocument, payload, &[&secret(1)]).encode();
-        assert_eq!(refusal(&[bytes]), Code::Malformed);
-    }
-
-    #[test]
-    fn a_later_document_may_narrow_the_scopes_and_never_widen_them() {
-        let names =
-            |names: &[&str]| names.iter().map(|name| name.parse().unwrap()).collect::<Vec<PackageName>>();
-        let first = KeyDocument { scopes: names(&["both", "only"]), ..genesis(&[1], 1) };
-        let log = KeyLog::verify(&[signed(&first, &[1])]).unwrap();
-        let then = |scopes: &[&str]| {
-            let next = KeyDocument { scopes: names(scopes), ..log.next(keys(&[1]), 1, THEN) };
-            log.clone().extended(&signed(&next, &[1])).map(drop)
-        };
-        then(&["both", "only"]).unwrap();
-        then(&["only"]).unwrap();
-        for wider in [&[][..], &["other"], &["both", "only", "other"]] {
-            assert!(matches!(then(wider), Err(Error::Chain { n: 1, .. })), "{wider:?}");
-        }
-    }
-
-    #[test]
-    fn only_keys_that_still_count_contradict_a_chain() {
-        let genesis = KeyLog::verify(&[signed(&genesis(&[1], 1), &[1])]).unwrap();
-        let with = |seeds: &[u8], by: &[u8]| {
-            genesis.clone().extended(&signed(&genesis.next(keys(seeds), 1, THEN), by)).unwrap()
-        };
-        let (replaced, stolen) = (with(&[2], &[1, 2]), with(&[3], &[1, 3]));
-        assert!(!replaced.is_contradicted_by(&stolen), "the first key is out");
-        let (added, other) = (with(&[1, 2], &[1]), with(&[1, 3], &[1]));
-        assert!(added.is_contradicted_by(&other));
-        assert!(added.is_contradicted_by(&stolen), "the first key still counts");
-        assert!(!added.is_contradicted_by(&added) && !added.is_contradicted_by(&genesis));
-    }
-
-    #[test]
-    fn a_later_document_is_no_genesis() {
-        let later =
-            KeyDocument { n: 1, previous: Some(ContentId::of(Codec::DagCbor, b"")), ..genesis(&[1], 1) };
-        assert!(matches!(KeyLog::verify(&[signed(&later, &[1])]), Err(Error::Chain { n: 0, .. })));
-    }
-
-    #[test]
-    fn the_largest_document_fits() {
-        let seeds: Vec<u8> = (1..=KEYS_MAX as u8).collect();
-        let scope = |i: usize| format!("{i}{}", "x".repeat(63)).parse().unwrap();
-        let scopes: Vec<PackageName> = (0..SCOPES_MAX).map(scope).collect();
-        let document = KeyDocument {
-            n: u64::MAX,
-            previous: Some(ContentId::of(Codec::DagCbor, b"")),
-            scopes,
-            created: Timestamp::from_secs(u64::MAX),
-            ..genesis(&seeds, 8)
-        };
-        let secrets: Vec<_> = seeds.iter().map(|seed| secret(*seed)).collect();
-        let bytes = document.sign(&secrets.iter().collect::<Vec<_>>()).unwrap();
-        assert!(bytes.len() <= KEY_DOCUMENT_BYTES_MAX, "{}", bytes.len());
-    }
-
-    #[test]
-    fn a_chain_has_an_end() {
-        let mut log = KeyLog::verify(&[signed(&genesis(&[1], 1), &[1])]).unwrap();
-        let extend = |log: KeyLog| {
-            let next = signed(&log.next(keys(&[1]), 1, THEN), &[1]);
-            log.extended(&next)
-        };
-        for _ in 1..KEY_DOCUMENTS_MAX {
-            log = extend(log).unwrap();
-        }
-        assert_eq!(extend(log).unwrap_err().code(), Code::Limit);
-    }
-
-    #[test]
-    fn a_rotated_out_key_verifies_old_things_only() {
-        let (_, log) = trio();
-        let second = signed(&log.next(keys(&[4]), 1, THEN), &[1, 2, 4]);
-        let log = log.extended(&second).unwrap();
-        let old = Envelope::seal(Context::Manifest, vec![], &[&secret(1), &secret(2)]);
-        assert_eq!(log.verify_any(Context::Manifest, &old).unwrap().n, 0);
-        assert_eq!(log.verify_current(Context::Manifest, &old).unwrap_err().code(), Code::Signature);
-        let third = signed(&log.next(keys(&[1]), 1, THEN), &[1, 4]);
-        let latest = log.clone().extended(&third).unwrap();
-        let before = MESSAGES.get();
-        assert_eq!(latest.verify_any(Context::Manifest, &old).unwrap().n, 0);
-        assert_eq!(MESSAGES.get() - before, 1, "only for the document whose keys these are");
-        let mixed = Envelope::seal(Context::Manifest, vec![], &[&secret(1)]);
-        assert_eq!(log.verify_any(Context::Manifest, &mixed).unwrap_err().code(), Code::Signature);
-    }
-
-    /// The format is final: these bytes may never change.
-    #[test]
-    fn the_format_is_fixed() {
-        let first = genesis(&[1], 1).sign(&[&secret(1)]).unwrap();
-        insta::assert_snapshot!(hex::encode(&first), @"a2677061796c6f6164585fa7616e00646b6579738158208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c6673636f7065738067637265617465641a6553f1006776657273696f6e016870726576696f7573f6697468726573686f6c64016a7369676e61747572657381a2636b657958208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c637369675840cc24b26a6bed7d128f847b726f995468be9b5d9afc32ca291dfc1448e0afe50d04ada489e0db90ab151ca1acdfb08d837c9b0f1289291f428e2a36d2e2156007");
-        let log = KeyLog::verify(&[first]).unwrap();
-        insta::assert_snapshot!(log.publisher(), @"gp1pduxf57522ctf23kxsa6p2szexd5e9fqfuxew6v73uj9nnjqq68qeepzvd");
-        insta::assert_snapshot!(log.tip(), @"bafyreid3plltmxl3i3helg242ob6df44pxcx6hzba5g5fuwtlwqueohete");
-        let next = KeyDocument { scopes: vec!["only".parse().unwrap()], ..log.next(keys(&[2, 3]), 2, THEN) };
-        let second = next.sign(&[&secret(1), &secret(2), &secret(3)]).unwrap();
-        insta::assert_snapshot!(hex::encode(&second), @"a2677061796c6f616458aea7616e01646b6579738258208139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b3945820ed4928c628d1c2c6eae90338905995612959273a5c63f93636c14614ac8737d16673636f70657381646f6e6c7967637265617465641a6553f1006776657273696f6e016870726576696f7573d82a582500017112207b7ad7365d7b46ce459b5cd383e1979c7dc57f1f21074dd2d2d35da14238e499697468726573686f6c64026a7369676e61747572657383a2636b657958208139770ea87d175f56a35466c34c7ecccb8d8a91b4ee37a25df60f5b8fc9b394637369675840fec0d27c00607a0de6dcadf1abf047b192a87eb6024e1c4815b5f3cc6a7f95f3fd2ef16656b4e6df6d1bcb47393b5fa90159b91a30ca37a152156a62162b5a09a2636b657958208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c637369675840a235bea8daa79a119928d5ba23b301d8a2c28faf2d19b44bcda8fa7cdebbd849e82f85bb492bcd9ac349197c14cf5c40e792aedaf5a87ae44efd8dede875b50aa2636b65795820ed4928c628d1c2c6eae90338905995612959273a5c63f93636c14614ac8737d1637369675840a19fa30b2b488cc8367463f14e9f20535daf3b5182418df5937bb7ed36c06142b4eb6bab5485fd26d5074683046bbfe842a9ce28ba788cb7e27c7c63f5cdaa04");
-    }
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
+
+#[cfg(test)]
+#[path = "key_log_tests.rs"]
+mod tests;

@@ -24,6 +24,19 @@ pub struct Publisher {
     is_adopted: bool,
 }
 
+/// What a new key document changes; what is not given stays as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// The key that takes the place of the publisher's own.
+    pub secret: Option<SecretKey>,
+    /// The recovery keys, and how many of them must sign; empty where the release keys rotate themselves from then on.
+    pub recovery: Option<(Vec<PublicKey>, u32)>,
+    /// The keys that may sign confirmations alone.
+    pub confirm: Option<Vec<PublicKey>>,
+    /// Keys that never count again.
+    pub revoked: Vec<PublicKey>,
+}
+
 impl Publisher {
     /// The publisher with this one key, made at `created`: the same bytes and time always give the same publisher.
     ///
@@ -53,11 +66,42 @@ impl Publisher {
     /// The publisher after its one key was replaced by `new`.
     ///
     /// # Errors
-    /// [`super::Error`] where the chain is full, or where other keys must sign too.
+    /// As [`Publisher::changed`].
     pub fn rotated(&self, new: SecretKey, created: Timestamp) -> Result<Self, super::Error> {
-        let document = self.log.next(vec![new.public_key()], 1, created);
-        let signed = document.sign(&[&self.secret, &new])?;
-        Ok(Self { secret: new, log: self.log.clone().extended(&signed)?, is_adopted: self.is_adopted })
+        self.changed(Change { secret: Some(new), ..Change::default() }, &[], created)
+    }
+
+    /// The publisher after one more key document, which `recovery` signs where the current one names recovery keys.
+    ///
+    /// # Errors
+    /// [`super::Error`] where the chain is full, or where other keys must sign too.
+    pub fn changed(
+        &self,
+        change: Change,
+        recovery: &[SecretKey],
+        created: Timestamp,
+    ) -> Result<Self, super::Error> {
+        let current = self.log.current();
+        let secret = change.secret.unwrap_or_else(|| self.secret.clone());
+        let mut keys: Vec<PublicKey> =
+            current.keys.iter().copied().filter(|key| *key != self.public_key()).collect();
+        keys.push(secret.public_key());
+        keys.retain(|key| !change.revoked.contains(key));
+        let mut document = self.log.next(keys, current.threshold, created);
+        if let Some((keys, threshold)) = change.recovery {
+            (document.recovery, document.recovery_threshold) = (keys, threshold);
+        }
+        document.confirm = change.confirm.unwrap_or(document.confirm);
+        document.revoked = change.revoked;
+        for keys in [&mut document.recovery, &mut document.confirm, &mut document.revoked] {
+            keys.sort_unstable();
+        }
+        let signers: Vec<&SecretKey> = match current.recovery.is_empty() {
+            true => vec![&self.secret, &secret],
+            false => recovery.iter().chain([&secret]).collect(),
+        };
+        let signed = document.sign(&signers)?;
+        Ok(Self { secret, log: self.log.clone().extended(&signed)?, is_adopted: self.is_adopted })
     }
 
     /// Loads the key called `name` from the folder of keys `dir`, or makes a new publisher where there is none.

@@ -8,7 +8,7 @@ use serde::{
     de::{self, IgnoredAny, MapAccess, Visitor},
 };
 
-use super::{Error, text};
+use super::{Error, Resolve, text};
 use crate::{
     content::{Block, Codec, ContentId},
     identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
@@ -108,6 +108,8 @@ pub enum Kind {
         /// Why, for people.
         reason: String,
     },
+    /// The log goes on here after it was signed twice from this place on, by keys that were replaced since.
+    Resolve(Box<Resolve>),
     /// A kind of a later program, which changes nothing that this one knows of; cannot be signed.
     #[serde(skip)]
     Unknown {
@@ -217,6 +219,7 @@ fn read_detail<'de, A: MapAccess<'de>>(word: &str, map: &mut A) -> Result<Kind, 
     }
     Ok(match word {
         "release" => Kind::Release(map.next_value()?),
+        "resolve" => Kind::Resolve(map.next_value()?),
         "yank" => {
             let Yank { version, reason } = map.next_value()?;
             Kind::Yank { version, reason }
@@ -249,6 +252,7 @@ impl Kind {
         let reason = |text| text::check("a reason", text, REASON_BYTES_MAX);
         match self {
             Self::Release(release) => release.check(),
+            Self::Resolve(resolve) => resolve.check(),
             Self::Yank { version, reason: why } => check_version(version).and_then(|()| reason(why)),
             Self::Unyank { version } => check_version(version),
             Self::Deprecate { message } => reason(message),
@@ -258,7 +262,7 @@ impl Kind {
     }
 }
 
-fn check_version(version: &Version) -> Result<(), Error> {
+pub(super) fn check_version(version: &Version) -> Result<(), Error> {
     let parsed = parse_version(&version.to_string());
     parsed.map(drop).map_err(|error| Error::malformed("a version", error.to_string()))
 }
@@ -272,6 +276,11 @@ impl Entry {
     fn check(&self) -> Result<(), Error> {
         if (self.sequence.get() == 0) != self.previous.is_none() {
             return Err(Error::malformed(WHAT, "only the first one has none before it"));
+        }
+        if let Kind::Resolve(resolve) = &self.kind
+            && self.key_n <= resolve.key_n
+        {
+            return Err(Error::malformed(WHAT, "keys that signed two branches cannot resolve them"));
         }
         self.kind.check()
     }

@@ -9,13 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
-use super::{Error, Log, Release, Seen, Sequence, SignedEntry, text};
+use super::{Error, Log, Release, Seen, Sequence, SignedEntry, resolve, text};
 use crate::{
     content::{Codec, ContentId},
     identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
     limits::{
         CLOCK_SKEW_MAX, DESCRIPTION_BYTES_MAX, EXPIRY_SKEW_MAX, FIELD_BYTES_MAX, HEAD_BYTES_MAX,
-        HEAD_LIFETIME_MAX, LABEL_BYTES_MAX, LABELS_MAX,
+        HEAD_LIFETIME_MAX, LABEL_BYTES_MAX, LABELS_MAX, RESOLVED_NAMES_MAX,
     },
     package::{PackageId, PackageName},
     time::Timestamp,
@@ -53,6 +53,9 @@ pub struct Head {
     pub log: ContentId,
     /// The latest release ([`Log::latest`]).
     pub latest: Option<Latest>,
+    /// Short names of the entries that were resolved, eight bytes each ([`Log::resolved_names`]).
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub resolved: ByteBuf,
     /// What the package is, for people and for search.
     pub description: String,
     /// The licence, as an SPDX expression.
@@ -124,6 +127,7 @@ impl Head {
             entry: SignedEntry::id(newest),
             log: first,
             latest: log.latest().cloned(),
+            resolved: ByteBuf::from(log.resolved_names()),
             description,
             license,
             tags,
@@ -161,6 +165,9 @@ impl Head {
         if let Some(latest) = &self.latest {
             latest.check()?;
         }
+        if !resolve::are_names(&self.resolved, RESOLVED_NAMES_MAX) {
+            return Err(Error::malformed(WHAT, "what it names as resolved are no names, or too many"));
+        }
         if [self.entry, self.log].iter().any(|id| id.codec() != Codec::DagCbor) {
             return Err(Error::malformed(WHAT, "a log entry is not a signed structure"));
         }
@@ -173,6 +180,10 @@ impl Head {
         }
         Ok(())
     }
+}
+
+fn is_empty(bytes: &ByteBuf) -> bool {
+    bytes.is_empty()
 }
 
 /// A head whose keys, signatures and fields were checked, with its bytes as they were signed.
@@ -270,6 +281,11 @@ impl VerifiedHead {
     /// Its key in the DHT: see [`dht_key`].
     pub fn dht_key(&self) -> [u8; 32] {
         dht_key(&self.package_id())
+    }
+
+    /// Whether the log that it names resolved a double signing of which this entry was a part.
+    pub fn resolved(&self, entry: &ContentId) -> bool {
+        resolve::holds_name(&self.head.resolved, entry)
     }
 
     /// What to remember of it, durably, so that nothing older is accepted later.

@@ -3,15 +3,18 @@
 //! A log is built by adding verified entries one by one, so that a log that exists keeps the rules; the same rules are
 //! checked before anything is signed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use semver::Version;
 
-use super::{Entry, Error, Kind, Place, Release, Sequence, SignedEntry, VerifiedHead, entry};
+use super::{
+    Entry, Error, Kind, Place, Release, Resolve, Sequence, SignedEntry, VerifiedHead, Withdrawn, entry,
+    resolve,
+};
 use crate::{
     content::ContentId,
     identity::{Publisher, PublisherId},
-    limits::LOG_ENTRIES_MAX,
+    limits::{LOG_ENTRIES_MAX, RESOLVED_NAMES_MAX},
     package::PackageId,
     time::Timestamp,
 };
@@ -33,6 +36,8 @@ pub struct Log {
     package: PackageId,
     entries: Vec<SignedEntry>,
     versions: BTreeMap<Version, VersionState>,
+    /// What was withdrawn with the branches that it had in.
+    withdrawn: BTreeSet<Withdrawn>,
     deprecated: Option<String>,
     transferred: Option<PublisherId>,
     tombstone: Option<String>,
@@ -45,6 +50,7 @@ impl Log {
             package,
             entries: Vec::new(),
             versions: BTreeMap::new(),
+            withdrawn: BTreeSet::new(),
             deprecated: None,
             transferred: None,
             tombstone: None,
@@ -72,7 +78,7 @@ impl Log {
     /// As [`Log::verify`]; the log is then unchanged.
     pub fn push(&mut self, signed: SignedEntry) -> Result<(), Error> {
         self.follows(signed.entry())?;
-        self.allows(&signed.entry().kind)?;
+        self.allows(signed.entry())?;
         self.apply(signed.entry());
         self.entries.push(signed);
         Ok(())
@@ -101,7 +107,7 @@ impl Log {
             created: now,
         };
         self.follows(&entry)?;
-        self.allows(&entry.kind)?;
+        self.allows(&entry)?;
         SignedEntry::sign(&entry, publisher)
     }
 
@@ -129,7 +135,30 @@ impl Log {
         if self.latest() != named.latest.as_ref() {
             return differs("the head names another latest release");
         }
+        if self.resolved_names() != *named.resolved {
+            return differs("the head names other resolved branches");
+        }
         Ok(())
+    }
+
+    /// The log up to where another one of the same package goes another way, and how many entries that are.
+    ///
+    /// # Errors
+    /// None that a log can have which was verified; those of [`Log::verify`] all the same.
+    pub fn common(&self, other: &Self) -> Result<Self, Error> {
+        let pairs = self.entries.iter().zip(&other.entries);
+        let common = pairs.take_while(|(a, b)| a.id() == b.id()).count();
+        self.first(common)
+    }
+
+    /// The first `count` entries as a log of their own.
+    ///
+    /// # Errors
+    /// As [`Log::common`].
+    pub fn first(&self, count: usize) -> Result<Self, Error> {
+        let mut log = Self::empty(self.package.clone());
+        self.entries.iter().take(count).try_for_each(|entry| log.push(entry.clone()))?;
+        Ok(log)
     }
 
     /// Checks that this log, which `head` names, continues those that were seen before under the same keys, and gives the
@@ -169,6 +198,24 @@ impl Log {
     /// The id of the first entry, which names the log.
     pub fn id(&self) -> Option<ContentId> {
         self.entries.first().map(SignedEntry::id)
+    }
+
+    /// The entries by which double signings were resolved, and their places.
+    pub fn resolves(&self) -> impl DoubleEndedIterator<Item = (Sequence, &Resolve)> {
+        self.entries.iter().filter_map(|signed| match &signed.entry().kind {
+            Kind::Resolve(resolve) => Some((signed.entry().sequence, &**resolve)),
+            _ => None,
+        })
+    }
+
+    /// What a head of this log holds of the branches that were resolved ([`Head::resolved`](super::Head::resolved)).
+    pub fn resolved_names(&self) -> Vec<u8> {
+        resolve::names(self.resolves().map(|(_, resolve)| resolve), RESOLVED_NAMES_MAX)
+    }
+
+    /// The versions that were withdrawn with a branch of the log, and never count again.
+    pub fn withdrawn(&self) -> &BTreeSet<Withdrawn> {
+        &self.withdrawn
     }
 
     /// Every version that was released, ascending.
@@ -227,18 +274,18 @@ impl Log {
     }
 
     /// Checks what an entry says against the state that the ones before it left.
-    fn allows(&self, kind: &Kind) -> Result<(), Error> {
+    fn allows(&self, entry: &Entry) -> Result<(), Error> {
         let refuse = |why: String| Err(Error::Refused { why });
         if self.is_tombstoned() {
             return refuse(format!("{} is gone, and nothing can follow", self.package.name));
         }
-        match kind {
-            Kind::Release(release) => match (self.transferred, self.versions.get(&release.version)) {
-                (Some(to), _) => refuse(format!("{} was transferred to {to}", self.package.name)),
-                (_, Some(state)) => Err(Error::VersionReused { released: Box::new(state.release.clone()) }),
-                _ => Ok(()),
+        match &entry.kind {
+            Kind::Release(release) => match self.transferred {
+                Some(to) => refuse(format!("{} was transferred to {to}", self.package.name)),
+                None => self.is_unused(release).and_then(|()| self.is_not_withdrawn(release)),
             },
-            Kind::Yank { version, .. } | Kind::Unyank { version } => {
+            Kind::Resolve(resolve) => self.can_resolve(resolve),
+            kind @ (Kind::Yank { version, .. } | Kind::Unyank { version }) => {
                 let yanks = matches!(kind, Kind::Yank { .. });
                 match self.versions.get(version) {
                     None => refuse(format!("version {version} was never released")),
@@ -262,11 +309,61 @@ impl Log {
         }
     }
 
+    fn is_unused(&self, release: &Release) -> Result<(), Error> {
+        match self.versions.get(&release.version) {
+            Some(state) => Err(Error::VersionReused { released: Box::new(state.release.clone()) }),
+            None => Ok(()),
+        }
+    }
+
+    fn is_not_withdrawn(&self, release: &Release) -> Result<(), Error> {
+        match self.withdrawn.iter().any(|it| it.version == release.version) {
+            true => Err(Error::Refused {
+                why: format!(
+                    "version {} was withdrawn with a branch of the log, and a version is used only once",
+                    release.version
+                ),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks that branches begin here, and that their versions are none of those that all branches have.
+    fn can_resolve(&self, resolve: &Resolve) -> Result<(), Error> {
+        if self.newest().is_some_and(|newest| newest.entry().key_n > resolve.key_n) {
+            let why = "the branches that it resolves are older than the entry before it".to_owned();
+            return Err(Error::Refused { why });
+        }
+        resolve.kept.iter().try_for_each(|kept| {
+            self.is_unused(kept)?;
+            self.is_not_withdrawn(kept)
+        })?;
+        let is_common = |it: &&Withdrawn| {
+            self.versions.get(&it.version).is_some_and(|state| state.release.manifest == it.manifest)
+        };
+        match resolve.withdrawn.iter().find(is_common) {
+            Some(common) => Err(Error::Refused {
+                why: format!(
+                    "version {} is in all branches, and cannot be withdrawn with one",
+                    common.version
+                ),
+            }),
+            None => Ok(()),
+        }
+    }
+
     fn apply(&mut self, entry: &Entry) {
         match &entry.kind {
             Kind::Release(release) => {
                 let state = VersionState { release: release.clone(), yanked: None, released: entry.created };
                 self.versions.insert(release.version.clone(), state);
+            }
+            Kind::Resolve(resolve) => {
+                self.withdrawn.extend(resolve.withdrawn.iter().cloned());
+                for kept in &resolve.kept {
+                    let state = VersionState { release: kept.clone(), yanked: None, released: entry.created };
+                    self.versions.insert(kept.version.clone(), state);
+                }
             }
             Kind::Yank { version, reason } => self.set_yanked(version, Some(reason.clone())),
             Kind::Unyank { version } => self.set_yanked(version, None),
@@ -285,6 +382,10 @@ impl Log {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod resolve_tests;
 
 #[cfg(test)]
 mod tests {

@@ -11,14 +11,18 @@ pub mod entry;
 mod error;
 #[cfg(test)]
 mod fixture;
+pub mod fork;
 mod gathered;
 pub mod head;
 pub mod log;
+pub mod resolve;
 mod text;
 
 pub use choice::{Choice, Place, Seen};
 pub use entry::{Entry, Kind, Release, Sequence, SignedEntry};
 pub use error::Error;
+pub use fork::DoubleSigning;
 pub use gathered::Gathered;
 pub use head::{Head, Labels, Latest, VerifiedHead, dht_key};
 pub use log::{Log, VersionState};
+pub use resolve::{Resolve, Withdrawn};

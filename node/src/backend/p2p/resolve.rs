@@ -16,7 +16,7 @@ use super::{
     sources::{Looking, connected},
 };
 use crate::{
-    catalog::{self, Claims, Lapsed, Signed},
+    catalog::{self, Claims, Lapsed},
     code::Code,
     content::{Codec, ContentId},
     control::api::Failure,
@@ -279,6 +279,7 @@ impl Node {
             return Ok(());
         };
         let (instead, keys, package) = (instead.clone(), head.key_log().clone(), head.package_id());
+        let named = head.clone();
         let convicted = self.with_store(move |store| {
             // What says what stood there before has to be signed: the row alone proves nothing to anybody.
             let before = store.block(&place.entry)?;
@@ -286,11 +287,12 @@ impl Node {
             let installed = store.read(|conn| meta::get(conn, &head_key(&package)))?;
             let installed = installed.and_then(|bytes| VerifiedHead::verify_stored(&bytes).ok());
             let first = match (&before, &installed) {
-                (Some(entry), _) => Signed::Entry(entry),
-                (None, Some(head)) => Signed::Head(head),
-                (None, None) => return Ok(false),
+                (Some(entry), _) => entry.block().bytes(),
+                (None, Some(head)) if head.head().entry == place.entry => head.bytes(),
+                (None, _) => return Ok(false),
             };
-            store.write(|tx| Ok(catalog::convict_log(tx, first, Signed::Entry(&instead), now)?))
+            let statements = [first, instead.block().bytes()];
+            store.write(|tx| Ok(catalog::convict_log(tx, &named, place.sequence, statements, now)?))
         });
         let convicted = convicted.await.map_err(Unread::Unavailable)?;
         tracing::warn!(package = %head.package_id(), sequence = %place.sequence, convicted, "a log was written anew");

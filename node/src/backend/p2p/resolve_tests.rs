@@ -178,7 +178,7 @@ async fn a_history_that_was_written_anew_behind_a_number_is_found_and_freezes_th
     let failure = install(&registry, "pack", &target).await.unwrap_err();
     assert_eq!(failure.code, Code::Equivocation, "{}", failure.message);
     assert!(!target.exists());
-    let proof = store.read(|conn| Ok(catalog::proof(conn, &package)?)).unwrap().unwrap();
+    let proof = store.read(|conn| Ok(catalog::proofs(conn, &package)?)).unwrap().remove(0);
     let entries = [log.entries()[1].block().bytes(), fork.entries()[1].block().bytes()];
     assert_eq!([proof.first.as_slice(), proof.second.as_slice()], entries);
     assert!(store.read(|conn| Ok(catalog::is_frozen(conn, &package)?)).unwrap());

@@ -415,6 +415,7 @@ fn head(publisher: &crate::identity::Publisher, sequence: u64) -> crate::release
         entry: entry(sequence),
         log: entry(0),
         latest: None,
+        resolved: serde_bytes::ByteBuf::new(),
         description: "some words".to_owned(),
         license: None,
         tags: Vec::new(),

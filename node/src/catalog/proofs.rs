@@ -1,0 +1,204 @@
+//! Proofs of double signing: kept, passed on, and given up once the publisher ended it.
+
+use rusqlite::{Connection, Row, Transaction, params};
+
+use super::{
+    Error, Source, from_bits, from_ordered,
+    insert::{Current, current, list_again, remember},
+    read::stored_seen,
+    to_bits, to_ordered,
+};
+use crate::{
+    content::ContentId,
+    limits::{CATALOG_PROOFS_MAX, CATALOG_PROOFS_PER_PACKAGE_MAX},
+    package::PackageId,
+    release::{DoubleSigning, Seen, Sequence, VerifiedHead, fork::Side},
+    time::Timestamp,
+};
+
+/// Two heads of one package that contradict each other, or entries where their logs do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// What they prove.
+    pub proves: DoubleSigning,
+    /// The one that was taken.
+    pub first: Vec<u8>,
+    /// The one that came later.
+    pub second: Vec<u8>,
+    /// When the contradiction was found.
+    pub at: Timestamp,
+}
+
+/// Reads the proofs for which a package is frozen, as far as they are still held.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn proofs(conn: &Connection, id: &PackageId) -> Result<Vec<Proof>, Error> {
+    stored_proofs(conn, &id.to_string())
+}
+
+/// As [`proofs`]; a row that cannot be understood is passed over.
+pub(super) fn stored_proofs(conn: &Connection, id: &str) -> Result<Vec<Proof>, Error> {
+    let mut statement = conn.prepare_cached(
+        "SELECT key_n, document, sequence, first, second, at FROM equivocations WHERE id = ?1 ORDER BY number",
+    )?;
+    let rows = statement.query_map(params![id], stored_proof)?.collect::<Result<Vec<_>, _>>()?;
+    Ok(rows.into_iter().flatten().collect())
+}
+
+fn stored_proof(row: &Row<'_>) -> rusqlite::Result<Option<Proof>> {
+    let document: Option<Vec<u8>> = row.get(1)?;
+    let (first, second): (Vec<u8>, Vec<u8>) = (row.get(3)?, row.get(4)?);
+    let read = || {
+        let document = document.map(|bytes| ContentId::from_bytes(&bytes)).transpose().ok()?;
+        Some((document, [Side::read(&first)?.1, Side::read(&second)?.1]))
+    };
+    let Some((document, sides)) = read() else { return Ok(None) };
+    let sequence = Sequence::new(from_bits(row.get(2)?));
+    let proves = DoubleSigning::new(from_bits(row.get(0)?), document, sequence, sides);
+    let at = Timestamp::from_secs(from_ordered(row.get(5)?));
+    Ok(Some(Proof { proves, first, second, at }))
+}
+
+/// Keeps two heads that contradict one another as a proof, and freezes their package; tells whether they do.
+///
+/// For proofs that others found: they count even after both heads expired, and also where the keys were replaced since,
+/// unless what is listed ended the double signing.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn convict(
+    tx: &Transaction<'_>,
+    first: &VerifiedHead,
+    second: &VerifiedHead,
+    source: &Source,
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let Some(proves) = DoubleSigning::of_heads(first, second) else { return Ok(false) };
+    let id = first.package_id().to_string();
+    match stored_seen(tx, &id)? {
+        Some((seen, _)) if [first, second].iter().any(|head| !goes_on_from(head, &seen)) => {
+            let listed = current(tx, &id)?.and_then(|listed| VerifiedHead::verify_stored(&listed.bytes).ok());
+            let stands =
+                |listed: &VerifiedHead| proves.counts_in(listed.key_log()) && !proves.is_ended_by(listed);
+            // Anyone who stole a key of the past can sign with it what they like: that key is to be revoked.
+            if !listed.as_ref().is_some_and(stands) {
+                return Ok(false);
+            }
+        }
+        Some(_) => {}
+        None => remember(tx, first, source, now)?,
+    }
+    freeze(tx, &id, &proves, [first.bytes(), second.bytes()], now)?;
+    Ok(true)
+}
+
+/// Whether the keys of a head are those that were seen, or followed them.
+fn goes_on_from(head: &VerifiedHead, seen: &Seen) -> bool {
+    head.key_log().fingerprint(seen.key_n) == Some(seen.key_document)
+}
+
+/// Keeps a head that contradicts the one that is listed of its package, as a proof, and freezes the package; tells whether it
+/// does. For heads that may have expired: [`super::insert`] looks at no such head.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn convict_listed(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<bool, Error> {
+    let Some(Current { source, bytes, .. }) = current(tx, &head.package_id().to_string())? else {
+        return Ok(false);
+    };
+    let Ok(listed) = VerifiedHead::verify_stored(&bytes) else { return Ok(false) };
+    convict(tx, &listed, head, &source, now)
+}
+
+/// Freezes a package of which two logs were seen under the keys of `head`, and keeps what its publisher signed for one place
+/// of them, heads or entries whose signatures were checked, as a proof; tells whether it is one.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn convict_log(
+    tx: &Transaction<'_>,
+    head: &VerifiedHead,
+    sequence: Sequence,
+    statements: [&[u8]; 2],
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let [Some((package, first)), Some((of, second))] = statements.map(Side::read) else { return Ok(false) };
+    let contradict = package == of && package == head.package_id() && first.entry != second.entry;
+    if contradict {
+        let proves = DoubleSigning::of_log(head, sequence, [first, second]);
+        freeze(tx, &package.to_string(), &proves, statements, now)?;
+    }
+    Ok(contradict)
+}
+
+/// Writes a proof and marks its package, where that is new.
+pub(super) fn freeze(
+    tx: &Transaction<'_>,
+    id: &str,
+    proves: &DoubleSigning,
+    statements: [&[u8]; 2],
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut is_news = tx
+        .prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1 AND frozen = 0")?
+        .execute(params![id])?
+        > 0;
+    let held: i64 = tx
+        .prepare_cached("SELECT count(*) FROM equivocations WHERE id = ?1")?
+        .query_row(params![id], |row| row.get(0))?;
+    if from_ordered(held) < CATALOG_PROOFS_PER_PACKAGE_MAX as u64 {
+        let DoubleSigning { key_n, document, sequence, sides } = proves;
+        let sides = sides.each_ref().map(|side| side.entry.to_bytes()).concat();
+        let [first, second] = statements;
+        is_news |= tx
+            .prepare_cached(
+                "INSERT OR IGNORE INTO equivocations (id, sides, key_n, document, sequence, first, second, at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            )?
+            .execute(params![
+                id,
+                sides,
+                to_bits(*key_n),
+                document.map(|document| document.to_bytes()),
+                to_bits(sequence.get()),
+                first,
+                second,
+                to_ordered(now.as_secs()),
+            ])?
+            > 0;
+    }
+    tx.prepare_cached(
+        "DELETE FROM equivocations WHERE number <= (SELECT max(number) FROM equivocations) - ?1",
+    )?
+    .execute(params![CATALOG_PROOFS_MAX as i64])?;
+    if is_news { list_again(tx, id, now) } else { Ok(()) }
+}
+
+/// What a head leaves of the double signings of its package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Thaw {
+    /// All were ended: the package is not frozen any more.
+    Ended,
+    /// Some still stand.
+    Stands,
+}
+
+/// Ends the double signings of a frozen package that a head ends.
+pub(super) fn thaw(tx: &Transaction<'_>, head: &VerifiedHead, seen: &Seen) -> Result<Thaw, Error> {
+    let id = head.package_id().to_string();
+    let proofs = stored_proofs(tx, &id)?;
+    let ended = match proofs.is_empty() {
+        // There was no room for the proof: what later keys resolved is believed.
+        true => {
+            goes_on_from(head, seen) && head.seen().key_n > seen.key_n && !head.head().resolved.is_empty()
+        }
+        false => proofs.iter().all(|proof| proof.proves.is_ended_by(head)),
+    };
+    if !ended {
+        return Ok(Thaw::Stands);
+    }
+    tx.prepare_cached("DELETE FROM equivocations WHERE id = ?1")?.execute(params![id])?;
+    tx.prepare_cached("UPDATE catalog_seen SET frozen = 0 WHERE id = ?1")?.execute(params![id])?;
+    Ok(Thaw::Ended)
+}

@@ -1,0 +1,109 @@
+//! A double signing: two signed statements for one place of a log, and what ends it.
+//!
+//! It stands until the publisher, under a later key document, says what becomes of both sides: a head whose log
+//! [resolved](super::Resolve) both, or keys of which one side's were [revoked](crate::identity::KeyDocument::revoked), so
+//! that what they signed proves nothing. Two chains of keys that keys signed which still count are ended by nothing.
+
+use super::{Choice, Entry, Sequence, VerifiedHead, choice};
+use crate::{
+    content::{Codec, ContentId},
+    identity::{Envelope, KeyLog, PublicKey, canonical},
+    limits::{ENTRY_BYTES_MAX, HEAD_BYTES_MAX},
+    package::PackageId,
+};
+
+/// Two signed statements for one place of a log, by keys that count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DoubleSigning {
+    /// The number of the key document under which both count.
+    pub key_n: u64,
+    /// The fingerprint of that document; none where the two chains of keys contradict each other.
+    pub document: Option<ContentId>,
+    /// The place; where the two have no first entry in common, the first.
+    pub sequence: Sequence,
+    /// What was signed, ascending by entry.
+    pub sides: [Side; 2],
+}
+
+/// One side of a double signing.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Side {
+    /// The entry that it names.
+    pub entry: ContentId,
+    /// The number of the key document whose keys signed it.
+    pub key_n: u64,
+    /// The keys that signed it.
+    pub signers: Vec<PublicKey>,
+}
+
+impl DoubleSigning {
+    /// What two heads prove together; nothing where they do not contradict each other.
+    pub fn of_heads(first: &VerifiedHead, second: &VerifiedHead) -> Option<Self> {
+        if first.package_id() != second.package_id() || choice::compare(first, second) != Choice::Equivocation
+        {
+            return None;
+        }
+        let (a, b) = (first.seen(), second.seen());
+        let agree = first.key_log().agrees_with(second.key_log());
+        let sequence = if a.log == b.log { a.sequence.min(b.sequence) } else { Sequence::default() };
+        let sides = [Side::of_head(first)?, Side::of_head(second)?];
+        Some(Self::new(a.key_n, agree.then_some(a.key_document), sequence, sides))
+    }
+
+    /// What two statements prove that stand for one place of a log under the keys of `head`.
+    pub fn of_log(head: &VerifiedHead, sequence: Sequence, sides: [Side; 2]) -> Self {
+        let seen = head.seen();
+        Self::new(seen.key_n, Some(seen.key_document), sequence, sides)
+    }
+
+    /// What was written of one, to be read with [`Side::read`] first.
+    pub fn new(key_n: u64, document: Option<ContentId>, sequence: Sequence, mut sides: [Side; 2]) -> Self {
+        sides.sort();
+        Self { key_n, document, sequence, sides }
+    }
+
+    /// Whether a head ends it: it was signed under later keys, and its log resolved both sides, or its chain of keys revoked
+    /// those of one.
+    pub fn is_ended_by(&self, head: &VerifiedHead) -> bool {
+        let keys = head.key_log();
+        let goes_on = self.document.is_some() && keys.fingerprint(self.key_n) == self.document;
+        if !goes_on || keys.current().n <= self.key_n {
+            return false;
+        }
+        self.sides.iter().all(|side| head.resolved(&side.entry))
+            || self.sides.iter().any(|side| side.is_void(keys))
+    }
+
+    /// Whether its keys are in this chain and nothing that the chain says makes a side of it void.
+    pub fn counts_in(&self, keys: &KeyLog) -> bool {
+        let is_of_chain = self.document.is_some() && keys.fingerprint(self.key_n) == self.document;
+        is_of_chain && !self.sides.iter().any(|side| side.is_void(keys))
+    }
+}
+
+impl Side {
+    fn of_head(head: &VerifiedHead) -> Option<Self> {
+        Self::read(head.bytes()).map(|(_, side)| side)
+    }
+
+    /// Reads a head or an entry, whose signatures were checked before it was stored, and the package that it is of.
+    pub fn read(bytes: &[u8]) -> Option<(PackageId, Self)> {
+        let envelope = Envelope::decode(bytes, HEAD_BYTES_MAX.max(ENTRY_BYTES_MAX)).ok()?;
+        let signers = envelope.keys().collect();
+        if let Ok(head) = canonical::decode_open::<super::Head>("a head", envelope.payload()) {
+            let package = PackageId { publisher: head.publisher, name: head.name };
+            let key_n = u64::try_from(head.keys.len()).ok()?.checked_sub(1)?;
+            return Some((package, Self { entry: head.entry, key_n, signers }));
+        }
+        let entry: Entry = canonical::decode_open("a log entry", envelope.payload()).ok()?;
+        let id = ContentId::of(Codec::DagCbor, bytes);
+        Some((entry.package_id(), Self { entry: id, key_n: entry.key_n, signers }))
+    }
+
+    /// Whether so many of the keys that signed it were revoked that the rest was not enough.
+    fn is_void(&self, keys: &KeyLog) -> bool {
+        let Some(document) = keys.document(self.key_n) else { return false };
+        let left = self.signers.iter().filter(|key| !keys.is_revoked(key)).count();
+        u32::try_from(left).is_ok_and(|left| left < document.threshold)
+    }
+}

@@ -6,7 +6,8 @@
 //! A fault's *bites* are: for what cuts links, the connections over those that were not cut yet, as either side saw them; for slow links,
 //! the segments that were sent over them meanwhile, looked at once in the time that one is under way, and for the first time when
 //! those have arrived that were sent before; for held links, the segments that were kept back; for lossy ones, those that were
-//! lost; for throttled ones, the writes that had to wait; for what stops nodes, those that ran; for a mass join, those that started.
+//! lost; for throttled ones, the writes that had to wait; for what stops nodes, those that ran; for a mass join, those that started; for
+//! clocks, the sites that read theirs since.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +21,7 @@ use crate::{
     ledger::Shared,
     plan::{Deed, Event},
     scenario::Scenario,
+    virtualise::clocks,
     weather::Weather,
     world::ip,
 };
@@ -119,6 +121,11 @@ impl<'a> Breaker<'a> {
                     return sites.clone();
                 }
             }
+            Deed::Clock { steps, .. } => {
+                for (site, by) in steps {
+                    clocks::step(*site, number, event.fault, *by);
+                }
+            }
             Deed::Lives => {}
         }
         BTreeSet::new()
@@ -167,12 +174,20 @@ impl<'a> Breaker<'a> {
                     }
                 }
             }
-            Deed::Lives => {}
+            Deed::Clock { steps, stays: false } => {
+                for (site, _) in steps {
+                    clocks::mend(*site, number, event.fault);
+                }
+            }
+            Deed::Clock { stays: true, .. } | Deed::Lives => {}
         }
     }
 
-    /// Looks at the slow links whose turn it is; to be called every tick.
+    /// Looks at the slow links whose turn it is, and at the clocks; to be called every tick.
     pub(crate) fn look(&mut self, sim: &Sim<'_>, now: Duration) {
+        for fault in clocks::take_read() {
+            self.ledger.lock().bite(fault, 1);
+        }
         let is_due = |link: &Link| link.slow.values().any(|slow| slow.look <= now);
         if !self.links.values().any(is_due) {
             return;

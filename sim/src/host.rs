@@ -29,7 +29,6 @@ use crate::{
     plan::{Cause, Life},
     scenario::{Action, Flood, Role, Script, ScriptKind},
     transport::{Tap, TurmoilTransport},
-    virtualise,
     weather::Weather,
     witness::Witness,
 };
@@ -186,9 +185,9 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
             break;
         }
         if is_new && life.fresh {
-            blueprint.disk.wipe(now())?;
+            blueprint.disk.wipe(Timestamp::now())?;
             blueprint.ledger.lock().tell(Fact::Wiped { node: blueprint.node });
-        } else if let Some(opened) = blueprint.disk.reopen(now())? {
+        } else if let Some(opened) = blueprint.disk.reopen(Timestamp::now())? {
             blueprint.ledger.lock().tell(opened);
         }
         match live(&blueprint, life, is_new).await {
@@ -368,11 +367,6 @@ async fn look_up(
     let named: PackageId = id.parse().map_err(|_| nothing())?;
     let head = registry.dht_head(&named).await.ok().flatten().ok_or_else(nothing)?;
     Ok((Ended::LookedUp { id, sequence: head.head().sequence.get() }, String::new()))
-}
-
-/// The time of the node's clock.
-fn now() -> Timestamp {
-    Timestamp::from_secs((virtualise::EPOCH + elapsed()).as_secs())
 }
 
 /// How long the run has lasted, for whoever runs on a host.

@@ -10,6 +10,7 @@ use crate::{
     draw::Draws,
     placement,
     scenario::{Action, Fault, FaultKind, Lasts, Scenario, Ways},
+    virtualise::clocks::Shift,
     weather::Trouble,
 };
 
@@ -64,6 +65,13 @@ pub enum Deed {
         is_silent: bool,
         /// Whether they find their disks again.
         disk: bool,
+    },
+    /// The wall clocks of these sites are wrong by so much more.
+    Clock {
+        /// The sites, each with its step.
+        steps: Vec<(usize, Shift)>,
+        /// Whether they stay so when the event is over: it is the world that changed, and nothing is to be mended.
+        stays: bool,
     },
     /// Nothing: the nodes do it themselves, as their lives say.
     Lives,
@@ -302,6 +310,15 @@ impl Drawing<'_> {
                     let late = self.moment(it, *node, *spread);
                     self.absence(it, *node, it.at + late, it.until + late, false);
                 }
+            }
+            FaultKind::Clock { by, is_back } => {
+                let steps = sites.iter().map(|site| {
+                    let key = format!("{} {}", it.fault.key, self.scenario.nodes[*site].name);
+                    (*site, Shift::new(self.draws.duration(by, "clock-by", &key, it.n), *is_back))
+                });
+                let (steps, stays) = (steps.collect(), it.fault.lasts == Lasts::Ever);
+                let until = if stays { it.at } else { it.until };
+                self.event(it, it.at, until, it.nodes.clone(), Deed::Clock { steps, stays });
             }
             FaultKind::Churn { median, away } => {
                 for node in &it.nodes {

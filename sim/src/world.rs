@@ -36,7 +36,7 @@ use crate::{
     scenario::{Action, DiskKind, Latency, Node, Scenario, regions},
     trace::{Lines, Trace},
     transport::multiaddr,
-    virtualise::{self, files},
+    virtualise::{self, clocks, files},
     weather::Weather,
     witness::Witness,
 };
@@ -243,11 +243,13 @@ fn simulate(
     if !virtualise::is_in_effect() {
         return Err(Error::NotVirtual);
     }
+    (0..scenario.sites).for_each(|site| clocks::set(site, scenario.nodes[site].clock));
     let keys = placement::keys(scenario, draws)?;
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
     let plan = Plan::draw(scenario, draws, &keys);
-    let mut watch = Watch::new(case(scenario, draws, &steps, &plan, options)?, peers.clone(), scenario.tick);
+    let case = case(scenario, draws, &steps, &plan, options)?;
+    let mut watch = Watch::new(case, peers.clone(), (scenario.tick, scenario.sites));
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.lines.clone());
     let drives = drives(scenario, draws, scratch)?;
@@ -258,9 +260,8 @@ fn simulate(
     }
     let watcher = Rc::new(Drives(drives.values().cloned().collect()));
     let _watching = (!drives.is_empty()).then(|| files::watch(watcher));
-    let began = timestamp(Duration::ZERO);
     let disk = |node| match drives.get(&node) {
-        Some(drive) => Disk::in_files(node, drive.clone(), began),
+        Some(drive) => Disk::in_files(node, drive.clone(), timestamp(scenario.site_of(node), Duration::ZERO)),
         None => Disk::in_memory(node),
     };
     let disks = (0..keys.len()).map(|node| Ok(Rc::new(disk(node)?))).collect::<Result<Vec<_>, Error>>()?;
@@ -294,7 +295,10 @@ fn simulate(
         .build();
     let blueprints = world.blueprints(draws, &keys, steps, options.leak);
     for (site, nodes) in blueprints.into_iter().enumerate() {
-        sim.host(ip(site), move || host(nodes.clone()));
+        sim.host(ip(site), move || {
+            clocks::runs(site);
+            host(nodes.clone())
+        });
     }
     let mut breaker =
         Breaker::new(scenario, world.ledger.clone(), world.weather.clone(), world.lay_links(&sim, draws));
@@ -333,9 +337,9 @@ fn drives(scenario: &Scenario, draws: Draws, scratch: &Path) -> io::Result<BTree
     nodes.map(drive).collect()
 }
 
-/// The time of the nodes' clocks.
-fn timestamp(elapsed: Duration) -> Timestamp {
-    Timestamp::from_secs((virtualise::EPOCH + elapsed).as_secs())
+/// What the clock of a site says.
+fn timestamp(site: usize, elapsed: Duration) -> Timestamp {
+    Timestamp::from_secs(clocks::wall_of(site, virtualise::EPOCH + elapsed).as_secs())
 }
 
 /// The nodes of one host, until it crashes.
@@ -507,9 +511,10 @@ impl World<'_> {
         // What ends with its host has no time to put its files in order.
         nodes.iter().for_each(|node| self.disks[*node].kill());
         let wiped = breaker.begin(sim, number, event);
-        let (at, now) = (sim.elapsed(), timestamp(sim.elapsed()));
+        let at = sim.elapsed();
         let is_power_cut = matches!(event.deed, Deed::Stop { is_silent: true, .. });
         for node in nodes {
+            let now = timestamp(self.scenario.site_of(node), at);
             if wiped.contains(&self.scenario.site_of(node)) {
                 self.disks[node].wipe(now)?;
                 self.ledger.lock().tell(Fact::Wiped { node });
@@ -537,7 +542,8 @@ impl World<'_> {
         let changed = self.ledger.lock().measures.take_changed();
         for node in changed {
             let store = self.disks[node].store();
-            let (releases, position) = account::listings(&store, self.positions[node], timestamp(elapsed))?;
+            let now = timestamp(self.scenario.site_of(node), elapsed);
+            let (releases, position) = account::listings(&store, self.positions[node], now)?;
             self.positions[node] = position;
             let mut ledger = self.ledger.lock();
             releases.into_iter().for_each(|release| ledger.measures.lists(node, release, elapsed));

@@ -10,7 +10,12 @@ use ggen_marketplace::{store, time::Timestamp};
 use libp2p::PeerId;
 
 use super::{Case, Judge, View, view};
-use crate::{disk::Disk, ledger::Shared, report::Invariant, virtualise};
+use crate::{
+    disk::Disk,
+    ledger::Shared,
+    report::Invariant,
+    virtualise::{self, clocks},
+};
 
 /// Simulated time between two looks at the stores, at least.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -21,6 +26,7 @@ const INTERVAL_TICKS: u32 = 100;
 pub(crate) struct Watch {
     judge: Judge,
     peers: BTreeMap<PeerId, usize>,
+    sites: usize,
     /// Per node, the publications that were read already.
     known: Vec<BTreeSet<(String, String)>>,
     heads: view::Heads,
@@ -29,11 +35,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(case: Case, peers: BTreeMap<PeerId, usize>, tick: Duration) -> Self {
+    pub(crate) fn new(case: Case, peers: BTreeMap<PeerId, usize>, (tick, sites): (Duration, usize)) -> Self {
         let known = vec![BTreeSet::new(); case.members.len()];
         let interval = INTERVAL.max(tick * INTERVAL_TICKS);
         let (judge, heads) = (Judge::new(case), view::Heads::new());
-        Self { judge, peers, known, heads, interval, next: interval }
+        Self { judge, peers, sites, known, heads, interval, next: interval }
     }
 
     /// Looks, where it is time to.
@@ -76,10 +82,14 @@ impl Watch {
     }
 
     fn views(&mut self, now: Duration, disks: &[Rc<Disk>]) -> Result<Vec<View>, store::Error> {
-        let now = Timestamp::from_secs((virtualise::EPOCH + now).as_secs());
-        let disks = disks.iter().zip(&mut self.known);
+        let disks = disks.iter().zip(&mut self.known).enumerate();
         disks
-            .map(|(disk, known)| view::read(&disk.store(), &self.peers, &mut self.heads, known, now))
+            .map(|(node, (disk, known))| {
+                // As the node sees it, whose clock may be wrong.
+                let now = clocks::wall_of(node % self.sites, virtualise::EPOCH + now);
+                let now = Timestamp::from_secs(now.as_secs());
+                view::read(&disk.store(), &self.peers, &mut self.heads, known, now)
+            })
             .collect()
     }
 }

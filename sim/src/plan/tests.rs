@@ -51,6 +51,27 @@ fn ranges_and_choices_are_drawn_anew_each_time_and_the_same_for_a_seed() {
 }
 
 #[test]
+fn clocks_that_stay_stepped_leave_nothing_to_mend() {
+    let clock = |more: &str| {
+        let text = format!("[[faults]]\nkind = \"clock\"\nat = \"10s\"\nnodes = [\"*\"]\n{more}\n");
+        let (scenario, mut plan) = (scenario(&text), plan(1, &text));
+        assert_eq!(plan.events.len(), 1);
+        (plan.healed(&scenario), plan.events.remove(0))
+    };
+    let (healed, stays) = clock("by = \"400d\"");
+    let all = |shift| Deed::Clock { steps: (0..6).map(|site| (site, shift)).collect(), stays: true };
+    assert_eq!((healed, stays.deed), (Some(stays.until), all(Shift::new(secs(400 * 24 * 3600), false))));
+    assert!(stays.until < secs(11));
+    let (healed, ends) = clock("by = \"-2h\"\nuntil = \"30s\"");
+    assert_eq!((healed, ends.until), (Some(secs(30)), secs(30)));
+    let Deed::Clock { steps, stays: false } = ends.deed else { panic!("it is mended") };
+    assert!(steps.iter().all(|(_, step)| *step == Shift::new(secs(2 * 3600), true)));
+    let (_, drawn) = clock("by = { min = \"1s\", max = \"1d\" }");
+    let Deed::Clock { steps, .. } = drawn.deed else { panic!("it is of clocks") };
+    assert!(steps.iter().any(|(_, step)| *step != steps[0].1), "each has its own: {steps:?}");
+}
+
+#[test]
 fn a_fault_that_is_taken_away_changes_no_draw_of_another() {
     let other = "[[faults]]\nkind = \"hold\"\nat = { min = \"1s\", max = \"9s\" }\nfor = \"1s\"\npick = 1\n";
     let alone = plan(1, PICKED).events;

@@ -10,7 +10,7 @@ use toml::Spanned;
 
 use super::{
     EVERY_NODE, Fault, FaultKind, Lasts, Step, Ways,
-    document::{Names, Span, Times, moment, node_named},
+    document::{Names, Signed, Span, Times, moment, node_named},
     problem::Problem,
     workload,
 };
@@ -19,6 +19,8 @@ use super::{
 pub(super) const TIMES_MAX: u32 = 1_000;
 /// Of a hundred segments, how many may be lost: of more than that, hardly any connection would stand.
 const LOSS_PERCENT_MAX: u64 = 90;
+/// By how much a clock may be wrong.
+pub(super) const SHIFT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 /// How long a node is down where it is restarted and nothing is said.
 const RESTART: Duration = Duration::from_secs(1);
 
@@ -40,7 +42,7 @@ pub(super) struct Breaking {
     one_way: Option<Spanned<OneWay>>,
     up: Option<Spanned<Span>>,
     down: Option<Spanned<Span>>,
-    by: Option<Spanned<Times>>,
+    by: Option<Spanned<Signed>>,
     percent: Option<Spanned<u64>>,
     bytes_per_second: Option<Spanned<u64>>,
     disk: Option<Spanned<bool>>,
@@ -66,6 +68,7 @@ enum Kind {
     MassJoin,
     MassLeave,
     Churn,
+    Clock,
 }
 
 /// The keys that say when a fault ends.
@@ -77,7 +80,7 @@ impl Kind {
         match self {
             Self::Partition | Self::Isolate => &["one-way"],
             Self::Flapping => &["up", "down"],
-            Self::Slow => &["by"],
+            Self::Slow | Self::Clock => &["by"],
             Self::Lossy => &["percent"],
             Self::Throttle => &["bytes-per-second"],
             Self::Crash | Self::PowerLoss | Self::Restart => &["disk"],
@@ -92,7 +95,7 @@ impl Kind {
         match self {
             // What has joined stays: nothing is mended later.
             Self::MassJoin => End::Never,
-            Self::MassLeave => End::OrNever,
+            Self::MassLeave | Self::Clock => End::OrNever,
             Self::Restart => End::After(RESTART),
             Self::Partition
             | Self::Isolate
@@ -261,11 +264,11 @@ impl Breaking {
                 FaultKind::Flapping { up: duration(&self.up, "up")?, down: duration(&self.down, "down")? }
             }
             Kind::Slow => {
-                let by = self.by.as_ref().ok_or_else(|| needs("by"))?;
-                if by.get_ref().0.start().is_zero() {
-                    return Err(Problem::at(by, "`by` is more than nothing"));
+                let by = self.by(&needs)?;
+                if by.get_ref().sign.is_some() {
+                    return Err(Problem::at(by, "a link is slow by a duration without a sign"));
                 }
-                FaultKind::Slow { by: by.get_ref().0.clone() }
+                FaultKind::Slow { by: by.get_ref().by.clone() }
             }
             Kind::Hold => FaultKind::Hold,
             Kind::Lossy => {
@@ -288,7 +291,22 @@ impl Breaking {
                 median: duration(&self.median, "median")?,
                 away: duration(&self.away, "away")?,
             },
+            Kind::Clock => {
+                let by = self.by(&needs)?;
+                if *by.get_ref().by.end() > SHIFT_MAX {
+                    return Err(Problem::at(by, "a clock is stepped by a hundred years at most"));
+                }
+                FaultKind::Clock { by: by.get_ref().by.clone(), is_back: by.get_ref().is_back() }
+            }
         })
+    }
+
+    fn by(&self, needs: &impl Fn(&str) -> Problem) -> Result<&Spanned<Signed>, Problem> {
+        let by = self.by.as_ref().ok_or_else(|| needs("by"))?;
+        if by.get_ref().by.start().is_zero() {
+            return Err(Problem::at(by, "`by` is more than nothing"));
+        }
+        Ok(by)
     }
 
     fn lasts(&self, begins: Duration, end: Duration) -> Result<Lasts, Problem> {

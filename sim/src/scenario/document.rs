@@ -167,6 +167,53 @@ impl<'de> Deserialize<'de> for Times {
     }
 }
 
+/// By how much a clock is stepped: ahead, or back where it begins with a minus.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Signed {
+    pub(super) sign: Option<Sign>,
+    pub(super) by: RangeInclusive<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sign {
+    Plus,
+    Minus,
+}
+
+impl Signed {
+    pub(super) fn is_back(&self) -> bool {
+        self.sign == Some(Sign::Minus)
+    }
+}
+
+impl<'de> Deserialize<'de> for Signed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Signed;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration such as \"20s\" or \"-2h\", or { min = …, max = … }")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Signed, E> {
+                let (sign, rest) = match (text.strip_prefix('+'), text.strip_prefix('-')) {
+                    (Some(rest), _) => (Some(Sign::Plus), rest),
+                    (_, Some(rest)) => (Some(Sign::Minus), rest),
+                    _ => (None, text),
+                };
+                Span::parse(rest).map(|Span(only)| Signed { sign, by: only..=only })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Signed, A::Error> {
+                let Times(by) = Times::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(Signed { sign: None, by })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
 /// `"1..5"`, both ends included, or a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seeds(Vec<u64>);

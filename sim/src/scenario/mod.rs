@@ -17,7 +17,7 @@ use std::{
 use ggen_marketplace::config::Partial;
 pub use ggen_marketplace::config::{Role, Topology};
 
-use crate::ledger::Ended;
+use crate::{ledger::Ended, virtualise::clocks::Shift};
 
 mod breaking;
 mod document;
@@ -91,6 +91,8 @@ pub struct Node {
     pub script: Option<Script>,
     /// Where it keeps what it writes.
     pub disk: DiskKind,
+    /// By how much its wall clock is wrong from the start.
+    pub clock: Shift,
     /// What its configuration says besides.
     pub config: Partial,
 }
@@ -372,6 +374,13 @@ pub enum FaultKind {
         median: Duration,
         /// How long they are away, on average.
         away: Duration,
+    },
+    /// The wall clocks of these sites are stepped; the monotonic ones go on.
+    Clock {
+        /// By how much; drawn for each site.
+        by: RangeInclusive<Duration>,
+        /// Back in time, and not ahead.
+        is_back: bool,
     },
 }
 
@@ -670,6 +679,7 @@ impl FaultKind {
             Self::MassJoin { .. } => "mass-join",
             Self::MassLeave { .. } => "mass-leave",
             Self::Churn { .. } => "churn",
+            Self::Clock { .. } => "clock",
         }
     }
 

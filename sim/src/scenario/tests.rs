@@ -555,3 +555,39 @@ fn a_lookup_of_a_share_that_gets_something_old_falls_short() {
     assert_eq!(shortcoming(&text, 0).unwrap(), "got key/amber at 0, and it had come to 1");
     assert_eq!(shortcoming(&text.replace("share = \"new\"", ""), 0), None, "the judge has an eye on it");
 }
+
+#[test]
+fn clocks_are_stepped_ahead_or_back_and_belong_to_a_site() {
+    let fault = |by: &str| {
+        format!(
+            "[[faults]]\nkind = \"clock\"\nat = \"5s\"\nnodes = [\"*\"]\nby = {by}\n[[nodes]]\nname = \"node-1\"\nclock = \"-2h\"\n"
+        )
+    };
+    let hour = Duration::from_secs(3_600);
+    for (by, least, is_back) in [
+        ("\"400d\"", hour * 24 * 400, false),
+        ("\"+2h\"", hour * 2, false),
+        ("\"-1h\"", hour, true),
+        ("{ min = \"1h\", max = \"2h\" }", hour, false),
+    ] {
+        let scenario = parse(&format!("{SMALL}{}", fault(by))).unwrap();
+        let FaultKind::Clock { by, is_back: back } = &scenario.faults[0].kind else { panic!("a clock") };
+        assert_eq!((*by.start(), *back), (least, is_back));
+        assert_eq!(scenario.faults[0].lasts, Lasts::Ever);
+        let clocks: Vec<Shift> = scenario.nodes.iter().map(|node| node.clock).collect();
+        assert_eq!(clocks[1], Shift::new(hour * 2, true));
+        assert_eq!(clocks[0], Shift::default());
+    }
+    for (by, what) in
+        [("\"0s\"", "more than nothing"), ("\"101y\"", "a hundred years"), ("\"--1s\"", "no duration")]
+    {
+        let message = refused(&fault(by));
+        assert!(message.contains(what), "{message}");
+    }
+    let slow = "[[faults]]\nkind = \"slow\"\nat = \"5s\"\nfor = \"1s\"\nnodes = [\"node-1\"]\nby = \"-1s\"\n";
+    assert!(refused(slow).contains("without a sign"));
+    let shared = SMALL.replace("nodes = 4", "nodes = 4\nsites = 2");
+    let message = parse(&format!("{shared}[[nodes]]\nname = \"node-1\"\nclock = \"1s\"\n")).unwrap_err();
+    assert!(message.to_string().contains("a clock is that of a site"), "{message}");
+    parse(&format!("{shared}[[nodes]]\nname = \"*\"\nclock = \"1s\"\n")).unwrap();
+}

@@ -16,10 +16,12 @@ use toml::{Spanned, Table};
 
 use super::{
     Action, DiskKind, EVERY_NODE, Fault, FaultKind, NODES_MAX, Node, Role, Step, Topology,
-    document::{Span, moment},
+    breaking::SHIFT_MAX,
+    document::{Signed, Span, moment},
     problem::{Problem, unknown},
     regions,
 };
+use crate::virtualise::clocks::Shift;
 
 /// The table `[topology]`.
 #[derive(Debug, Deserialize)]
@@ -55,6 +57,7 @@ pub(super) struct Member {
     /// Names of the nodes that it knows, which may be its own.
     bootstrap: Option<Vec<Spanned<String>>>,
     disk: Option<Spanned<String>>,
+    clock: Option<Spanned<Signed>>,
     config: Option<Spanned<Table>>,
 }
 
@@ -131,6 +134,7 @@ pub(super) fn nodes(laid: &Spanned<Laid>, end: Duration) -> Result<Vec<Node>, Pr
             leave: None,
             script: None,
             disk: DiskKind::default(),
+            clock: Shift::default(),
             config: Partial::default(),
         }
     };
@@ -218,11 +222,19 @@ pub(super) fn configure(
             EVERY_NODE => (0..nodes.len()).collect(),
             _ => vec![named(&member.name, &names)?],
         };
-        if let (Some(region), [only]) = (&member.region, concerned.as_slice())
+        if let [only] = concerned.as_slice()
             && (*only >= sites || only + sites < nodes.len())
         {
-            let what = "`region` does not belong to a node that shares its site: a region is that of a site";
-            return Err(Problem::at(region, what));
+            if let Some(region) = &member.region {
+                let what =
+                    "`region` does not belong to a node that shares its site: a region is that of a site";
+                return Err(Problem::at(region, what));
+            }
+            if let Some(clock) = &member.clock {
+                let what =
+                    "`clock` does not belong to a node that shares its site: a clock is that of a site";
+                return Err(Problem::at(clock, what));
+            }
         }
         for index in concerned {
             member.put(&mut nodes[index], index, &names, all, end)?;
@@ -270,6 +282,14 @@ impl Member {
             let known = DiskKind::ALL.into_iter();
             let found = known.clone().find(|it| it.as_str() == disk.get_ref());
             node.disk = found.ok_or_else(|| unknown("disk", disk, known.map(DiskKind::as_str)))?;
+        }
+        if let Some(clock) = &self.clock {
+            let Signed { by, .. } = clock.get_ref();
+            if by.start() != by.end() || *by.end() > SHIFT_MAX {
+                let what = "a clock is wrong from the start by one duration, such as \"+2h\" or \"-2h\"";
+                return Err(Problem::at(clock, what));
+            }
+            node.clock = Shift::new(*by.end(), clock.get_ref().is_back());
         }
         if let Some(config) = &self.config {
             let tables: Vec<&Table> =

@@ -5,7 +5,7 @@
 //! program that this crate is linked into: never link it into one that is shipped. SQLite's own entropy is read from
 //! `/dev/urandom` and stays real; no statement of the node asks for it, and a test holds that.
 //!
-//! Calls that change files are in `files`: a simulated disk is asked about those that concern it, and all others go on to the
+//! Which machine's wall clock is wrong by how much is in `clocks`. Calls that change files are in `files`: a simulated disk is asked about those that concern it, and all others go on to the
 //! kernel.
 //!
 //! Linux only. This is the one folder of the workspace that holds unsafe code.
@@ -13,6 +13,7 @@
 #![expect(unsafe_code, reason = "functions of libc are replaced by ours")]
 #![cfg(target_os = "linux")]
 
+pub mod clocks;
 pub(crate) mod files;
 
 use std::{
@@ -47,6 +48,7 @@ thread_local! {
 pub fn enter(entropy: [u8; 32]) -> Guard {
     ENTROPY.with_borrow_mut(|generator| *generator = Some(ChaCha8Rng::from_seed(entropy)));
     ELAPSED.set(Duration::ZERO);
+    clocks::reset();
     READING.set(true);
     #[expect(clippy::disallowed_methods, reason = "reads the virtual clock, which stands at its beginning")]
     BOOTED.set(Some(Instant::now()));
@@ -100,7 +102,9 @@ fn time(clock: libc::clockid_t) -> Option<Duration> {
         return Some(BOOT);
     }
     let now = BOOTED.try_with(Cell::get).ok().flatten().map(|booted| match clock {
-        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE | libc::CLOCK_TAI => EPOCH + elapsed(),
+        libc::CLOCK_REALTIME | libc::CLOCK_REALTIME_COARSE | libc::CLOCK_TAI => {
+            clocks::read(EPOCH + elapsed())
+        }
         _ => BOOT + uptime(booted),
     });
     READING.set(false);

@@ -54,6 +54,28 @@ fn a_node_with_its_disk_in_files_goes_on_after_every_kind_of_stop() {
 }
 
 #[test]
+fn a_stepped_clock_bites_at_every_site_that_reads_it_and_nowhere_else() {
+    let fault = |at: u32, node: &str, more: &str| {
+        format!("[[faults]]\nkind = \"clock\"\nat = \"{at}s\"\nnodes = [{node:?}]\n{more}\n")
+    };
+    let parts = [
+        "duration = \"40s\"\nlatency = \"1ms\"\ntick = \"5ms\"\n[topology]\nkind = \"mesh\"\nnodes = 3\n"
+            .to_owned(),
+        "[[nodes]]\nname = \"node-1\"\nclock = \"-90s\"\n[[nodes]]\nname = \"node-2\"\nleave = \"4s\"\n"
+            .to_owned(),
+        fault(5, "*", "by = \"400d\""),
+        fault(6, "node-1", "by = \"-2h\"\nfor = \"20s\""),
+        fault(7, "node-2", "by = \"1h\"\nfor = \"20s\""),
+    ];
+    let scenario = Scenario::parse(Path::new("small.toml"), &parts.concat()).unwrap();
+    let Finished { report, .. } = run(&scenario, 1, Options::default()).unwrap();
+    let bites: Vec<usize> = report.faults.iter().map(|fault| fault.bites).collect();
+    assert_eq!(bites, [2, 1, 0], "the clock of a node that has left is read by nobody");
+    let broken: Vec<&str> = report.invariants.iter().filter(|it| !it.holds).map(|it| &*it.name).collect();
+    assert_eq!(broken, ["every-fault-bites"]);
+}
+
+#[test]
 fn a_panic_in_a_task_of_a_node_ends_the_run() {
     let text = "duration = \"5s\"\nlatency = \"1ms\"\n[topology]\nkind = \"mesh\"\nnodes = 2\n";
     let scenario = Scenario::parse(Path::new("small.toml"), text).unwrap();

@@ -13,6 +13,7 @@ pub mod config;
 pub mod content;
 pub mod control;
 pub mod fetch;
+pub mod heads;
 pub mod identity;
 pub mod limits;
 pub mod network;

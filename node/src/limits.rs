@@ -158,8 +158,13 @@ pub const PROOFS_ANNOUNCED_MAX: u32 = 16;
 pub const PROOFS_ANNOUNCED_REFILL: Duration = Duration::from_secs(10);
 /// Commands that wait for the driver loop.
 pub const COMMANDS_QUEUED_MAX: usize = 1_024;
-/// Heads that wait to be written to the catalogue; more are dropped and come again by the exchange of heads.
+/// Heads that came by gossip or as records and wait to be judged, and such that wait to be written to the catalogue; more are dropped
+/// and come again by the exchange of heads.
 pub const HEADS_QUEUED_MAX: usize = 4_096;
+/// Heads that are judged in one go beside the network's loop: what the first of them waits for the last, at about 0.1 ms each.
+pub const HEADS_JUDGED_AT_ONCE_MAX: usize = 64;
+/// Heads written in one transaction.
+pub const HEADS_WRITTEN_AT_ONCE_MAX: usize = 512;
 
 /// Ids in one request for blocks.
 pub const FETCH_IDS_MAX: usize = 256;

@@ -1,22 +1,20 @@
 //! What goes in, and what is refused.
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
     Error, from_ordered,
-    proofs::{Thaw, freeze, thaw},
+    proofs::{freeze, stored_proofs, thaw},
     read::{places_to_bytes, stored_places, stored_seen},
     share::{Source, forget_oldest, give_way, is_kept, smaller},
     to_bits, to_ordered,
     words::{distinct, fold, words},
 };
 use crate::{
-    limits::{
-        CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, CATALOG_PLACES_MAX, CATALOG_SEEN_MAX,
-        EXPIRY_SKEW_MAX,
-    },
+    heads::{self, Known, Standing},
+    limits::{CATALOG_HEADS_MAX, CATALOG_HEADS_PER_PUBLISHER_MAX, CATALOG_PLACES_MAX, CATALOG_SEEN_MAX},
     package::PackageId,
-    release::{self, Choice, DoubleSigning, Head, Place, Seen, VerifiedHead, choice},
+    release::{DoubleSigning, Head, Place, VerifiedHead, choice},
     time::Timestamp,
 };
 
@@ -39,6 +37,23 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
+impl From<Standing> for Outcome {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::New => Self::Added,
+            Standing::Newer => Self::Replaced,
+            Standing::Renewed => Self::Renewed,
+            Standing::Same | Standing::Superseded => Self::Known,
+            Standing::Full => Self::Refused(Refusal::Full),
+            Standing::Older => Self::Refused(Refusal::Rollback),
+            Standing::DoubleSigned | Standing::Frozen => Self::Refused(Refusal::Equivocation),
+            Standing::Contradicts => Self::Refused(Refusal::Contradiction),
+            Standing::Early => Self::Refused(Refusal::Early),
+            Standing::Expired => Self::Refused(Refusal::Expired),
+        }
+    }
+}
+
 impl Outcome {
     /// Whether the catalogue changed, so that the head is worth passing on.
     pub fn is_news(self) -> bool {
@@ -59,6 +74,8 @@ pub enum Refusal {
     Contradiction,
     /// The catalogue, or the publisher's share of it, is full.
     Full,
+    /// It was made further ahead of this node's clock than clocks differ.
+    Early,
     /// It does not count any more.
     Expired,
 }
@@ -79,28 +96,29 @@ pub fn insert(
     if current.as_ref().is_some_and(|current| current.bytes == head.bytes()) {
         return Ok(Outcome::Known);
     }
-    if head.is_expired(now.minus(EXPIRY_SKEW_MAX)) {
-        return Ok(Outcome::Refused(Refusal::Expired));
+    let mut known = of_package(tx, &id, current.as_ref())?;
+    let mut standing = heads::stand(head, &known, now);
+    if standing == Standing::New && current.is_none() && !has_room(tx, &package, source, now)? {
+        known.is_full = true;
+        standing = heads::stand(head, &known, now);
     }
-    let seen = stored_seen(tx, &id)?;
-    let listed = current.as_ref().and_then(|current| VerifiedHead::verify_stored(&current.bytes).ok());
-    if let Some(refusal) = refuse(tx, head, seen, listed.as_ref(), now)? {
-        return Ok(Outcome::Refused(refusal));
-    }
-    let outcome = match &listed {
-        Some(listed) => match choice::compare(listed, head) {
-            // Signed by a clock that ran ahead: nobody else takes it, and it would stand for years.
-            Choice::First if listed.seen() == head.seen() && listed.is_ahead(now) && !head.is_ahead(now) => {
-                Outcome::Renewed
-            }
-            Choice::First | Choice::Same => return Ok(Outcome::Known),
-            _ if listed.seen() == head.seen() => Outcome::Renewed,
-            _ => Outcome::Replaced,
-        },
-        None if current.is_some() => Outcome::Replaced,
-        None if !has_room(tx, &package, source, now)? => return Ok(Outcome::Refused(Refusal::Full)),
-        None => Outcome::Added,
+    let outcome = match Outcome::from(standing) {
+        // What stands in its place can be read no more.
+        Outcome::Added if current.is_some() => Outcome::Replaced,
+        outcome => outcome,
     };
+    if standing == Standing::DoubleSigned
+        && let Some(listed) = &known.listed
+        && let Some(proof) = DoubleSigning::of_heads(listed, head)
+    {
+        freeze(tx, &id, &proof, [listed.bytes(), head.bytes()], now)?;
+    }
+    if !outcome.is_news() {
+        return Ok(outcome);
+    }
+    if known.is_thawed_by(head) {
+        thaw(tx, &id)?;
+    }
     let source = match current {
         Some(current) => {
             let source = smaller(tx, current.source, source)?;
@@ -217,45 +235,31 @@ pub(super) struct Current {
     pub(super) bytes: Vec<u8>,
 }
 
-pub(super) fn current(tx: &Transaction<'_>, id: &str) -> Result<Option<Current>, Error> {
+/// What is known of a package, as the judgement of a head is told.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn known(conn: &Connection, package: &PackageId) -> Result<Known, Error> {
+    let id = package.to_string();
+    of_package(conn, &id, current(conn, &id)?.as_ref())
+}
+
+fn of_package(conn: &Connection, id: &str, current: Option<&Current>) -> Result<Known, Error> {
+    let (seen, is_frozen) =
+        stored_seen(conn, id)?.map_or((None, false), |(seen, frozen)| (Some(seen), frozen));
+    let listed = current.and_then(|current| VerifiedHead::verify_stored(&current.bytes).ok());
+    let proofs = if is_frozen { stored_proofs(conn, id)? } else { Vec::new() };
+    let proofs = proofs.into_iter().map(|proof| proof.proves).collect();
+    Ok(Known { seen, listed, is_frozen, proofs, is_full: false })
+}
+
+pub(super) fn current(tx: &Connection, id: &str) -> Result<Option<Current>, Error> {
     Ok(tx
         .prepare_cached("SELECT position, source, bytes FROM catalog_heads WHERE id = ?1")?
         .query_row(params![id], |row| {
             Ok(Current { position: row.get(0)?, source: Source::stored(row.get(1)?), bytes: row.get(2)? })
         })
         .optional()?)
-}
-
-/// Decides against what was seen; a contradiction is kept as proof on the way.
-fn refuse(
-    tx: &Transaction<'_>,
-    head: &VerifiedHead,
-    seen: Option<(Seen, bool)>,
-    listed: Option<&VerifiedHead>,
-    now: Timestamp,
-) -> Result<Option<Refusal>, Error> {
-    let id = head.package_id().to_string();
-    // Two whole heads show it, and nothing less: what a row says of one that is gone is nobody's signature.
-    if let Some(listed) = listed
-        && let Some(proof) = DoubleSigning::of_heads(listed, head)
-    {
-        freeze(tx, &id, &proof, [listed.bytes(), head.bytes()], now)?;
-        return Ok(Some(Refusal::Equivocation));
-    }
-    let forks = listed.is_some_and(|listed| choice::compare(listed, head) == Choice::Fork);
-    let verdict = choice::accept(head, seen.map(|(seen, _)| seen));
-    if forks || matches!(verdict, Err(release::Error::Equivocation { .. })) {
-        return Ok(Some(Refusal::Contradiction));
-    }
-    Ok(match (verdict, seen) {
-        (Err(_), _) => Some(Refusal::Rollback),
-        // Beyond the place that is contested nothing is taken of the keys that contest it; what was listed may still be renewed.
-        (Ok(()), Some((seen, true))) if seen != head.seen() => {
-            let is_later = thaw(tx, head, &seen)? == Thaw::Ended || head.seen().key_n > seen.key_n;
-            (!is_later).then_some(Refusal::Equivocation)
-        }
-        (Ok(()), _) => None,
-    })
 }
 
 /// Gives the head of a package a new position, so that whoever has read it reads it again, and what is served with it.

@@ -26,8 +26,8 @@ mod search;
 mod share;
 mod words;
 
-pub use insert::{Outcome, Refusal, discard, insert, log_read, rebuild, sweep};
-pub use proofs::{Proof, convict, convict_listed, convict_log, proofs};
+pub use insert::{Outcome, Refusal, discard, insert, known, log_read, rebuild, sweep};
+pub use proofs::{Proof, convict, convict_log, proofs};
 pub use read::{
     Claims, Lapsed, Listed, Page, after, by_name, count, get, holds, is_frozen, lapsed, lapsed_by_name,
     newest_position, newest_received, places, seen,

@@ -4,15 +4,15 @@ use rusqlite::{Connection, Row, Transaction, params};
 
 use super::{
     Error, Source, from_bits, from_ordered,
-    insert::{Current, current, list_again, remember},
-    read::stored_seen,
+    insert::{known, list_again, remember},
     to_bits, to_ordered,
 };
 use crate::{
     content::ContentId,
+    heads,
     limits::{CATALOG_PROOFS_MAX, CATALOG_PROOFS_PER_PACKAGE_MAX},
     package::PackageId,
-    release::{DoubleSigning, Seen, Sequence, VerifiedHead, fork::Side},
+    release::{DoubleSigning, Sequence, VerifiedHead, fork::Side},
     time::Timestamp,
 };
 
@@ -74,41 +74,14 @@ pub fn convict(
     source: &Source,
     now: Timestamp,
 ) -> Result<bool, Error> {
-    let Some(proves) = DoubleSigning::of_heads(first, second) else { return Ok(false) };
-    let id = first.package_id().to_string();
-    match stored_seen(tx, &id)? {
-        Some((seen, _)) if [first, second].iter().any(|head| !goes_on_from(head, &seen)) => {
-            let listed = current(tx, &id)?.and_then(|listed| VerifiedHead::verify_stored(&listed.bytes).ok());
-            let stands =
-                |listed: &VerifiedHead| proves.counts_in(listed.key_log()) && !proves.is_ended_by(listed);
-            // Anyone who stole a key of the past can sign with it what they like: that key is to be revoked.
-            if !listed.as_ref().is_some_and(stands) {
-                return Ok(false);
-            }
-        }
-        Some(_) => {}
-        None => remember(tx, first, source, now)?,
+    let package = first.package_id();
+    let known = known(tx, &package)?;
+    let Some(proves) = heads::proves(first, second, &known) else { return Ok(false) };
+    if known.seen.is_none() {
+        remember(tx, first, source, now)?;
     }
-    freeze(tx, &id, &proves, [first.bytes(), second.bytes()], now)?;
+    freeze(tx, &package.to_string(), &proves, [first.bytes(), second.bytes()], now)?;
     Ok(true)
-}
-
-/// Whether the keys of a head are those that were seen, or followed them.
-fn goes_on_from(head: &VerifiedHead, seen: &Seen) -> bool {
-    head.key_log().fingerprint(seen.key_n) == Some(seen.key_document)
-}
-
-/// Keeps a head that contradicts the one that is listed of its package, as a proof, and freezes the package; tells whether it
-/// does. For heads that may have expired: [`super::insert`] looks at no such head.
-///
-/// # Errors
-/// [`Error::Database`].
-pub fn convict_listed(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Result<bool, Error> {
-    let Some(Current { source, bytes, .. }) = current(tx, &head.package_id().to_string())? else {
-        return Ok(false);
-    };
-    let Ok(listed) = VerifiedHead::verify_stored(&bytes) else { return Ok(false) };
-    convict(tx, &listed, head, &source, now)
 }
 
 /// Freezes a package of which two logs were seen under the keys of `head`, and keeps what its publisher signed for one place
@@ -175,30 +148,9 @@ pub(super) fn freeze(
     if is_news { list_again(tx, id, now) } else { Ok(()) }
 }
 
-/// What a head leaves of the double signings of its package.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Thaw {
-    /// All were ended: the package is not frozen any more.
-    Ended,
-    /// Some still stand.
-    Stands,
-}
-
-/// Ends the double signings of a frozen package that a head ends.
-pub(super) fn thaw(tx: &Transaction<'_>, head: &VerifiedHead, seen: &Seen) -> Result<Thaw, Error> {
-    let id = head.package_id().to_string();
-    let proofs = stored_proofs(tx, &id)?;
-    let ended = match proofs.is_empty() {
-        // There was no room for the proof: what later keys resolved is believed.
-        true => {
-            goes_on_from(head, seen) && head.seen().key_n > seen.key_n && !head.head().resolved.is_empty()
-        }
-        false => proofs.iter().all(|proof| proof.proves.is_ended_by(head)),
-    };
-    if !ended {
-        return Ok(Thaw::Stands);
-    }
+/// Gives the proofs of a package up, which its publisher ended.
+pub(super) fn thaw(tx: &Transaction<'_>, id: &str) -> Result<(), Error> {
     tx.prepare_cached("DELETE FROM equivocations WHERE id = ?1")?.execute(params![id])?;
     tx.prepare_cached("UPDATE catalog_seen SET frozen = 0 WHERE id = ?1")?.execute(params![id])?;
-    Ok(Thaw::Ended)
+    Ok(())
 }

@@ -19,12 +19,14 @@ use super::{
     driver::{Driver, PENDING_MAX},
     events::origin_of,
     handle::Sought,
+    intake::{Offered, Way},
     patience::Patience,
     serve::Work,
 };
 use crate::{
-    code::Code,
+    catalog,
     content::ContentId,
+    heads::{self, Door, Known, Verdict},
     limits::{ADDRESSES_PER_PEER_MAX, CLOCK_SKEW_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
     package::PackageId,
     peers::policy,
@@ -32,6 +34,7 @@ use crate::{
         choice::{Choice, compare},
         head::{VerifiedHead, dht_key},
     },
+    store::Store,
     sync,
     time::Timestamp,
 };
@@ -62,6 +65,17 @@ pub(super) enum Query {
     WriteBack,
 }
 
+/// What a lookup of a head found, with what is known of the package.
+pub(super) struct Answered {
+    found: Vec<(Option<PeerId>, VerifiedHead)>,
+    known: Known,
+    /// When the newest of those that expired was made, and when it expired.
+    lapsed: Option<(Timestamp, Timestamp)>,
+    /// Whether anybody answered at all.
+    was_answered: bool,
+    reply: oneshot::Sender<Sought>,
+}
+
 /// The head that counts among those of one package; the first two that contradict each other where some do.
 fn newest<'a>(
     heads: &[&'a VerifiedHead],
@@ -83,7 +97,7 @@ fn newest<'a>(
 
 impl Driver {
     fn room_for_query(&self) -> bool {
-        self.queries.len() < PENDING_MAX
+        self.queries.len() + self.settling < PENDING_MAX
     }
 
     pub(super) fn bootstrap(&mut self, reply: oneshot::Sender<bool>) {
@@ -291,14 +305,29 @@ impl Driver {
             _ => {}
         }
         self.keep_addresses();
-        if last && let Some(Query::Get { found, lapsed, reply, .. }) = self.queries.remove(&id) {
-            let _ = reply.send(match (self.settle(found), lapsed) {
-                (Sought::Nothing, Some((created, expires))) => Sought::Expired(created, expires),
-                // Nobody said that there is none.
-                (Sought::Nothing, None) if !was_answered => Sought::Unanswered,
-                (sought, _) => sought,
+        if last && let Some(Query::Get { found, lapsed, package, reply, .. }) = self.queries.remove(&id) {
+            self.settling += 1;
+            let known = move |store: &Store, _: &sync::Verified| {
+                let read = store.read(|conn| Ok(catalog::known(conn, &package)?));
+                read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()
+            };
+            self.beside.run(known, move |known| {
+                let known = known.flatten().unwrap_or_default();
+                Work::Answered(Box::new(Answered { found, known, lapsed, was_answered, reply }))
             });
         }
+    }
+
+    /// Answers who asked for a head, once what was found is judged.
+    pub(super) fn answered(&mut self, answered: Answered) {
+        self.settling -= 1;
+        let Answered { found, known, lapsed, was_answered, reply } = answered;
+        let _ = reply.send(match (self.settle(found, &known), lapsed) {
+            (Sought::Nothing, Some((created, expires))) => Sought::Expired(created, expires),
+            // Nobody said that there is none.
+            (Sought::Nothing, None) if !was_answered => Sought::Unanswered,
+            (sought, _) => sought,
+        });
     }
 
     /// Keeps where the providers are that a lookup has just found: libp2p forgets it at the end of the lookup, and those that
@@ -329,37 +358,30 @@ impl Driver {
     /// Chooses the newest of the heads that a lookup found and writes it back to those who returned an older one.
     ///
     /// Where two of them contradict each other, none is chosen, and the two go to the catalogue as proof.
-    fn settle(&mut self, found: Vec<(Option<PeerId>, VerifiedHead)>) -> Sought {
-        for (peer, head) in &found {
-            self.accept(*peer, head.clone());
+    fn settle(&mut self, found: Vec<(Option<PeerId>, VerifiedHead)>, known: &Known) -> Sought {
+        let now = Timestamp::now();
+        let judged =
+            found.iter().map(|(peer, head)| (*peer, head, heads::offer(Door::Answer, head, known, now)));
+        let judged: Vec<(Option<PeerId>, &VerifiedHead, Verdict)> = judged.collect();
+        for (peer, head, verdict) in &judged {
+            self.carry_out(Door::Answer, *peer, head, *verdict, known.listed.as_ref());
         }
         // What was seen before decides between a chain of keys and its fork. Where it speaks against all of them, whoever
         // asked is told so.
-        let all = found.iter().map(|(_, head)| head);
-        let admissible = |head: &&VerifiedHead| sync::admissible(&self.store, head).is_ok();
-        let mut heads: Vec<&VerifiedHead> = all.clone().filter(admissible).collect();
+        let mut heads: Vec<&VerifiedHead> = judged
+            .iter()
+            .filter(|(.., verdict)| !verdict.standing.is_refused())
+            .map(|(_, head, _)| *head)
+            .collect();
         if heads.is_empty() {
-            heads = all.collect();
+            heads = judged.iter().map(|(_, head, _)| *head).collect();
         }
         let newest = match newest(&heads) {
-            Ok(newest) => newest.cloned(),
+            Ok(newest) => newest,
             Err((choice, first, second)) => {
                 tracing::warn!(package = %first.package_id(), ?choice, "heads in the DHT contradict each other");
-                if choice == Choice::Equivocation {
-                    let (first, second) = (first.clone(), second.clone());
-                    if sync::is_frozen(&self.store, &first) == Some(false) && self.admits_proof() {
-                        self.announce(first.bytes().to_vec());
-                        self.announce(second.bytes().to_vec());
-                    }
-                    let (store, pair) = (self.store.clone(), (first, second));
-                    let kept =
-                        self.offload.run(move || sync::convict(&store, &pair.0, &pair.1, Timestamp::now()));
-                    self.work.push(Box::pin(async move {
-                        if let Some(Err(error)) = kept.await {
-                            tracing::warn!(%error, "a proof against a publisher was not written");
-                        }
-                        Work::Kept
-                    }));
+                if heads::proves(first, second, known).is_some() {
+                    self.prove(first.clone(), second.clone(), known.is_frozen);
                 }
                 return Sought::Contradiction;
             }
@@ -367,7 +389,7 @@ impl Driver {
         let Some(newest) = newest else { return Sought::Nothing };
         let behind: Vec<PeerId> = found
             .iter()
-            .filter(|(_, head)| compare(&newest, head) == Choice::First)
+            .filter(|(_, head)| compare(newest, head) == Choice::First)
             .filter_map(|(peer, _)| *peer)
             .collect();
         if !behind.is_empty() && self.room_for_query() {
@@ -375,57 +397,62 @@ impl Driver {
             let id = self.swarm.behaviour_mut().kad.put_record_to(record, behind.into_iter(), Quorum::One);
             self.queries.insert(id, Query::WriteBack);
         }
-        Sought::Found(Box::new(newest))
+        Sought::Found(Box::new(newest.clone()))
     }
 
-    /// Judges a value record before it is kept.
-    fn offered_record(&mut self, source: PeerId, record: Record) {
-        if !self.pace.admits_record(source, Instant::now()) {
+    /// Keeps two heads that a lookup found as a proof, and tells others of them.
+    fn prove(&mut self, first: VerifiedHead, second: VerifiedHead, is_known: bool) {
+        if !is_known && self.admits_proof() {
+            self.announce(first.bytes().to_vec());
+            self.announce(second.bytes().to_vec());
+        }
+        self.beside.run(
+            move |store, _| sync::convict(store, &first, &second, Timestamp::now()),
+            |kept| {
+                if let Some(Err(error)) = kept {
+                    tracing::warn!(%error, "a proof against a publisher was not written");
+                }
+                Work::Kept
+            },
+        );
+    }
+
+    /// Takes a value record to be judged before it is kept.
+    fn offered_record(&mut self, from: PeerId, record: Record) {
+        if !self.pace.admits_record(from, Instant::now()) {
             return;
         }
         // Holders send each other all that they hold, again and again.
-        if self.swarm.behaviour_mut().kad.store_mut().renew(&record, Timestamp::now()) {
-            self.observer.tell(&Event::Kept { from: source });
-            return;
-        }
-        let head = match VerifiedHead::verify(&record.value, Timestamp::now()) {
-            Ok(head) => head,
-            Err(error) => {
-                self.heads_refused += 1;
-                tracing::debug!(peer = %source, code = %error.code(), %error, "a record was refused");
-                // Every honest node has verified what it passes on.
-                if error.code() == Code::Signature {
-                    self.block(source, "it stores forged heads in the DHT".to_owned());
-                }
-                return;
-            }
-        };
-        if record.key.as_ref() != head.dht_key().as_slice() {
-            self.heads_refused += 1;
-            tracing::debug!(peer = %source, "a record stands under a key that is not its own");
-            return;
-        }
-        if let Err((code, error)) = sync::admissible(&self.store, &head) {
-            self.heads_refused += 1;
-            tracing::debug!(peer = %source, %code, error, "a record was refused");
-            let bytes = head.bytes().to_vec();
-            if self.convict(source, code, head) {
-                self.announce(bytes);
-            }
-            return;
-        }
         let store = self.swarm.behaviour_mut().kad.store_mut();
-        let held =
-            store.get(&record.key).and_then(|held| VerifiedHead::verify(&held.value, Timestamp::now()).ok());
-        let newer = held.is_none_or(|held| compare(&held, &head) == Choice::Second);
-        let record = Record { publisher: None, ..record };
-        if newer {
-            match store.put_from(source, record, head.head().expires) {
-                Ok(()) => self.observer.tell(&Event::Kept { from: source }),
-                Err(error) => tracing::debug!(peer = %source, %error, "a record found no room"),
-            }
+        if store.renew(&record, Timestamp::now()) {
+            self.observer.tell(&Event::Kept { from });
+            return;
         }
-        self.accept(Some(source), head);
+        let held = store.get(&record.key).map(|held| held.value.clone());
+        let bytes = record.value.clone();
+        self.offer(Offered { from, bytes, way: Way::Record { record, held } });
+    }
+
+    /// Keeps a record that was judged to be newer than `held`, which was here when it came.
+    pub(super) fn keep_record(
+        &mut self,
+        from: PeerId,
+        record: Record,
+        held: Option<Vec<u8>>,
+        lapses: Timestamp,
+    ) {
+        let store = self.swarm.behaviour_mut().kad.store_mut();
+        let holds = store.get(&record.key).map(|held| held.value.clone());
+        if holds != held {
+            // Another one came meanwhile.
+            let bytes = record.value.clone();
+            self.offer(Offered { from, bytes, way: Way::Record { record, held: holds } });
+            return;
+        }
+        match store.put_from(from, Record { publisher: None, ..record }, lapses) {
+            Ok(()) => self.observer.tell(&Event::Kept { from }),
+            Err(error) => tracing::debug!(peer = %from, %error, "a record found no room"),
+        }
     }
 
     /// Judges a provider record before it is kept. That the provider is the sender, libp2p has checked.

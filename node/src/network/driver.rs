@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
     core::{transport::ListenerId, upgrade::Version},
@@ -29,6 +29,7 @@ use super::{
     Error, Event, Metrics, Observer, Offload, Settings,
     answering::Answering,
     behaviour::{Behaviour, topic_score},
+    beside::Beside,
     blocked::Blocked,
     connections::Connections,
     dht::Query,
@@ -39,19 +40,18 @@ use super::{
     handshakes::Latest,
     healing::Healing,
     heard::Heard,
+    intake::Intake,
     listeners::Listeners,
     observed::Observed,
     outbox::Outbox,
     pace::Pace,
-    serve::{Fetch, Work},
+    serve::Fetch,
     snapshot::Refused,
     transport::{Base, authenticated},
 };
 use crate::{
-    catalog::Source,
-    limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, HEADS_QUEUED_MAX, STREAMS_NEGOTIATING_MAX},
+    limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, STREAMS_NEGOTIATING_MAX},
     peers::{limits::IDLE_TIMEOUT, trim},
-    release::head::VerifiedHead,
     store::Store,
     sync,
     time::Timestamp,
@@ -105,17 +105,16 @@ pub fn spawn(
     let driver = Driver {
         topic: IdentTopic::new(settings.topic.clone()),
         swarm,
-        store,
+        beside: Beside::new(store, offload),
+        intake: Intake::default(),
         epoch,
-        verified: sync::Verified::default(),
-        offload,
         observer,
         outbox: Outbox::new(events),
         heads,
-        work: FuturesUnordered::new(),
         peers: BTreeMap::new(),
         connections: Connections::new(&settings),
         queries: HashMap::new(),
+        settling: 0,
         dials: HashMap::new(),
         listens: Vec::new(),
         listeners: Listeners::default(),
@@ -124,8 +123,6 @@ pub fn spawn(
         left: Left::default(),
         checking: Checking::default(),
         refreshing: Vec::new(),
-        inbox: Vec::new(),
-        ingesting: false,
         answering: Answering::new(),
         pages: HashMap::new(),
         observed: Observed::default(),
@@ -191,18 +188,18 @@ pub(super) struct Listening {
 pub(super) struct Driver {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) topic: IdentTopic,
-    pub(super) store: Store,
+    pub(super) beside: Beside,
+    /// Heads that came by gossip or as records.
+    pub(super) intake: Intake,
     pub(super) epoch: u64,
-    /// Heads that need not be verified again before they are served.
-    pub(super) verified: sync::Verified,
-    pub(super) offload: Offload,
     pub(super) observer: Observer,
     outbox: Outbox,
     heads: watch::Sender<HeadsRead>,
-    pub(super) work: FuturesUnordered<BoxFuture<'static, Work>>,
     pub(super) peers: BTreeMap<PeerId, Peer>,
     pub(super) connections: Connections,
     pub(super) queries: HashMap<QueryId, Query>,
+    /// Lookups that ended, and whose heads are being judged.
+    pub(super) settling: usize,
     pub(super) dials: HashMap<ConnectionId, Dialling>,
     pub(super) listens: Vec<Listening>,
     pub(super) listeners: Listeners,
@@ -212,8 +209,6 @@ pub(super) struct Driver {
     pub(super) left: Left,
     pub(super) checking: Checking,
     pub(super) refreshing: Vec<oneshot::Sender<()>>,
-    pub(super) inbox: Vec<(Source, VerifiedHead)>,
-    pub(super) ingesting: bool,
     pub(super) answering: Answering<InboundRequestId>,
     /// Pages of heads under way, and for whom.
     pub(super) pages: HashMap<InboundRequestId, PeerId>,
@@ -278,12 +273,12 @@ impl Driver {
                     self.forgive();
                 }
                 _ = sweep.tick() => self.sweep_records(),
-                Some(work) = self.work.next(), if !self.work.is_empty() => self.finished(work),
+                Some(work) = self.beside.next(), if self.beside.is_busy() => self.finished(work),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.has_bound() => self.reply_bound(None),
             }
-            self.ingest();
+            self.take_heads();
             // Nothing else here waits where there is always something to do, and without a pause tokio's own timers and
             // channels are not ready any more.
             tokio::task::consume_budget().await;
@@ -548,15 +543,6 @@ impl Driver {
         }
     }
 
-    /// Takes a verified head that a peer told of towards the catalogue.
-    pub(super) fn accept(&mut self, from: Option<PeerId>, head: VerifiedHead) {
-        if self.inbox.len() >= HEADS_QUEUED_MAX {
-            tracing::warn!("more heads come than can be written; the exchange will bring the rest again");
-            return;
-        }
-        self.inbox.push((from.map_or_else(Source::unknown, Source::from), head));
-    }
-
     pub(super) fn publish_heads_read(&self) {
         let read = HeadsRead {
             peers: self.peers.values().filter(|peer| peer.reading.is_some()).count(),
@@ -579,7 +565,7 @@ impl Driver {
     /// Waits a moment for what runs beside the loop, which uses the store.
     async fn finish_work(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(1);
-        while let Ok(Some(_)) = tokio::time::timeout_at(deadline, self.work.next()).await {}
+        while let Ok(Some(_)) = tokio::time::timeout_at(deadline, self.beside.next()).await {}
     }
 
     /// Closes every connection and gives the farewells a moment to leave.

@@ -5,13 +5,11 @@ use std::{io, iter, net::IpAddr};
 use libp2p::{
     Multiaddr, PeerId, TransportError,
     core::ConnectedPoint,
-    gossipsub::{self, MessageAcceptance},
-    identify, kad,
+    gossipsub, identify, kad,
     multiaddr::Protocol,
     ping,
     swarm::{DialError, SwarmEvent},
 };
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{
@@ -22,14 +20,7 @@ use super::{
     handle::DialFailure,
     snapshot::{Load, PeerSnapshot, Snapshot},
 };
-use crate::{
-    code::Code,
-    limits::{ADDRESSES_PER_PEER_MAX, HEAD_BYTES_MAX},
-    peers::policy,
-    release::head::VerifiedHead,
-    sync,
-    time::Timestamp,
-};
+use crate::{limits::ADDRESSES_PER_PEER_MAX, peers::policy, sync};
 
 /// Failed pings after which the connection is closed. libp2p keeps the first one to itself, so it is the second in a row.
 const PINGS_FAILED_MAX: u32 = 1;
@@ -152,30 +143,7 @@ impl Driver {
             BehaviourEvent::Ping(event) => self.pinged(event),
             BehaviourEvent::Kad(event) => self.kad_event(event),
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
-                let now = Instant::now();
-                let digest = Sha256::digest(&message.data).into();
-                let is_checked = !self.heard.is_repetition(&digest, message.source, now)
-                    && self.pace.admits(message.source, propagation_source, now);
-                let acceptance = if is_checked {
-                    self.announced(propagation_source, &message.data)
-                } else {
-                    MessageAcceptance::Ignore
-                };
-                let is_taken = matches!(acceptance, MessageAcceptance::Accept);
-                if is_taken {
-                    self.heard.accepted(digest, message.source, now);
-                }
-                self.observer.tell_of(|| Event::Announced {
-                    from: propagation_source,
-                    digest,
-                    is_checked,
-                    is_taken,
-                });
-                self.swarm.behaviour_mut().gossip.report_message_validation_result(
-                    &message_id,
-                    &propagation_source,
-                    acceptance,
-                );
+                self.announced(propagation_source, message_id, message);
             }
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. })
                 if topic == self.topic.hash() =>
@@ -186,66 +154,6 @@ impl Driver {
             BehaviourEvent::Heads(event) => self.heads_event(event),
             _ => {}
         }
-    }
-
-    /// Judges an announcement before it is forwarded.
-    fn announced(&mut self, source: PeerId, bytes: &[u8]) -> MessageAcceptance {
-        if bytes.len() > HEAD_BYTES_MAX {
-            self.heads_refused += 1;
-            return MessageAcceptance::Reject;
-        }
-        let now = Timestamp::now();
-        let (code, error) = match VerifiedHead::verify(bytes, now) {
-            Ok(head) => match sync::admissible(&self.store, &head) {
-                Ok(()) => {
-                    self.accept(Some(source), head);
-                    return MessageAcceptance::Accept;
-                }
-                // What contradicts what is listed is passed on by whoever hears of it first; the listed one goes to those who
-                // have heard only of the other.
-                Err((code, error)) => {
-                    if self.convict(source, code, head) {
-                        return MessageAcceptance::Accept;
-                    }
-                    (code, error)
-                }
-            },
-            Err(error) if error.is_newer() => {
-                self.heads_refused += 1;
-                return MessageAcceptance::Ignore;
-            }
-            Err(error) => (error.code(), error.to_string()),
-        };
-        self.heads_refused += 1;
-        tracing::debug!(peer = %source, %code, error, "an announcement was refused");
-        match code {
-            // Clocks differ, and old news are no crime of the one who passes them on.
-            Code::Expired | Code::Rollback | Code::Equivocation | Code::Clock | Code::Io => {
-                MessageAcceptance::Ignore
-            }
-            _ => MessageAcceptance::Reject,
-        }
-    }
-
-    /// Hands a head that contradicts what was seen of its package to the catalogue, which keeps the two as proof and freezes
-    /// the package. Where it is the first proof against that, announces the other one; tells whether it did.
-    pub(super) fn convict(&mut self, source: PeerId, code: Code, head: VerifiedHead) -> bool {
-        if code != Code::Equivocation {
-            return false;
-        }
-        let listed = sync::contradicted(&self.store, &head);
-        self.accept(Some(source), head);
-        let listed = listed.filter(|_| self.admits_proof());
-        if let Some(listed) = &listed {
-            self.announce(listed.bytes().to_vec());
-        }
-        listed.is_some()
-    }
-
-    /// Whether there is room for one more proof among what this node announces.
-    pub(super) fn admits_proof(&mut self) -> bool {
-        let local = *self.swarm.local_peer_id();
-        self.pace.admits_proof(local, Instant::now())
     }
 
     fn identified(&mut self, peer_id: PeerId, info: identify::Info) {
@@ -328,7 +236,7 @@ impl Driver {
             fetches: self.fetches.len(),
             serving: self.answering.len(),
             pages: self.pages.len(),
-            inbox: self.inbox.len(),
+            inbox: self.intake.len(),
         }
     }
 

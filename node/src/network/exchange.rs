@@ -21,8 +21,6 @@ use crate::{
     time::Timestamp,
 };
 
-/// Heads written in one transaction.
-const INGESTED_AT_ONCE_MAX: usize = 512;
 /// Pages that are read for others at once, and on their way to them.
 pub(super) const PAGES_SERVED_AT_ONCE_MAX: usize = 64;
 /// Those of them for one peer; an honest one asks for a page after the other.
@@ -205,9 +203,11 @@ impl Driver {
             return;
         }
         self.pages.insert(id, peer);
-        let (store, verified, epoch) = (self.store.clone(), self.verified.clone(), self.epoch);
-        let read = self.offload.run(move || sync::page(&store, &verified, epoch, request, Timestamp::now()));
-        self.work.push(Box::pin(async move { Work::Page { id, channel, page: read.await.flatten() } }));
+        let epoch = self.epoch;
+        self.beside.run(
+            move |store, verified| sync::page(store, verified, epoch, request, Timestamp::now()),
+            move |page| Work::Page { id, channel, page: page.flatten() },
+        );
     }
 
     /// Verifies a page beside the loop, when it is its turn: it may hold hundreds of signatures.
@@ -223,12 +223,13 @@ impl Driver {
 
     fn check_pages(&mut self) {
         while let Some((peer, page)) = self.checking.next() {
-            let (store, verified) = (self.store.clone(), self.verified.clone());
-            let checked = self.offload.run(move || {
-                let taken = sync::take_page(&store, &verified, &page.heads, &peer.into(), Timestamp::now());
-                (page, taken)
-            });
-            self.work.push(Box::pin(async move { Work::Checked { peer, checked: checked.await } }));
+            self.beside.run(
+                move |store, verified| {
+                    let taken = sync::take_page(store, verified, &page.heads, &peer.into(), Timestamp::now());
+                    (page, taken)
+                },
+                move |checked| Work::Checked { peer, checked },
+            );
         }
     }
 
@@ -290,29 +291,6 @@ impl Driver {
         if heads > 0 {
             self.observer.tell(&Event::Listed { heads });
         }
-    }
-
-    /// Writes what waits in the inbox, in one transaction at a time.
-    pub(super) fn ingest(&mut self) {
-        if self.ingesting || self.inbox.is_empty() {
-            return;
-        }
-        self.ingesting = true;
-        let batch: Vec<_> = self.inbox.drain(..self.inbox.len().min(INGESTED_AT_ONCE_MAX)).collect();
-        batch.iter().for_each(|(_, head)| self.verified.note(head.bytes()));
-        let store = self.store.clone();
-        let written = self.offload.run(move || sync::write(&store, &batch, Timestamp::now()));
-        self.work.push(Box::pin(async move {
-            let heads = match written.await {
-                Some(Ok(written)) => written.new,
-                Some(Err(error)) => {
-                    tracing::warn!(%error, "heads were not written; the exchange will bring them again");
-                    0
-                }
-                None => 0,
-            };
-            Work::Ingested { heads }
-        }));
     }
 }
 

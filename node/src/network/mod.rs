@@ -2,8 +2,7 @@
 //!
 //! [`Handle`] is how the rest of the node speaks to it: every call is a command with a deadline and one answer. [`Event`]s go
 //! the other way, to whoever keeps the books. The loop itself ([`spawn`]) owns the swarm; nobody else touches it, and
-//! nothing in it waits: hashing, whole pages of signatures and of the database run beside it ([`Offload`]). What stays in it is
-//! one signature, and one row of the catalogue, for each head that comes by gossip or the DHT.
+//! nothing in it waits: hashing, signatures and whatever uses the database run beside it ([`Offload`]).
 //!
 //! **Invariant:** nothing unverified is stored, forwarded or handed on. A head is verified before gossip forwards it,
 //! before a DHT record is kept, and before it enters the catalogue.
@@ -11,11 +10,13 @@
 mod admission;
 mod answering;
 mod behaviour;
+mod beside;
 mod blocked;
 mod codec;
 mod connections;
 mod dht;
 mod diversity;
+mod doors;
 mod driver;
 mod events;
 mod exchange;
@@ -24,6 +25,7 @@ mod handle;
 mod handshakes;
 mod healing;
 mod heard;
+mod intake;
 mod kademlia;
 mod listeners;
 mod metrics;

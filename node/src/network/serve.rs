@@ -11,9 +11,11 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     Event,
+    dht::Answered,
     driver::{Driver, PENDING_MAX},
     events::network_of,
     handle::RequestFailure,
+    intake::{Judged, Offered},
     progress::is_silence,
 };
 use crate::{
@@ -36,8 +38,12 @@ pub(super) enum Work {
     Page { id: InboundRequestId, channel: request_response::ResponseChannel<Page>, page: Option<Page> },
     /// A page of a peer's heads was verified and written.
     Checked { peer: PeerId, checked: Option<(Page, Option<sync::Taken>)> },
-    /// Heads of the inbox were written.
-    Ingested { heads: usize },
+    /// Heads that came were judged; nothing where the database failed.
+    Judged { offered: Vec<Offered>, judged: Option<Vec<Judged>> },
+    /// What a lookup found was judged.
+    Answered(Box<Answered>),
+    /// Heads were written, so many that were new or newer.
+    Written { heads: usize },
     /// A proof against a publisher was written.
     Kept,
 }
@@ -70,8 +76,10 @@ impl Driver {
                 }
             }
             Work::Checked { peer, checked } => self.page_checked(peer, checked),
-            Work::Ingested { heads } => {
-                self.ingesting = false;
+            Work::Judged { offered, judged } => self.judged(offered, judged),
+            Work::Answered(answered) => self.answered(*answered),
+            Work::Written { heads } => {
+                self.intake.end_writing();
                 self.listed(heads);
             }
             Work::Kept => {}
@@ -169,9 +177,10 @@ impl Driver {
             let _ = self.swarm.behaviour_mut().fetch.send_response(channel, Answer::default());
             return;
         }
-        let store = self.store.clone();
-        let read = self.offload.run(move || read_blocks(&store, &request.want));
-        self.work.push(Box::pin(async move { Work::Blocks { id, channel, answer: read.await } }));
+        self.beside.run(
+            move |store, _| read_blocks(store, &request.want),
+            move |answer| Work::Blocks { id, channel, answer },
+        );
     }
 }
 

@@ -61,7 +61,7 @@ pub struct Load {
     pub serving: usize,
     /// Pages of heads on their way to their readers.
     pub pages: usize,
-    /// Heads that wait to be written.
+    /// Heads that wait to be judged or written.
     pub inbox: usize,
 }
 
@@ -75,7 +75,7 @@ impl Load {
             fetches: PENDING_MAX,
             serving: FETCH_SERVED_AT_ONCE_MAX,
             pages: PAGES_SERVED_AT_ONCE_MAX,
-            inbox: HEADS_QUEUED_MAX,
+            inbox: 2 * HEADS_QUEUED_MAX,
         }
     }
 
@@ -88,7 +88,7 @@ impl Load {
             ("requests for blocks", self.fetches, most.fetches),
             ("answers", self.serving, most.serving),
             ("pages of heads", self.pages, most.pages),
-            ("heads to be written", self.inbox, most.inbox),
+            ("heads that wait", self.inbox, most.inbox),
         ]
         .into_iter()
         .find(|(_, held, most)| held > most)

@@ -11,22 +11,22 @@ use crate::{
 };
 
 /// The time in every test.
-pub(super) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
+pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);
 /// A day.
-pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// A publisher by a number.
-pub(super) fn publisher(seed: u8) -> Publisher {
+pub(crate) fn publisher(seed: u8) -> Publisher {
     Publisher::from_secret([seed; 32], NOW)
 }
 
 /// The same publisher with its key replaced.
-pub(super) fn rotated(publisher: &Publisher, seed: u8) -> Publisher {
+pub(crate) fn rotated(publisher: &Publisher, seed: u8) -> Publisher {
     publisher.rotated(SecretKey::from_bytes(&[seed; 32]), NOW).unwrap()
 }
 
 /// A release whose content depends on its version.
-pub(super) fn release(version: &str) -> Release {
+pub(crate) fn release(version: &str) -> Release {
     Release {
         version: version.parse().unwrap(),
         manifest: ContentId::of(Codec::Raw, version.as_bytes()),
@@ -37,7 +37,7 @@ pub(super) fn release(version: &str) -> Release {
 }
 
 /// The log of a package called `pack` with these entries.
-pub(super) fn log(publisher: &Publisher, kinds: &[Kind]) -> Log {
+pub(crate) fn log(publisher: &Publisher, kinds: &[Kind]) -> Log {
     let mut log = Log::empty(PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() });
     for kind in kinds {
         log.push(log.next(kind.clone(), publisher, NOW).unwrap()).unwrap();
@@ -46,13 +46,13 @@ pub(super) fn log(publisher: &Publisher, kinds: &[Kind]) -> Log {
 }
 
 /// A log of these releases.
-pub(super) fn releases(publisher: &Publisher, versions: &[&str]) -> Log {
+pub(crate) fn releases(publisher: &Publisher, versions: &[&str]) -> Log {
     let kinds: Vec<_> = versions.iter().map(|version| Kind::Release(release(version))).collect();
     log(publisher, &kinds)
 }
 
 /// What a plain package says of itself.
-pub(super) fn labels() -> Labels {
+pub(crate) fn labels() -> Labels {
     Labels {
         description: "A package".to_owned(),
         license: Some("MIT".to_owned()),
@@ -63,11 +63,11 @@ pub(super) fn labels() -> Labels {
 }
 
 /// The unsigned head of a log.
-pub(super) fn draft(publisher: &Publisher, log: &Log) -> Head {
+pub(crate) fn draft(publisher: &Publisher, log: &Log) -> Head {
     Head::of(log, labels(), publisher, NOW, DAY).unwrap()
 }
 
 /// The signed head of a log of these releases.
-pub(super) fn head(publisher: &Publisher, versions: &[&str]) -> VerifiedHead {
+pub(crate) fn head(publisher: &Publisher, versions: &[&str]) -> VerifiedHead {
     draft(publisher, &releases(publisher, versions)).sign(publisher).unwrap()
 }

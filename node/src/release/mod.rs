@@ -10,7 +10,7 @@ pub mod choice;
 pub mod entry;
 mod error;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 pub mod fork;
 mod gathered;
 pub mod head;

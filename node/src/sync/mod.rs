@@ -13,19 +13,17 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use rusqlite::Transaction;
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
 use self::protocol::{Page, Request};
 use crate::{
     catalog::{self, Outcome, Refusal, Source},
-    code::Code,
+    heads::{self, Blame, Door},
     limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     package::PackageId,
-    release::{
-        choice::{self, Choice},
-        head::VerifiedHead,
-    },
+    release::VerifiedHead,
     store::{self, Store, meta},
     time::Timestamp,
 };
@@ -59,35 +57,6 @@ impl Taken {
     pub fn is_barren(&self, heads: usize) -> bool {
         self.new == 0 && self.known.saturating_mul(2) <= heads
     }
-}
-
-/// Whether a verified head may enter the catalogue, given what this node has seen of its package.
-///
-/// # Errors
-/// The code and the reason why not.
-pub fn admissible(store: &Store, head: &VerifiedHead) -> Result<(), (Code, String)> {
-    let seen = store
-        .read(|conn| Ok(catalog::seen(conn, &head.package_id())?))
-        .map_err(|error| (Code::Io, error.to_string()))?;
-    choice::accept(head, seen).map_err(|error| (error.code(), error.to_string()))
-}
-
-/// The head that is listed of a package, where `head` contradicts it and the package is not frozen yet: whoever hears of it first
-/// tells others.
-pub fn contradicted(store: &Store, head: &VerifiedHead) -> Option<VerifiedHead> {
-    if is_frozen(store, head)? {
-        return None;
-    }
-    let read = store.read(|conn| Ok(catalog::get(conn, &head.package_id())?));
-    let listed = read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()??;
-    let listed = VerifiedHead::verify_stored(&listed.bytes).ok()?;
-    (choice::compare(&listed, head) == Choice::Equivocation).then_some(listed)
-}
-
-/// Whether the package of a head is frozen; nothing where the database fails.
-pub fn is_frozen(store: &Store, head: &VerifiedHead) -> Option<bool> {
-    let read = store.read(|conn| Ok(catalog::is_frozen(conn, &head.package_id())?));
-    read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()
 }
 
 /// The number that names this catalogue's order of changes: made with the database, so that another database is another
@@ -208,7 +177,7 @@ pub fn take_page(
     now: Timestamp,
 ) -> Option<Taken> {
     let mut taken = Taken::default();
-    let (mut genuine, mut untimely) = (Vec::new(), Vec::new());
+    let mut genuine = Vec::new();
     let held = store.read(|conn| {
         let held = heads.iter().map(|bytes| catalog::holds(conn, bytes));
         Ok(held.collect::<Result<Vec<_>, _>>()?)
@@ -219,36 +188,30 @@ pub fn take_page(
             taken.known += 1;
             continue;
         }
-        match VerifiedHead::verify(bytes, now) {
+        match VerifiedHead::verify_stored(bytes) {
             Ok(head) => {
                 verified.note(head.bytes());
                 genuine.push((from.clone(), head));
             }
-            Err(error) if matches!(error.code(), Code::Expired | Code::Clock) => {
-                untimely.extend(VerifiedHead::verify_stored(bytes));
-            }
-            Err(error) if error.is_newer() => taken.refused += 1,
-            Err(error) if error.code() == Code::Signature => {
-                taken.forged += 1;
-                break;
-            }
-            Err(_) => {
-                taken.malformed += 1;
-                if taken.malformed > HEADS_MALFORMED_PER_PAGE_MAX {
+            Err(error) => match heads::blame(Door::Exchange, &error) {
+                Blame::Nothing => taken.refused += 1,
+                Blame::Fault | Blame::Announcement => {
+                    taken.malformed += 1;
+                    if taken.malformed > HEADS_MALFORMED_PER_PAGE_MAX {
+                        break;
+                    }
+                }
+                Blame::Ban => {
+                    taken.forged += 1;
                     break;
                 }
-            }
+            },
         }
     }
-    let written = write(store, &genuine, now).and_then(|written| {
-        let heads: Vec<&VerifiedHead> = genuine.iter().map(|(_, head)| head).chain(&untimely).collect();
-        let proving = convict_among(store, &heads, &untimely, from, now)?;
-        Ok((written, untimely.len() - proving))
-    });
-    match written {
-        Ok((Written { new, deferred }, untimely)) => {
+    match write(store, &genuine, now) {
+        Ok(Written { new, deferred }) => {
             taken.new = new;
-            taken.deferred = deferred + untimely;
+            taken.deferred = deferred;
             taken.refused += genuine.len() - new - deferred;
             Some(taken)
         }
@@ -259,42 +222,28 @@ pub fn take_page(
     }
 }
 
-/// Freezes the packages of which some of these heads contradict each other, or of which one out of its time contradicts what is
-/// listed; tells how many of the latter need not be asked for again, as their package is frozen.
+/// Freezes the packages of which some of these heads contradict each other.
 fn convict_among(
-    store: &Store,
-    heads: &[&VerifiedHead],
-    untimely: &[VerifiedHead],
-    from: &Source,
+    tx: &Transaction<'_>,
+    heads: &[(Source, VerifiedHead)],
     now: Timestamp,
-) -> Result<usize, store::Error> {
-    let mut of_package: BTreeMap<PackageId, Vec<&VerifiedHead>> = BTreeMap::new();
-    for head in heads {
-        let of_package = of_package.entry(head.package_id()).or_default();
+) -> Result<(), catalog::Error> {
+    let mut of_package: BTreeMap<PackageId, Vec<&(Source, VerifiedHead)>> = BTreeMap::new();
+    for offered in heads {
+        let of_package = of_package.entry(offered.1.package_id()).or_default();
         // What is listed, and what proves that it counts no more: whoever sends more of them has another use for our time.
         if of_package.len() < HEADS_OF_PACKAGE_MAX {
-            of_package.push(head);
+            of_package.push(offered);
         }
     }
-    of_package.retain(|_, heads| heads.len() > 1);
-    if of_package.is_empty() && untimely.is_empty() {
-        return Ok(0);
-    }
-    store.write(|tx| {
-        for heads in of_package.values() {
-            for (at, second) in heads.iter().enumerate() {
-                for first in &heads[..at] {
-                    catalog::convict(tx, first, second, from, now)?;
-                }
+    for heads in of_package.values() {
+        for (at, (from, second)) in heads.iter().enumerate() {
+            for (_, first) in &heads[..at] {
+                catalog::convict(tx, first, second, from, now)?;
             }
         }
-        let mut proving = 0;
-        for head in untimely {
-            catalog::convict_listed(tx, head, now)?;
-            proving += usize::from(catalog::is_frozen(tx, &head.package_id())?);
-        }
-        Ok(proving)
-    })
+    }
+    Ok(())
 }
 
 /// Keeps two heads that contradict one another as a proof, and freezes their package.
@@ -315,11 +264,12 @@ pub fn convict(
 pub struct Written {
     /// Heads that were new or newer.
     pub new: usize,
-    /// Heads that may be taken later: there was no room, or they are expired by our clock.
+    /// Heads that may be taken later: there was no room, or they are out of their time by our clock.
     pub deferred: usize,
 }
 
-/// Writes verified heads, each with whoever told of it, in one transaction and yields what became of them.
+/// Writes verified heads, each with whoever told of it, in one transaction and yields what became of them. Those that contradict
+/// each other freeze their package, whether they are taken or not.
 ///
 /// # Errors
 /// Where the database fails; nothing is written then.
@@ -332,15 +282,23 @@ pub fn write(
         return Ok(Written::default());
     }
     store.write(|tx| {
-        let mut written = Written::default();
+        let (mut new, mut deferred) = (0, Vec::new());
         for (source, head) in heads {
-            let outcome = catalog::insert(tx, head, source, now)?;
-            if outcome.is_news() {
-                written.new += 1;
-            } else if let Outcome::Refused(refusal) = outcome {
-                tracing::debug!(package = %head.package_id(), ?refusal, "a head was refused");
-                written.deferred += usize::from(matches!(refusal, Refusal::Full | Refusal::Expired));
+            match catalog::insert(tx, head, source, now)? {
+                outcome if outcome.is_news() => new += 1,
+                Outcome::Refused(Refusal::Full | Refusal::Early | Refusal::Expired) => {
+                    deferred.push(head.package_id());
+                }
+                outcome => {
+                    tracing::debug!(package = %head.package_id(), ?outcome, "a head was not taken");
+                }
             }
+        }
+        convict_among(tx, heads, now)?;
+        // Of a package that is frozen nothing is to be asked for again.
+        let mut written = Written { new, deferred: 0 };
+        for package in &deferred {
+            written.deferred += usize::from(!catalog::is_frozen(tx, package)?);
         }
         Ok(written)
     })
@@ -431,7 +389,7 @@ mod tests {
     }
 
     fn is_frozen(store: &Store, head: &VerifiedHead) -> bool {
-        super::is_frozen(store, head).unwrap()
+        store.read(|conn| Ok(catalog::is_frozen(conn, &head.package_id())?)).unwrap()
     }
 
     /// Takes the page that `from` has for somebody who has read up to `after`; gives where to go on.
@@ -452,9 +410,8 @@ mod tests {
         let (taken, reached) = read_on(&holder, &early, 0, NOW);
         assert_eq!(taken.new, 1);
         take(&holder, &[&other]);
-        assert_eq!(contradicted(&holder, &second).map(|listed| listed.seen()), Some(first.seen()));
         assert_eq!(take(&holder, &[&second]), Taken { refused: 1, ..Taken::default() });
-        assert!(is_frozen(&holder, &first) && contradicted(&holder, &second).is_none());
+        assert!(is_frozen(&holder, &first));
         // One that has read the first head before is told again, and so is one that joins later.
         let (taken, _) = read_on(&holder, &early, reached, NOW);
         assert_eq!((taken.known, taken.new, taken.refused), (1, 1, 1));
@@ -485,7 +442,11 @@ mod tests {
         take_page(&holder, &Verified::default(), &[bytes(&renewed)], &source, after).unwrap();
         let late = Store::in_memory().unwrap();
         let (taken, _) = read_on(&holder, &late, 0, after);
-        assert_eq!(taken, Taken { new: 1, ..Taken::default() }, "nothing of it is to be asked for again");
+        assert_eq!(
+            taken,
+            Taken { new: 1, refused: 2, ..Taken::default() },
+            "nothing of it is to be asked for again"
+        );
         assert!(is_frozen(&late, &first));
         // Of whoever has the renewed one already, as of whoever has nothing at all.
         let (one, none) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());

@@ -303,6 +303,7 @@ fn not_indexed(outcome: Outcome) -> Option<String> {
         Refusal::Equivocation => "it is frozen, because two states of it were signed for one place",
         Refusal::Contradiction => "it contradicts what was seen of it before",
         Refusal::Full => "the index is full",
+        Refusal::Early => "its head is from the future; check this machine's clock",
         Refusal::Expired => "its head has expired; check this machine's clock",
     };
     Some(format!("this node does not list it, and others will not either: {why}"))

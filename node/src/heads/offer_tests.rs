@@ -1,0 +1,288 @@
+//! Every door and every situation, as tables; and what holds for heads in any order.
+
+use std::time::Duration;
+
+use proptest::{prelude::*, sample::select};
+
+use super::*;
+use crate::{
+    identity::{self, Publisher},
+    limits::CLOCK_SKEW_MAX,
+    release::{
+        Head,
+        fixture::{DAY, NOW, draft, head, publisher, releases, rotated},
+    },
+};
+
+const DOORS: [Door; 4] = [Door::Gossip, Door::Record, Door::Answer, Door::Exchange];
+
+/// What a node knows that lists this head.
+fn lists(head: &VerifiedHead) -> Known {
+    Known { seen: Some(head.seen()), listed: Some(head.clone()), ..Known::default() }
+}
+
+/// A head of these versions, made at this time.
+fn made(publisher: &Publisher, versions: &[&str], created: Timestamp) -> VerifiedHead {
+    let draft = draft(publisher, &releases(publisher, versions));
+    Head { created, expires: created.plus(DAY), ..draft }.sign(publisher).unwrap()
+}
+
+/// Every way in which a head can stand to what is known, by name.
+fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
+    let (owner, old) = (rotated(&publisher(1), 2), publisher(1));
+    let [one, two] = [&["1.0.0"][..], &["1.0.0", "1.1.0"]].map(|versions| head(&old, versions));
+    let other = head(&old, &["1.0.0", "2.0.0"]);
+    let (renewed, early) =
+        (made(&old, &["1.0.0"], NOW.plus(CLOCK_SKEW_MAX / 2)), NOW.plus(CLOCK_SKEW_MAX * 2));
+    let long_ago = NOW.minus(DAY * 3);
+    let by = |publisher: &Publisher| draft(publisher, &releases(&old, &["1.0.0"])).sign(publisher).unwrap();
+    let thief = by(&rotated(&old, 9));
+    let frozen = |listed: &VerifiedHead| Known { is_frozen: true, ..lists(listed) };
+    let remembered = |head: &VerifiedHead| Known { listed: None, ..lists(head) };
+    let full = Known { is_full: true, ..Known::default() };
+    use Standing as S;
+    vec![
+        ("new", one.clone(), Known::default(), S::New),
+        ("new again", one.clone(), remembered(&one), S::New),
+        ("newer", two.clone(), lists(&one), S::Newer),
+        ("newer keys", by(&owner), lists(&two), S::Newer),
+        (
+            "newer where there is no room for others",
+            two.clone(),
+            Known { is_full: true, ..lists(&one) },
+            S::Newer,
+        ),
+        ("said again", renewed.clone(), lists(&one), S::Renewed),
+        ("said again of a frozen one", renewed.clone(), frozen(&one), S::Renewed),
+        ("the same", one.clone(), lists(&one), S::Same),
+        ("the same of a frozen one", one.clone(), frozen(&one), S::Same),
+        ("said before", one.clone(), lists(&renewed), S::Superseded),
+        ("said by a clock that ran ahead", one.clone(), lists(&made(&old, &["1.0.0"], early)), S::Renewed),
+        ("no room", one.clone(), full.clone(), S::Full),
+        ("older", one.clone(), lists(&two), S::Older),
+        ("older than what is remembered", one.clone(), remembered(&two), S::Older),
+        ("older, no room", one.clone(), Known { is_full: true, ..remembered(&two) }, S::Older),
+        ("older keys", two.clone(), lists(&by(&owner)), S::Older),
+        ("a contradiction with proof", other.clone(), lists(&two), S::DoubleSigned),
+        ("the proof again", other.clone(), frozen(&two), S::DoubleSigned),
+        ("a contradiction of what is remembered", other.clone(), remembered(&two), S::Contradicts),
+        ("a contradiction by a replaced key", thief.clone(), lists(&by(&owner)), S::Contradicts),
+        ("the same, of what is remembered", thief, remembered(&by(&owner)), S::Contradicts),
+        ("beyond a frozen place", two.clone(), frozen(&one), S::Frozen),
+        ("from the future", made(&old, &["1.0.0"], early), Known::default(), S::Early),
+        ("newer, from the future", made(&old, &["1.0.0", "1.1.0"], early), lists(&one), S::Early),
+        ("older, from the future", made(&old, &["1.0.0"], early), lists(&two), S::Older),
+        ("a contradiction from the future", made(&old, &["2.0.0"], early), lists(&one), S::DoubleSigned),
+        (
+            "beyond a frozen place, from the future",
+            made(&old, &["1.0.0", "1.1.0"], early),
+            frozen(&one),
+            S::Frozen,
+        ),
+        ("expired", made(&old, &["1.0.0"], long_ago), Known::default(), S::Expired),
+        ("a contradiction that expired", made(&old, &["2.0.0"], long_ago), lists(&one), S::DoubleSigned),
+    ]
+}
+
+/// What follows: whether it is listed, what is forwarded, whether the record is kept, whether there is a proof.
+type Row = (bool, Forward, bool, bool);
+
+/// What follows at each door where the head stands so, in the order of [`DOORS`].
+fn expected(standing: Standing, is_frozen: bool) -> [Row; 4] {
+    use Forward::{Both, Head, Nothing};
+    let nothing = (false, Nothing, false, false);
+    match standing {
+        Standing::New | Standing::Newer | Standing::Renewed => [
+            (true, Head, false, false),
+            (true, Nothing, true, false),
+            (true, Nothing, false, false),
+            (true, Nothing, false, false),
+        ],
+        Standing::Same | Standing::Full => {
+            [(false, Head, false, false), (false, Nothing, true, false), nothing, nothing]
+        }
+        Standing::DoubleSigned if is_frozen => [(false, Nothing, false, true); 4],
+        Standing::DoubleSigned => {
+            let told = (false, Both, false, true);
+            [told, told, told, (false, Nothing, false, true)]
+        }
+        Standing::Superseded
+        | Standing::Older
+        | Standing::Contradicts
+        | Standing::Frozen
+        | Standing::Early
+        | Standing::Expired => [nothing; 4],
+    }
+}
+
+#[test]
+fn every_situation_stands_alike_at_every_door_and_is_answered_by_the_table() {
+    for (situation, head, known, standing) in situations() {
+        for (door, row) in DOORS.into_iter().zip(expected(standing, known.is_frozen)) {
+            let Verdict { standing: stands, list, forward, keep_record, proof } =
+                offer(door, &head, &known, NOW);
+            assert_eq!(stands, standing, "{situation}");
+            assert_eq!((list, forward, keep_record, proof), row, "{situation}, {door:?}");
+        }
+    }
+}
+
+#[test]
+fn the_situations_are_all_there_are() {
+    use Standing as S;
+    let met: Vec<Standing> = situations().into_iter().map(|(.., standing)| standing).collect();
+    for standing in [
+        S::New,
+        S::Newer,
+        S::Renewed,
+        S::Same,
+        S::Superseded,
+        S::Full,
+        S::Older,
+        S::DoubleSigned,
+        S::Contradicts,
+        S::Frozen,
+        S::Early,
+        S::Expired,
+    ] {
+        assert!(met.contains(&standing), "{standing:?}");
+    }
+}
+
+#[test]
+fn what_is_no_head_is_charged_to_the_peer_that_cannot_have_verified_it() {
+    let newer = Error::Identity(identity::Error::Newer { what: "a head", version: 9, known: 1 });
+    let forged = Error::Scope { name: "pack".to_owned() };
+    let malformed = Error::Malformed { what: "a head", why: "of no form".to_owned() };
+    use Blame::{Announcement, Ban, Fault, Nothing};
+    for (error, expected) in [
+        (newer, [Nothing; 4]),
+        (forged, [Announcement, Ban, Ban, Ban]),
+        (malformed, [Announcement, Nothing, Nothing, Fault]),
+    ] {
+        assert_eq!(DOORS.map(|door| blame(door, &error)), expected, "{error}");
+    }
+}
+
+#[test]
+fn two_heads_prove_something_of_keys_that_still_count_only() {
+    let old = publisher(1);
+    let owner = rotated(&old, 2);
+    let [a, b, c] = ["1.0.0", "2.0.0", "3.0.0"].map(|version| head(&old, &[version]));
+    let after = draft(&owner, &releases(&old, &["1.0.0"])).sign(&owner).unwrap();
+    let proves = |a: &VerifiedHead, b: &VerifiedHead, known: &Known| proves(a, b, known).is_some();
+    let none = Known::default();
+    assert!(proves(&a, &b, &none) && proves(&b, &a, &none) && proves(&a, &b, &lists(&c)));
+    let remembered = Known { listed: None, ..lists(&after) };
+    assert!(!proves(&a, &b, &remembered), "anybody may have stolen the key that was replaced");
+    assert!(!proves(&a, &a, &none) && !proves(&a, &head(&old, &["1.0.0", "1.1.0"]), &none));
+    assert!(!proves(&a, &head(&publisher(3), &["2.0.0"]), &none), "another package");
+}
+
+/// What a node knows after it carried out what follows from one more head.
+fn after(known: Known, head: &VerifiedHead) -> Known {
+    let verdict = offer(Door::Exchange, head, &known, NOW);
+    if verdict.list {
+        return Known { is_frozen: known.is_frozen, ..lists(head) };
+    }
+    Known { is_frozen: known.is_frozen || verdict.proof, ..known }
+}
+
+fn after_all<'a>(heads: impl IntoIterator<Item = &'a VerifiedHead>) -> Known {
+    heads.into_iter().fold(Known::default(), after)
+}
+
+/// What two nodes know that read from one another: what the one lists is offered to the other, with its proof.
+fn merged(a: &Known, b: &Known) -> Known {
+    let is_frozen = a.is_frozen || b.is_frozen;
+    let known = b.listed.iter().fold(a.clone(), after);
+    Known { is_frozen: is_frozen || known.is_frozen, ..known }
+}
+
+/// Heads of one log: every length, each said at several times, also by a clock that runs ahead.
+fn of_one_log() -> Vec<VerifiedHead> {
+    let publisher = publisher(1);
+    let versions = ["1.0.0", "1.1.0", "1.2.0", "2.0.0"];
+    let times = [NOW.minus(DAY / 2), NOW, NOW.plus(Duration::from_secs(60))];
+    let lengths = 1..=versions.len();
+    lengths.flat_map(|n| times.map(|at| made(&publisher, &versions[..n], at))).collect()
+}
+
+/// The same, with a key that was replaced on the way.
+fn across_a_rotation() -> Vec<VerifiedHead> {
+    let (old, new) = (publisher(1), rotated(&publisher(1), 2));
+    let later = draft(&new, &releases(&old, &["1.0.0"])).sign(&new).unwrap();
+    let longer = draft(&new, &releases(&old, &["1.0.0", "1.1.0"])).sign(&new).unwrap();
+    [of_one_log(), vec![later, longer]].concat()
+}
+
+fn shuffled(heads: Vec<VerifiedHead>) -> impl Strategy<Value = Vec<VerifiedHead>> {
+    let most = heads.len() * 2;
+    prop::collection::vec(select(heads), 1..most)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    #[test]
+    fn choosing_is_commutative_and_idempotent(heads in shuffled(across_a_rotation())) {
+        for a in &heads {
+            prop_assert_eq!(choice::compare(a, a), Choice::Same);
+            for b in &heads {
+                let reverse = match choice::compare(b, a) {
+                    Choice::First => Choice::Second,
+                    Choice::Second => Choice::First,
+                    same => same,
+                };
+                prop_assert_eq!(choice::compare(a, b), reverse);
+            }
+        }
+    }
+
+    #[test]
+    fn choosing_is_associative(heads in shuffled(across_a_rotation())) {
+        let newer = |a: VerifiedHead, b: &VerifiedHead| {
+            if choice::compare(&a, b) == Choice::Second { b.clone() } else { a }
+        };
+        let first = heads[0].clone();
+        let forwards = heads.iter().fold(first.clone(), newer);
+        let backwards = heads.iter().rev().fold(first, newer);
+        prop_assert_eq!(forwards.bytes(), backwards.bytes());
+    }
+
+    #[test]
+    fn nodes_that_heard_the_same_heads_in_any_order_list_the_same(
+        (heads, again) in shuffled(across_a_rotation())
+            .prop_flat_map(|heads| (Just(heads.clone()), Just(heads).prop_shuffle()))
+    ) {
+        let known = after_all(&heads);
+        prop_assert_eq!(&known, &after_all(&again));
+        prop_assert_eq!(&known, &after_all(heads.iter().chain(&again)), "hearing all of it again changes nothing");
+        prop_assert!(!known.is_frozen);
+    }
+
+    #[test]
+    fn merging_is_commutative_associative_and_idempotent(
+        a in shuffled(across_a_rotation()), b in shuffled(across_a_rotation()), c in shuffled(across_a_rotation())
+    ) {
+        let [a, b, c] = [a, b, c].map(|heads| after_all(&heads));
+        prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+        prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+        prop_assert_eq!(merged(&a, &a), a);
+    }
+
+    #[test]
+    fn two_states_for_the_newest_place_freeze_the_package_in_any_order_among_stale_heads(
+        heads in Just(of_one_log()).prop_shuffle(), first in any::<bool>(), at in 0..12usize
+    ) {
+        let other = head(&publisher(1), &["1.0.0", "1.1.0", "1.2.0", "3.0.0"]);
+        let mut heads = heads;
+        heads.insert(if first { 0 } else { at }, other);
+        let known = after_all(&heads);
+        prop_assert!(known.is_frozen);
+        let stale = made(&publisher(1), &["1.0.0"], NOW);
+        let beyond = head(&publisher(1), &["1.0.0", "1.1.0", "1.2.0", "2.0.0", "2.1.0"]);
+        prop_assert_eq!(&after(known.clone(), &stale), &known);
+        prop_assert_eq!(&after(known.clone(), &beyond), &known, "nothing beyond the contested place is listed");
+    }
+}

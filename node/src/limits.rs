@@ -163,6 +163,8 @@ pub const COMMANDS_QUEUED_MAX: usize = 1_024;
 pub const HEADS_QUEUED_MAX: usize = 4_096;
 /// Heads that are judged in one go beside the network's loop: what the first of them waits for the last, at about 0.1 ms each.
 pub const HEADS_JUDGED_AT_ONCE_MAX: usize = 64;
+/// Jobs that run at once beside the network's loop, on threads of their own; more wait for their turn.
+pub const JOBS_AT_ONCE_MAX: usize = 16;
 /// Heads written in one transaction.
 pub const HEADS_WRITTEN_AT_ONCE_MAX: usize = 512;
 

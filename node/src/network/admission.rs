@@ -30,8 +30,8 @@ use tokio::time::Instant;
 
 use super::{
     diversity::Network,
-    events::{ip_of, network_of},
     handshakes::{GiveUp, Latest},
+    peers::{ip_of, network_of},
 };
 use crate::peers::limits::HANDSHAKE_CROWDED;
 

@@ -13,8 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     Settings,
-    behaviour::KAD_PROTOCOL,
-    driver::{Driver, Peer},
+    peers::{Peer, Peers},
 };
 use crate::{
     config::Role,
@@ -83,92 +82,90 @@ impl Connections {
     }
 }
 
-impl Driver {
-    /// Closes connections where there are too many; to be called every [`trim::INTERVAL`].
-    pub(super) fn trim(&mut self) {
-        if self.connections.is_spoke() {
-            return self.trim_spoke();
+/// What the loop sees of the connected peers when it looks which connections to close.
+pub(super) struct View<'a> {
+    pub(super) local: PeerId,
+    pub(super) peers: &'a Peers,
+    /// Peers that this node asks for blocks.
+    pub(super) asked: Vec<PeerId>,
+    /// Peers that this node answers.
+    pub(super) answered: Vec<PeerId>,
+    /// Peers in the mesh of the topic.
+    pub(super) mesh: Vec<PeerId>,
+    /// Peers subscribed to the topic.
+    pub(super) listeners: BTreeSet<PeerId>,
+    pub(super) now: Instant,
+}
+
+impl View<'_> {
+    /// Peers with a request for blocks under way: from us, or from those of them that have read an answer lately, since to ask
+    /// and not to read costs nothing.
+    fn transfers(&self) -> BTreeSet<PeerId> {
+        let reads = |id: &&PeerId| self.peers.get(id).is_some_and(|peer| peer.moved_since(self.now, READS));
+        self.asked.iter().chain(self.answered.iter().filter(reads)).copied().collect()
+    }
+}
+
+impl Connections {
+    /// Says whose connections to close where there are too many, and why; to be called every [`trim::INTERVAL`].
+    pub(super) fn trim(&mut self, view: &View<'_>) -> Vec<(PeerId, &'static str)> {
+        if self.is_spoke() {
+            return self.trim_spoke(view);
         }
-        let marks = self.connections.marks;
-        if !self.connections.trim.is_due(self.peers.len(), marks) {
+        if !self.trim.is_due(view.peers.len(), self.marks) {
             // What was under way has come to its end: the next newcomers count from the high mark again.
-            self.connections.trim = trim::Trim::default();
-            return;
+            self.trim = Trim::default();
+            return Vec::new();
         }
-        let held = self.held();
-        let closed = self.connections.trim.poll(&held, marks);
-        self.let_go(closed, "there are more connections than needed");
+        let held = self.held(view);
+        let closed = self.trim.poll(&held, self.marks).into_iter();
+        closed.map(|peer| (peer, "there are more connections than needed")).collect()
     }
 
     /// A spoke holds on to a few hubs; whoever else is connected may stay as long as something is transferred. Neither the
     /// gossip mesh nor the configuration keeps one: hubs that answer for each other are no more than enough.
-    fn trim_spoke(&mut self) {
-        let transfers = self.transfers();
-        let held = self.held().into_iter();
+    fn trim_spoke(&mut self, view: &View<'_>) -> Vec<(PeerId, &'static str)> {
+        let transfers = view.transfers();
+        let held = self.held(view).into_iter();
         let held = held.map(|it| Held { is_protected: transfers.contains(&it.peer), ..it });
         let (hubs, others): (Vec<Held>, Vec<Held>) =
-            held.partition(|it| self.peers.get(&it.peer).is_some_and(|peer| self.is_hub(&it.peer, peer)));
-        let now = Instant::now();
+            held.partition(|it| view.peers.get(&it.peer).is_some_and(|peer| self.is_hub(&it.peer, peer)));
         let is_visiting = |held: &Held| {
             held.is_protected
                 || held.age < VISIT
-                || self.peers.get(&held.peer).is_some_and(|peer| peer.moved_since(now, VISIT))
+                || view.peers.get(&held.peer).is_some_and(|peer| peer.moved_since(view.now, VISIT))
         };
-        let gone = others.into_iter().filter(|it| !is_visiting(it)).map(|it| it.peer).collect();
-        self.let_go(gone, "a spoke holds on to hubs only");
-        let closed = self.connections.trim.poll(&hubs, Marks::SPOKE);
-        self.let_go(closed, "a spoke holds on to a few hubs only");
-    }
-
-    pub(super) fn let_go(&mut self, peers: Vec<PeerId>, why: &str) {
-        for peer in peers {
-            tracing::debug!(%peer, why, "a connection is closed");
-            self.send_away(&peer);
-        }
+        let gone = others.into_iter().filter(|it| !is_visiting(it));
+        let gone = gone.map(|it| (it.peer, "a spoke holds on to hubs only"));
+        let closed = self.trim.poll(&hubs, Marks::SPOKE).into_iter();
+        gone.chain(closed.map(|peer| (peer, "a spoke holds on to a few hubs only"))).collect()
     }
 
     /// Whether a spoke may hold on to a peer: our configuration names it, or this node chose it and it serves the DHT, as
     /// hubs do. Whoever only connects and says so is held on to by nobody.
     fn is_hub(&self, id: &PeerId, peer: &Peer) -> bool {
-        self.connections.is_entry_point(id) || peer.serves_dht() && peer.is_chosen()
+        self.is_entry_point(id) || peer.serves_dht() && peer.is_chosen()
     }
 
-    /// Peers with a request for blocks under way: from us, or from those of them that have read an answer lately, since to ask
-    /// and not to read costs nothing.
-    fn transfers(&self) -> BTreeSet<PeerId> {
-        let now = Instant::now();
-        let ours = self.fetches.values().map(|fetch| fetch.peer);
-        let reads = |id: &PeerId| self.peers.get(id).is_some_and(|peer| peer.moved_since(now, READS));
-        ours.chain(self.answering.peers().filter(reads)).collect()
-    }
-
-    fn held(&mut self) -> Vec<Held> {
-        let now = Instant::now();
-        let topic = self.topic.hash();
-        let local = *self.swarm.local_peer_id();
-        let mut protected = self.transfers();
-        protected.extend(neighbours(&self.peers, &local));
-        protected.extend(oldest_chosen(&self.peers));
-        let gossip = &self.swarm.behaviour().gossip;
+    fn held(&self, view: &View<'_>) -> Vec<Held> {
+        let mut protected = view.transfers();
+        protected.extend(neighbours(view.peers, &view.local));
+        protected.extend(oldest_chosen(view.peers));
         // The mesh comes last, and only as far as it leaves the node within its marks: gossip makes its mesh anew among those that
         // stay, and without this a node that wants few connections could never close what it has too many of.
-        for peer in gossip.mesh_peers(&topic) {
-            if protected.len() < self.connections.marks.high {
+        for peer in &view.mesh {
+            if protected.len() < self.marks.high {
                 protected.insert(*peer);
             }
         }
-        let listeners: BTreeSet<PeerId> = gossip
-            .all_peers()
-            .filter(|(_, topics)| topics.contains(&&topic))
-            .map(|(peer, _)| *peer)
-            .collect();
-        let held = self.peers.iter().map(|(id, peer)| {
-            let is_entry = self.connections.entry_peers.contains(id);
+        let held = view.peers.iter().map(|(id, peer)| {
+            let is_entry = self.entry_peers.contains(id);
+            let value = peer.value(view.listeners.contains(id), view.now);
             Held {
                 peer: *id,
-                age: peer.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
-                value: peer.value(listeners.contains(id), now) + if is_entry { ENTRY } else { 0 },
-                rank: trim::rank(&local, id),
+                age: peer.since.map_or(Duration::ZERO, |since| view.now.saturating_duration_since(since)),
+                value: value + if is_entry { ENTRY } else { 0 },
+                rank: trim::rank(&view.local, id),
                 is_protected: is_entry || protected.contains(id),
             }
         });
@@ -178,7 +175,7 @@ impl Driver {
 
 /// The connected servers of the DHT that are nearest to this node, of those that it dialled: ids near to ours can be made, and
 /// connect by themselves.
-fn neighbours(peers: &BTreeMap<PeerId, Peer>, local: &PeerId) -> Vec<PeerId> {
+fn neighbours(peers: &Peers, local: &PeerId) -> Vec<PeerId> {
     let own = KBucketKey::from(*local);
     let servers = peers.iter().filter(|(_, peer)| peer.serves_dht() && peer.is_chosen());
     let by_distance: BTreeMap<_, PeerId> =
@@ -187,7 +184,7 @@ fn neighbours(peers: &BTreeMap<PeerId, Peer>, local: &PeerId) -> Vec<PeerId> {
 }
 
 /// The peers that this node dialled and has been connected with for longest.
-fn oldest_chosen(peers: &BTreeMap<PeerId, Peer>) -> Vec<PeerId> {
+fn oldest_chosen(peers: &Peers) -> Vec<PeerId> {
     let chosen = peers.iter().filter(|(_, peer)| peer.is_chosen());
     let mut by_age: Vec<(Instant, PeerId)> =
         chosen.filter_map(|(id, peer)| Some((peer.since?, *id))).collect();
@@ -214,20 +211,6 @@ const LISTENER: u32 = 2;
 const CHOSEN: u32 = 1;
 
 impl Peer {
-    fn serves_dht(&self) -> bool {
-        self.protocols.iter().any(|protocol| protocol == KAD_PROTOCOL)
-    }
-
-    /// Whether this node dialled it.
-    fn is_chosen(&self) -> bool {
-        self.connections.values().any(|(_, dialled)| *dialled)
-    }
-
-    /// Whether blocks went to or fro within this time.
-    fn moved_since(&self, now: Instant, time: Duration) -> bool {
-        self.last_transfer.is_some_and(|last| now.saturating_duration_since(last) < time)
-    }
-
     fn value(&self, listens: bool, now: Instant) -> u32 {
         let worth = |holds: bool, value: u32| if holds { value } else { 0 };
         let gave = self.last_gift.is_some_and(|last| now.saturating_duration_since(last) < LATELY);
@@ -243,12 +226,55 @@ mod tests {
     use libp2p::swarm::ConnectionId;
 
     use super::*;
+    use crate::network::behaviour::KAD_PROTOCOL;
 
     fn peer(n: usize, dialled: bool, since: Instant) -> (PeerId, Peer) {
         let address = (Multiaddr::empty(), dialled);
         let connections = BTreeMap::from([(ConnectionId::new_unchecked(n), address)]);
         let protocols = vec![KAD_PROTOCOL.to_owned()];
         (PeerId::random(), Peer { connections, protocols, since: Some(since), ..Peer::default() })
+    }
+
+    fn connections(role: Role, marks: Marks) -> Connections {
+        Connections::new(&Settings {
+            topic: String::new(),
+            dht_server: true,
+            query_timeout: Duration::ZERO,
+            role,
+            entry_points: Vec::new(),
+            connections_max: 100,
+            connections: marks,
+        })
+    }
+
+    fn view(peers: &Peers, now: Instant) -> View<'_> {
+        let (local, listeners) = (PeerId::random(), BTreeSet::new());
+        View { local, peers, asked: Vec::new(), answered: Vec::new(), mesh: Vec::new(), listeners, now }
+    }
+
+    #[test]
+    fn a_spoke_holds_on_to_hubs_and_to_those_that_transfer_something() {
+        let (start, mut peers) = (Instant::now(), Peers::default());
+        let [hub, visitor, reader] = [0, 1, 2].map(|n| {
+            let (id, peer) = peer(n, n == 0, start);
+            peers.insert(id, peer);
+            id
+        });
+        let mut spoke = connections(Role::Spoke, Marks { low: 1, high: 2 });
+        assert!(spoke.trim(&view(&peers, start)).is_empty(), "whoever comes may say what it wants");
+        let later = start + VISIT + READS;
+        peers.transferred(&reader, later);
+        let gone = spoke.trim(&View { answered: vec![reader], ..view(&peers, later) });
+        assert_eq!(gone.iter().map(|(peer, _)| *peer).collect::<Vec<_>>(), [visitor]);
+        assert!(peers.contains_key(&hub));
+    }
+
+    #[test]
+    fn nothing_is_closed_within_the_marks() {
+        let (start, mut peers) = (Instant::now(), Peers::default());
+        peers.extend((0..2).map(|n| peer(n, false, start)));
+        let mut connections = connections(Role::Peer, Marks { low: 1, high: 2 });
+        assert!(connections.trim(&view(&peers, start + Duration::from_secs(3600))).is_empty());
     }
 
     #[test]
@@ -265,7 +291,8 @@ mod tests {
     fn whoever_only_connects_is_not_protected() {
         let start = Instant::now();
         let second = |n: usize| start + Duration::from_secs(n as u64);
-        let mut peers: BTreeMap<PeerId, Peer> = (0..100).map(|n| peer(n, false, start)).collect();
+        let mut peers = Peers::default();
+        peers.extend((0..100).map(|n| peer(n, false, start)));
         let ours: Vec<(PeerId, Peer)> = (0..6).map(|n| peer(100 + n, true, second(n))).collect();
         let chosen: Vec<PeerId> = ours.iter().map(|(id, _)| *id).collect();
         peers.extend(ours);

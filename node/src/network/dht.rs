@@ -17,10 +17,10 @@ use tokio::{
 use super::{
     Event, Lookup,
     driver::{Driver, PENDING_MAX},
-    events::origin_of,
     handle::Sought,
     intake::{Offered, Way},
     patience::Patience,
+    peers::origin_of,
     serve::Work,
 };
 use crate::{
@@ -217,7 +217,7 @@ impl Driver {
             kad::Event::OutboundQueryProgressed { id, result, step, stats } => {
                 // Filling the table is one lookup for each place that is asked for.
                 if step.last || matches!(result, QueryResult::Bootstrap(_)) {
-                    self.observer.tell(&Event::LookedUp(Lookup::of(&result, &stats)));
+                    self.outbox.observer.tell(&Event::LookedUp(Lookup::of(&result, &stats)));
                 }
                 self.progressed(id, result, step.last, stats.num_successes() > 0)
             }
@@ -419,13 +419,13 @@ impl Driver {
 
     /// Takes a value record to be judged before it is kept.
     fn offered_record(&mut self, from: PeerId, record: Record) {
-        if !self.pace.admits_record(from, Instant::now()) {
+        if !self.announcements.pace.admits_record(from, Instant::now()) {
             return;
         }
         // Holders send each other all that they hold, again and again.
         let store = self.swarm.behaviour_mut().kad.store_mut();
         if store.renew(&record, Timestamp::now()) {
-            self.observer.tell(&Event::Kept { from });
+            self.outbox.observer.tell(&Event::Kept { from });
             return;
         }
         let held = store.get(&record.key).map(|held| held.value.clone());
@@ -450,23 +450,21 @@ impl Driver {
             return;
         }
         match store.put_from(from, Record { publisher: None, ..record }, lapses) {
-            Ok(()) => self.observer.tell(&Event::Kept { from }),
+            Ok(()) => self.outbox.observer.tell(&Event::Kept { from }),
             Err(error) => tracing::debug!(peer = %from, %error, "a record found no room"),
         }
     }
 
     /// Judges a provider record before it is kept. That the provider is the sender, libp2p has checked.
     fn offered_provider(&mut self, mut record: ProviderRecord) {
-        if !self.pace.admits_record(record.provider, Instant::now()) {
+        if !self.announcements.pace.admits_record(record.provider, Instant::now()) {
             return;
         }
         let key = record.key.to_vec();
         if key.len() != PROVIDER_KEY_BYTES || key[..2] != [0x12, 0x20] {
             return;
         }
-        let reached_at: Vec<Multiaddr> = self.peers.get(&record.provider).map_or_else(Vec::new, |peer| {
-            peer.connections.values().map(|(address, _)| address.clone()).collect()
-        });
+        let reached_at = self.peers.reached_at(&record.provider);
         let origin = origin_of(&reached_at);
         record.addresses.retain(|told| policy::acceptable(told, origin).is_ok());
         if record.addresses.is_empty() {
@@ -480,9 +478,9 @@ impl Driver {
         let is_renewal = store.providers(&record.key).iter().any(|held| held.provider == provider);
         match store.add_provider(record) {
             Ok(()) => {
-                self.observer.tell(&Event::Kept { from: provider });
+                self.outbox.observer.tell(&Event::Kept { from: provider });
                 if !is_renewal {
-                    self.emit(Event::Claimed { peer: provider, multihash: key });
+                    self.outbox.tell(Event::Claimed { peer: provider, multihash: key });
                 }
             }
             Err(error) => tracing::debug!(peer = %provider, %error, "a provider record found no room"),

@@ -29,9 +29,7 @@ impl Driver {
         let digest: [u8; 32] = Sha256::digest(&message.data).into();
         let author = message.source;
         let way = Way::Gossip { id, author, digest };
-        let is_checked =
-            !self.heard.is_repetition(&digest, author, now) && self.pace.admits(author, from, now);
-        if is_checked {
+        if self.announcements.admits(&digest, author, from, now) {
             self.offer(Offered { from, bytes: message.data, way });
         } else {
             self.answer_gossip(from, way, MessageAcceptance::Ignore, false);
@@ -50,9 +48,9 @@ impl Driver {
         let Way::Gossip { id, author, digest } = way else { return };
         let is_taken = matches!(acceptance, MessageAcceptance::Accept);
         if is_taken {
-            self.heard.accepted(digest, author, Instant::now());
+            self.announcements.accepted(digest, author, Instant::now());
         }
-        self.observer.tell_of(|| Event::Announced { from, digest, is_checked, is_taken });
+        self.outbox.observer.tell_of(|| Event::Announced { from, digest, is_checked, is_taken });
         self.swarm.behaviour_mut().gossip.report_message_validation_result(&id, &from, acceptance);
     }
 
@@ -169,6 +167,6 @@ impl Driver {
     /// Whether there is room for one more proof among what this node announces.
     pub(super) fn admits_proof(&mut self) -> bool {
         let local = *self.swarm.local_peer_id();
-        self.pace.admits_proof(local, Instant::now())
+        self.announcements.pace.admits_proof(local, Instant::now())
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use futures::future::{Pending, pending};
 use libp2p::{
     Transport, TransportError,
-    core::transport::{DialOpts as Dialled, TransportEvent},
+    core::transport::{DialOpts as Dialled, ListenerId, TransportEvent},
 };
 
 use super::*;

@@ -1,29 +1,23 @@
 //! What the swarm tells, and what follows from it.
 
-use std::{io, iter, net::IpAddr};
+use std::io;
 
 use libp2p::{
-    Multiaddr, PeerId, TransportError,
+    Multiaddr, PeerId,
     core::ConnectedPoint,
-    gossipsub, identify, kad,
-    multiaddr::Protocol,
-    ping,
-    swarm::{DialError, SwarmEvent},
+    gossipsub, identify, kad, ping,
+    swarm::{ConnectionId, DialError, SwarmEvent},
 };
 use tokio::time::Instant;
 
 use super::{
-    Error, Event,
+    Event,
     behaviour::{BehaviourEvent, KAD_PROTOCOL, PROTOCOL_VERSION},
-    diversity::Network,
-    driver::{Driver, IDENTIFY_GRACE, Peer},
-    handle::DialFailure,
-    snapshot::{Load, PeerSnapshot, Snapshot},
+    driver::Driver,
+    peers::{network_of, origin_of},
 };
-use crate::{limits::ADDRESSES_PER_PEER_MAX, peers::policy, sync};
+use crate::{limits::ADDRESSES_PER_PEER_MAX, peers::policy, sync, time::Timestamp};
 
-/// Failed pings after which the connection is closed. libp2p keeps the first one to itself, so it is the second in a row.
-const PINGS_FAILED_MAX: u32 = 1;
 /// Protocols kept of what a peer tells.
 const PROTOCOLS_MAX: usize = 64;
 /// Characters kept of a text that a peer tells.
@@ -37,35 +31,29 @@ impl Driver {
                 let dialled = endpoint.is_dialer();
                 let address = endpoint.get_remote_address().clone();
                 let address = policy::without_peer(&address, &peer_id).unwrap_or(address);
-                let now = Instant::now();
-                let fresh = || Peer {
-                    awaited_until: Some(now + IDENTIFY_GRACE),
-                    since: Some(now),
-                    ..Peer::default()
-                };
-                let peer = self.peers.entry(peer_id).or_insert_with(fresh);
-                peer.connections.insert(connection_id, (address.clone(), dialled));
+                self.peers.connected(peer_id, connection_id, address.clone(), dialled, Instant::now());
                 if dialled {
                     self.connections.reached(peer_id, &address);
                 }
                 let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
-                self.emit(Event::Connected { peer: peer_id, dialled });
-                self.note_return(peer_id);
+                self.outbox.tell(Event::Connected { peer: peer_id, dialled });
+                if let Some(away) = self.healing.returned(peer_id) {
+                    self.outbox.tell(Event::Reunited { peer: peer_id, away });
+                }
                 self.publish_heads_read();
                 // Last: whoever dialled may wait for the heads next, and must find the newcomer among the outstanding.
-                if let Some((_, reply)) = self.dials.remove(&connection_id) {
-                    let _ = reply.send(Ok(peer_id));
-                }
+                self.dialling.reached(connection_id, peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 if num_established == 0 {
-                    self.note_loss(peer_id, connection_id, cause.as_ref());
-                    let gone = self.peers.remove(&peer_id);
-                    if let Some(reading) = gone.and_then(|peer| peer.reading) {
-                        self.left.note(peer_id, &reading);
+                    if let Some(gone) = self.peers.remove(&peer_id) {
+                        self.healing.lost(peer_id, &gone, connection_id, cause.as_ref());
+                        if let Some(reading) = gone.reading {
+                            self.left.note(peer_id, &reading);
+                        }
                     }
                     self.checking.forget(&peer_id);
-                    self.observer.tell(&Event::Disconnected { peer: peer_id });
+                    self.outbox.observer.tell(&Event::Disconnected { peer: peer_id });
                     self.publish_heads_read();
                     self.reply_refreshed();
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {
@@ -77,20 +65,12 @@ impl Driver {
             }
             SwarmEvent::NewListenAddr { listener_id, address } => {
                 tracing::info!(%address, "listening");
-                self.listeners.bound(listener_id);
-                if let Some(listening) = self.listens.iter_mut().find(|it| it.listener == listener_id) {
-                    listening.bound.push(address);
-                    listening.bound_since.get_or_insert_with(Instant::now);
-                }
+                self.listening.bound(listener_id, address, Instant::now());
             }
             SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                 let source = reason.err().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into());
                 tracing::warn!(error = %source, "a listener closed");
-                self.listeners.closed(listener_id, Instant::now());
-                if let Some(at) = self.listens.iter().position(|it| it.listener == listener_id) {
-                    let listening = self.listens.swap_remove(at);
-                    let _ = listening.reply.send(Err(Error::Listen { address: listening.address, source }));
-                }
+                self.listening.closed(listener_id, source, Instant::now());
             }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::warn!(%error, "a listener failed for a moment")
@@ -104,25 +84,18 @@ impl Driver {
         }
     }
 
-    fn dial_failed(
-        &mut self,
-        connection: libp2p::swarm::ConnectionId,
-        peer: Option<PeerId>,
-        error: &DialError,
-    ) {
-        if let Some((named, reply)) = self.dials.remove(&connection) {
-            let _ = reply.send(Err(dial_failure(named.or(peer), error)));
-        }
+    fn dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
+        self.dialling.failed(connection, peer, error);
         match (peer, error) {
             (Some(peer), DialError::Transport(errors)) => {
                 for (address, _) in errors {
-                    self.emit(Event::Unreachable { peer, address: address.clone() });
+                    self.outbox.tell(Event::Unreachable { peer, address: address.clone() });
                 }
             }
             (Some(peer), DialError::WrongPeerId { address, .. }) => {
-                self.note_stranger(&peer, address);
+                self.healing.belongs_to_another(&peer, address);
                 self.swarm.behaviour_mut().kad.remove_address(&peer, address);
-                self.emit(Event::Unreachable { peer, address: address.clone() });
+                self.outbox.tell(Event::Unreachable { peer, address: address.clone() });
             }
             _ => {}
         }
@@ -146,9 +119,9 @@ impl Driver {
                 self.announced(propagation_source, message_id, message);
             }
             BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. })
-                if topic == self.topic.hash() =>
+                if topic == self.announcements.topic() =>
             {
-                self.emit(Event::Audience);
+                self.outbox.tell(Event::Audience);
             }
             BehaviourEvent::Fetch(event) => self.fetch_event(event),
             BehaviourEvent::Heads(event) => self.heads_event(event),
@@ -158,13 +131,12 @@ impl Driver {
 
     fn identified(&mut self, peer_id: PeerId, info: identify::Info) {
         if let Some(reason) = incompatible(&info.protocol_version) {
-            self.remember_refused(peer_id, reason);
+            self.refusals.remember(peer_id, reason, Timestamp::now());
             self.send_away(&peer_id);
             return;
         }
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
-        let reached_at: Vec<Multiaddr> =
-            peer.connections.values().map(|(address, _)| address.clone()).collect();
+        let reached_at = peer.reached_at();
         let told: Vec<Multiaddr> = info
             .listen_addrs
             .into_iter()
@@ -200,85 +172,26 @@ impl Driver {
         }
         self.publish_heads_read();
         if is_news {
-            self.emit(Event::Identified { peer: peer_id, addresses: told });
+            self.outbox.tell(Event::Identified { peer: peer_id, addresses: told });
         }
         if !was_server && speaks(KAD_PROTOCOL) && self.connections.is_spoke() {
-            self.emit(Event::Serves { peer: peer_id });
+            self.outbox.tell(Event::Serves { peer: peer_id });
         }
     }
 
     fn pinged(&mut self, event: ping::Event) {
-        let Some(peer) = self.peers.get_mut(&event.peer) else { return };
         match event.result {
             Ok(round_trip) => {
-                peer.round_trip = Some(round_trip);
-                peer.ponged = Some(Instant::now());
-                peer.pings_failed = 0;
+                self.peers.ponged(&event.peer, round_trip, Instant::now());
                 self.heard(&event.peer);
             }
             Err(ping::Failure::Unsupported) => {}
             Err(error) => {
-                peer.pings_failed += 1;
-                if peer.pings_failed >= PINGS_FAILED_MAX {
+                if self.peers.ping_failed(&event.peer, event.connection) {
                     tracing::debug!(peer = %event.peer, %error, "a dead connection is closed");
-                    peer.dead = Some(event.connection);
                     self.swarm.close_connection(event.connection);
                 }
             }
-        }
-    }
-
-    pub(super) fn load(&self) -> Load {
-        Load {
-            connections: self.peers.values().map(|peer| peer.connections.len()).sum(),
-            dials: self.dials.len(),
-            queries: self.queries.len(),
-            fetches: self.fetches.len(),
-            serving: self.answering.len(),
-            pages: self.pages.len(),
-            inbox: self.intake.len(),
-        }
-    }
-
-    pub(super) fn snapshot(&mut self) -> Snapshot {
-        let topic = self.topic.hash();
-        let behaviour = self.swarm.behaviour_mut();
-        let buckets = behaviour.kad.kbuckets().map(|bucket| bucket.num_entries()).filter(|peers| *peers > 0);
-        let buckets = buckets.collect();
-        let records = behaviour.kad.store_mut().len();
-        let mesh_peers = behaviour.gossip.mesh_peers(&topic).count();
-        let topic_peers = behaviour.gossip.all_peers().filter(|(_, topics)| topics.contains(&&topic)).count();
-        let reading = self.peers.values().filter_map(|peer| peer.reading.as_ref());
-        Snapshot {
-            listening: self.swarm.listeners().cloned().collect(),
-            observed: self.observed.all(),
-            peers: self
-                .peers
-                .iter()
-                .map(|(id, peer)| PeerSnapshot {
-                    peer: *id,
-                    addresses: addresses(peer),
-                    is_entry_point: self.connections.is_entry_point(id),
-                    outbound: peer.connections.values().any(|(_, dialled)| *dialled),
-                    round_trip: peer.round_trip,
-                    ponged: peer.ponged,
-                    agent: peer.agent.clone(),
-                    protocol_version: peer.protocol_version.clone(),
-                    protocols: peer.protocols.clone(),
-                })
-                .collect(),
-            buckets,
-            records,
-            mesh_peers,
-            topic_peers,
-            heads_peers: reading.clone().count(),
-            heads_complete: reading.filter(|reading| reading.is_complete()).count(),
-            heads_unidentified: self.unidentified(),
-            last_bootstrap: self.last_bootstrap,
-            refused: self.refused.iter().cloned().collect(),
-            bytes_sent: self.bytes_sent,
-            heads_refused: self.heads_refused,
-            inbound_failed: self.inbound_failed,
         }
     }
 
@@ -321,44 +234,14 @@ impl Driver {
 
     pub(super) fn routing_gained(&mut self, event: &kad::Event) {
         if let kad::Event::RoutingUpdated { is_new_peer: true, peer, .. } = event {
-            self.observer.tell_of(|| Event::Routed { peer: *peer });
-            self.emit(Event::Audience);
+            self.outbox.observer.tell_of(|| Event::Routed { peer: *peer });
+            self.outbox.tell(Event::Audience);
         }
     }
 }
 
 fn members(bucket: &kad::KBucketRef<'_, kad::KBucketKey<PeerId>, kad::Addresses>) -> Vec<PeerId> {
     bucket.iter().map(|entry| *entry.node.key.preimage()).collect()
-}
-
-fn addresses(peer: &Peer) -> Vec<Multiaddr> {
-    let mut addresses: Vec<Multiaddr> = Vec::new();
-    let in_use = peer.connections.values().map(|(address, _)| address);
-    for address in in_use.chain(&peer.told) {
-        if !addresses.contains(address) {
-            addresses.push(address.clone());
-        }
-    }
-    addresses
-}
-
-/// What a peer that is reached at these addresses may tell of: the narrowest of them counts.
-pub(super) fn origin_of(reached_at: &[Multiaddr]) -> policy::Origin {
-    policy::Origin::Peer(reached_at.iter().map(policy::scope_of).min().unwrap_or(policy::Scope::Public))
-}
-
-/// The public network that an address is in: its /24, or its /48.
-pub(super) fn network_of(address: &Multiaddr) -> Option<Network> {
-    ip_of(address).and_then(policy::group_of)
-}
-
-/// The IP address that an address begins with.
-pub(super) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
-    }
 }
 
 /// Why this node does not stay connected with a peer of that version, if so. Other families are welcome: they may speak
@@ -372,59 +255,6 @@ fn incompatible(version: &str) -> Option<String> {
 
 fn shortened(text: &str) -> String {
     text.chars().take(TEXT_MAX).collect()
-}
-
-/// What a failed dial means to whoever asked for it.
-pub(super) fn dial_failure(named: Option<PeerId>, error: &DialError) -> DialFailure {
-    match error {
-        DialError::WrongPeerId { obtained, .. } => DialFailure::WrongPeer {
-            expected: named.map_or_else(|| "another one".to_owned(), |peer| peer.to_string()),
-            obtained: *obtained,
-        },
-        DialError::LocalPeerId { .. } => DialFailure::Own,
-        DialError::NoAddresses => DialFailure::NoAddress,
-        DialError::Denied { cause } => DialFailure::Denied(innermost(cause)),
-        DialError::Transport(errors) => {
-            let reasons: Vec<String> = errors
-                .iter()
-                .map(|(address, error)| match error {
-                    TransportError::MultiaddrNotSupported(_) => {
-                        format!("{address}: this kind of address is not supported")
-                    }
-                    TransportError::Other(error) => format!("{address}: {}", innermost(error)),
-                })
-                .take(4)
-                .collect();
-            DialFailure::Failed(reasons.join("; "))
-        }
-        DialError::DialPeerConditionFalse(_) | DialError::Aborted => {
-            DialFailure::Failed("the dial was given up".to_owned())
-        }
-    }
-}
-
-/// The reason at the bottom of a chain of errors: transports wrap it many times over.
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let chain = iter::successors(Some(error), |error| error.source());
-    chain.last().map_or_else(String::new, ToString::to_string)
-}
-
-/// What the system said when an address was to be listened on.
-pub(super) fn listen_error(error: TransportError<io::Error>) -> io::Error {
-    match error {
-        TransportError::MultiaddrNotSupported(address) => {
-            io::Error::new(io::ErrorKind::Unsupported, format!("{address} is not an address to listen on"))
-        }
-        // The kind of the innermost error says whether the port is taken.
-        TransportError::Other(error) => {
-            let kind =
-                iter::successors(Some(&error as &(dyn std::error::Error + 'static)), |error| error.source())
-                    .filter_map(|error| error.downcast_ref::<io::Error>())
-                    .last()
-                    .map_or(error.kind(), io::Error::kind);
-            io::Error::new(kind, innermost(&error))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ impl Driver {
     /// Asks once more at once, other than those peers that failed to tell in this round: one of them, asked for endless
     /// pages by every search that finds nothing, would hold all of them up.
     pub(super) fn refresh(&mut self, reply: oneshot::Sender<()>) {
-        let failed = |peer: &super::driver::Peer| peer.reading.as_ref().is_some_and(|it| it.failed);
+        let failed = |peer: &super::peers::Peer| peer.reading.as_ref().is_some_and(|it| it.failed);
         let peers: Vec<PeerId> =
             self.peers.iter().filter(|(_, peer)| !failed(peer)).map(|(id, _)| *id).collect();
         peers.into_iter().for_each(|peer| self.read_heads(peer));
@@ -255,7 +255,7 @@ impl Driver {
         if taken.forged > 0 {
             self.turned(peer, Next::GiveUp);
             // For a while only: its disk may be damaged, and whoever keeps the books says when the ban ends.
-            if self.emit(Event::ForgedHeads { peer }) {
+            if self.outbox.tell(Event::ForgedHeads { peer }) {
                 self.block(peer, "it passes on forged heads".to_owned());
             } else {
                 self.send_away(&peer);
@@ -289,7 +289,7 @@ impl Driver {
 
     pub(super) fn listed(&self, heads: usize) {
         if heads > 0 {
-            self.observer.tell(&Event::Listed { heads });
+            self.outbox.observer.tell(&Event::Listed { heads });
         }
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
-    gossipsub,
+    gossipsub::{self, TopicHash},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm,
@@ -52,6 +52,11 @@ struct Sent {
     messages: (u32, Instant),
     invalid: (u32, Instant),
     is_unbearable: bool,
+}
+
+/// The connected peers that are subscribed to a topic.
+pub(super) fn subscribers(gossip: &Behaviour, topic: &TopicHash) -> impl Iterator<Item = PeerId> {
+    gossip.all_peers().filter(move |(_, topics)| topics.contains(&topic)).map(|(peer, _)| *peer)
 }
 
 impl Behaviour {

@@ -13,10 +13,7 @@ use libp2p::{
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::time::Instant;
 
-use super::{
-    Event,
-    driver::{Driver, Peer},
-};
+use super::peers::Peer;
 use crate::peers::{
     Lost,
     lost::{Closed, Neighbour},
@@ -48,53 +45,51 @@ impl Healing {
     }
 }
 
-impl Driver {
-    /// Closes the connections with a peer because this node wants to, and does not dial it again for its having been lost.
-    /// Yields how many connections that were.
-    ///
-    /// A connection that is closed by any other call of ours counts as closed on purpose too: see [`how_closed`].
-    pub(super) fn send_away(&mut self, peer: &PeerId) -> usize {
-        self.healing.lost.let_go(peer);
-        let connections = self.peers.get(peer).map_or(0, |peer| peer.connections.len());
-        let _ = self.swarm.disconnect_peer_id(*peer);
-        connections
+impl Healing {
+    /// Notes that this node closes its connections with a peer because it wants to: it is not dialled again for its having been
+    /// lost. A connection that is closed by any other call of ours counts as closed on purpose too: see [`how_closed`].
+    pub(super) fn let_go(&mut self, peer: &PeerId) {
+        self.lost.let_go(peer);
     }
 
-    /// Dials those that are due.
-    pub(super) fn dial_lost(&mut self) {
-        let now = self.healing.now();
-        for (peer, addresses) in self.healing.lost.poll(now, &mut self.healing.generator) {
-            // Beside a dial that hangs since the network was down: by now it may get through.
-            let options = DialOpts::peer_id(peer).condition(PeerCondition::Disconnected).addresses(addresses);
-            if let Err(error) = self.swarm.dial(options.build()) {
-                tracing::debug!(%peer, %error, "a lost peer was not dialled");
-            }
-        }
+    /// The dials that are due.
+    pub(super) fn due(&mut self) -> Vec<DialOpts> {
+        let now = self.now();
+        let due = self.lost.poll(now, &mut self.generator).into_iter();
+        // Beside a dial that hangs since the network was down: by now it may get through.
+        let dial = |(peer, addresses)| {
+            DialOpts::peer_id(peer).condition(PeerCondition::Disconnected).addresses(addresses).build()
+        };
+        due.map(dial).collect()
     }
 
-    /// Notes that a peer is connected, for the first time or again.
-    pub(super) fn note_return(&mut self, peer: PeerId) {
-        let now = self.healing.now();
-        if let Some(away) = self.healing.lost.connected(&peer, now, &mut self.healing.generator) {
-            tracing::info!(%peer, ?away, "a lost peer is back");
-            self.emit(Event::Reunited { peer, away });
-        }
+    /// Notes that a peer is connected, for the first time or again; yields how long it was away, where it had been lost.
+    pub(super) fn returned(&mut self, peer: PeerId) -> Option<Duration> {
+        let now = self.now();
+        let away = self.lost.connected(&peer, now, &mut self.generator)?;
+        tracing::info!(%peer, ?away, "a lost peer is back");
+        Some(away)
     }
 
     /// Notes that another peer answered where `peer` was dialled.
-    pub(super) fn note_stranger(&mut self, peer: &PeerId, address: &Multiaddr) {
+    pub(super) fn belongs_to_another(&mut self, peer: &PeerId, address: &Multiaddr) {
         let bare = policy::without_peer(address, peer).unwrap_or_else(|_| address.clone());
-        self.healing.lost.belongs_to_another(peer, &bare);
+        self.lost.belongs_to_another(peer, &bare);
     }
 
     /// Notes that the last connection with a peer closed.
-    pub(super) fn note_loss(&mut self, id: PeerId, closed: ConnectionId, cause: Option<&ConnectionError>) {
-        let Some(peer) = self.peers.get(&id) else { return };
+    pub(super) fn lost(
+        &mut self,
+        id: PeerId,
+        peer: &Peer,
+        closed: ConnectionId,
+        cause: Option<&ConnectionError>,
+    ) {
         let how = how_closed(peer.dead == Some(closed), cause);
         let lasted = peer.since.map_or(Duration::ZERO, |since| since.elapsed());
         let neighbour = Neighbour { addresses: where_to_dial(peer), lasted };
-        let now = self.healing.now();
-        self.healing.lost.closed(id, how, neighbour, now, &mut self.healing.generator);
+        let now = self.now();
+        self.lost.closed(id, how, neighbour, now, &mut self.generator);
     }
 }
 

@@ -8,13 +8,16 @@
 //! before a DHT record is kept, and before it enters the catalogue.
 
 mod admission;
+mod announcements;
 mod answering;
 mod behaviour;
 mod beside;
 mod blocked;
+mod blocks;
 mod codec;
 mod connections;
 mod dht;
+mod dialling;
 mod diversity;
 mod doors;
 mod driver;
@@ -28,6 +31,7 @@ mod heard;
 mod intake;
 mod kademlia;
 mod listeners;
+mod listening;
 mod metrics;
 mod observed;
 mod observer;
@@ -35,8 +39,10 @@ mod offload;
 mod outbox;
 mod pace;
 mod patience;
+mod peers;
 mod progress;
 mod records;
+mod refusals;
 mod serve;
 mod snapshot;
 pub mod transport;

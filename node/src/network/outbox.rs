@@ -1,4 +1,4 @@
-//! What the loop has to tell the bookkeeping.
+//! What the loop has to tell the bookkeeping, and who watches it.
 //!
 //! The queue has a bound. Most of what finds no room in it comes again by itself; what does not is told later.
 
@@ -7,11 +7,13 @@ use std::time::Duration;
 use libp2p::PeerId;
 use tokio::sync::mpsc;
 
-use super::Event;
+use super::{Event, Observer};
 
 /// The way to the bookkeeping, and what it is still owed.
 #[derive(Debug)]
 pub(super) struct Outbox {
+    /// Who watches this node.
+    pub(super) observer: Observer,
     events: mpsc::Sender<Event>,
     owes_audience: bool,
     /// Of those that are back, who was away for longest: it missed what all others did.
@@ -19,12 +21,17 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
-        Self { events, owes_audience: false, owes_reunited: None }
+    pub(super) fn new(events: mpsc::Sender<Event>, observer: Observer) -> Self {
+        Self { observer, events, owes_audience: false, owes_reunited: None }
     }
 
     /// Tells of an event, now or, where it does not come again, as soon as there is room; says whether it is told.
     pub(super) fn tell(&mut self, event: Event) -> bool {
+        self.observer.tell(&event);
+        self.post(event)
+    }
+
+    fn post(&mut self, event: Event) -> bool {
         let event = match self.events.try_send(event) {
             Ok(()) => return true,
             Err(mpsc::error::TrySendError::Closed(_)) => return false,
@@ -49,10 +56,10 @@ impl Outbox {
     /// Tells what is owed.
     pub(super) fn settle(&mut self) {
         if std::mem::take(&mut self.owes_audience) {
-            self.tell(Event::Audience);
+            self.post(Event::Audience);
         }
         if let Some((peer, away)) = self.owes_reunited.take() {
-            self.tell(Event::Reunited { peer, away });
+            self.post(Event::Reunited { peer, away });
         }
     }
 }
@@ -64,7 +71,7 @@ mod tests {
     #[test]
     fn what_does_not_come_again_is_told_later() {
         let (sender, mut events) = mpsc::channel(2);
-        let mut outbox = Outbox::new(sender);
+        let mut outbox = Outbox::new(sender, Observer::default());
         let peer = PeerId::random();
         let told = (0..5).filter(|_| outbox.tell(Event::Seen { peer })).count();
         assert_eq!(told, 2);

@@ -1,27 +1,23 @@
 //! Blocks for others, blocks from others, and the work that runs beside the loop.
 
-use std::io;
-
 use libp2p::{
     PeerId,
     request_response::{self, InboundRequestId},
 };
 use serde_bytes::ByteBuf;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Event,
+    blocks::Reply,
     dht::Answered,
-    driver::{Driver, PENDING_MAX},
-    events::network_of,
-    handle::RequestFailure,
+    driver::Driver,
     intake::{Judged, Offered},
-    progress::is_silence,
 };
 use crate::{
     content::ContentId,
     fetch::protocol::{Answer, Found, Request},
-    limits::{FETCH_ANSWER_BYTES, FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX},
+    limits::{FETCH_ANSWER_BYTES, FETCH_IDS_MAX},
     store::Store,
     sync::{self, protocol::Page},
 };
@@ -48,12 +44,6 @@ pub(super) enum Work {
     Kept,
 }
 
-/// A request for blocks that is under way.
-pub(super) struct Fetch {
-    pub(super) peer: PeerId,
-    pub(super) reply: oneshot::Sender<Result<Answer, RequestFailure>>,
-}
-
 pub(super) type FetchEvent = request_response::Event<Request, Answer>;
 
 impl Driver {
@@ -62,9 +52,9 @@ impl Driver {
             Work::Blocks { id, channel, answer } => {
                 // Without an answer the channel is dropped, which ends as a failure of the request.
                 let Some(answer) = answer else { return };
-                self.answering.set_bytes(&id, bytes_of(&answer));
+                self.blocks.answering.set_bytes(&id, bytes_of(&answer));
                 if self.swarm.behaviour_mut().fetch.send_response(channel, answer).is_err() {
-                    self.answering.end(&id);
+                    self.blocks.answering.end(&id);
                 }
             }
             Work::Page { id, channel, page } => {
@@ -86,40 +76,13 @@ impl Driver {
         }
     }
 
-    fn transferred(&mut self, peer: &PeerId) {
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.last_transfer = Some(Instant::now());
-        }
-    }
-
-    /// Notes that a peer gave what it was asked for.
-    pub(super) fn credit(&mut self, peer: &PeerId) {
-        if let Some(peer) = self.peers.get_mut(peer) {
-            peer.last_gift = Some(Instant::now());
-        }
-    }
-
-    pub(super) fn fetch(
-        &mut self,
-        peer: PeerId,
-        request: Request,
-        reply: oneshot::Sender<Result<Answer, RequestFailure>>,
-    ) {
-        if self.fetches.len() >= PENDING_MAX {
-            let _ = reply.send(Err(RequestFailure::Own));
-            return;
-        }
-        if !self.swarm.is_connected(&peer) {
-            let _ = reply.send(Err(RequestFailure::Unreachable));
-            return;
-        }
-        // Several retrievals may ask one peer. What it would only call busy, or drop, is not sent.
-        if self.fetches.values().filter(|fetch| fetch.peer == peer).count() >= FETCH_SERVED_PER_PEER_MAX {
-            let _ = reply.send(Err(RequestFailure::Own));
+    pub(super) fn fetch(&mut self, peer: PeerId, request: Request, reply: Reply) {
+        if let Err(failure) = self.blocks.may_ask(&peer, self.peers.contains_key(&peer)) {
+            let _ = reply.send(Err(failure));
             return;
         }
         let id = self.swarm.behaviour_mut().fetch.send_request(&peer, request);
-        self.fetches.insert(id, Fetch { peer, reply });
+        self.blocks.ask(id, peer, reply);
     }
 
     pub(super) fn fetch_event(&mut self, event: FetchEvent) {
@@ -131,30 +94,23 @@ impl Driver {
                 }
                 request_response::Message::Response { request_id, response } => {
                     self.heard(&peer);
-                    if let Some(fetch) = self.fetches.remove(&request_id) {
-                        if !response.blocks.is_empty() {
-                            self.transferred(&peer);
-                        }
-                        let _ = fetch.reply.send(Ok(response));
+                    if self.blocks.answered(&request_id, response) {
+                        self.peers.transferred(&peer, Instant::now());
                     }
                 }
             },
             request_response::Event::OutboundFailure { request_id, error, .. } => {
-                if let Some(fetch) = self.fetches.remove(&request_id) {
-                    let _ = fetch.reply.send(Err(failure_of(error)));
-                }
+                self.blocks.failed(&request_id, error);
             }
             request_response::Event::ResponseSent { peer, request_id, .. } => {
-                // It has left: it held memory until now, whether its reader read or not.
-                let bytes = self.answering.end(&request_id);
+                let bytes = self.blocks.sent(&request_id);
                 if bytes > 0 {
-                    self.transferred(&peer);
-                    self.bytes_sent = self.bytes_sent.saturating_add(bytes);
-                    self.emit(Event::Served { peer, bytes });
+                    self.peers.transferred(&peer, Instant::now());
+                    self.outbox.tell(Event::Served { peer, bytes });
                 }
             }
             request_response::Event::InboundFailure { request_id, .. } => {
-                self.answering.end(&request_id);
+                self.blocks.answering.end(&request_id);
             }
         }
     }
@@ -167,12 +123,12 @@ impl Driver {
         channel: request_response::ResponseChannel<Answer>,
     ) {
         let now = Instant::now();
-        if let Some(greediest) = self.answering.greediest(now) {
-            self.let_go(vec![greediest], "it does not read the many answers that it asked for");
+        if let Some(greediest) = self.blocks.answering.greediest(now) {
+            tracing::debug!(peer = %greediest, "it does not read the many answers that it asked for");
+            self.send_away(&greediest);
         }
-        let reached_at = self.peers.get(&peer).map(|peer| peer.connections.values());
-        let network = reached_at.and_then(|mut at| at.find_map(|(address, _)| network_of(address)));
-        if request.want.len() > FETCH_IDS_MAX || !self.answering.begin(id, peer, network, now) {
+        let network = self.peers.network_of(&peer);
+        if request.want.len() > FETCH_IDS_MAX || !self.blocks.answering.begin(id, peer, network, now) {
             // An empty answer says «busy»; the peer may have left meanwhile.
             let _ = self.swarm.behaviour_mut().fetch.send_response(channel, Answer::default());
             return;
@@ -181,22 +137,6 @@ impl Driver {
             move |store, _| read_blocks(store, &request.want),
             move |answer| Work::Blocks { id, channel, answer },
         );
-    }
-}
-
-/// Only what was read can break the protocol. The other errors are of the connection, or of somebody's bounds: an answer that ends
-/// too early is one that the peer gave up, as it must where this side reads too slowly.
-fn failure_of(error: request_response::OutboundFailure) -> RequestFailure {
-    use request_response::OutboundFailure as Failure;
-    match error {
-        Failure::DialFailure | Failure::UnsupportedProtocols => RequestFailure::Unreachable,
-        Failure::Timeout => RequestFailure::Timeout,
-        Failure::Io(error) if is_silence(&error) => RequestFailure::Timeout,
-        Failure::ConnectionClosed => RequestFailure::Closed,
-        Failure::Io(error) => match error.kind() {
-            io::ErrorKind::InvalidData => RequestFailure::Broken(error.to_string()),
-            _ => RequestFailure::Closed,
-        },
     }
 }
 
@@ -235,25 +175,4 @@ fn bytes_of(answer: &Answer) -> u64 {
         Found::Missing | Found::Later => 0,
     });
     sizes.sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::progress::Silence;
-
-    #[test]
-    fn only_what_a_peer_sent_breaks_the_protocol() {
-        let of = |error| failure_of(request_response::OutboundFailure::Io(error));
-        let sent = io::Error::new(io::ErrorKind::InvalidData, "over the cap");
-        assert!(matches!(of(sent), RequestFailure::Broken(_)));
-        // It gave its answer up, where this side reads too slowly.
-        assert_eq!(of(io::ErrorKind::UnexpectedEof.into()), RequestFailure::Closed);
-        // What the multiplexer says where this side has as many streams open as it may.
-        assert_eq!(of(io::Error::other("max sub-streams reached")), RequestFailure::Closed);
-        assert_eq!(of(io::ErrorKind::ConnectionReset.into()), RequestFailure::Closed);
-        // What the network says, and what the peer did.
-        assert_eq!(of(io::ErrorKind::TimedOut.into()), RequestFailure::Closed);
-        assert_eq!(of(io::Error::new(io::ErrorKind::TimedOut, Silence)), RequestFailure::Timeout);
-    }
 }

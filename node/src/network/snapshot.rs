@@ -5,7 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use super::{driver::PENDING_MAX, exchange::PAGES_SERVED_AT_ONCE_MAX};
+use super::{
+    driver::{Driver, PENDING_MAX},
+    exchange::PAGES_SERVED_AT_ONCE_MAX,
+    gossip::subscribers,
+};
 use crate::{
     limits::{FETCH_SERVED_AT_ONCE_MAX, HEADS_QUEUED_MAX},
     time::Timestamp,
@@ -127,4 +131,60 @@ pub struct Refused {
     pub reason: String,
     /// When.
     pub at: Timestamp,
+}
+
+impl Driver {
+    pub(super) fn load(&self) -> Load {
+        Load {
+            connections: self.peers.connections(),
+            dials: self.dialling.len(),
+            queries: self.queries.len(),
+            fetches: self.blocks.asked(),
+            serving: self.blocks.answering.len(),
+            pages: self.pages.len(),
+            inbox: self.intake.len(),
+        }
+    }
+
+    pub(super) fn snapshot(&mut self) -> Snapshot {
+        let topic = self.announcements.topic();
+        let behaviour = self.swarm.behaviour_mut();
+        let buckets = behaviour.kad.kbuckets().map(|bucket| bucket.num_entries()).filter(|peers| *peers > 0);
+        let buckets = buckets.collect();
+        let records = behaviour.kad.store_mut().len();
+        let mesh_peers = behaviour.gossip.mesh_peers(&topic).count();
+        let topic_peers = subscribers(&behaviour.gossip, &topic).count();
+        let reading = self.peers.values().filter_map(|peer| peer.reading.as_ref());
+        Snapshot {
+            listening: self.swarm.listeners().cloned().collect(),
+            observed: self.observed.all(),
+            peers: self
+                .peers
+                .iter()
+                .map(|(id, peer)| PeerSnapshot {
+                    peer: *id,
+                    addresses: peer.addresses(),
+                    is_entry_point: self.connections.is_entry_point(id),
+                    outbound: peer.is_chosen(),
+                    round_trip: peer.round_trip,
+                    ponged: peer.ponged,
+                    agent: peer.agent.clone(),
+                    protocol_version: peer.protocol_version.clone(),
+                    protocols: peer.protocols.clone(),
+                })
+                .collect(),
+            buckets,
+            records,
+            mesh_peers,
+            topic_peers,
+            heads_peers: reading.clone().count(),
+            heads_complete: reading.filter(|reading| reading.is_complete()).count(),
+            heads_unidentified: self.peers.unidentified(Instant::now()),
+            last_bootstrap: self.last_bootstrap,
+            refused: self.refusals.lately(),
+            bytes_sent: self.blocks.bytes_sent(),
+            heads_refused: self.heads_refused,
+            inbound_failed: self.inbound_failed,
+        }
+    }
 }

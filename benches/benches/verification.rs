@@ -1,7 +1,7 @@
 //! What it costs to check one announcement: the head that it brings, which this node does within its budgets, and before that the
 //! signature of the message, which libp2p does for every one that comes.
 
-use std::{hint::black_box, time::Duration};
+use std::hint::black_box;
 
 use criterion::Criterion;
 use ggen_marketplace::{
@@ -49,7 +49,6 @@ fn head() -> Vec<u8> {
     let entry = log.next(Kind::Release(release), &publisher, NOW).expect("a log can begin");
     log.push(entry).expect("its own next entry");
     let labels = Labels { description: "What an announcement says of it".to_owned(), ..Labels::default() };
-    let lifetime = Duration::from_secs(7 * 24 * 3600);
-    let head = Head::of(&log, labels, &publisher, NOW, lifetime).expect("the log has an entry");
+    let head = Head::of(&log, labels, &publisher).expect("the log has an entry");
     head.sign(&publisher).expect("a valid head").bytes().to_vec()
 }

@@ -35,8 +35,8 @@ pub enum Code {
     Malformed,
     /// A count or size is over its limit.
     Limit,
-    /// A signed record is past its expiry, or from too far ahead.
-    Expired,
+    /// Nobody has confirmed for longer than was asked that it is the newest.
+    Stale,
     /// An older state than the one already seen was offered.
     Rollback,
     /// Two different signed states claim the same place.
@@ -95,7 +95,7 @@ impl Code {
         Self::Path,
         Self::Malformed,
         Self::Limit,
-        Self::Expired,
+        Self::Stale,
         Self::Rollback,
         Self::Equivocation,
         Self::Config,
@@ -134,7 +134,7 @@ impl Code {
             Self::Path => "E_PATH",
             Self::Malformed => "E_MALFORMED",
             Self::Limit => "E_LIMIT",
-            Self::Expired => "E_EXPIRED",
+            Self::Stale => "E_STALE",
             Self::Rollback => "E_ROLLBACK",
             Self::Equivocation => "E_EQUIVOCATION",
             Self::Config => "E_CONFIG",
@@ -183,7 +183,7 @@ impl Code {
             | Self::Size
             | Self::Path
             | Self::Malformed
-            | Self::Expired
+            | Self::Stale
             | Self::Rollback
             | Self::Equivocation => 6,
             Self::Config | Self::PackageInvalid | Self::KeyFile | Self::Limit => 7,

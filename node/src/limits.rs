@@ -74,12 +74,8 @@ pub const LOG_ENTRIES_MAX: usize = 10_000;
 /// Bytes of all entries of one log: as many of them as there may be, each as large as those that we sign. They are in memory
 /// together until the log is verified.
 pub const LOG_BYTES_MAX: usize = 24 << 20;
-/// How long a head is valid after it was made, at most.
-pub const HEAD_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How far ahead of our clock a head may have been made.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 60);
-/// How long after its expiry a head of others still counts when it comes: our clock may run ahead of theirs.
-pub const EXPIRY_SKEW_MAX: Duration = Duration::from_secs(5 * 60);
 
 /// Heads that the catalogue holds, over all publishers.
 pub const CATALOG_HEADS_MAX: usize = 200_000;

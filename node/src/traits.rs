@@ -245,7 +245,7 @@ impl From<Failure> for Error {
             | Code::Size
             | Code::Path
             | Code::Malformed
-            | Code::Expired
+            | Code::Stale
             | Code::Rollback
             | Code::Equivocation => Self::VerificationError,
             Code::DiskFull | Code::ReadOnly | Code::Io | Code::StoreDamaged | Code::StoreTooNew => {
@@ -292,7 +292,7 @@ mod tests {
         (Code::Path,           Error::VerificationError, 6),
         (Code::Malformed,      Error::VerificationError, 6),
         (Code::Limit,          Error::ValidationError,   7),
-        (Code::Expired,        Error::VerificationError, 6),
+        (Code::Stale,          Error::VerificationError, 6),
         (Code::Rollback,       Error::VerificationError, 6),
         (Code::Equivocation,   Error::VerificationError, 6),
         (Code::Config,         Error::ValidationError,   7),

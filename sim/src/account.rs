@@ -30,7 +30,7 @@ pub(crate) fn listings(
         // A disk that was lost counts from its beginning again.
         let newest = catalog::newest_position(conn)?;
         let after = if newest < after { 0 } else { after };
-        let page = catalog::after(conn, after, usize::MAX, usize::MAX, now)?;
+        let page = catalog::after(conn, after, usize::MAX, usize::MAX)?;
         let heads = page.heads.iter().filter_map(|bytes| VerifiedHead::verify(bytes, now).ok());
         let releases = heads.map(|head| {
             let head = head.head();

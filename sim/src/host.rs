@@ -69,8 +69,6 @@ pub(crate) struct Blueprint {
     pub(crate) fellows: BTreeSet<PeerId>,
     /// Before whose record it stands.
     pub(crate) eclipsed: Option<PackageId>,
-    /// An honest publisher.
-    pub(crate) victim: Publisher,
     /// 32 bytes to make keys from.
     pub(crate) secret: [u8; 32],
 }
@@ -133,7 +131,6 @@ impl Blueprint {
             topic: self.settings().packages_topic,
             tap: self.tap(),
             ledger: self.ledger.clone(),
-            victim: self.victim.clone(),
             secret: self.secret,
         }
     }

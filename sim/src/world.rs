@@ -249,7 +249,7 @@ fn simulate(
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
     let plan = Plan::draw(scenario, draws, &keys);
     let case = case(scenario, draws, &steps, &plan, options)?;
-    let mut watch = Watch::new(case, peers.clone(), (scenario.tick, scenario.sites));
+    let mut watch = Watch::new(case, peers.clone(), scenario.tick);
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.lines.clone());
     let drives = drives(scenario, draws, scratch)?;
@@ -403,7 +403,6 @@ impl World<'_> {
                     .script
                     .and_then(|script| script.target)
                     .map(|target| placement::package_of(self.scenario, draws, target)),
-                victim: draws.publisher(&self.victim(index), created),
                 secret: draws.secret("adversary", &node.name, 0),
             })
         };
@@ -423,17 +422,6 @@ impl World<'_> {
         let mine = target(adversary);
         let told = (0..keys.len()).filter(|node| mine.is_none() || target(*node) == mine);
         told.map(|node| keys[node].public().to_peer_id()).collect()
-    }
-
-    /// The honest node in whose name an adversary has something old: the first that is not itself.
-    fn victim(&self, adversary: usize) -> String {
-        let honest = self
-            .scenario
-            .nodes
-            .iter()
-            .enumerate()
-            .find(|(node, it)| *node != adversary && it.script.is_none());
-        honest.map_or_else(String::new, |(_, node)| node.name.clone())
     }
 
     fn port(&self, node: usize) -> u16 {

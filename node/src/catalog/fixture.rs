@@ -5,7 +5,7 @@ use std::time::Duration;
 use rusqlite::{Connection, Transaction};
 use serde_bytes::ByteBuf;
 
-use super::{Outcome, SCHEMA, Source, insert};
+use super::{Outcome, SCHEMA, Source, after, discard, insert};
 use crate::{
     content::{Codec, ContentId},
     identity::Publisher,
@@ -36,7 +36,7 @@ pub(super) fn entry(n: u64) -> ContentId {
     ContentId::of(Codec::DagCbor, &n.to_be_bytes())
 }
 
-/// A head at sequence 0 made at [`NOW`] for seven days; tests change what they are about.
+/// A head at sequence 0 made at [`NOW`]; tests change what they are about.
 pub(super) fn blank(publisher: &Publisher, name: &str) -> Head {
     Head {
         version: head::VERSION,
@@ -54,8 +54,7 @@ pub(super) fn blank(publisher: &Publisher, name: &str) -> Head {
         tags: Vec::new(),
         categories: Vec::new(),
         preflight_skipped: false,
-        created: NOW,
-        expires: later(7 * DAY),
+        released_at: NOW,
     }
 }
 
@@ -76,6 +75,16 @@ pub(super) fn offering(publisher: &Publisher, name: &str) -> VerifiedHead {
         files: 1,
     };
     Head { latest: Some(latest), ..blank(publisher, name) }.sign(publisher).unwrap()
+}
+
+/// Takes out every head that `goes`; what was seen of the packages stays.
+pub(super) fn evict(conn: &mut Connection, goes: impl Fn(&Head) -> bool) -> usize {
+    within(conn, |tx| {
+        let listed = after(tx, 0, usize::MAX, usize::MAX).unwrap().heads;
+        let gone =
+            listed.into_iter().filter(|bytes| goes(VerifiedHead::verify_stored(bytes).unwrap().head()));
+        gone.filter(|bytes| discard(tx, 0, bytes).unwrap()).count()
+    })
 }
 
 pub(super) fn within<T>(conn: &mut Connection, change: impl FnOnce(&Transaction<'_>) -> T) -> T {

@@ -29,8 +29,8 @@ pub enum Outcome {
     Added,
     /// It took the place of an older state.
     Replaced,
-    /// It says the same as before, for longer.
-    Renewed,
+    /// It says the same of the log, and comes first in the order of heads.
+    Reworded,
     /// Nothing new.
     Known,
     /// It was not taken.
@@ -42,14 +42,13 @@ impl From<Standing> for Outcome {
         match standing {
             Standing::New => Self::Added,
             Standing::Newer => Self::Replaced,
-            Standing::Renewed => Self::Renewed,
+            Standing::Reworded => Self::Reworded,
             Standing::Same | Standing::Superseded => Self::Known,
             Standing::Full => Self::Refused(Refusal::Full),
             Standing::Older => Self::Refused(Refusal::Rollback),
             Standing::DoubleSigned | Standing::Frozen => Self::Refused(Refusal::Equivocation),
             Standing::Contradicts => Self::Refused(Refusal::Contradiction),
             Standing::Early => Self::Refused(Refusal::Early),
-            Standing::Expired => Self::Refused(Refusal::Expired),
         }
     }
 }
@@ -57,7 +56,7 @@ impl From<Standing> for Outcome {
 impl Outcome {
     /// Whether the catalogue changed, so that the head is worth passing on.
     pub fn is_news(self) -> bool {
-        matches!(self, Self::Added | Self::Replaced | Self::Renewed)
+        matches!(self, Self::Added | Self::Replaced | Self::Reworded)
     }
 }
 
@@ -76,8 +75,6 @@ pub enum Refusal {
     Full,
     /// It was made further ahead of this node's clock than clocks differ.
     Early,
-    /// It does not count any more.
-    Expired,
 }
 
 /// Takes a head that `source` told of, where it is newer than what was seen of its package.
@@ -98,7 +95,7 @@ pub fn insert(
     }
     let mut known = of_package(tx, &id, current.as_ref())?;
     let mut standing = heads::stand(head, &known, now);
-    if standing == Standing::New && current.is_none() && !has_room(tx, &package, source, now)? {
+    if standing == Standing::New && current.is_none() && !has_room(tx, &package, source)? {
         known.is_full = true;
         standing = heads::stand(head, &known, now);
     }
@@ -148,19 +145,6 @@ pub fn log_read(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Re
     tx.prepare_cached("UPDATE catalog_seen SET places = ?2 WHERE id = ?1")?
         .execute(params![id, places_to_bytes(&places)])?;
     Ok(())
-}
-
-/// Removes the heads that expired, and gives their number; what was seen of their packages stays.
-///
-/// # Errors
-/// [`Error::Database`].
-pub fn sweep(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
-    let now = params![to_ordered(now.as_secs())];
-    for table in ["catalog_text WHERE rowid", "catalog_labels WHERE position"] {
-        let expired = "(SELECT position FROM catalog_heads WHERE expires <= ?1)";
-        tx.execute(&format!("DELETE FROM {table} IN {expired}"), now)?;
-    }
-    Ok(tx.execute("DELETE FROM catalog_heads WHERE expires <= ?1", now)?)
 }
 
 /// Derives everything that follows from the heads anew, and drops heads that do not verify; gives the number of heads left.
@@ -270,12 +254,7 @@ pub(super) fn list_again(tx: &Transaction<'_>, id: &str, now: Timestamp) -> Resu
     list(tx, &head, id, &source, now)
 }
 
-fn has_room(
-    tx: &Transaction<'_>,
-    package: &PackageId,
-    source: &Source,
-    now: Timestamp,
-) -> Result<bool, Error> {
+fn has_room(tx: &Transaction<'_>, package: &PackageId, source: &Source) -> Result<bool, Error> {
     let kept = is_kept(tx, &package.to_string(), source)?;
     let of_publisher: i64 = tx
         .prepare_cached("SELECT count(*) FROM catalog_heads WHERE publisher = ?1")?
@@ -289,9 +268,6 @@ fn has_room(
             .query_row([], |row| row.get::<_, i64>(0))?;
         Ok(from_ordered(heads) >= CATALOG_HEADS_MAX as u64)
     };
-    if full()? {
-        sweep(tx, now)?;
-    }
     // What is kept is taken also where all the others are: a node publishes and installs no more than its disk holds.
     Ok(!full()? || give_way(tx, source, kept)? || kept)
 }
@@ -305,8 +281,8 @@ fn list(
 ) -> Result<(), Error> {
     let head = verified.head();
     tx.prepare_cached(
-        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source, offers)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
     )?
     .execute(params![
         id,
@@ -314,8 +290,7 @@ fn list(
         head.name.as_str(),
         words(head.name.as_str()).collect::<Vec<_>>().join(" "),
         verified.bytes(),
-        to_ordered(head.created.as_secs()),
-        to_ordered(head.expires.as_secs()),
+        to_ordered(head.released_at.as_secs()),
         to_ordered(now.as_secs()),
         source.as_bytes(),
         head.latest.is_some(),
@@ -377,10 +352,10 @@ pub(super) fn remember(
     }
     tx.prepare_cached(
         "INSERT INTO catalog_seen
-             (id, key_n, key_document, sequence, entry, log, latest, places, at, source, name, created, expires)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+             (id, key_n, key_document, sequence, entry, log, latest, places, at, source)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
          ON CONFLICT DO UPDATE SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, log = ?6, latest = ?7,
-                                   places = ?8, at = ?9, source = ?10, created = ?12, expires = ?13",
+                                   places = ?8, at = ?9, source = ?10",
     )?
     .execute(params![
         id,
@@ -393,9 +368,6 @@ pub(super) fn remember(
         places_to_bytes(&places),
         to_ordered(now.as_secs()),
         source.as_bytes(),
-        head.head().name.as_str(),
-        to_ordered(head.head().created.as_secs()),
-        to_ordered(head.head().expires.as_secs()),
     ])?;
     forget_oldest(tx, CATALOG_SEEN_MAX)
 }

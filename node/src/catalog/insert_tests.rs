@@ -5,8 +5,8 @@ use rusqlite::Connection;
 use super::*;
 use crate::{
     catalog::{
-        Claims, Lapsed, after, by_name, convict, count, fixture::*, get, is_frozen, keep, lapsed,
-        lapsed_by_name, newest_position, newest_received, places, proofs, seen,
+        after, by_name, convict, count, fixture::*, get, is_frozen, keep, newest_position, newest_received,
+        places, proofs, seen,
     },
     content::{Codec, ContentId},
     identity::publisher::Change,
@@ -30,41 +30,31 @@ fn a_newer_state_replaces_and_a_known_one_changes_nothing() {
     let listed = get(&conn, &first.package_id()).unwrap().unwrap();
     assert_eq!((listed.bytes.as_slice(), listed.received, listed.frozen), (second.bytes(), later(2), false));
     assert_eq!(listed.verify(NOW).unwrap(), second);
-    assert_eq!((count(&conn, NOW).unwrap(), newest_received(&conn).unwrap()), (1, Some(later(2))));
+    assert_eq!((count(&conn).unwrap(), newest_received(&conn).unwrap()), (1, Some(later(2))));
     assert_eq!(number(&conn, "SELECT count(*) FROM catalog_text"), 1);
     assert_eq!(number(&conn, "SELECT heads + seen FROM catalog_totals"), 2);
 }
 
 #[test]
-fn a_later_signature_of_the_same_state_renews_and_an_earlier_one_does_not() {
-    let (mut conn, publisher) = (database(), publisher(1));
-    let made = |created| {
-        let expires = created + 7 * DAY;
-        Head { created: later(created), expires: later(expires), ..blank(&publisher, "web") }
-            .sign(&publisher)
-            .unwrap()
-    };
-    assert_eq!(put(&mut conn, &made(10), later(10)), Outcome::Added);
-    assert_eq!(put(&mut conn, &made(20), later(20)), Outcome::Renewed);
-    assert_eq!(put(&mut conn, &made(15), later(21)), Outcome::Known);
-    assert_eq!(get(&conn, &made(0).package_id()).unwrap().unwrap().bytes, made(20).bytes());
+fn of_two_wordings_of_one_state_the_same_one_is_kept_whichever_came_first() {
+    let publisher = publisher(1);
+    let mut worded = ["one", "another", "a third"].map(|words| {
+        Head { description: words.to_owned(), ..blank(&publisher, "web") }.sign(&publisher).unwrap()
+    });
+    worded.sort_by(|a, b| a.bytes().cmp(b.bytes()));
+    let [first, second, third] = &worded;
+    for order in [[second, third, first], [third, first, second], [first, second, third]] {
+        let mut conn = database();
+        for head in order {
+            put(&mut conn, head, NOW);
+        }
+        assert_eq!(get(&conn, &first.package_id()).unwrap().unwrap().bytes, third.bytes());
+        assert_eq!(put(&mut conn, second, later(1)), Outcome::Known);
+    }
 }
 
 #[test]
-fn a_head_from_the_future_yields_to_a_present_one_of_the_same_state() {
-    let (mut conn, publisher) = (database(), publisher(1));
-    let made = |created: Timestamp| {
-        let expires = created.plus(std::time::Duration::from_secs(7 * DAY));
-        Head { created, expires, ..blank(&publisher, "web") }.sign(&publisher).unwrap()
-    };
-    let (future, present) = (made(later(3_650 * DAY)), made(later(60)));
-    assert_eq!(put(&mut conn, &future, later(3_650 * DAY)), Outcome::Added);
-    assert_eq!(put(&mut conn, &present, later(60)), Outcome::Renewed);
-    assert_eq!(get(&conn, &present.package_id()).unwrap().unwrap().bytes, present.bytes());
-}
-
-#[test]
-fn rollback_is_refused_after_a_restart_an_expiry_and_an_eviction() {
+fn rollback_is_refused_after_a_restart_and_an_eviction() {
     let folder = tempfile::tempdir().unwrap();
     let open = || {
         let conn = Connection::open(folder.path().join("catalog")).unwrap();
@@ -76,11 +66,11 @@ fn rollback_is_refused_after_a_restart_an_expiry_and_an_eviction() {
     let mut conn = open();
     put(&mut conn, &new, NOW);
     assert_eq!(put(&mut conn, &old, NOW), Outcome::Refused(Refusal::Rollback));
-    assert_eq!(within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap(), 1);
+    assert_eq!(evict(&mut conn, |_| true), 1);
     drop(conn);
 
     let mut conn = open();
-    assert_eq!(count(&conn, NOW).unwrap(), 0);
+    assert_eq!(count(&conn).unwrap(), 0);
     assert_eq!(put(&mut conn, &old, NOW), Outcome::Refused(Refusal::Rollback));
     assert_eq!(seen(&conn, &new.package_id()).unwrap(), Some(new.seen()));
     assert_eq!(put(&mut conn, &new, NOW), Outcome::Added);
@@ -114,9 +104,13 @@ fn two_states_for_one_place_are_kept_as_proof_and_freeze_the_package() {
     assert_eq!((listed.bytes.as_slice(), listed.frozen), (first.bytes(), true));
     let beyond = at(&publisher, "web", 3, 0);
     assert_eq!(put(&mut conn, &beyond, later(2)), Outcome::Refused(Refusal::Equivocation));
-    let renewed =
-        Head { created: later(5), expires: later(DAY), ..first.head().clone() }.sign(&publisher).unwrap();
-    assert_eq!(put(&mut conn, &renewed, later(5)), Outcome::Renewed, "what was listed stays listed");
+    let worded = ["one", "another"].map(|words| {
+        Head { description: words.to_owned(), ..first.head().clone() }.sign(&publisher).unwrap()
+    });
+    let greatest = worded.iter().max_by(|a, b| a.bytes().cmp(b.bytes())).unwrap();
+    if greatest.bytes() > first.bytes() {
+        assert_eq!(put(&mut conn, greatest, later(5)), Outcome::Reworded, "what was listed stays listed");
+    }
     assert!(!is_frozen(&conn, &at(&publisher, "other", 0, 0).package_id()).unwrap());
 }
 
@@ -146,7 +140,7 @@ fn what_contradicts_only_what_is_remembered_is_refused_and_freezes_nothing() {
     let (mut conn, publisher) = (database(), publisher(1));
     let [first, second] = [0, 1].map(|branch| at(&publisher, "web", 2, branch));
     put(&mut conn, &first, NOW);
-    within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap();
+    evict(&mut conn, |_| true);
     assert_eq!(put(&mut conn, &second, NOW), Outcome::Refused(Refusal::Contradiction));
     assert!(!is_frozen(&conn, &first.package_id()).unwrap());
     assert_eq!(put(&mut conn, &first, NOW), Outcome::Added);
@@ -227,33 +221,6 @@ fn two_heads_of_a_key_that_was_revoked_prove_nothing() {
 }
 
 #[test]
-fn expired_heads_are_not_taken_listed_by_name_or_exchanged() {
-    let (mut conn, publisher) = (database(), publisher(1));
-    let head = at(&publisher, "web", 0, 0);
-    let late = later(7 * DAY).plus(crate::limits::EXPIRY_SKEW_MAX);
-    assert_eq!(put(&mut conn, &head, late), Outcome::Refused(Refusal::Expired));
-    let head = offering(&publisher, "web");
-    put(&mut conn, &head, NOW);
-    let name = &head.head().name;
-    let (before, expired) = (later(7 * DAY - 1), later(7 * DAY));
-    assert_eq!(by_name(&conn, name, before).unwrap().total, 1);
-    assert_eq!(by_name(&conn, name, expired).unwrap(), Claims::default());
-    assert_eq!(after(&conn, 0, 9, usize::MAX, expired).unwrap().heads, Vec::<Vec<u8>>::new());
-    assert_eq!(count(&conn, expired).unwrap(), 0);
-    assert!(get(&conn, &head.package_id()).unwrap().unwrap().is_expired(expired));
-    assert_eq!(within(&mut conn, |tx| sweep(tx, before)).unwrap(), 0);
-
-    let (id, expires) = (head.package_id(), expired);
-    let lapsed_then = Some(Lapsed { id: id.to_string(), created: NOW, expires });
-    for _ in 0..2 {
-        assert_eq!(lapsed(&conn, &id, before).unwrap(), None);
-        assert_eq!(lapsed(&conn, &id, expired).unwrap(), lapsed_then);
-        assert_eq!(lapsed_by_name(&conn, name, expired).unwrap(), lapsed_then);
-        within(&mut conn, |tx| sweep(tx, expired)).unwrap();
-    }
-}
-
-#[test]
 fn one_name_of_several_publishers_is_listed_by_id() {
     let mut conn = database();
     for n in [3, 1, 2] {
@@ -261,7 +228,7 @@ fn one_name_of_several_publishers_is_listed_by_id() {
     }
     put(&mut conn, &offering(&publisher(1), "website"), NOW);
     put(&mut conn, &at(&publisher(4), "web", 0, 0), NOW);
-    let ids: Vec<_> = by_name(&conn, &"web".parse().unwrap(), NOW)
+    let ids: Vec<_> = by_name(&conn, &"web".parse().unwrap())
         .unwrap()
         .listed
         .into_iter()
@@ -277,7 +244,7 @@ fn of_a_name_that_everybody_claims_a_few_are_listed_and_the_rest_is_counted() {
     for n in 1..=25 {
         put(&mut conn, &offering(&publisher(n), "web"), NOW);
     }
-    let claims = by_name(&conn, &"web".parse().unwrap(), NOW).unwrap();
+    let claims = by_name(&conn, &"web".parse().unwrap()).unwrap();
     assert_eq!((claims.listed.len(), claims.total), (CLAIMS_LISTED_MAX, 25));
 }
 
@@ -291,7 +258,7 @@ fn positions_only_grow_and_pages_miss_nothing() {
     let mut position = 0;
     let mut pages = Vec::new();
     loop {
-        let page = after(&conn, position, 3, usize::MAX, NOW).unwrap();
+        let page = after(&conn, position, 3, usize::MAX).unwrap();
         position = page.next;
         pages.push(page.heads.len());
         if page.done {
@@ -299,17 +266,17 @@ fn positions_only_grow_and_pages_miss_nothing() {
         }
     }
     assert_eq!((pages, position), (vec![3, 3, 1], newest_position(&conn).unwrap()));
-    assert!(after(&conn, position, 3, usize::MAX, NOW).unwrap().done);
+    assert!(after(&conn, position, 3, usize::MAX).unwrap().done);
 
     let two = heads[0].bytes().len() + heads[1].bytes().len();
-    assert_eq!(after(&conn, 0, 9, two, NOW).unwrap().heads.len(), 2);
-    let one = after(&conn, 0, 0, 0, NOW).unwrap();
+    assert_eq!(after(&conn, 0, 9, two).unwrap().heads.len(), 2);
+    let one = after(&conn, 0, 0, 0).unwrap();
     assert_eq!((one.heads.len(), one.done), (1, false), "a reader always gets on");
 
     put(&mut conn, &at(&publisher, "p0", 1, 0), NOW);
-    let changed = after(&conn, position, 9, usize::MAX, NOW).unwrap();
+    let changed = after(&conn, position, 9, usize::MAX).unwrap();
     assert_eq!(changed.heads, [at(&publisher, "p0", 1, 0).bytes()]);
-    within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap();
+    evict(&mut conn, |_| true);
     put(&mut conn, &at(&publisher, "p0", 2, 0), NOW);
     assert!(newest_position(&conn).unwrap() > changed.next, "a position is never given twice");
 }
@@ -323,10 +290,6 @@ fn a_full_catalogue_takes_nothing_new_but_still_updates() {
     assert_eq!(put(&mut conn, &other, NOW), Outcome::Refused(Refusal::Full));
     assert_eq!(seen(&conn, &other.package_id()).unwrap(), None, "what was not taken leaves nothing");
     assert_eq!(put(&mut conn, &at(&ours, "web", 1, 0), NOW), Outcome::Replaced);
-
-    let young =
-        Head { created: later(8 * DAY), expires: later(9 * DAY), ..other.head().clone() }.sign(&publisher(2));
-    assert_eq!(put(&mut conn, &young.unwrap(), later(8 * DAY)), Outcome::Added, "expired heads make room");
 }
 
 #[test]
@@ -335,9 +298,9 @@ fn one_publisher_cannot_fill_the_catalogue() {
     within(&mut conn, |tx| {
         for n in 0..CATALOG_HEADS_PER_PUBLISHER_MAX {
             tx.execute(
-                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, created, expires, received, source, offers)
-                 VALUES (?1, ?2, 'x', 'x', x'', 0, ?3, 0, x'01', 0)",
-                params![n.to_string(), ours.id().as_bytes(), i64::MAX],
+                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers)
+                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, x'01', 0)",
+                params![n.to_string(), ours.id().as_bytes()],
             )
             .unwrap();
         }
@@ -392,7 +355,7 @@ fn a_damaged_head_is_named_and_replaced_by_the_next_sound_one() {
     conn.execute("UPDATE catalog_heads SET bytes = x'00'", []).unwrap();
     let error = get(&conn, &head.package_id()).unwrap_err();
     assert_eq!(error.code(), crate::code::Code::StoreDamaged);
-    assert_eq!(by_name(&conn, &head.head().name, NOW).unwrap().listed, []);
+    assert_eq!(by_name(&conn, &head.head().name).unwrap().listed, []);
     assert_eq!(put(&mut conn, &head, NOW), Outcome::Replaced);
     assert!(get(&conn, &head.package_id()).unwrap().is_some());
 }
@@ -412,7 +375,7 @@ fn salvaged_rows_are_verified_and_indexed_anew() {
     .unwrap();
     assert_eq!(within(&mut conn, |tx| rebuild(tx, NOW)).unwrap(), 2);
     let query = crate::catalog::Query { text: "web".to_owned(), ..Default::default() };
-    assert_eq!(crate::catalog::search(&conn, &query, NOW).unwrap().total, 1);
+    assert_eq!(crate::catalog::search(&conn, &query).unwrap().total, 1);
     assert_eq!(get(&conn, &heads[1].package_id()).unwrap(), None);
     assert_eq!(number(&conn, "SELECT heads * 10 + seen FROM catalog_totals"), 23);
     let rolled_back = at(&publisher(1), "web", 1, 0);
@@ -497,7 +460,7 @@ fn what_others_told_is_not_taken_over_by_telling_it_again() {
 }
 
 #[test]
-fn a_flood_of_short_lived_heads_flushes_its_own_memory_only() {
+fn a_flood_of_heads_that_are_gone_flushes_its_own_memory_only() {
     let mut conn = database();
     let of = |n: u8| at(&publisher(n), "web", 0, 0);
     put_from(&mut conn, &of(1), 2, NOW);
@@ -506,7 +469,7 @@ fn a_flood_of_short_lived_heads_flushes_its_own_memory_only() {
     for n in 3..=9 {
         put_from(&mut conn, &of(n), 1, later(u64::from(n)));
     }
-    within(&mut conn, |tx| sweep(tx, later(8 * DAY))).unwrap();
+    evict(&mut conn, |_| true);
     within(&mut conn, |tx| crate::catalog::share::forget_oldest(tx, 4)).unwrap();
     let left = |n: &u8| seen(&conn, &of(*n).package_id()).unwrap().is_some();
     assert_eq!((1..=9).filter(left).collect::<Vec<_>>(), [1, 2, 8, 9]);

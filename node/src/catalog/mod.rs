@@ -14,8 +14,8 @@
 //! whatever others send.
 //!
 //! Every change gives a head a new *position*, a number that only grows; whoever remembers a position reads on from there
-//! with [`after`]. [`search`] ranks by BM25 and depends on nothing but the heads that are there, expired ones that were not swept
-//! yet among them: not on their positions, nor on the order in which they came.
+//! with [`after`]. [`search`] ranks by BM25 and depends on nothing but the heads that are there: not on their positions, nor on
+//! the order in which they came.
 //!
 //! This module knows nothing of the network, the runtime or the clock; it may use the database that it is handed.
 
@@ -26,11 +26,11 @@ mod search;
 mod share;
 mod words;
 
-pub use insert::{Outcome, Refusal, discard, insert, known, log_read, rebuild, sweep};
+pub use insert::{Outcome, Refusal, discard, insert, known, log_read, rebuild};
 pub use proofs::{Proof, convict, convict_log, proofs};
 pub use read::{
-    Claims, Lapsed, Listed, Page, after, by_name, count, get, holds, is_frozen, lapsed, lapsed_by_name,
-    newest_position, newest_received, places, seen,
+    Claims, Listed, Page, after, by_name, count, get, holds, is_frozen, newest_position, newest_received,
+    places, seen,
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep};
@@ -51,8 +51,7 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     publisher BLOB    NOT NULL,
     name      TEXT    NOT NULL,
     words     TEXT    NOT NULL,
-    created   INTEGER NOT NULL,
-    expires   INTEGER NOT NULL,
+    released  INTEGER NOT NULL,
     received  INTEGER NOT NULL,
     source    BLOB    NOT NULL,
     offers    INTEGER NOT NULL,
@@ -60,8 +59,7 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, offers, id);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);
-CREATE INDEX IF NOT EXISTS catalog_heads_by_expiry ON catalog_heads (expires);
-CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (created DESC, id);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (released DESC, id);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_source ON catalog_heads (source, position);
 CREATE VIRTUAL TABLE IF NOT EXISTS catalog_text USING fts5 (
     name, tags, categories, description,
@@ -76,9 +74,6 @@ CREATE TABLE IF NOT EXISTS catalog_labels (
 CREATE INDEX IF NOT EXISTS catalog_labels_by_position ON catalog_labels (position);
 CREATE TABLE IF NOT EXISTS catalog_seen (
     id           TEXT    PRIMARY KEY,
-    name         TEXT    NOT NULL,
-    created      INTEGER NOT NULL,
-    expires      INTEGER NOT NULL,
     key_n        INTEGER NOT NULL,
     key_document BLOB    NOT NULL,
     sequence     INTEGER NOT NULL,
@@ -91,7 +86,6 @@ CREATE TABLE IF NOT EXISTS catalog_seen (
     at           INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS catalog_seen_by_age ON catalog_seen (source, frozen, at, id);
-CREATE INDEX IF NOT EXISTS catalog_seen_by_name ON catalog_seen (name, expires);
 CREATE TABLE IF NOT EXISTS catalog_kept (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS catalog_sources (
     source BLOB    PRIMARY KEY,

@@ -62,8 +62,7 @@ fn stored_proof(row: &Row<'_>) -> rusqlite::Result<Option<Proof>> {
 
 /// Keeps two heads that contradict one another as a proof, and freezes their package; tells whether they do.
 ///
-/// For proofs that others found: they count even after both heads expired, and also where the keys were replaced since,
-/// unless what is listed ended the double signing.
+/// For proofs that others found: they count also where the keys were replaced since, unless what is listed ended the double signing.
 ///
 /// # Errors
 /// [`Error::Database`].

@@ -34,14 +34,9 @@ impl Listed {
     /// Verifies the head anew, as anything that acts on it does: the database is a file like any other.
     ///
     /// # Errors
-    /// As [`VerifiedHead::verify`], so also where the head expired meanwhile.
+    /// As [`VerifiedHead::verify`].
     pub fn verify(&self, now: Timestamp) -> Result<VerifiedHead, release::Error> {
         VerifiedHead::verify(&self.bytes, now)
-    }
-
-    /// Whether the head no longer counts at `now`.
-    pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.head.expires <= now
     }
 }
 
@@ -56,8 +51,7 @@ pub struct Page {
     pub done: bool,
 }
 
-/// Reads what is listed of one package, expired or not: whoever asks for it by its id is told that it expired
-/// ([`Listed::is_expired`]) instead of that it does not exist.
+/// Reads what is listed of one package.
 ///
 /// # Errors
 /// [`Error::Damaged`], [`Error::Database`].
@@ -78,13 +72,13 @@ pub struct Claims {
     pub total: usize,
 }
 
-/// Lists the packages of one name that count at `now` and have something to install, by id.
+/// Lists the packages of one name that have something to install, by id.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub fn by_name(conn: &Connection, name: &PackageName, now: Timestamp) -> Result<Claims, Error> {
-    let matching = "FROM catalog_heads AS h WHERE h.name = ?1 AND h.offers <> 0 AND h.expires > ?2";
-    let values = params![name.as_str(), to_ordered(now.as_secs())];
+pub fn by_name(conn: &Connection, name: &PackageName) -> Result<Claims, Error> {
+    let matching = "FROM catalog_heads AS h WHERE h.name = ?1 AND h.offers <> 0";
+    let values = params![name.as_str()];
     let total: i64 =
         conn.prepare_cached(&format!("SELECT count(*) {matching}"))?.query_row(values, |row| row.get(0))?;
     let listed_max = CLAIMS_LISTED_MAX;
@@ -94,60 +88,13 @@ pub fn by_name(conn: &Connection, name: &PackageName, now: Timestamp) -> Result<
     Ok(Claims { listed, total: usize::try_from(total).unwrap_or(usize::MAX) })
 }
 
-/// A package of which nothing counts any more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lapsed {
-    /// The package, as `<publisher>/<name>`.
-    pub id: String,
-    /// When the last head that was taken of it was made.
-    pub created: Timestamp,
-    /// When that expired.
-    pub expires: Timestamp,
-}
-
-/// What was taken last of a package, where it expired before `now`, whether it was swept already or not.
+/// Counts the heads.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub fn lapsed(conn: &Connection, id: &PackageId, now: Timestamp) -> Result<Option<Lapsed>, Error> {
-    let sql = "SELECT id, created, expires FROM catalog_seen WHERE id = ?1 AND expires <= ?2";
-    read_lapsed(conn, sql, &id.to_string(), now)
-}
-
-/// What expired last of the packages of one name.
-///
-/// # Errors
-/// [`Error::Database`].
-pub fn lapsed_by_name(
-    conn: &Connection,
-    name: &PackageName,
-    now: Timestamp,
-) -> Result<Option<Lapsed>, Error> {
-    let sql = "SELECT id, created, expires FROM catalog_seen WHERE name = ?1 AND expires <= ?2
-               ORDER BY expires DESC, id LIMIT 1";
-    read_lapsed(conn, sql, name.as_str(), now)
-}
-
-fn read_lapsed(conn: &Connection, sql: &str, which: &str, now: Timestamp) -> Result<Option<Lapsed>, Error> {
-    let time = |row: &Row<'_>, column: usize| -> rusqlite::Result<Timestamp> {
-        Ok(Timestamp::from_secs(from_ordered(row.get(column)?)))
-    };
-    Ok(conn
-        .prepare_cached(sql)?
-        .query_row(params![which, to_ordered(now.as_secs())], |row| {
-            Ok(Lapsed { id: row.get(0)?, created: time(row, 1)?, expires: time(row, 2)? })
-        })
-        .optional()?)
-}
-
-/// Counts the heads that count at `now`.
-///
-/// # Errors
-/// [`Error::Database`].
-pub fn count(conn: &Connection, now: Timestamp) -> Result<usize, Error> {
-    let heads: i64 = conn
-        .prepare_cached("SELECT count(*) FROM catalog_heads WHERE expires > ?1")?
-        .query_row(params![to_ordered(now.as_secs())], |row| row.get(0))?;
+pub fn count(conn: &Connection) -> Result<usize, Error> {
+    let heads: i64 =
+        conn.prepare_cached("SELECT heads FROM catalog_totals")?.query_row([], |row| row.get(0))?;
     Ok(usize::try_from(heads).unwrap_or(0))
 }
 
@@ -176,24 +123,17 @@ pub fn newest_position(conn: &Connection) -> Result<u64, Error> {
     Ok(position.map_or(0, from_ordered))
 }
 
-/// Reads the heads that changed after `position` and count at `now`: at most `limit_rows` of at most `limit_bytes` together,
-/// but at least one, so that a reader always gets on. With the head of a frozen package come those that prove why, expired or
-/// not.
+/// Reads the heads that changed after `position`: at most `limit_rows` of at most `limit_bytes` together, but at least one, so
+/// that a reader always gets on. With the head of a frozen package come those that prove why.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub fn after(
-    conn: &Connection,
-    position: u64,
-    limit_rows: usize,
-    limit_bytes: usize,
-    now: Timestamp,
-) -> Result<Page, Error> {
+pub fn after(conn: &Connection, position: u64, limit_rows: usize, limit_bytes: usize) -> Result<Page, Error> {
     let mut statement = conn.prepare_cached(
         "SELECT h.position, h.bytes, h.id, EXISTS (SELECT 1 FROM equivocations AS e WHERE e.id = h.id)
-         FROM catalog_heads AS h WHERE h.position > ?1 AND h.expires > ?2 ORDER BY h.position",
+         FROM catalog_heads AS h WHERE h.position > ?1 ORDER BY h.position",
     )?;
-    let mut rows = statement.query(params![to_ordered(position), to_ordered(now.as_secs())])?;
+    let mut rows = statement.query(params![to_ordered(position)])?;
     let mut page = Page { heads: Vec::new(), next: position, done: true };
     let mut bytes_in_all = 0usize;
     while let Some(row) = rows.next()? {

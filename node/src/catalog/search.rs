@@ -3,8 +3,7 @@
 //! Rank is BM25 as [FTS5](https://www.sqlite.org/fts5.html#the_bm25_function) has it, over the columns name, tags,
 //! categories and description with the weights of [`WEIGHTS`], and each word of a column counts once however often it is
 //! repeated. Before rank comes an exact match of the name; after it, the id. None of this depends on the order in which
-//! heads came: BM25 uses counts over all documents, and ties are never left to row ids. Those counts include heads that
-//! expired and were not swept yet, so two nodes with the same live heads may rank them differently until both have swept.
+//! heads came: BM25 uses counts over all documents, and ties are never left to row ids.
 
 use rusqlite::{Connection, ToSql, params_from_iter};
 
@@ -15,10 +14,7 @@ use super::{
     to_ordered,
     words::{Terms, fold},
 };
-use crate::{
-    limits::{QUERY_LABELS_MAX, SEARCH_RESULTS_MAX},
-    time::Timestamp,
-};
+use crate::limits::{QUERY_LABELS_MAX, SEARCH_RESULTS_MAX};
 
 /// What a match is worth in the name, a tag, a category and the description.
 ///
@@ -67,12 +63,12 @@ pub struct Found {
     pub total: usize,
 }
 
-/// Finds the heads that match and count at `now`.
+/// Finds the heads that match.
 ///
 /// # Errors
 /// [`Error::Query`] where the text has too many bytes or words, or too many labels are asked for; [`Error::Database`].
-pub fn search(conn: &Connection, query: &Query, now: Timestamp) -> Result<Found, Error> {
-    let Some(statement) = Statement::of(query, now)? else { return Ok(Found::default()) };
+pub fn search(conn: &Connection, query: &Query) -> Result<Found, Error> {
+    let Some(statement) = Statement::of(query)? else { return Ok(Found::default()) };
     let total: i64 = conn
         .prepare_cached(&format!("SELECT count(*) {}", statement.matching))?
         .query_row(params_from_iter(&statement.values), |row| row.get(0))?;
@@ -103,7 +99,7 @@ struct Statement {
 
 impl Statement {
     /// Builds it; none where nothing can match.
-    fn of(query: &Query, now: Timestamp) -> Result<Option<Self>, Error> {
+    fn of(query: &Query) -> Result<Option<Self>, Error> {
         for (what, labels) in [("categories", &query.categories), ("tags", &query.tags)] {
             if labels.len() > QUERY_LABELS_MAX {
                 return Err(Error::Query { what, found: labels.len(), max: QUERY_LABELS_MAX });
@@ -115,8 +111,6 @@ impl Statement {
         }
         let mut statement =
             if terms.words.is_empty() { Self::recent() } else { Self::ranked(&query.text, &terms) };
-        statement.matching.push_str(" AND h.expires > ?");
-        statement.values.push(Box::new(to_ordered(now.as_secs())));
         if !query.categories.is_empty() {
             statement.any_of(CATEGORY, &query.categories);
         }
@@ -134,7 +128,7 @@ impl Statement {
         Self {
             matching: "FROM catalog_heads AS h WHERE TRUE".to_owned(),
             values: Vec::new(),
-            order: "h.created DESC, h.id".to_owned(),
+            order: "h.released DESC, h.id".to_owned(),
             order_values: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use rusqlite::params;
 
 use super::*;
 use crate::{
-    catalog::{fixture::*, sweep},
+    catalog::fixture::*,
     code::Code,
     release::{Head, VerifiedHead},
 };
@@ -50,7 +50,7 @@ fn text(text: &str) -> Query {
 }
 
 fn names(conn: &Connection, query: &Query) -> Vec<String> {
-    let found = search(conn, query, NOW).unwrap();
+    let found = search(conn, query).unwrap();
     found.hits.iter().map(|hit| hit.head.name.to_string()).collect()
 }
 
@@ -176,13 +176,13 @@ fn user_text_is_never_syntax() {
         "$x",
         "plain\u{0}\" OR name:*",
     ] {
-        let found = search(&conn, &text(query), NOW);
+        let found = search(&conn, &text(query));
         assert!(found.is_ok(), "{query:?}: {found:?}");
     }
     assert_eq!(names(&conn, &text("plain OR text")), ["a"], "OR is a word like any other");
     assert_eq!(names(&conn, &text("plain NOT text")), Vec::<String>::new());
     assert_eq!(names(&conn, &text("NEAR(plain)")), ["a"]);
-    assert_eq!(search(&conn, &text(&"x".repeat(100_000)), NOW).unwrap_err().code(), Code::Usage);
+    assert_eq!(search(&conn, &text(&"x".repeat(100_000))).unwrap_err().code(), Code::Usage);
     let words: Vec<_> = (0..32).map(|n| format!("w{n}")).collect();
     assert_eq!(names(&conn, &text(&words.join(" "))), Vec::<String>::new());
 }
@@ -192,15 +192,15 @@ fn blank_text_lists_by_recency_and_text_without_words_finds_nothing() {
     let mut conn = database();
     for (n, name) in ["b", "a", "d", "c"].into_iter().enumerate() {
         let publisher = publisher(1);
-        let created = later([0, 5, 5, 9][n]);
-        let head = Head { created, ..blank(&publisher, name) };
+        let released_at = later([0, 5, 5, 9][n]);
+        let head = Head { released_at, ..blank(&publisher, name) };
         put(&mut conn, &head.sign(&publisher).unwrap(), later(9));
     }
     for blank in ["", "  \t"] {
         assert_eq!(names(&conn, &text(blank)), ["c", "a", "d", "b"]);
     }
     for wordless in ["--", "\"\"", "***", "🦀"] {
-        assert_eq!(search(&conn, &text(wordless), NOW).unwrap(), Found::default(), "{wordless}");
+        assert_eq!(search(&conn, &text(wordless)).unwrap(), Found::default(), "{wordless}");
     }
 }
 
@@ -225,7 +225,7 @@ fn categories_are_alternatives_and_tags_add_up_without_regard_to_case() {
     assert_eq!(by(&["tools"], &["oauth"], false), "");
     assert_eq!(by(&["x' OR 1=1 --"], &[], false), "");
     let many = Query { tags: vec![String::new(); QUERY_LABELS_MAX + 1], ..Query::default() };
-    assert_eq!(search(&conn, &many, NOW).unwrap_err().code(), Code::Usage);
+    assert_eq!(search(&conn, &many).unwrap_err().code(), Code::Usage);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn pages_are_stable_the_total_is_whole_and_a_larger_limit_is_a_superset() {
         names_of.iter().map(|name| Package { name, description: "same words", ..PLAIN }).collect();
     let conn = index(&packages);
     for words in ["web", ""] {
-        let page = |limit, offset| search(&conn, &Query { limit, offset, ..text(words) }, NOW).unwrap();
+        let page = |limit, offset| search(&conn, &Query { limit, offset, ..text(words) }).unwrap();
         let (small, large) = (page(20, 0), page(50, 0));
         assert_eq!((small.total, large.total, large.hits.len()), (60, 60, 50));
         assert_eq!(small.hits, large.hits[..20]);
@@ -244,15 +244,6 @@ fn pages_are_stable_the_total_is_whole_and_a_larger_limit_is_a_superset() {
         assert_eq!((page(0, 0).hits.len(), page(0, 0).total), (0, 60));
         assert_eq!(page(usize::MAX, 0).hits.len(), 60);
         assert!(page(60, 0).hits.is_sorted_by(|a, b| a.id.to_string() < b.id.to_string()), "ties go by id");
-    }
-}
-
-#[test]
-fn expired_heads_are_not_found() {
-    let conn = index(&[Package { name: "web", ..PLAIN }]);
-    for words in ["web", ""] {
-        assert_eq!(search(&conn, &text(words), later(7 * DAY - 1)).unwrap().total, 1);
-        assert_eq!(search(&conn, &text(words), later(7 * DAY)).unwrap(), Found::default());
     }
 }
 
@@ -294,7 +285,7 @@ fn results_depend_on_what_is_there_and_not_on_how_it_came() {
         ["web", "server data", "fast auth", "secure", "", "k", "web server"].map(text).into();
     let answers = |conn: &Connection| -> Vec<Vec<String>> {
         let ids = |query: &Query| {
-            let found = search(conn, &Query { limit: 1000, ..query.clone() }, NOW).unwrap();
+            let found = search(conn, &Query { limit: 1000, ..query.clone() }).unwrap();
             assert_eq!(found.total, found.hits.len());
             found.hits.into_iter().map(|hit| hit.id.to_string()).collect()
         };
@@ -312,13 +303,12 @@ fn results_depend_on_what_is_there_and_not_on_how_it_came() {
         for n in 0..seed {
             let publisher = publisher(9);
             let gone = Head {
-                expires: later(1),
                 description: "web server database ".repeat(usize::try_from(n % 5).unwrap()),
                 ..blank(&publisher, &format!("web-gone-{n}"))
             };
             put(&mut conn, &gone.sign(&publisher).unwrap(), NOW);
         }
-        within(&mut conn, |tx| sweep(tx, later(2))).unwrap();
+        evict(&mut conn, |head| head.name.as_str().starts_with("web-gone-"));
         for head in order {
             put(&mut conn, head, later(3));
         }
@@ -333,7 +323,7 @@ proptest! {
     #[test]
     fn no_query_fails_or_finds_twice(text in ".{0,80}", tags in proptest::collection::vec(".{0,8}", 0..3)) {
         let conn = index(&[PLAIN, Package { name: "web", description: "any", ..PLAIN }]);
-        let found = search(&conn, &Query { text, tags, ..Query::default() }, NOW).unwrap();
+        let found = search(&conn, &Query { text, tags, ..Query::default() }).unwrap();
         prop_assert!(found.hits.len() <= 2);
         prop_assert_eq!(found.hits.len(), found.total);
     }

@@ -381,8 +381,8 @@ pub struct Info {
     pub versions: Vec<VersionInfo>,
     /// Sequence of the newest log entry.
     pub sequence: u64,
-    /// When the head expires.
-    pub expires: String,
+    /// When its publisher changed it last: a release, a withdrawal, or another entry of its log.
+    pub released_at: String,
     /// Authors, from the manifest, where it is here.
     pub authors: Vec<String>,
     /// Repository, from the manifest, where it is here.

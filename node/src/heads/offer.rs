@@ -6,7 +6,6 @@
 
 use crate::{
     code::Code,
-    limits::EXPIRY_SKEW_MAX,
     release::{Choice, DoubleSigning, Error, Seen, VerifiedHead, choice},
     time::Timestamp,
 };
@@ -62,11 +61,11 @@ pub enum Standing {
     New,
     /// A later state of the package than the one that is listed.
     Newer,
-    /// The state that is listed, said again later.
-    Renewed,
+    /// The state that is listed in other words, which come first in the order of heads.
+    Reworded,
     /// The head that is listed, byte for byte.
     Same,
-    /// The state that is listed, as it was said before.
+    /// The state that is listed in other words, which come after it in the order of heads.
     Superseded,
     /// As [`Standing::New`], and there is no room for it.
     Full,
@@ -80,19 +79,17 @@ pub enum Standing {
     Frozen,
     /// Made further ahead of this node's clock than clocks differ.
     Early,
-    /// It does not count any more.
-    Expired,
 }
 
 impl Standing {
     /// Whether the catalogue changes, so that the head is worth passing on.
     pub fn is_news(self) -> bool {
-        matches!(self, Self::New | Self::Newer | Self::Renewed)
+        matches!(self, Self::New | Self::Newer | Self::Reworded)
     }
 
     /// Whether the head is genuine and cannot be taken only for now: the clock here may be wrong, or room may come.
     pub fn is_deferred(self) -> bool {
-        matches!(self, Self::Full | Self::Early | Self::Expired)
+        matches!(self, Self::Full | Self::Early)
     }
 
     /// Whether what was seen of the package speaks against the head.
@@ -181,32 +178,21 @@ pub fn stand(head: &VerifiedHead, known: &Known, now: Timestamp) -> Standing {
         Err(_) => return Standing::Older,
     }
     let state = head.seen();
-    // Of the keys that contest a place nothing is taken beyond it; what was listed may still be said again.
+    // Of the keys that contest a place nothing is taken beyond it; what was listed may be said in other words.
     if let Some(seen) = known.seen.filter(|seen| known.is_frozen && *seen != state)
         && state.key_n <= seen.key_n
         && !known.is_thawed_by(head)
     {
         return Standing::Frozen;
     }
-    let renews = |listed: &VerifiedHead| listed.seen() == state;
     let standing = match against_listed {
-        // Signed by a clock that ran ahead: nobody else takes it, and it would stand for years.
-        Some((listed, Choice::First)) if renews(listed) && listed.is_ahead(now) && !head.is_ahead(now) => {
-            Standing::Renewed
-        }
         Some((_, Choice::First)) => return Standing::Superseded,
-        Some((listed, _)) if renews(listed) => Standing::Renewed,
+        Some((listed, _)) if listed.seen() == state => Standing::Reworded,
         Some(_) => Standing::Newer,
         None if known.is_full => Standing::Full,
         None => Standing::New,
     };
-    if head.is_ahead(now) {
-        Standing::Early
-    } else if head.is_expired(now.minus(EXPIRY_SKEW_MAX)) {
-        Standing::Expired
-    } else {
-        standing
-    }
+    if head.is_ahead(now) { Standing::Early } else { standing }
 }
 
 /// What two heads prove together of the keys of their publisher, given what is known of the package: nothing where they do not

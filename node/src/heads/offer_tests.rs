@@ -22,9 +22,9 @@ fn lists(head: &VerifiedHead) -> Known {
 }
 
 /// A head of these versions, made at this time.
-fn made(publisher: &Publisher, versions: &[&str], created: Timestamp) -> VerifiedHead {
+fn made(publisher: &Publisher, versions: &[&str], released_at: Timestamp) -> VerifiedHead {
     let draft = draft(publisher, &releases(publisher, versions));
-    Head { created, expires: created.plus(DAY), ..draft }.sign(publisher).unwrap()
+    Head { released_at, ..draft }.sign(publisher).unwrap()
 }
 
 /// Every way in which a head can stand to what is known, by name.
@@ -32,9 +32,11 @@ fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
     let (owner, old) = (rotated(&publisher(1), 2), publisher(1));
     let [one, two] = [&["1.0.0"][..], &["1.0.0", "1.1.0"]].map(|versions| head(&old, versions));
     let other = head(&old, &["1.0.0", "2.0.0"]);
-    let (renewed, early) =
-        (made(&old, &["1.0.0"], NOW.plus(CLOCK_SKEW_MAX / 2)), NOW.plus(CLOCK_SKEW_MAX * 2));
-    let long_ago = NOW.minus(DAY * 3);
+    let early = NOW.plus(CLOCK_SKEW_MAX * 2);
+    let mut worded = [NOW, NOW.minus(DAY)].map(|at| made(&old, &["1.0.0"], at));
+    worded.sort_by(|a, b| a.bytes().cmp(b.bytes()));
+    let [lesser, greater] = worded;
+    let long_ago = NOW.minus(DAY * 400);
     let by = |publisher: &Publisher| draft(publisher, &releases(&old, &["1.0.0"])).sign(publisher).unwrap();
     let thief = by(&rotated(&old, 9));
     let frozen = |listed: &VerifiedHead| Known { is_frozen: true, ..lists(listed) };
@@ -52,12 +54,11 @@ fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
             Known { is_full: true, ..lists(&one) },
             S::Newer,
         ),
-        ("said again", renewed.clone(), lists(&one), S::Renewed),
-        ("said again of a frozen one", renewed.clone(), frozen(&one), S::Renewed),
+        ("in other words", greater.clone(), lists(&lesser), S::Reworded),
+        ("in other words, of a frozen one", greater.clone(), frozen(&lesser), S::Reworded),
         ("the same", one.clone(), lists(&one), S::Same),
         ("the same of a frozen one", one.clone(), frozen(&one), S::Same),
-        ("said before", one.clone(), lists(&renewed), S::Superseded),
-        ("said by a clock that ran ahead", one.clone(), lists(&made(&old, &["1.0.0"], early)), S::Renewed),
+        ("in words that come after", lesser.clone(), lists(&greater), S::Superseded),
         ("no room", one.clone(), full.clone(), S::Full),
         ("older", one.clone(), lists(&two), S::Older),
         ("older than what is remembered", one.clone(), remembered(&two), S::Older),
@@ -79,8 +80,8 @@ fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
             frozen(&one),
             S::Frozen,
         ),
-        ("expired", made(&old, &["1.0.0"], long_ago), Known::default(), S::Expired),
-        ("a contradiction that expired", made(&old, &["2.0.0"], long_ago), lists(&one), S::DoubleSigned),
+        ("of last year", made(&old, &["1.0.0"], long_ago), Known::default(), S::New),
+        ("a contradiction of last year", made(&old, &["2.0.0"], long_ago), lists(&one), S::DoubleSigned),
     ]
 }
 
@@ -92,7 +93,7 @@ fn expected(standing: Standing, is_frozen: bool) -> [Row; 4] {
     use Forward::{Both, Head, Nothing};
     let nothing = (false, Nothing, false, false);
     match standing {
-        Standing::New | Standing::Newer | Standing::Renewed => [
+        Standing::New | Standing::Newer | Standing::Reworded => [
             (true, Head, false, false),
             (true, Nothing, true, false),
             (true, Nothing, false, false),
@@ -110,8 +111,7 @@ fn expected(standing: Standing, is_frozen: bool) -> [Row; 4] {
         | Standing::Older
         | Standing::Contradicts
         | Standing::Frozen
-        | Standing::Early
-        | Standing::Expired => [nothing; 4],
+        | Standing::Early => [nothing; 4],
     }
 }
 
@@ -134,7 +134,7 @@ fn the_situations_are_all_there_are() {
     for standing in [
         S::New,
         S::Newer,
-        S::Renewed,
+        S::Reworded,
         S::Same,
         S::Superseded,
         S::Full,
@@ -143,7 +143,6 @@ fn the_situations_are_all_there_are() {
         S::Contradicts,
         S::Frozen,
         S::Early,
-        S::Expired,
     ] {
         assert!(met.contains(&standing), "{standing:?}");
     }
@@ -199,7 +198,7 @@ fn merged(a: &Known, b: &Known) -> Known {
     Known { is_frozen: is_frozen || known.is_frozen, ..known }
 }
 
-/// Heads of one log: every length, each said at several times, also by a clock that runs ahead.
+/// Heads of one log: every length, each in several wordings, also by a clock that runs ahead.
 fn of_one_log() -> Vec<VerifiedHead> {
     let publisher = publisher(1);
     let versions = ["1.0.0", "1.1.0", "1.2.0", "2.0.0"];

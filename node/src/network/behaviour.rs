@@ -9,7 +9,12 @@ use libp2p::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Metrics, Settings, admission, codec::Cbor, gossip, handshakes::Latest, kademlia, records::Records,
+    Metrics, Settings, admission,
+    codec::Cbor,
+    gossip,
+    handshakes::Latest,
+    kademlia,
+    records::{self, Records},
 };
 use crate::{
     config::Role,
@@ -127,6 +132,7 @@ fn dht(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_kbucket_inserts(kad::BucketInserts::Manual)
         .set_query_timeout(settings.query_timeout)
+        .set_record_ttl(Some(records::LEASE))
         .set_replication_factor(NonZeroUsize::new(20).expect("not zero"))
         .set_caching(kad::Caching::Enabled { max_peers: 4 })
         .set_max_packet_size(16 * 1024)

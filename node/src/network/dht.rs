@@ -4,8 +4,9 @@ use libp2p::{
     Multiaddr, PeerId,
     core::Endpoint,
     kad::{
-        self, AddProviderPhase, GetProvidersOk, GetRecordOk, InboundRequest, ProviderRecord, PutRecordError,
-        PutRecordPhase, QueryId, QueryInfo, QueryResult, Quorum, Record, store::RecordStore,
+        self, AddProviderPhase, GetProvidersOk, GetRecordOk, InboundRequest, K_VALUE, KBucketKey,
+        ProviderRecord, PutRecordError, PutRecordPhase, QueryId, QueryInfo, QueryResult, Quorum, Record,
+        store::RecordStore,
     },
     swarm::{ConnectionId, NetworkBehaviour},
 };
@@ -27,7 +28,7 @@ use crate::{
     catalog,
     content::ContentId,
     heads::{self, Door, Known, Verdict},
-    limits::{ADDRESSES_PER_PEER_MAX, CLOCK_SKEW_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
+    limits::{ADDRESSES_PER_PEER_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
     package::PackageId,
     peers::policy,
     release::{
@@ -52,8 +53,6 @@ pub(super) enum Query {
     Put(Patience, oneshot::Sender<usize>),
     Get {
         found: Vec<(Option<PeerId>, VerifiedHead)>,
-        /// When the newest of those that expired was made, and when it expired.
-        lapsed: Option<(Timestamp, Timestamp)>,
         package: PackageId,
         patience: Patience,
         reply: oneshot::Sender<Sought>,
@@ -69,8 +68,6 @@ pub(super) enum Query {
 pub(super) struct Answered {
     found: Vec<(Option<PeerId>, VerifiedHead)>,
     known: Known,
-    /// When the newest of those that expired was made, and when it expired.
-    lapsed: Option<(Timestamp, Timestamp)>,
     /// Whether anybody answered at all.
     was_answered: bool,
     reply: oneshot::Sender<Sought>,
@@ -117,10 +114,8 @@ impl Driver {
         }
         let record = Record::new(head.dht_key().to_vec(), head.bytes().to_vec());
         // All: the answer then names every node that took the record, where there are fewer than the full number.
-        let (key, kad) = (record.key.clone(), &mut self.swarm.behaviour_mut().kad);
-        match kad.put_record(record, Quorum::All) {
+        match self.swarm.behaviour_mut().kad.put_record(record, Quorum::All) {
             Ok(id) => {
-                kad.store_mut().lapses(&key, head.head().expires);
                 self.queries.insert(id, Query::Put(Patience::new(Instant::now()), reply));
             }
             Err(error) => tracing::warn!(%error, "a head of ours found no room in our own record store"),
@@ -150,9 +145,7 @@ impl Driver {
         for id in ids {
             let (patience, may_end) = match self.queries.get_mut(&id) {
                 Some(Query::Put(patience, _) | Query::Provide(patience, _)) => (patience, true),
-                Some(Query::Get { patience, found, lapsed, .. }) => {
-                    (patience, !found.is_empty() || lapsed.is_some())
-                }
+                Some(Query::Get { patience, found, .. }) => (patience, !found.is_empty()),
                 _ => continue,
             };
             let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(&id) else { continue };
@@ -176,7 +169,7 @@ impl Driver {
         let id = self.swarm.behaviour_mut().kad.get_record(dht_key(package).to_vec().into());
         let patience = Patience::new(Instant::now());
         let package = package.clone();
-        self.queries.insert(id, Query::Get { found: Vec::new(), lapsed: None, package, patience, reply });
+        self.queries.insert(id, Query::Get { found: Vec::new(), package, patience, reply });
     }
 
     pub(super) fn provide(&mut self, root: ContentId, reply: oneshot::Sender<bool>) {
@@ -242,19 +235,13 @@ impl Driver {
         match (result, self.queries.get_mut(&id)) {
             (
                 QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(record))),
-                Some(Query::Get { found, lapsed, package, .. }),
+                Some(Query::Get { found, package, .. }),
             ) => {
-                let now = Timestamp::now();
                 if found.len() < COPIES_MAX
-                    && let Ok(head) = VerifiedHead::verify_stored(&record.record.value)
+                    && let Ok(head) = VerifiedHead::verify(&record.record.value, Timestamp::now())
                     && head.package_id() == *package
                 {
-                    let (created, expires) = (head.head().created, head.head().expires);
-                    if head.is_expired(now) {
-                        *lapsed = (*lapsed).max(Some((created, expires)));
-                    } else if created <= now.plus(CLOCK_SKEW_MAX) {
-                        found.push((record.peer, head));
-                    }
+                    found.push((record.peer, head));
                 }
             }
             (
@@ -305,7 +292,7 @@ impl Driver {
             _ => {}
         }
         self.keep_addresses();
-        if last && let Some(Query::Get { found, lapsed, package, reply, .. }) = self.queries.remove(&id) {
+        if last && let Some(Query::Get { found, package, reply, .. }) = self.queries.remove(&id) {
             self.settling += 1;
             let known = move |store: &Store, _: &sync::Verified| {
                 let read = store.read(|conn| Ok(catalog::known(conn, &package)?));
@@ -313,7 +300,7 @@ impl Driver {
             };
             self.beside.run(known, move |known| {
                 let known = known.flatten().unwrap_or_default();
-                Work::Answered(Box::new(Answered { found, known, lapsed, was_answered, reply }))
+                Work::Answered(Box::new(Answered { found, known, was_answered, reply }))
             });
         }
     }
@@ -321,12 +308,11 @@ impl Driver {
     /// Answers who asked for a head, once what was found is judged.
     pub(super) fn answered(&mut self, answered: Answered) {
         self.settling -= 1;
-        let Answered { found, known, lapsed, was_answered, reply } = answered;
-        let _ = reply.send(match (self.settle(found, &known), lapsed) {
-            (Sought::Nothing, Some((created, expires))) => Sought::Expired(created, expires),
+        let Answered { found, known, was_answered, reply } = answered;
+        let _ = reply.send(match self.settle(found, &known) {
             // Nobody said that there is none.
-            (Sought::Nothing, None) if !was_answered => Sought::Unanswered,
-            (sought, _) => sought,
+            Sought::Nothing if !was_answered => Sought::Unanswered,
+            sought => sought,
         });
     }
 
@@ -424,7 +410,7 @@ impl Driver {
         }
         // Holders send each other all that they hold, again and again.
         let store = self.swarm.behaviour_mut().kad.store_mut();
-        if store.renew(&record, Timestamp::now()) {
+        if store.renew(&record) {
             self.outbox.observer.tell(&Event::Kept { from });
             return;
         }
@@ -434,13 +420,7 @@ impl Driver {
     }
 
     /// Keeps a record that was judged to be newer than `held`, which was here when it came.
-    pub(super) fn keep_record(
-        &mut self,
-        from: PeerId,
-        record: Record,
-        held: Option<Vec<u8>>,
-        lapses: Timestamp,
-    ) {
+    pub(super) fn keep_record(&mut self, from: PeerId, record: Record, held: Option<Vec<u8>>) {
         let store = self.swarm.behaviour_mut().kad.store_mut();
         let holds = store.get(&record.key).map(|held| held.value.clone());
         if holds != held {
@@ -449,7 +429,7 @@ impl Driver {
             self.offer(Offered { from, bytes, way: Way::Record { record, held: holds } });
             return;
         }
-        match store.put_from(from, Record { publisher: None, ..record }, lapses) {
+        match store.put_from(from, Record { publisher: None, ..record }) {
             Ok(()) => self.outbox.observer.tell(&Event::Kept { from }),
             Err(error) => tracing::debug!(peer = %from, %error, "a record found no room"),
         }
@@ -487,10 +467,19 @@ impl Driver {
         }
     }
 
-    /// Drops value records whose heads have expired, and provider records that lapsed.
+    /// Renews the leases of the value records that this node is still one of the nearest to, and drops what lapsed.
     pub(super) fn sweep_records(&mut self) {
-        let records = self.swarm.behaviour_mut().kad.store_mut();
-        records.sweep_values(Timestamp::now());
+        let local = KBucketKey::from(*self.swarm.local_peer_id());
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        for key in kad.store_mut().due() {
+            let target = KBucketKey::new(key.clone());
+            let farthest = kad.get_closest_local_peers(&target).nth(K_VALUE.get() - 1);
+            if farthest.is_none_or(|farthest| local.distance(&target) < farthest.distance(&target)) {
+                kad.store_mut().renew_lease(&key);
+            }
+        }
+        let records = kad.store_mut();
+        records.sweep_values();
         records.sweep_providers();
     }
 }
@@ -501,7 +490,6 @@ mod tests {
     use crate::{
         content::{Codec, ContentId},
         identity::{Publisher, SecretKey},
-        limits::HEAD_LIFETIME_MAX,
         package::PackageId,
         release::{Head, Kind, Labels, Log, Release},
     };
@@ -515,7 +503,7 @@ mod tests {
             let release = Release { version: version.parse().unwrap(), manifest, root, size: 1, files: 1 };
             log.push(log.next(Kind::Release(release), publisher, now).unwrap()).unwrap();
         }
-        let head = Head::of(&log, Labels::default(), publisher, now, HEAD_LIFETIME_MAX).unwrap();
+        let head = Head::of(&log, Labels::default(), publisher).unwrap();
         head.sign(publisher).unwrap()
     }
 

@@ -103,7 +103,7 @@ impl Driver {
                     match way {
                         Way::Gossip { .. } => self.answer_gossip(from, way, acceptance, true),
                         Way::Record { record, held } if verdict.keep_record => {
-                            self.keep_record(from, record, held, head.head().expires);
+                            self.keep_record(from, record, held);
                         }
                         Way::Record { .. } => {}
                     }

@@ -205,7 +205,7 @@ impl Driver {
         self.pages.insert(id, peer);
         let epoch = self.epoch;
         self.beside.run(
-            move |store, verified| sync::page(store, verified, epoch, request, Timestamp::now()),
+            move |store, verified| sync::page(store, verified, epoch, request),
             move |page| Work::Page { id, channel, page: page.flatten() },
         );
     }

@@ -16,7 +16,6 @@ use crate::{
     package::PackageId,
     peers::trim::Marks,
     release::head::VerifiedHead,
-    time::Timestamp,
 };
 
 /// How long the loop may take for what needs no peer.
@@ -27,12 +26,10 @@ const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) enum Sought {
     /// The newest one.
     Found(Box<VerifiedHead>),
-    /// Nobody had one that counts.
+    /// Nobody had one.
     Nothing,
     /// Nobody answered, so that nothing is known.
     Unanswered,
-    /// Only one that expired, made and expired at these times.
-    Expired(Timestamp, Timestamp),
     /// Some that contradict each other.
     Contradiction,
 }
@@ -257,8 +254,8 @@ impl Handle {
     /// Looks a head up in the DHT: the newest valid one that was found.
     ///
     /// # Errors
-    /// [`Error::Contradiction`] where those that were found contradict each other, [`Error::Expired`] where none counts any
-    /// more, [`Error::Unanswered`] where nobody answered; [`Error::Timeout`], [`Error::Stopped`].
+    /// [`Error::Contradiction`] where those that were found contradict each other, [`Error::Unanswered`] where nobody answered;
+    /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn get_head(
         &self,
         package: PackageId,
@@ -268,7 +265,6 @@ impl Handle {
             Sought::Found(head) => Ok(Some(*head)),
             Sought::Nothing => Ok(None),
             Sought::Unanswered => Err(Error::Unanswered { package }),
-            Sought::Expired(created, expires) => Err(Error::Expired { package, created, expires }),
             Sought::Contradiction => Err(Error::Contradiction { package }),
         }
     }
@@ -400,7 +396,6 @@ mod tests {
     use crate::{
         content::Codec,
         identity::Publisher,
-        limits::HEAD_LIFETIME_MAX,
         release::{Head, Kind, Labels, Log, Release},
         time::Timestamp,
     };
@@ -418,7 +413,7 @@ mod tests {
         let mut log = Log::empty(PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() });
         log.push(log.next(Kind::Release(release), &publisher, now).unwrap()).unwrap();
         let labels = Labels { description: "A package".to_owned(), ..Labels::default() };
-        let head = Head::of(&log, labels, &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+        let head = Head::of(&log, labels, &publisher).unwrap();
         head.sign(&publisher).unwrap()
     }
 

@@ -231,16 +231,6 @@ pub enum Error {
         /// The package.
         package: crate::package::PackageId,
     },
-    /// All that a lookup found of a package has expired.
-    #[error("the last head of {package} that the DHT has expired at {expires}")]
-    Expired {
-        /// The package.
-        package: crate::package::PackageId,
-        /// When the head was made.
-        created: crate::time::Timestamp,
-        /// When it expired.
-        expires: crate::time::Timestamp,
-    },
     /// The loop did not answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -256,7 +246,6 @@ impl Error {
             Self::Listen { .. } | Self::Unanswered { .. } => Code::Network,
             Self::Stopped => Code::NotRunning,
             Self::Contradiction { .. } => Code::Equivocation,
-            Self::Expired { .. } => Code::Expired,
             Self::Busy => Code::Busy,
             Self::Timeout(_) => Code::Timeout,
         }
@@ -278,9 +267,6 @@ impl Error {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 "Ports below 1024 need privileges; choose a higher one, for example --listen /ip4/0.0.0.0/tcp/4001."
                     .to_owned()
-            }
-            Self::Expired { created, .. } => {
-                format!("Its publisher has not renewed it since {created}. Ask them to, or connect to more peers.")
             }
             Self::Unanswered { .. } => "Connect to more peers, or try again in a moment.".to_owned(),
             Self::Contradiction { .. } => {

@@ -3,11 +3,15 @@
 //! libp2p's memory store refuses what comes after it is full, so that the first flood wins for ever. This one keeps what is
 //! nearest to this node's own id and evicts the farthest: a flood displaces itself, and the records that lookups will ask
 //! this node for stay. The order of everything is the order of keys, never of hashing.
+//!
+//! What a value record says holds permanently, so any node that holds one may hand it on with a lease of full length, and
+//! renews its own lease for as long as it is one of the nearest: nothing here needs the publisher. The lease ends copies at nodes
+//! that others are nearer than.
 
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use libp2p::{
@@ -18,14 +22,13 @@ use libp2p::{
     },
 };
 
-use crate::{
-    limits::{
-        DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_PROVIDER_MAX, DHT_PROVIDED_KEYS_MAX,
-        DHT_PROVIDERS_PER_KEY_MAX, DHT_RECORDS_MAX, DHT_RECORDS_PER_PEER_MAX, HEAD_BYTES_MAX,
-    },
-    time::Timestamp,
+use crate::limits::{
+    DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_PROVIDER_MAX, DHT_PROVIDED_KEYS_MAX,
+    DHT_PROVIDERS_PER_KEY_MAX, DHT_RECORDS_MAX, DHT_RECORDS_PER_PEER_MAX, HEAD_BYTES_MAX,
 };
 
+/// How long a value record is kept that nobody brings again.
+pub(super) const LEASE: Duration = Duration::from_secs(48 * 3600);
 /// Bytes of a key: a SHA-256, or a multihash of one.
 const KEY_BYTES_MAX: usize = 64;
 
@@ -47,8 +50,6 @@ struct Value {
     record: Record,
     /// Who brought the first one under this key; nobody for our own.
     source: Option<PeerId>,
-    /// When what it says is no longer true, where that is known.
-    lapses: Option<Timestamp>,
 }
 
 impl Records {
@@ -68,12 +69,12 @@ impl Records {
         self.values.by_key.len()
     }
 
-    /// Keeps a record that `source` brought, until `lapses`. Where a peer has brought as many as it may, its own farthest one
+    /// Keeps a record that `source` brought, for the time of its lease. Where a peer has brought as many as it may, its own farthest one
     /// goes.
     ///
     /// # Errors
     /// Where there is no room for it.
-    pub(super) fn put_from(&mut self, source: PeerId, record: Record, lapses: Timestamp) -> Result<()> {
+    pub(super) fn put_from(&mut self, source: PeerId, record: Record) -> Result<()> {
         let key = record.key.to_vec();
         let held = self.values.get(&key);
         // Whoever brings again what is here already does not become answerable for it: it could have it evicted so.
@@ -89,35 +90,42 @@ impl Records {
                 _ => return Err(Error::MaxRecords),
             }
         }
-        self.insert(Value { record, source: Some(source), lapses: Some(lapses) })?;
+        self.insert(Value { record, source: Some(source) })?;
         self.brought.entry(source).or_default().insert((distance, key));
         Ok(())
     }
 
-    /// Keeps a record for longer that is here already, as it stands; false where it is not, or has lapsed.
-    pub(super) fn renew(&mut self, record: &Record, now: Timestamp) -> bool {
+    /// Keeps a record for longer that is here already, as it stands; false where it is not.
+    pub(super) fn renew(&mut self, record: &Record) -> bool {
         let Some((_, held)) = self.values.by_key.get_mut(record.key.as_ref()) else { return false };
-        let is_same = held.record.value == record.value && held.lapses.is_some_and(|at| now < at);
+        let is_same = held.record.value == record.value;
         if is_same && held.record.publisher.is_none() {
             held.record.expires = held.record.expires.max(record.expires);
         }
         is_same
     }
 
-    /// Notes until when a record is true.
-    pub(super) fn lapses(&mut self, key: &RecordKey, at: Timestamp) {
-        if let Some((_, value)) = self.values.by_key.get_mut(key.as_ref()) {
-            value.lapses = Some(at);
+    /// The value records held for others whose lease has less than half of its time left.
+    pub(super) fn due(&self) -> Vec<RecordKey> {
+        let soon = clock() + LEASE / 2;
+        let held = self.values.by_key.values().filter(|(_, value)| value.record.is_expired(soon));
+        held.map(|(_, value)| value.record.key.clone()).collect()
+    }
+
+    /// Gives a value record a lease of full length.
+    pub(super) fn renew_lease(&mut self, key: &RecordKey) {
+        if let Some((_, held)) = self.values.by_key.get_mut(key.as_ref()) {
+            held.record.expires = Some(clock() + LEASE);
         }
     }
 
-    /// Drops the value records that lapsed.
-    pub(super) fn sweep_values(&mut self, now: Timestamp) {
-        let has_lapsed = |value: &Value| value.lapses.is_some_and(|at| at <= now);
+    /// Drops the value records whose lease is over.
+    pub(super) fn sweep_values(&mut self) {
+        let now = clock();
         let held = self.values.by_key.iter();
-        let lapsed: Vec<Vec<u8>> =
-            held.filter(|(_, (_, value))| has_lapsed(value)).map(|(key, _)| key.clone()).collect();
-        lapsed.iter().for_each(|key| self.drop_value(key));
+        let over: Vec<Vec<u8>> =
+            held.filter(|(_, (_, value))| value.record.is_expired(now)).map(|(key, _)| key.clone()).collect();
+        over.iter().for_each(|key| self.drop_value(key));
     }
 
     fn insert(&mut self, value: Value) -> Result<()> {
@@ -188,17 +196,18 @@ impl RecordStore for Records {
     fn put(&mut self, record: Record) -> Result<()> {
         // Libp2p's own way in: what this node publishes.
         self.drop_value(record.key.as_ref());
-        self.insert(Value { record, source: None, lapses: None })
+        self.insert(Value { record, source: None })
     }
 
     fn remove(&mut self, key: &RecordKey) {
         self.drop_value(key.as_ref());
     }
 
+    /// The records as they are handed on to other nodes: each of these decides how long it keeps its copy.
     fn records(&self) -> Self::RecordsIter<'_> {
         let values = self.values.by_key.values();
-        let records: Vec<_> = values.map(|(_, value)| Cow::Borrowed(&value.record)).collect();
-        records.into_iter()
+        let records = values.map(|(_, value)| Cow::Owned(Record { expires: None, ..value.record.clone() }));
+        records.collect::<Vec<_>>().into_iter()
     }
 
     fn add_provider(&mut self, mut record: ProviderRecord) -> Result<()> {
@@ -369,50 +378,59 @@ mod tests {
     #[test]
     fn one_peer_cannot_fill_the_value_records() {
         let mut records = Records::new(PeerId::random());
-        let (flooder, other, later) = (PeerId::random(), PeerId::random(), Timestamp::now());
+        let (flooder, other) = (PeerId::random(), PeerId::random());
         let many = 2 * DHT_RECORDS_PER_PEER_MAX as u32;
-        records.put_from(other, record(0, None), later).unwrap();
+        records.put_from(other, record(0, None)).unwrap();
         let near = |records: &Records, n: u32| records.values.distance(record(n, None).key.as_ref());
-        (0..many).for_each(|n| drop(records.put_from(flooder, record(n, None), later)));
+        (0..many).for_each(|n| drop(records.put_from(flooder, record(n, None))));
         assert_eq!(records.len(), DHT_RECORDS_PER_PEER_MAX + 1);
         assert!(records.get(&record(0, None).key).is_some(), "what others brought stays");
         let mut all: Vec<u32> = (1..many).collect();
         all.sort_by_key(|n| near(&records, *n));
         let kept = all.iter().filter(|n| records.get(&record(**n, None).key).is_some());
         assert!(kept.eq(&all[..DHT_RECORDS_PER_PEER_MAX]), "its own nearest are kept");
-        assert!(records.put_from(flooder, record(all[0], None), later).is_ok(), "a renewal is no new key");
-        assert!(records.put_from(other, record(many, None), later).is_ok());
+        assert!(records.put_from(flooder, record(all[0], None)).is_ok(), "a renewal is no new key");
+        assert!(records.put_from(other, record(many, None)).is_ok());
         assert_eq!(records.brought.values().map(BTreeSet::len).sum::<usize>(), records.len());
     }
 
     #[test]
     fn what_is_held_already_is_kept_for_longer_and_not_verified_again() {
         let mut records = Records::new(PeerId::random());
-        let (now, later) = (Timestamp::now(), clock() + std::time::Duration::from_secs(60));
-        let lapses = now.plus(std::time::Duration::from_secs(1));
+        let later = clock() + Duration::from_secs(60);
         let until = |expires| Record { expires: Some(expires), ..record(1, None) };
-        assert!(!records.renew(&until(later), now), "it is not here");
-        records.put_from(PeerId::random(), until(clock()), lapses).unwrap();
-        assert!(!records.renew(&Record { value: vec![2], ..until(later) }, now), "it is another");
-        assert!(records.renew(&until(later), now));
+        assert!(!records.renew(&until(later)), "it is not here");
+        records.put_from(PeerId::random(), until(clock())).unwrap();
+        assert!(!records.renew(&Record { value: vec![2], ..until(later) }), "it is another");
+        assert!(records.renew(&until(later)));
         assert_eq!(records.get(&until(later).key).unwrap().expires, Some(later));
-        assert!(!records.renew(&until(later), lapses), "it has lapsed");
     }
 
     #[test]
-    fn values_that_lapsed_are_swept_without_a_look_at_them() {
+    fn values_whose_lease_is_over_are_swept_without_a_look_at_them() {
         let mut records = Records::new(PeerId::random());
-        let (peer, now) = (PeerId::random(), Timestamp::now());
-        let second = std::time::Duration::from_secs(1);
-        records.put_from(peer, record(1, None), now).unwrap();
-        records.put_from(peer, record(2, None), now.plus(second)).unwrap();
-        records.put(record(3, Some(records.local))).unwrap();
-        records.lapses(&record(3, None).key, now);
-        records.sweep_values(now);
-        let kept: Vec<bool> = (1..4).map(|n| records.get(&record(n, None).key).is_some()).collect();
-        assert_eq!(kept, [false, true, false]);
-        records.sweep_values(now.plus(second));
-        assert!(records.brought.is_empty() && records.values.by_distance.is_empty());
+        let (peer, now) = (PeerId::random(), clock());
+        let leased = |n, expires| Record { expires: Some(expires), ..record(n, None) };
+        records.put_from(peer, leased(1, now)).unwrap();
+        records.put_from(peer, leased(2, now + LEASE / 3)).unwrap();
+        records.put_from(peer, leased(3, now + LEASE)).unwrap();
+        records.put(record(4, Some(records.local))).unwrap();
+        assert_eq!(records.due(), [1, 2].map(|n| record(n, None).key), "less than half of it is left");
+        records.renew_lease(&record(2, None).key);
+        assert_eq!(records.due(), [record(1, None).key]);
+        records.sweep_values();
+        let kept: Vec<bool> = (1..=4).map(|n| records.get(&record(n, None).key).is_some()).collect();
+        assert_eq!(kept, [false, true, true, true]);
+        assert_eq!(records.brought.values().map(BTreeSet::len).sum::<usize>(), 2);
+    }
+
+    #[test]
+    fn a_record_is_handed_on_with_the_full_time_whatever_is_left_of_it_here() {
+        let mut records = Records::new(PeerId::random());
+        let expires = Some(clock() + Duration::from_secs(60));
+        records.put_from(PeerId::random(), Record { expires, ..record(1, None) }).unwrap();
+        assert_eq!(records.records().map(|it| it.expires).collect::<Vec<_>>(), [None]);
+        assert_eq!(records.get(&record(1, None).key).unwrap().expires, expires);
     }
 
     #[test]

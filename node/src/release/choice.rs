@@ -62,7 +62,7 @@ impl From<Seen> for Place {
 /// Compares two heads of one package.
 ///
 /// The one with the later key document counts, then the one with the higher sequence. Of two that say the same of the log,
-/// the later `created` counts, then the later `expires`, then the greater bytes, so that every node keeps the same one.
+/// the greater bytes count, so that every node keeps the same one.
 /// Two chains of keys of which none continues the other are an equivocation where keys that still count signed both, and
 /// a fork otherwise: whoever stole a key that was replaced contradicts nobody. An equivocation are also, under the same keys, two logs, and
 /// two entries or latest releases of one sequence: whoever installs without a version takes what the head says.
@@ -72,7 +72,6 @@ pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
         let contradict = keys.is_contradicted_by(others) || others.is_contradicted_by(keys);
         return if contradict { Choice::Equivocation } else { Choice::Fork };
     }
-    let (x, y) = (a.head(), b.head());
     let place = |head: &VerifiedHead| (head.key_log().current().n, head.head().sequence);
     let order = place(a).cmp(&place(b));
     let (p, q) = (a.seen(), b.seen());
@@ -82,8 +81,7 @@ pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
     if order.is_eq() && (p.entry, p.latest) != (q.entry, q.latest) {
         return Choice::Equivocation;
     }
-    let renewed = || (x.created, x.expires, a.bytes()).cmp(&(y.created, y.expires, b.bytes()));
-    match order.then_with(renewed) {
+    match order.then_with(|| a.bytes().cmp(b.bytes())) {
         Ordering::Greater => Choice::First,
         Ordering::Less => Choice::Second,
         Ordering::Equal => Choice::Same,
@@ -148,7 +146,7 @@ mod tests {
     fn the_higher_sequence_wins_whenever_it_was_made() {
         let publisher = publisher(1);
         let (one, two) = (head(&publisher, &["1.0.0"]), releases(&publisher, &["1.0.0", "1.1.0"]));
-        let earlier = Head { created: NOW.minus(DAY), ..draft(&publisher, &two) };
+        let earlier = Head { released_at: NOW.minus(DAY), ..draft(&publisher, &two) };
         wins(&earlier.sign(&publisher).unwrap(), &one);
         assert_eq!(compare(&one, &one.clone()), Choice::Same);
     }
@@ -163,18 +161,16 @@ mod tests {
     }
 
     #[test]
-    fn the_later_renewal_wins() {
+    fn of_two_heads_of_one_entry_every_node_keeps_the_same_one() {
         let publisher = publisher(1);
         let first = draft(&publisher, &releases(&publisher, &["1.0.0"]));
-        let created = Head { created: NOW.plus(DAY / 2), ..first.clone() }.sign(&publisher).unwrap();
-        let expires = Head { expires: first.expires.plus(DAY), ..first.clone() }.sign(&publisher).unwrap();
-        let other =
-            Head { description: "Another text".to_owned(), ..first.clone() }.sign(&publisher).unwrap();
-        let first = first.sign(&publisher).unwrap();
-        wins(&created, &expires);
-        wins(&expires, &first);
-        assert_ne!(compare(&first, &other), Choice::Same);
-        assert_ne!(compare(&first, &other), compare(&other, &first), "every node keeps the same one");
+        let other = Head { description: "Another text".to_owned(), ..first.clone() };
+        let later = Head { released_at: NOW.plus(DAY), ..first.clone() };
+        let mut heads = [first, other, later].map(|head| head.sign(&publisher).unwrap());
+        heads.sort_by(|a, b| a.bytes().cmp(b.bytes()));
+        wins(&heads[1], &heads[0]);
+        wins(&heads[2], &heads[1]);
+        wins(&heads[2], &heads[0]);
     }
 
     #[test]
@@ -194,7 +190,7 @@ mod tests {
         let other = ContentId::of(Codec::DagCbor, b"another");
         let first = sign(one.clone());
         for second in [
-            sign(Head { latest: Some(latest), created: NOW.plus(DAY / 2), ..one.clone() }),
+            sign(Head { latest: Some(latest), released_at: NOW.plus(DAY / 2), ..one.clone() }),
             sign(Head { latest: None, ..one.clone() }),
             sign(Head { log: other, ..one }),
             // Also in another place: no log has two beginnings.

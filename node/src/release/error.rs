@@ -1,7 +1,5 @@
 //! Why an entry, a log or a head was refused.
 
-use std::time::Duration;
-
 use super::{Release, Sequence};
 use crate::{code::Code, identity, identity::PublisherId, time::Timestamp};
 
@@ -49,27 +47,13 @@ pub enum Error {
     /// A valid head under a DHT key that is not its own.
     #[error("the head does not belong under the key that it was found at")]
     Key,
-    /// Past its expiry.
-    #[error("the head expired at {expires}; it is {now} now")]
-    Expired {
-        /// When it expired.
-        expires: Timestamp,
-        /// The time now.
-        now: Timestamp,
-    },
     /// Made too far ahead of the clock.
-    #[error("the head is from {created}, which is more than ten minutes ahead; it is {now} now")]
+    #[error("the head is from {released_at}, which is more than ten minutes ahead; it is {now} now")]
     Future {
-        /// When it says that it was made.
-        created: Timestamp,
+        /// When it says that its newest entry was made.
+        released_at: Timestamp,
         /// The time now.
         now: Timestamp,
-    },
-    /// Valid for too long, or ends before it begins.
-    #[error("the head is valid for {}, which is not between a second and seven days", humane(*lifetime))]
-    Lifetime {
-        /// How long it is valid; zero where it ends before it begins.
-        lifetime: Duration,
     },
     /// An entry does not follow from the one before it.
     #[error("entry {sequence} does not continue the log: {why}")]
@@ -132,10 +116,10 @@ impl Error {
         match self {
             Self::Identity(error) => error.code(),
             Self::Limit { .. } => Code::Limit,
-            Self::Malformed { .. } | Self::Log { .. } | Self::Lifetime { .. } => Code::Malformed,
+            Self::Malformed { .. } | Self::Log { .. } => Code::Malformed,
             Self::Publisher { .. } | Self::Scope { .. } => Code::Signature,
             Self::Key | Self::Anchor { .. } => Code::HashMismatch,
-            Self::Expired { .. } | Self::Future { .. } => Code::Expired,
+            Self::Future { .. } => Code::Clock,
             Self::VersionReused { .. } | Self::Refused { .. } => Code::Conflict,
             Self::Rollback { .. } => Code::Rollback,
             Self::Equivocation { .. } => Code::Equivocation,
@@ -149,12 +133,12 @@ impl Error {
             Self::Limit { what: "a head", .. } => {
                 "shorten the description, or use fewer tags and categories".to_owned()
             }
-            Self::Expired { .. } => {
-                "ask its publisher, or anyone who follows the package, to renew it; check this machine's clock".to_owned()
-            }
             Self::Future { .. } => "check this machine's clock".to_owned(),
             Self::VersionReused { released } => {
-                format!("publish under a version after {}; a released version cannot be changed", released.version)
+                format!(
+                    "publish under a version after {}; a released version cannot be changed",
+                    released.version
+                )
             }
             Self::Equivocation { .. } => {
                 "do not install it; ask its publisher whether a key was stolen".to_owned()
@@ -162,8 +146,4 @@ impl Error {
             _ => String::new(),
         }
     }
-}
-
-fn humane(duration: Duration) -> String {
-    format!("{} s", duration.as_secs())
 }

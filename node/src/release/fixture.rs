@@ -64,7 +64,7 @@ pub(crate) fn labels() -> Labels {
 
 /// The unsigned head of a log.
 pub(crate) fn draft(publisher: &Publisher, log: &Log) -> Head {
-    Head::of(log, labels(), publisher, NOW, DAY).unwrap()
+    Head::of(log, labels(), publisher).unwrap()
 }
 
 /// The signed head of a log of these releases.

@@ -2,8 +2,9 @@
 //!
 //! A head stands by itself: it holds the publisher's whole chain of key documents, so that whoever receives one can check
 //! it without asking anyone. That the log and the manifest say the same is checked when they are fetched.
-
-use std::time::Duration;
+//!
+//! A head follows from the log and the keys alone: it holds no time of its own, its bytes stay the same until the log grows
+//! or the keys change, and it is valid permanently. How fresh it is, its publisher says apart from it.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -14,8 +15,8 @@ use crate::{
     content::{Codec, ContentId},
     identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
     limits::{
-        CLOCK_SKEW_MAX, DESCRIPTION_BYTES_MAX, EXPIRY_SKEW_MAX, FIELD_BYTES_MAX, HEAD_BYTES_MAX,
-        HEAD_LIFETIME_MAX, LABEL_BYTES_MAX, LABELS_MAX, RESOLVED_NAMES_MAX,
+        CLOCK_SKEW_MAX, DESCRIPTION_BYTES_MAX, FIELD_BYTES_MAX, HEAD_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX,
+        RESOLVED_NAMES_MAX,
     },
     package::{PackageId, PackageName},
     time::Timestamp,
@@ -66,10 +67,8 @@ pub struct Head {
     pub categories: Vec<String>,
     /// Whether the checks before publishing were skipped.
     pub preflight_skipped: bool,
-    /// When it was made, as its maker says.
-    pub created: Timestamp,
-    /// From when on it no longer counts, at most seven days after `created`.
-    pub expires: Timestamp,
+    /// When the newest log entry was made, as its maker says.
+    pub released_at: Timestamp,
 }
 
 /// What a head says of a package for people and for search, taken from its description file.
@@ -103,13 +102,7 @@ impl Head {
     ///
     /// # Errors
     /// [`Error::Anchor`] where the log has no entries or is of another publisher.
-    pub fn of(
-        log: &Log,
-        labels: Labels,
-        publisher: &Publisher,
-        created: Timestamp,
-        lifetime: Duration,
-    ) -> Result<Self, Error> {
+    pub fn of(log: &Log, labels: Labels, publisher: &Publisher) -> Result<Self, Error> {
         let (Some(newest), Some(first)) = (log.newest(), log.id()) else {
             return Err(Error::Anchor { why: "the log has no entries" });
         };
@@ -133,8 +126,7 @@ impl Head {
             tags,
             categories,
             preflight_skipped,
-            created,
-            expires: created.plus(lifetime),
+            released_at: newest.entry().created,
         })
     }
 
@@ -174,10 +166,6 @@ impl Head {
         if (self.sequence.get() == 0) != (self.entry == self.log) {
             return Err(Error::malformed(WHAT, "only the first entry is both the first and the newest"));
         }
-        let lifetime = self.expires.since(self.created);
-        if lifetime.is_zero() || lifetime > HEAD_LIFETIME_MAX {
-            return Err(Error::Lifetime { lifetime });
-        }
         Ok(())
     }
 }
@@ -198,16 +186,11 @@ impl VerifiedHead {
     /// Checks a head that came from outside.
     ///
     /// # Errors
-    /// [`Error`]; [`Error::Expired`] and [`Error::Future`] are decided last, so that they are only said of heads that are
-    /// genuine.
+    /// [`Error`]; [`Error::Future`] is decided last, so that it is only said of heads that are genuine.
     pub fn verify(bytes: &[u8], now: Timestamp) -> Result<Self, Error> {
         let verified = Self::verify_stored(bytes)?;
-        let Head { created, expires, .. } = verified.head;
         if verified.is_ahead(now) {
-            return Err(Error::Future { created, now });
-        }
-        if verified.is_expired(now.minus(EXPIRY_SKEW_MAX)) {
-            return Err(Error::Expired { expires, now });
+            return Err(Error::Future { released_at: verified.head.released_at, now });
         }
         Ok(verified)
     }
@@ -221,7 +204,7 @@ impl VerifiedHead {
         if key == verified.dht_key() { Ok(verified) } else { Err(Error::Key) }
     }
 
-    /// Checks a head of our own database, whatever the time now: see [`VerifiedHead::is_expired`].
+    /// Checks a head of our own database, whatever the time now.
     ///
     /// # Errors
     /// As [`VerifiedHead::verify`], apart from the time now.
@@ -248,14 +231,9 @@ impl VerifiedHead {
         Ok(Self { head, keys, bytes: bytes.to_vec() })
     }
 
-    /// Whether the head no longer counts at `now`. What others pass on is given [`EXPIRY_SKEW_MAX`] more.
-    pub fn is_expired(&self, now: Timestamp) -> bool {
-        self.head.expires <= now
-    }
-
-    /// Whether the head was made further ahead of `now` than clocks differ, so that nobody takes it.
+    /// Whether its newest entry was made further ahead of `now` than clocks differ, so that nobody takes it yet.
     pub fn is_ahead(&self, now: Timestamp) -> bool {
-        self.head.created > now.plus(CLOCK_SKEW_MAX)
+        self.head.released_at > now.plus(CLOCK_SKEW_MAX)
     }
 
     /// What it says.
@@ -304,12 +282,14 @@ impl VerifiedHead {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         code::Code,
         content::ContentId,
         identity::{KeyDocument, SecretKey, hex},
-        release::fixture::{DAY, NOW, draft, head, publisher, release, releases, rotated},
+        release::fixture::{NOW, draft, head, publisher, release, releases, rotated},
     };
 
     fn unsigned() -> Head {
@@ -423,16 +403,18 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_head_is_refused_and_a_stored_one_says_so() {
-        let head = unsigned().sign(&publisher(1)).unwrap();
-        let at = |now| VerifiedHead::verify(head.bytes(), now).map_err(|error| error.code());
-        let expires = head.head().expires;
-        assert!(at(expires.minus(Duration::from_secs(1))).is_ok());
-        assert!(at(expires.plus(EXPIRY_SKEW_MAX - Duration::from_secs(1))).is_ok(), "clocks differ");
-        assert_eq!(at(expires.plus(EXPIRY_SKEW_MAX)).unwrap_err(), Code::Expired);
-        assert_eq!(at(Timestamp::from_secs(u64::MAX)).unwrap_err(), Code::Expired);
-        let stored = VerifiedHead::verify_stored(head.bytes()).unwrap();
-        assert!(stored.is_expired(expires) && !stored.is_expired(NOW));
+    fn a_head_is_valid_permanently_and_says_the_same_until_its_log_grows_or_its_keys_change() {
+        let (one, log) = (publisher(1), releases(&publisher(1), &["1.0.0", "1.1.0"]));
+        let head = draft(&one, &log).sign(&one).unwrap();
+        for now in [NOW, NOW.plus(Duration::from_secs(400 * 24 * 3600)), Timestamp::from_secs(u64::MAX)] {
+            assert_eq!(VerifiedHead::verify(head.bytes(), now).unwrap(), head);
+        }
+        assert_eq!(draft(&one, &log).sign(&one).unwrap().bytes(), head.bytes());
+        assert_eq!(head.head().released_at, log.newest().unwrap().entry().created);
+        let longer = releases(&one, &["1.0.0", "1.1.0", "1.2.0"]);
+        assert_ne!(draft(&one, &longer).sign(&one).unwrap().bytes(), head.bytes());
+        let replaced = rotated(&one, 2);
+        assert_ne!(draft(&replaced, &log).sign(&replaced).unwrap().bytes(), head.bytes());
     }
 
     #[test]
@@ -440,33 +422,24 @@ mod tests {
         let head = unsigned().sign(&publisher(1)).unwrap();
         let at = |now| VerifiedHead::verify(head.bytes(), now).map_err(|error| error.code());
         assert!(at(NOW.minus(CLOCK_SKEW_MAX)).is_ok());
-        assert_eq!(at(NOW.minus(CLOCK_SKEW_MAX + Duration::from_secs(1))).unwrap_err(), Code::Expired);
-        assert_eq!(at(Timestamp::default()).unwrap_err(), Code::Expired);
+        assert_eq!(at(NOW.minus(CLOCK_SKEW_MAX + Duration::from_secs(1))).unwrap_err(), Code::Clock);
+        assert_eq!(at(Timestamp::default()).unwrap_err(), Code::Clock);
     }
 
     #[test]
-    fn a_forged_head_is_called_forged_even_when_it_is_late() {
+    fn a_forged_head_is_called_forged_even_when_it_is_early() {
         let head = seal(&unsigned(), &publisher(2));
-        let late = VerifiedHead::verify(&head, Timestamp::from_secs(u64::MAX)).unwrap_err();
-        assert_eq!(late.code(), Code::Signature);
+        let early = VerifiedHead::verify(&head, Timestamp::default()).unwrap_err();
+        assert_eq!(early.code(), Code::Signature);
     }
 
     #[test]
     fn heads_that_break_a_rule_are_refused() {
         let label = |length| vec!["x".repeat(length)];
-        let long = HEAD_LIFETIME_MAX + Duration::from_secs(1);
         let raw = ContentId::of(Codec::Raw, b"");
         for (bad, code, why) in [
             (Head { version: 0, ..unsigned() }, Code::Malformed, "version zero"),
             (Head { version: 2, ..unsigned() }, Code::Malformed, "a later version"),
-            (Head { expires: NOW.plus(long), ..unsigned() }, Code::Malformed, "lives too long"),
-            (
-                Head { expires: Timestamp::from_secs(u64::MAX), ..unsigned() },
-                Code::Malformed,
-                "lives for ever",
-            ),
-            (Head { expires: NOW, ..unsigned() }, Code::Malformed, "lives not at all"),
-            (Head { expires: NOW.minus(DAY), ..unsigned() }, Code::Malformed, "ends before it begins"),
             (
                 Head { description: "x".repeat(DESCRIPTION_BYTES_MAX + 1), ..unsigned() },
                 Code::Limit,
@@ -550,7 +523,6 @@ mod tests {
     /// A head whose every field is as long as it may be.
     fn largest() -> Head {
         let labels = vec!["x".repeat(LABEL_BYTES_MAX); LABELS_MAX];
-        let far = u64::MAX - HEAD_LIFETIME_MAX.as_secs();
         Head {
             name: "x".repeat(64).parse().unwrap(),
             sequence: Sequence::new(u64::MAX),
@@ -564,8 +536,7 @@ mod tests {
             license: Some("x".repeat(FIELD_BYTES_MAX)),
             tags: labels.clone(),
             categories: labels,
-            created: Timestamp::from_secs(far),
-            expires: Timestamp::from_secs(u64::MAX),
+            released_at: Timestamp::from_secs(u64::MAX),
             ..unsigned()
         }
     }
@@ -624,7 +595,7 @@ mod tests {
     #[test]
     fn the_format_is_fixed() {
         let signed = unsigned().sign(&publisher(1)).unwrap();
-        insta::assert_snapshot!(hex::encode(signed.bytes()), @"a2677061796c6f61645902b4b0636c6f67d82a58250001711220ac25fa29d8277511f0f3f46760f881df42c9544b230edbfb290555ea04becb00646b6579738158e3a2677061796c6f6164585fa7616e00646b6579738158208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c6673636f7065738067637265617465641a6553f1006776657273696f6e016870726576696f7573f6697468726573686f6c64016a7369676e61747572657381a2636b657958208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c637369675840cc24b26a6bed7d128f847b726f995468be9b5d9afc32ca291dfc1448e0afe50d04ada489e0db90ab151ca1acdfb08d837c9b0f1289291f428e2a36d2e2156007646e616d65647061636b64746167738165736d616c6c65656e747279d82a582500017112204932fbf54911fcabb1efab0180d572788cd835b032fdfbf363141be751e38e94666c6174657374a564726f6f74d82a582500017012207fbd210ebec11f65a97190ef900795c4b8da3805af3f5a1b8d1d272556b292ca6473697a651904d26566696c6573056776657273696f6e65312e312e30686d616e6966657374d82a582500015512207fbd210ebec11f65a97190ef900795c4b8da3805af3f5a1b8d1d272556b292ca67637265617465641a6553f10067657870697265731a65554280676b65795f6c6f67d82a582500017112207b7ad7365d7b46ce459b5cd383e1979c7dc57f1f21074dd2d2d35da14238e499676c6963656e7365634d49546776657273696f6e016873657175656e636501697075626c697368657258200b7864d3d452b0b4aa36343ba0aa02c99b4c95204f0d97699e8f2459ce40068e6a63617465676f72696573816574657374736b6465736372697074696f6e6941207061636b61676571707265666c696768745f736b6970706564f46a7369676e61747572657381a2636b657958208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c6373696758400cad0e42d79dc15d1d3e808c7a073c36bd300629906545c80d34f6ccf331ca240e4321214b9f3958b8e84d5476be399a4bde1a825d3ff00528507d69b0297c06");
+        insta::assert_snapshot!(hex::encode(signed.bytes()), @"a2677061796c6f61645902abaf636c6f67d82a58250001711220ac25fa29d8277511f0f3f46760f881df42c9544b230edbfb290555ea04becb00646b6579738158e3a2677061796c6f6164585fa7616e00646b6579738158208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c6673636f7065738067637265617465641a6553f1006776657273696f6e016870726576696f7573f6697468726573686f6c64016a7369676e61747572657381a2636b657958208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c637369675840cc24b26a6bed7d128f847b726f995468be9b5d9afc32ca291dfc1448e0afe50d04ada489e0db90ab151ca1acdfb08d837c9b0f1289291f428e2a36d2e2156007646e616d65647061636b64746167738165736d616c6c65656e747279d82a582500017112204932fbf54911fcabb1efab0180d572788cd835b032fdfbf363141be751e38e94666c6174657374a564726f6f74d82a582500017012207fbd210ebec11f65a97190ef900795c4b8da3805af3f5a1b8d1d272556b292ca6473697a651904d26566696c6573056776657273696f6e65312e312e30686d616e6966657374d82a582500015512207fbd210ebec11f65a97190ef900795c4b8da3805af3f5a1b8d1d272556b292ca676b65795f6c6f67d82a582500017112207b7ad7365d7b46ce459b5cd383e1979c7dc57f1f21074dd2d2d35da14238e499676c6963656e7365634d49546776657273696f6e016873657175656e636501697075626c697368657258200b7864d3d452b0b4aa36343ba0aa02c99b4c95204f0d97699e8f2459ce40068e6a63617465676f72696573816574657374736b6465736372697074696f6e6941207061636b6167656b72656c65617365645f61741a6553f10071707265666c696768745f736b6970706564f46a7369676e61747572657381a2636b657958208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c6373696758406bbca923e586ef13e77e5af899fc4ffcfe4e6a10c6e70e30e80f836d177e27939de1de6a0600556150c5f78e2a35a82870eb21eeb5cebc7a605265d468c2de0f");
         insta::assert_snapshot!(hex::encode(&signed.dht_key()), @"bd99b9337499b41c195105ce647dc534d33f033a91abce4fbbf46802d767524b");
     }
 }

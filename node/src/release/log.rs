@@ -111,7 +111,7 @@ impl Log {
         SignedEntry::sign(&entry, publisher)
     }
 
-    /// Checks that a verified head names the end, the beginning and the latest release of this log.
+    /// Checks that a verified head names the end, its time, the beginning and the latest release of this log.
     ///
     /// Only then is it known that the current keys of the publisher stand behind the entries.
     ///
@@ -137,6 +137,9 @@ impl Log {
         }
         if self.resolved_names() != *named.resolved {
             return differs("the head names other resolved branches");
+        }
+        if newest.entry().created != named.released_at {
+            return differs("the head dates its newest entry otherwise");
         }
         Ok(())
     }

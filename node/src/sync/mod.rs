@@ -43,8 +43,8 @@ pub struct Taken {
     pub new: usize,
     /// Heads that were valid and not admitted: older than what is known, or of a later version of this program.
     pub refused: usize,
-    /// Heads that are genuine and were not admitted only for now: out of their time by our clock, which may be wrong, or
-    /// without room in the catalogue.
+    /// Heads that are genuine and were not admitted only for now: from ahead of our clock, which may be wrong, or without room
+    /// in the catalogue.
     pub deferred: usize,
     /// Heads that break the rules of their form.
     pub malformed: usize,
@@ -127,18 +127,12 @@ fn digest(bytes: &[u8]) -> u64 {
 /// Reads the page that a peer asked for; nothing where the database fails.
 ///
 /// Heads that are damaged on the disk are left out, and out of the catalogue too, so that others can bring them again.
-pub fn page(
-    store: &Store,
-    verified: &Verified,
-    epoch: u64,
-    request: Request,
-    now: Timestamp,
-) -> Option<Page> {
+pub fn page(store: &Store, verified: &Verified, epoch: u64, request: Request) -> Option<Page> {
     let read = store.read(|conn| {
         // Whoever remembers a place that was never given remembers another database than this one.
         let is_ours = request.epoch == epoch && request.after <= catalog::newest_position(conn)?;
         let after = if is_ours { request.after } else { 0 };
-        Ok((after, catalog::after(conn, after, HEADS_PAGE_MAX, HEADS_PAGE_BYTES, now)?))
+        Ok((after, catalog::after(conn, after, HEADS_PAGE_MAX, HEADS_PAGE_BYTES)?))
     });
     let (after, catalog::Page { heads, next, done }) = match read {
         Ok(read) => read,
@@ -165,7 +159,7 @@ pub fn page(
 }
 
 /// Verifies and writes the heads of a page that `from` sent; nothing where the database fails. Those that are held already cost
-/// nothing. Heads that contradict each other freeze their package, whether they expired or not.
+/// nothing. Heads that contradict each other freeze their package, those from ahead of the clock too.
 ///
 /// It stops at the first head that is forged, and where more are malformed than a damaged disk explains: what such a peer
 /// sends is not worth the signatures.
@@ -264,7 +258,7 @@ pub fn convict(
 pub struct Written {
     /// Heads that were new or newer.
     pub new: usize,
-    /// Heads that may be taken later: there was no room, or they are out of their time by our clock.
+    /// Heads that may be taken later: there was no room, or they are from ahead of our clock.
     pub deferred: usize,
 }
 
@@ -286,7 +280,7 @@ pub fn write(
         for (source, head) in heads {
             match catalog::insert(tx, head, source, now)? {
                 outcome if outcome.is_news() => new += 1,
-                Outcome::Refused(Refusal::Full | Refusal::Early | Refusal::Expired) => {
+                Outcome::Refused(Refusal::Full | Refusal::Early) => {
                     deferred.push(head.package_id());
                 }
                 outcome => {
@@ -306,13 +300,11 @@ pub fn write(
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::{
         content::{Codec, ContentId},
         identity::Publisher,
-        limits::{CLOCK_SKEW_MAX, HEAD_LIFETIME_MAX},
+        limits::CLOCK_SKEW_MAX,
         package::PackageId,
         release::{Head, Kind, Labels, Log, Release},
     };
@@ -325,8 +317,8 @@ mod tests {
         let id = |codec| ContentId::of(codec, name.as_bytes());
         let (version, manifest, root) = ("1.0.0".parse().unwrap(), id(Codec::Raw), id(Codec::DagPb));
         let kind = Kind::Release(Release { version, manifest, root, size: 1, files: 1 });
-        log.push(log.next(kind, &publisher, NOW).unwrap()).unwrap();
-        let head = Head::of(&log, Labels::default(), &publisher, created, HEAD_LIFETIME_MAX).unwrap();
+        log.push(log.next(kind, &publisher, created).unwrap()).unwrap();
+        let head = Head::of(&log, Labels::default(), &publisher).unwrap();
         head.sign(&publisher).unwrap()
     }
 
@@ -342,13 +334,13 @@ mod tests {
             take_page(&store, &Verified::default(), &page, &Source::unknown(), NOW).unwrap(),
             Taken { new: 2, ..Taken::default() }
         );
-        // Were it verified, it would be past its time.
-        let later = NOW.plus(HEAD_LIFETIME_MAX * 2);
+        // Were it verified, it would be ahead of the clock.
+        let before = NOW.minus(CLOCK_SKEW_MAX * 2);
         assert_eq!(
-            take_page(&store, &Verified::default(), &page, &Source::unknown(), later).unwrap(),
+            take_page(&store, &Verified::default(), &page, &Source::unknown(), before).unwrap(),
             Taken { known: 2, ..Taken::default() }
         );
-        let changed = [page[0].clone(), bytes(&head(1, "two", NOW.plus(Duration::from_secs(1))))];
+        let changed = [page[0].clone(), bytes(&head(1, "three", NOW))];
         let taken = take_page(&store, &Verified::default(), &changed, &Source::unknown(), NOW).unwrap();
         assert_eq!(taken, Taken { known: 1, new: 1, ..Taken::default() });
         assert!(!taken.is_barren(2) && Taken::default().is_barren(0));
@@ -361,19 +353,18 @@ mod tests {
         take_page(&store, &Verified::default(), &[bytes(&head(1, "one", NOW))], &Source::unknown(), NOW)
             .unwrap();
         let asked = |epoch, after| {
-            super::page(&store, &Verified::default(), 7, Request { epoch, after }, NOW).unwrap().heads.len()
+            super::page(&store, &Verified::default(), 7, Request { epoch, after }).unwrap().heads.len()
         };
         assert_eq!([asked(7, 0), asked(7, 1), asked(7, 2), asked(8, 1)], [1, 0, 1, 1]);
     }
 
     #[test]
-    fn what_is_out_of_its_time_by_our_clock_is_deferred_and_taken_when_the_clock_is_right() {
+    fn what_is_ahead_of_our_clock_is_deferred_and_taken_when_the_clock_is_right() {
         let store = Store::in_memory().unwrap();
         let page = [bytes(&head(1, "one", NOW)), bytes(&head(1, "two", NOW))];
-        for wrong in [NOW.minus(CLOCK_SKEW_MAX * 2), NOW.plus(HEAD_LIFETIME_MAX * 2)] {
-            let taken = take_page(&store, &Verified::default(), &page, &Source::unknown(), wrong).unwrap();
-            assert_eq!(taken, Taken { deferred: 2, ..Taken::default() });
-        }
+        let wrong = NOW.minus(CLOCK_SKEW_MAX * 2);
+        let taken = take_page(&store, &Verified::default(), &page, &Source::unknown(), wrong).unwrap();
+        assert_eq!(taken, Taken { deferred: 2, ..Taken::default() });
         assert_eq!(
             take_page(&store, &Verified::default(), &page, &Source::unknown(), NOW).unwrap(),
             Taken { new: 2, ..Taken::default() }
@@ -394,7 +385,7 @@ mod tests {
 
     /// Takes the page that `from` has for somebody who has read up to `after`; gives where to go on.
     fn read_on(from: &Store, to: &Store, after: u64, now: Timestamp) -> (Taken, u64) {
-        let page = super::page(from, &Verified::default(), 7, Request { epoch: 7, after }, now).unwrap();
+        let page = super::page(from, &Verified::default(), 7, Request { epoch: 7, after }).unwrap();
         (take_page(to, &Verified::default(), &page.heads, &Source::unknown(), now).unwrap(), page.next)
     }
 
@@ -430,32 +421,17 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_outlives_the_heads_that_are_it() {
+    fn heads_from_ahead_of_the_clock_prove_a_contradiction_all_the_same() {
         let [first, second] = contradicting(NOW);
-        let publisher = Publisher::from_secret([1; 32], NOW);
-        let after = NOW.plus(HEAD_LIFETIME_MAX * 2);
-        let renewed = Head { created: after, expires: after.plus(HEAD_LIFETIME_MAX), ..first.head().clone() };
-        let (holder, renewed) = (Store::in_memory().unwrap(), renewed.sign(&publisher).unwrap());
-        let source = Source::unknown();
+        let (source, early) = (Source::unknown(), NOW.minus(CLOCK_SKEW_MAX * 2));
         let page = [bytes(&first), bytes(&second)];
-        take_page(&holder, &Verified::default(), &page, &source, NOW).unwrap();
-        take_page(&holder, &Verified::default(), &[bytes(&renewed)], &source, after).unwrap();
-        let late = Store::in_memory().unwrap();
-        let (taken, _) = read_on(&holder, &late, 0, after);
-        assert_eq!(
-            taken,
-            Taken { new: 1, refused: 2, ..Taken::default() },
-            "nothing of it is to be asked for again"
-        );
-        assert!(is_frozen(&late, &first));
-        // Of whoever has the renewed one already, as of whoever has nothing at all.
         let (one, none) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
-        take_page(&one, &Verified::default(), &[bytes(&renewed)], &source, after).unwrap();
-        take_page(&one, &Verified::default(), &page[1..], &source, after).unwrap();
-        take_page(&none, &Verified::default(), &page, &source, after).unwrap();
+        take_page(&one, &Verified::default(), &page[..1], &source, NOW).unwrap();
+        take_page(&one, &Verified::default(), &page[1..], &source, early).unwrap();
+        take_page(&none, &Verified::default(), &page, &source, early).unwrap();
         assert!(is_frozen(&one, &first) && is_frozen(&none, &first));
         let (alone, page) = (Store::in_memory().unwrap(), &page[..1]);
-        let taken = take_page(&alone, &Verified::default(), page, &source, after).unwrap();
+        let taken = take_page(&alone, &Verified::default(), page, &source, early).unwrap();
         assert_eq!(taken, Taken { deferred: 1, ..Taken::default() });
         assert!(!is_frozen(&alone, &first));
     }
@@ -465,7 +441,7 @@ mod tests {
         let (store, verified) = (Store::in_memory().unwrap(), Verified::default());
         let page = [bytes(&head(1, "one", NOW)), bytes(&head(1, "two", NOW))];
         take_page(&store, &verified, &page, &Source::unknown(), NOW).unwrap();
-        let served = || super::page(&store, &verified, 7, Request::default(), NOW).unwrap();
+        let served = || super::page(&store, &verified, 7, Request::default()).unwrap();
         assert_eq!(served().heads, page);
         let mut flipped = page[0].to_vec();
         let last = flipped.len() - 1;
@@ -478,7 +454,7 @@ mod tests {
             .unwrap();
         let Page { next, done, heads, .. } = served();
         assert_eq!((next, done, heads), (2, true, vec![page[1].clone()]));
-        assert_eq!(store.read(|conn| Ok(catalog::count(conn, NOW)?)).unwrap(), 1);
+        assert_eq!(store.read(|conn| Ok(catalog::count(conn)?)).unwrap(), 1);
         assert_eq!(take_page(&store, &verified, &page, &Source::unknown(), NOW).unwrap().new, 1);
     }
 

@@ -26,7 +26,6 @@ use ggen_marketplace::{
     catalog,
     content::ContentId,
     fetch::protocol::{Answer, Request},
-    identity::Publisher,
     network::transport,
     package::PackageId,
     release::VerifiedHead,
@@ -109,8 +108,6 @@ pub(crate) struct Cast {
     pub(crate) tap: Tap,
     pub(crate) weather: Weather,
     pub(crate) ledger: Shared,
-    /// An honest publisher, as whom it has kept what was signed long ago.
-    pub(crate) victim: Publisher,
     /// 32 bytes to make keys from.
     pub(crate) secret: [u8; 32],
 }
@@ -173,7 +170,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::Withhold => Box::new(blocks::Withhold::default()),
         ScriptKind::Stall => Box::new(blocks::Stall),
         ScriptKind::ForgeHeads => Box::new(forge::Forge::default()),
-        ScriptKind::ReplayHeads => Box::new(replay::Replay::new(&cast.victim)),
+        ScriptKind::ReplayHeads => Box::new(replay::Replay),
         ScriptKind::AnotherMajor => Box::new(stranger::Stranger),
         ScriptKind::Eclipse => Box::new(eclipse::Eclipse::new(cast.eclipsed.clone())),
         ScriptKind::FloodGossip => Box::new(flood::Flooding::new(cast.secret, cast.flood)),
@@ -208,8 +205,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
 
 /// The heads that the honest node knew.
 fn remembered(store: &Store) -> Vec<Vec<u8>> {
-    let now = Timestamp::now();
-    store.read(|conn| Ok(catalog::after(conn, 0, usize::MAX, usize::MAX, now)?.heads)).unwrap_or_default()
+    store.read(|conn| Ok(catalog::after(conn, 0, usize::MAX, usize::MAX)?.heads)).unwrap_or_default()
 }
 
 impl Stage {

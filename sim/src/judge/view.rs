@@ -18,7 +18,6 @@ use ggen_marketplace::{
     release::{self, VerifiedHead},
     reputation::ledger,
     store::{self, Store, entries, heads, installed, packages, published},
-    time::Timestamp,
 };
 use libp2p::PeerId;
 use sha2::{Digest, Sha256};
@@ -136,11 +135,10 @@ pub(super) fn read(
     peers: &BTreeMap<PeerId, usize>,
     heads: &mut Heads,
     known: &mut BTreeSet<(String, String)>,
-    now: Timestamp,
 ) -> Result<View, store::Error> {
     let mut view = store.read(|conn| {
         let mut view = View::default();
-        for bytes in catalog::after(conn, 0, usize::MAX, usize::MAX, now)?.heads {
+        for bytes in catalog::after(conn, 0, usize::MAX, usize::MAX)?.heads {
             if !heads.contains_key(&bytes) {
                 heads.insert(bytes.clone(), verified(&bytes));
             }

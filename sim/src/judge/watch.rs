@@ -6,16 +6,11 @@ use std::{
     time::Duration,
 };
 
-use ggen_marketplace::{store, time::Timestamp};
+use ggen_marketplace::store;
 use libp2p::PeerId;
 
 use super::{Case, Judge, View, view};
-use crate::{
-    disk::Disk,
-    ledger::Shared,
-    report::Invariant,
-    virtualise::{self, clocks},
-};
+use crate::{disk::Disk, ledger::Shared, report::Invariant};
 
 /// Simulated time between two looks at the stores, at least.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -26,7 +21,6 @@ const INTERVAL_TICKS: u32 = 100;
 pub(crate) struct Watch {
     judge: Judge,
     peers: BTreeMap<PeerId, usize>,
-    sites: usize,
     /// Per node, the publications that were read already.
     known: Vec<BTreeSet<(String, String)>>,
     heads: view::Heads,
@@ -35,11 +29,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(case: Case, peers: BTreeMap<PeerId, usize>, (tick, sites): (Duration, usize)) -> Self {
+    pub(crate) fn new(case: Case, peers: BTreeMap<PeerId, usize>, tick: Duration) -> Self {
         let known = vec![BTreeSet::new(); case.members.len()];
         let interval = INTERVAL.max(tick * INTERVAL_TICKS);
         let (judge, heads) = (Judge::new(case), view::Heads::new());
-        Self { judge, peers, sites, known, heads, interval, next: interval }
+        Self { judge, peers, known, heads, interval, next: interval }
     }
 
     /// Looks, where it is time to.
@@ -51,7 +45,7 @@ impl Watch {
     ) -> Result<(), store::Error> {
         if now >= self.next {
             self.next = now + self.interval;
-            let views = self.views(now, disks)?;
+            let views = self.views(disks)?;
             ledger.lock().tell_streams(now);
             self.hear(ledger);
             self.judge.look(now, &views);
@@ -69,7 +63,7 @@ impl Watch {
         shortcomings: &[(usize, String)],
         metrics: &mut BTreeMap<String, f64>,
     ) -> Result<Vec<Invariant>, store::Error> {
-        let views = self.views(now, disks)?;
+        let views = self.views(disks)?;
         self.hear(ledger);
         Ok(self.judge.finish(now, &views, idle, shortcomings, metrics))
     }
@@ -81,15 +75,8 @@ impl Watch {
         }
     }
 
-    fn views(&mut self, now: Duration, disks: &[Rc<Disk>]) -> Result<Vec<View>, store::Error> {
-        let disks = disks.iter().zip(&mut self.known).enumerate();
-        disks
-            .map(|(node, (disk, known))| {
-                // As the node sees it, whose clock may be wrong.
-                let now = clocks::wall_of(node % self.sites, virtualise::EPOCH + now);
-                let now = Timestamp::from_secs(now.as_secs());
-                view::read(&disk.store(), &self.peers, &mut self.heads, known, now)
-            })
-            .collect()
+    fn views(&mut self, disks: &[Rc<Disk>]) -> Result<Vec<View>, store::Error> {
+        let disks = disks.iter().zip(&mut self.known);
+        disks.map(|(disk, known)| view::read(&disk.store(), &self.peers, &mut self.heads, known)).collect()
     }
 }

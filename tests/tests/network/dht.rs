@@ -17,13 +17,12 @@ async fn only_a_valid_record_under_its_own_key_is_kept() {
     let good = head(&author, "stored", &["1.0.0", "1.1.0"]);
     let other = head(&author, "another", &["1.0.0"]);
     let key = good.dht_key();
-    let expired =
-        draft(&author, "stored", &["1.0.0"], ggen_marketplace::time::Timestamp::now().minus(DAY * 2));
-    let expired = expired.sign(&author).unwrap().bytes().to_vec();
+    let early = draft(&author, "stored", &["1.0.0"], ggen_marketplace::time::Timestamp::now().plus(DAY * 2));
+    let early = early.sign(&author).unwrap().bytes().to_vec();
     for (n, (what, value)) in [
         ("garbage", noise(1, 300)),
         ("the head of another package", other.bytes().to_vec()),
-        ("an expired head", expired),
+        ("a head from the day after tomorrow", early),
         ("nothing", Vec::new()),
     ]
     .into_iter()

@@ -250,8 +250,8 @@ pub(crate) fn log(publisher: &Publisher, name: &str, versions: &[&str]) -> Log {
     log
 }
 
-/// An unsigned head of these versions.
-pub(crate) fn draft(publisher: &Publisher, name: &str, versions: &[&str], created: Timestamp) -> Head {
+/// An unsigned head of these versions, the last of them made at `released_at`.
+pub(crate) fn draft(publisher: &Publisher, name: &str, versions: &[&str], released_at: Timestamp) -> Head {
     let labels = Labels {
         description: format!("A head of {name}"),
         license: None,
@@ -259,7 +259,8 @@ pub(crate) fn draft(publisher: &Publisher, name: &str, versions: &[&str], create
         categories: Vec::new(),
         preflight_skipped: false,
     };
-    Head::of(&log(publisher, name, versions), labels, publisher, created, DAY).unwrap()
+    let head = Head::of(&log(publisher, name, versions), labels, publisher).unwrap();
+    Head { released_at, ..head }
 }
 
 /// A signed head of these versions, made an hour ago.

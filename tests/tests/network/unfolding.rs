@@ -92,8 +92,7 @@ async fn a_manifest_that_unfolds_without_end_is_refused_at_its_first_block() {
         categories: Vec::new(),
         preflight_skipped: false,
     };
-    let created = Timestamp::now().minus(Duration::from_secs(60));
-    let head = Head::of(&log, labels, &publisher, created, DAY).unwrap().sign(&publisher).unwrap();
+    let head = Head::of(&log, labels, &publisher).unwrap().sign(&publisher).unwrap();
     let page = Page { epoch: 1, next: 1, done: true, heads: vec![ByteBuf::from(head.bytes().to_vec())] };
 
     let asked = Arc::new(Mutex::new(Vec::new()));

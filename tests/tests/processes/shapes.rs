@@ -84,7 +84,10 @@ fn every_answer_has_the_documented_shape() {
     assert_eq!(peers["peers"][0]["successful_retrievals"], 1, "{peers}");
     let info = reader.json(&["peer-info", &author.peer, "--full"]);
     has(&info, PEER);
-    has(&reader.json(&["info", "shaped"]), "id:text versions:[] sequence:number expires:text pinned:bool");
+    has(
+        &reader.json(&["info", "shaped"]),
+        "id:text versions:[] sequence:number released_at:text pinned:bool",
+    );
     let listing = reader.json(&["list"]);
     has(
         &listing["packages"][0],

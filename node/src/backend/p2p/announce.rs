@@ -11,8 +11,6 @@ use super::{history, node::Node};
 use crate::{
     catalog,
     content::ContentId,
-    control::api::Failure,
-    limits::{CLOCK_SKEW_MAX, EXPIRY_SKEW_MAX, HEAD_LIFETIME_MAX},
     network::Handle,
     package::PackageId,
     release::VerifiedHead,
@@ -38,10 +36,8 @@ const AT_ONCE: usize = 4;
 const SMALL_NETWORK: usize = 20;
 /// How often all records are renewed, well before they lapse (48 hours).
 const RENEW_INTERVAL: Duration = Duration::from_secs(12 * 3600);
-/// How often a head is looked at for renewal.
+/// How often it is looked whose bans are over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// A head of ours is signed again when less than this is left of its life.
-const RENEW_BEFORE: Duration = Duration::from_secs(84 * 3600);
 
 /// Who was told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -147,7 +143,7 @@ impl Node {
         let own = own.into_iter().map(|head| {
             // Some took it at the time; those that were cut off did not.
             let pending = pending.iter().any(|it| it.package == head.package_id())
-                || missed.is_some_and(|since| head.head().created >= since);
+                || missed.is_some_and(|since| head.head().released_at >= since);
             (head, pending)
         });
         stream::iter(own)
@@ -283,88 +279,15 @@ async fn refuse_banned(node: &Node, refused: &mut BTreeSet<PeerId>) {
     }
 }
 
-/// Signs our own heads again before they expire, and drops the expired ones of others from the index.
-pub(super) async fn renew(node: Arc<Node>) {
+/// Looks from time to time whose bans are over.
+pub(super) async fn keep_bans(node: Arc<Node>) {
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut refused = BTreeSet::new();
     loop {
         look.tick().await;
         refuse_banned(&node, &mut refused).await;
-        let now = match node.time_to_sign() {
-            Ok(now) => now,
-            Err(failure) => {
-                tracing::warn!(failure.message, "no head is renewed, and none is dropped as expired");
-                continue;
-            }
-        };
-        // What others may still pass on is not dropped and taken again.
-        let expired = now.minus(EXPIRY_SKEW_MAX);
-        let swept = node.with_store(move |store| store.write(|tx| Ok(catalog::sweep(tx, expired)?))).await;
-        if let Err(failure) = swept {
-            tracing::warn!(failure.message, "expired heads were not swept");
-        }
-        let Ok(own) = node.with_store(|store| store.read(heads::list_all)).await else { continue };
-        for head in own.into_iter().filter(|head| is_due(head, now)) {
-            renew_one(&node, head.package).await;
-        }
     }
-}
-
-/// Whether a head expires soon, or was signed by a clock that ran ahead, so that nobody takes it.
-fn is_due(head: &heads::OwnHead, now: Timestamp) -> bool {
-    let is_ahead = head.created > now.plus(CLOCK_SKEW_MAX);
-    is_ahead || head.created.plus(HEAD_LIFETIME_MAX).since(now) < RENEW_BEFORE
-}
-
-async fn renew_one(node: &Node, package: PackageId) {
-    let turn = node.publishing.lock().await;
-    let mut renewed = renew_once(node, &package).await;
-    if let Some(Err(failure)) = &renewed
-        && history::is_overtaken(failure)
-        && let Ok(Some(publisher)) = node.publisher_of(package.publisher)
-    {
-        renewed = match node.catch_up(&publisher, &package.name).await {
-            Ok(()) => renew_once(node, &package).await,
-            Err(failure) => Some(Err(failure)),
-        };
-    }
-    drop(turn);
-    match renewed {
-        Some(Ok(head)) => {
-            node.tell(&head, Instant::now() + ROUND_TIMEOUT).await;
-        }
-        Some(Err(failure)) => tracing::warn!(%package, failure.message, "a head was not renewed"),
-        None => {}
-    }
-}
-
-/// Signs the head of a package of ours again where it is due; nothing where it is not.
-async fn renew_once(node: &Node, package: &PackageId) -> Option<Result<VerifiedHead, Failure>> {
-    let package = package.clone();
-    // Only now: a publication that was waited for has made another one.
-    let own = node.with_store(move |store| store.read(|conn| heads::get(conn, &package))).await.ok()??;
-    if !is_due(&own, node.now()) {
-        return None;
-    }
-    let publisher = match node.publisher_of(own.package.publisher) {
-        Ok(Some(publisher)) => publisher,
-        Ok(None) => {
-            tracing::warn!(package = %own.package, "its key is not here: its head cannot be renewed");
-            return None;
-        }
-        Err(failure) => return Some(Err(failure)),
-    };
-    let now = match node.time_to_sign() {
-        Ok(now) => now,
-        Err(failure) => return Some(Err(failure)),
-    };
-    let (at_work, store) = node.at_work();
-    let renewed = node.offload.run(move || {
-        let (_at_work, store) = (at_work, store);
-        history::renew(&store, &publisher, &own, now)
-    });
-    renewed.await
 }
 
 #[cfg(test)]
@@ -391,20 +314,6 @@ mod tests {
         assert_eq!(providing.due(), Some(Some(start + PROVIDE_INTERVAL)));
         assert_eq!(providing.take(&trees(3), start + PROVIDE_INTERVAL), (trees(3), true));
         assert_eq!(providing.due(), None);
-    }
-
-    #[test]
-    fn a_head_is_due_at_the_middle_of_its_life_and_where_it_was_made_in_the_future() {
-        let now = Timestamp::from_secs(1_800_000_000);
-        let made = |created| {
-            let publisher = crate::identity::Publisher::from_secret([1; 32], now);
-            let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
-            heads::OwnHead { package, sequence: 0, created, bytes: Vec::new() }
-        };
-        assert!(!is_due(&made(now), now));
-        assert!(!is_due(&made(now.plus(CLOCK_SKEW_MAX)), now), "clocks differ");
-        assert!(is_due(&made(now.minus(HEAD_LIFETIME_MAX / 2 + Duration::from_secs(1))), now));
-        assert!(is_due(&made(now.plus(Duration::from_secs(3_650 * 24 * 3600))), now));
     }
 
     #[test]

@@ -1,21 +1,19 @@
 //! Whether the wall clock can be believed.
 //!
-//! What is signed under a wrong clock is refused by everybody else, and what is dropped as expired under one is gone. So the
-//! wall clock is held against the one that only runs forward: where it jumped, nothing is signed and nothing is swept for a
-//! moment. A clock that was put right, or a machine that slept, goes on evenly from then on and is believed again. Only a jump
-//! by more than any head lives is never believed: a year that is wrong looks like that.
+//! What is signed under a wrong clock is refused by everybody else. So the wall clock is held against the one that only runs
+//! forward: where it jumped, nothing is signed for a moment. A clock that was put right, or a machine that slept, goes on evenly from then on and is believed again. Only a jump
+//! by more than a week is never believed: a year that is wrong looks like that.
 //!
 //! Pure: both clocks are arguments.
 
 use std::time::Duration;
 
-use crate::{
-    limits::{CLOCK_SKEW_MAX, HEAD_LIFETIME_MAX},
-    time::Timestamp,
-};
+use crate::{limits::CLOCK_SKEW_MAX, time::Timestamp};
 
 /// How far the two clocks may come apart between two looks at them: what others tolerate of ours.
 const APART_MAX: Duration = CLOCK_SKEW_MAX;
+/// The longest jump forward that is ever believed: a machine that slept for a week.
+const JUMP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long they have to go on evenly after a jump.
 const SETTLE: Duration = Duration::from_secs(2 * 60);
 
@@ -70,7 +68,7 @@ impl Clock {
             _ => *self.jumped.insert(now),
         };
         let left = SETTLE.saturating_sub(running.saturating_sub(since.running));
-        let is_plausible = wall.since(expected) <= HEAD_LIFETIME_MAX;
+        let is_plausible = wall.since(expected) <= JUMP_MAX;
         if is_plausible && left.is_zero() {
             (self.believed, self.jumped) = (now, None);
             return Ok(());

@@ -21,7 +21,6 @@ use crate::{
     },
     release::{Gathered, Log, Release, SignedEntry, VerifiedHead},
     store::{Store, installed},
-    time::Timestamp,
 };
 
 /// How long all lookups before a publication may take together.
@@ -156,7 +155,7 @@ impl Node {
         let listed = self.with_store(move |store| store.read(|conn| Ok(catalog::get(conn, &package)?)));
         match listed.await {
             Ok(None) => Versions::Missing,
-            Ok(Some(_)) => Versions::Unchecked("what is known of it is out of date".to_owned()),
+            Ok(Some(_)) => Versions::Unchecked("its head does not verify".to_owned()),
             Err(failure) => Versions::Unchecked(clause(&failure)),
         }
     }
@@ -220,7 +219,7 @@ impl Node {
 }
 
 /// As [`Node::check_dependencies`], from what the store of a node that does not run knows.
-pub(super) fn check_offline(store: &Store, root: Root, now: Timestamp) -> Result<Vec<String>, Failure> {
+pub(super) fn check_offline(store: &Store, root: Root) -> Result<Vec<String>, Failure> {
     let package = root.package.clone();
     let mut resolution = Resolution::new(root);
     let mut known: BTreeMap<PackageId, Box<Known>> = BTreeMap::new();
@@ -232,7 +231,7 @@ pub(super) fn check_offline(store: &Store, root: Root, now: Timestamp) -> Result
         for need in needs {
             let answer = match need {
                 Need::Versions(id) => {
-                    let (versions, known) = look_up_here(store, &id, &package, now);
+                    let (versions, known) = look_up_here(store, &id, &package);
                     Answer::Versions(id, versions, known)
                 }
                 Need::Dependencies(id, version) => {
@@ -249,12 +248,7 @@ pub(super) fn check_offline(store: &Store, root: Root, now: Timestamp) -> Result
     }
 }
 
-fn look_up_here(
-    store: &Store,
-    package: &PackageId,
-    own: &PackageId,
-    now: Timestamp,
-) -> (Versions, Option<Box<Known>>) {
+fn look_up_here(store: &Store, package: &PackageId, own: &PackageId) -> (Versions, Option<Box<Known>>) {
     let read = store.read(|conn| Ok((catalog::get(conn, package)?, catalog::is_frozen(conn, package)?)));
     let unchecked = |why: &str| (Versions::Unchecked(why.to_owned()), None);
     let listed = match read.map_err(fail) {
@@ -264,9 +258,6 @@ fn look_up_here(
         Err(failure) => return unchecked(&clause(&failure)),
     };
     let is_own = package.publisher == own.publisher;
-    if listed.is_expired(now) && !is_own {
-        return unchecked("the node does not run, and what it knows of it is out of date");
-    }
     let head = match VerifiedHead::verify_stored(&listed.bytes).map_err(fail) {
         Ok(head) => head,
         Err(failure) => return unchecked(&clause(&failure)),

@@ -29,7 +29,7 @@ pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
         size: latest.map(|latest| latest.size).unwrap_or_default(),
         providers: Vec::new(),
         reputation: Score::NEW.get(),
-        updated: head.created.to_string(),
+        updated: head.released_at.to_string(),
         notes,
     }
 }

@@ -80,9 +80,8 @@ impl Node {
         let mut because = incomplete_because(&snapshot, is_told);
         let shown = self.shown(asked, found).await?;
         because.extend(shown.because);
-        let now = self.now();
         let counts = move |store: &Store| {
-            store.read(|conn| Ok((catalog::count(conn, now)?, catalog::newest_received(conn)?)))
+            store.read(|conn| Ok((catalog::count(conn)?, catalog::newest_received(conn)?)))
         };
         let (indexed, index_time) = self.with_store(counts).await?;
         Ok(SearchResults {
@@ -140,8 +139,8 @@ impl Node {
     }
 
     async fn look(&self, asked: &Asked) -> Result<Found, Failure> {
-        let (query, now) = (asked.query.clone(), self.now());
-        self.with_store(move |store| store.read(|conn| Ok(catalog::search(conn, &query, now)?))).await
+        let query = asked.query.clone();
+        self.with_store(move |store| store.read(|conn| Ok(catalog::search(conn, &query)?))).await
     }
 
     /// Who provides the latest tree of each match; false where a lookup was cut off.
@@ -212,7 +211,7 @@ impl Node {
         let mut info = Info {
             package: package_info(head.head(), false),
             sequence: head.head().sequence.get(),
-            expires: head.head().expires.to_string(),
+            released_at: head.head().released_at.to_string(),
             versions: versions(&head, log.as_ref().ok()),
             ..Info::default()
         };
@@ -333,7 +332,7 @@ fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInfo> {
         cid: latest.root.to_string(),
         size: latest.size,
         yanked: false,
-        released: head.head().created.to_string(),
+        released: head.head().released_at.to_string(),
     });
     latest.collect()
 }
@@ -385,7 +384,6 @@ mod tests {
         backend::p2p::{P2PConfig, P2PRegistry, Parts},
         content::Codec,
         identity::Publisher,
-        limits::HEAD_LIFETIME_MAX,
         network::{Offload, PeerSnapshot, transport},
         package::PackageId,
         release::{Head, Kind, Labels, Release},
@@ -454,7 +452,7 @@ mod tests {
             let mut log = Log::empty(package);
             let release = Release { version: "1.0.0".parse().unwrap(), manifest, root, size: 1, files: 1 };
             log.push(log.next(Kind::Release(release), &publisher, now).unwrap()).unwrap();
-            let head = Head::of(&log, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+            let head = Head::of(&log, Labels::default(), &publisher).unwrap();
             heads.push(head.sign(&publisher).unwrap());
             if n % 10 != 0 {
                 registry.node.remembered().insert(root, (Instant::now(), vec![PeerId::random()]));

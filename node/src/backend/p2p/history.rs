@@ -9,13 +9,12 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::{failure::fail, gone, node::Node, recover, resolve::Unread};
+use super::{failure::fail, node::Node, recover, resolve::Unread};
 use crate::{
     catalog::{self, Outcome, Refusal},
     code::Code,
     control::api::Failure,
     identity::Publisher,
-    limits::HEAD_LIFETIME_MAX,
     network,
     package::{PackageId, PackageName},
     release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead, choice},
@@ -51,7 +50,7 @@ impl Node {
         }
         let mut asked = None;
         if uncertain || (here.is_none() && seen.is_none()) {
-            asked = self.sought(&package, here).await?;
+            asked = self.sought(&package).await?;
         }
         if uncertain && !are_read && asked.is_none() {
             let silent = unasked(&package, "neither the peers nor the DHT answered in time");
@@ -87,17 +86,10 @@ impl Node {
     /// What the DHT has of a package, and nothing where it does not answer.
     ///
     /// # Errors
-    /// Where what it has contradicts itself, and where it has only what expired of a log of which nothing is here: neither can be
-    /// continued.
-    async fn sought(
-        &self,
-        package: &PackageId,
-        here: Option<u64>,
-    ) -> Result<Option<Option<VerifiedHead>>, Failure> {
+    /// Where what it has contradicts itself.
+    async fn sought(&self, package: &PackageId) -> Result<Option<Option<VerifiedHead>>, Failure> {
         match self.network.get_head(package.clone(), LOOK_TIMEOUT).await {
             Err(error @ network::Error::Contradiction { .. }) => Err(fail(error)),
-            Err(error @ network::Error::Expired { .. }) if here.is_none() => Err(fail(error)),
-            Err(network::Error::Expired { .. }) => Ok(Some(None)),
             found => Ok(found.ok()),
         }
     }
@@ -252,12 +244,7 @@ pub(super) fn keep_head(
     }
     heads::put(
         tx,
-        &heads::OwnHead {
-            package,
-            sequence: head.head().sequence.get(),
-            created: head.head().created,
-            bytes: head.bytes().to_vec(),
-        },
+        &heads::OwnHead { package, sequence: head.head().sequence.get(), bytes: head.bytes().to_vec() },
     )?;
     Ok(outcome)
 }
@@ -276,11 +263,6 @@ pub(super) fn not_kept(error: store::Error) -> Failure {
     let is_overtaken = matches!(&error, store::Error::Refused { code: OVERTAKEN, .. });
     let failure = fail(error);
     Failure { retryable: failure.retryable || is_overtaken, ..failure }
-}
-
-/// Whether a log went on elsewhere while it was being continued here.
-pub(super) fn is_overtaken(failure: &Failure) -> bool {
-    failure.code == OVERTAKEN && failure.retryable
 }
 
 /// The log of one of our packages as it is stored; nothing where there is none yet.
@@ -314,7 +296,7 @@ fn append(
         let before = VerifiedHead::verify_stored(head_before).map_err(fail)?;
         let entry = log.next(kind, publisher, now).map_err(fail)?;
         log.push(entry.clone()).map_err(fail)?;
-        let head = Head::of(&log, labels_of(&before), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+        let head = Head::of(&log, labels_of(&before), publisher).map_err(fail)?;
         Ok((entry, head.sign(publisher).map_err(fail)?))
     };
     let (entry, head) = match made() {
@@ -328,22 +310,6 @@ fn append(
         keep_head(tx, &head, now)
     });
     Ok(written.map(|_| head).map_err(not_kept))
-}
-
-/// Signs the head of one of our own packages again, with a new time, and writes it.
-pub(super) fn renew(
-    store: &Store,
-    publisher: &Publisher,
-    own: &heads::OwnHead,
-    now: Timestamp,
-) -> Result<VerifiedHead, Failure> {
-    let before = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
-    let log = held_log(store, publisher, &own.package).map_err(fail)?;
-    let log = log.ok_or_else(|| gone("the log of a package that was published"))?;
-    let head = Head::of(&log, labels_of(&before), publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
-    let head = head.sign(publisher).map_err(fail)?;
-    store.write(|tx| keep_head(tx, &head, now)).map_err(not_kept)?;
-    Ok(head)
 }
 
 /// What a head says of its package, to be said again.
@@ -381,7 +347,7 @@ mod tests {
         for version in ["1.0.0", "1.1.0"] {
             log.push(log.next(release(version), &publisher, now).unwrap()).unwrap();
         }
-        let head = Head::of(&log, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+        let head = Head::of(&log, Labels::default(), &publisher).unwrap();
         let (store, _) = Store::open(home.path(), now).unwrap();
         keep_log(&store, &package, &log, &head.sign(&publisher).unwrap(), now).unwrap();
         drop(store);
@@ -395,19 +361,19 @@ mod tests {
     }
 
     #[test]
-    fn a_head_that_was_overtaken_is_not_signed_anew() {
+    fn a_head_that_was_overtaken_is_not_told() {
         let now = Timestamp::from_secs(1_700_000_000);
         let publisher = Publisher::from_secret([1; 32], now);
         let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
         let mut log = Log::empty(package.clone());
-        let head = |log: &Log, now| {
-            let head = Head::of(log, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+        let head = |log: &Log| {
+            let head = Head::of(log, Labels::default(), &publisher).unwrap();
             head.sign(&publisher).unwrap()
         };
         let store = Store::in_memory().unwrap();
         let first = log.next(release("1.0.0"), &publisher, now).unwrap();
         log.push(first.clone()).unwrap();
-        let own = head(&log, now);
+        let own = head(&log);
         store
             .write(|tx| {
                 entries::insert(tx, &stored_entry(&first))?;
@@ -415,14 +381,14 @@ mod tests {
             })
             .unwrap();
         log.push(log.next(release("1.1.0"), &publisher, now).unwrap()).unwrap();
-        let later = head(&log, now);
+        let later = head(&log);
         store.write(|tx| Ok(catalog::insert(tx, &later, &catalog::Source::unknown(), now)?)).unwrap();
 
         let stored = || store.read(|conn| heads::get(conn, &package)).unwrap().unwrap();
-        let failure = renew(&store, &publisher, &stored(), now.plus(Duration::from_secs(60))).unwrap_err();
-        assert!(is_overtaken(&failure), "{failure:?}");
+        let again = store.write(|tx| keep_head(tx, &own, now));
+        assert!(not_kept(again.unwrap_err()).retryable);
         assert_eq!(stored().bytes, own.bytes());
-        assert!(!store.read(|conn| is_current(conn, &own)).unwrap(), "nor is it told");
+        assert!(!store.read(|conn| is_current(conn, &own)).unwrap());
         assert!(store.read(|conn| is_current(conn, &later)).unwrap());
     }
 }

@@ -299,7 +299,7 @@ impl Registry for P2PRegistry {
     async fn exists(&self, package: &PackageId) -> Result<bool, Error> {
         match self.node.head_of(package).await {
             Ok(head) => Ok(head.head().latest.is_some()),
-            Err(failure) if [Code::NotFound, Code::Expired].contains(&failure.code) => Ok(false),
+            Err(failure) if failure.code == Code::NotFound => Ok(false),
             Err(failure) => Err(failure.into()),
         }
     }

@@ -179,7 +179,7 @@ impl Node {
         // Not cut off at a stop: it writes what it has gathered, and ends by itself.
         node.tasks.spawn(bookkeeping::keep(node.clone(), events));
         node.spawn(announce::announce(node.clone()));
-        node.spawn(announce::renew(node.clone()));
+        node.spawn(announce::keep_bans(node.clone()));
     }
 
     /// Runs a task until it ends or the node stops.

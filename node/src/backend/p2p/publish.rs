@@ -28,7 +28,6 @@ use crate::{
         service::ProgressSender,
     },
     identity::{Publisher, PublisherId, hex},
-    limits::HEAD_LIFETIME_MAX,
     network::Offload,
     package::{
         PackageId, PackageName,
@@ -146,7 +145,7 @@ pub async fn publish_offline(
         let done = prepare(job).and_then(|mut prepared| {
             if let Some(dependencies) = prepared.dependencies() {
                 let root = dependencies.of(publisher.id());
-                prepared.warnings.extend(check_offline(&store, root, Timestamp::now())?);
+                prepared.warnings.extend(check_offline(&store, root)?);
             }
             refuse_if_behind(&store, &publisher, &prepared.gpack.name)?;
             make(&store, &publisher, prepared, &progress)
@@ -304,7 +303,6 @@ fn not_indexed(outcome: Outcome) -> Option<String> {
         Refusal::Contradiction => "it contradicts what was seen of it before",
         Refusal::Full => "the index is full",
         Refusal::Early => "its head is from the future; check this machine's clock",
-        Refusal::Expired => "its head has expired; check this machine's clock",
     };
     Some(format!("this node does not list it, and others will not either: {why}"))
 }
@@ -336,7 +334,7 @@ impl Work<'_> {
             categories: self.gpack.categories.clone(),
             preflight_skipped: self.job.skip_verify,
         };
-        let head = Head::of(&log, labels, publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+        let head = Head::of(&log, labels, publisher).map_err(fail)?;
         let head = head.sign(publisher).map_err(fail)?;
         self.put_manifest(&mut batch)?;
         for block in publisher.key_log().blocks().chain([entry.block().clone()]) {
@@ -465,7 +463,7 @@ pub(super) mod tests {
     fn elsewhere(publisher: &Publisher, mut log: Log, now: Timestamp) -> VerifiedHead {
         let kind = Kind::Deprecate { message: "made elsewhere".to_owned() };
         log.push(log.next(kind, publisher, now).unwrap()).unwrap();
-        Head::of(&log, Labels::default(), publisher, now, HEAD_LIFETIME_MAX).unwrap().sign(publisher).unwrap()
+        Head::of(&log, Labels::default(), publisher).unwrap().sign(publisher).unwrap()
     }
 
     #[test]
@@ -519,9 +517,6 @@ pub(super) mod tests {
         store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();
         let failure = published(&store, &publisher, &package(folder.path(), "1.1.0")).err().unwrap();
         assert_eq!((failure.code, failure.retryable), (Code::Equivocation, false));
-        assert!(
-            store.read(|conn| is_current(conn, &first.head)).unwrap(),
-            "what was seen first may be renewed"
-        );
+        assert!(store.read(|conn| is_current(conn, &first.head)).unwrap(), "what was seen first may be told");
     }
 }

@@ -17,7 +17,6 @@ use crate::{
     content::{Codec, ContentId},
     control::api::Failure,
     identity::Publisher,
-    limits::HEAD_LIFETIME_MAX,
     package::{PackageId, manifest::Manifest},
     release::{Head, Kind, Labels, Log, Release, SignedEntry},
     store::{self, RECOVERY_PENDING, RECOVERY_PENDING_DAMAGED, Store, entries, meta, packages, published},
@@ -119,7 +118,7 @@ fn remake(store: &Store, publisher: &Publisher, log: &Log, now: Timestamp) -> Re
         }
     }
     let labels = labels(log, &held);
-    let head = Head::of(log, labels, publisher, now, HEAD_LIFETIME_MAX).map_err(fail)?;
+    let head = Head::of(log, labels, publisher).map_err(fail)?;
     let head = head.sign(publisher).map_err(fail)?;
     let mut batch = store.lasting_batch();
     for block in publisher.key_log().blocks() {

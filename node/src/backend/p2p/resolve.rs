@@ -16,7 +16,7 @@ use super::{
     sources::{Looking, connected},
 };
 use crate::{
-    catalog::{self, Claims, Lapsed},
+    catalog::{self, Claims},
     code::Code,
     content::{Codec, ContentId},
     control::api::Failure,
@@ -28,7 +28,7 @@ use crate::{
     limits::ENTRY_BYTES_MAX,
     package::{PackageId, PackageName, PackageRef},
     release::{self, Gathered, Log, Place, Release, SignedEntry, VerifiedHead, choice},
-    store::{Store, meta, pins},
+    store::{meta, pins},
 };
 
 /// How long a name is looked for among the peers before it is not found.
@@ -110,18 +110,10 @@ impl Node {
         }
         match self.dht_head(package).await {
             Ok(Some(head)) => return self.not_older(head).await,
-            Err(failure) if [Code::Equivocation, Code::Expired].contains(&failure.code) => {
-                return Err(failure);
-            }
+            Err(failure) if failure.code == Code::Equivocation => return Err(failure),
             Ok(None) | Err(_) => {}
         }
-        let (wanted, now) = (package.clone(), self.now());
-        let lapsed =
-            self.with_store(move |store| store.read(|conn| Ok(catalog::lapsed(conn, &wanted, now)?))).await?;
-        match lapsed {
-            Some(lapsed) => Err(expired(&lapsed)),
-            None => Err(self.not_found(&package.to_string()).await),
-        }
+        Err(self.not_found(&package.to_string()).await)
     }
 
     /// What the DHT alone says of a package.
@@ -145,7 +137,7 @@ impl Node {
                 store.read(|conn| Ok((catalog::get(conn, &wanted)?, catalog::is_frozen(conn, &wanted)?)))
             })
             .await?;
-        // First: it stays frozen after its head expired and left the index.
+        // First: it stays frozen after its head left the index.
         if frozen {
             return Err(Failure::new(
                 Code::Equivocation,
@@ -156,9 +148,6 @@ impl Node {
             ));
         }
         let Some(listed) = listed else { return Ok(None) };
-        if listed.is_expired(now) {
-            return Ok(None);
-        }
         listed.verify(now).map(Some).map_err(fail)
     }
 
@@ -174,23 +163,15 @@ impl Node {
             claims = self.claims(name).await?;
         }
         match (claims.listed.as_slice(), claims.total) {
-            ([], _) => {
-                let (wanted, now) = (name.clone(), self.now());
-                let read =
-                    move |store: &Store| store.read(|conn| Ok(catalog::lapsed_by_name(conn, &wanted, now)?));
-                match self.with_store(read).await? {
-                    Some(lapsed) => Err(expired(&lapsed)),
-                    None => Err(self.not_found(name.as_str()).await),
-                }
-            }
+            ([], _) => Err(self.not_found(name.as_str()).await),
             ([only], 1) => self.head_of(&only.id).await,
             _ => Err(ambiguous(name, &claims)),
         }
     }
 
     async fn claims(&self, name: &PackageName) -> Result<Claims, Failure> {
-        let (name, now) = (name.clone(), self.now());
-        self.with_store(move |store| store.read(|conn| Ok(catalog::by_name(conn, &name, now)?))).await
+        let name = name.clone();
+        self.with_store(move |store| store.read(|conn| Ok(catalog::by_name(conn, &name)?))).await
     }
 
     async fn not_found(&self, what: &str) -> Failure {
@@ -355,18 +336,6 @@ fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> 
         Code::PinMismatch,
         format!("The name \"{name}\" is pinned to another publisher.\n  pinned: {pinned}\n  named:  {named}"),
         "Install the pinned one by its bare name. No command changes a pin yet; another state folder has pins of its own.",
-    )
-}
-
-/// What was known of a package no longer counts: whoever keeps others from newer states can do no more than that.
-fn expired(lapsed: &Lapsed) -> Failure {
-    let Lapsed { id, created, expires } = lapsed;
-    Failure::new(
-        Code::Expired,
-        format!(
-            "The last head of {id} expired at {expires}, and nobody told of a newer one: no update is possible."
-        ),
-        format!("Its publisher has not renewed it since {created}. Ask them to, or connect to more peers."),
     )
 }
 

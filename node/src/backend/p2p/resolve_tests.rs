@@ -10,7 +10,6 @@ use crate::{
         service::ProgressSender,
     },
     identity::Publisher,
-    limits::HEAD_LIFETIME_MAX,
     network::{Offload, transport},
     release::{Head, Kind, Labels},
     store::Store,
@@ -37,7 +36,7 @@ fn head(publisher: &Publisher, versions: &[&str], now: Timestamp) -> VerifiedHea
         categories: Vec::new(),
         preflight_skipped: false,
     };
-    Head::of(&log, labels, publisher, now, HEAD_LIFETIME_MAX).unwrap().sign(publisher).unwrap()
+    Head::of(&log, labels, publisher).unwrap().sign(publisher).unwrap()
 }
 
 async fn registry(store: Store, publisher: Publisher) -> P2PRegistry {
@@ -63,7 +62,7 @@ async fn a_frozen_package_stays_so_after_its_head_left_the_index() {
         .write(|tx| {
             catalog::insert(tx, &one, &catalog::Source::unknown(), now)?;
             catalog::insert(tx, &other, &catalog::Source::unknown(), now)?;
-            Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
+            Ok(catalog::discard(tx, 0, one.bytes())?)
         })
         .unwrap();
     let registry = registry(store, publisher).await;
@@ -80,7 +79,7 @@ async fn a_head_from_the_dht_is_held_against_what_was_seen_before() {
     store
         .write(|tx| {
             catalog::insert(tx, &new, &catalog::Source::unknown(), now)?;
-            Ok(catalog::sweep(tx, now.plus(HEAD_LIFETIME_MAX))?)
+            Ok(catalog::discard(tx, 0, new.bytes())?)
         })
         .unwrap();
     let registry = registry(store, publisher).await;
@@ -169,7 +168,7 @@ async fn a_history_that_was_written_anew_behind_a_number_is_found_and_freezes_th
         batch.put(entry.block().clone()).unwrap();
     }
     batch.commit(|_| Ok(())).unwrap();
-    let forged = Head::of(&fork, Labels::default(), &publisher, now, HEAD_LIFETIME_MAX).unwrap();
+    let forged = Head::of(&fork, Labels::default(), &publisher).unwrap();
     let forged = forged.sign(&publisher).unwrap();
     let outcome =
         store.write(|tx| Ok(catalog::insert(tx, &forged, &catalog::Source::unknown(), now)?)).unwrap();
@@ -198,30 +197,6 @@ async fn a_name_that_everybody_claims_is_answered_with_a_few_of_them() {
     assert!(failure.message.starts_with("25 publishers"), "{}", failure.message);
     assert!(failure.message.ends_with("\n  and 5 more"), "{}", failure.message);
     assert_eq!(failure.message.lines().count(), 22);
-}
-
-#[tokio::test]
-async fn a_package_that_nobody_renews_is_reported_as_expired_and_not_as_unknown() {
-    let now = Timestamp::now();
-    let publisher = Publisher::from_secret([1; 32], now);
-    let then = now.minus(HEAD_LIFETIME_MAX + Duration::from_secs(3600));
-    let head = head(&publisher, &["1.0.0"], then);
-    let store = Store::in_memory().unwrap();
-    store.write(|tx| Ok(catalog::insert(tx, &head, &catalog::Source::unknown(), then)?)).unwrap();
-    let registry = registry(store.clone(), publisher).await;
-    let never = std::env::temp_dir().join("never");
-    let by_id = head.package_id().to_string();
-    for _ in 0..2 {
-        for name in ["pack", &by_id] {
-            let failure = install(&registry, name, &never).await.unwrap_err();
-            assert_eq!((failure.code, failure.exit_code()), (Code::Expired, 6), "{}", failure.message);
-            assert!(failure.message.contains(&head.head().expires.to_string()), "{}", failure.message);
-            assert!(failure.hint.contains(&format!("since {then}")), "{}", failure.hint);
-        }
-        store.write(|tx| Ok(catalog::sweep(tx, now)?)).unwrap();
-    }
-    let failure = install(&registry, "another", &never).await.unwrap_err();
-    assert_eq!(failure.code, Code::NotFound);
 }
 
 #[tokio::test]

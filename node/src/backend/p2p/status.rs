@@ -17,13 +17,12 @@ use crate::{
 impl Node {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
         let snapshot = self.network.snapshot().await.map_err(fail)?;
-        let now = self.now();
         let (published, pending, provided, indexed, stats) = self
             .with_store(move |store| {
                 let rows = store.read(|conn| {
                     let published = published::list_all(conn)?;
                     let pending = published.iter().filter(|row| !row.announced).count();
-                    Ok((published.len(), pending, packages::count(conn)?, catalog::count(conn, now)?))
+                    Ok((published.len(), pending, packages::count(conn)?, catalog::count(conn)?))
                 })?;
                 Ok((rows.0, rows.1, rows.2, rows.3, store.stats()?))
             })
@@ -82,7 +81,7 @@ impl Node {
                 .push(format!("{pending} published versions have not been heard of by any other node yet")),
         }
         if let Err(failure) = self.time_to_sign() {
-            warnings.push(format!("{} Nothing is signed or renewed.", failure.message));
+            warnings.push(format!("{} Nothing is signed.", failure.message));
         }
         if self.store.has_stopped_writing() {
             warnings.push(

@@ -51,7 +51,7 @@ fn status_of(code: Code) -> StatusCode {
         | Code::Size
         | Code::Path
         | Code::Malformed
-        | Code::Expired
+        | Code::Stale
         | Code::Rollback
         | Code::Equivocation => StatusCode::UNPROCESSABLE_ENTITY,
         Code::Network | Code::NoProviders => StatusCode::BAD_GATEWAY,

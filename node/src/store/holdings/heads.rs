@@ -1,4 +1,4 @@
-//! The newest signed head of each package that this node publishes, to be announced and renewed.
+//! The newest signed head of each package that this node publishes, to be announced.
 
 use rusqlite::{Connection, Row, Transaction, params};
 
@@ -7,7 +7,6 @@ use crate::{
     limits::HEAD_BYTES_MAX,
     package::PackageId,
     store::{Error, column},
-    time::Timestamp,
 };
 
 /// A signed head of this node's own.
@@ -17,8 +16,6 @@ pub struct OwnHead {
     pub package: PackageId,
     /// Sequence of the newest log entry it names.
     pub sequence: u64,
-    /// When it was signed.
-    pub created: Timestamp,
     /// The head as it was signed.
     pub bytes: Vec<u8>,
 }
@@ -37,14 +34,12 @@ pub fn put(tx: &Transaction<'_>, head: &OwnHead) -> Result<(), Error> {
         let what = format!("the head of {}", head.package);
         return Err(Error::Rollback { what, held: there.sequence, offered: head.sequence });
     }
-    let sql = "INSERT INTO own_heads (publisher, name, sequence, created, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
-               ON CONFLICT DO UPDATE SET sequence = excluded.sequence, created = excluded.created,
-               bytes = excluded.bytes";
+    let sql = "INSERT INTO own_heads (publisher, name, sequence, bytes) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT DO UPDATE SET sequence = excluded.sequence, bytes = excluded.bytes";
     tx.prepare_cached(sql)?.execute(params![
         head.package.publisher.to_string(),
         head.package.name.as_str(),
         column::integer(head.sequence),
-        column::time(head.created),
         head.bytes,
     ])?;
     Ok(())
@@ -83,7 +78,6 @@ fn read(row: &Row<'_>) -> Result<OwnHead, Error> {
     Ok(OwnHead {
         package: read_package(row)?,
         sequence: column::read_integer(row, "sequence")?,
-        created: column::read_time(row, "created")?,
         bytes: row.get("bytes")?,
     })
 }

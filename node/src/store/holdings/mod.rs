@@ -47,7 +47,6 @@ CREATE TABLE own_heads (
     publisher TEXT NOT NULL,
     name TEXT NOT NULL,
     sequence INTEGER NOT NULL,
-    created INTEGER NOT NULL,
     bytes BLOB NOT NULL,
     PRIMARY KEY (publisher, name)
 ) STRICT;

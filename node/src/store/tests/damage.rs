@@ -397,7 +397,7 @@ fn a_replaced_database_still_refuses_a_rollback_and_still_finds_packages() {
     fs::write(database(home.path()), &bytes).unwrap();
     let store = expect_replaced(home.path(), &[], &bytes);
     let query = catalog::Query { text: "words".to_owned(), ..Default::default() };
-    assert_eq!(store.read(|c| Ok(catalog::search(c, &query, NOW)?.total)).unwrap(), 1);
+    assert_eq!(store.read(|c| Ok(catalog::search(c, &query)?.total)).unwrap(), 1);
     let outcome = store.write(|tx| Ok(catalog::insert(tx, &old, &catalog::Source::unknown(), NOW)?)).unwrap();
     assert_eq!(outcome, catalog::Outcome::Refused(catalog::Refusal::Rollback));
 }
@@ -421,8 +421,7 @@ fn head(publisher: &crate::identity::Publisher, sequence: u64) -> crate::release
         tags: Vec::new(),
         categories: Vec::new(),
         preflight_skipped: false,
-        created: NOW,
-        expires: NOW.plus(std::time::Duration::from_secs(3600)),
+        released_at: NOW,
     };
     head.sign(publisher).unwrap()
 }

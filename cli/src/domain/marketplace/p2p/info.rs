@@ -47,7 +47,7 @@ fn show(info: &api::Info, page: &mut Page) {
         .field("cid", &package.cid)
         .field("size", page::bytes(package.size))
         .field("updated", page::when(&package.updated))
-        .field("expires", page::when(&info.expires))
+        .field("released", page::when(&info.released_at))
         .field("sequence", info.sequence)
         .field("publisher", if info.pinned { "pinned for this name" } else { "not pinned" })
         .field("reputation", page::reputation(package.reputation))

@@ -14,6 +14,7 @@ pub mod content;
 pub mod control;
 pub mod fetch;
 pub mod heads;
+pub mod hello;
 pub mod identity;
 pub mod limits;
 pub mod network;

@@ -77,6 +77,21 @@ pub const LOG_BYTES_MAX: usize = 24 << 20;
 /// How far ahead of our clock a head may have been made.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 60);
 
+/// How long what a node said of its run may take to come to its twin, through a third one: two rounds of greetings.
+pub const HELLO_FRESH: Duration = Duration::from_secs(10 * 60);
+/// How often everybody is greeted again.
+pub const HELLO_INTERVAL: Duration = Duration::from_secs(5 * 60);
+/// Bytes of a greeting: a time, and the words of so many runs.
+pub const HELLO_BYTES_MAX: usize = 1 << 10;
+/// Words of runs in one greeting. Two are enough to say that there are two.
+pub const HELLO_WORDS_MAX: usize = 4;
+/// Greetings of one peer that are looked at within a minute.
+pub const HELLOS_PER_PEER_MAX: usize = 16;
+/// How far the wall clock may be from that of most peers: half of what others tolerate of what is signed.
+pub const CLOCK_OFF_MAX: Duration = Duration::from_secs(5 * 60);
+/// Peers whose clocks are remembered.
+pub const CLOCKS_MAX: usize = 64;
+
 /// Heads that the catalogue holds, over all publishers.
 pub const CATALOG_HEADS_MAX: usize = 200_000;
 /// Heads that the catalogue holds of one publisher.

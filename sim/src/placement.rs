@@ -33,7 +33,7 @@ pub(crate) fn created() -> Timestamp {
 /// Where the step publishes nothing, which no checked scenario has.
 pub(crate) fn package_of(scenario: &Scenario, draws: Draws, step: usize) -> PackageId {
     let step = &scenario.steps[step];
-    let publisher = draws.publisher(&scenario.nodes[step.node].name, created()).id();
+    let publisher = draws.publisher(scenario.nodes[step.node].signer(), created()).id();
     let name = step.action.published().expect("a step that publishes");
     PackageId { publisher, name: name.parse().expect("a checked scenario has valid names") }
 }

@@ -146,7 +146,7 @@ fn case(
     let created = placement::created();
     let members = scenario.nodes.iter().map(|node| Member {
         name: node.name.clone(),
-        publisher: draws.publisher(&node.name, created).id().to_string(),
+        publisher: draws.publisher(node.signer(), created).id().to_string(),
         turns: node.script.filter(|_| !options.trusts_adversaries).map(|script| script.at),
         serves_dht: host::configuration(node.role, &node.config).dht_server_mode,
         limits: limits(node),
@@ -382,7 +382,10 @@ impl World<'_> {
                 role: node.role,
                 config: node.config.clone(),
                 key: keys[index].clone(),
-                publisher: draws.publisher(&node.name, created),
+                publisher: match draws.publisher(node.signer(), created) {
+                    moved if node.key_of.is_some() => moved.adopted(),
+                    own => own,
+                },
                 ip: ip(self.scenario.site_of(index)),
                 port: self.port(index),
                 bootstrap: known.collect(),

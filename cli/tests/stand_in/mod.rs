@@ -6,10 +6,11 @@ use ggen_marketplace::{
     code::Code,
     control::{
         api::{
-            BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, Failure, Info,
-            InfoRequest, InstallRequest, Installed, ListedPackage, Listing, PackageInfo, PeerDetails,
-            PeerEvent, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published,
-            Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
+            BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, DropRequest,
+            Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, ListedPackage, Listing,
+            PackageInfo, PeerDetails, PeerEvent, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest,
+            PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified,
+            VerifyRequest,
         },
         server::Server,
         service::{Outcome, ProgressSender, Service},
@@ -88,6 +89,7 @@ impl Service for Answers {
             packages_indexed: 6,
             packages_provided: 5,
             announcements_pending: 0,
+            outbox: vec![],
             index_peers_complete: 2,
             index_peers_total: 2,
             store_bytes: 2048,
@@ -121,6 +123,10 @@ impl Service for Answers {
             queued: false,
             warnings: vec![],
         })
+    }
+
+    async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {
+        Ok(Dropped { id: format!("gp1x/{}", request.package), cid: String::new() })
     }
 
     /// Echoes the request in the fields of one package; the word `nothing` finds none.

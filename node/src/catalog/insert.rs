@@ -212,6 +212,19 @@ pub fn discard(tx: &Transaction<'_>, position: u64, bytes: &[u8]) -> Result<bool
     found.map(|position| remove(tx, position)).transpose().map(|removed| removed.is_some())
 }
 
+/// Takes out what is listed of a package, and what was seen of it. For what this node signed itself, and nobody else has seen.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn forget(tx: &Transaction<'_>, package: &PackageId) -> Result<(), Error> {
+    let id = package.to_string();
+    if let Some(listed) = current(tx, &id)? {
+        remove(tx, listed.position)?;
+    }
+    tx.execute("DELETE FROM catalog_seen WHERE id = ?1", params![id])?;
+    Ok(())
+}
+
 /// What is listed of a package now.
 pub(super) struct Current {
     pub(super) position: i64,

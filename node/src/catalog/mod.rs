@@ -26,7 +26,7 @@ mod search;
 mod share;
 mod words;
 
-pub use insert::{Outcome, Refusal, discard, insert, known, log_read, rebuild};
+pub use insert::{Outcome, Refusal, discard, forget, insert, known, log_read, rebuild};
 pub use proofs::{Proof, convict, convict_log, proofs};
 pub use read::{
     Claims, Listed, Page, after, by_name, count, get, holds, is_frozen, newest_position, newest_received,

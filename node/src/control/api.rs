@@ -171,6 +171,9 @@ pub struct Status {
     pub packages_provided: usize,
     /// Own heads not yet accepted by any other node.
     pub announcements_pending: usize,
+    /// Versions that wait, unsigned, until they can be published, in the order in which they came.
+    #[serde(default)]
+    pub outbox: Vec<QueuedPackage>,
     /// Connected peers whose heads have been read completely.
     pub index_peers_complete: usize,
     /// Connected peers that serve heads.
@@ -208,8 +211,11 @@ pub struct PublishRequest {
     pub wait: bool,
     /// Name of the publisher key, where there are several.
     pub key: Option<String>,
-    /// Seconds to wait for other nodes with `wait`.
+    /// Seconds to wait for somebody who can be asked how far the log went, and with `wait` for other nodes to take the head.
     pub timeout_secs: Option<u64>,
+    /// Fails where the package cannot be signed now, instead of putting it into the outbox.
+    #[serde(default)]
+    pub no_queue: bool,
 }
 
 /// `publish`.
@@ -235,7 +241,7 @@ pub struct Published {
     pub files: u64,
     /// Number of distinct blocks.
     pub blocks: u64,
-    /// Sequence of the log entry.
+    /// Sequence of the log entry; of one that is queued, the one that it would have as far as the log is known here.
     pub sequence: u64,
     /// Whether at least one other node holds or heard the head.
     pub announced: bool,
@@ -243,12 +249,49 @@ pub struct Published {
     pub dht_stored: usize,
     /// Peers that the announcement was sent to.
     pub announced_to: usize,
-    /// The same content was published under this version before; nothing was changed.
+    /// The same content was published, or queued, under this version before; nothing was changed.
     pub already_published: bool,
-    /// Nothing runs on the state folder: the announcement waits for the next start.
+    /// It waits in the outbox, unsigned: until a node runs, and until it is known how far the log went elsewhere.
     pub queued: bool,
     /// What the checks before publishing found, and what a later change would mend.
     pub warnings: Vec<String>,
+}
+
+/// `publish --drop`, what is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropRequest {
+    /// What waits: `[publisher/]name[@version]`.
+    pub package: String,
+}
+
+/// `publish --drop`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// Full id with version, as it waited.
+    pub id: String,
+    /// The content id of its tree.
+    pub cid: String,
+}
+
+/// A version that waits in the outbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedPackage {
+    /// Full id with version.
+    pub id: String,
+    /// The content id of the tree.
+    pub cid: String,
+    /// Bytes of all files.
+    pub size: u64,
+    /// The directory it was packed from.
+    pub path: String,
+    /// Since when it waits.
+    pub queued_at: String,
+    /// The stable code of what keeps it; `E_CONFLICT` where it will never be published.
+    pub code: String,
+    /// What keeps it.
+    pub why: String,
+    /// What to do.
+    pub hint: String,
 }
 
 /// `search`, what is asked.
@@ -430,7 +473,7 @@ pub struct ListedPackage {
     pub version: String,
     /// The content id of the tree.
     pub cid: String,
-    /// `published` or `installed`.
+    /// `published`, `queued` or `installed`.
     pub kind: String,
     /// Where it was installed, or published from.
     pub path: String,
@@ -438,6 +481,9 @@ pub struct ListedPackage {
     pub time: String,
     /// Bytes of all files.
     pub size: u64,
+    /// What keeps it in the outbox, where it is queued.
+    #[serde(default)]
+    pub why: String,
 }
 
 /// `verify`.

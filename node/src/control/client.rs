@@ -22,10 +22,10 @@ use tokio::task::JoinHandle;
 
 use super::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, ErrorBody, Failure, Info,
-        InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList,
-        PeerListRequest, Progress, PublishRequest, Published, Reloaded, SCHEMA_VERSION, SearchRequest,
-        SearchResults, Status, Step, Stopping, Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody,
+        Failure, Info, InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest,
+        PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded, SCHEMA_VERSION,
+        SearchRequest, SearchResults, Status, Step, Stopping, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -89,6 +89,14 @@ impl Client {
         progress: impl FnMut(Progress),
     ) -> Outcome<Published> {
         self.stream("/v1/publish", request, progress).await
+    }
+
+    /// Takes a version out of the outbox.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn drop_queued(&self, request: &DropRequest) -> Outcome<Dropped> {
+        self.post("/v1/publish/drop", request, LOOKUP_DEADLINE).await
     }
 
     /// Installs a package; `progress` is called for every step.

@@ -8,9 +8,9 @@ use std::future::Future;
 use tokio::sync::watch;
 
 use super::api::{
-    BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
-    InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress,
-    PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified,
+    BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info,
+    InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest,
+    Progress, PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified,
     VerifyRequest,
 };
 
@@ -34,6 +34,9 @@ pub trait Service: Send + Sync + 'static {
         request: PublishRequest,
         progress: ProgressSender,
     ) -> impl Future<Output = Outcome<Published>> + Send;
+
+    /// Takes a version out of the outbox.
+    fn drop_queued(&self, request: DropRequest) -> impl Future<Output = Outcome<Dropped>> + Send;
 
     /// Finds packages.
     fn search(&self, request: SearchRequest) -> impl Future<Output = Outcome<SearchResults>> + Send;

@@ -1,6 +1,10 @@
 //! The key behind a node's peer id.
 
-use std::{fs, io::Write, path::Path};
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use libp2p::{PeerId, identity::Keypair};
 
@@ -68,6 +72,23 @@ pub fn create(path: &Path) -> Result<Keypair, Error> {
     let contents = Contents { kind: Kind::Node, secret: super::publisher::random()?, documents: Vec::new() };
     key_file::create(path, &contents)?;
     Ok(keypair(&contents.secret))
+}
+
+/// Makes a new key for the node in place of the one at `path`, which is kept beside it under the name that is given back.
+///
+/// # Errors
+/// [`Error::Missing`] where there is none, [`Error::Exists`] where the same key was put aside before, and whatever keeps the files
+/// from being written.
+pub fn replace(path: &Path, owner: &Path) -> Result<(Keypair, PathBuf), Error> {
+    let before = load(path)?.public().to_peer_id();
+    let kept = path.with_extension(format!("key.{before}"));
+    if !key_file::is_missing(&kept) {
+        return Err(Error::Exists { path: kept });
+    }
+    fs::rename(path, &kept).map_err(|source| Error::Write { path: kept.clone(), source })?;
+    let key = create(path)?;
+    note(owner, &key.public().to_peer_id())?;
+    Ok((key, kept))
 }
 
 /// Who the state folder belongs to, as far as that was noted.

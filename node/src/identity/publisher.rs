@@ -15,6 +15,8 @@ use crate::time::Timestamp;
 pub const FOLDER_NAME: &str = "publishers";
 /// The ending of the empty file beside a key that was made elsewhere.
 const ADOPTED: &str = "adopted";
+/// The ending of the empty file beside a key that was given to another machine.
+const SHARED: &str = "shared";
 
 /// One of a publisher's current secret keys, with the publisher's whole chain of key documents.
 #[derive(Debug, Clone)]
@@ -22,6 +24,7 @@ pub struct Publisher {
     secret: SecretKey,
     log: KeyLog,
     is_adopted: bool,
+    is_shared: bool,
 }
 
 /// What a new key document changes; what is not given stays as it is.
@@ -48,7 +51,12 @@ impl Publisher {
     fn founded(secret: SecretKey, created: Timestamp) -> Self {
         let signed = KeyDocument::genesis(secret.public_key(), created).sign(&[&secret]);
         let log = KeyLog::verify(&[signed.expect("a genesis of one key is within limits")]);
-        Self { secret, log: log.expect("a genesis signed by its one key verifies"), is_adopted: false }
+        Self {
+            secret,
+            log: log.expect("a genesis signed by its one key verifies"),
+            is_adopted: false,
+            is_shared: false,
+        }
     }
 
     /// A publisher that was verified, with one of its current keys.
@@ -57,7 +65,7 @@ impl Publisher {
     /// [`Flaw::Replaced`] where the key is not among the current ones.
     pub fn new(secret: SecretKey, log: KeyLog) -> Result<Self, Flaw> {
         if log.current().keys.contains(&secret.public_key()) {
-            Ok(Self { secret, log, is_adopted: false })
+            Ok(Self { secret, log, is_adopted: false, is_shared: false })
         } else {
             Err(Flaw::Replaced)
         }
@@ -101,7 +109,12 @@ impl Publisher {
             false => recovery.iter().chain([&secret]).collect(),
         };
         let signed = document.sign(&signers)?;
-        Ok(Self { secret, log: self.log.clone().extended(&signed)?, is_adopted: self.is_adopted })
+        Ok(Self {
+            secret,
+            log: self.log.clone().extended(&signed)?,
+            is_adopted: self.is_adopted,
+            is_shared: self.is_shared,
+        })
     }
 
     /// Loads the key called `name` from the folder of keys `dir`, or makes a new publisher where there is none.
@@ -129,8 +142,9 @@ impl Publisher {
         let contents = key_file::load(&path, Kind::Publisher)?;
         key_file::check_folder(&dir.join(FOLDER_NAME))?;
         let is_adopted = path.with_extension(ADOPTED).exists();
+        let is_shared = path.with_extension(SHARED).exists();
         let loaded = Self::from_contents(contents).map_err(|flaw| Error::Flaw { path, flaw })?;
-        Ok(Self { is_adopted, ..loaded })
+        Ok(Self { is_adopted, is_shared, ..loaded })
     }
 
     /// Makes a new publisher and writes its key as `name` into the folder of keys `dir`.
@@ -166,6 +180,26 @@ impl Publisher {
         fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
         fs::write(&mark, "").map_err(|source| Error::Write { path: mark.clone(), source })?;
         self.store(dir, name)
+    }
+
+    /// The same, of which is said that its key was made elsewhere, as [`Publisher::adopt`] does of a file.
+    #[must_use]
+    pub fn adopted(self) -> Self {
+        Self { is_adopted: true, ..self }
+    }
+
+    /// Notes that the key `name` of the folder of keys `dir` was given to another machine, which may publish with it too.
+    ///
+    /// # Errors
+    /// Whatever keeps the mark from being written.
+    pub fn share(dir: &Path, name: &str) -> Result<(), Error> {
+        let mark = path(dir, name)?.with_extension(SHARED);
+        fs::write(&mark, "").map_err(|source| Error::Write { path: mark.clone(), source })
+    }
+
+    /// Whether another machine may publish with the key: it was made there, or given there.
+    pub fn is_elsewhere(&self) -> bool {
+        self.is_adopted || self.is_shared
     }
 
     /// Whether the key was made elsewhere, so that its packages may have logs which are not here.

@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     config::Role,
-    fetch,
+    fetch, hello,
     limits::{
         FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT_MAX,
-        GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX,
+        GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX, HELLO_BYTES_MAX,
     },
     peers::limits::{
         ESTABLISHED_PER_PEER_MAX, PENDING_INCOMING_MAX, PENDING_INCOMING_PER_ADDRESS_MAX,
@@ -48,6 +48,8 @@ const DHT_ANSWER_SHARE: u32 = 5;
 
 /// Streams of one connection for blocks: as many each way as are served at once for one peer, and what has just ended.
 const FETCH_STREAMS_MAX: usize = 2 * FETCH_SERVED_PER_PEER_MAX + 2;
+/// Streams of one connection for greetings.
+const HELLO_STREAMS_MAX: usize = 4;
 /// Streams of one connection for heads.
 const HEADS_STREAMS_MAX: usize = 8;
 
@@ -63,6 +65,7 @@ pub(super) struct Behaviour {
     pub(super) gossip: gossip::Behaviour,
     pub(super) fetch: request_response::Behaviour<Cbor<fetch::protocol::Request, fetch::protocol::Answer>>,
     pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Page>>,
+    pub(super) hello: request_response::Behaviour<Cbor<hello::Hello, hello::Hello>>,
 }
 
 impl Behaviour {
@@ -108,6 +111,13 @@ impl Behaviour {
                 request_response::Config::default()
                     .with_request_timeout(Duration::from_secs(20))
                     .with_max_concurrent_streams(HEADS_STREAMS_MAX),
+            ),
+            hello: request_response::Behaviour::with_codec(
+                Cbor::new(HELLO_BYTES_MAX, HELLO_BYTES_MAX),
+                [(StreamProtocol::new(hello::PROTOCOL), request_response::ProtocolSupport::Full)],
+                request_response::Config::default()
+                    .with_request_timeout(Duration::from_secs(20))
+                    .with_max_concurrent_streams(HELLO_STREAMS_MAX),
             ),
         })
     }

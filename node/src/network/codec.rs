@@ -10,7 +10,7 @@ use libp2p::{StreamProtocol, request_response};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::progress::{Pace, Watched};
-use crate::{fetch, fetch::protocol::Arrived, sync};
+use crate::{fetch, fetch::protocol::Arrived, hello, sync};
 
 /// Bytes that a message is given room for at once; more only as they arrive.
 const ROOM_BYTES: usize = 1 << 10;
@@ -30,6 +30,8 @@ impl Question for fetch::protocol::Request {
 }
 
 impl Question for sync::protocol::Request {}
+
+impl Question for hello::Hello {}
 
 /// Reads and writes one kind of request and its answer.
 pub(super) struct Cbor<Q, A> {

@@ -226,7 +226,7 @@ mod tests {
     use libp2p::swarm::ConnectionId;
 
     use super::*;
-    use crate::network::behaviour::KAD_PROTOCOL;
+    use crate::network::{FirstContact, behaviour::KAD_PROTOCOL};
 
     fn peer(n: usize, dialled: bool, since: Instant) -> (PeerId, Peer) {
         let address = (Multiaddr::empty(), dialled);
@@ -244,6 +244,8 @@ mod tests {
             entry_points: Vec::new(),
             connections_max: 100,
             connections: marks,
+            first_contact: FirstContact::default(),
+            runs: crate::hello::Runs::new(crate::hello::Run::from_bytes([1; 16]), []),
         })
     }
 

@@ -31,6 +31,7 @@ use super::{
     diversity::Diversity,
     exchange::{Checking, Left, Reading},
     gossip::subscribers,
+    greetings::Greetings,
     handle::{Command, Handle, HeadsRead, Target},
     handshakes::Latest,
     healing::Healing,
@@ -75,7 +76,7 @@ pub fn spawn(
     let local = key.public().to_peer_id();
     let latest = Latest::default();
     let swarm = Swarm::new(
-        authenticated(base, key, latest.clone())?,
+        authenticated(base, key, latest.clone(), settings.first_contact.clone())?,
         Behaviour::new(key, &settings, latest, metrics)?,
         local,
         // A stream has one protocol: what is asked goes out together with its name, and the answer is one round trip away. On the
@@ -118,6 +119,7 @@ pub fn spawn(
         last_bootstrap: None,
         heads_refused: 0,
         inbound_failed: 0,
+        greetings: Greetings::new(key.clone(), settings.runs),
     };
     tokio::spawn(driver.run(command_queue));
     Ok((Handle { local, commands, heads: heads_read }, event_queue))
@@ -159,6 +161,7 @@ pub(super) struct Driver {
     pub(super) last_bootstrap: Option<Timestamp>,
     pub(super) heads_refused: u64,
     pub(super) inbound_failed: u64,
+    pub(super) greetings: Greetings,
 }
 
 impl Driver {
@@ -241,6 +244,7 @@ impl Driver {
             Command::Disconnect(peer, reply) => {
                 let _ = reply.send(self.send_away(&peer));
             }
+            Command::Greet => self.greet_soon(),
             Command::Block(peer, reason) => self.refuse(peer, reason, true),
             Command::Unblock(peer) => {
                 self.refusals.remove(&peer);
@@ -270,6 +274,7 @@ impl Driver {
             let opened = self.swarm.listen_on(lost.address.clone());
             self.listening.opened_again(lost, opened, now);
         }
+        self.greet_again(now);
         self.outbox.settle();
         self.outbox.observer.tell_of(|| Event::Loaded(self.load()));
     }

@@ -14,7 +14,8 @@ use libp2p::{
 use super::*;
 use crate::{
     config::Role,
-    network::{Load, transport},
+    hello::{Run, Runs},
+    network::{FirstContact, Load, transport},
     peers::trim::Marks,
 };
 
@@ -90,6 +91,8 @@ fn start(script: &Arc<Mutex<Script>>, observer: Observer) -> Handle {
         entry_points: Vec::new(),
         connections_max: 10,
         connections: Marks { low: 4, high: 8 },
+        first_contact: FirstContact::default(),
+        runs: Runs::new(Run::from_bytes([1; 16]), []),
     };
     let base = transport::base(Scripted(script.clone()));
     let key = Keypair::generate_ed25519();

@@ -16,7 +16,7 @@ use super::{
     driver::Driver,
     peers::{network_of, origin_of},
 };
-use crate::{limits::ADDRESSES_PER_PEER_MAX, peers::policy, sync, time::Timestamp};
+use crate::{hello, limits::ADDRESSES_PER_PEER_MAX, peers::policy, sync, time::Timestamp};
 
 /// Protocols kept of what a peer tells.
 const PROTOCOLS_MAX: usize = 64;
@@ -45,6 +45,7 @@ impl Driver {
                 self.dialling.reached(connection_id, peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
+                self.greetings.closed(connection_id, (num_established == 0).then_some(&peer_id));
                 if num_established == 0 {
                     if let Some(gone) = self.peers.remove(&peer_id) {
                         self.healing.lost(peer_id, &gone, connection_id, cause.as_ref());
@@ -125,6 +126,7 @@ impl Driver {
             }
             BehaviourEvent::Fetch(event) => self.fetch_event(event),
             BehaviourEvent::Heads(event) => self.heads_event(event),
+            BehaviourEvent::Hello(event) => self.hello_event(event),
             _ => {}
         }
     }
@@ -169,6 +171,9 @@ impl Driver {
         }
         if unread {
             self.read_heads(peer_id);
+        }
+        if is_first && speaks(hello::PROTOCOL) {
+            self.greet(&peer_id);
         }
         self.publish_heads_read();
         if is_news {

@@ -54,6 +54,7 @@ pub(super) enum Command {
     Reconfigure { topic: String, connections_max: u32, connections: Marks },
     Snapshot(oneshot::Sender<Box<Snapshot>>),
     Disconnect(PeerId, oneshot::Sender<usize>),
+    Greet,
     Block(PeerId, String),
     Unblock(PeerId),
     Stop(oneshot::Sender<()>),
@@ -365,6 +366,14 @@ impl Handle {
     /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn disconnect(&self, peer: PeerId) -> Result<usize, Error> {
         self.call(LOCAL_TIMEOUT, |reply| Command::Disconnect(peer, reply)).await
+    }
+
+    /// Asks all peers once more what time it is.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn greet(&self) -> Result<(), Error> {
+        self.tell(LOCAL_TIMEOUT, Command::Greet).await
     }
 
     /// Refuses a peer from now on.

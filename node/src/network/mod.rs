@@ -23,7 +23,9 @@ mod doors;
 mod driver;
 mod events;
 mod exchange;
+mod first_contact;
 mod gossip;
+mod greetings;
 mod handle;
 mod handshakes;
 mod healing;
@@ -47,19 +49,20 @@ mod serve;
 mod snapshot;
 pub mod transport;
 
-use std::{io, time::Duration};
+use std::{io, net::IpAddr, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 
 pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
 pub use driver::spawn;
+pub use first_contact::FirstContact;
 pub use handle::{DialFailure, Handle, HeadsRead, RequestFailure};
 pub use metrics::Metrics;
 pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
 pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 
-use crate::{code::Code, config::Role, peers::trim::Marks};
+use crate::{code::Code, config::Role, hello::Runs, peers::trim::Marks, time::Timestamp};
 
 /// What the network needs to know of the configuration.
 #[derive(Debug, Clone)]
@@ -78,6 +81,10 @@ pub struct Settings {
     pub connections_max: u32,
     /// Between which numbers the connections are kept.
     pub connections: Marks,
+    /// What is written down before the first connection stands.
+    pub first_contact: FirstContact,
+    /// Which run of this node this is.
+    pub runs: Runs,
 }
 
 /// What happened, for the bookkeeping and for an [`Observer`].
@@ -109,6 +116,22 @@ pub enum Event {
     Seen {
         /// The peer.
         peer: PeerId,
+    },
+    /// A peer told what time it is.
+    Greeted {
+        /// The peer.
+        peer: PeerId,
+        /// Its address on the connection, where that is a number.
+        ip: Option<IpAddr>,
+        /// Whether this node dialled that connection.
+        is_dialled: bool,
+        /// What its clock says.
+        time: Timestamp,
+    },
+    /// Another node speaks with the key of this one: it signed so a moment ago.
+    Twin {
+        /// The peer that is connected with both.
+        told_by: PeerId,
     },
     /// A peer passed on heads that nobody signed who may.
     ForgedHeads {

@@ -15,7 +15,7 @@ use libp2p::{
     Multiaddr, PeerId, Transport, TransportError,
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, DialOpts, ListenerId, PortUse, TransportEvent},
+        transport::{Boxed, DialOpts, ListenerId, PortUse, TransportEvent, timeout::TransportTimeout},
         upgrade,
     },
     dns, identity,
@@ -24,7 +24,10 @@ use libp2p::{
 };
 use rustix::net;
 
-use super::handshakes::{Handshakes, Latest};
+use super::{
+    first_contact::FirstContact,
+    handshakes::{Handshakes, Latest},
+};
 use crate::{limits::STREAMS_PER_CONNECTION_MAX, peers::limits::HANDSHAKE_TIMEOUT};
 
 /// A byte stream that a base transport yields.
@@ -153,7 +156,7 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 /// [Yamux](https://github.com/libp2p/specs/blob/master/yamux/README.md) to a base transport.
 ///
 /// The whole handshake has one deadline, so that a peer that connects and says nothing costs a bounded time; an inbound one can
-/// be given up before it, through `latest`.
+/// be given up before it, through `latest`. The first one waits until it is written down that there is one.
 ///
 /// # Errors
 /// Where the key cannot sign the Noise handshake.
@@ -161,6 +164,7 @@ pub(super) fn authenticated(
     base: Base,
     key: &identity::Keypair,
     latest: Latest,
+    first_contact: FirstContact,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
@@ -168,8 +172,12 @@ pub(super) fn authenticated(
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(muxer)
-        .timeout(HANDSHAKE_TIMEOUT)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .and_then(move |connection, _| {
+            let first_contact = first_contact.clone();
+            async move { first_contact.pass().await.map(|()| connection) }
+        })
         .boxed();
+    let connections = TransportTimeout::new(connections, HANDSHAKE_TIMEOUT).boxed();
     Ok(Handshakes::new(connections, latest).boxed())
 }

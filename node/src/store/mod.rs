@@ -44,7 +44,7 @@ mod tests;
 
 pub use blocks::{Batch, Stats};
 pub use error::Error;
-pub use holdings::{entries, heads, installed, meta, packages, pins, published};
+pub use holdings::{entries, heads, installed, meta, outbox, packages, pins, published};
 pub use lock::HomeLock;
 pub use note::Note;
 pub use recovery::{PENDING as RECOVERY_PENDING, PENDING_DAMAGED as RECOVERY_PENDING_DAMAGED};

@@ -93,8 +93,17 @@ pub struct Node {
     pub disk: DiskKind,
     /// By how much its wall clock is wrong from the start.
     pub clock: Shift,
+    /// Whose publisher key it signs with, where that was made elsewhere.
+    pub key_of: Option<String>,
     /// What its configuration says besides.
     pub config: Partial,
+}
+
+impl Node {
+    /// The node whose publisher key it signs with.
+    pub fn signer(&self) -> &str {
+        self.key_of.as_ref().unwrap_or(&self.name)
+    }
 }
 
 /// What a package depends on.

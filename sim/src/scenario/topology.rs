@@ -58,6 +58,9 @@ pub(super) struct Member {
     bootstrap: Option<Vec<Spanned<String>>>,
     disk: Option<Spanned<String>>,
     clock: Option<Spanned<Signed>>,
+    /// The node whose publisher key it has too.
+    #[serde(rename = "key-of")]
+    key_of: Option<Spanned<String>>,
     config: Option<Spanned<Table>>,
 }
 
@@ -135,6 +138,7 @@ pub(super) fn nodes(laid: &Spanned<Laid>, end: Duration) -> Result<Vec<Node>, Pr
             script: None,
             disk: DiskKind::default(),
             clock: Shift::default(),
+            key_of: None,
             config: Partial::default(),
         }
     };
@@ -290,6 +294,12 @@ impl Member {
                 return Err(Problem::at(clock, what));
             }
             node.clock = Shift::new(*by.end(), clock.get_ref().is_back());
+        }
+        if let Some(key_of) = &self.key_of {
+            if named(key_of, names)? == index {
+                return Err(Problem::at(key_of, "a node has its own key anyway"));
+            }
+            node.key_of = Some(key_of.get_ref().clone());
         }
         if let Some(config) = &self.config {
             let tables: Vec<&Table> =

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     tree::{self, Bytes},
-    world::{Home, LOOPBACK, Node, skipped, text},
+    world::{Home, LOOPBACK, Node, eventually, skipped, text},
 };
 
 /// A state folder that was used once, and its node key.
@@ -246,6 +246,9 @@ fn a_published_package_can_be_installed_after_its_database_was_damaged() {
     reader.finds("outlives", "lasting", Duration::from_secs(20));
     reader.json(&["install", "lasting@1.0.0", "--to", &reader.text("out")]);
     tree::assert_same(&node.path("package"), &reader.path("out"));
+    eventually("what waited is published", Duration::from_secs(30), || {
+        (reader.run(&["info", "lasting@1.1.0"]).code == 0).then_some(())
+    });
     reader.json(&["install", "lasting@1.1.0", "--to", &reader.text("next")]);
 }
 

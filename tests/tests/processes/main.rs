@@ -13,11 +13,13 @@
 mod bad_configuration;
 mod bad_input;
 mod bad_state;
+mod clocks;
 mod crowd;
 mod exit_codes;
 mod kill;
 mod lifecycle;
 mod network;
+mod outbox;
 mod publishing;
 mod searching;
 mod settings;

@@ -23,7 +23,7 @@ use ggen_marketplace::{
     code::Code,
     config::{self, Effective, Layers, P2PConfig, Partial, Unknown},
     control::{
-        api::{Failure, Progress, PublishRequest, Published, Stopping},
+        api::{DropRequest, Dropped, Failure, Progress, PublishRequest, Published, Stopping},
         server::Server,
         service::{Outcome, ProgressSender},
         socket_path,
@@ -441,7 +441,12 @@ fn is_alive(pid: u32) -> bool {
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
-/// Packs and signs a package while no node runs; the next one announces it.
+/// Takes a version out of the outbox while no node runs.
+pub(crate) async fn drop_offline(home: &Path, request: DropRequest) -> Outcome<Dropped> {
+    node::drop_offline(effective(home, &Flags::default())?.config, request).await
+}
+
+/// Packs a package while no node runs; the next one signs and announces it.
 pub(crate) async fn publish_offline(
     home: &Path,
     request: PublishRequest,

@@ -107,10 +107,21 @@ impl Providing {
 impl Node {
     /// Tells of a head of ours: in the DHT, by gossip, and as a provider of its latest tree.
     pub(super) async fn tell(&self, head: &VerifiedHead, deadline: Instant) -> Told {
+        if !self.first_contact.is_over() {
+            // Nobody is there, and what was signed may still be taken back.
+            return Told::default();
+        }
         let left = deadline.saturating_duration_since(Instant::now());
         let told = head.clone();
-        let root = self.with_store(move |store| store.read(|conn| held_tree(conn, &told))).await;
-        let root = root.unwrap_or_default();
+        let read = self.with_store(move |store| {
+            store.read(|conn| {
+                let own = heads::get(conn, &told.package_id())?;
+                // One that was taken back, or is no longer the newest, is not told.
+                let is_own = own.is_some_and(|own| own.bytes == told.bytes());
+                Ok((is_own, held_tree(conn, &told)?))
+            })
+        });
+        let Ok((true, root)) = read.await else { return Told::default() };
         let (stored, heard, ()) = tokio::join!(
             self.network.put_head(head.clone(), left),
             self.network.announce(head.bytes().to_vec()),

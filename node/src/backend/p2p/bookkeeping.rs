@@ -61,9 +61,19 @@ pub(super) async fn keep(node: Arc<Node>, mut events: mpsc::Receiver<Event>) {
 
 fn note(node: &Node, event: Event, batch: &mut Vec<Event>) {
     match event {
-        Event::Audience => node.audience.notify_one(),
+        Event::Audience => {
+            node.audience.notify_one();
+            node.outbox.notify_one();
+        }
         Event::Reunited { away, .. } => node.reunited(away),
-        event => batch.push(event),
+        Event::Greeted { peer, ip, is_dialled, time } => node.note_time(peer, ip, is_dialled, time),
+        Event::Twin { told_by } => node.note_twin(told_by),
+        event => {
+            if matches!(event, Event::Identified { .. }) {
+                node.outbox.notify_one();
+            }
+            batch.push(event);
+        }
     }
 }
 
@@ -103,6 +113,8 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             }
             Event::Audience
             | Event::Reunited { .. }
+            | Event::Greeted { .. }
+            | Event::Twin { .. }
             | Event::Disconnected { .. }
             | Event::Announced { .. }
             | Event::Announcing { .. }

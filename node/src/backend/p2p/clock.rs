@@ -4,10 +4,15 @@
 //! forward: where it jumped, nothing is signed for a moment. A clock that was put right, or a machine that slept, goes on evenly from then on and is believed again. Only a jump
 //! by more than a week is never believed: a year that is wrong looks like that.
 //!
+//! A clock that runs evenly may still be wrong. What the peers say of it comes from [`Reference`]: where they are sure, nothing is
+//! signed as long as they are; where a few doubt it, nothing is signed for a while. A clock that peers confirm is believed at
+//! once, however it came to be so.
+//!
 //! Pure: both clocks are arguments.
 
 use std::time::Duration;
 
+use super::reference::{Off, Reference, Verdict};
 use crate::{limits::CLOCK_SKEW_MAX, time::Timestamp};
 
 /// How far the two clocks may come apart between two looks at them: what others tolerate of ours.
@@ -16,6 +21,20 @@ const APART_MAX: Duration = CLOCK_SKEW_MAX;
 const JUMP_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// How long they have to go on evenly after a jump.
 const SETTLE: Duration = Duration::from_secs(2 * 60);
+
+/// How long a doubt holds up what is signed: a lone liar must not stop anybody for longer.
+const DOUBT_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Why nothing may be signed by the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It jumped.
+    Jumped(Jump),
+    /// It is off, as the peers say.
+    Off(Off),
+    /// A few peers say that it is off; how long that counts.
+    Doubted(Off, Duration),
+}
 
 /// The wall clock jumped, and nothing may be signed by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,16 +66,51 @@ impl Reading {
 pub(super) struct Clock {
     believed: Reading,
     jumped: Option<Reading>,
+    /// Since when a few peers doubt it.
+    doubted: Option<Duration>,
+    pub(super) reference: Reference,
 }
 
 impl Clock {
     /// The wall clock at the beginning, which has to be believed.
     pub(super) fn new(wall: Timestamp) -> Self {
-        Self { believed: Reading { wall, running: Duration::ZERO }, jumped: None }
+        let believed = Reading { wall, running: Duration::ZERO };
+        Self { believed, jumped: None, doubted: None, reference: Reference::default() }
     }
 
-    /// Looks at both clocks; `running` counts from the beginning.
-    pub(super) fn check(&mut self, wall: Timestamp, running: Duration) -> Result<(), Jump> {
+    /// Looks at both clocks, and at what the peers say; `running` counts from the beginning.
+    pub(super) fn check(&mut self, wall: Timestamp, running: Duration) -> Result<(), Fault> {
+        let verdict = self.reference.verdict(wall, running);
+        if !matches!(verdict, Verdict::Doubtful(_)) {
+            self.doubted = None;
+        }
+        match verdict {
+            Verdict::Wrong(off) => Err(Fault::Off(off)),
+            Verdict::Right => {
+                (self.believed, self.jumped) = (Reading { wall, running }, None);
+                Ok(())
+            }
+            Verdict::Doubtful(off) => {
+                let since = *self.doubted.get_or_insert(running);
+                let left = DOUBT_MAX.saturating_sub(running.saturating_sub(since));
+                if !left.is_zero() {
+                    return Err(Fault::Doubted(off, left));
+                }
+                self.goes_on_evenly(wall, running).map_err(Fault::Jumped)
+            }
+            Verdict::Unknown => self.goes_on_evenly(wall, running).map_err(Fault::Jumped),
+        }
+    }
+
+    /// What the peers say of the wall clock, where they say that it is off.
+    pub(super) fn off(&self, wall: Timestamp, running: Duration) -> Option<Off> {
+        match self.reference.verdict(wall, running) {
+            Verdict::Wrong(off) | Verdict::Doubtful(off) => Some(off),
+            Verdict::Right | Verdict::Unknown => None,
+        }
+    }
+
+    fn goes_on_evenly(&mut self, wall: Timestamp, running: Duration) -> Result<(), Jump> {
         let now = Reading { wall, running };
         let expected = self.believed.expected(running);
         if apart(wall, expected) <= APART_MAX {
@@ -83,10 +137,57 @@ fn apart(a: Timestamp, b: Timestamp) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use libp2p::PeerId;
+
     use super::*;
+    use crate::backend::p2p::reference::Network;
 
     const START: Timestamp = Timestamp::from_secs(1_800_000_000);
     const HOUR: Duration = Duration::from_secs(3600);
+
+    fn jump(checked: Result<(), Fault>) -> Jump {
+        match checked {
+            Err(Fault::Jumped(jump)) => jump,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// So many peers say that it is `time`.
+    fn say(clock: &mut Clock, peers: u8, time: Timestamp, running: Duration) {
+        for n in 0..peers {
+            let peer = PeerId::random();
+            clock.reference.note(peer, Network::of(peer, Some([8, 8, n, 1].into())), true, time, running);
+        }
+    }
+
+    #[test]
+    fn nothing_is_signed_while_peers_are_sure_and_at_once_when_the_clock_is_right() {
+        let mut clock = Clock::new(START.plus(2 * HOUR));
+        assert_eq!(clock.check(START.plus(2 * HOUR), Duration::ZERO), Ok(()), "nobody says anything");
+        say(&mut clock, 3, START, Duration::ZERO);
+        for minutes in 0..29 {
+            let since = Duration::from_secs(60 * minutes);
+            assert!(matches!(clock.check(START.plus(2 * HOUR + since), since), Err(Fault::Off(_))));
+        }
+        let since = Duration::from_secs(60 * 29);
+        assert_eq!(
+            clock.check(START.plus(since), since),
+            Ok(()),
+            "put right, and confirmed by those who said so"
+        );
+    }
+
+    #[test]
+    fn one_peer_holds_up_what_is_signed_for_a_while_and_confirms_a_jump() {
+        let mut clock = Clock::new(START);
+        say(&mut clock, 1, START.plus(HOUR), Duration::ZERO);
+        assert!(matches!(clock.check(START, Duration::ZERO), Err(Fault::Doubted(_, DOUBT_MAX))));
+        let later = DOUBT_MAX - Duration::from_secs(1);
+        assert!(matches!(clock.check(START.plus(later), later), Err(Fault::Doubted(..))));
+        assert_eq!(clock.check(START.plus(DOUBT_MAX), DOUBT_MAX), Ok(()));
+        assert!(clock.off(START.plus(DOUBT_MAX), DOUBT_MAX).is_some(), "it is still said");
+        assert_eq!(clock.check(START.plus(HOUR + DOUBT_MAX), DOUBT_MAX), Ok(()), "put right at once");
+    }
 
     #[test]
     fn a_clock_that_runs_evenly_is_believed_and_one_that_leapt_ten_years_never() {
@@ -94,7 +195,7 @@ mod tests {
         assert_eq!(clock.check(START.plus(HOUR), HOUR), Ok(()));
         let leap = 87_600 * HOUR;
         for hours in 2..100 {
-            let jump = clock.check(START.plus(leap + hours * HOUR), hours * HOUR).unwrap_err();
+            let jump = jump(clock.check(START.plus(leap + hours * HOUR), hours * HOUR));
             assert_eq!((jump.expected, jump.settles), (START.plus(hours * HOUR), None));
         }
         assert_eq!(clock.check(START.plus(100 * HOUR), 100 * HOUR), Ok(()), "it was put right");
@@ -105,7 +206,7 @@ mod tests {
         for to in [START.minus(87_600 * HOUR), START.plus(9 * HOUR)] {
             let mut clock = Clock::new(START);
             let second = Duration::from_secs(1);
-            assert_eq!(clock.check(to, second).unwrap_err().settles, Some(SETTLE));
+            assert_eq!(jump(clock.check(to, second)).settles, Some(SETTLE));
             assert!(clock.check(to.plus(SETTLE / 2), SETTLE / 2).is_err());
             assert_eq!(clock.check(to.plus(SETTLE), second + SETTLE), Ok(()));
             assert_eq!(clock.check(to.plus(HOUR), HOUR), Ok(()), "and stays so");
@@ -117,7 +218,7 @@ mod tests {
         let mut clock = Clock::new(START);
         for n in 1..50u32 {
             let wall = START.plus(n * HOUR);
-            assert_eq!(clock.check(wall, n * SETTLE).unwrap_err().settles, Some(SETTLE));
+            assert_eq!(jump(clock.check(wall, n * SETTLE)).settles, Some(SETTLE));
         }
     }
 }

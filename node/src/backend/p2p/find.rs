@@ -78,6 +78,9 @@ impl Node {
             found = self.look(&asked).await?;
         }
         let mut because = incomplete_because(&snapshot, is_told);
+        because.extend(self.clock_off().map(|off| {
+            format!("{} ({}) What was published lately may not be taken. {}", off.message, off.code, off.hint)
+        }));
         let shown = self.shown(asked, found).await?;
         because.extend(shown.because);
         let counts = move |store: &Store| {

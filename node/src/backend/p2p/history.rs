@@ -2,7 +2,8 @@
 //!
 //! Two entries with one number are an equivocation, whoever signed them: a package whose publisher does so is frozen for
 //! everybody. The same key may publish from several machines, and a machine may lose its database. So before anything is
-//! signed, what others have seen of the log is looked at, and a log that went on elsewhere is fetched first.
+//! signed, what others have seen of the log is looked at, and a log that went on elsewhere is fetched first. Where nobody can be
+//! asked, nothing is signed, unless no entry of the log can have left this machine.
 
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use crate::{
     network,
     package::{PackageId, PackageName},
     release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead, choice},
-    store::{self, Store, entries, heads},
+    store::{self, Store, entries, heads, outbox},
     time::Timestamp,
 };
 
@@ -29,47 +30,129 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What it is called where a log went on elsewhere while it was being continued here.
 const OVERTAKEN: Code = Code::Conflict;
 
+/// How far a log of ours is known, before it is continued.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is here as far as anybody has seen it, or nobody can have continued it.
+    Known,
+    /// Nobody could be asked, or what was added elsewhere cannot be had: signing now could sign a second entry for one place.
+    Unknown(Failure),
+}
+
+/// Who is asked how far a log went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Thoroughness {
+    /// The peers, and the DHT only where the log may be elsewhere.
+    Brief,
+    /// The peers and the DHT: what waits may have waited for long.
+    Full,
+}
+
+/// What is here of a log of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Here {
+    /// The sequence of the newest entry.
+    newest: Option<u64>,
+    /// The sequence of the newest head that was seen.
+    seen: Option<u64>,
+    /// Whether entries may be lost.
+    is_uncertain: bool,
+    /// Whether nothing of it has left this machine.
+    is_unsent: bool,
+    /// Whether it may have begun elsewhere without anybody here knowing.
+    is_foreign: bool,
+}
+
+impl Here {
+    /// Whether nothing is here, and nobody told of anything.
+    fn is_new(&self) -> bool {
+        self.newest.is_none() && self.seen.is_none()
+    }
+
+    /// Whether the log went on elsewhere.
+    fn is_behind(&self) -> bool {
+        self.seen.is_some() && self.newest < self.seen
+    }
+
+    /// Whether nobody can have continued it: it has no entry that anybody could have seen, by a key that was made here.
+    fn risks_nothing(&self) -> bool {
+        !self.is_uncertain && !self.is_foreign && !self.is_behind() && (self.is_new() || self.is_unsent)
+    }
+
+    /// Why it is not continued where nobody could be asked.
+    fn unknown(&self, package: &PackageId, why: &str) -> Failure {
+        match (self.is_foreign, self.is_uncertain) {
+            (true, _) => unasked(package, why),
+            (false, true) => {
+                behind(package, &format!("some of it was lost with a damaged database, and {why}"))
+            }
+            (false, false) => Failure::new(
+                Code::Rollback,
+                format!("Whether the log of {package} went on elsewhere is not known: {why}."),
+                "It is published as soon as a peer can be asked. See who is connected: ggen marketplace p2p peer-list",
+            ),
+        }
+    }
+}
+
 impl Node {
     /// Makes sure that the log of a package of ours is here as far as anybody has seen it.
-    pub(super) async fn catch_up(&self, publisher: &Publisher, name: &PackageName) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// Where what others have of it contradicts itself or what is here.
+    pub(super) async fn catch_up(
+        &self,
+        publisher: &Publisher,
+        name: &PackageName,
+        thoroughness: Thoroughness,
+    ) -> Result<Standing, Failure> {
         let package = PackageId { publisher: publisher.id(), name: name.clone() };
         // Peers that were connected a moment ago may not have told how far it went.
-        let are_read = self.network.heads_read(LOOK_TIMEOUT).await;
-        let (here, seen, uncertain) = {
-            let package = package.clone();
-            self.with_store(move |store| newest_here(store, &package)).await?
+        let mut are_read = self.network.heads_read(LOOK_TIMEOUT).await;
+        let here = {
+            let (package, publisher) = (package.clone(), publisher.clone());
+            self.with_store(move |store| newest_here(store, &package, &publisher)).await?
         };
-        let uncertain = uncertain || is_foreign(publisher, here);
-        if uncertain && self.network.snapshot().await.map_err(fail)?.peers.is_empty() {
-            return Err(match is_foreign(publisher, here) {
-                true => unasked(&package, "no peer is connected that could say"),
-                false => {
-                    behind(&package, "some of it was lost with a damaged database, and no peer is connected")
-                }
-            });
+        if !here.is_new() && !here.risks_nothing() {
+            // What they told before says nothing of now: a connection that stands may be cut.
+            are_read &= self.network.refresh(LOOK_TIMEOUT).await.is_ok();
         }
+        let snapshot = self.network.snapshot().await.map_err(fail)?;
+        are_read &= snapshot.heads_complete > 0;
         let mut asked = None;
-        if uncertain || (here.is_none() && seen.is_none()) {
+        let is_sought = thoroughness == Thoroughness::Full || here.is_uncertain || here.is_new() || !are_read;
+        if is_sought && !snapshot.peers.is_empty() {
             asked = self.sought(&package).await?;
         }
-        if uncertain && !are_read && asked.is_none() {
-            let silent = unasked(&package, "neither the peers nor the DHT answered in time");
-            return Err(Failure { retryable: true, ..silent });
+        if !are_read && asked.is_none() && !here.risks_nothing() {
+            let why = match snapshot.peers.is_empty() {
+                true => "no peer is connected that could say",
+                false => "neither the peers nor the DHT answered in time",
+            };
+            return Ok(Standing::Unknown(Failure { retryable: true, ..here.unknown(&package, why) }));
         }
         let are_asked = are_read && asked.is_some();
-        let newest = match seen {
-            Some(seen) if here.is_none_or(|here| here < seen) => Some(self.head_of(&package).await?),
-            _ => asked.flatten(),
+        let here = {
+            let (package, publisher) = (package.clone(), publisher.clone());
+            self.with_store(move |store| newest_here(store, &package, &publisher)).await?
+        };
+        let newest = match here.is_behind() {
+            true => match self.head_of(&package).await {
+                Ok(head) => Some(head),
+                Err(failure) => return unless_final(failure, &package),
+            },
+            false => asked.flatten(),
         };
         if let Some(head) = newest
-            && here.is_none_or(|here| here < head.head().sequence.get())
+            && here.newest.is_none_or(|here| here < head.head().sequence.get())
+            && let Err(failure) = self.fetch_log(&package, head).await
         {
-            self.fetch_log(&package, head).await?;
+            return unless_final(failure, &package);
         }
-        if uncertain && are_asked {
+        if here.is_uncertain && are_asked {
             self.with_store(move |store| store.write(|tx| recover::set_certain(tx, &package))).await?;
         }
-        Ok(())
+        Ok(Standing::Known)
     }
 
     /// Brings a log of ours here that went on elsewhere.
@@ -98,7 +181,9 @@ impl Node {
     pub(super) async fn append_if_own(&self, package: &PackageId, kind: Kind) -> Result<(), Failure> {
         let turn = self.publishing.lock().await;
         let Some(publisher) = self.publisher_of(package.publisher)? else { return Ok(()) };
-        self.catch_up(&publisher, &package.name).await?;
+        if let Standing::Unknown(why) = self.catch_up(&publisher, &package.name, Thoroughness::Brief).await? {
+            return Err(why);
+        }
         let package = package.clone();
         let now = self.time_to_sign()?;
         let appended = self.with_store(move |store| {
@@ -120,7 +205,7 @@ impl Node {
 }
 
 /// Writes a log of ours that came from elsewhere, in place of what was here of it.
-fn keep_log(
+pub(super) fn keep_log(
     store: &Store,
     package: &PackageId,
     log: &Log,
@@ -141,45 +226,37 @@ fn keep_log(
     })
 }
 
-/// Refuses to continue a log that others have seen go on: without a network it cannot be fetched.
-pub(super) fn refuse_if_behind(
-    store: &Store,
-    publisher: &Publisher,
-    name: &PackageName,
-) -> Result<(), Failure> {
-    let package = PackageId { publisher: publisher.id(), name: name.clone() };
-    match newest_here(store, &package).map_err(fail)? {
-        (.., true) => Err(behind(&package, "some of it was lost with a damaged database")),
-        (here, ..) if is_foreign(publisher, here) => Err(unasked(&package, "the node does not run")),
-        (here, Some(seen), false) if here.is_none_or(|here| here < seen) => {
-            Err(behind(&package, "the node does not run, so it cannot be fetched"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// The sequences of the newest entry of a log that is here, and of the newest head that was seen; and whether entries of it
-/// may be lost.
-fn newest_here(store: &Store, package: &PackageId) -> Result<(Option<u64>, Option<u64>, bool), store::Error> {
+fn newest_here(store: &Store, package: &PackageId, publisher: &Publisher) -> Result<Here, store::Error> {
     store.read(|conn| {
-        let here = entries::last(conn, package)?.map(|entry| entry.sequence);
-        let seen = catalog::seen(conn, package)?.map(|seen| seen.sequence.get());
-        Ok((here, seen, recover::is_uncertain(conn, package)?))
+        let newest = entries::last(conn, package)?.map(|entry| entry.sequence);
+        let is_unsent = outbox::is_unsent(conn, package)?;
+        Ok(Here {
+            newest,
+            seen: catalog::seen(conn, package)?.map(|seen| seen.sequence.get()),
+            is_uncertain: recover::is_uncertain(conn, package)?,
+            is_unsent,
+            is_foreign: publisher.is_elsewhere() && (newest.is_none() || is_unsent),
+        })
     })
 }
 
-/// Whether a log may have begun elsewhere without anybody here knowing.
-fn is_foreign(publisher: &Publisher, here: Option<u64>) -> bool {
-    publisher.is_adopted() && here.is_none()
+/// What keeps a log from being brought here for now; what contradicts itself will not change.
+fn unless_final(failure: Failure, package: &PackageId) -> Result<Standing, Failure> {
+    let is_final = [Code::Equivocation, Code::Malformed, Code::Signature].contains(&failure.code);
+    match is_final {
+        true => Err(failure),
+        false if failure.code == Code::Rollback => Ok(Standing::Unknown(failure)),
+        false => Ok(Standing::Unknown(behind(package, &failure.message))),
+    }
 }
 
 fn unasked(package: &PackageId, why: &str) -> Failure {
     Failure::new(
         Code::Rollback,
         format!(
-            "The key of {package} was made elsewhere, and whether a log of it began there is not known: {why}"
+            "The key of {package} was made elsewhere, or given to another machine, and whether a log of it began there is not known: {why}."
         ),
-        "Start the node, connect it with peers that may know the package, and publish then.",
+        "It is published as soon as a peer can be asked. Connect to some: ggen marketplace p2p bootstrap <bootstrap-nodes>",
     )
 }
 

@@ -328,8 +328,7 @@ pub(super) fn manifest_of(
     release: &Release,
     keys: &KeyLog,
 ) -> Result<Manifest, Failure> {
-    let bytes = unixfs::read_file(release.manifest, SignedManifest::BYTES_MAX as u64, &|id| held(store, id))
-        .map_err(fail)?;
+    let bytes = manifest_bytes(store, release)?;
     let manifest = SignedManifest::decode_and_verify(bytes, keys).map_err(fail)?.into_manifest();
     let same = manifest.id() == *package
         && manifest.gpack().version == release.version
@@ -348,6 +347,11 @@ pub(super) fn manifest_of(
             "Nothing was installed. Its publisher has to release a corrected version.",
         ))
     }
+}
+
+/// The bytes of a signed manifest that is here, unverified.
+pub(super) fn manifest_bytes(store: &Store, release: &Release) -> Result<Vec<u8>, Failure> {
+    unixfs::read_file(release.manifest, SignedManifest::BYTES_MAX as u64, &|id| held(store, id)).map_err(fail)
 }
 
 /// A block that must be here.

@@ -47,36 +47,41 @@ mod home;
 mod install;
 mod join;
 mod node;
+mod outbox;
+mod packed;
 mod peers;
 mod publish;
 mod recover;
+mod reference;
 mod resolve;
 mod service;
 mod sources;
 mod status;
 mod verify;
+mod watch;
 
 use std::{path::Path, sync::Arc};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use semver::Version;
 
-pub use self::publish::publish_offline;
 use self::{
     failure::fail,
     node::{Keys, Node},
 };
+pub use self::{outbox::drop_offline, publish::publish_offline};
 use crate::{
     code::Code,
     control::{
         api::{Failure, PublishRequest, SearchRequest},
         service::ProgressSender,
     },
+    hello::{Run, Runs},
     identity::{Publisher, node_key},
-    network::{self, Metrics, Observer, Offload, transport},
+    network::{self, FirstContact, Metrics, Observer, Offload, transport},
     package::PackageId,
     release::{Kind, head::VerifiedHead},
-    store::{HomeLock, Store},
+    store::{self, HomeLock, Store, meta},
     time::Timestamp,
     traits::{Package, PackageInfo, Query, Registry, RegistryMetadata, Release},
 };
@@ -125,11 +130,13 @@ impl P2PRegistry {
             transport::tcp_without_dns()
         });
         let keys = Keys::Folder(config.state_dir.join(KEYS_FOLDER));
-        let settings = settings(&config);
+        let first_contact = first_contact(&store, &keys, Offload::Threads);
+        let settings = settings(&config, first_contact.clone(), runs(&store).map_err(fail)?);
         let (observer, metrics) = (Observer::default(), Metrics::default());
         let (network, events) =
             network::spawn(transport, &key, settings, store.clone(), Offload::Threads, observer, &metrics)
                 .map_err(fail)?;
+        let network = (network, first_contact);
         let node = Node::new(config, network, store, keys, Offload::Threads, Some(lock));
         Node::start_tasks(&node, events);
         Ok(Self { node })
@@ -142,12 +149,13 @@ impl P2PRegistry {
     pub async fn with_parts(config: P2PConfig, parts: Parts) -> Result<Self, Error> {
         config.validate().map_err(fail)?;
         let Parts { transport, node_key, publisher, store, offload, observer, metrics } = parts;
-        let settings = settings(&config);
+        let keys = Keys::Given(Box::new(publisher));
+        let first_contact = first_contact(&store, &keys, offload);
+        let settings = settings(&config, first_contact.clone(), runs(&store).map_err(fail)?);
         let (network, events) =
             network::spawn(transport, &node_key, settings, store.clone(), offload, observer, &metrics)
                 .map_err(fail)?;
-        let keys = Keys::Given(Box::new(publisher));
-        let node = Node::new(config, network, store, keys, offload, None);
+        let node = Node::new(config, (network, first_contact), store, keys, offload, None);
         Node::start_tasks(&node, events);
         Ok(Self { node })
     }
@@ -315,7 +323,46 @@ impl Registry for P2PRegistry {
     }
 }
 
-fn settings(config: &P2PConfig) -> network::Settings {
+/// Before the first connection stands, all that was signed counts as sent.
+fn first_contact(store: &Store, keys: &Keys, offload: Offload) -> FirstContact {
+    let (store, keys) = (store.clone(), keys.clone());
+    FirstContact::new(move || {
+        let (store, keys) = (store.clone(), keys.clone());
+        Box::pin(async move {
+            match offload.run(move || outbox::meet(&store, &keys)).await {
+                Some(Ok(())) => true,
+                failed => {
+                    tracing::error!(
+                        ?failed,
+                        "a connection was given up: it could not be noted that there is one"
+                    );
+                    false
+                }
+            }
+        })
+    })
+}
+
+/// The runs of this node that are remembered, with this one.
+const RUNS_REMEMBERED: usize = 16;
+
+/// Begins a run, and remembers it beside those before it: one that others still know of is no other node.
+fn runs(store: &Store) -> Result<Runs, store::Error> {
+    const KEY: &str = "runs";
+    #[expect(clippy::disallowed_methods, reason = "names one life of a process, once")]
+    let own = Run::from_bytes(rand::random());
+    store.write(|tx| {
+        let bytes = meta::get(tx, KEY)?.unwrap_or_default();
+        let (known, _) = bytes.as_chunks::<{ Run::BYTES }>();
+        let earlier: Vec<Run> = known.iter().map(|bytes| Run::from_bytes(*bytes)).collect();
+        let kept = earlier.iter().rev().take(RUNS_REMEMBERED - 1).rev().chain([&own]);
+        let bytes: Vec<u8> = kept.flat_map(|run| run.to_bytes()).collect();
+        meta::set(tx, KEY, &bytes)?;
+        Ok(Runs::new(own, earlier))
+    })
+}
+
+fn settings(config: &P2PConfig, first_contact: FirstContact, runs: Runs) -> network::Settings {
     network::Settings {
         topic: config.packages_topic.clone(),
         dht_server: config.dht_server_mode,
@@ -324,6 +371,8 @@ fn settings(config: &P2PConfig) -> network::Settings {
         entry_points: config.entry_points(),
         connections_max: config.connections_max,
         connections: node::marks(config),
+        first_contact,
+        runs,
     }
 }
 

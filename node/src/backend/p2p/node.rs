@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -23,9 +24,11 @@ use tokio_util::{
 
 use super::{
     P2PConfig, announce, bookkeeping,
-    clock::{Clock, Jump},
+    clock::{Clock, Fault, Jump},
     failure::fail,
-    gone, join,
+    gone, join, outbox,
+    reference::{Network, Off},
+    watch,
 };
 use crate::{
     code::Code,
@@ -33,7 +36,7 @@ use crate::{
     content::ContentId,
     control::api::{Failure, Reloaded},
     identity::{Publisher, PublisherId, key_file, publisher},
-    network::{Event, Handle, Offload},
+    network::{Event, FirstContact, Handle, Offload},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
     time::Timestamp,
@@ -47,6 +50,9 @@ const PROVIDERS_REMEMBERED_MAX: usize = 1_024;
 const PROVIDERS_FRESH: Duration = Duration::from_secs(30);
 /// How long a connection may be dead before it is given up, and the clocks of heads, which are whole seconds.
 const LOSS_UNNOTICED_MAX: Duration = Duration::from_secs(90);
+
+/// How long another node with the key of this one is spoken of: a few rounds of greetings.
+const TWIN_REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
 /// The longest time that a verb can be given; what is over it counts as this.
 const ASKED_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -70,11 +76,16 @@ pub(super) struct Node {
     pub(super) publishing: tokio::sync::Mutex<()>,
     /// There may be somebody new to tell of our packages.
     pub(super) audience: Notify,
+    /// What waits in the outbox may be published now.
+    pub(super) outbox: Notify,
+    pub(super) first_contact: FirstContact,
     /// Since when somebody who is back may have missed what we told.
     missed: Mutex<Option<Timestamp>>,
     pub(super) listening: AtomicBool,
     pub(super) started: Instant,
     clock: Mutex<Clock>,
+    /// When a peer last told of another node with the key of this one.
+    twin: Mutex<Option<(Instant, PeerId)>>,
     pub(super) bytes_received: AtomicU64,
     providers: Mutex<BTreeMap<ContentId, (Instant, Vec<PeerId>)>>,
     tasks: TaskTracker,
@@ -100,7 +111,7 @@ impl fmt::Debug for Source {
 }
 
 /// Where the publisher keys are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Keys {
     /// In files below this folder.
     Folder(PathBuf),
@@ -111,7 +122,7 @@ pub(super) enum Keys {
 impl Node {
     pub(super) fn new(
         config: P2PConfig,
-        network: Handle,
+        (network, first_contact): (Handle, FirstContact),
         store: Store,
         keys: Keys,
         offload: Offload,
@@ -126,10 +137,13 @@ impl Node {
             keys,
             publishing: tokio::sync::Mutex::new(()),
             audience: Notify::new(),
+            outbox: Notify::new(),
+            first_contact,
             missed: Mutex::new(None),
             listening: AtomicBool::new(false),
             started: Instant::now(),
             clock: Mutex::new(Clock::new(Timestamp::now())),
+            twin: Mutex::new(None),
             bytes_received: AtomicU64::new(0),
             providers: Mutex::new(BTreeMap::new()),
             tasks: TaskTracker::new(),
@@ -180,6 +194,9 @@ impl Node {
         node.tasks.spawn(bookkeeping::keep(node.clone(), events));
         node.spawn(announce::announce(node.clone()));
         node.spawn(announce::keep_bans(node.clone()));
+        node.outbox.notify_one();
+        node.spawn(outbox::release(node.clone()));
+        node.spawn(watch::watch(node.clone()));
     }
 
     /// Runs a task until it ends or the node stops.
@@ -326,8 +343,39 @@ impl Node {
     pub(super) fn time_to_sign(&self) -> Result<Timestamp, Failure> {
         let now = self.now();
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.check(now, self.started.elapsed()).map_err(clock_jumped)?;
+        clock.check(now, self.started.elapsed()).map_err(clock_fault)?;
         Ok(now)
+    }
+
+    /// Notes what the clock of a peer says.
+    pub(super) fn note_time(&self, peer: PeerId, ip: Option<IpAddr>, is_chosen: bool, time: Timestamp) {
+        let (network, running) = (Network::of(peer, ip), self.started.elapsed());
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.reference.note(peer, network, is_chosen, time, running);
+    }
+
+    /// What the peers say of the wall clock, where they say that it is off.
+    pub(super) fn clock_off(&self) -> Option<Failure> {
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.off(self.now(), self.started.elapsed()).map(clock_off)
+    }
+
+    /// Notes that a peer is connected with another node that has the key of this one.
+    pub(super) fn note_twin(&self, told_by: PeerId) {
+        let mut twin = self.twin.lock().unwrap_or_else(PoisonError::into_inner);
+        *twin = Some((Instant::now(), told_by));
+    }
+
+    /// What to say of another node with the key of this one, where there was one a moment ago.
+    pub(super) fn twin(&self) -> Option<String> {
+        let twin = *self.twin.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, told_by) = twin.filter(|(at, _)| at.elapsed() < TWIN_REMEMBERED)?;
+        let minutes = at.elapsed().as_secs() / 60;
+        Some(format!(
+            "another node runs with the key of this one, such as a copy of this state folder: peer {told_by} was connected with \
+             both {minutes} min ago. Neither is reached reliably: stop one, or give it a key of its own: \
+             ggen marketplace p2p stop, then: ggen marketplace p2p key new --node --replace"
+        ))
     }
 
     pub(super) fn cancel(&self) {
@@ -406,6 +454,39 @@ impl Keys {
             }
         }
     }
+}
+
+fn clock_fault(fault: Fault) -> Failure {
+    match fault {
+        Fault::Jumped(jump) => clock_jumped(jump),
+        Fault::Off(off) => clock_off(off),
+        Fault::Doubted(off, left) => {
+            let failure = clock_off(off);
+            let minutes = left.as_secs().div_ceil(60);
+            let hint =
+                format!("{} Where the clock is right, nothing is held up in {minutes} min.", failure.hint);
+            Failure { hint, retryable: true, ..failure }
+        }
+    }
+}
+
+fn clock_off(Off { expected, wall, peers, networks }: Off) -> Failure {
+    let (by, direction) = match wall > expected {
+        true => (wall.since(expected), "ahead"),
+        false => (expected.since(wall), "behind"),
+    };
+    let (hours, minutes) = (by.as_secs() / 3600, by.as_secs() / 60 % 60);
+    let by = if hours == 0 { format!("{minutes} min") } else { format!("{hours} h {minutes} min") };
+    let who = match (peers, networks) {
+        (1, _) => "one peer says".to_owned(),
+        (peers, 1) => format!("{peers} peers in one network say"),
+        (peers, networks) => format!("{peers} peers in {networks} networks say"),
+    };
+    Failure::new(
+        Code::Clock,
+        format!("This machine's clock is {by} {direction}: it says {wall}, and {who} {expected}."),
+        "Put the clock right, for example: timedatectl set-ntp true",
+    )
 }
 
 fn clock_jumped(Jump { wall, expected, settles }: Jump) -> Failure {

@@ -1,50 +1,48 @@
-//! Publishing: from a directory to a signed head that is durable here.
+//! Publishing: from a directory to a signed head that is durable here, or to content that waits in the outbox.
 //!
-//! One transaction makes the blocks, the manifest, the log entry and the head durable together; only then is anybody told.
+//! One transaction makes the blocks, the manifest, the log entry and the head durable together; only then is anybody told. Nothing
+//! is signed before it is known how far the log went elsewhere: until then the content waits, without a place in the log.
 //! Telling is [`announce`](super::announce)'s: what was not heard now is told again.
 
 use std::{path::PathBuf, time::Duration};
 
 use semver::Version;
-use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     KEYS_FOLDER, P2PConfig,
     dependencies::check_offline,
     failure::fail,
     gone,
-    history::{held_log, is_current, keep_head, not_kept, overtaken, refuse_if_behind, stored_entry},
-    install::manifest_of,
+    history::{Standing, Thoroughness},
     node::{Keys, Node, asked_time, published_before},
     open_store,
+    packed::{Before, Content, Done, Work, conflicts_with_queued},
 };
 use crate::{
-    catalog::{Outcome, Refusal},
     code::Code,
-    content::{Block, ContentId},
     control::{
         api::{Failure, PublishRequest, Published},
         service::ProgressSender,
     },
-    identity::{Publisher, PublisherId, hex},
-    network::Offload,
+    identity::{Publisher, PublisherId},
+    network::{FirstContact, Offload},
     package::{
         PackageId, PackageName,
         dependencies::{Ranges, Root},
         gpack::{self, Gpack},
-        manifest::{Manifest, Preflight, SignedManifest},
+        manifest::{Manifest, Preflight},
         name::parse_version,
-        pack::{self, Packed},
-        preflight, walk,
+        pack, preflight, walk,
     },
-    release::{Head, Kind, Labels, Log, Release, SignedEntry, VerifiedHead},
-    store::{Batch, HomeLock, Store, entries, heads, packages, published},
+    store::{HomeLock, Store, outbox, published},
     time::Timestamp,
 };
 
 /// How long `publish` waits to tell others, unless it was asked to wait longer. The rest is told in the background.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How soon a publication that waits for somebody who can be asked tries again.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long `publish --wait` waits where no time was given.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -55,10 +53,13 @@ struct Job {
     skip_verify: bool,
 }
 
-/// A publication that is durable.
-pub(super) struct Done {
-    pub(super) head: VerifiedHead,
-    pub(super) answer: Published,
+/// What becomes of a package once it is packed.
+#[derive(Debug)]
+pub(super) enum Plan {
+    /// It is signed and listed: others can ask for it from then on.
+    Sign(FirstContact),
+    /// It waits in the outbox, unsigned, for this reason.
+    Queue(Failure),
 }
 
 impl Node {
@@ -80,22 +81,44 @@ impl Node {
             let warnings = self.check_dependencies(dependencies.of(publisher)).await?;
             prepared.warnings.extend(warnings);
         }
-        let turn = self.publishing.lock().await;
-        let publisher = self.publisher(request.key.as_deref()).await?;
-        self.catch_up(&publisher, &prepared.gpack.name).await?;
+        let waits_until = Instant::now() + timeout;
+        let name = prepared.gpack.name.clone();
+        let (turn, publisher, standing) = loop {
+            let turn = self.publishing.lock().await;
+            let publisher = self.publisher(request.key.as_deref()).await?;
+            match self.catch_up(&publisher, &name, Thoroughness::Brief).await? {
+                Standing::Unknown(why) if Instant::now() < waits_until => {
+                    drop(turn);
+                    tracing::info!(why.message, "a publication waits for somebody who can be asked");
+                    progress.report("waiting", 0, None, "peers");
+                    sleep_until((Instant::now() + ASK_AGAIN).min(waits_until)).await;
+                }
+                standing => break (turn, publisher, standing),
+            }
+        };
+        let plan = match (standing, self.time_to_sign()) {
+            (Standing::Known, Ok(_)) => Plan::Sign(self.first_contact.clone()),
+            (Standing::Unknown(why), _) | (Standing::Known, Err(why)) => Plan::Queue(why),
+        };
+        if let (Plan::Queue(why), true) = (&plan, request.no_queue) {
+            return Err(why.clone());
+        }
         let ((at_work, store), telling) = (self.at_work(), progress.clone());
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
         self.check_room(0).await?;
-        self.time_to_sign()?;
         let done = self.offload.run(move || {
             let (_at_work, store) = (at_work, store);
-            make(&store, &publisher, prepared, &telling)
+            make(&store, &publisher, prepared, plan, &telling)
         });
         let done = done.await;
         let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
         drop(turn);
+        let Some(head) = head else {
+            self.outbox.notify_one();
+            return if wait { Err(nobody_took(&answer, timeout)) } else { Ok(answer) };
+        };
         progress.report("announcing", 0, None, "peers");
-        let deadline = Instant::now() + timeout;
+        let deadline = waits_until.max(Instant::now() + timeout.min(TELL_TIMEOUT));
         let package = head.package_id();
         let told =
             if wait { self.tell_until(&head, deadline).await } else { self.tell(&head, deadline).await };
@@ -111,22 +134,24 @@ impl Node {
                 .warnings
                 .push("nobody has heard of it yet: it is announced as soon as a peer connects".to_owned());
             if wait {
-                return Err(Failure::new(
-                    Code::Timeout,
-                    format!(
-                        "{} is published here, and no other node took it within {} s.",
-                        answer.id,
-                        timeout.as_secs()
-                    ),
-                    "It is announced as soon as a peer connects. See who is connected: ggen marketplace p2p peer-list",
-                ));
+                return Err(nobody_took(&answer, timeout));
             }
         }
         Ok(answer)
     }
 }
 
-/// Publishes into the store of a node that does not run: it is announced when the node starts.
+/// What `--wait` comes to where no other node took a publication in time.
+fn nobody_took(answer: &Published, timeout: Duration) -> Failure {
+    let what = if answer.queued { "waits in the outbox" } else { "is published here" };
+    Failure::new(
+        Code::Timeout,
+        format!("{} {what}, and no other node took it within {} s.", answer.id, timeout.as_secs()),
+        "It is announced as soon as a peer connects. See who is connected: ggen marketplace p2p peer-list",
+    )
+}
+
+/// Packs a directory while no node runs, and puts it into the outbox: the node signs and announces it once it runs.
 ///
 /// # Errors
 /// As [`Registry::publish`](crate::traits::Registry::publish); also [`Code::AlreadyRunning`] where the node does run.
@@ -147,15 +172,21 @@ pub async fn publish_offline(
                 let root = dependencies.of(publisher.id());
                 prepared.warnings.extend(check_offline(&store, root)?);
             }
-            refuse_if_behind(&store, &publisher, &prepared.gpack.name)?;
-            make(&store, &publisher, prepared, &progress)
+            make(&store, &publisher, prepared, Plan::Queue(not_running()), &progress)
         });
         drop((store, lock));
         done
     });
-    let Done { mut answer, .. } = done.await.ok_or_else(|| gone("the publication"))??;
-    answer.queued = true;
-    Ok(answer)
+    Ok(done.await.ok_or_else(|| gone("the publication"))??.answer)
+}
+
+/// Why what is published while no node runs waits.
+fn not_running() -> Failure {
+    Failure::new(
+        Code::NotRunning,
+        "No node runs on this state folder.",
+        "Start the node: ggen marketplace p2p start --daemon",
+    )
 }
 
 fn job(request: &PublishRequest) -> Result<Job, Failure> {
@@ -213,222 +244,71 @@ fn prepare(job: Job) -> Result<Prepared, Failure> {
     Ok(Prepared { job, gpack, found, warnings })
 }
 
-/// Packs, signs and stores. Runs beside the runtime.
+/// Packs a directory, and signs it or puts it into the outbox. Runs beside the runtime.
 fn make(
     store: &Store,
     publisher: &Publisher,
     prepared: Prepared,
+    plan: Plan,
     progress: &ProgressSender,
 ) -> Result<Done, Failure> {
-    let now = Timestamp::now();
     let Prepared { job, gpack, found, warnings } = prepared;
-    let package = PackageId { publisher: publisher.id(), name: gpack.name.clone() };
-    let log =
-        held_log(store, publisher, &package).map_err(fail)?.unwrap_or_else(|| Log::empty(package.clone()));
     let mut batch = store.lasting_batch();
     let packed = pack::pack(&found, &mut |block| batch.put(block).map(drop), &mut |done, total| {
         progress.report("packing", done, Some(total), "bytes");
     })
     .map_err(fail)?;
     progress.report("storing", 0, None, "bytes");
-    let asked = if job.skip_verify { Preflight::Skipped } else { Preflight::Passed };
-    let preflight = preflight_before(store, publisher, &log, &gpack, packed.root).unwrap_or(asked);
-    let signed = sign_manifest(publisher, &gpack, preflight, &packed)?;
-    let (root, manifest_blocks) = signed.to_blocks();
-    let release = Release {
-        version: gpack.version.clone(),
-        manifest: root.id,
-        root: packed.root,
-        size: packed.size,
-        files: packed.files.len() as u64,
-    };
-    let sha256 = hex::encode(&Sha256::digest(signed.bytes()));
-    let work = Work {
-        store,
-        publisher,
-        job: &job,
-        now,
-        package,
-        gpack,
-        packed,
-        sha256,
-        manifest_blocks,
-        release,
-        warnings,
-    };
-    match log.versions().get(&work.release.version) {
-        Some(state) if state.release.manifest == work.release.manifest => work.again(batch),
-        Some(state) if state.release.root == work.release.root => {
-            Err(work.conflict("its description differs"))
-        }
-        Some(_) => Err(work.conflict("its files differ")),
-        None => work.commit(batch, log),
+    let preflight = if job.skip_verify { Preflight::Skipped } else { Preflight::Passed };
+    let manifest = Manifest::new(publisher.id(), gpack, preflight, &packed).map_err(fail)?;
+    let content =
+        Content { manifest, path: job.directory, blocks: packed.blocks, warnings, now: Timestamp::now() };
+    let queued = content.queued(store).map_err(fail)?;
+    if let Some(there) = &queued
+        && !content.is_same_as(there)
+    {
+        return Err(conflicts_with_queued(&content));
+    }
+    let work = Work::new(store, publisher, content)?;
+    match (work.before()?, plan) {
+        (Before::Same(state), _) => work.again(batch, &state),
+        (Before::Other(why), _) => Err(work.conflict(why)),
+        (Before::None, Plan::Sign(contact)) => work.commit(batch, &contact),
+        (Before::None, Plan::Queue(why)) if queued.is_some() => work.queued_before(batch, &why),
+        (Before::None, Plan::Queue(why)) => work.queue(batch, &why),
     }
 }
 
-/// How this very content was checked when it was published under the same version before: what was signed then stands.
-fn preflight_before(
+/// Signs what waits in the outbox and lists it. Runs beside the runtime.
+///
+/// # Errors
+/// Where it cannot be signed as the log stands; it waits on.
+pub(super) fn sign_queued(
     store: &Store,
     publisher: &Publisher,
-    log: &Log,
-    gpack: &Gpack,
-    root: ContentId,
-) -> Option<Preflight> {
-    let before = log.versions().get(&gpack.version).filter(|state| state.release.root == root)?;
-    let manifest = manifest_of(store, log.package(), &before.release, publisher.key_log()).ok()?;
-    (manifest.gpack() == gpack).then(|| manifest.preflight())
-}
-
-/// Everything that is known once the manifest is signed.
-struct Work<'a> {
-    store: &'a Store,
-    publisher: &'a Publisher,
-    job: &'a Job,
-    now: Timestamp,
-    package: PackageId,
-    gpack: Gpack,
-    packed: Packed,
-    sha256: String,
-    manifest_blocks: Vec<Block>,
-    release: Release,
-    warnings: Vec<String>,
-}
-
-/// What it means for a publication that the index refused its head, where it did.
-fn not_indexed(outcome: Outcome) -> Option<String> {
-    let Outcome::Refused(why) = outcome else { return None };
-    let why = match why {
-        Refusal::Rollback => "a later state of it was seen before",
-        Refusal::Equivocation => "it is frozen, because two states of it were signed for one place",
-        Refusal::Contradiction => "it contradicts what was seen of it before",
-        Refusal::Full => "the index is full",
-        Refusal::Early => "its head is from the future; check this machine's clock",
+    queued: &outbox::Queued,
+    contact: &FirstContact,
+) -> Result<Option<Done>, Failure> {
+    let (package, version) = (&queued.package, &queued.version);
+    let Some(bytes) = store.read(|conn| outbox::manifest(conn, package, version)).map_err(fail)? else {
+        // It was dropped in the meantime.
+        return Ok(None);
     };
-    Some(format!("this node does not list it, and others will not either: {why}"))
-}
-
-impl Work<'_> {
-    /// The same content under the same version: makes sure that its blocks are here, and changes nothing else.
-    fn again(self, mut batch: Batch) -> Result<Done, Failure> {
-        self.put_manifest(&mut batch)?;
-        batch.commit(|_| Ok(())).map_err(fail)?;
-        let own = self.store.read(|conn| heads::get(conn, &self.package)).map_err(fail)?;
-        let own = own.ok_or_else(|| gone("the head of a package that was published"))?;
-        let head = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
-        if !self.store.read(|conn| is_current(conn, &head)).map_err(fail)? {
-            return Err(not_kept(overtaken(&self.package)));
-        }
-        let mut answer = self.answer(own.sequence);
-        answer.already_published = true;
-        Ok(Done { head, answer })
+    let content = Content {
+        manifest: Manifest::from_payload(&bytes).map_err(fail)?,
+        path: queued.path.clone(),
+        blocks: queued.blocks,
+        warnings: Vec::new(),
+        now: Timestamp::now(),
+    };
+    let work = Work::new(store, publisher, content)?;
+    let batch = store.lasting_batch();
+    match work.before()? {
+        Before::Same(state) => work.again(batch, &state),
+        Before::Other(why) => Err(work.conflict(why)),
+        Before::None => work.commit(batch, contact),
     }
-
-    fn commit(self, mut batch: Batch, mut log: Log) -> Result<Done, Failure> {
-        let Self { store: _, publisher, now, .. } = self;
-        let entry = log.next(Kind::Release(self.release.clone()), publisher, now).map_err(fail)?;
-        log.push(entry.clone()).map_err(fail)?;
-        let labels = Labels {
-            description: self.gpack.description.clone(),
-            license: self.gpack.license.clone(),
-            tags: self.gpack.tags.clone(),
-            categories: self.gpack.categories.clone(),
-            preflight_skipped: self.job.skip_verify,
-        };
-        let head = Head::of(&log, labels, publisher).map_err(fail)?;
-        let head = head.sign(publisher).map_err(fail)?;
-        self.put_manifest(&mut batch)?;
-        for block in publisher.key_log().blocks().chain([entry.block().clone()]) {
-            batch.put(block).map_err(fail)?;
-        }
-        let (row, held) = (self.row(&entry), self.held());
-        let kept = batch
-            .commit(|tx| {
-                entries::insert(tx, &stored_entry(&entry))?;
-                published::insert(tx, &row)?;
-                packages::insert(tx, &held)?;
-                keep_head(tx, &head, now)
-            })
-            .map_err(not_kept)?;
-        let mut answer = self.answer(entry.entry().sequence.get());
-        answer.warnings.extend(not_indexed(kept));
-        Ok(Done { head, answer })
-    }
-
-    fn put_manifest(&self, batch: &mut Batch) -> Result<(), Failure> {
-        for block in &self.manifest_blocks {
-            batch.put(block.clone()).map_err(fail)?;
-        }
-        Ok(())
-    }
-
-    fn row(&self, entry: &SignedEntry) -> published::Published {
-        published::Published {
-            package: self.package.clone(),
-            version: self.release.version.clone(),
-            sequence: entry.entry().sequence.get(),
-            root: self.release.root,
-            manifest: self.release.manifest,
-            path: self.job.directory.clone(),
-            bytes: self.release.size,
-            files: self.release.files,
-            blocks: self.packed.blocks,
-            published_at: self.now,
-            announced: false,
-        }
-    }
-
-    fn held(&self) -> packages::HeldPackage {
-        packages::HeldPackage {
-            root: self.release.root,
-            manifest: self.release.manifest,
-            package: self.package.clone(),
-            version: self.release.version.clone(),
-            size: self.release.size,
-        }
-    }
-
-    fn answer(&self, sequence: u64) -> Published {
-        Published {
-            id: format!("{}@{}", self.package, self.release.version),
-            publisher: self.package.publisher.to_string(),
-            name: self.package.name.to_string(),
-            version: self.release.version.to_string(),
-            cid: self.release.root.to_string(),
-            sha256: self.sha256.clone(),
-            manifest: self.release.manifest.to_string(),
-            size: self.release.size,
-            files: self.release.files,
-            blocks: self.packed.blocks,
-            sequence,
-            announced: false,
-            dht_stored: 0,
-            announced_to: 0,
-            already_published: false,
-            queued: false,
-            warnings: self.warnings.clone(),
-        }
-    }
-
-    fn conflict(&self, why: &str) -> Failure {
-        Failure::new(
-            Code::Conflict,
-            format!(
-                "{}@{} was published before with other content ({why}); nothing was changed.",
-                self.package.name, self.release.version
-            ),
-            "A version is used once, for ever. Raise the version in gpack.toml, or publish with --version.",
-        )
-    }
-}
-
-fn sign_manifest(
-    publisher: &Publisher,
-    gpack: &Gpack,
-    preflight: Preflight,
-    packed: &Packed,
-) -> Result<SignedManifest, Failure> {
-    let manifest = Manifest::new(publisher.id(), gpack.clone(), preflight, packed).map_err(fail)?;
-    SignedManifest::sign(manifest, publisher).map_err(fail)
+    .map(Some)
 }
 
 fn secrets(report: &preflight::Report) -> Failure {
@@ -443,7 +323,12 @@ fn secrets(report: &preflight::Report) -> Failure {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::catalog;
+    use crate::{
+        backend::p2p::history::{held_log, is_current},
+        catalog,
+        release::{Head, Kind, Labels, Log, VerifiedHead},
+        store::{entries, heads},
+    };
 
     pub(in super::super) fn package(folder: &std::path::Path, version: &str) -> PublishRequest {
         let gpack = format!("name = \"pack\"\nversion = \"{version}\"\ndescription = \"A package\"\n");
@@ -456,7 +341,17 @@ pub(super) mod tests {
         publisher: &Publisher,
         request: &PublishRequest,
     ) -> Result<Done, Failure> {
-        make(store, publisher, prepare(job(request)?)?, &ProgressSender::discard())
+        let plan = Plan::Sign(FirstContact::default());
+        make(store, publisher, prepare(job(request)?)?, plan, &ProgressSender::discard())
+    }
+
+    pub(in super::super) fn queued(
+        store: &Store,
+        publisher: &Publisher,
+        request: &PublishRequest,
+    ) -> Result<Done, Failure> {
+        let plan = Plan::Queue(not_running());
+        make(store, publisher, prepare(job(request)?)?, plan, &ProgressSender::discard())
     }
 
     /// The head of the same key's next entry after `log`, made on another machine.
@@ -472,7 +367,8 @@ pub(super) mod tests {
         let publisher = Publisher::from_secret([1; 32], now);
         let store = Store::in_memory().unwrap();
         let first = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
-        let package_id = first.head.package_id();
+        let first_head = first.head.unwrap();
+        let package_id = first_head.package_id();
         let log = held_log(&store, &publisher, &package_id).unwrap().unwrap();
         let rival = elsewhere(&publisher, log, now);
         store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();
@@ -488,7 +384,7 @@ pub(super) mod tests {
                 Ok((own, newest, frozen, published::list_all(conn)?.len()))
             })
             .unwrap();
-        assert_eq!((own.bytes.as_slice(), newest.sequence, frozen, rows), (first.head.bytes(), 0, false, 1));
+        assert_eq!((own.bytes.as_slice(), newest.sequence, frozen, rows), (first_head.bytes(), 0, false, 1));
         // Nor is the stale head given out again.
         let failure = published(&store, &publisher, &package(folder.path(), "1.0.0")).err().unwrap();
         assert!(failure.retryable, "{failure:?}");
@@ -500,7 +396,7 @@ pub(super) mod tests {
         let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
         let publisher = Publisher::from_secret([1; 32], now);
         let (store, elsewhere) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
-        let head = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap().head;
+        let head = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap().head.unwrap();
         let root = head.head().latest.as_ref().unwrap().root;
         assert_eq!(store.read(|conn| held_tree(conn, &head)).unwrap(), Some(root));
         assert_eq!(elsewhere.read(|conn| held_tree(conn, &head)).unwrap(), None);
@@ -512,11 +408,12 @@ pub(super) mod tests {
         let publisher = Publisher::from_secret([1; 32], now);
         let store = Store::in_memory().unwrap();
         let first = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
-        let package_id = first.head.package_id();
+        let first_head = first.head.unwrap();
+        let package_id = first_head.package_id();
         let rival = elsewhere(&publisher, Log::empty(package_id.clone()), now);
         store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();
         let failure = published(&store, &publisher, &package(folder.path(), "1.1.0")).err().unwrap();
         assert_eq!((failure.code, failure.retryable), (Code::Equivocation, false));
-        assert!(store.read(|conn| is_current(conn, &first.head)).unwrap(), "what was seen first may be told");
+        assert!(store.read(|conn| is_current(conn, &first_head)).unwrap(), "what was seen first may be told");
     }
 }

@@ -213,7 +213,8 @@ mod tests {
         let open = || Store::open(home.path(), now).unwrap().0;
         let store = open();
         let done = published(&store, &publisher, &package(files.path(), "1.0.0")).unwrap();
-        let id = done.head.package_id();
+        let head = done.head.unwrap();
+        let id = head.package_id();
         let epoch = crate::sync::epoch(&store).unwrap();
         drop(store);
         for damage in [None, Some(&b"no database"[..])] {
@@ -230,7 +231,7 @@ mod tests {
             let publishers = [publisher.clone()];
             recover(&store, &publishers, now).unwrap();
             let log = held_log(&store, &publisher, &id).unwrap().unwrap();
-            assert_eq!(log.newest().unwrap().id(), done.head.head().entry, "{damage:?}");
+            assert_eq!(log.newest().unwrap().id(), head.head().entry, "{damage:?}");
             assert!(!store.read(|conn| is_uncertain(conn, &id)).unwrap());
             assert_ne!(crate::sync::epoch(&store).unwrap(), epoch);
             // Once is enough.

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 use super::P2PRegistry;
 use crate::control::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Info, InfoRequest, InstallRequest,
-        Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest,
-        Published, Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info,
+        InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList,
+        PeerListRequest, PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping,
+        Verified, VerifyRequest,
     },
     service::{Outcome, ProgressSender, Service},
 };
@@ -19,6 +20,10 @@ impl Service for P2PRegistry {
 
     async fn publish(&self, request: PublishRequest, progress: ProgressSender) -> Outcome<Published> {
         self.node.publish(request, progress).await
+    }
+
+    async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {
+        self.node.drop_queued(request).await
     }
 
     async fn search(&self, request: SearchRequest) -> Outcome<SearchResults> {

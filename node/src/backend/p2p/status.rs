@@ -11,26 +11,27 @@ use crate::{
     control::api::{Failure, Status},
     network::Snapshot,
     peers::policy::{Scope, scope_of},
-    store::{packages, published},
+    store::{outbox, packages, published},
 };
 
 impl Node {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
         let snapshot = self.network.snapshot().await.map_err(fail)?;
-        let (published, pending, provided, indexed, stats) = self
+        let (published, pending, queue, provided, indexed, stats) = self
             .with_store(move |store| {
                 let rows = store.read(|conn| {
                     let published = published::list_all(conn)?;
                     let pending = published.iter().filter(|row| !row.announced).count();
-                    Ok((published.len(), pending, packages::count(conn)?, catalog::count(conn)?))
+                    let queue = outbox::list_all(conn)?;
+                    Ok((published.len(), pending, queue, packages::count(conn)?, catalog::count(conn)?))
                 })?;
-                Ok((rows.0, rows.1, rows.2, rows.3, store.stats()?))
+                Ok((rows.0, rows.1, rows.2, rows.3, rows.4, store.stats()?))
             })
             .await?;
         let own = self.network.local_peer();
         let listening = full(&snapshot.listening, own);
         let external: Vec<Multiaddr> = snapshot.observed.keys().cloned().collect();
-        let warnings = self.warnings(&snapshot, pending);
+        let warnings = self.warnings(&snapshot, pending, &queue);
         Ok(Status {
             peer_id: own.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -52,7 +53,8 @@ impl Node {
             packages_published: published,
             packages_indexed: indexed,
             packages_provided: usize::try_from(provided).unwrap_or(usize::MAX),
-            announcements_pending: pending,
+            announcements_pending: pending + queue.len(),
+            outbox: queue.iter().map(super::outbox::described).collect(),
             index_peers_complete: snapshot.heads_complete,
             index_peers_total: snapshot.heads_peers,
             store_bytes: stats.bytes,
@@ -66,7 +68,7 @@ impl Node {
         })
     }
 
-    fn warnings(&self, snapshot: &Snapshot, pending: usize) -> Vec<String> {
+    fn warnings(&self, snapshot: &Snapshot, pending: usize, queue: &[outbox::Queued]) -> Vec<String> {
         let mut warnings = Vec::new();
         let seeks_company = !self.config().entry_points().is_empty();
         if snapshot.peers.is_empty() && seeks_company {
@@ -80,9 +82,14 @@ impl Node {
             _ => warnings
                 .push(format!("{pending} published versions have not been heard of by any other node yet")),
         }
+        warnings.extend(super::outbox::warnings(queue));
         if let Err(failure) = self.time_to_sign() {
-            warnings.push(format!("{} Nothing is signed.", failure.message));
+            warnings
+                .push(format!("{} ({}) Nothing is signed. {}", failure.message, failure.code, failure.hint));
+        } else if let Some(failure) = self.clock_off() {
+            warnings.push(format!("{} ({}) {}", failure.message, failure.code, failure.hint));
         }
+        warnings.extend(self.twin());
         if self.store.has_stopped_writing() {
             warnings.push(
                 "data could not be brought to the disk: nothing more is written until the next start; look at the disk, \

@@ -12,7 +12,7 @@ use crate::{
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
     package::{PackageId, PackageRef, check},
     release::{Release, VerifiedHead},
-    store::{installed, meta, published},
+    store::{installed, meta, outbox, published},
 };
 
 impl Node {
@@ -106,9 +106,11 @@ impl Node {
     }
 
     pub(super) async fn list(&self) -> Result<Listing, Failure> {
-        let (published, installed) = self
+        let (published, queued, installed) = self
             .with_store(|store| {
-                store.read(|conn| Ok((published::list_all(conn)?, installed::list_all(conn)?)))
+                store.read(|conn| {
+                    Ok((published::list_all(conn)?, outbox::list_all(conn)?, installed::list_all(conn)?))
+                })
             })
             .await?;
         let published = published.into_iter().map(|row| ListedPackage {
@@ -120,6 +122,18 @@ impl Node {
             path: row.path.display().to_string(),
             time: row.published_at.to_string(),
             size: row.bytes,
+            why: String::new(),
+        });
+        let queued = queued.into_iter().map(|row| ListedPackage {
+            id: format!("{}@{}", row.package, row.version),
+            name: row.package.name.to_string(),
+            version: row.version.to_string(),
+            cid: row.root.to_string(),
+            kind: "queued".to_owned(),
+            path: row.path.display().to_string(),
+            time: row.queued_at.to_string(),
+            size: row.bytes,
+            why: row.why,
         });
         let installed = installed.into_iter().map(|row| ListedPackage {
             id: format!("{}@{}", row.package, row.version),
@@ -130,8 +144,9 @@ impl Node {
             path: row.path.display().to_string(),
             time: row.installed_at.to_string(),
             size: row.bytes,
+            why: String::new(),
         });
-        let packages: Vec<_> = published.chain(installed).collect();
+        let packages: Vec<_> = published.chain(queued).chain(installed).collect();
         Ok(Listing { total: packages.len(), packages })
     }
 }

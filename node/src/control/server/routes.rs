@@ -19,7 +19,7 @@ use crate::{
     code::Code,
     control::{
         api::{
-            BootstrapRequest, DisconnectRequest, Failure, Health, InfoRequest, InstallRequest,
+            BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest, InstallRequest,
             PeerInfoRequest, PeerListRequest, PublishRequest, SearchRequest, VerifyRequest,
         },
         service::{ProgressSender, Service},
@@ -43,6 +43,7 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
     let v1 = Router::new()
         .route("/status", get(status))
         .route("/publish", post(publish))
+        .route("/publish/drop", post(drop_queued))
         .route("/search", post(search))
         .route("/install", post(install))
         .route("/info", get(info))
@@ -110,6 +111,10 @@ async fn publish<S: Service>(State(shared): Shares<S>, Ask(request): Ask<Publish
     let service = Arc::clone(&shared.service);
     let work = async move { service.publish(request, sender).await };
     stepwise(&shared, ClientGone::Continues, receiver, work)
+}
+
+async fn drop_queued<S: Service>(State(shared): Shares<S>, Ask(request): Ask<DropRequest>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.drop_queued(request)).await
 }
 
 async fn install<S: Service>(State(shared): Shares<S>, Ask(request): Ask<InstallRequest>) -> Answer {

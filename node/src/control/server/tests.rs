@@ -15,10 +15,10 @@ use crate::{
     code::Code,
     control::{
         api::{
-            BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Failure, Info, InfoRequest,
-            InstallRequest, Installed, Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList,
-            PeerListRequest, PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status,
-            Stopping, Verified, VerifyRequest,
+            BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure,
+            Info, InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfo, PeerInfoRequest,
+            PeerList, PeerListRequest, PublishRequest, Published, Reloaded, SearchRequest, SearchResults,
+            Status, Stopping, Verified, VerifyRequest,
         },
         client::Client,
         service::{Outcome, ProgressSender},
@@ -107,6 +107,10 @@ impl Service for Fake {
 
     async fn connect(&self, _: BootstrapRequest) -> Outcome<Bootstrapped> {
         Ok(Bootstrapped::default())
+    }
+
+    async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {
+        Ok(Dropped { id: request.package, ..Dropped::default() })
     }
 
     async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {

@@ -114,6 +114,12 @@ impl Manifest {
         self.preflight
     }
 
+    /// The same with another word on the checks.
+    #[must_use]
+    pub fn with_preflight(self, preflight: Preflight) -> Self {
+        Self { preflight, ..self }
+    }
+
     /// The content id of the tree.
     pub fn root(&self) -> ContentId {
         self.root

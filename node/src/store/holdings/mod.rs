@@ -1,4 +1,4 @@
-//! What this node published, installed, provides and pinned, one module a table.
+//! What this node published, is about to publish, installed, provides and pinned, one module a table.
 //!
 //! Plain functions over a connection, for use inside [`Store::read`](super::Store::read),
 //! [`Store::write`](super::Store::write) or [`Batch::commit`](super::Batch::commit), so that a caller joins as many of
@@ -14,6 +14,7 @@ pub mod entries;
 pub mod heads;
 pub mod installed;
 pub mod meta;
+pub mod outbox;
 pub mod packages;
 pub mod pins;
 pub mod published;
@@ -34,6 +35,27 @@ CREATE TABLE published (
     published_at INTEGER NOT NULL,
     announced INTEGER NOT NULL,
     PRIMARY KEY (publisher, name, version)
+) STRICT;
+CREATE TABLE outbox (
+    number INTEGER NOT NULL PRIMARY KEY,
+    publisher TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    root BLOB NOT NULL,
+    manifest BLOB NOT NULL,
+    path BLOB NOT NULL,
+    bytes INTEGER NOT NULL,
+    files INTEGER NOT NULL,
+    blocks INTEGER NOT NULL,
+    queued_at INTEGER NOT NULL,
+    code TEXT,
+    why TEXT NOT NULL,
+    UNIQUE (publisher, name, version)
+) STRICT;
+CREATE TABLE unsent_logs (
+    publisher TEXT NOT NULL,
+    name TEXT NOT NULL,
+    PRIMARY KEY (publisher, name)
 ) STRICT;
 CREATE TABLE entries (
     publisher TEXT NOT NULL,

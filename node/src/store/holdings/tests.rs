@@ -108,7 +108,7 @@ fn a_sequence_is_signed_once() {
     assert_eq!(store.read(|c| entries::last(c, &package(1, "db"))).unwrap(), Some(entry(10, "ten")));
     assert_eq!(store.read(|c| entries::get(c, &package(1, "db"), 3)).unwrap(), None);
     assert_eq!(store.write(|tx| entries::remove(tx, &package(1, "db"))).unwrap(), 3);
-    let huge = Entry { bytes: vec![0; 9 << 10], ..entry(20, "x") };
+    let huge = Entry { bytes: vec![0; crate::limits::ENTRY_BYTES_MAX + 1], ..entry(20, "x") };
     assert_eq!(store.write(|tx| entries::insert(tx, &huge)).unwrap_err().code(), Code::Limit);
 }
 

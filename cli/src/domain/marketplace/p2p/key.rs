@@ -13,6 +13,7 @@ use ggen_marketplace::{
     control::{api::Failure, service::Outcome},
     identity::{Publisher, key_file, node_key},
     limits::KEY_FILE_BYTES_MAX,
+    store::HomeLock,
     time::Timestamp,
 };
 use serde::Serialize;
@@ -52,6 +53,9 @@ enum Action {
         /// Make the node's key instead: the node is another peer from then on.
         #[arg(long, conflicts_with = "name")]
         node: bool,
+        /// Put the node's present key aside first; the node must not run.
+        #[arg(long, requires = "node")]
+        replace: bool,
     },
     /// Print a publisher key, which is secret, or write it to a file for its owner alone.
     Export {
@@ -110,6 +114,7 @@ impl Key {
         let folder = p2p_state::keys_folder(session.home());
         match self.action {
             Action::List => list(session, &folder)?,
+            Action::New { node: true, replace: true, .. } => replace_node_key(session, &folder)?,
             Action::New { node: true, .. } => new_node_key(session, &folder)?,
             Action::New { name, .. } => {
                 let publisher = Publisher::create(&folder, &name, Timestamp::now()).map_err(refused)?;
@@ -148,13 +153,28 @@ fn with_hint(error: &key_file::Error) -> String {
 #[derive(Debug, Serialize)]
 struct NewNode {
     peer_id: String,
+    /// Where the key before is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<String>,
 }
 
 fn new_node_key(session: &Session, folder: &Path) -> Finished<()> {
     let key = node_key::create(&folder.join(node_key::FILE_NAME)).map_err(refused)?;
     let peer_id = key.public().to_peer_id().to_string();
-    session.print(&NewNode { peer_id }, |made, page| {
+    session.print(&NewNode { peer_id, kept: None }, |made, page| {
         page.line(format!("Made the node's key: it is peer {}.", made.peer_id));
+    })
+}
+
+fn replace_node_key(session: &Session, folder: &Path) -> Finished<()> {
+    let locked = HomeLock::acquire(session.home());
+    let _lock = locked.map_err(|error| p2p_state::failure(error.code(), &error, error.hint()))?;
+    let owner = session.home().join(node_key::OWNER_FILE_NAME);
+    let (key, kept) = node_key::replace(&folder.join(node_key::FILE_NAME), &owner).map_err(refused)?;
+    let (peer_id, kept) = (key.public().to_peer_id().to_string(), Some(kept.display().to_string()));
+    session.print(&NewNode { peer_id, kept }, |made, page| {
+        page.line(format!("Made a new key for the node: it is peer {} now.", made.peer_id));
+        page.optional("the key before", made.kept.as_deref());
     })
 }
 
@@ -203,6 +223,7 @@ fn print_one(session: &Session, done: &str, name: String, publisher: &Publisher)
 
 fn export(session: &Session, folder: &Path, name: String, to: Option<&Path>) -> Finished<()> {
     let publisher = Publisher::load(folder, &name).map_err(refused)?;
+    Publisher::share(folder, &name).map_err(refused)?;
     let text = publisher.export();
     if let Some(to) = to {
         write_new(to, &text)?;

@@ -1,4 +1,4 @@
-//! `list`: what is installed or published here.
+//! `list`: what is installed or published here, or waits to be published.
 
 use clap::Args;
 use ggen_marketplace::control::api::Listing;
@@ -8,7 +8,7 @@ use crate::{
     session::{Exit, Finished, Session},
 };
 
-/// List the packages that were installed or published here.
+/// List the packages that were installed or published here, or wait to be published.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

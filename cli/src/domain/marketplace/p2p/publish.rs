@@ -1,4 +1,4 @@
-//! `publish`: packs, signs and announces a directory; without a node, it is queued for the next start.
+//! `publish`: packs, signs and announces a directory; without a node, it waits in the outbox for the next start.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
-    control::api::{Failure, PublishRequest, Published},
+    control::api::{DropRequest, Dropped, Failure, PublishRequest, Published},
     package::gpack,
 };
 use serde::Serialize;
@@ -33,18 +33,21 @@ const NOT_WAITED: &str = "no node runs, so nobody can be waited for: the package
         gpack.toml must name a name, a version and a description. The files are packed so that the same tree has the same content \
         id everywhere, signed with your publisher key, stored, and announced to the network. A version can be published once: the \
         same content again changes nothing, other content is refused.\n\n\
-        If no node runs, the package is packed and signed all the same, and announced at the next start.",
+        If no node runs, the package is packed into the outbox, and signed and announced once the node runs. It also waits there where \
+        nobody can be asked how far the package went elsewhere with the same key, or where the clock is wrong: nothing is signed that \
+        others would refuse. See what waits: ggen marketplace p2p status",
     after_help = "\
 Examples:
   ggen marketplace p2p publish ./my-package --init-manifest
   ggen marketplace p2p publish ./my-package
   ggen marketplace p2p publish ./my-package --version 1.2.3
-  ggen marketplace p2p publish ./my-package --wait --timeout 30 --format json"
+  ggen marketplace p2p publish ./my-package --wait --timeout 30 --format json
+  ggen marketplace p2p publish --drop my-package@1.2.3"
 )]
 pub(crate) struct Publish {
     /// The directory.
-    #[arg(value_name = "DIR")]
-    path: PathBuf,
+    #[arg(value_name = "DIR", required_unless_present = "drop")]
+    path: Option<PathBuf>,
     /// Publish under this version instead of the one in gpack.toml.
     #[arg(long, value_name = "VERSION", value_parser = values::version, allow_hyphen_values = true)]
     version: Option<String>,
@@ -54,18 +57,26 @@ pub(crate) struct Publish {
     /// Wait until other nodes hold the announcement; needs a running node.
     #[arg(long)]
     wait: bool,
-    /// How long to wait with --wait.
+    /// How long to wait: for a peer that can be asked about the package, and with --wait for nodes that take it.
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
     /// The publisher key to sign with, where there are several.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
-    /// Fail if no node runs, instead of queueing for the next start.
+    /// Fail where the package cannot be signed now, instead of putting it into the outbox.
     #[arg(long)]
     no_queue: bool,
     /// Write a gpack.toml to fill in, where the directory has none, and publish nothing.
     #[arg(long, conflicts_with_all = ["version", "skip_verify", "wait", "timeout", "key", "no_queue"])]
     init_manifest: bool,
+    /// Take a version that waits out of the outbox, and publish nothing.
+    #[arg(
+        long,
+        value_name = "PACKAGE",
+        value_parser = values::package,
+        conflicts_with_all = ["path", "version", "skip_verify", "wait", "timeout", "key", "no_queue", "init_manifest"]
+    )]
+    drop: Option<String>,
 }
 
 /// What `--init-manifest` did.
@@ -77,17 +88,22 @@ struct Initialised {
 
 impl Publish {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        check_directory(&self.path)?;
+        if let Some(package) = self.drop {
+            return drop_queued(session, package).await;
+        }
+        let directory = self.path.unwrap_or_default();
+        check_directory(&directory)?;
         if self.init_manifest {
-            return init_manifest(session, &self.path);
+            return init_manifest(session, &directory);
         }
         let request = PublishRequest {
-            path: values::absolute_text(&self.path)?,
+            path: values::absolute_text(&directory)?,
             version: self.version,
             skip_verify: self.skip_verify,
             wait: self.wait,
             key: self.key,
             timeout_secs: self.timeout,
+            no_queue: self.no_queue,
         };
         let bar = Bar::new(session);
         let mut outcome = session.client().publish(&request, |step| bar.update(&step)).await;
@@ -104,6 +120,18 @@ impl Publish {
         session.print(&outcome?, show)?;
         Ok(Exit::Ok)
     }
+}
+
+async fn drop_queued(session: &Session, package: String) -> Finished<Exit> {
+    let request = DropRequest { package };
+    let mut outcome = session.client().drop_queued(&request).await;
+    if outcome.as_ref().is_err_and(is_not_running) {
+        outcome = p2p_state::drop_offline(session.home(), request).await;
+    }
+    session.print(&outcome?, |dropped: &Dropped, page| {
+        page.line(format!("Took {} out of the outbox.", dropped.id));
+    })?;
+    Ok(Exit::Ok)
 }
 
 fn init_manifest(session: &Session, directory: &Path) -> Finished<Exit> {
@@ -143,10 +171,13 @@ fn show(published: &Published, page: &mut Page) {
     page.warnings(&published.warnings);
     let what = format!("{} {}", published.name, published.version);
     page.heading(match published {
-        Published { already_published: true, .. } => format!("{what} was published before, nothing changed"),
-        Published { queued: true, .. } => {
-            format!("{what} is queued: it will be announced when the node starts")
+        Published { queued: true, already_published: true, .. } => {
+            format!("{what} is queued already, nothing changed")
         }
+        Published { queued: true, .. } => {
+            format!("{what} is queued: it is signed and announced as soon as that can be done")
+        }
+        Published { already_published: true, .. } => format!("{what} was published before, nothing changed"),
         _ => format!("Published {what}"),
     });
     page.field("id", &published.id)
@@ -155,7 +186,8 @@ fn show(published: &Published, page: &mut Page) {
         .field("size", page::sizes(published.size, published.files))
         .field("blocks", published.blocks);
     if published.queued {
-        page.line("").line("Start the node: ggen marketplace p2p start --daemon");
+        page.line("").line("See what it waits for: ggen marketplace p2p status");
+        page.line("Start the node, where it does not run: ggen marketplace p2p start --daemon");
     } else {
         page.field("dht_stored", format!("{}/20", published.dht_stored))
             .field("announced_to", published.announced_to);

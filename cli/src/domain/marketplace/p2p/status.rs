@@ -63,6 +63,7 @@ fn show(status: &api::Status, page: &mut Page) {
             ),
         )
         .field("unannounced", status.announcements_pending)
+        .list("waits", &status.outbox.iter().map(waiting).collect::<Vec<_>>())
         .field("store", format!("{} in {} blocks", page::bytes(status.store_bytes), status.store_blocks))
         .field(
             "traffic",
@@ -73,6 +74,12 @@ fn show(status: &api::Status, page: &mut Page) {
             ),
         );
     bootstrap_lines(&status.bootstrap_lines, page);
+}
+
+/// A version that waits in the outbox, and why.
+fn waiting(queued: &api::QueuedPackage) -> String {
+    let code = Some(&queued.code).filter(|code| !code.is_empty()).map(|code| format!(" ({code})"));
+    format!("{}{}: {}", queued.id, code.unwrap_or_default(), queued.why)
 }
 
 fn routing_table(status: &api::Status) -> String {

@@ -6,7 +6,7 @@ use ggen_marketplace::{
     backend::p2p::{self, P2PRegistry},
     config::P2PConfig,
     control::{
-        api::{Failure, PublishRequest, Published},
+        api::{DropRequest, Dropped, Failure, PublishRequest, Published},
         service::{Outcome, ProgressSender, Service},
     },
 };
@@ -44,7 +44,12 @@ pub(super) async fn open(config: P2PConfig) -> Outcome<impl Node> {
     P2PRegistry::new(config).await.map_err(Failure::from)
 }
 
-/// Packs and signs a package into the outbox of the state folder, under its lock.
+/// Takes a version out of the outbox of the state folder, under its lock.
+pub(super) async fn drop_offline(config: P2PConfig, request: DropRequest) -> Outcome<Dropped> {
+    p2p::drop_offline(config, request).await
+}
+
+/// Packs a package into the outbox of the state folder, under its lock.
 pub(super) async fn publish_offline(
     config: P2PConfig,
     request: PublishRequest,

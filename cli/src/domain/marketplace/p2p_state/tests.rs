@@ -2,9 +2,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ggen_marketplace::control::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, Info, InfoRequest, InstallRequest,
-        Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Reloaded, SearchRequest,
-        SearchResults, Status, Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info,
+        InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList,
+        PeerListRequest, Reloaded, SearchRequest, SearchResults, Status, Verified, VerifyRequest,
     },
     client::Client,
     service::Service,
@@ -56,6 +56,9 @@ impl Service for Fake {
         no()
     }
     async fn search(&self, _: SearchRequest) -> Outcome<SearchResults> {
+        no()
+    }
+    async fn drop_queued(&self, _: DropRequest) -> Outcome<Dropped> {
         no()
     }
     async fn install(&self, _: InstallRequest, _: ProgressSender) -> Outcome<Installed> {

@@ -1,0 +1,452 @@
+//! What waits to be published: content without a signature, until it is known how far the log went elsewhere.
+//!
+//! A version waits because no node ran when it was published, because nobody could be asked about its log, or because the clock is
+//! wrong. One after the other is signed as soon as that has changed, behind all that the same key published elsewhere meanwhile.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::{
+    P2PConfig,
+    failure::fail,
+    gone,
+    history::{Standing, Thoroughness, held_log},
+    install::manifest_of,
+    node::{Keys, Node},
+    open_store,
+    packed::Done,
+    publish::sign_queued,
+};
+use crate::{
+    catalog,
+    code::Code,
+    control::api::{DropRequest, Dropped, Failure, QueuedPackage},
+    identity::{Publisher, PublisherId},
+    network::Offload,
+    package::{PackageId, name::PackageRef},
+    release::{Kind, Release, SignedEntry},
+    store::{HomeLock, Store, entries, heads, outbox, published},
+};
+
+/// How soon what waits is tried again, where nothing tells that something has changed.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// How long after its start a node waits for those through whom it joins, before it publishes what nobody can have continued.
+const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+/// How long peers that have just come may take to tell what they know. Newcomers often come in groups.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// Signs and announces what waits, until the node stops.
+pub(super) async fn release(node: Arc<Node>) {
+    let mut waits = true;
+    loop {
+        let again = Instant::now() + TRY_AGAIN;
+        tokio::select! { biased;
+            () = node.outbox.notified() => {}
+            () = sleep_until(again), if waits => {}
+        }
+        waits = match node.release_all().await {
+            Ok(waits) => waits,
+            Err(failure) => {
+                tracing::warn!(failure.message, "the outbox was not looked at");
+                true
+            }
+        };
+    }
+}
+
+impl Node {
+    /// Tries everything that waits, once; says whether something still does.
+    async fn release_all(&self) -> Result<bool, Failure> {
+        let mut open = self.with_store(|store| store.read(outbox::list_all)).await?;
+        // What conflicts with what is published waits for its publisher.
+        open.retain(|row| !is_conflict(row));
+        if open.is_empty() {
+            return Ok(false);
+        }
+        sleep(GATHER).await;
+        if self.may_be_joined_soon().await? {
+            return Ok(true);
+        }
+        let (mut waits, mut released) = (false, false);
+        for row in &open {
+            match self.release_one(row).await {
+                Ok(Some(Done { answer, .. })) => {
+                    released = true;
+                    tracing::info!(id = answer.id, sequence = answer.sequence, "published from the outbox");
+                }
+                Ok(None) => {}
+                Err(failure) => {
+                    waits |= failure.code != Code::Conflict || failure.retryable;
+                    self.keep_waiting(row, failure).await?;
+                }
+            }
+        }
+        if released {
+            self.audience.notify_one();
+        }
+        Ok(waits)
+    }
+
+    /// Whether nobody is there yet of those through whom this node joins: they may know more than is known here.
+    async fn may_be_joined_soon(&self) -> Result<bool, Failure> {
+        if self.config().entry_points().is_empty() || self.started.elapsed() > JOIN_PATIENCE {
+            return Ok(false);
+        }
+        Ok(self.network.snapshot().await.map_err(fail)?.peers.is_empty())
+    }
+
+    /// Signs one version and lists it; nothing where it was dropped.
+    async fn release_one(&self, row: &outbox::Queued) -> Result<Option<Done>, Failure> {
+        let _turn = self.publishing.lock().await;
+        let publisher = self.publisher_of(row.package.publisher)?;
+        let publisher = publisher.ok_or_else(|| key_missing(row.package.publisher))?;
+        self.time_to_sign()?;
+        match self.catch_up(&publisher, &row.package.name, Thoroughness::Full).await? {
+            Standing::Known => {}
+            Standing::Unknown(why) => return Err(why),
+        }
+        self.time_to_sign()?;
+        let ((at_work, store), row, contact) = (self.at_work(), row.clone(), self.first_contact.clone());
+        let signed = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            sign_queued(&store, &publisher, &row, &contact)
+        });
+        signed.await.ok_or_else(|| gone("a publication from the outbox"))?
+    }
+
+    /// Notes why a version waits on.
+    async fn keep_waiting(&self, row: &outbox::Queued, failure: Failure) -> Result<(), Failure> {
+        // One that may be tried again is no conflict of its content.
+        let code = match failure.code == Code::Conflict && failure.retryable {
+            true => Code::Busy,
+            false => failure.code,
+        };
+        let code = code.as_str();
+        if row.code.as_deref() == Some(code) && row.why == failure.message {
+            return Ok(());
+        }
+        let id = format!("{}@{}", row.package, row.version);
+        tracing::warn!(id, code, failure.message, "a version waits in the outbox");
+        let row = row.clone();
+        let note = move |store: &Store| {
+            store.write(|tx| outbox::set_reason(tx, &row.package, &row.version, code, &failure.message))
+        };
+        self.with_store(note).await
+    }
+
+    pub(super) async fn drop_queued(&self, request: DropRequest) -> Result<Dropped, Failure> {
+        let reference = Self::parse_reference(&request.package)?;
+        // Not while it is being signed.
+        let _turn = self.publishing.lock().await;
+        let ((at_work, store), dropping) = (self.at_work(), self.offload);
+        let dropped = dropping.run(move || {
+            let (_at_work, store) = (at_work, store);
+            drop_from(&store, &reference)
+        });
+        dropped.await.ok_or_else(|| gone("the outbox"))?
+    }
+}
+
+/// Takes a version out of the outbox of a node that does not run.
+///
+/// # Errors
+/// [`Code::NotFound`] where it does not wait there, [`Code::AlreadyRunning`] where the node does run.
+pub async fn drop_offline(config: P2PConfig, request: DropRequest) -> Result<Dropped, Failure> {
+    let reference = Node::parse_reference(&request.package)?;
+    let dropped = Offload::Threads.run(move || {
+        let lock = HomeLock::acquire(&config.state_dir).map_err(fail)?;
+        let store = open_store(&config.state_dir)?;
+        let dropped = drop_from(&store, &reference);
+        drop((store, lock));
+        dropped
+    });
+    dropped.await.ok_or_else(|| gone("the outbox"))?
+}
+
+fn drop_from(store: &Store, reference: &PackageRef) -> Result<Dropped, Failure> {
+    let rows = store.read(outbox::list_all).map_err(fail)?;
+    let fits = |row: &&outbox::Queued| {
+        row.package.name == reference.name
+            && reference.publisher.is_none_or(|publisher| row.package.publisher == publisher)
+            && reference.version.as_ref().is_none_or(|version| row.version == *version)
+    };
+    let fitting: Vec<_> = rows.iter().filter(fits).collect();
+    let [row] = fitting.as_slice() else { return Err(not_one(reference, &rows, fitting.len())) };
+    store.write(|tx| outbox::remove(tx, &row.package, &row.version)).map_err(fail)?;
+    Ok(Dropped { id: format!("{}@{}", row.package, row.version), cid: row.root.to_string() })
+}
+
+fn not_one(reference: &PackageRef, rows: &[outbox::Queued], fitting: usize) -> Failure {
+    let waiting: Vec<String> = rows.iter().map(|row| format!("  {}@{}", row.package, row.version)).collect();
+    let hint = match waiting.is_empty() {
+        true => "Nothing waits in the outbox.".to_owned(),
+        false => format!("These wait:\n{}", waiting.join("\n")),
+    };
+    match fitting {
+        0 => Failure::new(Code::NotFound, format!("\"{reference}\" does not wait in the outbox."), hint),
+        _ => Failure::new(
+            Code::Ambiguous,
+            format!("Several versions of \"{reference}\" wait in the outbox."),
+            hint,
+        ),
+    }
+}
+
+fn key_missing(publisher: PublisherId) -> Failure {
+    Failure::new(
+        Code::KeyFile,
+        format!("The key of {publisher} is not here, so that nothing can be signed with it."),
+        "Bring it back from a copy: ggen marketplace p2p key import",
+    )
+}
+
+/// Whether a version is published already with other content, so that it never can be.
+pub(super) fn is_conflict(row: &outbox::Queued) -> bool {
+    row.code.as_deref() == Some(Code::Conflict.as_str())
+}
+
+/// A version that waits, as `status` shows it.
+pub(super) fn described(row: &outbox::Queued) -> QueuedPackage {
+    let id = format!("{}@{}", row.package, row.version);
+    let short = format!("{}@{}", row.package.name, row.version);
+    let hint = match is_conflict(row) {
+        true => format!(
+            "Publish it under another version, and take this one out: ggen marketplace p2p publish --drop {short}"
+        ),
+        false => "It is published as soon as that has changed.".to_owned(),
+    };
+    QueuedPackage {
+        id,
+        cid: row.root.to_string(),
+        size: row.bytes,
+        path: row.path.display().to_string(),
+        queued_at: row.queued_at.to_string(),
+        code: row.code.clone().unwrap_or_default(),
+        why: row.why.clone(),
+        hint,
+    }
+}
+
+/// What `status` warns of, one line for all that waits and one for each conflict.
+pub(super) fn warnings(rows: &[outbox::Queued]) -> Vec<String> {
+    let (conflicts, waiting): (Vec<_>, Vec<_>) = rows.iter().partition(|row| is_conflict(row));
+    let mut warnings = Vec::new();
+    if let Some(first) = waiting.first() {
+        let number = match waiting.len() {
+            1 => "1 version waits".to_owned(),
+            several => format!("{several} versions wait"),
+        };
+        warnings.push(format!("{number} in the outbox, unsigned: {}", first.why));
+    }
+    warnings.extend(conflicts.into_iter().map(|row| {
+        let described = described(row);
+        format!("{} stays in the outbox ({}): {} {}", described.id, described.code, row.why, described.hint)
+    }));
+    warnings
+}
+
+/// To be done before the first connection stands: from then on all that was signed counts as sent.
+///
+/// What was signed alone with a key that another machine has too is taken back into the outbox before: the other one may have
+/// begun the same log. It is signed again behind what comes.
+///
+/// # Errors
+/// Where the store cannot be written.
+pub(super) fn meet(store: &Store, keys: &Keys) -> Result<(), Failure> {
+    let unsent = store.read(outbox::list_unsent).map_err(fail)?;
+    if unsent.is_empty() {
+        return Ok(());
+    }
+    // Where a key cannot be read, nothing is signed with it either.
+    let publishers = keys.all().unwrap_or_default();
+    for package in unsent {
+        let publisher = publishers.iter().find(|it| it.id() == package.publisher && it.is_elsewhere());
+        if let Some(publisher) = publisher {
+            take_back(store, publisher, &package)?;
+        }
+    }
+    store.write(outbox::set_all_sent).map_err(fail)
+}
+
+/// Makes content of what was signed and never left this machine.
+fn take_back(store: &Store, publisher: &Publisher, package: &PackageId) -> Result<(), Failure> {
+    let log = held_log(store, publisher, package).map_err(fail)?;
+    let is_release = |entry: &SignedEntry| matches!(entry.entry().kind, Kind::Release(_));
+    if !log.is_some_and(|log| log.entries().iter().all(is_release)) {
+        // What was withdrawn or said besides cannot be made content again.
+        return Ok(());
+    }
+    let rows = store.read(published::list_all).map_err(fail)?;
+    let mut taken = Vec::new();
+    for row in rows.into_iter().filter(|row| row.package == *package) {
+        let release = Release {
+            version: row.version.clone(),
+            manifest: row.manifest,
+            root: row.root,
+            size: row.bytes,
+            files: row.files,
+        };
+        let manifest = manifest_of(store, package, &release, publisher.key_log())?;
+        taken.push((row, manifest.payload().map_err(fail)?));
+    }
+    taken.sort_by_key(|(row, _)| row.sequence);
+    tracing::info!(%package, versions = taken.len(), "signed here and never sent: it is signed again behind what comes");
+    let written = store.write(|tx| {
+        for (row, manifest) in taken {
+            published::remove(tx, package, &row.version)?;
+            let queued = outbox::Queued {
+                number: 0,
+                package: row.package,
+                version: row.version,
+                root: row.root,
+                path: row.path,
+                bytes: row.bytes,
+                files: row.files,
+                blocks: row.blocks,
+                queued_at: row.published_at,
+                code: None,
+                why: "It waits until others were asked how far its log went.".to_owned(),
+            };
+            outbox::insert(tx, &queued, &manifest)?;
+        }
+        entries::remove(tx, package)?;
+        heads::remove(tx, package)?;
+        Ok(catalog::forget(tx, package)?)
+    });
+    written.map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::p2p::{
+            history::keep_log,
+            publish::tests::{package, published, queued},
+        },
+        network::FirstContact,
+        release::{Head, Labels, Log},
+        time::Timestamp,
+    };
+
+    struct World {
+        folder: tempfile::TempDir,
+        publisher: Publisher,
+        store: Store,
+    }
+
+    impl World {
+        fn new() -> Self {
+            let publisher = Publisher::from_secret([1; 32], Timestamp::now());
+            Self { folder: tempfile::tempdir().unwrap(), publisher, store: Store::in_memory().unwrap() }
+        }
+
+        fn queue(&self, version: &str) -> Result<Done, Failure> {
+            queued(&self.store, &self.publisher, &package(self.folder.path(), version))
+        }
+
+        fn waiting(&self) -> Vec<outbox::Queued> {
+            self.store.read(outbox::list_all).unwrap()
+        }
+
+        fn log(&self) -> Option<Log> {
+            let package = PackageId { publisher: self.publisher.id(), name: "pack".parse().unwrap() };
+            held_log(&self.store, &self.publisher, &package).unwrap()
+        }
+
+        fn sign(&self, row: &outbox::Queued) -> Result<Option<Done>, Failure> {
+            sign_queued(&self.store, &self.publisher, row, &FirstContact::default())
+        }
+    }
+
+    #[test]
+    fn nothing_of_what_waits_is_signed_and_the_same_again_changes_nothing() {
+        let world = World::new();
+        let first = world.queue("1.0.0").unwrap();
+        assert!(first.head.is_none() && first.answer.queued && !first.answer.already_published);
+        let again = world.queue("1.0.0").unwrap();
+        assert!(again.answer.queued && again.answer.already_published);
+        assert_eq!((again.answer.cid, again.answer.manifest), (first.answer.cid, first.answer.manifest));
+        std::fs::write(world.folder.path().join("more"), "more").unwrap();
+        let conflict = world.queue("1.0.0").err().unwrap();
+        assert_eq!(conflict.code, Code::Conflict);
+        assert!(conflict.hint.contains("--drop pack@1.0.0"), "{conflict:?}");
+        assert_eq!(world.waiting().len(), 1);
+        assert!(world.log().is_none());
+        assert!(world.store.read(published::list_all).unwrap().is_empty());
+        assert!(world.store.read(heads::list_all).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_put_behind_a_log_that_went_on_elsewhere() {
+        let (here, there) = (World::new(), World::new());
+        let there = World { publisher: here.publisher.clone(), ..there };
+        here.queue("1.0.0").unwrap();
+        here.queue("1.1.0").unwrap();
+        // The other machine publishes one of the same content, one of its own, and one that is taken then.
+        published(&there.store, &there.publisher, &package(there.folder.path(), "1.0.0")).unwrap();
+        let last = published(&there.store, &there.publisher, &package(there.folder.path(), "2.0.0")).unwrap();
+        let (head, log) = (last.head.unwrap(), there.log().unwrap());
+        keep_log(&here.store, log.package(), &log, &head, Timestamp::now()).unwrap();
+        let [same, own] = here.waiting().try_into().unwrap();
+        let done = here.sign(&same).unwrap().unwrap();
+        assert!(done.answer.already_published);
+        let done = here.sign(&own).unwrap().unwrap();
+        assert_eq!(done.answer.sequence, 2);
+        assert!(here.waiting().is_empty());
+        let versions: Vec<String> = here.log().unwrap().versions().keys().map(ToString::to_string).collect();
+        assert_eq!(versions, ["1.0.0", "1.1.0", "2.0.0"]);
+        // Once more, as after a crash that forgot that it was done.
+        assert!(here.sign(&own).unwrap().is_none(), "it waits no longer");
+    }
+
+    #[test]
+    fn a_version_that_is_taken_stays_until_it_is_dropped() {
+        let world = World::new();
+        world.queue("1.0.0").unwrap();
+        let [row] = world.waiting().try_into().unwrap();
+        let mut log = Log::empty(row.package.clone());
+        let release = Release {
+            version: row.version.clone(),
+            manifest: row.root,
+            root: crate::content::ContentId::of(crate::content::Codec::DagPb, b"other"),
+            size: 1,
+            files: 1,
+        };
+        let now = Timestamp::now();
+        let kind = Kind::Release(Release { manifest: release.root, ..release });
+        log.push(log.next(kind, &world.publisher, now).unwrap()).unwrap();
+        let head = Head::of(&log, Labels::default(), &world.publisher);
+        let head = head.unwrap().sign(&world.publisher).unwrap();
+        keep_log(&world.store, &row.package, &log, &head, now).unwrap();
+        let failure = world.sign(&row).err().unwrap();
+        assert_eq!((failure.code, failure.retryable), (Code::Conflict, false));
+        assert_eq!(world.waiting().len(), 1);
+        for (reference, code) in [("other@1.0.0", Code::NotFound), ("pack@2.0.0", Code::NotFound)] {
+            assert_eq!(drop_from(&world.store, &reference.parse().unwrap()).unwrap_err().code, code);
+        }
+        drop_from(&world.store, &"pack@1.0.0".parse().unwrap()).unwrap();
+        assert!(world.sign(&row).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_was_signed_alone_with_a_key_that_is_elsewhere_too_is_taken_back_at_the_first_contact() {
+        for is_elsewhere in [false, true] {
+            let world = World::new();
+            for version in ["1.0.0", "1.1.0"] {
+                published(&world.store, &world.publisher, &package(world.folder.path(), version)).unwrap();
+            }
+            let publisher = world.publisher.clone();
+            let publisher = if is_elsewhere { publisher.adopted() } else { publisher };
+            meet(&world.store, &Keys::Given(Box::new(publisher))).unwrap();
+            assert_eq!(world.waiting().len(), if is_elsewhere { 2 } else { 0 });
+            assert_eq!(world.log().is_none(), is_elsewhere);
+            assert!(world.store.read(outbox::list_unsent).unwrap().is_empty());
+            for row in world.waiting() {
+                world.sign(&row).unwrap().unwrap();
+            }
+            assert_eq!(world.log().unwrap().versions().len(), 2);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Greeting peers: what time it is for them, and whether two nodes speak with one key.
+//!
+//! Whoever is connected is greeted once it has said who it is, and again from time to time. What a peer says of its run is kept for
+//! each of its connections, as long as that stands: where two connections of one peer are of two runs, each is told of the other.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use libp2p::{
+    PeerId,
+    identity::Keypair,
+    request_response::{self, ResponseChannel},
+    swarm::ConnectionId,
+};
+use serde_bytes::ByteBuf;
+use tokio::time::Instant;
+
+use super::{Event, driver::Driver, peers::ip_of};
+use crate::{
+    hello::{Hello, Run, Runs, Word},
+    limits::{HELLO_INTERVAL, HELLO_WORDS_MAX, HELLOS_PER_PEER_MAX},
+    time::Timestamp,
+};
+
+/// How long this node's own word is good for, before it is signed again.
+const WORD_RENEWED_AFTER: Duration = Duration::from_secs(60);
+/// In which time a peer may say hello so often.
+const WINDOW: Duration = Duration::from_secs(60);
+
+pub(super) type HelloEvent = request_response::Event<Hello, Hello>;
+
+/// What peers said of their runs, and what this node says of its own.
+pub(super) struct Greetings {
+    key: Keypair,
+    runs: Runs,
+    own: Option<(Instant, Word)>,
+    /// What was said on each connection.
+    said: BTreeMap<ConnectionId, (PeerId, Word)>,
+    /// How often each peer said hello since when.
+    paces: BTreeMap<PeerId, (Instant, usize)>,
+    next_round: Option<Instant>,
+}
+
+impl Greetings {
+    pub(super) fn new(key: Keypair, runs: Runs) -> Self {
+        let (said, paces) = (BTreeMap::new(), BTreeMap::new());
+        Self { key, runs, own: None, said, paces, next_round: None }
+    }
+
+    /// Whether one more hello of a peer is looked at.
+    fn admits(&mut self, peer: PeerId, now: Instant) -> bool {
+        let (since, count) = self.paces.entry(peer).or_insert((now, 0));
+        if now.saturating_duration_since(*since) >= WINDOW {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        *count <= HELLOS_PER_PEER_MAX
+    }
+
+    /// Notes what was said on a connection; says whether another connection of the peer is of another run, and this is news.
+    fn note(&mut self, connection: ConnectionId, peer: PeerId, word: Word) -> bool {
+        let is_news = self.said.get(&connection).is_none_or(|(_, before)| before.run() != word.run());
+        self.said.insert(connection, (peer, word));
+        is_news && self.several(&peer).len() > 1
+    }
+
+    /// The words of the runs of a peer, where it has several.
+    fn several(&self, peer: &PeerId) -> Vec<&Word> {
+        let of_peer = self.said.values().filter(|(of, _)| of == peer);
+        let runs: BTreeMap<Run, &Word> = of_peer.map(|(_, word)| (word.run(), word)).collect();
+        if runs.len() > 1 { runs.into_values().take(HELLO_WORDS_MAX).collect() } else { Vec::new() }
+    }
+
+    /// Forgets what was said on a connection that is gone, and its peer where that was the last one.
+    pub(super) fn closed(&mut self, connection: ConnectionId, last_of: Option<&PeerId>) {
+        self.said.remove(&connection);
+        if let Some(peer) = last_of {
+            self.paces.remove(peer);
+        }
+    }
+
+    fn hello(&mut self, to: &PeerId, now: Instant) -> Option<Hello> {
+        let time = Timestamp::now();
+        if self.own.as_ref().is_none_or(|(signed, _)| *signed + WORD_RENEWED_AFTER <= now) {
+            self.own = Word::sign(&self.key, self.runs.own(), time).map(|word| (now, word));
+        }
+        let word = ByteBuf::from(self.own.as_ref()?.1.to_bytes());
+        let others = self.several(to).into_iter().map(|word| ByteBuf::from(word.to_bytes())).collect();
+        Some(Hello { time, word, others })
+    }
+}
+
+impl Driver {
+    /// Greets a peer that has just said who it is.
+    pub(super) fn greet(&mut self, peer: &PeerId) {
+        if let Some(hello) = self.greetings.hello(peer, Instant::now()) {
+            self.swarm.behaviour_mut().hello.send_request(peer, hello);
+        }
+    }
+
+    /// Greets everybody again at once.
+    pub(super) fn greet_soon(&mut self) {
+        self.greetings.next_round = Some(Instant::now());
+    }
+
+    /// Greets everybody again, when it is time.
+    pub(super) fn greet_again(&mut self, now: Instant) {
+        let next = *self.greetings.next_round.get_or_insert(now + HELLO_INTERVAL);
+        if now < next {
+            return;
+        }
+        self.greetings.next_round = Some(now + HELLO_INTERVAL);
+        let speaks = |protocols: &[String]| protocols.iter().any(|it| it == crate::hello::PROTOCOL);
+        let peers = self.peers.iter().filter(|(_, peer)| speaks(&peer.protocols));
+        let peers: Vec<PeerId> = peers.map(|(id, _)| *id).collect();
+        peers.iter().for_each(|peer| self.greet(peer));
+    }
+
+    pub(super) fn hello_event(&mut self, event: HelloEvent) {
+        let request_response::Event::Message { peer, connection_id, message } = event else { return };
+        match message {
+            request_response::Message::Request { request, channel, .. } => {
+                // What is not answered ends as a failure of the request.
+                if self.greetings.admits(peer, Instant::now()) {
+                    self.met(peer, connection_id, request);
+                    self.greet_back(&peer, channel);
+                }
+            }
+            request_response::Message::Response { response, .. } => self.met(peer, connection_id, response),
+        }
+    }
+
+    fn greet_back(&mut self, peer: &PeerId, channel: ResponseChannel<Hello>) {
+        if let Some(hello) = self.greetings.hello(peer, Instant::now()) {
+            // Where it fails, the peer is gone.
+            let _ = self.swarm.behaviour_mut().hello.send_response(channel, hello);
+        }
+    }
+
+    /// Takes what a peer said.
+    fn met(&mut self, peer: PeerId, connection: ConnectionId, hello: Hello) {
+        self.heard(&peer);
+        let known = self.peers.get(&peer).and_then(|it| it.connections.get(&connection));
+        let Some((address, is_dialled)) = known else { return };
+        let (ip, is_dialled): (Option<IpAddr>, bool) = (ip_of(address), *is_dialled);
+        self.outbox.tell(Event::Greeted { peer, ip, is_dialled, time: hello.time });
+        let (now, key) = (Timestamp::now(), self.greetings.key.public());
+        let words = hello.others.iter().take(HELLO_WORDS_MAX).filter_map(|word| Word::from_bytes(word));
+        if words.into_iter().any(|word| self.greetings.runs.is_twin(&word, &key, now)) {
+            self.outbox.tell(Event::Twin { told_by: peer });
+        }
+        let Some(word) = Word::from_bytes(&hello.word) else { return };
+        if self.greetings.note(connection, peer, word) {
+            tracing::warn!(%peer, "two nodes speak with one node key; both are told");
+            // libp2p deals requests out among the connections of a peer in turn: so each of them gets one.
+            let connections = self.peers.get(&peer).map_or(0, |peer| peer.connections.len());
+            (0..connections).for_each(|_| self.greet(&peer));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn greetings() -> Greetings {
+        let key = Keypair::ed25519_from_bytes([1; 32]).unwrap();
+        Greetings::new(key, Runs::new(Run::from_bytes([1; 16]), []))
+    }
+
+    fn word(n: u8) -> Word {
+        let key = Keypair::ed25519_from_bytes([2; 32]).unwrap();
+        Word::sign(&key, Run::from_bytes([n; 16]), Timestamp::from_secs(1_800_000_000)).unwrap()
+    }
+
+    #[test]
+    fn two_runs_of_one_peer_are_told_of_each_other_once() {
+        let (mut greetings, peer, other) = (greetings(), PeerId::random(), PeerId::random());
+        let [first, second, third] = [1, 2, 3].map(ConnectionId::new_unchecked);
+        assert!(!greetings.note(first, peer, word(1)));
+        assert!(!greetings.note(third, other, word(3)), "of another peer");
+        assert!(!greetings.note(first, peer, word(1)), "the same again");
+        assert!(greetings.note(second, peer, word(2)));
+        assert!(!greetings.note(second, peer, word(2)), "known");
+        assert_eq!(greetings.several(&peer), [&word(1), &word(2)]);
+        assert!(greetings.several(&other).is_empty());
+        greetings.closed(first, None);
+        assert!(greetings.several(&peer).is_empty(), "it is gone");
+        greetings.closed(second, Some(&peer));
+        assert_eq!(greetings.said.len(), 1);
+    }
+
+    #[test]
+    fn a_peer_that_greets_without_end_is_not_listened_to() {
+        let (mut greetings, peer, now) = (greetings(), PeerId::random(), Instant::now());
+        let admitted = (0..1_000).filter(|_| greetings.admits(peer, now)).count();
+        assert_eq!(admitted, HELLOS_PER_PEER_MAX);
+        assert!(greetings.admits(PeerId::random(), now), "others are");
+        assert!(greetings.admits(peer, now + WINDOW));
+    }
+}

@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use crate::{
     draw::Draws,
     ledger::Shared,
+    names::Names,
     trace::Lines,
     transport::{Tap, TurmoilTransport},
     virtualise,
@@ -49,7 +50,7 @@ async fn node(number: usize, draws: Draws, weather: Weather) -> P2PRegistry {
     };
     let tap = Tap::new(|_, _| {});
     let parts = Parts {
-        transport: transport::base(TurmoilTransport::new(world::ip(number), tap, weather)),
+        transport: transport::base(TurmoilTransport::new(world::ip(number), tap, weather, Names::default())),
         node_key: draws.node_key(NAMES[number]),
         publisher: draws.publisher(NAMES[number], Timestamp::from_secs(virtualise::EPOCH.as_secs())),
         store: Store::in_memory().unwrap(),

@@ -7,7 +7,7 @@
 //! the segments that were sent over them meanwhile, looked at once in the time that one is under way, and for the first time when
 //! those have arrived that were sent before; for held links, the segments that were kept back; for lossy ones, those that were
 //! lost; for throttled ones, the writes that had to wait; for what stops nodes, those that ran; for a mass join, those that started; for
-//! clocks, the sites that read theirs since.
+//! clocks, the sites that read theirs since; for a name that moves, the answers that say so.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,6 +19,7 @@ use turmoil::Sim;
 
 use crate::{
     ledger::Shared,
+    names::Names,
     plan::{Deed, Event},
     scenario::Scenario,
     virtualise::clocks,
@@ -34,6 +35,7 @@ pub(crate) struct Breaker<'a> {
     scenario: &'a Scenario,
     ledger: Shared,
     weather: Weather,
+    names: Names,
     /// The latency of each link that is not slow.
     latency: BTreeMap<Pair, Duration>,
     links: BTreeMap<Pair, Link>,
@@ -73,11 +75,11 @@ impl<'a> Breaker<'a> {
     pub(crate) fn new(
         scenario: &'a Scenario,
         ledger: Shared,
-        weather: Weather,
+        (weather, names): (Weather, Names),
         latency: BTreeMap<Pair, Duration>,
     ) -> Self {
         let links = latency.keys().map(|pair| (*pair, Link::default())).collect();
-        Self { scenario, ledger, weather, latency, links, stopped: BTreeMap::new() }
+        Self { scenario, ledger, weather, names, latency, links, stopped: BTreeMap::new() }
     }
 
     /// Begins an event; yields the sites whose nodes lost their disks.
@@ -126,6 +128,7 @@ impl<'a> Breaker<'a> {
                     clocks::step(*site, number, event.fault, *by);
                 }
             }
+            Deed::Move { name, site, .. } => self.names.move_to(name, number, event.fault, ip(*site)),
             Deed::Lives => {}
         }
         BTreeSet::new()
@@ -179,13 +182,14 @@ impl<'a> Breaker<'a> {
                     clocks::mend(*site, number, event.fault);
                 }
             }
-            Deed::Clock { stays: true, .. } | Deed::Lives => {}
+            Deed::Move { name, stays: false, .. } => self.names.move_back(name, number),
+            Deed::Clock { stays: true, .. } | Deed::Move { stays: true, .. } | Deed::Lives => {}
         }
     }
 
-    /// Looks at the slow links whose turn it is, and at the clocks; to be called every tick.
+    /// Looks at the slow links whose turn it is, and at the clocks and names; to be called every tick.
     pub(crate) fn look(&mut self, sim: &Sim<'_>, now: Duration) {
-        for fault in clocks::take_read() {
+        for fault in clocks::take_read().into_iter().chain(self.names.take_asked()) {
             self.ledger.lock().bite(fault, 1);
         }
         let is_due = |link: &Link| link.slow.values().any(|slow| slow.look <= now);

@@ -26,6 +26,7 @@ use crate::{
     disk::{self, Disk},
     judge::{self, Fact},
     ledger::{Ended, Shared},
+    names::Names,
     plan::{Cause, Life},
     scenario::{Action, Flood, Role, Script, ScriptKind},
     transport::{Tap, TurmoilTransport},
@@ -61,6 +62,7 @@ pub(crate) struct Blueprint {
     pub(crate) witness: Witness,
     pub(crate) metrics: Metrics,
     pub(crate) weather: Weather,
+    pub(crate) names: Names,
     /// How it misbehaves, from when on, and what it is made of then.
     pub(crate) script: Option<Script>,
     /// Every other node; for an adversary only, as is what follows.
@@ -148,7 +150,12 @@ impl Blueprint {
     fn parts(&self) -> Parts {
         let (ledger, witness, node) = (self.ledger.clone(), self.witness.clone(), self.node);
         Parts {
-            transport: transport::base(TurmoilTransport::new(self.ip, self.tap(), self.weather.clone())),
+            transport: transport::base(TurmoilTransport::new(
+                self.ip,
+                self.tap(),
+                self.weather.clone(),
+                self.names.clone(),
+            )),
             node_key: self.key.clone(),
             publisher: self.publisher.clone(),
             store: self.disk.store().clone(),

@@ -24,6 +24,7 @@ pub mod judge;
 pub mod leak;
 pub mod ledger;
 mod measure;
+mod names;
 mod packages;
 mod panics;
 pub mod placement;

@@ -73,6 +73,15 @@ pub enum Deed {
         /// Whether they stay so when the event is over: it is the world that changed, and nothing is to be mended.
         stays: bool,
     },
+    /// A name leads to the site of the node concerned.
+    Move {
+        /// The name.
+        name: String,
+        /// Where.
+        site: usize,
+        /// Whether it does so when the event is over.
+        stays: bool,
+    },
     /// Nothing: the nodes do it themselves, as their lives say.
     Lives,
 }
@@ -309,6 +318,14 @@ impl Drawing<'_> {
                 for node in &it.nodes {
                     let late = self.moment(it, *node, *spread);
                     self.absence(it, *node, it.at + late, it.until + late, false);
+                }
+            }
+            FaultKind::NameMoves { name } => {
+                let stays = it.fault.lasts == Lasts::Ever;
+                let until = if stays { it.at } else { it.until };
+                for site in sites {
+                    let deed = Deed::Move { name: name.clone(), site, stays };
+                    self.event(it, it.at, until, it.nodes.clone(), deed);
                 }
             }
             FaultKind::Clock { by, is_back } => {

@@ -1,6 +1,6 @@
 //! libp2p's base transport over the TCP of turmoil: byte streams between simulated hosts.
 //!
-//! Addresses are `/ip4|ip6/<address>/tcp/<port>`, with or without a peer at the end. What is above the byte stream is the
+//! Addresses are `/ip4|ip6/<address>/tcp/<port>`, or to be dialled `/dns|dns4/<name>/tcp/<port>`, with or without a peer at the end. What is above the byte stream is the
 //! shipped node's. Every stream that opens or closes, and every read that yields bytes, is told to a [`Tap`].
 
 use std::{
@@ -26,7 +26,10 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::weather::{Passage, Weather};
+use crate::{
+    names::{self, Names},
+    weather::{Passage, Weather},
+};
 
 /// What happened to a byte stream of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +161,7 @@ impl AsyncWrite for Stream {
 /// Listens and dials on the turmoil host that polls it.
 pub struct TurmoilTransport {
     site: Site,
+    names: Names,
     listeners: VecDeque<Listener>,
     closed: VecDeque<(ListenerId, Result<(), io::Error>)>,
     waker: Option<Waker>,
@@ -175,9 +179,9 @@ enum Accepted {
 
 impl TurmoilTransport {
     /// The transport of the host with this address.
-    pub(crate) fn new(host: IpAddr, tap: Tap, weather: Weather) -> Self {
+    pub(crate) fn new(host: IpAddr, tap: Tap, weather: Weather, names: Names) -> Self {
         let site = Site { host, tap, weather };
-        Self { site, listeners: VecDeque::new(), closed: VecDeque::new(), waker: None }
+        Self { site, names, listeners: VecDeque::new(), closed: VecDeque::new(), waker: None }
     }
 
     fn wake(&mut self) {
@@ -202,6 +206,14 @@ fn socket(address: &Multiaddr) -> Option<SocketAddr> {
     };
     let Protocol::Tcp(port) = parts.next()? else { return None };
     matches!(parts.next(), None | Some(Protocol::P2p(_))).then(|| SocketAddr::new(ip, port))
+}
+
+/// The name and the port of an address that begins with a name.
+fn named(address: &Multiaddr) -> Option<(String, u16)> {
+    let mut parts = address.iter();
+    let (Protocol::Dns(name) | Protocol::Dns4(name)) = parts.next()? else { return None };
+    let Protocol::Tcp(port) = parts.next()? else { return None };
+    matches!(parts.next(), None | Some(Protocol::P2p(_))).then(|| (name.into_owned(), port))
 }
 
 /// Binds, then accepts for ever; the first failure ends it.
@@ -258,8 +270,18 @@ impl Transport for TurmoilTransport {
     }
 
     fn dial(&mut self, address: Multiaddr, _: DialOpts) -> Result<Self::Dial, TransportError<io::Error>> {
-        let remote = socket(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
         let site = self.site.clone();
+        if let Some((name, port)) = named(&address) {
+            let names = self.names.clone();
+            return Ok(async move {
+                sleep(names::LOOKUP).await;
+                let ip = names.resolve(&name).ok_or(io::ErrorKind::NotFound)?;
+                let remote = SocketAddr::new(ip, port);
+                Ok(Stream::new(TcpStream::connect(remote).await?, remote, true, site))
+            }
+            .boxed());
+        }
+        let remote = socket(&address).ok_or(TransportError::MultiaddrNotSupported(address))?;
         Ok(async move { Ok(Stream::new(TcpStream::connect(remote).await?, remote, true, site)) }.boxed())
     }
 
@@ -322,5 +344,8 @@ mod tests {
         {
             assert_eq!(socket(&text.parse().unwrap()), None, "{text}");
         }
+        let name = named(&format!("/dns4/example.org/tcp/1/p2p/{peer}").parse().unwrap());
+        assert_eq!(name, Some(("example.org".to_owned(), 1)));
+        assert_eq!(named(&"/ip4/10.0.0.1/tcp/4001".parse().unwrap()), None);
     }
 }

@@ -28,6 +28,7 @@ use crate::{
     judge::{self, Aim, Case, Fact, Limits, Member, Task, Watch},
     leak::Leak,
     ledger::{Ledger, Shared},
+    names::Names,
     packages::folders,
     panics, placement,
     plan::{Deed, Event, Life, Plan},
@@ -230,6 +231,7 @@ struct World<'a> {
     /// Per node.
     metrics: Vec<Metrics>,
     weather: Weather,
+    names: Names,
 }
 
 fn simulate(
@@ -272,6 +274,8 @@ fn simulate(
     let metrics = keys.iter().map(|_| counting()).collect();
     let witness = options.witness.clone();
     let weather = Weather::new(draws, ledger.clone(), scenario.tick);
+    let names = scenario.names.iter().map(|(name, node)| (name.clone(), ip(scenario.site_of(*node))));
+    let names = Names::new(names);
     let mut world = World {
         scenario,
         plan,
@@ -285,6 +289,7 @@ fn simulate(
         witness,
         metrics,
         weather,
+        names,
     };
     let mut sim = turmoil::Builder::new()
         .rng_seed(draws.draw("turmoil", "", 0))
@@ -300,8 +305,8 @@ fn simulate(
             host(nodes.clone())
         });
     }
-    let mut breaker =
-        Breaker::new(scenario, world.ledger.clone(), world.weather.clone(), world.lay_links(&sim, draws));
+    let shared = (world.weather.clone(), world.names.clone());
+    let mut breaker = Breaker::new(scenario, world.ledger.clone(), shared, world.lay_links(&sim, draws));
     let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
     while sim.elapsed() < end {
         world.break_and_mend(&mut sim, &mut breaker)?;
@@ -396,6 +401,7 @@ impl World<'_> {
                 witness: self.witness.clone(),
                 metrics: self.metrics[index].clone(),
                 weather: self.weather.clone(),
+                names: self.names.clone(),
                 script: node.script,
                 others: (0..keys.len())
                     .filter(|other| node.script.is_some() && *other != index)

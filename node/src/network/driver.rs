@@ -210,7 +210,7 @@ impl Driver {
         match command {
             Command::Listen(address, reply) => {
                 let opened = self.swarm.listen_on(address.clone());
-                self.listening.begin(opened, address, reply);
+                self.listening.begin(opened, address, reply, Instant::now());
             }
             Command::Subscribe(reply) => {
                 let _ = reply.send(self.announcements.subscribe(&mut self.swarm.behaviour_mut().gossip));

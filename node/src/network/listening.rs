@@ -10,6 +10,7 @@ use super::{
     Error,
     dialling::innermost,
     listeners::{Listeners, Lost},
+    peers::ip_of,
 };
 
 /// After this time what was bound is told, also where the swarm never comes to rest.
@@ -20,6 +21,7 @@ struct Waiting {
     listener: ListenerId,
     address: Multiaddr,
     bound: Vec<Multiaddr>,
+    began: Instant,
     /// Since when there is one.
     bound_since: Option<Instant>,
     reply: oneshot::Sender<Result<Vec<Multiaddr>, Error>>,
@@ -39,11 +41,13 @@ impl Listening {
         opened: Result<ListenerId, TransportError<io::Error>>,
         address: Multiaddr,
         reply: oneshot::Sender<Result<Vec<Multiaddr>, Error>>,
+        now: Instant,
     ) {
         match opened {
             Ok(listener) => {
                 self.listeners.opened(listener, address.clone(), 0);
-                self.waiting.push(Waiting { listener, address, bound: Vec::new(), bound_since: None, reply });
+                let (bound, bound_since) = (Vec::new(), None);
+                self.waiting.push(Waiting { listener, address, bound, began: now, bound_since, reply });
             }
             Err(error) => {
                 let source = listen_error(error);
@@ -75,10 +79,13 @@ impl Listening {
         self.waiting.iter().any(|waiting| waiting.bound_since.is_some())
     }
 
-    /// Tells what was bound: all of it or, where `now` is given, what was bound [`BOUND_WAIT`] ago or longer.
+    /// Tells what was bound: all of it or, where `now` is given, what was bound [`BOUND_WAIT`] ago or longer. A listener on every
+    /// address of a family that this machine has none of stays open, since one may come, and after that time has nothing to tell.
     pub(super) fn reply_bound(&mut self, now: Option<Instant>) {
-        let is_due = |waiting: &mut Waiting| {
-            waiting.bound_since.is_some_and(|since| now.is_none_or(|now| now >= since + BOUND_WAIT))
+        let is_due = |waiting: &mut Waiting| match (waiting.bound_since, now) {
+            (Some(since), now) => now.is_none_or(|now| now >= since + BOUND_WAIT),
+            (None, Some(now)) => is_unspecified(&waiting.address) && now >= waiting.began + BOUND_WAIT,
+            (None, None) => false,
         };
         for Waiting { bound, reply, .. } in self.waiting.extract_if(.., is_due) {
             let _ = reply.send(Ok(bound));
@@ -105,6 +112,10 @@ impl Listening {
             }
         }
     }
+}
+
+fn is_unspecified(address: &Multiaddr) -> bool {
+    ip_of(address).is_some_and(|ip| ip.is_unspecified())
 }
 
 /// What the system said when an address was to be listened on.
@@ -143,7 +154,7 @@ mod tests {
 
     fn listening(listening: &mut Listening, port: u16) -> (ListenerId, Heard) {
         let (id, (reply, heard)) = (ListenerId::next(), oneshot::channel());
-        listening.begin(Ok(id), address(port), reply);
+        listening.begin(Ok(id), address(port), reply, Instant::now());
         (id, heard)
     }
 
@@ -169,6 +180,20 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_without_an_address_of_a_family_listens_when_it_gets_one() {
+        let (mut all, now) = (Listening::default(), Instant::now());
+        let (id, (reply, mut heard)) = (ListenerId::next(), oneshot::channel());
+        all.begin(Ok(id), "/ip6/::/tcp/4001".parse().unwrap(), reply, now);
+        all.reply_bound(Some(now + BOUND_WAIT / 2));
+        assert!(heard.try_recv().is_err(), "one may be under way");
+        all.reply_bound(Some(now + BOUND_WAIT));
+        assert_eq!(heard.try_recv().unwrap().unwrap(), []);
+        all.bound(id, "/ip6/::1/tcp/4001".parse().unwrap(), now + 9 * BOUND_WAIT);
+        all.closed(id, io::ErrorKind::NetworkDown.into(), now + 10 * BOUND_WAIT);
+        assert_eq!(all.due(now + 100 * BOUND_WAIT).len(), 1, "it is a listener like any other");
+    }
+
+    #[test]
     fn who_waits_for_a_listener_hears_that_it_ended_or_was_never_opened() {
         let (mut all, now) = (Listening::default(), Instant::now());
         let (id, mut heard) = listening(&mut all, 1);
@@ -178,7 +203,7 @@ mod tests {
         assert!(all.due(now + Duration::from_secs(3600)).is_empty(), "it never stood");
         let (reply, mut heard) = oneshot::channel();
         let taken = TransportError::Other(io::Error::other(Layer(io::ErrorKind::AddrInUse.into())));
-        all.begin(Err(taken), address(2), reply);
+        all.begin(Err(taken), address(2), reply, Instant::now());
         assert_eq!(heard.try_recv().unwrap().unwrap_err().code(), crate::code::Code::AddressInUse);
     }
 

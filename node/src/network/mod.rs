@@ -35,6 +35,7 @@ mod kademlia;
 mod listeners;
 mod listening;
 mod metrics;
+pub mod names;
 mod observed;
 mod observer;
 mod offload;

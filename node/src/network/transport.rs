@@ -18,7 +18,7 @@ use libp2p::{
         transport::{Boxed, DialOpts, ListenerId, PortUse, TransportEvent, timeout::TransportTimeout},
         upgrade,
     },
-    dns, identity,
+    identity,
     multiaddr::Protocol,
     noise, tcp, yamux,
 };
@@ -27,6 +27,7 @@ use rustix::net;
 use super::{
     first_contact::FirstContact,
     handshakes::{Handshakes, Latest},
+    names::{Named, Names},
 };
 use crate::{limits::STREAMS_PER_CONNECTION_MAX, peers::limits::HANDSHAKE_TIMEOUT};
 
@@ -50,22 +51,14 @@ where
     transport.map(|stream, _| Box::new(stream) as Box<dyn ByteStream>).boxed()
 }
 
-/// TCP, with names resolved by the system's DNS (`/dns*`, `/dnsaddr`).
-///
-/// # Errors
-/// Where the system's resolver configuration cannot be read.
-pub fn tcp() -> io::Result<Base> {
-    Ok(base(dns::tokio::Transport::system(exclusive())?))
-}
-
-/// TCP, with names resolved by these servers and no others.
+/// TCP, and the names of peers (`/dns*`, `/dnsaddr`), resolved again for each dial.
 ///
 /// A `/dnsaddr` is followed from record to record, 32 lookups in all, and 16 of the addresses that it leads to are dialled at most.
-pub fn tcp_resolving(servers: dns::ResolverConfig, options: dns::ResolverOpts) -> Base {
-    base(dns::tokio::Transport::custom(exclusive(), servers, options))
+pub fn tcp(names: Names) -> Base {
+    base(Named::new(exclusive(), names))
 }
 
-/// TCP without names, for machines whose resolver configuration is unusable.
+/// TCP without names.
 pub fn tcp_without_dns() -> Base {
     base(exclusive())
 }

@@ -16,8 +16,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// How a node without any peer tries again: 50 ms at first, 10 s at most.
-    pub const ALONE: Self = Self::new(Duration::from_millis(50), Duration::from_secs(10));
+    /// How a peer of the configuration is tried again that is lacked: 50 ms at first, 6 s at most. With the time that a dial may
+    /// hang it is reached within 15 s of its being there.
+    pub const ENTRANCE: Self = Self::new(Duration::from_millis(50), Duration::from_secs(6));
+    /// How a peer of earlier days is tried again by a node without any other: 50 ms at first, a minute at most.
+    pub const EARLIER: Self = Self::new(Duration::from_millis(50), Duration::from_secs(60));
 
     /// Starts at `first` and never exceeds `longest`.
     pub const fn new(first: Duration, longest: Duration) -> Self {
@@ -37,6 +40,30 @@ impl Backoff {
     }
 }
 
+/// How often something may be tried: once in an interval, and some times at once after a while without.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Tries {
+    /// When the tries so far are paid for.
+    paid_until: Duration,
+}
+
+impl Tries {
+    /// Whether there may be one more at `now`; counts it where there may.
+    pub(super) fn pay(&mut self, now: Duration, interval: Duration, at_once_max: u32) -> bool {
+        let paid_until = self.paid_until.max(now).saturating_add(interval);
+        let affordable = paid_until <= now.saturating_add(interval * at_once_max);
+        if affordable {
+            self.paid_until = paid_until;
+        }
+        affordable
+    }
+
+    /// Takes one back that did not happen.
+    pub(super) fn give_back(&mut self, interval: Duration) {
+        self.paid_until = self.paid_until.saturating_sub(interval);
+    }
+}
+
 /// Draws a duration between half of `ceiling` and all of it.
 pub fn jittered(ceiling: Duration, generator: &mut impl Rng) -> Duration {
     let half = ceiling / 2;
@@ -53,17 +80,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lonely_node_waits_from_50_ms_to_10_s() {
-        let waits: Vec<_> = (0..12).map(|n| Backoff::ALONE.ceiling(n).as_millis()).collect();
-        assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000, 10_000]);
-        assert_eq!(Backoff::ALONE.ceiling(u32::MAX), Duration::from_secs(10));
+    fn a_lonely_node_waits_from_50_ms_to_6_s() {
+        let waits: Vec<_> = (0..11).map(|n| Backoff::ENTRANCE.ceiling(n).as_millis()).collect();
+        assert_eq!(waits, [0, 50, 100, 200, 400, 800, 1600, 3200, 6000, 6000, 6000]);
+        assert_eq!(Backoff::ENTRANCE.ceiling(u32::MAX), Duration::from_secs(6));
     }
 
     #[test]
     fn the_same_generator_gives_the_same_waits() {
         let waits = |seed| {
             let mut generator = ChaCha8Rng::seed_from_u64(seed);
-            (1..10).map(|n| Backoff::ALONE.wait(n, &mut generator)).collect::<Vec<_>>()
+            (1..10).map(|n| Backoff::ENTRANCE.wait(n, &mut generator)).collect::<Vec<_>>()
         };
         assert_eq!(waits(1), waits(1));
         assert_ne!(waits(1), waits(2), "without jitter nodes come back in step");
@@ -72,8 +99,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_is_between_half_and_all_of_its_ceiling(failures: u32, seed: u64) {
-            let wait = Backoff::ALONE.wait(failures, &mut ChaCha8Rng::seed_from_u64(seed));
-            let ceiling = Backoff::ALONE.ceiling(failures);
+            let wait = Backoff::ENTRANCE.wait(failures, &mut ChaCha8Rng::seed_from_u64(seed));
+            let ceiling = Backoff::ENTRANCE.ceiling(failures);
             prop_assert!(wait >= ceiling / 2 && wait <= ceiling, "{wait:?} of {ceiling:?}");
         }
     }

@@ -19,7 +19,7 @@ use rand::Rng;
 
 use super::{
     Backoff,
-    backoff::jittered,
+    backoff::{Tries, jittered},
     limits::{LOST_MAX, REDIALS_AT_ONCE_MAX},
 };
 
@@ -94,8 +94,8 @@ enum State {
 #[derive(Debug, Clone, Default)]
 pub struct Lost {
     entries: BTreeMap<PeerId, Entry>,
-    /// When the tries so far are paid for, at one in [`TRY_INTERVAL`].
-    paid_until: Duration,
+    /// At one in [`TRY_INTERVAL`].
+    tries: Tries,
 }
 
 impl Lost {
@@ -197,7 +197,7 @@ impl Lost {
         due.sort_unstable();
         let mut dial = Vec::new();
         for (_, _, _, peer) in due {
-            if !self.pay(now) {
+            if !self.tries.pay(now, TRY_INTERVAL, TRIES_AT_ONCE_MAX) {
                 break;
             }
             if let Some(entry) = self.entries.get_mut(&peer) {
@@ -207,16 +207,6 @@ impl Lost {
             }
         }
         dial
-    }
-
-    /// Whether there may be one more try now.
-    fn pay(&mut self, now: Duration) -> bool {
-        let paid_until = self.paid_until.max(now).saturating_add(TRY_INTERVAL);
-        let affordable = paid_until <= now.saturating_add(TRY_INTERVAL * TRIES_AT_ONCE_MAX);
-        if affordable {
-            self.paid_until = paid_until;
-        }
-        affordable
     }
 }
 

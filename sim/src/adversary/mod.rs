@@ -47,6 +47,7 @@ use tokio::{
 use self::swarm::{Behaviour, BehaviourEvent};
 use crate::{
     ledger::Shared,
+    names::Names,
     scenario::{Flood, ScriptKind},
     transport::{Tap, TurmoilTransport},
     weather::Weather,
@@ -156,7 +157,12 @@ struct Stage {
 
 /// Follows a script until the host ends.
 pub(crate) async fn run(cast: Cast) -> turmoil::Result {
-    let base = transport::base(TurmoilTransport::new(cast.ip, cast.tap.clone(), cast.weather.clone()));
+    let base = transport::base(TurmoilTransport::new(
+        cast.ip,
+        cast.tap.clone(),
+        cast.weather.clone(),
+        Names::default(),
+    ));
     let (overheard, mut messages) = mpsc::channel(gossip::OVERHEARD_QUEUED_MAX);
     let mut swarm = swarm::swarm(base, &cast.key, cast.kind, overheard)?;
     let topic = gossipsub::IdentTopic::new(&cast.topic);

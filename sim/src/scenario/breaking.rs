@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::{
     EVERY_NODE, Fault, FaultKind, Lasts, Step, Ways,
     document::{Names, Signed, Span, Times, moment, node_named},
-    problem::Problem,
+    problem::{Problem, unknown},
     workload,
 };
 
@@ -45,6 +45,7 @@ pub(super) struct Breaking {
     by: Option<Spanned<Signed>>,
     percent: Option<Spanned<u64>>,
     bytes_per_second: Option<Spanned<u64>>,
+    dns: Option<Spanned<String>>,
     disk: Option<Spanned<bool>>,
     spread: Option<Spanned<Span>>,
     median: Option<Spanned<Span>>,
@@ -69,6 +70,7 @@ enum Kind {
     MassLeave,
     Churn,
     Clock,
+    NameMoves,
 }
 
 /// The keys that say when a fault ends.
@@ -86,6 +88,7 @@ impl Kind {
             Self::Crash | Self::PowerLoss | Self::Restart => &["disk"],
             Self::MassJoin | Self::MassLeave => &["spread"],
             Self::Churn => &["median", "away"],
+            Self::NameMoves => &["dns"],
             Self::Hold | Self::SwizzleClog => &[],
         }
     }
@@ -95,7 +98,7 @@ impl Kind {
         match self {
             // What has joined stays: nothing is mended later.
             Self::MassJoin => End::Never,
-            Self::MassLeave | Self::Clock => End::OrNever,
+            Self::MassLeave | Self::Clock | Self::NameMoves => End::OrNever,
             Self::Restart => End::After(RESTART),
             Self::Partition
             | Self::Isolate
@@ -139,7 +142,7 @@ enum OneWay {
 pub(super) fn faults(
     declared: &[Spanned<Breaking>],
     names: &Names<'_>,
-    sites: usize,
+    (sites, led): (usize, &BTreeMap<String, usize>),
     end: Duration,
     steps: &[Step],
 ) -> Result<Vec<Fault>, Problem> {
@@ -147,6 +150,7 @@ pub(super) fn faults(
     let mut faults: Vec<Fault> = Vec::new();
     for breaking in declared {
         let mut fault = breaking.get_ref().check(breaking, names, sites, end, steps)?;
+        breaking.get_ref().check_name(&fault, led)?;
         if breaking.get_ref().name.is_none() {
             let count = alike.entry(fault.key.clone()).or_default();
             fault.key = format!("{} {count}", fault.key);
@@ -227,6 +231,7 @@ impl Breaking {
             ("by", span(&self.by)),
             ("percent", span(&self.percent)),
             ("bytes-per-second", span(&self.bytes_per_second)),
+            ("dns", span(&self.dns)),
             ("disk", span(&self.disk)),
             ("spread", span(&self.spread)),
             ("median", span(&self.median)),
@@ -291,6 +296,10 @@ impl Breaking {
                 median: duration(&self.median, "median")?,
                 away: duration(&self.away, "away")?,
             },
+            Kind::NameMoves => {
+                let dns = self.dns.as_ref().ok_or_else(|| needs("dns"))?;
+                FaultKind::NameMoves { name: dns.get_ref().clone() }
+            }
             Kind::Clock => {
                 let by = self.by(&needs)?;
                 if *by.get_ref().by.end() > SHIFT_MAX {
@@ -299,6 +308,18 @@ impl Breaking {
                 FaultKind::Clock { by: by.get_ref().by.clone(), is_back: by.get_ref().is_back() }
             }
         })
+    }
+
+    /// A name that moves is one of the scenario, and leads to one node.
+    fn check_name(&self, fault: &Fault, led: &BTreeMap<String, usize>) -> Result<(), Problem> {
+        let (FaultKind::NameMoves { name }, Some(dns)) = (&fault.kind, &self.dns) else { return Ok(()) };
+        if !led.contains_key(name) {
+            return Err(unknown("name", dns, led.keys().map(String::as_str)));
+        }
+        if fault.pick.unwrap_or(fault.nodes.len()) != 1 {
+            return Err(Problem::at(dns, "a name leads to one node"));
+        }
+        Ok(())
     }
 
     fn by(&self, needs: &impl Fn(&str) -> Problem) -> Result<&Spanned<Signed>, Problem> {

@@ -59,6 +59,9 @@ struct Document {
     config: Option<Spanned<Table>>,
     #[serde(default)]
     nodes: Vec<Member>,
+    /// Names, and the nodes that they lead to.
+    #[serde(default)]
+    names: BTreeMap<String, Spanned<String>>,
     #[serde(default)]
     workload: Vec<Doing>,
     #[serde(default)]
@@ -325,7 +328,9 @@ impl Document {
         let names: Names<'_> =
             nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
         let steps = workload::steps(&self.workload, &names, duration)?;
-        let faults = breaking::faults(&self.faults, &names, sites, duration, &steps)?;
+        let led = self.names.iter().map(|(name, node)| Ok((name.clone(), node_named(node, &names)?)));
+        let led: BTreeMap<String, usize> = led.collect::<Result<_, _>>()?;
+        let faults = breaking::faults(&self.faults, &names, (sites, &led), duration, &steps)?;
         topology::check_starts(&self.nodes, &nodes, &steps, &faults)?;
         self.script(&mut nodes, &steps, duration)?;
         Ok(Scenario {
@@ -337,6 +342,7 @@ impl Document {
             latency,
             sites,
             topology: self.topology.get_ref().kind,
+            names: led,
             steps,
             faults,
             expect: self.expect()?,

@@ -55,6 +55,8 @@ pub struct Scenario {
     pub topology: Topology,
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// Where names lead, to which node, at the start.
+    pub names: BTreeMap<String, usize>,
     /// What users do, in order of time.
     pub steps: Vec<Step>,
     /// What breaks, in order of the file.
@@ -391,6 +393,11 @@ pub enum FaultKind {
         /// Back in time, and not ahead.
         is_back: bool,
     },
+    /// A name leads to this node, and no longer to another one.
+    NameMoves {
+        /// The name.
+        name: String,
+    },
 }
 
 /// Which ways are cut.
@@ -689,6 +696,7 @@ impl FaultKind {
             Self::MassLeave { .. } => "mass-leave",
             Self::Churn { .. } => "churn",
             Self::Clock { .. } => "clock",
+            Self::NameMoves { .. } => "name-moves",
         }
     }
 
@@ -696,7 +704,11 @@ impl FaultKind {
     pub fn is_of_sites(&self) -> bool {
         !matches!(
             self,
-            Self::Restart { .. } | Self::MassJoin { .. } | Self::MassLeave { .. } | Self::Churn { .. }
+            Self::Restart { .. }
+                | Self::MassJoin { .. }
+                | Self::MassLeave { .. }
+                | Self::Churn { .. }
+                | Self::NameMoves { .. }
         )
     }
 }

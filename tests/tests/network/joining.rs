@@ -151,6 +151,43 @@ async fn a_node_without_bootstrap_nodes_starts_and_joins_when_one_appears() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bootstrap_nodes_that_are_dead_hang_or_are_others_leave_a_node_that_serves_and_says_so() {
+    let stranger = start(&[]).await;
+    let later = start(&[]).await;
+    let (dead, bound) = (later.address(), later.bound.clone());
+    let home = later.stopped().await;
+    let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = hanging.local_addr().unwrap().port();
+    let list = [
+        dead,
+        format!("/ip4/127.0.0.1/tcp/{port}/p2p/{}", PeerId::random()).parse().unwrap(),
+        stranger.bound[0].clone().with(Protocol::P2p(PeerId::random())),
+        "/dnsaddr/nowhere.invalid".parse().unwrap(),
+    ];
+    let node = start(&list).await;
+    // Somebody else is there, so that it is not alone, and may be on an island.
+    node.dial(&[stranger.address().to_string()], 20).await.unwrap();
+    let says = |warning: &String| warning.contains("none of the bootstrap nodes answers");
+    let status = eventually("it says that nobody of its list answers", SOON, async || {
+        Some(node.status().await).filter(|status| status.warnings.iter().any(says))
+    })
+    .await;
+    assert_eq!((status.health.as_str(), status.connected_peers), ("degraded", 1));
+    let temp = tempfile::tempdir().unwrap();
+    node.publish_dir(&package(temp.path(), "local", "1.0.0", &[])).await;
+    assert_eq!(stranger.finds("local").await.packages.len(), 1);
+    let begun = tokio::time::Instant::now();
+    let late = start_in(home, &[], |config| config.listen_addresses = bound).await;
+    node.knows(late.peer_id()).await;
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    eventually("it says so no longer", SOON, async || {
+        (!node.status().await.warnings.iter().any(says)).then_some(())
+    })
+    .await;
+    drop(hanging);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_among_clients_joins_when_a_server_of_its_list_appears() {
     let key_of_later = start(&[]).await;
     let (later, bound) = (key_of_later.address(), key_of_later.bound.clone());

@@ -321,21 +321,37 @@ fn an_entry_point_that_names_nobody_is_warned_of() {
     assert!(!node.log().contains("anyone who answers"), "{}", node.log());
 }
 
-#[test]
-fn a_start_without_flags_and_without_a_file_uses_the_defaults() {
-    // In a network of its own: the default port may be in use here.
-    let alone = ["-n", "sh", "-c", "ip link set lo up && exec \"$@\"", "sh"];
+/// Starts a node without flags in a network of its own, since the default port may be in use here, once that network is prepared; none
+/// where that cannot be done.
+fn start_alone(prepare: &str) -> Option<Node> {
+    let script = format!("ip link set lo up && {prepare} && exec \"$@\"");
+    let alone = ["-n", "sh", "-c", &script, "sh"];
     let home = Home::with_state("user/.ggen");
     let possible = home.program("unshare".as_ref()).args(alone).arg("true").output();
     if !possible.is_ok_and(|output| output.status.success()) {
         skipped("no network namespace can be made here, so no node starts with the default ports");
-        return;
+        return None;
     }
     let mut command = home.program("unshare".as_ref());
     command.args(alone).arg(ggen()).args(["p2p", "start"]).env_remove("GGEN_HOME");
     let begun = std::time::Instant::now();
     let node = Node::start_by(home, command);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    Some(node)
+}
+
+#[test]
+fn a_machine_whose_ipv6_is_switched_off_starts_at_once() {
+    let off = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6";
+    let Some(node) = start_alone(off) else { return };
+    let addresses = texts(&node.json(&["status"])["listen_addresses"]);
+    assert_eq!(addresses, [format!("/ip4/127.0.0.1/tcp/4001/p2p/{}", node.peer)]);
+    assert!(node.log().contains("no address of this kind"), "{}", node.log());
+}
+
+#[test]
+fn a_start_without_flags_and_without_a_file_uses_the_defaults() {
+    let Some(node) = start_alone("true") else { return };
     assert!(written(&node).contains("/ip4/0.0.0.0/tcp/4001"));
     assert!(node.state().join("keys/node.key").exists());
     let addresses = texts(&node.json(&["status"])["listen_addresses"]);

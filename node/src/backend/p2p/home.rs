@@ -1,4 +1,4 @@
-//! Whom a node lacks: company, or, for a spoke, hubs to hold on to.
+//! Whom a node lacks: company, a way into the network, or, for a spoke, hubs to hold on to.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 
 use crate::{
     network::{KAD_PROTOCOL, PeerSnapshot, Snapshot},
-    peers::trim::HUBS_KEPT,
+    peers::{redial::Need, trim::HUBS_KEPT},
 };
 
 /// How long a dial keeps others waiting for their turn: a hub that can be reached has answered by then.
@@ -17,8 +17,8 @@ const TURN: Duration = Duration::from_secs(3);
 pub(super) struct Lack {
     /// Connections: one where a node is alone, and for a spoke as many hubs as it keeps.
     pub(super) connections: usize,
-    /// Whether a spoke with a configuration that names hubs has none of those. Whoever says that it serves the DHT may say so
-    /// only to hold a spoke captive; a spoke that looks for the hubs it was told of is not held.
+    /// Whether a node with a configuration that names others has none of those. Whoever says that it serves the DHT may say so
+    /// only to hold a spoke captive; a spoke that looks for the hubs it was told of is not held. Others may be an island.
     pub(super) entry_point: bool,
 }
 
@@ -26,22 +26,33 @@ impl Lack {
     /// Nothing is known of the network, or everything is there.
     pub(super) const NOTHING: Self = Self { connections: 0, entry_point: false };
 
-    /// What a node of any role but a spoke's lacks: somebody to ask for others. Peers that do not serve the DHT do not count.
-    pub(super) fn of_node(snapshot: &Snapshot) -> Self {
+    /// What a node of any role but a spoke's lacks: somebody to ask for others. Peers that do not serve the DHT do not count, nor
+    /// does a routing table whose peers are all gone: libp2p keeps them there until others want their places.
+    pub(super) fn of_node(is_told: bool, snapshot: &Snapshot) -> Self {
         let routes = snapshot.buckets.iter().sum::<usize>();
-        Self { connections: usize::from(routes == 0), entry_point: false }
+        let is_alone = routes == 0 || !snapshot.peers.iter().any(serves);
+        Self { connections: usize::from(is_alone), entry_point: lacks_entry_point(is_told, snapshot) }
     }
 
     /// What a spoke lacks; `is_told` is whether its configuration names entry points.
     pub(super) fn of_spoke(is_told: bool, snapshot: &Snapshot) -> Self {
         let hubs = snapshot.peers.iter().filter(|peer| is_hub(peer)).count();
-        let entry_point = is_told && !snapshot.peers.iter().any(|peer| peer.is_entry_point);
+        let entry_point = lacks_entry_point(is_told, snapshot);
         Self { connections: HUBS_KEPT.saturating_sub(hubs), entry_point }
     }
 
     /// How many more connections are wanted: with only hubs of unknown intent, at least one.
     pub(super) fn wanted(self) -> usize {
         self.connections.max(usize::from(self.entry_point))
+    }
+
+    /// Which of the addresses that it knows a node tries.
+    pub(super) fn need(self, is_spoke: bool) -> Need {
+        match self {
+            Self { connections: 0, entry_point: false } => Need::Nothing,
+            Self { connections: 0, .. } if !is_spoke => Need::Entrance,
+            _ => Need::Company,
+        }
     }
 }
 
@@ -100,8 +111,15 @@ pub(super) fn is_held(snapshot: &Snapshot, lack: Lack, is_entry_point: bool, add
 
 /// As the loop sees it: one of the configuration, or one that this node chose and that serves the DHT.
 fn is_hub(peer: &PeerSnapshot) -> bool {
-    let serves = peer.protocols.iter().any(|protocol| protocol == KAD_PROTOCOL);
-    peer.is_entry_point || peer.outbound && serves
+    peer.is_entry_point || peer.outbound && serves(peer)
+}
+
+fn serves(peer: &PeerSnapshot) -> bool {
+    peer.protocols.iter().any(|protocol| protocol == KAD_PROTOCOL)
+}
+
+fn lacks_entry_point(is_told: bool, snapshot: &Snapshot) -> bool {
+    is_told && !snapshot.peers.iter().any(|peer| peer.is_entry_point)
 }
 
 #[cfg(test)]
@@ -137,7 +155,7 @@ mod tests {
     fn a_spoke_lacks_hubs_and_every_other_node_somebody_in_its_routing_table() {
         let mut snapshot = Snapshot::default();
         let lacked = |snapshot: &Snapshot| {
-            (Lack::of_node(snapshot).wanted(), Lack::of_spoke(false, snapshot).wanted())
+            (Lack::of_node(false, snapshot).wanted(), Lack::of_spoke(false, snapshot).wanted())
         };
         assert_eq!(lacked(&snapshot), (1, HUBS_KEPT));
         // Whoever only connects and says that it serves the DHT is no hub, nor is another spoke.
@@ -146,6 +164,8 @@ mod tests {
         assert_eq!(lacked(&snapshot), (1, HUBS_KEPT));
         snapshot.buckets = vec![1];
         assert_eq!(lacked(&snapshot), (0, HUBS_KEPT));
+        snapshot.peers.remove(0);
+        assert_eq!(lacked(&snapshot), (1, HUBS_KEPT), "whoever is in the table is gone");
         snapshot.peers.push(peer(3));
         snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), is_entry_point: true, ..peer(4) });
         assert_eq!(lacked(&snapshot).1, HUBS_KEPT - 2);
@@ -159,6 +179,19 @@ mod tests {
         assert_eq!(Lack::of_spoke(false, &snapshot), Lack::NOTHING, "it was told of none");
         snapshot.peers.push(PeerSnapshot { is_entry_point: true, ..peer(HUBS_KEPT) });
         assert_eq!(Lack::of_spoke(true, &snapshot), Lack::NOTHING);
+    }
+
+    #[test]
+    fn a_node_in_company_looks_for_an_entrance_that_its_configuration_names() {
+        let mut snapshot = Snapshot { peers: vec![peer(1)], buckets: vec![1], ..Snapshot::default() };
+        let need = |snapshot: &Snapshot, is_told| Lack::of_node(is_told, snapshot).need(false);
+        assert_eq!((need(&snapshot, false), need(&snapshot, true)), (Need::Nothing, Need::Entrance));
+        let captive = Lack { connections: 0, entry_point: true };
+        assert_eq!(captive.need(true), Need::Company, "a spoke tries the hubs of earlier days too");
+        snapshot.peers.push(PeerSnapshot { is_entry_point: true, ..peer(2) });
+        assert_eq!(need(&snapshot, true), Need::Nothing);
+        snapshot.peers.clear();
+        assert_eq!((need(&snapshot, false), need(&snapshot, true)), (Need::Company, Need::Company));
     }
 
     #[test]

@@ -20,11 +20,20 @@ use super::{
 };
 use crate::{
     config::Role,
-    peers::{Redial, address_book, limits::REDIAL_AT_START_MAX, redial::REFRESH},
+    network::DialFailure,
+    peers::{
+        Redial, address_book,
+        limits::REDIAL_AT_START_MAX,
+        policy,
+        redial::{Need, REFRESH},
+    },
 };
 
 /// How long one dial may take.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the dial of a name may keep it from being resolved and dialled again: it may hang at an address that the name no longer
+/// leads to. What hangs goes on beside, and may still succeed.
+const NAME_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long filling the routing table may take.
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often it is looked whether this node lacks somebody.
@@ -46,25 +55,29 @@ pub(super) async fn join(node: Arc<Node>) {
     let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
     let (mut under_way, mut reported) = (UnderWay::default(), BTreeSet::new());
     let reached_so_far = Arc::new(AtomicU64::new(0));
-    let (is_spoke, mut lacked) = (node.config().role == Role::Spoke, 0);
+    let (is_spoke, is_told) = (node.config().role == Role::Spoke, !entry_points.is_empty());
+    let mut lacked = 0;
+    // Those of the configuration that were not reached when they were dialled last.
+    let mut unanswered: BTreeSet<Multiaddr> = BTreeSet::new();
     loop {
         let snapshot = node.network.snapshot().await.ok();
         let lack = snapshot.as_ref().map_or(Lack::NOTHING, |snapshot| match is_spoke {
-            true => Lack::of_spoke(!entry_points.is_empty(), snapshot),
-            false => Lack::of_node(snapshot),
+            true => Lack::of_spoke(is_told, snapshot),
+            false => Lack::of_node(is_told, snapshot),
         });
-        let wanted = lack.wanted();
-        if is_spoke && wanted > lacked {
-            // Hubs that were met in the meantime.
+        let (wanted, need) = (lack.wanted(), lack.need(is_spoke));
+        if wanted > lacked {
+            // Peers that were met in the meantime.
             for address in saved(&node).await {
                 redial.add(address);
             }
         }
         lacked = wanted;
+        node.set_without_entrance(is_told && lack.entry_point && unanswered.len() == entry_points.len());
         let now = started.elapsed();
         let mut next = now + LOOK_AFTER;
         loop {
-            let step = redial.poll(now, wanted > 0, &mut generator);
+            let step = redial.poll(now, need, &mut generator);
             next = next.min(step.next.unwrap_or(next));
             // Again, because an address that is put back may have kept another one from being named.
             if step.dial.is_empty() {
@@ -85,7 +98,7 @@ pub(super) async fn join(node: Arc<Node>) {
                         continue;
                     }
                     under_way.begun(address.clone(), is_entry_point, now);
-                } else if wanted > 0
+                } else if need == Need::Company
                     && snapshot.as_ref().is_some_and(|it| home::is_idle(it, is_entry_point, &address))
                 {
                     redial.put_back(&address, now + LOOK_AFTER, now + REFRESH);
@@ -97,7 +110,12 @@ pub(super) async fn join(node: Arc<Node>) {
         tokio::select! { biased;
             Some((address, reached)) = dials.next(), if !dials.is_empty() => {
                 under_way.ended(&address);
-                redial.ended(&address, started.elapsed(), &mut generator);
+                redial.ended(&address, reached, started.elapsed(), &mut generator);
+                if reached {
+                    unanswered.remove(&address);
+                } else if entry_points.contains(&address) {
+                    unanswered.insert(address);
+                }
                 if reached {
                     fill_table(&node, &reached_so_far);
                 }
@@ -113,14 +131,17 @@ fn dial(
     reported: &mut BTreeSet<Multiaddr>,
 ) -> BoxFuture<'static, (Multiaddr, bool)> {
     let network = node.network.clone();
+    let timeout = if policy::is_name(&address) { NAME_DIAL_TIMEOUT } else { DIAL_TIMEOUT };
     // The first failure of an address is worth a line; that it goes on failing is not.
     let first = reported.insert(address.clone());
     async move {
-        match network.dial(address.clone(), DIAL_TIMEOUT).await {
+        match network.dial(address.clone(), timeout).await {
             Ok(peer) => {
                 tracing::info!(%peer, %address, "connected");
                 (address, true)
             }
+            // A list that names all entrances names this node too, where it is one.
+            Err(DialFailure::Own) => (address, true),
             Err(error) if first => {
                 tracing::warn!(%address, %error, "a peer was not reached; it is tried again");
                 (address, false)

@@ -78,7 +78,7 @@ use crate::{
     },
     hello::{Run, Runs},
     identity::{Publisher, node_key},
-    network::{self, FirstContact, Metrics, Observer, Offload, transport},
+    network::{self, FirstContact, Metrics, Observer, Offload, names::Names, transport},
     package::PackageId,
     release::{Kind, head::VerifiedHead},
     store::{self, HomeLock, Store, meta},
@@ -125,10 +125,7 @@ impl P2PRegistry {
         let folder = config.state_dir.clone();
         let opened = Offload::Threads.run(move || open(&folder)).await;
         let (lock, store, key) = opened.ok_or_else(|| gone("the state folder was not opened"))??;
-        let transport = transport::tcp().unwrap_or_else(|error| {
-            tracing::warn!(%error, "names cannot be resolved: only addresses with numbers can be dialled");
-            transport::tcp_without_dns()
-        });
+        let transport = transport::tcp(Names::system());
         let keys = Keys::Folder(config.state_dir.join(KEYS_FOLDER));
         let first_contact = first_contact(&store, &keys, Offload::Threads);
         let settings = settings(&config, first_contact.clone(), runs(&store).map_err(fail)?);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, io,
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{
@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use libp2p::{Multiaddr, PeerId};
 use tokio::{
     sync::{Notify, mpsc},
@@ -36,7 +37,7 @@ use crate::{
     content::ContentId,
     control::api::{Failure, Reloaded},
     identity::{Publisher, PublisherId, key_file, publisher},
-    network::{Event, FirstContact, Handle, Offload},
+    network::{self, Event, FirstContact, Handle, Offload},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
     time::Timestamp,
@@ -82,6 +83,8 @@ pub(super) struct Node {
     /// Since when somebody who is back may have missed what we told.
     missed: Mutex<Option<Timestamp>>,
     pub(super) listening: AtomicBool,
+    /// Whether no peer of the configuration is connected, and none of them answers.
+    without_entrance: AtomicBool,
     pub(super) started: Instant,
     clock: Mutex<Clock>,
     /// When a peer last told of another node with the key of this one.
@@ -141,6 +144,7 @@ impl Node {
             first_contact,
             missed: Mutex::new(None),
             listening: AtomicBool::new(false),
+            without_entrance: AtomicBool::new(false),
             started: Instant::now(),
             clock: Mutex::new(Clock::new(Timestamp::now())),
             twin: Mutex::new(None),
@@ -210,6 +214,16 @@ impl Node {
         });
     }
 
+    /// Notes whether no peer of the configuration is connected, and none of them answers.
+    pub(super) fn set_without_entrance(&self, is_without: bool) {
+        self.without_entrance.store(is_without, Ordering::Relaxed);
+    }
+
+    /// Whether no peer of the configuration is connected, and none of them answers.
+    pub(super) fn is_without_entrance(&self) -> bool {
+        self.without_entrance.load(Ordering::Relaxed)
+    }
+
     /// Ends when the node is told to stop.
     pub(super) fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
@@ -218,8 +232,14 @@ impl Node {
     pub(super) async fn listen(self: &Arc<Self>) -> Result<Vec<Multiaddr>, Failure> {
         let mut bound = Vec::new();
         let mut failures = Vec::new();
-        for address in &self.config().listen_addresses {
-            match self.network.listen(address.clone()).await {
+        let config = self.config();
+        let addresses = &config.listen_addresses;
+        let listening = join_all(addresses.iter().map(|address| self.network.listen(address.clone()))).await;
+        for (address, outcome) in addresses.iter().zip(listening) {
+            match outcome {
+                Ok(addresses) if addresses.is_empty() => {
+                    failures.push((address.clone(), no_address(address)))
+                }
                 Ok(addresses) => bound.extend(addresses),
                 Err(error) => failures.push((address.clone(), fail(error))),
             }
@@ -519,6 +539,12 @@ fn lost_key(folder: &Path, lost: &PublisherId) -> key_file::Error {
 
 /// The name of the publisher key that is used where none is named.
 const DEFAULT_KEY: &str = "default";
+
+/// Every address of a family is listened on, and this machine has none of it by now.
+fn no_address(address: &Multiaddr) -> Failure {
+    let source = io::Error::new(io::ErrorKind::AddrNotAvailable, "this machine has no address of this kind");
+    fail(network::Error::Listen { address: address.clone(), source })
+}
 
 fn is_ip6(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(libp2p::multiaddr::Protocol::Ip6(_)))

@@ -76,6 +76,14 @@ impl Node {
                 "no peer is connected: none of the bootstrap nodes answers; it is tried again".to_owned(),
             );
         }
+        let has_entrance = snapshot.peers.iter().any(|peer| peer.is_entry_point);
+        if !snapshot.peers.is_empty() && !has_entrance && self.is_without_entrance() {
+            warnings.push(
+                "none of the bootstrap nodes answers: whoever is known otherwise may be an island; they are tried again every \
+                 few seconds"
+                    .to_owned(),
+            );
+        }
         match pending {
             0 => {}
             1 => warnings.push("1 published version has not been heard of by any other node yet".to_owned()),

@@ -128,6 +128,16 @@ pub const DHT_RECORDS_PER_PEER_MAX: usize = DHT_RECORDS_MAX / 4;
 pub const DHT_WRITES_PER_PEER_MAX: u32 = 4_096;
 /// Until one more of it is taken: a hundred a second.
 pub const DHT_WRITES_PER_PEER_REFILL: Duration = Duration::from_millis(10);
+/// Lookups of one peer that are answered at once: each costs a search of the routing table.
+pub const DHT_READS_PER_PEER_MAX: u32 = 8_192;
+/// Until one more of them is answered: a thousand a second, more than a node asks that renews ten thousand packages among twenty
+/// nodes, a hundred of them at a time.
+pub const DHT_READS_PER_PEER_REFILL: Duration = Duration::from_millis(1);
+/// Requests of one peer for the DHT, of whatever kind, that are borne at once: several times what is looked at. A peer that sends more
+/// is blocked for a while.
+pub const DHT_REQUESTS_BORNE_MAX: u32 = 4 * (DHT_READS_PER_PEER_MAX + DHT_WRITES_PER_PEER_MAX);
+/// Until one more of them is borne: four thousand a second.
+pub const DHT_REQUESTS_BORNE_REFILL: Duration = Duration::from_micros(250);
 /// Keys for which provider records are held.
 pub const DHT_PROVIDED_KEYS_MAX: usize = 32_768;
 /// Provider records held of one key.
@@ -136,6 +146,20 @@ pub const DHT_PROVIDERS_PER_KEY_MAX: usize = 20;
 pub const DHT_KEYS_PER_PROVIDER_MAX: usize = 8_192;
 /// Addresses kept of one provider record.
 pub const DHT_ADDRESSES_PER_PROVIDER_MAX: usize = 8;
+
+/// How often one peer may say who it is at once: once a connection, once in five minutes, and once for each address that its machine
+/// gains or loses.
+pub const IDENTITIES_PER_PEER_MAX: u32 = 16;
+/// Until it may say it once more.
+pub const IDENTITIES_PER_PEER_REFILL: Duration = Duration::from_secs(10);
+/// How often a peer may say who it is, in vain too, before it is blocked for a while.
+pub const IDENTITIES_BORNE_MAX: u32 = 512;
+/// Until once more is borne.
+pub const IDENTITIES_BORNE_REFILL: Duration = Duration::from_secs(1);
+/// How often one peer is a new listener to the topic at once.
+pub const LISTENER_PER_PEER_MAX: u32 = 16;
+/// Until it is once more.
+pub const LISTENER_PER_PEER_REFILL: Duration = Duration::from_secs(10);
 
 /// Bytes of one gossip message: a head and its envelope.
 pub const GOSSIP_BYTES_MAX: usize = 16 << 10;

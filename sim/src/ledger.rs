@@ -30,6 +30,11 @@ pub(crate) const CHECKED: &str = "announcements_checked";
 /// Announcements that came to a node and were new to its gossip, checked or not.
 pub(crate) const HEARD: &str = "announcements_heard";
 
+/// What peers said of themselves, and a node looked at.
+pub(crate) const INTRODUCED: &str = "introductions_taken";
+/// Requests of others for the DHT that a node looked at.
+pub(crate) const ASKED: &str = "dht_requests_taken";
+
 /// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -376,6 +381,16 @@ impl Ledger {
                     self.tell(Fact::Routed { node, peer });
                 }
                 format!("routed {}", self.name(peer))
+            }
+            Event::Introduced { peer } => {
+                let at = self.now();
+                self.measures.happened(INTRODUCED, node, at);
+                format!("introduced {}", self.name(peer))
+            }
+            Event::Asked => {
+                let at = self.now();
+                self.measures.happened(ASKED, node, at);
+                "asked".to_owned()
             }
             Event::Audience => "audience".to_owned(),
             Event::Reunited { peer, away } => format!("reunited {} {away:?}", self.name(peer)),

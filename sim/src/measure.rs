@@ -40,6 +40,7 @@ struct Rate {
     second: u64,
     count: u64,
     most: u64,
+    all: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -124,12 +125,19 @@ impl Measures {
         }
         rate.count += 1;
         rate.most = rate.most.max(rate.count);
+        rate.all += 1;
     }
 
     /// How often something happened within one second at one node, at most.
     pub(crate) fn most_in_a_second(&self, what: &str) -> u64 {
         let of_nodes = self.rates.iter().filter(|((of, _), _)| *of == what);
         of_nodes.map(|(_, rate)| rate.most).max().unwrap_or(0)
+    }
+
+    /// How often something happened at one node during the whole run, at most.
+    pub(crate) fn most_of_all(&self, what: &str) -> u64 {
+        let of_nodes = self.rates.iter().filter(|((of, _), _)| *of == what);
+        of_nodes.map(|(_, rate)| rate.all).max().unwrap_or(0)
     }
 
     /// A node's catalogue may have changed.

@@ -13,7 +13,7 @@ use super::{
     codec::Cbor,
     gossip,
     handshakes::Latest,
-    kademlia,
+    identification, kademlia,
     records::{self, Records},
 };
 use crate::{
@@ -59,7 +59,7 @@ pub(super) struct Behaviour {
     // First, so that it sees the end of whatever it admitted.
     pub(super) admission: admission::Behaviour,
     pub(super) blocked: allow_block_list::Behaviour<allow_block_list::BlockedPeers>,
-    pub(super) identify: identify::Behaviour,
+    pub(super) identify: identification::Behaviour,
     pub(super) ping: ping::Behaviour,
     pub(super) kad: kademlia::Behaviour,
     pub(super) gossip: gossip::Behaviour,
@@ -87,7 +87,7 @@ impl Behaviour {
         Ok(Self {
             admission: admission::Behaviour::new(bounds, latest),
             blocked: allow_block_list::Behaviour::default(),
-            identify: identify::Behaviour::new(identification(key)),
+            identify: identification::Behaviour::new(identify::Behaviour::new(described(key))),
             ping: ping::Behaviour::new(
                 ping::Config::new()
                     .with_interval(Duration::from_secs(15))
@@ -124,7 +124,7 @@ impl Behaviour {
 }
 
 /// What this node tells of itself, and what becomes of what others tell.
-fn identification(key: &Keypair) -> identify::Config {
+fn described(key: &Keypair) -> identify::Config {
     identify::Config::new(PROTOCOL_VERSION.to_owned(), key.public())
         .with_agent_version(format!("ggen/{}", env!("CARGO_PKG_VERSION")))
         .with_push_listen_addr_updates(true)
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn what_peers_tell_of_themselves_is_dialled_by_nobody_unseen() {
-        assert_eq!(identification(&Keypair::generate_ed25519()).cache_size(), 0);
+        assert_eq!(described(&Keypair::generate_ed25519()).cache_size(), 0);
     }
 
     #[test]

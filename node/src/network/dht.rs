@@ -214,14 +214,21 @@ impl Driver {
                 }
                 self.progressed(id, result, step.last, stats.num_successes() > 0)
             }
-            kad::Event::InboundRequest {
-                request: InboundRequest::PutRecord { source, record: Some(record), .. },
-            } => {
+            kad::Event::InboundRequest { request } => {
+                self.outbox.observer.tell(&Event::Asked);
+                self.asked_to_keep(request);
+            }
+            _ => {}
+        }
+    }
+
+    /// Keeps what another node wants this one to keep, where it may.
+    fn asked_to_keep(&mut self, request: InboundRequest) {
+        match request {
+            InboundRequest::PutRecord { source, record: Some(record), .. } => {
                 self.offered_record(source, record);
             }
-            kad::Event::InboundRequest { request: InboundRequest::AddProvider { record: Some(record) } } => {
-                self.offered_provider(record);
-            }
+            InboundRequest::AddProvider { record: Some(record) } => self.offered_provider(record),
             _ => {}
         }
     }
@@ -405,9 +412,6 @@ impl Driver {
 
     /// Takes a value record to be judged before it is kept.
     fn offered_record(&mut self, from: PeerId, record: Record) {
-        if !self.announcements.pace.admits_record(from, Instant::now()) {
-            return;
-        }
         // Holders send each other all that they hold, again and again.
         let store = self.swarm.behaviour_mut().kad.store_mut();
         if store.renew(&record) {
@@ -437,9 +441,6 @@ impl Driver {
 
     /// Judges a provider record before it is kept. That the provider is the sender, libp2p has checked.
     fn offered_provider(&mut self, mut record: ProviderRecord) {
-        if !self.announcements.pace.admits_record(record.provider, Instant::now()) {
-            return;
-        }
         let key = record.key.to_vec();
         if key.len() != PROVIDER_KEY_BYTES || key[..2] != [0x12, 0x20] {
             return;

@@ -264,8 +264,17 @@ impl Driver {
             }
         }
         self.leave_the_silent();
-        // What those who send too much by gossip send until now is bounded by their connection.
-        for (peer, why) in self.swarm.behaviour_mut().gossip.take_unbearable() {
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.identify.catch_up(now);
+        let mut unbearable = behaviour.gossip.take_unbearable();
+        let chatty = behaviour.identify.take_unbearable();
+        unbearable.extend(chatty.into_iter().map(|peer| (peer, "it says who it is without end")));
+        let asking = behaviour.kad.take_unbearable();
+        unbearable.extend(
+            asking.into_iter().map(|peer| (peer, "it asks and stores in the DHT more than any node does")),
+        );
+        // What those who send too much send until now is bounded by their connection.
+        for (peer, why) in unbearable {
             tracing::warn!(%peer, why, "a peer is refused");
             self.block(peer, why.to_owned());
         }

@@ -119,8 +119,9 @@ impl Driver {
             BehaviourEvent::Gossip(gossipsub::Event::Message { propagation_source, message_id, message }) => {
                 self.announced(propagation_source, message_id, message);
             }
-            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, .. })
-                if topic == self.announcements.topic() =>
+            BehaviourEvent::Gossip(gossipsub::Event::Subscribed { topic, peer_id })
+                if topic == self.announcements.topic()
+                    && self.announcements.pace.admits_listener(peer_id, Instant::now()) =>
             {
                 self.outbox.tell(Event::Audience);
             }
@@ -137,6 +138,7 @@ impl Driver {
             self.send_away(&peer_id);
             return;
         }
+        self.outbox.observer.tell(&Event::Introduced { peer: peer_id });
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         let reached_at = peer.reached_at();
         let told: Vec<Multiaddr> = info

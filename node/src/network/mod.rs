@@ -30,6 +30,7 @@ mod handle;
 mod handshakes;
 mod healing;
 mod heard;
+mod identification;
 mod intake;
 mod kademlia;
 mod listeners;
@@ -41,6 +42,7 @@ mod observer;
 mod offload;
 mod outbox;
 mod pace;
+mod paced;
 mod patience;
 mod peers;
 mod progress;
@@ -167,6 +169,13 @@ pub enum Event {
         /// The peer.
         peer: PeerId,
     },
+    /// What a peer said of itself was looked at. Told to an [`Observer`] only.
+    Introduced {
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A request of another for the DHT was looked at. Told to an [`Observer`] only.
+    Asked,
     /// The last connection to a peer closed. Told to an [`Observer`] only.
     Disconnected {
         /// The peer.

@@ -1,5 +1,5 @@
-//! How many announcements are looked at: so many of one author, so many from one neighbour, and so many in all; how many
-//! records of the DHT from one peer; and how many proofs against publishers this node passes on.
+//! How many announcements are looked at: so many of one author, so many from one neighbour, and so many in all; how often one peer is
+//! a new listener; and how many proofs against publishers this node passes on.
 //!
 //! Nothing about a valid head says that there are too many of its kind: keys and packages cost nothing. What bounds a flood is
 //! that each author has a budget, which is the same at every hop, so that it ends one hop from where it began and takes nothing
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::limits::{
     ANNOUNCEMENTS_MAX, ANNOUNCEMENTS_PER_AUTHOR_MAX, ANNOUNCEMENTS_PER_AUTHOR_REFILL,
     ANNOUNCEMENTS_PER_NEIGHBOUR_MAX, ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL, ANNOUNCEMENTS_REFILL,
-    ANNOUNCERS_MAX, DHT_WRITES_PER_PEER_MAX, DHT_WRITES_PER_PEER_REFILL, PROOFS_ANNOUNCED_MAX,
+    ANNOUNCERS_MAX, LISTENER_PER_PEER_MAX, LISTENER_PER_PEER_REFILL, PROOFS_ANNOUNCED_MAX,
     PROOFS_ANNOUNCED_REFILL,
 };
 
@@ -27,7 +27,7 @@ pub(super) struct Pace {
     neighbours: Budgets,
     /// What was used of the budget of all, and at which time.
     all: Option<(u32, Instant)>,
-    writers: Budgets,
+    listeners: Budgets,
     proofs: Budgets,
 }
 
@@ -40,14 +40,15 @@ impl Pace {
             authors: Budgets::new(ANNOUNCEMENTS_PER_AUTHOR_MAX, ANNOUNCEMENTS_PER_AUTHOR_REFILL),
             neighbours: Budgets::new(ANNOUNCEMENTS_PER_NEIGHBOUR_MAX, ANNOUNCEMENTS_PER_NEIGHBOUR_REFILL),
             all: None,
-            writers: Budgets::new(DHT_WRITES_PER_PEER_MAX, DHT_WRITES_PER_PEER_REFILL),
+            listeners: Budgets::new(LISTENER_PER_PEER_MAX, LISTENER_PER_PEER_REFILL),
             proofs: Budgets::new(PROOFS_ANNOUNCED_MAX, PROOFS_ANNOUNCED_REFILL),
         }
     }
 
-    /// Whether one more record that a peer wants this node to keep is to be looked at.
-    pub(super) fn admits_record(&mut self, writer: PeerId, now: Instant) -> bool {
-        self.writers.take(writer, now)
+    /// Whether a peer that listens to the topic is one more to tell of our packages: a peer that comes and goes again and again has
+    /// nobody look into the database each time.
+    pub(super) fn admits_listener(&mut self, peer: PeerId, now: Instant) -> bool {
+        self.listeners.take(peer, now)
     }
 
     /// Whether `local`, this node, passes on one more proof against a publisher: what it announces of others must leave it its
@@ -171,13 +172,13 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_records_costs_its_writer_and_nobody_else() {
+    fn a_listener_that_comes_and_goes_is_news_a_few_times() {
         let mut pace = Pace::new();
-        let (flooder, now) = (PeerId::random(), Instant::now());
-        let taken = (0..10_000).filter(|_| pace.admits_record(flooder, now)).count();
-        assert_eq!(taken, DHT_WRITES_PER_PEER_MAX as usize);
-        assert!(pace.admits_record(PeerId::random(), now) && pace.admits(None, flooder, now));
-        assert!(pace.admits_record(flooder, now + DHT_WRITES_PER_PEER_REFILL));
+        let (fickle, now) = (PeerId::random(), Instant::now());
+        let taken = (0..10_000).filter(|_| pace.admits_listener(fickle, now)).count();
+        assert_eq!(taken, LISTENER_PER_PEER_MAX as usize);
+        assert!(pace.admits_listener(PeerId::random(), now) && pace.admits(None, fickle, now));
+        assert!(pace.admits_listener(fickle, now + LISTENER_PER_PEER_REFILL));
     }
 
     #[test]

@@ -10,7 +10,9 @@ mod flood;
 mod forge;
 mod gossip;
 mod heads;
+mod identity;
 mod impostor;
+mod records;
 mod replay;
 mod stranger;
 mod swarm;
@@ -34,8 +36,8 @@ use ggen_marketplace::{
     time::Timestamp,
 };
 use libp2p::{
-    Multiaddr, PeerId, Swarm, gossipsub, identity::Keypair, kad, multiaddr::Protocol, request_response,
-    swarm::SwarmEvent,
+    Multiaddr, PeerId, Swarm, gossipsub, identify, identity::Keypair, kad, multiaddr::Protocol,
+    request_response, swarm::SwarmEvent,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -75,7 +77,7 @@ pub enum Bite {
     Forged,
     /// It announced, stored or handed on a head whose time is over.
     Replayed,
-    /// It handed over the announcement of a head that is valid and worthless.
+    /// It handed over something that is valid, and that nobody wants so often: an announcement, a record, who it is.
     Flooded,
     /// It was sent away, for what it says that it speaks.
     SentAway,
@@ -119,6 +121,8 @@ trait Script {
     fn learned(&mut self, _: &mut Stage, _: &VerifiedHead) {}
     /// The last connection with somebody is gone.
     fn lost(&mut self, _: &mut Stage, _: PeerId) {}
+    /// What it pushed of itself was handed over.
+    fn pushed(&mut self, _: &mut Stage, _: PeerId) {}
     /// Time has passed.
     fn turn(&mut self, _: &mut Stage) {}
     /// A message of gossip came along, where the script gossips by hand and listens.
@@ -180,6 +184,8 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::AnotherMajor => Box::new(stranger::Stranger),
         ScriptKind::Eclipse => Box::new(eclipse::Eclipse::new(cast.eclipsed.clone())),
         ScriptKind::FloodGossip => Box::new(flood::Flooding::new(cast.secret, cast.flood)),
+        ScriptKind::IdentifyFlood => Box::new(identity::Introducing::new(cast.flood)),
+        ScriptKind::RecordFlood => Box::new(records::Storing::new(cast.secret, cast.flood)),
         ScriptKind::WrapSequences => Box::new(wrap::Wrap::new(cast.secret)),
         ScriptKind::Impostor => Box::new(impostor::Impostor::new(cast.secret)),
     };
@@ -241,6 +247,9 @@ impl Stage {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(kad::Event::InboundRequest { request })) => {
                 script.asked(self, &request);
+            }
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Pushed { peer_id, .. })) => {
+                script.pushed(self, peer_id);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
                 self.heard(script, &message.data);

@@ -33,7 +33,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
-    identify: identify::Behaviour,
+    pub(super) identify: identify::Behaviour,
     ping: ping::Behaviour,
     pub(super) kad: kad::Behaviour<MemoryStore>,
     /// None for whoever gossips by hand: a node reads one stream of gossip from each peer.

@@ -277,18 +277,21 @@ impl Adversary {
     /// How much it floods; what is said of that belongs to no other script.
     fn flood(&self) -> Result<Flood, Problem> {
         let mut flood = Flood::default();
+        let counts = matches!(self.script, ScriptKind::FloodGossip | ScriptKind::RecordFlood);
         if let Some(per_second) = &self.per_second {
             flood.per_second = *per_second.get_ref();
-            if flood.per_second == 0 || flood.per_second > FLOOD_MAX || self.script != ScriptKind::FloodGossip
-            {
-                let what = format!("`per-second` belongs to `flood-gossip`, and is 1 to {FLOOD_MAX}");
+            if flood.per_second == 0 || flood.per_second > FLOOD_MAX || !counts {
+                let what = format!(
+                    "`per-second` belongs to `flood-gossip` and `record-flood`, and is 1 to {FLOOD_MAX}"
+                );
                 return Err(Problem::at(per_second, what));
             }
         }
         if let Some(lasts) = &self.lasts {
             flood.lasts = lasts.get_ref().0;
-            if flood.lasts.is_zero() || self.script != ScriptKind::FloodGossip {
-                return Err(Problem::at(lasts, "`for` belongs to `flood-gossip`, and is more than nothing"));
+            if flood.lasts.is_zero() || !counts && self.script != ScriptKind::IdentifyFlood {
+                let what = "`for` belongs to `flood-gossip`, `record-flood` and `identify-flood`, and is more than nothing";
+                return Err(Problem::at(lasts, what));
             }
         }
         Ok(flood)

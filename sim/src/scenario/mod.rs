@@ -158,7 +158,7 @@ pub struct Script {
 /// How much a flood brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flood {
-    /// Announcements a second.
+    /// Announcements, or records, a second.
     pub per_second: u64,
     /// For how long.
     pub lasts: Duration,
@@ -187,6 +187,10 @@ pub enum ScriptKind {
     ReplayHeads,
     /// Announces more than anybody could.
     FloodGossip,
+    /// Says who it is more often than anybody needs to know.
+    IdentifyFlood,
+    /// Stores the same records in the DHT again and again.
+    RecordFlood,
     /// Says that it speaks another major version.
     AnotherMajor,
     /// Has numbers that come to their end and begin anew.
@@ -593,6 +597,8 @@ impl ScriptKind {
             Self::ForgeHeads => "forge-heads",
             Self::ReplayHeads => "replay-heads",
             Self::FloodGossip => "flood-gossip",
+            Self::IdentifyFlood => "identify-flood",
+            Self::RecordFlood => "record-flood",
             Self::AnotherMajor => "another-major",
             Self::WrapSequences => "wrap-sequences",
             Self::Impostor => "impostor",

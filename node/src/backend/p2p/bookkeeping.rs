@@ -115,6 +115,8 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             | Event::Reunited { .. }
             | Event::Greeted { .. }
             | Event::Twin { .. }
+            | Event::Introduced { .. }
+            | Event::Asked
             | Event::Disconnected { .. }
             | Event::Announced { .. }
             | Event::Announcing { .. }

@@ -1,0 +1,223 @@
+//! Identify, held to how often a neighbour may say who it is.
+//!
+//! A peer may push who it is whenever it likes, each time with other addresses, and each time the routing table is searched, the
+//! address book is written, and every part of the swarm is told. Of one that says it more often than its pace allows, the last word
+//! waits until there is room for it again, so that what it says in the end is what counts; see [`Paced`].
+
+use std::{
+    collections::BTreeMap,
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    identify,
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm,
+    },
+};
+use tokio::time::Instant;
+
+use super::{
+    pace::Budget,
+    paced::{Paced, Weighed},
+};
+use crate::limits::{
+    IDENTITIES_BORNE_MAX, IDENTITIES_BORNE_REFILL, IDENTITIES_PER_PEER_MAX, IDENTITIES_PER_PEER_REFILL,
+};
+
+type Inner = identify::Behaviour;
+/// What a connection tells Identify; libp2p names this type nowhere else.
+type Told = THandlerOutEvent<Inner>;
+
+/// libp2p's Identify, at a pace.
+pub(super) struct Behaviour {
+    inner: Inner,
+    said: Paced,
+    /// The last word of each peer that said more than its pace allows, and on which connection.
+    waiting: BTreeMap<PeerId, (ConnectionId, Told)>,
+    unbearable: Vec<PeerId>,
+}
+
+impl Behaviour {
+    pub(super) fn new(inner: Inner) -> Self {
+        let pace = Budget::new(IDENTITIES_PER_PEER_MAX, IDENTITIES_PER_PEER_REFILL);
+        let borne = Budget::new(IDENTITIES_BORNE_MAX, IDENTITIES_BORNE_REFILL);
+        Self { inner, said: Paced::new(pace, borne), waiting: BTreeMap::new(), unbearable: Vec::new() }
+    }
+
+    /// The neighbours that have become unbearable since the last call.
+    pub(super) fn take_unbearable(&mut self) -> Vec<PeerId> {
+        std::mem::take(&mut self.unbearable)
+    }
+
+    /// Looks at the last words that waited, where there is room for them again.
+    pub(super) fn catch_up(&mut self, now: Instant) {
+        let due: Vec<PeerId> =
+            self.waiting.keys().filter(|peer| self.said.catches_up(peer, now)).copied().collect();
+        for peer in due {
+            if let Some((connection, told)) = self.waiting.remove(&peer) {
+                self.inner.on_connection_handler_event(peer, connection, told);
+            }
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = identify::Event;
+
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        self.inner.handle_pending_inbound_connection(connection, local, remote)
+    }
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        self.inner.handle_pending_outbound_connection(connection, peer, addresses, role)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_outbound_connection(connection, peer, address, role, port_use)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionClosed(closed) = &event
+            && self.waiting.get(&closed.peer_id).is_some_and(|(at, _)| *at == closed.connection_id)
+        {
+            self.waiting.remove(&closed.peer_id);
+        }
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        if !matches!(event, Told::Identified(_)) {
+            return self.inner.on_connection_handler_event(peer, connection, event);
+        }
+        match self.said.weigh(peer, Instant::now()) {
+            Weighed::Within => {
+                self.waiting.remove(&peer);
+                self.inner.on_connection_handler_event(peer, connection, event);
+            }
+            Weighed::Beyond => drop(self.waiting.insert(peer, (connection, event))),
+            Weighed::Unbearable => {
+                self.waiting.remove(&peer);
+                self.unbearable.push(peer);
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.inner.poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use libp2p::{
+        core::ConnectedPoint,
+        identity::Keypair,
+        swarm::{ConnectionClosed, behaviour::ConnectionEstablished},
+    };
+
+    use super::*;
+
+    /// What a peer says that listens at this port.
+    fn word(key: &Keypair, port: u16) -> Told {
+        Told::Identified(identify::Info {
+            public_key: key.public(),
+            protocol_version: "/ggen/1.0.0".to_owned(),
+            agent_version: "a test".to_owned(),
+            listen_addrs: vec![format!("/ip4/203.0.113.9/tcp/{port}").parse().unwrap()],
+            protocols: Vec::new(),
+            observed_addr: "/ip4/203.0.113.1/tcp/1".parse().unwrap(),
+            signed_peer_record: None,
+        })
+    }
+
+    /// The ports of what the node is told of.
+    fn heard(identify: &mut Behaviour) -> Vec<String> {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut heard = Vec::new();
+        while let Poll::Ready(event) = identify.poll(&mut context) {
+            if let ToSwarm::GenerateEvent(identify::Event::Received { info, .. }) = event {
+                heard.push(info.listen_addrs[0].to_string());
+            }
+        }
+        heard
+    }
+
+    #[test]
+    fn the_last_word_of_a_peer_that_says_too_much_counts_in_the_end() {
+        let (own, key) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+        let (peer, connection) = (key.public().to_peer_id(), ConnectionId::new_unchecked(1));
+        let config = identify::Config::new("/ggen/1.0.0".to_owned(), own.public());
+        let mut identify = Behaviour::new(identify::Behaviour::new(config));
+        let endpoint = ConnectedPoint::Dialer {
+            address: "/ip4/203.0.113.9/tcp/1".parse().unwrap(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        identify.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: peer,
+            connection_id: connection,
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+        let many = u16::try_from(IDENTITIES_PER_PEER_MAX).unwrap() + 100;
+        (0..many).for_each(|n| identify.on_connection_handler_event(peer, connection, word(&key, 1_000 + n)));
+        assert_eq!(heard(&mut identify).len(), IDENTITIES_PER_PEER_MAX as usize);
+        identify.catch_up(Instant::now());
+        assert!(heard(&mut identify).is_empty(), "not yet");
+        identify.catch_up(Instant::now() + IDENTITIES_PER_PEER_REFILL);
+        assert_eq!(heard(&mut identify), [format!("/ip4/203.0.113.9/tcp/{}", 1_000 + many - 1)]);
+        assert!(identify.take_unbearable().is_empty());
+        (0..IDENTITIES_BORNE_MAX)
+            .for_each(|_| identify.on_connection_handler_event(peer, connection, word(&key, 1)));
+        assert_eq!(identify.take_unbearable(), [peer]);
+        identify.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+            peer_id: peer,
+            connection_id: connection,
+            endpoint: &endpoint,
+            cause: None,
+            remaining_established: 0,
+        }));
+        assert!(identify.waiting.is_empty(), "what is closed is forgotten");
+    }
+}

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use proptest::{prelude::*, sample::select};
+use serde_bytes::ByteBuf;
 
 use super::*;
 use crate::{
@@ -27,6 +28,19 @@ fn made(publisher: &Publisher, versions: &[&str], released_at: Timestamp) -> Ver
     Head { released_at, ..draft }.sign(publisher).unwrap()
 }
 
+/// Two states that were signed for one place.
+fn contested() -> [VerifiedHead; 2] {
+    ["1.1.0", "2.0.0"].map(|version| head(&publisher(1), &["1.0.0", version]))
+}
+
+/// A head of these versions that says that [`contested`] was resolved.
+fn resolved(by: &Publisher, versions: &[&str]) -> VerifiedHead {
+    let mut names: Vec<Vec<u8>> = contested().map(|head| head.head().entry.digest()[..8].to_vec()).into();
+    names.sort_unstable();
+    let draft = draft(by, &releases(&publisher(1), versions));
+    Head { resolved: ByteBuf::from(names.concat()), ..draft }.sign(by).unwrap()
+}
+
 /// Every way in which a head can stand to what is known, by name.
 fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
     let (owner, old) = (rotated(&publisher(1), 2), publisher(1));
@@ -42,6 +56,13 @@ fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
     let frozen = |listed: &VerifiedHead| Known { is_frozen: true, ..lists(listed) };
     let remembered = |head: &VerifiedHead| Known { listed: None, ..lists(head) };
     let full = Known { is_full: true, ..Known::default() };
+    let [kept, withdrawn] = contested();
+    let disputed = after_all([&kept, &withdrawn]).known;
+    let unproven = Known { proofs: Vec::new(), ..disputed.clone() };
+    let resolve = resolved(&owner, &["1.0.0", "3.0.0"]);
+    let unsaid = Head { resolved: ByteBuf::new(), ..resolve.head().clone() }.sign(&owner).unwrap();
+    let [stolen, further] =
+        [&["1.0.0", "3.0.0"][..], &["1.0.0", "1.1.0", "3.0.0"]].map(|versions| resolved(&old, versions));
     use Standing as S;
     vec![
         ("new", one.clone(), Known::default(), S::New),
@@ -70,6 +91,13 @@ fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
         ("a contradiction by a replaced key", thief.clone(), lists(&by(&owner)), S::Contradicts),
         ("the same, of what is remembered", thief, remembered(&by(&owner)), S::Contradicts),
         ("beyond a frozen place", two.clone(), frozen(&one), S::Frozen),
+        ("a resolve under a later key", resolve.clone(), disputed.clone(), S::Newer),
+        ("a resolve of what is no longer proven", resolve.clone(), unproven.clone(), S::Newer),
+        ("a resolve by the key that signed twice", stolen, disputed.clone(), S::DoubleSigned),
+        ("the same, further on", further.clone(), disputed.clone(), S::Frozen),
+        ("the same, of what is no longer proven", further, unproven, S::Frozen),
+        ("a later key that resolves nothing", unsaid, disputed, S::Newer),
+        ("what was resolved", withdrawn, lists(&resolve), S::Older),
         ("from the future", made(&old, &["1.0.0"], early), Known::default(), S::Early),
         ("newer, from the future", made(&old, &["1.0.0", "1.1.0"], early), lists(&one), S::Early),
         ("older, from the future", made(&old, &["1.0.0"], early), lists(&two), S::Older),
@@ -178,24 +206,57 @@ fn two_heads_prove_something_of_keys_that_still_count_only() {
     assert!(!proves(&a, &head(&publisher(3), &["2.0.0"]), &none), "another package");
 }
 
-/// What a node knows after it carried out what follows from one more head.
-fn after(known: Known, head: &VerifiedHead) -> Known {
-    let verdict = offer(Door::Exchange, head, &known, NOW);
-    if verdict.list {
-        return Known { is_frozen: known.is_frozen, ..lists(head) };
+/// A node, as far as it takes heads: what it knows of the package, and the pairs of heads that it keeps as proofs.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Node {
+    known: Known,
+    pairs: Vec<[VerifiedHead; 2]>,
+}
+
+impl Node {
+    /// Carries out what follows from one more head.
+    fn take(mut self, head: &VerifiedHead) -> Self {
+        let verdict = offer(Door::Exchange, head, &self.known, NOW);
+        if verdict.list {
+            if self.known.is_thawed_by(head) {
+                self = Self::default();
+            }
+            self.known = Known { seen: Some(head.seen()), listed: Some(head.clone()), ..self.known };
+        }
+        match self.known.listed.clone().filter(|_| verdict.proof) {
+            Some(listed) => self.convict([listed, head.clone()]),
+            None => self,
+        }
     }
-    Known { is_frozen: known.is_frozen || verdict.proof, ..known }
+
+    /// Keeps two heads where they prove something.
+    fn convict(mut self, pair: [VerifiedHead; 2]) -> Self {
+        if let Some(proof) = proves(&pair[0], &pair[1], &self.known) {
+            self.known.is_frozen = true;
+            if !self.known.proofs.contains(&proof) {
+                self.known.proofs.push(proof);
+                self.pairs.push(pair);
+            }
+        }
+        self
+    }
+
+    /// Reads from another node: what that one lists, with its proofs.
+    fn merged(self, other: &Self) -> Self {
+        let read = other.known.listed.iter().fold(self, Self::take);
+        other.pairs.iter().cloned().fold(read, Self::convict)
+    }
+
+    /// What every node must agree on: the head that counts and, where two states of one place are contested, which place it is.
+    fn agreed(&self) -> (bool, Option<(u64, u64)>, Option<Vec<u8>>) {
+        let listed = self.known.listed.as_ref();
+        let place = listed.map(|head| (head.seen().key_n, head.head().sequence.get()));
+        (self.known.is_frozen, place, listed.filter(|_| !self.known.is_frozen).map(|it| it.bytes().to_vec()))
+    }
 }
 
-fn after_all<'a>(heads: impl IntoIterator<Item = &'a VerifiedHead>) -> Known {
-    heads.into_iter().fold(Known::default(), after)
-}
-
-/// What two nodes know that read from one another: what the one lists is offered to the other, with its proof.
-fn merged(a: &Known, b: &Known) -> Known {
-    let is_frozen = a.is_frozen || b.is_frozen;
-    let known = b.listed.iter().fold(a.clone(), after);
-    Known { is_frozen: is_frozen || known.is_frozen, ..known }
+fn after_all<'a>(heads: impl IntoIterator<Item = &'a VerifiedHead>) -> Node {
+    heads.into_iter().fold(Node::default(), Node::take)
 }
 
 /// Heads of one log: every length, each in several wordings, also by a clock that runs ahead.
@@ -215,7 +276,14 @@ fn across_a_rotation() -> Vec<VerifiedHead> {
     [of_one_log(), vec![later, longer]].concat()
 }
 
-fn shuffled(heads: Vec<VerifiedHead>) -> impl Strategy<Value = Vec<VerifiedHead>> {
+/// Stale heads, two states that were signed for the newest place and, behind them, what resolved that.
+fn contested_and_resolved(is_resolved: bool) -> Vec<VerifiedHead> {
+    let stale = [NOW.minus(DAY / 2), NOW].map(|at| made(&publisher(1), &["1.0.0"], at));
+    let resolve = resolved(&rotated(&publisher(1), 2), &["1.0.0", "3.0.0"]);
+    stale.into_iter().chain(contested()).chain(is_resolved.then_some(resolve)).collect()
+}
+
+fn shuffled(heads: Vec<VerifiedHead>) -> impl Strategy<Value = Vec<VerifiedHead>> + Clone {
     let most = heads.len() * 2;
     prop::collection::vec(select(heads), 1..most)
 }
@@ -254,34 +322,43 @@ proptest! {
         (heads, again) in shuffled(across_a_rotation())
             .prop_flat_map(|heads| (Just(heads.clone()), Just(heads).prop_shuffle()))
     ) {
-        let known = after_all(&heads);
-        prop_assert_eq!(&known, &after_all(&again));
-        prop_assert_eq!(&known, &after_all(heads.iter().chain(&again)), "hearing all of it again changes nothing");
-        prop_assert!(!known.is_frozen);
+        let node = after_all(&heads);
+        prop_assert_eq!(&node, &after_all(&again));
+        prop_assert_eq!(&node, &after_all(heads.iter().chain(&again)), "hearing all of it again changes nothing");
+        prop_assert!(!node.known.is_frozen);
     }
 
     #[test]
     fn merging_is_commutative_associative_and_idempotent(
-        a in shuffled(across_a_rotation()), b in shuffled(across_a_rotation()), c in shuffled(across_a_rotation())
+        heads in prop_oneof![
+            prop::array::uniform3(shuffled(across_a_rotation())),
+            prop::array::uniform3(shuffled(contested_and_resolved(false))),
+            prop::array::uniform3(shuffled(contested_and_resolved(true))),
+        ]
     ) {
-        let [a, b, c] = [a, b, c].map(|heads| after_all(&heads));
-        prop_assert_eq!(merged(&a, &b), merged(&b, &a));
-        prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
-        prop_assert_eq!(merged(&a, &a), a);
+        let [a, b, c] = heads.map(|heads| after_all(&heads));
+        prop_assert_eq!(a.clone().merged(&b).agreed(), b.clone().merged(&a).agreed());
+        let left = a.clone().merged(&b).merged(&c);
+        prop_assert_eq!(left.agreed(), a.clone().merged(&b.merged(&c)).agreed());
+        prop_assert_eq!(a.clone().merged(&a), a);
     }
 
     #[test]
-    fn two_states_for_the_newest_place_freeze_the_package_in_any_order_among_stale_heads(
-        heads in Just(of_one_log()).prop_shuffle(), first in any::<bool>(), at in 0..12usize
+    fn two_states_for_the_newest_place_freeze_the_package_in_any_order_until_they_are_resolved(
+        heads in Just(contested_and_resolved(false)).prop_shuffle(), at in 0..5usize
     ) {
-        let other = head(&publisher(1), &["1.0.0", "1.1.0", "1.2.0", "3.0.0"]);
-        let mut heads = heads;
-        heads.insert(if first { 0 } else { at }, other);
-        let known = after_all(&heads);
-        prop_assert!(known.is_frozen);
-        let stale = made(&publisher(1), &["1.0.0"], NOW);
-        let beyond = head(&publisher(1), &["1.0.0", "1.1.0", "1.2.0", "2.0.0", "2.1.0"]);
-        prop_assert_eq!(&after(known.clone(), &stale), &known);
-        prop_assert_eq!(&after(known.clone(), &beyond), &known, "nothing beyond the contested place is listed");
+        let node = after_all(&heads);
+        prop_assert!(node.known.is_frozen && node.pairs.len() == 1);
+        let beyond = head(&publisher(1), &["1.0.0", "1.1.0", "1.2.0"]);
+        let stale = head(&publisher(1), &["1.0.0"]);
+        prop_assert_eq!(&node.clone().take(&stale), &node);
+        prop_assert_eq!(&node.clone().take(&beyond), &node, "nothing beyond the contested place is listed");
+        let resolve = resolved(&rotated(&publisher(1), 2), &["1.0.0", "3.0.0"]);
+        let mut all = heads;
+        all.insert(at.min(all.len()), resolve.clone());
+        let ended = after_all(&all);
+        prop_assert!(!ended.known.is_frozen && ended.pairs.is_empty());
+        prop_assert_eq!(&ended.known.listed, &Some(resolve));
+        prop_assert_eq!(&ended.clone().merged(&node), &ended, "its proof counts no more");
     }
 }

@@ -15,7 +15,10 @@ use super::*;
 use crate::{
     config::Role,
     hello::{Run, Runs},
+    identity::Publisher,
+    limits::JOBS_AT_ONCE_MAX,
     network::{FirstContact, Load, transport},
+    package::PackageId,
     peers::trim::Marks,
 };
 
@@ -82,7 +85,7 @@ impl Transport for Scripted {
     }
 }
 
-fn start(script: &Arc<Mutex<Script>>, observer: Observer) -> Handle {
+fn start(script: &Arc<Mutex<Script>>, store: Store, observer: Observer) -> Handle {
     let settings = Settings {
         topic: "/ggen/test".to_owned(),
         dht_server: true,
@@ -96,8 +99,7 @@ fn start(script: &Arc<Mutex<Script>>, observer: Observer) -> Handle {
     };
     let base = transport::base(Scripted(script.clone()));
     let key = Keypair::generate_ed25519();
-    let (store, offload) = (Store::in_memory().unwrap(), Offload::Threads);
-    spawn(base, &key, settings, store, offload, observer, &Metrics::default()).unwrap().0
+    spawn(base, &key, settings, store, Offload::Threads, observer, &Metrics::default()).unwrap().0
 }
 
 fn address() -> Multiaddr {
@@ -111,6 +113,7 @@ async fn a_swarm_that_always_has_an_event_holds_up_nothing() {
     let seen = pulses.clone();
     let handle = start(
         &script,
+        Store::in_memory().unwrap(),
         Observer::new(move |event| {
             if let Event::Loaded(load) = event {
                 seen.lock().unwrap().push(*load);
@@ -132,7 +135,7 @@ async fn a_swarm_that_always_has_an_event_holds_up_nothing() {
 #[tokio::test]
 async fn a_listener_that_closes_is_opened_again() {
     let script = Arc::new(Mutex::new(Script::default()));
-    let handle = start(&script, Observer::default());
+    let handle = start(&script, Store::in_memory().unwrap(), Observer::default());
     handle.listen(address()).await.unwrap();
     {
         let mut script = script.lock().unwrap();
@@ -145,4 +148,40 @@ async fn a_listener_that_closes_is_opened_again() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), again).await.expect("it listens again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_busy_holds_up_nothing_in_the_loop() {
+    let store = Store::in_memory().unwrap();
+    let handle = start(&Arc::default(), store.clone(), Observer::default());
+    let (locked, is_locked) = std::sync::mpsc::channel();
+    let (release, is_released) = std::sync::mpsc::channel::<()>();
+    let holder = std::thread::spawn(move || {
+        store.write(|_| {
+            locked.send(()).unwrap();
+            is_released.recv().unwrap();
+            Ok(())
+        })
+    });
+    is_locked.recv().unwrap();
+    let package = PackageId {
+        publisher: Publisher::from_secret([1; 32], Timestamp::from_secs(1)).id(),
+        name: "pack".parse().unwrap(),
+    };
+    let lookups: Vec<_> = (0..2 * JOBS_AT_ONCE_MAX)
+        .map(|_| {
+            let (handle, package) = (handle.clone(), package.clone());
+            tokio::spawn(async move { handle.get_head(package, Duration::from_secs(60)).await })
+        })
+        .collect();
+    for _ in 0..3 {
+        let answered = tokio::time::timeout(Duration::from_secs(5), handle.snapshot()).await;
+        answered.expect("the loop answers").unwrap();
+    }
+    assert!(lookups.iter().all(|lookup| !lookup.is_finished()), "they wait for the database");
+    release.send(()).unwrap();
+    holder.join().unwrap().unwrap();
+    for lookup in lookups {
+        assert!(lookup.await.unwrap().is_err(), "nobody was asked");
+    }
 }

@@ -39,6 +39,13 @@ pub struct Known {
 }
 
 impl Known {
+    /// Whether what a head proves together with the one that is listed is held already.
+    fn holds_proof(&self, head: &VerifiedHead) -> bool {
+        let listed = self.listed.as_ref().filter(|_| !self.proofs.is_empty());
+        let proof = listed.and_then(|listed| DoubleSigning::of_heads(listed, head));
+        proof.is_some_and(|proof| self.proofs.contains(&proof))
+    }
+
     /// Whether a head, by which its publisher goes on, ends the double signings of a frozen package.
     pub fn is_thawed_by(&self, head: &VerifiedHead) -> bool {
         let Some(seen) = self.seen.filter(|seen| self.is_frozen && *seen != head.seen()) else {
@@ -144,7 +151,10 @@ pub struct Verdict {
 
 /// Judges a head that came by `door`.
 pub fn offer(door: Door, head: &VerifiedHead, known: &Known, now: Timestamp) -> Verdict {
-    follow(door, stand(head, known, now), known)
+    let mut verdict = follow(door, stand(head, known, now), known);
+    // A proof that is held already is not written again, however often somebody sends it.
+    verdict.proof &= !known.holds_proof(head);
+    verdict
 }
 
 /// What a peer is charged with that brought by `door` what is no genuine head.

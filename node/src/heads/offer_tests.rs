@@ -192,6 +192,19 @@ fn what_is_no_head_is_charged_to_the_peer_that_cannot_have_verified_it() {
 }
 
 #[test]
+fn a_proof_that_is_held_is_not_kept_again() {
+    let [kept, other] = contested();
+    let disputed = after_all([&kept, &other]).known;
+    let third = head(&publisher(1), &["1.0.0", "3.0.0"]);
+    for door in DOORS {
+        let verdict = |head| offer(door, head, &disputed, NOW);
+        assert_eq!((verdict(&other).standing, verdict(&other).proof), (Standing::DoubleSigned, false));
+        assert!(verdict(&third).proof, "another one");
+        assert_eq!(verdict(&third).forward, Forward::Nothing, "others know that it is frozen");
+    }
+}
+
+#[test]
 fn two_heads_prove_something_of_keys_that_still_count_only() {
     let old = publisher(1);
     let owner = rotated(&old, 2);

@@ -109,7 +109,7 @@ impl Driver {
                     }
                 }
                 Some(Judged::NoHead(blame, error)) => {
-                    self.heads_refused += 1;
+                    self.intake.count_refused(1);
                     tracing::debug!(peer = %from, code = %error.code(), %error, "no head");
                     let acceptance = match blame {
                         Blame::Nothing | Blame::Fault => MessageAcceptance::Ignore,
@@ -136,7 +136,7 @@ impl Driver {
         listed: Option<&VerifiedHead>,
     ) -> bool {
         if !verdict.list && !matches!(verdict.standing, Standing::Same | Standing::Full) {
-            self.heads_refused += 1;
+            self.intake.count_refused(1);
             tracing::debug!(peer = ?from, standing = ?verdict.standing, "a head was not taken");
         }
         if verdict.list || verdict.proof {

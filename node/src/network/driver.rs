@@ -28,7 +28,6 @@ use super::{
     connections::{Connections, View},
     dht::Query,
     dialling::{self, Dialling, Plan},
-    diversity::Diversity,
     exchange::{Checking, Left, Reading},
     gossip::subscribers,
     greetings::Greetings,
@@ -37,10 +36,10 @@ use super::{
     healing::Healing,
     intake::Intake,
     listening::Listening,
-    observed::Observed,
     outbox::Outbox,
     peers::Peers,
     refusals::Refusals,
+    routing::Routing,
     transport::{Base, authenticated},
 };
 use crate::{
@@ -110,15 +109,12 @@ pub fn spawn(
         checking: Checking::default(),
         refreshing: Vec::new(),
         pages: HashMap::new(),
-        observed: Observed::default(),
         refusals: Refusals::default(),
         healing: Healing::new(),
-        diversity: Diversity::default(),
+        routing: Routing::default(),
         providers_met: Vec::new(),
         whereabouts: VecDeque::new(),
         last_bootstrap: None,
-        heads_refused: 0,
-        inbound_failed: 0,
         greetings: Greetings::new(key.clone(), settings.runs),
     };
     tokio::spawn(driver.run(command_queue));
@@ -149,18 +145,14 @@ pub(super) struct Driver {
     pub(super) refreshing: Vec<oneshot::Sender<()>>,
     /// Pages of heads under way, and for whom.
     pub(super) pages: HashMap<InboundRequestId, PeerId>,
-    pub(super) observed: Observed,
     pub(super) refusals: Refusals,
     pub(super) healing: Healing,
-    /// Where the peers of the routing table are reached.
-    pub(super) diversity: Diversity,
+    pub(super) routing: Routing,
     /// Providers that a lookup has just found.
     pub(super) providers_met: Vec<PeerId>,
     /// Where providers are that lookups found, the latest last.
     pub(super) whereabouts: VecDeque<(PeerId, Vec<Multiaddr>)>,
     pub(super) last_bootstrap: Option<Timestamp>,
-    pub(super) heads_refused: u64,
-    pub(super) inbound_failed: u64,
     pub(super) greetings: Greetings,
 }
 

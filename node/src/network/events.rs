@@ -14,7 +14,8 @@ use super::{
     Event,
     behaviour::{BehaviourEvent, KAD_PROTOCOL, PROTOCOL_VERSION},
     driver::Driver,
-    peers::{network_of, origin_of},
+    peers::origin_of,
+    routing,
 };
 use crate::{hello, limits::ADDRESSES_PER_PEER_MAX, peers::policy, sync, time::Timestamp};
 
@@ -77,10 +78,10 @@ impl Driver {
                 tracing::warn!(%error, "a listener failed for a moment")
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
-                self.inbound_failed = self.inbound_failed.saturating_add(1);
+                self.listening.refused_inbound();
                 tracing::debug!(%error, "an inbound connection came to nothing");
             }
-            SwarmEvent::NewExternalAddrCandidate { address } => self.observed.note(address),
+            SwarmEvent::NewExternalAddrCandidate { address } => self.listening.observed.note(address),
             _ => {}
         }
     }
@@ -163,11 +164,12 @@ impl Driver {
             peer.reading = Some(self.left.begin(&peer_id));
         }
         if is_first {
-            self.observed.note(info.observed_addr);
+            self.listening.observed.note(info.observed_addr);
         }
         if speaks(KAD_PROTOCOL) {
-            self.admit_to_routing(peer_id, &reached_at, &told);
-            self.forget_in_routing(peer_id, &[reached_at, told.clone()].concat());
+            let kad = &mut self.swarm.behaviour_mut().kad;
+            self.routing.admit(kad, &self.peers, peer_id, &reached_at, &told);
+            routing::forget(kad, peer_id, &[reached_at, told.clone()].concat());
         } else {
             self.swarm.behaviour_mut().kad.remove_peer(&peer_id);
         }
@@ -202,53 +204,12 @@ impl Driver {
         }
     }
 
-    /// Adds the addresses of a peer to the routing table, unless that holds enough of the same network already.
-    fn admit_to_routing(&mut self, peer: PeerId, reached_at: &[Multiaddr], told: &[Multiaddr]) {
-        // Behind some proxies all connections come from one private address, which says nothing.
-        let network = reached_at.iter().find_map(network_of).or_else(|| told.iter().find_map(network_of));
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        if let Some(network) = network {
-            let bucket = kad.kbucket(peer).map_or_else(Vec::new, |bucket| members(&bucket));
-            let table: Vec<PeerId> = kad.kbuckets().flat_map(|bucket| members(&bucket)).collect();
-            self.diversity.forget(&table, |peer| self.peers.contains_key(peer));
-            if !self.diversity.admits(peer, network, &bucket, &table) {
-                return;
-            }
-        }
-        // Of a node in a private network that is known by a name, nothing that it tells may be believed: the name is what the
-        // user gave.
-        let named = reached_at.iter().filter(|at| told.is_empty() && policy::is_name(at));
-        for address in told.iter().chain(named) {
-            kad.add_address(&peer, policy::without_peer(address, &peer).unwrap_or_else(|_| address.clone()));
-        }
-    }
-
-    /// Removes from the routing table what a peer no longer tells: libp2p keeps every address that was ever added, and
-    /// whoever tells new ones for ever would fill the memory, and the answers that name it beyond their cap.
-    fn forget_in_routing(&mut self, peer: PeerId, kept: &[Multiaddr]) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        let held: Vec<Multiaddr> = kad.kbucket(peer).map_or_else(Vec::new, |bucket| {
-            let of_peer = bucket.iter().filter(|entry| *entry.node.key.preimage() == peer);
-            of_peer.flat_map(|entry| entry.node.value.iter().cloned().collect::<Vec<_>>()).collect()
-        });
-        for address in held {
-            let bare = policy::without_peer(&address, &peer).unwrap_or(address);
-            if !kept.iter().any(|it| policy::without_peer(it, &peer).is_ok_and(|it| it == bare)) {
-                kad.remove_address(&peer, &bare);
-            }
-        }
-    }
-
     pub(super) fn routing_gained(&mut self, event: &kad::Event) {
         if let kad::Event::RoutingUpdated { is_new_peer: true, peer, .. } = event {
             self.outbox.observer.tell_of(|| Event::Routed { peer: *peer });
             self.outbox.tell(Event::Audience);
         }
     }
-}
-
-fn members(bucket: &kad::KBucketRef<'_, kad::KBucketKey<PeerId>, kad::Addresses>) -> Vec<PeerId> {
-    bucket.iter().map(|entry| *entry.node.key.preimage()).collect()
 }
 
 /// Why this node does not stay connected with a peer of that version, if so. Other families are welcome: they may speak

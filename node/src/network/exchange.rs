@@ -243,7 +243,7 @@ impl Driver {
         };
         self.listed(taken.new);
         let refused = taken.refused + taken.deferred + taken.malformed + taken.forged;
-        self.heads_refused = self.heads_refused.saturating_add(refused as u64);
+        self.intake.count_refused(refused);
         let mut reading = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut());
         let malformed = reading.as_mut().map_or(0, |reading| {
             reading.malformed = reading.malformed.saturating_add(taken.malformed);

@@ -72,12 +72,24 @@ pub(super) struct Intake {
     is_judging: bool,
     accepted: VecDeque<(Source, VerifiedHead)>,
     is_writing: bool,
+    /// Heads that were refused since the start, whichever way they came.
+    refused: u64,
 }
 
 impl Intake {
     /// Heads that wait to be judged or written.
     pub(super) fn len(&self) -> usize {
         self.offered.len() + self.accepted.len()
+    }
+
+    /// Counts heads that were refused.
+    pub(super) fn count_refused(&mut self, heads: usize) {
+        self.refused = self.refused.saturating_add(heads as u64);
+    }
+
+    /// Heads that were refused since the start.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Adds a head to those that wait to be judged; gives it back where there is no room.

@@ -1,4 +1,4 @@
-//! What this node listens on, who waits to hear what was bound, and what is to be listened on again. Pure: what the swarm says and
+//! What this node listens on, who waits to hear what was bound, what is to be listened on again, and where others see it. Pure: what the swarm says and
 //! `now` are arguments.
 
 use std::{io, time::Duration};
@@ -10,6 +10,7 @@ use super::{
     Error,
     dialling::innermost,
     listeners::{Listeners, Lost},
+    observed::Observed,
     peers::ip_of,
 };
 
@@ -32,9 +33,22 @@ struct Waiting {
 pub(super) struct Listening {
     waiting: Vec<Waiting>,
     listeners: Listeners,
+    /// Under which addresses peers see this node.
+    pub(super) observed: Observed,
+    inbound_failed: u64,
 }
 
 impl Listening {
+    /// Counts an inbound connection that came to nothing: refused, broken off, or not in time.
+    pub(super) fn refused_inbound(&mut self) {
+        self.inbound_failed = self.inbound_failed.saturating_add(1);
+    }
+
+    /// Inbound connections since the start that came to nothing.
+    pub(super) fn inbound_failed(&self) -> u64 {
+        self.inbound_failed
+    }
+
     /// Notes what the swarm said when it was asked to listen on `address`, and who wants to hear of it.
     pub(super) fn begin(
         &mut self,

@@ -48,6 +48,7 @@ mod peers;
 mod progress;
 mod records;
 mod refusals;
+mod routing;
 mod serve;
 mod snapshot;
 pub mod transport;

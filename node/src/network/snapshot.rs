@@ -157,7 +157,7 @@ impl Driver {
         let reading = self.peers.values().filter_map(|peer| peer.reading.as_ref());
         Snapshot {
             listening: self.swarm.listeners().cloned().collect(),
-            observed: self.observed.all(),
+            observed: self.listening.observed.all(),
             peers: self
                 .peers
                 .iter()
@@ -183,8 +183,8 @@ impl Driver {
             last_bootstrap: self.last_bootstrap,
             refused: self.refusals.lately(),
             bytes_sent: self.blocks.bytes_sent(),
-            heads_refused: self.heads_refused,
-            inbound_failed: self.inbound_failed,
+            heads_refused: self.intake.refused(),
+            inbound_failed: self.listening.inbound_failed(),
         }
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn signed(
 
 /// What a node holds.
 pub(super) fn held(found: &mut Found, oracle: &Oracle, at: Duration, node: usize, view: &View) {
-    for id in view.blocks.iter().filter(|id| !oracle.has_block(id)) {
+    for id in view.blocks.iter().filter(|id| !oracle.has_block(id) && !view.waiting.contains(id)) {
         found.add(
             RULE,
             at,

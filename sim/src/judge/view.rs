@@ -17,7 +17,7 @@ use ggen_marketplace::{
     peers::address_book,
     release::{self, VerifiedHead},
     reputation::ledger,
-    store::{self, Store, entries, heads, installed, packages, published},
+    store::{self, Store, entries, heads, installed, outbox, packages, published},
 };
 use libp2p::PeerId;
 use sha2::{Digest, Sha256};
@@ -43,6 +43,8 @@ pub struct View {
     pub signed: BTreeSet<(String, [u8; 32])>,
     /// Its blocks.
     pub blocks: BTreeSet<ContentId>,
+    /// The blocks of what waits in its outbox, which is published later or never.
+    pub waiting: BTreeSet<ContentId>,
     /// Its books, by node.
     pub accounts: BTreeMap<usize, Account>,
     /// Heads that it lists and that nobody has signed.
@@ -183,6 +185,7 @@ pub(super) fn read(
     for codec in [Codec::Raw, Codec::DagPb, Codec::DagCbor] {
         view.blocks.extend(store.ids_of(codec)?);
     }
+    view.waiting = waiting(store)?;
     view.store_bytes = store.stats()?.bytes;
     view.signed = signed(store)?;
     for row in store.read(published::list_all)? {
@@ -234,6 +237,20 @@ fn publication(store: &Store, row: &published::Published) -> Result<Option<Publi
         blocks,
         tree: digest_of(&manifest),
     }))
+}
+
+/// The blocks of the trees that wait in the outbox.
+fn waiting(store: &Store) -> Result<BTreeSet<ContentId>, store::Error> {
+    let mut blocks = BTreeSet::new();
+    for row in store.read(outbox::list_all)? {
+        let bytes = store.read(|conn| outbox::manifest(conn, &row.package, &row.version))?;
+        let Some(manifest) = bytes.and_then(|bytes| Manifest::from_payload(&bytes).ok()) else { continue };
+        for file in manifest.files() {
+            walk(store, file.id, &mut blocks)?;
+        }
+        blocks.extend(manifest.directories().iter().map(|block| block.id()));
+    }
+    Ok(blocks)
 }
 
 /// Adds a file's blocks.

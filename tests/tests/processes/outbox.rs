@@ -49,6 +49,9 @@ fn what_the_first_queued_and_the_second_published_both_arrive() {
     first.knows(&[&third]);
     write(&first, "package", "1.0.0");
     first.json(&["publish", &first.text("package"), "--wait"]);
+    // Somebody else has to have the log, or nobody can continue it.
+    third.finds("machines", "shared", SOON);
+    third.json(&["install", "shared", "--to", &third.text("before")]);
     first.stop();
     let second = Node::start_in(moved(&first), &[&third]);
     second.knows(&[&third]);
@@ -150,8 +153,9 @@ fn a_node_that_was_never_met_continues_its_log_and_one_that_was_waits_for_compan
         let published = author.json(&["publish", &author.text("package")]);
         assert_eq!(published["queued"], false, "nobody can have continued it: {published}");
     }
-    let reader = Node::start(&[&author]);
+    let mut reader = Node::start(&[&author]);
     knows(&reader, &["1.0.0", "1.1.0"]);
+    reader.stop();
     author.stop();
     author.start_again(&[]);
     write(&author, "package", "1.2.0");
@@ -161,7 +165,7 @@ fn a_node_that_was_never_met_continues_its_log_and_one_that_was_waits_for_compan
     assert_eq!((&queued["queued"], &queued["sequence"]), (&true.into(), &2.into()), "{queued}");
     assert!(texts(&queued["warnings"]).join("\n").contains("no peer is connected"), "{queued}");
     assert_eq!(waiting(&author).len(), 1);
-    author.json(&["bootstrap", &reader.address]);
+    reader.start_again(&[&author]);
     knows(&reader, &["1.0.0", "1.1.0", "1.2.0"]);
 }
 

@@ -3,7 +3,7 @@
 //! A version waits because no node ran when it was published, because nobody could be asked about its log, or because the clock is
 //! wrong. One after the other is signed as soon as that has changed, behind all that the same key published elsewhere meanwhile.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -31,6 +31,9 @@ use crate::{
 
 /// How soon what waits is tried again, where nothing tells that something has changed.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+/// How long what is signed with a key that was made elsewhere lets the other machine go first, and up to how much longer.
+const ADOPTED_WAITS: Duration = Duration::from_secs(3);
+const ADOPTED_SPREAD: Duration = Duration::from_secs(5);
 /// How long after its start a node waits for those through whom it joins, before it publishes what nobody can have continued.
 const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 /// How long peers that have just come may take to tell what they know. Newcomers often come in groups.
@@ -64,7 +67,7 @@ impl Node {
         if open.is_empty() {
             return Ok(false);
         }
-        sleep(GATHER).await;
+        sleep(GATHER + self.precedence(&open)?).await;
         if self.may_be_joined_soon().await? {
             return Ok(true);
         }
@@ -86,6 +89,19 @@ impl Node {
             self.audience.notify_one();
         }
         Ok(waits)
+    }
+
+    /// How long this node lets others go first: two machines with one key that meet, and ask each other at the same moment, would
+    /// both hear that there is nothing, and both sign the next entry. The machine on which the key was made goes first.
+    fn precedence(&self, rows: &[outbox::Queued]) -> Result<Duration, Failure> {
+        for publisher in rows.iter().map(|row| row.package.publisher).collect::<BTreeSet<_>>() {
+            if self.publisher_of(publisher)?.is_some_and(|publisher| publisher.is_adopted()) {
+                // Of several, each has its own turn.
+                let turn = self.network.local_peer().to_bytes().last().copied().unwrap_or_default();
+                return Ok(ADOPTED_WAITS + ADOPTED_SPREAD * u32::from(turn) / 256);
+            }
+        }
+        Ok(Duration::ZERO)
     }
 
     /// Whether nobody is there yet of those through whom this node joins: they may know more than is known here.

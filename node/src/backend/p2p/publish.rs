@@ -115,7 +115,7 @@ impl Node {
         drop(turn);
         let Some(head) = head else {
             self.outbox.notify_one();
-            return if wait { Err(nobody_took(&answer, timeout)) } else { Ok(answer) };
+            return if wait { Err(still_waits(&answer, timeout)) } else { Ok(answer) };
         };
         progress.report("announcing", 0, None, "peers");
         let deadline = waits_until.max(Instant::now() + timeout.min(TELL_TIMEOUT));
@@ -141,12 +141,21 @@ impl Node {
     }
 }
 
-/// What `--wait` comes to where no other node took a publication in time.
-fn nobody_took(answer: &Published, timeout: Duration) -> Failure {
-    let what = if answer.queued { "waits in the outbox" } else { "is published here" };
+/// What `--wait` comes to where a publication could not be signed in time.
+fn still_waits(answer: &Published, timeout: Duration) -> Failure {
+    let why = answer.warnings.join("\n");
     Failure::new(
         Code::Timeout,
-        format!("{} {what}, and no other node took it within {} s.", answer.id, timeout.as_secs()),
+        format!("{} still waits after {} s.\n{why}", answer.id, timeout.as_secs()),
+        "It is published as soon as that has changed. See what it waits for: ggen marketplace p2p status",
+    )
+}
+
+/// What `--wait` comes to where no other node took a publication in time.
+fn nobody_took(answer: &Published, timeout: Duration) -> Failure {
+    Failure::new(
+        Code::Timeout,
+        format!("{} is published here, and no other node took it within {} s.", answer.id, timeout.as_secs()),
         "It is announced as soon as a peer connects. See who is connected: ggen marketplace p2p peer-list",
     )
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::api::{DropRequest, Dropped, Failure, PublishRequest, Published},
-    package::gpack,
+    package::{gpack, name::PackageRef},
 };
 use serde::Serialize;
 
@@ -76,7 +76,7 @@ pub(crate) struct Publish {
         value_parser = values::package,
         conflicts_with_all = ["path", "version", "skip_verify", "wait", "timeout", "key", "no_queue", "init_manifest"]
     )]
-    drop: Option<String>,
+    drop: Option<PackageRef>,
 }
 
 /// What `--init-manifest` did.
@@ -89,7 +89,7 @@ struct Initialised {
 impl Publish {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         if let Some(package) = self.drop {
-            return drop_queued(session, package).await;
+            return drop_queued(session, &package).await;
         }
         let directory = self.path.unwrap_or_default();
         check_directory(&directory)?;
@@ -122,8 +122,8 @@ impl Publish {
     }
 }
 
-async fn drop_queued(session: &Session, package: String) -> Finished<Exit> {
-    let request = DropRequest { package };
+async fn drop_queued(session: &Session, package: &PackageRef) -> Finished<Exit> {
+    let request = DropRequest { package: package.to_string() };
     let mut outcome = session.client().drop_queued(&request).await;
     if outcome.as_ref().is_err_and(is_not_running) {
         outcome = p2p_state::drop_offline(session.home(), request).await;

@@ -6,10 +6,7 @@ use ggen_marketplace::{
     code::Code,
     control::{
         api::{
-            BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, DropRequest,
-            Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, ListedPackage, Listing,
-            PackageInfo, PeerDetails, PeerEvent, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest,
-            PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified,
+        BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, ListedPackage, Listing, PackageInfo, PeerDetails, PeerEvent, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, Pin, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, SearchRequest, SearchResults, Status, Stopping, Trust, TrustAction, TrustRequest, Verified,
             VerifyRequest,
         },
         server::Server,
@@ -221,6 +218,42 @@ impl Service for Answers {
 
     async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {
         Ok(Disconnected { peer_id: request.peer_id, connections: 2 })
+    }
+
+    async fn renew_keys(&self) -> Outcome<KeysRenewed> {
+        Ok(KeysRenewed { packages: vec![HOSTILE.to_owned()], announced: 1, ..Default::default() })
+    }
+
+    async fn resolve(&self, request: ResolveRequest) -> Outcome<Resolved> {
+        let branch = |name: &str, here| ResolvedBranch {
+            name: name.to_owned(),
+            here,
+            entries: vec!["bafy".to_owned()],
+            says: vec![format!("released {HOSTILE}")],
+        };
+        Ok(Resolved {
+            package: request.package,
+            undisputed: vec!["1.0.0".to_owned()],
+            from_sequence: 1,
+            branches: vec![branch("a", true), branch("b", false)],
+            versions: vec![ResolvedVersion {
+                version: "2.0.0".to_owned(),
+                branch: "a".to_owned(),
+                kept: true,
+                ..Default::default()
+            }],
+            resolved: !request.dry_run,
+            ..Default::default()
+        })
+    }
+
+    async fn trust(&self, request: TrustRequest) -> Outcome<Trust> {
+        let pin = Pin {
+            name: "web".to_owned(),
+            publisher: if request.publisher.is_empty() { "gp1x".to_owned() } else { request.publisher },
+            pinned_at: "2023-11-14T22:13:20Z".to_owned(),
+        };
+        Ok(Trust { pins: vec![pin], total: 1, changed: request.action != TrustAction::List, before: None })
     }
 
     async fn reload(&self) -> Outcome<Reloaded> {

@@ -112,10 +112,18 @@ pub(super) fn freeze(
     statements: [&[u8]; 2],
     now: Timestamp,
 ) -> Result<(), Error> {
-    let mut is_news = tx
+    let is_frozen_now = tx
         .prepare_cached("UPDATE catalog_seen SET frozen = 1 WHERE id = ?1 AND frozen = 0")?
         .execute(params![id])?
         > 0;
+    if is_frozen_now {
+        tracing::warn!(
+            package = id,
+            sequence = proves.sequence.get(),
+            "its publisher signed two different states for one place: nothing from there on is installed until they resolve it"
+        );
+    }
+    let mut is_news = is_frozen_now;
     let held: i64 = tx
         .prepare_cached("SELECT count(*) FROM equivocations WHERE id = ?1")?
         .query_row(params![id], |row| row.get(0))?;
@@ -151,5 +159,6 @@ pub(super) fn freeze(
 pub(super) fn thaw(tx: &Transaction<'_>, id: &str) -> Result<(), Error> {
     tx.prepare_cached("DELETE FROM equivocations WHERE id = ?1")?.execute(params![id])?;
     tx.prepare_cached("UPDATE catalog_seen SET frozen = 0 WHERE id = ?1")?.execute(params![id])?;
+    tracing::info!(package = id, "its publisher ended the double signing");
     Ok(())
 }

@@ -22,10 +22,7 @@ use tokio::task::JoinHandle;
 
 use super::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody,
-        Failure, Info, InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest,
-        PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded, SCHEMA_VERSION,
-        SearchRequest, SearchResults, Status, Step, Stopping, Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -191,6 +188,30 @@ impl Client {
     /// As [`Client::status`].
     pub async fn disconnect(&self, request: &DisconnectRequest) -> Outcome<Disconnected> {
         self.post("/v1/disconnect", request, LOOKUP_DEADLINE).await
+    }
+
+    /// Asks the node to sign the heads again that are under keys which were replaced in their files.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn renew_keys(&self) -> Outcome<KeysRenewed> {
+        self.post("/v1/keys/renew", &Value::Object(serde_json::Map::new()), VERIFY_DEADLINE).await
+    }
+
+    /// Explains a double signing of our own, and ends it.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn resolve(&self, request: &ResolveRequest) -> Outcome<Resolved> {
+        self.post("/v1/resolve", request, VERIFY_DEADLINE).await
+    }
+
+    /// Lists and changes which publisher a bare name means.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn trust(&self, request: &TrustRequest) -> Outcome<Trust> {
+        self.post("/v1/trust", request, LOOKUP_DEADLINE).await
     }
 
     /// Asks the node to read its configuration again.

@@ -8,10 +8,7 @@ use std::future::Future;
 use tokio::sync::watch;
 
 use super::api::{
-    BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info,
-    InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest,
-    Progress, PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping, Verified,
-    VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
 };
 
 /// The result of every verb.
@@ -71,6 +68,15 @@ pub trait Service: Send + Sync + 'static {
 
     /// Closes the connections to a peer.
     fn disconnect(&self, request: DisconnectRequest) -> impl Future<Output = Outcome<Disconnected>> + Send;
+
+    /// Signs the heads of our packages again that are under keys which were replaced in their files, and tells of them.
+    fn renew_keys(&self) -> impl Future<Output = Outcome<KeysRenewed>> + Send;
+
+    /// Explains a double signing of our own, and ends it.
+    fn resolve(&self, request: ResolveRequest) -> impl Future<Output = Outcome<Resolved>> + Send;
+
+    /// Lists and changes which publisher a bare name means.
+    fn trust(&self, request: TrustRequest) -> impl Future<Output = Outcome<Trust>> + Send;
 
     /// Reads the configuration again and applies what can be applied to a running node.
     fn reload(&self) -> impl Future<Output = Outcome<Reloaded>> + Send;

@@ -12,8 +12,8 @@
 //! The same text is what `export` gives and `import` takes. The last line tells a file that was cut off or changed from one
 //! that is whole, so that damage never turns into another identity.
 //!
-//! **Invariant:** nothing here replaces, repairs or removes a key file. A file is written whole beside its place, with mode
-//! 0600, forced to the disk, and then given its name, which fails if the name is taken.
+//! **Invariant:** nothing here repairs or removes a key file, and only a rotation replaces one ([`replace`]). A file is written
+//! whole beside its place, with mode 0600, forced to the disk, and then given its name, which fails if the name is taken.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -40,6 +40,8 @@ pub enum Kind {
     Node,
     /// The key that signs releases.
     Publisher,
+    /// A key that names a publisher's next keys, and signs nothing else.
+    Recovery,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
         match self {
             Self::Node => "node",
             Self::Publisher => "publisher",
+            Self::Recovery => "recovery",
         }
     }
 }
@@ -57,7 +60,7 @@ impl Kind {
 pub(super) struct Contents {
     pub(super) kind: Kind,
     pub(super) secret: SecretKey,
-    /// Signed key documents, from the genesis; none for a node.
+    /// Signed key documents, from the genesis; none for a node or a recovery key.
     pub(super) documents: Vec<Vec<u8>>,
 }
 
@@ -94,7 +97,8 @@ impl Contents {
         check_sum(text)?;
         let found = field(&mut rest, "kind")?;
         if found != kind.as_str() {
-            let found = [Kind::Node, Kind::Publisher].into_iter().find(|kind| kind.as_str() == found);
+            let found =
+                [Kind::Node, Kind::Publisher, Kind::Recovery].into_iter().find(|kind| kind.as_str() == found);
             return Err(found.map_or(Flaw::Damaged, |found| Flaw::Kind { found, wanted: kind }));
         }
         let public = bytes(field(&mut rest, "public")?)?;
@@ -171,6 +175,24 @@ fn read_private(path: &Path) -> Result<Vec<u8>, Error> {
 
 /// Writes a new key file; refuses where anything has its name already.
 pub(super) fn create(path: &Path, contents: &Contents) -> Result<(), Error> {
+    let write = |error| Error::write(path, error);
+    let (folder, file) = written_beside(path, contents)?;
+    file.persist_noclobber(path).map_err(|error| write(error.error))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(write)
+}
+
+/// Writes a key file in the place of the one that is there: after a crash it is the one or the other.
+pub(super) fn replace(path: &Path, contents: &Contents) -> Result<(), Error> {
+    let write = |error| Error::write(path, error);
+    let (folder, file) = written_beside(path, contents)?;
+    file.persist(path).map_err(|error| write(error.error))?;
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(write)
+}
+
+fn written_beside<'a>(
+    path: &'a Path,
+    contents: &Contents,
+) -> Result<(&'a Path, tempfile::NamedTempFile), Error> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let write = |error| Error::write(path, error);
     make_private_folder(folder)?;
@@ -181,8 +203,7 @@ pub(super) fn create(path: &Path, contents: &Contents) -> Result<(), Error> {
         .map_err(write)?;
     file.write_all(contents.write().as_bytes()).map_err(write)?;
     file.as_file().sync_all().map_err(write)?;
-    file.persist_noclobber(path).map_err(|error| write(error.error))?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(write)
+    Ok((folder, file))
 }
 
 /// Makes a folder, and those above it, for its owner alone; refuses one that others may write to.
@@ -340,6 +361,9 @@ pub enum Error {
         /// The name, shortened.
         name: String,
     },
+    /// The new key document is none.
+    #[error(transparent)]
+    Keys(#[from] super::Error),
     /// The system gives no random numbers.
     #[error("the system gives no random numbers to make a key of")]
     Entropy {
@@ -369,6 +393,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Name { .. } => Code::Usage,
+            Self::Keys(error) => error.code(),
             Self::Exists { .. } => Code::Conflict,
             Self::Entropy { .. } => Code::Failed,
             Self::Write { source, .. } => match source.kind() {
@@ -393,11 +418,14 @@ impl Error {
                 "restore {} from your backup; to go on as another node, on purpose: ggen marketplace p2p key new --node",
                 path.display()
             ),
-            Self::Lost { path, kind: Kind::Publisher, .. } => format!(
-                "restore {} from your backup, or with: ggen marketplace p2p key import <name> <file>\n\
-                 To publish as somebody else from now on, on purpose: ggen marketplace p2p key new",
-                path.display()
-            ),
+            Self::Lost { path, .. } => {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                format!(
+                    "restore {} from your backup, or with: ggen marketplace p2p key import {name} <file>\n\
+                     To publish as another publisher from now on, on purpose: ggen marketplace p2p key new {name}",
+                    path.display()
+                )
+            }
             Self::Exists { path } => format!("use another name, or move {} away first", path.display()),
             Self::Read { path, .. } => {
                 format!(
@@ -409,6 +437,12 @@ impl Error {
                 let folder = path.parent().unwrap_or(path);
                 format!("check that {} can be written to and has space left", folder.display())
             }
+            Self::Keys(super::Error::Signature { .. }) => {
+                "its publisher named recovery keys, and only those rotate: give the files of enough of them with --recovery; see: \
+                 ggen marketplace p2p key recovery list"
+                    .to_owned()
+            }
+            Self::Keys(error) => error.hint(),
             Self::Name { .. } => "use a name such as \"default\" or \"work-2\"".to_owned(),
             Self::Entropy { .. } => "check that the system's random number generator works".to_owned(),
         }

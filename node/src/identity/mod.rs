@@ -16,6 +16,7 @@ mod keys;
 pub mod node_key;
 pub mod publisher;
 mod publisher_id;
+mod recovery;
 
 pub use envelope::{Context, Envelope};
 pub use error::Error;
@@ -23,3 +24,4 @@ pub use key_log::{KeyDocument, KeyLog};
 pub use keys::{PublicKey, SecretKey};
 pub use publisher::Publisher;
 pub use publisher_id::PublisherId;
+pub use recovery::RecoveryKey;

@@ -1,12 +1,13 @@
 //! The secret side of a publisher: what signs.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read, Write},
     path::{Path, PathBuf},
 };
 
 use super::{
-    Context, Envelope, KeyDocument, KeyLog, PublicKey, PublisherId, SecretKey,
+    Context, Envelope, KeyDocument, KeyLog, PublicKey, PublisherId, RecoveryKey, SecretKey,
     key_file::{self, Contents, Error, Flaw, Kind},
 };
 use crate::time::Timestamp;
@@ -17,6 +18,10 @@ pub const FOLDER_NAME: &str = "publishers";
 const ADOPTED: &str = "adopted";
 /// The ending of the empty file beside a key that was given to another machine.
 const SHARED: &str = "shared";
+/// The file in the state folder that says which publishers' keys were in the folder of keys, so that a lost one is missed.
+pub const OWNERS_FILE_NAME: &str = "publisher-ids";
+/// Bytes of that file that are read: some thousand names.
+const OWNERS_BYTES_MAX: u64 = 256 << 10;
 
 /// One of a publisher's current secret keys, with the publisher's whole chain of key documents.
 #[derive(Debug, Clone)]
@@ -124,6 +129,9 @@ impl Publisher {
     pub fn load_or_create(dir: &Path, name: &str, now: Timestamp) -> Result<Self, Error> {
         let path = path(dir, name)?;
         if key_file::is_missing(&path) {
+            if let Some(lost) = Self::lost(dir)?.into_iter().find(|lost| lost.name == name) {
+                return Err(lost.error(dir));
+            }
             match Self::create(dir, name, now) {
                 // Somebody else was faster: theirs is the key.
                 Err(Error::Exists { .. }) => {}
@@ -162,7 +170,58 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::create`].
     pub fn store(&self, dir: &Path, name: &str) -> Result<(), Error> {
-        key_file::create(&path(dir, name)?, &self.contents())
+        key_file::create(&path(dir, name)?, &self.contents())?;
+        self.note(dir, name)
+    }
+
+    /// Writes the key, which follows the one that is called `name` in the folder of keys `dir`, in the place of that one.
+    ///
+    /// # Errors
+    /// [`Flaw::Replaced`] where the one that is there is not what this one followed, and whatever keeps the file from being
+    /// written; what is there then stays.
+    pub fn replace(&self, dir: &Path, name: &str) -> Result<(), Error> {
+        let there = Self::load(dir, name)?;
+        let path = path(dir, name)?;
+        let (old, new) = (there.key_log(), self.key_log());
+        if !old.agrees_with(new) || old.current().n > new.current().n || there.id() != self.id() {
+            return Err(Error::Flaw { path, flaw: Flaw::Replaced });
+        }
+        key_file::replace(&path, &self.contents())?;
+        self.note(dir, name)
+    }
+
+    /// Notes that the key called `name` in the folder of keys `dir` is this publisher's.
+    fn note(&self, dir: &Path, name: &str) -> Result<(), Error> {
+        let file = owners_file(dir);
+        let mut owners = owners(&file)?;
+        let id = self.id().to_string();
+        if owners.iter().any(|owner| owner.name == name && owner.id == id) {
+            return Ok(());
+        }
+        owners.retain(|owner| owner.name != name);
+        owners.push(Lost { name: name.to_owned(), id });
+        owners.sort();
+        let lines: Vec<String> =
+            owners.iter().map(|owner| format!("{} {}\n", owner.name, owner.id)).collect();
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let written = || {
+            let mut beside = tempfile::NamedTempFile::new_in(folder)?;
+            beside.write_all(lines.concat().as_bytes())?;
+            beside.as_file().sync_all()?;
+            beside.persist(&file).map_err(|error| error.error)?;
+            fs::File::open(folder)?.sync_all()
+        };
+        written().map_err(|source| Error::Write { path: file.clone(), source })
+    }
+
+    /// The keys that were in the folder of keys `dir` and are gone.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where it cannot be told.
+    pub fn lost(dir: &Path) -> Result<Vec<Lost>, Error> {
+        let mut owners = owners(&owners_file(dir))?;
+        owners.retain(|owner| path(dir, &owner.name).is_ok_and(|path| key_file::is_missing(&path)));
+        Ok(owners)
     }
 
     /// As [`Publisher::store`], for a key that was made elsewhere: what was published with it there is not known here.
@@ -260,6 +319,35 @@ impl Publisher {
         &self.log
     }
 
+    /// The publisher after its key was replaced by one of the system's random numbers, as `change` says for the rest.
+    ///
+    /// # Errors
+    /// [`Error::Entropy`], and [`Error::Keys`] as [`Publisher::changed`] has.
+    pub fn rotated_at_random(
+        &self,
+        change: Change,
+        recovery: &[RecoveryKey],
+        created: Timestamp,
+    ) -> Result<Self, Error> {
+        let change = Change { secret: Some(random()?), ..change };
+        let recovery: Vec<SecretKey> = recovery.iter().map(|key| key.secret().clone()).collect();
+        Ok(self.changed(change, &recovery, created)?)
+    }
+
+    /// The publisher with the same key after one more key document.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] as [`Publisher::changed`] has.
+    pub fn amended(
+        &self,
+        change: Change,
+        recovery: &[RecoveryKey],
+        created: Timestamp,
+    ) -> Result<Self, Error> {
+        let recovery: Vec<SecretKey> = recovery.iter().map(|key| key.secret().clone()).collect();
+        Ok(self.changed(change, &recovery, created)?)
+    }
+
     /// Signs `payload` as `context`.
     pub fn seal(&self, context: Context, payload: Vec<u8>) -> Envelope {
         Envelope::seal(context, payload, &[&self.secret])
@@ -277,6 +365,44 @@ impl Publisher {
         let log = KeyLog::verify(&contents.documents).map_err(|_| Flaw::Documents)?;
         Self::new(contents.secret, log)
     }
+}
+
+/// A key that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lost {
+    /// What it was called.
+    pub name: String,
+    /// Whose it was.
+    pub id: String,
+}
+
+impl Lost {
+    /// The same as an error, with the way to mend it.
+    pub fn error(&self, dir: &Path) -> Error {
+        let path = dir.join(FOLDER_NAME).join(format!("{}.key", self.name));
+        Error::Lost { path, kind: Kind::Publisher, identity: format!("publisher {}", self.id) }
+    }
+}
+
+/// Beside the folder of keys: that one may be lost as a whole.
+fn owners_file(dir: &Path) -> PathBuf {
+    dir.with_file_name(OWNERS_FILE_NAME)
+}
+
+fn owners(file: &Path) -> Result<Vec<Lost>, Error> {
+    let mut text = String::new();
+    let read = fs::File::open(file).and_then(|it| it.take(OWNERS_BYTES_MAX).read_to_string(&mut text));
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(Error::Read { path: file.to_owned(), source }),
+        Ok(_) => {}
+    }
+    let line = |line: &str| {
+        let (name, id) = line.split_once(' ')?;
+        let is_one = key_file::check_name(name).is_ok() && id.parse::<PublisherId>().is_ok();
+        is_one.then(|| Lost { name: name.to_owned(), id: id.to_owned() })
+    };
+    Ok(text.lines().filter_map(line).collect())
 }
 
 fn path(dir: &Path, name: &str) -> Result<PathBuf, Error> {

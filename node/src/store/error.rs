@@ -221,8 +221,8 @@ impl Error {
                 "A version is used once, for ever: choose another version number.".to_owned()
             }
             Self::PinMismatch { name, pinned, offered } => format!(
-                "Check with the author which one is right. To use the pinned one, write {pinned}/{name}; to use the \
-                 other one, write {offered}/{name}."
+                "Check with the author which one is right. To use the pinned one, write {pinned}/{name}; to accept the \
+                 other one in its place: ggen marketplace p2p trust accept {offered}/{name}"
             ),
             Self::Rollback { .. } => {
                 "Nothing was changed. Whoever offers the older state may be out of date.".to_owned()

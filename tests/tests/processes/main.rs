@@ -15,6 +15,7 @@ mod bad_input;
 mod bad_state;
 mod clocks;
 mod crowd;
+mod double_signing;
 mod exit_codes;
 mod kill;
 mod lifecycle;

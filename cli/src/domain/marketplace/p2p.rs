@@ -22,6 +22,7 @@ mod search;
 pub(crate) mod start;
 mod status;
 mod stop;
+mod trust;
 mod verify;
 
 use clap::{Args, Subcommand};
@@ -62,6 +63,7 @@ pub(crate) enum Verb {
     Connect(connect::Connect),
     Disconnect(disconnect::Disconnect),
     Key(key::Key),
+    Trust(trust::Trust),
     Config(config::Config),
     Logs(logs::Logs),
     Completions(completions::Completions),
@@ -88,6 +90,7 @@ impl Verb {
             Self::Connect(_) => "connect to the peer",
             Self::Disconnect(_) => "disconnect from the peer",
             Self::Key(_) => "do this with the key",
+            Self::Trust(_) => "do this with the pins",
             Self::Config(_) => "do this with the configuration",
             Self::Logs(_) => "show the log",
             Self::Completions(_) => "print the completions",
@@ -138,6 +141,7 @@ impl P2p {
             Verb::Connect(verb) => verb.run(session).await,
             Verb::Disconnect(verb) => verb.run(session).await,
             Verb::Key(verb) => verb.run(session).await,
+            Verb::Trust(verb) => verb.run(session).await,
             Verb::Config(verb) => verb.run(session).await,
             Verb::Logs(verb) => verb.run(session).await,
             Verb::Completions(verb) => verb.run(session),

@@ -23,7 +23,7 @@ use ggen_marketplace::{
     code::Code,
     config::{self, Effective, Layers, P2PConfig, Partial, Unknown},
     control::{
-        api::{DropRequest, Dropped, Failure, Progress, PublishRequest, Published, Stopping},
+        api::{DropRequest, Dropped, Failure, Progress, PublishRequest, Published, Stopping, Trust, TrustRequest},
         server::Server,
         service::{Outcome, ProgressSender},
         socket_path,
@@ -463,6 +463,13 @@ pub(crate) async fn publish_offline(
             Some(state) = receiver.next() => progress(state),
         }
     }
+}
+
+/// Lists and changes pins in the store of a node that does not run.
+pub(crate) fn trust_offline(home: &Path, request: &TrustRequest) -> Outcome<Trust> {
+    let config = effective(home, &Flags::default())?.config;
+    make_home(home)?;
+    node::trust_offline(&config, request)
 }
 
 #[cfg(test)]

@@ -136,7 +136,13 @@ impl Node {
         let known = match tokio::time::timeout(LOG_PATIENCE, self.log_of(&head)).await {
             Ok(Ok(log)) => Known::of_log(head, &log),
             Ok(Err(Unread::Contradicts(failure))) => return (Versions::Unchecked(clause(&failure)), None),
-            Ok(Err(Unread::Unavailable(_))) | Err(_) => Known::of_head(head),
+            Ok(Err(Unread::Unavailable(_))) | Err(_) => {
+                if !matches!(self.dispute(package).await, Ok(None)) {
+                    let why = "its publisher signed two different states of it, and what is not contested is not known";
+                    return (Versions::Unchecked(why.to_owned()), None);
+                }
+                Known::of_head(head)
+            }
         };
         let versions = if package.publisher == own.publisher || self.is_informed().await {
             known.versions(None)

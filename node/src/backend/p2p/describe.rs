@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use libp2p::PeerId;
 
+use super::disputed::FROZEN;
 use crate::{catalog::Listed, control::api::PackageInfo, release::Head, reputation::Score};
 
 /// What a search shows of a head.
@@ -13,7 +14,7 @@ pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
         notes.push("checks before publishing were skipped".to_owned());
     }
     if frozen {
-        notes.push("its publisher signed two different states for one place: frozen".to_owned());
+        notes.push(FROZEN.to_owned());
     }
     let latest = head.latest.as_ref();
     PackageInfo {

@@ -211,15 +211,27 @@ impl Node {
         let log = tokio::time::timeout(LOG_PATIENCE, self.log_of(&head)).await;
         let log = log.unwrap_or_else(|_| Err(Unread::Unavailable(slow_log()))).map_err(Failure::from);
         let deadline = Instant::now() + SEARCH_TIMEOUT;
+        let frozen = self.dispute(&package).await?.is_some();
         let mut info = Info {
-            package: package_info(head.head(), false),
+            package: package_info(head.head(), frozen),
             sequence: head.head().sequence.get(),
             released_at: head.head().released_at.to_string(),
-            versions: versions(&head, log.as_ref().ok()),
+            versions: match (&log, frozen) {
+                (Err(_), true) => Vec::new(),
+                (log, _) => versions(&head, log.as_ref().ok()),
+            },
             ..Info::default()
         };
+        if frozen {
+            // What the head names as the latest is contested.
+            let latest = log.as_ref().ok().and_then(Log::latest);
+            info.package.version = latest.map(|latest| latest.version.to_string()).unwrap_or_default();
+            info.package.cid = latest.map(|latest| latest.root.to_string()).unwrap_or_default();
+            info.package.size = latest.map(|latest| latest.size).unwrap_or_default();
+        }
         if let Err(failure) = log {
-            info.package.notes.push(format!("only the latest version is known: {}", failure.message));
+            let known = if frozen { "no version" } else { "only the latest version" };
+            info.package.notes.push(format!("{known} is known: {}", failure.message));
         }
         if let Some(version) = &reference.version {
             let wanted = version.to_string();

@@ -308,7 +308,9 @@ pub(super) fn keep_head(
             return Err(store::Error::Refused {
                 code: Code::Equivocation,
                 message: format!("two different states of {package} were signed for one place: it is frozen"),
-                hint: "Nothing was changed, and nobody would take it. Publish under another name.".to_owned(),
+                hint: "Nothing was changed, and nobody would take it. End it first: ggen marketplace p2p key rotate, then: \
+                       ggen marketplace p2p key resolve <package>"
+                    .to_owned(),
             });
         }
         Outcome::Refused(Refusal::Rollback | Refusal::Equivocation | Refusal::Contradiction) => {
@@ -390,7 +392,7 @@ fn append(
 }
 
 /// What a head says of its package, to be said again.
-fn labels_of(head: &VerifiedHead) -> Labels {
+pub(super) fn labels_of(head: &VerifiedHead) -> Labels {
     let head = head.head();
     Labels {
         description: head.description.clone(),

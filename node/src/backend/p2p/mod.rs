@@ -40,12 +40,15 @@ mod bookkeeping;
 mod clock;
 mod dependencies;
 mod describe;
+mod disputed;
 mod failure;
 mod find;
 mod history;
 mod home;
 mod install;
 mod join;
+mod keys;
+mod mend;
 mod node;
 mod outbox;
 mod packed;
@@ -57,6 +60,7 @@ mod resolve;
 mod service;
 mod sources;
 mod status;
+mod trust;
 mod verify;
 mod watch;
 
@@ -69,7 +73,7 @@ use self::{
     failure::fail,
     node::{Keys, Node},
 };
-pub use self::{outbox::drop_offline, publish::publish_offline};
+pub use self::{outbox::drop_offline, publish::publish_offline, trust::trust_offline};
 use crate::{
     code::Code,
     control::{
@@ -189,6 +193,12 @@ impl P2PRegistry {
     /// Says where the configuration can be read again; [`Service::reload`](crate::control::service::Service::reload) does so.
     pub fn on_reload(&self, read: impl Fn() -> Result<P2PConfig, Failure> + Send + Sync + 'static) {
         self.node.set_source(node::Source(Arc::new(read)));
+    }
+
+    /// Puts the same publisher with other keys in the place of the one that was given with the parts; tells whether it did. Heads
+    /// are signed again by [`Service::renew_keys`](crate::control::service::Service::renew_keys).
+    pub fn set_publisher(&self, publisher: Publisher) -> bool {
+        self.node.keys.replace(publisher)
     }
 
     /// Looks a package's head up in the DHT alone: neither the catalogue nor a peer's pages are asked, and what was seen of

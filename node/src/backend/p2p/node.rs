@@ -27,7 +27,7 @@ use super::{
     P2PConfig, announce, bookkeeping,
     clock::{Clock, Fault, Jump},
     failure::fail,
-    gone, join, outbox,
+    gone, join, keys, outbox,
     reference::{Network, Off},
     watch,
 };
@@ -119,7 +119,7 @@ pub(super) enum Keys {
     /// In files below this folder.
     Folder(PathBuf),
     /// There is one, and it was given.
-    Given(Box<Publisher>),
+    Given(Box<Mutex<Publisher>>),
 }
 
 impl Node {
@@ -201,6 +201,7 @@ impl Node {
         node.outbox.notify_one();
         node.spawn(outbox::release(node.clone()));
         node.spawn(watch::watch(node.clone()));
+        node.spawn(keys::renew(node.clone()));
     }
 
     /// Runs a task until it ends or the node stops.
@@ -284,7 +285,7 @@ impl Node {
     /// Loads the publisher that signs, or makes its key where it is the first.
     pub(super) async fn publisher(&self, name: Option<&str>) -> Result<Publisher, Failure> {
         let before = match &self.keys {
-            Keys::Given(publisher) => return Ok(Publisher::clone(publisher)),
+            Keys::Given(publisher) => return Ok(given(publisher)),
             Keys::Folder(_) => self.with_store(published_before).await?,
         };
         self.keys.publisher(name, &before)
@@ -347,7 +348,7 @@ impl Node {
     /// The publisher with this id, where its key is here.
     pub(super) fn publisher_of(&self, id: PublisherId) -> Result<Option<Publisher>, Failure> {
         match &self.keys {
-            Keys::Given(publisher) => Ok((publisher.id() == id).then(|| Publisher::clone(publisher))),
+            Keys::Given(publisher) => Ok(Some(given(publisher)).filter(|publisher| publisher.id() == id)),
             keys @ Keys::Folder(_) => Ok(keys.all()?.into_iter().find(|publisher| publisher.id() == id)),
         }
     }
@@ -424,10 +425,21 @@ impl Node {
 }
 
 impl Keys {
+    /// Puts a publisher that was given in the place of the one before; tells whether it did.
+    pub(super) fn replace(&self, publisher: Publisher) -> bool {
+        let Self::Given(before) = self else { return false };
+        let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = before.id() == publisher.id();
+        if is_same {
+            *before = publisher;
+        }
+        is_same
+    }
+
     /// All publishers whose keys are here.
     pub(super) fn all(&self) -> Result<Vec<Publisher>, Failure> {
         match self {
-            Self::Given(publisher) => Ok(vec![Publisher::clone(publisher)]),
+            Self::Given(publisher) => Ok(vec![given(publisher)]),
             Self::Folder(folder) => {
                 let names = Publisher::list(folder).map_err(fail)?;
                 names.iter().map(|name| Publisher::load(folder, name).map_err(fail)).collect()
@@ -443,7 +455,7 @@ impl Keys {
         published: &BTreeSet<PublisherId>,
     ) -> Result<Publisher, Failure> {
         match self {
-            Self::Given(publisher) => Ok(Publisher::clone(publisher)),
+            Self::Given(publisher) => Ok(given(publisher)),
             Self::Folder(folder) => {
                 let names = Publisher::list(folder).map_err(fail)?;
                 match (name, names.as_slice()) {
@@ -507,6 +519,10 @@ fn clock_off(Off { expected, wall, peers, networks }: Off) -> Failure {
         format!("This machine's clock is {by} {direction}: it says {wall}, and {who} {expected}."),
         "Put the clock right, for example: timedatectl set-ntp true",
     )
+}
+
+fn given(publisher: &Mutex<Publisher>) -> Publisher {
+    publisher.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 fn clock_jumped(Jump { wall, expected, settles }: Jump) -> Failure {

@@ -9,6 +9,7 @@ use semver::Version;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    disputed,
     failure::fail,
     gone,
     install::head_key,
@@ -137,15 +138,9 @@ impl Node {
                 store.read(|conn| Ok((catalog::get(conn, &wanted)?, catalog::is_frozen(conn, &wanted)?)))
             })
             .await?;
-        // First: it stays frozen after its head left the index.
-        if frozen {
-            return Err(Failure::new(
-                Code::Equivocation,
-                format!(
-                    "The publisher of {package} signed two different states for one place: it is frozen."
-                ),
-                "Ask its publisher, over another channel, which one counts.",
-            ));
+        // It stays frozen after its head left the index, and then nothing says what is not contested.
+        if frozen && listed.is_none() {
+            return Err(disputed::frozen(package, "its head is not here any more"));
         }
         let Some(listed) = listed else { return Ok(None) };
         listed.verify(now).map(Some).map_err(fail)
@@ -195,6 +190,9 @@ impl Node {
         head: &VerifiedHead,
         version: Option<&Version>,
     ) -> Result<(Release, Vec<String>), Failure> {
+        if self.dispute(&head.package_id()).await?.is_some() {
+            return self.undisputed_release(head, version).await;
+        }
         let latest = head.head().latest.as_ref();
         match (version, latest) {
             (None, Some(latest)) => Ok((latest.clone(), Vec::new())),
@@ -226,21 +224,37 @@ impl Node {
         }
     }
 
-    /// The whole log of a package, from the store and from those who provide it.
+    /// The log of a package, from the store and from those who provide it: all of it, or where its publisher signed two of
+    /// them, what they have in common.
     pub(super) async fn log_of(&self, head: &VerifiedHead) -> Result<Log, Unread> {
+        let log = self.read_log(head).await?;
+        match self.dispute(&head.package_id()).await.map_err(Unread::Unavailable)? {
+            Some(proofs) => self.undisputed(head, log, &proofs).await,
+            None => {
+                self.continues_what_was_seen(&log, head).await?;
+                Ok(log)
+            }
+        }
+    }
+
+    /// The log that a head names, whatever else is known of its package.
+    pub(super) async fn read_log(&self, head: &VerifiedHead) -> Result<Log, Unread> {
+        let mut session = self.log_session(head);
+        let entries = self.entries(&mut session, head).await;
+        self.refuse_forgers(session.report()).await;
+        let log = Log::verify(entries?).map_err(Unread::contradicts)?;
+        log.anchored(head).map_err(Unread::contradicts)?;
+        Ok(log)
+    }
+
+    /// Asks those who provide a package for the entries of its log.
+    pub(super) fn log_session(&self, head: &VerifiedHead) -> Session {
         let deadline = Instant::now() + LOG_TIMEOUT;
         let found = match &head.head().latest {
             Some(latest) => self.sources(latest.root, deadline, Looking::Once),
             None => self.connected_sources(),
         };
-        let mut session =
-            Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, found);
-        let entries = self.entries(&mut session, head).await;
-        self.refuse_forgers(session.report()).await;
-        let log = Log::verify(entries?).map_err(Unread::contradicts)?;
-        log.anchored(head).map_err(Unread::contradicts)?;
-        self.continues_what_was_seen(&log, head).await?;
-        Ok(log)
+        Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, found)
     }
 
     /// Holds a log against where it ended before: a head that passes over a number may name another history.
@@ -293,7 +307,7 @@ impl Node {
         Ok(entries.into_entries())
     }
 
-    async fn entry(
+    pub(super) async fn entry(
         &self,
         session: &mut Session,
         id: ContentId,
@@ -335,7 +349,10 @@ fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> 
     Failure::new(
         Code::PinMismatch,
         format!("The name \"{name}\" is pinned to another publisher.\n  pinned: {pinned}\n  named:  {named}"),
-        "Install the pinned one by its bare name. No command changes a pin yet; another state folder has pins of its own.",
+        format!(
+            "Install the pinned one by its bare name. To accept the other one in its place, knowingly: \
+             ggen marketplace p2p trust accept {named}/{name}"
+        ),
     )
 }
 

@@ -5,10 +5,7 @@ use std::sync::atomic::Ordering;
 use super::P2PRegistry;
 use crate::control::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info,
-        InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList,
-        PeerListRequest, PublishRequest, Published, Reloaded, SearchRequest, SearchResults, Status, Stopping,
-        Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
     },
     service::{Outcome, ProgressSender, Service},
 };
@@ -64,6 +61,18 @@ impl Service for P2PRegistry {
 
     async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {
         self.node.disconnect(request).await
+    }
+
+    async fn renew_keys(&self) -> Outcome<KeysRenewed> {
+        self.node.renew_keys().await
+    }
+
+    async fn resolve(&self, request: ResolveRequest) -> Outcome<Resolved> {
+        self.node.resolve_branches(request).await
+    }
+
+    async fn trust(&self, request: TrustRequest) -> Outcome<Trust> {
+        self.node.trust(request).await
     }
 
     async fn reload(&self) -> Outcome<Reloaded> {

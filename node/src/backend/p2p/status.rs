@@ -1,17 +1,18 @@
 //! How the node is.
 
-use std::sync::atomic::Ordering;
+use std::{collections::BTreeMap, sync::atomic::Ordering};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use super::{failure::fail, node::Node};
+use super::{disputed::FROZEN, failure::fail, node::Node};
 use crate::{
     catalog,
     config::Role,
     control::api::{Failure, Status},
     network::Snapshot,
+    package::PackageId,
     peers::policy::{Scope, scope_of},
-    store::{outbox, packages, published},
+    store::{heads, installed, outbox, packages, published},
 };
 
 impl Node {
@@ -31,7 +32,8 @@ impl Node {
         let own = self.network.local_peer();
         let listening = full(&snapshot.listening, own);
         let external: Vec<Multiaddr> = snapshot.observed.keys().cloned().collect();
-        let warnings = self.warnings(&snapshot, pending, &queue);
+        let mut warnings = self.warnings(&snapshot, pending, &queue);
+        warnings.extend(self.key_warnings().await?);
         Ok(Status {
             peer_id: own.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -66,6 +68,49 @@ impl Node {
             health: if warnings.is_empty() { "ok" } else { "degraded" }.to_owned(),
             warnings,
         })
+    }
+
+    /// What a person should know of keys that are gone, and of packages that are frozen and of concern here.
+    async fn key_warnings(&self) -> Result<Vec<String>, Failure> {
+        let mut warnings: Vec<String> = match self.lost_keys().await {
+            Ok(lost) => lost
+                .into_iter()
+                .map(|publisher| {
+                    format!(
+                        "the key of publisher {publisher}, which published here, is lost: nothing more can be published with it; \
+                         see: ggen marketplace p2p key list"
+                    )
+                })
+                .collect(),
+            Err(failure) => vec![format!("{} See: ggen marketplace p2p key list", failure.message)],
+        };
+        let concerned = self.with_store(|store| {
+            store.read(|conn| {
+                let own = heads::list_all(conn)?.into_iter().map(|head| (head.package, true));
+                let here = installed::list_all(conn)?.into_iter().map(|row| (row.package, false));
+                let mut concerned: BTreeMap<PackageId, bool> = here.collect();
+                concerned.extend(own);
+                let mut frozen = Vec::new();
+                for (package, is_own) in concerned {
+                    if catalog::is_frozen(conn, &package)? {
+                        frozen.push((package, is_own));
+                    }
+                }
+                Ok(frozen)
+            })
+        });
+        for (package, is_own) in concerned.await? {
+            let name = &package.name;
+            warnings.push(match is_own {
+                true => format!(
+                    "your package {package} is frozen, because its key signed two different states for one place: nobody installs \
+                     what came after. See the branches: ggen marketplace p2p key resolve {name} --dry-run; end it: ggen \
+                     marketplace p2p key rotate, then: ggen marketplace p2p key resolve {name}"
+                ),
+                false => format!("{package}, which is installed here, is {FROZEN}"),
+            });
+        }
+        Ok(warnings)
     }
 
     fn warnings(&self, snapshot: &Snapshot, pending: usize, queue: &[outbox::Queued]) -> Vec<String> {

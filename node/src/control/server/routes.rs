@@ -19,8 +19,7 @@ use crate::{
     code::Code,
     control::{
         api::{
-            BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest, InstallRequest,
-            PeerInfoRequest, PeerListRequest, PublishRequest, SearchRequest, VerifyRequest,
+        BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest, InstallRequest, PeerInfoRequest, PeerListRequest, PublishRequest, ResolveRequest, SearchRequest, TrustRequest, VerifyRequest,
         },
         service::{ProgressSender, Service},
     },
@@ -54,6 +53,9 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/bootstrap", post(bootstrap))
         .route("/connect", post(connect))
         .route("/disconnect", post(disconnect))
+        .route("/keys/renew", post(renew_keys))
+        .route("/resolve", post(resolve))
+        .route("/trust", post(trust))
         .route("/stop", post(stop));
     Router::new()
         .nest("/v1", v1)
@@ -90,6 +92,14 @@ fn malformed(why: &str) -> Refusal {
         format!("The request is malformed: {why}."),
         "Use a ggen of the same version as the node: ggen marketplace p2p status",
     ))
+}
+
+fn malfunction() -> Failure {
+    Failure::new(
+        Code::Failed,
+        "internal error: the work on the request was cut off",
+        "Run the same command again.",
+    )
 }
 
 fn query<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, Refusal> {
@@ -183,6 +193,24 @@ async fn connect<S: Service>(State(shared): Shares<S>, Ask(request): Ask<Bootstr
 
 async fn disconnect<S: Service>(State(shared): Shares<S>, Ask(request): Ask<DisconnectRequest>) -> Answer {
     plain(LOOKUP_DEADLINE, shared.service.disconnect(request)).await
+}
+
+async fn renew_keys<S: Service>(State(shared): Shares<S>) -> Answer {
+    // Each package is told of in turn.
+    plain(VERIFY_DEADLINE, shared.service.renew_keys()).await
+}
+
+async fn resolve<S: Service>(State(shared): Shares<S>, Ask(request): Ask<ResolveRequest>) -> Answer {
+    let deadline = deadline(request.timeout_secs.map(|secs| secs as f64), VERIFY_DEADLINE);
+    let service = Arc::clone(&shared.service);
+    // What was signed is told of also where the client is gone.
+    let work = tokio::spawn(async move { service.resolve(request).await });
+    let done = async move { work.await.unwrap_or_else(|_| Err(malfunction())) };
+    plain(deadline, done).await
+}
+
+async fn trust<S: Service>(State(shared): Shares<S>, Ask(request): Ask<TrustRequest>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.trust(request)).await
 }
 
 async fn stop<S: Service>(State(shared): Shares<S>) -> Answer {

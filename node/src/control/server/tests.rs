@@ -15,10 +15,7 @@ use crate::{
     code::Code,
     control::{
         api::{
-            BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure,
-            Info, InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfo, PeerInfoRequest,
-            PeerList, PeerListRequest, PublishRequest, Published, Reloaded, SearchRequest, SearchResults,
-            Status, Stopping, Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
         },
         client::Client,
         service::{Outcome, ProgressSender},
@@ -115,6 +112,18 @@ impl Service for Fake {
 
     async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {
         Ok(Disconnected { peer_id: request.peer_id, connections: 1 })
+    }
+
+    async fn renew_keys(&self) -> Outcome<KeysRenewed> {
+        Ok(KeysRenewed::default())
+    }
+
+    async fn resolve(&self, request: ResolveRequest) -> Outcome<Resolved> {
+        Ok(Resolved { package: request.package, ..Resolved::default() })
+    }
+
+    async fn trust(&self, _: TrustRequest) -> Outcome<Trust> {
+        Ok(Trust::default())
     }
 
     async fn reload(&self) -> Outcome<Reloaded> {

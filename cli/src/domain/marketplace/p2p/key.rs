@@ -1,4 +1,7 @@
-//! `key`: the publisher keys of a state folder. They are files; no node needs to run.
+//! `key`: the publisher keys of a state folder. They are files; no node needs to run, but for `key resolve`.
+
+mod change;
+mod resolve;
 
 use std::{
     fs::{self, OpenOptions},
@@ -23,7 +26,7 @@ use crate::{
     session::{Exit, Finished, Session},
 };
 
-/// List, make, export and import publisher keys.
+/// List, make, export, import, replace and revoke publisher keys, and end a double signing.
 #[derive(Debug, Args)]
 #[command(
     subcommand_required = true,
@@ -33,7 +36,10 @@ Examples:
   ggen marketplace p2p key list
   ggen marketplace p2p key new work
   ggen marketplace p2p key export default --to ./publisher.key
-  ggen marketplace p2p key import laptop ./publisher.key"
+  ggen marketplace p2p key import laptop ./publisher.key
+  ggen marketplace p2p key recovery make --to /media/stick/recovery.key
+  ggen marketplace p2p key rotate --recovery /media/stick/recovery.key
+  ggen marketplace p2p key resolve my-package --dry-run"
 )]
 pub(crate) struct Key {
     #[command(subcommand)]
@@ -75,6 +81,15 @@ enum Action {
         #[arg(value_name = "FILE")]
         from: PathBuf,
     },
+    /// Replace a publisher key with a new one; the publisher stays the same.
+    Rotate(change::Rotate),
+    /// Replace a publisher key that may be in wrong hands: what it signs from now on counts for nothing.
+    Revoke(change::Revoke),
+    /// Recovery keys: they alone can replace a publisher key, so a stolen publisher key cannot.
+    #[command(subcommand)]
+    Recovery(change::Recovery),
+    /// End a double signing of a package of yours: say which of the versions count that were signed apart from each other.
+    Resolve(resolve::Resolve),
 }
 
 /// One publisher key.
@@ -95,7 +110,18 @@ struct Keys {
     #[serde(skip_serializing_if = "Option::is_none")]
     node_error: Option<String>,
     keys: Vec<Row>,
+    /// Keys that were here and are gone.
+    lost: Vec<Gone>,
     total: usize,
+}
+
+/// A key that was here and is gone.
+#[derive(Debug, Serialize)]
+struct Gone {
+    name: String,
+    publisher: String,
+    /// What is wrong, and what to do.
+    error: String,
 }
 
 /// What was exported: the text itself, or where it is now.
@@ -124,9 +150,13 @@ impl Key {
             Action::Import { name, from } => {
                 let publisher = Publisher::import(&read(&from)?).map_err(refused)?;
                 publisher.adopt(&folder, &name).map_err(refused)?;
-                session.warn("use the key in one place at a time, and publish while connected: two versions that are signed apart freeze the package for good");
+                session.warn("use the key in one place at a time, and publish while connected: two versions that are signed apart from each other freeze the package until you resolve it");
                 print_one(session, "Imported", name, &publisher)?;
             }
+            Action::Rotate(rotate) => rotate.run(session, &folder).await?,
+            Action::Revoke(revoke) => revoke.run(session, &folder).await?,
+            Action::Recovery(recovery) => recovery.run(session, &folder).await?,
+            Action::Resolve(resolve) => resolve.run(session).await?,
         }
         Ok(Exit::Ok)
     }
@@ -193,14 +223,24 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
         Err(key_file::Error::Missing { .. }) => (None, None),
         Err(error) => (None, Some(with_hint(&error))),
     };
-    session.print(&Keys { peer_id, node_error, total: keys.len(), keys }, |answer, page| {
+    let lost = Publisher::lost(folder).map_err(refused)?;
+    let lost: Vec<Gone> = lost
+        .into_iter()
+        .map(|lost| Gone { error: with_hint(&lost.error(folder)), name: lost.name, publisher: lost.id })
+        .collect();
+    session.print(&Keys { peer_id, node_error, total: keys.len(), lost, keys }, |answer, page| {
         page.line(match (&answer.peer_id, &answer.node_error) {
             (Some(peer), _) => format!("This node is peer {peer}."),
             (None, Some(error)) => format!("This node's key cannot be used: {error}"),
             (None, None) => "This node has no key yet; its first start makes it.".to_owned(),
         });
+        for lost in &answer.lost {
+            page.warnings(&[format!("the publisher key {} is lost: {}", lost.name, lost.error)]);
+        }
         if answer.keys.is_empty() {
-            page.line("There is no publisher key yet; the first publish makes one.");
+            if answer.lost.is_empty() {
+                page.line("There is no publisher key yet; the first publish makes one.");
+            }
             return;
         }
         page.table(

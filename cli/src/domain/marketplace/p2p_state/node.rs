@@ -6,7 +6,7 @@ use ggen_marketplace::{
     backend::p2p::{self, P2PRegistry},
     config::P2PConfig,
     control::{
-        api::{DropRequest, Dropped, Failure, PublishRequest, Published},
+        api::{DropRequest, Dropped, Failure, PublishRequest, Published, Trust, TrustRequest},
         service::{Outcome, ProgressSender, Service},
     },
 };
@@ -47,6 +47,11 @@ pub(super) async fn open(config: P2PConfig) -> Outcome<impl Node> {
 /// Takes a version out of the outbox of the state folder, under its lock.
 pub(super) async fn drop_offline(config: P2PConfig, request: DropRequest) -> Outcome<Dropped> {
     p2p::drop_offline(config, request).await
+}
+
+/// Lists and changes pins in the state folder, under its lock.
+pub(super) fn trust_offline(config: &P2PConfig, request: &TrustRequest) -> Outcome<Trust> {
+    p2p::trust_offline(config, request)
 }
 
 /// Packs a package into the outbox of the state folder, under its lock.

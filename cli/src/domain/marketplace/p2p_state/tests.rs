@@ -2,9 +2,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ggen_marketplace::control::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info,
-        InfoRequest, InstallRequest, Installed, Listing, PeerDetails, PeerInfoRequest, PeerList,
-        PeerListRequest, Reloaded, SearchRequest, SearchResults, Status, Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Verified, VerifyRequest,
     },
     client::Client,
     service::Service,
@@ -88,6 +86,18 @@ impl Service for Fake {
     async fn disconnect(&self, _: DisconnectRequest) -> Outcome<Disconnected> {
         no()
     }
+    async fn renew_keys(&self) -> Outcome<KeysRenewed> {
+        Ok(KeysRenewed::default())
+    }
+
+    async fn resolve(&self, request: ResolveRequest) -> Outcome<Resolved> {
+        Ok(Resolved { package: request.package, ..Resolved::default() })
+    }
+
+    async fn trust(&self, _: TrustRequest) -> Outcome<Trust> {
+        Ok(Trust::default())
+    }
+
     async fn reload(&self) -> Outcome<Reloaded> {
         Ok(Reloaded::default())
     }

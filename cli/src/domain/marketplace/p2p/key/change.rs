@@ -1,0 +1,325 @@
+//! `key rotate`, `key revoke` and `key recovery`: another key document after the ones that there are.
+//!
+//! The key file is replaced whole. A running node signs the heads of the publisher's packages again at once, another one when
+//! it starts.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use ggen_marketplace::{
+    code::Code,
+    control::{
+        api::{Failure, KeysRenewed},
+        service::Outcome,
+    },
+    identity::{PublicKey, Publisher, RecoveryKey, publisher},
+    time::Timestamp,
+};
+use serde::Serialize;
+
+use super::{read, refused, write_new};
+use crate::{
+    domain::marketplace::p2p_state,
+    page::Page,
+    session::{Finished, Session},
+};
+
+/// Which key is changed, and what allows it.
+#[derive(Debug, Args)]
+pub(super) struct Target {
+    /// The key.
+    #[arg(value_name = "NAME", default_value = p2p_state::KEY_DEFAULT)]
+    name: String,
+    /// A file with a recovery key, where the publisher has some; repeatable.
+    #[arg(long = "recovery", value_name = "FILE")]
+    recovery: Vec<PathBuf>,
+}
+
+/// `key rotate`.
+#[derive(Debug, Args)]
+pub(super) struct Rotate {
+    #[command(flatten)]
+    target: Target,
+}
+
+/// `key revoke`.
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    #[command(flatten)]
+    target: Target,
+    /// Revoke this public key, which the publisher had before, and keep the current one; repeatable.
+    #[arg(long = "public-key", value_name = "HEX")]
+    public_keys: Vec<String>,
+}
+
+/// `key recovery`.
+#[derive(Debug, Subcommand)]
+pub(super) enum Recovery {
+    /// Make recovery keys, write each to a file that you keep elsewhere, and name them as the publisher's.
+    Make {
+        #[command(flatten)]
+        target: Target,
+        /// The file to make, best on a medium that is kept away from this machine; repeatable, one key each.
+        #[arg(long, value_name = "FILE", required = true)]
+        to: Vec<PathBuf>,
+        /// How many of the keys are needed to replace the publisher key.
+        #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+        threshold: u32,
+    },
+    /// List the recovery keys of each publisher: their public keys, not where their files are.
+    List,
+}
+
+/// What a change came to.
+#[derive(Debug, Serialize)]
+struct Changed {
+    name: String,
+    publisher: String,
+    public_key: String,
+    /// The number of the new key document.
+    document: u64,
+    /// Keys that were revoked.
+    revoked: Vec<String>,
+    /// The public recovery keys from now on.
+    recovery: Vec<String>,
+    /// How many of them are needed.
+    recovery_threshold: u32,
+    /// Files that were written, with secret recovery keys.
+    files: Vec<String>,
+    /// What the running node did; nothing where none runs.
+    node: Option<KeysRenewed>,
+}
+
+impl Target {
+    /// The publisher, and the recovery keys that were given.
+    fn load(&self, folder: &Path) -> Outcome<(Publisher, Vec<RecoveryKey>)> {
+        let publisher = Publisher::load(folder, &self.name).map_err(refused)?;
+        let read = |path: &PathBuf| {
+            RecoveryKey::import(&read(path)?).map_err(|error| {
+                let said = refused(error);
+                Failure::new(
+                    said.code,
+                    format!("{}: {}", path.display(), said.message),
+                    "Give the file that `key recovery make` wrote.",
+                )
+            })
+        };
+        let keys = self.recovery.iter().map(read).collect::<Outcome<Vec<_>>>()?;
+        let named = &publisher.key_log().current().recovery;
+        match keys.iter().find(|key| !named.contains(&key.public_key())) {
+            Some(stranger) => Err(Failure::new(
+                Code::Usage,
+                format!("{} is no recovery key of this publisher.", stranger.public_key()),
+                "See which are: ggen marketplace p2p key recovery list",
+            )),
+            None => Ok((publisher, keys)),
+        }
+    }
+}
+
+impl Rotate {
+    pub(super) async fn run(self, session: &Session, folder: &Path) -> Finished<()> {
+        let (publisher, recovery) = self.target.load(folder)?;
+        let change = publisher::Change::default();
+        let next = publisher.rotated_at_random(change, &recovery, Timestamp::now()).map_err(refused)?;
+        done(session, folder, self.target.name, &next, Vec::new()).await
+    }
+}
+
+impl Revoke {
+    pub(super) async fn run(self, session: &Session, folder: &Path) -> Finished<()> {
+        let (publisher, recovery) = self.target.load(folder)?;
+        let now = Timestamp::now();
+        let next = if self.public_keys.is_empty() {
+            let revoked = vec![publisher.public_key()];
+            publisher.rotated_at_random(publisher::Change { revoked, ..Default::default() }, &recovery, now)
+        } else {
+            let revoked =
+                self.public_keys.iter().map(|text| public_key(&publisher, text)).collect::<Outcome<_>>()?;
+            publisher.amended(publisher::Change { revoked, ..Default::default() }, &recovery, now)
+        };
+        done(session, folder, self.target.name, &next.map_err(refused)?, Vec::new()).await
+    }
+}
+
+/// A public key that a publisher had before, by its text.
+fn public_key(publisher: &Publisher, text: &str) -> Outcome<PublicKey> {
+    let log = publisher.key_log();
+    let mut before =
+        (0..=log.current().n).filter_map(|n| log.document(n)).flat_map(|document| &document.keys);
+    let found = before.find(|key| key.to_string() == text && **key != publisher.public_key());
+    found.copied().ok_or_else(|| {
+        Failure::new(
+            Code::Usage,
+            format!("{text} is no key that this publisher had before."),
+            "To revoke the current key and go on with a new one, leave --public-key out.",
+        )
+    })
+}
+
+impl Recovery {
+    pub(super) async fn run(self, session: &Session, folder: &Path) -> Finished<()> {
+        match self {
+            Self::Make { target, to, threshold } => make(session, folder, target, &to, threshold).await,
+            Self::List => list(session, folder),
+        }
+    }
+}
+
+async fn make(
+    session: &Session,
+    folder: &Path,
+    target: Target,
+    to: &[PathBuf],
+    threshold: u32,
+) -> Finished<()> {
+    let (publisher, recovery) = target.load(folder)?;
+    let keys = to.iter().map(|_| RecoveryKey::random().map_err(refused)).collect::<Outcome<Vec<_>>>()?;
+    let named = keys.iter().map(RecoveryKey::public_key).collect();
+    let change = publisher::Change { recovery: Some((named, threshold)), ..Default::default() };
+    let next = publisher.amended(change, &recovery, Timestamp::now()).map_err(refused)?;
+    let inside = to.iter().find(|path| is_inside(path, session.home()));
+    if let Some(path) = inside {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "{} is in the state folder: whoever takes that would have the recovery key too.",
+                path.display()
+            ),
+            "Name a file elsewhere, best on a medium that is kept away from this machine.",
+        )
+        .into());
+    }
+    // The secrets first: a document that names a key which nobody has could never be followed by another one.
+    for (path, key) in to.iter().zip(&keys) {
+        write_new(path, &key.export())?;
+    }
+    let files = to.iter().map(|path| path.display().to_string()).collect();
+    done(session, folder, target.name, &next, files).await
+}
+
+/// Whether a file would be below a folder.
+fn is_inside(path: &Path, folder: &Path) -> bool {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (parent.canonicalize(), folder.canonicalize()) {
+        (Ok(parent), Ok(folder)) => parent.starts_with(folder),
+        _ => false,
+    }
+}
+
+/// Replaces the key file, tells the running node, and shows what was done.
+async fn done(
+    session: &Session,
+    folder: &Path,
+    name: String,
+    next: &Publisher,
+    files: Vec<String>,
+) -> Finished<()> {
+    next.replace(folder, &name).map_err(refused)?;
+    let node = match session.client().renew_keys().await {
+        Ok(renewed) => Some(renewed),
+        Err(failure) if failure.code == Code::NotRunning => None,
+        Err(failure) => {
+            session.warn(&format!(
+                "the key was replaced, and the running node did not sign its heads again ({}); restart it: \
+                 ggen marketplace p2p restart",
+                failure.message
+            ));
+            None
+        }
+    };
+    let document = next.key_log().current();
+    let texts = |keys: &[PublicKey]| keys.iter().map(ToString::to_string).collect();
+    let answer = Changed {
+        name,
+        publisher: next.id().to_string(),
+        public_key: next.public_key().to_string(),
+        document: document.n,
+        revoked: texts(&document.revoked),
+        recovery: texts(&document.recovery),
+        recovery_threshold: document.recovery_threshold,
+        files,
+        node,
+    };
+    session.print(&answer, show)
+}
+
+fn show(changed: &Changed, page: &mut Page) {
+    page.heading(format!("The publisher key {} is at key document {}", changed.name, changed.document))
+        .field("publisher", &changed.publisher)
+        .field("public key", &changed.public_key)
+        .list("revoked", &changed.revoked)
+        .list("recovery keys", &changed.recovery);
+    if !changed.recovery.is_empty() {
+        page.field(
+            "needed to rotate",
+            format!("{} of {}", changed.recovery_threshold, changed.recovery.len()),
+        );
+    }
+    if !changed.files.is_empty() {
+        page.list("written to", &changed.files);
+        page.warnings(&[
+            "these files are secret, and they are the only copies: keep them away from this machine. Without enough of them \
+             the publisher key can never be replaced; with them, and without the publisher key, it can",
+        ]);
+    }
+    match &changed.node {
+        Some(node) => {
+            page.warnings(&node.warnings);
+            page.list("signed again", &node.packages);
+            page.list("frozen", &node.frozen);
+            for frozen in &node.frozen {
+                let name = frozen.rsplit('/').next().unwrap_or(frozen);
+                page.line(format!("Say what counts of it: ggen marketplace p2p key resolve {name}"));
+            }
+        }
+        None => {
+            page.line("No node runs here: the heads of its packages are signed again at the next start.");
+        }
+    }
+    page.line("Export it again for other machines: they cannot publish with the key from before.");
+}
+
+/// The recovery keys of one publisher.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    publisher: String,
+    recovery: Vec<String>,
+    threshold: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Rows {
+    publishers: Vec<Row>,
+    total: usize,
+}
+
+fn list(session: &Session, folder: &Path) -> Finished<()> {
+    let mut publishers = Vec::new();
+    for name in Publisher::list(folder).map_err(refused)? {
+        let publisher = Publisher::load(folder, &name).map_err(refused)?;
+        let document = publisher.key_log().current();
+        publishers.push(Row {
+            name,
+            publisher: publisher.id().to_string(),
+            recovery: document.recovery.iter().map(ToString::to_string).collect(),
+            threshold: document.recovery_threshold,
+        });
+    }
+    session.print(&Rows { total: publishers.len(), publishers }, |rows, page| {
+        if rows.publishers.is_empty() {
+            page.line("There is no publisher key here.");
+        }
+        for row in &rows.publishers {
+            page.heading(&row.name).field("publisher", &row.publisher);
+            if row.recovery.is_empty() {
+                page.line("  It has no recovery keys: anyone who has its key can replace it.");
+                page.line("  Make some: ggen marketplace p2p key recovery make --to <file>");
+            } else {
+                page.list("recovery keys", &row.recovery)
+                    .field("needed to rotate", format!("{} of {}", row.threshold, row.recovery.len()));
+            }
+        }
+    })
+}

@@ -1,0 +1,115 @@
+//! `trust`: which publisher a bare name means on this machine.
+
+use clap::{Args, Subcommand};
+use ggen_marketplace::{
+    code::Code,
+    control::api::{Trust as Answer, TrustAction, TrustRequest},
+    package::{PackageName, PackageRef},
+};
+
+use crate::{
+    domain::marketplace::p2p_state,
+    page::{self, Page},
+    session::{Exit, Finished, Session},
+    values,
+};
+
+/// List and change which publisher a bare name means here.
+#[derive(Debug, Args)]
+#[command(
+    subcommand_required = true,
+    arg_required_else_help = true,
+    long_about = "List and change which publisher a bare name means here.\n\n\
+        The first publisher that is accepted for a name is pinned to it. Another one is never taken in its place silently.",
+    after_help = "\
+Examples:
+  ggen marketplace p2p trust list
+  ggen marketplace p2p trust pin <publisher>/web-tools
+  ggen marketplace p2p trust accept <publisher>/web-tools
+  ggen marketplace p2p trust unpin web-tools"
+)]
+pub(crate) struct Trust {
+    #[command(subcommand)]
+    action: Action,
+}
+
+/// What can be done with pins.
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List the pins.
+    List,
+    /// Pin a name that is not pinned yet.
+    Pin {
+        /// The publisher and the name: publisher/name.
+        #[arg(value_name = "PACKAGE", value_parser = values::package)]
+        package: PackageRef,
+    },
+    /// Take a pin away: the next publisher that is accepted for the name is pinned.
+    Unpin {
+        /// The name.
+        #[arg(value_name = "NAME")]
+        name: PackageName,
+    },
+    /// Pin a name to another publisher than before; check with its author that this is right.
+    Accept {
+        /// The publisher and the name: publisher/name.
+        #[arg(value_name = "PACKAGE", value_parser = values::package)]
+        package: PackageRef,
+    },
+}
+
+impl Trust {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let of = |action, package: PackageRef| TrustRequest {
+            action,
+            name: package.name.to_string(),
+            // One that is missing is refused as what it is: no publisher id.
+            publisher: package.publisher.map(|publisher| publisher.to_string()).unwrap_or_default(),
+        };
+        let request = match self.action {
+            Action::List => TrustRequest::default(),
+            Action::Pin { package } => of(TrustAction::Pin, package),
+            Action::Accept { package } => of(TrustAction::Accept, package),
+            Action::Unpin { name } => {
+                TrustRequest { action: TrustAction::Unpin, name: name.to_string(), ..Default::default() }
+            }
+        };
+        let mut outcome = session.client().trust(&request).await;
+        if outcome.as_ref().is_err_and(|failure| failure.code == Code::NotRunning) {
+            outcome = p2p_state::trust_offline(session.home(), &request);
+        }
+        session.print(&outcome?, |answer, page| show(&request, answer, page))?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
+    match (request.action, answer.changed) {
+        (TrustAction::List, _) => {}
+        (TrustAction::Unpin, _) => {
+            page.line(format!("{} is not pinned any more.", request.name));
+        }
+        (_, false) => {
+            page.line(format!("{} was pinned to this publisher already.", request.name));
+        }
+        (_, true) => {
+            page.heading(format!("Pinned {}", request.name))
+                .optional("before", answer.before.as_deref())
+                .field("now", &request.publisher);
+        }
+    }
+    if request.action != TrustAction::List {
+        return;
+    }
+    if answer.pins.is_empty() {
+        page.line("No name is pinned yet; the first installation of one pins it.");
+        return;
+    }
+    page.table(
+        &["NAME", "PUBLISHER", "SINCE"],
+        answer
+            .pins
+            .iter()
+            .map(|pin| vec![pin.name.clone(), pin.publisher.clone(), page::when(&pin.pinned_at)]),
+    );
+}

@@ -3,8 +3,14 @@
 //! Additive only: a field never changes its name or meaning. Times are RFC 3339 in UTC, sizes are bytes, durations say
 //! their unit in the name, ids are in their text form.
 
+mod keys;
+
 use serde::{Deserialize, Serialize};
 
+pub use self::keys::{
+    KeysRenewed, Pin, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, Trust, TrustAction,
+    TrustRequest,
+};
 use crate::code::Code;
 
 /// Version of these shapes; every answer carries it as `schema_version`.
@@ -716,141 +722,4 @@ pub struct Disconnected {
 pub struct Health {
     /// Whether it is so.
     pub ok: bool,
-}
-
-/// `key rotate` and its like: what the node made of keys that changed in their files.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeysRenewed {
-    /// Packages whose heads were signed again, by id.
-    pub packages: Vec<String>,
-    /// Packages that are frozen: their next head is one that resolves them.
-    pub frozen: Vec<String>,
-    /// Of how many of the packages another node has heard.
-    pub announced: usize,
-    /// What a person should know.
-    pub warnings: Vec<String>,
-}
-
-/// `key resolve`, what is asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ResolveRequest {
-    /// `[publisher/]name` of a package of one's own.
-    pub package: String,
-    /// The publisher key to sign with, where there are several.
-    pub key: Option<String>,
-    /// Versions that are kept, as `version` or `version:branch`.
-    pub keep: Vec<String>,
-    /// Versions that are withdrawn, in the same form.
-    pub withdraw: Vec<String>,
-    /// Explain, and sign nothing.
-    pub dry_run: bool,
-    /// Seconds that telling others may take.
-    pub timeout_secs: Option<u64>,
-}
-
-/// `key resolve`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Resolved {
-    /// Full id.
-    pub package: String,
-    /// Versions that all branches have in common.
-    pub undisputed: Vec<String>,
-    /// The place in the log from which on the branches differ.
-    pub from_sequence: u64,
-    /// The branches.
-    pub branches: Vec<ResolvedBranch>,
-    /// What becomes of each version of the branches.
-    pub versions: Vec<ResolvedVersion>,
-    /// Whether the key has to be replaced before anything can be resolved.
-    pub needs_rotation: bool,
-    /// Whether it was resolved now.
-    pub resolved: bool,
-    /// Sequence of the entry that resolved it.
-    pub sequence: Option<u64>,
-    /// DHT nodes that stored the new head.
-    pub dht_stored: usize,
-    /// Peers that the announcement was sent to.
-    pub announced_to: usize,
-    /// What a person should know.
-    pub warnings: Vec<String>,
-}
-
-/// One branch of a log that was signed twice.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResolvedBranch {
-    /// Its letter.
-    pub name: String,
-    /// Whether it is the one that this machine signed or holds.
-    pub here: bool,
-    /// The ids of its entries.
-    pub entries: Vec<String>,
-    /// What each of them did.
-    pub says: Vec<String>,
-}
-
-/// One version of a branch.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResolvedVersion {
-    /// The version.
-    pub version: String,
-    /// The branch that has this content of it.
-    pub branch: String,
-    /// The content id of its tree.
-    pub cid: String,
-    /// Whether it counts; otherwise it is never used again.
-    pub kept: bool,
-    /// Why; empty where nothing speaks against keeping it.
-    pub why: String,
-}
-
-/// What `trust` is asked to do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TrustAction {
-    /// Only list.
-    #[default]
-    List,
-    /// Pin a name that is not pinned yet.
-    Pin,
-    /// Take a pin away: the next publisher that is accepted for the name is pinned.
-    Unpin,
-    /// Pin a name to another publisher than before.
-    Accept,
-}
-
-/// `trust`, what is asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TrustRequest {
-    /// What to do.
-    pub action: TrustAction,
-    /// The bare name.
-    pub name: String,
-    /// The publisher id.
-    pub publisher: String,
-}
-
-/// `trust`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trust {
-    /// All pins afterwards, by name.
-    pub pins: Vec<Pin>,
-    /// How many.
-    pub total: usize,
-    /// Whether one was changed.
-    pub changed: bool,
-    /// The publisher that the name was pinned to before.
-    pub before: Option<String>,
-}
-
-/// Which publisher a bare name means here.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pin {
-    /// The bare name.
-    pub name: String,
-    /// The publisher id.
-    pub publisher: String,
-    /// When it was accepted.
-    pub pinned_at: String,
 }

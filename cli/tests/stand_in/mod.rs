@@ -6,8 +6,12 @@ use ggen_marketplace::{
     code::Code,
     control::{
         api::{
-        BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, ListedPackage, Listing, PackageInfo, PeerDetails, PeerEvent, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, Pin, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, SearchRequest, SearchResults, Status, Stopping, Trust, TrustAction, TrustRequest, Verified,
-            VerifyRequest,
+            BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, DropRequest,
+            Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, ListedPackage,
+            Listing, PackageInfo, PeerDetails, PeerEvent, PeerInfo, PeerInfoRequest, PeerList,
+            PeerListRequest, Pin, PublishRequest, Published, Reloaded, ResolveRequest, Resolved,
+            ResolvedBranch, ResolvedVersion, SearchRequest, SearchResults, Status, Stopping, Trust,
+            TrustAction, TrustRequest, Verified, VerifyRequest,
         },
         server::Server,
         service::{Outcome, ProgressSender, Service},

@@ -22,7 +22,11 @@ use tokio::task::JoinHandle;
 
 use super::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody,
+        Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
+        PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded,
+        ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping,
+        Trust, TrustRequest, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,

@@ -8,7 +8,10 @@ use std::future::Future;
 use tokio::sync::watch;
 
 use super::api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+    BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info,
+    InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList,
+    PeerListRequest, Progress, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest,
+    SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
 };
 
 /// The result of every verb.

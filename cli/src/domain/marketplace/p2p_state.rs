@@ -23,7 +23,9 @@ use ggen_marketplace::{
     code::Code,
     config::{self, Effective, Layers, P2PConfig, Partial, Unknown},
     control::{
-        api::{DropRequest, Dropped, Failure, Progress, PublishRequest, Published, Stopping, Trust, TrustRequest},
+        api::{
+            DropRequest, Dropped, Failure, Progress, PublishRequest, Published, Stopping, Trust, TrustRequest,
+        },
         server::Server,
         service::{Outcome, ProgressSender},
         socket_path,

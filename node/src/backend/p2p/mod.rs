@@ -150,7 +150,7 @@ impl P2PRegistry {
     pub async fn with_parts(config: P2PConfig, parts: Parts) -> Result<Self, Error> {
         config.validate().map_err(fail)?;
         let Parts { transport, node_key, publisher, store, offload, observer, metrics } = parts;
-        let keys = Keys::Given(Box::new(publisher));
+        let keys = Keys::Given(Arc::new(std::sync::Mutex::new(publisher)));
         let first_contact = first_contact(&store, &keys, offload);
         let settings = settings(&config, first_contact.clone(), runs(&store).map_err(fail)?);
         let (network, events) =

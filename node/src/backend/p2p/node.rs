@@ -119,7 +119,7 @@ pub(super) enum Keys {
     /// In files below this folder.
     Folder(PathBuf),
     /// There is one, and it was given.
-    Given(Box<Mutex<Publisher>>),
+    Given(Arc<Mutex<Publisher>>),
 }
 
 impl Node {

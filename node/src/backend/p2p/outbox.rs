@@ -455,7 +455,7 @@ mod tests {
             }
             let publisher = world.publisher.clone();
             let publisher = if is_elsewhere { publisher.adopted() } else { publisher };
-            meet(&world.store, &Keys::Given(Box::new(publisher))).unwrap();
+            meet(&world.store, &Keys::Given(std::sync::Arc::new(std::sync::Mutex::new(publisher)))).unwrap();
             assert_eq!(world.waiting().len(), if is_elsewhere { 2 } else { 0 });
             assert_eq!(world.log().is_none(), is_elsewhere);
             assert!(world.store.read(outbox::list_unsent).unwrap().is_empty());

@@ -5,7 +5,10 @@ use std::sync::atomic::Ordering;
 use super::P2PRegistry;
 use crate::control::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info,
+        InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList,
+        PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest,
+        SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
     },
     service::{Outcome, ProgressSender, Service},
 };

@@ -19,7 +19,9 @@ use crate::{
     code::Code,
     control::{
         api::{
-        BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest, InstallRequest, PeerInfoRequest, PeerListRequest, PublishRequest, ResolveRequest, SearchRequest, TrustRequest, VerifyRequest,
+            BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest, InstallRequest,
+            PeerInfoRequest, PeerListRequest, PublishRequest, ResolveRequest, SearchRequest, TrustRequest,
+            VerifyRequest,
         },
         service::{ProgressSender, Service},
     },

@@ -15,7 +15,11 @@ use crate::{
     code::Code,
     control::{
         api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+            BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure,
+            Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfo,
+            PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest,
+            Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified,
+            VerifyRequest,
         },
         client::Client,
         service::{Outcome, ProgressSender},

@@ -2,7 +2,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ggen_marketplace::control::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Verified, VerifyRequest,
+        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info,
+        InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList,
+        PeerListRequest, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Verified,
+        VerifyRequest,
     },
     client::Client,
     service::Service,

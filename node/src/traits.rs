@@ -130,8 +130,8 @@ pub struct RegistryMetadata {
 ///
 /// Futures are [`Send`]; all methods may be called at once from many tasks.
 pub trait Registry: Send + Sync + 'static {
-    /// Publishes a package: it is either durable here with its signed head, announced now or as soon as somebody listens,
-    /// or nothing has changed.
+    /// Publishes a package: it is either durable here with its signed head, announced now or as soon as somebody listens;
+    /// or it waits, durable and unsigned, until it can be signed without risk; or nothing has changed.
     fn publish(&self, package: Package) -> impl Future<Output = Result<Release, Error>> + Send;
 
     /// Finds packages, best first, at most `limit`, none twice; an empty text lists all by recency.

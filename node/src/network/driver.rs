@@ -224,6 +224,7 @@ impl Driver {
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
             Command::Credit(peer) => self.peers.credit(&peer, Instant::now()),
             Command::Refresh(reply) => self.refresh(reply),
+            Command::Reread(reply) => self.reread(reply),
             Command::Reconfigure { topic, connections_max, connections } => {
                 self.connections.set_marks(connections);
                 let admission = &mut self.swarm.behaviour_mut().admission;

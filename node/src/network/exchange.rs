@@ -138,6 +138,13 @@ impl Driver {
         self.readings.insert(id, peer);
     }
 
+    /// Asks once more at once, also for what could not be taken before.
+    pub(super) fn reread(&mut self, reply: oneshot::Sender<()>) {
+        let readings = self.peers.values_mut().filter_map(|peer| peer.reading.as_mut());
+        readings.for_each(|reading| reading.cursor.retry());
+        self.refresh(reply);
+    }
+
     /// Asks once more at once, other than those peers that failed to tell in this round: one of them, asked for endless
     /// pages by every search that finds nothing, would hold all of them up.
     pub(super) fn refresh(&mut self, reply: oneshot::Sender<()>) {

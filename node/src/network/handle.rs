@@ -51,6 +51,7 @@ pub(super) enum Command {
     Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
     Credit(PeerId),
     Refresh(oneshot::Sender<()>),
+    Reread(oneshot::Sender<()>),
     Reconfigure { topic: String, connections_max: u32, connections: Marks },
     Snapshot(oneshot::Sender<Box<Snapshot>>),
     Disconnect(PeerId, oneshot::Sender<usize>),
@@ -331,6 +332,14 @@ impl Handle {
     /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn refresh(&self, deadline: Duration) -> Result<(), Error> {
         self.call(deadline, Command::Refresh).await
+    }
+
+    /// As [`Handle::refresh`], and also for what could not be taken before: what kept it from being taken is over.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn reread(&self, deadline: Duration) -> Result<(), Error> {
+        self.call(deadline, Command::Reread).await
     }
 
     /// Waits until every connected peer's heads have been read; false where the time ran out first.

@@ -101,6 +101,14 @@ impl Cursor {
         self.request
     }
 
+    /// Has the next round ask for what could not be taken, however often it could not: what kept it from being taken is over.
+    pub fn retry(&mut self) {
+        self.retries = 0;
+        if let Some(deferred) = &mut self.deferred {
+            deferred.rounds = 0;
+        }
+    }
+
     /// Where to go on when the peer is connected again; it has not been read then until it says that there is nothing more.
     ///
     /// Another numbering than before is read from its beginning.
@@ -189,6 +197,20 @@ mod tests {
         let mut cursor = Cursor::default();
         cursor.turn(&page(7, 9, false), TAKEN, 9);
         assert_eq!(cursor.turn(&page(7, 3, true), TAKEN, 9), Next::GiveUp, "backwards");
+    }
+
+    #[test]
+    fn what_could_not_be_taken_is_asked_for_at_once_where_that_is_over() {
+        let mut cursor = Cursor::default();
+        for _ in 0..9 {
+            cursor.begin();
+            cursor.turn(&page(7, 30, true), DEFERRED, 9);
+        }
+        assert_eq!(cursor.begin(), Request { epoch: 7, after: 30 }, "rounds are left out");
+        cursor.turn(&page(7, 30, true), TAKEN, 9);
+        cursor.retry();
+        assert_eq!(cursor.begin(), Request { epoch: 7, after: 0 });
+        assert_eq!(cursor.turn(&page(7, 30, true), TAKEN, 9), Next::Complete);
     }
 
     #[test]

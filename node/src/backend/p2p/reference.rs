@@ -2,7 +2,7 @@
 //!
 //! A node cannot tell from its own clock that it is wrong: it signs what everybody refuses, and refuses what everybody lists. So
 //! it asks its peers, and believes no single one of them. Each network has one vote, however many peers are in it, and where enough
-//! peers are there that this node chose itself, only they count: anyone can connect to it. The time is the median of the votes, as
+//! peers are there that this node chose itself, and agree, only they count: anyone can connect to it. The time is the median of the votes, as
 //! long as most of them are near it: fewer than half can lie without moving it beyond what the honest ones say
 //! ([Marzullo](https://doi.org/10.1145/1165389.945480) bounds it the same way).
 //!
@@ -132,8 +132,13 @@ impl Reference {
         let fresh = |said: &&Said| now - said.at <= i128::from(SAID_FRESH.as_secs());
         let all: Vec<&Said> = self.0.values().filter(fresh).collect();
         let chosen: Vec<&Said> = all.iter().copied().filter(|said| said.is_chosen).collect();
-        let counted = if is_enough(&chosen) { chosen } else { all };
-        let Some(beginning) = agreed(&counted) else { return Verdict::Unknown };
+        // Where those that were chosen contradict each other, the others have to say.
+        let of_chosen = agreed(&chosen).filter(|_| is_enough(&chosen));
+        let (counted, beginning) = match of_chosen {
+            Some(beginning) => (chosen, Some(beginning)),
+            None => (all.clone(), agreed(&all)),
+        };
+        let Some(beginning) = beginning else { return Verdict::Unknown };
         let expected = beginning + now;
         let off = expected.abs_diff(i128::from(wall.as_secs()));
         if off <= u128::from(CLOCK_OFF_MAX.as_secs()) {
@@ -229,6 +234,10 @@ mod tests {
         let mut crowd = vec![(1, true, 0), (2, true, 5), (3, true, -5)];
         crowd.extend([(9, true, lie); 40]);
         assert_eq!(verdict(&crowd), Verdict::Right);
+        // Two of three that were chosen lie: the others decide.
+        let mut few = vec![(1, true, 0), (2, true, lie), (3, true, -lie)];
+        few.extend((4..9).map(|network| (network, false, 0)));
+        assert_eq!(verdict(&few), Verdict::Right);
         // Who only connects does not count where enough were chosen, from however many networks.
         let mut botnet = vec![(1, true, 0), (2, true, 5), (3, true, -5)];
         botnet.extend((10..60).map(|network| (network, false, lie)));

@@ -39,7 +39,7 @@ pub(super) async fn watch(node: Arc<Node>) {
             tracing::info!("the clock is right again, as the peers say");
             let node = node.clone();
             node.clone().spawn(async move {
-                if let Err(error) = node.network.refresh(READ_TIMEOUT).await {
+                if let Err(error) = node.network.reread(READ_TIMEOUT).await {
                     tracing::warn!(%error, "not all that was refused for the clock was read again");
                 }
             });

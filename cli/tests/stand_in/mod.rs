@@ -83,6 +83,7 @@ impl Service for Answers {
             routing_table_peers: 3,
             routing_table_buckets: vec![1, 2],
             dht_records: 4,
+            dht_renewal_lag_secs: 0,
             packages_topic: "/ggen/packages/v1".to_owned(),
             mesh_peers: 1,
             topic_peers: 2,

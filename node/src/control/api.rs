@@ -163,6 +163,9 @@ pub struct Status {
     pub routing_table_buckets: Vec<usize>,
     /// DHT value records held for others and for ourselves.
     pub dht_records: usize,
+    /// Seconds since the oldest of them was due to be renewed by this node; 0 where all were renewed in time.
+    #[serde(default)]
+    pub dht_renewal_lag_secs: u64,
     /// The announcement topic.
     pub packages_topic: String,
     /// Peers in this node's mesh of the topic.

@@ -1,13 +1,20 @@
-//! What becomes of a head that comes from another node.
+//! What becomes of a head that comes from another node, how one is looked for, and where its record goes.
 //!
 //! A head comes in by four doors ([`Door`]): a neighbour announces it, a peer stores it here as a record of the DHT, a node of the DHT
 //! answers a lookup with it, or it stands in a page of the exchange. [`offer`] is the one judgement for all of them: it is
 //! told what this node knows of the package ([`Known`]) and says what to do ([`Verdict`]). Its caller fetches the one and
 //! carries out the other. [`blame`] says what a peer is charged with for what is no genuine head.
 //!
+//! [`lookup`] says whom a lookup in the DHT asks, past the dead, and how it ended; [`copies`] which of the records that it found counts.
+//! [`moves`] says who is given a copy of a record when nodes come and go.
+//!
 //! **Invariant:** nothing here touches the network, the database, the runtime or a clock; `now` is an argument. The same head, the
 //! same knowledge and the same time give the same verdict.
 
+pub mod copies;
+pub mod lookup;
+pub mod moves;
 pub mod offer;
+pub mod patience;
 
 pub use offer::{Blame, Door, Forward, Known, Standing, Verdict, blame, offer, proves, stand};

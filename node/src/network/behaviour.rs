@@ -144,13 +144,21 @@ fn dht(id: PeerId, settings: &Settings) -> kad::Behaviour<Records> {
         .set_query_timeout(settings.query_timeout)
         .set_record_ttl(Some(records::LEASE))
         .set_replication_factor(NonZeroUsize::new(20).expect("not zero"))
-        .set_caching(kad::Caching::Enabled { max_peers: 4 })
+        // What is held for others is given on and renewed by this node's own rules: see `heads::moves`.
+        .set_replication_interval(None)
+        .set_publication_interval(None)
+        .set_caching(kad::Caching::Disabled)
         .set_max_packet_size(16 * 1024)
-        .set_substreams_timeout(DHT_ANSWER_TIMEOUT.max(settings.query_timeout / DHT_ANSWER_SHARE))
+        .set_substreams_timeout(answer_timeout(settings))
         .set_periodic_bootstrap_interval(Some(Duration::from_secs(5 * 60)));
     let mut kad = kad::Behaviour::with_config(id, Records::new(id), config);
     kad.set_mode(Some(if settings.dht_server { kad::Mode::Server } else { kad::Mode::Client }));
     kad
+}
+
+/// How long a node may take to answer a request of a lookup.
+pub(super) fn answer_timeout(settings: &Settings) -> Duration {
+    DHT_ANSWER_TIMEOUT.max(settings.query_timeout / DHT_ANSWER_SHARE)
 }
 
 /// Gossipsub ([specification](https://github.com/libp2p/specs/blob/master/pubsub/gossipsub/gossipsub-v1.1.md)): strictly

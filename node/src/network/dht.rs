@@ -1,14 +1,13 @@
 //! The DHT: what this node asks of it, and what it keeps for it.
 
+use std::collections::BTreeSet;
+
 use libp2p::{
     Multiaddr, PeerId,
-    core::Endpoint,
     kad::{
-        self, AddProviderPhase, GetProvidersOk, GetRecordOk, InboundRequest, K_VALUE, KBucketKey,
-        ProviderRecord, PutRecordError, PutRecordPhase, QueryId, QueryInfo, QueryResult, Quorum, Record,
-        store::RecordStore,
+        self, AddProviderPhase, InboundRequest, K_VALUE, KBucketKey, ProviderRecord, PutRecordError,
+        PutRecordPhase, QueryId, QueryInfo, QueryResult, Quorum, Record, RecordKey, store::RecordStore,
     },
-    swarm::{ConnectionId, NetworkBehaviour},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -17,33 +16,31 @@ use tokio::{
 
 use super::{
     Event, Lookup,
-    driver::{Driver, PENDING_MAX},
-    handle::Sought,
+    driver::Driver,
+    handle::{Provider, Sought},
     intake::{Offered, Way},
-    patience::Patience,
+    kademlia::{self, Question},
+    lookups::{Heads, Purpose},
     peers::origin_of,
     serve::Work,
 };
 use crate::{
     catalog,
     content::ContentId,
-    heads::{self, Door, Known, Verdict},
-    limits::{ADDRESSES_PER_PEER_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
-    package::PackageId,
-    peers::policy,
-    release::{
-        choice::{Choice, compare},
-        head::{VerifiedHead, dht_key},
+    heads::{
+        self, Door, Known,
+        copies::Copies,
+        lookup::{Cost, Ended},
+        patience::Patience,
     },
+    limits::{ADDRESSES_PER_PEER_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
+    peers::policy,
+    release::head::VerifiedHead,
     store::Store,
     sync,
     time::Timestamp,
 };
 
-/// Copies of one record that a lookup looks at.
-const COPIES_MAX: usize = 64;
-/// Providers whose addresses are kept after the lookup that found them.
-const WHEREABOUTS_MAX: usize = 256;
 /// Bytes of a provider key: the multihash of a SHA-256.
 const PROVIDER_KEY_BYTES: usize = 34;
 
@@ -51,52 +48,23 @@ const PROVIDER_KEY_BYTES: usize = 34;
 pub(super) enum Query {
     Bootstrap(oneshot::Sender<bool>),
     Put(Patience, oneshot::Sender<usize>),
-    Get {
-        found: Vec<(Option<PeerId>, VerifiedHead)>,
-        package: PackageId,
-        patience: Patience,
-        reply: oneshot::Sender<Sought>,
-    },
     Provide(Patience, oneshot::Sender<bool>),
-    Providers(mpsc::Sender<PeerId>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
+    /// Nobody waits: copies of a record go to those who are to hold it.
+    Move(RecordKey, Vec<PeerId>),
     /// Nobody waits: a newer record is written back to those who held an older one.
     WriteBack,
 }
 
 /// What a lookup of a head found, with what is known of the package.
 pub(super) struct Answered {
-    found: Vec<(Option<PeerId>, VerifiedHead)>,
+    heads: Heads,
     known: Known,
-    /// Whether anybody answered at all.
-    was_answered: bool,
-    reply: oneshot::Sender<Sought>,
-}
-
-/// The head that counts among those of one package; the first two that contradict each other where some do.
-fn newest<'a>(
-    heads: &[&'a VerifiedHead],
-) -> Result<Option<&'a VerifiedHead>, (Choice, &'a VerifiedHead, &'a VerifiedHead)> {
-    let mut newest: Option<&VerifiedHead> = None;
-    for (at, head) in heads.iter().copied().enumerate() {
-        for before in heads[..at].iter().copied() {
-            match compare(before, head) {
-                choice @ (Choice::Equivocation | Choice::Fork) => return Err((choice, before, head)),
-                Choice::First | Choice::Second | Choice::Same => {}
-            }
-        }
-        if newest.is_none_or(|newest| compare(newest, head) == Choice::Second) {
-            newest = Some(head);
-        }
-    }
-    Ok(newest)
+    ended: Ended,
+    cost: Cost,
 }
 
 impl Driver {
-    fn room_for_query(&self) -> bool {
-        self.queries.len() + self.settling < PENDING_MAX
-    }
-
     pub(super) fn bootstrap(&mut self, reply: oneshot::Sender<bool>) {
         match self.swarm.behaviour_mut().kad.bootstrap() {
             Ok(id) => {
@@ -116,6 +84,7 @@ impl Driver {
         // All: the answer then names every node that took the record, where there are fewer than the full number.
         match self.swarm.behaviour_mut().kad.put_record(record, Quorum::All) {
             Ok(id) => {
+                self.record_came(&head.dht_key().to_vec().into());
                 self.queries.insert(id, Query::Put(Patience::new(Instant::now()), reply));
             }
             Err(error) => tracing::warn!(%error, "a head of ours found no room in our own record store"),
@@ -136,40 +105,27 @@ impl Driver {
     }
 
     /// Ends the search for the nodes nearest to a record where only the silent are still waited for: it goes to those that
-    /// answered. So does the search for a head that somebody has brought already. The dead are many in a network that has just
-    /// lost some, and each would take its whole timeout: longer than anybody waits for a head.
+    /// answered. The dead are many in a network that has just lost some, and each would take its whole timeout.
     pub(super) fn leave_the_silent(&mut self) {
         let now = Instant::now();
         // In libp2p's order, which is the same in every run; that of `queries` is not.
         let ids: Vec<QueryId> = self.swarm.behaviour().kad.iter_queries().map(|query| query.id()).collect();
         for id in ids {
-            let (patience, may_end) = match self.queries.get_mut(&id) {
-                Some(Query::Put(patience, _) | Query::Provide(patience, _)) => (patience, true),
-                Some(Query::Get { patience, found, .. }) => (patience, !found.is_empty()),
-                _ => continue,
+            let Some(Query::Put(patience, _) | Query::Provide(patience, _)) = self.queries.get_mut(&id)
+            else {
+                continue;
             };
             let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(&id) else { continue };
             let is_searching = matches!(
                 lookup.info(),
                 QueryInfo::PutRecord { phase: PutRecordPhase::GetClosestPeers, .. }
                     | QueryInfo::AddProvider { phase: AddProviderPhase::GetClosestPeers, .. }
-                    | QueryInfo::GetRecord { .. }
             );
-            if is_searching && patience.is_over(lookup.stats().num_successes(), may_end, now) {
+            if is_searching && patience.is_over(lookup.stats().num_successes(), true, now) {
                 tracing::debug!(stats = ?lookup.stats(), "the silent are not waited for");
                 lookup.finish();
             }
         }
-    }
-
-    pub(super) fn get_head(&mut self, package: &PackageId, reply: oneshot::Sender<Sought>) {
-        if !self.room_for_query() {
-            return;
-        }
-        let id = self.swarm.behaviour_mut().kad.get_record(dht_key(package).to_vec().into());
-        let patience = Patience::new(Instant::now());
-        let package = package.clone();
-        self.queries.insert(id, Query::Get { found: Vec::new(), package, patience, reply });
     }
 
     pub(super) fn provide(&mut self, root: ContentId, reply: oneshot::Sender<bool>) {
@@ -188,12 +144,9 @@ impl Driver {
         self.swarm.behaviour_mut().kad.stop_providing(&root.multihash_bytes().into());
     }
 
-    pub(super) fn providers(&mut self, root: ContentId, found: mpsc::Sender<PeerId>) {
-        if !self.room_for_query() {
-            return;
-        }
-        let id = self.swarm.behaviour_mut().kad.get_providers(root.multihash_bytes().into());
-        self.queries.insert(id, Query::Providers(found));
+    pub(super) fn providers(&mut self, root: ContentId, deadline: Instant, found: mpsc::Sender<Provider>) {
+        let question = Question::Providers(root.multihash_bytes().into());
+        self.begin_lookup(question, deadline, Purpose::Providers { found, told: BTreeSet::new() });
     }
 
     pub(super) fn find_peer(&mut self, peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>>) {
@@ -204,7 +157,11 @@ impl Driver {
         self.queries.insert(id, Query::FindPeer(peer, reply));
     }
 
-    pub(super) fn kad_event(&mut self, event: kad::Event) {
+    pub(super) fn kad_event(&mut self, event: kademlia::Event) {
+        let event = match event {
+            kademlia::Event::Answer(answer) => return self.lookup_answered(*answer),
+            kademlia::Event::Kad(event) => *event,
+        };
         self.routing_gained(&event);
         match event {
             kad::Event::OutboundQueryProgressed { id, result, step, stats } => {
@@ -212,7 +169,7 @@ impl Driver {
                 if step.last || matches!(result, QueryResult::Bootstrap(_)) {
                     self.outbox.observer.tell(&Event::LookedUp(Lookup::of(&result, &stats)));
                 }
-                self.progressed(id, result, step.last, stats.num_successes() > 0)
+                self.progressed(id, result, step.last)
             }
             kad::Event::InboundRequest { request } => {
                 self.outbox.observer.tell(&Event::Asked);
@@ -233,36 +190,13 @@ impl Driver {
         }
     }
 
-    fn progressed(&mut self, id: QueryId, result: QueryResult, last: bool, was_answered: bool) {
+    fn progressed(&mut self, id: QueryId, result: QueryResult, last: bool) {
         if let QueryResult::Bootstrap(Ok(ok)) = &result
             && ok.num_remaining == 0
         {
             self.last_bootstrap = Some(Timestamp::now());
         }
         match (result, self.queries.get_mut(&id)) {
-            (
-                QueryResult::GetRecord(Ok(GetRecordOk::FoundRecord(record))),
-                Some(Query::Get { found, package, .. }),
-            ) => {
-                if found.len() < COPIES_MAX
-                    && let Ok(head) = VerifiedHead::verify(&record.record.value, Timestamp::now())
-                    && head.package_id() == *package
-                {
-                    found.push((record.peer, head));
-                }
-            }
-            (
-                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { providers, .. })),
-                Some(Query::Providers(found)),
-            ) => {
-                let mut providers: Vec<PeerId> = providers.into_iter().collect();
-                providers.sort();
-                for provider in providers {
-                    self.providers_met.push(provider);
-                    // A reader that does not keep up has enough providers already.
-                    let _ = found.try_send(provider);
-                }
-            }
             (QueryResult::GetClosestPeers(result), Some(Query::FindPeer(..))) => {
                 let near = match result {
                     Ok(ok) => ok.peers,
@@ -286,6 +220,12 @@ impl Driver {
                     });
                 }
             }
+            (QueryResult::PutRecord(result), Some(Query::Move(..))) => {
+                if let Some(Query::Move(key, to)) = self.queries.remove(&id) {
+                    self.moved(&key, to, result);
+                }
+            }
+            (QueryResult::PutRecord(_), Some(Query::WriteBack)) => drop(self.queries.remove(&id)),
             (QueryResult::StartProviding(result), Some(Query::Provide(..))) => {
                 if let Some(Query::Provide(_, reply)) = self.queries.remove(&id) {
                     let _ = reply.send(result.is_ok());
@@ -298,78 +238,45 @@ impl Driver {
             }
             _ => {}
         }
-        self.keep_addresses();
-        if last && let Some(Query::Get { found, package, reply, .. }) = self.queries.remove(&id) {
-            self.settling += 1;
-            let known = move |store: &Store, _: &sync::Verified| {
-                let read = store.read(|conn| Ok(catalog::known(conn, &package)?));
-                read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()
-            };
-            self.beside.run(known, move |known| {
-                let known = known.flatten().unwrap_or_default();
-                Work::Answered(Box::new(Answered { found, known, was_answered, reply }))
-            });
-        }
+    }
+
+    /// Judges beside the loop what a lookup of a head has found.
+    pub(super) fn sought(&mut self, heads: Heads, ended: Ended, cost: Cost) {
+        self.settling += 1;
+        let package = heads.package.clone();
+        let known = move |store: &Store, _: &sync::Verified| {
+            let read = store.read(|conn| Ok(catalog::known(conn, &package)?));
+            read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()
+        };
+        self.beside.run(known, move |known| {
+            let known = known.flatten().unwrap_or_default();
+            Work::Answered(Box::new(Answered { heads, known, ended, cost }))
+        });
     }
 
     /// Answers who asked for a head, once what was found is judged.
     pub(super) fn answered(&mut self, answered: Answered) {
         self.settling -= 1;
-        let Answered { found, known, was_answered, reply } = answered;
-        let _ = reply.send(match self.settle(found, &known) {
-            // Nobody said that there is none.
-            Sought::Nothing if !was_answered => Sought::Unanswered,
-            sought => sought,
+        let Answered { heads, known, ended, cost } = answered;
+        let _ = heads.reply.send(match (self.settle(&heads.copies, &known), ended) {
+            (Sought::Nothing, Ended::Unanswered) => Sought::Unanswered,
+            (Sought::Nothing, Ended::CutOff | Ended::Silent) => Sought::CutOff(cost.answered),
+            (sought, _) => sought,
         });
-    }
-
-    /// Keeps where the providers are that a lookup has just found: libp2p forgets it at the end of the lookup, and those that
-    /// are no servers are found by no other one.
-    fn keep_addresses(&mut self) {
-        if self.providers_met.is_empty() {
-            return;
-        }
-        for peer in std::mem::take(&mut self.providers_met) {
-            let kad = &mut self.swarm.behaviour_mut().kad;
-            // What a dial would be given now, while the lookup is under way: judged by who told of it.
-            let asked = kad.handle_pending_outbound_connection(
-                ConnectionId::new_unchecked(0),
-                Some(peer),
-                &[],
-                Endpoint::Dialer,
-            );
-            let mut addresses = asked.unwrap_or_default();
-            addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
-            self.whereabouts.retain(|(known, _)| *known != peer);
-            self.whereabouts.push_back((peer, addresses));
-            if self.whereabouts.len() > WHEREABOUTS_MAX {
-                self.whereabouts.pop_front();
-            }
-        }
     }
 
     /// Chooses the newest of the heads that a lookup found and writes it back to those who returned an older one.
     ///
     /// Where two of them contradict each other, none is chosen, and the two go to the catalogue as proof.
-    fn settle(&mut self, found: Vec<(Option<PeerId>, VerifiedHead)>, known: &Known) -> Sought {
+    fn settle(&mut self, copies: &Copies<VerifiedHead>, known: &Known) -> Sought {
         let now = Timestamp::now();
-        let judged =
-            found.iter().map(|(peer, head)| (*peer, head, heads::offer(Door::Answer, head, known, now)));
-        let judged: Vec<(Option<PeerId>, &VerifiedHead, Verdict)> = judged.collect();
-        for (peer, head, verdict) in &judged {
-            self.carry_out(Door::Answer, *peer, head, *verdict, known.listed.as_ref());
+        let offer = |head: &VerifiedHead| heads::offer(Door::Answer, head, known, now);
+        for (peer, head) in copies.iter() {
+            self.carry_out(Door::Answer, peer, head, offer(head), known.listed.as_ref());
         }
         // What was seen before decides between a chain of keys and its fork. Where it speaks against all of them, whoever
         // asked is told so.
-        let mut heads: Vec<&VerifiedHead> = judged
-            .iter()
-            .filter(|(.., verdict)| !verdict.standing.is_refused())
-            .map(|(_, head, _)| *head)
-            .collect();
-        if heads.is_empty() {
-            heads = judged.iter().map(|(_, head, _)| *head).collect();
-        }
-        let newest = match newest(&heads) {
+        let newest = match copies.newest(|head| !offer(head).standing.is_refused()) {
             Ok(newest) => newest,
             Err((choice, first, second)) => {
                 tracing::warn!(package = %first.package_id(), ?choice, "heads in the DHT contradict each other");
@@ -380,11 +287,7 @@ impl Driver {
             }
         };
         let Some(newest) = newest else { return Sought::Nothing };
-        let behind: Vec<PeerId> = found
-            .iter()
-            .filter(|(_, head)| compare(newest, head) == Choice::First)
-            .filter_map(|(peer, _)| *peer)
-            .collect();
+        let behind = copies.behind(newest);
         if !behind.is_empty() && self.room_for_query() {
             let record = Record::new(newest.dht_key().to_vec(), newest.bytes().to_vec());
             let id = self.swarm.behaviour_mut().kad.put_record_to(record, behind.into_iter(), Quorum::One);
@@ -415,6 +318,7 @@ impl Driver {
         // Holders send each other all that they hold, again and again.
         let store = self.swarm.behaviour_mut().kad.store_mut();
         if store.renew(&record) {
+            self.record_came(&record.key);
             self.outbox.observer.tell(&Event::Kept { from });
             return;
         }
@@ -433,8 +337,12 @@ impl Driver {
             self.offer(Offered { from, bytes, way: Way::Record { record, held: holds } });
             return;
         }
-        match store.put_from(from, Record { publisher: None, ..record }) {
-            Ok(()) => self.outbox.observer.tell(&Event::Kept { from }),
+        let (key, record) = (record.key.clone(), Record { publisher: None, ..record });
+        match store.put_from(from, record) {
+            Ok(()) => {
+                self.record_came(&key);
+                self.outbox.observer.tell(&Event::Kept { from });
+            }
             Err(error) => tracing::debug!(peer = %from, %error, "a record found no room"),
         }
     }
@@ -442,6 +350,9 @@ impl Driver {
     /// Judges a provider record before it is kept. That the provider is the sender, libp2p has checked.
     fn offered_provider(&mut self, mut record: ProviderRecord) {
         let key = record.key.to_vec();
+        if key == kademlia::LEAVE_KEY {
+            return self.took_leave(record.provider);
+        }
         if key.len() != PROVIDER_KEY_BYTES || key[..2] != [0x12, 0x20] {
             return;
         }
@@ -468,6 +379,16 @@ impl Driver {
         }
     }
 
+    /// A peer leaves in good order: what it provides is provided no more, and nobody is sent to it until it is back.
+    fn took_leave(&mut self, peer: PeerId) {
+        tracing::debug!(%peer, "a peer leaves");
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        kad.left(peer, Instant::now());
+        kad.store_mut().remove_provider_everywhere(&peer);
+        // It waits for that, so that it does not go before everybody has heard it.
+        self.send_away(&peer);
+    }
+
     /// Renews the leases of the value records that this node is still one of the nearest to, and drops what lapsed.
     pub(super) fn sweep_records(&mut self) {
         let local = KBucketKey::from(*self.swarm.local_peer_id());
@@ -482,49 +403,7 @@ impl Driver {
         let records = kad.store_mut();
         records.sweep_values();
         records.sweep_providers();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        content::{Codec, ContentId},
-        identity::{Publisher, SecretKey},
-        package::PackageId,
-        release::{Head, Kind, Labels, Log, Release},
-    };
-
-    fn head(publisher: &Publisher, versions: &[&str]) -> VerifiedHead {
-        let now = Timestamp::from_secs(1_700_000_000);
-        let mut log = Log::empty(PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() });
-        for version in versions {
-            let id = |codec| ContentId::of(codec, version.as_bytes());
-            let (manifest, root) = (id(Codec::Raw), id(Codec::DagPb));
-            let release = Release { version: version.parse().unwrap(), manifest, root, size: 1, files: 1 };
-            log.push(log.next(Kind::Release(release), publisher, now).unwrap()).unwrap();
-        }
-        let head = Head::of(&log, Labels::default(), publisher).unwrap();
-        head.sign(publisher).unwrap()
-    }
-
-    #[test]
-    fn of_heads_that_contradict_each_other_none_is_the_newest() {
-        let publisher = Publisher::from_secret([1; 32], Timestamp::from_secs(1_700_000_000));
-        let (old, new) = (head(&publisher, &["1.0.0"]), head(&publisher, &["1.0.0", "1.1.0"]));
-        assert_eq!(newest(&[]), Ok(None));
-        assert_eq!(newest(&[&old, &new, &old]), Ok(Some(&new)));
-        let (one, other) =
-            (head(&publisher, &["1.0.0", "1.2.0"]), head(&publisher, &["1.0.0", "1.1.0", "1.2.0"]));
-        assert_eq!(newest(&[&new, &one]), Err((Choice::Equivocation, &new, &one)));
-        assert_eq!(
-            newest(&[&other, &one, &new]),
-            Err((Choice::Equivocation, &one, &new)),
-            "also behind a newer one"
-        );
-        let rotated =
-            |seed| publisher.rotated(SecretKey::from_bytes(&[seed; 32]), Timestamp::from_secs(1)).unwrap();
-        let (owner, thief) = (head(&rotated(2), &["1.0.0"]), head(&rotated(3), &["1.0.0"]));
-        assert_eq!(newest(&[&owner, &thief]), Err((Choice::Fork, &owner, &thief)));
+        let records = kad.store_mut();
+        self.moving.moves.retain(|key| records.holds(key));
     }
 }

@@ -1,13 +1,10 @@
 //! The loop that owns the swarm.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm,
+    PeerId, Swarm,
     core::upgrade::Version,
     identity::Keypair,
     kad::QueryId,
@@ -36,8 +33,10 @@ use super::{
     healing::Healing,
     intake::Intake,
     listening::Listening,
+    lookups::Lookups,
+    moves::Moving,
     outbox::Outbox,
-    peers::Peers,
+    peers::{Peer, Peers},
     refusals::Refusals,
     routing::Routing,
     transport::{Base, authenticated},
@@ -54,6 +53,10 @@ use crate::{
 const EVENTS_QUEUED_MAX: usize = 8_192;
 /// How often the loop looks at what has become due.
 const PULSE: Duration = Duration::from_millis(500);
+/// How long peers may take to hear that this node leaves.
+const LEAVE_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long the connections may take to close after that.
+const FAREWELL_TIMEOUT: Duration = Duration::from_millis(300);
 /// Dials, requests and queries under way, each.
 pub(super) const PENDING_MAX: usize = 1_024;
 
@@ -112,8 +115,8 @@ pub fn spawn(
         refusals: Refusals::default(),
         healing: Healing::new(),
         routing: Routing::default(),
-        providers_met: Vec::new(),
-        whereabouts: VecDeque::new(),
+        lookups: Lookups::new(&settings),
+        moving: Moving::new(metrics),
         last_bootstrap: None,
         greetings: Greetings::new(key.clone(), settings.runs),
     };
@@ -148,10 +151,9 @@ pub(super) struct Driver {
     pub(super) refusals: Refusals,
     pub(super) healing: Healing,
     pub(super) routing: Routing,
-    /// Providers that a lookup has just found.
-    pub(super) providers_met: Vec<PeerId>,
-    /// Where providers are that lookups found, the latest last.
-    pub(super) whereabouts: VecDeque<(PeerId, Vec<Multiaddr>)>,
+    pub(super) lookups: Lookups,
+    /// The copies of records that go to others.
+    pub(super) moving: Moving,
     pub(super) last_bootstrap: Option<Timestamp>,
     pub(super) greetings: Greetings,
 }
@@ -213,13 +215,13 @@ impl Driver {
             Command::Stored(head, reply) => {
                 let _ = reply.send(self.stored(&head));
             }
-            Command::GetHead(package, reply) => self.get_head(&package, reply),
+            Command::GetHead(package, deadline, reply) => self.get_head(package, deadline, reply),
             Command::Announce(head, reply) => {
                 let _ = reply.send(self.announce(head));
             }
             Command::Provide(root, reply) => self.provide(root, reply),
             Command::StopProviding(root) => self.stop_providing(root),
-            Command::Providers(root, found) => self.providers(root, found),
+            Command::Providers(root, deadline, found) => self.providers(root, deadline, found),
             Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
             Command::Credit(peer) => self.peers.credit(&peer, Instant::now()),
@@ -257,6 +259,8 @@ impl Driver {
             }
         }
         self.leave_the_silent();
+        self.lookups_due();
+        self.move_records();
         let behaviour = self.swarm.behaviour_mut();
         behaviour.identify.catch_up(now);
         let mut unbearable = behaviour.gossip.take_unbearable();
@@ -305,8 +309,7 @@ impl Driver {
 
     fn dial(&mut self, target: Target, reply: dialling::Reply) {
         let local = *self.swarm.local_peer_id();
-        let met = self.whereabouts.iter().find(|(met, _)| target.named() == Some(*met));
-        let met = met.map_or(&[][..], |(_, addresses)| addresses);
+        let met = target.named().map_or(&[][..], |peer| self.lookups.whereabouts(&peer));
         match self.dialling.plan(target, local, &self.peers, met) {
             Plan::Known(outcome) => {
                 let _ = reply.send(outcome);
@@ -385,12 +388,25 @@ impl Driver {
 
     /// Closes every connection and gives the farewells a moment to leave.
     async fn disconnect_all(&mut self) {
+        let own = *self.swarm.local_peer_id();
+        let of_ours = |peer: &Peer| peer.protocols.iter().any(|it| it == sync::protocol::PROTOCOL);
+        let told: Vec<PeerId> =
+            self.peers.iter().filter(|(_, peer)| of_ours(peer)).map(|(id, _)| *id).collect();
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        told.iter().for_each(|peer| kad.take_leave(*peer, own));
+        // Each that has heard it closes the connection.
+        self.until_closed(&told, LEAVE_TIMEOUT).await;
         let connected: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
-        for peer in connected {
-            let _ = self.swarm.disconnect_peer_id(peer);
+        for peer in &connected {
+            let _ = self.swarm.disconnect_peer_id(*peer);
         }
-        let deadline = Instant::now() + Duration::from_secs(1);
-        while self.swarm.network_info().num_peers() > 0 {
+        self.until_closed(&connected, FAREWELL_TIMEOUT).await;
+    }
+
+    /// Waits until all connections with these peers are closed.
+    async fn until_closed(&mut self, peers: &[PeerId], timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        while peers.iter().any(|peer| self.swarm.is_connected(peer)) {
             if tokio::time::timeout_at(deadline, self.swarm.select_next_some()).await.is_err() {
                 break;
             }

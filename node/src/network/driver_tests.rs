@@ -7,7 +7,7 @@ use std::{
 
 use futures::future::{Pending, pending};
 use libp2p::{
-    Transport, TransportError,
+    Multiaddr, Transport, TransportError,
     core::transport::{DialOpts as Dialled, ListenerId, TransportEvent},
 };
 

@@ -44,6 +44,7 @@ impl Driver {
                 self.publish_heads_read();
                 // Last: whoever dialled may wait for the heads next, and must find the newcomer among the outstanding.
                 self.dialling.reached(connection_id, peer_id);
+                self.lookups_reached(peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 self.greetings.closed(connection_id, (num_established == 0).then_some(&peer_id));
@@ -58,6 +59,7 @@ impl Driver {
                     self.outbox.observer.tell(&Event::Disconnected { peer: peer_id });
                     self.publish_heads_read();
                     self.reply_refreshed();
+                    self.lookups_missed(peer_id);
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.connections.remove(&connection_id);
                 }
@@ -88,6 +90,11 @@ impl Driver {
 
     fn dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
         self.dialling.failed(connection, peer, error);
+        if let Some(peer) = peer
+            && !self.swarm.is_connected(&peer)
+        {
+            self.lookups_missed(peer);
+        }
         match (peer, error) {
             (Some(peer), DialError::Transport(errors)) => {
                 for (address, _) in errors {
@@ -207,6 +214,7 @@ impl Driver {
     pub(super) fn routing_gained(&mut self, event: &kad::Event) {
         if let kad::Event::RoutingUpdated { is_new_peer: true, peer, .. } = event {
             self.outbox.observer.tell_of(|| Event::Routed { peer: *peer });
+            self.moving.moves.changed();
             self.outbox.tell(Event::Audience);
         }
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 use libp2p::{Multiaddr, PeerId};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{Error, snapshot::Snapshot};
 use crate::{
     content::ContentId,
     fetch::protocol::{Answer, Request},
+    heads::lookup::Ended,
     limits::FETCH_TIMEOUT_MAX,
     package::PackageId,
     peers::trim::Marks,
@@ -21,17 +22,36 @@ use crate::{
 /// How long the loop may take for what needs no peer.
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Providers that wait to be read: more than honest nodes name of one tree.
+const PROVIDERS_QUEUED_MAX: usize = 256;
+
 /// What a lookup of a head came to.
 #[derive(Debug)]
 pub(super) enum Sought {
     /// The newest one.
     Found(Box<VerifiedHead>),
-    /// Nobody had one.
+    /// Nobody had one that counts, of all that are nearest and live.
     Nothing,
+    /// None was found by those who answered, so many, before the time ran out.
+    CutOff(u32),
     /// Nobody answered, so that nothing is known.
     Unanswered,
     /// Some that contradict each other.
     Contradiction,
+}
+
+/// What a lookup of providers tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// A peer says that it provides the tree.
+    Found {
+        /// Who.
+        peer: PeerId,
+        /// Whether it cannot be reached, as far as this node knows.
+        is_gone: bool,
+    },
+    /// The lookup is over. Where the channel closes without a word of that, the lookup was cut off, or there was no room for it.
+    End(Ended),
 }
 
 /// What the loop is asked to do.
@@ -42,11 +62,11 @@ pub(super) enum Command {
     Bootstrap(oneshot::Sender<bool>),
     PutHead(Box<VerifiedHead>, oneshot::Sender<usize>),
     Stored(Box<VerifiedHead>, oneshot::Sender<usize>),
-    GetHead(PackageId, oneshot::Sender<Sought>),
+    GetHead(PackageId, Instant, oneshot::Sender<Sought>),
     Announce(Vec<u8>, oneshot::Sender<usize>),
     Provide(ContentId, oneshot::Sender<bool>),
     StopProviding(ContentId),
-    Providers(ContentId, mpsc::Sender<PeerId>),
+    Providers(ContentId, Instant, mpsc::Sender<Provider>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
     Credit(PeerId),
@@ -225,6 +245,16 @@ impl Handle {
         timeout(deadline, attempt).await.unwrap_or(Err(DialFailure::Timeout))
     }
 
+    /// Whether a peer can be reached: it is connected, or can be dialled where it is known to be. Nothing where that was not found out
+    /// in time.
+    pub async fn reaches(&self, peer: PeerId, deadline: Duration) -> Option<bool> {
+        match self.dial_target(Target::Peer(peer, Vec::new()), deadline).await {
+            Ok(_) | Err(DialFailure::Own) => Some(true),
+            Err(DialFailure::Timeout | DialFailure::Denied(_)) => None,
+            Err(_) => Some(false),
+        }
+    }
+
     async fn dial_target(&self, target: Target, deadline: Duration) -> Result<PeerId, DialFailure> {
         match self.call(deadline, |reply| Command::Dial(target, reply)).await {
             Ok(result) => result,
@@ -253,19 +283,25 @@ impl Handle {
         }
     }
 
-    /// Looks a head up in the DHT: the newest valid one that was found.
+    /// Looks a head up in the DHT: the newest valid one that was found. Nothing is a certain answer: all that are nearest to the
+    /// record and live have said that they have none.
     ///
     /// # Errors
-    /// [`Error::Contradiction`] where those that were found contradict each other, [`Error::Unanswered`] where nobody answered;
-    /// [`Error::Timeout`], [`Error::Stopped`].
+    /// [`Error::Contradiction`] where those that were found contradict each other,
+    /// [`Error::Unanswered`] where nobody answered, [`Error::CutOff`] where the time ran out before all had;
+    /// [`Error::Busy`], [`Error::Timeout`], [`Error::Stopped`].
     pub async fn get_head(
         &self,
         package: PackageId,
         deadline: Duration,
     ) -> Result<Option<VerifiedHead>, Error> {
-        match self.call(deadline, |reply| Command::GetHead(package.clone(), reply)).await? {
+        let until = Instant::now() + deadline;
+        // The loop ends the lookup itself, and says what it had come to by then.
+        let patience = deadline + LOCAL_TIMEOUT;
+        match self.call(patience, |reply| Command::GetHead(package.clone(), until, reply)).await? {
             Sought::Found(head) => Ok(Some(*head)),
             Sought::Nothing => Ok(None),
+            Sought::CutOff(answered) => Err(Error::CutOff { package, answered, deadline }),
             Sought::Unanswered => Err(Error::Unanswered { package }),
             Sought::Contradiction => Err(Error::Contradiction { package }),
         }
@@ -295,13 +331,18 @@ impl Handle {
         self.tell(LOCAL_TIMEOUT, Command::StopProviding(root)).await
     }
 
-    /// Looks up who provides a tree; peers come as they are found, and the channel closes at the end of the lookup.
+    /// Looks up who provides a tree, until `deadline` at the latest; peers come as they are found, and the last word is how the lookup
+    /// ended.
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Stopped`].
-    pub async fn providers(&self, root: ContentId) -> Result<mpsc::Receiver<PeerId>, Error> {
-        let (found, providers) = mpsc::channel(64);
-        self.tell(LOCAL_TIMEOUT, Command::Providers(root, found)).await?;
+    pub async fn providers(
+        &self,
+        root: ContentId,
+        deadline: Instant,
+    ) -> Result<mpsc::Receiver<Provider>, Error> {
+        let (found, providers) = mpsc::channel(PROVIDERS_QUEUED_MAX);
+        self.tell(LOCAL_TIMEOUT, Command::Providers(root, deadline, found)).await?;
         Ok(providers)
     }
 

@@ -6,9 +6,14 @@
 //!
 //! Each request of a neighbour costs a search of the routing table, and libp2p paces none. What is over a neighbour's pace is told so
 //! before that, by the end of its stream ([`Paced`]).
+//!
+//! Lookups are this node's own ([`heads::lookup`](crate::heads::lookup)): libp2p's end with the nearest twenty that it knows, and those
+//! may all be dead. Their questions ([`Question`]) go out by libp2p's handlers, under an id that libp2p gave away and uses for nothing
+//! else ([`Behaviour::begin`]), and what comes under such an id ([`Answer`]) goes to the loop instead of to libp2p.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    iter,
     ops::{Deref, DerefMut},
     task::{Context, Poll},
 };
@@ -16,18 +21,20 @@ use std::{
 use libp2p::{
     Multiaddr, PeerId,
     core::{Endpoint, transport::PortUse},
-    kad::{self, KadPeer},
+    kad::{self, KBucketKey, KadPeer, QueryId, Quorum, Record, RecordKey},
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+        ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
 use tokio::time::Instant;
 
 use super::{
+    gone::{Gone, LEFT_OUT_FOR, NOT_COUNTED_FOR},
     pace::Budget,
     paced::{Paced, Weighed},
     records::Records,
+    routing::members,
 };
 use crate::{
     limits::{
@@ -38,11 +45,65 @@ use crate::{
 };
 
 type Inner = kad::Behaviour<Records>;
-/// What a connection tells Kademlia; libp2p names this type nowhere else.
+/// What a connection tells Kademlia, and is told by it; libp2p names these types nowhere else.
 type Told = THandlerOutEvent<Inner>;
-/// What Kademlia tells a connection.
 type Tell = THandlerInEvent<Inner>;
 
+/// What a lookup asks a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Question {
+    /// For the record under a key, and for peers nearer to it.
+    Record(RecordKey),
+    /// For who provides what has this key, and for peers nearer to it.
+    Providers(RecordKey),
+}
+
+impl Question {
+    /// The key that is asked for.
+    pub(super) fn key(&self) -> &RecordKey {
+        match self {
+            Self::Record(key) | Self::Providers(key) => key,
+        }
+    }
+}
+
+/// What a peer answered, or that it did not.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// Which lookup had asked.
+    pub(super) lookup: QueryId,
+    /// Who was asked.
+    pub(super) peer: PeerId,
+    /// Nothing where the peer does not speak Kademlia, answered something else, or not in time.
+    pub(super) said: Option<Said>,
+}
+
+/// What a peer says.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    pub(super) record: Option<Record>,
+    pub(super) providers: Vec<KadPeer>,
+    pub(super) closer: Vec<KadPeer>,
+}
+
+/// What the loop is told.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// By libp2p.
+    Kad(Box<kad::Event>),
+    /// In answer to a lookup.
+    Answer(Box<Answer>),
+}
+
+/// Who says that it provides this leaves, and provides nothing more: the SHA-256 of `ggen/leave/v1`, as a multihash. Other programs
+/// that speak Kademlia keep one provider record more.
+pub(super) const LEAVE_KEY: [u8; 34] = [
+    0x12, 0x20, 0x7c, 0x1b, 0xe1, 0x7f, 0xd4, 0x92, 0xb5, 0x9d, 0x59, 0xa3, 0x92, 0x8b, 0x05, 0x7f, 0xf6,
+    0x5a, 0xf0, 0xad, 0x9d, 0x76, 0xdd, 0xb9, 0x0d, 0xc3, 0x52, 0xe4, 0x96, 0x40, 0x51, 0x76, 0xff, 0x5a,
+];
+
+/// Connected peers of the routing table with which a node trusts that it is the other one that cannot be reached.
+const CONNECTED_MIN: usize = 3;
 /// How many requests of one neighbour are borne, reads and writes each.
 const BORNE: Budget = Budget::new(DHT_REQUESTS_BORNE_MAX, DHT_REQUESTS_BORNE_REFILL);
 
@@ -54,8 +115,15 @@ pub(super) struct Behaviour {
     reads: Paced,
     writes: Paced,
     unbearable: Vec<PeerId>,
-    /// The ends of streams whose requests are not looked at.
-    refusals: VecDeque<ToSwarm<kad::Event, Tell>>,
+    connected: BTreeSet<PeerId>,
+    gone: Gone,
+    /// Whether somebody left the routing table.
+    routing_changed: bool,
+    /// Ids of the lookups under way.
+    lookups: HashSet<QueryId>,
+    /// Ids whose end libp2p has still to tell, which nobody waits for.
+    given: HashSet<QueryId>,
+    queue: VecDeque<ToSwarm<Event, Tell>>,
 }
 
 impl Behaviour {
@@ -68,8 +136,105 @@ impl Behaviour {
             reads: Paced::new(reads, BORNE),
             writes: Paced::new(writes, BORNE),
             unbearable: Vec::new(),
-            refusals: VecDeque::new(),
+            connected: BTreeSet::new(),
+            gone: Gone::default(),
+            routing_changed: false,
+            lookups: HashSet::new(),
+            given: HashSet::new(),
+            queue: VecDeque::new(),
         }
+    }
+
+    /// The peers of the routing table.
+    pub(super) fn routed(&mut self) -> Vec<PeerId> {
+        let buckets = self.inner.kbuckets();
+        buckets.flat_map(|bucket| members(&bucket)).collect()
+    }
+
+    /// Whether a peer cannot be reached, as far as this node knows.
+    pub(super) fn is_gone(&self, peer: &PeerId, now: Instant) -> bool {
+        !self.connected.contains(peer) && self.gone.has(peer, LEFT_OUT_FOR, now)
+    }
+
+    /// Whether a peer provides anything to anybody, as far as this node knows: it took its leave, or cannot be dialled, otherwise.
+    pub(super) fn is_there(&self, peer: &PeerId, now: Instant) -> bool {
+        self.connected.contains(peer) || !self.gone.has(peer, NOT_COUNTED_FOR, now)
+    }
+
+    /// Takes out of what is told to others the providers that cannot be reached.
+    fn count_the_living(&self, tell: &mut Tell) {
+        if let Tell::GetProvidersRes { provider_peers, .. } = tell {
+            let now = Instant::now();
+            provider_peers.retain(|provider| self.is_there(&provider.node_id, now));
+        }
+    }
+
+    /// Notes that a peer took its leave: nobody is told of it any more until it is back.
+    pub(super) fn left(&mut self, peer: PeerId, now: Instant) {
+        self.gone.note(peer, now);
+        self.routing_changed |= self.inner.remove_peer(&peer).is_some();
+    }
+
+    /// Notes that a peer could not be dialled. It leaves the routing table, so that nobody is sent to it in vain: it comes in again
+    /// with its next connection. A node that has lost most of its own connections keeps what it knows, since that says more of
+    /// its own network than of the others.
+    fn missed(&mut self, peer: PeerId, now: Instant) {
+        if self.connected.contains(&peer) {
+            return;
+        }
+        self.gone.note(peer, now);
+        let is_connected = |peer: &PeerId| self.connected.contains(peer);
+        if self.inner.kbuckets().flat_map(|bucket| members(&bucket)).filter(is_connected).count()
+            >= CONNECTED_MIN
+        {
+            self.routing_changed |= self.inner.remove_peer(&peer).is_some();
+        }
+    }
+
+    /// Whether somebody left the routing table since this was asked last.
+    pub(super) fn take_routing_changed(&mut self) -> bool {
+        std::mem::take(&mut self.routing_changed)
+    }
+
+    /// The peers of the routing table that can be reached, those nearest to a key first.
+    pub(super) fn nearest(&mut self, key: &RecordKey, now: Instant) -> Vec<PeerId> {
+        let target = KBucketKey::new(key.clone());
+        let keys: Vec<PeerId> =
+            self.inner.get_closest_local_peers(&target).map(|key| key.into_preimage()).collect();
+        keys.into_iter().filter(|peer| !self.is_gone(peer, now)).collect()
+    }
+
+    /// Tells a connected peer that this node leaves.
+    pub(super) fn take_leave(&mut self, peer: PeerId, own: PeerId) {
+        let provider =
+            KadPeer { node_id: own, multiaddrs: Vec::new(), connection_ty: kad::ConnectionType::Connected };
+        let query_id = self.begin();
+        let event = Tell::AddProvider { key: RecordKey::new(&LEAVE_KEY), provider, query_id };
+        self.queue.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler: NotifyHandler::Any, event });
+    }
+
+    /// Begins a lookup of this node's own, and gives its id.
+    pub(super) fn begin(&mut self) -> QueryId {
+        // Storing nothing with nobody ends at once, with an id that libp2p does not give away again.
+        let nothing = Record::new(Vec::new(), Vec::new());
+        let id = self.inner.put_record_to(nothing, iter::empty(), Quorum::One);
+        self.given.insert(id);
+        self.lookups.insert(id);
+        id
+    }
+
+    /// Ends one: what is still on its way for it is dropped.
+    pub(super) fn end(&mut self, lookup: &QueryId) {
+        self.lookups.remove(lookup);
+    }
+
+    /// Asks a connected peer.
+    pub(super) fn ask(&mut self, lookup: QueryId, peer: PeerId, question: Question) {
+        let event = match question {
+            Question::Record(key) => Tell::GetRecord { key, query_id: lookup },
+            Question::Providers(key) => Tell::GetProvidersReq { key, query_id: lookup },
+        };
+        self.queue.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler: NotifyHandler::Any, event });
     }
 
     /// The neighbours that have become unbearable since the last call.
@@ -94,7 +259,7 @@ impl Behaviour {
         }
         let handler = NotifyHandler::One(connection);
         let refusal = request.map(Tell::Reset);
-        self.refusals.extend(refusal.map(|event| ToSwarm::NotifyHandler { peer_id: peer, handler, event }));
+        self.queue.extend(refusal.map(|event| ToSwarm::NotifyHandler { peer_id: peer, handler, event }));
         false
     }
 
@@ -113,6 +278,29 @@ impl Behaviour {
             Told::AddProvider { provider, .. } => retain(provider),
             _ => {}
         }
+    }
+}
+
+/// The query that something came for.
+fn query_of(told: &Told) -> Option<QueryId> {
+    match told {
+        Told::GetRecordRes { query_id, .. }
+        | Told::GetProvidersRes { query_id, .. }
+        | Told::QueryError { query_id, .. } => Some(*query_id),
+        _ => None,
+    }
+}
+
+/// What a peer says in answer to a question of a lookup.
+fn said(told: Told) -> Option<Said> {
+    match told {
+        Told::GetRecordRes { record, closer_peers: closer, .. } => {
+            Some(Said { record, closer, ..Said::default() })
+        }
+        Told::GetProvidersRes { closer_peers: closer, provider_peers: providers, .. } => {
+            Some(Said { providers, closer, ..Said::default() })
+        }
+        _ => None,
     }
 }
 
@@ -137,7 +325,7 @@ impl DerefMut for Behaviour {
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
-    type ToSwarm = kad::Event;
+    type ToSwarm = Event;
 
     fn handle_pending_inbound_connection(
         &mut self,
@@ -187,6 +375,8 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ConnectionEstablished(it) => {
                 let scope = policy::scope_of(it.endpoint.get_remote_address());
                 self.reached.insert(it.connection_id, scope);
+                self.connected.insert(it.peer_id);
+                self.gone.back(&it.peer_id);
             }
             FromSwarm::AddressChange(it) => {
                 let scope = policy::scope_of(it.new.get_remote_address());
@@ -194,6 +384,14 @@ impl NetworkBehaviour for Behaviour {
             }
             FromSwarm::ConnectionClosed(it) => {
                 self.reached.remove(&it.connection_id);
+                if it.remaining_established == 0 {
+                    self.connected.remove(&it.peer_id);
+                }
+            }
+            FromSwarm::DialFailure(it) => {
+                if let (Some(peer), DialError::Transport(_)) = (it.peer_id, it.error) {
+                    self.missed(peer, Instant::now());
+                }
             }
             _ => {}
         }
@@ -210,13 +408,29 @@ impl NetworkBehaviour for Behaviour {
             return;
         }
         self.judge(connection, &mut event);
-        self.inner.on_connection_handler_event(peer, connection, event);
+        match query_of(&event).filter(|query| self.lookups.contains(query)) {
+            Some(lookup) => {
+                let answer = Box::new(Answer { lookup, peer, said: said(event) });
+                self.queue.push_back(ToSwarm::GenerateEvent(Event::Answer(answer)));
+            }
+            None => self.inner.on_connection_handler_event(peer, connection, event),
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        match self.refusals.pop_front() {
-            Some(refusal) => Poll::Ready(refusal),
-            None => self.inner.poll(cx),
+        if let Some(queued) = self.queue.pop_front() {
+            return Poll::Ready(queued);
+        }
+        loop {
+            match std::task::ready!(self.inner.poll(cx)) {
+                ToSwarm::GenerateEvent(kad::Event::OutboundQueryProgressed { id, .. })
+                    if self.given.remove(&id) => {}
+                ToSwarm::NotifyHandler { peer_id, handler, mut event } => {
+                    self.count_the_living(&mut event);
+                    return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event });
+                }
+                event => return Poll::Ready(event.map_out(|event| Event::Kad(Box::new(event)))),
+            }
         }
     }
 }
@@ -225,7 +439,7 @@ impl NetworkBehaviour for Behaviour {
 mod tests {
     use libp2p::{
         core::ConnectedPoint,
-        swarm::{ConnectionClosed, behaviour::ConnectionEstablished},
+        swarm::{ConnectionClosed, DialFailure, behaviour::ConnectionEstablished},
     };
 
     use super::*;
@@ -310,7 +524,7 @@ mod tests {
         // While the loop ran, a few were refilled.
         assert!((DHT_WRITES_PER_PEER_MAX..2 * DHT_WRITES_PER_PEER_MAX).contains(&taken), "{taken}");
         assert_eq!(kad.take_unbearable(), [flooder]);
-        assert!(kad.refusals.is_empty(), "who provides waits for no answer");
+        assert!(kad.queue.is_empty(), "who provides waits for no answer");
         // Joining, and a thousand packages with a record and a provider each.
         assert!((0..2_000).all(|_| kad.admits(honest, connection, &provider(honest))));
         assert!(kad.take_unbearable().is_empty());
@@ -321,5 +535,89 @@ mod tests {
         let many: Vec<String> = (1..100).map(|port| format!("/ip4/203.0.113.9/tcp/{port}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         assert_eq!(dialled("/ip4/203.0.113.1/tcp/4001", &many).len(), ADDRESSES_PER_PEER_MAX);
+    }
+
+    fn connect(kad: &mut Behaviour, peer: PeerId, number: usize) {
+        let address: Multiaddr = format!("/ip4/203.0.113.1/tcp/{number}").parse().unwrap();
+        let endpoint = ConnectedPoint::Dialer {
+            address: address.clone(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        };
+        kad.add_address(&peer, address);
+        kad.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: peer,
+            connection_id: ConnectionId::new_unchecked(number),
+            endpoint: &endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+    }
+
+    fn fail_to_dial(kad: &mut Behaviour, peer: PeerId) {
+        kad.on_swarm_event(FromSwarm::DialFailure(DialFailure {
+            peer_id: Some(peer),
+            error: &DialError::Transport(Vec::new()),
+            connection_id: ConnectionId::new_unchecked(1_000),
+        }));
+    }
+
+    #[test]
+    fn who_cannot_be_dialled_leaves_the_routing_table_unless_it_is_this_node_that_is_cut_off() {
+        let (local, peers, now) = (PeerId::random(), [(); 4].map(|()| PeerId::random()), Instant::now());
+        let mut kad = Behaviour::new(kad::Behaviour::new(local, Records::new(local)));
+        kad.add_address(&peers[3], "/ip4/203.0.113.1/tcp/4".parse().unwrap());
+        for (number, peer) in peers.into_iter().take(CONNECTED_MIN).enumerate() {
+            fail_to_dial(&mut kad, peers[3]);
+            assert!(kad.routed().contains(&peers[3]), "it may be this node that is cut off");
+            assert!(kad.is_gone(&peers[3], now) && !kad.take_routing_changed());
+            connect(&mut kad, peer, number);
+        }
+        fail_to_dial(&mut kad, peers[0]);
+        assert!(!kad.is_gone(&peers[0], now), "another of its addresses leads nowhere");
+        fail_to_dial(&mut kad, peers[3]);
+        assert!(!kad.routed().contains(&peers[3]) && kad.take_routing_changed());
+        assert!(!kad.is_there(&peers[3], now));
+        connect(&mut kad, peers[3], 4);
+        assert!(
+            kad.routed().contains(&peers[3]) && !kad.is_gone(&peers[3], now) && kad.is_there(&peers[3], now)
+        );
+    }
+
+    #[tokio::test]
+    async fn what_comes_for_a_lookup_of_this_nodes_own_goes_to_the_loop_until_it_ends() {
+        let (local, peer) = (PeerId::random(), PeerId::random());
+        let mut kad = Behaviour::new(kad::Behaviour::new(local, Records::new(local)));
+        connect(&mut kad, peer, 1);
+        let polled = |kad: &mut Behaviour| loop {
+            match kad.poll(&mut Context::from_waker(futures::task::noop_waker_ref())) {
+                Poll::Ready(ToSwarm::GenerateEvent(Event::Kad(_))) => {}
+                other => return other,
+            }
+        };
+        let (lookup, key) = (kad.begin(), RecordKey::new(b"key"));
+        kad.ask(lookup, peer, Question::Record(key.clone()));
+        let asked = polled(&mut kad);
+        let Poll::Ready(ToSwarm::NotifyHandler { peer_id, event: Tell::GetRecord { key: sent, .. }, .. }) =
+            asked
+        else {
+            panic!("nobody was asked")
+        };
+        assert_eq!((peer_id, sent), (peer, key));
+        assert!(
+            kad.given.is_empty() || polled(&mut kad).is_pending(),
+            "that the id was given away is told to nobody"
+        );
+        let connection = ConnectionId::new_unchecked(1);
+        let answer = || Told::GetRecordRes { record: None, closer_peers: Vec::new(), query_id: lookup };
+        kad.on_connection_handler_event(peer, connection, answer());
+        let Poll::Ready(ToSwarm::GenerateEvent(Event::Answer(told))) = polled(&mut kad) else {
+            panic!("nothing was told")
+        };
+        assert!(told.lookup == lookup && told.peer == peer && told.said.is_some());
+        kad.end(&lookup);
+        kad.on_connection_handler_event(peer, connection, answer());
+        assert!(polled(&mut kad).is_pending(), "it is over");
+        assert!(kad.given.is_empty() && kad.lookups.is_empty() && kad.queue.is_empty());
     }
 }

@@ -24,6 +24,7 @@ mod driver;
 mod events;
 mod exchange;
 mod first_contact;
+mod gone;
 mod gossip;
 mod greetings;
 mod handle;
@@ -35,7 +36,9 @@ mod intake;
 mod kademlia;
 mod listeners;
 mod listening;
+mod lookups;
 mod metrics;
+mod moves;
 pub mod names;
 mod observed;
 mod observer;
@@ -43,7 +46,6 @@ mod offload;
 mod outbox;
 mod pace;
 mod paced;
-mod patience;
 mod peers;
 mod progress;
 mod records;
@@ -60,7 +62,7 @@ use libp2p::{Multiaddr, PeerId};
 pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
 pub use driver::spawn;
 pub use first_contact::FirstContact;
-pub use handle::{DialFailure, Handle, HeadsRead, RequestFailure};
+pub use handle::{DialFailure, Handle, HeadsRead, Provider, RequestFailure};
 pub use metrics::Metrics;
 pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
@@ -265,6 +267,18 @@ pub enum Error {
         /// The package.
         package: crate::package::PackageId,
     },
+    /// A lookup ended before all had answered whom it had to ask, and had found nothing.
+    #[error(
+        "{package} was not found within {deadline:?}, and not all nodes that may have it were asked: {answered} answered"
+    )]
+    CutOff {
+        /// The package.
+        package: crate::package::PackageId,
+        /// Nodes that answered.
+        answered: u32,
+        /// The time that it had.
+        deadline: Duration,
+    },
     /// The loop did not answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),
@@ -281,7 +295,7 @@ impl Error {
             Self::Stopped => Code::NotRunning,
             Self::Contradiction { .. } => Code::Equivocation,
             Self::Busy => Code::Busy,
-            Self::Timeout(_) => Code::Timeout,
+            Self::Timeout(_) | Self::CutOff { .. } => Code::Timeout,
         }
     }
 
@@ -302,6 +316,7 @@ impl Error {
                 "Ports below 1024 need privileges; choose a higher one, for example --listen /ip4/0.0.0.0/tcp/4001."
                     .to_owned()
             }
+            Self::CutOff { .. } => "Try again: what was asked in vain is not asked again soon. Or connect to more peers.".to_owned(),
             Self::Unanswered { .. } => "Connect to more peers, or try again in a moment.".to_owned(),
             Self::Contradiction { .. } => {
                 "Nothing was installed. Ask its publisher, over another channel, which one counts.".to_owned()

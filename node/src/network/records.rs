@@ -161,6 +161,17 @@ impl Records {
         }
     }
 
+    /// Whether a value is held under a key.
+    pub(super) fn holds(&self, key: &[u8]) -> bool {
+        self.values.get(key).is_some()
+    }
+
+    /// Drops all that a provider provides.
+    pub(super) fn remove_provider_everywhere(&mut self, provider: &PeerId) {
+        let keys: Vec<Vec<u8>> = self.keys_of_provider.get(provider).into_iter().flatten().cloned().collect();
+        keys.iter().for_each(|key| self.remove_provider(&RecordKey::new(key), provider));
+    }
+
     /// Drops the provider records that lapsed; libp2p does so only for keys that are asked for.
     pub(super) fn sweep_providers(&mut self) {
         let now = clock();

@@ -28,6 +28,8 @@ pub struct Snapshot {
     pub buckets: Vec<usize>,
     /// DHT value records held.
     pub records: usize,
+    /// How long the oldest of them has been due to be renewed by this node.
+    pub renewal_lag: Duration,
     /// Peers in the mesh of the topic.
     pub mesh_peers: usize,
     /// Peers subscribed to the topic.
@@ -138,7 +140,7 @@ impl Driver {
         Load {
             connections: self.peers.connections(),
             dials: self.dialling.len(),
-            queries: self.queries.len(),
+            queries: self.queries.len() + self.lookups.len(),
             fetches: self.blocks.asked(),
             serving: self.blocks.answering.len(),
             pages: self.pages.len(),
@@ -183,6 +185,7 @@ impl Driver {
             last_bootstrap: self.last_bootstrap,
             refused: self.refusals.lately(),
             bytes_sent: self.blocks.bytes_sent(),
+            renewal_lag: self.moving.moves.lag(Instant::now()),
             heads_refused: self.intake.refused(),
             inbound_failed: self.listening.inbound_failed(),
         }

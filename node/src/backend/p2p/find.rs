@@ -56,6 +56,8 @@ struct Shown {
     hidden: usize,
     /// Why there may be more.
     because: Vec<String>,
+    /// Whether some of the lookups of providers were cut off.
+    cut_off: bool,
 }
 
 impl Asked {
@@ -83,6 +85,10 @@ impl Node {
         }));
         let shown = self.shown(asked, found).await?;
         because.extend(shown.because);
+        // Without peers it is said already that nobody could be asked.
+        if shown.cut_off && !snapshot.peers.is_empty() {
+            because.push("who provides some of the packages was not found out in time".to_owned());
+        }
         let counts = move |store: &Store| {
             store.read(|conn| Ok((catalog::count(conn)?, catalog::newest_received(conn)?)))
         };
@@ -135,9 +141,7 @@ impl Node {
             shown.total = shown.total.saturating_sub(shown.hidden);
             shown.packages = shown.packages.into_iter().skip(asked.offset).take(asked.limit).collect();
         }
-        if !all_known {
-            shown.because.push("who provides some of the packages was not found out in time".to_owned());
-        }
+        shown.cut_off = !all_known;
         Ok(shown)
     }
 
@@ -248,7 +252,12 @@ impl Node {
             info.package.size = known.size;
         }
         if let Ok(root) = info.package.cid.parse::<ContentId>() {
-            let (peers, _) = self.providers(root, deadline).await;
+            let (peers, is_complete) = self.providers(root, deadline).await;
+            if !is_complete {
+                info.package
+                    .notes
+                    .push("who provides it was not found out in time: there may be more".to_owned());
+            }
             info.package.providers = peers.iter().map(ToString::to_string).collect();
             info.package.reputation = self.best_score(peers).await?.get();
         }

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
+use futures::{StreamExt, future::join_all, stream};
 use libp2p::{Multiaddr, PeerId};
 use tokio::{
     sync::{Notify, mpsc},
@@ -33,11 +33,12 @@ use super::{
 };
 use crate::{
     code::Code,
-    config::{self, Partial, keys::Reload},
+    config::{self, Partial, Role, keys::Reload},
     content::ContentId,
     control::api::{Failure, Reloaded},
+    heads::lookup::Ended,
     identity::{Publisher, PublisherId, key_file, publisher},
-    network::{self, Event, FirstContact, Handle, Offload},
+    network::{self, Event, FirstContact, Handle, Offload, Provider},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
     time::Timestamp,
@@ -45,6 +46,10 @@ use crate::{
 
 /// How long tasks may take to end at a shutdown. The network then takes two seconds at most for its farewells.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long it may take to find out whether a provider can be reached.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+/// Providers of one tree of which that is found out at once: as many as one node names.
+const PROBES_AT_ONCE: usize = 20;
 /// Trees whose providers are remembered for a moment.
 const PROVIDERS_REMEMBERED_MAX: usize = 1_024;
 /// How long a lookup of providers is good for.
@@ -300,19 +305,21 @@ impl Node {
             return (providers.clone(), true);
         }
         let mut found = Vec::new();
-        let Ok(mut lookup) = self.network.providers(root).await else { return (found, false) };
+        let Ok(mut lookup) = self.network.providers(root, deadline).await else { return (found, false) };
         loop {
-            match tokio::time::timeout_at(deadline, lookup.recv()).await {
-                Ok(Some(peer)) => {
-                    if !found.contains(&peer) {
-                        found.push(peer);
-                    }
+            match lookup.recv().await {
+                Some(Provider::Found { peer, is_gone }) if !is_gone => found.push(peer),
+                Some(Provider::Found { .. }) => {}
+                Some(Provider::End(Ended::Complete | Ended::Silent)) => break,
+                // Without a last word there was no room for it.
+                Some(Provider::End(Ended::CutOff | Ended::Unanswered)) | None => {
+                    found.sort();
+                    return (found, false);
                 }
-                Ok(None) => break,
-                Err(_) => return (found, false),
             }
         }
         found.sort();
+        let found = self.reachable(found, deadline).await;
         let mut remembered = self.remembered();
         if remembered.len() >= PROVIDERS_REMEMBERED_MAX {
             remembered.retain(|_, (at, _)| at.elapsed() < PROVIDERS_FRESH);
@@ -321,6 +328,21 @@ impl Node {
             remembered.insert(root, (Instant::now(), found.clone()));
         }
         (found, true)
+    }
+
+    /// Those of the providers that can be reached, or of which that was not found out in time. A spoke believes its hubs, which are
+    /// connected with all others: it would dial strangers for a number.
+    async fn reachable(&self, providers: Vec<PeerId>, deadline: Instant) -> Vec<PeerId> {
+        if self.config().role == Role::Spoke {
+            return providers;
+        }
+        let time = deadline.saturating_duration_since(Instant::now()).min(PROBE_TIMEOUT);
+        let probed = stream::iter(providers).map(|peer| async move {
+            let is_reached = self.network.reaches(peer, time).await;
+            (peer, is_reached.unwrap_or(true))
+        });
+        let probed: Vec<(PeerId, bool)> = probed.buffered(PROBES_AT_ONCE).collect().await;
+        probed.into_iter().filter(|(_, is_reached)| *is_reached).map(|(peer, _)| peer).collect()
     }
 
     /// Notes that a peer is back which was away for so long.

@@ -111,8 +111,11 @@ impl Node {
         }
         match self.dht_head(package).await {
             Ok(Some(head)) => return self.not_older(head).await,
-            Err(failure) if failure.code == Code::Equivocation => return Err(failure),
-            Ok(None) | Err(_) => {}
+            Ok(None) => {}
+            // Whoever is alone is told so below.
+            Err(failure) if failure.code == Code::Network && self.is_alone().await => {}
+            // That it was not found proves nothing where not everybody was asked.
+            Err(failure) => return Err(failure),
         }
         Err(self.not_found(&package.to_string()).await)
     }
@@ -153,11 +156,13 @@ impl Node {
             self.network.heads_read(LOOK_TIMEOUT).await;
             claims = self.claims(name).await?;
         }
+        let mut is_told = true;
         if claims.total == 0 {
-            let _ = self.network.refresh(LOOK_TIMEOUT).await;
+            is_told = self.network.refresh(LOOK_TIMEOUT).await.is_ok();
             claims = self.claims(name).await?;
         }
         match (claims.listed.as_slice(), claims.total) {
+            ([], _) if !is_told => Err(untold(name)),
             ([], _) => Err(self.not_found(name.as_str()).await),
             ([only], 1) => self.head_of(&only.id).await,
             _ => Err(ambiguous(name, &claims)),
@@ -169,8 +174,16 @@ impl Node {
         self.with_store(move |store| store.read(|conn| Ok(catalog::by_name(conn, &name)?))).await
     }
 
+    async fn connected_peers(&self) -> usize {
+        self.network.snapshot().await.map_or(0, |snapshot| snapshot.peers.len())
+    }
+
+    async fn is_alone(&self) -> bool {
+        self.connected_peers().await == 0
+    }
+
     async fn not_found(&self, what: &str) -> Failure {
-        let peers = self.network.snapshot().await.map_or(0, |snapshot| snapshot.peers.len());
+        let peers = self.connected_peers().await;
         let hint = if peers == 0 {
             "No peer is connected. Connect to some: ggen marketplace p2p bootstrap <bootstrap-nodes>"
                 .to_owned()
@@ -353,6 +366,14 @@ fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> 
             "Install the pinned one by its bare name. To accept the other one in its place, knowingly: \
              ggen marketplace p2p trust accept {named}/{name}"
         ),
+    )
+}
+
+fn untold(name: &PackageName) -> Failure {
+    Failure::new(
+        Code::Timeout,
+        format!("No package \"{name}\" is known so far, and not all connected peers answered in time."),
+        "Try again, or name it by its full id: <publisher>/<name>",
     )
 }
 

@@ -18,7 +18,7 @@ use crate::{
     content::ContentId,
     control::api::Failure,
     fetch::session::Source,
-    network::{Handle, Offload},
+    network::{Handle, Offload, Provider},
     peers::address_book,
     reputation::{Score, ban, ledger},
     store::Store,
@@ -135,12 +135,13 @@ impl Search {
     async fn look_up(&self, root: ContentId) -> Option<usize> {
         let own = self.network.local_peer();
         let mut named = 0;
-        let Ok(mut lookup) = self.network.providers(root).await else { return Some(named) };
+        let Ok(mut lookup) = self.network.providers(root, self.deadline).await else { return Some(named) };
         let mut patience = (Instant::now() + LOOKUP_PATIENCE).min(self.deadline);
         loop {
             let peer = match timeout_at(patience, lookup.recv()).await {
-                Ok(Some(peer)) => peer,
-                Ok(None) => return Some(named),
+                // One that is gone may be back by now: whoever installs tries it.
+                Ok(Some(Provider::Found { peer, .. })) => peer,
+                Ok(Some(Provider::End(_)) | None) => return Some(named),
                 Err(_) if patience < self.deadline => {
                     // A lookup that hangs on dead nodes must not keep the living ones idle.
                     self.connected().await;
@@ -150,8 +151,12 @@ impl Search {
                 Err(_) => return None,
             };
             let mut group = BTreeSet::from([peer]);
-            while let Ok(peer) = lookup.try_recv() {
-                group.insert(peer);
+            let mut is_over = false;
+            while let Ok(more) = lookup.try_recv() {
+                match more {
+                    Provider::Found { peer, .. } => drop(group.insert(peer)),
+                    Provider::End(_) => is_over = true,
+                }
             }
             group.remove(&own);
             let (store, least) = (self.store.clone(), self.kept_out.least);
@@ -161,6 +166,9 @@ impl Search {
             for (peer, addresses) in ranked {
                 named += 1;
                 self.found.send(Source { peer, addresses, claimed: true }).await.ok()?;
+            }
+            if is_over {
+                return Some(named);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! How the node is.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering};
+use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
@@ -14,6 +14,9 @@ use crate::{
     peers::policy::{Scope, scope_of},
     store::{heads, installed, outbox, packages, published},
 };
+
+/// How late the renewal of a DHT record may be before `status` warns of it: some tries with several nodes.
+const RENEWAL_LAG_MAX: Duration = Duration::from_secs(10 * 60);
 
 impl Node {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
@@ -49,6 +52,7 @@ impl Node {
             routing_table_peers: snapshot.buckets.iter().sum(),
             routing_table_buckets: snapshot.buckets.clone(),
             dht_records: snapshot.records,
+            dht_renewal_lag_secs: snapshot.renewal_lag.as_secs(),
             packages_topic: self.config().packages_topic.clone(),
             mesh_peers: snapshot.mesh_peers,
             topic_peers: snapshot.topic_peers,
@@ -143,6 +147,13 @@ impl Node {
             warnings.push(format!("{} ({}) {}", failure.message, failure.code, failure.hint));
         }
         warnings.extend(self.twin());
+        if snapshot.renewal_lag >= RENEWAL_LAG_MAX && !snapshot.peers.is_empty() {
+            warnings.push(format!(
+                "DHT records that this node holds have not been renewed for {} minutes too long: the nodes nearest to them do not \
+                 take them; look at the log: ggen marketplace p2p logs",
+                snapshot.renewal_lag.as_secs() / 60
+            ));
+        }
         if self.store.has_stopped_writing() {
             warnings.push(
                 "data could not be brought to the disk: nothing more is written until the next start; look at the disk, \

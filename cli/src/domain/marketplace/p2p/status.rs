@@ -36,7 +36,7 @@ fn show(status: &api::Status, page: &mut Page) {
         .field("topology", format!("{}, as {}", status.topology, status.role))
         .field("mode", if status.dht_server { "DHT server" } else { "DHT client" })
         .field("routing table", routing_table(status))
-        .field("DHT records", status.dht_records)
+        .field("DHT records", dht_records(status))
         .optional("last bootstrap", status.last_bootstrap.as_deref().map(page::when))
         .field(
             "topic",
@@ -80,6 +80,13 @@ fn show(status: &api::Status, page: &mut Page) {
 fn waiting(queued: &api::QueuedPackage) -> String {
     let code = Some(&queued.code).filter(|code| !code.is_empty()).map(|code| format!(" ({code})"));
     format!("{}{}: {}", queued.id, code.unwrap_or_default(), queued.why)
+}
+
+fn dht_records(status: &api::Status) -> String {
+    match status.dht_renewal_lag_secs {
+        0 => status.dht_records.to_string(),
+        late => format!("{}, renewal late by {}", status.dht_records, page::seconds(late)),
+    }
 }
 
 fn routing_table(status: &api::Status) -> String {

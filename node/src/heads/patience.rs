@@ -13,7 +13,7 @@ const SILENCE_MIN: Duration = Duration::from_secs(2);
 
 /// How far one search is.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub struct Patience {
     answered: u32,
     /// When the last one answered; when the search began, where nobody has.
     latest: Instant,
@@ -22,7 +22,8 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    pub(super) fn new(now: Instant) -> Self {
+    /// A search that begins now.
+    pub fn new(now: Instant) -> Self {
         Self { answered: 0, latest: now, longest: Duration::ZERO }
     }
 
@@ -30,14 +31,18 @@ impl Patience {
     ///
     /// As long as nobody has, everybody is waited for. It has to see every answer, so that it knows how long one takes: also
     /// while the search may not end yet.
-    pub(super) fn is_over(&mut self, answered: u32, may_end: bool, now: Instant) -> bool {
+    pub fn is_over(&mut self, answered: u32, may_end: bool, now: Instant) -> bool {
         if answered > self.answered {
             self.longest = self.longest.max(now.saturating_duration_since(self.latest));
             self.answered = answered;
             self.latest = now;
         }
-        let silence = now.saturating_duration_since(self.latest);
-        may_end && self.answered > 0 && silence >= SILENCE_MIN.max(2 * self.longest)
+        may_end && self.over_at().is_some_and(|over| now >= over)
+    }
+
+    /// When those who have not answered are no longer waited for, where nobody answers until then; nothing where nobody has.
+    pub fn over_at(&self) -> Option<Instant> {
+        (self.answered > 0).then(|| self.latest + SILENCE_MIN.max(2 * self.longest))
     }
 }
 

@@ -1,0 +1,328 @@
+//! The lookups of this node that are under way: between [`Lookup`], which says whom to ask, and the swarm, which asks.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    time::Duration,
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    kad::{KadPeer, QueryId, Record, store::RecordStore},
+    swarm::dial_opts::DialOpts,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    Event, LookupKind, Settings,
+    behaviour::answer_timeout,
+    driver::{Driver, PENDING_MAX},
+    handle::{Provider, Sought},
+    kademlia::{Answer, Question, Said},
+    observer,
+};
+use crate::{
+    heads::{
+        copies::Copies,
+        lookup::{self, CANDIDATES_MAX, Ended, Lookup, NAMED_MAX, Step},
+    },
+    limits::DHT_ADDRESSES_PER_PROVIDER_MAX,
+    package::PackageId,
+    peers::limits::HANDSHAKE_TIMEOUT,
+    release::head::{VerifiedHead, dht_key},
+    time::Timestamp,
+};
+
+/// Providers whose addresses are kept after the lookup that found them.
+const WHEREABOUTS_MAX: usize = 256;
+
+/// What this node looks for.
+pub(super) struct Lookups {
+    /// How long one lookup may take.
+    time_max: Duration,
+    /// How long one peer may take, its dial included.
+    answer_max: Duration,
+    running: BTreeMap<u64, Running>,
+    numbers: HashMap<QueryId, u64>,
+    last: u64,
+    /// Where providers are that lookups found, the latest last.
+    whereabouts: VecDeque<(PeerId, Vec<Multiaddr>)>,
+}
+
+/// One lookup.
+struct Running {
+    id: QueryId,
+    question: Question,
+    lookup: Lookup,
+    /// Those who are to be asked once they are connected.
+    dialled: BTreeSet<PeerId>,
+    /// Where those are that somebody named.
+    addresses: BTreeMap<PeerId, Vec<Multiaddr>>,
+    purpose: Purpose,
+}
+
+/// What a lookup is for, what it has found, and who waits for it.
+pub(super) enum Purpose {
+    Head(Box<Heads>),
+    Providers { found: mpsc::Sender<Provider>, told: BTreeSet<PeerId> },
+}
+
+/// The heads that were found of a package.
+pub(super) struct Heads {
+    pub(super) package: PackageId,
+    pub(super) copies: Copies<VerifiedHead>,
+    pub(super) reply: oneshot::Sender<Sought>,
+}
+
+impl Lookups {
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            time_max: settings.query_timeout,
+            answer_max: HANDSHAKE_TIMEOUT + 2 * answer_timeout(settings),
+            running: BTreeMap::new(),
+            numbers: HashMap::new(),
+            last: 0,
+            whereabouts: VecDeque::new(),
+        }
+    }
+
+    /// How many are under way.
+    pub(super) fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Where a provider is that a lookup found.
+    pub(super) fn whereabouts(&self, peer: &PeerId) -> &[Multiaddr] {
+        self.whereabouts.iter().find(|(met, _)| met == peer).map_or(&[], |(_, at)| at)
+    }
+
+    /// Keeps where a provider is: those that are no servers are found by no other lookup.
+    fn met(&mut self, provider: &KadPeer) {
+        let mut addresses = provider.multiaddrs.clone();
+        addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
+        self.whereabouts.retain(|(known, _)| *known != provider.node_id);
+        self.whereabouts.push_back((provider.node_id, addresses));
+        if self.whereabouts.len() > WHEREABOUTS_MAX {
+            self.whereabouts.pop_front();
+        }
+    }
+
+    /// The lookups that wait for a peer.
+    fn awaiting(&self, peer: &PeerId) -> Vec<u64> {
+        self.running.iter().filter(|(_, it)| it.lookup.awaits(peer)).map(|(number, _)| *number).collect()
+    }
+}
+
+impl Driver {
+    pub(super) fn room_for_query(&self) -> bool {
+        self.queries.len() + self.lookups.len() + self.settling < PENDING_MAX
+    }
+
+    /// Looks a head up, until `deadline` at the latest.
+    pub(super) fn get_head(&mut self, package: PackageId, deadline: Instant, reply: oneshot::Sender<Sought>) {
+        let question = Question::Record(dht_key(&package).to_vec().into());
+        let heads = Heads { package, copies: Copies::default(), reply };
+        self.begin_lookup(question, deadline, Purpose::Head(Box::new(heads)));
+    }
+
+    /// Begins a lookup. Where there is no room for it, whoever waits is told so by being told nothing.
+    pub(super) fn begin_lookup(&mut self, question: Question, deadline: Instant, purpose: Purpose) {
+        if !self.room_for_query() {
+            return;
+        }
+        let now = Instant::now();
+        let answer_max = self.lookups.answer_max;
+        let deadline = deadline.min(now + self.lookups.time_max);
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        let known: Vec<PeerId> = kad.routed().into_iter().filter(|peer| !kad.is_gone(peer, now)).collect();
+        let own = kad.store_mut().get(question.key()).map(|record| record.into_owned());
+        let providing = kad.store_mut().providers(question.key());
+        let id = kad.begin();
+        let lookup = Lookup::new(question.key().clone(), known, now, deadline, answer_max);
+        self.lookups.last += 1;
+        let number = self.lookups.last;
+        self.lookups.numbers.insert(id, number);
+        let (dialled, addresses) = (BTreeSet::new(), BTreeMap::new());
+        let mut running = Running { id, question, lookup, dialled, addresses, purpose };
+        let providers = providing.into_iter().map(|it| KadPeer {
+            node_id: it.provider,
+            multiaddrs: it.addresses,
+            connection_ty: libp2p::kad::ConnectionType::NotConnected,
+        });
+        let said = Said { record: own, providers: providers.collect(), closer: Vec::new() };
+        self.found(&mut running, None, said, now);
+        self.lookups.running.insert(number, running);
+        self.go_on(number);
+    }
+
+    /// Looks at what has become due.
+    pub(super) fn lookups_due(&mut self) {
+        let numbers: Vec<u64> = self.lookups.running.keys().copied().collect();
+        numbers.into_iter().for_each(|number| self.go_on(number));
+    }
+
+    /// What a peer answered, or that it did not.
+    pub(super) fn lookup_answered(&mut self, Answer { lookup, peer, said }: Answer) {
+        let Some(number) = self.lookups.numbers.get(&lookup).copied() else { return };
+        let Some(mut running) = self.lookups.running.remove(&number) else { return };
+        let now = Instant::now();
+        if running.lookup.awaits(&peer) {
+            let event = match said {
+                Some(mut said) => {
+                    let closer = self.named(&mut running, std::mem::take(&mut said.closer), now);
+                    self.found(&mut running, Some(peer), said, now);
+                    lookup::Event::Answered { peer, closer }
+                }
+                None => lookup::Event::Failed { peer },
+            };
+            running.lookup.handle(event, now);
+        }
+        self.lookups.running.insert(number, running);
+        self.go_on(number);
+    }
+
+    /// A connection with a peer stands: those lookups ask it that wait for that.
+    pub(super) fn lookups_reached(&mut self, peer: PeerId) {
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        for running in self.lookups.running.values_mut() {
+            if running.dialled.remove(&peer) {
+                kad.ask(running.id, peer, running.question.clone());
+            }
+        }
+    }
+
+    /// A peer cannot be reached, or its last connection closed.
+    pub(super) fn lookups_missed(&mut self, peer: PeerId) {
+        let now = Instant::now();
+        for number in self.lookups.awaiting(&peer) {
+            if let Some(running) = self.lookups.running.get_mut(&number) {
+                running.dialled.remove(&peer);
+                running.lookup.handle(lookup::Event::Failed { peer }, now);
+            }
+            self.go_on(number);
+        }
+    }
+
+    /// Those of the peers somebody named that may be asked, with their addresses noted.
+    fn named(&mut self, running: &mut Running, closer: Vec<KadPeer>, now: Instant) -> Vec<PeerId> {
+        let own = *self.swarm.local_peer_id();
+        let kad = &self.swarm.behaviour().kad;
+        let may_be_asked = |peer: &KadPeer| peer.node_id != own && !kad.is_gone(&peer.node_id, now);
+        let mut named = Vec::new();
+        for peer in closer.into_iter().take(NAMED_MAX).filter(may_be_asked) {
+            named.push(peer.node_id);
+            if running.addresses.len() < CANDIDATES_MAX {
+                running.addresses.entry(peer.node_id).or_insert(peer.multiaddrs);
+            }
+        }
+        named
+    }
+
+    /// Takes what a peer has under the key; none is this node.
+    fn found(&mut self, running: &mut Running, peer: Option<PeerId>, said: Said, now: Instant) {
+        let has_found = match &mut running.purpose {
+            Purpose::Head(heads) => said.record.is_some_and(|record| found_head(heads, peer, &record)),
+            Purpose::Providers { found, told } => {
+                let mut any = false;
+                for provider in said.providers {
+                    let id = provider.node_id;
+                    let own = id == *self.swarm.local_peer_id();
+                    let is_gone = !own && !self.swarm.behaviour().kad.is_there(&id, now);
+                    any |= !is_gone;
+                    self.lookups.met(&provider);
+                    // A reader that does not keep up has enough providers already.
+                    if told.len() < CANDIDATES_MAX && told.insert(id) {
+                        let _ = found.try_send(Provider::Found { peer: id, is_gone });
+                    }
+                }
+                any
+            }
+        };
+        if has_found {
+            running.lookup.handle(lookup::Event::Found, now);
+        }
+    }
+
+    /// Does what a lookup says, until it has to wait.
+    fn go_on(&mut self, number: u64) {
+        let now = Instant::now();
+        loop {
+            let Some(running) = self.lookups.running.get_mut(&number) else { return };
+            if running.purpose.is_given_up() {
+                return self.lookup_over(number, Ended::CutOff);
+            }
+            match running.lookup.poll(now) {
+                Step::Ask(peer) => self.ask(number, peer, now),
+                Step::Wait(_) => return,
+                Step::Over(ended) => return self.lookup_over(number, ended),
+            }
+        }
+    }
+
+    fn ask(&mut self, number: u64, peer: PeerId, now: Instant) {
+        let Some(running) = self.lookups.running.get_mut(&number) else { return };
+        if self.swarm.is_connected(&peer) {
+            self.swarm.behaviour_mut().kad.ask(running.id, peer, running.question.clone());
+            return;
+        }
+        let named = running.addresses.get(&peer).cloned().unwrap_or_default();
+        let options = DialOpts::peer_id(peer).addresses(named).extend_addresses_through_behaviour().build();
+        match self.swarm.dial(options) {
+            // Somebody dials it already: that dial counts for this lookup too.
+            Ok(()) | Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => {
+                running.dialled.insert(peer);
+            }
+            Err(_) => running.lookup.handle(lookup::Event::Failed { peer }, now),
+        }
+    }
+
+    fn lookup_over(&mut self, number: u64, ended: Ended) {
+        let Some(running) = self.lookups.running.remove(&number) else { return };
+        self.lookups.numbers.remove(&running.id);
+        self.swarm.behaviour_mut().kad.end(&running.id);
+        let (cost, duration) = (running.lookup.cost(), running.lookup.took(Instant::now()));
+        let kind = match &running.purpose {
+            Purpose::Head(_) => LookupKind::GetHead,
+            Purpose::Providers { .. } => LookupKind::GetProviders,
+        };
+        tracing::debug!(?kind, ?ended, ?cost, ?duration, "a lookup is over");
+        self.outbox.observer.tell(&Event::LookedUp(observer::Lookup {
+            kind,
+            requests: cost.asked,
+            successes: cost.answered,
+            failures: cost.failed,
+            duration,
+        }));
+        match running.purpose {
+            Purpose::Head(heads) => self.sought(*heads, ended, cost),
+            Purpose::Providers { found, .. } => {
+                let _ = found.try_send(Provider::End(ended));
+            }
+        }
+    }
+}
+
+impl Purpose {
+    /// Whether nobody waits any more.
+    fn is_given_up(&self) -> bool {
+        match self {
+            Self::Head(heads) => heads.reply.is_closed(),
+            Self::Providers { found, .. } => found.is_closed(),
+        }
+    }
+}
+
+/// Takes a record for a head of the package that is looked for; tells whether it counts.
+fn found_head(heads: &mut Heads, peer: Option<PeerId>, record: &Record) -> bool {
+    if heads.copies.repeats(peer, &record.value) {
+        return true;
+    }
+    let Ok(head) = VerifiedHead::verify(&record.value, Timestamp::now()) else { return false };
+    let counts = head.package_id() == heads.package;
+    if counts {
+        heads.copies.add(peer, head);
+    }
+    counts
+}

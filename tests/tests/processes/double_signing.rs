@@ -59,6 +59,7 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
     let near_laptop = Node::start(&[&laptop]);
     near_laptop.finds("places", "pack", SOON);
     publish(&laptop, "2.0.0", 32);
+    publish(&laptop, "2.0.1", 36);
     let server = Node::start_in(other, &[]);
     let near_server = Node::start(&[&server]);
     near_server.finds("places", "pack", SOON);
@@ -114,8 +115,9 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
         eventually("it is mended", SOON, || (!is_frozen(node)).then_some(()));
     }
     let installed = third.json(&["install", "pack", "--to", &third.text("kept")]);
-    assert_eq!(installed["version"], "2.0.0", "{installed}");
-    tree::assert_same(&laptop.path("package-2.0.0"), &third.path("kept"));
+    assert_eq!(installed["version"], "2.0.1", "{installed}");
+    tree::assert_same(&laptop.path("package-2.0.1"), &third.path("kept"));
+    third.json(&["install", "pack@2.0.0", "--to", &third.text("kept-too")]);
     third.error(4, &["install", "pack@2.1.0", "--to", &third.text("withdrawn")]);
     let error =
         laptop.error(9, &["publish", &pack(&laptop, "2.1.0", 34), "--version", "2.1.0", "--skip-verify"]);
@@ -124,6 +126,15 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
     eventually("the log goes on", SOON, || {
         (third.json(&["info", "pack"])["version"] == "3.0.0").then_some(())
     });
+
+    // The other machine takes the new key, and goes on from what counts.
+    laptop.run(&["key", "export", "--to", &laptop.text("new.key")]).exits(0);
+    server.json(&["key", "import", "default", &laptop.text("new.key")]);
+    publish(&server, "3.1.0", 37);
+    eventually("the log goes on from the other machine", SOON, || {
+        (third.json(&["info", "pack"])["version"] == "3.1.0").then_some(())
+    });
+    assert!(!is_frozen(&third));
 }
 
 #[test]

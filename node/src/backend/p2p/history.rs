@@ -228,11 +228,18 @@ pub(super) fn keep_log(
 
 fn newest_here(store: &Store, package: &PackageId, publisher: &Publisher) -> Result<Here, store::Error> {
     store.read(|conn| {
-        let newest = entries::last(conn, package)?.map(|entry| entry.sequence);
+        let (last, seen) = (entries::last(conn, package)?, catalog::seen(conn, package)?);
+        // Later keys may have taken back what is here: it is no more than what others have then, whatever its number.
+        let own = heads::get(conn, package)?.and_then(|own| VerifiedHead::verify_stored(&own.bytes).ok());
+        let is_taken_back = match (&last, &seen, &own) {
+            (Some(last), Some(seen), Some(own)) => seen.entry != last.id && seen.key_n > own.seen().key_n,
+            _ => false,
+        };
+        let newest = last.filter(|_| !is_taken_back).map(|entry| entry.sequence);
         let is_unsent = outbox::is_unsent(conn, package)?;
         Ok(Here {
             newest,
-            seen: catalog::seen(conn, package)?.map(|seen| seen.sequence.get()),
+            seen: seen.map(|seen| seen.sequence.get()),
             is_uncertain: recover::is_uncertain(conn, package)?,
             is_unsent,
             is_foreign: publisher.is_elsewhere() && (newest.is_none() || is_unsent),
@@ -320,6 +327,11 @@ pub(super) fn keep_head(
             tracing::warn!(%package, ?refusal, "a head of our own is not in the index");
         }
         _ => tracing::debug!(%package, ?outcome, "a head of our own is in the index"),
+    }
+    // Under later keys a log may end at an earlier place: the catalogue has judged that.
+    let before = heads::get(tx, &package)?.and_then(|own| VerifiedHead::verify_stored(&own.bytes).ok());
+    if before.is_some_and(|before| before.seen().key_n < head.seen().key_n) {
+        heads::remove(tx, &package)?;
     }
     heads::put(
         tx,

@@ -149,7 +149,12 @@ impl Key {
             Action::Export { name, to } => export(session, &folder, name, to.as_deref())?,
             Action::Import { name, from } => {
                 let publisher = Publisher::import(&read(&from)?).map_err(refused)?;
-                publisher.adopt(&folder, &name).map_err(refused)?;
+                // The same publisher with later keys takes the place of what is there: it was rotated on another machine.
+                match Publisher::load(&folder, &name) {
+                    Ok(there) if there.id() == publisher.id() => publisher.replace(&folder, &name),
+                    _ => publisher.adopt(&folder, &name),
+                }
+                .map_err(refused)?;
                 session.warn("use the key in one place at a time, and publish while connected: two versions that are signed apart from each other freeze the package until you resolve it");
                 print_one(session, "Imported", name, &publisher)?;
             }

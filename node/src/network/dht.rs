@@ -84,7 +84,11 @@ impl Driver {
         // All: the answer then names every node that took the record, where there are fewer than the full number.
         match self.swarm.behaviour_mut().kad.put_record(record, Quorum::All) {
             Ok(id) => {
-                self.record_came(&head.dht_key().to_vec().into());
+                self.moving.came(
+                    &head.dht_key().to_vec().into(),
+                    &mut self.swarm.behaviour_mut().kad,
+                    Instant::now(),
+                );
                 self.queries.insert(id, Query::Put(Patience::new(Instant::now()), reply));
             }
             Err(error) => tracing::warn!(%error, "a head of ours found no room in our own record store"),
@@ -222,7 +226,7 @@ impl Driver {
             }
             (QueryResult::PutRecord(result), Some(Query::Move(..))) => {
                 if let Some(Query::Move(key, to)) = self.queries.remove(&id) {
-                    self.moved(&key, to, result);
+                    self.moving.gave(&key, to, result, Instant::now());
                 }
             }
             (QueryResult::PutRecord(_), Some(Query::WriteBack)) => drop(self.queries.remove(&id)),
@@ -318,7 +322,7 @@ impl Driver {
         // Holders send each other all that they hold, again and again.
         let store = self.swarm.behaviour_mut().kad.store_mut();
         if store.renew(&record) {
-            self.record_came(&record.key);
+            self.moving.came(&record.key, &mut self.swarm.behaviour_mut().kad, Instant::now());
             self.outbox.observer.tell(&Event::Kept { from });
             return;
         }
@@ -340,7 +344,7 @@ impl Driver {
         let (key, record) = (record.key.clone(), Record { publisher: None, ..record });
         match store.put_from(from, record) {
             Ok(()) => {
-                self.record_came(&key);
+                self.moving.came(&key, &mut self.swarm.behaviour_mut().kad, Instant::now());
                 self.outbox.observer.tell(&Event::Kept { from });
             }
             Err(error) => tracing::debug!(peer = %from, %error, "a record found no room"),

@@ -239,7 +239,7 @@ impl Driver {
             Command::Disconnect(peer, reply) => {
                 let _ = reply.send(self.send_away(&peer));
             }
-            Command::Greet => self.greet_soon(),
+            Command::Greet => self.greetings.greet_soon(Instant::now()),
             Command::Block(peer, reason) => self.refuse(peer, reason, true),
             Command::Unblock(peer) => {
                 self.refusals.remove(&peer);
@@ -280,7 +280,7 @@ impl Driver {
             let opened = self.swarm.listen_on(lost.address.clone());
             self.listening.opened_again(lost, opened, now);
         }
-        self.greet_again(now);
+        self.greetings.greet_again(&self.peers, &mut self.swarm.behaviour_mut().hello, now);
         self.outbox.settle();
         self.outbox.observer.tell_of(|| Event::Loaded(self.load()));
     }

@@ -44,7 +44,7 @@ impl Driver {
                 self.publish_heads_read();
                 // Last: whoever dialled may wait for the heads next, and must find the newcomer among the outstanding.
                 self.dialling.reached(connection_id, peer_id);
-                self.lookups_reached(peer_id);
+                self.lookups.reached(&mut self.swarm.behaviour_mut().kad, peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 self.greetings.closed(connection_id, (num_established == 0).then_some(&peer_id));
@@ -184,7 +184,8 @@ impl Driver {
             self.read_heads(peer_id);
         }
         if is_first && speaks(hello::PROTOCOL) {
-            self.greet(&peer_id);
+            let hellos = &mut self.swarm.behaviour_mut().hello;
+            self.greetings.greet(&peer_id, hellos, Instant::now());
         }
         self.publish_heads_read();
         if is_news {

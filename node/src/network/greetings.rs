@@ -14,7 +14,12 @@ use libp2p::{
 use serde_bytes::ByteBuf;
 use tokio::time::Instant;
 
-use super::{Event, driver::Driver, peers::ip_of};
+use super::{
+    Event,
+    codec::Cbor,
+    driver::Driver,
+    peers::{Peers, ip_of},
+};
 use crate::{
     hello::{Hello, Run, Runs, Word},
     limits::{HELLO_INTERVAL, HELLO_WORDS_MAX, HELLOS_PER_PEER_MAX},
@@ -27,6 +32,8 @@ const WORD_RENEWED_AFTER: Duration = Duration::from_secs(60);
 const WINDOW: Duration = Duration::from_secs(60);
 
 pub(super) type HelloEvent = request_response::Event<Hello, Hello>;
+/// What carries greetings.
+type Hellos = request_response::Behaviour<Cbor<Hello, Hello>>;
 
 /// What peers said of their runs, and what this node says of its own.
 pub(super) struct Greetings {
@@ -89,32 +96,47 @@ impl Greetings {
     }
 }
 
-impl Driver {
-    /// Greets a peer that has just said who it is.
-    pub(super) fn greet(&mut self, peer: &PeerId) {
-        if let Some(hello) = self.greetings.hello(peer, Instant::now()) {
-            self.swarm.behaviour_mut().hello.send_request(peer, hello);
+impl Greetings {
+    /// Greets a peer, as one that has just said who it is.
+    pub(super) fn greet(&mut self, peer: &PeerId, hellos: &mut Hellos, now: Instant) {
+        if let Some(hello) = self.hello(peer, now) {
+            hellos.send_request(peer, hello);
         }
     }
 
-    /// Greets everybody again at once.
-    pub(super) fn greet_soon(&mut self) {
-        self.greetings.next_round = Some(Instant::now());
+    /// Greets a peer that greeted this node.
+    fn greet_back(
+        &mut self,
+        peer: &PeerId,
+        channel: ResponseChannel<Hello>,
+        hellos: &mut Hellos,
+        now: Instant,
+    ) {
+        if let Some(hello) = self.hello(peer, now) {
+            // Where it fails, the peer is gone.
+            let _ = hellos.send_response(channel, hello);
+        }
+    }
+
+    /// Has everybody greeted again at once.
+    pub(super) fn greet_soon(&mut self, now: Instant) {
+        self.next_round = Some(now);
     }
 
     /// Greets everybody again, when it is time.
-    pub(super) fn greet_again(&mut self, now: Instant) {
-        let next = *self.greetings.next_round.get_or_insert(now + HELLO_INTERVAL);
+    pub(super) fn greet_again(&mut self, peers: &Peers, hellos: &mut Hellos, now: Instant) {
+        let next = *self.next_round.get_or_insert(now + HELLO_INTERVAL);
         if now < next {
             return;
         }
-        self.greetings.next_round = Some(now + HELLO_INTERVAL);
+        self.next_round = Some(now + HELLO_INTERVAL);
         let speaks = |protocols: &[String]| protocols.iter().any(|it| it == crate::hello::PROTOCOL);
-        let peers = self.peers.iter().filter(|(_, peer)| speaks(&peer.protocols));
-        let peers: Vec<PeerId> = peers.map(|(id, _)| *id).collect();
-        peers.iter().for_each(|peer| self.greet(peer));
+        let peers = peers.iter().filter(|(_, peer)| speaks(&peer.protocols));
+        peers.for_each(|(peer, _)| self.greet(peer, hellos, now));
     }
+}
 
+impl Driver {
     pub(super) fn hello_event(&mut self, event: HelloEvent) {
         let request_response::Event::Message { peer, connection_id, message } = event else { return };
         match message {
@@ -122,17 +144,11 @@ impl Driver {
                 // What is not answered ends as a failure of the request.
                 if self.greetings.admits(peer, Instant::now()) {
                     self.met(peer, connection_id, request);
-                    self.greet_back(&peer, channel);
+                    let hellos = &mut self.swarm.behaviour_mut().hello;
+                    self.greetings.greet_back(&peer, channel, hellos, Instant::now());
                 }
             }
             request_response::Message::Response { response, .. } => self.met(peer, connection_id, response),
-        }
-    }
-
-    fn greet_back(&mut self, peer: &PeerId, channel: ResponseChannel<Hello>) {
-        if let Some(hello) = self.greetings.hello(peer, Instant::now()) {
-            // Where it fails, the peer is gone.
-            let _ = self.swarm.behaviour_mut().hello.send_response(channel, hello);
         }
     }
 
@@ -153,7 +169,8 @@ impl Driver {
             tracing::warn!(%peer, "two nodes speak with one node key; both are told");
             // libp2p deals requests out among the connections of a peer in turn: so each of them gets one.
             let connections = self.peers.get(&peer).map_or(0, |peer| peer.connections.len());
-            (0..connections).for_each(|_| self.greet(&peer));
+            let hellos = &mut self.swarm.behaviour_mut().hello;
+            (0..connections).for_each(|_| self.greetings.greet(&peer, hellos, Instant::now()));
         }
     }
 }

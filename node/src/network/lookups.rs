@@ -6,7 +6,7 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
+    Multiaddr, PeerId, Swarm,
     kad::{KadPeer, QueryId, Record, store::RecordStore},
     swarm::dial_opts::DialOpts,
 };
@@ -17,10 +17,10 @@ use tokio::{
 
 use super::{
     Event, LookupKind, Settings,
-    behaviour::answer_timeout,
+    behaviour::{Behaviour, answer_timeout},
     driver::{Driver, PENDING_MAX},
     handle::{Provider, Sought},
-    kademlia::{Answer, Question, Said},
+    kademlia::{self, Answer, Question, Said},
     observer,
 };
 use crate::{
@@ -115,6 +115,82 @@ impl Lookups {
     }
 }
 
+impl Lookups {
+    /// A connection with a peer stands: those lookups ask it that wait for that.
+    pub(super) fn reached(&mut self, kad: &mut kademlia::Behaviour, peer: PeerId) {
+        for running in self.running.values_mut() {
+            if running.dialled.remove(&peer) {
+                kad.ask(running.id, peer, running.question.clone());
+            }
+        }
+    }
+
+    /// Takes what a peer has under the key; none is this node.
+    fn found(
+        &mut self,
+        swarm: &Swarm<Behaviour>,
+        running: &mut Running,
+        peer: Option<PeerId>,
+        said: Said,
+        now: Instant,
+    ) {
+        let has_found = match &mut running.purpose {
+            Purpose::Head(heads) => said.record.is_some_and(|record| found_head(heads, peer, &record)),
+            Purpose::Providers { found, told } => {
+                let mut any = false;
+                for provider in said.providers {
+                    let id = provider.node_id;
+                    let own = id == *swarm.local_peer_id();
+                    let is_gone = !own && !swarm.behaviour().kad.is_there(&id, now);
+                    any |= !is_gone;
+                    self.met(&provider);
+                    // A reader that does not keep up has enough providers already.
+                    if told.len() < CANDIDATES_MAX && told.insert(id) {
+                        let _ = found.try_send(Provider::Found { peer: id, is_gone });
+                    }
+                }
+                any
+            }
+        };
+        if has_found {
+            running.lookup.handle(lookup::Event::Found, now);
+        }
+    }
+
+    /// Asks a peer, once it is connected.
+    fn ask(&mut self, swarm: &mut Swarm<Behaviour>, number: u64, peer: PeerId, now: Instant) {
+        let Some(running) = self.running.get_mut(&number) else { return };
+        if swarm.is_connected(&peer) {
+            swarm.behaviour_mut().kad.ask(running.id, peer, running.question.clone());
+            return;
+        }
+        let named = running.addresses.get(&peer).cloned().unwrap_or_default();
+        let options = DialOpts::peer_id(peer).addresses(named).extend_addresses_through_behaviour().build();
+        match swarm.dial(options) {
+            // Somebody dials it already: that dial counts for this lookup too.
+            Ok(()) | Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => {
+                running.dialled.insert(peer);
+            }
+            Err(_) => running.lookup.handle(lookup::Event::Failed { peer }, now),
+        }
+    }
+}
+
+/// Those of the peers somebody named that may be asked, with their addresses noted.
+fn named(swarm: &Swarm<Behaviour>, running: &mut Running, closer: Vec<KadPeer>, now: Instant) -> Vec<PeerId> {
+    let own = *swarm.local_peer_id();
+    let kad = &swarm.behaviour().kad;
+    let may_be_asked = |peer: &KadPeer| peer.node_id != own && !kad.is_gone(&peer.node_id, now);
+    let mut named = Vec::new();
+    for peer in closer.into_iter().take(NAMED_MAX).filter(may_be_asked) {
+        named.push(peer.node_id);
+        if running.addresses.len() < CANDIDATES_MAX {
+            running.addresses.entry(peer.node_id).or_insert(peer.multiaddrs);
+        }
+    }
+    named
+}
+
 impl Driver {
     pub(super) fn room_for_query(&self) -> bool {
         self.queries.len() + self.lookups.len() + self.settling < PENDING_MAX
@@ -152,7 +228,7 @@ impl Driver {
             connection_ty: libp2p::kad::ConnectionType::NotConnected,
         });
         let said = Said { record: own, providers: providers.collect(), closer: Vec::new() };
-        self.found(&mut running, None, said, now);
+        self.lookups.found(&self.swarm, &mut running, None, said, now);
         self.lookups.running.insert(number, running);
         self.go_on(number);
     }
@@ -171,8 +247,8 @@ impl Driver {
         if running.lookup.awaits(&peer) {
             let event = match said {
                 Some(mut said) => {
-                    let closer = self.named(&mut running, std::mem::take(&mut said.closer), now);
-                    self.found(&mut running, Some(peer), said, now);
+                    let closer = named(&self.swarm, &mut running, std::mem::take(&mut said.closer), now);
+                    self.lookups.found(&self.swarm, &mut running, Some(peer), said, now);
                     lookup::Event::Answered { peer, closer }
                 }
                 None => lookup::Event::Failed { peer },
@@ -181,16 +257,6 @@ impl Driver {
         }
         self.lookups.running.insert(number, running);
         self.go_on(number);
-    }
-
-    /// A connection with a peer stands: those lookups ask it that wait for that.
-    pub(super) fn lookups_reached(&mut self, peer: PeerId) {
-        let kad = &mut self.swarm.behaviour_mut().kad;
-        for running in self.lookups.running.values_mut() {
-            if running.dialled.remove(&peer) {
-                kad.ask(running.id, peer, running.question.clone());
-            }
-        }
     }
 
     /// A peer cannot be reached, or its last connection closed.
@@ -205,46 +271,6 @@ impl Driver {
         }
     }
 
-    /// Those of the peers somebody named that may be asked, with their addresses noted.
-    fn named(&mut self, running: &mut Running, closer: Vec<KadPeer>, now: Instant) -> Vec<PeerId> {
-        let own = *self.swarm.local_peer_id();
-        let kad = &self.swarm.behaviour().kad;
-        let may_be_asked = |peer: &KadPeer| peer.node_id != own && !kad.is_gone(&peer.node_id, now);
-        let mut named = Vec::new();
-        for peer in closer.into_iter().take(NAMED_MAX).filter(may_be_asked) {
-            named.push(peer.node_id);
-            if running.addresses.len() < CANDIDATES_MAX {
-                running.addresses.entry(peer.node_id).or_insert(peer.multiaddrs);
-            }
-        }
-        named
-    }
-
-    /// Takes what a peer has under the key; none is this node.
-    fn found(&mut self, running: &mut Running, peer: Option<PeerId>, said: Said, now: Instant) {
-        let has_found = match &mut running.purpose {
-            Purpose::Head(heads) => said.record.is_some_and(|record| found_head(heads, peer, &record)),
-            Purpose::Providers { found, told } => {
-                let mut any = false;
-                for provider in said.providers {
-                    let id = provider.node_id;
-                    let own = id == *self.swarm.local_peer_id();
-                    let is_gone = !own && !self.swarm.behaviour().kad.is_there(&id, now);
-                    any |= !is_gone;
-                    self.lookups.met(&provider);
-                    // A reader that does not keep up has enough providers already.
-                    if told.len() < CANDIDATES_MAX && told.insert(id) {
-                        let _ = found.try_send(Provider::Found { peer: id, is_gone });
-                    }
-                }
-                any
-            }
-        };
-        if has_found {
-            running.lookup.handle(lookup::Event::Found, now);
-        }
-    }
-
     /// Does what a lookup says, until it has to wait.
     fn go_on(&mut self, number: u64) {
         let now = Instant::now();
@@ -254,27 +280,10 @@ impl Driver {
                 return self.lookup_over(number, Ended::CutOff);
             }
             match running.lookup.poll(now) {
-                Step::Ask(peer) => self.ask(number, peer, now),
+                Step::Ask(peer) => self.lookups.ask(&mut self.swarm, number, peer, now),
                 Step::Wait(_) => return,
                 Step::Over(ended) => return self.lookup_over(number, ended),
             }
-        }
-    }
-
-    fn ask(&mut self, number: u64, peer: PeerId, now: Instant) {
-        let Some(running) = self.lookups.running.get_mut(&number) else { return };
-        if self.swarm.is_connected(&peer) {
-            self.swarm.behaviour_mut().kad.ask(running.id, peer, running.question.clone());
-            return;
-        }
-        let named = running.addresses.get(&peer).cloned().unwrap_or_default();
-        let options = DialOpts::peer_id(peer).addresses(named).extend_addresses_through_behaviour().build();
-        match self.swarm.dial(options) {
-            // Somebody dials it already: that dial counts for this lookup too.
-            Ok(()) | Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => {
-                running.dialled.insert(peer);
-            }
-            Err(_) => running.lookup.handle(lookup::Event::Failed { peer }, now),
         }
     }
 

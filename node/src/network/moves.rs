@@ -8,7 +8,7 @@ use libp2p::{
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
-use super::{Metrics, dht::Query, driver::Driver};
+use super::{Metrics, dht::Query, driver::Driver, kademlia};
 use crate::heads::moves::{HOLDERS, Moves};
 
 /// Records that are looked at in one pulse of the loop, which is half a second.
@@ -29,16 +29,25 @@ impl Moving {
         metrics.register("dht", |registry| registry.register("renewal_lag_seconds", help, lag.clone()));
         Self { moves: Moves::default(), lag }
     }
+
+    /// Notes that a record came, or came again.
+    pub(super) fn came(&mut self, key: &RecordKey, kad: &mut kademlia::Behaviour, now: Instant) {
+        self.moves.came(key.as_ref(), &kad.nearest(key, now), now);
+    }
+
+    /// Notes who took a copy.
+    pub(super) fn gave(&mut self, key: &RecordKey, to: Vec<PeerId>, result: PutRecordResult, now: Instant) {
+        let taken_by = match result {
+            Ok(_) => to,
+            Err(PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. }) => {
+                success
+            }
+        };
+        self.moves.gave(key.as_ref(), &taken_by, now);
+    }
 }
 
 impl Driver {
-    /// Notes that a record came, or came again.
-    pub(super) fn record_came(&mut self, key: &RecordKey) {
-        let now = Instant::now();
-        let nearest = self.swarm.behaviour_mut().kad.nearest(key, now);
-        self.moving.moves.came(key.as_ref(), &nearest, now);
-    }
-
     /// Gives copies of the records held here to those who are to hold them now.
     pub(super) fn move_records(&mut self) {
         if self.swarm.behaviour_mut().kad.take_routing_changed() {
@@ -72,16 +81,5 @@ impl Driver {
             self.queries.insert(id, Query::Move(key, to));
             moving += 1;
         }
-    }
-
-    /// Notes who took a copy.
-    pub(super) fn moved(&mut self, key: &RecordKey, to: Vec<PeerId>, result: PutRecordResult) {
-        let taken_by = match result {
-            Ok(_) => to,
-            Err(PutRecordError::QuorumFailed { success, .. } | PutRecordError::Timeout { success, .. }) => {
-                success
-            }
-        };
-        self.moving.moves.gave(key.as_ref(), &taken_by, Instant::now());
     }
 }

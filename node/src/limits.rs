@@ -232,8 +232,38 @@ pub const HEADS_PAGE_BYTES: usize = 512 << 10;
 pub const HEADS_PAGE_MAX: usize = 512;
 /// Bytes of one whole page on the wire.
 pub const HEADS_PAGE_BYTES_MAX: usize = HEADS_PAGE_BYTES + HEAD_BYTES_MAX + (64 << 10);
-/// Bytes of a request for a page.
-pub const HEADS_REQUEST_BYTES_MAX: usize = 1 << 10;
+/// Bytes of a message that compares two sets, from the side that asks: a fingerprint takes some 22 of them.
+pub const HEADS_COMPARING_BYTES: usize = 16 << 10;
+/// The same of the side that answers, which lists ids: 4 096 of them, so many as may wait to be taken of one peer.
+pub const HEADS_COMPARED_BYTES: usize = 128 << 10;
+/// Turns of one comparison. All ids of a full catalogue are listed in fifty.
+pub const HEADS_TURNS_MAX: u32 = 64;
+/// Comparisons that one peer may begin or go on with at once: each turn reads all of a node's items, a millisecond or two.
+pub const HEADS_TURNS_PER_PEER_MAX: u32 = 2 * HEADS_TURNS_MAX;
+/// Until one more turn is answered: four a second.
+pub const HEADS_TURNS_PER_PEER_REFILL: Duration = Duration::from_millis(250);
+/// Heads in one request by ids: their heads fit into one page unless they are large.
+pub const HEADS_IDS_MAX: usize = 256;
+/// Ids that a peer is told that it lacks in one message, which fits into a request.
+pub const HEADS_LACKED_AT_ONCE: usize = 480;
+/// The same in all; where there are more, the other side compares itself.
+pub const HEADS_LACKED_MAX: usize = 4 * HEADS_LACKED_AT_ONCE;
+/// Ids that wait to be taken, of all peers together. Who has listed some goes on only when they were taken.
+pub const HEADS_WANTED_MAX: usize = 64 << 10;
+/// Heads that a peer listed and does not give, before the rest is not asked for.
+pub const HEADS_NOT_GIVEN_MAX: usize = 1_024;
+/// Heads of one peer that were declined and are remembered, so that they are not listed again: 160 KiB.
+pub const HEADS_DECLINED_PER_PEER_MAX: usize = 4_096;
+/// The same of all peers that are gone together.
+pub const HEADS_DECLINED_MAX: usize = 64 << 10;
+/// Heads that are read by the order of changes; where more has changed, sets are compared: most of it is known from others.
+pub const HEADS_LAG_MAX: u32 = 64;
+/// Heads of one stretch of these, which one peer is asked for.
+pub const HEADS_STRETCH: usize = 2_048;
+/// Such stretches at most; they are longer where there are more heads.
+pub const HEADS_STRETCHES_MAX: usize = 128;
+/// Bytes of a request: a message that compares, and a little around it.
+pub const HEADS_REQUEST_BYTES_MAX: usize = HEADS_COMPARING_BYTES + (1 << 10);
 /// Pages read from one peer in one go; the rest follows in the next round.
 pub const HEADS_PAGES_MAX: usize = 512;
 /// Pages read from one peer in one go that bring nothing new and are hardly held either; the rest follows in the next round.

@@ -30,6 +30,7 @@ mod panics;
 pub mod placement;
 pub mod plan;
 mod power;
+mod preload;
 pub mod prove;
 pub mod report;
 pub mod scenario;

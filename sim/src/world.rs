@@ -14,8 +14,9 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
-use ggen_marketplace::{network::Metrics, store, time::Timestamp};
+use ggen_marketplace::{network::Metrics, release::VerifiedHead, store, time::Timestamp};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use turmoil::Sim;
 
@@ -33,6 +34,7 @@ use crate::{
     panics, placement,
     plan::{Deed, Event, Life, Plan},
     power::{self, Power},
+    preload,
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, DiskKind, Latency, Node, Scenario, regions},
     trace::{Lines, Trace},
@@ -142,6 +144,7 @@ fn case(
     draws: Draws,
     steps: &[PlannedStep],
     plan: &Plan,
+    preloaded: &[VerifiedHead],
     options: &Options,
 ) -> io::Result<Case> {
     let created = placement::created();
@@ -180,6 +183,14 @@ fn case(
             })
             .collect(),
         trees,
+        preloaded: preloaded
+            .iter()
+            .filter_map(|head| {
+                let latest = head.head().latest.as_ref()?;
+                let digest = Sha256::digest(head.bytes()).into();
+                Some((head.package_id().to_string(), [latest.root, latest.manifest], digest))
+            })
+            .collect(),
         faults_over: plan
             .events
             .iter()
@@ -250,7 +261,8 @@ fn simulate(
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();
     let plan = Plan::draw(scenario, draws, &keys);
-    let case = case(scenario, draws, &steps, &plan, options)?;
+    let preloaded = preload::heads(scenario, draws);
+    let case = case(scenario, draws, &steps, &plan, &preloaded, options)?;
     let mut watch = Watch::new(case, peers.clone(), scenario.tick);
     let names = scenario.nodes.iter().map(|node| node.name.clone()).collect();
     let ledger = Shared::new(names, peers, options.lines.clone());
@@ -267,6 +279,9 @@ fn simulate(
         None => Disk::in_memory(node),
     };
     let disks = (0..keys.len()).map(|node| Ok(Rc::new(disk(node)?))).collect::<Result<Vec<_>, Error>>()?;
+    for node in scenario.preload.iter().flat_map(|preload| &preload.nodes) {
+        preload::put(&disks[*node].store(), &preloaded, placement::created())?;
+    }
     let of_node = |node: usize| steps.iter().filter(move |step| scenario.steps[step.number].node == node);
     let installs = (0..keys.len()).map(|node| power::installs(of_node(node).cloned())).collect();
     let (positions, signed) = (vec![0; keys.len()], BTreeSet::new());

@@ -170,7 +170,11 @@ pub fn rebuild(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
         match VerifiedHead::verify_stored(&bytes) {
             Ok(head) if head.package_id().to_string() == id => {
                 index(tx, head.head(), position)?;
-                let seen = stored_seen(tx, &id).ok().flatten().map(|(seen, _)| seen);
+                let seen = stored_seen(tx, &id).ok().flatten();
+                let item = heads::item(&head, seen.is_some_and(|(_, frozen)| frozen));
+                tx.prepare_cached("UPDATE catalog_heads SET released = ?2, item = ?3 WHERE position = ?1")?
+                    .execute(params![position, to_ordered(item.released), item.id.0])?;
+                let seen = seen.map(|(seen, _)| seen);
                 if seen.is_none() || choice::accept(&head, seen).is_ok() {
                     remember(tx, &head, &Source::unknown(), now)?;
                 }
@@ -293,9 +297,11 @@ fn list(
     now: Timestamp,
 ) -> Result<(), Error> {
     let head = verified.head();
+    let is_frozen = stored_seen(tx, id)?.is_some_and(|(_, frozen)| frozen);
+    let item = heads::item(verified, is_frozen);
     tx.prepare_cached(
-        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers, item)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
         id,
@@ -307,6 +313,7 @@ fn list(
         to_ordered(now.as_secs()),
         source.as_bytes(),
         head.latest.is_some(),
+        item.id.0,
     ])?;
     index(tx, head, tx.last_insert_rowid())
 }

@@ -298,8 +298,8 @@ fn one_publisher_cannot_fill_the_catalogue() {
     within(&mut conn, |tx| {
         for n in 0..CATALOG_HEADS_PER_PUBLISHER_MAX {
             tx.execute(
-                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers)
-                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, x'01', 0)",
+                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers, item)
+                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, x'01', 0, zeroblob(32))",
                 params![n.to_string(), ours.id().as_bytes()],
             )
             .unwrap();

@@ -20,6 +20,7 @@
 //! This module knows nothing of the network, the runtime or the clock; it may use the database that it is handed.
 
 mod insert;
+mod items;
 mod proofs;
 mod read;
 mod search;
@@ -27,6 +28,7 @@ mod share;
 mod words;
 
 pub use insert::{Outcome, Refusal, discard, forget, insert, known, log_read, rebuild};
+pub use items::{Changes, Since, changes, is_listed, of_items};
 pub use proofs::{Proof, convict, convict_log, proofs};
 pub use read::{
     Claims, Listed, Page, after, by_name, count, get, holds, is_frozen, newest_position, newest_received,
@@ -55,7 +57,14 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     received  INTEGER NOT NULL,
     source    BLOB    NOT NULL,
     offers    INTEGER NOT NULL,
+    item      BLOB    NOT NULL,
     bytes     BLOB    NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS catalog_heads_by_item ON catalog_heads (item, released);
+CREATE TABLE IF NOT EXISTS catalog_removed (
+    number   INTEGER PRIMARY KEY AUTOINCREMENT,
+    released INTEGER NOT NULL,
+    item     BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, offers, id);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);
@@ -123,6 +132,8 @@ CREATE TRIGGER IF NOT EXISTS catalog_heads_removed AFTER DELETE ON catalog_heads
         UPDATE catalog_totals SET heads = heads - 1;
         UPDATE catalog_sources SET heads = heads - 1 WHERE source = old.source;
         DELETE FROM catalog_sources WHERE source = old.source AND heads <= 0 AND seen <= 0;
+        INSERT INTO catalog_removed (released, item) VALUES (old.released, old.item);
+        DELETE FROM catalog_removed WHERE number <= (SELECT max(number) FROM catalog_removed) - 65536;
     END;
 CREATE TRIGGER IF NOT EXISTS catalog_seen_added AFTER INSERT ON catalog_seen
     BEGIN

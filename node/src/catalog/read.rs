@@ -139,15 +139,7 @@ pub fn after(conn: &Connection, position: u64, limit_rows: usize, limit_bytes: u
     while let Some(row) = rows.next()? {
         let mut heads: Vec<Vec<u8>> = vec![row.get(1)?];
         if row.get(3)? {
-            for proof in stored_proofs(conn, &row.get::<_, String>(2)?)? {
-                // What proves it may be entries of a log, which are found where the log is read.
-                let proving = [proof.first, proof.second].into_iter().filter(|it| decode(it).is_some());
-                for head in proving {
-                    if !heads.contains(&head) {
-                        heads.push(head);
-                    }
-                }
-            }
+            add_proofs(conn, &row.get::<_, String>(2)?, &mut heads)?;
         }
         bytes_in_all = heads.iter().fold(bytes_in_all, |all, bytes| all.saturating_add(bytes.len()));
         let is_full = page.heads.len() + heads.len() > limit_rows || bytes_in_all > limit_bytes;
@@ -161,23 +153,38 @@ pub fn after(conn: &Connection, position: u64, limit_rows: usize, limit_bytes: u
     Ok(page)
 }
 
-/// Whether just these bytes are listed, or kept as part of a proof; they need not be verified, as what is held was.
+/// Adds what proves that a package is frozen to its head.
+pub(super) fn add_proofs(conn: &Connection, id: &str, heads: &mut Vec<Vec<u8>>) -> Result<(), Error> {
+    for proof in stored_proofs(conn, id)? {
+        // What proves it may be entries of a log, which are found where the log is read.
+        for head in [proof.first, proof.second].into_iter().filter(|it| decode(it).is_some()) {
+            if !heads.contains(&head) {
+                heads.push(head);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a head says of which just these bytes are listed, or kept as part of a proof; they need not be verified, as what is held
+/// was.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<bool, Error> {
-    let Some(head) = decode(bytes) else { return Ok(false) };
-    let id = PackageId { publisher: head.publisher, name: head.name }.to_string();
+pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<Option<Head>, Error> {
+    let Some(head) = decode(bytes) else { return Ok(None) };
+    let id = PackageId { publisher: head.publisher, name: head.name.clone() }.to_string();
     let held: Option<Vec<u8>> = conn
         .prepare_cached("SELECT bytes FROM catalog_heads WHERE id = ?1")?
         .query_row(params![id], |row| row.get(0))
         .optional()?;
     if held.is_some_and(|held| held == bytes) {
-        return Ok(true);
+        return Ok(Some(head));
     }
-    Ok(conn
+    let is_proof = conn
         .prepare_cached("SELECT 1 FROM equivocations WHERE id = ?1 AND (first = ?2 OR second = ?2)")?
-        .exists(params![id, bytes])?)
+        .exists(params![id, bytes])?;
+    Ok(is_proof.then_some(head))
 }
 
 /// Reads what was seen of a package, listed or not.
@@ -301,7 +308,7 @@ pub(super) fn sound(
 }
 
 /// Reads a head without its signatures, which were verified before it was stored.
-fn decode(bytes: &[u8]) -> Option<Head> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
     let envelope = Envelope::decode(bytes, HEAD_BYTES_MAX).ok()?;
     canonical::decode_open("a head", envelope.payload()).ok()
 }

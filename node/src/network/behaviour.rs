@@ -51,7 +51,7 @@ const FETCH_STREAMS_MAX: usize = 2 * FETCH_SERVED_PER_PEER_MAX + 2;
 /// Streams of one connection for greetings.
 const HELLO_STREAMS_MAX: usize = 4;
 /// Streams of one connection for heads.
-const HEADS_STREAMS_MAX: usize = 8;
+const HEADS_STREAMS_MAX: usize = 12;
 
 /// Everything a node speaks.
 #[derive(NetworkBehaviour)]
@@ -64,7 +64,7 @@ pub(super) struct Behaviour {
     pub(super) kad: kademlia::Behaviour,
     pub(super) gossip: gossip::Behaviour,
     pub(super) fetch: request_response::Behaviour<Cbor<fetch::protocol::Request, fetch::protocol::Answer>>,
-    pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Page>>,
+    pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Answer>>,
     pub(super) hello: request_response::Behaviour<Cbor<hello::Hello, hello::Hello>>,
 }
 

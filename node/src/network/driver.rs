@@ -3,16 +3,9 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures::StreamExt;
-use libp2p::{
-    PeerId, Swarm,
-    core::upgrade::Version,
-    identity::Keypair,
-    kad::QueryId,
-    request_response::{InboundRequestId, OutboundRequestId},
-    swarm,
-};
+use libp2p::{PeerId, Swarm, core::upgrade::Version, identity::Keypair, kad::QueryId, swarm};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 
@@ -25,7 +18,7 @@ use super::{
     connections::{Connections, View},
     dht::Query,
     dialling::{self, Dialling, Plan},
-    exchange::{Checking, Left, Reading},
+    exchange::Exchanging,
     gossip::subscribers,
     greetings::Greetings,
     handle::{Command, Handle, HeadsRead, Target},
@@ -88,16 +81,16 @@ pub fn spawn(
             .with_max_negotiating_inbound_streams(STREAMS_NEGOTIATING_MAX)
             .with_substream_upgrade_protocol_override(Version::V1Lazy),
     );
-    let epoch = sync::epoch(&store)?;
+    let exchanging = Exchanging::new(&store, offload)?;
     let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (events, event_queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (heads, heads_read) = watch::channel(HeadsRead::default());
     let driver = Driver {
         announcements: Announcements::new(settings.topic.clone()),
         swarm,
+        exchanging,
         beside: Beside::new(store, offload),
         intake: Intake::default(),
-        epoch,
         outbox: Outbox::new(events, observer),
         heads,
         peers: Peers::default(),
@@ -107,11 +100,6 @@ pub fn spawn(
         dialling: Dialling::default(),
         listening: Listening::default(),
         blocks: Blocks::new(),
-        readings: HashMap::new(),
-        left: Left::default(),
-        checking: Checking::default(),
-        refreshing: Vec::new(),
-        pages: HashMap::new(),
         refusals: Refusals::default(),
         healing: Healing::new(),
         routing: Routing::default(),
@@ -130,7 +118,7 @@ pub(super) struct Driver {
     pub(super) beside: Beside,
     /// Heads that came by gossip or as records.
     pub(super) intake: Intake,
-    pub(super) epoch: u64,
+    pub(super) exchanging: Exchanging,
     pub(super) outbox: Outbox,
     heads: watch::Sender<HeadsRead>,
     pub(super) peers: Peers,
@@ -141,13 +129,6 @@ pub(super) struct Driver {
     pub(super) dialling: Dialling,
     pub(super) listening: Listening,
     pub(super) blocks: Blocks,
-    pub(super) readings: HashMap<OutboundRequestId, PeerId>,
-    /// How far the heads of peers were read that are gone.
-    pub(super) left: Left,
-    pub(super) checking: Checking,
-    pub(super) refreshing: Vec<oneshot::Sender<()>>,
-    /// Pages of heads under way, and for whom.
-    pub(super) pages: HashMap<InboundRequestId, PeerId>,
     pub(super) refusals: Refusals,
     pub(super) healing: Healing,
     pub(super) routing: Routing,
@@ -251,7 +232,7 @@ impl Driver {
 
     /// Does what has become due.
     fn pulse(&mut self, now: Instant) {
-        self.publish_heads_read();
+        self.tick_exchange();
         for dial in self.healing.due() {
             let peer = dial.get_peer_id();
             if let Err(error) = self.swarm.dial(dial) {
@@ -369,12 +350,8 @@ impl Driver {
 
     pub(super) fn publish_heads_read(&self) {
         let read = HeadsRead {
-            peers: self.peers.values().filter(|peer| peer.reading.is_some()).count(),
-            complete: self
-                .peers
-                .values()
-                .filter(|peer| peer.reading.as_ref().is_some_and(Reading::is_settled))
-                .count(),
+            peers: self.exchanging.exchange.peers(),
+            complete: self.exchanging.exchange.settled(),
             unidentified: self.peers.unidentified(Instant::now()),
         };
         self.heads.send_if_modified(|held| std::mem::replace(held, read) != read);

@@ -51,14 +51,9 @@ impl Driver {
                 if num_established == 0 {
                     if let Some(gone) = self.peers.remove(&peer_id) {
                         self.healing.lost(peer_id, &gone, connection_id, cause.as_ref());
-                        if let Some(reading) = gone.reading {
-                            self.left.note(peer_id, &reading);
-                        }
                     }
-                    self.checking.forget(&peer_id);
                     self.outbox.observer.tell(&Event::Disconnected { peer: peer_id });
-                    self.publish_heads_read();
-                    self.reply_refreshed();
+                    self.end_exchange_with(peer_id);
                     self.lookups_missed(peer_id);
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.connections.remove(&connection_id);
@@ -165,11 +160,6 @@ impl Driver {
         peer.protocol_version = Some(shortened(&info.protocol_version));
         peer.protocols = info.protocols.iter().take(PROTOCOLS_MAX).map(|it| shortened(it.as_ref())).collect();
         let speaks = |protocol: &str| info.protocols.iter().any(|it| it.as_ref() == protocol);
-        // Once a connection: whoever says again who it is does not begin another round of reading.
-        let unread = speaks(sync::protocol::PROTOCOL) && peer.reading.is_none();
-        if unread {
-            peer.reading = Some(self.left.begin(&peer_id));
-        }
         if is_first {
             self.listening.observed.note(info.observed_addr);
         }
@@ -180,14 +170,16 @@ impl Driver {
         } else {
             self.swarm.behaviour_mut().kad.remove_peer(&peer_id);
         }
-        if unread {
-            self.read_heads(peer_id);
+        // Whoever says again who it is does not begin another round of reading.
+        if speaks(sync::protocol::PROTOCOL) {
+            self.exchange_with(peer_id);
+        } else {
+            self.publish_heads_read();
         }
         if is_first && speaks(hello::PROTOCOL) {
             let hellos = &mut self.swarm.behaviour_mut().hello;
             self.greetings.greet(&peer_id, hellos, Instant::now());
         }
-        self.publish_heads_read();
         if is_news {
             self.outbox.tell(Event::Identified { peer: peer_id, addresses: told });
         }

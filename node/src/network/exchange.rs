@@ -1,110 +1,135 @@
-//! The exchange of heads with connected peers, and the way of heads into the catalogue.
+//! The exchange of heads with connected peers: carries what happens to the state machine in [`heads::exchange`](crate::heads::exchange),
+//! and what it wants to the swarm and to the work beside the loop.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    num::NonZeroUsize,
+    thread,
+    time::Duration,
+};
 
 use libp2p::{
     PeerId,
-    request_response::{self, InboundRequestId},
+    request_response::{self, InboundRequestId, OutboundRequestId, ResponseChannel},
 };
-use tokio::sync::oneshot;
+use rand::{SeedableRng, rngs::StdRng};
+use serde_bytes::ByteBuf;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::{Event, driver::Driver, serve::Work};
+use super::{Event, Offload, driver::Driver, progress::is_silence, serve::Work};
 use crate::{
-    limits::{
-        HEADS_CURSORS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_MALFORMED_PER_PEER_MAX, HEADS_PAGE_MAX,
-        HEADS_PAGES_CHECKED_AT_ONCE_MAX, HEADS_PAGES_MAX,
-    },
+    heads::exchange::{self, Asked, Checked, Exchange, Fault, Outcome, Output, Ticket},
+    limits::{HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGES_CHECKED_AT_ONCE_MAX},
+    store::Store,
     sync::{
-        self,
-        protocol::{Cursor, Next, Page, Request, Yield},
+        self, Verified,
+        index::Shared,
+        protocol::{Answer, Request},
+        serve::{Reading, Served},
     },
     time::Timestamp,
 };
 
-/// Pages that are read for others at once, and on their way to them.
+/// Answers that are read for others at once, and on their way to them.
 pub(super) const PAGES_SERVED_AT_ONCE_MAX: usize = 64;
-/// Those of them for one peer; an honest one asks for a page after the other.
-const PAGES_SERVED_PER_PEER_MAX: usize = 4;
+/// Those of them for one peer: an honest one asks for two parts of what it takes and one turn of a comparison at once.
+const PAGES_SERVED_PER_PEER_MAX: usize = 6;
 
-/// How far the heads of one peer were read.
-#[derive(Debug, Default)]
-pub(super) struct Reading {
-    cursor: Cursor,
-    under_way: bool,
-    failed: bool,
-    /// Whether there is something that could not be taken for now.
-    waits: bool,
-    /// Heads so far that break the rules of their form.
-    malformed: usize,
+/// The exchange, and what is on its way for it.
+pub(super) struct Exchanging {
+    pub(super) exchange: Exchange<PeerId>,
+    index: Shared,
+    epoch: u32,
+    started: Instant,
+    generator: StdRng,
+    /// What was asked, of whom.
+    asked: HashMap<OutboundRequestId, (PeerId, Ticket)>,
+    /// What others asked, and who.
+    serving: HashMap<InboundRequestId, PeerId>,
+    checking: Checking,
+    refreshing: Vec<oneshot::Sender<()>>,
 }
 
-impl Reading {
-    /// Goes on where a peer was left.
-    fn resumed(cursor: Cursor) -> Self {
-        Self { cursor: cursor.resumed(), ..Self::default() }
+impl Exchanging {
+    /// # Errors
+    /// Where the database cannot be read.
+    pub(super) fn new(store: &Store, offload: Offload) -> Result<Self, crate::store::Error> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the driver's side: seeds the generator that the pure part is given"
+        )]
+        let generator = StdRng::from_rng(&mut rand::rng());
+        Ok(Self {
+            exchange: Exchange::default(),
+            index: Shared::default(),
+            epoch: sync::epoch(store)?,
+            started: Instant::now(),
+            generator,
+            asked: HashMap::new(),
+            serving: HashMap::new(),
+            checking: Checking::new(offload),
+            refreshing: Vec::new(),
+        })
     }
 
-    /// Whether everything was read.
-    pub(super) fn is_complete(&self) -> bool {
-        self.cursor.is_complete()
+    fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 
-    /// Whether there is nothing to wait for: all was read, or the peer failed to tell.
-    pub(super) fn is_settled(&self) -> bool {
-        !self.under_way && (self.cursor.is_complete() || self.failed || self.waits)
-    }
-}
-
-/// How far the heads of peers were read that are gone, those that left last at the end.
-#[derive(Debug, Default)]
-pub(super) struct Left {
-    cursors: BTreeMap<PeerId, Cursor>,
-    order: VecDeque<PeerId>,
-}
-
-impl Left {
-    /// Notes how far the heads of a peer were read that is gone.
-    pub(super) fn note(&mut self, peer: PeerId, reading: &Reading) {
-        if self.cursors.insert(peer, reading.cursor).is_some() {
-            self.order.retain(|it| *it != peer);
-        } else if self.cursors.len() > HEADS_CURSORS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.cursors.remove(&oldest);
-        }
-        self.order.push_back(peer);
+    /// What is read of our own catalogue.
+    fn catalogue(&self) -> Catalogue {
+        Catalogue { index: self.index.clone(), epoch: self.epoch }
     }
 
-    /// Begins to read the heads of a peer, or goes on where they were left.
-    pub(super) fn begin(&mut self, peer: &PeerId) -> Reading {
-        let Some(cursor) = self.cursors.remove(peer) else { return Reading::default() };
-        self.order.retain(|it| it != peer);
-        Reading::resumed(cursor)
+    /// Answers for others that are under way.
+    pub(super) fn serving(&self) -> usize {
+        self.serving.len()
     }
 }
 
-/// Pages that came, and wait for their turn to be verified; one a peer.
-#[derive(Debug, Default)]
-pub(super) struct Checking {
-    waiting: VecDeque<(PeerId, Page)>,
+/// Our own catalogue, as the work beside the loop reads it.
+struct Catalogue {
+    index: Shared,
+    epoch: u32,
+}
+
+impl Catalogue {
+    fn read<'a>(&'a self, store: &'a Store, verified: &'a Verified) -> Reading<'a> {
+        Reading { store, verified, index: &self.index, epoch: self.epoch }
+    }
+}
+
+/// Heads that came, and wait for their turn to be verified.
+#[derive(Debug)]
+struct Checking {
+    waiting: VecDeque<(PeerId, Ticket, Vec<ByteBuf>)>,
     under_way: usize,
+    at_once: usize,
 }
 
 impl Checking {
-    /// Adds a page, in place of one of the same peer, which must be of an earlier connection.
-    fn push(&mut self, peer: PeerId, page: Page) {
-        self.forget(&peer);
-        self.waiting.push_back((peer, page));
+    /// As many at once as there are processors; a simulation has none of its own.
+    fn new(offload: Offload) -> Self {
+        let processors = match offload {
+            Offload::Threads => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            Offload::Inline => 1,
+        };
+        Self {
+            waiting: VecDeque::new(),
+            under_way: 0,
+            at_once: processors.max(HEADS_PAGES_CHECKED_AT_ONCE_MAX),
+        }
     }
 
-    /// Drops the page of a peer that is gone.
-    pub(super) fn forget(&mut self, peer: &PeerId) {
-        self.waiting.retain(|(waiting, _)| waiting != peer);
+    /// Drops what a peer gave that is gone.
+    fn forget(&mut self, peer: &PeerId) {
+        self.waiting.retain(|(waiting, ..)| waiting != peer);
     }
 
-    /// The page whose turn it is.
-    fn next(&mut self) -> Option<(PeerId, Page)> {
-        if self.under_way >= HEADS_PAGES_CHECKED_AT_ONCE_MAX {
+    /// The heads whose turn it is.
+    fn next(&mut self) -> Option<(PeerId, Ticket, Vec<ByteBuf>)> {
+        if self.under_way >= self.at_once {
             return None;
         }
         let next = self.waiting.pop_front()?;
@@ -117,52 +142,108 @@ impl Checking {
     }
 }
 
-pub(super) type HeadsEvent = request_response::Event<Request, Page>;
+pub(super) type HeadsEvent = request_response::Event<Request, Answer>;
 
 impl Driver {
-    /// Asks every connected peer for what its catalogue has gained.
+    /// Begins a round of reading.
     pub(super) fn read_all_heads(&mut self) {
-        let peers: Vec<PeerId> = self.peers.keys().copied().collect();
-        peers.into_iter().for_each(|peer| self.read_heads(peer));
+        let (now, exchanging) = (self.exchanging.now(), &mut self.exchanging);
+        exchanging.exchange.round(now, &mut exchanging.generator);
+        self.exchange();
     }
 
-    pub(super) fn read_heads(&mut self, peer: PeerId) {
-        let Some(reading) = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut()) else { return };
-        if reading.under_way {
-            return;
+    /// Does what is due.
+    pub(super) fn tick_exchange(&mut self) {
+        let now = self.exchanging.now();
+        self.exchanging.exchange.tick(now);
+        self.exchange();
+    }
+
+    /// Tells the exchange of a peer that serves heads.
+    pub(super) fn exchange_with(&mut self, peer: PeerId) {
+        let begins = *self.swarm.local_peer_id() < peer;
+        self.tell_exchange(exchange::Event::Joined { peer, begins });
+    }
+
+    /// Tells it that a peer is gone.
+    pub(super) fn end_exchange_with(&mut self, peer: PeerId) {
+        self.exchanging.checking.forget(&peer);
+        self.tell_exchange(exchange::Event::Gone(peer));
+    }
+
+    pub(super) fn tell_exchange(&mut self, event: exchange::Event<PeerId>) {
+        let now = self.exchanging.now();
+        self.exchanging.exchange.handle(event, now);
+        self.exchange();
+    }
+
+    /// Carries out what the exchange wants.
+    fn exchange(&mut self) {
+        while let Some(output) = self.exchanging.exchange.poll() {
+            match output {
+                Output::Ask(peer, ticket, request) => {
+                    let id = self.swarm.behaviour_mut().heads.send_request(&peer, request);
+                    self.exchanging.asked.insert(id, (peer, ticket));
+                }
+                Output::Compare { peer, ticket, answer, until, newest, declined } => {
+                    let catalogue = self.exchanging.catalogue();
+                    self.beside.run(
+                        move |store, verified| {
+                            let reading = catalogue.read(store, verified);
+                            reading.turn(answer.as_deref(), until, newest, &declined)
+                        },
+                        move |ours| Work::Compared { peer, ticket, ours: ours.flatten() },
+                    );
+                }
+                Output::Check(peer, ticket, heads) => {
+                    self.exchanging.checking.waiting.push_back((peer, ticket, heads));
+                    self.check_heads();
+                }
+                Output::Blame(peer, fault) => self.blame(peer, fault),
+            }
         }
-        reading.under_way = true;
-        reading.failed = false;
-        let request = reading.cursor.begin();
-        let id = self.swarm.behaviour_mut().heads.send_request(&peer, request);
-        self.readings.insert(id, peer);
+        self.publish_heads_read();
+        self.reply_refreshed();
+    }
+
+    fn blame(&mut self, peer: PeerId, fault: Fault) {
+        match fault {
+            // For a while only: its disk may be damaged, and whoever keeps the books says when the ban ends.
+            Fault::Forged => {
+                tracing::warn!(%peer, "a peer passes on heads that it cannot have verified");
+                if self.outbox.tell(Event::ForgedHeads { peer }) {
+                    self.block(peer, "it passes on forged heads".to_owned());
+                } else {
+                    self.send_away(&peer);
+                }
+            }
+            Fault::Broken(why) => {
+                tracing::warn!(%peer, why, "a peer breaks the exchange of heads");
+                self.block(peer, format!("it breaks the exchange of heads: {why}"));
+            }
+        }
     }
 
     /// Asks once more at once, also for what could not be taken before.
     pub(super) fn reread(&mut self, reply: oneshot::Sender<()>) {
-        let readings = self.peers.values_mut().filter_map(|peer| peer.reading.as_mut());
-        readings.for_each(|reading| reading.cursor.retry());
+        self.exchanging.exchange.retry();
         self.refresh(reply);
     }
 
-    /// Asks once more at once, other than those peers that failed to tell in this round: one of them, asked for endless
-    /// pages by every search that finds nothing, would hold all of them up.
+    /// Asks once more at once, and answers when that is done.
     pub(super) fn refresh(&mut self, reply: oneshot::Sender<()>) {
-        let failed = |peer: &super::peers::Peer| peer.reading.as_ref().is_some_and(|it| it.failed);
-        let peers: Vec<PeerId> =
-            self.peers.iter().filter(|(_, peer)| !failed(peer)).map(|(id, _)| *id).collect();
-        peers.into_iter().for_each(|peer| self.read_heads(peer));
-        // A peer may take hours for its pages, and nobody waits for it so long.
-        self.refreshing.retain(|waiting| !waiting.is_closed());
-        self.refreshing.push(reply);
-        self.reply_refreshed();
+        let now = self.exchanging.now();
+        self.exchanging.exchange.refresh(now);
+        // A peer may take hours for its heads, and nobody waits for it so long.
+        self.exchanging.refreshing.retain(|waiting| !waiting.is_closed());
+        self.exchanging.refreshing.push(reply);
+        self.exchange();
     }
 
     /// Answers those who wait for all heads to be read, once they are.
     pub(super) fn reply_refreshed(&mut self) {
-        let outstanding = self.peers.values().filter_map(|peer| peer.reading.as_ref()).any(|it| it.under_way);
-        if !outstanding {
-            for reply in self.refreshing.drain(..) {
+        if !self.exchanging.exchange.is_outstanding() {
+            for reply in self.exchanging.refreshing.drain(..) {
                 let _ = reply.send(());
             }
         }
@@ -173,125 +254,135 @@ impl Driver {
             request_response::Event::Message { peer, message, .. } => match message {
                 request_response::Message::Request { request_id, request, channel } => {
                     self.heard(&peer);
-                    self.serve_page(peer, request_id, request, channel);
+                    self.serve_heads(peer, request_id, request, channel);
                 }
                 request_response::Message::Response { request_id, response } => {
                     self.heard(&peer);
-                    if self.readings.remove(&request_id).is_some() {
-                        self.check_page(peer, response);
+                    if let Some((_, ticket)) = self.exchanging.asked.remove(&request_id) {
+                        self.tell_exchange(exchange::Event::Answered(peer, ticket, response));
                     }
                 }
             },
-            request_response::Event::OutboundFailure { peer, request_id, error, .. }
-                if self.readings.remove(&request_id).is_some() =>
-            {
+            request_response::Event::OutboundFailure { peer, request_id, error, .. } => {
+                let Some((_, ticket)) = self.exchanging.asked.remove(&request_id) else { return };
                 tracing::debug!(%peer, %error, "the heads of a peer were not read");
-                self.turned(peer, Next::GiveUp);
+                let (why, broken) = failure_of(&error);
+                self.tell_exchange(exchange::Event::Failed(peer, ticket, why));
+                if let Some(broken) = broken {
+                    self.blame(peer, Fault::Broken(broken));
+                }
             }
-            // A page holds memory until it has left, whether its reader reads or not.
+            // An answer holds memory until it has left, whether its reader reads or not.
             request_response::Event::ResponseSent { request_id, .. }
             | request_response::Event::InboundFailure { request_id, .. } => {
-                self.pages.remove(&request_id);
+                self.exchanging.serving.remove(&request_id);
             }
-            request_response::Event::OutboundFailure { .. } => {}
         }
     }
 
-    fn serve_page(
+    fn serve_heads(
         &mut self,
         peer: PeerId,
         id: InboundRequestId,
         request: Request,
-        channel: request_response::ResponseChannel<Page>,
+        channel: ResponseChannel<Answer>,
     ) {
-        let of_peer = self.pages.values().filter(|reader| **reader == peer).count();
-        if self.pages.len() >= PAGES_SERVED_AT_ONCE_MAX || of_peer >= PAGES_SERVED_PER_PEER_MAX {
-            // Dropping the channel closes the stream; the peer asks again in its next round.
+        if !self.peers.contains_key(&peer) {
             return;
         }
-        self.pages.insert(id, peer);
-        let epoch = self.epoch;
+        let (now, exchanging) = (self.exchanging.now(), &mut self.exchanging);
+        let of_peer = exchanging.serving.values().filter(|reader| **reader == peer).count();
+        let has_room =
+            exchanging.serving.len() < PAGES_SERVED_AT_ONCE_MAX && of_peer < PAGES_SERVED_PER_PEER_MAX;
+        let costs_a_turn = matches!(request, Request::Compare(..) | Request::Have(..));
+        if !has_room || (costs_a_turn && !exchanging.exchange.admits_turn(peer, now)) {
+            // The peer may have left meanwhile.
+            let _ = self.swarm.behaviour_mut().heads.send_response(channel, Answer::Busy);
+            return;
+        }
+        exchanging.serving.insert(id, peer);
+        let asked = match &request {
+            Request::Compare(_, _, Some(position)) => Some(Asked::Began(*position)),
+            Request::Page(position, _) if position.after > 0 => Some(Asked::ReadsOn),
+            Request::Have(ids, newer, rest) => Some(Asked::Lacked(ids.0.clone(), newer.clone(), *rest)),
+            Request::News => Some(Asked::News),
+            _ => None,
+        };
+        let declined = if matches!(request, Request::Compare(..)) {
+            exchanging.exchange.declined(&peer)
+        } else {
+            Vec::new()
+        };
+        if let Some(asked) = asked {
+            self.tell_exchange(exchange::Event::Asked(peer, asked));
+        }
+        let catalogue = self.exchanging.catalogue();
         self.beside.run(
-            move |store, verified| sync::page(store, verified, epoch, request),
-            move |page| Work::Page { id, channel, page: page.flatten() },
+            move |store, verified| catalogue.read(store, verified).answer(request, &declined),
+            move |served| Work::Served { peer, id, channel, served },
         );
     }
 
-    /// Verifies a page beside the loop, when it is its turn: it may hold hundreds of signatures.
-    fn check_page(&mut self, peer: PeerId, page: Page) {
-        if page.heads.len() > HEADS_PAGE_MAX {
-            tracing::debug!(%peer, heads = page.heads.len(), "a page holds more heads than it may");
-            self.turned(peer, Next::GiveUp);
+    pub(super) fn served(
+        &mut self,
+        peer: PeerId,
+        id: InboundRequestId,
+        channel: ResponseChannel<Answer>,
+        served: Option<Served>,
+    ) {
+        let Some(Served { answer, asked, broken }) = served else { return };
+        // Without an answer the channel is dropped, which ends as a failure of the request.
+        if let Some(answer) = answer
+            && self.swarm.behaviour_mut().heads.send_response(channel, answer).is_err()
+        {
+            self.exchanging.serving.remove(&id);
+        }
+        if !self.peers.contains_key(&peer) {
             return;
         }
-        self.checking.push(peer, page);
-        self.check_pages();
+        if let Some(asked) = asked {
+            self.tell_exchange(exchange::Event::Asked(peer, asked));
+        }
+        if let Some(broken) = broken {
+            self.blame(peer, Fault::Broken(broken.to_string()));
+        }
     }
 
-    fn check_pages(&mut self) {
-        while let Some((peer, page)) = self.checking.next() {
+    /// Verifies heads beside the loop, when it is their turn: there may be hundreds of signatures.
+    fn check_heads(&mut self) {
+        while let Some((peer, ticket, heads)) = self.exchanging.checking.next() {
             self.beside.run(
                 move |store, verified| {
-                    let taken = sync::take_page(store, verified, &page.heads, &peer.into(), Timestamp::now());
-                    (page, taken)
+                    let took = sync::take(store, verified, &heads, &peer.into(), Timestamp::now());
+                    took.map(|took| (heads.len(), took))
                 },
-                move |checked| Work::Checked { peer, checked },
+                move |took| Work::Checked { peer, ticket, took: took.flatten() },
             );
         }
     }
 
-    pub(super) fn page_checked(&mut self, peer: PeerId, checked: Option<(Page, Option<sync::Taken>)>) {
-        self.checking.ended();
-        self.check_pages();
-        let (page, taken) = checked.unwrap_or_default();
-        let Some(taken) = taken else {
-            self.turned(peer, Next::GiveUp);
-            return;
-        };
-        self.listed(taken.new);
-        let refused = taken.refused + taken.deferred + taken.malformed + taken.forged;
-        self.intake.count_refused(refused);
-        let mut reading = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut());
-        let malformed = reading.as_mut().map_or(0, |reading| {
-            reading.malformed = reading.malformed.saturating_add(taken.malformed);
-            reading.malformed
-        });
-        if taken.malformed + taken.forged > 0 {
-            tracing::warn!(%peer, ?taken, "a peer passes on heads that it cannot have verified");
-        }
-        if taken.forged > 0 {
-            self.turned(peer, Next::GiveUp);
-            // For a while only: its disk may be damaged, and whoever keeps the books says when the ban ends.
-            if self.outbox.tell(Event::ForgedHeads { peer }) {
-                self.block(peer, "it passes on forged heads".to_owned());
-            } else {
-                self.send_away(&peer);
+    pub(super) fn checked(&mut self, peer: PeerId, ticket: Ticket, took: Option<(usize, sync::Took)>) {
+        self.exchanging.checking.ended();
+        self.check_heads();
+        let checked = took.map(|(heads, sync::Took { taken, given, declined })| {
+            self.listed(taken.new);
+            let refused = taken.refused + taken.deferred + taken.malformed + taken.forged;
+            self.intake.count_refused(refused);
+            if taken.malformed > 0 {
+                tracing::warn!(%peer, ?taken, "a peer passes on heads that it cannot have verified");
             }
-            return;
-        }
-        if taken.malformed > HEADS_MALFORMED_PER_PAGE_MAX || malformed > HEADS_MALFORMED_PER_PEER_MAX {
-            self.turned(peer, Next::GiveUp);
-            return;
-        }
-        let came = Yield { is_deferred: taken.deferred > 0, is_barren: taken.is_barren(page.heads.len()) };
-        if let Some(next) = reading.map(|reading| reading.cursor.turn(&page, came, HEADS_PAGES_MAX)) {
-            self.turned(peer, next);
-        }
-    }
-
-    fn turned(&mut self, peer: PeerId, next: Next) {
-        if let Next::Ask(request) = next {
-            let id = self.swarm.behaviour_mut().heads.send_request(&peer, request);
-            self.readings.insert(id, peer);
-            return;
-        }
-        if let Some(reading) = self.peers.get_mut(&peer).and_then(|peer| peer.reading.as_mut()) {
-            reading.under_way = false;
-            reading.failed = next == Next::GiveUp;
-            reading.waits = next == Next::Incomplete;
-        }
-        self.publish_heads_read();
-        self.reply_refreshed();
+            Checked {
+                new: taken.new,
+                is_deferred: taken.deferred > 0,
+                is_barren: taken.is_barren(heads),
+                malformed: taken.malformed,
+                is_garbage: taken.malformed > HEADS_MALFORMED_PER_PAGE_MAX,
+                is_forged: taken.forged > 0,
+                given,
+                declined,
+            }
+        });
+        self.tell_exchange(exchange::Event::Checked(peer, ticket, checked));
     }
 
     pub(super) fn listed(&self, heads: usize) {
@@ -301,41 +392,45 @@ impl Driver {
     }
 }
 
+/// How a request ended without an answer, and what the peer is at fault for, where it is.
+fn failure_of(error: &request_response::OutboundFailure) -> (Outcome, Option<String>) {
+    use request_response::OutboundFailure as Failure;
+    match error {
+        Failure::Timeout => (Outcome::TimedOut, None),
+        Failure::Io(error) if is_silence(error) => (Outcome::TimedOut, None),
+        Failure::Io(error) if error.kind() == io::ErrorKind::InvalidData => {
+            (Outcome::GaveUp, Some(error.to_string()))
+        }
+        _ => (Outcome::CutOff, None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn no_more_pages_are_verified_at_once_than_may_be_and_one_of_each_peer_waits() {
-        let (mut checking, mut peers) = (Checking::default(), Vec::new());
-        for _ in 0..5 {
+    fn no_more_is_verified_at_once_than_may_be_and_what_a_gone_peer_gave_is_dropped() {
+        let (mut checking, mut peers) = (Checking::new(Offload::Inline), Vec::new());
+        for ticket in 0..5 {
             let peer = PeerId::random();
-            checking.push(peer, Page::default());
-            checking.push(peer, Page::default());
+            checking.waiting.push_back((peer, ticket, Vec::new()));
             peers.push(peer);
         }
-        let begun: Vec<_> = std::iter::from_fn(|| checking.next()).map(|(peer, _)| peer).collect();
+        let begun: Vec<_> = std::iter::from_fn(|| checking.next()).map(|(peer, ..)| peer).collect();
         assert_eq!(begun, peers[..HEADS_PAGES_CHECKED_AT_ONCE_MAX]);
         checking.ended();
         checking.forget(&peers[2]);
-        assert_eq!(checking.next().map(|(peer, _)| peer), Some(peers[3]));
+        assert_eq!(checking.next().map(|(peer, ..)| peer), Some(peers[3]));
         assert!(checking.next().is_none());
     }
 
     #[test]
-    fn a_peer_that_comes_back_is_read_on_where_it_was_left() {
-        let mut left = Left::default();
-        let peers: Vec<_> = (0..HEADS_CURSORS_MAX + 1).map(|_| PeerId::random()).collect();
-        for peer in &peers {
-            let mut reading = Reading::default();
-            let page = Page { epoch: 7, next: 50, done: true, heads: Vec::new() };
-            reading.cursor.turn(&page, Yield::default(), HEADS_PAGES_MAX);
-            left.note(*peer, &reading);
-            left.note(*peer, &reading);
-        }
-        assert_eq!(left.begin(&peers[1]).cursor.begin(), Request { epoch: 7, after: 50 });
-        assert_eq!(left.begin(&peers[1]).cursor.begin(), Request::default(), "once");
-        assert_eq!(left.begin(&peers[0]).cursor.begin(), Request::default(), "it left first");
-        assert_eq!(left.cursors.len(), left.order.len());
+    fn an_answer_over_the_cap_is_its_senders_fault_and_silence_is_not() {
+        use request_response::OutboundFailure as Failure;
+        let sent = io::Error::new(io::ErrorKind::InvalidData, "over the cap");
+        assert_eq!(failure_of(&Failure::Io(sent)), (Outcome::GaveUp, Some("over the cap".to_owned())));
+        assert_eq!(failure_of(&Failure::Timeout), (Outcome::TimedOut, None));
+        assert_eq!(failure_of(&Failure::ConnectionClosed), (Outcome::CutOff, None));
     }
 }

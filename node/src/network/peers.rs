@@ -10,7 +10,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
 use tokio::time::Instant;
 
-use super::{behaviour::KAD_PROTOCOL, diversity::Network, exchange::Reading};
+use super::{behaviour::KAD_PROTOCOL, diversity::Network};
 use crate::peers::policy;
 
 /// How long a new peer may take to say who it is before nobody waits for it any more.
@@ -45,8 +45,6 @@ pub(super) struct Peer {
     pub(super) since: Option<Instant>,
     /// The connection that was given up because the peer answered no more.
     pub(super) dead: Option<ConnectionId>,
-    /// How far its heads were read, where it serves heads.
-    pub(super) reading: Option<Reading>,
 }
 
 impl Peer {

@@ -17,9 +17,13 @@ use super::{
 use crate::{
     content::ContentId,
     fetch::protocol::{Answer, Found, Request},
+    heads::{
+        compare::Broken,
+        exchange::{self, Ours, Ticket},
+    },
     limits::{FETCH_ANSWER_BYTES, FETCH_IDS_MAX},
     store::Store,
-    sync::{self, protocol::Page},
+    sync::{self, protocol as heads, serve::Served},
 };
 
 /// Work that ended beside the loop.
@@ -30,10 +34,17 @@ pub(super) enum Work {
         channel: request_response::ResponseChannel<Answer>,
         answer: Option<Answer>,
     },
-    /// A page of heads was read for a peer.
-    Page { id: InboundRequestId, channel: request_response::ResponseChannel<Page>, page: Option<Page> },
-    /// A page of a peer's heads was verified and written.
-    Checked { peer: PeerId, checked: Option<(Page, Option<sync::Taken>)> },
+    /// What a peer asked of the exchange of heads was read.
+    Served {
+        peer: PeerId,
+        id: InboundRequestId,
+        channel: request_response::ResponseChannel<heads::Answer>,
+        served: Option<Served>,
+    },
+    /// This side's turn of a comparison was taken.
+    Compared { peer: PeerId, ticket: Ticket, ours: Option<Result<Ours, Broken>> },
+    /// Heads that a peer gave were verified and written.
+    Checked { peer: PeerId, ticket: Ticket, took: Option<(usize, sync::Took)> },
     /// Heads that came were judged; nothing where the database failed.
     Judged { offered: Vec<Offered>, judged: Option<Vec<Judged>> },
     /// What a lookup found was judged.
@@ -57,15 +68,11 @@ impl Driver {
                     self.blocks.answering.end(&id);
                 }
             }
-            Work::Page { id, channel, page } => {
-                // Without a page the channel is dropped, which ends as a failure of the request.
-                if let Some(page) = page
-                    && self.swarm.behaviour_mut().heads.send_response(channel, page).is_err()
-                {
-                    self.pages.remove(&id);
-                }
+            Work::Served { peer, id, channel, served } => self.served(peer, id, channel, served),
+            Work::Compared { peer, ticket, ours } => {
+                self.tell_exchange(exchange::Event::Compared(peer, ticket, ours));
             }
-            Work::Checked { peer, checked } => self.page_checked(peer, checked),
+            Work::Checked { peer, ticket, took } => self.checked(peer, ticket, took),
             Work::Judged { offered, judged } => self.judged(offered, judged),
             Work::Answered(answered) => self.answered(*answered),
             Work::Written { heads } => {

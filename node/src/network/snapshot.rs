@@ -11,6 +11,7 @@ use super::{
     gossip::subscribers,
 };
 use crate::{
+    heads::exchange::Outcome,
     limits::{FETCH_SERVED_AT_ONCE_MAX, HEADS_QUEUED_MAX},
     time::Timestamp,
 };
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub heads_peers: usize,
     /// Those of them whose heads have been read to the end.
     pub heads_complete: usize,
+    /// How the last reading of each of the others ended, and of how many.
+    pub heads_failed: BTreeMap<Outcome, usize>,
     /// Connected peers that have not said who they are, and may have heads too.
     pub heads_unidentified: usize,
     /// When a DHT bootstrap last ended well.
@@ -143,7 +146,7 @@ impl Driver {
             queries: self.queries.len() + self.lookups.len(),
             fetches: self.blocks.asked(),
             serving: self.blocks.answering.len(),
-            pages: self.pages.len(),
+            pages: self.exchanging.serving(),
             inbox: self.intake.len(),
         }
     }
@@ -156,7 +159,6 @@ impl Driver {
         let records = behaviour.kad.store_mut().len();
         let mesh_peers = behaviour.gossip.mesh_peers(&topic).count();
         let topic_peers = subscribers(&behaviour.gossip, &topic).count();
-        let reading = self.peers.values().filter_map(|peer| peer.reading.as_ref());
         Snapshot {
             listening: self.swarm.listeners().cloned().collect(),
             observed: self.listening.observed.all(),
@@ -179,8 +181,9 @@ impl Driver {
             records,
             mesh_peers,
             topic_peers,
-            heads_peers: reading.clone().count(),
-            heads_complete: reading.filter(|reading| reading.is_complete()).count(),
+            heads_peers: self.exchanging.exchange.peers(),
+            heads_complete: self.exchanging.exchange.complete(),
+            heads_failed: self.exchanging.exchange.failed(),
             heads_unidentified: self.peers.unidentified(Instant::now()),
             last_bootstrap: self.last_bootstrap,
             refused: self.refusals.lately(),

@@ -6,7 +6,9 @@
 //!
 //! The functions here are synchronous: they verify signatures and touch the database, and run beside the network's loop.
 
+pub mod index;
 pub mod protocol;
+pub mod serve;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,10 +19,10 @@ use rusqlite::Transaction;
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
-use self::protocol::{Page, Request};
+use self::protocol::{Page, Position};
 use crate::{
     catalog::{self, Outcome, Refusal, Source},
-    heads::{self, Blame, Door},
+    heads::{self, Blame, Door, Id, Item},
     limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     package::PackageId,
     release::VerifiedHead,
@@ -64,13 +66,13 @@ impl Taken {
 ///
 /// # Errors
 /// Where the database fails.
-pub fn epoch(store: &Store) -> Result<u64, store::Error> {
+pub fn epoch(store: &Store) -> Result<u32, store::Error> {
     store.write(|tx| {
-        if let Some(epoch) = meta::get(tx, EPOCH)?.and_then(|bytes| <[u8; 8]>::try_from(bytes).ok()) {
-            return Ok(u64::from_be_bytes(epoch));
+        if let Some(epoch) = meta::get(tx, EPOCH)?.and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()) {
+            return Ok(u32::from_be_bytes(epoch));
         }
         #[expect(clippy::disallowed_methods, reason = "names a database once, when it is made")]
-        let epoch: u64 = rand::random();
+        let epoch: u32 = rand::random();
         meta::set(tx, EPOCH, &epoch.to_be_bytes())?;
         Ok(epoch)
     })
@@ -127,7 +129,7 @@ fn digest(bytes: &[u8]) -> u64 {
 /// Reads the page that a peer asked for; nothing where the database fails.
 ///
 /// Heads that are damaged on the disk are left out, and out of the catalogue too, so that others can bring them again.
-pub fn page(store: &Store, verified: &Verified, epoch: u64, request: Request) -> Option<Page> {
+pub fn page(store: &Store, verified: &Verified, epoch: u32, request: Position) -> Option<Page> {
     let read = store.read(|conn| {
         // Whoever remembers a place that was never given remembers another database than this one.
         let is_ours = request.epoch == epoch && request.after <= catalog::newest_position(conn)?;
@@ -141,6 +143,12 @@ pub fn page(store: &Store, verified: &Verified, epoch: u64, request: Request) ->
             return None;
         }
     };
+    let heads = sound(store, verified, after, heads);
+    Some(Page { epoch, next, done, heads })
+}
+
+/// Those of the heads after a position that are as they were signed; the others are left out, and out of the catalogue too.
+fn sound(store: &Store, verified: &Verified, after: u64, heads: Vec<Vec<u8>>) -> Vec<ByteBuf> {
     let (genuine, damaged): (Vec<_>, Vec<_>) =
         heads.into_iter().partition(|bytes| verified.is_genuine(bytes));
     if !damaged.is_empty() {
@@ -155,7 +163,7 @@ pub fn page(store: &Store, verified: &Verified, epoch: u64, request: Request) ->
             tracing::warn!(%error, "damaged heads stay in the catalogue");
         }
     }
-    Some(Page { epoch, next, done, heads: genuine.into_iter().map(ByteBuf::from).collect() })
+    genuine.into_iter().map(ByteBuf::from).collect()
 }
 
 /// Verifies and writes the heads of a page that `from` sent; nothing where the database fails. Those that are held already cost
@@ -170,15 +178,38 @@ pub fn take_page(
     from: &Source,
     now: Timestamp,
 ) -> Option<Taken> {
+    take(store, verified, heads, from, now).map(|took| took.taken)
+}
+
+/// What became of heads, and of which.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Took {
+    /// How many became what.
+    pub taken: Taken,
+    /// The ids of those that are genuine, frozen or not.
+    pub given: BTreeSet<Id>,
+    /// The items of those that are genuine and not listed, whenever they come.
+    pub declined: Vec<Item>,
+}
+
+/// Does what [`take_page`] does, and tells which heads came.
+pub fn take(
+    store: &Store,
+    verified: &Verified,
+    offered: &[ByteBuf],
+    from: &Source,
+    now: Timestamp,
+) -> Option<Took> {
     let mut taken = Taken::default();
-    let mut genuine = Vec::new();
+    let (mut genuine, mut given): (Vec<_>, Vec<Item>) = (Vec::new(), Vec::new());
     let held = store.read(|conn| {
-        let held = heads.iter().map(|bytes| catalog::holds(conn, bytes));
+        let held = offered.iter().map(|bytes| catalog::holds(conn, bytes));
         Ok(held.collect::<Result<Vec<_>, _>>()?)
     });
     let held = held.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()?;
-    for (bytes, is_held) in heads.iter().zip(held) {
-        if is_held {
+    for (bytes, is_held) in offered.iter().zip(held) {
+        if let Some(head) = is_held {
+            given.extend([false, true].map(|frozen| heads::item_of(&head, frozen)));
             taken.known += 1;
             continue;
         }
@@ -207,13 +238,28 @@ pub fn take_page(
             taken.new = new;
             taken.deferred = deferred;
             taken.refused += genuine.len() - new - deferred;
-            Some(taken)
+            let came = genuine.iter().map(|(_, head)| head);
+            given.extend(came.flat_map(|head| [false, true].map(|frozen| heads::item(head, frozen))));
+            // Where something waits, it is not told apart from what is never taken.
+            let declined = if taken.deferred > 0 { Vec::new() } else { unlisted(store, &given) };
+            Some(Took { taken, given: given.iter().map(|item| item.id).collect(), declined })
         }
         Err(error) => {
             tracing::warn!(%error, "heads were not written");
             None
         }
     }
+}
+
+/// Those of the items that are not listed; none where the database fails.
+fn unlisted(store: &Store, items: &[Item]) -> Vec<Item> {
+    let read = store.read(|conn| {
+        let listed = items.iter().map(|item| catalog::is_listed(conn, &item.id));
+        Ok(listed.collect::<Result<Vec<_>, _>>()?)
+    });
+    let listed = read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read"));
+    let listed = listed.unwrap_or_else(|_| vec![true; items.len()]);
+    items.iter().zip(listed).filter(|(_, is_listed)| !is_listed).map(|(item, _)| *item).collect()
 }
 
 /// Freezes the packages of which some of these heads contradict each other.
@@ -353,7 +399,7 @@ mod tests {
         take_page(&store, &Verified::default(), &[bytes(&head(1, "one", NOW))], &Source::unknown(), NOW)
             .unwrap();
         let asked = |epoch, after| {
-            super::page(&store, &Verified::default(), 7, Request { epoch, after }).unwrap().heads.len()
+            super::page(&store, &Verified::default(), 7, Position { epoch, after }).unwrap().heads.len()
         };
         assert_eq!([asked(7, 0), asked(7, 1), asked(7, 2), asked(8, 1)], [1, 0, 1, 1]);
     }
@@ -385,7 +431,7 @@ mod tests {
 
     /// Takes the page that `from` has for somebody who has read up to `after`; gives where to go on.
     fn read_on(from: &Store, to: &Store, after: u64, now: Timestamp) -> (Taken, u64) {
-        let page = super::page(from, &Verified::default(), 7, Request { epoch: 7, after }).unwrap();
+        let page = super::page(from, &Verified::default(), 7, Position { epoch: 7, after }).unwrap();
         (take_page(to, &Verified::default(), &page.heads, &Source::unknown(), now).unwrap(), page.next)
     }
 
@@ -441,7 +487,7 @@ mod tests {
         let (store, verified) = (Store::in_memory().unwrap(), Verified::default());
         let page = [bytes(&head(1, "one", NOW)), bytes(&head(1, "two", NOW))];
         take_page(&store, &verified, &page, &Source::unknown(), NOW).unwrap();
-        let served = || super::page(&store, &verified, 7, Request::default()).unwrap();
+        let served = || super::page(&store, &verified, 7, Position::default()).unwrap();
         assert_eq!(served().heads, page);
         let mut flipped = page[0].to_vec();
         let last = flipped.len() - 1;

@@ -1,24 +1,173 @@
-//! The messages of `/ggen/heads/1`.
+//! The messages of `/ggen/heads/1`, and how far a peer's catalogue was read.
 //!
-//! Every node numbers the changes of its catalogue. A peer asks for what came after a number and gets a page of heads with
-//! the number to go on from. The epoch names the numbering: after a catalogue was rebuilt, old numbers mean nothing and the
-//! reader starts over.
+//! A stream carries one [`Request`] and one [`Answer`]. Each side reads the other; what both say of themselves in the exchange
+//! below serves the reading of both.
+//!
+//! **By the order of changes.** Every node numbers the changes of its catalogue. A peer that was met before is asked for what came
+//! after a number ([`Request::Page`]) and gives a page of heads with the number to go on from. The epoch names the numbering:
+//! after a catalogue was rebuilt, old numbers mean nothing and the reader starts over. Where more has changed than the
+//! reader asked for, the answer is [`Answer::Behind`], and the sets are compared: most of it is known from others by then.
+//!
+//! **By comparing sets**, at a first meeting and after a long time. The side with the smaller peer id begins:
+//!
+//! ```text
+//!   begins                                             answers
+//!   Compare(message, until, opening) ───────────────►
+//!                    ◄─────────────── Compared(message, standing)
+//!   Compare(message, until)  … up to HEADS_TURNS_MAX times … Compared(message)
+//!   Have(ids, newer, rest)  ────────────────────────►  takes what it lacks, as below
+//!   Heads(ids), Stretch(after, until) ──────────────►
+//!                    ◄─────────────── Given(heads, next)
+//! ```
+//!
+//! A message of [`heads::compare`](crate::heads::compare) says nothing of what was released after `until`: that is the newest that both
+//! have, and what is newer at one side only is given in stretches of time, without a list of ids. Where the first answer says that
+//! the sets are the same, both sides know it after one round trip. A node without room answers [`Answer::Busy`]; one that does not
+//! compare may answer [`Request::Compare`] with a [`Page`], and is read by the order of its changes.
+//!
+//! **News.** A node that took heads from one peer tells the others ([`Request::News`]), which read on at once instead of in their next
+//! round.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::limits::HEADS_PAGES_BARREN_MAX;
+use crate::{
+    heads::{Ids, Item},
+    limits::HEADS_PAGES_BARREN_MAX,
+};
 
 /// The protocol id.
 pub const PROTOCOL: &str = "/ggen/heads/1";
 
-/// Asks for the heads after a position.
+/// A place in the order of one catalogue's changes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Request {
+#[serde(from = "(u32, u64)", into = "(u32, u64)")]
+pub struct Position {
     /// The numbering that `after` belongs to; 0 at the first time.
-    pub epoch: u64,
+    pub epoch: u32,
     /// The position that was reached; 0 at the first time.
     pub after: u64,
+}
+
+impl From<(u32, u64)> for Position {
+    fn from((epoch, after): (u32, u64)) -> Self {
+        Self { epoch, after }
+    }
+}
+
+impl From<Position> for (u32, u64) {
+    fn from(Position { epoch, after }: Position) -> Self {
+        (epoch, after)
+    }
+}
+
+/// What one node asks another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// The heads after a position, where there are not more than so many.
+    #[serde(rename = "p")]
+    Page(Position, u32),
+    /// To go on comparing: a message about what was released until that second, and, in the first one, where this side is in the
+    /// order of its own changes.
+    #[serde(rename = "c")]
+    Compare(ByteBuf, u64, Option<Position>),
+    /// The heads of these ids.
+    #[serde(rename = "h")]
+    Heads(Ids),
+    /// The heads whose items are after the first one, up to the second with it.
+    #[serde(rename = "s")]
+    Stretch(Item, Option<Item>),
+    /// Says what this side has and the other lacks, at the end of a comparison: ids, what is newer, and whether that is all.
+    #[serde(rename = "a")]
+    Have(Ids, Option<Newer>, Rest),
+    /// Says that there is something new.
+    #[serde(rename = "n")]
+    News,
+}
+
+/// What follows after a part of what somebody lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rest {
+    /// Nothing.
+    #[serde(rename = "e")]
+    Ends,
+    /// The next part.
+    #[serde(rename = "f")]
+    Follows,
+    /// More than can be said; the other side had better compare itself.
+    #[serde(rename = "m")]
+    TooMuch,
+}
+
+/// What one node answers another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To [`Request::Page`].
+    #[serde(rename = "p")]
+    Page(Page),
+    /// To [`Request::Page`]: more has changed than was asked for.
+    #[serde(rename = "f")]
+    Behind,
+    /// To [`Request::Compare`], and to the first one with how this side stands.
+    #[serde(rename = "c")]
+    Compared(ByteBuf, Option<Standing>),
+    /// To [`Request::Heads`], with how many of the ids were looked at, and to [`Request::Stretch`], with the item to go on after.
+    #[serde(rename = "g")]
+    Given(Vec<ByteBuf>, u32, Option<Item>),
+    /// To what was only said.
+    #[serde(rename = "n")]
+    Noted,
+    /// There is no room for this now.
+    #[serde(rename = "b")]
+    Busy,
+}
+
+/// How the side that answers stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(Position, u64, Option<Newer>)", into = "(Position, u64, Option<Newer>)")]
+pub struct Standing {
+    /// Where it is in the order of its changes.
+    pub position: Position,
+    /// When its newest head was released.
+    pub newest: u64,
+    /// What it has that was released later than all that the other side has.
+    pub newer: Option<Newer>,
+}
+
+impl From<(Position, u64, Option<Newer>)> for Standing {
+    fn from((position, newest, newer): (Position, u64, Option<Newer>)) -> Self {
+        Self { position, newest, newer }
+    }
+}
+
+impl From<Standing> for (Position, u64, Option<Newer>) {
+    fn from(Standing { position, newest, newer }: Standing) -> Self {
+        (position, newest, newer)
+    }
+}
+
+/// Heads that were released later than all of somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u64, u32, Vec<Item>)", into = "(u64, u32, Vec<Item>)")]
+pub struct Newer {
+    /// Later than this.
+    pub than: u64,
+    /// How many there are.
+    pub heads: u32,
+    /// Where to cut them into stretches, in order.
+    pub cuts: Vec<Item>,
+}
+
+impl From<(u64, u32, Vec<Item>)> for Newer {
+    fn from((than, heads, cuts): (u64, u32, Vec<Item>)) -> Self {
+        Self { than, heads, cuts }
+    }
+}
+
+impl From<Newer> for (u64, u32, Vec<Item>) {
+    fn from(Newer { than, heads, cuts }: Newer) -> Self {
+        (than, heads, cuts)
+    }
 }
 
 /// What came of a page, as far as it matters for reading on.
@@ -34,7 +183,7 @@ pub struct Yield {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// The numbering of `next`.
-    pub epoch: u64,
+    pub epoch: u32,
     /// The position to go on from.
     pub next: u64,
     /// Whether there is nothing after `next`.
@@ -49,7 +198,7 @@ const RETRY_ROUNDS_MAX: u32 = 64;
 /// How far one peer's catalogue was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cursor {
-    request: Request,
+    position: Position,
     pages: usize,
     barren: usize,
     complete: bool,
@@ -73,7 +222,7 @@ struct Deferred {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Ask again at once.
-    Ask(Request),
+    Ask(Position),
     /// Everything was read; ask again in the next round.
     Complete,
     /// Everything was read, and something of it could not be taken for now: it is asked for again in a later round.
@@ -87,18 +236,18 @@ impl Cursor {
     ///
     /// The more often it could not, the more rounds are left out: a peer with heads that are never taken is not read over and
     /// over.
-    pub fn begin(&mut self) -> Request {
+    pub fn begin(&mut self) -> Position {
         (self.pages, self.barren) = (0, 0);
         if let Some(deferred) = self.deferred.as_mut().filter(|_| self.ended) {
             match deferred.rounds.checked_sub(1) {
                 Some(rounds) => deferred.rounds = rounds,
                 None => {
-                    self.request.after = deferred.after;
+                    self.position.after = deferred.after;
                     self.deferred = None;
                 }
             }
         }
-        self.request
+        self.position
     }
 
     /// Has the next round ask for what could not be taken, however often it could not: what kept it from being taken is over.
@@ -116,6 +265,17 @@ impl Cursor {
         Self { complete: false, ..self }
     }
 
+    /// Goes on from where a comparison left a peer: everything before is known; where some of it could not be taken, it is not
+    /// complete.
+    pub fn compared(position: Position, complete: bool) -> Self {
+        Self { position, complete, ended: true, ..Self::default() }
+    }
+
+    /// Whether the peer was read before.
+    pub fn is_known(&self) -> bool {
+        self.position != Position::default()
+    }
+
     /// Whether the last round read everything, and all of it was taken.
     pub fn is_complete(&self) -> bool {
         self.complete
@@ -127,21 +287,21 @@ impl Cursor {
     pub fn turn(&mut self, page: &Page, came: Yield, pages_max: usize) -> Next {
         self.pages += 1;
         self.barren += usize::from(came.is_barren);
-        if page.epoch != self.request.epoch {
-            self.request = Request { epoch: page.epoch, after: 0 };
+        if page.epoch != self.position.epoch {
+            self.position = Position { epoch: page.epoch, after: 0 };
             self.deferred = None;
         }
-        let moved = page.next > self.request.after;
-        if page.next < self.request.after || (!page.done && !moved) {
+        let moved = page.next > self.position.after;
+        if page.next < self.position.after || (!page.done && !moved) {
             *self = Self { pages: self.pages, ..Self::default() };
             return Next::GiveUp;
         }
         if came.is_deferred && self.deferred.is_none() {
             let rounds = 1u32.checked_shl(self.retries).unwrap_or(u32::MAX).min(RETRY_ROUNDS_MAX) - 1;
             self.retries = self.retries.saturating_add(1);
-            self.deferred = Some(Deferred { after: self.request.after, rounds });
+            self.deferred = Some(Deferred { after: self.position.after, rounds });
         }
-        self.request.after = page.next;
+        self.position.after = page.next;
         self.ended = page.done;
         self.complete = page.done && self.deferred.is_none();
         if self.complete {
@@ -154,7 +314,7 @@ impl Cursor {
         if self.pages >= pages_max || self.barren >= HEADS_PAGES_BARREN_MAX {
             Next::GiveUp
         } else {
-            Next::Ask(self.request)
+            Next::Ask(self.position)
         }
     }
 }
@@ -166,17 +326,17 @@ mod tests {
     const TAKEN: Yield = Yield { is_deferred: false, is_barren: false };
     const DEFERRED: Yield = Yield { is_deferred: true, is_barren: false };
 
-    fn page(epoch: u64, next: u64, done: bool) -> Page {
+    fn page(epoch: u32, next: u64, done: bool) -> Page {
         Page { epoch, next, done, heads: Vec::new() }
     }
 
     #[test]
     fn a_reader_goes_on_where_it_was() {
         let mut cursor = Cursor::default();
-        assert_eq!(cursor.begin(), Request::default());
-        assert_eq!(cursor.turn(&page(7, 10, false), TAKEN, 9), Next::Ask(Request { epoch: 7, after: 10 }));
+        assert_eq!(cursor.begin(), Position::default());
+        assert_eq!(cursor.turn(&page(7, 10, false), TAKEN, 9), Next::Ask(Position { epoch: 7, after: 10 }));
         assert_eq!(cursor.turn(&page(7, 12, true), TAKEN, 9), Next::Complete);
-        assert_eq!(cursor.begin(), Request { epoch: 7, after: 12 });
+        assert_eq!(cursor.begin(), Position { epoch: 7, after: 12 });
         assert_eq!(cursor.turn(&page(7, 12, true), TAKEN, 9), Next::Complete, "nothing new is complete too");
     }
 
@@ -185,7 +345,7 @@ mod tests {
         let mut cursor = Cursor::default();
         cursor.turn(&page(7, 50, true), TAKEN, 9);
         // The peer answers with the first page of its new numbering.
-        assert_eq!(cursor.turn(&page(8, 10, false), TAKEN, 9), Next::Ask(Request { epoch: 8, after: 10 }));
+        assert_eq!(cursor.turn(&page(8, 10, false), TAKEN, 9), Next::Ask(Position { epoch: 8, after: 10 }));
     }
 
     #[test]
@@ -206,10 +366,10 @@ mod tests {
             cursor.begin();
             cursor.turn(&page(7, 30, true), DEFERRED, 9);
         }
-        assert_eq!(cursor.begin(), Request { epoch: 7, after: 30 }, "rounds are left out");
+        assert_eq!(cursor.begin(), Position { epoch: 7, after: 30 }, "rounds are left out");
         cursor.turn(&page(7, 30, true), TAKEN, 9);
         cursor.retry();
-        assert_eq!(cursor.begin(), Request { epoch: 7, after: 0 });
+        assert_eq!(cursor.begin(), Position { epoch: 7, after: 0 });
         assert_eq!(cursor.turn(&page(7, 30, true), TAKEN, 9), Next::Complete);
     }
 
@@ -217,7 +377,10 @@ mod tests {
     fn what_could_not_be_taken_is_asked_for_again_ever_less_often() {
         let mut cursor = Cursor::default();
         cursor.turn(&page(7, 10, false), TAKEN, 9);
-        assert_eq!(cursor.turn(&page(7, 20, false), DEFERRED, 9), Next::Ask(Request { epoch: 7, after: 20 }));
+        assert_eq!(
+            cursor.turn(&page(7, 20, false), DEFERRED, 9),
+            Next::Ask(Position { epoch: 7, after: 20 })
+        );
         assert_eq!(cursor.turn(&page(7, 30, true), TAKEN, 9), Next::Incomplete);
         assert!(!cursor.is_complete());
         let mut begun = Vec::new();
@@ -258,7 +421,7 @@ mod tests {
             assert!(matches!(cursor.turn(&page(7, 2 * next, false), barren, 999), Next::Ask(_)));
         }
         assert_eq!(cursor.turn(&page(7, 98, false), barren, 999), Next::GiveUp);
-        assert_eq!(cursor.begin(), Request { epoch: 7, after: 98 });
+        assert_eq!(cursor.begin(), Position { epoch: 7, after: 98 });
         assert_eq!(cursor.turn(&page(7, 99, true), barren, 999), Next::Complete);
     }
 
@@ -268,7 +431,7 @@ mod tests {
         cursor.turn(&page(7, 50, true), TAKEN, 9);
         let mut back = cursor.resumed();
         assert!(!back.is_complete());
-        assert_eq!(back.begin(), Request { epoch: 7, after: 50 });
+        assert_eq!(back.begin(), Position { epoch: 7, after: 50 });
         assert_eq!(back.turn(&page(7, 50, true), TAKEN, 9), Next::Complete);
     }
 }

@@ -32,7 +32,7 @@ use ggen_marketplace::{
     package::PackageId,
     release::VerifiedHead,
     store::Store,
-    sync::protocol::Page,
+    sync::protocol::{self as sync, Page},
     time::Timestamp,
 };
 use libp2p::{
@@ -271,7 +271,11 @@ impl Stage {
                 ..
             })) => {
                 let Some(page) = script.page(self, peer) else { return Some(channel) };
-                let sent = self.swarm.behaviour_mut().heads.send_response(channel, encoded(&page));
+                let sent = self
+                    .swarm
+                    .behaviour_mut()
+                    .heads
+                    .send_response(channel, encoded(&sync::Answer::Page(page)));
                 self.answered(sent.is_ok());
             }
             _ => {}

@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+use ggen_marketplace::content::ContentId;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
@@ -99,6 +100,8 @@ pub struct Case {
     pub steps: Vec<Task>,
     /// The files that were written to be published: by node, package and version, the digest of the first such tree.
     pub trees: BTreeMap<(usize, String, String), [u8; 32]>,
+    /// What was in some catalogues from the beginning: the package's full id, its tree and its manifest, and the digest of the head.
+    pub preloaded: Vec<(String, [ContentId; 2], [u8; 32])>,
     /// When the last fault is mended.
     pub faults_over: Duration,
     /// The longest latency of a link.
@@ -190,7 +193,7 @@ impl Judge {
     pub fn new(case: Case) -> Self {
         Self {
             found: Found::new(case.members.iter().map(|member| member.name.clone()).collect()),
-            oracle: Oracle::default(),
+            oracle: Oracle::of(&case.preloaded),
             versions: versions::Versions::default(),
             sequences: sequences::Sequences::default(),
             equivocations: equivocations::Equivocations::default(),

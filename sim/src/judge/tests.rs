@@ -48,6 +48,7 @@ fn case() -> Case {
             },
         ],
         trees: BTreeMap::from([((AUTHOR, "word".to_owned(), "1.0.0".to_owned()), TREE)]),
+        preloaded: Vec::new(),
         faults_over: Duration::ZERO,
         latency_max: Duration::from_millis(50),
         expect: Expect {

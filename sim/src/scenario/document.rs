@@ -9,7 +9,7 @@ use serde::{
 use toml::{Spanned, Table};
 
 use super::{
-    DURATION_MAX, Expect, Flood, Latency, Node, Scenario, Script, ScriptKind, Step, Threshold,
+    DURATION_MAX, Expect, Flood, Latency, Node, Preload, Scenario, Script, ScriptKind, Step, Threshold,
     breaking::{self, Breaking},
     problem::{Problem, unknown},
     sources::Sources,
@@ -22,6 +22,8 @@ use crate::scenario::Error;
 const LATENCY_MAX: Duration = Duration::from_secs(60);
 /// Announcements of a flood in a second at most.
 const FLOOD_MAX: u64 = 100_000;
+/// Heads that are there from the beginning at most: as many as a catalogue holds.
+const PRELOADED_MAX: u32 = 200_000;
 /// Seeds of a scenario at most.
 const SEEDS_MAX: u64 = 100_000;
 
@@ -62,6 +64,7 @@ struct Document {
     /// Names, and the nodes that they lead to.
     #[serde(default)]
     names: BTreeMap<String, Spanned<String>>,
+    preload: Option<Preloaded>,
     #[serde(default)]
     workload: Vec<Doing>,
     #[serde(default)]
@@ -70,6 +73,13 @@ struct Document {
     adversaries: Vec<Adversary>,
     #[serde(default)]
     expect: Expected,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Preloaded {
+    heads: Spanned<u32>,
+    nodes: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -308,6 +318,18 @@ impl Adversary {
     }
 }
 
+impl Preloaded {
+    fn check(&self, names: &Names<'_>) -> Result<Preload, Problem> {
+        let heads = *self.heads.get_ref();
+        if heads == 0 || heads > PRELOADED_MAX {
+            let what = format!("1 to {PRELOADED_MAX} heads can be there from the beginning");
+            return Err(Problem::at(&self.heads, what));
+        }
+        let nodes = self.nodes.iter().map(|name| node_named(name, names)).collect::<Result<_, _>>()?;
+        Ok(Preload { heads, nodes })
+    }
+}
+
 impl Document {
     fn check(self, name: String, variant: Option<String>) -> Result<Scenario, Problem> {
         let duration = self.duration.get_ref().0;
@@ -330,6 +352,7 @@ impl Document {
         topology::configure(&mut nodes, self.config.as_ref(), &self.nodes, sites, duration)?;
         let names: Names<'_> =
             nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
+        let preload = self.preload.as_ref().map(|preload| preload.check(&names)).transpose()?;
         let steps = workload::steps(&self.workload, &names, duration)?;
         let led = self.names.iter().map(|(name, node)| Ok((name.clone(), node_named(node, &names)?)));
         let led: BTreeMap<String, usize> = led.collect::<Result<_, _>>()?;
@@ -346,6 +369,7 @@ impl Document {
             sites,
             topology: self.topology.get_ref().kind,
             names: led,
+            preload,
             steps,
             faults,
             expect: self.expect()?,

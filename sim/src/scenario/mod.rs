@@ -57,12 +57,23 @@ pub struct Scenario {
     pub nodes: Vec<Node>,
     /// Where names lead, to which node, at the start.
     pub names: BTreeMap<String, usize>,
+    /// What some nodes hold from the beginning.
+    pub preload: Option<Preload>,
     /// What users do, in order of time.
     pub steps: Vec<Step>,
     /// What breaks, in order of the file.
     pub faults: Vec<Fault>,
     /// What must hold besides what always must.
     pub expect: Expect,
+}
+
+/// Heads that some nodes hold from the beginning, of packages that nobody publishes in the run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preload {
+    /// How many.
+    pub heads: u32,
+    /// Who holds them.
+    pub nodes: BTreeSet<usize>,
 }
 
 /// How far sites are from each other.

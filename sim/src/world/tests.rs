@@ -18,7 +18,7 @@ fn what_is_published_again_under_the_same_version_does_not_change_what_the_first
     let (draws, scratch) = (Draws::new(1), TempDir::new().unwrap());
     let steps = folders(&scenario, draws, scratch.path()).unwrap();
     let plan = Plan::draw(&scenario, draws, &placement::keys(&scenario, draws).unwrap());
-    let case = case(&scenario, draws, &steps, &plan, &Options::default()).unwrap();
+    let case = case(&scenario, draws, &steps, &plan, &[], &Options::default()).unwrap();
     let [first, second] = [0, 1].map(|step: usize| judge::tree_digest(&steps[step].folder).unwrap());
     assert_ne!(first, second);
     assert_eq!(case.trees.into_values().collect::<Vec<_>>(), [first]);

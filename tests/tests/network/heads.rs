@@ -11,7 +11,7 @@ use ggen_marketplace::{
     limits::HEADS_PAGES_BARREN_MAX,
     network::KAD_PROTOCOL,
     release::Head,
-    sync::protocol::{Page, Request},
+    sync::protocol::{Answer, Page, Request},
 };
 use libp2p::multiaddr::Protocol;
 use serde_bytes::ByteBuf;
@@ -43,12 +43,20 @@ async fn a_latecomer_finds_what_it_never_heard_announced() {
     assert_eq!(found.packages[0].cid, published.cid);
 }
 
+/// The position that is asked for; the beginning, where sets are to be compared.
+fn after(request: &[u8]) -> u64 {
+    match serde_ipld_dagcbor::from_slice(request).unwrap() {
+        Request::Page(position, _) => position.after,
+        _ => 0,
+    }
+}
+
 /// A peer whose catalogue is these pages.
 fn serving(pages: Vec<Page>) -> Script {
     let heads = move |request: Vec<u8>| {
-        let request: Request = serde_ipld_dagcbor::from_slice(&request).unwrap();
-        let page = pages.iter().find(|page| page.next > request.after).or(pages.last()).unwrap();
-        Some(cbor(page))
+        let after = after(&request);
+        let page = pages.iter().find(|page| page.next > after).or(pages.last()).unwrap();
+        Some(cbor(&Answer::Page(page.clone())))
     };
     Script { heads: Box::new(heads), kad_protocol: "/deaf/kad/1.0.0", ..Script::default() }
 }
@@ -107,10 +115,7 @@ async fn a_head_of_a_later_version_is_passed_over_and_costs_nobody_anything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_that_never_end_are_read_up_to_a_bound() {
     let node = start(&[]).await;
-    let endless = |request: Vec<u8>| {
-        let request: Request = serde_ipld_dagcbor::from_slice(&request).unwrap();
-        Some(cbor(&page(request.after + 1, false, Vec::new())))
-    };
+    let endless = |request: Vec<u8>| Some(cbor(&Answer::Page(page(after(&request) + 1, false, Vec::new()))));
     // Of another DHT, so that nobody but the node asks it.
     let script = Script { heads: Box::new(endless), kad_protocol: "/deaf/kad/1.0.0", ..Script::default() };
     let rogue = Raw::start(script).await;

@@ -8,7 +8,7 @@ use ggen_marketplace::{
     control::api::Published,
     fetch::protocol::{Answer, Found, Request},
     limits::FETCH_ANSWER_BYTES_MAX,
-    sync::protocol::Page,
+    sync::protocol::{self, Page},
 };
 use libp2p::identity::Keypair;
 use serde_bytes::ByteBuf;
@@ -207,6 +207,7 @@ async fn a_long_log_behind_a_peer_that_never_answers_is_read_in_seconds() {
     let has = answering(move |id| {
         blocks.get(id).map_or(Found::Missing, |bytes| Found::Have(ByteBuf::from(bytes.clone())))
     });
+    let page = protocol::Answer::Page(page);
     let holder = Script { heads: Box::new(move |_| Some(cbor(&page))), ..has };
     let mut mute = Script::default();
     // Among peers of the same record the lower id is asked first.

@@ -156,7 +156,7 @@ impl Default for Script {
             kad_protocol: network::KAD_PROTOCOL,
             mute_protocol: None,
             fetch: Box::new(|_| None),
-            heads: Box::new(move |_| Some(cbor(&page))),
+            heads: Box::new(move |_| Some(cbor(&sync::protocol::Answer::Page(page.clone())))),
         }
     }
 }
@@ -408,6 +408,15 @@ async fn run(
                 ..
             })) => match message {
                 request_response::Message::Request { request, channel, .. } => {
+                    // Everybody is told that there is something new, whoever asks for it.
+                    let is_news = serde_ipld_dagcbor::from_slice(&request).is_ok_and(
+                        |request: sync::protocol::Request| request == sync::protocol::Request::News,
+                    );
+                    if is_news {
+                        let noted = cbor(&sync::protocol::Answer::Noted);
+                        let _ = swarm.behaviour_mut().heads.send_response(channel, noted);
+                        continue;
+                    }
                     seen.heads_requests += 1;
                     match (script.heads)(request) {
                         Some(answer) => drop(swarm.behaviour_mut().heads.send_response(channel, answer)),

@@ -12,7 +12,7 @@ use ggen_marketplace::{
     fetch::protocol::{Answer, Found, Request},
     package::PackageId,
     release::{Head, Kind, Labels, Log, Release},
-    sync::protocol::Page,
+    sync::protocol::{self as sync, Page},
     time::Timestamp,
 };
 use serde_bytes::ByteBuf;
@@ -94,6 +94,7 @@ async fn a_manifest_that_unfolds_without_end_is_refused_at_its_first_block() {
     };
     let head = Head::of(&log, labels, &publisher).unwrap().sign(&publisher).unwrap();
     let page = Page { epoch: 1, next: 1, done: true, heads: vec![ByteBuf::from(head.bytes().to_vec())] };
+    let page = sync::Answer::Page(page);
 
     let asked = Arc::new(Mutex::new(Vec::new()));
     let noted = asked.clone();

@@ -329,6 +329,11 @@ fn incomplete_because(before: &Snapshot, is_told: bool) -> Vec<String> {
             1 => "the one peer has not been read completely".to_owned(),
             several => format!("{behind} of {several} peers have not been read completely"),
         });
+        let ended = before.heads_failed.iter();
+        because.extend(ended.map(|(outcome, peers)| match peers {
+            1 => format!("one peer {}", outcome.as_str()),
+            several => format!("each of {several} peers {}", outcome.as_str()),
+        }));
     }
     because
 }

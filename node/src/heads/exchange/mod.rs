@@ -1,0 +1,798 @@
+//! The exchange of heads with all peers: what to ask whom, and when.
+//!
+//! A plain state machine: [`Exchange::handle`] is told what happened and when, [`Exchange::poll`] says what to do, and
+//! [`Exchange::deadline`] when time alone makes a difference. It holds no items and no heads: its caller compares
+//! ([`Output::Compare`]), verifies and writes ([`Output::Check`]).
+//!
+//! Each peer is read by itself, in the way that [`protocol`](crate::sync::protocol) describes. What joins the readings:
+//!
+//! - What several peers list is asked of one of them, and of another only where that one does not give it.
+//! - What is newer than everything here, as all is for a newcomer, is taken in stretches from all peers that have nearly as much of
+//!   it as the first that told, while no other comparison goes on; then all are compared with, and as a rule are the same.
+//! - Who has taken something tells the others, at most once in [`NEWS_INTERVAL`].
+//!
+//! A peer can leave out, and no more: every message, wait and list is bounded, and what it gives is verified. What is provably its
+//! fault is told ([`Output::Blame`]); a comparison that leads nowhere ends, with an [`Outcome`] that says how.
+
+mod left;
+mod reader;
+mod taking;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use rand::{Rng, RngExt};
+use serde_bytes::ByteBuf;
+
+use self::{
+    left::Left,
+    reader::{Reader, Session, State, Unit},
+    taking::{Bulk, Want},
+};
+use super::{
+    compare::{Broken, Turn, is_same},
+    item::{Id, Ids, Item},
+};
+use crate::{
+    limits::{
+        HEADS_LACKED_AT_ONCE, HEADS_LACKED_MAX, HEADS_LAG_MAX, HEADS_MALFORMED_PER_PEER_MAX, HEADS_PAGE_MAX,
+        HEADS_PAGES_MAX, HEADS_TURNS_MAX, HEADS_WANTED_MAX,
+    },
+    sync::protocol::{Answer, Cursor, Newer, Next, Page, Position, Request, Rest, Yield},
+};
+
+/// How long the peer that is to begin may take for it: both hear who the other is at about the same time.
+const BEGIN_WAIT: Duration = Duration::from_millis(1_500);
+/// How long a peer that compares may say nothing.
+const GUEST_WAIT: Duration = Duration::from_secs(10);
+/// How long its comparison may take in all before this side compares.
+const GUEST_MAX: Duration = Duration::from_secs(60);
+/// How long after a peer had no room it is asked again.
+const REFUSED_WAIT: Duration = Duration::from_secs(5);
+/// What was taken meanwhile is told together.
+const NEWS_WAIT: Duration = Duration::from_millis(200);
+/// How often others are told that there is something new, and how often a peer is asked for saying so, at most.
+pub const NEWS_INTERVAL: Duration = Duration::from_secs(1);
+/// Rounds that are left out, at most, before what could not be taken is tried again: an hour of them.
+const RETRY_ROUNDS_MAX: u32 = 64;
+
+/// Names something that a peer was asked for.
+pub type Ticket = u64;
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<P> {
+    /// A peer is connected that serves heads.
+    Joined {
+        /// The peer.
+        peer: P,
+        /// Whether this side is the one to begin comparing.
+        begins: bool,
+    },
+    /// Its last connection closed.
+    Gone(P),
+    /// It answered.
+    Answered(P, Ticket, Answer),
+    /// It did not.
+    Failed(P, Ticket, Outcome),
+    /// What [`Output::Compare`] wanted; nothing where the database failed.
+    Compared(P, Ticket, Option<Result<Ours, Broken>>),
+    /// What [`Output::Check`] wanted; nothing where the database failed.
+    Checked(P, Ticket, Option<Checked>),
+    /// A peer asked this node for something.
+    Asked(P, Asked),
+}
+
+/// What a peer asked for, as far as it says something about its own catalogue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// It began to compare, and is there in the order of its changes.
+    Began(Position),
+    /// It went on.
+    WentOn,
+    /// This node's answer said that both have the same.
+    Same(Position),
+    /// What this node lacks: ids, what is newer, and whether that is all.
+    Lacked(Vec<Id>, Option<Newer>, Rest),
+    /// It reads this node by the order of its changes, and so does not begin to compare.
+    ReadsOn,
+    /// There is something new.
+    News,
+}
+
+/// The turn of this side.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ours {
+    /// What came of it.
+    pub turn: Turn,
+    /// The newest that this node has.
+    pub newest: u64,
+    /// Where it is in the order of its changes.
+    pub position: Position,
+    /// What it has that is newer than everything there.
+    pub newer: Option<Newer>,
+    /// What was declined and is not there any more.
+    pub gone: Vec<Id>,
+}
+
+/// What became of heads that a peer gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// Heads that were new or newer.
+    pub new: usize,
+    /// Whether something genuine could not be taken for now.
+    pub is_deferred: bool,
+    /// Whether they were hardly worth their signatures.
+    pub is_barren: bool,
+    /// Heads that break the rules of their form.
+    pub malformed: usize,
+    /// Whether more of them are malformed than a damaged disk explains.
+    pub is_garbage: bool,
+    /// Whether one of them was signed by nobody who may.
+    pub is_forged: bool,
+    /// The ids of those that are genuine, frozen or not.
+    pub given: BTreeSet<Id>,
+    /// What is not taken of them, whenever it comes.
+    pub declined: Vec<Item>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output<P> {
+    /// Ask a peer.
+    Ask(P, Ticket, Request),
+    /// Take this side's turn of a comparison: the first where there is no answer.
+    Compare {
+        /// With whom.
+        peer: P,
+        /// What the outcome is told with.
+        ticket: Ticket,
+        /// What it answered.
+        answer: Option<Vec<u8>>,
+        /// The newest that both sides have; nothing where that is not known yet.
+        until: Option<u64>,
+        /// The newest that the peer has.
+        newest: Option<u64>,
+        /// What is not taken of it.
+        declined: Vec<Item>,
+    },
+    /// Verify and write heads that a peer gave.
+    Check(P, Ticket, Vec<ByteBuf>),
+    /// Charge a peer with something.
+    Blame(P, Fault),
+}
+
+/// What a peer is provably at fault for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It passed on heads that nobody signed who may.
+    Forged,
+    /// Its message follows no rule of the protocol.
+    Broken(String),
+}
+
+/// How a round of reading ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Outcome {
+    /// Everything that the peer has is here, or was declined.
+    InSync,
+    /// Something of it could not be taken for now; it is asked for again.
+    Waits,
+    /// The peer had no room.
+    Refused,
+    /// It did not answer in time.
+    TimedOut,
+    /// The connection or the stream ended before the answer did.
+    CutOff,
+    /// What it said led nowhere.
+    GaveUp,
+}
+
+impl Outcome {
+    /// What is said of a peer that was read so.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InSync => "was read completely",
+            Self::Waits => "has something that cannot be taken now",
+            Self::Refused => "had no room",
+            Self::TimedOut => "did not answer in time",
+            Self::CutOff => "was cut off",
+            Self::GaveUp => "said what leads nowhere",
+        }
+    }
+
+    /// Whether the peer failed to tell.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::InSync | Self::Waits)
+    }
+}
+
+/// The exchange with all peers. `P` names one.
+#[derive(Debug, Clone)]
+pub struct Exchange<P> {
+    readers: BTreeMap<P, Reader<P>>,
+    left: Left<P>,
+    /// What peers listed, and nobody gave yet.
+    wanted: BTreeMap<Id, Want<P>>,
+    bulk: Option<Bulk<P>>,
+    tickets: Ticket,
+    outputs: VecDeque<Output<P>>,
+    /// When to tell of news, and who brought them, where that is one.
+    news: Option<(Duration, Option<P>)>,
+    told_at: Option<Duration>,
+}
+
+impl<P> Default for Exchange<P> {
+    fn default() -> Self {
+        Self {
+            readers: BTreeMap::new(),
+            left: Left::default(),
+            wanted: BTreeMap::new(),
+            bulk: None,
+            tickets: 0,
+            outputs: VecDeque::new(),
+            news: None,
+            told_at: None,
+        }
+    }
+}
+
+impl<P: Copy + Ord> Exchange<P> {
+    /// Takes into account what happened at `now`.
+    pub fn handle(&mut self, event: Event<P>, now: Duration) {
+        match event {
+            Event::Joined { peer, begins } => self.joined(peer, begins, now),
+            Event::Gone(peer) => self.gone(peer, now),
+            Event::Answered(peer, ticket, answer) => self.answered(peer, ticket, answer, now),
+            Event::Failed(peer, ticket, why) => {
+                match self.readers.get_mut(&peer).and_then(|reader| reader.out.remove(&ticket)) {
+                    None | Some(Unit::Word) => {}
+                    Some(unit) => {
+                        self.release(peer, unit);
+                        self.fail(peer, why, now);
+                    }
+                }
+            }
+            Event::Compared(peer, ticket, ours) => self.compared(peer, ticket, ours, now),
+            Event::Checked(peer, ticket, checked) => self.checked(peer, ticket, checked, now),
+            Event::Asked(peer, asked) => self.asked(peer, asked, now),
+        }
+        self.tick(now);
+        self.hand_out();
+    }
+
+    /// What to do next.
+    pub fn poll(&mut self) -> Option<Output<P>> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Exchange::tick`] makes a difference.
+    pub fn deadline(&self) -> Option<Duration> {
+        let of_reader = |reader: &Reader<P>| match reader.state {
+            State::Awaiting(until) | State::Guest(until) => Some(until),
+            State::Idle => reader.again_at,
+            _ => None,
+        };
+        let waits = self.readers.values().filter_map(of_reader);
+        let news = self.news.map(|(at, _)| at);
+        let alone = self.bulk.as_ref().map(|bulk| bulk.alone_until());
+        waits.chain(news).chain(alone).min()
+    }
+
+    /// Does what is due at `now`.
+    pub fn tick(&mut self, now: Duration) {
+        let is_due = |reader: &Reader<P>| match reader.state {
+            State::Awaiting(until) | State::Guest(until) => until <= now,
+            State::Idle => reader.again_at.is_some_and(|at| at <= now),
+            _ => false,
+        };
+        let due: Vec<P> =
+            self.readers.iter().filter(|(_, reader)| is_due(reader)).map(|(peer, _)| *peer).collect();
+        for peer in due {
+            if self.readers.get(&peer).is_some_and(|reader| reader.state == State::Idle) {
+                self.begin(peer, now);
+            } else {
+                self.compare(peer, now);
+            }
+        }
+        if self.bulk.as_ref().is_some_and(|bulk| bulk.alone_until() <= now) {
+            self.end_bulk(now);
+        }
+        if let Some((at, brought_by)) = self.news.take_if(|(at, _)| *at <= now) {
+            self.told_at = Some(at);
+            let peers: Vec<P> =
+                self.readers.keys().filter(|peer| Some(**peer) != brought_by).copied().collect();
+            peers.into_iter().for_each(|peer| self.ask(peer, Unit::Word, Request::News));
+        }
+        self.hand_out();
+    }
+
+    /// Begins a round: every peer is read on that is not being read, and one of them, drawn, is compared with.
+    pub fn round(&mut self, now: Duration, generator: &mut impl Rng) {
+        let idle: Vec<P> =
+            self.readers.iter().filter(|(_, reader)| !reader.is_busy()).map(|(peer, _)| *peer).collect();
+        if !idle.is_empty() {
+            let drawn = idle[generator.random_range(0..idle.len())];
+            self.change(&drawn, |reader| reader.compares = true);
+        }
+        for peer in idle {
+            self.change(&peer, |reader| {
+                if reader.outcome == Some(Outcome::Waits) && reader.retries > 0 {
+                    reader.compares |= reader.skips == 0;
+                    reader.skips = reader.skips.saturating_sub(1);
+                }
+            });
+            self.begin(peer, now);
+        }
+        self.hand_out();
+    }
+
+    /// Has what could not be taken for now asked for again in the next reading.
+    pub fn retry(&mut self) {
+        for reader in self.readers.values_mut() {
+            reader.cursor.retry();
+            reader.compares |= reader.outcome == Some(Outcome::Waits) && reader.retries > 0;
+            reader.skips = 0;
+        }
+    }
+
+    /// Reads on at once, other than from those peers that failed to tell in this round: one of them, asked for by every search
+    /// that finds nothing, would hold all of them up.
+    pub fn refresh(&mut self, now: Duration) {
+        let failed = |reader: &Reader<P>| reader.outcome.is_some_and(Outcome::is_failure);
+        let peers: Vec<P> =
+            self.readers.iter().filter(|(_, reader)| !failed(reader)).map(|(peer, _)| *peer).collect();
+        peers.into_iter().for_each(|peer| self.begin(peer, now));
+        self.hand_out();
+    }
+
+    /// Peers whose heads can be read.
+    pub fn peers(&self) -> usize {
+        self.readers.len()
+    }
+
+    /// Those of them of which there is nothing to wait for: all was read, or the peer failed to tell.
+    pub fn settled(&self) -> usize {
+        self.readers.values().filter(|reader| !reader.is_busy() && reader.outcome.is_some()).count()
+    }
+
+    /// Those of them all of whose heads are here, as of their last round.
+    pub fn complete(&self) -> usize {
+        self.readers.values().filter(|reader| reader.outcome == Some(Outcome::InSync)).count()
+    }
+
+    /// How many of the others ended their last round with each outcome.
+    pub fn failed(&self) -> BTreeMap<Outcome, usize> {
+        let mut failed = BTreeMap::new();
+        let outcomes = self.readers.values().filter_map(|reader| reader.outcome);
+        for outcome in outcomes.filter(|outcome| *outcome != Outcome::InSync) {
+            *failed.entry(outcome).or_default() += 1;
+        }
+        failed
+    }
+
+    /// Whether somebody is being read.
+    pub fn is_outstanding(&self) -> bool {
+        self.readers.values().any(Reader::is_busy)
+    }
+
+    /// What is not taken of a peer.
+    pub fn declined(&self, peer: &P) -> Vec<Item> {
+        self.readers.get(peer).map(|reader| reader.declined.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Whether one more turn of a peer's comparison is answered now.
+    pub fn admits_turn(&mut self, peer: P, now: Duration) -> bool {
+        self.reader(peer).admits_turn(now)
+    }
+
+    fn reader(&mut self, peer: P) -> &mut Reader<P> {
+        let left = &mut self.left;
+        self.readers.entry(peer).or_insert_with(|| {
+            let (cursor, declined) = left.take(&peer).unwrap_or_default();
+            Reader::new(cursor.resumed(), declined)
+        })
+    }
+
+    fn change(&mut self, peer: &P, change: impl FnOnce(&mut Reader<P>)) {
+        if let Some(reader) = self.readers.get_mut(peer) {
+            change(reader);
+        }
+    }
+
+    fn joined(&mut self, peer: P, begins: bool, now: Duration) {
+        let reader = self.reader(peer);
+        reader.begins = begins;
+        if reader.is_busy() || reader.outcome.is_some() {
+            // It was quicker to ask than to say who it is.
+            return;
+        }
+        if begins || reader.cursor.is_known() {
+            self.begin(peer, now);
+        } else {
+            reader.state = State::Awaiting(now + BEGIN_WAIT);
+        }
+    }
+
+    fn gone(&mut self, peer: P, now: Duration) {
+        if !self.readers.contains_key(&peer) {
+            return;
+        }
+        self.fail(peer, Outcome::CutOff, now);
+        if let Some(reader) = self.readers.remove(&peer) {
+            self.left.note(peer, reader.cursor, reader.declined);
+        }
+    }
+
+    fn asked(&mut self, peer: P, asked: Asked, now: Duration) {
+        let reader = self.reader(peer);
+        let may_be_guest = matches!(reader.state, State::Idle | State::Awaiting(_) | State::Guest(_));
+        match asked {
+            Asked::Began(position) => {
+                if may_be_guest {
+                    reader.session = Session { position: Some(position), ..Session::default() };
+                    reader.state = State::Guest(now + GUEST_WAIT);
+                    reader.began_at = Some(now);
+                }
+            }
+            Asked::WentOn => {
+                let ends = reader.began_at.map_or(now, |began| began + GUEST_MAX);
+                if let State::Guest(until) = &mut reader.state {
+                    *until = (now + GUEST_WAIT).min(ends);
+                }
+            }
+            Asked::Same(position) if may_be_guest => {
+                reader.session.position = Some(position);
+                self.finish(peer, now);
+            }
+            Asked::Lacked(ids, newer, rest) if matches!(reader.state, State::Guest(_)) => {
+                let ids = ids.into_iter().take(HEADS_LACKED_AT_ONCE).collect();
+                match rest {
+                    Rest::TooMuch => self.compare(peer, now),
+                    // It is a guest for so long only: what it says in parts is bounded.
+                    Rest::Follows if reader.todo.len() < HEADS_LACKED_MAX => self.want(peer, ids),
+                    Rest::Follows | Rest::Ends => {
+                        reader.state = State::Taking;
+                        self.want(peer, ids);
+                        self.take_newer(peer, newer, now);
+                        self.settle(peer, now);
+                    }
+                }
+            }
+            Asked::ReadsOn if matches!(reader.state, State::Awaiting(_)) => self.compare(peer, now),
+            Asked::News => {
+                let earliest = reader.began_at.map_or(now, |began| began + NEWS_INTERVAL);
+                if reader.is_busy() || earliest > now {
+                    reader.again_at = Some(earliest.max(now));
+                } else {
+                    self.begin(peer, now);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Reads a peer on, in the way that is cheapest.
+    fn begin(&mut self, peer: P, now: Duration) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        if reader.is_busy() {
+            return;
+        }
+        (reader.began_at, reader.again_at) = (Some(now), None);
+        if reader.cursor.is_known() && !reader.compares {
+            let position = reader.cursor.begin();
+            self.page(peer, position, HEADS_LAG_MAX);
+        } else {
+            self.compare(peer, now);
+        }
+    }
+
+    fn page(&mut self, peer: P, position: Position, most: u32) {
+        self.change(&peer, |reader| reader.state = State::Paging);
+        self.ask(peer, Unit::Page, Request::Page(position, most));
+    }
+
+    /// Begins to compare.
+    fn compare(&mut self, peer: P, now: Duration) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        (reader.began_at, reader.again_at) = (Some(now), None);
+        reader.compares = false;
+        reader.session = Session::default();
+        reader.state = State::Comparing;
+        self.take_turn(peer, None);
+    }
+
+    /// Has this side's turn taken, of what the peer answered.
+    fn take_turn(&mut self, peer: P, answer: Option<Vec<u8>>) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        self.tickets += 1;
+        let ticket = self.tickets;
+        reader.out.insert(ticket, Unit::Ours);
+        let until = answer.as_ref().map(|_| reader.session.until);
+        let newest = reader.session.standing.as_ref().map(|standing| standing.newest);
+        let declined = reader.declined.iter().copied().collect();
+        self.outputs.push_back(Output::Compare { peer, ticket, answer, until, newest, declined });
+    }
+
+    fn ask(&mut self, peer: P, unit: Unit<P>, request: Request) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        self.tickets += 1;
+        reader.out.insert(self.tickets, unit);
+        self.outputs.push_back(Output::Ask(peer, self.tickets, request));
+    }
+
+    /// Takes the turn of this side into account.
+    fn compared(&mut self, peer: P, ticket: Ticket, ours: Option<Result<Ours, Broken>>, now: Duration) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        if reader.out.remove(&ticket).is_none() || reader.state != State::Comparing {
+            return;
+        }
+        let ours = match ours {
+            None => return self.fail(peer, Outcome::CutOff, now),
+            Some(Err(broken)) => return self.break_with(peer, &broken.to_string(), now),
+            Some(Ok(ours)) => ours,
+        };
+        let is_first = reader.session.turns == 0;
+        if is_first {
+            reader.session.until = ours.newest;
+        }
+        reader.declined.retain(|item| !ours.gone.contains(&item.id));
+        let Turn { message, have, need } = ours.turn;
+        // One more than can be said shows that there is more.
+        let room = (HEADS_LACKED_MAX + 1).saturating_sub(reader.session.have.len());
+        reader.session.have.extend(have.into_iter().take(room));
+        self.want(peer, need);
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        match message {
+            Some(message) if is_first => {
+                let request =
+                    Request::Compare(ByteBuf::from(message), reader.session.until, Some(ours.position));
+                self.ask(peer, Unit::Turn, request);
+            }
+            // Listing goes on when what was listed is on its way, so that no peer fills the memory with ids.
+            Some(message) => {
+                reader.state = State::Held(message);
+                self.go_on(peer, now);
+            }
+            None => self.close(peer, ours.newer),
+        }
+    }
+
+    /// Says what the peer lacks, and takes what is left to take.
+    fn close(&mut self, peer: P, newer: Option<Newer>) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        reader.state = State::Closing;
+        let have = &mut reader.session.have;
+        let (rest, newer) = match have.len() {
+            ..=HEADS_LACKED_AT_ONCE => (Rest::Ends, newer),
+            ..=HEADS_LACKED_MAX => {
+                reader.session.newer = newer;
+                (Rest::Follows, None)
+            }
+            _ => (Rest::TooMuch, None),
+        };
+        let said = if rest == Rest::TooMuch { 0 } else { have.len().min(HEADS_LACKED_AT_ONCE) };
+        let ids = have.drain(..said).collect();
+        if rest == Rest::TooMuch {
+            have.clear();
+        }
+        self.ask(peer, Unit::Have, Request::Have(Ids(ids), newer, rest));
+    }
+
+    /// Goes on with a comparison that was held, where there is room for what it may list.
+    fn go_on(&mut self, peer: P, now: Duration) {
+        let is_full = self.wanted.len() >= HEADS_WANTED_MAX;
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        let State::Held(message) = &mut reader.state else { return };
+        if !reader.todo.is_empty() && (is_full || reader.todo.len() >= taking::LISTED_AHEAD_MAX) {
+            return;
+        }
+        if reader.session.turns >= HEADS_TURNS_MAX {
+            // Too much differs to be worth listing: it is read page by page.
+            reader.cursor = Cursor::default();
+            let position = reader.cursor.begin();
+            self.page(peer, position, u32::MAX);
+            return self.give_up(peer, now);
+        }
+        let message = std::mem::take(message);
+        reader.state = State::Comparing;
+        let request = Request::Compare(ByteBuf::from(message), reader.session.until, None);
+        self.ask(peer, Unit::Turn, request);
+    }
+
+    fn answered(&mut self, peer: P, ticket: Ticket, answer: Answer, now: Duration) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        let Some(unit) = reader.out.remove(&ticket) else { return };
+        match (unit, answer) {
+            (Unit::Word, _) => {}
+            (unit, Answer::Busy) => {
+                self.release(peer, unit);
+                self.fail(peer, Outcome::Refused, now);
+            }
+            (Unit::Page, Answer::Behind) => self.compare(peer, now),
+            // One that does not compare is read page by page.
+            (Unit::Page | Unit::Turn, Answer::Page(page)) => {
+                if page.heads.len() > HEADS_PAGE_MAX {
+                    return self.break_with(peer, "a page holds more heads than it may", now);
+                }
+                reader.state = State::Paging;
+                let heads = page.heads;
+                let unit = Unit::Paged(Page { heads: Vec::new(), ..page }, heads.len());
+                reader.out.insert(ticket, unit);
+                self.outputs.push_back(Output::Check(peer, ticket, heads));
+            }
+            (Unit::Turn, Answer::Compared(message, standing)) => {
+                let session = &mut reader.session;
+                session.turns += 1;
+                match (&session.standing, standing) {
+                    (None, Some(standing)) => {
+                        session.until = session.until.min(standing.newest);
+                        session.position = Some(standing.position);
+                        session.standing = Some(standing);
+                    }
+                    (Some(_), None) => {}
+                    _ => return self.break_with(peer, "it says how it stands once", now),
+                }
+                self.turned(peer, message.into_vec(), now);
+            }
+            (Unit::Have, Answer::Noted) if !reader.session.have.is_empty() => {
+                let newer = reader.session.newer.take();
+                self.close(peer, newer);
+            }
+            (Unit::Have, Answer::Noted) => {
+                reader.state = State::Taking;
+                self.settle(peer, now);
+            }
+            (Unit::Ids(ids, _), Answer::Given(heads, looked_at, _)) => {
+                let looked_at = ids.len().min(looked_at as usize);
+                if looked_at == 0 || heads.len() > HEADS_PAGE_MAX {
+                    self.release(peer, Unit::Ids(ids, false));
+                    return self.break_with(peer, "it gives nothing, or more than it may", now);
+                }
+                reader.out.insert(ticket, Unit::Ids(ids[..looked_at].to_vec(), true));
+                self.release(peer, Unit::Ids(ids[looked_at..].to_vec(), false));
+                self.outputs.push_back(Output::Check(peer, ticket, heads));
+            }
+            (Unit::Stretch { owner, after, until }, Answer::Given(heads, _, next)) => {
+                let moves_on = next.is_none_or(|next| next > after && until.is_none_or(|until| next < until));
+                if !moves_on || heads.len() > HEADS_PAGE_MAX {
+                    self.release(peer, Unit::Stretch { owner, after, until });
+                    return self.break_with(peer, "its stretch leads nowhere", now);
+                }
+                reader.out.insert(ticket, Unit::Stretched { owner, heads: heads.len() });
+                if let Some(next) = next {
+                    self.release(peer, Unit::Stretch { owner, after: next, until });
+                }
+                self.outputs.push_back(Output::Check(peer, ticket, heads));
+            }
+            (unit, _) => {
+                self.release(peer, unit);
+                self.break_with(peer, "its answer is none to what it was asked", now);
+            }
+        }
+    }
+
+    /// Goes on after an answer of a comparison.
+    fn turned(&mut self, peer: P, answer: Vec<u8>, now: Duration) {
+        let others = self.bulk.as_ref().is_some_and(|bulk| bulk.owner != peer);
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        if reader.session.turns > 1 {
+            return self.take_turn(peer, Some(answer));
+        }
+        let newer = reader.session.standing.as_ref().and_then(|standing| standing.newer.clone());
+        // What is newer is being taken from another: this one helps where it can, and is compared with afterwards.
+        if others && !is_same(&answer) && newer.is_none() {
+            reader.state = State::Helping { gives: false };
+            return;
+        }
+        self.take_newer(peer, newer, now);
+        if self.readers.get(&peer).is_some_and(|reader| matches!(reader.state, State::Helping { .. })) {
+            return;
+        }
+        if is_same(&answer) {
+            self.change(&peer, |reader| reader.state = State::Taking);
+            self.settle(peer, now);
+        } else {
+            self.take_turn(peer, Some(answer));
+        }
+    }
+
+    fn checked(&mut self, peer: P, ticket: Ticket, checked: Option<Checked>, now: Duration) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        let Some(unit) = reader.out.remove(&ticket) else { return };
+        let Some(checked) = checked else {
+            self.release(peer, unit);
+            return self.fail(peer, Outcome::CutOff, now);
+        };
+        reader.malformed = reader.malformed.saturating_add(checked.malformed);
+        let is_garbage = checked.is_garbage || reader.malformed > HEADS_MALFORMED_PER_PEER_MAX;
+        if checked.new > 0 {
+            self.bring(peer, now);
+        }
+        if checked.is_forged {
+            self.outputs.push_back(Output::Blame(peer, Fault::Forged));
+        }
+        if checked.is_forged || is_garbage {
+            self.release(peer, unit);
+            return self.fail(peer, Outcome::GaveUp, now);
+        }
+        match unit {
+            Unit::Paged(page, _) => {
+                let came = Yield { is_deferred: checked.is_deferred, is_barren: checked.is_barren };
+                let Some(reader) = self.readers.get_mut(&peer) else { return };
+                match reader.cursor.turn(&page, came, HEADS_PAGES_MAX) {
+                    Next::Ask(position) => self.page(peer, position, u32::MAX),
+                    Next::Complete => self.end(peer, Outcome::InSync, now),
+                    Next::Incomplete => self.end(peer, Outcome::Waits, now),
+                    Next::GiveUp => self.fail(peer, Outcome::GaveUp, now),
+                }
+            }
+            Unit::Ids(ids, _) => self.took(peer, ids, checked, now),
+            Unit::Stretched { owner, heads } => self.took_stretch(peer, owner, heads, checked, now),
+            _ => {}
+        }
+    }
+
+    /// Notes that there is something new to tell others of.
+    fn bring(&mut self, peer: P, now: Duration) {
+        let earliest = self.told_at.map_or(now, |told| told + NEWS_INTERVAL);
+        let brought_by = match self.news {
+            None => Some(peer),
+            Some((_, by)) => by.filter(|by| *by == peer),
+        };
+        let at = self.news.map_or((now + NEWS_WAIT).max(earliest), |(at, _)| at);
+        self.news = Some((at, brought_by));
+        if let Some(bulk) = &mut self.bulk {
+            bulk.moved_at = now;
+        }
+    }
+
+    fn break_with(&mut self, peer: P, why: &str, now: Duration) {
+        self.outputs.push_back(Output::Blame(peer, Fault::Broken(why.to_owned())));
+        self.fail(peer, Outcome::GaveUp, now);
+    }
+
+    /// Ends the reading of a peer in good order: all that it has is here, was declined, or waits.
+    fn finish(&mut self, peer: P, now: Duration) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        let session = std::mem::take(&mut reader.session);
+        if let Some(position) = session.position {
+            reader.cursor = Cursor::compared(position, !session.deferred);
+        }
+        if session.deferred {
+            let skips = 1_u32.checked_shl(reader.retries).unwrap_or(u32::MAX).min(RETRY_ROUNDS_MAX) - 1;
+            (reader.skips, reader.retries) = (skips, reader.retries.saturating_add(1));
+        } else {
+            (reader.skips, reader.retries) = (0, 0);
+        }
+        self.end(peer, if session.deferred { Outcome::Waits } else { Outcome::InSync }, now);
+    }
+
+    fn end(&mut self, peer: P, outcome: Outcome, now: Duration) {
+        self.change(&peer, |reader| {
+            reader.state = State::Idle;
+            reader.outcome = Some(outcome);
+        });
+        self.give_up(peer, now);
+    }
+
+    /// Ends the reading of a peer that failed; what it was to give others are asked for, where they have it.
+    fn fail(&mut self, peer: P, why: Outcome, now: Duration) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        let out = std::mem::take(&mut reader.out);
+        reader.state = State::Idle;
+        reader.outcome = Some(why);
+        reader.session = Session::default();
+        if why == Outcome::Refused {
+            reader.again_at = Some(now + REFUSED_WAIT);
+        }
+        out.into_values().for_each(|unit| self.release(peer, unit));
+        self.give_up(peer, now);
+    }
+}
+
+#[cfg(test)]
+#[path = "../exchange_tests.rs"]
+mod tests;

@@ -226,6 +226,19 @@ pub const FETCH_SERVED_BYTES_MAX: u64 = 24 << 20;
 /// Requests for blocks that are served at once for one peer, or for one public network; fewer where many are served.
 pub const FETCH_SERVED_PER_PEER_MAX: usize = 16;
 
+/// Requests for logs at once.
+pub const LOGS_ASKED_MAX: usize = 256;
+/// Requests for logs to one peer at once.
+pub const LOGS_ASKED_PER_PEER_MAX: usize = 8;
+/// Bytes of a request for a log, with a little room for later fields.
+pub const LOG_REQUEST_BYTES_MAX: usize = 512;
+/// Bytes of entries with which a frame of a log is full: either side holds a few frames, and no more of the log.
+pub const LOG_FRAME_BYTES: usize = 64 << 10;
+/// Entries in one frame of a log: more than fit of the smallest that there are.
+pub const LOG_FRAME_ENTRIES_MAX: usize = 512;
+/// Bytes of one whole frame on the wire: it is full with the entry that reaches the bound, and each costs three bytes more.
+pub const LOG_FRAME_BYTES_MAX: usize = LOG_FRAME_BYTES + ENTRY_BYTES_MAX + 3 * LOG_FRAME_ENTRIES_MAX + 64;
+
 /// Bytes of heads in one page of the exchange.
 pub const HEADS_PAGE_BYTES: usize = 512 << 10;
 /// Heads in one page of the exchange.

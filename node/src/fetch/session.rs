@@ -13,13 +13,16 @@ use super::{
     held::Held,
     plan::{self, Ask, Plan, RequestId},
     protocol::{Answer, Arrived, Found, Request},
+    providers::{Providers, Source},
+    report::{Report, Served},
+    transport::{RequestFailure, Transport},
     wanted::{Contradiction, Places, Wanted},
 };
 use crate::{
     code::Code,
     content::{Block, ContentId},
     limits::BLOCK_BYTES_MAX,
-    network::{Handle, Offload, RequestFailure},
+    network::Offload,
     package::unixfs::FilePart,
     reputation::Attempt,
     store::{self, Store},
@@ -30,67 +33,6 @@ const HELD_BYTES_MAX: usize = 32 << 20;
 /// Bytes of an answer that must have come for whoever sends it not to be silent: within the five seconds after which the planner
 /// calls a peer so, 13 kB a second.
 const MOVED_BYTES: u64 = 64 << 10;
-/// How long reaching one provider may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// Providers that are dialled at once.
-const CONNECTS_MAX: usize = 8;
-/// Providers of one retrieval.
-const PROVIDERS_MAX: usize = 64;
-
-/// A peer to ask.
-#[derive(Debug, Clone)]
-pub struct Source {
-    /// The peer.
-    pub peer: PeerId,
-    /// Addresses to try beside those that the network knows.
-    pub addresses: Vec<libp2p::Multiaddr>,
-    /// Whether it says that it holds the content.
-    pub claimed: bool,
-}
-
-/// What one peer did in a retrieval.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Served {
-    /// Verified blocks that came from it first.
-    pub blocks: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Whether any block that came from it was verified, the first of its kind or not.
-    pub delivered: bool,
-    /// The worst way in which asking it ended, short of success.
-    pub fault: Option<Attempt>,
-    /// The first block in whose place it sent other bytes.
-    pub forged: Option<ContentId>,
-    /// Whether it said that it holds the content.
-    pub claimed: bool,
-    /// Time that its requests took, all together.
-    pub spent: Duration,
-}
-
-impl Served {
-    /// Notes how asking ended; the worst one stays.
-    fn fault(&mut self, attempt: Attempt) {
-        let weight = |attempt| match attempt {
-            Attempt::BadBlock => 4,
-            Attempt::SizeViolation | Attempt::ProtocolViolation => 3,
-            Attempt::Timeout => 2,
-            _ => 1,
-        };
-        if self.fault.is_none_or(|held| weight(held) < weight(attempt)) {
-            self.fault = Some(attempt);
-        }
-    }
-}
-
-/// What a retrieval came to.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// What each peer did that was asked for something.
-    pub peers: BTreeMap<PeerId, Served>,
-    /// Verified bytes that came over the network.
-    pub bytes: u64,
-}
-
 /// What came of the requests that were unanswered when a retrieval ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Late {
@@ -160,19 +102,13 @@ impl Error {
 }
 
 /// One retrieval of a tree: several calls of [`Session::get`] with the same providers.
-pub struct Session {
-    network: Handle,
+pub struct Session<T> {
+    transport: T,
     store: Store,
     offload: Offload,
     deadline: Instant,
-    /// Providers, as they are found; closed when the lookup ended.
-    found: mpsc::Receiver<Source>,
-    looking: bool,
-    /// The peers that were found, and whether they claim to hold the content.
-    known: BTreeMap<PeerId, bool>,
+    providers: Providers<T>,
     connected: Vec<PeerId>,
-    connects: FuturesUnordered<BoxFuture<'static, (PeerId, bool)>>,
-    waiting: Vec<(PeerId, Vec<libp2p::Multiaddr>)>,
     /// Requests that were still unanswered when everything was here.
     outstanding: FuturesUnordered<BoxFuture<'static, Landed>>,
     report: Report,
@@ -219,26 +155,22 @@ struct Run {
     done: u64,
 }
 
-impl Session {
+impl<T: Transport> Session<T> {
     /// Begins a retrieval; `found` yields providers in the order in which they should be preferred, with addresses to try.
     pub fn new(
-        network: Handle,
+        transport: T,
         store: Store,
         offload: Offload,
         deadline: Instant,
         found: mpsc::Receiver<Source>,
     ) -> Self {
         Self {
-            network,
+            providers: Providers::new(transport.clone(), found),
+            transport,
             store,
             offload,
             deadline,
-            found,
-            looking: true,
-            known: BTreeMap::new(),
             connected: Vec::new(),
-            connects: FuturesUnordered::new(),
-            waiting: Vec::new(),
             outstanding: FuturesUnordered::new(),
             report: Report::default(),
         }
@@ -247,10 +179,9 @@ impl Session {
     /// Ends the retrieval and waits for what is still unanswered.
     ///
     /// Others are asked as soon as a peer is slow, so that a retrieval ends long before a silent one has proved to be silent.
-    pub fn late(mut self) -> impl Future<Output = Late> + Send + 'static {
-        let mut outstanding = std::mem::take(&mut self.outstanding);
-        let (known, mut report) = (std::mem::take(&mut self.known), std::mem::take(&mut self.report));
-        let offload = self.offload;
+    pub fn late(self) -> impl Future<Output = Late> + Send + 'static {
+        let Self { mut outstanding, mut report, providers, offload, .. } = self;
+        let known = providers.into_known();
         async move {
             let mut late = Late::default();
             while let Some((ask, answer, took)) = outstanding.next().await {
@@ -319,7 +250,7 @@ impl Session {
     }
 
     /// What is fetched next is asked first of those who brought something, and last of those who still owe an answer: otherwise
-    /// each of many small retrievals in a row, such as the entries of a log, would wait for the same silent peer again.
+    /// each of several retrievals in a row would wait for the same silent peer again.
     fn prefer_the_quick(&mut self, run: &Run) {
         let owing: BTreeSet<PeerId> = run.arriving.values().map(|(peer, ..)| *peer).collect();
         let report = &self.report;
@@ -331,9 +262,8 @@ impl Session {
         let started = Instant::now();
         while !run.plan.is_complete() {
             self.ask(run, started.elapsed());
-            self.dial();
             let stuck = run.plan.stuck();
-            if !stuck.is_empty() && !self.looking && self.connects.is_empty() && self.waiting.is_empty() {
+            if !stuck.is_empty() && self.providers.is_exhausted() {
                 return Err(self.shortage(run, stuck.len()));
             }
             // What is held is written when the write under way has ended, and not before.
@@ -352,21 +282,12 @@ impl Session {
                     self.landed(run, landed, started.elapsed()).await?;
                     progress(run.done);
                 }
-                Some((peer, reached)) = self.connects.next(), if !self.connects.is_empty() => {
-                    if reached {
+                reached = self.providers.next(), if !self.providers.is_exhausted() => {
+                    if let Some(peer) = reached {
                         self.connected.push(peer);
                         run.plan.peer(peer);
                     }
                 }
-                found = self.found.recv(), if self.looking => match found {
-                    Some(Source { peer, addresses, claimed }) => {
-                        if self.known.len() < PROVIDERS_MAX && !self.known.contains_key(&peer) {
-                            self.known.insert(peer, claimed);
-                            self.waiting.push((peer, addresses));
-                        }
-                    }
-                    None => self.looking = false,
-                },
                 () = tokio::time::sleep_until(wake) => {
                     if Instant::now() >= self.deadline {
                         self.blame_the_silent(run, started.elapsed());
@@ -406,30 +327,13 @@ impl Session {
         while run.held.bytes() + run.writing_bytes < HELD_BYTES_MAX
             && let Some(ask) = run.plan.next(now)
         {
-            let (network, request) = (self.network.clone(), Request::new(ask.want.clone()));
+            let (transport, request) = (self.transport.clone(), Request::new(ask.want.clone()));
             run.arriving.insert(ask.id, (ask.peer, request.arrived.clone(), 0));
             run.in_flight.push(
                 async move {
                     let started = Instant::now();
-                    let answer = network.fetch(ask.peer, request).await;
+                    let answer = transport.ask(ask.peer, request).await;
                     (ask, answer, started.elapsed())
-                }
-                .boxed(),
-            );
-        }
-    }
-
-    fn dial(&mut self) {
-        while self.connects.len() < CONNECTS_MAX && !self.waiting.is_empty() {
-            let (peer, addresses) = self.waiting.remove(0);
-            let network = self.network.clone();
-            self.connects.push(
-                async move {
-                    let reached = network.connect(peer, addresses, CONNECT_TIMEOUT).await;
-                    if let Err(error) = &reached {
-                        tracing::debug!(%peer, %error, "a provider was not reached");
-                    }
-                    (peer, reached.is_ok())
                 }
                 .boxed(),
             );
@@ -497,11 +401,11 @@ impl Session {
         };
         let answers: Vec<_> = verified.iter().map(|(id, verdict)| (*id, verdict.as_answer())).collect();
         let came: BTreeSet<ContentId> = run.plan.answered(request, &answers, now).into_iter().collect();
-        let claimed = self.known.get(&peer).copied().unwrap_or_default();
+        let claimed = self.providers.claims(&peer);
         let served = self.report.peers.entry(peer).or_default();
         served.claimed = claimed;
         if verified.iter().any(|(id, verdict)| matches!(verdict, Verdict::Have(_)) && came.contains(id)) {
-            self.network.credit(peer);
+            self.transport.credit(peer);
         }
         let (mut wanted, mut contradiction) = (Vec::new(), None);
         for ((id, verdict), parts) in verified.into_iter().zip(parts) {
@@ -574,7 +478,7 @@ impl Session {
     }
 
     fn served(&mut self, peer: PeerId) -> &mut Served {
-        let claimed = self.known.get(&peer).copied().unwrap_or_default();
+        let claimed = self.providers.claims(&peer);
         let served = self.report.peers.entry(peer).or_default();
         served.claimed = claimed;
         served

@@ -13,7 +13,7 @@ use super::{
     codec::Cbor,
     gossip,
     handshakes::Latest,
-    identification, kademlia,
+    identification, kademlia, logs,
     records::{self, Records},
 };
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
     limits::{
         FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT_MAX,
         GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX, HELLO_BYTES_MAX,
+        LOGS_ASKED_PER_PEER_MAX,
     },
     peers::limits::{
         ESTABLISHED_PER_PEER_MAX, PENDING_INCOMING_MAX, PENDING_INCOMING_PER_ADDRESS_MAX,
@@ -50,6 +51,8 @@ const DHT_ANSWER_SHARE: u32 = 5;
 const FETCH_STREAMS_MAX: usize = 2 * FETCH_SERVED_PER_PEER_MAX + 2;
 /// Streams of one connection for greetings.
 const HELLO_STREAMS_MAX: usize = 4;
+/// Streams of one connection for logs: as many each way as one peer is asked for at once, and what has just ended.
+const LOGS_STREAMS_MAX: usize = 2 * LOGS_ASKED_PER_PEER_MAX + 2;
 /// Streams of one connection for heads.
 const HEADS_STREAMS_MAX: usize = 12;
 
@@ -64,6 +67,7 @@ pub(super) struct Behaviour {
     pub(super) kad: kademlia::Behaviour,
     pub(super) gossip: gossip::Behaviour,
     pub(super) fetch: request_response::Behaviour<Cbor<fetch::protocol::Request, fetch::protocol::Answer>>,
+    pub(super) logs: request_response::Behaviour<logs::Codec>,
     pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Answer>>,
     pub(super) hello: request_response::Behaviour<Cbor<hello::Hello, hello::Hello>>,
 }
@@ -104,6 +108,17 @@ impl Behaviour {
                     // The codec gives up much earlier where nothing moves.
                     .with_request_timeout(FETCH_TIMEOUT_MAX)
                     .with_max_concurrent_streams(FETCH_STREAMS_MAX),
+            ),
+            logs: request_response::Behaviour::with_codec(
+                logs::Codec::default(),
+                [(
+                    StreamProtocol::new(fetch::log::protocol::PROTOCOL),
+                    request_response::ProtocolSupport::Full,
+                )],
+                request_response::Config::default()
+                    // As for blocks, the codec gives up much earlier where nothing moves.
+                    .with_request_timeout(FETCH_TIMEOUT_MAX)
+                    .with_max_concurrent_streams(LOGS_STREAMS_MAX),
             ),
             heads: request_response::Behaviour::with_codec(
                 Cbor::new(HEADS_REQUEST_BYTES_MAX, HEADS_PAGE_BYTES_MAX),

@@ -20,12 +20,15 @@ pub(super) struct Beside {
     offload: Offload,
     running: FuturesUnordered<BoxFuture<'static, Work>>,
     waiting: VecDeque<Job>,
+    /// Work that waits for others between its jobs, and so takes no place from those that run.
+    following: FuturesUnordered<BoxFuture<'static, Work>>,
 }
 
 impl Beside {
     pub(super) fn new(store: Store, offload: Offload) -> Self {
         let verified = Verified::default();
-        Self { store, verified, offload, running: FuturesUnordered::new(), waiting: VecDeque::new() }
+        let (running, waiting, following) = Default::default();
+        Self { store, verified, offload, running, waiting, following }
     }
 
     /// Runs `job` when it is its turn, and has the loop told of what it yields; of nothing where it panicked.
@@ -53,9 +56,18 @@ impl Beside {
         }
     }
 
+    /// Follows work that does several jobs on the store, and waits between them for somebody else than the loop. How much of it
+    /// there is at once is up to its caller.
+    pub(super) fn follow<W>(&self, work: impl FnOnce(Store, Offload) -> W)
+    where
+        W: Future<Output = Work> + Send + 'static,
+    {
+        self.following.push(Box::pin(work(self.store.clone(), self.offload)));
+    }
+
     /// Whether anything runs.
     pub(super) fn is_busy(&self) -> bool {
-        !self.running.is_empty()
+        !self.running.is_empty() || !self.following.is_empty()
     }
 
     /// The work that ends next; none where none runs.
@@ -63,7 +75,11 @@ impl Beside {
     /// # Cancel safety
     /// Nothing is lost where the future is dropped.
     pub(super) async fn next(&mut self) -> Option<Work> {
-        let ended = self.running.next().await;
+        let ended = tokio::select! { biased;
+            Some(work) = self.running.next(), if !self.running.is_empty() => Some(work),
+            Some(work) = self.following.next(), if !self.following.is_empty() => Some(work),
+            else => None,
+        };
         self.begin();
         ended
     }

@@ -4,20 +4,23 @@ use std::{collections::HashMap, hash::Hash, io};
 
 use libp2p::{
     PeerId,
-    request_response::{self, InboundRequestId, OutboundRequestId},
+    request_response::{self, OutboundRequestId},
 };
 use tokio::sync::oneshot;
 
-use super::{answering::Answering, driver::PENDING_MAX, handle::RequestFailure, progress::is_silence};
-use crate::{fetch::protocol::Answer, limits::FETCH_SERVED_PER_PEER_MAX};
+use super::{answering::Answering, driver::PENDING_MAX, logs::AnswerId, progress::is_silence};
+use crate::{
+    fetch::{RequestFailure, protocol::Answer},
+    limits::FETCH_SERVED_PER_PEER_MAX,
+};
 
 /// Who waits for the answer of a peer.
 pub(super) type Reply = oneshot::Sender<Result<Answer, RequestFailure>>;
 
 /// The requests under way.
-pub(super) struct Blocks<Asked = OutboundRequestId, Served = InboundRequestId> {
+pub(super) struct Blocks<Asked = OutboundRequestId, Served = AnswerId> {
     asked: HashMap<Asked, (PeerId, Reply)>,
-    /// Answers to others.
+    /// Answers to others, of blocks and of logs: they share what room there is.
     pub(super) answering: Answering<Served>,
     bytes_sent: u64,
 }
@@ -77,7 +80,12 @@ impl<Asked: Eq + Hash, Served: Ord> Blocks<Asked, Served> {
         bytes
     }
 
-    /// Bytes of blocks sent since the start.
+    /// Notes that bytes of a log were sent.
+    pub(super) fn recited(&mut self, bytes: u64) {
+        self.bytes_sent = self.bytes_sent.saturating_add(bytes);
+    }
+
+    /// Bytes of blocks and logs sent since the start.
     pub(super) fn bytes_sent(&self) -> u64 {
         self.bytes_sent
     }
@@ -85,7 +93,7 @@ impl<Asked: Eq + Hash, Served: Ord> Blocks<Asked, Served> {
 
 /// Only what was read can break the protocol. The other errors are of the connection, or of somebody's bounds: an answer that ends
 /// too early is one that the peer gave up, as it must where this side reads too slowly.
-fn failure_of(error: request_response::OutboundFailure) -> RequestFailure {
+pub(super) fn failure_of(error: request_response::OutboundFailure) -> RequestFailure {
     use request_response::OutboundFailure as Failure;
     match error {
         Failure::DialFailure | Failure::UnsupportedProtocols => RequestFailure::Unreachable,

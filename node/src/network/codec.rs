@@ -94,7 +94,7 @@ where
     }
 }
 
-async fn read<M: DeserializeOwned>(
+pub(super) async fn read<M: DeserializeOwned>(
     io: &mut (impl AsyncRead + Unpin + Send),
     bytes_max: usize,
 ) -> io::Result<M> {
@@ -116,7 +116,7 @@ async fn read<M: DeserializeOwned>(
     serde_ipld_dagcbor::from_slice(&bytes).map_err(|error| invalid(error.to_string()))
 }
 
-async fn write<M: Serialize>(
+pub(super) async fn write<M: Serialize>(
     io: &mut (impl AsyncWrite + Unpin + Send),
     message: M,
     bytes_max: usize,

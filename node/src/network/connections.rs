@@ -86,7 +86,7 @@ impl Connections {
 pub(super) struct View<'a> {
     pub(super) local: PeerId,
     pub(super) peers: &'a Peers,
-    /// Peers that this node asks for blocks.
+    /// Peers that this node asks for blocks or logs.
     pub(super) asked: Vec<PeerId>,
     /// Peers that this node answers.
     pub(super) answered: Vec<PeerId>,

@@ -8,10 +8,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Error, snapshot::Snapshot};
+use super::{Error, logs::Question, snapshot::Snapshot};
 use crate::{
     content::ContentId,
-    fetch::protocol::{Answer, Request},
+    fetch::{
+        RequestFailure, Transport, log,
+        protocol::{Answer, Arrived, Request},
+    },
     heads::lookup::Ended,
     limits::FETCH_TIMEOUT_MAX,
     package::PackageId,
@@ -24,6 +27,8 @@ const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Providers that wait to be read: more than honest nodes name of one tree.
 const PROVIDERS_QUEUED_MAX: usize = 256;
+/// How long the loop may take to tell what came of a request to a peer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(FETCH_TIMEOUT_MAX.as_secs() + LOCAL_TIMEOUT.as_secs());
 
 /// What a lookup of a head came to.
 #[derive(Debug)]
@@ -69,6 +74,7 @@ pub(super) enum Command {
     Providers(ContentId, Instant, mpsc::Sender<Provider>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
+    Log(PeerId, Question, oneshot::Sender<Result<(), RequestFailure>>),
     Credit(PeerId),
     Refresh(oneshot::Sender<()>),
     Reread(oneshot::Sender<()>),
@@ -114,27 +120,6 @@ pub enum DialFailure {
     /// The time ran out.
     #[error("no answer in time")]
     Timeout,
-}
-
-/// Why a request for blocks came to nothing.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RequestFailure {
-    /// The peer cannot be reached, or does not speak the protocol.
-    #[error("the peer cannot be reached")]
-    Unreachable,
-    /// No answer in time.
-    #[error("no answer in time")]
-    Timeout,
-    /// The connection closed before the answer.
-    #[error("the connection closed before the answer")]
-    Closed,
-    /// The answer breaks the protocol.
-    #[error("the answer breaks the protocol: {0}")]
-    Broken(String),
-    /// This node is stopping, is overloaded, or has too many requests under way.
-    #[error("this node has no room for the request")]
-    Own,
 }
 
 /// Speaks to the loop; cheap to clone.
@@ -346,27 +331,6 @@ impl Handle {
         Ok(providers)
     }
 
-    /// Asks a connected peer for blocks.
-    ///
-    /// # Errors
-    /// Why there is no answer.
-    pub async fn fetch(&self, peer: PeerId, request: Request) -> Result<Answer, RequestFailure> {
-        match self.call(FETCH_TIMEOUT_MAX + LOCAL_TIMEOUT, |reply| Command::Fetch(peer, request, reply)).await
-        {
-            Ok(result) => result,
-            // The loop tells of a peer's silence itself: where it does not, the silence is ours.
-            Err(_) => Err(RequestFailure::Own),
-        }
-    }
-
-    /// Notes that a peer sent blocks that were asked for, and that they were verified: its connection is worth more for a
-    /// while. Lost where the loop has too much to do.
-    pub fn credit(&self, peer: PeerId) {
-        if self.commands.try_send(Command::Credit(peer)).is_err() {
-            tracing::debug!(%peer, "a peer was not credited");
-        }
-    }
-
     /// Reads the heads of all connected peers once more; ends when they were read.
     ///
     /// # Errors
@@ -446,6 +410,41 @@ impl Handle {
     pub async fn stop(&self) {
         // An error means that it has stopped already.
         let _ = self.call(LOCAL_TIMEOUT, Command::Stop).await;
+    }
+}
+
+impl Transport for Handle {
+    async fn reach(&self, peer: PeerId, addresses: Vec<Multiaddr>, within: Duration) -> bool {
+        let reached = self.connect(peer, addresses, within).await;
+        if let Err(error) = &reached {
+            tracing::debug!(%peer, %error, "a provider was not reached");
+        }
+        reached.is_ok()
+    }
+
+    async fn ask(&self, peer: PeerId, request: Request) -> Result<Answer, RequestFailure> {
+        // The loop tells of a peer's silence itself: where it does not, the silence is ours.
+        let asked = self.call(ANSWER_TIMEOUT, |reply| Command::Fetch(peer, request, reply)).await;
+        asked.unwrap_or(Err(RequestFailure::Own))
+    }
+
+    async fn read_log(
+        &self,
+        peer: PeerId,
+        request: log::Request,
+        frames: mpsc::Sender<log::Frame>,
+        arrived: Arrived,
+    ) -> Result<(), RequestFailure> {
+        let question = Question { request, frames: Some(frames), arrived };
+        let asked = self.call(ANSWER_TIMEOUT, |reply| Command::Log(peer, question, reply)).await;
+        asked.unwrap_or(Err(RequestFailure::Own))
+    }
+
+    fn credit(&self, peer: PeerId) {
+        // Lost where the loop has too much to do.
+        if self.commands.try_send(Command::Credit(peer)).is_err() {
+            tracing::debug!(%peer, "a peer was not credited");
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::{
     dht::Answered,
     driver::Driver,
     intake::{Judged, Offered},
+    logs::AnswerId,
 };
 use crate::{
     content::ContentId,
@@ -51,6 +52,8 @@ pub(super) enum Work {
     Answered(Box<Answered>),
     /// Heads were written, so many that were new or newer.
     Written { heads: usize },
+    /// A log was told to a peer, or as much of it as the peer took.
+    Recited { bytes: u64 },
     /// A proof against a publisher was written.
     Kept,
 }
@@ -63,9 +66,9 @@ impl Driver {
             Work::Blocks { id, channel, answer } => {
                 // Without an answer the channel is dropped, which ends as a failure of the request.
                 let Some(answer) = answer else { return };
-                self.blocks.answering.set_bytes(&id, bytes_of(&answer));
+                self.blocks.answering.set_bytes(&AnswerId::Blocks(id), bytes_of(&answer));
                 if self.swarm.behaviour_mut().fetch.send_response(channel, answer).is_err() {
-                    self.blocks.answering.end(&id);
+                    self.blocks.answering.end(&AnswerId::Blocks(id));
                 }
             }
             Work::Served { peer, id, channel, served } => self.served(peer, id, channel, served),
@@ -79,6 +82,7 @@ impl Driver {
                 self.intake.end_writing();
                 self.listed(heads);
             }
+            Work::Recited { bytes } => self.blocks.recited(bytes),
             Work::Kept => {}
         }
     }
@@ -110,16 +114,27 @@ impl Driver {
                 self.blocks.failed(&request_id, error);
             }
             request_response::Event::ResponseSent { peer, request_id, .. } => {
-                let bytes = self.blocks.sent(&request_id);
+                let bytes = self.blocks.sent(&AnswerId::Blocks(request_id));
                 if bytes > 0 {
                     self.peers.transferred(&peer, Instant::now());
                     self.outbox.tell(Event::Served { peer, bytes });
                 }
             }
             request_response::Event::InboundFailure { request_id, .. } => {
-                self.blocks.answering.end(&request_id);
+                self.blocks.answering.end(&AnswerId::Blocks(request_id));
             }
         }
+    }
+
+    /// Finds room for an answer; false where the peer is to come again later.
+    pub(super) fn begin_answer(&mut self, id: AnswerId, peer: PeerId) -> bool {
+        let now = Instant::now();
+        if let Some(greediest) = self.blocks.answering.greediest(now) {
+            tracing::debug!(peer = %greediest, "it does not read the many answers that it asked for");
+            self.send_away(&greediest);
+        }
+        let network = self.peers.network_of(&peer);
+        self.blocks.answering.begin(id, peer, network, now)
     }
 
     fn serve_blocks(
@@ -129,13 +144,7 @@ impl Driver {
         request: Request,
         channel: request_response::ResponseChannel<Answer>,
     ) {
-        let now = Instant::now();
-        if let Some(greediest) = self.blocks.answering.greediest(now) {
-            tracing::debug!(peer = %greediest, "it does not read the many answers that it asked for");
-            self.send_away(&greediest);
-        }
-        let network = self.peers.network_of(&peer);
-        if request.want.len() > FETCH_IDS_MAX || !self.blocks.answering.begin(id, peer, network, now) {
+        if request.want.len() > FETCH_IDS_MAX || !self.begin_answer(AnswerId::Blocks(id), peer) {
             // An empty answer says «busy»; the peer may have left meanwhile.
             let _ = self.swarm.behaviour_mut().fetch.send_response(channel, Answer::default());
             return;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     heads::exchange::Outcome,
-    limits::{FETCH_SERVED_AT_ONCE_MAX, HEADS_QUEUED_MAX},
+    limits::{FETCH_SERVED_AT_ONCE_MAX, HEADS_QUEUED_MAX, LOGS_ASKED_MAX},
     time::Timestamp,
 };
 
@@ -64,9 +64,9 @@ pub struct Load {
     pub dials: usize,
     /// Lookups under way.
     pub queries: usize,
-    /// Requests for blocks under way.
+    /// Requests for blocks and logs in progress.
     pub fetches: usize,
-    /// Requests for blocks that are being answered.
+    /// Requests for blocks and logs that are being answered.
     pub serving: usize,
     /// Pages of heads on their way to their readers.
     pub pages: usize,
@@ -81,7 +81,7 @@ impl Load {
             connections: usize::try_from(connections_max).unwrap_or(usize::MAX),
             dials: PENDING_MAX,
             queries: PENDING_MAX,
-            fetches: PENDING_MAX,
+            fetches: PENDING_MAX + LOGS_ASKED_MAX,
             serving: FETCH_SERVED_AT_ONCE_MAX,
             pages: PAGES_SERVED_AT_ONCE_MAX,
             inbox: 2 * HEADS_QUEUED_MAX,
@@ -94,7 +94,7 @@ impl Load {
             ("connections", self.connections, most.connections),
             ("dials", self.dials, most.dials),
             ("lookups", self.queries, most.queries),
-            ("requests for blocks", self.fetches, most.fetches),
+            ("requests for blocks and logs", self.fetches, most.fetches),
             ("answers", self.serving, most.serving),
             ("pages of heads", self.pages, most.pages),
             ("heads that wait", self.inbox, most.inbox),
@@ -144,7 +144,7 @@ impl Driver {
             connections: self.peers.connections(),
             dials: self.dialling.len(),
             queries: self.queries.len() + self.lookups.len(),
-            fetches: self.blocks.asked(),
+            fetches: self.blocks.asked() + self.logs.asked(),
             serving: self.blocks.answering.len(),
             pages: self.exchanging.serving(),
             inbox: self.intake.len(),

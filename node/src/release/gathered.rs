@@ -34,6 +34,16 @@ impl Gathered {
         Ok(())
     }
 
+    /// The entry that came last.
+    pub fn oldest(&self) -> Option<&SignedEntry> {
+        self.entries.last()
+    }
+
+    /// An entry by how many newer ones there are.
+    pub fn from_newest(&self, back: usize) -> Option<&SignedEntry> {
+        self.entries.get(back)
+    }
+
     /// The entries from the first on.
     pub fn into_entries(mut self) -> Vec<SignedEntry> {
         self.entries.reverse();

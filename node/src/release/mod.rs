@@ -6,6 +6,7 @@
 //! **Invariant:** nothing here touches a file, a network or a clock; `now` is an argument. A type whose name says that it was
 //! verified or signed cannot be made without the check.
 
+mod back;
 pub mod choice;
 pub mod entry;
 mod error;
@@ -18,6 +19,7 @@ pub mod log;
 pub mod resolve;
 mod text;
 
+pub use back::Back;
 pub use choice::{Choice, Place, Seen};
 pub use entry::{Entry, Kind, Release, Sequence, SignedEntry};
 pub use error::Error;

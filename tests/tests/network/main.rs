@@ -18,6 +18,7 @@ mod garbage;
 mod heads;
 mod interop;
 mod joining;
+mod logs;
 #[cfg(target_os = "linux")]
 mod memory;
 mod names;

@@ -1,6 +1,6 @@
 //! Peers that say that they provide a tree, and then stall, lie, or send too much.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use ggen_marketplace::{
     code::Code,
@@ -8,7 +8,6 @@ use ggen_marketplace::{
     control::api::Published,
     fetch::protocol::{Answer, Found, Request},
     limits::FETCH_ANSWER_BYTES_MAX,
-    sync::protocol::{self, Page},
 };
 use libp2p::identity::Keypair;
 use serde_bytes::ByteBuf;
@@ -17,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     SOON, eventually,
-    node::{Node, head, log, publisher, sample, start, tree},
+    node::{Node, sample, start, tree},
     raw::{Raw, Script, cbor},
 };
 
@@ -191,40 +190,4 @@ async fn honest_refusals_cost_nothing() {
     stage.assert_installed().await;
     assert_eq!(stage.reader.counters(stage.rogue.peer).await, (0, 0));
     assert_eq!(stage.published.name, "contested");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_long_log_behind_a_peer_that_never_answers_is_read_in_seconds() {
-    let temp = tempfile::tempdir().unwrap();
-    let author = publisher(41);
-    let versions: Vec<String> = (0..100).map(|n| format!("1.0.{n}")).collect();
-    let versions: Vec<&str> = versions.iter().map(String::as_str).collect();
-    let entries = log(&author, "annals", &versions);
-    let blocks: BTreeMap<ContentId, Vec<u8>> =
-        entries.entries().iter().map(|entry| (entry.id(), entry.block().bytes().to_vec())).collect();
-    let head = head(&author, "annals", &versions).bytes().to_vec();
-    let page = Page { epoch: 1, next: 1, done: true, heads: vec![ByteBuf::from(head)] };
-    let has = answering(move |id| {
-        blocks.get(id).map_or(Found::Missing, |bytes| Found::Have(ByteBuf::from(bytes.clone())))
-    });
-    let page = protocol::Answer::Page(page);
-    let holder = Script { heads: Box::new(move |_| Some(cbor(&page))), ..has };
-    let mut mute = Script::default();
-    // Among peers of the same record the lower id is asked first.
-    while mute.key.public().to_peer_id() > holder.key.public().to_peer_id() {
-        mute.key = Keypair::generate_ed25519();
-    }
-    let reader = start(&[]).await;
-    let (mute, holder) = (Raw::start(mute).await, Raw::start(holder).await);
-    for peer in [&mute, &holder] {
-        peer.connect(&reader.address()).await;
-        reader.knows(peer.peer).await;
-    }
-    reader.finds("annals").await;
-    let started = Instant::now();
-    let error = reader.install("annals@9.0.0", &temp.path().join("target"), 60).await.unwrap_err();
-    assert_eq!(error.code, Code::NotFound, "{error:?}");
-    assert!(error.hint.contains("1.0.0, 1.0.1"), "{error:?}");
-    assert!(mute.seen().fetch_requests > 0, "it was asked first");
-    assert!(started.elapsed() < Duration::from_secs(12), "it took {:?}", started.elapsed());
 }

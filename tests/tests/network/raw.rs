@@ -35,6 +35,7 @@ pub(crate) struct Behaviour {
     pub(crate) kad: kad::Behaviour<MemoryStore>,
     pub(crate) gossip: gossipsub::Behaviour,
     pub(crate) fetch: request_response::Behaviour<Frames>,
+    pub(crate) logs: request_response::Behaviour<Frames>,
     pub(crate) heads: request_response::Behaviour<Frames>,
     mute: Toggle<request_response::Behaviour<Mute>>,
 }
@@ -142,6 +143,8 @@ pub(crate) struct Script {
     pub(crate) mute_protocol: Option<&'static str>,
     /// From a request for blocks to the bytes of the answer; none is no answer at all.
     pub(crate) fetch: Answering,
+    /// From a request for a log to the bytes of the answer; none is no answer at all.
+    pub(crate) log: Answering,
     /// From a request for heads to the bytes of the answer; none is no answer at all.
     pub(crate) heads: Answering,
 }
@@ -156,6 +159,7 @@ impl Default for Script {
             kad_protocol: network::KAD_PROTOCOL,
             mute_protocol: None,
             fetch: Box::new(|_| None),
+            log: Box::new(|_| None),
             heads: Box::new(move |_| Some(cbor(&sync::protocol::Answer::Page(page.clone())))),
         }
     }
@@ -170,6 +174,7 @@ pub(crate) struct Seen {
     /// Announcements that came, without those of its own.
     pub(crate) messages: Vec<Vec<u8>>,
     pub(crate) fetch_requests: usize,
+    pub(crate) log_requests: usize,
     pub(crate) heads_requests: usize,
     pub(crate) answers: Vec<Vec<u8>>,
     queries: BTreeMap<String, Query>,
@@ -339,6 +344,7 @@ fn swarm(script: &Script) -> Swarm<Behaviour> {
                     gossip,
                 )?,
                 fetch: request_response::Behaviour::new(protocol(fetch::protocol::PROTOCOL), config()),
+                logs: request_response::Behaviour::new(protocol(fetch::log::protocol::PROTOCOL), config()),
                 heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), config()),
                 mute: mute.map(|protocol| request_response::Behaviour::new(protocol, config())).into(),
             })
@@ -403,6 +409,16 @@ async fn run(
                 }
                 request_response::Message::Response { response, .. } => seen.answers.push(response),
             },
+            SwarmEvent::Behaviour(BehaviourEvent::Logs(request_response::Event::Message {
+                message: request_response::Message::Request { request, channel, .. },
+                ..
+            })) => {
+                seen.log_requests += 1;
+                match (script.log)(request) {
+                    Some(answer) => drop(swarm.behaviour_mut().logs.send_response(channel, answer)),
+                    None => hanging.push(channel),
+                }
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Heads(request_response::Event::Message {
                 message,
                 ..

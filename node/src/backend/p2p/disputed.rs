@@ -10,8 +10,9 @@ use crate::{
     catalog::{self, Proof},
     code::Code,
     control::api::Failure,
+    fetch::log,
     package::PackageId,
-    release::{Gathered, Log, Release, SignedEntry, VerifiedHead},
+    release::{Log, Release, Sequence, SignedEntry, VerifiedHead},
     store::Store,
 };
 
@@ -69,16 +70,17 @@ impl Node {
 
     /// The log that ends with an entry.
     async fn log_until(&self, last: SignedEntry, head: &VerifiedHead) -> Result<Log, Unread> {
-        let mut session = self.log_session(head);
-        let (mut entries, mut next) = (Gathered::default(), Some(last));
-        while let Some(entry) = next.take() {
-            let previous = entry.entry().previous;
-            entries.push(entry).map_err(|error| Unread::Unavailable(fail(error)))?;
-            if let Some(id) = previous {
-                next = Some(self.entry(&mut session, id, head).await?);
+        let before = last.entry().previous.zip(last.entry().sequence.get().checked_sub(1));
+        let mut entries = match before {
+            Some((newest, sequence)) => {
+                let sequence = Sequence::new(sequence);
+                let wanted = log::Wanted { newest, sequence, ..log::Wanted::of(head, None) };
+                self.entries(head, wanted, None).await?
             }
-        }
-        Log::verify(entries.into_entries()).map_err(|error| Unread::Unavailable(fail(error)))
+            None => Vec::new(),
+        };
+        entries.push(last);
+        Log::verify(entries).map_err(|error| Unread::Unavailable(fail(error)))
     }
 
     /// The release that is meant of a package that is frozen.

@@ -30,6 +30,7 @@ macro_rules! coded {
 coded!(
     catalog::Error,
     config::Error,
+    fetch::log::Error,
     fetch::session::Error,
     identity::key_file::Error,
     network::Error,

@@ -9,7 +9,7 @@ use std::{
 
 use libp2p::PeerId;
 use rusqlite::Transaction;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::{
     KEYS_FOLDER,
@@ -28,18 +28,19 @@ use crate::{
         service::ProgressSender,
     },
     fetch::{
-        session::{Late, Report, Session},
+        Report, Served,
+        session::{Late, Session},
         wanted::Wanted,
     },
     identity::KeyLog,
     limits::FETCH_TIMEOUT,
-    network::Snapshot,
+    network::{Handle, Snapshot},
     package::{
         PackageId, check,
         manifest::{Manifest, SignedManifest},
         unixfs, unpack,
     },
-    release::{Release, VerifiedHead},
+    release::{Log, Release, VerifiedHead},
     reputation::{Attempt, Circumstances, Event, blame, ledger},
     store::{self, Store, installed, meta, packages, pins, published},
     time::Timestamp,
@@ -47,6 +48,10 @@ use crate::{
 
 /// How long an install may take where no time was given.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// How long the history of a package is waited for when its blocks are here: it comes beside them, in one answer, so that it is
+/// late only where those who have it are slow.
+const HISTORY_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a forger is refused.
 const FORGED: &str = "it sent bytes that are not the block asked for";
@@ -70,22 +75,27 @@ impl Node {
         self.check_room(release.size).await?;
         progress.report("finding providers", 0, None, "peers");
         let (sources, kept_out) = self.sources_and_others(release.root, deadline, Looking::Twice);
+        let [sources, of_log] = self.shared(sources);
         let mut session =
             Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
-        let fetched = self.fetch(&mut session, &head, &release, &target, &progress).await;
+        let (fetched, log) = {
+            let blocks = self.fetch(&mut session, &head, &release, &target, &progress);
+            with_history(blocks, self.log_from(&head, Some(of_log))).await
+        };
         let report = session.report().clone();
         self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
         self.judge(release.root, &report, fetched.is_ok()).await;
         self.judge_late(release.root, session);
         let (manifest, already) = fetched.map_err(|failure| kept_out.explained(failure))?;
-        // The history comes along, so that it too outlives the author's node. A package is whole without it, but not
-        // where it says something else than the head.
-        match self.log_of(&head).await {
-            Ok(_) => {}
-            Err(Unread::Unavailable(failure)) => {
-                warnings.push(format!("its earlier versions are not known here: {}", failure.message));
+        match log {
+            Some(Ok(_)) => {}
+            Some(Err(unread)) => {
+                let why = Failure::from(unread).message;
+                warnings.push(format!("its earlier versions are not known here: {why}"));
             }
-            Err(Unread::Contradicts(failure)) => return Err(failure),
+            None => {
+                warnings.push("its earlier versions are not known here yet: its log comes slowly".to_owned())
+            }
         }
         warnings.extend(self.not_installed(&manifest).await?);
         let job = Job { head, release, target, manifest, already };
@@ -110,7 +120,7 @@ impl Node {
     /// Brings the manifest and all blocks here; tells whether the target holds the package already.
     async fn fetch(
         &self,
-        session: &mut Session,
+        session: &mut Session<Handle>,
         head: &VerifiedHead,
         release: &Release,
         target: &Path,
@@ -134,7 +144,7 @@ impl Node {
     /// Brings the signed manifest of a release here, and verifies it.
     pub(super) async fn manifest(
         &self,
-        session: &mut Session,
+        session: &mut Session<Handle>,
         head: &VerifiedHead,
         release: &Release,
     ) -> Result<Manifest, Failure> {
@@ -197,7 +207,7 @@ impl Node {
 
     /// Writes down, once it has proved to be so, who claimed the tree and never answered, and who answered late and forged: the
     /// installation did not wait for it.
-    fn judge_late(&self, root: ContentId, session: Session) {
+    fn judge_late(&self, root: ContentId, session: Session<Handle>) {
         let late = session.late();
         let ((at_work, store), offload) = (self.at_work(), self.offload);
         let (network, stopping) = (self.network.clone(), self.stopping());
@@ -234,6 +244,24 @@ impl Node {
                 let _ = self.network.block(*peer, FORGED.to_owned()).await;
             }
         }
+        if !events.is_empty() {
+            self.write_down(events).await;
+        }
+    }
+
+    /// Writes down who sent something else in place of a log. Silence is nobody's fault here: who provides a tree need not have
+    /// its whole log.
+    pub(super) async fn judge_log(&self, head: &VerifiedHead, report: &Report) {
+        self.refuse_forgers(report).await;
+        let Some(root) = head.head().latest.as_ref().map(|latest| latest.root) else { return };
+        let broke = |served: &Served| served.fault == Some(Attempt::ProtocolViolation);
+        let events: Vec<_> = (report.peers.iter().filter(|(_, served)| broke(served)))
+            .filter_map(|(peer, served)| {
+                let cause = blame(Attempt::ProtocolViolation, Circumstances::default())?;
+                let (blocks, bytes, duration) = (served.blocks, served.bytes, served.spent);
+                Some((*peer, Event::RetrievalFailed { root, cause, blocks, bytes, duration }))
+            })
+            .collect();
         if !events.is_empty() {
             self.write_down(events).await;
         }
@@ -276,6 +304,35 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Brings blocks and, beside them, the history of the package, so that it too outlives the author's node.
+///
+/// The head, or the log where an older version was asked for, has proved the release by now, so that the blocks need no more
+/// of the history, and it is waited for no longer than [`HISTORY_PATIENCE`] after them. Where it says something else than the
+/// head, or than what was seen before, nothing is installed: it ends the retrieval of the blocks too.
+async fn with_history<B>(
+    blocks: impl Future<Output = Result<B, Failure>>,
+    history: impl Future<Output = Result<Log, Unread>>,
+) -> (Result<B, Failure>, Option<Result<Log, Unread>>) {
+    tokio::pin!(blocks, history);
+    let mut read = None;
+    let blocks = loop {
+        tokio::select! { biased;
+            blocks = &mut blocks => break blocks,
+            log = &mut history, if read.is_none() => match log {
+                Err(Unread::Contradicts(failure)) => break Err(failure),
+                log => read = Some(log),
+            },
+        }
+    };
+    if blocks.is_ok() && read.is_none() {
+        match timeout(HISTORY_PATIENCE, history).await {
+            Ok(Err(Unread::Contradicts(failure))) => return (Err(failure), None),
+            log => read = log.ok(),
+        }
+    }
+    (blocks, read)
 }
 
 /// Notes that no version of a package is provided any more, and gives the trees that nothing else that is held has.

@@ -11,7 +11,6 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     disputed,
     failure::fail,
-    gone,
     install::head_key,
     node::Node,
     sources::{Looking, connected},
@@ -19,16 +18,11 @@ use super::{
 use crate::{
     catalog::{self, Claims},
     code::Code,
-    content::{Codec, ContentId},
     control::api::Failure,
-    fetch::{
-        session::{self, Session},
-        wanted::Wanted,
-    },
+    fetch::{Source, log},
     identity::PublisherId,
-    limits::ENTRY_BYTES_MAX,
     package::{PackageId, PackageName, PackageRef},
-    release::{self, Gathered, Log, Place, Release, SignedEntry, VerifiedHead, choice},
+    release::{self, Log, Place, Release, SignedEntry, VerifiedHead, choice},
     store::{meta, pins},
 };
 
@@ -37,7 +31,7 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a head is looked up in the DHT: where all nodes but one that have it died a moment ago, the paths of a lookup wait for
 /// three dead ones in a row, four seconds each.
 const DHT_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long the entries of a log may take to come.
+/// How long a log may take to come.
 const LOG_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the log of a package was not read.
@@ -57,6 +51,14 @@ impl From<Unread> for Failure {
 }
 
 impl Unread {
+    fn of(error: log::Error) -> Self {
+        match error {
+            log::Error::Contradiction(error) if error.is_newer() => Self::Unavailable(fail(error)),
+            log::Error::Contradiction(error) => Self::contradicts(error),
+            other => Self::Unavailable(fail(other)),
+        }
+    }
+
     fn contradicts(error: release::Error) -> Self {
         let mut failure = fail(error);
         if failure.exit_code() != Code::Malformed.exit_code() {
@@ -240,7 +242,16 @@ impl Node {
     /// The log of a package, from the store and from those who provide it: all of it, or where its publisher signed two of
     /// them, what they have in common.
     pub(super) async fn log_of(&self, head: &VerifiedHead) -> Result<Log, Unread> {
-        let log = self.read_log(head).await?;
+        self.log_from(head, None).await
+    }
+
+    /// Likewise; where a search for providers of the package runs already, those that it finds are asked.
+    pub(super) async fn log_from(
+        &self,
+        head: &VerifiedHead,
+        found: Option<mpsc::Receiver<Source>>,
+    ) -> Result<Log, Unread> {
+        let log = self.read_log_from(head, found).await?;
         match self.dispute(&head.package_id()).await.map_err(Unread::Unavailable)? {
             Some(proofs) => self.undisputed(head, log, &proofs).await,
             None => {
@@ -252,22 +263,45 @@ impl Node {
 
     /// The log that a head names, whatever else is known of its package.
     pub(super) async fn read_log(&self, head: &VerifiedHead) -> Result<Log, Unread> {
-        let mut session = self.log_session(head);
-        let entries = self.entries(&mut session, head).await;
-        self.refuse_forgers(session.report()).await;
-        let log = Log::verify(entries?).map_err(Unread::contradicts)?;
+        self.read_log_from(head, None).await
+    }
+
+    async fn read_log_from(
+        &self,
+        head: &VerifiedHead,
+        found: Option<mpsc::Receiver<Source>>,
+    ) -> Result<Log, Unread> {
+        let package = head.package_id();
+        let places =
+            self.with_store(move |store| store.read(|conn| Ok(catalog::places(conn, &package)?))).await;
+        let above = places.map_err(Unread::Unavailable)?.iter().map(|place| place.sequence).max();
+        let entries = self.entries(head, log::Wanted::of(head, above), found).await?;
+        let log = Log::verify(entries).map_err(Unread::contradicts)?;
         log.anchored(head).map_err(Unread::contradicts)?;
         Ok(log)
     }
 
-    /// Asks those who provide a package for the entries of its log.
-    pub(super) fn log_session(&self, head: &VerifiedHead) -> Session {
+    /// Entries of a log of this package from the first on, from the store and from those who provide it.
+    pub(super) async fn entries(
+        &self,
+        head: &VerifiedHead,
+        wanted: log::Wanted,
+        found: Option<mpsc::Receiver<Source>>,
+    ) -> Result<Vec<SignedEntry>, Unread> {
         let deadline = Instant::now() + LOG_TIMEOUT;
-        let found = match &head.head().latest {
-            Some(latest) => self.sources(latest.root, deadline, Looking::Once),
-            None => self.connected_sources(),
-        };
-        Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, found)
+        let (network, store) = (self.network.clone(), self.store.clone());
+        let mut session =
+            log::Session::new(network, store, self.offload, deadline, wanted).map_err(Unread::of)?;
+        if !session.look().await.map_err(Unread::of)? {
+            let found = found.unwrap_or_else(|| match &head.head().latest {
+                Some(latest) => self.sources(latest.root, deadline, Looking::Once),
+                None => self.connected_sources(),
+            });
+            let fetched = session.fetch(found).await;
+            self.judge_log(head, session.report()).await;
+            fetched.map_err(Unread::of)?;
+        }
+        Ok(session.into_entries())
     }
 
     /// Holds a log against where it ended before: a head that passes over a number may name another history.
@@ -308,46 +342,8 @@ impl Node {
         Err(Unread::contradicts(release::Error::Equivocation { what: "entry", number }))
     }
 
-    /// The entries of a log from the first on, fetched from the newest back.
-    async fn entries(&self, session: &mut Session, head: &VerifiedHead) -> Result<Vec<SignedEntry>, Unread> {
-        let mut entries = Gathered::default();
-        let mut next = Some(head.head().entry);
-        while let Some(id) = next {
-            let signed = self.entry(session, id, head).await?;
-            next = signed.entry().previous;
-            entries.push(signed).map_err(Unread::contradicts)?;
-        }
-        Ok(entries.into_entries())
-    }
-
-    pub(super) async fn entry(
-        &self,
-        session: &mut Session,
-        id: ContentId,
-        head: &VerifiedHead,
-    ) -> Result<SignedEntry, Unread> {
-        if id.codec() != Codec::DagCbor {
-            let why = "a log links to something that is no entry".to_owned();
-            return Err(Unread::contradicts(release::Error::Malformed { what: "the log", why }));
-        }
-        let wanted = Wanted::Block { id, bytes_max: ENTRY_BYTES_MAX as u64 };
-        let got = session.get(vec![wanted], &mut |_| {}).await;
-        got.map_err(|error| match error {
-            session::Error::Contradiction(_) => Unread::Contradicts(fail(error)),
-            other => Unread::Unavailable(fail(other)),
-        })?;
-        let block = self.with_store(move |store| store.block(&id)).await.map_err(Unread::Unavailable)?;
-        let block = block.ok_or_else(|| Unread::Unavailable(gone("a log entry that was just stored")))?;
-        SignedEntry::decode_and_verify(block.bytes(), head.key_log()).map_err(|error| {
-            match error.is_newer() {
-                true => Unread::Unavailable(fail(error)),
-                false => Unread::contradicts(error),
-            }
-        })
-    }
-
     /// The peers that are connected, as sources of blocks that nobody announces.
-    fn connected_sources(&self) -> mpsc::Receiver<crate::fetch::session::Source> {
+    fn connected_sources(&self) -> mpsc::Receiver<Source> {
         let (found, sources) = mpsc::channel(64);
         let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
         let least = self.least_reputation();

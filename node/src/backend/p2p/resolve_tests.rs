@@ -5,6 +5,7 @@ use std::path::Path;
 use super::*;
 use crate::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
+    content::{Codec, ContentId},
     control::{
         api::{InstallRequest, Installed, PublishRequest, VerifyRequest},
         service::ProgressSender,

@@ -17,7 +17,7 @@ use crate::{
     code::Code,
     content::ContentId,
     control::api::Failure,
-    fetch::session::Source,
+    fetch::Source,
     network::{Handle, Offload, Provider},
     peers::address_book,
     reputation::{Score, ban, ledger},
@@ -122,6 +122,24 @@ impl Node {
             }
         });
         (sources, others)
+    }
+
+    /// The same providers for two retrievals: each is told of all that are found. The search ends when neither waits any more.
+    pub(super) fn shared(&self, mut found: mpsc::Receiver<Source>) -> [mpsc::Receiver<Source>; 2] {
+        let ((one, for_one), (other, for_other)) = (mpsc::channel(64), mpsc::channel(64));
+        self.spawn(async move {
+            loop {
+                let source = tokio::select! { biased;
+                    () = async { tokio::join!(one.closed(), other.closed()); } => return,
+                    source = found.recv() => source,
+                };
+                let Some(source) = source else { return };
+                // A retrieval that has ended takes no more.
+                let _ = one.send(source.clone()).await;
+                let _ = other.send(source).await;
+            }
+        });
+        [for_one, for_other]
     }
 
     /// The reputation below which no peer is fetched from.

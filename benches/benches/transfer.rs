@@ -188,7 +188,12 @@ impl Pair {
     }
 
     async fn install(&self, name: &str, target: &Path) -> Outcome<()> {
-        let request = InstallRequest { package: name.to_owned(), to: text(target), timeout_secs: None };
+        let request = InstallRequest {
+            package: name.to_owned(),
+            to: text(target),
+            timeout_secs: None,
+            ..InstallRequest::default()
+        };
         Service::install(&self.reader, request, ProgressSender::discard()).await.map_err(failed)?;
         Ok(())
     }

@@ -55,6 +55,18 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     whole(text, 1, SECONDS_MAX).map_err(|expected| format!("{expected} (seconds)"))
 }
 
+/// A time in days, hours, minutes or seconds, such as `7d`; without a unit, days.
+pub(crate) fn duration(text: &str) -> Result<u64, String> {
+    const UNITS: [(char, u64); 4] = [('d', 24 * 3600), ('h', 3600), ('m', 60), ('s', 1)];
+    let expected = || "expected a time such as 7d, 12h, 30m or 90s".to_owned();
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(letter, secs)| Some((text.strip_suffix(*letter)?, *secs)))
+        .unwrap_or((text, 24 * 3600));
+    let number: u64 = number.parse().map_err(|_| expected())?;
+    number.checked_mul(unit).filter(|secs| (1..=10 * 366 * 24 * 3600).contains(secs)).ok_or_else(expected)
+}
+
 /// Seconds of a search, parts of one too.
 pub(crate) fn search_seconds(text: &str) -> Result<f64, String> {
     text.parse().ok().filter(|number| SEARCH_SECONDS.contains(number)).ok_or_else(|| {

@@ -74,6 +74,22 @@ pub const LOG_ENTRIES_MAX: usize = 10_000;
 /// Bytes of all entries of one log: as many of them as there may be, each as large as those that we sign. They are in memory
 /// together until the log is verified.
 pub const LOG_BYTES_MAX: usize = 24 << 20;
+/// Bytes of a signed confirmation: as a head, since both travel in gossip and in DHT records.
+pub const CONFIRMATION_BYTES_MAX: usize = HEAD_BYTES_MAX;
+/// Heads that a confirmation lists itself, some two kilobytes; more are listed in a block of their own.
+pub const CONFIRMED_LISTED_MAX: usize = 64;
+/// The shortest time for which a publisher may promise its next confirmation: more often would be a load for others.
+pub const CONFIRM_INTERVAL_MIN: Duration = Duration::from_secs(24 * 3600);
+/// The longest time for which it may: a promise for longer says nothing about an update that somebody needs.
+pub const CONFIRM_INTERVAL_MAX: Duration = Duration::from_secs(90 * 24 * 3600);
+/// How long after a release a confirmation may be missing before it is called overdue: it travels apart from the head.
+pub const CONFIRM_GRACE: Duration = Duration::from_secs(24 * 3600);
+/// Between two confirmations of one publisher that pass through gossip; those between them come by the exchange of heads.
+pub const CONFIRM_GOSSIP_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Confirmations that are held, each of one publisher: some 25 MB.
+pub const CONFIRMATIONS_MAX: usize = 50_000;
+/// Bytes of confirmations in one page of the exchange.
+pub const CONFIRMATIONS_PAGE_BYTES: usize = 64 << 10;
 /// How far ahead of our clock a head may have been made.
 pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(10 * 60);
 

@@ -341,11 +341,18 @@ async fn perform(
                 package: format!("{package}{version}"),
                 to: folder,
                 timeout_secs: Some(STEP_TIMEOUT_SECS),
+                ..InstallRequest::default()
             };
             let installed = Service::install(registry, request, ProgressSender::discard()).await?;
             let id = format!("{}/{}", installed.publisher, installed.name);
-            let more = format!("fetched {} from {}", installed.bytes_fetched, installed.providers.join(" "));
-            Ok((Ended::Installed { id, cid: installed.cid, fetched: installed.bytes_fetched }, more))
+            let more = format!(
+                "fetched {} from {}, {}",
+                installed.bytes_fetched,
+                installed.providers.join(" "),
+                installed.freshness.freshness
+            );
+            let (fetched, overdue) = (installed.bytes_fetched, installed.freshness.overdue);
+            Ok((Ended::Installed { id, cid: installed.cid, fetched, overdue }, more))
         }
         Action::Lookup { package } => look_up(blueprint, registry, package).await,
         Action::Bootstrap { to } => {

@@ -93,6 +93,8 @@ pub enum Ended {
         cid: String,
         /// Bytes that came over the network.
         fetched: u64,
+        /// Whether the node said that its publisher is overdue.
+        overdue: bool,
     },
     /// It was looked up in the DHT, and found.
     LookedUp {

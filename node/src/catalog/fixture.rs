@@ -23,8 +23,10 @@ pub(super) const DAY: u64 = 24 * 3600;
 
 pub(super) fn database() -> Connection {
     let conn = Connection::open_in_memory().unwrap();
-    conn.execute_batch(SCHEMA).unwrap();
-    conn.execute_batch(SCHEMA).unwrap();
+    for _ in 0..2 {
+        conn.execute_batch(SCHEMA).unwrap();
+        conn.execute_batch(super::CONFIRMED_SCHEMA).unwrap();
+    }
     conn
 }
 

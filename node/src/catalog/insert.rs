@@ -95,7 +95,10 @@ pub fn insert(
     }
     let mut known = of_package(tx, &id, current.as_ref())?;
     let mut standing = heads::stand(head, &known, now);
-    if standing == Standing::New && current.is_none() && !has_room(tx, &package, source)? {
+    if standing == Standing::New
+        && current.is_none()
+        && !has_room(tx, &package, source, first_word(head, now))?
+    {
         known.is_full = true;
         standing = heads::stand(head, &known, now);
     }
@@ -271,7 +274,17 @@ pub(super) fn list_again(tx: &Transaction<'_>, id: &str, now: Timestamp) -> Resu
     list(tx, &head, id, &source, now)
 }
 
-fn has_room(tx: &Transaction<'_>, package: &PackageId, source: &Source) -> Result<bool, Error> {
+/// When a publisher last said that a head is its newest, as far as the head alone tells.
+fn first_word(head: &VerifiedHead, now: Timestamp) -> Timestamp {
+    head.head().released_at.min(now)
+}
+
+fn has_room(
+    tx: &Transaction<'_>,
+    package: &PackageId,
+    source: &Source,
+    confirmed: Timestamp,
+) -> Result<bool, Error> {
     let kept = is_kept(tx, &package.to_string(), source)?;
     let of_publisher: i64 = tx
         .prepare_cached("SELECT count(*) FROM catalog_heads WHERE publisher = ?1")?
@@ -286,7 +299,7 @@ fn has_room(tx: &Transaction<'_>, package: &PackageId, source: &Source) -> Resul
         Ok(from_ordered(heads) >= CATALOG_HEADS_MAX as u64)
     };
     // What is kept is taken also where all the others are: a node publishes and installs no more than its disk holds.
-    Ok(!full()? || give_way(tx, source, kept)? || kept)
+    Ok(!full()? || give_way(tx, source, kept, confirmed)? || kept)
 }
 
 fn list(
@@ -300,8 +313,9 @@ fn list(
     let is_frozen = stored_seen(tx, id)?.is_some_and(|(_, frozen)| frozen);
     let item = heads::item(verified, is_frozen);
     tx.prepare_cached(
-        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers, item)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers, item,
+                                    confirmed, root)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![
         id,
@@ -314,6 +328,8 @@ fn list(
         source.as_bytes(),
         head.latest.is_some(),
         item.id.0,
+        to_ordered(first_word(verified, now).as_secs()),
+        head.latest.as_ref().map(|latest| latest.root.to_bytes()),
     ])?;
     index(tx, head, tx.last_insert_rowid())
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     catalog::{
         after, by_name, convict, count, fixture::*, get, is_frozen, keep, newest_position, newest_received,
-        places, proofs, seen,
+        places, proofs, provided, seen,
     },
     content::{Codec, ContentId},
     identity::publisher::Change,
@@ -298,8 +298,9 @@ fn one_publisher_cannot_fill_the_catalogue() {
     within(&mut conn, |tx| {
         for n in 0..CATALOG_HEADS_PER_PUBLISHER_MAX {
             tx.execute(
-                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers, item)
-                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, x'01', 0, zeroblob(32))",
+                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, confirmed, received, source, offers,
+                                            item)
+                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, 0, x'01', 0, zeroblob(32))",
                 params![n.to_string(), ours.id().as_bytes()],
             )
             .unwrap();
@@ -420,6 +421,77 @@ fn a_peer_that_fills_the_catalogue_loses_its_own_share_and_nobody_elses() {
         Outcome::Refused(Refusal::Full),
         "by now it has the most itself"
     );
+}
+
+#[test]
+fn of_a_share_goes_first_what_nobody_provides_and_then_what_was_confirmed_longest_ago() {
+    let mut conn = database();
+    let of = |n: u8, released_at: Timestamp| {
+        let publisher = publisher(n);
+        let head = offering(&publisher, &format!("web-{n}"));
+        Head { released_at, ..head.head().clone() }.sign(&publisher).unwrap()
+    };
+    for n in 1..=5 {
+        put_from(
+            &mut conn,
+            &of(n, NOW.minus(std::time::Duration::from_secs(u64::from(9 - n) * DAY))),
+            1,
+            NOW,
+        );
+    }
+    let root = |n: u8| of(n, NOW).head().latest.as_ref().unwrap().root;
+    within(&mut conn, |tx| {
+        provided(tx, &root(1)).unwrap();
+        keep(tx, &of(2, NOW).package_id()).unwrap();
+    });
+    pretend_room(&conn, 0);
+    let listed = |conn: &Connection| -> Vec<u8> {
+        (1..=9).filter(|n| get(conn, &of(*n, NOW).package_id()).unwrap().is_some()).collect()
+    };
+    let stale = NOW.minus(std::time::Duration::from_secs(400 * DAY));
+    assert_eq!(
+        put_from(&mut conn, &of(6, stale), 1, NOW),
+        Outcome::Refused(Refusal::Full),
+        "the stalest itself"
+    );
+    for (n, left) in [(6, vec![1, 2, 4, 5, 6]), (7, vec![1, 2, 5, 6, 7]), (8, vec![1, 2, 6, 7, 8])] {
+        assert_eq!(put_from(&mut conn, &of(n, NOW), 1, NOW), Outcome::Added);
+        assert_eq!(listed(&conn), left);
+    }
+    assert_eq!(
+        put_from(&mut conn, &of(9, NOW), 1, NOW),
+        Outcome::Added,
+        "older than it is only what is provided"
+    );
+    assert_eq!(listed(&conn), [2, 6, 7, 8, 9]);
+}
+
+#[test]
+fn ten_thousand_stale_heads_of_one_source_push_out_nobody_elses() {
+    let mut conn = database();
+    let honest: Vec<_> = (1..=20).map(|n| offering(&publisher(n), "web")).collect();
+    for (n, head) in honest.iter().enumerate() {
+        put_from(&mut conn, head, u8::try_from(n % 4).unwrap() + 2, NOW);
+    }
+    within(&mut conn, |tx| {
+        for n in 0..10_000 {
+            tx.execute(
+                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, confirmed, received, source, offers)
+                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, 0, ?3, 0)",
+                params![format!("stale-{n}"), [7u8; 32], source(1).as_bytes()],
+            )
+            .unwrap();
+        }
+    });
+    pretend_room(&conn, 0);
+    for n in 100..=120 {
+        assert_eq!(put_from(&mut conn, &offering(&publisher(n), "new"), 2, NOW), Outcome::Added);
+    }
+    let flood = offering(&publisher(200), "flood");
+    let old =
+        Head { released_at: Timestamp::from_secs(0), ..flood.head().clone() }.sign(&publisher(200)).unwrap();
+    assert_eq!(put_from(&mut conn, &old, 1, NOW), Outcome::Refused(Refusal::Full));
+    assert!(honest.iter().all(|head| get(&conn, &head.package_id()).unwrap().is_some()));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The items of the heads that are listed: what changed of them, and the heads of some.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Error, Page, from_ordered, read::add_proofs, to_ordered};
@@ -74,7 +76,8 @@ fn read(conn: &Connection, sql: &str, after: Option<u64>, into: &mut Vec<Item>) 
     Ok(last)
 }
 
-/// The heads of these ids, in their order, with what proves that a package is frozen: at most `limit_rows` of at most
+/// The heads of these ids, in their order, with what proves that a package is frozen and the confirmations of their publishers: at
+/// most `limit_rows` of at most
 /// `limit_bytes` together, but those of one id at least. In [`Page::next`] is how many of the ids were looked at; what is not
 /// listed is left out.
 ///
@@ -82,20 +85,26 @@ fn read(conn: &Connection, sql: &str, after: Option<u64>, into: &mut Vec<Item>) 
 /// [`Error::Database`].
 pub fn of_items(conn: &Connection, ids: &[Id], limit_rows: usize, limit_bytes: usize) -> Result<Page, Error> {
     let mut statement = conn.prepare_cached(
-        "SELECT h.bytes, h.id, EXISTS (SELECT 1 FROM equivocations AS e WHERE e.id = h.id)
-         FROM catalog_heads AS h WHERE h.item = ?1",
+        "SELECT h.bytes, h.id, EXISTS (SELECT 1 FROM equivocations AS e WHERE e.id = h.id), h.publisher, c.bytes
+         FROM catalog_heads AS h LEFT JOIN confirmations AS c ON c.publisher = h.publisher WHERE h.item = ?1",
     )?;
+    let mut confirmed = BTreeSet::new();
     let (mut page, mut bytes_in_all) = (Page { done: true, ..Page::default() }, 0_usize);
     for id in ids {
-        let found: Option<(Vec<u8>, String, bool)> = statement
-            .query_row(params![id.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        type Found = (Vec<u8>, String, bool, Vec<u8>, Option<Vec<u8>>);
+        let found: Option<Found> = statement
+            .query_row(params![id.0], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            })
             .optional()?;
         let mut heads = Vec::new();
-        if let Some((bytes, package, is_proved)) = found {
+        if let Some((bytes, package, is_proved, publisher, confirmation)) = found {
             heads.push(bytes);
             if is_proved {
                 add_proofs(conn, &package, &mut heads)?;
             }
+            // Once for all heads of a publisher.
+            heads.extend(confirmation.filter(|_| confirmed.insert(publisher)));
         }
         bytes_in_all = heads.iter().fold(bytes_in_all, |all, bytes| all.saturating_add(bytes.len()));
         let is_full = page.heads.len() + heads.len() > limit_rows || bytes_in_all > limit_bytes;

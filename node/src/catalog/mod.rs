@@ -9,9 +9,9 @@
 //! refused and freezes nothing. Where a log ended is remembered too, until a log was read that holds all of it
 //! ([`places`], [`log_read`]), because a head proves nothing of what is before its newest entry.
 //!
-//! Publishers cost nothing to make up, so what is held is counted by the peer that told of it ([`Source`]): where there is
-//! no room, the peer with the largest share loses the newest of it. What this node publishes or installed is [kept](keep),
-//! whatever others send.
+//! Heads do not expire, so the bound is held by giving some up. Publishers cost nothing to make up, so what is held is counted
+//! by the peer that told of it ([`Source`]): the peer with the largest share loses of it what has no known provider and was
+//! confirmed longest ago. What this node publishes or installed is [kept](keep), whatever others send.
 //!
 //! Every change gives a head a new *position*, a number that only grows; whoever remembers a position reads on from there
 //! with [`after`]. [`search`] ranks by BM25 and depends on nothing but the heads that are there: not on their positions, nor on
@@ -19,6 +19,7 @@
 //!
 //! This module knows nothing of the network, the runtime or the clock; it may use the database that it is handed.
 
+mod confirmed;
 mod insert;
 mod items;
 mod proofs;
@@ -27,21 +28,25 @@ mod search;
 mod share;
 mod words;
 
+pub(crate) use confirmed::SCHEMA as CONFIRMED_SCHEMA;
+pub use confirmed::{
+    Confirming, Promises, confirm, date_heads, discard_confirmation, heads_of, held, promises,
+};
 pub use insert::{Outcome, Refusal, discard, forget, insert, known, log_read, rebuild};
 pub use items::{Changes, Since, changes, is_listed, of_items};
 pub use proofs::{Proof, convict, convict_log, proofs};
 pub use read::{
-    Claims, Listed, Page, after, by_name, count, get, holds, is_frozen, newest_position, newest_received,
-    places, seen,
+    Claims, Held, Listed, Page, after, by_name, changes_after, count, get, holds, is_frozen, newest_position,
+    newest_received, places, seen,
 };
 pub use search::{Found, Query, search};
-pub use share::{Source, keep};
+pub use share::{Source, keep, provided};
 
 #[cfg(doc)]
 use crate::release::VerifiedHead;
 use crate::{code::Code, limits::QUERY_BYTES_MAX, package::PackageId};
 
-/// The tables of this module.
+/// The tables of this module, without those of the confirmations.
 ///
 /// A head's position is its row id, which `AUTOINCREMENT` never gives twice. Its bytes are the last column, because what
 /// stands after a long value costs another page to read. The counters are kept by triggers, because counting rows reads
@@ -54,6 +59,9 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     name      TEXT    NOT NULL,
     words     TEXT    NOT NULL,
     released  INTEGER NOT NULL,
+    confirmed INTEGER NOT NULL,
+    root      BLOB,
+    provided  INTEGER NOT NULL DEFAULT 0,
     received  INTEGER NOT NULL,
     source    BLOB    NOT NULL,
     offers    INTEGER NOT NULL,
@@ -69,7 +77,8 @@ CREATE TABLE IF NOT EXISTS catalog_removed (
 CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, offers, id);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (released DESC, id);
-CREATE INDEX IF NOT EXISTS catalog_heads_by_source ON catalog_heads (source, position);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_source ON catalog_heads (source, provided, confirmed, position DESC);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_root ON catalog_heads (root);
 CREATE VIRTUAL TABLE IF NOT EXISTS catalog_text USING fts5 (
     name, tags, categories, description,
     tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3'

@@ -129,10 +129,38 @@ pub fn newest_position(conn: &Connection) -> Result<u64, Error> {
 /// # Errors
 /// [`Error::Database`].
 pub fn after(conn: &Connection, position: u64, limit_rows: usize, limit_bytes: usize) -> Result<Page, Error> {
-    let mut statement = conn.prepare_cached(
-        "SELECT h.position, h.bytes, h.id, EXISTS (SELECT 1 FROM equivocations AS e WHERE e.id = h.id)
-         FROM catalog_heads AS h WHERE h.position > ?1 ORDER BY h.position",
-    )?;
+    let sql = format!("{HEADS_AFTER} ORDER BY position");
+    stretch(conn, &sql, position, limit_rows, limit_bytes)
+}
+
+/// As [`after`], with the confirmations that changed.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn changes_after(
+    conn: &Connection,
+    position: u64,
+    limit_rows: usize,
+    limit_bytes: usize,
+) -> Result<Page, Error> {
+    let sql = format!(
+        "{HEADS_AFTER} UNION ALL SELECT position, bytes, '', 0 FROM confirmations WHERE position > ?1 ORDER BY position"
+    );
+    stretch(conn, &sql, position, limit_rows, limit_bytes)
+}
+
+const HEADS_AFTER: &str = "SELECT h.position AS position, h.bytes, h.id,
+                                  EXISTS (SELECT 1 FROM equivocations AS e WHERE e.id = h.id)
+                           FROM catalog_heads AS h WHERE h.position > ?1";
+
+fn stretch(
+    conn: &Connection,
+    sql: &str,
+    position: u64,
+    limit_rows: usize,
+    limit_bytes: usize,
+) -> Result<Page, Error> {
+    let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query(params![to_ordered(position)])?;
     let mut page = Page { heads: Vec::new(), next: position, done: true };
     let mut bytes_in_all = 0usize;
@@ -166,25 +194,35 @@ pub(super) fn add_proofs(conn: &Connection, id: &str, heads: &mut Vec<Vec<u8>>) 
     Ok(())
 }
 
-/// What a head says of which just these bytes are listed, or kept as part of a proof; they need not be verified, as what is held
-/// was.
+/// Something that is held byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Held {
+    /// A head that is listed, or kept as part of a proof, and what it says.
+    Head(Box<Head>),
+    /// A publisher's confirmation.
+    Confirmation,
+}
+
+/// What is held of just these bytes; they need not be verified, as what is held was.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<Option<Head>, Error> {
-    let Some(head) = decode(bytes) else { return Ok(None) };
+pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<Option<Held>, Error> {
+    let Some(head) = decode(bytes) else {
+        return Ok(super::confirmed::holds(conn, bytes)?.then_some(Held::Confirmation));
+    };
     let id = PackageId { publisher: head.publisher, name: head.name.clone() }.to_string();
     let held: Option<Vec<u8>> = conn
         .prepare_cached("SELECT bytes FROM catalog_heads WHERE id = ?1")?
         .query_row(params![id], |row| row.get(0))
         .optional()?;
     if held.is_some_and(|held| held == bytes) {
-        return Ok(Some(head));
+        return Ok(Some(Held::Head(Box::new(head))));
     }
     let is_proof = conn
         .prepare_cached("SELECT 1 FROM equivocations WHERE id = ?1 AND (first = ?2 OR second = ?2)")?
         .exists(params![id, bytes])?;
-    Ok(is_proof.then_some(head))
+    Ok(is_proof.then(|| Held::Head(Box::new(head))))
 }
 
 /// Reads what was seen of a package, listed or not.

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Error, from_ordered, insert::remove, to_ordered};
-use crate::package::PackageId;
+use crate::{content::ContentId, package::PackageId, time::Timestamp};
 
 /// From whom this node has a head.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,26 +74,48 @@ fn heads_of(tx: &Transaction<'_>, source: &Source) -> Result<u64, Error> {
     Ok(heads.map_or(0, from_ordered))
 }
 
-/// Removes one head of whoever has the largest share, which must be larger than that of `source`; tells whether there was
-/// one. For a head that is kept, anybody gives way.
-pub(super) fn give_way(tx: &Transaction<'_>, source: &Source, kept: bool) -> Result<bool, Error> {
+/// Removes one head of the peer that has the largest share, which must be larger than that of `source`; tells whether there was
+/// one. For a head that is kept, anybody gives way. Where `source` has the largest share itself, a head of it gives way that was
+/// confirmed before `confirmed`, so that a catalogue which one peer filled goes on with the time.
+///
+/// Of a share, first goes what has no known provider, then what was confirmed longest ago, then what came last.
+pub(super) fn give_way(
+    tx: &Transaction<'_>,
+    source: &Source,
+    kept: bool,
+    confirmed: Timestamp,
+) -> Result<bool, Error> {
     let least = if kept { 0 } else { heads_of(tx, source)? };
     let shares =
         "SELECT source FROM catalog_sources WHERE heads > ?1 AND source <> x'' ORDER BY heads DESC, source";
-    let newest = "SELECT position FROM catalog_heads AS h
-                  WHERE source = ?1 AND NOT EXISTS (SELECT 1 FROM catalog_kept AS k WHERE k.id = h.id)
-                  ORDER BY position DESC LIMIT 1";
+    let stalest = "SELECT position FROM catalog_heads AS h
+                   WHERE source = ?1 AND confirmed < ?2
+                     AND NOT EXISTS (SELECT 1 FROM catalog_kept AS k WHERE k.id = h.id)
+                   ORDER BY provided, confirmed, position DESC LIMIT 1";
+    let goes = |of: &[u8], before: i64| -> Result<bool, Error> {
+        let position: Option<i64> =
+            tx.prepare_cached(stalest)?.query_row(params![of, before], |row| row.get(0)).optional()?;
+        position.map(|position| remove(tx, position)).transpose().map(|removed| removed.is_some())
+    };
     let mut statement = tx.prepare_cached(shares)?;
     let mut rows = statement.query(params![to_ordered(least)])?;
     while let Some(row) = rows.next()? {
         let largest: Vec<u8> = row.get(0)?;
-        let position = tx.prepare_cached(newest)?.query_row(params![largest], |row| row.get(0)).optional()?;
-        if let Some(position) = position {
-            remove(tx, position)?;
+        if goes(&largest, i64::MAX)? {
             return Ok(true);
         }
     }
-    Ok(false)
+    Ok(!source.is_own() && goes(&source.0, to_ordered(confirmed.as_secs()))?)
+}
+
+/// Notes that somebody provides a tree: heads that offer it are given up after those that offer what nobody has.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn provided(tx: &Transaction<'_>, root: &ContentId) -> Result<(), Error> {
+    tx.prepare_cached("UPDATE catalog_heads SET provided = 1 WHERE root = ?1 AND provided = 0")?
+        .execute(params![root.to_bytes()])?;
+    Ok(())
 }
 
 /// Forgets what was seen until no more than `seen_max` is left: the oldest of whoever has the largest share, and never of a

@@ -196,6 +196,22 @@ pub const KEYS: &[Key] = &[
         "Peers with a reputation below this are not fetched from, from 0.0 to 1.0.",
     ),
     key(
+        "publish.confirm_days",
+        Kind::Integer { min: 1, max: 90 },
+        Reload::Live,
+        field!(confirm_days: Integer as u32),
+        "Days within which the next confirmation of this node's packages is promised. It is made after a third of them; others \
+         call the packages overdue when all of them are over.",
+    ),
+    key(
+        "install.max_age",
+        Kind::Integer { min: 1, max: 3_650 },
+        Reload::Live,
+        field!(max_age_days: Integer),
+        "Days: the newest version of a package is installed only where its publisher confirmed it within them. No limit where \
+         absent; a version that is named is always installed.",
+    ),
+    key(
         "log.level",
         Kind::Level,
         Reload::Live,
@@ -408,7 +424,12 @@ mod tests {
                 let at =
                     schema.pointer(&pointer(prefix)).unwrap_or_else(|| panic!("{} is missing", key.name));
                 assert_eq!(at["description"], key.doc);
-                assert_eq!(at.get("default").is_none(), key.name == "limits.store_bytes_max", "{}", key.name);
+                assert_eq!(
+                    at.get("default").is_none(),
+                    ["limits.store_bytes_max", "install.max_age"].contains(&key.name),
+                    "{}",
+                    key.name
+                );
             }
         }
         assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");

@@ -255,7 +255,8 @@ mod tests {
         let text = "listen_addresses = []\nbootstrap_nodes = ['/ip4/10.0.0.1/tcp/1']\ndht_server_mode = false\n\
             packages_topic = '/t'\nquery_timeout_secs = 3\nrole = 'spoke'\n[topology]\nkind = 'hub-and-spoke'\n\
             hubs = ['/ip4/10.0.0.2/tcp/1']\n[limits]\nconnections_max = 50\nstore_bytes_max = 1_000_000_000\n\
-            [peers]\nconnections_low = 4\nconnections_high = 8\nmin_reputation = 0.5\n[log]\nlevel = 'debug'\n";
+            [peers]\nconnections_low = 4\nconnections_high = 8\nmin_reputation = 0.5\n\
+            [publish]\nconfirm_days = 7\n[install]\nmax_age = 14\n[log]\nlevel = 'debug'\n";
         let effective = Layers { file: file(text), ..layers() }.resolve().unwrap();
         let expected = P2PConfig {
             state_dir: "/n1".into(),
@@ -272,11 +273,13 @@ mod tests {
             connections_high: 8,
             store_bytes_max: Some(1_000_000_000),
             min_reputation: 0.5,
+            confirm_days: 7,
+            max_age_days: Some(14),
             log_level: LogLevel::Debug,
         };
         assert_eq!(effective.config, expected);
         assert!(effective.origins.values().all(|origin| matches!(origin, Origin::File { .. })));
-        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:18");
+        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:22");
     }
 
     #[test]

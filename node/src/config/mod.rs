@@ -23,9 +23,12 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
+    time::Duration,
 };
 
 use libp2p::Multiaddr;
+
+use crate::limits::{CONFIRM_INTERVAL_MAX, CONFIRM_INTERVAL_MIN};
 
 pub use address::{AddressError, parse_dial, parse_listen, parse_multiaddr};
 pub use document::{Document, Unknown};
@@ -75,6 +78,10 @@ pub struct P2PConfig {
     pub store_bytes_max: Option<u64>,
     /// Peers with a reputation below this are not fetched from; 0 to 1.
     pub min_reputation: f64,
+    /// Days within which this node's publishers promise their next confirmation, 1 to 90.
+    pub confirm_days: u32,
+    /// Days within which the newest version must have been confirmed to be installed without being named.
+    pub max_age_days: Option<u64>,
     /// The least severe messages that are logged.
     pub log_level: LogLevel,
 }
@@ -105,6 +112,8 @@ impl P2PConfig {
             connections_high: 0,
             store_bytes_max: None,
             min_reputation: 0.0,
+            confirm_days: CONFIRM_DAYS,
+            max_age_days: None,
             log_level: LogLevel::Info,
         }
         .in_role(Topology::Mesh, Role::Peer)
@@ -205,6 +214,18 @@ impl FromStr for LogLevel {
     }
 }
 
+/// Days within which the next confirmation is promised where nothing else was said: a month of silence is what tells that a
+/// publisher is away, and ten days between two confirmations are a load for nobody.
+const CONFIRM_DAYS: u32 = 30;
+
+impl P2PConfig {
+    /// Within which time this node's publishers promise their next confirmation.
+    pub fn confirm_interval(&self) -> Duration {
+        let days = Duration::from_secs(u64::from(self.confirm_days) * 24 * 3600);
+        days.clamp(CONFIRM_INTERVAL_MIN, CONFIRM_INTERVAL_MAX)
+    }
+}
+
 /// Some of a configuration's values: what one source gives. `None` is "not given", an empty list is given.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Partial {
@@ -234,6 +255,10 @@ pub struct Partial {
     pub store_bytes_max: Option<u64>,
     /// See [`P2PConfig::min_reputation`].
     pub min_reputation: Option<f64>,
+    /// See [`P2PConfig::confirm_days`].
+    pub confirm_days: Option<u32>,
+    /// See [`P2PConfig::max_age_days`].
+    pub max_age_days: Option<u64>,
     /// See [`P2PConfig::log_level`].
     pub log_level: Option<LogLevel>,
 }
@@ -256,6 +281,8 @@ impl Partial {
             connections_high: Some(config.connections_high),
             store_bytes_max: config.store_bytes_max,
             min_reputation: Some(config.min_reputation),
+            confirm_days: Some(config.confirm_days),
+            max_age_days: config.max_age_days,
             log_level: Some(config.log_level),
         }
     }
@@ -279,8 +306,10 @@ impl Partial {
         put(&mut config.connections_low, self.connections_low);
         put(&mut config.connections_high, self.connections_high);
         put(&mut config.min_reputation, self.min_reputation);
+        put(&mut config.confirm_days, self.confirm_days);
         put(&mut config.log_level, self.log_level);
         config.store_bytes_max = self.store_bytes_max.or(config.store_bytes_max);
+        config.max_age_days = self.max_age_days.or(config.max_age_days);
     }
 }
 

@@ -381,6 +381,35 @@ pub struct PackageInfo {
     pub updated: String,
     /// What a person should know before installing: checks skipped, yanked, equivocation.
     pub notes: Vec<String>,
+    /// How fresh it is.
+    #[serde(flatten)]
+    pub freshness: Freshness,
+}
+
+/// How fresh what is known of a package is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freshness {
+    /// When its publisher changed it last: a release, a withdrawal, or another entry of its log.
+    #[serde(default)]
+    pub released_at: String,
+    /// When its publisher said last that this is its newest state; none where that is not known.
+    #[serde(default)]
+    pub confirmed_at: Option<String>,
+    /// By when its publisher promised to say so again.
+    #[serde(default)]
+    pub next_by: Option<String>,
+    /// Whether its publisher should have said so again by now, or confirmed another state.
+    #[serde(default)]
+    pub overdue: bool,
+    /// The same in words.
+    #[serde(default)]
+    pub freshness: String,
+    /// Nodes of the DHT that know nothing newer, where they were asked.
+    #[serde(default)]
+    pub newest_of_peers: Option<usize>,
+    /// In how many networks these are.
+    #[serde(default)]
+    pub newest_of_networks: Option<usize>,
 }
 
 /// `install`, what is asked.
@@ -392,6 +421,12 @@ pub struct InstallRequest {
     pub to: String,
     /// Seconds in all.
     pub timeout_secs: Option<u64>,
+    /// Refuses the newest version of a publisher that is overdue.
+    #[serde(default)]
+    pub fresh: bool,
+    /// Refuses the newest version where it was not confirmed for so many seconds.
+    #[serde(default)]
+    pub fresh_secs: Option<u64>,
 }
 
 /// `install`.
@@ -421,6 +456,9 @@ pub struct Installed {
     pub already_installed: bool,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// How fresh the state is that the version was taken from.
+    #[serde(flatten)]
+    pub freshness: Freshness,
 }
 
 /// `info`.
@@ -433,8 +471,6 @@ pub struct Info {
     pub versions: Vec<VersionInfo>,
     /// Sequence of the newest log entry.
     pub sequence: u64,
-    /// When its publisher changed it last: a release, a withdrawal, or another entry of its log.
-    pub released_at: String,
     /// Authors, from the manifest, where it is here.
     pub authors: Vec<String>,
     /// Repository, from the manifest, where it is here.
@@ -493,6 +529,9 @@ pub struct ListedPackage {
     /// What keeps it in the outbox, where it is queued.
     #[serde(default)]
     pub why: String,
+    /// How fresh the newest state of the package is that this node knows; empty where it knows none.
+    #[serde(flatten)]
+    pub freshness: Freshness,
 }
 
 /// `verify`.
@@ -676,6 +715,12 @@ pub struct Stopping {
 pub struct InfoRequest {
     /// `[publisher/]name[@version]`.
     pub package: String,
+    /// Refuses a publisher that is overdue.
+    #[serde(default)]
+    pub fresh: bool,
+    /// Refuses what was not confirmed for so many seconds.
+    #[serde(default)]
+    pub fresh_secs: Option<u64>,
 }
 
 /// `verify`, what is asked.

@@ -128,7 +128,14 @@ impl Client {
     /// # Errors
     /// As [`Client::status`].
     pub async fn info(&self, request: &InfoRequest) -> Outcome<Info> {
-        self.get(format!("/v1/info?package={}", percent(&request.package)), LOOKUP_DEADLINE).await
+        let mut path = format!("/v1/info?package={}", percent(&request.package));
+        if request.fresh {
+            path.push_str("&fresh=true");
+        }
+        if let Some(secs) = request.fresh_secs {
+            path.push_str(&format!("&fresh_secs={secs}"));
+        }
+        self.get(path, LOOKUP_DEADLINE).await
     }
 
     /// Lists what is installed or published on the node.

@@ -116,6 +116,12 @@ impl<R: Record> Copies<R> {
         Ok(newest)
     }
 
+    /// The peers that hold a copy which says the same.
+    pub fn holders_of(&self, record: &R) -> &[PeerId] {
+        let copy = self.copies.iter().find(|copy| copy.record.bytes() == record.bytes());
+        copy.map_or(&[], |copy| &copy.holders)
+    }
+
     /// The peers that hold an older one than `newest`.
     pub fn behind(&self, newest: &R) -> Vec<PeerId> {
         let older = self.copies.iter().filter(|copy| newest.against(&copy.record) == Choice::First);

@@ -26,6 +26,8 @@ pub enum Context {
     Manifest,
     /// The keys of a publisher.
     KeyDocument,
+    /// That some heads are a publisher's newest.
+    Confirmation,
 }
 
 impl Context {
@@ -36,6 +38,7 @@ impl Context {
             Self::Entry => "ggen/entry/v1",
             Self::Manifest => "ggen/manifest/v1",
             Self::KeyDocument => "ggen/key/v1",
+            Self::Confirmation => "ggen/confirm/v1",
         }
     }
 
@@ -46,6 +49,7 @@ impl Context {
             Self::Entry => "a log entry",
             Self::Manifest => "a manifest",
             Self::KeyDocument => "a key document",
+            Self::Confirmation => "a confirmation",
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Event, Lookup,
     driver::Driver,
-    handle::{Provider, Sought},
+    handle::{Answers, Provider, Sought},
     intake::{Offered, Way},
     kademlia::{self, Question},
     lookups::{Heads, Purpose},
@@ -76,30 +76,26 @@ impl Driver {
         }
     }
 
-    pub(super) fn put_head(&mut self, head: VerifiedHead, reply: oneshot::Sender<usize>) {
+    pub(super) fn put_record(&mut self, key: [u8; 32], value: Vec<u8>, reply: oneshot::Sender<usize>) {
         if !self.room_for_query() {
             return;
         }
-        let record = Record::new(head.dht_key().to_vec(), head.bytes().to_vec());
+        let record = Record::new(key.to_vec(), value);
         // All: the answer then names every node that took the record, where there are fewer than the full number.
         match self.swarm.behaviour_mut().kad.put_record(record, Quorum::All) {
             Ok(id) => {
-                self.moving.came(
-                    &head.dht_key().to_vec().into(),
-                    &mut self.swarm.behaviour_mut().kad,
-                    Instant::now(),
-                );
+                self.moving.came(&key.to_vec().into(), &mut self.swarm.behaviour_mut().kad, Instant::now());
                 self.queries.insert(id, Query::Put(Patience::new(Instant::now()), reply));
             }
-            Err(error) => tracing::warn!(%error, "a head of ours found no room in our own record store"),
+            Err(error) => tracing::warn!(%error, "what we say found no room in our own record store"),
         }
     }
 
-    /// How many nodes have taken this head so far, where it is still being stored.
-    pub(super) fn stored(&self, head: &VerifiedHead) -> usize {
+    /// How many nodes have taken this record so far, where it is still being stored.
+    pub(super) fn stored(&self, value: &[u8]) -> usize {
         let taken = self.swarm.behaviour().kad.iter_queries().map(|query| match query.info() {
             QueryInfo::PutRecord { record, phase: PutRecordPhase::PutRecord { success, .. }, .. }
-                if record.value == head.bytes() =>
+                if record.value == value =>
             {
                 success.len()
             }
@@ -297,7 +293,10 @@ impl Driver {
             let id = self.swarm.behaviour_mut().kad.put_record_to(record, behind.into_iter(), Quorum::One);
             self.queries.insert(id, Query::WriteBack);
         }
-        Sought::Found(Box::new(newest.clone()))
+        let peers = copies.holders_of(newest);
+        let networks: BTreeSet<_> = peers.iter().map(|peer| self.peers.network_of(peer)).collect();
+        let answers = Answers { peers: peers.len(), networks: networks.len() };
+        Sought::Found(Box::new(newest.clone()), answers)
     }
 
     /// Keeps two heads that a lookup found as a proof, and tells others of them.

@@ -108,6 +108,15 @@ impl Driver {
                         Way::Record { .. } => {}
                     }
                 }
+                Some(Judged::Confirmation { pass_on, keep_record }) => {
+                    let acceptance =
+                        if pass_on { MessageAcceptance::Accept } else { MessageAcceptance::Ignore };
+                    match way {
+                        Way::Gossip { .. } => self.answer_gossip(from, way, acceptance, true),
+                        Way::Record { record, held } if keep_record => self.keep_record(from, record, held),
+                        Way::Record { .. } => {}
+                    }
+                }
                 Some(Judged::NoHead(blame, error)) => {
                     self.intake.count_refused(1);
                     tracing::debug!(peer = %from, code = %error.code(), %error, "no head");

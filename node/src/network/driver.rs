@@ -195,9 +195,12 @@ impl Driver {
             }
             Command::Dial(target, reply) => self.dial(target, reply),
             Command::Bootstrap(reply) => self.bootstrap(reply),
-            Command::PutHead(head, reply) => self.put_head(*head, reply),
-            Command::Stored(head, reply) => {
-                let _ = reply.send(self.stored(&head));
+            Command::PutRecord(key, value, reply) => self.put_record(key, value, reply),
+            Command::GetConfirmation(publisher, until, reply) => {
+                self.get_confirmation(publisher, until, reply)
+            }
+            Command::Stored(value, reply) => {
+                let _ = reply.send(self.stored(&value));
             }
             Command::GetHead(package, deadline, reply) => self.get_head(package, deadline, reply),
             Command::Announce(head, reply) => {

@@ -16,10 +16,11 @@ use crate::{
         protocol::{Answer, Arrived, Request},
     },
     heads::lookup::Ended,
+    identity::PublisherId,
     limits::FETCH_TIMEOUT_MAX,
     package::PackageId,
     peers::trim::Marks,
-    release::head::VerifiedHead,
+    release::{VerifiedConfirmation, head::VerifiedHead},
 };
 
 /// How long the loop may take for what needs no peer.
@@ -30,11 +31,20 @@ const PROVIDERS_QUEUED_MAX: usize = 256;
 /// How long the loop may take to tell what came of a request to a peer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(FETCH_TIMEOUT_MAX.as_secs() + LOCAL_TIMEOUT.as_secs());
 
+/// Nodes that answered a lookup with the same newest head.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Answers {
+    /// How many.
+    pub peers: usize,
+    /// In how many public networks they are; those that are reached in none count as one.
+    pub networks: usize,
+}
+
 /// What a lookup of a head came to.
 #[derive(Debug)]
 pub(super) enum Sought {
     /// The newest one.
-    Found(Box<VerifiedHead>),
+    Found(Box<VerifiedHead>, Answers),
     /// Nobody had one that counts, of all that are nearest and live.
     Nothing,
     /// None was found by those who answered, so many, before the time ran out.
@@ -65,8 +75,9 @@ pub(super) enum Command {
     Subscribe(oneshot::Sender<bool>),
     Dial(Target, oneshot::Sender<Result<PeerId, DialFailure>>),
     Bootstrap(oneshot::Sender<bool>),
-    PutHead(Box<VerifiedHead>, oneshot::Sender<usize>),
-    Stored(Box<VerifiedHead>, oneshot::Sender<usize>),
+    PutRecord([u8; 32], Vec<u8>, oneshot::Sender<usize>),
+    Stored(Vec<u8>, oneshot::Sender<usize>),
+    GetConfirmation(PublisherId, Instant, oneshot::Sender<Option<Box<VerifiedConfirmation>>>),
     GetHead(PackageId, Instant, oneshot::Sender<Sought>),
     Announce(Vec<u8>, oneshot::Sender<usize>),
     Provide(ContentId, oneshot::Sender<bool>),
@@ -261,9 +272,24 @@ impl Handle {
     /// # Errors
     /// [`Error::Timeout`], [`Error::Stopped`].
     pub async fn put_head(&self, head: VerifiedHead, deadline: Duration) -> Result<usize, Error> {
-        let head = Box::new(head);
-        match self.call(deadline, |reply| Command::PutHead(head.clone(), reply)).await {
-            Err(Error::Timeout(_)) => self.call(LOCAL_TIMEOUT, |reply| Command::Stored(head, reply)).await,
+        self.put_record(head.dht_key(), head.bytes().to_vec(), deadline).await
+    }
+
+    /// Stores a confirmation in the DHT and yields to how many nodes took it.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn put_confirmation(
+        &self,
+        confirmation: &VerifiedConfirmation,
+        deadline: Duration,
+    ) -> Result<usize, Error> {
+        self.put_record(confirmation.dht_key(), confirmation.bytes().to_vec(), deadline).await
+    }
+
+    async fn put_record(&self, key: [u8; 32], value: Vec<u8>, deadline: Duration) -> Result<usize, Error> {
+        match self.call(deadline, |reply| Command::PutRecord(key, value.clone(), reply)).await {
+            Err(Error::Timeout(_)) => self.call(LOCAL_TIMEOUT, |reply| Command::Stored(value, reply)).await,
             stored => stored,
         }
     }
@@ -280,11 +306,37 @@ impl Handle {
         package: PackageId,
         deadline: Duration,
     ) -> Result<Option<VerifiedHead>, Error> {
+        Ok(self.get_newest(package, deadline).await?.map(|(head, _)| head))
+    }
+
+    /// Looks up in the DHT what a publisher confirmed last.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn get_confirmation(
+        &self,
+        publisher: PublisherId,
+        deadline: Duration,
+    ) -> Result<Option<VerifiedConfirmation>, Error> {
+        let (until, patience) = (Instant::now() + deadline, deadline + LOCAL_TIMEOUT);
+        let found = self.call(patience, |reply| Command::GetConfirmation(publisher, until, reply)).await?;
+        Ok(found.map(|found| *found))
+    }
+
+    /// As [`Handle::get_head`], with how many have that head.
+    ///
+    /// # Errors
+    /// As [`Handle::get_head`].
+    pub async fn get_newest(
+        &self,
+        package: PackageId,
+        deadline: Duration,
+    ) -> Result<Option<(VerifiedHead, Answers)>, Error> {
         let until = Instant::now() + deadline;
         // The loop ends the lookup itself, and says what it had come to by then.
         let patience = deadline + LOCAL_TIMEOUT;
         match self.call(patience, |reply| Command::GetHead(package.clone(), until, reply)).await? {
-            Sought::Found(head) => Ok(Some(*head)),
+            Sought::Found(head, answers) => Ok(Some((*head, answers))),
             Sought::Nothing => Ok(None),
             Sought::CutOff(answered) => Err(Error::CutOff { package, answered, deadline }),
             Sought::Unanswered => Err(Error::Unanswered { package }),
@@ -481,7 +533,9 @@ mod tests {
         let (_heads, read) = watch::channel(HeadsRead::default());
         let handle = Handle { local: PeerId::random(), commands, heads: read };
         let driver = async {
-            let Some(Command::PutHead(_, _unanswered)) = received.recv().await else { panic!("not stored") };
+            let Some(Command::PutRecord(_, _, _unanswered)) = received.recv().await else {
+                panic!("not stored")
+            };
             let Some(Command::Stored(_, reply)) = received.recv().await else { panic!("not asked") };
             reply.send(2).unwrap();
         };

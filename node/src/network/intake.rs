@@ -12,11 +12,12 @@ use crate::{
     heads::{self, Blame, Door, Forward, Verdict},
     limits::{HEADS_JUDGED_AT_ONCE_MAX, HEADS_QUEUED_MAX, HEADS_WRITTEN_AT_ONCE_MAX},
     release::{
-        self, VerifiedHead,
+        self, VerifiedConfirmation, VerifiedHead,
         choice::{Choice, compare},
+        confirmation,
     },
     store::{self, Store},
-    sync::Verified,
+    sync::{self, Verified},
     time::Timestamp,
 };
 
@@ -61,6 +62,8 @@ pub(super) enum Judged {
         /// The head that is listed, where others are to be told of both.
         listed: Option<Box<VerifiedHead>>,
     },
+    /// It is a confirmation: whether gossip passes it on, and whether it is kept as a record.
+    Confirmation { pass_on: bool, keep_record: bool },
     /// It is no genuine head.
     NoHead(Blame, release::Error),
 }
@@ -159,6 +162,9 @@ fn judge_one(
     now: Timestamp,
 ) -> Result<Judged, store::Error> {
     let door = offered.door();
+    if confirmation::is_likely(&offered.bytes) {
+        return judge_confirmation(store, offered, now);
+    }
     let head = VerifiedHead::verify_stored(&offered.bytes).and_then(|head| match &offered.way {
         Way::Record { record, .. } if record.key.as_ref() != head.dht_key() => Err(release::Error::Key),
         _ => Ok(head),
@@ -179,12 +185,41 @@ fn judge_one(
     Ok(Judged::Head { head: Box::new(head), verdict, listed })
 }
 
+/// Verifies a confirmation that came, and takes it where it is newer.
+fn judge_confirmation(store: &Store, offered: &Offered, now: Timestamp) -> Result<Judged, store::Error> {
+    let door = offered.door();
+    let read = VerifiedConfirmation::verify(&offered.bytes, now).and_then(|read| match &offered.way {
+        Way::Record { record, .. } if record.key.as_ref() != read.dht_key() => Err(release::Error::Key),
+        _ => Ok(read),
+    });
+    let read = match read {
+        Ok(read) => read,
+        // Clocks differ.
+        Err(release::Error::Early { .. }) => {
+            return Ok(Judged::Confirmation { pass_on: false, keep_record: false });
+        }
+        Err(error) => return Ok(Judged::NoHead(heads::blame(door, &error), error)),
+    };
+    let confirming = sync::confirm(store, door, &read)?;
+    let keep_record = match &offered.way {
+        Way::Gossip { .. } => false,
+        Way::Record { held: None, .. } => true,
+        Way::Record { held: Some(held), .. } => {
+            let held = VerifiedConfirmation::verify_stored(held).ok();
+            confirmation::judge(&read, held.as_ref()).is_kept()
+        }
+    };
+    let keep_record = keep_record && !confirming.is_refused();
+    Ok(Judged::Confirmation { pass_on: confirming.is_passed_on(), keep_record })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        release::fixture::{NOW, head, publisher},
-        sync,
+    use crate::release::{
+        Confirmation,
+        confirmation::Heads,
+        fixture::{DAY, NOW, head, publisher, rotated},
     };
 
     fn announced(head: &VerifiedHead) -> Offered {
@@ -241,6 +276,44 @@ mod tests {
         sync::write(&store, &[(Source::unknown(), second.clone())], NOW).unwrap();
         let judged = one(&store, announced(&second));
         assert!(matches!(judged, Judged::Head { listed: None, .. }), "others were told of it");
+    }
+
+    #[test]
+    fn a_confirmation_is_judged_before_it_is_passed_on_or_kept() {
+        let (store, publisher) = (Store::in_memory().unwrap(), publisher(1));
+        let listed = head(&publisher, &["1.0.0"]);
+        let made = |by: &crate::identity::Publisher, as_of| {
+            Confirmation::make(by, &Heads::of([&listed]), None, as_of, DAY * 30).unwrap().0
+        };
+        let (old, new) = (made(&publisher, NOW.minus(DAY)), made(&publisher, NOW));
+        let by_gossip = |bytes: &[u8]| {
+            let way = Way::Gossip { id: MessageId::new(b"1"), author: None, digest: [0; 32] };
+            one(&store, Offered { from: PeerId::random(), bytes: bytes.to_vec(), way })
+        };
+        let is_passed_on =
+            |bytes: &[u8]| matches!(by_gossip(bytes), Judged::Confirmation { pass_on: true, .. });
+        assert!(!is_passed_on(new.bytes()), "no head of its publisher is listed");
+        sync::write(&store, &[(Source::unknown(), listed.clone())], NOW).unwrap();
+        assert!(is_passed_on(old.bytes()) && is_passed_on(new.bytes()));
+        assert!(!is_passed_on(new.bytes()) && !is_passed_on(old.bytes()), "known, and replayed");
+        assert!(!is_passed_on(made(&publisher, NOW.plus(DAY)).bytes()), "from the future");
+        let mut forged = new.bytes().to_vec();
+        let last = forged.len() - 1;
+        forged[last] ^= 1;
+        assert!(matches!(by_gossip(&forged), Judged::NoHead(Blame::Announcement, _)));
+        let keeps = |key: &[u8], held: Option<&VerifiedConfirmation>| {
+            let record = Record::new(key.to_vec(), new.bytes().to_vec());
+            let held = held.map(|held| held.bytes().to_vec());
+            let way = Way::Record { record, held };
+            let judged = one(&store, Offered { from: PeerId::random(), bytes: new.bytes().to_vec(), way });
+            matches!(judged, Judged::Confirmation { keep_record: true, .. })
+        };
+        let key = new.dht_key();
+        assert!(keeps(&key, None) && keeps(&key, Some(&old)));
+        assert!(!keeps(&key, Some(&new)) && !keeps(&[7; 32], None));
+        let thief = made(&rotated(&publisher, 3), NOW);
+        sync::write(&store, &[(Source::unknown(), head(&rotated(&publisher, 2), &["1.0.0"]))], NOW).unwrap();
+        assert!(!is_passed_on(thief.bytes()) && !keeps(&key, None), "keys that were replaced");
     }
 
     #[test]

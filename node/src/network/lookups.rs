@@ -28,10 +28,14 @@ use crate::{
         copies::Copies,
         lookup::{self, CANDIDATES_MAX, Ended, Lookup, NAMED_MAX, Step},
     },
+    identity::PublisherId,
     limits::DHT_ADDRESSES_PER_PROVIDER_MAX,
     package::PackageId,
     peers::limits::HANDSHAKE_TIMEOUT,
-    release::head::{VerifiedHead, dht_key},
+    release::{
+        VerifiedConfirmation, confirmation,
+        head::{VerifiedHead, dht_key},
+    },
     time::Timestamp,
 };
 
@@ -66,6 +70,7 @@ struct Running {
 /// What a lookup is for, what it has found, and who waits for it.
 pub(super) enum Purpose {
     Head(Box<Heads>),
+    Confirmation(Box<Confirmed>),
     Providers { found: mpsc::Sender<Provider>, told: BTreeSet<PeerId> },
 }
 
@@ -74,6 +79,13 @@ pub(super) struct Heads {
     pub(super) package: PackageId,
     pub(super) copies: Copies<VerifiedHead>,
     pub(super) reply: oneshot::Sender<Sought>,
+}
+
+/// The confirmation that counts of those that were found of a publisher.
+pub(super) struct Confirmed {
+    publisher: PublisherId,
+    found: Option<VerifiedConfirmation>,
+    reply: oneshot::Sender<Option<Box<VerifiedConfirmation>>>,
 }
 
 impl Lookups {
@@ -136,6 +148,9 @@ impl Lookups {
     ) {
         let has_found = match &mut running.purpose {
             Purpose::Head(heads) => said.record.is_some_and(|record| found_head(heads, peer, &record)),
+            Purpose::Confirmation(confirmed) => {
+                said.record.is_some_and(|record| found_confirmation(confirmed, &record))
+            }
             Purpose::Providers { found, told } => {
                 let mut any = false;
                 for provider in said.providers {
@@ -201,6 +216,18 @@ impl Driver {
         let question = Question::Record(dht_key(&package).to_vec().into());
         let heads = Heads { package, copies: Copies::default(), reply };
         self.begin_lookup(question, deadline, Purpose::Head(Box::new(heads)));
+    }
+
+    /// Looks up what a publisher confirmed last, until `deadline` at the latest.
+    pub(super) fn get_confirmation(
+        &mut self,
+        publisher: PublisherId,
+        deadline: Instant,
+        reply: oneshot::Sender<Option<Box<VerifiedConfirmation>>>,
+    ) {
+        let question = Question::Record(confirmation::dht_key(publisher).to_vec().into());
+        let confirmed = Confirmed { publisher, found: None, reply };
+        self.begin_lookup(question, deadline, Purpose::Confirmation(Box::new(confirmed)));
     }
 
     /// Begins a lookup. Where there is no room for it, whoever waits is told so by being told nothing.
@@ -293,7 +320,7 @@ impl Driver {
         self.swarm.behaviour_mut().kad.end(&running.id);
         let (cost, duration) = (running.lookup.cost(), running.lookup.took(Instant::now()));
         let kind = match &running.purpose {
-            Purpose::Head(_) => LookupKind::GetHead,
+            Purpose::Head(_) | Purpose::Confirmation(_) => LookupKind::GetHead,
             Purpose::Providers { .. } => LookupKind::GetProviders,
         };
         tracing::debug!(?kind, ?ended, ?cost, ?duration, "a lookup is over");
@@ -306,6 +333,10 @@ impl Driver {
         }));
         match running.purpose {
             Purpose::Head(heads) => self.sought(*heads, ended, cost),
+            Purpose::Confirmation(confirmed) => {
+                let Confirmed { found, reply, .. } = *confirmed;
+                let _ = reply.send(found.map(Box::new));
+            }
             Purpose::Providers { found, .. } => {
                 let _ = found.try_send(Provider::End(ended));
             }
@@ -318,9 +349,24 @@ impl Purpose {
     fn is_given_up(&self) -> bool {
         match self {
             Self::Head(heads) => heads.reply.is_closed(),
+            Self::Confirmation(confirmed) => confirmed.reply.is_closed(),
             Self::Providers { found, .. } => found.is_closed(),
         }
     }
+}
+
+/// Takes a record for a confirmation of the publisher that is looked for; tells whether it is one.
+fn found_confirmation(confirmed: &mut Confirmed, record: &Record) -> bool {
+    // Most copies are the same, and cost no second look.
+    if confirmed.found.as_ref().is_some_and(|found| found.bytes() == record.value) {
+        return true;
+    }
+    let Ok(read) = VerifiedConfirmation::verify(&record.value, Timestamp::now()) else { return false };
+    let counts = read.publisher() == confirmed.publisher;
+    if counts && confirmation::judge(&read, confirmed.found.as_ref()).is_kept() {
+        confirmed.found = Some(read);
+    }
+    counts
 }
 
 /// Takes a record for a head of the package that is looked for; tells whether it counts.

@@ -63,7 +63,7 @@ use libp2p::{Multiaddr, PeerId};
 pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
 pub use driver::spawn;
 pub use first_contact::FirstContact;
-pub use handle::{DialFailure, Handle, HeadsRead, Provider};
+pub use handle::{Answers, DialFailure, Handle, HeadsRead, Provider};
 pub use metrics::Metrics;
 pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;

@@ -55,6 +55,14 @@ pub enum Error {
         /// The time now.
         now: Timestamp,
     },
+    /// A confirmation from too far ahead of the clock.
+    #[error("the confirmation is from {as_of}, which is more than ten minutes ahead; it is {now} now")]
+    Early {
+        /// When it says that it was made.
+        as_of: Timestamp,
+        /// The time now.
+        now: Timestamp,
+    },
     /// An entry does not follow from the one before it.
     #[error("entry {sequence} does not continue the log: {why}")]
     Log {
@@ -119,7 +127,7 @@ impl Error {
             Self::Malformed { .. } | Self::Log { .. } => Code::Malformed,
             Self::Publisher { .. } | Self::Scope { .. } => Code::Signature,
             Self::Key | Self::Anchor { .. } => Code::HashMismatch,
-            Self::Future { .. } => Code::Clock,
+            Self::Future { .. } | Self::Early { .. } => Code::Clock,
             Self::VersionReused { .. } | Self::Refused { .. } => Code::Conflict,
             Self::Rollback { .. } => Code::Rollback,
             Self::Equivocation { .. } => Code::Equivocation,
@@ -133,7 +141,7 @@ impl Error {
             Self::Limit { what: "a head", .. } => {
                 "shorten the description, or use fewer tags and categories".to_owned()
             }
-            Self::Future { .. } => "check this machine's clock".to_owned(),
+            Self::Future { .. } | Self::Early { .. } => "check this machine's clock".to_owned(),
             Self::VersionReused { released } => {
                 format!(
                     "publish under a version after {}; a released version cannot be changed",

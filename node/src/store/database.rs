@@ -26,6 +26,7 @@ const MIGRATIONS: &[&[&str]] = &[&[
     super::SCHEMA,
     super::holdings::SCHEMA,
     crate::catalog::SCHEMA,
+    crate::catalog::CONFIRMED_SCHEMA,
     crate::reputation::SCHEMA,
     crate::peers::SCHEMA,
 ]];

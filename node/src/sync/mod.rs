@@ -21,11 +21,14 @@ use sha2::{Digest, Sha256};
 
 use self::protocol::{Page, Position};
 use crate::{
-    catalog::{self, Outcome, Refusal, Source},
+    catalog::{self, Confirming, Held, Outcome, Refusal, Source},
     heads::{self, Blame, Door, Id, Item},
     limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     package::PackageId,
-    release::VerifiedHead,
+    release::{
+        self, VerifiedConfirmation, VerifiedHead,
+        confirmation::{self, Heads},
+    },
     store::{self, Store, meta},
     time::Timestamp,
 };
@@ -108,7 +111,10 @@ impl Verified {
             return true;
         }
         drop(held);
-        let is_genuine = VerifiedHead::verify_stored(bytes).is_ok();
+        let is_genuine = match confirmation::is_likely(bytes) {
+            true => VerifiedConfirmation::verify_stored(bytes).is_ok(),
+            false => VerifiedHead::verify_stored(bytes).is_ok(),
+        };
         if is_genuine {
             self.note(bytes);
         }
@@ -134,7 +140,7 @@ pub fn page(store: &Store, verified: &Verified, epoch: u32, request: Position) -
         // Whoever remembers a place that was never given remembers another database than this one.
         let is_ours = request.epoch == epoch && request.after <= catalog::newest_position(conn)?;
         let after = if is_ours { request.after } else { 0 };
-        Ok((after, catalog::after(conn, after, HEADS_PAGE_MAX, HEADS_PAGE_BYTES)?))
+        Ok((after, catalog::changes_after(conn, after, HEADS_PAGE_MAX, HEADS_PAGE_BYTES)?))
     });
     let (after, catalog::Page { heads, next, done }) = match read {
         Ok(read) => read,
@@ -156,7 +162,10 @@ fn sound(store: &Store, verified: &Verified, after: u64, heads: Vec<Vec<u8>>) ->
         let dropped = store.write(|tx| {
             damaged
                 .iter()
-                .try_for_each(|bytes| catalog::discard(tx, after, bytes).map(drop))
+                .try_for_each(|bytes| {
+                    catalog::discard_confirmation(tx, bytes)?;
+                    catalog::discard(tx, after, bytes).map(drop)
+                })
                 .map_err(Into::into)
         });
         if let Err(error) = dropped {
@@ -202,22 +211,27 @@ pub fn take(
 ) -> Option<Took> {
     let mut taken = Taken::default();
     let (mut genuine, mut given): (Vec<_>, Vec<Item>) = (Vec::new(), Vec::new());
+    let mut confirmations = Vec::new();
     let held = store.read(|conn| {
         let held = offered.iter().map(|bytes| catalog::holds(conn, bytes));
         Ok(held.collect::<Result<Vec<_>, _>>()?)
     });
     let held = held.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()?;
     for (bytes, is_held) in offered.iter().zip(held) {
-        if let Some(head) = is_held {
-            given.extend([false, true].map(|frozen| heads::item_of(&head, frozen)));
+        if let Some(held) = is_held {
+            if let Held::Head(head) = held {
+                given.extend([false, true].map(|frozen| heads::item_of(&head, frozen)));
+            }
             taken.known += 1;
             continue;
         }
-        match VerifiedHead::verify_stored(bytes) {
-            Ok(head) => {
-                verified.note(head.bytes());
-                genuine.push((from.clone(), head));
-            }
+        let read = match confirmation::is_likely(bytes) {
+            true => VerifiedConfirmation::verify(bytes, now).map(|read| confirmations.push(read)),
+            false => VerifiedHead::verify_stored(bytes).map(|head| genuine.push((from.clone(), head))),
+        };
+        match read {
+            Ok(()) => verified.note(bytes),
+            Err(release::Error::Early { .. }) => taken.deferred += 1,
             Err(error) => match heads::blame(Door::Exchange, &error) {
                 Blame::Nothing => taken.refused += 1,
                 Blame::Fault | Blame::Announcement => {
@@ -236,8 +250,16 @@ pub fn take(
     match write(store, &genuine, now) {
         Ok(Written { new, deferred }) => {
             taken.new = new;
-            taken.deferred = deferred;
+            taken.deferred += deferred;
             taken.refused += genuine.len() - new - deferred;
+            // After the heads: of a publisher without any there is nothing to confirm.
+            for read in &confirmations {
+                match confirm(store, Door::Exchange, read) {
+                    Ok(confirming) if confirming.is_kept() => taken.new += 1,
+                    Ok(_) => taken.refused += 1,
+                    Err(error) => tracing::warn!(%error, "a confirmation was not written"),
+                }
+            }
             let came = genuine.iter().map(|(_, head)| head);
             given.extend(came.flat_map(|head| [false, true].map(|frozen| heads::item(head, frozen))));
             // Where something waits, it is not told apart from what is never taken.
@@ -297,6 +319,22 @@ pub fn convict(
     now: Timestamp,
 ) -> Result<bool, store::Error> {
     store.write(|tx| Ok(catalog::convict(tx, first, second, &Source::unknown(), now)?))
+}
+
+/// Takes a confirmation where it is newer than the one that is held of its publisher.
+///
+/// # Errors
+/// Where the database fails.
+pub fn confirm(
+    store: &Store,
+    door: Door,
+    confirmation: &VerifiedConfirmation,
+) -> Result<Confirming, store::Error> {
+    let list = match confirmation.confirmation().root {
+        Some(root) => store.block(&root)?.and_then(|block| Heads::from_bytes(block.bytes()).ok()),
+        None => None,
+    };
+    store.write(|tx| Ok(catalog::confirm(tx, door, confirmation, list.as_ref())?))
 }
 
 /// What became of heads that were written.

@@ -270,6 +270,8 @@ pub enum Action {
         version: Option<String>,
         /// Bytes that may come over the network at most.
         fetches_at_most: Option<u64>,
+        /// Whether the node must say that its publisher is overdue, or that it is not.
+        overdue: Option<bool>,
     },
     /// Gets the head of a package that was published before, through the DHT alone.
     Lookup {
@@ -640,6 +642,14 @@ impl Step {
                 _,
                 Action::Install { fetches_at_most: Some(most), .. },
             ) if fetched > most => Some(format!("fetched {fetched} bytes, and not at most {most}")),
+            (Some(Ended::Installed { overdue, .. }), _, Action::Install { overdue: Some(expected), .. })
+                if overdue != expected =>
+            {
+                Some(match expected {
+                    true => "did not say that its publisher is overdue".to_owned(),
+                    false => "said that its publisher is overdue, who is not".to_owned(),
+                })
+            }
             (Some(Ended::Bootstrapped { reached: 0 }), ..) => Some("reached nobody".to_owned()),
             _ => None,
         }

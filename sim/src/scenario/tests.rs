@@ -356,7 +356,8 @@ fn an_installation_of_something_else_falls_short() {
         sequence: 0,
     };
     let shortcoming = |id: &str, cid: &str, first: Option<Ended>| {
-        let installed = Ended::Installed { id: id.to_owned(), cid: cid.to_owned(), fetched: 1 };
+        let installed =
+            Ended::Installed { id: id.to_owned(), cid: cid.to_owned(), fetched: 1, overdue: false };
         let ended = [(1, published("key/birch", "of-birch")), (2, installed)];
         scenario.shortcoming(2, &first.map(|it| (0, it)).into_iter().chain(ended).collect())
     };
@@ -372,8 +373,12 @@ fn an_installation_of_something_else_falls_short() {
         parse(&format!("{SMALL}{}{install}", publish(1, "amber"))).unwrap()
     };
     let ended = |scenario: &Scenario| {
-        let installed =
-            Ended::Installed { id: "key/amber".to_owned(), cid: "of-amber".to_owned(), fetched: 1 };
+        let installed = Ended::Installed {
+            id: "key/amber".to_owned(),
+            cid: "of-amber".to_owned(),
+            fetched: 1,
+            overdue: false,
+        };
         scenario.shortcoming(1, &[(0, published("key/amber", "of-amber")), (1, installed)].into())
     };
     assert_eq!(ended(&named("1.0.0")), None);

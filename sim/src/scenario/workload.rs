@@ -48,6 +48,7 @@ pub(super) struct Doing {
     says: Option<Spanned<String>>,
     to: Option<Spanned<String>>,
     fetches_at_most: Option<Spanned<u64>>,
+    overdue: Option<Spanned<bool>>,
     fails: Option<Spanned<String>>,
     #[serde(default)]
     may_fail: bool,
@@ -221,7 +222,7 @@ impl Doing {
     fn check_keys(&self) -> Result<(), Problem> {
         use Verb::{Bootstrap, Install, Lookup, Publish, Search};
         let verb = *self.what.get_ref();
-        let belonging: [Belonging<'_>; 16] = [
+        let belonging: [Belonging<'_>; 17] = [
             ("package", span(&self.package), &[Publish, Install, Lookup]),
             ("version", span(&self.version), &[Publish, Install]),
             ("bytes", span(&self.bytes), &[Publish]),
@@ -238,6 +239,7 @@ impl Doing {
             ("says", span(&self.says), &[Search]),
             ("to", span(&self.to), &[Bootstrap]),
             ("fetches-at-most", span(&self.fetches_at_most), &[Install]),
+            ("overdue", span(&self.overdue), &[Install]),
         ];
         for (key, place, verbs) in belonging {
             if place.is_some() && !verbs.contains(&verb) {
@@ -301,6 +303,7 @@ impl Doing {
                 package: plain(&self.package).ok_or_else(|| needs("package"))?,
                 version: plain(&self.version),
                 fetches_at_most: plain(&self.fetches_at_most),
+                overdue: plain(&self.overdue),
             },
             Verb::Lookup => Action::Lookup { package: plain(&self.package).ok_or_else(|| needs("package"))? },
             Verb::Bootstrap => {

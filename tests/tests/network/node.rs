@@ -98,6 +98,7 @@ impl Node {
             package: package.to_owned(),
             to: to.to_str().unwrap().to_owned(),
             timeout_secs: Some(secs),
+            ..InstallRequest::default()
         };
         Service::install(&self.registry, request, ProgressSender::discard()).await
     }

@@ -10,6 +10,7 @@
     reason = "tests panic, wait for real processes, and show what those said"
 )]
 
+mod away;
 mod bad_configuration;
 mod bad_input;
 mod bad_state;

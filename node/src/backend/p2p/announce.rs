@@ -111,6 +111,7 @@ impl Node {
             // Nobody is there, and what was signed may still be taken back.
             return Told::default();
         }
+        self.confirming.notify_one();
         let left = deadline.saturating_duration_since(Instant::now());
         let told = head.clone();
         let read = self.with_store(move |store| {

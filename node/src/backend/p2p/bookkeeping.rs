@@ -13,6 +13,7 @@ use tokio::{
 
 use super::node::Node;
 use crate::{
+    catalog,
     content::{Codec, ContentId},
     network::Event,
     peers::{
@@ -64,6 +65,7 @@ fn note(node: &Node, event: Event, batch: &mut Vec<Event>) {
         Event::Audience => {
             node.audience.notify_one();
             node.outbox.notify_one();
+            node.confirming.notify_one();
         }
         Event::Reunited { away, .. } => node.reunited(away),
         Event::Greeted { peer, ip, is_dialled, time } => node.note_time(peer, ip, is_dialled, time),
@@ -109,6 +111,7 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
                 {
                     let root = ContentId::from_digest(Codec::DagPb, digest);
                     ledger::record(tx, peer, &ledger::Event::Claimed { root }, now)?;
+                    catalog::provided(tx, &root)?;
                 }
             }
             Event::Audience

@@ -5,7 +5,12 @@ use std::collections::BTreeMap;
 use libp2p::PeerId;
 
 use super::disputed::FROZEN;
-use crate::{catalog::Listed, control::api::PackageInfo, release::Head, reputation::Score};
+use crate::{
+    catalog::Listed,
+    control::api::{Freshness, PackageInfo},
+    release::Head,
+    reputation::Score,
+};
 
 /// What a search shows of a head.
 pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
@@ -32,6 +37,7 @@ pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
         reputation: Score::NEW.get(),
         updated: head.released_at.to_string(),
         notes,
+        freshness: Freshness::default(),
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{
     describe::{package_info, with_providers},
     failure::fail,
+    fresh,
     install::manifest_of,
     node::Node,
     resolve::Unread,
@@ -194,15 +195,27 @@ impl Node {
                 })
             })
             .await?;
+        let heads: Vec<_> = found.hits.iter().map(|hit| (hit.head.clone(), hit.bytes.clone())).collect();
+        let now = self.now();
+        let fresh = self
+            .with_store(move |store| {
+                heads
+                    .iter()
+                    .map(|(head, bytes)| fresh::freshness_here(store, head, bytes))
+                    .collect::<Result<Vec<_>, _>>()
+            })
+            .await?;
         let least = asked.least.unwrap_or(Score::ZERO);
         Ok(found
             .hits
             .iter()
             .zip(frozen)
-            .map(|(hit, frozen)| {
+            .zip(fresh)
+            .map(|((hit, frozen), fresh)| {
                 let root = hit.head.latest.as_ref().map(|latest| latest.root);
                 let of_hit = root.and_then(|root| providers.get(&root)).map_or(&[][..], Vec::as_slice);
-                with_providers(hit, frozen, of_hit, &scores, least)
+                let freshness = fresh::told(&fresh, None, now);
+                PackageInfo { freshness, ..with_providers(hit, frozen, of_hit, &scores, least) }
             })
             .collect())
     }
@@ -210,6 +223,12 @@ impl Node {
     pub(super) async fn info(&self, request: InfoRequest) -> Result<Info, Failure> {
         let reference = Self::parse_reference(&request.package)?;
         let head = self.resolve(&reference).await?;
+        let demand = self.demand(request.fresh, request.fresh_secs, false);
+        let newest = self.newest(head, demand, true, Instant::now() + SEARCH_TIMEOUT).await?;
+        let now = self.now();
+        newest.demanded(demand, now)?;
+        let freshness = newest.told(now);
+        let head = newest.head;
         let package = head.package_id();
         // Without those who hold it the latest version has to do, within the time of the verb.
         let log = tokio::time::timeout(LOG_PATIENCE, self.log_of(&head)).await;
@@ -217,9 +236,8 @@ impl Node {
         let deadline = Instant::now() + SEARCH_TIMEOUT;
         let frozen = self.dispute(&package).await?.is_some();
         let mut info = Info {
-            package: package_info(head.head(), frozen),
+            package: PackageInfo { freshness, ..package_info(head.head(), frozen) },
             sequence: head.head().sequence.get(),
-            released_at: head.head().released_at.to_string(),
             versions: match (&log, frozen) {
                 (Err(_), true) => Vec::new(),
                 (log, _) => versions(&head, log.as_ref().ok()),

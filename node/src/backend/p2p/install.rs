@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use super::{
     KEYS_FOLDER,
     failure::fail,
+    fresh::Demand,
     gone,
     node::{Node, asked_time},
     resolve::Unread,
@@ -68,7 +69,21 @@ impl Node {
         self.refuse_source(&target).await?;
         let deadline = Instant::now() + asked_time(request.timeout_secs, INSTALL_TIMEOUT);
         let head = self.resolve(&reference).await?;
+        let demand = match reference.version {
+            // A version that is named is what it is, however long its publisher has been away.
+            Some(_) => Demand::default(),
+            None => self.demand(request.fresh, request.fresh_secs, true),
+        };
+        let newest = match reference.version {
+            Some(_) => self.as_known(head).await?,
+            None => self.newest(head, demand, false, deadline).await?,
+        };
+        let now = self.now();
+        newest.demanded(demand, now)?;
+        let stale = newest.warning(now).filter(|_| reference.version.is_none());
+        let (freshness, head) = (newest.told(now), newest.head);
         let (release, mut warnings) = self.release_of(&head, reference.version.as_ref()).await?;
+        warnings.extend(stale);
         if head.head().preflight_skipped {
             warnings.push("its publisher skipped the checks before publishing".to_owned());
         }
@@ -111,6 +126,7 @@ impl Node {
         let served = report.peers.iter().filter(|(_, served)| served.blocks > 0);
         answer.providers = served.map(|(peer, _)| peer.to_string()).collect();
         answer.warnings = warnings;
+        answer.freshness = freshness;
         self.forget_providers(&answer_root(&answer)?);
         // The newcomer tells that it provides the tree too.
         self.audience.notify_one();

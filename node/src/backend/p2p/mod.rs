@@ -38,11 +38,13 @@
 mod announce;
 mod bookkeeping;
 mod clock;
+mod confirm;
 mod dependencies;
 mod describe;
 mod disputed;
 mod failure;
 mod find;
+mod fresh;
 mod history;
 mod home;
 mod install;

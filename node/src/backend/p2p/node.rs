@@ -26,6 +26,7 @@ use tokio_util::{
 use super::{
     P2PConfig, announce, bookkeeping,
     clock::{Clock, Fault, Jump},
+    confirm,
     failure::fail,
     gone, join, keys, outbox,
     reference::{Network, Off},
@@ -85,6 +86,8 @@ pub(super) struct Node {
     /// What waits in the outbox may be published now.
     pub(super) outbox: Notify,
     pub(super) first_contact: FirstContact,
+    /// Something of ours changed, or somebody came: there may be something to confirm.
+    pub(super) confirming: Notify,
     /// Since when somebody who is back may have missed what we told.
     missed: Mutex<Option<Timestamp>>,
     pub(super) listening: AtomicBool,
@@ -147,6 +150,7 @@ impl Node {
             audience: Notify::new(),
             outbox: Notify::new(),
             first_contact,
+            confirming: Notify::new(),
             missed: Mutex::new(None),
             listening: AtomicBool::new(false),
             without_entrance: AtomicBool::new(false),
@@ -191,6 +195,8 @@ impl Node {
         next.connections_high = new.connections_high;
         next.store_bytes_max = new.store_bytes_max;
         next.min_reputation = new.min_reputation;
+        next.confirm_days = new.confirm_days;
+        next.max_age_days = new.max_age_days;
         next.log_level = new.log_level;
         let topic = next.packages_topic.clone();
         self.network.reconfigure(topic, next.connections_max, marks(&next)).await.map_err(fail)?;
@@ -207,6 +213,7 @@ impl Node {
         node.spawn(outbox::release(node.clone()));
         node.spawn(watch::watch(node.clone()));
         node.spawn(keys::renew(node.clone()));
+        node.spawn(confirm::confirm(node.clone()));
     }
 
     /// Runs a task until it ends or the node stops.

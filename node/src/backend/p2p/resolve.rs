@@ -128,7 +128,7 @@ impl Node {
     }
 
     /// Holds a head of the DHT against what was seen of its package: that outlives the index.
-    async fn not_older(&self, head: VerifiedHead) -> Result<VerifiedHead, Failure> {
+    pub(super) async fn not_older(&self, head: VerifiedHead) -> Result<VerifiedHead, Failure> {
         let package = head.package_id();
         let seen =
             self.with_store(move |store| store.read(|conn| Ok(catalog::seen(conn, &package)?))).await?;

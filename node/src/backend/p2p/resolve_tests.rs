@@ -125,8 +125,12 @@ fn forget_and_learn(store: &Store, head: &VerifiedHead) {
 }
 
 async fn install(registry: &P2PRegistry, package: &str, to: &Path) -> Result<Installed, Failure> {
-    let request =
-        InstallRequest { package: package.to_owned(), to: to.display().to_string(), timeout_secs: Some(5) };
+    let request = InstallRequest {
+        package: package.to_owned(),
+        to: to.display().to_string(),
+        timeout_secs: Some(5),
+        ..InstallRequest::default()
+    };
     registry.node.install(request, ProgressSender::discard()).await
 }
 

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use super::{
     failure::fail,
+    fresh,
     install::{head_key, manifest_of},
     node::Node,
 };
 use crate::{
     code::Code,
-    control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
+    control::api::{Failure, Freshness, ListedPackage, Listing, Verified, VerifyRequest},
     package::{PackageId, PackageRef, check},
     release::{Release, VerifiedHead},
     store::{installed, meta, outbox, published},
@@ -123,6 +124,7 @@ impl Node {
             time: row.published_at.to_string(),
             size: row.bytes,
             why: String::new(),
+            freshness: Freshness::default(),
         });
         let queued = queued.into_iter().map(|row| ListedPackage {
             id: format!("{}@{}", row.package, row.version),
@@ -134,6 +136,7 @@ impl Node {
             time: row.queued_at.to_string(),
             size: row.bytes,
             why: row.why,
+            freshness: Freshness::default(),
         });
         let installed = installed.into_iter().map(|row| ListedPackage {
             id: format!("{}@{}", row.package, row.version),
@@ -145,8 +148,17 @@ impl Node {
             time: row.installed_at.to_string(),
             size: row.bytes,
             why: String::new(),
+            freshness: Freshness::default(),
         });
-        let packages: Vec<_> = published.chain(queued).chain(installed).collect();
+        let mut packages: Vec<_> = published.chain(queued).chain(installed).collect();
+        let ids: Vec<_> = packages.iter().map(|row| row.id.clone()).collect();
+        let now = self.now();
+        let fresh =
+            self.with_store(move |store| ids.iter().map(|id| fresh::of_listed(store, id, now)).collect());
+        let fresh: Vec<Freshness> = fresh.await?;
+        for (row, freshness) in packages.iter_mut().zip(fresh) {
+            row.freshness = freshness;
+        }
         Ok(Listing { total: packages.len(), packages })
     }
 }

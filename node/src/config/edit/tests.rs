@@ -100,6 +100,8 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         ("peers.connections_high", "60"),
         ("limits.store_bytes_max", "1000000000"),
         ("peers.min_reputation", "0.5"),
+        ("publish.confirm_days", "7"),
+        ("install.max_age", "14"),
         ("log.level", "trace"),
     ] {
         if name == "topology.hubs" {
@@ -113,7 +115,7 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         let document = document::read(&path, Unknown::Refuse).unwrap();
         assert_eq!(Key::named(name).unwrap().of(&document.values), None);
     }
-    assert_eq!(KEYS.len(), 14, "a new key wants a row above");
+    assert_eq!(KEYS.len(), 16, "a new key wants a row above");
 }
 
 #[test]
@@ -247,6 +249,14 @@ fn the_written_file_reads_well() {
 
     # Peers with a reputation below this are not fetched from, from 0.0 to 1.0.
     min_reputation = 0.0
+
+    [publish]
+    # Days within which the next confirmation of this node's packages is promised. It is made after a third of them; others call the packages overdue when all of them are over.
+    confirm_days = 30
+
+    [install]
+    # Days: the newest version of a package is installed only where its publisher confirmed it within them. No limit where absent; a version that is named is always installed.
+    # max_age =
 
     [log]
     # Least severe messages that are logged: off, error, warn, info, debug or trace.

@@ -170,7 +170,7 @@ fn code_of<T: std::fmt::Debug>(outcome: Outcome<T>) -> Code {
 async fn arguments_arrive_as_they_were_sent() {
     let world = serve();
     let odd = "gp1x/näme & more?#+%41";
-    let info = InfoRequest { package: odd.to_owned() };
+    let info = InfoRequest { package: odd.to_owned(), ..InfoRequest::default() };
     assert_eq!(world.client.info(&info).await.unwrap().package.id, odd);
     let search = SearchRequest { limit: Some(7), ..Default::default() };
     assert_eq!(world.client.search(&search).await.unwrap().total, 7);
@@ -195,7 +195,8 @@ async fn arguments_arrive_as_they_were_sent() {
 #[tokio::test]
 async fn an_installation_reports_progress_and_then_its_result() {
     let world = serve();
-    let request = InstallRequest { package: "a".to_owned(), to: "/b".to_owned(), timeout_secs: None };
+    let request =
+        InstallRequest { package: "a".to_owned(), to: "/b".to_owned(), ..InstallRequest::default() };
     let mut seen = Vec::new();
     let installed = world.client.install(&request, |state| seen.push(state.done)).await.unwrap();
     assert_eq!((installed.id.as_str(), installed.path.as_str()), ("a", "/b"));

@@ -107,7 +107,7 @@ fn what_can_still_be_read_is_taken_over() {
     let (small, large) = filled(home.path());
     let mut bytes = fs::read(database(home.path())).unwrap();
     // One page in the middle of the small blocks.
-    let at = (0..bytes.len()).step_by(4096).nth(bytes.len() / 4096 / 2).unwrap();
+    let at = (0..bytes.len()).step_by(4096).nth(bytes.len() / 4096 * 3 / 5).unwrap();
     bytes[at..at + 4096].fill(0xa5);
     fs::write(database(home.path()), &bytes).unwrap();
     let store = expect_replaced(home.path(), &large, &bytes);

@@ -22,11 +22,18 @@ pub(crate) struct Info {
     /// The package: [publisher/]name[@version].
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
     package: PackageRef,
+    /// Refuse if its publisher is overdue, or has not confirmed it within DURATION, such as 7d or 12h.
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = values::duration)]
+    fresh: Option<Option<u64>>,
 }
 
 impl Info {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let request = InfoRequest { package: self.package.to_string() };
+        let request = InfoRequest {
+            package: self.package.to_string(),
+            fresh: self.fresh == Some(None),
+            fresh_secs: self.fresh.flatten(),
+        };
         let info = session.client().info(&request).await?;
         session.print(&info, show)?;
         Ok(Exit::Ok)
@@ -47,7 +54,7 @@ fn show(info: &api::Info, page: &mut Page) {
         .field("cid", &package.cid)
         .field("size", page::bytes(package.size))
         .field("updated", page::when(&package.updated))
-        .field("released", page::when(&info.released_at))
+        .field("freshness", &package.freshness.freshness)
         .field("sequence", info.sequence)
         .field("publisher", if info.pinned { "pinned for this name" } else { "not pinned" })
         .field("reputation", page::reputation(package.reputation))

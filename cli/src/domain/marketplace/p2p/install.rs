@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ggen_marketplace::{
+    code::Code,
     control::api::{InstallRequest, Installed},
     package::PackageRef,
 };
@@ -25,6 +26,7 @@ use crate::{
 Examples:
   ggen marketplace p2p install web-tools
   ggen marketplace p2p install web-tools@1.2.3 --to ./vendor/web-tools
+  ggen marketplace p2p install web-tools --fresh 7d
   ggen marketplace p2p install <publisher>/web-tools --format json"
 )]
 pub(crate) struct Install {
@@ -37,6 +39,12 @@ pub(crate) struct Install {
     /// How long it may take in all.
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
+    /// Refuse the newest version if its publisher is overdue, or has not confirmed it within DURATION, such as 7d or 12h.
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = values::duration)]
+    fresh: Option<Option<u64>>,
+    /// Exit with status 10 if the version was taken from a state that nobody confirmed in time.
+    #[arg(long)]
+    strict: bool,
 }
 
 impl Install {
@@ -46,11 +54,19 @@ impl Install {
             package: self.package.to_string(),
             to: values::absolute_text(&to)?,
             timeout_secs: self.timeout,
+            fresh: self.fresh == Some(None),
+            fresh_secs: self.fresh.flatten(),
         };
         let bar = Bar::new(session);
         let outcome = session.client().install(&request, |step| bar.update(&step)).await;
         drop(bar);
-        session.print(&outcome?, show)?;
+        let installed = outcome?;
+        session.print(&installed, show)?;
+        if self.strict && self.package.version.is_none() && installed.freshness.overdue {
+            session
+                .note("The newest version was not confirmed in time, as --strict demands; exit status 10.");
+            return Ok(Exit::Told(Code::Partial));
+        }
         Ok(Exit::Ok)
     }
 }
@@ -67,5 +83,6 @@ fn show(installed: &Installed, page: &mut Page) {
         .field("cid", &installed.cid)
         .field("size", page::sizes(installed.bytes, installed.files))
         .field("fetched", page::bytes(installed.bytes_fetched))
+        .field("freshness", &installed.freshness.freshness)
         .list("from", &installed.providers);
 }

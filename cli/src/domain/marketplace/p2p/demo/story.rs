@@ -267,8 +267,12 @@ async fn install(
 ) -> Outcome<Installed> {
     let to = root.join(format!("installed-by-node-{}", member.number));
     narrator.step(&format!("Node {} installs {} into {}.", member.number, published.name, to.display()));
-    let request =
-        InstallRequest { package: published.name.clone(), to: text(&to)?, timeout_secs: Some(WORK_SECS) };
+    let request = InstallRequest {
+        package: published.name.clone(),
+        to: text(&to)?,
+        timeout_secs: Some(WORK_SECS),
+        ..InstallRequest::default()
+    };
     let began = Instant::now();
     let installed = member.client().install(&request, |_| {}).await?;
     narrator.detail(&format!(

@@ -1,0 +1,259 @@
+//! Confirming: saying on time that our heads are still our newest.
+//!
+//! A publisher confirms where its heads changed, and otherwise when a third of the time that it promised is over, so that two
+//! attempts may fail before anybody is kept waiting. Nothing is confirmed before the peers were read: a machine that was
+//! restored from an old copy would take back what it published since.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+
+use super::{failure::fail, node::Node};
+use crate::{
+    catalog::{self, Confirming},
+    control::api::Failure,
+    heads::Door,
+    identity::{Publisher, PublisherId},
+    network::Snapshot,
+    release::{Confirmation, VerifiedConfirmation, VerifiedHead, confirmation::Heads},
+    store::{self, Store, heads},
+    time::Timestamp,
+};
+
+/// How often it is looked whether something is to be confirmed.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// How long a change is waited with: several packages are often published together, and a confirmation must not overtake the
+/// heads that it confirms.
+const GATHER: Duration = Duration::from_secs(5);
+/// How long the peers are read at most before something is confirmed.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long telling of a confirmation may take.
+const TELL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Which part of the promised time goes by between two confirmations.
+const PARTS: u32 = 3;
+
+/// What became of a confirmation of ours.
+struct Made {
+    confirmation: VerifiedConfirmation,
+    /// The block that holds its list, where it does not do so itself.
+    has_block: bool,
+    confirming: Confirming,
+}
+
+/// Confirms on time until the node stops.
+pub(super) async fn confirm(node: Arc<Node>) {
+    let mut look = interval(LOOK_INTERVAL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! { biased;
+            () = node.confirming.notified() => sleep(GATHER).await,
+            _ = look.tick() => {}
+        }
+        let publishers = match node.keys.all() {
+            Ok(publishers) => publishers,
+            Err(failure) => {
+                tracing::warn!(failure.message, "nothing is confirmed: a publisher key cannot be read");
+                continue;
+            }
+        };
+        for publisher in publishers {
+            if let Err(failure) = node.confirm_as(publisher).await {
+                tracing::warn!(failure.message, "the heads of a publisher were not confirmed");
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Confirms the heads of one publisher, where that is due and there is somebody to hear of it.
+    async fn confirm_as(&self, publisher: Publisher) -> Result<(), Failure> {
+        let (id, interval) = (publisher.id(), self.config().confirm_interval());
+        let now = self.now();
+        let due = {
+            let publisher = publisher.clone();
+            self.with_store(move |store| is_due(store, &publisher, now)).await?
+        };
+        if !due || self.network.snapshot().await.map_err(fail)?.peers.is_empty() {
+            return Ok(());
+        }
+        if !self.network.heads_read(READ_TIMEOUT).await {
+            tracing::debug!(publisher = %id, "no peer was read completely: it is confirmed later");
+            return Ok(());
+        }
+        let turn = self.publishing.lock().await;
+        let now = self.time_to_sign()?;
+        let made = self.with_store(move |store| make(store, &publisher, now, interval)).await?;
+        drop(turn);
+        let Some(Made { confirmation, has_block, confirming }) = made else { return Ok(()) };
+        tracing::info!(publisher = %id, next_by = %confirmation.confirmation().next_by, "confirmed");
+        let root = confirmation.confirmation().root.filter(|_| has_block);
+        let deadline = Instant::now() + TELL_TIMEOUT;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let gossip = async {
+            if confirming.is_passed_on() {
+                let _ = self.network.announce(confirmation.bytes().to_vec()).await;
+            }
+        };
+        let provide = async {
+            if let Some(root) = root {
+                let _ = self.network.provide(root, left).await;
+            }
+        };
+        let (stored, (), ()) =
+            tokio::join!(self.network.put_confirmation(&confirmation, left), gossip, provide);
+        tracing::debug!(stored = stored.unwrap_or_default(), "a confirmation was told");
+        Ok(())
+    }
+
+    /// What keeps a publisher of this node from confirming, and whether this node is kept in the dark by everyone.
+    pub(super) async fn confirmation_warnings(&self, snapshot: &Snapshot) -> Result<Vec<String>, Failure> {
+        let now = self.now();
+        let keys = self.keys.all();
+        let own: BTreeSet<PublisherId> = keys.iter().flatten().map(Publisher::id).collect();
+        let (has_keys, is_alone, is_right) =
+            (keys.is_ok(), snapshot.peers.is_empty(), self.time_to_sign().is_ok());
+        self.with_store(move |store| {
+            let mut warnings = Vec::new();
+            let published: BTreeSet<PublisherId> =
+                store.read(heads::list_all)?.iter().map(|own| own.package.publisher).collect();
+            for publisher in &published {
+                let last = held(store, *publisher)?.map(|(last, _)| last);
+                let is_lost = has_keys && !own.contains(publisher);
+                let is_late = last.as_ref().is_some_and(|last| now > last.confirmation().next_by);
+                if !is_lost && !is_late {
+                    continue;
+                }
+                let since = last.map_or_else(
+                    || "ever".to_owned(),
+                    |last| format!("since {}", last.confirmation().as_of),
+                );
+                let why = if is_lost {
+                    "its key is not here any more; bring it back: ggen marketplace p2p key import <FILE>"
+                } else if !is_right {
+                    "the clock of this machine cannot be believed; set it right"
+                } else if is_alone {
+                    "no peer is connected that could hear of it"
+                } else {
+                    "it is tried again"
+                };
+                warnings.push(format!("the packages of {publisher} were not confirmed {since}: {why}"));
+            }
+            let ours: Vec<PublisherId> = own.union(&published).copied().collect();
+            let promises = store.read(|conn| Ok(catalog::promises(conn, &ours, now)?))?;
+            if promises.are_all_overdue() {
+                let publishers = promises.publishers;
+                warnings.push(format!(
+                    "all {publishers} publishers that are known here are overdue: this node is cut off from what they say, or \
+                     its clock is wrong; compare the clock, and connect to other peers"
+                ));
+            }
+            Ok(warnings)
+        })
+        .await
+    }
+}
+
+/// The confirmation that is held of a publisher, and the list that it names, as far as that is here.
+pub(super) fn held(
+    store: &Store,
+    publisher: PublisherId,
+) -> Result<Option<(VerifiedConfirmation, Option<Heads>)>, store::Error> {
+    let Some(held) = store.read(|conn| Ok(catalog::held(conn, publisher)?))? else { return Ok(None) };
+    let Ok(confirmation) = VerifiedConfirmation::verify_stored(&held.bytes) else {
+        tracing::warn!(%publisher, "a damaged confirmation is dropped");
+        store.write(|tx| Ok(catalog::discard_confirmation(tx, &held.bytes)?))?;
+        return Ok(None);
+    };
+    let list = match held.root {
+        Some(root) => store.block(&root)?.and_then(|block| Heads::from_bytes(block.bytes()).ok()),
+        None => confirmation.heads(),
+    };
+    Ok(Some((confirmation, list)))
+}
+
+/// The current heads of a publisher that are to be confirmed: those that are listed, without what is frozen.
+fn current(store: &Store, publisher: PublisherId) -> Result<Heads, store::Error> {
+    store.read(|conn| {
+        let mut heads = Vec::new();
+        for bytes in catalog::heads_of(conn, publisher)? {
+            if let Ok(head) = VerifiedHead::verify_stored(&bytes)
+                && !catalog::is_frozen(conn, &head.package_id())?
+            {
+                heads.push(head);
+            }
+        }
+        Ok(Heads::of(&heads))
+    })
+}
+
+fn is_due(store: &Store, publisher: &Publisher, now: Timestamp) -> Result<bool, store::Error> {
+    let heads = current(store, publisher.id())?;
+    if heads.is_empty() {
+        return Ok(false);
+    }
+    let Some((last, list)) = held(store, publisher.id())? else { return Ok(true) };
+    let (said, keys) = (last.confirmation(), last.key_log());
+    let is_old = keys.current().n < publisher.key_log().current().n;
+    let has_changed = list.as_ref() != Some(&heads);
+    let promised = said.next_by.since(said.as_of);
+    Ok(is_old || has_changed || now >= said.as_of.plus(promised / PARTS))
+}
+
+/// Signs a confirmation of the heads of a publisher, where that is still due, and keeps it.
+fn make(
+    store: &Store,
+    publisher: &Publisher,
+    now: Timestamp,
+    interval: Duration,
+) -> Result<Option<Made>, store::Error> {
+    if !is_due(store, publisher, now)? {
+        return Ok(None);
+    }
+    let heads = current(store, publisher.id())?;
+    let last = held(store, publisher.id())?;
+    let agrees = |last: &VerifiedConfirmation| last.key_log().current().n == publisher.key_log().current().n;
+    let last = last.filter(|(last, _)| agrees(last)).map(|(last, _)| last.confirmation().number);
+    let (confirmation, block) = Confirmation::make(publisher, &heads, last, now, interval)?;
+    let has_block = block.is_some();
+    if let Some(block) = block {
+        store.put_blocks(&[block])?;
+    }
+    let confirming =
+        store.write(|tx| Ok(catalog::confirm(tx, Door::Gossip, &confirmation, Some(&heads))?))?;
+    Ok(confirming.is_kept().then_some(Made { confirmation, has_block, confirming }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        catalog::Source,
+        identity::SecretKey,
+        release::fixture::{DAY, NOW, head, publisher},
+    };
+
+    #[test]
+    fn it_is_confirmed_after_every_change_and_when_a_third_of_the_promise_is_over() {
+        let (store, publisher) = (Store::in_memory().unwrap(), publisher(1));
+        let list = |versions: &[&str]| {
+            let head = head(&publisher, versions);
+            store.write(|tx| Ok(catalog::insert(tx, &head, &Source::own(), NOW)?)).unwrap();
+        };
+        let make = |by: &Publisher, at| make(&store, by, at, DAY * 30).unwrap();
+        assert!(make(&publisher, NOW).is_none(), "there is nothing to confirm");
+        list(&["1.0.0"]);
+        let first = make(&publisher, NOW).unwrap();
+        assert!(first.confirming.is_passed_on() && !first.has_block);
+        assert!(make(&publisher, NOW.plus(DAY * 9)).is_none());
+        list(&["1.0.0", "1.1.0"]);
+        let second = make(&publisher, NOW.plus(DAY / 2)).unwrap();
+        assert!(!second.confirming.is_passed_on(), "by gossip once a day");
+        assert!(second.confirmation.confirmation().number > first.confirmation.confirmation().number);
+        let third = make(&publisher, NOW.plus(DAY * 21 / 2)).unwrap();
+        assert!(third.confirming.is_passed_on());
+        let rotated = publisher.rotated(SecretKey::from_bytes(&[9; 32]), NOW).unwrap();
+        let by_new = make(&rotated, NOW.plus(DAY * 11)).unwrap();
+        assert_eq!(by_new.confirmation.key_log().current().n, 1);
+        assert!(make(&publisher, NOW.plus(DAY * 40)).is_none(), "a key that was replaced confirms nothing");
+    }
+}

@@ -1,0 +1,170 @@
+//! How fresh the newest known head of a package is: what its publisher's last word says of it.
+//!
+//! Pure: the clock is an argument. Nothing here makes a head invalid; it is said, warned of, or refused on demand.
+
+use std::time::Duration;
+
+use super::{Head, VerifiedConfirmation, confirmation::Digest, confirmation::Heads};
+use crate::{
+    limits::{CLOCK_SKEW_MAX, CONFIRM_GRACE},
+    time::Timestamp,
+};
+
+/// What is known of a head's freshness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Freshness {
+    /// When its publisher changed the package last.
+    pub released_at: Timestamp,
+    /// When its publisher said last that this head is its newest: by a confirmation, or by the release itself.
+    pub confirmed_at: Timestamp,
+    /// By when its publisher promised to confirm again; none where no confirmation is known.
+    pub next_by: Option<Timestamp>,
+    /// How the two stand to each other.
+    pub word: Word,
+}
+
+/// What the publisher's last confirmation says of a head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// That it is the newest.
+    Confirmed,
+    /// Nothing: it was released after the last confirmation.
+    Later,
+    /// Nothing: no confirmation is known, or not what it confirms.
+    Nothing,
+    /// That another one is, which this node has not got.
+    Superseded,
+}
+
+impl Freshness {
+    /// Judges a head by the newest confirmation of its publisher, and by the list of heads that this names.
+    pub fn of(
+        head: &Head,
+        digest: Digest,
+        confirmation: Option<&VerifiedConfirmation>,
+        list: Option<&Heads>,
+    ) -> Self {
+        let released_at = head.released_at;
+        let silent = Self { released_at, confirmed_at: released_at, next_by: None, word: Word::Nothing };
+        let Some(held) = confirmation.filter(|held| held.publisher() == head.publisher) else {
+            return silent;
+        };
+        let said = held.confirmation();
+        let promised = Self { next_by: Some(said.next_by), ..silent };
+        match held.confirms(digest, list) {
+            Some(true) => {
+                Self { confirmed_at: said.as_of.max(released_at), word: Word::Confirmed, ..promised }
+            }
+            Some(false) if released_at >= said.as_of => Self { word: Word::Later, ..promised },
+            Some(false) => Self { word: Word::Superseded, ..promised },
+            None => silent,
+        }
+    }
+
+    /// Whether its publisher should have said more by now.
+    ///
+    /// A release is a word of its publisher too: where no confirmation is known, it is overdue a day later.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        match (self.word, self.next_by) {
+            (Word::Superseded, _) => true,
+            (_, Some(next_by)) => now > next_by.plus(CLOCK_SKEW_MAX),
+            (_, None) => now > self.confirmed_at.plus(CONFIRM_GRACE),
+        }
+    }
+
+    /// How long ago it was confirmed.
+    pub fn age(&self, now: Timestamp) -> Duration {
+        now.since(self.confirmed_at)
+    }
+
+    /// Whether it was confirmed within `max`, and nothing newer is known to exist.
+    pub fn is_within(&self, max: Duration, now: Timestamp) -> bool {
+        self.word != Word::Superseded && self.age(now) <= max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::release::{
+        Confirmation,
+        fixture::{DAY, NOW, draft, head, publisher, releases},
+    };
+
+    #[test]
+    fn what_is_said_of_a_head_follows_from_the_last_confirmation_alone() {
+        let publisher = publisher(1);
+        let old = head(&publisher, &["1.0.0"]);
+        let new = Head {
+            released_at: NOW.plus(DAY),
+            ..draft(&publisher, &releases(&publisher, &["1.0.0", "1.1.0"]))
+        };
+        let new = new.sign(&publisher).unwrap();
+        let made =
+            |heads: &Heads, as_of| Confirmation::make(&publisher, heads, None, as_of, DAY * 10).unwrap().0;
+        let (of_old, of_new) =
+            (made(&Heads::of([&old]), NOW.plus(DAY / 2)), made(&Heads::of([&new]), NOW.plus(DAY * 2)));
+        let stranger = self::publisher(2);
+        let foreign = Confirmation::make(&stranger, &Heads::of([&old]), None, NOW, DAY).unwrap().0;
+        let judged = |head: &crate::release::VerifiedHead, by| {
+            Freshness::of(head.head(), Digest::of(head.bytes()), by, None)
+        };
+        // Head, confirmation: word, confirmed at (days), overdue after (days).
+        for (head, by, word, confirmed_at, overdue_after) in [
+            (&old, None, Word::Nothing, NOW, Some(NOW.plus(CONFIRM_GRACE))),
+            (&old, Some(&foreign), Word::Nothing, NOW, Some(NOW.plus(CONFIRM_GRACE))),
+            (
+                &old,
+                Some(&of_old),
+                Word::Confirmed,
+                NOW.plus(DAY / 2),
+                Some(NOW.plus(DAY * 21 / 2 + CLOCK_SKEW_MAX)),
+            ),
+            (&old, Some(&of_new), Word::Superseded, NOW, None),
+            (
+                &new,
+                Some(&of_new),
+                Word::Confirmed,
+                NOW.plus(DAY * 2),
+                Some(NOW.plus(DAY * 12 + CLOCK_SKEW_MAX)),
+            ),
+            (&new, Some(&of_old), Word::Later, NOW.plus(DAY), Some(NOW.plus(DAY * 21 / 2 + CLOCK_SKEW_MAX))),
+        ] {
+            let freshness = judged(head, by);
+            assert_eq!((freshness.word, freshness.confirmed_at), (word, confirmed_at));
+            match overdue_after {
+                Some(last) => {
+                    assert!(
+                        !freshness.is_overdue(last)
+                            && freshness.is_overdue(last.plus(Duration::from_secs(1)))
+                    );
+                    let age = last.since(confirmed_at);
+                    assert!(freshness.is_within(age, last));
+                    assert!(!freshness.is_within(age - Duration::from_secs(1), last));
+                }
+                None => assert!(freshness.is_overdue(NOW) && !freshness.is_within(Duration::MAX, NOW)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_not_here_or_is_another_confirms_nothing() {
+        let publisher = publisher(1);
+        let heads: Vec<_> = (0..=crate::limits::CONFIRMED_LISTED_MAX)
+            .map(|n| {
+                let description = format!("number {n}");
+                let draft = draft(&publisher, &releases(&publisher, &["1.0.0"]));
+                Head { description, ..draft }.sign(&publisher).unwrap()
+            })
+            .collect();
+        let all = Heads::of(&heads);
+        let (made, block) = Confirmation::make(&publisher, &all, None, NOW.plus(DAY), DAY).unwrap();
+        let list = Heads::from_bytes(block.unwrap().bytes()).unwrap();
+        let word = |list: Option<&Heads>| {
+            Freshness::of(heads[3].head(), Digest::of(heads[3].bytes()), Some(&made), list).word
+        };
+        assert_eq!(list, all);
+        assert_eq!((word(None), word(Some(&list))), (Word::Nothing, Word::Confirmed));
+        assert_eq!(word(Some(&Heads::of(&heads[1..]))), Word::Nothing, "the root does not fit");
+    }
+}

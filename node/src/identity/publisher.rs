@@ -129,7 +129,9 @@ impl Publisher {
     pub fn load_or_create(dir: &Path, name: &str, now: Timestamp) -> Result<Self, Error> {
         let path = path(dir, name)?;
         if key_file::is_missing(&path) {
-            if let Some(lost) = Self::lost(dir)?.into_iter().find(|lost| lost.name == name) {
+            let lost = Self::lost(dir)?.into_iter().find(|lost| lost.name == name);
+            // A key is written before it is noted: one that another thread has just made is there by now.
+            if let Some(lost) = lost.filter(|_| key_file::is_missing(&path)) {
                 return Err(lost.error(dir));
             }
             match Self::create(dir, name, now) {

@@ -254,7 +254,7 @@ impl<T: Transport> Session<T> {
                     tracing::debug!(%peer, %failure, "a request for a log failed");
                 }
                 let fault =
-                    self.gathering.as_mut().and_then(|it| it.ended(id, outcome.as_ref().map(|()| ()), now));
+                    self.gathering.as_mut().and_then(|it| it.ended(id, outcome.as_ref().copied(), now));
                 Taken { fault, is_over: true, ..Taken::default() }
             }
         };

@@ -430,12 +430,10 @@ impl<P: Copy + Ord> Exchange<P> {
         let reader = self.reader(peer);
         let may_be_guest = matches!(reader.state, State::Idle | State::Awaiting(_) | State::Guest(_));
         match asked {
-            Asked::Began(position) => {
-                if may_be_guest {
-                    reader.session = Session { position: Some(position), ..Session::default() };
-                    reader.state = State::Guest(now + GUEST_WAIT);
-                    reader.began_at = Some(now);
-                }
+            Asked::Began(position) if may_be_guest => {
+                reader.session = Session { position: Some(position), ..Session::default() };
+                reader.state = State::Guest(now + GUEST_WAIT);
+                reader.began_at = Some(now);
             }
             Asked::WentOn => {
                 let ends = reader.began_at.map_or(now, |began| began + GUEST_MAX);
@@ -565,13 +563,13 @@ impl<P: Copy + Ord> Exchange<P> {
         let Some(reader) = self.readers.get_mut(&peer) else { return };
         reader.state = State::Closing;
         let have = &mut reader.session.have;
-        let (rest, newer) = match have.len() {
-            ..=HEADS_LACKED_AT_ONCE => (Rest::Ends, newer),
-            ..=HEADS_LACKED_MAX => {
-                reader.session.newer = newer;
-                (Rest::Follows, None)
-            }
-            _ => (Rest::TooMuch, None),
+        let (rest, newer) = if have.len() <= HEADS_LACKED_AT_ONCE {
+            (Rest::Ends, newer)
+        } else if have.len() <= HEADS_LACKED_MAX {
+            reader.session.newer = newer;
+            (Rest::Follows, None)
+        } else {
+            (Rest::TooMuch, None)
         };
         let said = if rest == Rest::TooMuch { 0 } else { have.len().min(HEADS_LACKED_AT_ONCE) };
         let ids = have.drain(..said).collect();

@@ -64,6 +64,7 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
     let near_server = Node::start(&[&server]);
     near_server.finds("places", "pack", SOON);
     publish(&server, "2.1.0", 33);
+    publish(&server, "2.1.1", 38);
 
     // They meet, and everybody knows.
     let third = Node::start(&[&laptop, &server]);
@@ -108,7 +109,7 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
     let rotated = laptop.json(&["key", "rotate"]);
     assert_eq!(rotated["document"], 1, "{rotated}");
     assert_eq!(rotated["node"]["frozen"].as_array().unwrap().len(), 1, "{rotated}");
-    let resolved = laptop.json(&["key", "resolve", "pack", "--withdraw", "2.1.0"]);
+    let resolved = laptop.json(&["key", "resolve", "pack", "--withdraw", "2.1.0", "--withdraw", "2.1.1"]);
     assert_eq!(resolved["resolved"], true, "{resolved}");
 
     for node in [&laptop, &server, &near_laptop, &near_server, &third] {

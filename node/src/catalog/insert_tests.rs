@@ -476,8 +476,9 @@ fn ten_thousand_stale_heads_of_one_source_push_out_nobody_elses() {
     within(&mut conn, |tx| {
         for n in 0..10_000 {
             tx.execute(
-                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, confirmed, received, source, offers)
-                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, 0, ?3, 0)",
+                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, confirmed, received, source, offers,
+                                            item)
+                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, 0, ?3, 0, zeroblob(32))",
                 params![format!("stale-{n}"), [7u8; 32], source(1).as_bytes()],
             )
             .unwrap();

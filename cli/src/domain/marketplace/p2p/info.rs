@@ -54,7 +54,7 @@ fn show(info: &api::Info, page: &mut Page) {
         .field("cid", &package.cid)
         .field("size", page::bytes(package.size))
         .field("updated", page::when(&package.updated))
-        .field("freshness", &package.freshness.freshness)
+        .optional("freshness", Some(&package.freshness.freshness))
         .field("sequence", info.sequence)
         .field("publisher", if info.pinned { "pinned for this name" } else { "not pinned" })
         .field("reputation", page::reputation(package.reputation))

@@ -83,6 +83,6 @@ fn show(installed: &Installed, page: &mut Page) {
         .field("cid", &installed.cid)
         .field("size", page::sizes(installed.bytes, installed.files))
         .field("fetched", page::bytes(installed.bytes_fetched))
-        .field("freshness", &installed.freshness.freshness)
+        .optional("freshness", Some(&installed.freshness.freshness))
         .list("from", &installed.providers);
 }

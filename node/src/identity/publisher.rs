@@ -660,9 +660,13 @@ mod tests {
     fn names_that_could_leave_the_folder_are_refused() {
         let temp = tempfile::tempdir().unwrap();
         for bad in ["", "../x", "a/b", "A", "a.b", "ä", "a b", &"x".repeat(33)] {
-            assert_eq!(Publisher::create(temp.path(), bad, THEN).unwrap_err().code(), Code::Usage, "{bad}");
+            assert_eq!(
+                Publisher::create(&temp.path().join("keys"), bad, THEN).unwrap_err().code(),
+                Code::Usage,
+                "{bad}"
+            );
         }
-        assert!(Publisher::create(temp.path(), &"x".repeat(32), THEN).is_ok());
+        assert!(Publisher::create(&temp.path().join("keys"), &"x".repeat(32), THEN).is_ok());
     }
 
     #[test]
@@ -695,7 +699,7 @@ mod tests {
     fn two_at_once_agree_on_one_key() {
         let temp = tempfile::tempdir().unwrap();
         let ids: Vec<PublisherId> = std::thread::scope(|scope| {
-            let make = || Publisher::load_or_create(temp.path(), "me", THEN).unwrap().id();
+            let make = || Publisher::load_or_create(&temp.path().join("keys"), "me", THEN).unwrap().id();
             let threads: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });

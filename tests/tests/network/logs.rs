@@ -91,7 +91,7 @@ fn frames(request: &[u8], a_frame: usize) -> Vec<Frame> {
 }
 
 fn wire(frames: &[Frame]) -> Option<Vec<u8>> {
-    Some(frames.iter().flat_map(|frame| cbor(frame)).collect())
+    Some(frames.iter().flat_map(cbor).collect())
 }
 
 fn honest() -> Answer {

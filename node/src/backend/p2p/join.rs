@@ -63,7 +63,11 @@ pub(super) async fn join(node: Arc<Node>) {
         let snapshot = node.network.snapshot().await.ok();
         let lack = snapshot.as_ref().map_or(Lack::NOTHING, |snapshot| match is_spoke {
             true => Lack::of_spoke(is_told, snapshot),
-            false => Lack::of_node(is_told, snapshot),
+            // One that holds as many connections as it wants was let go by a bootstrap node that holds too many, and is on no island.
+            false => {
+                let is_small = snapshot.peers.len() < super::node::marks(&node.config()).low;
+                Lack::of_node(is_told && is_small, snapshot)
+            }
         });
         let (wanted, need) = (lack.wanted(), lack.need(is_spoke));
         if wanted > lacked {

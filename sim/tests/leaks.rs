@@ -47,8 +47,9 @@ fn unsafe_code_is_in_one_folder() {
         .iter()
         .filter(|path| fs::read_to_string(path).unwrap().contains(concat!("uns", "afe {")))
         .collect();
-    let files = sources(&root().join("sim/src/virtualise"));
-    assert_eq!(holding, files.iter().collect::<Vec<_>>());
+    let folder = root().join("sim/src/virtualise");
+    let elsewhere: Vec<_> = holding.iter().filter(|path| !path.starts_with(&folder)).collect();
+    assert!(elsewhere.is_empty() && !holding.is_empty(), "{elsewhere:?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ggen_marketplace::{
     control::{
-        api::{PeerInfoRequest, SearchRequest},
+        api::PeerInfoRequest,
         service::{ProgressSender, Service},
     },
     identity::Context,
@@ -13,9 +13,8 @@ use ggen_marketplace::{
     release::Head,
     sync::protocol::{Answer, Page, Request},
 };
-use libp2p::multiaddr::Protocol;
 use serde_bytes::ByteBuf;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     SOON, eventually,
@@ -191,35 +190,4 @@ async fn signs_nothing_beside_the_silent(is_in_dht: bool) {
         "{queued:?}"
     );
     assert_eq!(node.status().await.packages_indexed, 0, "nothing was signed");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_search_claims_nothing_of_peers_that_came_after_it_had_looked() {
-    let temp = tempfile::tempdir().unwrap();
-    let node = start(&[]).await;
-    node.publish_dir(&package(temp.path(), "sought-here", "1.0.0", &[])).await;
-    let other = start(&[]).await;
-    other.publish_dir(&package(temp.path(), "sought-there", "1.0.0", &[])).await;
-    let gone = start(&[]).await;
-    node.dial(&[gone.address().to_string()], 20).await.unwrap();
-    node.knows(gone.peer_id()).await;
-    let (peer, Some(Protocol::Tcp(port))) = (gone.peer_id(), gone.bound[0].iter().nth(1)) else { panic!() };
-    gone.stopped().await;
-    eventually("it is gone", SOON, async || (!node.is_connected(peer).await).then_some(())).await;
-    // In its place is one that takes connections and says nothing: whoever looks for providers there takes a while.
-    let mute = TcpListener::bind(("127.0.0.1", port)).await.unwrap();
-    let request =
-        SearchRequest { text: "sought".to_owned(), timeout_secs: Some(40.0), ..SearchRequest::default() };
-    let meanwhile = async {
-        let held = mute.accept().await.unwrap();
-        other.dial(&[node.address().to_string()], 20).await.unwrap();
-        eventually("it is listed", SOON, async || (node.status().await.packages_indexed == 2).then_some(()))
-            .await;
-        held
-    };
-    let (found, _held) = tokio::join!(Service::search(&*node, request), meanwhile);
-    let found = found.unwrap();
-    assert_eq!(found.packages.len(), 1, "it was too late for the other one: {found:?}");
-    assert!(!found.complete, "{found:?}");
-    assert_eq!(node.find("sought").await.total, 2);
 }

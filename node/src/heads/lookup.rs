@@ -8,7 +8,7 @@
 //! # Discrepancies
 //! - Every peer of the routing table is a candidate from the start, and not the nearest twenty alone: where all of those have
 //!   died, the lookup goes on to the next ones. In a healthy network they are never asked.
-//! - A peer that takes longer than the others did is no longer counted among those asked at once ([`SLOW_MIN`]): the dead cost a second or
+//! - A peer that takes longer than the others did is no longer counted among those asked at once (`SLOW_MIN`): the dead cost a second or
 //!   two together, and not their whole timeout each. Its answer is still taken when it comes.
 //! - Nobody is asked beyond the nearest that are wanted as long as those may still answer.
 //!

@@ -2,7 +2,7 @@
 //!
 //! A record stands with the [`HOLDERS`] nodes nearest to its key. When one of them is gone, the next one has to be given a copy, and
 //! so has a newcomer that is nearer than they are. Every holder looks ([`Moves::look`]) when its routing table has changed; those few
-//! that are nearest give ([`GIVERS`]), so that not all do the same. Nothing is lost where they die first: each record is renewed
+//! that are nearest give (`GIVERS`), so that not all do the same. Nothing is lost where they die first: each record is renewed
 //! with all of its holders every [`RENEW_EVERY`], by the nearest that lives, and by the next one where that does not do it.
 //!
 //! How much is done at once is up to the caller, which asks for a few records at a time ([`Moves::next`]). `now` is an argument.

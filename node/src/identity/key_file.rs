@@ -12,7 +12,7 @@
 //! The same text is what `export` gives and `import` takes. The last line tells a file that was cut off or changed from one
 //! that is whole, so that damage never turns into another identity.
 //!
-//! **Invariant:** nothing here repairs or removes a key file, and only a rotation replaces one ([`replace`]). A file is written
+//! **Invariant:** nothing here repairs or removes a key file, and only a rotation replaces one (`replace`). A file is written
 //! whole beside its place, with mode 0600, forced to the disk, and then given its name, which fails if the name is taken.
 
 use std::{

@@ -40,6 +40,14 @@ fn library() -> Node {
         node.json(&["publish", &node.text(&name)]);
     }
     node.start_again(&[]);
+    // What was queued is signed once the node runs.
+    let is_there = |node: &Node| node.json(&["status"])["packages_indexed"].as_u64() == Some(36);
+    let mut looks = 0;
+    while !is_there(&node) {
+        looks += 1;
+        assert!(looks < 300, "the queue is not emptied");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
     node
 }
 

@@ -216,7 +216,7 @@ impl Driver {
 
 /// Why this node does not stay connected with a peer of that version, if so. Other families are welcome: they may speak
 /// Kademlia or gossip with us.
-fn incompatible(version: &str) -> Option<String> {
+pub(super) fn incompatible(version: &str) -> Option<String> {
     let major = |version: &str| version.strip_prefix("/ggen/")?.split('.').next()?.parse::<u64>().ok();
     let theirs = version.strip_prefix("/ggen/").map(|_| major(version))?;
     (theirs != major(PROTOCOL_VERSION))

@@ -21,6 +21,7 @@ use libp2p::{
 use tokio::time::Instant;
 
 use super::{
+    events,
     pace::Budget,
     paced::{Paced, Weighed},
 };
@@ -124,10 +125,16 @@ impl NetworkBehaviour for Behaviour {
         connection: ConnectionId,
         event: THandlerOutEvent<Self>,
     ) {
-        if !matches!(event, Told::Identified(_)) {
+        let Told::Identified(info) = &event else {
             return self.inner.on_connection_handler_event(peer, connection, event);
-        }
+        };
+        let is_last = events::incompatible(&info.protocol_version).is_some();
         match self.said.weigh(peer, Instant::now()) {
+            // What ends the connection does not wait: a peer that comes back again and again would stay meanwhile.
+            Weighed::Beyond if is_last => {
+                self.waiting.remove(&peer);
+                self.inner.on_connection_handler_event(peer, connection, event);
+            }
             Weighed::Within => {
                 self.waiting.remove(&peer);
                 self.inner.on_connection_handler_event(peer, connection, event);
@@ -170,6 +177,30 @@ mod tests {
         })
     }
 
+    /// A node that has one connection, and the peer at its other end.
+    fn with_neighbour(key: &Keypair, endpoint: &ConnectedPoint) -> (Behaviour, PeerId, ConnectionId) {
+        let (peer, connection) = (key.public().to_peer_id(), ConnectionId::new_unchecked(1));
+        let own = Keypair::generate_ed25519();
+        let config = identify::Config::new("/ggen/1.0.0".to_owned(), own.public());
+        let mut identify = Behaviour::new(identify::Behaviour::new(config));
+        identify.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+            peer_id: peer,
+            connection_id: connection,
+            endpoint,
+            failed_addresses: &[],
+            other_established: 0,
+        }));
+        (identify, peer, connection)
+    }
+
+    fn dialled() -> ConnectedPoint {
+        ConnectedPoint::Dialer {
+            address: "/ip4/203.0.113.9/tcp/1".parse().unwrap(),
+            role_override: Endpoint::Dialer,
+            port_use: PortUse::Reuse,
+        }
+    }
+
     /// The ports of what the node is told of.
     fn heard(identify: &mut Behaviour) -> Vec<String> {
         let mut context = Context::from_waker(Waker::noop());
@@ -183,23 +214,23 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_of_another_major_version_is_known_as_one_however_often_it_said_so() {
+        let (key, endpoint) = (Keypair::generate_ed25519(), dialled());
+        let (mut identify, peer, connection) = with_neighbour(&key, &endpoint);
+        let said = usize::try_from(IDENTITIES_PER_PEER_MAX).unwrap() * 2;
+        for _ in 0..said {
+            let Told::Identified(info) = word(&key, 4001) else { panic!("a word") };
+            let other = identify::Info { protocol_version: "/ggen/2.0.0".to_owned(), ..info };
+            identify.on_connection_handler_event(peer, connection, Told::Identified(other));
+        }
+        assert_eq!(heard(&mut identify).len(), said);
+        assert!(identify.waiting.is_empty());
+    }
+
+    #[test]
     fn the_last_word_of_a_peer_that_says_too_much_counts_in_the_end() {
-        let (own, key) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
-        let (peer, connection) = (key.public().to_peer_id(), ConnectionId::new_unchecked(1));
-        let config = identify::Config::new("/ggen/1.0.0".to_owned(), own.public());
-        let mut identify = Behaviour::new(identify::Behaviour::new(config));
-        let endpoint = ConnectedPoint::Dialer {
-            address: "/ip4/203.0.113.9/tcp/1".parse().unwrap(),
-            role_override: Endpoint::Dialer,
-            port_use: PortUse::Reuse,
-        };
-        identify.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
-            peer_id: peer,
-            connection_id: connection,
-            endpoint: &endpoint,
-            failed_addresses: &[],
-            other_established: 0,
-        }));
+        let (key, endpoint) = (Keypair::generate_ed25519(), dialled());
+        let (mut identify, peer, connection) = with_neighbour(&key, &endpoint);
         let many = u16::try_from(IDENTITIES_PER_PEER_MAX).unwrap() + 100;
         (0..many).for_each(|n| identify.on_connection_handler_event(peer, connection, word(&key, 1_000 + n)));
         assert_eq!(heard(&mut identify).len(), IDENTITIES_PER_PEER_MAX as usize);

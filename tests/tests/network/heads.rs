@@ -1,10 +1,16 @@
 //! The exchange of heads: how a latecomer catches up, and what it does not put up with.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use ggen_marketplace::{
     control::{
-        api::PeerInfoRequest,
+        api::{PeerInfoRequest, SearchRequest},
         service::{ProgressSender, Service},
     },
     identity::Context,
@@ -190,4 +196,40 @@ async fn signs_nothing_beside_the_silent(is_in_dht: bool) {
         "{queued:?}"
     );
     assert_eq!(node.status().await.packages_indexed, 0, "nothing was signed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_claims_nothing_of_peers_that_came_after_it_had_looked() {
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(&[]).await;
+    node.publish_dir(&package(temp.path(), "sought-here", "1.0.0", &[])).await;
+    let other = start(&[]).await;
+    other.publish_dir(&package(temp.path(), "sought-there", "1.0.0", &[])).await;
+    // Of the DHT, and it answers nothing of it: a lookup of providers takes a while.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mute = Raw::start(Script {
+        kad_protocol: "/deaf/kad/1.0.0",
+        mute_protocol: Some(KAD_PROTOCOL),
+        left_unanswered: asked.clone(),
+        ..Script::default()
+    })
+    .await;
+    mute.connect(&node.address()).await;
+    eventually("it is part of the DHT", SOON, async || (!node.net().await.buckets.is_empty()).then_some(()))
+        .await;
+    let before = asked.load(Ordering::SeqCst);
+    let request =
+        SearchRequest { text: "sought".to_owned(), timeout_secs: Some(40.0), ..SearchRequest::default() };
+    let meanwhile = async {
+        let is_asked = async || (asked.load(Ordering::SeqCst) > before).then_some(());
+        eventually("it is asked for providers", SOON, is_asked).await;
+        other.dial(&[node.address().to_string()], 20).await.unwrap();
+        eventually("it is listed", SOON, async || (node.status().await.packages_indexed == 2).then_some(()))
+            .await;
+    };
+    let (found, ()) = tokio::join!(Service::search(&*node, request), meanwhile);
+    let found = found.unwrap();
+    assert_eq!(found.packages.len(), 1, "it was too late for the other one: {found:?}");
+    assert!(!found.complete, "{found:?}");
+    assert_eq!(node.find("sought").await.total, 2);
 }

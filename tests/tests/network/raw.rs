@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -42,7 +45,7 @@ pub(crate) struct Behaviour {
 
 /// Takes requests and reads none of them.
 #[derive(Clone, Default)]
-pub(crate) struct Mute;
+pub(crate) struct Mute(Arc<AtomicUsize>);
 
 impl request_response::Codec for Mute {
     type Protocol = StreamProtocol;
@@ -53,6 +56,7 @@ impl request_response::Codec for Mute {
     where
         T: AsyncRead + Unpin + Send,
     {
+        self.0.fetch_add(1, Ordering::SeqCst);
         std::future::pending().await
     }
 
@@ -141,6 +145,8 @@ pub(crate) struct Script {
     pub(crate) kad_protocol: &'static str,
     /// The name of a protocol whose requests it takes and never answers.
     pub(crate) mute_protocol: Option<&'static str>,
+    /// How many such requests there were.
+    pub(crate) left_unanswered: Arc<AtomicUsize>,
     /// From a request for blocks to the bytes of the answer; none is no answer at all.
     pub(crate) fetch: Answering,
     /// From a request for a log to the bytes of the answer; none is no answer at all.
@@ -158,6 +164,7 @@ impl Default for Script {
             topic: TOPIC.to_owned(),
             kad_protocol: network::KAD_PROTOCOL,
             mute_protocol: None,
+            left_unanswered: Arc::default(),
             fetch: Box::new(|_| None),
             log: Box::new(|_| None),
             heads: Box::new(move |_| Some(cbor(&sync::protocol::Answer::Page(page.clone())))),
@@ -346,7 +353,12 @@ fn swarm(script: &Script) -> Swarm<Behaviour> {
                 fetch: request_response::Behaviour::new(protocol(fetch::protocol::PROTOCOL), config()),
                 logs: request_response::Behaviour::new(protocol(fetch::log::protocol::PROTOCOL), config()),
                 heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), config()),
-                mute: mute.map(|protocol| request_response::Behaviour::new(protocol, config())).into(),
+                mute: mute
+                    .map(|protocol| {
+                        let codec = Mute(script.left_unanswered.clone());
+                        request_response::Behaviour::with_codec(codec, protocol, config())
+                    })
+                    .into(),
             })
         })
         .unwrap()

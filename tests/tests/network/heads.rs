@@ -1,14 +1,12 @@
 //! The exchange of heads: how a latecomer catches up, and what it does not put up with.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use ggen_marketplace::{
+    content::ContentId,
     control::{
         api::{PeerInfoRequest, SearchRequest},
         service::{ProgressSender, Service},
@@ -202,11 +200,11 @@ async fn signs_nothing_beside_the_silent(is_in_dht: bool) {
 async fn a_search_claims_nothing_of_peers_that_came_after_it_had_looked() {
     let temp = tempfile::tempdir().unwrap();
     let node = start(&[]).await;
-    node.publish_dir(&package(temp.path(), "sought-here", "1.0.0", &[])).await;
+    let here = node.publish_dir(&package(temp.path(), "sought-here", "1.0.0", &[])).await;
     let other = start(&[]).await;
     other.publish_dir(&package(temp.path(), "sought-there", "1.0.0", &[])).await;
     // Of the DHT, and it answers nothing of it: a lookup of providers takes a while.
-    let asked = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::new(Mutex::new(Vec::new()));
     let mute = Raw::start(Script {
         kad_protocol: "/deaf/kad/1.0.0",
         mute_protocol: Some(KAD_PROTOCOL),
@@ -217,11 +215,17 @@ async fn a_search_claims_nothing_of_peers_that_came_after_it_had_looked() {
     mute.connect(&node.address()).await;
     eventually("it is part of the DHT", SOON, async || (!node.net().await.buckets.is_empty()).then_some(()))
         .await;
-    let before = asked.load(Ordering::SeqCst);
+    // A request for the providers of the tree, as the protocol buffers of Kademlia have it: its kind, and its key.
+    let root: ContentId = here.cid.parse().unwrap();
+    let wanted = [&[0x08, 0x03, 0x12, 0x22, 0x12, 0x20][..], &root.digest()[..]].concat();
     let request =
         SearchRequest { text: "sought".to_owned(), timeout_secs: Some(40.0), ..SearchRequest::default() };
     let meanwhile = async {
-        let is_asked = async || (asked.load(Ordering::SeqCst) > before).then_some(());
+        let is_asked = async || {
+            let asked = asked.lock().unwrap();
+            let is_it = |request: &Vec<u8>| request.windows(wanted.len()).any(|part| part == wanted);
+            asked.iter().any(is_it).then_some(())
+        };
         eventually("it is asked for providers", SOON, is_asked).await;
         other.dial(&[node.address().to_string()], 20).await.unwrap();
         eventually("it is listed", SOON, async || (node.status().await.packages_indexed == 2).then_some(()))

@@ -3,10 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -43,20 +40,23 @@ pub(crate) struct Behaviour {
     mute: Toggle<request_response::Behaviour<Mute>>,
 }
 
-/// Takes requests and reads none of them.
+/// Takes requests, keeps how each begins, and answers none of them.
 #[derive(Clone, Default)]
-pub(crate) struct Mute(Arc<AtomicUsize>);
+pub(crate) struct Mute(Arc<Mutex<Vec<Vec<u8>>>>);
 
 impl request_response::Codec for Mute {
     type Protocol = StreamProtocol;
     type Request = ();
     type Response = ();
 
-    async fn read_request<T>(&mut self, _: &StreamProtocol, _: &mut T) -> io::Result<()>
+    async fn read_request<T>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<()>
     where
         T: AsyncRead + Unpin + Send,
     {
-        self.0.fetch_add(1, Ordering::SeqCst);
+        let mut begin = vec![0; 512];
+        let length = io.read(&mut begin).await?;
+        begin.truncate(length);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(begin);
         std::future::pending().await
     }
 
@@ -145,8 +145,8 @@ pub(crate) struct Script {
     pub(crate) kad_protocol: &'static str,
     /// The name of a protocol whose requests it takes and never answers.
     pub(crate) mute_protocol: Option<&'static str>,
-    /// How many such requests there were.
-    pub(crate) left_unanswered: Arc<AtomicUsize>,
+    /// How such requests begin.
+    pub(crate) left_unanswered: Arc<Mutex<Vec<Vec<u8>>>>,
     /// From a request for blocks to the bytes of the answer; none is no answer at all.
     pub(crate) fetch: Answering,
     /// From a request for a log to the bytes of the answer; none is no answer at all.

@@ -159,6 +159,8 @@ pub(crate) struct Ledger {
     facts: Vec<(Duration, Fact)>,
     /// Digests of announcements that adversaries forged.
     branded: BTreeSet<[u8; 32]>,
+    /// The package and the sequence of announcements that a newer state has followed, by digest.
+    outdated: BTreeMap<[u8; 32], (String, u64)>,
     /// By node, how often it bit.
     bitten: BTreeMap<usize, usize>,
     /// By node: how often it kept a record of another for the DHT, or kept it for longer.
@@ -186,6 +188,7 @@ impl Shared {
             at: Duration::ZERO,
             facts: Vec::new(),
             branded: BTreeSet::new(),
+            outdated: BTreeMap::new(),
             bitten: BTreeMap::new(),
             kept: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -306,6 +309,11 @@ impl Ledger {
         self.branded.insert(digest);
     }
 
+    /// Remembers an announcement that nobody may pass on who knows a newer one.
+    pub(crate) fn outdated(&mut self, digest: [u8; 32], package: String, sequence: u64) {
+        self.outdated.insert(digest, (package, sequence));
+    }
+
     /// Adds that an adversary has published something valid.
     pub(crate) fn worthless(&mut self, package: String) {
         self.measures.worthless(package.clone());
@@ -405,6 +413,9 @@ impl Ledger {
                 if self.branded.contains(digest) {
                     let from = self.peers.get(from).copied();
                     self.tell(Fact::Forged { node, from, is_taken: *is_taken });
+                }
+                if let Some((package, sequence)) = self.outdated.get(digest).filter(|_| *is_taken).cloned() {
+                    self.tell(Fact::Outdated { node, package, sequence });
                 }
                 let count = if *is_taken {
                     &mut self.counts.announcements_taken

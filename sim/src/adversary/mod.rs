@@ -341,6 +341,13 @@ impl Stage {
     fn brand(&self, bytes: &[u8]) {
         self.cast.ledger.lock().branded(Sha256::digest(bytes).into());
     }
+
+    /// Tells the ledger of a head that only those may pass on who know no newer one.
+    fn outdated(&self, head: &VerifiedHead) {
+        let digest = Sha256::digest(head.bytes()).into();
+        let (package, sequence) = (head.package_id().to_string(), head.head().sequence.get());
+        self.cast.ledger.lock().outdated(digest, package, sequence);
+    }
 }
 
 fn encoded(message: &impl Serialize) -> Vec<u8> {

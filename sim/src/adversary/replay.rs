@@ -33,7 +33,7 @@ impl Script for Replay {
             return;
         }
         for head in Self::outdated(stage) {
-            stage.brand(head.bytes());
+            stage.outdated(&head);
             if stage.announce(head.bytes().to_vec()) {
                 stage.bit(Bite::Replayed, None);
             }

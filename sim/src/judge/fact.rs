@@ -146,6 +146,15 @@ pub enum Fact {
         /// Whether it was taken.
         is_taken: bool,
     },
+    /// An adversary's announcement of a state that a newer one had followed was taken, and passed on.
+    Outdated {
+        /// The one that took it.
+        node: usize,
+        /// The package's full id.
+        package: String,
+        /// The sequence of that state.
+        sequence: u64,
+    },
     /// An adversary published a package that is valid: it may be listed, and nobody has to.
     Worthless {
         /// Its full id.

@@ -223,6 +223,9 @@ impl Judge {
             }
             Fact::Worthless { package } => oracle.tolerate(package),
             Fact::Forged { node, from, is_taken } => heard_forged(case, found, at, *node, *from, *is_taken),
+            Fact::Outdated { node, package, sequence } if case.members[*node].is_honest() => {
+                self.sequences.took(found, at, *node, package, *sequence);
+            }
             Fact::Routed { node, peer } => routed(case, found, at, *node, *peer),
             Fact::Wiped { node } => self.sequences.wiped(*node),
             Fact::Opened { node, .. } if case.members[*node].is_honest() => damage::hear(found, at, fact),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Found, View};
+use super::{FORWARDING, Found, View};
 
 /// Its name.
 pub(super) const RULE: &str = "sequences-never-go-back";
@@ -15,6 +15,15 @@ impl Sequences {
     /// A node that lost its disk may begin anew.
     pub(super) fn wiped(&mut self, node: usize) {
         self.0.retain(|(of, _), _| *of != node);
+    }
+
+    /// An older state was passed on: only a node that knows none newer may, since it cannot know better.
+    pub(super) fn took(&self, found: &mut Found, at: Duration, node: usize, package: &str, sequence: u64) {
+        let known = self.0.get(&(node, package.to_owned())).into_iter().flatten().flatten().max();
+        if let Some(known) = known.filter(|known| sequence < **known) {
+            let what = format!("passed on {package} at {sequence} and knew it at {known}");
+            found.add(FORWARDING, at, node, what);
+        }
     }
 
     pub(super) fn look(&mut self, found: &mut Found, at: Duration, node: usize, view: &View) {

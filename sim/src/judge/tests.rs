@@ -703,6 +703,26 @@ fn what_is_forged_goes_no_further_than_to_those_it_is_told() {
 }
 
 #[test]
+fn an_older_state_is_passed_on_only_where_nothing_newer_is_known() {
+    let took = |node, at, known| {
+        let mut run = good();
+        for view in run.views.iter_mut().map(|views| &mut views[READER]) {
+            view.seen.insert(WORD.to_owned(), known);
+            view.catalogue.get_mut(WORD).unwrap().sequence = known;
+        }
+        run.facts.push((secs(at), Fact::Outdated { node, package: WORD.to_owned(), sequence: 1 }));
+        let mut judge = Judge::new(run.case);
+        judge.look(secs(30), &run.views[0]);
+        run.facts.iter().for_each(|(at, fact)| judge.hear(*at, fact));
+        let rules = judge.finish(secs(60), &run.views[1], Vec::new(), &[], &mut BTreeMap::new());
+        rules.into_iter().find(|it| it.name == FORWARDING).unwrap().violations
+    };
+    assert_eq!(took(READER, 40, 1), Vec::<String>::new());
+    assert_eq!(took(ADVERSARY, 40, 2), Vec::<String>::new());
+    assert_eq!(took(READER, 40, 2), [format!("40.000 s reader: passed on {WORD} at 1 and knew it at 2")]);
+}
+
+#[test]
 fn a_client_in_a_routing_table_is_found_and_what_an_adversary_says_it_is_is_not() {
     let routed = |node, peer| {
         let mut run = good();

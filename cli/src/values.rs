@@ -6,7 +6,7 @@ use ggen_marketplace::{
     code::Code,
     config,
     control::{api::Failure, peer_id},
-    limits::{QUERY_BYTES_MAX, SEARCH_RESULTS_MAX, SEARCH_SECONDS},
+    limits::{DEPRECATION_BYTES_MAX, QUERY_BYTES_MAX, REASON_BYTES_MAX, SEARCH_RESULTS_MAX, SEARCH_SECONDS},
     package::{PackageRef, name},
 };
 
@@ -115,6 +115,39 @@ pub(crate) fn dial(text: &str) -> Result<String, String> {
 /// `[publisher/]name[@version]`.
 pub(crate) fn package(text: &str) -> Result<PackageRef, String> {
     text.parse().map_err(|error: name::Error| error.to_string())
+}
+
+/// `[publisher/]name@version`.
+pub(crate) fn package_version(text: &str) -> Result<PackageRef, String> {
+    let package = package(text)?;
+    match package.version {
+        Some(_) => Ok(package),
+        None => Err("expected a version too: name@version".to_owned()),
+    }
+}
+
+/// Why something was done, for people.
+pub(crate) fn reason(text: &str) -> Result<String, String> {
+    sentence(text, REASON_BYTES_MAX)
+}
+
+/// What to use in place of a package.
+pub(crate) fn deprecation(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() {
+        true => Err("expected what to use in its place; --undo takes a deprecation back".to_owned()),
+        false => sentence(text, DEPRECATION_BYTES_MAX),
+    }
+}
+
+/// One line of text without control characters.
+fn sentence(text: &str, bytes_max: usize) -> Result<String, String> {
+    if text.len() > bytes_max {
+        return Err(format!("expected at most {bytes_max} bytes"));
+    }
+    match text.chars().any(char::is_control) {
+        true => Err("expected one line without control characters".to_owned()),
+        false => Ok(text.trim().to_owned()),
+    }
 }
 
 /// A version of a package.

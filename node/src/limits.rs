@@ -318,6 +318,10 @@ pub const KEY_FILE_BYTES_MAX: usize = KEY_DOCUMENTS_MAX * (2 * KEY_DOCUMENT_BYTE
 pub const KEY_NAME_BYTES_MAX: usize = 32;
 /// Bytes of a reason or message in a log entry.
 pub const REASON_BYTES_MAX: usize = 512;
+/// Bytes of what to use in place of a deprecated package: its head holds it, within [`HEAD_BYTES_MAX`].
+pub const DEPRECATION_BYTES_MAX: usize = 160;
+/// Bytes of the yanked versions that a head names, within [`HEAD_BYTES_MAX`]: some twenty; the log has all of them.
+pub const YANKED_NAMED_BYTES_MAX: usize = 160;
 /// Nesting of maps and arrays in a signed structure.
 pub const SIGNED_DEPTH_MAX: usize = 16;
 /// Ends of a package's log that are remembered until a log is read that holds them: the oldest is never forgotten for a

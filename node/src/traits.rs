@@ -109,7 +109,7 @@ pub struct Release {
     pub cid: String,
     /// Bytes of all files.
     pub size: u64,
-    /// Whether its publisher withdrew it.
+    /// Whether its publisher yanked it.
     pub yanked: bool,
 }
 
@@ -137,10 +137,10 @@ pub trait Registry: Send + Sync + 'static {
     /// Finds packages, best first, at most `limit`, none twice; an empty text lists all by recency.
     fn search(&self, query: &Query) -> impl Future<Output = Result<Vec<PackageInfo>, Error>> + Send;
 
-    /// The latest stable version that was not withdrawn.
+    /// The latest stable version that is not yanked.
     fn get_package(&self, package: &PackageId) -> impl Future<Output = Result<Release, Error>> + Send;
 
-    /// Exactly this version, withdrawn or not.
+    /// Exactly this version, yanked or not.
     fn get_package_version(
         &self,
         package: &PackageId,
@@ -149,6 +149,25 @@ pub trait Registry: Send + Sync + 'static {
 
     /// All versions, ascending.
     fn list_versions(&self, package: &PackageId) -> impl Future<Output = Result<Vec<Release>, Error>> + Send;
+
+    /// Yanks a version of a package of ours: it is no longer chosen, and still had by who names it. Again changes nothing.
+    fn yank(
+        &self,
+        package: &PackageId,
+        version: &Version,
+        reason: &str,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Puts a yanked version of a package of ours back: it is chosen again.
+    fn unyank(
+        &self,
+        package: &PackageId,
+        version: &Version,
+    ) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Says what to use in place of a package of ours; an empty message takes that back.
+    fn deprecate(&self, package: &PackageId, message: &str)
+    -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Stops serving a package; one of our own gets a tombstone, after which nothing can be published under its name.
     fn delete(&self, package: &PackageId) -> impl Future<Output = Result<(), Error>> + Send;

@@ -86,6 +86,7 @@ async fn publisher(
     told.borrow_mut().published = Some(id.clone());
     until(async || told.borrow().is_read.then_some(())).await;
     conformance::republishes(&registry, &id, scratch).await?;
+    conformance::amends(&registry, &id).await?;
     conformance::deletes(&registry, &id, scratch).await?;
     // It stays, so that the other one can hear of that.
     std::future::pending().await

@@ -6,12 +6,12 @@ use ggen_marketplace::{
     code::Code,
     control::{
         api::{
-            BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, DropRequest,
-            Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, ListedPackage,
-            Listing, PackageInfo, PeerDetails, PeerEvent, PeerInfo, PeerInfoRequest, PeerList,
-            PeerListRequest, Pin, PublishRequest, Published, Reloaded, ResolveRequest, Resolved,
-            ResolvedBranch, ResolvedVersion, SearchRequest, SearchResults, Status, Stopping, Trust,
-            TrustAction, TrustRequest, Verified, VerifyRequest,
+            AmendRequest, Amended, BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest,
+            Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed,
+            KeysRenewed, ListedPackage, Listing, PackageInfo, PeerDetails, PeerEvent, PeerInfo,
+            PeerInfoRequest, PeerList, PeerListRequest, Pin, PublishRequest, Published, Reloaded,
+            ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, SearchRequest, SearchResults, Status,
+            Stopping, Trust, TrustAction, TrustRequest, Verified, VerifyRequest,
         },
         server::Server,
         service::{Outcome, ProgressSender, Service},
@@ -129,6 +129,17 @@ impl Service for Answers {
 
     async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {
         Ok(Dropped { id: format!("gp1x/{}", request.package), cid: String::new() })
+    }
+
+    async fn amend(&self, request: AmendRequest) -> Outcome<Amended> {
+        Ok(Amended {
+            id: format!("gp1x/{}", request.package),
+            name: HOSTILE.to_owned(),
+            version: Some("1.2.3".to_owned()),
+            change: request.change,
+            warnings: vec![request.message],
+            ..Amended::default()
+        })
     }
 
     /// Echoes the request in the fields of one package; the word `nothing` finds none.

@@ -51,6 +51,8 @@ pub(super) fn blank(publisher: &Publisher, name: &str) -> Head {
         log: entry(0),
         latest: None,
         resolved: ByteBuf::new(),
+        yanked: Vec::new(),
+        deprecated: None,
         description: String::new(),
         license: None,
         tags: Vec::new(),

@@ -326,7 +326,8 @@ fn list(
         to_ordered(head.released_at.as_secs()),
         to_ordered(now.as_secs()),
         source.as_bytes(),
-        head.latest.is_some(),
+        // A yanked version is installed by who names it.
+        head.latest.is_some() || !head.yanked.is_empty(),
         item.id.0,
         to_ordered(first_word(verified, now).as_secs()),
         head.latest.as_ref().map(|latest| latest.root.to_bytes()),

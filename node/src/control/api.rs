@@ -3,13 +3,17 @@
 //! Additive only: a field never changes its name or meaning. Times are RFC 3339 in UTC, sizes are bytes, durations say
 //! their unit in the name, ids are in their text form.
 
+mod amend;
 mod keys;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::keys::{
-    KeysRenewed, Pin, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, Trust, TrustAction,
-    TrustRequest,
+pub use self::{
+    amend::{AmendRequest, Amended, Change},
+    keys::{
+        KeysRenewed, Pin, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, Trust, TrustAction,
+        TrustRequest,
+    },
 };
 use crate::code::Code;
 
@@ -381,6 +385,9 @@ pub struct PackageInfo {
     pub updated: String,
     /// What a person should know before installing: checks skipped, yanked, equivocation.
     pub notes: Vec<String>,
+    /// What to use in its place, where its publisher says that it should no longer be used.
+    #[serde(default)]
+    pub deprecated: Option<String>,
     /// How fresh it is.
     #[serde(flatten)]
     pub freshness: Freshness,
@@ -492,8 +499,11 @@ pub struct VersionInfo {
     pub cid: String,
     /// Bytes of all files.
     pub size: u64,
-    /// Whether its publisher withdrew it.
+    /// Whether its publisher yanked it, or deleted the package.
     pub yanked: bool,
+    /// Why it was yanked, where that was said.
+    #[serde(default)]
+    pub yank_reason: Option<String>,
     /// When it was released.
     pub released: String,
 }
@@ -529,6 +539,12 @@ pub struct ListedPackage {
     /// What keeps it in the outbox, where it is queued.
     #[serde(default)]
     pub why: String,
+    /// Whether its publisher yanked it, as far as is known here.
+    #[serde(default)]
+    pub yanked: bool,
+    /// What to use in place of the package, where its publisher says that it should no longer be used.
+    #[serde(default)]
+    pub deprecated: Option<String>,
     /// How fresh the newest state of the package is that this node knows; empty where it knows none.
     #[serde(flatten)]
     pub freshness: Freshness,

@@ -22,11 +22,11 @@ use tokio::task::JoinHandle;
 
 use super::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody,
-        Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
-        PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded,
-        ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping,
-        Trust, TrustRequest, Verified, VerifyRequest,
+        AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
+        Dropped, ErrorBody, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing,
+        PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published,
+        Reloaded, ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step,
+        Stopping, Trust, TrustRequest, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -98,6 +98,14 @@ impl Client {
     /// As [`Client::status`].
     pub async fn drop_queued(&self, request: &DropRequest) -> Outcome<Dropped> {
         self.post("/v1/publish/drop", request, LOOKUP_DEADLINE).await
+    }
+
+    /// Yanks a version or puts it back, or says whether a package should be used.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn amend(&self, request: &AmendRequest) -> Outcome<Amended> {
+        self.post("/v1/amend", request, VERIFY_DEADLINE).await
     }
 
     /// Installs a package; `progress` is called for every step.

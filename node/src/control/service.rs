@@ -8,10 +8,11 @@ use std::future::Future;
 use tokio::sync::watch;
 
 use super::api::{
-    BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info,
-    InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList,
-    PeerListRequest, Progress, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest,
-    SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+    AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
+    Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
+    PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded,
+    ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified,
+    VerifyRequest,
 };
 
 /// The result of every verb.
@@ -37,6 +38,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Takes a version out of the outbox.
     fn drop_queued(&self, request: DropRequest) -> impl Future<Output = Outcome<Dropped>> + Send;
+
+    /// Signs a change of a package of ours, and tells of it.
+    fn amend(&self, request: AmendRequest) -> impl Future<Output = Outcome<Amended>> + Send;
 
     /// Finds packages.
     fn search(&self, request: SearchRequest) -> impl Future<Output = Outcome<SearchResults>> + Send;

@@ -12,7 +12,7 @@ use super::{Error, Resolve, text};
 use crate::{
     content::{Block, Codec, ContentId},
     identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
-    limits::{ENTRY_BYTES_MAX, FILES_MAX, PACKAGE_BYTES_MAX, REASON_BYTES_MAX},
+    limits::{DEPRECATION_BYTES_MAX, ENTRY_BYTES_MAX, FILES_MAX, PACKAGE_BYTES_MAX, REASON_BYTES_MAX},
     package::{PackageId, PackageName, name::parse_version},
     time::Timestamp,
 };
@@ -255,7 +255,7 @@ impl Kind {
             Self::Resolve(resolve) => resolve.check(),
             Self::Yank { version, reason: why } => check_version(version).and_then(|()| reason(why)),
             Self::Unyank { version } => check_version(version),
-            Self::Deprecate { message } => reason(message),
+            Self::Deprecate { message } => text::check("a deprecation", message, DEPRECATION_BYTES_MAX),
             Self::Tombstone { reason: why } => reason(why),
             Self::Transfer { .. } | Self::Unknown { .. } => Ok(()),
         }

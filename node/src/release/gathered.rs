@@ -75,7 +75,7 @@ mod tests {
             sequence: Sequence::new(0),
             previous: None,
             key_n: 0,
-            kind: Kind::Deprecate { message: message.to_owned() },
+            kind: Kind::Tombstone { reason: message.to_owned() },
             created: NOW,
         }
     }

@@ -6,17 +6,18 @@
 //! A head follows from the log and the keys alone: it holds no time of its own, its bytes stay the same until the log grows
 //! or the keys change, and it is valid permanently. How fresh it is, its publisher says apart from it.
 
+use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
-use super::{Error, Log, Release, Seen, Sequence, SignedEntry, resolve, text};
+use super::{Error, Log, Release, Seen, Sequence, SignedEntry, resolve, text, yanked};
 use crate::{
     content::{Codec, ContentId},
     identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
     limits::{
-        CLOCK_SKEW_MAX, DESCRIPTION_BYTES_MAX, FIELD_BYTES_MAX, HEAD_BYTES_MAX, LABEL_BYTES_MAX, LABELS_MAX,
-        RESOLVED_NAMES_MAX,
+        CLOCK_SKEW_MAX, DEPRECATION_BYTES_MAX, DESCRIPTION_BYTES_MAX, FIELD_BYTES_MAX, HEAD_BYTES_MAX,
+        LABEL_BYTES_MAX, LABELS_MAX, RESOLVED_NAMES_MAX,
     },
     package::{PackageId, PackageName},
     time::Timestamp,
@@ -57,6 +58,12 @@ pub struct Head {
     /// Short names of the entries that were resolved, eight bytes each ([`Log::resolved_names`]).
     #[serde(default, skip_serializing_if = "is_empty")]
     pub resolved: ByteBuf,
+    /// The highest versions that are yanked, descending ([`Log::yanked_named`]).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub yanked: Vec<Version>,
+    /// What to use in place of the package, where it should no longer be used ([`Log::deprecated`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
     /// What the package is, for people and for search.
     pub description: String,
     /// The licence, as an SPDX expression.
@@ -121,6 +128,8 @@ impl Head {
             log: first,
             latest: log.latest().cloned(),
             resolved: ByteBuf::from(log.resolved_names()),
+            yanked: log.yanked_named(),
+            deprecated: log.deprecated().map(str::to_owned),
             description,
             license,
             tags,
@@ -156,6 +165,13 @@ impl Head {
         }
         if let Some(latest) = &self.latest {
             latest.check()?;
+        }
+        yanked::check(&self.yanked)?;
+        if let Some(message) = &self.deprecated {
+            text::check_label("a deprecation", message, DEPRECATION_BYTES_MAX)?;
+        }
+        if self.latest.as_ref().is_some_and(|latest| self.yanked.contains(&latest.version)) {
+            return Err(Error::malformed(WHAT, "it names a yanked version as the latest"));
         }
         if !resolve::are_names(&self.resolved, RESOLVED_NAMES_MAX) {
             return Err(Error::malformed(WHAT, "what it names as resolved are no names, or too many"));
@@ -471,6 +487,17 @@ mod tests {
                 Code::Limit,
                 "size of the latest",
             ),
+            (
+                Head { deprecated: Some("x".repeat(DEPRECATION_BYTES_MAX + 1)), ..unsigned() },
+                Code::Limit,
+                "deprecation",
+            ),
+            (Head { deprecated: Some(String::new()), ..unsigned() }, Code::Malformed, "empty deprecation"),
+            (
+                Head { yanked: vec![Version::new(1, 1, 0)], ..unsigned() },
+                Code::Malformed,
+                "the latest is yanked",
+            ),
         ] {
             assert_eq!(refusal(&seal(&bad, &publisher(1))), code, "{why}");
             assert_eq!(bad.sign(&publisher(1)).unwrap_err().code(), code, "{why}");
@@ -537,6 +564,8 @@ mod tests {
             tags: labels.clone(),
             categories: labels,
             released_at: Timestamp::from_secs(u64::MAX),
+            yanked: (0..13).rev().map(|patch| Version::new(1, 10, 100 + patch)).collect(),
+            deprecated: Some("x".repeat(DEPRECATION_BYTES_MAX)),
             ..unsigned()
         }
     }

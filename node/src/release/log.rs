@@ -9,7 +9,7 @@ use semver::Version;
 
 use super::{
     Entry, Error, Kind, Place, Release, Resolve, Sequence, SignedEntry, VerifiedHead, Withdrawn, entry,
-    resolve,
+    resolve, yanked,
 };
 use crate::{
     content::ContentId,
@@ -138,6 +138,12 @@ impl Log {
         if self.resolved_names() != *named.resolved {
             return differs("the head names other resolved branches");
         }
+        if self.yanked_named() != named.yanked {
+            return differs("the head names other yanked versions");
+        }
+        if self.deprecated() != named.deprecated.as_deref() {
+            return differs("the head says otherwise whether the package should be used");
+        }
         if newest.entry().created != named.released_at {
             return differs("the head dates its newest entry otherwise");
         }
@@ -232,6 +238,14 @@ impl Log {
             self.versions.values().filter(|state| state.yanked.is_none() && !self.is_tombstoned());
         let stable = there.clone().rfind(|state| state.release.version.pre.is_empty());
         stable.or_else(|| there.next_back()).map(|state| &state.release)
+    }
+
+    /// The yanked versions that a head of this log names, and none once the package is gone ([`Head::yanked`](super::Head::yanked)).
+    pub fn yanked_named(&self) -> Vec<Version> {
+        if self.is_tombstoned() {
+            return Vec::new();
+        }
+        yanked::named(self.versions.iter().filter(|(_, state)| state.yanked.is_some()).map(|(it, _)| it))
     }
 
     /// Whether the package is gone.
@@ -582,6 +596,12 @@ mod tests {
             draft(&publisher, &longer).sign(&publisher).unwrap(),
             draft(&publisher, &elsewhere).sign(&publisher).unwrap(),
             super::super::Head { latest: Some(release("1.0.0")), ..good.clone() }.sign(&publisher).unwrap(),
+            super::super::Head { yanked: vec!["0.1.0".parse().unwrap()], ..good.clone() }
+                .sign(&publisher)
+                .unwrap(),
+            super::super::Head { deprecated: Some("not so".to_owned()), ..good.clone() }
+                .sign(&publisher)
+                .unwrap(),
             super::super::Head { log: elsewhere.id().unwrap(), ..good }.sign(&publisher).unwrap(),
             draft(&stranger, &releases(&stranger, &["1.0.0", "1.1.0"])).sign(&stranger).unwrap(),
         ] {
@@ -608,6 +628,48 @@ mod tests {
                 }
             }
             prop_assert_eq!(Log::verify(log.entries().to_vec()).unwrap(), log);
+        }
+
+        #[test]
+        fn what_was_taken_back_follows_from_the_last_word_on_it(
+            steps in prop::collection::vec((0..5u8, 0..4u64), 0..16),
+        ) {
+            let publisher = publisher(1);
+            let mut log = releases(&publisher, &["0.0.9"]);
+            let mut yanked = BTreeMap::from([(Version::new(0, 0, 9), false)]);
+            let mut deprecated = None;
+            for (step, major) in steps {
+                let version = Version::new(major, 0, 0);
+                let kind = match step {
+                    0 | 1 => Kind::Release(release(&version.to_string())),
+                    2 => yank(&version.to_string()),
+                    3 => unyank(&version.to_string()),
+                    _ => Kind::Deprecate { message: if major == 0 { String::new() } else { version.to_string() } },
+                };
+                let before = yanked.get(&version).copied();
+                let is_possible = match step {
+                    0 | 1 => before.is_none(),
+                    2 => before == Some(false),
+                    3 => before == Some(true),
+                    _ => true,
+                };
+                let signed = log.next(kind, &publisher, NOW);
+                prop_assert_eq!(signed.is_ok(), is_possible, "step {} of {}", step, version);
+                let Ok(signed) = signed else { continue };
+                log.push(signed).unwrap();
+                match step {
+                    0 | 1 | 3 => drop(yanked.insert(version, false)),
+                    2 => drop(yanked.insert(version, true)),
+                    _ => deprecated = Some(version.to_string()).filter(|_| major != 0),
+                }
+                let head = draft(&publisher, &log).sign(&publisher).unwrap();
+                log.anchored(&head).unwrap();
+                let there = yanked.iter().filter(|(_, yanked)| !**yanked).map(|(version, _)| version);
+                let gone = yanked.iter().rev().filter(|(_, yanked)| **yanked).map(|(version, _)| version);
+                prop_assert_eq!(head.head().latest.as_ref().map(|latest| &latest.version), there.max());
+                prop_assert_eq!(head.head().yanked.iter().collect::<Vec<_>>(), gone.collect::<Vec<_>>());
+                prop_assert_eq!(&head.head().deprecated, &deprecated);
+            }
         }
     }
 }

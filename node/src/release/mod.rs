@@ -21,6 +21,7 @@ pub mod head;
 pub mod log;
 pub mod resolve;
 mod text;
+mod yanked;
 
 pub use back::Back;
 pub use choice::{Choice, Place, Seen};

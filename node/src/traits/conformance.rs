@@ -1,7 +1,7 @@
 //! What every [`Registry`] must do, whatever stands behind it.
 //!
 //! For the tests of whoever implements one: [`publishes`] fills a registry, [`reads`] holds for it and for every other one that has
-//! heard of the package, and [`republishes`] and [`deletes`] come last. The first promise that is not kept is the error.
+//! heard of the package, and [`republishes`], [`amends`] and [`deletes`] come last. The first promise that is not kept is the error.
 
 use std::{fmt, io, path::Path};
 
@@ -149,6 +149,38 @@ pub async fn republishes(registry: &impl Registry, id: &PackageId, scratch: &Pat
     let promise = "what was refused changes nothing";
     let versions = registry.list_versions(id).await.map_err(Broken::by(promise))?;
     same(promise, versions.len(), VERSIONS.len())
+}
+
+/// Yanks the newest version and puts it back, and deprecates the package, at its publisher.
+///
+/// # Errors
+/// The first promise that was not kept.
+pub async fn amends(registry: &impl Registry, id: &PackageId) -> Result<(), Broken> {
+    let newest = version(STABLE);
+    let promise = "a yanked version is no longer the latest";
+    registry.yank(id, &newest, "broken").await.map_err(Broken::by(promise))?;
+    let latest = registry.get_package(id).await.map_err(Broken::by(promise))?;
+    same(promise, latest.version, version(ASCENDING[1]))?;
+    let promise = "a yanked version is still had by its number";
+    let exact = registry.get_package_version(id, &newest).await.map_err(Broken::by(promise))?;
+    same(promise, (exact.version, exact.yanked), (newest.clone(), true))?;
+    let promise = "to yank a version again changes nothing";
+    registry.yank(id, &newest, "otherwise").await.map_err(Broken::by(promise))?;
+    let promise = "a version that was put back is the latest again";
+    registry.unyank(id, &newest).await.map_err(Broken::by(promise))?;
+    let latest = registry.get_package(id).await.map_err(Broken::by(promise))?;
+    same(promise, (latest.version, latest.yanked), (newest, false))?;
+    let promise = "a version that was never published cannot be yanked";
+    let never = registry.yank(id, &version("9.9.9"), "").await;
+    refused(promise, never, |error| matches!(error, Error::NotFound(_)))?;
+    let promise = "a search shows that a package is deprecated";
+    for message in ["use another", ""] {
+        registry.deprecate(id, message).await.map_err(Broken::by(promise))?;
+        let found = registry.search(&Query::new(NAME)).await.map_err(Broken::by(promise))?;
+        let said: Vec<_> = found.iter().map(|package| package.deprecated.as_deref()).collect();
+        same(promise, said, vec![Some(message).filter(|message| !message.is_empty())])?;
+    }
+    Ok(())
 }
 
 /// Deletes the package, at whoever published it.

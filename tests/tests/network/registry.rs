@@ -111,6 +111,7 @@ async fn the_eight_methods_keep_their_promises_near_and_far() {
     conformance::reads(&*far, &id).await.unwrap();
     assert_eq!(far.metadata().await.kind, "p2p");
     conformance::republishes(&*near, &id, temp.path()).await.unwrap();
+    conformance::amends(&*near, &id).await.unwrap();
     conformance::deletes(&*near, &id, temp.path()).await.unwrap();
     assert_eq!(near.status().await.packages_provided, 0, "what is deleted is not served");
     eventually("the other node knows that it is gone", SOON, async || {
@@ -130,6 +131,7 @@ async fn the_eight_methods_keep_their_promises_alone() {
     let id = conformance::publishes(&*alone, temp.path()).await.unwrap();
     conformance::reads(&*alone, &id).await.unwrap();
     conformance::republishes(&*alone, &id, temp.path()).await.unwrap();
+    conformance::amends(&*alone, &id).await.unwrap();
     conformance::deletes(&*alone, &id, temp.path()).await.unwrap();
 }
 

@@ -27,5 +27,6 @@ mod searching;
 mod settings;
 mod shapes;
 mod simulator;
+mod taking_back;
 mod tree;
 mod world;

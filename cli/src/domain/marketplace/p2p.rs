@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod connect;
 mod demo;
+mod deprecate;
 mod disconnect;
 mod info;
 mod install;
@@ -24,6 +25,7 @@ mod status;
 mod stop;
 mod trust;
 mod verify;
+mod yank;
 
 use clap::{Args, Subcommand};
 
@@ -52,6 +54,9 @@ pub(crate) enum Verb {
     Restart(restart::Restart),
     Status(status::Status),
     Publish(publish::Publish),
+    Yank(yank::Yank),
+    Unyank(yank::Unyank),
+    Deprecate(deprecate::Deprecate),
     Search(search::Search),
     Install(install::Install),
     Info(info::Info),
@@ -79,6 +84,9 @@ impl Verb {
             Self::Restart(_) => "restart the node",
             Self::Status(_) => "tell the node's status",
             Self::Publish(_) => "publish the package",
+            Self::Yank(_) => "yank the version",
+            Self::Unyank(_) => "put the version back",
+            Self::Deprecate(_) => "deprecate the package",
             Self::Search(_) => "search for packages",
             Self::Install(_) => "install the package",
             Self::Info(_) => "tell about the package",
@@ -130,6 +138,9 @@ impl P2p {
             Verb::Restart(verb) => verb.run(session).await,
             Verb::Status(verb) => verb.run(session).await,
             Verb::Publish(verb) => verb.run(session).await,
+            Verb::Yank(verb) => verb.run(session).await,
+            Verb::Unyank(verb) => verb.run(session).await,
+            Verb::Deprecate(verb) => verb.run(session).await,
             Verb::Search(verb) => verb.run(session).await,
             Verb::Install(verb) => verb.run(session).await,
             Verb::Info(verb) => verb.run(session).await,

@@ -204,7 +204,7 @@ impl Node {
         }
     }
 
-    async fn mark_announced(&self, package: PackageId, sequence: u64) {
+    pub(super) async fn mark_announced(&self, package: PackageId, sequence: u64) {
         let marked =
             self.with_store(move |store| store.write(|tx| published::set_announced(tx, &package, sequence)));
         if let Err(failure) = marked.await {

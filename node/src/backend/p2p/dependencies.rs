@@ -277,7 +277,7 @@ fn look_up_here(store: &Store, package: &PackageId, own: &PackageId) -> (Version
 }
 
 /// The log of a package, where all of it is here.
-fn log_here(store: &Store, head: &VerifiedHead) -> Option<Log> {
+pub(super) fn log_here(store: &Store, head: &VerifiedHead) -> Option<Log> {
     let mut entries = Gathered::default();
     let mut next = Some(head.head().entry);
     while let Some(id) = next {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use libp2p::PeerId;
+use semver::Version;
 
 use super::disputed::FROZEN;
 use crate::{
@@ -12,6 +13,19 @@ use crate::{
     reputation::Score,
 };
 
+/// What is said wherever a package is shown that should no longer be used.
+pub(super) fn deprecated(message: &str) -> String {
+    format!("deprecated by its publisher: {message}")
+}
+
+/// What is said of a version that its publisher yanked.
+pub(super) fn yanked(version: &Version, reason: &str) -> String {
+    match reason {
+        "" => format!("version {version} was yanked by its publisher"),
+        reason => format!("version {version} was yanked by its publisher: {reason}"),
+    }
+}
+
 /// What a search shows of a head.
 pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
     let mut notes = Vec::new();
@@ -20,6 +34,12 @@ pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
     }
     if frozen {
         notes.push(FROZEN.to_owned());
+    }
+    if let Some(message) = &head.deprecated {
+        notes.push(deprecated(message));
+    }
+    if head.latest.is_none() && !head.yanked.is_empty() {
+        notes.push("all its versions were yanked by its publisher".to_owned());
     }
     let latest = head.latest.as_ref();
     PackageInfo {
@@ -37,6 +57,7 @@ pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
         reputation: Score::NEW.get(),
         updated: head.released_at.to_string(),
         notes,
+        deprecated: head.deprecated.clone(),
         freshness: Freshness::default(),
     }
 }

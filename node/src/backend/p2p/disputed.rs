@@ -5,7 +5,7 @@
 
 use semver::Version;
 
-use super::{failure::fail, node::Node, resolve::Unread};
+use super::{describe, failure::fail, node::Node, resolve::Unread};
 use crate::{
     catalog::{self, Proof},
     code::Code,
@@ -111,12 +111,7 @@ impl Node {
             return Err(frozen(&package, &why));
         };
         let mut warnings = vec![FROZEN.to_owned()];
-        warnings.extend(
-            state
-                .yanked
-                .iter()
-                .map(|reason| format!("version {version} was withdrawn by its publisher: {reason}")),
-        );
+        warnings.extend(state.yanked.iter().map(|reason| describe::yanked(version, reason)));
         Ok((state.release.clone(), warnings))
     }
 }

@@ -370,6 +370,7 @@ fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInfo> {
                 cid: state.release.root.to_string(),
                 size: state.release.size,
                 yanked: state.yanked.is_some() || log.is_tombstoned(),
+                yank_reason: state.yanked.clone().filter(|reason| !reason.is_empty()),
                 released: state.released.to_string(),
             })
             .collect();
@@ -379,6 +380,7 @@ fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInfo> {
         cid: latest.root.to_string(),
         size: latest.size,
         yanked: false,
+        yank_reason: None,
         released: head.head().released_at.to_string(),
     });
     latest.collect()

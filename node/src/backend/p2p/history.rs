@@ -375,7 +375,7 @@ pub(super) fn held_log(
 }
 
 /// Adds an entry to a log and writes it with the head that follows from it, whose labels are those of the head before.
-fn append(
+pub(super) fn append(
     store: &Store,
     publisher: &Publisher,
     mut log: Log,

@@ -12,7 +12,7 @@ use rusqlite::Transaction;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    KEYS_FOLDER,
+    KEYS_FOLDER, describe,
     failure::fail,
     fresh::Demand,
     gone,
@@ -87,6 +87,7 @@ impl Node {
         if head.head().preflight_skipped {
             warnings.push("its publisher skipped the checks before publishing".to_owned());
         }
+        warnings.extend(head.head().deprecated.as_deref().map(describe::deprecated));
         self.check_room(release.size).await?;
         progress.report("finding providers", 0, None, "peers");
         let (sources, kept_out) = self.sources_and_others(release.root, deadline, Looking::Twice);

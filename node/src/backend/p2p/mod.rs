@@ -35,6 +35,7 @@
 //! }
 //! ```
 
+mod amend;
 mod announce;
 mod bookkeeping;
 mod clock;
@@ -79,7 +80,7 @@ pub use self::{outbox::drop_offline, publish::publish_offline, trust::trust_offl
 use crate::{
     code::Code,
     control::{
-        api::{Failure, PublishRequest, SearchRequest},
+        api::{AmendRequest, Change, Failure, PublishRequest, SearchRequest},
         service::ProgressSender,
     },
     hello::{Run, Runs},
@@ -220,6 +221,11 @@ impl P2PRegistry {
         Ok(self.node.network.snapshot().await.map_err(fail)?)
     }
 
+    async fn amended(&self, package: String, change: Change, message: &str) -> Result<(), Error> {
+        let request = AmendRequest { package, change, message: message.to_owned(), timeout_secs: None };
+        self.node.amend(request).await.map(drop).map_err(Error::from)
+    }
+
     /// Stops the node: ends its tasks, closes its connections, flushes its books.
     pub async fn shutdown(&self) {
         self.node.shutdown().await;
@@ -276,7 +282,7 @@ impl Registry for P2PRegistry {
         stable.ok_or_else(|| {
             Error::from(Failure::new(
                 Code::NotFound,
-                format!("{package} has no stable version that was not withdrawn."),
+                format!("{package} has no stable version that is not yanked."),
                 "Ask for a version by its number.",
             ))
         })
@@ -304,6 +310,19 @@ impl Registry for P2PRegistry {
             yanked: state.yanked.is_some() || log.is_tombstoned(),
         });
         Ok(releases.collect())
+    }
+
+    async fn yank(&self, package: &PackageId, version: &Version, reason: &str) -> Result<(), Error> {
+        self.amended(format!("{package}@{version}"), Change::Yank, reason).await
+    }
+
+    async fn unyank(&self, package: &PackageId, version: &Version) -> Result<(), Error> {
+        self.amended(format!("{package}@{version}"), Change::Unyank, "").await
+    }
+
+    async fn deprecate(&self, package: &PackageId, message: &str) -> Result<(), Error> {
+        let change = if message.is_empty() { Change::Undeprecate } else { Change::Deprecate };
+        self.amended(package.to_string(), change, message).await
     }
 
     async fn delete(&self, package: &PackageId) -> Result<(), Error> {

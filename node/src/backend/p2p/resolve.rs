@@ -9,7 +9,7 @@ use semver::Version;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    disputed,
+    describe, disputed,
     failure::fail,
     install::head_key,
     node::Node,
@@ -214,10 +214,10 @@ impl Node {
             (None, None) => Err(Failure::new(
                 Code::NotFound,
                 format!(
-                    "{} has no version to install: all were withdrawn, or it is gone.",
+                    "{} has no version to install: all were yanked, or it was deleted.",
                     head.package_id()
                 ),
-                "A withdrawn version can still be installed by its number: name@version",
+                "A yanked version can still be installed by its number: name@version",
             )),
             (Some(version), Some(latest)) if *version == latest.version => Ok((latest.clone(), Vec::new())),
             (Some(version), _) => {
@@ -230,10 +230,7 @@ impl Node {
                         format!("Its versions: {}", known.join(", ")),
                     ));
                 };
-                let warnings = state
-                    .yanked
-                    .iter()
-                    .map(|reason| format!("version {version} was withdrawn by its publisher: {reason}"));
+                let warnings = state.yanked.iter().map(|reason| describe::yanked(version, reason));
                 Ok((state.release.clone(), warnings.collect()))
             }
         }

@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use super::P2PRegistry;
 use crate::control::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info,
-        InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList,
-        PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest, Resolved, SearchRequest,
-        SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+        AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
+        Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
+        PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest,
+        Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified,
+        VerifyRequest,
     },
     service::{Outcome, ProgressSender, Service},
 };
@@ -24,6 +25,10 @@ impl Service for P2PRegistry {
 
     async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {
         self.node.drop_queued(request).await
+    }
+
+    async fn amend(&self, request: AmendRequest) -> Outcome<Amended> {
+        self.node.amend(request).await
     }
 
     async fn search(&self, request: SearchRequest) -> Outcome<SearchResults> {

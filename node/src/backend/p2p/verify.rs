@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{
+    amend::taken_back,
     failure::fail,
     fresh,
     install::{head_key, manifest_of},
@@ -10,10 +11,10 @@ use super::{
 };
 use crate::{
     code::Code,
-    control::api::{Failure, Freshness, ListedPackage, Listing, Verified, VerifyRequest},
+    control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
     package::{PackageId, PackageRef, check},
     release::{Release, VerifiedHead},
-    store::{installed, meta, outbox, published},
+    store::{self, installed, meta, outbox, published},
 };
 
 impl Node {
@@ -123,8 +124,7 @@ impl Node {
             path: row.path.display().to_string(),
             time: row.published_at.to_string(),
             size: row.bytes,
-            why: String::new(),
-            freshness: Freshness::default(),
+            ..ListedPackage::default()
         });
         let queued = queued.into_iter().map(|row| ListedPackage {
             id: format!("{}@{}", row.package, row.version),
@@ -136,7 +136,7 @@ impl Node {
             time: row.queued_at.to_string(),
             size: row.bytes,
             why: row.why,
-            freshness: Freshness::default(),
+            ..ListedPackage::default()
         });
         let installed = installed.into_iter().map(|row| ListedPackage {
             id: format!("{}@{}", row.package, row.version),
@@ -147,17 +147,19 @@ impl Node {
             path: row.path.display().to_string(),
             time: row.installed_at.to_string(),
             size: row.bytes,
-            why: String::new(),
-            freshness: Freshness::default(),
+            ..ListedPackage::default()
         });
         let mut packages: Vec<_> = published.chain(queued).chain(installed).collect();
         let ids: Vec<_> = packages.iter().map(|row| row.id.clone()).collect();
         let now = self.now();
-        let fresh =
-            self.with_store(move |store| ids.iter().map(|id| fresh::of_listed(store, id, now)).collect());
-        let fresh: Vec<Freshness> = fresh.await?;
-        for (row, freshness) in packages.iter_mut().zip(fresh) {
+        let known = self.with_store(move |store| {
+            let known = |id: &String| Ok((fresh::of_listed(store, id, now)?, taken_back(store, id)?));
+            ids.iter().map(known).collect::<Result<Vec<_>, store::Error>>()
+        });
+        for (row, (freshness, taken_back)) in packages.iter_mut().zip(known.await?) {
             row.freshness = freshness;
+            row.yanked = taken_back.yanked;
+            row.deprecated = taken_back.deprecated;
         }
         Ok(Listing { total: packages.len(), packages })
     }

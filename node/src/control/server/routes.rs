@@ -19,9 +19,9 @@ use crate::{
     code::Code,
     control::{
         api::{
-            BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest, InstallRequest,
-            PeerInfoRequest, PeerListRequest, PublishRequest, ResolveRequest, SearchRequest, TrustRequest,
-            VerifyRequest,
+            AmendRequest, BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest,
+            InstallRequest, PeerInfoRequest, PeerListRequest, PublishRequest, ResolveRequest, SearchRequest,
+            TrustRequest, VerifyRequest,
         },
         service::{ProgressSender, Service},
     },
@@ -45,6 +45,7 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/status", get(status))
         .route("/publish", post(publish))
         .route("/publish/drop", post(drop_queued))
+        .route("/amend", post(amend))
         .route("/search", post(search))
         .route("/install", post(install))
         .route("/info", get(info))
@@ -127,6 +128,15 @@ async fn publish<S: Service>(State(shared): Shares<S>, Ask(request): Ask<Publish
 
 async fn drop_queued<S: Service>(State(shared): Shares<S>, Ask(request): Ask<DropRequest>) -> Answer {
     plain(LOOKUP_DEADLINE, shared.service.drop_queued(request)).await
+}
+
+async fn amend<S: Service>(State(shared): Shares<S>, Ask(request): Ask<AmendRequest>) -> Answer {
+    let deadline = deadline(request.timeout_secs.map(|secs| secs as f64), VERIFY_DEADLINE);
+    let service = Arc::clone(&shared.service);
+    // What was signed is told of also where the client is gone.
+    let work = tokio::spawn(async move { service.amend(request).await });
+    let done = async move { work.await.unwrap_or_else(|_| Err(malfunction())) };
+    plain(deadline, done).await
 }
 
 async fn install<S: Service>(State(shared): Shares<S>, Ask(request): Ask<InstallRequest>) -> Answer {

@@ -15,11 +15,11 @@ use crate::{
     code::Code,
     control::{
         api::{
-            BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Failure,
-            Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfo,
-            PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest,
-            Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified,
-            VerifyRequest,
+            AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected,
+            DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed,
+            Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest,
+            Published, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping,
+            Trust, TrustRequest, Verified, VerifyRequest,
         },
         client::Client,
         service::{Outcome, ProgressSender},
@@ -108,6 +108,10 @@ impl Service for Fake {
 
     async fn connect(&self, _: BootstrapRequest) -> Outcome<Bootstrapped> {
         Ok(Bootstrapped::default())
+    }
+
+    async fn amend(&self, _: AmendRequest) -> Outcome<Amended> {
+        unreachable!()
     }
 
     async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {

@@ -112,6 +112,18 @@ pub fn set_announced(tx: &Transaction<'_>, package: &PackageId, sequence: u64) -
     Ok(())
 }
 
+/// Notes that nobody has heard the newest head of a package yet, so that it is told again.
+///
+/// # Errors
+/// Where the table cannot be written.
+pub fn set_unannounced(tx: &Transaction<'_>, package: &PackageId) -> Result<(), Error> {
+    tx.execute(
+        "UPDATE published SET announced = 0 WHERE publisher = ?1 AND name = ?2",
+        params![package.publisher.to_string(), package.name.as_str()],
+    )?;
+    Ok(())
+}
+
 /// Takes a version out of the list; returns whether it was there. Its log entries stay.
 ///
 /// # Errors

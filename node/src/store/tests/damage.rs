@@ -416,6 +416,8 @@ fn head(publisher: &crate::identity::Publisher, sequence: u64) -> crate::release
         log: entry(0),
         latest: None,
         resolved: serde_bytes::ByteBuf::new(),
+        yanked: Vec::new(),
+        deprecated: None,
         description: "some words".to_owned(),
         license: None,
         tags: Vec::new(),

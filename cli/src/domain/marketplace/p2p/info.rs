@@ -72,7 +72,11 @@ fn show(info: &api::Info, page: &mut Page) {
                     version.version.clone(),
                     page::bytes(version.size),
                     version.released.clone(),
-                    if version.yanked { "yanked".to_owned() } else { String::new() },
+                    match (version.yanked, &version.yank_reason) {
+                        (true, Some(reason)) => format!("yanked: {reason}"),
+                        (true, None) => "yanked".to_owned(),
+                        (false, _) => String::new(),
+                    },
                     version.cid.clone(),
                 ]
             }),

@@ -1,7 +1,7 @@
 //! `list`: what is installed or published here, or waits to be published.
 
 use clap::Args;
-use ggen_marketplace::control::api::Listing;
+use ggen_marketplace::control::api::{ListedPackage, Listing};
 
 use crate::{
     page::{self, Page},
@@ -24,6 +24,15 @@ impl List {
     }
 }
 
+/// The kind, and what the publisher took back since.
+fn kind(package: &ListedPackage) -> String {
+    match (package.yanked, &package.deprecated) {
+        (true, _) => format!("{}, yanked", package.kind),
+        (false, Some(_)) => format!("{}, deprecated", package.kind),
+        (false, None) => package.kind.clone(),
+    }
+}
+
 fn show(listing: &Listing, page: &mut Page) {
     if listing.packages.is_empty() {
         page.line("Nothing is installed or published here.");
@@ -36,7 +45,7 @@ fn show(listing: &Listing, page: &mut Page) {
                 package.name.clone(),
                 package.version.clone(),
                 page::short_id(package.id.split('/').next().unwrap_or_default()),
-                package.kind.clone(),
+                kind(package),
                 page::bytes(package.size),
                 package.time.clone(),
                 package.path.clone(),

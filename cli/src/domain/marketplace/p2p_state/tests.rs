@@ -2,10 +2,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ggen_marketplace::control::{
     api::{
-        BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest, Dropped, Info,
-        InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList,
-        PeerListRequest, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Verified,
-        VerifyRequest,
+        AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
+        Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
+        PeerInfoRequest, PeerList, PeerListRequest, Reloaded, ResolveRequest, Resolved, SearchRequest,
+        SearchResults, Status, Verified, VerifyRequest,
     },
     client::Client,
     service::Service,
@@ -59,6 +59,10 @@ impl Service for Fake {
     async fn search(&self, _: SearchRequest) -> Outcome<SearchResults> {
         no()
     }
+    async fn amend(&self, _: AmendRequest) -> Outcome<Amended> {
+        unreachable!()
+    }
+
     async fn drop_queued(&self, _: DropRequest) -> Outcome<Dropped> {
         no()
     }

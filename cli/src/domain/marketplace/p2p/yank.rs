@@ -1,0 +1,102 @@
+//! `yank` and `unyank`: a version that is no longer chosen, and one that is again.
+
+use clap::Args;
+use ggen_marketplace::{
+    control::api::{AmendRequest, Amended, Change},
+    package::PackageRef,
+};
+
+use crate::{
+    page::Page,
+    session::{Exit, Finished, Session},
+    values,
+};
+
+/// Yank a version of a package of yours: it is no longer chosen for new requirements.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Yank a version of a package of yours: it is no longer chosen for new requirements.\n\n\
+        Nothing is deleted. Who names the version exactly, or has it in a lock file, still gets it, with a warning that gives your \
+        reason. The log of the package says so, signed with your key; `unyank` takes it back.",
+    after_help = "\
+Examples:
+  ggen marketplace p2p yank my-package@1.2.3
+  ggen marketplace p2p yank my-package@1.2.3 --reason 'loses data on 32-bit machines'"
+)]
+pub(crate) struct Yank {
+    /// The version: [publisher/]name@version.
+    #[arg(value_name = "PACKAGE@VERSION", value_parser = values::package_version)]
+    package: PackageRef,
+    /// Why, for those who use it.
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = values::reason)]
+    reason: String,
+    /// How long telling others may take [default: 5].
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
+    timeout: Option<u64>,
+}
+
+/// Put a yanked version back: it is chosen again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ggen marketplace p2p unyank my-package@1.2.3")]
+pub(crate) struct Unyank {
+    /// The version: [publisher/]name@version.
+    #[arg(value_name = "PACKAGE@VERSION", value_parser = values::package_version)]
+    package: PackageRef,
+    /// How long telling others may take [default: 5].
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
+    timeout: Option<u64>,
+}
+
+impl Yank {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let Self { package, reason, timeout } = self;
+        ask(session, &package, Change::Yank, reason, timeout).await
+    }
+}
+
+impl Unyank {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        ask(session, &self.package, Change::Unyank, String::new(), self.timeout).await
+    }
+}
+
+/// Asks the node to sign a change, and shows what came of it.
+pub(super) async fn ask(
+    session: &Session,
+    package: &PackageRef,
+    change: Change,
+    message: String,
+    timeout_secs: Option<u64>,
+) -> Finished<Exit> {
+    let request = AmendRequest { package: package.to_string(), change, message, timeout_secs };
+    let amended = session.client().amend(&request).await?;
+    session.print(&amended, show)?;
+    Ok(Exit::Ok)
+}
+
+fn show(amended: &Amended, page: &mut Page) {
+    page.warnings(&amended.warnings);
+    let what = match &amended.version {
+        Some(version) => format!("{} {version}", amended.name),
+        None => amended.name.clone(),
+    };
+    page.heading(match (amended.change, amended.unchanged) {
+        (Change::Yank, false) => format!("Yanked {what}"),
+        (Change::Yank, true) => format!("{what} was yanked before, nothing changed"),
+        (Change::Unyank, false) => format!("{what} is chosen again"),
+        (Change::Unyank, true) => format!("{what} is not yanked, nothing changed"),
+        (Change::Deprecate, false) => format!("Deprecated {what}"),
+        (Change::Deprecate, true) => {
+            format!("{what} was deprecated with these words before, nothing changed")
+        }
+        (Change::Undeprecate, false) => format!("{what} is no longer deprecated"),
+        (Change::Undeprecate, true) => format!("{what} is not deprecated, nothing changed"),
+    });
+    page.field("id", &amended.id)
+        .optional("latest now", amended.latest.as_deref())
+        .field("sequence", amended.sequence)
+        .field("dht_stored", format!("{}/20", amended.dht_stored))
+        .field("announced_to", amended.announced_to);
+}

@@ -159,6 +159,13 @@ impl Session {
         to_stderr(&format!("{}\n", page::clean_lines(text)));
     }
 
+    /// Tells a person of one failure of several, on stderr; a program finds it in the answer.
+    pub(crate) fn show_failure(&self, purpose: &str, failure: &Failure) {
+        if matches!(self.format, Format::Human | Format::Table) {
+            to_stderr(&page::failure(purpose, failure));
+        }
+    }
+
     /// Warns a person on stderr.
     pub(crate) fn warn(&self, text: &str) {
         let style = page::WARNING;

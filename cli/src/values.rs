@@ -7,7 +7,7 @@ use ggen_marketplace::{
     config,
     control::{api::Failure, peer_id},
     limits::{DEPRECATION_BYTES_MAX, QUERY_BYTES_MAX, REASON_BYTES_MAX, SEARCH_RESULTS_MAX, SEARCH_SECONDS},
-    package::{PackageRef, name},
+    package::{Asked, asked::Which, name},
 };
 
 /// Seconds that a command may be told to wait at most: a day.
@@ -112,17 +112,17 @@ pub(crate) fn dial(text: &str) -> Result<String, String> {
     config::parse_dial(text).map(|address| address.to_string()).map_err(|error| error.what().to_owned())
 }
 
-/// `[publisher/]name[@version]`.
-pub(crate) fn package(text: &str) -> Result<PackageRef, String> {
+/// `[publisher/]name[@version]`; the publisher may be short, the version a requirement.
+pub(crate) fn package(text: &str) -> Result<Asked, String> {
     text.parse().map_err(|error: name::Error| error.to_string())
 }
 
 /// `[publisher/]name@version`.
-pub(crate) fn package_version(text: &str) -> Result<PackageRef, String> {
+pub(crate) fn package_version(text: &str) -> Result<Asked, String> {
     let package = package(text)?;
-    match package.version {
-        Some(_) => Ok(package),
-        None => Err("expected a version too: name@version".to_owned()),
+    match package.which {
+        Which::Exact(_) => Ok(package),
+        Which::Latest | Which::Range(_) => Err("expected a version too: name@version".to_owned()),
     }
 }
 
@@ -172,6 +172,13 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
             "Name an existing path; an empty one names nothing.",
         )
     })
+}
+
+/// Whether the folder that the command runs in is this one, or lies in it: it is then not to be swapped for another one, or the
+/// shell would be in one that is deleted.
+pub(crate) fn holds_this_shell(folder: &Path) -> bool {
+    let here = std::env::current_dir().and_then(|here| here.canonicalize());
+    matches!((here, folder.canonicalize()), (Ok(here), Ok(folder)) if here.starts_with(&folder))
 }
 
 /// As [`absolute`], as text, which is what crosses the control socket.

@@ -42,6 +42,15 @@ pub const CONFIG_BYTES_MAX: usize = 1 << 20;
 pub const NAME_BYTES_MAX: usize = 64;
 /// Bytes of a version.
 pub const VERSION_BYTES_MAX: usize = 64;
+/// Bytes of a version requirement that a person types: some ten comparators.
+pub const REQUIREMENT_BYTES_MAX: usize = 256;
+/// Files that are named where they differ from what was signed; the others are counted.
+pub const DIFFERENCES_NAMED_MAX: usize = 20;
+/// Letters of a publisher id, beside `gp1`, below which nothing is taken for its short form: four letters are 20 bits, so that
+/// two of the publishers that one person deals with hardly ever share them.
+pub const SHORT_ID_LETTERS_MIN: usize = 4;
+/// Publishers that are looked at to find out which one a short id means; more are called ambiguous.
+pub const SHORT_ID_FITTING_MAX: usize = 64;
 /// Bytes of a description; with all other fields at their limits a head stays below [`HEAD_BYTES_MAX`].
 pub const DESCRIPTION_BYTES_MAX: usize = 512;
 /// Tags, and categories, of one package.

@@ -10,8 +10,8 @@ use ggen_marketplace::{
             Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed,
             KeysRenewed, ListedPackage, Listing, PackageInfo, PeerDetails, PeerEvent, PeerInfo,
             PeerInfoRequest, PeerList, PeerListRequest, Pin, PublishRequest, Published, Reloaded,
-            ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, SearchRequest, SearchResults, Status,
-            Stopping, Trust, TrustAction, TrustRequest, Verified, VerifyRequest,
+            RemoveRequest, Removed, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, SearchRequest,
+            SearchResults, Status, Stopping, Trust, TrustAction, TrustRequest, Verified, VerifyRequest,
         },
         server::Server,
         service::{Outcome, ProgressSender, Service},
@@ -197,6 +197,18 @@ impl Service for Answers {
         let package =
             ListedPackage { name: "web".to_owned(), path: HOSTILE.to_owned(), ..Default::default() };
         Ok(Listing { packages: vec![package], total: 1 })
+    }
+
+    async fn remove(&self, request: RemoveRequest) -> Outcome<Removed> {
+        Ok(Removed {
+            id: format!("gp1abc/{}@1.0.0", request.package),
+            name: request.package,
+            version: "1.0.0".to_owned(),
+            path: request.path.unwrap_or_else(|| format!("/folder/{HOSTILE}")),
+            files: 2,
+            left: vec![HOSTILE.to_owned()],
+            ..Default::default()
+        })
     }
 
     async fn verify(&self, request: VerifyRequest) -> Outcome<Verified> {

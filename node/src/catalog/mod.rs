@@ -26,6 +26,7 @@ mod proofs;
 mod read;
 mod search;
 mod share;
+mod short;
 mod words;
 
 pub(crate) use confirmed::SCHEMA as CONFIRMED_SCHEMA;
@@ -41,6 +42,7 @@ pub use read::{
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep, provided};
+pub use short::{Fitting, fitting};
 
 #[cfg(doc)]
 use crate::release::VerifiedHead;

@@ -4,12 +4,14 @@
 //! their unit in the name, ids are in their text form.
 
 mod amend;
+mod folders;
 mod keys;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     amend::{AmendRequest, Amended, Change},
+    folders::{InstallRequest, Installed, RemoveRequest, Removed},
     keys::{
         KeysRenewed, Pin, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, Trust, TrustAction,
         TrustRequest,
@@ -58,6 +60,11 @@ impl Failure {
     /// Joins a code with its message and hint.
     pub fn new(code: Code, message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { code, message: message.into(), hint: hint.into(), retryable: code.retryable() }
+    }
+
+    /// Whether it is that no node runs on the state folder.
+    pub fn is_not_running(&self) -> bool {
+        self.code == Code::NotRunning
     }
 
     /// The exit status that goes with the code.
@@ -419,55 +426,6 @@ pub struct Freshness {
     pub newest_of_networks: Option<usize>,
 }
 
-/// `install`, what is asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct InstallRequest {
-    /// `[publisher/]name[@version]`.
-    pub package: String,
-    /// The folder to make, absolute.
-    pub to: String,
-    /// Seconds in all.
-    pub timeout_secs: Option<u64>,
-    /// Refuses the newest version of a publisher that is overdue.
-    #[serde(default)]
-    pub fresh: bool,
-    /// Refuses the newest version where it was not confirmed for so many seconds.
-    #[serde(default)]
-    pub fresh_secs: Option<u64>,
-}
-
-/// `install`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Installed {
-    /// Full id with version.
-    pub id: String,
-    /// The publisher id.
-    pub publisher: String,
-    /// The package name.
-    pub name: String,
-    /// The version.
-    pub version: String,
-    /// The content id of the tree.
-    pub cid: String,
-    /// Where it was put.
-    pub path: String,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Number of files.
-    pub files: u64,
-    /// Bytes that came over the network now; the rest was here already.
-    pub bytes_fetched: u64,
-    /// Peer ids that served at least one verified block.
-    pub providers: Vec<String>,
-    /// The same version was installed at that place already, and verified.
-    pub already_installed: bool,
-    /// What a person should know.
-    pub warnings: Vec<String>,
-    /// How fresh the state is that the version was taken from.
-    #[serde(flatten)]
-    pub freshness: Freshness,
-}
-
 /// `info`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Info {
@@ -545,6 +503,9 @@ pub struct ListedPackage {
     /// What to use in place of the package, where its publisher says that it should no longer be used.
     #[serde(default)]
     pub deprecated: Option<String>,
+    /// It was installed, and its folder is not there any more.
+    #[serde(default)]
+    pub gone: bool,
     /// How fresh the newest state of the package is that this node knows; empty where it knows none.
     #[serde(flatten)]
     pub freshness: Freshness,
@@ -565,6 +526,9 @@ pub struct Verified {
     pub files: u64,
     /// Bytes hashed.
     pub bytes: u64,
+    /// The folder is not there any more.
+    #[serde(default)]
+    pub gone: bool,
     /// What differs: one line each, `changed: a.txt`, `missing: b.txt`, `extra: c.txt`, `mode: d.sh`.
     pub differences: Vec<String>,
     /// The public key that signed, in hex.

@@ -25,8 +25,8 @@ use super::{
         AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
         Dropped, ErrorBody, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing,
         PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published,
-        Reloaded, ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step,
-        Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+        Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest,
+        SearchResults, Status, Step, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -152,6 +152,14 @@ impl Client {
     /// As [`Client::status`].
     pub async fn list(&self) -> Outcome<Listing> {
         self.get("/v1/list".to_owned(), LOOKUP_DEADLINE).await
+    }
+
+    /// Removes what is installed in a folder.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn remove(&self, request: &RemoveRequest) -> Outcome<Removed> {
+        self.post("/v1/remove", request, VERIFY_DEADLINE).await
     }
 
     /// Holds an installed package against its signed manifest.

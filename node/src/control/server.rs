@@ -58,6 +58,18 @@ pub enum Ended {
 pub struct Server {
     listener: UnixListener,
     file: SocketFile,
+    streams: Arc<Semaphore>,
+}
+
+/// Tells whether a server has streamed verbs in progress: publications and installations.
+#[derive(Debug, Clone)]
+pub struct InProgress(Arc<Semaphore>);
+
+impl InProgress {
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        self.0.available_permits() == STREAMS_MAX
+    }
 }
 
 impl Server {
@@ -71,7 +83,12 @@ impl Server {
         let path = socket_path(home);
         let bound = socket::bind(home).and_then(|listener| Ok((listener, SocketFile::of(path.clone())?)));
         let (listener, file) = bound.map_err(|source| Error::Bind { path, source })?;
-        Ok(Self { listener, file })
+        Ok(Self { listener, file, streams: Arc::new(Semaphore::new(STREAMS_MAX)) })
+    }
+
+    /// Tells, while it serves, whether streamed verbs are in progress.
+    pub fn in_progress(&self) -> InProgress {
+        InProgress(Arc::clone(&self.streams))
     }
 
     /// Where the socket is.
@@ -89,7 +106,7 @@ impl Server {
             closing: CancellationToken::new(),
             cancelled: CancellationToken::new(),
             tracker: TaskTracker::new(),
-            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            streams: Arc::clone(&self.streams),
         });
         let ended = {
             let mut shutdown = pin!(shutdown);
@@ -101,7 +118,7 @@ impl Server {
                 () = &mut accepting => Ended::Shutdown,
             }
         };
-        let Self { listener, file } = self;
+        let Self { listener, file, .. } = self;
         drop(file);
         drop(listener);
         shared.closing.cancel();

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use super::api::{
     AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
     Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
-    PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded,
-    ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified,
-    VerifyRequest,
+    PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded, RemoveRequest,
+    Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest,
+    Verified, VerifyRequest,
 };
 
 /// The result of every verb.
@@ -57,6 +57,9 @@ pub trait Service: Send + Sync + 'static {
 
     /// Lists what is installed or published here.
     fn list(&self) -> impl Future<Output = Outcome<Listing>> + Send;
+
+    /// Removes what is installed in a folder.
+    fn remove(&self, request: RemoveRequest) -> impl Future<Output = Outcome<Removed>> + Send;
 
     /// Holds an installed package against its signed manifest.
     fn verify(&self, request: VerifyRequest) -> impl Future<Output = Outcome<Verified>> + Send;

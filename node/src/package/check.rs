@@ -80,8 +80,21 @@ pub fn check(manifest: &Manifest, folder: &Path) -> Result<Report, Error> {
     Ok(report)
 }
 
+/// Whether the file of an entry, of which this is known, has the bytes and the mode that were signed.
+pub(super) fn is_as_signed(folder: &Path, entry: &FileEntry, metadata: &Metadata) -> io::Result<bool> {
+    is_same(&folder.join(entry.path.as_str()), entry, metadata)
+}
+
+/// Likewise, wherever the file is.
+pub(super) fn is_same(path: &Path, entry: &FileEntry, metadata: &Metadata) -> io::Result<bool> {
+    let looks_so = metadata.is_file()
+        && metadata.len() == entry.size
+        && (metadata.mode() & 0o111 != 0) == entry.executable;
+    Ok(looks_so && hash(path, entry, &mut 0).map_err(|error| error.source)?)
+}
+
 /// Everything in the folder but the folders, by its path in there; twice as much as a package can have is not looked at.
-fn list(folder: &Path) -> Result<BTreeMap<PathBuf, Metadata>, Error> {
+pub(super) fn list(folder: &Path) -> Result<BTreeMap<PathBuf, Metadata>, Error> {
     let mut present = BTreeMap::new();
     let mut open = vec![PathBuf::new()];
     while let Some(inside) = open.pop() {

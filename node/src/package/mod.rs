@@ -8,6 +8,7 @@ use std::io;
 
 use crate::code::Code;
 
+pub mod asked;
 pub mod check;
 pub mod dependencies;
 pub mod gpack;
@@ -22,6 +23,7 @@ pub mod unixfs;
 pub mod unpack;
 pub mod walk;
 
+pub use asked::Asked;
 pub use gpack::Gpack;
 pub use manifest::{Manifest, SignedManifest};
 pub use name::{PackageId, PackageName, PackageRef};

@@ -189,6 +189,20 @@ pub enum Error {
         /// The rule that it breaks.
         why: String,
     },
+    /// Not a publisher's id, nor part of one.
+    #[error("\"{text}\" is not a publisher id, which begins with gp1, nor a short form of one")]
+    Publisher {
+        /// The text, shortened.
+        text: String,
+    },
+    /// Neither a version nor a requirement of one.
+    #[error("\"{text}\" is neither a version nor a requirement such as ^1.2, 1 or latest: {why}")]
+    Requirement {
+        /// The text, shortened.
+        text: String,
+        /// The rule that it breaks.
+        why: String,
+    },
     /// Not a reference to a package.
     #[error(
         "\"{text}\" is not a package: write name, name@version, publisher/name or publisher/name@version"

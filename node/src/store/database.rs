@@ -101,6 +101,61 @@ pub(super) fn open_reader(folder: &Path) -> Result<Connection, Error> {
     Ok(reader)
 }
 
+/// Whether the folder has a database.
+pub(super) fn is_there(folder: &Path) -> Result<bool, Error> {
+    Ok(folder.join(NAME).try_exists()?)
+}
+
+/// Opens the database for reading, whether or not somebody writes to it meanwhile.
+pub(super) fn open_for_reading(folder: &Path) -> Result<Connection, Error> {
+    let path = folder.join(NAME);
+    refuse_other_than_file(&path)?;
+    let reader = open_reader(folder)?;
+    let found = match user_version(&reader) {
+        Ok(found) => found,
+        // Where nothing can be written beside it, it is read as a file that nobody changes.
+        Err(error) if std::fs::metadata(with_suffix(&path, "-wal")).map_or(0, |log| log.len()) == 0 => {
+            return match immutable(&path) {
+                Ok(reader) => Ok(reader),
+                Err(_) => Err(error),
+            };
+        }
+        Err(error) => return Err(error),
+    };
+    check_readable(found)?;
+    Ok(reader)
+}
+
+fn check_readable(found: u32) -> Result<(), Error> {
+    check_version(found)?;
+    if found < version() {
+        return Err(Error::damaged(format!(
+            "it is of version {found}: a node that starts brings it up to date"
+        )));
+    }
+    Ok(())
+}
+
+fn immutable(path: &Path) -> Result<Connection, Error> {
+    use std::{fmt::Write, os::unix::ffi::OsStrExt};
+    let mut uri = "file:".to_owned();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' => {
+                uri.push(char::from(*byte))
+            }
+            byte => write!(uri, "%{byte:02x}").expect("a string takes all"),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let reader = Connection::open_with_flags(uri, flags)?;
+    common_settings(&reader)?;
+    check_readable(user_version(&reader)?)?;
+    Ok(reader)
+}
+
 /// Makes a database that lives in memory only.
 pub(super) fn in_memory() -> Result<Connection, Error> {
     let mut connection = Connection::open_in_memory()?;

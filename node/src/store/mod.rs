@@ -107,7 +107,8 @@ struct Disk {
     blocks: PathBuf,
     next_segment: AtomicU64,
     open_segments: Mutex<blocks::OpenSegments>,
-    _lock: lock::LockFile,
+    /// None where it is only read.
+    lock: Option<lock::LockFile>,
 }
 
 impl Disk {
@@ -152,9 +153,35 @@ impl Store {
             blocks,
             next_segment: AtomicU64::new(next),
             open_segments: Mutex::default(),
-            _lock: lock,
+            lock: Some(lock),
         });
         Ok((Self::new(readers, writer, place), notes))
+    }
+
+    /// Opens the store in `folder` for reading alone, whether or not it is open elsewhere; nothing is written and no lock taken. A
+    /// folder without a store yields an empty one.
+    ///
+    /// # Errors
+    /// [`Error::TooNew`] for the database of a newer program; [`Error::Damaged`] for one that the next start of a node will mend
+    /// or bring to this version; otherwise whatever keeps it from being read.
+    pub fn open_for_reading(folder: &Path) -> Result<Self, Error> {
+        Self::open_folder_for_reading(folder).map_err(|error| error.within(folder))
+    }
+
+    fn open_folder_for_reading(folder: &Path) -> Result<Self, Error> {
+        if !database::is_there(folder)? {
+            return Self::in_memory();
+        }
+        let reader = || database::open_for_reading(folder);
+        let readers = (0..READERS).map(|_| reader().map(Mutex::new)).collect::<Result<_, Error>>()?;
+        let place = Place::Disk(Disk {
+            folder: folder.to_owned(),
+            blocks: folder.join(BLOCKS_FOLDER),
+            next_segment: AtomicU64::new(0),
+            open_segments: Mutex::default(),
+            lock: None,
+        });
+        Ok(Self::new(readers, reader()?, place))
     }
 
     /// Makes a store in memory, empty.
@@ -242,7 +269,8 @@ impl Store {
     /// Names the folder in an error; damage that shows only in use is noted for the next start.
     fn named(&self, error: Error) -> Error {
         let folder = self.folder().unwrap_or(Path::new(""));
-        if matches!(error, Error::Damaged { .. }) && self.folder().is_some() {
+        let is_ours = matches!(&self.shared.place, Place::Disk(disk) if disk.lock.is_some());
+        if matches!(error, Error::Damaged { .. }) && is_ours {
             database::suspect(folder);
         }
         error.within(folder)

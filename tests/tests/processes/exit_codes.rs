@@ -85,10 +85,8 @@ fn status_3_no_node_runs() {
     tree::small(&home.path("package"), "queued", "1.0.0", "Waits", "");
     for arguments in [
         &["status"][..],
-        &["search", "x"],
-        &["install", "x"],
+        &["install", "x", "--no-start"],
         &["peer-list"],
-        &["list"],
         &["stop"],
         &["bootstrap", "/ip4/127.0.0.1/tcp/1"],
         &["publish", &home.text("package"), "--no-queue"],

@@ -18,8 +18,10 @@ mod logs;
 mod peer_info;
 mod peer_list;
 mod publish;
+mod remove;
 mod restart;
 mod search;
+mod service;
 pub(crate) mod start;
 mod status;
 mod stop;
@@ -59,6 +61,7 @@ pub(crate) enum Verb {
     Deprecate(deprecate::Deprecate),
     Search(search::Search),
     Install(install::Install),
+    Remove(remove::Remove),
     Info(info::Info),
     List(list::List),
     Verify(verify::Verify),
@@ -70,6 +73,7 @@ pub(crate) enum Verb {
     Key(key::Key),
     Trust(trust::Trust),
     Config(config::Config),
+    Service(service::Service),
     Logs(logs::Logs),
     Completions(completions::Completions),
     Demo(demo::Demo),
@@ -89,6 +93,7 @@ impl Verb {
             Self::Deprecate(_) => "deprecate the package",
             Self::Search(_) => "search for packages",
             Self::Install(_) => "install the package",
+            Self::Remove(_) => "remove the package",
             Self::Info(_) => "tell about the package",
             Self::List(_) => "list the packages",
             Self::Verify(_) => "verify the package",
@@ -100,6 +105,7 @@ impl Verb {
             Self::Key(_) => "do this with the key",
             Self::Trust(_) => "do this with the pins",
             Self::Config(_) => "do this with the configuration",
+            Self::Service(_) => "do this with the service",
             Self::Logs(_) => "show the log",
             Self::Completions(_) => "print the completions",
             Self::Demo(_) => "run the demonstration",
@@ -143,6 +149,7 @@ impl P2p {
             Verb::Deprecate(verb) => verb.run(session).await,
             Verb::Search(verb) => verb.run(session).await,
             Verb::Install(verb) => verb.run(session).await,
+            Verb::Remove(verb) => verb.run(session).await,
             Verb::Info(verb) => verb.run(session).await,
             Verb::List(verb) => verb.run(session).await,
             Verb::Verify(verb) => verb.run(session).await,
@@ -154,6 +161,7 @@ impl P2p {
             Verb::Key(verb) => verb.run(session).await,
             Verb::Trust(verb) => verb.run(session).await,
             Verb::Config(verb) => verb.run(session).await,
+            Verb::Service(verb) => verb.run(session),
             Verb::Logs(verb) => verb.run(session).await,
             Verb::Completions(verb) => verb.run(session),
             Verb::Demo(verb) => verb.run(session).await,

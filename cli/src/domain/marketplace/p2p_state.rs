@@ -8,6 +8,7 @@ pub(crate) mod daemon;
 pub(crate) mod descriptors;
 pub(crate) mod log;
 mod node;
+pub(crate) mod own_time;
 mod port_owner;
 mod signals;
 
@@ -20,11 +21,13 @@ use std::{
 };
 
 use ggen_marketplace::{
+    backend::p2p::View,
     code::Code,
-    config::{self, Effective, Layers, P2PConfig, Partial, Unknown},
+    config::{self, Effective, Layers, Origin, P2PConfig, Partial, Unknown},
     control::{
         api::{
-            DropRequest, Dropped, Failure, Progress, PublishRequest, Published, Stopping, Trust, TrustRequest,
+            DropRequest, Dropped, Failure, Progress, PublishRequest, Published, RemoveRequest, Removed,
+            Stopping, Trust, TrustRequest,
         },
         server::Server,
         service::{Outcome, ProgressSender},
@@ -75,6 +78,44 @@ pub(crate) struct Started {
     pub(crate) socket: String,
     /// The log file, of a daemon.
     pub(crate) log: Option<String>,
+    /// The configuration file.
+    #[serde(default)]
+    pub(crate) config: String,
+    /// What is not as it is by default, and where that comes from.
+    #[serde(default)]
+    pub(crate) uses: Vec<Used>,
+}
+
+/// A value that a node was started with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Used {
+    /// The key of the configuration.
+    pub(crate) key: String,
+    /// The value, as text.
+    pub(crate) value: String,
+    /// Where it comes from: a flag, a variable of the environment, a line of the file.
+    pub(crate) origin: String,
+}
+
+/// What a start uses that is not as it is by default.
+fn uses(home: &Path, effective: &Effective, save: bool) -> Vec<Used> {
+    let defaults = Partial::of(&P2PConfig::for_daemon(home));
+    let shown = effective.show().into_iter().filter(|shown| match shown.origin {
+        Origin::Default => false,
+        // The file that the first start wrote holds the defaults.
+        Origin::File { .. } => shown.value != shown.key.of(&defaults),
+        Origin::Flag | Origin::Env(_) => true,
+    });
+    let used = shown.map(|shown| Used {
+        key: shown.key.name.to_owned(),
+        value: shown.value.as_ref().map_or_else(|| "(not set)".to_owned(), ToString::to_string),
+        origin: match shown.origin {
+            Origin::Flag if save => "flag, saved".to_owned(),
+            Origin::Flag => "flag, for this time; --save keeps it".to_owned(),
+            origin => origin.to_string(),
+        },
+    });
+    used.collect()
 }
 
 /// The state folder, absolute: the flag, or `GGEN_HOME`, or `~/.ggen`.
@@ -270,6 +311,8 @@ pub(crate) async fn run(
     make_home(home)?;
     let mut signals = Signals::new(place)?;
     let listen: Vec<String> = effective.config.listen_addresses.iter().map(ToString::to_string).collect();
+    let uses = uses(home, &effective, save);
+    let config = config_file(home, flags.config.as_deref())?.path.display().to_string();
     let starting = async {
         let node = Arc::new(node::open(effective.config.clone()).await?);
         keep_configuration(session, &effective.config, flags, save)?;
@@ -293,6 +336,7 @@ pub(crate) async fn run(
         }
         Ok(config)
     });
+    let ready = |started: Started| ready(&Started { config, uses, ..started });
     serve(home, node, &listen, &mut signals, ready).await
 }
 
@@ -302,7 +346,7 @@ async fn serve<N: Node>(
     node: Arc<N>,
     listen: &[String],
     signals: &mut Signals,
-    ready: impl FnOnce(&Started) -> Finished<()>,
+    ready: impl FnOnce(Started) -> Finished<()>,
 ) -> Finished<Exit> {
     let preparing = async {
         node.listen().await.map_err(|failure| port_owner::explain(failure, listen))?;
@@ -317,7 +361,7 @@ async fn serve<N: Node>(
     let result = match prepared {
         Ok(None) => Ok(()),
         Err(failure) => Err(failure.into()),
-        Ok(Some((server, started))) => match ready(&started) {
+        Ok(Some((server, started))) => match ready(started) {
             // Whoever reads this may connect at once: the socket is bound, and questions wait until it is served. That
             // nobody reads it is no reason to stop.
             Ok(()) | Err(End::StdoutClosed) => {
@@ -359,6 +403,8 @@ async fn started<N: Node>(home: &Path, node: &N) -> Outcome<Started> {
         home: home.display().to_string(),
         socket: socket_path(home).display().to_string(),
         log: None,
+        config: String::new(),
+        uses: Vec::new(),
     })
 }
 
@@ -446,6 +492,16 @@ fn is_alive(pid: u32) -> bool {
 /// Takes a version out of the outbox while no node runs.
 pub(crate) async fn drop_offline(home: &Path, request: DropRequest) -> Outcome<Dropped> {
     node::drop_offline(effective(home, &Flags::default())?.config, request).await
+}
+
+/// The state folder as it can be read while no node runs.
+pub(crate) async fn view(home: &Path) -> Outcome<View> {
+    View::open(home).await
+}
+
+/// Removes an installed package while no node runs.
+pub(crate) async fn remove_offline(home: &Path, request: RemoveRequest) -> Outcome<Removed> {
+    node::remove_offline(effective(home, &Flags::default())?.config, request).await
 }
 
 /// Packs a package while no node runs; the next one signs and announces it.

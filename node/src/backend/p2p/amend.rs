@@ -39,7 +39,7 @@ enum Done {
 impl Node {
     /// Signs a change of a package of ours, and tells of it.
     pub(super) async fn amend(&self, request: AmendRequest) -> Result<Amended, Failure> {
-        let reference = Self::parse_reference(&request.package)?;
+        let reference = self.meant(&request.package).await?.reference;
         let kind = kind(&request, &reference)?;
         let turn = self.publishing.lock().await;
         let (publisher, package) = self.own_package(&reference).await?;

@@ -9,7 +9,9 @@ use futures::{StreamExt, stream};
 use semver::Version;
 use tokio::time::{Instant, timeout_at};
 
-use super::{failure::fail, gone, install::manifest_of, node::Node, resolve::Unread, sources::Looking};
+use super::{
+    failure::fail, gone, install::manifest_of, node::Node, place, resolve::Unread, sources::Looking,
+};
 use crate::{
     catalog,
     code::Code,
@@ -207,8 +209,11 @@ impl Node {
         }
         let here = self.with_store(|store| store.read(installed::list_all)).await?;
         let lacking = dependencies.iter().filter_map(|(package, range)| {
-            let versions: Vec<&Version> =
-                here.iter().filter(|row| row.package == *package).map(|row| &row.version).collect();
+            let versions: Vec<&Version> = here
+                .iter()
+                .filter(|row| row.package == *package && !place::is_gone(&row.path))
+                .map(|row| &row.version)
+                .collect();
             if versions.iter().any(|version| range.matches(version)) {
                 return None;
             }

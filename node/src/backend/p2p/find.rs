@@ -11,7 +11,9 @@ use super::{
     failure::fail,
     fresh,
     install::manifest_of,
+    meant::Meant,
     node::Node,
+    place,
     resolve::Unread,
 };
 use crate::{
@@ -21,6 +23,7 @@ use crate::{
     control::api::{Failure, Info, InfoRequest, PackageInfo, SearchRequest, SearchResults, VersionInfo},
     limits::{SEARCH_FILTERED_MAX, SEARCH_RESULTS_MAX, SEARCH_SECONDS},
     network::Snapshot,
+    package::asked::Which,
     release::{Log, VerifiedHead},
     reputation::{Score, ledger},
     store::{Store, installed, pins},
@@ -40,11 +43,11 @@ const LOOKUPS_AT_ONCE: usize = 8;
 const FILTERED_AT_ONCE: usize = 200;
 
 /// A search, checked.
-struct Asked {
-    query: catalog::Query,
+pub(super) struct Asked {
+    pub(super) query: catalog::Query,
     limit: usize,
     offset: usize,
-    least: Option<Score>,
+    pub(super) least: Option<Score>,
     deadline: Instant,
 }
 
@@ -221,7 +224,7 @@ impl Node {
     }
 
     pub(super) async fn info(&self, request: InfoRequest) -> Result<Info, Failure> {
-        let reference = Self::parse_reference(&request.package)?;
+        let Meant { reference, which, .. } = self.meant(&request.package).await?;
         let head = self.resolve(&reference).await?;
         let demand = self.demand(request.fresh, request.fresh_secs, false);
         let newest = self.newest(head, demand, true, Instant::now() + SEARCH_TIMEOUT).await?;
@@ -255,20 +258,7 @@ impl Node {
             let known = if frozen { "no version" } else { "only the latest version" };
             info.package.notes.push(format!("{known} is known: {}", failure.message));
         }
-        if let Some(version) = &reference.version {
-            let wanted = version.to_string();
-            let known = info.versions.iter().find(|it| it.version == wanted).ok_or_else(|| {
-                let known: Vec<&str> = info.versions.iter().map(|it| it.version.as_str()).collect();
-                Failure::new(
-                    Code::NotFound,
-                    format!("{package} has no version {wanted}."),
-                    format!("Its versions: {}", known.join(", ")),
-                )
-            })?;
-            info.package.version.clone_from(&known.version);
-            info.package.cid.clone_from(&known.cid);
-            info.package.size = known.size;
-        }
+        show_which(&mut info, &which)?;
         if let Ok(root) = info.package.cid.parse::<ContentId>() {
             let (peers, is_complete) = self.providers(root, deadline).await;
             if !is_complete {
@@ -279,8 +269,7 @@ impl Node {
             info.package.providers = peers.iter().map(ToString::to_string).collect();
             info.package.reputation = self.best_score(peers).await?.get();
         }
-        self.add_local(&head, &mut info).await?;
-        Ok(info)
+        self.add_local(&head, info).await
     }
 
     async fn best_score(&self, peers: Vec<PeerId>) -> Result<Score, Failure> {
@@ -296,39 +285,64 @@ impl Node {
         Ok(scores.await?.unwrap_or(Score::NEW))
     }
 
-    /// Adds what only this machine knows: the manifest, where it is installed, and whether it is pinned.
-    async fn add_local(&self, head: &VerifiedHead, info: &mut Info) -> Result<(), Failure> {
-        let package = head.package_id();
-        let (here, pinned) = {
-            let package = package.clone();
-            self.with_store(move |store| {
-                store.read(|conn| Ok((installed::list_all(conn)?, pins::pinned(conn, &package.name)?)))
-            })
-            .await?
-        };
-        info.pinned = pinned == Some(package.publisher);
-        info.installed_at = here
-            .into_iter()
-            .filter(|installed| installed.package == package)
-            .map(|installed| installed.path.display().to_string())
-            .collect();
-        let Some(latest) = head.head().latest.clone() else { return Ok(()) };
-        let (keys, named) = (head.key_log().clone(), package);
-        let manifest = self
-            .offload_store(move |store| match store.has(&latest.manifest).map_err(fail)? {
-                true => manifest_of(store, &named, &latest, &keys).map(Some),
-                false => Ok(None),
-            })
-            .await?;
-        if let Some(manifest) = manifest {
-            let gpack = manifest.gpack();
-            info.authors.clone_from(&gpack.authors);
-            info.repository.clone_from(&gpack.repository);
-            info.dependencies =
-                gpack.dependencies.iter().map(|(id, range)| (id.to_string(), range.to_string())).collect();
-        }
-        Ok(())
+    async fn add_local(&self, head: &VerifiedHead, mut info: Info) -> Result<Info, Failure> {
+        let head = head.clone();
+        self.offload_store(move |store| {
+            local(store, &head, &mut info)?;
+            Ok(info)
+        })
+        .await
     }
+}
+
+/// Adds what only this machine knows: the manifest, where it is installed, and whether it is pinned.
+pub(super) fn local(store: &Store, head: &VerifiedHead, info: &mut Info) -> Result<(), Failure> {
+    let package = head.package_id();
+    let (here, pinned) = store
+        .read(|conn| Ok((installed::list_all(conn)?, pins::pinned(conn, &package.name)?)))
+        .map_err(fail)?;
+    info.pinned = pinned == Some(package.publisher);
+    info.installed_at = here
+        .into_iter()
+        .filter(|installed| installed.package == package && !place::is_gone(&installed.path))
+        .map(|installed| installed.path.display().to_string())
+        .collect();
+    let Some(latest) = &head.head().latest else { return Ok(()) };
+    if !store.has(&latest.manifest).map_err(fail)? {
+        return Ok(());
+    }
+    let manifest = manifest_of(store, &package, latest, head.key_log())?;
+    let gpack = manifest.gpack();
+    info.authors.clone_from(&gpack.authors);
+    info.repository.clone_from(&gpack.repository);
+    info.dependencies =
+        gpack.dependencies.iter().map(|(id, range)| (id.to_string(), range.to_string())).collect();
+    Ok(())
+}
+
+/// Makes the version that was asked for the one that is shown.
+pub(super) fn show_which(info: &mut Info, which: &Which) -> Result<(), Failure> {
+    if *which == Which::Latest {
+        return Ok(());
+    }
+    let fits = |it: &&VersionInfo| it.version.parse().is_ok_and(|version| which.fits(&version));
+    let fitting = || info.versions.iter().rev().filter(fits);
+    let Some(known) = fitting().find(|it| !it.yanked).or_else(|| fitting().next()).cloned() else {
+        let known: Vec<&str> = info.versions.iter().map(|it| it.version.as_str()).collect();
+        let what = match which {
+            Which::Range(range) => format!("version that meets {range}"),
+            which => format!("version {which}"),
+        };
+        return Err(Failure::new(
+            Code::NotFound,
+            format!("{} has no {what}.", info.package.id),
+            format!("Its versions: {}", known.join(", ")),
+        ));
+    };
+    info.package.version = known.version;
+    info.package.cid = known.cid;
+    info.package.size = known.size;
+    Ok(())
 }
 
 /// Why an index that is read after this moment may lack what connected peers know. Whoever connects while the index is read, or
@@ -360,7 +374,7 @@ fn slow_log() -> Failure {
     Failure::new(Code::Timeout, "its log was not fetched in time", "Try again when more peers are connected.")
 }
 
-fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInfo> {
+pub(super) fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInfo> {
     if let Some(log) = log {
         return log
             .versions()
@@ -386,7 +400,7 @@ fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInfo> {
     latest.collect()
 }
 
-fn asked(request: SearchRequest) -> Result<Asked, Failure> {
+pub(super) fn asked(request: SearchRequest) -> Result<Asked, Failure> {
     let usage = |message: String, hint: &str| Failure::new(Code::Usage, message, hint);
     let limit = request.limit.unwrap_or(LIMIT);
     if limit == 0 || limit > SEARCH_RESULTS_MAX {

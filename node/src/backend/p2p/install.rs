@@ -16,7 +16,9 @@ use super::{
     failure::fail,
     fresh::Demand,
     gone,
+    meant::Meant,
     node::{Node, asked_time},
+    place::{self, Manner, Place},
     resolve::Unread,
     sources::Looking,
 };
@@ -37,9 +39,11 @@ use crate::{
     limits::FETCH_TIMEOUT,
     network::{Handle, Snapshot},
     package::{
-        PackageId, check,
+        PackageId,
+        asked::Which,
         manifest::{Manifest, SignedManifest},
-        unixfs, unpack,
+        unixfs,
+        unpack::{self, replace::Kept},
     },
     release::{Log, Release, VerifiedHead},
     reputation::{Attempt, Circumstances, Event, blame, ledger},
@@ -63,8 +67,9 @@ impl Node {
         request: InstallRequest,
         progress: ProgressSender,
     ) -> Result<Installed, Failure> {
-        let reference = Self::parse_reference(&request.package)?;
+        let Meant { reference, which, .. } = self.meant(&request.package).await?;
         let target = target(&request.to)?;
+        let manner = Manner { stays: request.stays, keeps: request.force };
         refuse_own_folders(&target, &self.config().state_dir)?;
         self.refuse_source(&target).await?;
         let deadline = Instant::now() + asked_time(request.timeout_secs, INSTALL_TIMEOUT);
@@ -82,7 +87,10 @@ impl Node {
         newest.demanded(demand, now)?;
         let stale = newest.warning(now).filter(|_| reference.version.is_none());
         let (freshness, head) = (newest.told(now), newest.head);
-        let (release, mut warnings) = self.release_of(&head, reference.version.as_ref()).await?;
+        let (release, mut warnings) = match &which {
+            Which::Range(range) => self.release_within(&head, range).await?,
+            Which::Latest | Which::Exact(_) => self.release_of(&head, reference.version.as_ref()).await?,
+        };
         warnings.extend(stale);
         if head.head().preflight_skipped {
             warnings.push("its publisher skipped the checks before publishing".to_owned());
@@ -95,14 +103,14 @@ impl Node {
         let mut session =
             Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
         let (fetched, log) = {
-            let blocks = self.fetch(&mut session, &head, &release, &target, &progress);
+            let blocks = self.fetch(&mut session, &head, &release, (&target, manner), &progress);
             with_history(blocks, self.log_from(&head, Some(of_log))).await
         };
         let report = session.report().clone();
         self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
         self.judge(release.root, &report, fetched.is_ok()).await;
         self.judge_late(release.root, session);
-        let (manifest, already) = fetched.map_err(|failure| kept_out.explained(failure))?;
+        let manifest = fetched.map_err(|failure| kept_out.explained(failure))?;
         match log {
             Some(Ok(_)) => {}
             Some(Err(unread)) => {
@@ -114,11 +122,13 @@ impl Node {
             }
         }
         warnings.extend(self.not_installed(&manifest).await?);
-        let job = Job { head, release, target, manifest, already };
+        let job = Job { head, release, target, manifest, manner };
+        let turn = self.replacing.clone().lock_owned().await;
         let (at_work, store) = self.at_work();
         let telling = progress.clone();
         let written = self.offload.run(move || {
-            let (_at_work, store) = (at_work, store);
+            // Kept to the end of the work, also where nobody waits for it any more.
+            let (_turn, _at_work, store) = (turn, at_work, store);
             job.write(&store, &telling)
         });
         let written = written.await;
@@ -134,28 +144,32 @@ impl Node {
         Ok(answer)
     }
 
-    /// Brings the manifest and all blocks here; tells whether the target holds the package already.
+    /// Brings the manifest and all blocks here, where the package can be put into the target.
     async fn fetch(
         &self,
         session: &mut Session<Handle>,
         head: &VerifiedHead,
         release: &Release,
-        target: &Path,
+        (target, manner): (&Path, Manner),
         progress: &ProgressSender,
-    ) -> Result<(Manifest, bool), Failure> {
+    ) -> Result<Manifest, Failure> {
         let manifest = self.manifest(session, head, release).await?;
-        let there = {
+        {
             let (manifest, target) = (manifest.clone(), target.to_owned());
-            self.offload.run(move || occupied(&manifest, &target)).await
-        };
-        let already = there.ok_or_else(|| gone("a look at the target"))??;
+            let turn = self.replacing.clone().lock_owned().await;
+            let look = move |store: &Store| {
+                let _turn = turn;
+                place::look(store, &manifest, &target, manner.keeps).map(drop)
+            };
+            self.offload_store(look).await?;
+        }
         let wanted = manifest.files().iter().map(|file| Wanted::Part(file.whole())).collect();
         let total = manifest.size();
         session
             .get(wanted, &mut |done| progress.report("fetching", done, Some(total), "bytes"))
             .await
             .map_err(fail)?;
-        Ok((manifest, already))
+        Ok(manifest)
     }
 
     /// Brings the signed manifest of a release here, and verifies it.
@@ -429,7 +443,7 @@ pub(super) fn manifest_bytes(store: &Store, release: &Release) -> Result<Vec<u8>
 }
 
 /// A block that must be here.
-fn held(store: &Store, id: &ContentId) -> Result<Vec<u8>, store::Error> {
+pub(super) fn held(store: &Store, id: &ContentId) -> Result<Vec<u8>, store::Error> {
     store.block(id)?.map(Block::into_bytes).ok_or(store::Error::Vanished { id: *id })
 }
 
@@ -439,13 +453,13 @@ struct Job {
     release: Release,
     target: PathBuf,
     manifest: Manifest,
-    already: bool,
+    manner: Manner,
 }
 
 impl Job {
     /// Writes the folder, and then that it is there. Runs beside the runtime.
     fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
-        let Self { head, release, target, manifest, mut already } = self;
+        let Self { head, release, target, manifest, manner } = self;
         if let Some(parent) = target.parent() {
             // What an install that was killed left beside the target.
             match unpack::sweep_partials(parent) {
@@ -457,29 +471,11 @@ impl Job {
                 }
             }
         }
-        if !already {
-            let total = manifest.size();
-            let unpacked = unpack::unpack(&manifest, &|id| held(store, id), &target, &mut |done, _| {
-                progress.report("writing", done, Some(total), "bytes");
-            });
-            match unpacked {
-                // Another installation of the same package was faster.
-                Err(unpack::Error::Exists { .. }) if occupied(&manifest, &target)? => already = true,
-                unpacked => unpacked.map_err(fail)?,
-            }
-        }
-        if already {
-            unpack::settle::<store::Error>(&target).map_err(fail)?;
-        }
+        let mut told = |done, total| progress.report("writing", done, Some(total), "bytes");
         let now = Timestamp::now();
-        let package = head.package_id();
-        let mut batch = store.batch();
-        for block in manifest.directories().into_iter().chain(head.key_log().blocks()) {
-            batch.put(block).map_err(fail)?;
-        }
         let row = installed::Installed {
             path: target.clone(),
-            package: package.clone(),
+            package: head.package_id(),
             version: release.version.clone(),
             root: release.root,
             manifest: release.manifest,
@@ -487,6 +483,35 @@ impl Job {
             files: release.files,
             installed_at: now,
         };
+        let (mut already, mut replaced, mut kept) = (false, None, None);
+        match place::look(store, &manifest, &target, manner.keeps)? {
+            Place::Free => {
+                let unpacked = unpack::unpack(&manifest, &|id| held(store, id), &target, &mut told);
+                match unpacked {
+                    // Another installation of the same package was faster.
+                    Err(unpack::Error::Exists { .. })
+                        if matches!(place::look(store, &manifest, &target, false)?, Place::Whole) =>
+                    {
+                        already = true;
+                    }
+                    unpacked => unpacked.map_err(fail)?,
+                }
+            }
+            Place::Open => place::fill(store, &manifest, &target, &mut told)?,
+            Place::Whole => already = true,
+            Place::Held(before) => {
+                kept = Some(place::replace(store, &before, &manifest, (&row, &head), manner, &mut told)?);
+                replaced = Some(before.row.version.to_string());
+            }
+        }
+        if already {
+            unpack::settle::<store::Error>(&target).map_err(fail)?;
+        }
+        let package = head.package_id();
+        let mut batch = store.batch();
+        for block in manifest.directories().into_iter().chain(head.key_log().blocks()) {
+            batch.put(block).map_err(fail)?;
+        }
         let held = packages::HeldPackage {
             root: release.root,
             manifest: release.manifest,
@@ -514,6 +539,9 @@ impl Job {
             bytes: release.size,
             files: release.files,
             already_installed: already,
+            replaced,
+            kept_in: kept.as_ref().and_then(Kept::folder).map(|folder| folder.display().to_string()),
+            kept: kept.map(|kept| kept.files().to_vec()).unwrap_or_default(),
             ..Installed::default()
         })
     }
@@ -536,35 +564,9 @@ fn pin_first(
     Ok(())
 }
 
-/// Whether the target holds the package already; an empty folder, or none, does not.
-fn occupied(manifest: &Manifest, target: &Path) -> Result<bool, Failure> {
-    let mut entries = match std::fs::read_dir(target) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => {
-            return Err(Failure::new(
-                Code::Conflict,
-                format!("{} is in the way: {error}.", target.display()),
-                "Choose another place with --to.",
-            ));
-        }
-    };
-    if entries.next().is_none() {
-        return Ok(false);
-    }
-    let report = check::check(manifest, target).map_err(fail)?;
-    if report.differences.is_empty() {
-        return Ok(true);
-    }
-    Err(Failure::new(
-        Code::Conflict,
-        format!("{} exists and holds something else; nothing was changed.", target.display()),
-        "Choose another place with --to, or move the folder away first.",
-    ))
-}
-
 fn target(text: &str) -> Result<PathBuf, Failure> {
     let path = PathBuf::from(text);
+    let path = if path.is_absolute() { place::normal(&path) } else { path };
     if path.is_absolute() && path.file_name().is_some() {
         Ok(path)
     } else {
@@ -578,7 +580,7 @@ fn target(text: &str) -> Result<PathBuf, Failure> {
 
 /// Refuses a target among the keys or blocks of the node: what it finds there it takes for its own.
 fn refuse_own_folders(target: &Path, state: &Path) -> Result<(), Failure> {
-    let (target, state) = (resolved(target), resolved(state));
+    let (target, state) = (place::normal(target), place::normal(state));
     let own = store::OWN_FOLDERS.into_iter().chain([KEYS_FOLDER]);
     if own.map(|name| state.join(name)).any(|own| target.starts_with(own)) {
         return Err(Failure::new(
@@ -588,16 +590,6 @@ fn refuse_own_folders(target: &Path, state: &Path) -> Result<(), Failure> {
         ));
     }
     Ok(())
-}
-
-/// The path without links, as far as it is there.
-fn resolved(path: &Path) -> PathBuf {
-    for there in path.ancestors() {
-        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
-            return real.join(rest);
-        }
-    }
-    path.to_owned()
 }
 
 fn answer_root(answer: &Installed) -> Result<ContentId, Failure> {

@@ -60,7 +60,7 @@ impl Node {
         let deadline = Instant::now() + asked_time(request.timeout_secs, TELL_TIMEOUT);
         let _turn = self.publishing.lock().await;
         let publisher = self.publisher(request.key.as_deref()).await?;
-        let reference = Self::parse_reference(&request.package)?;
+        let reference = self.meant(&request.package).await?.reference;
         if reference.publisher.is_some_and(|named| named != publisher.id()) {
             return Err(Failure::new(
                 Code::Usage,

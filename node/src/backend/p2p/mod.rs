@@ -51,20 +51,24 @@ mod home;
 mod install;
 mod join;
 mod keys;
+mod meant;
 mod mend;
 mod node;
 mod outbox;
 mod packed;
 mod peers;
+mod place;
 mod publish;
 mod recover;
 mod reference;
+mod remove;
 mod resolve;
 mod service;
 mod sources;
 mod status;
 mod trust;
 mod verify;
+mod view;
 mod watch;
 
 use std::{path::Path, sync::Arc};
@@ -76,7 +80,9 @@ use self::{
     failure::fail,
     node::{Keys, Node},
 };
-pub use self::{outbox::drop_offline, publish::publish_offline, trust::trust_offline};
+pub use self::{
+    outbox::drop_offline, publish::publish_offline, remove::remove_offline, trust::trust_offline, view::View,
+};
 use crate::{
     code::Code,
     control::{
@@ -422,6 +428,7 @@ fn open_store(folder: &Path) -> Result<Store, Failure> {
     }
     let publishers = Keys::Folder(folder.join(KEYS_FOLDER)).all()?;
     recover::recover(&store, &publishers, Timestamp::now())?;
+    place::resume_all(&store)?;
     Ok(store)
 }
 

@@ -81,6 +81,8 @@ pub(super) struct Node {
     pub(super) keys: Keys,
     /// One publication at a time: each continues the log that the one before it left.
     pub(super) publishing: tokio::sync::Mutex<()>,
+    /// One change of a folder that is there already at a time: two to the same one would be in each other's way.
+    pub(super) replacing: Arc<tokio::sync::Mutex<()>>,
     /// There may be somebody new to tell of our packages.
     pub(super) audience: Notify,
     /// What waits in the outbox may be published now.
@@ -147,6 +149,7 @@ impl Node {
             offload,
             keys,
             publishing: tokio::sync::Mutex::new(()),
+            replacing: Arc::default(),
             audience: Notify::new(),
             outbox: Notify::new(),
             first_contact,

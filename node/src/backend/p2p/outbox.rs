@@ -13,6 +13,7 @@ use super::{
     gone,
     history::{Standing, Thoroughness, held_log},
     install::manifest_of,
+    meant::{Meant, meant_in},
     node::{Keys, Node},
     open_store,
     packed::Done,
@@ -152,13 +153,12 @@ impl Node {
     }
 
     pub(super) async fn drop_queued(&self, request: DropRequest) -> Result<Dropped, Failure> {
-        let reference = Self::parse_reference(&request.package)?;
         // Not while it is being signed.
         let _turn = self.publishing.lock().await;
         let ((at_work, store), dropping) = (self.at_work(), self.offload);
         let dropped = dropping.run(move || {
             let (_at_work, store) = (at_work, store);
-            drop_from(&store, &reference)
+            drop_from(&store, &request.package)
         });
         dropped.await.ok_or_else(|| gone("the outbox"))?
     }
@@ -169,26 +169,26 @@ impl Node {
 /// # Errors
 /// [`Code::NotFound`] where it does not wait there, [`Code::AlreadyRunning`] where the node does run.
 pub async fn drop_offline(config: P2PConfig, request: DropRequest) -> Result<Dropped, Failure> {
-    let reference = Node::parse_reference(&request.package)?;
     let dropped = Offload::Threads.run(move || {
         let lock = HomeLock::acquire(&config.state_dir).map_err(fail)?;
         let store = open_store(&config.state_dir)?;
-        let dropped = drop_from(&store, &reference);
+        let dropped = drop_from(&store, &request.package);
         drop((store, lock));
         dropped
     });
     dropped.await.ok_or_else(|| gone("the outbox"))?
 }
 
-fn drop_from(store: &Store, reference: &PackageRef) -> Result<Dropped, Failure> {
+fn drop_from(store: &Store, package: &str) -> Result<Dropped, Failure> {
+    let Meant { reference, which, .. } = meant_in(store, package)?;
     let rows = store.read(outbox::list_all).map_err(fail)?;
     let fits = |row: &&outbox::Queued| {
         row.package.name == reference.name
             && reference.publisher.is_none_or(|publisher| row.package.publisher == publisher)
-            && reference.version.as_ref().is_none_or(|version| row.version == *version)
+            && which.fits(&row.version)
     };
     let fitting: Vec<_> = rows.iter().filter(fits).collect();
-    let [row] = fitting.as_slice() else { return Err(not_one(reference, &rows, fitting.len())) };
+    let [row] = fitting.as_slice() else { return Err(not_one(&reference, &rows, fitting.len())) };
     store.write(|tx| outbox::remove(tx, &row.package, &row.version)).map_err(fail)?;
     Ok(Dropped { id: format!("{}@{}", row.package, row.version), cid: row.root.to_string() })
 }
@@ -443,9 +443,9 @@ mod tests {
         assert_eq!((failure.code, failure.retryable), (Code::Conflict, false));
         assert_eq!(world.waiting().len(), 1);
         for (reference, code) in [("other@1.0.0", Code::NotFound), ("pack@2.0.0", Code::NotFound)] {
-            assert_eq!(drop_from(&world.store, &reference.parse().unwrap()).unwrap_err().code, code);
+            assert_eq!(drop_from(&world.store, reference).unwrap_err().code, code);
         }
-        drop_from(&world.store, &"pack@1.0.0".parse().unwrap()).unwrap();
+        drop_from(&world.store, "pack@1.0.0").unwrap();
         assert!(world.sign(&row).unwrap().is_none());
     }
 

@@ -75,17 +75,6 @@ impl Unread {
 }
 
 impl Node {
-    /// Parses what a person typed.
-    pub(super) fn parse_reference(text: &str) -> Result<PackageRef, Failure> {
-        text.parse().map_err(|error: crate::package::name::Error| {
-            Failure::new(
-                error.code(),
-                error.to_string(),
-                "For example: my-package, my-package@1.2.3, gp1…/my-package",
-            )
-        })
-    }
-
     /// The head of the package that a reference means.
     pub(super) async fn resolve(&self, reference: &PackageRef) -> Result<VerifiedHead, Failure> {
         let name = reference.name.clone();
@@ -351,7 +340,7 @@ impl Node {
     }
 }
 
-fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> Failure {
+pub(super) fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> Failure {
     Failure::new(
         Code::PinMismatch,
         format!("The name \"{name}\" is pinned to another publisher.\n  pinned: {pinned}\n  named:  {named}"),
@@ -370,7 +359,7 @@ fn untold(name: &PackageName) -> Failure {
     )
 }
 
-fn ambiguous(name: &PackageName, claims: &Claims) -> Failure {
+pub(super) fn ambiguous(name: &PackageName, claims: &Claims) -> Failure {
     let mut list: Vec<String> =
         claims.listed.iter().map(|listed| format!("  {}  {}", listed.id, listed.head.description)).collect();
     match claims.total.saturating_sub(list.len()) {

@@ -7,9 +7,9 @@ use crate::control::{
     api::{
         AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
         Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
-        PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, ResolveRequest,
-        Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified,
-        VerifyRequest,
+        PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, RemoveRequest,
+        Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust,
+        TrustRequest, Verified, VerifyRequest,
     },
     service::{Outcome, ProgressSender, Service},
 };
@@ -45,6 +45,10 @@ impl Service for P2PRegistry {
 
     async fn list(&self) -> Outcome<Listing> {
         self.node.list().await
+    }
+
+    async fn remove(&self, request: RemoveRequest) -> Outcome<Removed> {
+        self.node.remove(request).await
     }
 
     async fn verify(&self, request: VerifyRequest) -> Outcome<Verified> {

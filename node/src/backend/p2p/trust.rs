@@ -1,6 +1,6 @@
 //! Which publisher a bare name means here, and how a person changes that knowingly.
 
-use super::{failure::fail, node::Node};
+use super::{failure::fail, meant::publisher_in, node::Node};
 use crate::{
     code::Code,
     config::P2PConfig,
@@ -76,9 +76,7 @@ fn pin(
     before: Option<PublisherId>,
     now: Timestamp,
 ) -> Result<bool, Failure> {
-    let publisher: PublisherId = request.publisher.parse().map_err(|error: crate::identity::Error| {
-        Failure::new(error.code(), error.to_string(), error.hint())
-    })?;
+    let publisher = publisher_in(store, &request.publisher, Some(name))?;
     if before == Some(publisher) {
         return Ok(false);
     }

@@ -1,167 +1,157 @@
 //! Holding what is installed against what was signed, and listing it.
 
-use std::path::PathBuf;
+use std::path::Path;
+
+use semver::Version;
 
 use super::{
     amend::taken_back,
     failure::fail,
     fresh,
-    install::{head_key, manifest_of},
+    meant::{Meant, meant_in},
     node::Node,
+    place::{self, manifest_of_installed},
 };
 use crate::{
     code::Code,
+    content::ContentId,
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
-    package::{PackageId, PackageRef, check},
-    release::{Release, VerifiedHead},
-    store::{self, installed, meta, outbox, published},
+    package::{PackageId, check},
+    release::VerifiedHead,
+    store::{Store, installed, outbox, published},
+    time::Timestamp,
 };
 
 impl Node {
     pub(super) async fn verify(&self, request: VerifyRequest) -> Result<Verified, Failure> {
-        let reference = Self::parse_reference(&request.package)?;
-        let installations = self.installations(&reference, request.path.map(PathBuf::from)).await?;
-        let is_one_of_several = installations.len() > 1;
-        let mut all = Vec::new();
-        for installed in installations {
-            let (id, path) = (id(&installed), installed.path.display().to_string());
-            all.push(match self.verify_one(installed).await {
-                Ok(verified) => verified,
-                // The others are told of all the same.
-                Err(failure) if is_one_of_several => {
-                    Verified { id, path, differences: vec![failure.message], ..Verified::default() }
-                }
-                Err(failure) => return Err(failure),
-            });
-        }
-        // What differs comes first, so that the first answer says whether everything is as it should be.
-        all.sort_by_key(|verified| verified.ok);
-        let mut all = all.into_iter();
-        let first = all.next().ok_or_else(|| not_installed(&reference))?;
-        Ok(Verified { others: all.collect(), ..first })
-    }
-
-    async fn verify_one(&self, installed: installed::Installed) -> Result<Verified, Failure> {
-        let head = self.head_of_installed(&installed.package).await?;
-        let release = Release {
-            version: installed.version.clone(),
-            manifest: installed.manifest,
-            root: installed.root,
-            size: installed.bytes,
-            files: installed.files,
-        };
-        let (keys, row) = (head.key_log().clone(), installed.clone());
-        let report = self
-            .offload_store(move |store| {
-                let manifest = manifest_of(store, &row.package, &release, &keys)?;
-                check::check(&manifest, &row.path).map_err(fail)
-            })
-            .await?;
-        Ok(Verified {
-            id: id(&installed),
-            path: installed.path.display().to_string(),
-            cid: installed.root.to_string(),
-            ok: report.differences.is_empty(),
-            files: report.files,
-            bytes: report.bytes,
-            differences: report.differences.iter().map(ToString::to_string).collect(),
-            signed_by: signed_by(&head),
-            publisher: installed.package.publisher.to_string(),
-            key_path: key_path(&head),
-            others: Vec::new(),
-        })
-    }
-
-    /// The head that a package was installed from: its keys and signatures count also when nobody renews it any more.
-    async fn head_of_installed(&self, package: &PackageId) -> Result<VerifiedHead, Failure> {
-        let key = head_key(package);
-        let kept = self.with_store(move |store| store.read(|conn| meta::get(conn, &key))).await?;
-        match kept {
-            Some(bytes) => VerifiedHead::verify_stored(&bytes).map_err(fail),
-            None => self.head_of(package).await,
-        }
-    }
-
-    /// The installations that a reference means, or the one that a folder means.
-    async fn installations(
-        &self,
-        reference: &PackageRef,
-        path: Option<PathBuf>,
-    ) -> Result<Vec<installed::Installed>, Failure> {
-        let all = self.with_store(|store| store.read(installed::list_all)).await?;
-        let matches = |it: &installed::Installed| {
-            it.package.name == reference.name
-                && reference.publisher.is_none_or(|publisher| publisher == it.package.publisher)
-                && reference.version.as_ref().is_none_or(|version| *version == it.version)
-        };
-        let mut fitting: Vec<_> = all.into_iter().filter(matches).collect();
-        if let Some(path) = path {
-            // Another copy of an installed package may be checked too, wherever it is.
-            if let Some(at) = fitting.iter().position(|it| it.path == path) {
-                return Ok(vec![fitting.swap_remove(at)]);
-            }
-            fitting.sort_by(|a, b| a.version.cmp(&b.version));
-            let newest = fitting.pop().ok_or_else(|| not_installed(reference))?;
-            return Ok(vec![installed::Installed { path, ..newest }]);
-        }
-        Ok(fitting)
+        self.offload_store(move |store| verify_in(store, &request)).await
     }
 
     pub(super) async fn list(&self) -> Result<Listing, Failure> {
-        let (published, queued, installed) = self
-            .with_store(|store| {
-                store.read(|conn| {
-                    Ok((published::list_all(conn)?, outbox::list_all(conn)?, installed::list_all(conn)?))
-                })
-            })
-            .await?;
-        let published = published.into_iter().map(|row| ListedPackage {
-            id: format!("{}@{}", row.package, row.version),
-            name: row.package.name.to_string(),
-            version: row.version.to_string(),
-            cid: row.root.to_string(),
-            kind: "published".to_owned(),
-            path: row.path.display().to_string(),
-            time: row.published_at.to_string(),
-            size: row.bytes,
-            ..ListedPackage::default()
-        });
-        let queued = queued.into_iter().map(|row| ListedPackage {
-            id: format!("{}@{}", row.package, row.version),
-            name: row.package.name.to_string(),
-            version: row.version.to_string(),
-            cid: row.root.to_string(),
-            kind: "queued".to_owned(),
-            path: row.path.display().to_string(),
-            time: row.queued_at.to_string(),
-            size: row.bytes,
-            why: row.why,
-            ..ListedPackage::default()
-        });
-        let installed = installed.into_iter().map(|row| ListedPackage {
-            id: format!("{}@{}", row.package, row.version),
-            name: row.package.name.to_string(),
-            version: row.version.to_string(),
-            cid: row.root.to_string(),
-            kind: "installed".to_owned(),
-            path: row.path.display().to_string(),
-            time: row.installed_at.to_string(),
-            size: row.bytes,
-            ..ListedPackage::default()
-        });
-        let mut packages: Vec<_> = published.chain(queued).chain(installed).collect();
-        let ids: Vec<_> = packages.iter().map(|row| row.id.clone()).collect();
         let now = self.now();
-        let known = self.with_store(move |store| {
-            let known = |id: &String| Ok((fresh::of_listed(store, id, now)?, taken_back(store, id)?));
-            ids.iter().map(known).collect::<Result<Vec<_>, store::Error>>()
+        self.offload_store(move |store| list_in(store, now)).await
+    }
+}
+
+/// Holds what is installed against what was signed, by what the store knows alone.
+pub(super) fn verify_in(store: &Store, request: &VerifyRequest) -> Result<Verified, Failure> {
+    let meant = meant_in(store, &request.package)?;
+    let installations = installations(store, &meant, request.path.as_deref().map(Path::new))?;
+    let is_one_of_several = installations.len() > 1;
+    let mut all = Vec::new();
+    for installed in installations {
+        let (id, path) = (id(&installed), installed.path.display().to_string());
+        all.push(match verify_one(store, installed) {
+            Ok(verified) => verified,
+            // The others are told of all the same.
+            Err(failure) if is_one_of_several => {
+                Verified { id, path, differences: vec![failure.message], ..Verified::default() }
+            }
+            Err(failure) => return Err(failure),
         });
-        for (row, (freshness, taken_back)) in packages.iter_mut().zip(known.await?) {
-            row.freshness = freshness;
-            row.yanked = taken_back.yanked;
-            row.deprecated = taken_back.deprecated;
-        }
-        Ok(Listing { total: packages.len(), packages })
+    }
+    if !all.is_empty() && all.iter().all(|verified| verified.gone) {
+        return Err(all_gone(&meant, &all));
+    }
+    // What differs comes first, so that the first answer says whether everything is as it should be; what is gone comes last.
+    all.sort_by_key(|verified| (verified.gone, verified.ok));
+    let mut all = all.into_iter();
+    let first = all.next().ok_or_else(|| not_installed(&meant))?;
+    Ok(Verified { others: all.collect(), ..first })
+}
+
+fn verify_one(store: &Store, installed: installed::Installed) -> Result<Verified, Failure> {
+    let verified = Verified {
+        id: id(&installed),
+        path: installed.path.display().to_string(),
+        cid: installed.root.to_string(),
+        publisher: installed.package.publisher.to_string(),
+        ..Verified::default()
+    };
+    if place::is_gone(&installed.path) {
+        return Ok(Verified { gone: true, ..verified });
+    }
+    let (manifest, head) = manifest_of_installed(store, &installed)?;
+    let report = check::check(&manifest, &installed.path).map_err(fail)?;
+    Ok(Verified {
+        ok: report.differences.is_empty(),
+        files: report.files,
+        bytes: report.bytes,
+        differences: report.differences.iter().map(ToString::to_string).collect(),
+        signed_by: signed_by(&head),
+        key_path: key_path(&head),
+        ..verified
+    })
+}
+
+/// The installations that a reference means, or the one that a folder means.
+fn installations(
+    store: &Store,
+    meant: &Meant,
+    path: Option<&Path>,
+) -> Result<Vec<installed::Installed>, Failure> {
+    let all = store.read(installed::list_all).map_err(fail)?;
+    let matches = |it: &installed::Installed| {
+        it.package.name == meant.reference.name
+            && meant.reference.publisher.is_none_or(|publisher| publisher == it.package.publisher)
+            && meant.which.fits(&it.version)
+    };
+    let mut fitting: Vec<_> = all.into_iter().filter(matches).collect();
+    let Some(path) = path.map(place::normal) else { return Ok(fitting) };
+    // Another copy of an installed package may be checked too, wherever it is.
+    if let Some(at) = fitting.iter().position(|it| it.path == path) {
+        return Ok(vec![fitting.swap_remove(at)]);
+    }
+    fitting.sort_by(|a, b| a.version.cmp(&b.version));
+    let newest = fitting.pop().ok_or_else(|| not_installed(meant))?;
+    Ok(vec![installed::Installed { path, ..newest }])
+}
+
+/// Lists what was published or installed here, or waits to be published.
+pub(super) fn list_in(store: &Store, now: Timestamp) -> Result<Listing, Failure> {
+    let (published, queued, installed) = store
+        .read(|conn| Ok((published::list_all(conn)?, outbox::list_all(conn)?, installed::list_all(conn)?)))
+        .map_err(fail)?;
+    let published = published.into_iter().map(|row| ListedPackage {
+        kind: "published".to_owned(),
+        path: row.path.display().to_string(),
+        time: row.published_at.to_string(),
+        size: row.bytes,
+        ..listed(&row.package, &row.version, row.root)
+    });
+    let queued = queued.into_iter().map(|row| ListedPackage {
+        kind: "queued".to_owned(),
+        path: row.path.display().to_string(),
+        time: row.queued_at.to_string(),
+        size: row.bytes,
+        why: row.why,
+        ..listed(&row.package, &row.version, row.root)
+    });
+    let installed = installed.into_iter().map(|row| ListedPackage {
+        kind: "installed".to_owned(),
+        path: row.path.display().to_string(),
+        time: row.installed_at.to_string(),
+        size: row.bytes,
+        gone: place::is_gone(&row.path),
+        ..listed(&row.package, &row.version, row.root)
+    });
+    let mut packages: Vec<_> = published.chain(queued).chain(installed).collect();
+    for row in &mut packages {
+        row.freshness = fresh::of_listed(store, &row.id, now).map_err(fail)?;
+        let taken_back = taken_back(store, &row.id).map_err(fail)?;
+        row.yanked = taken_back.yanked;
+        row.deprecated = taken_back.deprecated;
+    }
+    Ok(Listing { total: packages.len(), packages })
+}
+
+fn listed(package: &PackageId, version: &Version, root: ContentId) -> ListedPackage {
+    ListedPackage {
+        id: format!("{package}@{version}"),
+        name: package.name.to_string(),
+        version: version.to_string(),
+        cid: root.to_string(),
+        ..ListedPackage::default()
     }
 }
 
@@ -169,11 +159,25 @@ fn id(installed: &installed::Installed) -> String {
     format!("{}@{}", installed.package, installed.version)
 }
 
-fn not_installed(reference: &PackageRef) -> Failure {
+fn not_installed(meant: &Meant) -> Failure {
     Failure::new(
         Code::NotFound,
-        format!("{reference} is not installed here."),
+        format!("{} is not installed here.", meant.typed),
         "See what is: ggen marketplace p2p list",
+    )
+}
+
+/// Every folder that it was installed in is gone.
+fn all_gone(meant: &Meant, all: &[Verified]) -> Failure {
+    let places: Vec<String> = all.iter().map(|gone| format!("  {}", gone.path)).collect();
+    let shown = all.first().map(|gone| gone.path.as_str()).unwrap_or_default();
+    Failure::new(
+        Code::NotFound,
+        format!("{} was installed, and its folder is gone:\n{}", meant.typed, places.join("\n")),
+        format!(
+            "Install it again: ggen marketplace p2p install {} --to {shown}\nOr forget it: ggen marketplace p2p remove {shown}",
+            meant.typed
+        ),
     )
 }
 

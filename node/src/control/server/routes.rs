@@ -20,8 +20,8 @@ use crate::{
     control::{
         api::{
             AmendRequest, BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest,
-            InstallRequest, PeerInfoRequest, PeerListRequest, PublishRequest, ResolveRequest, SearchRequest,
-            TrustRequest, VerifyRequest,
+            InstallRequest, PeerInfoRequest, PeerListRequest, PublishRequest, RemoveRequest, ResolveRequest,
+            SearchRequest, TrustRequest, VerifyRequest,
         },
         service::{ProgressSender, Service},
     },
@@ -50,6 +50,7 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/install", post(install))
         .route("/info", get(info))
         .route("/list", get(list))
+        .route("/remove", post(remove))
         .route("/verify", post(verify))
         .route("/peers", get(peer_list))
         .route("/peers/{id}", get(peer_info))
@@ -164,6 +165,10 @@ async fn reload<S: Service>(State(shared): Shares<S>) -> Answer {
 
 async fn list<S: Service>(State(shared): Shares<S>) -> Answer {
     plain(LOOKUP_DEADLINE, shared.service.list()).await
+}
+
+async fn remove<S: Service>(State(shared): Shares<S>, Ask(request): Ask<RemoveRequest>) -> Answer {
+    plain(VERIFY_DEADLINE, shared.service.remove(request)).await
 }
 
 async fn verify<S: Service>(State(shared): Shares<S>, Ask(request): Ask<VerifyRequest>) -> Answer {

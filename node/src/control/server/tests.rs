@@ -18,8 +18,8 @@ use crate::{
             AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected,
             DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed,
             Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest,
-            Published, Reloaded, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping,
-            Trust, TrustRequest, Verified, VerifyRequest,
+            Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest,
+            SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
         },
         client::Client,
         service::{Outcome, ProgressSender},
@@ -86,6 +86,10 @@ impl Service for Fake {
 
     async fn list(&self) -> Outcome<Listing> {
         Ok(Listing::default())
+    }
+
+    async fn remove(&self, _request: RemoveRequest) -> Outcome<Removed> {
+        Ok(Removed::default())
     }
 
     async fn verify(&self, request: VerifyRequest) -> Outcome<Verified> {

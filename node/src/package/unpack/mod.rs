@@ -23,6 +23,8 @@ use super::{
 };
 use crate::{code::Code, content::ContentId};
 
+pub mod replace;
+
 /// Stands in the name of every staging folder.
 const MARK: &str = ".ggen-partial-";
 /// How often a staging folder is made before an install gives up: each time somebody else's sweep took the last one in the
@@ -101,15 +103,19 @@ impl Staging {
             Some(_) => Path::new("."),
             None => return Err(Error::Exists { target: target.to_owned() }),
         };
-        let failed = |error| Error::io(parent, error);
-        fs::create_dir_all(parent).map_err(failed)?;
-        let prefix = format!(".{}{MARK}", short_name(target));
+        fs::create_dir_all(parent).map_err(|error| Error::io(parent, error))?;
+        Self::named(&format!(".{}{MARK}", short_name(target)), parent, parent)
+    }
+
+    /// A new staging folder in `place`, whose name begins so.
+    fn named<E>(prefix: &str, place: &Path, parent: &Path) -> Result<Self, Error<E>> {
+        let failed = |error| Error::io(place, error);
         for _ in 0..ATTEMPTS_MAX {
             // Only its owner may look into it: what is in there was not checked to the end.
             let folder = tempfile::Builder::new()
-                .prefix(&prefix)
+                .prefix(prefix)
                 .permissions(Permissions::from_mode(0o700))
-                .tempdir_in(parent)
+                .tempdir_in(place)
                 .map_err(failed)?;
             if let Some(handle) = lock(folder.path()).map_err(failed)? {
                 return Ok(Self { folder, handle, parent: parent.to_owned() });

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Transaction, params};
 
-use super::first;
+use super::{first, list};
 use crate::store::Error;
 
 /// The value under a key.
@@ -11,6 +11,15 @@ use crate::store::Error;
 /// Where the table cannot be read.
 pub fn get(connection: &Connection, key: &str) -> Result<Option<Vec<u8>>, Error> {
     first(connection, "SELECT value FROM meta WHERE key = ?1", &[&key], |row| Ok(row.get("value")?))
+}
+
+/// The keys that begin so, in order.
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn keys_from(connection: &Connection, prefix: &str) -> Result<Vec<String>, Error> {
+    let sql = "SELECT key FROM meta WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key";
+    list(connection, sql, &[&prefix], |row| Ok(row.get("key")?))
 }
 
 /// Sets the value under a key.

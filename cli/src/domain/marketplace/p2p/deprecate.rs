@@ -1,7 +1,7 @@
 //! `deprecate`: says that a package should no longer be used.
 
 use clap::Args;
-use ggen_marketplace::{control::api::Change, package::PackageRef};
+use ggen_marketplace::{control::api::Change, package::Asked};
 
 use super::yank;
 use crate::{
@@ -22,7 +22,7 @@ Examples:
 pub(crate) struct Deprecate {
     /// The package: [publisher/]name.
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
-    package: PackageRef,
+    package: Asked,
     /// What to use in its place.
     #[arg(long, value_name = "TEXT", required_unless_present = "undo", value_parser = values::deprecation)]
     message: Option<String>,

@@ -2,11 +2,12 @@
 
 use clap::Args;
 use ggen_marketplace::{
-    control::api::{self, InfoRequest},
-    package::PackageRef,
+    control::api::{self, Failure, InfoRequest},
+    package::Asked,
 };
 
 use crate::{
+    domain::marketplace::p2p_state,
     page::{self, Page},
     session::{Exit, Finished, Session},
     values,
@@ -15,13 +16,15 @@ use crate::{
 /// Tell all that is known of a package: versions, providers, dependencies, where it is installed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Where no node runs, it tells what this machine knows.
+
 Examples:
   ggen marketplace p2p info web-tools
   ggen marketplace p2p info <publisher>/web-tools --format json")]
 pub(crate) struct Info {
-    /// The package: [publisher/]name[@version].
+    /// The package: [publisher/]name[@version], also @^1.2 or @latest.
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
-    package: PackageRef,
+    package: Asked,
     /// Refuse if its publisher is overdue, or has not confirmed it within DURATION, such as 7d or 12h.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = values::duration)]
     fresh: Option<Option<u64>>,
@@ -34,7 +37,11 @@ impl Info {
             fresh: self.fresh == Some(None),
             fresh_secs: self.fresh.flatten(),
         };
-        let info = session.client().info(&request).await?;
+        let mut outcome = session.client().info(&request).await;
+        if outcome.as_ref().is_err_and(Failure::is_not_running) {
+            outcome = p2p_state::view(session.home()).await?.info(request).await;
+        }
+        let info = outcome?;
         session.print(&info, show)?;
         Ok(Exit::Ok)
     }

@@ -1,41 +1,61 @@
-//! `install`: fetches, verifies and writes a package.
+//! `install`: fetches, verifies and writes packages.
 
-use std::path::PathBuf;
-
-use clap::Args;
-use ggen_marketplace::{
-    code::Code,
-    control::api::{InstallRequest, Installed},
-    package::PackageRef,
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
 };
 
+use clap::Args;
+use futures::{StreamExt, stream};
+use ggen_marketplace::{
+    code::Code,
+    control::api::{Failure, InstallRequest, Installed},
+    package::{Asked, asked::Which},
+};
+use serde::Serialize;
+
 use crate::{
+    domain::marketplace::p2p_state::own_time,
     page::{self, Page},
     progress::Bar,
     session::{Exit, Finished, Session},
     values,
 };
 
-/// Fetch a package from its providers, verify it, and write it into a folder.
+/// Packages that are fetched at once: a few hide each other's round trips, more would share the same line.
+const AT_ONCE: usize = 4;
+
+/// Fetch packages from their providers, verify them, and write each into a folder.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Fetch a package from its providers, verify it, and write it into a folder.\n\n\
-        Every block is held against the signed manifest as it arrives. The folder appears whole or not at all; an interrupted \
-        installation goes on where it stopped. A bare name is taken only if one publisher has it.",
+    long_about = "Fetch packages from their providers, verify them, and write each into a folder.\n\n\
+        Every block is checked against the signed manifest as it arrives. An interrupted installation continues where it stopped. \
+        A bare name is taken only if one publisher has it.\n\n\
+        Where no node runs, one is started for the time of this command.\n\n\
+        A new folder appears whole or not at all. An empty folder that exists is filled and stays the folder that it is. If another \
+        version is installed there and nobody changed it, this one takes its place, newer or older. Changed files are named and \
+        nothing is done; with --force they are kept in a folder beside it. Nothing of yours is ever deleted.",
     after_help = "\
 Examples:
   ggen marketplace p2p install web-tools
+  ggen marketplace p2p install web-tools@^1.2 left-pad@1 colours@latest
   ggen marketplace p2p install web-tools@1.2.3 --to ./vendor/web-tools
   ggen marketplace p2p install web-tools --fresh 7d
   ggen marketplace p2p install <publisher>/web-tools --format json"
 )]
 pub(crate) struct Install {
-    /// The package: [publisher/]name[@version].
-    #[arg(value_name = "PACKAGE", value_parser = values::package)]
-    package: PackageRef,
-    /// The folder to make [default: a folder named after the package].
+    /// The packages: [publisher/]name[@version], also @^1.2 or @latest.
+    #[arg(value_name = "PACKAGE", value_parser = values::package, required = true)]
+    packages: Vec<Asked>,
+    /// The folder to put it in; of several packages, the folder that holds a folder for each [default: named after the package].
     #[arg(long, value_name = "DIR")]
     to: Option<PathBuf>,
+    /// Keep files that were changed in a folder beside it, instead of refusing.
+    #[arg(long)]
+    force: bool,
+    /// Fail where no node runs, instead of starting one for the time of this command.
+    #[arg(long)]
+    no_start: bool,
     /// How long it may take in all.
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
@@ -47,39 +67,121 @@ pub(crate) struct Install {
     strict: bool,
 }
 
+/// What came of several packages.
+#[derive(Debug, Serialize)]
+struct All {
+    /// Those that are installed, in the order given.
+    packages: Vec<Installed>,
+    /// Those that are not.
+    failed: Vec<Failed>,
+    /// How many were asked for.
+    total: usize,
+}
+
+/// A package that was not installed.
+#[derive(Debug, Serialize)]
+struct Failed {
+    /// As it was asked for.
+    package: String,
+    /// Why.
+    error: Failure,
+}
+
 impl Install {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let to = self.to.unwrap_or_else(|| PathBuf::from(self.package.name.as_str()));
-        let request = InstallRequest {
-            package: self.package.to_string(),
-            to: values::absolute_text(&to)?,
-            timeout_secs: self.timeout,
-            fresh: self.fresh == Some(None),
-            fresh_secs: self.fresh.flatten(),
+        let requests = self.requests()?;
+        let outcomes = own_time::with_node(session, !self.no_start, async |client| {
+            let bar = Bar::new(session);
+            let installing = requests.iter().map(|request| client.install(request, |step| bar.update(&step)));
+            Ok(stream::iter(installing).buffered(AT_ONCE).collect::<Vec<_>>().await)
+        });
+        let outcomes = outcomes.await?;
+        let is_stale = |(asked, outcome): (&Asked, &Result<Installed, Failure>)| {
+            let is_exact = matches!(asked.which, Which::Exact(_));
+            outcome.as_ref().is_ok_and(|installed| !is_exact && installed.freshness.overdue)
         };
-        let bar = Bar::new(session);
-        let outcome = session.client().install(&request, |step| bar.update(&step)).await;
-        drop(bar);
-        let installed = outcome?;
-        session.print(&installed, show)?;
-        if self.strict && self.package.version.is_none() && installed.freshness.overdue {
+        let any_stale = self.packages.iter().zip(&outcomes).any(is_stale);
+        let exit = match <[_; 1]>::try_from(outcomes) {
+            Ok([outcome]) => {
+                session.print(&outcome?, show)?;
+                Exit::Ok
+            }
+            Err(outcomes) => self.tell(session, outcomes)?,
+        };
+        if self.strict && any_stale && exit == Exit::Ok {
             session
                 .note("The newest version was not confirmed in time, as --strict demands; exit status 10.");
             return Ok(Exit::Told(Code::Partial));
         }
-        Ok(Exit::Ok)
+        Ok(exit)
+    }
+
+    /// One request for each package.
+    fn requests(&self) -> Result<Vec<InstallRequest>, Failure> {
+        let mut taken: BTreeMap<String, &Asked> = BTreeMap::new();
+        let mut requests = Vec::new();
+        for package in &self.packages {
+            let name = Path::new(package.name.as_str());
+            let to = match &self.to {
+                Some(to) if self.packages.len() == 1 => to.clone(),
+                Some(to) => to.join(name),
+                None => name.to_owned(),
+            };
+            let to = values::absolute_text(&to)?;
+            if let Some(other) = taken.insert(to.clone(), package) {
+                return Err(Failure::new(
+                    Code::Usage,
+                    format!("{other} and {package} would both be put into {to}."),
+                    "Install one of them by a command of its own, with --to.",
+                ));
+            }
+            requests.push(InstallRequest {
+                package: package.to_string(),
+                stays: values::holds_this_shell(Path::new(&to)),
+                force: self.force,
+                to,
+                timeout_secs: self.timeout,
+                fresh: self.fresh == Some(None),
+                fresh_secs: self.fresh.flatten(),
+            });
+        }
+        Ok(requests)
+    }
+
+    /// Shows what came of several packages; the first failure decides the exit status.
+    fn tell(&self, session: &Session, outcomes: Vec<Result<Installed, Failure>>) -> Finished<Exit> {
+        let mut all = All { packages: Vec::new(), failed: Vec::new(), total: outcomes.len() };
+        for (asked, outcome) in self.packages.iter().zip(outcomes) {
+            match outcome {
+                Ok(installed) => all.packages.push(installed),
+                Err(error) => all.failed.push(Failed { package: asked.to_string(), error }),
+            }
+        }
+        session.print(&all, |all, page| {
+            for installed in &all.packages {
+                show(installed, page);
+            }
+        })?;
+        for Failed { package, error } in &all.failed {
+            session.show_failure(&format!("install {package}"), error);
+        }
+        Ok(all.failed.first().map_or(Exit::Ok, |failed| Exit::Told(failed.error.code)))
     }
 }
 
 fn show(installed: &Installed, page: &mut Page) {
     page.warnings(&installed.warnings);
-    page.heading(if installed.already_installed {
-        format!("{} {} is installed already, and verified", installed.name, installed.version)
-    } else {
-        format!("Installed {} {}", installed.name, installed.version)
+    let (name, version) = (&installed.name, &installed.version);
+    page.heading(match &installed.replaced {
+        _ if installed.already_installed => format!("{name} {version} is installed already, and verified"),
+        Some(before) if before == version => format!("Restored {name} {version}"),
+        Some(before) => format!("Installed {name} {version} in place of {before}"),
+        None => format!("Installed {name} {version}"),
     });
     page.field("id", &installed.id)
         .field("path", &installed.path)
+        .optional("kept in", installed.kept_in.as_deref())
+        .list("kept", &installed.kept)
         .field("cid", &installed.cid)
         .field("size", page::sizes(installed.bytes, installed.files))
         .field("fetched", page::bytes(installed.bytes_fetched))

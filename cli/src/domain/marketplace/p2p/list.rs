@@ -1,9 +1,10 @@
 //! `list`: what is installed or published here, or waits to be published.
 
 use clap::Args;
-use ggen_marketplace::control::api::{ListedPackage, Listing};
+use ggen_marketplace::control::api::{Failure, ListedPackage, Listing};
 
 use crate::{
+    domain::marketplace::p2p_state,
     page::{self, Page},
     session::{Exit, Finished, Session},
 };
@@ -11,6 +12,8 @@ use crate::{
 /// List the packages that were installed or published here, or wait to be published.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Where no node runs, the state folder is read.
+
 Examples:
   ggen marketplace p2p list
   ggen marketplace p2p list --format yaml")]
@@ -18,7 +21,11 @@ pub(crate) struct List {}
 
 impl List {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let listing = session.client().list().await?;
+        let mut outcome = session.client().list().await;
+        if outcome.as_ref().is_err_and(Failure::is_not_running) {
+            outcome = p2p_state::view(session.home()).await?.list().await;
+        }
+        let listing = outcome?;
         session.print(&listing, show)?;
         Ok(Exit::Ok)
     }
@@ -26,10 +33,11 @@ impl List {
 
 /// The kind, and what the publisher took back since.
 fn kind(package: &ListedPackage) -> String {
+    let kind = if package.gone { "gone" } else { &package.kind };
     match (package.yanked, &package.deprecated) {
-        (true, _) => format!("{}, yanked", package.kind),
-        (false, Some(_)) => format!("{}, deprecated", package.kind),
-        (false, None) => package.kind.clone(),
+        (true, _) => format!("{kind}, yanked"),
+        (false, Some(_)) => format!("{kind}, deprecated"),
+        (false, None) => kind.to_owned(),
     }
 }
 
@@ -52,4 +60,10 @@ fn show(listing: &Listing, page: &mut Page) {
             ]
         }),
     );
+    if let Some(gone) = listing.packages.iter().find(|package| package.gone) {
+        page.line("").line(format!(
+            "What is gone was deleted by hand. Forget it: ggen marketplace p2p remove {}",
+            gone.path
+        ));
+    }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::api::{DropRequest, Dropped, Failure, PublishRequest, Published},
-    package::{gpack, name::PackageRef},
+    package::{Asked, gpack},
 };
 use serde::Serialize;
 
@@ -76,7 +76,7 @@ pub(crate) struct Publish {
         value_parser = values::package,
         conflicts_with_all = ["path", "version", "skip_verify", "wait", "timeout", "key", "no_queue", "init_manifest"]
     )]
-    drop: Option<PackageRef>,
+    drop: Option<Asked>,
 }
 
 /// What `--init-manifest` did.
@@ -122,7 +122,7 @@ impl Publish {
     }
 }
 
-async fn drop_queued(session: &Session, package: &PackageRef) -> Finished<Exit> {
+async fn drop_queued(session: &Session, package: &Asked) -> Finished<Exit> {
     let request = DropRequest { package: package.to_string() };
     let mut outcome = session.client().drop_queued(&request).await;
     if outcome.as_ref().is_err_and(is_not_running) {

@@ -3,10 +3,11 @@
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
-    control::api::{PackageInfo, SearchRequest, SearchResults},
+    control::api::{Failure, PackageInfo, SearchRequest, SearchResults},
 };
 
 use crate::{
+    domain::marketplace::p2p_state,
     page::{self, Page},
     session::{Exit, Finished, Format, Session},
     values,
@@ -19,8 +20,8 @@ const LIMIT_DEFAULT: &str = "20";
 #[derive(Debug, Args)]
 #[command(
     long_about = "Find packages by name, tag, category and description.\n\n\
-        The node searches the signed announcements that it has verified, and says how complete that is. Without words it lists the \
-        newest packages.",
+        The node searches the signed announcements that it has verified, and says how complete that is. Where no node runs, \
+        those that this machine knows are searched. Without words it lists the newest packages.",
     after_help = "\
 Examples:
   ggen marketplace p2p search \"database\"
@@ -71,7 +72,11 @@ impl Search {
             min_reputation: self.min_reputation,
             timeout_secs: Some(self.timeout),
         };
-        let results = session.client().search(&request).await?;
+        let mut outcome = session.client().search(&request).await;
+        if outcome.as_ref().is_err_and(Failure::is_not_running) {
+            outcome = p2p_state::view(session.home()).await?.search(request.clone()).await;
+        }
+        let results = outcome?;
         let is_table = session.format() == Format::Table;
         session.print(&results, |results, page| show(results, &request, is_table, page))?;
         if self.strict && !results.complete {

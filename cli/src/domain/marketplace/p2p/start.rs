@@ -18,7 +18,8 @@ use crate::{
 #[command(
     long_about = "Start a node, in the foreground or as a daemon.\n\n\
         The first start writes a configuration file and makes the node's keys. Flags win over environment variables, those over the \
-        configuration file, and that over the defaults; flags are not kept unless --save is given. One node runs on a state folder.",
+        configuration file, and that over the defaults; flags count for this start unless --save is given. What \
+        is used and is not the default is told, with where it comes from. One node runs on a state folder.",
     after_help = "\
 Examples:
   ggen marketplace p2p start
@@ -130,7 +131,11 @@ fn show(started: &Started, page: &mut Page) {
         .list("listens on", &started.listen_addresses)
         .field("pid", started.pid)
         .field("socket", &started.socket)
-        .optional("log", started.log.as_deref());
+        .optional("log", started.log.as_deref())
+        .optional("configuration", Some(&started.config));
+    let uses: Vec<String> =
+        started.uses.iter().map(|used| format!("{} = {}  ({})", used.key, used.value, used.origin)).collect();
+    page.list("uses", &uses);
     status::bootstrap_lines(&started.bootstrap_lines, page);
 }
 

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use ggen_marketplace::{
     code::Code,
     control::api::{Trust as Answer, TrustAction, TrustRequest},
-    package::{PackageName, PackageRef},
+    package::{Asked, PackageName},
 };
 
 use crate::{
@@ -42,7 +42,7 @@ enum Action {
     Pin {
         /// The publisher and the name: publisher/name.
         #[arg(value_name = "PACKAGE", value_parser = values::package)]
-        package: PackageRef,
+        package: Asked,
     },
     /// Take a pin away: the next publisher that is accepted for the name is pinned.
     Unpin {
@@ -54,13 +54,13 @@ enum Action {
     Accept {
         /// The publisher and the name: publisher/name.
         #[arg(value_name = "PACKAGE", value_parser = values::package)]
-        package: PackageRef,
+        package: Asked,
     },
 }
 
 impl Trust {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let of = |action, package: PackageRef| TrustRequest {
+        let of = |action, package: Asked| TrustRequest {
             action,
             name: package.name.to_string(),
             // One that is missing is refused as what it is: no publisher id.

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
-    control::api::{Verified, VerifyRequest},
-    package::PackageRef,
+    control::api::{Failure, Verified, VerifyRequest},
+    package::Asked,
 };
 
 use crate::{
+    domain::marketplace::p2p_state,
     page::{self, Page},
     session::{Exit, Finished, Session},
     values,
@@ -18,16 +19,16 @@ use crate::{
 /// Hold an installed package against its signed manifest, file by file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Where it is installed in several folders, all of them are checked.
-Exits with status 6 if anything differs.
+Where it is installed in several folders, all of them are checked. No node has to run.
+Exits with status 6 if anything differs, and 4 if every folder is gone.
 
 Examples:
   ggen marketplace p2p verify web-tools
   ggen marketplace p2p verify web-tools@1.2.3 ./vendor/web-tools")]
 pub(crate) struct Verify {
-    /// The package: [publisher/]name[@version].
+    /// The package: [publisher/]name[@version], also @^1.2 or @latest.
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
-    package: PackageRef,
+    package: Asked,
     /// The folder [default: wherever it is installed].
     #[arg(value_name = "DIR")]
     path: Option<PathBuf>,
@@ -37,7 +38,11 @@ impl Verify {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let path = self.path.as_deref().map(values::absolute_text).transpose()?;
         let request = VerifyRequest { package: self.package.to_string(), path };
-        let verified = session.client().verify(&request).await?;
+        let mut outcome = session.client().verify(&request).await;
+        if outcome.as_ref().is_err_and(Failure::is_not_running) {
+            outcome = p2p_state::view(session.home()).await?.verify(request).await;
+        }
+        let verified = outcome?;
         session.print(&verified, |verified, page| {
             show(verified, page);
             for other in &verified.others {
@@ -45,7 +50,8 @@ impl Verify {
                 show(other, page);
             }
         })?;
-        Ok(if verified.ok && verified.others.iter().all(|other| other.ok) {
+        let is_well = |verified: &Verified| verified.ok || verified.gone;
+        Ok(if is_well(&verified) && verified.others.iter().all(is_well) {
             Exit::Ok
         } else {
             Exit::Told(Code::HashMismatch)
@@ -54,6 +60,11 @@ impl Verify {
 }
 
 fn show(verified: &Verified, page: &mut Page) {
+    if verified.gone {
+        page.line(format!("{} is gone from {}", verified.id, verified.path))
+            .line(format!("Forget it: ggen marketplace p2p remove {}", verified.path));
+        return;
+    }
     page.heading(if verified.ok {
         format!("{} is as its publisher signed it", verified.id)
     } else {
@@ -68,8 +79,8 @@ fn show(verified: &Verified, page: &mut Page) {
         .list("key path", &verified.key_path);
     if !verified.ok {
         page.line("").line(format!(
-            "Install it afresh into another folder: ggen marketplace p2p install {} --to <DIR>",
-            verified.id
+            "Restore it, and keep what was changed in a folder beside it: ggen marketplace p2p install {} --to {} --force",
+            verified.id, verified.path
         ));
     }
 }

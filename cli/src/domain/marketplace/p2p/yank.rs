@@ -3,7 +3,7 @@
 use clap::Args;
 use ggen_marketplace::{
     control::api::{AmendRequest, Amended, Change},
-    package::PackageRef,
+    package::Asked,
 };
 
 use crate::{
@@ -26,7 +26,7 @@ Examples:
 pub(crate) struct Yank {
     /// The version: [publisher/]name@version.
     #[arg(value_name = "PACKAGE@VERSION", value_parser = values::package_version)]
-    package: PackageRef,
+    package: Asked,
     /// Why, for those who use it.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, value_parser = values::reason)]
     reason: String,
@@ -43,7 +43,7 @@ Examples:
 pub(crate) struct Unyank {
     /// The version: [publisher/]name@version.
     #[arg(value_name = "PACKAGE@VERSION", value_parser = values::package_version)]
-    package: PackageRef,
+    package: Asked,
     /// How long telling others may take [default: 5].
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
@@ -65,7 +65,7 @@ impl Unyank {
 /// Asks the node to sign a change, and shows what came of it.
 pub(super) async fn ask(
     session: &Session,
-    package: &PackageRef,
+    package: &Asked,
     change: Change,
     message: String,
     timeout_secs: Option<u64>,

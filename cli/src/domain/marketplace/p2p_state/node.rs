@@ -6,7 +6,10 @@ use ggen_marketplace::{
     backend::p2p::{self, P2PRegistry},
     config::P2PConfig,
     control::{
-        api::{DropRequest, Dropped, Failure, PublishRequest, Published, Trust, TrustRequest},
+        api::{
+            DropRequest, Dropped, Failure, PublishRequest, Published, RemoveRequest, Removed, Trust,
+            TrustRequest,
+        },
         service::{Outcome, ProgressSender, Service},
     },
 };
@@ -47,6 +50,11 @@ pub(super) async fn open(config: P2PConfig) -> Outcome<impl Node> {
 /// Takes a version out of the outbox of the state folder, under its lock.
 pub(super) async fn drop_offline(config: P2PConfig, request: DropRequest) -> Outcome<Dropped> {
     p2p::drop_offline(config, request).await
+}
+
+/// Removes an installed package on the state folder, under its lock.
+pub(super) async fn remove_offline(config: P2PConfig, request: RemoveRequest) -> Outcome<Removed> {
+    p2p::remove_offline(config, request).await
 }
 
 /// Lists and changes pins in the state folder, under its lock.

@@ -75,6 +75,9 @@ impl Service for Fake {
     async fn list(&self) -> Outcome<Listing> {
         no()
     }
+    async fn remove(&self, _: RemoveRequest) -> Outcome<Removed> {
+        no()
+    }
     async fn verify(&self, _: VerifyRequest) -> Outcome<Verified> {
         no()
     }
@@ -146,7 +149,7 @@ async fn a_node_that_cannot_listen_is_shut_down_and_says_why() {
     let node = Arc::new(Fake { refuses_to_listen: true, ..Fake::default() });
     let mut signals = Signals::new(Place::Background).unwrap();
     let listen = ["/ip4/127.0.0.1/tcp/1".to_owned()];
-    let ready = |_: &Started| panic!("it is not ready");
+    let ready = |_: Started| panic!("it is not ready");
     let end = serve(home.path(), Arc::clone(&node), &listen, &mut signals, ready).await.unwrap_err();
     let End::Failed(failure) = end else { panic!("{end:?}") };
     assert_eq!(failure.exit_code(), 8);

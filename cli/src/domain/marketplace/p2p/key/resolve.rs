@@ -3,7 +3,7 @@
 use clap::Args;
 use ggen_marketplace::{
     control::api::{ResolveRequest, Resolved},
-    package::PackageRef,
+    package::Asked,
 };
 
 use crate::{
@@ -28,7 +28,7 @@ Examples:
 pub(super) struct Resolve {
     /// The package.
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
-    package: PackageRef,
+    package: Asked,
     /// A version to keep, with the letter of a branch where several have it; repeatable.
     #[arg(long, value_name = "VERSION[:BRANCH]")]
     keep: Vec<String>,

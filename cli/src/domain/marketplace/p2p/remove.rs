@@ -1,0 +1,107 @@
+//! `remove`: takes an installed package off the disk.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ggen_marketplace::{
+    control::api::{Failure, RemoveRequest, Removed},
+    package::Asked,
+};
+
+use crate::{
+    domain::marketplace::p2p_state,
+    page::{self, Page},
+    session::{Exit, Finished, Session},
+    values,
+};
+
+/// Remove an installed package: its files, and the note that it is installed.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Remove an installed package: its files, and the note that it is installed.\n\n\
+        Only files that are as they were signed are deleted. If files were changed or added, nothing is removed; with --force the \
+        rest is, and those stay where they are. A package whose folder was deleted by hand is forgotten. The blocks stay in the \
+        store, so that this node still provides the package.",
+    after_help = "\
+What begins with a dot or a slash is a folder, everything else a package.
+
+Examples:
+  ggen marketplace p2p remove web-tools
+  ggen marketplace p2p remove ./vendor/web-tools
+  ggen marketplace p2p remove web-tools@1.2.3 --force"
+)]
+pub(crate) struct Remove {
+    /// A package, [publisher/]name[@version], or the folder that one is installed in.
+    #[arg(value_name = "PACKAGE|DIR", value_parser = what, required = true)]
+    what: Vec<What>,
+    /// Remove the rest where some files are not as they were signed.
+    #[arg(long)]
+    force: bool,
+}
+
+/// What is to be removed.
+#[derive(Debug, Clone)]
+enum What {
+    Package(Asked),
+    Folder(PathBuf),
+}
+
+fn what(text: &str) -> Result<What, String> {
+    match text.starts_with(['.', '/']) {
+        true => Ok(What::Folder(PathBuf::from(text))),
+        false => values::package(text).map(What::Package),
+    }
+}
+
+impl Remove {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let mut exit = Exit::Ok;
+        let is_one = self.what.len() == 1;
+        for what in self.what {
+            let request = request(what, self.force)?;
+            let mut outcome = session.client().remove(&request).await;
+            if outcome.as_ref().is_err_and(Failure::is_not_running) {
+                outcome = p2p_state::remove_offline(session.home(), request.clone()).await;
+            }
+            match outcome {
+                Ok(removed) => session.print(&removed, show)?,
+                Err(failure) if is_one => return Err(failure.into()),
+                // The others are removed all the same.
+                Err(failure) => {
+                    let what = request.path.as_deref().unwrap_or(&request.package);
+                    session.show_failure(&format!("remove {what}"), &failure);
+                    if exit == Exit::Ok {
+                        exit = Exit::Told(failure.code);
+                    }
+                }
+            }
+        }
+        Ok(exit)
+    }
+}
+
+fn request(what: What, force: bool) -> Result<RemoveRequest, Failure> {
+    Ok(match what {
+        What::Package(package) => {
+            RemoveRequest { package: package.to_string(), force, ..RemoveRequest::default() }
+        }
+        What::Folder(folder) => RemoveRequest {
+            path: Some(values::absolute_text(&folder)?),
+            force,
+            stays: values::holds_this_shell(&folder),
+            ..RemoveRequest::default()
+        },
+    })
+}
+
+fn show(removed: &Removed, page: &mut Page) {
+    if removed.was_gone {
+        page.line(format!("{} was gone already from {}; it is forgotten.", removed.id, removed.path));
+        return;
+    }
+    page.heading(format!("Removed {} {}", removed.name, removed.version))
+        .field("id", &removed.id)
+        .field("path", &removed.path)
+        .field("removed", page::count(usize::try_from(removed.files).unwrap_or(usize::MAX), "file"))
+        .list("left", &removed.left);
+}

@@ -1,0 +1,118 @@
+//! A node that lives as long as one command: for a verb that needs the network where no node runs.
+//!
+//! It dials and is not dialled, so that it takes no port from anybody, and it answers on the control socket like any other, so
+//! that commands that are run meanwhile find it. It changes neither the configuration nor the flags of the last start.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use ggen_marketplace::{
+    code::Code,
+    control::{
+        api::Failure,
+        client::Client,
+        server::Server,
+        service::{Outcome, Service},
+    },
+};
+use tokio::{sync::oneshot, time::Instant};
+
+use super::{
+    Flags, descriptors, effective, failure, make_home,
+    node::{self, Node},
+};
+use crate::session::{Finished, Session};
+
+/// How long a first peer is waited for: a dial and its handshakes on a slow line.
+const PEER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the node of another command, which began in the same moment, is waited for.
+const TURN_DEADLINE: Duration = Duration::from_secs(60);
+/// How often it is looked whether there is a peer, or the folder is free.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long the node may take to end.
+const END_DEADLINE: Duration = Duration::from_millis(3_500);
+
+/// Runs a verb against the running node, or, where none runs and one may be started, against one that ends with it.
+pub(crate) async fn with_node<T>(
+    session: &Session,
+    may_start: bool,
+    verb: impl AsyncFnOnce(Client) -> Outcome<T>,
+) -> Finished<T> {
+    let client = session.client();
+    if !may_start || is_answered(&client).await {
+        return Ok(verb(client).await?);
+    }
+    let Some(node) = open(session, &client).await? else { return Ok(verb(client).await?) };
+    session.note("No node runs: one is started for this command, and stops with it.");
+    let outcome = work(session.home(), Arc::clone(&node), client, verb).await;
+    if tokio::time::timeout(END_DEADLINE, node.shutdown()).await.is_err() {
+        session.warn("the node of this command did not stop in time");
+    }
+    Ok(outcome?)
+}
+
+async fn is_answered(client: &Client) -> bool {
+    !matches!(client.is_ready().await, Err(failure) if failure.code == Code::NotRunning)
+}
+
+/// Opens a node; none where another one answers by then.
+async fn open(session: &Session, client: &Client) -> Outcome<Option<Arc<impl Node>>> {
+    descriptors::ensure()?;
+    let mut config = effective(session.home(), &Flags::default())?.config;
+    let _ = descriptors::fit(&mut config, descriptors::room());
+    config.listen_addresses = Vec::new();
+    config.dht_server_mode = false;
+    make_home(session.home())?;
+    let deadline = Instant::now() + TURN_DEADLINE;
+    loop {
+        match node::open(config.clone()).await {
+            Ok(node) => return Ok(Some(Arc::new(node))),
+            Err(failure) if failure.code == Code::AlreadyRunning && Instant::now() < deadline => {
+                if is_answered(client).await {
+                    return Ok(None);
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+/// Serves the socket for as long as the verb works.
+async fn work<N: Node, T>(
+    home: &Path,
+    node: Arc<N>,
+    client: Client,
+    verb: impl AsyncFnOnce(Client) -> Outcome<T>,
+) -> Outcome<T> {
+    node.listen().await?;
+    let server = Server::bind(home).map_err(|error| failure(error.code(), &error, error.hint()))?;
+    let (done, is_done) = oneshot::channel::<()>();
+    let working = async {
+        await_peer(&*node).await;
+        let outcome = verb(client).await;
+        drop(done);
+        outcome
+    };
+    let others = server.in_progress();
+    let end = async move {
+        drop(is_done.await);
+        // Another command may have found this node meanwhile: what it asked for is done first.
+        while !others.is_none() {
+            tokio::time::sleep(PAUSE).await;
+        }
+    };
+    let serving = server.serve(Arc::clone(&node), end);
+    let (_, outcome) = tokio::join!(serving, working);
+    outcome
+}
+
+/// Waits until somebody is connected, or nobody came in time: what is here already may be all that is needed.
+async fn await_peer(node: &impl Service) {
+    let deadline = Instant::now() + PEER_DEADLINE;
+    while Instant::now() < deadline {
+        match node.status().await {
+            Ok(status) if status.connected_peers == 0 => tokio::time::sleep(PAUSE).await,
+            Ok(_) | Err(Failure { .. }) => return,
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! From what a person typed to the package that is meant: short publisher ids become whole ones here and nowhere else, and a
+//! version requirement becomes a release.
+
+use std::collections::BTreeMap;
+
+use rusqlite::Connection;
+use semver::{Version, VersionReq};
+
+use super::{failure::fail, node::Node};
+use crate::{
+    catalog,
+    code::Code,
+    control::api::Failure,
+    identity::PublisherId,
+    limits::{CLAIMS_LISTED_MAX, SHORT_ID_FITTING_MAX},
+    package::{
+        Asked, PackageId, PackageName, PackageRef,
+        asked::{ShortId, Which, Who},
+    },
+    release::{Log, Release, VerifiedHead},
+    store::{self, Store, heads, installed, outbox, pins, published},
+};
+
+/// What a reference means.
+#[derive(Debug, Clone)]
+pub(super) struct Meant {
+    /// The package, with the version where an exact one was asked for.
+    pub(super) reference: PackageRef,
+    /// Which version.
+    pub(super) which: Which,
+    /// As it was typed.
+    pub(super) typed: String,
+}
+
+impl Node {
+    /// Parses what a person typed, and finds out which publisher a short id means.
+    pub(super) async fn meant(&self, text: &str) -> Result<Meant, Failure> {
+        let text = text.to_owned();
+        self.offload_store(move |store| meant_in(store, &text)).await
+    }
+
+    /// The newest release that meets a requirement.
+    pub(super) async fn release_within(
+        &self,
+        head: &VerifiedHead,
+        range: &VersionReq,
+    ) -> Result<(Release, Vec<String>), Failure> {
+        if self.dispute(&head.package_id()).await?.is_none()
+            && let Some(latest) = &head.head().latest
+            && range.matches(&latest.version)
+        {
+            // Nothing that is not withdrawn is newer, and no pre-release is where it is stable.
+            return Ok((latest.clone(), Vec::new()));
+        }
+        let log = self.log_of(head).await?;
+        let version = newest_within(&log, range)?;
+        self.release_of(head, Some(&version)).await
+    }
+}
+
+/// The newest version of a log that meets a requirement and was not withdrawn.
+fn newest_within(log: &Log, range: &VersionReq) -> Result<Version, Failure> {
+    let mut any_withdrawn = false;
+    for (version, state) in log.versions().iter().rev() {
+        if range.matches(version) {
+            if state.yanked.is_none() && !log.is_tombstoned() {
+                return Ok(version.clone());
+            }
+            any_withdrawn = true;
+        }
+    }
+    let package = log.package();
+    let known: Vec<String> = log.versions().keys().map(ToString::to_string).collect();
+    let why = match any_withdrawn {
+        true => format!("Every version of {package} that meets {range} was withdrawn."),
+        false => format!("{package} has no version that meets {range}."),
+    };
+    Err(Failure::new(Code::NotFound, why, format!("Its versions: {}", known.join(", "))))
+}
+
+/// Likewise, on a store.
+pub(super) fn meant_in(store: &Store, text: &str) -> Result<Meant, Failure> {
+    let asked: Asked = text.parse().map_err(|error: crate::package::name::Error| {
+        Failure::new(
+            error.code(),
+            error.to_string(),
+            "For example: my-package, my-package@1.2.3, my-package@^1.2, gp1…/my-package",
+        )
+    })?;
+    let publisher = match &asked.publisher {
+        None => None,
+        Some(Who::Whole(publisher)) => Some(*publisher),
+        Some(Who::Short(short)) => Some(whole(store, short, Some(&asked.name))?),
+    };
+    Ok(Meant { reference: asked.reference(publisher), which: asked.which, typed: text.to_owned() })
+}
+
+/// The publisher that a text names, by its whole id or a short one.
+pub(super) fn publisher_in(
+    store: &Store,
+    text: &str,
+    name: Option<&PackageName>,
+) -> Result<PublisherId, Failure> {
+    let who = text.parse().map_err(|error: crate::package::name::Error| {
+        let hint = "A publisher id begins with gp1. See those of your packages: ggen marketplace p2p list";
+        Failure::new(error.code(), error.to_string(), hint)
+    })?;
+    match who {
+        Who::Whole(publisher) => Ok(publisher),
+        Who::Short(short) => whole(store, &short, name),
+    }
+}
+
+/// The one publisher known here that a short id fits; of several, the one that has a package of this name.
+fn whole(store: &Store, short: &ShortId, name: Option<&PackageName>) -> Result<PublisherId, Failure> {
+    let (fitting, is_cut_off) = store.read(|conn| fitting(conn, short, name)).map_err(fail)?;
+    let having: Vec<PublisherId> = fitting.iter().filter(|(_, has)| **has).map(|(id, _)| *id).collect();
+    let narrowed: Vec<PublisherId> =
+        if having.is_empty() { fitting.keys().copied().collect() } else { having };
+    match narrowed[..] {
+        [only] if !is_cut_off => Ok(only),
+        [] if !is_cut_off => Err(Failure::new(
+            Code::NotFound,
+            format!("No publisher is known here whose id is {short}."),
+            "Name it by its whole id, as this shows it: ggen marketplace p2p info <package>",
+        )),
+        _ => {
+            let list: Vec<String> =
+                narrowed.iter().take(CLAIMS_LISTED_MAX).map(|id| format!("  {id}")).collect();
+            Err(Failure::new(
+                Code::Ambiguous,
+                format!("Several publishers have an id like {short}:\n{}", list.join("\n")),
+                "Name the one you mean by its whole id.",
+            ))
+        }
+    }
+}
+
+/// Whom a short id fits, of all that this machine knows, each with whether it has a package of this name. The second value says
+/// that there may be more.
+fn fitting(
+    conn: &Connection,
+    short: &ShortId,
+    name: Option<&PackageName>,
+) -> Result<(BTreeMap<PublisherId, bool>, bool), store::Error> {
+    let mut here: Vec<PackageId> = installed::list_all(conn)?.into_iter().map(|row| row.package).collect();
+    here.extend(published::list_all(conn)?.into_iter().map(|row| row.package));
+    here.extend(outbox::list_all(conn)?.into_iter().map(|row| row.package));
+    here.extend(heads::list_all(conn)?.into_iter().map(|row| row.package));
+    let pins = pins::list_all(conn)?.into_iter();
+    here.extend(pins.map(|pin| PackageId { publisher: pin.publisher, name: pin.name }));
+    let mut found = BTreeMap::new();
+    for package in here.into_iter().filter(|package| short.fits(&package.publisher)) {
+        *found.entry(package.publisher).or_insert(false) |= Some(&package.name) == name;
+    }
+    let listed = catalog::fitting(conn, short, SHORT_ID_FITTING_MAX)?;
+    for publisher in listed.publishers {
+        let has = match name {
+            Some(name) => catalog::get(conn, &PackageId { publisher, name: name.clone() })?.is_some(),
+            None => false,
+        };
+        *found.entry(publisher).or_insert(false) |= has;
+    }
+    Ok((found, listed.is_cut_off))
+}
+
+#[cfg(test)]
+#[path = "meant_tests.rs"]
+mod tests;

@@ -1,0 +1,398 @@
+//! The folder that a package is put into: what stands there, what may be done about it, and what a kill left of that.
+//!
+//! Whatever this node installed and nobody changed can be replaced by another version. A replacement is noted in the store before
+//! anything moves ([`Note`]), with both versions, so that the next start – or the next installation to that folder – knows which
+//! files are whose.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Transaction;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    failure::fail,
+    install::{head_key, manifest_of},
+};
+use crate::{
+    catalog,
+    code::Code,
+    content::ContentId,
+    control::api::Failure,
+    limits::DIFFERENCES_NAMED_MAX,
+    package::{
+        Manifest, PackageId,
+        check::{self, Difference},
+        unpack::{
+            self,
+            replace::{self, Change, Kept},
+        },
+    },
+    release::{Release, VerifiedHead},
+    store::{self, Store, installed, meta},
+    time::Timestamp,
+};
+
+/// What a note is kept under, before the path of the folder.
+const NOTE_PREFIX: &str = "replacing/";
+
+/// What stands where a package is to be put.
+pub(super) enum Place {
+    /// Nothing.
+    Free,
+    /// A folder that is empty, or that holds part of the package and nothing else.
+    Open,
+    /// The package, whole.
+    Whole,
+    /// A version that this node installed.
+    Held(Box<Held>),
+}
+
+/// A version that this node installed and that may be replaced.
+pub(super) struct Held {
+    pub(super) row: installed::Installed,
+    pub(super) manifest: Manifest,
+}
+
+/// How a version may be replaced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    /// The folder stays the one that it is.
+    pub(super) stays: bool,
+    /// Files of the user are moved out of the way.
+    pub(super) keeps: bool,
+}
+
+/// A replacement in progress.
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    /// Where the old tree is, or the files of it; for a folder that is swapped, from the swap on.
+    replaced: PathBuf,
+    old: Version,
+    new: Version,
+}
+
+/// One of its two versions.
+#[derive(Debug, Serialize, Deserialize)]
+struct Version {
+    package: String,
+    version: semver::Version,
+    manifest: String,
+    root: String,
+    bytes: u64,
+    files: u64,
+    /// When it was, or would be, installed, in seconds.
+    at: u64,
+}
+
+impl Version {
+    fn of(row: &installed::Installed) -> Self {
+        Self {
+            package: row.package.to_string(),
+            version: row.version.clone(),
+            manifest: row.manifest.to_string(),
+            root: row.root.to_string(),
+            bytes: row.bytes,
+            files: row.files,
+            at: row.installed_at.as_secs(),
+        }
+    }
+
+    fn row(&self, path: &Path) -> Option<installed::Installed> {
+        Some(installed::Installed {
+            path: path.to_owned(),
+            package: self.package.parse().ok()?,
+            version: self.version.clone(),
+            root: self.root.parse().ok()?,
+            manifest: self.manifest.parse().ok()?,
+            bytes: self.bytes,
+            files: self.files,
+            installed_at: Timestamp::from_secs(self.at),
+        })
+    }
+}
+
+/// The path as it is kept: without links, dots and double slashes, as far as it is there.
+pub(super) fn normal(path: &Path) -> PathBuf {
+    for there in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
+            let mut normal = real;
+            for part in rest.components() {
+                match part {
+                    std::path::Component::ParentDir => drop(normal.pop()),
+                    part => normal.push(part),
+                }
+            }
+            return normal;
+        }
+    }
+    path.to_owned()
+}
+
+/// Whether nothing is at a path, which is not so where that cannot be found out.
+pub(super) fn is_gone(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// The signed manifest of what is installed.
+pub(super) fn manifest_of_installed(
+    store: &Store,
+    row: &installed::Installed,
+) -> Result<(Manifest, VerifiedHead), Failure> {
+    let head = head_of_installed(store, &row.package)?;
+    let release = Release {
+        version: row.version.clone(),
+        manifest: row.manifest,
+        root: row.root,
+        size: row.bytes,
+        files: row.files,
+    };
+    Ok((manifest_of(store, &row.package, &release, head.key_log())?, head))
+}
+
+/// The head that a package was installed from: its keys and signatures count also when nobody renews it any more.
+fn head_of_installed(store: &Store, package: &PackageId) -> Result<VerifiedHead, Failure> {
+    let bytes = store.read(|conn| match meta::get(conn, &head_key(package))? {
+        Some(bytes) => Ok(Some(bytes)),
+        None => Ok(catalog::get(conn, package)?.map(|listed| listed.bytes)),
+    });
+    let bytes = bytes.map_err(fail)?.ok_or_else(|| {
+        Failure::new(
+            Code::NotFound,
+            format!("The signatures of {package} are not known here any more."),
+            format!("Install it again: ggen marketplace p2p install {package}"),
+        )
+    })?;
+    VerifiedHead::verify_stored(&bytes).map_err(fail)
+}
+
+/// Looks at a folder that a package is to be put into. `keeps` allows that files of the user are moved out of the way, as far as the
+/// folder is one of ours.
+pub(super) fn look(store: &Store, new: &Manifest, target: &Path, keeps: bool) -> Result<Place, Failure> {
+    resume(store, target)?;
+    let in_the_way = |why: String| {
+        Failure::new(
+            Code::Conflict,
+            format!("{} {why}; nothing was changed.", target.display()),
+            "Choose another place with --to, or move the folder away first.",
+        )
+    };
+    match std::fs::symlink_metadata(target) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Place::Free),
+        Err(error) => return Err(in_the_way(format!("cannot be read: {error}"))),
+        Ok(metadata) if !metadata.is_dir() => {
+            return Err(in_the_way("exists and is not a folder".to_owned()));
+        }
+        Ok(_) => {}
+    }
+    // What a kill left in there.
+    let _ = unpack::sweep_partials(target);
+    let row = store.read(|conn| installed::get(conn, target)).map_err(fail)?;
+    let differences = check::check(new, target).map_err(fail)?.differences;
+    if differences.is_empty() {
+        return Ok(Place::Whole);
+    }
+    let is_lack = |difference: &Difference| matches!(difference, Difference::Missing(_));
+    if differences.iter().all(is_lack) {
+        return Ok(Place::Open);
+    }
+    let Some(row) = row else {
+        return Err(in_the_way("exists and holds something else".to_owned()));
+    };
+    if row.package != new.id() {
+        return Err(Failure::new(
+            Code::Conflict,
+            format!("{} holds {}@{}; nothing was changed.", target.display(), row.package, row.version),
+            format!(
+                "Choose another place with --to, or remove that first: ggen marketplace p2p remove {}",
+                target.display()
+            ),
+        ));
+    }
+    let (manifest, _) = manifest_of_installed(store, &row)?;
+    let changed = changed(&manifest, target)?;
+    if !changed.is_empty() && !keeps {
+        return Err(Failure::new(
+            Code::Conflict,
+            format!(
+                "Files in {} are not as {}@{} was signed; nothing was changed.\n{}",
+                target.display(),
+                row.package.name,
+                row.version,
+                named(&changed)
+            ),
+            "Move them away, or let them be moved into a folder beside it: --force",
+        ));
+    }
+    Ok(Place::Held(Box::new(Held { row, manifest })))
+}
+
+/// What differs from what was signed, other than files that are missing: those take nothing of the user with them.
+pub(super) fn changed(manifest: &Manifest, folder: &Path) -> Result<Vec<Difference>, Failure> {
+    let mut differences = check::check(manifest, folder).map_err(fail)?.differences;
+    differences.retain(|difference| !matches!(difference, Difference::Missing(_)));
+    Ok(differences)
+}
+
+/// The first of what differs, a line each.
+pub(super) fn named(differences: &[Difference]) -> String {
+    let mut lines: Vec<String> =
+        differences.iter().take(DIFFERENCES_NAMED_MAX).map(|difference| format!("  {difference}")).collect();
+    match differences.len().saturating_sub(DIFFERENCES_NAMED_MAX) {
+        0 => {}
+        more => lines.push(format!("  and {more} more")),
+    }
+    lines.join("\n")
+}
+
+/// Puts a package into a folder that is empty, or that lacks some of its files; the folder stays the one that it is.
+pub(super) fn fill(
+    store: &Store,
+    new: &Manifest,
+    target: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), Failure> {
+    let source = |id: &ContentId| super::install::held(store, id);
+    let change = Change { old: None, new, target };
+    let staging = replace::lay(&change, &source, None, &mut |_| Ok(()), progress).map_err(fail)?;
+    // Nothing but empty folders is left in it.
+    let mut kept = Kept::beside(target);
+    replace::discard(&staging, &[new], &mut kept).map(drop).map_err(|error| io_failure(target, &error))
+}
+
+/// Puts another version in the place of one that this node installed; `row` is what is then installed there.
+///
+/// Returns what of the user was moved out of the way.
+pub(super) fn replace(
+    store: &Store,
+    held: &Held,
+    new: &Manifest,
+    (row, head): (&installed::Installed, &VerifiedHead),
+    Manner { stays, keeps }: Manner,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Kept, Failure> {
+    let target = row.path.as_path();
+    let mut kept = Kept::beside(target);
+    let change = Change { old: Some(&held.manifest), new, target };
+    let source = |id: &ContentId| super::install::held(store, id);
+    let mut note = |replaced: &Path| {
+        let note = Note { replaced: replaced.to_owned(), old: Version::of(&held.row), new: Version::of(row) };
+        let bytes = serde_json::to_vec(&note).unwrap_or_default();
+        store.write(|tx| {
+            // The manifests of both versions can be read by it, also where this is cut off.
+            meta::set(tx, &head_key(&row.package), head.bytes())?;
+            meta::set(tx, &note_key(target), &bytes)
+        })
+    };
+    let mut put = || {
+        if !stays && let Some(replaced) = replace::exchange(&change, &source, &mut note, progress)? {
+            return Ok(replaced);
+        }
+        replace::lay(&change, &source, keeps.then_some(&mut kept), &mut note, progress)
+    };
+    let replaced = match put() {
+        Ok(replaced) => replaced,
+        Err(error) => {
+            // Nothing changed, and nothing is to be completed later.
+            store.write(|tx| forget_note(tx, target)).map_err(fail)?;
+            return Err(fail(error));
+        }
+    };
+    store.write(|tx| installed::insert(tx, row)).map_err(fail)?;
+    finish(store, target, &replaced, &[&held.manifest, new], &mut kept);
+    Ok(kept)
+}
+
+/// Deletes what is left of a replaced version, and forgets the replacement. What cannot be deleted now is tried again at the next
+/// start.
+fn finish(store: &Store, target: &Path, replaced: &Path, manifests: &[&Manifest], kept: &mut Kept) {
+    match replace::discard(replaced, manifests, kept) {
+        Ok(true) => {
+            if let Err(error) = store.write(|tx| meta::remove(tx, &note_key(target))) {
+                tracing::warn!(%error, "a replacement that is done was not forgotten");
+            }
+        }
+        Ok(false) => {
+            tracing::warn!(folder = %replaced.display(), "something came into a folder that was replaced")
+        }
+        Err(error) => {
+            tracing::warn!(%error, folder = %replaced.display(), "a replaced version was not deleted")
+        }
+    }
+    if let Some(folder) = kept.folder() {
+        tracing::info!(folder = %folder.display(), files = kept.files().len(), "files of the user were kept");
+    }
+}
+
+/// Completes every replacement that a kill cut off.
+pub(super) fn resume_all(store: &Store) -> Result<(), Failure> {
+    let keys = store.read(|conn| meta::keys_from(conn, NOTE_PREFIX)).map_err(fail)?;
+    for key in keys {
+        let Some(target) = key.strip_prefix(NOTE_PREFIX) else { continue };
+        if let Err(failure) = resume(store, Path::new(target)) {
+            tracing::warn!(target, failure.message, "a replacement that was cut off was not completed");
+        }
+    }
+    Ok(())
+}
+
+/// Completes the replacement in one folder that a kill cut off, if there is one.
+fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
+    let Some(bytes) = store.read(|conn| meta::get(conn, &note_key(target))).map_err(fail)? else {
+        return Ok(());
+    };
+    let forget =
+        |store: &Store| store.write(|tx| meta::remove(tx, &note_key(target))).map(drop).map_err(fail);
+    let Ok(note) = serde_json::from_slice::<Note>(&bytes) else { return forget(store) };
+    let (Some(old), Some(new)) = (note.old.row(target), note.new.row(target)) else { return forget(store) };
+    let (old_manifest, _) = manifest_of_installed(store, &old)?;
+    let (new_manifest, _) = manifest_of_installed(store, &new)?;
+    let is = |manifest: &Manifest| {
+        check::check(manifest, target).is_ok_and(|report| report.differences.is_empty())
+    };
+    let mut kept = Kept::beside(target);
+    if note.replaced.starts_with(target) {
+        // Files were being moved, one by one: what is in the staging folder is in the store too.
+        replace::discard(&note.replaced, &[&old_manifest, &new_manifest], &mut kept)
+            .map_err(|error| io_failure(&note.replaced, &error))?;
+        let change = Change { old: Some(&old_manifest), new: &new_manifest, target };
+        let source = |id: &ContentId| super::install::held(store, id);
+        let mut staged = None;
+        let mut noted = |folder: &Path| {
+            staged = Some(folder.to_owned());
+            Ok(())
+        };
+        let laid = replace::lay(&change, &source, None, &mut noted, &mut |_, _| {});
+        store.write(|tx| installed::insert(tx, &new)).map_err(fail)?;
+        if let Some(staged) = &staged {
+            let _ = replace::discard(staged, &[&old_manifest, &new_manifest], &mut kept);
+        }
+        forget(store)?;
+        return laid.map(drop).map_err(fail);
+    }
+    if is(&new_manifest) {
+        store.write(|tx| installed::insert(tx, &new)).map_err(fail)?;
+    }
+    finish(store, target, &note.replaced, &[&old_manifest, &new_manifest], &mut kept);
+    Ok(())
+}
+
+fn note_key(target: &Path) -> String {
+    format!("{NOTE_PREFIX}{}", target.display())
+}
+
+/// Forgets that anything was being replaced in a folder that is not installed any more.
+pub(super) fn forget_note(tx: &Transaction<'_>, target: &Path) -> Result<(), store::Error> {
+    meta::remove(tx, &note_key(target)).map(drop)
+}
+
+pub(super) fn io_failure(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(
+        Code::Io,
+        format!("{} cannot be changed: {error}.", path.display()),
+        "See that the folder can be written, and run the same command again.",
+    )
+}
+
+#[cfg(test)]
+#[path = "place_tests.rs"]
+mod tests;

@@ -1,0 +1,129 @@
+//! Removing what is installed: the files that are as they were signed go, what is the user's stays.
+
+use std::path::Path;
+
+use super::{
+    failure::fail,
+    gone,
+    install::head_key,
+    meant::meant_in,
+    node::Node,
+    place::{self, changed, forget_note, io_failure, manifest_of_installed, named},
+};
+use crate::{
+    code::Code,
+    config::P2PConfig,
+    control::api::{Failure, RemoveRequest, Removed},
+    network::Offload,
+    package::unpack::replace,
+    store::{HomeLock, Store, installed, meta},
+};
+
+impl Node {
+    pub(super) async fn remove(&self, request: RemoveRequest) -> Result<Removed, Failure> {
+        let turn = self.replacing.clone().lock_owned().await;
+        self.offload_store(move |store| {
+            let _turn = turn;
+            remove_in(store, &request)
+        })
+        .await
+    }
+}
+
+/// Removes an installed package on the state folder of a node that does not run.
+///
+/// # Errors
+/// As the running node, and [`Code::AlreadyRunning`] where one runs.
+pub async fn remove_offline(config: P2PConfig, request: RemoveRequest) -> Result<Removed, Failure> {
+    let removed = Offload::Threads.run(move || {
+        let lock = HomeLock::acquire(&config.state_dir).map_err(fail)?;
+        let store = super::open_store(&config.state_dir)?;
+        let removed = remove_in(&store, &request);
+        drop((store, lock));
+        removed
+    });
+    removed.await.ok_or_else(|| gone("the removal"))?
+}
+
+fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure> {
+    let row = the_one(store, request)?;
+    let mut removed = Removed {
+        id: format!("{}@{}", row.package, row.version),
+        publisher: row.package.publisher.to_string(),
+        name: row.package.name.to_string(),
+        version: row.version.to_string(),
+        path: row.path.display().to_string(),
+        ..Removed::default()
+    };
+    if place::is_gone(&row.path) {
+        removed.was_gone = true;
+    } else {
+        let (manifest, _) = manifest_of_installed(store, &row)?;
+        let changed = changed(&manifest, &row.path)?;
+        if !changed.is_empty() && !request.force {
+            return Err(Failure::new(
+                Code::Conflict,
+                format!(
+                    "Files in {} are not as they were signed; nothing was removed.\n{}",
+                    removed.path,
+                    named(&changed)
+                ),
+                "Remove the rest, and leave these where they are: --force",
+            ));
+        }
+        let (files, left) =
+            replace::clear(&row.path, &manifest).map_err(|error| io_failure(&row.path, &error))?;
+        removed.files = files;
+        removed.left = left;
+        if !request.stays {
+            // One that holds something, or that is a mount point, stays.
+            let _ = std::fs::remove_dir(&row.path);
+        }
+    }
+    store
+        .write(|tx| {
+            installed::remove(tx, &row.path)?;
+            forget_note(tx, &row.path)?;
+            if installed::list_all(tx)?.iter().all(|other| other.package != row.package) {
+                meta::remove(tx, &head_key(&row.package))?;
+            }
+            Ok(())
+        })
+        .map_err(fail)?;
+    Ok(removed)
+}
+
+/// The installation that is meant.
+fn the_one(store: &Store, request: &RemoveRequest) -> Result<installed::Installed, Failure> {
+    let all = store.read(installed::list_all).map_err(fail)?;
+    let list = "See what is: ggen marketplace p2p list";
+    if let Some(path) = &request.path {
+        let path = place::normal(Path::new(path));
+        let at = all.into_iter().find(|row| row.path == path);
+        return at.ok_or_else(|| {
+            Failure::new(Code::NotFound, format!("Nothing is installed in {}.", path.display()), list)
+        });
+    }
+    let meant = meant_in(store, &request.package)?;
+    let fits = |row: &installed::Installed| {
+        row.package.name == meant.reference.name
+            && meant.reference.publisher.is_none_or(|publisher| publisher == row.package.publisher)
+            && meant.which.fits(&row.version)
+    };
+    let mut fitting: Vec<_> = all.into_iter().filter(fits).collect();
+    match fitting.len() {
+        0 => Err(Failure::new(Code::NotFound, format!("{} is not installed here.", meant.typed), list)),
+        1 => Ok(fitting.swap_remove(0)),
+        _ => {
+            let places: Vec<String> = fitting
+                .iter()
+                .map(|row| format!("  {}  ({}@{})", row.path.display(), row.package, row.version))
+                .collect();
+            Err(Failure::new(
+                Code::Ambiguous,
+                format!("{} is installed in several folders:\n{}", meant.typed, places.join("\n")),
+                "Name the folder: ggen marketplace p2p remove <DIR>",
+            ))
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Tests of what is moved where.
+
+use std::{cell::Cell, collections::BTreeMap};
+
+use super::*;
+use crate::{
+    code::Code,
+    package::testing::{self, Blocks},
+};
+
+fn source(blocks: &Blocks) -> impl Fn(&ContentId) -> Result<Vec<u8>, &'static str> + '_ {
+    |id| blocks.get(id).cloned().ok_or("not here")
+}
+
+fn written(root: &Path, files: &[(&str, &[u8])]) {
+    for (path, bytes) in files {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let found = check::list(root).unwrap();
+    found.into_keys().map(|path| (path.clone(), fs::read(root.join(path)).unwrap())).collect()
+}
+
+const OLD_FILES: &[(&str, &[u8])] = &[("a", b"old"), ("b/c", b"same"), ("gone/x", b"x")];
+const NEW_FILES: &[(&str, &[u8])] = &[("a", b"new"), ("b/c", b"same"), ("gone", b"now a file")];
+
+#[test]
+fn a_move_that_fails_is_taken_back_with_all_before_it() {
+    let (old, _) = testing::package(OLD_FILES);
+    let (new, blocks) = testing::package(NEW_FILES);
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("t");
+    written(&target, OLD_FILES);
+    written(&target, &[("mine", b"kept")]);
+    let change = Change { old: Some(&old), new: &new, target: &target };
+    let before = files(&target);
+    // Somebody makes an empty folder where a file goes, just before the files are moved.
+    let mut note = |_: &Path| {
+        fs::create_dir_all(target.join("gone/empty")).unwrap();
+        Ok(())
+    };
+    let mut kept = Kept::beside(&target);
+    let error = lay(&change, &source(&blocks), Some(&mut kept), &mut note, &mut |_, _| {}).unwrap_err();
+    assert_eq!(error.code(|_| Code::Failed), Code::Conflict);
+    assert_eq!(files(&target), before);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "no folder of kept files is left");
+}
+
+#[test]
+fn what_is_in_the_way_is_refused_before_anything_is_written() {
+    let (new, blocks) = testing::package(NEW_FILES);
+    let place = tempfile::tempdir().unwrap();
+    written(place.path(), &[("a", b"not new")]);
+    let is_noted = Cell::new(false);
+    let mut note = |_: &Path| {
+        is_noted.set(true);
+        Ok(())
+    };
+    let change = Change { old: None, new: &new, target: place.path() };
+    let error = lay(&change, &source(&blocks), None, &mut note, &mut |_, _| {}).unwrap_err();
+    assert!(error.code(|_| Code::Failed) == Code::Conflict && !is_noted.get());
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn only_what_is_as_it_was_signed_is_discarded() {
+    let (old, _) = testing::package(OLD_FILES);
+    let place = tempfile::tempdir().unwrap();
+    let (folder, target) = (place.path().join("replaced"), place.path().join("t"));
+    written(&folder, OLD_FILES);
+    written(&folder, &[("b/c", b"changed"), ("b/d", b"added")]);
+    let mut kept = Kept::beside(&target);
+    assert!(discard(&folder, &[&old], &mut kept).unwrap());
+    assert!(!folder.exists());
+    let saved = files(&place.path().join("t.kept-1"));
+    assert_eq!(saved.into_values().collect::<Vec<_>>(), [b"changed".to_vec(), b"added".to_vec()]);
+    assert!(discard(&folder, &[&old], &mut kept).unwrap(), "one that is gone is discarded");
+}
+
+#[test]
+fn a_folder_with_a_mode_of_its_own_is_not_swapped() {
+    use std::os::unix::fs::PermissionsExt;
+    let (old, _) = testing::package(OLD_FILES);
+    let (new, blocks) = testing::package(NEW_FILES);
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("t");
+    written(&target, OLD_FILES);
+    let change = Change { old: Some(&old), new: &new, target: &target };
+    let swapped = |mode| {
+        fs::set_permissions(&target, fs::Permissions::from_mode(mode)).unwrap();
+        exchange(&change, &source(&blocks), &mut |_| Ok(()), &mut |_, _| {}).unwrap()
+    };
+    assert_eq!(swapped(0o750), None);
+    assert_eq!(files(&target).len(), 3);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    let replaced = swapped(0o755).unwrap();
+    assert_eq!((files(&target).len(), files(&replaced).len()), (3, 3));
+    assert!(target.join("gone").is_file() && replaced.join("gone/x").is_file());
+}

@@ -1,0 +1,157 @@
+//! What works where no node runs: what is here is read, and what needs the network starts a node for its own time.
+
+use std::{fs, path::Path, process::Stdio, time::Duration};
+
+use crate::{
+    tree,
+    world::{Home, Node, run, text},
+};
+
+/// A reader that heard of a package, has one of its versions installed, and whose node stopped.
+fn stopped(author: &Node) -> Node {
+    for version in ["1.0.0", "1.1.0"] {
+        let folder = author.path(version);
+        tree::small(&folder, "known", version, "Heard before", "license = \"MIT\"");
+        author.json(&["publish", folder.to_str().unwrap()]);
+    }
+    let mut reader = Node::start(&[author]);
+    reader.finds("heard", "known", Duration::from_secs(10));
+    reader.json(&["install", "known@1.0.0", "--to", &reader.text("out")]);
+    reader.run(&["config", "set", "bootstrap_nodes", &author.address]).exits(0);
+    reader.stop();
+    reader
+}
+
+/// Every file below a folder, with its bytes; the files that the database keeps for its readers are left out.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut open = vec![folder.to_owned()];
+    while let Some(place) = open.pop() {
+        for entry in fs::read_dir(place).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.to_str().unwrap().to_owned();
+            if path.is_dir() {
+                open.push(path);
+            } else if !name.ends_with("-shm") && !name.ends_with("-wal") {
+                found.push((name, fs::read(&path).unwrap()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn what_is_here_is_told_without_a_node_and_nothing_is_written() {
+    let author = Node::start(&[]);
+    let reader = stopped(&author);
+    let before = files(reader.state());
+    let listing = reader.json(&["list"]);
+    assert_eq!(
+        (&listing["total"], &listing["packages"][0]["kind"]),
+        (&1.into(), &"installed".into()),
+        "{listing}"
+    );
+    let verified = reader.json(&["verify", "known"]);
+    assert!(verified["ok"] == true && verified["files"] == 1, "{verified}");
+    let found = reader.json(&["search", "heard"]);
+    assert_eq!(found["packages"][0]["version"], "1.1.0", "{found}");
+    assert_eq!((&found["complete"], &found["connected_peers"]), (&false.into(), &0.into()), "{found}");
+    assert!(text(&found["incomplete_because"][0]).contains("no node runs"), "{found}");
+    reader.run(&["search", "heard", "--strict"]).exits(10).says("no node runs");
+    reader.run(&["search", "heard"]).exits(0).says("(offline: index of ");
+    let info = reader.json(&["info", "known@^1"]);
+    assert_eq!(info["versions"].as_array().unwrap().len(), 2, "{info}");
+    assert!(text(&info["installed_at"][0]).ends_with("/out"), "{info}");
+    let error = reader.error(4, &["info", "unknown"]);
+    assert!(text(&error["hint"]).contains("p2p start"), "{error}");
+    reader.error(4, &["verify", "unknown"]);
+    reader.error(4, &["info", "known@^9"]);
+    assert_eq!(files(reader.state()), before, "nothing was written");
+    fs::write(reader.path("out/gpack.toml"), "changed").unwrap();
+    reader.run(&["verify", "known"]).exits(6).says("changed: gpack.toml");
+}
+
+#[test]
+fn a_state_folder_that_is_new_damaged_or_of_another_version_is_told_as_what_it_is() {
+    let home = Home::new();
+    home.run(&["list"]).exits(0).says("Nothing is installed or published here");
+    home.run(&["search", "x"]).exits(0).says("No packages found");
+    home.error(4, &["verify", "x"]);
+    assert!(!home.state().exists(), "nothing was made");
+    fs::create_dir(home.state()).unwrap();
+    fs::write(home.state().join("store.db"), "no database").unwrap();
+    for verb in [&["list"][..], &["search", "x"], &["info", "x"], &["verify", "x"]] {
+        let error = home.error(1, verb);
+        assert_eq!(error["code"], "E_STORE_DAMAGED", "{error}");
+    }
+    assert_eq!(fs::read(home.state().join("store.db")).unwrap(), b"no database", "it is left as it is");
+}
+
+#[test]
+fn installing_starts_a_node_for_its_own_time_and_says_so() {
+    let author = Node::start(&[]);
+    let reader = stopped(&author);
+    let error = reader.error(3, &["install", "known", "--no-start", "--to", &reader.text("new")]);
+    assert!(error["code"] == "E_NOT_RUNNING" && text(&error["hint"]).contains("p2p start"), "{error}");
+    // Two at once: one of them has the node of the other, or waits for its turn.
+    let begin = |to: &str| {
+        let mut command = reader.command(&["install", "known", "--to", to, "--format", "json"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let both = [begin(&reader.text("new")), begin(&reader.text("other"))];
+    let both = both.map(|child| child.wait_with_output().unwrap());
+    for output in &both {
+        assert!(output.status.success(), "{output:?}");
+        let installed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(installed["version"], "1.1.0", "{installed}");
+    }
+    let said = both.map(|output| String::from_utf8(output.stderr).unwrap()).join("");
+    assert!(said.contains("one is started for this command, and stops with it"), "{said}");
+    reader.run(&["status"]).exits(3);
+    assert!(!reader.state().join("control.sock").exists());
+    assert_eq!(reader.json(&["list"])["total"], 3);
+    reader.run(&["verify", "known"]).exits(0);
+    // Nobody has it: the node ends all the same.
+    reader.error(4, &["install", "unknown", "--to", &reader.text("none")]);
+    reader.run(&["status"]).exits(3);
+}
+
+#[test]
+fn a_machine_is_moved_with_its_state_folder() {
+    let author = Node::start(&[]);
+    let mut old = stopped(&author);
+    let folder = old.path("own");
+    tree::small(&folder, "own", "1.0.0", "Published before the move", "license = \"MIT\"");
+    old.start_again(&[&author]);
+    let peer = old.peer.clone();
+    let published = old.json(&["publish", folder.to_str().unwrap()]);
+    old.stop();
+    // As the guide has it: docs/move-a-machine.md.
+    let new = Home::new();
+    let archive = new.text("ggen-backup.tar.gz");
+    let mut pack = old.program(Path::new("tar"));
+    pack.arg("-C").arg(old.state()).args(["-czf", &archive, "."]);
+    run(pack).exits(0);
+    fs::create_dir(new.state()).unwrap();
+    let mut unpack = new.program(Path::new("tar"));
+    unpack.arg("-C").arg(new.state()).args(["-xzf", &archive]);
+    run(unpack).exits(0);
+    fs::remove_dir_all(old.path("out")).unwrap();
+    let new = Node::start_in(new, &[&author]);
+    assert_eq!(new.peer, peer);
+    let listing = new.json(&["list"]);
+    let rows = listing["packages"].as_array().unwrap();
+    let of = |kind: &str| {
+        rows.iter().find(|row| row["kind"] == kind).unwrap_or_else(|| panic!("{kind}: {listing}"))
+    };
+    assert_eq!(of("published")["id"], format!("{}@1.0.0", text(&published["id"]).split('@').next().unwrap()));
+    assert_eq!(of("installed")["gone"], true, "{listing}");
+    let gone = text(&of("installed")["path"]);
+    new.json(&["install", "known@1.0.0", "--to", &gone]);
+    new.run(&["verify", "known"]).exits(0);
+    tree::small(&folder, "own", "1.1.0", "Published after the move", "license = \"MIT\"");
+    new.json(&["publish", folder.to_str().unwrap()]);
+    author.finds("after", "own", Duration::from_secs(20));
+    author.json(&["install", "own@1.0.0", "--to", &author.text("own")]);
+}

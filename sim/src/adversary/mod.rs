@@ -5,6 +5,7 @@
 //! script that never bites has shown nothing.
 
 mod blocks;
+mod double;
 mod eclipse;
 mod flood;
 mod forge;
@@ -187,6 +188,8 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::IdentifyFlood => Box::new(identity::Introducing::new(cast.flood)),
         ScriptKind::RecordFlood => Box::new(records::Storing::new(cast.secret, cast.flood)),
         ScriptKind::WrapSequences => Box::new(wrap::Wrap::new(cast.secret)),
+        ScriptKind::SignTwice => Box::new(double::DoubleSigner::new(cast.secret, double::Ending::Owner)),
+        ScriptKind::ResolveStolen => Box::new(double::DoubleSigner::new(cast.secret, double::Ending::Thief)),
         ScriptKind::Impostor => Box::new(impostor::Impostor::new(cast.secret)),
     };
     cast.ledger.lock().record(cast.node, format_args!("misbehaves: {}", cast.kind.as_str()));

@@ -186,6 +186,8 @@ pub struct Judge {
     bounds: bounds::Bounds,
     steps: steps::Steps,
     newest: newest::Newest,
+    /// The most packages that honest nodes had frozen at one moment, each counted once a node.
+    frozen_most: usize,
 }
 
 impl Judge {
@@ -203,6 +205,7 @@ impl Judge {
             bounds: bounds::Bounds::new(&case),
             steps: steps::Steps::default(),
             newest: newest::Newest::new(&case),
+            frozen_most: 0,
             case,
         }
     }
@@ -258,6 +261,8 @@ impl Judge {
                 content::signed(oracle, case, at, node, package, *digest);
             }
         }
+        let frozen = honest(case, views).map(|(_, view)| view.frozen.len()).sum();
+        self.frozen_most = self.frozen_most.max(frozen);
         for (node, view) in honest(case, views) {
             content::held(found, oracle, at, node, view);
             self.versions.look(found, at, node, view);
@@ -286,6 +291,7 @@ impl Judge {
         metrics.extend(charged.map(|(name, peers)| (name.to_owned(), peers as f64)));
         let frozen: usize = honest(&self.case, views).map(|(_, view)| view.frozen.len()).sum();
         metrics.insert("packages_frozen".to_owned(), frozen as f64);
+        metrics.insert("packages_frozen_most".to_owned(), self.frozen_most as f64);
         let Self { case, mut found, oracle, .. } = self;
         for (node, view) in honest(&case, views) {
             self.reputations.finish(&mut found, &case, at, node, view);

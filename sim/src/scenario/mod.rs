@@ -208,6 +208,10 @@ pub enum ScriptKind {
     WrapSequences,
     /// Says other things under the same name.
     Impostor,
+    /// Signs a package twice, replaces its key, and resolves it.
+    SignTwice,
+    /// Signs a package twice, and tries to resolve it with a stolen release key.
+    ResolveStolen,
     /// Stands before a record of the DHT, and hides what is newer than what it shows.
     Eclipse,
 }
@@ -615,6 +619,8 @@ impl ScriptKind {
             Self::AnotherMajor => "another-major",
             Self::WrapSequences => "wrap-sequences",
             Self::Impostor => "impostor",
+            Self::SignTwice => "sign-twice",
+            Self::ResolveStolen => "resolve-stolen",
             Self::Eclipse => "eclipse",
         }
     }

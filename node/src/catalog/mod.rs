@@ -100,6 +100,7 @@ CREATE TABLE IF NOT EXISTS catalog_seen (
     entry        BLOB    NOT NULL,
     log          BLOB    NOT NULL,
     latest       BLOB,
+    resolved     BLOB,
     places       BLOB    NOT NULL,
     frozen       INTEGER NOT NULL DEFAULT 0,
     source       BLOB    NOT NULL,

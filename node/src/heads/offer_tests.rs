@@ -86,6 +86,8 @@ fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
         ("older, no room", one.clone(), Known { is_full: true, ..remembered(&two) }, S::Older),
         ("older keys", two.clone(), lists(&by(&owner)), S::Older),
         ("a contradiction with proof", other.clone(), lists(&two), S::DoubleSigned),
+        ("what says falsely that it was resolved", resolved(&old, &["1.0.0"]), lists(&one), S::DoubleSigned),
+        ("the same, of what is remembered", resolved(&old, &["1.0.0"]), remembered(&one), S::Contradicts),
         ("the proof again", other.clone(), frozen(&two), S::DoubleSigned),
         ("a contradiction of what is remembered", other.clone(), remembered(&two), S::Contradicts),
         ("a contradiction by a replaced key", thief.clone(), lists(&by(&owner)), S::Contradicts),
@@ -296,6 +298,15 @@ fn contested_and_resolved(is_resolved: bool) -> Vec<VerifiedHead> {
     stale.into_iter().chain(contested()).chain(is_resolved.then_some(resolve)).collect()
 }
 
+/// Two heads of one entry that say different things of what was resolved, and, behind them, one under later keys.
+fn worded_falsely(is_ended: bool) -> Vec<VerifiedHead> {
+    let (old, new) = (publisher(1), rotated(&publisher(1), 2));
+    let honest = head(&old, &["1.0.0", "1.1.0"]);
+    let end = draft(&new, &releases(&old, &["1.0.0", "1.1.0"])).sign(&new).unwrap();
+    let heads = [head(&old, &["1.0.0"]), honest, resolved(&old, &["1.0.0", "1.1.0"])];
+    heads.into_iter().chain(is_ended.then_some(end)).collect()
+}
+
 fn shuffled(heads: Vec<VerifiedHead>) -> impl Strategy<Value = Vec<VerifiedHead>> + Clone {
     let most = heads.len() * 2;
     prop::collection::vec(select(heads), 1..most)
@@ -347,6 +358,8 @@ proptest! {
             prop::array::uniform3(shuffled(across_a_rotation())),
             prop::array::uniform3(shuffled(contested_and_resolved(false))),
             prop::array::uniform3(shuffled(contested_and_resolved(true))),
+            prop::array::uniform3(shuffled(worded_falsely(false))),
+            prop::array::uniform3(shuffled(worded_falsely(true))),
         ]
     ) {
         let [a, b, c] = heads.map(|heads| after_all(&heads));
@@ -354,6 +367,26 @@ proptest! {
         let left = a.clone().merged(&b).merged(&c);
         prop_assert_eq!(left.agreed(), a.clone().merged(&b.merged(&c)).agreed());
         prop_assert_eq!(a.clone().merged(&a), a);
+    }
+
+    #[test]
+    fn a_false_list_of_what_was_resolved_freezes_the_package_in_any_order_until_keys_are_replaced(
+        heads in Just(worded_falsely(false)).prop_shuffle(), at in 0..4usize
+    ) {
+        let node = after_all(&heads);
+        prop_assert!(node.known.is_frozen && node.pairs.len() == 1);
+        let [.., honest, lie, end] = &worded_falsely(true)[..] else { unreachable!() };
+        for told in [honest, lie] {
+            let verdict = offer(Door::Gossip, told, &node.known, NOW);
+            let is_listed = node.known.listed.as_ref() == Some(told);
+            prop_assert_eq!(verdict.standing == Standing::DoubleSigned, !is_listed);
+            prop_assert!(verdict.forward == Forward::Nothing || is_listed, "only what is listed is passed on as such");
+        }
+        let mut all = heads;
+        all.insert(at.min(all.len()), end.clone());
+        let ended = after_all(&all);
+        prop_assert!(!ended.known.is_frozen && ended.pairs.is_empty());
+        prop_assert_eq!(&ended.known.listed, &Some(end.clone()));
     }
 
     #[test]

@@ -40,6 +40,15 @@ pub struct Seen {
     pub log: ContentId,
     /// The fingerprint of the release that it names as the latest ([`Release::fingerprint`](super::Release::fingerprint)).
     pub latest: Option<ContentId>,
+    /// The fingerprint of what it names as resolved; none where that is nothing.
+    pub resolved: Option<ContentId>,
+}
+
+impl Seen {
+    /// What the keys say of the log as it ends at its place: anything else that they say there contradicts it.
+    fn said(&self) -> (ContentId, Option<ContentId>, Option<ContentId>) {
+        (self.entry, self.latest, self.resolved)
+    }
 }
 
 /// Where a log ended once, as a head said that was accepted.
@@ -65,7 +74,8 @@ impl From<Seen> for Place {
 /// the greater bytes count, so that every node keeps the same one.
 /// Two chains of keys of which none continues the other are an equivocation where keys that still count signed both, and
 /// a fork otherwise: whoever stole a key that was replaced contradicts nobody. An equivocation are also, under the same keys, two logs, and
-/// two entries or latest releases of one sequence: whoever installs without a version takes what the head says.
+/// two entries, latest releases or lists of what was resolved of one sequence: anyone who installs without a version takes what
+/// the head says, and all three follow from the log.
 pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
     let (keys, others) = (a.key_log(), b.key_log());
     if !keys.agrees_with(others) {
@@ -78,7 +88,7 @@ pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
     if p.key_n == q.key_n && p.log != q.log {
         return Choice::Equivocation;
     }
-    if order.is_eq() && (p.entry, p.latest) != (q.entry, q.latest) {
+    if order.is_eq() && p.said() != q.said() {
         return Choice::Equivocation;
     }
     match order.then_with(|| a.bytes().cmp(b.bytes())) {
@@ -92,7 +102,7 @@ pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
 ///
 /// # Errors
 /// [`Error::Rollback`] for an earlier key document, or an earlier sequence under the same one; [`Error::Equivocation`] for
-/// another document, log, entry or latest release in the place of one that was seen.
+/// another document, log, entry, latest release or list of what was resolved in the place of one that was seen.
 pub fn accept(candidate: &VerifiedHead, seen: Option<Seen>) -> Result<(), Error> {
     let Some(seen) = seen else { return Ok(()) };
     let keys = candidate.key_log();
@@ -117,12 +127,15 @@ pub fn accept(candidate: &VerifiedHead, seen: Option<Seen>) -> Result<(), Error>
         }
         Ordering::Equal if head.entry != seen.entry => contradicts("entry"),
         Ordering::Equal if offered.latest != seen.latest => contradicts("latest release"),
+        Ordering::Equal if offered.resolved != seen.resolved => contradicts("list of what was resolved"),
         _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_bytes::ByteBuf;
+
     use super::*;
     use crate::{
         code::Code,
@@ -192,6 +205,7 @@ mod tests {
         for second in [
             sign(Head { latest: Some(latest), released_at: NOW.plus(DAY / 2), ..one.clone() }),
             sign(Head { latest: None, ..one.clone() }),
+            sign(Head { resolved: ByteBuf::from([1; 8]), ..one.clone() }),
             sign(Head { log: other, ..one }),
             // Also in another place: no log has two beginnings.
             sign(Head { log: other, ..longer }),

@@ -63,14 +63,16 @@ impl DoubleSigning {
     }
 
     /// Whether a head ends it: it was signed under later keys, and its log resolved both sides, or its chain of keys revoked
-    /// those of one.
+    /// those of one. Where both sides name the same entry, the log is not contested, and any head under later keys says what counts.
     pub fn is_ended_by(&self, head: &VerifiedHead) -> bool {
         let keys = head.key_log();
         let goes_on = self.document.is_some() && keys.fingerprint(self.key_n) == self.document;
         if !goes_on || keys.current().n <= self.key_n {
             return false;
         }
-        self.sides.iter().all(|side| head.resolved(&side.entry))
+        let [first, second] = &self.sides;
+        first.entry == second.entry
+            || self.sides.iter().all(|side| head.resolved(&side.entry))
             || self.sides.iter().any(|side| side.is_void(keys))
     }
 

@@ -292,6 +292,9 @@ impl VerifiedHead {
             entry: self.head.entry,
             log: self.head.log,
             latest: self.head.latest.as_ref().map(Release::fingerprint),
+            resolved: Some(&*self.head.resolved)
+                .filter(|names| !names.is_empty())
+                .map(|names| ContentId::of(Codec::Raw, names)),
         }
     }
 }

@@ -5,13 +5,13 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio::time::{Duration, Instant};
 
 use super::{
+    disputed::proofs_here,
     failure::fail,
     gone,
     history::{held_log, keep_head, labels_of, not_kept},
     node::{Keys, Node, published_before},
 };
 use crate::{
-    catalog,
     control::api::{Failure, KeysRenewed},
     identity::{Publisher, PublisherId},
     package::PackageId,
@@ -107,13 +107,15 @@ fn sign_again(
     if old >= new || !before.key_log().agrees_with(publisher.key_log()) {
         return Ok(Renewed::Current);
     }
-    if store.read(|conn| Ok(catalog::is_frozen(conn, package)?)).map_err(fail)? {
-        return Ok(Renewed::Frozen);
-    }
     let log = held_log(store, publisher, package).map_err(fail)?;
     let log = log.ok_or_else(|| gone("the log of a package that was published"))?;
     let head = Head::of(&log, labels_of(&before), publisher);
     let head = head.and_then(|head| head.sign(publisher)).map_err(fail)?;
+    if let Some(proofs) = proofs_here(store, package).map_err(fail)?
+        && (proofs.is_empty() || !proofs.iter().all(|proof| proof.proves.is_ended_by(&head)))
+    {
+        return Ok(Renewed::Frozen);
+    }
     let mut batch = store.lasting_batch();
     for block in publisher.key_log().blocks() {
         batch.put(block).map_err(fail)?;

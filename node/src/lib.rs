@@ -24,6 +24,7 @@ pub mod release;
 pub mod reputation;
 pub mod store;
 pub mod sync;
+mod tables;
 pub mod time;
 pub mod traits;
 

@@ -12,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::{Error, Note, recovery, sweep::sweep};
+use super::{Error, Note, Tables, recovery, sweep::sweep};
 use crate::time::Timestamp;
 
 /// Name of the database inside the state folder.
@@ -21,15 +21,10 @@ pub(super) const NAME: &str = "store.db";
 const SUSPECT: &str = "store.db.suspect";
 /// Marks a database as ours: "ggen" as a number.
 const APPLICATION_ID: i32 = 0x6767_656e;
-/// Every schema version: the statements that make it out of the one before. Nothing here ever changes once released.
-const MIGRATIONS: &[&[&str]] = &[&[
-    super::SCHEMA,
-    super::holdings::SCHEMA,
-    crate::catalog::SCHEMA,
-    crate::catalog::CONFIRMED_SCHEMA,
-    crate::reputation::SCHEMA,
-    crate::peers::SCHEMA,
-]];
+/// The version of the schema that this program makes.
+pub(super) const VERSION: u32 = 1;
+/// The store's own part of that schema; the [`Tables`] of the rooms above come after it.
+const OWN: [&str; 2] = [super::SCHEMA, super::holdings::SCHEMA];
 /// A version above this is not from the future but damage.
 const VERSION_PLAUSIBLE_MAX: u32 = 10_000;
 /// How long one connection waits for another.
@@ -41,34 +36,34 @@ const STATEMENTS_MAX: usize = 128;
 /// Bytes of the header of a database file, as its format has it: <https://www.sqlite.org/fileformat.html>.
 const HEADER_BYTES: usize = 100;
 
-/// The version that this program makes.
-pub(super) fn version() -> u32 {
-    u32::try_from(MIGRATIONS.len()).expect("a handful of versions")
-}
-
 /// Opens the database of `folder`; makes it where it is missing, and again where it is damaged.
 ///
 /// Returns it together with the number of the next segment.
-pub(super) fn open(folder: &Path, now: Timestamp, notes: &mut Vec<Note>) -> Result<(Connection, u64), Error> {
+pub(super) fn open(
+    folder: &Path,
+    tables: &Tables,
+    now: Timestamp,
+    notes: &mut Vec<Note>,
+) -> Result<(Connection, u64), Error> {
     let path = folder.join(NAME);
     for suffix in ["", "-wal", "-shm"] {
         refuse_other_than_file(&with_suffix(&path, suffix))?;
     }
     recovery::finish(folder, now)?;
     let suspected = folder.join(SUSPECT);
-    let damage = match open_sound(folder, &path, notes) {
+    let damage = match open_sound(folder, &path, tables, notes) {
         Ok(_) if suspected.try_exists()? => Some("it was found damaged while it was in use".to_owned()),
         Err(Error::Damaged { source, .. }) => Some(source.to_string()),
         Err(Error::Io { source, .. }) if is_missing(&*source) => None,
         Err(error) if error.is_not_understood() => Some(error.to_string()),
         outcome => return outcome,
     };
-    recovery::replace(folder, now, damage, notes)?;
+    recovery::replace(folder, tables, now, damage, notes)?;
     match std::fs::remove_file(&suspected) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    open_sound(folder, &path, notes)
+    open_sound(folder, &path, tables, notes)
 }
 
 /// Notes that the database turned out to be damaged in a place that the check at the start does not reach, such as an
@@ -80,7 +75,12 @@ pub(super) fn suspect(folder: &Path) {
 }
 
 /// Opens a database that nothing is wrong with: [`Error::Damaged`] where that cannot be said.
-fn open_sound(folder: &Path, path: &Path, notes: &mut Vec<Note>) -> Result<(Connection, u64), Error> {
+fn open_sound(
+    folder: &Path,
+    path: &Path,
+    tables: &Tables,
+    notes: &mut Vec<Note>,
+) -> Result<(Connection, u64), Error> {
     check_header(path)?;
     let mut writer = connect(path)?;
     let found: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -88,7 +88,7 @@ fn open_sound(folder: &Path, path: &Path, notes: &mut Vec<Note>) -> Result<(Conn
         return Err(Error::damaged(found));
     }
     check_version(user_version(&writer)?)?;
-    migrate(&mut writer)?;
+    migrate(&mut writer, tables)?;
     let next = sweep(&mut writer, &folder.join(super::BLOCKS_FOLDER), notes)?;
     Ok((writer, next))
 }
@@ -128,7 +128,7 @@ pub(super) fn open_for_reading(folder: &Path) -> Result<Connection, Error> {
 
 fn check_readable(found: u32) -> Result<(), Error> {
     check_version(found)?;
-    if found < version() {
+    if found < VERSION {
         return Err(Error::damaged(format!(
             "it is of version {found}: a node that starts brings it up to date"
         )));
@@ -157,17 +157,18 @@ fn immutable(path: &Path) -> Result<Connection, Error> {
 }
 
 /// Makes a database that lives in memory only.
-pub(super) fn in_memory() -> Result<Connection, Error> {
+pub(super) fn in_memory(tables: &Tables) -> Result<Connection, Error> {
     let mut connection = Connection::open_in_memory()?;
     common_settings(&connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    migrate(&mut connection)?;
+    migrate(&mut connection, tables)?;
     Ok(connection)
 }
 
 /// Makes a new database at `path` and lets `fill` put rows into it, all in one transaction.
 pub(super) fn create(
     path: &Path,
+    tables: &Tables,
     fill: impl FnOnce(&Transaction<'_>) -> Result<(), Error>,
 ) -> Result<(), Error> {
     use std::os::unix::fs::OpenOptionsExt;
@@ -179,7 +180,7 @@ pub(super) fn create(
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    migrate_within(&transaction)?;
+    migrate_within(&transaction, tables)?;
     fill(&transaction)?;
     transaction.commit()?;
     connection.close().map_err(|(_, error)| error)?;
@@ -222,7 +223,7 @@ fn check_version(found: u32) -> Result<(), Error> {
     match found {
         0 => Err(Error::damaged("it has no version")),
         _ if found > VERSION_PLAUSIBLE_MAX => Err(Error::damaged(format!("it claims to be version {found}"))),
-        _ if found > version() => Err(Error::TooNew { folder: PathBuf::new(), found, known: version() }),
+        _ if found > VERSION => Err(Error::TooNew { folder: PathBuf::new(), found, known: VERSION }),
         _ => Ok(()),
     }
 }
@@ -252,24 +253,21 @@ fn common_settings(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), Error> {
-    if user_version(connection)? == version() {
+fn migrate(connection: &mut Connection, tables: &Tables) -> Result<(), Error> {
+    if user_version(connection)? == VERSION {
         return Ok(());
     }
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    migrate_within(&transaction)?;
+    migrate_within(&transaction, tables)?;
     Ok(transaction.commit()?)
 }
 
-fn migrate_within(transaction: &Transaction<'_>) -> Result<(), Error> {
-    let done = usize::try_from(user_version(transaction)?).unwrap_or(usize::MAX);
-    for statements in MIGRATIONS.iter().skip(done) {
-        for text in *statements {
-            transaction.execute_batch(text)?;
-        }
+fn migrate_within(transaction: &Transaction<'_>, tables: &Tables) -> Result<(), Error> {
+    for text in OWN.iter().chain(tables.schema) {
+        transaction.execute_batch(text)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-    transaction.pragma_update(None, "user_version", version())?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(())
 }
 

@@ -317,30 +317,6 @@ impl From<rusqlite::Error> for Error {
     }
 }
 
-/// The modules that keep tables here call the database's failures their own; inside a transaction they are ours again.
-macro_rules! from_module {
-    ($($module:ident),*) => {$(
-        impl From<crate::$module::Error> for Error {
-            fn from(error: crate::$module::Error) -> Self {
-                let (code, message, hint) = (error.code(), error.to_string(), error.hint());
-                match error {
-                    crate::$module::Error::Database(error) => error.into(),
-                    #[allow(unreachable_patterns)] // Some of them have no other failure.
-                    _ => Self::Refused { code, message, hint },
-                }
-            }
-        }
-    )*};
-}
-
-from_module!(catalog, reputation, peers);
-
-impl From<crate::release::Error> for Error {
-    fn from(error: crate::release::Error) -> Self {
-        Self::Refused { code: error.code(), message: error.to_string(), hint: error.hint() }
-    }
-}
-
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;

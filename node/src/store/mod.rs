@@ -77,6 +77,15 @@ CREATE TABLE blocks (
 CREATE INDEX blocks_by_segment ON blocks (segment, size);
 ";
 
+/// What the rooms above keep in the database. They are handed in: the store knows none of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Tables {
+    /// The statements that make their tables, in order.
+    pub schema: &'static [&'static str],
+    /// Derives again what follows from other rows, once those were rescued from a damaged database.
+    pub derive: fn(&Transaction<'_>, Timestamp) -> Result<(), Error>,
+}
+
 /// What a node keeps. Cheap to clone; all clones are the same store.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -122,7 +131,7 @@ impl Disk {
 }
 
 impl Store {
-    /// Opens the store in `folder`, which is made (mode 0700) where it is missing.
+    /// Opens the store in `folder`, which is made (mode 0700) where it is missing, with the tables of the rooms above it.
     ///
     /// What a crash left behind is removed. A damaged database is moved to the quarantine, and a new one is made from the
     /// segment files and from those rows that can still be read. What was found is in the notes.
@@ -131,11 +140,11 @@ impl Store {
     /// [`Error::TooNew`] for the database of a newer program, which is left as it is; [`Error::AlreadyRunning`] where the
     /// store is open already; [`Error::NotAFile`] for a link in place of a file; otherwise whatever kept the folder from
     /// being used. Nothing is lost by any of them.
-    pub fn open(folder: &Path, now: Timestamp) -> Result<(Self, Vec<Note>), Error> {
-        Self::open_folder(folder, now).map_err(|error| error.within(folder))
+    pub fn open_with(folder: &Path, tables: &Tables, now: Timestamp) -> Result<(Self, Vec<Note>), Error> {
+        Self::open_folder(folder, tables, now).map_err(|error| error.within(folder))
     }
 
-    fn open_folder(folder: &Path, now: Timestamp) -> Result<(Self, Vec<Note>), Error> {
+    fn open_folder(folder: &Path, tables: &Tables, now: Timestamp) -> Result<(Self, Vec<Note>), Error> {
         let blocks = folder.join(BLOCKS_FOLDER);
         if !blocks.try_exists()? {
             lock::make_private(&blocks)?;
@@ -144,7 +153,7 @@ impl Store {
         }
         let lock = lock::acquire(folder, LOCK_NAME)?;
         let mut notes = Vec::new();
-        let (writer, next) = database::open(folder, now, &mut notes)?;
+        let (writer, next) = database::open(folder, tables, now, &mut notes)?;
         let readers = (0..READERS)
             .map(|_| database::open_reader(folder).map(Mutex::new))
             .collect::<Result<_, Error>>()?;
@@ -164,13 +173,13 @@ impl Store {
     /// # Errors
     /// [`Error::TooNew`] for the database of a newer program; [`Error::Damaged`] for one that the next start of a node will mend
     /// or bring to this version; otherwise whatever keeps it from being read.
-    pub fn open_for_reading(folder: &Path) -> Result<Self, Error> {
-        Self::open_folder_for_reading(folder).map_err(|error| error.within(folder))
+    pub fn open_for_reading_with(folder: &Path, tables: &Tables) -> Result<Self, Error> {
+        Self::open_folder_for_reading(folder, tables).map_err(|error| error.within(folder))
     }
 
-    fn open_folder_for_reading(folder: &Path) -> Result<Self, Error> {
+    fn open_folder_for_reading(folder: &Path, tables: &Tables) -> Result<Self, Error> {
         if !database::is_there(folder)? {
-            return Self::in_memory();
+            return Self::in_memory_with(tables);
         }
         let reader = || database::open_for_reading(folder);
         let readers = (0..READERS).map(|_| reader().map(Mutex::new)).collect::<Result<_, Error>>()?;
@@ -184,12 +193,12 @@ impl Store {
         Ok(Self::new(readers, reader()?, place))
     }
 
-    /// Makes a store in memory, empty.
+    /// Makes a store in memory, empty, with the tables of the rooms above it.
     ///
     /// # Errors
     /// Where there is no memory for it.
-    pub fn in_memory() -> Result<Self, Error> {
-        Ok(Self::new(Vec::new(), database::in_memory()?, Place::Memory))
+    pub fn in_memory_with(tables: &Tables) -> Result<Self, Error> {
+        Ok(Self::new(Vec::new(), database::in_memory(tables)?, Place::Memory))
     }
 
     fn new(readers: Vec<Mutex<Connection>>, writer: Connection, place: Place) -> Self {

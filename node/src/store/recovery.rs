@@ -15,7 +15,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params, params_from_iter, types::Value};
 
-use super::{BLOCKS_FOLDER, Error, Note, database, holdings::meta, segment};
+use super::{BLOCKS_FOLDER, Error, Note, Tables, database, holdings::meta, segment};
 use crate::{
     content::{Block, ContentId},
     time::Timestamp,
@@ -36,6 +36,7 @@ pub const PENDING_DAMAGED: &[u8] = b"damaged";
 /// Makes a new database from what can be read, and moves the old one aside where there is one.
 pub(super) fn replace(
     folder: &Path,
+    tables: &Tables,
     now: Timestamp,
     damage: Option<String>,
     notes: &mut Vec<Note>,
@@ -46,15 +47,12 @@ pub(super) fn replace(
     }
     let mut rows = 0;
     let mut segments = Segments::default();
-    database::create(&unfinished, |tx| {
+    database::create(&unfinished, tables, |tx| {
         segments = rebuild_blocks(tx, &folder.join(BLOCKS_FOLDER))?;
         if damage.is_some() {
             rows = salvage(tx, &folder.join(database::NAME))?;
             // What follows from other rows is not salvaged but derived again.
-            crate::catalog::rebuild(tx, now)?;
-            crate::reputation::ledger::rebuild(tx)?;
-            // Numbers of lost changes would be given again.
-            meta::remove(tx, crate::sync::EPOCH)?;
+            (tables.derive)(tx, now)?;
         }
         if damage.is_some() || segments.files > 0 {
             let value = if segments.damaged > 0 { PENDING_DAMAGED } else { b"whole" };

@@ -58,6 +58,42 @@ fn unfinished(name: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
+/// The modules that the store may use, which are below it: whoever keeps tables in it hands them in.
+const BELOW_THE_STORE: &[&str] = &["code", "content", "identity", "limits", "package", "store", "time"];
+
+/// Modules above the store that a file of it names. Its tests play the part of whoever uses it.
+fn above_the_store(name: &str, text: &str) -> Vec<String> {
+    if !name.starts_with("node/src/store/") || name.contains("tests") {
+        return Vec::new();
+    }
+    let code: String =
+        text.lines().map(|line| line.split("//").next().unwrap_or(line)).collect::<Vec<_>>().join(" ");
+    let word = |text: &str| -> String {
+        text.trim_start().chars().take_while(|char| char.is_alphanumeric() || *char == '_').collect()
+    };
+    let named = code.split("crate::").skip(1).flat_map(|after| match after.trim_start().strip_prefix('{') {
+        Some(list) => {
+            let mut depth = 0;
+            let mut words = vec![word(list)];
+            for (at, char) in list.char_indices() {
+                match char {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => words.push(word(&list[at + 1..])),
+                    _ => {}
+                }
+            }
+            words
+        }
+        None => vec![word(after)],
+    });
+    named
+        .filter(|module| !module.is_empty() && !BELOW_THE_STORE.contains(&module.as_str()))
+        .map(|module| format!("{name}: the store uses {module}, which is above it"))
+        .collect()
+}
+
 fn over_all_sources(rule: impl Fn(&str, &str) -> Vec<String>) -> Vec<String> {
     let root = root();
     let mut files = Vec::new();
@@ -81,6 +117,22 @@ fn every_source_file_fits_a_sitting() {
 #[test]
 fn nothing_is_unfinished_and_no_test_is_switched_off() {
     assert_none(&over_all_sources(unfinished));
+}
+
+#[test]
+fn the_store_uses_nothing_above_it() {
+    assert_none(&over_all_sources(above_the_store));
+}
+
+#[test]
+fn what_the_store_uses_above_it_is_found() {
+    let name = "node/src/store/mod.rs";
+    let text =
+        "use crate::{\n    content::{Block, ContentId},\n    sync,\n};\nfn f() { crate::catalog::f(); }";
+    let found = ["sync", "catalog"].map(|it| format!("{name}: the store uses {it}, which is above it"));
+    assert_eq!(above_the_store(name, text), found);
+    assert_none(&above_the_store(name, "use crate::{time::Timestamp}; // crate::sync"));
+    assert_none(&above_the_store("node/src/sync/mod.rs", text));
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn a_cut_off_database_is_replaced() {
 fn a_database_from_the_future_is_refused_and_not_touched() {
     let home = tempfile::tempdir().unwrap();
     let (_, large) = filled(home.path());
-    let future = database::version() + 1;
+    let future = database::VERSION + 1;
     let connection = rusqlite::Connection::open(database(home.path())).unwrap();
     connection.pragma_update(None, "user_version", future).unwrap();
     drop(connection);

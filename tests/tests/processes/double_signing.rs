@@ -199,6 +199,9 @@ fn a_lost_key_is_told_as_lost_and_never_replaced_silently() {
     assert_eq!(listed["lost"][0]["publisher"], published["publisher"], "{listed}");
     node.run(&["key", "list"]).exits(0).says("is lost").says("key import default");
     node.stop();
+    let daemon = ["start", "--daemon", "--listen", "/ip4/127.0.0.1/tcp/0"];
+    node.run(&daemon).exits(0).says("the publisher key default is lost").says("key import default");
+    node.run(&["stop"]).exits(0);
     node.start_again(&[]);
     assert!(node.log().contains("is gone"), "{}", node.log());
     let error = node.error(7, &["publish", &pack(&node, "1.1.0", 52), "--version", "1.1.0", "--skip-verify"]);

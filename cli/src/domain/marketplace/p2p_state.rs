@@ -33,6 +33,7 @@ use ggen_marketplace::{
         service::{Outcome, ProgressSender},
         socket_path,
     },
+    identity::{Publisher, publisher::Lost},
 };
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
@@ -84,6 +85,9 @@ pub(crate) struct Started {
     /// What is not as it is by default, and where that comes from.
     #[serde(default)]
     pub(crate) uses: Vec<Used>,
+    /// What a person should know of keys that are gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
 }
 
 /// A value that a node was started with.
@@ -405,7 +409,21 @@ async fn started<N: Node>(home: &Path, node: &N) -> Outcome<Started> {
         log: None,
         config: String::new(),
         uses: Vec::new(),
+        warnings: lost_keys(home),
     })
+}
+
+/// Says which publisher keys were in a state folder and are gone, and what to do.
+fn lost_keys(home: &Path) -> Vec<String> {
+    let folder = keys_folder(home);
+    let said = |lost: Lost| {
+        let error = lost.error(&folder);
+        format!("the publisher key {} is lost: {error}; {}", lost.name, error.hint())
+    };
+    match Publisher::lost(&folder) {
+        Ok(lost) => lost.into_iter().map(said).collect(),
+        Err(error) => vec![format!("which publisher keys are gone is not known: {error}")],
+    }
 }
 
 /// Writes the configuration file at the first start, and the flags into it where that was asked for.

@@ -135,7 +135,7 @@ fn show(started: &Started, page: &mut Page) {
         .optional("configuration", Some(&started.config));
     let uses: Vec<String> =
         started.uses.iter().map(|used| format!("{} = {}  ({})", used.key, used.value, used.origin)).collect();
-    page.list("uses", &uses);
+    page.list("uses", &uses).warnings(&started.warnings);
     status::bootstrap_lines(&started.bootstrap_lines, page);
 }
 

@@ -129,7 +129,18 @@ pub fn insert(
     };
     list(tx, head, &id, &source, now)?;
     remember(tx, head, &source, now)?;
+    if standing == Standing::Newer {
+        let is_signed_alike = |listed: &&VerifiedHead| listed.seen().key_n == head.seen().key_n;
+        remember_before(tx, &id, known.listed.as_ref().filter(is_signed_alike))?;
+    }
     Ok(outcome)
+}
+
+/// Keeps the head that was listed before, until a log was read that holds its end: should it not, that head proves it.
+fn remember_before(tx: &Transaction<'_>, id: &str, before: Option<&VerifiedHead>) -> Result<(), Error> {
+    tx.prepare_cached("UPDATE catalog_seen SET before = ?2 WHERE id = ?1")?
+        .execute(params![id, before.map(VerifiedHead::bytes)])?;
+    Ok(())
 }
 
 /// Notes that the log which a head names was read and continues all that was seen before: what comes later has to hold its
@@ -147,6 +158,9 @@ pub fn log_read(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Re
     let places: Vec<Place> = [Place::from(seen)].into_iter().chain(later).take(CATALOG_PLACES_MAX).collect();
     tx.prepare_cached("UPDATE catalog_seen SET places = ?2 WHERE id = ?1")?
         .execute(params![id, places_to_bytes(&places)])?;
+    if places.len() == 1 {
+        remember_before(tx, &id, None)?;
+    }
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 //! [`insert`] is the only way in, and takes a [`VerifiedHead`] only: nothing that was not signed by its publisher is ever
 //! shown, passed on or found. What was seen of a package outlives its head, a restart, and eviction, so that an older state
 //! is refused later too. Two signed states for one place are kept as a proof and freeze the package: its listing stays, is
-//! marked, and changes no more under the same keys, and nothing beyond the contested place is installed; the two heads are read
-//! with it, so that the proof gets around. A head under later keys ends it where its log resolved both sides
+//! marked, and changes no more under the same keys, and nothing beyond the contested place is installed; the two statements are
+//! read with it, so that the proof gets around. A head under later keys ends it where its log resolved both sides
 //! ([`crate::release::fork`]). What contradicts only what is remembered, or was signed with keys that were revoked, is
 //! refused and freezes nothing. Where a log ended is remembered too, until a log was read that holds all of it
 //! ([`places`], [`log_read`]), because a head proves nothing of what is before its newest entry.
@@ -35,10 +35,10 @@ pub use confirmed::{
 };
 pub use insert::{Outcome, Refusal, discard, forget, insert, known, log_read, rebuild};
 pub use items::{Changes, Since, changes, is_listed, of_items};
-pub use proofs::{Proof, convict, convict_log, proofs};
+pub use proofs::{Proof, convict, convict_log, convict_statements, proofs};
 pub use read::{
-    Claims, Held, Listed, Page, after, by_name, changes_after, count, get, holds, is_frozen, newest_position,
-    newest_received, places, seen,
+    Claims, Held, Listed, Page, after, before, by_name, changes_after, count, get, holds, is_frozen,
+    newest_position, newest_received, places, seen,
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep, provided};
@@ -102,6 +102,7 @@ CREATE TABLE IF NOT EXISTS catalog_seen (
     latest       BLOB,
     resolved     BLOB,
     places       BLOB    NOT NULL,
+    before       BLOB,
     frozen       INTEGER NOT NULL DEFAULT 0,
     source       BLOB    NOT NULL,
     at           INTEGER NOT NULL

@@ -104,6 +104,26 @@ pub fn convict_log(
     Ok(contradict)
 }
 
+/// Keeps two statements for one place of the log of the package that `head` is listed of, heads or entries, as a proof, and freezes
+/// the package; tells whether they prove anything.
+///
+/// For proofs that others found: the keys that signed must still count, and what is listed must not have ended the double signing.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn convict_statements(
+    tx: &Transaction<'_>,
+    head: &VerifiedHead,
+    statements: [&[u8]; 2],
+    now: Timestamp,
+) -> Result<bool, Error> {
+    let proves = DoubleSigning::of_statements(head, statements);
+    let stands = |proves: &DoubleSigning| proves.counts_in(head.key_log()) && !proves.is_ended_by(head);
+    let Some(proves) = proves.filter(stands) else { return Ok(false) };
+    freeze(tx, &head.package_id().to_string(), &proves, statements, now)?;
+    Ok(true)
+}
+
 /// Writes a proof and marks its package, where that is new.
 pub(super) fn freeze(
     tx: &Transaction<'_>,

@@ -8,7 +8,7 @@ use crate::{
     identity::{Envelope, canonical},
     limits::{CLAIMS_LISTED_MAX, HEAD_BYTES_MAX},
     package::{PackageId, PackageName},
-    release::{self, Head, Place, Seen, Sequence, VerifiedHead},
+    release::{self, Head, Place, Seen, Sequence, VerifiedHead, entry, fork::Side},
     time::Timestamp,
 };
 
@@ -184,10 +184,10 @@ fn stretch(
 /// Adds what proves that a package is frozen to its head.
 pub(super) fn add_proofs(conn: &Connection, id: &str, heads: &mut Vec<Vec<u8>>) -> Result<(), Error> {
     for proof in stored_proofs(conn, id)? {
-        // What proves it may be entries of a log, which are found where the log is read.
-        for head in [proof.first, proof.second].into_iter().filter(|it| decode(it).is_some()) {
-            if !heads.contains(&head) {
-                heads.push(head);
+        // What proves it may be entries of a log, of which some are too large for a page.
+        for statement in [proof.first, proof.second].into_iter().filter(|it| it.len() <= HEAD_BYTES_MAX) {
+            if !heads.contains(&statement) {
+                heads.push(statement);
             }
         }
     }
@@ -201,6 +201,8 @@ pub enum Held {
     Head(Box<Head>),
     /// A publisher's confirmation.
     Confirmation,
+    /// An entry of a log that is kept as part of a proof.
+    Entry,
 }
 
 /// What is held of just these bytes; they need not be verified, as what is held was.
@@ -208,8 +210,15 @@ pub enum Held {
 /// # Errors
 /// [`Error::Database`].
 pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<Option<Held>, Error> {
+    let is_proof = |id: &str| {
+        let sql = "SELECT 1 FROM equivocations WHERE id = ?1 AND (first = ?2 OR second = ?2)";
+        conn.prepare_cached(sql)?.exists(params![id, bytes])
+    };
     let Some(head) = decode(bytes) else {
-        return Ok(super::confirmed::holds(conn, bytes)?.then_some(Held::Confirmation));
+        return Ok(match entry::is_likely(bytes).then(|| Side::read(bytes)).flatten() {
+            Some((package, _)) => is_proof(&package.to_string())?.then_some(Held::Entry),
+            None => super::confirmed::holds(conn, bytes)?.then_some(Held::Confirmation),
+        });
     };
     let id = PackageId { publisher: head.publisher, name: head.name.clone() }.to_string();
     let held: Option<Vec<u8>> = conn
@@ -219,10 +228,7 @@ pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<Option<Held>, Error> {
     if held.is_some_and(|held| held == bytes) {
         return Ok(Some(Held::Head(Box::new(head))));
     }
-    let is_proof = conn
-        .prepare_cached("SELECT 1 FROM equivocations WHERE id = ?1 AND (first = ?2 OR second = ?2)")?
-        .exists(params![id, bytes])?;
-    Ok(is_proof.then(|| Held::Head(Box::new(head))))
+    Ok(is_proof(&id)?.then(|| Held::Head(Box::new(head))))
 }
 
 /// Reads what was seen of a package, listed or not.
@@ -251,6 +257,19 @@ const PLACE_BYTES: usize = 8 + 8 + 36;
 /// [`Error::Damaged`], [`Error::Database`].
 pub fn places(conn: &Connection, id: &PackageId) -> Result<Vec<Place>, Error> {
     stored_places(conn, &id.to_string())?.ok_or_else(|| Error::Damaged { id: Box::new(id.clone()) })
+}
+
+/// The head that the one which is listed took the place of, where the keys are the same and no log was read since: what its
+/// publisher signed for the place where it ended.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn before(conn: &Connection, id: &PackageId) -> Result<Option<VerifiedHead>, Error> {
+    let stored: Option<Option<Vec<u8>>> = conn
+        .prepare_cached("SELECT before FROM catalog_seen WHERE id = ?1")?
+        .query_row(params![id.to_string()], |row| row.get(0))
+        .optional()?;
+    Ok(stored.flatten().and_then(|bytes| VerifiedHead::verify_stored(&bytes).ok()))
 }
 
 /// Reads the places of a package; none where they cannot be understood.

@@ -350,6 +350,12 @@ impl SignedEntry {
     }
 }
 
+/// Whether bytes look like a signed entry, and not like a head: nothing of them is checked.
+pub fn is_likely(bytes: &[u8]) -> bool {
+    let envelope = Envelope::decode(bytes, ENTRY_BYTES_MAX);
+    envelope.is_ok_and(|it| canonical::decode_open::<Entry>(WHAT, it.payload()).is_ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@
 //! [resolved](super::Resolve) both, or keys of which one side's were [revoked](crate::identity::KeyDocument::revoked), so
 //! that what they signed proves nothing. Two chains of keys that keys signed which still count are ended by nothing.
 
-use super::{Choice, Entry, Sequence, VerifiedHead, choice};
+use super::{Choice, Entry, Sequence, SignedEntry, VerifiedHead, choice};
 use crate::{
     content::{Codec, ContentId},
     identity::{Envelope, KeyLog, PublicKey, canonical},
@@ -56,6 +56,17 @@ impl DoubleSigning {
         Self::new(seen.key_n, Some(seen.key_document), sequence, sides)
     }
 
+    /// What two statements prove that others found, heads or entries, under the keys of a head: nothing where they do not stand for
+    /// one place, or where not the same key document counts for both.
+    pub fn of_statements(head: &VerifiedHead, statements: [&[u8]; 2]) -> Option<Self> {
+        let [first, second] = statements.map(|bytes| Statement::verify(bytes, head));
+        let (first, second) = (first?, second?);
+        let is_one_place = (first.sequence, first.side.key_n) == (second.sequence, second.side.key_n);
+        let document = head.key_log().fingerprint(first.side.key_n);
+        (is_one_place && first.side.entry != second.side.entry)
+            .then(|| Self::new(first.side.key_n, document, first.sequence, [first.side, second.side]))
+    }
+
     /// What was written of one, to be read with [`Side::read`] first.
     pub fn new(key_n: u64, document: Option<ContentId>, sequence: Sequence, mut sides: [Side; 2]) -> Self {
         sides.sort();
@@ -80,6 +91,30 @@ impl DoubleSigning {
     pub fn counts_in(&self, keys: &KeyLog) -> bool {
         let is_of_chain = self.document.is_some() && keys.fingerprint(self.key_n) == self.document;
         is_of_chain && !self.sides.iter().any(|side| side.is_void(keys))
+    }
+}
+
+/// A head or an entry of a package whose signatures were checked.
+struct Statement {
+    sequence: Sequence,
+    side: Side,
+}
+
+impl Statement {
+    /// Checks what somebody signed of the package of `head` with keys of its chain.
+    fn verify(bytes: &[u8], head: &VerifiedHead) -> Option<Self> {
+        let (package, side) = Side::read(bytes)?;
+        if package != head.package_id() {
+            return None;
+        }
+        let keys = head.key_log();
+        if let Ok(entry) = SignedEntry::decode_and_verify(bytes, keys) {
+            return Some(Self { sequence: entry.entry().sequence, side });
+        }
+        let said = VerifiedHead::verify_stored(bytes).ok()?;
+        let document = said.key_log().fingerprint(side.key_n)?;
+        (keys.fingerprint(side.key_n) == Some(document))
+            .then(|| Self { sequence: said.head().sequence, side })
     }
 }
 

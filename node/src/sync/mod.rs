@@ -26,8 +26,10 @@ use crate::{
     limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     package::PackageId,
     release::{
-        self, VerifiedConfirmation, VerifiedHead,
+        self, SignedEntry, VerifiedConfirmation, VerifiedHead,
         confirmation::{self, Heads},
+        entry,
+        fork::Side,
     },
     store::{self, Store, meta},
     time::Timestamp,
@@ -35,6 +37,10 @@ use crate::{
 
 /// Heads of one package in one page that are held against each other.
 const HEADS_OF_PACKAGE_MAX: usize = 3;
+/// Statements of one package in one page that are held against an entry.
+const STATEMENTS_OF_PACKAGE_MAX: usize = 8;
+/// Entries in one page that are looked at: each of them costs several signatures.
+const ENTRIES_OF_PAGE_MAX: usize = 64;
 
 /// Where the epoch is kept.
 pub(crate) const EPOCH: &str = "heads-epoch";
@@ -104,16 +110,23 @@ impl Verified {
     }
 
     /// Whether these bytes are a head, verified now or before.
-    fn is_genuine(&self, bytes: &[u8]) -> bool {
+    ///
+    /// An entry is one by the keys of a head of its package among those beside it.
+    fn is_genuine(&self, bytes: &[u8], beside: &[Vec<u8>]) -> bool {
         let digest = digest(bytes);
         let held = self.held();
         if held.young.contains(&digest) || held.old.contains(&digest) {
             return true;
         }
         drop(held);
-        let is_genuine = match confirmation::is_likely(bytes) {
-            true => VerifiedConfirmation::verify_stored(bytes).is_ok(),
-            false => VerifiedHead::verify_stored(bytes).is_ok(),
+        let is_genuine = if confirmation::is_likely(bytes) {
+            VerifiedConfirmation::verify_stored(bytes).is_ok()
+        } else if entry::is_likely(bytes) {
+            let heads = beside.iter().filter_map(|bytes| VerifiedHead::verify_stored(bytes).ok());
+            let mut keys = heads.map(|head| head.key_log().clone());
+            keys.any(|keys| SignedEntry::decode_and_verify(bytes, &keys).is_ok())
+        } else {
+            VerifiedHead::verify_stored(bytes).is_ok()
         };
         if is_genuine {
             self.note(bytes);
@@ -155,8 +168,11 @@ pub fn page(store: &Store, verified: &Verified, epoch: u32, request: Position) -
 
 /// Those of the heads after a position that are as they were signed; the others are left out, and out of the catalogue too.
 fn sound(store: &Store, verified: &Verified, after: u64, heads: Vec<Vec<u8>>) -> Vec<ByteBuf> {
+    let is_genuine: Vec<bool> = heads.iter().map(|bytes| verified.is_genuine(bytes, &heads)).collect();
     let (genuine, damaged): (Vec<_>, Vec<_>) =
-        heads.into_iter().partition(|bytes| verified.is_genuine(bytes));
+        heads.into_iter().zip(is_genuine).partition(|(_, is_genuine)| *is_genuine);
+    let [genuine, damaged] = [genuine, damaged].map(|list| list.into_iter().map(|(bytes, _)| bytes));
+    let (genuine, damaged): (Vec<Vec<u8>>, Vec<Vec<u8>>) = (genuine.collect(), damaged.collect());
     if !damaged.is_empty() {
         tracing::warn!(heads = damaged.len(), "damaged heads in the catalogue are dropped");
         let dropped = store.write(|tx| {
@@ -211,7 +227,7 @@ pub fn take(
 ) -> Option<Took> {
     let mut taken = Taken::default();
     let (mut genuine, mut given): (Vec<_>, Vec<Item>) = (Vec::new(), Vec::new());
-    let mut confirmations = Vec::new();
+    let (mut confirmations, mut entries) = (Vec::new(), Vec::new());
     let held = store.read(|conn| {
         let held = offered.iter().map(|bytes| catalog::holds(conn, bytes));
         Ok(held.collect::<Result<Vec<_>, _>>()?)
@@ -223,6 +239,10 @@ pub fn take(
                 given.extend([false, true].map(|frozen| heads::item_of(&head, frozen)));
             }
             taken.known += 1;
+            continue;
+        }
+        if entry::is_likely(bytes) {
+            entries.push(bytes);
             continue;
         }
         let read = match confirmation::is_likely(bytes) {
@@ -260,6 +280,15 @@ pub fn take(
                     Err(error) => tracing::warn!(%error, "a confirmation was not written"),
                 }
             }
+            let proving = match prove(store, offered, &entries, now) {
+                Ok(proving) => proving,
+                Err(error) => {
+                    tracing::warn!(%error, "a proof of double signing was not written");
+                    0
+                }
+            };
+            taken.new += proving;
+            taken.refused += entries.len() - proving;
             let came = genuine.iter().map(|(_, head)| head);
             given.extend(came.flat_map(|head| [false, true].map(|frozen| heads::item(head, frozen))));
             // Where something waits, it is not told apart from what is never taken.
@@ -306,6 +335,42 @@ fn convict_among(
         }
     }
     Ok(())
+}
+
+/// Freezes the packages of which entries in a page prove a double signing, each with another statement of the page or the head that
+/// is listed, and counts those entries. By themselves they say nothing that counts.
+fn prove(
+    store: &Store,
+    offered: &[ByteBuf],
+    entries: &[&ByteBuf],
+    now: Timestamp,
+) -> Result<usize, store::Error> {
+    if entries.is_empty() {
+        return Ok(0);
+    }
+    let of = |bytes: &ByteBuf| Side::read(bytes).map(|(package, _)| package);
+    let mut of_package: BTreeMap<PackageId, Vec<&ByteBuf>> = BTreeMap::new();
+    for (package, bytes) in offered.iter().filter_map(|bytes| Some((of(bytes)?, bytes))) {
+        let statements = of_package.entry(package).or_default();
+        if statements.len() < STATEMENTS_OF_PACKAGE_MAX {
+            statements.push(bytes);
+        }
+    }
+    store.write(|tx| {
+        let mut proving = 0;
+        for entry in entries.iter().take(ENTRIES_OF_PAGE_MAX) {
+            let Some(package) = of(entry) else { continue };
+            let Some(listed) = catalog::known(tx, &package)?.listed else { continue };
+            let beside = of_package.get(&package).into_iter().flatten().map(|bytes| bytes.as_slice());
+            for other in beside.chain([listed.bytes()]).filter(|other| *other != entry.as_slice()) {
+                if catalog::convict_statements(tx, &listed, [entry, other], now)? {
+                    proving += 1;
+                    break;
+                }
+            }
+        }
+        Ok(proving)
+    })
 }
 
 /// Keeps two heads that contradict one another as a proof, and freezes their package.
@@ -381,6 +446,10 @@ pub fn write(
         Ok(written)
     })
 }
+
+#[cfg(test)]
+#[path = "entries_tests.rs"]
+mod entries_tests;
 
 #[cfg(test)]
 mod tests {

@@ -314,10 +314,13 @@ impl Node {
             let before = before.and_then(|it| SignedEntry::decode_and_verify(it.bytes(), &keys).ok());
             let installed = store.read(|conn| meta::get(conn, &head_key(&package)))?;
             let installed = installed.and_then(|bytes| VerifiedHead::verify_stored(&bytes).ok());
-            let first = match (&before, &installed) {
+            let listed_before = store.read(|conn| Ok(catalog::before(conn, &package)?))?;
+            let heads = [installed, listed_before].into_iter().flatten();
+            let head = heads.into_iter().find(|head| head.head().entry == place.entry);
+            let first = match (&before, &head) {
                 (Some(entry), _) => entry.block().bytes(),
-                (None, Some(head)) if head.head().entry == place.entry => head.bytes(),
-                (None, _) => return Ok(false),
+                (None, Some(head)) => head.bytes(),
+                (None, None) => return Ok(false),
             };
             let statements = [first, instead.block().bytes()];
             store.write(|tx| Ok(catalog::convict_log(tx, &named, place.sequence, statements, now)?))

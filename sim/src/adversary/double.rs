@@ -96,8 +96,8 @@ impl Script for DoubleSigner {
         let turn = stage.turns;
         let Story { common, branches, ends, .. } = self.begin(stage);
         let told = match turn {
-            ..=COMMON => Vec::new(),
-            ..=FORK => vec![common],
+            _ if turn <= COMMON => Vec::new(),
+            _ if turn <= FORK => vec![common],
             _ if turn > END.start && self.ending == Ending::Owner => ends,
             _ => {
                 stage.bites_with_answer(Bite::Contradicted, peer);

@@ -238,6 +238,8 @@ struct World<'a> {
     positions: Vec<u64>,
     /// The heads that were seen at whoever made them.
     signed: BTreeSet<(String, [u8; 32])>,
+    /// Nodes that have something in their outbox: they sign it whenever they can.
+    queuing: BTreeSet<usize>,
     witness: Witness,
     /// Per node.
     metrics: Vec<Metrics>,
@@ -301,6 +303,7 @@ fn simulate(
         ledger,
         positions,
         signed,
+        queuing: BTreeSet::new(),
         witness,
         metrics,
         weather,
@@ -551,7 +554,8 @@ impl World<'_> {
 
     /// Notes which releases came into which catalogue, to a tick; and which heads were made, before anybody can lose them.
     fn look_into_catalogues(&mut self, elapsed: Duration) -> Result<(), Error> {
-        let changed = self.ledger.lock().measures.take_changed();
+        let mut changed = self.ledger.lock().measures.take_changed();
+        changed.append(&mut self.queuing);
         for node in changed {
             let store = self.disks[node].store();
             let now = timestamp(self.scenario.site_of(node), elapsed);
@@ -564,6 +568,9 @@ impl World<'_> {
             {
                 self.signed.insert((package.clone(), digest));
                 ledger.tell(Fact::Signed { node, package, digest });
+            }
+            if judge::queues(&store)? {
+                self.queuing.insert(node);
             }
         }
         Ok(())

@@ -38,8 +38,6 @@ enum Manner {
     Drips,
     /// Sends bytes that follow no rule.
     Garbles,
-    /// Asks the same again and again.
-    AsksForever,
 }
 
 struct Node {
@@ -585,6 +583,53 @@ fn those_that_lie_hang_or_break_the_rules_end_and_hold_nobody_up() {
 }
 
 #[test]
+fn a_helper_that_fails_midway_leaves_nobody_waiting() {
+    let all = items(0..6_000);
+    for manner in [Manner::Mute, Manner::Garbles, Manner::GivesNothing] {
+        for arrivals in (1..80).step_by(9) {
+            let mut network = Network::of(&[&all[..1], &all, &all]);
+            network.connect(0, 1);
+            network.connect(0, 2);
+            for _ in 0..arrivals {
+                let Some((at, arrival)) = network.under_way.pop_front() else { break };
+                network.now = network.now.max(at);
+                network.arrive(arrival);
+            }
+            network.nodes[2].manner = manner;
+            network.settle_for(Duration::from_secs(120));
+            let node = &network.nodes[0];
+            assert!(!node.exchange.is_outstanding(), "{manner:?} after {arrivals}: {:?}", node.exchange);
+            assert_eq!(node.items.len(), all.len(), "{manner:?} after {arrivals}");
+        }
+    }
+}
+
+#[test]
+fn a_guest_that_begins_again_and_again_is_not_waited_for() {
+    let mut exchange = Exchange::default();
+    let position = Position { epoch: 7, after: 3 };
+    exchange.handle(Event::Joined { peer: 1, begins: false }, Duration::ZERO);
+    for second in 1..=300 {
+        let now = Duration::from_secs(second);
+        exchange.handle(Event::Asked(1, Asked::Began(position)), now);
+        while let Some(output) = exchange.poll() {
+            match output {
+                Output::Compare { peer, ticket, .. } => {
+                    exchange.handle(Event::Compared(peer, ticket, None), now);
+                    // What failed counts as settled, however often it begins again.
+                    exchange.handle(Event::Asked(1, Asked::Began(position)), now);
+                    assert!(!exchange.is_outstanding());
+                    assert_eq!(exchange.settled(), 1);
+                    return;
+                }
+                _ => panic!("nothing else is asked"),
+            }
+        }
+    }
+    panic!("a guest is waited for without end");
+}
+
+#[test]
 fn one_that_asks_again_and_again_has_a_budget() {
     let mut network = Network::of(&[&items(0..100), &items(0..100)]);
     network.connect(0, 1);
@@ -593,7 +638,6 @@ fn one_that_asks_again_and_again_has_a_budget() {
     assert!(admitted <= crate::limits::HEADS_TURNS_PER_PEER_MAX as usize);
     let later = network.now + Duration::from_secs(1);
     assert_eq!((0..1_000).filter(|_| network.nodes[0].exchange.admits_turn(1, later)).count(), 4);
-    let _ = Manner::AsksForever;
 }
 
 #[test]

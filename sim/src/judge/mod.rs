@@ -41,7 +41,7 @@ pub use self::{
 pub(crate) use self::{
     found::Found,
     oracle::Oracle,
-    view::{signed, tree_digest},
+    view::{queues, signed, tree_digest},
     watch::Watch,
 };
 use crate::{report::Invariant, scenario::Expect};

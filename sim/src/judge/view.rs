@@ -131,6 +131,11 @@ pub(crate) fn signed(store: &Store) -> Result<BTreeSet<(String, [u8; 32])>, stor
     Ok(own.into_iter().map(|it| (it.package.to_string(), Sha256::digest(&it.bytes).into())).collect())
 }
 
+/// Whether a node has something to sign as soon as it can.
+pub(crate) fn queues(store: &Store) -> Result<bool, store::Error> {
+    store.read(|conn| Ok(!outbox::list_all(conn)?.is_empty()))
+}
+
 /// Reads what a node holds; `known` says what of its publications was read before.
 pub(super) fn read(
     store: &Store,

@@ -260,7 +260,6 @@ impl<P: Copy + Ord> Exchange<P> {
             Event::Asked(peer, asked) => self.asked(peer, asked, now),
         }
         self.tick(now);
-        self.hand_out();
     }
 
     /// What to do next.
@@ -307,6 +306,7 @@ impl<P: Copy + Ord> Exchange<P> {
             peers.into_iter().for_each(|peer| self.ask(peer, Unit::Word, Request::News));
         }
         self.hand_out();
+        self.settle_all(now);
     }
 
     /// Begins a round: every peer is read on that is not being read, and one of them, drawn, is compared with.
@@ -355,7 +355,7 @@ impl<P: Copy + Ord> Exchange<P> {
 
     /// Those of them of which there is nothing to wait for: all was read, or the peer failed to tell.
     pub fn settled(&self) -> usize {
-        self.readers.values().filter(|reader| !reader.is_busy() && reader.outcome.is_some()).count()
+        self.readers.values().filter(|reader| !reader.is_waited_for() && reader.outcome.is_some()).count()
     }
 
     /// Those of them all of whose heads are here, as of their last round.
@@ -373,9 +373,9 @@ impl<P: Copy + Ord> Exchange<P> {
         failed
     }
 
-    /// Whether somebody is being read.
+    /// Whether the reading of somebody is waited for.
     pub fn is_outstanding(&self) -> bool {
-        self.readers.values().any(Reader::is_busy)
+        self.readers.values().any(Reader::is_waited_for)
     }
 
     /// What is not taken of a peer.
@@ -432,8 +432,12 @@ impl<P: Copy + Ord> Exchange<P> {
         match asked {
             Asked::Began(position) if may_be_guest => {
                 reader.session = Session { position: Some(position), ..Session::default() };
-                reader.state = State::Guest(now + GUEST_WAIT);
-                reader.began_at = Some(now);
+                // One that begins again and again is a guest for no longer than one that goes on.
+                if !matches!(reader.state, State::Guest(_)) {
+                    reader.began_at = Some(now);
+                }
+                let ends = reader.began_at.map_or(now, |began| began + GUEST_MAX);
+                reader.state = State::Guest((now + GUEST_WAIT).min(ends));
             }
             Asked::WentOn => {
                 let ends = reader.began_at.map_or(now, |began| began + GUEST_MAX);

@@ -161,6 +161,11 @@ impl<P> Reader<P> {
         self.state != State::Idle
     }
 
+    /// Whether others wait for the end of its reading. A guest may take its time, once it was read or failed.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.is_busy() && !(matches!(self.state, State::Guest(_)) && self.outcome.is_some())
+    }
+
     /// Whether it can be asked to give something more.
     pub(super) fn has_hand_free(&self, most: usize) -> bool {
         self.is_busy() && self.out.values().filter(|unit| unit.is_gift()).count() < most

@@ -103,8 +103,18 @@ impl<P: Copy + Ord> Exchange<P> {
                     false => reader.compares = true,
                 });
             }
+            // What it gave counts for nothing: what is missing of it shows in the next comparison.
+            Unit::Stretched { owner, .. } => self.change(&owner, |reader| reader.compares = true),
             _ => {}
         }
+    }
+
+    /// Goes on with those of whom nothing is left to take: others were asked for the rest, and failed or were not waited for.
+    pub(super) fn settle_all(&mut self, now: Duration) {
+        let is_left = |reader: &Reader<P>| reader.state == State::Taking && reader.is_taken();
+        let left: Vec<P> =
+            self.readers.iter().filter(|(_, reader)| is_left(reader)).map(|(peer, _)| *peer).collect();
+        left.into_iter().for_each(|peer| self.settle(peer, now));
     }
 
     /// Notes what became of heads that were asked for by their ids.
@@ -155,6 +165,7 @@ impl<P: Copy + Ord> Exchange<P> {
             // It had nothing left to give, and is asked for this too.
             if reader.state == State::Idle {
                 reader.state = State::Taking;
+                reader.session.deferred = reader.outcome == Some(Outcome::Waits);
             }
         });
     }
@@ -228,17 +239,14 @@ impl<P: Copy + Ord> Exchange<P> {
             return;
         }
         let is_owner = self.bulk.as_ref().is_some_and(|bulk| bulk.owner == peer);
-        let gives_of = |reader: &Reader<P>| {
-            reader.out.values().any(|unit| {
-                matches!(unit, Unit::Stretch { owner, .. } | Unit::Stretched { owner, .. } if *owner == peer)
-            })
-        };
-        if is_owner && self.readers.values().any(gives_of) {
+        if is_owner && self.is_giving_of(peer) {
             return;
         }
         let is_helped = is_owner && self.bulk.as_ref().is_some_and(|bulk| bulk.helped);
         if is_helped {
             self.change(&peer, |reader| reader.state = State::Helping { gives: false });
+        } else if reader.compares {
+            self.compare(peer, now);
         } else {
             self.finish(peer, now);
         }
@@ -247,11 +255,17 @@ impl<P: Copy + Ord> Exchange<P> {
         }
     }
 
+    /// Whether somebody is asked for a stretch of a peer.
+    fn is_giving_of(&self, peer: P) -> bool {
+        let is_of = |unit: &Unit<P>| matches!(unit, Unit::Stretch { owner, .. } | Unit::Stretched { owner, .. } if *owner == peer);
+        self.readers.values().any(|reader| reader.out.values().any(is_of))
+    }
+
     /// Compares with those who waited until what is newer was taken.
     pub(super) fn end_bulk(&mut self, now: Duration) {
         let Some(bulk) = self.bulk.take() else { return };
-        if bulk.helped {
-            // Others may have less of it than the owner: what they left out shows.
+        if bulk.helped || self.is_giving_of(bulk.owner) {
+            // Others may have less of it than the owner, or may never give it: what they left out shows.
             self.change(&bulk.owner, |reader| reader.compares = true);
         }
         let waits = |reader: &Reader<P>| matches!(reader.state, State::Helping { .. });

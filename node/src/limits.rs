@@ -110,8 +110,10 @@ pub const HELLO_INTERVAL: Duration = Duration::from_secs(5 * 60);
 pub const HELLO_BYTES_MAX: usize = 1 << 10;
 /// Words of runs in one greeting. Two are enough to say that there are two.
 pub const HELLO_WORDS_MAX: usize = 4;
-/// Greetings of one peer that are looked at within a minute.
-pub const HELLOS_PER_PEER_MAX: usize = 16;
+/// Greetings of one peer, and answers to ours, that are looked at at once.
+pub const HELLOS_PER_PEER_MAX: u32 = 16;
+/// How long until it may say one more.
+pub const HELLO_REFILL: Duration = Duration::from_secs(4);
 /// How far the wall clock may be from that of most peers: half of what others tolerate of what is signed.
 pub const CLOCK_OFF_MAX: Duration = Duration::from_secs(5 * 60);
 /// Peers whose clocks are remembered.

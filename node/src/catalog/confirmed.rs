@@ -136,6 +136,7 @@ pub fn date_heads(
     candidate: &VerifiedConfirmation,
     list: Option<&Heads>,
 ) -> Result<(), Error> {
+    let Some(list) = candidate.list(list) else { return Ok(()) };
     let confirmed: Vec<i64> = {
         let mut statement =
             tx.prepare_cached("SELECT position, bytes FROM catalog_heads WHERE publisher = ?1")?;
@@ -143,7 +144,7 @@ pub fn date_heads(
         let mut confirmed = Vec::new();
         while let Some(row) = rows.next()? {
             let bytes: Vec<u8> = row.get(1)?;
-            if candidate.confirms(Digest::of(&bytes), list) == Some(true) {
+            if list.holds(Digest::of(&bytes)) {
                 confirmed.push(row.get(0)?);
             }
         }

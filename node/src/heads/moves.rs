@@ -35,6 +35,8 @@ struct Held {
     renewed: Instant,
     /// Since when it is due here; none where it is not.
     due_since: Option<Instant>,
+    /// When it was looked at last.
+    looked_at: Option<Instant>,
 }
 
 /// The records that are held here.
@@ -56,7 +58,7 @@ impl Moves {
         match self.held.get_mut(key) {
             Some(held) => (held.renewed, held.due_since) = (now, None),
             None => {
-                let held = Held { given: given.collect(), renewed: now, due_since: None };
+                let held = Held { given: given.collect(), renewed: now, due_since: None, looked_at: None };
                 self.held.insert(key.to_vec(), held);
             }
         }
@@ -79,7 +81,7 @@ impl Moves {
                 // Nothing moved: those alone whose renewal may be due.
                 let is_due = |held: &Held| now >= held.renewed + RENEW_EVERY;
                 let due = self.held.iter().filter(|(_, held)| {
-                    is_due(held) && held.due_since.is_none_or(|since| now >= since + RETRY_AFTER)
+                    is_due(held) && held.looked_at.is_none_or(|looked| now >= looked + RETRY_AFTER)
                 });
                 self.queue.extend(due.map(|(key, _)| key.clone()));
             }
@@ -92,12 +94,15 @@ impl Moves {
     pub fn look(&mut self, key: &[u8], nearest: &[PeerId], nearer: usize, now: Instant) -> Vec<PeerId> {
         let Some(held) = self.held.get_mut(key) else { return Vec::new() };
         let holders = &nearest[..nearest.len().min(HOLDERS)];
+        held.looked_at = Some(now);
         let turn = RENEW_TURN * u32::try_from(nearer.min(HOLDERS)).unwrap_or(u32::MAX);
         if nearer < HOLDERS && now >= held.renewed + RENEW_EVERY + turn {
             held.due_since.get_or_insert(now);
             self.retry_at.get_or_insert(now + RETRY_AFTER);
             return holders.to_vec();
         }
+        // Others are nearer by now, or renewed it: it is not this node's turn any more.
+        held.due_since = None;
         held.given.retain(|peer| holders.contains(peer));
         if nearer >= GIVERS {
             // Those that are nearer do it.
@@ -195,6 +200,18 @@ mod tests {
         third.came(KEY, &all, due + SECOND);
         assert_eq!((first.lag(due + SECOND), third.lag(due + SECOND)), (Duration::ZERO, Duration::ZERO));
         assert_eq!(first.look(KEY, &all, 0, due + 2 * SECOND), []);
+    }
+
+    #[test]
+    fn a_holder_that_others_have_come_between_owes_nothing_any_more() {
+        let (now, all) = (Instant::now(), peers(HOLDERS));
+        let mut moves = holding(&all, now);
+        let due = now + RENEW_EVERY;
+        assert_eq!(moves.look(KEY, &all, 0, due), all);
+        assert_eq!(moves.look(KEY, &all, HOLDERS, due + SECOND), []);
+        assert_eq!(moves.lag(due + 60 * SECOND), Duration::ZERO);
+        moves.next(due + SECOND);
+        assert_eq!(moves.next(due + 2 * SECOND), None, "it was looked at a moment ago");
     }
 
     #[test]

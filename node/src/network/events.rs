@@ -47,12 +47,12 @@ impl Driver {
                 self.lookups.reached(&mut self.swarm.behaviour_mut().kad, peer_id);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
-                self.greetings.closed(connection_id, (num_established == 0).then_some(&peer_id));
+                self.greetings.closed(connection_id);
                 if num_established == 0 {
                     if let Some(gone) = self.peers.remove(&peer_id) {
                         self.healing.lost(peer_id, &gone, connection_id, cause.as_ref());
                     }
-                    self.outbox.observer.tell(&Event::Disconnected { peer: peer_id });
+                    self.outbox.tell(Event::Disconnected { peer: peer_id });
                     self.end_exchange_with(peer_id);
                     self.lookups_missed(peer_id);
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {

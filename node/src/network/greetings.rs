@@ -18,18 +18,22 @@ use super::{
     Event,
     codec::Cbor,
     driver::Driver,
+    pace::Budget,
+    paced::{Paced, Weighed},
     peers::{Peers, ip_of},
 };
 use crate::{
     hello::{Hello, Run, Runs, Word},
-    limits::{HELLO_INTERVAL, HELLO_WORDS_MAX, HELLOS_PER_PEER_MAX},
+    limits::{HELLO_INTERVAL, HELLO_REFILL, HELLO_WORDS_MAX, HELLOS_PER_PEER_MAX},
     time::Timestamp,
 };
 
 /// How long this node's own word is good for, before it is signed again.
 const WORD_RENEWED_AFTER: Duration = Duration::from_secs(60);
-/// In which time a peer may say hello so often.
-const WINDOW: Duration = Duration::from_secs(60);
+/// Hellos of one peer that are looked at.
+const HEARD: Budget = Budget::new(HELLOS_PER_PEER_MAX, HELLO_REFILL);
+/// How often a peer of several runs is told of them, and the log.
+const TOLD: Budget = Budget::new(4, Duration::from_secs(60));
 
 pub(super) type HelloEvent = request_response::Event<Hello, Hello>;
 /// What carries greetings.
@@ -42,25 +46,25 @@ pub(super) struct Greetings {
     own: Option<(Instant, Word)>,
     /// What was said on each connection.
     said: BTreeMap<ConnectionId, (PeerId, Word)>,
-    /// How often each peer said hello since when.
-    paces: BTreeMap<PeerId, (Instant, usize)>,
+    heard: Paced,
+    told: Paced,
     next_round: Option<Instant>,
 }
 
 impl Greetings {
     pub(super) fn new(key: Keypair, runs: Runs) -> Self {
-        let (said, paces) = (BTreeMap::new(), BTreeMap::new());
-        Self { key, runs, own: None, said, paces, next_round: None }
+        let (heard, told) = (Paced::new(HEARD, HEARD), Paced::new(TOLD, TOLD));
+        Self { key, runs, own: None, said: BTreeMap::new(), heard, told, next_round: None }
     }
 
-    /// Whether one more hello of a peer is looked at.
+    /// Whether one more hello of a peer is looked at, be it a greeting or an answer to one.
     fn admits(&mut self, peer: PeerId, now: Instant) -> bool {
-        let (since, count) = self.paces.entry(peer).or_insert((now, 0));
-        if now.saturating_duration_since(*since) >= WINDOW {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-        *count <= HELLOS_PER_PEER_MAX
+        self.heard.weigh(peer, now) == Weighed::Within
+    }
+
+    /// Whether a peer of several runs is told of them now.
+    fn is_to_be_told(&mut self, peer: PeerId, now: Instant) -> bool {
+        self.told.weigh(peer, now) == Weighed::Within
     }
 
     /// Notes what was said on a connection; says whether another connection of the peer is of another run, and this is news.
@@ -77,12 +81,9 @@ impl Greetings {
         if runs.len() > 1 { runs.into_values().take(HELLO_WORDS_MAX).collect() } else { Vec::new() }
     }
 
-    /// Forgets what was said on a connection that is gone, and its peer where that was the last one.
-    pub(super) fn closed(&mut self, connection: ConnectionId, last_of: Option<&PeerId>) {
+    /// Forgets what was said on a connection that is gone.
+    pub(super) fn closed(&mut self, connection: ConnectionId) {
         self.said.remove(&connection);
-        if let Some(peer) = last_of {
-            self.paces.remove(peer);
-        }
     }
 
     fn hello(&mut self, to: &PeerId, now: Instant) -> Option<Hello> {
@@ -139,14 +140,15 @@ impl Greetings {
 impl Driver {
     pub(super) fn hello_event(&mut self, event: HelloEvent) {
         let request_response::Event::Message { peer, connection_id, message } = event else { return };
+        // What is not answered ends as a failure of the request.
+        if !self.greetings.admits(peer, Instant::now()) {
+            return;
+        }
         match message {
             request_response::Message::Request { request, channel, .. } => {
-                // What is not answered ends as a failure of the request.
-                if self.greetings.admits(peer, Instant::now()) {
-                    self.met(peer, connection_id, request);
-                    let hellos = &mut self.swarm.behaviour_mut().hello;
-                    self.greetings.greet_back(&peer, channel, hellos, Instant::now());
-                }
+                self.met(peer, connection_id, request);
+                let hellos = &mut self.swarm.behaviour_mut().hello;
+                self.greetings.greet_back(&peer, channel, hellos, Instant::now());
             }
             request_response::Message::Response { response, .. } => self.met(peer, connection_id, response),
         }
@@ -165,7 +167,7 @@ impl Driver {
             self.outbox.tell(Event::Twin { told_by: peer });
         }
         let Some(word) = Word::from_bytes(&hello.word) else { return };
-        if self.greetings.note(connection, peer, word) {
+        if self.greetings.note(connection, peer, word) && self.greetings.is_to_be_told(peer, Instant::now()) {
             tracing::warn!(%peer, "two nodes speak with one node key; both are told");
             // libp2p deals requests out among the connections of a peer in turn: so each of them gets one.
             let connections = self.peers.get(&peer).map_or(0, |peer| peer.connections.len());
@@ -200,9 +202,9 @@ mod tests {
         assert!(!greetings.note(second, peer, word(2)), "known");
         assert_eq!(greetings.several(&peer), [&word(1), &word(2)]);
         assert!(greetings.several(&other).is_empty());
-        greetings.closed(first, None);
+        greetings.closed(first);
         assert!(greetings.several(&peer).is_empty(), "it is gone");
-        greetings.closed(second, Some(&peer));
+        greetings.closed(second);
         assert_eq!(greetings.said.len(), 1);
     }
 
@@ -210,8 +212,12 @@ mod tests {
     fn a_peer_that_greets_without_end_is_not_listened_to() {
         let (mut greetings, peer, now) = (greetings(), PeerId::random(), Instant::now());
         let admitted = (0..1_000).filter(|_| greetings.admits(peer, now)).count();
-        assert_eq!(admitted, HELLOS_PER_PEER_MAX);
+        assert_eq!(admitted, HELLOS_PER_PEER_MAX as usize);
+        let told = (0..1_000).filter(|_| greetings.is_to_be_told(peer, now)).count();
+        assert_eq!(told, 4, "though it says another run each time");
+        greetings.closed(ConnectionId::new_unchecked(1));
+        assert!(!greetings.admits(peer, now), "one that comes back is the same");
         assert!(greetings.admits(PeerId::random(), now), "others are");
-        assert!(greetings.admits(peer, now + WINDOW));
+        assert!(greetings.admits(peer, now + HELLO_REFILL * 2 * HELLOS_PER_PEER_MAX));
     }
 }

@@ -180,7 +180,7 @@ pub enum Event {
     },
     /// A request of another for the DHT was looked at. Told to an [`Observer`] only.
     Asked,
-    /// The last connection to a peer closed. Told to an [`Observer`] only.
+    /// The last connection to a peer closed.
     Disconnected {
         /// The peer.
         peer: PeerId,

@@ -220,14 +220,19 @@ pub fn is_likely(bytes: &[u8]) -> bool {
 
 /// The publisher that bytes name, which look like a signed confirmation: nothing of them is checked.
 pub fn publisher_of(bytes: &[u8]) -> Option<PublisherId> {
+    let envelope = Envelope::decode(bytes, CONFIRMATION_BYTES_MAX).ok()?;
+    publisher_in(envelope.payload())
+}
+
+/// As [`publisher_of`], of what is signed.
+pub(super) fn publisher_in(payload: &[u8]) -> Option<PublisherId> {
     #[derive(Deserialize)]
     struct Probe {
         publisher: PublisherId,
         #[serde(rename = "next_by")]
         _next_by: Timestamp,
     }
-    let envelope = Envelope::decode(bytes, CONFIRMATION_BYTES_MAX).ok()?;
-    Some(canonical::decode_open::<Probe>(WHAT, envelope.payload()).ok()?.publisher)
+    Some(canonical::decode_open::<Probe>(WHAT, payload).ok()?.publisher)
 }
 
 /// A confirmation whose keys, signatures and fields were checked, with its bytes as they were signed.
@@ -307,11 +312,13 @@ impl VerifiedConfirmation {
 
     /// Whether it confirms a head, given the block that it names where it names one; nothing where that cannot be told.
     pub fn confirms(&self, head: Digest, list: Option<&Heads>) -> Option<bool> {
-        match (&self.confirmation.heads, list) {
-            (Some(heads), _) => Some(heads.binary_search(&head).is_ok()),
-            (None, Some(list)) if Some(list.block().id()) == self.confirmation.root => Some(list.holds(head)),
-            (None, _) => None,
-        }
+        self.list(list).map(|list| list.holds(head))
+    }
+
+    /// The heads that it confirms, given the block that it names where it names one. Hashes that block.
+    pub fn list(&self, block: Option<&Heads>) -> Option<Heads> {
+        let is_named = |block: &&Heads| Some(block.block().id()) == self.confirmation.root;
+        self.heads().or_else(|| block.filter(is_named).cloned())
     }
 }
 

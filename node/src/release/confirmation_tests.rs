@@ -49,6 +49,22 @@ fn a_confirmation_survives_its_encoding_and_confirms_its_heads_alone() {
 }
 
 #[test]
+fn nothing_is_a_head_and_a_confirmation() {
+    #[derive(Serialize)]
+    struct Both {
+        #[serde(flatten)]
+        head: Head,
+        next_by: Timestamp,
+    }
+    let by = publisher(1);
+    let both = Both { head: draft(&by, &releases(&by, &["1.0.0"])), next_by: NOW.plus(DAY) };
+    let bytes = by.seal(Context::Head, canonical::encode(&both)).encode();
+    assert!(is_likely(&bytes));
+    let refused = VerifiedHead::verify(&bytes, NOW).unwrap_err();
+    assert!(refused.to_string().contains("confirmation"), "{refused}");
+}
+
+#[test]
 fn foreign_keys_other_contexts_and_borrowed_names_are_refused() {
     let good = unsigned();
     assert_eq!(refusal(&seal(&good, &publisher(2)), NOW), Code::Signature, "another key");

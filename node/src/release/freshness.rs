@@ -57,7 +57,8 @@ impl Freshness {
             }
             Some(false) if released_at >= said.as_of => Self { word: Word::Later, ..promised },
             Some(false) => Self { word: Word::Superseded, ..promised },
-            None => silent,
+            // It confirms something that is not here: its promise counts all the same.
+            None => promised,
         }
     }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
-use super::{Error, Log, Release, Seen, Sequence, SignedEntry, resolve, text, yanked};
+use super::{Error, Log, Release, Seen, Sequence, SignedEntry, confirmation, resolve, text, yanked};
 use crate::{
     content::{Codec, ContentId},
     identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
@@ -230,6 +230,10 @@ impl VerifiedHead {
         }
         let envelope = Envelope::decode(bytes, HEAD_BYTES_MAX)?;
         canonical::check_version(WHAT, envelope.payload(), VERSION)?;
+        // Bytes are one or the other, at every door: as both they would be taken at one and blamed on whoever passed them on at another.
+        if confirmation::publisher_in(envelope.payload()).is_some() {
+            return Err(Error::malformed(WHAT, "it is a confirmation too"));
+        }
         let head: Head = canonical::decode_open(WHAT, envelope.payload())?;
         let documents: Vec<Vec<u8>> = head.keys.iter().map(|document| document.to_vec()).collect();
         let keys = KeyLog::verify(&documents)?;

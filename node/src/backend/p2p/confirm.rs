@@ -4,7 +4,11 @@
 //! attempts may fail before anybody is kept waiting. Nothing is confirmed before the peers were read: a machine that was
 //! restored from an old copy would take back what it published since.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
@@ -14,6 +18,7 @@ use crate::{
     control::api::Failure,
     heads::Door,
     identity::{Publisher, PublisherId},
+    limits::CONFIRM_GRACE,
     network::Snapshot,
     release::{Confirmation, VerifiedConfirmation, VerifiedHead, confirmation::Heads},
     store::{self, Store, heads},
@@ -76,7 +81,10 @@ impl Node {
         if !due || self.network.snapshot().await.map_err(fail)?.peers.is_empty() {
             return Ok(());
         }
-        if !self.network.heads_read(READ_TIMEOUT).await {
+        // One peer that is read without end holds nobody up, once others were read.
+        if !self.network.heads_read(READ_TIMEOUT).await
+            && self.network.snapshot().await.map_err(fail)?.heads_complete == 0
+        {
             tracing::debug!(publisher = %id, "no peer was read completely: it is confirmed later");
             return Ok(());
         }
@@ -114,21 +122,29 @@ impl Node {
             (keys.is_ok(), snapshot.peers.is_empty(), self.time_to_sign().is_ok());
         self.with_store(move |store| {
             let mut warnings = Vec::new();
-            let published: BTreeSet<PublisherId> =
-                store.read(heads::list_all)?.iter().map(|own| own.package.publisher).collect();
-            for publisher in &published {
+            // Each with the time of its first release.
+            let mut published: BTreeMap<PublisherId, Timestamp> = BTreeMap::new();
+            for head in store.read(heads::list_all)? {
+                let Ok(verified) = VerifiedHead::verify_stored(&head.bytes) else { continue };
+                let first = published.entry(head.package.publisher).or_insert(Timestamp::from_secs(u64::MAX));
+                *first = verified.head().released_at.min(*first);
+            }
+            for (publisher, first) in &published {
                 let last = held(store, *publisher)?.map(|(last, _)| last);
                 let is_lost = has_keys && !own.contains(publisher);
-                let is_late = last.as_ref().is_some_and(|last| now > last.confirmation().next_by);
+                let is_late = match &last {
+                    Some(last) => now > last.confirmation().next_by,
+                    None => now > first.plus(CONFIRM_GRACE),
+                };
                 if !is_lost && !is_late {
                     continue;
                 }
                 let since = last.map_or_else(
-                    || "ever".to_owned(),
-                    |last| format!("since {}", last.confirmation().as_of),
+                    || "were never confirmed".to_owned(),
+                    |last| format!("were not confirmed since {}", last.confirmation().as_of),
                 );
                 let why = if is_lost {
-                    "its key is not here any more; bring it back: ggen marketplace p2p key import <FILE>"
+                    "its key is not here any more; bring it back: ggen marketplace p2p key import <NAME> <FILE>"
                 } else if !is_right {
                     "the clock of this machine cannot be believed; set it right"
                 } else if is_alone {
@@ -136,9 +152,9 @@ impl Node {
                 } else {
                     "it is tried again"
                 };
-                warnings.push(format!("the packages of {publisher} were not confirmed {since}: {why}"));
+                warnings.push(format!("the packages of {publisher} {since}: {why}"));
             }
-            let ours: Vec<PublisherId> = own.union(&published).copied().collect();
+            let ours: Vec<PublisherId> = own.iter().chain(published.keys()).copied().collect();
             let promises = store.read(|conn| Ok(catalog::promises(conn, &ours, now)?))?;
             if promises.are_all_overdue() {
                 let publishers = promises.publishers;

@@ -108,7 +108,13 @@ impl Node {
         let (head, answers) = match found {
             Ok(Some((found, answers))) => match compare(&head, &found) {
                 // Judged by what was seen before it is listed; what contradicts that is none.
-                Choice::Second => (self.not_older(found).await.unwrap_or(head), Some(answers)),
+                Choice::Second => match self.not_older(found).await {
+                    Ok(found) => (found, Some(answers)),
+                    Err(failure) => {
+                        tracing::info!(failure.message, "a newer head that the DHT has is not taken");
+                        (head, None)
+                    }
+                },
                 Choice::Same => (head, Some(answers)),
                 Choice::First | Choice::Equivocation | Choice::Fork => (head, None),
             },

@@ -29,7 +29,7 @@ use super::{
     confirm,
     failure::fail,
     gone, join, keys, outbox,
-    reference::{Network, Off},
+    reference::{Network, Off, Verdict},
     watch,
 };
 use crate::{
@@ -405,6 +405,17 @@ impl Node {
         let (network, running) = (Network::of(peer, ip), self.started.elapsed());
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         clock.reference.note(peer, network, is_chosen, time, running);
+    }
+
+    /// Whether the peers say that the wall clock is right.
+    pub(super) fn is_clock_right(&self) -> bool {
+        let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.reference.verdict(self.now(), self.started.elapsed()) == Verdict::Right
+    }
+
+    /// Forgets what a peer that has gone said of the time, unless this node chose it.
+    pub(super) fn forget_time(&self, peer: &PeerId) {
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner).reference.gone(peer);
     }
 
     /// What the peers say of the wall clock, where they say that it is off.

@@ -113,17 +113,29 @@ impl Reference {
         running: Duration,
     ) {
         if self.0.len() >= CLOCKS_MAX && !self.0.contains_key(&peer) {
-            // Whoever only connects makes way, and what was said first.
-            let first = self.0.iter().min_by_key(|(_, said)| (said.is_chosen, said.at));
-            if let Some((first, said)) = first.map(|(peer, said)| (*peer, *said)) {
-                if said.is_chosen && !is_chosen {
+            // Those that only connect make way: of the network that has most of them, what was said first. More of one network
+            // than of any other never turn others out.
+            let in_network =
+                |network: Network| self.0.values().filter(|said| said.network == network).count();
+            let crowded = self.0.iter().max_by_key(|(_, said)| {
+                (!said.is_chosen, in_network(said.network), std::cmp::Reverse(said.at))
+            });
+            if let Some((crowded, said)) = crowded.map(|(peer, said)| (*peer, *said)) {
+                if !is_chosen && (said.is_chosen || in_network(network) >= in_network(said.network)) {
                     return;
                 }
-                self.0.remove(&first);
+                self.0.remove(&crowded);
             }
         }
         let (time, at) = (i128::from(time.as_secs()), i128::from(running.as_secs()));
         self.0.insert(peer, Said { network, is_chosen, time, at });
+    }
+
+    /// Forgets what a peer said that has gone, unless this node chose it: otherwise those that come and go would fill the room.
+    pub(super) fn gone(&mut self, peer: &PeerId) {
+        if self.0.get(peer).is_some_and(|said| !said.is_chosen) {
+            self.0.remove(peer);
+        }
     }
 
     /// Says whether the wall clock is right.
@@ -262,6 +274,25 @@ mod tests {
         }
         assert_eq!(reference.0.len(), CLOCKS_MAX);
         assert_eq!(reference.verdict(START, Duration::ZERO), Verdict::Right);
+    }
+
+    #[test]
+    fn those_that_come_and_go_or_come_from_one_network_turn_nobody_out() {
+        let honest = [(1, false, 0), (2, false, 5), (3, false, -5)];
+        let mut reference = reference(&honest);
+        for n in 3..250 {
+            let passes = peer(n);
+            reference.note(passes, public(n), false, START.plus(2 * HOUR), Duration::from_secs(1));
+            reference.gone(&passes);
+        }
+        assert_eq!(reference.verdict(START, Duration::from_secs(2)), Verdict::Right);
+        for n in 3..250 {
+            reference.note(peer(n), public(9), false, START.plus(2 * HOUR), Duration::from_secs(1));
+        }
+        assert_eq!(reference.0.len(), CLOCKS_MAX);
+        assert_eq!(reference.verdict(START, Duration::from_secs(2)), Verdict::Right);
+        reference.gone(&peer(0));
+        assert_eq!(reference.0.len(), CLOCKS_MAX - 1);
     }
 
     proptest! {

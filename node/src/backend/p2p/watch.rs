@@ -35,7 +35,7 @@ pub(super) async fn watch(node: Arc<Node>) {
                 tracing::debug!(%error, "the peers were not asked for the time");
             }
         }
-        if was_off && off.is_none() {
+        if was_off && off.is_none() && node.is_clock_right() {
             tracing::info!("the clock is right again, as the peers say");
             let node = node.clone();
             node.clone().spawn(async move {
@@ -53,6 +53,8 @@ pub(super) async fn watch(node: Arc<Node>) {
         {
             tracing::warn!("{twin}");
         }
-        (was_off, was_signing, had_twin) = (off.is_some(), is_signing, twin.is_some());
+        // Where the peers are gone that said so, nobody says that it is right again.
+        was_off = off.is_some() || (was_off && !node.is_clock_right());
+        (was_signing, had_twin) = (is_signing, twin.is_some());
     }
 }

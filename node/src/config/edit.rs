@@ -95,7 +95,7 @@ pub fn unset(path: &Path, name: &str) -> Result<Reload, Error> {
                     place.remove(name);
                 }
             } else if let Some(table) = table_of(document, key, inside) {
-                table.remove(key.leaf());
+                remove(table, key.leaf());
             }
         }
         Ok(())
@@ -254,6 +254,32 @@ fn table_of<'d>(document: &'d mut DocumentMut, key: &Key, inside: bool) -> Optio
         table = table.get_mut(name)?.as_table_like_mut()?;
     }
     Some(table)
+}
+
+/// Removes a key. The comments above it stay: they go to the key that follows, or to the one before where it was the last.
+fn remove(table: &mut dyn TableLike, leaf: &str) {
+    let names: Vec<String> = table.iter().map(|(name, _)| name.to_owned()).collect();
+    let Some(at) = names.iter().position(|name| name == leaf) else { return };
+    let text = |raw: Option<&toml_edit::RawString>| {
+        raw.and_then(toml_edit::RawString::as_str).unwrap_or_default().to_owned()
+    };
+    let above = table.key(leaf).map(|key| text(key.leaf_decor().prefix())).unwrap_or_default();
+    table.remove(leaf);
+    if !above.contains('#') {
+        return;
+    }
+    let is_value = |table: &dyn TableLike, name: &str| table.get(name).is_some_and(|item| item.is_value());
+    if let Some(next) = names.get(at + 1).filter(|next| is_value(table, next)) {
+        if let Some(mut key) = table.key_mut(next) {
+            let below = text(key.leaf_decor().prefix());
+            key.leaf_decor_mut().set_prefix(format!("{above}{below}"));
+        }
+    } else if let Some(item) = names[..at].last().and_then(|last| table.get_mut(last))
+        && let Some(value) = item.as_value_mut()
+    {
+        let behind = text(value.decor().suffix());
+        value.decor_mut().set_suffix(format!("{behind}\n{}", above.trim_end()));
+    }
 }
 
 /// The value that stands in the place of the table of `key`, as in `topology = "mesh"`.

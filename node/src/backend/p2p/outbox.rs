@@ -270,6 +270,13 @@ pub(super) fn warnings(rows: &[outbox::Queued]) -> Vec<String> {
 /// # Errors
 /// Where the store cannot be written.
 pub(super) fn meet(store: &Store, keys: &Keys) -> Result<(), Failure> {
+    // What waited for a node waits for its first peers from now on.
+    let starting = "The node has just started, and has asked nobody yet.";
+    let queued = store.read(outbox::list_all).map_err(fail)?;
+    for row in queued.iter().filter(|row| row.code.as_deref() == Some(Code::NotRunning.as_str())) {
+        let code = Code::Network.as_str();
+        store.write(|tx| outbox::set_reason(tx, &row.package, &row.version, code, starting)).map_err(fail)?;
+    }
     let unsent = store.read(outbox::list_unsent).map_err(fail)?;
     if unsent.is_empty() {
         return Ok(());

@@ -185,6 +185,13 @@ impl Node {
             };
             format!("{told} of it. Look for it by a word: ggen marketplace p2p search \"{what}\"")
         };
+        let hint = match self.clock_off() {
+            Some(off) => format!(
+                "{} ({}) What was published lately may not have been taken. {}\n{hint}",
+                off.message, off.code, off.hint
+            ),
+            None => hint,
+        };
         Failure::new(Code::NotFound, format!("No package \"{what}\" is known."), hint)
     }
 

@@ -119,6 +119,22 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
 }
 
 #[test]
+fn what_is_unset_leaves_the_comments_above_it() {
+    let place = place(
+        "# Mine.\n# Of the office.\nlisten_addresses = []\n# Which.\nrole = \"peer\"\n\n[log]\n# Loud.\nlevel = \"info\"\n",
+    );
+    unset(&place.path, "listen_addresses").unwrap();
+    let rest = "# Mine.\n# Of the office.\n# Which.\nrole = \"peer\"\n\n[log]\n# Loud.\nlevel = \"info\"\n";
+    assert_eq!(place.text(), rest);
+    fs::write(&place.path, "log.level = \"info\"\n# Which.\nrole = \"peer\"\n").unwrap();
+    unset(&place.path, "role").unwrap();
+    assert!(place.text().starts_with("log.level = \"info\""), "{}", place.text());
+    fs::write(&place.path, "dht_server_mode = false\n# Which.\nrole = \"peer\"\n").unwrap();
+    unset(&place.path, "role").unwrap();
+    assert_eq!(place.text(), "dht_server_mode = false\n# Which.\n");
+}
+
+#[test]
 fn what_is_refused_changes_nothing() {
     let place = place(GUIDE);
     let refused = |name: &str, text: &str| {

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod network;
 pub mod package;
 pub mod peers;
+pub mod project;
 pub mod release;
 pub mod reputation;
 pub mod store;

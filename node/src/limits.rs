@@ -63,6 +63,14 @@ pub const AUTHORS_MAX: usize = 32;
 pub const FIELD_BYTES_MAX: usize = 256;
 /// Dependencies of one package.
 pub const DEPENDENCIES_MAX: usize = 512;
+/// Bytes of a project's lock file: ten thousand packages of a kilobyte each, with what each of them needs.
+pub const LOCK_BYTES_MAX: usize = 32 << 20;
+/// Bytes of what a project notes beside its packages: as much as its lock file.
+pub const PROJECT_NOTE_BYTES_MAX: usize = LOCK_BYTES_MAX;
+/// Packages of a project that are fetched at once: each asks several peers itself.
+pub const PROJECT_FETCHES_MAX: usize = 4;
+/// Packages that one `add`, `remove` or `update` names: more than a person types.
+pub const PROJECT_NAMED_MAX: usize = 256;
 
 /// Bytes of a signed head: it travels in gossip and in DHT records.
 pub const HEAD_BYTES_MAX: usize = 4 << 10;

@@ -12,7 +12,9 @@ use std::{
 
 use semver::Version;
 
-pub use crate::control::api::PackageInfo;
+pub use crate::control::api::{
+    AnyPath, Outdated, OutdatedRequest, PackageInfo, ProjectAction, ProjectDone, ProjectRequest,
+};
 use crate::{
     code::Code,
     control::api::Failure,
@@ -171,6 +173,12 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Stops serving a package; one of our own gets a tombstone, after which nothing can be published under its name.
     fn delete(&self, package: &PackageId) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// Changes what a project asks for, and makes its folders what it asks for: all of them, or none.
+    fn project(&self, request: ProjectRequest) -> impl Future<Output = Result<ProjectDone, Error>> + Send;
+
+    /// Tells of which packages of a project there are newer versions.
+    fn outdated(&self, request: OutdatedRequest) -> impl Future<Output = Result<Outdated, Error>> + Send;
 
     /// Whether the package is known.
     fn exists(&self, package: &PackageId) -> impl Future<Output = Result<bool, Error>> + Send;

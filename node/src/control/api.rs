@@ -6,9 +6,14 @@
 mod amend;
 mod folders;
 mod keys;
+mod project;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::project::{
+    AnyPath, Outdated, OutdatedPackage, OutdatedRequest, ProjectAction, ProjectBranch, ProjectChange,
+    ProjectDone, ProjectPackage, ProjectRequest, ProjectTree, ProjectWhy,
+};
 pub use self::{
     amend::{AmendRequest, Amended, Change},
     folders::{InstallRequest, Installed, RemoveRequest, Removed},

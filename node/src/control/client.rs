@@ -24,9 +24,10 @@ use super::{
     api::{
         AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
         Dropped, ErrorBody, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing,
-        PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published,
-        Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest,
-        SearchResults, Status, Step, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+        Outdated, OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress,
+        ProjectDone, ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed,
+        ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping,
+        Trust, TrustRequest, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -121,6 +122,30 @@ impl Client {
         progress: impl FnMut(Progress),
     ) -> Outcome<Installed> {
         self.stream("/v1/install", request, progress).await
+    }
+
+    /// Changes what a project asks for and what is in its folders; `progress` is called for every step.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future cancels what was not begun to be put in place.
+    pub async fn project(
+        &self,
+        request: &ProjectRequest,
+        progress: impl FnMut(Progress),
+    ) -> Outcome<ProjectDone> {
+        self.stream("/v1/project", request, progress).await
+    }
+
+    /// Asks of which packages of a project there are newer versions.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn outdated(&self, request: &OutdatedRequest) -> Outcome<Outdated> {
+        let deadline = request.timeout_secs.map_or(VERIFY_DEADLINE, |secs| asked(Some(secs as f64)));
+        self.post("/v1/project/outdated", request, deadline).await
     }
 
     /// Finds packages.

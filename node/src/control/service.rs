@@ -7,12 +7,14 @@ use std::future::Future;
 
 use tokio::sync::watch;
 
+use crate::code::Code;
+
 use super::api::{
     AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
-    Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
-    PeerInfoRequest, PeerList, PeerListRequest, Progress, PublishRequest, Published, Reloaded, RemoveRequest,
-    Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest,
-    Verified, VerifyRequest,
+    Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, Outdated,
+    OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, ProjectDone,
+    ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved,
+    SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
 };
 
 /// The result of every verb.
@@ -51,6 +53,20 @@ pub trait Service: Send + Sync + 'static {
         request: InstallRequest,
         progress: ProgressSender,
     ) -> impl Future<Output = Outcome<Installed>> + Send;
+
+    /// Changes what a project asks for and what is in its folders.
+    fn project(
+        &self,
+        _request: ProjectRequest,
+        _progress: ProgressSender,
+    ) -> impl Future<Output = Outcome<ProjectDone>> + Send {
+        async { Err(no_projects()) }
+    }
+
+    /// Tells of which packages of a project there are newer versions.
+    fn outdated(&self, _request: OutdatedRequest) -> impl Future<Output = Outcome<Outdated>> + Send {
+        async { Err(no_projects()) }
+    }
 
     /// Tells all that is known of a package.
     fn info(&self, request: InfoRequest) -> impl Future<Output = Outcome<Info>> + Send;
@@ -96,6 +112,10 @@ pub trait Service: Send + Sync + 'static {
 
     /// Whether the node listens and takes work.
     fn readiness(&self) -> impl Future<Output = bool> + Send;
+}
+
+fn no_projects() -> Failure {
+    Failure::new(Code::Usage, "This node does not work on projects.", "Ask a node that has a state folder.")
 }
 
 /// Where work reports how far it is; never blocks, and only the last report counts.

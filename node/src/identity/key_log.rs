@@ -297,6 +297,14 @@ impl KeyLog {
         self.links.iter().zip(&other.links).all(|(a, b)| a.fingerprint == b.fingerprint)
     }
 
+    /// The id of the document before a signed one, whose signatures are not checked: only whoever has the whole chain can.
+    ///
+    /// # Errors
+    /// [`Error`] where the bytes are no key document.
+    pub fn before(bytes: &[u8]) -> Result<Option<ContentId>, Error> {
+        Ok(Link::parse(bytes)?.0.document.previous)
+    }
+
     /// Checks that a threshold of the current keys signed `envelope` as `context`.
     ///
     /// # Errors

@@ -30,7 +30,7 @@ pub use name::{PackageId, PackageName, PackageRef};
 pub use path::PackagePath;
 
 /// The stable code of a failed file operation.
-fn io_code(error: &io::Error) -> Code {
+pub(crate) fn io_code(error: &io::Error) -> Code {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Code::DiskFull,
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => Code::ReadOnly,
@@ -39,7 +39,7 @@ fn io_code(error: &io::Error) -> Code {
 }
 
 /// Keeps a hostile text from filling a message or a terminal.
-fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     let mut short: String = text.chars().take(80).flat_map(char::escape_debug).collect();
     if text.chars().nth(80).is_some() {
         short.push('…');

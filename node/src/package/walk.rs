@@ -257,7 +257,7 @@ fn irregular(metadata: &Metadata) -> Option<&'static str> {
 }
 
 /// Opens a regular file for reading: never through a link, never waiting for the other end of a pipe.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open(path: &Path) -> io::Result<File> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
     if file.metadata()?.is_file() {

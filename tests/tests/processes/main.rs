@@ -23,6 +23,7 @@ mod kill;
 mod lifecycle;
 mod network;
 mod outbox;
+mod projects;
 mod publishing;
 mod searching;
 mod service;

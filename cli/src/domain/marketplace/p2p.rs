@@ -3,6 +3,7 @@
 //! A verb's file holds its arguments, what it asks of the node, and how it shows the answer. The node's own life – its state
 //! folder, its lock, the daemon – is in [`p2p_state`](super::p2p_state).
 
+mod add;
 mod bootstrap;
 mod completions;
 mod config;
@@ -15,8 +16,10 @@ mod install;
 mod key;
 mod list;
 mod logs;
+mod outdated;
 mod peer_info;
 mod peer_list;
+mod project;
 mod publish;
 mod remove;
 mod restart;
@@ -25,8 +28,11 @@ mod service;
 pub(crate) mod start;
 mod status;
 mod stop;
+mod tree;
 mod trust;
+mod update;
 mod verify;
+mod why;
 mod yank;
 
 use clap::{Args, Subcommand};
@@ -61,7 +67,12 @@ pub(crate) enum Verb {
     Deprecate(deprecate::Deprecate),
     Search(search::Search),
     Install(install::Install),
+    Add(add::Add),
     Remove(remove::Remove),
+    Update(update::Update),
+    Outdated(outdated::Outdated),
+    Tree(tree::Tree),
+    Why(why::Why),
     Info(info::Info),
     List(list::List),
     Verify(verify::Verify),
@@ -93,7 +104,12 @@ impl Verb {
             Self::Deprecate(_) => "deprecate the package",
             Self::Search(_) => "search for packages",
             Self::Install(_) => "install the package",
+            Self::Add(_) => "add to the project",
             Self::Remove(_) => "remove the package",
+            Self::Update(_) => "update the project",
+            Self::Outdated(_) => "look for newer versions",
+            Self::Tree(_) => "show what the project uses",
+            Self::Why(_) => "tell who needs the package",
             Self::Info(_) => "tell about the package",
             Self::List(_) => "list the packages",
             Self::Verify(_) => "verify the package",
@@ -149,7 +165,12 @@ impl P2p {
             Verb::Deprecate(verb) => verb.run(session).await,
             Verb::Search(verb) => verb.run(session).await,
             Verb::Install(verb) => verb.run(session).await,
+            Verb::Add(verb) => verb.run(session).await,
             Verb::Remove(verb) => verb.run(session).await,
+            Verb::Update(verb) => verb.run(session).await,
+            Verb::Outdated(verb) => verb.run(session).await,
+            Verb::Tree(verb) => verb.run(session).await,
+            Verb::Why(verb) => verb.run(session).await,
             Verb::Info(verb) => verb.run(session).await,
             Verb::List(verb) => verb.run(session).await,
             Verb::Verify(verb) => verb.run(session).await,

@@ -155,7 +155,7 @@ impl Node {
     }
 
     /// What it means that no head of a package was found.
-    async fn not_known(&self, package: &PackageId) -> Versions {
+    pub(super) async fn not_known(&self, package: &PackageId) -> Versions {
         if !self.is_informed().await {
             return Versions::Unchecked("no peer that was read completely is connected to ask".to_owned());
         }

@@ -3,8 +3,8 @@
 use std::error::Error;
 
 use crate::{
-    catalog, code::Code, config, control::api::Failure, fetch, identity, network, package, peers, release,
-    reputation, store,
+    catalog, code::Code, config, control::api::Failure, fetch, identity, network, package, peers, project,
+    release, reputation, store,
 };
 
 /// An error with a stable code and advice.
@@ -38,6 +38,7 @@ coded!(
     package::manifest::Error,
     package::walk::Error,
     peers::Error,
+    project::Error,
     release::Error,
     reputation::Error,
     store::Error,

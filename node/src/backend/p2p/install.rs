@@ -217,7 +217,7 @@ impl Node {
     }
 
     /// Writes down what the peers did: who helped, who failed, who forged.
-    async fn judge(&self, root: ContentId, report: &Report, succeeded: bool) {
+    pub(super) async fn judge(&self, root: ContentId, report: &Report, succeeded: bool) {
         // Without any peer, or with a loop that does not answer, silence proves nothing.
         let overloaded = self.network.snapshot().await.map_or(true, |snapshot| snapshot.peers.is_empty());
         let stopping = self.stopping().is_cancelled();
@@ -238,7 +238,7 @@ impl Node {
 
     /// Writes down, once it has proved to be so, who claimed the tree and never answered, and who answered late and forged: the
     /// installation did not wait for it.
-    fn judge_late(&self, root: ContentId, session: Session<Handle>) {
+    pub(super) fn judge_late(&self, root: ContentId, session: Session<Handle>) {
         let late = session.late();
         let ((at_work, store), offload) = (self.at_work(), self.offload);
         let (network, stopping) = (self.network.clone(), self.stopping());
@@ -553,7 +553,7 @@ pub(super) fn head_key(package: &PackageId) -> String {
 }
 
 /// The first accepted publisher of a name stays the one that the name means.
-fn pin_first(
+pub(super) fn pin_first(
     tx: &rusqlite::Transaction<'_>,
     package: &PackageId,
     now: Timestamp,
@@ -579,7 +579,7 @@ fn target(text: &str) -> Result<PathBuf, Failure> {
 }
 
 /// Refuses a target among the keys or blocks of the node: what it finds there it takes for its own.
-fn refuse_own_folders(target: &Path, state: &Path) -> Result<(), Failure> {
+pub(super) fn refuse_own_folders(target: &Path, state: &Path) -> Result<(), Failure> {
     let (target, state) = (place::normal(target), place::normal(state));
     let own = store::OWN_FOLDERS.into_iter().chain([KEYS_FOLDER]);
     if own.map(|name| state.join(name)).any(|own| target.starts_with(own)) {

@@ -58,6 +58,7 @@ mod outbox;
 mod packed;
 mod peers;
 mod place;
+mod project;
 mod publish;
 mod recover;
 mod reference;
@@ -96,7 +97,10 @@ use crate::{
     release::{Kind, head::VerifiedHead},
     store::{self, HomeLock, Store, meta},
     time::Timestamp,
-    traits::{Package, PackageInfo, Query, Registry, RegistryMetadata, Release},
+    traits::{
+        Outdated, OutdatedRequest, Package, PackageInfo, ProjectDone, ProjectRequest, Query, Registry,
+        RegistryMetadata, Release,
+    },
 };
 pub use crate::{config::P2PConfig, traits::Error};
 
@@ -336,6 +340,14 @@ impl Registry for P2PRegistry {
         let kind = Kind::Tombstone { reason: "deleted by its publisher".to_owned() };
         self.node.append_if_own(package, kind).await?;
         Ok(())
+    }
+
+    async fn project(&self, request: ProjectRequest) -> Result<ProjectDone, Error> {
+        Ok(self.node.project(request, ProgressSender::discard()).await?)
+    }
+
+    async fn outdated(&self, request: OutdatedRequest) -> Result<Outdated, Error> {
+        Ok(self.node.outdated(request).await?)
     }
 
     async fn exists(&self, package: &PackageId) -> Result<bool, Error> {

@@ -6,10 +6,11 @@ use super::P2PRegistry;
 use crate::control::{
     api::{
         AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
-        Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
-        PeerInfoRequest, PeerList, PeerListRequest, PublishRequest, Published, Reloaded, RemoveRequest,
-        Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust,
-        TrustRequest, Verified, VerifyRequest,
+        Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, Outdated,
+        OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, ProjectDone,
+        ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest,
+        Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified,
+        VerifyRequest,
     },
     service::{Outcome, ProgressSender, Service},
 };
@@ -37,6 +38,14 @@ impl Service for P2PRegistry {
 
     async fn install(&self, request: InstallRequest, progress: ProgressSender) -> Outcome<Installed> {
         self.node.install(request, progress).await
+    }
+
+    async fn project(&self, request: ProjectRequest, progress: ProgressSender) -> Outcome<ProjectDone> {
+        self.node.project(request, progress).await
+    }
+
+    async fn outdated(&self, request: OutdatedRequest) -> Outcome<Outdated> {
+        self.node.outdated(request).await
     }
 
     async fn info(&self, request: InfoRequest) -> Outcome<Info> {

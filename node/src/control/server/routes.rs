@@ -20,8 +20,8 @@ use crate::{
     control::{
         api::{
             AmendRequest, BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest,
-            InstallRequest, PeerInfoRequest, PeerListRequest, PublishRequest, RemoveRequest, ResolveRequest,
-            SearchRequest, TrustRequest, VerifyRequest,
+            InstallRequest, OutdatedRequest, PeerInfoRequest, PeerListRequest, ProjectRequest,
+            PublishRequest, RemoveRequest, ResolveRequest, SearchRequest, TrustRequest, VerifyRequest,
         },
         service::{ProgressSender, Service},
     },
@@ -48,6 +48,8 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/amend", post(amend))
         .route("/search", post(search))
         .route("/install", post(install))
+        .route("/project", post(project))
+        .route("/project/outdated", post(outdated))
         .route("/info", get(info))
         .route("/list", get(list))
         .route("/remove", post(remove))
@@ -145,6 +147,18 @@ async fn install<S: Service>(State(shared): Shares<S>, Ask(request): Ask<Install
     let service = Arc::clone(&shared.service);
     let work = async move { service.install(request, sender).await };
     stepwise(&shared, ClientGone::Cancels, receiver, work)
+}
+
+async fn project<S: Service>(State(shared): Shares<S>, Ask(request): Ask<ProjectRequest>) -> Answer {
+    let (sender, receiver) = ProgressSender::channel();
+    let service = Arc::clone(&shared.service);
+    let work = async move { service.project(request, sender).await };
+    stepwise(&shared, ClientGone::Cancels, receiver, work)
+}
+
+async fn outdated<S: Service>(State(shared): Shares<S>, Ask(request): Ask<OutdatedRequest>) -> Answer {
+    let deadline = deadline(request.timeout_secs.map(|secs| secs as f64), VERIFY_DEADLINE);
+    plain(deadline, shared.service.outdated(request)).await
 }
 
 async fn search<S: Service>(State(shared): Shares<S>, Ask(request): Ask<SearchRequest>) -> Answer {

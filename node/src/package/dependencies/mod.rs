@@ -119,6 +119,7 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Resolution {
     root: Root,
+    preferred: BTreeMap<PackageId, Version>,
     facts: Facts,
     budget: Budget,
     stage: Stage,
@@ -138,16 +139,23 @@ impl Resolution {
         let survey = Survey::new(&root);
         Self {
             root,
+            preferred: BTreeMap::new(),
             facts: Facts::default(),
             budget: Budget { matches: MATCHES_MAX, tries: TRIES_MAX },
             stage: Stage::Survey(Box::new(survey)),
         }
     }
 
+    /// Tries this version of a package before any other, and also where it was withdrawn: it is in use already. Holds for
+    /// versions that are learned afterwards.
+    pub fn prefer(&mut self, package: PackageId, version: Version) {
+        self.preferred.insert(package, version);
+    }
+
     /// What has to be known to go on, in order; nothing where the check is complete. Until it is learned, it is asked for
     /// again.
     pub fn needs(&mut self) -> Vec<Need> {
-        let Self { root, facts, budget, stage } = self;
+        let Self { root, facts, budget, stage, .. } = self;
         if let Stage::Survey(survey) = stage {
             let needs = survey.advance(root, facts, budget);
             if !needs.is_empty() {
@@ -175,9 +183,12 @@ impl Resolution {
 
     /// Learns the versions of a package; what was learned first stays.
     pub fn learn_versions(&mut self, package: PackageId, versions: Versions) {
+        let preferred = self.preferred.get(&package);
         let known = match versions {
-            Versions::All(list) => Known { usable: usable(&list), all: list, whole: Whole::Yes },
-            Versions::Some(list, why) => Known { usable: usable(&list), all: list, whole: Whole::No(why) },
+            Versions::All(list) => Known { usable: usable(&list, preferred), all: list, whole: Whole::Yes },
+            Versions::Some(list, why) => {
+                Known { usable: usable(&list, preferred), all: list, whole: Whole::No(why) }
+            }
             Versions::Missing => Known { usable: Vec::new(), all: Vec::new(), whole: Whole::Missing },
             Versions::Unchecked(why) => Known { usable: Vec::new(), all: Vec::new(), whole: Whole::No(why) },
         };
@@ -242,12 +253,15 @@ fn gave_up(root: &Root, mut surveyed: Report) -> Report {
 }
 
 /// The versions that may be chosen, the best first.
-fn usable(all: &[Candidate]) -> Vec<Version> {
-    let there = all.iter().filter(|candidate| !candidate.yanked);
+fn usable(all: &[Candidate], preferred: Option<&Version>) -> Vec<Version> {
+    let is_preferred = |version: &Version| preferred == Some(version);
+    let there = all.iter().filter(|candidate| !candidate.yanked || is_preferred(&candidate.version));
     let distinct: BTreeSet<&Version> = there.map(|candidate| &candidate.version).collect();
+    let (first, others): (Vec<&Version>, Vec<&Version>) =
+        distinct.into_iter().rev().partition(|version| is_preferred(version));
     let (stable, pre): (Vec<&Version>, Vec<&Version>) =
-        distinct.into_iter().rev().partition(|version| version.pre.is_empty());
-    stable.into_iter().chain(pre).cloned().collect()
+        others.into_iter().partition(|version| version.pre.is_empty());
+    first.into_iter().chain(stable).chain(pre).cloned().collect()
 }
 
 /// What was learned.

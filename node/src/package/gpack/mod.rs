@@ -17,7 +17,8 @@ use std::{
 
 use semver::{Version, VersionReq};
 
-pub use parse::parse;
+pub(crate) use parse::{folder, requirement as range};
+pub use parse::{parse, project};
 
 use super::{PackageId, PackageName, io_code};
 use crate::{code::Code, limits::GPACK_BYTES_MAX};
@@ -77,6 +78,22 @@ pub struct Gpack {
     pub dependencies: BTreeMap<PackageId, VersionReq>,
 }
 
+/// What a `gpack.toml` says of the directory that it stands in, as the project that packages are installed into.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    /// Its name, where it has one: a project need not be published.
+    pub name: Option<PackageName>,
+    /// Packages that it needs.
+    pub dependencies: BTreeMap<PackageId, VersionReq>,
+    /// Short names of packages, which their folders have too.
+    pub aliases: BTreeMap<PackageName, PackageId>,
+    /// The folder that packages are installed into, below the directory.
+    pub folder: PathBuf,
+}
+
+/// The folder that packages are installed into, where a project names no other.
+pub const FOLDER: &str = "gpacks";
+
 /// A description, and what a person might want to mend in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parsed {
@@ -115,10 +132,15 @@ pub fn read(directory: &Path, version: Option<&Version>) -> Result<Parsed, Error
 }
 
 /// Reads one byte more than is allowed, at most.
-fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     super::walk::open(path)?.take(GPACK_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Refuses a TOML document that is nested more than `limit` deep; yields the line.
+pub(crate) fn check_depth(text: &str, limit: usize) -> Result<(), usize> {
+    depth::check(text, limit).map_err(|at| at.line)
 }
 
 /// One thing that is wrong with a `gpack.toml`.

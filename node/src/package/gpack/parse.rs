@@ -1,10 +1,15 @@
 //! From bytes to a [`Gpack`](super::Gpack), or to everything that is wrong with them.
 
+mod project;
+
 use std::{collections::BTreeMap, ops::Range, path::Path, str::FromStr};
 
 use semver::{Version, VersionReq};
 use serde_spanned::Spanned;
 use toml::de::{DeTable, DeValue};
+
+pub(crate) use project::folder;
+pub use project::project;
 
 use super::{Error, Gpack, Parsed, Problem, depth, field};
 use crate::{
@@ -22,6 +27,8 @@ const KEYS: &[&str] = &[
     "authors",
     "repository",
     "dependencies",
+    "aliases",
+    "project",
 ];
 
 /// Problems, and warnings, that are told of one file.
@@ -317,7 +324,7 @@ fn dependency_id(text: &str) -> Result<PackageId, String> {
     }
 }
 
-fn requirement(text: &str) -> Result<VersionReq, String> {
+pub(crate) fn requirement(text: &str) -> Result<VersionReq, String> {
     field::requirement(text)?;
     text.parse().map_err(|error| format!("\"{}\" is not a version requirement: {error}", shorten(text)))
 }

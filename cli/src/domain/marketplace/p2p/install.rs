@@ -9,11 +9,12 @@ use clap::Args;
 use futures::{StreamExt, stream};
 use ggen_marketplace::{
     code::Code,
-    control::api::{Failure, InstallRequest, Installed},
+    control::api::{Failure, InstallRequest, Installed, ProjectAction},
     package::{Asked, asked::Which},
 };
 use serde::Serialize;
 
+use super::project::{self, Change, Way};
 use crate::{
     domain::marketplace::p2p_state::own_time,
     page::{self, Page},
@@ -34,18 +35,25 @@ const AT_ONCE: usize = 4;
         Where no node runs, one is started for the time of this command.\n\n\
         A new folder appears whole or not at all. An empty folder that exists is filled and stays the folder that it is. If another \
         version is installed there and nobody changed it, this one takes its place, newer or older. Changed files are named and \
-        nothing is done; with --force they are kept in a folder beside it. Nothing of yours is ever deleted.",
+        nothing is done; with --force they are kept in a folder beside it. Nothing of yours is ever deleted.\n\n\
+        Without a package, all packages are installed that the project in the current directory asks for in its gpack.toml, with \
+        all that they need, in the versions of gpack.lock, which is written where it does not match gpack.toml yet.",
     after_help = "\
 Examples:
   ggen marketplace p2p install web-tools
   ggen marketplace p2p install web-tools@^1.2 left-pad@1 colours@latest
   ggen marketplace p2p install web-tools@1.2.3 --to ./vendor/web-tools
   ggen marketplace p2p install web-tools --fresh 7d
-  ggen marketplace p2p install <publisher>/web-tools --format json"
+  ggen marketplace p2p install <publisher>/web-tools --format json
+
+In the directory of a project:
+  ggen marketplace p2p install
+  ggen marketplace p2p install --locked
+  ggen marketplace p2p install --frozen --offline"
 )]
 pub(crate) struct Install {
-    /// The packages: [publisher/]name[@version], also @^1.2 or @latest.
-    #[arg(value_name = "PACKAGE", value_parser = values::package, required = true)]
+    /// The packages: [publisher/]name[@version], also @^1.2 or @latest; without one, those of the project.
+    #[arg(value_name = "PACKAGE", value_parser = values::package)]
     packages: Vec<Asked>,
     /// The folder to put it in; of several packages, the folder that holds a folder for each [default: named after the package].
     #[arg(long, value_name = "DIR")]
@@ -65,6 +73,14 @@ pub(crate) struct Install {
     /// Exit with status 10 if the version was taken from a state that nobody confirmed in time.
     #[arg(long)]
     strict: bool,
+    /// Of a project: fail if gpack.lock does not match gpack.toml, and never write it.
+    #[arg(long, conflicts_with = "packages")]
+    locked: bool,
+    /// Of a project: take gpack.lock as it stands, and ask nobody for versions.
+    #[arg(long, conflicts_with = "packages")]
+    frozen: bool,
+    #[command(flatten)]
+    change: Change,
 }
 
 /// What came of several packages.
@@ -89,6 +105,17 @@ struct Failed {
 
 impl Install {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        if self.packages.is_empty() {
+            return self.project(session).await;
+        }
+        if self.change.is_given() {
+            return Err(Failure::new(
+                Code::Usage,
+                "--offline, --dry-run and --project belong to a project, and no package is named with them.",
+                "Add the package to the project: ggen marketplace p2p add <package>",
+            )
+            .into());
+        }
         let requests = self.requests()?;
         let outcomes = own_time::with_node(session, !self.no_start, async |client| {
             let bar = Bar::new(session);
@@ -114,6 +141,21 @@ impl Install {
             return Ok(Exit::Told(Code::Partial));
         }
         Ok(exit)
+    }
+
+    /// Installs what the project in the current directory asks for.
+    async fn project(self, session: &Session) -> Finished<Exit> {
+        if self.to.is_some() || self.fresh.is_some() || self.strict {
+            return Err(Failure::new(
+                Code::Usage,
+                "--to, --fresh and --strict belong to a package that is named.",
+                "The folder of a project is named in its gpack.toml: [project] folder = \"gpacks\"",
+            )
+            .into());
+        }
+        let Self { locked, frozen, force, timeout, no_start, change, .. } = self;
+        let way = Way { locked, frozen, force, timeout, no_start };
+        project::run(session, ProjectAction::Install, change, way).await
     }
 
     /// One request for each package.

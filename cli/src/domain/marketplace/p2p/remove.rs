@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ggen_marketplace::{
-    control::api::{Failure, RemoveRequest, Removed},
-    package::Asked,
+    control::api::{Failure, ProjectAction, RemoveRequest, Removed},
+    package::{Asked, asked::Which},
 };
 
+use super::project::{self, Change, Way};
 use crate::{
     domain::marketplace::p2p_state,
     page::{self, Page},
@@ -21,14 +22,19 @@ use crate::{
     long_about = "Remove an installed package: its files, and the note that it is installed.\n\n\
         Only files that are as they were signed are deleted. If files were changed or added, nothing is removed; with --force the \
         rest is, and those stay where they are. A package whose folder was deleted by hand is forgotten. The blocks stay in the \
-        store, so that this node still provides the package.",
+        store, so that this node still provides the package.\n\n\
+        In the directory of a project, its gpack.toml no longer asks for the package, and what nothing else needs goes too. The \
+        packages that stay keep their versions. There, --force moves what was changed into gpacks/.kept.",
     after_help = "\
 What begins with a dot or a slash is a folder, everything else a package.
 
 Examples:
   ggen marketplace p2p remove web-tools
   ggen marketplace p2p remove ./vendor/web-tools
-  ggen marketplace p2p remove web-tools@1.2.3 --force"
+  ggen marketplace p2p remove web-tools@1.2.3 --force
+
+In the directory of a project:
+  ggen marketplace p2p remove web-tools"
 )]
 pub(crate) struct Remove {
     /// A package, [publisher/]name[@version], or the folder that one is installed in.
@@ -37,6 +43,8 @@ pub(crate) struct Remove {
     /// Remove the rest where some files are not as they were signed.
     #[arg(long)]
     force: bool,
+    #[command(flatten)]
+    change: Change,
 }
 
 /// What is to be removed.
@@ -55,6 +63,10 @@ fn what(text: &str) -> Result<What, String> {
 
 impl Remove {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        if let Some(packages) = self.of_project() {
+            let way = Way { force: self.force, ..Way::default() };
+            return project::run(session, ProjectAction::Remove { packages }, self.change, way).await;
+        }
         let mut exit = Exit::Ok;
         let is_one = self.what.len() == 1;
         for what in self.what {
@@ -77,6 +89,18 @@ impl Remove {
             }
         }
         Ok(exit)
+    }
+}
+
+impl Remove {
+    /// The packages, where they are those that a project asks for.
+    fn of_project(&self) -> Option<Vec<String>> {
+        let is_project = self.change.is_given() || self.change.place.is_project();
+        let names = self.what.iter().map(|what| match what {
+            What::Package(package) if package.which == Which::Latest => Some(package.to_string()),
+            What::Package(_) | What::Folder(_) => None,
+        });
+        names.collect::<Option<_>>().filter(|_| is_project)
     }
 }
 

@@ -1,0 +1,63 @@
+//! `outdated`: of which packages of a project there are newer versions.
+
+use clap::Args;
+use ggen_marketplace::control::api::{AnyPath, Outdated as Answer, OutdatedRequest};
+
+use super::project::Where;
+use crate::{
+    domain::marketplace::p2p_state::own_time,
+    page::{self, Page},
+    session::{Exit, Finished, Session},
+    values,
+};
+
+/// List the packages of a project of which there are newer versions.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "List the packages of a project of which there are newer versions.\n\n\
+        WANTED is the newest version that every range allows: update takes it. LATEST is the newest of all: to get it, ask for it \
+        in gpack.toml. A yanked version is listed too.",
+    after_help = "\
+Examples:
+  ggen marketplace p2p outdated
+  ggen marketplace p2p outdated --format json"
+)]
+pub(crate) struct Outdated {
+    #[command(flatten)]
+    place: Where,
+    /// How long it may take in all.
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
+    timeout: Option<u64>,
+    /// Fail where no node runs, instead of starting one for the time of this command.
+    #[arg(long)]
+    no_start: bool,
+}
+
+impl Outdated {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let request =
+            OutdatedRequest { directory: AnyPath(self.place.directory()?), timeout_secs: self.timeout };
+        let answer =
+            own_time::with_node(session, !self.no_start, async |client| client.outdated(&request).await)
+                .await?;
+        session.print(&answer, show)?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn show(answer: &Answer, page: &mut Page) {
+    page.warnings(&answer.warnings);
+    if answer.packages.is_empty() {
+        page.line(format!("No newer versions: {} looked at.", page::count(answer.total, "package")));
+        return;
+    }
+    page.table(
+        &["NAME", "CURRENT", "WANTED", "LATEST", "NOTE"],
+        answer.packages.iter().map(|it| {
+            let yanked = it.yanked.as_ref().map(|reason| format!("yanked: {reason}"));
+            let note = yanked.or_else(|| (!it.direct).then(|| "needed by others".to_owned()));
+            let cells = [&it.name, &it.current, &it.wanted, &it.latest];
+            cells.into_iter().cloned().chain([note.unwrap_or_default()]).collect()
+        }),
+    );
+}

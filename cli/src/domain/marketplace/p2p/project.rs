@@ -1,0 +1,177 @@
+//! What the verbs of a project have in common: a directory with a `gpack.toml`, and what was done to it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ggen_marketplace::{
+    code::Code,
+    control::api::{AnyPath, Failure, ProjectAction, ProjectChange, ProjectDone, ProjectRequest},
+    package::gpack,
+    project::{Lock, Requirements},
+};
+
+use crate::{
+    domain::marketplace::p2p_state::own_time,
+    page::{self, Page},
+    progress::Bar,
+    session::{Exit, Finished, Session},
+    values,
+};
+
+/// Which project is meant.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Where {
+    /// The directory with the gpack.toml [default: the current one].
+    #[arg(long, value_name = "DIR")]
+    project: Option<PathBuf>,
+}
+
+impl Where {
+    /// The directory, absolute; nothing is looked at.
+    pub(crate) fn directory(&self) -> Result<PathBuf, Failure> {
+        match &self.project {
+            Some(directory) => values::absolute(directory),
+            None => std::env::current_dir().map_err(|error| {
+                Failure::new(
+                    Code::Usage,
+                    format!("The current directory cannot be told: {error}."),
+                    "Go to a directory that exists, or name one: --project DIR",
+                )
+            }),
+        }
+    }
+
+    /// Whether there is a project.
+    pub(crate) fn is_project(&self) -> bool {
+        self.directory().is_ok_and(|directory| directory.join(gpack::FILE_NAME).is_file())
+    }
+
+    /// What the project asks for, and its lock file.
+    pub(crate) fn read(&self) -> Result<(Requirements, Lock), Failure> {
+        let directory = self.directory()?;
+        let requirements = Requirements::read(&directory).map_err(|error| told(&error))?;
+        match Lock::read(&directory).map_err(|error| told(&error))? {
+            Some((lock, _)) => Ok((requirements, lock)),
+            None if requirements.project().dependencies.is_empty() => Ok((requirements, Lock::default())),
+            None => Err(told(&ggen_marketplace::project::Error::NoLock {
+                path: directory.join(ggen_marketplace::project::LOCK_FILE),
+            })),
+        }
+    }
+}
+
+fn told(error: &ggen_marketplace::project::Error) -> Failure {
+    Failure::new(error.code(), sentence(&error.to_string()), error.hint())
+}
+
+/// With a capital letter and a full stop.
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    let stop = if text.ends_with('.') { "" } else { "." };
+    format!("{first}{}{stop}", chars.as_str())
+}
+
+/// What every verb understands that changes a project.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Change {
+    #[command(flatten)]
+    pub(crate) place: Where,
+    /// Take nothing from other nodes; name all packages that are not on this machine.
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Show what would change in gpack.lock, and change nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+impl Change {
+    /// Whether any of these was given.
+    pub(crate) fn is_given(&self) -> bool {
+        self.offline || self.dry_run || self.place.project.is_some()
+    }
+}
+
+/// The rest of a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Way {
+    pub(crate) locked: bool,
+    pub(crate) frozen: bool,
+    pub(crate) force: bool,
+    pub(crate) timeout: Option<u64>,
+    /// Fails where no node runs.
+    pub(crate) no_start: bool,
+}
+
+/// Does something to a project, and shows what came of it.
+pub(crate) async fn run(
+    session: &Session,
+    action: ProjectAction,
+    change: Change,
+    way: Way,
+) -> Finished<Exit> {
+    let Way { locked, frozen, force, timeout: timeout_secs, no_start } = way;
+    let Change { place, offline, dry_run } = change;
+    let directory = AnyPath(place.directory()?);
+    if !directory.0.join(gpack::FILE_NAME).exists() {
+        let error = ggen_marketplace::project::Error::NoProject { directory: directory.0 };
+        return Err(told(&error).into());
+    }
+    let request = ProjectRequest { directory, action, locked, frozen, offline, force, dry_run, timeout_secs };
+    let done = own_time::with_node(session, !no_start, async |client| {
+        let bar = Bar::new(session);
+        client.project(&request, |step| bar.update(&step)).await
+    });
+    session.print(&done.await?, show)?;
+    Ok(Exit::Ok)
+}
+
+fn show(done: &ProjectDone, page: &mut Page) {
+    page.warnings(&done.warnings);
+    if done.recovered {
+        page.line("An earlier command was cut off; what it began was completed first.");
+    }
+    page.heading(headline(done));
+    for change in &done.changes {
+        page.line(line(change));
+    }
+    page.field("packages", done.packages.len());
+    if !done.dry_run {
+        page.field("folder", &done.folder).field("fetched", page::bytes(done.bytes_fetched));
+    }
+    let kept: Vec<String> = done.kept.iter().map(ToString::to_string).collect();
+    page.list("kept aside", &kept);
+}
+
+fn headline(done: &ProjectDone) -> String {
+    let count = |of: fn(&ProjectChange) -> bool| done.changes.iter().filter(|change| of(change)).count();
+    let added = count(|change| change.from.is_none());
+    let removed = count(|change| change.to.is_none());
+    let changed = done.changes.len() - added - removed;
+    let parts: Vec<String> = [(added, "added"), (changed, "updated"), (removed, "removed")]
+        .into_iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{} {what}", page::count(number, "package")))
+        .collect();
+    match (parts.is_empty(), done.dry_run) {
+        (true, true) => "Nothing would change".to_owned(),
+        (false, true) => format!("Would be: {}", parts.join(", ")),
+        (true, false) if done.written + done.removed == 0 => "Everything is in place".to_owned(),
+        (true, false) => format!("{} written", page::count(done.written, "folder")),
+        (false, false) => sentence(&parts.join(", ")).trim_end_matches('.').to_owned(),
+    }
+}
+
+fn line(change: &ProjectChange) -> String {
+    match (&change.from, &change.to) {
+        (None, Some(to)) => format!("  + {} {to}", change.name),
+        (Some(from), None) => format!("  - {} {from}", change.name),
+        (Some(from), Some(to)) => format!("  ~ {} {from} -> {to}", change.name),
+        (None, None) => format!("  {}", change.name),
+    }
+}
+
+/// The name that a package goes by in a project, with its publisher where it has no short name.
+pub(crate) fn name(requirements: &Requirements, id: &ggen_marketplace::package::PackageId) -> String {
+    requirements.alias(id).unwrap_or(&id.name).to_string()
+}

@@ -1,0 +1,80 @@
+//! `tree`: what a project uses, and who needs it.
+
+use clap::Args;
+use ggen_marketplace::{
+    control::api::{ProjectBranch, ProjectTree},
+    project::{Requirements, graph, plan},
+};
+
+use super::project::{self, Where};
+use crate::{
+    page::Page,
+    session::{Exit, Finished, Session},
+};
+
+/// Show the packages of a project as a tree of who needs whom.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Show the packages of a project as a tree of who needs whom.\n\n\
+        Each line has the version that is locked and the range that is asked for. What a package needs is shown once; (*) marks \
+        the other places. Only gpack.toml and gpack.lock are read: no node is needed.",
+    after_help = "\
+Examples:
+  ggen marketplace p2p tree
+  ggen marketplace p2p tree --format json"
+)]
+pub(crate) struct Tree {
+    #[command(flatten)]
+    place: Where,
+}
+
+impl Tree {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let (requirements, lock) = self.place.read()?;
+        let asked = &requirements.project().dependencies;
+        let lines =
+            graph::tree(asked, &lock).into_iter().map(|branch| shape(&requirements, branch)).collect();
+        let misfits = plan::misfits(asked, &lock);
+        let mut warnings: Vec<String> = misfits.iter().map(ToString::to_string).collect();
+        if !warnings.is_empty() {
+            warnings.push("gpack.lock does not match gpack.toml: ggen marketplace p2p install".to_owned());
+        }
+        let answer = ProjectTree { lines, total: lock.packages.len(), warnings };
+        let root =
+            requirements.project().name.as_ref().map_or("this project", |name| name.as_str()).to_owned();
+        session.print(&answer, |answer, page| show(answer, &root, page))?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn shape(requirements: &Requirements, branch: graph::Branch) -> ProjectBranch {
+    ProjectBranch {
+        depth: branch.depth,
+        name: project::name(requirements, &branch.package),
+        id: branch.package.to_string(),
+        version: branch.version.map(|version| version.to_string()),
+        range: branch.range,
+        repeated: branch.repeated,
+    }
+}
+
+fn show(tree: &ProjectTree, root: &str, page: &mut Page) {
+    page.warnings(&tree.warnings);
+    page.heading(root);
+    // Whether another line of each depth comes further down.
+    let mut goes_on: Vec<bool> = Vec::new();
+    let mut drawn: Vec<String> = Vec::new();
+    for line in tree.lines.iter().rev() {
+        goes_on.resize(line.depth + 1, false);
+        let bars: String =
+            goes_on[..line.depth].iter().map(|more| if *more { "│   " } else { "    " }).collect();
+        let corner = if goes_on[line.depth] { "├── " } else { "└── " };
+        goes_on[line.depth] = true;
+        let version = line.version.as_deref().unwrap_or("not locked");
+        let repeated = if line.repeated { " (*)" } else { "" };
+        drawn.push(format!("{bars}{corner}{} {version} ({}){repeated}", line.name, line.range));
+    }
+    for line in drawn.iter().rev() {
+        page.line(line);
+    }
+}

@@ -1,0 +1,521 @@
+//! Projects: what a directory with a `gpack.toml` asks for, brought here, verified, and put into its folder as a whole.
+
+mod bring;
+mod offers;
+mod place;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use semver::{Version, VersionReq};
+use tokio::time::Instant;
+
+use self::{
+    bring::Brought,
+    offers::{Offer, Offers},
+    place::{Target, Work},
+};
+use super::{
+    disputed::{FROZEN, frozen},
+    failure::fail,
+    gone,
+    install::refuse_own_folders,
+    node::{Node, asked_time},
+};
+use crate::{
+    catalog,
+    code::Code,
+    control::{
+        api::{
+            AnyPath, Failure, Outdated, OutdatedPackage, OutdatedRequest, ProjectAction, ProjectChange,
+            ProjectDone, ProjectPackage, ProjectRequest,
+        },
+        service::ProgressSender,
+    },
+    limits::PROJECT_NAMED_MAX,
+    package::{PackageId, PackageName, PackageRef, gpack, name::parse_version},
+    project::{
+        Done, Guard, LOCK_FILE, Lock, Requirements,
+        graph::{self, folders},
+        plan::{Free, Misfit, Wishes, compatible, misfits},
+        recover,
+    },
+    store::pins,
+};
+
+/// How long work on a project may take where no time was given.
+const PROJECT_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Lines of a list that a message has; the rest is counted.
+const LISTED_MAX: usize = 20;
+
+/// How something is looked up.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    /// Nothing is taken from other nodes.
+    offline: bool,
+    /// Others are asked for something newer, also where nothing is overdue.
+    asks: bool,
+    deadline: Instant,
+}
+
+/// A project that is locked and read.
+struct Opened {
+    guard: Guard,
+    requirements: Requirements,
+    lock: Option<Lock>,
+    lock_bytes: Option<Vec<u8>>,
+    recovered: Option<Done>,
+}
+
+impl Node {
+    /// Changes what a project asks for, and makes its folders what it asks for.
+    pub(super) async fn project(
+        &self,
+        request: ProjectRequest,
+        progress: ProgressSender,
+    ) -> Result<ProjectDone, Failure> {
+        check(&request)?;
+        let deadline = Instant::now() + asked_time(request.timeout_secs, PROJECT_TIMEOUT);
+        let asks = matches!(request.action, ProjectAction::Update { .. });
+        let how = How { offline: request.offline, asks, deadline };
+        let opened = Arc::new(self.open_project(request.directory.0.clone()).await?);
+        let own = self.config().state_dir.clone();
+        refuse_own_folders(&opened.guard.root().join(&opened.requirements.project().folder), &own)?;
+        let mut offers = Offers::default();
+        progress.report("choosing versions", 0, None, "packages");
+        let wanted = self.wanted(&request, &opened, how, &mut offers).await?;
+        let old = opened.lock.clone().unwrap_or_default();
+        let folders = folders(wanted.requirements.project(), &wanted.lock);
+        let mut answer = answer(&request, &opened, &wanted, &folders, &old);
+        answer.warnings.extend(wanted.warnings.iter().cloned());
+        if request.dry_run {
+            return Ok(answer);
+        }
+        let packages = self.bring_manifests(&wanted.lock, how, &progress).await?;
+        let heads = offers.packages.iter().map(|(id, offer)| (id.clone(), offer.head.clone())).collect();
+        let target = Arc::new(Target {
+            requirements: wanted.requirements,
+            lock: wanted.lock,
+            writes_lock: !request.locked && !request.frozen,
+            packages,
+            folders,
+            force: request.force,
+            heads,
+            named: wanted.named,
+        });
+        let work = self.inspect(&opened, &target).await?;
+        let written: Vec<_> =
+            target.packages.iter().filter(|it| work.written.contains(&it.id)).cloned().collect();
+        answer.warnings.extend(self.refuse_disputed(&written).await?);
+        answer.bytes_fetched = self.bring_files(&written, how, &progress).await?;
+        let (done, work) = self.put_in_place(&opened, &target, work, progress).await?;
+        for it in &written {
+            self.forget_providers(&it.release.root);
+        }
+        // This node provides the trees from now on.
+        self.audience.notify_one();
+        answer.written = work.written.len();
+        answer.removed = work.removed;
+        answer.warnings.extend(work.warnings);
+        let earlier = opened.recovered.iter().flat_map(|done| &done.kept);
+        answer.kept = earlier.chain(&done.kept).map(|path| AnyPath(path.clone())).collect();
+        Ok(answer)
+    }
+
+    /// Locks a project, completes what an earlier command began, and reads its files.
+    async fn open_project(&self, directory: PathBuf) -> Result<Opened, Failure> {
+        if !directory.is_absolute() {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{} is not the absolute path of a directory.", directory.display()),
+                "Run the command in the directory of a project.",
+            ));
+        }
+        self.offload_store(move |store| {
+            let guard = Guard::lock(&directory).map_err(fail)?;
+            let mut keeps = |was: &_, folder: &_| place::is_users(store, was, folder);
+            let recovered = recover(&guard, &mut keeps).map_err(fail)?;
+            let requirements = Requirements::read(guard.root()).map_err(fail)?;
+            let (lock, lock_bytes) = Lock::read(guard.root()).map_err(fail)?.unzip();
+            Ok(Opened { guard, requirements, lock, lock_bytes, recovered })
+        })
+        .await
+    }
+
+    async fn inspect(&self, opened: &Arc<Opened>, target: &Arc<Target>) -> Result<Work, Failure> {
+        let (opened, target) = (Arc::clone(opened), Arc::clone(target));
+        self.offload_store(move |store| {
+            let site = place::site(&opened.guard, &target.requirements)?;
+            place::inspect(store, &site, &target)
+        })
+        .await
+    }
+
+    /// Refuses versions from behind the place where a log of its publisher parts, whatever a lock file says; yields a warning for
+    /// each package of which an older version is taken.
+    async fn refuse_disputed(&self, written: &[Brought]) -> Result<Vec<String>, Failure> {
+        let mut warnings = Vec::new();
+        for it in written {
+            if self.dispute(&it.id).await?.is_none() {
+                continue;
+            }
+            let head = self.head_of(&it.id).await?;
+            let (release, _) = self.undisputed_release(&head, Some(&it.release.version)).await?;
+            if release != it.release {
+                let why = format!("version {} of the lock file is not from before that", release.version);
+                return Err(frozen(&it.id, &why));
+            }
+            warnings.push(format!("{}: {FROZEN}", it.id));
+        }
+        Ok(warnings)
+    }
+
+    async fn put_in_place(
+        &self,
+        opened: &Arc<Opened>,
+        target: &Arc<Target>,
+        work: Work,
+        progress: ProgressSender,
+    ) -> Result<(Done, Work), Failure> {
+        // Both live for as long as the work does, also where nobody waits for it any more.
+        let (opened, target) = (Arc::clone(opened), Arc::clone(target));
+        self.offload_store(move |store| {
+            let done = place::apply(store, &opened, &target, &work, &progress)?;
+            let folder = opened.guard.root().join(&target.requirements.project().folder);
+            place::note(store, &folder, &target, &work)?;
+            Ok((done, work))
+        })
+        .await
+    }
+
+    /// What a project is to ask for, and the versions that answer it.
+    async fn wanted(
+        &self,
+        request: &ProjectRequest,
+        opened: &Opened,
+        how: How,
+        offers: &mut Offers,
+    ) -> Result<Wanted, Failure> {
+        let lock_path = opened.guard.root().join(LOCK_FILE);
+        let no_lock = || fail(crate::project::Error::NoLock { path: lock_path.clone() });
+        let mut wanted = Wanted {
+            requirements: opened.requirements.clone(),
+            lock: opened.lock.clone().unwrap_or_default(),
+            named: BTreeSet::new(),
+            warnings: Vec::new(),
+        };
+        if request.frozen {
+            return if opened.lock.is_some() { Ok(wanted) } else { Err(no_lock()) };
+        }
+        let (mut free, mut exact) = (Free::Nothing, BTreeMap::new());
+        match &request.action {
+            ProjectAction::Install => {}
+            ProjectAction::Add { packages, alias } => {
+                for text in packages {
+                    self.add(text, alias.as_deref(), how, &mut wanted).await?;
+                }
+            }
+            ProjectAction::Remove { packages } => {
+                for text in packages {
+                    let id = one(&wanted.requirements, text, &Lock::default())?;
+                    wanted.requirements = wanted.requirements.without(&id).map_err(fail)?;
+                }
+            }
+            ProjectAction::Update { packages, precise } => {
+                let ids = packages.iter().map(|text| one(&wanted.requirements, text, &wanted.lock));
+                let ids: BTreeSet<PackageId> = ids.collect::<Result<_, _>>()?;
+                if let (Some(precise), Some(id)) = (precise, ids.first()) {
+                    exact.insert(id.clone(), version(precise)?);
+                }
+                free = if ids.is_empty() { Free::Everything } else { Free::Only(ids) };
+            }
+        }
+        let asked = wanted.requirements.project().dependencies.clone();
+        let found = misfits(&asked, &wanted.lock);
+        if request.locked {
+            return match (&opened.lock, found.is_empty()) {
+                (None, _) => Err(no_lock()),
+                (Some(_), true) => Ok(wanted),
+                (Some(_), false) => Err(unanswered(&found)),
+            };
+        }
+        let is_unneeded = |misfit: &Misfit| matches!(misfit, Misfit::Unneeded { .. });
+        if free == Free::Nothing && found.iter().all(is_unneeded) {
+            for misfit in &found {
+                if let Misfit::Unneeded { package } = misfit {
+                    wanted.lock.packages.remove(package);
+                }
+            }
+            return Ok(wanted);
+        }
+        let old = std::mem::take(&mut wanted.lock);
+        let wishes = Wishes { asked, lock: old.clone(), free, exact };
+        let chosen = self.plan(wishes, how, offers).await?;
+        wanted.lock = offers.lock(&chosen, &old)?;
+        for (id, version) in &chosen {
+            let offered = offers.packages.get(id).and_then(|offer| offer.releases.get(version));
+            if let Some(reason) = offered.and_then(|offered| offered.yanked.as_ref()) {
+                wanted
+                    .warnings
+                    .push(format!("{id}@{version} was yanked by its publisher, and stays locked: {reason}"));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Adds what a person typed to what a project asks for.
+    async fn add(
+        &self,
+        text: &str,
+        alias: Option<&str>,
+        how: How,
+        wanted: &mut Wanted,
+    ) -> Result<(), Failure> {
+        let (package, range) = parse_added(text)?;
+        let reference = self.meant(package).await?.reference;
+        if how.offline {
+            self.known_here(&reference).await?;
+        }
+        let head = self.resolve(&reference).await?;
+        let id = head.package_id();
+        let range = match (range, wanted.requirements.project().dependencies.get(&id)) {
+            (Some(range), _) => range,
+            (None, Some(range)) => range.clone(),
+            (None, None) => compatible(&self.release_of(&head, None).await?.0.version),
+        };
+        let alias = match (alias, wanted.requirements.alias(&id)) {
+            (Some(alias), _) => alias
+                .parse::<PackageName>()
+                .map_err(|error| Failure::new(error.code(), error.to_string(), "For example: --as web"))?,
+            (None, Some(alias)) => alias.clone(),
+            (None, None) => id.name.clone(),
+        };
+        if let Some(other) = wanted.requirements.project().aliases.get(&alias).filter(|other| **other != id) {
+            return Err(Failure::new(
+                Code::Conflict,
+                format!("The short name \"{alias}\" means {other} in this project; nothing was changed."),
+                format!("Give this one another: ggen marketplace p2p add {id} --as <name>"),
+            ));
+        }
+        wanted.requirements = wanted.requirements.with(&id, &range, Some(&alias)).map_err(fail)?;
+        wanted.named.insert(id);
+        Ok(())
+    }
+
+    /// Refuses a package of which nothing is known here.
+    async fn known_here(&self, reference: &PackageRef) -> Result<(), Failure> {
+        let (name, publisher) = (reference.name.clone(), reference.publisher);
+        let known = self.with_store(move |store| {
+            store.read(|conn| {
+                let publisher = match publisher {
+                    Some(publisher) => Some(publisher),
+                    None => pins::pinned(conn, &name)?,
+                };
+                match publisher {
+                    Some(publisher) => Ok(catalog::get(conn, &PackageId { publisher, name })?.is_some()),
+                    None => Ok(catalog::by_name(conn, &name)?.total > 0),
+                }
+            })
+        });
+        if known.await? {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Code::NotFound,
+            format!("{reference} is not known on this machine; nothing was changed."),
+            "Run the same command without --offline.",
+        ))
+    }
+
+    /// Tells of which packages of a project there are newer versions.
+    pub(super) async fn outdated(&self, request: OutdatedRequest) -> Result<Outdated, Failure> {
+        let deadline = Instant::now() + asked_time(request.timeout_secs, PROJECT_TIMEOUT);
+        let how = How { offline: false, asks: true, deadline };
+        let directory = request.directory.0.clone();
+        let read = self.offload.run(move || {
+            let requirements = Requirements::read(&directory).map_err(fail)?;
+            let lock = Lock::read(&directory).map_err(fail)?.map(|(lock, _)| lock).unwrap_or_default();
+            Ok::<_, Failure>((requirements, lock))
+        });
+        let (requirements, lock) = read.await.ok_or_else(|| gone("a look at the project"))??;
+        let asked = requirements.project().dependencies.clone();
+        let mut offers = Offers::default();
+        let mut outdated = Outdated { total: lock.packages.len(), ..Outdated::default() };
+        let wishes = Wishes {
+            asked: asked.clone(),
+            lock: lock.clone(),
+            free: Free::Everything,
+            exact: BTreeMap::new(),
+        };
+        let chosen = match self.plan(wishes, how, &mut offers).await {
+            Ok(chosen) => chosen,
+            Err(failure) => {
+                outdated.warnings.push(failure.message);
+                BTreeMap::new()
+            }
+        };
+        for (id, locked) in &lock.packages {
+            if !offers.packages.contains_key(id) {
+                match self.offer(id, how).await {
+                    Ok(offer) => drop(offers.packages.insert(id.clone(), offer)),
+                    Err(failure) => outdated.warnings.push(format!("{id}: {}", failure.message)),
+                }
+            }
+            let offer = offers.packages.get(id);
+            let latest = offer.and_then(Offer::latest).unwrap_or(&locked.version);
+            let wanted = chosen.get(id).unwrap_or(&locked.version);
+            let yanked = offer.and_then(|offer| offer.releases.get(&locked.version)?.yanked.clone());
+            if *latest <= locked.version && *wanted == locked.version && yanked.is_none() {
+                continue;
+            }
+            outdated.packages.push(OutdatedPackage {
+                id: id.to_string(),
+                name: requirements.alias(id).unwrap_or(&id.name).to_string(),
+                current: locked.version.to_string(),
+                wanted: wanted.to_string(),
+                latest: latest.to_string(),
+                direct: asked.contains_key(id),
+                yanked,
+            });
+        }
+        Ok(outdated)
+    }
+}
+
+/// What a project is to ask for, and what answers it.
+struct Wanted {
+    requirements: Requirements,
+    lock: Lock,
+    named: BTreeSet<PackageId>,
+    warnings: Vec<String>,
+}
+
+/// Refuses what contradicts itself.
+fn check(request: &ProjectRequest) -> Result<(), Failure> {
+    let usage = |message: &str, hint: &str| Err(Failure::new(Code::Usage, message, hint));
+    let named = match &request.action {
+        ProjectAction::Install => 0,
+        ProjectAction::Add { packages, .. } | ProjectAction::Remove { packages } => packages.len(),
+        ProjectAction::Update { packages, .. } => packages.len(),
+    };
+    if named > PROJECT_NAMED_MAX {
+        return usage(&format!("At most {PROJECT_NAMED_MAX} packages can be named at once."), "Name fewer.");
+    }
+    if (request.locked || request.frozen) && request.action != ProjectAction::Install {
+        return usage(
+            "What changes gpack.lock cannot keep it as it is.",
+            "Leave out --locked and --frozen, or run: ggen marketplace p2p install --locked",
+        );
+    }
+    match &request.action {
+        ProjectAction::Add { packages, alias: Some(_) } if packages.len() != 1 => {
+            usage("A short name belongs to one package.", "Add the packages one by one.")
+        }
+        ProjectAction::Update { packages, precise: Some(_) } if packages.len() != 1 => {
+            usage("A precise version belongs to one package.", "Name the package to update.")
+        }
+        ProjectAction::Add { packages, .. } | ProjectAction::Remove { packages } if packages.is_empty() => {
+            usage("No package was named.", "Name at least one.")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes apart what a person types after `add`: `[publisher/]name[@range]`.
+fn parse_added(text: &str) -> Result<(&str, Option<VersionReq>), Failure> {
+    let (package, range) = match text.split_once('@') {
+        Some((package, "latest")) => (package, None),
+        Some((package, range)) => (package, Some(range)),
+        None => (text, None),
+    };
+    let range = range.map(|range| {
+        gpack::range(range).map_err(|why| {
+            Failure::new(
+                Code::Usage,
+                format!("{}: {why}", crate::package::shorten(text)),
+                "For example: web-tools@^1.2, or \"web-tools@>=1.2, <2\"",
+            )
+        })
+    });
+    Ok((package, range.transpose()?))
+}
+
+fn version(text: &str) -> Result<Version, Failure> {
+    parse_version(text).map_err(|error| {
+        Failure::new(error.code(), error.to_string(), "Write three numbers, for example 1.2.3.")
+    })
+}
+
+/// The one package of a project that a person means.
+fn one(requirements: &Requirements, text: &str, lock: &Lock) -> Result<PackageId, Failure> {
+    match requirements.named(text, lock.packages.keys())[..] {
+        [id] => Ok(id.clone()),
+        [] => Err(Failure::new(
+            Code::NotFound,
+            format!(
+                "This project does not ask for \"{}\"; nothing was changed.",
+                crate::package::shorten(text)
+            ),
+            "See what it uses: ggen marketplace p2p tree",
+        )),
+        ref several => {
+            let list: Vec<String> = several.iter().take(LISTED_MAX).map(|id| format!("  {id}")).collect();
+            Err(Failure::new(
+                Code::Ambiguous,
+                format!("\"{}\" means several packages:\n{}", crate::package::shorten(text), list.join("\n")),
+                "Name the one you mean by its full id: <publisher>/<name>",
+            ))
+        }
+    }
+}
+
+fn unanswered(found: &[Misfit]) -> Failure {
+    let mut lines: Vec<String> = found.iter().take(LISTED_MAX).map(|misfit| format!("  {misfit}")).collect();
+    if found.len() > LISTED_MAX {
+        lines.push(format!("  and {} more", found.len() - LISTED_MAX));
+    }
+    Failure::new(
+        Code::Conflict,
+        format!("gpack.lock does not match gpack.toml; nothing was changed.\n{}", lines.join("\n")),
+        "Bring it up to date, and keep it in version control: ggen marketplace p2p install",
+    )
+}
+
+fn answer(
+    request: &ProjectRequest,
+    opened: &Opened,
+    wanted: &Wanted,
+    folders: &BTreeMap<PackageId, String>,
+    old: &Lock,
+) -> ProjectDone {
+    let project = wanted.requirements.project();
+    let folder = opened.guard.root().join(&project.folder);
+    let name = |id: &PackageId| folders.get(id).cloned().unwrap_or_else(|| id.name.to_string());
+    let packages = wanted.lock.packages.iter().map(|(id, locked)| ProjectPackage {
+        id: format!("{id}@{}", locked.version),
+        name: name(id),
+        version: locked.version.to_string(),
+        cid: locked.root.to_string(),
+        path: AnyPath(folder.join(name(id))),
+        direct: project.dependencies.contains_key(id),
+    });
+    let changes = graph::changes(old, &wanted.lock).into_iter().map(|change| ProjectChange {
+        id: change.package.to_string(),
+        name: name(&change.package),
+        from: change.from.map(|version| version.to_string()),
+        to: change.to.map(|version| version.to_string()),
+    });
+    ProjectDone {
+        directory: AnyPath(opened.guard.root().to_owned()),
+        packages: packages.collect(),
+        changes: changes.collect(),
+        dry_run: request.dry_run,
+        recovered: opened.recovered.is_some(),
+        folder: AnyPath(folder.clone()),
+        ..ProjectDone::default()
+    }
+}

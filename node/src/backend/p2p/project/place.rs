@@ -1,0 +1,353 @@
+//! Makes the folders of a project what its lock file says. Runs beside the runtime.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{Opened, bring::Brought};
+use crate::{
+    backend::p2p::{
+        failure::fail,
+        install::{head_key, held, manifest_bytes, pin_first},
+    },
+    catalog,
+    code::Code,
+    control::{api::Failure, service::ProgressSender},
+    identity::Envelope,
+    package::{
+        Manifest, PackageId, SignedManifest,
+        check::{self, Difference},
+        gpack, unpack,
+    },
+    project::{Done, FileChange, Guard, Index, LOCK_FILE, Lock, Placed, Requirements, Site, Swap, Was},
+    release::{Release, VerifiedHead},
+    store::{Store, installed, meta, packages},
+    time::Timestamp,
+};
+
+/// Files that somebody changed and that a message names; the rest is counted.
+const NAMED_MAX: usize = 20;
+
+/// What a project is to become.
+pub(super) struct Target {
+    pub(super) requirements: Requirements,
+    pub(super) lock: Lock,
+    /// Whether the lock file is written.
+    pub(super) writes_lock: bool,
+    pub(super) packages: Vec<Brought>,
+    pub(super) folders: BTreeMap<PackageId, String>,
+    pub(super) force: bool,
+    /// Heads that the versions were taken from, as far as they are known.
+    pub(super) heads: BTreeMap<PackageId, VerifiedHead>,
+    /// Packages whose name a person typed: it means them from now on.
+    pub(super) named: BTreeSet<PackageId>,
+}
+
+/// What has to be done to the folders.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) swaps: Vec<Swap>,
+    /// Packages that are written.
+    pub(super) written: BTreeSet<PackageId>,
+    pub(super) removed: usize,
+    index: Index,
+    index_changed: bool,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Compares the folders with what they are to hold; touches nothing.
+pub(super) fn inspect(store: &Store, site: &Site<'_>, target: &Target) -> Result<Work, Failure> {
+    let before = site.index().map_err(fail)?;
+    let mut work = Work::default();
+    let mut changed: Vec<String> = Vec::new();
+    let manifests: BTreeMap<&PackageId, &Brought> = target.packages.iter().map(|it| (&it.id, it)).collect();
+    for (id, name) in &target.folders {
+        let Some(brought) = manifests.get(id) else { continue };
+        let wanted = placed(brought);
+        let place = site.place(name);
+        let was = before.packages.get(name);
+        let is_there = is_there(&place)?;
+        let is_same = was.is_some_and(|was| was.manifest == wanted.manifest);
+        let swap = match (is_there, was) {
+            (false, _) => Some(Was::Nothing),
+            (true, Some(_)) if is_same => {
+                same(&place, &brought.manifest, target.force, &mut work.warnings)?.then(|| of(was))
+            }
+            (true, Some(old)) => {
+                changed.extend(if target.force { Vec::new() } else { users(store, old, &place) });
+                Some(of(was))
+            }
+            (true, None) => match whole(&place, &brought.manifest) {
+                true => None,
+                false => {
+                    if !target.force && !is_empty(&place) {
+                        changed.push(format!("{} (ggen did not put it there)", place.display()));
+                    }
+                    Some(Was::Unknown)
+                }
+            },
+        };
+        if let Some(was) = swap {
+            work.swaps.push(Swap { name: name.clone(), was, brings: true });
+            work.written.insert(id.clone());
+        }
+        work.index.packages.insert(name.clone(), wanted);
+    }
+    for (name, old) in before.packages.iter().filter(|(name, _)| !work.index.packages.contains_key(*name)) {
+        let place = site.place(name);
+        if is_there(&place)? {
+            changed.extend(if target.force { Vec::new() } else { users(store, old, &place) });
+            work.swaps.push(Swap { name: name.clone(), was: of(Some(old)), brings: false });
+            work.removed += 1;
+        }
+    }
+    work.index_changed = work.index != before;
+    if changed.is_empty() { Ok(work) } else { Err(touched(&changed)) }
+}
+
+/// Writes what is new beside the folders, and then puts all of it in place.
+pub(super) fn apply(
+    store: &Store,
+    opened: &Opened,
+    target: &Target,
+    work: &Work,
+    progress: &ProgressSender,
+) -> Result<Done, Failure> {
+    let lock = target.lock.to_text().into_bytes();
+    let mut files = Vec::new();
+    if target.writes_lock && opened.lock_bytes.as_deref() != Some(&lock[..]) {
+        files.push(FileChange { name: LOCK_FILE, before: opened.lock_bytes.clone(), after: lock });
+    }
+    if target.requirements.bytes() != opened.requirements.bytes() {
+        let (before, after) = (opened.requirements.bytes().to_vec(), target.requirements.bytes().to_vec());
+        files.push(FileChange { name: gpack::FILE_NAME, before: Some(before), after });
+    }
+    if work.swaps.is_empty() && files.is_empty() && !work.index_changed {
+        return Ok(Done::default());
+    }
+    let mut site = site(&opened.guard, &target.requirements)?;
+    site.prepare().map_err(fail)?;
+    let written = write(store, &site, target, work, progress);
+    if let Err(failure) = written {
+        site.abandon();
+        return Err(failure);
+    }
+    let mut keeps = |was: &Was, folder: &Path| is_users(store, was, folder);
+    let done = site.commit(work.swaps.clone(), &work.index, &files, &mut keeps).map_err(fail)?;
+    Ok(done)
+}
+
+fn write(
+    store: &Store,
+    site: &Site<'_>,
+    target: &Target,
+    work: &Work,
+    progress: &ProgressSender,
+) -> Result<(), Failure> {
+    let wanted = || target.packages.iter().filter(|it| work.written.contains(&it.id));
+    let total: u64 = wanted().map(|it| it.release.size).sum();
+    let mut before = 0;
+    for it in wanted() {
+        let Some(name) = target.folders.get(&it.id) else { continue };
+        let tell = &mut |done: u64, _: u64| {
+            progress.report("writing", before + done, Some(total), "bytes");
+        };
+        unpack::unpack(&it.manifest, &|id| held(store, id), &site.next(name), tell).map_err(fail)?;
+        before += it.release.size;
+    }
+    Ok(())
+}
+
+/// Notes in the database what is installed where.
+pub(super) fn note(store: &Store, folder: &Path, target: &Target, work: &Work) -> Result<(), Failure> {
+    let now = Timestamp::now();
+    let mut batch = store.batch();
+    for it in target.packages.iter().filter(|it| work.written.contains(&it.id)) {
+        for block in it.manifest.directories().into_iter().chain(it.keys.blocks()) {
+            batch.put(block).map_err(fail)?;
+        }
+    }
+    let places: BTreeSet<PathBuf> = target.folders.values().map(|name| folder.join(name)).collect();
+    batch
+        .commit(|tx| {
+            let rows = installed::list_all(tx)?;
+            let gone = |row: &&installed::Installed| {
+                row.path.parent() == Some(folder) && !places.contains(&row.path)
+            };
+            for row in rows.iter().filter(gone) {
+                installed::remove(tx, &row.path)?;
+            }
+            for it in &target.packages {
+                let Some(name) = target.folders.get(&it.id) else { continue };
+                let row = row(it, folder.join(name), now);
+                let same = |old: &installed::Installed| {
+                    old.path == row.path && old.package == row.package && old.manifest == row.manifest
+                };
+                if rows.iter().any(same) {
+                    continue;
+                }
+                installed::insert(tx, &row)?;
+                packages::insert(tx, &held_package(it))?;
+                catalog::keep(tx, &it.id)?;
+                if let Some(head) = target.heads.get(&it.id) {
+                    meta::set(tx, &head_key(&it.id), head.bytes())?;
+                }
+            }
+            target.named.iter().try_for_each(|id| pin_first(tx, id, now))
+        })
+        .map_err(fail)
+}
+
+/// The folder for the packages of a project.
+pub(super) fn site<'g>(guard: &'g Guard, requirements: &Requirements) -> Result<Site<'g>, Failure> {
+    Site::new(guard, &requirements.project().folder).map_err(fail)
+}
+
+/// Whether a folder that is out of the way now holds anything that its user wrote.
+pub(super) fn is_users(store: &Store, was: &Was, folder: &Path) -> bool {
+    match was {
+        Was::Nothing => !is_empty(folder),
+        Was::Unknown => !is_empty(folder),
+        Was::Placed(placed) => !users(store, placed, folder).is_empty(),
+    }
+}
+
+/// What somebody wrote into the folder of a package: files that were changed or are new.
+fn users(store: &Store, placed: &Placed, folder: &Path) -> Vec<String> {
+    if !is_folder(folder) {
+        return vec![format!("{} (it is no folder any more)", folder.display())];
+    }
+    let Some(manifest) = known(store, placed) else {
+        return vec![format!(
+            "{} (what {}@{} holds is not known here any more)",
+            folder.display(),
+            placed.package,
+            placed.version
+        )];
+    };
+    match check::check(&manifest, folder) {
+        Ok(report) => theirs(&report).map(|path| folder.join(path).display().to_string()).collect(),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+/// A manifest that was verified when it was installed, from its blocks, which name themselves.
+fn known(store: &Store, placed: &Placed) -> Option<Manifest> {
+    let release = Release {
+        version: placed.version.clone(),
+        manifest: placed.manifest,
+        root: placed.root,
+        size: 0,
+        files: 0,
+    };
+    let bytes = manifest_bytes(store, &release).ok()?;
+    let envelope = Envelope::decode(&bytes, SignedManifest::BYTES_MAX).ok()?;
+    Manifest::from_payload(envelope.payload()).ok()
+}
+
+fn theirs(report: &check::Report) -> impl Iterator<Item = &str> {
+    report.differences.iter().filter_map(|difference| match difference {
+        Difference::Changed(path) | Difference::Extra(path) => Some(path.as_str()),
+        Difference::Missing(_) | Difference::Mode(_) => None,
+    })
+}
+
+/// Whether the folder of the version that is wanted has to be written again: something is missing, and nothing is its user's.
+fn same(place: &Path, manifest: &Manifest, force: bool, warnings: &mut Vec<String>) -> Result<bool, Failure> {
+    if !is_folder(place) {
+        warnings.push(format!("{} is no folder any more; --force puts the package there", place.display()));
+        return Ok(force);
+    }
+    let report = check::check(manifest, place).map_err(fail)?;
+    if report.differences.is_empty() {
+        return Ok(false);
+    }
+    let theirs: Vec<&str> = theirs(&report).collect();
+    if theirs.is_empty() || force {
+        return Ok(true);
+    }
+    let mut list: Vec<&str> = theirs.iter().copied().take(NAMED_MAX).collect();
+    if theirs.len() > NAMED_MAX {
+        list.push("…");
+    }
+    warnings.push(format!(
+        "{} is not as it was signed, and stays so: {}; --force restores it and keeps what was changed aside",
+        place.display(),
+        list.join(", ")
+    ));
+    Ok(false)
+}
+
+/// Whether a folder holds a package already, whoever wrote it.
+fn whole(place: &Path, manifest: &Manifest) -> bool {
+    is_folder(place) && check::check(manifest, place).is_ok_and(|report| report.differences.is_empty())
+}
+
+fn is_folder(place: &Path) -> bool {
+    // A link is somebody's own work, wherever it leads.
+    fs::symlink_metadata(place).is_ok_and(|metadata| metadata.is_dir())
+}
+
+fn is_empty(place: &Path) -> bool {
+    is_folder(place) && fs::read_dir(place).is_ok_and(|mut entries| entries.next().is_none())
+}
+
+fn is_there(place: &Path) -> Result<bool, Failure> {
+    match fs::symlink_metadata(place) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(source) => Err(fail(check::Error { path: place.to_owned(), source })),
+    }
+}
+
+fn of(was: Option<&Placed>) -> Was {
+    was.map_or(Was::Unknown, |placed| Was::Placed(Box::new(placed.clone())))
+}
+
+fn placed(it: &Brought) -> Placed {
+    Placed {
+        package: it.id.clone(),
+        version: it.release.version.clone(),
+        root: it.release.root,
+        manifest: it.release.manifest,
+    }
+}
+
+fn row(it: &Brought, path: PathBuf, now: Timestamp) -> installed::Installed {
+    installed::Installed {
+        path,
+        package: it.id.clone(),
+        version: it.release.version.clone(),
+        root: it.release.root,
+        manifest: it.release.manifest,
+        bytes: it.release.size,
+        files: it.release.files,
+        installed_at: now,
+    }
+}
+
+fn held_package(it: &Brought) -> packages::HeldPackage {
+    packages::HeldPackage {
+        root: it.release.root,
+        manifest: it.release.manifest,
+        package: it.id.clone(),
+        version: it.release.version.clone(),
+        size: it.release.size,
+    }
+}
+
+fn touched(changed: &[String]) -> Failure {
+    let mut lines: Vec<String> = changed.iter().take(NAMED_MAX).map(|path| format!("  {path}")).collect();
+    if changed.len() > NAMED_MAX {
+        lines.push(format!("  and {} more", changed.len() - NAMED_MAX));
+    }
+    Failure::new(
+        Code::Conflict,
+        format!("Somebody changed what would be replaced; nothing was changed.\n{}", lines.join("\n")),
+        "Move it elsewhere, or let it be kept aside: run the same command with --force",
+    )
+}

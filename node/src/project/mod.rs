@@ -1,0 +1,26 @@
+//! A directory with a `gpack.toml`, and the packages that are installed into it.
+//!
+//! [`Requirements`] is what the `gpack.toml` asks for, and how that is changed without touching the rest of the file.
+//! [`Lock`] is what it was resolved to: `gpack.lock`, by which every machine installs the same bytes. [`plan`] decides which
+//! versions go together, [`graph`] says who asks for what and which folder each package has, [`Site`] changes the folders, all
+//! of them or none, and [`Guard`] keeps a second installation out meanwhile.
+//!
+//! **Invariant:** knows nothing of networks, stores and runtimes. What stands in the files of a project is not trusted: it
+//! names what is wanted, and whoever brings it verifies it. No folder is removed that holds anything its user wrote.
+
+mod disk;
+mod error;
+pub mod graph;
+mod guard;
+mod journal;
+mod lock;
+pub mod plan;
+mod requirements;
+mod site;
+
+pub use error::Error;
+pub use guard::Guard;
+pub use journal::{Swap, Was};
+pub use lock::{FILE_NAME as LOCK_FILE, Lock, Locked};
+pub use requirements::Requirements;
+pub use site::{Done, FileChange, Index, Keeps, Placed, Site, recover};

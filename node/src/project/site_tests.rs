@@ -1,0 +1,293 @@
+use std::path::Component;
+
+use super::*;
+use crate::{
+    content::Codec,
+    identity::PublisherId,
+    project::{journal, journal::FOLDER},
+};
+
+fn placed(name: &str, version: &str) -> Placed {
+    Placed {
+        package: PackageId { publisher: PublisherId::from_bytes([1; 32]), name: name.parse().unwrap() },
+        version: version.parse().unwrap(),
+        root: ContentId::of(Codec::DagPb, version.as_bytes()),
+        manifest: ContentId::of(Codec::Raw, format!("{name}{version}").as_bytes()),
+    }
+}
+
+/// Everything that a user sees of a project: files and what is in them.
+fn seen(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                open.push(path);
+            } else {
+                let inside = path.strip_prefix(root).unwrap().to_owned();
+                let own = |part: Component<'_>| {
+                    [OWN, KEPT, FOLDER, ".gitignore"].map(Some).contains(&part.as_os_str().to_str())
+                };
+                if !inside.components().any(own) {
+                    found.insert(inside, fs::read(&path).unwrap());
+                }
+            }
+        }
+    }
+    found
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A project with two packages, of which one is about to be replaced and one removed; a third comes.
+struct World {
+    folder: tempfile::TempDir,
+}
+
+const FILES: [&str; 2] = ["gpack.toml", "gpack.lock"];
+
+impl World {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        for file in FILES {
+            write(&root.join(file), &format!("old {file}"));
+        }
+        let world = Self { folder };
+        let root = world.folder.path().canonicalize().unwrap();
+        let guard = Guard::lock(&root).unwrap();
+        let mut site = Site::new(&guard, Path::new("gpacks")).unwrap();
+        site.prepare().unwrap();
+        for name in ["replaced", "removed"] {
+            write(&site.next(name).join("deep/file"), &format!("old {name}"));
+        }
+        let swaps = ["replaced", "removed"].map(|name| Swap {
+            name: name.to_owned(),
+            was: Was::Nothing,
+            brings: true,
+        });
+        let index = Index {
+            packages: ["replaced", "removed"].map(|name| (name.to_owned(), placed(name, "1.0.0"))).into(),
+        };
+        site.commit(swaps.into(), &index, &[], &mut |_, _| true).unwrap();
+        world
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().canonicalize().unwrap()
+    }
+
+    /// The change, with a disk that ends at some time.
+    fn change(&self, disk: Disk, keeps: Keeps<'_>) -> Result<Done, Error> {
+        let guard = Guard::lock(&self.root())?;
+        let mut site = Site::with_disk(&guard, Path::new("gpacks"), disk)?;
+        site.prepare()?;
+        for name in ["replaced", "new"] {
+            write(&site.next(name).join("deep/file"), &format!("new {name}"));
+        }
+        let was = |name: &str| Was::Placed(Box::new(placed(name, "1.0.0")));
+        let swaps = vec![
+            Swap { name: "new".to_owned(), was: Was::Nothing, brings: true },
+            Swap { name: "removed".to_owned(), was: was("removed"), brings: false },
+            Swap { name: "replaced".to_owned(), was: was("replaced"), brings: true },
+        ];
+        let index = Index {
+            packages: ["replaced", "new"].map(|name| (name.to_owned(), placed(name, "2.0.0"))).into(),
+        };
+        let files = FILES.map(|name| FileChange {
+            name,
+            before: Some(format!("old {name}").into_bytes()),
+            after: format!("new {name}").into_bytes(),
+        });
+        site.commit(swaps, &index, &files, keeps)
+    }
+
+    fn recover(&self, disk: Disk) -> Result<Option<Done>, Error> {
+        let guard = Guard::lock(&self.root())?;
+        recover_with(&guard, &mut |_, _| false, disk)
+    }
+
+    fn index(&self) -> Index {
+        let guard = Guard::lock(&self.root()).unwrap();
+        Site::new(&guard, Path::new("gpacks")).unwrap().index().unwrap()
+    }
+}
+
+/// What a user sees before the change, and after it.
+fn both() -> [(BTreeMap<PathBuf, Vec<u8>>, Index); 2] {
+    let world = World::new();
+    let old = (seen(&world.root()), world.index());
+    world.change(Disk::default(), &mut |_, _| false).unwrap();
+    let new = (seen(&world.root()), world.index());
+    assert_ne!(old, new);
+    assert!(!world.root().join(FOLDER).exists() && !world.root().join("gpacks/.ggen/old").exists());
+    [old, new]
+}
+
+#[test]
+fn a_kill_after_any_operation_leaves_the_old_or_the_new_once_it_is_recovered() {
+    let [old, new] = both();
+    let (mut olds, mut news) = (0, 0);
+    for operations in 0.. {
+        let world = World::new();
+        let killed = world.change(Disk::killed_after(operations), &mut |_, _| false).is_err();
+        let recovered = world.recover(Disk::default()).unwrap();
+        let now = (seen(&world.root()), world.index());
+        assert!(now == old || now == new, "after {operations} operations: {:?}", now.0);
+        // Files and index alone do not say it: all of it is the one or the other.
+        if now == old {
+            olds += 1
+        } else {
+            news += 1
+        }
+        assert!(recovered.is_none() || now == new, "what stood in the journal was completed");
+        assert!(!world.root().join(FOLDER).exists(), "after {operations}");
+        if !killed {
+            break;
+        }
+        // The same command again ends well.
+        if now == old {
+            world.change(Disk::default(), &mut |_, _| false).unwrap();
+            assert_eq!((seen(&world.root()), world.index()), new);
+        }
+    }
+    assert!(olds > 5 && news > 5, "{olds} {news}");
+}
+
+#[test]
+fn a_recovery_that_is_killed_is_completed_by_the_next_one() {
+    let [_, new] = both();
+    let total =
+        (0..).find(|n| World::new().change(Disk::killed_after(*n), &mut |_, _| false).is_ok()).unwrap();
+    let begins = (0..total).find(|n| {
+        let world = World::new();
+        drop(world.change(Disk::killed_after(*n), &mut |_, _| false));
+        world.root().join(FOLDER).join("journal.json").exists()
+    });
+    for first in (begins.unwrap()..total).step_by(3) {
+        for second in 0.. {
+            let world = World::new();
+            drop(world.change(Disk::killed_after(first), &mut |_, _| false));
+            let is_over = world.recover(Disk::killed_after(second)).is_ok();
+            world.recover(Disk::default()).unwrap();
+            assert_eq!((seen(&world.root()), world.index()), new, "{first} {second}");
+            if is_over {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn one_operation_that_fails_leaves_the_old_or_the_new_at_once() {
+    let [old, new] = both();
+    let mut failed = 0;
+    for operations in 0.. {
+        let world = World::new();
+        let outcome = world.change(Disk::failing_once_after(operations), &mut |_, _| false);
+        let now = seen(&world.root());
+        match outcome {
+            Ok(_) => {
+                assert_eq!(now, new.0);
+                break;
+            }
+            Err(_) => {
+                assert!(now == old.0 || now == new.0, "after {operations} operations: {now:?}");
+                failed += 1;
+            }
+        }
+        world.recover(Disk::default()).unwrap();
+        let now = (seen(&world.root()), world.index());
+        assert!(now == old || now == new, "after {operations} operations: {now:?}");
+    }
+    assert!(failed > 20, "{failed}");
+}
+
+#[test]
+fn what_somebody_changed_is_kept_and_told() {
+    let world = World::new();
+    let place = world.root().join("gpacks/replaced/deep/file");
+    fs::write(&place, "mine").unwrap();
+    let mut keeps = |was: &Was, folder: &Path| {
+        assert!(matches!(was, Was::Placed(_)));
+        fs::read(folder.join("deep/file")).unwrap() == b"mine"
+    };
+    let done = world.change(Disk::default(), &mut keeps).unwrap();
+    assert_eq!(done.kept, [world.root().join("gpacks/.kept/replaced-1")]);
+    assert_eq!(fs::read(done.kept[0].join("deep/file")).unwrap(), b"mine");
+    assert_eq!(fs::read(&place).unwrap(), b"new replaced");
+}
+
+#[test]
+fn what_appeared_where_a_killed_change_goes_on_is_kept_too() {
+    let world = World::new();
+    // The old folder is out of the way, and the new one is not there yet.
+    let killed = (0..).find(|n| {
+        let world = World::new();
+        drop(world.change(Disk::killed_after(*n), &mut |_, _| false));
+        !world.root().join("gpacks/replaced").exists()
+    });
+    drop(world.change(Disk::killed_after(killed.unwrap()), &mut |_, _| false));
+    write(&world.root().join("gpacks/replaced/notes"), "mine");
+    let done = world.recover(Disk::default()).unwrap().unwrap();
+    assert_eq!(fs::read(done.kept[0].join("notes")).unwrap(), b"mine");
+    assert_eq!(fs::read(world.root().join("gpacks/replaced/deep/file")).unwrap(), b"new replaced");
+}
+
+#[test]
+fn a_file_that_was_changed_meanwhile_stops_the_change() {
+    let world = World::new();
+    fs::write(world.root().join("gpack.toml"), "edited").unwrap();
+    let before = seen(&world.root());
+    let refused = world.change(Disk::default(), &mut |_, _| false);
+    assert!(matches!(refused, Err(Error::Moved { .. })), "{refused:?}");
+    world.recover(Disk::default()).unwrap();
+    assert_eq!(seen(&world.root()), before);
+}
+
+#[test]
+fn a_folder_that_leads_out_of_the_project_is_refused() {
+    let world = World::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), world.root().join("linked")).unwrap();
+    let guard = Guard::lock(&world.root()).unwrap();
+    for bad in ["linked", "linked/below", "gpack.toml", "gpack.toml/below"] {
+        let refused = Site::new(&guard, Path::new(bad));
+        assert!(matches!(refused, Err(Error::Folder { .. })), "{bad}: {refused:?}");
+    }
+}
+
+#[test]
+fn notes_that_no_program_wrote_change_nothing() {
+    let world = World::new();
+    let before = seen(&world.root());
+    let journal = world.root().join(FOLDER).join("journal.json");
+    for bad in [
+        "",
+        "{}",
+        r#"{"version":2,"folder":"gpacks","way":"forward","swaps":[],"files":[],"had_index":false}"#,
+        r#"{"version":1,"folder":"../x","way":"forward","swaps":[],"files":[],"had_index":false}"#,
+        r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[{"name":"../x","was":"nothing","brings":false}],"files":[],"had_index":false}"#,
+        r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[{"name":".git","was":"nothing","brings":false}],"files":[],"had_index":false}"#,
+        r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[],"files":[{"name":"../x","had_old":true}],"had_index":false}"#,
+    ] {
+        write(&journal, bad);
+        let refused = world.recover(Disk::default());
+        assert!(matches!(refused, Err(Error::Note { .. } | Error::Newer { .. })), "{bad}: {refused:?}");
+        assert_eq!(seen(&world.root()), before);
+    }
+    fs::remove_dir_all(world.root().join(FOLDER)).unwrap();
+    let index = world.root().join("gpacks/.ggen/index.json");
+    for bad in ["x", r#"{"version":9,"packages":{}}"#, r#"{"version":1,"packages":{"..":7}}"#] {
+        write(&index, bad);
+        let guard = Guard::lock(&world.root()).unwrap();
+        assert!(Site::new(&guard, Path::new("gpacks")).unwrap().index().is_err(), "{bad}");
+    }
+    assert!(["a", "a-b_c", "x@gp1q"].iter().all(|name| journal::is_folder_name(name)));
+    assert!(["", ".", "..", ".kept", "a/b", "A", "a\0"].iter().all(|name| !journal::is_folder_name(name)));
+}

@@ -133,6 +133,16 @@ impl Requirements {
             }
             let mut table = Table::new();
             table.set_implicit(false);
+            if document.is_empty() {
+                // What a person wrote into a file without any key would otherwise come to stand behind the table.
+                let written = document.trailing().as_str().unwrap_or_default().to_owned();
+                document.set_trailing("");
+                table.decor_mut().set_prefix(if written.is_empty() {
+                    written
+                } else {
+                    format!("{written}\n")
+                });
+            }
             document.insert(name, Item::Table(table));
         }
         existing(document, under, name).ok_or_else(|| self.uneditable(&format!("{name} is not a table")))

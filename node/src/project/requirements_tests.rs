@@ -29,6 +29,13 @@ fn an_empty_file_is_a_project_and_gets_what_is_added() {
 }
 
 #[test]
+fn a_comment_alone_stays_at_the_top() {
+    let one = id(1, "a");
+    let added = parse("# A project\n").with(&one, &range("^1"), None).unwrap();
+    assert_eq!(text(&added), format!("# A project\n\n[dependencies]\n\"{one}\" = \"^1\"\n"));
+}
+
+#[test]
 fn what_a_person_wrote_stays_as_it_is() {
     let (one, two, new) = (id(1, "a"), id(1, "c"), id(1, "b"));
     let before = format!(

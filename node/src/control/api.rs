@@ -711,7 +711,8 @@ pub struct InfoRequest {
 /// `verify`, what is asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerifyRequest {
-    /// `[publisher/]name[@version]`.
+    /// `[publisher/]name[@version]`; empty for everything that is installed.
+    #[serde(default)]
     pub package: String,
     /// The folder to check, absolute; where it was installed if not given.
     pub path: Option<String>,

@@ -266,11 +266,11 @@ fn an_empty_database_starts_anew_and_keeps_the_keys() {
 }
 
 /// A small file system of its own; unmounted when dropped.
-struct Disk(PathBuf);
+pub(crate) struct Disk(PathBuf);
 
 impl Disk {
     /// Mounts one, where that is allowed.
-    fn mount(at: PathBuf, mebibytes: u32) -> Option<Self> {
+    pub(crate) fn mount(at: PathBuf, mebibytes: u32) -> Option<Self> {
         fs::create_dir(&at).unwrap();
         let size = format!("size={mebibytes}m,mode=0700");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&at).output();

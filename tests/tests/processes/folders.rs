@@ -12,8 +12,9 @@ use std::{
 use serde_json::Value;
 
 use crate::{
+    bad_state::Disk,
     tree::{self, Bytes},
-    world::{Home, Node, run, text, texts},
+    world::{Home, Node, run, skipped, text, texts},
 };
 
 /// Publishes versions of a package of several files, none of which is the same in two versions but one.
@@ -151,6 +152,12 @@ fn a_folder_that_was_deleted_by_hand_is_told_as_gone_until_it_is_forgotten() {
     assert_eq!(rows(&node).len(), 1);
     assert!(node.json(&["verify", "one"]).get("others").is_none());
     node.error(4, &["remove", &out]);
+    // Without a package, everything is checked.
+    assert_eq!(node.json(&["verify"])["ok"], true);
+    fs::write(node.path("other/stays"), "changed").unwrap();
+    node.run(&["verify"]).exits(6).says("changed: stays");
+    node.run(&["remove", "one", "--force"]).exits(0);
+    node.run(&["verify"]).exits(4).says("Nothing is installed here");
 }
 
 #[test]
@@ -212,4 +219,38 @@ fn an_update_that_is_killed_leaves_one_version_or_the_other() {
     }
     assert!(seen.iter().sum::<i32>() > 0);
     node.is_well();
+}
+
+#[test]
+fn a_mount_point_is_filled_and_updated_and_a_full_disk_leaves_the_version_that_was_there() {
+    let node = Node::start(&[]);
+    let Some(_disk) = Disk::mount(node.path("disk"), 4) else {
+        skipped("no file system can be mounted here");
+        return;
+    };
+    for (version, bytes) in [("1.0.0", 1 << 20), ("1.1.0", 1 << 20), ("2.0.0", 3 << 20)] {
+        let folder = node.path(&format!("one-{version}"));
+        tree::small(&folder, "one", version, "Has several versions", "license = \"MIT\"");
+        fs::write(folder.join("large"), Bytes::new(bytes).take(usize::try_from(bytes).unwrap())).unwrap();
+        node.json(&["publish", folder.to_str().unwrap()]);
+    }
+    let disk = node.text("disk");
+    let device = fs::metadata(&disk).unwrap().dev();
+    node.json(&["install", "one@1.0.0", "--to", &disk]);
+    node.json(&["install", "one@^1", "--to", &disk]);
+    assert!(is_version(&node, "one", "1.1.0", &node.path("disk")));
+    for _ in 0..2 {
+        let error = node.error(1, &["install", "one", "--to", &disk]);
+        assert_eq!(error["code"], "E_DISK_FULL", "{error}");
+        assert!(is_version(&node, "one", "1.1.0", &node.path("disk")));
+    }
+    // What is kept goes to the folder beside it, which is another file system.
+    fs::write(node.path("disk/large"), "mine").unwrap();
+    let installed = node.json(&["install", "one@1.0.0", "--to", &disk, "--force"]);
+    assert_eq!(text(&installed["kept_in"]), node.text("disk.kept-1"));
+    assert_eq!(fs::read_to_string(node.path("disk.kept-1/large")).unwrap(), "mine");
+    assert!(is_version(&node, "one", "1.0.0", &node.path("disk")));
+    assert_eq!(fs::metadata(&disk).unwrap().dev(), device);
+    node.run(&["remove", &disk]).exits(0);
+    assert_eq!(fs::read_dir(&disk).unwrap().count(), 0);
 }

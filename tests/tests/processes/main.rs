@@ -21,6 +21,7 @@ mod exit_codes;
 mod folders;
 mod kill;
 mod lifecycle;
+mod moving;
 mod network;
 mod outbox;
 mod projects;

@@ -4,7 +4,7 @@ use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use crate::{
     tree,
-    world::{Home, Node, run, text},
+    world::{Home, Node, text},
 };
 
 /// A reader that heard of a package, has one of its versions installed, and whose node stopped.
@@ -115,43 +115,4 @@ fn installing_starts_a_node_for_its_own_time_and_says_so() {
     // Nobody has it: the node ends all the same.
     reader.error(4, &["install", "unknown", "--to", &reader.text("none")]);
     reader.run(&["status"]).exits(3);
-}
-
-#[test]
-fn a_machine_is_moved_with_its_state_folder() {
-    let author = Node::start(&[]);
-    let mut old = stopped(&author);
-    let folder = old.path("own");
-    tree::small(&folder, "own", "1.0.0", "Published before the move", "license = \"MIT\"");
-    old.start_again(&[&author]);
-    let peer = old.peer.clone();
-    let published = old.json(&["publish", folder.to_str().unwrap()]);
-    old.stop();
-    // As the guide has it: docs/move-a-machine.md.
-    let new = Home::new();
-    let archive = new.text("ggen-backup.tar.gz");
-    let mut pack = old.program(Path::new("tar"));
-    pack.arg("-C").arg(old.state()).args(["-czf", &archive, "."]);
-    run(pack).exits(0);
-    fs::create_dir(new.state()).unwrap();
-    let mut unpack = new.program(Path::new("tar"));
-    unpack.arg("-C").arg(new.state()).args(["-xzf", &archive]);
-    run(unpack).exits(0);
-    fs::remove_dir_all(old.path("out")).unwrap();
-    let new = Node::start_in(new, &[&author]);
-    assert_eq!(new.peer, peer);
-    let listing = new.json(&["list"]);
-    let rows = listing["packages"].as_array().unwrap();
-    let of = |kind: &str| {
-        rows.iter().find(|row| row["kind"] == kind).unwrap_or_else(|| panic!("{kind}: {listing}"))
-    };
-    assert_eq!(of("published")["id"], format!("{}@1.0.0", text(&published["id"]).split('@').next().unwrap()));
-    assert_eq!(of("installed")["gone"], true, "{listing}");
-    let gone = text(&of("installed")["path"]);
-    new.json(&["install", "known@1.0.0", "--to", &gone]);
-    new.run(&["verify", "known"]).exits(0);
-    tree::small(&folder, "own", "1.1.0", "Published after the move", "license = \"MIT\"");
-    new.json(&["publish", folder.to_str().unwrap()]);
-    author.finds("after", "own", Duration::from_secs(20));
-    author.json(&["install", "own@1.0.0", "--to", &author.text("own")]);
 }

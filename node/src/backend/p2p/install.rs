@@ -189,7 +189,7 @@ impl Node {
     /// Refuses the folder that a package was published from: it is somebody's source, not an installation.
     async fn refuse_source(&self, target: &Path) -> Result<(), Failure> {
         let published = self.with_store(|store| store.read(published::list_all)).await?;
-        if published.iter().all(|row| row.path != target) {
+        if published.iter().all(|row| place::normal(&row.path) != target) {
             return Ok(());
         }
         Err(Failure::new(

@@ -4,7 +4,10 @@
 //! is signed before it is known how far the log went elsewhere: until then the content waits, without a place in the log.
 //! Telling is [`announce`](super::announce)'s: what was not heard now is told again.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use semver::Version;
 use tokio::time::{Instant, sleep_until};
@@ -18,6 +21,7 @@ use super::{
     node::{Keys, Node, asked_time, published_before},
     open_store,
     packed::{Before, Content, Done, Work, conflicts_with_queued},
+    place,
 };
 use crate::{
     code::Code,
@@ -202,7 +206,7 @@ fn job(request: &PublishRequest) -> Result<Job, Failure> {
     let version = request.version.as_deref().map(parse_version).transpose().map_err(|error| {
         Failure::new(error.code(), error.to_string(), "Write three numbers, for example --version 1.2.3.")
     })?;
-    Ok(Job { directory: PathBuf::from(&request.path), version, skip_verify: request.skip_verify })
+    Ok(Job { directory: place::normal(Path::new(&request.path)), version, skip_verify: request.skip_verify })
 }
 
 /// A package that was read and looked over, but not packed.

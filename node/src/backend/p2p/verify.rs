@@ -35,8 +35,23 @@ impl Node {
 
 /// Holds what is installed against what was signed, by what the store knows alone.
 pub(super) fn verify_in(store: &Store, request: &VerifyRequest) -> Result<Verified, Failure> {
+    if request.package.is_empty() && request.path.is_none() {
+        let all = store.read(installed::list_all).map_err(fail)?;
+        return verify_all(store, all, "A package");
+    }
     let meant = meant_in(store, &request.package)?;
     let installations = installations(store, &meant, request.path.as_deref().map(Path::new))?;
+    if installations.is_empty() {
+        return Err(not_installed(&meant));
+    }
+    verify_all(store, installations, &meant.typed)
+}
+
+fn verify_all(
+    store: &Store,
+    installations: Vec<installed::Installed>,
+    what: &str,
+) -> Result<Verified, Failure> {
     let is_one_of_several = installations.len() > 1;
     let mut all = Vec::new();
     for installed in installations {
@@ -51,12 +66,18 @@ pub(super) fn verify_in(store: &Store, request: &VerifyRequest) -> Result<Verifi
         });
     }
     if !all.is_empty() && all.iter().all(|verified| verified.gone) {
-        return Err(all_gone(&meant, &all));
+        return Err(all_gone(what, &all));
     }
     // What differs comes first, so that the first answer says whether everything is as it should be; what is gone comes last.
     all.sort_by_key(|verified| (verified.gone, verified.ok));
     let mut all = all.into_iter();
-    let first = all.next().ok_or_else(|| not_installed(&meant))?;
+    let first = all.next().ok_or_else(|| {
+        Failure::new(
+            Code::NotFound,
+            "Nothing is installed here.",
+            "Install something: ggen marketplace p2p install <package>",
+        )
+    })?;
     Ok(Verified { others: all.collect(), ..first })
 }
 
@@ -168,15 +189,14 @@ fn not_installed(meant: &Meant) -> Failure {
 }
 
 /// Every folder that it was installed in is gone.
-fn all_gone(meant: &Meant, all: &[Verified]) -> Failure {
+fn all_gone(what: &str, all: &[Verified]) -> Failure {
     let places: Vec<String> = all.iter().map(|gone| format!("  {}", gone.path)).collect();
-    let shown = all.first().map(|gone| gone.path.as_str()).unwrap_or_default();
+    let (id, shown) = all.first().map(|gone| (gone.id.as_str(), gone.path.as_str())).unwrap_or_default();
     Failure::new(
         Code::NotFound,
-        format!("{} was installed, and its folder is gone:\n{}", meant.typed, places.join("\n")),
+        format!("{what} was installed, and its folder is gone:\n{}", places.join("\n")),
         format!(
-            "Install it again: ggen marketplace p2p install {} --to {shown}\nOr forget it: ggen marketplace p2p remove {shown}",
-            meant.typed
+            "Install it again: ggen marketplace p2p install {id} --to {shown}\nOr forget it: ggen marketplace p2p remove {shown}"
         ),
     )
 }

@@ -101,3 +101,89 @@ fn a_folder_with_a_mode_of_its_own_is_not_swapped() {
     assert_eq!((files(&target).len(), files(&replaced).len()), (3, 3));
     assert!(target.join("gone").is_file() && replaced.join("gone/x").is_file());
 }
+
+mod drawn {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A tree of a few files, each of a few contents, with names that may be a file in one tree and a folder in another.
+    fn tree() -> impl Strategy<Value = BTreeMap<String, u8>> {
+        let path = prop::sample::select(vec!["a", "a/b", "a/b/c", "d", "d/e", "f", "g/h", "g"]);
+        prop::collection::btree_map(path.prop_map(str::to_owned), 0u8..3, 1..6).prop_map(|mut tree| {
+            // A path is no folder of another one in the same tree.
+            let paths: Vec<String> = tree.keys().cloned().collect();
+            tree.retain(|path, _| !paths.iter().any(|other| other.starts_with(&format!("{path}/"))));
+            tree
+        })
+    }
+
+    fn listed(tree: &BTreeMap<String, u8>) -> Vec<(&str, Vec<u8>)> {
+        tree.iter().map(|(path, content)| (path.as_str(), vec![*content; 3])).collect()
+    }
+
+    fn package(tree: &BTreeMap<String, u8>) -> (Manifest, Blocks) {
+        let files = listed(tree);
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(path, bytes)| (*path, bytes.as_slice())).collect();
+        testing::package(&files)
+    }
+
+    /// The bytes of all files, those of the staging folders left out.
+    fn contents(root: &Path) -> Vec<Vec<u8>> {
+        files(root).into_values().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        #[test]
+        fn whatever_the_user_did_to_it_the_new_version_is_there_and_nothing_of_the_user_is_lost(
+            old in tree(), new in tree(), mine in tree(), fails_at in prop::option::of(0usize..6)
+        ) {
+            let ((old_manifest, _), (new_manifest, blocks)) = (package(&old), package(&new));
+            let place = tempfile::tempdir().unwrap();
+            let target = place.path().join("t");
+            fs::create_dir(&target).unwrap();
+            for (path, bytes) in listed(&old) {
+                written(&target, &[(path, &bytes)]);
+            }
+            // What cannot be written, because a file stands where a folder is needed, the user did not write either.
+            let mut of_user = Vec::new();
+            for (path, content) in &mine {
+                let bytes = vec![b'u', *content];
+                let to = target.join(path);
+                if fs::create_dir_all(to.parent().unwrap()).is_ok() && fs::write(&to, &bytes).is_ok() {
+                    of_user.push(bytes);
+                }
+            }
+            let before = files(&target);
+            let asked = Cell::new(0);
+            let source = |id: &ContentId| {
+                asked.set(asked.get() + 1);
+                match fails_at {
+                    Some(at) if asked.get() > at => Err("the disk is full"),
+                    _ => blocks.get(id).cloned().ok_or("not here"),
+                }
+            };
+            let mut kept = Kept::beside(&target);
+            let change = Change { old: Some(&old_manifest), new: &new_manifest, target: &target };
+            match lay(&change, &source, Some(&mut kept), &mut |_| Ok(()), &mut |_, _| {}) {
+                Ok(staging) => {
+                    prop_assert!(discard(&staging, &[&old_manifest, &new_manifest], &mut kept).unwrap());
+                    prop_assert!(check::check(&new_manifest, &target).unwrap().differences.is_empty());
+                    let saved = kept.folder().map(contents).unwrap_or_default();
+                    let mut expected = of_user;
+                    expected.sort();
+                    let mut saved = saved;
+                    saved.sort();
+                    prop_assert_eq!(saved, expected);
+                }
+                Err(_) => {
+                    prop_assert!(fails_at.is_some());
+                    prop_assert_eq!(files(&target), before);
+                    prop_assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+                }
+            }
+        }
+    }
+}

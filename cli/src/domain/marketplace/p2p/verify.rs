@@ -23,12 +23,13 @@ Where it is installed in several folders, all of them are checked. No node has t
 Exits with status 6 if anything differs, and 4 if every folder is gone.
 
 Examples:
+  ggen marketplace p2p verify
   ggen marketplace p2p verify web-tools
   ggen marketplace p2p verify web-tools@1.2.3 ./vendor/web-tools")]
 pub(crate) struct Verify {
-    /// The package: [publisher/]name[@version], also @^1.2 or @latest.
+    /// The package: [publisher/]name[@version], also @^1.2 or @latest [default: everything that is installed].
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
-    package: Asked,
+    package: Option<Asked>,
     /// The folder [default: wherever it is installed].
     #[arg(value_name = "DIR")]
     path: Option<PathBuf>,
@@ -37,7 +38,10 @@ pub(crate) struct Verify {
 impl Verify {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let path = self.path.as_deref().map(values::absolute_text).transpose()?;
-        let request = VerifyRequest { package: self.package.to_string(), path };
+        let request = VerifyRequest {
+            package: self.package.map(|package| package.to_string()).unwrap_or_default(),
+            path,
+        };
         let mut outcome = session.client().verify(&request).await;
         if outcome.as_ref().is_err_and(Failure::is_not_running) {
             outcome = p2p_state::view(session.home()).await?.verify(request).await;

@@ -187,8 +187,10 @@ pub fn exchange<E>(
         fs::remove_dir_all(&replaced).map_err(failed)?;
         return Ok(None);
     }
-    let parent = fs::File::open(&staging.parent).map_err(failed)?;
-    parent.sync_all().map_err(failed)?;
+    // The new tree is there: that it may not be so after a power cut is no reason to call it a failure.
+    if let Err(error) = fs::File::open(&staging.parent).and_then(|parent| parent.sync_all()) {
+        tracing::warn!(%error, target = %target.display(), "a swap of folders was not brought to the disk");
+    }
     Ok(Some(replaced))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::{
     domain::marketplace::{Marketplace, p2p::P2p},
@@ -99,15 +99,109 @@ pub(crate) fn wanted_format(arguments: &[OsString]) -> Format {
     wanted
 }
 
+/// The verbs of this program for a verb that other package managers have; none where this one has it too.
+pub(crate) fn instead_of(verb: &str) -> Vec<String> {
+    const OTHERS: [(&str, &[&str]); 12] = [
+        ("uninstall", &["remove"]),
+        ("rm", &["remove"]),
+        ("delete", &["remove", "yank"]),
+        ("unpublish", &["yank", "publish --drop"]),
+        ("upgrade", &["update", "install"]),
+        ("outdated", &["update", "info"]),
+        ("ls", &["list"]),
+        ("show", &["info"]),
+        ("find", &["search"]),
+        ("login", &["key new"]),
+        ("ban", &["peer-ban"]),
+        ("peers", &["peer-list"]),
+    ];
+    let grammar = Cli::command();
+    let p2p = grammar.find_subcommand("p2p").expect("the grammar has it");
+    let is_there =
+        |words: &&&str| words.split(' ').next().is_some_and(|first| p2p.find_subcommand(first).is_some());
+    let known = OTHERS.iter().find(|(other, _)| *other == verb && p2p.find_subcommand(other).is_none());
+    known.map_or_else(Vec::new, |(_, ours)| {
+        ours.iter().filter(is_there).map(|words| format!("ggen marketplace p2p {words}")).collect()
+    })
+}
+
+/// Arguments of which those of a search that begin with one minus are words that must not occur, and no flags:
+/// `search web -python` asks for `not:python`.
+pub(crate) fn with_exclusions(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    const WITH_VALUE: [&str; 8] = [
+        "--category",
+        "--tags",
+        "--limit",
+        "--offset",
+        "--min-reputation",
+        "--timeout",
+        "--format",
+        "--home",
+    ];
+    let word = |at: usize, arguments: &[OsString]| arguments[at].to_str().unwrap_or_default().to_owned();
+    let Some(verb) = (1..arguments.len()).find(|&at| arguments[at] == "search" && arguments[at - 1] == "p2p")
+    else {
+        return arguments;
+    };
+    for at in verb + 1..arguments.len() {
+        let text = word(at, &arguments);
+        if text == "--" {
+            break;
+        }
+        let is_value = WITH_VALUE.contains(&word(at - 1, &arguments).as_str());
+        let Some(excluded) = text.strip_prefix('-').filter(|rest| !is_value && rest.chars().count() > 1)
+        else {
+            continue;
+        };
+        if excluded.starts_with(|char: char| char.is_alphanumeric() || char == '"') {
+            let is_phrase = excluded.contains(' ') && !excluded.contains('"');
+            arguments[at] =
+                if is_phrase { format!("not:\"{excluded}\"") } else { format!("not:{excluded}") }.into();
+        }
+    }
+    arguments
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
+
+    #[test]
+    fn the_verbs_of_other_package_managers_lead_to_ours() {
+        assert_eq!(instead_of("ls"), ["ggen marketplace p2p list"]);
+        assert_eq!(instead_of("find"), ["ggen marketplace p2p search"]);
+        for other in ["uninstall", "unpublish", "upgrade"] {
+            assert!(!instead_of(other).is_empty(), "{other}");
+        }
+        assert!(instead_of("search").is_empty() && instead_of("xyzzy").is_empty());
+    }
 
     #[test]
     fn the_grammar_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_word_of_a_search_with_a_minus_is_excluded_and_no_flag() {
+        for (text, expected) in [
+            ("ggen p2p search web -python", "ggen p2p search web not:python"),
+            (
+                "ggen marketplace p2p search -tag:sql --limit 5",
+                "ggen marketplace p2p search not:tag:sql --limit 5",
+            ),
+            ("ggen p2p search --limit -1 -h", "ggen p2p search --limit -1 -h"),
+            ("ggen p2p search -- -python", "ggen p2p search -- -python"),
+            ("ggen p2p list -python", "ggen p2p list -python"),
+        ] {
+            let split = text.split(' ').map(OsString::from).collect();
+            assert_eq!(
+                with_exclusions(split),
+                expected.split(' ').map(OsString::from).collect::<Vec<_>>(),
+                "{text}"
+            );
+        }
+        let phrase = ["ggen", "p2p", "search", "-two words"].map(OsString::from).to_vec();
+        assert_eq!(with_exclusions(phrase)[3], "not:\"two words\"");
     }
 
     #[test]

@@ -29,7 +29,7 @@ const THREADS_GRACE: Duration = Duration::from_millis(200);
 
 /// Runs one command line, the name of the program first, and returns its exit status.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let arguments = arguments::with_exclusions(arguments.into_iter().collect());
     let parsed = Cli::command()
         .try_get_matches_from(&arguments)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
@@ -83,12 +83,24 @@ fn execute(cli: Cli) -> u8 {
 /// Shows help, the version, or why the arguments were refused.
 fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
     let is_failure = error.exit_code() != 0;
+    let wrong_verb = match error.get(clap::error::ContextKind::InvalidSubcommand) {
+        Some(clap::error::ContextValue::String(verb)) => {
+            arguments::instead_of(verb).first().cloned().map(|_| verb.clone())
+        }
+        _ => None,
+    };
     let format = arguments::wanted_format(arguments);
     if is_failure && matches!(format, Format::Json | Format::Yaml) {
         let rendered = error.render().to_string();
         let (what, hint) = rendered.split_once("\n\n").unwrap_or((&rendered, ""));
+        let ours = wrong_verb.as_deref().map(|verb| arguments::instead_of(verb).join("\n"));
+        let hint = ours.as_deref().unwrap_or(hint);
         let what = what.strip_prefix("error: ").unwrap_or(what);
         let failure = Failure::new(Code::Usage, page::clean_lines(what), page::clean_lines(hint.trim()));
+        session::show_failure(format, "run the command", &failure);
+    } else if let Some(verb) = wrong_verb {
+        let ours = arguments::instead_of(&verb).join("\n");
+        let failure = Failure::new(Code::Usage, format!("There is no verb \"{verb}\"."), ours);
         session::show_failure(format, "run the command", &failure);
     } else {
         session::show_clap(error);

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
 use ggen_marketplace::control::api::Failure;
 
 /// For labels and headings.
@@ -75,20 +75,56 @@ impl Page {
         self
     }
 
-    /// Adds a table; wrapped to the terminal, or as wide as it is where there is none.
+    /// Adds a table. Where it is wider than the terminal, ids are shortened, to what can be pasted back, and texts are wrapped;
+    /// ids, numbers and times are never broken. Without a terminal it is as wide as it is.
     pub(crate) fn table(
         &mut self,
         header: &[&str],
         rows: impl IntoIterator<Item = Vec<String>>,
     ) -> &mut Self {
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING);
-        table.set_header(header.iter().copied());
+        let mut rows: Vec<Vec<String>> =
+            rows.into_iter().map(|row| row.iter().map(|cell| clean(cell).into_owned()).collect()).collect();
+        let build = |rows: &[Vec<String>]| {
+            let mut table = Table::new();
+            table.load_style(presets::NOTHING);
+            table.set_header(header.iter().copied());
+            for row in rows {
+                table.add_row(row);
+            }
+            table
+        };
+        let mut table = build(&rows);
         if let Some(width) = self.width {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
-        }
-        for row in rows {
-            table.add_row(row.iter().map(|cell| clean(cell)));
+            let is_too_wide = |table: &Table| {
+                table.lines().any(|line| line.trim_end().chars().count() > usize::from(width))
+            };
+            if is_too_wide(&table) {
+                for cell in rows.iter_mut().flatten() {
+                    if is_id(cell) {
+                        *cell = short_id(cell);
+                    }
+                }
+                table = build(&rows);
+            }
+            if is_too_wide(&table) {
+                for cell in rows.iter_mut().flatten() {
+                    if let Some(short) = short_time(cell) {
+                        *cell = short;
+                    }
+                }
+                table = build(&rows);
+            }
+            if is_too_wide(&table) {
+                table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+                for (at, _) in header.iter().enumerate() {
+                    let is_whole = |row: &Vec<String>| row.get(at).is_none_or(|cell| is_unbreakable(cell));
+                    if rows.iter().all(is_whole)
+                        && let Some(column) = table.column_mut(at)
+                    {
+                        column.set_constraint(ColumnConstraint::ContentWidth);
+                    }
+                }
+            }
         }
         for line in table.lines() {
             self.text.push_str(line.trim_end());
@@ -201,20 +237,56 @@ pub(crate) fn reputation(score: f64) -> String {
     format!("{score:.2}")
 }
 
-/// A publisher id, short enough for a table; still what tells two apart at a glance.
-pub(crate) fn short_id(id: &str) -> String {
-    let count = id.chars().count();
-    if count <= 16 {
-        return id.to_owned();
-    }
-    let head: String = id.chars().take(9).collect();
-    let tail: String = id.chars().skip(count - 4).collect();
-    format!("{head}…{tail}")
+/// Characters of the longest cell that is never broken: a time, a short id, a size.
+const UNBREAKABLE_MAX: usize = 22;
+
+/// Whether a cell is an id of a peer, a publisher or a tree, and nothing else.
+fn is_id(cell: &str) -> bool {
+    let begins = ["12D3", "16Uiu2", "Qm", "gp1", "baf"].iter().any(|prefix| cell.starts_with(prefix));
+    begins && cell.len() > UNBREAKABLE_MAX && cell.chars().all(|char| char.is_ascii_alphanumeric())
 }
 
-/// `1 peer`, `2 peers`.
+/// A time as a narrow table has it: how long ago that is within a day, and the day before that.
+fn short_time(cell: &str) -> Option<String> {
+    let then = cell.parse::<jiff::Timestamp>().ok()?;
+    let ago = jiff::Timestamp::now().as_second().saturating_sub(then.as_second());
+    match u64::try_from(ago) {
+        Ok(ago) if ago < 24 * 3600 => {
+            let text = seconds(ago);
+            Some(format!("{} ago", text.split(' ').next().unwrap_or(&text)))
+        }
+        _ => cell.get(..10).map(str::to_owned),
+    }
+}
+
+fn is_unbreakable(cell: &str) -> bool {
+    cell.chars().count() <= UNBREAKABLE_MAX
+}
+
+/// An id, short enough for a table; still what tells two apart at a glance, and what can be typed in its place. Ids of peers begin
+/// alike, so that more of them is shown.
+pub(crate) fn short_id(id: &str) -> String {
+    let (head, tail) = if id.starts_with("12D3") || id.starts_with("16Uiu2") { (12, 6) } else { (9, 4) };
+    let count = id.chars().count();
+    if count <= head + tail + 3 {
+        return id.to_owned();
+    }
+    let begin: String = id.chars().take(head).collect();
+    let end: String = id.chars().skip(count - tail).collect();
+    format!("{begin}…{end}")
+}
+
+/// `1 peer`, `2 peers`, `3 matches`, `4 entries`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    if number == 1 {
+        return format!("1 {noun}");
+    }
+    let ends = |endings: &[&str]| endings.iter().any(|ending| noun.ends_with(ending));
+    match noun.strip_suffix('y') {
+        Some(stem) if !ends(&["ay", "ey", "oy", "uy"]) => format!("{number} {stem}ies"),
+        _ if ends(&["s", "x", "z", "ch", "sh"]) => format!("{number} {noun}es"),
+        _ => format!("{number} {noun}s"),
+    }
 }
 
 #[cfg(test)]
@@ -259,6 +331,68 @@ mod tests {
             shown,
             "error: could not publish\n  why:  It\\u{1b}[2J exists. (E_CONFLICT)\n  next: Do this.\n        Or that.\n"
         );
+    }
+
+    #[test]
+    fn plural_forms_are_those_of_english() {
+        for (noun, plural) in [
+            ("peer", "2 peers"),
+            ("match", "2 matches"),
+            ("entry", "2 entries"),
+            ("key", "2 keys"),
+            ("address", "2 addresses"),
+        ] {
+            assert_eq!(count(2, noun), plural);
+            assert_eq!(count(1, noun), format!("1 {noun}"));
+        }
+    }
+
+    /// A table as wide as a screen, of what the tables of the verbs hold.
+    fn screen(width: Option<u16>) -> String {
+        let mut page = Page::new(width);
+        let peer = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
+        let publisher = "gp1j62jrkqw4kkny4sdukfh0zlfehs5s2zydtlq0nt57k5e7qrqfp5sl0xjwx";
+        page.table(
+            &["NAME", "PUBLISHER", "VERSION", "DESCRIPTION", "PROVIDERS"],
+            [vec![
+                "connection-pool".to_owned(),
+                publisher.to_owned(),
+                "10.20.30-beta.1".to_owned(),
+                "A generic pool of database connections for asynchronous programs".to_owned(),
+                "3".to_owned(),
+            ]],
+        )
+        .table(
+            &["PEER", "REPUTATION", "GOOD", "FAILED", "PACKAGES", "LAST SEEN", "ADDRESS"],
+            [vec![
+                peer.to_owned(),
+                "0.75".to_owned(),
+                "3".to_owned(),
+                "1".to_owned(),
+                "12".to_owned(),
+                "2023-11-14T22:13:20Z".to_owned(),
+                "/ip4/192.168.100.200/tcp/4001".to_owned(),
+            ]],
+        );
+        page.into_text()
+    }
+
+    #[test]
+    fn tables_hold_on_a_screen_and_break_no_id() {
+        let wide = screen(None);
+        assert!(wide.contains("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA"), "{wide}");
+        for width in [80, 120] {
+            let text = screen(Some(width));
+            for line in text.lines() {
+                assert!(line.chars().count() <= usize::from(width), "{width}: {line}");
+            }
+            for whole in
+                ["gp1j62jrk…xjwx", "12D3KooWD3ec…AJU5SA", "2023-11-14", "10.20.30-beta.1", "connection-pool"]
+            {
+                assert!(text.contains(whole), "{width}: {whole}: {text}");
+            }
+            insta::assert_snapshot!(format!("screen_{width}"), text);
+        }
     }
 
     #[test]

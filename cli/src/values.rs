@@ -40,6 +40,11 @@ pub(crate) fn offset(text: &str) -> Result<usize, String> {
     index(text, 0, OFFSET_MAX)
 }
 
+/// How many there are to be, one at least.
+pub(crate) fn count(text: &str) -> Result<usize, String> {
+    index(text, 1, OFFSET_MAX)
+}
+
 /// Lines of a log.
 pub(crate) fn lines(text: &str) -> Result<usize, String> {
     index(text, 0, LINES_MAX)

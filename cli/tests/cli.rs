@@ -199,7 +199,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["search", "x", "--min-reputation", "1.5"], "0 to 1"),
     (&["search", "x", "--min-reputation", "-1"], "--min-reputation"),
     (&["search", "x", "--min-reputation", "nan"], "--min-reputation"),
-    (&["search", "x", "y"], "unexpected argument"),
+    (&["info", "x", "y"], "unexpected argument"),
     (&["search", "--format", "xml"], "--format"),
     (&["peer-list", "--min-reputation", "inf"], "0 to 1"),
     (&["peer-list", "extra"], "unexpected argument"),
@@ -469,10 +469,7 @@ fn what_the_answer_tells_is_also_the_exit_status() {
     assert_eq!(world.json(&["info", "a"]).0, 4);
     assert_eq!(world.json(&["install", "forged"]).0, 6);
     let text = stdout(&world.run(&["search", "nothing"]));
-    assert!(
-        text.contains("Nothing matches among 9 indexed packages") && text.contains("--limit 50"),
-        "{text}"
-    );
+    assert!(text.contains("Nothing matches among 9 indexed packages") && !text.contains("--limit"), "{text}");
     let install = world.run(&["install", "web"]);
     assert_eq!((code(&install), stderr(&install).as_str()), (0, ""), "no progress without a terminal");
 }

@@ -139,6 +139,14 @@ pub const SEARCH_SECONDS: std::ops::RangeInclusive<f64> = 0.001..=3_600.0;
 pub const SEARCH_FILTERED_MAX: usize = 2_000;
 /// Results of one search.
 pub const SEARCH_RESULTS_MAX: usize = 1_000;
+/// Equal matches of a search that are put in order; each costs a microsecond.
+pub const SEARCH_SORTED_MAX: usize = 512;
+/// Words of one package among which a misspelt one is looked for: those of its name and labels first, then of its description.
+pub const SPELLED_WORDS_MAX: usize = 48;
+/// New words after which those are removed that no package has any more.
+pub const SPELLED_SWEEP: i64 = 1 << 18;
+/// Events that wait for one listener; of a slower one the oldest are left out.
+pub const EVENTS_QUEUED_MAX: usize = 1_024;
 /// Bytes of a query's text.
 pub const QUERY_BYTES_MAX: usize = 1_024;
 

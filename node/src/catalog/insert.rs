@@ -7,8 +7,10 @@ use super::{
     proofs::{freeze, stored_proofs, thaw},
     read::{places_to_bytes, stored_places, stored_seen},
     share::{Source, forget_oldest, give_way, is_kept, smaller},
+    spelling,
+    terms::label_tokens,
     to_bits, to_ordered,
-    words::{distinct, fold, words},
+    words::{indexed, words},
 };
 use crate::{
     heads::{self, Known, Standing},
@@ -17,10 +19,6 @@ use crate::{
     release::{DoubleSigning, Head, Place, VerifiedHead, choice},
     time::Timestamp,
 };
-
-/// Kinds of labels, as they are stored.
-pub(super) const CATEGORY: i64 = 0;
-pub(super) const TAG: i64 = 1;
 
 /// What became of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,9 +170,8 @@ pub fn log_read(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Re
 /// # Errors
 /// [`Error::Database`].
 pub fn rebuild(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
-    for table in ["catalog_text", "catalog_labels"] {
-        tx.execute(&format!("DELETE FROM {table}"), [])?;
-    }
+    tx.execute("DELETE FROM catalog_text", [])?;
+    tx.execute("DELETE FROM catalog_words", [])?;
     let (mut last, mut kept) = (0i64, 0);
     let next = "SELECT position, id, bytes FROM catalog_heads WHERE position > ?1 ORDER BY position LIMIT 1";
     loop {
@@ -327,15 +324,14 @@ fn list(
     let is_frozen = stored_seen(tx, id)?.is_some_and(|(_, frozen)| frozen);
     let item = heads::item(verified, is_frozen);
     tx.prepare_cached(
-        "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, received, source, offers, item,
+        "INSERT INTO catalog_heads (id, publisher, name, bytes, released, received, source, offers, item,
                                     confirmed, root)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute(params![
         id,
         head.publisher.as_bytes(),
         head.name.as_str(),
-        words(head.name.as_str()).collect::<Vec<_>>().join(" "),
         verified.bytes(),
         to_ordered(head.released_at.as_secs()),
         to_ordered(now.as_secs()),
@@ -352,32 +348,25 @@ fn list(
 /// Enters what search needs of a head; all of it follows from the head.
 fn index(tx: &Transaction<'_>, head: &Head, position: i64) -> Result<(), Error> {
     tx.prepare_cached(
-        "INSERT INTO catalog_text (rowid, name, tags, categories, description) VALUES (?1, ?2, ?3, ?4, ?5)",
+        "INSERT INTO catalog_text (rowid, name, tags, categories, description, labels) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?
     .execute(params![
         position,
-        distinct([head.name.as_str()]),
-        distinct(head.tags.iter().map(String::as_str)),
-        distinct(head.categories.iter().map(String::as_str)),
-        distinct([head.description.as_str()]),
+        indexed([head.name.as_str()]),
+        indexed(head.tags.iter().map(String::as_str)),
+        indexed(head.categories.iter().map(String::as_str)),
+        indexed([head.description.as_str()]),
+        label_tokens(&head.publisher.to_string(), &head.tags, &head.categories),
     ])?;
-    for (kind, labels) in [(CATEGORY, &head.categories), (TAG, &head.tags)] {
-        for label in labels {
-            tx.prepare_cached(
-                "INSERT OR IGNORE INTO catalog_labels (kind, label, position) VALUES (?1, ?2, ?3)",
-            )?
-            .execute(params![kind, fold(label), position])?;
-        }
-    }
-    Ok(())
+    let labels = head.tags.iter().chain(&head.categories).map(String::as_str);
+    let texts = [head.name.as_str()].into_iter().chain(labels).chain([head.description.as_str()]);
+    spelling::learn(tx, texts.flat_map(words))
 }
 
 pub(super) fn remove(tx: &Transaction<'_>, position: i64) -> Result<(), Error> {
-    for statement in [
-        "DELETE FROM catalog_text WHERE rowid = ?1",
-        "DELETE FROM catalog_labels WHERE position = ?1",
-        "DELETE FROM catalog_heads WHERE position = ?1",
-    ] {
+    for statement in
+        ["DELETE FROM catalog_text WHERE rowid = ?1", "DELETE FROM catalog_heads WHERE position = ?1"]
+    {
         tx.prepare_cached(statement)?.execute(params![position])?;
     }
     Ok(())

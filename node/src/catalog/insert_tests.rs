@@ -298,9 +298,9 @@ fn one_publisher_cannot_fill_the_catalogue() {
     within(&mut conn, |tx| {
         for n in 0..CATALOG_HEADS_PER_PUBLISHER_MAX {
             tx.execute(
-                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, confirmed, received, source, offers,
+                "INSERT INTO catalog_heads (id, publisher, name, bytes, released, confirmed, received, source, offers,
                                             item)
-                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, 0, x'01', 0, zeroblob(32))",
+                 VALUES (?1, ?2, 'x', x'', 0, 0, 0, x'01', 0, zeroblob(32))",
                 params![n.to_string(), ours.id().as_bytes()],
             )
             .unwrap();
@@ -369,7 +369,7 @@ fn salvaged_rows_are_verified_and_indexed_anew() {
         put(&mut conn, head, NOW);
     }
     conn.execute_batch(
-        "DELETE FROM catalog_text; DELETE FROM catalog_labels; DELETE FROM catalog_seen WHERE id LIKE '%/web';
+        "DELETE FROM catalog_text; DELETE FROM catalog_seen WHERE id LIKE '%/web';
          UPDATE catalog_heads SET bytes = x'00' WHERE name = 'other';
          UPDATE catalog_totals SET heads = 77, seen = -5",
     )
@@ -476,9 +476,9 @@ fn ten_thousand_stale_heads_of_one_source_push_out_nobody_elses() {
     within(&mut conn, |tx| {
         for n in 0..10_000 {
             tx.execute(
-                "INSERT INTO catalog_heads (id, publisher, name, words, bytes, released, confirmed, received, source, offers,
+                "INSERT INTO catalog_heads (id, publisher, name, bytes, released, confirmed, received, source, offers,
                                             item)
-                 VALUES (?1, ?2, 'x', 'x', x'', 0, 0, 0, ?3, 0, zeroblob(32))",
+                 VALUES (?1, ?2, 'x', x'', 0, 0, 0, ?3, 0, zeroblob(32))",
                 params![format!("stale-{n}"), [7u8; 32], source(1).as_bytes()],
             )
             .unwrap();

@@ -14,8 +14,8 @@
 //! confirmed longest ago. What this node publishes or installed is [kept](keep), whatever others send.
 //!
 //! Every change gives a head a new *position*, a number that only grows; whoever remembers a position reads on from there
-//! with [`after`]. [`search`] ranks by BM25 and depends on nothing but the heads that are there: not on their positions, nor on
-//! the order in which they came.
+//! with [`after`]. [`search`] depends on nothing but the heads that are there and whom this node has to do with: not on the order in which heads
+//! came, until thousands match equally well.
 //!
 //! This module knows nothing of the network, the runtime or the clock; it may use the database that it is handed.
 
@@ -27,6 +27,8 @@ mod read;
 mod search;
 mod share;
 mod short;
+mod spelling;
+mod terms;
 mod words;
 
 pub(crate) use confirmed::SCHEMA as CONFIRMED_SCHEMA;
@@ -38,7 +40,7 @@ pub use items::{Changes, Since, changes, is_listed, of_items};
 pub use proofs::{Proof, convict, convict_log, convict_statements, proofs};
 pub use read::{
     Claims, Held, Listed, Page, after, before, by_name, changes_after, count, get, holds, is_frozen,
-    newest_position, newest_received, places, seen,
+    listed_after, newest_position, newest_received, places, seen,
 };
 pub use search::{Found, Query, search};
 pub use share::{Source, keep, provided};
@@ -59,7 +61,6 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     id        TEXT    NOT NULL UNIQUE,
     publisher BLOB    NOT NULL,
     name      TEXT    NOT NULL,
-    words     TEXT    NOT NULL,
     released  INTEGER NOT NULL,
     confirmed INTEGER NOT NULL,
     root      BLOB,
@@ -78,20 +79,16 @@ CREATE TABLE IF NOT EXISTS catalog_removed (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, offers, id);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);
-CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (released DESC, id);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (released DESC, item);
+CREATE INDEX IF NOT EXISTS catalog_heads_cards ON catalog_heads (position, name, publisher, provided, released, item);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_source ON catalog_heads (source, provided, confirmed, position DESC);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_root ON catalog_heads (root);
 CREATE VIRTUAL TABLE IF NOT EXISTS catalog_text USING fts5 (
-    name, tags, categories, description,
-    tokenize = 'unicode61 remove_diacritics 2', prefix = '2 3'
+    name, tags, categories, description, labels,
+    tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3', columnsize = 0
 );
-CREATE TABLE IF NOT EXISTS catalog_labels (
-    kind     INTEGER NOT NULL,
-    label    TEXT    NOT NULL,
-    position INTEGER NOT NULL,
-    PRIMARY KEY (kind, label, position)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS catalog_labels_by_position ON catalog_labels (position);
+CREATE TABLE IF NOT EXISTS catalog_words (number INTEGER PRIMARY KEY AUTOINCREMENT, word TEXT NOT NULL UNIQUE) STRICT;
+CREATE VIRTUAL TABLE IF NOT EXISTS catalog_vocabulary USING fts5vocab (catalog_text, row);
 CREATE TABLE IF NOT EXISTS catalog_seen (
     id           TEXT    PRIMARY KEY,
     key_n        INTEGER NOT NULL,

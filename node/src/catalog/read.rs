@@ -88,6 +88,17 @@ pub fn by_name(conn: &Connection, name: &PackageName) -> Result<Claims, Error> {
     Ok(Claims { listed, total: usize::try_from(total).unwrap_or(usize::MAX) })
 }
 
+/// Lists what changed after `position`, in order, at most `limit`.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn listed_after(conn: &Connection, position: u64, limit: usize) -> Result<Vec<Listed>, Error> {
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT {COLUMNS} FROM catalog_heads AS h WHERE h.position > ?1 ORDER BY h.position LIMIT ?2"
+    ))?;
+    sound(statement.query_map(params![to_ordered(position), to_ordered(limit as u64)], listed)?)
+}
+
 /// Counts the heads.
 ///
 /// # Errors

@@ -7,12 +7,17 @@ mod amend;
 mod folders;
 mod keys;
 mod project;
+mod views;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::project::{
     AnyPath, Outdated, OutdatedPackage, OutdatedRequest, ProjectAction, ProjectBranch, ProjectChange,
     ProjectDone, ProjectPackage, ProjectRequest, ProjectTree, ProjectWhy,
+};
+pub use self::views::{
+    BanRequest, BannedPeer, Bans, ExplainRequest, Explained, ExplainedKeys, ExplainedPeer, Happening,
+    ListedEvent, NodeEvent, UnbanRequest, Unbanned,
 };
 pub use self::{
     amend::{AmendRequest, Amended, Change},
@@ -322,7 +327,8 @@ pub struct QueuedPackage {
 /// `search`, what is asked.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SearchRequest {
-    /// Words; the last one also matches as a prefix of a name. Empty lists by recency.
+    /// Words, each of which may be the beginning of one, phrases in quotation marks, and `-word`, `tag:`, `category:`, `publisher:`.
+    /// Empty lists by recency.
     #[serde(default)]
     pub text: String,
     /// Any of these categories.
@@ -364,6 +370,12 @@ pub struct SearchResults {
     pub indexed: usize,
     /// When the newest head of the index was received.
     pub index_time: Option<String>,
+    /// The text that was searched for in place of the one asked for, which holds a word that is found nowhere.
+    #[serde(default)]
+    pub corrected: Option<String>,
+    /// The text that was probably meant, where the one asked for is found, but hardly anywhere.
+    #[serde(default)]
+    pub did_you_mean: Option<String>,
 }
 
 /// One package of a search.

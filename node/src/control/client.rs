@@ -22,12 +22,13 @@ use tokio::task::JoinHandle;
 
 use super::{
     api::{
-        AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
-        Dropped, ErrorBody, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing,
-        Outdated, OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress,
-        ProjectDone, ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed,
-        ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping,
-        Trust, TrustRequest, Verified, VerifyRequest,
+        AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped,
+        DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody, ExplainRequest, Explained, Failure,
+        Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, Outdated, OutdatedRequest,
+        PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, ProjectDone, ProjectRequest,
+        PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved,
+        SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping, Trust, TrustRequest,
+        UnbanRequest, Unbanned, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -240,6 +241,85 @@ impl Client {
     /// As [`Client::status`].
     pub async fn disconnect(&self, request: &DisconnectRequest) -> Outcome<Disconnected> {
         self.post("/v1/disconnect", request, LOOKUP_DEADLINE).await
+    }
+
+    /// Refuses a peer from now on.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn ban(&self, request: &BanRequest) -> Outcome<BannedPeer> {
+        self.post("/v1/bans", request, LOOKUP_DEADLINE).await
+    }
+
+    /// Lists who is banned.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn bans(&self) -> Outcome<Bans> {
+        self.get("/v1/bans".to_owned(), LOOKUP_DEADLINE).await
+    }
+
+    /// Welcomes a banned peer again.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn unban(&self, request: &UnbanRequest) -> Outcome<Unbanned> {
+        self.post("/v1/bans/lift", request, LOOKUP_DEADLINE).await
+    }
+
+    /// Asks why a package is what it is.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn explain(&self, request: &ExplainRequest) -> Outcome<Explained> {
+        self.get(format!("/v1/explain?package={}", percent(&request.package)), LOOKUP_DEADLINE).await
+    }
+
+    /// Hands on what happens, as it was told, until `take` breaks off or the node stops. The shape of a line is that of
+    /// [`NodeEvent`](super::api::NodeEvent); a newer node may tell of more.
+    ///
+    /// # Errors
+    /// As [`Client::status`], and where the node is gone.
+    pub async fn events<B>(&self, mut take: impl FnMut(Value) -> std::ops::ControlFlow<B>) -> Outcome<B> {
+        let mut answer = within(LOOKUP_DEADLINE, self.send(Method::GET, "/v1/events", Bytes::new())).await?;
+        if !answer.head.status().is_success() {
+            return within(LOOKUP_DEADLINE, whole(answer))
+                .await
+                .and_then(|_: Value| Err(broken("it has no end")));
+        }
+        let mut lines = Lines::default();
+        loop {
+            while let Some(line) = lines.next() {
+                let value = serde_json::from_slice(&line)
+                    .map_err(|error| incompatible(&format!("not JSON: {error}")))?;
+                if let std::ops::ControlFlow::Break(result) = take(value) {
+                    return Ok(result);
+                }
+            }
+            match within(SILENCE_MAX, async { Ok(answer.head.frame().await) }).await? {
+                Some(Ok(frame)) => lines.push(frame.data_ref().map_or(&[], |data| data))?,
+                Some(Err(error)) => return Err(broken(&error.to_string())),
+                None => return Err(stopped()),
+            }
+        }
+    }
+
+    /// What the node counts, in the text form of OpenMetrics.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn metrics(&self) -> Outcome<String> {
+        let answer = within(LOOKUP_DEADLINE, self.send(Method::GET, "/metrics", Bytes::new())).await?;
+        if !answer.head.status().is_success() {
+            return within(LOOKUP_DEADLINE, whole(answer))
+                .await
+                .and_then(|_: Value| Err(broken("it is no text")));
+        }
+        let body = Limited::new(answer.head.into_body(), ANSWER_BYTES_MAX);
+        let text = within(LOOKUP_DEADLINE, async {
+            Ok(body.collect().await.map_err(|error| broken(&error.to_string()))?.to_bytes())
+        });
+        String::from_utf8(text.await?.to_vec()).map_err(|_| incompatible("it is not UTF-8"))
     }
 
     /// Asks the node to sign the heads again that are under keys which were replaced in their files.
@@ -482,6 +562,14 @@ fn broken(why: &str) -> Failure {
         Code::Io,
         format!("The connection to the node broke: {why}."),
         "See whether it still runs: ggen marketplace p2p status",
+    )
+}
+
+fn stopped() -> Failure {
+    Failure::new(
+        Code::NotRunning,
+        "The node has stopped.",
+        "Start it again: ggen marketplace p2p start --daemon",
     )
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 pub mod api;
 pub mod client;
+pub mod events;
 pub mod peer_id;
 pub mod server;
 pub mod service;

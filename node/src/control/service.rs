@@ -16,6 +16,10 @@ use super::api::{
     ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved,
     SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
 };
+use super::{
+    api::{BanRequest, BannedPeer, Bans, ExplainRequest, Explained, UnbanRequest, Unbanned},
+    events::{EventReceiver, EventSender},
+};
 
 /// The result of every verb.
 pub type Outcome<T> = Result<T, Failure>;
@@ -95,6 +99,39 @@ pub trait Service: Send + Sync + 'static {
     /// Closes the connections to a peer.
     fn disconnect(&self, request: DisconnectRequest) -> impl Future<Output = Outcome<Disconnected>> + Send;
 
+    /// Refuses a peer from now on.
+    fn ban(&self, request: BanRequest) -> impl Future<Output = Outcome<BannedPeer>> + Send {
+        let _ = request;
+        async { Err(not_offered()) }
+    }
+
+    /// Lists who is banned.
+    fn bans(&self) -> impl Future<Output = Outcome<Bans>> + Send {
+        async { Err(not_offered()) }
+    }
+
+    /// Welcomes a banned peer again.
+    fn unban(&self, request: UnbanRequest) -> impl Future<Output = Outcome<Unbanned>> + Send {
+        let _ = request;
+        async { Err(not_offered()) }
+    }
+
+    /// Tells why a package is what it is: whose keys signed it, who confirmed it, and from whom it came.
+    fn explain(&self, request: ExplainRequest) -> impl Future<Output = Outcome<Explained>> + Send {
+        let _ = request;
+        async { Err(not_offered()) }
+    }
+
+    /// Listens to what happens from now on.
+    fn events(&self) -> EventReceiver {
+        EventSender::default().listen()
+    }
+
+    /// What the node counts, in the text form of [OpenMetrics](https://prometheus.io/docs/specs/om/open_metrics_spec/).
+    fn metrics(&self) -> impl Future<Output = Outcome<String>> + Send {
+        async { Err(not_offered()) }
+    }
+
     /// Signs the heads of our packages again that are under keys which were replaced in their files, and tells of them.
     fn renew_keys(&self) -> impl Future<Output = Outcome<KeysRenewed>> + Send;
 
@@ -116,6 +153,14 @@ pub trait Service: Send + Sync + 'static {
 
 fn no_projects() -> Failure {
     Failure::new(Code::Usage, "This node does not work on projects.", "Ask a node that has a state folder.")
+}
+
+fn not_offered() -> Failure {
+    Failure::new(
+        Code::Failed,
+        "The node does not offer this.",
+        "The node may be of another version than this ggen. Restart it: ggen marketplace p2p restart",
+    )
 }
 
 /// Where work reports how far it is; never blocks, and only the last report counts.

@@ -211,7 +211,8 @@ impl<T: Transport> Session<T> {
 
     /// Brings what is `wanted` into the store, with all parts of the files among it.
     ///
-    /// Blocks that are held already are not fetched. `progress` is told the bytes that came.
+    /// Blocks that are held already are not fetched. `progress` is told the bytes that are here: those that were held already, and those
+    /// that came.
     ///
     /// # Errors
     /// Why something is missing; what was verified until then is stored. A block that is not what was signed at its place
@@ -236,6 +237,7 @@ impl<T: Transport> Session<T> {
             done: 0,
         };
         self.want(&mut run, wanted).await?;
+        progress(run.done);
         self.connected.iter().for_each(|peer| run.plan.peer(*peer));
         let outcome = self.drive(&mut run, progress).await;
         if matches!(outcome, Err(Error::Contradiction(_))) {
@@ -307,7 +309,8 @@ impl<T: Transport> Session<T> {
         while !wanted.is_empty() {
             let store = self.store.clone();
             let looked = self.offload.run(move || look(&store, wanted)).await;
-            let (missing, parts) = looked.unwrap_or(Ok(Default::default()))?;
+            let (missing, parts, held) = looked.unwrap_or(Ok(Default::default()))?;
+            run.done += held;
             for it in missing {
                 run.plan.want(it.id(), it.bytes_guess());
             }
@@ -540,11 +543,11 @@ fn read(place: &Wanted, verdict: &Verdict) -> Result<Vec<FilePart>, Contradictio
     }
 }
 
-/// Splits what is wanted into what is missing, and the parts of what is held.
-fn look(store: &Store, wanted: Vec<Wanted>) -> Result<(Vec<Wanted>, Vec<FilePart>), Error> {
+/// Splits what is wanted into what is missing, and the parts of what is held; with the bytes of files that are held.
+fn look(store: &Store, wanted: Vec<Wanted>) -> Result<(Vec<Wanted>, Vec<FilePart>, u64), Error> {
     let ids: Vec<ContentId> = wanted.iter().map(Wanted::id).collect();
     let absent: BTreeSet<ContentId> = store.missing(&ids)?.into_iter().collect();
-    let (mut missing, mut parts) = (Vec::new(), Vec::new());
+    let (mut missing, mut parts, mut held) = (Vec::new(), Vec::new(), 0u64);
     for it in wanted {
         if absent.contains(&it.id()) {
             missing.push(it);
@@ -553,9 +556,11 @@ fn look(store: &Store, wanted: Vec<Wanted>) -> Result<(Vec<Wanted>, Vec<FilePart
         {
             let below = it.read(block.bytes());
             parts.extend(below.map_err(|source| Contradiction::of(&block, source))?);
+        } else {
+            held = held.saturating_add(it.bytes_guess());
         }
     }
-    Ok((missing, parts))
+    Ok((missing, parts, held))
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ impl Observer {
         Self(Some(Arc::new(watch)))
     }
 
-    pub(super) fn tell(&self, event: &Event) {
+    pub(crate) fn tell(&self, event: &Event) {
         if let Some(watch) = &self.0 {
             watch(event);
         }

@@ -301,6 +301,41 @@ pub fn history(conn: &Connection, peer: &PeerId, limit: usize) -> Result<Vec<His
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The peers that blocks of a tree came from, with what each sent last, the latest first; at most `limit`.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn retrievals_of(
+    conn: &Connection,
+    root: &ContentId,
+    limit: usize,
+) -> Result<Vec<(PeerId, HistoryEvent)>, Error> {
+    let mut statement = conn.prepare_cached(
+        "SELECT peer, max(number), max(time), sum(bytes), sum(duration_ms), outcome FROM reputation_events
+         WHERE kind = 'retrieval' AND subject = ?1 GROUP BY peer ORDER BY max(time) DESC, peer LIMIT ?2",
+    )?;
+    let rows = statement.query_map(params![root.to_string(), to_stored(limit as u64)], |row| {
+        let event = HistoryEvent {
+            number: from_stored(row.get(1)?),
+            time: Timestamp::from_secs(from_stored(row.get(2)?)),
+            kind: "retrieval".to_owned(),
+            subject: root.to_string(),
+            bytes: from_stored(row.get(3)?),
+            duration: Duration::from_millis(from_stored(row.get(4)?)),
+            outcome: row.get(5)?,
+        };
+        Ok((row.get::<_, Vec<u8>>(0)?, event))
+    })?;
+    let mut retrievals = Vec::new();
+    for row in rows {
+        let (peer, event) = row?;
+        if let Ok(peer) = PeerId::from_bytes(&peer) {
+            retrievals.push((peer, event));
+        }
+    }
+    Ok(retrievals)
+}
+
 /// Counts claims and proofs anew, for a database whose rows were salvaged from a damaged one.
 ///
 /// # Errors

@@ -191,7 +191,7 @@ fn an_address_that_the_machine_lacks_is_warned_of_and_hides_no_port_that_is_take
     node.start_with(command);
     assert_eq!(texts(&node.json(&["status"])["listen_addresses"]).len(), 1);
     assert!(node.log().contains("2001:db8::1"), "{}", node.log());
-    let error = Home::new().error(5, &["start", "--listen", ABSENT]);
+    let error = Home::new().error(8, &["start", "--listen", ABSENT]);
     assert!(text(&error["message"]).contains("2001:db8::1"), "{error}");
 }
 

@@ -134,7 +134,7 @@ fn without_a_node_a_package_is_queued_and_the_next_start_announces_it() {
     let queued = home.json(&["publish", &home.text("package")]);
     assert_eq!((&queued["queued"], &queued["announced"]), (&true.into(), &false.into()));
     home.run(&["publish", &home.text("package")]).exits(0).says("is queued already");
-    home.run(&["publish", &home.text("package"), "--wait"]).exits(0).says("nobody can be waited for");
+    home.run(&["publish", &home.text("package"), "--wait"]).exits(3).says("nobody can be waited for");
     fs::write(home.path("package/more"), "more").unwrap();
     home.error(9, &["publish", &home.text("package")]);
     fs::remove_file(home.path("package/more")).unwrap();

@@ -11,12 +11,16 @@ mod connect;
 mod demo;
 mod deprecate;
 mod disconnect;
+mod doctor;
+mod events;
+mod explain;
 mod info;
 mod install;
 mod key;
 mod list;
 mod logs;
 mod outdated;
+mod peer_ban;
 mod peer_info;
 mod peer_list;
 mod project;
@@ -81,6 +85,12 @@ pub(crate) enum Verb {
     Bootstrap(bootstrap::Bootstrap),
     Connect(connect::Connect),
     Disconnect(disconnect::Disconnect),
+    PeerBan(peer_ban::PeerBan),
+    PeerUnban(peer_ban::PeerUnban),
+    Explain(explain::Explain),
+    Events(events::Events),
+    Watch(events::Watch),
+    Doctor(doctor::Doctor),
     Key(key::Key),
     Trust(trust::Trust),
     Config(config::Config),
@@ -118,6 +128,12 @@ impl Verb {
             Self::Bootstrap(_) => "bootstrap the node",
             Self::Connect(_) => "connect to the peer",
             Self::Disconnect(_) => "disconnect from the peer",
+            Self::PeerBan(_) => "ban the peer",
+            Self::PeerUnban(_) => "welcome the peer again",
+            Self::Explain(_) => "explain the package",
+            Self::Events(_) => "listen to the node",
+            Self::Watch(_) => "watch for packages",
+            Self::Doctor(_) => "look at the node",
             Self::Key(_) => "do this with the key",
             Self::Trust(_) => "do this with the pins",
             Self::Config(_) => "do this with the configuration",
@@ -179,6 +195,12 @@ impl P2p {
             Verb::Bootstrap(verb) => verb.run(session).await,
             Verb::Connect(verb) => verb.run(session).await,
             Verb::Disconnect(verb) => verb.run(session).await,
+            Verb::PeerBan(verb) => verb.run(session).await,
+            Verb::PeerUnban(verb) => verb.run(session).await,
+            Verb::Explain(verb) => verb.run(session).await,
+            Verb::Events(verb) => verb.run(session).await,
+            Verb::Watch(verb) => verb.run(session).await,
+            Verb::Doctor(verb) => verb.run(session).await,
             Verb::Key(verb) => verb.run(session).await,
             Verb::Trust(verb) => verb.run(session).await,
             Verb::Config(verb) => verb.run(session).await,

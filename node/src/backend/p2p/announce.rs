@@ -281,6 +281,7 @@ async fn refuse_banned(node: &Node, refused: &mut BTreeSet<PeerId>) {
     let now_refused: BTreeSet<PeerId> = banned.iter().map(|(peer, _)| *peer).collect();
     for (peer, ban) in banned {
         if refused.insert(peer) {
+            tracing::info!(%peer, reason = ban.reason, until = %ban.until, "a banned peer is refused");
             let _ = node.network.block(peer, ban.reason).await;
         }
     }

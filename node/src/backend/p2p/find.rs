@@ -1,6 +1,9 @@
 //! Searching: the local index of verified heads, who provides what it finds, and how complete that is.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{StreamExt, stream};
 use libp2p::PeerId;
@@ -21,12 +24,13 @@ use crate::{
     code::Code,
     content::ContentId,
     control::api::{Failure, Info, InfoRequest, PackageInfo, SearchRequest, SearchResults, VersionInfo},
+    identity::PublisherId,
     limits::{SEARCH_FILTERED_MAX, SEARCH_RESULTS_MAX, SEARCH_SECONDS},
     network::Snapshot,
     package::asked::Which,
     release::{Log, VerifiedHead},
     reputation::{Score, ledger},
-    store::{Store, installed, pins},
+    store::{self, Store, heads, installed, pins},
 };
 
 /// Results where no limit was given.
@@ -77,7 +81,7 @@ impl Node {
         let mut is_told = self.network.heads_read(asked.left() / WAITS).await;
         let mut snapshot = self.network.snapshot().await.map_err(fail)?;
         let mut found = self.look(&asked).await?;
-        if found.total == 0 && Instant::now() < asked.deadline {
+        if (found.total == 0 || found.corrected.is_some()) && Instant::now() < asked.deadline {
             // Nothing here: somebody may have published since we last asked.
             is_told = self.network.refresh(asked.left() / WAITS).await.is_ok();
             snapshot = self.network.snapshot().await.map_err(fail)?;
@@ -87,6 +91,7 @@ impl Node {
         because.extend(self.clock_off().map(|off| {
             format!("{} ({}) What was published lately may not be taken. {}", off.message, off.code, off.hint)
         }));
+        let (corrected, did_you_mean) = (found.corrected.clone(), found.did_you_mean.clone());
         let shown = self.shown(asked, found).await?;
         because.extend(shown.because);
         // Without peers it is said already that nobody could be asked.
@@ -106,6 +111,8 @@ impl Node {
             connected_peers: snapshot.peers.len(),
             indexed,
             index_time: index_time.map(|time| time.to_string()),
+            corrected,
+            did_you_mean,
         })
     }
 
@@ -150,8 +157,14 @@ impl Node {
     }
 
     async fn look(&self, asked: &Asked) -> Result<Found, Failure> {
-        let query = asked.query.clone();
-        self.with_store(move |store| store.read(|conn| Ok(catalog::search(conn, &query)?))).await
+        let mut query = asked.query.clone();
+        let search = move |store: &Store| {
+            store.read(|conn| {
+                query.known = known_publishers(conn)?;
+                Ok(catalog::search(conn, &query)?)
+            })
+        };
+        self.with_store(search).await
     }
 
     /// Who provides the latest tree of each match; false where a lookup was cut off.
@@ -370,6 +383,14 @@ fn incomplete_because(before: &Snapshot, is_told: bool) -> Vec<String> {
     because
 }
 
+/// The publishers that this node has to do with: what is pinned, installed or published here is theirs.
+pub(super) fn known_publishers(conn: &rusqlite::Connection) -> Result<BTreeSet<PublisherId>, store::Error> {
+    let pinned = pins::list_all(conn)?.into_iter().map(|pin| pin.publisher);
+    let here = installed::list_all(conn)?.into_iter().map(|installed| installed.package.publisher);
+    let own = heads::list_all(conn)?.into_iter().map(|own| own.package.publisher);
+    Ok(pinned.chain(here).chain(own).collect())
+}
+
 fn slow_log() -> Failure {
     Failure::new(Code::Timeout, "its log was not fetched in time", "Try again when more peers are connected.")
 }
@@ -430,6 +451,7 @@ pub(super) fn asked(request: SearchRequest) -> Result<Asked, Failure> {
             categories: request.categories,
             tags: request.tags,
             any_tag: request.any_tag,
+            known: BTreeSet::new(),
             limit: row_limit,
             offset: row_offset,
         },
@@ -548,7 +570,8 @@ mod tests {
         assert_eq!((all.packages.len(), all.hidden_by_reputation, all.total), (405, 45, 405));
         assert!(all.incomplete_because.iter().all(|reason| !reason.contains("first")));
         let part = search(10, 200).await;
-        assert_eq!(part.packages, all.packages[200..210]);
+        let ids = |packages: &[PackageInfo]| packages.iter().map(|it| it.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&part.packages), ids(&all.packages[200..210]));
     }
 
     #[tokio::test]

@@ -137,7 +137,7 @@ impl Node {
         Ok(Newest { head, freshness, answers: None })
     }
 
-    async fn freshness(&self, head: &VerifiedHead) -> Result<Freshness, Failure> {
+    pub(super) async fn freshness(&self, head: &VerifiedHead) -> Result<Freshness, Failure> {
         let (head, bytes) = (head.head().clone(), head.bytes().to_vec());
         self.with_store(move |store| freshness_here(store, &head, &bytes)).await
     }

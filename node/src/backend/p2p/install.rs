@@ -27,7 +27,7 @@ use crate::{
     code::Code,
     content::{Block, ContentId},
     control::{
-        api::{Failure, InstallRequest, Installed},
+        api::{Failure, Happening, InstallRequest, Installed},
         service::ProgressSender,
     },
     fetch::{
@@ -166,7 +166,7 @@ impl Node {
         let wanted = manifest.files().iter().map(|file| Wanted::Part(file.whole())).collect();
         let total = manifest.size();
         session
-            .get(wanted, &mut |done| progress.report("fetching", done, Some(total), "bytes"))
+            .get(wanted, &mut |done| progress.report("fetching", done.min(total), Some(total), "bytes"))
             .await
             .map_err(fail)?;
         Ok(manifest)
@@ -273,6 +273,9 @@ impl Node {
             if let Some(block) = served.forged {
                 events.push((*peer, Event::ForgedBlock { block }));
                 let _ = self.network.block(*peer, FORGED.to_owned()).await;
+                tracing::info!(%peer, %block, "a peer is banned: it sent a forged block");
+                let (peer_id, reason) = (peer.to_string(), FORGED.to_owned());
+                self.events.tell(self.now(), Happening::Banned { peer_id, reason });
             }
         }
         if !events.is_empty() {

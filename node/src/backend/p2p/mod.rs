@@ -37,12 +37,16 @@
 
 mod amend;
 mod announce;
+mod bans;
 mod bookkeeping;
 mod clock;
 mod confirm;
+mod counts;
 mod dependencies;
 mod describe;
 mod disputed;
+mod events;
+mod explain;
 mod failure;
 mod find;
 mod fresh;
@@ -78,6 +82,7 @@ use libp2p::{Multiaddr, identity::Keypair};
 use semver::Version;
 
 use self::{
+    events::Events,
     failure::fail,
     node::{Keys, Node},
 };
@@ -146,12 +151,13 @@ impl P2PRegistry {
         let keys = Keys::Folder(config.state_dir.join(KEYS_FOLDER));
         let first_contact = first_contact(&store, &keys, Offload::Threads);
         let settings = settings(&config, first_contact.clone(), runs(&store).map_err(fail)?);
-        let (observer, metrics) = (Observer::default(), Metrics::default());
+        let (told, metrics) = (Events::default(), Metrics::counting());
+        let observer = told.observer(Observer::default());
         let (network, events) =
             network::spawn(transport, &key, settings, store.clone(), Offload::Threads, observer, &metrics)
                 .map_err(fail)?;
         let network = (network, first_contact);
-        let node = Node::new(config, network, store, keys, Offload::Threads, Some(lock));
+        let node = Node::new(config, network, store, keys, Offload::Threads, Some(lock), (told, metrics));
         Node::start_tasks(&node, events);
         Ok(Self { node })
     }
@@ -163,13 +169,15 @@ impl P2PRegistry {
     pub async fn with_parts(config: P2PConfig, parts: Parts) -> Result<Self, Error> {
         config.validate().map_err(fail)?;
         let Parts { transport, node_key, publisher, store, offload, observer, metrics } = parts;
+        let told = Events::default();
+        let observer = told.observer(observer);
         let keys = Keys::Given(Arc::new(std::sync::Mutex::new(publisher)));
         let first_contact = first_contact(&store, &keys, offload);
         let settings = settings(&config, first_contact.clone(), runs(&store).map_err(fail)?);
         let (network, events) =
             network::spawn(transport, &node_key, settings, store.clone(), offload, observer, &metrics)
                 .map_err(fail)?;
-        let node = Node::new(config, (network, first_contact), store, keys, offload, None);
+        let node = Node::new(config, (network, first_contact), store, keys, offload, None, (told, metrics));
         Node::start_tasks(&node, events);
         Ok(Self { node })
     }
@@ -260,6 +268,7 @@ impl Registry for P2PRegistry {
             ..PublishRequest::default()
         };
         let published = self.node.publish(request, ProgressSender::discard()).await?;
+        self.node.tell_published(&published);
         let publisher = published.publisher.parse().map_err(|_| gone("the publisher id"))?;
         let name = published.name.parse().map_err(|_| gone("the name"))?;
         Ok(Release {

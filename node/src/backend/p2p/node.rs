@@ -27,6 +27,7 @@ use super::{
     P2PConfig, announce, bookkeeping,
     clock::{Clock, Fault, Jump},
     confirm,
+    events::{self, Events},
     failure::fail,
     gone, join, keys, outbox,
     reference::{Network, Off, Verdict},
@@ -39,7 +40,7 @@ use crate::{
     control::api::{Failure, Reloaded},
     heads::lookup::Ended,
     identity::{Publisher, PublisherId, key_file, publisher},
-    network::{self, Event, FirstContact, Handle, Offload, Provider},
+    network::{self, Event, FirstContact, Handle, Metrics, Offload, Provider},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
     time::Timestamp,
@@ -76,6 +77,10 @@ pub(super) struct Node {
     /// Where the configuration can be read again.
     source: Mutex<Option<Source>>,
     pub(super) network: Handle,
+    /// Who is told what happens.
+    pub(super) events: Events,
+    /// What libp2p counts.
+    pub(super) counts: Metrics,
     pub(super) store: Store,
     pub(super) offload: Offload,
     pub(super) keys: Keys,
@@ -140,11 +145,14 @@ impl Node {
         keys: Keys,
         offload: Offload,
         lock: Option<HomeLock>,
+        (events, counts): (Events, Metrics),
     ) -> Arc<Self> {
         Arc::new(Self {
             config: RwLock::new(Arc::new(config)),
             source: Mutex::new(None),
             network,
+            events,
+            counts,
             store,
             offload,
             keys,
@@ -217,6 +225,7 @@ impl Node {
         node.spawn(watch::watch(node.clone()));
         node.spawn(keys::renew(node.clone()));
         node.spawn(confirm::confirm(node.clone()));
+        node.spawn(events::tell(node.clone()));
     }
 
     /// Runs a task until it ends or the node stops.
@@ -265,7 +274,12 @@ impl Node {
         let taken = failures.iter().position(is_taken);
         let fatal = || failures.iter().position(|(address, _)| bound.is_empty() || !is_ip6(address));
         if let Some(at) = taken.or_else(fatal) {
-            return Err(failures.swap_remove(at).1);
+            let mut failure = failures.swap_remove(at).1;
+            if bound.is_empty() {
+                // Nothing can be listened on: as a port that is taken is, to whoever reads the exit status.
+                failure.code = Code::AddressInUse;
+            }
+            return Err(failure);
         }
         for (address, failure) in failures {
             tracing::warn!(%address, reason = failure.message, "an address is not listened on");

@@ -77,7 +77,7 @@ impl Node {
             match self.release_one(row).await {
                 Ok(Some(Done { answer, .. })) => {
                     released = true;
-                    tracing::info!(id = answer.id, sequence = answer.sequence, "published from the outbox");
+                    self.tell_published(&answer);
                 }
                 Ok(None) => {}
                 Err(failure) => {

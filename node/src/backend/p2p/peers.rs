@@ -177,6 +177,13 @@ impl Node {
     pub(super) async fn disconnect(&self, request: DisconnectRequest) -> Result<Disconnected, Failure> {
         let peer = peer_id::parse(&request.peer_id)?;
         let connections = self.network.disconnect(peer).await.map_err(fail)?;
+        if connections == 0 {
+            return Err(Failure::new(
+                Code::NotFound,
+                format!("Peer {peer} is not connected."),
+                "See who is: ggen marketplace p2p peer-list",
+            ));
+        }
         Ok(Disconnected { peer_id: peer.to_string(), connections })
     }
 

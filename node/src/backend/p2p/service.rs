@@ -5,13 +5,14 @@ use std::sync::atomic::Ordering;
 use super::P2PRegistry;
 use crate::control::{
     api::{
-        AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
-        Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, Outdated,
-        OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, ProjectDone,
-        ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest,
-        Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified,
-        VerifyRequest,
+        AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped,
+        DisconnectRequest, Disconnected, DropRequest, Dropped, ExplainRequest, Explained, Info, InfoRequest,
+        InstallRequest, Installed, KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails,
+        PeerInfoRequest, PeerList, PeerListRequest, ProjectDone, ProjectRequest, PublishRequest, Published,
+        Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status,
+        Stopping, Trust, TrustRequest, UnbanRequest, Unbanned, Verified, VerifyRequest,
     },
+    events::EventReceiver,
     service::{Outcome, ProgressSender, Service},
 };
 
@@ -21,7 +22,9 @@ impl Service for P2PRegistry {
     }
 
     async fn publish(&self, request: PublishRequest, progress: ProgressSender) -> Outcome<Published> {
-        self.node.publish(request, progress).await
+        let published = self.node.publish(request, progress).await?;
+        self.node.tell_published(&published);
+        Ok(published)
     }
 
     async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {
@@ -37,7 +40,9 @@ impl Service for P2PRegistry {
     }
 
     async fn install(&self, request: InstallRequest, progress: ProgressSender) -> Outcome<Installed> {
-        self.node.install(request, progress).await
+        let installed = self.node.install(request, progress).await?;
+        self.node.tell_installed(&installed);
+        Ok(installed)
     }
 
     async fn project(&self, request: ProjectRequest, progress: ProgressSender) -> Outcome<ProjectDone> {
@@ -82,6 +87,30 @@ impl Service for P2PRegistry {
 
     async fn disconnect(&self, request: DisconnectRequest) -> Outcome<Disconnected> {
         self.node.disconnect(request).await
+    }
+
+    async fn ban(&self, request: BanRequest) -> Outcome<BannedPeer> {
+        self.node.ban(request).await
+    }
+
+    async fn bans(&self) -> Outcome<Bans> {
+        self.node.bans().await
+    }
+
+    async fn unban(&self, request: UnbanRequest) -> Outcome<Unbanned> {
+        self.node.unban(request).await
+    }
+
+    async fn explain(&self, request: ExplainRequest) -> Outcome<Explained> {
+        self.node.explain(request).await
+    }
+
+    fn events(&self) -> EventReceiver {
+        self.node.listen_to_events()
+    }
+
+    async fn metrics(&self) -> Outcome<String> {
+        self.node.metrics().await
     }
 
     async fn renew_keys(&self) -> Outcome<KeysRenewed> {

@@ -7,7 +7,7 @@ use super::{
     dependencies::log_here,
     describe::{package_info, with_providers},
     failure::fail,
-    find::{self, Asked, local, show_which},
+    find::{self, Asked, known_publishers, local, show_which},
     fresh::{Demand, Newest, freshness_here, told},
     gone,
     install::head_key,
@@ -95,9 +95,10 @@ impl View {
 }
 
 fn search(store: &Store, asked: Asked) -> Result<SearchResults, Failure> {
-    let (query, now) = (asked.query, Timestamp::now());
+    let (mut query, now) = (asked.query, Timestamp::now());
     let (found, frozen, indexed, newest) = store
         .read(|conn| {
+            query.known = known_publishers(conn)?;
             let found = catalog::search(conn, &query)?;
             let frozen = found.hits.iter().map(|hit| catalog::is_frozen(conn, &hit.id));
             let frozen = frozen.collect::<Result<Vec<_>, _>>()?;
@@ -117,6 +118,8 @@ fn search(store: &Store, asked: Asked) -> Result<SearchResults, Failure> {
         incomplete_because: vec![ALONE.to_owned()],
         indexed,
         index_time: newest.map(|time| time.to_string()),
+        corrected: found.corrected,
+        did_you_mean: found.did_you_mean,
         ..SearchResults::default()
     };
     if asked.least.is_some() {

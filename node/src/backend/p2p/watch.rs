@@ -14,13 +14,29 @@ const ASK_INTERVAL: Duration = Duration::from_secs(15);
 /// How long the heads of peers may take to be read again once the clock is right.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How often it is said in the log that heads of others were refused: once for all of them, so that nobody can fill it.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(60);
+
 /// Looks until the node stops.
 pub(super) async fn watch(node: Arc<Node>) {
     let mut look = interval(LOOK_INTERVAL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut was_off, mut was_signing, mut had_twin, mut asked) = (false, true, false, None::<Instant>);
+    let mut refused = (Instant::now(), 0);
     loop {
         look.tick().await;
+        if refused.0.elapsed() >= REFUSED_INTERVAL
+            && let Ok(snapshot) = node.network.snapshot().await
+        {
+            let heads = snapshot.heads_refused.saturating_sub(refused.1);
+            refused = (Instant::now(), snapshot.heads_refused);
+            if heads > 0 {
+                tracing::info!(
+                    heads,
+                    "heads of other peers were refused: stale, or not signed as they must be"
+                );
+            }
+        }
         let off = node.clock_off();
         if let Some(off) = &off
             && !was_off

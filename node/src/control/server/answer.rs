@@ -15,9 +15,11 @@ use super::{Shared, Step};
 use crate::{
     code::Code,
     control::{
-        api::{ErrorBody, Failure, Versioned},
+        api::{ErrorBody, Failure, Happening, NodeEvent, SCHEMA_VERSION, Versioned},
+        events::EventReceiver,
         service::{Outcome, ProgressReceiver},
     },
+    time::Timestamp,
 };
 
 /// Shortest time between two progress lines.
@@ -124,10 +126,57 @@ pub(super) fn stepwise<S, T: Serialize + Send + 'static>(
         }
         drop(permit);
     });
+    Ok(ndjson(receiver))
+}
+
+/// An answer of one line after the other.
+fn ndjson(receiver: mpsc::Receiver<Bytes>) -> Response {
     let lines = stream::unfold(receiver, async |mut receiver| {
         receiver.recv().await.map(|line| (Ok::<_, std::convert::Infallible>(line), receiver))
     });
-    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response())
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}
+
+/// Answers with one event a line until the client goes away or the node stops.
+pub(super) fn told<S>(shared: &Shared<S>, mut events: EventReceiver) -> Result<Response, Refusal> {
+    let permit = Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
+        Refusal(Failure::new(Code::Busy, "The node does too many things at once.", "Try again in a moment."))
+    })?;
+    let (sender, receiver) = mpsc::channel::<Bytes>(LINES_QUEUED_MAX);
+    let (cancelled, closing) = (shared.cancelled.clone(), shared.closing.clone());
+    let tell = async move {
+        let now = Timestamp::now;
+        let mut next = NodeEvent {
+            time: now().to_string(),
+            what: Happening::Listening { schema_version: SCHEMA_VERSION },
+        };
+        loop {
+            let mut line = serde_json::to_vec(&next).unwrap_or_default();
+            line.push(b'\n');
+            // A client that reads nothing holds up this task alone; what it misses meanwhile is counted.
+            if sender.send(line.into()).await.is_err() {
+                return;
+            }
+            next = tokio::select! {
+                biased;
+                () = sender.closed() => return,
+                event = tokio::time::timeout(HEARTBEAT, events.next(now)) => match event {
+                    Ok(Some(event)) => event,
+                    Ok(None) => return,
+                    Err(_) => NodeEvent { time: now().to_string(), what: Happening::Alive },
+                },
+            };
+        }
+    };
+    shared.tracker.spawn(async move {
+        tokio::select! {
+            () = cancelled.cancelled() => {}
+            () = closing.cancelled() => {}
+            () = tell => {}
+        }
+        drop(permit);
+    });
+    Ok(ndjson(receiver))
 }
 
 /// Polls the work, passes its progress on, and ends with its result.

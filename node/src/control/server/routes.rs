@@ -5,23 +5,24 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Router,
     extract::{FromRequest, Path, Query, Request, State, rejection::QueryRejection},
-    http::{StatusCode, Uri},
-    response::Response,
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
     REQUEST_BYTES_MAX, REQUEST_READ_DEADLINE, Shared,
-    answer::{ClientGone, Refusal, json, plain, stepwise},
+    answer::{ClientGone, Refusal, json, plain, stepwise, told},
 };
 use crate::{
     code::Code,
     control::{
         api::{
-            AmendRequest, BootstrapRequest, DisconnectRequest, DropRequest, Failure, Health, InfoRequest,
-            InstallRequest, OutdatedRequest, PeerInfoRequest, PeerListRequest, ProjectRequest,
-            PublishRequest, RemoveRequest, ResolveRequest, SearchRequest, TrustRequest, VerifyRequest,
+            AmendRequest, BanRequest, BootstrapRequest, DisconnectRequest, DropRequest, ExplainRequest,
+            Failure, Health, InfoRequest, InstallRequest, OutdatedRequest, PeerInfoRequest, PeerListRequest,
+            ProjectRequest, PublishRequest, RemoveRequest, ResolveRequest, SearchRequest, TrustRequest,
+            UnbanRequest, VerifyRequest,
         },
         service::{ProgressSender, Service},
     },
@@ -59,6 +60,10 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/bootstrap", post(bootstrap))
         .route("/connect", post(connect))
         .route("/disconnect", post(disconnect))
+        .route("/bans", get(bans).post(ban))
+        .route("/bans/lift", post(unban))
+        .route("/explain", get(explain))
+        .route("/events", get(events))
         .route("/keys/renew", post(renew_keys))
         .route("/resolve", post(resolve))
         .route("/trust", post(trust))
@@ -67,6 +72,7 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .nest("/v1", v1)
         .route("/livez", get(async || json(StatusCode::OK, &Health { ok: true })))
         .route("/v1/reload", post(reload::<S>))
+        .route("/metrics", get(metrics))
         .route("/readyz", get(readyz))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
@@ -224,6 +230,37 @@ async fn connect<S: Service>(State(shared): Shares<S>, Ask(request): Ask<Bootstr
 
 async fn disconnect<S: Service>(State(shared): Shares<S>, Ask(request): Ask<DisconnectRequest>) -> Answer {
     plain(LOOKUP_DEADLINE, shared.service.disconnect(request)).await
+}
+
+async fn ban<S: Service>(State(shared): Shares<S>, Ask(request): Ask<BanRequest>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.ban(request)).await
+}
+
+async fn bans<S: Service>(State(shared): Shares<S>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.bans()).await
+}
+
+async fn unban<S: Service>(State(shared): Shares<S>, Ask(request): Ask<UnbanRequest>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.unban(request)).await
+}
+
+async fn explain<S: Service>(
+    State(shared): Shares<S>,
+    request: Result<Query<ExplainRequest>, QueryRejection>,
+) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.explain(query(request)?)).await
+}
+
+async fn events<S: Service>(State(shared): Shares<S>) -> Answer {
+    let receiver = shared.service.events();
+    told(&shared, receiver)
+}
+
+async fn metrics<S: Service>(State(shared): Shares<S>) -> Answer {
+    let text = tokio::time::timeout(LOOKUP_DEADLINE, shared.service.metrics()).await;
+    let text = text.unwrap_or_else(|_| Err(malfunction())).map_err(Refusal)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 async fn renew_keys<S: Service>(State(shared): Shares<S>) -> Answer {

@@ -117,8 +117,10 @@ impl Publish {
             }
         }
         drop(bar);
-        session.print(&outcome?, show)?;
-        Ok(Exit::Ok)
+        let published = outcome?;
+        let is_waited_for = !(self.wait && published.queued);
+        session.print(&published, show)?;
+        Ok(if is_waited_for { Exit::Ok } else { Exit::Told(Code::NotRunning) })
     }
 }
 

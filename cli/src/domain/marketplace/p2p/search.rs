@@ -21,9 +21,14 @@ const LIMIT_DEFAULT: &str = "20";
 #[command(
     long_about = "Find packages by name, tag, category and description.\n\n\
         The node searches the signed announcements that it has verified, and says how complete that is. Where no node runs, \
-        those that this machine knows are searched. Without words it lists the newest packages.",
+        those that this machine knows are searched. Without words it lists the newest packages.\n\n\
+        All words must occur, in the name, a tag, a category or the description; each may be the beginning of a word, and a plural \
+        finds its singular. A word that is found nowhere is corrected by one letter. In a query, \\\"two words\\\" in quotation marks \
+        stand side by side, -word must not occur, and tag:, category: and publisher: (an id, or the beginning of one) filter.",
     after_help = "\
 Examples:
+  ggen marketplace p2p search web server
+  ggen marketplace p2p search '\"connection pool\" tag:sql -mysql'
   ggen marketplace p2p search \"database\"
   ggen marketplace p2p search \"database\" --category middleware
   ggen marketplace p2p search \"auth\" --tags security --tags oauth
@@ -31,9 +36,9 @@ Examples:
   ggen marketplace p2p search \"crypto\" --min-reputation 0.8"
 )]
 pub(crate) struct Search {
-    /// Words to look for; the last one may be the beginning of a name.
-    #[arg(default_value = "", hide_default_value = true, value_name = "QUERY", value_parser = values::query)]
-    query: String,
+    /// Words to look for; each may be the beginning of one.
+    #[arg(value_name = "QUERY", num_args = 0.., value_parser = values::query)]
+    query: Vec<String>,
     /// Only packages of this category; repeated, of any of them.
     #[arg(long, value_name = "CATEGORY")]
     category: Vec<String>,
@@ -63,7 +68,7 @@ pub(crate) struct Search {
 impl Search {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let request = SearchRequest {
-            text: self.query,
+            text: self.query.join(" "),
             categories: self.category,
             tags: self.tags,
             any_tag: self.any_tag,
@@ -93,6 +98,9 @@ fn show(results: &SearchResults, request: &SearchRequest, is_table: bool, page: 
         let packages = page::count(results.indexed, "package");
         page.line(format!("(offline: index of {time}, {packages})"));
     }
+    if let Some(corrected) = &results.corrected {
+        page.line(format!("Nothing matches \"{}\"; this matches \"{corrected}\".", request.text)).line("");
+    }
     if results.packages.is_empty() {
         nothing_found(results, request, page);
         return;
@@ -111,6 +119,57 @@ fn show(results: &SearchResults, request: &SearchRequest, is_table: bool, page: 
     }
     if results.hidden_by_reputation > 0 {
         page.line(hidden(results, request));
+    }
+    if let Some(meant) = &results.did_you_mean {
+        let other = SearchRequest { text: meant.clone(), ..request.clone() };
+        page.line(format!("Did you mean \"{meant}\"?  {}", command(&other, None)));
+    }
+    let next = request.offset.saturating_add(results.packages.len());
+    if next < results.total {
+        page.line(format!(
+            "The next ones:  {}",
+            command(&SearchRequest { offset: next, ..request.clone() }, request.limit)
+        ));
+    }
+}
+
+/// The command that asks for this.
+fn command(request: &SearchRequest, limit: Option<usize>) -> String {
+    let mut words = vec!["ggen marketplace p2p search".to_owned()];
+    if !request.text.is_empty() {
+        words.push(quoted(&request.text));
+    }
+    for category in &request.categories {
+        words.push(format!("--category {}", quoted(category)));
+    }
+    for tag in &request.tags {
+        words.push(format!("--tags {}", quoted(tag)));
+    }
+    if request.any_tag {
+        words.push("--any-tag".to_owned());
+    }
+    if let Some(least) = request.min_reputation {
+        words.push(format!("--min-reputation {least}"));
+    }
+    if let Some(limit) = limit.filter(|limit| limit.to_string() != LIMIT_DEFAULT) {
+        words.push(format!("--limit {limit}"));
+    }
+    if request.offset > 0 {
+        words.push(format!("--offset {}", request.offset));
+    }
+    words.join(" ")
+}
+
+/// A word as a shell takes it.
+fn quoted(text: &str) -> String {
+    match text {
+        plain
+            if !plain.is_empty() && plain.chars().all(|it| it.is_alphanumeric() || "-_.:/…".contains(it)) =>
+        {
+            plain.to_owned()
+        }
+        single if !single.contains(['"', '$', '`', '\\', '!']) => format!("\"{single}\""),
+        other => format!("'{}'", other.replace('\'', "'\\''")),
     }
 }
 
@@ -146,7 +205,6 @@ fn entry(package: &PackageInfo, page: &mut Page) {
 /// One sentence on how much of what exists was seen.
 fn completeness(results: &SearchResults) -> String {
     let shown = format!("{} of {}", results.packages.len(), page::count(results.total, "match"));
-    let shown = shown.replace("matchs", "matches");
     if results.complete {
         format!("Showing {shown}; complete: every connected peer was read.")
     } else {
@@ -162,16 +220,16 @@ fn hidden(results: &SearchResults, request: &SearchRequest) -> String {
     )
 }
 
-/// Why nothing was found, and the three steps that help.
+/// Why nothing was found, and what helps in that case.
 fn nothing_found(results: &SearchResults, request: &SearchRequest, page: &mut Page) {
     page.heading("No packages found");
+    let is_passed_over = request.offset > 0 && results.total > 0;
+    let knows_nobody = results.connected_peers == 0 || results.indexed == 0;
     let reason = if results.hidden_by_reputation > 0 {
         hidden(results, request)
-    } else if request.offset > 0 && results.total > 0 {
-        format!(
-            "There are {} packages in all, fewer than --offset {} passes over.",
-            results.total, request.offset
-        )
+    } else if is_passed_over {
+        let all = page::count(results.total, "package");
+        format!("In all there are {all}, fewer than --offset {} passes over.", request.offset)
     } else if results.connected_peers == 0 {
         "This node has no peers, so it only knows what it heard before.".to_owned()
     } else if results.indexed == 0 {
@@ -183,18 +241,41 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, page: &mut Pa
     for reason in &results.incomplete_because {
         page.line(format!("  {reason}"));
     }
-    if results.hidden_by_reputation > 0 || (request.offset > 0 && results.total > 0) {
-        // Something is there: it was the filter, or the offset, that passed over it.
-        return;
-    }
-    let quoted = request.text.replace('"', "\\\"");
-    page.line("")
-        .line("What helps:")
-        .line("  1. Ensure the node is bootstrapped:  ggen marketplace p2p bootstrap <bootstrap-nodes>")
-        .line("  2. Check the peer connections:       ggen marketplace p2p peer-list")
-        .line(format!(
-            "  3. Increase the search limit:        ggen marketplace p2p search \"{quoted}\" --limit 50"
+    let mut steps: Vec<(&str, String)> = Vec::new();
+    if results.hidden_by_reputation > 0 {
+        let all = SearchRequest { min_reputation: None, ..request.clone() };
+        steps.push(("Show them all the same", command(&all, request.limit)));
+    } else if is_passed_over {
+        let first = SearchRequest { offset: 0, ..request.clone() };
+        steps.push(("Begin with the first", command(&first, request.limit)));
+    } else if knows_nobody {
+        steps.push((
+            "Ensure the node is bootstrapped",
+            "ggen marketplace p2p bootstrap <bootstrap-nodes>".to_owned(),
         ));
+        steps.push(("Check the peer connections", "ggen marketplace p2p peer-list".to_owned()));
+        steps.push(("Increase the search limit", command(request, Some(50))));
+    } else {
+        let is_filtered = !(request.categories.is_empty() && request.tags.is_empty());
+        if is_filtered && !request.text.trim().is_empty() {
+            let bare = SearchRequest { text: request.text.clone(), ..SearchRequest::default() };
+            steps.push(("Leave the filters away", command(&bare, None)));
+        }
+        let words: Vec<&str> = request.text.split_whitespace().collect();
+        if let [first, _, ..] = words[..] {
+            let fewer = SearchRequest { text: first.to_owned(), ..request.clone() };
+            steps.push(("Search for fewer words", command(&fewer, request.limit)));
+        }
+        if !results.complete {
+            steps.push(("Search again once more peers were read", command(request, request.limit)));
+        }
+        steps.push(("See what there is", "ggen marketplace p2p search".to_owned()));
+    }
+    let width = steps.iter().map(|(what, _)| what.chars().count()).max().unwrap_or(0) + 1;
+    page.line("").line("What helps:");
+    for (number, (what, how)) in steps.iter().enumerate() {
+        page.line(format!("  {}. {:<width$}  {how}", number + 1, format!("{what}:")));
+    }
 }
 
 #[cfg(test)]
@@ -210,24 +291,67 @@ mod tests {
     #[test]
     fn where_nothing_is_found_the_reason_that_applies_is_told() {
         let base = SearchResults { connected_peers: 2, indexed: 5, complete: true, ..Default::default() };
-        let request = SearchRequest { text: "x".to_owned(), min_reputation: Some(0.8), ..Default::default() };
+        let request = SearchRequest {
+            text: "x y".to_owned(),
+            categories: vec!["a b".to_owned()],
+            min_reputation: Some(0.8),
+            ..Default::default()
+        };
         let cases = [
             (
                 SearchResults { hidden_by_reputation: 3, ..base.clone() },
                 "3 packages hidden: no provider is known that has a reputation of 0.80",
+                &["1. Show them all the same:  ggen marketplace p2p search \"x y\" --category \"a b\"\n"][..],
             ),
-            (SearchResults { connected_peers: 0, ..base.clone() }, "no peers"),
-            (SearchResults { indexed: 0, ..base.clone() }, "index is empty"),
-            (base, "Nothing matches among 5 indexed packages"),
+            (
+                SearchResults { connected_peers: 0, ..base.clone() },
+                "no peers",
+                &[
+                    "p2p bootstrap <bootstrap-nodes>",
+                    "p2p peer-list",
+                    "search \"x y\" --category \"a b\" --min-reputation 0.8 --limit 50",
+                ],
+            ),
+            (
+                SearchResults { indexed: 0, ..base.clone() },
+                "index is empty",
+                &["p2p bootstrap", "--limit 50"],
+            ),
+            (
+                base.clone(),
+                "Nothing matches among 5 indexed packages",
+                &["search \"x y\"\n", "search x --category \"a b\" --min-reputation 0.8\n"],
+            ),
         ];
-        for (results, reason) in cases {
+        for (results, reason, steps) in cases {
             let text = shown(&results, &request);
-            assert!(text.contains(reason), "{text}");
-            let is_hidden = results.hidden_by_reputation > 0;
-            for step in ["p2p bootstrap <bootstrap-nodes>", "p2p peer-list", "search \"x\" --limit 50"] {
-                assert_eq!(text.contains(step), !is_hidden, "{text}");
+            for part in steps.iter().chain([&reason]) {
+                assert!(text.contains(part), "{part}: {text}");
             }
+            let is_alone = results.connected_peers == 0 || results.indexed == 0;
+            assert_eq!(text.contains("bootstrap"), is_alone, "a hint that does not apply: {text}");
+            assert_eq!(text.contains("--limit"), is_alone, "a hint that does not apply: {text}");
         }
+    }
+
+    #[test]
+    fn a_command_that_is_told_keeps_the_filters() {
+        let request = SearchRequest {
+            text: "\"a b\" -c".to_owned(),
+            tags: vec!["d".to_owned()],
+            any_tag: true,
+            offset: 20,
+            ..Default::default()
+        };
+        assert_eq!(
+            command(&request, Some(7)),
+            "ggen marketplace p2p search '\"a b\" -c' --tags d --any-tag --limit 7 --offset 20"
+        );
+        let results =
+            SearchResults { packages: vec![PackageInfo::default()], total: 99, ..Default::default() };
+        assert!(
+            shown(&results, &request).contains("The next ones:  ggen marketplace p2p search '\"a b\" -c'")
+        );
     }
 
     #[test]

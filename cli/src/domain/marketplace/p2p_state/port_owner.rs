@@ -22,6 +22,11 @@ pub(super) fn explain(mut failure: Failure, listen: &[String]) -> Failure {
     let owned: Vec<(u16, Option<Owner>)> =
         ports.iter().map(|port| (*port, owner(Path::new("/proc"), *port))).collect();
     let mut remedies = String::new();
+    let is_other_reason = !failure.hint.is_empty() && !failure.hint.contains("lsof");
+    if is_other_reason && owned.iter().all(|(_, owner)| owner.is_none()) {
+        // Nobody holds a port: the address is none of this machine, and the hint says so.
+        return failure;
+    }
     for (port, owner) in &owned {
         if let Some(Owner { pid, name }) = owner {
             failure.message.push_str(&format!(" Port {port} is held by process {pid} ({name})."));

@@ -1,0 +1,466 @@
+//! `doctor`: looks at everything that a node needs, and says how to mend what is wrong. Works without a running node too.
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream, ToSocketAddrs},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    time::Duration,
+};
+
+use clap::Args;
+use ggen_marketplace::{
+    code::Code,
+    config::P2PConfig,
+    control::api::Status,
+    identity::{Publisher, node_key},
+    time::Timestamp,
+};
+use serde::Serialize;
+
+use super::start::Flags;
+use crate::{
+    domain::marketplace::p2p_state,
+    page::{self, Page},
+    session::{Exit, Finished, Session},
+};
+
+/// How long an address may take to answer.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a name may take to be resolved.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bootstrap nodes that are tried.
+const DIALLED_MAX: usize = 8;
+/// Free space below which nothing of use can be installed.
+const FREE_MIN: u64 = 64 << 20;
+/// Free space below which it is time to look.
+const FREE_LOW: u64 = 1 << 30;
+/// No clock of today is before this: 1 January 2024.
+const CLOCK_LEAST: Timestamp = Timestamp::from_secs(1_704_067_200);
+
+/// Check clock, disk, keys, port, names and bootstrap nodes, and say how to mend what is wrong.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It works with and without a running node. Exit status 1 where something must be mended.
+
+Examples:
+  ggen marketplace p2p doctor
+  ggen marketplace p2p doctor --format json")]
+pub(crate) struct Doctor {}
+
+/// How something is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Ok,
+    /// It works, and may not for long.
+    Warning,
+    /// It must be mended.
+    Problem,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// What was found of one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Finding {
+    check: &'static str,
+    state: State,
+    message: String,
+    /// What to do; empty where nothing is to be done.
+    fix: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Findings {
+    node_running: bool,
+    findings: Vec<Finding>,
+    problems: usize,
+    warnings: usize,
+}
+
+fn finding(check: &'static str, state: State, message: impl Into<String>, fix: impl Into<String>) -> Finding {
+    Finding { check, state, message: message.into(), fix: fix.into() }
+}
+
+fn ok(check: &'static str, message: impl Into<String>) -> Finding {
+    finding(check, State::Ok, message, "")
+}
+
+impl Doctor {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let home = session.home();
+        let mut findings = Vec::new();
+        let status = match session.client().status().await {
+            Ok(status) => Some(status),
+            Err(failure) if failure.code == Code::NotRunning => None,
+            Err(failure) => {
+                findings.push(finding("node", State::Problem, failure.message, failure.hint));
+                None
+            }
+        };
+        if findings.is_empty() {
+            findings.push(match &status {
+                Some(status) => ok(
+                    "node",
+                    format!("process {} runs, for {}", status.pid, page::seconds(status.uptime_secs)),
+                ),
+                None => finding(
+                    "node",
+                    State::Unknown,
+                    "no node runs on this state folder",
+                    "Start one: ggen marketplace p2p start --daemon",
+                ),
+            });
+        }
+        let config = match p2p_state::effective(home, &Flags::default()) {
+            Ok(effective) => {
+                findings.push(ok("configuration", "it can be read"));
+                findings.extend(effective.warnings.iter().map(|warning| {
+                    finding(
+                        "configuration",
+                        State::Warning,
+                        warning.to_string(),
+                        "See: ggen marketplace p2p config check",
+                    )
+                }));
+                Some(effective.config)
+            }
+            Err(failure) => {
+                findings.push(finding("configuration", State::Problem, failure.message, failure.hint));
+                None
+            }
+        };
+        findings.push(clock(Timestamp::now()));
+        findings.push(folder(home));
+        findings.push(disk(home));
+        findings.extend(keys(home));
+        if let Some(config) = config {
+            let is_running = status.is_some();
+            let network = tokio::task::spawn_blocking(move || {
+                let mut findings = vec![resolver()];
+                if !is_running {
+                    findings.extend(ports(&config));
+                }
+                findings.extend(bootstrap(&config, is_running));
+                findings
+            });
+            findings.extend(network.await.unwrap_or_default());
+        }
+        if let Some(status) = &status {
+            findings.extend(of_node(status));
+        }
+        let number = |state| findings.iter().filter(|finding| finding.state == state).count();
+        let (problems, warnings) = (number(State::Problem), number(State::Warning));
+        let answer = Findings { node_running: status.is_some(), findings, problems, warnings };
+        session.print(&answer, show)?;
+        Ok(if answer.problems == 0 { Exit::Ok } else { Exit::Told(Code::Failed) })
+    }
+}
+
+fn show(answer: &Findings, page: &mut Page) {
+    for finding in &answer.findings {
+        let word = match finding.state {
+            State::Ok => "ok",
+            State::Warning => "WARNING",
+            State::Problem => "PROBLEM",
+            State::Unknown => "-",
+        };
+        page.line(format!("{word:<8} {:<14} {}", finding.check, finding.message));
+        for line in finding.fix.lines() {
+            page.line(format!("{:<24}{line}", ""));
+        }
+    }
+    page.line("").line(match (answer.problems, answer.warnings) {
+        (0, 0) => "Nothing to mend.".to_owned(),
+        (0, warnings) => format!("{}; the node works.", page::count(warnings, "warning")),
+        (problems, 0) => format!("{} to mend.", page::count(problems, "problem")),
+        (problems, warnings) => {
+            format!("{} to mend, {}.", page::count(problems, "problem"), page::count(warnings, "warning"))
+        }
+    });
+}
+
+fn clock(now: Timestamp) -> Finding {
+    if now < CLOCK_LEAST {
+        let fix = "Set it: timedatectl set-ntp true";
+        return finding("clock", State::Problem, format!("it says {now}, which is long past"), fix);
+    }
+    ok("clock", now.to_string())
+}
+
+fn folder(home: &Path) -> Finding {
+    let shown = home.display();
+    let Ok(metadata) = fs::metadata(home) else {
+        return finding(
+            "state folder",
+            State::Unknown,
+            format!("{shown} is not there yet"),
+            "The first start makes it.",
+        );
+    };
+    if let Err(error) = tempfile::tempfile_in(home) {
+        let message = format!("nothing can be written into {shown}: {error}");
+        return finding(
+            "state folder",
+            State::Problem,
+            message,
+            format!("Make it yours: chown -R \"$USER\" {shown}"),
+        );
+    }
+    if metadata.permissions().mode() & 0o022 != 0 {
+        let message = format!("others can write into {shown}");
+        return finding("state folder", State::Warning, message, format!("chmod 700 {shown}"));
+    }
+    ok("state folder", shown.to_string())
+}
+
+fn disk(home: &Path) -> Finding {
+    let Some(there) = home.ancestors().find(|folder| folder.is_dir()) else {
+        return finding("disk", State::Unknown, "no folder above the state folder is there", "");
+    };
+    let Ok(space) = rustix::fs::statvfs(there) else {
+        return finding("disk", State::Unknown, "the file system does not tell", "");
+    };
+    let free = space.f_bavail.saturating_mul(space.f_frsize);
+    let fix = "Make room, or name another state folder: GGEN_HOME=/path";
+    let message = format!("{} free", page::bytes(free));
+    let is_without_files = space.f_files > 0 && space.f_favail == 0;
+    match free {
+        _ if is_without_files => {
+            finding("disk", State::Problem, "no more files can be made (inodes are used up)", fix)
+        }
+        ..FREE_MIN => finding("disk", State::Problem, message, fix),
+        FREE_MIN..FREE_LOW => finding("disk", State::Warning, message, fix),
+        _ => ok("disk", message),
+    }
+}
+
+fn keys(home: &Path) -> Vec<Finding> {
+    let folder = p2p_state::keys_folder(home);
+    let node = folder.join("node.key");
+    let mut findings = Vec::new();
+    if node.exists() {
+        findings.push(match node_key::load(&node) {
+            Ok(key) => ok("node key", key.public().to_peer_id().to_string()),
+            Err(error) => finding("node key", State::Problem, error.to_string(), error.hint()),
+        });
+    } else {
+        findings.push(finding("node key", State::Unknown, "there is none yet", "The first start makes it."));
+    }
+    let names = Publisher::list(&folder).unwrap_or_else(|error| {
+        findings.push(finding("publisher key", State::Problem, error.to_string(), error.hint()));
+        Vec::new()
+    });
+    for name in names {
+        findings.push(match Publisher::load(&folder, &name) {
+            Ok(publisher) => ok("publisher key", format!("{name}: {}", publisher.id())),
+            Err(error) => finding("publisher key", State::Problem, format!("{name}: {error}"), error.hint()),
+        });
+    }
+    findings
+}
+
+fn resolver() -> Finding {
+    let Ok(text) = fs::read_to_string("/etc/resolv.conf") else {
+        return finding("resolver", State::Unknown, "/etc/resolv.conf cannot be read", "");
+    };
+    let servers: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver"))
+        .map(str::trim)
+        .filter(|server| !server.is_empty())
+        .collect();
+    if servers.is_empty() {
+        let fix =
+            "Connect to a network, or name a server in /etc/resolv.conf; addresses with numbers work without";
+        return finding("resolver", State::Warning, "no name server is known: names cannot be resolved", fix);
+    }
+    ok("resolver", servers.join(", "))
+}
+
+/// Whether the addresses can be listened on.
+fn ports(config: &P2PConfig) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for address in &config.listen_addresses {
+        let Some((host, port)) = host_and_port(&address.to_string()) else { continue };
+        findings.push(match TcpListener::bind((host.as_str(), port)) {
+            Ok(_) => ok("port", format!("{address} is free")),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => finding(
+                "port",
+                State::Problem,
+                format!("{address} is in use"),
+                format!(
+                    "Check what uses the port: lsof -i :{port}\nOr try a different listen address: ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/0"
+                ),
+            ),
+            Err(error) if host.contains(':') => {
+                finding("port", State::Warning, format!("{address}: {error}; the other addresses are used"), "")
+            }
+            Err(error) => finding(
+                "port",
+                State::Problem,
+                format!("{address}: {error}"),
+                "Name an address of this machine: ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001",
+            ),
+        });
+    }
+    findings
+}
+
+/// The host and the TCP port of a multiaddr.
+fn host_and_port(address: &str) -> Option<(String, u16)> {
+    let parts: Vec<&str> = address.split('/').collect();
+    match parts.as_slice() {
+        ["", "ip4" | "ip6" | "dns" | "dns4" | "dns6", host, "tcp", port, ..] => {
+            Some(((*host).to_owned(), port.parse().ok()?))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the bootstrap nodes answer.
+fn bootstrap(config: &P2PConfig, is_running: bool) -> Vec<Finding> {
+    let known: Vec<String> = config.entry_points().iter().map(ToString::to_string).collect();
+    if known.is_empty() {
+        let message = "none is configured: this node waits for others, or finds peers that it met before";
+        let fix = "Name one: ggen marketplace p2p start --bootstrap <address>";
+        return vec![finding("bootstrap", State::Unknown, message, fix)];
+    }
+    let tried: Vec<std::thread::JoinHandle<Finding>> = known
+        .into_iter()
+        .take(DIALLED_MAX)
+        .map(|address| std::thread::spawn(move || answers(&address)))
+        .collect();
+    let mut findings: Vec<Finding> = tried.into_iter().filter_map(|tried| tried.join().ok()).collect();
+    let is_any_there = findings.iter().any(|finding| finding.state == State::Ok);
+    for finding in
+        findings.iter_mut().filter(|finding| finding.state == State::Problem && (is_any_there || is_running))
+    {
+        // One that answers is enough; and a node that runs says itself whether it has peers.
+        finding.state = State::Warning;
+    }
+    findings
+}
+
+fn answers(address: &str) -> Finding {
+    let fix = "Check the address with whoever runs that node, and the network of this machine; other nodes: ggen marketplace p2p start --bootstrap <address>";
+    let Some((host, port)) = host_and_port(address) else {
+        return finding("bootstrap", State::Unknown, format!("{address} is looked up by the node only"), "");
+    };
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let name = host.clone();
+    std::thread::spawn(move || {
+        let _ = sender.send((name.as_str(), port).to_socket_addrs().map(Vec::from_iter));
+    });
+    let resolved = match receiver.recv_timeout(RESOLVE_TIMEOUT) {
+        Ok(Ok(resolved)) if !resolved.is_empty() => resolved,
+        Ok(Err(error)) => {
+            return finding("bootstrap", State::Problem, format!("{host} has no address: {error}"), fix);
+        }
+        _ => return finding("bootstrap", State::Problem, format!("{host} was not resolved in time"), fix),
+    };
+    let mut why = String::new();
+    for resolved in resolved {
+        match TcpStream::connect_timeout(&resolved, DIAL_TIMEOUT) {
+            Ok(_) => return ok("bootstrap", format!("{address} answers")),
+            Err(error) => why = error.to_string(),
+        }
+    }
+    finding("bootstrap", State::Problem, format!("{address} does not answer: {why}"), fix)
+}
+
+/// What the running node says of itself.
+fn of_node(status: &Status) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for warning in &status.warnings {
+        findings.push(finding("node", State::Warning, warning.clone(), ""));
+    }
+    findings.push(match status.listen_addresses.as_slice() {
+        [] => finding(
+            "port",
+            State::Problem,
+            "the node listens nowhere: others cannot reach it",
+            "Restart it with an address: ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001",
+        ),
+        addresses => ok("port", format!("listens on {}", addresses.join(", "))),
+    });
+    findings.push(match status.connected_peers {
+        0 => finding(
+            "peers",
+            State::Warning,
+            "no peer is connected",
+            "Connect to some: ggen marketplace p2p bootstrap <bootstrap-nodes>",
+        ),
+        peers => ok("peers", page::count(peers, "connected peer")),
+    });
+    findings.push(reachability(status));
+    findings
+}
+
+fn reachability(status: &Status) -> Finding {
+    let port = status
+        .listen_addresses
+        .first()
+        .and_then(|address| host_and_port(address))
+        .map_or(4001, |(_, port)| port);
+    let forward = format!(
+        "If this machine is behind a router, forward TCP port {port} to it, and open it in the firewall."
+    );
+    match status.external_addresses.as_slice() {
+        [] => finding(
+            "reachability",
+            State::Unknown,
+            "no peer has said yet under which address it sees this node",
+            forward,
+        ),
+        addresses => finding(
+            "reachability",
+            State::Unknown,
+            format!(
+                "peers see this node as {}; whether strangers can connect is not known",
+                addresses.join(", ")
+            ),
+            forward,
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_of_long_ago_is_a_problem() {
+        assert_eq!(clock(Timestamp::from_secs(86_400)).state, State::Problem);
+        assert_eq!(clock(CLOCK_LEAST).state, State::Ok);
+    }
+
+    #[test]
+    fn a_port_that_is_taken_and_a_peer_that_is_not_there_are_found_with_the_fix() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let address: String = format!("/ip4/127.0.0.1/tcp/{port}");
+        let mut config = P2PConfig::with_state_dir("/nowhere");
+        config.listen_addresses = vec![address.parse().unwrap()];
+        let taken = &ports(&config)[0];
+        assert_eq!(taken.state, State::Problem);
+        assert!(taken.fix.contains(&format!("lsof -i :{port}")), "{taken:?}");
+        assert_eq!(answers(&address).state, State::Ok);
+        drop(listener);
+        assert_eq!(ports(&config)[0].state, State::Ok);
+        assert_eq!(answers(&address).state, State::Problem);
+    }
+
+    #[test]
+    fn a_folder_of_keys_that_are_no_keys_is_a_problem() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(keys(home.path())[0].state, State::Unknown);
+        fs::create_dir_all(home.path().join("keys/publishers")).unwrap();
+        fs::write(home.path().join("keys/node.key"), "nonsense").unwrap();
+        fs::write(home.path().join("keys/publishers/default.key"), "nonsense").unwrap();
+        let found = keys(home.path());
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|finding| finding.state == State::Problem), "{found:?}");
+    }
+}

@@ -1,0 +1,229 @@
+//! `events`, `watch`: what happens, line by line.
+
+use std::ops::ControlFlow;
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    session::{End, Exit, Finished, Session},
+    values,
+};
+
+/// Tell what happens to the node, line by line, until interrupted.
+#[derive(Debug, Args)]
+#[command(
+    long_about = "Tell what happens to the node, line by line, until interrupted.\n\n\
+        With --format json each line is one JSON object with the fields time and event: connected, disconnected, provider_lost, listed, \
+        frozen, published, queued, installed, banned, unbanned. A reader that is too slow is told how much it missed (missed), and \
+        where nothing happens there is a sign of life every five seconds (alive).",
+    after_help = "\
+Examples:
+  ggen marketplace p2p events
+  ggen marketplace p2p events --only listed --only frozen
+  ggen marketplace p2p events --format json"
+)]
+pub(crate) struct Events {
+    /// Only events of this kind; repeatable.
+    #[arg(long, value_name = "EVENT", value_parser = KINDS)]
+    only: Vec<String>,
+    /// Stop after so many events.
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    count: Option<usize>,
+}
+
+/// The kinds that can be asked for.
+const KINDS: [&str; 10] = [
+    "connected",
+    "disconnected",
+    "provider_lost",
+    "listed",
+    "frozen",
+    "published",
+    "queued",
+    "installed",
+    "banned",
+    "unbanned",
+];
+
+impl Events {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let is_wanted =
+            |event: &Value| self.only.is_empty() || self.only.iter().any(|kind| kind == kind_of(event));
+        listen(session, self.count, is_wanted).await
+    }
+}
+
+/// Tell of each new version of a package, or of all packages of a publisher or with a tag.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  ggen marketplace p2p watch my-package
+  ggen marketplace p2p watch tag:sql
+  ggen marketplace p2p watch publisher:gp1qqqqqq --count 1")]
+pub(crate) struct Watch {
+    /// [publisher/]name, publisher:ID or the beginning of an id, tag:TAG, category:CATEGORY.
+    #[arg(value_name = "WHAT", required = true, value_parser = watched)]
+    what: Vec<Watched>,
+    /// Stop after so many events.
+    #[arg(long, value_name = "N", value_parser = values::count)]
+    count: Option<usize>,
+}
+
+/// What is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Watched {
+    /// A package by name, of any publisher.
+    Name(String),
+    /// A package by the beginning of its publisher's id, and its name.
+    Package(String, String),
+    /// All packages of a publisher.
+    Publisher(String),
+    Tag(String),
+    Category(String),
+}
+
+fn watched(text: &str) -> Result<Watched, String> {
+    let id = |text: &str| text.split('…').next().unwrap_or_default().to_lowercase();
+    let rest = |prefix: &str| text.strip_prefix(prefix).map(str::trim).filter(|rest| !rest.is_empty());
+    if let Some(tag) = rest("tag:") {
+        Ok(Watched::Tag(tag.to_lowercase()))
+    } else if let Some(category) = rest("category:") {
+        Ok(Watched::Category(category.to_lowercase()))
+    } else if let Some(publisher) = rest("publisher:") {
+        Ok(Watched::Publisher(id(publisher)))
+    } else if let Some((publisher, name)) = text.split_once('/').filter(|(_, name)| !name.is_empty()) {
+        Ok(Watched::Package(id(publisher), name.to_owned()))
+    } else if text.starts_with("gp1") {
+        Ok(Watched::Publisher(id(text)))
+    } else if text.is_empty() || text.contains(':') || text.contains('@') {
+        Err("expected [publisher/]name, publisher:ID, tag:TAG or category:CATEGORY".to_owned())
+    } else {
+        Ok(Watched::Name(text.to_owned()))
+    }
+}
+
+impl Watched {
+    fn is(&self, event: &Value) -> bool {
+        let text = |field: &str| event[field].as_str().unwrap_or_default();
+        let has = |field: &str, label: &str| {
+            event[field].as_array().is_some_and(|labels| {
+                labels.iter().filter_map(Value::as_str).any(|it| it.trim().to_lowercase() == label)
+            })
+        };
+        match self {
+            Self::Name(name) => text("name") == name,
+            Self::Package(publisher, name) => {
+                text("name") == name && text("publisher").starts_with(publisher)
+            }
+            Self::Publisher(publisher) => text("publisher").starts_with(publisher),
+            Self::Tag(tag) => has("tags", tag),
+            Self::Category(category) => has("categories", category),
+        }
+    }
+}
+
+impl Watch {
+    pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        let is_wanted = |event: &Value| {
+            matches!(kind_of(event), "listed" | "frozen") && self.what.iter().any(|watched| watched.is(event))
+        };
+        listen(session, self.count, is_wanted).await
+    }
+}
+
+fn kind_of(event: &Value) -> &str {
+    event["event"].as_str().unwrap_or_default()
+}
+
+/// Prints events as they come.
+async fn listen(
+    session: &Session,
+    count: Option<usize>,
+    is_wanted: impl Fn(&Value) -> bool,
+) -> Finished<Exit> {
+    let mut left = count.unwrap_or(usize::MAX);
+    let take = |event: Value| {
+        match kind_of(&event) {
+            "listening" => {
+                session.note("Listening; Ctrl-C ends it.");
+                return ControlFlow::Continue(());
+            }
+            "missed" => session.warn(&sentence(&event)),
+            "alive" => return ControlFlow::Continue(()),
+            _ if !is_wanted(&event) => return ControlFlow::Continue(()),
+            _ => left -= 1,
+        }
+        match session.print_line(&event, &sentence(&event)) {
+            Err(end) => ControlFlow::Break(Err(end)),
+            Ok(()) if left == 0 => ControlFlow::Break(Ok(Exit::Ok)),
+            Ok(()) => ControlFlow::Continue(()),
+        }
+    };
+    session.client().events(take).await.map_err(End::from)?
+}
+
+/// An event for people.
+fn sentence(event: &Value) -> String {
+    let text = |field: &str| event[field].as_str().unwrap_or_default();
+    let number = |field: &str| event[field].as_u64().unwrap_or_default();
+    let what = match kind_of(event) {
+        "missed" => format!("{} left out: this reader is too slow", plural(number("events"), "event")),
+        "connected" if text("address").is_empty() => format!("connected    {}", text("peer_id")),
+        "connected" => format!("connected    {} at {}", text("peer_id"), text("address")),
+        "disconnected" => format!("disconnected {}", text("peer_id")),
+        "provider_lost" => {
+            format!("provider of {} is gone: {}", plural(number("packages"), "package"), text("peer_id"))
+        }
+        "listed" => format!("listed       {} {}", text("id"), text("version")),
+        "frozen" => {
+            format!("frozen       {}: its publisher signed two different states for one place", text("id"))
+        }
+        "published" => format!("published    {}", text("id")),
+        "queued" => format!("queued       {} waits in the outbox", text("id")),
+        "installed" => format!("installed    {} in {}", text("id"), text("path")),
+        "banned" => format!("banned       {}: {}", text("peer_id"), text("reason")),
+        "unbanned" => format!("unbanned     {}", text("peer_id")),
+        other => other.to_owned(),
+    };
+    format!("{}  {what}", text("time"))
+}
+
+fn plural(number: u64, noun: &str) -> String {
+    crate::page::count(usize::try_from(number).unwrap_or(usize::MAX), noun)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_watched_is_a_name_a_package_a_publisher_or_a_label() {
+        let event = json!({"event": "listed", "name": "web", "publisher": "gp1abcdef", "tags": ["SQL "], "categories": ["x"]});
+        for (text, is_it) in [
+            ("web", true),
+            ("other", false),
+            ("gp1abc/web", true),
+            ("gp1abc…wxyz/web", true),
+            ("gp1xyz/web", false),
+            ("gp1abc", true),
+            ("publisher:gp1abcdef", true),
+            ("publisher:gp1b", false),
+            ("tag:sql", true),
+            ("tag:nosql", false),
+            ("category:X", true),
+        ] {
+            assert_eq!(watched(text).unwrap().is(&event), is_it, "{text}");
+        }
+        for bad in ["", "tag:", "web@1.0.0", "name:x", "gp1abc/"] {
+            assert!(watched(bad).is_err() || bad == "gp1abc/", "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_event_of_a_newer_node_is_shown_by_its_kind() {
+        assert_eq!(sentence(&json!({"event": "eaten", "time": "now"})), "now  eaten");
+    }
+}

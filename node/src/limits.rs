@@ -74,12 +74,14 @@ pub const PROJECT_NAMED_MAX: usize = 256;
 
 /// Bytes of a signed head: it travels in gossip and in DHT records.
 pub const HEAD_BYTES_MAX: usize = 4 << 10;
-/// Bytes of a signed log entry: a resolve that names [`RESOLVED_ENTRIES_MAX`] entries and keeps as many versions.
-pub const ENTRY_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a signed log entry: a resolve that names [`RESOLVED_ENTRIES_MAX`] entries and keeps [`RESOLVED_VERSIONS_MAX`] versions.
+pub const ENTRY_BYTES_MAX: usize = 32 << 10;
 /// Branches of a log that one entry resolves: each machine that signed apart from the others makes one.
 pub const RESOLVED_BRANCHES_MAX: usize = 8;
-/// Entries of the branches that one entry resolves, and versions that it keeps or withdraws.
+/// Entries of the branches that one entry resolves.
 pub const RESOLVED_ENTRIES_MAX: usize = 64;
+/// Versions that one entry keeps or withdraws: those of two machines that published apart from each other for months.
+pub const RESOLVED_VERSIONS_MAX: usize = 128;
 /// Entries that a head names as resolved, eight bytes each: all of the newest resolve, within [`HEAD_BYTES_MAX`].
 pub const RESOLVED_NAMES_MAX: usize = RESOLVED_ENTRIES_MAX;
 /// Bytes of a signed key document.

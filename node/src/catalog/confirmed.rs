@@ -233,8 +233,9 @@ pub fn promises(conn: &Connection, own: &[PublisherId], now: Timestamp) -> Resul
             .prepare_cached("SELECT next_by FROM confirmations WHERE publisher = ?1")?
             .query_row(params![publisher.as_bytes()], |row| row.get(0))
             .optional()?;
-        publishers -= usize::from(next_by.is_some());
-        overdue -= usize::from(next_by.is_some_and(|next_by| next_by < late));
+        // One that came between the two questions was not counted.
+        publishers = publishers.saturating_sub(usize::from(next_by.is_some()));
+        overdue = overdue.saturating_sub(usize::from(next_by.is_some_and(|next_by| next_by < late)));
     }
     Ok(Promises { publishers, overdue })
 }

@@ -537,8 +537,11 @@ pub struct Verified {
     pub path: String,
     /// The content id that the signed manifest promises.
     pub cid: String,
-    /// Whether everything matches.
+    /// Whether everything matches, and its publisher did not withdraw it when it ended a double signing.
     pub ok: bool,
+    /// Whether its publisher did.
+    #[serde(default)]
+    pub withdrawn: bool,
     /// Files checked.
     pub files: u64,
     /// Bytes hashed.

@@ -6,6 +6,7 @@
 use libp2p::PeerId;
 
 use crate::release::{
+    DoubleSigning,
     choice::{self, Choice},
     head::VerifiedHead,
 };
@@ -22,6 +23,11 @@ pub trait Record: Clone {
 
     /// Which of two for one key counts.
     fn against(&self, other: &Self) -> Choice;
+
+    /// Whether it ended that two others contradict each other.
+    fn ends(&self, _first: &Self, _second: &Self) -> bool {
+        false
+    }
 }
 
 impl Record for VerifiedHead {
@@ -31,6 +37,10 @@ impl Record for VerifiedHead {
 
     fn against(&self, other: &Self) -> Choice {
         choice::compare(self, other)
+    }
+
+    fn ends(&self, first: &Self, second: &Self) -> bool {
+        DoubleSigning::of_heads(first, second).is_some_and(|proof| proof.is_ended_by(self))
     }
 }
 
@@ -94,7 +104,7 @@ impl<R: Record> Copies<R> {
     /// The copy that counts among those that are `admissible`, or among all where none is.
     ///
     /// # Errors
-    /// The first two that contradict each other.
+    /// The first two that contradict each other, and that no third one ended.
     pub fn newest(&self, admissible: impl Fn(&R) -> bool) -> Result<Option<&R>, (Choice, &R, &R)> {
         let all = || self.copies.iter().map(|copy| &copy.record);
         let mut records: Vec<&R> = all().filter(|record| admissible(record)).collect();
@@ -104,8 +114,16 @@ impl<R: Record> Copies<R> {
         let mut newest: Option<&R> = None;
         for (at, record) in records.iter().copied().enumerate() {
             for before in records[..at].iter().copied() {
+                let is_ended = || {
+                    let outdoes =
+                        |it: &R| it.against(before) == Choice::First && it.against(record) == Choice::First;
+                    records.iter().any(|it| outdoes(it) && it.ends(before, record))
+                };
                 match before.against(record) {
-                    choice @ (Choice::Equivocation | Choice::Fork) => return Err((choice, before, record)),
+                    choice @ (Choice::Equivocation | Choice::Fork) if !is_ended() => {
+                        return Err((choice, before, record));
+                    }
+                    Choice::Equivocation | Choice::Fork => {}
                     Choice::First | Choice::Second | Choice::Same => {}
                 }
             }

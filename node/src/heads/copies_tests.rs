@@ -47,6 +47,27 @@ fn of_heads_that_contradict_each_other_none_is_the_newest() {
 }
 
 #[test]
+fn two_that_contradict_each_other_do_no_harm_once_later_keys_ended_that() {
+    let now = Timestamp::from_secs(1_700_000_000);
+    let publisher = Publisher::from_secret([1; 32], now);
+    let (one, other) = (head(&publisher, &["1.0.0", "1.1.0"]), head(&publisher, &["1.0.0", "1.2.0"]));
+    let secret = Some(SecretKey::from_bytes(&[2; 32]));
+    let change = |revoked| crate::identity::publisher::Change {
+        secret: secret.clone(),
+        revoked,
+        ..Default::default()
+    };
+    let revoking = publisher.changed(change(vec![publisher.public_key()]), &[], now).unwrap();
+    let ended = head(&revoking, &["1.0.0", "1.1.0"]);
+    for order in [[&one, &other, &ended], [&ended, &other, &one], [&other, &ended, &one]] {
+        assert_eq!(copies(order).newest(|_| true), Ok(Some(&ended)));
+    }
+    // A newer key alone ends nothing.
+    let silent = head(&publisher.changed(change(Vec::new()), &[], now).unwrap(), &["1.0.0", "1.1.0"]);
+    assert!(copies([&one, &other, &silent]).newest(|_| true).is_err());
+}
+
+#[test]
 fn the_newest_counts_though_one_peer_alone_has_it_and_all_others_are_told() {
     let publisher = Publisher::from_secret([1; 32], Timestamp::from_secs(1_700_000_000));
     let versions: Vec<String> = (0..80).map(|n| format!("1.{n}.0")).collect();

@@ -12,7 +12,7 @@
 //! The same text is what `export` gives and `import` takes. The last line tells a file that was cut off or changed from one
 //! that is whole, so that damage never turns into another identity.
 //!
-//! **Invariant:** nothing here repairs or removes a key file, and only a rotation replaces one (`replace`). A file is written
+//! **Invariant:** nothing here repairs or removes a key file, and only a later key replaces one (`replace`). A file is written
 //! whole beside its place, with mode 0600, forced to the disk, and then given its name, which fails if the name is taken.
 
 use std::{
@@ -29,6 +29,7 @@ use super::{PublicKey, SecretKey, hex};
 use crate::{
     code::Code,
     limits::{KEY_DOCUMENTS_MAX, KEY_FILE_BYTES_MAX, KEY_NAME_BYTES_MAX},
+    time::Timestamp,
 };
 
 const MAGIC: &str = "ggen-key 1";
@@ -361,6 +362,18 @@ pub enum Error {
         /// The name, shortened.
         name: String,
     },
+    /// The key was replaced on another machine.
+    #[error(
+        "the key {name} was replaced: others know key document {n} of its publisher, made on {created}, and it is not here"
+    )]
+    Replaced {
+        /// What the key is called.
+        name: String,
+        /// The number of the first document that is not here.
+        n: u64,
+        /// When that was made.
+        created: Timestamp,
+    },
     /// The new key document is none.
     #[error(transparent)]
     Keys(#[from] super::Error),
@@ -437,6 +450,10 @@ impl Error {
                 let folder = path.parent().unwrap_or(path);
                 format!("check that {} can be written to and has space left", folder.display())
             }
+            Self::Replaced { name, .. } => format!(
+                "import the new key. Where it is: ggen marketplace p2p key export --to <file>; here: ggen marketplace p2p key import \
+                 {name} <file>\nIf it was not you who replaced it, somebody else has your key"
+            ),
             Self::Keys(super::Error::Signature { .. }) => {
                 "its publisher named recovery keys, and only those rotate: give the files of enough of them with --recovery; see: \
                  ggen marketplace p2p key recovery list"

@@ -17,6 +17,7 @@ pub mod node_key;
 pub mod publisher;
 mod publisher_id;
 mod recovery;
+mod replaced;
 
 pub use envelope::{Context, Envelope};
 pub use error::Error;
@@ -25,3 +26,4 @@ pub use keys::{PublicKey, SecretKey};
 pub use publisher::Publisher;
 pub use publisher_id::PublisherId;
 pub use recovery::RecoveryKey;
+pub use replaced::Replaced;

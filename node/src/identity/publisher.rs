@@ -1,6 +1,7 @@
 //! The secret side of a publisher: what signs.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Read, Write},
     path::{Path, PathBuf},
@@ -200,7 +201,8 @@ impl Publisher {
         if owners.iter().any(|owner| owner.name == name && owner.id == id) {
             return Ok(());
         }
-        owners.retain(|owner| owner.name != name);
+        // One whose name another key has now is still missed, unless it is here under another name.
+        owners.retain(|owner| owner.id != id);
         owners.push(Lost { name: name.to_owned(), id });
         owners.sort();
         let lines: Vec<String> =
@@ -222,7 +224,19 @@ impl Publisher {
     /// [`Error::Read`] where it cannot be told.
     pub fn lost(dir: &Path) -> Result<Vec<Lost>, Error> {
         let mut owners = owners(&owners_file(dir))?;
-        owners.retain(|owner| path(dir, &owner.name).is_ok_and(|path| key_file::is_missing(&path)));
+        let mut here = BTreeSet::new();
+        let mut unread = BTreeSet::new();
+        for name in Self::list(dir)? {
+            match Self::load(dir, &name) {
+                Ok(publisher) => drop(here.insert(publisher.id().to_string())),
+                // What is wrong with it is told where it is loaded.
+                Err(_) => drop(unread.insert(name)),
+            }
+        }
+        owners.retain(|owner| {
+            let is_gone = path(dir, &owner.name).is_ok_and(|path| key_file::is_missing(&path));
+            !here.contains(&owner.id) && !unread.contains(&owner.name) && (is_gone || !here.is_empty())
+        });
         Ok(owners)
     }
 
@@ -355,7 +369,7 @@ impl Publisher {
         Envelope::seal(context, payload, &[&self.secret])
     }
 
-    fn contents(&self) -> Contents {
+    pub(super) fn contents(&self) -> Contents {
         Contents {
             kind: Kind::Publisher,
             secret: self.secret.clone(),
@@ -381,7 +395,15 @@ pub struct Lost {
 impl Lost {
     /// The same as an error, with the way to mend it.
     pub fn error(&self, dir: &Path) -> Error {
-        let path = dir.join(FOLDER_NAME).join(format!("{}.key", self.name));
+        let path = |name: &str| dir.join(FOLDER_NAME).join(format!("{name}.key"));
+        // Another key may have its name by now.
+        let free = (2..)
+            .map(|number| format!("{}-{number}", self.name))
+            .find(|name| key_file::is_missing(&path(name)));
+        let path = match key_file::is_missing(&path(&self.name)) {
+            true => path(&self.name),
+            false => path(&free.unwrap_or_default()),
+        };
         Error::Lost { path, kind: Kind::Publisher, identity: format!("publisher {}", self.id) }
     }
 }
@@ -407,7 +429,7 @@ fn owners(file: &Path) -> Result<Vec<Lost>, Error> {
     Ok(text.lines().filter_map(line).collect())
 }
 
-fn path(dir: &Path, name: &str) -> Result<PathBuf, Error> {
+pub(super) fn path(dir: &Path, name: &str) -> Result<PathBuf, Error> {
     key_file::check_name(name)?;
     Ok(dir.join(FOLDER_NAME).join(format!("{name}.key")))
 }
@@ -654,6 +676,20 @@ mod tests {
         assert!(matches!(error, Error::Missing { .. }));
         assert_eq!(error.code(), Code::KeyFile);
         assert!(!paths[0].exists());
+    }
+
+    #[test]
+    fn a_lost_key_is_missed_though_another_one_has_its_name() {
+        let (_temp, dir, paths) = keys();
+        let lost = Publisher::load(&dir, "me").unwrap();
+        assert_eq!(Publisher::lost(&dir).unwrap(), []);
+        fs::remove_file(&paths[0]).unwrap();
+        Publisher::create(&dir, "me", THEN).unwrap();
+        let missed = Publisher::lost(&dir).unwrap();
+        assert_eq!(missed, [Lost { name: "me".to_owned(), id: lost.id().to_string() }]);
+        assert!(missed[0].error(&dir).hint().contains("key import me-2 <file>"));
+        lost.store(&dir, "back").unwrap();
+        assert_eq!(Publisher::lost(&dir).unwrap(), [], "it is here under another name");
     }
 
     #[test]

@@ -23,9 +23,10 @@ use super::{
     serve::Work,
 };
 use crate::{
+    catalog,
     fetch::{
         RequestFailure,
-        log::{Frame, Recital, Request, Then},
+        log::{Frame, Recital, Request, Then, UpTo},
         protocol::Arrived,
     },
     limits::{LOG_FRAME_BYTES_MAX, LOG_REQUEST_BYTES_MAX, LOGS_ASKED_MAX, LOGS_ASKED_PER_PEER_MAX},
@@ -223,11 +224,14 @@ async fn recite(
     offload: super::Offload,
     frames: mpsc::Sender<Frame>,
 ) -> Work {
-    let (mut recital, mut bytes) = (Recital::new(request), 0);
+    let (mut recital, mut bytes) = (Recital::new(request.clone()), 0);
     loop {
-        let store = store.clone();
+        let (store, request) = (store.clone(), request.clone());
         let read = offload.run(move || {
-            let frame = recital.frame(&store);
+            let mut frame = recital.frame(&store);
+            if frame.then == Then::Missing {
+                frame.held = held(&store, &request);
+            }
             (recital, frame)
         });
         // Without its last frame the answer is one that was given up.
@@ -244,6 +248,18 @@ async fn recite(
         }
     }
     Work::Recited { bytes }
+}
+
+/// The newest place of a log that was seen, is not the one that is asked for, and whose entry is here: what came before it is
+/// here too, as a log is read whole or not at all.
+fn held(store: &crate::store::Store, request: &Request) -> Option<UpTo> {
+    let places = store.read(|conn| Ok(catalog::places(conn, &request.package())?));
+    let mut places =
+        places.inspect_err(|error| tracing::warn!(%error, "what is held of a log was not read")).ok()?;
+    places.sort_by_key(|place| std::cmp::Reverse(place.sequence));
+    let is_here = |entry| store.has(&entry).unwrap_or(false);
+    let place = places.into_iter().find(|place| place.entry != request.newest && is_here(place.entry))?;
+    Some(UpTo { sequence: place.sequence, entry: place.entry })
 }
 
 /// What is being answered.

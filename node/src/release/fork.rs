@@ -138,7 +138,7 @@ impl Side {
     }
 
     /// Whether so many of the keys that signed it were revoked that the rest was not enough.
-    fn is_void(&self, keys: &KeyLog) -> bool {
+    pub fn is_void(&self, keys: &KeyLog) -> bool {
         let Some(document) = keys.document(self.key_n) else { return false };
         let left = self.signers.iter().filter(|key| !keys.is_revoked(key)).count();
         u32::try_from(left).is_ok_and(|left| left < document.threshold)

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, Release, entry::check_version};
 use crate::{
     content::{Codec, ContentId},
-    limits::{RESOLVED_BRANCHES_MAX, RESOLVED_ENTRIES_MAX},
+    limits::{RESOLVED_BRANCHES_MAX, RESOLVED_ENTRIES_MAX, RESOLVED_VERSIONS_MAX},
 };
 
 const WHAT: &str = "a resolve";
@@ -63,7 +63,7 @@ impl Resolve {
         for (what, found, max) in [
             ("a resolve's branches", self.branches.len(), RESOLVED_BRANCHES_MAX),
             ("a resolve's entries", entries, RESOLVED_ENTRIES_MAX),
-            ("a resolve's versions", versions, RESOLVED_ENTRIES_MAX),
+            ("a resolve's versions", versions, RESOLVED_VERSIONS_MAX),
         ] {
             if found > max {
                 return Err(Error::Limit { what, found: found as u64, max: max as u64 });

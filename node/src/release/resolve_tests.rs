@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     code::Code,
     identity::{KeyLog, SecretKey, hex, publisher::Change},
-    limits::{RESOLVED_BRANCHES_MAX, RESOLVED_ENTRIES_MAX},
+    limits::{RESOLVED_BRANCHES_MAX, RESOLVED_ENTRIES_MAX, RESOLVED_VERSIONS_MAX},
     release::{
         Choice, DoubleSigning, Head, Seen, choice,
         fixture::{NOW, draft, publisher, release, releases, rotated},
@@ -291,15 +291,16 @@ fn resolves_that_break_a_rule_are_neither_signed_nor_read() {
 fn the_largest_resolve_fits_and_so_does_its_head() {
     let (old, new) = (publisher(1), rotated(&publisher(1), 2));
     let version = |n: usize| format!("1.0.{n}-{}", "x".repeat(55));
-    let versions: Vec<String> = (10..10 + RESOLVED_ENTRIES_MAX).map(version).collect();
+    let versions: Vec<String> = (100..100 + RESOLVED_VERSIONS_MAX).map(version).collect();
     let log = releases(&old, &versions.iter().map(String::as_str).collect::<Vec<_>>());
-    let branches = vec![log.entries().iter().map(SignedEntry::id).collect()];
+    let named = &log.entries()[RESOLVED_VERSIONS_MAX - RESOLVED_ENTRIES_MAX..];
+    let branches = vec![named.iter().map(SignedEntry::id).collect()];
     let kept = log.versions().values().map(|state| state.release.clone()).collect();
     let mut resolved = Log::empty(log.package().clone());
     let resolve = Resolve { key_n: 0, branches, kept, withdrawn: vec![] };
     resolved.push(resolved.next(kind(resolve), &new, NOW).unwrap()).unwrap();
     let head = head_of(&resolved, &new);
-    assert!(log.entries().iter().all(|entry| head.resolved(&entry.id())));
+    assert!(named.iter().all(|entry| head.resolved(&entry.id())));
 }
 
 /// The order in which a node hears of heads and of proofs decides nothing.

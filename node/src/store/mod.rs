@@ -131,6 +131,11 @@ impl Disk {
 }
 
 impl Store {
+    /// Whether there is a database in `folder`.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(database::NAME).exists()
+    }
+
     /// Opens the store in `folder`, which is made (mode 0700) where it is missing, with the tables of the rooms above it.
     ///
     /// What a crash left behind is removed. A damaged database is moved to the quarantine, and a new one is made from the

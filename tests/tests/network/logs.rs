@@ -84,8 +84,10 @@ fn frames(request: &[u8], a_frame: usize) -> Vec<Frame> {
     let from = log.entries().iter().position(|entry| entry.id() == request.newest).unwrap();
     let bytes = |entry: &SignedEntry| ByteBuf::from(entry.block().bytes().to_vec());
     let entries: Vec<_> = log.entries()[..=from].iter().rev().map(bytes).collect();
-    let mut frames: Vec<_> =
-        entries.chunks(a_frame).map(|part| Frame { entries: part.to_vec(), then: Then::More }).collect();
+    let mut frames: Vec<_> = entries
+        .chunks(a_frame)
+        .map(|part| Frame { entries: part.to_vec(), ..Frame::last(Then::More) })
+        .collect();
     frames.last_mut().unwrap().then = Then::Done;
     frames
 }

@@ -64,6 +64,7 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
     let near_server = Node::start(&[&server]);
     near_server.finds("places", "pack", SOON);
     publish(&server, "2.1.0", 33);
+    near_server.json(&["install", "pack", "--to", &near_server.text("later-withdrawn")]);
     publish(&server, "2.1.1", 38);
 
     // They meet, and everybody knows.
@@ -103,6 +104,10 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
         "{explained}"
     );
     assert_eq!(explained["branches"].as_array().unwrap().len(), 2, "{explained}");
+    let home = Home::new();
+    let strange = Node::start_in(home, &[]);
+    strange.error(4, &["key", "resolve", "pack", "--dry-run"]);
+    assert_eq!(strange.json(&["key", "list"])["total"], 0, "no key was made");
     let error = laptop.error(9, &["key", "resolve", "pack"]);
     assert!(text(&error["hint"]).contains("key rotate"), "{error}");
 
@@ -119,6 +124,9 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
     assert_eq!(installed["version"], "2.0.1", "{installed}");
     tree::assert_same(&laptop.path("package-2.0.1"), &third.path("kept"));
     third.json(&["install", "pack@2.0.0", "--to", &third.text("kept-too")]);
+    // What was withdrawn is told as that where it was installed before.
+    let verified = near_server.run(&["verify", "pack", "--format", "json"]).exits(6).json();
+    assert_eq!((&verified["withdrawn"], &verified["ok"]), (&true.into(), &false.into()), "{verified}");
     third.error(4, &["install", "pack@2.1.0", "--to", &third.text("withdrawn")]);
     let error =
         laptop.error(9, &["publish", &pack(&laptop, "2.1.0", 34), "--version", "2.1.0", "--skip-verify"]);
@@ -136,6 +144,37 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
         (third.json(&["info", "pack"])["version"] == "3.1.0").then_some(())
     });
     assert!(!is_frozen(&third));
+}
+
+#[test]
+fn branches_of_different_length_are_found_to_contradict_each_other() {
+    let mut laptop = Node::start(&[]);
+    publish(&laptop, "1.0.0", 61);
+    laptop.stop();
+    let other = Home::new();
+    copy_state(laptop.state(), other.state());
+    laptop.start_again(&[]);
+    let near_laptop = Node::start(&[&laptop]);
+    near_laptop.finds("places", "pack", SOON);
+    publish(&laptop, "1.1.0", 62);
+    let server = Node::start_in(other, &[]);
+    let near_server = Node::start(&[&server]);
+    near_server.finds("places", "pack", SOON);
+    publish(&server, "1.1.0", 63);
+    publish(&server, "1.2.0", 64);
+    let _third = Node::start(&[&laptop, &server]);
+    // Its own entry has another one in its place, though no two heads name one place.
+    eventually("the shorter one is not forgotten", SOON, || is_frozen(&laptop).then_some(()));
+    let explained = laptop.json(&["key", "resolve", "pack", "--dry-run"]);
+    let branches = explained["branches"].as_array().unwrap();
+    let here: Vec<&Value> = branches.iter().filter(|branch| branch["here"] == true).collect();
+    assert_eq!(here.len(), 1, "{explained}");
+    assert_eq!(texts(&here[0]["says"]), ["released 1.1.0"], "{explained}");
+    let own = laptop.json(&["list"])["packages"].as_array().unwrap().clone();
+    let own = own.iter().find(|row| row["version"] == "1.1.0").unwrap()["cid"].clone();
+    let kept: Vec<&Value> =
+        explained["versions"].as_array().unwrap().iter().filter(|it| it["kept"] == true).collect();
+    assert!(kept.iter().any(|it| it["version"] == "1.1.0" && it["cid"] == own), "{explained}");
 }
 
 #[test]
@@ -167,7 +206,7 @@ fn recovery_keys_alone_replace_a_key_and_stay_away_from_the_machine() {
     let listed = home.json(&["key", "recovery", "list"]);
     assert_eq!(texts(&listed["publishers"][0]["recovery"]), texts(&made["recovery"]), "{listed}");
     for given in [&[][..], &["--recovery", &one]] {
-        let error = home.error(6, &[&["key", "rotate"], given].concat());
+        let error = home.error(2, &[&["key", "rotate"], given].concat());
         assert!(text(&error["hint"]).contains("--recovery"), "{error}");
     }
     let before = home.json(&["key", "list"]);
@@ -181,7 +220,30 @@ fn recovery_keys_alone_replace_a_key_and_stay_away_from_the_machine() {
     let elsewhere = Home::new();
     let imported = elsewhere.json(&["key", "import", "default", &home.text("exported.key")]);
     assert_eq!(imported["publisher"], made["publisher"], "{imported}");
-    elsewhere.error(6, &["key", "rotate"]);
+    elsewhere.error(2, &["key", "rotate"]);
+    let error = elsewhere.error(7, &["key", "revoke", "--recovery", &elsewhere.text("nosuch")]);
+    assert!(text(&error["hint"]).contains("key recovery make"), "{error}");
+    for change in [&["key", "rotate", "nosuch"][..], &["key", "export", "nosuch"]] {
+        let error = elsewhere.error(4, change);
+        assert!(text(&error["hint"]).contains("key list"), "{error}");
+    }
+    let new = elsewhere.text("new.key");
+    elsewhere.error(
+        2,
+        &[
+            "key",
+            "recovery",
+            "make",
+            "--to",
+            &new,
+            "--threshold",
+            "2",
+            "--recovery",
+            &one,
+            "--recovery",
+            &two,
+        ],
+    );
 }
 
 #[test]
@@ -236,6 +298,7 @@ fn a_pin_is_changed_knowingly_and_never_otherwise() {
         assert_eq!(home.json(&["trust", "list"])["pins"][0]["publisher"], two.as_str());
         home.json(&["trust", "unpin", "web-tools"]);
         home.error(4, &["trust", "unpin", "web-tools"]);
-        home.error(2, &["trust", "pin", "web-tools"]);
+        let error = home.error(2, &["trust", "pin", "web-tools"]);
+        assert!(text(&error["hint"]).contains("trust pin <publisher>/web-tools"), "{error}");
     }
 }

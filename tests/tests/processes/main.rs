@@ -20,6 +20,7 @@ mod crowd;
 mod double_signing;
 mod exit_codes;
 mod folders;
+mod held;
 mod kill;
 mod lifecycle;
 mod moving;

@@ -66,6 +66,7 @@ fn note(node: &Node, event: Event, batch: &mut Vec<Event>) {
             node.audience.notify_one();
             node.outbox.notify_one();
             node.confirming.notify_one();
+            node.renewing.notify_one();
         }
         Event::Reunited { away, .. } => node.reunited(away),
         Event::Greeted { peer, ip, is_dialled, time } => node.note_time(peer, ip, is_dialled, time),

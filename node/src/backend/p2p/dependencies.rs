@@ -10,7 +10,8 @@ use semver::Version;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    failure::fail, gone, install::manifest_of, node::Node, place, resolve::Unread, sources::Looking,
+    failure::fail, gone, install::manifest_of, node::Node, part::Reading, place, resolve::Unread,
+    sources::Looking,
 };
 use crate::{
     catalog,
@@ -135,10 +136,12 @@ impl Node {
             }
             Err(failure) => return (Versions::Unchecked(clause(&failure)), None),
         };
-        let known = match tokio::time::timeout(LOG_PATIENCE, self.log_of(&head)).await {
-            Ok(Ok(log)) => Known::of_log(head, &log),
+        let known = match tokio::time::timeout(LOG_PATIENCE, self.log_as_held(&head, None)).await {
+            Ok(Ok(Reading { log, missing })) => {
+                Known { is_whole: missing.is_none(), ..Known::of_log(head, &log) }
+            }
             Ok(Err(Unread::Contradicts(failure))) => return (Versions::Unchecked(clause(&failure)), None),
-            Ok(Err(Unread::Unavailable(_))) | Err(_) => {
+            Ok(Err(Unread::Unavailable(_) | Unread::Unheld(..))) | Err(_) => {
                 if !matches!(self.dispute(package).await, Ok(None)) {
                     let why = "its publisher signed two different states of it, and what is not contested is not known";
                     return (Versions::Unchecked(why.to_owned()), None);
@@ -327,7 +330,7 @@ impl Known {
         };
         let list = self.releases.iter().map(one).collect();
         match stale {
-            _ if !self.is_whole => Versions::Some(list, "only its latest version is known now".to_owned()),
+            _ if !self.is_whole => Versions::Some(list, "not all of its versions are known now".to_owned()),
             Some(why) => Versions::Some(list, why.to_owned()),
             None => Versions::All(list),
         }

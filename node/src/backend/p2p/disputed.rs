@@ -1,20 +1,34 @@
 //! What of a package can still be used while a double signing of its publisher stands: every version up to the place where
 //! the branches of its log part.
 //!
-//! All branches are read for that: none of the two signed statements that prove the double signing says where it began.
+//! All branches are read for that, as far as somebody gives them: none of the two signed statements that prove the double signing
+//! says where it began.
+
+use std::time::Duration;
 
 use semver::Version;
+use tokio::time::{Instant, timeout_at};
 
-use super::{describe, failure::fail, node::Node, resolve::Unread};
+use super::{
+    describe,
+    failure::fail,
+    node::Node,
+    resolve::{Chosen, Unread},
+};
 use crate::{
     catalog::{self, Proof},
     code::Code,
+    content::ContentId,
     control::api::Failure,
     fetch::log,
     package::PackageId,
-    release::{Log, Release, Sequence, SignedEntry, VerifiedHead},
+    release::{Log, Sequence, SignedEntry, VerifiedHead, fork::Side},
     store::Store,
 };
+
+/// How long one branch of a log is waited for, and all of them together: a thief who shows nothing must not keep its owner waiting.
+const BRANCH_PATIENCE: Duration = Duration::from_secs(8);
+const BRANCHES_TIMEOUT: Duration = Duration::from_secs(24);
 
 /// What is said wherever a package is shown whose publisher signed two states for one place.
 pub(super) const FROZEN: &str = "frozen: its publisher signed two different states for one place (double signing); versions \
@@ -27,7 +41,8 @@ impl Node {
         self.with_store(move |store| proofs_here(store, &package)).await
     }
 
-    /// The part of a log that no branch contests.
+    /// The part of a log that no branch contests. Of a branch that cannot be read only the place counts that a proof names: what is
+    /// before it, nobody is known to contest.
     pub(super) async fn undisputed(
         &self,
         head: &VerifiedHead,
@@ -38,34 +53,47 @@ impl Node {
             let why = "the proof of it was dropped for want of room, so that it is not known where it began";
             return Err(Unread::Unavailable(frozen(&head.package_id(), why)));
         }
-        let branches = self.branches(head, &log, proofs).await?;
-        common(log, &branches).map_err(|error| Unread::Unavailable(fail(error)))
+        let Parted { logs, withheld } = self.branches(head, std::slice::from_ref(&log), proofs).await;
+        let common = common(log, &logs).map_err(|error| Unread::Unavailable(fail(error)))?;
+        until(common, &withheld).map_err(|error| Unread::Unavailable(fail(error)))
     }
 
     /// The other branches of a log, as far as statements that prove a double signing name them.
-    pub(super) async fn branches(
-        &self,
-        head: &VerifiedHead,
-        log: &Log,
-        proofs: &[Proof],
-    ) -> Result<Vec<Log>, Unread> {
-        let mut branches: Vec<Log> = Vec::new();
-        let holds = |log: &Log, id| log.entries().iter().any(|entry| entry.id() == id);
-        let statements = proofs.iter().flat_map(|proof| [&proof.first, &proof.second]);
-        for statement in statements {
-            let branch = match VerifiedHead::verify_stored(statement) {
-                Ok(named) if holds(log, named.head().entry) => continue,
-                Ok(named) if branches.iter().any(|branch| holds(branch, named.head().entry)) => continue,
-                Ok(named) => self.read_log(&named).await?,
-                Err(_) => match SignedEntry::decode_and_verify(statement, head.key_log()) {
-                    Ok(entry) if holds(log, entry.id()) => continue,
-                    Ok(entry) => self.log_until(entry, head).await?,
-                    Err(error) => return Err(Unread::Unavailable(fail(error))),
-                },
-            };
-            branches.push(branch);
+    pub(super) async fn branches(&self, head: &VerifiedHead, known: &[Log], proofs: &[Proof]) -> Parted {
+        let end = Instant::now() + BRANCHES_TIMEOUT;
+        let mut parted = Parted::default();
+        for proof in proofs {
+            for statement in [&proof.first, &proof.second] {
+                let Some((_, side)) = Side::read(statement) else { continue };
+                let is_held = known.iter().chain(&parted.logs).any(|log| holds(log, side.entry))
+                    || parted.withheld.iter().any(|branch| branch.entry == side.entry);
+                if is_held {
+                    continue;
+                }
+                let patience = end.min(Instant::now() + BRANCH_PATIENCE);
+                let read = timeout_at(patience, self.branch(head, statement)).await;
+                match read.unwrap_or_else(|_| Err(late(&head.package_id()))) {
+                    Ok(log) => parted.logs.push(log),
+                    Err(failure) => {
+                        let place = proof.proves.sequence;
+                        parted.withheld.push(Withheld { entry: side.entry, place, why: failure.message });
+                    }
+                }
+            }
         }
-        Ok(branches)
+        parted
+    }
+
+    /// The branch that a statement names.
+    async fn branch(&self, head: &VerifiedHead, statement: &[u8]) -> Result<Log, Failure> {
+        let read = match VerifiedHead::verify_stored(statement) {
+            Ok(named) => self.read_log(&named).await,
+            Err(_) => match SignedEntry::decode_and_verify(statement, head.key_log()) {
+                Ok(entry) => self.log_until(entry, head).await,
+                Err(error) => Err(Unread::Unavailable(fail(error))),
+            },
+        };
+        read.map_err(Failure::from)
     }
 
     /// The log that ends with an entry.
@@ -83,22 +111,31 @@ impl Node {
         Log::verify(entries).map_err(|error| Unread::Unavailable(fail(error)))
     }
 
+    /// What no branch contests, read from another branch than the one that is listed, which nobody holds.
+    pub(super) async fn undisputed_of_another(&self, head: &VerifiedHead) -> Option<Log> {
+        let proofs = self.dispute(&head.package_id()).await.ok().flatten()?;
+        let Parted { logs, .. } = self.branches(head, &[], &proofs).await;
+        let log = logs.into_iter().next()?;
+        self.undisputed(head, log, &proofs).await.ok()
+    }
+
     /// The release that is meant of a package that is frozen.
     pub(super) async fn undisputed_release(
         &self,
         head: &VerifiedHead,
         version: Option<&Version>,
-    ) -> Result<(Release, Vec<String>), Failure> {
+    ) -> Result<Chosen, Failure> {
         let package = head.package_id();
-        let log = self.log_of(head).await.map_err(|unread| {
+        let reading = self.log_as_held(head, None).await.map_err(|unread| {
             let failure = Failure::from(unread);
             frozen(&package, &format!("where its branches part is not known: {}", clause(&failure.message)))
         })?;
+        let (log, is_of_part) = (reading.log, reading.missing.is_some());
         let Some(version) = version else {
             let latest =
                 log.latest().cloned().ok_or_else(|| frozen(&package, "no version is from before that"))?;
             let said = format!("{FROZEN}; this is the newest that is not contested: {}", latest.version);
-            return Ok((latest, vec![said]));
+            return Ok(Chosen { release: latest, warnings: vec![said], is_of_part });
         };
         let Some(state) = log.versions().get(version) else {
             let known: Vec<String> = log.versions().keys().map(Version::to_string).collect();
@@ -112,8 +149,44 @@ impl Node {
         };
         let mut warnings = vec![FROZEN.to_owned()];
         warnings.extend(state.yanked.iter().map(|reason| describe::yanked(version, reason)));
-        Ok((state.release.clone(), warnings))
+        Ok(Chosen { release: state.release.clone(), warnings, is_of_part })
     }
+}
+
+/// The branches of a log.
+#[derive(Debug, Default)]
+pub(super) struct Parted {
+    /// Those that could be read.
+    pub(super) logs: Vec<Log>,
+    pub(super) withheld: Vec<Withheld>,
+}
+
+/// A branch of which no more is known than the entry that somebody signed: whoever signed it need not give it to anybody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Withheld {
+    pub(super) entry: ContentId,
+    /// From where on it contests the others, as far as that is proved.
+    pub(super) place: Sequence,
+    /// Why it could not be read.
+    pub(super) why: String,
+}
+
+/// What of a log is before all places that branches contest which cannot be read.
+pub(super) fn until(log: Log, withheld: &[Withheld]) -> Result<Log, crate::release::Error> {
+    let places = withheld.iter().map(|branch| branch.place.get());
+    match places.min().map(|place| usize::try_from(place).unwrap_or(usize::MAX)) {
+        Some(place) if place < log.entries().len() => log.first(place),
+        _ => Ok(log),
+    }
+}
+
+/// Whether an entry is in a log.
+pub(super) fn holds(log: &Log, id: ContentId) -> bool {
+    log.entries().iter().any(|entry| entry.id() == id)
+}
+
+fn late(package: &PackageId) -> Failure {
+    Failure::new(Code::Timeout, format!("A branch of the log of {package} did not come in time."), "")
 }
 
 /// As [`Node::dispute`], from the store.
@@ -139,8 +212,11 @@ pub(super) fn frozen(package: &PackageId, why: &str) -> Failure {
         format!(
             "The publisher of {package} signed two different states for one place: it is frozen, and {why}."
         ),
-        "Ask its publisher, over another channel, which one counts; they end it with: ggen marketplace p2p key rotate, and: \
-         ggen marketplace p2p key resolve <package>",
+        format!(
+            "Ask its publisher, over another channel, which one counts; they end it with: ggen marketplace p2p key rotate, and: \
+             ggen marketplace p2p key resolve {}",
+            package.name
+        ),
     )
 }
 

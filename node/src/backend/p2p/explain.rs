@@ -1,6 +1,6 @@
 //! Why a package is what it is: whose keys signed it and why those count, who confirmed it, and from whom it came.
 
-use super::{fresh, meant::Meant, node::Node};
+use super::{fresh, meant::Meant, node::Node, resolve::Chosen};
 use crate::{
     control::api::{ExplainRequest, Explained, ExplainedKeys, ExplainedPeer, Failure},
     identity::{Envelope, KeyLog},
@@ -18,7 +18,7 @@ impl Node {
     pub(super) async fn explain(&self, request: ExplainRequest) -> Result<Explained, Failure> {
         let Meant { reference, which, .. } = self.meant(&request.package).await?;
         let head = self.resolve(&reference).await?;
-        let (release, mut notes) = match &which {
+        let Chosen { release, warnings: mut notes, .. } = match &which {
             Which::Range(range) => self.release_within(&head, range).await?,
             Which::Latest | Which::Exact(_) => self.release_of(&head, reference.version.as_ref()).await?,
         };

@@ -16,8 +16,9 @@ use super::{
     install::manifest_of,
     meant::Meant,
     node::Node,
+    part::Reading,
     place,
-    resolve::Unread,
+    resolve::{Unread, in_doubt},
 };
 use crate::{
     catalog::{self, Found, Listed},
@@ -247,8 +248,12 @@ impl Node {
         let head = newest.head;
         let package = head.package_id();
         // Without those who hold it the latest version has to do, within the time of the verb.
-        let log = tokio::time::timeout(LOG_PATIENCE, self.log_of(&head)).await;
+        let log = tokio::time::timeout(LOG_PATIENCE, self.log_as_held(&head, None)).await;
         let log = log.unwrap_or_else(|_| Err(Unread::Unavailable(slow_log()))).map_err(Failure::from);
+        let (log, missing) = match log {
+            Ok(Reading { log, missing }) => (Ok(log), missing),
+            Err(failure) => (Err(failure), None),
+        };
         let deadline = Instant::now() + SEARCH_TIMEOUT;
         let frozen = self.dispute(&package).await?.is_some();
         let mut info = Info {
@@ -271,7 +276,14 @@ impl Node {
             let known = if frozen { "no version" } else { "only the latest version" };
             info.package.notes.push(format!("{known} is known: {}", failure.message));
         }
-        show_which(&mut info, &which)?;
+        if let Some(missing) = &missing {
+            info.package.notes.push(missing.warning());
+            let is_listed = |it: &VersionInfo| info.versions.iter().any(|known| known.version == it.version);
+            let announced: Vec<_> =
+                versions(&head, None).into_iter().filter(|it| !frozen && !is_listed(it)).collect();
+            info.versions.extend(announced);
+        }
+        show_which(&mut info, &which).map_err(|failure| in_doubt(failure, missing.as_ref()))?;
         if let Ok(root) = info.package.cid.parse::<ContentId>() {
             let (peers, is_complete) = self.providers(root, deadline).await;
             if !is_complete {

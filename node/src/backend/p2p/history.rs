@@ -107,6 +107,25 @@ impl Node {
         thoroughness: Thoroughness,
     ) -> Result<Standing, Failure> {
         let package = PackageId { publisher: publisher.id(), name: name.clone() };
+        let standing = self.caught_up(publisher, &package, thoroughness).await;
+        // What was just heard may be the reason.
+        match self.replaced(publisher, Some(&package)).await? {
+            Some(replaced) => Err(replaced),
+            None => standing,
+        }
+    }
+
+    async fn caught_up(
+        &self,
+        publisher: &Publisher,
+        package: &PackageId,
+        thoroughness: Thoroughness,
+    ) -> Result<Standing, Failure> {
+        let package = package.clone();
+        // Of a log with branches none is put in the place of another by itself.
+        if self.dispute(&package).await?.is_some() {
+            return Err(fail(is_frozen(&package)));
+        }
         // Peers that were connected a moment ago may not have told how far it went.
         let mut are_read = self.network.heads_read(LOOK_TIMEOUT).await;
         let here = {
@@ -145,7 +164,7 @@ impl Node {
         };
         if let Some(head) = newest
             && here.newest.is_none_or(|here| here < head.head().sequence.get())
-            && let Err(failure) = self.fetch_log(&package, head).await
+            && let Err(failure) = self.fetch_log(publisher, &package, head).await
         {
             return unless_final(failure, &package);
         }
@@ -156,14 +175,26 @@ impl Node {
     }
 
     /// Brings a log of ours here that went on elsewhere.
-    async fn fetch_log(&self, package: &PackageId, head: VerifiedHead) -> Result<(), Failure> {
+    async fn fetch_log(
+        &self,
+        publisher: &Publisher,
+        package: &PackageId,
+        head: VerifiedHead,
+    ) -> Result<(), Failure> {
         tracing::info!(%package, sequence = head.head().sequence.get(), "its log went on elsewhere");
         let log = self.log_of(&head).await.map_err(|unread| match unread {
-            Unread::Unavailable(failure) => behind(package, &failure.message),
+            Unread::Unavailable(failure) | Unread::Unheld(failure, _) => behind(package, &failure.message),
             Unread::Contradicts(failure) => failure,
         })?;
-        let package = package.clone();
-        self.with_store(move |store| keep_log(store, &package, &log, &head, Timestamp::now())).await
+        let (package, publisher) = (package.clone(), publisher.clone());
+        self.offload_store(move |store| {
+            let now = Timestamp::now();
+            if prove_own(store, &publisher, &log, &head, now).map_err(fail)? {
+                return Err(fail(is_frozen(&package)));
+            }
+            keep_log(store, &package, &log, &head, now).map_err(fail)
+        })
+        .await
     }
 
     /// What the DHT has of a package, and nothing where it does not answer.
@@ -202,6 +233,43 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Keeps as a proof what was signed here and, with the same keys, otherwise elsewhere; tells whether there is such a thing. Nothing
+/// that was signed here ever gives way to that without its publisher.
+fn prove_own(
+    store: &Store,
+    publisher: &Publisher,
+    log: &Log,
+    head: &VerifiedHead,
+    now: Timestamp,
+) -> Result<bool, store::Error> {
+    let Some(own) = held_log(store, publisher, log.package())? else { return Ok(false) };
+    let Some(own_head) = store.read(|conn| heads::get(conn, log.package()))? else { return Ok(false) };
+    let is_under_same_keys = VerifiedHead::verify_stored(&own_head.bytes)
+        .is_ok_and(|own| own.key_log().current().n == head.key_log().current().n);
+    let mut pairs = own.entries().iter().zip(log.entries());
+    let Some((ours, theirs)) = pairs.find(|(ours, theirs)| is_under_same_keys && ours.id() != theirs.id())
+    else {
+        return Ok(false);
+    };
+    let (sequence, statements) = (ours.entry().sequence, [ours, theirs].map(|entry| entry.block().bytes()));
+    store.write(|tx| Ok(catalog::convict_log(tx, head, sequence, statements, now)?))
+}
+
+/// Packages of ours of which others have seen more than is here, and no double signing.
+pub(super) fn behind_others(store: &Store) -> Result<Vec<PackageId>, store::Error> {
+    store.read(|conn| {
+        let mut behind = Vec::new();
+        for (package, sequence) in heads::list_places(conn)? {
+            let seen = catalog::seen(conn, &package)?;
+            if seen.is_some_and(|seen| seen.sequence.get() > sequence) && !catalog::is_frozen(conn, &package)?
+            {
+                behind.push(package);
+            }
+        }
+        Ok(behind)
+    })
 }
 
 /// Writes a log of ours that came from elsewhere, in place of what was here of it.
@@ -267,11 +335,15 @@ fn unasked(package: &PackageId, why: &str) -> Failure {
     )
 }
 
-fn behind(package: &PackageId, why: &str) -> Failure {
+pub(super) fn behind(package: &PackageId, why: &str) -> Failure {
     Failure::new(
         Code::Rollback,
         format!("The log of {package} went on elsewhere, and what was added is not here: {why}"),
-        "Publish from the machine that published last, or start this node with peers that provide the package.",
+        format!(
+            "Publish from the machine that published last, or start it: nobody else has what it added. Where it is gone for good, or \
+             was not yours: ggen marketplace p2p key rotate, then: ggen marketplace p2p key resolve {}",
+            package.name
+        ),
     )
 }
 
@@ -312,13 +384,7 @@ pub(super) fn keep_head(
         Outcome::Refused(Refusal::Rollback | Refusal::Equivocation | Refusal::Contradiction)
             if was_frozen =>
         {
-            return Err(store::Error::Refused {
-                code: Code::Equivocation,
-                message: format!("two different states of {package} were signed for one place: it is frozen"),
-                hint: "Nothing was changed, and nobody would take it. End it first: ggen marketplace p2p key rotate, then: \
-                       ggen marketplace p2p key resolve <package>"
-                    .to_owned(),
-            });
+            return Err(is_frozen(&package));
         }
         Outcome::Refused(Refusal::Rollback | Refusal::Equivocation | Refusal::Contradiction) => {
             return Err(overtaken(&package));
@@ -338,6 +404,19 @@ pub(super) fn keep_head(
         &heads::OwnHead { package, sequence: head.head().sequence.get(), bytes: head.bytes().to_vec() },
     )?;
     Ok(outcome)
+}
+
+/// A package whose log has branches.
+fn is_frozen(package: &PackageId) -> store::Error {
+    store::Error::Refused {
+        code: Code::Equivocation,
+        message: format!("two different states of {package} were signed for one place: it is frozen"),
+        hint: format!(
+            "Nothing was changed, and nobody would take it. End it first: ggen marketplace p2p key rotate, then: \
+             ggen marketplace p2p key resolve {}",
+            package.name
+        ),
+    }
 }
 
 /// A log that went on elsewhere while it was being continued here.

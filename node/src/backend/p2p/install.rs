@@ -19,7 +19,7 @@ use super::{
     meant::Meant,
     node::{Node, asked_time},
     place::{self, Manner, Place},
-    resolve::Unread,
+    resolve::{Chosen, Unread},
     sources::Looking,
 };
 use crate::{
@@ -87,32 +87,35 @@ impl Node {
         newest.demanded(demand, now)?;
         let stale = newest.warning(now).filter(|_| reference.version.is_none());
         let (freshness, head) = (newest.told(now), newest.head);
-        let (release, mut warnings) = match &which {
+        let mut chosen = match &which {
             Which::Range(range) => self.release_within(&head, range).await?,
             Which::Latest | Which::Exact(_) => self.release_of(&head, reference.version.as_ref()).await?,
         };
+        let brought = match self.bring(&head, &chosen, (&target, manner), deadline, &progress).await {
+            // Where nothing fresher than that was demanded, the newest that somebody has is better than nothing.
+            Err(failure)
+                if failure.code == Code::NoProviders
+                    && reference.version.is_none()
+                    && demand == Demand::default() =>
+            {
+                let older = self.older_release(&head, &chosen.release, &which).await;
+                let Some((release, warning)) = older else { return Err(failure) };
+                chosen.warnings.push(warning);
+                chosen = Chosen { release, is_of_part: true, ..chosen };
+                self.bring(&head, &chosen, (&target, manner), deadline, &progress).await?
+            }
+            brought => brought?,
+        };
+        let Brought { manifest, report, history } = brought;
+        let Chosen { release, mut warnings, is_of_part } = chosen;
         warnings.extend(stale);
         if head.head().preflight_skipped {
             warnings.push("its publisher skipped the checks before publishing".to_owned());
         }
         warnings.extend(head.head().deprecated.as_deref().map(describe::deprecated));
-        self.check_room(release.size).await?;
-        progress.report("finding providers", 0, None, "peers");
-        let (sources, kept_out) = self.sources_and_others(release.root, deadline, Looking::Twice);
-        let [sources, of_log] = self.shared(sources);
-        let mut session =
-            Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
-        let (fetched, log) = {
-            let blocks = self.fetch(&mut session, &head, &release, (&target, manner), &progress);
-            with_history(blocks, self.log_from(&head, Some(of_log))).await
-        };
-        let report = session.report().clone();
-        self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
-        self.judge(release.root, &report, fetched.is_ok()).await;
-        self.judge_late(release.root, session);
-        let manifest = fetched.map_err(|failure| kept_out.explained(failure))?;
-        match log {
+        match history {
             Some(Ok(_)) => {}
+            _ if is_of_part => {}
             Some(Err(unread)) => {
                 let why = Failure::from(unread).message;
                 warnings.push(format!("its earlier versions are not known here: {why}"));
@@ -136,12 +139,45 @@ impl Node {
         answer.bytes_fetched = report.bytes;
         let served = report.peers.iter().filter(|(_, served)| served.blocks > 0);
         answer.providers = served.map(|(peer, _)| peer.to_string()).collect();
+        answer.newer_announced = is_of_part;
         answer.warnings = warnings;
         answer.freshness = freshness;
         self.forget_providers(&answer_root(&answer)?);
         // The newcomer tells that it provides the tree too.
         self.audience.notify_one();
         Ok(answer)
+    }
+
+    /// Brings a release here, and beside it the log.
+    async fn bring(
+        &self,
+        head: &VerifiedHead,
+        chosen: &Chosen,
+        (target, manner): (&Path, Manner),
+        deadline: Instant,
+        progress: &ProgressSender,
+    ) -> Result<Brought, Failure> {
+        let release = &chosen.release;
+        self.check_room(release.size).await?;
+        progress.report("finding providers", 0, None, "peers");
+        let (sources, kept_out) = self.sources_and_others(release.root, deadline, Looking::Twice);
+        let [sources, of_log] = self.shared(sources);
+        let mut session =
+            Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
+        let (fetched, history) = {
+            let blocks = self.fetch(&mut session, head, release, (target, manner), progress);
+            match chosen.is_of_part {
+                // What there is of the log is known.
+                true => (blocks.await, None),
+                false => with_history(blocks, self.log_from(head, Some(of_log))).await,
+            }
+        };
+        let report = session.report().clone();
+        self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
+        self.judge(release.root, &report, fetched.is_ok()).await;
+        self.judge_late(release.root, session);
+        let manifest = fetched.map_err(|failure| kept_out.explained(failure))?;
+        Ok(Brought { manifest, report, history })
     }
 
     /// Brings the manifest and all blocks here, where the package can be put into the target.
@@ -338,6 +374,14 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// A release that is here.
+struct Brought {
+    manifest: Manifest,
+    report: Report,
+    /// What came of its log; nothing where that was not waited for.
+    history: Option<Result<Log, Unread>>,
 }
 
 /// Brings blocks and, beside them, the history of the package, so that it too outlives the author's node.

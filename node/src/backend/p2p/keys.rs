@@ -1,39 +1,46 @@
-//! What follows from a change of a publisher's keys: new heads of all its packages, and who is missed.
+//! What follows from a change of a publisher's keys: new heads of all its packages, and who is missed. And what a machine does by
+//! itself whose key signs elsewhere too: it reads on what was added there.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use tokio::time::{Duration, Instant};
+use tokio::time::{Duration, Instant, sleep};
 
 use super::{
-    disputed::proofs_here,
+    confirm,
     failure::fail,
     gone,
-    history::{held_log, keep_head, labels_of, not_kept},
+    history::{self, Standing, Thoroughness, held_log, keep_head, labels_of, not_kept},
     node::{Keys, Node, published_before},
+    recover,
 };
 use crate::{
+    catalog,
+    code::Code,
     control::api::{Failure, KeysRenewed},
-    identity::{Publisher, PublisherId},
+    identity::{Publisher, PublisherId, Replaced},
     package::PackageId,
     release::{Head, VerifiedHead},
-    store::{Store, heads},
+    store::{self, Store, heads},
     time::Timestamp,
 };
 
 /// How long telling of one package may take.
 const TELL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether heads that wait can be signed, and whether a log of ours went on elsewhere.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
+const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
 
 /// What became of the head of one package.
 enum Renewed {
-    /// It was signed under the current keys.
-    Signed(Box<VerifiedHead>),
+    /// It was signed under the current keys; whether that ended a double signing.
+    Signed(Box<VerifiedHead>, bool),
     /// It is frozen: its next head is one that resolves it.
     Frozen,
     /// It is under the current keys.
     Current,
 }
 
-/// Signs the heads again that are under keys which were replaced while the node did not run, and says which keys are gone.
+/// Signs the heads again that are under keys which were replaced, as soon as that can be done, and says which keys are gone.
 pub(super) async fn renew(node: Arc<Node>) {
     match node.lost_keys().await {
         Ok(lost) => lost.iter().for_each(|publisher| {
@@ -41,30 +48,64 @@ pub(super) async fn renew(node: Arc<Node>) {
         }),
         Err(failure) => tracing::warn!(failure.message, "which keys are here is not known"),
     }
-    if let Err(failure) = node.renew_keys().await {
-        tracing::warn!(failure.message, "heads may stay under keys that were replaced");
+    let (mut told, mut is_due, mut pause) = (BTreeSet::new(), true, LOOK_INTERVAL);
+    loop {
+        let mut said: BTreeSet<String> = node.read_on().await.into_iter().collect();
+        if is_due {
+            said.extend(node.keys.unreadable());
+            match node.renew_keys().await {
+                Ok(answer) => {
+                    is_due = !answer.waiting.is_empty();
+                    said.extend(answer.warnings);
+                }
+                Err(failure) => drop(said.insert(failure.message)),
+            }
+        }
+        for warning in said.difference(&told) {
+            tracing::warn!("{warning}");
+        }
+        // What cannot be had is asked for less often, until somebody comes.
+        pause = if said.is_empty() { LOOK_INTERVAL } else { (pause * 2).min(LOOK_INTERVAL_MAX) };
+        told = said;
+        tokio::select! { biased;
+            () = node.renewing.notified() => { (is_due, pause) = (true, LOOK_INTERVAL); }
+            () = sleep(pause) => {}
+        }
     }
 }
 
 impl Node {
     /// Signs the heads of our packages again that are under keys that were replaced, and tells of them.
+    ///
+    /// A head under later keys takes back what it does not hold, so that none is signed before all of the log is here.
     pub(super) async fn renew_keys(&self) -> Result<KeysRenewed, Failure> {
-        let own = self.with_store(|store| store.read(heads::list_all)).await?;
         let mut answer = KeysRenewed::default();
+        for replaced in self.all_replaced().await? {
+            answer.warnings.push(format!("{} {}", replaced.message, replaced.hint));
+        }
+        let own = self.with_store(|store| store.read(heads::list_all)).await?;
         for own in own {
             let package = own.package.clone();
-            let turn = self.publishing.lock().await;
             let Some(publisher) = self.publisher_of(package.publisher)? else { continue };
-            let now = self.time_to_sign()?;
-            let ((at_work, store), named) = (self.at_work(), package.clone());
-            let done = self.offload.run(move || {
-                let (_at_work, store) = (at_work, store);
-                sign_again(&store, &publisher, &named, now)
-            });
-            let renewed = done.await.ok_or_else(|| gone("the new head"))?;
-            drop(turn);
+            let (by, named) = (publisher.clone(), package.clone());
+            if !self.offload_store(move |store| is_due(store, &by, &named)).await? {
+                continue;
+            }
+            let renewed = match self.fetch_rest(&package).await {
+                Ok(()) => {
+                    let _turn = self.publishing.lock().await;
+                    self.renew_head(&publisher, &package).await
+                }
+                Err(failure) => Err(failure),
+            };
             match renewed {
-                Ok(Renewed::Signed(head)) => {
+                Ok(Renewed::Signed(head, ends)) => {
+                    if ends {
+                        answer.warnings.push(format!(
+                            "{package}: with the revoked key its double signing ended; what the other branch held does not count. \
+                             Publish what you want to keep of it again."
+                        ));
+                    }
                     let told = self.tell(&head, Instant::now() + TELL_TIMEOUT).await;
                     answer.announced += usize::from(told.anybody());
                     answer.packages.push(package.to_string());
@@ -72,12 +113,110 @@ impl Node {
                 Ok(Renewed::Frozen) => answer.frozen.push(package.to_string()),
                 Ok(Renewed::Current) => {}
                 Err(failure) => {
-                    tracing::warn!(%package, failure.message, "its head stays under keys that were replaced");
-                    answer.warnings.push(format!("{package}: {}", failure.message));
+                    if failure.code == Code::Rollback || failure.code == Code::Clock || failure.retryable {
+                        answer.waiting.push(package.to_string());
+                    }
+                    answer.warnings.push(format!(
+                        "{package}: its head is not signed again yet: {} {}",
+                        failure.message, failure.hint
+                    ));
                 }
             }
         }
         Ok(answer)
+    }
+
+    /// Brings the blocks of a log of ours here that went on elsewhere. It may take long, so that nothing is kept from being published
+    /// meanwhile: whatever comes is only put in its place later.
+    async fn fetch_rest(&self, package: &PackageId) -> Result<(), Failure> {
+        if !self.with_store(history::behind_others).await?.contains(package) {
+            return Ok(());
+        }
+        let head = self.head_of(package).await?;
+        let read = self.read_log(&head).await.map(drop);
+        read.map_err(|unread| history::behind(package, &Failure::from(unread).message))
+    }
+
+    /// Signs one head again, once all that others have of its log is here.
+    async fn renew_head(&self, publisher: &Publisher, package: &PackageId) -> Result<Renewed, Failure> {
+        // What its branches are worth is decided by its publisher, not by who has more of them.
+        if self.dispute(package).await?.is_none()
+            && let Standing::Unknown(why) =
+                self.catch_up(publisher, &package.name, Thoroughness::Brief).await?
+        {
+            return Err(why);
+        }
+        let now = self.time_to_sign()?;
+        let ((at_work, store), package, publisher) = (self.at_work(), package.clone(), publisher.clone());
+        let done = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            sign_again(&store, &publisher, &package, now)
+        });
+        done.await.ok_or_else(|| gone("the new head"))?
+    }
+
+    /// Brings logs of ours here that went on elsewhere, so that they outlive the other machine, and so that two entries in one
+    /// place are found before anybody installs one of them. Yields what a person should know.
+    async fn read_on(&self) -> Vec<String> {
+        let behind =
+            self.with_store(|store| Ok((history::behind_others(store)?, recover::without_head(store)?)));
+        let (behind, found_again) = match behind.await {
+            Ok(found) => found,
+            Err(failure) => return vec![failure.message],
+        };
+        let mut said = Vec::new();
+        for package in behind.into_iter().chain(found_again) {
+            if let Err(failure) = self.fetch_rest(&package).await {
+                said.push(format!("{package}: {} {}", failure.message, failure.hint));
+                continue;
+            }
+            let _turn = self.publishing.lock().await;
+            let Ok(Some(publisher)) = self.publisher_of(package.publisher) else { continue };
+            match self.catch_up(&publisher, &package.name, Thoroughness::Brief).await {
+                Ok(Standing::Known) => match self.sign_found(publisher, &package).await {
+                    Ok(()) => tracing::debug!(%package, "its log is here as far as others have it"),
+                    Err(failure) => said.push(format!("{package}: {} {}", failure.message, failure.hint)),
+                },
+                Ok(Standing::Unknown(failure)) | Err(failure) => {
+                    said.push(format!("{package}: {} {}", failure.message, failure.hint));
+                }
+            }
+        }
+        said
+    }
+
+    /// Signs the head of a package that was found again after the database was lost, where that is due.
+    async fn sign_found(&self, publisher: Publisher, package: &PackageId) -> Result<(), Failure> {
+        let (now, package) = (self.time_to_sign()?, package.clone());
+        let signed =
+            self.offload_store(move |store| recover::sign_head(store, &publisher, &package, now)).await?;
+        if let Some(head) = signed {
+            self.tell(&head, Instant::now() + TELL_TIMEOUT).await;
+        }
+        Ok(())
+    }
+
+    /// What to say of a publisher whose key was replaced on another machine; nothing where its key is the current one as far as
+    /// this node knows.
+    pub(super) async fn replaced(
+        &self,
+        publisher: &Publisher,
+        package: Option<&PackageId>,
+    ) -> Result<Option<Failure>, Failure> {
+        let (by, package) = (publisher.clone(), package.cloned());
+        let found = self.with_store(move |store| replaced_here(store, &by, package.as_ref())).await?;
+        let Some(replaced) = found else { return Ok(None) };
+        let name = self.keys.note_replaced(publisher.id(), &replaced)?;
+        Ok(Some(fail(replaced.error(&name))))
+    }
+
+    /// The same of all publishers whose keys are here.
+    pub(super) async fn all_replaced(&self) -> Result<Vec<Failure>, Failure> {
+        let mut replaced = Vec::new();
+        for publisher in self.keys.all()? {
+            replaced.extend(self.replaced(&publisher, None).await?);
+        }
+        Ok(replaced)
     }
 
     /// Publishers that published here, and whose keys are gone.
@@ -91,6 +230,37 @@ impl Node {
     }
 }
 
+/// The first key document that others know of a publisher and that its key here does not stand behind, as its confirmation and the
+/// head of a package of its say; without a package, that of the first which was published here.
+fn replaced_here(
+    store: &Store,
+    publisher: &Publisher,
+    package: Option<&PackageId>,
+) -> Result<Option<Replaced>, store::Error> {
+    let id = publisher.id();
+    let confirmed = confirm::held(store, id)?.map(|(confirmation, _)| confirmation.key_log().clone());
+    let listed = store.read(|conn| {
+        let package = match package {
+            Some(package) => Some(package.clone()),
+            None => heads::list_all(conn)?.into_iter().map(|own| own.package).find(|it| it.publisher == id),
+        };
+        Ok(package.map(|package| catalog::get(conn, &package)).transpose()?.flatten())
+    })?;
+    let listed = listed.and_then(|listed| VerifiedHead::verify_stored(&listed.bytes).ok());
+    let chains = confirmed.into_iter().chain(listed.map(|head| head.key_log().clone()));
+    Ok(chains.filter_map(|keys| Replaced::find(publisher.key_log(), &keys)).next())
+}
+
+/// Whether a head of ours is under keys that were replaced by those that are here.
+fn is_due(store: &Store, publisher: &Publisher, package: &PackageId) -> Result<bool, Failure> {
+    let own = store.read(|conn| heads::get(conn, package)).map_err(fail)?;
+    let Some(own) = own.and_then(|own| VerifiedHead::verify_stored(&own.bytes).ok()) else {
+        return Ok(false);
+    };
+    let (old, new) = (own.key_log(), publisher.key_log());
+    Ok(old.current().n < new.current().n && old.agrees_with(new))
+}
+
 /// Signs a head again where it is under keys that were replaced. Runs beside the runtime.
 fn sign_again(
     store: &Store,
@@ -99,27 +269,107 @@ fn sign_again(
     now: Timestamp,
 ) -> Result<Renewed, Failure> {
     // Only now: a publication that was waited for has made another one.
-    let Some(own) = store.read(|conn| heads::get(conn, package)).map_err(fail)? else {
-        return Ok(Renewed::Current);
-    };
-    let before = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
-    let (old, new) = (before.key_log().current().n, publisher.key_log().current().n);
-    if old >= new || !before.key_log().agrees_with(publisher.key_log()) {
+    if !is_due(store, publisher, package)? {
         return Ok(Renewed::Current);
     }
+    let own = store.read(|conn| heads::get(conn, package)).map_err(fail)?;
+    let own = own.ok_or_else(|| gone("the head of a package that was published"))?;
+    let before = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
     let log = held_log(store, publisher, package).map_err(fail)?;
     let log = log.ok_or_else(|| gone("the log of a package that was published"))?;
     let head = Head::of(&log, labels_of(&before), publisher);
     let head = head.and_then(|head| head.sign(publisher)).map_err(fail)?;
-    if let Some(proofs) = proofs_here(store, package).map_err(fail)?
-        && (proofs.is_empty() || !proofs.iter().all(|proof| proof.proves.is_ended_by(&head)))
-    {
+    let known = store.read(|conn| Ok(catalog::known(conn, package)?)).map_err(fail)?;
+    let ends = known.is_thawed_by(&head);
+    if known.is_frozen && !ends {
         return Ok(Renewed::Frozen);
+    }
+    let is_short = |seen: &crate::release::Seen| !known.is_frozen && head.head().sequence < seen.sequence;
+    if known.seen.as_ref().is_some_and(is_short) {
+        return Err(not_kept(history::overtaken(package)));
     }
     let mut batch = store.lasting_batch();
     for block in publisher.key_log().blocks() {
         batch.put(block).map_err(fail)?;
     }
     batch.commit(|tx| keep_head(tx, &head, now)).map_err(not_kept)?;
-    Ok(Renewed::Signed(Box::new(head)))
+    Ok(Renewed::Signed(Box::new(head), ends))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        backend::p2p::history::keep_log,
+        catalog::Source,
+        identity::{SecretKey, publisher::Change},
+        release::{
+            Log,
+            fixture::{NOW, draft, head, publisher, releases},
+        },
+    };
+
+    fn listed(store: &Store, head: &VerifiedHead) {
+        store.write(|tx| Ok(catalog::insert(tx, head, &Source::unknown(), NOW)?)).unwrap();
+    }
+
+    /// The store of a machine that signed this log.
+    fn machine(by: &Publisher, log: &Log) -> Store {
+        let store = Store::in_memory().unwrap();
+        keep_log(&store, log.package(), log, &draft(by, log).sign(by).unwrap(), NOW).unwrap();
+        store
+    }
+
+    fn next(old: &Publisher, revoked: Vec<crate::identity::PublicKey>) -> Publisher {
+        let secret = Some(SecretKey::from_bytes(&[2; 32]));
+        old.changed(Change { secret, revoked, ..Change::default() }, &[], NOW).unwrap()
+    }
+
+    #[test]
+    fn a_head_is_not_signed_again_over_a_log_that_went_on_elsewhere() {
+        let old = publisher(1);
+        let log = releases(&old, &["1.0.0", "1.1.0"]);
+        for revoked in [Vec::new(), vec![old.public_key()]] {
+            let (store, new) = (machine(&old, &log), next(&old, revoked));
+            listed(&store, &head(&old, &["1.0.0", "1.1.0", "2.0.0"]));
+            let failure = sign_again(&store, &new, log.package(), NOW).err().unwrap();
+            assert!(failure.retryable, "{failure:?}");
+            assert_eq!(history::behind_others(&store).unwrap(), [log.package().clone()]);
+            // Once all of it is here, it is.
+            let whole = releases(&old, &["1.0.0", "1.1.0", "2.0.0"]);
+            keep_log(&store, log.package(), &whole, &draft(&old, &whole).sign(&old).unwrap(), NOW).unwrap();
+            let Ok(Renewed::Signed(head, false)) = sign_again(&store, &new, log.package(), NOW) else {
+                panic!()
+            };
+            assert_eq!((head.seen().key_n, head.head().sequence.get()), (1, 2));
+            assert!(history::behind_others(&store).unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn revoking_the_key_that_signed_twice_thaws_what_it_froze_and_rotating_does_not() {
+        let old = publisher(1);
+        let log = releases(&old, &["1.0.0", "1.1.0"]);
+        for (revoked, thaws) in [(Vec::new(), false), (vec![old.public_key()], true)] {
+            let (store, new) = (machine(&old, &log), next(&old, revoked));
+            listed(&store, &head(&old, &["1.0.0", "6.6.6"]));
+            let is_frozen = || store.read(|conn| Ok(catalog::is_frozen(conn, log.package())?)).unwrap();
+            assert!(is_frozen());
+            let renewed = sign_again(&store, &new, log.package(), NOW).unwrap();
+            assert_eq!(matches!(renewed, Renewed::Signed(_, true)), thaws);
+            assert_eq!(is_frozen(), !thaws);
+        }
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_elsewhere_is_known_by_the_heads_of_its_packages() {
+        let old = publisher(1);
+        let log = releases(&old, &["1.0.0"]);
+        let (store, new) = (machine(&old, &log), next(&old, vec![old.public_key()]));
+        let replaced = |by: &Publisher| replaced_here(&store, by, None).unwrap();
+        assert_eq!(replaced(&old), None);
+        listed(&store, &draft(&new, &log).sign(&new).unwrap());
+        assert_eq!(replaced(&old).map(|it| it.n), Some(1));
+        assert_eq!(replaced(&new), None);
+    }
 }

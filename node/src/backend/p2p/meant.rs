@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use rusqlite::Connection;
 use semver::{Version, VersionReq};
 
-use super::{failure::fail, node::Node};
+use super::{
+    failure::fail,
+    node::Node,
+    resolve::{Chosen, in_doubt},
+};
 use crate::{
     catalog,
     code::Code,
@@ -17,7 +21,7 @@ use crate::{
         Asked, PackageId, PackageName, PackageRef,
         asked::{ShortId, Which, Who},
     },
-    release::{Log, Release, VerifiedHead},
+    release::{Log, VerifiedHead},
     store::{self, Store, heads, installed, outbox, pins, published},
 };
 
@@ -44,22 +48,23 @@ impl Node {
         &self,
         head: &VerifiedHead,
         range: &VersionReq,
-    ) -> Result<(Release, Vec<String>), Failure> {
+    ) -> Result<Chosen, Failure> {
         if self.dispute(&head.package_id()).await?.is_none()
             && let Some(latest) = &head.head().latest
             && range.matches(&latest.version)
         {
             // Nothing that is not withdrawn is newer, and no pre-release is where it is stable.
-            return Ok((latest.clone(), Vec::new()));
+            return Ok(Chosen::from(latest.clone()));
         }
-        let log = self.log_of(head).await?;
-        let version = newest_within(&log, range)?;
+        let reading = self.log_as_held(head, None).await?;
+        let version = newest_within(&reading.log, range)
+            .map_err(|failure| in_doubt(failure, reading.missing.as_ref()))?;
         self.release_of(head, Some(&version)).await
     }
 }
 
 /// The newest version of a log that meets a requirement and was not withdrawn.
-fn newest_within(log: &Log, range: &VersionReq) -> Result<Version, Failure> {
+pub(super) fn newest_within(log: &Log, range: &VersionReq) -> Result<Version, Failure> {
     let mut any_withdrawn = false;
     for (version, state) in log.versions().iter().rev() {
         if range.matches(version) {

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     content::{Codec, ContentId},
     identity::Publisher,
-    release::{Head, Kind, Labels, Log},
+    release::{Head, Kind, Labels, Log, Release},
     time::Timestamp,
 };
 

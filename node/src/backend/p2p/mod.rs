@@ -60,6 +60,7 @@ mod mend;
 mod node;
 mod outbox;
 mod packed;
+mod part;
 mod peers;
 mod place;
 mod project;
@@ -320,7 +321,7 @@ impl Registry for P2PRegistry {
 
     async fn list_versions(&self, package: &PackageId) -> Result<Vec<Release>, Error> {
         let head = self.node.head_of(package).await?;
-        let log = self.node.log_of(&head).await.map_err(Failure::from)?;
+        let log = self.node.log_as_held(&head, None).await.map_err(Failure::from)?.log;
         let releases = log.versions().values().map(|state| Release {
             package: package.clone(),
             version: state.release.version.clone(),
@@ -447,8 +448,11 @@ fn open_store(folder: &Path) -> Result<Store, Failure> {
     for note in &notes {
         tracing::warn!("{note}");
     }
-    let publishers = Keys::Folder(folder.join(KEYS_FOLDER)).all()?;
-    recover::recover(&store, &publishers, Timestamp::now())?;
+    if recover::is_pending(&store).map_err(fail)? {
+        // All of them, as it is done once.
+        let publishers = Keys::Folder(folder.join(KEYS_FOLDER)).every()?;
+        recover::recover(&store, &publishers, Timestamp::now())?;
+    }
     place::resume_all(&store)?;
     Ok(store)
 }

@@ -39,7 +39,7 @@ use crate::{
     content::ContentId,
     control::api::{Failure, Reloaded},
     heads::lookup::Ended,
-    identity::{Publisher, PublisherId, key_file, publisher},
+    identity::{Publisher, PublisherId, Replaced, key_file, publisher},
     network::{self, Event, FirstContact, Handle, Metrics, Offload, Provider},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
@@ -93,6 +93,8 @@ pub(super) struct Node {
     /// What waits in the outbox may be published now.
     pub(super) outbox: Notify,
     pub(super) first_contact: FirstContact,
+    /// Heads of ours may be signed again, or a log of ours may have gone on elsewhere.
+    pub(super) renewing: Notify,
     /// Something of ours changed, or somebody came: there may be something to confirm.
     pub(super) confirming: Notify,
     /// Since when somebody who is back may have missed what we told.
@@ -161,6 +163,7 @@ impl Node {
             audience: Notify::new(),
             outbox: Notify::new(),
             first_contact,
+            renewing: Notify::new(),
             confirming: Notify::new(),
             missed: Mutex::new(None),
             listening: AtomicBool::new(false),
@@ -309,6 +312,17 @@ impl Node {
         });
         let done = done.await;
         done.ok_or_else(|| gone("work on the store"))?.map_err(fail)
+    }
+
+    /// Loads the publisher that would sign; nothing where it has no key yet.
+    pub(super) async fn publisher_at_hand(&self, name: Option<&str>) -> Result<Option<Publisher>, Failure> {
+        if let Keys::Folder(folder) = &self.keys
+            && name.is_none_or(|name| name == DEFAULT_KEY)
+            && Publisher::list(folder).map_err(fail)?.is_empty()
+        {
+            return Ok(None);
+        }
+        self.publisher(name).await.map(Some)
     }
 
     /// Loads the publisher that signs, or makes its key where it is the first.
@@ -493,8 +507,37 @@ impl Keys {
         is_same
     }
 
-    /// All publishers whose keys are here.
+    /// All publishers whose keys are here. One that cannot be read is passed over, and told of by [`Keys::unreadable`]: it keeps
+    /// nobody else from signing.
     pub(super) fn all(&self) -> Result<Vec<Publisher>, Failure> {
+        match self {
+            Self::Given(publisher) => Ok(vec![given(publisher)]),
+            Self::Folder(folder) => {
+                let names = Publisher::list(folder).map_err(fail)?;
+                Ok(names.iter().filter_map(|name| Publisher::load(folder, name).ok()).collect())
+            }
+        }
+    }
+
+    /// What is wrong with the keys that cannot be used, one line each.
+    pub(super) fn unreadable(&self) -> Vec<String> {
+        let Self::Folder(folder) = self else { return Vec::new() };
+        let names = match Publisher::list(folder) {
+            Ok(names) => names,
+            Err(error) => return vec![format!("{error}; {}", error.hint())],
+        };
+        let flaw = |name: &String| {
+            let error = Publisher::load(folder, name).err()?;
+            Some(format!("the publisher key {name} cannot be used: {error}; {}", error.hint()))
+        };
+        names.iter().filter_map(flaw).collect()
+    }
+
+    /// All publishers whose keys are here.
+    ///
+    /// # Errors
+    /// The first that cannot be read.
+    pub(super) fn every(&self) -> Result<Vec<Publisher>, Failure> {
         match self {
             Self::Given(publisher) => Ok(vec![given(publisher)]),
             Self::Folder(folder) => {
@@ -502,6 +545,18 @@ impl Keys {
                 names.iter().map(|name| Publisher::load(folder, name).map_err(fail)).collect()
             }
         }
+    }
+
+    /// Notes beside the key of a publisher which document replaced it; gives what the key is called.
+    pub(super) fn note_replaced(&self, publisher: PublisherId, by: &Replaced) -> Result<String, Failure> {
+        let Self::Folder(folder) = self else { return Ok(DEFAULT_KEY.to_owned()) };
+        for name in Publisher::list(folder).map_err(fail)? {
+            if Publisher::load(folder, &name).is_ok_and(|there| there.id() == publisher) {
+                by.note(folder, &name).map_err(fail)?;
+                return Ok(name);
+            }
+        }
+        Ok(DEFAULT_KEY.to_owned())
     }
 
     /// The publisher that signs. Its key is made where there is none, unless somebody whose key is gone `published` here
@@ -665,6 +720,21 @@ mod tests {
         drop(at_work);
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(HomeLock::acquire(folder.path()).is_ok());
+    }
+
+    #[test]
+    fn a_damaged_key_keeps_no_other_one_from_signing_and_is_told_of() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join(super::super::KEYS_FOLDER);
+        let good = Publisher::create(&folder, "good", Timestamp::now()).unwrap();
+        Publisher::create(&folder, "bad", Timestamp::now()).unwrap();
+        let keys = Keys::Folder(folder.clone());
+        assert!(keys.unreadable().is_empty() && keys.every().unwrap().len() == 2);
+        std::fs::write(folder.join("publishers/bad.key"), "no key").unwrap();
+        let all = keys.all().unwrap();
+        assert_eq!(all.iter().map(Publisher::id).collect::<Vec<_>>(), [good.id()]);
+        assert!(matches!(keys.unreadable().as_slice(), [told] if told.contains("the publisher key bad")));
+        assert!(keys.every().is_err(), "what is done once is done with all of them");
     }
 
     #[test]

@@ -213,7 +213,7 @@ fn key_missing(publisher: PublisherId) -> Failure {
     Failure::new(
         Code::KeyFile,
         format!("The key of {publisher} is not here, so that nothing can be signed with it."),
-        "Bring it back from a copy: ggen marketplace p2p key import",
+        "Bring it back from a copy: ggen marketplace p2p key import <NAME> <FILE>. See which keys there are: ggen marketplace p2p key list",
     )
 }
 

@@ -4,22 +4,28 @@
 //! signed log entries. The keys are in files of their own. That is enough to make everything else again: the logs, what is
 //! published and provided, and the heads, which are signed anew.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use rusqlite::{Connection, Transaction};
 
 use super::{
     failure::fail,
-    history::{is_current, keep_head, stored_entry},
+    history::{held_log, is_current, keep_head, stored_entry},
     install::manifest_of,
 };
 use crate::{
     content::{Codec, ContentId},
     control::api::Failure,
     identity::Publisher,
+    limits::LOG_ENTRIES_MAX,
     package::{PackageId, manifest::Manifest},
-    release::{Head, Kind, Labels, Log, Release, SignedEntry},
-    store::{self, RECOVERY_PENDING, RECOVERY_PENDING_DAMAGED, Store, entries, meta, packages, published},
+    release::{Head, Kind, Labels, Log, Release, SignedEntry, VerifiedHead},
+    store::{
+        self, RECOVERY_PENDING, RECOVERY_PENDING_DAMAGED, Store, entries, heads, meta, packages, published,
+    },
     time::Timestamp,
 };
 
@@ -42,6 +48,11 @@ pub(super) fn set_certain(tx: &Transaction<'_>, package: &PackageId) -> Result<(
     }
 }
 
+/// Whether our own packages are to be made known again: the keys are needed for that.
+pub(super) fn is_pending(store: &Store) -> Result<bool, store::Error> {
+    Ok(store.read(|conn| meta::get(conn, RECOVERY_PENDING))?.is_some())
+}
+
 /// Makes our own packages known again where the database was made again, until that came to its end once.
 ///
 /// # Errors
@@ -56,9 +67,11 @@ pub(super) fn recover(store: &Store, publishers: &[Publisher], now: Timestamp) -
         for (package, found) in own_entries(store, publisher, &ids)? {
             let entries = found.len();
             let log = longest(&package, found);
-            has_gaps |= log.entries().len() < entries;
+            let is_in_doubt = log.entries().len() < entries;
+            has_gaps |= is_in_doubt;
             if log.newest().is_some() {
-                remake(store, publisher, &log, now)?;
+                // What may have been taken back, or gone on elsewhere, is told only once others were asked.
+                remake(store, publisher, &log, !is_in_doubt && !publisher.is_elsewhere(), now)?;
                 tracing::info!(%package, entries = log.entries().len(), "a log of ours was found in the block files");
             }
         }
@@ -86,11 +99,38 @@ fn own_entries(store: &Store, publisher: &Publisher, ids: &[ContentId]) -> Resul
     Ok(found)
 }
 
-/// The log that the entries make, as far as none is missing.
+/// The log that the entries make.
 ///
-/// Of two for one place, which only a write that was cut off can leave, the one that others follow counts, and then the
-/// later one.
+/// The newest entry is the one under the latest keys with the highest number from which every entry leads back to the first; of
+/// several, which a branch that was taken back or a write that was cut off can leave, the one that was made last. Where none leads
+/// back, it is the longest that begins at the first.
 fn longest(package: &PackageId, mut found: Vec<SignedEntry>) -> Log {
+    let by_id: BTreeMap<ContentId, &SignedEntry> = found.iter().map(|entry| (entry.id(), entry)).collect();
+    let mut tips: Vec<&SignedEntry> = found.iter().collect();
+    tips.sort_by_key(|entry| {
+        let entry = entry.entry();
+        std::cmp::Reverse((entry.key_n, entry.sequence, entry.created))
+    });
+    // Each entry is walked over once: what leads nowhere from here leads nowhere from behind it.
+    let mut leads_nowhere: BTreeSet<ContentId> = BTreeSet::new();
+    for tip in tips {
+        let mut back = vec![tip];
+        let is_whole = loop {
+            let last = back[back.len() - 1];
+            match last.entry().previous {
+                _ if leads_nowhere.contains(&last.id()) || back.len() > LOG_ENTRIES_MAX => break false,
+                None => break true,
+                Some(before) => match by_id.get(&before) {
+                    Some(entry) => back.push(entry),
+                    None => break false,
+                },
+            }
+        };
+        if is_whole && let Ok(log) = Log::verify(back.iter().rev().map(|entry| (*entry).clone()).collect()) {
+            return log;
+        }
+        leads_nowhere.extend(back.iter().map(|entry| entry.id()));
+    }
     let followed: Vec<ContentId> = found.iter().filter_map(|entry| entry.entry().previous).collect();
     found.sort_by_key(|entry| {
         let is_followed = followed.contains(&entry.id());
@@ -106,17 +146,64 @@ fn longest(package: &PackageId, mut found: Vec<SignedEntry>) -> Log {
     log
 }
 
-fn remake(store: &Store, publisher: &Publisher, log: &Log, now: Timestamp) -> Result<(), Failure> {
-    let package = log.package().clone();
+/// Packages that were found again and of which no head was signed so far, because it was not certain that the log is what counts.
+pub(super) fn without_head(store: &Store) -> Result<Vec<PackageId>, store::Error> {
+    store.read(|conn| {
+        let mut without = BTreeSet::new();
+        for row in published::list_all(conn)? {
+            if heads::get(conn, &row.package)?.is_none() {
+                without.insert(row.package);
+            }
+        }
+        Ok(without.into_iter().collect())
+    })
+}
+
+/// Signs the head of a package that was found again, once others were asked how far its log went. Runs beside the runtime.
+pub(super) fn sign_head(
+    store: &Store,
+    publisher: &Publisher,
+    package: &PackageId,
+    now: Timestamp,
+) -> Result<Option<VerifiedHead>, Failure> {
+    let is_wanted = store
+        .read(|conn| Ok(heads::get(conn, package)?.is_none() && !is_uncertain(conn, package)?))
+        .map_err(fail)?;
+    let log = held_log(store, publisher, package).map_err(fail)?;
+    let Some(log) = log.filter(|_| is_wanted) else { return Ok(None) };
+    let head = Head::of(&log, labels(&log, &held_of(store, publisher, &log)), publisher);
+    let head = head.and_then(|head| head.sign(publisher)).map_err(fail)?;
+    let written = store.write(|tx| match is_current(tx, &head)? {
+        true => keep_head(tx, &head, now).map(|_| true),
+        false => Ok(false),
+    });
+    Ok(written.map_err(fail)?.then_some(head))
+}
+
+/// The versions of a log whose manifests are here.
+fn held_of(store: &Store, publisher: &Publisher, log: &Log) -> Vec<(Release, Manifest, Timestamp)> {
+    let package = log.package();
     let mut held = Vec::new();
     for state in log.versions().values() {
-        match manifest_of(store, &package, &state.release, publisher.key_log()) {
+        match manifest_of(store, package, &state.release, publisher.key_log()) {
             Ok(manifest) => held.push((state.release.clone(), manifest, state.released)),
             Err(failure) => {
                 tracing::warn!(%package, version = %state.release.version, failure.message, "not whole")
             }
         }
     }
+    held
+}
+
+fn remake(
+    store: &Store,
+    publisher: &Publisher,
+    log: &Log,
+    is_told: bool,
+    now: Timestamp,
+) -> Result<(), Failure> {
+    let package = log.package().clone();
+    let held = held_of(store, publisher, log);
     let labels = labels(log, &held);
     let head = Head::of(log, labels, publisher).map_err(fail)?;
     let head = head.sign(publisher).map_err(fail)?;
@@ -148,7 +235,9 @@ fn remake(store: &Store, publisher: &Publisher, log: &Log, now: Timestamp) -> Re
                 },
             )?;
         }
-        if is_current(tx, &head)? {
+        if !is_told {
+            tracing::warn!(%package, "its log may not be the one that counts: its head is signed once others were asked");
+        } else if is_current(tx, &head)? {
             keep_head(tx, &head, now)?;
         } else {
             // The rest is fetched before the log is continued.
@@ -200,10 +289,7 @@ fn row(log: &Log, release: &Release, manifest: &Manifest, released: Timestamp) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::p2p::{
-        history::held_log,
-        publish::tests::{package, published},
-    };
+    use crate::backend::p2p::publish::tests::{package, published};
 
     #[test]
     fn a_log_is_found_again_although_the_first_start_after_the_loss_was_cut_off() {
@@ -263,6 +349,75 @@ mod tests {
             batch.commit(|tx| meta::set(tx, RECOVERY_PENDING, b"whole")).unwrap();
             recover(&store, std::slice::from_ref(&publisher), now).unwrap();
             assert_eq!(store.read(|conn| is_uncertain(conn, &id)).unwrap(), is_gap, "{found:?}");
+        }
+    }
+
+    /// Two branches behind a first entry, of `short` and of `long` more entries.
+    fn branches(publisher: &Publisher, later: &Publisher, short: usize, long: usize) -> [Log; 2] {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let id = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
+        [(publisher, long, "taken back"), (later, short, "counts")].map(|(by, number, message)| {
+            let mut log = Log::empty(id.clone());
+            let deprecate = |message: &str| Kind::Deprecate { message: message.to_owned() };
+            log.push(log.next(deprecate("first"), publisher, now).unwrap()).unwrap();
+            for _ in 0..number {
+                log.push(log.next(deprecate(message), by, now).unwrap()).unwrap();
+            }
+            log
+        })
+    }
+
+    #[test]
+    fn the_log_is_the_one_that_leads_back_from_the_newest_entry_under_the_latest_keys() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let old = Publisher::from_secret([1; 32], now);
+        let new = old.rotated(crate::identity::SecretKey::from_bytes(&[2; 32]), now).unwrap();
+        let found = |logs: &[&Log]| -> Vec<SignedEntry> {
+            let mut all: Vec<SignedEntry> = logs.iter().flat_map(|log| log.entries().to_vec()).collect();
+            all.sort_by_key(SignedEntry::id);
+            all.dedup_by_key(|entry| entry.id());
+            all
+        };
+        for (later, short, long, expected) in [(&new, 1, 3, 1), (&old, 1, 3, 0), (&old, 2, 5, 0)] {
+            let logs = branches(&old, later, short, long);
+            let log = longest(logs[0].package(), found(&[&logs[0], &logs[1]]));
+            assert_eq!(log, logs[expected]);
+        }
+        // A branch of which the middle is missing is none.
+        let logs = branches(&old, &old, 3, 5);
+        let mut holey = found(&[&logs[0], &logs[1]]);
+        holey.retain(|entry| entry.id() != logs[0].entries()[3].id());
+        assert_eq!(longest(logs[0].package(), holey), logs[1]);
+    }
+
+    #[test]
+    fn of_a_log_with_branches_no_head_is_signed_before_others_were_asked() {
+        let now = Timestamp::from_secs(1_700_000_000);
+        let publisher = Publisher::from_secret([1; 32], now);
+        let [one, other] = branches(&publisher, &publisher, 1, 2);
+        let id = one.package().clone();
+        for (logs, adopted, is_signed) in
+            [(&[&one][..], false, true), (&[&one, &other], false, false), (&[&one], true, false)]
+        {
+            let publisher = if adopted { publisher.clone().adopted() } else { publisher.clone() };
+            let store = Store::in_memory().unwrap();
+            let mut batch = store.lasting_batch();
+            for entry in logs.iter().flat_map(|log| log.entries()) {
+                batch.put(entry.block().clone()).unwrap();
+            }
+            batch.commit(|tx| meta::set(tx, RECOVERY_PENDING, b"whole")).unwrap();
+            recover(&store, std::slice::from_ref(&publisher), now).unwrap();
+            let head = |store: &Store| store.read(|conn| heads::get(conn, &id)).unwrap();
+            assert_eq!(head(&store).is_some(), is_signed);
+            assert_eq!(held_log(&store, &publisher, &id).unwrap().unwrap(), one, "it is here all the same");
+            if logs.len() > 1 {
+                assert!(sign_head(&store, &publisher, &id, now).unwrap().is_none());
+                store.write(|tx| set_certain(tx, &id)).unwrap();
+            }
+            if !is_signed {
+                assert!(sign_head(&store, &publisher, &id, now).unwrap().is_some());
+                assert!(head(&store).is_some());
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use super::{
     failure::fail,
     install::head_key,
     node::Node,
+    part::Missing,
     sources::{Looking, connected},
 };
 use crate::{
@@ -36,8 +37,10 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why the log of a package was not read.
 pub(super) enum Unread {
-    /// It, or some of it, did not come: that proves nothing.
+    /// It did not come: that proves nothing.
     Unavailable(Failure),
+    /// Nobody who was reached holds some of it, or sent it in time; up to where some said that they hold it.
+    Unheld(Failure, Vec<log::UpTo>),
     /// What its publisher signed contradicts the head, or itself: nothing of the package may be used.
     Contradicts(Failure),
 }
@@ -45,14 +48,19 @@ pub(super) enum Unread {
 impl From<Unread> for Failure {
     fn from(unread: Unread) -> Self {
         match unread {
-            Unread::Unavailable(failure) | Unread::Contradicts(failure) => failure,
+            Unread::Unavailable(failure) | Unread::Unheld(failure, _) | Unread::Contradicts(failure) => {
+                failure
+            }
         }
     }
 }
 
 impl Unread {
-    fn of(error: log::Error) -> Self {
+    fn of(error: log::Error, older: Vec<log::UpTo>) -> Self {
         match error {
+            log::Error::NoProviders | log::Error::Missing { .. } | log::Error::Timeout { .. } => {
+                Self::Unheld(fail(error), older)
+            }
             log::Error::Contradiction(error) if error.is_newer() => Self::Unavailable(fail(error)),
             log::Error::Contradiction(error) => Self::contradicts(error),
             other => Self::Unavailable(fail(other)),
@@ -71,6 +79,20 @@ impl Unread {
                     .to_owned();
         }
         Self::Contradicts(failure)
+    }
+}
+
+/// The release that was meant.
+pub(super) struct Chosen {
+    pub(super) release: Release,
+    pub(super) warnings: Vec<String>,
+    /// Whether only a part of the log is known, which was said already.
+    pub(super) is_of_part: bool,
+}
+
+impl From<Release> for Chosen {
+    fn from(release: Release) -> Self {
+        Self { release, warnings: Vec::new(), is_of_part: false }
     }
 }
 
@@ -200,13 +222,13 @@ impl Node {
         &self,
         head: &VerifiedHead,
         version: Option<&Version>,
-    ) -> Result<(Release, Vec<String>), Failure> {
+    ) -> Result<Chosen, Failure> {
         if self.dispute(&head.package_id()).await?.is_some() {
             return self.undisputed_release(head, version).await;
         }
         let latest = head.head().latest.as_ref();
         match (version, latest) {
-            (None, Some(latest)) => Ok((latest.clone(), Vec::new())),
+            (None, Some(latest)) => Ok(Chosen::from(latest.clone())),
             (None, None) => Err(Failure::new(
                 Code::NotFound,
                 format!(
@@ -215,19 +237,24 @@ impl Node {
                 ),
                 "A yanked version can still be installed by its number: name@version",
             )),
-            (Some(version), Some(latest)) if *version == latest.version => Ok((latest.clone(), Vec::new())),
+            (Some(version), Some(latest)) if *version == latest.version => Ok(Chosen::from(latest.clone())),
             (Some(version), _) => {
-                let log = self.log_of(head).await?;
-                let Some(state) = log.versions().get(version) else {
-                    let known: Vec<String> = log.versions().keys().map(Version::to_string).collect();
-                    return Err(Failure::new(
+                let reading = self.log_as_held(head, None).await?;
+                let Some(state) = reading.log.versions().get(version) else {
+                    let known: Vec<String> = reading.log.versions().keys().map(Version::to_string).collect();
+                    let failure = Failure::new(
                         Code::NotFound,
                         format!("{} has no version {version}.", head.package_id()),
                         format!("Its versions: {}", known.join(", ")),
-                    ));
+                    );
+                    return Err(in_doubt(failure, reading.missing.as_ref()));
                 };
                 let warnings = state.yanked.iter().map(|reason| describe::yanked(version, reason));
-                Ok((state.release.clone(), warnings.collect()))
+                Ok(Chosen {
+                    release: state.release.clone(),
+                    warnings: reading.missing.iter().map(Missing::warning).chain(warnings).collect(),
+                    is_of_part: reading.missing.is_some(),
+                })
             }
         }
     }
@@ -283,16 +310,16 @@ impl Node {
     ) -> Result<Vec<SignedEntry>, Unread> {
         let deadline = Instant::now() + LOG_TIMEOUT;
         let (network, store) = (self.network.clone(), self.store.clone());
-        let mut session =
-            log::Session::new(network, store, self.offload, deadline, wanted).map_err(Unread::of)?;
-        if !session.look().await.map_err(Unread::of)? {
+        let read = |error| Unread::of(error, Vec::new());
+        let mut session = log::Session::new(network, store, self.offload, deadline, wanted).map_err(read)?;
+        if !session.look().await.map_err(read)? {
             let found = found.unwrap_or_else(|| match &head.head().latest {
                 Some(latest) => self.sources(latest.root, deadline, Looking::Once),
                 None => self.connected_sources(),
             });
             let fetched = session.fetch(found).await;
             self.judge_log(head, session.report()).await;
-            fetched.map_err(Unread::of)?;
+            fetched.map_err(|error| Unread::of(error, session.older()))?;
         }
         Ok(session.into_entries())
     }
@@ -339,7 +366,7 @@ impl Node {
     }
 
     /// The peers that are connected, as sources of blocks that nobody announces.
-    fn connected_sources(&self) -> mpsc::Receiver<Source> {
+    pub(super) fn connected_sources(&self) -> mpsc::Receiver<Source> {
         let (found, sources) = mpsc::channel(64);
         let (network, store, offload) = (self.network.clone(), self.store.clone(), self.offload);
         let least = self.least_reputation();
@@ -347,6 +374,22 @@ impl Node {
             connected(&network, store, offload, least, &found).await;
         });
         sources
+    }
+}
+
+/// What it means that a version is not among those that are known: where a part of the log is missing, it may be in that.
+pub(super) fn in_doubt(failure: Failure, missing: Option<&Missing>) -> Failure {
+    let Some(missing) = missing.filter(|_| failure.code == Code::NotFound) else { return failure };
+    Failure {
+        retryable: true,
+        ..Failure::new(
+            Code::NoProviders,
+            format!("{} That is not certain: {}.", failure.message, missing.warning()),
+            format!(
+                "Try again when more peers are connected: ggen marketplace p2p peer-list. {}",
+                failure.hint
+            ),
+        )
     }
 }
 

@@ -77,6 +77,7 @@ impl Node {
 
     /// What a person should know of keys that are gone, and of packages that are frozen and of concern here.
     async fn key_warnings(&self) -> Result<Vec<String>, Failure> {
+        let replaced = self.all_replaced().await.unwrap_or_default();
         let mut warnings: Vec<String> = match self.lost_keys().await {
             Ok(lost) => lost
                 .into_iter()
@@ -104,6 +105,8 @@ impl Node {
                 Ok(frozen)
             })
         });
+        warnings.extend(self.keys.unreadable());
+        warnings.extend(replaced.into_iter().map(|failure| format!("{} {}", failure.message, failure.hint)));
         for (package, is_own) in concerned.await? {
             let name = &package.name;
             warnings.push(match is_own {

@@ -28,6 +28,10 @@ impl Node {
 /// # Errors
 /// What the request cannot have, and [`Code::AlreadyRunning`] where the node does run.
 pub fn trust_offline(config: &P2PConfig, request: &TrustRequest) -> Result<Trust, Failure> {
+    if request.action == TrustAction::List && !Store::is_in(&config.state_dir) {
+        // Who only asks leaves nothing behind.
+        return Ok(Trust::default());
+    }
     let now = Timestamp::now();
     let _lock = HomeLock::acquire(&config.state_dir).map_err(fail)?;
     let (store, _) = Store::open(&config.state_dir, now).map_err(fail)?;
@@ -40,21 +44,34 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
         let name: PackageName = request.name.parse().map_err(|error: crate::package::name::Error| {
             Failure::new(error.code(), error.to_string(), "For example: my-package")
         })?;
-        let before = store.read(|conn| pins::pinned(conn, &name)).map_err(fail)?;
-        answer.before = before.map(|publisher| publisher.to_string());
-        answer.changed = match request.action {
-            TrustAction::Unpin => {
-                if before.is_none() {
-                    return Err(Failure::new(
-                        Code::NotFound,
-                        format!("The name \"{name}\" is not pinned."),
-                        "See which are: ggen marketplace p2p trust list",
-                    ));
-                }
-                store.write(|tx| pins::remove(tx, &name)).map_err(fail)?
-            }
-            _ => pin(store, request, &name, before, now)?,
+        let publisher = match request.action {
+            TrustAction::Unpin => None,
+            _ => Some(publisher_of(store, request, &name)?),
         };
+        // What is there is read and replaced in one: an installation may pin the name meanwhile.
+        let changed = store.write(|tx| {
+            let before = pins::pinned(tx, &name)?;
+            let changed = match publisher {
+                None if before.is_none() => Err(Failure::new(
+                    Code::NotFound,
+                    format!("The name \"{name}\" is not pinned."),
+                    "See which are: ggen marketplace p2p trust list",
+                )),
+                None => Ok(pins::remove(tx, &name)?),
+                Some(publisher) if before == Some(publisher) => Ok(false),
+                Some(publisher) => match may_replace(request, &name, before, publisher) {
+                    Ok(()) => {
+                        pins::remove(tx, &name)?;
+                        Ok(pins::pin(tx, &name, &publisher, now)?)
+                    }
+                    Err(failure) => Err(failure),
+                },
+            };
+            Ok(changed.map(|changed| (before, changed)))
+        });
+        let (before, changed) = changed.map_err(fail)??;
+        answer.before = before.map(|publisher| publisher.to_string());
+        answer.changed = changed;
     }
     let pins = store.read(pins::list_all).map_err(fail)?;
     answer.total = pins.len();
@@ -69,21 +86,31 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
     Ok(answer)
 }
 
-fn pin(
-    store: &Store,
+/// The publisher that a request names.
+fn publisher_of(store: &Store, request: &TrustRequest, name: &PackageName) -> Result<PublisherId, Failure> {
+    let verb = if request.action == TrustAction::Accept { "accept" } else { "pin" };
+    if request.publisher.is_empty() {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("\"{name}\" names no publisher."),
+            format!(
+                "Write the whole id: ggen marketplace p2p trust {verb} <publisher>/{name}. See who publishes it: \
+                 ggen marketplace p2p search {name}"
+            ),
+        ));
+    }
+    publisher_in(store, &request.publisher, Some(name))
+}
+
+/// Refuses another publisher than the one that a name is pinned to, unless that was asked for.
+fn may_replace(
     request: &TrustRequest,
     name: &PackageName,
     before: Option<PublisherId>,
-    now: Timestamp,
-) -> Result<bool, Failure> {
-    let publisher = publisher_in(store, &request.publisher, Some(name))?;
-    if before == Some(publisher) {
-        return Ok(false);
-    }
-    if let Some(pinned) = before
-        && request.action == TrustAction::Pin
-    {
-        return Err(Failure::new(
+    publisher: PublisherId,
+) -> Result<(), Failure> {
+    match before {
+        Some(pinned) if request.action == TrustAction::Pin => Err(Failure::new(
             Code::PinMismatch,
             format!(
                 "The name \"{name}\" is pinned to another publisher.\n  pinned: {pinned}\n  named:  {publisher}"
@@ -91,11 +118,26 @@ fn pin(
             format!(
                 "To accept the other one in its place, knowingly: ggen marketplace p2p trust accept {publisher}/{name}"
             ),
-        ));
+        )),
+        _ => Ok(()),
     }
-    let replaced = store.write(|tx| {
-        pins::remove(tx, name)?;
-        pins::pin(tx, name, &publisher, now)
-    });
-    replaced.map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_only_lists_pins_leaves_nothing_in_an_empty_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = P2PConfig::with_state_dir(folder.path());
+        assert_eq!(trust_offline(&config, &TrustRequest::default()).unwrap(), Trust::default());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        for action in [TrustAction::Pin, TrustAction::Accept] {
+            let request = TrustRequest { action, name: "hello".to_owned(), publisher: String::new() };
+            let failure = trust_offline(&config, &request).unwrap_err();
+            assert_eq!(failure.code, Code::Usage);
+            assert!(failure.hint.contains("<publisher>/hello"), "{}", failure.hint);
+        }
+    }
 }

@@ -1,11 +1,13 @@
 //! Holding what is installed against what was signed, and listing it.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use semver::Version;
+use tokio::time::timeout;
 
 use super::{
     amend::taken_back,
+    dependencies::log_here,
     failure::fail,
     fresh,
     meant::{Meant, meant_in},
@@ -13,18 +15,44 @@ use super::{
     place::{self, manifest_of_installed},
 };
 use crate::{
+    catalog,
     code::Code,
     content::ContentId,
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
     package::{PackageId, check},
-    release::VerifiedHead,
+    release::{VerifiedHead, Withdrawn},
     store::{Store, installed, outbox, published},
     time::Timestamp,
 };
 
+/// How long the log of a package may take that was signed twice, and is not here as it ended.
+const LOG_PATIENCE: Duration = Duration::from_secs(4);
+
 impl Node {
     pub(super) async fn verify(&self, request: VerifyRequest) -> Result<Verified, Failure> {
+        self.read_resolved(&request.package).await;
         self.offload_store(move |store| verify_in(store, &request)).await
+    }
+
+    /// Asks for the logs of packages whose publisher ended a double signing, where they are not here as that ended. Without them it
+    /// is not known what was withdrawn.
+    async fn read_resolved(&self, text: &str) {
+        let Ok(meant) = self.meant(text).await else { return };
+        let unread = self.offload_store(move |store| {
+            let mut heads = Vec::new();
+            for row in installations(store, &meant, None)? {
+                let listed = store.read(|conn| Ok(catalog::get(conn, &row.package)?)).map_err(fail)?;
+                let head = listed.and_then(|listed| VerifiedHead::verify_stored(&listed.bytes).ok());
+                let head = head.filter(|head| !head.head().resolved.is_empty());
+                heads.extend(head.filter(|head| log_here(store, head).is_none()));
+            }
+            Ok(heads)
+        });
+        for head in unread.await.unwrap_or_default() {
+            if !matches!(timeout(LOG_PATIENCE, self.log_of(&head)).await, Ok(Ok(_))) {
+                tracing::warn!(package = %head.package_id(), "what its publisher withdrew is not known");
+            }
+        }
     }
 
     pub(super) async fn list(&self) -> Result<Listing, Failure> {
@@ -94,15 +122,35 @@ fn verify_one(store: &Store, installed: installed::Installed) -> Result<Verified
     }
     let (manifest, head) = manifest_of_installed(store, &installed)?;
     let report = check::check(&manifest, &installed.path).map_err(fail)?;
+    let withdrawn = is_withdrawn(store, &installed)?;
+    let mut differences: Vec<String> = report.differences.iter().map(ToString::to_string).collect();
+    if withdrawn {
+        let said = format!(
+            "withdrawn: its publisher ended a double signing, and this content of version {} counts no more; see which do: \
+             ggen marketplace p2p info {}",
+            installed.version, installed.package.name
+        );
+        differences.insert(0, said);
+    }
     Ok(Verified {
-        ok: report.differences.is_empty(),
+        ok: differences.is_empty(),
+        withdrawn,
         files: report.files,
         bytes: report.bytes,
-        differences: report.differences.iter().map(ToString::to_string).collect(),
+        differences,
         signed_by: signed_by(&head),
         key_path: key_path(&head),
         ..verified
     })
+}
+
+/// Whether the publisher withdrew what is installed when it ended a double signing, as far as the log is here.
+fn is_withdrawn(store: &Store, installed: &installed::Installed) -> Result<bool, Failure> {
+    let listed = store.read(|conn| Ok(catalog::get(conn, &installed.package)?)).map_err(fail)?;
+    let head = listed.and_then(|listed| VerifiedHead::verify_stored(&listed.bytes).ok());
+    let log = head.filter(|head| !head.head().resolved.is_empty()).and_then(|head| log_here(store, &head));
+    let is_meant = |it: &Withdrawn| it.version == installed.version && it.manifest == installed.manifest;
+    Ok(log.is_some_and(|log| log.withdrawn().iter().any(is_meant)))
 }
 
 /// The installations that a reference means, or the one that a folder means.

@@ -62,6 +62,8 @@ pub(super) async fn watch(node: Arc<Node>) {
         }
         if is_signing && !was_signing {
             node.outbox.notify_one();
+            node.renewing.notify_one();
+            node.confirming.notify_one();
         }
         let twin = node.twin();
         if let Some(twin) = &twin

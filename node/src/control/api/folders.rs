@@ -61,6 +61,9 @@ pub struct Installed {
     /// What is in that folder.
     #[serde(default)]
     pub kept: Vec<String>,
+    /// Whether something newer was announced that nobody who was reached holds.
+    #[serde(default)]
+    pub newer_announced: bool,
     /// What a person should know.
     pub warnings: Vec<String>,
     /// How fresh the state is that the version was taken from.

@@ -9,6 +9,10 @@ pub struct KeysRenewed {
     pub packages: Vec<String>,
     /// Packages that are frozen: their next head is one that resolves them.
     pub frozen: Vec<String>,
+    /// Packages whose heads wait: what was added to their logs elsewhere is not here, or nobody could be asked, or the clock is
+    /// wrong. They are signed again as soon as that has changed.
+    #[serde(default)]
+    pub waiting: Vec<String>,
     /// Of how many of the packages another node has heard.
     pub announced: usize,
     /// What a person should know.
@@ -46,6 +50,9 @@ pub struct Resolved {
     pub branches: Vec<ResolvedBranch>,
     /// What becomes of each version of the branches.
     pub versions: Vec<ResolvedVersion>,
+    /// What the branches said besides, and what is said again.
+    #[serde(default)]
+    pub repeated: Vec<String>,
     /// Whether the key has to be replaced before anything can be resolved.
     pub needs_rotation: bool,
     /// Whether it was resolved now.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::PeerId;
 
-use super::protocol::{Frame, Request, Then};
+use super::protocol::{Frame, Request, Then, UpTo};
 use crate::{
     content::{Block, Codec, ContentId},
     fetch::transport::RequestFailure,
@@ -26,6 +26,8 @@ const MOVED_BYTES: u64 = 4 << 10;
 const STREAMS_MAX: usize = 3;
 /// How often a peer is asked in vain.
 const TRIES_MAX: u32 = 3;
+/// Older places of the log that are remembered of what peers said they hold.
+const OLDER_MAX: usize = 8;
 /// How long a peer that has too much to do is left alone, and how long we wait where we have too much to do ourselves.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -157,6 +159,8 @@ pub struct Gathering {
     candidates: Vec<Candidate>,
     streams: BTreeMap<StreamId, Stream>,
     asked: u64,
+    /// Up to where peers said that they hold it which lack what is missing.
+    older: Vec<UpTo>,
 }
 
 impl Gathering {
@@ -174,6 +178,7 @@ impl Gathering {
             candidates: Vec::new(),
             streams: BTreeMap::new(),
             asked: 0,
+            older: Vec::new(),
         })
     }
 
@@ -185,6 +190,22 @@ impl Gathering {
     /// How many entries are missing.
     pub fn missing(&self) -> u64 {
         self.next.map_or(0, |next| next.sequence.get().saturating_add(1))
+    }
+
+    /// Up to where peers said that they hold it which lack what is missing, the newest first.
+    pub fn older(&self) -> &[UpTo] {
+        &self.older
+    }
+
+    /// Notes what a peer said of itself; of many, the newest places stay.
+    fn note_older(&mut self, held: UpTo) {
+        let is_older = self.next.is_some_and(|next| held.sequence < next.sequence);
+        if !is_older || held.entry.codec() != Codec::DagCbor || self.older.contains(&held) {
+            return;
+        }
+        let at = self.older.partition_point(|it| it.sequence >= held.sequence);
+        self.older.insert(at, held);
+        self.older.truncate(OLDER_MAX);
     }
 
     /// The entries from the first on.
@@ -298,7 +319,10 @@ impl Gathering {
         }
         candidate.is_out |= taken.fault.is_some();
         match frame.then {
-            Then::Missing => candidate.lacks = next.map(|next| next.id),
+            Then::Missing => {
+                candidate.lacks = next.map(|next| next.id);
+                frame.held.into_iter().for_each(|held| self.note_older(held));
+            }
             Then::Busy => candidate.not_before = now + BUSY_PAUSE,
             Then::More | Then::Done => {}
         }

@@ -38,8 +38,10 @@ fn answer(log: &Log, request: &Request, a_frame: usize) -> Vec<Frame> {
     let from = log.entries().iter().position(|entry| entry.id() == request.newest).unwrap();
     let is_wanted = |entry: &&SignedEntry| request.above.is_none_or(|above| entry.entry().sequence > above);
     let entries: Vec<_> = log.entries()[..=from].iter().rev().take_while(is_wanted).map(bytes).collect();
-    let mut frames: Vec<_> =
-        entries.chunks(a_frame).map(|part| Frame { entries: part.to_vec(), then: Then::More }).collect();
+    let mut frames: Vec<_> = entries
+        .chunks(a_frame)
+        .map(|part| Frame { entries: part.to_vec(), ..Frame::last(Then::More) })
+        .collect();
     match frames.last_mut() {
         Some(last) => last.then = Then::Done,
         None => frames.push(Frame::last(Then::Done)),
@@ -131,7 +133,7 @@ fn whoever_breaks_the_protocol_is_charged_and_not_asked_again() {
     let mut changed = entries[0].to_vec();
     *changed.last_mut().unwrap() ^= 1;
     let id = |back: usize| log.entries()[5 - back].id();
-    let frame = |entries: &[ByteBuf], then| Frame { entries: entries.to_vec(), then };
+    let frame = |entries: &[ByteBuf], then| Frame { entries: entries.to_vec(), ..Frame::last(then) };
     let too_many: Vec<_> = entries.iter().cloned().chain([bytes(&other.entries()[0])]).collect();
     for (what, frames, fault) in [
         ("a flipped bit", vec![frame(&[changed.into()], Then::More)], Some(Fault::Forged(id(0)))),
@@ -317,7 +319,7 @@ fn what_the_publisher_signed_wrongly_is_nobodys_fault_but_its() {
         gathering.held(None).unwrap();
         gathering.peer(PeerId::random());
         let Ask { id, .. } = ask(&mut gathering, SECOND);
-        let frame = Frame { entries: vec![bytes(&newest)], then: Then::More };
+        let frame = Frame { entries: vec![bytes(&newest)], ..Frame::last(Then::More) };
         assert_eq!(gathering.frame(id, &frame, SECOND).unwrap_err().code(), code, "{what}");
     }
     let first = Gathering::new(Wanted { sequence: Sequence::new(0), ..wanted(&log) });
@@ -454,4 +456,32 @@ proptest! {
         prop_assert!(gathering.is_complete(), "one honest peer is enough");
         prop_assert_eq!(gathering.into_entries(), log.entries());
     }
+}
+
+#[test]
+fn older_places_that_peers_hold_are_remembered_the_newest_first_and_within_bounds() {
+    let log = versions(10);
+    let mut gathering = gathering(&log);
+    let held = |sequence: u64, bytes: &[u8]| UpTo {
+        sequence: Sequence::new(sequence),
+        entry: ContentId::of(Codec::DagCbor, bytes),
+    };
+    let raw = UpTo { entry: ContentId::of(Codec::Raw, b"no entry"), ..held(3, b"") };
+    let said = [
+        held(2, b"2"),
+        held(5, b"5"),
+        held(2, b"2"),
+        held(9, b"not older"),
+        held(u64::MAX, b"lie"),
+        raw,
+        held(3, b"3"),
+    ];
+    for held in said.into_iter().chain((0..20).map(|n| held(0, &[n]))) {
+        gathering.peer(PeerId::random());
+        let asked = ask(&mut gathering, SECOND);
+        let frame = Frame { held: Some(held), ..Frame::last(Then::Missing) };
+        assert!(gathering.frame(asked.id, &frame, SECOND).unwrap().is_over);
+    }
+    let older: Vec<u64> = gathering.older().iter().map(|it| it.sequence.get()).collect();
+    assert_eq!(older, [5, 3, 2, 0, 0, 0, 0, 0]);
 }

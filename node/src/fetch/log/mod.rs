@@ -14,6 +14,6 @@ mod recital;
 mod session;
 
 pub use gathering::{Ask, Fault, Gathering, StreamId, Taken, Wanted};
-pub use protocol::{Frame, Request, Then};
+pub use protocol::{Frame, Request, Then, UpTo};
 pub use recital::Recital;
 pub use session::{Error, Session};

@@ -39,6 +39,18 @@ pub struct Frame {
     pub entries: Vec<ByteBuf>,
     /// What comes after them.
     pub then: Then,
+    /// Beside [`Then::Missing`]: an older place of the log that the peer holds entries up to. A hint, which proves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<UpTo>,
+}
+
+/// A place of a log up to which a peer holds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct UpTo {
+    /// The place.
+    pub sequence: Sequence,
+    /// The entry there.
+    pub entry: ContentId,
 }
 
 /// What comes after the entries of a frame.
@@ -58,7 +70,7 @@ pub enum Then {
 impl Frame {
     /// A frame without entries, and the last one.
     pub fn last(then: Then) -> Self {
-        Self { entries: Vec::new(), then }
+        Self { entries: Vec::new(), then, held: None }
     }
 }
 
@@ -91,7 +103,9 @@ mod tests {
         large[0].pop();
         large.push(ByteBuf::from(vec![0; ENTRY_BYTES_MAX]));
         for entries in [small, large] {
-            let frame = Frame { entries, then: Then::Missing };
+            let held =
+                UpTo { sequence: Sequence::new(u64::MAX), entry: ContentId::of(Codec::DagCbor, b"an entry") };
+            let frame = Frame { entries, then: Then::Missing, held: Some(held) };
             let bytes = serde_ipld_dagcbor::to_vec(&frame).unwrap().len();
             assert!(bytes <= LOG_FRAME_BYTES_MAX, "{bytes}");
         }
@@ -107,7 +121,7 @@ mod tests {
             above: Some(Sequence::new(7)),
         };
         insta::assert_snapshot!(hex(serde_ipld_dagcbor::to_vec(&request).unwrap()), @"a4646e616d65647061636b6561626f766507666e6577657374d82a582500017112209fb7f2ffa7e75ba5d5017c2b5b651a7d256016ca891c74ca01cb651d6781a6e9697075626c69736865725820d3d92637b4841de4a62d86e414453ad0fca98e35348d81072fafd2cdbb2ee8f1");
-        let frame = Frame { entries: vec![ByteBuf::from(b"entry".to_vec())], then: Then::More };
+        let frame = Frame { entries: vec![ByteBuf::from(b"entry".to_vec())], ..Frame::last(Then::More) };
         insta::assert_snapshot!(hex(serde_ipld_dagcbor::to_vec(&frame).unwrap()), @"a2647468656e646d6f726567656e74726965738145656e747279");
     }
 }

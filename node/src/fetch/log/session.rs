@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     gathering::{Ask, Fault, Gathering, StreamId, Taken, Wanted},
-    protocol::{Frame, Request},
+    protocol::{Frame, Request, UpTo},
 };
 use crate::{
     code::Code,
@@ -188,6 +188,11 @@ impl<T: Transport> Session<T> {
         // Nothing that was verified is lost, whatever the outcome.
         let flushed = self.write().await;
         outcome.and(flushed)
+    }
+
+    /// Up to where peers said that they hold it which lack some of it, the newest first.
+    pub fn older(&self) -> Vec<UpTo> {
+        self.gathering.as_ref().map(|gathering| gathering.older().to_vec()).unwrap_or_default()
     }
 
     /// The entries from the first on, where all of them are here.

@@ -62,6 +62,16 @@ pub fn list_all(connection: &Connection) -> Result<Vec<OwnHead>, Error> {
     list(connection, "SELECT * FROM own_heads ORDER BY publisher, name", &[], read)
 }
 
+/// Every package with the sequence of its head.
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn list_places(connection: &Connection) -> Result<Vec<(PackageId, u64)>, Error> {
+    list(connection, "SELECT publisher, name, sequence FROM own_heads", &[], |row| {
+        Ok((read_package(row)?, column::read_integer(row, "sequence")?))
+    })
+}
+
 /// Stops announcing a package; returns whether there was a head.
 ///
 /// # Errors

@@ -125,7 +125,9 @@ impl Install {
         let outcomes = outcomes.await?;
         let is_stale = |(asked, outcome): (&Asked, &Result<Installed, Failure>)| {
             let is_exact = matches!(asked.which, Which::Exact(_));
-            outcome.as_ref().is_ok_and(|installed| !is_exact && installed.freshness.overdue)
+            outcome.as_ref().is_ok_and(|installed| {
+                !is_exact && (installed.freshness.overdue || installed.newer_announced)
+            })
         };
         let any_stale = self.packages.iter().zip(&outcomes).any(is_stale);
         let exit = match <[_; 1]>::try_from(outcomes) {
@@ -137,7 +139,7 @@ impl Install {
         };
         if self.strict && any_stale && exit == Exit::Ok {
             session
-                .note("The newest version was not confirmed in time, as --strict demands; exit status 10.");
+                .note("The newest version was not confirmed in time, or could not be had, as --strict demands; exit status 10.");
             return Ok(Exit::Told(Code::Partial));
         }
         Ok(exit)

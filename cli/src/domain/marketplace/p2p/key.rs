@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 use ggen_marketplace::{
     code::Code,
     control::{api::Failure, service::Outcome},
-    identity::{Publisher, key_file, node_key},
+    identity::{Publisher, Replaced, key_file, node_key},
     limits::KEY_FILE_BYTES_MAX,
     store::HomeLock,
     time::Timestamp,
@@ -101,6 +101,9 @@ struct Row {
     /// Why it cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// What replaced it on another machine, and what to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaced: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -150,11 +153,16 @@ impl Key {
             Action::Import { name, from } => {
                 let publisher = Publisher::import(&read(&from)?).map_err(refused)?;
                 // The same publisher with later keys takes the place of what is there: it was rotated on another machine.
-                match Publisher::load(&folder, &name) {
-                    Ok(there) if there.id() == publisher.id() => publisher.replace(&folder, &name),
-                    _ => publisher.adopt(&folder, &name),
+                let kept = match Publisher::load(&folder, &name) {
+                    Ok(there) if there.id() == publisher.id() => publisher.supersede(&folder, &name),
+                    _ => publisher.adopt(&folder, &name).map(|()| None),
+                };
+                if let Some(kept) = kept.map_err(refused)? {
+                    session.warn(&format!(
+                        "the key that was here belongs to other key documents than the new one; it is kept as {}",
+                        kept.display()
+                    ));
                 }
-                .map_err(refused)?;
                 session.warn("use the key in one place at a time, and publish while connected: two versions that are signed apart from each other freeze the package until you resolve it");
                 print_one(session, "Imported", name, &publisher)?;
             }
@@ -177,11 +185,12 @@ fn row(name: String, publisher: &Publisher) -> Row {
         publisher: Some(publisher.id().to_string()),
         public_key: Some(publisher.public_key().to_string()),
         error: None,
+        replaced: None,
     }
 }
 
 fn with_hint(error: &key_file::Error) -> String {
-    format!("{error}; {}", error.hint())
+    format!("{error}; {}", error.hint().replace('\n', "; "))
 }
 
 /// The peer that a new node key stands for.
@@ -218,8 +227,18 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
     let keys: Vec<Row> = names
         .into_iter()
         .map(|name| match Publisher::load(folder, &name) {
-            Ok(publisher) => row(name, &publisher),
-            Err(error) => Row { name, publisher: None, public_key: None, error: Some(with_hint(&error)) },
+            Ok(publisher) => {
+                let replaced = Replaced::of(folder, &name, publisher.key_log());
+                let replaced = replaced.map(|replaced| with_hint(&replaced.error(&name)));
+                Row { replaced, ..row(name, &publisher) }
+            }
+            Err(error) => Row {
+                name,
+                publisher: None,
+                public_key: None,
+                error: Some(with_hint(&error)),
+                replaced: None,
+            },
         })
         .collect();
     let owner = session.home().join(node_key::OWNER_FILE_NAME);
@@ -241,6 +260,9 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
         });
         for lost in &answer.lost {
             page.warnings(&[format!("the publisher key {} is lost: {}", lost.name, lost.error)]);
+        }
+        for key in &answer.keys {
+            page.warnings(key.replaced.as_slice());
         }
         if answer.keys.is_empty() {
             if answer.lost.is_empty() {
@@ -266,8 +288,26 @@ fn print_one(session: &Session, done: &str, name: String, publisher: &Publisher)
     })
 }
 
+/// The key of a name. One that never was is not found, which is no damage.
+fn load(folder: &Path, name: &str) -> Outcome<Publisher> {
+    Publisher::load(folder, name).map_err(|error| match error {
+        key_file::Error::Missing { .. } => {
+            let lost = Publisher::lost(folder).unwrap_or_default().into_iter().find(|lost| lost.name == name);
+            match lost {
+                Some(lost) => refused(lost.error(folder)),
+                None => Failure::new(
+                    Code::NotFound,
+                    format!("There is no publisher key \"{name}\"."),
+                    "See which there are: ggen marketplace p2p key list",
+                ),
+            }
+        }
+        error => refused(error),
+    })
+}
+
 fn export(session: &Session, folder: &Path, name: String, to: Option<&Path>) -> Finished<()> {
-    let publisher = Publisher::load(folder, &name).map_err(refused)?;
+    let publisher = load(folder, &name)?;
     Publisher::share(folder, &name).map_err(refused)?;
     let text = publisher.export();
     if let Some(to) = to {

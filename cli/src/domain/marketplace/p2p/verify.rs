@@ -69,7 +69,9 @@ fn show(verified: &Verified, page: &mut Page) {
             .line(format!("Forget it: ggen marketplace p2p remove {}", verified.path));
         return;
     }
-    page.heading(if verified.ok {
+    page.heading(if verified.withdrawn {
+        format!("{} was withdrawn by its publisher", verified.id)
+    } else if verified.ok {
         format!("{} is as its publisher signed it", verified.id)
     } else {
         format!("{} is NOT as its publisher signed it", verified.id)

@@ -164,7 +164,7 @@ impl Node {
                 continue;
             }
             let head = self.head_of(&it.id).await?;
-            let (release, _) = self.undisputed_release(&head, Some(&it.release.version)).await?;
+            let release = self.undisputed_release(&head, Some(&it.release.version)).await?.release;
             if release != it.release {
                 let why = format!("version {} of the lock file is not from before that", release.version);
                 return Err(frozen(&it.id, &why));
@@ -285,7 +285,7 @@ impl Node {
         let range = match (range, wanted.requirements.project().dependencies.get(&id)) {
             (Some(range), _) => range,
             (None, Some(range)) => range.clone(),
-            (None, None) => compatible(&self.release_of(&head, None).await?.0.version),
+            (None, None) => compatible(&self.release_of(&head, None).await?.release.version),
         };
         let alias = match (alias, wanted.requirements.alias(&id)) {
             (Some(alias), _) => alias

@@ -231,8 +231,12 @@ impl Node {
         }
         let head = self.head_of(package).await?;
         let newest = self.newest(head, Demand::default(), how.asks, how.deadline).await?;
-        let log = self.log_of(&newest.head).await.map_err(Failure::from)?;
-        Ok(Offer::of(newest.head, &log))
+        // Versions of which nobody has the log are offered to nobody.
+        let reading = self.log_as_held(&newest.head, None).await.map_err(Failure::from)?;
+        if let Some(missing) = &reading.missing {
+            tracing::warn!(%package, "{}", missing.warning());
+        }
+        Ok(Offer::of(newest.head, &reading.log))
     }
 
     /// What a version needs, from its signed manifest.

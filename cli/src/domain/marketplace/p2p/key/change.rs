@@ -3,7 +3,10 @@
 //! The key file is replaced whole. A running node signs the heads of the publisher's packages again at once, another one when
 //! it starts.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 use ggen_marketplace::{
@@ -12,12 +15,12 @@ use ggen_marketplace::{
         api::{Failure, KeysRenewed},
         service::Outcome,
     },
-    identity::{PublicKey, Publisher, RecoveryKey, publisher},
+    identity::{PublicKey, Publisher, RecoveryKey, Replaced, publisher},
     time::Timestamp,
 };
 use serde::Serialize;
 
-use super::{read, refused, write_new};
+use super::{load, read, refused, write_new};
 use crate::{
     domain::marketplace::p2p_state,
     page::Page,
@@ -92,20 +95,38 @@ struct Changed {
 
 impl Target {
     /// The publisher, and the recovery keys that were given.
-    fn load(&self, folder: &Path) -> Outcome<(Publisher, Vec<RecoveryKey>)> {
-        let publisher = Publisher::load(folder, &self.name).map_err(refused)?;
+    async fn load(&self, session: &Session, folder: &Path) -> Outcome<(Publisher, Vec<RecoveryKey>)> {
+        // A running node may have learnt that the key was replaced elsewhere: it notes that beside the file.
+        let _ = session.client().renew_keys().await;
+        let publisher = load(folder, &self.name)?;
+        if let Some(replaced) = Replaced::of(folder, &self.name, publisher.key_log()) {
+            return Err(refused(replaced.error(&self.name)));
+        }
+        let hint = "Give the file that `key recovery make` wrote: --recovery <FILE>";
         let read = |path: &PathBuf| {
-            RecoveryKey::import(&read(path)?).map_err(|error| {
+            let text = read(path).map_err(|failure| Failure { hint: hint.to_owned(), ..failure })?;
+            RecoveryKey::import(&text).map_err(|error| {
                 let said = refused(error);
-                Failure::new(
-                    said.code,
-                    format!("{}: {}", path.display(), said.message),
-                    "Give the file that `key recovery make` wrote.",
-                )
+                Failure::new(said.code, format!("{}: {}", path.display(), said.message), hint)
             })
         };
         let keys = self.recovery.iter().map(read).collect::<Outcome<Vec<_>>>()?;
-        let named = &publisher.key_log().current().recovery;
+        let current = publisher.key_log().current();
+        let named = &current.recovery;
+        let given: BTreeSet<PublicKey> = keys.iter().map(RecoveryKey::public_key).collect();
+        let needed = usize::try_from(current.recovery_threshold).unwrap_or(usize::MAX);
+        if given.len() < needed && given.iter().all(|key| named.contains(key)) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "This publisher is changed by {needed} of its {} recovery keys, and {} were given.",
+                    named.len(),
+                    given.len()
+                ),
+                "Give the files of enough of them: --recovery <FILE>, repeatable. See which keys those are: ggen marketplace p2p key \
+                 recovery list",
+            ));
+        }
         match keys.iter().find(|key| !named.contains(&key.public_key())) {
             Some(stranger) => Err(Failure::new(
                 Code::Usage,
@@ -119,7 +140,7 @@ impl Target {
 
 impl Rotate {
     pub(super) async fn run(self, session: &Session, folder: &Path) -> Finished<()> {
-        let (publisher, recovery) = self.target.load(folder)?;
+        let (publisher, recovery) = self.target.load(session, folder).await?;
         let change = publisher::Change::default();
         let next = publisher.rotated_at_random(change, &recovery, Timestamp::now()).map_err(refused)?;
         done(session, folder, self.target.name, &next, Vec::new()).await
@@ -128,7 +149,7 @@ impl Rotate {
 
 impl Revoke {
     pub(super) async fn run(self, session: &Session, folder: &Path) -> Finished<()> {
-        let (publisher, recovery) = self.target.load(folder)?;
+        let (publisher, recovery) = self.target.load(session, folder).await?;
         let now = Timestamp::now();
         let next = if self.public_keys.is_empty() {
             let revoked = vec![publisher.public_key()];
@@ -173,7 +194,15 @@ async fn make(
     to: &[PathBuf],
     threshold: u32,
 ) -> Finished<()> {
-    let (publisher, recovery) = target.load(folder)?;
+    let (publisher, recovery) = target.load(session, folder).await?;
+    if threshold == 0 || usize::try_from(threshold).is_ok_and(|threshold| threshold > to.len()) {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{threshold} of {} recovery keys cannot be needed.", to.len()),
+            "Give --to once for each key that is made, and a --threshold from 1 to their number.",
+        )
+        .into());
+    }
     let keys = to.iter().map(|_| RecoveryKey::random().map_err(refused)).collect::<Outcome<Vec<_>>>()?;
     let named = keys.iter().map(RecoveryKey::public_key).collect();
     let change = publisher::Change { recovery: Some((named, threshold)), ..Default::default() };
@@ -267,6 +296,7 @@ fn show(changed: &Changed, page: &mut Page) {
         Some(node) => {
             page.warnings(&node.warnings);
             page.list("signed again", &node.packages);
+            page.list("waiting", &node.waiting);
             page.list("frozen", &node.frozen);
             for frozen in &node.frozen {
                 let name = frozen.rsplit('/').next().unwrap_or(frozen);

@@ -88,13 +88,18 @@ fn show(resolved: &Resolved, page: &mut Page) {
             }),
         );
     }
+    if !resolved.repeated.is_empty() {
+        page.list("said again", &resolved.repeated);
+    }
     if resolved.resolved {
         page.field("dht_stored", resolved.dht_stored).field("announced_to", resolved.announced_to);
     } else {
         page.line("").line("Nothing was signed.");
-        if resolved.needs_rotation {
-            page.line("First replace the key: ggen marketplace p2p key rotate");
-        }
-        page.line("Then run this again without --dry-run.");
+        let name = resolved.package.rsplit('/').next().unwrap_or(&resolved.package);
+        let sign = format!("ggen marketplace p2p key resolve {name}, with the same --keep and --withdraw");
+        page.line(match resolved.needs_rotation {
+            true => format!("First replace the key: ggen marketplace p2p key rotate. Then sign it: {sign}"),
+            false => format!("To sign it: {sign}"),
+        });
     }
 }

@@ -1,0 +1,190 @@
+//! The part of a log that can be had where its newest entries cannot: its author announced them, and went away before anybody had
+//! fetched them.
+//!
+//! What was released before must not be lost with them. An entry is signed and names the one before it, so that a log that ends
+//! earlier than the head says is as genuine as the whole one; only what was said since is not known, and whoever uses the part
+//! is told so.
+
+use semver::Version;
+use tokio::sync::mpsc;
+
+use super::{install::head_key, meant::newest_within, node::Node, resolve::Unread};
+use crate::{
+    catalog,
+    fetch::{Source, log},
+    package::asked::Which,
+    release::{Log, Place, Release, VerifiedHead, fork::Side},
+    store::meta,
+};
+
+/// Places of a log that are tried, the newest first: more than nodes that were read at different times tell of.
+const PLACES_TRIED_MAX: usize = 4;
+
+/// A log, as far as it could be read.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) log: Log,
+    /// What of it is not here; none where it is whole.
+    pub(super) missing: Option<Missing>,
+}
+
+/// The newest entries of a log, which nobody who was reached holds.
+#[derive(Debug)]
+pub(super) struct Missing {
+    /// The newest version that the head names.
+    announced: Option<Version>,
+    /// How many entries.
+    entries: u64,
+}
+
+impl Missing {
+    /// What is said beside anything that is taken from the part.
+    pub(super) fn warning(&self) -> String {
+        let Self { announced, entries, .. } = self;
+        let what = match announced {
+            Some(version) => format!("something newer was announced ({version})"),
+            None => "something newer was announced".to_owned(),
+        };
+        let number = if *entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+        format!(
+            "{what}, and nobody who was reached holds it: of the log {number} are missing, so what its publisher said last is \
+             not known"
+        )
+    }
+}
+
+impl Node {
+    /// The log of a package as far as those hold it who can be reached, with whatever a double signing leaves of it.
+    pub(super) async fn log_as_held(
+        &self,
+        head: &VerifiedHead,
+        found: Option<mpsc::Receiver<Source>>,
+    ) -> Result<Reading, Unread> {
+        let (why, older) = match self.log_from(head, found).await {
+            Ok(log) => return Ok(Reading { log, missing: None }),
+            Err(Unread::Unheld(why, older)) => (why, older),
+            Err(unread) => return Err(unread),
+        };
+        let Some(log) = self.part(head, older).await? else {
+            let (announced, entries) = (None, head.head().sequence.get().saturating_add(1));
+            return match self.undisputed_of_another(head).await {
+                Some(log) => Ok(Reading { log, missing: Some(Missing { announced, entries }) }),
+                None => Err(Unread::Unheld(why, Vec::new())),
+            };
+        };
+        let entries = head.head().sequence.get().saturating_add(1).saturating_sub(log.entries().len() as u64);
+        let announced = head.head().latest.as_ref().filter(|latest| log.latest() != Some(latest));
+        let announced = announced.map(|latest| latest.version.clone());
+        let log = match self.dispute(&head.package_id()).await.map_err(Unread::Unavailable)? {
+            Some(proofs) => self.undisputed(head, log, &proofs).await?,
+            None => log,
+        };
+        Ok(Reading { log, missing: Some(Missing { announced, entries }) })
+    }
+
+    /// The newest release before one that nobody has, where the log that names it cannot be had either.
+    pub(super) async fn older_release(
+        &self,
+        head: &VerifiedHead,
+        gone: &Release,
+        which: &Which,
+    ) -> Option<(Release, String)> {
+        let Reading { log, missing } = self.log_as_held(head, None).await.ok()?;
+        let missing = missing?;
+        let release = match which {
+            Which::Range(range) => {
+                let version = newest_within(&log, range).ok()?;
+                log.versions().get(&version)?.release.clone()
+            }
+            Which::Latest | Which::Exact(_) => log.latest()?.clone(),
+        };
+        (release != *gone).then(|| (release, missing.warning()))
+    }
+
+    /// The longest part of a log that is here, or that peers said they hold.
+    async fn part(&self, head: &VerifiedHead, older: Vec<log::UpTo>) -> Result<Option<Log>, Unread> {
+        let package = head.package_id();
+        let read = self.with_store(move |store| {
+            let installed = store.read(|conn| meta::get(conn, &head_key(&package)))?;
+            let installed = installed.and_then(|bytes| VerifiedHead::verify_stored(&bytes).ok());
+            let mut places = store.read(|conn| Ok(catalog::places(conn, &package)?))?;
+            places.extend(installed.map(|head| Place::from(head.seen())));
+            Ok(places)
+        });
+        let places = read.await.map_err(Unread::Unavailable)?;
+        let here = places.iter().map(|place| log::UpTo { sequence: place.sequence, entry: place.entry });
+        let mut ends: Vec<log::UpTo> = older.into_iter().chain(here).collect();
+        ends.retain(|end| end.sequence < head.head().sequence);
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.dedup();
+        ends.truncate(PLACES_TRIED_MAX);
+        for log::UpTo { sequence, entry } in ends {
+            let wanted = log::Wanted { newest: entry, sequence, ..log::Wanted::of(head, None) };
+            let Ok(entries) = self.entries(head, wanted, Some(self.connected_sources())).await else {
+                continue;
+            };
+            match Log::verify(entries) {
+                Ok(log) if stands(&log, head, &places) => return Ok(Some(log)),
+                Ok(_) => {
+                    tracing::debug!(package = %head.package_id(), %sequence, "a part of a log does not stand")
+                }
+                Err(error) => tracing::debug!(%error, "a part of a log is none"),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a log that ends earlier than a head says may be used: it begins as that one, contradicts nothing that was seen, and its
+/// end was seen, or signed with keys that still count. Of one that only revoked keys signed nobody can tell whether it is theirs.
+fn stands(log: &Log, head: &VerifiedHead, places: &[Place]) -> bool {
+    let Some(newest) = log.newest() else { return false };
+    let is_seen = places.iter().any(|place| place.entry == newest.id());
+    let counts = || {
+        let side = Side::read(newest.block().bytes());
+        side.is_some_and(|(_, side)| !side.is_void(head.key_log()))
+    };
+    log.id() == Some(head.head().log)
+        && newest.entry().sequence < head.head().sequence
+        && log.continues(places, head).is_ok()
+        && (is_seen || counts())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        identity::{SecretKey, publisher::Change},
+        release::fixture::{NOW, draft, head, publisher, releases},
+    };
+
+    #[test]
+    fn a_part_stands_where_it_is_the_beginning_of_what_was_announced_by_keys_that_count() {
+        let author = publisher(1);
+        let newest = head(&author, &["1.0.0", "1.1.0", "1.2.0"]);
+        let part = releases(&author, &["1.0.0", "1.1.0"]);
+        assert!(stands(&part, &newest, &[]));
+        let seen = |head: &VerifiedHead| [Place::from(head.seen())];
+        assert!(stands(&part, &newest, &seen(&head(&author, &["1.0.0", "1.1.0"]))));
+        let fork = head(&author, &["1.0.0", "1.1.1"]);
+        assert!(!stands(&part, &newest, &seen(&fork)), "it contradicts what was seen");
+        assert!(!stands(&releases(&author, &["0.9.0"]), &newest, &[]), "it begins otherwise");
+        assert!(!stands(&releases(&author, &["1.0.0", "1.1.0", "1.2.0"]), &newest, &[]), "it is no part");
+        assert!(!stands(&Log::empty(newest.package_id()), &newest, &[]));
+    }
+
+    #[test]
+    fn what_a_revoked_key_signed_stands_only_where_it_was_seen_before() {
+        let old = publisher(1);
+        let secret = Some(SecretKey::from_bytes(&[2; 32]));
+        for (revoked, counts) in [(Vec::new(), true), (vec![old.public_key()], false)] {
+            let change = Change { secret: secret.clone(), revoked, ..Change::default() };
+            let new = old.changed(change, &[], NOW).unwrap();
+            let part = releases(&old, &["1.0.0", "1.1.0"]);
+            let newest = draft(&new, &releases(&old, &["1.0.0", "1.1.0", "1.2.0"])).sign(&new).unwrap();
+            assert_eq!(stands(&part, &newest, &[]), counts);
+            let seen = Place::from(head(&old, &["1.0.0", "1.1.0"]).seen());
+            assert!(stands(&part, &newest, &[seen]));
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! A publisher key that was replaced on another machine: how a machine that was away then learns it, remembers it beside the key
+//! file, and takes the new key.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    KeyLog, Publisher,
+    key_file::{self, Error, Flaw},
+    publisher::path,
+};
+use crate::{content::ContentId, time::Timestamp};
+
+/// The ending of the file beside a key that says which key document replaced it.
+const ENDING: &str = "replaced";
+/// Keys of one name that are kept aside at most.
+const KEPT_MAX: usize = 100;
+
+/// The first key document of a publisher that a key here does not stand behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replaced {
+    /// Its number.
+    pub n: u64,
+    /// Its fingerprint ([`KeyLog::fingerprint`]).
+    pub document: ContentId,
+    /// When it was made, as its maker says.
+    pub created: Timestamp,
+}
+
+impl Replaced {
+    /// The first document of the chain that others know which is not in our own.
+    pub fn find(own: &KeyLog, others: &KeyLog) -> Option<Self> {
+        if own.publisher() != others.publisher() {
+            return None;
+        }
+        (0..=others.current().n).find_map(|n| {
+            let (document, created) = (others.fingerprint(n)?, others.document(n)?.created);
+            (own.fingerprint(n) != Some(document)).then_some(Self { n, document, created })
+        })
+    }
+
+    /// Remembers it beside the key called `name` in the folder of keys `dir`.
+    ///
+    /// # Errors
+    /// Whatever keeps the file from being written.
+    pub fn note(&self, dir: &Path, name: &str) -> Result<(), Error> {
+        let file = path(dir, name)?.with_extension(ENDING);
+        let line = format!("{} {} {}\n", self.n, self.document, self.created.as_secs());
+        if fs::read_to_string(&file).is_ok_and(|there| there == line) {
+            return Ok(());
+        }
+        fs::write(&file, line).map_err(|source| Error::Write { path: file, source })
+    }
+
+    /// What is remembered of the key called `name`, unless its chain has that document by now.
+    pub fn of(dir: &Path, name: &str, keys: &KeyLog) -> Option<Self> {
+        let text = fs::read_to_string(path(dir, name).ok()?.with_extension(ENDING)).ok()?;
+        let mut words = text.split_whitespace();
+        let n = words.next()?.parse().ok()?;
+        let document = words.next()?.parse().ok()?;
+        let created = Timestamp::from_secs(words.next()?.parse().ok()?);
+        (keys.fingerprint(n) != Some(document)).then_some(Self { n, document, created })
+    }
+
+    /// The same as an error, with the way to mend it.
+    pub fn error(&self, name: &str) -> Error {
+        Error::Replaced { name: name.to_owned(), n: self.n, created: self.created }
+    }
+}
+
+impl Publisher {
+    /// Writes the key in the place of the one called `name` in the folder of keys `dir`, which is of the same publisher. Where that
+    /// one belongs to another chain of keys, it is kept aside, and the answer says where.
+    ///
+    /// # Errors
+    /// [`Flaw::Replaced`] where the one that is there is newer, and whatever keeps the file from being written; what is there then
+    /// stays.
+    pub fn supersede(&self, dir: &Path, name: &str) -> Result<Option<PathBuf>, Error> {
+        let there = Self::load(dir, name)?;
+        let file = path(dir, name)?;
+        let mut kept = None;
+        if there.id() == self.id() && !there.key_log().agrees_with(self.key_log()) {
+            kept = Some(keep(&file)?);
+            key_file::replace(&file, &self.contents())?;
+        } else {
+            self.replace(dir, name)?;
+        }
+        match fs::remove_file(file.with_extension(ENDING)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::Write { path: file.with_extension(ENDING), source: error })
+            }
+            _ => Ok(kept),
+        }
+    }
+}
+
+/// Gives a key file a second name, which is free.
+fn keep(file: &Path) -> Result<PathBuf, Error> {
+    let names = (1..=KEPT_MAX).map(|number| file.with_extension(format!("key.{ENDING}-{number}")));
+    for kept in names {
+        match fs::hard_link(file, &kept) {
+            Ok(()) => return Ok(kept),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(Error::Write { path: kept, source }),
+        }
+    }
+    Err(Error::Flaw { path: file.to_owned(), flaw: Flaw::Replaced })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::SecretKey;
+
+    const THEN: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    fn next(publisher: &Publisher, seed: u8) -> Publisher {
+        publisher
+            .rotated(SecretKey::from_bytes(&[seed; 32]), THEN.plus(std::time::Duration::from_secs(1)))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_first_document_that_is_not_ours_is_named() {
+        let first = Publisher::from_secret([1; 32], THEN);
+        let (second, fork) = (next(&first, 2), next(&first, 8));
+        let third = next(&second, 3);
+        let found = |own: &Publisher, others: &Publisher| {
+            Replaced::find(own.key_log(), others.key_log()).map(|it| it.n)
+        };
+        assert_eq!(found(&first, &third), Some(1));
+        assert_eq!(found(&second, &third), Some(2));
+        assert_eq!(found(&next(&fork, 9), &second), Some(1), "a longer chain that nobody else knows");
+        assert_eq!(found(&third, &first), None);
+        assert_eq!(found(&third, &third), None);
+        assert_eq!(found(&first, &Publisher::from_secret([7; 32], THEN)), None, "another publisher");
+    }
+
+    #[test]
+    fn it_is_remembered_until_the_new_key_is_here_and_the_old_one_is_kept_aside() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("keys");
+        let first = Publisher::from_secret([1; 32], THEN);
+        let (second, fork) = (next(&first, 2), next(&first, 8));
+        first.store(&dir, "me").unwrap();
+        let replaced = Replaced::find(first.key_log(), second.key_log()).unwrap();
+        replaced.note(&dir, "me").unwrap();
+        assert_eq!(Replaced::of(&dir, "me", first.key_log()), Some(replaced));
+        assert!(replaced.error("me").to_string().contains("key document 1"));
+        assert!(replaced.error("me").hint().contains("key import me <file>"));
+        assert_eq!(Replaced::of(&dir, "me", second.key_log()), None);
+        // It replaced its own key before it knew: that chain is no beginning of the other one.
+        fork.supersede(&dir, "me").unwrap();
+        let kept = second.supersede(&dir, "me").unwrap().unwrap();
+        assert_eq!(Publisher::load(&dir, "me").unwrap().key_log(), second.key_log());
+        assert_eq!(Publisher::list(&dir).unwrap(), ["me"]);
+        let text = fs::read_to_string(kept).unwrap();
+        assert_eq!(Publisher::import(&text).unwrap().public_key(), fork.public_key());
+        assert!(!dir.join("publishers/me.replaced").exists());
+        assert!(first.supersede(&dir, "me").is_err(), "an older key takes the place of none");
+        assert!(next(&second, 3).supersede(&dir, "me").unwrap().is_none());
+        fs::write(dir.join("publishers/me.replaced"), "nonsense").unwrap();
+        assert_eq!(Replaced::of(&dir, "me", second.key_log()), None);
+    }
+}

@@ -393,10 +393,16 @@ fn those_who_have_the_same_know_it_after_one_round_trip() {
     let all = items(0..100_000);
     let mut network = Network::of(&[&all, &all]);
     network.connect(0, 1);
-    network.settle();
+    network.settle_for(JOINED_WAIT / 2);
     network.assert_same();
     assert_eq!((network.messages, network.turns), (1, 1));
     assert!(network.bytes <= 400, "{} bytes", network.bytes);
+    // What came meanwhile by gossip, before both were in its mesh, is asked for once.
+    network.bytes = 0;
+    network.nodes[1].add(item(1_900_000_000, 7));
+    network.settle();
+    network.assert_same();
+    assert!(network.bytes <= 200, "{} bytes", network.bytes);
     // From now on, the order of changes tells.
     network.bytes = 0;
     network.nodes[0].exchange.refresh(network.now);
@@ -510,7 +516,9 @@ fn one_that_comes_back_is_read_on_or_compared_with_where_much_has_changed() {
     network.connect(0, 2);
     network.settle();
     network.assert_same();
-    assert_eq!(network.nodes[0].came.len(), 1_000, "each once, though both peers have them");
+    // One may come from both, where both are read on at the same moment.
+    let came = network.nodes[0].came.len();
+    assert!((1_000..=1_001).contains(&came), "{came}: each once, though both peers have them");
     assert!(network.bytes < 8_000, "{} bytes", network.bytes);
 }
 

@@ -51,6 +51,8 @@ const GUEST_WAIT: Duration = Duration::from_secs(10);
 const GUEST_MAX: Duration = Duration::from_secs(60);
 /// How long after a peer had no room it is asked again.
 const REFUSED_WAIT: Duration = Duration::from_secs(5);
+/// How long after a peer was read for the first time it is read on: what came by gossip before it was in the topic's mesh passed it by.
+const JOINED_WAIT: Duration = Duration::from_secs(2);
 /// What was taken meanwhile is told together.
 const NEWS_WAIT: Duration = Duration::from_millis(200);
 /// How often others are told that there is something new, and how often a peer is asked for saying so, at most.
@@ -776,6 +778,9 @@ impl<P: Copy + Ord> Exchange<P> {
         self.change(&peer, |reader| {
             reader.state = State::Idle;
             reader.outcome = Some(outcome);
+            if !std::mem::replace(&mut reader.was_read, true) {
+                reader.again_at = Some(now + JOINED_WAIT);
+            }
         });
         self.give_up(peer, now);
     }

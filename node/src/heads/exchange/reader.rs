@@ -130,6 +130,8 @@ pub(super) struct Reader<P> {
     /// When to read it again, before the next round.
     pub(super) again_at: Option<Duration>,
     pub(super) began_at: Option<Duration>,
+    /// Whether it was read once since it joined.
+    pub(super) was_read: bool,
     /// Turns that were answered it, and up to when that is counted.
     turns_used: (u32, Duration),
 }
@@ -152,6 +154,7 @@ impl<P> Reader<P> {
             retries: 0,
             again_at: None,
             began_at: None,
+            was_read: false,
             turns_used: (0, Duration::ZERO),
         }
     }

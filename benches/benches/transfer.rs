@@ -17,7 +17,7 @@ use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry},
     control::{
         api::{Failure, InstallRequest, PublishRequest, SearchRequest, VerifyRequest},
-        service::{ProgressSender, Service},
+        service::{Cancel, ProgressSender, Service},
     },
 };
 use libp2p::{Multiaddr, multiaddr::Protocol};
@@ -168,7 +168,9 @@ impl Pair {
 
     async fn publish(&self, source: &Path) -> Outcome<()> {
         let request = PublishRequest { path: text(source), ..PublishRequest::default() };
-        Service::publish(&self.author, request, ProgressSender::discard()).await.map_err(failed)?;
+        Service::publish(&self.author, request, ProgressSender::discard(), Cancel::default())
+            .await
+            .map_err(failed)?;
         Ok(())
     }
 

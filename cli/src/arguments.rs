@@ -65,6 +65,11 @@ impl Noun {
         self.p2p().verb.after_interruption()
     }
 
+    /// Whether the verb says itself what Ctrl-C made of it.
+    pub(crate) fn attends_itself(&self) -> bool {
+        self.p2p().verb.attends_itself()
+    }
+
     /// Whether this process becomes the node.
     pub(crate) fn is_node(&self) -> bool {
         self.p2p().verb.is_node()

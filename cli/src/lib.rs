@@ -61,8 +61,8 @@ fn execute(cli: Cli) -> u8 {
                 "Raise the limits of processes and open files: ulimit -u 1024; ulimit -n 1024",
             )
         })?;
-        // A node stops in good order on a signal; every other verb is simply dropped.
-        let result = if cli.command.is_node() {
+        // A node stops in good order on a signal; most other verbs are simply dropped.
+        let result = if cli.command.is_node() || cli.command.attends_itself() {
             runtime.block_on(cli.command.run(&session))
         } else {
             runtime.block_on(session.attend(cli.command.after_interruption(), cli.command.run(&session)))

@@ -27,12 +27,18 @@ pub struct Package {
     directory: PathBuf,
     version: Option<Version>,
     skip_verify: bool,
+    allow_secrets: bool,
 }
 
 impl Package {
     /// The package in a directory; nothing is read yet.
     pub fn from_dir(directory: impl AsRef<Path>) -> Self {
-        Self { directory: directory.as_ref().to_owned(), version: None, skip_verify: false }
+        Self {
+            directory: directory.as_ref().to_owned(),
+            version: None,
+            skip_verify: false,
+            allow_secrets: false,
+        }
     }
 
     /// Publishes under this version in place of the one in `gpack.toml`.
@@ -51,7 +57,19 @@ impl Package {
         Ok(self)
     }
 
-    /// Skips the local checks that concern neither form, hashes nor signatures.
+    /// Publishes files that look as if they held secrets too; never a key file of this program.
+    #[must_use]
+    pub fn allow_secrets(mut self) -> Self {
+        self.allow_secrets = true;
+        self
+    }
+
+    /// Whether files are published that look as if they held secrets.
+    pub fn allows_secrets(&self) -> bool {
+        self.allow_secrets
+    }
+
+    /// Skips the local checks that concern neither form, hashes, signatures nor secrets.
     #[must_use]
     pub fn skip_verify(mut self) -> Self {
         self.skip_verify = true;
@@ -133,7 +151,8 @@ pub struct RegistryMetadata {
 /// Futures are [`Send`]; all methods may be called at once from many tasks.
 pub trait Registry: Send + Sync + 'static {
     /// Publishes a package: it is either durable here with its signed head, announced now or as soon as somebody listens;
-    /// or it waits, durable and unsigned, until it can be signed without risk; or nothing has changed.
+    /// or it waits, durable and unsigned, until it can be signed without risk; or nothing has changed. A future that is dropped
+    /// before it is signed leaves nothing behind.
     fn publish(&self, package: Package) -> impl Future<Output = Result<Release, Error>> + Send;
 
     /// Finds packages, best first, at most `limit`, none twice; an empty text lists all by recency.

@@ -8,7 +8,7 @@ use ggen_marketplace::{
     config::Partial,
     control::{
         api::{BootstrapRequest, Failure, InstallRequest, PublishRequest, SearchRequest},
-        service::{ProgressSender, Service},
+        service::{Cancel, ProgressSender, Service},
     },
     identity::Publisher,
     network::{Metrics, Observer, Offload, transport},
@@ -306,7 +306,8 @@ async fn perform(
     match &step.action {
         Action::Publish { .. } => {
             let request = PublishRequest { path: folder, ..PublishRequest::default() };
-            let published = Service::publish(registry, request, ProgressSender::discard()).await?;
+            let published =
+                Service::publish(registry, request, ProgressSender::discard(), Cancel::default()).await?;
             let id = format!("{}/{}", published.publisher, published.name);
             let more = format!(
                 "sequence {} stored {} heard {}",

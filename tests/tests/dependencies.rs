@@ -9,7 +9,7 @@ use ggen_marketplace::{
     code::Code,
     control::{
         api::{Failure, InstallRequest, Installed, PublishRequest, Published},
-        service::{ProgressSender, Service},
+        service::{Cancel, ProgressSender, Service},
     },
 };
 use libp2p::Multiaddr;
@@ -82,7 +82,7 @@ impl Node {
         dependencies: &[(&str, &str)],
     ) -> Result<Published, Failure> {
         let request = package(self.home.path(), name, version, dependencies);
-        self.registry.publish(request, ProgressSender::discard()).await
+        self.registry.publish(request, ProgressSender::discard(), Cancel::default()).await
     }
 
     /// Publishes what must be refused, and yields why.
@@ -151,7 +151,7 @@ async fn skipped_checks_are_noted_and_an_install_says_what_else_is_needed() {
     let b = id(&first.publish("b", "1.0.0", &[]).await.unwrap());
     let unmet = package(first.home.path(), "a", "1.0.0", &[(&b, "^9")]);
     let skipped = PublishRequest { skip_verify: true, ..unmet };
-    let a = id(&first.registry.publish(skipped, ProgressSender::discard()).await.unwrap());
+    let a = id(&first.registry.publish(skipped, ProgressSender::discard(), Cancel::default()).await.unwrap());
     let c = id(&first.publish("c", "1.0.0", &[(&b, "^1")]).await.unwrap());
 
     let installed = second.install(&a, "a").await;
@@ -195,7 +195,7 @@ async fn what_cannot_be_checked_alone_is_a_warning() {
         loop {
             let request = package(home.path(), name, version, dependencies);
             let config = config(home.path(), &[]);
-            match publish_offline(config, request, ProgressSender::discard()).await {
+            match publish_offline(config, request, ProgressSender::discard(), Cancel::default()).await {
                 // The last task of the node that was dropped may hold its store for a moment.
                 Err(failure) if failure.code == Code::AlreadyRunning => {
                     tokio::time::sleep(Duration::from_millis(20)).await;

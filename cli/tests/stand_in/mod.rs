@@ -9,12 +9,12 @@ use ggen_marketplace::{
             AmendRequest, Amended, BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest,
             Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed,
             KeysRenewed, ListedPackage, Listing, PackageInfo, PeerDetails, PeerEvent, PeerInfo,
-            PeerInfoRequest, PeerList, PeerListRequest, Pin, PublishRequest, Published, Reloaded,
+            PeerInfoRequest, PeerList, PeerListRequest, Pin, Planned, PublishRequest, Published, Reloaded,
             RemoveRequest, Removed, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, SearchRequest,
             SearchResults, Status, Stopping, Trust, TrustAction, TrustRequest, Verified, VerifyRequest,
         },
         server::Server,
-        service::{Outcome, ProgressSender, Service},
+        service::{Cancel, Outcome, ProgressSender, Service},
     },
 };
 use tokio::sync::oneshot;
@@ -105,7 +105,7 @@ impl Service for Answers {
         })
     }
 
-    async fn publish(&self, request: PublishRequest, _: ProgressSender) -> Outcome<Published> {
+    async fn publish(&self, request: PublishRequest, _: ProgressSender, _: Cancel) -> Outcome<Published> {
         Ok(Published {
             id: request.path,
             publisher: "gp1x".to_owned(),
@@ -125,6 +125,10 @@ impl Service for Answers {
             queued: false,
             warnings: vec![],
         })
+    }
+
+    async fn plan(&self, request: PublishRequest, _: ProgressSender) -> Outcome<Planned> {
+        Ok(Planned { id: request.path, warnings: vec![HOSTILE.to_owned()], ..Planned::default() })
     }
 
     async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {

@@ -6,6 +6,7 @@
 mod amend;
 mod folders;
 mod keys;
+mod plan;
 mod project;
 mod views;
 
@@ -26,6 +27,7 @@ pub use self::{
         KeysRenewed, Pin, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, Trust, TrustAction,
         TrustRequest,
     },
+    plan::{CancelRequest, Cancelled, Planned, PlannedFile},
 };
 use crate::code::Code;
 
@@ -233,9 +235,12 @@ pub struct PublishRequest {
     pub path: String,
     /// Overrides the version of `gpack.toml`.
     pub version: Option<String>,
-    /// Skips the local checks that do not concern form, hashes or signatures.
+    /// Skips the local checks that do not concern form, hashes, signatures or secrets.
     #[serde(default)]
     pub skip_verify: bool,
+    /// Publishes files that look as if they held secrets; never a key file of this program.
+    #[serde(default)]
+    pub allow_secrets: bool,
     /// Waits until other nodes hold the head, or the time ran out.
     #[serde(default)]
     pub wait: bool,
@@ -246,6 +251,9 @@ pub struct PublishRequest {
     /// Fails where the package cannot be signed now, instead of putting it into the outbox.
     #[serde(default)]
     pub no_queue: bool,
+    /// A word of the client's own, by which it can cancel the publication; without one only by going away.
+    #[serde(default)]
+    pub ticket: String,
 }
 
 /// `publish`.

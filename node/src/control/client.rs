@@ -22,13 +22,13 @@ use tokio::task::JoinHandle;
 
 use super::{
     api::{
-        AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped,
-        DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody, ExplainRequest, Explained, Failure,
-        Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, Outdated, OutdatedRequest,
-        PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, ProjectDone, ProjectRequest,
-        PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved,
-        SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping, Trust, TrustRequest,
-        UnbanRequest, Unbanned, Verified, VerifyRequest,
+        AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped, CancelRequest,
+        Cancelled, DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody, ExplainRequest,
+        Explained, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, Outdated,
+        OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Planned, Progress,
+        ProjectDone, ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed,
+        ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping,
+        Trust, TrustRequest, UnbanRequest, Unbanned, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -92,6 +92,22 @@ impl Client {
         progress: impl FnMut(Progress),
     ) -> Outcome<Published> {
         self.stream("/v1/publish", request, progress).await
+    }
+
+    /// Asks what a publication would be; `progress` is called for every step.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn plan(&self, request: &PublishRequest, progress: impl FnMut(Progress)) -> Outcome<Planned> {
+        self.stream("/v1/publish/plan", request, progress).await
+    }
+
+    /// Cancels the publication of this ticket; what became of it is the answer to [`Client::publish`].
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn cancel_publish(&self, request: &CancelRequest) -> Outcome<Cancelled> {
+        self.post("/v1/publish/cancel", request, LOOKUP_DEADLINE).await
     }
 
     /// Takes a version out of the outbox.

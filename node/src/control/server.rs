@@ -3,15 +3,16 @@
 //! Only the same user, or root, is answered. Requests, connections and waiting are bounded; a panic in a verb becomes an
 //! error of that verb. The server never shuts the node down itself: it stops serving and says why.
 //!
-//! `publish` and `install` answer with one [`Step`] a line. A client that goes away cancels its verb, except `publish`, which
-//! runs to its end so that nothing signed is left unannounced.
+//! `publish` and `install` answer with one [`Step`] a line. A client that goes away cancels its verb. `publish` is told so, and runs
+//! to its end all the same, so that nothing signed is left unannounced.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     pin::pin,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,7 +24,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
-use super::{api, service::Service, socket, socket_path};
+use super::{
+    api,
+    service::{Cancel, Service},
+    socket, socket_path,
+};
 use crate::code::Code;
 
 mod answer;
@@ -107,6 +112,7 @@ impl Server {
             cancelled: CancellationToken::new(),
             tracker: TaskTracker::new(),
             streams: Arc::clone(&self.streams),
+            publications: Mutex::new(BTreeMap::new()),
         });
         let ended = {
             let mut shutdown = pin!(shutdown);
@@ -142,6 +148,8 @@ struct Shared<S> {
     cancelled: CancellationToken,
     tracker: TaskTracker,
     streams: Arc<Semaphore>,
+    /// What is being published, by the word with which its client can cancel it.
+    publications: Mutex<BTreeMap<String, Cancel>>,
 }
 
 /// Accepts for ever.

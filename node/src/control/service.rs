@@ -6,13 +6,14 @@
 use std::future::Future;
 
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::code::Code;
 
 use super::api::{
     AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
     Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, Outdated,
-    OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Progress, ProjectDone,
+    OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Planned, Progress, ProjectDone,
     ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved,
     SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
 };
@@ -36,11 +37,21 @@ pub trait Service: Send + Sync + 'static {
     fn status(&self) -> impl Future<Output = Outcome<Status>> + Send;
 
     /// Packs, signs, stores and announces a directory.
+    ///
+    /// Nothing is signed and nothing waits once `cancel` was told; what was signed before that stays.
     fn publish(
         &self,
         request: PublishRequest,
         progress: ProgressSender,
+        cancel: Cancel,
     ) -> impl Future<Output = Outcome<Published>> + Send;
+
+    /// Says what a publication would be, and changes nothing.
+    fn plan(
+        &self,
+        request: PublishRequest,
+        progress: ProgressSender,
+    ) -> impl Future<Output = Outcome<Planned>> + Send;
 
     /// Takes a version out of the outbox.
     fn drop_queued(&self, request: DropRequest) -> impl Future<Output = Outcome<Dropped>> + Send;
@@ -161,6 +172,46 @@ fn not_offered() -> Failure {
         "The node does not offer this.",
         "The node may be of another version than this ggen. Restart it: ggen marketplace p2p restart",
     )
+}
+
+/// Whether who asked for some work wants it no longer.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(CancellationToken);
+
+/// Cancels when it is dropped.
+#[derive(Debug)]
+pub struct CancelOnDrop(Cancel);
+
+impl Cancel {
+    /// Says that it is not wanted any longer.
+    pub fn cancel(&self) {
+        self.0.cancel();
+    }
+
+    /// Whether that was said.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+
+    /// Waits until it is said.
+    ///
+    /// # Cancel safety
+    /// Loses nothing when dropped.
+    pub async fn cancelled(&self) {
+        self.0.cancelled().await;
+    }
+
+    /// Says so when the guard is dropped.
+    #[must_use]
+    pub fn on_drop(&self) -> CancelOnDrop {
+        CancelOnDrop(self.clone())
+    }
+}
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
 }
 
 /// Where work reports how far it is; never blocks, and only the last report counts.

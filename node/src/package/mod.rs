@@ -1,6 +1,6 @@
 //! Packages: their names, their description file, their tree of files and their manifest.
 //!
-//! Publishing goes [`gpack::read`] → [`walk::walk`] → [`preflight::inspect`] → [`pack::pack`] → [`manifest::Manifest`];
+//! Publishing goes [`gpack::read`] → [`walk::walk`] → `preflight` → [`pack::pack`] → [`manifest::Manifest`];
 //! installing goes from a verified manifest through [`unpack::unpack`] and is looked over by [`check::check`]. The module
 //! reads and writes files, but knows nothing of runtimes, networks or databases: blocks leave and enter through closures.
 
@@ -12,16 +12,20 @@ pub mod asked;
 pub mod check;
 pub mod dependencies;
 pub mod gpack;
+mod ignore_files;
 pub mod manifest;
 pub mod name;
 pub mod pack;
 pub mod path;
 pub mod preflight;
+mod secrets;
 #[cfg(test)]
 mod testing;
 pub mod unixfs;
 pub mod unpack;
 pub mod walk;
+
+pub(crate) use secrets::own;
 
 pub use asked::Asked;
 pub use gpack::Gpack;

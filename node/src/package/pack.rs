@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use sha2::{Digest, Sha256};
 
 use super::{
-    PackagePath,
+    PackagePath, own,
     unixfs::{self, FileBuilder, FileRoot},
     walk::{self, Found, State},
 };
@@ -91,6 +91,7 @@ fn pack_file<E>(
         return Err(changed().into());
     }
     let (mut builder, mut hash, mut left) = (FileBuilder::new(), Sha256::new(), found.state.size);
+    let mut keys = Keys::default();
     loop {
         let len = match file.read(buffer) {
             Ok(0) => break,
@@ -100,6 +101,9 @@ fn pack_file<E>(
         };
         // A file that grows could be read for ever.
         left = left.checked_sub(len as u64).ok_or_else(changed)?;
+        if keys.stand_in(&buffer[..len]) {
+            return Err(walk::Error::OwnKey { path: found.path.to_string() }.into());
+        }
         hash.update(&buffer[..len]);
         builder.push(&buffer[..len], sink).map_err(Error::Sink)?;
         progress(len as u64);
@@ -108,6 +112,27 @@ fn pack_file<E>(
         return Err(changed().into());
     }
     Ok((builder.finish(sink).map_err(Error::Sink)?, hash.finalize().into()))
+}
+
+/// Looks for key files of this program in bytes that come piece by piece: whatever checks were skipped, none is packed.
+#[derive(Default)]
+struct Keys {
+    /// The last bytes that came, of which a key may go on in those that come next.
+    last: Vec<u8>,
+}
+
+impl Keys {
+    fn stand_in(&mut self, bytes: &[u8]) -> bool {
+        self.last.extend(&bytes[..bytes.len().min(own::SPAN)]);
+        let found = own::find(&self.last).or_else(|| own::find(bytes)).is_some();
+        if bytes.len() >= own::SPAN {
+            self.last.clear();
+            self.last.extend(&bytes[bytes.len() - own::SPAN..]);
+        } else {
+            self.last.drain(..self.last.len().saturating_sub(own::SPAN));
+        }
+        found
+    }
 }
 
 /// Why packing failed; `E` is the error of whoever takes the blocks.

@@ -12,6 +12,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{is_hidden, name::RESERVED, shorten};
+use icu_normalizer::DecomposingNormalizerBorrowed as DecomposingNormalizer;
+
 use crate::{
     code::Code,
     limits::{COMPONENT_BYTES_MAX, DEPTH_MAX, DIRECTORIES_MAX, FILES_MAX, PATH_BYTES_MAX},
@@ -154,7 +156,7 @@ pub fn check_list<'a>(paths: impl IntoIterator<Item = &'a PackagePath>) -> Resul
         for (level, name) in path.components().enumerate() {
             let is_file = level + 1 == depth;
             let number = known.len() + 1;
-            match known.entry((directory, name.to_lowercase())) {
+            match known.entry((directory, folded(name))) {
                 Entry::Vacant(entry) => {
                     directories += usize::from(!is_file);
                     if directories > DIRECTORIES_MAX {
@@ -178,6 +180,16 @@ pub fn check_list<'a>(paths: impl IntoIterator<Item = &'a PackagePath>) -> Resul
         }
     }
     Ok(())
+}
+
+/// A name as it is on systems that tell neither upper and lower case nor the forms of one letter apart: decomposed, in lower case, and
+/// decomposed again ([Unicode](https://www.unicode.org/versions/latest/core-spec/chapter-3/), definition 145).
+fn folded(name: &str) -> String {
+    if name.is_ascii() {
+        return name.to_ascii_lowercase();
+    }
+    let decompose = DecomposingNormalizer::new_nfd();
+    decompose.normalize(&decompose.normalize(name).to_lowercase()).into_owned()
 }
 
 /// Why a path, or a list of paths, was refused.
@@ -219,7 +231,9 @@ pub enum Error {
         path: String,
     },
     /// Two paths that some systems cannot tell apart.
-    #[error("\"{first}\" and \"{second}\" are the same where upper and lower case are")]
+    #[error(
+        "\"{first}\" and \"{second}\" are the same on systems that do not tell upper and lower case, or two ways to write one letter, apart"
+    )]
     Collision {
         /// The earlier one, shortened.
         first: String,
@@ -331,6 +345,18 @@ mod tests {
         assert!(matches!(check_list(&parse(&["README", "readme"])), Err(Error::Collision { .. })));
         assert!(matches!(check_list(&parse(&["Dir/a", "dir/b"])), Err(Error::Collision { .. })));
         assert!(matches!(check_list(&parse(&["Ä", "ä"])), Err(Error::Collision { .. })));
+        for (one, other) in [
+            ("a\u{308}", "ä"),
+            ("A\u{308}", "ä"),
+            ("e\u{301}/x", "é/y"),
+            ("\u{212b}", "å"),
+            ("각", "\u{1100}\u{1161}\u{11a8}"),
+        ] {
+            let mut texts = [one, other];
+            texts.sort_unstable();
+            assert!(matches!(check_list(&parse(&texts)), Err(Error::Collision { .. })), "{texts:?}");
+        }
+        assert_eq!(check_list(&parse(&["a", "ä", "日本", "ﬁ"])), Ok(()));
         assert!(matches!(check_list(&parse(&["a", "a/b"])), Err(Error::FileAndDirectory { .. })));
         // Between the file and the directory of the same name another path may stand.
         assert!(matches!(check_list(&parse(&["a", "a-b", "a/b"])), Err(Error::FileAndDirectory { .. })));

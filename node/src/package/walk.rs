@@ -1,8 +1,8 @@
 //! Which files of a directory are published, and opening them so that nothing else is read in their place.
 //!
-//! `.gitignore` and `.ggenignore` inside the directory are honoured, and nothing outside of it: the same directory gives the
-//! same files on every machine. Hidden files belong to a package unless they are ignored; `.git` never does, and the
-//! `gpack.toml` at the top always does.
+//! What ignore files leave out is not published: those inside the directory, and in a Git repository the `.gitignore` files above it up
+//! to the root of the repository (`ignore_files.rs`). Hidden files belong to a package unless they are ignored; `.git` never does, and
+//! the `gpack.toml` at the top always does.
 
 use std::{
     fmt,
@@ -10,13 +10,13 @@ use std::{
     io,
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ignore::{DirEntry, WalkBuilder};
 use rustix::fs::OFlags;
 
-use super::{PackagePath, gpack, io_code, path, shorten};
+use super::{PackagePath, gpack, ignore_files::IgnoreFiles, io_code, path, shorten};
 use crate::{
     code::Code,
     limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, IGNORE_FILE_BYTES_MAX, PACKAGE_BYTES_MAX},
@@ -24,8 +24,6 @@ use crate::{
 
 /// Offenders that are collected; a directory with more of them is not looked through any further.
 const OFFENDERS_MAX: usize = 100;
-/// The ignore files that are honoured.
-const IGNORE_FILES: [&str; 2] = [".gitignore", ".ggenignore"];
 
 /// One file to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,9 +63,9 @@ impl State {
 /// [`Error::Offenders`] with everything that cannot be published, and [`Error::Limit`] for too much of it.
 pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
     let mut search = Search { root: directory, found: Vec::new(), offenders: Vec::new(), bytes: 0 };
-    let closed = Closed::default();
-    if !closed.closes(directory) {
-        for entry in walker(directory, closed.clone()) {
+    let ignored = Arc::new(Mutex::new(IgnoreFiles::above(directory)));
+    if lock(&ignored).enter(directory) {
+        for entry in walker(directory, ignored.clone()) {
             search.visit(entry)?;
             if search.offenders.len() >= OFFENDERS_MAX {
                 break;
@@ -75,7 +73,8 @@ pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
         }
         search.visit_description()?;
     }
-    for path in closed.into_paths() {
+    let bad = lock(&ignored).take_bad();
+    for path in bad {
         search.offend(
             &path,
             format!("an ignore file must be a regular file of at most {IGNORE_FILE_BYTES_MAX} bytes"),
@@ -91,49 +90,28 @@ pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
     Ok(found)
 }
 
-fn walker(directory: &Path, closed: Closed) -> ignore::Walk {
+fn walker(directory: &Path, ignored: Arc<Mutex<IgnoreFiles>>) -> ignore::Walk {
     WalkBuilder::new(directory)
         .standard_filters(false)
-        .git_ignore(true)
-        .require_git(false)
-        .add_custom_ignore_filename(".ggenignore")
         .follow_links(false)
         // A directory of this depth is seen and refused, rather than left out with all that it holds.
         .max_depth(Some(DEPTH_MAX + 1))
-        .filter_entry(move |entry| !(is_git(entry.path()) || is_folder(entry) && closed.closes(entry.path())))
+        .filter_entry(move |entry| {
+            let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
+            let mut ignored = lock(&ignored);
+            !is_git(entry.path())
+                && !ignored.leaves_out(entry.path(), is_folder)
+                && (!is_folder || ignored.enter(entry.path()))
+        })
         .build()
+}
+
+fn lock(ignored: &Mutex<IgnoreFiles>) -> MutexGuard<'_, IgnoreFiles> {
+    ignored.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn is_git(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.eq_ignore_ascii_case(".git"))
-}
-
-fn is_folder(entry: &DirEntry) -> bool {
-    entry.file_type().is_some_and(|kind| kind.is_dir())
-}
-
-/// Ignore files that are no regular files, or too large: reading them could block, lead out of the directory, or take all
-/// memory, so the folders that hold them are not entered.
-#[derive(Clone, Default)]
-struct Closed(Arc<Mutex<Vec<PathBuf>>>);
-
-impl Closed {
-    /// Whether the folder must not be entered; keeps the reason.
-    fn closes(&self, folder: &Path) -> bool {
-        let bad = IGNORE_FILES.iter().map(|name| folder.join(name)).find(|path| !is_absent_or_readable(path));
-        let is_closed = bad.is_some();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bad);
-        is_closed
-    }
-
-    fn into_paths(self) -> Vec<PathBuf> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-fn is_absent_or_readable(path: &Path) -> bool {
-    fs::symlink_metadata(path)
-        .map_or(true, |metadata| metadata.is_file() && metadata.len() <= IGNORE_FILE_BYTES_MAX)
 }
 
 struct Search<'a> {
@@ -311,6 +289,12 @@ pub enum Error {
         /// Its path inside the package.
         path: String,
     },
+    /// A file holds a key of this program.
+    #[error("the file {path} holds a secret key of this program, which is never published")]
+    OwnKey {
+        /// Its path inside the package.
+        path: String,
+    },
     /// Reading failed.
     #[error("cannot read {path}: {source}")]
     Io {
@@ -337,7 +321,7 @@ impl Error {
     /// The stable code of this error.
     pub fn code(&self) -> Code {
         match self {
-            Self::Offenders { .. } | Self::Changed { .. } => Code::PackageInvalid,
+            Self::Offenders { .. } | Self::Changed { .. } | Self::OwnKey { .. } => Code::PackageInvalid,
             Self::Limit { .. } => Code::Limit,
             // They are our own files: what is wrong with them was not signed by anybody.
             Self::Path(error) => match error.code() {
@@ -359,6 +343,7 @@ impl Error {
                 "Leave out with .ggenignore what is not part of the package, or split it.".to_owned()
             }
             Self::Changed { .. } => "Publish again once nothing writes to the directory.".to_owned(),
+            Self::OwnKey { .. } => super::preflight::FORBIDDEN_HINT.to_owned(),
             Self::Io { .. } => "Check that the file can be read.".to_owned(),
         }
     }
@@ -402,10 +387,10 @@ mod tests {
     }
 
     #[test]
-    fn ignore_files_inside_are_honoured_and_those_outside_are_not() {
+    fn ignore_files_inside_are_honoured_and_those_outside_of_any_repository_are_not() {
         let outer = tempfile::tempdir().unwrap();
         let root = outer.path().join("package");
-        write(outer.path(), &[(".gitignore", "*"), (".git/info/exclude", "*"), (".ignore", "*")]);
+        write(outer.path(), &[(".gitignore", "*"), (".ggenignore", "*"), (".ignore", "*")]);
         write(
             &root,
             &[
@@ -439,6 +424,63 @@ mod tests {
             "src/target/x",
         ];
         assert_eq!(names(&root), expected);
+    }
+
+    #[test]
+    fn git_ignores_count_up_to_the_root_of_the_repository_as_for_git() {
+        let outer = tempfile::tempdir().unwrap();
+        write(
+            outer.path(),
+            &[
+                // Above the repository: of no account, nor is anybody's .ggenignore out here.
+                (".gitignore", "*\n"),
+                (".ggenignore", "*\n!secret.env\n"),
+                ("repo/.git/HEAD", ""),
+                ("repo/.ggenignore", "*\n"),
+                ("repo/.gitignore", "*.log\n*.env\n/packages/one/build\n/top\nnode_modules/\n"),
+                ("repo/packages/.gitignore", "!kept.log\n/one/only\n"),
+                ("repo/packages/one/gpack.toml", ""),
+                ("repo/packages/one/.gitignore", "!very.log\n"),
+                ("repo/packages/one/a.log", ""),
+                ("repo/packages/one/kept.log", ""),
+                ("repo/packages/one/deep/very.log", ""),
+                ("repo/packages/one/secret.env", "A=1"),
+                ("repo/packages/one/build/x", ""),
+                ("repo/packages/one/top", ""),
+                ("repo/packages/one/only", ""),
+                ("repo/packages/one/src/only", ""),
+                ("repo/packages/one/node_modules/x/y", ""),
+            ],
+        );
+        let expected = [".gitignore", "deep/very.log", "gpack.toml", "kept.log", "src/only", "top"];
+        let root = outer.path().join("repo/packages/one");
+        assert_eq!(names(&root), expected);
+        // Through a link, and with a path that is not the shortest, it is the same directory.
+        symlink(&root, outer.path().join("link")).unwrap();
+        assert_eq!(names(&outer.path().join("link/../one")), expected);
+        assert_eq!(names(&outer.path().join("link")), expected);
+        // A repository of its own begins anew.
+        write(&root, &[(".git", "gitdir: elsewhere")]);
+        assert!(names(&root).contains(&"a.log".to_owned()));
+    }
+
+    #[test]
+    fn what_is_named_is_published_even_where_git_ignores_it_as_a_whole() {
+        let outer = tempfile::tempdir().unwrap();
+        write(outer.path(), &[(".git/HEAD", ""), (".gitignore", "dist/\n*.tmp\n"), ("dist/gpack.toml", "")]);
+        write(outer.path(), &[("dist/a", ""), ("dist/b.tmp", "")]);
+        assert_eq!(names(&outer.path().join("dist")), ["a", "gpack.toml"]);
+    }
+
+    #[test]
+    fn an_ignore_file_above_that_would_block_is_refused() {
+        let outer = tempfile::tempdir().unwrap();
+        write(outer.path(), &[(".git/HEAD", ""), ("in/gpack.toml", "")]);
+        let pipe = outer.path().join(".gitignore");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+            .unwrap();
+        let offenders = offenders(&outer.path().join("in"));
+        assert!(offenders[0].ends_with(".gitignore"), "{offenders:?}");
     }
 
     #[test]
@@ -567,6 +609,16 @@ mod tests {
             "it is a folder that was named, and nothing that was signed"
         );
         assert_eq!(error.code().exit_code(), 7);
+    }
+
+    #[test]
+    fn names_that_differ_in_normalisation_only_are_refused() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &[("caf\u{e9}", ""), ("cafe\u{301}", "")]);
+        // A file system that does not tell them apart holds one file.
+        if fs::read_dir(root.path()).unwrap().count() == 2 {
+            assert!(matches!(walk(root.path()).unwrap_err(), Error::Path(path::Error::Collision { .. })));
+        }
     }
 
     #[test]

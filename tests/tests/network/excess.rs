@@ -4,7 +4,7 @@ use ggen_marketplace::{
     code::Code,
     control::{
         api::PublishRequest,
-        service::{ProgressSender, Service},
+        service::{Cancel, ProgressSender, Service},
     },
 };
 
@@ -20,7 +20,7 @@ async fn a_time_that_no_clock_can_hold_is_no_defect_of_the_node() {
     assert_eq!(closed.code, Code::Network);
     let directory = package(temp.path(), "patient", "1.0.0", &[]);
     let request = PublishRequest { timeout_secs: Some(u64::MAX), ..publish_request(&directory) };
-    Service::publish(&*node, request, ProgressSender::discard()).await.unwrap();
+    Service::publish(&*node, request, ProgressSender::discard(), Cancel::default()).await.unwrap();
 }
 
 #[tokio::test]

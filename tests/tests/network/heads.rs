@@ -9,7 +9,7 @@ use ggen_marketplace::{
     content::ContentId,
     control::{
         api::{PeerInfoRequest, SearchRequest},
-        service::{ProgressSender, Service},
+        service::{Cancel, ProgressSender, Service},
     },
     identity::Context,
     limits::HEADS_PAGES_BARREN_MAX,
@@ -187,7 +187,8 @@ async fn signs_nothing_beside_the_silent(is_in_dht: bool) {
     let serves = async || (node.net().await.buckets.is_empty() != is_in_dht).then_some(());
     eventually("it is part of the DHT where it says so", SOON, serves).await;
     let request = publish_request(&package(temp.path(), "cautious", "1.0.0", &[]));
-    let queued = Service::publish(&*node, request, ProgressSender::discard()).await.unwrap();
+    let queued =
+        Service::publish(&*node, request, ProgressSender::discard(), Cancel::default()).await.unwrap();
     assert!(queued.queued && !queued.announced, "{queued:?}");
     assert!(
         queued.warnings.iter().any(|it| it.contains("neither the peers nor the DHT answered")),

@@ -16,7 +16,7 @@ use ggen_marketplace::{
             BootstrapRequest, Bootstrapped, Failure, InstallRequest, Installed, PeerDetails, PeerInfoRequest,
             PeerListRequest, PublishRequest, Published, SearchRequest, SearchResults, Status,
         },
-        service::{ProgressSender, Service},
+        service::{Cancel, ProgressSender, Service},
     },
     identity::Publisher,
     network::Snapshot,
@@ -90,7 +90,7 @@ impl Node {
 
     pub(crate) async fn publish_dir(&self, directory: &Path) -> Published {
         let request = publish_request(directory);
-        Service::publish(&self.registry, request, ProgressSender::discard()).await.unwrap()
+        Service::publish(&self.registry, request, ProgressSender::discard(), Cancel::default()).await.unwrap()
     }
 
     pub(crate) async fn install(&self, package: &str, to: &Path, secs: u64) -> Result<Installed, Failure> {

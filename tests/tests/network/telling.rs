@@ -1,6 +1,10 @@
 //! What was published while nobody was there is told later.
 
-use ggen_marketplace::{backend::p2p::publish_offline, code::Code, control::service::ProgressSender};
+use ggen_marketplace::{
+    backend::p2p::publish_offline,
+    code::Code,
+    control::service::{Cancel, ProgressSender},
+};
 
 use crate::{
     SOON, eventually,
@@ -34,10 +38,16 @@ async fn what_was_published_offline_is_announced_at_the_next_start() {
     let home = std::sync::Arc::new(tempfile::tempdir().unwrap());
     let request = publish_request(&package(temp.path(), "queued", "1.0.0", &[]));
     let offline = config(home.path(), &[]);
-    let queued = publish_offline(offline.clone(), request.clone(), ProgressSender::discard()).await.unwrap();
+    let queued =
+        publish_offline(offline.clone(), request.clone(), ProgressSender::discard(), Cancel::default())
+            .await
+            .unwrap();
     assert!(queued.queued && !queued.announced, "{queued:?}");
     // The same again changes nothing: never two heads of one sequence.
-    let again = publish_offline(offline.clone(), request.clone(), ProgressSender::discard()).await.unwrap();
+    let again =
+        publish_offline(offline.clone(), request.clone(), ProgressSender::discard(), Cancel::default())
+            .await
+            .unwrap();
     assert!(again.already_published);
     assert_eq!(again.sequence, queued.sequence);
     let peer = start(&[]).await;
@@ -48,7 +58,8 @@ async fn what_was_published_offline_is_announced_at_the_next_start() {
         (author.status().await.announcements_pending == 0).then_some(())
     })
     .await;
-    let running = publish_offline(offline, request, ProgressSender::discard()).await.unwrap_err();
+    let running =
+        publish_offline(offline, request, ProgressSender::discard(), Cancel::default()).await.unwrap_err();
     assert_eq!(running.code, Code::AlreadyRunning);
 }
 

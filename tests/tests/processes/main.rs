@@ -29,6 +29,7 @@ mod outbox;
 mod projects;
 mod publishing;
 mod searching;
+mod secrets;
 mod service;
 mod settings;
 mod shapes;

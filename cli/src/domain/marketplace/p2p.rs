@@ -5,6 +5,7 @@
 
 mod add;
 mod bootstrap;
+mod cancel;
 mod completions;
 mod config;
 mod connect;
@@ -20,6 +21,7 @@ mod key;
 mod list;
 mod logs;
 mod outdated;
+mod package;
 mod peer_ban;
 mod peer_info;
 mod peer_list;
@@ -66,6 +68,7 @@ pub(crate) enum Verb {
     Restart(restart::Restart),
     Status(status::Status),
     Publish(publish::Publish),
+    Package(package::Package),
     Yank(yank::Yank),
     Unyank(yank::Unyank),
     Deprecate(deprecate::Deprecate),
@@ -109,6 +112,7 @@ impl Verb {
             Self::Restart(_) => "restart the node",
             Self::Status(_) => "tell the node's status",
             Self::Publish(_) => "publish the package",
+            Self::Package(_) => "show the package",
             Self::Yank(_) => "yank the version",
             Self::Unyank(_) => "put the version back",
             Self::Deprecate(_) => "deprecate the package",
@@ -149,12 +153,14 @@ impl Verb {
     /// What to do where Ctrl-C ended the verb.
     pub(crate) fn after_interruption(&self) -> &'static str {
         match self {
-            Self::Publish(_) => {
-                "A running node goes on with it. See whether the version is there: ggen marketplace p2p list"
-            }
             Self::Install(_) => "Run the same command again; what was verified is not fetched again.",
             _ => "Run the same command again.",
         }
+    }
+
+    /// Whether the verb says itself what Ctrl-C made of it.
+    pub(crate) fn attends_itself(&self) -> bool {
+        matches!(self, Self::Publish(_))
     }
 
     /// Whether this process becomes the node.
@@ -176,6 +182,7 @@ impl P2p {
             Verb::Restart(verb) => verb.run(session).await,
             Verb::Status(verb) => verb.run(session).await,
             Verb::Publish(verb) => verb.run(session).await,
+            Verb::Package(verb) => verb.run(session).await,
             Verb::Yank(verb) => verb.run(session).await,
             Verb::Unyank(verb) => verb.run(session).await,
             Verb::Deprecate(verb) => verb.run(session).await,

@@ -26,11 +26,11 @@ use ggen_marketplace::{
     config::{self, Effective, Layers, Origin, P2PConfig, Partial, Unknown},
     control::{
         api::{
-            DropRequest, Dropped, Failure, Progress, PublishRequest, Published, RemoveRequest, Removed,
-            Stopping, Trust, TrustRequest,
+            DropRequest, Dropped, Failure, Planned, Progress, PublishRequest, Published, RemoveRequest,
+            Removed, Stopping, Trust, TrustRequest,
         },
         server::Server,
-        service::{Outcome, ProgressSender},
+        service::{Cancel, Outcome, ProgressReceiver, ProgressSender},
         socket_path,
     },
     identity::{Publisher, publisher::Lost},
@@ -526,12 +526,33 @@ pub(crate) async fn remove_offline(home: &Path, request: RemoveRequest) -> Outco
 pub(crate) async fn publish_offline(
     home: &Path,
     request: PublishRequest,
-    mut progress: impl FnMut(Progress),
+    progress: impl FnMut(Progress),
+    cancel: Cancel,
 ) -> Outcome<Published> {
     let config = effective(home, &Flags::default())?.config;
     make_home(home)?;
-    let (sender, mut receiver) = ProgressSender::channel();
-    let mut work = std::pin::pin!(node::publish_offline(config, request, sender));
+    let (sender, receiver) = ProgressSender::channel();
+    followed(node::publish_offline(config, request, sender, cancel), receiver, progress).await
+}
+
+/// Says what a publication would be while no node runs.
+pub(crate) async fn plan_offline(
+    home: &Path,
+    request: PublishRequest,
+    progress: impl FnMut(Progress),
+) -> Outcome<Planned> {
+    let config = effective(home, &Flags::default())?.config;
+    let (sender, receiver) = ProgressSender::channel();
+    followed(node::plan_offline(config, request, sender), receiver, progress).await
+}
+
+/// Runs work to its end, and tells how far it is.
+async fn followed<T>(
+    work: impl Future<Output = Outcome<T>>,
+    mut receiver: ProgressReceiver,
+    mut progress: impl FnMut(Progress),
+) -> Outcome<T> {
+    let mut work = std::pin::pin!(work);
     loop {
         tokio::select! {
             biased;

@@ -63,6 +63,7 @@ mod packed;
 mod part;
 mod peers;
 mod place;
+mod plan;
 mod project;
 mod publish;
 mod recover;
@@ -88,13 +89,14 @@ use self::{
     node::{Keys, Node},
 };
 pub use self::{
-    outbox::drop_offline, publish::publish_offline, remove::remove_offline, trust::trust_offline, view::View,
+    outbox::drop_offline, plan::plan_offline, publish::publish_offline, remove::remove_offline,
+    trust::trust_offline, view::View,
 };
 use crate::{
     code::Code,
     control::{
         api::{AmendRequest, Change, Failure, PublishRequest, SearchRequest},
-        service::ProgressSender,
+        service::{Cancel, ProgressSender},
     },
     hello::{Run, Runs},
     identity::{Publisher, node_key},
@@ -266,9 +268,13 @@ impl Registry for P2PRegistry {
             path: text(&directory)?,
             version: package.version().map(Version::to_string),
             skip_verify: package.skips_verify(),
+            allow_secrets: package.allows_secrets(),
             ..PublishRequest::default()
         };
-        let published = self.node.publish(request, ProgressSender::discard()).await?;
+        let cancel = Cancel::default();
+        // Who drops the future before it is signed wants it no longer.
+        let _wanted = cancel.on_drop();
+        let published = self.node.publish(request, ProgressSender::discard(), cancel.clone()).await?;
         self.node.tell_published(&published);
         let publisher = published.publisher.parse().map_err(|_| gone("the publisher id"))?;
         let name = published.name.parse().map_err(|_| gone("the name"))?;

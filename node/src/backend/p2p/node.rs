@@ -666,7 +666,7 @@ fn lost_key(folder: &Path, lost: &PublisherId) -> key_file::Error {
 }
 
 /// The name of the publisher key that is used where none is named.
-const DEFAULT_KEY: &str = "default";
+pub(super) const DEFAULT_KEY: &str = "default";
 
 /// Every address of a family is listened on, and this machine has none of it by now.
 fn no_address(address: &Multiaddr) -> Failure {

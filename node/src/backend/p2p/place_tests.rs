@@ -7,7 +7,7 @@ use crate::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
     control::{
         api::{InstallRequest, Installed, PublishRequest, RemoveRequest, VerifyRequest},
-        service::{ProgressSender, Service},
+        service::{Cancel, ProgressSender, Service},
     },
     identity::Publisher,
     network::{Offload, transport},
@@ -55,7 +55,7 @@ impl World {
                 timeout_secs: Some(1),
                 ..PublishRequest::default()
             };
-            registry.node.publish(request, ProgressSender::discard()).await.unwrap();
+            registry.node.publish(request, ProgressSender::discard(), Cancel::default()).await.unwrap();
         }
         let target = folder.path().canonicalize().unwrap();
         let world = Self { folder, store, registry };

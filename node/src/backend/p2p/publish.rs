@@ -22,12 +22,13 @@ use super::{
     open_store,
     packed::{Before, Content, Done, Work, conflicts_with_queued},
     place,
+    plan::{cancelled, unless_cancelled},
 };
 use crate::{
     code::Code,
     control::{
         api::{Failure, PublishRequest, Published},
-        service::ProgressSender,
+        service::{Cancel, ProgressSender},
     },
     identity::{Publisher, PublisherId},
     network::{FirstContact, Offload},
@@ -37,9 +38,10 @@ use crate::{
         gpack::{self, Gpack},
         manifest::{Manifest, Preflight},
         name::parse_version,
+        own::OwnSecrets,
         pack, preflight, walk,
     },
-    store::{HomeLock, Store, outbox, published},
+    store::{self, HomeLock, Store, outbox, published},
     time::Timestamp,
 };
 
@@ -51,10 +53,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// What a publication needs to know, checked.
-struct Job {
-    directory: PathBuf,
+pub(super) struct Job {
+    pub(super) directory: PathBuf,
     version: Option<Version>,
     skip_verify: bool,
+    allow_secrets: bool,
+    /// Where the keys are that must not be among the files.
+    keys: Option<PathBuf>,
 }
 
 /// What becomes of a package once it is packed.
@@ -71,10 +76,71 @@ impl Node {
         &self,
         request: PublishRequest,
         progress: ProgressSender,
+        cancel: Cancel,
     ) -> Result<Published, Failure> {
+        let timeout =
+            asked_time(request.timeout_secs, if request.wait { WAIT_TIMEOUT } else { TELL_TIMEOUT });
+        let waits_until = Instant::now() + timeout;
+        let ready = tokio::select! { biased;
+            () = cancel.cancelled() => Err(cancelled()),
+            ready = self.make_ready(&request, &progress, timeout) => ready,
+        };
+        let Ready { turn, publisher, prepared, plan } = ready?;
+        let ((at_work, store), telling) = (self.at_work(), progress.clone());
+        // From here on it is run to its end, and looks itself whether it is still wanted.
+        let until_signed = cancel.clone();
+        let done = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            make(&store, &publisher, prepared, plan, &telling, &until_signed)
+        });
+        let done = done.await;
+        let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
+        drop(turn);
         let wait = request.wait;
-        let timeout = asked_time(request.timeout_secs, if wait { WAIT_TIMEOUT } else { TELL_TIMEOUT });
-        let job = job(&request)?;
+        let Some(head) = head else {
+            self.outbox.notify_one();
+            return if wait { Err(still_waits(&answer, timeout)) } else { Ok(answer) };
+        };
+        progress.report("announcing", 0, None, "peers");
+        let deadline = waits_until.max(Instant::now() + timeout.min(TELL_TIMEOUT));
+        let package = head.package_id();
+        let telling = async {
+            if wait { self.tell_until(&head, deadline).await } else { self.tell(&head, deadline).await }
+        };
+        let told = tokio::select! { biased;
+            told = telling => told,
+            // It is signed and listed: others hear of it from those who tell of everything.
+            () = cancel.cancelled() => {
+                self.audience.notify_one();
+                return Ok(answer);
+            }
+        };
+        answer.dht_stored = told.stored;
+        answer.announced_to = told.heard;
+        answer.announced = told.anybody();
+        if told.anybody() {
+            let sequence = answer.sequence;
+            self.with_store(move |store| store.write(|tx| published::set_announced(tx, &package, sequence)))
+                .await?;
+        } else {
+            answer
+                .warnings
+                .push("nobody has heard of it yet: it is announced as soon as a peer connects".to_owned());
+            if wait {
+                return Err(nobody_took(&answer, timeout));
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Looks a package over, and finds out whether it can be signed now: nothing is written.
+    async fn make_ready(
+        &self,
+        request: &PublishRequest,
+        progress: &ProgressSender,
+        timeout: Duration,
+    ) -> Result<Ready<'_>, Failure> {
+        let job = job(request, &self.keys)?;
         let prepared = self.offload.run(move || prepare(job)).await;
         let mut prepared = prepared.ok_or_else(|| gone("the publication"))??;
         if let Some(dependencies) = prepared.dependencies() {
@@ -107,42 +173,18 @@ impl Node {
         if let (Plan::Queue(why), true) = (&plan, request.no_queue) {
             return Err(why.clone());
         }
-        let ((at_work, store), telling) = (self.at_work(), progress.clone());
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
         self.check_room(0).await?;
-        let done = self.offload.run(move || {
-            let (_at_work, store) = (at_work, store);
-            make(&store, &publisher, prepared, plan, &telling)
-        });
-        let done = done.await;
-        let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
-        drop(turn);
-        let Some(head) = head else {
-            self.outbox.notify_one();
-            return if wait { Err(still_waits(&answer, timeout)) } else { Ok(answer) };
-        };
-        progress.report("announcing", 0, None, "peers");
-        let deadline = waits_until.max(Instant::now() + timeout.min(TELL_TIMEOUT));
-        let package = head.package_id();
-        let told =
-            if wait { self.tell_until(&head, deadline).await } else { self.tell(&head, deadline).await };
-        answer.dht_stored = told.stored;
-        answer.announced_to = told.heard;
-        answer.announced = told.anybody();
-        if told.anybody() {
-            let sequence = answer.sequence;
-            self.with_store(move |store| store.write(|tx| published::set_announced(tx, &package, sequence)))
-                .await?;
-        } else {
-            answer
-                .warnings
-                .push("nobody has heard of it yet: it is announced as soon as a peer connects".to_owned());
-            if wait {
-                return Err(nobody_took(&answer, timeout));
-            }
-        }
-        Ok(answer)
+        Ok(Ready { turn, publisher, prepared, plan })
     }
+}
+
+/// A publication that can be made.
+struct Ready<'a> {
+    turn: tokio::sync::MutexGuard<'a, ()>,
+    publisher: Publisher,
+    prepared: Prepared,
+    plan: Plan,
 }
 
 /// What `--wait` comes to where a publication could not be signed in time.
@@ -172,20 +214,22 @@ pub async fn publish_offline(
     config: P2PConfig,
     request: PublishRequest,
     progress: ProgressSender,
+    cancel: Cancel,
 ) -> Result<Published, Failure> {
-    let job = job(&request)?;
     let done = Offload::Threads.run(move || {
         let folder = config.state_dir.clone();
+        let keys = Keys::Folder(folder.join(KEYS_FOLDER));
+        let job = job(&request, &keys)?;
         let lock = HomeLock::acquire(&folder).map_err(fail)?;
         let store = open_store(&folder)?;
         let before = published_before(&store).map_err(fail)?;
-        let publisher = Keys::Folder(folder.join(KEYS_FOLDER)).publisher(request.key.as_deref(), &before)?;
+        let publisher = keys.publisher(request.key.as_deref(), &before)?;
         let done = prepare(job).and_then(|mut prepared| {
             if let Some(dependencies) = prepared.dependencies() {
                 let root = dependencies.of(publisher.id());
                 prepared.warnings.extend(check_offline(&store, root)?);
             }
-            make(&store, &publisher, prepared, Plan::Queue(not_running()), &progress)
+            make(&store, &publisher, prepared, Plan::Queue(not_running()), &progress, &cancel)
         });
         drop((store, lock));
         done
@@ -202,24 +246,31 @@ fn not_running() -> Failure {
     )
 }
 
-fn job(request: &PublishRequest) -> Result<Job, Failure> {
+pub(super) fn job(request: &PublishRequest, keys: &Keys) -> Result<Job, Failure> {
     let version = request.version.as_deref().map(parse_version).transpose().map_err(|error| {
         Failure::new(error.code(), error.to_string(), "Write three numbers, for example --version 1.2.3.")
     })?;
-    Ok(Job { directory: place::normal(Path::new(&request.path)), version, skip_verify: request.skip_verify })
+    Ok(Job {
+        directory: place::normal(Path::new(&request.path)),
+        version,
+        skip_verify: request.skip_verify,
+        allow_secrets: request.allow_secrets,
+        keys: keys.folder().map(Path::to_owned),
+    })
 }
 
 /// A package that was read and looked over, but not packed.
-struct Prepared {
-    job: Job,
-    gpack: Gpack,
-    found: Vec<walk::Found>,
-    warnings: Vec<String>,
+pub(super) struct Prepared {
+    pub(super) job: Job,
+    pub(super) gpack: Gpack,
+    pub(super) found: Vec<walk::Found>,
+    pub(super) warnings: Vec<String>,
+    pub(super) preflight: Preflight,
 }
 
 impl Prepared {
     /// The dependencies to check; none where there are none, or where checks are skipped.
-    fn dependencies(&self) -> Option<Unsigned> {
+    pub(super) fn dependencies(&self) -> Option<Unsigned> {
         let is_checked = !self.job.skip_verify && !self.gpack.dependencies.is_empty();
         is_checked.then(|| Unsigned {
             name: self.gpack.name.clone(),
@@ -229,13 +280,13 @@ impl Prepared {
 }
 
 /// The dependencies of a package whose publisher is not known yet.
-struct Unsigned {
+pub(super) struct Unsigned {
     name: PackageName,
     dependencies: Ranges,
 }
 
 impl Unsigned {
-    fn of(self, publisher: PublisherId) -> Root {
+    pub(super) fn of(self, publisher: PublisherId) -> Root {
         Root { package: PackageId { publisher, name: self.name }, dependencies: self.dependencies }
     }
 }
@@ -243,18 +294,34 @@ impl Unsigned {
 /// Reads the description, walks the tree and looks it over. Runs beside the runtime.
 ///
 /// The tree is walked before anything takes long: what changes from then on is noticed when it is packed.
-fn prepare(job: Job) -> Result<Prepared, Failure> {
+pub(super) fn prepare(job: Job) -> Result<Prepared, Failure> {
     let gpack::Parsed { gpack, mut warnings } =
         gpack::read(&job.directory, job.version.as_ref()).map_err(fail)?;
     let found = walk::walk(&job.directory).map_err(fail)?;
-    if !job.skip_verify {
-        let report = preflight::inspect(&found, &gpack).map_err(fail)?;
-        if !report.errors.is_empty() {
-            return Err(secrets(&report));
-        }
-        warnings.extend(report.warnings);
+    let own = job.keys.as_deref().map(OwnSecrets::in_folder).unwrap_or_default();
+    let secrets = preflight::secrets(&found, &own).map_err(fail)?;
+    if !secrets.forbidden.is_empty() {
+        return Err(refused(
+            "Key files of this program are never published",
+            &secrets.forbidden,
+            preflight::FORBIDDEN_HINT,
+        ));
     }
-    Ok(Prepared { job, gpack, found, warnings })
+    let is_overruled = !secrets.findings.is_empty();
+    if is_overruled && !job.allow_secrets {
+        return Err(refused(
+            "Some files look as if they held secrets",
+            &secrets.findings,
+            preflight::SECRETS_HINT,
+        ));
+    }
+    warnings.extend(secrets.findings.iter().map(|finding| format!("published all the same: {finding}")));
+    warnings.extend(secrets.warnings);
+    if !job.skip_verify {
+        warnings.extend(preflight::inspect(&found, &gpack));
+    }
+    let preflight = if job.skip_verify || is_overruled { Preflight::Skipped } else { Preflight::Passed };
+    Ok(Prepared { job, gpack, found, warnings, preflight })
 }
 
 /// Packs a directory, and signs it or puts it into the outbox. Runs beside the runtime.
@@ -264,15 +331,24 @@ fn make(
     prepared: Prepared,
     plan: Plan,
     progress: &ProgressSender,
+    cancel: &Cancel,
 ) -> Result<Done, Failure> {
-    let Prepared { job, gpack, found, warnings } = prepared;
+    let Prepared { job, gpack, found, warnings, preflight } = prepared;
     let mut batch = store.lasting_batch();
-    let packed = pack::pack(&found, &mut |block| batch.put(block).map(drop), &mut |done, total| {
+    let mut put = |block| match cancel.is_cancelled() {
+        true => Err(store::Error::Refused {
+            code: Code::Interrupted,
+            message: "it was cancelled".to_owned(),
+            hint: String::new(),
+        }),
+        false => batch.put(block).map(drop),
+    };
+    let packed = pack::pack(&found, &mut put, &mut |done, total| {
         progress.report("packing", done, Some(total), "bytes");
-    })
-    .map_err(fail)?;
+    });
+    unless_cancelled(cancel)?;
+    let packed = packed.map_err(fail)?;
     progress.report("storing", 0, None, "bytes");
-    let preflight = if job.skip_verify { Preflight::Skipped } else { Preflight::Passed };
     let manifest = Manifest::new(publisher.id(), gpack, preflight, &packed).map_err(fail)?;
     let content =
         Content { manifest, path: job.directory, blocks: packed.blocks, warnings, now: Timestamp::now() };
@@ -283,7 +359,10 @@ fn make(
         return Err(conflicts_with_queued(&content));
     }
     let work = Work::new(store, publisher, content)?;
-    match (work.before()?, plan) {
+    let before = work.before()?;
+    // The last moment: what follows is one transaction.
+    unless_cancelled(cancel)?;
+    match (before, plan) {
         (Before::Same(state), _) => work.again(batch, &state),
         (Before::Other(why), _) => Err(work.conflict(why)),
         (Before::None, Plan::Sign(contact)) => work.commit(batch, &contact),
@@ -324,17 +403,15 @@ pub(super) fn sign_queued(
     .map(Some)
 }
 
-fn secrets(report: &preflight::Report) -> Failure {
-    let list: Vec<String> = report.errors.iter().map(|finding| format!("  {finding}")).collect();
-    Failure::new(
-        Code::PackageInvalid,
-        format!("Some files look as if they held secrets:\n{}", list.join("\n")),
-        report.hint(),
-    )
+fn refused(what: &str, findings: &[preflight::Finding], hint: &str) -> Failure {
+    let list: Vec<String> = findings.iter().map(|finding| format!("  {finding}")).collect();
+    Failure::new(Code::PackageInvalid, format!("{what}:\n{}", list.join("\n")), hint)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::{
         backend::p2p::history::{held_log, is_current},
@@ -355,7 +432,8 @@ pub(super) mod tests {
         request: &PublishRequest,
     ) -> Result<Done, Failure> {
         let plan = Plan::Sign(FirstContact::default());
-        make(store, publisher, prepare(job(request)?)?, plan, &ProgressSender::discard())
+        let job = job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))))?;
+        make(store, publisher, prepare(job)?, plan, &ProgressSender::discard(), &Cancel::default())
     }
 
     pub(in super::super) fn queued(
@@ -364,7 +442,8 @@ pub(super) mod tests {
         request: &PublishRequest,
     ) -> Result<Done, Failure> {
         let plan = Plan::Queue(not_running());
-        make(store, publisher, prepare(job(request)?)?, plan, &ProgressSender::discard())
+        let job = job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))))?;
+        make(store, publisher, prepare(job)?, plan, &ProgressSender::discard(), &Cancel::default())
     }
 
     /// The head of the same key's next entry after `log`, made on another machine.

@@ -8,7 +8,7 @@ use crate::{
     content::{Codec, ContentId},
     control::{
         api::{InstallRequest, Installed, PublishRequest, VerifyRequest},
-        service::ProgressSender,
+        service::{Cancel, ProgressSender},
     },
     identity::Publisher,
     network::{Offload, transport},
@@ -106,7 +106,7 @@ async fn published(folder: &Path, versions: &[&str]) -> (P2PRegistry, Store, Pub
             timeout_secs: Some(1),
             ..PublishRequest::default()
         };
-        registry.node.publish(request, ProgressSender::discard()).await.unwrap();
+        registry.node.publish(request, ProgressSender::discard(), Cancel::default()).await.unwrap();
     }
     (registry, store, publisher)
 }

@@ -8,12 +8,12 @@ use crate::control::{
         AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped,
         DisconnectRequest, Disconnected, DropRequest, Dropped, ExplainRequest, Explained, Info, InfoRequest,
         InstallRequest, Installed, KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails,
-        PeerInfoRequest, PeerList, PeerListRequest, ProjectDone, ProjectRequest, PublishRequest, Published,
-        Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status,
-        Stopping, Trust, TrustRequest, UnbanRequest, Unbanned, Verified, VerifyRequest,
+        PeerInfoRequest, PeerList, PeerListRequest, Planned, ProjectDone, ProjectRequest, PublishRequest,
+        Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults,
+        Status, Stopping, Trust, TrustRequest, UnbanRequest, Unbanned, Verified, VerifyRequest,
     },
     events::EventReceiver,
-    service::{Outcome, ProgressSender, Service},
+    service::{Cancel, Outcome, ProgressSender, Service},
 };
 
 impl Service for P2PRegistry {
@@ -21,10 +21,19 @@ impl Service for P2PRegistry {
         self.node.status().await
     }
 
-    async fn publish(&self, request: PublishRequest, progress: ProgressSender) -> Outcome<Published> {
-        let published = self.node.publish(request, progress).await?;
+    async fn publish(
+        &self,
+        request: PublishRequest,
+        progress: ProgressSender,
+        cancel: Cancel,
+    ) -> Outcome<Published> {
+        let published = self.node.publish(request, progress, cancel).await?;
         self.node.tell_published(&published);
         Ok(published)
+    }
+
+    async fn plan(&self, request: PublishRequest, progress: ProgressSender) -> Outcome<Planned> {
+        self.node.plan_publication(request, progress).await
     }
 
     async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {

@@ -17,7 +17,7 @@ use crate::{
     control::{
         api::{ErrorBody, Failure, Happening, NodeEvent, SCHEMA_VERSION, Versioned},
         events::EventReceiver,
-        service::{Outcome, ProgressReceiver},
+        service::{Cancel, Outcome, ProgressReceiver},
     },
     time::Timestamp,
 };
@@ -99,12 +99,12 @@ async fn guarded<T>(work: impl Future<Output = Outcome<T>>) -> Outcome<T> {
 }
 
 /// What happens to the work when its client goes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum ClientGone {
     /// It is dropped.
     Cancels,
-    /// It runs to its end.
-    Continues,
+    /// It is told, and runs to its end.
+    Tells(Cancel),
 }
 
 /// Runs a verb in a task of its own and answers with one step a line.
@@ -187,12 +187,18 @@ async fn drive<T: Serialize>(
     sender: mpsc::Sender<Bytes>,
 ) {
     let mut work = std::pin::pin!(guarded(work));
-    let mut reporting = true;
+    let (mut reporting, mut is_gone) = (true, false);
     let outcome = loop {
         tokio::select! {
             biased;
             outcome = &mut work => break outcome,
-            () = sender.closed(), if gone == ClientGone::Cancels => return,
+            () = sender.closed(), if !is_gone => match &gone {
+                ClientGone::Cancels => return,
+                ClientGone::Tells(cancel) => {
+                    cancel.cancel();
+                    is_gone = true;
+                }
+            },
             state = paced(&mut progress), if reporting => match state {
                 Some(state) => drop(sender.try_send(line(&Step::<()>::Progress(state)))),
                 None => reporting = false,

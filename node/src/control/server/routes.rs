@@ -1,6 +1,9 @@
 //! Which path asks for which verb, and how a request becomes its arguments.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -12,19 +15,19 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    REQUEST_BYTES_MAX, REQUEST_READ_DEADLINE, Shared,
+    REQUEST_BYTES_MAX, REQUEST_READ_DEADLINE, STREAMS_MAX, Shared,
     answer::{ClientGone, Refusal, json, plain, stepwise, told},
 };
 use crate::{
     code::Code,
     control::{
         api::{
-            AmendRequest, BanRequest, BootstrapRequest, DisconnectRequest, DropRequest, ExplainRequest,
-            Failure, Health, InfoRequest, InstallRequest, OutdatedRequest, PeerInfoRequest, PeerListRequest,
-            ProjectRequest, PublishRequest, RemoveRequest, ResolveRequest, SearchRequest, TrustRequest,
-            UnbanRequest, VerifyRequest,
+            AmendRequest, BanRequest, BootstrapRequest, CancelRequest, Cancelled, DisconnectRequest,
+            DropRequest, ExplainRequest, Failure, Health, InfoRequest, InstallRequest, OutdatedRequest,
+            PeerInfoRequest, PeerListRequest, ProjectRequest, PublishRequest, RemoveRequest, ResolveRequest,
+            SearchRequest, TrustRequest, UnbanRequest, VerifyRequest,
         },
-        service::{ProgressSender, Service},
+        service::{Cancel, ProgressSender, Service},
     },
 };
 
@@ -34,6 +37,8 @@ const LOOKUP_DEADLINE: Duration = Duration::from_secs(30);
 const VERIFY_DEADLINE: Duration = Duration::from_secs(3600);
 /// What a verb may take beyond the time that was asked for.
 const SLACK: Duration = Duration::from_secs(5);
+/// Bytes of the word by which a publication can be cancelled.
+const TICKET_BYTES_MAX: usize = 64;
 /// The longest time that can be asked for.
 const ASKED_SECS_MAX: f64 = 86_400.0;
 
@@ -46,6 +51,8 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/status", get(status))
         .route("/publish", post(publish))
         .route("/publish/drop", post(drop_queued))
+        .route("/publish/plan", post(plan))
+        .route("/publish/cancel", post(cancel))
         .route("/amend", post(amend))
         .route("/search", post(search))
         .route("/install", post(install))
@@ -130,9 +137,52 @@ async fn status<S: Service>(State(shared): Shares<S>) -> Answer {
 
 async fn publish<S: Service>(State(shared): Shares<S>, Ask(request): Ask<PublishRequest>) -> Answer {
     let (sender, receiver) = ProgressSender::channel();
+    let cancel = Cancel::default();
+    let (publishing, ticket, told) = (Arc::clone(&shared), request.ticket.clone(), cancel.clone());
+    if !ticket.is_empty() && !publishing.note(&ticket, &cancel) {
+        return Err(malformed("its ticket is too long, or in use"));
+    }
+    let work = async move {
+        let done = publishing.service.publish(request, sender, told).await;
+        publishing.forget(&ticket);
+        done
+    };
+    stepwise(&shared, ClientGone::Tells(cancel), receiver, work)
+}
+
+async fn plan<S: Service>(State(shared): Shares<S>, Ask(request): Ask<PublishRequest>) -> Answer {
+    let (sender, receiver) = ProgressSender::channel();
     let service = Arc::clone(&shared.service);
-    let work = async move { service.publish(request, sender).await };
-    stepwise(&shared, ClientGone::Continues, receiver, work)
+    let work = async move { service.plan(request, sender).await };
+    stepwise(&shared, ClientGone::Cancels, receiver, work)
+}
+
+async fn cancel<S: Service>(State(shared): Shares<S>, Ask(request): Ask<CancelRequest>) -> Answer {
+    let found = shared.cancel(&request.ticket);
+    plain(LOOKUP_DEADLINE, async move { Ok(Cancelled { found }) }).await
+}
+
+impl<S> Shared<S> {
+    /// Notes a publication that can be cancelled.
+    fn note(&self, ticket: &str, cancel: &Cancel) -> bool {
+        let mut publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_room = ticket.len() <= TICKET_BYTES_MAX && publications.len() < STREAMS_MAX;
+        let is_new = has_room && !publications.contains_key(ticket);
+        if is_new {
+            publications.insert(ticket.to_owned(), cancel.clone());
+        }
+        is_new
+    }
+
+    /// Cancels the publication of a ticket; false where there is none.
+    fn cancel(&self, ticket: &str) -> bool {
+        let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
+        publications.get(ticket).inspect(|publication| publication.cancel()).is_some()
+    }
+
+    fn forget(&self, ticket: &str) {
+        self.publications.lock().unwrap_or_else(PoisonError::into_inner).remove(ticket);
+    }
 }
 
 async fn drop_queued<S: Service>(State(shared): Shares<S>, Ask(request): Ask<DropRequest>) -> Answer {

@@ -17,9 +17,9 @@ use crate::{
         api::{
             AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected,
             DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed,
-            Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, PublishRequest,
-            Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest,
-            SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+            Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, Planned,
+            PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved,
+            SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
         },
         client::Client,
         service::{Outcome, ProgressSender},
@@ -53,7 +53,7 @@ impl Service for Fake {
         panic!("a defect of the node")
     }
 
-    async fn publish(&self, request: PublishRequest, _: ProgressSender) -> Outcome<Published> {
+    async fn publish(&self, request: PublishRequest, _: ProgressSender, _: Cancel) -> Outcome<Published> {
         assert!(request.path.starts_with('/'));
         Err(refused())
     }
@@ -115,6 +115,10 @@ impl Service for Fake {
     }
 
     async fn amend(&self, _: AmendRequest) -> Outcome<Amended> {
+        unreachable!()
+    }
+
+    async fn plan(&self, _: PublishRequest, _: ProgressSender) -> Outcome<Planned> {
         unreachable!()
     }
 

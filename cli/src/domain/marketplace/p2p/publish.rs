@@ -8,11 +8,12 @@ use std::{
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
-    control::api::{DropRequest, Dropped, Failure, PublishRequest, Published},
+    control::api::{DropRequest, Dropped, Failure, Planned, PublishRequest, Published},
     package::{Asked, gpack},
 };
 use serde::Serialize;
 
+use super::{cancel, package};
 use crate::{
     domain::marketplace::p2p_state,
     page::{self, Page},
@@ -25,6 +26,9 @@ use crate::{
 const NOT_WAITED: &str = "no node runs, so nobody can be waited for: the package is queued, and other nodes hear of it once \
                           the node has started";
 
+/// What to do where Ctrl-C ended what changes nothing.
+const AGAIN: &str = "Run the same command again.";
+
 /// Publish a directory that holds a gpack.toml as a signed package.
 #[derive(Debug, Args)]
 #[command(
@@ -35,11 +39,14 @@ const NOT_WAITED: &str = "no node runs, so nobody can be waited for: the package
         same content again changes nothing, other content is refused.\n\n\
         If no node runs, the package is packed into the outbox, and signed and announced once the node runs. It also waits there where \
         nobody can be asked how far the package went elsewhere with the same key, or where the clock is wrong: nothing is signed that \
-        others would refuse. See what waits: ggen marketplace p2p status",
+        others would refuse. See what waits: ggen marketplace p2p status\n\n\
+        Ctrl-C before the package is signed cancels it; after that it is published. What is published cannot be taken back, so files \
+        that look as if they held secrets are refused.",
     after_help = "\
 Examples:
   ggen marketplace p2p publish ./my-package --init-manifest
   ggen marketplace p2p publish ./my-package
+  ggen marketplace p2p publish ./my-package --dry-run
   ggen marketplace p2p publish ./my-package --version 1.2.3
   ggen marketplace p2p publish ./my-package --wait --timeout 30 --format json
   ggen marketplace p2p publish --drop my-package@1.2.3"
@@ -51,9 +58,15 @@ pub(crate) struct Publish {
     /// Publish under this version instead of the one in gpack.toml.
     #[arg(long, value_name = "VERSION", value_parser = values::version, allow_hyphen_values = true)]
     version: Option<String>,
-    /// Skip the checks of dependencies, licence, size and secrets; form, hashes and signatures are never skipped.
+    /// Skip the checks of dependencies, licence and size; form, hashes, signatures and secrets are never skipped.
     #[arg(long)]
     skip_verify: bool,
+    /// Publish files that look as if they held secrets; key files of this program never are.
+    #[arg(long)]
+    allow_secrets: bool,
+    /// Show what would be published, and store and announce nothing.
+    #[arg(long, conflicts_with_all = ["wait", "no_queue"])]
+    dry_run: bool,
     /// Wait until other nodes hold the announcement; needs a running node.
     #[arg(long)]
     wait: bool,
@@ -67,14 +80,16 @@ pub(crate) struct Publish {
     #[arg(long)]
     no_queue: bool,
     /// Write a gpack.toml to fill in, where the directory has none, and publish nothing.
-    #[arg(long, conflicts_with_all = ["version", "skip_verify", "wait", "timeout", "key", "no_queue"])]
+    #[arg(long, conflicts_with_all = ["version", "skip_verify", "allow_secrets", "dry_run", "wait", "timeout", "key", "no_queue"])]
     init_manifest: bool,
     /// Take a version that waits out of the outbox, and publish nothing.
     #[arg(
         long,
         value_name = "PACKAGE",
         value_parser = values::package,
-        conflicts_with_all = ["path", "version", "skip_verify", "wait", "timeout", "key", "no_queue", "init_manifest"]
+        conflicts_with_all = [
+            "path", "version", "skip_verify", "allow_secrets", "dry_run", "wait", "timeout", "key", "no_queue", "init_manifest"
+        ]
     )]
     drop: Option<Asked>,
 }
@@ -89,7 +104,7 @@ struct Initialised {
 impl Publish {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         if let Some(package) = self.drop {
-            return drop_queued(session, &package).await;
+            return session.attend(AGAIN, drop_queued(session, &package)).await;
         }
         let directory = self.path.unwrap_or_default();
         check_directory(&directory)?;
@@ -104,24 +119,48 @@ impl Publish {
             key: self.key,
             timeout_secs: self.timeout,
             no_queue: self.no_queue,
+            allow_secrets: self.allow_secrets,
+            ticket: String::new(),
         };
-        let bar = Bar::new(session);
-        let mut outcome = session.client().publish(&request, |step| bar.update(&step)).await;
-        if outcome.as_ref().is_err_and(is_not_running) && !self.no_queue {
-            let wait = request.wait;
-            outcome = p2p_state::publish_offline(session.home(), request, |step| bar.update(&step)).await;
-            if let Ok(published) = &mut outcome
-                && wait
-            {
-                published.warnings.push(NOT_WAITED.to_owned());
-            }
+        if self.dry_run {
+            return session.attend(AGAIN, plan(session, request)).await;
         }
-        drop(bar);
-        let published = outcome?;
-        let is_waited_for = !(self.wait && published.queued);
+        let wait = request.wait;
+        let mut published = cancel::publish(session, request).await?;
+        let is_waited_for = !(wait && published.queued);
+        if !is_waited_for {
+            published.warnings.push(NOT_WAITED.to_owned());
+        }
         session.print(&published, show)?;
         Ok(if is_waited_for { Exit::Ok } else { Exit::Told(Code::NotRunning) })
     }
+}
+
+/// Shows what a publication would be.
+pub(super) async fn plan(session: &Session, request: PublishRequest) -> Finished<Exit> {
+    let bar = Bar::new(session);
+    let mut outcome = session.client().plan(&request, |step| bar.update(&step)).await;
+    if outcome.as_ref().is_err_and(is_not_running) {
+        outcome = p2p_state::plan_offline(session.home(), request, |step| bar.update(&step)).await;
+    }
+    drop(bar);
+    session.print(&outcome?, show_plan)?;
+    Ok(Exit::Ok)
+}
+
+fn show_plan(planned: &Planned, page: &mut Page) {
+    page.warnings(&planned.warnings);
+    let what = format!("{} {}", planned.name, planned.version);
+    page.heading(match planned.already_published {
+        true => format!("{what} is published with this content already, or waits to be"),
+        false => format!("{what} would be published; nothing was stored or announced"),
+    });
+    page.field("id", &planned.id)
+        .field("cid", &planned.cid)
+        .field("size", page::sizes(planned.size, planned.files))
+        .field("blocks", planned.blocks)
+        .line("");
+    package::table(&planned.contents, page);
 }
 
 async fn drop_queued(session: &Session, package: &Asked) -> Finished<Exit> {
@@ -158,7 +197,7 @@ fn is_not_running(failure: &Failure) -> bool {
 }
 
 /// Refuses what is no directory, in the same words with and without a node.
-fn check_directory(path: &Path) -> Result<(), Failure> {
+pub(super) fn check_directory(path: &Path) -> Result<(), Failure> {
     let shown = path.display();
     let why = match fs::metadata(path) {
         Ok(metadata) if metadata.is_dir() => return Ok(()),

@@ -7,10 +7,10 @@ use ggen_marketplace::{
     config::P2PConfig,
     control::{
         api::{
-            DropRequest, Dropped, Failure, PublishRequest, Published, RemoveRequest, Removed, Trust,
+            DropRequest, Dropped, Failure, Planned, PublishRequest, Published, RemoveRequest, Removed, Trust,
             TrustRequest,
         },
-        service::{Outcome, ProgressSender, Service},
+        service::{Cancel, Outcome, ProgressSender, Service},
     },
 };
 
@@ -67,6 +67,16 @@ pub(super) async fn publish_offline(
     config: P2PConfig,
     request: PublishRequest,
     progress: ProgressSender,
+    cancel: Cancel,
 ) -> Outcome<Published> {
-    p2p::publish_offline(config, request, progress).await
+    p2p::publish_offline(config, request, progress, cancel).await
+}
+
+/// Says what a publication would be, from the state folder, under its lock.
+pub(super) async fn plan_offline(
+    config: P2PConfig,
+    request: PublishRequest,
+    progress: ProgressSender,
+) -> Outcome<Planned> {
+    p2p::plan_offline(config, request, progress).await
 }

@@ -53,13 +53,17 @@ impl Service for Fake {
         });
         Ok(serde_json::from_value(status).unwrap())
     }
-    async fn publish(&self, _: PublishRequest, _: ProgressSender) -> Outcome<Published> {
+    async fn publish(&self, _: PublishRequest, _: ProgressSender, _: Cancel) -> Outcome<Published> {
         no()
     }
     async fn search(&self, _: SearchRequest) -> Outcome<SearchResults> {
         no()
     }
     async fn amend(&self, _: AmendRequest) -> Outcome<Amended> {
+        unreachable!()
+    }
+
+    async fn plan(&self, _: PublishRequest, _: ProgressSender) -> Outcome<Planned> {
         unreachable!()
     }
 

@@ -1,0 +1,188 @@
+//! What a publication would be, without making it: nothing is stored, signed or announced.
+
+use std::{collections::BTreeSet, path::Path};
+
+use super::{
+    KEYS_FOLDER, P2PConfig,
+    dependencies::check_offline,
+    failure::fail,
+    gone,
+    node::{DEFAULT_KEY, Keys, Node, published_before},
+    open_store,
+    packed::{Before, Content, Work, conflicts_with_queued},
+    publish::{Job, Prepared, job, prepare},
+};
+use crate::{
+    code::Code,
+    control::{
+        api::{Failure, Planned, PlannedFile, PublishRequest},
+        service::{Cancel, ProgressSender},
+    },
+    identity::{Publisher, PublisherId},
+    network::Offload,
+    package::{manifest::Manifest, pack},
+    store::{self, HomeLock, Store},
+    time::Timestamp,
+};
+
+impl Node {
+    /// Says what a publication would be.
+    pub(super) async fn plan_publication(
+        &self,
+        request: PublishRequest,
+        progress: ProgressSender,
+    ) -> Result<Planned, Failure> {
+        let job = job(&request, &self.keys)?;
+        let (keys, key) = (self.keys.clone(), request.key.clone());
+        let before = self.with_store(published_before).await?;
+        let prepared = self.offload.run(move || {
+            let publisher = keys.existing(key.as_deref(), &before)?;
+            Ok::<_, Failure>((prepare(job)?, publisher))
+        });
+        let (mut prepared, publisher) = prepared.await.ok_or_else(|| gone("the plan"))??;
+        if let (Some(dependencies), Some(publisher)) = (prepared.dependencies(), &publisher) {
+            let warnings = self.check_dependencies(dependencies.of(publisher.id())).await?;
+            prepared.warnings.extend(warnings);
+        }
+        self.offload_store(move |store| plan(Some(store), publisher.as_ref(), prepared, &progress)).await
+    }
+}
+
+/// Says what a publication would be while no node runs.
+///
+/// # Errors
+/// What a publication would fail with; [`Code::AlreadyRunning`] where a node does run.
+pub async fn plan_offline(
+    config: P2PConfig,
+    request: PublishRequest,
+    progress: ProgressSender,
+) -> Result<Planned, Failure> {
+    let planned = Offload::Threads.run(move || {
+        let folder = config.state_dir.clone();
+        let keys = Keys::Folder(folder.join(KEYS_FOLDER));
+        let job = job(&request, &keys)?;
+        // Where nothing was ever published there is no store to read, and none is made.
+        let opened = match has_store(&folder) {
+            true => Some((HomeLock::acquire(&folder).map_err(fail)?, open_store(&folder)?)),
+            false => None,
+        };
+        let store = opened.as_ref().map(|(_, store)| store);
+        let before = store.map(published_before).transpose().map_err(fail)?.unwrap_or_default();
+        let publisher = keys.existing(request.key.as_deref(), &before)?;
+        let mut prepared = prepare(job)?;
+        if let (Some(dependencies), Some(publisher), Some(store)) =
+            (prepared.dependencies(), &publisher, store)
+        {
+            prepared.warnings.extend(check_offline(store, dependencies.of(publisher.id()))?);
+        }
+        plan(store, publisher.as_ref(), prepared, &progress)
+    });
+    planned.await.ok_or_else(|| gone("the plan"))?
+}
+
+/// Whether something was ever stored in a state folder.
+fn has_store(folder: &Path) -> bool {
+    folder.join("store.db").symlink_metadata().is_ok()
+}
+
+impl Keys {
+    /// The folder of the keys, where they are in one.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Given(_) => None,
+            Self::Folder(folder) => Some(folder),
+        }
+    }
+
+    /// The publisher that would sign, and none where its key would be made first.
+    pub(super) fn existing(
+        &self,
+        name: Option<&str>,
+        published: &BTreeSet<PublisherId>,
+    ) -> Result<Option<Publisher>, Failure> {
+        let is_made = match self {
+            Self::Given(_) => false,
+            Self::Folder(folder) => {
+                let names = Publisher::list(folder).map_err(fail)?;
+                names.is_empty() && published.is_empty() && name.is_none_or(|name| name == DEFAULT_KEY)
+            }
+        };
+        if is_made { Ok(None) } else { self.publisher(name, published).map(Some) }
+    }
+}
+
+/// Packs without keeping a block. Runs beside the runtime.
+fn plan(
+    store: Option<&Store>,
+    publisher: Option<&Publisher>,
+    prepared: Prepared,
+    progress: &ProgressSender,
+) -> Result<Planned, Failure> {
+    let Prepared { job: Job { directory, .. }, gpack, found, warnings, preflight } = prepared;
+    let packed = pack::pack(&found, &mut |_| Ok::<(), store::Error>(()), &mut |done, total| {
+        progress.report("packing", done, Some(total), "bytes");
+    });
+    let packed = packed.map_err(fail)?;
+    let files = found.iter().map(|found| PlannedFile {
+        path: found.path.to_string(),
+        size: found.state.size,
+        executable: found.executable,
+    });
+    let mut planned = Planned {
+        id: format!("{}@{}", gpack.name, gpack.version),
+        name: gpack.name.to_string(),
+        version: gpack.version.to_string(),
+        cid: packed.root.to_string(),
+        size: packed.size,
+        files: found.len() as u64,
+        blocks: packed.blocks,
+        contents: files.collect(),
+        warnings,
+        ..Planned::default()
+    };
+    let Some(publisher) = publisher else {
+        planned.warnings.push(
+            "there is no publisher key yet: the first publication makes one, and the id begins with its publisher"
+                .to_owned(),
+        );
+        return Ok(planned);
+    };
+    planned.publisher = publisher.id().to_string();
+    planned.id = format!("{}/{}", publisher.id(), planned.id);
+    let manifest = Manifest::new(publisher.id(), gpack, preflight, &packed).map_err(fail)?;
+    let Some(store) = store else { return Ok(planned) };
+    let content = Content {
+        manifest,
+        path: directory,
+        blocks: packed.blocks,
+        warnings: Vec::new(),
+        now: Timestamp::now(),
+    };
+    if let Some(there) = content.queued(store).map_err(fail)? {
+        if !content.is_same_as(&there) {
+            return Err(conflicts_with_queued(&content));
+        }
+        planned.already_published = true;
+    }
+    let work = Work::new(store, publisher, content)?;
+    match work.before()? {
+        Before::None => {}
+        Before::Same(_) => planned.already_published = true,
+        Before::Other(why) => return Err(work.conflict(why)),
+    }
+    Ok(planned)
+}
+
+/// What a publication comes to that was cancelled before it was signed.
+pub(super) fn cancelled() -> Failure {
+    Failure::new(
+        Code::Interrupted,
+        "It was interrupted before anything was signed: nothing was published.",
+        "Run the same command again.",
+    )
+}
+
+/// Fails once a publication is cancelled.
+pub(super) fn unless_cancelled(cancel: &Cancel) -> Result<(), Failure> {
+    if cancel.is_cancelled() { Err(cancelled()) } else { Ok(()) }
+}

@@ -1,0 +1,158 @@
+//! Which files of a directory ignore files leave out.
+//!
+//! `.ggenignore` and `.gitignore` inside the directory count, and, where it is in a Git repository, the `.gitignore` files of the
+//! directories above it up to the root of the repository, as for Git. Nothing above that root is read, and no `.ggenignore`
+//! outside of the directory: whoever can write a file somewhere above it must not decide what is published.
+//!
+//! As for Git, the deepest file that says anything of a path decides; any `.ggenignore` comes before any `.gitignore`.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ignore::{
+    Match,
+    gitignore::{Gitignore, GitignoreBuilder},
+};
+
+use super::walk::open;
+use crate::limits::IGNORE_FILE_BYTES_MAX;
+
+/// Left out by those who publish, whatever Git does.
+const OWN: &str = ".ggenignore";
+/// Left out by Git.
+const GIT: &str = ".gitignore";
+/// What marks the root of a Git repository: a folder, or the file that a worktree or a submodule has in its place.
+const REPOSITORY: &str = ".git";
+
+/// The ignore files of one directory.
+#[derive(Debug, Clone, Default)]
+struct Layer {
+    own: Option<Arc<Gitignore>>,
+    git: Option<Arc<Gitignore>>,
+    /// Nothing above says what Git ignores here.
+    is_repository: bool,
+}
+
+/// The ignore files that count for a directory, read as its folders are entered.
+#[derive(Debug)]
+pub(super) struct IgnoreFiles {
+    root: PathBuf,
+    /// Of the directory and the folders in it.
+    layers: BTreeMap<PathBuf, Layer>,
+    /// Of the directories above it, the nearest first.
+    enclosing: Vec<Arc<Gitignore>>,
+    /// The real path of the directory, by which those above it know it.
+    real: PathBuf,
+    /// Ignore files that are no regular files, or too large: reading them could block, lead elsewhere, or take all memory.
+    bad: Vec<PathBuf>,
+}
+
+impl IgnoreFiles {
+    /// Those that count above `root`, and none in it yet.
+    pub(super) fn above(root: &Path) -> Self {
+        let real = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let mut files = Self {
+            root: root.to_owned(),
+            layers: BTreeMap::new(),
+            enclosing: Vec::new(),
+            real,
+            bad: Vec::new(),
+        };
+        if is_repository(&files.real) {
+            return files;
+        }
+        let above: Vec<PathBuf> = files.real.ancestors().skip(1).map(Path::to_owned).collect();
+        let Some(top) = above.iter().position(|folder| is_repository(folder)) else { return files };
+        for folder in &above[..=top] {
+            if let Some(read) = files.read(folder, GIT) {
+                files.enclosing.push(read);
+            }
+        }
+        files
+    }
+
+    /// Reads the ignore files of a folder that is entered; false where it must not be, because one of them cannot be read.
+    pub(super) fn enter(&mut self, folder: &Path) -> bool {
+        let before = self.bad.len();
+        let layer = Layer {
+            own: self.read(folder, OWN),
+            git: self.read(folder, GIT),
+            is_repository: is_repository(folder),
+        };
+        if layer.own.is_some() || layer.git.is_some() || layer.is_repository {
+            self.layers.insert(folder.to_owned(), layer);
+        }
+        self.bad.len() == before
+    }
+
+    /// Whether a path in the directory is left out, all folders above which were entered.
+    pub(super) fn leaves_out(&self, path: &Path, is_dir: bool) -> bool {
+        let folders = || path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root));
+        let layers = || folders().filter_map(|folder| self.layers.get(folder));
+        let own = layers().filter_map(|layer| layer.own.as_deref());
+        if let Some(decided) = first(own, path, is_dir) {
+            return decided;
+        }
+        let mut git = Vec::new();
+        let mut is_bounded = false;
+        for layer in layers() {
+            git.extend(layer.git.as_deref());
+            if layer.is_repository {
+                is_bounded = true;
+                break;
+            }
+        }
+        if let Some(decided) = first(git.into_iter(), path, is_dir) {
+            return decided;
+        }
+        if is_bounded || self.enclosing.is_empty() {
+            return false;
+        }
+        let Ok(inside) = path.strip_prefix(&self.root) else { return false };
+        let real = self.real.join(inside);
+        first(self.enclosing.iter().map(AsRef::as_ref), &real, is_dir).unwrap_or(false)
+    }
+
+    /// The ignore files that could not be read.
+    pub(super) fn take_bad(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.bad)
+    }
+
+    fn read(&mut self, folder: &Path, name: &str) -> Option<Arc<Gitignore>> {
+        let path = folder.join(name);
+        if path.symlink_metadata().is_err() {
+            return None;
+        }
+        let mut text = Vec::new();
+        let read = open(&path).and_then(|file| file.take(IGNORE_FILE_BYTES_MAX + 1).read_to_end(&mut text));
+        if read.is_err() || text.len() as u64 > IGNORE_FILE_BYTES_MAX {
+            self.bad.push(path);
+            return None;
+        }
+        let mut builder = GitignoreBuilder::new(folder);
+        let text = String::from_utf8_lossy(&text);
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            // A pattern that is none matches nothing, as for Git.
+            let _ = builder.add_line(None, line);
+        }
+        builder.build().ok().filter(|built| !built.is_empty()).map(Arc::new)
+    }
+}
+
+/// What the first of them that says anything of a path says.
+fn first<'a>(files: impl Iterator<Item = &'a Gitignore>, path: &Path, is_dir: bool) -> Option<bool> {
+    let mut said = files.map(|file| file.matched(path, is_dir));
+    said.find_map(|said| match said {
+        Match::None => None,
+        Match::Ignore(_) => Some(true),
+        Match::Whitelist(_) => Some(false),
+    })
+}
+
+fn is_repository(folder: &Path) -> bool {
+    folder.join(REPOSITORY).symlink_metadata().is_ok()
+}

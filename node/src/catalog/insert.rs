@@ -392,10 +392,10 @@ pub(super) fn remember(
     }
     tx.prepare_cached(
         "INSERT INTO catalog_seen
-             (id, key_n, key_document, sequence, entry, log, latest, resolved, places, at, source)
+             (id, key_n, key_document, sequence, entry, log, latest, follows, places, at, source)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT DO UPDATE SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, log = ?6, latest = ?7,
-                                   resolved = ?8, places = ?9, at = ?10, source = ?11",
+                                   follows = ?8, places = ?9, at = ?10, source = ?11",
     )?
     .execute(params![
         id,
@@ -405,7 +405,7 @@ pub(super) fn remember(
         seen.entry.to_bytes(),
         seen.log.to_bytes(),
         seen.latest.map(|latest| latest.to_bytes()),
-        seen.resolved.map(|resolved| resolved.to_bytes()),
+        seen.follows.map(|follows| follows.to_bytes()),
         places_to_bytes(&places),
         to_ordered(now.as_secs()),
         source.as_bytes(),

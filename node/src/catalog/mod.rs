@@ -97,7 +97,7 @@ CREATE TABLE IF NOT EXISTS catalog_seen (
     entry        BLOB    NOT NULL,
     log          BLOB    NOT NULL,
     latest       BLOB,
-    resolved     BLOB,
+    follows      BLOB,
     places       BLOB    NOT NULL,
     before       BLOB,
     frozen       INTEGER NOT NULL DEFAULT 0,

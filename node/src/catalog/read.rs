@@ -327,7 +327,7 @@ pub(super) fn stored_seen(conn: &Connection, id: &str) -> Result<Option<(Seen, b
     };
     Ok(conn
         .prepare_cached(
-            "SELECT key_n, key_document, sequence, entry, log, latest, resolved, frozen FROM catalog_seen WHERE id = ?1",
+            "SELECT key_n, key_document, sequence, entry, log, latest, follows, frozen FROM catalog_seen WHERE id = ?1",
         )?
         .query_row(params![id], |row| {
             let seen = Seen {
@@ -337,7 +337,7 @@ pub(super) fn stored_seen(conn: &Connection, id: &str) -> Result<Option<(Seen, b
                 entry: content_id(row, 3)?,
                 log: content_id(row, 4)?,
                 latest: optional_id(row, 5)?,
-                resolved: optional_id(row, 6)?,
+                follows: optional_id(row, 6)?,
             };
             Ok((seen, row.get(7)?))
         })

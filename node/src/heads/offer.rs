@@ -182,8 +182,15 @@ pub fn stand(head: &VerifiedHead, known: &Known, now: Timestamp) -> Standing {
         Some((_, Choice::Fork)) => return Standing::Contradicts,
         Some((_, Choice::First | Choice::Second)) | None => {}
     }
+    // Of what was seen only a document is remembered, and not the chain of keys that this head ends: the listed head has that.
+    let ends_chain = against_listed.is_some_and(|(listed, choice)| {
+        choice == Choice::Second
+            && known.seen == Some(listed.seen())
+            && !listed.key_log().agrees_with(head.key_log())
+    });
     match choice::accept(head, known.seen) {
         Ok(()) => {}
+        Err(_) if ends_chain => {}
         Err(Error::Equivocation { .. }) => return Standing::Contradicts,
         Err(_) => return Standing::Older,
     }
@@ -214,7 +221,13 @@ pub fn proves(first: &VerifiedHead, second: &VerifiedHead, known: &Known) -> Opt
     let proof = DoubleSigning::of_heads(first, second)?;
     let is_current = |seen: &Seen| [first, second].iter().all(|head| goes_on(head, seen));
     let stands = |listed: &VerifiedHead| proof.counts_in(listed.key_log()) && !proof.is_ended_by(listed);
-    let counts = known.seen.as_ref().is_none_or(is_current) || known.listed.as_ref().is_some_and(stands);
+    // Of two chains that go apart, what was seen is on one at most.
+    let is_ended = known.listed.as_ref().is_some_and(|listed| proof.is_ended_by(listed));
+    let is_on_one = |seen: &Seen| [first, second].iter().any(|head| goes_on(head, seen));
+    let is_of_chains = proof.document.is_none() && !is_ended && known.seen.as_ref().is_some_and(is_on_one);
+    let counts = known.seen.as_ref().is_none_or(is_current)
+        || known.listed.as_ref().is_some_and(stands)
+        || is_of_chains;
     counts.then_some(proof)
 }
 

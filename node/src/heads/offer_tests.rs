@@ -7,7 +7,7 @@ use serde_bytes::ByteBuf;
 
 use super::*;
 use crate::{
-    identity::{self, Publisher},
+    identity::{self, KeyDocument, KeyLog, PublicKey, Publisher, SecretKey, publisher::Change},
     limits::CLOCK_SKEW_MAX,
     release::{
         Head,
@@ -298,6 +298,29 @@ fn contested_and_resolved(is_resolved: bool) -> Vec<VerifiedHead> {
     stale.into_iter().chain(contested()).chain(is_resolved.then_some(resolve)).collect()
 }
 
+/// Heads under two chains of keys that recovery keys named apart from each other and, behind them, one under a chain that ends the
+/// other. Without recovery keys, the publisher's own key names them.
+fn keys_twice(is_recovered: bool) -> Vec<VerifiedHead> {
+    let key = |seed| SecretKey::from_bytes(&[seed; 32]);
+    let recovery = is_recovered.then(|| key(9));
+    let genesis = KeyDocument {
+        recovery: recovery.iter().map(SecretKey::public_key).collect(),
+        recovery_threshold: u32::from(is_recovered),
+        ..KeyDocument::genesis(key(1).public_key(), NOW)
+    };
+    let chain = KeyLog::verify(&[genesis.sign(&[&key(1)]).unwrap()]).unwrap();
+    let first = Publisher::new(key(1), chain).unwrap();
+    let signers: Vec<SecretKey> = recovery.into_iter().collect();
+    let change = |publisher: &Publisher, seed, revoked: &[PublicKey]| {
+        let change = Change { secret: Some(key(seed)), revoked: revoked.to_vec(), ..Change::default() };
+        publisher.changed(change, &signers, NOW).unwrap()
+    };
+    let [one, other] = [2, 3].map(|seed| change(&first, seed, &[]));
+    let end = change(&one, 4, &[other.public_key()]);
+    let log = releases(&first, &["1.0.0"]);
+    [&first, &one, &other, &end].map(|by| draft(by, &log).sign(by).unwrap()).into()
+}
+
 /// Two heads of one entry that say different things of what was resolved, and, behind them, one under later keys.
 fn worded_falsely(is_ended: bool) -> Vec<VerifiedHead> {
     let (old, new) = (publisher(1), rotated(&publisher(1), 2));
@@ -360,6 +383,7 @@ proptest! {
             prop::array::uniform3(shuffled(contested_and_resolved(true))),
             prop::array::uniform3(shuffled(worded_falsely(false))),
             prop::array::uniform3(shuffled(worded_falsely(true))),
+            prop::array::uniform3(shuffled(keys_twice(true))),
         ]
     ) {
         let [a, b, c] = heads.map(|heads| after_all(&heads));
@@ -367,6 +391,20 @@ proptest! {
         let left = a.clone().merged(&b).merged(&c);
         prop_assert_eq!(left.agreed(), a.clone().merged(&b.merged(&c)).agreed());
         prop_assert_eq!(a.clone().merged(&a), a);
+    }
+
+    #[test]
+    fn keys_that_were_replaced_twice_freeze_the_package_until_recovery_keys_revoke_those_of_one_side(
+        heads in Just(keys_twice(true)).prop_shuffle()
+    ) {
+        let told = keys_twice(true);
+        let node = after_all(&told[..3]);
+        prop_assert!(node.known.is_frozen && node.pairs.len() == 1);
+        let ended = after_all(&heads);
+        prop_assert!(!ended.known.is_frozen && ended.pairs.is_empty());
+        prop_assert_eq!(ended.known.listed.as_ref(), told.last());
+        prop_assert_eq!(&ended.clone().merged(&node), &ended, "its proof counts no more");
+        prop_assert_eq!(&node.merged(&ended), &ended);
     }
 
     #[test]
@@ -407,4 +445,19 @@ proptest! {
         prop_assert_eq!(&ended.known.listed, &Some(resolve));
         prop_assert_eq!(&ended.clone().merged(&node), &ended, "its proof counts no more");
     }
+}
+
+#[test]
+fn without_recovery_keys_the_chain_that_was_seen_first_stays() {
+    let told = keys_twice(false);
+    let [first, one, other, end] = &told[..] else { unreachable!() };
+    let node = after_all([first, other, one, end]);
+    assert_eq!(
+        node.known.listed.as_ref(),
+        Some(other),
+        "anyone who stole the key could revoke the owner's next one"
+    );
+    let node = after_all([first, one, other, end]);
+    assert_eq!(node.known.listed.as_ref(), Some(end));
+    assert!(!node.known.is_frozen);
 }

@@ -282,14 +282,27 @@ impl KeyLog {
     /// contradicts itself. A document that keys signed which were replaced here is refused, and says nothing of the
     /// publisher: anyone who stole an old key can make it.
     pub fn is_contradicted_by(&self, other: &Self) -> bool {
-        let fork = self.links.iter().zip(&other.links).position(|(a, b)| a.fingerprint != b.fingerprint);
-        // Of another publisher where they have no beginning in common.
-        let Some(before) = fork.and_then(|n| n.checked_sub(1)).map(|n| &self.links[n].document) else {
-            return false;
-        };
+        let Some(before) = self.before_fork(other) else { return false };
         let (keys, threshold) = before.successors();
         let still = keys.iter().filter(|key| self.current().successors().0.contains(key)).count();
         u32::try_from(still).is_ok_and(|still| still >= threshold)
+    }
+
+    /// Whether this chain ends what another one began apart from it: recovery keys named the documents of both, and so many of the
+    /// current keys of the other one were revoked here that the rest is not enough.
+    ///
+    /// Where release keys rotate themselves there is no such end: a thief who has one could make it as well as the owner.
+    pub fn ends(&self, other: &Self) -> bool {
+        let recovered = self.before_fork(other).is_some_and(|before| !before.recovery.is_empty());
+        let current = other.current();
+        let left = current.keys.iter().filter(|key| !self.is_revoked(key)).count();
+        recovered && u32::try_from(left).is_ok_and(|left| left < current.threshold)
+    }
+
+    /// The last document that two chains have in common which go apart; none where they do not, or are of two publishers.
+    fn before_fork(&self, other: &Self) -> Option<&KeyDocument> {
+        let fork = self.links.iter().zip(&other.links).position(|(a, b)| a.fingerprint != b.fingerprint);
+        fork.and_then(|n| n.checked_sub(1)).map(|n| &self.links[n].document)
     }
 
     /// Whether one chain continues the other, or is the same.

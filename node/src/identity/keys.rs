@@ -43,6 +43,17 @@ impl PublicKey {
     }
 }
 
+impl std::str::FromStr for PublicKey {
+    type Err = Error;
+
+    /// Reads the text that a key is shown as.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let bytes: Option<[u8; 32]> = hex::decode(text).and_then(|bytes| bytes.try_into().ok());
+        let malformed = || Error::malformed("a public key", "it is not 64 hexadecimal digits");
+        Self::from_bytes(bytes.ok_or_else(malformed)?)
+    }
+}
+
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex::encode(&self.0))

@@ -40,14 +40,15 @@ pub struct Seen {
     pub log: ContentId,
     /// The fingerprint of the release that it names as the latest ([`Release::fingerprint`](super::Release::fingerprint)).
     pub latest: Option<ContentId>,
-    /// The fingerprint of what it names as resolved; none where that is nothing.
-    pub resolved: Option<ContentId>,
+    /// The fingerprint of what else it says that follows from the log: what was resolved, yanked and deprecated; none where that is
+    /// nothing.
+    pub follows: Option<ContentId>,
 }
 
 impl Seen {
     /// What the keys say of the log as it ends at its place: anything else that they say there contradicts it.
     fn said(&self) -> (ContentId, Option<ContentId>, Option<ContentId>) {
-        (self.entry, self.latest, self.resolved)
+        (self.entry, self.latest, self.follows)
     }
 }
 
@@ -72,13 +73,18 @@ impl From<Seen> for Place {
 ///
 /// The one with the later key document counts, then the one with the higher sequence. Of two that say the same of the log,
 /// the greater bytes count, so that every node keeps the same one.
-/// Two chains of keys of which none continues the other are an equivocation where keys that still count signed both, and
-/// a fork otherwise: whoever stole a key that was replaced contradicts nobody. An equivocation are also, under the same keys, two logs, and
-/// two entries, latest releases or lists of what was resolved of one sequence: anyone who installs without a version takes what
-/// the head says, and all three follow from the log.
+/// Of two chains of keys of which none continues the other, the one counts that [ends](crate::identity::KeyLog::ends) the other.
+/// Otherwise they are an equivocation where keys that still count signed both, and a fork where not: whoever stole a key that was replaced contradicts nobody. An equivocation are also, under the same keys, two logs, and
+/// two entries, latest releases or lists of what was resolved, yanked or deprecated of one sequence: anyone who installs without a
+/// version takes what the head says, and all of it follows from the log.
 pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
     let (keys, others) = (a.key_log(), b.key_log());
     if !keys.agrees_with(others) {
+        match (keys.ends(others), others.ends(keys)) {
+            (true, false) => return Choice::First,
+            (false, true) => return Choice::Second,
+            (true, true) | (false, false) => {}
+        }
         let contradict = keys.is_contradicted_by(others) || others.is_contradicted_by(keys);
         return if contradict { Choice::Equivocation } else { Choice::Fork };
     }
@@ -102,7 +108,7 @@ pub fn compare(a: &VerifiedHead, b: &VerifiedHead) -> Choice {
 ///
 /// # Errors
 /// [`Error::Rollback`] for an earlier key document, or an earlier sequence under the same one; [`Error::Equivocation`] for
-/// another document, log, entry, latest release or list of what was resolved in the place of one that was seen.
+/// another document, log, entry, latest release or list of what was resolved or yanked in the place of one that was seen.
 pub fn accept(candidate: &VerifiedHead, seen: Option<Seen>) -> Result<(), Error> {
     let Some(seen) = seen else { return Ok(()) };
     let keys = candidate.key_log();
@@ -127,7 +133,9 @@ pub fn accept(candidate: &VerifiedHead, seen: Option<Seen>) -> Result<(), Error>
         }
         Ordering::Equal if head.entry != seen.entry => contradicts("entry"),
         Ordering::Equal if offered.latest != seen.latest => contradicts("latest release"),
-        Ordering::Equal if offered.resolved != seen.resolved => contradicts("list of what was resolved"),
+        Ordering::Equal if offered.follows != seen.follows => {
+            contradicts("list of what was resolved or yanked")
+        }
         _ => Ok(()),
     }
 }
@@ -206,6 +214,8 @@ mod tests {
             sign(Head { latest: Some(latest), released_at: NOW.plus(DAY / 2), ..one.clone() }),
             sign(Head { latest: None, ..one.clone() }),
             sign(Head { resolved: ByteBuf::from([1; 8]), ..one.clone() }),
+            sign(Head { yanked: vec![semver::Version::new(1, 0, 0)], ..one.clone() }),
+            sign(Head { deprecated: Some("not so".to_owned()), ..one.clone() }),
             sign(Head { log: other, ..one }),
             // Also in another place: no log has two beginnings.
             sign(Head { log: other, ..longer }),

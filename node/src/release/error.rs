@@ -102,7 +102,7 @@ pub enum Error {
     /// Two different signed states claim the same place.
     #[error("its publisher signed two different states: {what} {number} is not the one seen before")]
     Equivocation {
-        /// What there are two of: `key document`, `log`, `entry`, `latest release` or `list of what was resolved`.
+        /// What there are two of: `key document`, `log`, `entry`, `latest release` or `list of what was resolved or yanked`.
         what: &'static str,
         /// Its number.
         number: u64,

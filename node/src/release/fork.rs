@@ -2,7 +2,8 @@
 //!
 //! It stands until the publisher, under a later key document, says what becomes of both sides: a head whose log
 //! [resolved](super::Resolve) both, or keys of which one side's were [revoked](crate::identity::KeyDocument::revoked), so
-//! that what they signed proves nothing. Two chains of keys that keys signed which still count are ended by nothing.
+//! that what they signed proves nothing. Two chains of keys that go apart end only where recovery keys named both and one revokes the
+//! keys of the other ([`KeyLog::ends`]): otherwise anyone who stole a release key could say so too.
 
 use super::{Choice, Entry, Sequence, SignedEntry, VerifiedHead, choice};
 use crate::{
@@ -77,7 +78,10 @@ impl DoubleSigning {
     /// those of one. Where both sides name the same entry, the log is not contested, and any head under later keys says what counts.
     pub fn is_ended_by(&self, head: &VerifiedHead) -> bool {
         let keys = head.key_log();
-        let goes_on = self.document.is_some() && keys.fingerprint(self.key_n) == self.document;
+        if self.document.is_none() {
+            return self.is_ended_by_chain(keys);
+        }
+        let goes_on = keys.fingerprint(self.key_n) == self.document;
         if !goes_on || keys.current().n <= self.key_n {
             return false;
         }
@@ -85,6 +89,17 @@ impl DoubleSigning {
         first.entry == second.entry
             || self.sides.iter().all(|side| head.resolved(&side.entry))
             || self.sides.iter().any(|side| side.is_void(keys))
+    }
+
+    /// Whether a chain of keys ends the one of a side: see [`KeyLog::ends`]. The side's own chain is not here, so what signed it is
+    /// taken for its current keys.
+    fn is_ended_by_chain(&self, keys: &KeyLog) -> bool {
+        let is_ended = |side: &Side| {
+            let is_recovered =
+                keys.document(side.key_n.saturating_sub(1)).is_some_and(|it| !it.recovery.is_empty());
+            is_recovered && side.signers.iter().all(|key| keys.is_revoked(key))
+        };
+        self.sides.iter().any(is_ended)
     }
 
     /// Whether its keys are in this chain and nothing that the chain says makes a side of it void.

@@ -148,6 +148,13 @@ impl Head {
         VerifiedHead::verify_stored(&bytes)
     }
 
+    /// The fingerprint of what was resolved, yanked and deprecated; none where that is nothing.
+    fn follows(&self) -> Option<ContentId> {
+        let says = (&self.resolved, &self.yanked, &self.deprecated);
+        let is_nothing = self.resolved.is_empty() && self.yanked.is_empty() && self.deprecated.is_none();
+        (!is_nothing).then(|| ContentId::of(Codec::DagCbor, &canonical::encode(&says)))
+    }
+
     /// Checks everything but the keys, the signatures and the time now.
     fn check(&self) -> Result<(), Error> {
         text::check("a description", &self.description, DESCRIPTION_BYTES_MAX)?;
@@ -296,9 +303,7 @@ impl VerifiedHead {
             entry: self.head.entry,
             log: self.head.log,
             latest: self.head.latest.as_ref().map(Release::fingerprint),
-            resolved: Some(&*self.head.resolved)
-                .filter(|names| !names.is_empty())
-                .map(|names| ContentId::of(Codec::Raw, names)),
+            follows: self.head.follows(),
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum Kind {
     Publisher,
     /// A key that names a publisher's next keys, and signs nothing else.
     Recovery,
+    /// A key that signs a publisher's confirmations, and nothing else.
+    Confirm,
 }
 
 impl Kind {
@@ -52,6 +54,7 @@ impl Kind {
             Self::Node => "node",
             Self::Publisher => "publisher",
             Self::Recovery => "recovery",
+            Self::Confirm => "confirm",
         }
     }
 }
@@ -98,8 +101,8 @@ impl Contents {
         check_sum(text)?;
         let found = field(&mut rest, "kind")?;
         if found != kind.as_str() {
-            let found =
-                [Kind::Node, Kind::Publisher, Kind::Recovery].into_iter().find(|kind| kind.as_str() == found);
+            let kinds = [Kind::Node, Kind::Publisher, Kind::Recovery, Kind::Confirm];
+            let found = kinds.into_iter().find(|kind| kind.as_str() == found);
             return Err(found.map_or(Flaw::Damaged, |found| Flaw::Kind { found, wanted: kind }));
         }
         let public = bytes(field(&mut rest, "public")?)?;

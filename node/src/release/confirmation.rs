@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::{Error, VerifiedHead};
 use crate::{
     content::{Block, Codec, ContentId},
-    identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
+    identity::{ConfirmKey, Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
     limits::{
         CATALOG_HEADS_PER_PUBLISHER_MAX, CLOCK_SKEW_MAX, CONFIRM_INTERVAL_MAX, CONFIRM_INTERVAL_MIN,
         CONFIRMATION_BYTES_MAX, CONFIRMED_LISTED_MAX,
@@ -137,6 +137,35 @@ pub struct Confirmation {
     pub keys: Vec<ByteBuf>,
 }
 
+/// Who can sign the confirmations of a publisher: it itself, or a key that signs nothing else.
+pub trait Confirmer {
+    /// The publisher's keys.
+    fn key_log(&self) -> &KeyLog;
+
+    /// Signs what a confirmation says.
+    fn seal_confirmation(&self, payload: Vec<u8>) -> Envelope;
+}
+
+impl Confirmer for Publisher {
+    fn key_log(&self) -> &KeyLog {
+        self.key_log()
+    }
+
+    fn seal_confirmation(&self, payload: Vec<u8>) -> Envelope {
+        self.seal(Context::Confirmation, payload)
+    }
+}
+
+impl Confirmer for ConfirmKey {
+    fn key_log(&self) -> &KeyLog {
+        self.key_log()
+    }
+
+    fn seal_confirmation(&self, payload: Vec<u8>) -> Envelope {
+        self.seal(payload)
+    }
+}
+
 impl Confirmation {
     /// The confirmation of `heads`, made at `as_of`, with the next one promised within `interval`; with the block that holds
     /// the list, where the confirmation only names it.
@@ -144,7 +173,7 @@ impl Confirmation {
     /// # Errors
     /// [`Error`] where everyone else would refuse it.
     pub fn make(
-        publisher: &Publisher,
+        by: &impl Confirmer,
         heads: &Heads,
         last: Option<u64>,
         as_of: Timestamp,
@@ -152,23 +181,23 @@ impl Confirmation {
     ) -> Result<(VerifiedConfirmation, Option<Block>), Error> {
         let named = Self {
             version: VERSION,
-            publisher: publisher.id(),
+            publisher: by.key_log().publisher(),
             number: Self::number_after(last, as_of),
             as_of,
             next_by: as_of.plus(interval),
             heads: None,
             root: Some(heads.block().id()),
-            keys: publisher.key_log().documents().map(ByteBuf::from).collect(),
+            keys: by.key_log().documents().map(ByteBuf::from).collect(),
         };
         if heads.len() <= CONFIRMED_LISTED_MAX {
             let listed = Self { heads: Some(heads.0.clone()), root: None, ..named.clone() };
-            match listed.sign(publisher) {
+            match listed.sign(by) {
                 // A long chain of keys leaves no room for the list.
                 Err(Error::Limit { .. }) => {}
                 signed => return Ok((signed?, None)),
             }
         }
-        Ok((named.sign(publisher)?, Some(heads.block())))
+        Ok((named.sign(by)?, Some(heads.block())))
     }
 
     /// The number that follows `last`. The time is in it, so that a node which lost its database, and a second machine that
@@ -181,8 +210,8 @@ impl Confirmation {
     ///
     /// # Errors
     /// [`Error`] where everyone else would refuse it.
-    pub fn sign(&self, publisher: &Publisher) -> Result<VerifiedConfirmation, Error> {
-        let bytes = publisher.seal(Context::Confirmation, canonical::encode(self)).encode();
+    pub fn sign(&self, by: &impl Confirmer) -> Result<VerifiedConfirmation, Error> {
+        let bytes = by.seal_confirmation(canonical::encode(self)).encode();
         VerifiedConfirmation::verify_stored(&bytes)
     }
 

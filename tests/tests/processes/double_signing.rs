@@ -247,6 +247,27 @@ fn recovery_keys_alone_replace_a_key_and_stay_away_from_the_machine() {
 }
 
 #[test]
+fn a_server_with_a_confirm_key_confirms_and_can_release_nothing() {
+    let author = Node::start(&[]);
+    let id = text(&publish(&author, "1.0.0", 61)["publisher"]);
+    let file = author.text("confirm.key");
+    let made = author.json(&["key", "confirm", "make", "--to", &file]);
+    assert_eq!(texts(&made["node"]["packages"]).len(), 1, "its head is signed again: {made}");
+    let key = texts(&made["confirm"]).remove(0);
+    let server = Node::start(&[&author]);
+    server.finds("places", "pack", SOON);
+    let used = server.json(&["key", "confirm", "use", "away", &file]);
+    assert_eq!((text(&used["publisher"]), text(&used["public_key"])), (id.clone(), key.clone()), "{used}");
+    server.error(9, &["key", "confirm", "use", "away", &file]);
+    assert_eq!(server.json(&["key", "confirm", "list"])["used"][0]["public_key"], key.as_str());
+    // It is no publisher key: what is published there is another publisher's.
+    server.error(6, &["key", "import", "stolen", &file]);
+    let removed = author.json(&["key", "confirm", "remove", "--public-key", &key]);
+    assert!(texts(&removed["confirm"]).is_empty(), "{removed}");
+    author.error(2, &["key", "confirm", "remove", "--public-key", &key]);
+}
+
+#[test]
 fn a_lost_key_is_told_as_lost_and_never_replaced_silently() {
     let mut node = Node::start(&[]);
     let published = publish(&node, "1.0.0", 51);

@@ -17,10 +17,13 @@ use crate::{
     catalog::{self, Confirming},
     control::api::Failure,
     heads::Door,
-    identity::{Publisher, PublisherId},
+    identity::{ConfirmKey, KeyLog, Publisher, PublisherId},
     limits::CONFIRM_GRACE,
     network::Snapshot,
-    release::{Confirmation, VerifiedConfirmation, VerifiedHead, confirmation::Heads},
+    release::{
+        Confirmation, VerifiedConfirmation, VerifiedHead,
+        confirmation::{Confirmer, Heads},
+    },
     store::{self, Store, heads},
     time::Timestamp,
 };
@@ -61,18 +64,51 @@ pub(super) async fn confirm(node: Arc<Node>) {
                 continue;
             }
         };
+        let own: BTreeSet<PublisherId> = publishers.iter().map(Publisher::id).collect();
         for publisher in publishers {
-            if let Err(failure) = node.confirm_as(publisher).await {
-                tracing::warn!(failure.message, "the heads of a publisher were not confirmed");
+            said(node.confirm_as(publisher).await);
+        }
+        match node.keys.confirming() {
+            // Who has a publisher's own key confirms by that one.
+            Ok(keys) => {
+                for key in keys.into_iter().filter(|key| !own.contains(&key.id())) {
+                    said(node.confirm_by(key).await);
+                }
             }
+            Err(failure) => tracing::warn!(failure.message, "a confirm key cannot be read"),
         }
     }
 }
 
+fn said(outcome: Result<(), Failure>) {
+    if let Err(failure) = outcome {
+        tracing::warn!(failure.message, "the heads of a publisher were not confirmed");
+    }
+}
+
 impl Node {
+    /// Confirms with a key that does nothing else, under the latest keys of its publisher that are known here.
+    async fn confirm_by(&self, key: ConfirmKey) -> Result<(), Failure> {
+        let publisher = key.id();
+        let latest = self.with_store(move |store| latest_keys(store, publisher)).await?;
+        // Of a publisher without heads there is nothing to confirm.
+        let Some(latest) = latest else { return Ok(()) };
+        match key.with(&latest) {
+            Some(key) => self.confirm_as(key).await,
+            None => {
+                let key = key.public_key();
+                tracing::warn!(%publisher, %key, "its publisher does not name this confirm key any more");
+                Ok(())
+            }
+        }
+    }
+
     /// Confirms the heads of one publisher, where that is due and there is somebody to hear of it.
-    async fn confirm_as(&self, publisher: Publisher) -> Result<(), Failure> {
-        let (id, interval) = (publisher.id(), self.config().confirm_interval());
+    async fn confirm_as<C>(&self, publisher: C) -> Result<(), Failure>
+    where
+        C: Confirmer + Clone + Send + 'static,
+    {
+        let (id, interval) = (publisher.key_log().publisher(), self.config().confirm_interval());
         let now = self.now();
         let due = {
             let publisher = publisher.clone();
@@ -202,12 +238,20 @@ fn current(store: &Store, publisher: PublisherId) -> Result<Heads, store::Error>
     })
 }
 
-fn is_due(store: &Store, publisher: &Publisher, now: Timestamp) -> Result<bool, store::Error> {
-    let heads = current(store, publisher.id())?;
+/// The longest chain of keys that the heads of a publisher hold here; none where no head is listed.
+fn latest_keys(store: &Store, publisher: PublisherId) -> Result<Option<KeyLog>, store::Error> {
+    let heads = store.read(|conn| Ok(catalog::heads_of(conn, publisher)?))?;
+    let heads = heads.iter().filter_map(|bytes| VerifiedHead::verify_stored(bytes).ok());
+    Ok(heads.map(|head| head.key_log().clone()).max_by_key(|keys| keys.current().n))
+}
+
+fn is_due(store: &Store, publisher: &impl Confirmer, now: Timestamp) -> Result<bool, store::Error> {
+    let id = publisher.key_log().publisher();
+    let heads = current(store, id)?;
     if heads.is_empty() {
         return Ok(false);
     }
-    let Some((last, list)) = held(store, publisher.id())? else { return Ok(true) };
+    let Some((last, list)) = held(store, id)? else { return Ok(true) };
     let (said, keys) = (last.confirmation(), last.key_log());
     let is_old = keys.current().n < publisher.key_log().current().n;
     let has_changed = list.as_ref() != Some(&heads);
@@ -218,15 +262,16 @@ fn is_due(store: &Store, publisher: &Publisher, now: Timestamp) -> Result<bool, 
 /// Signs a confirmation of the heads of a publisher, where that is still due, and keeps it.
 fn make(
     store: &Store,
-    publisher: &Publisher,
+    publisher: &impl Confirmer,
     now: Timestamp,
     interval: Duration,
 ) -> Result<Option<Made>, store::Error> {
     if !is_due(store, publisher, now)? {
         return Ok(None);
     }
-    let heads = current(store, publisher.id())?;
-    let last = held(store, publisher.id())?;
+    let id = publisher.key_log().publisher();
+    let heads = current(store, id)?;
+    let last = held(store, id)?;
     let agrees = |last: &VerifiedConfirmation| last.key_log().current().n == publisher.key_log().current().n;
     let last = last.filter(|(last, _)| agrees(last)).map(|(last, _)| last.confirmation().number);
     let (confirmation, block) = Confirmation::make(publisher, &heads, last, now, interval)?;
@@ -245,7 +290,7 @@ mod tests {
     use crate::{
         catalog::Source,
         identity::SecretKey,
-        release::fixture::{DAY, NOW, head, publisher},
+        release::fixture::{DAY, NOW, draft, head, publisher, releases},
     };
 
     #[test]
@@ -271,5 +316,36 @@ mod tests {
         let by_new = make(&rotated, NOW.plus(DAY * 11)).unwrap();
         assert_eq!(by_new.confirmation.key_log().current().n, 1);
         assert!(make(&publisher, NOW.plus(DAY * 40)).is_none(), "a key that was replaced confirms nothing");
+    }
+
+    #[test]
+    fn a_key_that_only_confirms_does_so_while_its_publisher_is_away() {
+        let (store, publisher) = (Store::in_memory().unwrap(), publisher(1));
+        let insert = |head: &VerifiedHead| {
+            store.write(|tx| Ok(catalog::insert(tx, head, &Source::unknown(), NOW)?)).unwrap();
+        };
+        assert!(latest_keys(&store, publisher.id()).unwrap().is_none());
+        let (key, named) = ConfirmKey::make(&publisher, &[], NOW).unwrap();
+        insert(&head(&publisher, &["1.0.0"]));
+        let log = releases(&publisher, &["1.0.0"]);
+        insert(&draft(&named, &log).sign(&named).unwrap());
+        let first = make(&store, &named, NOW, DAY * 30).unwrap().unwrap();
+        let mut number = first.confirmation.confirmation().number;
+        for month in 1..=12 {
+            let latest = latest_keys(&store, publisher.id()).unwrap().unwrap();
+            let key = key.with(&latest).unwrap();
+            let made = make(&store, &key, NOW.plus(DAY * 30 * month), DAY * 30).unwrap().unwrap();
+            assert!(made.confirming.is_passed_on());
+            assert!(made.confirmation.confirmation().number > number);
+            number = made.confirmation.confirmation().number;
+        }
+        // A head is nothing that it could sign.
+        let forged = key.seal(crate::identity::canonical::encode(&draft(&named, &log))).encode();
+        assert!(VerifiedHead::verify_stored(&forged).is_err());
+        let rotated = named.rotated(SecretKey::from_bytes(&[9; 32]), NOW).unwrap();
+        insert(&draft(&rotated, &log).sign(&rotated).unwrap());
+        let key = key.with(&latest_keys(&store, publisher.id()).unwrap().unwrap()).unwrap();
+        let made = make(&store, &key, NOW.plus(DAY * 400), DAY * 30).unwrap().unwrap();
+        assert_eq!(made.confirmation.key_log().current().n, 2, "under the keys that its publisher has now");
     }
 }

@@ -123,6 +123,8 @@ impl Node {
                 }
             }
         }
+        // A key that only confirms may be new too.
+        self.confirming.notify_one();
         Ok(answer)
     }
 

@@ -39,7 +39,7 @@ use crate::{
     content::ContentId,
     control::api::{Failure, Reloaded},
     heads::lookup::Ended,
-    identity::{Publisher, PublisherId, Replaced, key_file, publisher},
+    identity::{ConfirmKey, Publisher, PublisherId, Replaced, key_file, publisher},
     network::{self, Event, FirstContact, Handle, Metrics, Offload, Provider},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
@@ -557,6 +557,16 @@ impl Keys {
             }
         }
         Ok(DEFAULT_KEY.to_owned())
+    }
+
+    /// The keys that are here to confirm and for nothing else.
+    pub(super) fn confirming(&self) -> Result<Vec<ConfirmKey>, Failure> {
+        match self {
+            Self::Given(_) => Ok(Vec::new()),
+            Self::Folder(folder) => {
+                Ok(ConfirmKey::all(folder).map_err(fail)?.into_iter().map(|(_, key)| key).collect())
+            }
+        }
     }
 
     /// The publisher that signs. Its key is made where there is none, unless somebody whose key is gone `published` here

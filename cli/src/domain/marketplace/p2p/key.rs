@@ -1,6 +1,7 @@
 //! `key`: the publisher keys of a state folder. They are files; no node needs to run, but for `key resolve`.
 
 mod change;
+mod confirm;
 mod resolve;
 
 use std::{
@@ -39,6 +40,7 @@ Examples:
   ggen marketplace p2p key import laptop ./publisher.key
   ggen marketplace p2p key recovery make --to /media/stick/recovery.key
   ggen marketplace p2p key rotate --recovery /media/stick/recovery.key
+  ggen marketplace p2p key confirm make --to ./confirm.key
   ggen marketplace p2p key resolve my-package --dry-run"
 )]
 pub(crate) struct Key {
@@ -88,6 +90,9 @@ enum Action {
     /// Recovery keys: they alone can replace a publisher key, so a stolen publisher key cannot.
     #[command(subcommand)]
     Recovery(change::Recovery),
+    /// Confirm keys: a server that has one says that your packages are still the newest while your machine is off.
+    #[command(subcommand)]
+    Confirm(confirm::Confirm),
     /// End a double signing of a package of yours: say which of the versions count that were signed apart from each other.
     Resolve(resolve::Resolve),
 }
@@ -169,6 +174,7 @@ impl Key {
             Action::Rotate(rotate) => rotate.run(session, &folder).await?,
             Action::Revoke(revoke) => revoke.run(session, &folder).await?,
             Action::Recovery(recovery) => recovery.run(session, &folder).await?,
+            Action::Confirm(confirm) => confirm.run(session, &folder).await?,
             Action::Resolve(resolve) => resolve.run(session).await?,
         }
         Ok(Exit::Ok)

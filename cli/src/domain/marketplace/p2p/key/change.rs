@@ -27,12 +27,19 @@ use crate::{
     session::{Finished, Session},
 };
 
+/// What is said of files with recovery keys.
+const RECOVERY_FILES: &str = "these files are secret, and they are the only copies: keep them away from this machine. Without enough of \
+                              them the publisher key can never be replaced; with them, and without the publisher key, it can";
+/// What is said of a file with a confirm key.
+pub(super) const CONFIRM_FILES: &str = "this file is secret: move it to the machine that is to confirm, and give it to the node there: ggen \
+                                        marketplace p2p key confirm use <NAME> <FILE>. Whoever has it can confirm for you, and release nothing";
+
 /// Which key is changed, and what allows it.
 #[derive(Debug, Args)]
 pub(super) struct Target {
     /// The key.
     #[arg(value_name = "NAME", default_value = p2p_state::KEY_DEFAULT)]
-    name: String,
+    pub(super) name: String,
     /// A file with a recovery key, where the publisher has some; repeatable.
     #[arg(long = "recovery", value_name = "FILE")]
     recovery: Vec<PathBuf>,
@@ -50,7 +57,8 @@ pub(super) struct Rotate {
 pub(super) struct Revoke {
     #[command(flatten)]
     target: Target,
-    /// Revoke this public key, which the publisher had before, and keep the current one; repeatable.
+    /// Revoke this public key, which the publisher had before or was given on another machine, and keep the current one;
+    /// repeatable.
     #[arg(long = "public-key", value_name = "HEX")]
     public_keys: Vec<String>,
 }
@@ -87,15 +95,24 @@ struct Changed {
     recovery: Vec<String>,
     /// How many of them are needed.
     recovery_threshold: u32,
-    /// Files that were written, with secret recovery keys.
+    /// The public confirm keys from now on.
+    confirm: Vec<String>,
+    /// Files that were written, with secret recovery or confirm keys.
     files: Vec<String>,
+    /// What a person should know of those.
+    #[serde(skip)]
+    of_files: &'static str,
     /// What the running node did; nothing where none runs.
     node: Option<KeysRenewed>,
 }
 
 impl Target {
     /// The publisher, and the recovery keys that were given.
-    async fn load(&self, session: &Session, folder: &Path) -> Outcome<(Publisher, Vec<RecoveryKey>)> {
+    pub(super) async fn load(
+        &self,
+        session: &Session,
+        folder: &Path,
+    ) -> Outcome<(Publisher, Vec<RecoveryKey>)> {
         // A running node may have learnt that the key was replaced elsewhere: it notes that beside the file.
         let _ = session.client().renew_keys().await;
         let publisher = load(folder, &self.name)?;
@@ -143,7 +160,7 @@ impl Rotate {
         let (publisher, recovery) = self.target.load(session, folder).await?;
         let change = publisher::Change::default();
         let next = publisher.rotated_at_random(change, &recovery, Timestamp::now()).map_err(refused)?;
-        done(session, folder, self.target.name, &next, Vec::new()).await
+        done(session, folder, self.target.name, &next, Vec::new(), RECOVERY_FILES).await
     }
 }
 
@@ -159,23 +176,27 @@ impl Revoke {
                 self.public_keys.iter().map(|text| public_key(&publisher, text)).collect::<Outcome<_>>()?;
             publisher.amended(publisher::Change { revoked, ..Default::default() }, &recovery, now)
         };
-        done(session, folder, self.target.name, &next.map_err(refused)?, Vec::new()).await
+        done(session, folder, self.target.name, &next.map_err(refused)?, Vec::new(), RECOVERY_FILES).await
     }
 }
 
-/// A public key that a publisher had before, by its text.
+/// A public key other than the publisher's current one, by its text.
 fn public_key(publisher: &Publisher, text: &str) -> Outcome<PublicKey> {
-    let log = publisher.key_log();
-    let mut before =
-        (0..=log.current().n).filter_map(|n| log.document(n)).flat_map(|document| &document.keys);
-    let found = before.find(|key| key.to_string() == text && **key != publisher.public_key());
-    found.copied().ok_or_else(|| {
+    let key = text.parse::<PublicKey>().map_err(|error| {
         Failure::new(
             Code::Usage,
-            format!("{text} is no key that this publisher had before."),
-            "To revoke the current key and go on with a new one, leave --public-key out.",
+            format!("{text} is no public key: {error}."),
+            "Give the 64 hexadecimal digits that `key list` shows on the machine that has it.",
         )
-    })
+    })?;
+    if key == publisher.public_key() {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("{text} is the current key of this publisher."),
+            "To revoke it and go on with a new one, leave --public-key out.",
+        ));
+    }
+    Ok(key)
 }
 
 impl Recovery {
@@ -224,7 +245,7 @@ async fn make(
         write_new(path, &key.export())?;
     }
     let files = to.iter().map(|path| path.display().to_string()).collect();
-    done(session, folder, target.name, &next, files).await
+    done(session, folder, target.name, &next, files, RECOVERY_FILES).await
 }
 
 /// Whether a file would be below a folder.
@@ -237,12 +258,13 @@ fn is_inside(path: &Path, folder: &Path) -> bool {
 }
 
 /// Replaces the key file, tells the running node, and shows what was done.
-async fn done(
+pub(super) async fn done(
     session: &Session,
     folder: &Path,
     name: String,
     next: &Publisher,
     files: Vec<String>,
+    of_files: &'static str,
 ) -> Finished<()> {
     next.replace(folder, &name).map_err(refused)?;
     let node = match session.client().renew_keys().await {
@@ -267,7 +289,9 @@ async fn done(
         revoked: texts(&document.revoked),
         recovery: texts(&document.recovery),
         recovery_threshold: document.recovery_threshold,
+        confirm: texts(&document.confirm),
         files,
+        of_files,
         node,
     };
     session.print(&answer, show)
@@ -278,7 +302,8 @@ fn show(changed: &Changed, page: &mut Page) {
         .field("publisher", &changed.publisher)
         .field("public key", &changed.public_key)
         .list("revoked", &changed.revoked)
-        .list("recovery keys", &changed.recovery);
+        .list("recovery keys", &changed.recovery)
+        .list("confirm keys", &changed.confirm);
     if !changed.recovery.is_empty() {
         page.field(
             "needed to rotate",
@@ -287,10 +312,7 @@ fn show(changed: &Changed, page: &mut Page) {
     }
     if !changed.files.is_empty() {
         page.list("written to", &changed.files);
-        page.warnings(&[
-            "these files are secret, and they are the only copies: keep them away from this machine. Without enough of them \
-             the publisher key can never be replaced; with them, and without the publisher key, it can",
-        ]);
+        page.warnings(&[changed.of_files]);
     }
     match &changed.node {
         Some(node) => {

@@ -261,7 +261,7 @@ fn a_server_with_a_confirm_key_confirms_and_can_release_nothing() {
     server.error(9, &["key", "confirm", "use", "away", &file]);
     assert_eq!(server.json(&["key", "confirm", "list"])["used"][0]["public_key"], key.as_str());
     // It is no publisher key: what is published there is another publisher's.
-    server.error(6, &["key", "import", "stolen", &file]);
+    server.error(7, &["key", "import", "stolen", &file]);
     let removed = author.json(&["key", "confirm", "remove", "--public-key", &key]);
     assert!(texts(&removed["confirm"]).is_empty(), "{removed}");
     author.error(2, &["key", "confirm", "remove", "--public-key", &key]);

@@ -252,7 +252,6 @@ fn a_server_with_a_confirm_key_confirms_and_can_release_nothing() {
     let id = text(&publish(&author, "1.0.0", 61)["publisher"]);
     let file = author.text("confirm.key");
     let made = author.json(&["key", "confirm", "make", "--to", &file]);
-    assert_eq!(texts(&made["node"]["packages"]).len(), 1, "its head is signed again: {made}");
     let key = texts(&made["confirm"]).remove(0);
     let server = Node::start(&[&author]);
     server.finds("places", "pack", SOON);

@@ -340,7 +340,7 @@ pub(super) fn behind(package: &PackageId, why: &str) -> Failure {
         Code::Rollback,
         format!("The log of {package} went on elsewhere, and what was added is not here: {why}"),
         format!(
-            "Publish from the machine that published last, or start it: nobody else has what it added. Where it is gone for good, or \
+            "Publish from the machine that published last, or start it: nobody else has what it added. Where it is gone permanently, or \
              was not yours: ggen marketplace p2p key rotate, then: ggen marketplace p2p key resolve {}",
             package.name
         ),

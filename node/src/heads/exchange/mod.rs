@@ -15,6 +15,7 @@
 //! fault is told ([`Output::Blame`]); a comparison that leads nowhere ends, with an [`Outcome`] that says how.
 
 mod left;
+mod outcome;
 mod reader;
 mod taking;
 
@@ -26,6 +27,7 @@ use std::{
 use rand::{Rng, RngExt};
 use serde_bytes::ByteBuf;
 
+pub use self::outcome::Outcome;
 use self::{
     left::Left,
     reader::{Reader, Session, State, Unit},
@@ -173,42 +175,6 @@ pub enum Fault {
     Forged,
     /// Its message follows no rule of the protocol.
     Broken(String),
-}
-
-/// How a round of reading ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Outcome {
-    /// Everything that the peer has is here, or was declined.
-    InSync,
-    /// Something of it could not be taken for now; it is asked for again.
-    Waits,
-    /// The peer had no room.
-    Refused,
-    /// It did not answer in time.
-    TimedOut,
-    /// The connection or the stream ended before the answer did.
-    CutOff,
-    /// What it said led nowhere.
-    GaveUp,
-}
-
-impl Outcome {
-    /// What is said of a peer that was read so.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::InSync => "was read completely",
-            Self::Waits => "has something that cannot be taken now",
-            Self::Refused => "had no room",
-            Self::TimedOut => "did not answer in time",
-            Self::CutOff => "was cut off",
-            Self::GaveUp => "said what leads nowhere",
-        }
-    }
-
-    /// Whether the peer failed to tell.
-    pub fn is_failure(self) -> bool {
-        !matches!(self, Self::InSync | Self::Waits)
-    }
 }
 
 /// The exchange with all peers. `P` names one.

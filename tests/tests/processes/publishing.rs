@@ -111,7 +111,8 @@ fn a_key_that_was_made_elsewhere_publishes_only_where_somebody_can_say_what_it_p
     second.run(&["publish", &second.text("package")]).exits(0).says("is queued already");
     second.start_again(&[&first]);
     // What the first one signed alone had never left it: whichever comes second is put behind the other.
-    let info = eventually("both are published", Duration::from_secs(30), || {
+    // What waits is tried again after half a minute at the latest.
+    let info = eventually("both are published", Duration::from_secs(60), || {
         let info = first.run(&["info", "shared", "--format", "json"]);
         Some(info).filter(|it| it.code == 0).map(|it| it.json()).filter(|it| it["sequence"] == 1)
     });

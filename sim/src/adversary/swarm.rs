@@ -120,11 +120,11 @@ pub(super) fn swarm(
     kad.set_mode(Some(kad::Mode::Server));
     let by_hand = matches!(kind, ScriptKind::FloodGossip | ScriptKind::WrapSequences | ScriptKind::Impostor);
     let version = if kind == ScriptKind::AnotherMajor { stranger::VERSION } else { PROTOCOL_VERSION };
-    // Messages are told apart by their author's numbers, not by content, and for a moment only: so the same one can be sent
-    // again and again.
+    // Messages are told apart by their author's numbers, not by content, and for a second only: so the same one can be sent
+    // again and again, and does not go round among several adversaries without end.
     let gossip_config = gossipsub::ConfigBuilder::default()
         .max_transmit_size(GOSSIP_BYTES_MAX)
-        .duplicate_cache_time(Duration::from_millis(1))
+        .duplicate_cache_time(Duration::from_secs(1))
         .build()?;
     let protocol = |name| [(StreamProtocol::new(name), ProtocolSupport::Full)];
     let requests = || request_response::Config::default().with_request_timeout(REQUEST_TIMEOUT);

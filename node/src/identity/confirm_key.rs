@@ -1,7 +1,7 @@
 //! Confirm keys: they say that a publisher's heads are still its newest, and sign nothing else. A server that has one confirms while
 //! the publisher's own machine is off, and whoever takes it from there can release nothing.
 
-use std::{fs, io, path::Path};
+use std::path::Path;
 
 use super::{
     Context, Envelope, KeyLog, PublicKey, Publisher, PublisherId, RecoveryKey, SecretKey,
@@ -82,8 +82,7 @@ impl ConfirmKey {
     /// # Errors
     /// [`Error::Text`].
     pub fn import(text: &str) -> Result<Self, Error> {
-        let text = format!("{}\n", text.trim().replace("\r\n", "\n"));
-        Contents::read(&text, Kind::Confirm)
+        Contents::read_copied(text, Kind::Confirm)
             .and_then(Self::from_contents)
             .map_err(|flaw| Error::Text { flaw })
     }
@@ -103,23 +102,16 @@ impl ConfirmKey {
     /// [`Error`] for the first that cannot be read.
     pub fn all(dir: &Path) -> Result<Vec<(String, Self)>, Error> {
         let folder = dir.join(FOLDER_NAME);
-        let read = |source| Error::Read { path: folder.clone(), source };
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(read)?,
-        };
-        key_file::check_folder(&folder)?;
-        let mut keys = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(read)?.path();
-            let name = path.file_name().and_then(|file| file.to_str()?.strip_suffix(".key"));
-            let Some(name) = name.filter(|name| key_file::check_name(name).is_ok()) else { continue };
-            let contents = key_file::load(&path, Kind::Confirm)?;
-            let key = Self::from_contents(contents);
-            keys.push((name.to_owned(), key.map_err(|flaw| Error::Flaw { path: path.clone(), flaw })?));
+        let names = key_file::names(&folder)?;
+        if folder.exists() {
+            key_file::check_folder(&folder)?;
         }
-        keys.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(keys)
+        let load = |name: String| {
+            let path = folder.join(format!("{name}.key"));
+            let key = Self::from_contents(key_file::load(&path, Kind::Confirm)?);
+            Ok((name, key.map_err(|flaw| Error::Flaw { path, flaw })?))
+        };
+        names.into_iter().map(load).collect()
     }
 
     fn contents(&self) -> Contents {

@@ -68,6 +68,26 @@ pub(super) struct Contents {
     pub(super) documents: Vec<Vec<u8>>,
 }
 
+/// The names of the keys in a folder, sorted; none where it is not there. Whether they can be loaded is not known.
+///
+/// # Errors
+/// [`Error::Read`] where it is there and cannot be read.
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let read = |source| Error::Read { path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(read)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let file = entry.map_err(read)?.file_name();
+        let name = file.to_str().and_then(|file| file.strip_suffix(".key"));
+        names.extend(name.filter(|name| check_name(name).is_ok()).map(str::to_owned));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
 impl Contents {
     /// The text of the file.
     pub(super) fn write(&self) -> String {
@@ -83,6 +103,12 @@ impl Contents {
         let sum = hex::encode(&Sha256::digest(text.as_bytes()));
         text.push_str(&format!("sha256: {sum}\n"));
         text
+    }
+
+    /// Reads a text that a person passed on: copying it through a terminal or an editor may lose the last line's end, or change the
+    /// ends of all.
+    pub(super) fn read_copied(text: &str, kind: Kind) -> Result<Self, Flaw> {
+        Self::read(&format!("{}\n", text.trim().replace("\r\n", "\n")), kind)
     }
 
     /// Reads the text of a file that must be of one kind.

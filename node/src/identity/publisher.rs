@@ -287,20 +287,7 @@ impl Publisher {
     /// # Errors
     /// [`Error::Read`] where the folder is there and cannot be read.
     pub fn list(dir: &Path) -> Result<Vec<String>, Error> {
-        let folder = dir.join(FOLDER_NAME);
-        let read = |source| Error::Read { path: folder.clone(), source };
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(read)?,
-        };
-        let mut names = Vec::new();
-        for entry in entries {
-            let file = entry.map_err(read)?.file_name();
-            let name = file.to_str().and_then(|file| file.strip_suffix(".key"));
-            names.extend(name.filter(|name| key_file::check_name(name).is_ok()).map(str::to_owned));
-        }
-        names.sort_unstable();
-        Ok(names)
+        key_file::names(&dir.join(FOLDER_NAME))
     }
 
     /// The key and its documents as one text, **which is secret**.
@@ -313,9 +300,7 @@ impl Publisher {
     /// # Errors
     /// [`Error::Text`].
     pub fn import(text: &str) -> Result<Self, Error> {
-        // Copying through a terminal or an editor may lose the last line's end or change the ends of all.
-        let text = format!("{}\n", text.trim().replace("\r\n", "\n"));
-        Contents::read(&text, Kind::Publisher)
+        Contents::read_copied(text, Kind::Publisher)
             .and_then(Self::from_contents)
             .map_err(|flaw| Error::Text { flaw })
     }

@@ -1,7 +1,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::{identity::PublisherId, package::PackageName};
+use crate::{identity::PublisherId, package::PackageName, project::numbers::Numbers};
 
 fn id(publisher: u8, name: &str) -> PackageId {
     PackageId {
@@ -106,18 +106,6 @@ fn a_later_format_and_an_unresolved_merge_are_told_apart_from_damage() {
     let merge = two().to_text().replacen("[[package]]", "<<<<<<< ours\n[[package]]", 1);
     let error = parse(&merge).unwrap_err();
     assert!(matches!(error, Error::Merge { line: 4, .. }), "{error:?}");
-}
-
-/// A stream of numbers (Marsaglia's xorshift64*).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33).unwrap() % bound
-    }
 }
 
 #[test]

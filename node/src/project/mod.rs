@@ -14,6 +14,8 @@ pub mod graph;
 mod guard;
 mod journal;
 mod lock;
+#[cfg(test)]
+mod numbers;
 pub mod plan;
 mod requirements;
 mod site;

@@ -1,24 +1,8 @@
 use super::*;
 use crate::{
     content::{Codec, ContentId},
-    project::Locked,
+    project::{Locked, numbers::Numbers},
 };
-
-/// A stream of numbers (Marsaglia's xorshift64*).
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33).unwrap() % bound
-    }
-
-    fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.below(list.len())]
-    }
-}
 
 /// Every version that there is, whether it was withdrawn, and what it needs.
 type World = BTreeMap<PackageId, BTreeMap<Version, (bool, Ranges)>>;

@@ -3,11 +3,8 @@
 use clap::Args;
 use ggen_marketplace::control::api::ProjectAction;
 
-use super::project::{self, Change, Way};
-use crate::{
-    session::{Exit, Finished, Session},
-    values,
-};
+use super::project::{self, Change, Effort};
+use crate::session::{Exit, Finished, Session};
 
 /// Add packages to the gpack.toml of a project, and install them with all that they need.
 #[derive(Debug, Args)]
@@ -35,22 +32,13 @@ pub(crate) struct Add {
     alias: Option<String>,
     #[command(flatten)]
     change: Change,
-    /// Replace folders that somebody changed; they are kept aside.
-    #[arg(long)]
-    force: bool,
-    /// Fail where no node runs, instead of starting one for the time of this command.
-    #[arg(long)]
-    no_start: bool,
-    /// How long it may take in all.
-    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
-    timeout: Option<u64>,
+    #[command(flatten)]
+    effort: Effort,
 }
 
 impl Add {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let Self { force, timeout, no_start, .. } = self;
-        let way = Way { force, timeout, no_start, ..Way::default() };
         let action = ProjectAction::Add { packages: self.packages, alias: self.alias };
-        project::run(session, action, self.change, way).await
+        project::run(session, action, self.change, self.effort.into()).await
     }
 }

@@ -103,6 +103,26 @@ pub(crate) struct Way {
     pub(crate) no_start: bool,
 }
 
+/// What changes of a project have in common.
+#[derive(Debug, Args)]
+pub(crate) struct Effort {
+    /// Replace folders that somebody changed; they are kept aside.
+    #[arg(long)]
+    force: bool,
+    /// Fail where no node runs, instead of starting one for the time of this command.
+    #[arg(long)]
+    no_start: bool,
+    /// How long it may take in all.
+    #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
+    timeout: Option<u64>,
+}
+
+impl From<Effort> for Way {
+    fn from(Effort { force, no_start, timeout }: Effort) -> Self {
+        Self { force, no_start, timeout, ..Self::default() }
+    }
+}
+
 /// Does something to a project, and shows what came of it.
 pub(crate) async fn run(
     session: &Session,

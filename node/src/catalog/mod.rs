@@ -11,7 +11,7 @@
 //!
 //! Heads do not expire, so the bound is held by giving some up. Publishers cost nothing to make up, so what is held is counted
 //! by the peer that told of it ([`Source`]): the peer with the largest share loses of it what has no known provider and was
-//! confirmed longest ago. What this node publishes or installed is [kept](keep), whatever others send.
+//! confirmed longest ago, as far as it was listed by then. What this node publishes or installed is [kept](keep), whatever others send.
 //!
 //! Every change gives a head a new *position*, a number that only grows; whoever remembers a position reads on from there
 //! with [`after`]. [`search`] depends on nothing but the heads that are there and whom this node has to do with: not on the order in which heads

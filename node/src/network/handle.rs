@@ -149,7 +149,7 @@ pub struct Handle {
 pub struct HeadsRead {
     /// Connected peers whose heads can be read.
     pub peers: usize,
-    /// Those of them whose heads have been read to the end.
+    /// Those of them of which there is nothing to wait for: their heads were read to the end, or reading them failed.
     pub complete: usize,
     /// Connections that stand and have not yet told who they are.
     pub unidentified: usize,

@@ -1,4 +1,4 @@
-//! Signed log entries, kept for ever: what was signed under a sequence is never signed again with other content.
+//! Signed log entries. What others may have seen stays, so that nothing else is signed under its sequence.
 
 use rusqlite::{Connection, Row, Transaction, params};
 
@@ -76,7 +76,8 @@ pub fn list_of(connection: &Connection, package: &PackageId) -> Result<Vec<Entry
     list(connection, sql, &[&package.publisher.to_string(), &package.name.as_str()], read)
 }
 
-/// Forgets a whole log, which is for a package of somebody else only; returns how many entries went.
+/// Forgets a whole log; returns how many entries went. Of a log of our own that is for what never left this machine, or before
+/// another one is written in its place in the same transaction.
 ///
 /// # Errors
 /// Where the table cannot be written.

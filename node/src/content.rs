@@ -6,6 +6,7 @@
 
 use std::{fmt, str::FromStr};
 
+use bytes::Bytes;
 use cid::{Cid, multibase, multihash::Multihash, serde::CID_SERDE_PRIVATE_IDENTIFIER};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -161,17 +162,22 @@ impl fmt::Debug for ContentId {
     }
 }
 
-/// Bytes together with the id that names them; cannot be made from bytes that do not match.
+/// Bytes together with the id that names them; cannot be made from bytes that do not match. A clone shares the bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Block {
     id: ContentId,
-    bytes: Vec<u8>,
+    bytes: Bytes,
 }
 
 impl Block {
     /// Hashes `bytes` into a block.
     pub fn new(codec: Codec, bytes: Vec<u8>) -> Self {
-        Self { id: ContentId::of(codec, &bytes), bytes }
+        Self { id: ContentId::of(codec, &bytes), bytes: bytes.into() }
+    }
+
+    /// Bytes that were verified when they were stored, and of which the store knows that they are still the same.
+    pub(crate) fn unchanged(id: ContentId, bytes: Vec<u8>) -> Self {
+        Self { id, bytes: bytes.into() }
     }
 
     /// Joins an id with bytes that claim to be the ones it names.
@@ -179,7 +185,7 @@ impl Block {
     /// # Errors
     /// [`Error::Mismatch`] where they are not.
     pub fn verified(id: ContentId, bytes: Vec<u8>) -> Result<Self, Error> {
-        if id.names(&bytes) { Ok(Self { id, bytes }) } else { Err(Error::Mismatch { id }) }
+        if id.names(&bytes) { Ok(Self { id, bytes: bytes.into() }) } else { Err(Error::Mismatch { id }) }
     }
 
     /// The name of the bytes.
@@ -194,7 +200,7 @@ impl Block {
 
     /// Gives the bytes away.
     pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+        self.bytes.into()
     }
 }
 

@@ -1,24 +1,40 @@
-//! Verified blocks that wait to be written.
+//! Verified blocks on their way to the disk.
 //!
-//! They are written many at a time, since each write is flushed to the disk, and soon, since what only memory holds is gone
-//! with the power. Pure: it says when a write is due, and writes nothing.
+//! They go into a segment soon after they came, so that memory stays flat, and become durable many at a time, since each commit
+//! waits for the disk; and within a second, since what is not durable is gone with the power. Pure: it says when which is due, and
+//! writes nothing.
 
 use std::time::Duration;
 
 use crate::content::Block;
 
-/// Verified bytes that are written in one go.
-const WRITE_BYTES: usize = 8 << 20;
-/// How long a verified block waits at most until it is written: so much of a slow retrieval is lost with the power.
-const WRITE_AFTER: Duration = Duration::from_secs(1);
+/// Verified bytes that are handed on in one go.
+const APPEND_BYTES: usize = 2 << 20;
+/// Bytes that become durable in one go.
+const COMMIT_BYTES: usize = 64 << 20;
+/// How long a verified block waits at most until it is durable: so much of a slow retrieval is lost with the power.
+const COMMIT_AFTER: Duration = Duration::from_secs(1);
 
-/// The blocks.
+/// The blocks, and what was handed on before them and is not durable yet.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     blocks: Vec<Block>,
     bytes: usize,
-    /// When the first of them came.
+    /// Bytes that were handed on since the last commit.
+    appended: usize,
+    /// When the first of all these came.
     since: Option<Duration>,
+}
+
+/// What is to be written now.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// Blocks to append.
+    pub(super) blocks: Vec<Block>,
+    /// Their bytes.
+    pub(super) bytes: usize,
+    /// Whether they, and what was appended before, become durable with it.
+    pub(super) commit: bool,
 }
 
 impl Held {
@@ -29,29 +45,40 @@ impl Held {
         self.blocks.push(block);
     }
 
-    /// Their bytes.
+    /// Bytes that wait in memory.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.blocks.is_empty()
-    }
-
-    /// When they are to be written although few have come; none where there are none.
+    /// When a step is due although few have come; none where all are durable.
     pub(super) fn due_at(&self) -> Option<Duration> {
-        self.since.map(|since| since + WRITE_AFTER)
+        self.since.map(|since| since + COMMIT_AFTER)
     }
 
-    /// Whether they are to be written now.
-    pub(super) fn is_due(&self, now: Duration) -> bool {
-        self.bytes >= WRITE_BYTES || self.due_at().is_some_and(|at| now >= at)
+    /// Takes what is to be written now.
+    pub(super) fn step(&mut self, now: Duration) -> Option<Step> {
+        let commit = self.appended + self.bytes >= COMMIT_BYTES || self.due_at().is_some_and(|at| now >= at);
+        (commit || self.bytes >= APPEND_BYTES).then(|| self.take(commit))
     }
 
-    /// Takes all of them, with their bytes.
-    pub(super) fn take(&mut self) -> (Vec<Block>, usize) {
-        let Self { blocks, bytes, .. } = std::mem::take(self);
-        (blocks, bytes)
+    /// Takes all that is not durable yet, at the end.
+    pub(super) fn rest(&mut self) -> Option<Step> {
+        self.since.is_some().then(|| self.take(true))
+    }
+
+    /// Forgets the blocks that were not handed on.
+    pub(super) fn discard(&mut self) {
+        (self.blocks, self.bytes) = Default::default();
+    }
+
+    fn take(&mut self, commit: bool) -> Step {
+        let (blocks, bytes) = (std::mem::take(&mut self.blocks), std::mem::take(&mut self.bytes));
+        if commit {
+            (self.appended, self.since) = Default::default();
+        } else {
+            self.appended += bytes;
+        }
+        Step { blocks, bytes, commit }
     }
 }
 
@@ -67,30 +94,50 @@ mod tests {
     #[test]
     fn a_single_block_waits_a_second_and_no_longer() {
         let mut held = Held::default();
-        assert!(!held.is_due(Duration::MAX), "nothing to write");
+        assert!(held.step(Duration::MAX).is_none() && held.rest().is_none(), "nothing to write");
         let came = Duration::from_secs(7);
         held.push(block(1, 10), came);
-        held.push(block(2, 10), came + WRITE_AFTER / 2);
-        assert!(!held.is_due(came + WRITE_AFTER / 2));
-        assert_eq!(held.due_at(), Some(came + WRITE_AFTER), "the oldest counts");
-        assert!(held.is_due(came + WRITE_AFTER));
-        let (blocks, bytes) = held.take();
-        assert_eq!((blocks.len(), bytes), (2, 20));
-        assert!(held.is_empty() && held.due_at().is_none());
-        held.push(block(3, 10), came + WRITE_AFTER * 2);
-        assert!(!held.is_due(came + WRITE_AFTER * 2), "those that were taken count no more");
+        held.push(block(2, 10), came + COMMIT_AFTER / 2);
+        assert!(held.step(came + COMMIT_AFTER / 2).is_none());
+        assert_eq!(held.due_at(), Some(came + COMMIT_AFTER), "the oldest counts");
+        let step = held.step(came + COMMIT_AFTER).unwrap();
+        assert_eq!((step.blocks.len(), step.bytes, step.commit), (2, 20, true));
+        assert!(held.due_at().is_none() && held.rest().is_none());
+        held.push(block(3, 10), came + COMMIT_AFTER * 2);
+        assert!(held.step(came + COMMIT_AFTER * 2).is_none(), "those that were taken count no more");
     }
 
     #[test]
-    fn many_bytes_are_written_at_once() {
+    fn many_bytes_are_appended_at_once_and_durable_a_second_after_the_first_came() {
+        let (mut held, chunk) = (Held::default(), APPEND_BYTES / 2);
+        held.push(block(0, chunk), Duration::ZERO);
+        assert!(held.step(Duration::ZERO).is_none());
+        held.push(block(1, chunk), COMMIT_AFTER / 2);
+        let step = held.step(COMMIT_AFTER / 2).unwrap();
+        assert_eq!((step.bytes, step.commit), (APPEND_BYTES, false));
+        assert_eq!((held.bytes(), held.due_at()), (0, Some(COMMIT_AFTER)), "appended is not durable");
+        let step = held.step(COMMIT_AFTER).unwrap();
+        assert_eq!((step.blocks.len(), step.commit), (0, true));
+        assert!(held.due_at().is_none());
+    }
+
+    #[test]
+    fn a_quick_retrieval_becomes_durable_by_its_bytes_and_the_rest_at_its_end() {
         let mut held = Held::default();
-        let chunk = 1 << 20;
-        for fill in 0..7 {
-            held.push(block(fill, chunk), Duration::ZERO);
-        }
-        assert!(!held.is_due(Duration::ZERO));
-        held.push(block(7, chunk), Duration::ZERO);
-        assert!(held.is_due(Duration::ZERO));
-        assert_eq!(held.bytes(), WRITE_BYTES);
+        let steps: Vec<bool> = (0..COMMIT_BYTES / APPEND_BYTES)
+            .map(|_| {
+                held.push(block(0, APPEND_BYTES), Duration::ZERO);
+                held.step(Duration::ZERO).unwrap().commit
+            })
+            .collect();
+        assert_eq!(steps.iter().position(|commit| *commit), Some(steps.len() - 1));
+        held.push(block(1, 10), Duration::ZERO);
+        held.push(block(2, APPEND_BYTES), Duration::ZERO);
+        assert!(!held.step(Duration::ZERO).unwrap().commit);
+        held.push(block(3, 10), Duration::ZERO);
+        held.discard();
+        let rest = held.rest().unwrap();
+        assert_eq!((rest.blocks.len(), rest.commit), (0, true), "what was appended before");
+        assert!(held.rest().is_none());
     }
 }

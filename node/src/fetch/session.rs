@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    held::Held,
+    held::{Held, Step},
     plan::{self, Ask, Plan, RequestId},
     protocol::{Answer, Arrived, Found, Request},
     providers::{Providers, Source},
@@ -25,7 +25,7 @@ use crate::{
     network::Offload,
     package::unixfs::FilePart,
     reputation::Attempt,
-    store::{self, Store},
+    store::{self, Batch, Store},
 };
 
 /// Verified bytes in memory beyond which nothing more is asked for until some were written.
@@ -139,6 +139,9 @@ impl Late {
     }
 }
 
+/// What is open for more, or why nothing was written.
+type Wrote = Result<Option<Batch>, store::Error>;
+
 /// What came back for one request.
 type Landed = (Ask, Result<Answer, RequestFailure>, Duration);
 
@@ -149,10 +152,22 @@ struct Run {
     /// What came of the answers under way, and from whom; and how much of it the plan knows of.
     arriving: BTreeMap<RequestId, (PeerId, Arrived, u64)>,
     held: Held,
-    writing: Option<BoxFuture<'static, Option<Result<(), store::Error>>>>,
+    /// Takes what is appended and not durable yet; not here while something is being written.
+    batch: Option<Batch>,
+    writing: Option<BoxFuture<'static, Option<Wrote>>>,
     writing_bytes: usize,
     forged: bool,
     done: u64,
+}
+
+impl Run {
+    /// Notes that what was being written is, or that it was not.
+    fn wrote(&mut self, written: Option<Wrote>) -> Result<(), Error> {
+        self.writing = None;
+        self.writing_bytes = 0;
+        self.batch = written.unwrap_or(Ok(None))?;
+        Ok(())
+    }
 }
 
 impl<T: Transport> Session<T> {
@@ -231,6 +246,7 @@ impl<T: Transport> Session<T> {
             in_flight: FuturesUnordered::new(),
             arriving: BTreeMap::new(),
             held: Held::default(),
+            batch: None,
             writing: None,
             writing_bytes: 0,
             forged: false,
@@ -242,7 +258,7 @@ impl<T: Transport> Session<T> {
         let outcome = self.drive(&mut run, progress).await;
         if matches!(outcome, Err(Error::Contradiction(_))) {
             // What nobody can install is of no use here.
-            run.held = Held::default();
+            run.held.discard();
         }
         // Nothing else that was verified is lost, whatever the outcome.
         let flushed = self.flush(&mut run).await;
@@ -276,9 +292,7 @@ impl<T: Transport> Session<T> {
                 run.writing.as_mut().map_or(futures::future::pending().left_future(), |it| it.right_future());
             tokio::select! { biased;
                 written = writing => {
-                    run.writing = None;
-                    run.writing_bytes = 0;
-                    written.unwrap_or(Ok(()))?;
+                    run.wrote(written)?;
                 }
                 Some(landed) = run.in_flight.next(), if !run.in_flight.is_empty() => {
                     self.landed(run, landed, started.elapsed()).await?;
@@ -297,7 +311,11 @@ impl<T: Transport> Session<T> {
                     }
                 }
             }
-            self.write(run, started.elapsed());
+            if run.writing.is_none()
+                && let Some(step) = run.held.step(started.elapsed())
+            {
+                self.write(run, step);
+            }
         }
         Ok(())
     }
@@ -442,29 +460,27 @@ impl<T: Transport> Session<T> {
         }
     }
 
-    /// Begins to write where enough has come, or some has waited long enough, and nothing is being written.
-    fn write(&self, run: &mut Run, now: Duration) {
-        if run.writing.is_none() && run.held.is_due(now) {
-            self.begin_write(run);
-        }
+    /// Begins to write; nothing is being written.
+    fn write(&self, run: &mut Run, step: Step) {
+        let (store, batch) = (self.store.clone(), run.batch.take());
+        run.writing_bytes = step.bytes;
+        let job = move || {
+            let mut batch = batch.unwrap_or_else(|| store.batch());
+            step.blocks.into_iter().try_for_each(|block| batch.put_missing(block))?;
+            if step.commit { batch.commit(|_| Ok(None)) } else { Ok(Some(batch)) }
+        };
+        run.writing = Some(self.offload.run(job).boxed());
     }
 
-    fn begin_write(&self, run: &mut Run) {
-        let (blocks, bytes) = run.held.take();
-        run.writing_bytes = bytes;
-        let store = self.store.clone();
-        run.writing = Some(self.offload.run(move || store.put_blocks(&blocks)).boxed());
-    }
-
+    /// Makes all durable that was verified.
     async fn flush(&mut self, run: &mut Run) -> Result<(), Error> {
         loop {
             if let Some(writing) = run.writing.take() {
-                writing.await.unwrap_or(Ok(()))?;
+                let written = writing.await;
+                run.wrote(written)?;
             }
-            if run.held.is_empty() {
-                return Ok(());
-            }
-            self.begin_write(run);
+            let Some(rest) = run.held.rest() else { return Ok(()) };
+            self.write(run, rest);
         }
     }
 

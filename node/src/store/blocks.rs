@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{Error, Place, Store, column, segment};
 use crate::{
-    content::{Block, Codec, ContentId},
+    content::{self, Block, Codec, ContentId},
     limits::BLOCK_BYTES_MAX,
 };
 
@@ -84,15 +84,30 @@ impl Store {
         batch.commit(|_| Ok(()))
     }
 
-    /// Reads a block and verifies it.
+    /// Reads a block and compares it with the checksum that it had when it was stored.
     ///
-    /// A block whose bytes are damaged or missing on the disk is taken out of the index and reported as absent, so that
+    /// Where that differs the block is verified by its hash. A block whose bytes are damaged or missing on the disk is taken out of the index and reported as absent, so that
     /// it is fetched again rather than served.
     ///
     /// # Errors
     /// Only where the block may well be there and could not be read.
     pub fn block(&self, id: &ContentId) -> Result<Option<Block>, Error> {
-        let Some(found) = self.read(|connection| find(connection, id))? else { return Ok(None) };
+        self.block_by(id, |found, crc| {
+            if crc == Some(crc32fast::hash(&found)) {
+                Ok(Block::unchanged(*id, found))
+            } else {
+                Block::verified(*id, found)
+            }
+        })
+    }
+
+    /// Reads a block that `check` finds to be whole, as [`Store::block`] does; `check` is told the checksum that it should have.
+    pub(super) fn block_by(
+        &self,
+        id: &ContentId,
+        check: impl FnOnce(Vec<u8>, Option<u32>) -> Result<Block, content::Error>,
+    ) -> Result<Option<Block>, Error> {
+        let Some((found, crc)) = self.read(|connection| find(connection, id))? else { return Ok(None) };
         let (bytes, place) = match found {
             Found::Row(bytes) => (Some(bytes), None),
             Found::Segment { number, place, size } => {
@@ -100,7 +115,7 @@ impl Store {
             }
             Found::Damaged => (None, None),
         };
-        if let Some(block) = bytes.and_then(|bytes| Block::verified(*id, bytes).ok()) {
+        if let Some(block) = bytes.and_then(|bytes| check(bytes, crc).ok()) {
             return Ok(Some(block));
         }
         tracing::warn!(block = %id, segment = ?place.map(|(number, _)| number), "block damaged on disk; dropped");
@@ -230,9 +245,9 @@ enum Pending {
     /// It was in the store before.
     Held,
     /// It will be a row.
-    Row(Vec<u8>),
+    Row(Block),
     /// It is in the segment.
-    Segment { place: u64, size: usize },
+    Segment { place: u64, size: usize, crc: u32 },
 }
 
 impl Batch {
@@ -241,35 +256,50 @@ impl Batch {
     /// # Errors
     /// [`Error::BlockTooLarge`], or where it cannot be written; after that the batch can only be dropped.
     pub fn put(&mut self, block: Block) -> Result<bool, Error> {
+        let id = block.id();
+        if self.blocks.contains_key(&id) {
+            return Ok(false);
+        }
+        let held = self.store.read(|connection| find(connection, &id))?;
+        let lasts = match held {
+            Some((Found::Row(_), _)) => matches!(self.store.shared.place, Place::Memory) || !self.lasting,
+            Some(_) => true,
+            None => false,
+        };
+        if lasts {
+            self.check_whole()?;
+            self.blocks.insert(id, Pending::Held);
+            return Ok(false);
+        }
+        self.put_missing(block)?;
+        Ok(held.is_none())
+    }
+
+    /// Adds a block that was missing when its caller looked, so that it is not looked for again. Where another batch brought it
+    /// since, nothing is stored twice.
+    ///
+    /// # Errors
+    /// As [`Batch::put`].
+    pub fn put_missing(&mut self, block: Block) -> Result<(), Error> {
         let (id, size) = (block.id(), block.bytes().len());
         if size > BLOCK_BYTES_MAX {
             return Err(Error::BlockTooLarge { id, bytes: size });
         }
         self.check_whole()?;
         if self.blocks.contains_key(&id) {
-            return Ok(false);
+            return Ok(());
         }
         let in_memory = matches!(self.store.shared.place, Place::Memory);
-        let held = self.store.read(|connection| find(connection, &id))?;
-        let lasts = match held {
-            Some(Found::Row(_)) => in_memory || !self.lasting,
-            Some(_) => true,
-            None => false,
-        };
-        if lasts {
-            self.blocks.insert(id, Pending::Held);
-            return Ok(false);
-        }
         let small = size <= ROW_BYTES_MAX && self.row_bytes + size <= BATCH_ROWS_BYTES_MAX;
         let as_row = small && !self.lasting;
         let pending = if in_memory || as_row {
             self.row_bytes += size;
-            Pending::Row(block.into_bytes())
+            Pending::Row(block)
         } else {
-            Pending::Segment { place: self.append(&block)?, size }
+            Pending::Segment { place: self.append(&block)?, size, crc: crc32fast::hash(block.bytes()) }
         };
         self.blocks.insert(id, pending);
-        Ok(held.is_none())
+        Ok(())
     }
 
     /// Whether the block is in this batch or in the store.
@@ -359,11 +389,11 @@ impl Batch {
             match (pending, segment) {
                 (Pending::Held, _) if holds(tx, id)? => {}
                 (Pending::Held, _) => return Err(Error::Vanished { id: *id }),
-                (Pending::Row(bytes), _) => {
-                    insert_row(tx, id, bytes)?;
+                (Pending::Row(block), _) => {
+                    insert_as_row(tx, block)?;
                 }
-                (Pending::Segment { place, size }, Some((number, _))) => {
-                    used += insert_in_segment(tx, *id, *size, number, *place)?;
+                (Pending::Segment { place, size, crc }, Some((number, _))) => {
+                    used += insert_in_segment(tx, *id, (*size, *crc), number, *place)?;
                 }
                 (Pending::Segment { .. }, None) => unreachable!("it was appended to a segment"),
             }
@@ -391,13 +421,15 @@ enum Found {
     Damaged,
 }
 
-fn find(connection: &Connection, id: &ContentId) -> Result<Option<Found>, Error> {
-    let sql = "SELECT data, segment, place, size FROM blocks WHERE id = ?1";
+/// Where a block is, and the checksum that it should have; none where the row says something impossible of that.
+fn find(connection: &Connection, id: &ContentId) -> Result<Option<(Found, Option<u32>)>, Error> {
+    let sql = "SELECT data, segment, place, size, crc FROM blocks WHERE id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([id.to_bytes()])?;
     let Some(row) = rows.next()? else { return Ok(None) };
+    let crc = row.get::<_, i64>("crc").ok().and_then(|crc| u32::try_from(crc).ok());
     if let Some(data) = row.get::<_, Option<Vec<u8>>>("data")? {
-        return Ok(Some(Found::Row(data)));
+        return Ok(Some((Found::Row(data), crc)));
     }
     let number = |column| u64::try_from(row.get::<_, Option<i64>>(column).ok()??).ok();
     let found = match (number("segment"), number("place"), number("size")) {
@@ -406,7 +438,7 @@ fn find(connection: &Connection, id: &ContentId) -> Result<Option<Found>, Error>
         }
         _ => Found::Damaged,
     };
-    Ok(Some(found))
+    Ok(Some((found, crc)))
 }
 
 /// Whether the index has a block, inside a transaction of the caller's.
@@ -417,29 +449,26 @@ pub(super) fn holds(connection: &Connection, id: &ContentId) -> Result<bool, Err
 
 /// Adds a block as a row; returns how many rows are new.
 pub(super) fn insert_as_row(tx: &Transaction<'_>, block: &Block) -> Result<u64, Error> {
-    insert_row(tx, &block.id(), block.bytes())
+    let sql = "INSERT INTO blocks (id, size, data, crc) VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO NOTHING";
+    let (id, bytes) = (block.id().to_bytes(), block.bytes());
+    let row = params![id, column::integer(bytes.len() as u64), bytes, crc32fast::hash(bytes)];
+    Ok(tx.prepare_cached(sql)?.execute(row)? as u64)
 }
 
-fn insert_row(tx: &Transaction<'_>, id: &ContentId, bytes: &[u8]) -> Result<u64, Error> {
-    let sql = "INSERT INTO blocks (id, size, data) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
-    let size = column::integer(bytes.len() as u64);
-    Ok(tx.prepare_cached(sql)?.execute(params![id.to_bytes(), size, bytes])? as u64)
-}
-
-/// Adds a block that is in a segment; returns how many rows are new.
+/// Adds a block that is in a segment, with its bytes and their checksum; returns how many rows are new.
 pub(super) fn insert_in_segment(
     tx: &Transaction<'_>,
     id: ContentId,
-    size: usize,
+    (size, crc): (usize, u32),
     number: u64,
     place: u64,
 ) -> Result<u64, Error> {
-    let sql = "INSERT INTO blocks (id, size, segment, place) VALUES (?1, ?2, ?3, ?4)
+    let sql = "INSERT INTO blocks (id, size, segment, place, crc) VALUES (?1, ?2, ?3, ?4, ?5)
                ON CONFLICT DO UPDATE SET segment = excluded.segment, place = excluded.place, data = NULL
                WHERE data IS NOT NULL";
     let (size, number, place) =
         (column::integer(size as u64), column::integer(number), column::integer(place));
-    Ok(tx.prepare_cached(sql)?.execute(params![id.to_bytes(), size, number, place])? as u64)
+    Ok(tx.prepare_cached(sql)?.execute(params![id.to_bytes(), size, number, place, crc])? as u64)
 }
 
 /// Takes a damaged block out, unless it was stored anew in another place meanwhile.

@@ -15,7 +15,9 @@
 //! In a simulation everything is in one database in memory: what was committed stays as long as a [`Store`] lives.
 //!
 //! This module is synchronous and blocks: it is called from worker threads, never from the driver loop. It knows nothing
-//! of the network, it keeps no keys, and it trusts no byte of the disk: a block is verified whenever it is read.
+//! of the network, it keeps no keys, and it trusts no byte of the disk: a block is compared with the checksum that it had when it
+//! was stored (CRC-32) whenever it is read, with its hash where that differs, and with its hash now and then in any case
+//! ([`Store::audit`]).
 
 use std::{
     path::{Path, PathBuf},
@@ -29,6 +31,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, TransactionState};
 
 use crate::time::Timestamp;
 
+mod audit;
 mod blocks;
 pub(crate) mod column;
 mod database;
@@ -42,6 +45,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+pub use audit::Audited;
 pub use blocks::{Batch, Stats};
 pub use error::Error;
 pub use holdings::{entries, heads, installed, meta, outbox, packages, pins, published};
@@ -72,6 +76,7 @@ CREATE TABLE blocks (
     segment INTEGER REFERENCES segments (number),
     place INTEGER CHECK (place >= 0),
     data BLOB,
+    crc INTEGER NOT NULL,
     CHECK ((segment IS NULL) = (place IS NULL) AND (segment IS NULL) = (data IS NOT NULL))
 ) STRICT;
 CREATE INDEX blocks_by_segment ON blocks (segment, size);

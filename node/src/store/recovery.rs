@@ -137,7 +137,13 @@ fn rebuild_blocks(tx: &Transaction<'_>, blocks: &Path) -> Result<Segments, Error
             params![super::column::integer(number), bytes],
         )?;
         found.damaged += segment::scan(&file, |block, place| {
-            rows += super::blocks::insert_in_segment(tx, block.id(), block.bytes().len(), number, place)?;
+            rows += super::blocks::insert_in_segment(
+                tx,
+                block.id(),
+                (block.bytes().len(), crc32fast::hash(block.bytes())),
+                number,
+                place,
+            )?;
             Ok(())
         })?;
         if rows == 0 {

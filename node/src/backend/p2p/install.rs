@@ -486,12 +486,13 @@ pub(super) fn manifest_of(
 
 /// The bytes of a signed manifest that is here, unverified.
 pub(super) fn manifest_bytes(store: &Store, release: &Release) -> Result<Vec<u8>, Failure> {
-    unixfs::read_file(release.manifest, SignedManifest::BYTES_MAX as u64, &|id| held(store, id)).map_err(fail)
+    let source = |id: &ContentId| held(store, id).map(Block::into_bytes);
+    unixfs::read_file(release.manifest, SignedManifest::BYTES_MAX as u64, &source).map_err(fail)
 }
 
 /// A block that must be here.
-pub(super) fn held(store: &Store, id: &ContentId) -> Result<Vec<u8>, store::Error> {
-    store.block(id)?.map(Block::into_bytes).ok_or(store::Error::Vanished { id: *id })
+pub(super) fn held(store: &Store, id: &ContentId) -> Result<Block, store::Error> {
+    store.block(id)?.ok_or(store::Error::Vanished { id: *id })
 }
 
 /// What is left to do once every block is here.

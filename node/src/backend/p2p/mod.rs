@@ -37,6 +37,7 @@
 
 mod amend;
 mod announce;
+mod audit;
 mod bans;
 mod bookkeeping;
 mod clock;

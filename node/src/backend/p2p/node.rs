@@ -24,7 +24,7 @@ use tokio_util::{
 };
 
 use super::{
-    P2PConfig, announce, bookkeeping,
+    P2PConfig, announce, audit, bookkeeping,
     clock::{Clock, Fault, Jump},
     confirm,
     events::{self, Events},
@@ -226,6 +226,7 @@ impl Node {
         node.outbox.notify_one();
         node.spawn(outbox::release(node.clone()));
         node.spawn(watch::watch(node.clone()));
+        node.spawn(audit::audit(node.clone()));
         node.spawn(keys::renew(node.clone()));
         node.spawn(confirm::confirm(node.clone()));
         node.spawn(events::tell(node.clone()));

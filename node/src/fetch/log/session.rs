@@ -21,7 +21,7 @@ use super::{
 use crate::{
     code::Code,
     fetch::{
-        held::Held,
+        held::{Held, Step},
         protocol::Arrived,
         providers::{Providers, Source},
         report::{Report, Served},
@@ -186,7 +186,8 @@ impl<T: Transport> Session<T> {
         }
         self.give_up_all();
         // Nothing that was verified is lost, whatever the outcome.
-        let flushed = self.write().await;
+        let rest = self.held.rest();
+        let flushed = self.write(rest).await;
         outcome.and(flushed)
     }
 
@@ -223,9 +224,8 @@ impl<T: Transport> Session<T> {
                     }
                 }
             }
-            if self.held.is_due(self.started.elapsed()) {
-                self.write().await?;
-            }
+            let step = self.held.step(self.started.elapsed());
+            self.write(step).await?;
         }
         Ok(())
     }
@@ -315,11 +315,10 @@ impl<T: Transport> Session<T> {
         looked
     }
 
-    async fn write(&mut self) -> Result<(), Error> {
-        if self.held.is_empty() {
+    async fn write(&mut self, step: Option<Step>) -> Result<(), Error> {
+        let Some(blocks) = step.map(|step| step.blocks).filter(|blocks| !blocks.is_empty()) else {
             return Ok(());
-        }
-        let (blocks, _) = self.held.take();
+        };
         let store = self.store.clone();
         Ok(self.offload.run(move || store.put_blocks(&blocks)).await.unwrap_or(Ok(()))?)
     }

@@ -241,18 +241,21 @@ impl FilePart {
         if self.is_leaf() { Codec::Raw } else { Codec::DagPb }
     }
 
-    /// Checks that `bytes` are the leaf that stands here: as long as promised, and with the right hash.
+    /// The bytes of the leaf that stands here, from its block: as many as promised. The block was hashed where it came from.
     ///
     /// # Errors
-    /// [`Error::Size`] before anything is hashed, [`Error::Content`] for other bytes.
-    pub fn leaf(&self, bytes: Vec<u8>) -> Result<Block, Error> {
+    /// [`Error::Size`] for more or fewer bytes, [`Error::Content`] for another block.
+    pub fn leaf<'a>(&self, block: &'a Block) -> Result<&'a [u8], Error> {
         if !self.is_leaf() {
             return Err(malformed("a node stands where a leaf is expected"));
         }
-        if bytes.len() as u64 != self.size {
-            return Err(Error::Size { expected: self.size, found: bytes.len() as u64 });
+        if block.bytes().len() as u64 != self.size {
+            return Err(Error::Size { expected: self.size, found: block.bytes().len() as u64 });
         }
-        Ok(Block::verified(self.id, bytes)?)
+        if block.id() != self.id {
+            return Err(crate::content::Error::Mismatch { id: self.id }.into());
+        }
+        Ok(block.bytes())
     }
 
     /// Reads the parts of the node that stands here, in the order of the file.
@@ -328,7 +331,7 @@ pub fn read_file<E>(
             None => source(&part.id).map_err(ReadError::Source)?,
         };
         if part.is_leaf() {
-            bytes.append(&mut part.leaf(block)?.into_bytes());
+            bytes.extend_from_slice(part.leaf(&Block::verified(part.id, block).map_err(Error::from)?)?);
         } else {
             open.extend(part.children(&block)?.into_iter().rev());
         }

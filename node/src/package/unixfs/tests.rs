@@ -62,7 +62,7 @@ fn read_back(root: &FileRoot, blocks: &Blocks) -> Vec<u8> {
     while let Some(part) = open.pop() {
         let block = blocks[&part.id].clone();
         if part.is_leaf() {
-            bytes.extend(part.leaf(block).unwrap().into_bytes());
+            bytes.extend(part.leaf(&Block::verified(part.id, block).unwrap()).unwrap());
         } else {
             open.extend(part.children(&block).unwrap().into_iter().rev());
         }
@@ -202,12 +202,13 @@ fn every_part_must_be_the_one_of_its_place() {
 }
 
 #[test]
-fn a_leaf_of_another_size_is_refused_before_it_is_hashed() {
+fn a_leaf_of_another_size_or_with_other_bytes_is_refused() {
     let root = file(b"hello");
     let part = FilePart::whole(root.id, 5).unwrap();
-    assert!(matches!(part.leaf(b"hell".to_vec()), Err(Error::Size { .. })));
-    assert!(matches!(part.leaf(b"hello!".to_vec()), Err(Error::Size { .. })));
-    assert!(matches!(part.leaf(b"hellO".to_vec()), Err(Error::Content(_))));
+    let leaf = |bytes: &[u8]| Block::new(Codec::Raw, bytes.to_vec());
+    assert!(matches!(part.leaf(&leaf(b"hell")), Err(Error::Size { .. })));
+    assert!(matches!(part.leaf(&leaf(b"hello!")), Err(Error::Size { .. })));
+    assert!(matches!(part.leaf(&leaf(b"hellO")), Err(Error::Content(_))));
 }
 
 #[test]

@@ -21,7 +21,10 @@ use super::{
     manifest::FileEntry,
     unixfs::{self, FilePart},
 };
-use crate::{code::Code, content::ContentId};
+use crate::{
+    code::Code,
+    content::{Block, ContentId},
+};
 
 pub mod replace;
 
@@ -40,7 +43,7 @@ const NAME_BYTES: usize = 80;
 /// [`Error`]; the target is as it was before, and the staging folder is gone.
 pub fn unpack<E>(
     manifest: &Manifest,
-    source: &dyn Fn(&ContentId) -> Result<Vec<u8>, E>,
+    source: &dyn Fn(&ContentId) -> Result<Block, E>,
     target: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Error<E>> {
@@ -250,7 +253,7 @@ fn rename(from: &Path, to: &Path, is_there: bool) -> io::Result<()> {
 fn write_file<E>(
     entry: &FileEntry,
     path: &Path,
-    source: &dyn Fn(&ContentId) -> Result<Vec<u8>, E>,
+    source: &dyn Fn(&ContentId) -> Result<Block, E>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), Error<E>> {
     let failed = |error| Error::io(path, error);
@@ -258,25 +261,30 @@ fn write_file<E>(
     // Never over anything: where a file system takes two of the names for one, this fails.
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
     let (mut hash, mut left) = (Sha256::new(), entry.size);
+    let is_leaf = entry.whole().is_leaf();
     let mut open: Vec<FilePart> = vec![entry.whole()];
     while let Some(part) = open.pop() {
         let block = source(&part.id).map_err(Error::Source)?;
         if !part.is_leaf() {
-            open.extend(part.children(&block).map_err(graph)?.into_iter().rev());
+            open.extend(part.children(block.bytes()).map_err(graph)?.into_iter().rev());
             continue;
         }
-        let block = part.leaf(block).map_err(graph)?;
-        let len = block.bytes().len() as u64;
+        let bytes = part.leaf(&block).map_err(graph)?;
+        let len = bytes.len() as u64;
         let over = || Error::Size { path: entry.path.to_string(), expected: entry.size };
         left = left.checked_sub(len).ok_or_else(over)?;
-        hash.update(block.bytes());
-        file.write_all(block.bytes()).map_err(failed)?;
+        // The one leaf of a small file is named by the hash of the file.
+        if !is_leaf {
+            hash.update(bytes);
+        }
+        file.write_all(bytes).map_err(failed)?;
         progress(len);
     }
     if left > 0 {
         return Err(Error::Size { path: entry.path.to_string(), expected: entry.size });
     }
-    if <[u8; 32]>::from(hash.finalize()) != entry.sha256 {
+    let sha256 = if is_leaf { entry.id.digest() } else { hash.finalize().into() };
+    if sha256 != entry.sha256 {
         return Err(Error::Sha256 { path: entry.path.to_string() });
     }
     let mode = if entry.executable { 0o755 } else { 0o644 };

@@ -8,8 +8,8 @@ use crate::{
     package::testing::{self, Blocks},
 };
 
-fn source(blocks: &Blocks) -> impl Fn(&ContentId) -> Result<Vec<u8>, &'static str> + '_ {
-    |id| blocks.get(id).cloned().ok_or("not here")
+fn source(blocks: &Blocks) -> impl Fn(&ContentId) -> Result<Block, &'static str> + '_ {
+    |id| Ok(Block::new(id.codec(), blocks.get(id).cloned().ok_or("not here")?))
 }
 
 fn written(root: &Path, files: &[(&str, &[u8])]) {
@@ -158,16 +158,16 @@ mod drawn {
             }
             let before = files(&target);
             let asked = Cell::new(0);
-            let source = |id: &ContentId| {
+            let counted = |id: &ContentId| {
                 asked.set(asked.get() + 1);
                 match fails_at {
                     Some(at) if asked.get() > at => Err("the disk is full"),
-                    _ => blocks.get(id).cloned().ok_or("not here"),
+                    _ => source(&blocks)(id),
                 }
             };
             let mut kept = Kept::beside(&target);
             let change = Change { old: Some(&old_manifest), new: &new_manifest, target: &target };
-            match lay(&change, &source, Some(&mut kept), &mut |_| Ok(()), &mut |_, _| {}) {
+            match lay(&change, &counted, Some(&mut kept), &mut |_| Ok(()), &mut |_, _| {}) {
                 Ok(staging) => {
                     prop_assert!(discard(&staging, &[&old_manifest, &new_manifest], &mut kept).unwrap());
                     prop_assert!(check::check(&new_manifest, &target).unwrap().differences.is_empty());

@@ -14,8 +14,8 @@ const FILES: &[(&str, &[u8])] =
 
 type Failure = Error<&'static str>;
 
-fn source(blocks: &Blocks) -> impl Fn(&ContentId) -> Result<Vec<u8>, &'static str> + '_ {
-    |id| blocks.get(id).cloned().ok_or("not here")
+fn source(blocks: &Blocks) -> impl Fn(&ContentId) -> Result<Block, &'static str> + '_ {
+    |id| Ok(Block::new(id.codec(), blocks.get(id).cloned().ok_or("not here")?))
 }
 
 fn unpack_to(manifest: &Manifest, blocks: &Blocks, target: &Path) -> Result<(), Failure> {

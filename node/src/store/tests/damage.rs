@@ -452,3 +452,50 @@ fn a_row_that_says_nonsense_while_running_is_an_absent_block() {
     store.put_blocks(&large).unwrap();
     assert_eq!(held_blocks(&store, &large), 6);
 }
+
+/// Changes what one row says.
+fn change_row(home: &Path, sql: &str, id: ContentId) {
+    let connection = rusqlite::Connection::open(database(home)).unwrap();
+    assert_eq!(connection.execute(sql, [id.to_bytes()]).unwrap(), 1);
+}
+
+#[test]
+fn a_block_whose_checksum_is_damaged_is_still_served() {
+    let home = tempfile::tempdir().unwrap();
+    let (small, large) = filled(home.path());
+    for block in [&small[0], &large[0]] {
+        for crc in ["crc + 1", "-1", "1 << 40"] {
+            change_row(home.path(), &format!("UPDATE blocks SET crc = {crc} WHERE id = ?1"), block.id());
+            let store = open_quietly(home.path());
+            assert_eq!(store.block(&block.id()).unwrap().as_ref(), Some(block), "{crc}");
+        }
+    }
+}
+
+#[test]
+fn an_audit_finds_what_the_checksum_does_not() {
+    let home = tempfile::tempdir().unwrap();
+    let (small, large) = filled(home.path());
+    let (damaged, other) = (small[7].id(), block(77, 3_000));
+    let crc = crc32fast::hash(other.bytes());
+    let connection = rusqlite::Connection::open(database(home.path())).unwrap();
+    let sql = "UPDATE blocks SET data = ?2, crc = ?3 WHERE id = ?1";
+    connection.execute(sql, rusqlite::params![damaged.to_bytes(), other.bytes(), crc]).unwrap();
+    drop(connection);
+    let store = open_quietly(home.path());
+    assert!(store.block(&damaged).unwrap().is_some(), "the checksum is right");
+    // In four parts, each of which goes on where the last one ended.
+    let (mut last, mut blocks, mut found) = (None, 0, 0);
+    let part_bytes = store.stats().unwrap().bytes / 4;
+    for part in 0.. {
+        let audited = store.audit(last, part_bytes).unwrap();
+        (last, blocks, found) = (audited.last, blocks + audited.blocks, found + audited.damaged);
+        if last.is_none() {
+            assert!(part >= 3, "{part}");
+            break;
+        }
+    }
+    assert_eq!((blocks, found), ((small.len() + large.len()) as u64, 1));
+    assert_eq!(store.block(&damaged).unwrap(), None, "it is fetched again where it is wanted");
+    assert_eq!(store.audit(None, u64::MAX).unwrap().damaged, 0);
+}

@@ -312,7 +312,7 @@ fn is_whole(store: &Store, manifest: &Manifest) -> Result<bool, store::Error> {
                 return Ok(false);
             }
             if !part.is_leaf() {
-                let Ok(children) = part.children(&held(store, &part.id)?) else { return Ok(false) };
+                let Ok(children) = part.children(held(store, &part.id)?.bytes()) else { return Ok(false) };
                 open.extend(children);
             }
         }

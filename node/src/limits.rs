@@ -168,6 +168,8 @@ pub const STREAMS_NEGOTIATING_MAX: usize = 20;
 pub const DHT_RECORDS_MAX: usize = 8_192;
 /// Those of them that one peer brought: a quarter.
 pub const DHT_RECORDS_PER_PEER_MAX: usize = DHT_RECORDS_MAX / 4;
+/// Those of them that the peers of one public network brought: half, however many ids it has.
+pub const DHT_RECORDS_PER_NETWORK_MAX: usize = DHT_RECORDS_MAX / 2;
 /// Records, of values and of providers, that are taken from one peer at once; a large node renews its own at once, and sends
 /// again later what found no room.
 pub const DHT_WRITES_PER_PEER_MAX: u32 = 4_096;
@@ -380,6 +382,8 @@ pub const CONFIG_PROBLEMS_MAX: usize = 64;
 pub const CATALOG_PROOFS_MAX: usize = 10_000;
 /// Proofs that are kept of one package: each machine that signed apart from the others adds one.
 pub const CATALOG_PROOFS_PER_PACKAGE_MAX: usize = 4;
+/// Publishers of whose keys two chains are held, two heads each: some eight megabytes.
+pub const TWO_CHAINS_MAX: usize = 1_000;
 /// The longest time that a caller can ask for, in seconds; a clock cannot be told to wait for just any number.
 pub const ASKED_SECS_MAX: u64 = 24 * 3600;
 /// Addresses that one request may ask to dial.

@@ -285,7 +285,13 @@ impl Service for Answers {
             publisher: if request.publisher.is_empty() { "gp1x".to_owned() } else { request.publisher },
             pinned_at: "2023-11-14T22:13:20Z".to_owned(),
         };
-        Ok(Trust { pins: vec![pin], total: 1, changed: request.action != TrustAction::List, before: None })
+        Ok(Trust {
+            pins: vec![pin],
+            total: 1,
+            changed: request.action != TrustAction::List,
+            before: None,
+            ..Trust::default()
+        })
     }
 
     async fn reload(&self) -> Outcome<Reloaded> {

@@ -4,6 +4,8 @@
 //! that somebody makes up cost what their heads cost. Their changes have *positions* among those of the heads, so that readers of
 //! the catalogue are told of them where they stand ([`super::changes_after`]).
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{Error, from_bits, from_ordered, to_ordered};
@@ -11,7 +13,7 @@ use crate::{
     content::ContentId,
     heads::Door,
     identity::PublisherId,
-    limits::{CLOCK_SKEW_MAX, CONFIRM_GOSSIP_INTERVAL, CONFIRMATIONS_MAX},
+    limits::{CLOCK_SKEW_MAX, CONFIRM_GOSSIP_INTERVAL, CONFIRM_INTERVAL_MIN, CONFIRMATIONS_MAX},
     release::{
         VerifiedConfirmation,
         confirmation::{self, Digest, Heads, Verdict},
@@ -23,6 +25,7 @@ use crate::{
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS confirmations (
     position  INTEGER PRIMARY KEY,
+    dated     INTEGER NOT NULL DEFAULT 0,
     publisher BLOB    NOT NULL UNIQUE,
     as_of     INTEGER NOT NULL,
     next_by   INTEGER NOT NULL,
@@ -33,6 +36,9 @@ CREATE TABLE IF NOT EXISTS confirmations (
 CREATE INDEX IF NOT EXISTS confirmations_by_age ON confirmations (as_of);
 CREATE INDEX IF NOT EXISTS confirmations_by_promise ON confirmations (next_by);
 ";
+
+/// Between two confirmations of one publisher by which its heads are dated: half of the least that an honest one promises.
+const DATE_INTERVAL: Duration = Duration::from_secs(CONFIRM_INTERVAL_MIN.as_secs() / 2);
 
 /// What became of a confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,12 +113,17 @@ pub fn confirm(
     if held.is_none() {
         make_room(tx)?;
     }
-    tx.prepare_cached("DELETE FROM confirmations WHERE publisher = ?1")?
-        .execute(params![publisher.as_bytes()])?;
+    let dated: Option<i64> = tx
+        .prepare_cached("DELETE FROM confirmations WHERE publisher = ?1 RETURNING dated")?
+        .query_row(params![publisher.as_bytes()], |row| row.get(0))
+        .optional()?;
+    let dated = Timestamp::from_secs(dated.map_or(0, from_ordered));
+    // That reads all heads of the publisher, and a few hours decide nothing of what gives way.
+    let is_due = said.as_of >= dated.plus(DATE_INTERVAL) && candidate.list(list).is_some();
     tx.prepare_cached("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'catalog_heads'")?.execute([])?;
     tx.prepare_cached(
-        "INSERT INTO confirmations (position, publisher, as_of, next_by, gossiped, root, bytes)
-         SELECT seq, ?1, ?2, ?3, ?4, ?5, ?6 FROM sqlite_sequence WHERE name = 'catalog_heads'",
+        "INSERT INTO confirmations (position, publisher, as_of, next_by, gossiped, root, bytes, dated)
+         SELECT seq, ?1, ?2, ?3, ?4, ?5, ?6, ?7 FROM sqlite_sequence WHERE name = 'catalog_heads'",
     )?
     .execute(params![
         publisher.as_bytes(),
@@ -121,8 +132,11 @@ pub fn confirm(
         to_ordered(if pass_on { said.as_of } else { gossiped }.as_secs()),
         said.root.map(|root| root.to_bytes()),
         candidate.bytes(),
+        to_ordered(if is_due { said.as_of } else { dated }.as_secs()),
     ])?;
-    date_heads(tx, candidate, list)?;
+    if is_due {
+        date_heads(tx, candidate, list)?;
+    }
     Ok(Confirming::Judged { verdict, pass_on })
 }
 

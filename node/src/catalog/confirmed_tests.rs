@@ -44,6 +44,18 @@ fn a_confirmation_is_kept_where_a_head_of_its_publisher_is_listed_and_dates_the_
 }
 
 #[test]
+fn one_confirmation_after_another_does_not_have_all_heads_read_each_time() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let web = offering(&publisher, "web");
+    put(&mut conn, &web, NOW);
+    let hour = 3600;
+    for (at, dated) in [(hour, hour), (2 * hour, hour), (12 * hour, hour), (13 * hour, 13 * hour)] {
+        assert!(take(&mut conn, &made(&publisher, &[&web], later(at))).is_kept());
+        assert_eq!(confirmed(&conn, &web), later(dated), "after {at} seconds");
+    }
+}
+
+#[test]
 fn neighbours_are_told_once_a_day() {
     let (mut conn, publisher) = (database(), publisher(1));
     let web = offering(&publisher, "web");

@@ -9,7 +9,7 @@ use super::{
     share::{Source, forget_oldest, give_way, is_kept, smaller},
     spelling,
     terms::label_tokens,
-    to_bits, to_ordered,
+    to_bits, to_ordered, two_chains,
     words::{indexed, words},
 };
 use crate::{
@@ -109,8 +109,9 @@ pub fn insert(
         && let Some(listed) = &known.listed
         && let Some(proof) = DoubleSigning::of_heads(listed, head)
     {
-        freeze(tx, &id, &proof, [listed.bytes(), head.bytes()], now)?;
+        freeze(tx, &id, &proof, [listed.bytes(), head.bytes()], source, now)?;
     }
+    two_chains::note(tx, head, &known, source, now)?;
     if !outcome.is_news() {
         return Ok(outcome);
     }
@@ -185,9 +186,17 @@ pub fn rebuild(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
             Ok(head) if head.package_id().to_string() == id => {
                 index(tx, head.head(), position)?;
                 let seen = stored_seen(tx, &id).ok().flatten();
-                let item = heads::item(&head, seen.is_some_and(|(_, frozen)| frozen));
-                tx.prepare_cached("UPDATE catalog_heads SET released = ?2, item = ?3 WHERE position = ?1")?
-                    .execute(params![position, to_ordered(item.released), item.id.0])?;
+                let is_marked = seen.is_some_and(|(_, frozen)| frozen) || two_chains::is_shown_by(tx, &id)?;
+                let item = heads::item(&head, is_marked);
+                tx.prepare_cached(
+                    "UPDATE catalog_heads SET released = ?2, item = ?3, key_n = ?4 WHERE position = ?1",
+                )?
+                .execute(params![
+                    position,
+                    to_ordered(item.released),
+                    item.id.0,
+                    to_bits(head.seen().key_n)
+                ])?;
                 let seen = seen.map(|(seen, _)| seen);
                 if seen.is_none() || choice::accept(&head, seen).is_ok() {
                     remember(tx, &head, &Source::unknown(), now)?;
@@ -265,7 +274,8 @@ fn of_package(conn: &Connection, id: &str, current: Option<&Current>) -> Result<
     let listed = current.and_then(|current| VerifiedHead::verify_stored(&current.bytes).ok());
     let proofs = if is_frozen { stored_proofs(conn, id)? } else { Vec::new() };
     let proofs = proofs.into_iter().map(|proof| proof.proves).collect();
-    Ok(Known { seen, listed, is_frozen, proofs, is_full: false })
+    let (other_keys, is_disputed) = two_chains::known(conn, id, listed.as_ref())?;
+    Ok(Known { seen, listed, is_frozen, proofs, is_full: false, other_keys, is_disputed })
 }
 
 pub(super) fn current(tx: &Connection, id: &str) -> Result<Option<Current>, Error> {
@@ -322,11 +332,11 @@ fn list(
 ) -> Result<(), Error> {
     let head = verified.head();
     let is_frozen = stored_seen(tx, id)?.is_some_and(|(_, frozen)| frozen);
-    let item = heads::item(verified, is_frozen);
+    let item = heads::item(verified, is_frozen || two_chains::is_shown_by(tx, id)?);
     tx.prepare_cached(
         "INSERT INTO catalog_heads (id, publisher, name, bytes, released, received, source, offers, item,
-                                    confirmed, root)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                    confirmed, root, key_n)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     )?
     .execute(params![
         id,
@@ -341,6 +351,7 @@ fn list(
         item.id.0,
         to_ordered(first_word(verified, now).as_secs()),
         head.latest.as_ref().map(|latest| latest.root.to_bytes()),
+        to_bits(verified.seen().key_n),
     ])?;
     index(tx, head, tx.last_insert_rowid())
 }

@@ -85,7 +85,8 @@ fn read(conn: &Connection, sql: &str, after: Option<u64>, into: &mut Vec<Item>) 
 /// [`Error::Database`].
 pub fn of_items(conn: &Connection, ids: &[Id], limit_rows: usize, limit_bytes: usize) -> Result<Page, Error> {
     let mut statement = conn.prepare_cached(
-        "SELECT h.bytes, h.id, EXISTS (SELECT 1 FROM equivocations AS e WHERE e.id = h.id), h.publisher, c.bytes
+        "SELECT h.bytes, h.id, EXISTS (SELECT 1 FROM equivocations AS e WHERE e.id = h.id)
+                OR EXISTS (SELECT 1 FROM two_chains AS t WHERE t.id = h.id), h.publisher, c.bytes
          FROM catalog_heads AS h LEFT JOIN confirmations AS c ON c.publisher = h.publisher WHERE h.item = ?1",
     )?;
     let mut confirmed = BTreeSet::new();

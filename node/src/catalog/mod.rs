@@ -9,6 +9,9 @@
 //! refused and freezes nothing. Where a log ended is remembered too, until a log was read that holds all of it
 //! ([`places`], [`log_read`]), because a head proves nothing of what is before its newest entry.
 //!
+//! Two heads of a publisher under chains of keys that go apart ([`crate::release::two_chains`]) are kept, and read with the listed one
+//! of them, until recovery keys end that ([`disputed`]): the heads that are listed stay, and whoever shows them says so.
+//!
 //! Heads do not expire, so the bound is held by giving some up. Publishers cost nothing to make up, so what is held is counted
 //! by the peer that told of it ([`Source`]): the peer with the largest share loses of it what has no known provider and was
 //! confirmed longest ago, as far as it was listed by then. What this node publishes or installed is [kept](keep), whatever others send.
@@ -29,6 +32,7 @@ mod share;
 mod short;
 mod spelling;
 mod terms;
+mod two_chains;
 mod words;
 
 pub(crate) use confirmed::SCHEMA as CONFIRMED_SCHEMA;
@@ -45,6 +49,7 @@ pub use read::{
 pub use search::{Found, Query, search};
 pub use share::{Source, keep, provided};
 pub use short::{Fitting, fitting};
+pub use two_chains::{Disputed, all_disputed, disputed};
 
 #[cfg(doc)]
 use crate::release::VerifiedHead;
@@ -68,6 +73,7 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     received  INTEGER NOT NULL,
     source    BLOB    NOT NULL,
     offers    INTEGER NOT NULL,
+    key_n     INTEGER NOT NULL DEFAULT 0,
     item      BLOB    NOT NULL,
     bytes     BLOB    NOT NULL
 ) STRICT;
@@ -78,7 +84,7 @@ CREATE TABLE IF NOT EXISTS catalog_removed (
     item     BLOB    NOT NULL
 ) STRICT;
 CREATE INDEX IF NOT EXISTS catalog_heads_by_name ON catalog_heads (name, offers, id);
-CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_publisher ON catalog_heads (publisher, key_n);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (released DESC, item);
 CREATE INDEX IF NOT EXISTS catalog_heads_cards ON catalog_heads (position, name, publisher, provided, released, item);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_source ON catalog_heads (source, provided, confirmed, position DESC);
@@ -123,8 +129,21 @@ CREATE TABLE IF NOT EXISTS equivocations (
     first    BLOB    NOT NULL,
     second   BLOB    NOT NULL,
     at       INTEGER NOT NULL,
+    source   BLOB    NOT NULL DEFAULT x'00',
     UNIQUE (id, sides)
 ) STRICT;
+CREATE INDEX IF NOT EXISTS equivocations_by_source ON equivocations (source, number);
+CREATE TABLE IF NOT EXISTS two_chains (
+    number    INTEGER PRIMARY KEY AUTOINCREMENT,
+    publisher BLOB    NOT NULL UNIQUE,
+    id        TEXT    NOT NULL,
+    first     BLOB    NOT NULL,
+    second    BLOB    NOT NULL,
+    source    BLOB    NOT NULL,
+    at        INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS two_chains_by_package ON two_chains (id);
+CREATE INDEX IF NOT EXISTS two_chains_by_source ON two_chains (source, number);
 CREATE TABLE IF NOT EXISTS catalog_totals (
     one   INTEGER PRIMARY KEY CHECK (one = 0),
     heads INTEGER NOT NULL,

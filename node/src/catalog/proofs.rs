@@ -79,7 +79,7 @@ pub fn convict(
     if known.seen.is_none() {
         remember(tx, first, source, now)?;
     }
-    freeze(tx, &package.to_string(), &proves, [first.bytes(), second.bytes()], now)?;
+    freeze(tx, &package.to_string(), &proves, [first.bytes(), second.bytes()], source, now)?;
     Ok(true)
 }
 
@@ -99,7 +99,7 @@ pub fn convict_log(
     let contradict = package == of && package == head.package_id() && first.entry != second.entry;
     if contradict {
         let proves = DoubleSigning::of_log(head, sequence, [first, second]);
-        freeze(tx, &package.to_string(), &proves, statements, now)?;
+        freeze(tx, &package.to_string(), &proves, statements, &Source::own(), now)?;
     }
     Ok(contradict)
 }
@@ -115,12 +115,13 @@ pub fn convict_statements(
     tx: &Transaction<'_>,
     head: &VerifiedHead,
     statements: [&[u8]; 2],
+    source: &Source,
     now: Timestamp,
 ) -> Result<bool, Error> {
     let proves = DoubleSigning::of_statements(head, statements);
     let stands = |proves: &DoubleSigning| proves.counts_in(head.key_log()) && !proves.is_ended_by(head);
     let Some(proves) = proves.filter(stands) else { return Ok(false) };
-    freeze(tx, &head.package_id().to_string(), &proves, statements, now)?;
+    freeze(tx, &head.package_id().to_string(), &proves, statements, source, now)?;
     Ok(true)
 }
 
@@ -130,6 +131,7 @@ pub(super) fn freeze(
     id: &str,
     proves: &DoubleSigning,
     statements: [&[u8]; 2],
+    source: &Source,
     now: Timestamp,
 ) -> Result<(), Error> {
     let is_frozen_now = tx
@@ -153,8 +155,8 @@ pub(super) fn freeze(
         let [first, second] = statements;
         is_news |= tx
             .prepare_cached(
-                "INSERT OR IGNORE INTO equivocations (id, sides, key_n, document, sequence, first, second, at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT OR IGNORE INTO equivocations (id, sides, key_n, document, sequence, first, second, at, source)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(params![
                 id,
@@ -165,14 +167,31 @@ pub(super) fn freeze(
                 first,
                 second,
                 to_ordered(now.as_secs()),
+                source.as_bytes(),
             ])?
             > 0;
     }
-    tx.prepare_cached(
-        "DELETE FROM equivocations WHERE number <= (SELECT max(number) FROM equivocations) - ?1",
-    )?
-    .execute(params![CATALOG_PROOFS_MAX as i64])?;
+    if is_news {
+        give_way(tx, CATALOG_PROOFS_MAX)?;
+    }
     if is_news { list_again(tx, id, now) } else { Ok(()) }
+}
+
+/// Makes room where there are more proofs than `most`: of those that the largest share of them came from, the last one goes. Whoever makes
+/// up publishers that sign twice displaces no other proof so.
+fn give_way(tx: &Transaction<'_>, most: usize) -> Result<(), Error> {
+    let held: i64 =
+        tx.prepare_cached("SELECT count(*) FROM equivocations")?.query_row([], |row| row.get(0))?;
+    for _ in 0..from_ordered(held).saturating_sub(most as u64) {
+        tx.prepare_cached(
+            "DELETE FROM equivocations WHERE number = (
+                 SELECT max(number) FROM equivocations WHERE source = (
+                     SELECT source FROM equivocations WHERE source <> x'' GROUP BY source
+                     ORDER BY count(*) DESC, source LIMIT 1))",
+        )?
+        .execute([])?;
+    }
+    Ok(())
 }
 
 /// Gives the proofs of a package up, which its publisher ended.
@@ -181,4 +200,28 @@ pub(super) fn thaw(tx: &Transaction<'_>, id: &str) -> Result<(), Error> {
     tx.prepare_cached("UPDATE catalog_seen SET frozen = 0 WHERE id = ?1")?.execute(params![id])?;
     tracing::info!(package = id, "its publisher ended the double signing");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::fixture::{NOW, at, database, publisher, put_from, within};
+
+    #[test]
+    fn where_there_are_too_many_proofs_those_of_the_largest_share_go() {
+        let mut conn = database();
+        let mut sign_twice = |seed: u8, peer: u8| {
+            let publisher = publisher(seed);
+            for branch in [1, 2] {
+                put_from(&mut conn, &at(&publisher, "twice", 1, branch), peer, NOW);
+            }
+            at(&publisher, "twice", 1, 1).package_id()
+        };
+        let honest = [sign_twice(1, 1), sign_twice(2, 2)];
+        let flood: Vec<PackageId> = (3..30).map(|seed| sign_twice(seed, 9)).collect();
+        within(&mut conn, |tx| give_way(tx, 10)).unwrap();
+        let held = |id: &PackageId| !proofs(&conn, id).unwrap().is_empty();
+        assert!(honest.iter().all(held), "what others brought stays");
+        assert_eq!(flood.iter().filter(|id| held(id)).count(), 8);
+    }
 }

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use super::{Error, from_bits, from_ordered, proofs::stored_proofs, to_ordered};
+use super::{Error, from_bits, from_ordered, proofs::stored_proofs, to_ordered, two_chains};
 use crate::{
     content::ContentId,
     identity::{Envelope, canonical},
@@ -28,6 +28,8 @@ pub struct Listed {
     /// Whether its publisher signed two states for one place: to be said wherever the package is shown, and nothing of it
     /// is installed, whichever version.
     pub frozen: bool,
+    /// Whether there are two chains of keys of its publisher ([`disputed`](super::disputed)).
+    pub disputed: bool,
 }
 
 impl Listed {
@@ -162,6 +164,7 @@ pub fn changes_after(
 
 const HEADS_AFTER: &str = "SELECT h.position AS position, h.bytes, h.id,
                                   EXISTS (SELECT 1 FROM equivocations AS e WHERE e.id = h.id)
+                                  OR EXISTS (SELECT 1 FROM two_chains AS t WHERE t.id = h.id)
                            FROM catalog_heads AS h WHERE h.position > ?1";
 
 fn stretch(
@@ -192,14 +195,14 @@ fn stretch(
     Ok(page)
 }
 
-/// Adds what proves that a package is frozen to its head.
+/// Adds what proves that a package is frozen to its head, and what shows two chains of keys of its publisher.
 pub(super) fn add_proofs(conn: &Connection, id: &str, heads: &mut Vec<Vec<u8>>) -> Result<(), Error> {
-    for proof in stored_proofs(conn, id)? {
-        // What proves it may be entries of a log, of which some are too large for a page.
-        for statement in [proof.first, proof.second].into_iter().filter(|it| it.len() <= HEAD_BYTES_MAX) {
-            if !heads.contains(&statement) {
-                heads.push(statement);
-            }
+    let proofs = stored_proofs(conn, id)?.into_iter().flat_map(|proof| [proof.first, proof.second]);
+    // What proves it may be entries of a log, of which some are too large for a page.
+    let statements = proofs.filter(|it| it.len() <= HEAD_BYTES_MAX);
+    for statement in statements.chain(two_chains::shown_with(conn, id)?) {
+        if !heads.contains(&statement) {
+            heads.push(statement);
         }
     }
     Ok(())
@@ -239,7 +242,8 @@ pub fn holds(conn: &Connection, bytes: &[u8]) -> Result<Option<Held>, Error> {
     if held.is_some_and(|held| held == bytes) {
         return Ok(Some(Held::Head(Box::new(head))));
     }
-    Ok(is_proof(&id)?.then(|| Held::Head(Box::new(head))))
+    let is_held = is_proof(&id)? || two_chains::holds(conn, &head.publisher, bytes)?;
+    Ok(is_held.then(|| Held::Head(Box::new(head))))
 }
 
 /// Reads what was seen of a package, listed or not.
@@ -346,7 +350,8 @@ pub(super) fn stored_seen(conn: &Connection, id: &str) -> Result<Option<(Seen, b
 
 /// What [`listed`] reads, of a table `h`.
 pub(super) const COLUMNS: &str = "h.bytes, h.position, h.received, \
-     EXISTS (SELECT 1 FROM catalog_seen AS s WHERE s.id = h.id AND s.frozen <> 0)";
+     EXISTS (SELECT 1 FROM catalog_seen AS s WHERE s.id = h.id AND s.frozen <> 0), \
+     EXISTS (SELECT 1 FROM two_chains AS t WHERE t.publisher = h.publisher)";
 
 /// Reads a row of [`COLUMNS`]; none where its head cannot be read any more.
 pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Option<Listed>> {
@@ -359,6 +364,7 @@ pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Option<Listed>> {
         position: from_ordered(row.get(1)?),
         received: Timestamp::from_secs(from_ordered(row.get(2)?)),
         frozen: row.get(3)?,
+        disputed: row.get(4)?,
     }))
 }
 

@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use super::{Error, from_ordered, insert::remove, to_ordered};
 use crate::{content::ContentId, package::PackageId, time::Timestamp};
 
-/// From whom this node has a head.
+/// From whom this node has a head: from a peer, or from the peers of one public network, which may be many ids of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source(Vec<u8>);
 
@@ -18,6 +18,14 @@ impl Source {
     /// Somebody who cannot be named, such as whoever left a record in the DHT.
     pub fn unknown() -> Self {
         Self(vec![0])
+    }
+
+    /// A peer that is reached in a public network, or in none that is told apart.
+    pub fn of(peer: &libp2p::PeerId, network: Option<[u8; 7]>) -> Self {
+        match network {
+            Some(network) => Self([&[NETWORK][..], &network].concat()),
+            None => Self(peer.to_bytes()),
+        }
     }
 
     pub(super) fn stored(bytes: Vec<u8>) -> Self {
@@ -33,11 +41,8 @@ impl Source {
     }
 }
 
-impl From<libp2p::PeerId> for Source {
-    fn from(peer: libp2p::PeerId) -> Self {
-        Self(peer.to_bytes())
-    }
-}
+/// What a source begins with that is a network; no id of a peer does.
+const NETWORK: u8 = 1;
 
 /// Keeps a package whatever others send: there is room for it in a full catalogue, and what was seen of it is never
 /// forgotten. For what this node publishes or has installed, which also pins its name.
@@ -140,4 +145,20 @@ pub(super) fn forget_oldest(tx: &Transaction<'_>, seen_max: usize) -> Result<(),
         break;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use libp2p::PeerId;
+
+    use super::*;
+
+    #[test]
+    fn the_peers_of_one_public_network_are_one_source() {
+        let (one, other) = (PeerId::random(), PeerId::random());
+        assert_eq!(Source::of(&one, Some([4; 7])), Source::of(&other, Some([4; 7])));
+        assert_ne!(Source::of(&one, Some([4; 7])), Source::of(&one, Some([5; 7])));
+        assert_ne!(Source::of(&one, None), Source::of(&other, None));
+        assert!(![Source::own(), Source::unknown()].contains(&Source::of(&one, Some([0; 7]))));
+    }
 }

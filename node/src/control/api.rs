@@ -24,8 +24,8 @@ pub use self::{
     amend::{AmendRequest, Amended, Change},
     folders::{InstallRequest, Installed, RemoveRequest, Removed},
     keys::{
-        KeysRenewed, Pin, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, Trust, TrustAction,
-        TrustRequest,
+        DisputedKeys, DisputedSide, KeysRenewed, Pin, ResolveRequest, Resolved, ResolvedBranch,
+        ResolvedVersion, Trust, TrustAction, TrustRequest,
     },
     plan::{CancelRequest, Cancelled, Planned, PlannedFile},
 };
@@ -420,6 +420,9 @@ pub struct PackageInfo {
     /// What to use in its place, where its publisher says that it should no longer be used.
     #[serde(default)]
     pub deprecated: Option<String>,
+    /// Whether two chains of its publisher's keys contradict each other, so that nothing new of it is installed.
+    #[serde(default)]
+    pub keys_disputed: bool,
     /// How fresh it is.
     #[serde(flatten)]
     pub freshness: Freshness,

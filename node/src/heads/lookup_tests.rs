@@ -165,6 +165,20 @@ fn where_the_nearest_are_dead_those_behind_them_are_asked() {
     }
 }
 
+/// Nobody of the twenty nearest that are known lives: the lookup is not over with them.
+#[test]
+fn a_lookup_goes_on_past_twenty_that_are_dead() {
+    for dead in [Kind::Dead(200), Kind::Dead(4_000), Kind::Silent] {
+        let mut kinds = healthy(64);
+        kinds[..WANTED + 4].fill(dead);
+        let holder = WANTED + 4;
+        for known in [Vec::from_iter(0..=holder), Vec::from_iter(0..64)] {
+            let outcome = Network::new(kinds.clone(), vec![holder]).run(&known, 30 * SECOND);
+            assert!(outcome.found, "{dead:?} {known:?} {:?}", outcome.cost);
+        }
+    }
+}
+
 #[test]
 fn nobody_who_answers_is_told_from_nobody_who_has_it() {
     let alone = Network::new(healthy(30), vec![0]).run(&[], SECOND);

@@ -6,7 +6,7 @@
 
 use crate::{
     code::Code,
-    release::{Choice, DoubleSigning, Error, Seen, VerifiedHead, choice},
+    release::{Choice, DoubleSigning, Error, Seen, TwoChains, VerifiedHead, choice},
     time::Timestamp,
 };
 
@@ -36,6 +36,10 @@ pub struct Known {
     pub proofs: Vec<DoubleSigning>,
     /// Whether the catalogue has no room for one more package of this publisher from this peer.
     pub is_full: bool,
+    /// The head of another package of its publisher that is listed under the longest chain of keys.
+    pub other_keys: Option<VerifiedHead>,
+    /// Whether two chains of keys of its publisher are held as a proof.
+    pub is_disputed: bool,
 }
 
 impl Known {
@@ -44,6 +48,17 @@ impl Known {
         let listed = self.listed.as_ref().filter(|_| !self.proofs.is_empty());
         let proof = listed.and_then(|listed| DoubleSigning::of_heads(listed, head));
         proof.is_some_and(|proof| self.proofs.contains(&proof))
+    }
+
+    /// What is listed of its publisher under another chain of keys than that of a head, neither of which continues the other.
+    pub fn other_chain(&self, head: &VerifiedHead) -> Option<&VerifiedHead> {
+        let mut listed = self.listed.iter().chain(&self.other_keys);
+        listed.find(|listed| TwoChains::of_heads(listed, head).is_some())
+    }
+
+    /// The listed head that a head contradicts, or its publisher's keys.
+    pub fn against(&self, head: &VerifiedHead) -> Option<&VerifiedHead> {
+        self.other_chain(head).or(self.listed.as_ref())
     }
 
     /// Whether a head, by which its publisher goes on, ends the double signings of a frozen package.
@@ -154,6 +169,13 @@ pub fn offer(door: Door, head: &VerifiedHead, known: &Known, now: Timestamp) -> 
     let mut verdict = follow(door, stand(head, known, now), known);
     // A proof that is held already is not written again, however often somebody sends it.
     verdict.proof &= !known.holds_proof(head);
+    if !known.is_disputed && known.other_chain(head).is_some() {
+        verdict.proof = true;
+        // Where it is listed and passed on, those who list another chain notice by themselves.
+        if door != Door::Exchange && verdict.forward == Forward::Nothing && !verdict.list {
+            verdict.forward = Forward::Both;
+        }
+    }
     verdict
 }
 

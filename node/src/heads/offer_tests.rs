@@ -148,12 +148,44 @@ fn expected(standing: Standing, is_frozen: bool) -> [Row; 4] {
 #[test]
 fn every_situation_stands_alike_at_every_door_and_is_answered_by_the_table() {
     for (situation, head, known, standing) in situations() {
-        for (door, row) in DOORS.into_iter().zip(expected(standing, known.is_frozen)) {
+        let rows = match known.other_chain(&head) {
+            Some(_) => of_two_chains(),
+            None => expected(standing, known.is_frozen),
+        };
+        for (door, row) in DOORS.into_iter().zip(rows) {
             let Verdict { standing: stands, list, forward, keep_record, proof } =
                 offer(door, &head, &known, NOW);
             assert_eq!(stands, standing, "{situation}");
             assert_eq!((list, forward, keep_record, proof), row, "{situation}, {door:?}");
         }
+    }
+}
+
+/// What follows from a head that shows a second chain of keys, and is not listed for that.
+fn of_two_chains() -> [Row; 4] {
+    let told = (false, Forward::Both, false, true);
+    [told, told, told, (false, Forward::Nothing, false, true)]
+}
+
+#[test]
+fn a_second_chain_of_keys_is_told_once_also_where_another_package_shows_it() {
+    let old = publisher(1);
+    let of = |publisher: &Publisher, name: &str| {
+        let draft = draft(publisher, &releases(&old, &["1.0.0"]));
+        Head { name: name.parse().unwrap(), ..draft }.sign(publisher).unwrap()
+    };
+    let (owner, thief) = (rotated(&old, 2), rotated(&old, 9));
+    let (listed, stolen) = (of(&owner, "pack"), of(&thief, "other"));
+    let known = Known { other_keys: Some(listed.clone()), ..Known::default() };
+    assert_eq!(known.against(&stolen), Some(&listed));
+    for door in DOORS {
+        let verdict = offer(door, &stolen, &known, NOW);
+        assert!(verdict.list && verdict.proof, "{door:?}");
+        assert_ne!(verdict.forward, Forward::Both, "it is passed on as it is");
+        assert!(!offer(door, &of(&owner, "other"), &known, NOW).proof, "the same chain");
+        let told = Known { is_disputed: true, ..lists(&of(&owner, "other")) };
+        let again = offer(door, &stolen, &told, NOW);
+        assert_eq!((again.proof, again.forward, again.list), (false, Forward::Nothing, false), "{door:?}");
     }
 }
 

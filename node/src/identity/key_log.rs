@@ -301,8 +301,13 @@ impl KeyLog {
 
     /// The last document that two chains have in common which go apart; none where they do not, or are of two publishers.
     fn before_fork(&self, other: &Self) -> Option<&KeyDocument> {
+        self.document(self.parts_from(other)?.checked_sub(1)?)
+    }
+
+    /// The number of the first document that two chains do not have in common; none where one continues the other.
+    pub fn parts_from(&self, other: &Self) -> Option<u64> {
         let fork = self.links.iter().zip(&other.links).position(|(a, b)| a.fingerprint != b.fingerprint);
-        fork.and_then(|n| n.checked_sub(1)).map(|n| &self.links[n].document)
+        fork.map(|n| n as u64)
     }
 
     /// Whether one chain continues the other, or is the same.

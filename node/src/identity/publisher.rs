@@ -168,6 +168,39 @@ impl Publisher {
         Ok(publisher)
     }
 
+    /// A new publisher whose first document names recovery keys, of which `threshold` must sign the next one: a release key that is
+    /// stolen can replace none.
+    ///
+    /// # Errors
+    /// [`Error::Entropy`], and [`Error::Keys`] where the document breaks its rules.
+    pub fn random_with_recovery(
+        mut recovery: Vec<PublicKey>,
+        threshold: u32,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let secret = random()?;
+        recovery.sort_unstable();
+        let genesis = KeyDocument {
+            recovery,
+            recovery_threshold: threshold,
+            ..KeyDocument::genesis(secret.public_key(), now)
+        };
+        let log = KeyLog::verify(&[genesis.sign(&[&secret])?])?;
+        Ok(Self { secret, log, is_adopted: false, is_shared: false })
+    }
+
+    /// Makes sure that no key is called `name` in the folder of keys `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] where the name is taken.
+    pub fn is_free(dir: &Path, name: &str) -> Result<(), Error> {
+        let path = path(dir, name)?;
+        match key_file::is_missing(&path) {
+            true => Ok(()),
+            false => Err(Error::Exists { path }),
+        }
+    }
+
     /// Writes the key as `name` into the folder of keys `dir`.
     ///
     /// # Errors

@@ -272,7 +272,7 @@ impl Driver {
         let now = Timestamp::now();
         let offer = |head: &VerifiedHead| heads::offer(Door::Answer, head, known, now);
         for (peer, head) in copies.iter() {
-            self.carry_out(Door::Answer, peer, head, offer(head), known.listed.as_ref());
+            self.carry_out(Door::Answer, peer, head, offer(head), known.against(head));
         }
         // What was seen before decides between a chain of keys and its fork. Where it speaks against all of them, whoever
         // asked is told so.
@@ -332,6 +332,7 @@ impl Driver {
 
     /// Keeps a record that was judged to be newer than `held`, which was here when it came.
     pub(super) fn keep_record(&mut self, from: PeerId, record: Record, held: Option<Vec<u8>>) {
+        let network = self.peers.network_of(&from);
         let store = self.swarm.behaviour_mut().kad.store_mut();
         let holds = store.get(&record.key).map(|held| held.value.clone());
         if holds != held {
@@ -341,7 +342,7 @@ impl Driver {
             return;
         }
         let (key, record) = (record.key.clone(), Record { publisher: None, ..record });
-        match store.put_from(from, record) {
+        match store.put_from(from, network, record) {
             Ok(()) => {
                 self.moving.came(&key, &mut self.swarm.behaviour_mut().kad, Instant::now());
                 self.outbox.observer.tell(&Event::Kept { from });

@@ -149,7 +149,7 @@ impl Driver {
             tracing::debug!(peer = ?from, standing = ?verdict.standing, "a head was not taken");
         }
         if verdict.list || verdict.proof {
-            let source = from.map_or_else(Source::unknown, Source::from);
+            let source = from.map_or_else(Source::unknown, |from| self.source_of(&from));
             if !self.intake.accept(source, head.clone()) {
                 tracing::warn!("more heads come than can be written; the exchange will bring the rest again");
             }
@@ -171,6 +171,11 @@ impl Driver {
                 is_admitted
             }
         }
+    }
+
+    /// Whom what a peer brings is counted for.
+    pub(super) fn source_of(&self, peer: &PeerId) -> Source {
+        Source::of(peer, self.peers.network_of(peer))
     }
 
     /// Whether there is room for one more proof among what this node announces.

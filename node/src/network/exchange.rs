@@ -17,7 +17,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde_bytes::ByteBuf;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Event, Offload, driver::Driver, progress::is_silence, serve::Work};
+use super::{Event, Offload, driver::Driver, progress::is_silence, serve::Work, serving::Serving};
 use crate::{
     heads::exchange::{self, Asked, Checked, Exchange, Fault, Outcome, Output, Ticket},
     limits::{HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGES_CHECKED_AT_ONCE_MAX},
@@ -31,11 +31,6 @@ use crate::{
     time::Timestamp,
 };
 
-/// Answers that are read for others at once, and on their way to them.
-pub(super) const PAGES_SERVED_AT_ONCE_MAX: usize = 64;
-/// Those of them for one peer: an honest one asks for two parts of what it takes and one turn of a comparison at once.
-const PAGES_SERVED_PER_PEER_MAX: usize = 6;
-
 /// The exchange, and what is on its way for it.
 pub(super) struct Exchanging {
     pub(super) exchange: Exchange<PeerId>,
@@ -46,7 +41,7 @@ pub(super) struct Exchanging {
     /// What was asked, of whom.
     asked: HashMap<OutboundRequestId, (PeerId, Ticket)>,
     /// What others asked, and who.
-    serving: HashMap<InboundRequestId, PeerId>,
+    serving: Serving<InboundRequestId>,
     checking: Checking,
     refreshing: Vec<oneshot::Sender<()>>,
 }
@@ -67,7 +62,7 @@ impl Exchanging {
             started: Instant::now(),
             generator,
             asked: HashMap::new(),
-            serving: HashMap::new(),
+            serving: Serving::new(),
             checking: Checking::new(offload),
             refreshing: Vec::new(),
         })
@@ -275,7 +270,7 @@ impl Driver {
             // An answer holds memory until it has left, whether its reader reads or not.
             request_response::Event::ResponseSent { request_id, .. }
             | request_response::Event::InboundFailure { request_id, .. } => {
-                self.exchanging.serving.remove(&request_id);
+                self.exchanging.serving.end(&request_id);
             }
         }
     }
@@ -290,17 +285,21 @@ impl Driver {
         if !self.peers.contains_key(&peer) {
             return;
         }
+        let network = self.peers.network_of(&peer);
         let (now, exchanging) = (self.exchanging.now(), &mut self.exchanging);
-        let of_peer = exchanging.serving.values().filter(|reader| **reader == peer).count();
-        let has_room =
-            exchanging.serving.len() < PAGES_SERVED_AT_ONCE_MAX && of_peer < PAGES_SERVED_PER_PEER_MAX;
         let costs_a_turn = matches!(request, Request::Compare(..) | Request::Have(..));
+        let has_room = exchanging.serving.begin(id, peer, network, now);
         if !has_room || (costs_a_turn && !exchanging.exchange.admits_turn(peer, now)) {
+            exchanging.serving.end(&id);
+            let greediest = exchanging.serving.greediest(now).filter(|_| !has_room);
             // The peer may have left meanwhile.
             let _ = self.swarm.behaviour_mut().heads.send_response(channel, Answer::Busy);
+            if let Some(greediest) = greediest {
+                tracing::debug!(peer = %greediest, "a peer that does not read its pages makes way");
+                self.send_away(&greediest);
+            }
             return;
         }
-        exchanging.serving.insert(id, peer);
         let asked = match &request {
             Request::Compare(_, _, Some(position)) => Some(Asked::Began(*position)),
             Request::Page(position, _) if position.after > 0 => Some(Asked::ReadsOn),
@@ -335,7 +334,7 @@ impl Driver {
         if let Some(answer) = answer
             && self.swarm.behaviour_mut().heads.send_response(channel, answer).is_err()
         {
-            self.exchanging.serving.remove(&id);
+            self.exchanging.serving.end(&id);
         }
         if !self.peers.contains_key(&peer) {
             return;
@@ -351,9 +350,10 @@ impl Driver {
     /// Verifies heads beside the loop, when it is their turn: there may be hundreds of signatures.
     fn check_heads(&mut self) {
         while let Some((peer, ticket, heads)) = self.exchanging.checking.next() {
+            let source = self.source_of(&peer);
             self.beside.run(
                 move |store, verified| {
-                    let took = sync::take(store, verified, &heads, &peer.into(), Timestamp::now());
+                    let took = sync::take(store, verified, &heads, &source, Timestamp::now());
                     took.map(|took| (heads.len(), took))
                 },
                 move |took| Work::Checked { peer, ticket, took: took.flatten() },

@@ -181,7 +181,8 @@ fn judge_one(
             VerifiedHead::verify_stored(held).map_or(true, |held| compare(&held, &head) == Choice::Second);
         verdict.keep_record &= is_newer;
     }
-    let listed = known.listed.filter(|_| verdict.forward == Forward::Both).map(Box::new);
+    let listed = known.against(&head).filter(|_| verdict.forward == Forward::Both);
+    let listed = listed.cloned().map(Box::new);
     Ok(Judged::Head { head: Box::new(head), verdict, listed })
 }
 

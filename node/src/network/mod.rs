@@ -53,6 +53,7 @@ mod records;
 mod refusals;
 mod routing;
 mod serve;
+mod serving;
 mod snapshot;
 pub mod transport;
 

@@ -22,9 +22,11 @@ use libp2p::{
     },
 };
 
+use super::diversity::Network;
 use crate::limits::{
     DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_PROVIDER_MAX, DHT_PROVIDED_KEYS_MAX,
-    DHT_PROVIDERS_PER_KEY_MAX, DHT_RECORDS_MAX, DHT_RECORDS_PER_PEER_MAX, HEAD_BYTES_MAX,
+    DHT_PROVIDERS_PER_KEY_MAX, DHT_RECORDS_MAX, DHT_RECORDS_PER_NETWORK_MAX, DHT_RECORDS_PER_PEER_MAX,
+    HEAD_BYTES_MAX,
 };
 
 /// How long a value record is kept that nobody brings again.
@@ -37,8 +39,8 @@ const KEY_BYTES_MAX: usize = 64;
 pub(super) struct Records {
     local: PeerId,
     values: Nearest<Value>,
-    /// Keys of the value records that each peer brought, nearest first.
-    brought: BTreeMap<PeerId, BTreeSet<(KBucketDistance, Vec<u8>)>>,
+    /// Keys of the value records that each peer brought, and the peers of each public network together, nearest first.
+    brought: BTreeMap<Bringer, BTreeSet<(KBucketDistance, Vec<u8>)>>,
     providers: Nearest<Vec<ProviderRecord>>,
     keys_of_provider: BTreeMap<PeerId, BTreeSet<Vec<u8>>>,
     provided: BTreeMap<Vec<u8>, ProviderRecord>,
@@ -48,8 +50,30 @@ pub(super) struct Records {
 #[derive(Debug)]
 struct Value {
     record: Record,
-    /// Who brought the first one under this key; nobody for our own.
-    source: Option<PeerId>,
+    /// Who brought the first one under this key, and from which network; nobody for our own.
+    source: Option<(PeerId, Option<Network>)>,
+}
+
+/// Whom value records are counted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Bringer {
+    Peer(PeerId),
+    Network(Network),
+}
+
+impl Bringer {
+    /// Those whom what comes from a peer is counted for.
+    fn of((peer, network): (PeerId, Option<Network>)) -> impl Iterator<Item = Self> {
+        std::iter::once(Self::Peer(peer)).chain(network.map(Self::Network))
+    }
+
+    /// How many records it may have brought.
+    fn most(self) -> usize {
+        match self {
+            Self::Peer(_) => DHT_RECORDS_PER_PEER_MAX,
+            Self::Network(_) => DHT_RECORDS_PER_NETWORK_MAX,
+        }
+    }
 }
 
 impl Records {
@@ -69,29 +93,39 @@ impl Records {
         self.values.by_key.len()
     }
 
-    /// Keeps a record that `source` brought, for the time of its lease. Where a peer has brought as many as it may, its own farthest one
-    /// goes.
+    /// Keeps a record that `source` brought, which is reached in that network, for the time of its lease. Where the peer, or its network,
+    /// has brought as many as it may, its own farthest one goes.
     ///
     /// # Errors
     /// Where there is no room for it.
-    pub(super) fn put_from(&mut self, source: PeerId, record: Record) -> Result<()> {
+    pub(super) fn put_from(
+        &mut self,
+        source: PeerId,
+        network: Option<Network>,
+        record: Record,
+    ) -> Result<()> {
         let key = record.key.to_vec();
         let held = self.values.get(&key);
         // Whoever brings again what is here already does not become answerable for it: it could have it evicted so.
-        let source = held.and_then(|held| held.source).unwrap_or(source);
+        let source = held.and_then(|held| held.source).unwrap_or((source, network));
         let distance = self.values.distance(&key);
-        let is_counted = held.is_some_and(|held| held.source.is_some());
-        if !is_counted && self.brought.get(&source).is_some_and(|it| it.len() >= DHT_RECORDS_PER_PEER_MAX) {
-            match self.brought.get(&source).and_then(BTreeSet::last) {
-                Some((farthest, far)) if *farthest > distance => {
-                    let far = far.clone();
-                    self.drop_value(&far);
+        if !held.is_some_and(|held| held.source.is_some()) {
+            for bringer in Bringer::of(source) {
+                let brought = self.brought.get(&bringer).filter(|brought| brought.len() >= bringer.most());
+                match brought.and_then(BTreeSet::last) {
+                    None => {}
+                    Some((farthest, far)) if *farthest > distance => {
+                        let far = far.clone();
+                        self.drop_value(&far);
+                    }
+                    Some(_) => return Err(Error::MaxRecords),
                 }
-                _ => return Err(Error::MaxRecords),
             }
         }
         self.insert(Value { record, source: Some(source) })?;
-        self.brought.entry(source).or_default().insert((distance, key));
+        for bringer in Bringer::of(source) {
+            self.brought.entry(bringer).or_default().insert((distance, key.clone()));
+        }
         Ok(())
     }
 
@@ -152,11 +186,13 @@ impl Records {
     }
 
     fn forget_value(&mut self, key: &[u8], value: &Value) {
-        let Some(source) = value.source else { return };
-        if let Some(keys) = self.brought.get_mut(&source) {
-            keys.remove(&(self.values.distance(key), key.to_vec()));
-            if keys.is_empty() {
-                self.brought.remove(&source);
+        let place = (self.values.distance(key), key.to_vec());
+        for bringer in value.source.into_iter().flat_map(Bringer::of) {
+            if let Some(keys) = self.brought.get_mut(&bringer) {
+                keys.remove(&place);
+                if keys.is_empty() {
+                    self.brought.remove(&bringer);
+                }
             }
         }
     }
@@ -391,18 +427,37 @@ mod tests {
         let mut records = Records::new(PeerId::random());
         let (flooder, other) = (PeerId::random(), PeerId::random());
         let many = 2 * DHT_RECORDS_PER_PEER_MAX as u32;
-        records.put_from(other, record(0, None)).unwrap();
+        records.put_from(other, None, record(0, None)).unwrap();
         let near = |records: &Records, n: u32| records.values.distance(record(n, None).key.as_ref());
-        (0..many).for_each(|n| drop(records.put_from(flooder, record(n, None))));
+        (0..many).for_each(|n| drop(records.put_from(flooder, None, record(n, None))));
         assert_eq!(records.len(), DHT_RECORDS_PER_PEER_MAX + 1);
         assert!(records.get(&record(0, None).key).is_some(), "what others brought stays");
         let mut all: Vec<u32> = (1..many).collect();
         all.sort_by_key(|n| near(&records, *n));
         let kept = all.iter().filter(|n| records.get(&record(**n, None).key).is_some());
         assert!(kept.eq(&all[..DHT_RECORDS_PER_PEER_MAX]), "its own nearest are kept");
-        assert!(records.put_from(flooder, record(all[0], None)).is_ok(), "a renewal is no new key");
-        assert!(records.put_from(other, record(many, None)).is_ok());
+        assert!(records.put_from(flooder, None, record(all[0], None)).is_ok(), "a renewal is no new key");
+        assert!(records.put_from(other, None, record(many, None)).is_ok());
         assert_eq!(records.brought.values().map(BTreeSet::len).sum::<usize>(), records.len());
+    }
+
+    #[test]
+    fn the_peers_of_one_network_cannot_fill_the_value_records() {
+        let mut records = Records::new(PeerId::random());
+        let (here, there) = (Some([1; 7]), Some([2; 7]));
+        let honest = DHT_RECORDS_MAX as u32;
+        records.put_from(PeerId::random(), there, record(honest, None)).unwrap();
+        let flooders: Vec<PeerId> = (0..64).map(|_| PeerId::random()).collect();
+        for n in 0..honest {
+            drop(records.put_from(flooders[n as usize % flooders.len()], here, record(n, None)));
+        }
+        assert_eq!(records.len(), DHT_RECORDS_PER_NETWORK_MAX + 1);
+        assert!(records.get(&record(honest, None).key).is_some());
+        for n in 0..100 {
+            records.put_from(PeerId::random(), there, record(honest + 1 + n, None)).unwrap();
+        }
+        let of_networks = records.brought.iter().filter(|(it, _)| matches!(it, Bringer::Network(_)));
+        assert_eq!(of_networks.map(|(_, keys)| keys.len()).sum::<usize>(), records.len());
     }
 
     #[test]
@@ -411,7 +466,7 @@ mod tests {
         let later = clock() + Duration::from_secs(60);
         let until = |expires| Record { expires: Some(expires), ..record(1, None) };
         assert!(!records.renew(&until(later)), "it is not here");
-        records.put_from(PeerId::random(), until(clock())).unwrap();
+        records.put_from(PeerId::random(), None, until(clock())).unwrap();
         assert!(!records.renew(&Record { value: vec![2], ..until(later) }), "it is another");
         assert!(records.renew(&until(later)));
         assert_eq!(records.get(&until(later).key).unwrap().expires, Some(later));
@@ -422,9 +477,9 @@ mod tests {
         let mut records = Records::new(PeerId::random());
         let (peer, now) = (PeerId::random(), clock());
         let leased = |n, expires| Record { expires: Some(expires), ..record(n, None) };
-        records.put_from(peer, leased(1, now)).unwrap();
-        records.put_from(peer, leased(2, now + LEASE / 3)).unwrap();
-        records.put_from(peer, leased(3, now + LEASE)).unwrap();
+        records.put_from(peer, None, leased(1, now)).unwrap();
+        records.put_from(peer, None, leased(2, now + LEASE / 3)).unwrap();
+        records.put_from(peer, None, leased(3, now + LEASE)).unwrap();
         records.put(record(4, Some(records.local))).unwrap();
         assert_eq!(records.due(), [1, 2].map(|n| record(n, None).key), "less than half of it is left");
         records.renew_lease(&record(2, None).key);
@@ -439,7 +494,7 @@ mod tests {
     fn a_record_is_handed_on_with_the_full_time_whatever_is_left_of_it_here() {
         let mut records = Records::new(PeerId::random());
         let expires = Some(clock() + Duration::from_secs(60));
-        records.put_from(PeerId::random(), Record { expires, ..record(1, None) }).unwrap();
+        records.put_from(PeerId::random(), None, Record { expires, ..record(1, None) }).unwrap();
         assert_eq!(records.records().map(|it| it.expires).collect::<Vec<_>>(), [None]);
         assert_eq!(records.get(&record(1, None).key).unwrap().expires, expires);
     }

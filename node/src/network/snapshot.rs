@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use super::{
     driver::{Driver, PENDING_MAX},
-    exchange::PAGES_SERVED_AT_ONCE_MAX,
     gossip::subscribers,
+    serving::PAGES_SERVED_AT_ONCE_MAX,
 };
 use crate::{
     heads::exchange::Outcome,

@@ -21,6 +21,7 @@ pub mod head;
 pub mod log;
 pub mod resolve;
 mod text;
+pub mod two_chains;
 mod yanked;
 
 pub use back::Back;
@@ -34,3 +35,4 @@ pub use gathered::Gathered;
 pub use head::{Head, Labels, Latest, VerifiedHead, dht_key};
 pub use log::{Log, VersionState};
 pub use resolve::{Resolve, Withdrawn};
+pub use two_chains::TwoChains;

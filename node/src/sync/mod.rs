@@ -280,7 +280,7 @@ pub fn take(
                     Err(error) => tracing::warn!(%error, "a confirmation was not written"),
                 }
             }
-            let proving = match prove(store, offered, &entries, now) {
+            let proving = match prove(store, offered, &entries, from, now) {
                 Ok(proving) => proving,
                 Err(error) => {
                     tracing::warn!(%error, "a proof of double signing was not written");
@@ -343,6 +343,7 @@ fn prove(
     store: &Store,
     offered: &[ByteBuf],
     entries: &[&ByteBuf],
+    from: &Source,
     now: Timestamp,
 ) -> Result<usize, store::Error> {
     if entries.is_empty() {
@@ -363,7 +364,7 @@ fn prove(
             let Some(listed) = catalog::known(tx, &package)?.listed else { continue };
             let beside = of_package.get(&package).into_iter().flatten().map(|bytes| bytes.as_slice());
             for other in beside.chain([listed.bytes()]).filter(|other| *other != entry.as_slice()) {
-                if catalog::convict_statements(tx, &listed, [entry, other], now)? {
+                if catalog::convict_statements(tx, &listed, [entry, other], from, now)? {
                     proving += 1;
                     break;
                 }

@@ -1,4 +1,5 @@
-//! Signs a package twice, and then ends that as its publisher may, or as a thief would like to.
+//! Signs a package twice, and then ends that as its publisher may, or as a thief would like to; or replaces its key twice, as the owner
+//! and as a thief of it.
 
 use ggen_marketplace::{
     content::{Codec, ContentId},
@@ -32,6 +33,8 @@ pub(super) enum Ending {
     Owner,
     /// Somebody with the release key, where the publisher named a recovery key.
     Thief,
+    /// Nobody: the branches are under two chains of keys, the owner's and the thief's.
+    None,
 }
 
 /// Has one package with two branches.
@@ -99,6 +102,8 @@ impl Script for DoubleSigner {
             _ if turn <= COMMON => Vec::new(),
             _ if turn <= FORK => vec![common],
             _ if turn > END.start && self.ending == Ending::Owner => ends,
+            // Who was cut off when both were told learns of the thief's from honest peers alone.
+            _ if self.ending == Ending::None => branches[..1].to_vec(),
             _ => {
                 stage.bites_with_answer(Bite::Contradicted, peer);
                 branches.to_vec()
@@ -129,6 +134,9 @@ fn told(secret: &[u8; 32], ending: Ending, now: Timestamp) -> Story {
     };
     let common = log(&["1.0.0"]);
     let branches = [log(&["1.0.0", "2.0.0"]), log(&["1.0.0", "2.1.0"])];
+    if ending == Ending::None {
+        return replaced_twice(&owner, &common, [of("owner's"), of("thief's")], now);
+    }
     let mut lists: Vec<Vec<ContentId>> =
         branches.iter().filter_map(|log| log.newest().map(|entry| vec![entry.id()])).collect();
     lists.sort();
@@ -148,12 +156,32 @@ fn told(secret: &[u8; 32], ending: Ending, now: Timestamp) -> Story {
             log.push(entry).expect("its own next entry");
             vec![head_of(&log, &owner).bytes().to_vec()]
         }
+        Ending::None => Vec::new(),
         Ending::Thief => stolen(&owner, &release, &new, &branches, &resolve, now),
     };
     let heads = branches.map(|log| head_of(&log, &owner));
     let key = heads[0].dht_key();
     let common = head_of(&common, &owner).bytes().to_vec();
     Story { common, branches: heads.map(|head| head.bytes().to_vec()), ends, key }
+}
+
+/// The key of a package is replaced twice, and each of the new ones releases a version of its own.
+fn replaced_twice(owner: &Publisher, common: &Log, keys: [[u8; 32]; 2], now: Timestamp) -> Story {
+    let branches = keys.map(|key| {
+        let publisher = owner.rotated(SecretKey::from_bytes(&key), now).expect("its own next keys");
+        let version = format!("1.0.{}", u32::from(key[0]) + 1);
+        let mut log = common.clone();
+        let entry = log.next(Kind::Release(made_up(&version)), &publisher, now).expect("a next entry");
+        log.push(entry).expect("its own next entry");
+        head_of(&log, &publisher)
+    });
+    let common = head_of(common, owner);
+    Story {
+        key: common.dht_key(),
+        common: common.bytes().to_vec(),
+        branches: branches.map(|head| head.bytes().to_vec()),
+        ends: Vec::new(),
+    }
 }
 
 /// What somebody with the release key tries: a resolve under the keys that signed twice, one under a key document that only the
@@ -210,7 +238,7 @@ fn made_up(version: &str) -> Release {
 
 #[cfg(test)]
 mod tests {
-    use ggen_marketplace::release::DoubleSigning;
+    use ggen_marketplace::release::{DoubleSigning, TwoChains};
 
     use super::*;
 
@@ -226,6 +254,14 @@ mod tests {
         let story = told(&[7; 32], Ending::Owner, NOW);
         let end = VerifiedHead::verify_stored(&story.ends[0]).unwrap();
         assert!(proof(&story).is_ended_by(&end));
+    }
+
+    #[test]
+    fn a_key_that_is_replaced_twice_has_two_chains() {
+        let story = told(&[7; 32], Ending::None, NOW);
+        let [a, b] = story.branches.each_ref().map(|it| VerifiedHead::verify_stored(it).unwrap());
+        assert_eq!(TwoChains::of_heads(&a, &b).map(|chains| chains.n), Some(1));
+        assert_eq!(DoubleSigning::of_heads(&a, &b), None);
     }
 
     #[test]

@@ -190,6 +190,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::WrapSequences => Box::new(wrap::Wrap::new(cast.secret)),
         ScriptKind::SignTwice => Box::new(double::DoubleSigner::new(cast.secret, double::Ending::Owner)),
         ScriptKind::ResolveStolen => Box::new(double::DoubleSigner::new(cast.secret, double::Ending::Thief)),
+        ScriptKind::RotateTwice => Box::new(double::DoubleSigner::new(cast.secret, double::Ending::None)),
         ScriptKind::Impostor => Box::new(impostor::Impostor::new(cast.secret)),
     };
     cast.ledger.lock().record(cast.node, format_args!("misbehaves: {}", cast.kind.as_str()));

@@ -291,6 +291,8 @@ impl Judge {
         metrics.extend(charged.map(|(name, peers)| (name.to_owned(), peers as f64)));
         let frozen: usize = honest(&self.case, views).map(|(_, view)| view.frozen.len()).sum();
         metrics.insert("packages_frozen".to_owned(), frozen as f64);
+        let disputed: usize = honest(&self.case, views).map(|(_, view)| view.keys_disputed).sum();
+        metrics.insert("keys_disputed".to_owned(), disputed as f64);
         metrics.insert("packages_frozen_most".to_owned(), self.frozen_most as f64);
         let Self { case, mut found, oracle, .. } = self;
         for (node, view) in honest(&case, views) {

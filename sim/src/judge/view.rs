@@ -33,6 +33,8 @@ pub struct View {
     pub entries: BTreeSet<(String, u64, ContentId)>,
     /// Packages of which it says that their publisher signed two states for one place.
     pub frozen: BTreeSet<String>,
+    /// Publishers of whose keys it knows two chains.
+    pub keys_disputed: usize,
     /// Trees that it provides or has installed.
     pub held: Vec<Held>,
     /// What it has published since it was looked at last.
@@ -145,6 +147,7 @@ pub(super) fn read(
 ) -> Result<View, store::Error> {
     let mut view = store.read(|conn| {
         let mut view = View::default();
+        view.keys_disputed = catalog::all_disputed(conn)?.len();
         for bytes in catalog::after(conn, 0, usize::MAX, usize::MAX)?.heads {
             if !heads.contains_key(&bytes) {
                 heads.insert(bytes.clone(), verified(&bytes));

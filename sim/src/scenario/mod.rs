@@ -212,6 +212,8 @@ pub enum ScriptKind {
     SignTwice,
     /// Signs a package twice, and tries to resolve it with a stolen release key.
     ResolveStolen,
+    /// Replaces a key that somebody stole, twice: as its owner and as the thief.
+    RotateTwice,
     /// Stands before a record of the DHT, and hides what is newer than what it shows.
     Eclipse,
 }
@@ -621,6 +623,7 @@ impl ScriptKind {
             Self::Impostor => "impostor",
             Self::SignTwice => "sign-twice",
             Self::ResolveStolen => "resolve-stolen",
+            Self::RotateTwice => "rotate-twice",
             Self::Eclipse => "eclipse",
         }
     }

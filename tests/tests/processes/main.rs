@@ -36,6 +36,7 @@ mod shapes;
 mod simulator;
 mod taking_back;
 mod tree;
+mod two_chains;
 mod views;
 mod without_node;
 mod world;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use libp2p::PeerId;
 use semver::Version;
 
-use super::disputed::FROZEN;
+use super::{disputed::FROZEN, two_chains::TWO_CHAINS};
 use crate::{
     catalog::Listed,
     control::api::{Freshness, PackageInfo},
@@ -58,8 +58,18 @@ pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
         updated: head.released_at.to_string(),
         notes,
         deprecated: head.deprecated.clone(),
+        keys_disputed: false,
         freshness: Freshness::default(),
     }
+}
+
+/// Says of a package that there are two chains of its publisher's keys, where there are.
+pub(super) fn with_keys(mut package: PackageInfo, are_disputed: bool) -> PackageInfo {
+    package.keys_disputed = are_disputed;
+    if are_disputed {
+        package.notes.push(TWO_CHAINS.to_owned());
+    }
+    package
 }
 
 /// Adds the providers of at least `least`, and the best reputation among them.
@@ -75,6 +85,6 @@ pub(super) fn with_providers(
     PackageInfo {
         providers: able.iter().map(|peer| peer.to_string()).collect(),
         reputation: able.iter().map(|peer| score(peer)).max().unwrap_or(Score::NEW).get(),
-        ..package_info(&listed.head, frozen)
+        ..with_keys(package_info(&listed.head, frozen), listed.disputed)
     }
 }

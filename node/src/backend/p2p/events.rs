@@ -129,7 +129,11 @@ async fn tell_listed(node: &Node, position: Option<u64>) -> Option<(u64, bool)> 
     let is_full = listed.len() >= EVENTS_QUEUED_MAX / 4;
     for listed in listed {
         let event = event_of(&listed);
-        let what = if listed.frozen { Happening::Frozen(event) } else { Happening::Listed(event) };
+        let what = match (listed.frozen, listed.disputed) {
+            (true, _) => Happening::Frozen(event),
+            (false, true) => Happening::Disputed(event),
+            (false, false) => Happening::Listed(event),
+        };
         node.events.tell(node.now(), what);
     }
     Some((next, is_full))

@@ -1,6 +1,12 @@
 //! Why a package is what it is: whose keys signed it and why those count, who confirmed it, and from whom it came.
 
-use super::{fresh, meant::Meant, node::Node, resolve::Chosen};
+use super::{
+    fresh,
+    meant::Meant,
+    node::Node,
+    resolve::Chosen,
+    two_chains::{self, TWO_CHAINS},
+};
 use crate::{
     control::api::{ExplainRequest, Explained, ExplainedKeys, ExplainedPeer, Failure},
     identity::{Envelope, KeyLog},
@@ -35,6 +41,12 @@ impl Node {
         let freshness = self.freshness(&head).await?;
         let told = fresh::told(&freshness, None, self.now());
         let frozen = self.dispute(&package).await?.is_some();
+        let publisher = package.publisher;
+        let keys_disputed =
+            self.with_store(move |store| store.read(|conn| two_chains::are_two(conn, &publisher))).await?;
+        if keys_disputed {
+            notes.push(format!("{TWO_CHAINS}; see both: ggen marketplace p2p trust list"));
+        }
         if served.is_empty() {
             notes.push("no block of it came from another peer, as far as is remembered here".to_owned());
         }
@@ -51,6 +63,7 @@ impl Node {
             next_by: told.next_by,
             freshness: told.freshness,
             frozen,
+            keys_disputed,
             installed_at: here
                 .into_iter()
                 .filter(|row| row.package == package && row.version == release.version)

@@ -10,7 +10,7 @@ use libp2p::PeerId;
 use tokio::time::Instant;
 
 use super::{
-    describe::{package_info, with_providers},
+    describe::{package_info, with_keys, with_providers},
     failure::fail,
     fresh,
     install::manifest_of,
@@ -19,6 +19,7 @@ use super::{
     part::Reading,
     place,
     resolve::{Unread, in_doubt},
+    two_chains,
 };
 use crate::{
     catalog::{self, Found, Listed},
@@ -256,8 +257,11 @@ impl Node {
         };
         let deadline = Instant::now() + SEARCH_TIMEOUT;
         let frozen = self.dispute(&package).await?.is_some();
+        let publisher = package.publisher;
+        let two =
+            self.with_store(move |store| store.read(|conn| two_chains::are_two(conn, &publisher))).await?;
         let mut info = Info {
-            package: PackageInfo { freshness, ..package_info(head.head(), frozen) },
+            package: PackageInfo { freshness, ..with_keys(package_info(head.head(), frozen), two) },
             sequence: head.head().sequence.get(),
             versions: match (&log, frozen) {
                 (Err(_), true) => Vec::new(),

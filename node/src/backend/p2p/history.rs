@@ -202,9 +202,11 @@ impl Node {
     /// # Errors
     /// Where what it has contradicts itself.
     async fn sought(&self, package: &PackageId) -> Result<Option<Option<VerifiedHead>>, Failure> {
-        match self.network.get_head(package.clone(), LOOK_TIMEOUT).await {
+        match self.network.get_newest(package.clone(), LOOK_TIMEOUT).await {
             Err(error @ network::Error::Contradiction { .. }) => Err(fail(error)),
-            found => Ok(found.ok()),
+            // This node's own copy of the record says nothing of what others have.
+            Ok(Some((_, answers))) if answers.peers == 0 => Ok(None),
+            found => Ok(found.ok().map(|found| found.map(|(head, _)| head))),
         }
     }
 

@@ -87,6 +87,7 @@ impl Node {
         newest.demanded(demand, now)?;
         let stale = newest.warning(now).filter(|_| reference.version.is_none());
         let (freshness, head) = (newest.told(now), newest.head);
+        let of_keys = self.refuse_two_chains(&head).await?;
         let mut chosen = match &which {
             Which::Range(range) => self.release_within(&head, range).await?,
             Which::Latest | Which::Exact(_) => self.release_of(&head, reference.version.as_ref()).await?,
@@ -109,6 +110,7 @@ impl Node {
         let Brought { manifest, report, history } = brought;
         let Chosen { release, mut warnings, is_of_part } = chosen;
         warnings.extend(stale);
+        warnings.extend(of_keys);
         if head.head().preflight_skipped {
             warnings.push("its publisher skipped the checks before publishing".to_owned());
         }

@@ -75,6 +75,7 @@ mod service;
 mod sources;
 mod status;
 mod trust;
+mod two_chains;
 mod verify;
 mod view;
 mod watch;

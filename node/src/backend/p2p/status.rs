@@ -37,6 +37,7 @@ impl Node {
         let external: Vec<Multiaddr> = snapshot.observed.keys().cloned().collect();
         let mut warnings = self.warnings(&snapshot, pending, &queue);
         warnings.extend(self.key_warnings().await?);
+        warnings.extend(self.two_chain_warnings().await?);
         warnings.extend(self.confirmation_warnings(&snapshot).await?);
         Ok(Status {
             peer_id: own.to_string(),

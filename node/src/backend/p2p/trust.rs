@@ -1,6 +1,6 @@
 //! Which publisher a bare name means here, and how a person changes that knowingly.
 
-use super::{failure::fail, meant::publisher_in, node::Node};
+use super::{failure::fail, meant::publisher_in, node::Node, two_chains};
 use crate::{
     code::Code,
     config::P2PConfig,
@@ -75,6 +75,7 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
     }
     let pins = store.read(pins::list_all).map_err(fail)?;
     answer.total = pins.len();
+    answer.disputed = store.read(two_chains::all).map_err(fail)?;
     answer.pins = pins
         .into_iter()
         .map(|pin| Pin {

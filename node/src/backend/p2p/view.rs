@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
     dependencies::log_here,
-    describe::{package_info, with_providers},
+    describe::{package_info, with_keys, with_providers},
     failure::fail,
     find::{self, Asked, known_publishers, local, show_which},
     fresh::{Demand, Newest, freshness_here, told},
@@ -13,6 +13,7 @@ use super::{
     install::head_key,
     meant::meant_in,
     resolve::{ambiguous, pin_mismatch},
+    two_chains,
     verify::{list_in, verify_in},
 };
 use crate::{
@@ -142,8 +143,9 @@ fn info(store: &Store, request: &InfoRequest, now: Timestamp) -> Result<Info, Fa
     let head = newest.head;
     // What two signed states contest is not told apart here: that takes the branches of both.
     let log = if is_frozen { None } else { log_here(store, &head) };
+    let two = two_chains::are_two_here(store, &head.head().publisher)?;
     let mut info = Info {
-        package: PackageInfo { freshness, ..package_info(head.head(), is_frozen) },
+        package: PackageInfo { freshness, ..with_keys(package_info(head.head(), is_frozen), two) },
         sequence: head.head().sequence.get(),
         versions: if is_frozen { Vec::new() } else { find::versions(&head, log.as_ref()) },
         ..Info::default()

@@ -133,6 +133,35 @@ pub struct Trust {
     pub changed: bool,
     /// The publisher that the name was pinned to before.
     pub before: Option<String>,
+    /// Publishers of whose keys two chains contradict each other.
+    #[serde(default)]
+    pub disputed: Vec<DisputedKeys>,
+}
+
+/// A publisher of whose keys two chains contradict each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisputedKeys {
+    /// The publisher id.
+    pub publisher: String,
+    /// The number of the first key document that they do not have in common.
+    pub document: u64,
+    /// What each of them has there.
+    pub sides: Vec<DisputedSide>,
+    /// Whether a name is pinned to it here.
+    pub pinned: bool,
+    /// When this node noticed.
+    pub noticed_at: String,
+}
+
+/// One of two chains of keys, where they go apart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DisputedSide {
+    /// The content id of the key document, without its signatures.
+    pub document: String,
+    /// When it was made, as its maker says.
+    pub created: String,
+    /// The keys that it names.
+    pub keys: Vec<String>,
 }
 
 /// Which publisher a bare name means here.

@@ -103,6 +103,8 @@ pub enum Happening {
     Listed(ListedEvent),
     /// A package of the catalogue is frozen: its publisher signed two different states for one place.
     Frozen(ListedEvent),
+    /// A package was listed or changed, or is listed again, of whose publisher's keys there are two chains.
+    Disputed(ListedEvent),
     /// A version was signed and published by this node.
     Published {
         /// Full id with version.
@@ -191,6 +193,9 @@ pub struct Explained {
     pub freshness: String,
     /// Whether its publisher signed two different states for one place.
     pub frozen: bool,
+    /// Whether two chains of its publisher's keys contradict each other.
+    #[serde(default)]
+    pub keys_disputed: bool,
     /// Where it is installed here.
     pub installed_at: Vec<String>,
     /// The peers that blocks of it came from, as this node counted.

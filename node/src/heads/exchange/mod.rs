@@ -679,7 +679,7 @@ impl<P: Copy + Ord> Exchange<P> {
         reader.malformed = reader.malformed.saturating_add(checked.malformed);
         let is_garbage = checked.is_garbage || reader.malformed > HEADS_MALFORMED_PER_PEER_MAX;
         if checked.new > 0 {
-            self.bring(peer, now);
+            self.bring(peer, checked.new, now);
         }
         if checked.is_forged {
             self.outputs.push_back(Output::Blame(peer, Fault::Forged));
@@ -706,7 +706,7 @@ impl<P: Copy + Ord> Exchange<P> {
     }
 
     /// Notes that there is something new to tell others of.
-    fn bring(&mut self, peer: P, now: Duration) {
+    fn bring(&mut self, peer: P, heads: usize, now: Duration) {
         let earliest = self.told_at.map_or(now, |told| told + NEWS_INTERVAL);
         let brought_by = match self.news {
             None => Some(peer),
@@ -715,7 +715,7 @@ impl<P: Copy + Ord> Exchange<P> {
         let at = self.news.map_or((now + NEWS_WAIT).max(earliest), |(at, _)| at);
         self.news = Some((at, brought_by));
         if let Some(bulk) = &mut self.bulk {
-            bulk.moved_at = now;
+            bulk.came(heads, now);
         }
     }
 

@@ -16,8 +16,10 @@ use crate::{
 pub(super) const LISTED_AHEAD_MAX: usize = 2_048;
 /// What one peer is asked to give at once: while one part is verified, the next is on its way.
 const GIFTS_AT_ONCE: usize = 2;
-/// How long what is newer is waited for alone, after the last head of it that was taken.
+/// How long what is newer is waited for alone, after the last [`ALONE_STEP`] heads of it that were taken.
 const ALONE_WAIT: Duration = Duration::from_secs(3);
+/// Heads that must come within that time: half a page. One now and then, of a peer that says it has millions, holds nobody up.
+const ALONE_STEP: usize = 256;
 /// How long in all.
 const ALONE_MAX: Duration = Duration::from_secs(30);
 
@@ -40,14 +42,24 @@ pub(super) struct Bulk<P> {
     /// Whether others gave some of it, who may have less.
     helped: bool,
     since: Duration,
-    /// When something was last taken.
-    pub(super) moved_at: Duration,
+    /// When enough was last taken.
+    moved_at: Duration,
+    /// Heads that were taken since.
+    since_then: usize,
 }
 
 impl<P> Bulk<P> {
     /// Until when nothing else is compared.
     pub(super) fn alone_until(&self) -> Duration {
         (self.moved_at + ALONE_WAIT).min(self.since + ALONE_MAX)
+    }
+
+    /// Notes that heads were taken.
+    pub(super) fn came(&mut self, heads: usize, now: Duration) {
+        self.since_then = self.since_then.saturating_add(heads);
+        if self.since_then >= ALONE_STEP {
+            (self.since_then, self.moved_at) = (0, now);
+        }
     }
 }
 
@@ -80,7 +92,8 @@ impl<P: Copy + Ord> Exchange<P> {
         ends.dedup();
         let starts = std::iter::once(first).chain(ends.iter().copied());
         reader.stretches = starts.zip(ends.iter().copied().map(Some).chain([None])).collect();
-        self.bulk = Some(Bulk { owner: peer, heads, helped: false, since: now, moved_at: now });
+        self.bulk =
+            Some(Bulk { owner: peer, heads, helped: false, since: now, moved_at: now, since_then: 0 });
     }
 
     /// Gives what was asked of a peer back, so that it is asked for again.

@@ -15,7 +15,7 @@ use crate::{
 #[command(
     long_about = "Tell what happens to the node, line by line, until interrupted.\n\n\
         With --format json each line is one JSON object with the fields time and event: connected, disconnected, provider_lost, listed, \
-        frozen, published, queued, installed, banned, unbanned. A reader that is too slow is told how much it missed (missed), and \
+        frozen, disputed, published, queued, installed, banned, unbanned. A reader that is too slow is told how much it missed (missed), and \
         where nothing happens there is a sign of life every five seconds (alive).",
     after_help = "\
 Examples:
@@ -33,12 +33,13 @@ pub(crate) struct Events {
 }
 
 /// The kinds that can be asked for.
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
     "connected",
     "disconnected",
     "provider_lost",
     "listed",
     "frozen",
+    "disputed",
     "published",
     "queued",
     "installed",
@@ -126,7 +127,8 @@ impl Watched {
 impl Watch {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let is_wanted = |event: &Value| {
-            matches!(kind_of(event), "listed" | "frozen") && self.what.iter().any(|watched| watched.is(event))
+            matches!(kind_of(event), "listed" | "frozen" | "disputed")
+                && self.what.iter().any(|watched| watched.is(event))
         };
         listen(session, self.count, is_wanted).await
     }
@@ -178,6 +180,9 @@ fn sentence(event: &Value) -> String {
         "listed" => format!("listed       {} {}", text("id"), text("version")),
         "frozen" => {
             format!("frozen       {}: its publisher signed two different states for one place", text("id"))
+        }
+        "disputed" => {
+            format!("disputed     {}: two chains of its publisher's keys contradict each other", text("id"))
         }
         "published" => format!("published    {}", text("id")),
         "queued" => format!("queued       {} waits in the outbox", text("id")),

@@ -71,6 +71,11 @@ fn show(explained: &Explained, page: &mut Page) {
     if explained.frozen {
         page.warnings(&["its publisher signed two different states for one place: it is frozen"]);
     }
+    if explained.keys_disputed {
+        page.warnings(&[
+            "two chains of its publisher's keys contradict each other: see ggen marketplace p2p trust list",
+        ]);
+    }
     page.list("installed at", &explained.installed_at);
     let served: Vec<String> = explained
         .served_by

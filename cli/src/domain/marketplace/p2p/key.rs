@@ -18,7 +18,6 @@ use ggen_marketplace::{
     identity::{Publisher, Replaced, key_file, node_key},
     limits::KEY_FILE_BYTES_MAX,
     store::HomeLock,
-    time::Timestamp,
 };
 use serde::Serialize;
 
@@ -35,7 +34,7 @@ use crate::{
     after_help = "\
 Examples:
   ggen marketplace p2p key list
-  ggen marketplace p2p key new work
+  ggen marketplace p2p key new work --recovery /media/stick/recovery.key
   ggen marketplace p2p key export default --to ./publisher.key
   ggen marketplace p2p key import laptop ./publisher.key
   ggen marketplace p2p key recovery make --to /media/stick/recovery.key
@@ -64,6 +63,13 @@ enum Action {
         /// Put the node's present key aside first; the node must not run.
         #[arg(long, requires = "node")]
         replace: bool,
+        /// Make a recovery key too and write it to this file, best on a medium that is kept away from this machine; repeatable,
+        /// one key each. From the first key document on, they alone can replace the publisher key.
+        #[arg(long, value_name = "FILE", conflicts_with = "node")]
+        recovery: Vec<PathBuf>,
+        /// How many of the recovery keys are needed to replace the publisher key.
+        #[arg(long, value_name = "NUMBER", default_value_t = 1, requires = "recovery")]
+        threshold: u32,
     },
     /// Print a publisher key, which is secret, or write it to a file for its owner alone.
     Export {
@@ -150,9 +156,8 @@ impl Key {
             Action::List => list(session, &folder)?,
             Action::New { node: true, replace: true, .. } => replace_node_key(session, &folder)?,
             Action::New { node: true, .. } => new_node_key(session, &folder)?,
-            Action::New { name, .. } => {
-                let publisher = Publisher::create(&folder, &name, Timestamp::now()).map_err(refused)?;
-                print_one(session, "Made", name, &publisher)?;
+            Action::New { name, recovery, threshold, .. } => {
+                change::create(session, &folder, name, &recovery, threshold)?;
             }
             Action::Export { name, to } => export(session, &folder, name, to.as_deref())?,
             Action::Import { name, from } => {

@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand};
 use ggen_marketplace::{
     code::Code,
-    control::api::{Trust as Answer, TrustAction, TrustRequest},
+    control::api::{DisputedSide, Trust as Answer, TrustAction, TrustRequest},
     package::{Asked, PackageName},
 };
 
@@ -101,6 +101,14 @@ fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
     if request.action != TrustAction::List {
         return;
     }
+    for disputed in &answer.disputed {
+        page.heading(format!("Two chains of keys: {}", disputed.publisher))
+            .field("go apart at", format!("key document {}", disputed.document))
+            .list("either", &disputed.sides.iter().map(side).collect::<Vec<_>>())
+            .field("pinned here", if disputed.pinned { "yes" } else { "no: nothing of it is installed" })
+            .field("noticed", page::when(&disputed.noticed_at));
+        page.line("  Ask its owner, over another channel, which of these keys are theirs.");
+    }
     if answer.pins.is_empty() {
         page.line("No name is pinned yet; the first installation of one pins it.");
         return;
@@ -112,4 +120,8 @@ fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
             .iter()
             .map(|pin| vec![pin.name.clone(), pin.publisher.clone(), page::when(&pin.pinned_at)]),
     );
+}
+
+fn side(side: &DisputedSide) -> String {
+    format!("of {}: {}", side.created, side.keys.join(", "))
 }

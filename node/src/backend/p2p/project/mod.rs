@@ -25,6 +25,7 @@ use super::{
     gone,
     install::refuse_own_folders,
     node::{Node, asked_time},
+    two_chains::{self, TWO_CHAINS},
 };
 use crate::{
     catalog,
@@ -110,7 +111,7 @@ impl Node {
         let work = self.inspect(&opened, &target).await?;
         let written: Vec<_> =
             target.packages.iter().filter(|it| work.written.contains(&it.id)).cloned().collect();
-        answer.warnings.extend(self.refuse_disputed(&written).await?);
+        answer.warnings.extend(self.refuse_disputed(&written, &old).await?);
         answer.bytes_fetched = self.bring_files(&written, how, &progress).await?;
         let (done, work) = self.put_in_place(&opened, &target, work, progress).await?;
         for it in &written {
@@ -155,11 +156,19 @@ impl Node {
         .await
     }
 
-    /// Refuses versions from behind the place where a log of its publisher parts, whatever a lock file says; yields a warning for
-    /// each package of which an older version is taken.
-    async fn refuse_disputed(&self, written: &[Brought]) -> Result<Vec<String>, Failure> {
+    /// Refuses versions from behind the place where a log of its publisher parts, whatever a lock file says, and what a publisher of
+    /// whose keys there are two chains has that the lock file did not name; yields a warning for each package that is taken all the same.
+    async fn refuse_disputed(&self, written: &[Brought], locked: &Lock) -> Result<Vec<String>, Failure> {
         let mut warnings = Vec::new();
         for it in written {
+            let publisher = it.id.publisher;
+            if self.offload_store(move |store| two_chains::are_two_here(store, &publisher)).await? {
+                match locked.packages.get(&it.id).is_some_and(|was| was.root == it.release.root) {
+                    // Its content is what was locked, whatever keys count by now.
+                    true => warnings.push(format!("{}: {TWO_CHAINS}", it.id)),
+                    false => warnings.extend(self.refuse_two_chains(&self.head_of(&it.id).await?).await?),
+                }
+            }
             if self.dispute(&it.id).await?.is_none() {
                 continue;
             }

@@ -216,20 +216,95 @@ async fn make(
     threshold: u32,
 ) -> Finished<()> {
     let (publisher, recovery) = target.load(session, folder).await?;
+    let (keys, named) = made(session, to, threshold)?;
+    let change = publisher::Change { recovery: Some((named, threshold)), ..Default::default() };
+    let next = publisher.amended(change, &recovery, Timestamp::now()).map_err(refused)?;
+    // The secrets first: a document that names a key which nobody has could never be followed by another one.
+    let files = written(to, &keys)?;
+    done(session, folder, target.name, &next, files, RECOVERY_FILES).await
+}
+
+/// `key new`: a publisher, with recovery keys from its first document on where files for them are named.
+pub(super) fn create(
+    session: &Session,
+    folder: &Path,
+    name: String,
+    to: &[PathBuf],
+    threshold: u32,
+) -> Finished<()> {
+    let mut created = Created { name, threshold, ..Created::default() };
+    let publisher = if to.is_empty() {
+        created.threshold = 0;
+        Publisher::create(folder, &created.name, Timestamp::now()).map_err(refused)?
+    } else {
+        let (keys, named) = made(session, to, threshold)?;
+        created.recovery = named.iter().map(ToString::to_string).collect();
+        Publisher::is_free(folder, &created.name).map_err(refused)?;
+        let publisher =
+            Publisher::random_with_recovery(named, threshold, Timestamp::now()).map_err(refused)?;
+        created.files = written(to, &keys)?;
+        publisher.store(folder, &created.name).map_err(refused)?;
+        publisher
+    };
+    created.publisher = publisher.id().to_string();
+    created.public_key = publisher.public_key().to_string();
+    session.print(&created, |created, page| {
+        page.heading(format!("Made the publisher key {}", created.name))
+            .field("publisher", &created.publisher)
+            .field("public key", &created.public_key)
+            .list("recovery keys", &created.recovery);
+        if created.files.is_empty() {
+            page.line("It has no recovery keys: anyone who steals the key can replace it as well as you, and nobody can tell who is who.");
+            page.line(format!(
+                "Better make some before you publish: ggen marketplace p2p key recovery make {} --to <file>",
+                created.name
+            ));
+        } else {
+            page.field("needed to rotate", format!("{} of {}", created.threshold, created.recovery.len()));
+            page.list("written to", &created.files);
+            page.warnings(&[RECOVERY_FILES]);
+            let files: Vec<String> = created.files.iter().map(|file| format!(" --recovery {file}")).collect();
+            page.line(format!(
+                "Where the publisher key is lost or stolen: ggen marketplace p2p key revoke {}{}",
+                created.name,
+                files.concat()
+            ));
+        }
+    })
+}
+
+/// A publisher that was made.
+#[derive(Debug, Default, Serialize)]
+struct Created {
+    name: String,
+    publisher: String,
+    public_key: String,
+    /// The public recovery keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    recovery: Vec<String>,
+    /// How many of them are needed.
+    #[serde(rename = "recovery_threshold", skip_serializing_if = "is_zero")]
+    threshold: u32,
+    /// Files that were written, with the secret recovery keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    files: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// New recovery keys for these files, which are to be elsewhere, and their public keys in order.
+fn made(session: &Session, to: &[PathBuf], threshold: u32) -> Outcome<(Vec<RecoveryKey>, Vec<PublicKey>)> {
     if threshold == 0 || usize::try_from(threshold).is_ok_and(|threshold| threshold > to.len()) {
         return Err(Failure::new(
             Code::Usage,
             format!("{threshold} of {} recovery keys cannot be needed.", to.len()),
-            "Give --to once for each key that is made, and a --threshold from 1 to their number.",
-        )
-        .into());
+            "Name a file for each key that is made, and a --threshold from 1 to their number.",
+        ));
     }
-    let keys = to.iter().map(|_| RecoveryKey::random().map_err(refused)).collect::<Outcome<Vec<_>>>()?;
-    let named = keys.iter().map(RecoveryKey::public_key).collect();
-    let change = publisher::Change { recovery: Some((named, threshold)), ..Default::default() };
-    let next = publisher.amended(change, &recovery, Timestamp::now()).map_err(refused)?;
-    let inside = to.iter().find(|path| is_inside(path, session.home()));
-    if let Some(path) = inside {
+    if let Some(path) = to.iter().find(|path| is_inside(path, session.home())) {
         return Err(Failure::new(
             Code::Usage,
             format!(
@@ -237,15 +312,19 @@ async fn make(
                 path.display()
             ),
             "Name a file elsewhere, best on a medium that is kept away from this machine.",
-        )
-        .into());
+        ));
     }
-    // The secrets first: a document that names a key which nobody has could never be followed by another one.
-    for (path, key) in to.iter().zip(&keys) {
+    let keys = to.iter().map(|_| RecoveryKey::random().map_err(refused)).collect::<Outcome<Vec<_>>>()?;
+    let named = keys.iter().map(RecoveryKey::public_key).collect();
+    Ok((keys, named))
+}
+
+/// Writes recovery keys, each to its file.
+fn written(to: &[PathBuf], keys: &[RecoveryKey]) -> Outcome<Vec<String>> {
+    for (path, key) in to.iter().zip(keys) {
         write_new(path, &key.export())?;
     }
-    let files = to.iter().map(|path| path.display().to_string()).collect();
-    done(session, folder, target.name, &next, files, RECOVERY_FILES).await
+    Ok(to.iter().map(|path| path.display().to_string()).collect())
 }
 
 /// Whether a file would be below a folder.

@@ -1,0 +1,106 @@
+//! A stolen key that its owner and the thief both replace, and recovery keys from the first day on, which prevent that.
+
+use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    tree,
+    world::{Home, Node, eventually, text, texts},
+};
+
+const SOON: Duration = Duration::from_secs(40);
+
+fn publish(node: &Node, name: &str, seed: u64) -> Value {
+    let folder = format!("package-{name}");
+    tree::rich(&node.path(&folder), name, "Signed under stolen keys", seed);
+    node.json(&["publish", &node.text(&folder), "--skip-verify"])
+}
+
+#[test]
+fn recovery_keys_that_are_made_with_the_key_are_needed_to_replace_it() {
+    let home = Home::new();
+    let (one, two) = (home.text("one.key"), home.text("two.key"));
+    let inside = home.state().join("inside.key");
+    home.error(2, &["key", "new", "--recovery", inside.to_str().unwrap()]);
+    home.error(2, &["key", "new", "--recovery", &one, "--threshold", "2"]);
+    home.error(2, &["key", "new", "--threshold", "1"]);
+    fs::write(&two, "something else").unwrap();
+    home.error(9, &["key", "new", "--recovery", &two]);
+    assert_eq!(home.json(&["key", "list"])["total"], 0, "no key was made without its recovery keys");
+    fs::remove_file(&two).unwrap();
+    let made = home.json(&["key", "new", "--recovery", &one, "--recovery", &two, "--threshold", "2"]);
+    assert_eq!((texts(&made["recovery"]).len(), &made["recovery_threshold"]), (2, &2.into()), "{made}");
+    assert_eq!(texts(&made["files"]), [one.clone(), two.clone()]);
+    for file in [&one, &two] {
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    home.error(9, &["key", "new", "--recovery", &home.text("three.key")]);
+    assert!(!home.path("three.key").exists(), "nothing is written where the key is there already");
+    home.error(2, &["key", "rotate"]);
+    let rotated = home.json(&["key", "rotate", "--recovery", &one, "--recovery", &two]);
+    assert_eq!((&rotated["document"], &rotated["publisher"]), (&1.into(), &made["publisher"]), "{rotated}");
+    let plain = Home::new();
+    plain.run(&["key", "new"]).exits(0).says("key recovery make default --to <file>");
+    let guarded = Home::new();
+    let (file, name) = (guarded.text("one.key"), "work");
+    let said = guarded.run(&["key", "new", name, "--recovery", &file]);
+    said.exits(0)
+        .says("keep them away from this machine")
+        .says(&format!("key revoke {name} --recovery {file}"));
+}
+
+#[test]
+fn two_chains_of_a_stolen_key_are_told_and_followed_only_by_those_who_pinned_one() {
+    let owner = Node::start(&[]);
+    let published = publish(&owner, "pack", 71);
+    let (id, publisher) = (text(&published["id"]), text(&published["publisher"]));
+    let pinned = Node::start(&[&owner]);
+    pinned.finds("stolen", "pack", SOON);
+    pinned.json(&["install", "pack", "--to", &pinned.text("first")]);
+    // The thief has the key, and replaces it where nobody hears; so does the owner.
+    let key = owner.text("exported.key");
+    owner.run(&["key", "export", "--to", &key]).exits(0);
+    let thief = Home::new();
+    thief.json(&["key", "import", "default", &key]);
+    owner.json(&["key", "rotate"]);
+    thief.json(&["key", "rotate"]);
+    let thief = Node::start_in(thief, &[]);
+    publish(&thief, "bait", 72);
+    let baited = Node::start(&[&thief]);
+    baited.finds("stolen", "bait", SOON);
+    assert_eq!(baited.json(&["trust", "list"])["disputed"].as_array().unwrap().len(), 0);
+
+    let newcomer = Node::start(&[&pinned, &baited]);
+    for node in [&newcomer, &pinned, &baited] {
+        let listed = eventually("both chains are known", SOON, || {
+            let listed = node.json(&["trust", "list"]);
+            (listed["disputed"].as_array().unwrap().len() == 1).then_some(listed)
+        });
+        let disputed = &listed["disputed"][0];
+        assert_eq!(disputed["publisher"], publisher.as_str(), "{listed}");
+        assert_eq!(disputed["sides"].as_array().unwrap().len(), 2, "{listed}");
+    }
+    for name in ["pack", "bait"] {
+        let error = newcomer.error(6, &["install", name, "--to", &newcomer.text(name)]);
+        assert_eq!(error["code"], "E_EQUIVOCATION", "{error}");
+        assert!(text(&error["hint"]).contains(&format!("trust pin {publisher}/{name}")), "{error}");
+        assert!(!newcomer.path(name).exists());
+    }
+    newcomer.run(&["trust", "list"]).exits(0).says("Two chains of keys").says(&publisher);
+    let found = newcomer.json(&["search", "stolen"]);
+    assert!(found["packages"].as_array().unwrap().iter().all(|it| it["keys_disputed"] == true), "{found}");
+    assert_eq!(newcomer.json(&["info", "pack"])["keys_disputed"], true);
+    assert_eq!(newcomer.json(&["explain", "pack"])["keys_disputed"], true);
+    assert!(newcomer.log().contains("two chains of its keys"), "{}", newcomer.log());
+    // Who pinned it goes on with what it pinned, and is told; of the other chain it takes nothing.
+    let again = pinned.json(&["install", "pack", "--to", &pinned.text("again")]);
+    assert!(texts(&again["warnings"]).iter().any(|it| it.contains("contradict each other")), "{again}");
+    pinned.error(6, &["install", "bait", "--to", &pinned.text("bait")]);
+    let warnings = texts(&pinned.json(&["status"])["warnings"]);
+    assert!(warnings.iter().any(|it| it.contains(&publisher) && it.contains("trust list")), "{warnings:?}");
+    // A person who asked the owner decides.
+    let package = id.split('@').next().unwrap();
+    newcomer.json(&["trust", "pin", package]);
+    newcomer.json(&["install", "pack", "--to", &newcomer.text("pack")]);
+}

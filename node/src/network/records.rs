@@ -109,7 +109,7 @@ impl Records {
         // Whoever brings again what is here already does not become answerable for it: it could have it evicted so.
         let source = held.and_then(|held| held.source).unwrap_or((source, network));
         let distance = self.values.distance(&key);
-        if !held.is_some_and(|held| held.source.is_some()) {
+        if held.is_none_or(|held| held.source.is_none()) {
             for bringer in Bringer::of(source) {
                 let brought = self.brought.get(&bringer).filter(|brought| brought.len() >= bringer.most());
                 match brought.and_then(BTreeSet::last) {

@@ -146,8 +146,7 @@ pub(super) fn read(
     known: &mut BTreeSet<(String, String)>,
 ) -> Result<View, store::Error> {
     let mut view = store.read(|conn| {
-        let mut view = View::default();
-        view.keys_disputed = catalog::all_disputed(conn)?.len();
+        let mut view = View { keys_disputed: catalog::all_disputed(conn)?.len(), ..View::default() };
         for bytes in catalog::after(conn, 0, usize::MAX, usize::MAX)?.heads {
             if !heads.contains_key(&bytes) {
                 heads.insert(bytes.clone(), verified(&bytes));

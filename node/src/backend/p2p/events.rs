@@ -26,6 +26,8 @@ use crate::{
 pub(super) struct Events {
     sender: EventSender,
     listed: Arc<Notify>,
+    /// Woken when heads of others were listed, whether anybody listens or not.
+    heads: Arc<Notify>,
     /// Peers that were lost and may have been providers.
     lost: Arc<std::sync::Mutex<Vec<PeerId>>>,
 }
@@ -58,7 +60,15 @@ impl Events {
         })
     }
 
+    /// Waits until heads of others are listed.
+    pub(super) async fn heads_came(&self) {
+        self.heads.notified().await;
+    }
+
     fn observe(&self, event: &Event) {
+        if matches!(event, Event::Listed { .. }) {
+            self.heads.notify_one();
+        }
         if !self.sender.is_heard() {
             return;
         }

@@ -26,7 +26,7 @@ use crate::{
     identity::{Publisher, PublisherId},
     network::Offload,
     package::{PackageId, name::PackageRef},
-    release::{Kind, Release, SignedEntry},
+    release::{Kind, Release, Seen, SignedEntry},
     store::{HomeLock, Store, entries, heads, outbox, published},
 };
 
@@ -42,13 +42,19 @@ const GATHER: Duration = Duration::from_secs(1);
 
 /// Signs and announces what waits, until the node stops.
 pub(super) async fn release(node: Arc<Node>) {
-    let mut waits = true;
+    let (mut waits, mut seen) = (true, Vec::new());
     loop {
         let again = Instant::now() + TRY_AGAIN;
-        tokio::select! { biased;
-            () = node.outbox.notified() => {}
-            () = sleep_until(again), if waits => {}
+        loop {
+            tokio::select! { biased;
+                () = node.outbox.notified() => break,
+                () = sleep_until(again), if waits => break,
+                // The other machine with the key has published: what waits goes on behind that.
+                () = node.events.heads_came(), if waits => if node.seen_of_waiting().await != seen { break },
+            }
         }
+        // Before it is tried: what comes meanwhile is a reason to try again.
+        seen = node.seen_of_waiting().await;
         waits = match node.release_all().await {
             Ok(waits) => waits,
             Err(failure) => {
@@ -60,6 +66,23 @@ pub(super) async fn release(node: Arc<Node>) {
 }
 
 impl Node {
+    /// How far the logs of what waits were seen.
+    async fn seen_of_waiting(&self) -> Vec<(PackageId, Option<Seen>)> {
+        let read = self.with_store(|store| {
+            store.read(|conn| {
+                let packages: BTreeSet<PackageId> =
+                    outbox::list_all(conn)?.into_iter().map(|row| row.package).collect();
+                let seen = packages.into_iter().map(|package| {
+                    let seen = catalog::seen(conn, &package)?;
+                    Ok((package, seen))
+                });
+                seen.collect::<Result<Vec<_>, crate::store::Error>>()
+            })
+        });
+        // Where it cannot be read, it is tried again when it is time.
+        read.await.unwrap_or_default()
+    }
+
     /// Tries everything that waits, once; says whether something still does.
     async fn release_all(&self) -> Result<bool, Failure> {
         let mut open = self.with_store(|store| store.read(outbox::list_all)).await?;

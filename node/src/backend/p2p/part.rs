@@ -5,8 +5,13 @@
 //! earlier than the head says is as genuine as the whole one; only what was said since is not known, and whoever uses the part
 //! is told so.
 
+use std::time::Duration;
+
 use semver::Version;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 
 use super::{install::head_key, meant::newest_within, node::Node, resolve::Unread};
 use crate::{
@@ -17,8 +22,13 @@ use crate::{
     store::meta,
 };
 
-/// Places of a log that are tried, the newest first: more than nodes that were read at different times tell of.
+/// Places of a log that are tried of those that were seen here, the newest first: more than this node was at.
 const PLACES_TRIED_MAX: usize = 4;
+/// Places that are tried of those that peers named, each for so long, and all of them together: who names one that nobody has cannot
+/// keep the honest from their turn.
+const NAMED_TRIED_MAX: usize = 24;
+const NAMED_PATIENCE: Duration = Duration::from_secs(4);
+const NAMED_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A log, as far as it could be read.
 #[derive(Debug)]
@@ -112,17 +122,18 @@ impl Node {
             Ok(places)
         });
         let places = read.await.map_err(Unread::Unavailable)?;
-        let here = places.iter().map(|place| log::UpTo { sequence: place.sequence, entry: place.entry });
-        let mut ends: Vec<log::UpTo> = older.into_iter().chain(here).collect();
-        ends.retain(|end| end.sequence < head.head().sequence);
-        ends.sort_unstable_by(|a, b| b.cmp(a));
-        ends.dedup();
-        ends.truncate(PLACES_TRIED_MAX);
-        for log::UpTo { sequence, entry } in ends {
+        let named_until = Instant::now() + NAMED_TIMEOUT;
+        for (log::UpTo { sequence, entry }, is_seen) in ends(older, &places, head) {
             let wanted = log::Wanted { newest: entry, sequence, ..log::Wanted::of(head, None) };
-            let Ok(entries) = self.entries(head, wanted, Some(self.connected_sources())).await else {
-                continue;
+            let reading = self.entries(head, wanted, Some(self.connected_sources()));
+            let read = match is_seen {
+                true => reading.await.ok(),
+                false => {
+                    let patience = named_until.min(Instant::now() + NAMED_PATIENCE);
+                    timeout_at(patience, reading).await.ok().and_then(Result::ok)
+                }
             };
+            let Some(entries) = read else { continue };
             match Log::verify(entries) {
                 Ok(log) if stands(&log, head, &places) => return Ok(Some(log)),
                 Ok(_) => {
@@ -133,6 +144,25 @@ impl Node {
         }
         Ok(None)
     }
+}
+
+/// The places at which a part of a log may end, the newest first, each with whether it was seen here: some of those, and some that peers
+/// named.
+fn ends(named: Vec<log::UpTo>, seen: &[Place], head: &VerifiedHead) -> Vec<(log::UpTo, bool)> {
+    let is_before = |end: &log::UpTo| end.sequence < head.head().sequence;
+    let mut here: Vec<log::UpTo> =
+        seen.iter().map(|place| log::UpTo { sequence: place.sequence, entry: place.entry }).collect();
+    let mut named: Vec<log::UpTo> = named.into_iter().filter(|it| !here.contains(it)).collect();
+    for (ends, most) in [(&mut here, PLACES_TRIED_MAX), (&mut named, NAMED_TRIED_MAX)] {
+        ends.retain(is_before);
+        ends.sort_unstable_by(|a, b| b.cmp(a));
+        ends.dedup();
+        ends.truncate(most);
+    }
+    let mut ends: Vec<_> = here.into_iter().map(|end| (end, true)).collect();
+    ends.extend(named.into_iter().map(|end| (end, false)));
+    ends.sort_unstable_by(|a, b| b.cmp(a));
+    ends
 }
 
 /// Whether a log that ends earlier than a head says may be used: it begins as that one, contradicts nothing that was seen, and its
@@ -154,7 +184,9 @@ fn stands(log: &Log, head: &VerifiedHead, places: &[Place]) -> bool {
 mod tests {
     use super::*;
     use crate::{
+        content::{Codec, ContentId},
         identity::{SecretKey, publisher::Change},
+        release::Sequence,
         release::fixture::{NOW, draft, head, publisher, releases},
     };
 
@@ -171,6 +203,22 @@ mod tests {
         assert!(!stands(&releases(&author, &["0.9.0"]), &newest, &[]), "it begins otherwise");
         assert!(!stands(&releases(&author, &["1.0.0", "1.1.0", "1.2.0"]), &newest, &[]), "it is no part");
         assert!(!stands(&Log::empty(newest.package_id()), &newest, &[]));
+    }
+
+    #[test]
+    fn places_that_peers_make_up_do_not_keep_those_that_were_seen_from_being_tried() {
+        let author = publisher(1);
+        let newest = head(&author, &["1.0.0", "1.1.0", "1.2.0", "1.3.0"]);
+        let seen = Place::from(head(&author, &["1.0.0", "1.1.0"]).seen());
+        let lie =
+            |n: u8| log::UpTo { sequence: Sequence::new(2), entry: ContentId::of(Codec::DagCbor, &[n]) };
+        let tried = ends((0..200).map(lie).collect(), &[seen], &newest);
+        assert_eq!(tried.len(), NAMED_TRIED_MAX + 1);
+        assert_eq!(tried.last(), Some(&(log::UpTo { sequence: seen.sequence, entry: seen.entry }, true)));
+        let same = log::UpTo { sequence: seen.sequence, entry: seen.entry };
+        assert_eq!(ends(vec![same, same], &[seen, seen], &newest), [(same, true)], "each once");
+        let ahead = log::UpTo { sequence: Sequence::new(3), entry: seen.entry };
+        assert_eq!(ends(vec![ahead], &[], &newest), [], "it is no part");
     }
 
     #[test]

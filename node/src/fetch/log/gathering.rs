@@ -26,8 +26,9 @@ const MOVED_BYTES: u64 = 4 << 10;
 const STREAMS_MAX: usize = 3;
 /// How often a peer is asked in vain.
 const TRIES_MAX: u32 = 3;
-/// Older places of the log that are remembered of what peers said they hold.
-const OLDER_MAX: usize = 8;
+/// Older places of the log that are remembered of what peers said they hold, one a peer: as many as peers that are asked in the time
+/// that there is for a log, so that a few that lie do not crowd out an honest one.
+const OLDER_MAX: usize = 32;
 /// How long a peer that has too much to do is left alone, and how long we wait where we have too much to do ourselves.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -159,8 +160,8 @@ pub struct Gathering {
     candidates: Vec<Candidate>,
     streams: BTreeMap<StreamId, Stream>,
     asked: u64,
-    /// Up to where peers said that they hold it which lack what is missing.
-    older: Vec<UpTo>,
+    /// Up to where peers said that they hold it which lack what is missing, the newest place first.
+    older: Vec<(UpTo, PeerId)>,
 }
 
 impl Gathering {
@@ -193,19 +194,22 @@ impl Gathering {
     }
 
     /// Up to where peers said that they hold it which lack what is missing, the newest first.
-    pub fn older(&self) -> &[UpTo] {
-        &self.older
+    pub fn older(&self) -> Vec<UpTo> {
+        let mut places: Vec<UpTo> = self.older.iter().map(|(held, _)| *held).collect();
+        places.dedup();
+        places
     }
 
-    /// Notes what a peer said of itself; of many, the newest places stay.
-    fn note_older(&mut self, held: UpTo) {
+    /// Notes what a peer said of itself, the first time; of many, those that spoke first stay.
+    fn note_older(&mut self, peer: PeerId, held: UpTo) {
         let is_older = self.next.is_some_and(|next| held.sequence < next.sequence);
-        if !is_older || held.entry.codec() != Codec::DagCbor || self.older.contains(&held) {
+        let has_spoken = self.older.iter().any(|(_, by)| *by == peer);
+        let has_room = self.older.len() < OLDER_MAX;
+        if !is_older || has_spoken || !has_room || held.entry.codec() != Codec::DagCbor {
             return;
         }
-        let at = self.older.partition_point(|it| it.sequence >= held.sequence);
-        self.older.insert(at, held);
-        self.older.truncate(OLDER_MAX);
+        let at = self.older.partition_point(|(it, _)| (it.sequence, it.entry) >= (held.sequence, held.entry));
+        self.older.insert(at, (held, peer));
     }
 
     /// The entries from the first on.
@@ -321,7 +325,7 @@ impl Gathering {
         match frame.then {
             Then::Missing => {
                 candidate.lacks = next.map(|next| next.id);
-                frame.held.into_iter().for_each(|held| self.note_older(held));
+                frame.held.into_iter().for_each(|held| self.note_older(peer, held));
             }
             Then::Busy => candidate.not_before = now + BUSY_PAUSE,
             Then::More | Then::Done => {}

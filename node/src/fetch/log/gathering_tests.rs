@@ -483,5 +483,26 @@ fn older_places_that_peers_hold_are_remembered_the_newest_first_and_within_bound
         assert!(gathering.frame(asked.id, &frame, SECOND).unwrap().is_over);
     }
     let older: Vec<u64> = gathering.older().iter().map(|it| it.sequence.get()).collect();
-    assert_eq!(older, [5, 3, 2, 0, 0, 0, 0, 0]);
+    assert_eq!(older, [&[5, 3, 2][..], &[0; 20]].concat());
+}
+
+#[test]
+fn those_that_lie_about_older_places_do_not_crowd_out_an_honest_one() {
+    let log = versions(10);
+    let mut gathering = gathering(&log);
+    let say = |gathering: &mut Gathering, peer, sequence, bytes: &[u8]| {
+        let entry = ContentId::of(Codec::DagCbor, bytes);
+        gathering.note_older(peer, UpTo { sequence: Sequence::new(sequence), entry });
+    };
+    for n in 0..20 {
+        let liar = PeerId::random();
+        (0..9).for_each(|again| say(&mut gathering, liar, 8, &[n, again]));
+    }
+    say(&mut gathering, PeerId::random(), 4, b"honest");
+    let older = gathering.older();
+    assert_eq!(older.len(), 21, "one a peer");
+    assert_eq!(older.last().map(|it| it.sequence.get()), Some(4));
+    (0..200).for_each(|n| say(&mut gathering, PeerId::random(), 7, &[n]));
+    assert_eq!(gathering.older().len(), OLDER_MAX);
+    assert_eq!(gathering.older().last().map(|it| it.sequence.get()), Some(4), "who spoke first stays");
 }

@@ -193,7 +193,7 @@ impl<T: Transport> Session<T> {
 
     /// Up to where peers said that they hold it which lack some of it, the newest first.
     pub fn older(&self) -> Vec<UpTo> {
-        self.gathering.as_ref().map(|gathering| gathering.older().to_vec()).unwrap_or_default()
+        self.gathering.as_ref().map(Gathering::older).unwrap_or_default()
     }
 
     /// The entries from the first on, where all of them are here.

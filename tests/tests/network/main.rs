@@ -13,6 +13,7 @@ mod announcements;
 #[cfg(target_os = "linux")]
 mod crowds;
 mod dht;
+mod examples;
 mod excess;
 mod garbage;
 mod heads;

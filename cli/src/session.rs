@@ -73,7 +73,7 @@ impl Exit {
 }
 
 /// One run of the command.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Session {
     format: Format,
     home: PathBuf,

@@ -161,7 +161,7 @@ async fn skipped_checks_are_noted_and_an_install_says_what_else_is_needed() {
         installed.warnings
     );
     let needed =
-        format!("it depends on {b} (^9), which is not installed here: ggen marketplace p2p install {b}");
+        format!("it depends on {b} (^9), which is not installed here: ggen marketplace p2p install '{b}@^9'");
     assert_eq!(about_dependencies(&installed.warnings), [&needed]);
 
     second.install(&b, "b").await;

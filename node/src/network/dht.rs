@@ -294,7 +294,7 @@ impl Driver {
             self.queries.insert(id, Query::WriteBack);
         }
         let peers = copies.holders_of(newest);
-        let networks: BTreeSet<_> = peers.iter().map(|peer| self.peers.network_of(peer)).collect();
+        let networks: BTreeSet<_> = peers.iter().map(|peer| self.peers.locality_of(peer)).collect();
         let answers = Answers { peers: peers.len(), networks: networks.len() };
         Sought::Found(Box::new(newest.clone()), answers)
     }

@@ -36,7 +36,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(FETCH_TIMEOUT_MAX.as_secs()
 pub struct Answers {
     /// How many.
     pub peers: usize,
-    /// In how many public networks they are; those that are reached in none count as one.
+    /// In how many networks, as [`Locality`](crate::peers::policy::Locality) counts them.
     pub networks: usize,
 }
 

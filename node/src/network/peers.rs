@@ -129,6 +129,12 @@ impl Peers {
         self.0.get(peer)?.connections.values().find_map(|(address, _)| network_of(address))
     }
 
+    /// Where a peer is, as far as its connections say.
+    pub(super) fn locality_of(&self, peer: &PeerId) -> policy::Locality {
+        let addresses = self.0.get(peer).into_iter().flat_map(|peer| peer.connections.values());
+        policy::Locality::of(*peer, addresses.map(|(address, _)| address).find_map(ip_of))
+    }
+
     /// The peer that answers under an address that names nobody.
     pub(super) fn connected_at(&self, address: &Multiaddr) -> Option<PeerId> {
         let dialled = |peer: &Peer| peer.connections.values().any(|(at, dialled)| *dialled && at == address);

@@ -205,7 +205,8 @@ pub enum Error {
     },
     /// Not a reference to a package.
     #[error(
-        "\"{text}\" is not a package: write name, name@version, publisher/name or publisher/name@version"
+        "\"{text}\" is not a package: write name, name@version, publisher/name or publisher/name@version; \
+         a publisher is an id as search shows it (gp1…), or its short form"
     )]
     Reference {
         /// The text, shortened.

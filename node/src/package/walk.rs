@@ -265,7 +265,7 @@ impl fmt::Display for Offender {
 #[non_exhaustive]
 pub enum Error {
     /// Things in it cannot be published; all of them, up to a hundred.
-    #[error("{} cannot be published{}", count(offenders.len()), list(offenders))]
+    #[error("{} cannot be published:{}", count(offenders.len()), list(offenders))]
     Offenders {
         /// What, and why, by path.
         offenders: Vec<Offender>,

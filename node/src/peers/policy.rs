@@ -185,6 +185,28 @@ pub fn without_peer(address: &Multiaddr, peer: &PeerId) -> Result<Multiaddr, Rea
     }
 }
 
+/// Where a peer is, as far as it says who is behind it. Peers are counted by it wherever their number alone proves little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Locality {
+    /// A public network: a /24, or a /48.
+    Public([u8; 7]),
+    /// A machine of a private network. Behind some proxies all connections come from one.
+    Private(IpAddr),
+    /// A process of this machine, or a peer that was dialled by a name.
+    Peer(PeerId),
+}
+
+impl Locality {
+    /// That of a peer that is reached at an address.
+    pub fn of(peer: PeerId, ip: Option<IpAddr>) -> Self {
+        match ip {
+            Some(ip) if ip.is_loopback() => Self::Peer(peer),
+            Some(ip) => group_of(ip).map_or(Self::Private(ip), Self::Public),
+            None => Self::Peer(peer),
+        }
+    }
+}
+
 /// The part of an address that one operator holds cheaply: an IPv4 /24 or an IPv6 /48. None for loopback and private
 /// addresses, which say nothing about who is behind them.
 pub fn group_of(ip: IpAddr) -> Option<[u8; 7]> {

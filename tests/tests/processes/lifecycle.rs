@@ -164,15 +164,6 @@ fn nodes_are_connected_and_parted_by_hand() {
 }
 
 #[test]
-fn a_script_of_completions_is_printed_for_every_shell() {
-    let home = Home::new();
-    for (shell, word) in [("bash", "_ggen"), ("zsh", "#compdef ggen"), ("fish", "complete -c ggen")] {
-        let script = home.run(&["completions", shell]).exits(0).stdout;
-        assert!(script.contains(word) && script.contains("peer-list"), "{shell}: {script}");
-    }
-}
-
-#[test]
 fn the_demonstration_verifies_what_it_fetched_and_leaves_nothing() {
     let home = Home::new();
     let shown = home.json(&["demo"]);

@@ -7,31 +7,10 @@ use std::{
 };
 
 use crate::{
+    guides::{Guide, follow},
     tree,
-    world::{Answer, Guard, Home, LOOPBACK, Node, ggen, run, text},
+    world::{Guard, Home, LOOPBACK, Node, run, text},
 };
-
-/// The commands below a heading of the guide, one text for each block.
-fn blocks(heading: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/move-a-machine.md");
-    let guide = fs::read_to_string(path).unwrap();
-    let section = guide.split("\n## ").find(|section| section.starts_with(heading));
-    let section = section.unwrap_or_else(|| panic!("no heading {heading:?}"));
-    let blocks = section.split("```bash\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
-    blocks.collect()
-}
-
-/// Runs a block of the guide in the folder of a user; every command must succeed.
-#[track_caller]
-fn follow(home: &Home, block: &str) -> Answer {
-    let mut shell = home.program(Path::new("sh"));
-    let programs = ggen().parent().unwrap().to_str().unwrap().to_owned();
-    let path = std::env::var("PATH").unwrap_or_default();
-    // The node listens where no other test does; the guide leaves that to the configuration.
-    shell.env("PATH", format!("{programs}:{path}")).env("GGEN_P2P_LISTEN", LOOPBACK);
-    shell.arg("-ec").arg(block);
-    run(shell).exits(0)
-}
 
 /// A daemon of the guide, which is ended with the test.
 fn guard(home: &Home) -> Guard {
@@ -40,6 +19,7 @@ fn guard(home: &Home) -> Guard {
 
 #[test]
 fn a_machine_is_backed_up_and_moved_as_the_guide_says() {
+    let guide = Guide::read("docs/move-a-machine.md");
     let author = Node::start(&[]);
     let web = author.path("web-tools");
     tree::small(&web, "web-tools", "1.0.0", "Tools for the web", "license = \"MIT\"");
@@ -54,13 +34,13 @@ fn a_machine_is_backed_up_and_moved_as_the_guide_says() {
     let published = old.json(&["publish", own.to_str().unwrap(), "--wait", "--timeout", "30"]);
     old.json(&["install", "web-tools", "--to", &old.text("web-tools")]);
 
-    let [backup, export] = &blocks("Back up")[..] else { panic!("the guide changed") };
+    let [backup, export] = &guide.blocks("Back up")[..] else { panic!("the guide changed") };
     follow(&old, backup);
     assert!(!first.is_alive());
     let second = guard(&old);
     follow(&old, export);
     assert!(old.path("publisher.key").exists());
-    let [pack, unpack, installed] = &blocks("Move")[..] else { panic!("the guide changed") };
+    let [pack, unpack, installed] = &guide.blocks("Move")[..] else { panic!("the guide changed") };
     follow(&old, pack);
     assert!(!second.is_alive());
 
@@ -89,13 +69,13 @@ fn a_machine_is_backed_up_and_moved_as_the_guide_says() {
     fs::create_dir(copy.state()).unwrap();
     unpacked.arg("-C").arg(copy.state()).args(["-xzf", "ggen-backup.tar.gz"]);
     run(unpacked).exits(0);
-    for block in blocks("Do not run both") {
+    for block in guide.blocks("Do not run both") {
         follow(&copy, &block);
     }
     copy.run(&["start", "--daemon", "--listen", LOOPBACK]).exits(0);
     let _copied = guard(&copy);
     assert_ne!(text(&copy.json(&["status"])["peer_id"]), peer);
-    for block in blocks("Go back to a backup") {
+    for block in guide.blocks("Go back to a backup") {
         follow(&new, &block);
     }
     drop(moved);

@@ -13,6 +13,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
+    guides::Guide,
     tree::{self, Bytes},
     world::{Answer, Home, Node, eventually, run, skipped, text},
 };
@@ -376,29 +377,13 @@ fn two_commands_at_once_leave_a_project_whole() {
     assert_eq!(json(&author, &here, &["install"])["written"], 0);
 }
 
-/// The commands of a guide, in order.
-fn commands(guide: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut is_shell = false;
-    for line in guide.lines() {
-        match line {
-            "```bash" => is_shell = true,
-            _ if line.starts_with("```") => is_shell = false,
-            command if is_shell => found.push(command.to_owned()),
-            _ => {}
-        }
-    }
-    found
-}
-
 #[test]
 fn the_guide_to_projects_does_what_it_says() {
     let author = Node::start(&[]);
     publish(&author, "log-tools", "1.0.0", &[]);
     let here = author.path("project");
     fs::create_dir(&here).unwrap();
-    let guide = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/depend.md");
-    let commands = commands(&fs::read_to_string(guide).unwrap());
+    let commands = Guide::read("docs/depend.md").commands();
     assert_eq!(commands.len(), 9, "{commands:?}");
     for command in commands {
         match command.strip_prefix("ggen marketplace p2p ") {

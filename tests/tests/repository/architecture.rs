@@ -1,4 +1,4 @@
-//! ARCHITECTURE.md and README.md name only what is there.
+//! The documents name only what is there.
 
 use std::{
     fs,
@@ -119,8 +119,8 @@ fn modules(folder: &str) -> Vec<PathBuf> {
 #[test]
 fn the_documents_name_only_what_is_there() {
     let sources = sources();
-    for document in ["ARCHITECTURE.md", "README.md"] {
-        assert_none(&missing(&read(document), &root(), &sources));
+    for document in crate::documents::all() {
+        assert_none(&missing(&read(&document), &root(), &sources));
     }
 }
 
@@ -133,14 +133,6 @@ fn the_map_has_every_module_of_the_node_the_command_and_the_simulator() {
         .filter(|path| !map.contains(&format!("`{path}")))
         .collect();
     assert_none(&absent);
-}
-
-#[test]
-fn the_gate_runs_the_test_command_of_the_readme() {
-    let readme = read("README.md");
-    let commands: Vec<&str> = readme.lines().filter(|line| line.starts_with("cargo test")).collect();
-    assert_eq!(commands.len(), 1, "the README has one test command: {commands:?}");
-    assert!(read(".ci/run").contains("README.md"), "the gate reads the command from there");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod architecture;
 mod breakages;
+mod documents;
 mod gate;
 mod lockfile;
 mod sources;

@@ -6,6 +6,7 @@
 mod add;
 mod bootstrap;
 mod cancel;
+mod complete;
 mod completions;
 mod config;
 mod connect;
@@ -56,8 +57,9 @@ pub(crate) struct P2p {
 const EXIT_CODES: &str = "\
 Exit status:
   0 ok · 1 failed · 2 usage · 3 node not running · 4 not found · 5 network or timeout
-  6 verification failed · 7 configuration or input invalid · 8 address in use
-  9 conflict or already running · 10 partial result with --strict · 130 interrupted
+  6 verification failed, or not as fresh as --fresh asks · 7 configuration or input invalid
+  8 address in use · 9 conflict or already running · 10 partial result with --strict
+  130 interrupted
 A closed stdout ends a command quietly, with status 0.";
 
 /// What can be done.
@@ -100,6 +102,7 @@ pub(crate) enum Verb {
     Service(service::Service),
     Logs(logs::Logs),
     Completions(completions::Completions),
+    Complete(complete::Complete),
     Demo(demo::Demo),
 }
 
@@ -110,8 +113,8 @@ impl Verb {
             Self::Start(_) => "start the node",
             Self::Stop(_) => "stop the node",
             Self::Restart(_) => "restart the node",
-            Self::Status(_) => "tell the node's status",
-            Self::Publish(_) => "publish the package",
+            Self::Status(_) => "show the status of the node",
+            Self::Publish(publish) => publish.purpose(),
             Self::Package(_) => "show the package",
             Self::Yank(_) => "yank the version",
             Self::Unyank(_) => "put the version back",
@@ -123,17 +126,17 @@ impl Verb {
             Self::Update(_) => "update the project",
             Self::Outdated(_) => "look for newer versions",
             Self::Tree(_) => "show what the project uses",
-            Self::Why(_) => "tell who needs the package",
-            Self::Info(_) => "tell about the package",
+            Self::Why(_) => "show who needs the package",
+            Self::Info(_) => "show the package",
             Self::List(_) => "list the packages",
             Self::Verify(_) => "verify the package",
             Self::PeerList(_) => "list the peers",
-            Self::PeerInfo(_) => "tell about the peer",
+            Self::PeerInfo(_) => "show the peer",
             Self::Bootstrap(_) => "bootstrap the node",
             Self::Connect(_) => "connect to the peer",
             Self::Disconnect(_) => "disconnect from the peer",
-            Self::PeerBan(_) => "ban the peer",
-            Self::PeerUnban(_) => "welcome the peer again",
+            Self::PeerBan(ban) => ban.purpose(),
+            Self::PeerUnban(_) => "lift the ban of the peer",
             Self::Explain(_) => "explain the package",
             Self::Events(_) => "listen to the node",
             Self::Watch(_) => "watch for packages",
@@ -144,6 +147,7 @@ impl Verb {
             Self::Service(_) => "do this with the service",
             Self::Logs(_) => "show the log",
             Self::Completions(_) => "print the completions",
+            Self::Complete(_) => "complete the line",
             Self::Demo(_) => "run the demonstration",
         }
     }
@@ -214,6 +218,7 @@ impl P2p {
             Verb::Service(verb) => verb.run(session),
             Verb::Logs(verb) => verb.run(session).await,
             Verb::Completions(verb) => verb.run(session),
+            Verb::Complete(verb) => verb.run(session).await,
             Verb::Demo(verb) => verb.run(session).await,
         }
     }

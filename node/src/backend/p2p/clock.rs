@@ -140,7 +140,7 @@ mod tests {
     use libp2p::PeerId;
 
     use super::*;
-    use crate::backend::p2p::reference::Network;
+    use crate::peers::policy::Locality;
 
     const START: Timestamp = Timestamp::from_secs(1_800_000_000);
     const HOUR: Duration = Duration::from_secs(3600);
@@ -156,7 +156,7 @@ mod tests {
     fn say(clock: &mut Clock, peers: u8, time: Timestamp, running: Duration) {
         for n in 0..peers {
             let peer = PeerId::random();
-            clock.reference.note(peer, Network::of(peer, Some([8, 8, n, 1].into())), true, time, running);
+            clock.reference.note(peer, Locality::of(peer, Some([8, 8, n, 1].into())), true, time, running);
         }
     }
 

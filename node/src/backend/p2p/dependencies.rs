@@ -225,7 +225,7 @@ impl Node {
                 None => "which is not installed here".to_owned(),
             };
             Some(format!(
-                "it depends on {package} ({range}), {state}: ggen marketplace p2p install {package}"
+                "it depends on {package} ({range}), {state}: ggen marketplace p2p install '{package}@{range}'"
             ))
         });
         Ok(capped(lacking.collect(), "dependencies are not installed here"))

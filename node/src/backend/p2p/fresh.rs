@@ -200,11 +200,11 @@ fn sentence(freshness: &Freshness, answers: Option<Answers>, now: Timestamp) -> 
     match freshness.word {
         Word::Superseded => "its publisher confirmed another state, which this node has not got".to_owned(),
         Word::Nothing if freshness.is_overdue(now) => {
-            format!("never confirmed since its release on {date}, {ago}{newest}")
+            format!("never confirmed since it was signed on {date}, {ago}{newest}")
         }
         _ if freshness.is_overdue(now) => format!("not confirmed since {date}, {ago}{newest}"),
         Word::Confirmed => format!("confirmed {ago} ago{newest}"),
-        Word::Later | Word::Nothing => format!("released {ago} ago{newest}"),
+        Word::Later | Word::Nothing => format!("signed {ago} ago{newest}"),
     }
 }
 
@@ -261,11 +261,11 @@ mod tests {
                 many,
                 "not confirmed since 19 April 2026, 271 days: newest that 14 peers in 6 networks know",
             ),
-            (ago(Duration::from_secs(90), Word::Later, Some(DAY)), None, "released 90 s ago"),
+            (ago(Duration::from_secs(90), Word::Later, Some(DAY)), None, "signed 90 s ago"),
             (
                 ago(DAY * 400, Word::Nothing, None),
                 None,
-                "never confirmed since its release on 11 December 2025, 400 days",
+                "never confirmed since it was signed on 11 December 2025, 400 days",
             ),
             (
                 ago(DAY, Word::Superseded, Some(DAY)),

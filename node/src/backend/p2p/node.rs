@@ -30,7 +30,7 @@ use super::{
     events::{self, Events},
     failure::fail,
     gone, join, keys, outbox,
-    reference::{Network, Off, Verdict},
+    reference::{Off, Verdict},
     watch,
 };
 use crate::{
@@ -431,7 +431,7 @@ impl Node {
 
     /// Notes what the clock of a peer says.
     pub(super) fn note_time(&self, peer: PeerId, ip: Option<IpAddr>, is_chosen: bool, time: Timestamp) {
-        let (network, running) = (Network::of(peer, ip), self.started.elapsed());
+        let (network, running) = (crate::peers::policy::Locality::of(peer, ip), self.started.elapsed());
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         clock.reference.note(peer, network, is_chosen, time, running);
     }

@@ -245,6 +245,16 @@ pub(super) fn is_conflict(row: &outbox::Queued) -> bool {
     row.code.as_deref() == Some(Code::Conflict.as_str())
 }
 
+/// Why a version waits while a node runs. What was packed without one waits for the first peer now.
+fn reason(row: &outbox::Queued) -> (String, String) {
+    let code = row.code.clone().unwrap_or_default();
+    if code == Code::NotRunning.as_str() {
+        let why = "No other node is connected yet that could say how far the package went.";
+        return (Code::Network.as_str().to_owned(), why.to_owned());
+    }
+    (code, row.why.clone())
+}
+
 /// A version that waits, as `status` shows it.
 pub(super) fn described(row: &outbox::Queued) -> QueuedPackage {
     let id = format!("{}@{}", row.package, row.version);
@@ -255,14 +265,15 @@ pub(super) fn described(row: &outbox::Queued) -> QueuedPackage {
         ),
         false => "It is published as soon as that has changed.".to_owned(),
     };
+    let (code, why) = reason(row);
     QueuedPackage {
         id,
         cid: row.root.to_string(),
         size: row.bytes,
         path: row.path.display().to_string(),
         queued_at: row.queued_at.to_string(),
-        code: row.code.clone().unwrap_or_default(),
-        why: row.why.clone(),
+        code,
+        why,
         hint,
     }
 }
@@ -276,7 +287,7 @@ pub(super) fn warnings(rows: &[outbox::Queued]) -> Vec<String> {
             1 => "1 version waits".to_owned(),
             several => format!("{several} versions wait"),
         };
-        warnings.push(format!("{number} in the outbox, unsigned: {}", first.why));
+        warnings.push(format!("{number} in the outbox, unsigned: {}", reason(first).1));
     }
     warnings.extend(conflicts.into_iter().map(|row| {
         let described = described(row);

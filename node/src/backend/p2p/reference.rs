@@ -13,7 +13,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use libp2p::PeerId;
 
 use crate::{
     limits::{CLOCK_OFF_MAX, CLOCKS_MAX},
-    peers::policy,
+    peers::policy::Locality,
     time::Timestamp,
 };
 
@@ -32,32 +31,10 @@ const PEERS_LEAST: usize = 3;
 /// Networks that it takes to be sure.
 const NETWORKS_LEAST: usize = 2;
 
-/// Where a peer is, as far as it says who is behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Network {
-    /// A public network: a /24, or a /48.
-    Public([u8; 7]),
-    /// A machine of a private network. Behind some proxies all connections come from one.
-    Private(IpAddr),
-    /// A process of this machine, or a peer that was dialled by a name.
-    Peer(PeerId),
-}
-
-impl Network {
-    /// The network of a peer that is reached at an address.
-    pub(super) fn of(peer: PeerId, ip: Option<IpAddr>) -> Self {
-        match ip {
-            Some(ip) if ip.is_loopback() => Self::Peer(peer),
-            Some(ip) => policy::group_of(ip).map_or(Self::Private(ip), Self::Public),
-            None => Self::Peer(peer),
-        }
-    }
-}
-
 /// What a peer said.
 #[derive(Debug, Clone, Copy)]
 struct Said {
-    network: Network,
+    network: Locality,
     /// Whether this node dialled it.
     is_chosen: bool,
     /// What its clock said, and the running clock here at that moment, in seconds.
@@ -107,7 +84,7 @@ impl Reference {
     pub(super) fn note(
         &mut self,
         peer: PeerId,
-        network: Network,
+        network: Locality,
         is_chosen: bool,
         time: Timestamp,
         running: Duration,
@@ -116,7 +93,7 @@ impl Reference {
             // Those that only connect make way: of the network that has most of them, what was said first. More of one network
             // than of any other never turn others out.
             let in_network =
-                |network: Network| self.0.values().filter(|said| said.network == network).count();
+                |network: Locality| self.0.values().filter(|said| said.network == network).count();
             let crowded = self.0.iter().max_by_key(|(_, said)| {
                 (!said.is_chosen, in_network(said.network), std::cmp::Reverse(said.at))
             });
@@ -176,7 +153,7 @@ fn is_enough(said: &[&Said]) -> bool {
 
 /// The median of the networks' medians, where most networks are near it.
 fn agreed(said: &[&Said]) -> Option<i128> {
-    let mut by_network: BTreeMap<Network, Vec<i128>> = BTreeMap::new();
+    let mut by_network: BTreeMap<Locality, Vec<i128>> = BTreeMap::new();
     for said in said {
         by_network.entry(said.network).or_default().push(said.beginning());
     }
@@ -195,6 +172,8 @@ fn median(mut values: Vec<i128>) -> Option<i128> {
 mod tests {
     use proptest::prelude::*;
 
+    use std::net::IpAddr;
+
     use super::*;
 
     const START: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -204,8 +183,8 @@ mod tests {
         libp2p::identity::Keypair::ed25519_from_bytes([n; 32]).unwrap().public().to_peer_id()
     }
 
-    fn public(n: u8) -> Network {
-        Network::of(peer(n), Some(IpAddr::from([8, 8, n, 1])))
+    fn public(n: u8) -> Locality {
+        Locality::of(peer(n), Some(IpAddr::from([8, 8, n, 1])))
     }
 
     /// Peers that each say how far the wall clock is behind theirs, with their networks and whether they were chosen.

@@ -50,7 +50,7 @@ enum Action {
         /// Only this key.
         #[arg(value_name = "KEY")]
         key: Option<String>,
-        /// Also where each value comes from.
+        /// Also show where each value comes from.
         #[arg(long)]
         origin: bool,
     },
@@ -65,7 +65,7 @@ enum Action {
         /// The key.
         #[arg(value_name = "KEY")]
         key: String,
-        /// The value; a list is parted by commas, and none is an empty one.
+        /// The value; items of a list are separated by commas, and an empty text is an empty list.
         #[arg(value_name = "VALUE", allow_hyphen_values = true)]
         value: String,
     },
@@ -77,7 +77,7 @@ enum Action {
     },
     /// Print the path of the file.
     Path,
-    /// Check the file, and tell every problem at once.
+    /// Check the file, and show every problem at once.
     Check {
         /// Refuse unknown keys, instead of warning.
         #[arg(long)]
@@ -85,7 +85,7 @@ enum Action {
     },
     /// Print the JSON schema of the file.
     Schema,
-    /// Write a commented file with the defaults, where there is none.
+    /// Write a commented file with the defaults, if there is none.
     Init,
 }
 

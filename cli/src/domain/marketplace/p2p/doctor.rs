@@ -38,10 +38,10 @@ const FREE_LOW: u64 = 1 << 30;
 /// No clock of today is before this: 1 January 2024.
 const CLOCK_LEAST: Timestamp = Timestamp::from_secs(1_704_067_200);
 
-/// Check clock, disk, keys, port, names and bootstrap nodes, and say how to mend what is wrong.
+/// Check clock, disk, keys, port, names and bootstrap nodes, and say how to fix what is wrong.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It works with and without a running node. Exit status 1 where something must be mended.
+It works with and without a running node. Exit status 1 if something must be fixed.
 
 Examples:
   ggen marketplace p2p doctor
@@ -172,7 +172,7 @@ fn show(answer: &Findings, page: &mut Page) {
         }
     }
     page.line("").line(match (answer.problems, answer.warnings) {
-        (0, 0) => "Nothing to mend.".to_owned(),
+        (0, 0) => "Nothing to fix.".to_owned(),
         (0, warnings) => format!("{}; the node works.", page::count(warnings, "warning")),
         (problems, 0) => format!("{} to mend.", page::count(problems, "problem")),
         (problems, warnings) => {

@@ -10,13 +10,13 @@ use crate::{
     values,
 };
 
-/// Tell what happens to the node, line by line, until interrupted.
+/// Show what happens at the node, line by line, until you interrupt it.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Tell what happens to the node, line by line, until interrupted.\n\n\
+    long_about = "Show what happens at the node, line by line, until you interrupt it.\n\n\
         With --format json each line is one JSON object with the fields time and event: connected, disconnected, provider_lost, listed, \
-        frozen, disputed, published, queued, installed, banned, unbanned. A reader that is too slow is told how much it missed (missed), and \
-        where nothing happens there is a sign of life every five seconds (alive).",
+        frozen, disputed, published, queued, installed, banned, unbanned. A reader that is too slow gets the event missed, \
+        with how many it missed. If nothing happens, the event alive comes every five seconds.",
     after_help = "\
 Examples:
   ggen marketplace p2p events
@@ -27,7 +27,7 @@ pub(crate) struct Events {
     /// Only events of this kind; repeatable.
     #[arg(long, value_name = "EVENT", value_parser = KINDS)]
     only: Vec<String>,
-    /// Stop after so many events.
+    /// Stop after this many events.
     #[arg(long, value_name = "N", value_parser = values::count)]
     count: Option<usize>,
 }
@@ -55,7 +55,7 @@ impl Events {
     }
 }
 
-/// Tell of each new version of a package, or of all packages of a publisher or with a tag.
+/// Show each change of a package, of the packages of a publisher, or of those with a tag: new versions, yanks, deprecations.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -66,7 +66,7 @@ pub(crate) struct Watch {
     /// [publisher/]name, publisher:ID or the beginning of an id, tag:TAG, category:CATEGORY.
     #[arg(value_name = "WHAT", required = true, value_parser = watched)]
     what: Vec<Watched>,
-    /// Stop after so many events.
+    /// Stop after this many events.
     #[arg(long, value_name = "N", value_parser = values::count)]
     count: Option<usize>,
 }

@@ -58,7 +58,7 @@ fn show(explained: &Explained, page: &mut Page) {
         .collect();
     page.list("key chain", &chain)
         .field("log entry", explained.sequence)
-        .field("released", page::when(&explained.released_at));
+        .field("head signed", page::when(&explained.released_at));
     page.field(
         "confirmed",
         explained

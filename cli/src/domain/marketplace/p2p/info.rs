@@ -13,10 +13,10 @@ use crate::{
     values,
 };
 
-/// Tell all that is known of a package: versions, providers, dependencies, where it is installed.
+/// Show what is known about a package: versions, providers, dependencies, where it is installed.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Where no node runs, it tells what this machine knows.
+If no node runs, it shows what this machine knows.
 
 Examples:
   ggen marketplace p2p info web-tools
@@ -25,7 +25,7 @@ pub(crate) struct Info {
     /// The package: [publisher/]name[@version], also @^1.2 or @latest.
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
     package: Asked,
-    /// Refuse if its publisher is overdue, or has not confirmed it within DURATION, such as 7d or 12h.
+    /// Fail with exit status 6 if its publisher is overdue, or has not confirmed it within DURATION, such as 7d or 12h.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = values::duration)]
     fresh: Option<Option<u64>>,
 }
@@ -49,7 +49,7 @@ impl Info {
 
 fn show(info: &api::Info, page: &mut Page) {
     let package = &info.package;
-    page.heading(format!("{} {}", package.name, package.version));
+    page.heading(format!("{} {}", package.name, package.version).trim_end());
     page.warnings(&package.notes);
     page.field("id", &package.id)
         .field("description", &package.description)
@@ -58,8 +58,8 @@ fn show(info: &api::Info, page: &mut Page) {
         .list("authors", &info.authors)
         .optional("tags", Some(package.tags.join(", ")))
         .optional("categories", Some(package.categories.join(", ")))
-        .field("cid", &package.cid)
-        .field("size", page::bytes(package.size))
+        .optional("cid", Some(&package.cid))
+        .optional("size", (!package.cid.is_empty()).then(|| page::bytes(package.size)))
         .field("updated", page::when(&package.updated))
         .optional("freshness", Some(&package.freshness.freshness))
         .field("sequence", info.sequence)

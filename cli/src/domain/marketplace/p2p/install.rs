@@ -32,7 +32,7 @@ const AT_ONCE: usize = 4;
     long_about = "Fetch packages from their providers, verify them, and write each into a folder.\n\n\
         Every block is checked against the signed manifest as it arrives. An interrupted installation continues where it stopped. \
         A bare name is taken only if one publisher has it.\n\n\
-        Where no node runs, one is started for the time of this command.\n\n\
+        If no node runs, one is started for the time of this command.\n\n\
         A new folder appears whole or not at all. An empty folder that exists is filled and stays the folder that it is. If another \
         version is installed there and nobody changed it, this one takes its place, newer or older. Changed files are named and \
         nothing is done; with --force they are kept in a folder beside it. Nothing of yours is ever deleted.\n\n\
@@ -61,16 +61,17 @@ pub(crate) struct Install {
     /// Keep files that were changed in a folder beside it, instead of refusing.
     #[arg(long)]
     force: bool,
-    /// Fail where no node runs, instead of starting one for the time of this command.
+    /// Fail if no node runs, instead of starting one for the time of this command.
     #[arg(long)]
     no_start: bool,
     /// How long it may take in all.
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
-    /// Refuse the newest version if its publisher is overdue, or has not confirmed it within DURATION, such as 7d or 12h.
+    /// Fail with exit status 6 if the publisher of the newest version is overdue, or has not confirmed it within DURATION, such as 7d
+    /// or 12h.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = values::duration)]
     fresh: Option<Option<u64>>,
-    /// Exit with status 10 if the version was taken from a state that nobody confirmed in time.
+    /// Exit with status 10 if the version is installed although its publisher is overdue.
     #[arg(long)]
     strict: bool,
     /// Of a project: fail if gpack.lock does not match gpack.toml, and never write it.

@@ -52,7 +52,7 @@ pub(crate) struct Key {
 enum Action {
     /// List the keys: the node's, and those of publishers.
     List,
-    /// Make a new publisher with a key of its own, or the node's key where it was lost.
+    /// Make a new publisher with a key of its own, or a new node key if it was lost.
     New {
         /// What to call the key.
         #[arg(value_name = "NAME", default_value = p2p_state::KEY_DEFAULT)]
@@ -91,7 +91,7 @@ enum Action {
     },
     /// Replace a publisher key with a new one; the publisher stays the same.
     Rotate(change::Rotate),
-    /// Replace a publisher key that may be in wrong hands: what it signs from now on counts for nothing.
+    /// Replace a publisher key that may be stolen: what the old key signs from now on counts for nothing.
     Revoke(change::Revoke),
     /// Recovery keys: they alone can replace a publisher key, so a stolen publisher key cannot.
     #[command(subcommand)]
@@ -99,7 +99,7 @@ enum Action {
     /// Confirm keys: a server that has one says that your packages are still the newest while your machine is off.
     #[command(subcommand)]
     Confirm(confirm::Confirm),
-    /// End a double signing of a package of yours: say which of the versions count that were signed apart from each other.
+    /// End a double signing of a package of yours: decide which of the versions count.
     Resolve(resolve::Resolve),
 }
 
@@ -281,13 +281,11 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
             }
             return;
         }
-        page.table(
-            &["NAME", "PUBLISHER", "PUBLIC KEY"],
-            answer.keys.iter().map(|key| {
-                let or_error = key.publisher.clone().or_else(|| key.error.clone()).unwrap_or_default();
-                vec![key.name.clone(), or_error, key.public_key.clone().unwrap_or_default()]
-            }),
-        );
+        // No table: both are wide, and both are needed whole.
+        for key in &answer.keys {
+            page.line("").heading(&key.name).optional("publisher", key.publisher.as_deref());
+            page.optional("public key", key.public_key.as_deref()).optional("error", key.error.as_deref());
+        }
     })
 }
 

@@ -12,7 +12,7 @@ use crate::{
 /// List the packages that were installed or published here, or wait to be published.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Where no node runs, the state folder is read.
+If no node runs, the state folder is read.
 
 Examples:
   ggen marketplace p2p list

@@ -33,10 +33,10 @@ Examples:
   ggen marketplace p2p logs
   ggen marketplace p2p logs --lines 20 --follow")]
 pub(crate) struct Logs {
-    /// Show at most so many lines from the end.
+    /// Show at most this many lines from the end.
     #[arg(long, value_name = "N", default_value = "100", value_parser = values::lines, allow_negative_numbers = true)]
     lines: usize,
-    /// Go on with new lines until interrupted; json is then one string a line, and yaml a list without an end.
+    /// Show new lines as they come, until you interrupt it; with json each line is one string, with yaml one item of a list.
     #[arg(long, short)]
     follow: bool,
 }

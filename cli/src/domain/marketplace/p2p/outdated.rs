@@ -11,10 +11,10 @@ use crate::{
     values,
 };
 
-/// List the packages of a project of which there are newer versions.
+/// List the packages of a project that have newer versions.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "List the packages of a project of which there are newer versions.\n\n\
+    long_about = "List the packages of a project that have newer versions.\n\n\
         WANTED is the newest version that every range allows: update takes it. LATEST is the newest of all: to get it, ask for it \
         in gpack.toml. A yanked version is listed too.",
     after_help = "\
@@ -28,7 +28,7 @@ pub(crate) struct Outdated {
     /// How long it may take in all.
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
-    /// Fail where no node runs, instead of starting one for the time of this command.
+    /// Fail if no node runs, instead of starting one for the time of this command.
     #[arg(long)]
     no_start: bool,
 }

@@ -9,12 +9,12 @@ use crate::{
     values,
 };
 
-/// Refuse a peer from now on, or list who is refused.
+/// Ban a peer, or list the banned peers.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Refuse a peer from now on, or list who is refused.\n\n\
-        The connections to it are closed, and nothing is asked of it or served to it. Without a peer, the bans that hold are listed: \
-        those by hand, and those of peers that sent forged bytes.",
+    long_about = "Ban a peer, or list the banned peers.\n\n\
+        The connections to it are closed, and nothing is asked of it or served to it. Without a peer, the present bans are listed: \
+        those that you made, and those of peers that sent forged bytes.",
     after_help = "\
 Examples:
   ggen marketplace p2p peer-ban
@@ -24,7 +24,7 @@ pub(crate) struct PeerBan {
     /// The peer id: 12D3…, Qm… or bafz….
     #[arg(value_name = "PEER_ID", value_parser = values::peer)]
     peer_id: Option<String>,
-    /// For how long, such as 7d or 12h; permanently where not given.
+    /// For how long, such as 7d or 12h; permanently if not given.
     #[arg(long = "for", value_name = "TIME", value_parser = values::duration, requires = "peer_id")]
     length: Option<u64>,
     /// Why, in a few words.
@@ -33,6 +33,11 @@ pub(crate) struct PeerBan {
 }
 
 impl PeerBan {
+    /// What the verb wants to do, as the object of "could not".
+    pub(crate) fn purpose(&self) -> &'static str {
+        if self.peer_id.is_some() { "ban the peer" } else { "list the banned peers" }
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let Some(peer_id) = self.peer_id else {
             let bans = session.client().bans().await?;
@@ -74,7 +79,7 @@ impl PeerBan {
     }
 }
 
-/// Welcome a banned peer again.
+/// Lift the ban of a peer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:

@@ -10,7 +10,7 @@ use crate::{
     values,
 };
 
-/// Tell all that is known of a peer, connected or remembered.
+/// Show what is known about a peer, connected now or before.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -18,7 +18,7 @@ Examples:
   ggen marketplace p2p peer-list --min-reputation 0.7
   ggen marketplace p2p peer-list --format json")]
 pub(crate) struct PeerList {
-    /// Also addresses, latency, protocols, program, traffic, and peers that were refused.
+    /// Also show addresses, latency, protocols, program, traffic, and peers that were refused.
     #[arg(long, short)]
     verbose: bool,
     /// Only peers of at least this reputation, from 0 to 1.

@@ -27,6 +27,11 @@ pub(crate) struct Where {
 }
 
 impl Where {
+    /// The project in a directory, or in the current one.
+    pub(crate) fn at(project: Option<PathBuf>) -> Self {
+        Self { project }
+    }
+
     /// The directory, absolute; nothing is looked at.
     pub(crate) fn directory(&self) -> Result<PathBuf, Failure> {
         match &self.project {
@@ -109,7 +114,7 @@ pub(crate) struct Effort {
     /// Replace folders that somebody changed; they are kept aside.
     #[arg(long)]
     force: bool,
-    /// Fail where no node runs, instead of starting one for the time of this command.
+    /// Fail if no node runs, instead of starting one for the time of this command.
     #[arg(long)]
     no_start: bool,
     /// How long it may take in all.

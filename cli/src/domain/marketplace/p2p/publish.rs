@@ -37,8 +37,8 @@ const AGAIN: &str = "Run the same command again.";
         gpack.toml must name a name, a version and a description. The files are packed so that the same tree has the same content \
         id everywhere, signed with your publisher key, stored, and announced to the network. A version can be published once: the \
         same content again changes nothing, other content is refused.\n\n\
-        If no node runs, the package is packed into the outbox, and signed and announced once the node runs. It also waits there where \
-        nobody can be asked how far the package went elsewhere with the same key, or where the clock is wrong: nothing is signed that \
+        If no node runs, the package is packed into the outbox, and signed and announced once the node runs. It also waits there if \
+        nobody can be asked how far the package went elsewhere with the same key, or if the clock is wrong: nothing is signed that \
         others would refuse. See what waits: ggen marketplace p2p status\n\n\
         Ctrl-C before the package is signed cancels it; after that it is published. What is published cannot be taken back, so files \
         that look as if they held secrets are refused.",
@@ -73,16 +73,16 @@ pub(crate) struct Publish {
     /// How long to wait: for a peer that can be asked about the package, and with --wait for nodes that take it.
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
-    /// The publisher key to sign with, where there are several.
+    /// The publisher key to sign with, if there are several.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
-    /// Fail where the package cannot be signed now, instead of putting it into the outbox.
+    /// Fail if the package cannot be signed now, instead of putting it into the outbox.
     #[arg(long)]
     no_queue: bool,
-    /// Write a gpack.toml to fill in, where the directory has none, and publish nothing.
+    /// Write a gpack.toml to fill in, if the directory has none, and publish nothing.
     #[arg(long, conflicts_with_all = ["version", "skip_verify", "allow_secrets", "dry_run", "wait", "timeout", "key", "no_queue"])]
     init_manifest: bool,
-    /// Take a version that waits out of the outbox, and publish nothing.
+    /// Remove a waiting version from the outbox, and publish nothing.
     #[arg(
         long,
         value_name = "PACKAGE",
@@ -102,6 +102,11 @@ struct Initialised {
 }
 
 impl Publish {
+    /// What the verb wants to do, as the object of "could not".
+    pub(crate) fn purpose(&self) -> &'static str {
+        if self.drop.is_some() { "take the version out of the outbox" } else { "publish the package" }
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         if let Some(package) = self.drop {
             return session.attend(AGAIN, drop_queued(session, &package)).await;
@@ -228,7 +233,7 @@ fn show(published: &Published, page: &mut Page) {
         .field("blocks", published.blocks);
     if published.queued {
         page.line("").line("See what it waits for: ggen marketplace p2p status");
-        page.line("Start the node, where it does not run: ggen marketplace p2p start --daemon");
+        page.line("If no node runs, start it: ggen marketplace p2p start --daemon");
     } else {
         page.field("dht_stored", format!("{}/20", published.dht_stored))
             .field("announced_to", published.announced_to);

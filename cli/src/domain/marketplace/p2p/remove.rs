@@ -40,7 +40,7 @@ pub(crate) struct Remove {
     /// A package, [publisher/]name[@version], or the folder that one is installed in.
     #[arg(value_name = "PACKAGE|DIR", value_parser = what, required = true)]
     what: Vec<What>,
-    /// Remove the rest where some files are not as they were signed.
+    /// Remove the rest if some files are not as they were signed.
     #[arg(long)]
     force: bool,
     #[command(flatten)]

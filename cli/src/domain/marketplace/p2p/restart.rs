@@ -1,4 +1,4 @@
-//! `restart`: stops the node, if one runs, and starts a daemon with the same flags, but for those that are given anew.
+//! `restart`: stops the node, if one runs, and starts a daemon with the same flags, except those that you give again.
 
 use clap::Args;
 use ggen_marketplace::code::Code;
@@ -13,8 +13,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     long_about = "Stop the node, if one runs, and start it as a daemon.\n\n\
-        It starts with the flags of its last start, but for those that are given anew. \
-        Where its configuration is not valid, the node is not stopped.",
+        It starts with the flags of its last start, except those that you give again. \
+        If its configuration is not valid, the node is not stopped.",
     after_help = "\
 Examples:
   ggen marketplace p2p restart

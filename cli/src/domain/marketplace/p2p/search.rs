@@ -20,10 +20,10 @@ const LIMIT_DEFAULT: &str = "20";
 #[derive(Debug, Args)]
 #[command(
     long_about = "Find packages by name, tag, category and description.\n\n\
-        The node searches the signed announcements that it has verified, and says how complete that is. Where no node runs, \
+        The node searches the signed announcements that it has verified, and says how complete that is. If no node runs, \
         those that this machine knows are searched. Without words it lists the newest packages.\n\n\
         All words must occur, in the name, a tag, a category or the description; each may be the beginning of a word, and a plural \
-        finds its singular. A word that is found nowhere is corrected by one letter. In a query, \\\"two words\\\" in quotation marks \
+        finds its singular. A word that is found nowhere is corrected by one letter. In a query, \"two words\" in quotation marks \
         stand side by side, -word must not occur, and tag:, category: and publisher: (an id, or the beginning of one) filter.",
     after_help = "\
 Examples:
@@ -48,10 +48,10 @@ pub(crate) struct Search {
     /// One of the tags is enough.
     #[arg(long)]
     any_tag: bool,
-    /// Show at most so many packages.
+    /// Show at most this many packages.
     #[arg(long, value_name = "N", default_value = LIMIT_DEFAULT, value_parser = values::limit, allow_negative_numbers = true)]
     limit: usize,
-    /// Pass over so many packages first.
+    /// Skip this many packages first.
     #[arg(long, value_name = "N", default_value = "0", value_parser = values::offset, allow_negative_numbers = true)]
     offset: usize,
     /// Only packages with a provider of at least this reputation, from 0 to 1.
@@ -78,12 +78,13 @@ impl Search {
             timeout_secs: Some(self.timeout),
         };
         let mut outcome = session.client().search(&request).await;
-        if outcome.as_ref().is_err_and(Failure::is_not_running) {
+        let runs = !outcome.as_ref().is_err_and(Failure::is_not_running);
+        if !runs {
             outcome = p2p_state::view(session.home()).await?.search(request.clone()).await;
         }
         let results = outcome?;
         let is_table = session.format() == Format::Table;
-        session.print(&results, |results, page| show(results, &request, is_table, page))?;
+        session.print(&results, |results, page| show(results, &request, (runs, is_table), page))?;
         if self.strict && !results.complete {
             session.note("The answer is not complete, as --strict demands; exit status 10.");
             return Ok(Exit::Told(Code::Partial));
@@ -92,17 +93,20 @@ impl Search {
     }
 }
 
-fn show(results: &SearchResults, request: &SearchRequest, is_table: bool, page: &mut Page) {
+/// Shows what was found, by a node or, where none runs, in its store; as a table or one after the other.
+fn show(results: &SearchResults, request: &SearchRequest, (runs, is_table): (bool, bool), page: &mut Page) {
     if results.connected_peers == 0 {
-        let time = results.index_time.as_deref().map_or_else(|| "never".to_owned(), page::when);
         let packages = page::count(results.indexed, "package");
-        page.line(format!("(offline: index of {time}, {packages})"));
+        page.line(match results.index_time.as_deref() {
+            Some(time) => format!("(offline: index of {}, {packages})", page::when(time)),
+            None => format!("(offline: this node has not heard of any package yet, {packages})"),
+        });
     }
     if let Some(corrected) = &results.corrected {
         page.line(format!("Nothing matches \"{}\"; this matches \"{corrected}\".", request.text)).line("");
     }
     if results.packages.is_empty() {
-        nothing_found(results, request, page);
+        nothing_found(results, request, runs, page);
         return;
     }
     if is_table {
@@ -221,7 +225,7 @@ fn hidden(results: &SearchResults, request: &SearchRequest) -> String {
 }
 
 /// Why nothing was found, and what helps in that case.
-fn nothing_found(results: &SearchResults, request: &SearchRequest, page: &mut Page) {
+fn nothing_found(results: &SearchResults, request: &SearchRequest, runs: bool, page: &mut Page) {
     page.heading("No packages found");
     let is_passed_over = request.offset > 0 && results.total > 0;
     let knows_nobody = results.connected_peers == 0 || results.indexed == 0;
@@ -230,6 +234,13 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, page: &mut Pa
     } else if is_passed_over {
         let all = page::count(results.total, "package");
         format!("In all there are {all}, fewer than --offset {} passes over.", request.offset)
+    } else if !runs && results.indexed == 0 {
+        "No node runs, and this machine has not heard of any package yet.".to_owned()
+    } else if !runs {
+        format!(
+            "Nothing matches among the {} that this machine has heard of.",
+            page::count(results.indexed, "package")
+        )
     } else if results.connected_peers == 0 {
         "This node has no peers, so it only knows what it heard before.".to_owned()
     } else if results.indexed == 0 {
@@ -238,7 +249,8 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, page: &mut Pa
         format!("Nothing matches among {}.", page::count(results.indexed, "indexed package"))
     };
     page.line(reason);
-    for reason in &results.incomplete_because {
+    // Without a node that is said already.
+    for reason in results.incomplete_because.iter().filter(|_| runs) {
         page.line(format!("  {reason}"));
     }
     let mut steps: Vec<(&str, String)> = Vec::new();
@@ -249,6 +261,9 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, page: &mut Pa
         let first = SearchRequest { offset: 0, ..request.clone() };
         steps.push(("Begin with the first", command(&first, request.limit)));
     } else if knows_nobody {
+        if !runs {
+            steps.push(("Start the node", "ggen marketplace p2p start --daemon".to_owned()));
+        }
         steps.push((
             "Ensure the node is bootstrapped",
             "ggen marketplace p2p bootstrap <bootstrap-nodes>".to_owned(),
@@ -284,7 +299,7 @@ mod tests {
 
     fn shown(results: &SearchResults, request: &SearchRequest) -> String {
         let mut page = Page::new(None);
-        show(results, request, false, &mut page);
+        show(results, request, (true, false), &mut page);
         anstream::adapter::strip_str(&page.into_text()).to_string()
     }
 

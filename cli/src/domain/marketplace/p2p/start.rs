@@ -17,9 +17,9 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     long_about = "Start a node, in the foreground or as a daemon.\n\n\
-        The first start writes a configuration file and makes the node's keys. Flags win over environment variables, those over the \
-        configuration file, and that over the defaults; flags count for this start unless --save is given. What \
-        is used and is not the default is told, with where it comes from. One node runs on a state folder.",
+        The first start writes a configuration file and makes the node's keys. Flags win over environment variables, these over the \
+        configuration file, and the file over the defaults. Flags count for this start only, unless you give --save. Every value that is \
+        not the default is shown, with where it comes from. Only one node can run on a state folder.",
     after_help = "\
 Examples:
   ggen marketplace p2p start
@@ -49,10 +49,10 @@ pub(crate) struct Start {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Flags {
-    /// An address to listen on, such as /ip4/0.0.0.0/tcp/4001; repeatable, in place of the configured ones.
+    /// An address to listen on, such as /ip4/0.0.0.0/tcp/4001; repeatable, instead of the configured ones.
     #[arg(long, value_name = "MULTIADDR", value_parser = values::listen)]
     pub(crate) listen: Vec<String>,
-    /// A peer to join the network through; repeatable, in place of the configured ones.
+    /// A peer to join the network through; repeatable, instead of the configured ones.
     #[arg(long, value_name = "MULTIADDR", value_parser = values::dial)]
     pub(crate) bootstrap: Vec<String>,
     /// The configuration file [default: p2p-config.toml in the state folder].
@@ -67,7 +67,7 @@ pub(crate) struct Flags {
     /// What this node is in it: peer; hub or spoke; permanent or ephemeral.
     #[arg(long, value_name = "ROLE", value_parser = values::role)]
     pub(crate) role: Option<String>,
-    /// A hub to hold on to; repeatable, in place of the configured ones.
+    /// A hub to stay connected with; repeatable, instead of the configured ones.
     #[arg(long, value_name = "MULTIADDR", value_parser = values::dial)]
     pub(crate) hub: Vec<String>,
     /// Refuse a configuration file with unknown keys, instead of warning.
@@ -76,7 +76,7 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
-    /// These flags, and those of an earlier start where nothing was said anew. A role and hubs belong to their topology, and go
+    /// These flags, and those of an earlier start that were not given again. A role and hubs belong to their topology, and go
     /// with it.
     pub(super) fn over(self, before: Self) -> Self {
         let or = |given: Vec<String>, before: Vec<String>| if given.is_empty() { before } else { given };

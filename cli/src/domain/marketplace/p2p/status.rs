@@ -8,7 +8,7 @@ use crate::{
     session::{Exit, Finished, Session},
 };
 
-/// Tell how the node is, and print the --bootstrap lines for others to copy.
+/// Show the status of the node, and the --bootstrap lines for others to copy.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

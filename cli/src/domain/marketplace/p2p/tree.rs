@@ -12,10 +12,10 @@ use crate::{
     session::{Exit, Finished, Session},
 };
 
-/// Show the packages of a project as a tree of who needs whom.
+/// Show the packages of a project as a tree: which package needs which.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Show the packages of a project as a tree of who needs whom.\n\n\
+    long_about = "Show the packages of a project as a tree: which package needs which.\n\n\
         Each line has the version that is locked and the range that is asked for. What a package needs is shown once; (*) marks \
         the other places. Only gpack.toml and gpack.lock are read: no node is needed.",
     after_help = "\

@@ -16,10 +16,10 @@ use crate::{
     values,
 };
 
-/// Hold an installed package against its signed manifest, file by file.
+/// Compare an installed package with its signed manifest, file by file.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Where it is installed in several folders, all of them are checked. No node has to run.
+If it is installed in several folders, all of them are checked. No node has to run.
 Exits with status 6 if anything differs, and 4 if every folder is gone.
 
 Examples:

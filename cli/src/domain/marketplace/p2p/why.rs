@@ -13,10 +13,10 @@ use crate::{
     session::{Exit, Finished, Session},
 };
 
-/// Tell why a package is in a project: who needs it.
+/// Show why a package is in a project: which packages need it.
 #[derive(Debug, Args)]
 #[command(
-    long_about = "Tell why a package is in a project: who needs it.\n\n\
+    long_about = "Show why a package is in a project: which packages need it.\n\n\
         One line for each package that asks for it, with the shortest way there from the project. Only gpack.toml and gpack.lock \
         are read: no node is needed.",
     after_help = "\

@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     long_about = "Yank a version of a package of yours: it is no longer chosen for new requirements.\n\n\
-        Nothing is deleted. Who names the version exactly, or has it in a lock file, still gets it, with a warning that gives your \
+        Nothing is deleted. Anyone who names the version exactly, or has it in a lock file, still gets it, with a warning that gives your \
         reason. The log of the package says so, signed with your key; `unyank` takes it back.",
     after_help = "\
 Examples:
@@ -35,7 +35,7 @@ pub(crate) struct Yank {
     timeout: Option<u64>,
 }
 
-/// Put a yanked version back: it is chosen again.
+/// Take a yank back: the version is chosen again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -126,10 +126,8 @@ pub(super) async fn tell(session: &Session, root: &Path, count: usize) -> Outcom
 }
 
 async fn start(narrator: &mut Narrator<'_>, root: &Path, count: usize) -> Outcome<Vec<Member>> {
-    narrator.step(&format!(
-        "Starting {count} nodes, each a process with a folder of its own in {}.",
-        root.display()
-    ));
+    narrator
+        .step(&format!("Starting {count} nodes, each a process with its own folder in {}.", root.display()));
     let first = Member::start(root, 1, None).await?;
     let address = first
         .started
@@ -143,7 +141,7 @@ async fn start(narrator: &mut Narrator<'_>, root: &Path, count: usize) -> Outcom
     for member in &members {
         narrator.detail(&format!("node {} is {}", member.number, actor(member).address));
     }
-    narrator.detail("Node 1 was told of nobody, the others of node 1 alone; no server is involved.");
+    narrator.detail("Node 1 knows nobody, and the others know only node 1. There is no server.");
     Ok(members)
 }
 
@@ -178,12 +176,15 @@ async fn publish(
     };
     let published = member.client().publish(&request, |_| {}).await?;
     narrator.detail(&format!(
-        "It signed {} {} ({} in {} files, {} blocks); {} hold the announcement in the DHT, {} heard it by gossip.",
+        "It signed {} {}: {} in {} files, {} blocks.",
         published.name,
         published.version,
         page::bytes(published.size),
         published.files,
         published.blocks,
+    ));
+    narrator.detail(&format!(
+        "Its announcement reached {} through the DHT, and {} by gossip.",
         page::count(published.dht_stored, "node"),
         page::count(published.announced_to, "node"),
     ));
@@ -206,14 +207,14 @@ async fn know_of(narrator: &mut Narrator<'_>, member: &Member, providers: &[Memb
             if Instant::now() >= deadline {
                 let (who, seconds) = (provider.number, NEWS_DEADLINE.as_secs());
                 let why = format!(
-                    "Node {} did not hear in {seconds} s that node {who} provides it.",
+                    "Node {} did not hear within {seconds} s that node {who} provides it.",
                     member.number
                 );
                 return Err(Failure::new(Code::Timeout, why, ""));
             }
             tokio::time::sleep(NEWS_PAUSE).await;
         }
-        narrator.detail(&format!("Node {} provides it too now, and told the DHT so.", provider.number));
+        narrator.detail(&format!("Node {} now provides it too, and told the DHT.", provider.number));
     }
     Ok(())
 }
@@ -235,7 +236,7 @@ async fn find(
             Some(hit) if hit.providers.len() >= providers => {
                 let count = page::count(hit.providers.len(), "provider");
                 narrator.detail(&format!(
-                    "It found {} {}: {} – {count}.",
+                    "It found {} {} at {count}: {}.",
                     hit.name, hit.version, hit.description
                 ));
                 return Ok(hit);
@@ -276,7 +277,7 @@ async fn install(
     let began = Instant::now();
     let installed = member.client().install(&request, |_| {}).await?;
     narrator.detail(&format!(
-        "It fetched {} from {} in {:.1} s, and held every block against its hash as it came.",
+        "It fetched {} from {} in {:.1} s, and checked the hash of every block on arrival.",
         page::bytes(installed.bytes_fetched),
         page::count(installed.providers.len(), "node"),
         began.elapsed().as_secs_f64(),
@@ -324,7 +325,7 @@ async fn verify(
         return Err(differs(format!("The installed package differs: {}.", verified.differences.join(", "))));
     }
     narrator.detail(&format!(
-        "{} files are as the publisher signed them, with the key {}….",
+        "{} files are exactly as the publisher signed them with key {}….",
         verified.files,
         verified.signed_by.chars().take(16).collect::<String>(),
     ));
@@ -335,8 +336,10 @@ async fn verify(
         return Err(differs("The installed files are not the published ones.".to_owned()));
     }
     let digest = example::digest_of(&after);
-    narrator
-        .detail(&format!("The SHA-256 of all {} files, taken again without the node, agree.", after.len()));
+    narrator.detail(&format!(
+        "The SHA-256 of all {} files, computed without the node, are the same.",
+        after.len()
+    ));
     Ok(digest)
 }
 

@@ -40,7 +40,7 @@ pub(super) struct Target {
     /// The key.
     #[arg(value_name = "NAME", default_value = p2p_state::KEY_DEFAULT)]
     pub(super) name: String,
-    /// A file with a recovery key, where the publisher has some; repeatable.
+    /// A file with a recovery key, if the publisher has any; repeatable.
     #[arg(long = "recovery", value_name = "FILE")]
     recovery: Vec<PathBuf>,
 }

@@ -37,7 +37,7 @@ pub(super) enum Confirm {
         #[arg(value_name = "FILE")]
         from: PathBuf,
     },
-    /// Name a confirm key no more: what it signs from then on counts for nothing.
+    /// Remove a confirm key: what it signs from then on counts for nothing.
     Remove {
         #[command(flatten)]
         target: Target,

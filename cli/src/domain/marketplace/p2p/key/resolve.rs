@@ -17,8 +17,8 @@ use crate::{
 #[command(
     long_about = "End a double signing of a package of yours.\n\n\
         If the same key signs two different versions in two places, nothing newer is installed by anyone. Replace the key first \
-        (key rotate), then say what counts. Without --keep and --withdraw, every version is kept; where two branches have other \
-        content under one version, this machine's is kept, and the other content is withdrawn. What is withdrawn is never used again.",
+        (key rotate), then say what counts. Without --keep and --withdraw, every version is kept; if two branches have different \
+        content under one version, that of this machine is kept, and the other is withdrawn. What is withdrawn is never used again.",
     after_help = "\
 Examples:
   ggen marketplace p2p key resolve web-tools --dry-run
@@ -29,7 +29,7 @@ pub(super) struct Resolve {
     /// The package.
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
     package: Asked,
-    /// A version to keep, with the letter of a branch where several have it; repeatable.
+    /// A version to keep, with the letter of a branch if several have it; repeatable.
     #[arg(long, value_name = "VERSION[:BRANCH]")]
     keep: Vec<String>,
     /// A version to withdraw; repeatable.
@@ -38,7 +38,7 @@ pub(super) struct Resolve {
     /// Explain the branches and what would become of each version, and sign nothing.
     #[arg(long)]
     dry_run: bool,
-    /// The publisher key to sign with, where there are several.
+    /// The publisher key to sign with, if there are several.
     #[arg(long, value_name = "NAME")]
     key: Option<String>,
 }

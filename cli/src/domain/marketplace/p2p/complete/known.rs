@@ -1,0 +1,157 @@
+//! What the running node knows; what the store, the key files or the project say where none runs.
+
+use std::collections::BTreeMap;
+
+use ggen_marketplace::{
+    config::keys::KEYS,
+    control::api::{Failure, ListedPackage, PackageInfo, PeerListRequest, SearchRequest, TrustRequest},
+    identity::Publisher,
+};
+
+use super::grammar::{Asked, Wanted};
+use crate::{
+    domain::marketplace::{
+        p2p::project::{self, Where},
+        p2p_state,
+    },
+    session::Session,
+};
+
+/// Packages that are asked for at most; a person types another letter rather than read more.
+const PACKAGES_MAX: usize = 200;
+/// How long the node may ask others: not at all.
+const REMOTE_SECS: f64 = 0.001;
+
+/// The values, with what they mean; none where they cannot be told.
+pub(super) async fn values(session: &Session, wanted: Wanted, asked: &Asked) -> Vec<(String, String)> {
+    match wanted {
+        Wanted::Known => packages(&searched(session, &asked.prefix).await, &asked.prefix),
+        Wanted::Published(with_version) => {
+            let mine = |package: &ListedPackage| package.kind == "published";
+            listed(session, asked, with_version, mine).await
+        }
+        Wanted::Waiting => listed(session, asked, true, |package| package.kind == "queued").await,
+        Wanted::Installed => listed(session, asked, false, |package| package.kind == "installed").await,
+        Wanted::OfProject => of_project(asked),
+        Wanted::Peers => {
+            let peers = session.client().peer_list(&PeerListRequest::default()).await;
+            let peers = peers.map(|list| list.peers).unwrap_or_default().into_iter();
+            peers.map(|peer| (peer.peer_id, peer.addresses.into_iter().next().unwrap_or_default())).collect()
+        }
+        Wanted::Banned => {
+            let bans = session.client().bans().await.map(|bans| bans.bans).unwrap_or_default();
+            bans.into_iter().map(|ban| (ban.peer_id, ban.reason)).collect()
+        }
+        Wanted::Keys => {
+            let names = Publisher::list(&p2p_state::keys_folder(session.home()));
+            names.unwrap_or_default().into_iter().map(|name| (name, String::new())).collect()
+        }
+        Wanted::Pins => {
+            // Without a node the pins could be read under the folder's lock alone, and a start must not fail for that.
+            let trust = session.client().trust(&TrustRequest::default()).await;
+            let pins = trust.map(|trust| trust.pins).unwrap_or_default().into_iter();
+            pins.map(|pin| (pin.name, pin.publisher)).collect()
+        }
+        Wanted::Settings => {
+            let first = |text: &str| text.split(". ").next().unwrap_or_default().to_owned();
+            KEYS.iter().map(|key| (key.name.to_owned(), first(key.doc))).collect()
+        }
+        Wanted::Files => Vec::new(),
+    }
+}
+
+/// What the catalogue has that may begin so.
+async fn searched(session: &Session, prefix: &str) -> Vec<PackageInfo> {
+    // Of a full id the name is looked for; of an id without one, everything.
+    let word = prefix.split(['@', '/']).next_back().filter(|_| !prefix.ends_with('@')).unwrap_or_default();
+    let word = if word.starts_with("gp1") || prefix.contains('@') { "" } else { word };
+    let request = SearchRequest {
+        text: word.to_owned(),
+        limit: Some(PACKAGES_MAX),
+        timeout_secs: Some(REMOTE_SECS),
+        ..SearchRequest::default()
+    };
+    let mut found = session.client().search(&request).await;
+    if found.as_ref().is_err_and(Failure::is_not_running) && session.home().exists() {
+        found = match p2p_state::view(session.home()).await {
+            Ok(view) => view.search(request).await,
+            Err(failure) => Err(failure),
+        };
+    }
+    found.map(|found| found.packages).unwrap_or_default()
+}
+
+/// Bare names; full ids where one is being typed; versions behind an `@`.
+fn packages(found: &[PackageInfo], prefix: &str) -> Vec<(String, String)> {
+    let is_full = prefix.starts_with("gp1") || prefix.contains('/');
+    let mut words: BTreeMap<String, String> = BTreeMap::new();
+    for package in found {
+        let name = if is_full { &package.id } else { &package.name };
+        let word = if prefix.contains('@') { format!("{name}@{}", package.version) } else { name.clone() };
+        words.entry(word).or_insert_with(|| package.description.clone());
+    }
+    words.into_iter().collect()
+}
+
+/// What was installed or published here.
+async fn listed(
+    session: &Session,
+    asked: &Asked,
+    with_version: bool,
+    is_meant: impl Fn(&ListedPackage) -> bool,
+) -> Vec<(String, String)> {
+    let mut listing = session.client().list().await;
+    if listing.as_ref().is_err_and(Failure::is_not_running) && session.home().exists() {
+        listing = match p2p_state::view(session.home()).await {
+            Ok(view) => view.list().await,
+            Err(failure) => Err(failure),
+        };
+    }
+    let is_full = asked.prefix.starts_with("gp1") || asked.prefix.contains('/');
+    let with_version = with_version || asked.prefix.contains('@');
+    let packages = listing.map(|listing| listing.packages).unwrap_or_default().into_iter();
+    let word = |package: ListedPackage| {
+        let id = package.id.rsplit_once('@').map_or(package.id.as_str(), |(id, _)| id);
+        let name = if is_full { id } else { &package.name };
+        let word = if with_version { format!("{name}@{}", package.version) } else { name.to_owned() };
+        (word, package.path)
+    };
+    packages.filter(|package| is_meant(package)).map(word).collect()
+}
+
+fn of_project(asked: &Asked) -> Vec<(String, String)> {
+    let Ok((requirements, lock)) = Where::at(asked.project.clone()).read() else { return Vec::new() };
+    let locked = lock.packages.iter();
+    locked.map(|(id, package)| (project::name(&requirements, id), package.version.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn package(publisher: &str, name: &str, version: &str) -> PackageInfo {
+        PackageInfo {
+            id: format!("{publisher}/{name}"),
+            name: name.to_owned(),
+            version: version.to_owned(),
+            description: format!("About {name}"),
+            ..PackageInfo::default()
+        }
+    }
+
+    #[test]
+    fn packages_are_named_as_they_are_being_typed() {
+        let found = [
+            package("gp1aa", "web", "1.0.0"),
+            package("gp1bb", "web", "2.0.0"),
+            package("gp1aa", "log", "0.1.0"),
+        ];
+        let words = |prefix: &str| -> Vec<String> {
+            packages(&found, prefix).into_iter().map(|(word, _)| word).collect()
+        };
+        assert_eq!(words(""), ["log", "web"]);
+        assert_eq!(words("gp1"), ["gp1aa/log", "gp1aa/web", "gp1bb/web"]);
+        assert_eq!(words("web@"), ["log@0.1.0", "web@1.0.0", "web@2.0.0"]);
+        assert_eq!(packages(&found, "")[0].1, "About log");
+    }
+}

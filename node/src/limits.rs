@@ -353,6 +353,10 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub const DEPRECATION_BYTES_MAX: usize = 160;
 /// Bytes of the yanked versions that a head names, within [`HEAD_BYTES_MAX`]: some twenty; the log has all of them.
 pub const YANKED_NAMED_BYTES_MAX: usize = 160;
+/// Pins of content.
+pub const KEPT_MAX: usize = 10_000;
+/// Bytes of the name of a pin of content: a full id with version fits.
+pub const KEPT_NAME_BYTES_MAX: usize = 256;
 /// Nesting of maps and arrays in a signed structure.
 pub const SIGNED_DEPTH_MAX: usize = 16;
 /// Ends of a package's log that are remembered until a log is read that holds them: the oldest is never forgotten for a

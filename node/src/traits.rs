@@ -13,7 +13,8 @@ use std::{
 use semver::Version;
 
 pub use crate::control::api::{
-    AnyPath, Outdated, OutdatedRequest, PackageInfo, ProjectAction, ProjectDone, ProjectRequest,
+    AnyPath, CollectRequest, Collected, KeepAction, KeepRequest, KeptList, Outdated, OutdatedRequest,
+    PackageInfo, ProjectAction, ProjectDone, ProjectRequest,
 };
 use crate::{
     code::Code,
@@ -198,6 +199,12 @@ pub trait Registry: Send + Sync + 'static {
 
     /// Tells of which packages of a project there are newer versions.
     fn outdated(&self, request: OutdatedRequest) -> impl Future<Output = Result<Outdated, Error>> + Send;
+
+    /// Frees what is neither installed, published nor pinned, or says what that is.
+    fn collect(&self, request: CollectRequest) -> impl Future<Output = Result<Collected, Error>> + Send;
+
+    /// Pins content that is here, so that it is never freed; takes a pin away; lists the pins.
+    fn keep(&self, request: KeepRequest) -> impl Future<Output = Result<KeptList, Error>> + Send;
 
     /// Whether the package is known.
     fn exists(&self, package: &PackageId) -> impl Future<Output = Result<bool, Error>> + Send;

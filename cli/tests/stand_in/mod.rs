@@ -6,12 +6,13 @@ use ggen_marketplace::{
     code::Code,
     control::{
         api::{
-            AmendRequest, Amended, BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest,
-            Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed,
-            KeysRenewed, ListedPackage, Listing, PackageInfo, PeerDetails, PeerEvent, PeerInfo,
-            PeerInfoRequest, PeerList, PeerListRequest, Pin, Planned, PublishRequest, Published, Reloaded,
-            RemoveRequest, Removed, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion, SearchRequest,
-            SearchResults, Status, Stopping, Trust, TrustAction, TrustRequest, Verified, VerifyRequest,
+            AmendRequest, Amended, BootstrapRequest, Bootstrapped, CollectRequest, Collected, DialResult,
+            DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest,
+            InstallRequest, Installed, KeepRequest, KeptList, KeysRenewed, ListedPackage, Listing,
+            PackageInfo, PeerDetails, PeerEvent, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, Pin,
+            Planned, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved,
+            ResolvedBranch, ResolvedVersion, SearchRequest, SearchResults, Status, Stopping, Trust,
+            TrustAction, TrustRequest, Verified, VerifyRequest,
         },
         server::Server,
         service::{Cancel, Outcome, ProgressSender, Service},
@@ -92,6 +93,7 @@ impl Service for Answers {
             packages_provided: 5,
             announcements_pending: 0,
             outbox: vec![],
+            partial: vec![],
             index_peers_complete: 2,
             index_peers_total: 2,
             store_bytes: 2048,
@@ -129,6 +131,14 @@ impl Service for Answers {
 
     async fn plan(&self, request: PublishRequest, _: ProgressSender) -> Outcome<Planned> {
         Ok(Planned { id: request.path, warnings: vec![HOSTILE.to_owned()], ..Planned::default() })
+    }
+
+    async fn collect(&self, request: CollectRequest) -> Outcome<Collected> {
+        Ok(Collected { dry_run: request.dry_run, ..Collected::default() })
+    }
+
+    async fn keep(&self, request: KeepRequest) -> Outcome<KeptList> {
+        Ok(KeptList { changed: Some(request.name + HOSTILE), ..KeptList::default() })
     }
 
     async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {

@@ -324,6 +324,17 @@ fn make_room(tx: &Transaction<'_>) -> Result<(), Error> {
     Ok(())
 }
 
+/// The blocks in which lists of confirmations stand.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn lists(conn: &Connection) -> Result<Vec<ContentId>, Error> {
+    let mut statement = conn.prepare_cached("SELECT root FROM confirmations WHERE root IS NOT NULL")?;
+    let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0))?;
+    let roots: Vec<Vec<u8>> = rows.collect::<Result<_, _>>()?;
+    Ok(roots.iter().filter_map(|root| ContentId::from_bytes(root).ok()).collect())
+}
+
 #[cfg(test)]
 #[path = "confirmed_tests.rs"]
 mod tests;

@@ -36,6 +36,7 @@ mod two_chains;
 mod words;
 
 pub(crate) use confirmed::SCHEMA as CONFIRMED_SCHEMA;
+pub use confirmed::lists as confirmed_lists;
 pub use confirmed::{
     Confirming, Promises, confirm, date_heads, discard_confirmation, heads_of, held, promises,
 };

@@ -4,6 +4,7 @@
 //! their unit in the name, ids are in their text form.
 
 mod amend;
+mod collect;
 mod folders;
 mod keys;
 mod plan;
@@ -22,6 +23,10 @@ pub use self::views::{
 };
 pub use self::{
     amend::{AmendRequest, Amended, Change},
+    collect::{
+        CollectRequest, Collected, CollectedItem, KeepAction, KeepRequest, KeptContent, KeptList,
+        PartialInstall,
+    },
     folders::{InstallRequest, Installed, RemoveRequest, Removed},
     keys::{
         DisputedKeys, DisputedSide, KeysRenewed, Pin, ResolveRequest, Resolved, ResolvedBranch,
@@ -206,6 +211,9 @@ pub struct Status {
     /// Versions that wait, unsigned, until they can be published, in the order in which they came.
     #[serde(default)]
     pub outbox: Vec<QueuedPackage>,
+    /// What interrupted installations left, the oldest first: the next one goes on from there.
+    #[serde(default)]
+    pub partial: Vec<PartialInstall>,
     /// Connected peers whose heads have been read completely.
     pub index_peers_complete: usize,
     /// Connected peers that serve heads.

@@ -23,12 +23,13 @@ use tokio::task::JoinHandle;
 use super::{
     api::{
         AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped, CancelRequest,
-        Cancelled, DisconnectRequest, Disconnected, DropRequest, Dropped, ErrorBody, ExplainRequest,
-        Explained, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, Outdated,
-        OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Planned, Progress,
-        ProjectDone, ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed,
-        ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest, SearchResults, Status, Step, Stopping,
-        Trust, TrustRequest, UnbanRequest, Unbanned, Verified, VerifyRequest,
+        Cancelled, CollectRequest, Collected, DisconnectRequest, Disconnected, DropRequest, Dropped,
+        ErrorBody, ExplainRequest, Explained, Failure, Info, InfoRequest, InstallRequest, Installed,
+        KeepRequest, KeptList, KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails, PeerInfoRequest,
+        PeerList, PeerListRequest, Planned, Progress, ProjectDone, ProjectRequest, PublishRequest, Published,
+        Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest,
+        SearchResults, Status, Step, Stopping, Trust, TrustRequest, UnbanRequest, Unbanned, Verified,
+        VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -124,6 +125,22 @@ impl Client {
     /// As [`Client::status`].
     pub async fn amend(&self, request: &AmendRequest) -> Outcome<Amended> {
         self.post("/v1/amend", request, VERIFY_DEADLINE).await
+    }
+
+    /// Lets go of blocks that nobody needs, or asks which those are.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn collect(&self, request: &CollectRequest) -> Outcome<Collected> {
+        self.post("/v1/gc", request, VERIFY_DEADLINE).await
+    }
+
+    /// Pins content, takes a pin away, and lists what is pinned.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn keep(&self, request: &KeepRequest) -> Outcome<KeptList> {
+        self.post("/v1/pins", request, LOOKUP_DEADLINE).await
     }
 
     /// Installs a package; `progress` is called for every step.

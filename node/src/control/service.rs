@@ -11,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use crate::code::Code;
 
 use super::api::{
-    AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
-    Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, Outdated,
-    OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Planned, Progress, ProjectDone,
-    ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved,
-    SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+    AmendRequest, Amended, BootstrapRequest, Bootstrapped, CollectRequest, Collected, DisconnectRequest,
+    Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeepRequest,
+    KeptList, KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList,
+    PeerListRequest, Planned, Progress, ProjectDone, ProjectRequest, PublishRequest, Published, Reloaded,
+    RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust,
+    TrustRequest, Verified, VerifyRequest,
 };
 use super::{
     api::{BanRequest, BannedPeer, Bans, ExplainRequest, Explained, UnbanRequest, Unbanned},
@@ -58,6 +59,12 @@ pub trait Service: Send + Sync + 'static {
 
     /// Signs a change of a package of ours, and tells of it.
     fn amend(&self, request: AmendRequest) -> impl Future<Output = Outcome<Amended>> + Send;
+
+    /// Lets go of blocks that nobody here needs, or says which those are.
+    fn collect(&self, request: CollectRequest) -> impl Future<Output = Outcome<Collected>> + Send;
+
+    /// Pins content, takes a pin away, and lists what is pinned.
+    fn keep(&self, request: KeepRequest) -> impl Future<Output = Outcome<KeptList>> + Send;
 
     /// Finds packages.
     fn search(&self, request: SearchRequest) -> impl Future<Output = Outcome<SearchResults>> + Send;

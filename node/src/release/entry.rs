@@ -356,6 +356,12 @@ pub fn is_likely(bytes: &[u8]) -> bool {
     envelope.is_ok_and(|it| canonical::decode_open::<Entry>(WHAT, it.payload()).is_ok())
 }
 
+/// The package that a block says it is an entry of: nothing of it is checked.
+pub fn unverified_package(bytes: &[u8]) -> Option<PackageId> {
+    let envelope = Envelope::decode(bytes, ENTRY_BYTES_MAX).ok()?;
+    canonical::decode_open::<Entry>(WHAT, envelope.payload()).ok().map(|entry| entry.package_id())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ mod yanked;
 pub use back::Back;
 pub use choice::{Choice, Place, Seen};
 pub use confirmation::{Confirmation, VerifiedConfirmation};
-pub use entry::{Entry, Kind, Release, Sequence, SignedEntry};
+pub use entry::{Entry, Kind, Release, Sequence, SignedEntry, unverified_package};
 pub use error::Error;
 pub use fork::DoubleSigning;
 pub use freshness::Freshness;

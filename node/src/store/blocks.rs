@@ -163,22 +163,6 @@ impl Store {
         })
     }
 
-    /// Lets blocks go, and returns how many were held. Segment files in which nothing is left are removed.
-    ///
-    /// # Errors
-    /// Where the change cannot be made durable; then everything is still held.
-    pub fn remove_blocks(&self, ids: &[ContentId]) -> Result<u64, Error> {
-        let (removed, empty) = self.write(|tx| {
-            let mut removed = 0;
-            for id in ids {
-                removed += tx.prepare_cached("DELETE FROM blocks WHERE id = ?1")?.execute([id.to_bytes()])?;
-            }
-            Ok((removed as u64, take_empty_segments(tx)?))
-        })?;
-        self.remove_segments(&empty);
-        Ok(removed)
-    }
-
     /// Whether a row names a segment, or may do so.
     fn names_segment(&self, number: u64) -> bool {
         let sql = "SELECT EXISTS (SELECT 1 FROM segments WHERE number = ?1)";
@@ -187,7 +171,7 @@ impl Store {
     }
 
     /// Removes segment files that no row names any more; what stays behind is swept at the next start.
-    fn remove_segments(&self, numbers: &[u64]) {
+    pub(super) fn remove_segments(&self, numbers: &[u64]) {
         let Place::Disk(disk) = &self.shared.place else { return };
         for number in numbers {
             disk.open_segments().forget(*number);

@@ -40,6 +40,7 @@ pub mod holdings;
 mod lock;
 mod note;
 mod recovery;
+mod room;
 mod segment;
 mod sweep;
 #[cfg(test)]
@@ -48,7 +49,7 @@ mod tests;
 pub use audit::Audited;
 pub use blocks::{Batch, Stats};
 pub use error::Error;
-pub use holdings::{entries, heads, installed, meta, outbox, packages, pins, published};
+pub use holdings::{entries, heads, installed, kept, meta, outbox, packages, partial, pins, published};
 pub use lock::HomeLock;
 pub use note::Note;
 pub use recovery::{PENDING as RECOVERY_PENDING, PENDING_DAMAGED as RECOVERY_PENDING_DAMAGED};

@@ -1,7 +1,8 @@
 //! Segment files: where the larger blocks are.
 //!
 //! A segment holds the blocks of one batch, one record after another. It is written under a `.tmp` name, fsynced and
-//! renamed once, and never changed afterwards; its rows in the database are committed after that. Each record says what
+//! renamed once; its rows in the database are committed after that. Afterwards nothing is written to it; stretches that no row names any
+//! more become holes, which read as zeros. Each record says what
 //! it holds, so that the rows can be made again from the files alone:
 //!
 //! | bytes | field |
@@ -196,6 +197,31 @@ pub(super) fn open(folder: &Path, number: u64) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(nofollow).open(path(folder, number))
 }
 
+/// Opens a whole segment, to give some of its bytes back.
+pub(super) fn open_to_free(folder: &Path, number: u64) -> io::Result<File> {
+    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    OpenOptions::new().write(true).custom_flags(nofollow).open(path(folder, number))
+}
+
+/// Gives bytes of a segment back to the file system; they read as zeros from now on, and its length stays.
+#[cfg(target_os = "linux")]
+pub(super) fn free(file: &File, at: u64, length: u64) -> io::Result<()> {
+    use rustix::fs::FallocateFlags;
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    match rustix::fs::fallocate(file, flags, at, length) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        freed => Ok(freed?),
+    }
+}
+
+/// Gives nothing back: what to call differs from system to system.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn free(_: &File, _: u64, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Reads the bytes of a block.
 pub(super) fn read(file: &File, place: u64, length: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; length];
@@ -205,7 +231,7 @@ pub(super) fn read(file: &File, place: u64, length: usize) -> io::Result<Vec<u8>
 
 /// Reads every record of a segment in order and hands over each verified block with the place of its bytes.
 ///
-/// Returns how many records, or stretches between records, were damaged and passed over. Memory stays at one block.
+/// Returns how many records, or stretches between records, were damaged and passed over; holes are none. Memory stays at one block.
 pub(super) fn scan(
     file: &File,
     mut found: impl FnMut(Block, u64) -> Result<(), Error>,
@@ -214,6 +240,12 @@ pub(super) fn scan(
     let (mut at, mut damaged, mut false_starts, mut astray) = (0, 0, 0, false);
     while at < end {
         let promised = (end - at >= HEADER_BYTES).then(|| read_header(file, at)).transpose()?.flatten();
+        let zeros = if promised.is_none() && !astray { zeros_from(file, at, end)? } else { 0 };
+        if zeros > 0 {
+            // A hole, where a block was that went.
+            at += zeros;
+            continue;
+        }
         let Some((id, length)) = promised else {
             damaged += u64::from(!astray);
             false_starts += u32::from(astray);
@@ -244,6 +276,22 @@ fn read_header(file: &File, at: u64) -> io::Result<Option<(ContentId, usize)>> {
     let mut bytes = [0; HEADER_BYTES as usize];
     file.read_exact_at(&mut bytes, at)?;
     Ok(parse_header(&bytes))
+}
+
+/// How many bytes from `from` on are zero.
+fn zeros_from(file: &File, from: u64, end: u64) -> io::Result<u64> {
+    let (mut buffer, mut at) = (vec![0; SEARCH_BYTES], from);
+    while at < end {
+        let length = usize::try_from(end - at).map_or(SEARCH_BYTES, |rest| rest.min(SEARCH_BYTES));
+        let window = &mut buffer[..length];
+        file.read_exact_at(window, at)?;
+        let zeros = window.iter().take_while(|byte| **byte == 0).count();
+        at += zeros as u64;
+        if zeros < length {
+            break;
+        }
+    }
+    Ok(at - from)
 }
 
 /// The first place from `from` on where a record may begin.

@@ -10,6 +10,7 @@ mod damage;
 mod faults;
 mod injected;
 mod kill;
+mod room;
 
 /// The time of every test.
 const NOW: Timestamp = Timestamp::from_secs(1_700_000_000);

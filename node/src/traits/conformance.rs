@@ -7,7 +7,7 @@ use std::{fmt, io, path::Path};
 
 use semver::Version;
 
-use super::{Error, Package, Query, Registry, Release};
+use super::{CollectRequest, Error, KeepAction, KeepRequest, Package, Query, Registry, Release};
 use crate::package::PackageId;
 
 /// The name of the package that is published.
@@ -133,11 +133,35 @@ async fn searches(registry: &impl Registry, id: &PackageId) -> Result<(), Broken
     same(promise, found(promise, none).await?, Vec::new())
 }
 
+/// What was published is kept, pinned or not, whatever is freed.
+async fn keeps(registry: &impl Registry, id: &PackageId) -> Result<(), Broken> {
+    let promise = "what was published is never freed";
+    let before = registry.list_versions(id).await.map_err(Broken::by(promise))?;
+    let pin = KeepRequest {
+        action: KeepAction::Add,
+        package: id.to_string(),
+        name: "mine".to_owned(),
+        ..KeepRequest::default()
+    };
+    let pins = registry.keep(pin.clone()).await.map_err(Broken::by("what is here can be pinned"))?;
+    same("a pin is listed by its name", (pins.total, pins.changed.as_deref()), (1, Some("mine")))?;
+    registry.collect(CollectRequest::default()).await.map_err(Broken::by(promise))?;
+    let planned = registry.collect(CollectRequest { dry_run: true }).await.map_err(Broken::by(promise))?;
+    same(promise, (planned.dry_run, planned.items.len()), (true, 0))?;
+    same(promise, registry.list_versions(id).await.map_err(Broken::by(promise))?, before)?;
+    let pin = KeepRequest { action: KeepAction::Remove, ..pin };
+    let pins = registry.keep(pin.clone()).await.map_err(Broken::by("a pin can be taken away"))?;
+    same("a pin that was taken away is gone", pins.total, 0)?;
+    let is_missing = |error: &Error| matches!(error, Error::NotFound(_));
+    refused("a pin is taken away once", registry.keep(pin).await, is_missing)
+}
+
 /// Publishes once more what is there, and other content in its place.
 ///
 /// # Errors
 /// The first promise that was not kept.
 pub async fn republishes(registry: &impl Registry, id: &PackageId, scratch: &Path) -> Result<(), Broken> {
+    keeps(registry, id).await?;
     let text = VERSIONS[0];
     let promise = "the same again is no news";
     let again = registry.publish(write(scratch, text, text)?).await.map_err(Broken::by(promise))?;

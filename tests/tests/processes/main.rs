@@ -15,6 +15,7 @@ mod bad_configuration;
 mod bad_input;
 mod bad_state;
 mod clocks;
+mod collecting;
 mod completing;
 mod corpus;
 mod crowd;

@@ -16,6 +16,7 @@ mod disconnect;
 mod doctor;
 mod events;
 mod explain;
+mod gc;
 mod info;
 mod install;
 mod key;
@@ -26,6 +27,7 @@ mod package;
 mod peer_ban;
 mod peer_info;
 mod peer_list;
+mod pin;
 mod project;
 mod publish;
 mod remove;
@@ -85,6 +87,8 @@ pub(crate) enum Verb {
     Info(info::Info),
     List(list::List),
     Verify(verify::Verify),
+    Gc(gc::Gc),
+    Pin(pin::Pin),
     PeerList(peer_list::PeerList),
     PeerInfo(peer_info::PeerInfo),
     Bootstrap(bootstrap::Bootstrap),
@@ -130,6 +134,8 @@ impl Verb {
             Self::Info(_) => "show the package",
             Self::List(_) => "list the packages",
             Self::Verify(_) => "verify the package",
+            Self::Gc(_) => "free the disk",
+            Self::Pin(_) => "do this with the pins of content",
             Self::PeerList(_) => "list the peers",
             Self::PeerInfo(_) => "show the peer",
             Self::Bootstrap(_) => "bootstrap the node",
@@ -201,6 +207,8 @@ impl P2p {
             Verb::Info(verb) => verb.run(session).await,
             Verb::List(verb) => verb.run(session).await,
             Verb::Verify(verb) => verb.run(session).await,
+            Verb::Gc(verb) => verb.run(session).await,
+            Verb::Pin(verb) => verb.run(session).await,
             Verb::PeerList(verb) => verb.run(session).await,
             Verb::PeerInfo(verb) => verb.run(session).await,
             Verb::Bootstrap(verb) => verb.run(session).await,

@@ -26,8 +26,8 @@ use ggen_marketplace::{
     config::{self, Effective, Layers, Origin, P2PConfig, Partial, Unknown},
     control::{
         api::{
-            DropRequest, Dropped, Failure, Planned, Progress, PublishRequest, Published, RemoveRequest,
-            Removed, Stopping, Trust, TrustRequest,
+            CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest, KeptList, Planned,
+            Progress, PublishRequest, Published, RemoveRequest, Removed, Stopping, Trust, TrustRequest,
         },
         server::Server,
         service::{Cancel, Outcome, ProgressReceiver, ProgressSender},
@@ -520,6 +520,16 @@ pub(crate) async fn view(home: &Path) -> Outcome<View> {
 /// Removes an installed package while no node runs.
 pub(crate) async fn remove_offline(home: &Path, request: RemoveRequest) -> Outcome<Removed> {
     node::remove_offline(effective(home, &Flags::default())?.config, request).await
+}
+
+/// Frees what nobody needs while no node runs, or says what that is.
+pub(crate) async fn collect_offline(home: &Path, request: CollectRequest) -> Outcome<Collected> {
+    node::collect_offline(effective(home, &Flags::default())?.config, request).await
+}
+
+/// Changes and lists pins of content while no node runs.
+pub(crate) async fn keep_offline(home: &Path, request: KeepRequest) -> Outcome<KeptList> {
+    node::keep_offline(effective(home, &Flags::default())?.config, request).await
 }
 
 /// Packs a package while no node runs; the next one signs and announces it.

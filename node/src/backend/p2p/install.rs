@@ -12,7 +12,9 @@ use rusqlite::Transaction;
 use tokio::time::{Instant, timeout};
 
 use super::{
-    KEYS_FOLDER, describe,
+    KEYS_FOLDER,
+    collect::Relied,
+    describe,
     failure::fail,
     fresh::Demand,
     gone,
@@ -47,7 +49,7 @@ use crate::{
     },
     release::{Log, Release, VerifiedHead},
     reputation::{Attempt, Circumstances, Event, blame, ledger},
-    store::{self, Store, installed, meta, packages, pins, published},
+    store::{self, Store, installed, meta, packages, partial, pins, published},
     time::Timestamp,
 };
 
@@ -107,7 +109,7 @@ impl Node {
             }
             brought => brought?,
         };
-        let Brought { manifest, report, history } = brought;
+        let Brought { manifest, report, history, relied_on } = brought;
         let Chosen { release, mut warnings, is_of_part } = chosen;
         warnings.extend(stale);
         warnings.extend(of_keys);
@@ -133,7 +135,7 @@ impl Node {
         let telling = progress.clone();
         let written = self.offload.run(move || {
             // Kept to the end of the work, also where nobody waits for it any more.
-            let (_turn, _at_work, store) = (turn, at_work, store);
+            let (_relied_on, _turn, _at_work, store) = (relied_on, turn, at_work, store);
             job.write(&store, &telling)
         });
         let written = written.await;
@@ -145,6 +147,8 @@ impl Node {
         answer.warnings = warnings;
         answer.freshness = freshness;
         self.forget_providers(&answer_root(&answer)?);
+        // How much it takes is known by now.
+        self.trim().await;
         // The newcomer tells that it provides the tree too.
         self.audience.notify_one();
         Ok(answer)
@@ -160,7 +164,8 @@ impl Node {
         progress: &ProgressSender,
     ) -> Result<Brought, Failure> {
         let release = &chosen.release;
-        self.check_room(release.size).await?;
+        let package = (as_held(head.package_id(), release), target.to_owned());
+        let relied_on = self.begin(vec![package], deadline).await?;
         progress.report("finding providers", 0, None, "peers");
         let (sources, kept_out) = self.sources_and_others(release.root, deadline, Looking::Twice);
         let [sources, of_log] = self.shared(sources);
@@ -179,7 +184,7 @@ impl Node {
         self.judge(release.root, &report, fetched.is_ok()).await;
         self.judge_late(release.root, session);
         let manifest = fetched.map_err(|failure| kept_out.explained(failure))?;
-        Ok(Brought { manifest, report, history })
+        Ok(Brought { manifest, report, history, relied_on })
     }
 
     /// Brings the manifest and all blocks here, where the package can be put into the target.
@@ -237,20 +242,6 @@ impl Node {
                 target.display()
             ),
             "Choose another place with --to.",
-        ))
-    }
-
-    /// Refuses what would not fit into the configured size of the store.
-    pub(super) async fn check_room(&self, bytes: u64) -> Result<(), Failure> {
-        let Some(most) = self.config().store_bytes_max else { return Ok(()) };
-        let held = self.with_store(Store::stats).await?.bytes;
-        if held.saturating_add(bytes) <= most {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Code::Limit,
-            format!("{bytes} bytes do not fit: the store holds {held} of at most {most} bytes."),
-            "Raise the limit: ggen marketplace p2p config set limits.store_bytes_max <bytes>",
         ))
     }
 
@@ -384,6 +375,8 @@ struct Brought {
     report: Report,
     /// What came of its log; nothing where that was not waited for.
     history: Option<Result<Log, Unread>>,
+    /// What came is relied on.
+    relied_on: Relied,
 }
 
 /// Brings blocks and, beside them, the history of the package, so that it too outlives the author's node.
@@ -562,19 +555,14 @@ impl Job {
         for block in manifest.directories().into_iter().chain(head.key_log().blocks()) {
             batch.put(block).map_err(fail)?;
         }
-        let held = packages::HeldPackage {
-            root: release.root,
-            manifest: release.manifest,
-            package: package.clone(),
-            version: release.version.clone(),
-            size: release.size,
-        };
+        let held = as_held(package.clone(), &release);
         batch
             .commit(|tx| {
                 installed::insert(tx, &row)?;
                 // Whose keys stand behind it can then be told without anybody else, for as long as it is installed.
                 meta::set(tx, &head_key(&package), head.bytes())?;
                 packages::insert(tx, &held)?;
+                partial::remove(tx, &held)?;
                 catalog::keep(tx, &package)?;
                 pin_first(tx, &package, now)
             })
@@ -594,6 +582,17 @@ impl Job {
             kept: kept.map(|kept| kept.files().to_vec()).unwrap_or_default(),
             ..Installed::default()
         })
+    }
+}
+
+/// A release as it is held once it is whole.
+pub(super) fn as_held(package: PackageId, release: &Release) -> packages::HeldPackage {
+    packages::HeldPackage {
+        root: release.root,
+        manifest: release.manifest,
+        package,
+        version: release.version.clone(),
+        size: release.size,
     }
 }
 

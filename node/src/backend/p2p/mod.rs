@@ -41,12 +41,14 @@ mod audit;
 mod bans;
 mod bookkeeping;
 mod clock;
+mod collect;
 mod confirm;
 mod counts;
 mod dependencies;
 mod describe;
 mod disputed;
 mod events;
+mod evict;
 mod explain;
 mod failure;
 mod find;
@@ -55,6 +57,7 @@ mod history;
 mod home;
 mod install;
 mod join;
+mod kept;
 mod keys;
 mod meant;
 mod mend;
@@ -85,14 +88,14 @@ use std::{path::Path, sync::Arc};
 use libp2p::{Multiaddr, identity::Keypair};
 use semver::Version;
 
+pub use self::{
+    collect::collect_offline, kept::keep_offline, outbox::drop_offline, plan::plan_offline,
+    publish::publish_offline, remove::remove_offline, trust::trust_offline, view::View,
+};
 use self::{
     events::Events,
     failure::fail,
     node::{Keys, Node},
-};
-pub use self::{
-    outbox::drop_offline, plan::plan_offline, publish::publish_offline, remove::remove_offline,
-    trust::trust_offline, view::View,
 };
 use crate::{
     code::Code,
@@ -108,8 +111,8 @@ use crate::{
     store::{self, HomeLock, Store, meta},
     time::Timestamp,
     traits::{
-        Outdated, OutdatedRequest, Package, PackageInfo, ProjectDone, ProjectRequest, Query, Registry,
-        RegistryMetadata, Release,
+        CollectRequest, Collected, KeepRequest, KeptList, Outdated, OutdatedRequest, Package, PackageInfo,
+        ProjectDone, ProjectRequest, Query, Registry, RegistryMetadata, Release,
     },
 };
 pub use crate::{config::P2PConfig, traits::Error};
@@ -366,6 +369,14 @@ impl Registry for P2PRegistry {
 
     async fn outdated(&self, request: OutdatedRequest) -> Result<Outdated, Error> {
         Ok(self.node.outdated(request).await?)
+    }
+
+    async fn collect(&self, request: CollectRequest) -> Result<Collected, Error> {
+        Ok(self.node.collect(request).await?)
+    }
+
+    async fn keep(&self, request: KeepRequest) -> Result<KeptList, Error> {
+        Ok(self.node.keep(request).await?)
     }
 
     async fn exists(&self, package: &PackageId) -> Result<bool, Error> {

@@ -26,7 +26,7 @@ use tokio_util::{
 use super::{
     P2PConfig, announce, audit, bookkeeping,
     clock::{Clock, Fault, Jump},
-    confirm,
+    collect, confirm,
     events::{self, Events},
     failure::fail,
     gone, join, keys, outbox,
@@ -86,6 +86,8 @@ pub(super) struct Node {
     pub(super) keys: Keys,
     /// One publication at a time: each continues the log that the one before it left.
     pub(super) publishing: tokio::sync::Mutex<()>,
+    /// Held by those who rely on blocks that nothing names yet, and alone by who lets blocks go.
+    pub(super) collecting: Arc<tokio::sync::RwLock<()>>,
     /// One change of a folder that is there already at a time: two to the same one would be in each other's way.
     pub(super) replacing: Arc<tokio::sync::Mutex<()>>,
     /// There may be somebody new to tell of our packages.
@@ -159,6 +161,7 @@ impl Node {
             offload,
             keys,
             publishing: tokio::sync::Mutex::new(()),
+            collecting: Arc::new(tokio::sync::RwLock::new(())),
             replacing: Arc::default(),
             audience: Notify::new(),
             outbox: Notify::new(),
@@ -230,6 +233,7 @@ impl Node {
         node.spawn(keys::renew(node.clone()));
         node.spawn(confirm::confirm(node.clone()));
         node.spawn(events::tell(node.clone()));
+        node.spawn(collect::tidy(node.clone()));
     }
 
     /// Runs a task until it ends or the node stops.

@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::Transaction;
+use rusqlite::{Connection, Transaction};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -378,6 +378,18 @@ fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
 
 fn note_key(target: &Path) -> String {
     format!("{NOTE_PREFIX}{}", target.display())
+}
+
+/// The versions of all replacements that are in progress: they are completed from what is here.
+pub(super) fn in_progress(conn: &Connection) -> Result<Vec<installed::Installed>, store::Error> {
+    let mut rows = Vec::new();
+    for (key, bytes) in meta::values_from(conn, NOTE_PREFIX)? {
+        let target = Path::new(key.strip_prefix(NOTE_PREFIX).unwrap_or(&key));
+        if let Ok(note) = serde_json::from_slice::<Note>(&bytes) {
+            rows.extend([note.old.row(target), note.new.row(target)].into_iter().flatten());
+        }
+    }
+    Ok(rows)
 }
 
 /// Forgets that anything was being replaced in a folder that is not installed any more.

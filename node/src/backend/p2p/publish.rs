@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     KEYS_FOLDER, P2PConfig,
+    collect::PATIENCE,
     dependencies::check_offline,
     failure::fail,
     gone,
@@ -86,16 +87,19 @@ impl Node {
             ready = self.make_ready(&request, &progress, timeout) => ready,
         };
         let Ready { turn, publisher, prepared, plan } = ready?;
+        let relied_on = self.collecting.clone().read_owned().await;
         let ((at_work, store), telling) = (self.at_work(), progress.clone());
         // From here on it is run to its end, and looks itself whether it is still wanted.
         let until_signed = cancel.clone();
         let done = self.offload.run(move || {
-            let (_at_work, store) = (at_work, store);
+            let (_relied_on, _at_work, store) = (relied_on, at_work, store);
             make(&store, &publisher, prepared, plan, &telling, &until_signed)
         });
         let done = done.await;
         let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
         drop(turn);
+        // How much it takes is known by now.
+        self.trim().await;
         let wait = request.wait;
         let Some(head) = head else {
             self.outbox.notify_one();
@@ -174,7 +178,7 @@ impl Node {
             return Err(why.clone());
         }
         // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
-        self.check_room(0).await?;
+        self.make_room(0, Vec::new(), PATIENCE).await?;
         Ok(Ready { turn, publisher, prepared, plan })
     }
 }

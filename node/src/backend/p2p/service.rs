@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 use super::P2PRegistry;
 use crate::control::{
     api::{
-        AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped,
-        DisconnectRequest, Disconnected, DropRequest, Dropped, ExplainRequest, Explained, Info, InfoRequest,
-        InstallRequest, Installed, KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails,
-        PeerInfoRequest, PeerList, PeerListRequest, Planned, ProjectDone, ProjectRequest, PublishRequest,
-        Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults,
-        Status, Stopping, Trust, TrustRequest, UnbanRequest, Unbanned, Verified, VerifyRequest,
+        AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped, CollectRequest,
+        Collected, DisconnectRequest, Disconnected, DropRequest, Dropped, ExplainRequest, Explained, Info,
+        InfoRequest, InstallRequest, Installed, KeepRequest, KeptList, KeysRenewed, Listing, Outdated,
+        OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Planned, ProjectDone,
+        ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest,
+        Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, UnbanRequest,
+        Unbanned, Verified, VerifyRequest,
     },
     events::EventReceiver,
     service::{Cancel, Outcome, ProgressSender, Service},
@@ -42,6 +43,14 @@ impl Service for P2PRegistry {
 
     async fn amend(&self, request: AmendRequest) -> Outcome<Amended> {
         self.node.amend(request).await
+    }
+
+    async fn collect(&self, request: CollectRequest) -> Outcome<Collected> {
+        self.node.collect(request).await
+    }
+
+    async fn keep(&self, request: KeepRequest) -> Outcome<KeptList> {
+        self.node.keep(request).await
     }
 
     async fn search(&self, request: SearchRequest) -> Outcome<SearchResults> {

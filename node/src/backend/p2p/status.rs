@@ -62,6 +62,7 @@ impl Node {
             packages_indexed: indexed,
             packages_provided: usize::try_from(provided).unwrap_or(usize::MAX),
             announcements_pending: pending + queue.len(),
+            partial: self.partial_installs().await?,
             outbox: queue.iter().map(super::outbox::described).collect(),
             index_peers_complete: snapshot.heads_complete,
             index_peers_total: snapshot.heads_peers,

@@ -22,10 +22,10 @@ use crate::{
     code::Code,
     control::{
         api::{
-            AmendRequest, BanRequest, BootstrapRequest, CancelRequest, Cancelled, DisconnectRequest,
-            DropRequest, ExplainRequest, Failure, Health, InfoRequest, InstallRequest, OutdatedRequest,
-            PeerInfoRequest, PeerListRequest, ProjectRequest, PublishRequest, RemoveRequest, ResolveRequest,
-            SearchRequest, TrustRequest, UnbanRequest, VerifyRequest,
+            AmendRequest, BanRequest, BootstrapRequest, CancelRequest, Cancelled, CollectRequest,
+            DisconnectRequest, DropRequest, ExplainRequest, Failure, Health, InfoRequest, InstallRequest,
+            KeepRequest, OutdatedRequest, PeerInfoRequest, PeerListRequest, ProjectRequest, PublishRequest,
+            RemoveRequest, ResolveRequest, SearchRequest, TrustRequest, UnbanRequest, VerifyRequest,
         },
         service::{Cancel, ProgressSender, Service},
     },
@@ -54,6 +54,8 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/publish/plan", post(plan))
         .route("/publish/cancel", post(cancel))
         .route("/amend", post(amend))
+        .route("/gc", post(collect))
+        .route("/pins", post(keep))
         .route("/search", post(search))
         .route("/install", post(install))
         .route("/project", post(project))
@@ -196,6 +198,14 @@ async fn amend<S: Service>(State(shared): Shares<S>, Ask(request): Ask<AmendRequ
     let work = tokio::spawn(async move { service.amend(request).await });
     let done = async move { work.await.unwrap_or_else(|_| Err(malfunction())) };
     plain(deadline, done).await
+}
+
+async fn collect<S: Service>(State(shared): Shares<S>, Ask(request): Ask<CollectRequest>) -> Answer {
+    plain(VERIFY_DEADLINE, shared.service.collect(request)).await
+}
+
+async fn keep<S: Service>(State(shared): Shares<S>, Ask(request): Ask<KeepRequest>) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.keep(request)).await
 }
 
 async fn install<S: Service>(State(shared): Shares<S>, Ask(request): Ask<InstallRequest>) -> Answer {

@@ -15,11 +15,12 @@ use crate::{
     code::Code,
     control::{
         api::{
-            AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected,
-            DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeysRenewed,
-            Listing, PeerDetails, PeerInfo, PeerInfoRequest, PeerList, PeerListRequest, Planned,
-            PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved,
-            SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
+            AmendRequest, Amended, BootstrapRequest, Bootstrapped, CollectRequest, Collected,
+            DisconnectRequest, Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest,
+            InstallRequest, Installed, KeepRequest, KeptList, KeysRenewed, Listing, PeerDetails, PeerInfo,
+            PeerInfoRequest, PeerList, PeerListRequest, Planned, PublishRequest, Published, Reloaded,
+            RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping,
+            Trust, TrustRequest, Verified, VerifyRequest,
         },
         client::Client,
         service::{Outcome, ProgressSender},
@@ -119,6 +120,14 @@ impl Service for Fake {
     }
 
     async fn plan(&self, _: PublishRequest, _: ProgressSender) -> Outcome<Planned> {
+        unreachable!()
+    }
+
+    async fn collect(&self, _: CollectRequest) -> Outcome<Collected> {
+        unreachable!()
+    }
+
+    async fn keep(&self, _: KeepRequest) -> Outcome<KeptList> {
         unreachable!()
     }
 

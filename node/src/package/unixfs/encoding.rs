@@ -190,6 +190,12 @@ impl<'a> Reader<'a> {
         (name.is_empty() && body.is_empty()).then_some((id, tsize))
     }
 
+    /// The id of the next link of any node; none where no more links follow.
+    pub(super) fn link(&mut self) -> Option<ContentId> {
+        let mut body = Reader(self.bytes(tag::NODE_LINK)?);
+        ContentId::from_bytes(body.bytes(tag::LINK_HASH)?).ok()
+    }
+
     /// The UnixFS data of a file node: its total size and those of its parts, at most `limit` of them.
     pub(super) fn file_data(&mut self, limit: usize) -> Option<(u64, Vec<u64>)> {
         let mut data = Reader(self.bytes(tag::NODE_DATA)?);

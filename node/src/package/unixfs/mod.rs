@@ -22,7 +22,16 @@ pub use directory::{Tree, tree, tree_root};
 pub(crate) use file::any_file_node;
 pub use file::{FileBuilder, FilePart, FileRoot, ReadError, file_tsize, parse_file_node, read_file};
 
-use crate::{code::Code, content};
+use crate::{
+    code::Code,
+    content::{self, ContentId},
+};
+
+/// What a node links to, of a file or of a directory; nothing where it is none of ours.
+pub fn links(bytes: &[u8]) -> Vec<ContentId> {
+    let mut reader = encoding::Reader::new(bytes);
+    std::iter::from_fn(|| reader.link()).collect()
+}
 
 /// Why a graph could not be built or was refused.
 #[derive(Debug, thiserror::Error)]

@@ -76,6 +76,14 @@ pub fn list_of(connection: &Connection, package: &PackageId) -> Result<Vec<Entry
     list(connection, sql, &[&package.publisher.to_string(), &package.name.as_str()], read)
 }
 
+/// The ids of all entries.
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn ids(connection: &Connection) -> Result<Vec<ContentId>, Error> {
+    list(connection, "SELECT id FROM entries", &[], |row| column::read_id(row, "id"))
+}
+
 /// Forgets a whole log; returns how many entries went. Of a log of our own that is for what never left this machine, or before
 /// another one is written in its place in the same transaction.
 ///

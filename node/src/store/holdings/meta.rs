@@ -22,6 +22,15 @@ pub fn keys_from(connection: &Connection, prefix: &str) -> Result<Vec<String>, E
     list(connection, sql, &[&prefix], |row| Ok(row.get("key")?))
 }
 
+/// All values whose keys begin with `prefix`, by key.
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn values_from(connection: &Connection, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+    let sql = "SELECT key, value FROM meta WHERE substr(key, 1, length(?1)) = ?1 ORDER BY key";
+    list(connection, sql, &[&prefix], |row| Ok((row.get("key")?, row.get("value")?)))
+}
+
 /// Sets the value under a key.
 ///
 /// # Errors

@@ -13,9 +13,11 @@ use crate::package::PackageId;
 pub mod entries;
 pub mod heads;
 pub mod installed;
+pub mod kept;
 pub mod meta;
 pub mod outbox;
 pub mod packages;
+pub mod partial;
 pub mod pins;
 pub mod published;
 
@@ -93,6 +95,28 @@ CREATE TABLE packages (
     PRIMARY KEY (root, publisher, name, version)
 ) STRICT;
 CREATE INDEX packages_by_name ON packages (publisher, name, version);
+CREATE TABLE partial (
+    root BLOB NOT NULL,
+    publisher TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    manifest BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    target BLOB NOT NULL,
+    started_at INTEGER NOT NULL,
+    PRIMARY KEY (root, publisher, name, version)
+) STRICT;
+CREATE TABLE kept (
+    name TEXT NOT NULL PRIMARY KEY,
+    root BLOB NOT NULL,
+    publisher TEXT NOT NULL,
+    package TEXT NOT NULL,
+    version TEXT NOT NULL,
+    manifest BLOB NOT NULL,
+    size INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    until INTEGER
+) STRICT;
 CREATE TABLE pins (
     name TEXT NOT NULL PRIMARY KEY,
     publisher TEXT NOT NULL,

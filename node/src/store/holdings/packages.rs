@@ -59,6 +59,14 @@ pub fn list_all(connection: &Connection) -> Result<Vec<HeldPackage>, Error> {
     list(connection, "SELECT * FROM packages", &[], read).map(sorted)
 }
 
+/// Every package that is here, that which came first first.
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn list_by_age(connection: &Connection) -> Result<Vec<HeldPackage>, Error> {
+    list(connection, "SELECT * FROM packages ORDER BY rowid", &[], read)
+}
+
 /// How many packages are here.
 ///
 /// # Errors
@@ -76,6 +84,23 @@ pub fn remove(tx: &Transaction<'_>, package: &PackageId, version: &Version) -> R
     let removed = tx.execute(
         "DELETE FROM packages WHERE publisher = ?1 AND name = ?2 AND version = ?3",
         params![package.publisher.to_string(), package.name.as_str(), version.to_string()],
+    )?;
+    Ok(removed > 0)
+}
+
+/// Forgets one tree of a package; returns whether it was known.
+///
+/// # Errors
+/// Where the table cannot be written.
+pub fn remove_held(tx: &Transaction<'_>, held: &HeldPackage) -> Result<bool, Error> {
+    let removed = tx.execute(
+        "DELETE FROM packages WHERE root = ?1 AND publisher = ?2 AND name = ?3 AND version = ?4",
+        params![
+            held.root.to_bytes(),
+            held.package.publisher.to_string(),
+            held.package.name.as_str(),
+            held.version.to_string()
+        ],
     )?;
     Ok(removed > 0)
 }

@@ -64,6 +64,7 @@ fn show(status: &api::Status, page: &mut Page) {
         )
         .field("unannounced", status.announcements_pending)
         .list("waits", &status.outbox.iter().map(waiting).collect::<Vec<_>>())
+        .list("interrupted", &status.partial.iter().map(interrupted).collect::<Vec<_>>())
         .field("store", format!("{} in {} blocks", page::bytes(status.store_bytes), status.store_blocks))
         .field(
             "traffic",
@@ -74,6 +75,17 @@ fn show(status: &api::Status, page: &mut Page) {
             ),
         );
     bootstrap_lines(&status.bootstrap_lines, page);
+}
+
+/// What an interrupted installation left, and how it goes on.
+fn interrupted(partial: &api::PartialInstall) -> String {
+    format!(
+        "{}: {} of {} are here; go on: ggen marketplace p2p install {}",
+        partial.id,
+        page::bytes(partial.bytes_held),
+        page::bytes(partial.size),
+        partial.id
+    )
 }
 
 /// A version that waits in the outbox, and why.

@@ -7,8 +7,8 @@ use ggen_marketplace::{
     config::P2PConfig,
     control::{
         api::{
-            DropRequest, Dropped, Failure, Planned, PublishRequest, Published, RemoveRequest, Removed, Trust,
-            TrustRequest,
+            CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest, KeptList, Planned,
+            PublishRequest, Published, RemoveRequest, Removed, Trust, TrustRequest,
         },
         service::{Cancel, Outcome, ProgressSender, Service},
     },
@@ -55,6 +55,16 @@ pub(super) async fn drop_offline(config: P2PConfig, request: DropRequest) -> Out
 /// Removes an installed package on the state folder, under its lock.
 pub(super) async fn remove_offline(config: P2PConfig, request: RemoveRequest) -> Outcome<Removed> {
     p2p::remove_offline(config, request).await
+}
+
+/// Frees what nobody needs in the state folder, or says what that is, under its lock.
+pub(super) async fn collect_offline(config: P2PConfig, request: CollectRequest) -> Outcome<Collected> {
+    p2p::collect_offline(config, request).await
+}
+
+/// Changes and lists pins of content in the state folder, under its lock.
+pub(super) async fn keep_offline(config: P2PConfig, request: KeepRequest) -> Outcome<KeptList> {
+    p2p::keep_offline(config, request).await
 }
 
 /// Lists and changes pins in the state folder, under its lock.

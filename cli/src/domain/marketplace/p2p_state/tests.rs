@@ -2,10 +2,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ggen_marketplace::control::{
     api::{
-        AmendRequest, Amended, BootstrapRequest, Bootstrapped, DisconnectRequest, Disconnected, DropRequest,
-        Dropped, Info, InfoRequest, InstallRequest, Installed, KeysRenewed, Listing, PeerDetails,
-        PeerInfoRequest, PeerList, PeerListRequest, Reloaded, ResolveRequest, Resolved, SearchRequest,
-        SearchResults, Status, Verified, VerifyRequest,
+        AmendRequest, Amended, BootstrapRequest, Bootstrapped, CollectRequest, Collected, DisconnectRequest,
+        Disconnected, DropRequest, Dropped, Info, InfoRequest, InstallRequest, Installed, KeepRequest,
+        KeptList, KeysRenewed, Listing, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Reloaded,
+        ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Verified, VerifyRequest,
     },
     client::Client,
     service::Service,
@@ -64,6 +64,14 @@ impl Service for Fake {
     }
 
     async fn plan(&self, _: PublishRequest, _: ProgressSender) -> Outcome<Planned> {
+        unreachable!()
+    }
+
+    async fn collect(&self, _: CollectRequest) -> Outcome<Collected> {
+        unreachable!()
+    }
+
+    async fn keep(&self, _: KeepRequest) -> Outcome<KeptList> {
         unreachable!()
     }
 

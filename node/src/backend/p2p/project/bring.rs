@@ -197,7 +197,6 @@ impl Node {
             return Err(not_here(missing.iter().map(|it| format!("{}@{}", it.id, it.release.version))));
         }
         let total = missing.iter().map(|it| it.release.size).sum();
-        self.check_room(total).await?;
         let tally = Tally::new(progress.clone(), total);
         let fetches = stream::iter(missing).map(|it| self.bring_tree(it, how, tally.clone()));
         fetches
@@ -304,7 +303,7 @@ fn chain(documents: &[Vec<u8>], id: &PackageId, locked: &Locked) -> Result<KeyLo
 }
 
 /// Whether every block of a package's files is here.
-fn is_whole(store: &Store, manifest: &Manifest) -> Result<bool, store::Error> {
+pub(super) fn is_whole(store: &Store, manifest: &Manifest) -> Result<bool, store::Error> {
     for file in manifest.files() {
         let mut open: Vec<FilePart> = vec![file.whole()];
         while let Some(part) = open.pop() {

@@ -6,7 +6,7 @@ mod place;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -20,6 +20,7 @@ use self::{
     place::{Target, Work},
 };
 use super::{
+    collect::Relied,
     disputed::{FROZEN, frozen},
     failure::fail,
     gone,
@@ -45,7 +46,7 @@ use crate::{
         plan::{Free, Misfit, Wishes, compatible, misfits},
         recover,
     },
-    store::pins,
+    store::{packages::HeldPackage, pins},
 };
 
 /// How long work on a project may take where no time was given.
@@ -96,6 +97,8 @@ impl Node {
         if request.dry_run {
             return Ok(answer);
         }
+        let folder = opened.guard.root().join(&wanted.requirements.project().folder);
+        let relied_on = self.rely_on(&wanted.lock, &folder, &folders, how).await?;
         let packages = self.bring_manifests(&wanted.lock, how, &progress).await?;
         let heads = offers.packages.iter().map(|(id, offer)| (id.clone(), offer.head.clone())).collect();
         let target = Arc::new(Target {
@@ -113,10 +116,12 @@ impl Node {
             target.packages.iter().filter(|it| work.written.contains(&it.id)).cloned().collect();
         answer.warnings.extend(self.refuse_disputed(&written, &old).await?);
         answer.bytes_fetched = self.bring_files(&written, how, &progress).await?;
-        let (done, work) = self.put_in_place(&opened, &target, work, progress).await?;
+        let (done, work) = self.put_in_place(&opened, &target, work, progress, relied_on).await?;
         for it in &written {
             self.forget_providers(&it.release.root);
         }
+        // How much they take is known by now.
+        self.trim().await;
         // This node provides the trees from now on.
         self.audience.notify_one();
         answer.written = work.written.len();
@@ -145,6 +150,29 @@ impl Node {
             Ok(Opened { guard, requirements, lock, lock_bytes, recovered })
         })
         .await
+    }
+
+    /// Makes room for what is not here of a lock file, and keeps what is, until all of it is in its place.
+    async fn rely_on(
+        &self,
+        lock: &Lock,
+        folder: &Path,
+        folders: &BTreeMap<PackageId, String>,
+        how: How,
+    ) -> Result<Relied, Failure> {
+        let packages = lock.packages.iter().map(|(id, locked)| {
+            let held = HeldPackage {
+                root: locked.root,
+                manifest: locked.manifest,
+                package: id.clone(),
+                version: locked.version.clone(),
+                size: locked.size,
+            };
+            (held, folder.join(folders.get(id).map_or(id.name.as_str(), String::as_str)))
+        });
+        // Without the network nothing comes that would need room.
+        let packages = if how.offline { Vec::new() } else { packages.collect() };
+        self.begin(packages, how.deadline).await
     }
 
     async fn inspect(&self, opened: &Arc<Opened>, target: &Arc<Target>) -> Result<Work, Failure> {
@@ -189,10 +217,12 @@ impl Node {
         target: &Arc<Target>,
         work: Work,
         progress: ProgressSender,
+        relied_on: Relied,
     ) -> Result<(Done, Work), Failure> {
-        // Both live for as long as the work does, also where nobody waits for it any more.
+        // All live for as long as the work does, also where nobody waits for it any more.
         let (opened, target) = (Arc::clone(opened), Arc::clone(target));
         self.offload_store(move |store| {
+            let _relied_on = relied_on;
             let done = place::apply(store, &opened, &target, &work, &progress)?;
             let folder = opened.guard.root().join(&target.requirements.project().folder);
             place::note(store, &folder, &target, &work)?;

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Opened, bring::Brought};
+use super::{
+    Opened,
+    bring::{Brought, is_whole},
+};
 use crate::{
     backend::p2p::{
         failure::fail,
@@ -23,7 +26,7 @@ use crate::{
     },
     project::{Done, FileChange, Guard, Index, LOCK_FILE, Lock, Placed, Requirements, Site, Swap, Was},
     release::{Release, VerifiedHead},
-    store::{Store, installed, meta, packages},
+    store::{Store, installed, meta, packages, partial},
     time::Timestamp,
 };
 
@@ -164,7 +167,14 @@ fn write(
 pub(super) fn note(store: &Store, folder: &Path, target: &Target, work: &Work) -> Result<(), Failure> {
     let now = Timestamp::now();
     let mut batch = store.batch();
-    for it in target.packages.iter().filter(|it| work.written.contains(&it.id)) {
+    // Of a folder that somebody else brought, the blocks need not be here.
+    let mut provided = BTreeSet::new();
+    for it in &target.packages {
+        if work.written.contains(&it.id) || is_whole(store, &it.manifest).map_err(fail)? {
+            provided.insert(&it.id);
+        }
+    }
+    for it in target.packages.iter().filter(|it| provided.contains(&it.id)) {
         for block in it.manifest.directories().into_iter().chain(it.keys.blocks()) {
             batch.put(block).map_err(fail)?;
         }
@@ -185,11 +195,14 @@ pub(super) fn note(store: &Store, folder: &Path, target: &Target, work: &Work) -
                 let same = |old: &installed::Installed| {
                     old.path == row.path && old.package == row.package && old.manifest == row.manifest
                 };
+                partial::remove(tx, &held_package(it))?;
                 if rows.iter().any(same) {
                     continue;
                 }
                 installed::insert(tx, &row)?;
-                packages::insert(tx, &held_package(it))?;
+                if provided.contains(&it.id) {
+                    packages::insert(tx, &held_package(it))?;
+                }
                 catalog::keep(tx, &it.id)?;
                 if let Some(head) = target.heads.get(&it.id) {
                     meta::set(tx, &head_key(&it.id), head.bytes())?;

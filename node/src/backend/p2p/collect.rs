@@ -1,0 +1,333 @@
+//! `gc`, and room in a store that is full: when blocks are evicted, and what people are told of it. What is evicted `evict` says.
+//!
+//! Nothing is fetched for an installation and nothing is packed while blocks are evicted (`Node::collecting`).
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::OwnedRwLockReadGuard,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::{
+    evict::{self, Evicted, Item, Kind, Marks, Wanted},
+    failure::fail,
+    gone,
+    node::Node,
+};
+use crate::{
+    code::Code,
+    config::P2PConfig,
+    control::api::{CollectRequest, Collected, CollectedItem, Failure, PartialInstall},
+    network::Offload,
+    package::unpack,
+    store::{
+        self, HomeLock, Store,
+        packages::{self, HeldPackage},
+        partial::{self, Partial},
+    },
+    time::Timestamp,
+};
+
+/// How long `gc`, or a publication that needs room, waits for installations and publications that run.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long what an interrupted installation left is kept for the next one.
+const PARTIAL_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// When it is first looked for what nobody came back for.
+const FIRST_LOOK: Duration = Duration::from_secs(600);
+/// How often it is looked for that after the first time.
+const LOOK_INTERVAL: Duration = Duration::from_secs(6 * 3600);
+/// Interrupted installations that `status` tells of.
+const PARTIALS_SHOWN: usize = 10;
+
+/// Held while blocks are relied on that may belong to nothing yet: nothing is evicted as long as one of these is there.
+pub(super) type Relied = OwnedRwLockReadGuard<()>;
+
+impl Node {
+    /// Frees what nobody here needs, or says what that is.
+    pub(super) async fn collect(&self, request: CollectRequest) -> Result<Collected, Failure> {
+        if request.dry_run {
+            let now = self.now();
+            return self.with_store(move |store| planned(store, now)).await;
+        }
+        // Nothing is packed meanwhile.
+        let turn = timeout(PATIENCE, self.publishing.lock()).await.map_err(|_| busy())?;
+        let items = self.evict(Wanted::All, Vec::new(), PATIENCE).await?;
+        drop(turn);
+        let held = self.with_store(Store::stats).await?.bytes;
+        tracing::info!(bytes = bytes_of(&items), items = items.len(), "what nobody here needs was freed");
+        Ok(told(&items, held, false))
+    }
+
+    /// Begins to fetch packages into these folders: makes room for what is not here, notes each of them, so that what is left of it is
+    /// known where it does not come to its end, and keeps what is here of them.
+    ///
+    /// # Errors
+    /// [`Code::Limit`] where there is no room, [`Code::Busy`] where it was waited too long for others.
+    pub(super) async fn begin(
+        &self,
+        packages: Vec<(HeldPackage, PathBuf)>,
+        deadline: Instant,
+    ) -> Result<Relied, Failure> {
+        let held: Vec<HeldPackage> = packages.iter().map(|(held, _)| held.clone()).collect();
+        let spared = held.clone();
+        let lacking = self.with_store(move |store| lacking_bytes(store, &held)).await?;
+        if lacking > 0 {
+            self.make_room(lacking, spared, deadline.saturating_duration_since(Instant::now())).await?;
+        }
+        let relied = timeout_at(deadline, self.collecting.clone().read_owned()).await.map_err(|_| busy())?;
+        let now = self.now();
+        let noted = self.with_store(move |store| {
+            store.write(|tx| {
+                for (package, target) in packages {
+                    // What is here as a whole is not fetched.
+                    if packages::get(tx, &package.root)?.is_empty() {
+                        partial::insert(tx, &Partial { package, target, started_at: now })?;
+                    }
+                }
+                Ok(())
+            })
+        });
+        noted.await?;
+        Ok(relied)
+    }
+
+    /// Makes room for so many more bytes where the store has a bound, by evicting what is of the least value.
+    ///
+    /// # Errors
+    /// [`Code::Limit`] where all that is left is needed; then nothing was evicted.
+    pub(super) async fn make_room(
+        &self,
+        bytes: u64,
+        spared: Vec<HeldPackage>,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        let Some(most) = self.config().store_bytes_max else { return Ok(()) };
+        let held = self.with_store(Store::stats).await?.bytes;
+        let lacking = held.saturating_add(bytes).saturating_sub(most);
+        if lacking == 0 {
+            return Ok(());
+        }
+        let items = self.evict(Wanted::Bytes(lacking), spared, patience).await?;
+        let freed = bytes_of(&items);
+        if !items.is_empty() {
+            tracing::info!(freed, items = items.len(), "blocks were evicted to make room");
+        }
+        if freed < lacking { Err(no_room(bytes, held, most)) } else { Ok(()) }
+    }
+
+    /// As [`Node::make_room`] for what is here already, as far as that can be done at once.
+    pub(super) async fn trim(&self) {
+        if let Err(failure) = self.make_room(0, Vec::new(), Duration::ZERO).await {
+            tracing::debug!(failure.message, "the store is larger than it should be");
+        }
+    }
+
+    async fn evict(
+        &self,
+        wanted: Wanted,
+        spared: Vec<HeldPackage>,
+        patience: Duration,
+    ) -> Result<Vec<Item>, Failure> {
+        let gate = self.collecting.clone().write_owned();
+        let gate = timeout(patience, gate).await.map_err(|_| busy())?;
+        let now = self.now();
+        let done = self.with_store(move |store| {
+            // Kept to the end of the work, also where nobody waits for it any more.
+            let _gate = gate;
+            let evicted = evict::evict(store, wanted, &spared, now)?;
+            sweep_targets(&evicted.items);
+            Ok(evicted)
+        });
+        let Evicted { items, roots } = done.await?;
+        for root in roots {
+            self.forget_providers(&root);
+            if let Err(error) = self.network.stop_providing(root).await {
+                tracing::warn!(%error, "a tree that was evicted is still provided");
+            }
+        }
+        Ok(items)
+    }
+
+    /// What interrupted installations left, for `status`.
+    pub(super) async fn partial_installs(&self) -> Result<Vec<PartialInstall>, Failure> {
+        let read = self.with_store(|store| {
+            let mut shown = Vec::new();
+            for row in store.read(partial::list_all)? {
+                if shown.len() == PARTIALS_SHOWN {
+                    break;
+                }
+                shown.extend(Some(described(store, row)?).filter(|it| it.bytes_held > 0));
+            }
+            Ok(shown)
+        });
+        read.await
+    }
+
+    /// Evicts what nobody came back for, and takes expired pins away.
+    async fn tidy_up(&self) -> Result<(), Failure> {
+        let now = self.now();
+        let is_due = self.with_store(move |store| {
+            evict::expire_pins(store, now)?;
+            let partials = store.read(partial::list_all)?;
+            Ok(partials.iter().any(|it| it.started_at < now.minus(PARTIAL_KEPT)))
+        });
+        if is_due.await? {
+            self.evict(Wanted::Abandoned(now.minus(PARTIAL_KEPT)), Vec::new(), PATIENCE).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Tidies up now and then, until the node stops.
+pub(super) async fn tidy(node: Arc<Node>) {
+    let mut wait = FIRST_LOOK;
+    loop {
+        sleep(wait).await;
+        wait = LOOK_INTERVAL;
+        if let Err(failure) = node.tidy_up().await {
+            tracing::info!(failure.message, "what interrupted installations left is still here");
+        }
+    }
+}
+
+/// Frees what nobody needs in the state folder of a node that does not run, or says what that is.
+///
+/// # Errors
+/// As the running node, and [`Code::AlreadyRunning`] where one runs.
+pub async fn collect_offline(config: P2PConfig, request: CollectRequest) -> Result<Collected, Failure> {
+    let collected = Offload::Threads.run(move || {
+        let lock = HomeLock::acquire(&config.state_dir).map_err(fail)?;
+        let store = super::open_store(&config.state_dir)?;
+        let collected = collect_in(&store, request, Timestamp::now());
+        drop((store, lock));
+        collected.map_err(fail)
+    });
+    collected.await.ok_or_else(|| gone("the collection"))?
+}
+
+fn collect_in(store: &Store, request: CollectRequest, now: Timestamp) -> Result<Collected, store::Error> {
+    if request.dry_run {
+        return planned(store, now);
+    }
+    let evicted = evict::evict(store, Wanted::All, &[], now)?;
+    sweep_targets(&evicted.items);
+    Ok(told(&evicted.items, store.stats()?.bytes, false))
+}
+
+fn planned(store: &Store, now: Timestamp) -> Result<Collected, store::Error> {
+    let items = evict::evictable(store, now)?;
+    Ok(told(&items, store.stats()?.bytes, true))
+}
+
+/// Removes the staging folders that interrupted installations left beside their targets.
+fn sweep_targets(items: &[Item]) {
+    let parents: BTreeSet<_> = items
+        .iter()
+        .filter_map(|item| match &item.kind {
+            Kind::Partial(partial) => partial.target.parent().map(ToOwned::to_owned),
+            Kind::Leftover | Kind::Cached(_) => None,
+        })
+        .collect();
+    for parent in parents {
+        match unpack::sweep_partials(&parent) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%error, "staging folders were not looked for"),
+        }
+    }
+}
+
+/// Bytes of packages that are not here, as far as that is known.
+fn lacking_bytes(store: &Store, held: &[HeldPackage]) -> Result<u64, store::Error> {
+    let mut lacking = 0u64;
+    for package in held {
+        if store.read(|conn| packages::get(conn, &package.root))?.is_empty() {
+            lacking = lacking.saturating_add(package.size.saturating_sub(bytes_here(store, package)?));
+        }
+    }
+    Ok(lacking)
+}
+
+fn bytes_here(store: &Store, package: &HeldPackage) -> Result<u64, store::Error> {
+    let mut marks = Marks::default();
+    marks.unfinished(store, package)?;
+    let ids: Vec<_> = marks.seen.into_iter().collect();
+    Ok(store.bytes_of(&ids)?.min(package.size))
+}
+
+fn described(store: &Store, row: Partial) -> Result<PartialInstall, store::Error> {
+    Ok(PartialInstall {
+        id: named(&row.package),
+        cid: row.package.root.to_string(),
+        size: row.package.size,
+        bytes_held: bytes_here(store, &row.package)?,
+        path: row.target.display().to_string(),
+        started_at: row.started_at.to_string(),
+    })
+}
+
+fn named(held: &HeldPackage) -> String {
+    format!("{}@{}", held.package, held.version)
+}
+
+fn bytes_of(items: &[Item]) -> u64 {
+    items.iter().map(|item| item.bytes).sum()
+}
+
+fn told(items: &[Item], held: u64, dry_run: bool) -> Collected {
+    let bytes = bytes_of(items);
+    let item = |item: &Item| {
+        let (kind, id) = match &item.kind {
+            Kind::Leftover => ("leftover", String::new()),
+            Kind::Partial(partial) => ("partial", named(&partial.package)),
+            Kind::Cached(held) => ("cached", named(held)),
+        };
+        CollectedItem { kind: kind.to_owned(), id, bytes: item.bytes, blocks: item.blocks.len() as u64 }
+    };
+    Collected {
+        dry_run,
+        bytes,
+        blocks: items.iter().map(|item| item.blocks.len() as u64).sum(),
+        items: items.iter().map(item).collect(),
+        bytes_left: if dry_run { held.saturating_sub(bytes) } else { held },
+    }
+}
+
+fn busy() -> Failure {
+    Failure::new(
+        Code::Busy,
+        "Installations or publications are in progress; nothing was freed.",
+        "Try again when they are done.",
+    )
+}
+
+fn no_room(bytes: u64, held: u64, most: u64) -> Failure {
+    Failure::new(
+        Code::Limit,
+        format!(
+            "{bytes} bytes do not fit: the store holds {held} of at most {most} bytes, and too little of it can be freed. The rest is \
+             installed, published or pinned."
+        ),
+        "Raise the limit: ggen marketplace p2p config set limits.store_bytes_max <bytes>\n\
+         Or see what can be freed: ggen marketplace p2p gc --dry-run",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::p2p::evict::tests::World;
+
+    #[test]
+    fn what_is_here_of_an_interrupted_installation_is_told() {
+        let world = World::new();
+        let held = world.publish("1.0.0", &[1, 2]);
+        let (partial, _) = world.interrupt(&held);
+        let told = described(&world.store, partial).unwrap();
+        assert!(told.bytes_held > 20_000 && told.bytes_held < told.size, "{told:?}");
+        assert_eq!((told.path.as_str(), told.size), ("/somewhere/out", held.size));
+        let lacking = lacking_bytes(&world.store, std::slice::from_ref(&held)).unwrap();
+        assert_eq!(lacking, told.size - told.bytes_held);
+    }
+}

@@ -353,6 +353,12 @@ pub const REASON_BYTES_MAX: usize = 512;
 pub const DEPRECATION_BYTES_MAX: usize = 160;
 /// Bytes of the yanked versions that a head names, within [`HEAD_BYTES_MAX`]: some twenty; the log has all of them.
 pub const YANKED_NAMED_BYTES_MAX: usize = 160;
+/// The least that the line may be limited to, in bytes of blocks and logs a second: one block of the largest size takes a minute.
+pub const LINE_BYTES_PER_SECOND_MIN: u64 = 16 << 10;
+/// Spans of time of a schedule of limits: four a day, each day another.
+pub const SCHEDULE_SPANS_MAX: usize = 28;
+/// Bytes of one line of a schedule; a full one has some fifty.
+pub const SCHEDULE_LINE_BYTES_MAX: usize = 128;
 /// Pins of content.
 pub const KEPT_MAX: usize = 10_000;
 /// Bytes of the name of a pin of content: a full id with version fits.

@@ -94,6 +94,8 @@ impl Service for Answers {
             announcements_pending: 0,
             outbox: vec![],
             partial: vec![],
+            upload_bytes_per_second: Some(1_000_000),
+            download_bytes_per_second: None,
             index_peers_complete: 2,
             index_peers_total: 2,
             store_bytes: 2048,

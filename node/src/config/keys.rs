@@ -11,6 +11,7 @@ use super::{
     error::{Place, Problem},
     value::{Fault, Kind, Value},
 };
+use crate::limits::LINE_BYTES_PER_SECOND_MIN;
 
 /// Whether a running node can take a new value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +172,28 @@ pub const KEYS: &[Key] = &[
         Reload::Live,
         field!(store_bytes_max: Integer),
         "Bytes of blocks kept on disk, at least 16 MiB. No limit where absent.",
+    ),
+    key(
+        "limits.upload_bytes_per_second",
+        Kind::Integer { min: LINE_BYTES_PER_SECOND_MIN, max: i64::MAX as u64 },
+        Reload::Live,
+        field!(upload_bytes_per_second: Integer),
+        "Bytes of packages sent in a second, to all peers together, at least 16384. No limit where absent.",
+    ),
+    key(
+        "limits.download_bytes_per_second",
+        Kind::Integer { min: LINE_BYTES_PER_SECOND_MIN, max: i64::MAX as u64 },
+        Reload::Live,
+        field!(download_bytes_per_second: Integer),
+        "Bytes of packages received in a second, from all peers together, at least 16384. No limit where absent.",
+    ),
+    key(
+        "limits.schedule",
+        Kind::Schedule,
+        Reload::Live,
+        field!(schedule: Schedule),
+        "Other limits at some times of the week, in local time, such as \"mon-fri 08:00-18:00 up=1MB/s down=4MB/s\" or \"22:00-06:00 \
+         up=none\". The first span that holds counts.",
     ),
     key(
         "peers.connections_low",
@@ -366,6 +389,7 @@ mod tests {
             Kind::Level => Value::Level(LogLevel::Debug),
             Kind::Topology => Value::Topology(Topology::Hybrid),
             Kind::Role => Value::Role(Role::Hub),
+            Kind::Schedule => Value::Schedule(vec!["22:00-06:00 up=none".parse().unwrap()]),
         }
     }
 
@@ -426,7 +450,13 @@ mod tests {
                 assert_eq!(at["description"], key.doc);
                 assert_eq!(
                     at.get("default").is_none(),
-                    ["limits.store_bytes_max", "install.max_age"].contains(&key.name),
+                    [
+                        "limits.store_bytes_max",
+                        "limits.upload_bytes_per_second",
+                        "limits.download_bytes_per_second",
+                        "install.max_age"
+                    ]
+                    .contains(&key.name),
                     "{}",
                     key.name
                 );

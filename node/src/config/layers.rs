@@ -255,6 +255,7 @@ mod tests {
         let text = "listen_addresses = []\nbootstrap_nodes = ['/ip4/10.0.0.1/tcp/1']\ndht_server_mode = false\n\
             packages_topic = '/t'\nquery_timeout_secs = 3\nrole = 'spoke'\n[topology]\nkind = 'hub-and-spoke'\n\
             hubs = ['/ip4/10.0.0.2/tcp/1']\n[limits]\nconnections_max = 50\nstore_bytes_max = 1_000_000_000\n\
+            upload_bytes_per_second = 100_000\ndownload_bytes_per_second = 200_000\nschedule = ['08:00-18:00 up=none']\n\
             [peers]\nconnections_low = 4\nconnections_high = 8\nmin_reputation = 0.5\n\
             [publish]\nconfirm_days = 7\n[install]\nmax_age = 14\n[log]\nlevel = 'debug'\n";
         let effective = Layers { file: file(text), ..layers() }.resolve().unwrap();
@@ -272,6 +273,9 @@ mod tests {
             connections_low: 4,
             connections_high: 8,
             store_bytes_max: Some(1_000_000_000),
+            upload_bytes_per_second: Some(100_000),
+            download_bytes_per_second: Some(200_000),
+            schedule: vec!["08:00-18:00 up=none".parse().unwrap()],
             min_reputation: 0.5,
             confirm_days: 7,
             max_age_days: Some(14),
@@ -279,7 +283,7 @@ mod tests {
         };
         assert_eq!(effective.config, expected);
         assert!(effective.origins.values().all(|origin| matches!(origin, Origin::File { .. })));
-        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:22");
+        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:25");
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod env;
 mod error;
 pub mod keys;
 mod layers;
+pub mod schedule;
 mod topology;
 mod value;
 
@@ -35,6 +36,7 @@ pub use document::{Document, Unknown};
 pub use error::{Error, Place, Problem};
 pub use keys::{Key, Reload, schema};
 pub use layers::{Effective, Layers, Origin, Shown};
+pub use schedule::{Moment, Rate, Span};
 pub use topology::{Role, Topology};
 pub use value::{NONE, Value};
 
@@ -76,6 +78,12 @@ pub struct P2PConfig {
     pub connections_high: u32,
     /// Bytes of blocks kept on disk; no limit where absent.
     pub store_bytes_max: Option<u64>,
+    /// Bytes of blocks and logs that are sent in a second at most; no limit where absent.
+    pub upload_bytes_per_second: Option<u64>,
+    /// Bytes of blocks and logs that are received in a second at most; no limit where absent.
+    pub download_bytes_per_second: Option<u64>,
+    /// Limits at some times of the week, in the place of the two before; the first span that holds counts.
+    pub schedule: Vec<Span>,
     /// Peers with a reputation below this are not fetched from; 0 to 1.
     pub min_reputation: f64,
     /// Days within which this node's publishers promise their next confirmation, 1 to 90.
@@ -111,6 +119,9 @@ impl P2PConfig {
             connections_low: 0,
             connections_high: 0,
             store_bytes_max: None,
+            upload_bytes_per_second: None,
+            download_bytes_per_second: None,
+            schedule: Vec::new(),
             min_reputation: 0.0,
             confirm_days: CONFIRM_DAYS,
             max_age_days: None,
@@ -253,6 +264,12 @@ pub struct Partial {
     pub connections_high: Option<u32>,
     /// See [`P2PConfig::store_bytes_max`].
     pub store_bytes_max: Option<u64>,
+    /// See [`P2PConfig::upload_bytes_per_second`].
+    pub upload_bytes_per_second: Option<u64>,
+    /// See [`P2PConfig::download_bytes_per_second`].
+    pub download_bytes_per_second: Option<u64>,
+    /// See [`P2PConfig::schedule`].
+    pub schedule: Option<Vec<Span>>,
     /// See [`P2PConfig::min_reputation`].
     pub min_reputation: Option<f64>,
     /// See [`P2PConfig::confirm_days`].
@@ -280,6 +297,9 @@ impl Partial {
             connections_low: Some(config.connections_low),
             connections_high: Some(config.connections_high),
             store_bytes_max: config.store_bytes_max,
+            upload_bytes_per_second: config.upload_bytes_per_second,
+            download_bytes_per_second: config.download_bytes_per_second,
+            schedule: Some(config.schedule),
             min_reputation: Some(config.min_reputation),
             confirm_days: Some(config.confirm_days),
             max_age_days: config.max_age_days,
@@ -305,10 +325,14 @@ impl Partial {
         put(&mut config.connections_max, self.connections_max);
         put(&mut config.connections_low, self.connections_low);
         put(&mut config.connections_high, self.connections_high);
+        put(&mut config.schedule, self.schedule);
         put(&mut config.min_reputation, self.min_reputation);
         put(&mut config.confirm_days, self.confirm_days);
         put(&mut config.log_level, self.log_level);
         config.store_bytes_max = self.store_bytes_max.or(config.store_bytes_max);
+        config.upload_bytes_per_second = self.upload_bytes_per_second.or(config.upload_bytes_per_second);
+        config.download_bytes_per_second =
+            self.download_bytes_per_second.or(config.download_bytes_per_second);
         config.max_age_days = self.max_age_days.or(config.max_age_days);
     }
 }
@@ -393,6 +417,9 @@ mod tests {
         config.connections_low = 7;
         config.connections_high = 9;
         config.store_bytes_max = Some(1 << 30);
+        config.upload_bytes_per_second = Some(1 << 20);
+        config.download_bytes_per_second = Some(1 << 21);
+        config.schedule = vec!["mon 08:00-18:00 up=none".parse().unwrap()];
         config.min_reputation = 0.25;
         config.log_level = LogLevel::Trace;
         config.dht_server_mode = false;

@@ -8,8 +8,8 @@ use libp2p::Multiaddr;
 use serde_json::json;
 use toml::de::{DeArray, DeValue};
 
-use super::{LogLevel, Role, Topology, address, error::quoted, topology::any_of};
-use crate::limits::{CONFIG_ADDRESSES_MAX, TOPIC_BYTES_MAX};
+use super::{LogLevel, Role, Span, Topology, address, error::quoted, topology::any_of};
+use crate::limits::{CONFIG_ADDRESSES_MAX, SCHEDULE_LINE_BYTES_MAX, SCHEDULE_SPANS_MAX, TOPIC_BYTES_MAX};
 
 /// What values a key takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Topology,
     /// A role.
     Role,
+    /// Limits by the time of the week.
+    Schedule,
 }
 
 /// A key's value.
@@ -54,6 +56,8 @@ pub enum Value {
     Topology(Topology),
     /// A role.
     Role(Role),
+    /// Limits by the time of the week.
+    Schedule(Vec<Span>),
 }
 
 impl Value {
@@ -68,23 +72,15 @@ impl Value {
             Self::Level(level) => json!(level.as_str()),
             Self::Topology(topology) => json!(topology.as_str()),
             Self::Role(role) => json!(role.as_str()),
+            Self::Schedule(spans) => spans.iter().map(ToString::to_string).collect(),
         }
     }
 
     /// The value as TOML, a list one element a line.
     pub(super) fn to_toml(&self) -> toml_edit::Value {
         match self {
-            Self::Addresses(list) => {
-                let mut array: toml_edit::Array = list.iter().map(ToString::to_string).collect();
-                for element in array.iter_mut() {
-                    element.decor_mut().set_prefix("\n    ");
-                }
-                if !list.is_empty() {
-                    array.set_trailing("\n");
-                    array.set_trailing_comma(true);
-                }
-                array.into()
-            }
+            Self::Addresses(list) => one_a_line(list),
+            Self::Schedule(spans) => one_a_line(spans),
             Self::Switch(on) => (*on).into(),
             Self::Text(text) => text.as_str().into(),
             // Bounded by the key's kind, whose bounds are those of TOML at most.
@@ -97,17 +93,24 @@ impl Value {
     }
 }
 
+fn one_a_line<T: fmt::Display>(list: &[T]) -> toml_edit::Value {
+    let mut array: toml_edit::Array = list.iter().map(ToString::to_string).collect();
+    for element in array.iter_mut() {
+        element.decor_mut().set_prefix("\n    ");
+    }
+    if !list.is_empty() {
+        array.set_trailing("\n");
+        array.set_trailing_comma(true);
+    }
+    array.into()
+}
+
 /// As [`super::edit::set`] and the environment take it.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Addresses(list) if list.is_empty() => f.write_str(NONE),
-            Self::Addresses(list) => {
-                for (index, address) in list.iter().enumerate() {
-                    write!(f, "{}{address}", if index == 0 { "" } else { "," })?;
-                }
-                Ok(())
-            }
+            Self::Addresses(list) => joined(list, f),
+            Self::Schedule(spans) => joined(spans, f),
             Self::Switch(on) => on.fmt(f),
             Self::Text(text) => text.fmt(f),
             Self::Integer(number) => number.fmt(f),
@@ -117,6 +120,16 @@ impl fmt::Display for Value {
             Self::Role(role) => role.fmt(f),
         }
     }
+}
+
+fn joined<T: fmt::Display>(list: &[T], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if list.is_empty() {
+        return f.write_str(NONE);
+    }
+    for (index, element) in list.iter().enumerate() {
+        write!(f, "{}{element}", if index == 0 { "" } else { "," })?;
+    }
+    Ok(())
 }
 
 /// The word for an empty list, where a list is written as text.
@@ -151,6 +164,7 @@ impl Kind {
             Self::Level => "off, error, warn, info, debug or trace".into(),
             Self::Topology => any_of(Topology::ALL),
             Self::Role => any_of(Role::ALL),
+            Self::Schedule => "a list such as [\"mon-fri 08:00-18:00 up=1MB/s down=4MB/s\"]".into(),
         }
     }
 
@@ -190,6 +204,8 @@ impl Kind {
         let wrong = || vec![Fault::new(format!("{} is not {}", quoted(text), self.expected()))];
         let value = match self {
             Self::Listen | Self::Dial => return self.parse_addresses(text),
+            Self::Schedule if text.trim() == NONE => Value::Schedule(Vec::new()),
+            Self::Schedule => return schedule(text.split(',').map(|part| Ok((part, None)))),
             Self::Switch => Value::Switch(text.trim().parse().map_err(|_| wrong())?),
             Self::Topic => Value::Text(text.to_owned()),
             Self::Integer { .. } => Value::Integer(text.trim().parse().map_err(|_| wrong())?),
@@ -217,10 +233,7 @@ impl Kind {
         self.addresses(text.split(',').map(|part| Ok((part.trim(), None))))
     }
 
-    fn addresses<'a>(
-        self,
-        parts: impl Iterator<Item = Result<(&'a str, Option<usize>), Fault>>,
-    ) -> Result<Value, Vec<Fault>> {
+    fn addresses<'a>(self, parts: impl Iterator<Item = Part<'a>>) -> Result<Value, Vec<Fault>> {
         let (mut list, mut faults) = (Vec::new(), Vec::new());
         for (index, part) in parts.enumerate() {
             if index == CONFIG_ADDRESSES_MAX {
@@ -248,7 +261,10 @@ impl Kind {
             ))]
         };
         let value = match (self, value) {
-            (Self::Listen | Self::Dial, DeValue::Array(array)) => return self.read_addresses(array),
+            (Self::Listen | Self::Dial, DeValue::Array(array)) => {
+                return self.addresses(strings(array, "an address"));
+            }
+            (Self::Schedule, DeValue::Array(array)) => return schedule(strings(array, "a line")),
             (Self::Switch, DeValue::Boolean(on)) => Value::Switch(*on),
             (Self::Topic, DeValue::String(text)) => Value::Text(text.clone().into_owned()),
             (Self::Integer { .. }, DeValue::Integer(number)) => {
@@ -275,20 +291,6 @@ impl Kind {
         if faults.is_empty() { Ok(value) } else { Err(faults) }
     }
 
-    fn read_addresses(self, array: &DeArray<'_>) -> Result<Value, Vec<Fault>> {
-        self.addresses(array.iter().map(|element| {
-            let offset = Some(element.span().start);
-            match element.get_ref() {
-                DeValue::String(text) => Ok((text.as_ref(), offset)),
-                other => {
-                    let what =
-                        format!("{} is {}, expected an address in quotes", shown(other), described(other));
-                    Err(Fault { offset, ..Fault::new(what) })
-                }
-            }
-        }))
-    }
-
     pub(super) fn schema(self) -> serde_json::Value {
         match self {
             Self::Listen | Self::Dial => {
@@ -312,12 +314,52 @@ impl Kind {
                     "properties": properties,
                 })
             }
+            Self::Schedule => {
+                let line = json!({ "type": "string", "maxLength": SCHEDULE_LINE_BYTES_MAX });
+                json!({ "type": "array", "items": line, "maxItems": SCHEDULE_SPANS_MAX })
+            }
             Self::Role => {
                 let words: Vec<&str> = Role::ALL.iter().map(|it| it.as_str()).collect();
                 json!({ "type": "string", "enum": words })
             }
         }
     }
+}
+
+/// Text of a list, or of one element of it: where it stands, if it stands in a document.
+type Part<'a> = Result<(&'a str, Option<usize>), Fault>;
+
+/// The elements of an array, each of which must be a string.
+fn strings<'a>(array: &'a DeArray<'_>, what: &'static str) -> impl Iterator<Item = Part<'a>> {
+    array.iter().map(move |element| {
+        let offset = Some(element.span().start);
+        match element.get_ref() {
+            DeValue::String(text) => Ok((text.as_ref(), offset)),
+            other => {
+                let what = format!("{} is {}, expected {what} in quotes", shown(other), described(other));
+                Err(Fault { offset, ..Fault::new(what) })
+            }
+        }
+    })
+}
+
+fn schedule<'a>(parts: impl Iterator<Item = Part<'a>>) -> Result<Value, Vec<Fault>> {
+    let (mut spans, mut faults) = (Vec::new(), Vec::new());
+    for (index, part) in parts.enumerate() {
+        if index == SCHEDULE_SPANS_MAX {
+            faults.push(Fault::new(format!("more than {SCHEDULE_SPANS_MAX} spans of time")));
+            break;
+        }
+        let parsed = part.and_then(|(text, offset)| {
+            let wrong = |what: String| Fault { offset, ..Fault::new(format!("{}: {what}", quoted(text))) };
+            text.trim().parse::<Span>().map_err(wrong)
+        });
+        match parsed {
+            Ok(span) => spans.push(span),
+            Err(fault) => faults.push(Fault { index: Some(index), ..fault }),
+        }
+    }
+    if faults.is_empty() { Ok(Value::Schedule(spans)) } else { Err(faults) }
 }
 
 fn too_many() -> String {

@@ -211,6 +211,12 @@ pub struct Status {
     /// Versions that wait, unsigned, until they can be published, in the order in which they came.
     #[serde(default)]
     pub outbox: Vec<QueuedPackage>,
+    /// Bytes of packages that are sent in a second at most, as limits and schedule are now.
+    #[serde(default)]
+    pub upload_bytes_per_second: Option<u64>,
+    /// Bytes of packages that are received in a second at most.
+    #[serde(default)]
+    pub download_bytes_per_second: Option<u64>,
     /// What interrupted installations left, the oldest first: the next one goes on from there.
     #[serde(default)]
     pub partial: Vec<PartialInstall>,

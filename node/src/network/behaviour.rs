@@ -102,7 +102,7 @@ impl Behaviour {
             kad: kademlia::Behaviour::new(dht(id, settings)),
             gossip: gossip::Behaviour::new(gossipsub(key, settings, metrics)?),
             fetch: request_response::Behaviour::with_codec(
-                Cbor::new(FETCH_REQUEST_BYTES_MAX, FETCH_ANSWER_BYTES_MAX),
+                Cbor::new(FETCH_REQUEST_BYTES_MAX, FETCH_ANSWER_BYTES_MAX).limited(settings.line.clone()),
                 [(StreamProtocol::new(fetch::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
                 request_response::Config::default()
                     // The codec gives up much earlier where nothing moves.
@@ -110,7 +110,7 @@ impl Behaviour {
                     .with_max_concurrent_streams(FETCH_STREAMS_MAX),
             ),
             logs: request_response::Behaviour::with_codec(
-                logs::Codec::default(),
+                logs::Codec::limited(settings.line.clone()),
                 [(
                     StreamProtocol::new(fetch::log::protocol::PROTOCOL),
                     request_response::ProtocolSupport::Full,

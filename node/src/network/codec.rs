@@ -9,7 +9,10 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::progress::{Pace, Watched};
+use super::{
+    limiter::{Limited, Line},
+    progress::{Pace, Watched},
+};
 use crate::{fetch, fetch::protocol::Arrived, hello, sync};
 
 /// Bytes that a message is given room for at once; more only as they arrive.
@@ -39,19 +42,27 @@ pub(super) struct Cbor<Q, A> {
     answer_bytes_max: usize,
     /// Of the request that was written last; its answer is read by the same codec.
     arrived: Option<Arrived>,
+    /// What its answers keep to.
+    line: Line,
     kinds: PhantomData<fn() -> (Q, A)>,
 }
 
 impl<Q, A> Cbor<Q, A> {
     /// A codec that refuses larger messages, in both directions.
     pub(super) fn new(request_bytes_max: usize, answer_bytes_max: usize) -> Self {
-        Self { request_bytes_max, answer_bytes_max, arrived: None, kinds: PhantomData }
+        let line = Line::default();
+        Self { request_bytes_max, answer_bytes_max, arrived: None, line, kinds: PhantomData }
+    }
+
+    /// The same, whose answers keep to the limits of this node.
+    pub(super) fn limited(self, line: Line) -> Self {
+        Self { line, ..self }
     }
 }
 
 impl<Q, A> Clone for Cbor<Q, A> {
     fn clone(&self) -> Self {
-        Self::new(self.request_bytes_max, self.answer_bytes_max)
+        Self::new(self.request_bytes_max, self.answer_bytes_max).limited(self.line.clone())
     }
 }
 
@@ -75,7 +86,8 @@ where
     where
         T: AsyncRead + Unpin + Send,
     {
-        read(&mut Watched::new(io, Pace::OWN, self.arrived.take()), self.answer_bytes_max).await
+        let mut io = Limited::new(io, &self.line);
+        read(&mut Watched::new(&mut io, Pace::OWN, self.arrived.take()), self.answer_bytes_max).await
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Q) -> io::Result<()>
@@ -90,7 +102,8 @@ where
     where
         T: AsyncWrite + Unpin + Send,
     {
-        write(&mut Watched::new(io, Pace::ANSWER, None), answer, self.answer_bytes_max).await
+        let mut io = Limited::new(io, &self.line);
+        write(&mut Watched::new(&mut io, Pace::ANSWER, None), answer, self.answer_bytes_max).await
     }
 }
 

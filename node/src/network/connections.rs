@@ -246,6 +246,7 @@ mod tests {
             connections: marks,
             first_contact: FirstContact::default(),
             runs: crate::hello::Runs::new(crate::hello::Run::from_bytes([1; 16]), []),
+            line: crate::network::Line::default(),
         })
     }
 

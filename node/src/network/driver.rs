@@ -25,6 +25,7 @@ use super::{
     handshakes::Latest,
     healing::Healing,
     intake::Intake,
+    limiter::Line,
     listening::Listening,
     logs::Logs,
     lookups::Lookups,
@@ -83,6 +84,7 @@ pub fn spawn(
             .with_substream_upgrade_protocol_override(Version::V1Lazy),
     );
     let exchanging = Exchanging::new(&store, offload)?;
+    let line = settings.line.clone();
     let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (events, event_queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (heads, heads_read) = watch::channel(HeadsRead::default());
@@ -109,9 +111,10 @@ pub fn spawn(
         moving: Moving::new(metrics),
         last_bootstrap: None,
         greetings: Greetings::new(key.clone(), settings.runs),
+        line: line.clone(),
     };
     tokio::spawn(driver.run(command_queue));
-    Ok((Handle { local, commands, heads: heads_read }, event_queue))
+    Ok((Handle { local, commands, heads: heads_read, line }, event_queue))
 }
 
 pub(super) struct Driver {
@@ -140,6 +143,8 @@ pub(super) struct Driver {
     pub(super) moving: Moving,
     pub(super) last_bootstrap: Option<Timestamp>,
     pub(super) greetings: Greetings,
+    /// How many bytes of blocks and logs move in a second.
+    pub(super) line: Line,
 }
 
 impl Driver {

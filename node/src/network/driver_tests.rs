@@ -96,6 +96,7 @@ fn start(script: &Arc<Mutex<Script>>, store: Store, observer: Observer) -> Handl
         connections: Marks { low: 4, high: 8 },
         first_contact: FirstContact::default(),
         runs: Runs::new(Run::from_bytes([1; 16]), []),
+        line: Line::default(),
     };
     let base = transport::base(Scripted(script.clone()));
     let key = Keypair::generate_ed25519();

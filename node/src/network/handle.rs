@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Error, logs::Question, snapshot::Snapshot};
+use super::{Error, limiter::Line, logs::Question, snapshot::Snapshot};
 use crate::{
     content::ContentId,
     fetch::{
@@ -142,6 +142,7 @@ pub struct Handle {
     pub(super) local: PeerId,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) heads: watch::Receiver<HeadsRead>,
+    pub(super) line: Line,
 }
 
 /// How many of the connected peers' catalogues have been read.
@@ -166,6 +167,11 @@ impl Handle {
     /// This node's peer id.
     pub fn local_peer(&self) -> PeerId {
         self.local
+    }
+
+    /// How many bytes of blocks and logs move in a second.
+    pub fn line(&self) -> &Line {
+        &self.line
     }
 
     async fn call<T>(
@@ -531,7 +537,7 @@ mod tests {
     async fn nodes_that_took_a_head_count_although_others_still_let_it_wait() {
         let (commands, mut received) = mpsc::channel(1);
         let (_heads, read) = watch::channel(HeadsRead::default());
-        let handle = Handle { local: PeerId::random(), commands, heads: read };
+        let handle = Handle { local: PeerId::random(), commands, heads: read, line: Line::default() };
         let driver = async {
             let Some(Command::PutRecord(_, _, _unanswered)) = received.recv().await else {
                 panic!("not stored")
@@ -547,7 +553,7 @@ mod tests {
     async fn a_loop_that_takes_no_commands_is_not_waited_for() {
         let (commands, received) = mpsc::channel(1);
         let (_heads, read) = watch::channel(HeadsRead::default());
-        let handle = Handle { local: PeerId::random(), commands, heads: read };
+        let handle = Handle { local: PeerId::random(), commands, heads: read, line: Line::default() };
         let soon = Duration::from_millis(20);
         let unblock = || handle.tell(soon, Command::Unblock(PeerId::random()));
         unblock().await.unwrap();

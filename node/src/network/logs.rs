@@ -19,6 +19,7 @@ use super::{
     blocks::failure_of,
     codec::{read, write},
     driver::Driver,
+    limiter::{Limited, Line},
     progress::{Pace, Watched},
     serve::Work,
 };
@@ -55,11 +56,20 @@ pub(super) struct Frames(Option<mpsc::Receiver<Frame>>);
 pub(super) struct Codec {
     /// Of the request that was written last; its answer is read by the same codec.
     asked: Option<(mpsc::Sender<Frame>, Arrived)>,
+    /// What its answers keep to.
+    line: Line,
+}
+
+impl Codec {
+    /// One whose answers keep to the limits of this node.
+    pub(super) fn limited(line: Line) -> Self {
+        Self { asked: None, line }
+    }
 }
 
 impl Clone for Codec {
     fn clone(&self) -> Self {
-        Self::default()
+        Self::limited(self.line.clone())
     }
 }
 
@@ -82,7 +92,8 @@ impl request_response::Codec for Codec {
     {
         let given_up = || io::Error::other("the rest of the answer is not wanted");
         let (frames, arrived) = self.asked.take().ok_or_else(given_up)?;
-        let mut io = Watched::new(io, Pace::OWN, Some(arrived));
+        let mut io = Limited::new(io, &self.line);
+        let mut io = Watched::new(&mut io, Pace::OWN, Some(arrived));
         loop {
             let frame: Frame = tokio::select! { biased;
                 () = frames.closed() => return Err(given_up()),
@@ -110,7 +121,8 @@ impl request_response::Codec for Codec {
         T: AsyncWrite + Unpin + Send,
     {
         let Some(mut frames) = answer.0 else { return Ok(()) };
-        let mut io = Watched::new(io, Pace::ANSWER, None);
+        let mut io = Limited::new(io, &self.line);
+        let mut io = Watched::new(&mut io, Pace::ANSWER, None);
         while let Some(frame) = frames.recv().await {
             write(&mut io, frame, LOG_FRAME_BYTES_MAX).await?;
         }

@@ -34,6 +34,7 @@ mod heard;
 mod identification;
 mod intake;
 mod kademlia;
+mod limiter;
 mod listeners;
 mod listening;
 mod logs;
@@ -65,6 +66,7 @@ pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
 pub use driver::spawn;
 pub use first_contact::FirstContact;
 pub use handle::{Answers, DialFailure, Handle, HeadsRead, Provider};
+pub use limiter::Line;
 pub use metrics::Metrics;
 pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
@@ -93,6 +95,8 @@ pub struct Settings {
     pub first_contact: FirstContact,
     /// Which run of this node this is.
     pub runs: Runs,
+    /// How many bytes of blocks and logs move in a second; every copy is the same one.
+    pub line: Line,
 }
 
 /// What happened, for the bookkeeping and for an [`Observer`].

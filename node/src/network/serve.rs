@@ -17,7 +17,10 @@ use super::{
 };
 use crate::{
     content::ContentId,
-    fetch::protocol::{Answer, Found, Request},
+    fetch::{
+        RequestFailure,
+        protocol::{Answer, Found, Request},
+    },
     heads::{
         compare::Broken,
         exchange::{self, Ours, Ticket},
@@ -88,6 +91,11 @@ impl Driver {
     }
 
     pub(super) fn fetch(&mut self, peer: PeerId, request: Request, reply: Reply) {
+        if self.blocks.asked() >= self.line.down.transfers_max() {
+            // What would come too slowly is not asked for yet.
+            let _ = reply.send(Err(RequestFailure::Own));
+            return;
+        }
         if let Err(failure) = self.blocks.may_ask(&peer, self.peers.contains_key(&peer)) {
             let _ = reply.send(Err(failure));
             return;
@@ -132,6 +140,9 @@ impl Driver {
         if let Some(greediest) = self.blocks.answering.greediest(now) {
             tracing::debug!(peer = %greediest, "it does not read the many answers that it asked for");
             self.send_away(&greediest);
+        }
+        if self.blocks.answering.len() >= self.line.up.transfers_max() {
+            return false;
         }
         let network = self.peers.network_of(&peer);
         self.blocks.answering.begin(id, peer, network, now)

@@ -26,6 +26,7 @@ mod guides;
 mod held;
 mod kill;
 mod lifecycle;
+mod limits;
 mod moving;
 mod network;
 mod outbox;

@@ -63,6 +63,7 @@ mod meant;
 mod mend;
 mod node;
 mod outbox;
+mod pacing;
 mod packed;
 mod part;
 mod peers;
@@ -448,6 +449,7 @@ fn settings(config: &P2PConfig, first_contact: FirstContact, runs: Runs) -> netw
         connections: node::marks(config),
         first_contact,
         runs,
+        line: network::Line::default(),
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
     collect, confirm,
     events::{self, Events},
     failure::fail,
-    gone, join, keys, outbox,
+    gone, join, keys, outbox, pacing,
     reference::{Off, Verdict},
     watch,
 };
@@ -99,6 +99,8 @@ pub(super) struct Node {
     pub(super) renewing: Notify,
     /// Something of ours changed, or somebody came: there may be something to confirm.
     pub(super) confirming: Notify,
+    /// Told when the limits of the line may have changed.
+    pub(super) pacing: Notify,
     /// Since when somebody who is back may have missed what we told.
     missed: Mutex<Option<Timestamp>>,
     pub(super) listening: AtomicBool,
@@ -168,6 +170,7 @@ impl Node {
             first_contact,
             renewing: Notify::new(),
             confirming: Notify::new(),
+            pacing: Notify::new(),
             missed: Mutex::new(None),
             listening: AtomicBool::new(false),
             without_entrance: AtomicBool::new(false),
@@ -211,6 +214,9 @@ impl Node {
         next.connections_low = new.connections_low;
         next.connections_high = new.connections_high;
         next.store_bytes_max = new.store_bytes_max;
+        next.upload_bytes_per_second = new.upload_bytes_per_second;
+        next.download_bytes_per_second = new.download_bytes_per_second;
+        next.schedule = new.schedule;
         next.min_reputation = new.min_reputation;
         next.confirm_days = new.confirm_days;
         next.max_age_days = new.max_age_days;
@@ -218,6 +224,8 @@ impl Node {
         let topic = next.packages_topic.clone();
         self.network.reconfigure(topic, next.connections_max, marks(&next)).await.map_err(fail)?;
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        self.pace();
+        self.pacing.notify_one();
         Ok(answer)
     }
 
@@ -234,6 +242,7 @@ impl Node {
         node.spawn(confirm::confirm(node.clone()));
         node.spawn(events::tell(node.clone()));
         node.spawn(collect::tidy(node.clone()));
+        node.spawn(pacing::keep_to_schedule(node.clone()));
     }
 
     /// Runs a task until it ends or the node stops.

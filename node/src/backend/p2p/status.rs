@@ -63,6 +63,8 @@ impl Node {
             packages_provided: usize::try_from(provided).unwrap_or(usize::MAX),
             announcements_pending: pending + queue.len(),
             partial: self.partial_installs().await?,
+            upload_bytes_per_second: self.network.line().limits().0,
+            download_bytes_per_second: self.network.line().limits().1,
             outbox: queue.iter().map(super::outbox::described).collect(),
             index_peers_complete: snapshot.heads_complete,
             index_peers_total: snapshot.heads_peers,

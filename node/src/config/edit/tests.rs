@@ -99,6 +99,9 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         ("peers.connections_low", "5"),
         ("peers.connections_high", "60"),
         ("limits.store_bytes_max", "1000000000"),
+        ("limits.upload_bytes_per_second", "100000"),
+        ("limits.download_bytes_per_second", "200000"),
+        ("limits.schedule", "mon-fri 08:00-18:00 up=1MB/s down=4MB/s,22:00-06:00 up=none"),
         ("peers.min_reputation", "0.5"),
         ("publish.confirm_days", "7"),
         ("install.max_age", "14"),
@@ -115,7 +118,7 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         let document = document::read(&path, Unknown::Refuse).unwrap();
         assert_eq!(Key::named(name).unwrap().of(&document.values), None);
     }
-    assert_eq!(KEYS.len(), 16, "a new key wants a row above");
+    assert_eq!(KEYS.len(), 19, "a new key wants a row above");
 }
 
 #[test]
@@ -255,6 +258,15 @@ fn the_written_file_reads_well() {
 
     # Bytes of blocks kept on disk, at least 16 MiB. No limit where absent.
     # store_bytes_max =
+
+    # Bytes of packages sent in a second, to all peers together, at least 16384. No limit where absent.
+    # upload_bytes_per_second =
+
+    # Bytes of packages received in a second, from all peers together, at least 16384. No limit where absent.
+    # download_bytes_per_second =
+
+    # Other limits at some times of the week, in local time, such as "mon-fri 08:00-18:00 up=1MB/s down=4MB/s" or "22:00-06:00 up=none". The first span that holds counts.
+    schedule = []
 
     [peers]
     # Connections that are left at least when some are closed. A hub has 8 times as many.

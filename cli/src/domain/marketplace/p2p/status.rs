@@ -66,6 +66,7 @@ fn show(status: &api::Status, page: &mut Page) {
         .list("waits", &status.outbox.iter().map(waiting).collect::<Vec<_>>())
         .list("interrupted", &status.partial.iter().map(interrupted).collect::<Vec<_>>())
         .field("store", format!("{} in {} blocks", page::bytes(status.store_bytes), status.store_blocks))
+        .optional("limits", limits(status))
         .field(
             "traffic",
             format!(
@@ -75,6 +76,14 @@ fn show(status: &api::Status, page: &mut Page) {
             ),
         );
     bootstrap_lines(&status.bootstrap_lines, page);
+}
+
+/// What the line is limited to now, where it is.
+fn limits(status: &api::Status) -> Option<String> {
+    let one = |what: &str, rate: Option<u64>| Some(format!("{what} {}/s", page::bytes(rate?)));
+    let both = [one("up", status.upload_bytes_per_second), one("down", status.download_bytes_per_second)];
+    let both: Vec<String> = both.into_iter().flatten().collect();
+    (!both.is_empty()).then(|| both.join(", "))
 }
 
 /// What an interrupted installation left, and how it goes on.

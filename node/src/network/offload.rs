@@ -4,6 +4,9 @@ use std::future::Future;
 
 use futures::{FutureExt, future::BoxFuture};
 
+/// Threads that one publication may take.
+const WORKERS_MAX: usize = 4;
+
 /// Runs blocking work beside the loop, or, in a simulation, in its place in the order of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Offload {
@@ -14,6 +17,15 @@ pub enum Offload {
 }
 
 impl Offload {
+    /// Threads that may work beside one that packs: none in a simulation.
+    pub fn workers(self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        match self {
+            Self::Threads => cores().min(WORKERS_MAX),
+            Self::Inline => 0,
+        }
+    }
+
     /// Runs `work` and yields what it returns, or nothing where it panicked.
     ///
     /// # Cancel safety

@@ -1,9 +1,15 @@
 //! Turns the files of a directory into blocks.
 //!
-//! One file is read at a time and at most one chunk of it is held, however large it is. The ids are of the bytes that were
+//! Each file is read once. Of a large one a few chunks are held at most, however large it is. The ids are of the bytes that were
 //! stored; a file that does not stay what it was when it was found is refused.
 
-use std::io::{self, Read};
+use std::{
+    io::{self, Read},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+};
 
 use sha2::{Digest, Sha256};
 
@@ -14,9 +20,14 @@ use super::{
 };
 use crate::{
     code::Code,
-    content::{Block, ContentId},
+    content::{Block, Codec, ContentId},
     limits::CHUNK_BYTES,
 };
+
+/// Blocks of small files that wait to be taken.
+const READY_BLOCKS_MAX: usize = 16;
+/// Chunks of a large file that wait to be hashed.
+const READY_CHUNKS_MAX: usize = 4;
 
 /// One file of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +55,29 @@ pub struct Packed {
     pub blocks: u64,
 }
 
+/// As [`pack_on`], on the thread that calls.
+///
+/// # Errors
+/// As there.
+pub fn pack<E>(
+    found: &[Found],
+    sink: &mut dyn FnMut(Block) -> Result<(), E>,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Packed, Error<E>> {
+    pack_on(found, 0, sink, progress)
+}
+
 /// Hands every block of the `found` files and of their directories to `sink`, children before their parents, and the root
 /// last. `progress` hears of the bytes done and the bytes in all.
 ///
+/// With `workers`, so many threads read and hash beside the one that calls, which hears of every block and of every step. In which order the
+/// files come is not said then; what comes of it is the same.
+///
 /// # Errors
 /// [`Error::Read`] where a file cannot be read or changed, [`Error::Graph`], and whatever `sink` returns.
-pub fn pack<E>(
+pub fn pack_on<E>(
     found: &[Found],
+    workers: usize,
     sink: &mut dyn FnMut(Block) -> Result<(), E>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Packed, Error<E>> {
@@ -60,17 +87,29 @@ pub fn pack<E>(
         blocks += 1;
         sink(block)
     };
-    let mut files = Vec::with_capacity(found.len());
-    let mut done = 0;
+    let (mut done, mut roots) = (0, vec![None; found.len()]);
     progress(done, total);
-    let mut buffer = vec![0; CHUNK_BYTES];
-    for found in found {
-        let (root, sha256) = pack_file(found, &mut buffer, &mut counted, &mut |bytes| {
-            done += bytes;
-            progress(done, total);
-        })?;
-        files.push(PackedFile { path: found.path.clone(), executable: found.executable, root, sha256 });
+    let mut told = |bytes| {
+        done += bytes;
+        progress(done, total);
+    };
+    let (small, large): (Vec<usize>, Vec<usize>) =
+        (0..found.len()).partition(|at| found[*at].state.size <= CHUNK_BYTES as u64);
+    each_small(found, &small, workers, &mut |at, block| {
+        let (id, size) = (block.id(), block.bytes().len() as u64);
+        counted(block).map_err(Error::Sink)?;
+        roots[at] = Some((FileRoot { id, size, tsize: size }, id.digest()));
+        told(size);
+        Ok(())
+    })?;
+    for at in large {
+        roots[at] = Some(pack_large(&found[at], workers, &mut counted, &mut told)?);
     }
+    let packed = found.iter().zip(roots).filter_map(|(found, root)| {
+        let (root, sha256) = root?;
+        Some(PackedFile { path: found.path.clone(), executable: found.executable, root, sha256 })
+    });
+    let files: Vec<PackedFile> = packed.collect();
     let tree = unixfs::tree(files.iter().map(|file| (&file.path, file.root)))?;
     for block in tree.blocks {
         counted(block).map_err(Error::Sink)?;
@@ -78,40 +117,126 @@ pub fn pack<E>(
     Ok(Packed { files, root: tree.root, size: total, blocks })
 }
 
-fn pack_file<E>(
+/// Hands the one block of each small file to `take`, with the file's place among all.
+fn each_small<E>(
+    found: &[Found],
+    small: &[usize],
+    workers: usize,
+    take: &mut dyn FnMut(usize, Block) -> Result<(), Error<E>>,
+) -> Result<(), Error<E>> {
+    if workers == 0 {
+        return small.iter().try_for_each(|at| take(*at, small_block(&found[*at])?));
+    }
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = mpsc::sync_channel(READY_BLOCKS_MAX);
+        for _ in 0..workers.min(small.len()) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                while let Some(at) = small.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // Nobody waits for the rest once something failed.
+                    if sender.send((*at, small_block(&found[*at]))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        receiver.into_iter().try_for_each(|(at, block)| take(at, block?))
+    })
+}
+
+/// The one block of a file of at most one chunk.
+fn small_block(found: &Found) -> Result<Block, walk::Error> {
+    let changed = || walk::Error::Changed { path: found.path.to_string() };
+    let bytes = match &found.held {
+        Some(held) if found.is_same() => held.to_vec(),
+        Some(_) => return Err(changed()),
+        None => {
+            let failed = |source| walk::Error::Io { path: found.path.to_string(), source };
+            let (file, metadata) = walk::open_with_metadata(&found.source).map_err(failed)?;
+            if State::of(&metadata) != found.state {
+                return Err(changed());
+            }
+            walk::read_whole(&file, found.state).map_err(failed)?.ok_or_else(changed)?
+        }
+    };
+    if own::find(&bytes).is_some() {
+        return Err(walk::Error::OwnKey { path: found.path.to_string() });
+    }
+    Ok(Block::new(Codec::Raw, bytes))
+}
+
+/// Cuts a file of several chunks. With workers, one of them reads and hashes the file as a whole while this thread hashes and hands over
+/// its chunks.
+fn pack_large<E>(
     found: &Found,
-    buffer: &mut [u8],
+    workers: usize,
     sink: &mut dyn FnMut(Block) -> Result<(), E>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(FileRoot, [u8; 32]), Error<E>> {
+    let mut builder = FileBuilder::new();
+    let mut take = |chunk: Vec<u8>| {
+        let bytes = chunk.len() as u64;
+        builder.push_chunk(chunk, sink).map_err(Error::Sink)?;
+        progress(bytes);
+        Ok::<(), Error<E>>(())
+    };
+    let sha256 = if workers == 0 {
+        let mut failed = None;
+        let read = read_chunks(found, &mut |chunk| match take(chunk) {
+            Ok(()) => true,
+            Err(error) => {
+                failed = Some(error);
+                false
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        read?
+    } else {
+        std::thread::scope(|scope| {
+            let (sender, receiver) = mpsc::sync_channel(READY_CHUNKS_MAX);
+            let reader = scope.spawn(move || read_chunks(found, &mut |chunk| sender.send(chunk).is_ok()));
+            receiver.into_iter().try_for_each(&mut take)?;
+            let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok::<_, Error<E>>(read?)
+        })?
+    };
+    Ok((builder.finish(sink).map_err(Error::Sink)?, sha256))
+}
+
+/// Reads a file chunk by chunk until `take` wants no more, and yields the hash of all of it.
+fn read_chunks(found: &Found, take: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<[u8; 32], walk::Error> {
     let failed = |source| walk::Error::Io { path: found.path.to_string(), source };
     let changed = || walk::Error::Changed { path: found.path.to_string() };
-    let mut file = walk::open(&found.source).map_err(failed)?;
-    if State::of(&file.metadata().map_err(failed)?) != found.state {
-        return Err(changed().into());
+    let (mut file, metadata) = walk::open_with_metadata(&found.source).map_err(failed)?;
+    if State::of(&metadata) != found.state {
+        return Err(changed());
     }
-    let (mut builder, mut hash, mut left) = (FileBuilder::new(), Sha256::new(), found.state.size);
-    let mut keys = Keys::default();
-    loop {
-        let len = match file.read(buffer) {
-            Ok(0) => break,
-            Ok(len) => len,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(failed(error).into()),
-        };
-        // A file that grows could be read for ever.
-        left = left.checked_sub(len as u64).ok_or_else(changed)?;
-        if keys.stand_in(&buffer[..len]) {
-            return Err(walk::Error::OwnKey { path: found.path.to_string() }.into());
+    let (mut hash, mut keys, mut left) = (Sha256::new(), Keys::default(), found.state.size);
+    while left > 0 {
+        let mut chunk = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES)];
+        match file.read_exact(&mut chunk) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(changed()),
+            Err(error) => return Err(failed(error)),
         }
-        hash.update(&buffer[..len]);
-        builder.push(&buffer[..len], sink).map_err(Error::Sink)?;
-        progress(len as u64);
+        left -= chunk.len() as u64;
+        if keys.stand_in(&chunk) {
+            return Err(walk::Error::OwnKey { path: found.path.to_string() });
+        }
+        hash.update(&chunk);
+        if !take(chunk) {
+            break;
+        }
     }
-    if left > 0 || State::of(&file.metadata().map_err(failed)?) != found.state {
-        return Err(changed().into());
+    // One that grew is no longer what it was, too.
+    if State::of(&file.metadata().map_err(failed)?) != found.state {
+        return Err(changed());
     }
-    Ok((builder.finish(sink).map_err(Error::Sink)?, hash.finalize().into()))
+    Ok(hash.finalize().into())
 }
 
 /// Looks for key files of this program in bytes that come piece by piece: whatever checks were skipped, none is packed.
@@ -208,6 +333,58 @@ mod tests {
     }
 
     #[test]
+    fn what_is_packed_on_several_threads_is_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        for (at, size) in
+            [0, 1, 500, CHUNK_BYTES, CHUNK_BYTES + 1, 5 * CHUNK_BYTES, 300_000].into_iter().enumerate()
+        {
+            fs::write(directory.path().join(format!("file-{at}")), vec![at as u8; size]).unwrap();
+        }
+        for at in 0..100 {
+            fs::write(directory.path().join(format!("small-{at}")), format!("file {at}")).unwrap();
+        }
+        let found = walk(directory.path()).unwrap();
+        let packed = |workers| {
+            let (mut blocks, mut last) = (Vec::new(), 0);
+            let mut sink = |block: Block| {
+                blocks.push(block.id());
+                Ok::<_, Infallible>(())
+            };
+            let packed = pack_on(&found, workers, &mut sink, &mut |done, _| last = done).unwrap();
+            assert_eq!((last, blocks.last()), (packed.size, Some(&packed.root)), "the root comes last");
+            blocks.sort();
+            (packed, blocks)
+        };
+        let alone = packed(0);
+        assert_eq!([packed(1), packed(4)], [alone.clone(), alone]);
+        // Whoever takes no more ends all of it.
+        let mut taken = 0;
+        let mut full = |_| {
+            taken += 1;
+            if taken > 20 { Err("full") } else { Ok(()) }
+        };
+        assert!(matches!(pack_on(&found, 3, &mut full, &mut |_, _| ()), Err(Error::Sink("full"))));
+    }
+
+    #[test]
+    fn what_changes_is_noticed_on_every_thread() {
+        for (size, workers) in [(10, 0), (10, 2), (500_000, 2), (3 * CHUNK_BYTES, 0), (3 * CHUNK_BYTES, 2)] {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("a");
+            fs::write(&path, vec![1; size]).unwrap();
+            let found = walk(directory.path()).unwrap();
+            // File times are only as fine as the kernel's tick.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            fs::write(&path, vec![2; size]).unwrap();
+            let result = pack_on(&found, workers, &mut |_| Ok::<_, Infallible>(()), &mut |_, _| ());
+            assert!(
+                matches!(result, Err(Error::Read(walk::Error::Changed { .. }))),
+                "{size} {workers} {result:?}"
+            );
+        }
+    }
+
+    #[test]
     fn times_and_other_bits_of_the_mode_do_not_change_the_package() {
         let one = tempfile::tempdir().unwrap();
         let two = tempfile::tempdir().unwrap();
@@ -266,7 +443,7 @@ mod tests {
         let found = walk(directory.path()).unwrap();
         fs::rename(&path, directory.path().join("b")).unwrap();
         std::os::unix::fs::symlink(directory.path().join("b"), &path).unwrap();
-        assert!(matches!(pack_all(&found), Err(Error::Read(walk::Error::Io { .. }))));
+        assert!(matches!(pack_all(&found), Err(Error::Read(walk::Error::Changed { .. }))));
     }
 
     /// A gigabyte and a bit, of two levels of nodes; it is a hole, so that it costs no disk and one block of its chunks.

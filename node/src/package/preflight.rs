@@ -99,12 +99,19 @@ pub(crate) fn secrets(found: &[Found], own: &OwnSecrets) -> Result<Secrets, walk
     let (mut searched, mut cut_off) = (0u64, Vec::new());
     for found in found {
         let most = if searched < SEARCHED_TOTAL_MAX { SEARCHED_BYTES_MAX } else { SEARCHED_BYTES_MIN };
-        let bytes = beginning(found, most)?;
+        let read;
+        let bytes = match &found.held {
+            Some(held) => &held[..held.len().min(usize::try_from(most).unwrap_or(usize::MAX))],
+            None => {
+                read = beginning(found, most)?;
+                &read[..]
+            }
+        };
         searched = searched.saturating_add(bytes.len() as u64);
         if found.state.size > most {
             cut_off.push(found.path.as_str());
         }
-        look(found, &bytes, own, &mut report);
+        look(found, bytes, own, &mut report);
         if report.findings.len() >= FINDINGS_MAX || report.forbidden.len() >= FINDINGS_MAX {
             break;
         }
@@ -119,7 +126,8 @@ pub(crate) fn secrets(found: &[Found], own: &OwnSecrets) -> Result<Secrets, walk
 }
 
 fn beginning(found: &Found, most: u64) -> Result<Vec<u8>, walk::Error> {
-    let mut bytes = Vec::new();
+    // Room for all of it, so that it is read at once.
+    let mut bytes = Vec::with_capacity(usize::try_from(found.state.size.min(most)).unwrap_or_default());
     walk::open(&found.source)
         .and_then(|file| file.take(most).read_to_end(&mut bytes))
         .map_err(|source| walk::Error::Io { path: found.path.to_string(), source })?;

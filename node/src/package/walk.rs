@@ -7,7 +7,7 @@
 use std::{
     fmt,
     fs::{self, File, Metadata, OpenOptions},
-    io,
+    io::{self, Read},
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -25,6 +25,11 @@ use crate::{
 /// Offenders that are collected; a directory with more of them is not looked through any further.
 const OFFENDERS_MAX: usize = 100;
 
+/// A file up to this size is read when it is found.
+const HELD_FILE_BYTES_MAX: u64 = 256 << 10;
+/// Bytes of one package that are held so; the rest is read when it is packed.
+const HELD_BYTES_MAX: u64 = 64 << 20;
+
 /// One file to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
@@ -36,6 +41,15 @@ pub struct Found {
     pub executable: bool,
     /// What it was when it was found.
     pub state: State,
+    /// Its bytes, where it is small: they were read when it was found, so that it is opened once.
+    pub held: Option<Arc<[u8]>>,
+}
+
+impl Found {
+    /// Whether what is there is still what was found.
+    pub(super) fn is_same(&self) -> bool {
+        fs::symlink_metadata(&self.source).is_ok_and(|metadata| State::of(&metadata) == self.state)
+    }
 }
 
 /// What a file looked like from outside; another state means other bytes.
@@ -62,7 +76,7 @@ impl State {
 /// # Errors
 /// [`Error::Offenders`] with everything that cannot be published, and [`Error::Limit`] for too much of it.
 pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
-    let mut search = Search { root: directory, found: Vec::new(), offenders: Vec::new(), bytes: 0 };
+    let mut search = Search { root: directory, found: Vec::new(), offenders: Vec::new(), bytes: 0, held: 0 };
     let ignored = Arc::new(Mutex::new(IgnoreFiles::above(directory)));
     if lock(&ignored).enter(directory) {
         for entry in walker(directory, ignored.clone()) {
@@ -119,6 +133,8 @@ struct Search<'a> {
     found: Vec<Found>,
     offenders: Vec<Offender>,
     bytes: u64,
+    /// Bytes of the small files that are held.
+    held: u64,
 }
 
 impl Search<'_> {
@@ -146,7 +162,7 @@ impl Search<'_> {
                 self.visit_directory(&entry);
                 Ok(())
             }
-            _ => self.visit_file(entry.path()),
+            kind => self.visit_file(entry.path(), kind.is_some_and(|kind| kind.is_file())),
         }
     }
 
@@ -164,11 +180,11 @@ impl Search<'_> {
         if is_found || is_offender || fs::symlink_metadata(&path).is_err() {
             return Ok(());
         }
-        self.visit_file(&path)
+        self.visit_file(&path, false)
     }
 
-    fn visit_file(&mut self, source: &Path) -> Result<(), Error> {
-        match self.file(source) {
+    fn visit_file(&mut self, source: &Path, is_regular: bool) -> Result<(), Error> {
+        match self.file(source, is_regular) {
             Ok(found) => self.add(found),
             Err(why) => {
                 self.offend(source, why);
@@ -177,20 +193,23 @@ impl Search<'_> {
         }
     }
 
-    fn file(&self, source: &Path) -> Result<Found, String> {
+    fn file(&mut self, source: &Path, is_regular: bool) -> Result<Found, String> {
         let relative = source.strip_prefix(self.root).map_err(|_| "it is outside of the directory")?;
         let relative = relative.to_str().ok_or("its name is not UTF-8")?;
-        let metadata = fs::symlink_metadata(source).map_err(|error| format!("it cannot be read: {error}"))?;
-        if let Some(kind) = irregular(&metadata) {
+        let unreadable = |error: io::Error| format!("it cannot be read: {error}");
+        if !is_regular && let Some(kind) = irregular(&fs::symlink_metadata(source).map_err(unreadable)?) {
             return Err(format!("it is {kind}; only regular files are published"));
         }
         let path = relative.parse::<PackagePath>().map_err(|error| error.to_string())?;
         // Opening shows now, with all other offenders, whether it can be read later.
-        let metadata = open(source)
-            .and_then(|file| file.metadata())
-            .map_err(|error| format!("it cannot be read: {error}"))?;
+        let (file, metadata) = open_with_metadata(source).map_err(unreadable)?;
         let executable = metadata.mode() & 0o111 != 0;
-        Ok(Found { path, source: source.to_owned(), executable, state: State::of(&metadata) })
+        let state = State::of(&metadata);
+        let is_held = state.size <= HELD_FILE_BYTES_MAX && self.held + state.size <= HELD_BYTES_MAX;
+        // What changes meanwhile is noticed when it is packed.
+        let bytes = if is_held { read_whole(&file, state).map_err(unreadable)? } else { None };
+        self.held += bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        Ok(Found { path, source: source.to_owned(), executable, state, held: bytes.map(Arc::from) })
     }
 
     fn add(&mut self, found: Found) -> Result<(), Error> {
@@ -236,13 +255,34 @@ fn irregular(metadata: &Metadata) -> Option<&'static str> {
 
 /// Opens a regular file for reading: never through a link, never waiting for the other end of a pipe.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
+    open_with_metadata(path).map(|(file, _)| file)
+}
+
+pub(super) fn open_with_metadata(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
-    if file.metadata()?.is_file() {
-        Ok(file)
+    let metadata = file.metadata()?;
+    if metadata.is_file() {
+        Ok((file, metadata))
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"))
     }
+}
+
+/// Reads all of a file that was just opened; nothing where it is not in this state any more.
+pub(super) fn read_whole(mut file: &File, state: State) -> io::Result<Option<Vec<u8>>> {
+    let size = usize::try_from(state.size).unwrap_or(usize::MAX);
+    let (mut bytes, mut filled) = (vec![0; size], 0);
+    while filled < size {
+        match file.read(&mut bytes[filled..]) {
+            Ok(0) => return Ok(None),
+            Ok(len) => filled += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    // It grew, or was written to, where this is another one.
+    Ok((State::of(&file.metadata()?) == state).then_some(bytes))
 }
 
 /// One thing that cannot be published.

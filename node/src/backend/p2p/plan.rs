@@ -32,7 +32,7 @@ impl Node {
         request: PublishRequest,
         progress: ProgressSender,
     ) -> Result<Planned, Failure> {
-        let job = job(&request, &self.keys)?;
+        let job = job(&request, &self.keys, self.offload)?;
         let (keys, key) = (self.keys.clone(), request.key.clone());
         let before = self.with_store(published_before).await?;
         let prepared = self.offload.run(move || {
@@ -60,7 +60,7 @@ pub async fn plan_offline(
     let planned = Offload::Threads.run(move || {
         let folder = config.state_dir.clone();
         let keys = Keys::Folder(folder.join(KEYS_FOLDER));
-        let job = job(&request, &keys)?;
+        let job = job(&request, &keys, Offload::Threads)?;
         // Where nothing was ever published there is no store to read, and none is made.
         let opened = match has_store(&folder) {
             true => Some((HomeLock::acquire(&folder).map_err(fail)?, open_store(&folder)?)),
@@ -118,8 +118,8 @@ fn plan(
     prepared: Prepared,
     progress: &ProgressSender,
 ) -> Result<Planned, Failure> {
-    let Prepared { job: Job { directory, .. }, gpack, found, warnings, preflight } = prepared;
-    let packed = pack::pack(&found, &mut |_| Ok::<(), store::Error>(()), &mut |done, total| {
+    let Prepared { job: Job { directory, workers, .. }, gpack, found, warnings, preflight } = prepared;
+    let packed = pack::pack_on(&found, workers, &mut |_| Ok::<(), store::Error>(()), &mut |done, total| {
         progress.report("packing", done, Some(total), "bytes");
     });
     let packed = packed.map_err(fail)?;

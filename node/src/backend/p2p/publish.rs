@@ -61,6 +61,8 @@ pub(super) struct Job {
     allow_secrets: bool,
     /// Where the keys are that must not be among the files.
     keys: Option<PathBuf>,
+    /// Threads that help to pack it.
+    pub(super) workers: usize,
 }
 
 /// What becomes of a package once it is packed.
@@ -144,7 +146,7 @@ impl Node {
         progress: &ProgressSender,
         timeout: Duration,
     ) -> Result<Ready<'_>, Failure> {
-        let job = job(request, &self.keys)?;
+        let job = job(request, &self.keys, self.offload)?;
         let prepared = self.offload.run(move || prepare(job)).await;
         let mut prepared = prepared.ok_or_else(|| gone("the publication"))??;
         if let Some(dependencies) = prepared.dependencies() {
@@ -223,7 +225,7 @@ pub async fn publish_offline(
     let done = Offload::Threads.run(move || {
         let folder = config.state_dir.clone();
         let keys = Keys::Folder(folder.join(KEYS_FOLDER));
-        let job = job(&request, &keys)?;
+        let job = job(&request, &keys, Offload::Threads)?;
         let lock = HomeLock::acquire(&folder).map_err(fail)?;
         let store = open_store(&folder)?;
         let before = published_before(&store).map_err(fail)?;
@@ -250,7 +252,7 @@ fn not_running() -> Failure {
     )
 }
 
-pub(super) fn job(request: &PublishRequest, keys: &Keys) -> Result<Job, Failure> {
+pub(super) fn job(request: &PublishRequest, keys: &Keys, offload: Offload) -> Result<Job, Failure> {
     let version = request.version.as_deref().map(parse_version).transpose().map_err(|error| {
         Failure::new(error.code(), error.to_string(), "Write three numbers, for example --version 1.2.3.")
     })?;
@@ -260,6 +262,7 @@ pub(super) fn job(request: &PublishRequest, keys: &Keys) -> Result<Job, Failure>
         skip_verify: request.skip_verify,
         allow_secrets: request.allow_secrets,
         keys: keys.folder().map(Path::to_owned),
+        workers: offload.workers(),
     })
 }
 
@@ -347,7 +350,7 @@ fn make(
         }),
         false => batch.put(block).map(drop),
     };
-    let packed = pack::pack(&found, &mut put, &mut |done, total| {
+    let packed = pack::pack_on(&found, job.workers, &mut put, &mut |done, total| {
         progress.report("packing", done, Some(total), "bytes");
     });
     unless_cancelled(cancel)?;
@@ -436,7 +439,8 @@ pub(super) mod tests {
         request: &PublishRequest,
     ) -> Result<Done, Failure> {
         let plan = Plan::Sign(FirstContact::default());
-        let job = job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))))?;
+        let job =
+            job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))), Offload::Inline)?;
         make(store, publisher, prepare(job)?, plan, &ProgressSender::discard(), &Cancel::default())
     }
 
@@ -446,7 +450,8 @@ pub(super) mod tests {
         request: &PublishRequest,
     ) -> Result<Done, Failure> {
         let plan = Plan::Queue(not_running());
-        let job = job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))))?;
+        let job =
+            job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))), Offload::Inline)?;
         make(store, publisher, prepare(job)?, plan, &ProgressSender::discard(), &Cancel::default())
     }
 

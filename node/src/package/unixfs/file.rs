@@ -71,6 +71,26 @@ impl FileBuilder {
         Ok(())
     }
 
+    /// As [`FileBuilder::push`], without a copy where `bytes` are one whole chunk and all before them were.
+    ///
+    /// # Errors
+    /// Whatever `sink` returns.
+    pub fn push_chunk<E>(
+        &mut self,
+        bytes: Vec<u8>,
+        sink: &mut dyn FnMut(Block) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.chunk.len() == CHUNK_BYTES {
+            self.cut(sink)?;
+        }
+        if !self.chunk.is_empty() || bytes.len() > CHUNK_BYTES {
+            return self.push(&bytes, sink);
+        }
+        self.size = self.size.saturating_add(bytes.len() as u64);
+        self.chunk = bytes;
+        Ok(())
+    }
+
     /// Ends the file.
     ///
     /// # Errors

@@ -378,6 +378,23 @@ fn two_commands_at_once_leave_a_project_whole() {
 }
 
 #[test]
+fn a_project_is_found_from_a_folder_below_it_and_removing_starts_no_node_where_that_is_refused() {
+    let mut author = Node::start(&[]);
+    publish(&author, "log-tools", "1.0.0", &[]);
+    let here = project(&author, "project");
+    let below = here.join("src/deep");
+    fs::create_dir_all(&below).unwrap();
+    json(&author, &below, &["add", "log-tools"]);
+    assert!(here.join("gpacks/log-tools").is_dir() && !below.join("gpacks").exists());
+    assert_eq!(json(&author, &below, &["install", "--dry-run"])["changes"].as_array().unwrap().len(), 0);
+    author.stop();
+    at(&author, &below, &["remove", "log-tools", "--no-start"]).exits(3);
+    assert!(here.join("gpacks/log-tools").is_dir());
+    at(&author, &below, &["remove", "log-tools"]).exits(0);
+    assert!(!here.join("gpacks/log-tools").exists());
+}
+
+#[test]
 fn the_guide_to_projects_does_what_it_says() {
     let author = Node::start(&[]);
     publish(&author, "log-tools", "1.0.0", &[]);

@@ -1,6 +1,9 @@
 //! What the verbs of a project have in common: a directory with a `gpack.toml`, and what was done to it.
 
-use std::path::PathBuf;
+use std::{
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use ggen_marketplace::{
@@ -21,29 +24,30 @@ use crate::{
 /// Which project is meant.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Where {
-    /// The directory with the gpack.toml [default: the current one].
+    /// The directory with the gpack.toml [default: the current one, or the nearest above it that has one].
     #[arg(long, value_name = "DIR")]
     project: Option<PathBuf>,
 }
 
 impl Where {
-    /// The project in a directory, or in the current one.
+    /// The project in a directory, or the one of the current directory.
     pub(crate) fn at(project: Option<PathBuf>) -> Self {
         Self { project }
     }
 
-    /// The directory, absolute; nothing is looked at.
+    /// The directory, absolute. Where none was named it is the nearest with a gpack.toml from the current one up.
     pub(crate) fn directory(&self) -> Result<PathBuf, Failure> {
-        match &self.project {
-            Some(directory) => values::absolute(directory),
-            None => std::env::current_dir().map_err(|error| {
-                Failure::new(
-                    Code::Usage,
-                    format!("The current directory cannot be told: {error}."),
-                    "Go to a directory that exists, or name one: --project DIR",
-                )
-            }),
+        if let Some(directory) = &self.project {
+            return values::absolute(directory);
         }
+        let here = std::env::current_dir().map_err(|error| {
+            Failure::new(
+                Code::Usage,
+                format!("The current directory cannot be told: {error}."),
+                "Go to a directory that exists, or name one: --project DIR",
+            )
+        })?;
+        Ok(nearest(&here).unwrap_or(here))
     }
 
     /// Whether there is a project.
@@ -63,6 +67,17 @@ impl Where {
             })),
         }
     }
+}
+
+/// The nearest project from a directory up. One above it counts only where it belongs to the same user: in a place like /tmp, anybody
+/// could put one there.
+fn nearest(here: &Path) -> Option<PathBuf> {
+    let owner = std::fs::metadata(here).ok()?.uid();
+    let is_project = |directory: &&Path| {
+        let description = std::fs::metadata(directory.join(gpack::FILE_NAME));
+        description.is_ok_and(|it| it.is_file() && (it.uid() == owner || *directory == here))
+    };
+    here.ancestors().find(is_project).map(Path::to_owned)
 }
 
 fn told(error: &ggen_marketplace::project::Error) -> Failure {

@@ -43,6 +43,9 @@ pub(crate) struct Remove {
     /// Remove the rest if some files are not as they were signed.
     #[arg(long)]
     force: bool,
+    /// In a project: fail where no node runs, instead of starting one for the time of this command.
+    #[arg(long)]
+    no_start: bool,
     #[command(flatten)]
     change: Change,
 }
@@ -64,7 +67,7 @@ fn what(text: &str) -> Result<What, String> {
 impl Remove {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         if let Some(packages) = self.of_project() {
-            let way = Way { force: self.force, ..Way::default() };
+            let way = Way { force: self.force, no_start: self.no_start, ..Way::default() };
             return project::run(session, ProjectAction::Remove { packages }, self.change, way).await;
         }
         let mut exit = Exit::Ok;

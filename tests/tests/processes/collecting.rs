@@ -1,9 +1,15 @@
 //! What interrupted installations leave, and how the disk is freed.
 
-use std::{fs, os::unix::fs::MetadataExt, process::Stdio, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    tree,
+    tree::{self, Bytes},
     world::{Node, eventually, text},
 };
 
@@ -127,5 +133,61 @@ fn the_disk_is_freed_while_no_node_runs_and_what_was_published_stays() {
     let reader = Node::start(&[&node]);
     reader.finds("nothing else holds", "mine", Duration::from_secs(20));
     reader.json(&["install", "mine", "--to", &reader.text("mine")]);
+    reader.is_well();
+}
+
+/// Kills of the node; `GGEN_TEST_KILLS` asks for more.
+fn kills() -> u64 {
+    std::env::var("GGEN_TEST_KILLS").ok().map_or(6, |rounds| rounds.parse().unwrap())
+}
+
+#[test]
+fn a_kill_in_the_middle_of_gc_loses_nothing_that_is_wanted() {
+    let mut author = Node::start(&[]);
+    for (seed, name) in [(76, "kept"), (77, "pinned"), (78, "gone")] {
+        tree::bulk(&author.path(name), name, seed, 60, 20_000);
+        author.json(&["publish", &author.text(name)]);
+    }
+    let mut reader = Node::start(&[&author]);
+    reader.finds("nothing else holds", "gone", Duration::from_secs(20));
+    for name in ["kept", "pinned"] {
+        reader.json(&["install", name, "--to", &reader.text(name)]);
+    }
+    reader.json(&["pin", "add", "pinned"]);
+    reader.json(&["remove", "pinned"]);
+    let leave_something = |reader: &Node| {
+        reader.json(&["install", "gone", "--to", &reader.text("gone")]);
+        reader.json(&["remove", "gone"]);
+    };
+    leave_something(&reader);
+    let begun = Instant::now();
+    assert!(reader.json(&["gc"])["bytes"].as_u64().unwrap() > 1_000_000);
+    let whole = begun.elapsed();
+    let mut moments =
+        Bytes::new(std::env::var("GGEN_TEST_SEED").ok().map_or(1, |seed| seed.parse().unwrap()));
+    for _ in 0..kills() {
+        leave_something(&reader);
+        let mut gc = reader.command(&["gc"]);
+        let mut gc = gc.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        // The random moment is the experiment; nothing is waited for.
+        thread::sleep(Duration::from_micros(
+            moments.below(u64::try_from(whole.as_micros()).unwrap() * 6 / 5),
+        ));
+        reader.kill();
+        gc.wait().unwrap();
+        reader.start_again(&[&author]);
+        assert_eq!(reader.json(&["verify", "kept"])["ok"], true);
+        reader.finds("nothing else holds", "gone", Duration::from_secs(20));
+    }
+    // What is left of it goes, and only that; what is wanted is had by others.
+    reader.json(&["gc"]);
+    assert_eq!(reader.json(&["gc", "--dry-run"])["items"].as_array().unwrap().len(), 0);
+    author.stop();
+    let fresh = Node::start(&[&reader]);
+    fresh.finds("nothing else holds", "pinned", Duration::from_secs(20));
+    for name in ["kept", "pinned"] {
+        fresh.json(&["install", name, "--to", &fresh.text(name)]);
+        tree::assert_same(&author.path(name), &fresh.path(name));
+    }
     reader.is_well();
 }

@@ -45,7 +45,7 @@ impl Dialling {
     /// Says how to reach `target` from the node `local`; `met` are addresses of it that lookups found.
     pub(super) fn plan(&self, target: Target, local: PeerId, peers: &Peers, met: &[Multiaddr]) -> Plan {
         if self.dials.len() >= PENDING_MAX {
-            return Plan::Known(Err(DialFailure::Denied("too many dials are under way".to_owned())));
+            return Plan::Known(Err(DialFailure::Denied("too many dials are in progress".to_owned())));
         }
         let named = target.named();
         match named {

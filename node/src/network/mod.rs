@@ -259,7 +259,7 @@ pub enum Error {
     #[error("the node has stopped")]
     Stopped,
     /// Too many things are under way.
-    #[error("too many lookups are under way")]
+    #[error("too many lookups are in progress")]
     Busy,
     /// A lookup found heads of one package that contradict each other.
     #[error("the DHT holds two different states of {package} for one place")]

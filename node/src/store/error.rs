@@ -217,9 +217,7 @@ impl Error {
                 format!("Try again; if it stays so, see which program has {} open.", Shown(folder))
             }
             Self::Vanished { .. } => "Try again.".to_owned(),
-            Self::Conflict { .. } => {
-                "A version is used once, for ever: choose another version number.".to_owned()
-            }
+            Self::Conflict { .. } => "A version number is used only once: choose another one.".to_owned(),
             Self::PinMismatch { name, pinned, offered } => format!(
                 "Check with the author which one is right. To use the pinned one, write {pinned}/{name}; to accept the \
                  other one in its place: ggen marketplace p2p trust accept {offered}/{name}"
@@ -228,7 +226,7 @@ impl Error {
                 "Nothing was changed. Whoever offers the older state may be out of date.".to_owned()
             }
             Self::BlockTooLarge { .. } | Self::TooLarge { .. } => {
-                "Nothing was stored; whoever made it breaks the limits of the format.".to_owned()
+                "Nothing was stored: it breaks the limits of the format.".to_owned()
             }
             Self::Refused { hint, .. } => hint.clone(),
         }

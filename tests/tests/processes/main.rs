@@ -29,6 +29,7 @@ mod lifecycle;
 mod limits;
 mod moving;
 mod network;
+mod newcomer;
 mod outbox;
 mod picture;
 mod projects;

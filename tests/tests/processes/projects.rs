@@ -395,6 +395,18 @@ fn a_project_is_found_from_a_folder_below_it_and_removing_starts_no_node_where_t
 }
 
 #[test]
+fn without_a_lock_file_every_verb_that_reads_it_says_so() {
+    let author = Node::start(&[]);
+    publish(&author, "log-tools", "1.0.0", &[]);
+    let here = project(&author, "project");
+    at(&author, &here, &["add", "log-tools"]).exits(0);
+    fs::remove_file(here.join("gpack.lock")).unwrap();
+    for arguments in [&["outdated"] as &[&str], &["tree"], &["why", "log-tools"], &["install", "--locked"]] {
+        at(&author, &here, arguments).exits(9).says("gpack.lock is not there").says("p2p install");
+    }
+}
+
+#[test]
 fn the_guide_to_projects_does_what_it_says() {
     let author = Node::start(&[]);
     publish(&author, "log-tools", "1.0.0", &[]);

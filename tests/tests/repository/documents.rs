@@ -78,6 +78,42 @@ fn every_document_with_commands_to_run_is_run_by_a_test() {
     assert!(reads("Guide::read(\"docs/a.md\")", "docs/a.md") && !reads("// \"docs/a.md\"", "docs/a.md"));
 }
 
+/// Words that a reader of English as a second language stumbles over, and what to write.
+const STUMBLES: &[(&str, &str)] = &[
+    ("whoever", "anyone who"),
+    ("anew", "again"),
+    ("under way", "in progress"),
+    ("for ever", "permanently"),
+    ("for good", "permanently"),
+    ("held against", "compared with, checked against"),
+    ("came to nothing", "failed"),
+    ("lapse", "expire"),
+    ("parted by", "separated by"),
+];
+
+/// The stumbling words of a text, each by itself.
+fn stumbles(text: &str) -> Vec<String> {
+    let words: String =
+        text.to_lowercase().chars().map(|char| if char.is_alphanumeric() { char } else { ' ' }).collect();
+    let words = format!(" {} ", words.split_whitespace().collect::<Vec<_>>().join(" "));
+    let found = STUMBLES.iter().filter(|(word, _)| words.contains(&format!(" {word} ")));
+    found.map(|(word, better)| format!("\"{word}\": write \"{better}\"")).collect()
+}
+
+#[test]
+fn the_documents_and_the_help_are_in_plain_words() {
+    let mut texts = all();
+    texts.retain(|document| document != "CHANGELOG.md");
+    texts.push("cli/tests/snapshots/cli__reference.snap".to_owned());
+    let findings: Vec<String> = texts
+        .iter()
+        .flat_map(|name| stumbles(&read(name)).into_iter().map(move |finding| format!("{name}: {finding}")))
+        .collect();
+    assert_none(&findings);
+    assert_eq!(stumbles("Whoever\ncomes, for\never").len(), 2);
+    assert_none(&stumbles("a new forever"));
+}
+
 #[test]
 fn the_glossary_has_twenty_words() {
     let glossary = read("docs/glossary.md");

@@ -489,9 +489,5 @@ fn text(path: &Path) -> Result<String, Failure> {
 }
 
 fn gone(what: &str) -> Failure {
-    Failure::new(
-        Code::Failed,
-        format!("Something of the node itself came to nothing: {what}."),
-        "Look at its log.",
-    )
+    Failure::new(Code::Failed, format!("Internal error: {what}."), "Look at its log.")
 }

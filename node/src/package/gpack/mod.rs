@@ -272,7 +272,9 @@ impl Error {
             Self::Invalid { problems, .. } if problems.iter().any(|problem| problem.missing) => {
                 format!("These keys are required:\n\n{MINIMAL}")
             }
-            Self::Invalid { .. } => "Correct the lines named above and publish again.".to_owned(),
+            Self::Invalid { .. } => {
+                "Correct the lines named above, then run the same command again.".to_owned()
+            }
             Self::Io { .. } => "Check that the file can be read.".to_owned(),
         }
     }

@@ -124,6 +124,18 @@ struct FileAnswer {
 }
 
 impl Config {
+    /// What the verb wants to do, as the object of "could not".
+    pub(crate) fn purpose(&self) -> &'static str {
+        match &self.action {
+            Action::Show { .. } | Action::Get { .. } => "show the configuration",
+            Action::Set { .. } | Action::Unset { .. } => "change the configuration",
+            Action::Path => "name the configuration file",
+            Action::Check { .. } => "check the configuration",
+            Action::Schema => "show the schema of the configuration",
+            Action::Init => "write the configuration",
+        }
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let file = p2p_state::config_file(session.home(), self.config.as_deref())?;
         let answer = FileAnswer {

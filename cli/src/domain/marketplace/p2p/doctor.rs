@@ -18,7 +18,6 @@ use ggen_marketplace::{
 };
 use serde::Serialize;
 
-use super::start::Flags;
 use crate::{
     domain::marketplace::p2p_state,
     page::{self, Page},
@@ -113,7 +112,9 @@ impl Doctor {
                 ),
             });
         }
-        let config = match p2p_state::effective(home, &Flags::default()) {
+        // What a running node was started with counts, not what the next one would use.
+        let flags = status.as_ref().and_then(|_| p2p_state::remembered_flags(session)).unwrap_or_default();
+        let config = match p2p_state::effective(home, &flags) {
             Ok(effective) => {
                 findings.push(ok("configuration", "it can be read"));
                 findings.extend(effective.warnings.iter().map(|warning| {
@@ -135,6 +136,9 @@ impl Doctor {
         findings.push(folder(home));
         findings.push(disk(home));
         findings.extend(keys(home));
+        if status.is_none() && home.exists() {
+            findings.push(store(home).await);
+        }
         if let Some(config) = config {
             let is_running = status.is_some();
             let network = tokio::task::spawn_blocking(move || {
@@ -187,6 +191,17 @@ fn clock(now: Timestamp) -> Finding {
         return finding("clock", State::Problem, format!("it says {now}, which is long past"), fix);
     }
     ok("clock", now.to_string())
+}
+
+/// Whether what is stored can be read; a node that runs has read it.
+async fn store(home: &Path) -> Finding {
+    let read = async { p2p_state::view(home).await?.list().await };
+    match read.await {
+        Ok(listing) => {
+            ok("store", format!("it can be read: {}", page::count(listing.packages.len(), "package")))
+        }
+        Err(failure) => finding("store", State::Problem, failure.message, failure.hint),
+    }
 }
 
 fn folder(home: &Path) -> Finding {
@@ -344,7 +359,7 @@ fn bootstrap(config: &P2PConfig, is_running: bool) -> Vec<Finding> {
 }
 
 fn answers(address: &str) -> Finding {
-    let fix = "Check the address with whoever runs that node, and the network of this machine; other nodes: ggen marketplace p2p start --bootstrap <address>";
+    let fix = "Check the address with the person who runs that node, and the network of this machine; other nodes: ggen marketplace p2p start --bootstrap <address>";
     let Some((host, port)) = host_and_port(address) else {
         return finding("bootstrap", State::Unknown, format!("{address} is looked up by the node only"), "");
     };

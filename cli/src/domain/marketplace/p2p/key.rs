@@ -150,6 +150,21 @@ struct Exported {
 }
 
 impl Key {
+    /// What the verb wants to do, as the object of "could not".
+    pub(crate) fn purpose(&self) -> &'static str {
+        match &self.action {
+            Action::List => "list the keys",
+            Action::New { .. } => "make the key",
+            Action::Export { .. } => "export the key",
+            Action::Import { .. } => "import the key",
+            Action::Rotate { .. } => "replace the key",
+            Action::Revoke { .. } => "revoke the key",
+            Action::Recovery(_) => "do this with the recovery keys",
+            Action::Confirm(_) => "do this with the confirm keys",
+            Action::Resolve(_) => "end the double signing",
+        }
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let folder = p2p_state::keys_folder(session.home());
         match self.action {
@@ -322,7 +337,7 @@ fn export(session: &Session, folder: &Path, name: String, to: Option<&Path>) -> 
     if let Some(to) = to {
         write_new(to, &text)?;
     } else if io::stdout().is_terminal() {
-        session.warn("this is the secret key: whoever has it can publish as you");
+        session.warn("this is the secret key: anyone who has it can publish as you");
     }
     let answer = Exported {
         name,

@@ -73,7 +73,7 @@ impl PeerBan {
             if banned.connections > 0 {
                 page.line(format!("Closed {}.", page::count(banned.connections, "connection")));
             }
-            page.line(format!("Welcome it again: ggen marketplace p2p peer-unban {}", banned.peer_id));
+            page.line(format!("Lift the ban: ggen marketplace p2p peer-unban {}", banned.peer_id));
         })?;
         Ok(Exit::Ok)
     }
@@ -94,7 +94,7 @@ impl PeerUnban {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let unbanned = session.client().unban(&UnbanRequest { peer_id: self.peer_id }).await?;
         session.print(&unbanned, |unbanned, page| {
-            page.line(format!("Peer {} is welcome again.", unbanned.peer_id));
+            page.line(format!("Peer {} is no longer banned.", unbanned.peer_id));
         })?;
         Ok(Exit::Ok)
     }

@@ -193,7 +193,7 @@ fn entry(package: &PackageInfo, page: &mut Page) {
     page.line(format!("    {}", package.description));
     page.line(format!("    {}", package.id));
     page.line(match package.providers.len() {
-        0 => format!("    no provider known yet, {}", page::bytes(package.size)),
+        0 => format!("    no other node is known to provide it, {}", page::bytes(package.size)),
         providers => format!(
             "    {}, reputation {}, {}",
             page::count(providers, "provider"),

@@ -79,6 +79,14 @@ fn name(text: &str) -> Result<String, String> {
 }
 
 impl Service {
+    /// What the verb wants to do, as the object of "could not".
+    pub(crate) fn purpose(&self) -> &'static str {
+        match &self.action {
+            Action::Install { .. } => "write the unit file",
+            Action::Uninstall { .. } => "remove the unit file",
+        }
+    }
+
     pub(crate) fn run(self, session: &Session) -> Finished<Exit> {
         let systemd = Path::new(BOOTED).exists();
         let (name, installs) = match self.action {

@@ -59,6 +59,15 @@ enum Action {
 }
 
 impl Trust {
+    /// What the verb wants to do, as the object of "could not".
+    pub(crate) fn purpose(&self) -> &'static str {
+        match &self.action {
+            Action::List => "list the pins",
+            Action::Pin { .. } | Action::Accept { .. } => "pin the name",
+            Action::Unpin { .. } => "unpin the name",
+        }
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let of = |action, package: Asked| TrustRequest {
             action,

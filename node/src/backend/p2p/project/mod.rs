@@ -377,7 +377,11 @@ impl Node {
         let directory = request.directory.0.clone();
         let read = self.offload.run(move || {
             let requirements = Requirements::read(&directory).map_err(fail)?;
-            let lock = Lock::read(&directory).map_err(fail)?.map(|(lock, _)| lock).unwrap_or_default();
+            let lock = match Lock::read(&directory).map_err(fail)? {
+                Some((lock, _)) => lock,
+                None if requirements.project().dependencies.is_empty() => Lock::default(),
+                None => return Err(fail(crate::project::Error::NoLock { path: directory.join(LOCK_FILE) })),
+            };
             Ok::<_, Failure>((requirements, lock))
         });
         let (requirements, lock) = read.await.ok_or_else(|| gone("a look at the project"))??;

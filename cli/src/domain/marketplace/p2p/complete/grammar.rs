@@ -15,6 +15,10 @@ pub(super) enum Wanted {
     Waiting,
     /// Packages that are installed.
     Installed,
+    /// Packages that are installed or were published here.
+    Here,
+    /// Pins of content.
+    Kept,
     /// Packages of the project.
     OfProject,
     /// Peers that are connected.
@@ -159,6 +163,8 @@ fn wanted(argument: &Arg, path: &[&str]) -> Option<Wanted> {
         ("PACKAGE", "deprecate" | "key resolve") => Wanted::Published(false),
         ("PACKAGE", "publish") => Wanted::Waiting,
         ("PACKAGE", "verify") | ("PACKAGE|DIR", _) => Wanted::Installed,
+        ("PACKAGE", "pin add") => Wanted::Here,
+        ("NAME", "pin remove") => Wanted::Kept,
         ("PACKAGE", "update" | "why") => Wanted::OfProject,
         ("PACKAGE" | "WHAT", _) => Wanted::Known,
         ("PEER_ID", "peer-unban") => Wanted::Banned,
@@ -256,6 +262,8 @@ mod tests {
             ("p2p key new ", None),
             ("p2p publish . --key ", Some(Wanted::Keys)),
             ("p2p trust unpin ", Some(Wanted::Pins)),
+            ("p2p pin add ", Some(Wanted::Here)),
+            ("p2p pin remove ", Some(Wanted::Kept)),
             ("p2p config set lim", Some(Wanted::Settings)),
             ("p2p install x --to ", Some(Wanted::Files)),
             ("p2p search wo", None),

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use ggen_marketplace::{
     config::keys::KEYS,
-    control::api::{Failure, ListedPackage, PackageInfo, PeerListRequest, SearchRequest, TrustRequest},
+    control::api::{
+        Failure, KeepRequest, ListedPackage, PackageInfo, PeerListRequest, SearchRequest, TrustRequest,
+    },
     identity::Publisher,
 };
 
@@ -32,6 +34,12 @@ pub(super) async fn values(session: &Session, wanted: Wanted, asked: &Asked) -> 
         }
         Wanted::Waiting => listed(session, asked, true, |package| package.kind == "queued").await,
         Wanted::Installed => listed(session, asked, false, |package| package.kind == "installed").await,
+        Wanted::Here => listed(session, asked, false, |package| package.kind != "queued").await,
+        Wanted::Kept => {
+            let kept = session.client().keep(&KeepRequest::default()).await;
+            let pins = kept.map(|kept| kept.pins).unwrap_or_default().into_iter();
+            pins.map(|pin| (pin.name, pin.id)).collect()
+        }
         Wanted::OfProject => of_project(asked),
         Wanted::Peers => {
             let peers = session.client().peer_list(&PeerListRequest::default()).await;

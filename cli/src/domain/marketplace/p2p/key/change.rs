@@ -308,7 +308,7 @@ fn made(session: &Session, to: &[PathBuf], threshold: u32) -> Outcome<(Vec<Recov
         return Err(Failure::new(
             Code::Usage,
             format!(
-                "{} is in the state folder: whoever takes that would have the recovery key too.",
+                "{} is in the state folder: anyone who takes that would have the recovery key too.",
                 path.display()
             ),
             "Name a file elsewhere, best on a medium that is kept away from this machine.",

@@ -192,45 +192,45 @@ impl Drop for Share {
 
 /// A stream that keeps to the limits of its node.
 #[derive(Debug)]
-pub(crate) struct Limited<'a, T> {
-    io: &'a mut T,
+pub(crate) struct Limited<T> {
+    io: T,
     up: Share,
     down: Share,
 }
 
-impl<'a, T> Limited<'a, T> {
-    pub(crate) fn new(io: &'a mut T, line: &Line) -> Self {
+impl<T> Limited<T> {
+    pub(crate) fn new(io: T, line: &Line) -> Self {
         Self { io, up: Share::new(line.up.clone()), down: Share::new(line.down.clone()) }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Limited<'_, T> {
+impl<T: AsyncRead + Unpin> AsyncRead for Limited<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let most = ready!(self.down.poll_bytes(cx)).min(buffer.len());
-        let read = ready!(Pin::new(&mut *self.io).poll_read(cx, &mut buffer[..most]))?;
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer[..most]))?;
         self.down.moved(read);
         Poll::Ready(Ok(read))
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Limited<'_, T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Limited<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
         let most = ready!(self.up.poll_bytes(cx)).min(buffer.len());
-        let written = ready!(Pin::new(&mut *self.io).poll_write(cx, &buffer[..most]))?;
+        let written = ready!(Pin::new(&mut self.io).poll_write(cx, &buffer[..most]))?;
         self.up.moved(written);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_close(cx)
+        Pin::new(&mut self.io).poll_close(cx)
     }
 }
 

@@ -15,6 +15,7 @@ mod crowds;
 mod dht;
 mod examples;
 mod excess;
+mod framing;
 mod garbage;
 mod heads;
 mod interop;

@@ -11,7 +11,8 @@ use crate::{assert_none, read};
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
 /// Packages that are built from this repository although they bear the name of a published crate.
-const PATCHED: &[(&str, &str)] = &[("futures-timer", "sim/shims/futures-timer")];
+const PATCHED: &[(&str, &str)] =
+    &[("asynchronous-codec", "sim/shims/asynchronous-codec"), ("futures-timer", "sim/shims/futures-timer")];
 
 /// One `[[package]]` of a lock file.
 #[derive(Debug, PartialEq)]
@@ -228,7 +229,7 @@ fn another_source_is_refused() {
 }
 
 #[test]
-fn libp2p_is_unforked_and_its_timers_are_ours() {
+fn libp2p_is_unforked_and_its_timers_and_framing_are_ours() {
     let packages = parse_lock(&read("Cargo.lock"));
     let libp2p: Vec<&Package> =
         packages.iter().filter(|package| package.name.starts_with("libp2p")).collect();
@@ -243,8 +244,10 @@ fn libp2p_is_unforked_and_its_timers_are_ours() {
         .map(|(name, patch)| (name.as_str(), patch["path"].as_str().expect("patches are paths")))
         .collect();
     assert_eq!(found, PATCHED);
-    let timers: Vec<&Package> = packages.iter().filter(|package| package.name == "futures-timer").collect();
-    assert!(matches!(timers[..], [Package { source: None, .. }]), "one futures-timer, the patch: {timers:?}");
+    for (name, _) in PATCHED {
+        let found: Vec<&Package> = packages.iter().filter(|package| package.name == *name).collect();
+        assert!(matches!(found[..], [Package { source: None, .. }]), "one {name}, the patch: {found:?}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! The nodes nearest to a key are asked for what they hold under it and for the nodes that they know to be nearer, until the
 //! nearest [`WANTED`] that live have answered ([Kademlia](https://pdos.csail.mit.edu/~petar/papers/maymounkov-kademlia-lncs.pdf),
-//! section 2.3). It runs on [`PATHS`] paths that share no informant, as
+//! section 2.3); or fewer, where a [`Goal`] needs no more. It runs on [`PATHS`] paths that share no informant, as
 //! [S/Kademlia](https://doi.org/10.1109/ICPADS.2007.4447808) has them: what a liar names stays on the path on which it was asked.
 //!
 //! # Discrepancies
@@ -28,6 +28,9 @@ use super::patience::Patience;
 
 /// The nearest peers that must have answered: as many as are given a record.
 pub const WANTED: usize = 20;
+/// The nearest peers that must have answered where it is looked for nothing but the nearest: if they name nobody who is nearer, nobody
+/// is ([Optimistic Provide](https://doi.org/10.1109/INFOCOM52122.2024.10621404), section III; go-libp2p ends with three).
+pub const WANTED_NEAREST: usize = 4;
 /// Paths that share no informant: the most that S/Kademlia found to help.
 pub const PATHS: u8 = 8;
 /// Peers that are asked at once, without the slow ones.
@@ -42,6 +45,16 @@ pub const CANDIDATES_MAX: usize = 1_024;
 pub const NAMED_MAX: usize = 20;
 /// The least after which a peer that has not answered counts as slow: a dial and a question between continents.
 const SLOW_MIN: Duration = Duration::from_secs(1);
+
+/// What a lookup is to bring.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// What is under the key. All who are to hold it are asked, however many agree: who stands next to a key on purpose, and shows
+    /// an older state, agrees with his like.
+    Held,
+    /// The peers that are nearest to it.
+    Nearest,
+}
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,6 +134,7 @@ struct Candidate {
 /// One lookup.
 #[derive(Debug)]
 pub struct Lookup {
+    goal: Goal,
     target: KBucketKey<RecordKey>,
     candidates: BTreeMap<KBucketDistance, Candidate>,
     began: Instant,
@@ -139,6 +153,7 @@ pub struct Lookup {
 impl Lookup {
     /// A lookup under `key` that begins with the peers of the routing table, `own` left out, and ends at `deadline`.
     pub fn new(
+        goal: Goal,
         key: RecordKey,
         known: impl IntoIterator<Item = PeerId>,
         now: Instant,
@@ -146,6 +161,7 @@ impl Lookup {
         answer_max: Duration,
     ) -> Self {
         let mut lookup = Self {
+            goal,
             target: KBucketKey::new(key),
             candidates: BTreeMap::new(),
             began: now,
@@ -176,10 +192,18 @@ impl Lookup {
         self.of(peer).is_some_and(|it| matches!(it.state, State::Asked { .. }))
     }
 
-    /// The nearest peers that answered, the nearest first.
+    /// The peers that did not fail, the nearest first; whether those were asked or only named.
     pub fn nearest(&self) -> impl Iterator<Item = PeerId> {
-        let answered = self.candidates.values().filter(|it| it.state == State::Answered);
-        answered.map(|it| it.peer).take(WANTED)
+        let there = self.candidates.values().filter(|it| it.state != State::Failed);
+        there.map(|it| it.peer)
+    }
+
+    /// How many of the nearest must have answered.
+    fn wanted(&self) -> usize {
+        match self.goal {
+            Goal::Nearest => WANTED_NEAREST,
+            Goal::Held => WANTED,
+        }
     }
 
     /// Notes what happened.
@@ -206,7 +230,7 @@ impl Lookup {
         if now >= self.deadline {
             return Step::Over(self.unfinished());
         }
-        if self.patience.is_over(self.cost.answered, self.has_found, now) {
+        if self.patience.is_over(self.cost.answered, self.may_end(), now) {
             return Step::Over(Ended::Silent);
         }
         let slow_after = SLOW_MIN.max(2 * self.longest);
@@ -260,12 +284,17 @@ impl Lookup {
                 wake = wake.min(if slow > now { slow } else { at + self.answer_max });
             }
         }
-        if self.has_found
+        if self.may_end()
             && let Some(over) = self.patience.over_at()
         {
             wake = wake.min(over);
         }
         wake
+    }
+
+    /// Whether those who are silent need not be waited for: something was found, or it is looked for those who answer.
+    fn may_end(&self) -> bool {
+        self.has_found || self.goal == Goal::Nearest
     }
 
     fn unfinished(&self) -> Ended {
@@ -278,6 +307,7 @@ impl Lookup {
     /// The next peer of a path, where its nearest have not all answered. Those that are slow keep the path from its end, and
     /// nobody from being asked.
     fn next_on(&self, path: u8, now: Instant, slow_after: Duration) -> Option<Next> {
+        let wanted = self.wanted();
         let (mut counted, mut must_wait) = (0, false);
         for (distance, candidate) in &self.candidates {
             if candidate.paths & 1 << path == 0 {
@@ -292,7 +322,7 @@ impl Lookup {
                 State::Answered => counted += 1,
                 State::Failed => {}
             }
-            if counted >= WANTED {
+            if counted >= wanted {
                 break;
             }
         }

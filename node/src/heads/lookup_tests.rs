@@ -42,11 +42,13 @@ struct Network {
     holders: Vec<usize>,
     /// Each knows every so many-th of the others, beside its own neighbours.
     sparse: usize,
+    goal: Goal,
 }
 
 struct Outcome {
     ended: Ended,
     found: bool,
+    nearest: Vec<PeerId>,
     cost: Cost,
     took: Duration,
     asked: Vec<PeerId>,
@@ -54,7 +56,7 @@ struct Outcome {
 
 impl Network {
     fn new(kinds: Vec<Kind>, holders: Vec<usize>) -> Self {
-        Self { peers: peers(kinds.len() as u64), kinds, holders, sparse: 1 }
+        Self { peers: peers(kinds.len() as u64), kinds, holders, sparse: 1, goal: Goal::Held }
     }
 
     /// Whom the peer with this number names: the nearest that it knows, dead or alive.
@@ -71,7 +73,7 @@ impl Network {
         let start = Instant::now();
         let mut now = start;
         let known = known.iter().map(|at| self.peers[*at]);
-        let mut lookup = Lookup::new(key(), known, start, start + time, ANSWER_MAX);
+        let mut lookup = Lookup::new(self.goal, key(), known, start, start + time, ANSWER_MAX);
         let (mut coming, mut asked, mut found) = (Vec::new(), Vec::new(), false);
         let ended = loop {
             match lookup.poll(now) {
@@ -123,7 +125,14 @@ impl Network {
                 Step::Over(ended) => break ended,
             }
         };
-        Outcome { ended, found, cost: lookup.cost(), took: now - start, asked }
+        Outcome {
+            ended,
+            found,
+            nearest: lookup.nearest().collect(),
+            cost: lookup.cost(),
+            took: now - start,
+            asked,
+        }
     }
 }
 
@@ -146,6 +155,34 @@ fn the_twenty_nearest_are_asked_and_few_others() {
 fn a_large_routing_table_is_not_asked_as_long_as_the_nearest_answer() {
     let outcome = Network::new(healthy(300), vec![0]).run(&Vec::from_iter(0..300), 20 * SECOND);
     assert_eq!(outcome.cost.asked, WANTED as u32);
+}
+
+#[test]
+fn the_nearest_are_found_without_asking_them_all() {
+    for (sparse, asked_max) in [(1, 12), (3, 24)] {
+        let network = Network { goal: Goal::Nearest, sparse, ..Network::new(healthy(200), vec![]) };
+        let outcome = network.run(&Vec::from_iter((60..200).step_by(7)), 20 * SECOND);
+        assert_eq!(outcome.ended, Ended::Complete);
+        assert!(outcome.cost.asked <= asked_max, "{sparse}: {:?}", outcome.cost);
+        assert_eq!(outcome.nearest[..WANTED_NEAREST], network.peers[..WANTED_NEAREST]);
+        let named = network.peers[..WANTED].iter().filter(|peer| outcome.nearest.contains(peer)).count();
+        assert!(named >= WANTED - 4, "{sparse}: {named} of the nearest are known");
+    }
+}
+
+#[test]
+fn the_dead_are_none_of_the_nearest_and_the_silent_are_not_waited_for() {
+    for dead in [Kind::Dead(200), Kind::Silent] {
+        let mut kinds = healthy(64);
+        kinds[..10].fill(dead);
+        let network = Network { goal: Goal::Nearest, ..Network::new(kinds, vec![]) };
+        let outcome = network.run(&Vec::from_iter(0..64), 60 * SECOND);
+        assert!(outcome.took <= 8 * SECOND, "{dead:?} {:?} {:?}", outcome.took, outcome.cost);
+        assert!(outcome.nearest.contains(&network.peers[10]));
+        if dead != Kind::Silent {
+            assert!(!outcome.nearest.contains(&network.peers[0]), "it is known to be dead");
+        }
+    }
 }
 
 #[test]
@@ -227,7 +264,8 @@ fn liars_do_not_keep_the_honest_from_being_asked() {
 #[test]
 fn answers_of_strangers_and_late_ones_change_nothing() {
     let (start, known) = (Instant::now(), peers(5));
-    let mut lookup = Lookup::new(key(), known[..3].to_vec(), start, start + 20 * SECOND, ANSWER_MAX);
+    let mut lookup =
+        Lookup::new(Goal::Held, key(), known[..3].to_vec(), start, start + 20 * SECOND, ANSWER_MAX);
     let Step::Ask(first) = lookup.poll(start) else { panic!("nobody is asked") };
     lookup.handle(Event::Answered { peer: known[4], closer: vec![known[3]] }, start);
     assert_eq!(lookup.cost().answered, 0, "it was not asked");
@@ -241,7 +279,7 @@ fn answers_of_strangers_and_late_ones_change_nothing() {
 fn no_more_are_known_than_there_is_room_for() {
     let (start, all) = (Instant::now(), peers(2 * CANDIDATES_MAX as u64));
     let far_first = all.iter().rev().copied();
-    let lookup = Lookup::new(key(), far_first, start, start + SECOND, ANSWER_MAX);
+    let lookup = Lookup::new(Goal::Held, key(), far_first, start, start + SECOND, ANSWER_MAX);
     assert_eq!(lookup.candidates.len(), CANDIDATES_MAX);
     assert!(all[..CANDIDATES_MAX].iter().all(|peer| lookup.of(peer).is_some()), "the nearest are kept");
 }

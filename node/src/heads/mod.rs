@@ -16,6 +16,7 @@
 pub mod compare;
 pub mod copies;
 pub mod exchange;
+pub mod handing;
 pub mod item;
 pub mod lookup;
 pub mod moves;

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use libp2p::{
     Multiaddr, PeerId,
     kad::{
-        self, AddProviderPhase, InboundRequest, K_VALUE, KBucketKey, ProviderRecord, PutRecordError,
-        PutRecordPhase, QueryId, QueryInfo, QueryResult, Quorum, Record, RecordKey, store::RecordStore,
+        self, ConnectionType, InboundRequest, K_VALUE, KBucketKey, KadPeer, ProviderRecord, QueryId,
+        QueryResult, Quorum, Record, RecordKey, store::RecordStore,
     },
 };
 use tokio::{
@@ -19,9 +19,10 @@ use super::{
     driver::Driver,
     handle::{Answers, Provider, Sought},
     intake::{Offered, Way},
-    kademlia::{self, Question},
+    kademlia::{self, Gift, Question},
     lookups::{Heads, Purpose},
     peers::origin_of,
+    records,
     serve::Work,
 };
 use crate::{
@@ -31,7 +32,6 @@ use crate::{
         self, Door, Known,
         copies::Copies,
         lookup::{Cost, Ended},
-        patience::Patience,
     },
     limits::{ADDRESSES_PER_PEER_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
     peers::policy,
@@ -47,8 +47,6 @@ const PROVIDER_KEY_BYTES: usize = 34;
 /// A lookup under way, and who waits for it.
 pub(super) enum Query {
     Bootstrap(oneshot::Sender<bool>),
-    Put(Patience, oneshot::Sender<usize>),
-    Provide(Patience, oneshot::Sender<bool>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     /// Nobody waits: copies of a record go to those who are to hold it.
     Move(RecordKey, Vec<PeerId>),
@@ -76,68 +74,40 @@ impl Driver {
         }
     }
 
+    /// Stores a record of ours with the nodes nearest to its key, and here; tells how many others took it.
     pub(super) fn put_record(&mut self, key: [u8; 32], value: Vec<u8>, reply: oneshot::Sender<usize>) {
-        if !self.room_for_query() {
-            return;
-        }
-        let record = Record::new(key.to_vec(), value);
-        // All: the answer then names every node that took the record, where there are fewer than the full number.
-        match self.swarm.behaviour_mut().kad.put_record(record, Quorum::All) {
-            Ok(id) => {
-                self.moving.came(&key.to_vec().into(), &mut self.swarm.behaviour_mut().kad, Instant::now());
-                self.queries.insert(id, Query::Put(Patience::new(Instant::now()), reply));
+        let record = Record { expires: Some(records::lapses()), ..Record::new(key.to_vec(), value) };
+        let own = Record { publisher: Some(*self.swarm.local_peer_id()), expires: None, ..record.clone() };
+        let kad = &mut self.swarm.behaviour_mut().kad;
+        match kad.store_mut().put(own) {
+            Ok(()) => {
+                self.moving.came(&record.key, kad, Instant::now());
+                self.give(record.key.clone(), Gift::Record(record), reply);
             }
             Err(error) => tracing::warn!(%error, "what we say found no room in our own record store"),
         }
     }
 
-    /// How many nodes have taken this record so far, where it is still being stored.
-    pub(super) fn stored(&self, value: &[u8]) -> usize {
-        let taken = self.swarm.behaviour().kad.iter_queries().map(|query| match query.info() {
-            QueryInfo::PutRecord { record, phase: PutRecordPhase::PutRecord { success, .. }, .. }
-                if record.value == value =>
-            {
-                success.len()
-            }
-            _ => 0,
-        });
-        taken.max().unwrap_or(0)
+    /// Tells the nodes nearest to a tree that this one provides it; tells how many were reached.
+    pub(super) fn provide(&mut self, root: ContentId, reply: oneshot::Sender<usize>) {
+        let key = RecordKey::from(root.multihash_bytes());
+        let own = *self.swarm.local_peer_id();
+        let record = ProviderRecord::new(key.clone(), own, Vec::new());
+        if let Err(error) = self.swarm.behaviour_mut().kad.store_mut().add_provider(record) {
+            tracing::warn!(%error, "a tree of ours found no room in our own provider records");
+            return;
+        }
+        let provider = KadPeer {
+            node_id: own,
+            multiaddrs: self.swarm.external_addresses().cloned().collect(),
+            connection_ty: ConnectionType::Connected,
+        };
+        self.give(key.clone(), Gift::Provided(key, provider), reply);
     }
 
-    /// Ends the search for the nodes nearest to a record where only the silent are still waited for: it goes to those that
-    /// answered. The dead are many in a network that has just lost some, and each would take its whole timeout.
-    pub(super) fn leave_the_silent(&mut self) {
-        let now = Instant::now();
-        // In libp2p's order, which is the same in every run; that of `queries` is not.
-        let ids: Vec<QueryId> = self.swarm.behaviour().kad.iter_queries().map(|query| query.id()).collect();
-        for id in ids {
-            let Some(Query::Put(patience, _) | Query::Provide(patience, _)) = self.queries.get_mut(&id)
-            else {
-                continue;
-            };
-            let Some(mut lookup) = self.swarm.behaviour_mut().kad.query_mut(&id) else { continue };
-            let is_searching = matches!(
-                lookup.info(),
-                QueryInfo::PutRecord { phase: PutRecordPhase::GetClosestPeers, .. }
-                    | QueryInfo::AddProvider { phase: AddProviderPhase::GetClosestPeers, .. }
-            );
-            if is_searching && patience.is_over(lookup.stats().num_successes(), true, now) {
-                tracing::debug!(stats = ?lookup.stats(), "the silent are not waited for");
-                lookup.finish();
-            }
-        }
-    }
-
-    pub(super) fn provide(&mut self, root: ContentId, reply: oneshot::Sender<bool>) {
-        match self.swarm.behaviour_mut().kad.start_providing(root.multihash_bytes().into()) {
-            Ok(id) => {
-                self.queries.insert(id, Query::Provide(Patience::new(Instant::now()), reply));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a tree of ours found no room in our own provider records");
-                let _ = reply.send(false);
-            }
-        }
+    fn give(&mut self, key: RecordKey, gift: Gift, reply: oneshot::Sender<usize>) {
+        let deadline = Instant::now() + self.lookups.time_max();
+        self.begin_lookup(Question::Nearest(key), deadline, Purpose::Give(gift, reply));
     }
 
     pub(super) fn stop_providing(&mut self, root: ContentId) {
@@ -209,28 +179,12 @@ impl Driver {
                     let _ = reply.send(addresses);
                 }
             }
-            (QueryResult::PutRecord(result), Some(Query::Put(..))) => {
-                if let Some(Query::Put(_, reply)) = self.queries.remove(&id) {
-                    let _ = reply.send(match result {
-                        Ok(_) => kad::K_VALUE.get(),
-                        Err(
-                            PutRecordError::QuorumFailed { success, .. }
-                            | PutRecordError::Timeout { success, .. },
-                        ) => success.len(),
-                    });
-                }
-            }
             (QueryResult::PutRecord(result), Some(Query::Move(..))) => {
                 if let Some(Query::Move(key, to)) = self.queries.remove(&id) {
                     self.moving.gave(&key, to, result, Instant::now());
                 }
             }
             (QueryResult::PutRecord(_), Some(Query::WriteBack)) => drop(self.queries.remove(&id)),
-            (QueryResult::StartProviding(result), Some(Query::Provide(..))) => {
-                if let Some(Query::Provide(_, reply)) = self.queries.remove(&id) {
-                    let _ = reply.send(result.is_ok());
-                }
-            }
             (QueryResult::Bootstrap(result), Some(Query::Bootstrap(_))) if last => {
                 if let Some(Query::Bootstrap(reply)) = self.queries.remove(&id) {
                     let _ = reply.send(result.is_ok());

@@ -205,7 +205,7 @@ impl Driver {
                 self.get_confirmation(publisher, until, reply)
             }
             Command::Stored(value, reply) => {
-                let _ = reply.send(self.stored(&value));
+                let _ = reply.send(self.lookups.taken(&value));
             }
             Command::GetHead(package, deadline, reply) => self.get_head(package, deadline, reply),
             Command::Announce(head, reply) => {
@@ -251,7 +251,6 @@ impl Driver {
                 tracing::debug!(?peer, %error, "a lost peer was not dialled");
             }
         }
-        self.leave_the_silent();
         self.lookups_due();
         self.move_records();
         let behaviour = self.swarm.behaviour_mut();

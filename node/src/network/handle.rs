@@ -80,7 +80,7 @@ pub(super) enum Command {
     GetConfirmation(PublisherId, Instant, oneshot::Sender<Option<Box<VerifiedConfirmation>>>),
     GetHead(PackageId, Instant, oneshot::Sender<Sought>),
     Announce(Vec<u8>, oneshot::Sender<usize>),
-    Provide(ContentId, oneshot::Sender<bool>),
+    Provide(ContentId, oneshot::Sender<usize>),
     StopProviding(ContentId),
     Providers(ContentId, Instant, mpsc::Sender<Provider>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
@@ -358,11 +358,11 @@ impl Handle {
         self.call(LOCAL_TIMEOUT, |reply| Command::Announce(head, reply)).await
     }
 
-    /// Tells the DHT that this node provides a tree; true where the lookup of the nearest nodes ended.
+    /// Tells the DHT that this node provides a tree; yields how many nodes were told.
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Stopped`].
-    pub async fn provide(&self, root: ContentId, deadline: Duration) -> Result<bool, Error> {
+    pub async fn provide(&self, root: ContentId, deadline: Duration) -> Result<usize, Error> {
         self.call(deadline, |reply| Command::Provide(root, reply)).await
     }
 

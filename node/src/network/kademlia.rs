@@ -56,15 +56,26 @@ pub(super) enum Question {
     Record(RecordKey),
     /// For who provides what has this key, and for peers nearer to it.
     Providers(RecordKey),
+    /// For peers nearer to a key alone.
+    Nearest(RecordKey),
 }
 
 impl Question {
     /// The key that is asked for.
     pub(super) fn key(&self) -> &RecordKey {
         match self {
-            Self::Record(key) | Self::Providers(key) => key,
+            Self::Record(key) | Self::Providers(key) | Self::Nearest(key) => key,
         }
     }
+}
+
+/// What a peer is to hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Gift {
+    /// A record.
+    Record(Record),
+    /// That this node, at these addresses, provides what has this key.
+    Provided(RecordKey, KadPeer),
 }
 
 /// What a peer answered, or that it did not.
@@ -84,6 +95,8 @@ pub(super) struct Said {
     pub(super) record: Option<Record>,
     pub(super) providers: Vec<KadPeer>,
     pub(super) closer: Vec<KadPeer>,
+    /// That it took a record.
+    pub(super) has_taken: bool,
 }
 
 /// What the loop is told.
@@ -233,6 +246,17 @@ impl Behaviour {
         let event = match question {
             Question::Record(key) => Tell::GetRecord { key, query_id: lookup },
             Question::Providers(key) => Tell::GetProvidersReq { key, query_id: lookup },
+            Question::Nearest(key) => Tell::FindNodeReq { key: key.to_vec(), query_id: lookup },
+        };
+        self.queue.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler: NotifyHandler::Any, event });
+    }
+
+    /// Gives a connected peer what it is to hold. Whether it took a record comes as an [`Answer`]; who provides something is told
+    /// without one.
+    pub(super) fn give(&mut self, lookup: QueryId, peer: PeerId, gift: Gift) {
+        let event = match gift {
+            Gift::Record(record) => Tell::PutRecord { record, query_id: lookup },
+            Gift::Provided(key, provider) => Tell::AddProvider { key, provider, query_id: lookup },
         };
         self.queue.push_back(ToSwarm::NotifyHandler { peer_id: peer, handler: NotifyHandler::Any, event });
     }
@@ -286,6 +310,8 @@ fn query_of(told: &Told) -> Option<QueryId> {
     match told {
         Told::GetRecordRes { query_id, .. }
         | Told::GetProvidersRes { query_id, .. }
+        | Told::FindNodeRes { query_id, .. }
+        | Told::PutRecordRes { query_id, .. }
         | Told::QueryError { query_id, .. } => Some(*query_id),
         _ => None,
     }
@@ -300,6 +326,8 @@ fn said(told: Told) -> Option<Said> {
         Told::GetProvidersRes { closer_peers: closer, provider_peers: providers, .. } => {
             Some(Said { providers, closer, ..Said::default() })
         }
+        Told::FindNodeRes { closer_peers: closer, .. } => Some(Said { closer, ..Said::default() }),
+        Told::PutRecordRes { .. } => Some(Said { has_taken: true, ..Said::default() }),
         _ => None,
     }
 }

@@ -20,13 +20,14 @@ use super::{
     behaviour::{Behaviour, answer_timeout},
     driver::{Driver, PENDING_MAX},
     handle::{Provider, Sought},
-    kademlia::{self, Answer, Question, Said},
+    kademlia::{self, Answer, Gift, Question, Said},
     observer,
 };
 use crate::{
     heads::{
         copies::Copies,
-        lookup::{self, CANDIDATES_MAX, Ended, Lookup, NAMED_MAX, Step},
+        handing::{self, Handing},
+        lookup::{self, CANDIDATES_MAX, Ended, Goal, Lookup, NAMED_MAX, Step},
     },
     identity::PublisherId,
     limits::DHT_ADDRESSES_PER_PROVIDER_MAX,
@@ -60,7 +61,10 @@ struct Running {
     id: QueryId,
     question: Question,
     lookup: Lookup,
-    /// Those who are to be asked once they are connected.
+    /// The record that goes to those who were found, where there is one.
+    handing: Option<Handing>,
+    deadline: Instant,
+    /// Those who are to be asked, or given it, once they are connected.
     dialled: BTreeSet<PeerId>,
     /// Where those are that somebody named.
     addresses: BTreeMap<PeerId, Vec<Multiaddr>>,
@@ -71,7 +75,12 @@ struct Running {
 pub(super) enum Purpose {
     Head(Box<Heads>),
     Confirmation(Box<Confirmed>),
-    Providers { found: mpsc::Sender<Provider>, told: BTreeSet<PeerId> },
+    Providers {
+        found: mpsc::Sender<Provider>,
+        told: BTreeSet<PeerId>,
+    },
+    /// A record of ours, or that we provide something, goes to those who are found; tells how many took it.
+    Give(Gift, oneshot::Sender<usize>),
 }
 
 /// The heads that were found of a package.
@@ -100,6 +109,11 @@ impl Lookups {
         }
     }
 
+    /// How long one may take.
+    pub(super) fn time_max(&self) -> Duration {
+        self.time_max
+    }
+
     /// How many are under way.
     pub(super) fn len(&self) -> usize {
         self.running.len()
@@ -123,16 +137,86 @@ impl Lookups {
 
     /// The lookups that wait for a peer.
     fn awaiting(&self, peer: &PeerId) -> Vec<u64> {
-        self.running.iter().filter(|(_, it)| it.lookup.awaits(peer)).map(|(number, _)| *number).collect()
+        self.running.iter().filter(|(_, it)| it.awaits(peer)).map(|(number, _)| *number).collect()
+    }
+
+    /// How many peers have taken this record so far, where it is still on its way.
+    pub(super) fn taken(&self, value: &[u8]) -> usize {
+        let taken = self.running.values().filter_map(|it| match &it.purpose {
+            Purpose::Give(Gift::Record(record), _) if record.value == value => it.handing.as_ref(),
+            _ => None,
+        });
+        taken.map(|handing| handing.taken() as usize).max().unwrap_or(0)
+    }
+}
+
+impl Running {
+    /// Whether an answer of this peer is waited for.
+    fn awaits(&self, peer: &PeerId) -> bool {
+        match &self.handing {
+            Some(handing) => handing.awaits(peer),
+            None => self.lookup.awaits(peer),
+        }
+    }
+
+    /// Asks a connected peer, or gives it what it is to hold.
+    fn send(&mut self, kad: &mut kademlia::Behaviour, peer: PeerId, now: Instant) {
+        let (Some(handing), Purpose::Give(gift, _)) = (&mut self.handing, &self.purpose) else {
+            return kad.ask(self.id, peer, self.question.clone());
+        };
+        kad.give(self.id, peer, gift.clone());
+        if matches!(gift, Gift::Provided(..)) {
+            // Nobody answers that.
+            handing.handle(handing::Event::Taken(peer), now);
+        }
+    }
+
+    /// Notes that a peer was not reached, or did not answer.
+    fn missed(&mut self, peer: PeerId, now: Instant) {
+        self.dialled.remove(&peer);
+        match &mut self.handing {
+            Some(handing) => handing.handle(handing::Event::Failed(peer), now),
+            None => self.lookup.handle(lookup::Event::Failed { peer }, now),
+        }
+    }
+
+    /// What to do now.
+    fn poll(&mut self, now: Instant) -> Step {
+        if self.handing.is_none() {
+            match self.lookup.poll(now) {
+                Step::Over(_) if matches!(self.purpose, Purpose::Give(..)) => {
+                    // Those who are dialled have what was asked left out.
+                    self.dialled.clear();
+                    self.handing = Some(Handing::new(self.lookup.nearest(), now, self.deadline));
+                }
+                step => return step,
+            }
+        }
+        match self.handing.as_mut().map(|handing| handing.poll(now)) {
+            Some(handing::Step::Give(peer)) => Step::Ask(peer),
+            Some(handing::Step::Wait(until)) => Step::Wait(until),
+            Some(handing::Step::Over) | None => Step::Over(Ended::Complete),
+        }
+    }
+
+    fn cost(&self) -> lookup::Cost {
+        let mut cost = self.lookup.cost();
+        if let Some(handing) = &self.handing {
+            cost.asked += handing.tried();
+            cost.answered += handing.taken();
+            cost.failed += handing.failed();
+        }
+        cost
     }
 }
 
 impl Lookups {
     /// A connection with a peer stands: those lookups ask it that wait for that.
     pub(super) fn reached(&mut self, kad: &mut kademlia::Behaviour, peer: PeerId) {
+        let now = Instant::now();
         for running in self.running.values_mut() {
             if running.dialled.remove(&peer) {
-                kad.ask(running.id, peer, running.question.clone());
+                running.send(kad, peer, now);
             }
         }
     }
@@ -166,6 +250,7 @@ impl Lookups {
                 }
                 any
             }
+            Purpose::Give(..) => false,
         };
         if has_found {
             running.lookup.handle(lookup::Event::Found, now);
@@ -176,7 +261,7 @@ impl Lookups {
     fn ask(&mut self, swarm: &mut Swarm<Behaviour>, number: u64, peer: PeerId, now: Instant) {
         let Some(running) = self.running.get_mut(&number) else { return };
         if swarm.is_connected(&peer) {
-            swarm.behaviour_mut().kad.ask(running.id, peer, running.question.clone());
+            running.send(&mut swarm.behaviour_mut().kad, peer, now);
             return;
         }
         let named = running.addresses.get(&peer).cloned().unwrap_or_default();
@@ -186,7 +271,7 @@ impl Lookups {
             Ok(()) | Err(libp2p::swarm::DialError::DialPeerConditionFalse(_)) => {
                 running.dialled.insert(peer);
             }
-            Err(_) => running.lookup.handle(lookup::Event::Failed { peer }, now),
+            Err(_) => running.missed(peer, now),
         }
     }
 }
@@ -243,18 +328,20 @@ impl Driver {
         let own = kad.store_mut().get(question.key()).map(|record| record.into_owned());
         let providing = kad.store_mut().providers(question.key());
         let id = kad.begin();
-        let lookup = Lookup::new(question.key().clone(), known, now, deadline, answer_max);
+        let goal = purpose.goal();
+        let lookup = Lookup::new(goal, question.key().clone(), known, now, deadline, answer_max);
         self.lookups.last += 1;
         let number = self.lookups.last;
         self.lookups.numbers.insert(id, number);
         let (dialled, addresses) = (BTreeSet::new(), BTreeMap::new());
-        let mut running = Running { id, question, lookup, dialled, addresses, purpose };
+        let mut running =
+            Running { id, question, lookup, handing: None, deadline, dialled, addresses, purpose };
         let providers = providing.into_iter().map(|it| KadPeer {
             node_id: it.provider,
             multiaddrs: it.addresses,
             connection_ty: libp2p::kad::ConnectionType::NotConnected,
         });
-        let said = Said { record: own, providers: providers.collect(), closer: Vec::new() };
+        let said = Said { record: own, providers: providers.collect(), ..Said::default() };
         self.lookups.found(&self.swarm, &mut running, None, said, now);
         self.lookups.running.insert(number, running);
         self.go_on(number);
@@ -271,7 +358,14 @@ impl Driver {
         let Some(number) = self.lookups.numbers.get(&lookup).copied() else { return };
         let Some(mut running) = self.lookups.running.remove(&number) else { return };
         let now = Instant::now();
-        if running.lookup.awaits(&peer) {
+        if let Some(handing) = &mut running.handing {
+            match said {
+                Some(said) if said.has_taken => handing.handle(handing::Event::Taken(peer), now),
+                // What was asked before, and answered late.
+                Some(_) => {}
+                None => handing.handle(handing::Event::Failed(peer), now),
+            }
+        } else if running.lookup.awaits(&peer) {
             let event = match said {
                 Some(mut said) => {
                     let closer = named(&self.swarm, &mut running, std::mem::take(&mut said.closer), now);
@@ -291,8 +385,7 @@ impl Driver {
         let now = Instant::now();
         for number in self.lookups.awaiting(&peer) {
             if let Some(running) = self.lookups.running.get_mut(&number) {
-                running.dialled.remove(&peer);
-                running.lookup.handle(lookup::Event::Failed { peer }, now);
+                running.missed(peer, now);
             }
             self.go_on(number);
         }
@@ -306,7 +399,7 @@ impl Driver {
             if running.purpose.is_given_up() {
                 return self.lookup_over(number, Ended::CutOff);
             }
-            match running.lookup.poll(now) {
+            match running.poll(now) {
                 Step::Ask(peer) => self.lookups.ask(&mut self.swarm, number, peer, now),
                 Step::Wait(_) => return,
                 Step::Over(ended) => return self.lookup_over(number, ended),
@@ -318,10 +411,12 @@ impl Driver {
         let Some(running) = self.lookups.running.remove(&number) else { return };
         self.lookups.numbers.remove(&running.id);
         self.swarm.behaviour_mut().kad.end(&running.id);
-        let (cost, duration) = (running.lookup.cost(), running.lookup.took(Instant::now()));
+        let (cost, duration) = (running.cost(), running.lookup.took(Instant::now()));
         let kind = match &running.purpose {
             Purpose::Head(_) | Purpose::Confirmation(_) => LookupKind::GetHead,
             Purpose::Providers { .. } => LookupKind::GetProviders,
+            Purpose::Give(Gift::Record(_), _) => LookupKind::PutHead,
+            Purpose::Give(Gift::Provided(..), _) => LookupKind::Provide,
         };
         tracing::debug!(?kind, ?ended, ?cost, ?duration, "a lookup is over");
         self.outbox.observer.tell(&Event::LookedUp(observer::Lookup {
@@ -340,6 +435,10 @@ impl Driver {
             Purpose::Providers { found, .. } => {
                 let _ = found.try_send(Provider::End(ended));
             }
+            Purpose::Give(_, reply) => {
+                let taken = running.handing.map_or(0, |handing| handing.taken());
+                let _ = reply.send(taken as usize);
+            }
         }
     }
 }
@@ -351,6 +450,15 @@ impl Purpose {
             Self::Head(heads) => heads.reply.is_closed(),
             Self::Confirmation(confirmed) => confirmed.reply.is_closed(),
             Self::Providers { found, .. } => found.is_closed(),
+            // It goes on where nobody waits any longer.
+            Self::Give(..) => false,
+        }
+    }
+
+    fn goal(&self) -> Goal {
+        match self {
+            Self::Head(_) | Self::Confirmation(_) | Self::Providers { .. } => Goal::Held,
+            Self::Give(..) => Goal::Nearest,
         }
     }
 }

@@ -149,7 +149,7 @@ impl Records {
     /// Gives a value record a lease of full length.
     pub(super) fn renew_lease(&mut self, key: &RecordKey) {
         if let Some((_, held)) = self.values.by_key.get_mut(key.as_ref()) {
-            held.record.expires = Some(clock() + LEASE);
+            held.record.expires = Some(lapses());
         }
     }
 
@@ -334,6 +334,11 @@ impl RecordStore for Records {
 #[expect(clippy::disallowed_methods, reason = "libp2p says by this clock when a record lapses")]
 fn clock() -> Instant {
     Instant::now()
+}
+
+/// When what is given to somebody now lapses there.
+pub(super) fn lapses() -> Instant {
+    clock() + LEASE
 }
 
 /// A bounded map that keeps the keys nearest to the local id.

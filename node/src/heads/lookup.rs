@@ -192,9 +192,9 @@ impl Lookup {
         self.of(peer).is_some_and(|it| matches!(it.state, State::Asked { .. }))
     }
 
-    /// The peers that did not fail, the nearest first; whether those were asked or only named.
+    /// The peers that answered or were only named, the nearest first: not those that failed, nor those that were silent until now.
     pub fn nearest(&self) -> impl Iterator<Item = PeerId> {
-        let there = self.candidates.values().filter(|it| it.state != State::Failed);
+        let there = self.candidates.values().filter(|it| matches!(it.state, State::Answered | State::New));
         there.map(|it| it.peer)
     }
 

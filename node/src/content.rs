@@ -188,6 +188,11 @@ impl Block {
         if id.names(&bytes) { Ok(Self { id, bytes: bytes.into() }) } else { Err(Error::Mismatch { id }) }
     }
 
+    /// Likewise, where the SHA-256 of the bytes was computed as they came.
+    pub(crate) fn hashed(id: ContentId, bytes: Vec<u8>, sha256: [u8; 32]) -> Result<Self, Error> {
+        if id.digest() == sha256 { Ok(Self { id, bytes: bytes.into() }) } else { Err(Error::Mismatch { id }) }
+    }
+
     /// The name of the bytes.
     pub fn id(&self) -> ContentId {
         self.id

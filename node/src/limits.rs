@@ -252,13 +252,8 @@ pub const HEADS_WRITTEN_AT_ONCE_MAX: usize = 512;
 
 /// Ids in one request for blocks.
 pub const FETCH_IDS_MAX: usize = 256;
-/// Bytes of a request for blocks: its ids, and a little room for later fields. No more, since each of many that are not sent to
-/// their end may hold so much.
-pub const FETCH_REQUEST_BYTES_MAX: usize = 11 << 10;
 /// Bytes of blocks in one answer: one block of the largest size, or many small ones.
 pub const FETCH_ANSWER_BYTES: usize = 1 << 20;
-/// Bytes of one whole answer on the wire.
-pub const FETCH_ANSWER_BYTES_MAX: usize = BLOCK_BYTES_MAX + FETCH_ANSWER_BYTES + (64 << 10);
 /// How long one request for blocks may bring nothing, or less than [`FETCH_PROGRESS_BYTES`].
 pub const FETCH_TIMEOUT: Duration = Duration::from_secs(20);
 /// Bytes of a message that must move within [`FETCH_TIMEOUT`] for the rest of it to be waited for: some 200 bytes a second, which

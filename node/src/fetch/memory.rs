@@ -38,6 +38,8 @@ pub(super) enum Manner {
     Broken,
     /// That it is busy.
     Busy,
+    /// Cannot be asked so many times, and then as it should.
+    Restarting(usize),
 }
 
 /// One peer.
@@ -72,6 +74,11 @@ impl Memory {
         self.seen.lock().unwrap()
     }
 
+    /// How often a peer was asked for blocks.
+    fn asked_for_blocks(&self, peer: PeerId) -> usize {
+        self.seen().blocks.iter().filter(|asked| **asked == peer).count()
+    }
+
     /// A lookup that finds these peers, and ends.
     pub(super) fn found(peers: &[PeerId]) -> mpsc::Receiver<Source> {
         let (found, sources) = mpsc::channel(peers.len().max(1));
@@ -101,13 +108,16 @@ impl Transport for Memory {
         let peer = self.peers.get(&id).ok_or(RequestFailure::Unreachable)?;
         sleep(self.round_trip).await;
         let found = |id| match peer.store.block(id).unwrap() {
-            Some(block) if peer.manner == Manner::Forging => Found::Have(forged(block.into_bytes())),
-            Some(block) => Found::Have(block.into_bytes().into()),
+            Some(_) if peer.manner == Manner::Forging => Found::Forged,
+            Some(block) => Found::Have(block),
             None => Found::Missing,
         };
         match peer.manner {
-            Manner::Honest | Manner::Forging => {
-                Ok(Answer { blocks: request.want.iter().map(found).collect() })
+            Manner::Restarting(times) if self.asked_for_blocks(id) <= times => {
+                Err(RequestFailure::Unreachable)
+            }
+            Manner::Honest | Manner::Forging | Manner::Restarting(_) => {
+                Ok(Answer { blocks: request.want.iter().map(found).collect(), busy: None })
             }
             Manner::Busy => Ok(Answer::default()),
             Manner::Breaking(_) => Err(RequestFailure::Closed),
@@ -147,9 +157,11 @@ impl Transport for Memory {
                 Manner::Broken => return Err(RequestFailure::Broken("over the cap".to_owned())),
                 Manner::Busy => Frame::last(Then::Busy),
                 Manner::Endless if sent > 0 => Frame { then: Then::More, ..Frame::last(Then::More) },
-                Manner::Honest | Manner::Forging | Manner::Breaking(_) | Manner::Endless => {
-                    recital.frame(&peer.store)
-                }
+                Manner::Honest
+                | Manner::Forging
+                | Manner::Breaking(_)
+                | Manner::Endless
+                | Manner::Restarting(_) => recital.frame(&peer.store),
             };
             if peer.manner == Manner::Forging {
                 frame.entries = frame.entries.into_iter().map(|entry| forged(entry.into_vec())).collect();

@@ -91,8 +91,8 @@ pub enum Failure {
     Unreachable,
     /// The connection closed before the answer; the peer may be asked again.
     Closed,
-    /// The peer is busy; it may be asked again.
-    Busy,
+    /// The peer is busy; it may be asked again after so long.
+    Busy(Duration),
     /// This node has no room for the request now.
     Own,
 }
@@ -127,6 +127,8 @@ struct Peer {
     /// When it last answered anything.
     heard: Duration,
     gone: bool,
+    /// Gone for what it sent.
+    barred: bool,
 }
 
 #[derive(Debug)]
@@ -186,6 +188,7 @@ impl Plan {
                 not_before: Duration::ZERO,
                 heard: Duration::ZERO,
                 gone: false,
+                barred: false,
             },
         );
         self.order.push(peer);
@@ -241,6 +244,26 @@ impl Plan {
         // Whoever is left can be asked for all that nobody has refused.
         let is_stuck = |id: &ContentId| self.wants.get(id).is_some_and(|want| !able(want));
         self.scarce.iter().filter(|id| is_stuck(id)).copied().collect()
+    }
+
+    /// The peers that are not asked any more because they could not be reached, or did not answer, although they may have what is
+    /// wanted.
+    pub fn lost(&self) -> Vec<PeerId> {
+        let may_have = |peer: &PeerId| self.wants.values().any(|want| !want.refused.contains(peer));
+        let lost = self.peers.iter().filter(|(_, state)| state.gone && !state.barred);
+        lost.map(|(peer, _)| *peer).filter(may_have).collect()
+    }
+
+    /// Asks a peer again that was lost and is there again.
+    pub fn found_again(&mut self, peer: PeerId, now: Duration) {
+        if let Some(state) = self.peers.get_mut(&peer)
+            && !state.barred
+        {
+            state.gone = false;
+            (state.failures, state.busy) = (0, 0);
+            state.not_before = now;
+            state.window = WINDOW_BYTES_FIRST;
+        }
     }
 
     /// The next request to send, if there is one now.
@@ -339,11 +362,11 @@ impl Plan {
                 }
                 // That we have no room says nothing about the peer.
                 Failure::Own => peer.not_before = now + BUSY_PAUSE,
-                Failure::Busy => {
+                Failure::Busy(pause) => {
                     peer.heard = now;
                     // Many requests may be told so at once; one pause counts once.
                     peer.busy += u32::from(peer.not_before <= now);
-                    peer.not_before = now + BUSY_PAUSE;
+                    peer.not_before = now + pause.max(BUSY_PAUSE);
                     peer.gone |= peer.busy >= BUSY_MAX;
                 }
                 Failure::Peer => {
@@ -359,7 +382,7 @@ impl Plan {
     /// Never asks this peer again.
     pub fn give_up(&mut self, peer: PeerId) {
         if let Some(peer) = self.peers.get_mut(&peer) {
-            peer.gone = true;
+            (peer.gone, peer.barred) = (true, true);
         }
     }
 

@@ -60,6 +60,35 @@ fn a_forger_is_asked_for_nothing_again() {
 }
 
 #[test]
+fn a_peer_that_is_lost_can_be_found_again_and_one_that_forged_cannot() {
+    let [honest, forger, lacking] = peers(3).try_into().unwrap();
+    let mut plan = plan(3, 1 << 20, &[honest, forger, lacking]);
+    let asks: Vec<Ask> = std::iter::from_fn(|| plan.next(Duration::ZERO)).collect();
+    for ask in asks {
+        if ask.peer == honest {
+            plan.failed(ask.id, Failure::Unreachable, Duration::ZERO);
+        } else if ask.peer == forger {
+            plan.answered(ask.id, &all(&ask, Answer::Forged), Duration::ZERO);
+        } else {
+            plan.answered(ask.id, &all(&ask, Answer::Missing), Duration::ZERO);
+        }
+    }
+    while let Some(ask) = plan.next(Duration::ZERO) {
+        assert_eq!(ask.peer, lacking);
+        plan.answered(ask.id, &all(&ask, Answer::Missing), Duration::ZERO);
+    }
+    assert_eq!((plan.stuck().len(), plan.lost()), (3, vec![honest]), "whoever lacks it all is not lost");
+    let later = Duration::from_secs(10);
+    [forger, honest].iter().for_each(|peer| plan.found_again(*peer, later));
+    assert!(plan.stuck().is_empty() && plan.lost().is_empty());
+    while let Some(ask) = plan.next(later) {
+        assert_eq!(ask.peer, honest);
+        plan.answered(ask.id, &all(&ask, Answer::Have), later);
+    }
+    assert!(plan.is_complete());
+}
+
+#[test]
 fn a_late_want_is_asked_of_a_second_peer_and_comes_once() {
     let two = peers(2);
     let mut plan = plan(1, 10, &two);
@@ -121,9 +150,9 @@ fn a_peer_that_is_always_busy_is_given_up_and_our_own_lack_of_room_is_not_its_fa
         assert!(turn(&mut plan, Failure::Own).is_some());
     }
     for _ in 0..BUSY_MAX {
-        assert!(turn(&mut plan, Failure::Busy).is_some());
+        assert!(turn(&mut plan, Failure::Busy(BUSY_PAUSE)).is_some());
     }
-    assert!(turn(&mut plan, Failure::Busy).is_none());
+    assert!(turn(&mut plan, Failure::Busy(BUSY_PAUSE)).is_none());
     assert_eq!(plan.stuck(), [block(0)]);
 }
 
@@ -167,7 +196,7 @@ fn a_busy_peer_is_asked_again_later() {
     let one = peers(1);
     let mut plan = plan(1, 10, &one);
     let ask = plan.next(Duration::ZERO).unwrap();
-    plan.failed(ask.id, Failure::Busy, Duration::ZERO);
+    plan.failed(ask.id, Failure::Busy(BUSY_PAUSE), Duration::ZERO);
     assert_eq!(plan.next(Duration::ZERO), None);
     assert!(plan.stuck().is_empty());
     assert!(plan.next(plan.wake_at(Duration::ZERO).unwrap()).is_some());
@@ -254,7 +283,7 @@ proptest! {
             now += Duration::from_millis(10);
             let failure = match verdicts.next() {
                 Some(0) => Some(Failure::Peer),
-                Some(1) => Some(Failure::Busy),
+                Some(1) => Some(Failure::Busy(BUSY_PAUSE)),
                 Some(2) => Some(Failure::Unreachable),
                 _ => None,
             };

@@ -77,6 +77,21 @@ impl<T: Transport> Providers<T> {
         }
     }
 
+    /// Tries after a while to reach peers again that were reached before; [`Providers::next`] yields those that are.
+    pub(super) fn again(&mut self, peers: impl IntoIterator<Item = PeerId>, after: Duration) {
+        for peer in peers {
+            let transport = self.transport.clone();
+            self.connects.push(
+                async move {
+                    tokio::time::sleep(after).await;
+                    let is_reached = transport.reach(peer, Vec::new(), CONNECT_TIMEOUT).await;
+                    (peer, is_reached)
+                }
+                .boxed(),
+            );
+        }
+    }
+
     /// Whether nobody else will be reached.
     pub(super) fn is_exhausted(&self) -> bool {
         !self.looking && self.connects.is_empty() && self.waiting.is_empty()

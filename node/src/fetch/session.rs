@@ -20,8 +20,7 @@ use super::{
 };
 use crate::{
     code::Code,
-    content::{Block, ContentId},
-    limits::BLOCK_BYTES_MAX,
+    content::{Block, Codec, ContentId},
     network::Offload,
     package::unixfs::FilePart,
     reputation::Attempt,
@@ -33,6 +32,12 @@ const HELD_BYTES_MAX: usize = 32 << 20;
 /// Bytes of an answer that must have come for whoever sends it not to be silent: within the five seconds after which the planner
 /// calls a peer so, 13 kB a second.
 const MOVED_BYTES: u64 = 64 << 10;
+/// How long providers that were lost are tried again, if nothing comes, even where the caller has more time.
+const LOST_PATIENCE: Duration = Duration::from_secs(120);
+/// How long before they are tried for the first time; each further time twice as long, up to [`LOST_PAUSE_MAX`].
+const LOST_PAUSE: Duration = Duration::from_millis(500);
+const LOST_PAUSE_MAX: Duration = Duration::from_secs(5);
+
 /// What came of the requests that were unanswered when a retrieval ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Late {
@@ -58,6 +63,14 @@ pub enum Error {
         /// Providers that were asked.
         peers: usize,
     },
+    /// The providers went away, and did not come back.
+    #[error("the providers that were reached ({peers}) do not answer any more (blocks missing: {missing})")]
+    Lost {
+        /// Blocks that are missing.
+        missing: usize,
+        /// Providers that are gone.
+        peers: usize,
+    },
     /// Every provider sent wrong bytes.
     #[error("the bytes that came do not match their hashes, and no honest provider was reached")]
     Forged,
@@ -79,7 +92,7 @@ impl Error {
     /// The stable code of this error.
     pub fn code(&self) -> Code {
         match self {
-            Self::NoProviders | Self::Missing { .. } => Code::NoProviders,
+            Self::NoProviders | Self::Missing { .. } | Self::Lost { .. } => Code::NoProviders,
             Self::Forged => Code::HashMismatch,
             Self::Contradiction(error) => error.code(),
             Self::Store(error) => error.code(),
@@ -90,7 +103,7 @@ impl Error {
     /// What to do next.
     pub fn hint(&self) -> String {
         match self {
-            Self::NoProviders | Self::Missing { .. } => {
+            Self::NoProviders | Self::Missing { .. } | Self::Lost { .. } => {
                 "Try again when more peers are connected: ggen marketplace p2p peer-list. What was fetched is kept.".to_owned()
             }
             Self::Forged => "Nothing was installed. The peers that sent them are refused from now on; try again to use others.".to_owned(),
@@ -109,23 +122,25 @@ pub struct Session<T> {
     deadline: Instant,
     providers: Providers<T>,
     connected: Vec<PeerId>,
+    /// Is told of the blocks as they are written; not here while it is at work.
+    sink: Option<Sink>,
     /// Requests that were still unanswered when everything was here.
     outstanding: FuturesUnordered<BoxFuture<'static, Landed>>,
     report: Report,
 }
 
 impl Late {
-    fn note(&mut self, peer: PeerId, verified: &[(ContentId, Verdict)], served: &mut Served) {
-        for (id, verdict) in verified {
-            match verdict {
-                Verdict::Have(_) => served.delivered = true,
+    fn note(&mut self, peer: PeerId, want: &[ContentId], answer: &Answer, served: &mut Served) {
+        for (id, found) in want.iter().zip(&answer.blocks) {
+            match found {
+                Found::Have(_) => served.delivered = true,
                 // A peer is refused once for it; the retrieval itself saw to those that it knows of.
-                Verdict::Forged if served.forged.is_none() => {
+                Found::Forged if served.forged.is_none() => {
                     served.fault(Attempt::BadBlock);
                     served.forged = Some(*id);
                     self.forged.insert(peer, *id);
                 }
-                Verdict::Forged | Verdict::Missing | Verdict::Later => {}
+                Found::Forged | Found::Missing | Found::Later => {}
             }
         }
     }
@@ -140,7 +155,10 @@ impl Late {
 }
 
 /// What is open for more, or why nothing was written.
-type Wrote = Result<Option<Batch>, store::Error>;
+type Wrote = (Result<Option<Batch>, store::Error>, Option<Sink>);
+
+/// Is told of verified blocks as they are written, beside the runtime.
+pub type Sink = Box<dyn FnMut(&Block) + Send>;
 
 /// What came back for one request.
 type Landed = (Ask, Result<Answer, RequestFailure>, Duration);
@@ -158,15 +176,21 @@ struct Run {
     writing_bytes: usize,
     forged: bool,
     done: u64,
+    /// When a block came last.
+    came_at: Duration,
+    /// How often the lost were tried again since, and how many they are.
+    attempts: u32,
+    lost: usize,
 }
 
 impl Run {
     /// Notes that what was being written is, or that it was not.
-    fn wrote(&mut self, written: Option<Wrote>) -> Result<(), Error> {
+    fn wrote(&mut self, written: Option<Wrote>) -> Result<Option<Sink>, Error> {
         self.writing = None;
         self.writing_bytes = 0;
-        self.batch = written.unwrap_or(Ok(None))?;
-        Ok(())
+        let Some((written, sink)) = written else { return Ok(None) };
+        self.batch = written?;
+        Ok(sink)
     }
 }
 
@@ -186,6 +210,7 @@ impl<T: Transport> Session<T> {
             offload,
             deadline,
             connected: Vec::new(),
+            sink: None,
             outstanding: FuturesUnordered::new(),
             report: Report::default(),
         }
@@ -195,7 +220,7 @@ impl<T: Transport> Session<T> {
     ///
     /// Others are asked as soon as a peer is slow, so that a retrieval ends long before a silent one has proved to be silent.
     pub fn late(self) -> impl Future<Output = Late> + Send + 'static {
-        let Self { mut outstanding, mut report, providers, offload, .. } = self;
+        let Self { mut outstanding, mut report, providers, .. } = self;
         let known = providers.into_known();
         async move {
             let mut late = Late::default();
@@ -203,11 +228,7 @@ impl<T: Transport> Session<T> {
                 let began = Instant::now().checked_sub(took);
                 let served = report.peers.entry(ask.peer).or_default();
                 match answer {
-                    Ok(answer) => {
-                        let verified =
-                            offload.run(move || verify(ask.want, answer)).await.unwrap_or_default();
-                        late.note(ask.peer, &verified, served);
-                    }
+                    Ok(answer) => late.note(ask.peer, &ask.want, &answer, served),
                     Err(RequestFailure::Timeout) if known.get(&ask.peer) == Some(&true) => {
                         late.silent.extend(began.map(|began| (ask.peer, began)));
                     }
@@ -217,6 +238,11 @@ impl<T: Transport> Session<T> {
             late.acquit(&report);
             late
         }
+    }
+
+    /// Has a sink told of every block that comes from now on, as it is written to the store.
+    pub fn tell(&mut self, sink: Sink) {
+        self.sink = Some(sink);
     }
 
     /// What the peers did so far.
@@ -251,6 +277,9 @@ impl<T: Transport> Session<T> {
             writing_bytes: 0,
             forged: false,
             done: 0,
+            came_at: Duration::ZERO,
+            attempts: 0,
+            lost: 0,
         };
         self.want(&mut run, wanted).await?;
         progress(run.done);
@@ -281,7 +310,10 @@ impl<T: Transport> Session<T> {
         while !run.plan.is_complete() {
             self.ask(run, started.elapsed());
             let stuck = run.plan.stuck();
-            if !stuck.is_empty() && self.providers.is_exhausted() {
+            if !stuck.is_empty()
+                && self.providers.is_exhausted()
+                && !self.wait_for_the_lost(run, started.elapsed())
+            {
                 return Err(self.shortage(run, stuck.len()));
             }
             // What is held is written when the write under way has ended, and not before.
@@ -292,14 +324,19 @@ impl<T: Transport> Session<T> {
                 run.writing.as_mut().map_or(futures::future::pending().left_future(), |it| it.right_future());
             tokio::select! { biased;
                 written = writing => {
-                    run.wrote(written)?;
+                    self.sink = run.wrote(written)?;
                 }
                 Some(landed) = run.in_flight.next(), if !run.in_flight.is_empty() => {
                     self.landed(run, landed, started.elapsed()).await?;
                     progress(run.done);
                 }
                 reached = self.providers.next(), if !self.providers.is_exhausted() => {
-                    if let Some(peer) = reached {
+                    if let Some(peer) = reached
+                        && run.plan.knows(&peer)
+                    {
+                        tracing::debug!(%peer, "a provider is there again");
+                        run.plan.found_again(peer, started.elapsed());
+                    } else if let Some(peer) = reached {
                         self.connected.push(peer);
                         run.plan.peer(peer);
                     }
@@ -318,6 +355,28 @@ impl<T: Transport> Session<T> {
             }
         }
         Ok(())
+    }
+
+    /// Tries to reach those again that were lost: a provider that restarts, or is cut off for a moment, is worth waiting for. False
+    /// where there are none, or nothing has come for too long.
+    fn wait_for_the_lost(&mut self, run: &mut Run, now: Duration) -> bool {
+        let broke = |served: &Served| {
+            matches!(
+                served.fault,
+                Some(Attempt::BadBlock | Attempt::ProtocolViolation | Attempt::SizeViolation)
+            )
+        };
+        let mut lost = run.plan.lost();
+        lost.retain(|peer| self.report.peers.get(peer).is_none_or(|served| !broke(served)));
+        run.lost = lost.len();
+        if lost.is_empty() || now.saturating_sub(run.came_at) >= LOST_PATIENCE {
+            return false;
+        }
+        let pause = LOST_PAUSE.saturating_mul(1 << run.attempts.min(8)).min(LOST_PAUSE_MAX);
+        run.attempts += 1;
+        tracing::debug!(peers = lost.len(), ?pause, "the providers are lost; they are tried again");
+        self.providers.again(lost, pause);
+        true
     }
 
     /// Adds what is not held yet to the plan, and the parts of what is held.
@@ -389,12 +448,7 @@ impl<T: Transport> Session<T> {
             }
         };
         if answer.blocks.is_empty() {
-            run.plan.failed(ask.id, plan::Failure::Busy, now);
-            return Ok(());
-        }
-        if answer.blocks.len() != ask.want.len() {
-            served.fault(Attempt::ProtocolViolation);
-            run.plan.failed(ask.id, plan::Failure::Peer, now);
+            run.plan.failed(ask.id, plan::Failure::Busy(answer.busy.unwrap_or_default()), now);
             return Ok(());
         }
         self.take(run, ask.id, ask.peer, ask.want, answer, now).await
@@ -411,28 +465,34 @@ impl<T: Transport> Session<T> {
         now: Duration,
     ) -> Result<(), Error> {
         let places: Vec<Wanted> = want.iter().map(|id| run.places.of(id)).collect();
-        let verified = self.offload.run(move || {
-            let verified = verify(want, answer);
-            let parts: Vec<_> = places.iter().zip(&verified).map(|(place, it)| read(place, &it.1)).collect();
-            (verified, parts)
-        });
-        let Some((verified, parts)) = verified.await else {
-            run.plan.failed(request, plan::Failure::Busy, now);
+        let blocks = answer.blocks;
+        let read = move || {
+            let parts: Vec<_> = places.iter().zip(&blocks).map(|(place, found)| read(place, found)).collect();
+            (blocks, parts)
+        };
+        // The parts of a node are read beside the runtime; a leaf has none.
+        let read = match want.iter().all(|id| id.codec() == Codec::Raw) {
+            true => Some(read()),
+            false => self.offload.run(read).await,
+        };
+        let Some((blocks, parts)) = read else {
+            run.plan.failed(request, plan::Failure::Own, now);
             return Ok(());
         };
-        let answers: Vec<_> = verified.iter().map(|(id, verdict)| (*id, verdict.as_answer())).collect();
+        let answers: Vec<_> = want.iter().zip(&blocks).map(|(id, found)| (*id, as_answer(found))).collect();
         let came: BTreeSet<ContentId> = run.plan.answered(request, &answers, now).into_iter().collect();
         let claimed = self.providers.claims(&peer);
         let served = self.report.peers.entry(peer).or_default();
         served.claimed = claimed;
-        if verified.iter().any(|(id, verdict)| matches!(verdict, Verdict::Have(_)) && came.contains(id)) {
+        if !came.is_empty() {
+            (run.came_at, run.attempts) = (now, 0);
             self.transport.credit(peer);
         }
         let (mut wanted, mut contradiction) = (Vec::new(), None);
-        for ((id, verdict), parts) in verified.into_iter().zip(parts) {
-            served.delivered |= matches!(verdict, Verdict::Have(_));
-            match verdict {
-                Verdict::Have(block) if came.contains(&id) => {
+        for ((id, found), parts) in want.into_iter().zip(blocks).zip(parts) {
+            served.delivered |= matches!(found, Found::Have(_));
+            match found {
+                Found::Have(block) if came.contains(&id) => {
                     // The peer sent what it was asked for, whatever that is.
                     served.blocks += 1;
                     served.bytes += block.bytes().len() as u64;
@@ -446,12 +506,12 @@ impl<T: Transport> Session<T> {
                         Err(error) => contradiction = Some(error),
                     }
                 }
-                Verdict::Forged => {
+                Found::Forged => {
                     served.fault(Attempt::BadBlock);
                     served.forged.get_or_insert(id);
                     run.forged = true;
                 }
-                Verdict::Have(_) | Verdict::Missing | Verdict::Later => {}
+                Found::Have(_) | Found::Missing | Found::Later => {}
             }
         }
         match contradiction {
@@ -461,13 +521,20 @@ impl<T: Transport> Session<T> {
     }
 
     /// Begins to write; nothing is being written.
-    fn write(&self, run: &mut Run, step: Step) {
-        let (store, batch) = (self.store.clone(), run.batch.take());
+    fn write(&mut self, run: &mut Run, step: Step) {
+        let (store, batch, mut sink) = (self.store.clone(), run.batch.take(), self.sink.take());
         run.writing_bytes = step.bytes;
         let job = move || {
             let mut batch = batch.unwrap_or_else(|| store.batch());
-            step.blocks.into_iter().try_for_each(|block| batch.put_missing(block))?;
-            if step.commit { batch.commit(|_| Ok(None)) } else { Ok(Some(batch)) }
+            let put = step.blocks.into_iter().try_for_each(|block| {
+                if let Some(sink) = &mut sink {
+                    sink(&block);
+                }
+                batch.put_missing(block)
+            });
+            let written =
+                put.and_then(|()| if step.commit { batch.commit(|_| Ok(None)) } else { Ok(Some(batch)) });
+            (written, sink)
         };
         run.writing = Some(self.offload.run(job).boxed());
     }
@@ -477,7 +544,7 @@ impl<T: Transport> Session<T> {
         loop {
             if let Some(writing) = run.writing.take() {
                 let written = writing.await;
-                run.wrote(written)?;
+                self.sink = run.wrote(written)?;
             }
             let Some(rest) = run.held.rest() else { return Ok(()) };
             self.write(run, rest);
@@ -508,54 +575,28 @@ impl<T: Transport> Session<T> {
             Error::Forged
         } else if self.connected.is_empty() {
             Error::NoProviders
+        } else if run.lost > 0 {
+            Error::Lost { missing, peers: run.lost }
         } else {
             Error::Missing { missing, peers: self.connected.len() }
         }
     }
 }
 
-enum Verdict {
-    Have(Block),
-    Forged,
-    Missing,
-    Later,
-}
-
-impl Verdict {
-    fn as_answer(&self) -> plan::Answer {
-        match self {
-            Self::Have(_) => plan::Answer::Have,
-            Self::Forged => plan::Answer::Forged,
-            Self::Missing => plan::Answer::Missing,
-            Self::Later => plan::Answer::Later,
-        }
+fn as_answer(found: &Found) -> plan::Answer {
+    match found {
+        Found::Have(_) => plan::Answer::Have,
+        Found::Forged => plan::Answer::Forged,
+        Found::Missing => plan::Answer::Missing,
+        Found::Later => plan::Answer::Later,
     }
 }
 
-/// Holds each block against its id.
-fn verify(want: Vec<ContentId>, answer: Answer) -> Vec<(ContentId, Verdict)> {
-    want.into_iter()
-        .zip(answer.blocks)
-        .map(|(id, found)| {
-            let verdict = match found {
-                Found::Have(bytes) if bytes.len() > BLOCK_BYTES_MAX => Verdict::Forged,
-                Found::Have(bytes) => match Block::verified(id, bytes.into_vec()) {
-                    Ok(block) => Verdict::Have(block),
-                    Err(_) => Verdict::Forged,
-                },
-                Found::Missing => Verdict::Missing,
-                Found::Later => Verdict::Later,
-            };
-            (id, verdict)
-        })
-        .collect()
-}
-
 /// Reads a block that came as what stands at its place.
-fn read(place: &Wanted, verdict: &Verdict) -> Result<Vec<FilePart>, Contradiction> {
-    match verdict {
-        Verdict::Have(block) => place.read(block.bytes()).map_err(|source| Contradiction::of(block, source)),
-        Verdict::Forged | Verdict::Missing | Verdict::Later => Ok(Vec::new()),
+fn read(place: &Wanted, found: &Found) -> Result<Vec<FilePart>, Contradiction> {
+    match found {
+        Found::Have(block) => place.read(block.bytes()).map_err(|source| Contradiction::of(block, source)),
+        Found::Forged | Found::Missing | Found::Later => Ok(Vec::new()),
     }
 }
 
@@ -580,51 +621,5 @@ fn look(store: &Store, wanted: Vec<Wanted>) -> Result<(Vec<Wanted>, Vec<FilePart
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{content::Codec, limits::CHUNK_BYTES, package::unixfs};
-
-    fn id(content: &[u8]) -> ContentId {
-        ContentId::of(Codec::Raw, content)
-    }
-
-    #[test]
-    fn held_nodes_are_followed_no_further_than_what_was_signed() {
-        let store = Store::in_memory().unwrap();
-        let chunk = CHUNK_BYTES as u64;
-        let node = |n: u8| {
-            let leaf = |at: u8| (ContentId::of(Codec::Raw, &[n, at]), chunk, chunk);
-            unixfs::any_file_node(&(0..2).map(leaf).collect::<Vec<_>>())
-        };
-        let below: Vec<Block> = (0..3).map(node).collect();
-        let links: Vec<_> = below.iter().map(|node| (node.id(), 2 * chunk, 2 * chunk)).collect();
-        let root = unixfs::any_file_node(&links);
-        store.put_blocks(&[below, vec![root.clone()]].concat()).unwrap();
-        let refused = |wanted| look(&store, vec![wanted]).unwrap_err();
-        let manifest = Wanted::File { id: root.id(), bytes_max: 6 * chunk - 1 };
-        assert_eq!(refused(manifest).code(), Code::Size);
-        let unlike = Wanted::File { id: root.id(), bytes_max: 6 * chunk };
-        assert_eq!(refused(unlike).code(), Code::Malformed, "nodes where leaves belong");
-        let file = Wanted::Part(FilePart::whole(root.id(), 4 * chunk).unwrap());
-        assert_eq!(refused(file).code(), Code::Size);
-    }
-
-    #[test]
-    fn late_answers_acquit_those_who_brought_something_and_convict_forgers() {
-        let [honest, forger, mute, charged, called_off] = [(); 5].map(|()| PeerId::random());
-        let (mut report, mut late) = (Report::default(), Late::default());
-        let asked = Instant::now();
-        late.silent.extend([honest, forger, mute, charged, called_off].map(|peer| (peer, asked)));
-        let answer = |bytes: &[u8]| Answer { blocks: vec![Found::Have(bytes.to_vec().into())] };
-        for (peer, bytes) in [(honest, b"true".as_slice()), (forger, b"false"), (forger, b"again")] {
-            let verified = verify(vec![id(b"true")], answer(bytes));
-            late.note(peer, &verified, report.peers.entry(peer).or_default());
-        }
-        report.peers.entry(charged).or_default().fault(Attempt::Timeout);
-        // Our own time ran out first, and then its.
-        report.peers.entry(called_off).or_default().fault(Attempt::CalledOff);
-        late.acquit(&report);
-        assert_eq!(late.silent, BTreeMap::from([(mute, asked), (called_off, asked)]));
-        assert_eq!(late.forged, BTreeMap::from([(forger, id(b"true"))]));
-    }
-}
+#[path = "session_tests.rs"]
+mod tests;

@@ -15,13 +15,13 @@ use super::{
     handshakes::Latest,
     identification, kademlia, logs,
     records::{self, Records},
+    streams,
 };
 use crate::{
     config::Role,
     fetch, hello,
     limits::{
-        FETCH_ANSWER_BYTES_MAX, FETCH_REQUEST_BYTES_MAX, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT_MAX,
-        GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX, HELLO_BYTES_MAX,
+        FETCH_TIMEOUT_MAX, GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX, HELLO_BYTES_MAX,
         LOGS_ASKED_PER_PEER_MAX,
     },
     peers::limits::{
@@ -47,8 +47,6 @@ const DHT_PATHS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
 /// full buffers, gives lookups a minute (`query_timeout_secs`), and so twelve seconds to each answer.
 const DHT_ANSWER_SHARE: u32 = 5;
 
-/// Streams of one connection for blocks: as many each way as are served at once for one peer, and what has just ended.
-const FETCH_STREAMS_MAX: usize = 2 * FETCH_SERVED_PER_PEER_MAX + 2;
 /// Streams of one connection for greetings.
 const HELLO_STREAMS_MAX: usize = 4;
 /// Streams of one connection for logs: as many each way as one peer is asked for at once, and what has just ended.
@@ -66,7 +64,7 @@ pub(super) struct Behaviour {
     pub(super) ping: ping::Behaviour,
     pub(super) kad: kademlia::Behaviour,
     pub(super) gossip: gossip::Behaviour,
-    pub(super) fetch: request_response::Behaviour<Cbor<fetch::protocol::Request, fetch::protocol::Answer>>,
+    pub(super) blocks: streams::Behaviour,
     pub(super) logs: request_response::Behaviour<logs::Codec>,
     pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Answer>>,
     pub(super) hello: request_response::Behaviour<Cbor<hello::Hello, hello::Hello>>,
@@ -101,14 +99,7 @@ impl Behaviour {
             ),
             kad: kademlia::Behaviour::new(dht(id, settings)),
             gossip: gossip::Behaviour::new(gossipsub(key, settings, metrics)?),
-            fetch: request_response::Behaviour::with_codec(
-                Cbor::new(FETCH_REQUEST_BYTES_MAX, FETCH_ANSWER_BYTES_MAX).limited(settings.line.clone()),
-                [(StreamProtocol::new(fetch::protocol::PROTOCOL), request_response::ProtocolSupport::Full)],
-                request_response::Config::default()
-                    // The codec gives up much earlier where nothing moves.
-                    .with_request_timeout(FETCH_TIMEOUT_MAX)
-                    .with_max_concurrent_streams(FETCH_STREAMS_MAX),
-            ),
+            blocks: streams::Behaviour::new(StreamProtocol::new(fetch::protocol::PROTOCOL)),
             logs: request_response::Behaviour::with_codec(
                 logs::Codec::limited(settings.line.clone()),
                 [(
@@ -116,7 +107,7 @@ impl Behaviour {
                     request_response::ProtocolSupport::Full,
                 )],
                 request_response::Config::default()
-                    // As for blocks, the codec gives up much earlier where nothing moves.
+                    // The codec gives up much earlier where nothing moves.
                     .with_request_timeout(FETCH_TIMEOUT_MAX)
                     .with_max_concurrent_streams(LOGS_STREAMS_MAX),
             ),

@@ -1,83 +1,264 @@
-//! Requests for blocks: those of this node, and the answers to those of others. Pure: `now` is an argument.
+//! Blocks from others and for others: which streams there are, who waits for what, and how much of it is in progress.
+//!
+//! The streams themselves run beside the loop ([`wanting`](super::wanting) and [`giving`](super::giving)) and tell it what happens
+//! ([`Told`]).
 
-use std::{collections::HashMap, hash::Hash, io};
-
-use libp2p::{
-    PeerId,
-    request_response::{self, OutboundRequestId},
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
 };
-use tokio::sync::oneshot;
 
-use super::{answering::Answering, driver::PENDING_MAX, logs::AnswerId, progress::is_silence};
+use libp2p::{PeerId, request_response};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    answering::Answering,
+    driver::PENDING_MAX,
+    giving::{BEGUN_MAX, Portion},
+    logs::AnswerId,
+    progress::is_silence,
+};
 use crate::{
-    fetch::{RequestFailure, protocol::Answer},
+    content::ContentId,
+    fetch::{
+        RequestFailure,
+        protocol::{Answer, Request},
+    },
     limits::FETCH_SERVED_PER_PEER_MAX,
 };
+
+/// Streams that one peer may ask on at once: one, and that of a connection that is gone and has not ended yet.
+const STREAMS_PER_PEER_MAX: usize = 2;
+/// What the streams tell and the loop has not heard yet; they wait for it.
+pub(super) const TOLD_QUEUED_MAX: usize = 256;
 
 /// Who waits for the answer of a peer.
 pub(super) type Reply = oneshot::Sender<Result<Answer, RequestFailure>>;
 
-/// The requests under way.
-pub(super) struct Blocks<Asked = OutboundRequestId, Served = AnswerId> {
-    asked: HashMap<Asked, (PeerId, Reply)>,
-    /// Answers to others, of blocks and of logs: they share what room there is.
-    pub(super) answering: Answering<Served>,
-    bytes_sent: u64,
+/// A request of this node for blocks.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) request: Request,
+    pub(super) reply: Reply,
+    /// Counts as open as long as somebody holds this.
+    pub(super) open: Arc<()>,
 }
 
-impl<Asked: Eq + Hash, Served: Ord> Blocks<Asked, Served> {
+/// What a stream tells the loop.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// A peer answered.
+    Answered { peer: PeerId, says_something: bool },
+    /// What was not asked any more when a stream ended.
+    Returned { peer: PeerId, order: Order },
+    /// A stream on which this node asked has ended.
+    Unasked { peer: PeerId, stream: u64 },
+    /// A peer asks for blocks.
+    Wanted { peer: PeerId, stream: u64, batch: u32, ids: Vec<ContentId> },
+    /// A batch was written.
+    Gave { peer: PeerId, stream: u64, batch: u32 },
+    /// A stream on which a peer asked has ended.
+    Ended { stream: u64 },
+}
+
+/// A peer that is asked.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The stream, where there is one.
+    stream: Option<(u64, mpsc::Sender<Order>)>,
+    /// What waits for one.
+    waiting: Vec<Order>,
+    open: Arc<()>,
+}
+
+impl Asked {
+    /// Requests that were not answered yet.
+    fn open(&self) -> usize {
+        Arc::strong_count(&self.open) - 1
+    }
+}
+
+/// A stream on which a peer asks.
+#[derive(Debug)]
+struct Giving {
+    peer: PeerId,
+    portions: mpsc::Sender<Portion>,
+    begun: BTreeSet<u32>,
+}
+
+/// The streams, and what goes over them.
+pub(super) struct Blocks {
+    asked: BTreeMap<PeerId, Asked>,
+    giving: BTreeMap<u64, Giving>,
+    /// Names the next stream.
+    next: u64,
+    /// Answers to others, of blocks and of logs: they share what room there is.
+    pub(super) answering: Answering<AnswerId>,
+    bytes_sent: u64,
+    tells: mpsc::Sender<Told>,
+    told: mpsc::Receiver<Told>,
+}
+
+impl Blocks {
     pub(super) fn new() -> Self {
-        Self { asked: HashMap::new(), answering: Answering::new(), bytes_sent: 0 }
+        let (tells, told) = mpsc::channel(TOLD_QUEUED_MAX);
+        let (asked, giving) = Default::default();
+        Self { asked, giving, next: 0, answering: Answering::new(), bytes_sent: 0, tells, told }
+    }
+
+    /// What a stream tells next. Cancel safe.
+    pub(super) async fn told(&mut self) -> Option<Told> {
+        self.told.recv().await
+    }
+
+    /// How streams tell.
+    pub(super) fn tells(&self) -> mpsc::Sender<Told> {
+        self.tells.clone()
     }
 
     /// Requests of this node under way.
     pub(super) fn asked(&self) -> usize {
-        self.asked.len()
+        self.asked.values().map(Asked::open).sum()
     }
 
     /// Whom this node asks.
     pub(super) fn asked_peers(&self) -> impl Iterator<Item = PeerId> {
-        self.asked.values().map(|(peer, _)| *peer)
+        self.asked.iter().filter(|(_, asked)| asked.open() > 0).map(|(peer, _)| *peer)
     }
 
     /// Whether a peer may be asked once more.
-    pub(super) fn may_ask(&self, peer: &PeerId, is_connected: bool) -> Result<(), RequestFailure> {
-        if self.asked.len() >= PENDING_MAX {
+    fn may_ask(&self, peer: &PeerId, is_connected: bool) -> Result<(), RequestFailure> {
+        if self.asked() >= PENDING_MAX {
             return Err(RequestFailure::Own);
         }
         if !is_connected {
             return Err(RequestFailure::Unreachable);
         }
-        // Several retrievals may ask one peer. What it would only call busy, or drop, is not sent.
-        let of_peer = self.asked.values().filter(|(asked, _)| asked == peer).count();
+        // Several retrievals may ask one peer. What it would not read is not sent.
+        let of_peer = self.asked.get(peer).map_or(0, Asked::open);
         if of_peer >= FETCH_SERVED_PER_PEER_MAX { Err(RequestFailure::Own) } else { Ok(()) }
     }
 
-    /// Notes that a peer was asked.
-    pub(super) fn ask(&mut self, id: Asked, peer: PeerId, reply: Reply) {
-        self.asked.insert(id, (peer, reply));
+    /// Asks a peer, or has it wait for a stream; whether one is to be opened.
+    pub(super) fn ask(&mut self, peer: PeerId, is_connected: bool, request: Request, reply: Reply) -> bool {
+        if let Err(failure) = self.may_ask(&peer, is_connected) {
+            let _ = reply.send(Err(failure));
+            return false;
+        }
+        let open = self.asked.entry(peer).or_default().open.clone();
+        self.order(peer, Order { request, reply, open })
     }
 
-    /// Hands an answer to who waits for it; tells whether it was waited for and has blocks, or says that they are missing.
-    pub(super) fn answered(&mut self, id: &Asked, answer: Answer) -> bool {
-        let Some((_, reply)) = self.asked.remove(id) else { return false };
-        let says_something = !answer.blocks.is_empty();
-        let _ = reply.send(Ok(answer));
-        says_something
+    /// Takes back what a stream did not ask any more; whether another one is to be opened.
+    pub(super) fn returned(&mut self, peer: PeerId, is_connected: bool, order: Order) -> bool {
+        if is_connected {
+            return self.order(peer, order);
+        }
+        let _ = order.reply.send(Err(RequestFailure::Closed));
+        false
     }
 
-    /// Tells who waits for an answer that there will be none.
-    pub(super) fn failed(&mut self, id: &Asked, error: request_response::OutboundFailure) {
-        if let Some((_, reply)) = self.asked.remove(id) {
-            let _ = reply.send(Err(failure_of(error)));
+    fn order(&mut self, peer: PeerId, order: Order) -> bool {
+        let asked = self.asked.entry(peer).or_default();
+        let order = match &asked.stream {
+            Some((_, orders)) => match orders.try_send(order) {
+                Ok(()) => return false,
+                Err(mpsc::error::TrySendError::Full(order)) => {
+                    let _ = order.reply.send(Err(RequestFailure::Own));
+                    return false;
+                }
+                // It is ending.
+                Err(mpsc::error::TrySendError::Closed(order)) => order,
+            },
+            None => order,
+        };
+        asked.stream = None;
+        asked.waiting.push(order);
+        asked.waiting.len() == 1
+    }
+
+    /// Takes a stream that stands now; yields its name and what it is to ask.
+    pub(super) fn opened(&mut self, peer: PeerId) -> (u64, mpsc::Receiver<Order>) {
+        let (orders, queue) = mpsc::channel(FETCH_SERVED_PER_PEER_MAX);
+        let stream = self.next;
+        self.next += 1;
+        let asked = self.asked.entry(peer).or_default();
+        for order in asked.waiting.drain(..) {
+            if let Err(mpsc::error::TrySendError::Full(order)) = orders.try_send(order) {
+                let _ = order.reply.send(Err(RequestFailure::Own));
+            }
+        }
+        asked.stream = Some((stream, orders));
+        (stream, queue)
+    }
+
+    /// Tells who waits for a stream that there will be none.
+    pub(super) fn not_opened(&mut self, peer: &PeerId) {
+        let Some(asked) = self.asked.get_mut(peer) else { return };
+        for order in asked.waiting.drain(..) {
+            let _ = order.reply.send(Err(RequestFailure::Closed));
+        }
+        self.forget(peer);
+    }
+
+    /// Notes that a stream has ended.
+    pub(super) fn unasked(&mut self, peer: &PeerId, stream: u64) {
+        let Some(asked) = self.asked.get_mut(peer) else { return };
+        asked.stream.take_if(|(held, _)| *held == stream);
+        self.forget(peer);
+    }
+
+    fn forget(&mut self, peer: &PeerId) {
+        let is_over = |asked: &Asked| asked.stream.is_none() && asked.open() == 0;
+        if self.asked.get(peer).is_some_and(is_over) {
+            self.asked.remove(peer);
+        }
+    }
+
+    /// Takes a stream that a peer opened; nothing where it has too many.
+    pub(super) fn accepted(&mut self, peer: PeerId) -> Option<(u64, mpsc::Receiver<Portion>)> {
+        if self.giving.values().filter(|giving| giving.peer == peer).count() >= STREAMS_PER_PEER_MAX {
+            return None;
+        }
+        let (portions, queue) = mpsc::channel(BEGUN_MAX);
+        let stream = self.next;
+        self.next += 1;
+        self.giving.insert(stream, Giving { peer, portions, begun: BTreeSet::new() });
+        Some((stream, queue))
+    }
+
+    /// Notes that a batch is being read.
+    pub(super) fn begun(&mut self, stream: u64, batch: u32) {
+        if let Some(giving) = self.giving.get_mut(&stream) {
+            giving.begun.insert(batch);
+        }
+    }
+
+    /// Hands on what was read of a batch. Where nobody takes it any more, it holds no room.
+    pub(super) fn give(&mut self, stream: u64, portion: Portion) {
+        let batch = portion.batch;
+        let giving = self.giving.get(&stream);
+        if giving.is_none_or(|giving| giving.portions.try_send(portion).is_err()) {
+            self.answering.end(&AnswerId::Blocks(stream, batch));
         }
     }
 
     /// Notes that an answer has left: it held memory until now, whether its reader read or not. Yields its bytes of blocks.
-    pub(super) fn sent(&mut self, id: &Served) -> u64 {
-        let bytes = self.answering.end(id);
+    pub(super) fn gave(&mut self, stream: u64, batch: u32) -> u64 {
+        if let Some(giving) = self.giving.get_mut(&stream) {
+            giving.begun.remove(&batch);
+        }
+        let bytes = self.answering.end(&AnswerId::Blocks(stream, batch));
         self.bytes_sent = self.bytes_sent.saturating_add(bytes);
         bytes
+    }
+
+    /// Notes that a stream has ended, and with it what was being answered there.
+    pub(super) fn ended(&mut self, stream: u64) {
+        let Some(giving) = self.giving.remove(&stream) else { return };
+        for batch in giving.begun {
+            self.answering.end(&AnswerId::Blocks(stream, batch));
+        }
     }
 
     /// Notes that bytes of a log were sent.
@@ -101,66 +282,12 @@ pub(super) fn failure_of(error: request_response::OutboundFailure) -> RequestFai
         Failure::Io(error) if is_silence(&error) => RequestFailure::Timeout,
         Failure::ConnectionClosed => RequestFailure::Closed,
         Failure::Io(error) => match error.kind() {
-            io::ErrorKind::InvalidData => RequestFailure::Broken(error.to_string()),
+            std::io::ErrorKind::InvalidData => RequestFailure::Broken(error.to_string()),
             _ => RequestFailure::Closed,
         },
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::{fetch::protocol::Found, network::progress::Silence};
-
-    #[test]
-    fn a_peer_is_asked_no_more_at_once_than_it_answers() {
-        let (mut blocks, peer) = (Blocks::<usize, usize>::new(), PeerId::random());
-        assert_eq!(blocks.may_ask(&peer, false), Err(RequestFailure::Unreachable));
-        let mut waiting = Vec::new();
-        while blocks.may_ask(&peer, true).is_ok() {
-            let (reply, answer) = oneshot::channel();
-            blocks.ask(waiting.len(), peer, reply);
-            waiting.push(answer);
-        }
-        assert_eq!((waiting.len(), blocks.asked()), (FETCH_SERVED_PER_PEER_MAX, FETCH_SERVED_PER_PEER_MAX));
-        assert_eq!(blocks.may_ask(&PeerId::random(), true), Ok(()));
-        blocks.failed(&0, request_response::OutboundFailure::Timeout);
-        assert_eq!(waiting[0].try_recv().unwrap().unwrap_err(), RequestFailure::Timeout);
-        assert_eq!(blocks.may_ask(&peer, true), Ok(()), "there is room again");
-        assert!(!blocks.answered(&1, Answer::default()), "it is busy, and transferred nothing");
-        assert!(waiting[1].try_recv().unwrap().is_ok());
-        assert!(
-            blocks.answered(&2, Answer { blocks: vec![Found::Missing] })
-                && !blocks.answered(&2, Answer::default())
-        );
-    }
-
-    #[test]
-    fn requests_are_bounded_in_all_and_what_was_sent_is_counted() {
-        let mut blocks = Blocks::<usize, usize>::new();
-        for n in 0..PENDING_MAX {
-            blocks.ask(n, PeerId::random(), oneshot::channel().0);
-        }
-        assert_eq!(blocks.may_ask(&PeerId::random(), true), Err(RequestFailure::Own));
-        assert!(blocks.answering.begin(7, PeerId::random(), None, Instant::now()));
-        blocks.answering.set_bytes(&7, 1_000);
-        assert_eq!((blocks.sent(&7), blocks.sent(&7), blocks.bytes_sent()), (1_000, 0, 1_000));
-    }
-
-    #[test]
-    fn only_what_a_peer_sent_breaks_the_protocol() {
-        let of = |error| failure_of(request_response::OutboundFailure::Io(error));
-        let sent = io::Error::new(io::ErrorKind::InvalidData, "over the cap");
-        assert!(matches!(of(sent), RequestFailure::Broken(_)));
-        // It gave its answer up, where this side reads too slowly.
-        assert_eq!(of(io::ErrorKind::UnexpectedEof.into()), RequestFailure::Closed);
-        // What the multiplexer says where this side has as many streams open as it may.
-        assert_eq!(of(io::Error::other("max sub-streams reached")), RequestFailure::Closed);
-        assert_eq!(of(io::ErrorKind::ConnectionReset.into()), RequestFailure::Closed);
-        // What the network says, and what the peer did.
-        assert_eq!(of(io::ErrorKind::TimedOut.into()), RequestFailure::Closed);
-        assert_eq!(of(io::Error::new(io::ErrorKind::TimedOut, Silence)), RequestFailure::Timeout);
-    }
-}
+#[path = "blocks_tests.rs"]
+mod tests;

@@ -9,66 +9,34 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::{StreamProtocol, request_response};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{
-    limiter::{Limited, Line},
-    progress::{Pace, Watched},
-};
-use crate::{fetch, fetch::protocol::Arrived, hello, sync};
+use super::progress::{Pace, Watched};
 
 /// Bytes that a message is given room for at once; more only as they arrive.
 const ROOM_BYTES: usize = 1 << 10;
-
-/// A request that this side sends, and whoever wants to know how much of its answer has come.
-pub(super) trait Question {
-    /// What is told.
-    fn arrived(&self) -> Option<Arrived> {
-        None
-    }
-}
-
-impl Question for fetch::protocol::Request {
-    fn arrived(&self) -> Option<Arrived> {
-        Some(self.arrived.clone())
-    }
-}
-
-impl Question for sync::protocol::Request {}
-
-impl Question for hello::Hello {}
 
 /// Reads and writes one kind of request and its answer.
 pub(super) struct Cbor<Q, A> {
     request_bytes_max: usize,
     answer_bytes_max: usize,
-    /// Of the request that was written last; its answer is read by the same codec.
-    arrived: Option<Arrived>,
-    /// What its answers keep to.
-    line: Line,
     kinds: PhantomData<fn() -> (Q, A)>,
 }
 
 impl<Q, A> Cbor<Q, A> {
     /// A codec that refuses larger messages, in both directions.
     pub(super) fn new(request_bytes_max: usize, answer_bytes_max: usize) -> Self {
-        let line = Line::default();
-        Self { request_bytes_max, answer_bytes_max, arrived: None, line, kinds: PhantomData }
-    }
-
-    /// The same, whose answers keep to the limits of this node.
-    pub(super) fn limited(self, line: Line) -> Self {
-        Self { line, ..self }
+        Self { request_bytes_max, answer_bytes_max, kinds: PhantomData }
     }
 }
 
 impl<Q, A> Clone for Cbor<Q, A> {
     fn clone(&self) -> Self {
-        Self::new(self.request_bytes_max, self.answer_bytes_max).limited(self.line.clone())
+        Self::new(self.request_bytes_max, self.answer_bytes_max)
     }
 }
 
 impl<Q, A> request_response::Codec for Cbor<Q, A>
 where
-    Q: Question + Serialize + DeserializeOwned + Send + Sync,
+    Q: Serialize + DeserializeOwned + Send + Sync,
     A: Serialize + DeserializeOwned + Send + Sync,
 {
     type Protocol = StreamProtocol;
@@ -86,15 +54,13 @@ where
     where
         T: AsyncRead + Unpin + Send,
     {
-        let mut io = Limited::new(io, &self.line);
-        read(&mut Watched::new(&mut io, Pace::OWN, self.arrived.take()), self.answer_bytes_max).await
+        read(&mut Watched::new(io, Pace::OWN, None), self.answer_bytes_max).await
     }
 
     async fn write_request<T>(&mut self, _: &StreamProtocol, io: &mut T, request: Q) -> io::Result<()>
     where
         T: AsyncWrite + Unpin + Send,
     {
-        self.arrived = request.arrived();
         write(&mut Watched::new(io, Pace::OWN, None), request, self.request_bytes_max).await
     }
 
@@ -102,8 +68,7 @@ where
     where
         T: AsyncWrite + Unpin + Send,
     {
-        let mut io = Limited::new(io, &self.line);
-        write(&mut Watched::new(&mut io, Pace::ANSWER, None), answer, self.answer_bytes_max).await
+        write(&mut Watched::new(io, Pace::ANSWER, None), answer, self.answer_bytes_max).await
     }
 }
 

@@ -178,6 +178,7 @@ impl Driver {
                 _ = trim.tick() => self.trim(Instant::now()),
                 _ = sweep.tick() => self.sweep_records(),
                 Some(work) = self.beside.next(), if self.beside.is_busy() => self.finished(work),
+                Some(told) = self.blocks.told() => self.blocks_told(told),
                 event = self.swarm.select_next_some() => self.swarm_event(event),
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.listening.has_bound() => self.listening.reply_bound(None),

@@ -128,7 +128,7 @@ impl Driver {
             {
                 self.outbox.tell(Event::Audience);
             }
-            BehaviourEvent::Fetch(event) => self.fetch_event(event),
+            BehaviourEvent::Blocks(event) => self.blocks_event(event),
             BehaviourEvent::Logs(event) => self.log_event(event),
             BehaviourEvent::Heads(event) => self.heads_event(event),
             BehaviourEvent::Hello(event) => self.hello_event(event),

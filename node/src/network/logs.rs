@@ -277,6 +277,7 @@ fn held(store: &crate::store::Store, request: &Request) -> Option<UpTo> {
 /// What is being answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum AnswerId {
-    Blocks(InboundRequestId),
+    /// A batch of a stream.
+    Blocks(u64, u32),
     Log(InboundRequestId),
 }

@@ -24,6 +24,7 @@ mod driver;
 mod events;
 mod exchange;
 mod first_contact;
+mod giving;
 mod gone;
 mod gossip;
 mod greetings;
@@ -56,7 +57,9 @@ mod routing;
 mod serve;
 mod serving;
 mod snapshot;
+pub mod streams;
 pub mod transport;
+mod wanting;
 
 use std::{io, net::IpAddr, time::Duration};
 

@@ -4,40 +4,38 @@ use libp2p::{
     PeerId,
     request_response::{self, InboundRequestId},
 };
-use serde_bytes::ByteBuf;
 use tokio::time::Instant;
 
 use super::{
     Event,
-    blocks::Reply,
+    blocks::{Reply, Told},
     dht::Answered,
     driver::Driver,
+    giving::{self, Portion},
     intake::{Judged, Offered},
+    limiter::Limited,
     logs::AnswerId,
+    streams, wanting,
 };
 use crate::{
     content::ContentId,
     fetch::{
         RequestFailure,
-        protocol::{Answer, Found, Request},
+        protocol::{Found, Request},
     },
     heads::{
         compare::Broken,
         exchange::{self, Ours, Ticket},
     },
-    limits::{FETCH_ANSWER_BYTES, FETCH_IDS_MAX},
+    limits::FETCH_ANSWER_BYTES,
     store::Store,
     sync::{self, protocol as heads, serve::Served},
 };
 
 /// Work that ended beside the loop.
 pub(super) enum Work {
-    /// Blocks were read for a peer.
-    Blocks {
-        id: InboundRequestId,
-        channel: request_response::ResponseChannel<Answer>,
-        answer: Option<Answer>,
-    },
+    /// Blocks of a batch were read for a peer.
+    Blocks { stream: u64, batch: u32, found: Option<Vec<Found>> },
     /// What a peer asked of the exchange of heads was read.
     Served {
         peer: PeerId,
@@ -61,18 +59,14 @@ pub(super) enum Work {
     Kept,
 }
 
-pub(super) type FetchEvent = request_response::Event<Request, Answer>;
-
 impl Driver {
     pub(super) fn finished(&mut self, work: Work) {
         match work {
-            Work::Blocks { id, channel, answer } => {
-                // Without an answer the channel is dropped, which ends as a failure of the request.
-                let Some(answer) = answer else { return };
-                self.blocks.answering.set_bytes(&AnswerId::Blocks(id), bytes_of(&answer));
-                if self.swarm.behaviour_mut().fetch.send_response(channel, answer).is_err() {
-                    self.blocks.answering.end(&AnswerId::Blocks(id));
+            Work::Blocks { stream, batch, found } => {
+                if let Some(found) = &found {
+                    self.blocks.answering.set_bytes(&AnswerId::Blocks(stream, batch), bytes_of(found));
                 }
+                self.blocks.give(stream, Portion { batch, found });
             }
             Work::Served { peer, id, channel, served } => self.served(peer, id, channel, served),
             Work::Compared { peer, ticket, ours } => {
@@ -96,41 +90,63 @@ impl Driver {
             let _ = reply.send(Err(RequestFailure::Own));
             return;
         }
-        if let Err(failure) = self.blocks.may_ask(&peer, self.peers.contains_key(&peer)) {
-            let _ = reply.send(Err(failure));
-            return;
+        if self.blocks.ask(peer, self.peers.contains_key(&peer), request, reply) {
+            self.swarm.behaviour_mut().blocks.open(peer);
         }
-        let id = self.swarm.behaviour_mut().fetch.send_request(&peer, request);
-        self.blocks.ask(id, peer, reply);
     }
 
-    pub(super) fn fetch_event(&mut self, event: FetchEvent) {
+    pub(super) fn blocks_event(&mut self, event: streams::Event) {
         match event {
-            request_response::Event::Message { peer, message, .. } => match message {
-                request_response::Message::Request { request_id, request, channel } => {
-                    self.heard(&peer);
-                    self.serve_blocks(peer, request_id, request, channel);
-                }
-                request_response::Message::Response { request_id, response } => {
-                    self.heard(&peer);
-                    if self.blocks.answered(&request_id, response) {
-                        self.peers.transferred(&peer, Instant::now());
-                    }
-                }
-            },
-            request_response::Event::OutboundFailure { request_id, error, .. } => {
-                self.blocks.failed(&request_id, error);
+            streams::Event::Opened { peer, stream } => {
+                let (id, orders) = self.blocks.opened(peer);
+                let stream = Limited::new(stream, &self.line);
+                tokio::spawn(wanting::ask(stream, (peer, id), orders, self.blocks.tells()));
             }
-            request_response::Event::ResponseSent { peer, request_id, .. } => {
-                let bytes = self.blocks.sent(&AnswerId::Blocks(request_id));
+            streams::Event::Accepted { peer, stream } => match self.blocks.accepted(peer) {
+                Some((id, portions)) => {
+                    let stream = Limited::new(stream, &self.line);
+                    tokio::spawn(giving::give(stream, (peer, id), portions, self.blocks.tells()));
+                }
+                None => tracing::debug!(%peer, "it opens more streams for blocks than it may"),
+            },
+            streams::Event::Failed { peer } => self.blocks.not_opened(&peer),
+        }
+    }
+
+    pub(super) fn blocks_told(&mut self, told: Told) {
+        match told {
+            Told::Answered { peer, says_something } => {
+                self.heard(&peer);
+                if says_something {
+                    self.peers.transferred(&peer, Instant::now());
+                }
+            }
+            Told::Returned { peer, order } => {
+                if self.blocks.returned(peer, self.peers.contains_key(&peer), order) {
+                    self.swarm.behaviour_mut().blocks.open(peer);
+                }
+            }
+            Told::Unasked { peer, stream } => self.blocks.unasked(&peer, stream),
+            Told::Wanted { peer, stream, batch, ids } => {
+                self.heard(&peer);
+                if self.begin_answer(AnswerId::Blocks(stream, batch), peer) {
+                    self.blocks.begun(stream, batch);
+                    self.beside.run(
+                        move |store, _| read_blocks(store, &ids),
+                        move |found| Work::Blocks { stream, batch, found },
+                    );
+                } else {
+                    self.blocks.give(stream, Portion { batch, found: None });
+                }
+            }
+            Told::Gave { peer, stream, batch } => {
+                let bytes = self.blocks.gave(stream, batch);
                 if bytes > 0 {
                     self.peers.transferred(&peer, Instant::now());
                     self.outbox.tell(Event::Served { peer, bytes });
                 }
             }
-            request_response::Event::InboundFailure { request_id, .. } => {
-                self.blocks.answering.end(&AnswerId::Blocks(request_id));
-            }
+            Told::Ended { stream } => self.blocks.ended(stream),
         }
     }
 
@@ -147,31 +163,12 @@ impl Driver {
         let network = self.peers.network_of(&peer);
         self.blocks.answering.begin(id, peer, network, now)
     }
-
-    fn serve_blocks(
-        &mut self,
-        peer: PeerId,
-        id: InboundRequestId,
-        request: Request,
-        channel: request_response::ResponseChannel<Answer>,
-    ) {
-        if request.want.len() > FETCH_IDS_MAX || !self.begin_answer(AnswerId::Blocks(id), peer) {
-            // An empty answer says «busy»; the peer may have left meanwhile.
-            let _ = self.swarm.behaviour_mut().fetch.send_response(channel, Answer::default());
-            return;
-        }
-        self.beside.run(
-            move |store, _| read_blocks(store, &request.want),
-            move |answer| Work::Blocks { id, channel, answer },
-        );
-    }
 }
 
 /// Reads blocks up to the bound of one answer.
-fn read_blocks(store: &Store, want: &[ContentId]) -> Answer {
+fn read_blocks(store: &Store, want: &[ContentId]) -> Vec<Found> {
     let mut bytes = 0;
-    let blocks = want
-        .iter()
+    want.iter()
         .map(|id| {
             if bytes >= FETCH_ANSWER_BYTES {
                 return Found::Later;
@@ -183,7 +180,7 @@ fn read_blocks(store: &Store, want: &[ContentId]) -> Answer {
                 }
                 Ok(Some(block)) => {
                     bytes += block.bytes().len();
-                    Found::Have(ByteBuf::from(block.into_bytes()))
+                    Found::Have(block)
                 }
                 Ok(None) => Found::Missing,
                 Err(error) => {
@@ -192,14 +189,13 @@ fn read_blocks(store: &Store, want: &[ContentId]) -> Answer {
                 }
             }
         })
-        .collect();
-    Answer { blocks }
+        .collect()
 }
 
-fn bytes_of(answer: &Answer) -> u64 {
-    let sizes = answer.blocks.iter().map(|found| match found {
-        Found::Have(bytes) => bytes.len() as u64,
-        Found::Missing | Found::Later => 0,
+fn bytes_of(found: &[Found]) -> u64 {
+    let sizes = found.iter().map(|found| match found {
+        Found::Have(block) => block.bytes().len() as u64,
+        Found::Forged | Found::Missing | Found::Later => 0,
     });
     sizes.sum()
 }

@@ -2,12 +2,11 @@
 
 use ggen_marketplace::{
     content::{Block, ContentId},
-    fetch::protocol::{Answer, Found},
     release::VerifiedHead,
 };
 use libp2p::PeerId;
 
-use super::{Bite, Script, Stage};
+use super::{Bite, Script, Sent, Stage};
 
 /// Sends other bytes in the place of every block: one bit flipped, cut short, too long, or nothing like it, in turn.
 #[derive(Debug, Default)]
@@ -20,15 +19,15 @@ impl Script for Corrupt {
         stage.claim(head);
     }
 
-    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Answer> {
+    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
         let mut blocks = Vec::new();
         for id in want.iter() {
             let real = stage.cast.store.block(id).ok().flatten().map(Block::into_bytes);
-            blocks.push(Found::Have(corrupted(*id, real, self.sent).into()));
+            blocks.push(Sent::Bytes(corrupted(*id, real, self.sent)));
             self.sent += 1;
             stage.bites_with_answer(Bite::WrongBlock, peer);
         }
-        Some(Answer { blocks })
+        Some(blocks)
     }
 }
 
@@ -57,14 +56,14 @@ impl Script for Withhold {
         stage.claim(head);
     }
 
-    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Answer> {
+    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
         self.asked += 1;
         if self.asked.is_multiple_of(2) {
             stage.bit(Bite::Stalled, Some(peer));
             return None;
         }
         stage.bites_with_answer(Bite::Withheld, peer);
-        Some(Answer { blocks: want.iter().map(|_| Found::Missing).collect() })
+        Some(want.iter().map(|_| Sent::Missing).collect())
     }
 }
 
@@ -77,7 +76,7 @@ impl Script for Stall {
         stage.claim(head);
     }
 
-    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, _: &[ContentId]) -> Option<Answer> {
+    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, _: &[ContentId]) -> Option<Vec<Sent>> {
         stage.bit(Bite::Stalled, Some(peer));
         None
     }

@@ -28,8 +28,8 @@ use futures::StreamExt;
 use ggen_marketplace::{
     catalog,
     content::ContentId,
-    fetch::protocol::{Answer, Request},
-    network::transport,
+    fetch::protocol::Told,
+    network::{streams, transport},
     package::PackageId,
     release::VerifiedHead,
     store::Store,
@@ -47,7 +47,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use self::swarm::{Behaviour, BehaviourEvent};
+use self::swarm::{Behaviour, BehaviourEvent, Wanted};
 use crate::{
     ledger::Shared,
     names::Names,
@@ -56,6 +56,8 @@ use crate::{
     weather::Weather,
 };
 
+/// Batches of wants that a script has not looked at yet.
+const WANTS_QUEUED_MAX: usize = 64;
 /// How often a script gets its turn.
 const TURN: Duration = Duration::from_millis(500);
 /// Turns in a second.
@@ -129,9 +131,8 @@ trait Script {
     /// A message of gossip came along, where the script gossips by hand and listens.
     fn overheard(&mut self, _: &mut Stage, _: &gossip::Message) {}
     /// Somebody asks for blocks; none is no answer at all.
-    fn blocks(&mut self, _: &mut Stage, _: PeerId, want: &[ContentId]) -> Option<Answer> {
-        let blocks = want.iter().map(|_| ggen_marketplace::fetch::protocol::Found::Missing).collect();
-        Some(Answer { blocks })
+    fn blocks(&mut self, _: &mut Stage, _: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
+        Some(want.iter().map(|_| Sent::Missing).collect())
     }
     /// Somebody asked something in the DHT, and has its answer.
     fn asked(&mut self, _: &mut Stage, _: &kad::InboundRequest) {}
@@ -139,6 +140,28 @@ trait Script {
     fn page(&mut self, _: &mut Stage, _: PeerId) -> Option<Page> {
         Some(page_of(Vec::new()))
     }
+}
+
+/// What is sent in the place of a block.
+enum Sent {
+    Bytes(Vec<u8>),
+    Missing,
+}
+
+/// An answer to a batch of wants.
+fn answer(batch: u32, sent: &[Sent]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (place, sent) in (0..).zip(sent) {
+        match sent {
+            Sent::Missing => bytes.extend(Told::Missing.encode(batch, place)),
+            Sent::Bytes(block) => {
+                let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
+                bytes.extend(Told::Block(length).encode(batch, place));
+                bytes.extend(block);
+            }
+        }
+    }
+    bytes
 }
 
 /// A page that holds these heads and ends the reading.
@@ -158,6 +181,8 @@ struct Stage {
     /// What the answer that is being made will have done, once it is handed over.
     impending: Vec<(Bite, PeerId)>,
     turns: u64,
+    /// Where streams hand on what is asked over them.
+    wanted: mpsc::Sender<Wanted>,
 }
 
 /// Follows a script until the host ends.
@@ -196,7 +221,8 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
     cast.ledger.lock().record(cast.node, format_args!("misbehaves: {}", cast.kind.as_str()));
     let remembered = remembered(&cast.store);
     let (heads, claimed) = (BTreeMap::new(), BTreeSet::new());
-    let mut stage = Stage { swarm, topic, cast, heads, claimed, impending: Vec::new(), turns: 0 };
+    let (wanted, mut wants) = mpsc::channel(WANTS_QUEUED_MAX);
+    let mut stage = Stage { swarm, topic, cast, heads, claimed, impending: Vec::new(), turns: 0, wanted };
     for bytes in remembered {
         stage.heard(script.as_mut(), &bytes);
     }
@@ -209,6 +235,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
             event = stage.swarm.select_next_some() => {
                 hanging.extend(stage.swarm_event(script.as_mut(), event));
             }
+            Some(wanted) = wants.recv() => stage.wanted(script.as_mut(), wanted),
             Some(message) = messages.recv() => script.overheard(&mut stage, &message),
             _ = turns.tick() => {
                 stage.look_around();
@@ -259,15 +286,13 @@ impl Stage {
                 self.heard(script, &message.data);
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => script.lost(self, peer_id),
-            SwarmEvent::Behaviour(BehaviourEvent::Fetch(Event::Message {
-                peer,
-                message: Message::Request { request, channel, .. },
-                ..
-            })) => {
-                let want = serde_ipld_dagcbor::from_slice::<Request>(&request).ok()?.want;
-                let Some(answer) = script.blocks(self, peer, &want) else { return Some(channel) };
-                let sent = self.swarm.behaviour_mut().fetch.send_response(channel, encoded(&answer));
-                self.answered(sent.is_ok());
+            SwarmEvent::Behaviour(BehaviourEvent::Blocks(streams::Event::Accepted { peer, stream })) => {
+                let wanted = self.wanted.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = swarm::read_wants(peer, stream, wanted).await {
+                        tracing::debug!(%peer, %error, "a stream that asked for blocks ended");
+                    }
+                });
             }
             SwarmEvent::Behaviour(BehaviourEvent::Heads(Event::Message {
                 peer,
@@ -285,6 +310,14 @@ impl Stage {
             _ => {}
         }
         None
+    }
+
+    /// Answers a batch of wants as the script does.
+    fn wanted(&mut self, script: &mut dyn Script, wanted: Wanted) {
+        let Wanted { peer, batch, ids, reply } = wanted;
+        let Some(sent) = script.blocks(self, peer, &ids) else { return };
+        let is_sent = reply.send(answer(batch, &sent)).is_ok();
+        self.answered(is_sent);
     }
 
     /// Remembers a head, and lets the script act on it, where it is valid and new.

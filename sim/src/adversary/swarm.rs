@@ -4,13 +4,14 @@ use std::{io, time::Duration};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use ggen_marketplace::{
-    fetch,
-    limits::{FETCH_ANSWER_BYTES_MAX, GOSSIP_BYTES_MAX},
-    network::{KAD_PROTOCOL, PROTOCOL_VERSION, transport::Base},
+    content::ContentId,
+    fetch::protocol::{self as blocks, ASK_BYTES, Ask},
+    limits::{GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX},
+    network::{KAD_PROTOCOL, PROTOCOL_VERSION, streams, transport::Base},
     sync,
 };
 use libp2p::{
-    StreamProtocol, Swarm, Transport,
+    PeerId, Stream, StreamProtocol, Swarm, Transport,
     core::upgrade::Version,
     gossipsub, identify,
     identity::Keypair,
@@ -20,7 +21,7 @@ use libp2p::{
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
     yamux,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     gossip::{self, Message, Spouting},
@@ -39,7 +40,7 @@ pub(super) struct Behaviour {
     /// None for whoever gossips by hand: a node reads one stream of gossip from each peer.
     pub(super) gossip: Toggle<gossipsub::Behaviour>,
     pub(super) spouts: Toggle<request_response::Behaviour<Spouting>>,
-    pub(super) fetch: request_response::Behaviour<Frames>,
+    pub(super) blocks: streams::Behaviour,
     pub(super) heads: request_response::Behaviour<Frames>,
 }
 
@@ -59,7 +60,7 @@ impl request_response::Codec for Frames {
         let mut length = [0; 4];
         io.read_exact(&mut length).await?;
         let length = u32::from_be_bytes(length) as usize;
-        if length > FETCH_ANSWER_BYTES_MAX {
+        if length > HEADS_PAGE_BYTES_MAX {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut bytes = vec![0; length];
@@ -93,6 +94,35 @@ impl request_response::Codec for Frames {
         T: AsyncWrite + Unpin + Send,
     {
         self.write_request(protocol, io, bytes).await
+    }
+}
+
+/// A batch of blocks that somebody wants. Where nothing is replied, it is never answered.
+pub(super) struct Wanted {
+    pub(super) peer: PeerId,
+    pub(super) batch: u32,
+    pub(super) ids: Vec<ContentId>,
+    pub(super) reply: oneshot::Sender<Vec<u8>>,
+}
+
+/// Hands on what is asked over a stream, and writes whatever is replied.
+pub(super) async fn read_wants(peer: PeerId, stream: Stream, wanted: mpsc::Sender<Wanted>) -> io::Result<()> {
+    let broken = |_| io::Error::from(io::ErrorKind::InvalidData);
+    let (mut reader, mut writer) = stream.split();
+    loop {
+        let mut head = [0; ASK_BYTES];
+        reader.read_exact(&mut head).await?;
+        let mut rest = vec![0; Ask::rest_bytes(&head).map_err(broken)?];
+        reader.read_exact(&mut rest).await?;
+        let Ask::Want { batch, ids } = Ask::decode(&head, &rest).map_err(broken)? else { continue };
+        let (reply, answer) = oneshot::channel();
+        if wanted.send(Wanted { peer, batch, ids, reply }).await.is_err() {
+            return Ok(());
+        }
+        if let Ok(answer) = answer.await {
+            writer.write_all(&answer).await?;
+            writer.flush().await?;
+        }
     }
 }
 
@@ -140,7 +170,7 @@ pub(super) fn swarm(
         kad,
         gossip: gossip.into(),
         spouts: spouts.into(),
-        fetch: request_response::Behaviour::new(protocol(fetch::protocol::PROTOCOL), requests()),
+        blocks: streams::Behaviour::new(StreamProtocol::new(blocks::PROTOCOL)),
         heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), requests()),
     };
     let config =

@@ -152,5 +152,5 @@ async fn a_client_answers_no_lookups() {
         seen.identified[&client.peer_id()].protocols.iter().map(ToString::to_string).collect()
     };
     assert!(!protocols.iter().any(|protocol| protocol.contains("/kad/")), "{protocols:?}");
-    assert!(protocols.iter().any(|protocol| protocol == "/ggen/fetch/1"), "{protocols:?}");
+    assert!(protocols.iter().any(|protocol| protocol == "/ggen/blocks/1"), "{protocols:?}");
 }

@@ -11,8 +11,8 @@ use std::{
 use futures::{AsyncWriteExt, future::poll_fn};
 use ggen_marketplace::{
     content::ContentId,
-    fetch::protocol::{PROTOCOL, Request},
-    limits::{FETCH_ANSWER_BYTES, FETCH_REQUEST_BYTES_MAX},
+    fetch::protocol::{Ask, PROTOCOL},
+    limits::{FETCH_ANSWER_BYTES, FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX},
 };
 use libp2p::{
     Multiaddr, Transport,
@@ -27,10 +27,7 @@ use libp2p::{
 };
 use tokio::task::JoinHandle;
 
-use crate::{
-    node::{noise as bytes_of, package, start},
-    raw::cbor,
-};
+use crate::node::{noise as bytes_of, package, start};
 
 /// Bytes by which a node may grow under any one attack.
 const GROWTH_BYTES_MAX: u64 = 64 << 20;
@@ -206,16 +203,34 @@ async fn growth_under(what: &str, streams: usize, bytes: &[u8]) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_nobody_reads_cost_a_bounded_amount_of_memory() {
     let block = ContentId::of(ggen_marketplace::content::Codec::Raw, &bytes_of(1, FETCH_ANSWER_BYTES));
-    let request = [negotiated(PROTOCOL), cbor(&Request::new(vec![block]))].concat();
+    // As many at once as are read, and then more.
+    let wants = (0..4 * FETCH_SERVED_PER_PEER_MAX).map(|n| Ask::Want { batch: n as u32, ids: vec![block] });
+    let wants: Vec<u8> = wants.flat_map(|want| want.encode()).collect();
+    let request = [negotiated(PROTOCOL), wants].concat();
     let grown = growth_under("answers that nobody reads", 16, &request).await;
     assert!(grown > 16 << 20, "the answers are there: {grown}");
     assert!(grown < GROWTH_BYTES_MAX, "it grew by {grown} bytes");
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_thousand_wants_that_are_taken_back_cost_a_bounded_amount_of_memory() {
+    let id = ContentId::of(ggen_marketplace::content::Codec::Raw, b"nobody has it");
+    let wants: Vec<u8> = (0..400_u32)
+        .flat_map(|batch| {
+            let want = Ask::Want { batch, ids: vec![id; FETCH_IDS_MAX] }.encode();
+            [want, Ask::Cancel { batch }.encode().repeat(10)].concat()
+        })
+        .collect();
+    let flood = [negotiated(PROTOCOL), wants].concat();
+    let grown = growth_under("a flood of wants and cancellations", 1, &flood).await;
+    assert!(grown < GROWTH_BYTES_MAX, "it grew by {grown} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn requests_that_are_not_sent_to_their_end_cost_a_bounded_amount_of_memory() {
-    let length = u32::try_from(FETCH_REQUEST_BYTES_MAX).unwrap().to_be_bytes();
-    let half = [negotiated(PROTOCOL), length.to_vec(), vec![0; FETCH_REQUEST_BYTES_MAX - 1]].concat();
+    let id = ContentId::of(ggen_marketplace::content::Codec::Raw, b"a block");
+    let want = Ask::Want { batch: 0, ids: vec![id; FETCH_IDS_MAX] }.encode();
+    let half = [negotiated(PROTOCOL), want[..want.len() - 1].to_vec()].concat();
     let grown = growth_under("requests that are not sent to their end", STREAMS, &half).await;
     assert!(grown < GROWTH_BYTES_MAX, "it grew by {grown} bytes");
 }

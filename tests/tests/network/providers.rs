@@ -6,18 +6,17 @@ use ggen_marketplace::{
     code::Code,
     content::ContentId,
     control::api::Published,
-    fetch::protocol::{Answer, Found, Request},
-    limits::FETCH_ANSWER_BYTES_MAX,
+    fetch::protocol::{TOLD_BYTES, Told},
+    limits::BLOCK_BYTES_MAX,
 };
 use libp2p::identity::Keypair;
-use serde_bytes::ByteBuf;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::{
     SOON, eventually,
     node::{Node, sample, start, tree},
-    raw::{Raw, Script, cbor},
+    raw::{Raw, Script, Sent, Want},
 };
 
 /// A publisher, a reader that knows of its package, and somebody else who claims to provide it.
@@ -79,16 +78,13 @@ fn assert_nothing_at(target: &Path) {
 }
 
 /// Answers every block asked for with what `block` makes of its id.
-fn answering(block: impl Fn(&ContentId) -> Found + Send + 'static) -> Script {
-    let fetch = move |request: Vec<u8>| {
-        let request: Request = serde_ipld_dagcbor::from_slice(&request).unwrap();
-        Some(cbor(&Answer { blocks: request.want.iter().map(&block).collect() }))
-    };
+fn answering(block: impl Fn(&ContentId) -> Sent + Send + 'static) -> Script {
+    let fetch = move |want: Want| Some(want.answer(want.ids.iter().map(&block)));
     Script { fetch: Box::new(fetch), ..Script::default() }
 }
 
 fn corrupting() -> Script {
-    answering(|id| Found::Have(ByteBuf::from(format!("not {id}").into_bytes())))
+    answering(|id| Sent::Bytes(format!("not {id}").into_bytes()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,14 +163,18 @@ async fn an_install_from_nobody_but_a_forger_writes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_break_the_protocol_cost_the_one_who_sends_them() {
-    let too_long = u32::try_from(FETCH_ANSWER_BYTES_MAX + 1).unwrap().to_be_bytes().to_vec();
-    let oversized = vec![0; FETCH_ANSWER_BYTES_MAX + 1];
-    let promised = [too_long.clone(), oversized].concat();
-    let extra = cbor(&Answer { blocks: vec![Found::Missing; 1_000] });
-    let garbage = crate::raw::frame(b"this is not CBOR");
-    let deep = crate::raw::frame(&vec![0x81; 10_000]);
-    for answer in [promised, extra, garbage, deep] {
-        let script = Script { fetch: Box::new(move |_| Some(answer.clone())), ..Script::default() };
+    type Answer = fn(&Want) -> Vec<u8>;
+    let oversized: Answer = |want| {
+        let length = u32::try_from(BLOCK_BYTES_MAX + 1).unwrap();
+        [&Told::Block(length).encode(want.batch, 0)[..], &vec![0; BLOCK_BYTES_MAX + 1]].concat()
+    };
+    let extra: Answer = |want| want.answer(vec![Sent::Missing; 1_000]);
+    let doubled: Answer = |want| want.answer(vec![Sent::Missing; want.ids.len()]).repeat(2);
+    let unasked: Answer = |want| Told::Missing.encode(want.batch + 1, 0).to_vec();
+    let reordered: Answer = |want| Told::Missing.encode(want.batch, 1).to_vec();
+    let garbage: Answer = |_| b"this is nothing that anybody would say".to_vec();
+    for answer in [oversized, extra, doubled, unasked, reordered, garbage] {
+        let script = Script { fetch: Box::new(move |want| Some(answer(&want))), ..Script::default() };
         let stage = stage(script).await;
         stage.reader.install("contested", &stage.target(), 60).await.unwrap();
         stage.assert_installed().await;
@@ -183,9 +183,24 @@ async fn answers_that_break_the_protocol_cost_the_one_who_sends_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_stops_in_the_middle_or_never_ends_delays_an_install_by_little() {
+    type Answer = fn(&Want) -> Vec<u8>;
+    let short: Answer = |want| Told::Block(1_000).encode(want.batch, 0)[..TOLD_BYTES - 1].to_vec();
+    let half: Answer = |want| [&Told::Block(1_000).encode(want.batch, 0)[..], &[7; 500]].concat();
+    for answer in [short, half] {
+        let script = Script { fetch: Box::new(move |want| Some(answer(&want))), ..Script::default() };
+        let stage = stage(script).await;
+        let started = Instant::now();
+        stage.reader.install("contested", &stage.target(), 60).await.unwrap();
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+        stage.assert_installed().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn honest_refusals_cost_nothing() {
     // Missing although it claimed to provide: it may have dropped the tree since.
-    let stage = stage(answering(|_| Found::Missing)).await;
+    let stage = stage(answering(|_| Sent::Missing)).await;
     stage.reader.install("contested", &stage.target(), 60).await.unwrap();
     stage.assert_installed().await;
     assert_eq!(stage.reader.counters(stage.rogue.peer).await, (0, 0));

@@ -8,9 +8,17 @@ use std::{
 };
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, StreamExt};
-use ggen_marketplace::{fetch, network, sync};
+use ggen_marketplace::{
+    content::ContentId,
+    fetch::{
+        self,
+        protocol::{ASK_BYTES, Ask, Told},
+    },
+    network::{self, streams},
+    sync,
+};
 use libp2p::{
-    Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
+    Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
     identity::Keypair,
     kad::{self, store::MemoryStore},
     multiaddr::Protocol,
@@ -34,7 +42,7 @@ pub(crate) struct Behaviour {
     ping: ping::Behaviour,
     pub(crate) kad: kad::Behaviour<MemoryStore>,
     pub(crate) gossip: gossipsub::Behaviour,
-    pub(crate) fetch: request_response::Behaviour<Frames>,
+    pub(crate) blocks: streams::Behaviour,
     pub(crate) logs: request_response::Behaviour<Frames>,
     pub(crate) heads: request_response::Behaviour<Frames>,
     mute: Toggle<request_response::Behaviour<Mute>>,
@@ -134,6 +142,60 @@ pub(crate) fn cbor(message: &impl serde::Serialize) -> Vec<u8> {
     frame(&serde_ipld_dagcbor::to_vec(message).unwrap())
 }
 
+/// A batch of blocks that a node wants of a peer.
+pub(crate) struct Want {
+    pub(crate) batch: u32,
+    pub(crate) ids: Vec<ContentId>,
+}
+
+/// What is sent in the place of a block.
+#[derive(Clone)]
+pub(crate) enum Sent {
+    Bytes(Vec<u8>),
+    Missing,
+    Later,
+}
+
+impl Want {
+    /// An answer that sends these, one after another.
+    pub(crate) fn answer(&self, sent: impl IntoIterator<Item = Sent>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (place, sent) in (0..).zip(sent) {
+            let (told, block) = match sent {
+                Sent::Bytes(block) => (Told::Block(block.len().try_into().unwrap()), block),
+                Sent::Missing => (Told::Missing, Vec::new()),
+                Sent::Later => (Told::Later, Vec::new()),
+            };
+            bytes.extend(told.encode(self.batch, place));
+            bytes.extend(block);
+        }
+        bytes
+    }
+}
+
+/// Hands on what is asked over a stream, and writes whatever is replied; what is not replied to is never answered.
+async fn read_wants(
+    stream: Stream,
+    wanted: mpsc::Sender<(Want, oneshot::Sender<Vec<u8>>)>,
+) -> io::Result<()> {
+    let (mut reader, mut writer) = stream.split();
+    loop {
+        let mut head = [0; ASK_BYTES];
+        reader.read_exact(&mut head).await?;
+        let mut rest = vec![0; Ask::rest_bytes(&head).unwrap()];
+        reader.read_exact(&mut rest).await?;
+        let Ask::Want { batch, ids } = Ask::decode(&head, &rest).unwrap() else { continue };
+        let (reply, answer) = oneshot::channel();
+        if wanted.send((Want { batch, ids }, reply)).await.is_err() {
+            return Ok(());
+        }
+        if let Ok(answer) = answer.await {
+            writer.write_all(&answer).await?;
+            writer.flush().await?;
+        }
+    }
+}
+
 type Answering = Box<dyn FnMut(Vec<u8>) -> Option<Vec<u8>> + Send>;
 
 /// How a peer behaves.
@@ -147,8 +209,8 @@ pub(crate) struct Script {
     pub(crate) mute_protocol: Option<&'static str>,
     /// How such requests begin.
     pub(crate) left_unanswered: Arc<Mutex<Vec<Vec<u8>>>>,
-    /// From a request for blocks to the bytes of the answer; none is no answer at all.
-    pub(crate) fetch: Answering,
+    /// From wants to the bytes of the answer; none is no answer at all.
+    pub(crate) fetch: Box<dyn FnMut(Want) -> Option<Vec<u8>> + Send>,
     /// From a request for a log to the bytes of the answer; none is no answer at all.
     pub(crate) log: Answering,
     /// From a request for heads to the bytes of the answer; none is no answer at all.
@@ -350,7 +412,7 @@ fn swarm(script: &Script) -> Swarm<Behaviour> {
                     gossipsub::MessageAuthenticity::Signed(key.clone()),
                     gossip,
                 )?,
-                fetch: request_response::Behaviour::new(protocol(fetch::protocol::PROTOCOL), config()),
+                blocks: streams::Behaviour::new(StreamProtocol::new(fetch::protocol::PROTOCOL)),
                 logs: request_response::Behaviour::new(protocol(fetch::log::protocol::PROTOCOL), config()),
                 heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), config()),
                 mute: mute
@@ -374,8 +436,16 @@ async fn run(
 ) {
     // Channels of requests that are never answered stay open.
     let mut hanging = Vec::new();
+    let (wanted, mut wants) = mpsc::channel::<(Want, oneshot::Sender<Vec<u8>>)>(64);
     loop {
         let event = tokio::select! { biased;
+            Some((want, reply)) = wants.recv() => {
+                locked(&seen).fetch_requests += 1;
+                if let Some(answer) = (script.fetch)(want) {
+                    let _ = reply.send(answer);
+                }
+                continue;
+            }
             command = commands.recv() => match command {
                 Some(command) => {
                     command(&mut swarm);
@@ -408,19 +478,9 @@ async fn run(
                 _ => {}
             },
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => note_query(&mut seen, event),
-            SwarmEvent::Behaviour(BehaviourEvent::Fetch(request_response::Event::Message {
-                message,
-                ..
-            })) => match message {
-                request_response::Message::Request { request, channel, .. } => {
-                    seen.fetch_requests += 1;
-                    match (script.fetch)(request) {
-                        Some(answer) => drop(swarm.behaviour_mut().fetch.send_response(channel, answer)),
-                        None => hanging.push(channel),
-                    }
-                }
-                request_response::Message::Response { response, .. } => seen.answers.push(response),
-            },
+            SwarmEvent::Behaviour(BehaviourEvent::Blocks(streams::Event::Accepted { stream, .. })) => {
+                tokio::spawn(read_wants(stream, wanted.clone()));
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Logs(request_response::Event::Message {
                 message: request_response::Message::Request { request, channel, .. },
                 ..

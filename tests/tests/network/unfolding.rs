@@ -9,7 +9,6 @@ use std::{
 use ggen_marketplace::{
     code::Code,
     content::{Block, Codec, ContentId},
-    fetch::protocol::{Answer, Found, Request},
     package::PackageId,
     release::{Head, Kind, Labels, Log, Release},
     sync::protocol::{self as sync, Page},
@@ -20,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     node::{DAY, publisher, start},
-    raw::{Raw, Script, cbor},
+    raw::{Raw, Script, Sent, Want, cbor},
 };
 
 const CHUNK: u64 = 1 << 20;
@@ -98,20 +97,19 @@ async fn a_manifest_that_unfolds_without_end_is_refused_at_its_first_block() {
 
     let asked = Arc::new(Mutex::new(Vec::new()));
     let noted = asked.clone();
-    let fetch = move |request: Vec<u8>| {
-        let request: Request = serde_ipld_dagcbor::from_slice(&request).unwrap();
-        noted.lock().unwrap().extend(request.want.clone());
+    let fetch = move |want: Want| {
+        noted.lock().unwrap().extend(want.ids.clone());
         // As much as fits.
         let mut left = 1 << 20;
         let found = |id: &ContentId| match blocks.get(id) {
-            Some(bytes) if bytes.len() > left => Found::Later,
+            Some(bytes) if bytes.len() > left => Sent::Later,
             Some(bytes) => {
                 left -= bytes.len();
-                Found::Have(ByteBuf::from(bytes.clone()))
+                Sent::Bytes(bytes.clone())
             }
-            None => Found::Missing,
+            None => Sent::Missing,
         };
-        Some(cbor(&Answer { blocks: request.want.iter().map(found).collect() }))
+        Some(want.answer(want.ids.iter().map(found)))
     };
     let script =
         Script { fetch: Box::new(fetch), heads: Box::new(move |_| Some(cbor(&page))), ..Script::default() };

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::atomic::Ordering,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -45,7 +45,7 @@ use crate::{
         asked::Which,
         manifest::{Manifest, SignedManifest},
         unixfs,
-        unpack::{self, replace::Kept},
+        unpack::{self, early::Early, replace::Kept},
     },
     release::{Log, Release, VerifiedHead},
     reputation::{Attempt, Circumstances, Event, blame, ledger},
@@ -109,7 +109,7 @@ impl Node {
             }
             brought => brought?,
         };
-        let Brought { manifest, report, history, relied_on } = brought;
+        let Brought { manifest, early, report, history, relied_on } = brought;
         let Chosen { release, mut warnings, is_of_part } = chosen;
         warnings.extend(stale);
         warnings.extend(of_keys);
@@ -129,7 +129,7 @@ impl Node {
             }
         }
         warnings.extend(self.not_installed(&manifest).await?);
-        let job = Job { head, release, target, manifest, manner };
+        let job = Job { head, release, target, manifest, early, manner };
         let turn = self.replacing.clone().lock_owned().await;
         let (at_work, store) = self.at_work();
         let telling = progress.clone();
@@ -183,11 +183,12 @@ impl Node {
         self.bytes_received.fetch_add(report.bytes, Ordering::Relaxed);
         self.judge(release.root, &report, fetched.is_ok()).await;
         self.judge_late(release.root, session);
-        let manifest = fetched.map_err(|failure| kept_out.explained(failure))?;
-        Ok(Brought { manifest, report, history, relied_on })
+        let (manifest, early) = fetched.map_err(|failure| kept_out.explained(failure))?;
+        Ok(Brought { manifest, early, report, history, relied_on })
     }
 
-    /// Brings the manifest and all blocks here, where the package can be put into the target.
+    /// Brings the manifest and all blocks here, where the package can be put into the target. Where nothing is there yet, it is
+    /// written beside it while the blocks come.
     async fn fetch(
         &self,
         session: &mut Session<Handle>,
@@ -195,24 +196,36 @@ impl Node {
         release: &Release,
         (target, manner): (&Path, Manner),
         progress: &ProgressSender,
-    ) -> Result<Manifest, Failure> {
+    ) -> Result<(Manifest, Option<Early>), Failure> {
         let manifest = self.manifest(session, head, release).await?;
-        {
+        let early = {
             let (manifest, target) = (manifest.clone(), target.to_owned());
             let turn = self.replacing.clone().lock_owned().await;
             let look = move |store: &Store| {
                 let _turn = turn;
-                place::look(store, &manifest, &target, manner.keeps).map(drop)
+                let place = place::look(store, &manifest, &target, manner.keeps)?;
+                // Where it cannot be begun, the reason is found again, and told, when the blocks are here.
+                let begin = || Early::begin::<store::Error>(Arc::new(manifest), &target).ok();
+                // Folders above it are made when the blocks are here, and not in vain.
+                let is_free = matches!(place, Place::Free) && target.parent().is_some_and(Path::is_dir);
+                Ok(is_free.then(begin).flatten())
             };
-            self.offload_store(look).await?;
-        }
+            Arc::new(Mutex::new(self.offload_store(look).await?))
+        };
+        let told = early.clone();
+        session.tell(Box::new(move |block| {
+            if let Some(early) = locked(&told).as_mut() {
+                early.take(block);
+            }
+        }));
         let wanted = manifest.files().iter().map(|file| Wanted::Part(file.whole())).collect();
         let total = manifest.size();
         session
             .get(wanted, &mut |done| progress.report("fetching", done.min(total), Some(total), "bytes"))
             .await
             .map_err(fail)?;
-        Ok(manifest)
+        let early = locked(&early).take();
+        Ok((manifest, early))
     }
 
     /// Brings the signed manifest of a release here, and verifies it.
@@ -372,6 +385,8 @@ impl Node {
 /// A release that is here.
 struct Brought {
     manifest: Manifest,
+    /// What is written of it already.
+    early: Option<Early>,
     report: Report,
     /// What came of its log; nothing where that was not waited for.
     history: Option<Result<Log, Unread>>,
@@ -490,19 +505,25 @@ pub(super) fn held(store: &Store, id: &ContentId) -> Result<Block, store::Error>
     store.block(id)?.ok_or(store::Error::Vanished { id: *id })
 }
 
+/// What is written early; after a panic of its writer, too: it is checked at its end.
+fn locked(early: &Mutex<Option<Early>>) -> MutexGuard<'_, Option<Early>> {
+    early.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What is left to do once every block is here.
 struct Job {
     head: VerifiedHead,
     release: Release,
     target: PathBuf,
     manifest: Manifest,
+    early: Option<Early>,
     manner: Manner,
 }
 
 impl Job {
     /// Writes the folder, and then that it is there. Runs beside the runtime.
     fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
-        let Self { head, release, target, manifest, manner } = self;
+        let Self { head, release, target, manifest, early, manner } = self;
         if let Some(parent) = target.parent() {
             // What an install that was killed left beside the target.
             match unpack::sweep_partials(parent) {
@@ -529,7 +550,12 @@ impl Job {
         let (mut already, mut replaced, mut kept) = (false, None, None);
         match place::look(store, &manifest, &target, manner.keeps)? {
             Place::Free => {
-                let unpacked = unpack::unpack(&manifest, &|id| held(store, id), &target, &mut told);
+                let source = |id: &ContentId| held(store, id);
+                let unpacked = match early.map(|early| early.finish(&source, &target, &mut told)) {
+                    Some(Ok(())) => Ok(()),
+                    Some(Err(Some(error))) => Err(error),
+                    Some(Err(None)) | None => unpack::unpack(&manifest, &source, &target, &mut told),
+                };
                 match unpacked {
                     // Another installation of the same package was faster.
                     Err(unpack::Error::Exists { .. })

@@ -26,6 +26,7 @@ use crate::{
     content::{Block, ContentId},
 };
 
+pub mod early;
 pub mod replace;
 
 /// Stands in the name of every staging folder.
@@ -136,9 +137,13 @@ impl Staging {
         Ok(())
     }
 
+    fn path_of(&self, file: &FileEntry) -> PathBuf {
+        self.folder.path().join(file.path.as_str())
+    }
+
     /// Makes the folders above a file and says where it goes.
     fn make_way<E>(&self, file: &FileEntry) -> Result<PathBuf, Error<E>> {
-        let path = self.folder.path().join(file.path.as_str());
+        let path = self.path_of(file);
         if let Some(folder) = path.parent() {
             let made = DirBuilder::new().recursive(true).mode(0o755).create(folder);
             made.map_err(|error| Error::io(folder, error))?;

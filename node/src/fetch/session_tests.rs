@@ -1,0 +1,82 @@
+use super::*;
+use crate::{
+    fetch::memory::{Manner, Memory, Peer},
+    limits::CHUNK_BYTES,
+    package::unixfs,
+};
+
+fn id(content: &[u8]) -> ContentId {
+    ContentId::of(Codec::Raw, content)
+}
+
+/// Fetches a block from one peer that holds it and has these manners.
+async fn fetched(manner: Manner, time: Duration) -> (Result<(), Error>, bool) {
+    let block = Block::new(Codec::Raw, b"wanted".to_vec());
+    let (theirs, ours) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+    theirs.put_blocks(std::slice::from_ref(&block)).unwrap();
+    let peer = PeerId::random();
+    let network = Memory::new([(peer, Peer { store: theirs, manner })], Duration::from_millis(1));
+    let (found, deadline) = (Memory::found(&[peer]), Instant::now() + time);
+    let mut session = Session::new(network, ours.clone(), Offload::Inline, deadline, found);
+    let told = std::sync::Arc::new(std::sync::Mutex::new(0));
+    let tell = told.clone();
+    session.tell(Box::new(move |_| *tell.lock().unwrap() += 1));
+    let outcome = session.get(vec![Wanted::Block { id: block.id(), bytes_max: 6 }], &mut |_| {}).await;
+    let is_here = ours.has(&block.id()).unwrap();
+    assert_eq!(*told.lock().unwrap(), u32::from(is_here), "whoever writes it elsewhere is told of each once");
+    (outcome, is_here)
+}
+
+#[tokio::test]
+async fn a_provider_that_is_gone_for_a_moment_is_waited_for_as_long_as_there_is_time() {
+    let (outcome, is_here) = fetched(Manner::Restarting(2), Duration::from_secs(20)).await;
+    assert!(outcome.is_ok() && is_here, "{outcome:?}");
+    let (outcome, is_here) = fetched(Manner::Restarting(usize::MAX), Duration::from_secs(1)).await;
+    assert!(matches!(outcome, Err(Error::Timeout { missing: 1 })) && !is_here, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_provider_that_forges_is_not_waited_for() {
+    let (outcome, is_here) = fetched(Manner::Forging, Duration::from_secs(20)).await;
+    assert!(matches!(outcome, Err(Error::Forged)) && !is_here, "{outcome:?}");
+}
+
+#[test]
+fn held_nodes_are_followed_no_further_than_what_was_signed() {
+    let store = Store::in_memory().unwrap();
+    let chunk = CHUNK_BYTES as u64;
+    let node = |n: u8| {
+        let leaf = |at: u8| (ContentId::of(Codec::Raw, &[n, at]), chunk, chunk);
+        unixfs::any_file_node(&(0..2).map(leaf).collect::<Vec<_>>())
+    };
+    let below: Vec<Block> = (0..3).map(node).collect();
+    let links: Vec<_> = below.iter().map(|node| (node.id(), 2 * chunk, 2 * chunk)).collect();
+    let root = unixfs::any_file_node(&links);
+    store.put_blocks(&[below, vec![root.clone()]].concat()).unwrap();
+    let refused = |wanted| look(&store, vec![wanted]).unwrap_err();
+    let manifest = Wanted::File { id: root.id(), bytes_max: 6 * chunk - 1 };
+    assert_eq!(refused(manifest).code(), Code::Size);
+    let unlike = Wanted::File { id: root.id(), bytes_max: 6 * chunk };
+    assert_eq!(refused(unlike).code(), Code::Malformed, "nodes where leaves belong");
+    let file = Wanted::Part(FilePart::whole(root.id(), 4 * chunk).unwrap());
+    assert_eq!(refused(file).code(), Code::Size);
+}
+
+#[test]
+fn late_answers_acquit_those_who_brought_something_and_convict_forgers() {
+    let [honest, forger, mute, charged, called_off] = [(); 5].map(|()| PeerId::random());
+    let (mut report, mut late) = (Report::default(), Late::default());
+    let asked = Instant::now();
+    late.silent.extend([honest, forger, mute, charged, called_off].map(|peer| (peer, asked)));
+    let have = Found::Have(Block::new(Codec::Raw, b"true".to_vec()));
+    for (peer, found) in [(honest, have), (forger, Found::Forged), (forger, Found::Forged)] {
+        let answer = Answer { blocks: vec![found], busy: None };
+        late.note(peer, &[id(b"true")], &answer, report.peers.entry(peer).or_default());
+    }
+    report.peers.entry(charged).or_default().fault(Attempt::Timeout);
+    // Our own time ran out first, and then its.
+    report.peers.entry(called_off).or_default().fault(Attempt::CalledOff);
+    late.acquit(&report);
+    assert_eq!(late.silent, BTreeMap::from([(mute, asked), (called_off, asked)]));
+    assert_eq!(late.forged, BTreeMap::from([(forger, id(b"true"))]));
+}

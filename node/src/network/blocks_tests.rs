@@ -1,0 +1,115 @@
+use std::io;
+
+use tokio::time::Instant;
+
+use super::*;
+use crate::{
+    content::{Codec, ContentId},
+    network::progress::Silence,
+};
+
+fn request() -> Request {
+    Request::new(vec![ContentId::of(Codec::Raw, b"a block")])
+}
+
+/// Asks, and yields who waits.
+fn ask(blocks: &mut Blocks, peer: PeerId) -> (bool, oneshot::Receiver<Result<Answer, RequestFailure>>) {
+    let (reply, answer) = oneshot::channel();
+    (blocks.ask(peer, true, request(), reply), answer)
+}
+
+#[test]
+fn a_peer_is_asked_no_more_at_once_than_it_reads() {
+    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let (reply, mut answer) = oneshot::channel();
+    assert!(!blocks.ask(peer, false, request(), reply));
+    assert_eq!(answer.try_recv().unwrap(), Err(RequestFailure::Unreachable));
+    let mut waiting: Vec<_> = (0..FETCH_SERVED_PER_PEER_MAX).map(|_| ask(&mut blocks, peer)).collect();
+    let opens: Vec<bool> = waiting.iter().map(|(opens, _)| *opens).collect();
+    assert_eq!(opens.iter().position(|opens| *opens), Some(0));
+    assert_eq!(opens.iter().filter(|opens| **opens).count(), 1, "one stream for all of them");
+    assert_eq!(ask(&mut blocks, peer).1.try_recv().unwrap(), Err(RequestFailure::Own));
+    assert_eq!(blocks.asked(), FETCH_SERVED_PER_PEER_MAX);
+    let (_, mut orders) = blocks.opened(peer);
+    let order = orders.try_recv().unwrap();
+    let _ = order.reply.send(Ok(Answer::default()));
+    drop(order.open);
+    assert!(waiting[0].1.try_recv().unwrap().is_ok());
+    assert!(ask(&mut blocks, peer).1.try_recv().is_err(), "there is room again");
+}
+
+#[test]
+fn what_a_stream_did_not_ask_is_asked_on_the_next_one() {
+    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let (opens, mut answer) = ask(&mut blocks, peer);
+    assert!(opens);
+    let (stream, mut orders) = blocks.opened(peer);
+    orders.close();
+    let order = orders.try_recv().unwrap();
+    drop(orders);
+    let (opens, mut second) = ask(&mut blocks, peer);
+    assert!(opens, "the stream is ending");
+    blocks.unasked(&peer, stream);
+    assert!(!blocks.returned(peer, true, order), "one is being opened");
+    let (_, mut orders) = blocks.opened(peer);
+    let asked: Vec<Order> = std::iter::from_fn(|| orders.try_recv().ok()).collect();
+    assert_eq!(asked.len(), 2);
+    assert!(answer.try_recv().is_err() && second.try_recv().is_err(), "both still wait");
+}
+
+#[test]
+fn who_waits_for_a_stream_that_does_not_open_is_told() {
+    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let (_, mut answer) = ask(&mut blocks, peer);
+    blocks.not_opened(&peer);
+    assert_eq!(answer.try_recv().unwrap(), Err(RequestFailure::Closed));
+    assert_eq!((blocks.asked(), blocks.asked_peers().count(), blocks.asked.len()), (0, 0, 0));
+}
+
+#[test]
+fn requests_are_bounded_in_all() {
+    let mut blocks = Blocks::new();
+    let mut waiting = Vec::new();
+    for _ in 0..PENDING_MAX {
+        waiting.push(ask(&mut blocks, PeerId::random()));
+    }
+    assert_eq!(ask(&mut blocks, PeerId::random()).1.try_recv().unwrap(), Err(RequestFailure::Own));
+}
+
+#[test]
+fn a_peer_has_a_few_streams_and_what_is_answered_there_ends_with_them() {
+    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let streams: Vec<_> = std::iter::from_fn(|| blocks.accepted(peer)).collect();
+    assert_eq!(streams.len(), STREAMS_PER_PEER_MAX);
+    assert!(blocks.accepted(PeerId::random()).is_some());
+    let stream = streams[0].0;
+    for batch in 0..2 {
+        assert!(blocks.answering.begin(AnswerId::Blocks(stream, batch), peer, None, Instant::now()));
+        blocks.begun(stream, batch);
+        blocks.answering.set_bytes(&AnswerId::Blocks(stream, batch), 1_000);
+    }
+    assert_eq!((blocks.gave(stream, 0), blocks.gave(stream, 0), blocks.bytes_sent()), (1_000, 0, 1_000));
+    assert_eq!(blocks.answering.len(), 1);
+    blocks.ended(stream);
+    assert_eq!(blocks.answering.len(), 0);
+    assert!(blocks.accepted(peer).is_some(), "there is room again");
+    // It was read after the stream had ended.
+    assert!(blocks.answering.begin(AnswerId::Blocks(stream, 9), peer, None, Instant::now()));
+    blocks.give(stream, Portion { batch: 9, found: Some(Vec::new()) });
+    assert_eq!(blocks.answering.len(), 0);
+}
+
+#[test]
+fn only_what_a_peer_sent_breaks_the_protocol() {
+    let of = |error| failure_of(request_response::OutboundFailure::Io(error));
+    let sent = io::Error::new(io::ErrorKind::InvalidData, "over the cap");
+    assert!(matches!(of(sent), RequestFailure::Broken(_)));
+    // It gave its answer up, where this side reads too slowly.
+    assert_eq!(of(io::ErrorKind::UnexpectedEof.into()), RequestFailure::Closed);
+    // What the multiplexer says where this side has as many streams open as it may.
+    assert_eq!(of(io::Error::other("max sub-streams reached")), RequestFailure::Closed);
+    assert_eq!(of(io::ErrorKind::ConnectionReset.into()), RequestFailure::Closed);
+    // What the network says, and what the peer did.
+    assert_eq!(of(io::ErrorKind::TimedOut.into()), RequestFailure::Closed);
+    assert_eq!(of(io::Error::new(io::ErrorKind::TimedOut, Silence)), RequestFailure::Timeout);
+}

@@ -1,0 +1,280 @@
+//! A stream on which this node asks a peer for blocks.
+//!
+//! It reads and writes what [`Asking`] says, hashes what comes as it comes, and ends where the peer is silent, breaks the protocol, or
+//! is not asked for anything any more. It runs beside the loop, and tells it what it must know.
+
+use std::{collections::BTreeMap, future::poll_fn, io, task::Poll, time::Duration};
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::PeerId;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::blocks::{Order, Reply, Told};
+use crate::{
+    fetch::{
+        RequestFailure,
+        protocol::{Answer, Arrived, Asking, Found},
+    },
+    limits::{FETCH_PROGRESS_BYTES, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT, FETCH_TIMEOUT_MAX},
+};
+
+/// How long a stream on which nothing is asked stays open.
+const IDLE: Duration = Duration::from_secs(10);
+/// Bytes that are read from it at once.
+const READ_BYTES: usize = 64 << 10;
+
+/// An order that went out.
+struct Sent {
+    reply: Option<Reply>,
+    arrived: Arrived,
+    since: Instant,
+    /// Bytes that came of it, or of what was asked before it, since `moved_at`.
+    moved: usize,
+    moved_at: Instant,
+    /// Counts as open as long as this is here.
+    _open: std::sync::Arc<()>,
+}
+
+impl Sent {
+    /// When the peer has been silent about it for too long.
+    fn due(&self) -> Instant {
+        self.moved_at + FETCH_TIMEOUT
+    }
+}
+
+/// How a stream ended.
+enum End {
+    /// Nobody asks anything.
+    Idle,
+    /// What is open failed so.
+    Failed(RequestFailure),
+}
+
+/// The state of one stream.
+struct Wanting {
+    asking: Asking,
+    sent: BTreeMap<u32, Sent>,
+    /// What is to be written, and how much of it was.
+    out: Vec<u8>,
+    written: usize,
+    unflushed: bool,
+    /// Since when nothing is asked, where that is so.
+    idle_since: Instant,
+}
+
+/// Asks a peer over a stream until it ends; what was not asked by then goes back to the loop.
+pub(super) async fn ask(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+    (peer, stream_id): (PeerId, u64),
+    mut orders: mpsc::Receiver<Order>,
+    tells: mpsc::Sender<Told>,
+) {
+    let mut wanting = Wanting::new(Instant::now());
+    let end = wanting.run(stream, peer, &mut orders, &tells).await;
+    orders.close();
+    if let End::Failed(failure) = end {
+        let now = Instant::now();
+        for sent in std::mem::take(&mut wanting.sent).into_values() {
+            // The peer has not answered that one; the others end with their stream.
+            let is_another = failure == RequestFailure::Timeout && sent.due() > now;
+            let failure = if is_another { RequestFailure::Closed } else { failure.clone() };
+            if let Some(reply) = sent.reply {
+                let _ = reply.send(Err(failure));
+            }
+        }
+    }
+    // The loop is gone where it takes nothing.
+    let _ = tells.send(Told::Unasked { peer, stream: stream_id }).await;
+    while let Ok(order) = orders.try_recv() {
+        let _ = tells.send(Told::Returned { peer, order }).await;
+    }
+}
+
+impl Wanting {
+    fn new(now: Instant) -> Self {
+        Self {
+            asking: Asking::default(),
+            sent: BTreeMap::new(),
+            out: Vec::new(),
+            written: 0,
+            unflushed: false,
+            idle_since: now,
+        }
+    }
+
+    async fn run(
+        &mut self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send,
+        peer: PeerId,
+        orders: &mut mpsc::Receiver<Order>,
+        tells: &mpsc::Sender<Told>,
+    ) -> End {
+        let (mut reader, mut writer) = stream.split();
+        let mut buffer = vec![0; READ_BYTES];
+        let mut due: std::pin::Pin<Box<Sleep>> = Box::pin(sleep_until(self.due()));
+        loop {
+            let is_writing = self.written < self.out.len();
+            tokio::select! { biased;
+                order = orders.recv(), if self.asking.open() < FETCH_SERVED_PER_PEER_MAX => match order {
+                    Some(order) => self.order(order, Instant::now()),
+                    // The loop has ended.
+                    None => return End::Failed(RequestFailure::Own),
+                },
+                batch = given_up(&mut self.sent) => self.give_up(batch),
+                pushed = push(&mut writer, &self.out[self.written..]), if is_writing || self.unflushed => {
+                    match pushed {
+                        Ok(bytes) => self.pushed(bytes),
+                        Err(_) => return End::Failed(RequestFailure::Closed),
+                    }
+                }
+                came = reader.read(&mut buffer) => {
+                    let came = match came {
+                        Ok(bytes) if bytes > 0 => &buffer[..bytes],
+                        came => return End::Failed(closed(came)),
+                    };
+                    let (before, mut answered) = (self.asking.current(), Vec::new());
+                    let taken = self.asking.take(came, &mut answered);
+                    let last = answered.last().map(|(batch, _)| *batch);
+                    if let Some(batch) = self.asking.current().or(last).or(before) {
+                        self.came(batch, came.len(), Instant::now());
+                    }
+                    let broken = taken.err().map(|broken| RequestFailure::Broken(broken.to_string()));
+                    for (batch, answer) in answered {
+                        // What comes together with what breaks the protocol is no answer, unless it is worse than that.
+                        let is_forged = answer.blocks.contains(&Found::Forged);
+                        let outcome = match &broken {
+                            Some(failure) if !is_forged => Err(failure.clone()),
+                            _ => Ok(answer),
+                        };
+                        self.answered(peer, batch, outcome, tells).await;
+                    }
+                    if let Some(failure) = broken {
+                        return End::Failed(failure);
+                    }
+                }
+                () = &mut due => {
+                    let (now, at) = (Instant::now(), self.due());
+                    if at <= now {
+                        return self.end(now);
+                    }
+                    due.as_mut().reset(at);
+                }
+            }
+        }
+    }
+
+    fn order(&mut self, order: Order, now: Instant) {
+        let Order { request, reply, open } = order;
+        let (batch, message) = self.asking.ask(request.want);
+        self.out.extend_from_slice(&message);
+        let arrived = request.arrived;
+        let sent = Sent { reply: Some(reply), arrived, since: now, moved: 0, moved_at: now, _open: open };
+        self.sent.insert(batch, sent);
+    }
+
+    /// Tells the peer that nobody waits for a batch any more.
+    fn give_up(&mut self, batch: u32) {
+        if let Some(sent) = self.sent.get_mut(&batch) {
+            sent.reply = None;
+        }
+        self.out.extend(self.asking.cancel(batch).into_iter().flatten());
+    }
+
+    /// Notes that so much was written, or all of it flushed.
+    fn pushed(&mut self, bytes: usize) {
+        self.unflushed = false;
+        self.written += bytes;
+        if bytes > 0 && self.written == self.out.len() {
+            self.out.clear();
+            self.written = 0;
+            self.unflushed = true;
+        }
+    }
+
+    /// Notes that bytes of a batch came: what was asked after it waits for them, and about what was asked before it the peer is silent.
+    fn came(&mut self, batch: u32, bytes: usize, now: Instant) {
+        for sent in self.sent.range_mut(batch..).map(|(_, sent)| sent) {
+            sent.arrived.add(bytes);
+            sent.moved = sent.moved.saturating_add(bytes);
+            if sent.moved >= FETCH_PROGRESS_BYTES {
+                (sent.moved, sent.moved_at) = (0, now);
+            }
+        }
+    }
+
+    async fn answered(
+        &mut self,
+        peer: PeerId,
+        batch: u32,
+        outcome: Result<Answer, RequestFailure>,
+        tells: &mpsc::Sender<Told>,
+    ) {
+        let says_something = outcome.as_ref().is_ok_and(|answer| !answer.blocks.is_empty());
+        if let Some(Sent { reply: Some(reply), .. }) = self.sent.remove(&batch) {
+            let _ = reply.send(outcome);
+        }
+        // However small it was, the next ones had to wait for it.
+        let now = Instant::now();
+        self.sent.range_mut(batch..).for_each(|(_, sent)| (sent.moved, sent.moved_at) = (0, now));
+        self.idle_since = now;
+        let _ = tells.send(Told::Answered { peer, says_something }).await;
+    }
+
+    /// When it ends, if nothing comes until then.
+    fn due(&self) -> Instant {
+        let over = |sent: &Sent| sent.due().min(sent.since + FETCH_TIMEOUT_MAX);
+        self.sent.values().map(over).min().unwrap_or(self.idle_since + IDLE)
+    }
+
+    fn end(&self, now: Instant) -> End {
+        if self.sent.is_empty() {
+            End::Idle
+        } else if self.sent.values().any(|sent| sent.due() <= now) {
+            End::Failed(RequestFailure::Timeout)
+        } else {
+            // It comes, and takes too long.
+            End::Failed(RequestFailure::Closed)
+        }
+    }
+}
+
+/// Writes some of what there is, or flushes where there is nothing; yields how much was written. Cancel safe.
+async fn push(writer: &mut (impl AsyncWrite + Unpin), out: &[u8]) -> io::Result<usize> {
+    if out.is_empty() {
+        return writer.flush().await.map(|()| 0);
+    }
+    match writer.write(out).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        bytes => Ok(bytes),
+    }
+}
+
+/// The next batch of which nobody waits for the answer any more.
+async fn given_up(sent: &mut BTreeMap<u32, Sent>) -> u32 {
+    poll_fn(|cx| {
+        for (batch, sent) in sent.iter_mut() {
+            if let Some(reply) = &mut sent.reply
+                && reply.poll_closed(cx).is_ready()
+            {
+                return Poll::Ready(*batch);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Why nothing more comes: only what was read can break the protocol.
+fn closed(came: io::Result<usize>) -> RequestFailure {
+    if let Err(error) = came {
+        tracing::debug!(%error, "a stream for blocks ended");
+    }
+    RequestFailure::Closed
+}
+
+#[cfg(test)]
+#[path = "wanting_tests.rs"]
+mod tests;

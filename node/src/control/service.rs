@@ -60,7 +60,7 @@ pub trait Service: Send + Sync + 'static {
     /// Signs a change of a package of ours, and tells of it.
     fn amend(&self, request: AmendRequest) -> impl Future<Output = Outcome<Amended>> + Send;
 
-    /// Lets go of blocks that nobody here needs, or says which those are.
+    /// Frees blocks that nobody here needs, or says which those are.
     fn collect(&self, request: CollectRequest) -> impl Future<Output = Outcome<Collected>> + Send;
 
     /// Pins content, takes a pin away, and lists what is pinned.

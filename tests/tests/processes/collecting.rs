@@ -76,7 +76,7 @@ fn what_an_interrupted_installation_left_is_shown_and_resumed_to_any_target() {
 }
 
 #[test]
-fn a_full_store_lets_go_of_what_nobody_needs_and_of_nothing_else() {
+fn a_full_store_frees_what_nobody_needs_and_nothing_else() {
     let author = Node::start(&[]);
     let size = publish(&author, "left", 72);
     let mut reader = Node::start(&[&author]);

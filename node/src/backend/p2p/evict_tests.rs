@@ -122,7 +122,7 @@ fn kinds(items: &[Item]) -> Vec<String> {
 }
 
 #[test]
-fn nothing_of_what_is_published_is_let_go() {
+fn nothing_of_what_is_published_is_evicted() {
     let world = World::new();
     let held = [world.publish("1.0.0", &[1, 2]), world.publish("1.1.0", &[2, 3])];
     assert_eq!(kinds(&world.plan()), [""; 0]);

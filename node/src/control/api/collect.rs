@@ -6,18 +6,18 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct CollectRequest {
-    /// Says what would be let go, and changes nothing.
+    /// Says what would be freed, and changes nothing.
     pub dry_run: bool,
 }
 
 /// `gc`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collected {
-    /// Nothing was changed: this is what would be let go.
+    /// Nothing was changed: this is what would be freed.
     pub dry_run: bool,
-    /// Bytes of blocks that were let go.
+    /// Bytes of blocks that were freed.
     pub bytes: u64,
-    /// Blocks that were let go.
+    /// Blocks that were freed.
     pub blocks: u64,
     /// What they belonged to.
     pub items: Vec<CollectedItem>,
@@ -25,7 +25,7 @@ pub struct Collected {
     pub bytes_left: u64,
 }
 
-/// One thing that is let go as a whole.
+/// One thing that is freed as a whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CollectedItem {
     /// `leftover` for what belongs to nothing, `partial` for what an interrupted installation left, `cached` for a package that was only

@@ -1,4 +1,4 @@
-//! `gc`: lets go of blocks that nobody here needs.
+//! `gc`: frees blocks that nobody here needs.
 
 use clap::Args;
 use ggen_marketplace::control::api::{CollectRequest, Collected, Failure};

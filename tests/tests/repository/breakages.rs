@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::{assert_none, read, root};
+use crate::{assert_none, read, root, sources::rust_files};
 
 const FOLDER: &str = "sim/breakages";
 
@@ -38,6 +38,22 @@ fn notice(line: &str) -> Option<(&str, &str)> {
     seed.parse::<u64>().ok().map(|_| (scenario, invariant))
 }
 
+/// Crate and path of a line such as `Noticed: test ggen-marketplace heads::moves::tests::it_moves`.
+fn noticing_test(line: &str) -> Option<(&str, &str)> {
+    line.strip_prefix("Noticed: test ")?.split_once(' ')
+}
+
+/// Whether the node has a test of this path, as far as its last word tells.
+fn is_test_of_the_node(krate: &str, path: &str, root: &Path) -> bool {
+    let name = path.rsplit("::").next().unwrap_or(path);
+    let mut files = Vec::new();
+    rust_files(&root.join("node/src"), &mut files);
+    let defines = |file: &std::path::PathBuf| {
+        fs::read_to_string(file).is_ok_and(|text| text.contains(&format!("fn {name}(")))
+    };
+    krate == "ggen-marketplace" && files.iter().any(defines)
+}
+
 /// What is wrong with a patch.
 fn findings(name: &str, patch: &str, documentation: &str, root: &Path) -> Vec<String> {
     let mut findings = Vec::new();
@@ -58,8 +74,14 @@ fn findings(name: &str, patch: &str, documentation: &str, root: &Path) -> Vec<St
         find("does not begin by saying what it breaks".to_owned());
     }
     let notices: Vec<_> = patch.lines().filter_map(notice).collect();
-    if notices.is_empty() {
+    let tests: Vec<_> = patch.lines().filter_map(noticing_test).collect();
+    if notices.is_empty() && tests.is_empty() {
         find("does not say who notices it".to_owned());
+    }
+    for (krate, path) in tests {
+        if !is_test_of_the_node(krate, path, root) {
+            find(format!("names the test {path} of {krate}, which is not there"));
+        }
     }
     for (scenario, invariant) in notices {
         if !root.join(scenario).is_file() {
@@ -117,6 +139,9 @@ fn a_breakage_that_does_not_apply_or_names_what_is_not_there_is_found() {
     let found = findings("broken", &patch(nowhere, first), documentation, &root());
     assert!(is_there(&found, "scenarios/none.toml, which is not there"), "{found:?}");
     assert!(is_there(&found, "names nothing, which is no rule"), "{found:?}");
+    let untested = "Breaks: all.\n\nNoticed: test ggen-marketplace heads::tests::nobody_wrote_this_one";
+    let found = findings("broken", &patch(untested, first), documentation, &root());
+    assert!(is_there(&found, "names the test heads::tests::nobody_wrote_this_one"), "{found:?}");
     let sim = patch(head, first).replace("node/src/lib.rs", "sim/src/lib.rs");
     assert!(is_there(&findings("broken", &sim, documentation, &root()), "only the node"));
 }

@@ -24,6 +24,14 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(1_500);
 const MOVED_BYTES: u64 = 4 << 10;
 /// Answers at once. All of them bring the same entries, so more would only load more peers.
 const STREAMS_MAX: usize = 3;
+/// How long an answer may take before another peer runs a race with it, where it brings less than [`LINGER_BYTES`] a second.
+const LINGER: Duration = Duration::from_secs(5);
+/// Bytes a second: a log of a thousand entries comes in half a minute.
+const LINGER_BYTES: u64 = 8 << 10;
+/// How long such a race takes. Whoever brings less then is given up; the newcomer, where it does not bring twice as much.
+const RACE: Duration = Duration::from_secs(4);
+/// Races that newcomers lose before it is our own line that is slow.
+const RACES_LOST_MAX: u32 = 2;
 /// How often a peer is asked in vain.
 const TRIES_MAX: u32 = 3;
 /// Older places of the log that are remembered of what peers said they hold, one a peer: as many as peers that are asked in the time
@@ -126,9 +134,27 @@ struct Stream {
     /// Bytes of it that had come when it last got on, and when that was.
     moved: (u64, Duration),
     has_delivered: bool,
+    began: Duration,
+    /// Bytes of it that have come.
+    bytes: u64,
+}
+
+/// A slow answer, and the one that was asked for beside it.
+#[derive(Debug, Clone, Copy)]
+struct Race {
+    slow: StreamId,
+    newcomer: StreamId,
+    began: Duration,
+    /// What the slow one had brought by then.
+    before: u64,
 }
 
 impl Stream {
+    /// When it has taken long for what it brought, unless it brings more until then.
+    fn lingers_at(&self) -> Duration {
+        self.began + LINGER.max(Duration::from_secs(self.bytes / LINGER_BYTES))
+    }
+
     /// When it counts as slow, unless it gets on until then.
     fn slow_at(&self) -> Duration {
         self.moved.1 + if self.has_delivered { PATIENCE } else { FIRST_PATIENCE }
@@ -162,6 +188,8 @@ pub struct Gathering {
     asked: u64,
     /// Up to where peers said that they hold it which lack what is missing, the newest place first.
     older: Vec<(UpTo, PeerId)>,
+    race: Option<Race>,
+    races_lost: u32,
 }
 
 impl Gathering {
@@ -180,6 +208,8 @@ impl Gathering {
             streams: BTreeMap::new(),
             asked: 0,
             older: Vec::new(),
+            race: None,
+            races_lost: 0,
         })
     }
 
@@ -248,10 +278,13 @@ impl Gathering {
     /// one that brought nothing for longest is given up for one that was not asked yet: see [`Gathering::is_live`].
     pub fn next(&mut self, now: Duration) -> Option<Ask> {
         let next = self.next?;
-        if !self.streams.values().all(|stream| now >= stream.slow_at()) {
+        self.end_race(now);
+        let raced = self.lingering().filter(|(_, at)| *at <= now).map(|(id, _)| id);
+        if raced.is_none() && !self.streams.values().all(|stream| now >= stream.slow_at()) {
             return None;
         }
-        let candidate = self.askable().filter(|it| it.not_before <= now).min_by_key(|it| it.tries)?;
+        let may_be_asked = |it: &&Candidate| it.not_before <= now && (raced.is_none() || it.tries == 0);
+        let candidate = self.askable().filter(may_be_asked).min_by_key(|it| it.tries)?;
         let peer = candidate.peer;
         if self.streams.len() >= STREAMS_MAX {
             let (slowest, _) = self.streams.iter().min_by_key(|(_, stream)| stream.moved.1)?;
@@ -263,14 +296,54 @@ impl Gathering {
         self.asked += 1;
         let id = StreamId(self.asked);
         let above = self.wanted.above.filter(|above| *above < next.sequence);
-        let (moved, has_delivered) = ((0, now), false);
-        self.streams.insert(id, Stream { peer, next: Some(next), above, moved, has_delivered });
+        if let Some(slow) = raced {
+            let before = self.streams.get(&slow).map_or(0, |stream| stream.bytes);
+            self.race = Some(Race { slow, newcomer: id, began: now, before });
+        }
+        let (moved, has_delivered, began, bytes) = ((0, now), false, now, 0);
+        let stream = Stream { peer, next: Some(next), above, moved, has_delivered, began, bytes };
+        self.streams.insert(id, stream);
         let PackageId { publisher, name } = self.wanted.package.clone();
         Some(Ask { id, peer, request: Request { publisher, name, newest: next.id, above } })
     }
 
+    /// The only answer in progress, where another peer may race it, and when it has taken long.
+    fn lingering(&self) -> Option<(StreamId, Duration)> {
+        let may_be_raced = self.race.is_none() && self.streams.len() == 1 && self.races_lost < RACES_LOST_MAX;
+        let (id, stream) = self.streams.iter().next().filter(|_| may_be_raced)?;
+        Some((*id, stream.lingers_at()))
+    }
+
+    /// Gives the one up that brought less, once a race is over.
+    fn end_race(&mut self, now: Duration) {
+        let Some(race) = self.race else { return };
+        let brought = |id: &StreamId| self.streams.get(id).map(|stream| stream.bytes);
+        let (Some(slow), Some(newcomer)) = (brought(&race.slow), brought(&race.newcomer)) else {
+            self.race = None;
+            return;
+        };
+        if now < race.began + RACE {
+            return;
+        }
+        self.race = None;
+        if newcomer > slow.saturating_sub(race.before).saturating_mul(2) {
+            self.streams.remove(&race.slow);
+        } else {
+            self.streams.remove(&race.newcomer);
+            self.races_lost += 1;
+        }
+    }
+
     /// When to look again at whom to ask, although nothing came.
     pub fn wake_at(&self) -> Option<Duration> {
+        let race = self.race.map(|race| race.began + RACE);
+        let can_be_raced = self.askable().any(|candidate| candidate.tries == 0);
+        let lingers = self.lingering().filter(|_| can_be_raced).map(|(_, at)| at);
+        self.ask_at().into_iter().chain(race).chain(lingers).min()
+    }
+
+    /// When another peer can be asked because those that were asked are slow.
+    fn ask_at(&self) -> Option<Duration> {
         self.next?;
         let slow_at = self.streams.values().map(Stream::slow_at).max();
         let ready_at = self.askable().map(|candidate| candidate.not_before).min()?;
@@ -299,9 +372,9 @@ impl Gathering {
 
     /// Notes how many bytes of an answer have come.
     pub fn moved(&mut self, id: StreamId, bytes: u64, now: Duration) {
-        if let Some(stream) = self.streams.get_mut(&id)
-            && bytes >= stream.moved.0.saturating_add(MOVED_BYTES)
-        {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.bytes = bytes;
+        if bytes >= stream.moved.0.saturating_add(MOVED_BYTES) {
             stream.moved = (bytes, now);
         }
     }

@@ -253,9 +253,52 @@ fn who_gets_on_is_waited_for() {
     let first = ask(&mut gathering, Duration::ZERO);
     for step in 1..100_u32 {
         let now = FIRST_PATIENCE * step - SECOND / 10;
-        gathering.moved(first.id, MOVED_BYTES * u64::from(step), now);
+        gathering.moved(first.id, 4 * MOVED_BYTES * u64::from(step), now);
         assert_eq!(gathering.next(now), None);
     }
+}
+
+/// Lets answers bring so many bytes a second each, until `until`; whom it asks meanwhile, and when.
+fn go_on(
+    gathering: &mut Gathering,
+    asked: &mut Vec<(Duration, Ask)>,
+    until: Duration,
+    rate: impl Fn(usize) -> u64,
+) {
+    let from = asked.last().map_or(Duration::ZERO, |(at, _)| *at);
+    for tenth in 1..=u32::try_from((until - from).as_millis() / 100).unwrap() {
+        let now = from + Duration::from_millis(100) * tenth;
+        for (number, (began, ask)) in asked.iter().enumerate() {
+            let millis = u64::try_from((now - *began).as_millis()).unwrap();
+            gathering.moved(ask.id, rate(number) * millis / 1_000, now);
+        }
+        asked.extend(gathering.next(now).map(|ask| (now, ask)));
+    }
+}
+
+#[test]
+fn a_source_that_drips_is_passed_by_when_a_faster_one_is_there() {
+    let log = versions(10);
+    let mut gathering = gathering(&log);
+    (0..3).for_each(|_| gathering.peer(PeerId::random()));
+    let mut asked = vec![(Duration::ZERO, ask(&mut gathering, Duration::ZERO))];
+    // Enough to be waited for, and a log of ten thousand entries would take half an hour so.
+    go_on(&mut gathering, &mut asked, 12 * SECOND, |number| if number == 0 { 1_400 } else { 100_000 });
+    assert_eq!(asked.len(), 2, "one is asked beside it");
+    assert!(asked[1].0 <= LINGER + SECOND, "{:?}", asked[1].0);
+    assert!(!gathering.is_live(asked[0].1.id) && gathering.is_live(asked[1].1.id));
+}
+
+#[test]
+fn where_our_own_line_is_slow_those_that_bring_no_more_are_given_up_again() {
+    let log = versions(10);
+    let mut gathering = gathering(&log);
+    (0..9).for_each(|_| gathering.peer(PeerId::random()));
+    let mut asked = vec![(Duration::ZERO, ask(&mut gathering, Duration::ZERO))];
+    go_on(&mut gathering, &mut asked, 60 * SECOND, |_| 3_000);
+    assert_eq!(asked.len(), 1 + RACES_LOST_MAX as usize, "{asked:?}");
+    let live: Vec<bool> = asked.iter().map(|(_, ask)| gathering.is_live(ask.id)).collect();
+    assert_eq!(live, [true, false, false], "the one that has gone on longest stays");
 }
 
 #[test]

@@ -111,8 +111,8 @@ pub fn insert(
     {
         freeze(tx, &id, &proof, [listed.bytes(), head.bytes()], source, now)?;
     }
-    two_chains::note(tx, head, &known, source, now)?;
     if !outcome.is_news() {
+        two_chains::note(tx, head, &known, source, now)?;
         return Ok(outcome);
     }
     if known.is_thawed_by(head) {
@@ -132,6 +132,8 @@ pub fn insert(
         let is_signed_alike = |listed: &&VerifiedHead| listed.seen().key_n == head.seen().key_n;
         remember_before(tx, &id, known.listed.as_ref().filter(is_signed_alike))?;
     }
+    // Last: it may list the head again, with what shows two chains of keys or without.
+    two_chains::note(tx, head, &known, source, now)?;
     Ok(outcome)
 }
 

@@ -196,7 +196,7 @@ mod tests {
             get, of_items,
         },
         heads::item,
-        identity::{Publisher, SecretKey},
+        identity::{KeyDocument, KeyLog, PublicKey, Publisher, SecretKey, publisher::Change},
     };
 
     fn rotated(publisher: &Publisher, seed: u8) -> Publisher {
@@ -241,6 +241,42 @@ mod tests {
         for name in ["one", "two", "three"] {
             let listed = get(&conn, &head(&old, name).package_id()).unwrap().unwrap();
             assert!(listed.disputed);
+        }
+    }
+
+    #[test]
+    fn recovery_keys_end_it_and_the_head_is_listed_without_the_proof() {
+        let key = |seed| SecretKey::from_bytes(&[seed; 32]);
+        let genesis = KeyDocument {
+            recovery: vec![key(9).public_key()],
+            recovery_threshold: 1,
+            ..KeyDocument::genesis(key(1).public_key(), NOW)
+        };
+        let log = KeyLog::verify(&[genesis.sign(&[&key(1)]).unwrap()]).unwrap();
+        let first = Publisher::new(key(1), log).unwrap();
+        let change = |publisher: &Publisher, seed, revoked: Vec<PublicKey>| {
+            let change = Change { secret: Some(key(seed)), revoked, ..Change::default() };
+            publisher.changed(change, &[key(9)], NOW).unwrap()
+        };
+        let (one, other) = (change(&first, 2, Vec::new()), change(&first, 3, Vec::new()));
+        let end = change(&one, 4, vec![other.public_key()]);
+        for names in [["one", "one", "one"], ["one", "two", "one"], ["one", "two", "three"]] {
+            let mut conn = database();
+            put(&mut conn, &head(&one, names[0]), NOW);
+            put(&mut conn, &head(&other, names[1]), NOW);
+            assert!(disputed(&conn, &first.id()).unwrap().is_some(), "{names:?}");
+            let last = head(&end, names[2]);
+            assert!(put(&mut conn, &last, NOW).is_news(), "{names:?}");
+            assert_eq!(disputed(&conn, &first.id()).unwrap(), None, "{names:?}");
+            assert!(!get(&conn, &last.package_id()).unwrap().unwrap().disputed);
+            let items = of_items(&conn, &[item(&last, false).id], 9, 1 << 20).unwrap().heads;
+            assert_eq!(items, [last.bytes().to_vec()], "{names:?}");
+            put(&mut conn, &head(&other, names[1]), NOW);
+            assert_eq!(
+                disputed(&conn, &first.id()).unwrap(),
+                None,
+                "the chain that was ended counts no more"
+            );
         }
     }
 

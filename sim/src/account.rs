@@ -121,7 +121,6 @@ pub(crate) fn metrics(
         ("connections_lost", counts.disconnected),
         ("announcements_taken", counts.announcements_taken),
         ("announcements_refused", counts.announcements_refused),
-        ("announcements_repeated", counts.announcements_repeated),
         ("heads_listed", counts.heads_listed),
         ("bytes_served", counts.bytes_served),
         ("deliveries", counts.deliveries),

@@ -46,8 +46,6 @@ pub struct Counts {
     pub announcements_taken: u64,
     /// Announcements that were not.
     pub announcements_refused: u64,
-    /// Announcements that a node had sent before.
-    pub announcements_repeated: u64,
     /// Heads of others that entered a catalogue.
     pub heads_listed: u64,
     /// Bytes of blocks that were sent.
@@ -165,8 +163,6 @@ pub(crate) struct Ledger {
     outdated: BTreeMap<[u8; 32], (String, u64)>,
     /// By node, how often it bit.
     bitten: BTreeMap<usize, usize>,
-    /// Digests of announcements that somebody was there to hear, by who sent them.
-    announced: BTreeSet<(usize, [u8; 32])>,
     /// By node: how often it kept a record of another for the DHT, or kept it for longer.
     pub(crate) kept: BTreeMap<usize, u64>,
     /// Nodes that the network loop of some other node refused.
@@ -194,7 +190,6 @@ impl Shared {
             branded: BTreeSet::new(),
             outdated: BTreeMap::new(),
             bitten: BTreeMap::new(),
-            announced: BTreeSet::new(),
             kept: BTreeMap::new(),
             refused: BTreeSet::new(),
         })))
@@ -436,11 +431,7 @@ impl Ledger {
                 self.measures.changed(node);
                 format!("listed {heads}")
             }
-            Event::Announcing { digest, peers } => {
-                let is_again = *peers > 0 && !self.announced.insert((node, *digest));
-                self.counts.announcements_repeated += u64::from(is_again);
-                format!("announcing to {peers}")
-            }
+            Event::Announcing { peers, .. } => format!("announcing to {peers}"),
             Event::LookedUp(Lookup { kind, requests, successes, failures, duration }) => {
                 if *kind == LookupKind::GetHead {
                     self.measures.sample("lookup_requests", f64::from(*requests));

@@ -133,7 +133,7 @@ pub fn insert(
         remember_before(tx, &id, known.listed.as_ref().filter(is_signed_alike))?;
     }
     // Last: it may list the head again, with what shows two chains of keys or without.
-    two_chains::note(tx, head, &known, source, now)?;
+    two_chains::note(tx, head, &known, &source, now)?;
     Ok(outcome)
 }
 

@@ -159,14 +159,15 @@ fn a_large_routing_table_is_not_asked_as_long_as_the_nearest_answer() {
 
 #[test]
 fn the_nearest_are_found_without_asking_them_all() {
-    for (sparse, asked_max) in [(1, 12), (3, 24)] {
+    // Where each knows a third of the others, beside eight on either side, some of the twenty are not heard of.
+    for (sparse, asked_max, known_min) in [(1, 12, WANTED), (3, 24, 15)] {
         let network = Network { goal: Goal::Nearest, sparse, ..Network::new(healthy(200), vec![]) };
         let outcome = network.run(&Vec::from_iter((60..200).step_by(7)), 20 * SECOND);
         assert_eq!(outcome.ended, Ended::Complete);
         assert!(outcome.cost.asked <= asked_max, "{sparse}: {:?}", outcome.cost);
         assert_eq!(outcome.nearest[..WANTED_NEAREST], network.peers[..WANTED_NEAREST]);
         let named = network.peers[..WANTED].iter().filter(|peer| outcome.nearest.contains(peer)).count();
-        assert!(named >= WANTED - 4, "{sparse}: {named} of the nearest are known");
+        assert!(named >= known_min, "{sparse}: {named} of the nearest are known");
     }
 }
 

@@ -129,20 +129,37 @@ fn what_was_read_too_early_is_kept_where_the_codec_changes() {
     assert!(block_on(second.next()).is_none());
 }
 
+/// So many messages of so many bytes, one after the other.
+fn many(messages: usize, bytes: u32) -> Vec<u8> {
+    let mut all = Vec::new();
+    for _ in 0..messages {
+        all.extend_from_slice(&bytes.to_be_bytes());
+        all.resize(all.len() + bytes as usize, 7);
+    }
+    all
+}
+
 #[test]
-fn one_read_takes_much_and_a_stream_that_waits_holds_nothing() {
-    let mut bytes = Vec::new();
-    for _ in 0..4 {
-        bytes.extend_from_slice(&60_000_u32.to_be_bytes());
-        bytes.resize(bytes.len() + 60_000, 7);
+fn large_messages_are_read_with_large_reads_and_a_stream_that_waits_holds_nothing() {
+    let (messages, bytes) = (16, 60_000);
+    let mut stream = FramedRead::new(Slow::new(many(messages, bytes), usize::MAX), Lengths);
+    for _ in 0..messages {
+        assert_eq!(block_on(stream.next()).unwrap().unwrap().len(), bytes as usize);
     }
-    let total = bytes.len();
-    let mut stream = FramedRead::new(Slow::new(bytes, usize::MAX), Lengths);
-    for _ in 0..4 {
-        assert_eq!(block_on(stream.next()).unwrap().unwrap().len(), 60_000);
-    }
-    assert_eq!(stream.polls, total.div_ceil(READ_BYTES), "reads");
+    // The first few double; the original reads 8 KiB each time.
+    let at_least = (messages * (bytes as usize + 4)).div_ceil(READ_BYTES);
+    assert!((at_least..at_least + 5).contains(&stream.polls), "{} reads", stream.polls);
     let waits = block_on(poll_fn(|cx| Poll::Ready(Pin::new(&mut stream).poll_next(cx).is_pending())));
     assert!(waits);
     assert!(stream.read_buffer().capacity() <= 1_024, "{}", stream.read_buffer().capacity());
+}
+
+#[test]
+fn small_messages_are_read_a_few_at_a_time_however_many_come() {
+    let mut stream = FramedRead::new(Slow::new(many(1_000, 400), usize::MAX), Lengths);
+    for _ in 0..1_000 {
+        assert_eq!(block_on(stream.next()).unwrap().unwrap().len(), 400);
+        // What judges all that was read as one message sees no more than with the original.
+        assert!(stream.read_buffer().len() <= 8_192 + 404, "{}", stream.read_buffer().len());
+    }
 }

@@ -132,7 +132,7 @@ fn where_nothing_is_found_the_three_steps_are_told_with_the_reason() {
     let node = Node::start(&[]);
     let steps = ["p2p bootstrap", "p2p peer-list", "--limit 50"];
     let alone = node.run(&["search", "anything"]).exits(0);
-    for text in steps.iter().chain(&["no peers", "(offline: index of "]) {
+    for text in steps.iter().chain(&["no peers", "(offline: this node has not heard of any package yet"]) {
         assert!(alone.stdout.contains(text), "{text}: {alone:#?}");
     }
     let other = Node::start(&[&node]);

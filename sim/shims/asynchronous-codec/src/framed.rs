@@ -93,7 +93,7 @@ where
     /// As it was when it was taken apart.
     pub fn from_parts(parts: FramedParts<T, U>) -> Self {
         let FramedParts { io, codec, read_buffer, write_buffer, _priv: () } = parts;
-        Self { io, codec, incoming: Incoming { buffer: read_buffer }, outgoing: Outgoing::with(write_buffer) }
+        Self { io, codec, incoming: Incoming::with(read_buffer), outgoing: Outgoing::with(write_buffer) }
     }
 
     /// Takes it apart.
@@ -167,7 +167,7 @@ where
     /// As it was when it was taken apart.
     pub fn from_parts(parts: FramedReadParts<T, D>) -> Self {
         let FramedReadParts { io, decoder, buffer, _priv: () } = parts;
-        Self { io, decoder, incoming: Incoming { buffer } }
+        Self { io, decoder, incoming: Incoming::with(buffer) }
     }
 
     /// Takes it apart.

@@ -14,6 +14,11 @@ use crate::Decoder;
 
 /// How much one read takes at most: two messages of Noise, each at most 64 KiB.
 pub const READ_BYTES: usize = 128 * 1024;
+/// How much one read takes at first, as in the original. It takes more once that is not enough for one message: libp2p-gossipsub 0.50
+/// holds all that was read against the limits of one message, and closes the stream of a peer whose messages come many at once.
+const READ_AT_FIRST_BYTES: usize = 8 * 1024;
+/// As long as messages are of this size, reads stay large: none of gossip is.
+const LARGE_BYTES: usize = 32 * 1024;
 /// An empty buffer of more than this is given back while its stream waits.
 const KEPT_BYTES: usize = 1024;
 /// As many streams can be read inside one another (a stream over Yamux over Noise) before a buffer is made for one read alone.
@@ -25,12 +30,24 @@ thread_local! {
 }
 
 /// The bytes of one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Incoming {
     pub(crate) buffer: BytesMut,
+    /// How much the next read takes at most.
+    read_bytes: usize,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self::with(BytesMut::new())
+    }
 }
 
 impl Incoming {
+    pub(crate) fn with(buffer: BytesMut) -> Self {
+        Self { buffer, read_bytes: READ_AT_FIRST_BYTES }
+    }
+
     /// The next message; reads what it needs.
     pub(crate) fn poll_next<T, D>(
         &mut self,
@@ -42,7 +59,7 @@ impl Incoming {
         T: AsyncRead + Unpin,
         D: Decoder,
     {
-        if let Some(item) = decoder.decode(&mut self.buffer)? {
+        if let Some(item) = self.decode(decoder)? {
             return Poll::Ready(Some(Ok(item)));
         }
         loop {
@@ -50,14 +67,28 @@ impl Incoming {
             if polled.is_pending() && self.buffer.is_empty() && self.buffer.capacity() > KEPT_BYTES {
                 self.buffer = BytesMut::new();
             }
-            let ended = ready!(polled)? == 0;
-            if let Some(item) = decoder.decode(&mut self.buffer)? {
+            let read = ready!(polled)?;
+            let ended = read == 0;
+            if let Some(item) = self.decode(decoder)? {
                 return Poll::Ready(Some(Ok(item)));
             }
             if ended {
                 return Poll::Ready(self.last(decoder).transpose());
             }
+            if read == self.read_bytes {
+                self.read_bytes = (2 * read).min(READ_BYTES);
+            }
         }
+    }
+
+    /// The next message, where it is here.
+    fn decode<D: Decoder>(&mut self, decoder: &mut D) -> Result<Option<D::Item>, D::Error> {
+        let before = self.buffer.len();
+        let item = decoder.decode(&mut self.buffer)?;
+        if item.is_some() && before.saturating_sub(self.buffer.len()) < LARGE_BYTES {
+            self.read_bytes = READ_AT_FIRST_BYTES;
+        }
+        Ok(item)
     }
 
     /// What the end of a stream yields.
@@ -80,7 +111,7 @@ impl Incoming {
     ) -> Poll<io::Result<usize>> {
         let mut scratch =
             SPARE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; READ_BYTES].into_boxed_slice());
-        let polled = Pin::new(io).poll_read(cx, &mut scratch);
+        let polled = Pin::new(io).poll_read(cx, &mut scratch[..self.read_bytes]);
         if let Poll::Ready(Ok(read)) = polled {
             self.buffer.extend_from_slice(&scratch[..read]);
         }

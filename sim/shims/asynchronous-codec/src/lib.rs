@@ -1,8 +1,8 @@
 //! The public surface of `asynchronous-codec` 0.7 that libp2p uses, with buffers that fit what passes.
 //!
 //! The original gives every framed stream two buffers of 8 KiB for as long as it lives, and reads from the socket 8 KiB at a time.
-//! Here a stream that waits holds nothing, and a read takes up to [`READ_BYTES`]: into a buffer of the thread, from which
-//! what came is copied. What is decoded and written, and every error, is the same.
+//! Here a stream that waits holds nothing, and a read takes up to [`READ_BYTES`] where messages are large: into a buffer of the thread,
+//! from which what came is copied. What is decoded and written, and every error, is the same.
 
 mod framed;
 mod incoming;

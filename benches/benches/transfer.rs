@@ -4,23 +4,23 @@
 //! nothing is there already. The nodes share this process and its threads; between them is TCP over loopback with Noise and
 //! Yamux, below them a store on disk that syncs what it acknowledges. A plain copy syncs nothing.
 
+mod real;
+
 use std::{
-    env,
-    error::Error,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use criterion::{Criterion, SamplingMode, Throughput};
 use ggen_marketplace::{
-    backend::p2p::{P2PConfig, P2PRegistry},
+    backend::p2p::P2PRegistry,
     control::{
-        api::{Failure, InstallRequest, PublishRequest, SearchRequest, VerifyRequest},
+        api::{InstallRequest, PublishRequest, VerifyRequest},
         service::{Cancel, ProgressSender, Service},
     },
 };
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use real::{Outcome, PAUSE, Shape, failed, listed, node, now, write_tree};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::{
@@ -30,21 +30,6 @@ use tokio::{
 
 /// How long the nodes may take to meet.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long news of a release may take from one node to the other.
-const NEWS_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often somebody looks whether something has come.
-const PAUSE: Duration = Duration::from_millis(20);
-
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// A tree of files of one size.
-#[derive(Clone, Copy)]
-struct Shape {
-    name: &'static str,
-    files: usize,
-    file_bytes: usize,
-}
-
 /// What is measured.
 const SHAPES: [Shape; 2] = [
     Shape { name: "large-files", files: 100, file_bytes: 1_000_000 },
@@ -154,12 +139,12 @@ impl Pair {
             Kind::Publish => timed(|| runtime.block_on(self.publish(&source))),
             Kind::Install => {
                 runtime.block_on(self.publish(&source))?;
-                runtime.block_on(self.known(&name))?;
+                runtime.block_on(listed(&self.reader, &name))?;
                 timed(|| runtime.block_on(self.install(&name, &target)))
             }
             Kind::Verify => {
                 runtime.block_on(self.publish(&source))?;
-                runtime.block_on(self.known(&name))?;
+                runtime.block_on(listed(&self.reader, &name))?;
                 runtime.block_on(self.install(&name, &target))?;
                 timed(|| runtime.block_on(self.verify(&name)))
             }
@@ -172,21 +157,6 @@ impl Pair {
             .await
             .map_err(failed)?;
         Ok(())
-    }
-
-    /// Waits until the reader's catalogue lists the package.
-    async fn known(&self, name: &str) -> Outcome<()> {
-        let listed = async {
-            loop {
-                let request = SearchRequest { text: name.to_owned(), ..SearchRequest::default() };
-                let found = Service::search(&self.reader, request).await.map_err(failed)?;
-                if found.packages.iter().any(|it| it.name == name && !it.providers.is_empty()) {
-                    return Ok(());
-                }
-                sleep(PAUSE).await;
-            }
-        };
-        timeout(NEWS_TIMEOUT, listed).await.map_err(|_| "the news did not come")?
     }
 
     async fn install(&self, name: &str, target: &Path) -> Outcome<()> {
@@ -210,42 +180,6 @@ impl Pair {
         self.author.shutdown().await;
         self.reader.shutdown().await;
     }
-}
-
-async fn node(home: &Path, known: Option<Multiaddr>) -> Outcome<(P2PRegistry, Multiaddr)> {
-    let config = P2PConfig {
-        listen_addresses: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
-        bootstrap_nodes: known.into_iter().collect(),
-        ..P2PConfig::with_state_dir(home)
-    };
-    let registry = P2PRegistry::new(config).await?;
-    let bound = registry.start_listening().await?;
-    registry.subscribe_to_packages().await?;
-    let own = bound.first().ok_or("nothing was bound")?.clone();
-    let address = own.with(Protocol::P2p(registry.peer_id()));
-    Ok((registry, address))
-}
-
-/// Bytes that no other tree has, and that do not compress (Marsaglia's xorshift64*).
-fn write_tree(folder: &Path, name: &str, shape: Shape, seed: u64) -> Outcome<()> {
-    fs::create_dir_all(folder)?;
-    let description = format!("name = {name:?}\nversion = \"1.0.0\"\ndescription = \"Measured\"\n");
-    fs::write(folder.join("gpack.toml"), description)?;
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    for file in 0..shape.files {
-        let mut content = Vec::with_capacity(shape.file_bytes + 8);
-        while content.len() < shape.file_bytes {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            content.extend(state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-        }
-        content.truncate(shape.file_bytes);
-        let part = folder.join(format!("part-{:03}", file / 100));
-        fs::create_dir_all(&part)?;
-        fs::write(part.join(format!("{file:05}.bin")), content)?;
-    }
-    Ok(())
 }
 
 fn files(folder: &Path) -> Outcome<Vec<PathBuf>> {
@@ -283,13 +217,4 @@ fn timed(work: impl FnOnce() -> Outcome<()>) -> Outcome<Duration> {
 
 fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
-}
-
-fn failed(failure: Failure) -> Box<dyn Error> {
-    failure.message.into()
-}
-
-#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
-fn now() -> Instant {
-    Instant::now()
 }

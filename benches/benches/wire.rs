@@ -4,46 +4,29 @@
 //! there is some. Prints a line a shape: megabytes a second, and the CPU-seconds of both ends, which hardly depend on what else
 //! the machine does. `--shape NAME` measures one shape alone.
 
+mod real;
+
 use std::{
-    env,
-    error::Error,
-    fs,
+    env, fs,
     io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use ggen_marketplace::{
-    backend::p2p::{P2PConfig, P2PRegistry},
-    control::{
-        api::{Failure, InstallRequest, PublishRequest, SearchRequest},
-        service::{Cancel, ProgressSender, Service},
-    },
+use ggen_marketplace::control::{
+    api::{InstallRequest, PublishRequest},
+    service::{Cancel, ProgressSender, Service},
 };
-use libp2p::{Multiaddr, multiaddr::Protocol};
+use libp2p::Multiaddr;
+use real::{Outcome, Shape, failed, listed, node, now, write_tree};
 use tempfile::TempDir;
-use tokio::{
-    runtime::Builder,
-    time::{sleep, timeout},
-};
+use tokio::runtime::Builder;
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
-
-/// How long news of a release may take from one node to the other.
-const NEWS_TIMEOUT: Duration = Duration::from_secs(60);
 /// Ticks of a processor's time in a second, as Linux tells them to programs.
 const TICKS: f64 = 100.0;
 /// Where memory is a file system on Linux.
 const MEMORY: &str = "/dev/shm";
-
-/// A tree of files of one size.
-#[derive(Clone, Copy)]
-struct Shape {
-    name: &'static str,
-    files: usize,
-    file_bytes: usize,
-}
 
 const SHAPES: [Shape; 4] = [
     Shape { name: "1-file-of-1GiB", files: 1, file_bytes: 1 << 30 },
@@ -75,15 +58,8 @@ fn main() -> Outcome<()> {
 
 /// One node: does what its standard input says, line by line, and answers each line with one.
 async fn end(home: &Path, known: Option<Multiaddr>) -> Outcome<()> {
-    let config = P2PConfig {
-        listen_addresses: vec!["/ip4/127.0.0.1/tcp/0".parse()?],
-        bootstrap_nodes: known.into_iter().collect(),
-        ..P2PConfig::with_state_dir(home)
-    };
-    let node = P2PRegistry::new(config).await?;
-    let bound = node.start_listening().await?.first().ok_or("nothing was bound")?.clone();
-    node.subscribe_to_packages().await?;
-    say(&bound.with(Protocol::P2p(node.peer_id())).to_string())?;
+    let (node, address) = node(home, known).await?;
+    say(&address.to_string())?;
     for line in io::stdin().lines() {
         let line = line?;
         match line.split('\t').collect::<Vec<_>>()[..] {
@@ -92,7 +68,7 @@ async fn end(home: &Path, known: Option<Multiaddr>) -> Outcome<()> {
                 let (progress, cancel) = (ProgressSender::discard(), Cancel::default());
                 Service::publish(&node, request, progress, cancel).await.map_err(failed)?;
             }
-            ["await", name] => timeout(NEWS_TIMEOUT, listed(&node, name)).await??,
+            ["await", name] => listed(&node, name).await?,
             ["install", package, to] => {
                 let request = InstallRequest {
                     package: package.to_owned(),
@@ -109,23 +85,11 @@ async fn end(home: &Path, known: Option<Multiaddr>) -> Outcome<()> {
     Ok(())
 }
 
-/// Waits until the catalogue lists a package.
-async fn listed(node: &P2PRegistry, name: &str) -> Outcome<()> {
-    loop {
-        let request = SearchRequest { text: name.to_owned(), ..SearchRequest::default() };
-        let found = Service::search(node, request).await.map_err(failed)?;
-        if found.packages.iter().any(|it| it.name == name && !it.providers.is_empty()) {
-            return Ok(());
-        }
-        sleep(Duration::from_millis(20)).await;
-    }
-}
-
 fn measure(shape: Shape) -> Outcome<()> {
     let place = if Path::new(MEMORY).is_dir() { PathBuf::from(MEMORY) } else { env::temp_dir() };
     let folder = TempDir::with_prefix_in("ggen-wire-", place)?;
     let (source, target) = (folder.path().join("source"), folder.path().join("target"));
-    write_tree(&source, shape)?;
+    write_tree(&source, &name(shape), shape, 1)?;
     let mut author = End::start(&folder.path().join("author"), None)?;
     let address = author.line()?;
     let mut reader = End::start(&folder.path().join("reader"), Some(&address))?;
@@ -214,39 +178,8 @@ fn name(shape: Shape) -> String {
     format!("measured-{}", shape.name.to_lowercase())
 }
 
-/// Bytes that do not compress (Marsaglia's xorshift64*).
-fn write_tree(folder: &Path, shape: Shape) -> Outcome<()> {
-    fs::create_dir_all(folder)?;
-    let description = format!("name = {:?}\nversion = \"1.0.0\"\ndescription = \"Measured\"\n", name(shape));
-    fs::write(folder.join("gpack.toml"), description)?;
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    for file in 0..shape.files {
-        let mut content = Vec::with_capacity(shape.file_bytes + 8);
-        while content.len() < shape.file_bytes {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            content.extend(state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
-        }
-        content.truncate(shape.file_bytes);
-        let part = folder.join(format!("part-{:03}", file / 100));
-        fs::create_dir_all(&part)?;
-        fs::write(part.join(format!("{file:05}.bin")), content)?;
-    }
-    Ok(())
-}
-
 fn say(line: &str) -> Outcome<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
-}
-
-fn failed(failure: Failure) -> Box<dyn Error> {
-    failure.message.into()
-}
-
-#[expect(clippy::disallowed_methods, reason = "real time is what is measured")]
-fn now() -> Instant {
-    Instant::now()
 }

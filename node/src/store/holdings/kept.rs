@@ -2,7 +2,10 @@
 
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::{first, list, packages::HeldPackage, read_package};
+use super::{
+    first, list,
+    packages::{self, HeldPackage},
+};
 use crate::{
     store::{Error, column},
     time::Timestamp,
@@ -81,13 +84,7 @@ fn read(row: &Row<'_>) -> Result<Kept, Error> {
     let until: Option<i64> = row.get("until")?;
     Ok(Kept {
         name: row.get("pin")?,
-        package: HeldPackage {
-            root: column::read_id(row, "root")?,
-            manifest: column::read_id(row, "manifest")?,
-            package: read_package(row)?,
-            version: column::read_version(row, "version")?,
-            size: column::read_integer(row, "size")?,
-        },
+        package: packages::read(row)?,
         since: column::read_time(row, "since")?,
         until: match until {
             Some(_) => Some(column::read_time(row, "until")?),

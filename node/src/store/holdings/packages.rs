@@ -93,8 +93,13 @@ pub fn remove(tx: &Transaction<'_>, package: &PackageId, version: &Version) -> R
 /// # Errors
 /// Where the table cannot be written.
 pub fn remove_held(tx: &Transaction<'_>, held: &HeldPackage) -> Result<bool, Error> {
+    delete(tx, "packages", held)
+}
+
+/// Deletes the row of one tree of a package from a table that has one for each; returns whether it was there.
+pub(super) fn delete(tx: &Transaction<'_>, table: &str, held: &HeldPackage) -> Result<bool, Error> {
     let removed = tx.execute(
-        "DELETE FROM packages WHERE root = ?1 AND publisher = ?2 AND name = ?3 AND version = ?4",
+        &format!("DELETE FROM {table} WHERE root = ?1 AND publisher = ?2 AND name = ?3 AND version = ?4"),
         params![
             held.root.to_bytes(),
             held.package.publisher.to_string(),
@@ -110,7 +115,8 @@ fn sorted(mut list: Vec<HeldPackage>) -> Vec<HeldPackage> {
     list
 }
 
-fn read(row: &Row<'_>) -> Result<HeldPackage, Error> {
+/// The package of a row, whichever table it stands in.
+pub(super) fn read(row: &Row<'_>) -> Result<HeldPackage, Error> {
     Ok(HeldPackage {
         root: column::read_id(row, "root")?,
         manifest: column::read_id(row, "manifest")?,

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use rusqlite::{Connection, Row, Transaction, params};
 
-use super::{list, packages::HeldPackage, read_package};
+use super::{
+    list,
+    packages::{self, HeldPackage},
+};
 use crate::{
     store::{Error, column},
     time::Timestamp,
@@ -56,27 +59,12 @@ pub fn list_all(connection: &Connection) -> Result<Vec<Partial>, Error> {
 /// # Errors
 /// Where the table cannot be written.
 pub fn remove(tx: &Transaction<'_>, held: &HeldPackage) -> Result<bool, Error> {
-    let removed = tx.execute(
-        "DELETE FROM partial WHERE root = ?1 AND publisher = ?2 AND name = ?3 AND version = ?4",
-        params![
-            held.root.to_bytes(),
-            held.package.publisher.to_string(),
-            held.package.name.as_str(),
-            held.version.to_string()
-        ],
-    )?;
-    Ok(removed > 0)
+    packages::delete(tx, "partial", held)
 }
 
 fn read(row: &Row<'_>) -> Result<Partial, Error> {
     Ok(Partial {
-        package: HeldPackage {
-            root: column::read_id(row, "root")?,
-            manifest: column::read_id(row, "manifest")?,
-            package: read_package(row)?,
-            version: column::read_version(row, "version")?,
-            size: column::read_integer(row, "size")?,
-        },
+        package: packages::read(row)?,
         target: column::read_path(row, "target")?,
         started_at: column::read_time(row, "started_at")?,
     })

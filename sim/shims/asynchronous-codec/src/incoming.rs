@@ -12,8 +12,8 @@ use futures_util::io::AsyncRead;
 
 use crate::Decoder;
 
-/// How much one read takes at most: two messages of Noise, each at most 64 KiB.
-pub const READ_BYTES: usize = 128 * 1024;
+/// How much one read takes at most: the largest message of Noise.
+pub const READ_BYTES: usize = 64 * 1024;
 /// How much one read takes at first, as in the original. It takes more once that is not enough for one message: libp2p-gossipsub 0.50
 /// holds all that was read against the limits of one message, and closes the stream of a peer whose messages come many at once.
 const READ_AT_FIRST_BYTES: usize = 8 * 1024;

@@ -47,7 +47,7 @@ fn main() -> Outcome<()> {
         let known = after("--known").map(|it| it.parse()).transpose()?;
         return Builder::new_multi_thread().enable_all().build()?.block_on(end(Path::new(home), known));
     }
-    let is_test = !arguments.iter().any(|it| it == "--bench");
+    let is_test = !arguments.iter().any(|it| it == "--bench") || arguments.iter().any(|it| it == "--test");
     for shape in if is_test { &IN_TEST[..] } else { &SHAPES[..] } {
         if after("--shape").is_none_or(|name| name == shape.name) {
             measure(*shape)?;

@@ -7,7 +7,7 @@ use std::{path::Path, time::Duration};
 
 use ggen_marketplace::{package::PackageId, release::dht_key, time::Timestamp};
 use ggen_sim::{
-    draw::Draws,
+    draw::{Draws, Publishers},
     scenario::{self, Scenario},
     virtualise,
 };

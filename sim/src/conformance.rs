@@ -14,7 +14,7 @@ use libp2p::{Multiaddr, multiaddr::Protocol};
 use tokio::time::sleep;
 
 use crate::{
-    draw::Draws,
+    draw::{Draws, Publishers},
     ledger::Shared,
     names::Names,
     trace::Lines,

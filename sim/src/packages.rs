@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use rand_chacha::rand_core::Rng;
 
 use crate::{
-    draw::Draws,
+    draw::{Draws, Publishers},
     host::PlannedStep,
     placement,
     scenario::{Action, Need, Scenario},

@@ -10,7 +10,11 @@ use libp2p::{
     kad::{KBucketDistance, KBucketKey},
 };
 
-use crate::{draw::Draws, scenario::Scenario, virtualise};
+use crate::{
+    draw::{Draws, Publishers},
+    scenario::Scenario,
+    virtualise,
+};
 
 /// Keys that one node makes at most: among a thousand honest nodes, the first thousand of them hold one that is nearer than all.
 const TRIES_MAX: u64 = 100_000;

@@ -12,7 +12,11 @@ use ggen_marketplace::{
     time::Timestamp,
 };
 
-use crate::{draw::Draws, placement, scenario::Scenario};
+use crate::{
+    draw::{Draws, Publishers},
+    placement,
+    scenario::Scenario,
+};
 
 /// Heads of one publisher.
 const PER_PUBLISHER: u32 = 100;

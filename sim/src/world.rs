@@ -23,7 +23,7 @@ use turmoil::Sim;
 use crate::{
     account,
     disk::{self, Disk, Drive, Drives},
-    draw::Draws,
+    draw::{Draws, Publishers},
     faults::Breaker,
     host::{self, Blueprint, PlannedStep},
     judge::{self, Aim, Case, Fact, Limits, Member, Task, Watch},

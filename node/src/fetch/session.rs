@@ -80,6 +80,9 @@ pub enum Error {
     /// The verified blocks were not written.
     #[error("verified blocks were not written")]
     Store(#[from] store::Error),
+    /// Work on the store did not end.
+    #[error("internal error: work on the store did not end")]
+    Unfinished,
     /// The time ran out.
     #[error("the time ran out; blocks still missing: {missing}")]
     Timeout {
@@ -97,6 +100,7 @@ impl Error {
             Self::Contradiction(error) => error.code(),
             Self::Store(error) => error.code(),
             Self::Timeout { .. } => Code::Timeout,
+            Self::Unfinished => Code::Failed,
         }
     }
 
@@ -110,6 +114,7 @@ impl Error {
             Self::Contradiction(_) => "Nothing was installed. Its publisher has to release a corrected version.".to_owned(),
             Self::Store(error) => error.hint(),
             Self::Timeout { .. } => "Try again, or give more time with --timeout. What was fetched is kept.".to_owned(),
+            Self::Unfinished => "Look at the node's log: ggen marketplace p2p logs".to_owned(),
         }
     }
 }
@@ -188,7 +193,7 @@ impl Run {
     fn wrote(&mut self, written: Option<Wrote>) -> Result<Option<Sink>, Error> {
         self.writing = None;
         self.writing_bytes = 0;
-        let Some((written, sink)) = written else { return Ok(None) };
+        let (written, sink) = written.ok_or(Error::Unfinished)?;
         self.batch = written?;
         Ok(sink)
     }
@@ -386,7 +391,7 @@ impl<T: Transport> Session<T> {
         while !wanted.is_empty() {
             let store = self.store.clone();
             let looked = self.offload.run(move || look(&store, wanted)).await;
-            let (missing, parts, held) = looked.unwrap_or(Ok(Default::default()))?;
+            let (missing, parts, held) = looked.ok_or(Error::Unfinished)??;
             run.done += held;
             for it in missing {
                 run.plan.want(it.id(), it.bytes_guess());
@@ -608,13 +613,14 @@ fn look(store: &Store, wanted: Vec<Wanted>) -> Result<(Vec<Wanted>, Vec<FilePart
     for it in wanted {
         if absent.contains(&it.id()) {
             missing.push(it);
-        } else if it.has_parts()
-            && let Some(block) = store.block(&it.id())?
-        {
+        } else if !it.has_parts() {
+            held = held.saturating_add(it.bytes_guess());
+        } else if let Some(block) = store.block(&it.id())? {
             let below = it.read(block.bytes());
             parts.extend(below.map_err(|source| Contradiction::of(&block, source))?);
         } else {
-            held = held.saturating_add(it.bytes_guess());
+            // It was damaged on the disk, or removed meanwhile.
+            missing.push(it);
         }
     }
     Ok((missing, parts, held))

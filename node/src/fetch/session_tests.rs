@@ -80,3 +80,23 @@ fn late_answers_acquit_those_who_brought_something_and_convict_forgers() {
     assert_eq!(late.silent, BTreeMap::from([(mute, asked), (called_off, asked)]));
     assert_eq!(late.forged, BTreeMap::from([(forger, id(b"true"))]));
 }
+
+#[tokio::test]
+async fn a_node_of_a_file_that_was_damaged_on_the_disk_is_fetched_again() {
+    let chunk = CHUNK_BYTES as u64;
+    let leaves: Vec<Block> = (0..2).map(|n| Block::new(Codec::Raw, vec![n; CHUNK_BYTES])).collect();
+    let node =
+        unixfs::any_file_node(&leaves.iter().map(|leaf| (leaf.id(), chunk, chunk)).collect::<Vec<_>>());
+    let (theirs, ours) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
+    theirs.put_blocks(&[leaves.clone(), vec![node.clone()]].concat()).unwrap();
+    ours.put_blocks(std::slice::from_ref(&node)).unwrap();
+    let damage = "UPDATE blocks SET data = zeroblob(length(data))";
+    ours.write(|tx| Ok::<_, store::Error>(tx.execute(damage, [])?)).unwrap();
+    let peer = PeerId::random();
+    let network =
+        Memory::new([(peer, Peer { store: theirs, manner: Manner::Honest })], Duration::from_millis(1));
+    let (found, deadline) = (Memory::found(&[peer]), Instant::now() + Duration::from_secs(20));
+    let mut session = Session::new(network, ours.clone(), Offload::Inline, deadline, found);
+    session.get(vec![Wanted::File { id: node.id(), bytes_max: 2 * chunk }], &mut |_| {}).await.unwrap();
+    assert!(ours.missing(&[node.id(), leaves[0].id(), leaves[1].id()]).unwrap().is_empty());
+}

@@ -3,10 +3,7 @@
 //! The streams themselves run beside the loop ([`wanting`](super::wanting) and [`giving`](super::giving)) and tell it what happens
 //! ([`Told`]).
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use libp2p::{PeerId, request_response};
 use tokio::sync::{mpsc, oneshot};
@@ -47,8 +44,8 @@ pub(super) struct Order {
 /// What a stream tells the loop.
 #[derive(Debug)]
 pub(super) enum Told {
-    /// A peer answered.
-    Answered { peer: PeerId, says_something: bool },
+    /// A peer answered; whether with blocks.
+    Answered { peer: PeerId, brings_blocks: bool },
     /// What was not asked any more when a stream ended.
     Returned { peer: PeerId, order: Order },
     /// A stream on which this node asked has ended.
@@ -57,8 +54,8 @@ pub(super) enum Told {
     Wanted { peer: PeerId, stream: u64, batch: u32, ids: Vec<ContentId> },
     /// A batch was written.
     Gave { peer: PeerId, stream: u64, batch: u32 },
-    /// A stream on which a peer asked has ended.
-    Ended { stream: u64 },
+    /// A stream on which a peer asked has ended; where it broke the protocol, how.
+    Ended { peer: PeerId, stream: u64, broke: Option<String> },
 }
 
 /// A peer that is asked.
@@ -83,7 +80,8 @@ impl Asked {
 struct Giving {
     peer: PeerId,
     portions: mpsc::Sender<Portion>,
-    begun: BTreeSet<u32>,
+    /// The batches being answered; whether each was read.
+    begun: BTreeMap<u32, bool>,
 }
 
 /// The streams, and what goes over them.
@@ -223,22 +221,25 @@ impl Blocks {
         let (portions, queue) = mpsc::channel(BEGUN_MAX);
         let stream = self.next;
         self.next += 1;
-        self.giving.insert(stream, Giving { peer, portions, begun: BTreeSet::new() });
+        self.giving.insert(stream, Giving { peer, portions, begun: BTreeMap::new() });
         Some((stream, queue))
     }
 
     /// Notes that a batch is being read.
     pub(super) fn begun(&mut self, stream: u64, batch: u32) {
         if let Some(giving) = self.giving.get_mut(&stream) {
-            giving.begun.insert(batch);
+            giving.begun.insert(batch, false);
         }
     }
 
     /// Hands on what was read of a batch. Where nobody takes it any more, it holds no room.
     pub(super) fn give(&mut self, stream: u64, portion: Portion) {
         let batch = portion.batch;
-        let giving = self.giving.get(&stream);
-        if giving.is_none_or(|giving| giving.portions.try_send(portion).is_err()) {
+        let is_taken = self.giving.get_mut(&stream).is_some_and(|giving| {
+            giving.begun.entry(batch).and_modify(|is_read| *is_read = true);
+            giving.portions.try_send(portion).is_ok()
+        });
+        if !is_taken {
             self.answering.end(&AnswerId::Blocks(stream, batch));
         }
     }
@@ -253,10 +254,11 @@ impl Blocks {
         bytes
     }
 
-    /// Notes that a stream has ended, and with it what was being answered there.
+    /// Notes that a stream has ended, and with it what was being answered there. What is still to be read keeps its room until it was:
+    /// a peer that opens streams and ends them has no more read than one that waits.
     pub(super) fn ended(&mut self, stream: u64) {
         let Some(giving) = self.giving.remove(&stream) else { return };
-        for batch in giving.begun {
+        for (batch, _) in giving.begun.into_iter().filter(|(_, is_read)| *is_read) {
             self.answering.end(&AnswerId::Blocks(stream, batch));
         }
     }

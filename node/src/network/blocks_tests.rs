@@ -90,12 +90,34 @@ fn a_peer_has_a_few_streams_and_what_is_answered_there_ends_with_them() {
     }
     assert_eq!((blocks.gave(stream, 0), blocks.gave(stream, 0), blocks.bytes_sent()), (1_000, 0, 1_000));
     assert_eq!(blocks.answering.len(), 1);
+    blocks.give(stream, Portion { batch: 1, found: Some(Vec::new()) });
+    assert_eq!(blocks.answering.len(), 1, "it was not sent yet");
     blocks.ended(stream);
     assert_eq!(blocks.answering.len(), 0);
     assert!(blocks.accepted(peer).is_some(), "there is room again");
     // It was read after the stream had ended.
     assert!(blocks.answering.begin(AnswerId::Blocks(stream, 9), peer, None, Instant::now()));
     blocks.give(stream, Portion { batch: 9, found: Some(Vec::new()) });
+    assert_eq!(blocks.answering.len(), 0);
+}
+
+#[test]
+fn what_is_still_to_be_read_keeps_its_room_when_its_stream_has_ended() {
+    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let mut begun = Vec::new();
+    // A peer that opens a stream, asks, and ends it, again and again.
+    for _ in 0..100 {
+        let (stream, _portions) = blocks.accepted(peer).unwrap();
+        if blocks.answering.begin(AnswerId::Blocks(stream, 0), peer, None, Instant::now()) {
+            blocks.begun(stream, 0);
+            begun.push(stream);
+        }
+        blocks.ended(stream);
+    }
+    assert_eq!(begun.len(), FETCH_SERVED_PER_PEER_MAX, "no more is read for it than for one that waits");
+    for stream in begun {
+        blocks.give(stream, Portion { batch: 0, found: Some(Vec::new()) });
+    }
     assert_eq!(blocks.answering.len(), 0);
 }
 

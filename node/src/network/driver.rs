@@ -3,7 +3,13 @@
 use std::{collections::HashMap, time::Duration};
 
 use futures::StreamExt;
-use libp2p::{PeerId, Swarm, core::upgrade::Version, identity::Keypair, kad::QueryId, swarm};
+use libp2p::{
+    PeerId, Swarm,
+    core::upgrade::Version,
+    identity::Keypair,
+    kad::QueryId,
+    swarm::{self, SwarmEvent},
+};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -12,9 +18,9 @@ use tokio::{
 use super::{
     Error, Event, Metrics, Observer, Offload, Settings,
     announcements::{Announced, Announcements},
-    behaviour::Behaviour,
+    behaviour::{Behaviour, BehaviourEvent},
     beside::Beside,
-    blocks::Blocks,
+    blocks::{Blocks, Told},
     connections::{Connections, View},
     dht::Query,
     dialling::{self, Dialling, Plan},
@@ -34,6 +40,7 @@ use super::{
     peers::{Peer, Peers},
     refusals::Refusals,
     routing::Routing,
+    serve::Work,
     transport::{Base, authenticated},
 };
 use crate::{
@@ -147,6 +154,39 @@ pub(super) struct Driver {
     pub(super) line: Line,
 }
 
+/// What the loop is told of, beside commands and its own clocks.
+enum Came {
+    Swarm(Box<SwarmEvent<BehaviourEvent>>),
+    Work(Work),
+    Told(Told),
+}
+
+/// What came next. Peers can see to it that there is always work that ended, or a stream that tells something: after each of these it is
+/// the swarm's turn.
+///
+/// # Cancel safety
+/// Nothing is lost where the future is dropped.
+async fn came(
+    swarm: &mut Swarm<Behaviour>,
+    beside: &mut Beside,
+    blocks: &mut Blocks,
+    is_swarms_turn: bool,
+) -> Came {
+    let swarm = async { Came::Swarm(Box::new(swarm.select_next_some().await)) };
+    let rest = async {
+        tokio::select! { biased;
+            Some(work) = beside.next(), if beside.is_busy() => Came::Work(work),
+            Some(told) = blocks.told() => Came::Told(told),
+            else => std::future::pending().await,
+        }
+    };
+    if is_swarms_turn {
+        tokio::select! { biased; came = swarm => came, came = rest => came }
+    } else {
+        tokio::select! { biased; came = rest => came, came = swarm => came }
+    }
+}
+
 impl Driver {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut again = interval(HEADS_INTERVAL);
@@ -157,6 +197,7 @@ impl Driver {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut trim = interval(trim::INTERVAL);
         trim.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_swarms_turn = false;
         loop {
             tokio::select! { biased;
                 command = commands.recv() => match command {
@@ -177,9 +218,14 @@ impl Driver {
                 _ = pulse.tick() => self.pulse(Instant::now()),
                 _ = trim.tick() => self.trim(Instant::now()),
                 _ = sweep.tick() => self.sweep_records(),
-                Some(work) = self.beside.next(), if self.beside.is_busy() => self.finished(work),
-                Some(told) = self.blocks.told() => self.blocks_told(told),
-                event = self.swarm.select_next_some() => self.swarm_event(event),
+                came = came(&mut self.swarm, &mut self.beside, &mut self.blocks, is_swarms_turn) => {
+                    is_swarms_turn = !matches!(came, Came::Swarm(_));
+                    match came {
+                        Came::Swarm(event) => self.swarm_event(*event),
+                        Came::Work(work) => self.finished(work),
+                        Came::Told(told) => self.blocks_told(told),
+                    }
+                }
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
                 () = std::future::ready(()), if self.listening.has_bound() => self.listening.reply_bound(None),
             }

@@ -195,11 +195,13 @@ pub(super) async fn give(
         ended = write => ended,
         ended = read => ended,
     };
+    let mut broke = None;
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a stream that asked for blocks ended");
+        broke = error.get_ref().and_then(|it| it.downcast_ref::<Broken>()).map(Broken::to_string);
     }
     // The loop is gone where it takes nothing.
-    let _ = tells.send(Told::Ended { stream: stream_id }).await;
+    let _ = tells.send(Told::Ended { peer, stream: stream_id, broke }).await;
 }
 
 /// Reads one message; none where there will be no more. The first byte of it may take long, the rest may not.

@@ -115,9 +115,9 @@ impl Driver {
 
     pub(super) fn blocks_told(&mut self, told: Told) {
         match told {
-            Told::Answered { peer, says_something } => {
+            Told::Answered { peer, brings_blocks } => {
                 self.heard(&peer);
-                if says_something {
+                if brings_blocks {
                     self.peers.transferred(&peer, Instant::now());
                 }
             }
@@ -146,7 +146,12 @@ impl Driver {
                     self.outbox.tell(Event::Served { peer, bytes });
                 }
             }
-            Told::Ended { stream } => self.blocks.ended(stream),
+            Told::Ended { peer, stream, broke } => {
+                self.blocks.ended(stream);
+                if let Some(broke) = broke {
+                    self.block(peer, format!("it breaks the protocol of blocks: {broke}"));
+                }
+            }
         }
     }
 

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, future::poll_fn, io, task::Poll, time::Duration};
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use libp2p::PeerId;
+use libp2p::{PeerId, core::upgrade::NegotiationError};
 use tokio::{
     sync::mpsc,
     time::{Instant, Sleep, sleep_until},
@@ -212,7 +212,8 @@ impl Wanting {
         outcome: Result<Answer, RequestFailure>,
         tells: &mpsc::Sender<Told>,
     ) {
-        let says_something = outcome.as_ref().is_ok_and(|answer| !answer.blocks.is_empty());
+        let is_block = |found: &Found| matches!(found, Found::Have(_));
+        let brings_blocks = outcome.as_ref().is_ok_and(|answer| answer.blocks.iter().any(is_block));
         if let Some(Sent { reply: Some(reply), .. }) = self.sent.remove(&batch) {
             let _ = reply.send(outcome);
         }
@@ -220,7 +221,7 @@ impl Wanting {
         let now = Instant::now();
         self.sent.range_mut(batch..).for_each(|(_, sent)| (sent.moved, sent.moved_at) = (0, now));
         self.idle_since = now;
-        let _ = tells.send(Told::Answered { peer, says_something }).await;
+        let _ = tells.send(Told::Answered { peer, brings_blocks }).await;
     }
 
     /// When it ends, if nothing comes until then.
@@ -267,12 +268,15 @@ async fn given_up(sent: &mut BTreeMap<u32, Sent>) -> u32 {
     .await
 }
 
-/// Why nothing more comes: only what was read can break the protocol.
+/// Why nothing more comes: only what was read can break the protocol. That a peer does not speak it shows here: a stream is used before
+/// the peer has agreed to its protocol.
 fn closed(came: io::Result<usize>) -> RequestFailure {
-    if let Err(error) = came {
-        tracing::debug!(%error, "a stream for blocks ended");
+    let Err(error) = came else { return RequestFailure::Closed };
+    tracing::debug!(%error, "a stream for blocks ended");
+    match error.get_ref().and_then(|it| it.downcast_ref::<NegotiationError>()) {
+        Some(NegotiationError::Failed) => RequestFailure::Unreachable,
+        _ => RequestFailure::Closed,
     }
-    RequestFailure::Closed
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ async fn what_is_asked_goes_out_at_once_and_each_answer_finds_who_waits_for_it()
     assert_eq!(arrived.bytes(), 0, "about the first one the peer is silent");
     stage.say(protocol::Told::Missing, 0, &[]).await;
     assert_eq!(one.await.unwrap().unwrap().blocks, [Found::Missing]);
-    assert!(matches!(stage.told.recv().await, Some(Told::Answered { says_something: true, .. })));
+    assert!(matches!(stage.told.recv().await, Some(Told::Answered { brings_blocks: true, .. })));
     let (again, _) = stage.want(&block(3)).await;
     assert!(matches!(stage.asked().await, protocol::Ask::Want { batch: 2, .. }));
     stage.say(protocol::Told::Busy(250), 2, &[]).await;
@@ -203,4 +203,11 @@ fn silence_is_counted_from_the_last_few_kilobytes_and_a_batch_takes_no_longer_th
     (13..most).for_each(|n| wanting.came(0, FETCH_PROGRESS_BYTES, asked + second * n));
     assert_eq!(wanting.due(), asked + FETCH_TIMEOUT_MAX);
     assert!(matches!(wanting.end(asked + FETCH_TIMEOUT_MAX), End::Failed(RequestFailure::Closed)));
+}
+
+#[test]
+fn a_peer_that_does_not_speak_the_protocol_is_told_from_one_that_is_gone() {
+    assert_eq!(closed(Err(NegotiationError::Failed.into())), RequestFailure::Unreachable);
+    assert_eq!(closed(Err(io::ErrorKind::ConnectionReset.into())), RequestFailure::Closed);
+    assert_eq!(closed(Ok(0)), RequestFailure::Closed);
 }

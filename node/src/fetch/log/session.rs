@@ -67,7 +67,7 @@ pub enum Error {
         missing: u64,
     },
     /// Work beside the runtime did not end.
-    #[error("internal error: the log was not verified")]
+    #[error("internal error: the log was not verified, or not written")]
     Unverified,
 }
 
@@ -320,7 +320,7 @@ impl<T: Transport> Session<T> {
             return Ok(());
         };
         let store = self.store.clone();
-        Ok(self.offload.run(move || store.put_blocks(&blocks)).await.unwrap_or(Ok(()))?)
+        Ok(self.offload.run(move || store.put_blocks(&blocks)).await.ok_or(Error::Unverified)??)
     }
 
     fn shortage(&self) -> Error {

@@ -268,6 +268,25 @@ pub const FETCH_SERVED_BYTES_MAX: u64 = 24 << 20;
 /// Requests for blocks that are served at once for one peer, or for one public network; fewer where many are served.
 pub const FETCH_SERVED_PER_PEER_MAX: usize = 16;
 
+/// Trees that are followed here, or fetched.
+pub const SWARM_TREES_MAX: usize = 1_024;
+/// Followers of one tree here.
+pub const SWARM_FOLLOWERS_MAX: usize = 256;
+/// Trees that one peer follows over one stream: a project's packages are fetched a few at a time.
+pub const SWARM_FOLLOWED_MAX: usize = 64;
+/// Blocks of one tree that a node says it has: 512 KiB of marks a follow.
+pub const SWARM_MARKS_MAX: usize = 64 << 10;
+/// Those of one message: 8 KiB.
+pub const SWARM_MARKS_AT_ONCE_MAX: usize = 1_024;
+/// Others who fetch a tree, of whom one follower is told.
+pub const SWARM_MEMBERS_MAX: usize = 64;
+/// Those of one message.
+pub const SWARM_MEMBERS_AT_ONCE_MAX: usize = 16;
+/// Addresses of one of them.
+pub const SWARM_ADDRESSES_MAX: usize = 4;
+/// Bytes of one message about a tree: sixteen members with four addresses of 240 bytes.
+pub const SWARM_MESSAGE_BYTES_MAX: usize = 16 << 10;
+
 /// Requests for logs at once.
 pub const LOGS_ASKED_MAX: usize = 256;
 /// Requests for logs to one peer at once.

@@ -123,6 +123,7 @@ pub(crate) fn metrics(
         ("announcements_refused", counts.announcements_refused),
         ("heads_listed", counts.heads_listed),
         ("bytes_served", counts.bytes_served),
+        ("bytes_served_by_one_max", ledger.served_by.values().max().copied().unwrap_or(0)),
         ("deliveries", counts.deliveries),
         ("bytes_delivered", counts.bytes_delivered),
         ("steps_published", ended(|it| matches!(it, Ended::Published { .. }))),

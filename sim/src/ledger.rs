@@ -165,6 +165,8 @@ pub(crate) struct Ledger {
     bitten: BTreeMap<usize, usize>,
     /// By node: how often it kept a record of another for the DHT, or kept it for longer.
     pub(crate) kept: BTreeMap<usize, u64>,
+    /// Bytes of blocks by the node that sent them.
+    pub(crate) served_by: BTreeMap<usize, u64>,
     /// Nodes that the network loop of some other node refused.
     pub(crate) refused: BTreeSet<usize>,
 }
@@ -191,6 +193,7 @@ impl Shared {
             outdated: BTreeMap::new(),
             bitten: BTreeMap::new(),
             kept: BTreeMap::new(),
+            served_by: BTreeMap::new(),
             refused: BTreeSet::new(),
         })))
     }
@@ -380,6 +383,7 @@ impl Ledger {
             Event::Seen { peer } => format!("seen {}", self.name(peer)),
             Event::Served { peer, bytes } => {
                 self.counts.bytes_served += bytes;
+                *self.served_by.entry(node).or_default() += bytes;
                 if let Some(to) = self.peers.get(peer).copied() {
                     self.tell(Fact::Served { node, to, bytes: *bytes });
                 }

@@ -14,6 +14,8 @@ const APPEND_BYTES: usize = 2 << 20;
 const COMMIT_BYTES: usize = 64 << 20;
 /// How long a verified block waits at most until it is durable: so much of a slow retrieval is lost with the power.
 const COMMIT_AFTER: Duration = Duration::from_secs(1);
+/// The same where others wait for it: they are told of what is durable, and served that.
+const COMMIT_SOON: Duration = Duration::from_millis(200);
 
 /// The blocks, and what was handed on before them and is not durable yet.
 #[derive(Debug, Default)]
@@ -24,6 +26,7 @@ pub(super) struct Held {
     appended: usize,
     /// When the first of all these came.
     since: Option<Duration>,
+    is_hasty: bool,
 }
 
 /// What is to be written now.
@@ -45,6 +48,11 @@ impl Held {
         self.blocks.push(block);
     }
 
+    /// Says whether others wait for the blocks.
+    pub(super) fn hasten(&mut self, is_hasty: bool) {
+        self.is_hasty = is_hasty;
+    }
+
     /// Bytes that wait in memory.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -52,7 +60,7 @@ impl Held {
 
     /// When a step is due although few have come; none where all are durable.
     pub(super) fn due_at(&self) -> Option<Duration> {
-        self.since.map(|since| since + COMMIT_AFTER)
+        self.since.map(|since| since + if self.is_hasty { COMMIT_SOON } else { COMMIT_AFTER })
     }
 
     /// Takes what is to be written now.
@@ -105,6 +113,15 @@ mod tests {
         assert!(held.due_at().is_none() && held.rest().is_none());
         held.push(block(3, 10), came + COMMIT_AFTER * 2);
         assert!(held.step(came + COMMIT_AFTER * 2).is_none(), "those that were taken count no more");
+    }
+
+    #[test]
+    fn what_others_wait_for_is_durable_sooner() {
+        let mut held = Held::default();
+        held.hasten(true);
+        held.push(block(1, 10), Duration::ZERO);
+        assert_eq!(held.due_at(), Some(COMMIT_SOON));
+        assert!(held.step(COMMIT_SOON).unwrap().commit);
     }
 
     #[test]

@@ -14,8 +14,9 @@ use super::{
     RequestFailure, Source, Transport,
     log::{self, Frame, Recital, Then},
     protocol::{Answer, Arrived, Found, Request},
+    swarm::{News, Share, Trees},
 };
-use crate::store::Store;
+use crate::{content::ContentId, store::Store};
 
 /// How a peer answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +63,15 @@ pub(super) struct Seen {
 pub(super) struct Memory {
     peers: Arc<BTreeMap<PeerId, Peer>>,
     round_trip: Duration,
+    own: PeerId,
+    trees: Trees,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Memory {
     pub(super) fn new(peers: impl IntoIterator<Item = (PeerId, Peer)>, round_trip: Duration) -> Self {
-        Self { peers: Arc::new(peers.into_iter().collect()), round_trip, seen: Arc::default() }
+        let (seen, trees, own) = (Arc::default(), Trees::default(), PeerId::random());
+        Self { peers: Arc::new(peers.into_iter().collect()), round_trip, own, trees, seen }
     }
 
     pub(super) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
@@ -127,6 +131,16 @@ impl Transport for Memory {
                 Err(RequestFailure::Timeout)
             }
         }
+    }
+
+    fn own(&self) -> PeerId {
+        self.own
+    }
+
+    fn follow(&self, _: PeerId, _: ContentId, _: mpsc::Sender<(PeerId, News)>) {}
+
+    fn share(&self, tree: ContentId) -> Option<Share> {
+        self.trees.share(tree)
     }
 
     async fn read_log(

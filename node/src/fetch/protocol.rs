@@ -7,6 +7,8 @@
 //! |---|---|
 //! | want | `1`, 0, ids (2 bytes), batch (4 bytes), then each id (36 bytes) |
 //! | cancel | `2`, 0, 0 (2 bytes), batch (4 bytes) |
+//! | follow | `3`, 0, 1 (2 bytes), follow (4 bytes), the root of a tree (36 bytes) |
+//! | leave | `4`, 0, 0 (2 bytes), follow (4 bytes) |
 //!
 //! | who answers | bytes |
 //! |---|---|
@@ -15,11 +17,15 @@
 //! | later | `3`, 0, place, batch, 0: the peer has it, and the answer is full |
 //! | busy | `4`, 0, place, batch, milliseconds after which the rest of the batch may be asked for again |
 //! | over | `5`, 0, place, batch, 0: the rest of the batch was cancelled |
+//! | has | `6`, 0, 0 (2 bytes), follow (4 bytes), length (4 bytes), then marks: who answers fetches the tree too, and has these blocks |
+//! | members | `7`, 0, 0 (2 bytes), follow, length, then others who follow the tree ([`News`]) |
 //!
 //! Batches are answered in the order in which they were asked for, and the places of a batch in theirs; what is out of the order of batches
 //! is slow, and what is out of the order of places is broken. The wants are the credit: nobody may send what was not asked for, and a batch
 //! brings at most [`FETCH_ANSWER_BYTES`] of blocks beyond the first one. No more batches are open at once than
 //! [`FETCH_SERVED_PER_PEER_MAX`](crate::limits::FETCH_SERVED_PER_PEER_MAX); of more, nothing is read.
+//!
+//! What is told of a tree that is followed comes between the blocks, and is bounded in all: each block and each member is told once.
 //!
 //! A block is hashed as it is read, into the buffer that it is written from later. This module knows neither sockets nor clocks.
 
@@ -34,9 +40,13 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
+use super::{news, swarm::News};
 use crate::{
     content::{Block, ContentId, ID_BYTES},
-    limits::{BLOCK_BYTES_MAX, FETCH_ANSWER_BYTES, FETCH_IDS_MAX},
+    limits::{
+        BLOCK_BYTES_MAX, FETCH_ANSWER_BYTES, FETCH_IDS_MAX, SWARM_FOLLOWED_MAX, SWARM_MARKS_MAX,
+        SWARM_MEMBERS_MAX, SWARM_MESSAGE_BYTES_MAX,
+    },
 };
 
 /// The protocol id.
@@ -48,15 +58,21 @@ pub const ASK_BYTES: usize = 8;
 pub const TOLD_BYTES: usize = 12;
 /// How long a busy peer may ask to be left alone.
 const BUSY_MAX: Duration = Duration::from_secs(10);
+/// Messages about trees that are not followed any more, before they break the protocol: what was on its way.
+const STALE_MAX: usize = 1_024;
 
 const WANT: u8 = 1;
 const CANCEL: u8 = 2;
+const FOLLOW: u8 = 3;
+const LEAVE: u8 = 4;
 
 const BLOCK: u8 = 1;
 const MISSING: u8 = 2;
 const LATER: u8 = 3;
 const BUSY: u8 = 4;
 const OVER: u8 = 5;
+const HAS: u8 = 6;
+const MEMBERS: u8 = 7;
 
 /// Asks for blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +151,18 @@ pub enum Ask {
         /// The batch.
         batch: u32,
     },
+    /// Wants to be told of a tree.
+    Follow {
+        /// Names it from now on.
+        follow: u32,
+        /// Its root.
+        tree: ContentId,
+    },
+    /// Wants to be told no more.
+    Leave {
+        /// Of which.
+        follow: u32,
+    },
 }
 
 impl Ask {
@@ -143,6 +171,8 @@ impl Ask {
         let (kind, count, batch, ids) = match self {
             Self::Want { batch, ids } => (WANT, ids.len(), batch, &ids[..]),
             Self::Cancel { batch } => (CANCEL, 0, batch, &[][..]),
+            Self::Follow { follow, tree } => (FOLLOW, 1, follow, std::slice::from_ref(tree)),
+            Self::Leave { follow } => (LEAVE, 0, follow, &[][..]),
         };
         let mut bytes = Vec::with_capacity(ASK_BYTES + ids.len() * ID_BYTES);
         bytes.extend([kind, 0]);
@@ -161,7 +191,8 @@ impl Ask {
         match head[0] {
             WANT if (1..=FETCH_IDS_MAX).contains(&ids) => Ok(ids * ID_BYTES),
             WANT => Err(Broken("a batch of no wants, or of too many")),
-            CANCEL => Ok(0),
+            FOLLOW if ids == 1 => Ok(ID_BYTES),
+            CANCEL | LEAVE => Ok(0),
             _ => Err(Broken("a message of an unknown kind")),
         }
     }
@@ -175,11 +206,14 @@ impl Ask {
         if rest.len() != Self::rest_bytes(head)? {
             return Err(Broken("a message of another length than it says"));
         }
-        if head[0] == CANCEL {
-            return Ok(Self::Cancel { batch });
-        }
-        let ids = rest.chunks_exact(ID_BYTES).map(ContentId::from_bytes).collect::<Result<_, _>>();
-        Ok(Self::Want { batch, ids: ids.map_err(|_| Broken("a want that is no content id"))? })
+        let ids = rest.chunks_exact(ID_BYTES).map(ContentId::from_bytes).collect::<Result<Vec<_>, _>>();
+        let ids = ids.map_err(|_| Broken("a want that is no content id"))?;
+        Ok(match (head[0], &ids[..]) {
+            (CANCEL, _) => Self::Cancel { batch },
+            (LEAVE, _) => Self::Leave { follow: batch },
+            (FOLLOW, [tree]) => Self::Follow { follow: batch, tree: *tree },
+            _ => Self::Want { batch, ids },
+        })
     }
 }
 
@@ -196,6 +230,10 @@ pub enum Told {
     Busy(u32),
     /// The rest was cancelled.
     Over,
+    /// So many bytes of marks follow.
+    Has(u32),
+    /// So many bytes of members follow.
+    Members(u32),
 }
 
 impl Told {
@@ -207,6 +245,8 @@ impl Told {
             Self::Later => (LATER, 0),
             Self::Busy(milliseconds) => (BUSY, milliseconds),
             Self::Over => (OVER, 0),
+            Self::Has(length) => (HAS, length),
+            Self::Members(length) => (MEMBERS, length),
         };
         let mut bytes = [0; TOLD_BYTES];
         bytes[0] = kind;
@@ -224,10 +264,23 @@ impl Told {
             LATER => Self::Later,
             BUSY => Self::Busy(number(8)),
             OVER => Self::Over,
+            HAS => Self::Has(number(8)),
+            MEMBERS => Self::Members(number(8)),
             _ => return Err(Broken("an answer of an unknown kind")),
         };
         Ok((number(4), u16::from_be_bytes([bytes[2], bytes[3]]), told))
     }
+}
+
+/// What is told of a tree that is followed, as a message; none for what is no message.
+pub fn encode_news(follow: u32, news: &News) -> Vec<u8> {
+    let (body, told): (Vec<u8>, fn(u32) -> Told) = match news {
+        News::Has(marks) => (news::encode_marks(marks), Told::Has),
+        News::Members(members) => (news::encode_members(members), Told::Members),
+        News::Ended => return Vec::new(),
+    };
+    let length = u32::try_from(body.len()).unwrap_or_default();
+    [&told(length).encode(follow, 0)[..], &body].concat()
 }
 
 /// What breaks the protocol.
@@ -253,10 +306,30 @@ struct Coming {
     hash: Sha256,
 }
 
+/// A tree that is followed, and how much was told of it.
+#[derive(Debug, Default)]
+struct Followed {
+    is_fetched: bool,
+    marks: usize,
+    members: usize,
+}
+
+/// What is told of a tree, while it comes.
+struct Telling {
+    follow: u32,
+    is_marks: bool,
+    length: usize,
+    bytes: Vec<u8>,
+}
+
 /// The side that asks: what was asked for, and what of the answers has come.
 #[derive(Default)]
 pub struct Asking {
     open: BTreeMap<u32, Open>,
+    follows: BTreeMap<u32, Followed>,
+    telling: Option<Telling>,
+    heard: Vec<(u32, News)>,
+    stale: usize,
     next: u32,
     head: Vec<u8>,
     coming: Option<Coming>,
@@ -285,6 +358,27 @@ impl Asking {
         (batch, message)
     }
 
+    /// Follows a tree; yields the name of that and what to send. Nothing where as many are followed as may be.
+    pub fn follow(&mut self, tree: ContentId) -> Option<(u32, Vec<u8>)> {
+        if self.follows.len() >= SWARM_FOLLOWED_MAX {
+            return None;
+        }
+        let follow = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.follows.insert(follow, Followed::default());
+        Some((follow, Ask::Follow { follow, tree }.encode()))
+    }
+
+    /// Follows a tree no more; yields what to send.
+    pub fn leave(&mut self, follow: u32) -> Option<Vec<u8>> {
+        self.follows.remove(&follow).map(|_| Ask::Leave { follow }.encode())
+    }
+
+    /// What was told of the trees that are followed.
+    pub fn heard(&mut self) -> Vec<(u32, News)> {
+        std::mem::take(&mut self.heard)
+    }
+
     /// Takes a batch back, of which nobody wants the rest; yields what to send, if it is open. It stays open until the peer says
     /// that it is over.
     pub fn cancel(&self, batch: u32) -> Option<Vec<u8>> {
@@ -303,6 +397,10 @@ impl Asking {
                 coming.hash.update(now);
                 coming.bytes.extend_from_slice(now);
                 came = rest;
+            } else if let Some(telling) = &mut self.telling {
+                let (now, rest) = came.split_at(came.len().min(telling.length - telling.bytes.len()));
+                telling.bytes.extend_from_slice(now);
+                came = rest;
             } else {
                 let (now, rest) = came.split_at(came.len().min(TOLD_BYTES - self.head.len()));
                 self.head.extend_from_slice(now);
@@ -313,6 +411,7 @@ impl Asking {
                 self.told(&head, answered)?;
             }
             self.arrive(answered)?;
+            self.listen()?;
         }
         Ok(())
     }
@@ -320,6 +419,9 @@ impl Asking {
     /// Takes the beginning of what is said of one place.
     fn told(&mut self, head: &[u8; TOLD_BYTES], answered: &mut Vec<(u32, Answer)>) -> Result<(), Broken> {
         let (batch, place, told) = Told::decode(head)?;
+        if let Told::Has(length) | Told::Members(length) = told {
+            return self.tell(batch, matches!(told, Told::Has(_)), length as usize);
+        }
         let open = self.open.get_mut(&batch).ok_or(Broken("an answer to what was not asked"))?;
         let at = open.answer.blocks.len();
         if usize::from(place) != at {
@@ -350,6 +452,7 @@ impl Asking {
                 self.end(batch, answered);
                 return Ok(());
             }
+            Told::Has(_) | Told::Members(_) => {}
         }
         self.end_if_whole(batch, answered);
         Ok(())
@@ -371,6 +474,48 @@ impl Asking {
                 self.end(batch, answered);
             }
         }
+        Ok(())
+    }
+
+    /// Something is told of a tree.
+    fn tell(&mut self, follow: u32, is_marks: bool, length: usize) -> Result<(), Broken> {
+        if length > SWARM_MESSAGE_BYTES_MAX {
+            return Err(Broken("a message about a tree that is too long"));
+        }
+        if !self.follows.contains_key(&follow) {
+            self.stale += 1;
+            if follow.wrapping_sub(self.next) < u32::MAX / 2 || self.stale > STALE_MAX {
+                return Err(Broken("a word about a tree that is not followed"));
+            }
+        }
+        self.telling = Some(Telling { follow, is_marks, length, bytes: Vec::new() });
+        Ok(())
+    }
+
+    /// Looks whether what is told of a tree has come.
+    fn listen(&mut self) -> Result<(), Broken> {
+        let Some(telling) = self.telling.take_if(|it| it.bytes.len() == it.length) else { return Ok(()) };
+        let Telling { follow, is_marks, bytes, .. } = telling;
+        let news = match is_marks {
+            true => News::Has(news::decode_marks(&bytes)?),
+            false => News::Members(news::decode_members(&bytes)?),
+        };
+        let Some(followed) = self.follows.get_mut(&follow) else { return Ok(()) };
+        let is_news = match &news {
+            News::Has(marks) => {
+                followed.marks += marks.len();
+                !marks.is_empty() || !std::mem::replace(&mut followed.is_fetched, true)
+            }
+            News::Members(members) => {
+                followed.members += members.len();
+                !members.is_empty()
+            }
+            News::Ended => false,
+        };
+        if !is_news || followed.marks > SWARM_MARKS_MAX || followed.members > SWARM_MEMBERS_MAX {
+            return Err(Broken("more words about a tree than there can be"));
+        }
+        self.heard.push((follow, news));
         Ok(())
     }
 

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::content::Codec;
+use crate::{
+    content::Codec,
+    fetch::swarm::{Mark, Member},
+};
 
 fn block(n: u32, bytes: usize) -> Block {
     let mut content = vec![7; bytes];
@@ -41,6 +44,18 @@ fn the_bytes_on_the_wire_stay_what_they_are() {
     assert_eq!(want[..ASK_BYTES], [1, 0, 0, 1, 1, 2, 3, 4]);
     assert_eq!(want[ASK_BYTES..], id.to_bytes());
     assert_eq!(Ask::Cancel { batch: 5 }.encode(), [2, 0, 0, 0, 0, 0, 0, 5]);
+    let follow = Ask::Follow { follow: 6, tree: id }.encode();
+    assert_eq!(
+        (&follow[..ASK_BYTES], &follow[ASK_BYTES..]),
+        (&[3, 0, 0, 1, 0, 0, 0, 6][..], &id.to_bytes()[..])
+    );
+    assert_eq!(Ask::Leave { follow: 6 }.encode(), [4, 0, 0, 0, 0, 0, 0, 6]);
+    let has = encode_news(6, &News::Has(vec![Mark::of(&id)]));
+    assert_eq!(
+        (&has[..TOLD_BYTES], &has[TOLD_BYTES..]),
+        (&[6, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 8][..], &id.digest()[..8])
+    );
+    assert_eq!(encode_news(6, &News::Members(vec![]))[0], 7);
     assert_eq!(Told::Block(0x0506).encode(9, 3), [1, 0, 0, 3, 0, 0, 0, 9, 0, 0, 5, 6]);
     assert_eq!(Told::Missing.encode(9, 3), [2, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, 0]);
     assert_eq!(Told::Later.encode(9, 3), [3, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, 0]);
@@ -63,7 +78,8 @@ fn wants_are_bounded_and_nothing_else_is_read_as_one() {
     }
     assert!(Ask::decode(head, &rest[1..]).is_err());
     assert!(Ask::decode(&[1, 0, 0, 1, 0, 0, 0, 0], &[0xff; ID_BYTES]).is_err(), "no content id");
-    assert!(Ask::rest_bytes(&[3, 0, 0, 0, 0, 0, 0, 0]).is_err(), "another kind");
+    assert!(Ask::rest_bytes(&[3, 0, 0, 2, 0, 0, 0, 0]).is_err(), "two trees at once");
+    assert!(Ask::rest_bytes(&[9, 0, 0, 0, 0, 0, 0, 0]).is_err(), "another kind");
 }
 
 #[test]
@@ -233,4 +249,63 @@ proptest! {
             prop_assert!(!answer.blocks.iter().any(|found| matches!(found, Found::Have(_))));
         }
     }
+}
+
+fn has(follow: u32, ids: &[ContentId]) -> Vec<u8> {
+    encode_news(follow, &News::Has(ids.iter().map(Mark::of).collect()))
+}
+
+#[test]
+fn what_is_told_of_a_tree_comes_between_the_blocks() {
+    let blocks = [block(0, 100), block(1, 100)];
+    let mut asking = asking(&blocks);
+    let (follow, _) = asking.follow(blocks[0].id()).unwrap();
+    let member = Member { peer: libp2p::PeerId::random(), addresses: Vec::new() };
+    let members = News::Members(vec![member]);
+    let came = [
+        sent(&blocks[0], 0, 0),
+        has(follow, &[]),
+        encode_news(follow, &members),
+        has(follow, &[blocks[1].id()]),
+        sent(&blocks[1], 0, 1),
+    ];
+    // In pieces, as it may come.
+    let mut answered = Vec::new();
+    for piece in came.concat().chunks(7) {
+        asking.take(piece, &mut answered).unwrap();
+    }
+    assert_eq!(answered, [(0, Answer { blocks: blocks.iter().map(have).collect(), busy: None })]);
+    let heard = asking.heard();
+    let marks = News::Has(vec![Mark::of(&blocks[1].id())]);
+    assert_eq!(heard, [(follow, News::Has(vec![])), (follow, members), (follow, marks)]);
+    assert!(asking.leave(follow).is_some() && asking.leave(follow).is_none());
+    assert!(take(&mut asking, &has(follow, &[blocks[1].id()])).is_ok(), "it was on its way");
+    assert_eq!(asking.heard(), []);
+}
+
+#[test]
+fn nobody_tells_more_of_a_tree_than_there_is() {
+    let id = block(0, 10).id();
+    let refused = |told: &dyn Fn(u32, usize) -> Vec<u8>| {
+        let mut asking = Asking::default();
+        let (follow, _) = asking.follow(id).unwrap();
+        (0..100_000).find(|n| take(&mut asking, &told(follow, *n)).is_err())
+    };
+    let marks = vec![id; crate::limits::SWARM_MARKS_AT_ONCE_MAX];
+    assert_eq!(refused(&|follow, _| has(follow, &marks)), Some(SWARM_MARKS_MAX / marks.len()));
+    assert_eq!(refused(&|follow, _| has(follow, &[])), Some(1), "that it fetches is said once");
+    let members = |count| {
+        let member = || Member { peer: libp2p::PeerId::random(), addresses: Vec::new() };
+        News::Members((0..count).map(|_| member()).collect())
+    };
+    assert_eq!(refused(&|follow, _| encode_news(follow, &members(1))), Some(SWARM_MEMBERS_MAX));
+    assert_eq!(refused(&|follow, _| encode_news(follow, &members(0))), Some(0));
+    assert_eq!(refused(&|follow, _| has(follow + 1, &[id])), Some(0), "nobody asked");
+    assert_eq!(refused(&|follow, _| Told::Has(17_000).encode(follow, 0).to_vec()), Some(0));
+    let mut asking = Asking::default();
+    let (follow, _) = asking.follow(id).unwrap();
+    asking.leave(follow);
+    let stale = (0..100_000).find(|_| take(&mut asking, &has(follow, &[id])).is_err());
+    assert_eq!(stale, Some(STALE_MAX));
+    assert_eq!((0..200).filter(|_| asking.follow(id).is_some()).count(), SWARM_FOLLOWED_MAX);
 }

@@ -1,6 +1,9 @@
 //! The peers that a retrieval may ask: found one after another, and then reached.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::{Multiaddr, PeerId};
@@ -12,6 +15,8 @@ use super::transport::Transport;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// Providers that are dialled at once.
 const CONNECTS_MAX: usize = 8;
+/// Those of them of whom only others who fetch the tree told: they may be invented.
+const CONNECTS_TOLD_MAX: usize = CONNECTS_MAX / 2;
 /// Providers of one retrieval.
 const PROVIDERS_MAX: usize = 64;
 
@@ -35,7 +40,11 @@ pub(super) struct Providers<T> {
     /// The peers that were found, and whether they claim to hold the content.
     known: BTreeMap<PeerId, bool>,
     waiting: Vec<(PeerId, Vec<Multiaddr>)>,
+    /// Those of whom others told.
+    told: Vec<(PeerId, Vec<Multiaddr>)>,
     connects: FuturesUnordered<BoxFuture<'static, (PeerId, bool)>>,
+    /// Dials to those of whom others told.
+    dialled: BTreeSet<PeerId>,
 }
 
 impl<T: Transport> Providers<T> {
@@ -47,7 +56,9 @@ impl<T: Transport> Providers<T> {
             looking: true,
             known: BTreeMap::new(),
             waiting: Vec::new(),
+            told: Vec::new(),
             connects: FuturesUnordered::new(),
+            dialled: BTreeSet::new(),
         }
     }
 
@@ -58,12 +69,16 @@ impl<T: Transport> Providers<T> {
         self.dial();
         tokio::select! { biased;
             Some((peer, reached)) = self.connects.next(), if !self.connects.is_empty() => {
+                self.dialled.remove(&peer);
                 reached.then_some(peer)
             }
             found = self.found.recv(), if self.looking => {
                 match found {
                     Some(Source { peer, addresses, claimed }) => {
-                        if self.known.len() < PROVIDERS_MAX && !self.known.contains_key(&peer) {
+                        // Who provides all of it may have been told of before.
+                        if let Some(known) = self.known.get_mut(&peer) {
+                            *known |= claimed;
+                        } else if self.known.len() < PROVIDERS_MAX {
                             self.known.insert(peer, claimed);
                             self.waiting.push((peer, addresses));
                         }
@@ -94,7 +109,7 @@ impl<T: Transport> Providers<T> {
 
     /// Whether nobody else will be reached.
     pub(super) fn is_exhausted(&self) -> bool {
-        !self.looking && self.connects.is_empty() && self.waiting.is_empty()
+        !self.looking && self.connects.is_empty() && self.waiting.is_empty() && self.told.is_empty()
     }
 
     /// Whether a peer says that it holds the content.
@@ -107,9 +122,25 @@ impl<T: Transport> Providers<T> {
         self.known
     }
 
+    /// Adds a peer of which another one told.
+    pub(super) fn add(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if self.known.len() < PROVIDERS_MAX && !self.known.contains_key(&peer) {
+            self.known.insert(peer, false);
+            self.told.push((peer, addresses));
+        }
+    }
+
     fn dial(&mut self) {
-        while self.connects.len() < CONNECTS_MAX && !self.waiting.is_empty() {
-            let (peer, addresses) = self.waiting.remove(0);
+        while self.connects.len() < CONNECTS_MAX {
+            let (peer, addresses) = if !self.waiting.is_empty() {
+                self.waiting.remove(0)
+            } else if !self.told.is_empty() && self.dialled.len() < CONNECTS_TOLD_MAX {
+                let (peer, addresses) = self.told.remove(0);
+                self.dialled.insert(peer);
+                (peer, addresses)
+            } else {
+                return;
+            };
             let transport = self.transport.clone();
             self.connects.push(
                 async move {

@@ -1,5 +1,8 @@
 //! One retrieval: the plan, the network and the store, joined.
 
+mod error;
+mod late;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
@@ -7,7 +10,10 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::PeerId;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use super::{
     held::{Held, Step},
@@ -15,17 +21,20 @@ use super::{
     protocol::{Answer, Arrived, Found, Request},
     providers::{Providers, Source},
     report::{Report, Served},
+    swarm::News,
+    swarming::Swarming,
     transport::{RequestFailure, Transport},
     wanted::{Contradiction, Places, Wanted},
 };
 use crate::{
-    code::Code,
     content::{Block, Codec, ContentId},
     network::Offload,
     package::unixfs::FilePart,
     reputation::Attempt,
     store::{self, Batch, Store},
 };
+
+pub use self::{error::Error, late::Late};
 
 /// Verified bytes in memory beyond which nothing more is asked for until some were written.
 const HELD_BYTES_MAX: usize = 32 << 20;
@@ -38,87 +47,6 @@ const LOST_PATIENCE: Duration = Duration::from_secs(120);
 const LOST_PAUSE: Duration = Duration::from_millis(500);
 const LOST_PAUSE_MAX: Duration = Duration::from_secs(5);
 
-/// What came of the requests that were unanswered when a retrieval ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Late {
-    /// Peers that claimed the content, brought nothing of it, and let their time run out, each with the moment at which it
-    /// was asked. Whether they could have answered is for the caller to say.
-    pub silent: BTreeMap<PeerId, Instant>,
-    /// Peers that sent other bytes than those of the block they were asked for, each with the first such block.
-    pub forged: BTreeMap<PeerId, ContentId>,
-}
-
-/// Why a retrieval ended without everything.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// Nobody provides the content.
-    #[error("nobody reachable provides it")]
-    NoProviders,
-    /// The providers lack some blocks.
-    #[error("none of the providers that were reached ({peers}) holds what is missing (blocks: {missing})")]
-    Missing {
-        /// Blocks that nobody had.
-        missing: usize,
-        /// Providers that were asked.
-        peers: usize,
-    },
-    /// The providers went away, and did not come back.
-    #[error("the providers that were reached ({peers}) do not answer any more (blocks missing: {missing})")]
-    Lost {
-        /// Blocks that are missing.
-        missing: usize,
-        /// Providers that are gone.
-        peers: usize,
-    },
-    /// Every provider sent wrong bytes.
-    #[error("the bytes that came do not match their hashes, and no honest provider was reached")]
-    Forged,
-    /// What was signed contradicts itself; whoever sent the blocks sent the right ones.
-    #[error(transparent)]
-    Contradiction(#[from] Contradiction),
-    /// The verified blocks were not written.
-    #[error("verified blocks were not written")]
-    Store(#[from] store::Error),
-    /// Work on the store did not end.
-    #[error("internal error: work on the store did not end")]
-    Unfinished,
-    /// The time ran out.
-    #[error("the time ran out; blocks still missing: {missing}")]
-    Timeout {
-        /// Blocks still wanted.
-        missing: usize,
-    },
-}
-
-impl Error {
-    /// The stable code of this error.
-    pub fn code(&self) -> Code {
-        match self {
-            Self::NoProviders | Self::Missing { .. } | Self::Lost { .. } => Code::NoProviders,
-            Self::Forged => Code::HashMismatch,
-            Self::Contradiction(error) => error.code(),
-            Self::Store(error) => error.code(),
-            Self::Timeout { .. } => Code::Timeout,
-            Self::Unfinished => Code::Failed,
-        }
-    }
-
-    /// What to do next.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::NoProviders | Self::Missing { .. } | Self::Lost { .. } => {
-                "Try again when more peers are connected: ggen marketplace p2p peer-list. What was fetched is kept.".to_owned()
-            }
-            Self::Forged => "Nothing was installed. The peers that sent them are refused from now on; try again to use others.".to_owned(),
-            Self::Contradiction(_) => "Nothing was installed. Its publisher has to release a corrected version.".to_owned(),
-            Self::Store(error) => error.hint(),
-            Self::Timeout { .. } => "Try again, or give more time with --timeout. What was fetched is kept.".to_owned(),
-            Self::Unfinished => "Look at the node's log: ggen marketplace p2p logs".to_owned(),
-        }
-    }
-}
-
 /// One retrieval of a tree: several calls of [`Session::get`] with the same providers.
 pub struct Session<T> {
     transport: T,
@@ -127,36 +55,16 @@ pub struct Session<T> {
     deadline: Instant,
     providers: Providers<T>,
     connected: Vec<PeerId>,
+    plan: Plan,
+    /// Times are counted from here.
+    started: Instant,
+    /// Those who fetch the same tree, where it is known which one that is.
+    swarm: Option<Swarming>,
     /// Is told of the blocks as they are written; not here while it is at work.
     sink: Option<Sink>,
     /// Requests that were still unanswered when everything was here.
     outstanding: FuturesUnordered<BoxFuture<'static, Landed>>,
     report: Report,
-}
-
-impl Late {
-    fn note(&mut self, peer: PeerId, want: &[ContentId], answer: &Answer, served: &mut Served) {
-        for (id, found) in want.iter().zip(&answer.blocks) {
-            match found {
-                Found::Have(_) => served.delivered = true,
-                // A peer is refused once for it; the retrieval itself saw to those that it knows of.
-                Found::Forged if served.forged.is_none() => {
-                    served.fault(Attempt::BadBlock);
-                    served.forged = Some(*id);
-                    self.forged.insert(peer, *id);
-                }
-                Found::Forged | Found::Missing | Found::Later => {}
-            }
-        }
-    }
-
-    /// Takes those out of the silent that brought something, if only too late to be of use, or that are charged already.
-    fn acquit(&mut self, report: &Report) {
-        let is_charged = |fault: Option<Attempt>| fault.is_some_and(|fault| fault != Attempt::CalledOff);
-        self.silent.retain(|peer, _| {
-            report.peers.get(peer).is_none_or(|served| !served.delivered && !is_charged(served.fault))
-        });
-    }
 }
 
 /// What is open for more, or why nothing was written.
@@ -165,20 +73,24 @@ type Wrote = (Result<Option<Batch>, store::Error>, Option<Sink>);
 /// Is told of verified blocks as they are written, beside the runtime.
 pub type Sink = Box<dyn FnMut(&Block) + Send>;
 
-/// What came back for one request.
-type Landed = (Ask, Result<Answer, RequestFailure>, Duration);
+/// What came back for one request; nothing where it was called off.
+type Landed = (Ask, Option<Result<Answer, RequestFailure>>, Duration);
 
 struct Run {
-    plan: Plan,
     places: Places,
     in_flight: FuturesUnordered<BoxFuture<'static, Landed>>,
     /// What came of the answers under way, and from whom; and how much of it the plan knows of.
     arriving: BTreeMap<RequestId, (PeerId, Arrived, u64)>,
+    /// Calls a request off.
+    stops: BTreeMap<RequestId, oneshot::Sender<()>>,
     held: Held,
     /// Takes what is appended and not durable yet; not here while something is being written.
     batch: Option<Batch>,
     writing: Option<BoxFuture<'static, Option<Wrote>>>,
     writing_bytes: usize,
+    /// What was appended and is not durable yet, and whether it is once what is being written was.
+    appended: Vec<ContentId>,
+    commits: bool,
     forged: bool,
     done: u64,
     /// When a block came last.
@@ -210,15 +122,25 @@ impl<T: Transport> Session<T> {
     ) -> Self {
         Self {
             providers: Providers::new(transport.clone(), found),
-            transport,
             store,
             offload,
             deadline,
             connected: Vec::new(),
+            plan: Plan::of(transport.own()),
+            started: Instant::now(),
+            swarm: None,
             sink: None,
             outstanding: FuturesUnordered::new(),
             report: Report::default(),
+            transport,
         }
+    }
+
+    /// Fetches a tree together with others who do: what is verified is served at once, and what they have is fetched from them.
+    #[must_use]
+    pub fn of_tree(mut self, tree: ContentId) -> Self {
+        self.swarm = Some(Swarming::join(&self.transport, tree));
+        self
     }
 
     /// Ends the retrieval and waits for what is still unanswered.
@@ -233,11 +155,14 @@ impl<T: Transport> Session<T> {
                 let began = Instant::now().checked_sub(took);
                 let served = report.peers.entry(ask.peer).or_default();
                 match answer {
-                    Ok(answer) => late.note(ask.peer, &ask.want, &answer, served),
-                    Err(RequestFailure::Timeout) if known.get(&ask.peer) == Some(&true) => {
+                    None => {}
+                    Some(Ok(answer)) => late.note(ask.peer, &ask.want, &answer, served),
+                    Some(Err(RequestFailure::Timeout))
+                        if served.claimed || known.get(&ask.peer) == Some(&true) =>
+                    {
                         late.silent.extend(began.map(|began| (ask.peer, began)));
                     }
-                    Err(_) => {}
+                    Some(Err(_)) => {}
                 }
             }
             late.acquit(&report);
@@ -272,23 +197,25 @@ impl<T: Transport> Session<T> {
         progress: &mut (dyn FnMut(u64) + Send),
     ) -> Result<(), Error> {
         let mut run = Run {
-            plan: Plan::default(),
             places: Places::default(),
             in_flight: FuturesUnordered::new(),
             arriving: BTreeMap::new(),
+            stops: BTreeMap::new(),
             held: Held::default(),
             batch: None,
             writing: None,
             writing_bytes: 0,
+            appended: Vec::new(),
+            commits: false,
             forged: false,
             done: 0,
-            came_at: Duration::ZERO,
+            came_at: self.started.elapsed(),
             attempts: 0,
             lost: 0,
         };
+        self.plan.begin();
         self.want(&mut run, wanted).await?;
         progress(run.done);
-        self.connected.iter().for_each(|peer| run.plan.peer(*peer));
         let outcome = self.drive(&mut run, progress).await;
         if matches!(outcome, Err(Error::Contradiction(_))) {
             // What nobody can install is of no use here.
@@ -307,49 +234,53 @@ impl<T: Transport> Session<T> {
         let owing: BTreeSet<PeerId> = run.arriving.values().map(|(peer, ..)| *peer).collect();
         let report = &self.report;
         let delivered = |peer: &PeerId| report.peers.get(peer).is_some_and(|served| served.delivered);
-        self.connected.sort_by_key(|peer| (owing.contains(peer), !delivered(peer)));
+        self.plan.prefer(|peer| (owing.contains(peer), !delivered(peer)));
     }
 
     async fn drive(&mut self, run: &mut Run, progress: &mut (dyn FnMut(u64) + Send)) -> Result<(), Error> {
-        let started = Instant::now();
-        while !run.plan.is_complete() {
+        let started = self.started;
+        while !self.plan.is_complete() {
+            run.held.hasten(self.swarm.as_ref().is_some_and(Swarming::is_followed));
             self.ask(run, started.elapsed());
-            let stuck = run.plan.stuck();
+            let stuck = self.plan.stuck();
             if !stuck.is_empty()
                 && self.providers.is_exhausted()
+                && !self.plan.is_hopeful(started.elapsed())
                 && !self.wait_for_the_lost(run, started.elapsed())
             {
                 return Err(self.shortage(run, stuck.len()));
             }
             // What is held is written when the write under way has ended, and not before.
             let due = run.held.due_at().filter(|_| run.writing.is_none());
-            let wake = run.plan.wake_at(started.elapsed()).into_iter().chain(due).min();
+            let wake = self.plan.wake_at(started.elapsed()).into_iter().chain(due).min();
             let wake = wake.map_or(self.deadline, |at| (started + at).min(self.deadline));
             let writing =
                 run.writing.as_mut().map_or(futures::future::pending().left_future(), |it| it.right_future());
             tokio::select! { biased;
-                written = writing => {
-                    self.sink = run.wrote(written)?;
-                }
+                written = writing => self.wrote(run, written)?,
                 Some(landed) = run.in_flight.next(), if !run.in_flight.is_empty() => {
                     self.landed(run, landed, started.elapsed()).await?;
                     progress(run.done);
                 }
                 reached = self.providers.next(), if !self.providers.is_exhausted() => {
                     if let Some(peer) = reached
-                        && run.plan.knows(&peer)
+                        && self.plan.knows(&peer)
                     {
                         tracing::debug!(%peer, "a provider is there again");
-                        run.plan.found_again(peer, started.elapsed());
+                        self.plan.found_again(peer, started.elapsed());
                     } else if let Some(peer) = reached {
                         self.connected.push(peer);
-                        run.plan.peer(peer);
+                        self.plan.peer(peer);
+                        if let Some(swarm) = &mut self.swarm {
+                            swarm.follow(&self.transport, peer);
+                        }
                     }
                 }
+                (peer, news) = next_news(&mut self.swarm) => self.heard(peer, news, started.elapsed()),
                 () = tokio::time::sleep_until(wake) => {
                     if Instant::now() >= self.deadline {
                         self.blame_the_silent(run, started.elapsed());
-                        return Err(Error::Timeout { missing: run.plan.outstanding() });
+                        return Err(Error::Timeout { missing: self.plan.outstanding() });
                     }
                 }
             }
@@ -371,7 +302,7 @@ impl<T: Transport> Session<T> {
                 Some(Attempt::BadBlock | Attempt::ProtocolViolation | Attempt::SizeViolation)
             )
         };
-        let mut lost = run.plan.lost();
+        let mut lost = self.plan.lost();
         lost.retain(|peer| self.report.peers.get(peer).is_none_or(|served| !broke(served)));
         run.lost = lost.len();
         if lost.is_empty() || now.saturating_sub(run.came_at) >= LOST_PATIENCE {
@@ -390,34 +321,82 @@ impl<T: Transport> Session<T> {
         // Ends: parts are smaller than what they are part of.
         while !wanted.is_empty() {
             let store = self.store.clone();
+            let mut here: BTreeSet<ContentId> = wanted.iter().map(Wanted::id).collect();
             let looked = self.offload.run(move || look(&store, wanted)).await;
             let (missing, parts, held) = looked.ok_or(Error::Unfinished)??;
             run.done += held;
             for it in missing {
-                run.plan.want(it.id(), it.bytes_guess());
+                here.remove(&it.id());
+                self.plan.want(it.id(), it.bytes_guess());
+            }
+            if let Some(swarm) = &self.swarm {
+                swarm.has(&here);
             }
             wanted = run.places.add(parts.into_iter().map(Wanted::Part).collect())?;
         }
         Ok(())
     }
 
-    fn ask(&self, run: &mut Run, now: Duration) {
+    /// Takes what a peer tells of the tree.
+    fn heard(&mut self, peer: PeerId, news: News, now: Duration) {
+        match news {
+            News::Has(marks) => self.plan.has(peer, &marks, now),
+            News::Members(members) => {
+                let own = self.transport.own();
+                for member in members.into_iter().filter(|member| member.peer != own) {
+                    self.plan.told_of(member.peer, now);
+                    self.providers.add(member.peer, member.addresses);
+                }
+            }
+            News::Ended => {}
+        }
+    }
+
+    /// Calls off what nobody waits for any more.
+    fn call_off(&mut self, run: &mut Run) {
+        for id in self.plan.cancelled() {
+            run.arriving.remove(&id);
+            if let Some(stop) = run.stops.remove(&id) {
+                let _ = stop.send(());
+            }
+        }
+    }
+
+    fn ask(&mut self, run: &mut Run, now: Duration) {
         for (id, (_, arrived, known)) in &mut run.arriving {
             // Whoever lets a few bytes drip is as good as silent.
             if arrived.bytes() >= *known + MOVED_BYTES {
                 *known = arrived.bytes();
-                run.plan.moved(*id, now);
+                self.plan.moved(*id, now);
             }
         }
         while run.held.bytes() + run.writing_bytes < HELD_BYTES_MAX
-            && let Some(ask) = run.plan.next(now)
+            && let Some(ask) = self.plan.next(now)
         {
+            if let Some(swarm) = &mut self.swarm {
+                swarm.follow(&self.transport, ask.peer);
+            }
+            // Who says that it has what it fetches itself claims that as well as one that provides all of it.
+            if ask.want.iter().any(|id| self.plan.claims(&ask.peer, id)) {
+                self.served(ask.peer).claimed = true;
+            }
             let (transport, request) = (self.transport.clone(), Request::new(ask.want.clone()));
+            let (stop, stopped) = oneshot::channel();
+            run.stops.insert(ask.id, stop);
             run.arriving.insert(ask.id, (ask.peer, request.arrived.clone(), 0));
             run.in_flight.push(
                 async move {
                     let started = Instant::now();
-                    let answer = transport.ask(ask.peer, request).await;
+                    let stopped = async {
+                        // A retrieval that has ended still waits for the answer.
+                        if stopped.await.is_err() {
+                            std::future::pending::<()>().await;
+                        }
+                    };
+                    let answer = tokio::select! { biased;
+                        () = stopped => None,
+                        answer = transport.ask(ask.peer, request) => Some(answer),
+                    };
                     (ask, answer, started.elapsed())
                 }
                 .boxed(),
@@ -428,6 +407,8 @@ impl<T: Transport> Session<T> {
     async fn landed(&mut self, run: &mut Run, landed: Landed, now: Duration) -> Result<(), Error> {
         let (ask, answer, took) = landed;
         run.arriving.remove(&ask.id);
+        run.stops.remove(&ask.id);
+        let Some(answer) = answer else { return Ok(()) };
         let served = self.served(ask.peer);
         served.spent += took;
         let answer = match answer {
@@ -448,12 +429,12 @@ impl<T: Transport> Session<T> {
                     RequestFailure::Closed => plan::Failure::Closed,
                     RequestFailure::Own => plan::Failure::Own,
                 };
-                run.plan.failed(ask.id, failure, now);
+                self.plan.failed(ask.id, failure, now);
                 return Ok(());
             }
         };
         if answer.blocks.is_empty() {
-            run.plan.failed(ask.id, plan::Failure::Busy(answer.busy.unwrap_or_default()), now);
+            self.plan.failed(ask.id, plan::Failure::Busy(answer.busy.unwrap_or_default()), now);
             return Ok(());
         }
         self.take(run, ask.id, ask.peer, ask.want, answer, now).await
@@ -481,14 +462,15 @@ impl<T: Transport> Session<T> {
             false => self.offload.run(read).await,
         };
         let Some((blocks, parts)) = read else {
-            run.plan.failed(request, plan::Failure::Own, now);
+            self.plan.failed(request, plan::Failure::Own, now);
             return Ok(());
         };
         let answers: Vec<_> = want.iter().zip(&blocks).map(|(id, found)| (*id, as_answer(found))).collect();
-        let came: BTreeSet<ContentId> = run.plan.answered(request, &answers, now).into_iter().collect();
+        let came: BTreeSet<ContentId> = self.plan.answered(request, &answers, now).into_iter().collect();
+        self.call_off(run);
         let claimed = self.providers.claims(&peer);
         let served = self.report.peers.entry(peer).or_default();
-        served.claimed = claimed;
+        served.claimed |= claimed;
         if !came.is_empty() {
             (run.came_at, run.attempts) = (now, 0);
             self.transport.credit(peer);
@@ -525,10 +507,24 @@ impl<T: Transport> Session<T> {
         }
     }
 
+    /// Notes that what was being written is, or that it was not, and tells others of what is durable now.
+    fn wrote(&mut self, run: &mut Run, written: Option<Wrote>) -> Result<(), Error> {
+        self.sink = run.wrote(written)?;
+        if run.commits {
+            let durable = std::mem::take(&mut run.appended);
+            if let Some(swarm) = &self.swarm {
+                swarm.has(&durable);
+            }
+        }
+        Ok(())
+    }
+
     /// Begins to write; nothing is being written.
     fn write(&mut self, run: &mut Run, step: Step) {
         let (store, batch, mut sink) = (self.store.clone(), run.batch.take(), self.sink.take());
         run.writing_bytes = step.bytes;
+        run.appended.extend(step.blocks.iter().map(Block::id));
+        run.commits = step.commit;
         let job = move || {
             let mut batch = batch.unwrap_or_else(|| store.batch());
             let put = step.blocks.into_iter().try_for_each(|block| {
@@ -549,7 +545,7 @@ impl<T: Transport> Session<T> {
         loop {
             if let Some(writing) = run.writing.take() {
                 let written = writing.await;
-                self.sink = run.wrote(written)?;
+                self.wrote(run, written)?;
             }
             let Some(rest) = run.held.rest() else { return Ok(()) };
             self.write(run, rest);
@@ -562,7 +558,7 @@ impl<T: Transport> Session<T> {
     fn blame_the_silent(&mut self, run: &Run, now: Duration) {
         let arriving = run.arriving.values().filter(|(_, arrived, _)| arrived.bytes() > 0);
         let sending: BTreeSet<PeerId> = arriving.map(|(peer, ..)| *peer).collect();
-        for (peer, is_silent) in run.plan.waiting_on(now) {
+        for (peer, is_silent) in self.plan.waiting_on(now) {
             let is_silent = is_silent && !sending.contains(&peer);
             self.served(peer).fault(if is_silent { Attempt::Timeout } else { Attempt::CalledOff });
         }
@@ -571,7 +567,7 @@ impl<T: Transport> Session<T> {
     fn served(&mut self, peer: PeerId) -> &mut Served {
         let claimed = self.providers.claims(&peer);
         let served = self.report.peers.entry(peer).or_default();
-        served.claimed = claimed;
+        served.claimed |= claimed;
         served
     }
 
@@ -585,6 +581,14 @@ impl<T: Transport> Session<T> {
         } else {
             Error::Missing { missing, peers: self.connected.len() }
         }
+    }
+}
+
+/// What is told next of the tree; nothing where it is not known which one it is.
+async fn next_news(swarm: &mut Option<Swarming>) -> (PeerId, News) {
+    match swarm {
+        Some(swarm) => swarm.next().await,
+        None => std::future::pending().await,
     }
 }
 

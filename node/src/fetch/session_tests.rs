@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    code::Code,
     fetch::memory::{Manner, Memory, Peer},
     limits::CHUNK_BYTES,
     package::unixfs,

@@ -10,7 +10,9 @@ use tokio::sync::mpsc;
 use super::{
     log,
     protocol::{Answer, Arrived, Request},
+    swarm::{News, Share},
 };
+use crate::content::ContentId;
 
 /// Reaches peers, and asks them.
 ///
@@ -30,6 +32,15 @@ pub trait Transport: Clone + Send + Sync + 'static {
         peer: PeerId,
         request: Request,
     ) -> impl Future<Output = Result<Answer, RequestFailure>> + Send;
+
+    /// This node.
+    fn own(&self) -> PeerId;
+
+    /// Has a connected peer tell of a tree, for as long as somebody takes it; [`News::Ended`] says that it does not, or no longer.
+    fn follow(&self, peer: PeerId, tree: ContentId, news: mpsc::Sender<(PeerId, News)>);
+
+    /// Says to those who ask here that this node fetches a tree, and what of it is here; nothing where there is no room.
+    fn share(&self, tree: ContentId) -> Option<Share>;
 
     /// Asks a connected peer for entries of a log. What comes goes to `frames`, one at a time as they are taken; `arrived` is
     /// told every byte. Ends after the last frame; where the receiver is dropped, the rest is given up.

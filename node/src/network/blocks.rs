@@ -20,12 +20,15 @@ use crate::{
     fetch::{
         RequestFailure,
         protocol::{Answer, Request},
+        swarm::{News, Trees},
     },
-    limits::FETCH_SERVED_PER_PEER_MAX,
+    limits::{FETCH_SERVED_PER_PEER_MAX, SWARM_FOLLOWED_MAX},
 };
 
 /// Streams that one peer may ask on at once: one, and that of a connection that is gone and has not ended yet.
 const STREAMS_PER_PEER_MAX: usize = 2;
+/// What waits for one stream, or goes to it and was not taken yet.
+const TASKS_MAX: usize = FETCH_SERVED_PER_PEER_MAX + SWARM_FOLLOWED_MAX;
 /// What the streams tell and the loop has not heard yet; they wait for it.
 pub(super) const TOLD_QUEUED_MAX: usize = 256;
 
@@ -41,17 +44,51 @@ pub(super) struct Order {
     pub(super) open: Arc<()>,
 }
 
+/// Somebody here wants to be told of a tree by a peer.
+#[derive(Debug)]
+pub(super) struct Interest {
+    pub(super) tree: ContentId,
+    /// Who; nobody any more where that is closed. What it has no room for is lost.
+    pub(super) news: mpsc::Sender<(PeerId, News)>,
+}
+
+impl Interest {
+    /// Says that nothing more is told.
+    pub(super) fn end(&self, peer: PeerId) {
+        let _ = self.news.try_send((peer, News::Ended));
+    }
+}
+
+/// What goes to a stream.
+#[derive(Debug)]
+pub(super) enum Task {
+    Ask(Order),
+    Follow(Interest),
+}
+
+impl Task {
+    /// Says that it is not done, for one reason or the other.
+    fn fail(self, peer: PeerId, failure: RequestFailure) {
+        match self {
+            Self::Ask(order) => drop(order.reply.send(Err(failure))),
+            Self::Follow(interest) => interest.end(peer),
+        }
+    }
+}
+
 /// What a stream tells the loop.
 #[derive(Debug)]
 pub(super) enum Told {
     /// A peer answered; whether with blocks.
     Answered { peer: PeerId, brings_blocks: bool },
     /// What was not asked any more when a stream ended.
-    Returned { peer: PeerId, order: Order },
+    Returned { peer: PeerId, task: Task },
     /// A stream on which this node asked has ended.
     Unasked { peer: PeerId, stream: u64 },
     /// A peer asks for blocks.
     Wanted { peer: PeerId, stream: u64, batch: u32, ids: Vec<ContentId> },
+    /// A peer follows a tree.
+    Followed { peer: PeerId, tree: ContentId },
     /// A batch was written.
     Gave { peer: PeerId, stream: u64, batch: u32 },
     /// A stream on which a peer asked has ended; where it broke the protocol, how.
@@ -62,9 +99,9 @@ pub(super) enum Told {
 #[derive(Debug, Default)]
 struct Asked {
     /// The stream, where there is one.
-    stream: Option<(u64, mpsc::Sender<Order>)>,
+    stream: Option<(u64, mpsc::Sender<Task>)>,
     /// What waits for one.
-    waiting: Vec<Order>,
+    waiting: Vec<Task>,
     open: Arc<()>,
 }
 
@@ -92,16 +129,18 @@ pub(super) struct Blocks {
     next: u64,
     /// Answers to others, of blocks and of logs: they share what room there is.
     pub(super) answering: Answering<AnswerId>,
+    /// Who fetches what.
+    pub(super) trees: Trees,
     bytes_sent: u64,
     tells: mpsc::Sender<Told>,
     told: mpsc::Receiver<Told>,
 }
 
 impl Blocks {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(trees: Trees) -> Self {
         let (tells, told) = mpsc::channel(TOLD_QUEUED_MAX);
         let (asked, giving) = Default::default();
-        Self { asked, giving, next: 0, answering: Answering::new(), bytes_sent: 0, tells, told }
+        Self { asked, giving, next: 0, answering: Answering::new(), trees, bytes_sent: 0, tells, told }
     }
 
     /// What a stream tells next. Cancel safe.
@@ -144,58 +183,65 @@ impl Blocks {
             return false;
         }
         let open = self.asked.entry(peer).or_default().open.clone();
-        self.order(peer, Order { request, reply, open })
+        self.order(peer, Task::Ask(Order { request, reply, open }))
+    }
+
+    /// Has a peer tell of a tree; whether a stream is to be opened for it.
+    pub(super) fn follow(&mut self, peer: PeerId, is_connected: bool, interest: Interest) -> bool {
+        self.returned(peer, is_connected, Task::Follow(interest))
     }
 
     /// Takes back what a stream did not ask any more; whether another one is to be opened.
-    pub(super) fn returned(&mut self, peer: PeerId, is_connected: bool, order: Order) -> bool {
+    pub(super) fn returned(&mut self, peer: PeerId, is_connected: bool, task: Task) -> bool {
         if is_connected {
-            return self.order(peer, order);
+            return self.order(peer, task);
         }
-        let _ = order.reply.send(Err(RequestFailure::Closed));
+        task.fail(peer, RequestFailure::Closed);
         false
     }
 
-    fn order(&mut self, peer: PeerId, order: Order) -> bool {
+    fn order(&mut self, peer: PeerId, task: Task) -> bool {
         let asked = self.asked.entry(peer).or_default();
-        let order = match &asked.stream {
-            Some((_, orders)) => match orders.try_send(order) {
+        let task = match &asked.stream {
+            Some((_, tasks)) => match tasks.try_send(task) {
                 Ok(()) => return false,
-                Err(mpsc::error::TrySendError::Full(order)) => {
-                    let _ = order.reply.send(Err(RequestFailure::Own));
+                Err(mpsc::error::TrySendError::Full(task)) => {
+                    task.fail(peer, RequestFailure::Own);
                     return false;
                 }
                 // It is ending.
-                Err(mpsc::error::TrySendError::Closed(order)) => order,
+                Err(mpsc::error::TrySendError::Closed(task)) => task,
             },
-            None => order,
+            None => task,
         };
         asked.stream = None;
-        asked.waiting.push(order);
+        if asked.waiting.len() >= TASKS_MAX {
+            task.fail(peer, RequestFailure::Own);
+            return false;
+        }
+        asked.waiting.push(task);
         asked.waiting.len() == 1
     }
 
     /// Takes a stream that stands now; yields its name and what it is to ask.
-    pub(super) fn opened(&mut self, peer: PeerId) -> (u64, mpsc::Receiver<Order>) {
-        let (orders, queue) = mpsc::channel(FETCH_SERVED_PER_PEER_MAX);
+    pub(super) fn opened(&mut self, peer: PeerId) -> (u64, mpsc::Receiver<Task>) {
+        let (tasks, queue) = mpsc::channel(TASKS_MAX);
         let stream = self.next;
         self.next += 1;
         let asked = self.asked.entry(peer).or_default();
-        for order in asked.waiting.drain(..) {
-            if let Err(mpsc::error::TrySendError::Full(order)) = orders.try_send(order) {
-                let _ = order.reply.send(Err(RequestFailure::Own));
+        for task in asked.waiting.drain(..) {
+            if let Err(mpsc::error::TrySendError::Full(task)) = tasks.try_send(task) {
+                task.fail(peer, RequestFailure::Own);
             }
         }
-        asked.stream = Some((stream, orders));
+        asked.stream = Some((stream, tasks));
         (stream, queue)
     }
 
     /// Tells who waits for a stream that there will be none.
     pub(super) fn not_opened(&mut self, peer: &PeerId) {
         let Some(asked) = self.asked.get_mut(peer) else { return };
-        for order in asked.waiting.drain(..) {
-            let _ = order.reply.send(Err(RequestFailure::Closed));
-        }
+        asked.waiting.drain(..).for_each(|task| task.fail(*peer, RequestFailure::Closed));
         self.forget(peer);
     }
 

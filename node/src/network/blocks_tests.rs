@@ -20,7 +20,7 @@ fn ask(blocks: &mut Blocks, peer: PeerId) -> (bool, oneshot::Receiver<Result<Ans
 
 #[test]
 fn a_peer_is_asked_no_more_at_once_than_it_reads() {
-    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
     let (reply, mut answer) = oneshot::channel();
     assert!(!blocks.ask(peer, false, request(), reply));
     assert_eq!(answer.try_recv().unwrap(), Err(RequestFailure::Unreachable));
@@ -31,7 +31,7 @@ fn a_peer_is_asked_no_more_at_once_than_it_reads() {
     assert_eq!(ask(&mut blocks, peer).1.try_recv().unwrap(), Err(RequestFailure::Own));
     assert_eq!(blocks.asked(), FETCH_SERVED_PER_PEER_MAX);
     let (_, mut orders) = blocks.opened(peer);
-    let order = orders.try_recv().unwrap();
+    let Task::Ask(order) = orders.try_recv().unwrap() else { panic!("another task") };
     let _ = order.reply.send(Ok(Answer::default()));
     drop(order.open);
     assert!(waiting[0].1.try_recv().unwrap().is_ok());
@@ -40,7 +40,7 @@ fn a_peer_is_asked_no_more_at_once_than_it_reads() {
 
 #[test]
 fn what_a_stream_did_not_ask_is_asked_on_the_next_one() {
-    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
     let (opens, mut answer) = ask(&mut blocks, peer);
     assert!(opens);
     let (stream, mut orders) = blocks.opened(peer);
@@ -52,14 +52,14 @@ fn what_a_stream_did_not_ask_is_asked_on_the_next_one() {
     blocks.unasked(&peer, stream);
     assert!(!blocks.returned(peer, true, order), "one is being opened");
     let (_, mut orders) = blocks.opened(peer);
-    let asked: Vec<Order> = std::iter::from_fn(|| orders.try_recv().ok()).collect();
+    let asked: Vec<Task> = std::iter::from_fn(|| orders.try_recv().ok()).collect();
     assert_eq!(asked.len(), 2);
     assert!(answer.try_recv().is_err() && second.try_recv().is_err(), "both still wait");
 }
 
 #[test]
 fn who_waits_for_a_stream_that_does_not_open_is_told() {
-    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
     let (_, mut answer) = ask(&mut blocks, peer);
     blocks.not_opened(&peer);
     assert_eq!(answer.try_recv().unwrap(), Err(RequestFailure::Closed));
@@ -68,7 +68,7 @@ fn who_waits_for_a_stream_that_does_not_open_is_told() {
 
 #[test]
 fn requests_are_bounded_in_all() {
-    let mut blocks = Blocks::new();
+    let mut blocks = Blocks::new(Trees::default());
     let mut waiting = Vec::new();
     for _ in 0..PENDING_MAX {
         waiting.push(ask(&mut blocks, PeerId::random()));
@@ -78,7 +78,7 @@ fn requests_are_bounded_in_all() {
 
 #[test]
 fn a_peer_has_a_few_streams_and_what_is_answered_there_ends_with_them() {
-    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
     let streams: Vec<_> = std::iter::from_fn(|| blocks.accepted(peer)).collect();
     assert_eq!(streams.len(), STREAMS_PER_PEER_MAX);
     assert!(blocks.accepted(PeerId::random()).is_some());
@@ -103,7 +103,7 @@ fn a_peer_has_a_few_streams_and_what_is_answered_there_ends_with_them() {
 
 #[test]
 fn what_is_still_to_be_read_keeps_its_room_when_its_stream_has_ended() {
-    let (mut blocks, peer) = (Blocks::new(), PeerId::random());
+    let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
     let mut begun = Vec::new();
     // A peer that opens a stream, asks, and ends it, again and again.
     for _ in 0..100 {
@@ -134,4 +134,20 @@ fn only_what_a_peer_sent_breaks_the_protocol() {
     // What the network says, and what the peer did.
     assert_eq!(of(io::ErrorKind::TimedOut.into()), RequestFailure::Closed);
     assert_eq!(of(io::Error::new(io::ErrorKind::TimedOut, Silence)), RequestFailure::Timeout);
+}
+
+#[test]
+fn who_wants_to_be_told_of_a_tree_hears_when_nobody_tells() {
+    let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
+    let (news, mut heard) = mpsc::channel(4 * TASKS_MAX);
+    let interest = || Interest { tree: ContentId::of(Codec::DagPb, b"tree"), news: news.clone() };
+    assert!(!blocks.follow(peer, false, interest()));
+    assert_eq!(heard.try_recv().unwrap(), (peer, News::Ended), "it is not connected");
+    assert!(blocks.follow(peer, true, interest()) && heard.try_recv().is_err());
+    assert!(!ask(&mut blocks, peer).0, "over the same stream");
+    (0..2 * TASKS_MAX).for_each(|_| assert!(!blocks.follow(peer, true, interest())));
+    let too_many = std::iter::from_fn(|| heard.try_recv().ok()).count();
+    assert_eq!(too_many, TASKS_MAX + 2, "no more wait than fit");
+    blocks.not_opened(&peer);
+    assert_eq!(std::iter::from_fn(|| heard.try_recv().ok()).count(), TASKS_MAX - 1);
 }

@@ -44,6 +44,7 @@ use super::{
     transport::{Base, authenticated},
 };
 use crate::{
+    fetch::swarm::Trees,
     limits::{COMMANDS_QUEUED_MAX, HEADS_INTERVAL, STREAMS_NEGOTIATING_MAX},
     peers::{limits::IDLE_TIMEOUT, trim},
     store::Store,
@@ -91,7 +92,7 @@ pub fn spawn(
             .with_substream_upgrade_protocol_override(Version::V1Lazy),
     );
     let exchanging = Exchanging::new(&store, offload)?;
-    let line = settings.line.clone();
+    let (line, trees) = (settings.line.clone(), Trees::default());
     let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (events, event_queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (heads, heads_read) = watch::channel(HeadsRead::default());
@@ -109,7 +110,7 @@ pub fn spawn(
         settling: 0,
         dialling: Dialling::default(),
         listening: Listening::default(),
-        blocks: Blocks::new(),
+        blocks: Blocks::new(trees.clone()),
         logs: Logs::default(),
         refusals: Refusals::default(),
         healing: Healing::new(),
@@ -121,7 +122,7 @@ pub fn spawn(
         line: line.clone(),
     };
     tokio::spawn(driver.run(command_queue));
-    Ok((Handle { local, commands, heads: heads_read, line }, event_queue))
+    Ok((Handle { local, commands, heads: heads_read, line, trees }, event_queue))
 }
 
 pub(super) struct Driver {
@@ -263,6 +264,7 @@ impl Driver {
             Command::Providers(root, deadline, found) => self.providers(root, deadline, found),
             Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
+            Command::Follow(peer, interest) => self.follow(peer, interest),
             Command::Log(peer, question, reply) => self.ask_log(peer, question, reply),
             Command::Credit(peer) => self.peers.credit(&peer, Instant::now()),
             Command::Refresh(reply) => self.refresh(reply),

@@ -6,13 +6,19 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::timeout,
+};
 
 use super::{
     blocks::Told,
@@ -20,8 +26,11 @@ use super::{
 };
 use crate::{
     content::ContentId,
-    fetch::protocol::{self, ASK_BYTES, Ask, Broken, Found, TOLD_BYTES},
-    limits::{FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX},
+    fetch::{
+        protocol::{self, ASK_BYTES, Ask, Broken, Found, TOLD_BYTES},
+        swarm::{Follow, Trees},
+    },
+    limits::{FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX, SWARM_FOLLOWED_MAX},
 };
 
 /// Batches of one stream that are read from the store, or written, at once.
@@ -93,6 +102,7 @@ impl Giving {
                 let is_over = self.waiting.len() < waiting;
                 Ok(is_over.then(|| protocol::Told::Over.encode(batch, 0)))
             }
+            Ask::Follow { .. } | Ask::Leave { .. } => Ok(None),
         }
     }
 
@@ -129,12 +139,56 @@ impl Giving {
     }
 }
 
+/// The trees that a peer follows over one stream.
+struct Following {
+    peer: PeerId,
+    trees: Trees,
+    wakes: Arc<Notify>,
+    follows: BTreeMap<u32, Follow>,
+}
+
+impl Following {
+    /// Takes what the peer says, where it is about a tree; yields one that it follows from now on.
+    fn told(&mut self, ask: &Ask) -> Result<Option<ContentId>, Broken> {
+        match ask {
+            Ask::Follow { follow, tree } => {
+                if self.follows.contains_key(follow) || self.follows.len() >= SWARM_FOLLOWED_MAX {
+                    return Err(Broken("a tree is followed twice, or too many are"));
+                }
+                // Where there is no room for it, it is told nothing.
+                let Some(it) = self.trees.follow(*tree, self.peer, self.wakes.clone()) else {
+                    return Ok(None);
+                };
+                self.follows.insert(*follow, it);
+                Ok(Some(*tree))
+            }
+            Ask::Leave { follow } => {
+                self.follows.remove(follow);
+                Ok(None)
+            }
+            Ask::Want { .. } | Ask::Cancel { .. } => Ok(None),
+        }
+    }
+
+    /// Writes what there is to tell, up to so many bytes.
+    fn tell(&mut self, out: &mut Vec<u8>, bytes_max: usize) {
+        for (name, follow) in &mut self.follows {
+            while out.len() < bytes_max
+                && let Some(news) = follow.tell()
+            {
+                out.extend(protocol::encode_news(*name, &news));
+            }
+        }
+    }
+}
+
 /// Answers a peer over a stream until it ends.
 pub(super) async fn give(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     (peer, stream_id): (PeerId, u64),
     mut portions: mpsc::Receiver<Portion>,
     tells: mpsc::Sender<Told>,
+    trees: Trees,
 ) {
     let (mut reader, mut writer) = stream.split();
     let (asks, mut asked) = mpsc::channel(ASKS_QUEUED_MAX);
@@ -152,10 +206,18 @@ pub(super) async fn give(
     };
     let write = async {
         let (mut giving, mut out, mut is_open) = (Giving::default(), Vec::new(), true);
+        let (wakes, follows) = (Arc::new(Notify::new()), BTreeMap::new());
+        let mut following = Following { peer, trees, wakes: wakes.clone(), follows };
         loop {
             while is_open && giving.has_room() {
                 match asked.try_recv() {
-                    Ok(ask) => out.extend(giving.told(ask).map_err(broken)?.into_iter().flatten()),
+                    Ok(ask) => {
+                        if let Some(tree) = following.told(&ask).map_err(broken)? {
+                            let followed = Told::Followed { peer, tree };
+                            tells.send(followed).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+                        }
+                        out.extend(giving.told(ask).map_err(broken)?.into_iter().flatten());
+                    }
                     Err(mpsc::error::TryRecvError::Disconnected) => is_open = false,
                     Err(mpsc::error::TryRecvError::Empty) => break,
                 }
@@ -164,6 +226,7 @@ pub(super) async fn give(
                 let wanted = Told::Wanted { peer, stream: stream_id, batch, ids };
                 tells.send(wanted).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
             }
+            following.tell(&mut out, GATHER_BYTES);
             // While one is written, the next ones are read.
             if let Some(Portion { batch, found }) = giving.ready() {
                 write(&mut writer, &mut out, batch, found).await?;
@@ -173,6 +236,8 @@ pub(super) async fn give(
             }
             if !out.is_empty() {
                 flush(&mut writer, &mut out).await?;
+                // There may be more to tell.
+                continue;
             }
             if !is_open && giving.is_empty() {
                 break;
@@ -184,9 +249,16 @@ pub(super) async fn give(
                     None => break,
                 },
                 ask = asked.recv(), if is_open && giving.has_room() => match ask {
-                    Some(ask) => out.extend(giving.told(ask).map_err(broken)?.into_iter().flatten()),
+                    Some(ask) => {
+                        if let Some(tree) = following.told(&ask).map_err(broken)? {
+                            let followed = Told::Followed { peer, tree };
+                            tells.send(followed).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+                        }
+                        out.extend(giving.told(ask).map_err(broken)?.into_iter().flatten());
+                    }
                     None => is_open = false,
                 },
+                () = wakes.notified() => {}
             }
         }
         Ok::<(), io::Error>(())

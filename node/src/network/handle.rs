@@ -8,12 +8,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Error, limiter::Line, logs::Question, snapshot::Snapshot};
+use super::{Error, blocks::Interest, limiter::Line, logs::Question, snapshot::Snapshot};
 use crate::{
     content::ContentId,
     fetch::{
         RequestFailure, Transport, log,
         protocol::{Answer, Arrived, Request},
+        swarm::{News, Share, Trees},
     },
     heads::lookup::Ended,
     identity::PublisherId,
@@ -85,6 +86,7 @@ pub(super) enum Command {
     Providers(ContentId, Instant, mpsc::Sender<Provider>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
+    Follow(PeerId, Interest),
     Log(PeerId, Question, oneshot::Sender<Result<(), RequestFailure>>),
     Credit(PeerId),
     Refresh(oneshot::Sender<()>),
@@ -143,6 +145,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) heads: watch::Receiver<HeadsRead>,
     pub(super) line: Line,
+    pub(super) trees: Trees,
 }
 
 /// How many of the connected peers' catalogues have been read.
@@ -486,6 +489,24 @@ impl Transport for Handle {
         asked.unwrap_or(Err(RequestFailure::Own))
     }
 
+    fn own(&self) -> PeerId {
+        self.local
+    }
+
+    fn follow(&self, peer: PeerId, tree: ContentId, news: mpsc::Sender<(PeerId, News)>) {
+        // Where the loop has too much to do, nothing is told.
+        let follow = Command::Follow(peer, Interest { tree, news });
+        if let Err(mpsc::error::TrySendError::Full(Command::Follow(_, interest))) =
+            self.commands.try_send(follow)
+        {
+            interest.end(peer);
+        }
+    }
+
+    fn share(&self, tree: ContentId) -> Option<Share> {
+        self.trees.share(tree)
+    }
+
     async fn read_log(
         &self,
         peer: PeerId,
@@ -537,7 +558,13 @@ mod tests {
     async fn nodes_that_took_a_head_count_although_others_still_let_it_wait() {
         let (commands, mut received) = mpsc::channel(1);
         let (_heads, read) = watch::channel(HeadsRead::default());
-        let handle = Handle { local: PeerId::random(), commands, heads: read, line: Line::default() };
+        let handle = Handle {
+            local: PeerId::random(),
+            commands,
+            heads: read,
+            line: Line::default(),
+            trees: Trees::default(),
+        };
         let driver = async {
             let Some(Command::PutRecord(_, _, _unanswered)) = received.recv().await else {
                 panic!("not stored")
@@ -553,7 +580,13 @@ mod tests {
     async fn a_loop_that_takes_no_commands_is_not_waited_for() {
         let (commands, received) = mpsc::channel(1);
         let (_heads, read) = watch::channel(HeadsRead::default());
-        let handle = Handle { local: PeerId::random(), commands, heads: read, line: Line::default() };
+        let handle = Handle {
+            local: PeerId::random(),
+            commands,
+            heads: read,
+            line: Line::default(),
+            trees: Trees::default(),
+        };
         let soon = Duration::from_millis(20);
         let unblock = || handle.tell(soon, Command::Unblock(PeerId::random()));
         unblock().await.unwrap();

@@ -8,13 +8,14 @@ use tokio::time::Instant;
 
 use super::{
     Event,
-    blocks::{Reply, Told},
+    blocks::{Interest, Reply, Told},
     dht::Answered,
     driver::Driver,
     giving::{self, Portion},
     intake::{Judged, Offered},
     limiter::Limited,
     logs::AnswerId,
+    peers::origin_of,
     streams, wanting,
 };
 use crate::{
@@ -95,17 +96,25 @@ impl Driver {
         }
     }
 
+    pub(super) fn follow(&mut self, peer: PeerId, interest: Interest) {
+        if self.blocks.follow(peer, self.peers.contains_key(&peer), interest) {
+            self.swarm.behaviour_mut().blocks.open(peer);
+        }
+    }
+
     pub(super) fn blocks_event(&mut self, event: streams::Event) {
         match event {
             streams::Event::Opened { peer, stream } => {
                 let (id, orders) = self.blocks.opened(peer);
                 let stream = Limited::new(stream, &self.line);
-                tokio::spawn(wanting::ask(stream, (peer, id), orders, self.blocks.tells()));
+                let origin = origin_of(&self.peers.reached_at(&peer));
+                tokio::spawn(wanting::ask(stream, (peer, id, origin), orders, self.blocks.tells()));
             }
             streams::Event::Accepted { peer, stream } => match self.blocks.accepted(peer) {
                 Some((id, portions)) => {
                     let stream = Limited::new(stream, &self.line);
-                    tokio::spawn(giving::give(stream, (peer, id), portions, self.blocks.tells()));
+                    let (tells, trees) = (self.blocks.tells(), self.blocks.trees.clone());
+                    tokio::spawn(giving::give(stream, (peer, id), portions, tells, trees));
                 }
                 None => tracing::debug!(%peer, "it opens more streams for blocks than it may"),
             },
@@ -121,8 +130,8 @@ impl Driver {
                     self.peers.transferred(&peer, Instant::now());
                 }
             }
-            Told::Returned { peer, order } => {
-                if self.blocks.returned(peer, self.peers.contains_key(&peer), order) {
+            Told::Returned { peer, task } => {
+                if self.blocks.returned(peer, self.peers.contains_key(&peer), task) {
                     self.swarm.behaviour_mut().blocks.open(peer);
                 }
             }
@@ -138,6 +147,11 @@ impl Driver {
                 } else {
                     self.blocks.give(stream, Portion { batch, found: None });
                 }
+            }
+            Told::Followed { peer, tree } => {
+                self.heard(&peer);
+                let addresses = self.peers.get(&peer).map_or(&[][..], |it| &it.told[..]);
+                self.blocks.trees.introduce(&tree, peer, addresses);
             }
             Told::Gave { peer, stream, batch } => {
                 let bytes = self.blocks.gave(stream, batch);

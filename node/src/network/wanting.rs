@@ -12,13 +12,15 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::blocks::{Order, Reply, Told};
+use super::blocks::{Interest, Order, Reply, Task, Told};
 use crate::{
     fetch::{
         RequestFailure,
         protocol::{Answer, Arrived, Asking, Found},
+        swarm::News,
     },
     limits::{FETCH_PROGRESS_BYTES, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT, FETCH_TIMEOUT_MAX},
+    peers::policy::{self, Origin},
 };
 
 /// How long a stream on which nothing is asked stays open.
@@ -55,8 +57,11 @@ enum End {
 
 /// The state of one stream.
 struct Wanting {
+    origin: Origin,
     asking: Asking,
     sent: BTreeMap<u32, Sent>,
+    /// Who is told of the trees that are followed.
+    follows: BTreeMap<u32, Interest>,
     /// What is to be written, and how much of it was.
     out: Vec<u8>,
     written: usize,
@@ -65,14 +70,15 @@ struct Wanting {
     idle_since: Instant,
 }
 
-/// Asks a peer over a stream until it ends; what was not asked by then goes back to the loop.
+/// Asks a peer over a stream until it ends; what was not asked by then goes back to the loop. `origin` says what the addresses are worth
+/// that it tells of.
 pub(super) async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-    (peer, stream_id): (PeerId, u64),
-    mut orders: mpsc::Receiver<Order>,
+    (peer, stream_id, origin): (PeerId, u64, Origin),
+    mut orders: mpsc::Receiver<Task>,
     tells: mpsc::Sender<Told>,
 ) {
-    let mut wanting = Wanting::new(Instant::now());
+    let mut wanting = Wanting::new(origin, Instant::now());
     let end = wanting.run(stream, peer, &mut orders, &tells).await;
     orders.close();
     if let End::Failed(failure) = end {
@@ -86,18 +92,21 @@ pub(super) async fn ask(
             }
         }
     }
+    wanting.follows.values().for_each(|interest| interest.end(peer));
     // The loop is gone where it takes nothing.
     let _ = tells.send(Told::Unasked { peer, stream: stream_id }).await;
-    while let Ok(order) = orders.try_recv() {
-        let _ = tells.send(Told::Returned { peer, order }).await;
+    while let Ok(task) = orders.try_recv() {
+        let _ = tells.send(Told::Returned { peer, task }).await;
     }
 }
 
 impl Wanting {
-    fn new(now: Instant) -> Self {
+    fn new(origin: Origin, now: Instant) -> Self {
         Self {
+            origin,
             asking: Asking::default(),
             sent: BTreeMap::new(),
+            follows: BTreeMap::new(),
             out: Vec::new(),
             written: 0,
             unflushed: false,
@@ -109,7 +118,7 @@ impl Wanting {
         &mut self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
         peer: PeerId,
-        orders: &mut mpsc::Receiver<Order>,
+        orders: &mut mpsc::Receiver<Task>,
         tells: &mpsc::Sender<Told>,
     ) -> End {
         let (mut reader, mut writer) = stream.split();
@@ -119,7 +128,8 @@ impl Wanting {
             let is_writing = self.written < self.out.len();
             tokio::select! { biased;
                 order = orders.recv(), if self.asking.open() < FETCH_SERVED_PER_PEER_MAX => match order {
-                    Some(order) => self.order(order, Instant::now()),
+                    Some(Task::Ask(order)) => self.order(order, Instant::now()),
+                    Some(Task::Follow(interest)) => self.follow(peer, interest),
                     // The loop has ended.
                     None => return End::Failed(RequestFailure::Own),
                 },
@@ -138,6 +148,7 @@ impl Wanting {
                     let (before, mut answered) = (self.asking.current(), Vec::new());
                     let taken = self.asking.take(came, &mut answered);
                     let last = answered.last().map(|(batch, _)| *batch);
+                    self.heard(peer);
                     if let Some(batch) = self.asking.current().or(last).or(before) {
                         self.came(batch, came.len(), Instant::now());
                     }
@@ -158,9 +169,14 @@ impl Wanting {
                 () = &mut due => {
                     let (now, at) = (Instant::now(), self.due());
                     if at <= now {
-                        return self.end(now);
+                        self.leave();
+                        if !self.sent.is_empty() || self.follows.is_empty() {
+                            return self.end(now);
+                        }
+                        // Whoever is told of something still listens.
+                        self.idle_since = now;
                     }
-                    due.as_mut().reset(at);
+                    due.as_mut().reset(self.due());
                 }
             }
         }
@@ -173,6 +189,42 @@ impl Wanting {
         let arrived = request.arrived;
         let sent = Sent { reply: Some(reply), arrived, since: now, moved: 0, moved_at: now, _open: open };
         self.sent.insert(batch, sent);
+    }
+
+    /// Has the peer tell of a tree.
+    fn follow(&mut self, peer: PeerId, interest: Interest) {
+        self.leave();
+        match self.asking.follow(interest.tree) {
+            Some((follow, message)) => {
+                self.out.extend(message);
+                self.follows.insert(follow, interest);
+            }
+            None => interest.end(peer),
+        }
+    }
+
+    /// Hands on what was told of trees.
+    fn heard(&mut self, peer: PeerId) {
+        for (follow, mut news) in self.asking.heard() {
+            if let News::Members(members) = &mut news {
+                for member in members {
+                    member.addresses.retain(|told| policy::acceptable(told, self.origin).is_ok());
+                }
+            }
+            if let Some(interest) = self.follows.get(&follow) {
+                let _ = interest.news.try_send((peer, news));
+            }
+        }
+    }
+
+    /// Follows no more what nobody listens to.
+    fn leave(&mut self) {
+        let over: Vec<u32> =
+            self.follows.iter().filter(|(_, it)| it.news.is_closed()).map(|(follow, _)| *follow).collect();
+        for follow in over {
+            self.follows.remove(&follow);
+            self.out.extend(self.asking.leave(follow).into_iter().flatten());
+        }
     }
 
     /// Tells the peer that nobody waits for a batch any more.

@@ -53,7 +53,7 @@ impl AsyncWrite for Pipe {
 
 /// A stream that is asked over, and the end of it that a peer has.
 struct Stage {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::Sender<Task>,
     told: mpsc::Receiver<Told>,
     peer: Pipe,
     open: Arc<()>,
@@ -64,7 +64,8 @@ fn stage() -> Stage {
     let (tells, told) = mpsc::channel(64);
     let (orders, queue) = mpsc::channel(FETCH_SERVED_PER_PEER_MAX);
     let own = Pipe { from, rest: Vec::new(), to };
-    tokio::spawn(ask(own, (PeerId::random(), 7), queue, tells));
+    let origin = Origin::Peer(policy::Scope::Loopback);
+    tokio::spawn(ask(own, (PeerId::random(), 7, origin), queue, tells));
     Stage { orders, told, peer: Pipe { from: theirs, rest: Vec::new(), to: theirs_to }, open: Arc::default() }
 }
 
@@ -75,7 +76,7 @@ impl Stage {
         let (reply, answers) = oneshot::channel();
         let request = Request::new(vec![block.id()]);
         let arrived = request.arrived.clone();
-        self.orders.send(Order { request, reply, open: self.open.clone() }).await.unwrap();
+        self.orders.send(Task::Ask(Order { request, reply, open: self.open.clone() })).await.unwrap();
         (answers, arrived)
     }
 
@@ -174,7 +175,7 @@ async fn a_forged_block_is_told_although_the_stream_breaks_after_it() {
 fn silence_is_counted_from_the_last_few_kilobytes_and_a_batch_takes_no_longer_than_it_may() {
     let start = Instant::now();
     let second = Duration::from_secs(1);
-    let mut wanting = Wanting::new(start);
+    let mut wanting = Wanting::new(Origin::User, start);
     assert_eq!(wanting.due(), start + IDLE);
     assert!(matches!(wanting.end(start + IDLE), End::Idle));
     let ask = |wanting: &mut Wanting, now| {

@@ -1,7 +1,10 @@
 //! Those who misbehave as providers: each claims to provide every tree that it hears of.
 
+use std::collections::BTreeSet;
+
 use ggen_marketplace::{
     content::{Block, ContentId},
+    limits::SWARM_MARKS_AT_ONCE_MAX,
     release::VerifiedHead,
 };
 use libp2p::PeerId;
@@ -54,6 +57,31 @@ pub(super) struct Withhold {
 impl Script for Withhold {
     fn learned(&mut self, stage: &mut Stage, head: &VerifiedHead) {
         stage.claim(head);
+    }
+
+    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
+        self.asked += 1;
+        if self.asked.is_multiple_of(2) {
+            stage.bit(Bite::Stalled, Some(peer));
+            return None;
+        }
+        stage.bites_with_answer(Bite::Withheld, peer);
+        Some(want.iter().map(|_| Sent::Missing).collect())
+    }
+}
+
+/// Says that it fetches every tree that somebody follows, and that it has whatever anybody asked it for. It has nothing, and leaves every
+/// other request unanswered.
+#[derive(Debug, Default)]
+pub(super) struct Lie {
+    asked: usize,
+    heard_of: BTreeSet<ContentId>,
+}
+
+impl Script for Lie {
+    fn has(&mut self, want: &[ContentId]) -> Vec<ContentId> {
+        self.heard_of.extend(want);
+        self.heard_of.iter().take(SWARM_MARKS_AT_ONCE_MAX).copied().collect()
     }
 
     fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {

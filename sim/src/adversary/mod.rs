@@ -28,7 +28,10 @@ use futures::StreamExt;
 use ggen_marketplace::{
     catalog,
     content::ContentId,
-    fetch::protocol::Told,
+    fetch::{
+        protocol::{Told, encode_news},
+        swarm::{Mark, News},
+    },
     network::{streams, transport},
     package::PackageId,
     release::VerifiedHead,
@@ -134,6 +137,10 @@ trait Script {
     fn blocks(&mut self, _: &mut Stage, _: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
         Some(want.iter().map(|_| Sent::Missing).collect())
     }
+    /// What it says that it has, to whoever follows a tree and asks for blocks.
+    fn has(&mut self, _: &[ContentId]) -> Vec<ContentId> {
+        Vec::new()
+    }
     /// Somebody asked something in the DHT, and has its answer.
     fn asked(&mut self, _: &mut Stage, _: &kad::InboundRequest) {}
     /// Somebody asks for heads; none is no answer at all.
@@ -205,6 +212,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::CorruptBlocks => Box::new(blocks::Corrupt::default()),
         ScriptKind::Withhold => Box::new(blocks::Withhold::default()),
         ScriptKind::Stall => Box::new(blocks::Stall),
+        ScriptKind::LieOfBlocks => Box::new(blocks::Lie::default()),
         ScriptKind::ForgeHeads => Box::new(forge::Forge::default()),
         ScriptKind::ReplayHeads => Box::new(replay::Replay),
         ScriptKind::AnotherMajor => Box::new(stranger::Stranger),
@@ -314,10 +322,18 @@ impl Stage {
 
     /// Answers a batch of wants as the script does.
     fn wanted(&mut self, script: &mut dyn Script, wanted: Wanted) {
-        let Wanted { peer, batch, ids, reply } = wanted;
-        let Some(sent) = script.blocks(self, peer, &ids) else { return };
-        let is_sent = reply.send(answer(batch, &sent)).is_ok();
-        self.answered(is_sent);
+        let Wanted { peer, batch, ids, follows, reply } = wanted;
+        let has: Vec<Mark> = script.has(&ids).iter().map(Mark::of).collect();
+        let claims = follows.iter().filter(|_| !has.is_empty());
+        let mut bytes: Vec<u8> =
+            claims.flat_map(|follow| encode_news(*follow, &News::Has(has.clone()))).collect();
+        // What is said of a request that stays open is said all the same.
+        let sent = script.blocks(self, peer, &ids);
+        bytes.extend(sent.iter().flat_map(|sent| answer(batch, sent)));
+        if !bytes.is_empty() {
+            let is_sent = reply.send(bytes).is_ok();
+            self.answered(is_sent && sent.is_some());
+        }
     }
 
     /// Remembers a head, and lets the script act on it, where it is valid and new.

@@ -102,6 +102,8 @@ pub(super) struct Wanted {
     pub(super) peer: PeerId,
     pub(super) batch: u32,
     pub(super) ids: Vec<ContentId>,
+    /// The trees that it wants to be told of over the same stream.
+    pub(super) follows: Vec<u32>,
     pub(super) reply: oneshot::Sender<Vec<u8>>,
 }
 
@@ -109,14 +111,27 @@ pub(super) struct Wanted {
 pub(super) async fn read_wants(peer: PeerId, stream: Stream, wanted: mpsc::Sender<Wanted>) -> io::Result<()> {
     let broken = |_| io::Error::from(io::ErrorKind::InvalidData);
     let (mut reader, mut writer) = stream.split();
+    let mut follows = Vec::new();
     loop {
         let mut head = [0; ASK_BYTES];
         reader.read_exact(&mut head).await?;
         let mut rest = vec![0; Ask::rest_bytes(&head).map_err(broken)?];
         reader.read_exact(&mut rest).await?;
-        let Ask::Want { batch, ids } = Ask::decode(&head, &rest).map_err(broken)? else { continue };
+        let (batch, ids) = match Ask::decode(&head, &rest).map_err(broken)? {
+            Ask::Want { batch, ids } => (batch, ids),
+            Ask::Follow { follow, .. } => {
+                follows.push(follow);
+                continue;
+            }
+            Ask::Leave { follow } => {
+                follows.retain(|it| *it != follow);
+                continue;
+            }
+            Ask::Cancel { .. } => continue,
+        };
         let (reply, answer) = oneshot::channel();
-        if wanted.send(Wanted { peer, batch, ids, reply }).await.is_err() {
+        let follows = follows.clone();
+        if wanted.send(Wanted { peer, batch, ids, follows, reply }).await.is_err() {
             return Ok(());
         }
         if let Ok(answer) = answer.await {

@@ -190,6 +190,8 @@ pub enum ScriptKind {
     CorruptBlocks,
     /// Claims to provide, and has nothing.
     Withhold,
+    /// Says that it has blocks that it has not.
+    LieOfBlocks,
     /// Takes requests and does not answer.
     Stall,
     /// Spreads heads that nobody signed.
@@ -612,6 +614,7 @@ impl ScriptKind {
         match self {
             Self::CorruptBlocks => "corrupt-blocks",
             Self::Withhold => "withhold",
+            Self::LieOfBlocks => "lie-of-blocks",
             Self::Stall => "stall",
             Self::ForgeHeads => "forge-heads",
             Self::ReplayHeads => "replay-heads",

@@ -1,6 +1,10 @@
 //! Many clients at once on one node.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    process::{Child, Stdio},
+    time::Duration,
+};
 
 use ggen_marketplace::control::{
     api::{Failure, PeerListRequest, PublishRequest, SearchRequest},
@@ -93,4 +97,41 @@ fn a_crowd_of_clients_is_served_and_every_package_has_one_order_of_versions() {
     assert_eq!(node.json(&["list"])["total"], CLIENTS / 4 * ROUNDS);
     let found = other.finds("crowd-0", "crowd-0", Duration::from_secs(30));
     assert!(found["version"].as_str().unwrap().starts_with("1."), "{found}");
+}
+
+/// Nodes that install at the same moment.
+const INSTALLERS: usize = 5;
+const FILES: usize = 4;
+const FILE_BYTES: usize = 2_000_000;
+
+#[test]
+fn a_publisher_sends_little_more_to_several_that_install_at_once_than_to_one() {
+    let author = Node::start(&[]);
+    author.run(&["config", "set", "limits.upload_bytes_per_second", "4000000"]).exits(0);
+    tree::bulk(&author.path("amber"), "amber", 91, FILES, FILE_BYTES);
+    author.json(&["publish", &author.text("amber")]);
+    let installers: Vec<Node> = (0..INSTALLERS).map(|_| Node::start(&[&author])).collect();
+    for node in &installers {
+        node.finds("nothing else holds", "amber", Duration::from_secs(20));
+    }
+    let sent = |node: &Node| node.json(&["status"])["bytes_sent"].as_u64().unwrap();
+    let before = sent(&author);
+    let install = |node: &Node| {
+        let mut command = node.command(&["install", "amber", "--to", &node.text("amber")]);
+        command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let installs: Vec<Child> = installers.iter().map(install).collect();
+    for mut install in installs {
+        assert!(install.wait().unwrap().success());
+    }
+    let package = (FILES * FILE_BYTES) as u64;
+    let of_author = sent(&author) - before;
+    let of_others: u64 = installers.iter().map(sent).sum();
+    assert!(of_author < package * 2, "{of_author} bytes of {package}, and {of_others} from the others");
+    assert!(of_author + of_others >= package * INSTALLERS as u64, "{of_author} and {of_others}");
+    assert!(of_author + of_others < package * (INSTALLERS as u64 + 1), "{of_author} and {of_others}: twice");
+    for node in &installers {
+        assert_eq!(node.json(&["verify"])["ok"], true);
+        node.is_well();
+    }
 }

@@ -169,8 +169,8 @@ impl Node {
         progress.report("finding providers", 0, None, "peers");
         let (sources, kept_out) = self.sources_and_others(release.root, deadline, Looking::Twice);
         let [sources, of_log] = self.shared(sources);
-        let mut session =
-            Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
+        let session = Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
+        let mut session = session.of_tree(release.root);
         let (fetched, history) = {
             let blocks = self.fetch(&mut session, head, release, (target, manner), progress);
             match chosen.is_of_part {

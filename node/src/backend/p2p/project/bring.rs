@@ -207,8 +207,9 @@ impl Node {
 
     async fn bring_tree(&self, it: Brought, how: How, tally: Tally) -> Result<u64, Failure> {
         let (sources, kept_out) = self.sources_and_others(it.release.root, how.deadline, Looking::Twice);
-        let mut session =
+        let session =
             Session::new(self.network.clone(), self.store.clone(), self.offload, how.deadline, sources);
+        let mut session = session.of_tree(it.release.root);
         let wanted = it.manifest.files().iter().map(|file| Wanted::Part(file.whole())).collect();
         let mut before = 0;
         let mut tell = |done: u64| {

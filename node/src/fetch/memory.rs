@@ -64,14 +64,16 @@ pub(super) struct Memory {
     peers: Arc<BTreeMap<PeerId, Peer>>,
     round_trip: Duration,
     own: PeerId,
-    trees: Trees,
+    pub(super) trees: Trees,
+    /// What peers tell of a tree that is followed there.
+    pub(super) tells: BTreeMap<PeerId, Vec<News>>,
     seen: Arc<Mutex<Seen>>,
 }
 
 impl Memory {
     pub(super) fn new(peers: impl IntoIterator<Item = (PeerId, Peer)>, round_trip: Duration) -> Self {
-        let (seen, trees, own) = (Arc::default(), Trees::default(), PeerId::random());
-        Self { peers: Arc::new(peers.into_iter().collect()), round_trip, own, trees, seen }
+        let (seen, trees, own, tells) = (Arc::default(), Trees::default(), PeerId::random(), BTreeMap::new());
+        Self { peers: Arc::new(peers.into_iter().collect()), round_trip, own, trees, tells, seen }
     }
 
     pub(super) fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
@@ -137,7 +139,11 @@ impl Transport for Memory {
         self.own
     }
 
-    fn follow(&self, _: PeerId, _: ContentId, _: mpsc::Sender<(PeerId, News)>) {}
+    fn follow(&self, peer: PeerId, _: ContentId, news: mpsc::Sender<(PeerId, News)>) {
+        for told in self.tells.get(&peer).into_iter().flatten() {
+            news.try_send((peer, told.clone())).unwrap();
+        }
+    }
 
     fn share(&self, tree: ContentId) -> Option<Share> {
         self.trees.share(tree)

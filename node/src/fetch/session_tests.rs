@@ -1,7 +1,10 @@
 use super::*;
 use crate::{
     code::Code,
-    fetch::memory::{Manner, Memory, Peer},
+    fetch::{
+        memory::{Manner, Memory, Peer},
+        swarm::Mark,
+    },
     limits::CHUNK_BYTES,
     package::unixfs,
 };
@@ -40,6 +43,36 @@ async fn a_provider_that_is_gone_for_a_moment_is_waited_for_as_long_as_there_is_
 async fn a_provider_that_forges_is_not_waited_for() {
     let (outcome, is_here) = fetched(Manner::Forging, Duration::from_secs(20)).await;
     assert!(matches!(outcome, Err(Error::Forged)) && !is_here, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn who_fetches_the_same_is_asked_for_what_it_has_told_of_what_comes_and_not_believed() {
+    let blocks: Vec<Block> = (0..24).map(|n| Block::new(Codec::Raw, vec![n; 100_000])).collect();
+    let [whole, partial, liar] = [(); 3].map(|()| PeerId::random());
+    let holding = |blocks: &[Block]| {
+        let store = Store::in_memory().unwrap();
+        store.put_blocks(blocks).unwrap();
+        Peer { store, manner: Manner::Honest }
+    };
+    let peers = [(whole, holding(&blocks)), (partial, holding(&blocks[..12])), (liar, holding(&[]))];
+    let mut network = Memory::new(peers, Duration::from_millis(1));
+    let marks = |blocks: &[Block]| News::Has(blocks.iter().map(|block| Mark::of(&block.id())).collect());
+    network.tells.insert(partial, vec![marks(&blocks[..12])]);
+    network.tells.insert(liar, vec![marks(&blocks)]);
+    let tree = id(b"tree");
+    let mut follow = network.trees.follow(tree, whole, std::sync::Arc::default()).unwrap();
+    let (found, ours) = (Memory::found(&[partial, liar, whole]), Store::in_memory().unwrap());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut session = Session::new(network, ours.clone(), Offload::Inline, deadline, found).of_tree(tree);
+    let wanted = blocks.iter().map(|block| Wanted::Block { id: block.id(), bytes_max: 100_000 }).collect();
+    session.get(wanted, &mut |_| {}).await.unwrap();
+    let brought = |peer| session.report().peers.get(&peer).map_or(0, |served| served.blocks);
+    assert!(brought(partial) > 0 && brought(liar) == 0, "{:?}", session.report());
+    assert_eq!(brought(partial) + brought(whole), 24);
+    assert!(blocks.iter().all(|block| ours.has(&block.id()).unwrap()));
+    let told = std::iter::from_fn(|| follow.tell());
+    let told = told.filter_map(|news| if let News::Has(marks) = news { Some(marks.len()) } else { None });
+    assert_eq!(told.sum::<usize>(), 24, "who follows it here knows all that came");
 }
 
 #[test]

@@ -123,3 +123,25 @@ async fn messages_are_read_one_after_another_and_no_further_than_their_bounds() 
     let too_many = [&[1, 0][..], &(FETCH_IDS_MAX as u16 + 1).to_be_bytes(), &[0; 4]].concat();
     assert!(read(&mut Cursor::new(too_many), &busy).await.is_err());
 }
+
+#[test]
+fn a_peer_follows_a_bounded_number_of_trees_each_once_and_is_told_of_them_until_it_leaves() {
+    let (trees, tree) = (Trees::default(), ContentId::of(Codec::DagPb, b"tree"));
+    let (peer, wakes) = (PeerId::random(), Arc::new(Notify::new()));
+    let mut following = Following { peer, trees: trees.clone(), wakes, follows: BTreeMap::new() };
+    assert_eq!(following.told(&Ask::Follow { follow: 1, tree }), Ok(Some(tree)));
+    assert!(following.told(&Ask::Follow { follow: 1, tree }).is_err(), "under one name");
+    let mut out = Vec::new();
+    following.tell(&mut out, GATHER_BYTES);
+    assert!(out.is_empty(), "nothing is known of it");
+    let share = trees.share(tree).unwrap();
+    share.has(&[tree]);
+    following.tell(&mut out, GATHER_BYTES);
+    assert_eq!(out.len(), TOLD_BYTES + 8);
+    following.told(&Ask::Leave { follow: 1 }).unwrap();
+    assert!(!share.is_followed());
+    let most = (0..u32::MAX).find(|n| following.told(&Ask::Follow { follow: *n, tree }).is_err());
+    assert_eq!(most, Some(u32::try_from(SWARM_FOLLOWED_MAX).unwrap()));
+    drop(following);
+    assert!(!share.is_followed(), "it ends with the stream");
+}

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use libp2p::PeerId;
 
-use super::{Ask, COPIES_OF_SILENT_MAX, Flight, Plan, RequestId, members::Members};
+use super::{Ask, COPIES_OF_SILENT_MAX, Flight, Plan, RequestId, members::Members, peer::Peer};
 use crate::{content::ContentId, limits::FETCH_IDS_MAX};
 
 /// Bytes that one request asks for; the answer's own bound is not far above.
@@ -73,7 +73,7 @@ impl Plan {
 
     /// Until when what belongs to others is left to them: as long as they bring as much as who has all of it did.
     pub(super) fn shares_until(&self) -> Option<Duration> {
-        let beat = self.members.as_ref().map_or(Duration::ZERO, Members::beat);
+        let beat = self.beat();
         self.done_at.map(|at| at + SHARE_PATIENCE + beat.saturating_mul(self.from_members.saturating_add(1)))
     }
 
@@ -120,10 +120,14 @@ impl Plan {
         taken
     }
 
+    /// How often a block came from who has all of them.
+    fn beat(&self) -> Duration {
+        self.members.as_ref().map_or(Duration::ZERO, Members::beat)
+    }
+
     /// How long what belongs to others is waited for.
     pub(super) fn help_after(&self) -> Duration {
-        let beat = self.members.as_ref().map_or(Duration::ZERO, Members::beat);
-        (beat * 2).clamp(*HELP_AFTER.start(), *HELP_AFTER.end())
+        (self.beat() * 2).clamp(*HELP_AFTER.start(), *HELP_AFTER.end())
     }
 
     /// Whether one who has all may be asked for what belongs to others, or is on its way from them.
@@ -215,8 +219,13 @@ impl Plan {
     /// silent.
     pub(super) fn late_from(&self, flight: &Flight) -> Duration {
         let usual = self.peers.get(&flight.peer).and_then(|peer| peer.pace.late_after());
+        // Who fetches too has many others to serve, and its first block may take as long as those of who has all.
+        let least = match self.peers.get(&flight.peer).is_some_and(Peer::is_partial) {
+            true => self.beat() * 3,
+            false => Duration::ZERO,
+        };
         let late = flight.sent.at + usual.unwrap_or(HEDGE_AFTER);
-        late.min(self.silent_from(flight))
+        late.min(self.silent_from(flight)).max(flight.sent.at + least)
     }
 
     /// When the peer of a request counts as silent, if nothing comes from it until then.

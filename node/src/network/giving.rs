@@ -211,13 +211,7 @@ pub(super) async fn give(
         loop {
             while is_open && giving.has_room() {
                 match asked.try_recv() {
-                    Ok(ask) => {
-                        if let Some(tree) = following.told(&ask).map_err(broken)? {
-                            let followed = Told::Followed { peer, tree };
-                            tells.send(followed).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
-                        }
-                        out.extend(giving.told(ask).map_err(broken)?.into_iter().flatten());
-                    }
+                    Ok(ask) => take(ask, &mut giving, &mut following, &mut out, &tells).await?,
                     Err(mpsc::error::TryRecvError::Disconnected) => is_open = false,
                     Err(mpsc::error::TryRecvError::Empty) => break,
                 }
@@ -249,13 +243,7 @@ pub(super) async fn give(
                     None => break,
                 },
                 ask = asked.recv(), if is_open && giving.has_room() => match ask {
-                    Some(ask) => {
-                        if let Some(tree) = following.told(&ask).map_err(broken)? {
-                            let followed = Told::Followed { peer, tree };
-                            tells.send(followed).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
-                        }
-                        out.extend(giving.told(ask).map_err(broken)?.into_iter().flatten());
-                    }
+                    Some(ask) => take(ask, &mut giving, &mut following, &mut out, &tells).await?,
                     None => is_open = false,
                 },
                 () = wakes.notified() => {}
@@ -274,6 +262,22 @@ pub(super) async fn give(
     }
     // The loop is gone where it takes nothing.
     let _ = tells.send(Told::Ended { peer, stream: stream_id, broke }).await;
+}
+
+/// Takes what the peer says, and writes down what to say at once.
+async fn take(
+    ask: Ask,
+    giving: &mut Giving,
+    following: &mut Following,
+    out: &mut Vec<u8>,
+    tells: &mpsc::Sender<Told>,
+) -> io::Result<()> {
+    if let Some(tree) = following.told(&ask).map_err(broken)? {
+        let followed = Told::Followed { peer: following.peer, tree };
+        tells.send(followed).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+    }
+    out.extend(giving.told(ask).map_err(broken)?.into_iter().flatten());
+    Ok(())
 }
 
 /// Reads one message; none where there will be no more. The first byte of it may take long, the rest may not.

@@ -54,10 +54,10 @@ async fn who_fetches_the_same_is_asked_for_what_it_has_told_of_what_comes_and_no
         store.put_blocks(blocks).unwrap();
         Peer { store, manner: Manner::Honest }
     };
-    let peers = [(whole, holding(&blocks)), (partial, holding(&blocks[..12])), (liar, holding(&[]))];
+    let peers = [(whole, holding(&blocks)), (partial, holding(&blocks)), (liar, holding(&[]))];
     let mut network = Memory::new(peers, Duration::from_millis(1));
     let marks = |blocks: &[Block]| News::Has(blocks.iter().map(|block| Mark::of(&block.id())).collect());
-    network.tells.insert(partial, vec![marks(&blocks[..12])]);
+    network.tells.insert(partial, vec![marks(&blocks)]);
     network.tells.insert(liar, vec![marks(&blocks)]);
     let tree = id(b"tree");
     let mut follow = network.trees.follow(tree, whole, std::sync::Arc::default()).unwrap();

@@ -19,7 +19,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// All operations fail after so many of them: whoever is killed does nothing more.
+    /// All operations fail after so many of them: a process that is killed does nothing more.
     #[cfg(test)]
     pub(super) fn killed_after(operations: u64) -> Self {
         Self { left: Some(operations), heals: false }
@@ -52,10 +52,14 @@ impl Disk {
         fs::rename(from, to)
     }
 
-    /// Writes a new file and brings it to the disk.
+    /// Writes a new file in the place of the one that may be there, and brings it to the disk. A link is replaced, not followed.
     pub(super) fn write(&mut self, path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         self.step()?;
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
         file.write_all(bytes)?;
         file.sync_all()
     }

@@ -32,7 +32,7 @@ pub enum Error {
         why: String,
     },
     /// The lock file is wrong.
-    #[error("{} is not a lock file, line {line}: {why}", path.display())]
+    #[error("{} is not a lock file{}: {why}", path.display(), at(*line))]
     Lock {
         /// The file.
         path: PathBuf,
@@ -103,6 +103,11 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+}
+
+/// Names a line, unless the file as a whole is meant.
+fn at(line: usize) -> String {
+    if line == 0 { String::new() } else { format!(", line {line}") }
 }
 
 impl Error {

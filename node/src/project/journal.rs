@@ -1,7 +1,7 @@
 //! What a change of a project is about to do, written down before it does it.
 //!
 //! It stands beside the `gpack.toml`, whatever folder the packages are in. As soon as it is there, the change will be made:
-//! whoever finds it carries it to its end. It is read as what others may have written: every name in it is checked.
+//! a command that finds it carries it to its end. It is read as what others may have written: every name in it is checked.
 
 use std::{
     fs::File,

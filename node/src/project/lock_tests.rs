@@ -93,7 +93,8 @@ fn what_no_program_wrote_is_refused_with_its_line() {
             other => panic!("{why}, line {line}: {other:?}"),
         }
     }
-    assert!(Lock::parse(Path::new("x"), b"\xff").is_err());
+    let whole = Lock::parse(Path::new("x"), b"\xff").unwrap_err().to_string();
+    assert_eq!(whole, "x is not a lock file: it is not UTF-8", "a line is named only where one is meant");
     assert!(Lock::parse(Path::new("x"), &vec![b'#'; LOCK_BYTES_MAX + 1]).is_err());
 }
 
@@ -147,7 +148,7 @@ fn two_branches_that_each_add_a_package_merge_with_plain_git() {
             let mut both = ours.packages.clone();
             both.extend(theirs.packages.clone());
             assert_eq!(lock, Lock { packages: both });
-            assert_eq!(lock.to_text().as_bytes(), merged.stdout, "nothing is left to be written anew");
+            assert_eq!(lock.to_text().as_bytes(), merged.stdout, "nothing is left to be written again");
             clean += 1;
         } else {
             assert!(is_adjacent, "a conflict without need:\n{}", String::from_utf8_lossy(&merged.stdout));

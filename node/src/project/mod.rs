@@ -6,7 +6,7 @@
 //! of them or none, and [`Guard`] keeps a second installation out meanwhile.
 //!
 //! **Invariant:** knows nothing of networks, stores and runtimes. What stands in the files of a project is not trusted: it
-//! names what is wanted, and whoever brings it verifies it. No folder is removed that holds anything its user wrote.
+//! names what is wanted, and the part that brings it verifies it. No folder is removed that holds anything its user wrote.
 
 mod disk;
 mod error;

@@ -300,7 +300,7 @@ impl Planner {
                     return Some(Fact::Versions(Versions::All(only(&locked.version))));
                 }
                 let versions = match (self.versions.get(package)?.clone(), locked) {
-                    // What is locked is known to be there, whoever can be asked now.
+                    // What is locked is known to be there, no matter who can be asked now.
                     (Versions::Unchecked(why), Some(locked)) => Versions::Some(only(&locked.version), why),
                     (versions, _) => self.narrowed(package, versions),
                 };

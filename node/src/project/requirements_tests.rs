@@ -29,6 +29,15 @@ fn an_empty_file_is_a_project_and_gets_what_is_added() {
 }
 
 #[test]
+fn a_misspelt_table_is_not_taken_for_a_project_that_needs_nothing() {
+    for bad in ["[dependancies]", "[package.dependencie]", "[alias]\n[aliasses]", "[projects]"] {
+        let refused = Requirements::parse("gpack.toml".into(), bad.as_bytes().to_vec()).unwrap_err();
+        assert!(refused.to_string().contains("did you mean"), "{bad}: {refused}");
+    }
+    parse("licence = 'MIT'\n[badges]\n");
+}
+
+#[test]
 fn a_comment_alone_stays_at_the_top() {
     let one = id(1, "a");
     let added = parse("# A project\n").with(&one, &range("^1"), None).unwrap();
@@ -92,6 +101,15 @@ fn a_folder_never_leads_out_of_the_project() {
         let text = format!("[project]\nfolder = \"{bad}\"\n");
         let parsed = Requirements::parse("gpack.toml".into(), text.into_bytes());
         assert!(matches!(parsed, Err(Error::Gpack(gpack::Error::Invalid { .. }))), "{bad:?}");
+    }
+    // What a project consists of itself would be written over, or taken away.
+    let own = [crate::project::LOCK_FILE, crate::project::journal::FOLDER, "gpack.toml"];
+    for bad in
+        own.map(str::to_owned).into_iter().chain(own.map(|own| format!("{}/below", own.to_uppercase())))
+    {
+        let text = format!("[project]\nfolder = \"{bad}\"\n");
+        let refused = Requirements::parse("gpack.toml".into(), text.into_bytes());
+        assert!(refused.is_err(), "{bad}: {refused:?}");
     }
     assert_eq!(parse("[project]\nfolder = \"a/b c\"\n").project().folder, Path::new("a/b c"));
 }

@@ -29,6 +29,8 @@ use crate::{content::ContentId, package::PackageId};
 const OWN: &str = ".ggen";
 /// Where folders go that somebody changed and that are replaced.
 const KEPT: &str = ".kept";
+/// What may be no link in the folder of the packages: whatever stands in these is written, moved and removed.
+const OWN_FOLDERS: [&str; 4] = [OWN, ".ggen/next", ".ggen/old", KEPT];
 const INDEX: &str = "index.json";
 const INDEX_FORMAT: u64 = 1;
 /// Folders of one name that are kept beside each other.
@@ -139,19 +141,10 @@ impl<'g> Site<'g> {
         let folder = guard.root().join(relative);
         let bad = |why| Error::Folder { path: folder.clone(), why };
         let relative = relative.to_str().ok_or_else(|| bad("its name is not text"))?.to_owned();
-        // Of a project that was copied from others, no link may say where its packages go.
-        for above in folder.ancestors().take_while(|above| *above != guard.root()) {
-            match fs::symlink_metadata(above) {
-                Ok(metadata) if metadata.is_symlink() => {
-                    return Err(bad("it is a link, or stands behind one"));
-                }
-                Ok(metadata) if !metadata.is_dir() => return Err(bad("a file is in the way")),
-                Ok(_) => {}
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-                Err(error) => return Err(Error::io("read", above, error)),
-            }
-        }
+        // Of a project that was copied from others, no link may say where its packages go, or what is removed beside them.
+        let above = folder.ancestors().take_while(|above| *above != guard.root()).map(Path::to_owned);
+        let inside = OWN_FOLDERS.iter().map(|own| folder.join(own));
+        above.chain(inside).try_for_each(|path| refuse_link(&path))?;
         Ok(Self { guard, relative, folder, disk })
     }
 
@@ -188,13 +181,12 @@ impl<'g> Site<'g> {
     /// # Errors
     /// [`Error::Io`].
     pub fn prepare(&mut self) -> Result<(), Error> {
-        let made = !exists(&self.folder).map_err(|error| Error::io("read", &self.folder, error))?;
-        let next = self.own("next");
+        let (ignores, next) = (self.folder.join(".gitignore"), self.own("next"));
         let mut prepared = || {
             self.disk.make_folder(&self.folder, 0o755)?;
-            if made {
-                // Neither git nor a publication takes what others published.
-                self.disk.write(&self.folder.join(".gitignore"), b"*\n", 0o644)?;
+            // Neither git nor a publication takes what others published, unless a person says otherwise in this file.
+            if !exists(&ignores)? {
+                self.disk.write(&ignores, b"*\n", 0o644)?;
             }
             self.disk.remove(&next)?;
             self.disk.make_folder(&next, 0o700)
@@ -252,11 +244,7 @@ impl<'g> Site<'g> {
         for FileChange { name, before, after } in files {
             let path = root.join(name);
             let (next, old) = Journal::beside(root, name);
-            let now = match fs::read(&path) {
-                Ok(bytes) => Some(bytes),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(Error::io("read", &path, error)),
-            };
+            let now = content(&path).map_err(|error| Error::io("read", &path, error))?;
             if now != *before {
                 return Err(Error::Moved { path });
             }
@@ -283,7 +271,7 @@ impl<'g> Site<'g> {
         let journal = Journal::new(self.relative.clone(), swaps, swapped, had_index);
         let begun = journal.write(root, &mut self.disk).and_then(|()| self.disk.sync_folder(root));
         if let Err(error) = begun {
-            // Whoever is told that the change failed must not find it made later.
+            // A change that is said to have failed must not be found made later.
             if let Err(error) = Journal::end(root, &mut self.disk) {
                 tracing::warn!(%error, folder = %beside.display(), "a journal was not taken away");
             }
@@ -297,6 +285,29 @@ impl<'g> Site<'g> {
     }
 }
 
+/// What a file holds; none where there is none.
+fn content(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Refuses a link, or a file, where a folder is to be; that nothing is there is fine.
+fn refuse_link(path: &Path) -> Result<(), Error> {
+    let bad = |why| Err(Error::Folder { path: path.to_owned(), why });
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => bad("it is a link, or stands behind one"),
+        Ok(metadata) if !metadata.is_dir() => bad("a file is in the way"),
+        Ok(_) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(())
+        }
+        Err(error) => Err(Error::io("read", path, error)),
+    }
+}
+
 /// Completes, or takes back, a change of a project that did not come to its end; none where there is no such change.
 ///
 /// # Errors
@@ -306,6 +317,7 @@ pub fn recover(guard: &Guard, keeps: Keeps<'_>) -> Result<Option<Done>, Error> {
 }
 
 pub(super) fn recover_with(guard: &Guard, keeps: Keeps<'_>, mut disk: Disk) -> Result<Option<Done>, Error> {
+    refuse_link(&guard.root().join(super::journal::FOLDER))?;
     let Some(journal) = Journal::read(guard.root())? else {
         let left = guard.root().join(super::journal::FOLDER);
         if exists(&left).unwrap_or(false) {
@@ -356,6 +368,7 @@ impl Change<'_> {
     }
 
     fn forward(&mut self, done: &mut Done) -> Result<(), Error> {
+        self.refuse_edited()?;
         let old = self.own("old");
         self.disk.make_folder(&old, 0o700).map_err(|error| Error::io("write", &old, error))?;
         for swap in self.journal.swaps.clone() {
@@ -370,6 +383,23 @@ impl Change<'_> {
         }
         for folder in [self.folder.clone(), self.own(""), self.root.to_owned()] {
             self.disk.sync_folder(&folder).map_err(|error| Error::io("write", &folder, error))?;
+        }
+        Ok(())
+    }
+
+    /// Refuses to write over a file that somebody edited since the journal was written.
+    fn refuse_edited(&self) -> Result<(), Error> {
+        for file in &self.journal.files {
+            let (next, old) = Journal::beside(self.root, &file.name);
+            let path = self.root.join(&file.name);
+            let failed = |error| Error::io("read", &path, error);
+            if !exists(&next).map_err(failed)? {
+                continue;
+            }
+            let before = if file.had_old { Some(fs::read(&old).map_err(failed)?) } else { None };
+            if content(&path).map_err(failed)? != before {
+                return Err(Error::Moved { path });
+            }
         }
         Ok(())
     }

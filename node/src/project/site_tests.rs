@@ -263,6 +263,89 @@ fn a_folder_that_leads_out_of_the_project_is_refused() {
 }
 
 #[test]
+fn no_link_among_the_own_folders_leads_out_of_the_project() {
+    const JOURNAL: &str =
+        r#"{"version":1,"folder":"gpacks","way":"clean","swaps":[],"files":[],"had_index":false}"#;
+    let owns = OWN_FOLDERS.map(|own| format!("gpacks/{own}")).into_iter().chain([FOLDER.to_owned()]);
+    for own in owns {
+        let (world, victim) = (World::new(), tempfile::tempdir().unwrap());
+        for mine in ["next/mine", "old/mine", "index.next", "index.old", "index.json", "journal.new"] {
+            write(&victim.path().join(mine), "mine");
+        }
+        write(&victim.path().join("journal.json"), JOURNAL);
+        let before = seen(victim.path());
+        let link = world.root().join(&own);
+        let _ = fs::remove_dir_all(&link);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(victim.path(), &link).unwrap();
+        if own != FOLDER {
+            let changed = world.change(Disk::default(), &mut |_, _| false);
+            assert!(matches!(changed, Err(Error::Folder { .. })), "{own}: {changed:?}");
+            write(&world.root().join(FOLDER).join("journal.json"), JOURNAL);
+        }
+        let recovered = world.recover(Disk::default());
+        assert!(matches!(recovered, Err(Error::Folder { .. })), "{own}: {recovered:?}");
+        assert_eq!(seen(victim.path()), before, "{own}");
+    }
+}
+
+#[test]
+fn a_note_that_is_a_link_is_replaced_and_never_followed() {
+    for note in ["gpacks/.ggen/index.next", "gpacks/.ggen/index.old", "gpacks/.gitignore"] {
+        let (world, victim) = (World::new(), tempfile::NamedTempFile::new().unwrap());
+        fs::write(victim.path(), "mine").unwrap();
+        let link = world.root().join(note);
+        let _ = fs::remove_file(&link);
+        std::os::unix::fs::symlink(victim.path(), &link).unwrap();
+        world.change(Disk::default(), &mut |_, _| false).unwrap();
+        assert_eq!(fs::read(victim.path()).unwrap(), b"mine", "{note}");
+        assert_eq!(world.index().packages["new"], placed("new", "2.0.0"));
+    }
+}
+
+#[test]
+fn what_a_person_wrote_after_a_kill_is_not_overwritten_by_what_is_completed() {
+    let mut edited = 0;
+    for operations in 0.. {
+        let world = World::new();
+        let killed = world.change(Disk::killed_after(operations), &mut |_, _| false).is_err();
+        let path = world.root().join("gpack.toml");
+        if !killed || fs::read(&path).unwrap() != b"old gpack.toml" {
+            break;
+        }
+        fs::write(&path, "edited").unwrap();
+        let mut before = seen(&world.root());
+        let recovered = world.recover(Disk::default());
+        if !matches!(recovered, Ok(None)) {
+            assert!(matches!(recovered, Err(Error::Moved { .. })), "{operations}: {recovered:?}");
+            edited += 1;
+            let old = both()[0].clone();
+            before = old.0;
+            before.insert("gpack.toml".into(), b"edited".to_vec());
+            assert_eq!(world.index(), old.1);
+        }
+        assert_eq!(seen(&world.root()), before, "after {operations}");
+        assert!(!world.root().join(FOLDER).exists());
+    }
+    assert!(edited > 5, "{edited}");
+}
+
+#[test]
+fn what_others_published_is_ignored_unless_a_person_says_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let ignores = folder.path().join("gpacks/.gitignore");
+    let prepare = || {
+        let guard = Guard::lock(folder.path()).unwrap();
+        Site::new(&guard, Path::new("gpacks")).unwrap().prepare().unwrap();
+        fs::read_to_string(&ignores).unwrap()
+    };
+    fs::create_dir(folder.path().join("gpacks")).unwrap();
+    assert_eq!(prepare(), "*\n", "also in a folder that was there before");
+    fs::write(&ignores, "").unwrap();
+    assert_eq!(prepare(), "");
+}
+
+#[test]
 fn notes_that_no_program_wrote_change_nothing() {
     let world = World::new();
     let before = seen(&world.root());

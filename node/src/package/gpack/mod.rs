@@ -91,6 +91,9 @@ pub struct Project {
     pub folder: PathBuf,
 }
 
+/// What this program keeps in the directory of a project: packages go into none of these.
+pub(crate) const OWN_NAMES: [&str; 3] = [FILE_NAME, "gpack.lock", ".gpack.journal"];
+
 /// The folder that packages are installed into, where a project names no other.
 pub const FOLDER: &str = "gpacks";
 

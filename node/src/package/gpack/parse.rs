@@ -46,7 +46,7 @@ pub fn parse(path: &Path, bytes: &[u8], version: Option<&Version>) -> Result<Par
     let text = text(bytes).map_err(|problem| invalid(vec![problem]))?;
     let lines = Lines::of(text);
     let table = DeTable::parse(text).map_err(|first| invalid(syntax(text, &lines, first)))?;
-    let mut reader = Reader { lines, problems: Vec::new(), warnings: Vec::new() };
+    let mut reader = Reader { lines, problems: Vec::new(), warnings: Vec::new(), misspelt: Vec::new() };
     let gpack = reader.gpack(table.get_ref(), version);
     let Reader { mut problems, warnings, .. } = reader;
     match gpack {
@@ -116,6 +116,8 @@ struct Reader {
     lines: Lines,
     problems: Vec<Problem>,
     warnings: Vec<String>,
+    /// Keys that are not known, by line, with the known key that each is near to.
+    misspelt: Vec<((usize, String), &'static str)>,
 }
 
 impl Reader {
@@ -177,7 +179,9 @@ impl Reader {
     fn warn_of(&mut self, name: &str, full: &str, at: usize) {
         if self.warnings.len() < REPORTED_MAX {
             let line = self.lines.at(at);
-            let nearest = nearest(name).map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
+            let near = nearest(name);
+            self.misspelt.extend(near.map(|near| ((line, full.to_owned()), near)));
+            let nearest = near.map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
             self.warnings.push(format!("line {line}: the key {full} is not known and is ignored.{nearest}"));
         }
     }

@@ -8,12 +8,12 @@ use std::{
 
 use toml::de::DeTable;
 
-use super::{Fields, Lines, REPORTED_MAX, Reader, dependency_id, say, syntax, text};
+use super::{Fields, Lines, Problem, REPORTED_MAX, Reader, dependency_id, say, syntax, text};
 use crate::{
     limits::PATH_BYTES_MAX,
     package::{
         PackageId, PackageName,
-        gpack::{Error, FOLDER, Project},
+        gpack::{Error, FOLDER, OWN_NAMES, Project},
         shorten,
     },
 };
@@ -27,9 +27,20 @@ pub fn project(path: &Path, bytes: &[u8]) -> Result<Project, Error> {
     let text = text(bytes).map_err(|problem| invalid(vec![problem]))?;
     let lines = Lines::of(text);
     let table = DeTable::parse(text).map_err(|first| invalid(syntax(text, &lines, first)))?;
-    let mut reader = Reader { lines, problems: Vec::new(), warnings: Vec::new() };
+    let mut reader = Reader { lines, problems: Vec::new(), warnings: Vec::new(), misspelt: Vec::new() };
     let project = reader.project(table.get_ref());
-    let Reader { mut problems, .. } = reader;
+    let Reader { mut problems, misspelt, .. } = reader;
+    // Ignored, it would leave a project that needs nothing, and all packages would be removed.
+    problems.extend(
+        misspelt.into_iter().filter(|(_, near)| ["dependencies", "aliases", "project"].contains(near)).map(
+            |(at, near)| Problem {
+                line: at.0,
+                key: at.1,
+                message: format!("the key is not known; did you mean {near}?"),
+                missing: false,
+            },
+        ),
+    );
     if problems.is_empty() {
         return Ok(project);
     }
@@ -106,6 +117,10 @@ pub(crate) fn folder(text: &str) -> Result<PathBuf, String> {
             "expected a folder below the project, such as \"{FOLDER}\", without \"..\", found \"{}\"",
             shorten(text)
         ));
+    }
+    let first = path.components().next().map(|part| part.as_os_str().to_string_lossy().to_lowercase());
+    if first.is_some_and(|first| OWN_NAMES.contains(&first.as_str())) {
+        return Err("ggen keeps a file or folder of its own there".to_owned());
     }
     let hidden = |part: Component<'_>| part.as_os_str().to_string_lossy().to_lowercase().starts_with(".git");
     if path.components().any(hidden) {

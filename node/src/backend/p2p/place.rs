@@ -4,7 +4,10 @@
 //! anything moves ([`Note`]), with both versions, so that the next start – or the next installation to that folder – knows which
 //! files are whose.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{Connection, Transaction};
 use serde::{Deserialize, Serialize};
@@ -17,7 +20,7 @@ use crate::{
     catalog,
     code::Code,
     content::ContentId,
-    control::api::Failure,
+    control::api::{AnyPath, Failure},
     limits::DIFFERENCES_NAMED_MAX,
     package::{
         Manifest, PackageId,
@@ -65,10 +68,28 @@ pub(super) struct Manner {
 /// A replacement in progress.
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
+    /// The folder.
+    target: AnyPath,
     /// Where the old tree is, or the files of it; for a folder that is swapped, from the swap on.
-    replaced: PathBuf,
+    replaced: AnyPath,
     old: Version,
     new: Version,
+}
+
+impl Note {
+    fn of(replaced: &Path, old: &installed::Installed, new: &installed::Installed) -> Self {
+        let (target, replaced) = (AnyPath::from(new.path.as_path()), AnyPath::from(replaced));
+        Self { target, replaced, old: Version::of(old), new: Version::of(new) }
+    }
+
+    fn write(&self, tx: &Transaction<'_>) -> Result<(), store::Error> {
+        let bytes = serde_json::to_vec(self).map_err(|error| store::Error::Refused {
+            code: Code::Io,
+            message: format!("internal error: a replacement cannot be written down: {error}"),
+            hint: String::new(),
+        })?;
+        meta::set(tx, &note_key(&self.target.0), &bytes)
+    }
 }
 
 /// One of its two versions.
@@ -275,12 +296,11 @@ pub(super) fn replace(
     let change = Change { old: Some(&held.manifest), new, target };
     let source = |id: &ContentId| super::install::held(store, id);
     let mut note = |replaced: &Path| {
-        let note = Note { replaced: replaced.to_owned(), old: Version::of(&held.row), new: Version::of(row) };
-        let bytes = serde_json::to_vec(&note).unwrap_or_default();
+        let note = Note::of(replaced, &held.row, row);
         store.write(|tx| {
             // The manifests of both versions can be read by it, also where this is cut off.
             meta::set(tx, &head_key(&row.package), head.bytes())?;
-            meta::set(tx, &note_key(target), &bytes)
+            note.write(tx)
         })
     };
     let mut put = || {
@@ -318,6 +338,10 @@ fn finish(store: &Store, target: &Path, replaced: &Path, manifests: &[&Manifest]
             tracing::warn!(%error, folder = %replaced.display(), "a replaced version was not deleted")
         }
     }
+    tell_kept(kept);
+}
+
+fn tell_kept(kept: &Kept) {
     if let Some(folder) = kept.folder() {
         tracing::info!(folder = %folder.display(), files = kept.files().len(), "files of the user were kept");
     }
@@ -325,18 +349,22 @@ fn finish(store: &Store, target: &Path, replaced: &Path, manifests: &[&Manifest]
 
 /// Completes every replacement that a kill cut off.
 pub(super) fn resume_all(store: &Store) -> Result<(), Failure> {
-    let keys = store.read(|conn| meta::keys_from(conn, NOTE_PREFIX)).map_err(fail)?;
-    for key in keys {
-        let Some(target) = key.strip_prefix(NOTE_PREFIX) else { continue };
-        if let Err(failure) = resume(store, Path::new(target)) {
-            tracing::warn!(target, failure.message, "a replacement that was cut off was not completed");
+    for (key, bytes) in store.read(|conn| meta::values_from(conn, NOTE_PREFIX)).map_err(fail)? {
+        let Ok(note) = serde_json::from_slice::<Note>(&bytes) else {
+            store.write(|tx| meta::remove(tx, &key)).map_err(fail)?;
+            continue;
+        };
+        if let Err(failure) = resume(store, &note.target.0) {
+            tracing::warn!(
+                target = %note.target, failure.message, "a replacement that was cut off was not completed"
+            );
         }
     }
     Ok(())
 }
 
 /// Completes the replacement in one folder that a kill cut off, if there is one.
-fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
+pub(super) fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
     let Some(bytes) = store.read(|conn| meta::get(conn, &note_key(target))).map_err(fail)? else {
         return Ok(());
     };
@@ -350,10 +378,15 @@ fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
         check::check(manifest, target).is_ok_and(|report| report.differences.is_empty())
     };
     let mut kept = Kept::beside(target);
-    if note.replaced.starts_with(target) {
+    let replaced = note.replaced.0.as_path();
+    if replaced.starts_with(target) {
+        if is_gone(target) {
+            // Deleted by hand, with all that was to be moved.
+            return forget(store);
+        }
         // Files were being moved, one by one: what is in the staging folder is in the store too.
-        replace::discard(&note.replaced, &[&old_manifest, &new_manifest], &mut kept)
-            .map_err(|error| io_failure(&note.replaced, &error))?;
+        replace::discard(replaced, &[&old_manifest, &new_manifest], &mut kept)
+            .map_err(|error| io_failure(replaced, &error))?;
         let change = Change { old: Some(&old_manifest), new: &new_manifest, target };
         let source = |id: &ContentId| super::install::held(store, id);
         let mut staged = None;
@@ -361,31 +394,34 @@ fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
             staged = Some(folder.to_owned());
             Ok(())
         };
-        let laid = replace::lay(&change, &source, None, &mut noted, &mut |_, _| {});
+        // Files of the user may be in the way: that they are to be moved was decided, or they came later.
+        replace::lay(&change, &source, Some(&mut kept), &mut noted, &mut |_, _| {}).map_err(fail)?;
         store.write(|tx| installed::insert(tx, &new)).map_err(fail)?;
         if let Some(staged) = &staged {
             let _ = replace::discard(staged, &[&old_manifest, &new_manifest], &mut kept);
         }
-        forget(store)?;
-        return laid.map(drop).map_err(fail);
+        tell_kept(&kept);
+        return forget(store);
     }
     if is(&new_manifest) {
         store.write(|tx| installed::insert(tx, &new)).map_err(fail)?;
     }
-    finish(store, target, &note.replaced, &[&old_manifest, &new_manifest], &mut kept);
+    finish(store, target, replaced, &[&old_manifest, &new_manifest], &mut kept);
     Ok(())
 }
 
 fn note_key(target: &Path) -> String {
-    format!("{NOTE_PREFIX}{}", target.display())
+    // Not every path is text.
+    let bytes = target.as_os_str().as_bytes();
+    bytes.iter().fold(NOTE_PREFIX.to_owned(), |key, byte| format!("{key}{byte:02x}"))
 }
 
 /// The versions of all replacements that are in progress: they are completed from what is here.
 pub(super) fn in_progress(conn: &Connection) -> Result<Vec<installed::Installed>, store::Error> {
     let mut rows = Vec::new();
-    for (key, bytes) in meta::values_from(conn, NOTE_PREFIX)? {
-        let target = Path::new(key.strip_prefix(NOTE_PREFIX).unwrap_or(&key));
+    for (_, bytes) in meta::values_from(conn, NOTE_PREFIX)? {
         if let Ok(note) = serde_json::from_slice::<Note>(&bytes) {
+            let target = note.target.0.as_path();
             rows.extend([note.old.row(target), note.new.row(target)].into_iter().flatten());
         }
     }

@@ -94,6 +94,32 @@ impl World {
         files(&source) == files(&self.target()) && verified.ok && verified.id.ends_with(version)
     }
 
+    /// A published version as it is noted once it is installed.
+    fn row(&self, version: &str, path: &Path) -> installed::Installed {
+        let published = self.store.read(store::published::list_all).unwrap();
+        let of = published.into_iter().find(|row| row.version.to_string() == version).unwrap();
+        installed::Installed {
+            path: path.to_owned(),
+            package: of.package,
+            version: of.version,
+            root: of.root,
+            manifest: of.manifest,
+            bytes: of.bytes,
+            files: of.files,
+            installed_at: Timestamp::now(),
+        }
+    }
+
+    /// Notes that version 1.0.0 in a folder is being replaced by 2.0.0.
+    fn note(&self, target: &Path, replaced: &Path) {
+        let (old, new) = (self.row("1.0.0", target), self.row("2.0.0", target));
+        self.store.write(|tx| Note::of(replaced, &old, &new).write(tx)).unwrap();
+    }
+
+    fn notes(&self) -> usize {
+        self.store.read(|conn| meta::keys_from(conn, NOTE_PREFIX)).unwrap().len()
+    }
+
     /// What is beside the target, other than what was published.
     fn beside(&self) -> Vec<String> {
         let names = fs::read_dir(self.folder.path()).unwrap();
@@ -227,29 +253,11 @@ async fn a_kill_at_any_moment_of_a_replacement_leaves_one_of_the_versions_after_
     let world = World::new().await;
     let target = world.target();
     world.install("pack@1.0.0").await.unwrap();
-    let row = |version: &str| {
-        let published = world.store.read(store::published::list_all).unwrap();
-        let of = published.into_iter().find(|row| row.version.to_string() == version).unwrap();
-        installed::Installed {
-            path: target.clone(),
-            package: of.package,
-            version: of.version,
-            root: of.root,
-            manifest: of.manifest,
-            bytes: of.bytes,
-            files: of.files,
-            installed_at: Timestamp::now(),
-        }
-    };
-    let (old, new) = (row("1.0.0"), row("2.0.0"));
+    let (old, new) = (world.row("1.0.0", &target), world.row("2.0.0", &target));
     let (old_manifest, _) = manifest_of_installed(&world.store, &old).unwrap();
     let (new_manifest, _) = manifest_of_installed(&world.store, &new).unwrap();
     let source = |id: &ContentId| super::super::install::held(&world.store, id);
-    let noted = |replaced: &Path| {
-        let note = Note { replaced: replaced.to_owned(), old: Version::of(&old), new: Version::of(&new) };
-        let bytes = serde_json::to_vec(&note).unwrap();
-        world.store.write(|tx| meta::set(tx, &note_key(&target), &bytes))
-    };
+    let noted = |replaced: &Path| world.store.write(|tx| Note::of(replaced, &old, &new).write(tx));
     // Swapped, and killed before anything was written down.
     let change = Change { old: Some(&old_manifest), new: &new_manifest, target: &target };
     let mut note = |replaced: &Path| noted(replaced);
@@ -293,6 +301,92 @@ async fn a_kill_at_any_moment_of_a_replacement_leaves_one_of_the_versions_after_
         assert_eq!(world.beside(), [""; 0]);
         assert!(world.store.read(|conn| meta::keys_from(conn, NOTE_PREFIX)).unwrap().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_forced_replacement_that_is_killed_before_it_moves_anything_is_completed() {
+    let world = World::new().await;
+    let target = world.target();
+    world.install("pack@1.0.0").await.unwrap();
+    fs::write(target.join("stays"), "mine").unwrap();
+    let staging = target.join(".ggen-replaced-x");
+    fs::create_dir(&staging).unwrap();
+    world.note(&target, &staging);
+    resume_all(&world.store).unwrap();
+    assert!(world.holds("2.0.0").await);
+    assert_eq!(fs::read_to_string(world.folder.path().join("target.kept-1/stays")).unwrap(), "mine");
+    assert_eq!(world.notes(), 0);
+}
+
+#[tokio::test]
+async fn a_replacement_that_cannot_be_completed_changes_nothing_and_is_tried_again() {
+    let world = World::new().await;
+    let target = world.target();
+    world.install("pack@1.0.0").await.unwrap();
+    fs::write(target.join("stays"), "mine").unwrap();
+    // There is no room for what is to be moved out of the way.
+    let taken: Vec<PathBuf> =
+        (1..=1_000).map(|n| world.folder.path().join(format!("target.kept-{n}"))).collect();
+    taken.iter().for_each(|path| fs::write(path, "").unwrap());
+    world.note(&target, &target.join(".ggen-replaced-x"));
+    let before = files(&target);
+    resume_all(&world.store).unwrap();
+    assert_eq!(files(&target), before);
+    let row = world.store.read(|conn| installed::get(conn, &target)).unwrap().unwrap();
+    assert_eq!(
+        (row.version.to_string().as_str(), world.notes()),
+        ("1.0.0", 1),
+        "nothing is there that is not"
+    );
+    taken.iter().for_each(|path| fs::remove_file(path).unwrap());
+    resume_all(&world.store).unwrap();
+    assert!(world.holds("2.0.0").await && world.notes() == 0);
+    // One that was deleted by hand is not made again.
+    world.install("pack@1.0.0").await.unwrap();
+    world.note(&target, &target.join(".ggen-replaced-x"));
+    fs::remove_dir_all(&target).unwrap();
+    resume_all(&world.store).unwrap();
+    assert!(world.notes() == 0 && is_gone(&target));
+}
+
+#[tokio::test]
+async fn a_replacement_in_a_folder_whose_path_is_no_text_is_completed_after_a_kill() {
+    use std::os::unix::ffi::OsStrExt;
+    let world = World::new().await;
+    let (real, link) = (world.folder.path().join("real"), world.folder.path().join("link"));
+    let real = real.join(std::ffi::OsStr::from_bytes(b"no\xfftext"));
+    fs::create_dir_all(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let to = link.join("target").display().to_string();
+    world.asked("pack@1.0.0", |request| request.to = to).await.unwrap();
+    let target = real.join("target");
+    let staging = target.join(".ggen-replaced-x");
+    fs::create_dir(&staging).unwrap();
+    world.note(&target, &staging);
+    assert_eq!(world.store.read(in_progress).unwrap().len(), 2, "their blocks stay");
+    resume_all(&world.store).unwrap();
+    assert_eq!(files(&target), files(&world.folder.path().join("source-2.0.0")));
+    assert_eq!(world.notes(), 0);
+}
+
+#[tokio::test]
+async fn a_removal_takes_what_a_killed_replacement_left_with_it() {
+    let world = World::new().await;
+    let target = world.target();
+    world.install("pack@1.0.0").await.unwrap();
+    // Swapped, and killed before anything was written down.
+    let (old, new) = (world.row("1.0.0", &target), world.row("2.0.0", &target));
+    let [old_manifest, new_manifest] =
+        [&old, &new].map(|row| manifest_of_installed(&world.store, row).unwrap().0);
+    let change = Change { old: Some(&old_manifest), new: &new_manifest, target: &target };
+    let source = |id: &ContentId| super::super::install::held(&world.store, id);
+    let mut note = |replaced: &Path| world.store.write(|tx| Note::of(replaced, &old, &new).write(tx));
+    replace::exchange(&change, &source, &mut note, &mut |_, _| {}).unwrap().unwrap();
+    let request = RemoveRequest { package: "pack".to_owned(), ..RemoveRequest::default() };
+    let removed = world.registry.remove(request).await.unwrap();
+    assert_eq!(removed.version, "2.0.0", "what is there is told");
+    assert!(is_gone(&target) && world.notes() == 0);
+    assert_eq!(world.beside(), [""; 0]);
 }
 
 #[tokio::test]

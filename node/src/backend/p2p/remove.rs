@@ -46,7 +46,14 @@ pub async fn remove_offline(config: P2PConfig, request: RemoveRequest) -> Result
 }
 
 fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure> {
-    let row = the_one(store, request)?;
+    let at = the_one(store, request)?.path;
+    // What a kill cut off is completed first: it may have put another version there, and left the old one beside it.
+    let resumed = place::resume(store, &at);
+    if !request.force {
+        resumed?;
+    }
+    let row = store.read(|conn| installed::get(conn, &at)).map_err(fail)?;
+    let row = row.ok_or_else(|| gone("the installation"))?;
     let mut removed = Removed {
         id: format!("{}@{}", row.package, row.version),
         publisher: row.package.publisher.to_string(),

@@ -63,7 +63,7 @@ pub fn unpack<E>(
     staging.publish(target, is_there)
 }
 
-/// Brings to the disk what stands at a target already, and is whole: whoever wrote it may have been killed after it had its name
+/// Brings to the disk what stands at a target already, and is whole: the process that wrote it may have been killed after it had its name
 /// and before that was on the disk.
 ///
 /// # Errors
@@ -321,7 +321,7 @@ pub fn sweep_partials(folder: &Path) -> io::Result<usize> {
     Ok(removed)
 }
 
-/// Why a package could not be written; `E` is the error of whoever gives the blocks.
+/// Why a package could not be written; `E` is the error of what gives the blocks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E> {
@@ -383,7 +383,7 @@ impl<E> Error<E> {
         }
     }
 
-    /// What to do next; empty where only whoever gives the blocks can say.
+    /// What to do next; empty where only what gives the blocks can say.
     pub fn hint(&self) -> String {
         match self {
             Self::Exists { .. } => "Name another folder with --to, or remove this one first.".to_owned(),

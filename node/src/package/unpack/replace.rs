@@ -50,12 +50,14 @@ pub struct Kept {
     target: PathBuf,
     folder: Option<PathBuf>,
     files: Vec<String>,
+    /// The same paths as they are, also where they are not text.
+    paths: Vec<PathBuf>,
 }
 
 impl Kept {
     /// Nothing is kept yet.
     pub fn beside(target: &Path) -> Self {
-        Self { target: target.to_owned(), folder: None, files: Vec::new() }
+        Self { target: target.to_owned(), folder: None, files: Vec::new(), paths: Vec::new() }
     }
 
     /// The folder, where there is one.
@@ -76,13 +78,15 @@ impl Kept {
         }
         move_file(from, &to)?;
         self.files.push(inside.to_string_lossy().into_owned());
+        self.paths.push(inside.to_owned());
         Ok(())
     }
 
     /// Moves all files back to where they were.
     fn give_back(&mut self) {
         let Some(folder) = self.folder.take() else { return };
-        for inside in std::mem::take(&mut self.files) {
+        self.files.clear();
+        for inside in std::mem::take(&mut self.paths) {
             let (from, to) = (folder.join(&inside), self.target.join(&inside));
             let parent = to.parent().map_or(Ok(()), fs::create_dir_all);
             if let Err(error) = parent.and_then(|()| move_file(&from, &to)) {
@@ -238,8 +242,10 @@ pub fn lay<E>(
     sync(staging.folder.path(), &staging.handle).map_err(failed)?;
     note(staging.folder.path()).map_err(Error::Source)?;
     if let Some(kept) = kept.as_mut() {
-        for path in &standing.foreign {
-            kept.take(&target.join(path), path).map_err(failed)?;
+        let taken = standing.foreign.iter().try_for_each(|path| kept.take(&target.join(path), path));
+        if let Err(error) = taken {
+            kept.give_back();
+            return Err(failed(error));
         }
     }
     let mut moved = Moved::default();
@@ -256,7 +262,10 @@ pub fn lay<E>(
             _ => failed(error),
         });
     }
-    sync(target, &staging.handle).map_err(failed)?;
+    // The new files are there: that they may not be so after a power cut is no reason to call it a failure.
+    if let Err(error) = sync(target, &staging.handle) {
+        tracing::warn!(%error, target = %target.display(), "files that were replaced were not brought to the disk");
+    }
     Ok(staging.folder.keep())
 }
 

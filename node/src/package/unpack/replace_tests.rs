@@ -51,6 +51,35 @@ fn a_move_that_fails_is_taken_back_with_all_before_it() {
 }
 
 #[test]
+fn what_was_moved_out_of_the_way_is_moved_back_where_the_rest_cannot_be() {
+    use std::os::unix::ffi::OsStrExt;
+    /// Bytes of the longest path that can be opened, with its end.
+    const PATH_MAX: usize = 4_096;
+    let (old, _) = testing::package(OLD_FILES);
+    let (new, blocks) = testing::package(NEW_FILES);
+    let place = tempfile::tempdir().unwrap();
+    let target = place.path().join("t");
+    written(&target, OLD_FILES);
+    written(&target, &[("mine", b"kept")]);
+    fs::write(target.join(std::ffi::OsStr::from_bytes(b"m\xff")), b"no text").unwrap();
+    // In the folder of kept files, whose name is longer, there is no place for this one.
+    let mut deep = target.join("z");
+    while deep.as_os_str().len() + 202 < PATH_MAX {
+        deep.push("d".repeat(200));
+        fs::create_dir_all(&deep).unwrap();
+    }
+    let rest = PATH_MAX - 2 - deep.as_os_str().len();
+    fs::write(deep.join("f".repeat(rest)), b"deep").unwrap();
+    let change = Change { old: Some(&old), new: &new, target: &target };
+    let before = files(&target);
+    let mut kept = Kept::beside(&target);
+    lay(&change, &source(&blocks), Some(&mut kept), &mut |_| Ok(()), &mut |_, _| {}).unwrap_err();
+    assert_eq!(files(&target), before);
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1, "no folder of kept files is left");
+    assert!(kept.files().is_empty() && kept.folder().is_none(), "{kept:?}");
+}
+
+#[test]
 fn what_is_in_the_way_is_refused_before_anything_is_written() {
     let (new, blocks) = testing::package(NEW_FILES);
     let place = tempfile::tempdir().unwrap();

@@ -38,10 +38,12 @@ use api::Step;
 
 /// Bytes of a request's body.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
-/// Connections served at once; more wait in the system's queue.
-const CONNECTIONS_MAX: usize = 128;
+/// Connections served at once; more wait in the system's queue. Some are left where all streams and listeners are taken.
+const CONNECTIONS_MAX: usize = STREAMS_MAX + LISTENERS_MAX + 64;
 /// Streamed verbs at once, counting a `publish` whose client went away.
 const STREAMS_MAX: usize = 128;
+/// Clients at once that listen to events.
+const LISTENERS_MAX: usize = 64;
 /// How long a client may take for its request, head and body each.
 const REQUEST_READ_DEADLINE: Duration = Duration::from_secs(10);
 /// How long running answers may take once the server was told to stop.
@@ -64,6 +66,7 @@ pub struct Server {
     listener: UnixListener,
     file: SocketFile,
     streams: Arc<Semaphore>,
+    listeners: Arc<Semaphore>,
 }
 
 /// Tells whether a server has streamed verbs in progress: publications and installations.
@@ -74,6 +77,11 @@ impl InProgress {
     /// Whether there are none.
     pub fn is_none(&self) -> bool {
         self.0.available_permits() == STREAMS_MAX
+    }
+
+    #[cfg(test)]
+    fn is_full(&self) -> bool {
+        self.0.available_permits() == 0
     }
 }
 
@@ -88,7 +96,8 @@ impl Server {
         let path = socket_path(home);
         let bound = socket::bind(home).and_then(|listener| Ok((listener, SocketFile::of(path.clone())?)));
         let (listener, file) = bound.map_err(|source| Error::Bind { path, source })?;
-        Ok(Self { listener, file, streams: Arc::new(Semaphore::new(STREAMS_MAX)) })
+        let (streams, listeners) = (Semaphore::new(STREAMS_MAX), Semaphore::new(LISTENERS_MAX));
+        Ok(Self { listener, file, streams: Arc::new(streams), listeners: Arc::new(listeners) })
     }
 
     /// Tells, while it serves, whether streamed verbs are in progress.
@@ -103,7 +112,7 @@ impl Server {
 
     /// Serves until `shutdown` is done or a client asks the node to stop; then removes the socket.
     ///
-    /// Answers that are under way get a second to finish, and are cancelled after it.
+    /// Answers that are in progress get a second to finish, and are cancelled after it.
     pub async fn serve<S: Service>(self, service: Arc<S>, shutdown: impl Future<Output = ()>) -> Ended {
         let shared = Arc::new(Shared {
             service,
@@ -112,6 +121,7 @@ impl Server {
             cancelled: CancellationToken::new(),
             tracker: TaskTracker::new(),
             streams: Arc::clone(&self.streams),
+            listeners: Arc::clone(&self.listeners),
             publications: Mutex::new(BTreeMap::new()),
         });
         let ended = {
@@ -148,11 +158,13 @@ struct Shared<S> {
     cancelled: CancellationToken,
     tracker: TaskTracker,
     streams: Arc<Semaphore>,
+    /// Apart from the streams: one that listens does nothing that is waited for.
+    listeners: Arc<Semaphore>,
     /// What is being published, by the word with which its client can cancel it.
     publications: Mutex<BTreeMap<String, Cancel>>,
 }
 
-/// Accepts for ever.
+/// Accepts permanently.
 async fn accept<S: Service>(listener: &UnixListener, shared: &Arc<Shared<S>>) {
     let router = routes::router(Arc::clone(shared));
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));

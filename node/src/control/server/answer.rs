@@ -139,8 +139,12 @@ fn ndjson(receiver: mpsc::Receiver<Bytes>) -> Response {
 
 /// Answers with one event a line until the client goes away or the node stops.
 pub(super) fn told<S>(shared: &Shared<S>, mut events: EventReceiver) -> Result<Response, Refusal> {
-    let permit = Arc::clone(&shared.streams).try_acquire_owned().map_err(|_| {
-        Refusal(Failure::new(Code::Busy, "The node does too many things at once.", "Try again in a moment."))
+    let permit = Arc::clone(&shared.listeners).try_acquire_owned().map_err(|_| {
+        Refusal(Failure::new(
+            Code::Busy,
+            "Too many clients listen to the node already.",
+            "End one of them, and try again.",
+        ))
     })?;
     let (sender, receiver) = mpsc::channel::<Bytes>(LINES_QUEUED_MAX);
     let (cancelled, closing) = (shared.cancelled.clone(), shared.closing.clone());

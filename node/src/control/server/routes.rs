@@ -15,7 +15,7 @@ use axum::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    REQUEST_BYTES_MAX, REQUEST_READ_DEADLINE, STREAMS_MAX, Shared,
+    REQUEST_BYTES_MAX, REQUEST_READ_DEADLINE, Shared,
     answer::{ClientGone, Refusal, json, plain, stepwise, told},
 };
 use crate::{
@@ -140,14 +140,14 @@ async fn status<S: Service>(State(shared): Shares<S>) -> Answer {
 async fn publish<S: Service>(State(shared): Shares<S>, Ask(request): Ask<PublishRequest>) -> Answer {
     let (sender, receiver) = ProgressSender::channel();
     let cancel = Cancel::default();
-    let (publishing, ticket, told) = (Arc::clone(&shared), request.ticket.clone(), cancel.clone());
-    if !ticket.is_empty() && !publishing.note(&ticket, &cancel) {
-        return Err(malformed("its ticket is too long, or in use"));
-    }
+    let noted = match request.ticket.is_empty() {
+        true => None,
+        false => Some(Noted::new(&shared, request.ticket.clone(), &cancel)?),
+    };
+    let (publishing, told) = (Arc::clone(&shared), cancel.clone());
     let work = async move {
-        let done = publishing.service.publish(request, sender, told).await;
-        publishing.forget(&ticket);
-        done
+        let _noted = noted;
+        publishing.service.publish(request, sender, told).await
     };
     stepwise(&shared, ClientGone::Tells(cancel), receiver, work)
 }
@@ -164,26 +164,38 @@ async fn cancel<S: Service>(State(shared): Shares<S>, Ask(request): Ask<CancelRe
     plain(LOOKUP_DEADLINE, async move { Ok(Cancelled { found }) }).await
 }
 
-impl<S> Shared<S> {
-    /// Notes a publication that can be cancelled.
-    fn note(&self, ticket: &str, cancel: &Cancel) -> bool {
-        let mut publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
-        let has_room = ticket.len() <= TICKET_BYTES_MAX && publications.len() < STREAMS_MAX;
-        let is_new = has_room && !publications.contains_key(ticket);
-        if is_new {
-            publications.insert(ticket.to_owned(), cancel.clone());
-        }
-        is_new
-    }
+/// A publication that can be cancelled, for as long as this lives: also where it is refused, cut off or panics.
+struct Noted<S> {
+    shared: Arc<Shared<S>>,
+    ticket: String,
+}
 
+impl<S> Noted<S> {
+    fn new(shared: &Arc<Shared<S>>, ticket: String, cancel: &Cancel) -> Result<Self, Refusal> {
+        if ticket.len() > TICKET_BYTES_MAX {
+            return Err(malformed("its ticket is too long"));
+        }
+        let mut publications = shared.publications.lock().unwrap_or_else(PoisonError::into_inner);
+        if publications.contains_key(&ticket) {
+            return Err(malformed("its ticket is in use"));
+        }
+        // As many as there are streams: each of them has one, but for those that are being refused.
+        publications.insert(ticket.clone(), cancel.clone());
+        Ok(Self { shared: Arc::clone(shared), ticket })
+    }
+}
+
+impl<S> Drop for Noted<S> {
+    fn drop(&mut self) {
+        self.shared.publications.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.ticket);
+    }
+}
+
+impl<S> Shared<S> {
     /// Cancels the publication of a ticket; false where there is none.
     fn cancel(&self, ticket: &str) -> bool {
         let publications = self.publications.lock().unwrap_or_else(PoisonError::into_inner);
         publications.get(ticket).inspect(|publication| publication.cancel()).is_some()
-    }
-
-    fn forget(&self, ticket: &str) {
-        self.publications.lock().unwrap_or_else(PoisonError::into_inner).remove(ticket);
     }
 }
 

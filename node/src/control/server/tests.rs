@@ -23,6 +23,7 @@ use crate::{
             Trust, TrustRequest, Verified, VerifyRequest,
         },
         client::Client,
+        events::{EventReceiver, EventSender},
         service::{Outcome, ProgressSender},
     },
 };
@@ -32,6 +33,7 @@ use crate::{
 struct Fake {
     /// Told when an installation that never ends is dropped.
     dropped: Mutex<Option<oneshot::Sender<()>>>,
+    events: EventSender,
 }
 
 /// Tells when it goes out of scope.
@@ -50,11 +52,23 @@ fn refused() -> Failure {
 }
 
 impl Service for Fake {
+    fn events(&self) -> EventReceiver {
+        self.events.listen()
+    }
+
     async fn status(&self) -> Outcome<Status> {
         panic!("a defect of the node")
     }
 
-    async fn publish(&self, request: PublishRequest, _: ProgressSender, _: Cancel) -> Outcome<Published> {
+    async fn publish(
+        &self,
+        request: PublishRequest,
+        _: ProgressSender,
+        cancel: Cancel,
+    ) -> Outcome<Published> {
+        if request.path == "/endless" {
+            cancel.cancelled().await;
+        }
         assert!(request.path.starts_with('/'));
         Err(refused())
     }
@@ -168,6 +182,7 @@ impl Service for Fake {
 struct World {
     home: TempDir,
     client: Client,
+    in_progress: InProgress,
     serving: JoinHandle<Ended>,
     dropped: oneshot::Receiver<()>,
     _stop: oneshot::Sender<()>,
@@ -178,9 +193,10 @@ fn serve() -> World {
     let server = Server::bind(home.path()).unwrap();
     let (told, dropped) = oneshot::channel();
     let (stop, stopped) = oneshot::channel::<()>();
-    let fake = Arc::new(Fake { dropped: Mutex::new(Some(told)) });
+    let fake = Arc::new(Fake { dropped: Mutex::new(Some(told)), ..Fake::default() });
+    let in_progress = server.in_progress();
     let serving = tokio::spawn(async move { server.serve(fake, async { drop(stopped.await) }).await });
-    World { client: Client::new(home.path()), home, serving, dropped, _stop: stop }
+    World { client: Client::new(home.path()), home, in_progress, serving, dropped, _stop: stop }
 }
 
 fn code_of<T: std::fmt::Debug>(outcome: Outcome<T>) -> Code {
@@ -250,6 +266,69 @@ async fn a_client_that_goes_away_cancels_its_installation() {
     start.await.unwrap();
     waiting.abort();
     tokio::time::timeout(Duration::from_secs(5), world.dropped).await.expect("cancelled").unwrap();
+}
+
+/// Listens to events until the server ends; returns once it listens, or is refused.
+async fn listen(client: &Client) -> Result<JoinHandle<Outcome<()>>, Failure> {
+    let (heard, hears) = oneshot::channel();
+    let client = client.clone();
+    let listening = tokio::spawn(async move {
+        let mut heard = Some(heard);
+        let take = move |_| {
+            if let Some(heard) = heard.take() {
+                let _ = heard.send(());
+            }
+            std::ops::ControlFlow::<()>::Continue(())
+        };
+        client.events(take).await
+    });
+    match hears.await {
+        Ok(()) => Ok(listening),
+        Err(_) => Err(listening.await.unwrap().unwrap_err()),
+    }
+}
+
+#[tokio::test]
+async fn those_who_listen_hold_up_no_publication_and_no_end() {
+    let world = serve();
+    let mut listening = Vec::new();
+    for _ in 0..LISTENERS_MAX {
+        listening.push(listen(&world.client).await.unwrap());
+    }
+    assert!(world.in_progress.is_none(), "nothing is in progress that is waited for");
+    assert_eq!(listen(&world.client).await.unwrap_err().code, Code::Busy);
+    let request = PublishRequest { path: "/a".to_owned(), ..Default::default() };
+    let mut publishing = Vec::new();
+    for n in 0..STREAMS_MAX {
+        let endless =
+            PublishRequest { path: "/endless".to_owned(), ticket: format!("{n}"), ..Default::default() };
+        let client = world.client.clone();
+        publishing.push(tokio::spawn(async move { client.publish(&endless, |_| {}).await }));
+    }
+    while !world.in_progress.is_full() {
+        tokio::task::yield_now().await;
+    }
+    // Others are still answered, and what is refused leaves nothing behind.
+    for _ in 0..2 {
+        let refused = PublishRequest { ticket: "mine".to_owned(), ..request.clone() };
+        assert_eq!(code_of(world.client.publish(&refused, |_| {}).await), Code::Busy);
+    }
+    assert!(world.client.is_ready().await.unwrap());
+    for n in 0..STREAMS_MAX {
+        let ticket = n.to_string();
+        assert!(world.client.cancel_publish(&api::CancelRequest { ticket }).await.unwrap().found);
+    }
+    for publishing in publishing {
+        assert_eq!(publishing.await.unwrap().unwrap_err(), refused());
+    }
+    let noted = PublishRequest { ticket: "mine".to_owned(), ..request };
+    assert_eq!(world.client.publish(&noted, |_| {}).await.unwrap_err(), refused());
+    // One that panics leaves nothing behind either.
+    let panics =
+        PublishRequest { path: "relative".to_owned(), ticket: "mine".to_owned(), ..Default::default() };
+    for _ in 0..2 {
+        assert_eq!(code_of(world.client.publish(&panics, |_| {}).await), Code::Failed);
+    }
 }
 
 #[tokio::test]

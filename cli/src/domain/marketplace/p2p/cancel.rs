@@ -1,6 +1,9 @@
 //! Ctrl-C while something is published: what is not signed yet is not published, and what became of it is told truthfully.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use ggen_marketplace::{
     code::Code,
@@ -21,8 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Publishes through the running node, or into the outbox where none runs, until it is done or interrupted.
 pub(super) async fn publish(session: &Session, mut request: PublishRequest) -> Finished<Published> {
-    // No two processes that publish now have the same one.
-    request.ticket = format!("publish-{}", std::process::id());
+    // No two processes that publish now have the same one, in whatever containers they are.
+    request.ticket = format!("publish-{:016x}", RandomState::new().hash_one(std::process::id()));
     let bar = Bar::new(session);
     let cancel = Cancel::default();
     let client = session.client();

@@ -40,7 +40,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(status)
 }
 
-/// The grammar of the whole command, for whoever documents or tests it.
+/// The grammar of the whole command, for those who document or test it.
 pub fn command() -> clap::Command {
     Cli::command()
 }

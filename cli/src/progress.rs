@@ -115,7 +115,7 @@ mod tests {
         assert_eq!(pace.note(&fetching(8_000), after(1)), None);
         assert_eq!(pace.note(&fetching(9_000), after(2)), Some((500, Some(2))));
         let writing = Progress { phase: "writing".to_owned(), ..fetching(5_000) };
-        assert_eq!(pace.note(&writing, after(3)), None, "another phase begins anew");
+        assert_eq!(pace.note(&writing, after(3)), None, "another phase begins again");
         let more = Progress { done: 6_000, ..writing };
         assert_eq!(pace.note(&more, after(4)), Some((1_000, Some(4))));
     }

@@ -41,7 +41,7 @@ pub(crate) type Finished<T> = Result<T, End>;
 pub(crate) enum End {
     /// It failed.
     Failed(Failure),
-    /// Whoever read stdout has enough.
+    /// The reader of stdout has enough.
     StdoutClosed,
 }
 

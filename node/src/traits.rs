@@ -1,7 +1,7 @@
 //! What a package registry does, whatever stands behind it.
 //!
 //! [`Registry`] is the face that programs use; [`P2PRegistry`](crate::backend::p2p::P2PRegistry) is the one without a server.
-//! Whoever implements another one can hold it against [`conformance`].
+//! Anyone who implements another one can check it against [`conformance`].
 
 pub mod conformance;
 

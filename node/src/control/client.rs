@@ -11,30 +11,31 @@ use std::{
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
-    Method, Request, Response,
-    body::{Bytes, Incoming},
+    Method, Request,
+    body::Bytes,
     client::conn::http1::{self, SendRequest},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use tokio::task::JoinHandle;
 
+use self::answer::{Answer, Connection, Lines, broken, incompatible, step, stopped, whole};
 use super::{
     api::{
         AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped, CancelRequest,
         Cancelled, CollectRequest, Collected, DisconnectRequest, Disconnected, DropRequest, Dropped,
-        ErrorBody, ExplainRequest, Explained, Failure, Info, InfoRequest, InstallRequest, Installed,
-        KeepRequest, KeptList, KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails, PeerInfoRequest,
-        PeerList, PeerListRequest, Planned, Progress, ProjectDone, ProjectRequest, PublishRequest, Published,
-        Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SCHEMA_VERSION, SearchRequest,
-        SearchResults, Status, Step, Stopping, Trust, TrustRequest, UnbanRequest, Unbanned, Verified,
-        VerifyRequest,
+        ExplainRequest, Explained, Failure, Info, InfoRequest, InstallRequest, Installed, KeepRequest,
+        KeptList, KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList,
+        PeerListRequest, Planned, Progress, ProjectDone, ProjectRequest, PublishRequest, Published, Reloaded,
+        RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Step,
+        Stopping, Trust, TrustRequest, UnbanRequest, Unbanned, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
 };
 use crate::code::Code;
+
+mod answer;
 
 /// Bytes of a whole answer, and of one line of a streamed one.
 const ANSWER_BYTES_MAX: usize = 64 << 20;
@@ -443,7 +444,7 @@ impl Client {
         let (mut sender, connection): (SendRequest<Full<Bytes>>, _) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&error.to_string()))?;
         let connection = Connection(tokio::spawn(async move {
-            // Its errors also reach whoever waits for the answer.
+            // Its errors also reach those who wait for the answer.
             let _ = connection.await;
         }));
         let request = Request::builder()
@@ -481,48 +482,6 @@ impl Client {
     }
 }
 
-/// The head of an answer, its body still to be read.
-struct Answer {
-    head: Response<Box<Incoming>>,
-    _connection: Connection,
-}
-
-/// The task that moves the bytes; ends with the answer, which tells the node that nobody waits any more.
-struct Connection(JoinHandle<()>);
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// Splits what arrives into lines.
-#[derive(Default)]
-struct Lines {
-    buffer: Vec<u8>,
-    searched: usize,
-}
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8]) -> Outcome<()> {
-        if self.buffer.len().saturating_add(bytes.len()) > ANSWER_BYTES_MAX {
-            return Err(broken("it is larger than 64 MiB"));
-        }
-        self.buffer.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn next(&mut self) -> Option<Vec<u8>> {
-        let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') else {
-            self.searched = self.buffer.len();
-            return None;
-        };
-        let rest = self.buffer.split_off(self.searched + end + 1);
-        self.searched = 0;
-        Some(std::mem::replace(&mut self.buffer, rest))
-    }
-}
-
 /// The time that a request may take when it asked for `secs`.
 fn asked(secs: Option<f64>) -> Duration {
     secs.and_then(|secs| Duration::try_from_secs_f64(secs).ok())
@@ -540,78 +499,10 @@ async fn within<T>(deadline: Duration, work: impl Future<Output = Outcome<T>>) -
     })
 }
 
-/// Reads a whole answer.
-async fn whole<T: DeserializeOwned>(answer: Answer) -> Outcome<T> {
-    let status = answer.head.status();
-    let body = Limited::new(answer.head.into_body(), ANSWER_BYTES_MAX);
-    let bytes = body.collect().await.map_err(|error| broken(&error.to_string()))?.to_bytes();
-    if !status.is_success() {
-        let body: ErrorBody = serde_json::from_slice(&bytes)
-            .map_err(|_| incompatible(&format!("it answered HTTP {}", status.as_u16())))?;
-        return Err(body.error);
-    }
-    let value: Value =
-        serde_json::from_slice(&bytes).map_err(|error| incompatible(&format!("not JSON: {error}")))?;
-    versioned(value)
-}
-
-/// Takes an answer apart, if its shape is of our version.
-fn versioned<T: DeserializeOwned>(value: Value) -> Outcome<T> {
-    match value.get("schema_version").and_then(Value::as_u64) {
-        Some(version) if version == u64::from(SCHEMA_VERSION) => {}
-        Some(version) => {
-            return Err(incompatible(&format!("it speaks version {version}, this ggen {SCHEMA_VERSION}")));
-        }
-        None => return Err(incompatible("it does not say its version")),
-    }
-    serde_json::from_value(value).map_err(|error| incompatible(&error.to_string()))
-}
-
-/// Parses one line of a streamed answer.
-fn step<T: DeserializeOwned>(line: &[u8]) -> Outcome<Step<T>> {
-    let mut value: Value =
-        serde_json::from_slice(line).map_err(|error| incompatible(&format!("not JSON: {error}")))?;
-    if value.get("event").and_then(Value::as_str) == Some("done") {
-        let result = value.get_mut("result").map(Value::take).unwrap_or_default();
-        return versioned(result).map(|body| Step::Done { result: super::api::Versioned::new(body) });
-    }
-    serde_json::from_value::<Step<Value>>(value).map_err(|error| incompatible(&error.to_string())).and_then(
-        |step| match step {
-            Step::Progress(state) => Ok(Step::Progress(state)),
-            Step::Failed(body) => Ok(Step::Failed(body)),
-            Step::Done { .. } => Err(incompatible("a step that is done has no result")),
-        },
-    )
-}
-
 fn encode<A: Serialize>(ask: &A) -> Outcome<Bytes> {
     serde_json::to_vec(ask).map(Bytes::from).map_err(|error| {
         Failure::new(Code::Usage, format!("The request cannot be written as JSON: {error}."), "")
     })
-}
-
-fn broken(why: &str) -> Failure {
-    Failure::new(
-        Code::Io,
-        format!("The connection to the node broke: {why}."),
-        "See whether it still runs: ggen marketplace p2p status",
-    )
-}
-
-fn stopped() -> Failure {
-    Failure::new(
-        Code::NotRunning,
-        "The node has stopped.",
-        "Start it again: ggen marketplace p2p start --daemon",
-    )
-}
-
-fn incompatible(why: &str) -> Failure {
-    Failure::new(
-        Code::Failed,
-        format!("The node's answer cannot be understood: {why}."),
-        "The node is of another version than this ggen. Restart it: ggen marketplace p2p restart",
-    )
 }
 
 /// Percent-encodes all but the unreserved characters ([RFC 3986](https://www.rfc-editor.org/rfc/rfc3986), section 2.3).

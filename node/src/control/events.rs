@@ -1,4 +1,4 @@
-//! What happens to a node, told to whoever listens.
+//! What happens to a node, told to those who listen.
 //!
 //! Each listener has a queue of [`EVENTS_QUEUED_MAX`]. Nobody waits for a slow one: what finds no room is left out, and the
 //! listener is told how much that was.

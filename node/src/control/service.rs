@@ -162,7 +162,7 @@ pub trait Service: Send + Sync + 'static {
     /// Reads the configuration again and applies what can be applied to a running node.
     fn reload(&self) -> impl Future<Output = Outcome<Reloaded>> + Send;
 
-    /// Agrees to stop. The server stops serving after the answer; whoever runs it then shuts the node down.
+    /// Agrees to stop. The server stops serving after the answer; its caller then shuts the node down.
     fn stop(&self) -> impl Future<Output = Outcome<Stopping>> + Send;
 
     /// Whether the node listens and takes work.

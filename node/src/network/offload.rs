@@ -42,7 +42,7 @@ impl Offload {
                     match task.await {
                         Ok(value) => Some(value),
                         Err(error) => {
-                            tracing::error!(%error, "blocking work came to nothing");
+                            tracing::error!(%error, "internal error: blocking work panicked");
                             None
                         }
                     }
@@ -52,5 +52,47 @@ impl Offload {
             Self::Inline => async move { Some(work()) }.boxed(),
         };
         future
+    }
+
+    /// Drops what takes long to drop, such as a folder with many files, and waits for nothing.
+    pub fn discard<T: Send + 'static>(self, value: T) {
+        match self {
+            // Where no runtime is left there is nobody to hold up.
+            Self::Threads if tokio::runtime::Handle::try_current().is_ok() => {
+                drop(tokio::task::spawn_blocking(move || drop(value)));
+            }
+            Self::Threads | Self::Inline => drop(value),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::mpsc, thread};
+
+    use super::*;
+
+    /// Tells on which thread it is dropped.
+    struct Told(mpsc::Sender<thread::ThreadId>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send(thread::current().id());
+        }
+    }
+
+    #[test]
+    fn what_takes_long_to_drop_is_dropped_beside_the_runtime() {
+        let own = thread::current().id();
+        let dropped_on = |offload: Offload, runtime: bool| {
+            let (sender, told) = mpsc::channel();
+            let runtime = runtime.then(|| tokio::runtime::Builder::new_current_thread().build().unwrap());
+            let _entered = runtime.as_ref().map(tokio::runtime::Runtime::enter);
+            offload.discard(Told(sender));
+            told.recv().unwrap()
+        };
+        assert_ne!(dropped_on(Offload::Threads, true), own);
+        assert_eq!(dropped_on(Offload::Threads, false), own);
+        assert_eq!(dropped_on(Offload::Inline, true), own);
     }
 }

@@ -1,7 +1,7 @@
 //! What a person types to name a package and a version of it: `[<publisher>/]<name>[@<version or requirement>]`.
 //!
 //! A publisher may be written as tables print it, `gp1abcdef…wxyz`, or cut off, `gp1abcdef`. What such a short id means is a
-//! question to whoever knows publishers; this module only says which ids it fits.
+//! question to those parts that know publishers; this module only says which ids it fits.
 
 use std::{fmt, str::FromStr};
 
@@ -141,6 +141,8 @@ impl FromStr for Which {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
+        // A requirement may have spaces around it; with them, a version would be taken for a requirement.
+        let text = text.trim();
         if text == LATEST {
             return Ok(Self::Latest);
         }
@@ -211,6 +213,8 @@ mod tests {
         assert_eq!(wanted("web"), Which::Latest);
         assert_eq!(wanted("web@latest"), Which::Latest);
         assert_eq!(wanted("web@1.2.3"), Which::Exact("1.2.3".parse().unwrap()));
+        assert_eq!(wanted("web@ 1.2.3 \n"), Which::Exact("1.2.3".parse().unwrap()));
+        assert_eq!(wanted("web@latest "), Which::Latest);
         for (text, fits, fails) in [
             ("^1.2", "1.9.0", "2.0.0"),
             ("1", "1.0.0", "2.0.0"),

@@ -2,7 +2,7 @@
 //!
 //! `.ggenignore` and `.gitignore` inside the directory count, and, where it is in a Git repository, the `.gitignore` files of the
 //! directories above it up to the root of the repository, as for Git. Nothing above that root is read, and no `.ggenignore`
-//! outside of the directory: whoever can write a file somewhere above it must not decide what is published.
+//! outside of the directory: anyone who can write a file somewhere above it must not decide what is published.
 //!
 //! As for Git, the deepest file that says anything of a path decides; any `.ggenignore` comes before any `.gitignore`.
 

@@ -52,7 +52,7 @@ pub(crate) fn shorten(text: &str) -> String {
 }
 
 /// Characters that a terminal acts on, or that reorder or hide the text around them, so that one name reads as another
-/// ([Unicode Technical Standard 55](https://www.unicode.org/reports/tr55/)). Whatever a publisher signs is held against this.
+/// ([Unicode Technical Standard 55](https://www.unicode.org/reports/tr55/)). Whatever a publisher signs is checked against this.
 pub(crate) fn is_hidden(char: char) -> bool {
     char.is_control()
         || matches!(char, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')

@@ -84,7 +84,7 @@ impl fmt::Display for PackageName {
 /// Parses a version as [semver 2](https://semver.org) has it, without build metadata.
 ///
 /// Two versions that differ in build metadata only are equal in precedence, so the metadata cannot be part of an identity
-/// that is used once, for ever.
+/// that is used once, permanently.
 ///
 /// # Errors
 /// [`Error::Version`] with the reason.

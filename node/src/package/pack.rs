@@ -14,7 +14,8 @@ use std::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    PackagePath, own,
+    PackagePath,
+    own::{self, OwnSecrets},
     unixfs::{self, FileBuilder, FileRoot},
     walk::{self, Found, State},
 };
@@ -55,29 +56,30 @@ pub struct Packed {
     pub blocks: u64,
 }
 
-/// As [`pack_on`], on the thread that calls.
+/// Hands every block of the `found` files and of their directories to `sink`, children before their parents, and the root
+/// last. `progress` hears of the bytes done and the bytes in all. A file that holds a key file of this program is refused.
 ///
 /// # Errors
-/// As there.
+/// [`Error::Read`] where a file cannot be read or changed, [`Error::Graph`], and whatever `sink` returns.
 pub fn pack<E>(
     found: &[Found],
     sink: &mut dyn FnMut(Block) -> Result<(), E>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Packed, Error<E>> {
-    pack_on(found, 0, sink, progress)
+    pack_on(found, 0, &OwnSecrets::default(), sink, progress)
 }
 
-/// Hands every block of the `found` files and of their directories to `sink`, children before their parents, and the root
-/// last. `progress` hears of the bytes done and the bytes in all.
+/// As [`pack`], and also refuses a file that holds one of the secrets in `own`, whatever was searched before.
 ///
-/// With `workers`, so many threads read and hash beside the one that calls, which hears of every block and of every step. In which order the
-/// files come is not said then; what comes of it is the same.
+/// With `workers`, so many threads read and hash beside the one that calls, which hears of every block and of every step. In
+/// which order the files come is not said then; what comes of it is the same.
 ///
 /// # Errors
-/// [`Error::Read`] where a file cannot be read or changed, [`Error::Graph`], and whatever `sink` returns.
-pub fn pack_on<E>(
+/// As there.
+pub(crate) fn pack_on<E>(
     found: &[Found],
     workers: usize,
+    own: &OwnSecrets,
     sink: &mut dyn FnMut(Block) -> Result<(), E>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Packed, Error<E>> {
@@ -95,7 +97,7 @@ pub fn pack_on<E>(
     };
     let (small, large): (Vec<usize>, Vec<usize>) =
         (0..found.len()).partition(|at| found[*at].state.size <= CHUNK_BYTES as u64);
-    each_small(found, &small, workers, &mut |at, block| {
+    each_small(found, &small, (workers, own), &mut |at, block| {
         let (id, size) = (block.id(), block.bytes().len() as u64);
         counted(block).map_err(Error::Sink)?;
         roots[at] = Some((FileRoot { id, size, tsize: size }, id.digest()));
@@ -103,7 +105,7 @@ pub fn pack_on<E>(
         Ok(())
     })?;
     for at in large {
-        roots[at] = Some(pack_large(&found[at], workers, &mut counted, &mut told)?);
+        roots[at] = Some(pack_large(&found[at], (workers, own), &mut counted, &mut told)?);
     }
     let packed = found.iter().zip(roots).filter_map(|(found, root)| {
         let (root, sha256) = root?;
@@ -121,11 +123,11 @@ pub fn pack_on<E>(
 fn each_small<E>(
     found: &[Found],
     small: &[usize],
-    workers: usize,
+    (workers, own): (usize, &OwnSecrets),
     take: &mut dyn FnMut(usize, Block) -> Result<(), Error<E>>,
 ) -> Result<(), Error<E>> {
     if workers == 0 {
-        return small.iter().try_for_each(|at| take(*at, small_block(&found[*at])?));
+        return small.iter().try_for_each(|at| take(*at, small_block(&found[*at], own)?));
     }
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -135,7 +137,7 @@ fn each_small<E>(
             scope.spawn(move || {
                 while let Some(at) = small.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // Nobody waits for the rest once something failed.
-                    if sender.send((*at, small_block(&found[*at]))).is_err() {
+                    if sender.send((*at, small_block(&found[*at], own))).is_err() {
                         return;
                     }
                 }
@@ -147,7 +149,7 @@ fn each_small<E>(
 }
 
 /// The one block of a file of at most one chunk.
-fn small_block(found: &Found) -> Result<Block, walk::Error> {
+fn small_block(found: &Found, own: &OwnSecrets) -> Result<Block, walk::Error> {
     let changed = || walk::Error::Changed { path: found.path.to_string() };
     let bytes = match &found.held {
         Some(held) if found.is_same() => held.to_vec(),
@@ -161,7 +163,7 @@ fn small_block(found: &Found) -> Result<Block, walk::Error> {
             walk::read_whole(&file, found.state).map_err(failed)?.ok_or_else(changed)?
         }
     };
-    if own::find(&bytes).is_some() {
+    if own::find(&bytes).or_else(|| own.find(&bytes)).is_some() {
         return Err(walk::Error::OwnKey { path: found.path.to_string() });
     }
     Ok(Block::new(Codec::Raw, bytes))
@@ -171,7 +173,7 @@ fn small_block(found: &Found) -> Result<Block, walk::Error> {
 /// its chunks.
 fn pack_large<E>(
     found: &Found,
-    workers: usize,
+    (workers, own): (usize, &OwnSecrets),
     sink: &mut dyn FnMut(Block) -> Result<(), E>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(FileRoot, [u8; 32]), Error<E>> {
@@ -184,7 +186,7 @@ fn pack_large<E>(
     };
     let sha256 = if workers == 0 {
         let mut failed = None;
-        let read = read_chunks(found, &mut |chunk| match take(chunk) {
+        let read = read_chunks(found, own, &mut |chunk| match take(chunk) {
             Ok(()) => true,
             Err(error) => {
                 failed = Some(error);
@@ -198,7 +200,8 @@ fn pack_large<E>(
     } else {
         std::thread::scope(|scope| {
             let (sender, receiver) = mpsc::sync_channel(READY_CHUNKS_MAX);
-            let reader = scope.spawn(move || read_chunks(found, &mut |chunk| sender.send(chunk).is_ok()));
+            let reader =
+                scope.spawn(move || read_chunks(found, own, &mut |chunk| sender.send(chunk).is_ok()));
             receiver.into_iter().try_for_each(&mut take)?;
             let read = reader.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Ok::<_, Error<E>>(read?)
@@ -208,14 +211,18 @@ fn pack_large<E>(
 }
 
 /// Reads a file chunk by chunk until `take` wants no more, and yields the hash of all of it.
-fn read_chunks(found: &Found, take: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<[u8; 32], walk::Error> {
+fn read_chunks(
+    found: &Found,
+    own: &OwnSecrets,
+    take: &mut dyn FnMut(Vec<u8>) -> bool,
+) -> Result<[u8; 32], walk::Error> {
     let failed = |source| walk::Error::Io { path: found.path.to_string(), source };
     let changed = || walk::Error::Changed { path: found.path.to_string() };
     let (mut file, metadata) = walk::open_with_metadata(&found.source).map_err(failed)?;
     if State::of(&metadata) != found.state {
         return Err(changed());
     }
-    let (mut hash, mut keys, mut left) = (Sha256::new(), Keys::default(), found.state.size);
+    let (mut hash, mut keys, mut left) = (Sha256::new(), Keys { own, last: Vec::new() }, found.state.size);
     while left > 0 {
         let mut chunk = vec![0; usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_BYTES)];
         match file.read_exact(&mut chunk) {
@@ -240,16 +247,17 @@ fn read_chunks(found: &Found, take: &mut dyn FnMut(Vec<u8>) -> bool) -> Result<[
 }
 
 /// Looks for key files of this program in bytes that come piece by piece: whatever checks were skipped, none is packed.
-#[derive(Default)]
-struct Keys {
+struct Keys<'a> {
+    own: &'a OwnSecrets,
     /// The last bytes that came, of which a key may go on in those that come next.
     last: Vec<u8>,
 }
 
-impl Keys {
+impl Keys<'_> {
     fn stand_in(&mut self, bytes: &[u8]) -> bool {
         self.last.extend(&bytes[..bytes.len().min(own::SPAN)]);
-        let found = own::find(&self.last).or_else(|| own::find(bytes)).is_some();
+        let is_in = |bytes: &[u8]| own::find(bytes).or_else(|| self.own.find(bytes)).is_some();
+        let found = is_in(&self.last) || is_in(bytes);
         if bytes.len() >= own::SPAN {
             self.last.clear();
             self.last.extend(&bytes[bytes.len() - own::SPAN..]);
@@ -260,7 +268,7 @@ impl Keys {
     }
 }
 
-/// Why packing failed; `E` is the error of whoever takes the blocks.
+/// Why packing failed; `E` is the error of what takes the blocks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error<E> {
@@ -289,7 +297,7 @@ impl<E> Error<E> {
         }
     }
 
-    /// What to do next; empty where only whoever takes the blocks can say.
+    /// What to do next; empty where only what takes the blocks can say.
     pub fn hint(&self) -> String {
         match self {
             Self::Read(error) => error.hint(),
@@ -350,20 +358,25 @@ mod tests {
                 blocks.push(block.id());
                 Ok::<_, Infallible>(())
             };
-            let packed = pack_on(&found, workers, &mut sink, &mut |done, _| last = done).unwrap();
+            let packed =
+                pack_on(&found, workers, &OwnSecrets::default(), &mut sink, &mut |done, _| last = done)
+                    .unwrap();
             assert_eq!((last, blocks.last()), (packed.size, Some(&packed.root)), "the root comes last");
             blocks.sort();
             (packed, blocks)
         };
         let alone = packed(0);
         assert_eq!([packed(1), packed(4)], [alone.clone(), alone]);
-        // Whoever takes no more ends all of it.
+        // A sink that takes no more ends all of it.
         let mut taken = 0;
         let mut full = |_| {
             taken += 1;
             if taken > 20 { Err("full") } else { Ok(()) }
         };
-        assert!(matches!(pack_on(&found, 3, &mut full, &mut |_, _| ()), Err(Error::Sink("full"))));
+        assert!(matches!(
+            pack_on(&found, 3, &OwnSecrets::default(), &mut full, &mut |_, _| ()),
+            Err(Error::Sink("full"))
+        ));
     }
 
     #[test]
@@ -376,7 +389,13 @@ mod tests {
             // File times are only as fine as the kernel's tick.
             std::thread::sleep(std::time::Duration::from_millis(20));
             fs::write(&path, vec![2; size]).unwrap();
-            let result = pack_on(&found, workers, &mut |_| Ok::<_, Infallible>(()), &mut |_, _| ());
+            let result = pack_on(
+                &found,
+                workers,
+                &OwnSecrets::default(),
+                &mut |_| Ok::<_, Infallible>(()),
+                &mut |_, _| (),
+            );
             assert!(
                 matches!(result, Err(Error::Read(walk::Error::Changed { .. }))),
                 "{size} {workers} {result:?}"

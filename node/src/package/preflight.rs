@@ -112,7 +112,8 @@ pub(crate) fn secrets(found: &[Found], own: &OwnSecrets) -> Result<Secrets, walk
             cut_off.push(found.path.as_str());
         }
         look(found, bytes, own, &mut report);
-        if report.findings.len() >= FINDINGS_MAX || report.forbidden.len() >= FINDINGS_MAX {
+        // What may be overruled ends no search for what may not.
+        if report.forbidden.len() >= FINDINGS_MAX {
             break;
         }
     }
@@ -145,6 +146,9 @@ fn look(found: &Found, bytes: &[u8], own: &OwnSecrets, report: &mut Secrets) {
         return report
             .forbidden
             .push(finding(secrets::line(bytes, at), "it holds a secret key of this program"));
+    }
+    if report.findings.len() >= FINDINGS_MAX {
+        return;
     }
     if let Some(what) = secrets::by_name(folder, name) {
         return report.findings.push(finding(0, what));
@@ -240,6 +244,52 @@ mod tests {
         let found: Vec<_> =
             report.forbidden.iter().map(|finding| (finding.path.as_str(), finding.line)).collect();
         assert_eq!(found, [("keys/node.key", 0), ("notes.txt", 6), ("state/keys/publishers/default.key", 0)]);
+    }
+
+    /// The secrets of a folder with one key of these bytes.
+    fn own(secret: [u8; 32]) -> OwnSecrets {
+        let folder = tempfile::tempdir().unwrap();
+        let key = Publisher::from_secret(secret, Timestamp::from_secs(1)).export();
+        fs::write(folder.path().join("default.key"), key).unwrap();
+        OwnSecrets::in_folder(folder.path())
+    }
+
+    #[test]
+    fn whatever_else_is_found_the_secrets_of_this_node_are() {
+        let (directory, _) = found(&[("z/node.key", "")]);
+        // Assembled here, so that this file itself is not taken for one that holds a key.
+        let pem = format!("-----BEGIN RSA PRIVATE {}-----\nMII", "KEY");
+        for n in 0..FINDINGS_MAX {
+            fs::write(directory.path().join(format!("{n}.env")), "").unwrap();
+            fs::write(directory.path().join(format!("{n}.pem")), &pem).unwrap();
+        }
+        fs::write(directory.path().join("z.bin"), [7; 32]).unwrap();
+        let found = walk::walk(directory.path()).unwrap();
+        let report = secrets(&found, &own([7; 32])).unwrap();
+        assert!(report.findings.len() >= FINDINGS_MAX, "{}", report.findings.len());
+        let forbidden: Vec<_> = report.forbidden.iter().map(|it| it.path.as_str()).collect();
+        assert_eq!(forbidden, ["z.bin", "z/node.key"]);
+    }
+
+    #[test]
+    fn a_secret_of_this_node_is_not_packed_wherever_it_stands() {
+        let own = own([7; 32]);
+        let digits = "07".repeat(32);
+        let chunk = crate::limits::CHUNK_BYTES;
+        // In a small file, and over the border of two chunks beyond what is searched before.
+        let [small, large] =
+            [10, 5 * chunk - 20].map(|at| [vec![b'x'; at], digits.clone().into_bytes()].concat());
+        for bytes in [&small, &large] {
+            let (directory, _) = found(&[]);
+            fs::write(directory.path().join("f"), bytes).unwrap();
+            let found = walk::walk(directory.path()).unwrap();
+            for workers in [0, 2] {
+                let mut sink = |_| Ok::<_, std::convert::Infallible>(());
+                let packed = super::super::pack::pack_on(&found, workers, &own, &mut sink, &mut |_, _| {});
+                let error = packed.unwrap_err();
+                assert!(error.to_string().contains("f holds a secret key of this program"), "{error}");
+            }
+        }
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! the `gpack.toml` at the top always does.
 
 use std::{
-    fmt,
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Read},
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
@@ -16,11 +15,11 @@ use std::{
 use ignore::{DirEntry, WalkBuilder};
 use rustix::fs::OFlags;
 
-use super::{PackagePath, gpack, ignore_files::IgnoreFiles, io_code, path, shorten};
-use crate::{
-    code::Code,
-    limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, IGNORE_FILE_BYTES_MAX, PACKAGE_BYTES_MAX},
-};
+pub use self::error::{Error, Offender};
+use super::{PackagePath, gpack, ignore_files::IgnoreFiles, path, shorten};
+use crate::limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, IGNORE_FILE_BYTES_MAX, PACKAGE_BYTES_MAX};
+
+mod error;
 
 /// Offenders that are collected; a directory with more of them is not looked through any further.
 const OFFENDERS_MAX: usize = 100;
@@ -285,110 +284,6 @@ pub(super) fn read_whole(mut file: &File, state: State) -> io::Result<Option<Vec
     Ok((State::of(&file.metadata()?) == state).then_some(bytes))
 }
 
-/// One thing that cannot be published.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offender {
-    /// Its path, shortened.
-    pub path: String,
-    /// Why.
-    pub why: String,
-}
-
-impl fmt::Display for Offender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path, self.why)
-    }
-}
-
-/// Why a directory cannot be published.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Error {
-    /// Things in it cannot be published; all of them, up to a hundred.
-    #[error("{} cannot be published:{}", count(offenders.len()), list(offenders))]
-    Offenders {
-        /// What, and why, by path.
-        offenders: Vec<Offender>,
-    },
-    /// There is too much of something.
-    #[error("too many {what} at {path}: at most {max} are allowed")]
-    Limit {
-        /// The file that passed the limit.
-        path: String,
-        /// What there is too much of.
-        what: &'static str,
-        /// How much is allowed.
-        max: u64,
-    },
-    /// The paths cannot stand together.
-    #[error(transparent)]
-    Path(#[from] path::Error),
-    /// A file is no longer what it was.
-    #[error("{path} changed while it was being read")]
-    Changed {
-        /// Its path inside the package.
-        path: String,
-    },
-    /// A file holds a key of this program.
-    #[error("the file {path} holds a secret key of this program, which is never published")]
-    OwnKey {
-        /// Its path inside the package.
-        path: String,
-    },
-    /// Reading failed.
-    #[error("cannot read {path}: {source}")]
-    Io {
-        /// Its path inside the package.
-        path: String,
-        /// Why.
-        source: io::Error,
-    },
-}
-
-fn count(offenders: usize) -> String {
-    match offenders {
-        1 => "one thing in the directory".to_owned(),
-        many if many >= OFFENDERS_MAX => format!("{many} things and more in the directory"),
-        many => format!("{many} things in the directory"),
-    }
-}
-
-fn list(offenders: &[Offender]) -> String {
-    offenders.iter().fold(String::new(), |text, offender| format!("{text}\n  {offender}"))
-}
-
-impl Error {
-    /// The stable code of this error.
-    pub fn code(&self) -> Code {
-        match self {
-            Self::Offenders { .. } | Self::Changed { .. } | Self::OwnKey { .. } => Code::PackageInvalid,
-            Self::Limit { .. } => Code::Limit,
-            // They are our own files: what is wrong with them was not signed by anybody.
-            Self::Path(error) => match error.code() {
-                Code::Path => Code::PackageInvalid,
-                other => other,
-            },
-            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::Io,
-            Self::Io { source, .. } => io_code(source),
-        }
-    }
-
-    /// What to do next.
-    pub fn hint(&self) -> String {
-        match self {
-            Self::Offenders { .. } | Self::Path(_) => {
-                "Remove or rename them, or leave them out with a line in .ggenignore.".to_owned()
-            }
-            Self::Limit { .. } => {
-                "Leave out with .ggenignore what is not part of the package, or split it.".to_owned()
-            }
-            Self::Changed { .. } => "Publish again once nothing writes to the directory.".to_owned(),
-            Self::OwnKey { .. } => super::preflight::FORBIDDEN_HINT.to_owned(),
-            Self::Io { .. } => "Check that the file can be read.".to_owned(),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::{
@@ -397,6 +292,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::code::Code;
 
     fn write(root: &Path, files: &[(&str, &str)]) {
         for (path, text) in files {
@@ -499,7 +395,7 @@ mod tests {
         symlink(&root, outer.path().join("link")).unwrap();
         assert_eq!(names(&outer.path().join("link/../one")), expected);
         assert_eq!(names(&outer.path().join("link")), expected);
-        // A repository of its own begins anew.
+        // A repository of its own begins again.
         write(&root, &[(".git", "gitdir: elsewhere")]);
         assert!(names(&root).contains(&"a.log".to_owned()));
     }

@@ -455,7 +455,7 @@ pub(super) fn insert_in_segment(
     Ok(tx.prepare_cached(sql)?.execute(params![id.to_bytes(), size, number, place, crc])? as u64)
 }
 
-/// Takes a damaged block out, unless it was stored anew in another place meanwhile.
+/// Takes a damaged block out, unless it was stored again in another place meanwhile.
 fn drop_damaged(tx: &Transaction<'_>, id: &ContentId, place: Option<(u64, u64)>) -> Result<(), Error> {
     match place {
         Some((number, place)) => tx.execute(

@@ -109,7 +109,7 @@ pub enum Error {
         /// The block.
         id: ContentId,
     },
-    /// A record that is kept for ever exists already, with other content.
+    /// A record that is kept permanently exists already, with other content.
     #[error("{what} exists already with other content")]
     Conflict {
         /// The record: a version, or a log entry.
@@ -223,7 +223,7 @@ impl Error {
                  other one in its place: ggen marketplace p2p trust accept {offered}/{name}"
             ),
             Self::Rollback { .. } => {
-                "Nothing was changed. Whoever offers the older state may be out of date.".to_owned()
+                "Nothing was changed. The peer that offers the older state may be out of date.".to_owned()
             }
             Self::BlockTooLarge { .. } | Self::TooLarge { .. } => {
                 "Nothing was stored: it breaks the limits of the format.".to_owned()

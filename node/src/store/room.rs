@@ -47,11 +47,12 @@ impl Store {
         })
     }
 
-    /// Removes blocks, and returns how many were held. Segment files in which nothing is left are removed.
+    /// Removes blocks, and returns how many were held. Only tests remove blocks with nothing else. Segment files in which nothing is left are removed.
     ///
     /// # Errors
     /// Where the change cannot be made durable; then everything is still held.
-    pub fn remove_blocks(&self, ids: &[ContentId]) -> Result<u64, Error> {
+    #[cfg(test)]
+    pub(crate) fn remove_blocks(&self, ids: &[ContentId]) -> Result<u64, Error> {
         let mut removed = 0;
         self.remove_blocks_with(ids, |tx| {
             for id in ids {

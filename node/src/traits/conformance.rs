@@ -207,7 +207,7 @@ pub async fn amends(registry: &impl Registry, id: &PackageId) -> Result<(), Brok
     Ok(())
 }
 
-/// Deletes the package, at whoever published it.
+/// Deletes the package, at its publisher.
 ///
 /// # Errors
 /// The first promise that was not kept.

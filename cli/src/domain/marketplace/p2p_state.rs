@@ -1,6 +1,6 @@
 //! The life of a node: its state folder, its configuration, its start and its end, and the socket between.
 //!
-//! One node runs on a state folder: whoever opens the node holds the folder's lock, which ends with the process. The socket is
+//! One node runs on a state folder: the process that opens the node holds the folder's lock, which ends with the process. The socket is
 //! bound only while the lock is held, so the socket of a dead node is in nobody's way. [`run`] is a node in this process,
 //! [`daemon`] one in the background, [`node`] the only place that knows how a node is made.
 
@@ -54,7 +54,7 @@ pub(crate) const KEY_DEFAULT: &str = "default";
 const FLAGS_FILE: &str = "start-flags.json";
 /// Bytes of [`FLAGS_FILE`] at most.
 const FLAGS_BYTES_MAX: u64 = 64 << 10;
-/// How long a node may take to flush and close, after the second that the socket gives to answers under way: all of it within
+/// How long a node may take to flush and close, after the second that the socket gives to answers in progress: all of it within
 /// five seconds. It bounds the parts of the node's own shutdown, which come to three.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_millis(3_500);
 /// How long `stop` waits for the process to be gone.
@@ -134,7 +134,7 @@ pub(crate) fn home(flag: Option<PathBuf>) -> Outcome<PathBuf> {
     values::absolute(&home)
 }
 
-/// Waits for Ctrl-C, a polite kill, or the end of the terminal; for ever where they cannot be caught.
+/// Waits for Ctrl-C, a polite kill, or the end of the terminal; permanently where they cannot be caught.
 pub(crate) async fn told_to_stop() {
     match Signals::new(Place::Foreground) {
         Ok(mut signals) => signals.next().await,
@@ -366,7 +366,7 @@ async fn serve<N: Node>(
         Ok(None) => Ok(()),
         Err(failure) => Err(failure.into()),
         Ok(Some((server, started))) => match ready(started) {
-            // Whoever reads this may connect at once: the socket is bound, and questions wait until it is served. That
+            // The reader of this may connect at once: the socket is bound, and questions wait until it is served. That
             // nobody reads it is no reason to stop.
             Ok(()) | Err(End::StdoutClosed) => {
                 signals.reload_on_hangup(Arc::clone(&node));

@@ -41,15 +41,18 @@ impl Node {
     pub(super) async fn amend(&self, request: AmendRequest) -> Result<Amended, Failure> {
         let reference = self.meant(&request.package).await?.reference;
         let kind = kind(&request, &reference)?;
-        let turn = self.publishing.lock().await;
+        let turn = self.publishing.clone().lock_owned().await;
         let (publisher, package) = self.own_package(&reference).await?;
         if let Standing::Unknown(why) = self.catch_up(&publisher, &package.name, Thoroughness::Brief).await? {
             return Err(not_signed(why));
         }
         let now = self.time_to_sign()?;
         let of = package.clone();
-        let done = self.offload_store(move |store| sign(store, &publisher, &of, kind, now)).await?;
-        drop(turn);
+        let done = self.offload_store(move |store| {
+            let _turn = turn;
+            sign(store, &publisher, &of, kind, now)
+        });
+        let done = done.await?;
         let mut answer = Amended {
             id: package.to_string(),
             publisher: package.publisher.to_string(),

@@ -34,7 +34,7 @@ const AT_ONCE: usize = 4;
 /// Below this many peers in the routing table every newcomer may be one of the nodes nearest to our records, and is told
 /// at once; in a larger network the DHT's own renewal finds them.
 const SMALL_NETWORK: usize = 20;
-/// How often all records are renewed, well before they lapse (48 hours).
+/// How often all records are renewed, well before they expire (48 hours).
 const RENEW_INTERVAL: Duration = Duration::from_secs(12 * 3600);
 /// How often it is looked whose bans are over.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15 * 60);

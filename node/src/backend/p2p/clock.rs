@@ -1,6 +1,6 @@
 //! Whether the wall clock can be believed.
 //!
-//! What is signed under a wrong clock is refused by everybody else. So the wall clock is held against the one that only runs
+//! What is signed under a wrong clock is refused by everybody else. So the wall clock is compared with the one that only runs
 //! forward: where it jumped, nothing is signed for a moment. A clock that was put right, or a machine that slept, goes on evenly from then on and is believed again. Only a jump
 //! by more than a week is never believed: a year that is wrong looks like that.
 //!
@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::reference::{Off, Reference, Verdict};
-use crate::{limits::CLOCK_SKEW_MAX, time::Timestamp};
+use crate::{code::Code, control::api::Failure, limits::CLOCK_SKEW_MAX, time::Timestamp};
 
 /// How far the two clocks may come apart between two looks at them: what others tolerate of ours.
 const APART_MAX: Duration = CLOCK_SKEW_MAX;
@@ -133,6 +133,55 @@ impl Clock {
 
 fn apart(a: Timestamp, b: Timestamp) -> Duration {
     a.since(b).max(b.since(a))
+}
+
+/// A wrong clock as people are told of it.
+pub(super) fn clock_fault(fault: Fault) -> Failure {
+    match fault {
+        Fault::Jumped(jump) => clock_jumped(jump),
+        Fault::Off(off) => clock_off(off),
+        Fault::Doubted(off, left) => {
+            let failure = clock_off(off);
+            let minutes = left.as_secs().div_ceil(60);
+            let hint =
+                format!("{} Where the clock is right, nothing is held up in {minutes} min.", failure.hint);
+            Failure { hint, retryable: true, ..failure }
+        }
+    }
+}
+
+/// A clock that is off, as the peers say, as people are told of it.
+pub(super) fn clock_off(Off { expected, wall, peers, networks }: Off) -> Failure {
+    let (by, direction) = match wall > expected {
+        true => (wall.since(expected), "ahead"),
+        false => (expected.since(wall), "behind"),
+    };
+    let (hours, minutes) = (by.as_secs() / 3600, by.as_secs() / 60 % 60);
+    let by = if hours == 0 { format!("{minutes} min") } else { format!("{hours} h {minutes} min") };
+    let who = match (peers, networks) {
+        (1, _) => "one peer says".to_owned(),
+        (peers, 1) => format!("{peers} peers in one network say"),
+        (peers, networks) => format!("{peers} peers in {networks} networks say"),
+    };
+    Failure::new(
+        Code::Clock,
+        format!("This machine's clock is {by} {direction}: it says {wall}, and {who} {expected}."),
+        "Put the clock right, for example: timedatectl set-ntp true",
+    )
+}
+
+fn clock_jumped(Jump { wall, expected, settles }: Jump) -> Failure {
+    let hint = match settles {
+        Some(left) => format!(
+            "Nothing is signed until the clock has gone on evenly for {} s more; then try again.",
+            left.as_secs() + 1
+        ),
+        None => {
+            "Put the clock right. Where it is right now, and was wrong before, restart the node.".to_owned()
+        }
+    };
+    let jumped = format!("The clock says {wall}, and {expected} was to be expected: it jumped.");
+    Failure { retryable: settles.is_some(), ..Failure::new(Code::Clock, jumped, hint) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::OwnedRwLockReadGuard,
+    sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -40,8 +40,55 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(6 * 3600);
 /// Interrupted installations that `status` tells of.
 const PARTIALS_SHOWN: usize = 10;
 
+/// Keeps those who rely on blocks that nothing names yet apart from what evicts blocks.
+///
+/// An eviction waits until nothing is relied on, and nobody waits for one that waits: only for one that is being carried out.
+#[derive(Debug, Default)]
+pub(super) struct Collecting {
+    gate: Arc<RwLock<()>>,
+    let_go: Arc<Notify>,
+}
+
 /// Held while blocks are relied on that may belong to nothing yet: nothing is evicted as long as one of these is there.
-pub(super) type Relied = OwnedRwLockReadGuard<()>;
+#[derive(Debug)]
+pub(super) struct Relied {
+    // Dropped first: an eviction that is told finds the gate free.
+    _gate: OwnedRwLockReadGuard<()>,
+    _told: Told,
+}
+
+#[derive(Debug)]
+struct Told(Arc<Notify>);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.notify_waiters();
+    }
+}
+
+impl Collecting {
+    /// Relies on blocks as soon as none are being evicted.
+    ///
+    /// # Errors
+    /// [`Code::Busy`] where that takes longer.
+    pub(super) async fn rely(&self, deadline: Instant) -> Result<Relied, Failure> {
+        let gate = timeout_at(deadline, self.gate.clone().read_owned()).await.map_err(|_| evicting())?;
+        Ok(Relied { _gate: gate, _told: Told(self.let_go.clone()) })
+    }
+
+    /// Waits until nothing is relied on; none where that takes longer.
+    async fn alone(&self, patience: Duration) -> Option<OwnedRwLockWriteGuard<()>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let mut let_go = std::pin::pin!(self.let_go.notified());
+            let_go.as_mut().enable();
+            if let Ok(gate) = self.gate.clone().try_write_owned() {
+                return Some(gate);
+            }
+            timeout_at(deadline, let_go).await.ok()?;
+        }
+    }
+}
 
 impl Node {
     /// Frees what nobody here needs, or says what that is.
@@ -75,7 +122,7 @@ impl Node {
         if lacking > 0 {
             self.make_room(lacking, spared, deadline.saturating_duration_since(Instant::now())).await?;
         }
-        let relied = timeout_at(deadline, self.collecting.clone().read_owned()).await.map_err(|_| busy())?;
+        let relied = self.collecting.rely(deadline).await?;
         let now = self.now();
         let noted = self.with_store(move |store| {
             store.write(|tx| {
@@ -95,7 +142,7 @@ impl Node {
     /// Makes room for so many more bytes where the store has a bound, by evicting what is of the least value.
     ///
     /// # Errors
-    /// [`Code::Limit`] where all that is left is needed; then nothing was evicted.
+    /// [`Code::Limit`] where all that is left is needed. Nothing was evicted then, unless what is needed changed while it was evicted.
     pub(super) async fn make_room(
         &self,
         bytes: u64,
@@ -129,8 +176,7 @@ impl Node {
         spared: Vec<HeldPackage>,
         patience: Duration,
     ) -> Result<Vec<Item>, Failure> {
-        let gate = self.collecting.clone().write_owned();
-        let gate = timeout(patience, gate).await.map_err(|_| busy())?;
+        let gate = self.collecting.alone(patience).await.ok_or_else(busy)?;
         let now = self.now();
         let done = self.with_store(move |store| {
             // Kept to the end of the work, also where nobody waits for it any more.
@@ -302,6 +348,14 @@ fn busy() -> Failure {
     )
 }
 
+fn evicting() -> Failure {
+    Failure::new(
+        Code::Busy,
+        "Blocks are being evicted to make room; nothing was changed.",
+        "Try again when that is done.",
+    )
+}
+
 fn no_room(bytes: u64, held: u64, most: u64) -> Failure {
     Failure::new(
         Code::Limit,
@@ -317,7 +371,34 @@ fn no_room(bytes: u64, held: u64, most: u64) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::p2p::evict::tests::World;
+    use crate::{
+        backend::p2p::{evict::tests::World, publish::tests::registry},
+        control::api::{KeepAction, KeepRequest},
+    };
+
+    #[tokio::test]
+    async fn an_eviction_that_waits_for_an_installation_holds_up_no_other() {
+        let registry = registry(Store::in_memory().unwrap()).await;
+        let node = &registry.node;
+        let soon = || Instant::now() + Duration::from_secs(5);
+        let first = node.begin(Vec::new(), soon()).await.unwrap();
+        let mut evicting = std::pin::pin!(node.evict(Wanted::All, Vec::new(), Duration::from_secs(60)));
+        let waits = timeout(Duration::from_millis(20), evicting.as_mut()).await;
+        assert!(waits.is_err(), "what is relied on is not evicted");
+        let second = node.begin(Vec::new(), soon()).await.expect("others go on");
+        let list = KeepRequest { action: KeepAction::List, ..KeepRequest::default() };
+        node.keep(list).await.expect("pins too");
+        drop(first);
+        assert!(timeout(Duration::from_millis(20), evicting.as_mut()).await.is_err(), "there is the second");
+        drop(second);
+        timeout(Duration::from_secs(5), evicting).await.expect("nothing is relied on").unwrap();
+        // What comes while it is carried out waits for it, within bounds.
+        let alone = node.collecting.alone(Duration::ZERO).await.unwrap();
+        let refused = node.begin(Vec::new(), Instant::now()).await.unwrap_err();
+        assert_eq!((refused.code, refused.retryable), (Code::Busy, true));
+        drop(alone);
+        node.begin(Vec::new(), soon()).await.unwrap();
+    }
 
     #[test]
     fn what_is_here_of_an_interrupted_installation_is_told() {

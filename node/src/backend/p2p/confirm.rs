@@ -124,10 +124,13 @@ impl Node {
             tracing::debug!(publisher = %id, "no peer was read completely: it is confirmed later");
             return Ok(());
         }
-        let turn = self.publishing.lock().await;
+        let turn = self.publishing.clone().lock_owned().await;
         let now = self.time_to_sign()?;
-        let made = self.with_store(move |store| make(store, &publisher, now, interval)).await?;
-        drop(turn);
+        let made = self.with_store(move |store| {
+            let _turn = turn;
+            make(store, &publisher, now, interval)
+        });
+        let made = made.await?;
         let Some(Made { confirmation, has_block, confirming }) = made else { return Ok(()) };
         tracing::info!(publisher = %id, next_by = %confirmation.confirmation().next_by, "confirmed");
         let root = confirmation.confirmation().root.filter(|_| has_block);

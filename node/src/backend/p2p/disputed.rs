@@ -161,7 +161,7 @@ pub(super) struct Parted {
     pub(super) withheld: Vec<Withheld>,
 }
 
-/// A branch of which no more is known than the entry that somebody signed: whoever signed it need not give it to anybody.
+/// A branch of which no more is known than the entry that somebody signed: its signer need not give it to anybody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Withheld {
     pub(super) entry: ContentId,

@@ -374,8 +374,8 @@ pub(super) fn show_which(info: &mut Info, which: &Which) -> Result<(), Failure> 
     Ok(())
 }
 
-/// Why an index that is read after this moment may lack what connected peers know. Whoever connects while the index is read, or
-/// while providers are looked up, is not spoken of: nothing is claimed of them.
+/// Why an index that is read after this moment may lack what connected peers know. A peer that connects while the index is read, or
+/// while providers are looked up, is not spoken of: nothing is claimed of it.
 fn incomplete_because(before: &Snapshot, is_told: bool) -> Vec<String> {
     let mut because = Vec::new();
     if !is_told {

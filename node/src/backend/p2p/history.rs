@@ -1,6 +1,6 @@
 //! The logs of our own packages: continuing them, and never twice from the same place.
 //!
-//! Two entries with one number are an equivocation, whoever signed them: a package whose publisher does so is frozen for
+//! Two entries with one number are a double signing, on whatever machine they were signed: a package whose publisher does so is frozen for
 //! everybody. The same key may publish from several machines, and a machine may lose its database. So before anything is
 //! signed, what others have seen of the log is looked at, and a log that went on elsewhere is fetched first. Where nobody can be
 //! asked, nothing is signed, unless no entry of the log can have left this machine.
@@ -212,7 +212,7 @@ impl Node {
 
     /// Adds an entry to the log of one of our own packages and makes the new head known; nothing for those of others.
     pub(super) async fn append_if_own(&self, package: &PackageId, kind: Kind) -> Result<(), Failure> {
-        let turn = self.publishing.lock().await;
+        let turn = self.publishing.clone().lock_owned().await;
         let Some(publisher) = self.publisher_of(package.publisher)? else { return Ok(()) };
         if let Standing::Unknown(why) = self.catch_up(&publisher, &package.name, Thoroughness::Brief).await? {
             return Err(why);
@@ -220,6 +220,7 @@ impl Node {
         let package = package.clone();
         let now = self.time_to_sign()?;
         let appended = self.with_store(move |store| {
+            let _turn = turn;
             let log = match held_log(store, &publisher, &package)? {
                 Some(log) if !log.is_tombstoned() => log,
                 _ => return Ok(None),
@@ -228,7 +229,6 @@ impl Node {
             append(store, &publisher, log, kind, &own.bytes, now).map(Some)
         });
         let head = appended.await?;
-        drop(turn);
         if let Some(head) = head {
             let head = head?;
             self.tell(&head, Instant::now() + TELL_TIMEOUT).await;
@@ -368,7 +368,7 @@ pub(super) fn is_current(conn: &Connection, head: &VerifiedHead) -> Result<bool,
 
 /// Writes a head of our own: as the one to announce, and into the index, where there is always room for it.
 ///
-/// What the index says is for whoever asked: a head that it refused is found by nobody here.
+/// What the index says is for the one that asked: a head that it refused is found by nobody here.
 ///
 /// # Errors
 /// Where a newer head of the package came in the meantime, or one that contradicts this one. The transaction then has to be

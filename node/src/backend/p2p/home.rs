@@ -17,7 +17,7 @@ const TURN: Duration = Duration::from_secs(3);
 pub(super) struct Lack {
     /// Connections: one where a node is alone, and for a spoke as many hubs as it keeps.
     pub(super) connections: usize,
-    /// Whether a node with a configuration that names others has none of those. Whoever says that it serves the DHT may say so
+    /// Whether a node with a configuration that names others has none of those. A peer that says that it serves the DHT may say so
     /// only to hold a spoke captive; a spoke that looks for the hubs it was told of is not held. Others may be an island.
     pub(super) entry_point: bool,
 }
@@ -56,7 +56,7 @@ impl Lack {
     }
 }
 
-/// The dials of a spoke that are under way: since when, and whether to an address of the configuration.
+/// The dials of a spoke that are in progress: since when, and whether to an address of the configuration.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay(BTreeMap<Multiaddr, (Duration, bool)>);
 
@@ -158,14 +158,14 @@ mod tests {
             (Lack::of_node(false, snapshot).wanted(), Lack::of_spoke(false, snapshot).wanted())
         };
         assert_eq!(lacked(&snapshot), (1, HUBS_KEPT));
-        // Whoever only connects and says that it serves the DHT is no hub, nor is another spoke.
+        // A peer that only connects and says that it serves the DHT is no hub, nor is another spoke.
         snapshot.peers.push(PeerSnapshot { outbound: false, ..peer(1) });
         snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), ..peer(2) });
         assert_eq!(lacked(&snapshot), (1, HUBS_KEPT));
         snapshot.buckets = vec![1];
         assert_eq!(lacked(&snapshot), (0, HUBS_KEPT));
         snapshot.peers.remove(0);
-        assert_eq!(lacked(&snapshot), (1, HUBS_KEPT), "whoever is in the table is gone");
+        assert_eq!(lacked(&snapshot), (1, HUBS_KEPT), "the peer in the table is gone");
         snapshot.peers.push(peer(3));
         snapshot.peers.push(PeerSnapshot { protocols: Vec::new(), is_entry_point: true, ..peer(4) });
         assert_eq!(lacked(&snapshot).1, HUBS_KEPT - 2);

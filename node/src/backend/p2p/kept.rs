@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{failure::fail, gone, meant::meant_in, node::Node};
+use tokio::time::Instant;
+
+use super::{collect::PATIENCE, failure::fail, gone, meant::meant_in, node::Node};
 use crate::{
     code::Code,
     config::P2PConfig,
@@ -22,7 +24,7 @@ impl Node {
     pub(super) async fn keep(&self, request: KeepRequest) -> Result<KeptList, Failure> {
         let now = self.now();
         // Not while it is being evicted.
-        let relied_on = self.collecting.clone().read_owned().await;
+        let relied_on = self.collecting.rely(Instant::now() + PATIENCE).await?;
         self.offload_store(move |store| {
             let _relied_on = relied_on;
             change(store, &request, now)

@@ -10,8 +10,9 @@ use super::{
     failure::fail,
     gone,
     history::{self, Standing, Thoroughness, held_log, keep_head, labels_of, not_kept},
-    node::{Keys, Node, published_before},
+    node::Node,
     recover,
+    signing::{Keys, published_before},
 };
 use crate::{
     catalog,

@@ -396,7 +396,7 @@ struct Said {
     left_out: Vec<Kind>,
 }
 
-/// Chooses what of the branches is said again. A version that was withdrawn stays so, and a deprecation stands, whoever said it;
+/// Chooses what of the branches is said again. A version that was withdrawn stays so, and a deprecation stands, on whatever branch it was said;
 /// what gives a package away, or brings something back, is believed of the branch on this machine alone.
 fn said_besides(branches: &Branches) -> Said {
     let mut said = Said::default();

@@ -57,6 +57,7 @@ mod history;
 mod home;
 mod install;
 mod join;
+mod judge;
 mod kept;
 mod keys;
 mod meant;
@@ -76,6 +77,7 @@ mod reference;
 mod remove;
 mod resolve;
 mod service;
+mod signing;
 mod sources;
 mod status;
 mod trust;
@@ -93,11 +95,7 @@ pub use self::{
     collect::collect_offline, kept::keep_offline, outbox::drop_offline, plan::plan_offline,
     publish::publish_offline, remove::remove_offline, trust::trust_offline, view::View,
 };
-use self::{
-    events::Events,
-    failure::fail,
-    node::{Keys, Node},
-};
+use self::{events::Events, failure::fail, node::Node, signing::Keys};
 use crate::{
     code::Code,
     control::{

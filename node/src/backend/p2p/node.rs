@@ -1,10 +1,9 @@
 //! What all parts of the registry share.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt, io,
     net::IpAddr,
-    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -25,12 +24,14 @@ use tokio_util::{
 
 use super::{
     P2PConfig, announce, audit, bookkeeping,
-    clock::{Clock, Fault, Jump},
-    collect, confirm,
+    clock::{Clock, clock_fault, clock_off},
+    collect::{self, Collecting},
+    confirm,
     events::{self, Events},
     failure::fail,
     gone, join, keys, outbox, pacing,
-    reference::{Off, Verdict},
+    reference::Verdict,
+    signing::{DEFAULT_KEY, Keys, given, published_before},
     watch,
 };
 use crate::{
@@ -39,7 +40,7 @@ use crate::{
     content::ContentId,
     control::api::{Failure, Reloaded},
     heads::lookup::Ended,
-    identity::{ConfirmKey, Publisher, PublisherId, Replaced, key_file, publisher},
+    identity::{Publisher, PublisherId},
     network::{self, Event, FirstContact, Handle, Metrics, Offload, Provider},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
@@ -85,9 +86,8 @@ pub(super) struct Node {
     pub(super) offload: Offload,
     pub(super) keys: Keys,
     /// One publication at a time: each continues the log that the one before it left.
-    pub(super) publishing: tokio::sync::Mutex<()>,
-    /// Held by those who rely on blocks that nothing names yet, and alone by who lets blocks go.
-    pub(super) collecting: Arc<tokio::sync::RwLock<()>>,
+    pub(super) publishing: Arc<tokio::sync::Mutex<()>>,
+    pub(super) collecting: Collecting,
     /// One change of a folder that is there already at a time: two to the same one would be in each other's way.
     pub(super) replacing: Arc<tokio::sync::Mutex<()>>,
     /// There may be somebody new to tell of our packages.
@@ -134,15 +134,6 @@ impl fmt::Debug for Source {
     }
 }
 
-/// Where the publisher keys are.
-#[derive(Debug, Clone)]
-pub(super) enum Keys {
-    /// In files below this folder.
-    Folder(PathBuf),
-    /// There is one, and it was given.
-    Given(Arc<Mutex<Publisher>>),
-}
-
 impl Node {
     pub(super) fn new(
         config: P2PConfig,
@@ -162,8 +153,8 @@ impl Node {
             store,
             offload,
             keys,
-            publishing: tokio::sync::Mutex::new(()),
-            collecting: Arc::new(tokio::sync::RwLock::new(())),
+            publishing: Arc::default(),
+            collecting: Collecting::default(),
             replacing: Arc::default(),
             audience: Notify::new(),
             outbox: Notify::new(),
@@ -293,7 +284,7 @@ impl Node {
         if let Some(at) = taken.or_else(fatal) {
             let mut failure = failures.swap_remove(at).1;
             if bound.is_empty() {
-                // Nothing can be listened on: as a port that is taken is, to whoever reads the exit status.
+                // Nothing can be listened on: as a port that is taken is, to those who read the exit status.
                 failure.code = Code::AddressInUse;
             }
             return Err(failure);
@@ -406,7 +397,7 @@ impl Node {
         self.audience.notify_one();
     }
 
-    /// Since when somebody may have missed what we told; whoever asks tells them.
+    /// Since when somebody may have missed what we told; the one that asks tells them.
     pub(super) fn take_missed(&self) -> Option<Timestamp> {
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -499,7 +490,7 @@ impl Node {
         }
         tracing::warn!("some tasks did not end in time");
         if let Some(lock) = lock {
-            // Whoever still writes does so in a folder that is ours.
+            // What still writes does so in a folder that is ours.
             let tasks = self.tasks.clone();
             tokio::spawn(async move {
                 tasks.wait().await;
@@ -508,189 +499,6 @@ impl Node {
         }
     }
 }
-
-impl Keys {
-    /// Puts a publisher that was given in the place of the one before; tells whether it did.
-    pub(super) fn replace(&self, publisher: Publisher) -> bool {
-        let Self::Given(before) = self else { return false };
-        let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = before.id() == publisher.id();
-        if is_same {
-            *before = publisher;
-        }
-        is_same
-    }
-
-    /// All publishers whose keys are here. One that cannot be read is passed over, and told of by [`Keys::unreadable`]: it keeps
-    /// nobody else from signing.
-    pub(super) fn all(&self) -> Result<Vec<Publisher>, Failure> {
-        match self {
-            Self::Given(publisher) => Ok(vec![given(publisher)]),
-            Self::Folder(folder) => {
-                let names = Publisher::list(folder).map_err(fail)?;
-                Ok(names.iter().filter_map(|name| Publisher::load(folder, name).ok()).collect())
-            }
-        }
-    }
-
-    /// What is wrong with the keys that cannot be used, one line each.
-    pub(super) fn unreadable(&self) -> Vec<String> {
-        let Self::Folder(folder) = self else { return Vec::new() };
-        let names = match Publisher::list(folder) {
-            Ok(names) => names,
-            Err(error) => return vec![format!("{error}; {}", error.hint())],
-        };
-        let flaw = |name: &String| {
-            let error = Publisher::load(folder, name).err()?;
-            Some(format!("the publisher key {name} cannot be used: {error}; {}", error.hint()))
-        };
-        names.iter().filter_map(flaw).collect()
-    }
-
-    /// All publishers whose keys are here.
-    ///
-    /// # Errors
-    /// The first that cannot be read.
-    pub(super) fn every(&self) -> Result<Vec<Publisher>, Failure> {
-        match self {
-            Self::Given(publisher) => Ok(vec![given(publisher)]),
-            Self::Folder(folder) => {
-                let names = Publisher::list(folder).map_err(fail)?;
-                names.iter().map(|name| Publisher::load(folder, name).map_err(fail)).collect()
-            }
-        }
-    }
-
-    /// Notes beside the key of a publisher which document replaced it; gives what the key is called.
-    pub(super) fn note_replaced(&self, publisher: PublisherId, by: &Replaced) -> Result<String, Failure> {
-        let Self::Folder(folder) = self else { return Ok(DEFAULT_KEY.to_owned()) };
-        for name in Publisher::list(folder).map_err(fail)? {
-            if Publisher::load(folder, &name).is_ok_and(|there| there.id() == publisher) {
-                by.note(folder, &name).map_err(fail)?;
-                return Ok(name);
-            }
-        }
-        Ok(DEFAULT_KEY.to_owned())
-    }
-
-    /// The keys that are here to confirm and for nothing else.
-    pub(super) fn confirming(&self) -> Result<Vec<ConfirmKey>, Failure> {
-        match self {
-            Self::Given(_) => Ok(Vec::new()),
-            Self::Folder(folder) => {
-                Ok(ConfirmKey::all(folder).map_err(fail)?.into_iter().map(|(_, key)| key).collect())
-            }
-        }
-    }
-
-    /// The publisher that signs. Its key is made where there is none, unless somebody whose key is gone `published` here
-    /// before: nobody is to find only later that another one signs.
-    pub(super) fn publisher(
-        &self,
-        name: Option<&str>,
-        published: &BTreeSet<PublisherId>,
-    ) -> Result<Publisher, Failure> {
-        match self {
-            Self::Given(publisher) => Ok(given(publisher)),
-            Self::Folder(folder) => {
-                let names = Publisher::list(folder).map_err(fail)?;
-                match (name, names.as_slice()) {
-                    (Some(name), _) if names.iter().any(|it| it == name) => {
-                        Publisher::load(folder, name).map_err(fail)
-                    }
-                    (Some(name), _) if name != DEFAULT_KEY => Err(Failure::new(
-                        Code::NotFound,
-                        format!("There is no publisher key \"{name}\"."),
-                        "See which there are: ggen marketplace p2p key list",
-                    )),
-                    (None, [only]) => Publisher::load(folder, only).map_err(fail),
-                    (None, [_, ..]) if !names.iter().any(|it| it == DEFAULT_KEY) => Err(Failure::new(
-                        Code::Ambiguous,
-                        format!("There are several publisher keys: {}.", names.join(", ")),
-                        "Name the one to sign with: --key <name>",
-                    )),
-                    _ if !names.iter().any(|it| it == DEFAULT_KEY) => {
-                        let here: BTreeSet<_> = self.all()?.iter().map(Publisher::id).collect();
-                        if let Some(lost) = published.difference(&here).next() {
-                            return Err(fail(lost_key(folder, lost)));
-                        }
-                        // The first publication makes the key.
-                        Publisher::load_or_create(folder, DEFAULT_KEY, Timestamp::now()).map_err(fail)
-                    }
-                    _ => Publisher::load(folder, DEFAULT_KEY).map_err(fail),
-                }
-            }
-        }
-    }
-}
-
-fn clock_fault(fault: Fault) -> Failure {
-    match fault {
-        Fault::Jumped(jump) => clock_jumped(jump),
-        Fault::Off(off) => clock_off(off),
-        Fault::Doubted(off, left) => {
-            let failure = clock_off(off);
-            let minutes = left.as_secs().div_ceil(60);
-            let hint =
-                format!("{} Where the clock is right, nothing is held up in {minutes} min.", failure.hint);
-            Failure { hint, retryable: true, ..failure }
-        }
-    }
-}
-
-fn clock_off(Off { expected, wall, peers, networks }: Off) -> Failure {
-    let (by, direction) = match wall > expected {
-        true => (wall.since(expected), "ahead"),
-        false => (expected.since(wall), "behind"),
-    };
-    let (hours, minutes) = (by.as_secs() / 3600, by.as_secs() / 60 % 60);
-    let by = if hours == 0 { format!("{minutes} min") } else { format!("{hours} h {minutes} min") };
-    let who = match (peers, networks) {
-        (1, _) => "one peer says".to_owned(),
-        (peers, 1) => format!("{peers} peers in one network say"),
-        (peers, networks) => format!("{peers} peers in {networks} networks say"),
-    };
-    Failure::new(
-        Code::Clock,
-        format!("This machine's clock is {by} {direction}: it says {wall}, and {who} {expected}."),
-        "Put the clock right, for example: timedatectl set-ntp true",
-    )
-}
-
-fn given(publisher: &Mutex<Publisher>) -> Publisher {
-    publisher.lock().unwrap_or_else(PoisonError::into_inner).clone()
-}
-
-fn clock_jumped(Jump { wall, expected, settles }: Jump) -> Failure {
-    let hint = match settles {
-        Some(left) => format!(
-            "Nothing is signed until the clock has gone on evenly for {} s more; then try again.",
-            left.as_secs() + 1
-        ),
-        None => {
-            "Put the clock right. Where it is right now, and was wrong before, restart the node.".to_owned()
-        }
-    };
-    let jumped = format!("The clock says {wall}, and {expected} was to be expected: it jumped.");
-    Failure { retryable: settles.is_some(), ..Failure::new(Code::Clock, jumped, hint) }
-}
-
-/// Who published here before.
-pub(super) fn published_before(store: &Store) -> Result<BTreeSet<PublisherId>, store::Error> {
-    store.read(|conn| {
-        let heads = store::heads::list_all(conn)?.into_iter().map(|head| head.package.publisher);
-        let versions = store::published::list_all(conn)?.into_iter().map(|version| version.package.publisher);
-        Ok(heads.chain(versions).collect())
-    })
-}
-
-fn lost_key(folder: &Path, lost: &PublisherId) -> key_file::Error {
-    let path = folder.join(publisher::FOLDER_NAME).join(format!("{DEFAULT_KEY}.key"));
-    key_file::Error::Lost { path, kind: key_file::Kind::Publisher, identity: format!("publisher {lost}") }
-}
-
-/// The name of the publisher key that is used where none is named.
-pub(super) const DEFAULT_KEY: &str = "default";
 
 /// Every address of a family is listened on, and this machine has none of it by now.
 fn no_address(address: &Multiaddr) -> Failure {
@@ -744,21 +552,6 @@ mod tests {
         drop(at_work);
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(HomeLock::acquire(folder.path()).is_ok());
-    }
-
-    #[test]
-    fn a_damaged_key_keeps_no_other_one_from_signing_and_is_told_of() {
-        let temp = tempfile::tempdir().unwrap();
-        let folder = temp.path().join(super::super::KEYS_FOLDER);
-        let good = Publisher::create(&folder, "good", Timestamp::now()).unwrap();
-        Publisher::create(&folder, "bad", Timestamp::now()).unwrap();
-        let keys = Keys::Folder(folder.clone());
-        assert!(keys.unreadable().is_empty() && keys.every().unwrap().len() == 2);
-        std::fs::write(folder.join("publishers/bad.key"), "no key").unwrap();
-        let all = keys.all().unwrap();
-        assert_eq!(all.iter().map(Publisher::id).collect::<Vec<_>>(), [good.id()]);
-        assert!(matches!(keys.unreadable().as_slice(), [told] if told.contains("the publisher key bad")));
-        assert!(keys.every().is_err(), "what is done once is done with all of them");
     }
 
     #[test]

@@ -14,10 +14,11 @@ use super::{
     history::{Standing, Thoroughness, held_log},
     install::manifest_of,
     meant::{Meant, meant_in},
-    node::{Keys, Node},
+    node::Node,
     open_store,
     packed::Done,
     publish::sign_queued,
+    signing::Keys,
 };
 use crate::{
     catalog,
@@ -138,7 +139,7 @@ impl Node {
 
     /// Signs one version and lists it; nothing where it was dropped.
     async fn release_one(&self, row: &outbox::Queued) -> Result<Option<Done>, Failure> {
-        let _turn = self.publishing.lock().await;
+        let turn = self.publishing.clone().lock_owned().await;
         let publisher = self.publisher_of(row.package.publisher)?;
         let publisher = publisher.ok_or_else(|| key_missing(row.package.publisher))?;
         self.time_to_sign()?;
@@ -149,7 +150,7 @@ impl Node {
         self.time_to_sign()?;
         let ((at_work, store), row, contact) = (self.at_work(), row.clone(), self.first_contact.clone());
         let signed = self.offload.run(move || {
-            let (_at_work, store) = (at_work, store);
+            let (_turn, _at_work, store) = (turn, at_work, store);
             sign_queued(&store, &publisher, &row, &contact)
         });
         signed.await.ok_or_else(|| gone("a publication from the outbox"))?
@@ -177,10 +178,10 @@ impl Node {
 
     pub(super) async fn drop_queued(&self, request: DropRequest) -> Result<Dropped, Failure> {
         // Not while it is being signed.
-        let _turn = self.publishing.lock().await;
+        let turn = self.publishing.clone().lock_owned().await;
         let ((at_work, store), dropping) = (self.at_work(), self.offload);
         let dropped = dropping.run(move || {
-            let (_at_work, store) = (at_work, store);
+            let (_turn, _at_work, store) = (turn, at_work, store);
             drop_from(&store, &request.package)
         });
         dropped.await.ok_or_else(|| gone("the outbox"))?

@@ -2,7 +2,7 @@
 //! fetched them.
 //!
 //! What was released before must not be lost with them. An entry is signed and names the one before it, so that a log that ends
-//! earlier than the head says is as genuine as the whole one; only what was said since is not known, and whoever uses the part
+//! earlier than the head says is as genuine as the whole one; only what was said since is not known, and anyone who uses the part
 //! is told so.
 
 use std::time::Duration;

@@ -7,10 +7,11 @@ use super::{
     dependencies::check_offline,
     failure::fail,
     gone,
-    node::{DEFAULT_KEY, Keys, Node, published_before},
+    node::Node,
     open_store,
     packed::{Before, Content, Work, conflicts_with_queued},
     publish::{Job, Prepared, job, prepare},
+    signing::{DEFAULT_KEY, Keys, published_before},
 };
 use crate::{
     code::Code,
@@ -118,10 +119,11 @@ fn plan(
     prepared: Prepared,
     progress: &ProgressSender,
 ) -> Result<Planned, Failure> {
-    let Prepared { job: Job { directory, workers, .. }, gpack, found, warnings, preflight } = prepared;
-    let packed = pack::pack_on(&found, workers, &mut |_| Ok::<(), store::Error>(()), &mut |done, total| {
-        progress.report("packing", done, Some(total), "bytes");
-    });
+    let Prepared { job: Job { directory, workers, .. }, gpack, found, own, warnings, preflight } = prepared;
+    let packed =
+        pack::pack_on(&found, workers, &own, &mut |_| Ok::<(), store::Error>(()), &mut |done, total| {
+            progress.report("packing", done, Some(total), "bytes");
+        });
     let packed = packed.map_err(fail)?;
     let files = found.iter().map(|found| PlannedFile {
         path: found.path.to_string(),

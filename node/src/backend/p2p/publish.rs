@@ -19,11 +19,12 @@ use super::{
     failure::fail,
     gone,
     history::{Standing, Thoroughness},
-    node::{Keys, Node, asked_time, published_before},
+    node::{Node, asked_time},
     open_store,
     packed::{Before, Content, Done, Work, conflicts_with_queued},
     place,
     plan::{cancelled, unless_cancelled},
+    signing::{Keys, published_before},
 };
 use crate::{
     code::Code,
@@ -89,17 +90,21 @@ impl Node {
             ready = self.make_ready(&request, &progress, timeout) => ready,
         };
         let Ready { turn, publisher, prepared, plan } = ready?;
-        let relied_on = self.collecting.clone().read_owned().await;
+        let relied_on = tokio::select! { biased;
+            () = cancel.cancelled() => Err(cancelled()),
+            relied_on = self.collecting.rely(Instant::now() + PATIENCE) => relied_on,
+        };
+        let relied_on = relied_on?;
         let ((at_work, store), telling) = (self.at_work(), progress.clone());
         // From here on it is run to its end, and looks itself whether it is still wanted.
         let until_signed = cancel.clone();
         let done = self.offload.run(move || {
-            let (_relied_on, _at_work, store) = (relied_on, at_work, store);
+            // The next one begins when this one is done, also where nobody waits for it any more.
+            let (_relied_on, _turn, _at_work, store) = (relied_on, turn, at_work, store);
             make(&store, &publisher, prepared, plan, &telling, &until_signed)
         });
         let done = done.await;
         let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
-        drop(turn);
         // How much it takes is known by now.
         self.trim().await;
         let wait = request.wait;
@@ -145,7 +150,7 @@ impl Node {
         request: &PublishRequest,
         progress: &ProgressSender,
         timeout: Duration,
-    ) -> Result<Ready<'_>, Failure> {
+    ) -> Result<Ready, Failure> {
         let job = job(request, &self.keys, self.offload)?;
         let prepared = self.offload.run(move || prepare(job)).await;
         let mut prepared = prepared.ok_or_else(|| gone("the publication"))??;
@@ -160,7 +165,7 @@ impl Node {
         let waits_until = Instant::now() + timeout;
         let name = prepared.gpack.name.clone();
         let (turn, publisher, standing) = loop {
-            let turn = self.publishing.lock().await;
+            let turn = self.publishing.clone().lock_owned().await;
             let publisher = self.publisher(request.key.as_deref()).await?;
             match self.catch_up(&publisher, &name, Thoroughness::Brief).await? {
                 Standing::Unknown(why) if Instant::now() < waits_until => {
@@ -186,8 +191,8 @@ impl Node {
 }
 
 /// A publication that can be made.
-struct Ready<'a> {
-    turn: tokio::sync::MutexGuard<'a, ()>,
+struct Ready {
+    turn: tokio::sync::OwnedMutexGuard<()>,
     publisher: Publisher,
     prepared: Prepared,
     plan: Plan,
@@ -271,6 +276,8 @@ pub(super) struct Prepared {
     pub(super) job: Job,
     pub(super) gpack: Gpack,
     pub(super) found: Vec<walk::Found>,
+    /// What must not be in the files.
+    pub(super) own: OwnSecrets,
     pub(super) warnings: Vec<String>,
     pub(super) preflight: Preflight,
 }
@@ -328,7 +335,7 @@ pub(super) fn prepare(job: Job) -> Result<Prepared, Failure> {
         warnings.extend(preflight::inspect(&found, &gpack));
     }
     let preflight = if job.skip_verify || is_overruled { Preflight::Skipped } else { Preflight::Passed };
-    Ok(Prepared { job, gpack, found, warnings, preflight })
+    Ok(Prepared { job, gpack, found, own, warnings, preflight })
 }
 
 /// Packs a directory, and signs it or puts it into the outbox. Runs beside the runtime.
@@ -340,7 +347,7 @@ fn make(
     progress: &ProgressSender,
     cancel: &Cancel,
 ) -> Result<Done, Failure> {
-    let Prepared { job, gpack, found, warnings, preflight } = prepared;
+    let Prepared { job, gpack, found, own, warnings, preflight } = prepared;
     let mut batch = store.lasting_batch();
     let mut put = |block| match cancel.is_cancelled() {
         true => Err(store::Error::Refused {
@@ -350,7 +357,7 @@ fn make(
         }),
         false => batch.put(block).map(drop),
     };
-    let packed = pack::pack_on(&found, job.workers, &mut put, &mut |done, total| {
+    let packed = pack::pack_on(&found, job.workers, &own, &mut put, &mut |done, total| {
         progress.report("packing", done, Some(total), "bytes");
     });
     unless_cancelled(cancel)?;
@@ -421,11 +428,50 @@ pub(super) mod tests {
 
     use super::*;
     use crate::{
-        backend::p2p::history::{held_log, is_current},
+        backend::p2p::{
+            P2PRegistry, Parts,
+            history::{held_log, is_current},
+        },
         catalog,
+        network::{Metrics, Observer, transport},
         release::{Head, Kind, Labels, Log, VerifiedHead},
         store::{entries, heads},
     };
+
+    /// A node that knows nobody.
+    pub(in super::super) async fn registry(store: Store) -> P2PRegistry {
+        let parts = Parts {
+            transport: transport::tcp_without_dns(),
+            node_key: libp2p::identity::Keypair::generate_ed25519(),
+            publisher: Publisher::from_secret([1; 32], Timestamp::now()),
+            store,
+            offload: Offload::Threads,
+            observer: Observer::default(),
+            metrics: Metrics::default(),
+        };
+        P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_publication_that_nobody_waits_for_keeps_its_turn_to_its_end() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), Store::in_memory().unwrap());
+        let registry = registry(store.clone()).await;
+        let request = PublishRequest { skip_verify: true, ..package(folder.path(), "1.0.0") };
+        // So much that it is still being packed when nobody waits any more.
+        std::fs::write(folder.path().join("large"), vec![7; 24 << 20]).unwrap();
+        let (progress, mut told) = ProgressSender::channel();
+        let mut publishing = Box::pin(registry.node.publish(request, progress, Cancel::default()));
+        loop {
+            tokio::select! { biased;
+                step = told.next() => if step.unwrap().phase == "packing" { break },
+                done = &mut publishing => panic!("it was too fast: {done:?}"),
+            }
+        }
+        drop(publishing);
+        let turn = tokio::time::timeout(Duration::from_secs(60), registry.node.publishing.lock()).await;
+        let rows = store.read(published::list_all).unwrap();
+        assert_eq!((turn.is_ok(), rows.len()), (true, 1), "its turn ended before it did");
+    }
 
     pub(in super::super) fn package(folder: &std::path::Path, version: &str) -> PublishRequest {
         let gpack = format!("name = \"pack\"\nversion = \"{version}\"\ndescription = \"A package\"\n");

@@ -2,7 +2,7 @@
 //!
 //! What this node published is in files that outlive the database: the blocks of its trees, the signed manifests and the
 //! signed log entries. The keys are in files of their own. That is enough to make everything else again: the logs, what is
-//! published and provided, and the heads, which are signed anew.
+//! published and provided, and the heads, which are signed again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,7 @@ use crate::{
 
 /// Says, in the store, that entries of our own logs may be missing, and since when.
 const UNCERTAIN: &str = "own-logs-uncertain";
-/// Before the name of a package: that its log was held against what others know, since that time.
+/// Before the name of a package: that its log was compared with what others know, since that time.
 const CERTAIN: &str = "own-log-certain/";
 
 /// Whether a log of ours may have ended later than what is here, so that it is not continued without asking others.
@@ -241,7 +241,7 @@ fn remake(
             keep_head(tx, &head, now)?;
         } else {
             // The rest is fetched before the log is continued.
-            tracing::warn!(%package, "others have seen its log go on, or it is contested: its head is not signed anew");
+            tracing::warn!(%package, "others have seen its log go on, or it is contested: its head is not signed again");
         }
         Ok(())
     });

@@ -70,7 +70,7 @@ impl Unread {
     fn contradicts(error: release::Error) -> Self {
         let mut failure = fail(error);
         if failure.exit_code() != Code::Malformed.exit_code() {
-            // To its publisher it may be a conflict, or too much; to whoever reads it, it is no log.
+            // To its publisher it may be a conflict, or too much; to others that read it, it is no log.
             failure.code = Code::Malformed;
         }
         if failure.hint.is_empty() {
@@ -125,7 +125,7 @@ impl Node {
         match self.dht_head(package).await {
             Ok(Some(head)) => return self.not_older(head).await,
             Ok(None) => {}
-            // Whoever is alone is told so below.
+            // A node that is alone is told so below.
             Err(failure) if failure.code == Code::Network && self.is_alone().await => {}
             // That it was not found proves nothing where not everybody was asked.
             Err(failure) => return Err(failure),
@@ -360,7 +360,7 @@ impl Node {
             store.write(|tx| Ok(catalog::convict_log(tx, &named, place.sequence, statements, now)?))
         });
         let convicted = convicted.await.map_err(Unread::Unavailable)?;
-        tracing::warn!(package = %head.package_id(), sequence = %place.sequence, convicted, "a log was written anew");
+        tracing::warn!(package = %head.package_id(), sequence = %place.sequence, convicted, "a log was written again, with other entries");
         let number = place.sequence.get();
         Err(Unread::contradicts(release::Error::Equivocation { what: "entry", number }))
     }

@@ -157,7 +157,7 @@ impl Search {
         let mut patience = (Instant::now() + LOOKUP_PATIENCE).min(self.deadline);
         loop {
             let peer = match timeout_at(patience, lookup.recv()).await {
-                // One that is gone may be back by now: whoever installs tries it.
+                // One that is gone may be back by now: an installation tries it.
                 Ok(Some(Provider::Found { peer, .. })) => peer,
                 Ok(Some(Provider::End(_)) | None) => return Some(named),
                 Err(_) if patience < self.deadline => {

@@ -136,7 +136,7 @@ impl Node {
         let has_entrance = snapshot.peers.iter().any(|peer| peer.is_entry_point);
         if !snapshot.peers.is_empty() && !has_entrance && self.is_without_entrance() {
             warnings.push(
-                "none of the bootstrap nodes answers: whoever is known otherwise may be an island; they are tried again every \
+                "none of the bootstrap nodes answers: the other peers that are known may be an island; they are tried again every \
                  few seconds"
                     .to_owned(),
             );

@@ -61,7 +61,7 @@ impl Node {
     }
 }
 
-/// Holds what is installed against what was signed, by what the store knows alone.
+/// Compares what is installed with what was signed, by what the store knows alone.
 pub(super) fn verify_in(store: &Store, request: &VerifyRequest) -> Result<Verified, Failure> {
     if request.package.is_empty() && request.path.is_none() {
         let all = store.read(installed::list_all).map_err(fail)?;

@@ -170,6 +170,9 @@ pub struct ProjectDone {
     pub written: usize,
     /// Folders that were removed.
     pub removed: usize,
+    /// Folders that hold something else than was signed, and that stay so.
+    #[serde(default)]
+    pub altered: Vec<AnyPath>,
     /// Bytes that came over the network now; the rest was here already.
     pub bytes_fetched: u64,
     /// Where folders are that somebody had changed and that were replaced.

@@ -115,7 +115,7 @@ pub struct Report {
     pub chosen: BTreeMap<PackageId, Version>,
 }
 
-/// A check of dependencies under way.
+/// A check of dependencies in progress.
 #[derive(Debug)]
 pub struct Resolution {
     root: Root,

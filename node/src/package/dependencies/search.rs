@@ -2,7 +2,7 @@
 //!
 //! Packages are decided one after the other, each with the best version that is left. Where none is left, the search jumps
 //! back to the latest decision that has a part in it: *conflict-directed backjumping*, P. Prosser, "Hybrid Algorithms for
-//! the Constraint Satisfaction Problem", Computational Intelligence 9(3), 1993. It is begun anew whenever something was
+//! the Constraint Satisfaction Problem", Computational Intelligence 9(3), 1993. It is begun again whenever something was
 //! learned; its decisions are the same again up to there.
 
 use std::collections::{BTreeMap, BTreeSet};

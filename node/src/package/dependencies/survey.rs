@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{limits::DEPENDENCIES_MAX, package::PackageId};
 
-/// A survey under way.
+/// A survey in progress.
 #[derive(Debug)]
 pub(super) struct Survey {
     /// Packages before the current layer.

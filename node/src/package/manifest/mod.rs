@@ -1,7 +1,7 @@
 //! The signed list of a package's files.
 //!
 //! A [`Manifest`] that exists is sound: its payload was in the one canonical encoding, every field and path keeps its
-//! rules, the sizes add up, and its content id was computed anew from its files. Whether the files are those that a publisher
+//! rules, the sizes add up, and its content id was computed again from its files. Whether the files are those that a publisher
 //! signed is what [`SignedManifest`] says.
 
 mod signed;

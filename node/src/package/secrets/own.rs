@@ -19,7 +19,14 @@ const OWN_MAX: usize = 64;
 
 /// The secret keys of the state folder that publishes, by which they are found in whatever file.
 #[derive(Clone, Default)]
-pub(crate) struct OwnSecrets(Vec<Vec<u8>>);
+pub(crate) struct OwnSecrets(Vec<Secret>);
+
+/// A secret key as it may stand somewhere.
+#[derive(Clone)]
+struct Secret {
+    digits: Vec<u8>,
+    bytes: Vec<u8>,
+}
 
 impl std::fmt::Debug for OwnSecrets {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -38,17 +45,18 @@ impl OwnSecrets {
             let mut text = Vec::new();
             open(&path).ok()?.take(KEY_FILE_BYTES_MAX as u64).read_to_end(&mut text).ok()?;
             let at = memchr::memmem::find(&text, SECRET)?;
-            digits(&text[at + SECRET.len()..])
+            let digits = digits(&text[at + SECRET.len()..])?;
+            let bytes = std::str::from_utf8(&digits).ok().and_then(hex::decode)?;
+            Some(Secret { digits, bytes })
         });
         Self(secrets.collect())
     }
 
     /// Where one of them stands, as digits or as its bytes.
     pub(crate) fn find(&self, bytes: &[u8]) -> Option<usize> {
-        let places = self.0.iter().flat_map(|digits| {
-            let raw = std::str::from_utf8(digits).ok().and_then(hex::decode).unwrap_or_default();
-            let found = [memchr::memmem::find(bytes, digits), memchr::memmem::find(bytes, &raw)];
-            found.into_iter().flatten()
+        let places = self.0.iter().flat_map(|secret| {
+            let forms = [&secret.digits, &secret.bytes];
+            forms.into_iter().filter_map(|form| memchr::memmem::find(bytes, form))
         });
         places.min()
     }

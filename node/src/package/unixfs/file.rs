@@ -359,7 +359,7 @@ pub fn read_file<E>(
     Ok(bytes)
 }
 
-/// Why a file could not be read; `E` is the error of whoever gives the blocks.
+/// Why a file could not be read; `E` is the error of what gives the blocks.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError<E> {

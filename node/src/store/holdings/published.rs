@@ -43,7 +43,7 @@ pub struct Published {
 /// Adds a version; returns whether it is new. The same tree under the same version changes nothing.
 ///
 /// # Errors
-/// [`Error::Conflict`] where the version exists with another tree: it is used once, for ever.
+/// [`Error::Conflict`] where the version exists with another tree: it is used once, permanently.
 pub fn insert(tx: &Transaction<'_>, published: &Published) -> Result<bool, Error> {
     if let Some(there) = get(tx, &published.package, &published.version)? {
         if there.root == published.root {

@@ -13,7 +13,7 @@ use ggen_marketplace::{
     code::Code,
     config::P2PConfig,
     control::api::Status,
-    identity::{Publisher, node_key},
+    identity::{Publisher, key_file, node_key},
     time::Timestamp,
 };
 use serde::Serialize;
@@ -253,16 +253,15 @@ fn disk(home: &Path) -> Finding {
 
 fn keys(home: &Path) -> Vec<Finding> {
     let folder = p2p_state::keys_folder(home);
-    let node = folder.join("node.key");
+    let node = folder.join(node_key::FILE_NAME);
     let mut findings = Vec::new();
-    if node.exists() {
-        findings.push(match node_key::load(&node) {
-            Ok(key) => ok("node key", key.public().to_peer_id().to_string()),
-            Err(error) => finding("node key", State::Problem, error.to_string(), error.hint()),
-        });
-    } else {
-        findings.push(finding("node key", State::Unknown, "there is none yet", "The first start makes it."));
-    }
+    findings.push(match node_key::load_of(&node, &home.join(node_key::OWNER_FILE_NAME)) {
+        Ok(key) => ok("node key", key.public().to_peer_id().to_string()),
+        Err(key_file::Error::Missing { .. }) => {
+            finding("node key", State::Unknown, "there is none yet", "The first start makes it.")
+        }
+        Err(error) => finding("node key", State::Problem, error.to_string(), error.hint()),
+    });
     let names = Publisher::list(&folder).unwrap_or_else(|error| {
         findings.push(finding("publisher key", State::Problem, error.to_string(), error.hint()));
         Vec::new()
@@ -272,6 +271,17 @@ fn keys(home: &Path) -> Vec<Finding> {
             Ok(publisher) => ok("publisher key", format!("{name}: {}", publisher.id())),
             Err(error) => finding("publisher key", State::Problem, format!("{name}: {error}"), error.hint()),
         });
+    }
+    match Publisher::lost(&folder) {
+        // The node works without it; only that publisher signs nothing.
+        Ok(lost) => findings.extend(lost.iter().map(|lost| {
+            let error = lost.error(&folder);
+            let message = format!("{} is lost: {error}", lost.name);
+            finding("publisher key", State::Warning, message, error.hint())
+        })),
+        Err(error) => {
+            findings.push(finding("publisher key", State::Problem, error.to_string(), error.hint()))
+        }
     }
     findings
 }
@@ -477,5 +487,20 @@ mod tests {
         let found = keys(home.path());
         assert_eq!(found.len(), 2);
         assert!(found.iter().all(|finding| finding.state == State::Problem), "{found:?}");
+    }
+
+    #[test]
+    fn keys_that_are_gone_are_missed() {
+        let home = tempfile::tempdir().unwrap();
+        let (folder, owner) =
+            (p2p_state::keys_folder(home.path()), home.path().join(node_key::OWNER_FILE_NAME));
+        node_key::load_or_create(&folder.join(node_key::FILE_NAME), &owner).unwrap();
+        Publisher::create(&folder, "default", Timestamp::now()).unwrap();
+        let states = || keys(home.path()).iter().map(|finding| finding.state).collect::<Vec<_>>();
+        assert_eq!(states(), [State::Ok, State::Ok]);
+        fs::remove_file(folder.join("publishers/default.key")).unwrap();
+        assert_eq!(states(), [State::Ok, State::Warning]);
+        fs::remove_file(folder.join(node_key::FILE_NAME)).unwrap();
+        assert_eq!(states(), [State::Problem, State::Warning]);
     }
 }

@@ -93,7 +93,10 @@ fn watched(text: &str) -> Result<Watched, String> {
         Ok(Watched::Category(category.to_lowercase()))
     } else if let Some(publisher) = rest("publisher:") {
         Ok(Watched::Publisher(id(publisher)))
-    } else if let Some((publisher, name)) = text.split_once('/').filter(|(_, name)| !name.is_empty()) {
+    } else if let Some((publisher, name)) = text.split_once('/') {
+        if publisher.is_empty() || name.is_empty() || name.contains('/') {
+            return Err("expected a publisher, a slash and a name, such as gp1…/web-tools".to_owned());
+        }
         Ok(Watched::Package(id(publisher), name.to_owned()))
     } else if text.starts_with("gp1") {
         Ok(Watched::Publisher(id(text)))
@@ -222,8 +225,8 @@ mod tests {
         ] {
             assert_eq!(watched(text).unwrap().is(&event), is_it, "{text}");
         }
-        for bad in ["", "tag:", "web@1.0.0", "name:x", "gp1abc/"] {
-            assert!(watched(bad).is_err() || bad == "gp1abc/", "{bad}");
+        for bad in ["", "tag:", "web@1.0.0", "name:x", "gp1abc/", "/web", "gp1abc/web/x"] {
+            assert!(watched(bad).is_err(), "{bad}");
         }
     }
 

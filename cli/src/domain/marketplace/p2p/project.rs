@@ -70,12 +70,15 @@ impl Where {
 }
 
 /// The nearest project from a directory up. One above it counts only where it belongs to the same user: in a place like /tmp, anybody
-/// could put one there.
+/// could put one there. A package that is installed into a project is none: what it holds was signed.
 fn nearest(here: &Path) -> Option<PathBuf> {
     let owner = std::fs::metadata(here).ok()?.uid();
     let is_project = |directory: &&Path| {
         let description = std::fs::metadata(directory.join(gpack::FILE_NAME));
+        let is_installed =
+            || directory.parent().is_some_and(|site| site.join(".ggen").join("index.json").is_file());
         description.is_ok_and(|it| it.is_file() && (it.uid() == owner || *directory == here))
+            && !is_installed()
     };
     here.ancestors().find(is_project).map(Path::to_owned)
 }
@@ -196,7 +199,10 @@ fn headline(done: &ProjectDone) -> String {
     match (parts.is_empty(), done.dry_run) {
         (true, true) => "Nothing would change".to_owned(),
         (false, true) => format!("Would be: {}", parts.join(", ")),
-        (true, false) if done.written + done.removed == 0 => "Everything is in place".to_owned(),
+        (true, false) if done.written + done.removed == 0 => match done.altered.len() {
+            0 => "Everything is in place".to_owned(),
+            altered => format!("Nothing was written; not as signed: {}", page::count(altered, "folder")),
+        },
         (true, false) => format!("{} written", page::count(done.written, "folder")),
         (false, false) => sentence(&parts.join(", ")).trim_end_matches('.').to_owned(),
     }
@@ -214,4 +220,35 @@ fn line(change: &ProjectChange) -> String {
 /// The name that a package goes by in a project, with its publisher where it has no short name.
 pub(crate) fn name(requirements: &Requirements, id: &ggen_marketplace::package::PackageId) -> String {
     requirements.alias(id).unwrap_or(&id.name).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn an_installed_package_is_no_project_of_its_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let (project, package) = (folder.path().join("mine"), folder.path().join("mine/gpacks/web/src"));
+        fs::create_dir_all(&package).unwrap();
+        for described in [&project, &project.join("gpacks/web")] {
+            fs::write(described.join("gpack.toml"), "").unwrap();
+        }
+        assert_eq!(nearest(&package), Some(project.join("gpacks/web")), "nobody installed it");
+        fs::create_dir(project.join("gpacks/.ggen")).unwrap();
+        fs::write(project.join("gpacks/.ggen/index.json"), "{}").unwrap();
+        for here in [&package, &project.join("gpacks/web"), &project.join("gpacks"), &project] {
+            assert_eq!(nearest(here), Some(project.clone()), "{}", here.display());
+        }
+    }
+
+    #[test]
+    fn what_is_not_as_signed_is_not_said_to_be_in_place() {
+        let mut done = ProjectDone::default();
+        assert_eq!(headline(&done), "Everything is in place");
+        done.altered.push(AnyPath("/p/gpacks/a".into()));
+        assert_eq!(headline(&done), "Nothing was written; not as signed: 1 folder");
+    }
 }

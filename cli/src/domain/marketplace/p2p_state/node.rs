@@ -22,7 +22,7 @@ pub(super) trait Node: Service {
     /// Says where the configuration can be read again.
     fn on_reload(&self, read: impl Fn() -> Outcome<P2PConfig> + Send + Sync + 'static);
 
-    /// Flushes and closes. What other nodes know of this one lapses by itself: the DHT has no way to take a record back.
+    /// Flushes and closes. What other nodes know of this one expires by itself: the DHT has no way to take a record back.
     fn shutdown(&self) -> impl Future<Output = Outcome<()>> + Send;
 }
 

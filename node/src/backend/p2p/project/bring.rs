@@ -127,7 +127,7 @@ impl Node {
     ) -> Result<Brought, Failure> {
         let keys = match self.bring_keys(session, &id, locked).await {
             Ok(keys) => keys,
-            // Whoever has the tree need not have these; the head of the package carries them too.
+            // A peer that has the tree need not have these; the head of the package carries them too.
             Err(failure) => self.head_of(&id).await.map_err(|_| failure)?.key_log().clone(),
         };
         self.bring_block(session, locked.entry, ENTRY_BYTES_MAX).await?;

@@ -126,6 +126,7 @@ impl Node {
         self.audience.notify_one();
         answer.written = work.written.len();
         answer.removed = work.removed;
+        answer.altered = work.altered.into_iter().map(AnyPath).collect();
         answer.warnings.extend(work.warnings);
         let earlier = opened.recovered.iter().flat_map(|done| &done.kept);
         answer.kept = earlier.chain(&done.kept).map(|path| AnyPath(path.clone())).collect();

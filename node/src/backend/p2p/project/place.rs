@@ -55,6 +55,8 @@ pub(super) struct Work {
     /// Packages that are written.
     pub(super) written: BTreeSet<PackageId>,
     pub(super) removed: usize,
+    /// Folders that hold something else than was signed, and that stay so.
+    pub(super) altered: Vec<PathBuf>,
     index: Index,
     index_changed: bool,
     pub(super) warnings: Vec<String>,
@@ -76,7 +78,7 @@ pub(super) fn inspect(store: &Store, site: &Site<'_>, target: &Target) -> Result
         let swap = match (is_there, was) {
             (false, _) => Some(Was::Nothing),
             (true, Some(_)) if is_same => {
-                same(&place, &brought.manifest, target.force, &mut work.warnings)?.then(|| of(was))
+                same(&place, &brought.manifest, target.force, &mut work)?.then(|| of(was))
             }
             (true, Some(old)) => {
                 changed.extend(if target.force { Vec::new() } else { users(store, old, &place) });
@@ -268,9 +270,13 @@ fn theirs(report: &check::Report) -> impl Iterator<Item = &str> {
 }
 
 /// Whether the folder of the version that is wanted has to be written again: something is missing, and nothing is its user's.
-fn same(place: &Path, manifest: &Manifest, force: bool, warnings: &mut Vec<String>) -> Result<bool, Failure> {
+fn same(place: &Path, manifest: &Manifest, force: bool, work: &mut Work) -> Result<bool, Failure> {
     if !is_folder(place) {
-        warnings.push(format!("{} is no folder any more; --force puts the package there", place.display()));
+        if !force {
+            work.altered.push(place.to_owned());
+            work.warnings
+                .push(format!("{} is no folder any more; --force puts the package there", place.display()));
+        }
         return Ok(force);
     }
     let report = check::check(manifest, place).map_err(fail)?;
@@ -285,7 +291,8 @@ fn same(place: &Path, manifest: &Manifest, force: bool, warnings: &mut Vec<Strin
     if theirs.len() > NAMED_MAX {
         list.push("…");
     }
-    warnings.push(format!(
+    work.altered.push(place.to_owned());
+    work.warnings.push(format!(
         "{} is not as it was signed, and stays so: {}; --force restores it and keeps what was changed aside",
         place.display(),
         list.join(", ")
@@ -293,7 +300,7 @@ fn same(place: &Path, manifest: &Manifest, force: bool, warnings: &mut Vec<Strin
     Ok(false)
 }
 
-/// Whether a folder holds a package already, whoever wrote it.
+/// Whether a folder holds a package already, no matter who wrote it.
 fn whole(place: &Path, manifest: &Manifest) -> bool {
     is_folder(place) && check::check(manifest, place).is_ok_and(|report| report.differences.is_empty())
 }

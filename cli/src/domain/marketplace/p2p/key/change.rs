@@ -32,7 +32,7 @@ const RECOVERY_FILES: &str = "these files are secret, and they are the only copi
                               them the publisher key can never be replaced; with them, and without the publisher key, it can";
 /// What is said of a file with a confirm key.
 pub(super) const CONFIRM_FILES: &str = "this file is secret: move it to the machine that is to confirm, and give it to the node there: ggen \
-                                        marketplace p2p key confirm use <NAME> <FILE>. Whoever has it can confirm for you, and release nothing";
+                                        marketplace p2p key confirm use <NAME> <FILE>. Anyone who has it can confirm for you, and release nothing";
 
 /// Which key is changed, and what allows it.
 #[derive(Debug, Args)]

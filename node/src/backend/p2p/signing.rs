@@ -1,0 +1,182 @@
+//! The keys that sign: which are here, which of them is meant, and what is wrong with the others.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use super::failure::fail;
+use crate::{
+    code::Code,
+    control::api::Failure,
+    identity::{ConfirmKey, Publisher, PublisherId, Replaced, key_file, publisher},
+    store::{self, Store},
+    time::Timestamp,
+};
+
+/// The name of the publisher key that is used where none is named.
+pub(super) const DEFAULT_KEY: &str = "default";
+
+/// Where the publisher keys are.
+#[derive(Debug, Clone)]
+pub(super) enum Keys {
+    /// In files below this folder.
+    Folder(PathBuf),
+    /// There is one, and it was given.
+    Given(Arc<Mutex<Publisher>>),
+}
+
+impl Keys {
+    /// Puts a publisher that was given in the place of the one before; tells whether it did.
+    pub(super) fn replace(&self, publisher: Publisher) -> bool {
+        let Self::Given(before) = self else { return false };
+        let mut before = before.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = before.id() == publisher.id();
+        if is_same {
+            *before = publisher;
+        }
+        is_same
+    }
+
+    /// All publishers whose keys are here. One that cannot be read is passed over, and told of by [`Keys::unreadable`]: it keeps
+    /// nobody else from signing.
+    pub(super) fn all(&self) -> Result<Vec<Publisher>, Failure> {
+        match self {
+            Self::Given(publisher) => Ok(vec![given(publisher)]),
+            Self::Folder(folder) => {
+                let names = Publisher::list(folder).map_err(fail)?;
+                Ok(names.iter().filter_map(|name| Publisher::load(folder, name).ok()).collect())
+            }
+        }
+    }
+
+    /// What is wrong with the keys that cannot be used, one line each.
+    pub(super) fn unreadable(&self) -> Vec<String> {
+        let Self::Folder(folder) = self else { return Vec::new() };
+        let names = match Publisher::list(folder) {
+            Ok(names) => names,
+            Err(error) => return vec![format!("{error}; {}", error.hint())],
+        };
+        let flaw = |name: &String| {
+            let error = Publisher::load(folder, name).err()?;
+            Some(format!("the publisher key {name} cannot be used: {error}; {}", error.hint()))
+        };
+        names.iter().filter_map(flaw).collect()
+    }
+
+    /// All publishers whose keys are here.
+    ///
+    /// # Errors
+    /// The first that cannot be read.
+    pub(super) fn every(&self) -> Result<Vec<Publisher>, Failure> {
+        match self {
+            Self::Given(publisher) => Ok(vec![given(publisher)]),
+            Self::Folder(folder) => {
+                let names = Publisher::list(folder).map_err(fail)?;
+                names.iter().map(|name| Publisher::load(folder, name).map_err(fail)).collect()
+            }
+        }
+    }
+
+    /// Notes beside the key of a publisher which document replaced it; gives what the key is called.
+    pub(super) fn note_replaced(&self, publisher: PublisherId, by: &Replaced) -> Result<String, Failure> {
+        let Self::Folder(folder) = self else { return Ok(DEFAULT_KEY.to_owned()) };
+        for name in Publisher::list(folder).map_err(fail)? {
+            if Publisher::load(folder, &name).is_ok_and(|there| there.id() == publisher) {
+                by.note(folder, &name).map_err(fail)?;
+                return Ok(name);
+            }
+        }
+        Ok(DEFAULT_KEY.to_owned())
+    }
+
+    /// The keys that are here to confirm and for nothing else.
+    pub(super) fn confirming(&self) -> Result<Vec<ConfirmKey>, Failure> {
+        match self {
+            Self::Given(_) => Ok(Vec::new()),
+            Self::Folder(folder) => {
+                Ok(ConfirmKey::all(folder).map_err(fail)?.into_iter().map(|(_, key)| key).collect())
+            }
+        }
+    }
+
+    /// The publisher that signs. Its key is made where there is none, unless somebody whose key is gone `published` here
+    /// before: nobody is to find only later that another one signs.
+    pub(super) fn publisher(
+        &self,
+        name: Option<&str>,
+        published: &BTreeSet<PublisherId>,
+    ) -> Result<Publisher, Failure> {
+        match self {
+            Self::Given(publisher) => Ok(given(publisher)),
+            Self::Folder(folder) => {
+                let names = Publisher::list(folder).map_err(fail)?;
+                match (name, names.as_slice()) {
+                    (Some(name), _) if names.iter().any(|it| it == name) => {
+                        Publisher::load(folder, name).map_err(fail)
+                    }
+                    (Some(name), _) if name != DEFAULT_KEY => Err(Failure::new(
+                        Code::NotFound,
+                        format!("There is no publisher key \"{name}\"."),
+                        "See which there are: ggen marketplace p2p key list",
+                    )),
+                    (None, [only]) => Publisher::load(folder, only).map_err(fail),
+                    (None, [_, ..]) if !names.iter().any(|it| it == DEFAULT_KEY) => Err(Failure::new(
+                        Code::Ambiguous,
+                        format!("There are several publisher keys: {}.", names.join(", ")),
+                        "Name the one to sign with: --key <name>",
+                    )),
+                    _ if !names.iter().any(|it| it == DEFAULT_KEY) => {
+                        let here: BTreeSet<_> = self.all()?.iter().map(Publisher::id).collect();
+                        if let Some(lost) = published.difference(&here).next() {
+                            return Err(fail(lost_key(folder, lost)));
+                        }
+                        // The first publication makes the key.
+                        Publisher::load_or_create(folder, DEFAULT_KEY, Timestamp::now()).map_err(fail)
+                    }
+                    _ => Publisher::load(folder, DEFAULT_KEY).map_err(fail),
+                }
+            }
+        }
+    }
+}
+
+/// The publisher that was given.
+pub(super) fn given(publisher: &Mutex<Publisher>) -> Publisher {
+    publisher.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Who published here before.
+pub(super) fn published_before(store: &Store) -> Result<BTreeSet<PublisherId>, store::Error> {
+    store.read(|conn| {
+        let heads = store::heads::list_all(conn)?.into_iter().map(|head| head.package.publisher);
+        let versions = store::published::list_all(conn)?.into_iter().map(|version| version.package.publisher);
+        Ok(heads.chain(versions).collect())
+    })
+}
+
+fn lost_key(folder: &Path, lost: &PublisherId) -> key_file::Error {
+    let path = folder.join(publisher::FOLDER_NAME).join(format!("{DEFAULT_KEY}.key"));
+    key_file::Error::Lost { path, kind: key_file::Kind::Publisher, identity: format!("publisher {lost}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_key_keeps_no_other_one_from_signing_and_is_told_of() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join(super::super::KEYS_FOLDER);
+        let good = Publisher::create(&folder, "good", Timestamp::now()).unwrap();
+        Publisher::create(&folder, "bad", Timestamp::now()).unwrap();
+        let keys = Keys::Folder(folder.clone());
+        assert!(keys.unreadable().is_empty() && keys.every().unwrap().len() == 2);
+        std::fs::write(folder.join("publishers/bad.key"), "no key").unwrap();
+        let all = keys.all().unwrap();
+        assert_eq!(all.iter().map(Publisher::id).collect::<Vec<_>>(), [good.id()]);
+        assert!(matches!(keys.unreadable().as_slice(), [told] if told.contains("the publisher key bad")));
+        assert!(keys.every().is_err(), "what is done once is done with all of them");
+    }
+}

@@ -100,8 +100,19 @@ pub(crate) fn role(text: &str) -> Result<String, String> {
     text.parse().map(|role: config::Role| role.to_string())
 }
 
-/// A peer id, in its base58 form.
+/// Letters of a peer id that its short form begins with at least: the first eight are the same for all of a kind.
+const SHORT_PEER_MIN: usize = 10;
+
+/// The beginning and the end of an id that was cut short as tables show it.
+pub(crate) fn cut(text: &str) -> Option<(&str, &str)> {
+    text.split_once('…').or_else(|| text.split_once("..."))
+}
+
+/// A peer id, in its base58 form, or cut short as tables show it.
 pub(crate) fn peer(text: &str) -> Result<String, String> {
+    if cut(text).is_some_and(|(head, _)| head.len() >= SHORT_PEER_MIN) {
+        return Ok(text.to_owned());
+    }
     peer_id::parse(text)
         .map(|peer| peer.to_string())
         .map_err(|_| "expected a peer id, which begins with 12D3, Qm or bafz".to_owned())

@@ -3,9 +3,9 @@
 //! The streams themselves run beside the loop ([`wanting`](super::wanting) and [`giving`](super::giving)) and tell it what happens
 //! ([`Told`]).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
-use libp2p::{PeerId, request_response};
+use libp2p::{PeerId, request_response, swarm::ConnectionId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -25,7 +25,7 @@ use crate::{
     limits::{FETCH_SERVED_PER_PEER_MAX, SWARM_FOLLOWED_MAX},
 };
 
-/// Streams that one peer may ask on at once: one, and that of a connection that is gone and has not ended yet.
+/// Streams that one peer may ask on at once: one, and that of a connection that is gone and has not closed yet.
 const STREAMS_PER_PEER_MAX: usize = 2;
 /// What waits for one stream, or goes to it and was not taken yet.
 const TASKS_MAX: usize = FETCH_SERVED_PER_PEER_MAX + SWARM_FOLLOWED_MAX;
@@ -99,10 +99,27 @@ pub(super) enum Told {
 #[derive(Debug, Default)]
 struct Asked {
     /// The stream, where there is one.
-    stream: Option<(u64, mpsc::Sender<Task>)>,
+    stream: Option<Standing>,
     /// What waits for one.
     waiting: Vec<Task>,
     open: Arc<()>,
+}
+
+/// A stream on which a peer is asked.
+#[derive(Debug)]
+struct Standing {
+    stream: u64,
+    connection: ConnectionId,
+    tasks: mpsc::Sender<Task>,
+    _stands: oneshot::Sender<Infallible>,
+}
+
+/// What a stream is to ask.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    pub(super) queue: mpsc::Receiver<Task>,
+    /// Ends, with an error, where the stream is to end.
+    pub(super) stands: oneshot::Receiver<Infallible>,
 }
 
 impl Asked {
@@ -116,7 +133,9 @@ impl Asked {
 #[derive(Debug)]
 struct Giving {
     peer: PeerId,
-    portions: mpsc::Sender<Portion>,
+    connection: ConnectionId,
+    /// Where what was read of a batch goes; nowhere once its connection has closed.
+    portions: Option<mpsc::Sender<Portion>>,
     /// The batches being answered; whether each was read.
     begun: BTreeMap<u32, bool>,
 }
@@ -203,7 +222,7 @@ impl Blocks {
     fn order(&mut self, peer: PeerId, task: Task) -> bool {
         let asked = self.asked.entry(peer).or_default();
         let task = match &asked.stream {
-            Some((_, tasks)) => match tasks.try_send(task) {
+            Some(standing) => match standing.tasks.try_send(task) {
                 Ok(()) => return false,
                 Err(mpsc::error::TrySendError::Full(task)) => {
                     task.fail(peer, RequestFailure::Own);
@@ -224,8 +243,9 @@ impl Blocks {
     }
 
     /// Takes a stream that stands now; yields its name and what it is to ask.
-    pub(super) fn opened(&mut self, peer: PeerId) -> (u64, mpsc::Receiver<Task>) {
+    pub(super) fn opened(&mut self, peer: PeerId, connection: ConnectionId) -> (u64, Tasks) {
         let (tasks, queue) = mpsc::channel(TASKS_MAX);
+        let (_stands, stands) = oneshot::channel();
         let stream = self.next;
         self.next += 1;
         let asked = self.asked.entry(peer).or_default();
@@ -234,8 +254,8 @@ impl Blocks {
                 task.fail(peer, RequestFailure::Own);
             }
         }
-        asked.stream = Some((stream, tasks));
-        (stream, queue)
+        asked.stream = Some(Standing { stream, connection, tasks, _stands });
+        (stream, Tasks { queue, stands })
     }
 
     /// Tells who waits for a stream that there will be none.
@@ -248,7 +268,7 @@ impl Blocks {
     /// Notes that a stream has ended.
     pub(super) fn unasked(&mut self, peer: &PeerId, stream: u64) {
         let Some(asked) = self.asked.get_mut(peer) else { return };
-        asked.stream.take_if(|(held, _)| *held == stream);
+        asked.stream.take_if(|held| held.stream == stream);
         self.forget(peer);
     }
 
@@ -260,14 +280,20 @@ impl Blocks {
     }
 
     /// Takes a stream that a peer opened; nothing where it has too many.
-    pub(super) fn accepted(&mut self, peer: PeerId) -> Option<(u64, mpsc::Receiver<Portion>)> {
-        if self.giving.values().filter(|giving| giving.peer == peer).count() >= STREAMS_PER_PEER_MAX {
+    pub(super) fn accepted(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+    ) -> Option<(u64, mpsc::Receiver<Portion>)> {
+        let is_open = |giving: &&Giving| giving.peer == peer && giving.portions.is_some();
+        if self.giving.values().filter(is_open).count() >= STREAMS_PER_PEER_MAX {
             return None;
         }
         let (portions, queue) = mpsc::channel(BEGUN_MAX);
         let stream = self.next;
         self.next += 1;
-        self.giving.insert(stream, Giving { peer, portions, begun: BTreeMap::new() });
+        self.giving
+            .insert(stream, Giving { peer, connection, portions: Some(portions), begun: BTreeMap::new() });
         Some((stream, queue))
     }
 
@@ -283,7 +309,7 @@ impl Blocks {
         let batch = portion.batch;
         let is_taken = self.giving.get_mut(&stream).is_some_and(|giving| {
             giving.begun.entry(batch).and_modify(|is_read| *is_read = true);
-            giving.portions.try_send(portion).is_ok()
+            giving.portions.as_ref().is_some_and(|portions| portions.try_send(portion).is_ok())
         });
         if !is_taken {
             self.answering.end(&AnswerId::Blocks(stream, batch));
@@ -298,6 +324,17 @@ impl Blocks {
         let bytes = self.answering.end(&AnswerId::Blocks(stream, batch));
         self.bytes_sent = self.bytes_sent.saturating_add(bytes);
         bytes
+    }
+
+    /// Ends the streams of a connection that has closed: yamux 0.14 wakes nobody who reads from one where the connection was closed in good
+    /// order.
+    pub(super) fn closed(&mut self, connection: ConnectionId) {
+        for asked in self.asked.values_mut() {
+            asked.stream.take_if(|held| held.connection == connection);
+        }
+        for giving in self.giving.values_mut().filter(|giving| giving.connection == connection) {
+            giving.portions = None;
+        }
     }
 
     /// Notes that a stream has ended, and with it what was being answered there. What is still to be read keeps its room until it was:

@@ -30,8 +30,8 @@ fn a_peer_is_asked_no_more_at_once_than_it_reads() {
     assert_eq!(opens.iter().filter(|opens| **opens).count(), 1, "one stream for all of them");
     assert_eq!(ask(&mut blocks, peer).1.try_recv().unwrap(), Err(RequestFailure::Own));
     assert_eq!(blocks.asked(), FETCH_SERVED_PER_PEER_MAX);
-    let (_, mut orders) = blocks.opened(peer);
-    let Task::Ask(order) = orders.try_recv().unwrap() else { panic!("another task") };
+    let (_, mut orders) = blocks.opened(peer, ConnectionId::new_unchecked(0));
+    let Task::Ask(order) = orders.queue.try_recv().unwrap() else { panic!("another task") };
     let _ = order.reply.send(Ok(Answer::default()));
     drop(order.open);
     assert!(waiting[0].1.try_recv().unwrap().is_ok());
@@ -43,16 +43,16 @@ fn what_a_stream_did_not_ask_is_asked_on_the_next_one() {
     let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
     let (opens, mut answer) = ask(&mut blocks, peer);
     assert!(opens);
-    let (stream, mut orders) = blocks.opened(peer);
-    orders.close();
-    let order = orders.try_recv().unwrap();
+    let (stream, mut orders) = blocks.opened(peer, ConnectionId::new_unchecked(0));
+    orders.queue.close();
+    let order = orders.queue.try_recv().unwrap();
     drop(orders);
     let (opens, mut second) = ask(&mut blocks, peer);
     assert!(opens, "the stream is ending");
     blocks.unasked(&peer, stream);
     assert!(!blocks.returned(peer, true, order), "one is being opened");
-    let (_, mut orders) = blocks.opened(peer);
-    let asked: Vec<Task> = std::iter::from_fn(|| orders.try_recv().ok()).collect();
+    let (_, mut orders) = blocks.opened(peer, ConnectionId::new_unchecked(0));
+    let asked: Vec<Task> = std::iter::from_fn(|| orders.queue.try_recv().ok()).collect();
     assert_eq!(asked.len(), 2);
     assert!(answer.try_recv().is_err() && second.try_recv().is_err(), "both still wait");
 }
@@ -79,9 +79,10 @@ fn requests_are_bounded_in_all() {
 #[test]
 fn a_peer_has_a_few_streams_and_what_is_answered_there_ends_with_them() {
     let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
-    let streams: Vec<_> = std::iter::from_fn(|| blocks.accepted(peer)).collect();
+    let streams: Vec<_> =
+        std::iter::from_fn(|| blocks.accepted(peer, ConnectionId::new_unchecked(0))).collect();
     assert_eq!(streams.len(), STREAMS_PER_PEER_MAX);
-    assert!(blocks.accepted(PeerId::random()).is_some());
+    assert!(blocks.accepted(PeerId::random(), ConnectionId::new_unchecked(0)).is_some());
     let stream = streams[0].0;
     for batch in 0..2 {
         assert!(blocks.answering.begin(AnswerId::Blocks(stream, batch), peer, None, Instant::now()));
@@ -94,11 +95,25 @@ fn a_peer_has_a_few_streams_and_what_is_answered_there_ends_with_them() {
     assert_eq!(blocks.answering.len(), 1, "it was not sent yet");
     blocks.ended(stream);
     assert_eq!(blocks.answering.len(), 0);
-    assert!(blocks.accepted(peer).is_some(), "there is room again");
+    assert!(blocks.accepted(peer, ConnectionId::new_unchecked(0)).is_some(), "there is room again");
     // It was read after the stream had ended.
     assert!(blocks.answering.begin(AnswerId::Blocks(stream, 9), peer, None, Instant::now()));
     blocks.give(stream, Portion { batch: 9, found: Some(Vec::new()) });
     assert_eq!(blocks.answering.len(), 0);
+}
+
+#[tokio::test]
+async fn streams_of_a_connection_that_has_closed_end_and_leave_their_places() {
+    let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
+    for n in 0..10 {
+        let connection = ConnectionId::new_unchecked(n);
+        let (_, mut portions) = blocks.accepted(peer, connection).expect("those that are gone take no place");
+        let (other, mut others) = blocks.accepted(peer, ConnectionId::new_unchecked(100)).unwrap();
+        blocks.closed(connection);
+        assert!(portions.recv().await.is_none(), "whoever gives there is told");
+        assert!(others.try_recv().is_err_and(|it| it == mpsc::error::TryRecvError::Empty));
+        blocks.ended(other);
+    }
 }
 
 #[test]
@@ -107,7 +122,7 @@ fn what_is_still_to_be_read_keeps_its_room_when_its_stream_has_ended() {
     let mut begun = Vec::new();
     // A peer that opens a stream, asks, and ends it, again and again.
     for _ in 0..100 {
-        let (stream, _portions) = blocks.accepted(peer).unwrap();
+        let (stream, _portions) = blocks.accepted(peer, ConnectionId::new_unchecked(0)).unwrap();
         if blocks.answering.begin(AnswerId::Blocks(stream, 0), peer, None, Instant::now()) {
             blocks.begun(stream, 0);
             begun.push(stream);

@@ -104,20 +104,22 @@ impl Driver {
 
     pub(super) fn blocks_event(&mut self, event: streams::Event) {
         match event {
-            streams::Event::Opened { peer, stream } => {
-                let (id, orders) = self.blocks.opened(peer);
+            streams::Event::Opened { peer, connection, stream } => {
+                let (id, orders) = self.blocks.opened(peer, connection);
                 let stream = Limited::new(stream, &self.line);
                 let origin = origin_of(&self.peers.reached_at(&peer));
                 tokio::spawn(wanting::ask(stream, (peer, id, origin), orders, self.blocks.tells()));
             }
-            streams::Event::Accepted { peer, stream } => match self.blocks.accepted(peer) {
-                Some((id, portions)) => {
-                    let stream = Limited::new(stream, &self.line);
-                    let (tells, trees) = (self.blocks.tells(), self.blocks.trees.clone());
-                    tokio::spawn(giving::give(stream, (peer, id), portions, tells, trees));
+            streams::Event::Accepted { peer, connection, stream } => {
+                match self.blocks.accepted(peer, connection) {
+                    Some((id, portions)) => {
+                        let stream = Limited::new(stream, &self.line);
+                        let (tells, trees) = (self.blocks.tells(), self.blocks.trees.clone());
+                        tokio::spawn(giving::give(stream, (peer, id), portions, tells, trees));
+                    }
+                    None => tracing::debug!(%peer, "it opens more streams for blocks than it may"),
                 }
-                None => tracing::debug!(%peer, "it opens more streams for blocks than it may"),
-            },
+            }
             streams::Event::Failed { peer } => self.blocks.not_opened(&peer),
         }
     }

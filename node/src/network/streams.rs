@@ -25,6 +25,8 @@ pub enum Event {
     Opened {
         /// To whom.
         peer: PeerId,
+        /// Over which connection.
+        connection: ConnectionId,
         /// The stream.
         stream: Stream,
     },
@@ -32,6 +34,8 @@ pub enum Event {
     Accepted {
         /// The peer.
         peer: PeerId,
+        /// Over which connection.
+        connection: ConnectionId,
         /// The stream.
         stream: Stream,
     },
@@ -145,13 +149,13 @@ impl NetworkBehaviour for Behaviour {
         let event = match event {
             Came::Opened(stream) => {
                 self.opened(connection);
-                Event::Opened { peer, stream }
+                Event::Opened { peer, connection, stream }
             }
             Came::Failed => {
                 self.opened(connection);
                 Event::Failed { peer }
             }
-            Came::Accepted(stream) => Event::Accepted { peer, stream },
+            Came::Accepted(stream) => Event::Accepted { peer, connection, stream },
         };
         self.tells.push_back(ToSwarm::GenerateEvent(event));
     }

@@ -12,7 +12,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::blocks::{Interest, Order, Reply, Task, Told};
+use super::blocks::{Interest, Order, Reply, Task, Tasks, Told};
 use crate::{
     fetch::{
         RequestFailure,
@@ -75,12 +75,12 @@ struct Wanting {
 pub(super) async fn ask(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     (peer, stream_id, origin): (PeerId, u64, Origin),
-    mut orders: mpsc::Receiver<Task>,
+    mut tasks: Tasks,
     tells: mpsc::Sender<Told>,
 ) {
     let mut wanting = Wanting::new(origin, Instant::now());
-    let end = wanting.run(stream, peer, &mut orders, &tells).await;
-    orders.close();
+    let end = wanting.run(stream, peer, &mut tasks, &tells).await;
+    tasks.queue.close();
     if let End::Failed(failure) = end {
         let now = Instant::now();
         for sent in std::mem::take(&mut wanting.sent).into_values() {
@@ -95,7 +95,7 @@ pub(super) async fn ask(
     wanting.follows.values().for_each(|interest| interest.end(peer));
     // The loop is gone where it takes nothing.
     let _ = tells.send(Told::Unasked { peer, stream: stream_id }).await;
-    while let Ok(task) = orders.try_recv() {
+    while let Ok(task) = tasks.queue.try_recv() {
         let _ = tells.send(Told::Returned { peer, task }).await;
     }
 }
@@ -118,7 +118,7 @@ impl Wanting {
         &mut self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
         peer: PeerId,
-        orders: &mut mpsc::Receiver<Task>,
+        tasks: &mut Tasks,
         tells: &mpsc::Sender<Told>,
     ) -> End {
         let (mut reader, mut writer) = stream.split();
@@ -127,11 +127,14 @@ impl Wanting {
         loop {
             let is_writing = self.written < self.out.len();
             tokio::select! { biased;
-                order = orders.recv(), if self.asking.open() < FETCH_SERVED_PER_PEER_MAX => match order {
-                    Some(Task::Ask(order)) => self.order(order, Instant::now()),
-                    Some(Task::Follow(interest)) => self.follow(peer, interest),
-                    // The loop has ended.
-                    None => return End::Failed(RequestFailure::Own),
+                _ = &mut tasks.stands => {
+                    // The loop has ended, or the connection has closed.
+                    let is_over = tells.is_closed();
+                    return End::Failed(if is_over { RequestFailure::Own } else { RequestFailure::Closed });
+                }
+                Some(task) = tasks.queue.recv(), if self.asking.open() < FETCH_SERVED_PER_PEER_MAX => match task {
+                    Task::Ask(order) => self.order(order, Instant::now()),
+                    Task::Follow(interest) => self.follow(peer, interest),
                 },
                 batch = given_up(&mut self.sent) => self.give_up(batch),
                 pushed = push(&mut writer, &self.out[self.written..]), if is_writing || self.unflushed => {

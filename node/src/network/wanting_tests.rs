@@ -54,6 +54,7 @@ impl AsyncWrite for Pipe {
 /// A stream that is asked over, and the end of it that a peer has.
 struct Stage {
     orders: mpsc::Sender<Task>,
+    stands: oneshot::Sender<std::convert::Infallible>,
     told: mpsc::Receiver<Told>,
     peer: Pipe,
     open: Arc<()>,
@@ -65,8 +66,10 @@ fn stage() -> Stage {
     let (orders, queue) = mpsc::channel(FETCH_SERVED_PER_PEER_MAX);
     let own = Pipe { from, rest: Vec::new(), to };
     let origin = Origin::Peer(policy::Scope::Loopback);
-    tokio::spawn(ask(own, (PeerId::random(), 7, origin), queue, tells));
-    Stage { orders, told, peer: Pipe { from: theirs, rest: Vec::new(), to: theirs_to }, open: Arc::default() }
+    let (stands, ends) = oneshot::channel();
+    tokio::spawn(ask(own, (PeerId::random(), 7, origin), Tasks { queue, stands: ends }, tells));
+    let peer = Pipe { from: theirs, rest: Vec::new(), to: theirs_to };
+    Stage { orders, stands, told, peer, open: Arc::default() }
 }
 
 type Answers = oneshot::Receiver<Result<Answer, RequestFailure>>;
@@ -211,4 +214,18 @@ fn a_peer_that_does_not_speak_the_protocol_is_told_from_one_that_is_gone() {
     assert_eq!(closed(Err(NegotiationError::Failed.into())), RequestFailure::Unreachable);
     assert_eq!(closed(Err(io::ErrorKind::ConnectionReset.into())), RequestFailure::Closed);
     assert_eq!(closed(Ok(0)), RequestFailure::Closed);
+}
+
+#[tokio::test]
+async fn whoever_waits_is_told_that_the_connection_has_closed() {
+    let mut stage = stage();
+    let mut waiting = Vec::new();
+    for n in 0..FETCH_SERVED_PER_PEER_MAX as u32 {
+        waiting.push(stage.want(&block(n)).await.0);
+        stage.asked().await;
+    }
+    drop(stage.stands);
+    for waiting in waiting {
+        assert_eq!(waiting.await.unwrap(), Err(RequestFailure::Closed));
+    }
 }

@@ -13,14 +13,16 @@ use std::{
     fmt,
 };
 
-use semver::{Version, VersionReq};
+use semver::{Comparator, Op, Version, VersionReq};
 
 use super::Lock;
 use crate::{
     identity::PublisherId,
     package::{
         PackageId,
-        dependencies::{Candidate, Dependencies, Need, Problem, Ranges, Report, Resolution, Root, Versions},
+        dependencies::{
+            Candidate, Dependencies, Need, Problem, Ranges, Report, Resolution, Root, TOO_MUCH, Versions,
+        },
     },
 };
 
@@ -148,6 +150,8 @@ pub enum Unplanned {
     Impossible(Vec<Problem>),
     /// It cannot be known now: each package of which something is not known, and why.
     Unknown(BTreeMap<PackageId, String>),
+    /// There are more combinations than are looked at.
+    TooMuch,
 }
 
 /// Finds the versions that a project uses.
@@ -253,6 +257,9 @@ impl Planner {
         if !report.problems.is_empty() {
             return Err(Unplanned::Impossible(report.problems));
         }
+        if report.unchecked.values().any(|why| why == TOO_MUCH) {
+            return Err(Unplanned::TooMuch);
+        }
         if !report.unchecked.is_empty() {
             return Err(Unplanned::Unknown(report.unchecked));
         }
@@ -317,16 +324,32 @@ impl Planner {
         }
     }
 
-    /// Nothing but the version that a person wants, where they want one.
+    /// Nothing but the version that a person wants, where they want one. One that this project names by its number can be had though
+    /// it was yanked.
     fn narrowed(&self, package: &PackageId, versions: Versions) -> Versions {
-        let Some(exact) = self.wishes.exact.get(package) else { return versions };
-        let only = |list: Vec<Candidate>| list.into_iter().filter(|it| it.version == *exact).collect();
+        let exact = self.wishes.exact.get(package);
+        let named = exact.cloned().or_else(|| self.wishes.asked.get(package).and_then(number));
+        let Some(named) = named else { return versions };
+        let only = |list: Vec<Candidate>| {
+            let list = list.into_iter().filter(|it| exact.is_none_or(|exact| it.version == *exact));
+            list.map(|it| Candidate { yanked: it.yanked && it.version != named, ..it }).collect()
+        };
         match versions {
             Versions::All(list) => Versions::All(only(list)),
             Versions::Some(list, why) => Versions::Some(only(list), why),
             other => other,
         }
     }
+}
+
+/// The one version that a range names by its number.
+fn number(range: &VersionReq) -> Option<Version> {
+    let [Comparator { op: Op::Exact, major, minor: Some(minor), patch: Some(patch), pre }] =
+        &range.comparators[..]
+    else {
+        return None;
+    };
+    Some(Version { pre: pre.clone(), ..Version::new(*major, *minor, *patch) })
 }
 
 enum Fact {

@@ -133,13 +133,20 @@ fn assert_answers(chosen: &BTreeMap<PackageId, Version>, asked: &Ranges, world: 
     assert_eq!(found, [], "seed {seed}: {chosen:?}");
 }
 
+/// Whether a version can be chosen afresh: one that was withdrawn only where the project names its number.
+fn choosable<'a>(world: &'a World, asked: &Ranges) -> impl Fn(&PackageId, &Version) -> bool + use<'a> {
+    let named: BTreeMap<PackageId, Version> =
+        asked.iter().filter_map(|(id, range)| Some((id.clone(), number(range)?))).collect();
+    move |id, version| !world[id][version].0 || named.get(id) == Some(version)
+}
+
 #[test]
 fn ten_thousand_graphs_are_planned_as_trying_everything_would() {
     let (mut possible, mut impossible, mut kept) = (0, 0, 0);
     for seed in 1..=10_000_u64 {
         let mut numbers = Numbers(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         let (world, asked) = draw_world(&mut numbers);
-        let usable = |id: &PackageId, version: &Version| !world[id][version].0;
+        let usable = choosable(&world, &asked);
         let (planned, _) = plan(wishes(&asked, Lock::default(), Free::Nothing), &world);
         let chosen = match planned {
             Ok(chosen) => {
@@ -154,7 +161,7 @@ fn ten_thousand_graphs_are_planned_as_trying_everything_would() {
                 impossible += 1;
                 continue;
             }
-            Err(Unplanned::Unknown(unknown)) => panic!("seed {seed}: {unknown:?}"),
+            Err(other) => panic!("seed {seed}: {other:?}"),
         };
 
         // Some versions of the lock file are older, or were withdrawn since, and the project asks for something else.
@@ -167,6 +174,7 @@ fn ten_thousand_graphs_are_planned_as_trying_everything_would() {
         }
         let old = lock(&old, &world);
         let asked = if numbers.below(2) == 0 { asked } else { draw_ranges(&mut numbers, 0, 8) };
+        let usable = choosable(&world, &asked);
         let free: BTreeSet<PackageId> =
             old.packages.keys().filter(|_| numbers.below(4) == 0).cloned().collect();
         let stays =
@@ -189,7 +197,7 @@ fn ten_thousand_graphs_are_planned_as_trying_everything_would() {
             Err(Unplanned::Impossible(problems)) => {
                 assert!(!any(&world, &allowed, &asked), "seed {seed}: {problems:?}");
             }
-            Err(Unplanned::Unknown(unknown)) => panic!("seed {seed}: {unknown:?}"),
+            Err(other) => panic!("seed {seed}: {other:?}"),
         }
     }
     // The draw must not be one-sided, or it would show nothing.
@@ -294,6 +302,24 @@ fn a_withdrawn_version_stays_only_where_it_is_locked() {
     assert_eq!((kept.unwrap()[&id(0)].clone(), looked_up), (Version::new(1, 1, 0), 0));
     let (updated, _) = plan(wishes(&asked, old, Free::Everything), &world);
     assert_eq!(updated.unwrap()[&id(0)], Version::new(1, 0, 0));
+}
+
+#[test]
+fn a_withdrawn_version_is_taken_where_this_project_names_its_number() {
+    let versions = [("1.0.0", false), ("1.1.0", true)];
+    let versions = versions.map(|(version, yanked)| (version.parse().unwrap(), (yanked, Ranges::new())));
+    let world = World::from([(id(0), versions.into())]);
+    let asked = |range: &str| Ranges::from([(id(0), range.parse().unwrap())]);
+    let named = asked("=1.1.0");
+    let (taken, _) = plan(wishes(&named, Lock::default(), Free::Nothing), &world);
+    assert_eq!(taken.unwrap()[&id(0)], Version::new(1, 1, 0));
+    let within = asked("^1");
+    let exact = [(id(0), Version::new(1, 1, 0))].into();
+    let precise = Wishes { exact, ..wishes(&within, Lock::default(), Free::Everything) };
+    assert_eq!(plan(precise, &world).0.unwrap()[&id(0)], Version::new(1, 1, 0));
+    let other = asked(">=1.1");
+    let (none, _) = plan(wishes(&other, Lock::default(), Free::Nothing), &world);
+    assert!(matches!(none, Err(Unplanned::Impossible(_))));
 }
 
 #[test]

@@ -178,6 +178,12 @@ fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
     assert!(found.stdout.contains("2 problems to mend"), "{found:#?}");
     drop(held);
 
+    // A key that was there and is gone is not one that there never was.
+    std::fs::write(home.state().join("peer-id"), "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA\n")
+        .unwrap();
+    let lost = home.run(&["doctor"]).exits(1);
+    assert!(lost.stdout.contains("PROBLEM  node key"), "{lost:#?}");
+
     let node = Node::start(&[]);
     let running = node.json(&["doctor"]);
     assert_eq!(running["node_running"], true);
@@ -194,4 +200,8 @@ fn the_doctor_finds_what_is_wrong_and_says_how_to_mend_it() {
     for check in ["node", "clock", "disk", "node key", "port", "state folder"] {
         assert_eq!(of(check)["state"], "ok", "{check}: {running}");
     }
+    node.run(&["key", "new", "me"]).exits(0);
+    std::fs::remove_file(node.state().join("keys/publishers/me.key")).unwrap();
+    let lost = node.run(&["doctor"]).exits(1);
+    assert!(lost.stdout.contains("PROBLEM  publisher key"), "{lost:#?}");
 }

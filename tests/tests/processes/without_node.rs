@@ -116,3 +116,18 @@ fn installing_starts_a_node_for_its_own_time_and_says_so() {
     reader.error(4, &["install", "unknown", "--to", &reader.text("none")]);
     reader.run(&["status"]).exits(3);
 }
+
+#[test]
+fn one_command_after_another_without_a_node_fetches_at_once() {
+    let author = Node::start(&[]);
+    let reader = stopped(&author);
+    // The node of each command is another connection to the author's, and the ones before have just closed.
+    for version in 2..6 {
+        let version = format!("1.{version}.0");
+        let folder = author.path(&version);
+        tree::small(&folder, "known", &version, "Heard before", "license = \"MIT\"");
+        author.json(&["publish", folder.to_str().unwrap()]);
+        let to = reader.text(&version);
+        reader.json(&["install", &format!("known@{version}"), "--to", &to, "--timeout", "30"]);
+    }
+}

@@ -346,7 +346,7 @@ impl Budget {
 }
 
 /// Why something is unchecked where the bounds on the work were reached.
-const TOO_MUCH: &str = "there is too much to compare";
+pub(crate) const TOO_MUCH: &str = "there is too much to compare";
 
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Whether it is that nobody knows the package.
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing { .. })
+    }
+
     pub(super) fn versions(all: &[Candidate]) -> Vec<(Version, bool)> {
         let mut versions: Vec<_> =
             all.iter().map(|candidate| (candidate.version.clone(), candidate.yanked)).collect();

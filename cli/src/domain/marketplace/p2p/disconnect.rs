@@ -3,6 +3,7 @@
 use clap::Args;
 use ggen_marketplace::control::api::DisconnectRequest;
 
+use super::peer_list;
 use crate::{
     page,
     session::{Exit, Finished, Session},
@@ -22,7 +23,7 @@ pub(crate) struct Disconnect {
 
 impl Disconnect {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let request = DisconnectRequest { peer_id: self.peer_id };
+        let request = DisconnectRequest { peer_id: peer_list::meant(session, self.peer_id).await? };
         let disconnected = session.client().disconnect(&request).await?;
         session.print(&disconnected, |disconnected, page| {
             let closed = page::count(disconnected.connections, "connection");

@@ -57,7 +57,7 @@ fn show(explained: &Explained, page: &mut Page) {
         })
         .collect();
     page.list("key chain", &chain)
-        .field("log entry", explained.sequence)
+        .field("newest log entry", explained.sequence)
         .field("head signed", page::when(&explained.released_at));
     page.field(
         "confirmed",

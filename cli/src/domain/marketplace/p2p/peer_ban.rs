@@ -3,6 +3,7 @@
 use clap::Args;
 use ggen_marketplace::control::api::{BanRequest, UnbanRequest};
 
+use super::peer_list;
 use crate::{
     page,
     session::{Exit, Finished, Session},
@@ -62,6 +63,7 @@ impl PeerBan {
             })?;
             return Ok(Exit::Ok);
         };
+        let peer_id = peer_list::meant(session, peer_id).await?;
         let request = BanRequest { peer_id, secs: self.length, reason: self.reason };
         let banned = session.client().ban(&request).await?;
         session.print(&banned, |banned, page| {
@@ -92,7 +94,8 @@ pub(crate) struct PeerUnban {
 
 impl PeerUnban {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let unbanned = session.client().unban(&UnbanRequest { peer_id: self.peer_id }).await?;
+        let peer_id = peer_list::meant(session, self.peer_id).await?;
+        let unbanned = session.client().unban(&UnbanRequest { peer_id }).await?;
         session.print(&unbanned, |unbanned, page| {
             page.line(format!("Peer {} is no longer banned.", unbanned.peer_id));
         })?;

@@ -27,7 +27,8 @@ pub(crate) struct PeerInfo {
 
 impl PeerInfo {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let request = PeerInfoRequest { peer_id: self.peer_id, full: self.full };
+        let request =
+            PeerInfoRequest { peer_id: peer_list::meant(session, self.peer_id).await?, full: self.full };
         let details = session.client().peer_info(&request).await?;
         session.print(&details, show)?;
         Ok(Exit::Ok)

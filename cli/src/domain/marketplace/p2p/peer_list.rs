@@ -1,7 +1,12 @@
 //! `peer-list`: the peers connected now.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
-use ggen_marketplace::control::api::{self, PeerInfo, PeerListRequest};
+use ggen_marketplace::{
+    code::Code,
+    control::api::{self, Failure, PeerInfo, PeerListRequest},
+};
 
 use crate::{
     page::{self, Page},
@@ -32,6 +37,31 @@ impl PeerList {
         let list = session.client().peer_list(&request).await?;
         session.print(&list, |list, page| show(list, self.verbose, page))?;
         Ok(Exit::Ok)
+    }
+}
+
+/// The whole id of the peer that a person means who types its id, or a short form of it as tables show it: of those that are connected,
+/// refused or banned.
+pub(crate) async fn meant(session: &Session, text: String) -> Result<String, Failure> {
+    let Some((head, tail)) = values::cut(&text) else { return Ok(text) };
+    let list = session.client().peer_list(&PeerListRequest::default()).await?;
+    let bans = session.client().bans().await?;
+    let known = list.peers.iter().map(|peer| &peer.peer_id);
+    let known = known.chain(list.refused.iter().map(|peer| &peer.peer_id));
+    let known: BTreeSet<&String> = known.chain(bans.bans.iter().map(|ban| &ban.peer_id)).collect();
+    let mut fitting = known.into_iter().filter(|id| id.starts_with(head) && id.ends_with(tail));
+    match (fitting.next(), fitting.next()) {
+        (Some(only), None) => Ok(only.clone()),
+        (None, _) => Err(Failure::new(
+            Code::NotFound,
+            format!("No peer that is connected, refused or banned has an id like {text}."),
+            "See them: ggen marketplace p2p peer-list",
+        )),
+        (Some(_), Some(_)) => Err(Failure::new(
+            Code::Ambiguous,
+            format!("Several peers have an id like {text}."),
+            "Type the whole id: ggen marketplace p2p peer-list --format json",
+        )),
     }
 }
 

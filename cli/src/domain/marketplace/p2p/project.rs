@@ -69,6 +69,9 @@ impl Where {
     }
 }
 
+/// What a folder of installed packages has in it.
+const SITE_INDEX: &str = ".ggen/index.json";
+
 /// The nearest project from a directory up. One above it counts only where it belongs to the same user: in a place like /tmp, anybody
 /// could put one there. A package that is installed into a project is none: what it holds was signed.
 fn nearest(here: &Path) -> Option<PathBuf> {
@@ -80,7 +83,9 @@ fn nearest(here: &Path) -> Option<PathBuf> {
         description.is_ok_and(|it| it.is_file() && (it.uid() == owner || *directory == here))
             && !is_installed()
     };
-    here.ancestors().find(is_project).map(Path::to_owned)
+    // What is installed in a project has a gpack.toml of its own, and is no project.
+    let is_installed = |directory: &Path| directory.ancestors().any(|above| above.join(SITE_INDEX).is_file());
+    here.ancestors().find(|directory| is_project(directory) && !is_installed(directory)).map(Path::to_owned)
 }
 
 fn told(error: &ggen_marketplace::project::Error) -> Failure {

@@ -19,7 +19,7 @@ use crate::{
     fetch::session::Session,
     package::{
         PackageId,
-        dependencies::{Candidate, Dependencies, Need, Ranges, Versions},
+        dependencies::{Candidate, Dependencies, Need, Problem, Ranges, Versions},
     },
     project::{
         Lock, Locked,
@@ -165,6 +165,21 @@ impl Node {
         let finished = self.offload.run(move || planner.finish("the time to look it up ran out")).await;
         match finished.ok_or_else(|| gone("the choice of versions"))? {
             Ok(chosen) => Ok(chosen),
+            Err(Unplanned::Impossible(problems)) if problems.iter().all(Problem::is_missing) => {
+                Err(Failure::new(
+                    Code::NotFound,
+                    format!(
+                        "Not every package that is asked for is known to anybody; nothing was changed.\n{}",
+                        explain(&problems, &wishes)
+                    ),
+                    "Check the ids in gpack.toml, and look for the packages: ggen marketplace p2p search <name>",
+                ))
+            }
+            Err(Unplanned::TooMuch) => Err(Failure::new(
+                Code::Conflict,
+                "Whether some versions go together was not found out: there are too many combinations; nothing was changed.",
+                "Ask for fewer versions of some packages in gpack.toml, with ranges like =1.2.3 or ~1.2",
+            )),
             Err(Unplanned::Impossible(problems)) => Err(Failure::new(
                 Code::Conflict,
                 format!(

@@ -294,7 +294,9 @@ impl Stage {
                 self.heard(script, &message.data);
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => script.lost(self, peer_id),
-            SwarmEvent::Behaviour(BehaviourEvent::Blocks(streams::Event::Accepted { peer, stream })) => {
+            SwarmEvent::Behaviour(BehaviourEvent::Blocks(streams::Event::Accepted {
+                peer, stream, ..
+            })) => {
                 let wanted = self.wanted.clone();
                 tokio::spawn(async move {
                     if let Err(error) = swarm::read_wants(peer, stream, wanted).await {

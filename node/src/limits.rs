@@ -208,6 +208,43 @@ pub const LISTENER_PER_PEER_MAX: u32 = 16;
 /// Until it is once more.
 pub const LISTENER_PER_PEER_REFILL: Duration = Duration::from_secs(10);
 
+/// Networks of which is remembered that they were dialled, where they see this node, and that they came to it by themselves, each.
+pub const REACH_NETWORKS_MAX: usize = 64;
+/// Relays on which a node that nobody can connect to is reached: one that fails, and one that is left.
+pub const RELAYS_MAX: usize = 2;
+/// Relays that are asked at once, so that one that does not answer holds up no other.
+pub const RELAYS_ASKED_MAX: usize = 4;
+/// Relays that failed and are remembered.
+pub const RELAYS_FAILED_MAX: usize = 64;
+/// Nodes that are reached through this one as their relay: each costs a connection, and a renewal every half hour.
+pub const RELAY_RESERVATIONS_MAX: usize = 128;
+/// Connections that this node relays at once: each has two buffers of 8 KiB.
+pub const RELAY_CIRCUITS_MAX: usize = 64;
+/// Those of them that one peer dialled, and reservations of one peer.
+pub const RELAY_CIRCUITS_PER_PEER_MAX: usize = 4;
+/// Bytes of one relayed connection, both ways together: some packages where no direct connection can be made. With the two numbers
+/// around it, all relayed connections together move 3.6 MB a second at most.
+pub const RELAY_CIRCUIT_BYTES_MAX: u64 = 32 << 20;
+/// How long one relayed connection lasts at most: what is worth more is direct, or dialled again.
+pub const RELAY_CIRCUIT_TIME_MAX: Duration = Duration::from_secs(10 * 60);
+/// How long a relay keeps a place for a node that does not renew it.
+pub const RELAY_RESERVATION_TIME: Duration = Duration::from_secs(3600);
+/// Relayed connections, and reservations, that one peer may begin at once.
+pub const RELAY_REQUESTS_PER_PEER_MAX: u32 = 30;
+/// Until it may begin one more.
+pub const RELAY_REQUESTS_PER_PEER_REFILL: Duration = Duration::from_secs(60);
+/// The same of all peers of one public network.
+pub const RELAY_REQUESTS_PER_NETWORK_MAX: u32 = 120;
+/// Until they may begin one more.
+pub const RELAY_REQUESTS_PER_NETWORK_REFILL: Duration = Duration::from_secs(15);
+/// Public networks whose requests to a relay are counted.
+pub const RELAY_NETWORKS_MAX: usize = 4_096;
+/// How many times as much a hub relays.
+pub const RELAY_HUB_FACTOR: usize = 8;
+/// Addresses of a peer that are dialled in one attempt to make a hole in two NATs. It comes with the peer's own word alone, and
+/// there are three attempts.
+pub const PUNCH_ADDRESSES_MAX: usize = 3;
+
 /// Bytes of one gossip message: a head and its envelope.
 pub const GOSSIP_BYTES_MAX: usize = 16 << 10;
 /// Announcements of one author that are looked at at once; more come by the exchange of heads.

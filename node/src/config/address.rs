@@ -1,7 +1,7 @@
 //! Multiaddrs as people write them: parsed with an error that names the bad part.
 //!
 //! The syntax is that of the [multiaddr specification](https://github.com/multiformats/multiaddr); what may be listened
-//! on or dialled is narrower, because this node speaks TCP, by IP address or DNS name.
+//! on or dialled is narrower, because this node speaks TCP, by IP address or DNS name, and dials through relays.
 
 use std::{
     fmt,
@@ -76,7 +76,7 @@ pub fn parse_listen(text: &str) -> Result<Multiaddr, AddressError> {
 }
 
 /// Parses an address to dial: `/ip4`, `/ip6`, `/dns`, `/dns4` or `/dns6` and a TCP port, or `/dnsaddr/…`; a `/p2p/…` may
-/// end each of them.
+/// end each of them. After one that names its peer, `/p2p-circuit/p2p/…` leads to another peer through it.
 ///
 /// # Errors
 /// As [`parse_multiaddr`], and for an address of any other shape.
@@ -138,8 +138,15 @@ pub(super) fn check_dial(address: &Multiaddr) -> Result<(), String> {
     }
     match (parts.next(), parts.next()) {
         (None, _) | (Some(Protocol::P2p(_)), None) => Ok(()),
+        (Some(Protocol::P2p(_)), Some(Protocol::P2pCircuit)) => match (parts.next(), parts.next()) {
+            (Some(Protocol::P2p(_)), None) => Ok(()),
+            _ => {
+                Err("after '/p2p-circuit' stands '/p2p/<peer id>', whom the relay leads to, and nothing more"
+                    .into())
+            }
+        },
         (Some(Protocol::P2p(_)), Some(other)) | (Some(other), _) => Err(format!(
-            "{} is not supported here: only '/p2p/<peer id>' may end it",
+            "{} is not supported here: only '/p2p/<peer id>' may end it, and '/p2p-circuit/p2p/<peer id>' after that",
             quoted(&other.to_string())
         )),
     }
@@ -283,6 +290,7 @@ mod tests {
             with_peer.as_str(),
             dnsaddr.as_str(),
             "/dnsaddr/bootstrap.libp2p.io",
+            &format!("{with_peer}/p2p-circuit/p2p/{PEER}"),
             "/dns4/a.example/tcp/1",
             "/dns6/a.example/tcp/1",
             "/dns/localhost/tcp/1",
@@ -300,6 +308,8 @@ mod tests {
             ("/ip4/10.0.0.1/tcp/1/ws", "'/ws'"),
             (&format!("/p2p/{PEER}"), "cannot dial"),
             (&format!("{with_peer}/p2p-circuit"), "'/p2p-circuit'"),
+            (&format!("{with_peer}/p2p-circuit/tcp/1"), "'/p2p-circuit'"),
+            ("/ip4/10.0.0.1/tcp/1/p2p-circuit", "'/p2p-circuit'"),
         ] {
             let error = parse_dial(bad).unwrap_err();
             assert!(error.what().contains(part), "{bad}: {error}");

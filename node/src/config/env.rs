@@ -25,6 +25,8 @@ pub const LISTEN: &str = "GGEN_P2P_LISTEN";
 pub const BOOTSTRAP: &str = "GGEN_P2P_BOOTSTRAP";
 /// Gives `dht_server_mode`.
 pub const DHT_SERVER: &str = "GGEN_P2P_DHT_SERVER";
+/// Gives `reach`.
+pub const REACH: &str = "GGEN_P2P_REACH";
 /// Gives `packages_topic`.
 pub const TOPIC: &str = "GGEN_P2P_TOPIC";
 /// Gives `query_timeout_secs`.
@@ -66,6 +68,7 @@ pub const VARIABLES: &[Variable] = &[
         doc: "Peers to join the network through, parted by commas; none for nobody.",
     },
     Variable { name: DHT_SERVER, doc: "Whether the node answers DHT queries: true or false." },
+    Variable { name: REACH, doc: "How others reach the node: auto, direct or relay." },
     Variable { name: TOPIC, doc: "Gossipsub topic of package announcements." },
     Variable { name: QUERY_TIMEOUT_SECS, doc: "Seconds that a query to the network may take." },
     Variable { name: TOPOLOGY, doc: "How the network is laid out: mesh, hub-and-spoke or hybrid." },

@@ -118,6 +118,22 @@ pub const KEYS: &[Key] = &[
     .variable(super::env::DHT_SERVER)
     .by_role(),
     key(
+        "reach",
+        Kind::Reach,
+        Reload::Restart,
+        field!(reach: Reach),
+        "How others reach this node: direct at the addresses that it listens on, relay through other nodes alone, or auto.",
+    )
+    .variable(super::env::REACH),
+    key(
+        "relay_server",
+        Kind::Switch,
+        Reload::Restart,
+        field!(relay_server: Switch),
+        "Whether this node relays for those that nobody can connect to, within limits; false for a spoke and an ephemeral node.",
+    )
+    .by_role(),
+    key(
         "packages_topic",
         Kind::Topic,
         Reload::Live,
@@ -376,7 +392,7 @@ pub fn schema() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{LogLevel, Role, Topology};
+    use crate::config::{LogLevel, Reach, Role, Topology};
 
     /// A value of each kind that differs from every default.
     fn other(kind: Kind) -> Value {
@@ -389,6 +405,7 @@ mod tests {
             Kind::Level => Value::Level(LogLevel::Debug),
             Kind::Topology => Value::Topology(Topology::Hybrid),
             Kind::Role => Value::Role(Role::Hub),
+            Kind::Reach => Value::Reach(Reach::Relay),
             Kind::Schedule => Value::Schedule(vec!["22:00-06:00 up=none".parse().unwrap()]),
         }
     }

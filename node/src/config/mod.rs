@@ -16,6 +16,7 @@ pub mod env;
 mod error;
 pub mod keys;
 mod layers;
+mod reach;
 pub mod schedule;
 mod topology;
 mod value;
@@ -36,6 +37,7 @@ pub use document::{Document, Unknown};
 pub use error::{Error, Place, Problem};
 pub use keys::{Key, Reload, schema};
 pub use layers::{Effective, Layers, Origin, Shown};
+pub use reach::Reach;
 pub use schedule::{Moment, Rate, Span};
 pub use topology::{Role, Topology};
 pub use value::{NONE, Value};
@@ -60,6 +62,10 @@ pub struct P2PConfig {
     pub bootstrap_nodes: Vec<Multiaddr>,
     /// Whether this node answers DHT queries of others.
     pub dht_server_mode: bool,
+    /// How others reach this node.
+    pub reach: Reach,
+    /// Whether this node relays for those that nobody can connect to, within limits, where it can be reached itself.
+    pub relay_server: bool,
     /// The Gossipsub topic of package announcements, used verbatim.
     pub packages_topic: String,
     /// Seconds that a query to the network may take.
@@ -110,6 +116,8 @@ impl P2PConfig {
             listen_addresses: vec!["/ip4/0.0.0.0/tcp/0".parse().expect("a valid address")],
             bootstrap_nodes: Vec::new(),
             dht_server_mode: true,
+            reach: Reach::Auto,
+            relay_server: true,
             packages_topic: DEFAULT_TOPIC.to_owned(),
             query_timeout_secs: 30,
             topology: Topology::Mesh,
@@ -246,6 +254,10 @@ pub struct Partial {
     pub bootstrap_nodes: Option<Vec<Multiaddr>>,
     /// See [`P2PConfig::dht_server_mode`].
     pub dht_server_mode: Option<bool>,
+    /// See [`P2PConfig::reach`].
+    pub reach: Option<Reach>,
+    /// See [`P2PConfig::relay_server`].
+    pub relay_server: Option<bool>,
     /// See [`P2PConfig::packages_topic`].
     pub packages_topic: Option<String>,
     /// See [`P2PConfig::query_timeout_secs`].
@@ -288,6 +300,8 @@ impl Partial {
             listen_addresses: Some(config.listen_addresses),
             bootstrap_nodes: Some(config.bootstrap_nodes),
             dht_server_mode: Some(config.dht_server_mode),
+            reach: Some(config.reach),
+            relay_server: Some(config.relay_server),
             packages_topic: Some(config.packages_topic),
             query_timeout_secs: Some(config.query_timeout_secs),
             topology: Some(config.topology),
@@ -317,6 +331,8 @@ impl Partial {
         put(&mut config.listen_addresses, self.listen_addresses);
         put(&mut config.bootstrap_nodes, self.bootstrap_nodes);
         put(&mut config.dht_server_mode, self.dht_server_mode);
+        put(&mut config.reach, self.reach);
+        put(&mut config.relay_server, self.relay_server);
         put(&mut config.packages_topic, self.packages_topic);
         put(&mut config.query_timeout_secs, self.query_timeout_secs);
         put(&mut config.topology, self.topology);
@@ -423,6 +439,8 @@ mod tests {
         config.min_reputation = 0.25;
         config.log_level = LogLevel::Trace;
         config.dht_server_mode = false;
+        config.reach = Reach::Relay;
+        config.relay_server = false;
         config.connections_max = 99;
         config.query_timeout_secs = 7;
         config.packages_topic = "/other".into();

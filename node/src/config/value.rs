@@ -8,7 +8,7 @@ use libp2p::Multiaddr;
 use serde_json::json;
 use toml::de::{DeArray, DeValue};
 
-use super::{LogLevel, Role, Span, Topology, address, error::quoted, topology::any_of};
+use super::{LogLevel, Reach, Role, Span, Topology, address, error::quoted, topology::any_of};
 use crate::limits::{CONFIG_ADDRESSES_MAX, SCHEDULE_LINE_BYTES_MAX, SCHEDULE_SPANS_MAX, TOPIC_BYTES_MAX};
 
 /// What values a key takes.
@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Topology,
     /// A role.
     Role,
+    /// How others reach a node.
+    Reach,
     /// Limits by the time of the week.
     Schedule,
 }
@@ -56,6 +58,8 @@ pub enum Value {
     Topology(Topology),
     /// A role.
     Role(Role),
+    /// How others reach a node.
+    Reach(Reach),
     /// Limits by the time of the week.
     Schedule(Vec<Span>),
 }
@@ -72,6 +76,7 @@ impl Value {
             Self::Level(level) => json!(level.as_str()),
             Self::Topology(topology) => json!(topology.as_str()),
             Self::Role(role) => json!(role.as_str()),
+            Self::Reach(reach) => json!(reach.as_str()),
             Self::Schedule(spans) => spans.iter().map(ToString::to_string).collect(),
         }
     }
@@ -89,6 +94,7 @@ impl Value {
             Self::Level(level) => level.as_str().into(),
             Self::Topology(topology) => topology.as_str().into(),
             Self::Role(role) => role.as_str().into(),
+            Self::Reach(reach) => reach.as_str().into(),
         }
     }
 }
@@ -118,6 +124,7 @@ impl fmt::Display for Value {
             Self::Level(level) => level.fmt(f),
             Self::Topology(topology) => topology.fmt(f),
             Self::Role(role) => role.fmt(f),
+            Self::Reach(reach) => reach.fmt(f),
         }
     }
 }
@@ -164,6 +171,7 @@ impl Kind {
             Self::Level => "off, error, warn, info, debug or trace".into(),
             Self::Topology => any_of(Topology::ALL),
             Self::Role => any_of(Role::ALL),
+            Self::Reach => any_of(Reach::ALL),
             Self::Schedule => "a list such as [\"mon-fri 08:00-18:00 up=1MB/s down=4MB/s\"]".into(),
         }
     }
@@ -210,7 +218,7 @@ impl Kind {
             Self::Topic => Value::Text(text.to_owned()),
             Self::Integer { .. } => Value::Integer(text.trim().parse().map_err(|_| wrong())?),
             Self::Ratio => Value::Ratio(text.trim().parse().map_err(|_| wrong())?),
-            Self::Level | Self::Topology | Self::Role => self.word(text.trim())?,
+            Self::Level | Self::Topology | Self::Role | Self::Reach => self.word(text.trim())?,
         };
         let faults = self.check(&value);
         if faults.is_empty() { Ok(value) } else { Err(faults) }
@@ -221,6 +229,7 @@ impl Kind {
         let parsed = match self {
             Self::Topology => word.parse().map(Value::Topology),
             Self::Role => word.parse().map(Value::Role),
+            Self::Reach => word.parse().map(Value::Reach),
             _ => word.parse().map(Value::Level),
         };
         parsed.map_err(|what| vec![Fault::new(what)])
@@ -284,7 +293,9 @@ impl Kind {
                 let number = u32::from_str_radix(number.as_str(), number.radix());
                 Value::Ratio(number.map_err(|_| wrong())?.into())
             }
-            (Self::Level | Self::Topology | Self::Role, DeValue::String(text)) => self.word(text)?,
+            (Self::Level | Self::Topology | Self::Role | Self::Reach, DeValue::String(text)) => {
+                self.word(text)?
+            }
             _ => return Err(wrong()),
         };
         let faults = self.check(&value);
@@ -317,6 +328,10 @@ impl Kind {
             Self::Schedule => {
                 let line = json!({ "type": "string", "maxLength": SCHEDULE_LINE_BYTES_MAX });
                 json!({ "type": "array", "items": line, "maxItems": SCHEDULE_SPANS_MAX })
+            }
+            Self::Reach => {
+                let words: Vec<&str> = Reach::ALL.iter().map(|it| it.as_str()).collect();
+                json!({ "type": "string", "enum": words })
             }
             Self::Role => {
                 let words: Vec<&str> = Role::ALL.iter().map(|it| it.as_str()).collect();

@@ -5,6 +5,7 @@
 
 mod amend;
 mod collect;
+mod connections;
 mod folders;
 mod keys;
 mod peers;
@@ -14,6 +15,7 @@ mod views;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::connections::Reachability;
 pub use self::project::{
     AnyPath, Outdated, OutdatedPackage, OutdatedRequest, ProjectAction, ProjectBranch, ProjectChange,
     ProjectDone, ProjectPackage, ProjectRequest, ProjectTree, ProjectWhy,
@@ -178,6 +180,9 @@ pub struct Status {
     pub listen_addresses: Vec<String>,
     /// Addresses under which other peers say they see this node.
     pub external_addresses: Vec<String>,
+    /// How others connect to this node.
+    #[serde(flatten)]
+    pub reachability: Reachability,
     /// Lines to copy, public addresses first: `--bootstrap <address>`, of a hub those of a spoke, `… --hub <address>`.
     pub bootstrap_lines: Vec<String>,
     /// Peers connected now.

@@ -8,6 +8,8 @@
 //! fewer, so that whoever holds many addresses keeps nobody out. Among equals only a handshake that takes long gives way: were it
 //! every one, whoever connects fastest would have none of the others end well.
 //!
+//! A connection that comes through a relay counts as one of the relay's network, and beside the direct ones of its peer.
+//!
 //! Loopback and private addresses say nothing about who is behind them, and share the caps over all.
 
 use std::{
@@ -32,8 +34,9 @@ use super::{
     diversity::Network,
     handshakes::{GiveUp, Latest},
     peers::{ip_of, network_of},
+    reach::seen_at,
 };
-use crate::peers::limits::HANDSHAKE_CROWDED;
+use crate::peers::{limits::HANDSHAKE_CROWDED, policy};
 
 /// Why there is no room for one more connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +55,8 @@ enum Full {
     EstablishedOfNetwork(usize),
     #[error("{0} connections with the peer stand")]
     EstablishedOfPeer(usize),
+    #[error("{0} connections with the peer stand through relays")]
+    RelayedOfPeer(usize),
 }
 
 /// How many there may be.
@@ -67,8 +72,10 @@ pub(super) struct Bounds {
     pub(super) established: usize,
     /// Above so many, connections are trimmed.
     pub(super) trimmed_above: usize,
-    /// Those with one peer.
+    /// Direct ones with one peer.
     pub(super) established_per_peer: usize,
+    /// Those with one peer through relays.
+    pub(super) relayed_per_peer: usize,
 }
 
 impl Bounds {
@@ -90,7 +97,8 @@ impl Bounds {
 struct Established {
     peer: PeerId,
     is_inbound: bool,
-    /// The public network that it comes from, where it is inbound.
+    is_relayed: bool,
+    /// The public network that it comes from, where it is inbound; that of its relay, where there is one between.
     network: Option<Network>,
 }
 
@@ -126,6 +134,7 @@ pub(super) struct Behaviour {
     incoming_of_address: Counts<IpAddr>,
     incoming_of_party: Counts<Party>,
     of_peer: Counts<PeerId>,
+    relayed_of_peer: Counts<PeerId>,
     of_network: Counts<Network>,
     established_incoming: usize,
 }
@@ -142,6 +151,7 @@ impl Behaviour {
             incoming_of_address: Counts::default(),
             incoming_of_party: Counts::default(),
             of_peer: Counts::default(),
+            relayed_of_peer: Counts::default(),
             of_network: Counts::default(),
             established_incoming: 0,
         }
@@ -153,10 +163,17 @@ impl Behaviour {
         self.bounds.trimmed_above = trimmed_above;
     }
 
-    fn knock(&mut self, connection: ConnectionId, remote: &Multiaddr, now: Instant) -> Result<(), Full> {
+    fn knock(
+        &mut self,
+        connection: ConnectionId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+        now: Instant,
+    ) -> Result<(), Full> {
         let give_up = self.latest.take(remote);
-        let address = ip_of(remote).map(held_by_one);
-        let party = match (network_of(remote), address) {
+        let from = comes_from(local, remote);
+        let address = ip_of(from).map(held_by_one);
+        let party = match (network_of(from), address) {
             (Some(network), _) => Party::Network(network),
             (None, Some(address)) => Party::Address(address),
             (None, None) => Party::Nameless,
@@ -232,12 +249,15 @@ impl Behaviour {
         self.forget_incoming(connection);
     }
 
-    fn admit(&self, peer: &PeerId, inbound_from: Option<&Multiaddr>) -> Result<(), Full> {
+    fn admit(&self, peer: &PeerId, is_relayed: bool, inbound_from: Option<&Multiaddr>) -> Result<(), Full> {
         let bounds = &self.bounds;
         if self.established.len() >= bounds.established {
             return Err(Full::Established(bounds.established));
         }
-        if self.of_peer.of(peer) >= bounds.established_per_peer {
+        if is_relayed && self.relayed_of_peer.of(peer) >= bounds.relayed_per_peer {
+            return Err(Full::RelayedOfPeer(bounds.relayed_per_peer));
+        }
+        if !is_relayed && self.of_peer.of(peer) >= bounds.established_per_peer {
             return Err(Full::EstablishedOfPeer(bounds.established_per_peer));
         }
         let Some(remote) = inbound_from else { return Ok(()) };
@@ -253,16 +273,25 @@ impl Behaviour {
 
     fn opened(&mut self, connection: ConnectionId, peer: PeerId, endpoint: &ConnectedPoint) {
         let is_inbound = endpoint.is_listener();
-        let network = is_inbound.then(|| network_of(endpoint.get_remote_address())).flatten();
-        self.of_peer.add(peer);
+        let network = is_inbound.then(|| network_of(seen_at(endpoint))).flatten();
+        let is_relayed = endpoint.is_relayed();
+        if is_relayed {
+            self.relayed_of_peer.add(peer)
+        } else {
+            self.of_peer.add(peer)
+        }
         self.established_incoming += usize::from(is_inbound);
         network.into_iter().for_each(|network| self.of_network.add(network));
-        self.established.insert(connection, Established { peer, is_inbound, network });
+        self.established.insert(connection, Established { peer, is_inbound, is_relayed, network });
     }
 
     fn closed(&mut self, connection: ConnectionId) {
         let Some(it) = self.established.remove(&connection) else { return };
-        self.of_peer.take(&it.peer);
+        if it.is_relayed {
+            self.relayed_of_peer.take(&it.peer)
+        } else {
+            self.of_peer.take(&it.peer)
+        }
         self.established_incoming -= usize::from(it.is_inbound);
         it.network.iter().for_each(|network| self.of_network.take(network));
     }
@@ -275,21 +304,22 @@ impl NetworkBehaviour for Behaviour {
     fn handle_pending_inbound_connection(
         &mut self,
         connection: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        self.knock(connection, remote, Instant::now()).map_err(ConnectionDenied::new)
+        self.knock(connection, local, remote, Instant::now()).map_err(ConnectionDenied::new)
     }
 
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.shaken(connection);
-        self.admit(&peer, Some(remote)).map_err(ConnectionDenied::new)?;
+        self.admit(&peer, policy::is_relayed(local), Some(comes_from(local, remote)))
+            .map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -308,12 +338,12 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         connection: ConnectionId,
         peer: PeerId,
-        _: &Multiaddr,
+        address: &Multiaddr,
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.shaken(connection);
-        self.admit(&peer, None).map_err(ConnectionDenied::new)?;
+        self.admit(&peer, policy::is_relayed(address), None).map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -334,6 +364,11 @@ impl NetworkBehaviour for Behaviour {
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         Poll::Pending
     }
+}
+
+/// Where an inbound connection comes from: its relay, where it comes through one, since it has no other address.
+fn comes_from<'a>(local: &'a Multiaddr, remote: &'a Multiaddr) -> &'a Multiaddr {
+    if policy::is_relayed(local) { local } else { remote }
 }
 
 /// What one machine has at least: an IPv4 address, or an IPv6 /64.
@@ -389,16 +424,22 @@ mod tests {
         established: 80,
         trimmed_above: 40,
         established_per_peer: 2,
+        relayed_per_peer: 1,
     };
 
     fn id(n: usize) -> ConnectionId {
         ConnectionId::new_unchecked(n)
     }
 
+    /// Where the node listens.
+    fn here() -> Multiaddr {
+        "/ip4/192.0.2.1/tcp/1".parse().unwrap()
+    }
+
     /// Connects `peer` from `ip`; whether it was let in.
     fn enter(admission: &mut Behaviour, n: usize, peer: PeerId, ip: &str) -> bool {
         let remote: Multiaddr = format!("{ip}/tcp/{n}").parse().unwrap();
-        let local: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+        let local = here();
         if admission.handle_pending_inbound_connection(id(n), &local, &remote).is_err()
             || admission.handle_established_inbound_connection(id(n), peer, &local, &remote).is_err()
         {
@@ -431,7 +472,7 @@ mod tests {
         let (mut admission, now) = (Behaviour::new(BOUNDS, Latest::default()), Instant::now());
         let mut knock = |n: usize, ip: &str| {
             let remote: Multiaddr = format!("{ip}/tcp/{n}").parse().unwrap();
-            admission.knock(id(n), &remote, now).is_ok()
+            admission.knock(id(n), &here(), &remote, now).is_ok()
         };
         assert!(knock(1, "/ip4/192.0.2.7") && knock(2, "/ip4/192.0.2.7") && !knock(3, "/ip4/192.0.2.7"));
         assert!(knock(4, "/ip4/192.0.2.8"), "another address is not affected");
@@ -449,7 +490,7 @@ mod tests {
     fn knocks(admission: &mut Behaviour, first: usize, count: usize, ip: &str, now: Instant) -> usize {
         let knock = |n: &usize| {
             let remote: Multiaddr = format!("{ip}/tcp/{n}").parse().unwrap();
-            admission.knock(id(*n), &remote, now).is_ok()
+            admission.knock(id(*n), &here(), &remote, now).is_ok()
         };
         (first..first + count).filter(knock).count()
     }
@@ -523,6 +564,35 @@ mod tests {
             enter(&mut admission, 400, PeerId::random(), "/ip4/203.0.113.9"),
             "what it closed it has again"
         );
+    }
+
+    #[test]
+    fn who_comes_through_a_relay_counts_as_one_of_its_network_and_beside_direct_connections() {
+        let mut admission = Behaviour::new(BOUNDS, Latest::default());
+        let relay = PeerId::random();
+        let through = |ip: &str| format!("{ip}/tcp/1/p2p/{relay}/p2p-circuit").parse::<Multiaddr>().unwrap();
+        let mut enter_through = |n: usize, peer: PeerId, ip: &str| {
+            let (local_addr, send_back_addr) = (through(ip), Multiaddr::empty());
+            let (local, remote) = (&local_addr, &send_back_addr);
+            let is_in = admission.handle_pending_inbound_connection(id(n), local, remote).is_ok()
+                && admission.handle_established_inbound_connection(id(n), peer, local, remote).is_ok();
+            if is_in {
+                admission.opened(id(n), peer, &ConnectedPoint::Listener { local_addr, send_back_addr });
+            }
+            is_in
+        };
+        let first = PeerId::random();
+        assert!(enter_through(1, first, "/ip4/203.0.113.1"));
+        assert!(!enter_through(2, first, "/ip4/203.0.113.1"), "one with one peer");
+        let of_network = (3..40).filter(|n| enter_through(*n, PeerId::random(), "/ip4/203.0.113.1")).count();
+        assert_eq!(1 + of_network, BOUNDS.established_per_network());
+        assert!(enter_through(50, PeerId::random(), "/ip4/198.51.100.1"), "another relay is not affected");
+        assert!(
+            enter(&mut admission, 61, first, "/ip4/192.0.2.9")
+                && enter(&mut admission, 62, first, "/ip4/192.0.2.9")
+        );
+        (1..=62).for_each(|n| admission.closed(id(n)));
+        assert!(admission.relayed_of_peer.0.is_empty() && admission.of_network.0.is_empty());
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::{collections::HashSet, num::NonZeroUsize, time::Duration};
 
 use libp2p::{
-    PeerId, StreamProtocol, allow_block_list, gossipsub, identify, identity::Keypair, kad, ping,
-    request_response, swarm::NetworkBehaviour,
+    PeerId, StreamProtocol, allow_block_list, gossipsub, identify,
+    identity::Keypair,
+    kad, ping, relay, request_response,
+    swarm::{NetworkBehaviour, behaviour::toggle::Toggle},
 };
 use sha2::{Digest, Sha256};
 
@@ -14,11 +16,12 @@ use super::{
     gossip,
     handshakes::Latest,
     identification, kademlia, logs,
+    reach::{candidates, punching, relaying},
     records::{self, Records},
     streams,
 };
 use crate::{
-    config::Role,
+    config::{Reach, Role},
     fetch, hello,
     limits::{
         FETCH_TIMEOUT_MAX, GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX, HELLO_BYTES_MAX,
@@ -26,7 +29,7 @@ use crate::{
     },
     peers::limits::{
         ESTABLISHED_PER_PEER_MAX, PENDING_INCOMING_MAX, PENDING_INCOMING_PER_ADDRESS_MAX,
-        PENDING_OUTGOING_MAX,
+        PENDING_OUTGOING_MAX, RELAYED_PER_PEER_MAX,
     },
     sync,
 };
@@ -68,6 +71,10 @@ pub(super) struct Behaviour {
     pub(super) logs: request_response::Behaviour<logs::Codec>,
     pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Answer>>,
     pub(super) hello: request_response::Behaviour<Cbor<hello::Hello, hello::Hello>>,
+    pub(super) relay_client: relay::client::Behaviour,
+    pub(super) relay: Toggle<relaying::Behaviour>,
+    pub(super) punching: punching::Behaviour,
+    pub(super) candidates: candidates::Behaviour,
 }
 
 impl Behaviour {
@@ -75,6 +82,7 @@ impl Behaviour {
         key: &Keypair,
         settings: &Settings,
         latest: Latest,
+        relay_client: relay::client::Behaviour,
         metrics: &Metrics,
     ) -> Result<Self, super::Error> {
         let id = key.public().to_peer_id();
@@ -85,11 +93,16 @@ impl Behaviour {
             established: settings.connections_max as usize,
             trimmed_above: settings.connections.high,
             established_per_peer: ESTABLISHED_PER_PEER_MAX,
+            relayed_per_peer: RELAYED_PER_PEER_MAX,
         };
         Ok(Self {
             admission: admission::Behaviour::new(bounds, latest),
             blocked: allow_block_list::Behaviour::default(),
-            identify: identification::Behaviour::new(identify::Behaviour::new(described(key))),
+            identify: identification::Behaviour::new(
+                identify::Behaviour::new(described(key)),
+                // Who finds out that it is behind a NAT goes on telling its neighbours where they can find it.
+                settings.reach == Reach::Relay,
+            ),
             ping: ping::Behaviour::new(
                 ping::Config::new()
                     .with_interval(Duration::from_secs(15))
@@ -125,6 +138,10 @@ impl Behaviour {
                     .with_request_timeout(Duration::from_secs(20))
                     .with_max_concurrent_streams(HELLO_STREAMS_MAX),
             ),
+            relay_client,
+            relay: settings.relay_server.then(|| relaying::server(id, settings.role)).into(),
+            punching: punching::Behaviour::new(id),
+            candidates: candidates::Behaviour::default(),
         })
     }
 }

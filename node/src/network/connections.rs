@@ -94,6 +94,10 @@ pub(super) struct View<'a> {
     pub(super) mesh: Vec<PeerId>,
     /// Peers subscribed to the topic.
     pub(super) listeners: BTreeSet<PeerId>,
+    /// Peers through which this node is reached.
+    pub(super) relays: Vec<PeerId>,
+    /// Peers that are reached through this node.
+    pub(super) clients: Vec<PeerId>,
     pub(super) now: Instant,
 }
 
@@ -125,7 +129,8 @@ impl Connections {
     /// A spoke holds on to a few hubs; whoever else is connected may stay as long as something is transferred. Neither the
     /// gossip mesh nor the configuration keeps one: hubs that answer for each other are no more than enough.
     fn trim_spoke(&mut self, view: &View<'_>) -> Vec<(PeerId, &'static str)> {
-        let transfers = view.transfers();
+        let mut transfers = view.transfers();
+        transfers.extend(&view.relays);
         let held = self.held(view).into_iter();
         let held = held.map(|it| Held { is_protected: transfers.contains(&it.peer), ..it });
         let (hubs, others): (Vec<Held>, Vec<Held>) =
@@ -151,6 +156,9 @@ impl Connections {
         let mut protected = view.transfers();
         protected.extend(neighbours(view.peers, &view.local));
         protected.extend(oldest_chosen(view.peers));
+        protected.extend(&view.relays);
+        // As many as leave room for others: who is reached through this node looks for another relay where it is sent away.
+        protected.extend(view.clients.iter().take(self.marks.low));
         // The mesh comes last, and only as far as it leaves the node within its marks: gossip makes its mesh anew among those that
         // stay, and without this a node that wants few connections could never close what it has too many of.
         for peer in &view.mesh {
@@ -239,6 +247,9 @@ mod tests {
         Connections::new(&Settings {
             topic: String::new(),
             dht_server: true,
+            reach: crate::config::Reach::Auto,
+            listens: true,
+            relay_server: true,
             query_timeout: Duration::ZERO,
             role,
             entry_points: Vec::new(),
@@ -252,7 +263,8 @@ mod tests {
 
     fn view(peers: &Peers, now: Instant) -> View<'_> {
         let (local, listeners) = (PeerId::random(), BTreeSet::new());
-        View { local, peers, asked: Vec::new(), answered: Vec::new(), mesh: Vec::new(), listeners, now }
+        let (asked, answered, mesh, relays, clients) = Default::default();
+        View { local, peers, asked, answered, mesh, listeners, relays, clients, now }
     }
 
     #[test]

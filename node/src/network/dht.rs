@@ -316,7 +316,7 @@ impl Driver {
         }
         let reached_at = self.peers.reached_at(&record.provider);
         let origin = origin_of(&reached_at);
-        record.addresses.retain(|told| policy::acceptable(told, origin).is_ok());
+        policy::retain(&mut record.addresses, origin);
         if record.addresses.is_empty() {
             // A provider that is no server stands in no routing table, and libp2p tells nobody of one without an address.
             record.addresses =

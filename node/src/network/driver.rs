@@ -8,6 +8,7 @@ use libp2p::{
     core::upgrade::Version,
     identity::Keypair,
     kad::QueryId,
+    relay,
     swarm::{self, SwarmEvent},
 };
 use tokio::{
@@ -38,6 +39,7 @@ use super::{
     moves::Moving,
     outbox::Outbox,
     peers::{Peer, Peers},
+    reach::Reach,
     refusals::Refusals,
     routing::Routing,
     serve::Work,
@@ -80,9 +82,10 @@ pub fn spawn(
 ) -> Result<(Handle, mpsc::Receiver<Event>), Error> {
     let local = key.public().to_peer_id();
     let latest = Latest::default();
+    let (through_relays, relay_client) = relay::client::new(local);
     let swarm = Swarm::new(
-        authenticated(base, key, latest.clone(), settings.first_contact.clone())?,
-        Behaviour::new(key, &settings, latest, metrics)?,
+        authenticated(base, through_relays, key, latest.clone(), settings.first_contact.clone())?,
+        Behaviour::new(key, &settings, latest, relay_client, metrics)?,
         local,
         // A stream has one protocol: what is asked goes out together with its name, and the answer is one round trip away. On the
         // wire both versions are the same (https://github.com/multiformats/multistream-select).
@@ -110,6 +113,7 @@ pub fn spawn(
         settling: 0,
         dialling: Dialling::default(),
         listening: Listening::default(),
+        reach: Reach::new(&settings),
         blocks: Blocks::new(trees.clone()),
         logs: Logs::default(),
         refusals: Refusals::default(),
@@ -141,6 +145,7 @@ pub(super) struct Driver {
     pub(super) settling: usize,
     pub(super) dialling: Dialling,
     pub(super) listening: Listening,
+    pub(super) reach: Reach,
     pub(super) blocks: Blocks,
     pub(super) logs: Logs,
     pub(super) refusals: Refusals,
@@ -300,6 +305,7 @@ impl Driver {
                 tracing::debug!(?peer, %error, "a lost peer was not dialled");
             }
         }
+        self.reach_due(now);
         self.lookups_due();
         self.move_records();
         let behaviour = self.swarm.behaviour_mut();
@@ -337,6 +343,8 @@ impl Driver {
             answered: self.blocks.answering.peers().collect(),
             mesh: gossip.mesh_peers(&topic).copied().collect(),
             listeners: subscribers(gossip, &topic).collect(),
+            relays: self.reach.relays().collect(),
+            clients: self.reach.clients().collect(),
             now,
         };
         for (peer, why) in self.connections.trim(&view) {

@@ -89,6 +89,9 @@ fn start(script: &Arc<Mutex<Script>>, store: Store, observer: Observer) -> Handl
     let settings = Settings {
         topic: "/ggen/test".to_owned(),
         dht_server: true,
+        reach: crate::config::Reach::Auto,
+        listens: true,
+        relay_server: true,
         query_timeout: Duration::from_secs(5),
         role: Role::Peer,
         entry_points: Vec::new(),

@@ -15,7 +15,7 @@ use super::{
     behaviour::{BehaviourEvent, KAD_PROTOCOL, PROTOCOL_VERSION},
     driver::Driver,
     peers::origin_of,
-    routing,
+    reach, routing,
 };
 use crate::{hello, limits::ADDRESSES_PER_PEER_MAX, peers::policy, sync, time::Timestamp};
 
@@ -30,12 +30,17 @@ impl Driver {
             SwarmEvent::Behaviour(event) => self.behaviour_event(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let dialled = endpoint.is_dialer();
-                let address = endpoint.get_remote_address().clone();
+                let address = reach::seen_at(&endpoint).clone();
                 let address = policy::without_peer(&address, &peer_id).unwrap_or(address);
                 self.peers.connected(peer_id, connection_id, address.clone(), dialled, Instant::now());
                 if dialled {
                     self.connections.reached(peer_id, &address);
+                    self.reach.standing.dialled(&address);
                 }
+                if let Some(peer) = self.peers.get(&peer_id) {
+                    self.reach.connected(peer_id, peer, Instant::now());
+                }
+                self.open_blocks_ready(Instant::now());
                 let dialled = matches!(endpoint, ConnectedPoint::Dialer { .. }).then_some(address);
                 self.outbox.tell(Event::Connected { peer: peer_id, dialled });
                 if let Some(away) = self.healing.returned(peer_id) {
@@ -56,6 +61,9 @@ impl Driver {
                     self.outbox.tell(Event::Disconnected { peer: peer_id });
                     self.end_exchange_with(peer_id);
                     self.lookups_missed(peer_id);
+                    if self.reach.disconnected(&peer_id) {
+                        self.blocks.not_opened(&peer_id);
+                    }
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.connections.remove(&connection_id);
                 }
@@ -63,11 +71,16 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.dial_failed(connection_id, peer_id, &error);
             }
-            SwarmEvent::NewListenAddr { listener_id, address } => {
+            SwarmEvent::NewListenAddr { listener_id, address } if self.listens(listener_id, &address) => {
                 tracing::info!(%address, "listening");
                 self.listening.bound(listener_id, address, Instant::now());
             }
-            SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.reach.standing.unbound(&address),
+            SwarmEvent::ListenerClosed { listener_id, reason, addresses } => {
+                addresses.iter().for_each(|address| self.reach.standing.unbound(address));
+                if !self.listens_no_more(listener_id, reason.as_ref().err()) {
+                    return;
+                }
                 let source = reason.err().unwrap_or_else(|| io::ErrorKind::ConnectionAborted.into());
                 tracing::warn!(error = %source, "a listener closed");
                 self.listening.closed(listener_id, source, Instant::now());
@@ -94,6 +107,7 @@ impl Driver {
         match (peer, error) {
             (Some(peer), DialError::Transport(errors)) => {
                 for (address, _) in errors {
+                    self.reach.standing.dialled(address);
                     self.outbox.tell(Event::Unreachable { peer, address: address.clone() });
                 }
             }
@@ -108,7 +122,8 @@ impl Driver {
 
     fn behaviour_event(&mut self, event: BehaviourEvent) {
         match event {
-            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+            BehaviourEvent::Identify(identify::Event::Received { connection_id, peer_id, info }) => {
+                self.seen_by(peer_id, connection_id, &info.observed_addr);
                 self.identified(peer_id, info);
             }
             BehaviourEvent::Identify(identify::Event::Error { peer_id, error, .. }) => {
@@ -133,7 +148,19 @@ impl Driver {
             BehaviourEvent::Logs(event) => self.log_event(event),
             BehaviourEvent::Heads(event) => self.heads_event(event),
             BehaviourEvent::Hello(event) => self.hello_event(event),
+            BehaviourEvent::RelayClient(event) => self.relay_client_event(event),
+            BehaviourEvent::Relay(event) => self.relay_event(event),
+            BehaviourEvent::Punching(outcome) => self.punched(outcome),
             _ => {}
+        }
+    }
+
+    /// Notes where a peer sees this node.
+    fn seen_by(&mut self, peer: PeerId, connection: ConnectionId, observed: &Multiaddr) {
+        let from_listener = self.swarm.behaviour_mut().candidates.seen(connection, observed);
+        let at = self.peers.get(&peer).and_then(|peer| peer.connections.get(&connection));
+        if let Some((at, dialled)) = at.filter(|(at, _)| !policy::is_relayed(at)) {
+            self.reach.standing.seen(at, dialled.then_some(from_listener), observed);
         }
     }
 
@@ -146,12 +173,9 @@ impl Driver {
         self.outbox.observer.tell(&Event::Introduced { peer: peer_id });
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         let reached_at = peer.reached_at();
-        let told: Vec<Multiaddr> = info
-            .listen_addrs
-            .into_iter()
-            .filter(|told| policy::acceptable(told, origin_of(&reached_at)).is_ok())
-            .take(ADDRESSES_PER_PEER_MAX)
-            .collect();
+        let mut told: Vec<Multiaddr> = info.listen_addrs;
+        policy::retain(&mut told, origin_of(&reached_at));
+        told.truncate(ADDRESSES_PER_PEER_MAX);
         peer.awaited_until = None;
         // Whoever says the same again and again has it written down once a connection.
         let is_first = peer.agent.is_none();

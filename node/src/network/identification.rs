@@ -3,6 +3,9 @@
 //! A peer may push who it is whenever it likes, each time with other addresses, and each time the routing table is searched, the
 //! address book is written, and every part of the swarm is told. Of one that says it more often than its pace allows, the last word
 //! waits until there is room for it again, so that what it says in the end is what counts; see [`Paced`].
+//!
+//! What this node tells of itself leads somewhere: the addresses that it listens on, unless nobody can connect to it there; and through
+//! each of its relays the address at which it reached that relay itself, whatever the relay says of where it is.
 
 use std::{
     collections::BTreeMap,
@@ -11,11 +14,15 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    core::{
+        Endpoint,
+        transport::{ListenerId, PortUse},
+    },
     identify,
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm,
+        behaviour::{ExpiredListenAddr, NewListenAddr},
     },
 };
 use tokio::time::Instant;
@@ -25,8 +32,11 @@ use super::{
     pace::Budget,
     paced::{Paced, Weighed},
 };
-use crate::limits::{
-    IDENTITIES_BORNE_MAX, IDENTITIES_BORNE_REFILL, IDENTITIES_PER_PEER_MAX, IDENTITIES_PER_PEER_REFILL,
+use crate::{
+    limits::{
+        IDENTITIES_BORNE_MAX, IDENTITIES_BORNE_REFILL, IDENTITIES_PER_PEER_MAX, IDENTITIES_PER_PEER_REFILL,
+    },
+    peers::policy,
 };
 
 type Inner = identify::Behaviour;
@@ -40,13 +50,24 @@ pub(super) struct Behaviour {
     /// The last word of each peer that said more than its pace allows, and on which connection.
     waiting: BTreeMap<PeerId, (ConnectionId, Told)>,
     unbearable: Vec<PeerId>,
+    /// Whether nobody can connect to where this node listens.
+    hides_listeners: bool,
+    /// Stands for the listeners of all relays.
+    relays: ListenerId,
 }
 
 impl Behaviour {
-    pub(super) fn new(inner: Inner) -> Self {
+    pub(super) fn new(inner: Inner, hides_listeners: bool) -> Self {
         let pace = Budget::new(IDENTITIES_PER_PEER_MAX, IDENTITIES_PER_PEER_REFILL);
         let borne = Budget::new(IDENTITIES_BORNE_MAX, IDENTITIES_BORNE_REFILL);
-        Self { inner, said: Paced::new(pace, borne), waiting: BTreeMap::new(), unbearable: Vec::new() }
+        Self {
+            inner,
+            said: Paced::new(pace, borne),
+            waiting: BTreeMap::new(),
+            unbearable: Vec::new(),
+            hides_listeners,
+            relays: ListenerId::next(),
+        }
     }
 
     /// The neighbours that have become unbearable since the last call.
@@ -116,7 +137,20 @@ impl NetworkBehaviour for Behaviour {
         {
             self.waiting.remove(&closed.peer_id);
         }
-        self.inner.on_swarm_event(event);
+        let hides = |address| self.hides_listeners || policy::is_relayed(address);
+        let listener_id = self.relays;
+        self.inner.on_swarm_event(match event {
+            FromSwarm::NewListenAddr(it) if hides(it.addr) => return,
+            FromSwarm::ExpiredListenAddr(it) if hides(it.addr) => return,
+            // Peers are told at once of what is listened on, and of the rest when they ask.
+            FromSwarm::ExternalAddrConfirmed(it) if policy::is_relayed(it.addr) => {
+                FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr: it.addr })
+            }
+            FromSwarm::ExternalAddrExpired(it) if policy::is_relayed(it.addr) => {
+                FromSwarm::ExpiredListenAddr(ExpiredListenAddr { listener_id, addr: it.addr })
+            }
+            event => event,
+        });
     }
 
     fn on_connection_handler_event(
@@ -182,7 +216,7 @@ mod tests {
         let (peer, connection) = (key.public().to_peer_id(), ConnectionId::new_unchecked(1));
         let own = Keypair::generate_ed25519();
         let config = identify::Config::new("/ggen/1.0.0".to_owned(), own.public());
-        let mut identify = Behaviour::new(identify::Behaviour::new(config));
+        let mut identify = Behaviour::new(identify::Behaviour::new(config), false);
         identify.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
             peer_id: peer,
             connection_id: connection,

@@ -333,7 +333,7 @@ fn said(told: Told) -> Option<Said> {
 }
 
 fn retain(addresses: &mut Vec<Multiaddr>, origin: Origin) {
-    addresses.retain(|told| policy::acceptable(told, origin).is_ok());
+    policy::retain(addresses, origin);
     addresses.truncate(ADDRESSES_PER_PEER_MAX);
 }
 

@@ -51,6 +51,7 @@ mod pace;
 mod paced;
 mod peers;
 mod progress;
+mod reach;
 mod records;
 mod refusals;
 mod routing;
@@ -73,9 +74,16 @@ pub use limiter::Line;
 pub use metrics::Metrics;
 pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
+pub use reach::standing::{Mapping, Verdict};
 pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 
-use crate::{code::Code, config::Role, hello::Runs, peers::trim::Marks, time::Timestamp};
+use crate::{
+    code::Code,
+    config::{Reach, Role},
+    hello::Runs,
+    peers::trim::Marks,
+    time::Timestamp,
+};
 
 /// What the network needs to know of the configuration.
 #[derive(Debug, Clone)]
@@ -84,6 +92,12 @@ pub struct Settings {
     pub topic: String,
     /// Whether this node answers DHT queries.
     pub dht_server: bool,
+    /// How others reach this node, as the configuration says.
+    pub reach: Reach,
+    /// Whether it listens anywhere.
+    pub listens: bool,
+    /// Whether this node relays for others, where it can be reached itself.
+    pub relay_server: bool,
     /// How long a DHT query may take.
     pub query_timeout: Duration,
     /// What this node is in its topology.

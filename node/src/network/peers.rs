@@ -70,6 +70,11 @@ impl Peer {
         self.protocols.iter().any(|protocol| protocol == KAD_PROTOCOL)
     }
 
+    /// Whether it is connected through relays alone.
+    pub(super) fn is_relayed(&self) -> bool {
+        self.connections.values().all(|(address, _)| policy::is_relayed(address))
+    }
+
     /// Whether this node dialled it.
     pub(super) fn is_chosen(&self) -> bool {
         self.connections.values().any(|(_, dialled)| *dialled)

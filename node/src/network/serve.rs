@@ -92,13 +92,20 @@ impl Driver {
             return;
         }
         if self.blocks.ask(peer, self.peers.contains_key(&peer), request, reply) {
+            self.open_blocks(peer);
+        }
+    }
+
+    /// Opens a stream for blocks, once it is decided whether that goes over a direct connection.
+    fn open_blocks(&mut self, peer: PeerId) {
+        if !self.reach.holds_up(peer, Instant::now()) {
             self.swarm.behaviour_mut().blocks.open(peer);
         }
     }
 
     pub(super) fn follow(&mut self, peer: PeerId, interest: Interest) {
         if self.blocks.follow(peer, self.peers.contains_key(&peer), interest) {
-            self.swarm.behaviour_mut().blocks.open(peer);
+            self.open_blocks(peer);
         }
     }
 
@@ -134,7 +141,7 @@ impl Driver {
             }
             Told::Returned { peer, task } => {
                 if self.blocks.returned(peer, self.peers.contains_key(&peer), task) {
-                    self.swarm.behaviour_mut().blocks.open(peer);
+                    self.open_blocks(peer);
                 }
             }
             Told::Unasked { peer, stream } => self.blocks.unasked(&peer, stream),

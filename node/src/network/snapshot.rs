@@ -6,6 +6,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::{
+    Mapping, Verdict,
     driver::{Driver, PENDING_MAX},
     gossip::subscribers,
     serving::PAGES_SERVED_AT_ONCE_MAX,
@@ -13,6 +14,7 @@ use super::{
 use crate::{
     heads::exchange::Outcome,
     limits::{FETCH_SERVED_AT_ONCE_MAX, HEADS_QUEUED_MAX, LOGS_ASKED_MAX},
+    peers::policy,
     time::Timestamp,
 };
 
@@ -21,6 +23,18 @@ use crate::{
 pub struct Snapshot {
     /// Addresses that are listened on, without `/p2p`.
     pub listening: Vec<Multiaddr>,
+    /// Whether others can connect to this node.
+    pub verdict: Verdict,
+    /// What a NAT before it does with its port.
+    pub mapping: Option<Mapping>,
+    /// The TCP port to forward to this machine.
+    pub port: Option<u16>,
+    /// Whether this node serves the DHT.
+    pub serves_dht: bool,
+    /// Addresses through relays, without `/p2p` of this node.
+    pub relays: Vec<Multiaddr>,
+    /// Peers that are reached through this node.
+    pub relay_clients: usize,
     /// Addresses under which peers see this node, by how many say so.
     pub observed: BTreeMap<Multiaddr, usize>,
     /// The peers connected.
@@ -115,6 +129,8 @@ pub struct PeerSnapshot {
     pub is_entry_point: bool,
     /// Whether this node dialled it.
     pub outbound: bool,
+    /// Whether it is connected through relays alone.
+    pub is_relayed: bool,
     /// Round trip of the last ping.
     pub round_trip: Option<Duration>,
     /// When a ping of it last came back.
@@ -160,7 +176,18 @@ impl Driver {
         let mesh_peers = behaviour.gossip.mesh_peers(&topic).count();
         let topic_peers = subscribers(&behaviour.gossip, &topic).count();
         Snapshot {
-            listening: self.swarm.listeners().cloned().collect(),
+            listening: self.swarm.listeners().filter(|at| !policy::is_relayed(at)).cloned().collect(),
+            relays: self
+                .swarm
+                .external_addresses()
+                .filter(|at| policy::is_relayed(at))
+                .map(|at| policy::without_peer(at, self.swarm.local_peer_id()).unwrap_or_else(|_| at.clone()))
+                .collect(),
+            relay_clients: self.reach.clients().count(),
+            verdict: self.reach.standing.verdict(),
+            mapping: self.reach.standing.mapping(),
+            port: self.reach.standing.port(),
+            serves_dht: self.reach.serves_dht(),
             observed: self.listening.observed.all(),
             peers: self
                 .peers
@@ -170,6 +197,7 @@ impl Driver {
                     addresses: peer.addresses(),
                     is_entry_point: self.connections.is_entry_point(id),
                     outbound: peer.is_chosen(),
+                    is_relayed: peer.is_relayed(),
                     round_trip: peer.round_trip,
                     ponged: peer.ponged,
                     agent: peer.agent.clone(),

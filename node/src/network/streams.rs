@@ -50,7 +50,8 @@ pub enum Event {
 #[derive(Debug)]
 pub struct Behaviour {
     protocol: StreamProtocol,
-    connections: BTreeMap<PeerId, Vec<ConnectionId>>,
+    /// Direct ones, in the order in which they came, and after them those through relays.
+    connections: BTreeMap<PeerId, Vec<(ConnectionId, bool)>>,
     /// How many are being opened on a connection.
     opening: BTreeMap<ConnectionId, usize>,
     tells: VecDeque<ToSwarm<Event, Open>>,
@@ -70,8 +71,9 @@ impl Behaviour {
 
     /// Opens a stream to a connected peer; an [`Event`] tells what came of it.
     pub fn open(&mut self, peer: PeerId) {
-        // The connection that has stood for longest.
+        // The direct connection that has stood for longest.
         let connection = self.connections.get(&peer).and_then(|connections| connections.first());
+        let connection = connection.map(|(connection, _)| connection);
         self.tells.push_back(match connection {
             Some(connection) => {
                 *self.opening.entry(*connection).or_default() += 1;
@@ -123,11 +125,13 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match event {
             FromSwarm::ConnectionEstablished(it) => {
-                self.connections.entry(it.peer_id).or_default().push(it.connection_id);
+                let connections = self.connections.entry(it.peer_id).or_default();
+                connections.push((it.connection_id, it.endpoint.is_relayed()));
+                connections.sort_by_key(|(_, is_relayed)| *is_relayed);
             }
             FromSwarm::ConnectionClosed(it) => {
                 if let Some(connections) = self.connections.get_mut(&it.peer_id) {
-                    connections.retain(|connection| *connection != it.connection_id);
+                    connections.retain(|(connection, _)| *connection != it.connection_id);
                     if connections.is_empty() {
                         self.connections.remove(&it.peer_id);
                     }

@@ -15,12 +15,14 @@ use libp2p::{
     Multiaddr, PeerId, Transport, TransportError,
     core::{
         muxing::StreamMuxerBox,
-        transport::{Boxed, DialOpts, ListenerId, PortUse, TransportEvent, timeout::TransportTimeout},
+        transport::{
+            Boxed, DialOpts, ListenerId, OrTransport, PortUse, TransportEvent, timeout::TransportTimeout,
+        },
         upgrade,
     },
     identity,
     multiaddr::Protocol,
-    noise, tcp, yamux,
+    noise, relay, tcp, yamux,
 };
 use rustix::net;
 
@@ -148,6 +150,8 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 /// Adds [Noise](https://github.com/libp2p/specs/blob/master/noise/README.md) and
 /// [Yamux](https://github.com/libp2p/specs/blob/master/yamux/README.md) to a base transport.
 ///
+/// What leads through a relay is a byte stream as well, and goes below the same Noise and Yamux.
+///
 /// The whole handshake has one deadline, so that a peer that connects and says nothing costs a bounded time; an inbound one can
 /// be given up before it, through `latest`. The first one waits until it is written down that there is one.
 ///
@@ -155,13 +159,15 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 /// Where the key cannot sign the Noise handshake.
 pub(super) fn authenticated(
     base: Base,
+    through_relays: relay::client::Transport,
     key: &identity::Keypair,
     latest: Latest,
     first_contact: FirstContact,
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, noise::Error> {
     let mut muxer = yamux::Config::default();
     muxer.set_max_num_streams(STREAMS_PER_CONNECTION_MAX);
-    let connections = base
+    // On the left, since the other one might take the beginning of such an address for all of it.
+    let connections = self::base(OrTransport::new(through_relays, base))
         .upgrade(upgrade::Version::V1Lazy)
         .authenticate(noise::Config::new(key)?)
         .multiplex(muxer)

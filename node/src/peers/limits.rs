@@ -13,8 +13,9 @@ pub const PENDING_INCOMING_MAX: usize = 512;
 pub const PENDING_INCOMING_PER_ADDRESS_MAX: usize = 64;
 /// Outbound connections whose handshake is not done; a Kademlia query opens a few at once, a bootstrap all of its own.
 pub const PENDING_OUTGOING_MAX: usize = 128;
-/// Established connections with one peer: two arise when both sides dial at once.
-pub const ESTABLISHED_PER_PEER_MAX: usize = 2;
+/// Established direct connections with one peer: two arise when both sides dial at once, or both ends of a hole in their NATs
+/// succeed, and one more while one of them looks whether the other can be reached.
+pub const ESTABLISHED_PER_PEER_MAX: usize = 3;
 /// How long Noise and the multiplexer may take, from the first byte on.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection without any stream is closed after this time: three rounds of the exchange of heads.
@@ -29,5 +30,7 @@ pub const REDIALS_AT_ONCE_MAX: usize = 16;
 pub const REDIAL_TARGETS_MAX: usize = 256;
 /// Peers whose connections broke and that [`Lost`](super::Lost) dials again: the neighbourhood of a large node.
 pub const LOST_MAX: usize = 128;
+/// Connections with one peer through relays, beside [`ESTABLISHED_PER_PEER_MAX`]: two arise when both sides dial at once.
+pub const RELAYED_PER_PEER_MAX: usize = 2;
 
 const _: () = assert!(REDIALS_AT_ONCE_MAX < PENDING_OUTGOING_MAX);

@@ -12,8 +12,10 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-/// Components of the longest address that is accepted: `/ip4/…/tcp/…/p2p/…`.
-const COMPONENTS_MAX: usize = 3;
+/// Components of the longest address that is accepted: `/ip4/…/tcp/…/p2p/<relay>/p2p-circuit/p2p/…`.
+const COMPONENTS_MAX: usize = 5;
+/// Addresses through relays that are taken of one peer: it has two relays at most.
+const CIRCUITS_MAX: usize = 2;
 /// Bytes of a DNS name.
 const NAME_BYTES_MAX: usize = 253;
 /// Where clouds serve credentials to whoever asks from inside.
@@ -78,6 +80,9 @@ pub enum Reason {
     /// A narrower scope than that of the peer that told of it.
     #[error("it is on a narrower network than the peer that told of it")]
     NarrowerScope,
+    /// It leads through a relay that it does not name, or through several.
+    #[error("before /p2p-circuit stands one relay, as /ip4/<address>/tcp/<port>/p2p/<relay>")]
+    Relay,
     /// It names another peer than the one it is said to belong to.
     #[error("it names another peer")]
     OtherPeer,
@@ -101,6 +106,36 @@ pub fn acceptable(address: &Multiaddr, origin: Origin) -> Result<(), Reason> {
     if address.iter().nth(COMPONENTS_MAX).is_some() {
         return Err(Reason::TooLong);
     }
+    let Some((relay, after)) = through_relay(address) else { return acceptable_direct(address, origin) };
+    let is_named = matches!(relay.iter().last(), Some(Protocol::P2p(_)));
+    let mut after = after.iter();
+    if !is_named || !matches!(after.next(), None | Some(Protocol::P2p(_))) || after.next().is_some() {
+        return Err(Reason::Relay);
+    }
+    acceptable_direct(&relay, origin)
+}
+
+/// Drops the addresses that may not be dialled, given who told of them; of those through relays two are left.
+pub fn retain(addresses: &mut Vec<Multiaddr>, origin: Origin) {
+    let mut circuits = 0;
+    addresses.retain(|told| {
+        circuits += usize::from(is_relayed(told));
+        (!is_relayed(told) || circuits <= CIRCUITS_MAX) && acceptable(told, origin).is_ok()
+    });
+}
+
+/// Whether an address leads through a relay.
+pub fn is_relayed(address: &Multiaddr) -> bool {
+    address.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
+/// The address of the relay that an address leads through, and what stands after `/p2p-circuit`.
+pub fn through_relay(address: &Multiaddr) -> Option<(Multiaddr, Multiaddr)> {
+    let at = address.iter().position(|part| part == Protocol::P2pCircuit)?;
+    Some((address.iter().take(at).collect(), address.iter().skip(at + 1).collect()))
+}
+
+fn acceptable_direct(address: &Multiaddr, origin: Origin) -> Result<(), Reason> {
     let mut rest = address.iter();
     let host = rest.next().ok_or(Reason::Host)?;
     let is_dnsaddr = matches!(host, Protocol::Dnsaddr(_));
@@ -141,8 +176,11 @@ pub fn acceptable_ip(ip: IpAddr, origin: Origin) -> Result<(), Reason> {
 }
 
 /// The scope of the address that a peer is reached at, for [`Origin::Peer`]; public for a name or anything unknown, which
-/// grants the least.
+/// grants the least. So it is for a peer behind a relay: that may be anywhere, wherever the relay is.
 pub fn scope_of(address: &Multiaddr) -> Scope {
+    if is_relayed(address) {
+        return Scope::Public;
+    }
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => scope_of_ip(ip.into()).unwrap_or(Scope::Public),
         Some(Protocol::Ip6(ip)) => scope_of_ip(ip.into()).unwrap_or(Scope::Public),
@@ -298,7 +336,9 @@ mod tests {
 
     #[test]
     fn shapes_that_no_address_of_ours_has_are_refused_whoever_told_them() {
-        let circuit = format!("/ip4/8.8.8.8/tcp/1/p2p/{PEER}/p2p-circuit");
+        let circuits = format!("/ip4/8.8.8.8/tcp/1/p2p/{PEER}/p2p-circuit/p2p-circuit");
+        let beyond = format!("/ip4/8.8.8.8/tcp/1/p2p/{PEER}/p2p-circuit/tcp/1");
+        let nested = format!("/ip4/8.8.8.8/tcp/1/p2p/{PEER}/p2p-circuit/p2p/{PEER}/p2p-circuit");
         let hundred = "/ip4/8.8.8.8".repeat(100);
         for (address, reason) in [
             ("", Reason::Host),
@@ -312,7 +352,11 @@ mod tests {
             ("/ip4/8.8.8.8/tcp/443/wss", Reason::Protocol),
             ("/ip4/8.8.8.8/tcp/0", Reason::Port),
             ("/ip4/8.8.8.8/tcp/1/ip4/8.8.8.8", Reason::Protocol),
-            (&circuit, Reason::TooLong),
+            (&circuits, Reason::Relay),
+            (&beyond, Reason::Relay),
+            (&nested, Reason::TooLong),
+            ("/ip4/8.8.8.8/tcp/1/p2p-circuit", Reason::Relay),
+            ("/p2p-circuit", Reason::Relay),
             (&hundred, Reason::TooLong),
             ("/memory/7/tcp/1", Reason::Host),
             ("/ip4/0.0.0.0/tcp/1", Reason::Unspecified),
@@ -369,6 +413,29 @@ mod tests {
                 assert_eq!(judge(&address, Origin::Peer(of_peer)), expected, "{address} from {of_peer}");
             }
         }
+    }
+
+    #[test]
+    fn a_relay_is_judged_as_any_other_place_and_grants_nothing_to_who_is_behind_it() {
+        use Scope::{Loopback, Private, Public};
+        for end in [String::new(), format!("/p2p/{PEER}")] {
+            let through = |host: &str| format!("{host}/tcp/4001/p2p/{PEER}/p2p-circuit{end}");
+            assert_eq!(judge(&through("/ip4/8.8.8.8"), Origin::Peer(Public)), Ok(()));
+            assert_eq!(judge(&through("/ip4/10.0.0.1"), Origin::Peer(Private)), Ok(()));
+            assert_eq!(judge(&through("/ip4/10.0.0.1"), Origin::Peer(Public)), Err(Reason::NarrowerScope));
+            assert_eq!(judge(&through("/dns4/a.example"), Origin::User), Ok(()));
+            assert_eq!(judge(&through("/dns4/a.example"), Origin::Peer(Loopback)), Err(Reason::ForeignName));
+            assert_eq!(scope_of(&through("/ip4/127.0.0.1").parse().unwrap()), Public);
+        }
+        let mut told: Vec<Multiaddr> = (1..=9)
+            .flat_map(|n| {
+                [format!("/ip4/8.8.8.{n}/tcp/1/p2p/{PEER}/p2p-circuit"), format!("/ip4/8.8.4.{n}/tcp/1")]
+            })
+            .map(|text| text.parse().unwrap())
+            .collect();
+        retain(&mut told, Origin::Peer(Public));
+        assert_eq!(told.iter().filter(|it| is_relayed(it)).count(), CIRCUITS_MAX);
+        assert_eq!(told.len(), 9 + CIRCUITS_MAX);
     }
 
     #[test]

@@ -496,6 +496,7 @@ mod tests {
             peer: PeerId::random(),
             addresses: Vec::new(),
             outbound: true,
+            is_relayed: false,
             round_trip: None,
             ponged: None,
             agent: None,

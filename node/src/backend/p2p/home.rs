@@ -134,6 +134,7 @@ mod tests {
             addresses: vec![address(n)],
             is_entry_point: false,
             outbound: true,
+            is_relayed: false,
             round_trip: None,
             ponged: None,
             agent: None,

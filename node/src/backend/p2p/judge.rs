@@ -163,6 +163,7 @@ mod tests {
             addresses: Vec::new(),
             is_entry_point: false,
             outbound: true,
+            is_relayed: false,
             round_trip: None,
             ponged,
             agent: None,

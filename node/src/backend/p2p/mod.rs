@@ -440,6 +440,9 @@ fn settings(config: &P2PConfig, first_contact: FirstContact, runs: Runs) -> netw
     network::Settings {
         topic: config.packages_topic.clone(),
         dht_server: config.dht_server_mode,
+        reach: config.reach,
+        listens: !config.listen_addresses.is_empty(),
+        relay_server: config.relay_server,
         query_timeout: std::time::Duration::from_secs(config.query_timeout_secs),
         role: config.role,
         entry_points: config.entry_points(),

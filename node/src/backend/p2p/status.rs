@@ -7,9 +7,9 @@ use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use super::{disputed::FROZEN, failure::fail, node::Node};
 use crate::{
     catalog,
-    config::Role,
-    control::api::{Failure, Status},
-    network::Snapshot,
+    config::{P2PConfig, Reach, Role},
+    control::api::{Failure, Reachability, Status},
+    network::{Mapping, Snapshot, Verdict},
     package::PackageId,
     peers::policy::{Scope, scope_of},
     store::{heads, installed, outbox, packages, published},
@@ -35,7 +35,14 @@ impl Node {
         let own = self.network.local_peer();
         let listening = full(&snapshot.listening, own);
         let external: Vec<Multiaddr> = snapshot.observed.keys().cloned().collect();
+        let needs_relay = snapshot.verdict == Verdict::Behind;
+        let (reach, reach_reason) = reached(&self.config(), &snapshot);
+        let reachable_at =
+            if needs_relay && !snapshot.relays.is_empty() { &snapshot.relays } else { &snapshot.listening };
         let mut warnings = self.warnings(&snapshot, pending, &queue);
+        if needs_relay && snapshot.relays.is_empty() && !snapshot.peers.is_empty() {
+            warnings.push(format!("others cannot connect to this node: {reach_reason}"));
+        }
         warnings.extend(self.key_warnings().await?);
         warnings.extend(self.two_chain_warnings().await?);
         warnings.extend(self.confirmation_warnings(&snapshot).await?);
@@ -44,11 +51,17 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             home: self.config().state_dir.display().to_string(),
-            bootstrap_lines: for_others(&snapshot.listening, own, self.config().role),
+            bootstrap_lines: for_others(reachable_at, own, self.config().role),
+            reachability: Reachability {
+                reach: reach.to_owned(),
+                reach_reason,
+                relay_addresses: full(&snapshot.relays, own),
+                relay_clients: snapshot.relay_clients,
+            },
             listen_addresses: listening,
             external_addresses: external.iter().map(ToString::to_string).collect(),
             connected_peers: snapshot.peers.len(),
-            dht_server: self.config().dht_server_mode,
+            dht_server: snapshot.serves_dht,
             topology: self.config().topology.to_string(),
             role: self.config().role.to_string(),
             routing_table_peers: snapshot.buckets.iter().sum(),
@@ -173,6 +186,37 @@ impl Node {
             warnings.push("this node is not listening: others cannot reach it".to_owned());
         }
         warnings
+    }
+}
+
+/// How others connect to a node, and why.
+fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
+    let forward = snapshot.port.map_or_else(String::new, |port| {
+        format!("; or forward TCP port {port} of the router to this machine")
+    });
+    match snapshot.verdict {
+        Verdict::Direct if config.reach == Reach::Direct => {
+            return ("direct", "the configuration says so".to_owned());
+        }
+        Verdict::Direct => return ("direct", "peers that it never dialled have connected to it".to_owned()),
+        Verdict::Unknown => return ("unknown", format!("it listens, and no NAT was seen{forward}")),
+        Verdict::Behind => {}
+    }
+    let why = match snapshot.mapping {
+        _ if config.reach == Reach::Relay => "the configuration says that nobody can connect to it directly",
+        _ if config.listen_addresses.is_empty() => "it listens nowhere",
+        Some(Mapping::Changing) => "it is behind a NAT that gives each connection another port",
+        Some(Mapping::Steady) => "it is behind a NAT that direct connections can be made through",
+        None => "it is behind a NAT",
+    };
+    match snapshot.relays.is_empty() {
+        false => ("relay", format!("{why}{forward}")),
+        true => (
+            "none",
+            format!(
+                "{why}, and none of its peers relays for it: connect to a hub or a node with relay_server = true{forward}"
+            ),
+        ),
     }
 }
 

@@ -90,6 +90,8 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         ("listen_addresses", "/ip4/127.0.0.1/tcp/1"),
         ("bootstrap_nodes", "/dnsaddr/bootstrap.libp2p.io"),
         ("dht_server_mode", "false"),
+        ("reach", "relay"),
+        ("relay_server", "false"),
         ("packages_topic", "/x"),
         ("query_timeout_secs", "5"),
         ("role", "peer"),
@@ -118,7 +120,7 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         let document = document::read(&path, Unknown::Refuse).unwrap();
         assert_eq!(Key::named(name).unwrap().of(&document.values), None);
     }
-    assert_eq!(KEYS.len(), 19, "a new key wants a row above");
+    assert_eq!(KEYS.len(), 21, "a new key wants a row above");
 }
 
 #[test]
@@ -235,6 +237,12 @@ fn the_written_file_reads_well() {
 
     # Whether this node answers DHT queries of others; false for a spoke and an ephemeral node. Needs a restart.
     # dht_server_mode = true
+
+    # How others reach this node: direct at the addresses that it listens on, relay through other nodes alone, or auto. Needs a restart.
+    reach = "auto"
+
+    # Whether this node relays for those that nobody can connect to, within limits; false for a spoke and an ephemeral node. Needs a restart.
+    # relay_server = true
 
     # Gossipsub topic of package announcements. Nodes with different topics hear nothing of each other.
     packages_topic = "/ggen/packages/v1"

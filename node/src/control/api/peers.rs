@@ -51,6 +51,9 @@ pub struct PeerInfo {
     pub packages_claimed: u64,
     /// `inbound` or `outbound`.
     pub direction: Option<String>,
+    /// `direct`, or `relay` where it is connected through one alone.
+    #[serde(default)]
+    pub reached: Option<String>,
     /// Round trip of the last ping.
     pub latency_ms: Option<f64>,
     /// Protocols that it speaks.

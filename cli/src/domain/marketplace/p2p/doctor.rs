@@ -402,6 +402,9 @@ fn of_node(status: &Status) -> Vec<Finding> {
         findings.push(finding("node", State::Warning, warning.clone(), ""));
     }
     findings.push(match status.listen_addresses.as_slice() {
+        [] if !status.reachability.relay_addresses.is_empty() => {
+            ok("port", "listens nowhere, and is reached through relays")
+        }
         [] => finding(
             "port",
             State::Problem,
@@ -424,6 +427,22 @@ fn of_node(status: &Status) -> Vec<Finding> {
 }
 
 fn reachability(status: &Status) -> Finding {
+    let said = &status.reachability;
+    match said.reach.as_str() {
+        "direct" => return ok("reachability", format!("others connect directly: {}", said.reach_reason)),
+        "relay" => {
+            return ok("reachability", format!("others connect through relays: {}", said.reach_reason));
+        }
+        "none" => {
+            return finding(
+                "reachability",
+                State::Warning,
+                format!("others cannot connect: {}", said.reach_reason),
+                "Connect to a node that relays, or forward the port: ggen marketplace p2p connect <address>",
+            );
+        }
+        _ => {}
+    }
     let port = status
         .listen_addresses
         .first()

@@ -113,6 +113,14 @@ fn row(peer: &PeerInfo) -> Vec<String> {
     ]
 }
 
+/// How a peer is connected, in words.
+fn reached(how: &str) -> &str {
+    match how {
+        "relay" => "through a relay",
+        _ => "directly",
+    }
+}
+
 /// Everything of one peer.
 pub(super) fn details(peer: &PeerInfo, page: &mut Page) {
     let state = match (peer.banned, peer.connected) {
@@ -131,6 +139,7 @@ pub(super) fn details(peer: &PeerInfo, page: &mut Page) {
         .field("packages", format!("{} provided, {} claimed", peer.packages_provided, peer.packages_claimed))
         .field("last seen", last_seen)
         .optional("direction", peer.direction.as_deref())
+        .optional("reached", peer.reached.as_deref().map(reached))
         .optional("latency", peer.latency_ms.map(|milliseconds| format!("{milliseconds:.1} ms")))
         .field(
             "traffic",

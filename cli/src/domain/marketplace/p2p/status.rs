@@ -24,6 +24,22 @@ impl Status {
     }
 }
 
+/// How others connect to the node; nothing of a node that does not say so.
+fn reachable(reachability: &api::Reachability) -> Option<String> {
+    let how = match reachability.reach.as_str() {
+        "" => return None,
+        "direct" => "directly".to_owned(),
+        "relay" => format!("through {}", page::count(reachability.relay_addresses.len(), "relay")),
+        "unknown" => "perhaps".to_owned(),
+        _ => "not".to_owned(),
+    };
+    let clients = match reachability.relay_clients {
+        0 => String::new(),
+        clients => format!("; relays for {}", page::count(clients, "peer")),
+    };
+    Some(format!("{how}: {}{clients}", reachability.reach_reason))
+}
+
 fn show(status: &api::Status, page: &mut Page) {
     page.heading(format!("Node {} is running ({})", status.peer_id, status.health));
     page.warnings(&status.warnings);
@@ -31,7 +47,9 @@ fn show(status: &api::Status, page: &mut Page) {
         .field("home", &status.home)
         .field("uptime", page::seconds(status.uptime_secs))
         .list("listens on", &status.listen_addresses)
+        .list("through relays", &status.reachability.relay_addresses)
         .list("seen as", &status.external_addresses)
+        .optional("reachable", reachable(&status.reachability))
         .field("peers", page::count(status.connected_peers, "connected peer"))
         .field("topology", format!("{}, as {}", status.topology, status.role))
         .field("mode", if status.dht_server { "DHT server" } else { "DHT client" })

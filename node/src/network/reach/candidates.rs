@@ -1,0 +1,147 @@
+//! Under which addresses this node may be reached from outside, as those say that it dialled.
+//!
+//! What a peer sees of a connection that was dialled from the port that is listened on is where a NAT has put that port. libp2p's
+//! Identify reports such an address with the port of a listener in its place, wherever the two differ; behind a NAT that does not
+//! keep ports that is a door that nobody opened. Here the address goes on as it was seen. It is a candidate: nothing is told to
+//! others because of it, but to a peer with which a hole is made in two NATs at once.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    convert::Infallible,
+    task::{Context, Poll, Waker},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm, dummy,
+    },
+};
+
+use crate::{
+    limits::ADDRESSES_PER_PEER_MAX,
+    peers::policy::{self, Origin, Scope},
+};
+
+/// Tells the swarm of addresses that were seen.
+#[derive(Debug, Default)]
+pub(in crate::network) struct Behaviour {
+    /// Direct connections that were dialled from a port that is listened on.
+    from_listener: BTreeSet<ConnectionId>,
+    told: VecDeque<Multiaddr>,
+    queue: VecDeque<Multiaddr>,
+    waker: Option<Waker>,
+}
+
+impl Behaviour {
+    /// Notes where the peer at the other end of a connection sees this node; whether that is a candidate.
+    pub(in crate::network) fn seen(&mut self, connection: ConnectionId, address: &Multiaddr) -> bool {
+        let is_candidate = self.from_listener.contains(&connection)
+            && !policy::is_relayed(address)
+            && policy::acceptable(address, Origin::Peer(Scope::Loopback)).is_ok();
+        if is_candidate && !self.told.contains(address) {
+            if self.told.len() >= ADDRESSES_PER_PEER_MAX {
+                self.told.pop_front();
+            }
+            self.told.push_back(address.clone());
+            self.queue.push_back(address.clone());
+            if let Some(waker) = self.waker.take() {
+                waker.wake();
+            }
+        }
+        is_candidate
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: PeerId,
+        address: &Multiaddr,
+        _: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        if port_use == PortUse::Reuse && !policy::is_relayed(address) {
+            self.from_listener.insert(connection);
+        }
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionClosed(closed) = event {
+            self.from_listener.remove(&closed.connection_id);
+        }
+    }
+
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
+        match event {}
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        match self.queue.pop_front() {
+            Some(address) => Poll::Ready(ToSwarm::NewExternalAddrCandidate(address)),
+            None => {
+                self.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_was_seen_of_a_dial_from_the_listening_port_is_a_candidate_once() {
+        let mut candidates = Behaviour::default();
+        let [reused, new, relayed] = [1, 2, 3].map(ConnectionId::new_unchecked);
+        let peer = PeerId::random();
+        let relay = address(&format!("/ip4/203.0.113.1/tcp/1/p2p/{peer}/p2p-circuit"));
+        for (connection, at, port_use) in [
+            (reused, address("/ip4/203.0.113.1/tcp/1"), PortUse::Reuse),
+            (new, address("/ip4/203.0.113.1/tcp/1"), PortUse::New),
+            (relayed, relay.clone(), PortUse::Reuse),
+        ] {
+            let role = Endpoint::Dialer;
+            candidates.handle_established_outbound_connection(connection, peer, &at, role, port_use).unwrap();
+        }
+        let hole = address("/ip4/198.51.100.7/tcp/33611");
+        assert!(candidates.seen(reused, &hole) && candidates.seen(reused, &hole));
+        assert!(!candidates.seen(new, &address("/ip4/198.51.100.7/tcp/50000")));
+        assert!(!candidates.seen(relayed, &address("/ip4/198.51.100.7/tcp/50001")));
+        assert!(!candidates.seen(reused, &relay) && !candidates.seen(reused, &address("/p2p-circuit")));
+        let mut context = Context::from_waker(Waker::noop());
+        let Poll::Ready(ToSwarm::NewExternalAddrCandidate(told)) = candidates.poll(&mut context) else {
+            panic!("a candidate")
+        };
+        assert_eq!(told, hole);
+        assert!(candidates.poll(&mut context).is_pending());
+        (1..1_000).for_each(|port| {
+            candidates.seen(reused, &address(&format!("/ip4/198.51.100.7/tcp/{port}")));
+        });
+        assert_eq!(candidates.told.len(), ADDRESSES_PER_PEER_MAX);
+    }
+}

@@ -1,0 +1,315 @@
+//! How others reach this node where a NAT stands before it, and how this node reaches those behind one.
+//!
+//! [`standing`] finds out whether others can connect to this node. One that nobody can connect to holds a place on two relays ([`relays`]), and tells others the addresses through them. A relayed
+//! connection is a beginning: both ends then try to make a direct one ([`punching`]), at the addresses under which others saw them
+//! ([`candidates`]). Heads and records go over either; blocks wait until it is decided, and go over a relay only where no direct
+//! connection could be made. What this node relays for others is bounded by [`relaying`].
+//!
+//! [`Reach`] is what the loop knows of it: events and the time are arguments.
+
+pub(super) mod candidates;
+pub(super) mod punching;
+pub(super) mod relaying;
+pub(super) mod relays;
+pub(super) mod standing;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    time::Duration,
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{ConnectedPoint, transport::ListenerId},
+    kad,
+    multiaddr::Protocol,
+    relay,
+    swarm::{ConnectionId, FromSwarm, NetworkBehaviour, behaviour::ExternalAddrConfirmed},
+};
+use tokio::time::Instant;
+
+use self::{
+    relays::{Offer, Relays},
+    standing::{Standing, Verdict},
+};
+use super::{
+    Event, Settings,
+    connections::Connections,
+    driver::Driver,
+    peers::{Peer, Peers, network_of},
+};
+use crate::peers::{
+    policy::{self, Origin, Scope},
+    trim,
+};
+
+/// How long blocks wait for a direct connection: three attempts, of a round trip each, over slow links.
+const DIRECT_WAIT: Duration = Duration::from_secs(5);
+/// How long a relayed connection stays beside a direct one: what is being asked over it is answered.
+const OVERLAP: Duration = Duration::from_secs(10);
+
+/// An attempt to come from a relayed connection to a direct one.
+#[derive(Debug, Clone, Copy)]
+struct Attempt {
+    since: Instant,
+    has_failed: bool,
+}
+
+/// What the loop knows of how others are reached.
+#[derive(Debug, Default)]
+pub(super) struct Reach {
+    pub(super) standing: Standing,
+    /// What follows from it was done for this verdict.
+    acted_on: Verdict,
+    /// Whether this node serves the DHT where it can be reached.
+    serves_dht: bool,
+    relays: Relays,
+    /// The listener of each relay.
+    listeners: HashMap<ListenerId, PeerId>,
+    /// Peers that are connected through relays alone.
+    attempts: BTreeMap<PeerId, Attempt>,
+    /// Peers whose blocks wait for a direct connection.
+    waiting: BTreeSet<PeerId>,
+    /// Since when peers with a relayed connection have a direct one too.
+    doubled: BTreeMap<PeerId, Instant>,
+    /// Peers that are reached through this node.
+    clients: BTreeSet<PeerId>,
+}
+
+impl Reach {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let standing = Standing::new(settings.reach, settings.listens);
+        Self { standing, serves_dht: settings.dht_server, ..Self::default() }
+    }
+
+    /// Peers whose connections are not closed for being too many: the relays of this node.
+    pub(super) fn relays(&self) -> impl Iterator<Item = PeerId> {
+        self.relays.standing()
+    }
+
+    /// Whether this node serves the DHT.
+    pub(super) fn serves_dht(&self) -> bool {
+        self.serves_dht && self.standing.verdict() != Verdict::Behind
+    }
+
+    /// Peers that are reached through this node.
+    pub(super) fn clients(&self) -> impl Iterator<Item = PeerId> {
+        self.clients.iter().copied()
+    }
+
+    /// Notes a connection with a peer, of which `peer` is what is known with it.
+    pub(super) fn connected(&mut self, id: PeerId, peer: &Peer, now: Instant) {
+        if peer.is_relayed() {
+            self.attempts.entry(id).or_insert(Attempt { since: now, has_failed: false });
+            return;
+        }
+        self.attempts.remove(&id);
+        if peer.connections.values().any(|(address, _)| policy::is_relayed(address)) {
+            self.doubled.entry(id).or_insert(now);
+        }
+    }
+
+    /// Notes that no connection with a peer is left; whether its blocks were waiting.
+    pub(super) fn disconnected(&mut self, peer: &PeerId) -> bool {
+        self.attempts.remove(peer);
+        self.doubled.remove(peer);
+        self.clients.remove(peer);
+        self.waiting.remove(peer)
+    }
+
+    /// Notes that no direct connection with a peer could be made.
+    pub(super) fn failed(&mut self, peer: &PeerId) {
+        if let Some(attempt) = self.attempts.get_mut(peer) {
+            attempt.has_failed = true;
+        }
+    }
+
+    /// Whether blocks of a peer wait for a direct connection; [`Reach::ready`] yields it later where they do.
+    pub(super) fn holds_up(&mut self, peer: PeerId, now: Instant) -> bool {
+        let holds = self.is_undecided(&peer, now);
+        if holds {
+            self.waiting.insert(peer);
+        }
+        holds
+    }
+
+    /// Takes the peers whose blocks wait no longer.
+    pub(super) fn ready(&mut self, now: Instant) -> Vec<PeerId> {
+        let ready: Vec<PeerId> =
+            self.waiting.iter().filter(|peer| !self.is_undecided(peer, now)).copied().collect();
+        self.waiting.retain(|peer| !ready.contains(peer));
+        ready
+    }
+
+    fn is_undecided(&self, peer: &PeerId, now: Instant) -> bool {
+        let undecided = |attempt: &Attempt| !attempt.has_failed && now < attempt.since + DIRECT_WAIT;
+        self.attempts.get(peer).is_some_and(undecided)
+    }
+
+    /// Takes the relayed connections that are needed no longer.
+    fn superfluous(&mut self, peers: &Peers, now: Instant) -> Vec<ConnectionId> {
+        let is_due = |since: &Instant| now >= *since + OVERLAP;
+        let due: Vec<PeerId> =
+            self.doubled.iter().filter(|(_, since)| is_due(since)).map(|(peer, _)| *peer).collect();
+        self.doubled.retain(|_, since| !is_due(since));
+        let connections = due.iter().filter_map(|peer| peers.get(peer)).flat_map(|peer| {
+            // A direct one may have ended meanwhile.
+            let is_reached = peer.connections.values().any(|(address, _)| !policy::is_relayed(address));
+            peer.connections.iter().filter(move |(_, (address, _))| is_reached && policy::is_relayed(address))
+        });
+        connections.map(|(connection, _)| *connection).collect()
+    }
+
+    /// The peers that may be asked to relay.
+    fn offers(&self, local: &PeerId, peers: &Peers, connections: &Connections) -> Vec<Offer> {
+        let relays = peers.iter().filter(|(id, peer)| {
+            // Who is reached through relays itself is one for nobody.
+            !self.relays.holds(id)
+                && !peer.told.iter().any(policy::is_relayed)
+                && peer.protocols.iter().any(|protocol| relay::HOP_PROTOCOL_NAME == protocol.as_str())
+        });
+        let offers = relays.filter_map(|(id, peer)| {
+            let address = reached_at(peer)?;
+            Some(Offer {
+                peer: *id,
+                network: network_of(&address),
+                address,
+                is_entry_point: connections.is_entry_point(id),
+                rank: trim::rank(local, id),
+            })
+        });
+        offers.collect()
+    }
+}
+
+/// Where this node has connected to a peer, as others may be told: by number, since names are taken from nobody but the user.
+fn reached_at(peer: &Peer) -> Option<Multiaddr> {
+    let dialled =
+        peer.connections.values().filter(|(address, dialled)| *dialled && !policy::is_relayed(address));
+    let mut dialled = dialled.map(|(address, _)| address).peekable();
+    dialled.peek()?;
+    let told =
+        peer.told.iter().filter(|told| policy::scope_of(told) == Scope::Public && !policy::is_relayed(told));
+    let is_number = |address: &&Multiaddr| {
+        !policy::is_name(address) && policy::acceptable(address, Origin::Peer(Scope::Loopback)).is_ok()
+    };
+    dialled.chain(told).find(is_number).cloned()
+}
+
+/// The address that says where the other end of a connection is: behind its relay, where it came through one.
+pub(super) fn seen_at(endpoint: &ConnectedPoint) -> &Multiaddr {
+    match endpoint {
+        ConnectedPoint::Listener { local_addr, .. } if policy::is_relayed(local_addr) => local_addr,
+        endpoint => endpoint.get_remote_address(),
+    }
+}
+
+impl Driver {
+    /// Asks peers to relay where that is needed, and ends what is needed no longer.
+    pub(super) fn reach_due(&mut self, now: Instant) {
+        for connection in self.reach.superfluous(&self.peers, now) {
+            self.swarm.close_connection(connection);
+        }
+        self.open_blocks_ready(now);
+        self.act_on_verdict();
+        if self.reach.standing.verdict() != Verdict::Behind {
+            return;
+        }
+        let offers = self.reach.offers(self.swarm.local_peer_id(), &self.peers, &self.connections);
+        for Offer { peer, address, .. } in self.reach.relays.choose(offers, now) {
+            let through = address.with(Protocol::P2p(peer)).with(Protocol::P2pCircuit);
+            match self.swarm.listen_on(through) {
+                Ok(listener) => drop(self.reach.listeners.insert(listener, peer)),
+                Err(error) => {
+                    tracing::debug!(relay = %peer, %error, "a relay cannot be asked");
+                    self.reach.relays.ended(&peer, now);
+                }
+            }
+        }
+    }
+
+    /// Serves the DHT, and relays for others, where they can connect to this node; tells of the addresses that are proved.
+    fn act_on_verdict(&mut self) {
+        let verdict = self.reach.standing.verdict();
+        if std::mem::replace(&mut self.reach.acted_on, verdict) == verdict {
+            return;
+        }
+        tracing::info!(?verdict, mapping = ?self.reach.standing.mapping(), "whether others can connect to this node");
+        let is_behind = verdict == Verdict::Behind;
+        for address in self.reach.standing.proved().cloned().collect::<Vec<_>>() {
+            self.swarm.add_external_address(address);
+        }
+        let serves = self.reach.serves_dht();
+        let behaviour = self.swarm.behaviour_mut();
+        behaviour.kad.set_mode(Some(if serves { kad::Mode::Server } else { kad::Mode::Client }));
+        if let Some(relay) = behaviour.relay.as_mut() {
+            relay.relay(!is_behind);
+        }
+        self.outbox.tell(Event::Audience);
+    }
+
+    /// Opens the streams for blocks that waited for a direct connection.
+    pub(super) fn open_blocks_ready(&mut self, now: Instant) {
+        for peer in self.reach.ready(now) {
+            self.swarm.behaviour_mut().blocks.open(peer);
+        }
+    }
+
+    pub(super) fn relay_client_event(&mut self, event: relay::client::Event) {
+        if let relay::client::Event::ReservationReqAccepted { relay_peer_id, renewal, .. } = event {
+            if !renewal {
+                tracing::info!(relay = %relay_peer_id, "reachable through a relay");
+                // Those who were told what this node provides are told where it is.
+                self.outbox.tell(Event::Audience);
+            }
+            self.reach.relays.accepted(relay_peer_id, Instant::now());
+        }
+    }
+
+    pub(super) fn relay_event(&mut self, event: relay::Event) {
+        match event {
+            relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
+                self.reach.clients.insert(src_peer_id);
+            }
+            relay::Event::ReservationTimedOut { src_peer_id } => {
+                self.reach.clients.remove(&src_peer_id);
+            }
+            event => tracing::debug!(?event, "relaying"),
+        }
+    }
+
+    pub(super) fn punched(&mut self, outcome: punching::Outcome) {
+        if !outcome.is_direct {
+            self.reach.failed(&outcome.peer);
+            self.open_blocks_ready(Instant::now());
+        }
+    }
+
+    /// Notes that something is listened on; false where that is nothing but a relay.
+    pub(super) fn listens(&mut self, listener: ListenerId, address: &Multiaddr) -> bool {
+        if self.reach.listeners.contains_key(&listener) {
+            return false;
+        }
+        self.reach.standing.bound(address);
+        let is_behind = self.reach.standing.verdict() == Verdict::Behind;
+        if let Some(relay) = self.swarm.behaviour_mut().relay.as_mut() {
+            // A relay has to name an address of its own to those that it takes in. They tell others the one that they dialled.
+            relay.on_swarm_event(FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr: address }));
+            relay.relay(!is_behind);
+        }
+        true
+    }
+
+    /// Notes that a listener ended; false where that was nothing but a relay.
+    pub(super) fn listens_no_more(&mut self, listener: ListenerId, reason: Option<&io::Error>) -> bool {
+        let Some(relay) = self.reach.listeners.remove(&listener) else { return true };
+        let stood = self.reach.relays.ended(&relay, Instant::now());
+        tracing::info!(%relay, ?reason, stood, "not reachable through a relay any more");
+        false
+    }
+}
+
+#[cfg(test)]
+#[path = "reach_tests.rs"]
+mod tests;

@@ -1,0 +1,181 @@
+//! From a relayed connection to a direct one, with [DCUtR](https://github.com/libp2p/specs/blob/master/relay/DCUtR.md): libp2p's, held
+//! to the rule about addresses that peers tell, and telling also that it came to nothing.
+//!
+//! Both ends dial each other at once, at addresses of which each has the other's word alone. What is dialled is therefore public, and
+//! little: [`PUNCH_ADDRESSES_MAX`] in each of three attempts. libp2p tells the side that was asked of success alone; so its failed dials
+//! are counted here.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    task::{Context, Poll},
+};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    core::{Endpoint, transport::PortUse},
+    dcutr,
+    swarm::{
+        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+        THandlerOutEvent, ToSwarm, derive_prelude::Either,
+    },
+};
+
+use crate::{
+    limits::PUNCH_ADDRESSES_MAX,
+    peers::policy::{self, Origin, Scope},
+};
+
+type Inner = dcutr::Behaviour;
+
+/// The first of two types; libp2p names what its handlers tell nowhere else.
+trait First {
+    type First;
+}
+
+impl<A, B> First for Either<A, B> {
+    type First = A;
+}
+
+type Told = <THandlerOutEvent<Inner> as First>::First;
+
+/// Attempts after which the other side gives up too.
+const ATTEMPTS: u8 = 3;
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::network) struct Outcome {
+    pub(in crate::network) peer: PeerId,
+    /// Whether a direct connection stands.
+    pub(in crate::network) is_direct: bool,
+}
+
+/// libp2p's DCUtR, which dials public addresses alone.
+pub(in crate::network) struct Behaviour {
+    inner: Inner,
+    /// Its dials in progress.
+    dials: BTreeMap<ConnectionId, PeerId>,
+    /// How many of a peer failed; as long as it is connected.
+    failed: BTreeMap<PeerId, u8>,
+    outcomes: VecDeque<Outcome>,
+}
+
+impl Behaviour {
+    pub(in crate::network) fn new(local: PeerId) -> Self {
+        let (dials, failed, outcomes) = Default::default();
+        Self { inner: Inner::new(local), dials, failed, outcomes }
+    }
+}
+
+/// What of the addresses that a peer behind a relay tells is dialled.
+fn judge(addresses: &mut Vec<Multiaddr>) {
+    addresses.retain(|told| {
+        !policy::is_relayed(told) && policy::acceptable(told, Origin::Peer(Scope::Public)).is_ok()
+    });
+    addresses.truncate(PUNCH_ADDRESSES_MAX);
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = Outcome;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.inner.handle_established_outbound_connection(connection, peer, address, role, port_use)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match &event {
+            FromSwarm::ConnectionEstablished(it) => drop(self.dials.remove(&it.connection_id)),
+            FromSwarm::DialFailure(it) => {
+                if let Some(peer) = self.dials.remove(&it.connection_id) {
+                    let failed = self.failed.entry(peer).or_default();
+                    *failed = failed.saturating_add(1);
+                    if *failed == ATTEMPTS {
+                        self.outcomes.push_back(Outcome { peer, is_direct: false });
+                    }
+                }
+            }
+            FromSwarm::ConnectionClosed(it) if it.remaining_established == 0 => {
+                self.failed.remove(&it.peer_id);
+            }
+            _ => {}
+        }
+        self.inner.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        mut event: THandlerOutEvent<Self>,
+    ) {
+        if let Either::Left(
+            Told::InboundConnectNegotiated { remote_addrs }
+            | Told::OutboundConnectNegotiated { remote_addrs },
+        ) = &mut event
+        {
+            judge(remote_addrs);
+        }
+        self.inner.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        if let Some(outcome) = self.outcomes.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(outcome));
+        }
+        self.inner.poll(cx).map(|told| match told {
+            ToSwarm::Dial { opts } => {
+                self.dials.extend(opts.get_peer_id().map(|peer| (opts.connection_id(), peer)));
+                ToSwarm::Dial { opts }
+            }
+            told => told.map_out(|event| {
+                if let Err(error) = &event.result {
+                    tracing::debug!(peer = %event.remote_peer_id, %error, "no direct connection was made");
+                }
+                Outcome { peer: event.remote_peer_id, is_direct: event.result.is_ok() }
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_behind_a_relay_has_this_node_dial_few_places_and_public_ones_alone() {
+        let relay = PeerId::random();
+        let mut told: Vec<Multiaddr> = [
+            "/ip4/127.0.0.1/tcp/22".to_owned(),
+            "/ip4/192.168.1.1/tcp/80".to_owned(),
+            "/ip4/169.254.169.254/tcp/80".to_owned(),
+            "/dns4/victim.example/tcp/80".to_owned(),
+            format!("/ip4/8.8.8.8/tcp/1/p2p/{relay}/p2p-circuit"),
+        ]
+        .into_iter()
+        .chain((1..100).map(|port| format!("/ip4/8.8.4.4/tcp/{port}")))
+        .map(|text| text.parse().unwrap())
+        .collect();
+        judge(&mut told);
+        let wanted: Vec<Multiaddr> = (1..=PUNCH_ADDRESSES_MAX)
+            .map(|port| format!("/ip4/8.8.4.4/tcp/{port}").parse().unwrap())
+            .collect();
+        assert_eq!(told, wanted);
+    }
+}

@@ -1,0 +1,246 @@
+//! Whether others can connect to this node, from what is seen anyway.
+//!
+//! A peer that this node dialled says where it sees it. Where that is a public address that no listener of this machine has, a NAT
+//! stands between. A NAT may let in what comes to it, because a port is forwarded; that shows when somebody connects whom this
+//! node never asked: peers of two networks to which it never dialled, who say that they came to the same address. Who was dialled before
+//! proves nothing, since some NATs let in all that comes from where something was sent. [AutoNAT](https://github.com/libp2p/specs/blob/master/autonat/autonat-v2.md)
+//! has those that were dialled dial back, and so takes such a NAT for none; it is not used.
+//!
+//! What peers say is held against each other: what most networks say of where they see this node counts, and a machine that listens
+//! at a public address is taken for reachable whatever they say. Pure, and bounded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use libp2p::{Multiaddr, multiaddr::Protocol};
+
+use crate::{
+    config,
+    limits::REACH_NETWORKS_MAX,
+    network::{
+        diversity::Network,
+        peers::{ip_of, network_of},
+    },
+    peers::policy::{self, Scope},
+};
+
+/// Networks that this node never dialled and that have to have come to an address before others are told of it.
+const STRANGERS_MIN: usize = 2;
+
+/// Whether others can connect to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verdict {
+    /// Nothing speaks against it.
+    #[default]
+    Unknown,
+    /// They can.
+    Direct,
+    /// They cannot, but through a relay.
+    Behind,
+}
+
+/// What a NAT does with the port that is listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mapping {
+    /// It has the same number for everybody, so that a direct connection can be made from a relayed one.
+    Steady,
+    /// It has another one for each.
+    Changing,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(in crate::network) struct Standing {
+    configured: config::Reach,
+    listens: bool,
+    bound: BTreeSet<Multiaddr>,
+    /// Networks that this node dialled.
+    dialled: BTreeSet<Network>,
+    /// Where peers of such a network saw it, and whether that was a connection from the port that is listened on.
+    seen: BTreeMap<Network, (Multiaddr, bool)>,
+    /// The address that peers of a network say they came to by themselves: one for each network, the first.
+    came: BTreeMap<Network, Multiaddr>,
+}
+
+impl Standing {
+    pub(in crate::network) fn new(configured: config::Reach, listens: bool) -> Self {
+        Self { configured, listens, ..Self::default() }
+    }
+
+    /// Notes an address that is listened on.
+    pub(in crate::network) fn bound(&mut self, address: &Multiaddr) {
+        if self.bound.len() < REACH_NETWORKS_MAX {
+            self.bound.insert(address.clone());
+        }
+    }
+
+    /// Notes that an address is not listened on any more.
+    pub(in crate::network) fn unbound(&mut self, address: &Multiaddr) {
+        self.bound.remove(address);
+    }
+
+    /// Notes a place that this node dialled.
+    pub(in crate::network) fn dialled(&mut self, address: &Multiaddr) {
+        let Some(network) = network_of(address) else { return };
+        if self.dialled.len() < REACH_NETWORKS_MAX {
+            self.dialled.insert(network);
+        }
+    }
+
+    /// Notes where a peer sees this node that it is connected with at `at`: dialled, perhaps from the port that is listened on, or
+    /// come by itself.
+    pub(in crate::network) fn seen(&mut self, at: &Multiaddr, dialled: Option<bool>, observed: &Multiaddr) {
+        let Some(network) = network_of(at) else { return };
+        if policy::scope_of(observed) != Scope::Public || ip_of(observed).is_none() {
+            return;
+        }
+        match dialled {
+            Some(from_listener) => {
+                let is_new = !self.seen.contains_key(&network);
+                let has_room = self.seen.len() < REACH_NETWORKS_MAX;
+                if (is_new && has_room) || (!is_new && from_listener) {
+                    self.seen.insert(network, (observed.clone(), from_listener));
+                }
+            }
+            // Where the set is full, nobody counts as a stranger any more.
+            None if self.dialled.contains(&network) || self.dialled.len() >= REACH_NETWORKS_MAX => {}
+            None if self.came.len() >= REACH_NETWORKS_MAX => {}
+            None => drop(self.came.entry(network).or_insert_with(|| observed.clone())),
+        }
+    }
+
+    /// Whether others can connect to this node.
+    pub(in crate::network) fn verdict(&self) -> Verdict {
+        match self.configured {
+            config::Reach::Direct => Verdict::Direct,
+            config::Reach::Relay => Verdict::Behind,
+            config::Reach::Auto if !self.listens => Verdict::Behind,
+            config::Reach::Auto if self.proved().next().is_some() => Verdict::Direct,
+            config::Reach::Auto if self.is_translated() => Verdict::Behind,
+            config::Reach::Auto => Verdict::Unknown,
+        }
+    }
+
+    /// Addresses to which strangers of several networks came.
+    pub(in crate::network) fn proved(&self) -> impl Iterator<Item = &Multiaddr> {
+        let addresses: BTreeSet<&Multiaddr> = self.came.values().collect();
+        let voices = |address: &&Multiaddr| self.came.values().filter(|it| it == address).count();
+        addresses.into_iter().filter(move |address| voices(address) >= STRANGERS_MIN)
+    }
+
+    /// What the NAT does with the port, where there is one and something is known of it.
+    pub(in crate::network) fn mapping(&self) -> Option<Mapping> {
+        let holes: BTreeSet<&Multiaddr> =
+            self.seen.values().filter(|(_, from_listener)| *from_listener).map(|(hole, _)| hole).collect();
+        match (self.is_translated(), holes.len()) {
+            (false, _) | (true, 0) => None,
+            (true, 1) => Some(Mapping::Steady),
+            (true, _) => Some(Mapping::Changing),
+        }
+    }
+
+    /// The TCP port to forward to this machine.
+    pub(in crate::network) fn port(&self) -> Option<u16> {
+        self.bound.iter().find_map(|address| {
+            address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None })
+        })
+    }
+
+    /// Whether most networks see this node at a public address that nothing here listens on.
+    fn is_translated(&self) -> bool {
+        let own: BTreeSet<_> = self.bound.iter().filter_map(ip_of).collect();
+        let is_public = self.bound.iter().any(|address| {
+            policy::scope_of(address) == Scope::Public
+                && matches!(address.iter().next(), Some(Protocol::Ip4(_)))
+        });
+        let v4 = self.seen.values().filter(|(at, _)| matches!(at.iter().next(), Some(Protocol::Ip4(_))));
+        let (other, same): (Vec<_>, Vec<_>) =
+            v4.partition(|(at, _)| ip_of(at).is_none_or(|ip| !own.contains(&ip)));
+        !is_public && other.len() > same.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    const HOLE: &str = "/ip4/203.0.113.21/tcp/4001";
+
+    /// A node that listens at a private address.
+    fn private() -> Standing {
+        let mut standing = Standing::new(config::Reach::Auto, true);
+        standing.bound(&at("/ip4/127.0.0.1/tcp/4001"));
+        standing.bound(&at("/ip4/192.168.1.7/tcp/4001"));
+        standing
+    }
+
+    #[test]
+    fn who_is_seen_where_nothing_listens_is_behind_a_nat() {
+        let mut standing = private();
+        assert_eq!((standing.verdict(), standing.mapping()), (Verdict::Unknown, None));
+        standing.seen(&at("/ip4/192.168.1.9/tcp/1"), Some(true), &at("/ip4/192.168.1.7/tcp/4001"));
+        assert_eq!(standing.verdict(), Verdict::Unknown, "in the same house");
+        standing.dialled(&at("/ip4/8.8.8.8/tcp/1"));
+        standing.seen(&at("/ip4/8.8.8.8/tcp/1"), Some(true), &at(HOLE));
+        assert_eq!((standing.verdict(), standing.mapping()), (Verdict::Behind, Some(Mapping::Steady)));
+        assert_eq!(standing.port(), Some(4001));
+        standing.seen(&at("/ip4/9.9.9.9/tcp/1"), Some(false), &at("/ip4/203.0.113.21/tcp/50000"));
+        assert_eq!(standing.mapping(), Some(Mapping::Steady), "it was dialled from another port");
+        standing.seen(&at("/ip4/9.9.9.9/tcp/1"), Some(true), &at("/ip4/203.0.113.21/tcp/50001"));
+        assert_eq!((standing.verdict(), standing.mapping()), (Verdict::Behind, Some(Mapping::Changing)));
+    }
+
+    #[test]
+    fn a_machine_with_a_public_address_is_not_talked_out_of_it() {
+        let mut standing = private();
+        standing.bound(&at("/ip4/198.51.100.1/tcp/4001"));
+        for n in 1..100 {
+            standing.seen(&at(&format!("/ip4/8.8.{n}.8/tcp/1")), Some(true), &at(HOLE));
+        }
+        assert_eq!((standing.verdict(), standing.mapping()), (Verdict::Unknown, None));
+        standing.unbound(&at("/ip4/198.51.100.1/tcp/4001"));
+        assert_eq!(standing.verdict(), Verdict::Behind, "it moved into a house");
+    }
+
+    #[test]
+    fn strangers_of_two_networks_prove_an_address_and_nobody_who_was_dialled_does() {
+        let mut standing = private();
+        standing.dialled(&at("/ip4/8.8.8.8/tcp/1"));
+        standing.seen(&at("/ip4/8.8.8.8/tcp/1"), Some(true), &at(HOLE));
+        // A NAT may let in whom something was sent to.
+        standing.seen(&at("/ip4/8.8.8.8/tcp/50000"), None, &at(HOLE));
+        standing.seen(&at("/ip4/8.8.8.9/tcp/50000"), None, &at(HOLE));
+        // One network tells what it likes, and strangers tell different things.
+        for n in 1..100 {
+            standing.seen(&at("/ip4/9.9.9.9/tcp/50000"), None, &at(&format!("/ip4/9.9.{n}.1/tcp/1")));
+            standing.seen(&at("/ip4/9.9.9.9/tcp/50000"), None, &at(HOLE));
+        }
+        standing.seen(&at("/ip4/1.1.1.1/tcp/50000"), None, &at("/ip4/10.0.0.1/tcp/4001"));
+        assert_eq!((standing.verdict(), standing.proved().count()), (Verdict::Behind, 0));
+        assert!(standing.came.len() <= REACH_NETWORKS_MAX);
+        let mut standing = private();
+        for from in ["/ip4/9.9.9.9/tcp/50000", "/ip4/1.1.1.1/tcp/50000"] {
+            assert_ne!(standing.verdict(), Verdict::Direct);
+            standing.seen(&at(from), None, &at(HOLE));
+        }
+        assert_eq!(
+            (standing.verdict(), standing.proved().collect::<Vec<_>>()),
+            (Verdict::Direct, vec![&at(HOLE)])
+        );
+    }
+
+    #[test]
+    fn what_the_configuration_says_counts() {
+        for (configured, listens, verdict) in [
+            (config::Reach::Direct, true, Verdict::Direct),
+            (config::Reach::Relay, true, Verdict::Behind),
+            (config::Reach::Auto, false, Verdict::Behind),
+            (config::Reach::Auto, true, Verdict::Unknown),
+        ] {
+            assert_eq!(Standing::new(configured, listens).verdict(), verdict);
+        }
+    }
+}

@@ -71,6 +71,8 @@ pub enum Code {
     StoreDamaged,
     /// The database was written by a newer version.
     StoreTooNew,
+    /// The database is of an older version of the program.
+    StoreTooOld,
     /// A queue is full; later it may work.
     Busy,
     /// The system clock cannot be right.
@@ -113,6 +115,7 @@ impl Code {
         Self::Io,
         Self::StoreDamaged,
         Self::StoreTooNew,
+        Self::StoreTooOld,
         Self::Busy,
         Self::Clock,
         Self::Interrupted,
@@ -152,6 +155,7 @@ impl Code {
             Self::Io => "E_IO",
             Self::StoreDamaged => "E_STORE_DAMAGED",
             Self::StoreTooNew => "E_STORE_TOO_NEW",
+            Self::StoreTooOld => "E_STORE_TOO_OLD",
             Self::Busy => "E_BUSY",
             Self::Clock => "E_CLOCK",
             Self::Interrupted => "E_INTERRUPTED",
@@ -172,6 +176,7 @@ impl Code {
             | Self::Io
             | Self::StoreDamaged
             | Self::StoreTooNew
+            | Self::StoreTooOld
             | Self::Busy
             | Self::Clock => 1,
             Self::Usage | Self::Package => 2,

@@ -7,6 +7,11 @@ use std::time::Duration;
 
 /// Largest block: one chunk of a file. A directory or file node is always smaller (1024 links, 256 KiB directories).
 pub const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// Blocks from this size on share their place on the disk with installed files, where the file system can: smaller ones would cost as much
+/// for being aligned as they save.
+pub const SHARED_BYTES_MIN: usize = 64 << 10;
+/// What such file systems share at least, and all that begins and ends at multiples of it. One with larger pages copies.
+pub const SHARED_PAGE_BYTES: usize = 4096;
 /// Size of a file's chunks, as the profile `unixfs-v1-2025` has it.
 pub const CHUNK_BYTES: usize = 1 << 20;
 /// Children of one file node, as the profile has it.
@@ -191,6 +196,11 @@ pub const DHT_PROVIDED_KEYS_MAX: usize = 32_768;
 pub const DHT_PROVIDERS_PER_KEY_MAX: usize = 20;
 /// Provider records held of one peer.
 pub const DHT_KEYS_PER_PROVIDER_MAX: usize = 8_192;
+/// Provider records held of the peers of one public network, however many ids it has: half of the keys.
+pub const DHT_KEYS_PER_NETWORK_MAX: usize = DHT_PROVIDED_KEYS_MAX / 2;
+/// Provider records of one key that are held of the peers of one public network: half, so that ids ground near a key do not keep
+/// everybody else out.
+pub const DHT_PROVIDERS_PER_NETWORK_MAX: usize = DHT_PROVIDERS_PER_KEY_MAX / 2;
 /// Addresses kept of one provider record.
 pub const DHT_ADDRESSES_PER_PROVIDER_MAX: usize = 8;
 

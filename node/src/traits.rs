@@ -301,9 +301,12 @@ impl From<Failure> for Error {
             | Code::Stale
             | Code::Rollback
             | Code::Equivocation => Self::VerificationError,
-            Code::DiskFull | Code::ReadOnly | Code::Io | Code::StoreDamaged | Code::StoreTooNew => {
-                Self::StorageError
-            }
+            Code::DiskFull
+            | Code::ReadOnly
+            | Code::Io
+            | Code::StoreDamaged
+            | Code::StoreTooNew
+            | Code::StoreTooOld => Self::StorageError,
             Code::Failed
             | Code::NotRunning
             | Code::AddressInUse
@@ -363,6 +366,7 @@ mod tests {
         (Code::Io,             Error::StorageError,      1),
         (Code::StoreDamaged,   Error::StorageError,      1),
         (Code::StoreTooNew,    Error::StorageError,      1),
+        (Code::StoreTooOld,    Error::StorageError,      1),
         (Code::Busy,           Error::Other,             1),
         (Code::Clock,          Error::Other,             1),
         (Code::Interrupted,    Error::Other,             130),

@@ -97,6 +97,7 @@ impl Service for Answers {
             packages_indexed: 6,
             packages_provided: 5,
             announcements_pending: 0,
+            changes: vec![],
             outbox: vec![],
             partial: vec![],
             upload_bytes_per_second: Some(1_000_000),

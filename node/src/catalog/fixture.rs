@@ -58,6 +58,7 @@ pub(super) fn blank(publisher: &Publisher, name: &str) -> Head {
         tags: Vec::new(),
         categories: Vec::new(),
         preflight_skipped: false,
+        secrets_allowed: false,
         released_at: NOW,
     }
 }

@@ -25,7 +25,7 @@ pub use self::views::{
     ListedEvent, NodeEvent, UnbanRequest, Unbanned,
 };
 pub use self::{
-    amend::{AmendRequest, Amended, Change},
+    amend::{AmendRequest, Amended, Change, QueuedChange, QueuedPackage},
     collect::{
         CollectRequest, Collected, CollectedItem, KeepAction, KeepRequest, KeptContent, KeptList,
         PartialInstall,
@@ -221,6 +221,9 @@ pub struct Status {
     /// Versions that wait, unsigned, until they can be published, in the order in which they came.
     #[serde(default)]
     pub outbox: Vec<QueuedPackage>,
+    /// Changes of own packages that wait, unsigned, such as a yank.
+    #[serde(default)]
+    pub changes: Vec<QueuedChange>,
     /// Bytes of packages that are sent in a second at most, as limits and schedule are now.
     #[serde(default)]
     pub upload_bytes_per_second: Option<u64>,
@@ -333,27 +336,6 @@ pub struct Dropped {
     pub id: String,
     /// The content id of its tree.
     pub cid: String,
-}
-
-/// A version that waits in the outbox.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct QueuedPackage {
-    /// Full id with version.
-    pub id: String,
-    /// The content id of the tree.
-    pub cid: String,
-    /// Bytes of all files.
-    pub size: u64,
-    /// The directory it was packed from.
-    pub path: String,
-    /// Since when it waits.
-    pub queued_at: String,
-    /// The stable code of what keeps it; `E_CONFLICT` where it will never be published.
-    pub code: String,
-    /// What keeps it.
-    pub why: String,
-    /// What to do.
-    pub hint: String,
 }
 
 /// `search`, what is asked.

@@ -9,7 +9,7 @@ use libp2p::{PeerId, request_response, swarm::ConnectionId};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    answering::Answering,
+    answering::{Answering, BLOCKS},
     driver::PENDING_MAX,
     giving::{BEGUN_MAX, Portion},
     logs::AnswerId,
@@ -159,7 +159,8 @@ impl Blocks {
     pub(super) fn new(trees: Trees) -> Self {
         let (tells, told) = mpsc::channel(TOLD_QUEUED_MAX);
         let (asked, giving) = Default::default();
-        Self { asked, giving, next: 0, answering: Answering::new(), trees, bytes_sent: 0, tells, told }
+        let answering = Answering::new(&BLOCKS);
+        Self { asked, giving, next: 0, answering, trees, bytes_sent: 0, tells, told }
     }
 
     /// What a stream tells next. Cancel safe.

@@ -324,9 +324,10 @@ impl Driver {
         }
         record.addresses.truncate(DHT_ADDRESSES_PER_PROVIDER_MAX);
         let provider = record.provider;
+        let network = self.peers.network_of(&provider);
         let store = self.swarm.behaviour_mut().kad.store_mut();
         let is_renewal = store.providers(&record.key).iter().any(|held| held.provider == provider);
-        match store.add_provider(record) {
+        match store.add_provider_from(network, record) {
             Ok(()) => {
                 self.outbox.observer.tell(&Event::Kept { from: provider });
                 if !is_renewal {

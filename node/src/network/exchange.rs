@@ -17,7 +17,13 @@ use rand::{SeedableRng, rngs::StdRng};
 use serde_bytes::ByteBuf;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::{Event, Offload, driver::Driver, progress::is_silence, serve::Work, serving::Serving};
+use super::{
+    Event, Offload,
+    answering::{Answering, PAGES},
+    driver::Driver,
+    progress::is_silence,
+    serve::Work,
+};
 use crate::{
     heads::exchange::{self, Asked, Checked, Exchange, Fault, Outcome, Output, Ticket},
     limits::{HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGES_CHECKED_AT_ONCE_MAX},
@@ -41,7 +47,7 @@ pub(super) struct Exchanging {
     /// What was asked, of whom.
     asked: HashMap<OutboundRequestId, (PeerId, Ticket)>,
     /// What others asked, and who.
-    serving: Serving<InboundRequestId>,
+    serving: Answering<InboundRequestId>,
     checking: Checking,
     refreshing: Vec<oneshot::Sender<()>>,
 }
@@ -62,7 +68,7 @@ impl Exchanging {
             started: Instant::now(),
             generator,
             asked: HashMap::new(),
-            serving: Serving::new(),
+            serving: Answering::new(&PAGES),
             checking: Checking::new(offload),
             refreshing: Vec::new(),
         })
@@ -288,10 +294,10 @@ impl Driver {
         let network = self.peers.network_of(&peer);
         let (now, exchanging) = (self.exchanging.now(), &mut self.exchanging);
         let costs_a_turn = matches!(request, Request::Compare(..) | Request::Have(..));
-        let has_room = exchanging.serving.begin(id, peer, network, now);
+        let has_room = exchanging.serving.begin(id, peer, network, Instant::now());
         if !has_room || (costs_a_turn && !exchanging.exchange.admits_turn(peer, now)) {
             exchanging.serving.end(&id);
-            let greediest = exchanging.serving.greediest(now).filter(|_| !has_room);
+            let greediest = exchanging.serving.greediest(Instant::now()).filter(|_| !has_room);
             // The peer may have left meanwhile.
             let _ = self.swarm.behaviour_mut().heads.send_response(channel, Answer::Busy);
             if let Some(greediest) = greediest {

@@ -56,7 +56,6 @@ mod records;
 mod refusals;
 mod routing;
 mod serve;
-mod serving;
 mod snapshot;
 pub mod streams;
 pub mod transport;

@@ -24,9 +24,9 @@ use libp2p::{
 
 use super::diversity::Network;
 use crate::limits::{
-    DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_PROVIDER_MAX, DHT_PROVIDED_KEYS_MAX,
-    DHT_PROVIDERS_PER_KEY_MAX, DHT_RECORDS_MAX, DHT_RECORDS_PER_NETWORK_MAX, DHT_RECORDS_PER_PEER_MAX,
-    HEAD_BYTES_MAX,
+    DHT_ADDRESSES_PER_PROVIDER_MAX, DHT_KEYS_PER_NETWORK_MAX, DHT_KEYS_PER_PROVIDER_MAX,
+    DHT_PROVIDED_KEYS_MAX, DHT_PROVIDERS_PER_KEY_MAX, DHT_PROVIDERS_PER_NETWORK_MAX, DHT_RECORDS_MAX,
+    DHT_RECORDS_PER_NETWORK_MAX, DHT_RECORDS_PER_PEER_MAX, HEAD_BYTES_MAX,
 };
 
 /// How long a value record is kept that nobody brings again.
@@ -43,6 +43,10 @@ pub(super) struct Records {
     brought: BTreeMap<Bringer, BTreeSet<(KBucketDistance, Vec<u8>)>>,
     providers: Nearest<Vec<ProviderRecord>>,
     keys_of_provider: BTreeMap<PeerId, BTreeSet<Vec<u8>>>,
+    /// The public network of each provider that has a record, as it was when its first one came.
+    network_of: BTreeMap<PeerId, Network>,
+    /// Provider records of the peers of each public network.
+    of_network: BTreeMap<Network, usize>,
     provided: BTreeMap<Vec<u8>, ProviderRecord>,
 }
 
@@ -84,6 +88,8 @@ impl Records {
             brought: BTreeMap::new(),
             providers: Nearest::new(local, DHT_PROVIDED_KEYS_MAX),
             keys_of_provider: BTreeMap::new(),
+            network_of: BTreeMap::new(),
+            of_network: BTreeMap::new(),
             provided: BTreeMap::new(),
         }
     }
@@ -223,12 +229,53 @@ impl Records {
     }
 
     fn forget_provider(&mut self, key: &[u8], provider: &PeerId) {
-        if let Some(keys) = self.keys_of_provider.get_mut(provider) {
-            keys.remove(key);
-            if keys.is_empty() {
-                self.keys_of_provider.remove(provider);
+        let Some(keys) = self.keys_of_provider.get_mut(provider) else { return };
+        let was_there = keys.remove(key);
+        let network = self.network_of.get(provider).copied();
+        if keys.is_empty() {
+            self.keys_of_provider.remove(provider);
+            self.network_of.remove(provider);
+        }
+        if let Some(network) = network.filter(|_| was_there) {
+            let left = self.of_network.remove(&network).unwrap_or(0).saturating_sub(1);
+            if left > 0 {
+                self.of_network.insert(network, left);
             }
         }
+    }
+
+    /// Keeps a provider record of a peer that is reached in this network.
+    ///
+    /// # Errors
+    /// Where there is no room for it, or the peers of its network have as many as they may, of all keys or of this one.
+    pub(super) fn add_provider_from(
+        &mut self,
+        network: Option<Network>,
+        record: ProviderRecord,
+    ) -> Result<()> {
+        let (provider, key) = (record.provider, record.key.to_vec());
+        let has_it =
+            |records: &Self| records.keys_of_provider.get(&provider).is_some_and(|keys| keys.contains(&key));
+        if has_it(self) {
+            return self.add_provider(record);
+        }
+        // Those that are dead do not count.
+        self.drop_lapsed(&key, clock());
+        let network = self.network_of.get(&provider).copied().or(network);
+        if let Some(network) = network {
+            let held = self.providers.get(&key).into_iter().flatten();
+            let of_key = held.filter(|held| self.network_of.get(&held.provider) == Some(&network)).count();
+            let of_all = self.of_network.get(&network).copied().unwrap_or(0);
+            if of_key >= DHT_PROVIDERS_PER_NETWORK_MAX || of_all >= DHT_KEYS_PER_NETWORK_MAX {
+                return Err(Error::MaxProvidedKeys);
+            }
+        }
+        self.add_provider(record)?;
+        if let Some(network) = network.filter(|_| has_it(self)) {
+            self.network_of.insert(provider, network);
+            *self.of_network.entry(network).or_default() += 1;
+        }
+        Ok(())
     }
 }
 
@@ -522,6 +569,47 @@ mod tests {
         records.add_provider(provider(DHT_KEYS_PER_PROVIDER_MAX, PeerId::random())).unwrap();
         records.remove_provider(&provider(0, flooder).key, &flooder);
         assert!(records.add_provider(provider(DHT_KEYS_PER_PROVIDER_MAX, flooder)).is_ok());
+    }
+
+    #[test]
+    fn the_peers_of_one_network_leave_room_for_others_of_each_key_and_of_all() {
+        let (mut records, here) = (Records::new(PeerId::random()), Some([1; 7]));
+        let provider = |n: usize, provider| ProviderRecord {
+            key: RecordKey::new(&n.to_be_bytes()),
+            provider,
+            expires: None,
+            addresses: Vec::new(),
+        };
+        let ground: Vec<PeerId> = (0..100).map(|_| PeerId::random()).collect();
+        let kept = ground.iter().filter(|id| records.add_provider_from(here, provider(0, **id)).is_ok());
+        let kept: Vec<PeerId> = kept.copied().collect();
+        assert_eq!(kept.len(), DHT_PROVIDERS_PER_NETWORK_MAX);
+        assert!(records.add_provider_from(here, provider(0, kept[0])).is_ok(), "a renewal is no new record");
+        for network in [Some([2; 7]), None] {
+            records.add_provider_from(network, provider(0, PeerId::random())).unwrap();
+        }
+        // What goes makes room, and is counted once.
+        records.remove_provider(&provider(0, kept[0]).key, &kept[0]);
+        records.remove_provider(&provider(0, kept[0]).key, &kept[0]);
+        assert!(records.add_provider_from(here, provider(0, ground[99])).is_ok());
+        assert!(records.add_provider_from(here, provider(0, PeerId::random())).is_err());
+        // Of all keys together, with as many ids as it takes.
+        let (mut taken, mut n) = (DHT_PROVIDERS_PER_NETWORK_MAX, 1);
+        for id in &ground {
+            for _ in 0..DHT_KEYS_PER_PROVIDER_MAX / 16 {
+                taken += usize::from(records.add_provider_from(here, provider(n, *id)).is_ok());
+                n += 1;
+            }
+        }
+        assert_eq!(
+            (taken, records.of_network[&[1; 7]]),
+            (DHT_KEYS_PER_NETWORK_MAX, DHT_KEYS_PER_NETWORK_MAX)
+        );
+        assert!(records.add_provider_from(Some([2; 7]), provider(n, PeerId::random())).is_ok());
+        for id in &ground {
+            records.remove_provider_everywhere(id);
+        }
+        assert!(!records.of_network.contains_key(&[1; 7]) && records.network_of.len() == 2);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::{
     Mapping, Verdict,
+    answering::PAGES,
     driver::{Driver, PENDING_MAX},
     gossip::subscribers,
-    serving::PAGES_SERVED_AT_ONCE_MAX,
 };
 use crate::{
     heads::exchange::Outcome,
@@ -97,7 +97,7 @@ impl Load {
             queries: PENDING_MAX,
             fetches: PENDING_MAX + LOGS_ASKED_MAX,
             serving: FETCH_SERVED_AT_ONCE_MAX,
-            pages: PAGES_SERVED_AT_ONCE_MAX,
+            pages: PAGES.at_once,
             inbox: 2 * HEADS_QUEUED_MAX,
         }
     }

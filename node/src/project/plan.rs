@@ -362,7 +362,8 @@ fn itself() -> PackageId {
     PackageId { publisher: PublisherId::from_bytes([0; 32]), name: "project".parse().expect("it is a name") }
 }
 
-/// Why there are no versions that go together: each package about which others disagree, and who asks for what.
+/// Why there are no versions that go together: each package about which others disagree, who asks for what, and how each
+/// of those came into the project.
 pub fn explain(problems: &[Problem], wishes: &Wishes) -> String {
     let mut text = Vec::new();
     for problem in problems {
@@ -393,6 +394,14 @@ pub fn explain(problems: &[Problem], wishes: &Wishes) -> String {
                 (package, Some(version)) => format!("{package}@{version}"),
             };
             text.push(format!("    {:<width$}  by {by}", wanted.range));
+            if wanted.by.1.is_none() {
+                continue;
+            }
+            // How the dependent comes into the project, as cargo says it.
+            for (package, version) in &wanted.needed_by {
+                text.push(format!("    {:<width$}    needed by {package}@{version}", ""));
+            }
+            text.push(format!("    {:<width$}    needed by this project", ""));
         }
         if wanted.len() > LISTED_MAX {
             text.push(format!("    and {} more", wanted.len() - LISTED_MAX));

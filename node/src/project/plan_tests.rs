@@ -262,24 +262,25 @@ fn a_project_of_two_thousand_packages_is_planned_and_a_new_one_is_all_that_is_as
 
 #[test]
 fn a_conflict_says_who_asks_for_what() {
-    let (a, b, shared) = (id(1), id(2), id(3));
+    let (a, b, shared, top) = (id(1), id(2), id(3), id(4));
     let one = |needs: Ranges| BTreeMap::from([(Version::new(1, 0, 0), (false, needs))]);
     let mut world = World::from([
         (a.clone(), one(Ranges::from([(shared.clone(), "^1".parse().unwrap())]))),
         (b.clone(), one(Ranges::from([(shared.clone(), "^2".parse().unwrap())]))),
+        (top.clone(), one(Ranges::from([(b.clone(), VersionReq::STAR)]))),
     ]);
     let versions = [("1.0.0", false), ("2.0.0", false), ("3.0.0", true)];
     let versions = versions.map(|(version, yanked)| (version.parse().unwrap(), (yanked, Ranges::new())));
     world.insert(shared.clone(), versions.into());
-    let asked: Ranges = [&a, &b].map(|id| (id.clone(), VersionReq::STAR)).into();
+    let asked: Ranges = [&a, &top].map(|id| (id.clone(), VersionReq::STAR)).into();
     let wishes = wishes(&asked, Lock::default(), Free::Nothing);
     let (planned, _) = plan(wishes.clone(), &world);
     let Err(Unplanned::Impossible(problems)) = planned else { panic!("{planned:?}") };
     let told = explain(&problems, &wishes);
     for part in [
         &format!("no version of {shared}"),
-        &format!("^1  by {a}@1.0.0"),
-        &format!("^2  by {b}@1.0.0"),
+        &format!("^1  by {a}@1.0.0\n          needed by this project\n"),
+        &format!("^2  by {b}@1.0.0\n          needed by {top}@1.0.0\n          needed by this project\n"),
         "3.0.0 (yanked), 2.0.0, 1.0.0",
     ] {
         assert!(told.contains(part), "{part:?} is not in:\n{told}");

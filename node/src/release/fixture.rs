@@ -59,6 +59,7 @@ pub(crate) fn labels() -> Labels {
         tags: vec!["small".to_owned()],
         categories: vec!["tests".to_owned()],
         preflight_skipped: false,
+        secrets_allowed: false,
     }
 }
 

@@ -74,6 +74,9 @@ pub struct Head {
     pub categories: Vec<String>,
     /// Whether the checks before publishing were skipped.
     pub preflight_skipped: bool,
+    /// Whether files were published that look as if they held secrets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub secrets_allowed: bool,
     /// When the newest log entry was made, as its maker says.
     pub released_at: Timestamp,
 }
@@ -91,6 +94,8 @@ pub struct Labels {
     pub categories: Vec<String>,
     /// Whether the checks before publishing were skipped.
     pub preflight_skipped: bool,
+    /// Whether files were published that look as if they held secrets.
+    pub secrets_allowed: bool,
 }
 
 /// The key of a package's head in the DHT: SHA-256 of `"ggen/head/v1" ‖ publisher (32 bytes) ‖ "/" ‖ name`.
@@ -116,7 +121,7 @@ impl Head {
         if log.package().publisher != publisher.id() {
             return Err(Error::Anchor { why: "the log is of another publisher" });
         }
-        let Labels { description, license, tags, categories, preflight_skipped } = labels;
+        let Labels { description, license, tags, categories, preflight_skipped, secrets_allowed } = labels;
         Ok(Self {
             version: VERSION,
             publisher: publisher.id(),
@@ -135,6 +140,7 @@ impl Head {
             tags,
             categories,
             preflight_skipped,
+            secrets_allowed,
             released_at: newest.entry().created,
         })
     }

@@ -294,9 +294,10 @@ proptest::proptest! {
         tags in proptest::collection::vec("[a-z]{1,32}", 0..=LABELS_MAX),
         categories in proptest::collection::vec("[a-z]{32}", 0..=LABELS_MAX),
         license in proptest::option::of("[A-Z]{1,256}"),
-        preflight_skipped: bool,
+        (preflight_skipped, secrets_allowed) in proptest::prelude::any::<(bool, bool)>(),
     ) {
-        let head = Head { description, tags, categories, license, preflight_skipped, ..largest() };
+        let flags = Head { preflight_skipped, secrets_allowed, ..largest() };
+        let head = Head { description, tags, categories, license, ..flags };
         let signed = head.sign(&publisher(1)).unwrap();
         proptest::prop_assert_eq!(signed.head(), &head);
     }

@@ -342,7 +342,7 @@ impl Batch {
         };
         let appended = match &mut self.writer {
             Some(writer) => writer.append(block),
-            None => segment::Writer::create(&disk.blocks, disk.next_segment())
+            None => segment::Writer::create(&disk.blocks, disk.next_segment(), disk.sharing.is_on())
                 .and_then(|writer| self.writer.insert(writer).append(block)),
         };
         self.failed = appended.is_err();
@@ -423,6 +423,14 @@ fn find(connection: &Connection, id: &ContentId) -> Result<Option<(Found, Option
         _ => Found::Damaged,
     };
     Ok(Some((found, crc)))
+}
+
+/// The segment that a block is in, and its place and bytes there; none for one that is a row, or that is not held.
+pub(super) fn place_of(connection: &Connection, id: &ContentId) -> Result<Option<(u64, u64, u64)>, Error> {
+    Ok(match find(connection, id)? {
+        Some((Found::Segment { number, place, size }, _)) => Some((number, place, size as u64)),
+        _ => None,
+    })
 }
 
 /// Whether the index has a block, inside a transaction of the caller's.

@@ -1,4 +1,4 @@
-//! The database file: how it is made, checked, opened and brought to the current version.
+//! The database file: how it is made, checked and opened.
 //!
 //! A new database is made whole under another name and renamed into place, so that an empty or half-made one is always
 //! damage and never an interrupted first start.
@@ -21,8 +21,8 @@ pub(super) const NAME: &str = "store.db";
 const SUSPECT: &str = "store.db.suspect";
 /// Marks a database as ours: "ggen" as a number.
 const APPLICATION_ID: i32 = 0x6767_656e;
-/// The version of the schema that this program makes.
-pub(super) const VERSION: u32 = 1;
+/// The version of the schema, the only one that this program uses. Another schema has another version.
+pub(super) const VERSION: u32 = 2;
 /// The store's own part of that schema; the [`Tables`] of the rooms above come after it.
 const OWN: [&str; 2] = [super::SCHEMA, super::holdings::SCHEMA];
 /// A version above this is not from the future but damage.
@@ -51,7 +51,7 @@ pub(super) fn open(
     }
     recovery::finish(folder, now)?;
     let suspected = folder.join(SUSPECT);
-    let damage = match open_sound(folder, &path, tables, notes) {
+    let damage = match open_sound(folder, &path, notes) {
         Ok(_) if suspected.try_exists()? => Some("it was found damaged while it was in use".to_owned()),
         Err(Error::Damaged { source, .. }) => Some(source.to_string()),
         Err(Error::Io { source, .. }) if is_missing(&*source) => None,
@@ -63,7 +63,7 @@ pub(super) fn open(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    open_sound(folder, &path, tables, notes)
+    open_sound(folder, &path, notes)
 }
 
 /// Notes that the database turned out to be damaged in a place that the check at the start does not reach, such as an
@@ -75,12 +75,7 @@ pub(super) fn suspect(folder: &Path) {
 }
 
 /// Opens a database that nothing is wrong with: [`Error::Damaged`] where that cannot be said.
-fn open_sound(
-    folder: &Path,
-    path: &Path,
-    tables: &Tables,
-    notes: &mut Vec<Note>,
-) -> Result<(Connection, u64), Error> {
+fn open_sound(folder: &Path, path: &Path, notes: &mut Vec<Note>) -> Result<(Connection, u64), Error> {
     check_header(path)?;
     let mut writer = connect(path)?;
     let found: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -88,7 +83,6 @@ fn open_sound(
         return Err(Error::damaged(found));
     }
     check_version(user_version(&writer)?)?;
-    migrate(&mut writer, tables)?;
     let next = sweep(&mut writer, &folder.join(super::BLOCKS_FOLDER), notes)?;
     Ok((writer, next))
 }
@@ -122,18 +116,8 @@ pub(super) fn open_for_reading(folder: &Path) -> Result<Connection, Error> {
         }
         Err(error) => return Err(error),
     };
-    check_readable(found)?;
-    Ok(reader)
-}
-
-fn check_readable(found: u32) -> Result<(), Error> {
     check_version(found)?;
-    if found < VERSION {
-        return Err(Error::damaged(format!(
-            "it is of version {found}: a node that starts brings it up to date"
-        )));
-    }
-    Ok(())
+    Ok(reader)
 }
 
 fn immutable(path: &Path) -> Result<Connection, Error> {
@@ -152,7 +136,7 @@ fn immutable(path: &Path) -> Result<Connection, Error> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let reader = Connection::open_with_flags(uri, flags)?;
     common_settings(&reader)?;
-    check_readable(user_version(&reader)?)?;
+    check_version(user_version(&reader)?)?;
     Ok(reader)
 }
 
@@ -161,7 +145,9 @@ pub(super) fn in_memory(tables: &Tables) -> Result<Connection, Error> {
     let mut connection = Connection::open_in_memory()?;
     common_settings(&connection)?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    migrate(&mut connection, tables)?;
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    make_tables(&transaction, tables)?;
+    transaction.commit()?;
     Ok(connection)
 }
 
@@ -180,7 +166,7 @@ pub(super) fn create(
     connection.pragma_update(None, "foreign_keys", false)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    migrate_within(&transaction, tables)?;
+    make_tables(&transaction, tables)?;
     fill(&transaction)?;
     transaction.commit()?;
     connection.close().map_err(|(_, error)| error)?;
@@ -224,6 +210,7 @@ fn check_version(found: u32) -> Result<(), Error> {
         0 => Err(Error::damaged("it has no version")),
         _ if found > VERSION_PLAUSIBLE_MAX => Err(Error::damaged(format!("it claims to be version {found}"))),
         _ if found > VERSION => Err(Error::TooNew { folder: PathBuf::new(), found, known: VERSION }),
+        _ if found < VERSION => Err(Error::TooOld { folder: PathBuf::new(), found, known: VERSION }),
         _ => Ok(()),
     }
 }
@@ -253,16 +240,7 @@ fn common_settings(connection: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
-fn migrate(connection: &mut Connection, tables: &Tables) -> Result<(), Error> {
-    if user_version(connection)? == VERSION {
-        return Ok(());
-    }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    migrate_within(&transaction, tables)?;
-    Ok(transaction.commit()?)
-}
-
-fn migrate_within(transaction: &Transaction<'_>, tables: &Tables) -> Result<(), Error> {
+fn make_tables(transaction: &Transaction<'_>, tables: &Tables) -> Result<(), Error> {
     for text in OWN.iter().chain(tables.schema) {
         transaction.execute_batch(text)?;
     }

@@ -55,6 +55,16 @@ pub enum Error {
         /// The newest version that this program knows.
         known: u32,
     },
+    /// The database was written by an older version of this program, and was left as it is.
+    #[error("the database in {} has version {found}, and this program uses version {known}", Shown(folder))]
+    TooOld {
+        /// The state folder.
+        folder: PathBuf,
+        /// The version of the database.
+        found: u32,
+        /// The version that this program uses.
+        known: u32,
+    },
     /// Another process, or another part of this one, uses the folder.
     #[error("already running ({}, socket {})", Process(*pid), socket.display())]
     AlreadyRunning {
@@ -165,6 +175,7 @@ impl Error {
             Self::ReadOnly { .. } => Code::ReadOnly,
             Self::Damaged { .. } => Code::StoreDamaged,
             Self::TooNew { .. } => Code::StoreTooNew,
+            Self::TooOld { .. } => Code::StoreTooOld,
             Self::AlreadyRunning { .. } => Code::AlreadyRunning,
             Self::NotAFile { .. } | Self::Io { .. } | Self::Stopped { .. } => Code::Io,
             Self::Busy { .. } | Self::Vanished { .. } => Code::Busy,
@@ -181,7 +192,7 @@ impl Error {
         match self {
             Self::DiskFull { folder, .. } => format!(
                 "Make room on the disk of {0} (`df -h {0}` shows it), then try again. What was stored before is \
-                 intact and still served.",
+                 intact.",
                 Shown(folder)
             ),
             Self::ReadOnly { folder, .. } => format!(
@@ -196,6 +207,11 @@ impl Error {
             ),
             Self::TooNew { folder, .. } => format!(
                 "Use the newer program, or set GGEN_HOME to another folder than {}. Nothing in it was changed.",
+                Shown(folder)
+            ),
+            Self::TooOld { folder, .. } => format!(
+                "Use the program that wrote it, or set GGEN_HOME to another folder than {0}. Nothing in it was changed. To go on with \
+                 its keys, copy {0}/keys into the new folder, and publish and install again.",
                 Shown(folder)
             ),
             Self::AlreadyRunning { folder, .. } => format!(
@@ -239,6 +255,7 @@ impl Error {
             | Self::ReadOnly { folder, .. }
             | Self::Damaged { folder, .. }
             | Self::TooNew { folder, .. }
+            | Self::TooOld { folder, .. }
             | Self::Io { folder, .. }
             | Self::Stopped { folder }
             | Self::Busy { folder, .. }

@@ -42,6 +42,7 @@ mod note;
 mod recovery;
 mod room;
 mod segment;
+mod share;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -49,7 +50,9 @@ mod tests;
 pub use audit::Audited;
 pub use blocks::{Batch, Stats};
 pub use error::Error;
-pub use holdings::{entries, heads, installed, kept, meta, outbox, packages, partial, pins, published};
+pub use holdings::{
+    changes, entries, heads, installed, kept, meta, outbox, packages, partial, pins, published,
+};
 pub use lock::HomeLock;
 pub use note::Note;
 pub use recovery::{PENDING as RECOVERY_PENDING, PENDING_DAMAGED as RECOVERY_PENDING_DAMAGED};
@@ -122,6 +125,7 @@ struct Disk {
     blocks: PathBuf,
     next_segment: AtomicU64,
     open_segments: Mutex<blocks::OpenSegments>,
+    sharing: share::Sharing,
     /// None where it is only read.
     lock: Option<lock::LockFile>,
 }
@@ -148,7 +152,7 @@ impl Store {
     /// segment files and from those rows that can still be read. What was found is in the notes.
     ///
     /// # Errors
-    /// [`Error::TooNew`] for the database of a newer program, which is left as it is; [`Error::AlreadyRunning`] where the
+    /// [`Error::TooNew`] and [`Error::TooOld`] for the database of another version, which is left as it is; [`Error::AlreadyRunning`] where the
     /// store is open already; [`Error::NotAFile`] for a link in place of a file; otherwise whatever kept the folder from
     /// being used. Nothing is lost by any of them.
     pub fn open_with(folder: &Path, tables: &Tables, now: Timestamp) -> Result<(Self, Vec<Note>), Error> {
@@ -170,6 +174,7 @@ impl Store {
             .collect::<Result<_, Error>>()?;
         let place = Place::Disk(Disk {
             folder: folder.to_owned(),
+            sharing: share::Sharing::within(&blocks),
             blocks,
             next_segment: AtomicU64::new(next),
             open_segments: Mutex::default(),
@@ -182,8 +187,8 @@ impl Store {
     /// folder without a store yields an empty one.
     ///
     /// # Errors
-    /// [`Error::TooNew`] for the database of a newer program; [`Error::Damaged`] for one that the next start of a node will mend
-    /// or bring to this version; otherwise whatever keeps it from being read.
+    /// [`Error::TooNew`] and [`Error::TooOld`] for the database of another version; [`Error::Damaged`] for one that the next start of a
+    /// node will mend; otherwise whatever keeps it from being read.
     pub fn open_for_reading_with(folder: &Path, tables: &Tables) -> Result<Self, Error> {
         Self::open_folder_for_reading(folder, tables).map_err(|error| error.within(folder))
     }
@@ -197,6 +202,7 @@ impl Store {
         let place = Place::Disk(Disk {
             folder: folder.to_owned(),
             blocks: folder.join(BLOCKS_FOLDER),
+            sharing: share::Sharing::none(),
             next_segment: AtomicU64::new(0),
             open_segments: Mutex::default(),
             lock: None,

@@ -14,12 +14,14 @@
 //! | 4 | the first bytes of the SHA-256 of the 44 above |
 //! | length | the block |
 //!
+//! Where the file system can share, zeros go before the header of a larger block, so that the block begins with a page (`share.rs`).
+//!
 //! This module knows files and nothing of the database. It trusts no byte that it reads: a block is one only when its
 //! bytes hash to its id.
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, Read, Write},
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -29,7 +31,7 @@ use sha2::{Digest, Sha256};
 use super::Error;
 use crate::{
     content::{Block, Codec, ContentId},
-    limits::BLOCK_BYTES_MAX,
+    limits::{BLOCK_BYTES_MAX, SHARED_BYTES_MIN, SHARED_PAGE_BYTES},
 };
 
 const MAGIC: [u8; 4] = *b"ggb\x01";
@@ -109,6 +111,8 @@ fn parse_header(header: &[u8; HEADER_BYTES as usize]) -> Option<(ContentId, usiz
 pub(super) struct Writer {
     number: u64,
     bytes: u64,
+    /// Whether larger blocks begin with a page.
+    is_aligned: bool,
     temporary: PathBuf,
     target: PathBuf,
     file: BufWriter<File>,
@@ -116,13 +120,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Begins segment `number` in `folder`.
-    pub(super) fn create(folder: &Path, number: u64) -> io::Result<Self> {
+    /// Begins segment `number` in `folder`; `is_aligned` has larger blocks begin with a page.
+    pub(super) fn create(folder: &Path, number: u64, is_aligned: bool) -> io::Result<Self> {
         let temporary = temporary_path(folder, number);
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
         Ok(Self {
             number,
             bytes: 0,
+            is_aligned,
             temporary,
             target: path(folder, number),
             file: BufWriter::with_capacity(WRITE_BYTES, file),
@@ -141,6 +146,12 @@ impl Writer {
 
     /// Appends a block and returns where its bytes begin.
     pub(super) fn append(&mut self, block: &Block) -> io::Result<u64> {
+        if self.is_aligned && block.bytes().len() >= SHARED_BYTES_MIN {
+            let begin = self.bytes + HEADER_BYTES;
+            let zeros = begin.next_multiple_of(SHARED_PAGE_BYTES as u64) - begin;
+            io::copy(&mut io::repeat(0).take(zeros), &mut self.file)?;
+            self.bytes += zeros;
+        }
         self.file.write_all(&header(block))?;
         self.file.write_all(block.bytes())?;
         let place = self.bytes + HEADER_BYTES;

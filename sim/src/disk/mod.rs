@@ -129,6 +129,8 @@ impl Disk {
         // A user's folders are there for long.
         fs::File::open(top)?.sync_all()?;
         let (store, notes) = Store::open(&top.join(STATE), now)?;
+        // What the kernel shared would pass the drive by.
+        store.keep_apart();
         self.store.replace(Some(store));
         // The disk's own name is another in each run.
         let told = |note: &Note| note.to_string().replace(&*top.to_string_lossy(), "the disk");

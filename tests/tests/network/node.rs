@@ -259,6 +259,7 @@ pub(crate) fn draft(publisher: &Publisher, name: &str, versions: &[&str], releas
         tags: vec!["raw".to_owned()],
         categories: Vec::new(),
         preflight_skipped: false,
+        secrets_allowed: false,
     };
     let head = Head::of(&log(publisher, name, versions), labels, publisher).unwrap();
     Head { released_at, ..head }

@@ -90,6 +90,7 @@ async fn a_manifest_that_unfolds_without_end_is_refused_at_its_first_block() {
         tags: Vec::new(),
         categories: Vec::new(),
         preflight_skipped: false,
+        secrets_allowed: false,
     };
     let head = Head::of(&log, labels, &publisher).unwrap().sign(&publisher).unwrap();
     let page = Page { epoch: 1, next: 1, done: true, heads: vec![ByteBuf::from(head.bytes().to_vec())] };

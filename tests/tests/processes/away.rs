@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     tree,
-    world::{Home, LOOPBACK, Node, eventually, ggen, skipped, texts},
+    world::{Home, LOOPBACK, Node, eventually, ggen, run, skipped, texts},
 };
 
 /// How far the clocks are put forward.
@@ -79,6 +79,16 @@ fn a_newcomer_installs_what_an_author_published_who_was_last_seen_a_year_ago_and
         assert_eq!(error["code"], "E_STALE", "{error}");
         assert!(!Path::new(&target).exists());
     }
+    // A project is told of it when it takes the package, and not again once it is locked.
+    let project = newcomer.path("project");
+    std::fs::create_dir(&project).unwrap();
+    std::fs::write(project.join("gpack.toml"), "# A project\n").unwrap();
+    let in_project = |arguments: &[&str]| {
+        let mut command = newcomer.command(&[arguments, &["--format", "json"]].concat());
+        command.current_dir(&project);
+        texts(&run(command).exits(0).json()["warnings"]).iter().any(|it| it.contains("not confirmed since"))
+    };
+    assert!(in_project(&["add", "sailing-weather"]) && !in_project(&["install"]));
     newcomer.run(&["install", "sailing-weather", "--to", &newcomer.text("strict"), "--strict"]).exits(10);
     assert!(newcomer.path("strict").exists(), "it is installed all the same");
 }

@@ -265,6 +265,43 @@ fn an_empty_database_starts_anew_and_keeps_the_keys() {
     assert_ne!(answer.code, 0, "a link is not followed: {answer:#?}");
 }
 
+#[test]
+fn a_state_folder_of_another_version_is_refused_and_left_as_it_is() {
+    let (home, ..) = used();
+    let database = home.state().join("store.db");
+    let ours = fs::read(&database).unwrap();
+    // Where the version of its tables is in a database file.
+    let version = u32::from_be_bytes(ours[60..64].try_into().unwrap());
+    for (other, code) in [(version - 1, "E_STORE_TOO_OLD"), (version + 1, "E_STORE_TOO_NEW")] {
+        let mut bytes = ours.clone();
+        bytes[60..64].copy_from_slice(&other.to_be_bytes());
+        fs::write(&database, &bytes).unwrap();
+        for verb in [&["start", "--daemon", "--listen", LOOPBACK][..], &["list"], &["gc"]] {
+            let error = home.error(1, verb);
+            assert_eq!(error["code"], code, "{error}");
+            assert!(text(&error["message"]).contains(&format!("has version {other}")), "{error}");
+            assert!(text(&error["hint"]).contains("GGEN_HOME"), "{error}");
+        }
+        assert_eq!(fs::read(&database).unwrap(), bytes);
+    }
+    fs::write(&database, &ours).unwrap();
+    home.run(&["start", "--daemon", "--listen", LOOPBACK]).exits(0);
+    home.run(&["stop"]).exits(0);
+}
+
+#[test]
+fn a_disk_that_is_full_at_the_start_is_told_without_a_word_of_what_does_not_run() {
+    let home = Home::new();
+    let Some(_disk) = Disk::mount(home.state().to_owned(), 1) else {
+        skipped("no file system can be mounted here, so no disk can be full");
+        return;
+    };
+    fs::write(home.state().join("filler"), vec![0; (1 << 20) - (64 << 10)]).unwrap();
+    let error = home.error(1, &["start", "--daemon", "--listen", LOOPBACK]);
+    assert_eq!(error["code"], "E_DISK_FULL", "{error}");
+    assert!(!text(&error["hint"]).contains("served"), "{error}");
+}
+
 /// A small file system of its own; unmounted when dropped.
 pub(crate) struct Disk(PathBuf);
 

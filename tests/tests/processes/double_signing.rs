@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     tree,
-    world::{Home, Node, eventually, text, texts},
+    world::{Home, Node, eventually, run, text, texts},
 };
 
 const SOON: Duration = Duration::from_secs(40);
@@ -89,6 +89,22 @@ fn one_key_on_two_machines_freezes_a_package_and_its_owner_mends_it() {
         let error = third.error(6, &["install", version, "--to", &third.text("contested")]);
         assert_eq!(error["code"], "E_EQUIVOCATION", "{error}");
     }
+    // A project gets what is from before, is told, and gets nothing else.
+    let project = third.path("project");
+    fs::create_dir(&project).unwrap();
+    fs::write(project.join("gpack.toml"), "# A project\n").unwrap();
+    let in_project = |arguments: &[&str]| {
+        let mut command = third.command(&[arguments, &["--format", "json"]].concat());
+        command.current_dir(&project);
+        run(command).calmly()
+    };
+    let added = in_project(&["add", "pack"]).exits(0).json();
+    assert!(texts(&added["warnings"]).iter().any(|it| it.contains("frozen")), "{added}");
+    tree::assert_same(&laptop.path("package-1.0.0"), &project.join("gpacks/pack"));
+    let lock = fs::read_to_string(project.join("gpack.lock")).unwrap();
+    assert_ne!(in_project(&["add", "pack@^2"]).code, 0);
+    assert_eq!(in_project(&["update"]).exits(0).json()["changes"], serde_json::json!([]));
+    assert_eq!(fs::read_to_string(project.join("gpack.lock")).unwrap(), lock);
     let info = third.json(&["info", "pack"]);
     assert_eq!(
         (&info["version"], info["versions"].as_array().unwrap().len()),

@@ -158,6 +158,13 @@ fn a_folder_that_was_deleted_by_hand_is_told_as_gone_until_it_is_forgotten() {
     node.run(&["verify"]).exits(6).says("changed: stays");
     node.run(&["remove", "one", "--force"]).exits(0);
     node.run(&["verify"]).exits(4).says("Nothing is installed here");
+    // What frees the disk forgets it too, and says so.
+    node.json(&["install", "one", "--to", &out]);
+    assert_eq!(node.json(&["gc", "--dry-run"])["forgotten"], serde_json::json!([]));
+    fs::remove_dir_all(node.path("out")).unwrap();
+    assert_eq!(node.json(&["gc", "--dry-run"])["forgotten"], serde_json::json!([out]));
+    node.run(&["gc"]).exits(0).says("that were deleted, and are forgotten now").says(&out);
+    node.run(&["verify"]).exits(4).says("Nothing is installed here");
 }
 
 #[test]

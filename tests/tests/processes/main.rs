@@ -41,6 +41,7 @@ mod secrets;
 mod service;
 mod settings;
 mod shapes;
+mod sharing;
 mod simulator;
 mod taking_back;
 mod tree;

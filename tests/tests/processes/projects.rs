@@ -124,6 +124,11 @@ fn five_packages_of_three_publishers_make_a_project_and_a_fifth_node_gets_the_sa
     assert!(gpack.contains("/app-kit\" = \"^1.0.0\""), "{gpack}");
     let old_lock = read(&here, "gpack.lock");
     assert_eq!(old_lock.matches("[[package]]").count(), 5);
+    // Another machine that chooses by itself writes the same bytes.
+    let same = project(third, "same");
+    fs::copy(here.join("gpack.toml"), same.join("gpack.toml")).unwrap();
+    json(third, &same, &["install"]);
+    assert_eq!(read(&same, "gpack.lock"), old_lock);
 
     // What is in place stays as it is, byte for byte.
     let again = json(reader, &here, &["install", "--locked"]);

@@ -44,6 +44,19 @@ fn tokens_and_passwords_are_refused_by_file_and_line_and_never_shown() {
     let queued = home.json(&["publish", &home.text("package"), "--allow-secrets"]);
     assert_eq!(queued["queued"], true);
     assert!(texts(&queued["warnings"]).iter().any(|it| it.contains("src/main.py:3")), "{queued}");
+    // What was passed over is said to others, and nothing else is.
+    let mut author = Node::start_in(home, &[]);
+    let reader = Node::start(&[&author]);
+    let found = reader.finds("leaky", "leaky", Duration::from_secs(40));
+    let notes = texts(&found["notes"]).join(" ");
+    assert!(notes.contains("look as if they held secrets") && !notes.contains("skipped"), "{found}");
+    let installed = reader.json(&["install", "leaky", "--to", &reader.text("out")]);
+    let warnings = texts(&installed["warnings"]).join(" ");
+    assert!(
+        warnings.contains("look as if they held secrets") && !warnings.contains("skipped"),
+        "{installed}"
+    );
+    author.stop();
 }
 
 #[test]

@@ -136,6 +136,51 @@ fn only_a_publisher_takes_back_and_only_what_is_there() {
 }
 
 #[test]
+fn what_is_taken_back_alone_waits_until_a_peer_can_be_asked() {
+    let mut author = Node::start(&[]);
+    let mut reader = Node::start(&[&author]);
+    author.knows(&[&reader]);
+    publish(&author, "taken", "1.0.0");
+    publish(&author, "taken", "1.1.0");
+    has_latest(&reader, "taken", "1.1.0");
+    reader.stop();
+    author.knows(&[]);
+    let queued = author.json(&["yank", "taken@1.1.0", "--reason", "loses data"]);
+    assert!(queued["queued"] == true && queued["unchanged"] == false, "{queued}");
+    author
+        .run(&["deprecate", "taken", "--message", "use mine"])
+        .exits(0)
+        .says("The deprecation of taken is queued");
+    let status = author.json(&["status"]);
+    assert_eq!(
+        (&status["changes"][0]["change"], &status["changes"][1]["change"]),
+        (&"yank".into(), &"deprecate".into())
+    );
+    assert!(
+        texts(&status["warnings"]).iter().any(|it| it.contains("2 changes wait in the outbox")),
+        "{status}"
+    );
+    // The opposite takes it out again; what is not there cannot wait.
+    let undone = author.json(&["deprecate", "taken", "--undo"]);
+    assert!(undone["queued"] == false && undone["unchanged"] == true, "{undone}");
+    author.error(4, &["yank", "taken@9.0.0"]);
+    assert_eq!(author.json(&["status"])["changes"].as_array().unwrap().len(), 1);
+    reader.start_again(&[&author]);
+    has_latest(&reader, "taken", "1.0.0");
+    eventually("nothing waits any more", Duration::from_secs(20), || {
+        author.json(&["status"])["changes"].as_array().unwrap().is_empty().then_some(())
+    });
+    reader.run(&["install", "taken@1.1.0", "--to", &reader.text("out")]).exits(0).says("loses data");
+
+    // While no node runs, too.
+    author.stop();
+    author.run(&["unyank", "taken@1.1.0"]).exits(0).says("is queued").says("start --daemon");
+    author.error(4, &["yank", "taken@9.0.0"]);
+    author.start_again(&[&reader]);
+    has_latest(&reader, "taken", "1.1.0");
+}
+
+#[test]
 fn two_machines_with_one_key_continue_each_others_log() {
     let laptop = Node::start(&[]);
     let other = crate::world::Home::new();

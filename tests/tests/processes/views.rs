@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     tree,
-    world::{Home, Node, eventually, text},
+    world::{Home, Node, closed_port, eventually, text},
 };
 
 /// How long something may take to be told.
@@ -129,6 +129,9 @@ fn a_banned_peer_stays_away_until_it_is_welcome_again() {
     let listed = reader.json(&["peer-ban"]);
     assert_eq!((&listed["total"], &listed["bans"][0]["peer_id"]), (&1.into(), &author.peer.clone().into()));
     reader.error(5, &["connect", &author.address, "--timeout", "5"]);
+    let nobody = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    let refused = reader.error(5, &["connect", &nobody]);
+    assert_eq!(text(&refused["message"]).matches(&nobody).count(), 1, "{refused}");
     reader.json(&["peer-unban", &author.peer]);
     reader.json(&["connect", &author.address]);
     reader.knows(&[&author]);

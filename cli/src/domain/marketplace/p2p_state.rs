@@ -26,8 +26,9 @@ use ggen_marketplace::{
     config::{self, Effective, Layers, Origin, P2PConfig, Partial, Unknown},
     control::{
         api::{
-            CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest, KeptList, Planned,
-            Progress, PublishRequest, Published, RemoveRequest, Removed, Stopping, Trust, TrustRequest,
+            AmendRequest, Amended, CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest,
+            KeptList, Planned, Progress, PublishRequest, Published, RemoveRequest, Removed, Stopping, Trust,
+            TrustRequest,
         },
         server::Server,
         service::{Cancel, Outcome, ProgressReceiver, ProgressSender},
@@ -505,6 +506,11 @@ fn is_alive(pid: u32) -> bool {
     }
     let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
     pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
+}
+
+/// Has a yank or a deprecation wait in the outbox while no node runs.
+pub(crate) async fn amend_offline(home: &Path, request: AmendRequest) -> Outcome<Amended> {
+    node::amend_offline(effective(home, &Flags::default())?.config, request).await
 }
 
 /// Takes a version out of the outbox while no node runs.

@@ -8,6 +8,7 @@ use semver::Version;
 use tokio::time::Instant;
 
 use super::{
+    changes,
     dependencies::log_here,
     failure::fail,
     history::{Standing, Thoroughness, append, held_log},
@@ -20,16 +21,16 @@ use crate::{
     identity::Publisher,
     package::{PackageId, PackageRef},
     release::{Kind, Log, VerifiedHead},
-    store::{self, Store, entries, heads, published},
+    store::{self, Store, heads, outbox, published},
     time::Timestamp,
 };
 
 /// How long telling others may take, unless more was asked for. The rest is told in the background.
-const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What became of a change.
 #[derive(Debug)]
-enum Done {
+pub(super) enum Done {
     /// It is signed and durable.
     Signed(Box<VerifiedHead>),
     /// It was so already.
@@ -43,10 +44,26 @@ impl Node {
         let kind = kind(&request, &reference)?;
         let turn = self.publishing.clone().lock_owned().await;
         let (publisher, package) = self.own_package(&reference).await?;
-        if let Standing::Unknown(why) = self.catch_up(&publisher, &package.name, Thoroughness::Brief).await? {
-            return Err(not_signed(why));
-        }
-        let now = self.time_to_sign()?;
+        let standing = self.catch_up(&publisher, &package.name, Thoroughness::Brief).await?;
+        let signable = match (standing, self.time_to_sign()) {
+            (Standing::Unknown(why), _) | (Standing::Known, Err(why)) => Err(why),
+            (Standing::Known, Ok(now)) => Ok(now),
+        };
+        let now = match self.unless_it_waits(&package, &reference, signable).await? {
+            Ok(now) => now,
+            Err(why) => {
+                let (of, since) = (package.clone(), self.now());
+                let queued = self
+                    .offload_store(move |store| {
+                        let queued = changes::queue(store, &publisher, &of, &kind, &why, since)?;
+                        Ok((queued, why))
+                    })
+                    .await?;
+                drop(turn);
+                self.outbox.notify_one();
+                return Ok(changes::answer(&request, &reference, &package, queued.0, &queued.1));
+            }
+        };
         let of = package.clone();
         let done = self.offload_store(move |store| {
             let _turn = turn;
@@ -97,47 +114,70 @@ impl Node {
         let keys = self.keys.clone();
         let publishers = self.offload.run(move || keys.all()).await;
         let publishers = publishers.ok_or_else(|| super::gone("the keys"))??;
-        let named: Vec<(Publisher, PackageId)> = publishers
-            .into_iter()
-            .filter(|publisher| reference.publisher.is_none_or(|named| publisher.id() == named))
-            .map(|publisher| {
-                let id = PackageId { publisher: publisher.id(), name: reference.name.clone() };
-                (publisher, id)
-            })
-            .collect();
+        let named = candidates(publishers, reference);
         let ids: Vec<PackageId> = named.iter().map(|(_, id)| id.clone()).collect();
         let known = self.with_store(move |store| {
             store.read(|conn| {
-                let is_known = |id: &PackageId| -> Result<bool, store::Error> {
-                    Ok(entries::last(conn, id)?.is_some() || catalog::seen(conn, id)?.is_some())
-                };
-                ids.iter().map(is_known).collect::<Result<Vec<bool>, _>>()
+                ids.iter().map(|id| changes::is_known(conn, id)).collect::<Result<Vec<bool>, _>>()
             })
         });
-        let mut found: Vec<_> = named.iter().zip(known.await?).filter(|(_, known)| *known).collect();
+        let known = known.await?;
+        let mut found: Vec<_> = named.iter().zip(known).filter(|(_, known)| *known).collect();
         if let ([], [only]) = (found.as_slice(), named.as_slice()) {
             // It may have been published on another machine only.
             self.head_of(&only.1).await.map_err(|failure| not_ours(reference, Some(failure)))?;
             found.push((only, true));
         }
-        match found.as_slice() {
-            [(one, _)] => Ok((*one).clone()),
-            [] => Err(not_ours(reference, None)),
-            several => {
-                let list: Vec<String> = several.iter().map(|((_, id), _)| format!("  {id}")).collect();
-                Err(Failure::new(
-                    Code::Ambiguous,
-                    format!(
-                        "{} of your publishers have a package \"{}\":\n{}",
-                        several.len(),
-                        reference.name,
-                        list.join("\n")
-                    ),
-                    "Name the one you mean by its full id: <publisher>/<name>",
-                ))
-            }
-        }
+        one_of(reference, found.into_iter().map(|(one, _)| one.clone()).collect())
     }
+
+    /// Why a change cannot be signed yet, where the version that it is about waits in the outbox itself.
+    async fn unless_it_waits(
+        &self,
+        package: &PackageId,
+        reference: &PackageRef,
+        signable: Result<Timestamp, Failure>,
+    ) -> Result<Result<Timestamp, Failure>, Failure> {
+        let Some(version) = reference.version.clone().filter(|_| signable.is_ok()) else {
+            return Ok(signable);
+        };
+        let package = package.clone();
+        let row =
+            self.with_store(move |store| store.read(|conn| outbox::get(conn, &package, &version))).await?;
+        Ok(if row.is_some() { Err(changes::waits_itself()) } else { signable })
+    }
+}
+
+/// The packages of a name that these publishers may have, of the one that is named where one is.
+pub(super) fn candidates(publishers: Vec<Publisher>, reference: &PackageRef) -> Vec<(Publisher, PackageId)> {
+    let is_meant = |publisher: &Publisher| reference.publisher.is_none_or(|named| publisher.id() == named);
+    let publishers = publishers.into_iter().filter(is_meant);
+    let with_id = publishers.map(|publisher| {
+        let id = PackageId { publisher: publisher.id(), name: reference.name.clone() };
+        (publisher, id)
+    });
+    with_id.collect()
+}
+
+/// The only one of several packages of ours that a reference may mean.
+pub(super) fn one_of(
+    reference: &PackageRef,
+    mut found: Vec<(Publisher, PackageId)>,
+) -> Result<(Publisher, PackageId), Failure> {
+    if found.len() > 1 {
+        let list: Vec<String> = found.iter().map(|(_, id)| format!("  {id}")).collect();
+        return Err(Failure::new(
+            Code::Ambiguous,
+            format!(
+                "{} of your publishers have a package \"{}\":\n{}",
+                found.len(),
+                reference.name,
+                list.join("\n")
+            ),
+            "Name the one you mean by its full id: <publisher>/<name>",
+        ));
+    }
+    found.pop().ok_or_else(|| not_ours(reference, None))
 }
 
 /// What the publisher of a version took back of it, as far as that is known here.
@@ -171,7 +211,7 @@ pub(super) fn taken_back(store: &Store, id: &str) -> Result<TakenBack, store::Er
 }
 
 /// The entry that a request asks for.
-fn kind(request: &AmendRequest, reference: &PackageRef) -> Result<Kind, Failure> {
+pub(super) fn kind(request: &AmendRequest, reference: &PackageRef) -> Result<Kind, Failure> {
     let usage = |message: &str, hint: &str| Failure::new(Code::Usage, message, hint);
     let message = request.message.clone();
     match (request.change, &reference.version) {
@@ -197,7 +237,7 @@ fn kind(request: &AmendRequest, reference: &PackageRef) -> Result<Kind, Failure>
 ///
 /// # Errors
 /// Where the version was never released.
-fn is_so(log: &Log, kind: &Kind) -> Result<bool, Failure> {
+pub(super) fn is_so(log: &Log, kind: &Kind) -> Result<bool, Failure> {
     let yanked = |version: &Version| match log.versions().get(version) {
         Some(state) => Ok(state.yanked.as_deref()),
         None => {
@@ -218,7 +258,7 @@ fn is_so(log: &Log, kind: &Kind) -> Result<bool, Failure> {
 }
 
 /// Signs and writes a change. Runs beside the runtime.
-fn sign(
+pub(super) fn sign(
     store: &Store,
     publisher: &Publisher,
     package: &PackageId,
@@ -246,7 +286,7 @@ fn sign(
     Ok(Done::Signed(Box::new(head)))
 }
 
-fn not_ours(reference: &PackageRef, sought: Option<Failure>) -> Failure {
+pub(super) fn not_ours(reference: &PackageRef, sought: Option<Failure>) -> Failure {
     // Where nobody could be asked, that is what is wrong.
     if let Some(failure) = sought.filter(|failure| failure.code != Code::NotFound) {
         return failure;
@@ -264,15 +304,5 @@ fn not_ours(reference: &PackageRef, sought: Option<Failure>) -> Failure {
             format!("None of your publisher keys has published a package \"{}\".", reference.name),
             "See what was published here: ggen marketplace p2p list",
         ),
-    }
-}
-
-/// A change has no place to wait in: it is signed now, or not at all.
-fn not_signed(why: Failure) -> Failure {
-    Failure {
-        message: format!("Nothing was signed. {}", why.message),
-        hint: "Run it again once a peer can be asked. See who is connected: ggen marketplace p2p peer-list"
-            .to_owned(),
-        ..why
     }
 }

@@ -2,7 +2,15 @@
 //!
 //! Nothing is fetched for an installation and nothing is packed while blocks are evicted (`Node::collecting`).
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
@@ -47,6 +55,8 @@ const PARTIALS_SHOWN: usize = 10;
 pub(super) struct Collecting {
     gate: Arc<RwLock<()>>,
     let_go: Arc<Notify>,
+    /// What is being fetched, which needs room.
+    coming: Arc<Coming>,
 }
 
 /// Held while blocks are relied on that may belong to nothing yet: nothing is evicted as long as one of these is there.
@@ -55,6 +65,7 @@ pub(super) struct Relied {
     // Dropped first: an eviction that is told finds the gate free.
     _gate: OwnedRwLockReadGuard<()>,
     _told: Told,
+    _out: Option<Out>,
 }
 
 #[derive(Debug)]
@@ -66,6 +77,49 @@ impl Drop for Told {
     }
 }
 
+/// Takes packages out of those that are being fetched.
+#[derive(Debug)]
+struct Out {
+    coming: Arc<Coming>,
+    number: u64,
+}
+
+impl Drop for Out {
+    fn drop(&mut self) {
+        self.coming.packages().remove(&self.number);
+    }
+}
+
+/// The packages that are being fetched, in the order in which that was asked for: what is not here of them has its room.
+#[derive(Debug, Default)]
+struct Coming {
+    next: AtomicU64,
+    packages: Mutex<BTreeMap<u64, Vec<HeldPackage>>>,
+}
+
+impl Coming {
+    fn packages(&self) -> MutexGuard<'_, BTreeMap<u64, Vec<HeldPackage>>> {
+        self.packages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(self: &Arc<Self>, held: Vec<HeldPackage>) -> Out {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.packages().insert(number, held);
+        Out { coming: Arc::clone(self), number }
+    }
+
+    /// Those that came before, and the ones of this number.
+    fn up_to(&self, number: u64) -> Vec<HeldPackage> {
+        let mut all: Vec<HeldPackage> = Vec::new();
+        for held in self.packages().range(..=number).flat_map(|(_, held)| held) {
+            if all.iter().all(|it| it.root != held.root) {
+                all.push(held.clone());
+            }
+        }
+        all
+    }
+}
+
 impl Collecting {
     /// Relies on blocks as soon as none are being evicted.
     ///
@@ -73,7 +127,7 @@ impl Collecting {
     /// [`Code::Busy`] where that takes longer.
     pub(super) async fn rely(&self, deadline: Instant) -> Result<Relied, Failure> {
         let gate = timeout_at(deadline, self.gate.clone().read_owned()).await.map_err(|_| evicting())?;
-        Ok(Relied { _gate: gate, _told: Told(self.let_go.clone()) })
+        Ok(Relied { _gate: gate, _told: Told(self.let_go.clone()), _out: None })
     }
 
     /// Waits until nothing is relied on; none where that takes longer.
@@ -99,11 +153,12 @@ impl Node {
         }
         // Nothing is packed meanwhile.
         let turn = timeout(PATIENCE, self.publishing.lock()).await.map_err(|_| busy())?;
+        let forgotten = self.with_store(evict::forget_deleted).await?;
         let items = self.evict(Wanted::All, Vec::new(), PATIENCE).await?;
         drop(turn);
         let held = self.with_store(Store::stats).await?.bytes;
         tracing::info!(bytes = bytes_of(&items), items = items.len(), "what nobody here needs was freed");
-        Ok(told(&items, held, false))
+        Ok(told(&items, forgotten, held, false))
     }
 
     /// Begins to fetch packages into these folders: makes room for what is not here, notes each of them, so that what is left of it is
@@ -117,12 +172,19 @@ impl Node {
         deadline: Instant,
     ) -> Result<Relied, Failure> {
         let held: Vec<HeldPackage> = packages.iter().map(|(held, _)| held.clone()).collect();
-        let spared = held.clone();
-        let lacking = self.with_store(move |store| lacking_bytes(store, &held)).await?;
-        if lacking > 0 {
-            self.make_room(lacking, spared, deadline.saturating_duration_since(Instant::now())).await?;
+        // Its number says what comes before it.
+        let out = self.collecting.coming.enter(held.clone());
+        if self.config().store_bytes_max.is_some() {
+            let (coming, own) = (self.collecting.coming.up_to(out.number), held.clone());
+            let [lacking, own] = self
+                .with_store(move |store| Ok([lacking_bytes(store, &coming)?, lacking_bytes(store, &own)?]))
+                .await?;
+            if own > 0 {
+                let patience = deadline.saturating_duration_since(Instant::now());
+                self.make_room(lacking, held, patience).await?;
+            }
         }
-        let relied = self.collecting.rely(deadline).await?;
+        let relied = Relied { _out: Some(out), ..self.collecting.rely(deadline).await? };
         let now = self.now();
         let noted = self.with_store(move |store| {
             store.write(|tx| {
@@ -256,14 +318,15 @@ fn collect_in(store: &Store, request: CollectRequest, now: Timestamp) -> Result<
     if request.dry_run {
         return planned(store, now);
     }
+    let forgotten = evict::forget_deleted(store)?;
     let evicted = evict::evict(store, Wanted::All, &[], now)?;
     sweep_targets(&evicted.items);
-    Ok(told(&evicted.items, store.stats()?.bytes, false))
+    Ok(told(&evicted.items, forgotten, store.stats()?.bytes, false))
 }
 
 fn planned(store: &Store, now: Timestamp) -> Result<Collected, store::Error> {
     let items = evict::evictable(store, now)?;
-    Ok(told(&items, store.stats()?.bytes, true))
+    Ok(told(&items, evict::deleted_folders(store)?, store.stats()?.bytes, true))
 }
 
 /// Removes the staging folders that interrupted installations left beside their targets.
@@ -321,7 +384,7 @@ fn bytes_of(items: &[Item]) -> u64 {
     items.iter().map(|item| item.bytes).sum()
 }
 
-fn told(items: &[Item], held: u64, dry_run: bool) -> Collected {
+fn told(items: &[Item], forgotten: Vec<PathBuf>, held: u64, dry_run: bool) -> Collected {
     let bytes = bytes_of(items);
     let item = |item: &Item| {
         let (kind, id) = match &item.kind {
@@ -336,6 +399,7 @@ fn told(items: &[Item], held: u64, dry_run: bool) -> Collected {
         bytes,
         blocks: items.iter().map(|item| item.blocks.len() as u64).sum(),
         items: items.iter().map(item).collect(),
+        forgotten: forgotten.iter().map(|path| path.display().to_string()).collect(),
         bytes_left: if dry_run { held.saturating_sub(bytes) } else { held },
     }
 }
@@ -372,8 +436,11 @@ fn no_room(bytes: u64, held: u64, most: u64) -> Failure {
 mod tests {
     use super::*;
     use crate::{
-        backend::p2p::{evict::tests::World, publish::tests::registry},
+        backend::p2p::{P2PRegistry, Parts, evict::tests::World, publish::tests::registry},
+        content::{Codec, ContentId},
         control::api::{KeepAction, KeepRequest},
+        identity::Publisher,
+        network::transport,
     };
 
     #[tokio::test]
@@ -398,6 +465,42 @@ mod tests {
         assert_eq!((refused.code, refused.retryable), (Code::Busy, true));
         drop(alone);
         node.begin(Vec::new(), soon()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_being_fetched_has_its_room() {
+        let publisher = Publisher::from_secret([1; 32], Timestamp::now());
+        let package = format!("{}/pack", publisher.id()).parse().unwrap();
+        let fetched = |number: u8, size: u64| {
+            let id = ContentId::from_digest(Codec::DagPb, [number; 32]);
+            let version = semver::Version::new(u64::from(number), 0, 0);
+            let package: crate::package::PackageId = Clone::clone(&package);
+            let held = HeldPackage { root: id, manifest: id, package, version, size };
+            vec![(held, format!("/somewhere/{number}").into())]
+        };
+        let parts = Parts {
+            transport: transport::tcp_without_dns(),
+            node_key: libp2p::identity::Keypair::generate_ed25519(),
+            publisher,
+            store: Store::in_memory().unwrap(),
+            offload: Offload::Threads,
+            observer: crate::network::Observer::default(),
+            metrics: crate::network::Metrics::default(),
+        };
+        let mut config = P2PConfig::with_state_dir("/nowhere");
+        config.store_bytes_max = Some(100 << 20);
+        let registry = P2PRegistry::with_parts(config, parts).await.unwrap();
+        let node = &registry.node;
+        let soon = || Instant::now() + Duration::from_millis(200);
+        let first = node.begin(fetched(1, 60 << 20), soon()).await.unwrap();
+        let again = node.begin(fetched(1, 60 << 20), soon()).await.unwrap();
+        drop(again);
+        let error = node.begin(fetched(2, 60 << 20), soon()).await.unwrap_err();
+        assert_eq!(error.code, Code::Busy, "the first one may fill it");
+        let small = node.begin(fetched(3, 30 << 20), soon()).await.unwrap();
+        drop((first, small));
+        drop(node.begin(fetched(2, 60 << 20), soon()).await.unwrap());
+        assert_eq!(node.begin(fetched(4, 200 << 20), soon()).await.unwrap_err().code, Code::Limit);
     }
 
     #[test]

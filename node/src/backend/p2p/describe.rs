@@ -32,6 +32,9 @@ pub(super) fn package_info(head: &Head, frozen: bool) -> PackageInfo {
     if head.preflight_skipped {
         notes.push("checks before publishing were skipped".to_owned());
     }
+    if head.secrets_allowed {
+        notes.push("files that look as if they held secrets were published all the same".to_owned());
+    }
     if frozen {
         notes.push(FROZEN.to_owned());
     }

@@ -1,13 +1,16 @@
 //! Which blocks nobody here needs, in what order they are evicted, and their eviction.
 //!
-//! What is installed, published, waits in the outbox or is pinned is never evicted, nor are the logs and keys that belong to it. The
+//! What is installed where its folder still is, published, waits in the outbox or is pinned is never evicted, nor are the logs and keys that belong to it. The
 //! rest goes in this order: what belongs to nothing, what interrupted installations left, and packages that are only provided to
 //! others, the least valuable first. Blocks that several of them have stay as long as one of them does.
 //!
 //! Synchronous; who calls it keeps installations and publications out meanwhile (`Node::collecting`). What changes all the same, such as
 //! a version that leaves the outbox, is noticed before each step, and then everything is looked at again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use rusqlite::Connection;
 
@@ -141,6 +144,25 @@ pub(super) fn evict(
     Ok(evicted)
 }
 
+/// Folders that a package was installed into, and that are there no more: a user deleted them.
+pub(super) fn deleted_folders(store: &Store) -> Result<Vec<PathBuf>, store::Error> {
+    let installed = store.read(installed::list_all)?.into_iter().map(|row| row.path);
+    Ok(installed.filter(|path| place::is_gone(path)).collect())
+}
+
+/// Forgets that packages are installed into folders, of those that are there no more; returns which.
+pub(super) fn forget_deleted(store: &Store) -> Result<Vec<PathBuf>, store::Error> {
+    let mut deleted = deleted_folders(store)?;
+    if !deleted.is_empty() {
+        store.write(|tx| {
+            // One that came back meanwhile, or was installed again, stays.
+            deleted.retain(|path| place::is_gone(path));
+            deleted.iter().try_for_each(|path| installed::remove(tx, path).map(drop))
+        })?;
+    }
+    Ok(deleted)
+}
+
 /// Takes away the pins whose time is over.
 pub(super) fn expire_pins(store: &Store, now: Timestamp) -> Result<(), store::Error> {
     let mut expired = store.read(kept::list_all)?;
@@ -258,7 +280,9 @@ struct Roots {
 impl Roots {
     fn read(conn: &Connection, now: Timestamp) -> Result<Self, store::Error> {
         let mut kept: Vec<HeldPackage> = Vec::new();
-        let in_place = installed::list_all(conn)?.into_iter().chain(place::in_progress(conn)?);
+        // Of one whose folder was deleted by hand nothing is needed.
+        let installed = installed::list_all(conn)?.into_iter().filter(|row| !place::is_gone(&row.path));
+        let in_place = installed.chain(place::in_progress(conn)?);
         kept.extend(in_place.map(|row| HeldPackage {
             root: row.root,
             manifest: row.manifest,

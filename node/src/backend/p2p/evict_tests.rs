@@ -16,6 +16,7 @@ const NOW: Timestamp = Timestamp::from_secs(2_000_000_000);
 /// A store in which versions of one package are published.
 pub(in super::super) struct World {
     folder: tempfile::TempDir,
+    targets: tempfile::TempDir,
     publisher: Publisher,
     pub(in super::super) store: Store,
 }
@@ -23,7 +24,8 @@ pub(in super::super) struct World {
 impl World {
     pub(in super::super) fn new() -> Self {
         let publisher = Publisher::from_secret([1; 32], Timestamp::now());
-        Self { folder: tempfile::tempdir().unwrap(), publisher, store: Store::in_memory().unwrap() }
+        let (folder, targets) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Self { folder, targets, publisher, store: Store::in_memory().unwrap() }
     }
 
     /// Publishes a version with these files, each of which is a block of its own.
@@ -50,9 +52,14 @@ impl World {
         self.store.write(|tx| kept::insert(tx, &pin)).unwrap();
     }
 
+    fn target(&self, held: &HeldPackage) -> PathBuf {
+        self.targets.path().join(held.version.to_string())
+    }
+
     fn install(&self, held: &HeldPackage) {
+        fs::create_dir_all(self.target(held)).unwrap();
         let row = installed::Installed {
-            path: format!("/somewhere/{}", held.version).into(),
+            path: self.target(held),
             package: held.package.clone(),
             version: held.version.clone(),
             root: held.root,
@@ -119,6 +126,21 @@ fn kinds(items: &[Item]) -> Vec<String> {
             Kind::Cached(held) => format!("cached {}", held.version),
         })
         .collect()
+}
+
+#[test]
+fn what_is_installed_is_needed_until_its_folder_is_deleted() {
+    let world = World::new();
+    let held = world.publish("1.0.0", &[1]);
+    world.cache(&held);
+    world.install(&held);
+    assert_eq!((kinds(&world.plan()), deleted_folders(&world.store).unwrap()), (vec![], vec![]));
+    fs::remove_dir(world.target(&held)).unwrap();
+    assert_eq!(kinds(&world.plan()), ["cached 1.0.0"]);
+    assert_eq!(deleted_folders(&world.store).unwrap(), [world.target(&held)]);
+    assert_eq!(forget_deleted(&world.store).unwrap(), [world.target(&held)]);
+    assert_eq!(kinds(&world.collect(Wanted::All)), ["cached 1.0.0"]);
+    assert!(world.store.read(installed::list_all).unwrap().is_empty() && !world.provides(&held));
 }
 
 #[test]

@@ -493,6 +493,7 @@ pub(super) fn labels_of(head: &VerifiedHead) -> Labels {
         tags: head.tags.clone(),
         categories: head.categories.clone(),
         preflight_skipped: head.preflight_skipped,
+        secrets_allowed: head.secrets_allowed,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs::File,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
@@ -37,7 +38,7 @@ use crate::{
     package::{
         PackageId,
         asked::Which,
-        manifest::{Manifest, SignedManifest},
+        manifest::{Manifest, Preflight, SignedManifest},
         unixfs,
         unpack::{self, early::Early, replace::Kept},
     },
@@ -103,10 +104,17 @@ impl Node {
         let Chosen { release, mut warnings, is_of_part } = chosen;
         warnings.extend(stale);
         warnings.extend(of_keys);
-        if head.head().preflight_skipped {
-            warnings.push("its publisher skipped the checks before publishing".to_owned());
+        match manifest.preflight() {
+            Preflight::Passed => {}
+            Preflight::Skipped => {
+                warnings.push("its publisher skipped the checks before publishing".to_owned());
+            }
+            Preflight::SecretsAllowed => warnings.push(
+                "its publisher published files all the same that look as if they held secrets".to_owned(),
+            ),
         }
         warnings.extend(head.head().deprecated.as_deref().map(describe::deprecated));
+        let lacks_log = !matches!(history, Some(Ok(_)));
         match history {
             Some(Ok(_)) => {}
             _ if is_of_part => {}
@@ -141,6 +149,9 @@ impl Node {
         self.trim().await;
         // The newcomer tells that it provides the tree too.
         self.audience.notify_one();
+        if lacks_log {
+            self.lacking_log.notify_one();
+        }
         Ok(answer)
     }
 
@@ -195,7 +206,7 @@ impl Node {
                 let _turn = turn;
                 let place = place::look(store, &manifest, &target, manner.keeps)?;
                 // Where it cannot be begun, the reason is found again, and told, when the blocks are here.
-                let begin = || Early::begin::<store::Error>(Arc::new(manifest), &target).ok();
+                let begin = || Early::begin(Arc::new(manifest), &target, &Supplied(store)).ok();
                 // Folders above it are made when the blocks are here, and not in vain.
                 let is_free = matches!(place, Place::Free) && target.parent().is_some_and(Path::is_dir);
                 Ok(is_free.then(begin).flatten())
@@ -368,6 +379,23 @@ pub(super) fn held(store: &Store, id: &ContentId) -> Result<Block, store::Error>
     store.block(id)?.ok_or(store::Error::Vanished { id: *id })
 }
 
+/// What the store holds, for a package that is written from it.
+pub(super) struct Supplied<'a>(pub(super) &'a Store);
+
+impl unpack::Supply<store::Error> for Supplied<'_> {
+    fn block(&self, id: &ContentId) -> Result<Block, store::Error> {
+        held(self.0, id)
+    }
+
+    fn can_share(&self, folder: &File) -> bool {
+        self.0.can_share(folder)
+    }
+
+    fn share(&self, id: &ContentId, file: &File, at: u64, bytes: u64) -> u64 {
+        self.0.share(id, file, at, bytes)
+    }
+}
+
 /// What is written while its blocks still come. Where it is given up, its files are removed beside the runtime.
 struct Begun {
     early: Mutex<Option<Early>>,
@@ -430,7 +458,7 @@ impl Job {
         let (mut already, mut replaced, mut kept) = (false, None, None);
         match place::look(store, &manifest, &target, manner.keeps)? {
             Place::Free => {
-                let source = |id: &ContentId| held(store, id);
+                let source = Supplied(store);
                 let early = early.locked().take();
                 let unpacked = match early.map(|early| early.finish(&source, &target, &mut told)) {
                     Some(Ok(())) => Ok(()),

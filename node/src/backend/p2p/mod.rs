@@ -38,8 +38,10 @@
 mod amend;
 mod announce;
 mod audit;
+mod backfill;
 mod bans;
 mod bookkeeping;
+mod changes;
 mod clock;
 mod collect;
 mod confirm;
@@ -92,8 +94,8 @@ use libp2p::{Multiaddr, identity::Keypair};
 use semver::Version;
 
 pub use self::{
-    collect::collect_offline, kept::keep_offline, outbox::drop_offline, plan::plan_offline,
-    publish::publish_offline, remove::remove_offline, trust::trust_offline, view::View,
+    changes::amend_offline, collect::collect_offline, kept::keep_offline, outbox::drop_offline,
+    plan::plan_offline, publish::publish_offline, remove::remove_offline, trust::trust_offline, view::View,
 };
 use self::{events::Events, failure::fail, node::Node, signing::Keys};
 use crate::{

@@ -23,7 +23,7 @@ use tokio_util::{
 };
 
 use super::{
-    P2PConfig, announce, audit, bookkeeping,
+    P2PConfig, announce, audit, backfill, bookkeeping,
     clock::{Clock, clock_fault, clock_off},
     collect::{self, Collecting},
     confirm,
@@ -97,6 +97,8 @@ pub(super) struct Node {
     pub(super) first_contact: FirstContact,
     /// Heads of ours may be signed again, or a log of ours may have gone on elsewhere.
     pub(super) renewing: Notify,
+    /// The log of a package that was installed did not come to its end.
+    pub(super) lacking_log: Notify,
     /// Something of ours changed, or somebody came: there may be something to confirm.
     pub(super) confirming: Notify,
     /// Told when the limits of the line may have changed.
@@ -157,6 +159,7 @@ impl Node {
             collecting: Collecting::default(),
             replacing: Arc::default(),
             audience: Notify::new(),
+            lacking_log: Notify::new(),
             outbox: Notify::new(),
             first_contact,
             renewing: Notify::new(),
@@ -233,6 +236,7 @@ impl Node {
         node.spawn(confirm::confirm(node.clone()));
         node.spawn(events::tell(node.clone()));
         node.spawn(collect::tidy(node.clone()));
+        node.spawn(backfill::finish(node.clone()));
         node.spawn(pacing::keep_to_schedule(node.clone()));
     }
 

@@ -1,4 +1,4 @@
-//! What waits to be published: content without a signature, until it is known how far the log went elsewhere.
+//! What waits to be published: content without a signature (changes of what is published wait likewise, see `changes`), until it is known how far the log went elsewhere.
 //!
 //! A version waits because no node ran when it was published, because nobody could be asked about its log, or because the clock is
 //! wrong. One after the other is signed as soon as that has changed, behind all that the same key published elsewhere meanwhile.
@@ -28,7 +28,7 @@ use crate::{
     network::Offload,
     package::{PackageId, name::PackageRef},
     release::{Kind, Release, Seen, SignedEntry},
-    store::{HomeLock, Store, entries, heads, outbox, published},
+    store::{HomeLock, Store, changes, entries, heads, outbox, published},
 };
 
 /// How soon what waits is tried again, where nothing tells that something has changed.
@@ -71,8 +71,9 @@ impl Node {
     async fn seen_of_waiting(&self) -> Vec<(PackageId, Option<Seen>)> {
         let read = self.with_store(|store| {
             store.read(|conn| {
-                let packages: BTreeSet<PackageId> =
-                    outbox::list_all(conn)?.into_iter().map(|row| row.package).collect();
+                let changes = changes::list_all(conn)?.into_iter().map(|row| row.subject.package);
+                let versions = outbox::list_all(conn)?.into_iter().map(|row| row.package);
+                let packages: BTreeSet<PackageId> = versions.chain(changes).collect();
                 let seen = packages.into_iter().map(|package| {
                     let seen = catalog::seen(conn, &package)?;
                     Ok((package, seen))
@@ -89,10 +90,13 @@ impl Node {
         let mut open = self.with_store(|store| store.read(outbox::list_all)).await?;
         // What conflicts with what is published waits for its publisher.
         open.retain(|row| !is_conflict(row));
-        if open.is_empty() {
+        let changes = self.with_store(|store| store.read(changes::list_all)).await?;
+        if open.is_empty() && changes.is_empty() {
             return Ok(false);
         }
-        sleep(GATHER + self.precedence(&open)?).await;
+        let of_versions = open.iter().map(|row| row.package.publisher);
+        let publishers = of_versions.chain(super::changes::publishers(&changes)).collect();
+        sleep(GATHER + self.precedence(publishers)?).await;
         if self.may_be_joined_soon().await? {
             return Ok(true);
         }
@@ -113,13 +117,15 @@ impl Node {
         if released {
             self.audience.notify_one();
         }
+        // Behind the versions, which they may be about.
+        waits |= self.release_changes().await?;
         Ok(waits)
     }
 
     /// How long this node lets others go first: two machines with one key that meet, and ask each other at the same moment, would
     /// both hear that there is nothing, and both sign the next entry. The machine on which the key was made goes first.
-    fn precedence(&self, rows: &[outbox::Queued]) -> Result<Duration, Failure> {
-        for publisher in rows.iter().map(|row| row.package.publisher).collect::<BTreeSet<_>>() {
+    fn precedence(&self, publishers: BTreeSet<PublisherId>) -> Result<Duration, Failure> {
+        for publisher in publishers {
             if self.publisher_of(publisher)?.is_some_and(|publisher| publisher.is_adopted()) {
                 // Of several, each has its own turn.
                 let turn = self.network.local_peer().to_bytes().last().copied().unwrap_or_default();
@@ -233,7 +239,7 @@ fn not_one(reference: &PackageRef, rows: &[outbox::Queued], fitting: usize) -> F
     }
 }
 
-fn key_missing(publisher: PublisherId) -> Failure {
+pub(super) fn key_missing(publisher: PublisherId) -> Failure {
     Failure::new(
         Code::KeyFile,
         format!("The key of {publisher} is not here, so that nothing can be signed with it."),
@@ -311,6 +317,11 @@ pub(super) fn meet(store: &Store, keys: &Keys) -> Result<(), Failure> {
     for row in queued.iter().filter(|row| row.code.as_deref() == Some(Code::NotRunning.as_str())) {
         let code = Code::Network.as_str();
         store.write(|tx| outbox::set_reason(tx, &row.package, &row.version, code, starting)).map_err(fail)?;
+    }
+    let changes = store.read(changes::list_all).map_err(fail)?;
+    for row in changes.iter().filter(|row| row.code == Code::NotRunning.as_str()) {
+        let code = Code::Network.as_str();
+        store.write(|tx| changes::set_reason(tx, &row.subject, code, starting)).map_err(fail)?;
     }
     let unsent = store.read(outbox::list_unsent).map_err(fail)?;
     if unsent.is_empty() {

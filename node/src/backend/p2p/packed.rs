@@ -77,6 +77,7 @@ impl Content {
             tags: gpack.tags.clone(),
             categories: gpack.categories.clone(),
             preflight_skipped: self.manifest.preflight() == Preflight::Skipped,
+            secrets_allowed: self.manifest.preflight() == Preflight::SecretsAllowed,
         }
     }
 }

@@ -157,7 +157,9 @@ impl Node {
                     Ok(Ok(peer)) => (Some(peer.to_string()), None, true),
                     Ok(Err(error)) => {
                         let in_time = error != crate::network::DialFailure::Timeout;
-                        (None, Some(error.to_string()), in_time)
+                        // Which address is meant is said beside it.
+                        let error = error.to_string().replace(&format!("{address_text}: "), "");
+                        (None, Some(error), in_time)
                     }
                     Err(_) => (None, Some("no answer in time".to_owned()), false),
                 };

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     catalog,
     code::Code,
-    content::ContentId,
     control::api::{AnyPath, Failure},
     limits::DIFFERENCES_NAMED_MAX,
     package::{
@@ -272,7 +271,7 @@ pub(super) fn fill(
     target: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Failure> {
-    let source = |id: &ContentId| super::install::held(store, id);
+    let source = super::install::Supplied(store);
     let change = Change { old: None, new, target };
     let staging = replace::lay(&change, &source, None, &mut |_| Ok(()), progress).map_err(fail)?;
     // Nothing but empty folders is left in it.
@@ -294,7 +293,7 @@ pub(super) fn replace(
     let target = row.path.as_path();
     let mut kept = Kept::beside(target);
     let change = Change { old: Some(&held.manifest), new, target };
-    let source = |id: &ContentId| super::install::held(store, id);
+    let source = super::install::Supplied(store);
     let mut note = |replaced: &Path| {
         let note = Note::of(replaced, &held.row, row);
         store.write(|tx| {
@@ -388,7 +387,7 @@ pub(super) fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
         replace::discard(replaced, &[&old_manifest, &new_manifest], &mut kept)
             .map_err(|error| io_failure(replaced, &error))?;
         let change = Change { old: Some(&old_manifest), new: &new_manifest, target };
-        let source = |id: &ContentId| super::install::held(store, id);
+        let source = super::install::Supplied(store);
         let mut staged = None;
         let mut noted = |folder: &Path| {
             staged = Some(folder.to_owned());

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt};
 use super::*;
 use crate::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
+    content::ContentId,
     control::{
         api::{InstallRequest, Installed, PublishRequest, RemoveRequest, VerifyRequest},
         service::{Cancel, ProgressSender, Service},

@@ -334,7 +334,11 @@ pub(super) fn prepare(job: Job) -> Result<Prepared, Failure> {
     if !job.skip_verify {
         warnings.extend(preflight::inspect(&found, &gpack));
     }
-    let preflight = if job.skip_verify || is_overruled { Preflight::Skipped } else { Preflight::Passed };
+    let preflight = match (job.skip_verify, is_overruled) {
+        (true, _) => Preflight::Skipped,
+        (false, true) => Preflight::SecretsAllowed,
+        (false, false) => Preflight::Passed,
+    };
     Ok(Prepared { job, gpack, found, own, warnings, preflight })
 }
 

@@ -21,7 +21,10 @@ use crate::{
     control::api::Failure,
     identity::Publisher,
     limits::LOG_ENTRIES_MAX,
-    package::{PackageId, manifest::Manifest},
+    package::{
+        PackageId,
+        manifest::{Manifest, Preflight},
+    },
     release::{Head, Kind, Labels, Log, Release, SignedEntry, VerifiedHead},
     store::{
         self, RECOVERY_PENDING, RECOVERY_PENDING_DAMAGED, Store, entries, heads, meta, packages, published,
@@ -263,7 +266,8 @@ fn labels(log: &Log, held: &[(Release, Manifest, Timestamp)]) -> Labels {
         license: gpack.license.clone(),
         tags: gpack.tags.clone(),
         categories: gpack.categories.clone(),
-        preflight_skipped: manifest.preflight() == crate::package::manifest::Preflight::Skipped,
+        preflight_skipped: manifest.preflight() == Preflight::Skipped,
+        secrets_allowed: manifest.preflight() == Preflight::SecretsAllowed,
     }
 }
 

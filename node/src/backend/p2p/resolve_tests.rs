@@ -36,6 +36,7 @@ fn head(publisher: &Publisher, versions: &[&str], now: Timestamp) -> VerifiedHea
         tags: Vec::new(),
         categories: Vec::new(),
         preflight_skipped: false,
+        secrets_allowed: false,
     };
     Head::of(&log, labels, publisher).unwrap().sign(publisher).unwrap()
 }

@@ -12,7 +12,7 @@ use crate::{
     network::{Mapping, Snapshot, Verdict},
     package::PackageId,
     peers::policy::{Scope, scope_of},
-    store::{heads, installed, outbox, packages, published},
+    store::{changes, heads, installed, outbox, packages, published},
 };
 
 /// How late the renewal of a DHT record may be before `status` warns of it: some tries with several nodes.
@@ -21,15 +21,17 @@ const RENEWAL_LAG_MAX: Duration = Duration::from_secs(10 * 60);
 impl Node {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
         let snapshot = self.network.snapshot().await.map_err(fail)?;
-        let (published, pending, queue, provided, indexed, stats) = self
+        let (published, pending, queue, changes, provided, indexed, stats) = self
             .with_store(move |store| {
                 let rows = store.read(|conn| {
                     let published = published::list_all(conn)?;
                     let pending = published.iter().filter(|row| !row.announced).count();
                     let queue = outbox::list_all(conn)?;
-                    Ok((published.len(), pending, queue, packages::count(conn)?, catalog::count(conn)?))
+                    let changes = changes::list_all(conn)?;
+                    let counts = (packages::count(conn)?, catalog::count(conn)?);
+                    Ok((published.len(), pending, queue, changes, counts.0, counts.1))
                 })?;
-                Ok((rows.0, rows.1, rows.2, rows.3, rows.4, store.stats()?))
+                Ok((rows.0, rows.1, rows.2, rows.3, rows.4, rows.5, store.stats()?))
             })
             .await?;
         let own = self.network.local_peer();
@@ -43,6 +45,7 @@ impl Node {
         if needs_relay && snapshot.relays.is_empty() && !snapshot.peers.is_empty() {
             warnings.push(format!("others cannot connect to this node: {reach_reason}"));
         }
+        warnings.extend(super::changes::warning(&changes));
         warnings.extend(self.key_warnings().await?);
         warnings.extend(self.two_chain_warnings().await?);
         warnings.extend(self.confirmation_warnings(&snapshot).await?);
@@ -74,11 +77,12 @@ impl Node {
             packages_published: published,
             packages_indexed: indexed,
             packages_provided: usize::try_from(provided).unwrap_or(usize::MAX),
-            announcements_pending: pending + queue.len(),
+            announcements_pending: pending + queue.len() + changes.len(),
             partial: self.partial_installs().await?,
             upload_bytes_per_second: self.network.line().limits().0,
             download_bytes_per_second: self.network.line().limits().1,
             outbox: queue.iter().map(super::outbox::described).collect(),
+            changes: changes.iter().map(super::changes::described).collect(),
             index_peers_complete: snapshot.heads_complete,
             index_peers_total: snapshot.heads_peers,
             store_bytes: stats.bytes,

@@ -1,4 +1,4 @@
-//! What is asked and answered where a publisher takes something back.
+//! What is asked and answered where a publisher takes something back, and what waits in the outbox.
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,9 @@ pub struct Amended {
     pub change: Change,
     /// It was so already; nothing was signed.
     pub unchanged: bool,
+    /// It waits in the outbox until it can be signed.
+    #[serde(default)]
+    pub queued: bool,
     /// The version that is the latest now.
     pub latest: Option<String>,
     /// Sequence of the newest log entry.
@@ -58,4 +61,40 @@ pub struct Amended {
     pub announced_to: usize,
     /// What a person should know.
     pub warnings: Vec<String>,
+}
+
+/// A change that waits in the outbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedChange {
+    /// Full id, with the version where it is about one.
+    pub id: String,
+    /// What changes.
+    pub change: Change,
+    /// Since when it waits.
+    pub queued_at: String,
+    /// The stable code of what keeps it.
+    pub code: String,
+    /// What keeps it.
+    pub why: String,
+}
+
+/// A version that waits in the outbox.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedPackage {
+    /// Full id with version.
+    pub id: String,
+    /// The content id of the tree.
+    pub cid: String,
+    /// Bytes of all files.
+    pub size: u64,
+    /// The directory it was packed from.
+    pub path: String,
+    /// Since when it waits.
+    pub queued_at: String,
+    /// The stable code of what keeps it; `E_CONFLICT` where it will never be published.
+    pub code: String,
+    /// What keeps it.
+    pub why: String,
+    /// What to do.
+    pub hint: String,
 }

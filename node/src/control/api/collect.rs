@@ -21,6 +21,9 @@ pub struct Collected {
     pub blocks: u64,
     /// What they belonged to.
     pub items: Vec<CollectedItem>,
+    /// Folders that a package was installed into, and that were deleted by hand: they are forgotten.
+    #[serde(default)]
+    pub forgotten: Vec<String>,
     /// Bytes of blocks that are left.
     pub bytes_left: u64,
 }

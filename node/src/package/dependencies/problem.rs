@@ -17,11 +17,14 @@ pub struct Wanted {
     pub by: (PackageId, Option<Version>),
     /// The range, as text.
     pub range: String,
+    /// Why the dependent is there: who needs it, who needs that, and so on; the last of them is needed by the root. Empty where the
+    /// dependent is the root, or is needed by it.
+    pub needed_by: Vec<(PackageId, Version)>,
 }
 
 impl Wanted {
     pub(super) fn new(by: &PackageId, version: Option<&Version>, range: &VersionReq) -> Self {
-        Self { by: (by.clone(), version.cloned()), range: range.to_string() }
+        Self { by: (by.clone(), version.cloned()), range: range.to_string(), needed_by: Vec::new() }
     }
 
     pub(super) fn is_by_root(&self) -> bool {
@@ -33,7 +36,15 @@ impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.by {
             (_, None) => write!(f, "{} by this package", self.range),
-            (package, Some(version)) => write!(f, "{} by {package}@{version}", self.range),
+            (package, Some(version)) => {
+                write!(f, "{} by {package}@{version}", self.range)?;
+                let needed_by: Vec<String> =
+                    self.needed_by.iter().map(|(package, version)| format!("{package}@{version}")).collect();
+                match needed_by.is_empty() {
+                    true => Ok(()),
+                    false => write!(f, ", needed by {}", needed_by.join(", needed by ")),
+                }
+            }
         }
     }
 }

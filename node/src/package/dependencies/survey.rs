@@ -165,8 +165,9 @@ impl Survey {
     /// Judges a survey that is at its end.
     pub(super) fn judge(mut self, root: &Root, facts: &Facts, budget: &mut Budget) -> Verdict {
         let mut is_settled = true;
-        for (package, ranges) in std::mem::take(&mut self.wanted) {
-            is_settled &= self.judge_one(root, package, &ranges, facts, budget);
+        let wanted = std::mem::take(&mut self.wanted);
+        for (package, ranges) in &wanted {
+            is_settled &= self.judge_one(root, package.clone(), (ranges, &wanted), facts, budget);
         }
         let is_definite = self.problems.iter().any(Problem::is_of_root);
         self.problems.extend(cycles::cycles(root, &self.chosen, facts));
@@ -183,14 +184,17 @@ impl Survey {
         &mut self,
         root: &Root,
         package: PackageId,
-        ranges: &[Range],
+        (ranges, all): (&[Range], &BTreeMap<PackageId, Vec<Range>>),
         facts: &Facts,
         budget: &mut Budget,
     ) -> bool {
         let Some(known) = facts.versions.get(&package) else { return true };
         let wanted = |ranges: &mut dyn Iterator<Item = &Range>| -> Vec<Wanted> {
             let one = |range: &Range| match &range.by {
-                Some((package, version)) => Wanted::new(package, Some(version), &range.range),
+                Some((package, version)) => {
+                    let needed_by = needed_by(package, all);
+                    Wanted { needed_by, ..Wanted::new(package, Some(version), &range.range) }
+                }
                 None => Wanted::new(&root.package, None, &range.range),
             };
             ranges.map(one).collect()
@@ -223,4 +227,12 @@ impl Survey {
         }
         false
     }
+}
+
+/// Why a package is looked at: who was the first to need it, who was the first to need that, and so on. The first are the nearest to
+/// the root, so that it ends.
+fn needed_by(package: &PackageId, all: &BTreeMap<PackageId, Vec<Range>>) -> Vec<(PackageId, Version)> {
+    let first = |package: &PackageId| all.get(package)?.first()?.by.clone();
+    let chain = std::iter::successors(first(package), |(package, _)| first(package));
+    chain.take(DEPTH_MAX).collect()
 }

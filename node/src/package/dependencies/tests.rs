@@ -162,6 +162,23 @@ fn an_older_version_is_taken_where_the_newest_conflicts() {
 }
 
 #[test]
+fn a_conflict_is_told_with_the_whole_chain_down_to_each_who_asks() {
+    let world = world(&[
+        ("a", "1.0.0", &[("b", "^1")]),
+        ("b", "1.0.0", &[("d", "^3")]),
+        ("d", "3.0.0", &[("c", "^2"), ("b", "*")]),
+        ("e", "1.0.0", &[("c", "^1")]),
+        ("c", "1.0.0", &[]),
+        ("c", "2.0.0", &[]),
+    ]);
+    assert_eq!(
+        messages(&resolve(root(&[("a", "^1"), ("e", "^1")]), &world))[0],
+        "no version of c is in all the ranges that are wanted (^1 by e@1.0.0; ^2 by d@3.0.0, needed by b@1.0.0, needed by a@1.0.0); \
+         its versions: 2.0.0, 1.0.0"
+    );
+}
+
+#[test]
 fn packages_that_exclude_each_other_only_all_together_are_a_problem() {
     let world = world(&[
         ("a", "2.0.0", &[("b", "=1.0.0")]),

@@ -42,6 +42,8 @@ pub enum Preflight {
     Passed,
     /// They were left out on request.
     Skipped,
+    /// They were made, and files were published all the same that look as if they held secrets.
+    SecretsAllowed,
 }
 
 /// One file of a package.

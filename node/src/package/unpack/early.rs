@@ -2,7 +2,8 @@
 //!
 //! Each block goes to all the places where it stands. What did not come, because it was here already, is taken from elsewhere at the
 //! end. A file is hashed as far as it is there from its beginning; what came before its turn is read again from the staging
-//! folder. Any failure ends the attempt ([`Early::take`] does nothing any more): the blocks are stored too, so that the package can
+//! folder. Where the file system can have files share bytes with the store, larger leaves that come in turn are only hashed, and are shared
+//! at the end, when they are in the store. Any failure ends the attempt ([`Early::take`] does nothing any more): the blocks are stored too, so that the package can
 //! still be written from those.
 
 use std::{
@@ -16,10 +17,10 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Error, Staging, check_target};
+use super::{Error, Staging, Supply, check_target};
 use crate::{
     content::{Block, ContentId},
-    limits::CHUNK_BYTES,
+    limits::{CHUNK_BYTES, SHARED_BYTES_MIN, SHARED_PAGE_BYTES},
     package::{Manifest, manifest::FileEntry, unixfs::FilePart},
 };
 
@@ -31,6 +32,10 @@ pub struct Early {
     /// Where the blocks stand that are not written yet.
     open: BTreeMap<ContentId, Vec<Place>>,
     files: Vec<State>,
+    /// Whether leaves are shared with the store.
+    shares: bool,
+    /// The leaves that are shared at the end.
+    shared: Vec<Place>,
     written: u64,
     failed: bool,
 }
@@ -56,11 +61,16 @@ struct State {
 }
 
 impl Early {
-    /// Begins to write the package of `manifest` for `target`, which must not exist or be an empty folder.
+    /// Begins to write the package of `manifest` for `target`, which must not exist or be an empty folder; `source` is what the rest
+    /// will come from.
     ///
     /// # Errors
     /// As [`unpack`](super::unpack).
-    pub fn begin<E>(manifest: Arc<Manifest>, target: &Path) -> Result<Self, Error<E>> {
+    pub fn begin<E>(
+        manifest: Arc<Manifest>,
+        target: &Path,
+        source: &dyn Supply<E>,
+    ) -> Result<Self, Error<E>> {
         let is_there = check_target(target)?;
         let staging = Staging::beside(target)?;
         staging.check_space(manifest.size())?;
@@ -71,7 +81,9 @@ impl Early {
             open.entry(part.id).or_default().push(Place { file, at: 0, part });
             files.push(State { hash: (!part.is_leaf()).then(Sha256::new), ..State::default() });
         }
-        Ok(Self { staging, is_there, manifest, open, files, written: 0, failed: false })
+        let shares = source.can_share(&staging.handle);
+        let (shared, written, failed) = (Vec::new(), 0, false);
+        Ok(Self { staging, is_there, manifest, open, files, shares, shared, written, failed })
     }
 
     /// Writes a block wherever it stands.
@@ -89,7 +101,7 @@ impl Early {
     /// the store, which finds out.
     pub fn finish<E>(
         mut self,
-        source: &dyn Fn(&ContentId) -> Result<Block, E>,
+        source: &dyn Supply<E>,
         target: &Path,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<(), Option<Error<E>>> {
@@ -106,11 +118,12 @@ impl Early {
             let mut rest: Vec<_> = self.open.iter().map(first).collect();
             rest.sort_unstable();
             for (_, id) in rest {
-                let block = source(&id).map_err(|error| Some(Error::Source(error)))?;
+                let block = source.block(&id).map_err(|error| Some(Error::Source(error)))?;
                 self.place(&block).map_err(|_| None)?;
                 progress(self.written, manifest.size());
             }
         }
+        self.share(source)?;
         for (file, entry) in manifest.files().iter().enumerate() {
             self.check(file, entry).map_err(Some)?;
         }
@@ -124,7 +137,14 @@ impl Early {
         for Place { file, at, part } in self.open.remove(&block.id()).unwrap_or_default() {
             if part.is_leaf() {
                 let bytes = part.leaf(block).map_err(broken)?;
-                self.write(file, &manifest.files()[file], at, bytes)?;
+                // What comes before its turn is written too: its file is hashed from there.
+                let is_all = bytes.len() == block.bytes().len() && bytes.len() >= SHARED_BYTES_MIN;
+                let is_shared = self.shares && is_all;
+                let waits = is_shared && self.files[file].is_in_turn(at);
+                self.write(file, &manifest.files()[file], at, (bytes, waits))?;
+                if is_shared {
+                    self.shared.push(Place { file, at, part });
+                }
                 continue;
             }
             let mut at = at;
@@ -136,20 +156,47 @@ impl Early {
         Ok(())
     }
 
-    fn write(&mut self, file: usize, entry: &FileEntry, at: u64, bytes: &[u8]) -> io::Result<()> {
+    /// Has the files share the leaves that are in the store by now. One that is not there any more is written, or missed.
+    fn share<E>(&mut self, source: &dyn Supply<E>) -> Result<(), Option<Error<E>>> {
+        let mut leaves = std::mem::take(&mut self.shared);
+        leaves.sort_unstable_by_key(|leaf| (leaf.file, leaf.at));
+        let manifest = self.manifest.clone();
+        for leaves in leaves.chunk_by(|one, other| one.file == other.file) {
+            let path = self.staging.path_of(&manifest.files()[leaves[0].file]);
+            let handle = opened(&path, false).map_err(|_| None)?;
+            for Place { at, part, .. } in leaves {
+                let pages = part.size - part.size % SHARED_PAGE_BYTES as u64;
+                let shared = source.share(&part.id, &handle, *at, part.size);
+                if shared < pages {
+                    let block = source.block(&part.id).map_err(|error| Some(Error::Source(error)))?;
+                    let bytes = part.leaf(&block).map_err(|_| None)?;
+                    handle.write_all_at(bytes, *at).map_err(|_| None)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes bytes into a file, or only hashes those that wait to be shared.
+    fn write(
+        &mut self,
+        file: usize,
+        entry: &FileEntry,
+        at: u64,
+        (bytes, waits): (&[u8], bool),
+    ) -> io::Result<()> {
         let state = &mut self.files[file];
         let path = if state.is_made {
             self.staging.path_of(entry)
         } else {
             self.staging.make_way::<()>(entry).map_err(|_| io::Error::other("no folder for a file"))?
         };
-        let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).mode(0o600).custom_flags(nofollow);
         // Never over anything: where a file system takes two of the names for one, this fails.
-        let handle = options.create_new(!state.is_made).open(path)?;
+        let handle = opened(&path, !state.is_made)?;
         state.is_made = true;
-        handle.write_all_at(bytes, at)?;
+        // What is behind its last whole page cannot be shared.
+        let from = if waits { bytes.len() - bytes.len() % SHARED_PAGE_BYTES } else { 0 };
+        handle.write_all_at(&bytes[from..], at + from as u64)?;
         state.written += bytes.len() as u64;
         self.written += bytes.len() as u64;
         if let Some(hash) = &mut state.hash {
@@ -175,6 +222,20 @@ impl Early {
         }
         let sha256 = state.hash.map_or(entry.id.digest(), |hash| hash.finalize().into());
         if sha256 == entry.sha256 { Ok(()) } else { Err(Error::Sha256 { path: entry.path.to_string() }) }
+    }
+}
+
+/// Opens a file of the staging folder, or makes it.
+fn opened(path: &Path, is_new: bool) -> io::Result<File> {
+    let nofollow = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600).custom_flags(nofollow).create_new(is_new).open(path)
+}
+
+impl State {
+    /// Whether the file is hashed up to here.
+    fn is_in_turn(&self, at: u64) -> bool {
+        self.hash.is_none() || self.hashed == at
     }
 }
 

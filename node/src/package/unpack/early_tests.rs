@@ -28,8 +28,12 @@ fn package() -> (Arc<Manifest>, Blocks) {
     (Arc::new(manifest), blocks)
 }
 
+fn nothing(_: &ContentId) -> Result<Block, &'static str> {
+    Err("not here")
+}
+
 fn begin(manifest: &Arc<Manifest>, target: &Path) -> Early {
-    Early::begin::<&'static str>(manifest.clone(), target).unwrap()
+    Early::begin(manifest.clone(), target, &nothing).unwrap()
 }
 
 fn assert_whole(manifest: &Manifest, target: &Path) {
@@ -38,25 +42,56 @@ fn assert_whole(manifest: &Manifest, target: &Path) {
     assert_eq!(fs::read_dir(target.parent().unwrap()).unwrap().count(), 1, "no staging folder is left");
 }
 
+/// A source that has files share blocks, as far as it does: in the order of its answers, all of one, nothing, or a page.
+struct Sharing<'a> {
+    blocks: &'a Blocks,
+    answers: std::cell::Cell<u64>,
+}
+
+impl Supply<&'static str> for Sharing<'_> {
+    fn block(&self, id: &ContentId) -> Result<Block, &'static str> {
+        source(self.blocks)(id)
+    }
+
+    fn can_share(&self, _: &File) -> bool {
+        true
+    }
+
+    fn share(&self, id: &ContentId, file: &File, at: u64, size: u64) -> u64 {
+        let bytes = &self.blocks[id];
+        assert_eq!(bytes.len() as u64, size);
+        self.answers.set(self.answers.get() + 1);
+        let shared = match self.answers.get() % 3 {
+            0 => 0,
+            1 => SHARED_PAGE_BYTES,
+            _ => bytes.len() - bytes.len() % SHARED_PAGE_BYTES,
+        };
+        file.write_all_at(&bytes[..shared], at).unwrap();
+        shared as u64
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// In whatever order the blocks come, and however few of them, the package comes out whole.
+    /// In whatever order the blocks come, however few of them, and whatever can be shared, the package comes out whole.
     #[test]
-    fn the_order_does_not_matter(order in any::<u64>(), missing in 0_usize..9) {
+    fn the_order_does_not_matter(order in any::<u32>(), missing in 0_usize..9, shares in any::<bool>()) {
         let (manifest, blocks) = package();
         let place = tempfile::tempdir().unwrap();
         let target = place.path().join("t");
-        let mut early = begin(&manifest, &target);
+        let sharing = Sharing { blocks: &blocks, answers: u64::from(order).into() };
+        let source = source(&blocks);
+        let rest: &dyn Supply<&'static str> = if shares { &sharing } else { &source };
+        let mut early = Early::begin(manifest.clone(), &target, rest).unwrap();
         let mut ids: Vec<ContentId> = blocks.keys().copied().collect();
         // An order of its own for each number.
         ids.sort_by_key(|id| crc32fast::hash(&[id.to_bytes(), order.to_be_bytes().to_vec()].concat()));
-        let source = source(&blocks);
         for id in ids.iter().skip(missing) {
             early.take(&source(id).unwrap());
         }
         let mut told = Vec::new();
-        early.finish(&source, &target, &mut |done, total| told.push((done, total))).unwrap();
+        early.finish(rest, &target, &mut |done, total| told.push((done, total))).unwrap();
         prop_assert_eq!(told.last(), Some(&(manifest.size(), manifest.size())));
         assert_whole(&manifest, &target);
     }
@@ -114,7 +149,7 @@ fn a_target_that_appears_meanwhile_is_not_touched() {
     let error = early.finish(&source(&blocks), &target, &mut |_, _| ()).unwrap_err();
     assert!(matches!(error, Some(Error::Exists { .. })));
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
-    assert!(Early::begin::<&'static str>(manifest, &target).is_err());
+    assert!(Early::begin(manifest, &target, &nothing).is_err());
 }
 
 #[test]

@@ -7,8 +7,8 @@
 use std::{
     ffi::OsStr,
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    io,
+    os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -21,13 +21,13 @@ use super::{
     manifest::FileEntry,
     unixfs::{self, FilePart},
 };
-use crate::{
-    code::Code,
-    content::{Block, ContentId},
-};
+use crate::{code::Code, content::Block};
 
 pub mod early;
 pub mod replace;
+mod supply;
+
+pub use supply::Supply;
 
 /// Stands in the name of every staging folder.
 const MARK: &str = ".ggen-partial-";
@@ -44,7 +44,7 @@ const NAME_BYTES: usize = 80;
 /// [`Error`]; the target is as it was before, and the staging folder is gone.
 pub fn unpack<E>(
     manifest: &Manifest,
-    source: &dyn Fn(&ContentId) -> Result<Block, E>,
+    source: &dyn Supply<E>,
     target: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Error<E>> {
@@ -258,18 +258,18 @@ fn rename(from: &Path, to: &Path, is_there: bool) -> io::Result<()> {
 fn write_file<E>(
     entry: &FileEntry,
     path: &Path,
-    source: &dyn Fn(&ContentId) -> Result<Block, E>,
+    source: &dyn Supply<E>,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), Error<E>> {
     let failed = |error| Error::io(path, error);
     let graph = |source| Error::Graph { path: entry.path.to_string(), source };
     // Never over anything: where a file system takes two of the names for one, this fails.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-    let (mut hash, mut left) = (Sha256::new(), entry.size);
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+    let (mut hash, mut left, mut at) = (Sha256::new(), entry.size, 0);
     let is_leaf = entry.whole().is_leaf();
     let mut open: Vec<FilePart> = vec![entry.whole()];
     while let Some(part) = open.pop() {
-        let block = source(&part.id).map_err(Error::Source)?;
+        let block = source.block(&part.id).map_err(Error::Source)?;
         if !part.is_leaf() {
             open.extend(part.children(block.bytes()).map_err(graph)?.into_iter().rev());
             continue;
@@ -282,7 +282,8 @@ fn write_file<E>(
         if !is_leaf {
             hash.update(bytes);
         }
-        file.write_all(bytes).map_err(failed)?;
+        put(&file, (&block, bytes), at, source).map_err(failed)?;
+        at += len;
         progress(len);
     }
     if left > 0 {
@@ -294,6 +295,15 @@ fn write_file<E>(
     }
     let mode = if entry.executable { 0o755 } else { 0o644 };
     file.set_permissions(Permissions::from_mode(mode)).map_err(failed)
+}
+
+/// Puts the bytes of a leaf into a file, which shares them with the block where it can.
+fn put<E>(file: &File, (block, bytes): (&Block, &[u8]), at: u64, source: &dyn Supply<E>) -> io::Result<()> {
+    // Where the leaf is all of its block, both are the same bytes.
+    let is_all = bytes.len() == block.bytes().len();
+    let shared = if is_all { source.share(&block.id(), file, at, bytes.len() as u64) } else { 0 };
+    let rest = usize::try_from(shared).ok().and_then(|shared| bytes.get(shared..)).unwrap_or_default();
+    file.write_all_at(rest, at + shared)
 }
 
 /// Removes the staging folders in `folder` that a crash left behind, and counts them. One that is in use is left alone.

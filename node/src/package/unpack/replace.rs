@@ -20,9 +20,8 @@ use std::{
 
 use super::{
     super::{Manifest, check, manifest::FileEntry},
-    Error, MARK, Staging, set_folder_modes, sync, write_file,
+    Error, MARK, Staging, Supply, set_folder_modes, sync, write_file,
 };
-use crate::content::{Block, ContentId};
 
 /// Stands in the name of a folder that holds, or held, the tree that was replaced. It is never swept unseen: there may be files of
 /// the user in it.
@@ -162,7 +161,7 @@ fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
 /// [`Error`]; the target is as it was before.
 pub fn exchange<E>(
     change: &Change<'_>,
-    source: &dyn Fn(&ContentId) -> Result<Block, E>,
+    source: &dyn Supply<E>,
     note: &mut dyn FnMut(&Path) -> Result<(), E>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Option<PathBuf>, Error<E>> {
@@ -225,7 +224,7 @@ fn swap(_one: &Path, _other: &Path) -> io::Result<()> {
 /// back.
 pub fn lay<E>(
     change: &Change<'_>,
-    source: &dyn Fn(&ContentId) -> Result<Block, E>,
+    source: &dyn Supply<E>,
     mut kept: Option<&mut Kept>,
     note: &mut dyn FnMut(&Path) -> Result<(), E>,
     progress: &mut dyn FnMut(u64, u64),
@@ -363,7 +362,7 @@ fn write_all<'f, E>(
     files: impl IntoIterator<Item = &'f FileEntry> + Clone,
     staging: &Staging,
     within: &Path,
-    source: &dyn Fn(&ContentId) -> Result<Block, E>,
+    source: &dyn Supply<E>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Error<E>> {
     let total = files.clone().into_iter().map(|file| file.size).sum();

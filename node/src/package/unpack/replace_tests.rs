@@ -5,6 +5,7 @@ use std::{cell::Cell, collections::BTreeMap};
 use super::*;
 use crate::{
     code::Code,
+    content::{Block, ContentId},
     package::testing::{self, Blocks},
 };
 

@@ -2,7 +2,7 @@ use std::{cell::RefCell, collections::BTreeMap};
 
 use super::*;
 use crate::{
-    content::{Block, Codec},
+    content::{Block, Codec, ContentId},
     package::{
         check::{self, Difference},
         testing::{self, Blocks},

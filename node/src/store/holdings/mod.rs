@@ -10,6 +10,7 @@ use rusqlite::{Connection, Row, ToSql};
 use super::{Error, column};
 use crate::package::PackageId;
 
+pub mod changes;
 pub mod entries;
 pub mod heads;
 pub mod installed;
@@ -53,6 +54,17 @@ CREATE TABLE outbox (
     code TEXT,
     why TEXT NOT NULL,
     UNIQUE (publisher, name, version)
+) STRICT;
+CREATE TABLE changes (
+    publisher TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version TEXT NOT NULL,
+    undone INTEGER NOT NULL,
+    message TEXT NOT NULL,
+    queued_at INTEGER NOT NULL,
+    code TEXT NOT NULL,
+    why TEXT NOT NULL,
+    PRIMARY KEY (publisher, name, version)
 ) STRICT;
 CREATE TABLE unsent_logs (
     publisher TEXT NOT NULL,

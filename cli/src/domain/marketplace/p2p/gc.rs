@@ -13,8 +13,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     long_about = "Free the disk of packages and blocks that are neither installed, published nor pinned.\n\n\
-        That is what interrupted installations left, packages that were removed and are only provided to others, and what belongs to \
-        nothing. With limits.store_bytes_max set, the node does so by itself where room is needed.",
+        That is what interrupted installations left, packages that were removed, or whose folder was deleted, and are only provided to \
+        others, and what belongs to nothing. With limits.store_bytes_max set, the node does so by itself where room is needed.",
     after_help = "\
 Works while no node runs too.
 
@@ -48,6 +48,17 @@ fn show(collected: &Collected, page: &mut Page) {
         (false, false) => format!("Freed {bytes}"),
     });
     page.field("left", page::bytes(collected.bytes_left));
+    if !collected.forgotten.is_empty() {
+        page.line("");
+        page.line(if collected.dry_run {
+            "Installed folders that were deleted, and would be forgotten:"
+        } else {
+            "Installed folders that were deleted, and are forgotten now:"
+        });
+        for path in &collected.forgotten {
+            page.line(format!("  {path}"));
+        }
+    }
     if collected.items.is_empty() {
         return;
     }

@@ -82,6 +82,7 @@ fn show(status: &api::Status, page: &mut Page) {
         )
         .field("unannounced", status.announcements_pending)
         .list("waits", &status.outbox.iter().map(waiting).collect::<Vec<_>>())
+        .list("changes", &status.changes.iter().map(changing).collect::<Vec<_>>())
         .list("interrupted", &status.partial.iter().map(interrupted).collect::<Vec<_>>())
         .field("store", format!("{} in {} blocks", page::bytes(status.store_bytes), status.store_blocks))
         .optional("limits", limits(status))
@@ -119,6 +120,17 @@ fn interrupted(partial: &api::PartialInstall) -> String {
 fn waiting(queued: &api::QueuedPackage) -> String {
     let code = Some(&queued.code).filter(|code| !code.is_empty()).map(|code| format!(" ({code})"));
     format!("{}{}: {}", queued.id, code.unwrap_or_default(), queued.why)
+}
+
+/// A change that waits in the outbox, and why.
+fn changing(queued: &api::QueuedChange) -> String {
+    let what = match queued.change {
+        api::Change::Yank => "yank",
+        api::Change::Unyank => "unyank",
+        api::Change::Deprecate => "deprecate",
+        api::Change::Undeprecate => "no longer deprecate",
+    };
+    format!("{what} {} ({}): {}", queued.id, queued.code, queued.why)
 }
 
 fn dht_records(status: &api::Status) -> String {

@@ -2,11 +2,12 @@
 
 use clap::Args;
 use ggen_marketplace::{
-    control::api::{AmendRequest, Amended, Change},
+    control::api::{AmendRequest, Amended, Change, Failure},
     package::Asked,
 };
 
 use crate::{
+    domain::marketplace::p2p_state,
     page::Page,
     session::{Exit, Finished, Session},
     values,
@@ -17,7 +18,8 @@ use crate::{
 #[command(
     long_about = "Yank a version of a package of yours: it is no longer chosen for new requirements.\n\n\
         Nothing is deleted. Anyone who names the version exactly, or has it in a lock file, still gets it, with a warning that gives your \
-        reason. The log of the package says so, signed with your key; `unyank` takes it back.",
+        reason. The log of the package says so, signed with your key; `unyank` takes it back. Where nobody can be asked how far the log went, \
+        or no node runs, it waits in the outbox until it can be signed.",
     after_help = "\
 Examples:
   ggen marketplace p2p yank my-package@1.2.3
@@ -62,7 +64,7 @@ impl Unyank {
     }
 }
 
-/// Asks the node to sign a change, and shows what came of it.
+/// Asks the node to sign a change, or has it wait where no node runs, and shows what came of it.
 pub(super) async fn ask(
     session: &Session,
     package: &Asked,
@@ -71,8 +73,11 @@ pub(super) async fn ask(
     timeout_secs: Option<u64>,
 ) -> Finished<Exit> {
     let request = AmendRequest { package: package.to_string(), change, message, timeout_secs };
-    let amended = session.client().amend(&request).await?;
-    session.print(&amended, show)?;
+    let mut outcome = session.client().amend(&request).await;
+    if outcome.as_ref().is_err_and(Failure::is_not_running) {
+        outcome = p2p_state::amend_offline(session.home(), request).await;
+    }
+    session.print(&outcome?, show)?;
     Ok(Exit::Ok)
 }
 
@@ -82,6 +87,18 @@ fn show(amended: &Amended, page: &mut Page) {
         Some(version) => format!("{} {version}", amended.name),
         None => amended.name.clone(),
     };
+    if amended.queued {
+        let change = match amended.change {
+            Change::Yank => format!("The yank of {what}"),
+            Change::Unyank => format!("That {what} is chosen again"),
+            Change::Deprecate => format!("The deprecation of {what}"),
+            Change::Undeprecate => format!("That {what} is not deprecated"),
+        };
+        page.heading(format!("{change} is queued: it is signed and announced as soon as that can be done"));
+        page.field("id", &amended.id).line("").line("See what it waits for: ggen marketplace p2p status");
+        page.line("If no node runs, start it: ggen marketplace p2p start --daemon");
+        return;
+    }
     page.heading(match (amended.change, amended.unchanged) {
         (Change::Yank, false) => format!("Yanked {what}"),
         (Change::Yank, true) => format!("{what} was yanked before, nothing changed"),

@@ -7,8 +7,8 @@ use ggen_marketplace::{
     config::P2PConfig,
     control::{
         api::{
-            CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest, KeptList, Planned,
-            PublishRequest, Published, RemoveRequest, Removed, Trust, TrustRequest,
+            AmendRequest, Amended, CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest,
+            KeptList, Planned, PublishRequest, Published, RemoveRequest, Removed, Trust, TrustRequest,
         },
         service::{Cancel, Outcome, ProgressSender, Service},
     },
@@ -45,6 +45,11 @@ impl Node for P2PRegistry {
 /// Takes the lock of the state folder and makes the node; opens no sockets yet.
 pub(super) async fn open(config: P2PConfig) -> Outcome<impl Node> {
     P2PRegistry::new(config).await.map_err(Failure::from)
+}
+
+/// Has a change of an own package wait in the outbox of the state folder, under its lock.
+pub(super) async fn amend_offline(config: P2PConfig, request: AmendRequest) -> Outcome<Amended> {
+    p2p::amend_offline(config, request).await
 }
 
 /// Takes a version out of the outbox of the state folder, under its lock.

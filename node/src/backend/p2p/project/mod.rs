@@ -297,6 +297,9 @@ impl Node {
         let chosen = self.plan(wishes, how, offers).await?;
         wanted.lock = offers.lock(&chosen, &old)?;
         for (id, version) in &chosen {
+            let is_locked = old.packages.get(id).is_some_and(|locked| locked.version == *version);
+            let stale = offers.packages.get(id).and_then(|offer| offer.stale.as_ref());
+            wanted.warnings.extend(stale.filter(|_| !is_locked).map(|why| format!("{id}: {why}")));
             let offered = offers.packages.get(id).and_then(|offer| offer.releases.get(version));
             if let Some(reason) = offered.and_then(|offered| offered.yanked.as_ref()) {
                 wanted

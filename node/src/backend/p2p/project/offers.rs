@@ -49,6 +49,8 @@ pub(super) struct Offered {
 pub(super) struct Offer {
     pub(super) head: VerifiedHead,
     pub(super) releases: BTreeMap<Version, Offered>,
+    /// What is said of a publisher that has not confirmed in time.
+    pub(super) stale: Option<String>,
 }
 
 impl Offer {
@@ -71,7 +73,7 @@ impl Offer {
             Some((version.clone(), Offered { release: state.release.clone(), entry, sequence, yanked }))
         };
         let releases = log.versions().iter().filter_map(one).collect();
-        Self { head, releases }
+        Self { head, releases, stale: None }
     }
 
     /// The newest stable version that was not withdrawn.
@@ -251,7 +253,8 @@ impl Node {
         if let Some(missing) = &reading.missing {
             tracing::warn!(%package, "{}", missing.warning());
         }
-        Ok(Offer::of(newest.head, &reading.log))
+        let stale = newest.warning(self.now());
+        Ok(Offer { stale, ..Offer::of(newest.head, &reading.log) })
     }
 
     /// What a version needs, from its signed manifest.

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     backend::p2p::{
         failure::fail,
-        install::{head_key, held, manifest_bytes, pin_first},
+        install::{Supplied, head_key, manifest_bytes, pin_first},
     },
     catalog,
     code::Code,
@@ -159,7 +159,7 @@ fn write(
         let tell = &mut |done: u64, _: u64| {
             progress.report("writing", before + done, Some(total), "bytes");
         };
-        unpack::unpack(&it.manifest, &|id| held(store, id), &site.next(name), tell).map_err(fail)?;
+        unpack::unpack(&it.manifest, &Supplied(store), &site.next(name), tell).map_err(fail)?;
         before += it.release.size;
     }
     Ok(())

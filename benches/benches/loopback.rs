@@ -16,7 +16,7 @@ use criterion::{BenchmarkId, Criterion, SamplingMode};
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
     identity::Publisher,
-    network::{Event, Metrics, Observer, Offload, transport},
+    network::{Event, Metrics, Observer, Offload, Spawner, transport},
     package::PackageId,
     store::Store,
     time::Timestamp,
@@ -197,6 +197,7 @@ fn parts(home: &Path, number: usize, tell: Sender<Told>) -> Outcome<Parts> {
         publisher: Publisher::from_secret([seed; 32], Timestamp::now()),
         store,
         offload: Offload::Threads,
+        spawner: Spawner::default(),
         observer: Observer::new(move |event| {
             // An error means that nobody measures any more.
             let _ = match event {

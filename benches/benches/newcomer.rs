@@ -17,7 +17,7 @@ use ggen_marketplace::{
     catalog::{self, Source},
     content::{Codec, ContentId},
     identity::Publisher,
-    network::{Metrics, Observer, Offload, transport},
+    network::{Metrics, Observer, Offload, Spawner, transport},
     package::PackageId,
     release::{Head, Kind, Labels, Log, Release, VerifiedHead},
     store::Store,
@@ -143,6 +143,7 @@ async fn start(store: Store, seed: u8, bootstrap_nodes: Vec<Multiaddr>) -> Outco
         publisher: Publisher::from_secret([seed; 32], now()),
         store,
         offload: Offload::Threads,
+        spawner: Spawner::default(),
         observer: Observer::default(),
         metrics: Metrics::default(),
     };

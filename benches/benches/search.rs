@@ -15,7 +15,7 @@ use ggen_marketplace::{
     content::{Codec, ContentId},
     control::{api::SearchRequest, client::Client, server::Server},
     identity::Publisher,
-    network::{Metrics, Observer, Offload, transport},
+    network::{Metrics, Observer, Offload, Spawner, transport},
     package::PackageId,
     release::{Head, Kind, Labels, Log, Release, VerifiedHead},
     store::Store,
@@ -129,6 +129,7 @@ async fn node(folder: &std::path::Path, packages: u64, at_once: usize) -> P2PReg
         publisher: publishers[0].clone(),
         store,
         offload: Offload::Threads,
+        spawner: Spawner::default(),
         observer: Observer::default(),
         metrics: Metrics::default(),
     };

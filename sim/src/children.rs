@@ -19,7 +19,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::report::Report;
+use crate::{engine::Engine, report::Report};
 
 /// How often it is looked whether a child has ended.
 const POLL: Duration = Duration::from_millis(20);
@@ -39,6 +39,8 @@ pub struct Job {
     pub variant: Option<String>,
     /// The seed.
     pub seed: u64,
+    /// What runs it, in the place of what the scenario says.
+    pub engine: Option<Engine>,
 }
 
 /// What came of a child.
@@ -75,6 +77,9 @@ impl Job {
         if let Some(variant) = &self.variant {
             command.push_str(&format!(" --variant {}", quoted(variant)));
         }
+        if let Some(engine) = self.engine {
+            command.push_str(&format!(" --engine {}", engine.as_str()));
+        }
         command
     }
 
@@ -82,6 +87,9 @@ impl Job {
         let mut arguments: Vec<OsString> = vec!["run".into(), "--seed".into(), self.seed.to_string().into()];
         if let Some(variant) = &self.variant {
             arguments.extend(["--variant".into(), variant.into()]);
+        }
+        if let Some(engine) = self.engine {
+            arguments.extend(["--engine".into(), engine.as_str().into()]);
         }
         arguments.extend(["--format".into(), "json".into(), "--".into(), self.file.clone().into()]);
         arguments
@@ -221,7 +229,7 @@ mod tests {
         std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o700);
         fs::set_permissions(&program, mode).unwrap();
         let children = Children { program, at_once: 2, timeout };
-        let job = Job { file: "x.toml".into(), variant: None, seed: 3 };
+        let job = Job { file: "x.toml".into(), variant: None, seed: 3, engine: None };
         children.run(&[job], |_| ()).unwrap().remove(0)
     }
 
@@ -251,6 +259,7 @@ mod tests {
             file: file.into(),
             variant: variant.map(str::to_owned),
             seed: 7,
+            engine: None,
         };
         assert_eq!(job("scenarios/a.toml", None).command(), "ggen-sim run scenarios/a.toml --seed 7");
         assert_eq!(

@@ -2,9 +2,10 @@
 
 use std::{cell::RefCell, collections::BTreeMap, path::Path, rc::Rc, thread, time::Duration};
 
+use ggen_harness::transport::Tap;
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
-    network::{Metrics, Observer, Offload, transport},
+    network::{Metrics, Observer, Offload, Spawner},
     package::PackageId,
     store::Store,
     time::Timestamp,
@@ -15,10 +16,10 @@ use tokio::time::sleep;
 
 use crate::{
     draw::{Draws, Publishers},
+    engine::{self, Seat},
     ledger::Shared,
     names::Names,
     trace::Lines,
-    transport::{Tap, TurmoilTransport},
     virtualise,
     weather::Weather,
     world,
@@ -50,11 +51,12 @@ async fn node(number: usize, draws: Draws, weather: Weather) -> P2PRegistry {
     };
     let tap = Tap::new(|_, _| {});
     let parts = Parts {
-        transport: transport::base(TurmoilTransport::new(world::ip(number), tap, weather, Names::default())),
+        transport: Seat::Turmoil.transport(world::ip(number), tap, weather, Names::default()),
         node_key: draws.node_key(NAMES[number]),
         publisher: draws.publisher(NAMES[number], Timestamp::from_secs(virtualise::EPOCH.as_secs())),
         store: Store::in_memory().unwrap(),
         offload: Offload::Inline,
+        spawner: Spawner::default(),
         observer: Observer::new(|_| {}),
         metrics: Metrics::default(),
     };
@@ -110,7 +112,7 @@ async fn reader(draws: Draws, weather: Weather, told: Rc<RefCell<Told>>) -> turm
 fn simulated_registries_keep_every_promise() {
     let body = || {
         let draws = Draws::new(1);
-        let _virtual = virtualise::enter(draws.secret("entropy", "", 0));
+        let _virtual = virtualise::enter_with(draws.secret("entropy", "", 0), engine::elapsed);
         let ledger = Shared::new(NAMES.map(str::to_owned).to_vec(), BTreeMap::new(), Lines::default());
         let tick = Duration::from_millis(5);
         let weather = Weather::new(draws, ledger, tick);

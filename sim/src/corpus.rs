@@ -144,6 +144,7 @@ impl Corpus {
             file: folder.join(&entry.scenario),
             variant: entry.variant.clone(),
             seed: entry.seed,
+            engine: None,
         };
         let mut jobs: Vec<Job> = self.entries.keys().map(job).collect();
         jobs.dedup();

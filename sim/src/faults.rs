@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use turmoil::Sim;
+use ggen_harness::net::{Control, End};
 
 use crate::{
     ledger::Shared,
@@ -83,12 +83,12 @@ impl<'a> Breaker<'a> {
     }
 
     /// Begins an event; yields the sites whose nodes lost their disks.
-    pub(crate) fn begin(&mut self, sim: &mut Sim<'_>, number: usize, event: &Event) -> BTreeSet<usize> {
+    pub(crate) fn begin(&mut self, net: &mut dyn Control, number: usize, event: &Event) -> BTreeSet<usize> {
         match &event.deed {
             Deed::Cut(ways) => {
                 let bites = self.standing(ways);
                 self.ledger.lock().bite(event.fault, bites);
-                self.cut(sim, number, ways);
+                self.cut(net, number, ways);
             }
             Deed::Slow(links) => {
                 for (pair, by) in links {
@@ -96,14 +96,14 @@ impl<'a> Breaker<'a> {
                     let look = event.at + self.latency_of(*pair) + self.scenario.tick;
                     let slow = Slow { fault: event.fault, by: *by, look };
                     self.link(*pair).slow.insert(number, slow);
-                    self.lay(sim, *pair);
+                    self.lay(net, *pair);
                 }
             }
             Deed::Hold(links) => {
                 for pair in links {
                     self.link(*pair).held.insert(number);
                     if !self.link(*pair).is_cut() {
-                        sim.hold(ip(pair.0), ip(pair.1));
+                        net.hold(ip(pair.0), ip(pair.1));
                     }
                 }
             }
@@ -116,9 +116,10 @@ impl<'a> Breaker<'a> {
             }
             Deed::Stop { sites, is_silent, disk } => {
                 if *is_silent {
-                    self.cut(sim, number, &self.around(sites));
+                    self.cut(net, number, &self.around(sites));
                 }
-                self.stop(sim, number, event.fault, sites);
+                let end = if *is_silent { End::PowerLost } else { End::Killed };
+                self.stop(net, (number, event.fault), sites, end);
                 if !disk {
                     return sites.clone();
                 }
@@ -135,17 +136,17 @@ impl<'a> Breaker<'a> {
     }
 
     /// Ends an event.
-    pub(crate) fn end(&mut self, sim: &mut Sim<'_>, number: usize, event: &Event) {
+    pub(crate) fn end(&mut self, net: &mut dyn Control, number: usize, event: &Event) {
         match &event.deed {
-            Deed::Cut(ways) => self.mend(sim, number, ways),
+            Deed::Cut(ways) => self.mend(net, number, ways),
             Deed::Slow(links) => {
                 for (pair, _) in links {
                     self.link(*pair).slow.remove(&number);
-                    self.lay(sim, *pair);
+                    self.lay(net, *pair);
                 }
             }
             Deed::Hold(links) => {
-                let waiting = waiting(sim);
+                let waiting = waiting(net);
                 for pair in links {
                     self.link(*pair).held.remove(&number);
                     let link = self.link(*pair);
@@ -154,7 +155,7 @@ impl<'a> Breaker<'a> {
                     }
                     let kept = waiting.get(pair).copied().unwrap_or(0);
                     if link.held.is_empty() {
-                        sim.release(ip(pair.0), ip(pair.1));
+                        net.release(ip(pair.0), ip(pair.1));
                     }
                     self.ledger.lock().bite(event.fault, kept);
                 }
@@ -167,13 +168,13 @@ impl<'a> Breaker<'a> {
             Deed::Stop { sites, is_silent, .. } => {
                 if *is_silent {
                     let around = self.around(sites);
-                    self.mend(sim, number, &around);
+                    self.mend(net, number, &around);
                 }
                 for site in sites {
                     let by = self.stopped.entry(*site).or_default();
                     by.remove(&number);
                     if by.is_empty() {
-                        sim.bounce(ip(*site));
+                        net.restart(ip(*site));
                     }
                 }
             }
@@ -188,7 +189,7 @@ impl<'a> Breaker<'a> {
     }
 
     /// Looks at the slow links whose turn it is, and at the clocks and names; to be called every tick.
-    pub(crate) fn look(&mut self, sim: &Sim<'_>, now: Duration) {
+    pub(crate) fn look(&mut self, net: &mut dyn Control, now: Duration) {
         for fault in clocks::take_read().into_iter().chain(self.names.take_asked()) {
             self.ledger.lock().bite(fault, 1);
         }
@@ -196,7 +197,7 @@ impl<'a> Breaker<'a> {
         if !self.links.values().any(is_due) {
             return;
         }
-        let waiting = waiting(sim);
+        let waiting = waiting(net);
         let mut ledger = self.ledger.lock();
         for (pair, link) in &mut self.links {
             let latency = self.latency[pair] + link.slow.values().map(|slow| slow.by).sum();
@@ -229,36 +230,36 @@ impl<'a> Breaker<'a> {
         sites.iter().flat_map(|one| others(*one).flat_map(|other| [(*one, other), (other, *one)])).collect()
     }
 
-    fn cut(&mut self, sim: &Sim<'_>, number: usize, ways: &BTreeSet<(usize, usize)>) {
+    fn cut(&mut self, net: &mut dyn Control, number: usize, ways: &BTreeSet<(usize, usize)>) {
         for (from, to) in ways {
             let link = self.link(pair(*from, *to));
             let was_cut = link.is_cut();
             link.cut(from < to).insert(number);
             // A held link is held in both directions; the other one goes on as a whole, with what it held.
             if !was_cut && !link.held.is_empty() {
-                sim.release(ip(*from), ip(*to));
+                net.release(ip(*from), ip(*to));
             }
-            sim.partition_oneway(ip(*from), ip(*to));
+            net.cut(ip(*from), ip(*to));
         }
     }
 
-    fn mend(&mut self, sim: &Sim<'_>, number: usize, ways: &BTreeSet<(usize, usize)>) {
+    fn mend(&mut self, net: &mut dyn Control, number: usize, ways: &BTreeSet<(usize, usize)>) {
         for (from, to) in ways {
             let link = self.link(pair(*from, *to));
             link.cut(from < to).remove(&number);
             if link.cut(from < to).is_empty() {
-                sim.repair_oneway(ip(*from), ip(*to));
+                net.mend(ip(*from), ip(*to));
             }
             if !link.is_cut() && !link.held.is_empty() {
-                sim.hold(ip(*from), ip(*to));
+                net.hold(ip(*from), ip(*to));
             }
         }
     }
 
     /// Gives a link the latency that it has now.
-    fn lay(&mut self, sim: &Sim<'_>, pair: Pair) {
+    fn lay(&mut self, net: &mut dyn Control, pair: Pair) {
         let latency = self.latency_of(pair);
-        sim.set_link_latency(ip(pair.0), ip(pair.1), latency);
+        net.set_latency(ip(pair.0), ip(pair.1), latency);
     }
 
     /// The latency that a link has now.
@@ -267,10 +268,16 @@ impl<'a> Breaker<'a> {
         self.latency[&pair] + slow.map(|slow| slow.by).sum()
     }
 
-    fn stop(&mut self, sim: &mut Sim<'_>, number: usize, fault: usize, sites: &BTreeSet<usize>) {
+    fn stop(
+        &mut self,
+        net: &mut dyn Control,
+        (number, fault): (usize, usize),
+        sites: &BTreeSet<usize>,
+        end: End,
+    ) {
         for site in sites {
-            if sim.is_host_running(ip(*site)) {
-                sim.crash(ip(*site));
+            if net.is_running(ip(*site)) {
+                net.crash(ip(*site), end);
             }
             self.stopped.entry(*site).or_default().insert(number);
             for node in self.scenario.nodes_at(*site) {
@@ -286,20 +293,11 @@ fn pair(one: usize, other: usize) -> Pair {
 }
 
 /// How many segments are under way on each link.
-fn waiting(sim: &Sim<'_>) -> BTreeMap<Pair, usize> {
-    let mut waiting = BTreeMap::new();
-    sim.links(|links| {
-        for link in links {
-            let (one, other) = link.pair();
-            let segments = link.count();
-            if let (Some(one), Some(other)) = (site(one), site(other))
-                && segments > 0
-            {
-                waiting.insert(pair(one, other), segments);
-            }
-        }
-    });
-    waiting
+fn waiting(net: &dyn Control) -> BTreeMap<Pair, usize> {
+    let under_way = net.under_way().into_iter();
+    under_way
+        .filter_map(|((one, other), segments)| Some((pair(site(one)?, site(other)?), segments)))
+        .collect()
 }
 
 /// The site of an address that [`ip`] gave.

@@ -2,6 +2,10 @@
 
 use std::{collections::BTreeSet, path::PathBuf, rc::Rc, time::Duration};
 
+use ggen_harness::{
+    task::{current, on_host},
+    transport::Tap,
+};
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
     code::Code,
@@ -11,7 +15,7 @@ use ggen_marketplace::{
         service::{Cancel, ProgressSender, Service},
     },
     identity::Publisher,
-    network::{Metrics, Observer, Offload, transport},
+    network::{Metrics, Observer, Offload},
     package::PackageId,
     time::Timestamp,
 };
@@ -24,12 +28,12 @@ use tokio::{
 use crate::{
     adversary::{self, Cast},
     disk::{self, Disk},
+    engine::{self, Seat},
     judge::{self, Fact},
     ledger::{Ended, Shared},
     names::Names,
     plan::{Cause, Life},
     scenario::{Action, Flood, Role, Script, ScriptKind},
-    transport::{Tap, TurmoilTransport},
     weather::Weather,
     witness::Witness,
 };
@@ -117,8 +121,9 @@ impl Blueprint {
         Tap::new(move |remote, wire| ledger.lock().wire(node, remote, wire))
     }
 
-    fn cast(&self, kind: ScriptKind, flood: Flood) -> Cast {
+    fn cast(&self, kind: ScriptKind, flood: Flood, seat: &Seat) -> Cast {
         Cast {
+            seat: seat.clone(),
             node: self.node,
             kind,
             flood,
@@ -147,19 +152,15 @@ impl Blueprint {
         }
     }
 
-    fn parts(&self) -> Parts {
+    fn parts(&self, seat: &Seat) -> Parts {
         let (ledger, witness, node) = (self.ledger.clone(), self.witness.clone(), self.node);
         Parts {
-            transport: transport::base(TurmoilTransport::new(
-                self.ip,
-                self.tap(),
-                self.weather.clone(),
-                self.names.clone(),
-            )),
+            transport: seat.transport(self.ip, self.tap(), self.weather.clone(), self.names.clone()),
             node_key: self.key.clone(),
             publisher: self.publisher.clone(),
             store: self.disk.store().clone(),
             offload: Offload::Inline,
+            spawner: seat.spawner(),
             observer: Observer::new(move |event| {
                 witness.tell(node, event);
                 ledger.lock().observe(node, event);
@@ -178,7 +179,7 @@ pub(crate) fn configuration(role: Role, more: &Partial) -> P2PConfig {
 }
 
 /// Runs a node whenever it is to run, until its host crashes or the run ends.
-pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
+pub(crate) async fn run(blueprint: Rc<Blueprint>, seat: Seat) -> turmoil::Result {
     loop {
         // After a crash: the life that it was in goes on.
         let is_left = |life: &&Life| life.until.is_none_or(|until| until > elapsed());
@@ -194,7 +195,7 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
         } else if let Some(opened) = blueprint.disk.reopen(Timestamp::now())? {
             blueprint.ledger.lock().tell(opened);
         }
-        match live(&blueprint, life, is_new).await {
+        match live(&blueprint, &seat, life, is_new).await {
             // The machine stops at the end of this tick.
             Err(_) if blueprint.disk.is_dead() => break,
             ended => ended?,
@@ -204,16 +205,16 @@ pub(crate) async fn run(blueprint: Rc<Blueprint>) -> turmoil::Result {
 }
 
 /// One life of a node; an adversary is honest until its time has come.
-async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
+async fn live(blueprint: &Rc<Blueprint>, seat: &Seat, life: Life, is_new: bool) -> turmoil::Result {
     let Some(Script { kind, at, flood, .. }) = blueprint.script else {
-        return serve(blueprint, life, is_new).await;
+        return serve(blueprint, seat, life, is_new).await;
     };
     if elapsed() < at {
         let until = life.until.map_or(at, |until| until.min(at));
-        serve(blueprint, Life { until: Some(until), ..life }, is_new).await?;
+        serve(blueprint, seat, Life { until: Some(until), ..life }, is_new).await?;
     }
     blueprint.ledger.lock().misbehaves(blueprint.node);
-    let misbehaving = adversary::run(blueprint.cast(kind, flood));
+    let misbehaving = adversary::run(blueprint.cast(kind, flood, seat));
     match life.until {
         None => misbehaving.await,
         Some(until) => match timeout(until.saturating_sub(elapsed()), misbehaving).await {
@@ -224,8 +225,8 @@ async fn live(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::R
 }
 
 /// Runs the shipped node for one life.
-async fn serve(blueprint: &Rc<Blueprint>, life: Life, is_new: bool) -> turmoil::Result {
-    let registry = Rc::new(P2PRegistry::with_parts(blueprint.settings(), blueprint.parts()).await?);
+async fn serve(blueprint: &Rc<Blueprint>, seat: &Seat, life: Life, is_new: bool) -> turmoil::Result {
+    let registry = Rc::new(P2PRegistry::with_parts(blueprint.settings(), blueprint.parts(seat)).await?);
     registry.start_listening().await?;
     registry.subscribe_to_packages().await?;
     blueprint.ledger.lock().started(blueprint.node);
@@ -257,7 +258,7 @@ async fn work(blueprint: &Rc<Blueprint>, registry: &Rc<P2PRegistry>, steps: &mut
         let (registry, blueprint, step) = (registry.clone(), blueprint.clone(), step.clone());
         blueprint.ledger.lock().begin(step.number, blueprint.node);
         // Each by itself: one that hangs does not keep the next from its time.
-        steps.spawn_local(async move {
+        let work = async move {
             let (ended, more) = match perform(&blueprint, &registry, &step).await {
                 Ok(ended) => ended,
                 Err(failure) => {
@@ -283,7 +284,8 @@ async fn work(blueprint: &Rc<Blueprint>, registry: &Rc<P2PRegistry>, steps: &mut
                 ledger.tell(fact);
             }
             ledger.end(step.number, blueprint.node, ended, more);
-        });
+        };
+        steps.spawn_local(on_host(current(), work));
     }
     std::future::pending().await
 }
@@ -383,5 +385,5 @@ async fn look_up(
 
 /// How long the run has lasted, for whoever runs on a host.
 fn elapsed() -> Duration {
-    turmoil::sim_elapsed().expect("on a host of a simulation")
+    engine::elapsed().expect("on a host of a simulation")
 }

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use ggen_harness::transport::Wire;
 use ggen_marketplace::{
     network::{Event, Lookup, LookupKind},
     peers::limits::HANDSHAKE_TIMEOUT,
@@ -19,7 +20,6 @@ use crate::{
     judge::Fact,
     measure::Measures,
     trace::{Lines, Trace, hex},
-    transport::Wire,
 };
 
 /// After this time the handshake of a stream has ended, well or not.
@@ -242,7 +242,7 @@ impl Ledger {
 
     /// The time of the host that is running; outside of one, as when a host is torn down, that of the last event.
     pub(crate) fn now(&mut self) -> Duration {
-        self.at = turmoil::sim_elapsed().unwrap_or(self.at).max(self.at);
+        self.at = crate::engine::elapsed().unwrap_or(self.at).max(self.at);
         self.at
     }
 

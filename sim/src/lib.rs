@@ -9,6 +9,8 @@
 //!
 //! **Invariant:** this crate is never linked into the program `ggen`; it would take its clocks and its entropy away.
 
+pub use ggen_harness::{trace, virtualise};
+
 mod account;
 pub mod adversary;
 pub mod children;
@@ -18,6 +20,7 @@ mod conformance;
 pub mod corpus;
 mod disk;
 pub mod draw;
+pub mod engine;
 mod faults;
 mod host;
 pub mod judge;
@@ -26,7 +29,6 @@ pub mod ledger;
 mod measure;
 mod names;
 mod packages;
-mod panics;
 pub mod placement;
 pub mod plan;
 mod power;
@@ -34,10 +36,8 @@ mod preload;
 pub mod prove;
 pub mod report;
 pub mod scenario;
+pub mod shard;
 pub mod shrink;
-pub mod trace;
-pub mod transport;
-pub mod virtualise;
 mod weather;
 pub mod witness;
 pub mod world;

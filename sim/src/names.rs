@@ -4,11 +4,9 @@ use std::{
     collections::BTreeMap,
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-/// How long an answer takes: a name server of the provider, which has it ready.
-pub(crate) const LOOKUP: Duration = Duration::from_millis(20);
+use ggen_harness::transport::Resolve;
 
 /// The names of a run.
 #[derive(Debug, Clone, Default)]
@@ -39,15 +37,6 @@ impl Names {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where a name leads now.
-    pub(crate) fn resolve(&self, name: &str) -> Option<IpAddr> {
-        let mut known = self.lock();
-        let (first, moves) = known.led.get(name)?;
-        let (to, by) = moves.last().map_or((*first, None), |last| (last.to, Some(last.fault)));
-        known.asked.extend(by);
-        Some(to)
-    }
-
     /// A name leads to another host, as an event of a fault has it.
     pub(crate) fn move_to(&self, name: &str, event: usize, fault: usize, to: IpAddr) {
         if let Some((_, moves)) = self.lock().led.get_mut(name) {
@@ -65,6 +54,16 @@ impl Names {
     /// The faults whose answers were given since this was asked last, once for each answer.
     pub(crate) fn take_asked(&self) -> Vec<usize> {
         std::mem::take(&mut self.lock().asked)
+    }
+}
+
+impl Resolve for Names {
+    fn resolve(&self, name: &str) -> Option<IpAddr> {
+        let mut known = self.lock();
+        let (first, moves) = known.led.get(name)?;
+        let (to, by) = moves.last().map_or((*first, None), |last| (last.to, Some(last.fault)));
+        known.asked.extend(by);
+        Some(to)
     }
 }
 

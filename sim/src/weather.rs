@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use ggen_harness::transport::{Gate, Passage};
+
 use crate::{draw::Draws, ledger::Shared};
 
 /// Bytes that a segment has at most, as over Ethernet.
@@ -33,17 +35,6 @@ pub enum Trouble {
         /// Bytes a second.
         bytes_per_second: u64,
     },
-}
-
-/// Whether a stream may write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Passage {
-    /// At most so many bytes.
-    Now(usize),
-    /// The link is busy for so long.
-    Busy(Duration),
-    /// What was to be written is lost, and is sent again after so long.
-    Lost(Duration),
 }
 
 /// Knows the troubles of every link. All nodes and the world hold it, on one thread; nobody ever waits for it.
@@ -104,9 +95,10 @@ impl Weather {
         }
         sky.troubles.retain(|_, troubles| !troubles.is_empty());
     }
+}
 
-    /// Whether bytes may be written `from` one host to another; `losses` says how often they were lost already.
-    pub(crate) fn ask(&self, way: (IpAddr, IpAddr), now: Duration, bytes: usize, losses: u32) -> Passage {
+impl Gate for Weather {
+    fn ask(&self, way: (IpAddr, IpAddr), now: Duration, bytes: usize, losses: u32) -> Passage {
         let mut sky = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Sky { draws, ledger, tick, troubles, ways } = &mut *sky;
         let Some(troubles) = troubles.get(&sorted(way)) else { return Passage::Now(bytes) };

@@ -21,7 +21,7 @@ impl Witness {
     /// Tells, at the time of the host that the caller runs on.
     pub(crate) fn tell(&self, node: usize, event: &Event) {
         if let Some(told) = &self.0 {
-            told(turmoil::sim_elapsed().unwrap_or_default(), node, event);
+            told(crate::engine::elapsed().unwrap_or_default(), node, event);
         }
     }
 }

@@ -14,16 +14,18 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use futures::{FutureExt, future::try_join_all};
+use ggen_harness::{fabric, net::Control, panics, transport::multiaddr};
 use ggen_marketplace::{network::Metrics, release::VerifiedHead, store, time::Timestamp};
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
-use turmoil::Sim;
 
 use crate::{
     account,
     disk::{self, Disk, Drive, Drives},
     draw::{Draws, Publishers},
+    engine::{self, Engine, Seat, Turmoil},
     faults::Breaker,
     host::{self, Blueprint, PlannedStep},
     judge::{self, Aim, Case, Fact, Limits, Member, Task, Watch},
@@ -31,14 +33,13 @@ use crate::{
     ledger::{Ledger, Shared},
     names::Names,
     packages::folders,
-    panics, placement,
+    placement,
     plan::{Deed, Event, Life, Plan},
     power::{self, Power},
     preload,
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
     scenario::{Action, DiskKind, Latency, Node, Scenario, regions},
     trace::{Lines, Trace},
-    transport::multiaddr,
     virtualise::{self, clocks, files},
     weather::Weather,
     witness::Witness,
@@ -68,6 +69,8 @@ pub struct Options {
     pub witness: Witness,
     /// Lets libp2p count in every node.
     pub counts: bool,
+    /// What runs it, in the place of what the scenario says.
+    pub engine: Option<Engine>,
 }
 
 /// A run that ended.
@@ -254,7 +257,7 @@ fn simulate(
     scratch: &Path,
     options: &Options,
 ) -> Result<Finished, Error> {
-    let _virtual = virtualise::enter(draws.secret("entropy", "", 0));
+    let _virtual = virtualise::enter_with(draws.secret("entropy", "", 0), engine::elapsed);
     if !virtualise::is_in_effect() {
         return Err(Error::NotVirtual);
     }
@@ -309,42 +312,35 @@ fn simulate(
         weather,
         names,
     };
-    let mut sim = turmoil::Builder::new()
-        .rng_seed(draws.draw("turmoil", "", 0))
-        .epoch(UNIX_EPOCH + virtualise::EPOCH)
-        .tick_duration(scenario.tick)
-        .simulation_duration(scenario.duration + scenario.tick)
-        .tcp_capacity(TCP_SEGMENTS_MAX)
-        .build();
+    let engine = options.engine.unwrap_or(scenario.engine);
     let blueprints = world.blueprints(draws, &keys, steps, options.leak);
-    for (site, nodes) in blueprints.into_iter().enumerate() {
-        sim.host(ip(site), move || {
-            clocks::runs(site);
-            host(nodes.clone())
-        });
-    }
+    let mut net: Box<dyn Control> = match engine {
+        Engine::Turmoil => Box::new(turmoil(scenario, draws, blueprints)),
+        Engine::Fabric => Box::new(woven(scenario, draws, blueprints)?),
+    };
+    let net = &mut *net;
     let shared = (world.weather.clone(), world.names.clone());
-    let mut breaker = Breaker::new(scenario, world.ledger.clone(), shared, world.lay_links(&sim, draws));
+    let mut breaker = Breaker::new(scenario, world.ledger.clone(), shared, world.lay_links(net, draws));
     let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
-    while sim.elapsed() < end {
-        world.break_and_mend(&mut sim, &mut breaker)?;
-        let stepped = sim.step();
+    while net.elapsed() < end {
+        world.break_and_mend(net, &mut breaker)?;
+        let stepped = net.step();
         if panics::happened() {
             return Err(Error::Panicked);
         }
-        stepped.map_err(|error| Error::Broken(error.to_string()))?;
-        world.cut_power(&mut sim, &mut breaker)?;
-        watch.tick(sim.elapsed(), &world.ledger, &world.disks)?;
-        world.look_into_catalogues(sim.elapsed())?;
+        stepped.map_err(Error::Broken)?;
+        world.cut_power(net, &mut breaker)?;
+        let now = net.elapsed();
+        watch.tick(now, &world.ledger, &world.disks)?;
+        world.look_into_catalogues(now)?;
         if let Some(millis) = &options.elapsed_millis {
-            millis.store(u64::try_from(sim.elapsed().as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+            millis.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
-    let report = world.report(watch, sim.elapsed())?;
+    let report = world.report(watch, (net.elapsed(), engine))?;
     // Before the hosts are torn down, of which the report knows nothing any more.
     world.ledger.lock().trace = Trace::default();
     world.disks.iter().for_each(|disk| disk.kill());
-    drop(sim);
     let counts = world.metrics.iter().map(Metrics::text).collect();
     Ok(Finished { report, counts })
 }
@@ -365,9 +361,52 @@ fn timestamp(site: usize, elapsed: Duration) -> Timestamp {
     Timestamp::from_secs(clocks::wall_of(site, virtualise::EPOCH + elapsed).as_secs())
 }
 
-/// The nodes of one host, until it crashes.
+/// The nodes of each site.
+type Blueprints = Vec<Rc<Vec<Rc<Blueprint>>>>;
+
+/// The world on turmoil.
+fn turmoil(scenario: &Scenario, draws: Draws, blueprints: Blueprints) -> Turmoil<'static> {
+    let mut sim = turmoil::Builder::new()
+        .rng_seed(draws.draw("turmoil", "", 0))
+        .epoch(UNIX_EPOCH + virtualise::EPOCH)
+        .tick_duration(scenario.tick)
+        .simulation_duration(scenario.duration + scenario.tick)
+        .tcp_capacity(TCP_SEGMENTS_MAX)
+        .build();
+    for (site, nodes) in blueprints.into_iter().enumerate() {
+        sim.host(ip(site), move || {
+            clocks::runs(site);
+            host(nodes.clone())
+        });
+    }
+    Turmoil(sim)
+}
+
+/// The world on the fabric.
+fn woven(scenario: &Scenario, draws: Draws, blueprints: Blueprints) -> Result<fabric::World, Error> {
+    let seed = draws.draw("fabric", "", 0);
+    let settings = fabric::Settings { seed, link: fabric::Link::default(), step: scenario.tick };
+    let broken = |error: fabric::Error| Error::Broken(error.to_string());
+    let mut world = fabric::World::new(settings).map_err(broken)?;
+    for (site, nodes) in blueprints.into_iter().enumerate() {
+        let program = move |started: fabric::Started| {
+            let nodes = nodes.clone();
+            async move {
+                let seat = Seat::Fabric(started);
+                let running = nodes.iter().map(|node| host::run(node.clone(), seat.clone()));
+                try_join_all(running).await.map(drop).map_err(|error| error.to_string())
+            }
+            .boxed_local()
+        };
+        world.host(ip(site), &fabric::Host::default(), Rc::new(program)).map_err(broken)?;
+    }
+    Ok(world)
+}
+
+/// The nodes of one host of turmoil, until it crashes.
 async fn host(nodes: Rc<Vec<Rc<Blueprint>>>) -> turmoil::Result {
-    let tasks: Vec<_> = nodes.iter().map(|node| tokio::task::spawn_local(host::run(node.clone()))).collect();
+    let tasks: Vec<_> =
+        nodes.iter().map(|node| tokio::task::spawn_local(host::run(node.clone(), Seat::Turmoil))).collect();
     for task in tasks {
         task.await??;
     }
@@ -387,7 +426,7 @@ impl World<'_> {
         keys: &[libp2p::identity::Keypair],
         steps: Vec<PlannedStep>,
         leak: Option<Leak>,
-    ) -> Vec<Rc<Vec<Rc<Blueprint>>>> {
+    ) -> Blueprints {
         let delays = leak.map(|leak| leak.delays(keys.len())).unwrap_or_default();
         let created = placement::created();
         let mut of_node: BTreeMap<usize, Vec<PlannedStep>> = BTreeMap::new();
@@ -461,13 +500,13 @@ impl World<'_> {
     }
 
     /// Gives every link a latency of its own, for the whole run.
-    fn lay_links(&self, sim: &Sim<'_>, draws: Draws) -> BTreeMap<(usize, usize), Duration> {
+    fn lay_links(&self, net: &mut dyn Control, draws: Draws) -> BTreeMap<(usize, usize), Duration> {
         let mut latencies = BTreeMap::new();
         for one in 0..self.scenario.sites {
             for other in 0..one {
                 let link = format!("{other}-{one}");
                 let latency = self.latency(one, other, &link, draws);
-                sim.set_link_latency(ip(one), ip(other), latency);
+                net.set_latency(ip(one), ip(other), latency);
                 latencies.insert((other, one), latency);
             }
         }
@@ -488,28 +527,28 @@ impl World<'_> {
     }
 
     /// Begins and ends what is due.
-    fn break_and_mend(&mut self, sim: &mut Sim<'_>, breaker: &mut Breaker<'_>) -> Result<(), Error> {
-        let now = sim.elapsed();
+    fn break_and_mend(&mut self, net: &mut dyn Control, breaker: &mut Breaker<'_>) -> Result<(), Error> {
+        let now = net.elapsed();
         let is_due = |at: Duration| at <= now && now < at + self.scenario.tick;
         // What ends makes room for what begins at the same moment.
         for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| is_due(event.until)) {
-            breaker.end(sim, number, event);
+            breaker.end(net, number, event);
             self.note(now, event, "ends", Fact::FaultEnded);
         }
         for (number, event) in self.plan.events.iter().enumerate().filter(|(_, event)| is_due(event.at)) {
             if !self.power.takes(number, event, (self.scenario, self.draws), &self.disks) {
-                self.begin(sim, breaker, number, event)?;
+                self.begin(net, breaker, number, event)?;
             }
             self.note(now, event, "begins", Fact::FaultBegan);
         }
-        breaker.look(sim, now);
+        breaker.look(net, now);
         Ok(())
     }
 
     /// Stops the machines whose power fails now.
-    fn cut_power(&mut self, sim: &mut Sim<'_>, breaker: &mut Breaker<'_>) -> Result<(), Error> {
-        for number in self.power.fails(sim.elapsed(), &self.plan.events, self.scenario, &self.disks) {
-            self.begin(sim, breaker, number, &self.plan.events[number])?;
+    fn cut_power(&mut self, net: &mut dyn Control, breaker: &mut Breaker<'_>) -> Result<(), Error> {
+        for number in self.power.fails(net.elapsed(), &self.plan.events, self.scenario, &self.disks) {
+            self.begin(net, breaker, number, &self.plan.events[number])?;
         }
         Ok(())
     }
@@ -517,7 +556,7 @@ impl World<'_> {
     /// Begins an event. Nodes that it stops find their disks as it leaves them.
     fn begin(
         &self,
-        sim: &mut Sim<'_>,
+        net: &mut dyn Control,
         breaker: &mut Breaker<'_>,
         number: usize,
         event: &Event,
@@ -525,8 +564,8 @@ impl World<'_> {
         let nodes = power::nodes_of(self.scenario, event);
         // What ends with its host has no time to put its files in order.
         nodes.iter().for_each(|node| self.disks[*node].kill());
-        let wiped = breaker.begin(sim, number, event);
-        let at = sim.elapsed();
+        let wiped = breaker.begin(net, number, event);
+        let at = net.elapsed();
         let is_power_cut = matches!(event.deed, Deed::Stop { is_silent: true, .. });
         for node in nodes {
             let now = timestamp(self.scenario.site_of(node), at);
@@ -576,7 +615,7 @@ impl World<'_> {
         Ok(())
     }
 
-    fn report(&self, watch: Watch, elapsed: Duration) -> Result<Report, Error> {
+    fn report(&self, watch: Watch, (elapsed, engine): (Duration, Engine)) -> Result<Report, Error> {
         let in_files = (0..self.disks.len()).filter(|node| self.disks[*node].drive().is_some());
         for fact in in_files.flat_map(|node| power::stands(node, &self.installs[node])) {
             self.ledger.lock().tell(fact);
@@ -603,6 +642,7 @@ impl World<'_> {
             scenario: self.scenario.name.clone(),
             question: None,
             variant: self.scenario.variant.clone(),
+            engine,
             seed: 0,
             nodes: self.scenario.nodes.len(),
             sites: self.scenario.sites,

@@ -42,10 +42,15 @@ fn json(output: &Output) -> Value {
 
 /// Runs the small scenario with something added; its exit code and report.
 fn run(added: &str) -> (i32, Value) {
+    run_on("turmoil", added)
+}
+
+fn run_on(engine: &str, added: &str) -> (i32, Value) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("small.toml");
     fs::write(&file, format!("{SMALL}{added}")).unwrap();
-    let output = program().arg("run").arg(file).args(["--seed", "5", "--format", "json"]).output().unwrap();
+    let arguments = ["--seed", "5", "--engine", engine, "--format", "json"];
+    let output = program().arg("run").arg(file).args(arguments).output().unwrap();
     (output.status.code().unwrap(), json(&output))
 }
 
@@ -57,10 +62,10 @@ fn violations(report: &Value) -> Vec<String> {
 
 #[test]
 fn a_run_is_a_function_of_its_seed() {
-    let prove = |seed: &str| {
+    let prove = |seed: &str, engine: &str| {
         let smoke = scenarios().join("smoke.toml");
-        let output =
-            program().arg("prove").arg(smoke).args(["--seed", seed, "--format", "json"]).output().unwrap();
+        let arguments = ["--seed", seed, "--engine", engine, "--format", "json"];
+        let output = program().arg("prove").arg(smoke).args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         let proof = json(&output);
         assert_eq!(proof["trace_hashes"][0], proof["trace_hashes"][1]);
@@ -68,16 +73,65 @@ fn a_run_is_a_function_of_its_seed() {
         assert!(proof["events"].as_u64().unwrap() > 30);
         proof["trace_hashes"][0].clone()
     };
-    assert_ne!(prove("1"), prove("2"));
+    assert_ne!(prove("1", "turmoil"), prove("2", "turmoil"));
+    assert_ne!(prove("1", "fabric"), prove("2", "fabric"));
+}
+
+/// An exit code, rules with whether they hold, and steps with how they ended.
+type Outcome = (i32, Vec<(String, bool)>, Vec<(String, String)>);
+
+/// What came of a run, but for times and counts: the verdict, the rules that hold, and how each step ended.
+fn outcome((exit, report): &(i32, Value)) -> Outcome {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let rules = report["invariants"].as_array().unwrap().iter();
+    let steps = report["steps"].as_array().unwrap().iter();
+    (
+        *exit,
+        rules.map(|rule| (text(&rule["name"]), rule["holds"] == true)).collect(),
+        steps.map(|step| (text(&step["what"]), text(&step["outcome"]))).collect(),
+    )
+}
+
+#[test]
+fn both_engines_come_to_the_same() {
+    let install = |at: &str, node: &str| {
+        format!("[[workload]]\nat = \"{at}\"\nnode = \"{node}\"\ndo = \"install\"\npackage = \"word\"\n")
+    };
+    let fault = |kind: &str, node: &str, until: &str| {
+        format!("[[faults]]\nkind = \"{kind}\"\nat = \"15s\"\nuntil = \"{until}\"\nnodes = [\"{node}\"]\n")
+    };
+    for added in [
+        install("15s", "node-0"),
+        // The only holder is down: the install fails.
+        install("25s", "node-0") + &fault("crash", "node-1", "39s"),
+        install("30s", "node-0") + &install("32s", "node-2") + &fault("partition", "node-2", "20s"),
+        with_adversary("corrupt-blocks", &install("30s", "node-0")),
+    ] {
+        let (one, other) = (run_on("turmoil", &added), run_on("fabric", &added));
+        assert_eq!(outcome(&one), outcome(&other), "{added}");
+        assert_eq!((&one.1["engine"], &other.1["engine"]), (&"turmoil".into(), &"fabric".into()));
+        assert_ne!(one.1["trace_hash"], other.1["trace_hash"]);
+    }
 }
 
 #[test]
 fn what_leaks_from_the_real_world_is_found_and_shown() {
-    for leak in ["clock", "map", "thread"] {
+    for (leak, engine) in [
+        ("clock", "turmoil"),
+        ("map", "turmoil"),
+        ("thread", "turmoil"),
+        ("clock", "fabric"),
+        ("map", "fabric"),
+    ] {
         let mut prove = program();
-        prove.arg("prove").arg(scenarios().join("smoke.toml")).args(["--leak-on-purpose", leak]);
+        prove.arg("prove").arg(scenarios().join("smoke.toml")).args([
+            "--leak-on-purpose",
+            leak,
+            "--engine",
+            engine,
+        ]);
         let output = prove.args(["--format", "json"]).output().unwrap();
-        assert_eq!(output.status.code(), Some(102), "{leak}: {output:?}");
+        assert_eq!(output.status.code(), Some(102), "{leak} {engine}: {output:?}");
         let difference = &json(&output)["first_difference"];
         let lines = [&difference["lines"][0], &difference["lines"][1]];
         assert!(difference["event"].as_u64().unwrap() > 0 && lines[0] != lines[1], "{difference}");
@@ -423,6 +477,43 @@ fn a_sweep_names_the_command_of_every_seed_that_fails_and_keeps_it() {
         runs.map(|run| (run["file"].as_str().unwrap(), run["seed"].as_u64().unwrap())).collect();
     assert_eq!((exit, runs), (100, vec![("bad.toml", 1), ("bad.toml", 2), ("good.toml", 1)]));
     assert_eq!(fs::read_to_string(folder.path().join("corpus.toml")).unwrap(), corpus);
+}
+
+#[test]
+fn a_sweep_in_parts_is_the_sweep_and_what_is_no_whole_is_refused() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "good.toml", "");
+    write(&folder, "bad.toml", GUILTY);
+    let sweep = ["sweep", "good.toml", "bad.toml", "--seeds", "1..=2", "--engine", "fabric"];
+    let part =
+        |shard: &str, file: &str| say(&folder, &[&sweep[..], &["--shard", shard, "--json", file]].concat());
+    assert_eq!(part("1/2", "1.json").0, 100);
+    let error = |files: &[&str]| {
+        let (exit, error) = say(&folder, &[&["merge"][..], files].concat());
+        assert_eq!(exit, 7, "{error}");
+        error["error"]["message"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(error(&["1.json"]), "part 2 of 2 is missing");
+    assert_eq!(error(&["1.json", "1.json"]), "1.json and 1.json are both part 1/2");
+    fs::write(folder.path().join("2.json"), "").unwrap();
+    assert!(error(&["1.json", "2.json"]).starts_with("2.json is no part of a sweep"));
+    assert!(error(&["1.json", "3.json"]).starts_with("3.json is no part of a sweep"));
+    assert_eq!(part("2/2", "2.json").0, 100);
+    let (exit, merged) =
+        say(&folder, &["merge", "2.json", "1.json", "--json", "all.json", "--html", "all.html"]);
+    let runs = merged["runs"].as_array().unwrap().iter();
+    let runs: Vec<_> =
+        runs.map(|run| (run["file"].as_str().unwrap(), run["seed"].as_u64().unwrap())).collect();
+    let expected = vec![("good.toml", 1), ("good.toml", 2), ("bad.toml", 1), ("bad.toml", 2)];
+    assert_eq!((exit, runs, &merged["failed"]), (100, expected, &2.into()));
+    assert!(merged["runs"][2]["again"].as_str().unwrap().ends_with("--engine fabric"), "{merged}");
+    let written: Value = serde_json::from_slice(&fs::read(folder.path().join("all.json")).unwrap()).unwrap();
+    assert_eq!(written, merged);
+    assert!(fs::read_to_string(folder.path().join("all.html")).unwrap().contains("2 of 4 runs passed"));
+    // A scenario that changed meanwhile makes another sweep.
+    write(&folder, "good.toml", "\n[expect]\ncatalogues-agree = false\n");
+    assert_eq!(part("2/2", "2.json").0, 100);
+    assert!(error(&["1.json", "2.json"]).starts_with("2.json is part of another sweep than 1.json"));
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn the_guide_to_simulations_does_what_it_says() {
     let [scenario] = &blocks(&guide, "toml")[..] else { panic!("the guide changed") };
     fs::write(folder.path().join("author-leaves.toml"), scenario).unwrap();
     let commands = blocks(&guide, "bash");
-    assert_eq!(commands.len(), 2);
+    assert_eq!(commands.len(), 3);
     for block in commands {
         let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
         let mut shell = Command::new("bash");

@@ -258,6 +258,7 @@ mod tests {
             first_contact: FirstContact::default(),
             runs: crate::hello::Runs::new(crate::hello::Run::from_bytes([1; 16]), []),
             line: crate::network::Line::default(),
+            spawner: crate::network::Spawner::default(),
         })
     }
 

@@ -43,6 +43,7 @@ use super::{
     refusals::Refusals,
     routing::Routing,
     serve::Work,
+    spawner::Spawner,
     transport::{Base, authenticated},
 };
 use crate::{
@@ -89,13 +90,14 @@ pub fn spawn(
         local,
         // A stream has one protocol: what is asked goes out together with its name, and the answer is one round trip away. On the
         // wire both versions are the same (https://github.com/multiformats/multistream-select).
-        swarm::Config::with_tokio_executor()
+        swarm::Config::with_executor(settings.spawner.clone())
             .with_idle_connection_timeout(IDLE_TIMEOUT)
             .with_max_negotiating_inbound_streams(STREAMS_NEGOTIATING_MAX)
             .with_substream_upgrade_protocol_override(Version::V1Lazy),
     );
     let exchanging = Exchanging::new(&store, offload)?;
-    let (line, trees) = (settings.line.clone(), Trees::default());
+    let (line, spawner) = (settings.line.clone(), settings.spawner.clone());
+    let trees = Trees::default();
     let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (events, event_queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (heads, heads_read) = watch::channel(HeadsRead::default());
@@ -124,9 +126,10 @@ pub fn spawn(
         last_bootstrap: None,
         greetings: Greetings::new(key.clone(), settings.runs),
         line: line.clone(),
+        spawner: spawner.clone(),
     };
-    tokio::spawn(driver.run(command_queue));
-    Ok((Handle { local, commands, heads: heads_read, line, trees }, event_queue))
+    spawner.start(driver.run(command_queue));
+    Ok((Handle { local, commands, heads: heads_read, line, trees, spawner }, event_queue))
 }
 
 pub(super) struct Driver {
@@ -158,6 +161,7 @@ pub(super) struct Driver {
     pub(super) greetings: Greetings,
     /// How many bytes of blocks and logs move in a second.
     pub(super) line: Line,
+    pub(super) spawner: Spawner,
 }
 
 /// What the loop is told of, beside commands and its own clocks.

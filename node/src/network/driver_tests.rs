@@ -100,6 +100,7 @@ fn start(script: &Arc<Mutex<Script>>, store: Store, observer: Observer) -> Handl
         first_contact: FirstContact::default(),
         runs: Runs::new(Run::from_bytes([1; 16]), []),
         line: Line::default(),
+        spawner: Spawner::default(),
     };
     let base = transport::base(Scripted(script.clone()));
     let key = Keypair::generate_ed25519();

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Error, blocks::Interest, limiter::Line, logs::Question, snapshot::Snapshot};
+use super::{Error, blocks::Interest, limiter::Line, logs::Question, snapshot::Snapshot, spawner::Spawner};
 use crate::{
     content::ContentId,
     fetch::{
@@ -146,6 +146,7 @@ pub struct Handle {
     pub(super) heads: watch::Receiver<HeadsRead>,
     pub(super) line: Line,
     pub(super) trees: Trees,
+    pub(super) spawner: Spawner,
 }
 
 /// How many of the connected peers' catalogues have been read.
@@ -167,6 +168,11 @@ impl HeadsRead {
 }
 
 impl Handle {
+    /// Starts a task where those of the node run.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawner.start(task);
+    }
+
     /// This node's peer id.
     pub fn local_peer(&self) -> PeerId {
         self.local
@@ -564,6 +570,7 @@ mod tests {
             heads: read,
             line: Line::default(),
             trees: Trees::default(),
+            spawner: Spawner::default(),
         };
         let driver = async {
             let Some(Command::PutRecord(_, _, _unanswered)) = received.recv().await else {
@@ -586,6 +593,7 @@ mod tests {
             heads: read,
             line: Line::default(),
             trees: Trees::default(),
+            spawner: Spawner::default(),
         };
         let soon = Duration::from_millis(20);
         let unblock = || handle.tell(soon, Command::Unblock(PeerId::random()));

@@ -57,6 +57,7 @@ mod refusals;
 mod routing;
 mod serve;
 mod snapshot;
+mod spawner;
 pub mod streams;
 pub mod transport;
 mod wanting;
@@ -75,6 +76,7 @@ pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
 pub use reach::standing::{Mapping, Verdict};
 pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
+pub use spawner::Spawner;
 
 use crate::{
     code::Code,
@@ -113,6 +115,8 @@ pub struct Settings {
     pub runs: Runs,
     /// How many bytes of blocks and logs move in a second; every copy is the same one.
     pub line: Line,
+    /// Where tasks run.
+    pub spawner: Spawner,
 }
 
 /// What happened, for the bookkeeping and for an [`Observer`].

@@ -115,14 +115,14 @@ impl Driver {
                 let (id, orders) = self.blocks.opened(peer, connection);
                 let stream = Limited::new(stream, &self.line);
                 let origin = origin_of(&self.peers.reached_at(&peer));
-                tokio::spawn(wanting::ask(stream, (peer, id, origin), orders, self.blocks.tells()));
+                self.spawner.start(wanting::ask(stream, (peer, id, origin), orders, self.blocks.tells()));
             }
             streams::Event::Accepted { peer, connection, stream } => {
                 match self.blocks.accepted(peer, connection) {
                     Some((id, portions)) => {
                         let stream = Limited::new(stream, &self.line);
                         let (tells, trees) = (self.blocks.tells(), self.blocks.trees.clone());
-                        tokio::spawn(giving::give(stream, (peer, id), portions, tells, trees));
+                        self.spawner.start(giving::give(stream, (peer, id), portions, tells, trees));
                     }
                     None => tracing::debug!(%peer, "it opens more streams for blocks than it may"),
                 }

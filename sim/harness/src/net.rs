@@ -72,7 +72,7 @@ pub trait Control {
     fn restart(&mut self, host: IpAddr);
 
     /// Whether the program of a host runs.
-    fn is_running(&self, host: IpAddr) -> bool;
+    fn is_running(&mut self, host: IpAddr) -> bool;
 
     /// What a host sends to another arrives no more.
     fn cut(&mut self, from: IpAddr, to: IpAddr);

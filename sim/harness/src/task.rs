@@ -1,7 +1,8 @@
 //! Whose task runs: each is polled, and dropped, as one of a host.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
     future::Future,
     pin::Pin,
     task::{Context, Poll},
@@ -9,6 +10,13 @@ use std::{
 
 thread_local! {
     static CURRENT: Cell<Option<usize>> = const { Cell::new(None) };
+    /// Futures of each host that were made and not dropped yet.
+    static ALIVE: RefCell<BTreeMap<usize, usize>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// How many futures there are of a host.
+pub(crate) fn alive(host: usize) -> usize {
+    ALIVE.with_borrow(|alive| alive.get(&host).copied().unwrap_or(0))
 }
 
 /// The host whose task runs on this thread; none where none does.
@@ -42,6 +50,9 @@ pub struct OnHost<F> {
 
 /// Makes a future one of this host.
 pub fn on_host<F: Future>(host: Option<usize>, future: F) -> OnHost<F> {
+    if let Some(host) = host {
+        ALIVE.with_borrow_mut(|alive| *alive.entry(host).or_default() += 1);
+    }
     OnHost { host, inner: Some(Box::pin(future)) }
 }
 
@@ -61,6 +72,12 @@ impl<F> Drop for OnHost<F> {
     fn drop(&mut self) {
         let _entered = Entered::new(self.host);
         self.inner = None;
+        let _ = ALIVE.try_with(|alive| {
+            let mut alive = alive.borrow_mut();
+            if let Some(alive) = self.host.and_then(|host| alive.get_mut(&host)) {
+                *alive = alive.saturating_sub(1);
+            }
+        });
     }
 }
 
@@ -87,8 +104,8 @@ mod tests {
         });
         let mut cx = Context::from_waker(std::task::Waker::noop());
         assert!(Pin::new(&mut future).poll(&mut cx).is_pending());
-        assert_eq!((polled.get(), current()), (Some(7), None));
+        assert_eq!((polled.get(), current(), alive(7)), (Some(7), None, 1));
         drop(future);
-        assert_eq!((dropped.get(), current()), (Some(7), None));
+        assert_eq!((dropped.get(), current(), alive(7)), (Some(7), None, 0));
     }
 }

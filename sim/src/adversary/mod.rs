@@ -25,6 +25,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use ggen_harness::transport::Tap;
 use ggen_marketplace::{
     catalog,
     content::ContentId,
@@ -32,7 +33,7 @@ use ggen_marketplace::{
         protocol::{Told, encode_news},
         swarm::{Mark, News},
     },
-    network::{streams, transport},
+    network::streams,
     package::PackageId,
     release::VerifiedHead,
     store::Store,
@@ -52,10 +53,10 @@ use tokio::{
 
 use self::swarm::{Behaviour, BehaviourEvent, Wanted};
 use crate::{
+    engine::Seat,
     ledger::Shared,
     names::Names,
     scenario::{Flood, ScriptKind},
-    transport::{Tap, TurmoilTransport},
     weather::Weather,
 };
 
@@ -99,6 +100,8 @@ pub enum Bite {
 
 /// What an adversary is made of.
 pub(crate) struct Cast {
+    /// Where it is.
+    pub(crate) seat: Seat,
     pub(crate) node: usize,
     pub(crate) kind: ScriptKind,
     pub(crate) flood: Flood,
@@ -194,14 +197,10 @@ struct Stage {
 
 /// Follows a script until the host ends.
 pub(crate) async fn run(cast: Cast) -> turmoil::Result {
-    let base = transport::base(TurmoilTransport::new(
-        cast.ip,
-        cast.tap.clone(),
-        cast.weather.clone(),
-        Names::default(),
-    ));
+    let base = cast.seat.transport(cast.ip, cast.tap.clone(), cast.weather.clone(), Names::default());
+    let spawner = cast.seat.spawner();
     let (overheard, mut messages) = mpsc::channel(gossip::OVERHEARD_QUEUED_MAX);
-    let mut swarm = swarm::swarm(base, &cast.key, cast.kind, overheard)?;
+    let mut swarm = swarm::swarm((base, spawner), &cast.key, cast.kind, overheard)?;
     let topic = gossipsub::IdentTopic::new(&cast.topic);
     if let Some(gossip) = swarm.behaviour_mut().gossip.as_mut() {
         gossip.subscribe(&topic)?;
@@ -298,7 +297,7 @@ impl Stage {
                 peer, stream, ..
             })) => {
                 let wanted = self.wanted.clone();
-                tokio::spawn(async move {
+                self.cast.seat.spawner().start(async move {
                     if let Err(error) = swarm::read_wants(peer, stream, wanted).await {
                         tracing::debug!(%peer, %error, "a stream that asked for blocks ended");
                     }

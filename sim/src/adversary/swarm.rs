@@ -7,7 +7,7 @@ use ggen_marketplace::{
     content::ContentId,
     fetch::protocol::{self as blocks, ASK_BYTES, Ask},
     limits::{GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX},
-    network::{KAD_PROTOCOL, PROTOCOL_VERSION, streams, transport::Base},
+    network::{KAD_PROTOCOL, PROTOCOL_VERSION, Spawner, streams, transport::Base},
     sync,
 };
 use libp2p::{
@@ -144,7 +144,7 @@ pub(super) async fn read_wants(peer: PeerId, stream: Stream, wanted: mpsc::Sende
 /// The swarm of an adversary with this script, with a node's key and on a node's base transport. Where it gossips by hand,
 /// `overheard` is told what it hears.
 pub(super) fn swarm(
-    base: Base,
+    (base, spawner): (Base, Spawner),
     key: &Keypair,
     kind: ScriptKind,
     overheard: mpsc::Sender<Message>,
@@ -189,6 +189,6 @@ pub(super) fn swarm(
         heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), requests()),
     };
     let config =
-        swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(24 * 3600));
+        swarm::Config::with_executor(spawner).with_idle_connection_timeout(Duration::from_secs(24 * 3600));
     Ok(Swarm::new(transport, behaviour, id, config))
 }

@@ -49,6 +49,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
             file: arguments.now.clone(),
             seed: arguments.seed.unwrap_or(before.seed),
             variant: arguments.variant.clone().or_else(|| before.variant.clone()),
+            engine: Some(before.engine.into()),
         };
         simulate(&which, Options::default())?.report
     } else {

@@ -5,6 +5,7 @@
 
 mod compare;
 mod list;
+mod merge;
 mod progress;
 mod prove;
 mod replay;
@@ -23,6 +24,7 @@ use std::{
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ggen_sim::{
     children::{self, Job},
+    engine::Engine,
     scenario::Scenario,
 };
 use serde::Serialize;
@@ -56,6 +58,8 @@ enum Verb {
     Prove(prove::Arguments),
     /// Runs scenarios with many seeds, as many at once as there are cores, and shows which fail.
     Sweep(sweep::Arguments),
+    /// Puts the parts of a sweep together that several machines ran.
+    Merge(merge::Arguments),
     /// Holds the metrics of a run against those of another.
     Compare(compare::Arguments),
     /// Makes a failing scenario smaller, as long as it fails in the same way.
@@ -73,6 +77,36 @@ struct Which {
     /// The variant of a scenario that has several.
     #[arg(long, value_name = "NAME")]
     variant: Option<String>,
+    /// What runs it, in the place of what the scenario says.
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    engine: Option<EngineName>,
+}
+
+/// See [`Engine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EngineName {
+    /// A runtime a host, moved in ticks.
+    Turmoil,
+    /// One runtime for all hosts, moved from event to event.
+    Fabric,
+}
+
+impl From<Engine> for EngineName {
+    fn from(engine: Engine) -> Self {
+        match engine {
+            Engine::Turmoil => Self::Turmoil,
+            Engine::Fabric => Self::Fabric,
+        }
+    }
+}
+
+impl From<EngineName> for Engine {
+    fn from(name: EngineName) -> Self {
+        match name {
+            EngineName::Turmoil => Self::Turmoil,
+            EngineName::Fabric => Self::Fabric,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -123,7 +157,12 @@ impl Which {
     }
 
     fn job(&self) -> Job {
-        Job { file: self.file.clone(), seed: self.seed, variant: self.variant.clone() }
+        let variant = self.variant.clone();
+        Job { file: self.file.clone(), seed: self.seed, variant, engine: self.engine() }
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        self.engine.map(Into::into)
     }
 }
 
@@ -148,6 +187,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Replay(arguments) => replay::run(&arguments, format),
         Verb::Prove(arguments) => prove::run(&arguments, format),
         Verb::Sweep(arguments) => sweep::run(&arguments, format),
+        Verb::Merge(arguments) => merge::run(&arguments, format),
         Verb::Compare(arguments) => compare::run(&arguments, format),
         Verb::Shrink(arguments) => shrink::run(&arguments, format),
     };

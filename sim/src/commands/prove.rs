@@ -17,7 +17,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
-    let Which { file, seed, variant } = &arguments.which;
+    let Which { file, seed, variant, .. } = &arguments.which;
     // A scenario that is invalid is so in both processes: it is said once.
     arguments.which.scenario()?;
     let program = std::env::current_exe().map_err(Failure::failed)?;
@@ -27,6 +27,9 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     }
     if let Some(variant) = variant {
         more.extend(["--variant".into(), variant.into()]);
+    }
+    if let Some(engine) = arguments.which.engine() {
+        more.extend(["--engine".into(), engine.as_str().into()]);
     }
     let proof = prove::prove(&program, file, *seed, &more).map_err(|error| match error {
         prove::Error::Panicked(_) => Failure::panicked(error),

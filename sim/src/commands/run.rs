@@ -89,6 +89,7 @@ pub(super) fn simulate(which: &Which, mut options: Options) -> Result<Finished, 
     let scenario = which.scenario()?;
     let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
     let progress = Simulated::show(&scenario.name, end);
+    options.engine = which.engine();
     options.elapsed_millis = progress.elapsed_millis();
     let finished = world::run(&scenario, which.seed, options);
     drop(progress);

@@ -115,7 +115,7 @@ impl Trials<'_> {
             fs::create_dir_all(&folder).map_err(Failure::failed)?;
             let file = folder.join(name);
             write(&file, &candidate.table)?;
-            jobs.push(Job { file, variant: None, seed: self.which.seed });
+            jobs.push(Job { file, variant: None, seed: self.which.seed, engine: self.which.engine() });
         }
         self.children.run(&jobs, |_| ()).map_err(Failure::failed)
     }
@@ -185,7 +185,12 @@ fn answer(
     if let Some(out) = &arguments.out {
         write(out, text)?;
     }
-    let job = |file: &Path| Job { file: file.to_owned(), variant: None, seed: arguments.which.seed };
+    let job = |file: &Path| Job {
+        file: file.to_owned(),
+        variant: None,
+        seed: arguments.which.seed,
+        engine: arguments.which.engine(),
+    };
     let again = arguments.out.as_deref().map(|out| job(out).command());
     match format {
         Format::Human => {

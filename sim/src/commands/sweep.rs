@@ -13,9 +13,11 @@ use ggen_sim::{
     children::{Children, Job, Ran},
     corpus::{self, Corpus, Entry, name_of},
     report::{Junit, Summary, SummaryHtml, SummaryText},
+    scenario::Scenario,
+    shard::{Part, Shard},
 };
 
-use super::{Failure, Format, note, print, print_json, progress, variants, write, write_json};
+use super::{EngineName, Failure, Format, note, print, print_json, progress, variants, write, write_json};
 
 /// Runs of one sweep at most.
 const RUNS_MAX: usize = 100_000;
@@ -31,6 +33,12 @@ pub(super) struct Arguments {
     /// Runs this variant only; may be given several times.
     #[arg(long, value_name = "NAME")]
     variant: Vec<String>,
+    /// Runs only this part of the sweep, such as `1/4`; `merge` puts all of them together.
+    #[arg(long, value_name = "I/N", requires = "json")]
+    shard: Option<Shard>,
+    /// What runs them, in the place of what the scenarios say.
+    #[arg(long, value_enum, value_name = "ENGINE")]
+    engine: Option<EngineName>,
     /// How many run at once; as many as there are cores where not given.
     #[arg(long, value_name = "COUNT")]
     jobs: Option<usize>,
@@ -86,14 +94,18 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
         return Err(Failure::usage(message, "Name it with --corpus-file, or leave --corpus out."));
     }
     let mut corpus = Corpus::read(path).map_err(Failure::invalid)?;
-    let jobs = jobs(arguments, &corpus)?;
+    let mut jobs = jobs(arguments, &corpus)?;
+    let part = arguments.shard.map(|shard| part(shard, &jobs)).transpose()?;
+    if let Some(shard) = arguments.shard {
+        jobs = shard.of(jobs);
+    }
     let children = Children {
         program: std::env::current_exe().map_err(Failure::failed)?,
         at_once: arguments.jobs.unwrap_or_else(cores),
         timeout: arguments.timeout,
     };
     let ran = run_all(&children, &jobs, format)?;
-    let summary = Summary::of(&ran);
+    let summary = Summary { part, ..Summary::of(&ran) };
     match format {
         Format::Human => print(&SummaryText(&summary).to_string())?,
         Format::Json => print_json(&summary)?,
@@ -103,6 +115,19 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     }
     tell(arguments, &summary, &ran)?;
     Ok(summary.exit_code())
+}
+
+/// Which part of the sweep this is, with what the scenarios say.
+fn part(shard: Shard, jobs: &[Job]) -> Result<Part, Failure> {
+    let files: BTreeSet<(&PathBuf, &Option<String>)> =
+        jobs.iter().map(|job| (&job.file, &job.variant)).collect();
+    // As they are read, with what they extend.
+    let texts = files.into_iter().map(|(file, variant)| {
+        let table = Scenario::table(file, variant.as_deref()).map_err(Failure::invalid)?;
+        toml::to_string(&table).map_err(Failure::failed)
+    });
+    let texts: Vec<String> = texts.collect::<Result<_, _>>()?;
+    Ok(Part::new(shard, jobs, texts.iter().map(String::as_bytes)))
 }
 
 /// The runs, each once: those of the corpus first.
@@ -129,6 +154,7 @@ fn jobs(arguments: &Arguments, corpus: &Corpus) -> Result<Vec<Job>, Failure> {
                 file: file.clone(),
                 variant: variant.clone(),
                 seed: *seed,
+                engine: arguments.engine.map(Into::into),
             }));
         }
     }

@@ -18,6 +18,7 @@ pub use summary::{Failing, RunSummary, Summary, SummaryText};
 pub use terminal::{Text, number};
 
 use crate::{
+    engine::Engine,
     judge::{self, Kind},
     trace::Checkpoint,
 };
@@ -41,6 +42,9 @@ pub struct Report {
     /// The variant of the scenario, where it has several.
     #[serde(default)]
     pub variant: Option<String>,
+    /// What ran it.
+    #[serde(default)]
+    pub engine: Engine,
     /// The seed.
     pub seed: u64,
     /// How many nodes there were.

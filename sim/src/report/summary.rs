@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 use serde::{Deserialize, Serialize};
 
 use super::{SCHEMA_VERSION, number, quantile};
-use crate::children::Ran;
+use crate::{children::Ran, shard::Part};
 
 /// Exit codes, the worst last: a panic is always a bug.
 const BY_SEVERITY: [u8; 5] = [0, 99, 1, 100, 101];
@@ -22,6 +22,9 @@ const BAD: Style = AnsiColor::Red.on_default().bold();
 pub struct Summary {
     /// See [`SCHEMA_VERSION`].
     pub schema_version: u32,
+    /// Which part of a sweep it is; none where it is a whole one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     /// Runs that held.
     pub passed: usize,
     /// Runs that did not, or came to nothing.
@@ -69,9 +72,13 @@ pub struct Failing {
 impl Summary {
     /// Sums up runs.
     pub fn of(ran: &[Ran]) -> Self {
-        let runs: Vec<RunSummary> = ran.iter().map(RunSummary::of).collect();
+        Self::of_runs(ran.iter().map(RunSummary::of).collect())
+    }
+
+    /// Sums up runs that were looked at already.
+    pub fn of_runs(runs: Vec<RunSummary>) -> Self {
         let passed = runs.iter().filter(|run| run.exit_code == 0).count();
-        Self { schema_version: SCHEMA_VERSION, passed, failed: runs.len() - passed, runs }
+        Self { schema_version: SCHEMA_VERSION, part: None, passed, failed: runs.len() - passed, runs }
     }
 
     /// The exit code of the worst run. Any that is not expected of a run counts as a run that came to nothing.
@@ -193,7 +200,7 @@ mod tests {
 
     fn summary(codes: &[u8]) -> Summary {
         let ran = codes.iter().zip(1..).map(|(exit_code, seed)| Ran {
-            job: Job { file: "scenarios/a.toml".into(), variant: None, seed },
+            job: Job { file: "scenarios/a.toml".into(), variant: None, seed, engine: None },
             exit_code: *exit_code,
             report: None,
             error: (*exit_code != 0).then(|| "killed".to_owned()),

@@ -52,6 +52,7 @@ pub(crate) fn report() -> Report {
         scenario: "example".to_owned(),
         question: Some("Does a spoke find what another one published?".to_owned()),
         variant: None,
+        engine: Engine::Turmoil,
         seed: 7,
         nodes: 4,
         sites: 4,

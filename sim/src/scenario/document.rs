@@ -16,7 +16,7 @@ use super::{
     topology::{self, Laid, Member, Regions},
     workload::{self, Doing},
 };
-use crate::scenario::Error;
+use crate::{engine::Engine, scenario::Error};
 
 /// The longest latency of a link.
 const LATENCY_MAX: Duration = Duration::from_secs(60);
@@ -49,6 +49,8 @@ pub(super) fn table(sources: &Sources, variant: Option<&str>) -> Result<Table, E
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Document {
     duration: Spanned<Span>,
+    #[serde(default)]
+    engine: Engine,
     #[serde(default = "one_millisecond")]
     tick: Spanned<Span>,
     #[serde(default)]
@@ -364,6 +366,7 @@ impl Document {
             variant,
             seeds: self.seeds.as_ref().map_or_else(|| vec![1], |seeds| seeds.get_ref().0.clone()),
             duration,
+            engine: self.engine,
             tick,
             latency,
             sites,

@@ -17,7 +17,7 @@ use std::{
 use ggen_marketplace::config::Partial;
 pub use ggen_marketplace::config::{Role, Topology};
 
-use crate::{ledger::Ended, virtualise::clocks::Shift};
+use crate::{engine::Engine, ledger::Ended, virtualise::clocks::Shift};
 
 mod breaking;
 mod document;
@@ -45,7 +45,9 @@ pub struct Scenario {
     pub seeds: Vec<u64>,
     /// How long the run lasts, in simulated time.
     pub duration: Duration,
-    /// How far turmoil moves the time at once.
+    /// What runs it.
+    pub engine: Engine,
+    /// How far the time moves between two looks at the world; turmoil's nodes move with it.
     pub tick: Duration,
     /// How far the sites are from each other.
     pub latency: Latency,

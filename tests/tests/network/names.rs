@@ -13,7 +13,7 @@ use std::{
 use ggen_marketplace::{
     backend::p2p::{P2PRegistry, Parts},
     control::{api::BootstrapRequest, service::Service},
-    network::{Metrics, Observer, Offload, names::Names, transport},
+    network::{Metrics, Observer, Offload, Spawner, names::Names, transport},
     store::Store,
 };
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig, ResolverOpts};
@@ -98,6 +98,7 @@ async fn node(names: Names, bootstrap: &[&str]) -> P2PRegistry {
         publisher: publisher(51),
         store: Store::in_memory().unwrap(),
         offload: Offload::Threads,
+        spawner: Spawner::default(),
         observer: Observer::default(),
         metrics: Metrics::default(),
     };

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use ggen_marketplace::{
     backend::p2p::{P2PRegistry, Parts},
-    network::{Event, LookupKind, Metrics, Observer, Offload, transport},
+    network::{Event, LookupKind, Metrics, Observer, Offload, Spawner, transport},
     store::Store,
     traits::{Package, Registry},
 };
@@ -32,6 +32,7 @@ impl Watched {
             publisher: publisher(seed),
             store: Store::in_memory().unwrap(),
             offload: Offload::Threads,
+            spawner: Spawner::default(),
             observer: Observer::new(move |event| seen.lock().unwrap().push(event.clone())),
             metrics: metrics.clone(),
         };

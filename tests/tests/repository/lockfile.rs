@@ -140,8 +140,11 @@ fn closure(packages: &[Package], name: &str) -> BTreeSet<String> {
 /// What the node and the command must not depend on and do.
 fn layer_breaks(packages: &[Package]) -> Vec<String> {
     let layers: [(&str, &[&str]); 2] = [
-        ("ggen-marketplace", &["clap", "clap_builder", "turmoil", "ggen-cli", "ggen-sim", "ggen-tests"]),
-        ("ggen-cli", &["turmoil", "ggen-sim", "ggen-tests"]),
+        (
+            "ggen-marketplace",
+            &["clap", "clap_builder", "turmoil", "ggen-cli", "ggen-harness", "ggen-sim", "ggen-tests"],
+        ),
+        ("ggen-cli", &["turmoil", "ggen-harness", "ggen-sim", "ggen-tests"]),
     ];
     let breaks = layers.iter().flat_map(|(layer, banned)| {
         let reached = closure(packages, layer);

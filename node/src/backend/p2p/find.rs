@@ -485,7 +485,7 @@ mod tests {
         backend::p2p::{P2PConfig, P2PRegistry, Parts},
         content::Codec,
         identity::Publisher,
-        network::{Offload, PeerSnapshot, transport},
+        network::{Offload, PeerSnapshot, Spawner, transport},
         package::PackageId,
         release::{Head, Kind, Labels, Release},
         time::Timestamp,
@@ -542,6 +542,7 @@ mod tests {
             publisher: publisher.clone(),
             store: store.clone(),
             offload: Offload::Threads,
+            spawner: Spawner::default(),
             observer: crate::network::Observer::default(),
             metrics: crate::network::Metrics::default(),
         };

@@ -106,7 +106,7 @@ use crate::{
     },
     hello::{Run, Runs},
     identity::{Publisher, node_key},
-    network::{self, FirstContact, Metrics, Observer, Offload, names::Names, transport},
+    network::{self, FirstContact, Metrics, Observer, Offload, Spawner, names::Names, transport},
     package::PackageId,
     release::{Kind, head::VerifiedHead},
     store::{self, HomeLock, Store, meta},
@@ -138,6 +138,8 @@ pub struct Parts {
     pub store: Store,
     /// Where blocking work runs.
     pub offload: Offload,
+    /// Where tasks run.
+    pub spawner: Spawner,
     /// Who watches.
     pub observer: Observer,
     /// Where libp2p counts.
@@ -177,12 +179,15 @@ impl P2PRegistry {
     /// [`Error::ValidationError`] with every bad field of the configuration.
     pub async fn with_parts(config: P2PConfig, parts: Parts) -> Result<Self, Error> {
         config.validate().map_err(fail)?;
-        let Parts { transport, node_key, publisher, store, offload, observer, metrics } = parts;
+        let Parts { transport, node_key, publisher, store, offload, spawner, observer, metrics } = parts;
         let told = Events::default();
         let observer = told.observer(observer);
         let keys = Keys::Given(Arc::new(std::sync::Mutex::new(publisher)));
         let first_contact = first_contact(&store, &keys, offload);
-        let settings = settings(&config, first_contact.clone(), runs(&store).map_err(fail)?);
+        let settings = network::Settings {
+            spawner,
+            ..settings(&config, first_contact.clone(), runs(&store).map_err(fail)?)
+        };
         let (network, events) =
             network::spawn(transport, &node_key, settings, store.clone(), offload, observer, &metrics)
                 .map_err(fail)?;
@@ -453,6 +458,7 @@ fn settings(config: &P2PConfig, first_contact: FirstContact, runs: Runs) -> netw
         first_contact,
         runs,
         line: network::Line::default(),
+        spawner: Spawner::default(),
     }
 }
 

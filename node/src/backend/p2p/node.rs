@@ -225,7 +225,7 @@ impl Node {
 
     pub(super) fn start_tasks(node: &Arc<Self>, events: mpsc::Receiver<Event>) {
         // Not cut off at a stop: it writes what it has gathered, and ends by itself.
-        node.tasks.spawn(bookkeeping::keep(node.clone(), events));
+        node.network.spawn(node.tasks.track_future(bookkeeping::keep(node.clone(), events)));
         node.spawn(announce::announce(node.clone()));
         node.spawn(announce::keep_bans(node.clone()));
         node.outbox.notify_one();
@@ -243,12 +243,13 @@ impl Node {
     /// Runs a task until it ends or the node stops.
     pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let stopping = self.stopping.clone();
-        self.tasks.spawn(async move {
+        let task = async move {
             tokio::select! { biased;
                 () = stopping.cancelled() => {}
                 () = task => {}
             }
-        });
+        };
+        self.network.spawn(self.tasks.track_future(task));
     }
 
     /// Notes whether no peer of the configuration is connected, and none of them answers.
@@ -496,7 +497,7 @@ impl Node {
         if let Some(lock) = lock {
             // What still writes does so in a folder that is ours.
             let tasks = self.tasks.clone();
-            tokio::spawn(async move {
+            self.network.spawn(async move {
                 tasks.wait().await;
                 drop(lock);
             });
@@ -534,7 +535,7 @@ mod tests {
     async fn the_folder_is_not_given_up_while_somebody_writes_in_it() {
         use crate::{
             backend::p2p::{P2PRegistry, Parts},
-            network::{Metrics, Observer, transport},
+            network::{Metrics, Observer, Spawner, transport},
         };
         let folder = tempfile::tempdir().unwrap();
         let parts = Parts {
@@ -543,6 +544,7 @@ mod tests {
             publisher: Publisher::from_secret([1; 32], Timestamp::now()),
             store: Store::in_memory().unwrap(),
             offload: Offload::Threads,
+            spawner: Spawner::default(),
             observer: Observer::default(),
             metrics: Metrics::default(),
         };

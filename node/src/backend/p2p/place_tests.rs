@@ -11,7 +11,7 @@ use crate::{
         service::{Cancel, ProgressSender, Service},
     },
     identity::Publisher,
-    network::{Offload, transport},
+    network::{Offload, Spawner, transport},
 };
 
 /// A node that published three versions of a package: a file that stays, one that changes, and one of its own each.
@@ -31,6 +31,7 @@ impl World {
             publisher: Publisher::from_secret([1; 32], Timestamp::now()),
             store: store.clone(),
             offload: Offload::Threads,
+            spawner: Spawner::default(),
             observer: crate::network::Observer::default(),
             metrics: crate::network::Metrics::default(),
         };

@@ -11,7 +11,7 @@ use crate::{
         service::{Cancel, ProgressSender},
     },
     identity::Publisher,
-    network::{Offload, transport},
+    network::{Offload, Spawner, transport},
     release::{Head, Kind, Labels},
     store::Store,
     time::Timestamp,
@@ -48,6 +48,7 @@ async fn registry(store: Store, publisher: Publisher) -> P2PRegistry {
         publisher,
         store,
         offload: Offload::Threads,
+        spawner: Spawner::default(),
         observer: crate::network::Observer::default(),
         metrics: crate::network::Metrics::default(),
     };

@@ -21,7 +21,7 @@ mod world;
 pub use self::{
     socket::{HostNet, Listener, Stream},
     state::Link,
-    world::{Program, Spawner, Started, World},
+    world::{Program, Spawner, Started, World, elapsed},
 };
 
 use std::{net::IpAddr, time::Duration};

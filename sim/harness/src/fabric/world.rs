@@ -1,7 +1,7 @@
 //! The hosts of a fabric, and the one runtime that they run in.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     fmt,
     future::{self, Future},
@@ -13,19 +13,34 @@ use std::{
     time::Duration,
 };
 
-use futures::future::{BoxFuture, LocalBoxFuture};
+use futures::future::LocalBoxFuture;
 use tokio::{
-    runtime::Runtime,
+    runtime::{Handle, Runtime},
     task::{AbortHandle, JoinHandle, LocalSet, spawn_local, yield_now},
-    time::{Sleep, sleep, sleep_until},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
 use super::{Error, Host, HostNet, Link, Settings, socket::Fabric, state::State};
 use crate::{
     draw::Draws,
     net::{Control, End},
-    task::on_host,
+    task::{self, on_host},
 };
+
+/// Turns that the tasks of a host that ends have until all are dropped.
+const TURNS_MAX: usize = 1_000_000;
+
+thread_local! {
+    /// When the world of this thread began.
+    static BEGAN: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// How long the world of this thread has lasted, for whoever runs in it; none elsewhere.
+pub fn elapsed() -> Option<Duration> {
+    let began = BEGAN.try_with(Cell::get).ok().flatten()?;
+    Handle::try_current().ok()?;
+    Some(Instant::now().saturating_duration_since(began))
+}
 
 /// What runs on a host, each time that it starts.
 pub type Program = Rc<dyn Fn(Started) -> LocalBoxFuture<'static, Result<(), String>>>;
@@ -90,20 +105,11 @@ impl Spawner {
         }
     }
 
-    /// The same as a function, for programs that take one.
-    pub fn spawn_boxed(&self, future: BoxFuture<'static, ()>) {
-        self.spawn(future);
-    }
-
     fn abort_all(&self) {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let handles: Vec<AbortHandle> = tasks.running.values().flatten().cloned().collect();
         drop(tasks);
         handles.iter().for_each(AbortHandle::abort);
-    }
-
-    fn is_idle(&self) -> bool {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).running.is_empty()
     }
 }
 
@@ -145,7 +151,8 @@ impl World {
     pub fn new(settings: Settings) -> Result<Self, Error> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-        let began = runtime.block_on(async { tokio::time::Instant::now() });
+        let began = runtime.block_on(async { Instant::now() });
+        BEGAN.set(Some(began));
         let fabric = Fabric::new(State::new(Draws::new(settings.seed), settings.link), began);
         let local = LocalSet::new();
         runtime.block_on(local.run_until(async { drop(spawn_local(drive(fabric.clone()))) }));
@@ -234,8 +241,10 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         // Tasks end inside of the runtime, whose clock they may read.
-        let _entered = self.runtime.enter();
+        let entered = self.runtime.enter();
         self.local = LocalSet::new();
+        drop(entered);
+        let _ = BEGAN.try_with(|began| began.set(None));
     }
 }
 
@@ -252,19 +261,24 @@ impl Control for World {
         let Some(number) = self.number(host) else { return };
         self.within(|fabric| fabric.lock().crash(number, end));
         let site = &mut self.sites[number];
-        let main = site.main.take();
-        if let Some(main) = &main {
+        if let Some(main) = site.main.take() {
             main.abort();
         }
-        site.spawner.abort_all();
         let spawner = site.spawner.clone();
         // A task that is aborted is dropped when its turn comes.
-        self.runtime.block_on(self.local.run_until(async {
-            while main.as_ref().is_some_and(|main| !main.is_finished()) || !spawner.is_idle() {
+        let has_ended = self.runtime.block_on(self.local.run_until(async {
+            for _ in 0..TURNS_MAX {
+                if task::alive(number) == 0 {
+                    return true;
+                }
                 spawner.abort_all();
                 yield_now().await;
             }
+            false
         }));
+        if !has_ended {
+            self.failed.borrow_mut().get_or_insert(format!("a task of {host} outlives its host"));
+        }
     }
 
     fn restart(&mut self, host: IpAddr) {
@@ -273,7 +287,7 @@ impl Control for World {
         }
     }
 
-    fn is_running(&self, host: IpAddr) -> bool {
+    fn is_running(&mut self, host: IpAddr) -> bool {
         self.number(host).is_some_and(|number| self.sites[number].main.is_some())
     }
 

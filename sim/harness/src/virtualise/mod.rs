@@ -14,7 +14,7 @@
 #![cfg(target_os = "linux")]
 
 pub mod clocks;
-pub(crate) mod files;
+pub mod files;
 
 use std::{
     cell::{Cell, RefCell},
@@ -26,6 +26,8 @@ use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
+
+use crate::fabric;
 
 /// Wall-clock time at which every simulation starts, since 1970: 14 November 2023.
 pub const EPOCH: Duration = Duration::from_secs(1_700_000_000);
@@ -39,6 +41,8 @@ thread_local! {
     /// Set while the virtual time is being read, which must not read itself.
     static READING: Cell<bool> = const { Cell::new(false) };
     static ELAPSED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+    /// Says how long the run has lasted, where somebody can say so.
+    static SOURCE: Cell<fn() -> Option<Duration>> = const { Cell::new(fabric::elapsed) };
 }
 
 /// Makes the clocks and the entropy of this thread virtual until the guard is dropped.
@@ -46,6 +50,12 @@ thread_local! {
 /// The generators and hash keys that a thread makes for itself are seeded once, so that a run needs a thread that has not
 /// drawn anything yet.
 pub fn enter(entropy: [u8; 32]) -> Guard {
+    enter_with(entropy, fabric::elapsed)
+}
+
+/// The same, on an engine of which `elapsed` says how long the run has lasted; none outside of it.
+pub fn enter_with(entropy: [u8; 32], elapsed: fn() -> Option<Duration>) -> Guard {
+    SOURCE.set(elapsed);
     ENTROPY.with_borrow_mut(|generator| *generator = Some(ChaCha8Rng::from_seed(entropy)));
     ELAPSED.set(Duration::ZERO);
     clocks::reset();
@@ -113,7 +123,7 @@ fn time(clock: libc::clockid_t) -> Option<Duration> {
 
 /// How long the simulation has been running; what it was last where nobody can say now.
 fn elapsed() -> Duration {
-    let elapsed = turmoil::sim_elapsed().unwrap_or_else(|| ELAPSED.get()).max(ELAPSED.get());
+    let elapsed = SOURCE.get()().unwrap_or_else(|| ELAPSED.get()).max(ELAPSED.get());
     ELAPSED.set(elapsed);
     elapsed
 }

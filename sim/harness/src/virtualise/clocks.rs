@@ -1,7 +1,7 @@
 //! The wall clocks of the simulated machines, and by how much each of them is wrong.
 //!
-//! Whose clock is read is known by the runtime that is entered: each machine has one of its own, and whatever it polls, drops
-//! or runs in place is inside it. The monotonic clocks are not concerned, nor is anything outside of a machine.
+//! Whose clock is read is known by the task that runs, or by the runtime that is entered where each machine has one of its own: whatever
+//! it polls, drops or runs in place is inside it. The monotonic clocks are not concerned, nor is anything outside of a machine.
 
 use std::{
     cell::RefCell,
@@ -28,7 +28,7 @@ impl Shift {
     }
 
     /// What a clock says at this time; 1970 where it is further behind than that.
-    pub(crate) fn at(self, right: Duration) -> Duration {
+    pub fn at(self, right: Duration) -> Duration {
         right.saturating_add(self.ahead).saturating_sub(self.behind)
     }
 
@@ -82,7 +82,7 @@ pub(super) fn reset() {
 }
 
 /// The machine runs in the runtime that is entered, from now on.
-pub(crate) fn runs(machine: usize) {
+pub fn runs(machine: usize) {
     let Ok(handle) = Handle::try_current() else { return };
     CLOCKS.with_borrow_mut(|clocks| {
         let before = clocks.machines.entry(machine).or_default().runtime.replace(handle.id());
@@ -95,12 +95,12 @@ pub(crate) fn runs(machine: usize) {
 }
 
 /// The machine's clock is wrong from the start.
-pub(crate) fn set(machine: usize, shift: Shift) {
+pub fn set(machine: usize, shift: Shift) {
     CLOCKS.with_borrow_mut(|clocks| clocks.machines.entry(machine).or_default().from_start = shift);
 }
 
 /// An event of a fault steps the machine's clock.
-pub(crate) fn step(machine: usize, event: usize, fault: usize, by: Shift) {
+pub fn step(machine: usize, event: usize, fault: usize, by: Shift) {
     CLOCKS.with_borrow_mut(|clocks| {
         let clock = clocks.machines.entry(machine).or_default();
         clock.steps.insert(event, by);
@@ -109,7 +109,7 @@ pub(crate) fn step(machine: usize, event: usize, fault: usize, by: Shift) {
 }
 
 /// What an event did to the machine's clock is mended.
-pub(crate) fn mend(machine: usize, event: usize, fault: usize) {
+pub fn mend(machine: usize, event: usize, fault: usize) {
     CLOCKS.with_borrow_mut(|clocks| {
         let clock = clocks.machines.entry(machine).or_default();
         clock.steps.remove(&event);
@@ -118,12 +118,12 @@ pub(crate) fn mend(machine: usize, event: usize, fault: usize) {
 }
 
 /// The faults whose clocks were read since this was asked last, once for each machine and event.
-pub(crate) fn take_read() -> Vec<usize> {
+pub fn take_read() -> Vec<usize> {
     CLOCKS.with_borrow_mut(|clocks| std::mem::take(&mut clocks.read))
 }
 
 /// What the clock of a machine says.
-pub(crate) fn wall_of(machine: usize, right: Duration) -> Duration {
+pub fn wall_of(machine: usize, right: Duration) -> Duration {
     CLOCKS.with_borrow(|clocks| match clocks.machines.get(&machine) {
         Some(clock) => clock.shift().at(right),
         None => right,
@@ -136,7 +136,9 @@ pub(super) fn read(right: Duration) -> Duration {
     let read = |clocks: &RefCell<Clocks>| {
         let mut clocks = clocks.try_borrow_mut().ok()?;
         let Clocks { machines, of_runtime, read } = &mut *clocks;
-        let clock = machines.get_mut(of_runtime.get(&handle.id())?)?;
+        // Where all machines share a runtime, each task knows whose it is.
+        let machine = crate::task::current().or_else(|| of_runtime.get(&handle.id()).copied());
+        let clock = machines.get_mut(&machine?)?;
         read.extend(std::mem::take(&mut clock.unread));
         Some(clock.shift().at(right))
     };

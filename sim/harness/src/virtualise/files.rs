@@ -22,54 +22,77 @@ const PATH_BYTES_MAX: usize = 4_096;
 
 /// A call that would change something.
 #[derive(Debug)]
-pub(crate) enum Call<'a> {
+pub enum Call<'a> {
     /// Opens a file, and makes it or empties it where it says so.
     Open {
+        /// Where it is.
         path: PathBuf,
+        /// Whether it is made where it is missing.
         creates: bool,
+        /// Whether it is emptied.
         truncates: bool,
     },
+    /// Writes into a file.
     Write {
+        /// The file.
         file: Opened,
+        /// From which byte on.
         at: u64,
+        /// What.
         bytes: &'a [u8],
     },
+    /// Makes a file shorter or longer.
     Truncate {
+        /// The file.
         file: Opened,
+        /// Its new length.
         length: u64,
     },
     /// Brings a file or a folder to the disk.
     Sync {
+        /// The file or folder.
         file: Opened,
     },
     /// Brings everything to the disk that this file is on.
     SyncAll {
+        /// The file.
         file: Opened,
     },
+    /// Gives a file or a folder another name.
     Rename {
+        /// Its name.
         from: PathBuf,
+        /// The new one.
         to: PathBuf,
     },
+    /// Takes a name away.
     Unlink {
+        /// The name.
         path: PathBuf,
     },
+    /// Makes a folder.
     MakeFolder {
+        /// Where.
         path: PathBuf,
     },
+    /// Removes a folder.
     RemoveFolder {
+        /// Which.
         path: PathBuf,
     },
 }
 
 /// Device and number of a file, while it is there.
-pub(crate) type Identity = (u64, u64);
+pub type Identity = (u64, u64);
 
 /// A file or a folder that is open.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Opened {
+pub struct Opened {
     descriptor: c_int,
-    pub(crate) identity: Identity,
-    pub(crate) size: u64,
+    /// Which file it is.
+    pub identity: Identity,
+    /// Its bytes.
+    pub size: u64,
 }
 
 impl Opened {
@@ -90,7 +113,10 @@ impl Opened {
     }
 
     /// The bytes that stand at a place, as far as the file reaches.
-    pub(crate) fn read(&self, at: u64, length: u64) -> io::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn read(&self, at: u64, length: u64) -> io::Result<Vec<u8>> {
         let length = usize::try_from(self.size.saturating_sub(at).min(length)).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
         let mut done = 0;
@@ -131,7 +157,7 @@ impl Opened {
 
 /// What is to be done with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub enum Answer {
     /// It concerns nobody here.
     Pass,
     /// It is done, and the watcher is told.
@@ -143,7 +169,7 @@ pub(crate) enum Answer {
 }
 
 /// Who is asked about calls that change files. What it does with files itself is not watched.
-pub(crate) trait Watcher {
+pub trait Watcher {
     /// Asked before the call.
     fn before(&self, call: &Call<'_>) -> Answer;
     /// Told after it, where it answered [`Answer::Watch`]: with the file of an `open` that succeeded.
@@ -156,7 +182,7 @@ thread_local! {
 }
 
 /// Sets who watches this thread, until the guard is dropped.
-pub(crate) fn watch(watcher: Rc<dyn Watcher>) -> Guard {
+pub fn watch(watcher: Rc<dyn Watcher>) -> Guard {
     WATCHER.with_borrow_mut(|it| *it = Some(watcher));
     IS_WATCHED.set(true);
     Guard(())
@@ -164,7 +190,7 @@ pub(crate) fn watch(watcher: Rc<dyn Watcher>) -> Guard {
 
 /// Ends the watch of its thread when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Guard(());
+pub struct Guard(());
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -174,7 +200,7 @@ impl Drop for Guard {
 }
 
 /// Does something with files that nobody is asked about.
-pub(crate) fn unwatched<T>(body: impl FnOnce() -> T) -> T {
+pub fn unwatched<T>(body: impl FnOnce() -> T) -> T {
     struct Restore(bool);
     impl Drop for Restore {
         fn drop(&mut self) {

@@ -82,7 +82,7 @@ impl Trace {
     }
 
     /// Adds bytes that reached a node.
-    pub(crate) fn deliver(&mut self, at: Duration, node: &str, from: SocketAddr, bytes: &[u8]) {
+    pub fn deliver(&mut self, at: Duration, node: &str, from: SocketAddr, bytes: &[u8]) {
         let at_nanos = nanos(at);
         // The length goes before the bytes, so that no two deliveries run together.
         writeln!(Folded(&mut self.hash), "{at_nanos} {node} got {} from {from}", bytes.len())
@@ -133,7 +133,8 @@ fn nanos(at: Duration) -> u64 {
     u64::try_from(at.as_nanos()).unwrap_or(u64::MAX)
 }
 
-pub(crate) fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -8,7 +8,7 @@ thread_local! {
 }
 
 /// Notes every panic from now on, on whichever thread it is, after it was told as before.
-pub(crate) fn watch() {
+pub fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let told = panic::take_hook();
@@ -21,7 +21,7 @@ pub(crate) fn watch() {
 }
 
 /// Whether something panicked on this thread since somebody watches.
-pub(crate) fn happened() -> bool {
+pub fn happened() -> bool {
     HAPPENED.get()
 }
 

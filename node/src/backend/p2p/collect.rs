@@ -485,6 +485,7 @@ mod tests {
             store: Store::in_memory().unwrap(),
             offload: Offload::Threads,
             observer: crate::network::Observer::default(),
+            spawner: crate::network::Spawner::default(),
             metrics: crate::network::Metrics::default(),
         };
         let mut config = P2PConfig::with_state_dir("/nowhere");

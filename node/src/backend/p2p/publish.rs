@@ -451,6 +451,7 @@ pub(super) mod tests {
             store,
             offload: Offload::Threads,
             observer: Observer::default(),
+            spawner: crate::network::Spawner::default(),
             metrics: Metrics::default(),
         };
         P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap()

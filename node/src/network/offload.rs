@@ -26,7 +26,7 @@ impl Offload {
         }
     }
 
-    /// Runs `work` and yields what it returns, or nothing where it panicked.
+    /// Runs `work` and yields what it returns, or nothing where it panicked, or the runtime ended before it began.
     ///
     /// # Cancel safety
     /// Dropping the future does not stop work that has begun.
@@ -41,10 +41,12 @@ impl Offload {
                 async move {
                     match task.await {
                         Ok(value) => Some(value),
-                        Err(error) => {
+                        Err(error) if error.is_panic() => {
                             tracing::error!(%error, "internal error: blocking work panicked");
                             None
                         }
+                        // The runtime ends.
+                        Err(_) => None,
                     }
                 }
                 .boxed()

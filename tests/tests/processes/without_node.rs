@@ -120,14 +120,18 @@ fn installing_starts_a_node_for_its_own_time_and_says_so() {
 #[test]
 fn one_command_after_another_without_a_node_fetches_at_once() {
     let author = Node::start(&[]);
-    let reader = stopped(&author);
-    // The node of each command is another connection to the author's, and the ones before have just closed.
-    for version in 2..6 {
-        let version = format!("1.{version}.0");
-        let folder = author.path(&version);
-        tree::small(&folder, "known", &version, "Heard before", "license = \"MIT\"");
+    let names = ["first", "second", "third", "fourth"];
+    for name in names {
+        let folder = author.path(name);
+        tree::small(&folder, name, "1.0.0", "Heard before", "license = \"MIT\"");
         author.json(&["publish", folder.to_str().unwrap()]);
-        let to = reader.text(&version);
-        reader.json(&["install", &format!("known@{version}"), "--to", &to, "--timeout", "30"]);
+    }
+    let mut reader = Node::start(&[&author]);
+    names.map(|name| reader.finds(name, name, Duration::from_secs(10)));
+    reader.run(&["config", "set", "bootstrap_nodes", &author.address]).exits(0);
+    reader.stop();
+    // The node of each command is another connection to the author's, and the ones before have just closed.
+    for name in names {
+        reader.json(&["install", name, "--to", &reader.text(name), "--timeout", "30"]);
     }
 }

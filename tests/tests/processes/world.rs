@@ -5,6 +5,7 @@ use std::{
     io::{self, Read, Write},
     net::TcpListener,
     ops::Deref,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
     sync::{OnceLock, mpsc},
@@ -12,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -307,7 +308,13 @@ impl Node {
     pub(crate) fn start_with(&mut self, mut command: Command) {
         assert!(self.running.is_none(), "it runs");
         let log = fs::OpenOptions::new().create(true).append(true).open(self.home.path("log")).unwrap();
-        command.args(["--format", "json"]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        // A group of its own: a program that starts the node, as faketime does, leaves it behind when it is killed itself.
+        command
+            .args(["--format", "json"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .process_group(0);
         let mut child = command.spawn().unwrap();
         let (stdout, received) = (child.stdout.take().unwrap(), mpsc::channel());
         let (sender, ready) = mpsc::channel();
@@ -402,6 +409,9 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(mut running) = self.running.take() {
+            if let Some(group) = running.child.id().try_into().ok().and_then(Pid::from_raw) {
+                let _ = kill_process_group(group, Signal::KILL);
+            }
             let _ = running.child.kill();
             let _ = running.child.wait();
         }

@@ -127,7 +127,9 @@ fn one_command_after_another_without_a_node_fetches_at_once() {
         author.json(&["publish", folder.to_str().unwrap()]);
     }
     let mut reader = Node::start(&[&author]);
-    names.map(|name| reader.finds(name, name, Duration::from_secs(10)));
+    for name in names {
+        reader.finds(name, name, Duration::from_secs(10));
+    }
     reader.run(&["config", "set", "bootstrap_nodes", &author.address]).exits(0);
     reader.stop();
     // The node of each command is another connection to the author's, and the ones before have just closed.

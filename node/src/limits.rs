@@ -315,8 +315,16 @@ pub const FETCH_SERVED_BYTES_MAX: u64 = 24 << 20;
 /// Requests for blocks that are served at once for one peer, or for one public network; fewer where many are served.
 pub const FETCH_SERVED_PER_PEER_MAX: usize = 16;
 
-/// Trees that are followed here, or fetched.
+/// Trees that are followed here, and as many that this node fetches: those take no place from these.
 pub const SWARM_TREES_MAX: usize = 1_024;
+/// Trees that the peers of one public network follow here.
+pub const SWARM_TREES_PER_NETWORK_MAX: usize = 256;
+/// Followers of one tree that are the same peer: one, and that of a connection that is gone and has not closed yet.
+pub const SWARM_FOLLOWERS_PER_PEER_MAX: usize = 2;
+/// Trees that one peer begins to follow over one stream in a burst: a project of many packages.
+pub const SWARM_FOLLOWS_MAX: u32 = 256;
+/// How often it may begin with one more after that.
+pub const SWARM_FOLLOWS_REFILL: Duration = Duration::from_millis(50);
 /// Followers of one tree here.
 pub const SWARM_FOLLOWERS_MAX: usize = 256;
 /// Trees that one peer follows over one stream: a project's packages are fetched a few at a time.

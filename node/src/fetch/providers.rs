@@ -17,7 +17,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECTS_MAX: usize = 8;
 /// Those of them of whom only others who fetch the tree told: they may be invented.
 const CONNECTS_TOLD_MAX: usize = CONNECTS_MAX / 2;
-/// Providers of one retrieval.
+/// Providers of one retrieval that a lookup found, and as many of whom only others told: these take no place from those.
 const PROVIDERS_MAX: usize = 64;
 
 /// A peer to ask.
@@ -42,6 +42,8 @@ pub(super) struct Providers<T> {
     waiting: Vec<(PeerId, Vec<Multiaddr>)>,
     /// Those of whom others told.
     told: Vec<(PeerId, Vec<Multiaddr>)>,
+    /// All of whom others told, and no lookup.
+    only_told: BTreeSet<PeerId>,
     connects: FuturesUnordered<BoxFuture<'static, (PeerId, bool)>>,
     /// Dials to those of whom others told.
     dialled: BTreeSet<PeerId>,
@@ -57,6 +59,7 @@ impl<T: Transport> Providers<T> {
             known: BTreeMap::new(),
             waiting: Vec::new(),
             told: Vec::new(),
+            only_told: BTreeSet::new(),
             connects: FuturesUnordered::new(),
             dialled: BTreeSet::new(),
         }
@@ -75,12 +78,15 @@ impl<T: Transport> Providers<T> {
             found = self.found.recv(), if self.looking => {
                 match found {
                     Some(Source { peer, addresses, claimed }) => {
-                        // Who provides all of it may have been told of before.
-                        if let Some(known) = self.known.get_mut(&peer) {
-                            *known |= claimed;
-                        } else if self.known.len() < PROVIDERS_MAX {
-                            self.known.insert(peer, claimed);
-                            self.waiting.push((peer, addresses));
+                        let is_found = self.known.contains_key(&peer) && !self.only_told.contains(&peer);
+                        if is_found || self.known.len() - self.only_told.len() < PROVIDERS_MAX {
+                            *self.known.entry(peer).or_default() |= claimed;
+                            // Who told of it before may have told of other addresses than it has.
+                            self.only_told.remove(&peer);
+                            self.told.retain(|(told, _)| *told != peer);
+                            if !is_found {
+                                self.waiting.push((peer, addresses));
+                            }
                         }
                     }
                     None => self.looking = false,
@@ -124,8 +130,9 @@ impl<T: Transport> Providers<T> {
 
     /// Adds a peer of which another one told.
     pub(super) fn add(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
-        if self.known.len() < PROVIDERS_MAX && !self.known.contains_key(&peer) {
+        if self.only_told.len() < PROVIDERS_MAX && !self.known.contains_key(&peer) {
             self.known.insert(peer, false);
+            self.only_told.insert(peer);
             self.told.push((peer, addresses));
         }
     }
@@ -150,5 +157,40 @@ impl<T: Transport> Providers<T> {
                 .boxed(),
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fetch::memory::{Manner, Memory, Peer},
+        store::Store,
+    };
+
+    #[tokio::test]
+    async fn whoever_invents_peers_keeps_none_out_that_a_lookup_finds() {
+        let honest: Vec<PeerId> = (0..4).map(|_| PeerId::random()).collect();
+        let there = |peer: &PeerId| {
+            let store = Store::in_memory().unwrap();
+            (*peer, Peer { store, manner: Manner::Honest })
+        };
+        let network = Memory::new(honest.iter().map(there), Duration::from_millis(1));
+        let (found, sources) = mpsc::channel(8);
+        let mut providers = Providers::new(network, sources);
+        // One of them is told of too, at an address that is not its own.
+        providers.add(honest[0], vec!["/ip4/203.0.113.1/tcp/1".parse().unwrap()]);
+        (0..1_000).for_each(|_| providers.add(PeerId::random(), Vec::new()));
+        assert_eq!((providers.known.len(), providers.told.len()), (PROVIDERS_MAX, PROVIDERS_MAX));
+        for peer in &honest {
+            found.send(Source { peer: *peer, addresses: Vec::new(), claimed: true }).await.unwrap();
+        }
+        drop(found);
+        let mut reached = BTreeSet::new();
+        while !providers.is_exhausted() {
+            reached.extend(providers.next().await);
+        }
+        assert!(honest.iter().all(|peer| reached.contains(peer) && providers.claims(peer)), "{reached:?}");
+        assert!(!providers.only_told.contains(&honest[0]));
     }
 }

@@ -60,7 +60,7 @@ async fn who_fetches_the_same_is_asked_for_what_it_has_told_of_what_comes_and_no
     network.tells.insert(partial, vec![marks(&blocks)]);
     network.tells.insert(liar, vec![marks(&blocks)]);
     let tree = id(b"tree");
-    let mut follow = network.trees.follow(tree, whole, std::sync::Arc::default()).unwrap();
+    let mut follow = network.trees.follow(tree, (whole, None), std::sync::Arc::default()).unwrap();
     let (found, ours) = (Memory::found(&[partial, liar, whole]), Store::in_memory().unwrap());
     let deadline = Instant::now() + Duration::from_secs(60);
     let mut session = Session::new(network, ours.clone(), Offload::Inline, deadline, found).of_tree(tree);

@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use crate::{
     content::ContentId,
     limits::{
-        SWARM_FOLLOWERS_MAX, SWARM_MARKS_AT_ONCE_MAX, SWARM_MARKS_MAX, SWARM_MEMBERS_AT_ONCE_MAX,
-        SWARM_MEMBERS_MAX, SWARM_TREES_MAX,
+        SWARM_FOLLOWERS_MAX, SWARM_FOLLOWERS_PER_PEER_MAX, SWARM_MARKS_AT_ONCE_MAX, SWARM_MARKS_MAX,
+        SWARM_MEMBERS_AT_ONCE_MAX, SWARM_MEMBERS_MAX, SWARM_TREES_MAX, SWARM_TREES_PER_NETWORK_MAX,
     },
 };
 
@@ -80,12 +80,26 @@ pub enum News {
 
 /// The trees that are followed here, or that this node fetches; every copy is the same.
 #[derive(Debug, Clone, Default)]
-pub struct Trees(Arc<Mutex<BTreeMap<ContentId, Weak<Tree>>>>);
+pub struct Trees(Arc<Mutex<Known>>);
+
+/// A public network, as the peers of one are grouped.
+type Network = [u8; 7];
+
+#[derive(Debug, Default)]
+struct Known {
+    trees: BTreeMap<ContentId, Weak<Tree>>,
+    /// How many of them are there because somebody follows them.
+    followed: usize,
+    /// How many follows there are of each network.
+    networks: BTreeMap<Network, usize>,
+}
 
 /// What is known here of who fetches one tree.
 #[derive(Debug)]
 struct Tree {
     id: ContentId,
+    /// Whether it is listed because somebody followed it, and not because this node fetches it.
+    is_followed_first: bool,
     state: Mutex<State>,
     /// Where it is listed, so that it can be taken out.
     trees: Trees,
@@ -112,11 +126,19 @@ struct Follower {
 }
 
 impl Trees {
-    /// Begins to follow a tree for a peer, whose stream is woken when there is something to tell; nothing where there is no room.
-    pub fn follow(&self, id: ContentId, peer: PeerId, wakes: Arc<Notify>) -> Option<Follow> {
-        let tree = self.tree(id)?;
+    /// Begins to follow a tree for a peer of a network, whose stream is woken when there is something to tell; nothing where there is no
+    /// room, for all or for those of its network.
+    pub fn follow(
+        &self,
+        id: ContentId,
+        (peer, network): (PeerId, Option<Network>),
+        wakes: Arc<Notify>,
+    ) -> Option<Follow> {
+        let place = Place::take(self, network)?;
+        let tree = self.tree(id, true)?;
         let mut state = locked(&tree.state);
-        if state.followers.len() >= SWARM_FOLLOWERS_MAX {
+        let of_peer = state.followers.values().filter(|it| it.peer == peer).count();
+        if state.followers.len() >= SWARM_FOLLOWERS_MAX || of_peer >= SWARM_FOLLOWERS_PER_PEER_MAX {
             return None;
         }
         let key = state.next_follower;
@@ -126,12 +148,20 @@ impl Trees {
         let newest = state.members.keys().rev().nth(SWARM_MEMBERS_MAX / 2 - 1);
         let members_from = newest.copied().unwrap_or(0);
         drop(state);
-        Some(Follow { tree, key, told: 0, said_so: false, members_from, members: BTreeSet::new() })
+        Some(Follow {
+            tree,
+            key,
+            told: 0,
+            said_so: false,
+            members_from,
+            members: BTreeSet::new(),
+            _place: place,
+        })
     }
 
     /// Tells the other followers of one of them, who can be reached so.
     pub fn introduce(&self, id: &ContentId, peer: PeerId, addresses: &[Multiaddr]) {
-        let Some(tree) = locked(&self.0).get(id).and_then(Weak::upgrade) else { return };
+        let Some(tree) = locked(&self.0).trees.get(id).and_then(Weak::upgrade) else { return };
         let mut state = locked(&tree.state);
         let mut keys = state.followers.iter().filter(|(_, it)| it.peer == peer).map(|(key, _)| *key);
         let Some(key) = keys.next_back() else { return };
@@ -146,7 +176,7 @@ impl Trees {
 
     /// Says that this node fetches a tree; nothing where there is no room.
     pub fn share(&self, id: ContentId) -> Option<Share> {
-        let tree = self.tree(id)?;
+        let tree = self.tree(id, false)?;
         let mut state = locked(&tree.state);
         state.is_fetched = true;
         state.wake();
@@ -154,31 +184,66 @@ impl Trees {
         Some(Share(tree))
     }
 
-    fn tree(&self, id: ContentId) -> Option<Arc<Tree>> {
-        let mut trees = locked(&self.0);
-        if let Some(tree) = trees.get(&id).and_then(Weak::upgrade) {
+    fn tree(&self, id: ContentId, is_followed_first: bool) -> Option<Arc<Tree>> {
+        let mut known = locked(&self.0);
+        if let Some(tree) = known.trees.get(&id).and_then(Weak::upgrade) {
             return Some(tree);
         }
-        if trees.len() >= SWARM_TREES_MAX {
+        let followed = known.followed;
+        let of_kind = if is_followed_first { followed } else { known.trees.len().saturating_sub(followed) };
+        if of_kind >= SWARM_TREES_MAX {
             return None;
         }
-        let tree = Arc::new(Tree { id, state: Mutex::default(), trees: self.clone() });
-        trees.insert(id, Arc::downgrade(&tree));
+        known.followed += usize::from(is_followed_first);
+        let tree = Arc::new(Tree { id, is_followed_first, state: Mutex::default(), trees: self.clone() });
+        known.trees.insert(id, Arc::downgrade(&tree));
         Some(tree)
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        locked(&self.0).len()
+        locked(&self.0).trees.len()
+    }
+}
+
+/// A place among the follows of one network.
+#[derive(Debug)]
+struct Place(Trees, Option<Network>);
+
+impl Place {
+    fn take(trees: &Trees, network: Option<Network>) -> Option<Self> {
+        if let Some(network) = network {
+            let mut known = locked(&trees.0);
+            let of_network = known.networks.entry(network).or_default();
+            if *of_network >= SWARM_TREES_PER_NETWORK_MAX {
+                return None;
+            }
+            *of_network += 1;
+        }
+        Some(Self(trees.clone(), network))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Some(network) = self.1 else { return };
+        let networks = &mut locked(&self.0.0).networks;
+        if let Some(of_network) = networks.get_mut(&network) {
+            *of_network -= 1;
+            if *of_network == 0 {
+                networks.remove(&network);
+            }
+        }
     }
 }
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        let mut trees = locked(&self.trees.0);
+        let mut known = locked(&self.trees.0);
+        known.followed -= usize::from(self.is_followed_first);
         // Somebody may have begun with it again meanwhile.
-        if trees.get(&self.id).is_some_and(|tree| tree.strong_count() == 0) {
-            trees.remove(&self.id);
+        if known.trees.get(&self.id).is_some_and(|tree| tree.strong_count() == 0) {
+            known.trees.remove(&self.id);
         }
     }
 }
@@ -226,6 +291,7 @@ pub struct Follow {
     /// The number of the next member to tell it of, and whom it was told of.
     members_from: u64,
     members: BTreeSet<PeerId>,
+    _place: Place,
 }
 
 impl Follow {
@@ -280,7 +346,7 @@ mod tests {
     }
 
     fn follow(trees: &Trees, peer: PeerId) -> Follow {
-        let follow = trees.follow(block(0), peer, Arc::default()).unwrap();
+        let follow = trees.follow(block(0), (peer, None), Arc::default()).unwrap();
         trees.introduce(&block(0), peer, &[]);
         follow
     }
@@ -331,7 +397,7 @@ mod tests {
     #[tokio::test]
     async fn who_follows_is_woken_by_what_is_new() {
         let (trees, wakes) = (Trees::default(), Arc::new(Notify::new()));
-        let _follow = trees.follow(block(0), PeerId::random(), wakes.clone()).unwrap();
+        let _follow = trees.follow(block(0), (PeerId::random(), None), wakes.clone()).unwrap();
         let share = trees.share(block(0)).unwrap();
         wakes.notified().await;
         assert!(share.is_followed());
@@ -347,7 +413,7 @@ mod tests {
         share.has(&many);
         let mut follows: Vec<Follow> =
             (0..SWARM_FOLLOWERS_MAX).map(|_| follow(&trees, PeerId::random())).collect();
-        assert!(trees.follow(block(0), PeerId::random(), Arc::default()).is_none());
+        assert!(trees.follow(block(0), (PeerId::random(), None), Arc::default()).is_none());
         for follow in [0, SWARM_FOLLOWERS_MAX - 1] {
             let (mut marks, mut members) = (0, 0);
             for news in told(&mut follows[follow]) {
@@ -371,5 +437,32 @@ mod tests {
         assert!(trees.share(block(SWARM_TREES_MAX)).is_none());
         drop(others);
         assert!(trees.share(block(SWARM_TREES_MAX)).is_some());
+    }
+
+    #[test]
+    fn those_who_follow_much_leave_room_for_others_and_for_what_this_node_fetches() {
+        let trees = Trees::default();
+        let peer = PeerId::random();
+        let again = (0..10).map(|_| trees.follow(block(0), (peer, None), Arc::default()));
+        let again: Vec<_> = again.flatten().collect();
+        assert_eq!(again.len(), SWARM_FOLLOWERS_PER_PEER_MAX, "one peer fills no tree");
+        let strangers = |network: Network, from: usize| {
+            let follow = |n| trees.follow(block(from + n), (PeerId::random(), Some(network)), Arc::default());
+            (0..2 * SWARM_TREES_MAX).filter_map(follow).collect::<Vec<Follow>>()
+        };
+        let one = strangers([1; 7], 1);
+        assert_eq!(one.len(), SWARM_TREES_PER_NETWORK_MAX, "one network fills nothing");
+        assert!(trees.follow(block(1), (PeerId::random(), Some([2; 7])), Arc::default()).is_some());
+        let all: Vec<_> = (3..10).map(|n| strangers([n; 7], 10_000 * usize::from(n))).collect();
+        assert!(
+            trees.follow(block(7), (PeerId::random(), Some([99; 7])), Arc::default()).is_some(),
+            "a known one"
+        );
+        assert!(trees.follow(block(9_999), (PeerId::random(), Some([99; 7])), Arc::default()).is_none());
+        assert!(trees.share(block(9_998)).is_some(), "what this node fetches has its own room");
+        drop((one, all, again));
+        assert_eq!(trees.len(), 0);
+        let known = locked(&trees.0);
+        assert_eq!((known.followed, known.networks.len()), (0, 0));
     }
 }

@@ -17,11 +17,13 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
 use tokio::{
     sync::{Notify, mpsc},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use super::{
     blocks::Told,
+    diversity::Network,
+    pace::Budget,
     progress::{Pace, Watched},
 };
 use crate::{
@@ -30,7 +32,9 @@ use crate::{
         protocol::{self, ASK_BYTES, Ask, Broken, Found, TOLD_BYTES},
         swarm::{Follow, Trees},
     },
-    limits::{FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX, SWARM_FOLLOWED_MAX},
+    limits::{
+        FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX, SWARM_FOLLOWED_MAX, SWARM_FOLLOWS_MAX, SWARM_FOLLOWS_REFILL,
+    },
 };
 
 /// Batches of one stream that are read from the store, or written, at once.
@@ -142,21 +146,36 @@ impl Giving {
 /// The trees that a peer follows over one stream.
 struct Following {
     peer: PeerId,
+    network: Option<Network>,
     trees: Trees,
     wakes: Arc<Notify>,
     follows: BTreeMap<u32, Follow>,
+    /// What was used of [`FOLLOWS`].
+    used: (u32, Instant),
 }
 
+/// How often a peer begins to follow a tree: each time all others who follow it are told.
+const FOLLOWS: Budget = Budget::new(SWARM_FOLLOWS_MAX, SWARM_FOLLOWS_REFILL);
+
 impl Following {
+    fn new((peer, network): (PeerId, Option<Network>), trees: Trees, now: Instant) -> Self {
+        let (wakes, follows) = Default::default();
+        Self { peer, network, trees, wakes, follows, used: (0, now) }
+    }
+
     /// Takes what the peer says, where it is about a tree; yields one that it follows from now on.
-    fn told(&mut self, ask: &Ask) -> Result<Option<ContentId>, Broken> {
+    fn told(&mut self, ask: &Ask, now: Instant) -> Result<Option<ContentId>, Broken> {
         match ask {
             Ask::Follow { follow, tree } => {
                 if self.follows.contains_key(follow) || self.follows.len() >= SWARM_FOLLOWED_MAX {
                     return Err(Broken("a tree is followed twice, or too many are"));
                 }
-                // Where there is no room for it, it is told nothing.
-                let Some(it) = self.trees.follow(*tree, self.peer, self.wakes.clone()) else {
+                // Where there is no room for it, or it comes too often, it is told nothing.
+                if !FOLLOWS.spend(&mut self.used, 1, now) {
+                    return Ok(None);
+                }
+                let who = (self.peer, self.network);
+                let Some(it) = self.trees.follow(*tree, who, self.wakes.clone()) else {
                     return Ok(None);
                 };
                 self.follows.insert(*follow, it);
@@ -185,7 +204,7 @@ impl Following {
 /// Answers a peer over a stream until it ends.
 pub(super) async fn give(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
-    (peer, stream_id): (PeerId, u64),
+    (peer, stream_id, network): (PeerId, u64, Option<Network>),
     mut portions: mpsc::Receiver<Portion>,
     tells: mpsc::Sender<Told>,
     trees: Trees,
@@ -206,8 +225,8 @@ pub(super) async fn give(
     };
     let write = async {
         let (mut giving, mut out, mut is_open) = (Giving::default(), Vec::new(), true);
-        let (wakes, follows) = (Arc::new(Notify::new()), BTreeMap::new());
-        let mut following = Following { peer, trees, wakes: wakes.clone(), follows };
+        let mut following = Following::new((peer, network), trees, Instant::now());
+        let wakes = following.wakes.clone();
         loop {
             while is_open && giving.has_room() {
                 match asked.try_recv() {
@@ -272,7 +291,7 @@ async fn take(
     out: &mut Vec<u8>,
     tells: &mpsc::Sender<Told>,
 ) -> io::Result<()> {
-    if let Some(tree) = following.told(&ask).map_err(broken)? {
+    if let Some(tree) = following.told(&ask, Instant::now()).map_err(broken)? {
         let followed = Told::Followed { peer: following.peer, tree };
         tells.send(followed).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
     }

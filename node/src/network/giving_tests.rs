@@ -127,10 +127,10 @@ async fn messages_are_read_one_after_another_and_no_further_than_their_bounds() 
 #[test]
 fn a_peer_follows_a_bounded_number_of_trees_each_once_and_is_told_of_them_until_it_leaves() {
     let (trees, tree) = (Trees::default(), ContentId::of(Codec::DagPb, b"tree"));
-    let (peer, wakes) = (PeerId::random(), Arc::new(Notify::new()));
-    let mut following = Following { peer, trees: trees.clone(), wakes, follows: BTreeMap::new() };
-    assert_eq!(following.told(&Ask::Follow { follow: 1, tree }), Ok(Some(tree)));
-    assert!(following.told(&Ask::Follow { follow: 1, tree }).is_err(), "under one name");
+    let now = Instant::now();
+    let mut following = Following::new((PeerId::random(), None), trees.clone(), now);
+    assert_eq!(following.told(&Ask::Follow { follow: 1, tree }, now), Ok(Some(tree)));
+    assert!(following.told(&Ask::Follow { follow: 1, tree }, now).is_err(), "under one name");
     let mut out = Vec::new();
     following.tell(&mut out, GATHER_BYTES);
     assert!(out.is_empty(), "nothing is known of it");
@@ -138,10 +138,22 @@ fn a_peer_follows_a_bounded_number_of_trees_each_once_and_is_told_of_them_until_
     share.has(&[tree]);
     following.tell(&mut out, GATHER_BYTES);
     assert_eq!(out.len(), TOLD_BYTES + 8);
-    following.told(&Ask::Leave { follow: 1 }).unwrap();
+    following.told(&Ask::Leave { follow: 1 }, now).unwrap();
     assert!(!share.is_followed());
-    let most = (0..u32::MAX).find(|n| following.told(&Ask::Follow { follow: *n, tree }).is_err());
+    let other = |n: u32| if n == 0 { tree } else { ContentId::of(Codec::DagPb, &n.to_be_bytes()) };
+    let most =
+        (0..1_000).find(|n| following.told(&Ask::Follow { follow: *n, tree: other(*n) }, now).is_err());
     assert_eq!(most, Some(u32::try_from(SWARM_FOLLOWED_MAX).unwrap()));
+    // Whoever begins and leaves again and again has nobody woken each time.
+    let mut again = Following::new((PeerId::random(), None), trees.clone(), now);
+    let begun = (0..10 * SWARM_FOLLOWS_MAX).filter(|_| {
+        let begun = again.told(&Ask::Follow { follow: 1, tree }, now).unwrap().is_some();
+        again.told(&Ask::Leave { follow: 1 }, now).unwrap();
+        begun
+    });
+    assert_eq!(begun.count(), SWARM_FOLLOWS_MAX as usize);
+    assert!(again.told(&Ask::Follow { follow: 1, tree }, now + SWARM_FOLLOWS_REFILL).unwrap().is_some());
+    drop(again);
     drop(following);
     assert!(!share.is_followed(), "it ends with the stream");
 }

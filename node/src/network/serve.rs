@@ -122,7 +122,8 @@ impl Driver {
                     Some((id, portions)) => {
                         let stream = Limited::new(stream, &self.line);
                         let (tells, trees) = (self.blocks.tells(), self.blocks.trees.clone());
-                        self.spawner.start(giving::give(stream, (peer, id), portions, tells, trees));
+                        let network = self.peers.network_of(&peer);
+                        self.spawner.start(giving::give(stream, (peer, id, network), portions, tells, trees));
                     }
                     None => tracing::debug!(%peer, "it opens more streams for blocks than it may"),
                 }

@@ -13,7 +13,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    core::{ConnectedPoint, Endpoint, transport::PortUse},
     swarm::{
         ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
         THandlerOutEvent, ToSwarm, dummy,
@@ -71,21 +71,27 @@ impl NetworkBehaviour for Behaviour {
 
     fn handle_established_outbound_connection(
         &mut self,
-        connection: ConnectionId,
+        _: ConnectionId,
         _: PeerId,
-        address: &Multiaddr,
+        _: &Multiaddr,
         _: Endpoint,
-        port_use: PortUse,
+        _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if port_use == PortUse::Reuse && !policy::is_relayed(address) {
-            self.from_listener.insert(connection);
-        }
         Ok(dummy::ConnectionHandler)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
-        if let FromSwarm::ConnectionClosed(closed) = event {
-            self.from_listener.remove(&closed.connection_id);
+        match event {
+            // Not before: another behaviour may refuse it, and then nobody says that it has closed.
+            FromSwarm::ConnectionEstablished(it) => {
+                if let ConnectedPoint::Dialer { address, port_use: PortUse::Reuse, .. } = it.endpoint
+                    && !policy::is_relayed(address)
+                {
+                    self.from_listener.insert(it.connection_id);
+                }
+            }
+            FromSwarm::ConnectionClosed(it) => drop(self.from_listener.remove(&it.connection_id)),
+            _ => {}
         }
     }
 
@@ -108,6 +114,8 @@ impl NetworkBehaviour for Behaviour {
 mod tests {
     use std::task::Waker;
 
+    use libp2p::swarm::behaviour::ConnectionEstablished;
+
     use super::*;
 
     fn address(text: &str) -> Multiaddr {
@@ -125,8 +133,14 @@ mod tests {
             (new, address("/ip4/203.0.113.1/tcp/1"), PortUse::New),
             (relayed, relay.clone(), PortUse::Reuse),
         ] {
-            let role = Endpoint::Dialer;
-            candidates.handle_established_outbound_connection(connection, peer, &at, role, port_use).unwrap();
+            let endpoint = ConnectedPoint::Dialer { address: at, role_override: Endpoint::Dialer, port_use };
+            candidates.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
+                peer_id: peer,
+                connection_id: connection,
+                endpoint: &endpoint,
+                failed_addresses: &[],
+                other_established: 0,
+            }));
         }
         let hole = address("/ip4/198.51.100.7/tcp/33611");
         assert!(candidates.seen(reused, &hole) && candidates.seen(reused, &hole));

@@ -1,9 +1,10 @@
 //! How others reach this node where a NAT stands before it, and how this node reaches those behind one.
 //!
-//! [`standing`] finds out whether others can connect to this node. One that nobody can connect to holds a place on two relays ([`relays`]), and tells others the addresses through them. A relayed
-//! connection is a beginning: both ends then try to make a direct one ([`punching`]), at the addresses under which others saw them
-//! ([`candidates`]). Heads and records go over either; blocks wait until it is decided, and go over a relay only where no direct
-//! connection could be made. What this node relays for others is bounded by [`relaying`].
+//! [`standing`] finds out whether others can connect to this node. One that nobody can connect to holds a place on two relays
+//! ([`relays`]), and tells others the addresses through them. A relayed connection is a beginning: both ends then try to make a direct
+//! one ([`punching`]), at the addresses under which others saw them ([`candidates`]). Heads and records go over either; blocks wait
+//! until it is decided, and go over a relay only where no direct connection could be made. What this node relays for others is
+//! bounded by [`relaying`].
 //!
 //! [`Reach`] is what the loop knows of it: events and the time are arguments.
 

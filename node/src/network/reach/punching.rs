@@ -54,7 +54,7 @@ pub(in crate::network) struct Behaviour {
     inner: Inner,
     /// Its dials in progress.
     dials: BTreeMap<ConnectionId, PeerId>,
-    /// How many of a peer failed; as long as it is connected.
+    /// How many failed of each peer that is connected through a relay.
     failed: BTreeMap<PeerId, u8>,
     outcomes: VecDeque<Outcome>,
 }
@@ -101,10 +101,17 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match &event {
-            FromSwarm::ConnectionEstablished(it) => drop(self.dials.remove(&it.connection_id)),
+            FromSwarm::ConnectionEstablished(it) => {
+                self.dials.remove(&it.connection_id);
+                if it.endpoint.is_relayed() {
+                    self.failed.entry(it.peer_id).or_default();
+                }
+            }
             FromSwarm::DialFailure(it) => {
-                if let Some(peer) = self.dials.remove(&it.connection_id) {
-                    let failed = self.failed.entry(peer).or_default();
+                // Who is gone meanwhile is not remembered.
+                if let Some(peer) = self.dials.remove(&it.connection_id)
+                    && let Some(failed) = self.failed.get_mut(&peer)
+                {
                     *failed = failed.saturating_add(1);
                     if *failed == ATTEMPTS {
                         self.outcomes.push_back(Outcome { peer, is_direct: false });

@@ -9,7 +9,10 @@
 //! What peers say is held against each other: what most networks say of where they see this node counts, and a machine that listens
 //! at a public address is taken for reachable whatever they say. Pure, and bounded.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use libp2p::{Multiaddr, multiaddr::Protocol};
 
@@ -120,11 +123,21 @@ impl Standing {
         }
     }
 
-    /// Addresses to which strangers of several networks came.
+    /// Addresses to which strangers of several networks came. Where peers that this node dialled itself see it, the address has to be of the
+    /// machine that most of their networks see: strangers choose this node, and could say what they like.
     pub(in crate::network) fn proved(&self) -> impl Iterator<Item = &Multiaddr> {
         let addresses: BTreeSet<&Multiaddr> = self.came.values().collect();
         let voices = |address: &&Multiaddr| self.came.values().filter(|it| it == address).count();
-        addresses.into_iter().filter(move |address| voices(address) >= STRANGERS_MIN)
+        let is_seen = |address: &&Multiaddr| ip_of(address).is_some_and(|ip| self.is_seen_at(ip));
+        addresses.into_iter().filter(is_seen).filter(move |address| voices(address) >= STRANGERS_MIN)
+    }
+
+    /// Whether most networks that this node dialled, and that see it at an address of this kind, see it at this one; also where none does.
+    fn is_seen_at(&self, ip: IpAddr) -> bool {
+        let of_kind =
+            self.seen.values().filter_map(|(at, _)| ip_of(at)).filter(|it| it.is_ipv4() == ip.is_ipv4());
+        let (same, others): (Vec<_>, Vec<_>) = of_kind.partition(|it| *it == ip);
+        others.is_empty() || same.len() > others.len()
     }
 
     /// What the NAT does with the port, where there is one and something is known of it.
@@ -230,6 +243,21 @@ mod tests {
             (standing.verdict(), standing.proved().collect::<Vec<_>>()),
             (Verdict::Direct, vec![&at(HOLE)])
         );
+    }
+
+    #[test]
+    fn strangers_prove_no_address_of_another_machine_than_the_dialled_see() {
+        let mut standing = private();
+        for from in ["/ip4/9.9.9.9/tcp/50000", "/ip4/1.1.1.1/tcp/50000"] {
+            standing.seen(&at(from), None, &at("/ip4/203.0.113.99/tcp/4001"));
+        }
+        standing.dialled(&at("/ip4/8.8.8.8/tcp/1"));
+        standing.seen(&at("/ip4/8.8.8.8/tcp/1"), Some(true), &at(HOLE));
+        assert_eq!((standing.verdict(), standing.proved().count()), (Verdict::Behind, 0));
+        for from in ["/ip4/5.5.5.5/tcp/50000", "/ip4/6.6.6.6/tcp/50000"] {
+            standing.seen(&at(from), None, &at(HOLE));
+        }
+        assert_eq!(standing.proved().collect::<Vec<_>>(), [&at(HOLE)]);
     }
 
     #[test]

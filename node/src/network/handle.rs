@@ -560,18 +560,17 @@ mod tests {
         head.sign(&publisher).unwrap()
     }
 
+    /// A handle whose commands somebody else takes.
+    fn handle(commands: mpsc::Sender<Command>) -> Handle {
+        let (_, heads) = watch::channel(HeadsRead::default());
+        let (line, trees, spawner) = Default::default();
+        Handle { local: PeerId::random(), commands, heads, line, trees, spawner }
+    }
+
     #[tokio::test]
     async fn nodes_that_took_a_head_count_although_others_still_let_it_wait() {
         let (commands, mut received) = mpsc::channel(1);
-        let (_heads, read) = watch::channel(HeadsRead::default());
-        let handle = Handle {
-            local: PeerId::random(),
-            commands,
-            heads: read,
-            line: Line::default(),
-            trees: Trees::default(),
-            spawner: Spawner::default(),
-        };
+        let handle = handle(commands);
         let driver = async {
             let Some(Command::PutRecord(_, _, _unanswered)) = received.recv().await else {
                 panic!("not stored")
@@ -586,15 +585,7 @@ mod tests {
     #[tokio::test]
     async fn a_loop_that_takes_no_commands_is_not_waited_for() {
         let (commands, received) = mpsc::channel(1);
-        let (_heads, read) = watch::channel(HeadsRead::default());
-        let handle = Handle {
-            local: PeerId::random(),
-            commands,
-            heads: read,
-            line: Line::default(),
-            trees: Trees::default(),
-            spawner: Spawner::default(),
-        };
+        let handle = handle(commands);
         let soon = Duration::from_millis(20);
         let unblock = || handle.tell(soon, Command::Unblock(PeerId::random()));
         unblock().await.unwrap();

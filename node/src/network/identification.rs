@@ -13,15 +13,11 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
-    core::{
-        Endpoint,
-        transport::{ListenerId, PortUse},
-    },
+    PeerId,
+    core::transport::ListenerId,
     identify,
     swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
+        ConnectionId, FromSwarm, NetworkBehaviour, THandlerInEvent, THandlerOutEvent, ToSwarm,
         behaviour::{ExpiredListenAddr, NewListenAddr},
     },
 };
@@ -29,6 +25,7 @@ use tokio::time::Instant;
 
 use super::{
     events,
+    inner::{connections_of_inner, dials_of_inner},
     pace::Budget,
     paced::{Paced, Weighed},
 };
@@ -91,45 +88,8 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = identify::Event;
 
-    fn handle_pending_inbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<(), ConnectionDenied> {
-        self.inner.handle_pending_inbound_connection(connection, local, remote)
-    }
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_inbound_connection(connection, peer, local, remote)
-    }
-
-    fn handle_pending_outbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: Option<PeerId>,
-        addresses: &[Multiaddr],
-        role: Endpoint,
-    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        self.inner.handle_pending_outbound_connection(connection, peer, addresses, role)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port_use: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_outbound_connection(connection, peer, address, role, port_use)
-    }
+    connections_of_inner!();
+    dials_of_inner!();
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         if let FromSwarm::ConnectionClosed(closed) = &event
@@ -191,7 +151,7 @@ mod tests {
     use std::task::Waker;
 
     use libp2p::{
-        core::ConnectedPoint,
+        core::{ConnectedPoint, Endpoint, transport::PortUse},
         identity::Keypair,
         swarm::{ConnectionClosed, behaviour::ConnectionEstablished},
     };

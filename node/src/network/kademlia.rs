@@ -20,10 +20,10 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
+    core::Endpoint,
     kad::{self, KBucketKey, KadPeer, QueryId, Quorum, Record, RecordKey},
     swarm::{
-        ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler, THandler,
+        ConnectionDenied, ConnectionId, DialError, FromSwarm, NetworkBehaviour, NotifyHandler,
         THandlerInEvent, THandlerOutEvent, ToSwarm,
     },
 };
@@ -31,6 +31,7 @@ use tokio::time::Instant;
 
 use super::{
     gone::{Gone, LEFT_OUT_FOR, NOT_COUNTED_FOR},
+    inner::connections_of_inner,
     pace::Budget,
     paced::{Paced, Weighed},
     records::Records,
@@ -355,24 +356,7 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = Event;
 
-    fn handle_pending_inbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<(), ConnectionDenied> {
-        self.inner.handle_pending_inbound_connection(connection, local, remote)
-    }
-
-    fn handle_established_inbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_inbound_connection(connection, peer, local, remote)
-    }
+    connections_of_inner!();
 
     fn handle_pending_outbound_connection(
         &mut self,
@@ -385,17 +369,6 @@ impl NetworkBehaviour for Behaviour {
         // Each was judged by who told of it; names and metadata services nobody may tell of.
         retain(&mut known, Origin::Peer(Scope::Loopback));
         Ok(known)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port_use: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_outbound_connection(connection, peer, address, role, port_use)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -466,7 +439,7 @@ impl NetworkBehaviour for Behaviour {
 #[cfg(test)]
 mod tests {
     use libp2p::{
-        core::ConnectedPoint,
+        core::{ConnectedPoint, transport::PortUse},
         swarm::{ConnectionClosed, DialFailure, behaviour::ConnectionEstablished},
     };
 

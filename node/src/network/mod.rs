@@ -33,6 +33,7 @@ mod handshakes;
 mod healing;
 mod heard;
 mod identification;
+mod inner;
 mod intake;
 mod kademlia;
 mod limiter;

@@ -60,14 +60,19 @@ impl Script for Withhold {
     }
 
     fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
-        self.asked += 1;
-        if self.asked.is_multiple_of(2) {
-            stage.bit(Bite::Stalled, Some(peer));
-            return None;
-        }
-        stage.bites_with_answer(Bite::Withheld, peer);
-        Some(want.iter().map(|_| Sent::Missing).collect())
+        withhold(&mut self.asked, stage, peer, want)
     }
+}
+
+/// Leaves every other request unanswered, and says to the rest that nothing is there.
+fn withhold(asked: &mut usize, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
+    *asked += 1;
+    if asked.is_multiple_of(2) {
+        stage.bit(Bite::Stalled, Some(peer));
+        return None;
+    }
+    stage.bites_with_answer(Bite::Withheld, peer);
+    Some(want.iter().map(|_| Sent::Missing).collect())
 }
 
 /// Says that it fetches every tree that somebody follows, and that it has whatever anybody asked it for. It has nothing, and leaves every
@@ -85,13 +90,7 @@ impl Script for Lie {
     }
 
     fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
-        self.asked += 1;
-        if self.asked.is_multiple_of(2) {
-            stage.bit(Bite::Stalled, Some(peer));
-            return None;
-        }
-        stage.bites_with_answer(Bite::Withheld, peer);
-        Some(want.iter().map(|_| Sent::Missing).collect())
+        withhold(&mut self.asked, stage, peer, want)
     }
 }
 

@@ -70,17 +70,7 @@ impl Node {
             sign(store, &publisher, &of, kind, now)
         });
         let done = done.await?;
-        let mut answer = Amended {
-            id: package.to_string(),
-            publisher: package.publisher.to_string(),
-            name: package.name.to_string(),
-            version: reference.version.as_ref().map(Version::to_string),
-            change: request.change,
-            ..Amended::default()
-        };
-        if let Some(version) = &answer.version {
-            answer.id = format!("{package}@{version}");
-        }
+        let mut answer = changes::about(&request, &reference, &package);
         let (head, is_new) = match &done {
             Done::Signed(head) => (head, true),
             Done::Already(head) => (head, false),

@@ -192,6 +192,19 @@ pub(super) fn is_known(conn: &rusqlite::Connection, id: &PackageId) -> Result<bo
         || outbox::list_all(conn)?.iter().any(|row| row.package == *id))
 }
 
+/// What every answer to a change says of it.
+pub(super) fn about(request: &AmendRequest, reference: &PackageRef, package: &PackageId) -> Amended {
+    let version = reference.version.as_ref();
+    Amended {
+        id: version.map_or_else(|| package.to_string(), |version| format!("{package}@{version}")),
+        publisher: package.publisher.to_string(),
+        name: package.name.to_string(),
+        version: version.map(Version::to_string),
+        change: request.change,
+        ..Amended::default()
+    }
+}
+
 /// What is answered where a change was not signed.
 pub(super) fn answer(
     request: &AmendRequest,
@@ -201,18 +214,10 @@ pub(super) fn answer(
     why: &Failure,
 ) -> Amended {
     let mut answer = Amended {
-        id: package.to_string(),
-        publisher: package.publisher.to_string(),
-        name: package.name.to_string(),
-        version: reference.version.as_ref().map(Version::to_string),
-        change: request.change,
         unchanged: queued != Queued::Waits,
         queued: queued == Queued::Waits,
-        ..Amended::default()
+        ..about(request, reference, package)
     };
-    if let Some(version) = &answer.version {
-        answer.id = format!("{package}@{version}");
-    }
     match queued {
         Queued::Waits => answer.warnings.push(why.message.clone()),
         Queued::TakenOut => {

@@ -7,13 +7,8 @@ use std::{
 };
 
 use libp2p::{
-    Multiaddr, PeerId,
-    core::{Endpoint, transport::PortUse},
-    relay,
-    swarm::{
-        ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-        THandlerOutEvent, ToSwarm,
-    },
+    Multiaddr, PeerId, relay,
+    swarm::{ConnectionId, FromSwarm, NetworkBehaviour, THandlerInEvent, THandlerOutEvent, ToSwarm},
 };
 use tokio::time::Instant;
 
@@ -25,7 +20,7 @@ use crate::{
         RELAY_REQUESTS_PER_NETWORK_REFILL, RELAY_REQUESTS_PER_PEER_MAX, RELAY_REQUESTS_PER_PEER_REFILL,
         RELAY_RESERVATION_TIME, RELAY_RESERVATIONS_MAX,
     },
-    network::{pace::Budget, peers::network_of},
+    network::{inner::connections_of_inner, pace::Budget, peers::network_of},
 };
 
 const PER_PEER: Budget = Budget::new(RELAY_REQUESTS_PER_PEER_MAX, RELAY_REQUESTS_PER_PEER_REFILL);
@@ -51,26 +46,7 @@ impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = <relay::Behaviour as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = relay::Event;
 
-    fn handle_established_inbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        local: &Multiaddr,
-        remote: &Multiaddr,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_inbound_connection(connection, peer, local, remote)
-    }
-
-    fn handle_established_outbound_connection(
-        &mut self,
-        connection: ConnectionId,
-        peer: PeerId,
-        address: &Multiaddr,
-        role: Endpoint,
-        port_use: PortUse,
-    ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.inner.handle_established_outbound_connection(connection, peer, address, role, port_use)
-    }
+    connections_of_inner!();
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match &event {

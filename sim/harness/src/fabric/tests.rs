@@ -111,11 +111,17 @@ fn writer(world: &mut World, number: u8, host: &Host, from: Duration, to: u8, by
     });
 }
 
-#[test]
-fn a_connection_takes_a_round_trip_and_bytes_half_of_one() {
+/// A world in which the second host dials the first after a second, and sends it five bytes.
+fn speaking() -> (World, Log) {
     let (mut world, log) = (world(), Log::default());
     reader(&mut world, 1, &Host::default(), &log);
     writer(&mut world, 2, &Host::default(), SECOND, 1, 5, &log);
+    (world, log)
+}
+
+#[test]
+fn a_connection_takes_a_round_trip_and_bytes_half_of_one() {
+    let (mut world, log) = speaking();
     world.run_for(SECOND * 3).unwrap();
     assert_eq!(noted(&log), said(&[(1_100, "connected"), (1_150, "5")]));
     assert_eq!(world.elapsed(), SECOND * 3);
@@ -132,9 +138,7 @@ fn nobody_listens_is_told_after_a_round_trip() {
 
 #[test]
 fn a_dial_into_a_partition_waits_and_succeeds_with_the_next_request_after_it_heals() {
-    let (mut world, log) = (world(), Log::default());
-    reader(&mut world, 1, &Host::default(), &log);
-    writer(&mut world, 2, &Host::default(), SECOND, 1, 5, &log);
+    let (mut world, log) = speaking();
     world.cut(ip(2), ip(1));
     world.run_for(SECOND * 5).unwrap();
     assert_eq!(noted(&log), []);
@@ -146,9 +150,7 @@ fn a_dial_into_a_partition_waits_and_succeeds_with_the_next_request_after_it_hea
 
 #[test]
 fn a_dial_into_a_partition_that_stays_is_given_up_after_two_minutes() {
-    let (mut world, log) = (world(), Log::default());
-    reader(&mut world, 1, &Host::default(), &log);
-    writer(&mut world, 2, &Host::default(), SECOND, 1, 5, &log);
+    let (mut world, log) = speaking();
     world.cut(ip(1), ip(2));
     world.run_for(SECOND * 200).unwrap();
     assert_eq!(noted(&log), said(&[(128_000, "TimedOut")]));
@@ -157,9 +159,7 @@ fn a_dial_into_a_partition_that_stays_is_given_up_after_two_minutes() {
 
 #[test]
 fn what_a_partition_lost_is_sent_again_with_the_backoff_of_a_kernel() {
-    let (mut world, log) = (world(), Log::default());
-    reader(&mut world, 1, &Host::default(), &log);
-    writer(&mut world, 2, &Host::default(), SECOND, 1, 5, &log);
+    let (mut world, log) = speaking();
     world.run_for(Duration::from_millis(1_120)).unwrap();
     world.cut(ip(2), ip(1));
     world.run_for(SECOND * 20).unwrap();
@@ -171,9 +171,7 @@ fn what_a_partition_lost_is_sent_again_with_the_backoff_of_a_kernel() {
 
 #[test]
 fn a_connection_over_which_nothing_is_acknowledged_ends_after_a_quarter_of_an_hour() {
-    let (mut world, log) = (world(), Log::default());
-    reader(&mut world, 1, &Host::default(), &log);
-    writer(&mut world, 2, &Host::default(), SECOND, 1, 5, &log);
+    let (mut world, log) = speaking();
     world.run_for(Duration::from_millis(1_120)).unwrap();
     world.cut(ip(2), ip(1));
     world.run_for(SECOND * 2_000).unwrap();
@@ -392,9 +390,7 @@ fn jitter_delays_and_never_reorders() {
 
 #[test]
 fn a_held_link_keeps_what_is_sent_and_lets_it_go_at_once() {
-    let (mut world, log) = (world(), Log::default());
-    reader(&mut world, 1, &Host::default(), &log);
-    writer(&mut world, 2, &Host::default(), SECOND, 1, 5, &log);
+    let (mut world, log) = speaking();
     world.run_for(Duration::from_millis(1_120)).unwrap();
     world.hold(ip(1), ip(2));
     world.run_for(SECOND * 5).unwrap();

@@ -331,6 +331,8 @@ pub const SWARM_FOLLOWERS_MAX: usize = 256;
 pub const SWARM_FOLLOWED_MAX: usize = 64;
 /// Blocks of one tree that a node says it has: 512 KiB of marks a follow.
 pub const SWARM_MARKS_MAX: usize = 64 << 10;
+/// Those that one retrieval is told by all peers together, and remembers: about 20 MiB.
+pub const SWARM_MARKS_IN_ALL_MAX: usize = 1 << 20;
 /// Those of one message: 8 KiB.
 pub const SWARM_MARKS_AT_ONCE_MAX: usize = 1_024;
 /// Others who fetch a tree, of whom one follower is told.

@@ -38,6 +38,9 @@ pub use self::{error::Error, late::Late};
 
 /// Verified bytes in memory beyond which nothing more is asked for until some were written.
 const HELD_BYTES_MAX: usize = 32 << 20;
+/// Bytes beyond which nothing more is asked for, those among them that were asked for and are likely to come: as much as all peers
+/// send at once must have room here, and those that are silent must leave room for others.
+const COMING_BYTES_MAX: u64 = 128 << 20;
 /// Bytes of an answer that must have come for whoever sends it not to be silent: within the five seconds after which the planner
 /// calls a peer so, 13 kB a second.
 const MOVED_BYTES: u64 = 64 << 10;
@@ -370,9 +373,12 @@ impl<T: Transport> Session<T> {
                 self.plan.moved(*id, now);
             }
         }
-        while run.held.bytes() + run.writing_bytes < HELD_BYTES_MAX
-            && let Some(ask) = self.plan.next(now)
-        {
+        loop {
+            let here = run.held.bytes() + run.writing_bytes;
+            if here >= HELD_BYTES_MAX || self.plan.coming(now) + here as u64 >= COMING_BYTES_MAX {
+                return;
+            }
+            let Some(ask) = self.plan.next(now) else { return };
             if let Some(swarm) = &mut self.swarm {
                 swarm.follow(&self.transport, ask.peer);
             }

@@ -49,7 +49,7 @@ pub(super) enum Queued {
 impl Node {
     /// Signs a change that waits, and tells of it; says what keeps it where it waits on.
     async fn release_change(&self, waiting: &Waiting) -> Result<(), Failure> {
-        let turn = self.publishing.lock().await;
+        let turn = self.publishing.clone().lock_owned().await;
         let subject = waiting.subject.clone();
         let (now_waiting, version_waits) = self
             .with_store(move |store| {
@@ -74,12 +74,13 @@ impl Node {
         let (of, subject, kind) = (package.clone(), waiting.subject.clone(), kind_of(waiting));
         let done = self
             .offload_store(move |store| {
+                // Whoever waits for this may leave: nobody else signs before it has ended.
+                let _turn = turn;
                 let done = sign(store, &publisher, &of, kind, now)?;
                 store.write(|tx| changes::remove(tx, &subject)).map_err(fail)?;
                 Ok(done)
             })
             .await?;
-        drop(turn);
         let Done::Signed(head) = done else { return Ok(()) };
         tracing::info!(%package, "a change that waited was signed");
         if self.tell(&head, Instant::now() + TELL_TIMEOUT).await.anybody() {

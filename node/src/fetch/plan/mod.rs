@@ -27,7 +27,7 @@ use libp2p::PeerId;
 
 use self::{members::Members, pace::Sent, peer::Peer, wants::Wants};
 use super::swarm::Mark;
-use crate::content::ContentId;
+use crate::{content::ContentId, limits::SWARM_MARKS_IN_ALL_MAX};
 
 /// How long a peer whose connection closed is left alone: it is dialled again meanwhile.
 const CLOSED_PAUSE: Duration = Duration::from_secs(3);
@@ -123,6 +123,8 @@ pub struct Plan {
     done_at: Option<Duration>,
     from_members: u32,
     helped_at: Option<Duration>,
+    /// How many marks peers told.
+    marks: usize,
     /// How often something was put into the queue.
     queued: u64,
     /// Requests that nobody waits for any more.
@@ -178,6 +180,12 @@ impl Plan {
         }
     }
 
+    /// Bytes that were asked for and have not come yet, of peers that are not silent.
+    pub fn coming(&self, now: Duration) -> u64 {
+        let coming = self.flights.values().filter(|flight| self.silent_from(flight) > now);
+        coming.fold(0, |sum, flight| sum.saturating_add(flight.bytes))
+    }
+
     /// Whether a peer was added, even if it is not asked any more.
     pub fn knows(&self, peer: &PeerId) -> bool {
         self.peers.contains_key(peer)
@@ -208,9 +216,10 @@ impl Plan {
             self.wants.order(Some(members));
         }
         for mark in marks {
-            if !state.told(*mark) {
+            if self.marks >= SWARM_MARKS_IN_ALL_MAX || !state.told(*mark) {
                 continue;
             }
+            self.marks += 1;
             if let Some(id) = self.wants.marked(*mark) {
                 state.nothing_at = None;
                 self.wants.count(&id, true, Some(members));

@@ -2,15 +2,24 @@
 
 use std::collections::VecDeque;
 
+use libp2p::multihash::Multihash;
 use proptest::prelude::*;
 
 use super::{choice::HEDGE_AFTER, *};
+use sha2::{Digest, Sha256};
+
 use crate::content::Codec;
 
 const BLOCK: u64 = 1 << 20;
 
 fn block(n: usize) -> ContentId {
     ContentId::of(Codec::Raw, &n.to_be_bytes())
+}
+
+/// A peer of this number, the same in each run.
+fn peer(seed: u64, n: usize) -> PeerId {
+    let digest = Sha256::digest([seed.to_be_bytes(), (n as u64).to_be_bytes()].concat());
+    PeerId::from_multihash(Multihash::wrap(0x12, &digest).unwrap()).unwrap()
 }
 
 fn time_of(bytes: u64, rate: u64) -> Duration {
@@ -80,8 +89,8 @@ struct World {
 }
 
 impl World {
-    fn new(senders: Vec<Sender>) -> Self {
-        let peers = senders.iter().map(|_| PeerId::random()).collect();
+    fn new(seed: u64, senders: Vec<Sender>) -> Self {
+        let peers = (0..senders.len()).map(|n| peer(seed, n)).collect();
         let (plans, letters) = Default::default();
         Self { peers, senders, plans, letters, number: 0, now: Duration::ZERO, copies: 0 }
     }
@@ -191,11 +200,20 @@ fn optimum(blocks: usize, lines: &[(u64, Duration)]) -> Duration {
     best(blocks, lines)
 }
 
+/// The soonest end for one who knows nothing of the lines: a block is asked of two of them at most, and those may be the worst.
+fn optimum_unknowing(blocks: usize, lines: &[(u64, Duration)]) -> Duration {
+    if blocks >= lines.len() {
+        return optimum(blocks, lines);
+    }
+    let without = |at: usize| [&lines[..at], &lines[at + 1..]].concat();
+    (0..lines.len()).map(|at| optimum(blocks, &without(at))).max().unwrap()
+}
+
 /// One who fetches so many blocks over these lines.
-fn alone(blocks: usize, lines: &[(u64, Duration)]) -> World {
+fn alone(seed: u64, blocks: usize, lines: &[(u64, Duration)]) -> World {
     let own = (1, Duration::from_secs(3600));
     let senders = lines.iter().chain([&own]).map(|(rate, away)| Sender::new(*rate, *away));
-    let mut world = World::new(senders.collect());
+    let mut world = World::new(seed, senders.collect());
     let mut plan = Plan::of(world.peers[lines.len()]);
     world.peers[..lines.len()].iter().for_each(|peer| plan.peer(*peer));
     (0..blocks).for_each(|n| plan.want(block(n), BLOCK));
@@ -209,13 +227,14 @@ proptest! {
     /// What takes longest is a slow line of which nothing was known: it had a block, and was waited for.
     #[test]
     fn a_plan_ends_within_twice_the_time_of_the_best_one_and_a_moment(
+        seed: u64,
         blocks in 1_usize..9,
         lines in prop::collection::vec((100_000_u64..20_000_000, 1_u64..150), 1..4),
     ) {
         let lines: Vec<_> = lines.into_iter().map(|(rate, ms)| (rate, Duration::from_millis(ms))).collect();
-        let mut world = alone(blocks, &lines);
+        let mut world = alone(seed, blocks, &lines);
         let took = world.run()?[0];
-        let best = optimum(blocks, &lines);
+        let best = optimum_unknowing(blocks, &lines);
         prop_assert!(took <= best * 2 + HEDGE_AFTER + Duration::from_millis(500), "{took:?} and not {best:?}");
         prop_assert!(world.copies <= 2 * lines.len(), "{} copies", world.copies);
     }
@@ -229,7 +248,7 @@ fn unlike_lines_carry_nearly_what_they_can_together() {
         &[(50_000, 10), (12_500_000, 50)],
     ] {
         let lines: Vec<_> = lines.iter().map(|(rate, ms)| (*rate, Duration::from_millis(*ms))).collect();
-        let mut world = alone(96, &lines);
+        let mut world = alone(1, 96, &lines);
         let took = world.run().unwrap()[0].as_secs_f64();
         let together: u64 = lines.iter().map(|(rate, _)| rate).sum();
         let best = 96.0 * BLOCK as f64 / together as f64;
@@ -241,9 +260,9 @@ fn unlike_lines_carry_nearly_what_they_can_together() {
 
 /// So many fetch so many blocks at the same moment, over lines of this rate, from one who has all; when the last of them has all
 /// of it, in the times of one copy, how many copies the first one sent, and how many were sent for each of them.
-fn crowd(count: usize, blocks: usize, rate: u64) -> (f64, f64, f64) {
+fn crowd(seed: u64, count: usize, blocks: usize, rate: u64) -> (f64, f64, f64) {
     let away = Duration::from_millis(20);
-    let mut world = World::new((0..=count).map(|_| Sender::new(rate, away)).collect());
+    let mut world = World::new(seed, (0..=count).map(|_| Sender::new(rate, away)).collect());
     let peers = world.peers.clone();
     for of in 1..=count {
         world.senders[of].has = Some(BTreeSet::new());
@@ -275,9 +294,10 @@ fn a_crowd_loads_who_has_all_little_more_than_one_does() {
         (31, 64, 1_250_000),
         (10, 64, 125_000_000),
     ] {
-        let (took, copies, each) = crowd(count, blocks, rate);
-        // Of thirty-one, each has two blocks of its own, and has not seen one come when it must judge the others.
-        let (copies_max, each_max) = if count > 10 { (1.8, 1.3) } else { (1.3, 1.05) };
+        let (took, copies, each) = crowd(1, count, blocks, rate);
+        // Of thirty-one, each has two blocks of its own, and has not seen one come when it must judge the others: over fourteen seeds, 1.53
+        // to 1.72 copies, and 1.15 to 1.36 for each.
+        let (copies_max, each_max) = if count > 10 { (2.0, 1.5) } else { (1.3, 1.05) };
         assert!(
             copies < copies_max && each < each_max,
             "{count} at {rate}: {copies} copies, {each} for each"
@@ -289,7 +309,8 @@ fn a_crowd_loads_who_has_all_little_more_than_one_does() {
 #[test]
 fn who_only_says_that_it_fetches_holds_nobody_up_for_long() {
     for claims in [false, true] {
-        let mut world = alone(64, &[(10_000_000, Duration::from_millis(20)), (1, Duration::from_secs(3600))]);
+        let mut world =
+            alone(1, 64, &[(10_000_000, Duration::from_millis(20)), (1, Duration::from_secs(3600))]);
         let (liar, plan) = (world.peers[1], world.plans.values_mut().next().unwrap());
         plan.told_of(liar, Duration::ZERO);
         let all: Vec<Mark> = (0..64).map(|n| Mark::of(&block(n))).collect();
@@ -302,7 +323,7 @@ fn who_only_says_that_it_fetches_holds_nobody_up_for_long() {
 #[test]
 fn who_says_that_it_has_what_it_has_not_is_not_asked_long() {
     let mut world =
-        alone(64, &[(10_000_000, Duration::from_millis(20)), (10_000_000, Duration::from_millis(20))]);
+        alone(1, 64, &[(10_000_000, Duration::from_millis(20)), (10_000_000, Duration::from_millis(20))]);
     world.senders[1].has = Some(BTreeSet::new());
     let (liar, plan) = (world.peers[1], world.plans.values_mut().next().unwrap());
     let all: Vec<Mark> = (0..64).map(|n| Mark::of(&block(n))).collect();

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     content::Codec,
-    limits::{FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX},
+    limits::{FETCH_IDS_MAX, FETCH_SERVED_PER_PEER_MAX, SWARM_MARKS_MAX},
 };
 
 fn block(n: u32) -> ContentId {
@@ -336,4 +336,31 @@ fn many_late_blocks_of_many_silent_peers_are_found_without_looking_through_all_o
     let (took, looked_at) = all_from_one_among(63, blocks);
     assert!(looked_at < 2 * blocks as usize, "{looked_at} looks for {blocks} blocks");
     assert!(took < HEDGE_AFTER * 2 + Duration::from_millis(blocks.into()), "{took:?}");
+}
+
+#[test]
+fn what_was_asked_for_is_coming_until_it_came_or_its_peer_is_silent() {
+    let mut plan = plan(4, 1 << 20, &peers(2));
+    let asks: Vec<Ask> = std::iter::from_fn(|| plan.next(Duration::ZERO)).collect();
+    let asked: u64 = asks.iter().map(|ask| (ask.want.len() as u64) << 20).sum();
+    assert_eq!(plan.coming(Duration::ZERO), asked);
+    let first = (asks[0].want.len() as u64) << 20;
+    plan.answered(asks[0].id, &all(&asks[0], Answer::Have), Duration::ZERO);
+    assert_eq!(plan.coming(Duration::ZERO), asked - first);
+    assert_eq!(plan.coming(SILENT_AFTER), 0);
+}
+
+#[test]
+fn what_all_peers_say_that_they_have_is_bounded() {
+    let many = peers(SWARM_MARKS_IN_ALL_MAX / SWARM_MARKS_MAX + 2);
+    let mut plan = Plan::of(PeerId::random());
+    for (n, peer) in many.iter().enumerate() {
+        plan.peer(*peer);
+        let first = n * SWARM_MARKS_MAX;
+        let marks = (first..first + SWARM_MARKS_MAX).map(|n| Mark::from_bytes((n as u64).to_be_bytes()));
+        plan.has(*peer, &marks.collect::<Vec<Mark>>(), Duration::ZERO);
+    }
+    assert_eq!(plan.marks, SWARM_MARKS_IN_ALL_MAX);
+    let last = Mark::from_bytes(((many.len() * SWARM_MARKS_MAX - 1) as u64).to_be_bytes());
+    assert!(!many.iter().any(|peer| plan.peers[peer].claims(last)), "it is not remembered");
 }

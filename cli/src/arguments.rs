@@ -70,6 +70,11 @@ impl Noun {
         self.p2p().verb.attends_itself()
     }
 
+    /// Whether the verb goes on until it is interrupted.
+    pub(crate) fn is_endless(&self) -> bool {
+        self.p2p().verb.is_endless()
+    }
+
     /// Whether this process becomes the node.
     pub(crate) fn is_node(&self) -> bool {
         self.p2p().verb.is_node()

@@ -64,6 +64,8 @@ fn execute(cli: Cli) -> u8 {
         // A node stops in good order on a signal; most other verbs are simply dropped.
         let result = if cli.command.is_node() || cli.command.attends_itself() {
             runtime.block_on(cli.command.run(&session))
+        } else if cli.command.is_endless() {
+            runtime.block_on(session.until_interrupted(cli.command.run(&session)))
         } else {
             runtime.block_on(session.attend(cli.command.after_interruption(), cli.command.run(&session)))
         };

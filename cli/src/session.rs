@@ -116,6 +116,18 @@ impl Session {
         }
     }
 
+    /// Runs a verb that has no end by itself: Ctrl-C, or a polite kill, is its end, and no failure.
+    pub(crate) async fn until_interrupted(
+        &self,
+        verb: impl Future<Output = Finished<Exit>>,
+    ) -> Finished<Exit> {
+        tokio::select! {
+            biased;
+            result = verb => result,
+            () = p2p_state::told_to_stop() => Ok(Exit::Told(Code::Interrupted)),
+        }
+    }
+
     /// Prints an answer on stdout in the format that was asked for.
     pub(crate) fn print<T: Serialize>(&self, answer: &T, human: impl FnOnce(&T, &mut Page)) -> Finished<()> {
         let text = match self.format {

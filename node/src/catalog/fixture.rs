@@ -60,6 +60,7 @@ pub(super) fn blank(publisher: &Publisher, name: &str) -> Head {
         preflight_skipped: false,
         secrets_allowed: false,
         released_at: NOW,
+        latest_released_at: None,
     }
 }
 

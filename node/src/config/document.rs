@@ -122,6 +122,15 @@ fn unfit(kind: fs::FileType) -> Option<&'static str> {
 /// # Errors
 /// [`Error::Invalid`] with every problem: syntax, types, bounds, keys given twice, and unknown keys where `unknown` says so.
 pub fn parse(path: &Path, text: &str, unknown: Unknown) -> Result<Document, Error> {
+    let (document, problems) = parse_on(path, text, unknown)?;
+    if problems.is_empty() { Ok(document) } else { Err(invalid(problems)) }
+}
+
+/// As [`parse`], and goes on where values are wrong: what is right, and every problem of the rest.
+///
+/// # Errors
+/// Where it is too large, or nested too deep.
+pub(super) fn parse_on(path: &Path, text: &str, unknown: Unknown) -> Result<(Document, Vec<Problem>), Error> {
     if text.len() > CONFIG_BYTES_MAX {
         return Err(Error::TooLarge { path: path.to_owned() });
     }
@@ -166,16 +175,13 @@ pub fn parse(path: &Path, text: &str, unknown: Unknown) -> Result<Document, Erro
     }
     warnings.sort_by_key(|(line, _)| *line);
     problems.sort_by_key(|(line, _)| *line);
-    if problems.is_empty() {
-        let warnings = warnings.into_iter().map(|(_, warning)| warning).take(CONFIG_PROBLEMS_MAX).collect();
-        Ok(Document { path: path.to_owned(), values, warnings, lines: places })
-    } else {
-        Err(invalid(problems.into_iter().map(|(_, problem)| problem).collect()))
-    }
+    let warnings = warnings.into_iter().map(|(_, warning)| warning).take(CONFIG_PROBLEMS_MAX).collect();
+    let document = Document { path: path.to_owned(), values, warnings, lines: places };
+    Ok((document, problems.into_iter().map(|(_, problem)| problem).collect()))
 }
 
 /// Bounds the list: a file of garbage has as many problems as lines.
-fn invalid(mut problems: Vec<Problem>) -> Error {
+pub(super) fn invalid(mut problems: Vec<Problem>) -> Error {
     if problems.len() > CONFIG_PROBLEMS_MAX {
         let more = problems.len() - CONFIG_PROBLEMS_MAX;
         problems.truncate(CONFIG_PROBLEMS_MAX);

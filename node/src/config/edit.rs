@@ -4,6 +4,7 @@
 //! leaves the old file or the new one.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
@@ -12,8 +13,10 @@ use std::{
 use toml_edit::{DocumentMut, Item, Table, TableLike};
 
 use super::{
-    Document, Error, FILE_NAME, Layers, P2PConfig, Partial, Problem, Role, Topology, Unknown, document,
+    Document, Error, FILE_NAME, Layers, P2PConfig, Partial, Place, Problem, Role, Topology, Unknown,
+    document,
     keys::{KEYS, Key, Reload},
+    layers,
 };
 
 /// Reads the file at `path` as a node would, holds its values against each other, and gives its warnings.
@@ -21,11 +24,25 @@ use super::{
 /// # Errors
 /// As [`document::read`]: [`Error::Invalid`] holds every problem.
 pub fn check(path: &Path, unknown: Unknown) -> Result<Vec<Problem>, Error> {
-    let document = document::read(path, unknown)?;
+    let (document, mut problems) = document::parse_on(path, &document::read_text(path)?, unknown)?;
     let warnings = document.warnings.clone();
-    let (flags, env) = Default::default();
-    Layers { flags, env, file: Some(document), defaults: P2PConfig::for_daemon("") }.resolve()?;
-    Ok(warnings)
+    let wrong: BTreeSet<String> = problems.iter().filter_map(|it| it.key.clone()).collect();
+    let is_wrong = |key: &str| wrong.iter().any(|it| it == key || it.starts_with(&format!("{key}[")));
+    // What does not go together with a value that is wrong itself may do so once that is mended.
+    let between = conflicts(document).into_iter().filter(|it| {
+        let key = it.key.as_deref().unwrap_or_default();
+        !is_wrong(key) && !layers::partner(key).is_some_and(is_wrong)
+    });
+    problems.extend(between);
+    if problems.is_empty() {
+        return Ok(warnings);
+    }
+    problems.extend(warnings);
+    problems.sort_by_key(|it| match &it.place {
+        Place::File { line, .. } => *line,
+        _ => 0,
+    });
+    Err(document::invalid(problems))
 }
 
 /// What does not go together in a file that is right key by key.

@@ -89,9 +89,7 @@ impl Layers {
         merged.apply(&mut config);
         let conflicts = config.conflicts();
         if !conflicts.is_empty() {
-            let of = |(key, what): (&'static str, _)| {
-                Problem::new(place(&origins[key]), Some(key.to_owned()), what)
-            };
+            let of = |(key, what)| conflict(key, what, &origins);
             return Err(Error::Invalid { problems: conflicts.into_iter().map(of).collect() });
         }
         let mut warnings = file.map(|document| document.warnings).unwrap_or_default();
@@ -112,6 +110,56 @@ impl Layers {
             (None, Some(role)) => (defaults.topology, role),
         };
         defaults.in_role(topology, role)
+    }
+}
+
+/// Two values that do not go together, with where the one stands that is the cause: a flag or a variable, where the other one was there
+/// before.
+fn conflict(key: &'static str, what: String, origins: &BTreeMap<&'static str, Origin>) -> Problem {
+    let (of_key, partner) = (&origins[key], partner(key));
+    let cause = partner.map(|partner| (partner, &origins[partner]));
+    let is_of_this_start = |origin: &Origin| matches!(origin, Origin::Flag | Origin::Env(_));
+    match cause.filter(|(_, origin)| is_of_this_start(origin) && rank(origin) > rank(of_key)) {
+        Some((cause, origin)) => {
+            let remedy = match origin {
+                Origin::Flag => flag_of(key).map_or_else(
+                    || "leave that flag out".to_owned(),
+                    |flag| format!("give {flag} too, or leave that flag out"),
+                ),
+                _ => "unset that variable, or change the other value".to_owned(),
+            };
+            let what = format!("it does not go with {key} ({of_key}): {what}; {remedy}");
+            Problem::new(place(origin), Some(cause.to_owned()), what)
+        }
+        None => Problem::new(place(of_key), Some(key.to_owned()), what),
+    }
+}
+
+/// The key that a value does not go together with, where it is said to conflict.
+pub(super) fn partner(key: &str) -> Option<&'static str> {
+    match key {
+        "role" | "topology.hubs" => Some("topology"),
+        "dht_server_mode" => Some("role"),
+        "peers.connections_low" => Some("peers.connections_high"),
+        _ => None,
+    }
+}
+
+fn flag_of(key: &str) -> Option<&'static str> {
+    match key {
+        "role" => Some("--role"),
+        "dht_server_mode" => Some("--dht-server false"),
+        _ => None,
+    }
+}
+
+/// Which of two origins wins.
+fn rank(origin: &Origin) -> u8 {
+    match origin {
+        Origin::Default => 0,
+        Origin::File { .. } => 1,
+        Origin::Env(_) => 2,
+        Origin::Flag => 3,
     }
 }
 

@@ -528,9 +528,12 @@ pub struct ListedPackage {
     pub time: String,
     /// Bytes of all files.
     pub size: u64,
-    /// What keeps it in the outbox, where it is queued.
+    /// What keeps it in the outbox, where it is queued; what is to be done, where a change of its project was cut off.
     #[serde(default)]
     pub why: String,
+    /// A change of the project that it is installed in was cut off, or is in progress.
+    #[serde(default)]
+    pub interrupted: bool,
     /// Whether its publisher yanked it, as far as is known here.
     #[serde(default)]
     pub yanked: bool,
@@ -566,6 +569,9 @@ pub struct Verified {
     /// The folder is not there any more.
     #[serde(default)]
     pub gone: bool,
+    /// A change of the project that it is installed in was cut off, or is in progress: nothing was compared.
+    #[serde(default)]
+    pub interrupted: bool,
     /// What differs: one line each, `changed: a.txt`, `missing: b.txt`, `extra: c.txt`, `mode: d.sh`.
     pub differences: Vec<String>,
     /// The public key that signed, in hex.

@@ -495,6 +495,16 @@ impl Error {
     }
 }
 
+/// What `key new` is to make in the place of a key of a state folder; none for files that lie elsewhere.
+fn new_key(path: &Path) -> Option<String> {
+    let folder = path.parent()?.file_name()?;
+    match (folder.to_str()?, path.file_name()?.to_str()?) {
+        ("keys", super::node_key::FILE_NAME) => Some("--node".to_owned()),
+        ("publishers", name) => name.strip_suffix(".key").map(str::to_owned),
+        _ => None,
+    }
+}
+
 fn flaw_hint(path: &str, flaw: Flaw) -> String {
     match flaw {
         Flaw::Mode { .. } => format!("chmod 600 {path}"),
@@ -510,9 +520,15 @@ fn flaw_hint(path: &str, flaw: Flaw) -> String {
                 "move {path} away, and put the key there from your backup; without one, a new key is a new identity"
             )
         }
-        Flaw::Empty | Flaw::CutOff | Flaw::Damaged | Flaw::Documents => format!(
-            "restore {path} from your backup; if there is none, move it away (mv {path} {path}.damaged) and start again \
-             with a new identity"
-        ),
+        Flaw::Empty | Flaw::CutOff | Flaw::Damaged | Flaw::Documents => {
+            let restore = format!("restore {path} from your backup");
+            match new_key(Path::new(path)) {
+                Some(name) => format!(
+                    "{restore}; without one, make a new key, which is a new identity: mv {path} {path}.damaged; \
+                     ggen marketplace p2p key new {name}"
+                ),
+                None => format!("{restore}; without one, a new key is a new identity"),
+            }
+        }
     }
 }

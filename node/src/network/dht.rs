@@ -248,8 +248,8 @@ impl Driver {
             self.queries.insert(id, Query::WriteBack);
         }
         let peers = copies.holders_of(newest);
-        let networks: BTreeSet<_> = peers.iter().map(|peer| self.peers.locality_of(peer)).collect();
-        let answers = Answers { peers: peers.len(), networks: networks.len() };
+        let networks = policy::Locality::networks(peers.iter().map(|peer| self.peers.locality_of(peer)));
+        let answers = Answers { peers: peers.len(), networks };
         Sought::Found(Box::new(newest.clone()), answers)
     }
 

@@ -123,6 +123,8 @@ fn dial_failure(named: Option<PeerId>, error: &DialError) -> DialFailure {
             obtained: *obtained,
         },
         DialError::LocalPeerId { .. } => DialFailure::Own,
+        // An address that was given is left out of the dial only where this node listens on it.
+        DialError::NoAddresses if named.is_none() => DialFailure::Own,
         DialError::NoAddresses => DialFailure::NoAddress,
         DialError::Denied { cause } => DialFailure::Denied(innermost(cause)),
         DialError::Transport(errors) => {
@@ -132,7 +134,14 @@ fn dial_failure(named: Option<PeerId>, error: &DialError) -> DialFailure {
                     TransportError::MultiaddrNotSupported(_) => {
                         format!("{address}: this kind of address is not supported")
                     }
-                    TransportError::Other(error) => format!("{address}: {}", innermost(error)),
+                    TransportError::Other(error) => {
+                        let reason = innermost(error);
+                        // A name that is resolved to several addresses says itself which of them failed.
+                        match reason.contains(&format!("{address}: ")) {
+                            true => reason,
+                            false => format!("{address}: {reason}"),
+                        }
+                    }
                 })
                 .take(4)
                 .collect();
@@ -202,7 +211,10 @@ mod tests {
         assert_eq!(waiting[1].try_recv().unwrap(), Err(DialFailure::NoAddress));
         assert_eq!(dialling.len(), PENDING_MAX - 2);
         let (reply, mut outcome) = oneshot::channel();
-        dialling.begin(ConnectionId::new_unchecked(7), None, Err(DialError::NoAddresses), reply);
+        dialling.begin(ConnectionId::new_unchecked(7), Some(peer), Err(DialError::NoAddresses), reply);
         assert_eq!(outcome.try_recv().unwrap(), Err(DialFailure::NoAddress));
+        let (reply, mut outcome) = oneshot::channel();
+        dialling.begin(ConnectionId::new_unchecked(8), None, Err(DialError::NoAddresses), reply);
+        assert_eq!(outcome.try_recv().unwrap(), Err(DialFailure::Own), "it listens there itself");
     }
 }

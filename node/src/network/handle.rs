@@ -135,6 +135,13 @@ pub enum DialFailure {
     Timeout,
 }
 
+impl DialFailure {
+    /// As it is told where the address stands beside it.
+    pub fn beside(&self, address: &str) -> String {
+        self.to_string().replace(&format!("{address}: "), "")
+    }
+}
+
 /// Speaks to the loop; cheap to clone.
 ///
 /// # Cancel safety

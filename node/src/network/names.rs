@@ -5,6 +5,7 @@
 //! so that it costs little to read the configuration of the system each time (`/etc/resolv.conf`, `/etc/hosts`) and to ask again.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::PathBuf,
     pin::Pin,
@@ -26,7 +27,11 @@ use libp2p::{
     dns,
 };
 
+use super::dialling::innermost;
 use crate::peers::policy;
+
+/// Reasons of one failed dial that are told.
+const REASONS_MAX: usize = 4;
 
 /// Which name servers are asked.
 #[derive(Debug, Clone)]
@@ -135,7 +140,9 @@ where
         let dial = async move {
             let (servers, how) = tokio::task::spawn_blocking(move || names.read()).await?;
             let mut resolving = dns::tokio::Transport::custom(inner, servers, how);
-            resolving.dial(address, options).map_err(io::Error::other)?.await.map_err(io::Error::other)
+            let failed = |error: &dns::Error<io::Error>| io::Error::other(reason(error));
+            let dialling = resolving.dial(address, options).map_err(io::Error::other)?;
+            dialling.await.map_err(|error| failed(&error))
         };
         Ok(dial.map_err(Failed).boxed())
     }
@@ -147,6 +154,21 @@ where
         Pin::new(&mut self.inner)
             .poll(cx)
             .map(|event| event.map_upgrade(|upgrade| upgrade.map_err(Failed as fn(_) -> _)).map_err(Failed))
+    }
+}
+
+/// Why the dial of a name failed, for people: the resolver shows its own structures.
+fn reason(error: &dns::Error<io::Error>) -> String {
+    match error {
+        dns::Error::ResolveError(error) if error.is_no_records_found() => {
+            "no address is found for this name".to_owned()
+        }
+        dns::Error::ResolveError(error) => format!("the name was not resolved: {}", innermost(error)),
+        dns::Error::Dial(errors) => {
+            let reasons: BTreeSet<String> = errors.iter().map(reason).collect();
+            reasons.into_iter().take(REASONS_MAX).collect::<Vec<_>>().join("; ")
+        }
+        other => innermost(other),
     }
 }
 

@@ -6,6 +6,7 @@
 //! decides what it resolves to.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -230,7 +231,9 @@ pub enum Locality {
     Public([u8; 7]),
     /// A machine of a private network. Behind some proxies all connections come from one.
     Private(IpAddr),
-    /// A process of this machine, or a peer that was dialled by a name.
+    /// A process of this machine.
+    Here(PeerId),
+    /// A peer that was dialled by a name.
     Peer(PeerId),
 }
 
@@ -238,10 +241,17 @@ impl Locality {
     /// That of a peer that is reached at an address.
     pub fn of(peer: PeerId, ip: Option<IpAddr>) -> Self {
         match ip {
-            Some(ip) if ip.is_loopback() => Self::Peer(peer),
+            Some(ip) if ip.is_loopback() => Self::Here(peer),
             Some(ip) => group_of(ip).map_or(Self::Private(ip), Self::Public),
             None => Self::Peer(peer),
         }
+    }
+
+    /// In how many networks these are, as people are told: all processes of this machine are in one.
+    pub fn networks(places: impl IntoIterator<Item = Self>) -> usize {
+        let places: BTreeSet<Self> = places.into_iter().collect();
+        let here = places.iter().filter(|place| matches!(place, Self::Here(_))).count();
+        places.len() - here.saturating_sub(1)
     }
 }
 
@@ -488,5 +498,15 @@ mod tests {
         assert_eq!(group("2604:a880:1::1"), group("2604:a880:1:ffff::1"));
         assert_ne!(group("2604:a880:1::1"), group("2604:a880:2::1"));
         assert_eq!(group("10.0.0.1"), None);
+    }
+
+    #[test]
+    fn all_processes_of_this_machine_are_in_one_network() {
+        let of = |ip: &str| Locality::of(PeerId::random(), Some(ip.parse().unwrap()));
+        let networks = |ips: &[&str]| Locality::networks(ips.iter().map(|ip| of(ip)));
+        assert_eq!(networks(&[]), 0);
+        assert_eq!(networks(&["127.0.0.1", "127.0.0.1", "::1"]), 1);
+        assert_eq!(networks(&["203.0.113.1", "203.0.113.2", "198.51.100.1", "127.0.0.1"]), 3);
+        assert_eq!(networks(&["192.168.1.1", "192.168.1.2", "192.168.1.2"]), 2);
     }
 }

@@ -19,6 +19,7 @@ mod numbers;
 pub mod plan;
 mod requirements;
 mod site;
+mod standing;
 
 pub use error::Error;
 pub use guard::Guard;
@@ -26,3 +27,4 @@ pub use journal::{Swap, Was};
 pub use lock::{FILE_NAME as LOCK_FILE, Lock, Locked};
 pub use requirements::Requirements;
 pub use site::{Done, FileChange, Index, Keeps, Placed, Site, recover};
+pub use standing::Standing;

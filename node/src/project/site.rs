@@ -163,17 +163,7 @@ impl<'g> Site<'g> {
     /// # Errors
     /// [`Error::Note`], [`Error::Newer`] or [`Error::Io`].
     pub fn index(&self) -> Result<Index, Error> {
-        let path = self.own(INDEX);
-        let Some(bytes) = read_note(&path)? else { return Ok(Index::default()) };
-        let bad = |why: String| Error::Note { path: path.clone(), why };
-        let wire: WireIndex = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-        if wire.version != INDEX_FORMAT {
-            return Err(Error::Newer { path, found: wire.version, known: INDEX_FORMAT });
-        }
-        match wire.packages.keys().all(|name| is_folder_name(name)) {
-            true => Ok(Index { packages: wire.packages }),
-            false => Err(bad("a folder has a name that packages do not have".to_owned())),
-        }
+        index_in(&self.folder)
     }
 
     /// Makes the folder, where there is none, and room for what comes into it. What an earlier command left there goes away.
@@ -282,6 +272,21 @@ impl<'g> Site<'g> {
 
     fn own(&self, name: &str) -> PathBuf {
         self.folder.join(OWN).join(name)
+    }
+}
+
+/// Which packages were put into a folder of packages.
+pub(super) fn index_in(folder: &Path) -> Result<Index, Error> {
+    let path = folder.join(OWN).join(INDEX);
+    let Some(bytes) = read_note(&path)? else { return Ok(Index::default()) };
+    let bad = |why: String| Error::Note { path: path.clone(), why };
+    let wire: WireIndex = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+    if wire.version != INDEX_FORMAT {
+        return Err(Error::Newer { path, found: wire.version, known: INDEX_FORMAT });
+    }
+    match wire.packages.keys().all(|name| is_folder_name(name)) {
+        true => Ok(Index { packages: wire.packages }),
+        false => Err(bad("a folder has a name that packages do not have".to_owned())),
     }
 }
 

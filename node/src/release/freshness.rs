@@ -13,7 +13,7 @@ use crate::{
 /// What is known of a head's freshness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Freshness {
-    /// When its publisher changed the package last.
+    /// When its latest version was released.
     pub released_at: Timestamp,
     /// When its publisher said last that this head is its newest: by a confirmation, or by the release itself.
     pub confirmed_at: Timestamp,
@@ -44,18 +44,17 @@ impl Freshness {
         confirmation: Option<&VerifiedConfirmation>,
         list: Option<&Heads>,
     ) -> Self {
-        let released_at = head.released_at;
-        let silent = Self { released_at, confirmed_at: released_at, next_by: None, word: Word::Nothing };
+        // Of the package as a whole, the newest entry is what is said last, whatever it is.
+        let (released_at, said_at) = (head.release_time(), head.released_at);
+        let silent = Self { released_at, confirmed_at: said_at, next_by: None, word: Word::Nothing };
         let Some(held) = confirmation.filter(|held| held.publisher() == head.publisher) else {
             return silent;
         };
         let said = held.confirmation();
         let promised = Self { next_by: Some(said.next_by), ..silent };
         match held.confirms(digest, list) {
-            Some(true) => {
-                Self { confirmed_at: said.as_of.max(released_at), word: Word::Confirmed, ..promised }
-            }
-            Some(false) if released_at >= said.as_of => Self { word: Word::Later, ..promised },
+            Some(true) => Self { confirmed_at: said.as_of.max(said_at), word: Word::Confirmed, ..promised },
+            Some(false) if said_at >= said.as_of => Self { word: Word::Later, ..promised },
             Some(false) => Self { word: Word::Superseded, ..promised },
             // It confirms something that is not here: its promise counts all the same.
             None => promised,

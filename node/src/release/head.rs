@@ -79,6 +79,9 @@ pub struct Head {
     pub secrets_allowed: bool,
     /// When the newest log entry was made, as its maker says.
     pub released_at: Timestamp,
+    /// When the latest release was made, where that is another entry with another time ([`Log::latest_released_at`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest_released_at: Option<Timestamp>,
 }
 
 /// What a head says of a package for people and for search, taken from its description file.
@@ -142,6 +145,7 @@ impl Head {
             preflight_skipped,
             secrets_allowed,
             released_at: newest.entry().created,
+            latest_released_at: log.latest_released_at(),
         })
     }
 
@@ -152,6 +156,11 @@ impl Head {
     pub fn sign(&self, publisher: &Publisher) -> Result<VerifiedHead, Error> {
         let bytes = publisher.seal(Context::Head, canonical::encode(self)).encode();
         VerifiedHead::verify_stored(&bytes)
+    }
+
+    /// When the latest release was made; where there is none, when the newest entry was.
+    pub fn release_time(&self) -> Timestamp {
+        self.latest_released_at.unwrap_or(self.released_at)
     }
 
     /// The fingerprint of what was resolved, yanked and deprecated; none where that is nothing.
@@ -178,6 +187,9 @@ impl Head {
         }
         if let Some(latest) = &self.latest {
             latest.check()?;
+        }
+        if self.latest.is_none() && self.latest_released_at.is_some() {
+            return Err(Error::malformed(WHAT, "it dates a release that it does not name"));
         }
         yanked::check(&self.yanked)?;
         if let Some(message) = &self.deprecated {

@@ -7,7 +7,10 @@ use crate::{
     code::Code,
     content::ContentId,
     identity::{KeyDocument, SecretKey, hex},
-    release::fixture::{NOW, draft, head, publisher, release, releases, rotated},
+    release::{
+        Kind,
+        fixture::{NOW, draft, head, publisher, release, releases, rotated},
+    },
 };
 
 fn unsigned() -> Head {
@@ -315,4 +318,27 @@ fn the_format_is_fixed() {
     let signed = unsigned().sign(&publisher(1)).unwrap();
     insta::assert_snapshot!(hex::encode(signed.bytes()), @"a2677061796c6f61645902abaf636c6f67d82a58250001711220ac25fa29d8277511f0f3f46760f881df42c9544b230edbfb290555ea04becb00646b6579738158e3a2677061796c6f6164585fa7616e00646b6579738158208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c6673636f7065738067637265617465641a6553f1006776657273696f6e016870726576696f7573f6697468726573686f6c64016a7369676e61747572657381a2636b657958208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c637369675840cc24b26a6bed7d128f847b726f995468be9b5d9afc32ca291dfc1448e0afe50d04ada489e0db90ab151ca1acdfb08d837c9b0f1289291f428e2a36d2e2156007646e616d65647061636b64746167738165736d616c6c65656e747279d82a582500017112204932fbf54911fcabb1efab0180d572788cd835b032fdfbf363141be751e38e94666c6174657374a564726f6f74d82a582500017012207fbd210ebec11f65a97190ef900795c4b8da3805af3f5a1b8d1d272556b292ca6473697a651904d26566696c6573056776657273696f6e65312e312e30686d616e6966657374d82a582500015512207fbd210ebec11f65a97190ef900795c4b8da3805af3f5a1b8d1d272556b292ca676b65795f6c6f67d82a582500017112207b7ad7365d7b46ce459b5cd383e1979c7dc57f1f21074dd2d2d35da14238e499676c6963656e7365634d49546776657273696f6e016873657175656e636501697075626c697368657258200b7864d3d452b0b4aa36343ba0aa02c99b4c95204f0d97699e8f2459ce40068e6a63617465676f72696573816574657374736b6465736372697074696f6e6941207061636b6167656b72656c65617365645f61741a6553f10071707265666c696768745f736b6970706564f46a7369676e61747572657381a2636b657958208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c6373696758406bbca923e586ef13e77e5af899fc4ffcfe4e6a10c6e70e30e80f836d177e27939de1de6a0600556150c5f78e2a35a82870eb21eeb5cebc7a605265d468c2de0f");
     insta::assert_snapshot!(hex::encode(&signed.dht_key()), @"bd99b9337499b41c195105ce647dc534d33f033a91abce4fbbf46802d767524b");
+}
+
+#[test]
+fn what_came_after_the_latest_release_does_not_make_it_younger() {
+    let publisher = publisher(1);
+    let mut log = releases(&publisher, &["1.0.0", "1.1.0"]);
+    assert_eq!(draft(&publisher, &log).latest_released_at, None, "the newest entry is the release");
+    let later = NOW.plus(Duration::from_secs(86_400));
+    let kind = Kind::Deprecate { message: "use other".to_owned() };
+    let entry = log.next(kind, &publisher, later).unwrap();
+    log.push(entry).unwrap();
+    let head = draft(&publisher, &log);
+    assert_eq!((head.released_at, head.release_time()), (later, NOW));
+    let places: Vec<_> = ["1.0.0", "1.1.0"]
+        .iter()
+        .map(|version| log.place_of(&version.parse().unwrap()).unwrap().0.get())
+        .collect();
+    assert_eq!(places, [0, 1]);
+    let signed = head.sign(&publisher).unwrap();
+    log.anchored(&signed).unwrap();
+    let lie = Head { latest_released_at: Some(later), ..head.clone() };
+    assert!(log.anchored(&lie.sign(&publisher).unwrap()).is_err(), "its log dates the release");
+    assert_eq!(refusal(&seal(&Head { latest: None, ..lie }, &publisher)), Code::Malformed);
 }

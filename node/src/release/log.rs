@@ -147,7 +147,30 @@ impl Log {
         if newest.entry().created != named.released_at {
             return differs("the head dates its newest entry otherwise");
         }
+        if self.latest_released_at() != named.latest_released_at {
+            return differs("the head dates its latest release otherwise");
+        }
         Ok(())
+    }
+
+    /// The place of the entry that released a version, and when it was made: where one that was resolved kept it, that one.
+    pub fn place_of(&self, version: &Version) -> Option<(Sequence, Timestamp)> {
+        let has = |entry: &&SignedEntry| match &entry.entry().kind {
+            Kind::Release(release) => release.version == *version,
+            Kind::Resolve(resolve) => resolve.kept.iter().any(|release| release.version == *version),
+            _ => false,
+        };
+        let entry = self.entries.iter().rev().find(has)?.entry();
+        Some((entry.sequence, entry.created))
+    }
+
+    /// When the latest release was made, where that is not when the newest entry was.
+    pub fn latest_released_at(&self) -> Option<Timestamp> {
+        let released = self.versions.get(&self.latest()?.version)?.released;
+        self.newest()
+            .map(|newest| newest.entry().created)
+            .filter(|newest| *newest != released)
+            .map(|_| released)
     }
 
     /// The log up to where another one of the same package goes another way, and how many entries that are.

@@ -71,6 +71,15 @@ fn an_unknown_key_is_a_warning_with_the_nearest_key_or_refused_on_request() {
     let error = node.error(7, &["start", "--listen", LOOPBACK, "--strict-config"]);
     assert!(text(&error["message"]).contains("did you mean dht_server_mode"), "{error}");
     node.error(7, &["config", "check", "--strict-config"]);
+    let mixed = "dht_server_mod = true\nquery_timeout_secs = \"x\"\n[peers]\nconnections_low = 50\nconnections_high = 8\n";
+    fs::write(&file, mixed).unwrap();
+    let message = text(&node.error(7, &["config", "check"])["message"]);
+    for (line, part) in [(1, "did you mean dht_server_mode"), (2, "a string"), (4, "not below")] {
+        let told =
+            message.lines().any(|it| it.contains(&format!("p2p-config.toml:{line}: ")) && it.contains(part));
+        assert!(told, "{line}: {message}");
+    }
+    fs::write(&file, "dht_server_mod = true\n\n[logg]\nlevel = \"info\"\n").unwrap();
     let check = node.json(&["config", "check"]);
     assert_eq!(check["warnings"].as_array().unwrap().len(), 2, "{check}");
 }

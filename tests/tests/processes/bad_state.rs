@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     tree::{self, Bytes},
-    world::{Home, LOOPBACK, Node, eventually, skipped, text},
+    world::{Home, LOOPBACK, Node, eventually, ggen, run, skipped, text},
 };
 
 /// A state folder that was used once, and its node key.
@@ -73,6 +73,16 @@ fn a_damaged_key_file_is_refused_and_never_replaced() {
         let list = home.json(&["key", "list"]);
         assert!(list["peer_id"].is_null() && text(&list["node_error"]).contains(flaw), "{flaw}: {list}");
     }
+    // What the hint says makes another node of it, on purpose.
+    fs::write(&key, "").unwrap();
+    let hint = text(&home.error(7, &["start", "--listen", LOOPBACK])["hint"]);
+    let commands = &hint[hint.find("mv ").unwrap()..];
+    let mut shell = home.program(Path::new("sh"));
+    shell.arg("-c").arg(commands.replace("ggen marketplace", &format!("{} marketplace", ggen().display())));
+    run(shell).exits(0);
+    home.run(&["start", "--daemon", "--listen", LOOPBACK]).exits(0);
+    home.run(&["stop"]).exits(0);
+    fs::remove_file(key.with_extension("key.damaged")).unwrap();
     fs::remove_file(&key).unwrap();
     fs::create_dir(&key).unwrap();
     let error = home.error(7, &["start", "--listen", LOOPBACK]);

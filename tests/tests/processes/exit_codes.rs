@@ -99,7 +99,9 @@ fn status_3_no_node_runs() {
 
 #[test]
 fn status_4_nothing_of_that_name() {
-    let node = Node::start(&[]);
+    let other = Node::start(&[]);
+    let node = Node::start(&[&other]);
+    node.knows(&[&other]);
     assert_eq!(node.error(4, &["install", "unknown-package"])["code"], "E_NOT_FOUND");
     node.error(4, &["info", "unknown-package"]);
     node.error(4, &["verify", "unknown-package"]);
@@ -111,6 +113,14 @@ fn status_4_nothing_of_that_name() {
 fn status_5_nobody_answers() {
     let node = Node::start(&[]);
     let closed = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    // Nobody could be asked whether there is such a package.
+    for verb in ["install", "info", "explain"] {
+        let error = node.error(5, &[verb, "unknown-package"]);
+        assert!(error["code"] == "E_NETWORK" && error["retryable"] == true, "{error}");
+        assert!(text(&error["hint"]).contains("config set bootstrap_nodes"), "{error}");
+    }
+    let own = node.error(2, &["connect", &node.address, node.address.split("/p2p/").next().unwrap()]);
+    assert!(text(&own["message"]).contains("does not connect to itself"), "{own}");
     let error = node.error(5, &["bootstrap", &closed, "--timeout", "2"]);
     assert!(error["code"] == "E_NETWORK" && error["retryable"] == true, "{error}");
     assert!(text(&error["message"]).contains(&closed), "{error}");

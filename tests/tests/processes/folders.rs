@@ -152,6 +152,16 @@ fn a_folder_that_was_deleted_by_hand_is_told_as_gone_until_it_is_forgotten() {
     assert_eq!(rows(&node).len(), 1);
     assert!(node.json(&["verify", "one"]).get("others").is_none());
     node.error(4, &["remove", &out]);
+    // A link in its place is nobody's but its user's.
+    node.json(&["install", "one", "--to", &out]);
+    fs::rename(node.path("out"), node.path("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(node.path("elsewhere"), node.path("out")).unwrap();
+    let removed = node.json(&["remove", &out]);
+    assert!(removed["was_gone"] == true && removed["left"] == serde_json::json!([out]), "{removed}");
+    assert!(
+        node.path("out").is_symlink() && node.path("elsewhere/gpack.toml").exists() && rows(&node).len() == 1
+    );
+    fs::remove_file(node.path("out")).unwrap();
     // Without a package, everything is checked.
     assert_eq!(node.json(&["verify"])["ok"], true);
     fs::write(node.path("other/stays"), "changed").unwrap();

@@ -136,6 +136,15 @@ fn five_packages_of_three_publishers_make_a_project_and_a_fifth_node_gets_the_sa
     json(reader, &here, &["install"]);
     assert_eq!(read(&here, "gpack.lock"), old_lock);
     reader.run(&["verify", "web-tools"]).exits(0);
+    // What others still need stays, and that is said.
+    json(reader, &here, &["add", "log-tools"]);
+    let removed = json(reader, &here, &["remove", "log-tools"]);
+    let said = text(&removed["warnings"][0]);
+    assert!(
+        said.contains("log-tools any more, and it stays installed") && said.contains("text-tools"),
+        "{said}"
+    );
+    assert!(read(&here, "gpack.toml") == gpack && here.join("gpacks/log-tools").exists());
 
     // Who needs it, read without asking anybody.
     let tree_shown = at(reader, &here, &["tree"]).exits(0).stdout;
@@ -301,6 +310,7 @@ fn bad_projects_are_refused_with_words_and_nothing_is_changed() {
     at(&author, &here, &["add", "one", "two", "--as", "x"]).exits(2);
     at(&author, &here, &["add", "two", "--as", "one"]).exits(9).says("means");
     at(&author, &here, &["remove", "nothing"]).exits(4);
+    at(&author, &here, &["add", "one@^1", "one@^2"]).exits(2).says("is named twice");
     at(&author, &here, &["add", "one@banana"]).exits(2).says("not a version requirement");
     author.is_well();
 }
@@ -437,6 +447,71 @@ fn the_guide_to_projects_does_what_it_says() {
     author.is_well();
 }
 
+#[test]
+fn a_change_that_was_cut_off_is_told_as_that_and_not_as_tampering() {
+    let mut author = Node::start(&[]);
+    publish(&author, "log-tools", "1.0.0", &[]);
+    let here = project(&author, "project");
+    json(&author, &here, &["add", "log-tools"]);
+    // As a kill leaves it: the old folder is out of the way, and the new one is not there yet.
+    let (site, journal) = (here.join("gpacks"), here.join(".gpack.journal"));
+    fs::create_dir_all(site.join(".ggen/old")).unwrap();
+    fs::rename(site.join("log-tools"), site.join(".ggen/old/log-tools")).unwrap();
+    fs::create_dir(&journal).unwrap();
+    let note = r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[{"name":"log-tools","was":"unknown","brings":true}],"files":[],"had_index":true}"#;
+    fs::write(journal.join("journal.json"), note).unwrap();
+    for runs in [true, false] {
+        let verified = author.run(&["verify", "--format", "json"]).exits(9).json();
+        assert!(verified["interrupted"] == true && verified["ok"] == false, "{verified}");
+        author.run(&["verify"]).exits(9).says("was not compared").says("p2p install --project");
+        let listing = author.json(&["list"]);
+        let row =
+            listing["packages"].as_array().unwrap().iter().find(|row| row["kind"] == "installed").unwrap();
+        assert!(row["interrupted"] == true && row["gone"] == false, "{row}");
+        if runs {
+            author.stop();
+        }
+    }
+    let installed = json(&author, &here, &["install"]);
+    assert!(installed["recovered"] == true && site.join("log-tools").is_dir(), "{installed}");
+    author.run(&["verify"]).exits(0);
+    // Without a project, no node is started in vain.
+    let elsewhere = author.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let answer = at(&author, &elsewhere, &["outdated"]).exits(2);
+    assert!(!answer.stderr.contains("one is started"), "{answer:#?}");
+}
+
+#[test]
+fn a_dependency_stays_its_publishers_under_another_key_and_beside_another_of_its_name() {
+    let first = Node::start(&[]);
+    let second = Node::start(&[&first]);
+    let reader = Node::start(&[&first]);
+    let id = publish(&first, "web", "1.0.0", &[]);
+    second.finds("web", "web", Duration::from_secs(20));
+    let other = publish(&second, "web", "9.0.0", &[]);
+    assert_ne!(id, other);
+    eventually("both are known", Duration::from_secs(20), || {
+        let found = reader.json(&["search", "web"]);
+        (found["total"] == 2).then_some(())
+    });
+    let here = project(&reader, "project");
+    at(&reader, &here, &["add", "web"]).exits(9).says(&id).says(&other);
+    json(&reader, &here, &["add", &id]);
+    assert!(read(&here, "gpack.lock").contains(&id) && !read(&here, "gpack.lock").contains(&other));
+    at(&reader, &here, &["add", &other]).exits(9).says("pinned to another publisher");
+    // The publisher has another key from now on, and stays the publisher.
+    first.json(&["key", "rotate"]);
+    publish(&first, "web", "1.1.0", &[]);
+    let updated = eventually("the newer version is known", Duration::from_secs(20), || {
+        let updated = json(&reader, &here, &["update"]);
+        (updated["changes"][0]["to"] == "1.1.0").then_some(updated)
+    });
+    assert_eq!(updated["packages"][0]["id"], format!("{id}@1.1.0"), "{updated}");
+    assert!(!read(&here, "gpack.lock").contains(&other));
+    tree::assert_same(&first.path("web-1.1.0"), &here.join("gpacks/web"));
+}
+
 /// Kills of the node; `GGEN_TEST_KILLS` asks for more.
 fn kills() -> u64 {
     std::env::var("GGEN_TEST_KILLS").ok().map_or(8, |rounds| rounds.parse().unwrap())
@@ -468,7 +543,7 @@ fn a_kill_in_the_middle_of_an_update_leaves_the_old_tree_or_the_new_one() {
 
     let mut moments =
         Bytes::new(std::env::var("GGEN_TEST_SEED").ok().map_or(1, |seed| seed.parse().unwrap()));
-    let (mut olds, mut news, mut recovered) = (0, 0, 0);
+    let (mut olds, mut news, mut recovered, mut unfinished) = (0, 0, 0, 0);
     for round in 0..kills() {
         let before = state(&here);
         let way = if before == old { &new_way } else { &old_way };
@@ -485,6 +560,10 @@ fn a_kill_in_the_middle_of_an_update_leaves_the_old_tree_or_the_new_one() {
         }
         node.kill();
         child.wait().unwrap();
+        // Whatever stands there now, it was not tampered with.
+        let verified = node.run(&["verify"]);
+        assert!([0, 9].contains(&verified.code), "round {round}: {verified:#?}");
+        unfinished += u64::from(verified.code == 9);
         node.start_again(&[]);
         let seen = json(&node, &here, &["install", "--dry-run", "--offline"]);
         recovered += u64::from(seen["recovered"] == true);
@@ -500,7 +579,8 @@ fn a_kill_in_the_middle_of_an_update_leaves_the_old_tree_or_the_new_one() {
         assert_eq!(again["written"], 0, "round {round}: {again}");
     }
     println!(
-        "{olds} updates were cut off before they counted, {news} after, {recovered} of which were completed later"
+        "{olds} updates were cut off before they counted, {news} after, {recovered} of which were completed later, and {unfinished} \
+         were told as cut off"
     );
     assert!(olds > 0 && news > 0, "{olds} {news}");
     assert!(kills() < 50 || recovered > 0, "{recovered}");

@@ -54,8 +54,12 @@ fn the_unit_of_systemd_is_written_and_removed_and_nobody_elses() {
     assert_eq!(answer.stderr.contains("systemd does not run this machine"), !runs, "{answer:#?}");
     assert_eq!(home.json(&["service", "install"])["changed"], false);
     home.json(&["service", "install", "--name", "second"]);
-    home.run(&["service", "uninstall"]).exits(0).says("systemctl --user disable --now ggen.service");
-    assert!(!unit.exists() && unit.with_file_name("second.service").exists());
+    // As `systemctl --user enable` links it.
+    let wanted = unit.with_file_name("default.target.wants").join("ggen.service");
+    fs::create_dir(wanted.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink(&unit, &wanted).unwrap();
+    home.run(&["service", "uninstall"]).exits(0).says("systemctl --user stop ggen.service");
+    assert!(!unit.exists() && !wanted.is_symlink() && unit.with_file_name("second.service").exists());
     fs::write(&unit, "[Service]\nExecStart=/bin/true\n").unwrap();
     for verb in ["install", "uninstall"] {
         assert_eq!(home.error(9, &["service", verb])["code"], "E_CONFLICT");

@@ -278,6 +278,25 @@ fn a_hangup_makes_a_daemon_read_its_configuration_again() {
     assert_eq!(home.json(&["status"])["packages_topic"], "/hung/up/v1");
     assert!(guard.is_alive());
     home.run(&["stop"]).exits(0);
+    // One in the foreground, as a service manager runs it, has no terminal whose end it could be.
+    fs::write(&file, &before).unwrap();
+    let node = Node::start_in(home, &[]);
+    fs::write(&file, before.replace("/ggen/packages/v1", "/hung/up/v2")).unwrap();
+    node.signal(Signal::HUP);
+    eventually("the topic is another one", Duration::from_secs(10), || {
+        (node.json(&["status"])["packages_topic"] == "/hung/up/v2").then_some(())
+    });
+}
+
+#[test]
+fn a_flag_that_does_not_go_with_the_saved_role_is_named_as_the_cause() {
+    let home = Home::new();
+    home.run(&["config", "set", "topology", "hub-and-spoke"]).exits(0);
+    home.run(&["config", "set", "role", "hub"]).exits(0);
+    let error = home.error(2, &["start", "--topology", "mesh", "--listen", LOOPBACK]);
+    let message = text(&error["message"]);
+    assert!(message.contains("p2p-config.toml") && message.contains("give --role too"), "{error}");
+    assert!(message.starts_with("Topology: "), "{error}");
 }
 
 #[test]

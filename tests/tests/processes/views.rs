@@ -68,10 +68,25 @@ impl Drop for Listener {
     }
 }
 
+/// Ends a listener as Ctrl-C does: its exit status.
+fn interrupted(mut listener: Listener) -> Option<i32> {
+    let pid = rustix::process::Pid::from_raw(listener.child.id().try_into().unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let status = listener.child.wait().unwrap();
+    // What it printed until then was events, and no error follows.
+    let rest: Vec<Value> = listener.lines.iter().collect();
+    assert!(rest.iter().all(|line| line["event"].is_string()), "{rest:?}");
+    status.code()
+}
+
 /// Asks the control socket as a monitor would.
 fn get(node: &Node, path: &str) -> String {
+    ask(node, "GET", path)
+}
+
+fn ask(node: &Node, method: &str, path: &str) -> String {
     let mut stream = UnixStream::connect(node.state().join("control.sock")).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: ggen\r\nconnection: close\r\n\r\n").unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nhost: ggen\r\nconnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -92,6 +107,8 @@ fn what_happens_is_told_line_by_line_and_stands_in_the_log() {
     let listed = of_reader.hears("listed", |event| event["name"] == "hello");
     assert_eq!((&listed["version"], &listed["tags"][0]), (&"1.0.0".into(), &"greeting".into()), "{listed}");
     assert_eq!(by_tag.hears("listed", |_| true)["name"], "hello");
+    assert_eq!(interrupted(of_author), Some(130));
+    reader.error(2, &["watch", "publisher:xx"]);
     let to = reader.text("there");
     reader.json(&["install", "hello", "--to", &to]);
     assert_eq!(of_reader.hears("installed", |event| event["id"] == id.as_str())["path"], to);
@@ -149,6 +166,13 @@ fn a_monitor_gets_counts_in_the_form_of_openmetrics() {
     let node = Node::start(&[]);
     tree::small(&node.path("hello"), "hello", "1.0.0", "Says hello", "");
     node.json(&["publish", &node.text("hello")]);
+    for path in ["/metrics", "/v1/status"] {
+        let answer = ask(&node, "POST", path);
+        assert!(
+            answer.starts_with("HTTP/1.1 405 ") && answer.to_lowercase().contains("allow: get"),
+            "{answer}"
+        );
+    }
     let answer = get(&node, "/metrics");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(answer.contains("application/openmetrics-text"), "{answer}");

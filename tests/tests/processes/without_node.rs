@@ -1,10 +1,17 @@
 //! What works where no node runs: what is here is read, and what needs the network starts a node for its own time.
 
-use std::{fs, path::Path, process::Stdio, time::Duration};
+use std::{
+    fs, io,
+    net::{Shutdown, TcpListener, TcpStream},
+    path::Path,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::{
     tree,
-    world::{Home, Node, text},
+    world::{Home, LOOPBACK, Node, closed_port, text},
 };
 
 /// A reader that heard of a package, has one of its versions installed, and whose node stopped.
@@ -115,6 +122,68 @@ fn installing_starts_a_node_for_its_own_time_and_says_so() {
     // Nobody has it: the node ends all the same.
     reader.error(4, &["install", "unknown", "--to", &reader.text("none")]);
     reader.run(&["status"]).exits(3);
+    // A version that was published since is asked for before it is said that there is none.
+    let third = Node::start(&[&author]);
+    author.knows(&[&third]);
+    tree::small(&author.path("1.2.0"), "known", "1.2.0", "Published since", "license = \"MIT\"");
+    author.json(&["publish", &author.text("1.2.0")]);
+    let newer = reader.json(&["install", "known@1.2.0", "--to", &reader.text("newer")]);
+    assert_eq!(newer["version"], "1.2.0", "{newer}");
+    reader.error(4, &["install", "known@7.0.0", "--to", &reader.text("none")]);
+}
+
+/// Where a node can be dialled whose line is slow: what connects is passed on after a while.
+fn slow_line(to: &Node) -> String {
+    const SLOW: Duration = Duration::from_millis(1_500);
+    let port = to.address.split('/').nth(4).unwrap().parse::<u16>().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                // The slowness is the experiment; nothing is waited for.
+                thread::sleep(SLOW);
+                let Ok(other) = TcpStream::connect(("127.0.0.1", port)) else { return };
+                let (mut from, mut into) = (stream.try_clone().unwrap(), other.try_clone().unwrap());
+                let back = thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut into);
+                    let _ = into.shutdown(Shutdown::Write);
+                });
+                let _ = io::copy(&mut &other, &mut &stream);
+                let _ = stream.shutdown(Shutdown::Write);
+                let _ = back.join();
+            });
+        }
+    });
+    format!("/ip4/127.0.0.1/tcp/{at}/p2p/{}", to.peer)
+}
+
+#[test]
+fn the_first_commands_after_a_start_wait_for_the_peers_that_are_being_dialled() {
+    let author = Node::start(&[]);
+    tree::small(&author.path("1.0.0"), "known", "1.0.0", "Heard before", "license = \"MIT\"");
+    author.json(&["publish", &author.text("1.0.0")]);
+    let line = slow_line(&author);
+    for command in
+        [&["install", "known", "--to", "out"][..], &["info", "known"], &["search", "heard", "--timeout", "9"]]
+    {
+        let home = Home::new();
+        let command_line = home.command(&["start", "--listen", LOOPBACK, "--bootstrap", &line]);
+        let node = Node::start_by(home, command_line);
+        let begun = node.json(&["status"]);
+        assert_eq!(begun["connected_peers"], 0, "the line is too fast: {begun}");
+        let answer = node.json(command);
+        let found = if command[0] == "search" { &answer["packages"][0] } else { &answer };
+        assert_eq!(found["version"], "1.0.0", "{answer}");
+    }
+    // One that nobody can reach fails at once.
+    let lonely = Home::new();
+    let closed = format!("/ip4/127.0.0.1/tcp/{}", closed_port());
+    lonely.run(&["config", "set", "bootstrap_nodes", &closed]).exits(0);
+    let begun = Instant::now();
+    let error = lonely.error(5, &["install", "known", "--to", &lonely.text("out")]);
+    assert!(error["code"] == "E_NETWORK" && text(&error["hint"]).contains("p2p doctor"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
 }
 
 #[test]

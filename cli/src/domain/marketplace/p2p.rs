@@ -173,6 +173,15 @@ impl Verb {
         matches!(self, Self::Publish(_))
     }
 
+    /// Whether the verb goes on until it is interrupted.
+    pub(crate) fn is_endless(&self) -> bool {
+        match self {
+            Self::Events(_) | Self::Watch(_) => true,
+            Self::Logs(logs) => logs.follows(),
+            _ => false,
+        }
+    }
+
     /// Whether this process becomes the node.
     pub(crate) fn is_node(&self) -> bool {
         matches!(self, Self::Start(start) if !start.is_launched_apart())

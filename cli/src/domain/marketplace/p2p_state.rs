@@ -45,7 +45,7 @@ use crate::{
     values,
 };
 use node::Node;
-use signals::Signals;
+use signals::{Hangup, Signals};
 
 /// The folder of keys inside the state folder.
 const KEYS_FOLDER: &str = "keys";
@@ -137,7 +137,7 @@ pub(crate) fn home(flag: Option<PathBuf>) -> Outcome<PathBuf> {
 
 /// Waits for Ctrl-C, a polite kill, or the end of the terminal; permanently where they cannot be caught.
 pub(crate) async fn told_to_stop() {
-    match Signals::new(Place::Foreground) {
+    match Signals::new(Hangup::Ends) {
         Ok(mut signals) => signals.next().await,
         Err(_) => std::future::pending().await,
     }
@@ -314,7 +314,7 @@ pub(crate) async fn run(
         session.warn(&warning);
     }
     make_home(home)?;
-    let mut signals = Signals::new(place)?;
+    let mut signals = Signals::new(place.into())?;
     let listen: Vec<String> = effective.config.listen_addresses.iter().map(ToString::to_string).collect();
     let uses = uses(home, &effective, save);
     let config = config_file(home, flags.config.as_deref())?.path.display().to_string();

@@ -1,9 +1,14 @@
 //! Why a package is what it is: whose keys signed it and why those count, who confirmed it, and from whom it came.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use super::{
     fresh,
     meant::Meant,
     node::Node,
+    part::Reading,
     resolve::Chosen,
     two_chains::{self, TWO_CHAINS},
 };
@@ -15,8 +20,11 @@ use crate::{
     release::{Release, VerifiedHead},
     reputation::ledger,
     store::{installed, pins},
+    time::Timestamp,
 };
 
+/// How long the log may take that says which entry released a version.
+const LOG_PATIENCE: Duration = Duration::from_secs(4);
 /// Peers of which it is told that they served a package: those that did last.
 const PEERS_MAX: usize = 50;
 
@@ -24,10 +32,8 @@ impl Node {
     pub(super) async fn explain(&self, request: ExplainRequest) -> Result<Explained, Failure> {
         let Meant { reference, which, .. } = self.meant(&request.package).await?;
         let head = self.resolve(&reference).await?;
-        let Chosen { release, warnings: mut notes, .. } = match &which {
-            Which::Range(range) => self.release_within(&head, range).await?,
-            Which::Latest | Which::Exact(_) => self.release_of(&head, reference.version.as_ref()).await?,
-        };
+        let (head, chosen) = self.release_asked(head, &which).await?;
+        let Chosen { release, warnings: mut notes, .. } = chosen;
         let package = head.package_id();
         let (of_package, root) = (package.clone(), release.root);
         let (pinned, here, served) = self
@@ -40,6 +46,12 @@ impl Node {
             .await?;
         let freshness = self.freshness(&head).await?;
         let told = fresh::told(&freshness, None, self.now());
+        let place = self.place_of(&head, &release, &mut notes).await;
+        let newest = head.head().latest.as_ref().filter(|latest| latest.version != release.version);
+        let freshness = match newest {
+            Some(newest) => format!("version {} is newer: {}", newest.version, told.freshness),
+            None => told.freshness,
+        };
         let frozen = self.dispute(&package).await?.is_some();
         let publisher = package.publisher;
         let keys_disputed =
@@ -57,11 +69,11 @@ impl Node {
             why_version: why_version(&which, &head, &release, frozen),
             signed_by: signers(&head),
             key_chain: chain(head.key_log()),
-            sequence: head.head().sequence.get(),
-            released_at: told.released_at,
+            sequence: place.0,
+            released_at: place.1.to_string(),
             confirmed_at: told.confirmed_at,
             next_by: told.next_by,
-            freshness: told.freshness,
+            freshness,
             frozen,
             keys_disputed,
             installed_at: here
@@ -80,6 +92,34 @@ impl Node {
                 .collect(),
             notes,
         })
+    }
+}
+
+impl Node {
+    /// The number of the log entry that released a version, and when that was made.
+    async fn place_of(
+        &self,
+        head: &VerifiedHead,
+        release: &Release,
+        notes: &mut Vec<String>,
+    ) -> (u64, Timestamp) {
+        let newest = (head.head().sequence.get(), head.head().released_at);
+        let is_latest = head.head().latest.as_ref() == Some(release);
+        if is_latest && head.head().latest_released_at.is_none() && head.head().deprecated.is_none() {
+            return newest;
+        }
+        let reading = timeout(LOG_PATIENCE, self.log_as_held(head, None)).await;
+        let place = match reading {
+            Ok(Ok(Reading { log, .. })) => log.place_of(&release.version),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        place.map_or_else(
+            || {
+                notes.push("which entry of the log released it is not known: its log is not here".to_owned());
+                newest
+            },
+            |(sequence, time)| (sequence.get(), time),
+        )
     }
 }
 

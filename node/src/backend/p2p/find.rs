@@ -79,6 +79,8 @@ impl Asked {
 impl Node {
     pub(super) async fn search(&self, request: SearchRequest) -> Result<SearchResults, Failure> {
         let asked = asked(request)?;
+        // Of the rest, those who come are asked.
+        let is_decided = self.await_entrance(asked.left() - asked.left() / WAITS).await;
         // One peer that does not answer must not use up the time in which the others could.
         let mut is_told = self.network.heads_read(asked.left() / WAITS).await;
         let mut snapshot = self.network.snapshot().await.map_err(fail)?;
@@ -90,6 +92,11 @@ impl Node {
             found = self.look(&asked).await?;
         }
         let mut because = incomplete_because(&snapshot, is_told);
+        if !is_decided {
+            because.push(
+                "the node has just started, and the peers that it dials have not answered yet".to_owned(),
+            );
+        }
         because.extend(self.clock_off().map(|off| {
             format!("{} ({}) What was published lately may not be taken. {}", off.message, off.code, off.hint)
         }));
@@ -240,6 +247,7 @@ impl Node {
 
     pub(super) async fn info(&self, request: InfoRequest) -> Result<Info, Failure> {
         let Meant { reference, which, .. } = self.meant(&request.package).await?;
+        self.await_entrance(SEARCH_TIMEOUT).await;
         let head = self.resolve(&reference).await?;
         let demand = self.demand(request.fresh, request.fresh_secs, false);
         let newest = self.newest(head, demand, true, Instant::now() + SEARCH_TIMEOUT).await?;
@@ -432,7 +440,7 @@ pub(super) fn versions(head: &VerifiedHead, log: Option<&Log>) -> Vec<VersionInf
         size: latest.size,
         yanked: false,
         yank_reason: None,
-        released: head.head().released_at.to_string(),
+        released: head.head().release_time().to_string(),
     });
     latest.collect()
 }

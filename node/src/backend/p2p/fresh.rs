@@ -124,6 +124,22 @@ impl Node {
         Ok(Newest { head, freshness, answers })
     }
 
+    /// A newer head than one that is known, where the peers or the DHT have it by now.
+    pub(super) async fn something_newer(
+        &self,
+        known: &VerifiedHead,
+    ) -> Result<Option<VerifiedHead>, Failure> {
+        let deadline = Instant::now() + ASK_TIMEOUT;
+        let (_, newest) = tokio::join!(
+            self.network.refresh(ASK_TIMEOUT),
+            self.newest(known.clone(), Demand::default(), true, deadline),
+        );
+        let told = self.indexed(&known.package_id()).await?;
+        let newer = [Some(newest?.head), told].into_iter().flatten();
+        let newer = newer.filter(|head| compare(known, head) == Choice::Second);
+        Ok(newer.reduce(|a, b| if compare(&a, &b) == Choice::Second { b } else { a }))
+    }
+
     /// What is demanded of a package: by the request, and by the configuration where it installs.
     pub(super) fn demand(&self, promised: bool, secs: Option<u64>, installs: bool) -> Demand {
         let configured =
@@ -174,7 +190,7 @@ pub(super) fn freshness_here(store: &Store, head: &Head, bytes: &[u8]) -> Result
 
 /// What is told of how fresh something is.
 pub(super) fn told(freshness: &Freshness, answers: Option<Answers>, now: Timestamp) -> api::Freshness {
-    let is_word = matches!(freshness.word, Word::Confirmed | Word::Later);
+    let is_word = freshness.word == Word::Confirmed;
     api::Freshness {
         released_at: freshness.released_at.to_string(),
         confirmed_at: is_word.then(|| freshness.confirmed_at.to_string()),

@@ -37,7 +37,6 @@ use crate::{
     network::{Handle, Offload},
     package::{
         PackageId,
-        asked::Which,
         manifest::{Manifest, Preflight, SignedManifest},
         unixfs,
         unpack::{self, early::Early, replace::Kept},
@@ -66,6 +65,7 @@ impl Node {
         refuse_own_folders(&target, &self.config().state_dir)?;
         self.refuse_source(&target).await?;
         let deadline = Instant::now() + asked_time(request.timeout_secs, INSTALL_TIMEOUT);
+        self.await_entrance(deadline.saturating_duration_since(Instant::now())).await;
         let head = self.resolve(&reference).await?;
         let demand = match reference.version {
             // A version that is named is what it is, however long its publisher has been away.
@@ -81,10 +81,7 @@ impl Node {
         let stale = newest.warning(now).filter(|_| reference.version.is_none());
         let (freshness, head) = (newest.told(now), newest.head);
         let of_keys = self.refuse_two_chains(&head).await?;
-        let mut chosen = match &which {
-            Which::Range(range) => self.release_within(&head, range).await?,
-            Which::Latest | Which::Exact(_) => self.release_of(&head, reference.version.as_ref()).await?,
-        };
+        let (head, mut chosen) = self.release_asked(head, &which).await?;
         let brought = match self.bring(&head, &chosen, (&target, manner), deadline, &progress).await {
             // Where nothing fresher than that was demanded, the newest that somebody has is better than nothing.
             Err(failure)

@@ -12,7 +12,7 @@ use std::{
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use libp2p::Multiaddr;
 use rand::SeedableRng;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     home::{self, Lack, UnderWay},
@@ -36,6 +36,50 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
 const NAME_DIAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long filling the routing table may take.
 const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a verb waits for the first dials of a node that has just started: a dial and its handshakes on a slow line.
+const ENTRANCE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How far a node is on its first way into the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entering {
+    /// It has dialled since then, and nobody has answered yet.
+    Since(Instant),
+    /// Somebody answered, or everybody was dialled in vain, or there is nobody to dial.
+    Decided,
+}
+
+impl Node {
+    /// Waits while nobody is connected and those that are dialled first may still answer: for `most` at the longest, and no longer than
+    /// a few seconds after the start. False where that is still open.
+    ///
+    /// # Cancel safety
+    /// Loses nothing when dropped.
+    pub(super) async fn await_entrance(&self, most: Duration) -> bool {
+        let mut entering = self.entering.subscribe();
+        let Entering::Since(since) = *entering.borrow() else { return true };
+        if !self.is_alone().await {
+            return true;
+        }
+        let until = (since + ENTRANCE_PATIENCE).min(Instant::now() + most);
+        let decided = entering.wait_for(|entering| *entering == Entering::Decided);
+        timeout_at(until, decided).await.is_ok() || !self.is_alone().await
+    }
+
+    /// What helps a node that is connected with nobody.
+    pub(super) fn ways_in(&self) -> String {
+        let entrances = match self.config().entry_points().is_empty() {
+            true => "No bootstrap node is configured. Name one, then run this again",
+            false => {
+                "The bootstrap nodes do not answer; what is wrong with them: ggen marketplace p2p doctor\nOr name another one"
+            }
+        };
+        format!(
+            "{entrances}: ggen marketplace p2p config set bootstrap_nodes <ADDRESS>\n\
+             A node that runs joins at once with: ggen marketplace p2p bootstrap <ADDRESS>"
+        )
+    }
+}
+
 /// How often it is looked whether this node lacks somebody.
 const LOOK_AFTER: Duration = Duration::from_secs(5);
 
@@ -49,8 +93,14 @@ pub(super) async fn join(node: Arc<Node>) {
     let mut generator = rand::rngs::StdRng::from_rng(&mut rand::rng());
     let entry_points: BTreeSet<Multiaddr> = node.config().entry_points().into_iter().collect();
     let mut redial = Redial::new(node.config().entry_points());
+    // Those that are dialled first, and have neither answered nor failed yet.
+    let mut first = entry_points.clone();
     for address in saved(&node).await {
+        first.insert(address.clone());
         redial.add(address);
+    }
+    if first.is_empty() {
+        node.entering.send_replace(Entering::Decided);
     }
     let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
     let (mut under_way, mut reported) = (UnderWay::default(), BTreeSet::new());
@@ -114,6 +164,10 @@ pub(super) async fn join(node: Arc<Node>) {
         tokio::select! { biased;
             Some((address, reached)) = dials.next(), if !dials.is_empty() => {
                 under_way.ended(&address);
+                first.remove(&address);
+                if reached || first.is_empty() {
+                    node.entering.send_if_modified(|entering| std::mem::replace(entering, Entering::Decided) != Entering::Decided);
+                }
                 redial.ended(&address, reached, started.elapsed(), &mut generator);
                 if reached {
                     unanswered.remove(&address);
@@ -147,11 +201,13 @@ fn dial(
             // A list that names all entrances names this node too, where it is one.
             Err(DialFailure::Own) => (address, true),
             Err(error) if first => {
-                tracing::warn!(%address, %error, "a peer was not reached; it is tried again");
+                let error = error.beside(&address.to_string());
+                tracing::warn!(%address, error, "a peer was not reached; it is tried again");
                 (address, false)
             }
             Err(error) => {
-                tracing::debug!(%address, %error, "a peer was not reached");
+                let error = error.beside(&address.to_string());
+                tracing::debug!(%address, error, "a peer was not reached");
                 (address, false)
             }
         }

@@ -43,12 +43,35 @@ impl Node {
         self.offload_store(move |store| meant_in(store, &text)).await
     }
 
-    /// The newest release that meets a requirement.
-    pub(super) async fn release_within(
+    /// The release that was asked for, with the head that has it: where the known one does not, others may know a newer one.
+    pub(super) async fn release_asked(
         &self,
-        head: &VerifiedHead,
-        range: &VersionReq,
-    ) -> Result<Chosen, Failure> {
+        head: VerifiedHead,
+        which: &Which,
+    ) -> Result<(VerifiedHead, Chosen), Failure> {
+        let missing = match self.release_in(&head, which).await {
+            Err(missing) if *which != Which::Latest && is_lack(&missing) => missing,
+            known => return Ok((head, known?)),
+        };
+        match self.something_newer(&head).await? {
+            Some(newer) => {
+                let chosen = self.release_in(&newer, which).await?;
+                Ok((newer, chosen))
+            }
+            None => Err(missing),
+        }
+    }
+
+    async fn release_in(&self, head: &VerifiedHead, which: &Which) -> Result<Chosen, Failure> {
+        match which {
+            Which::Range(range) => self.release_within(head, range).await,
+            Which::Exact(version) => self.release_of(head, Some(version)).await,
+            Which::Latest => self.release_of(head, None).await,
+        }
+    }
+
+    /// The newest release that meets a requirement.
+    async fn release_within(&self, head: &VerifiedHead, range: &VersionReq) -> Result<Chosen, Failure> {
         if self.dispute(&head.package_id()).await?.is_none()
             && let Some(latest) = &head.head().latest
             && range.matches(&latest.version)
@@ -61,6 +84,11 @@ impl Node {
             .map_err(|failure| in_doubt(failure, reading.missing.as_ref()))?;
         self.release_of(head, Some(&version)).await
     }
+}
+
+/// Whether a failure says that a version is not there, as far as is known.
+fn is_lack(failure: &Failure) -> bool {
+    matches!(failure.code, Code::NotFound | Code::NoProviders)
 }
 
 /// The newest version of a log that meets a requirement and was not withdrawn.

@@ -29,7 +29,9 @@ use super::{
     confirm,
     events::{self, Events},
     failure::fail,
-    gone, join, keys, outbox, pacing,
+    gone,
+    join::{self, Entering},
+    keys, outbox, pacing,
     reference::Verdict,
     signing::{DEFAULT_KEY, Keys, given, published_before},
     watch,
@@ -108,6 +110,8 @@ pub(super) struct Node {
     pub(super) listening: AtomicBool,
     /// Whether no peer of the configuration is connected, and none of them answers.
     without_entrance: AtomicBool,
+    /// How far this node is on its first way into the network.
+    pub(super) entering: tokio::sync::watch::Sender<Entering>,
     pub(super) started: Instant,
     clock: Mutex<Clock>,
     /// When a peer last told of another node with the key of this one.
@@ -168,6 +172,7 @@ impl Node {
             missed: Mutex::new(None),
             listening: AtomicBool::new(false),
             without_entrance: AtomicBool::new(false),
+            entering: tokio::sync::watch::Sender::new(Entering::Decided),
             started: Instant::now(),
             clock: Mutex::new(Clock::new(Timestamp::now())),
             twin: Mutex::new(None),
@@ -298,6 +303,7 @@ impl Node {
             tracing::warn!(%address, reason = failure.message, "an address is not listened on");
         }
         if !self.listening.swap(true, Ordering::Relaxed) {
+            self.entering.send_replace(Entering::Since(Instant::now()));
             self.spawn(join::join(self.clone()));
         }
         Ok(bound)

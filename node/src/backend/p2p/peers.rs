@@ -157,9 +157,7 @@ impl Node {
                     Ok(Ok(peer)) => (Some(peer.to_string()), None, true),
                     Ok(Err(error)) => {
                         let in_time = error != crate::network::DialFailure::Timeout;
-                        // Which address is meant is said beside it.
-                        let error = error.to_string().replace(&format!("{address_text}: "), "");
-                        (None, Some(error), in_time)
+                        (None, Some(error.beside(&address_text)), in_time)
                     }
                     Err(_) => (None, Some("no answer in time".to_owned()), false),
                 };
@@ -208,6 +206,14 @@ fn reached(answer: Bootstrapped) -> Result<Bootstrapped, Failure> {
         .iter()
         .map(|result| format!("  {}: {}", result.address, result.error.as_deref().unwrap_or("no answer")))
         .collect();
+    let own = crate::network::DialFailure::Own.to_string();
+    if answer.results.iter().all(|result| result.error.as_deref() == Some(own.as_str())) {
+        return Err(Failure::new(
+            Code::Usage,
+            format!("A node does not connect to itself:\n{}", list.join("\n")),
+            "Name the address of another node; there: ggen marketplace p2p status",
+        ));
+    }
     let code = if answer.timed_out { Code::Timeout } else { Code::Network };
     Err(Failure::new(
         code,

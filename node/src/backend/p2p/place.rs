@@ -148,6 +148,30 @@ pub(super) fn normal(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
+/// The paths under which a folder that a person names may be noted: as it is written, and as it is without links. The last part of it is
+/// not followed first, since a link may stand there in the place of the folder.
+pub(super) fn noted(path: &Path) -> Vec<PathBuf> {
+    let mut written = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => drop(written.pop()),
+            std::path::Component::CurDir => {}
+            part => written.push(part),
+        }
+    }
+    let beside = written.parent().zip(written.file_name()).map(|(parent, name)| normal(parent).join(name));
+    let mut paths = vec![written];
+    paths.extend(beside);
+    paths.push(normal(path));
+    paths
+}
+
+/// Whether a link leads elsewhere now from a path that had none when it was noted.
+pub(super) fn is_led_away(path: &Path) -> bool {
+    path.canonicalize().is_ok_and(|real| real != path)
+        || std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
+}
+
 /// Whether nothing is at a path, which is not so where that cannot be found out.
 pub(super) fn is_gone(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)

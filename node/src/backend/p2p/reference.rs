@@ -137,18 +137,16 @@ impl Reference {
             expected: Timestamp::from_secs(u64::try_from(expected.max(0)).unwrap_or(u64::MAX)),
             wall,
             peers: counted.len(),
-            networks: networks(&counted),
+            networks: Locality::networks(counted.iter().map(|said| said.network)),
         };
         if is_enough(&counted) { Verdict::Wrong(off) } else { Verdict::Doubtful(off) }
     }
 }
 
-fn networks(said: &[&Said]) -> usize {
-    said.iter().map(|said| said.network).collect::<BTreeSet<_>>().len()
-}
-
 fn is_enough(said: &[&Said]) -> bool {
-    said.len() >= PEERS_LEAST && networks(said) >= NETWORKS_LEAST
+    // Each process of this machine counts: they are its user's own.
+    let places: BTreeSet<Locality> = said.iter().map(|said| said.network).collect();
+    said.len() >= PEERS_LEAST && places.len() >= NETWORKS_LEAST
 }
 
 /// The median of the networks' medians, where most networks are near it.

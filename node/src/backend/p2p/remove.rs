@@ -48,9 +48,11 @@ pub async fn remove_offline(config: P2PConfig, request: RemoveRequest) -> Result
 fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure> {
     let at = the_one(store, request)?.path;
     // What a kill cut off is completed first: it may have put another version there, and left the old one beside it.
-    let resumed = place::resume(store, &at);
-    if !request.force {
-        resumed?;
+    if !place::is_led_away(&at) {
+        let resumed = place::resume(store, &at);
+        if !request.force {
+            resumed?;
+        }
     }
     let row = store.read(|conn| installed::get(conn, &at)).map_err(fail)?;
     let row = row.ok_or_else(|| gone("the installation"))?;
@@ -64,6 +66,10 @@ fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure>
     };
     if place::is_gone(&row.path) {
         removed.was_gone = true;
+    } else if place::is_led_away(&row.path) {
+        // What a link leads to is somebody's own, and was not put there by this node.
+        removed.was_gone = true;
+        removed.left.push(removed.path.clone());
     } else {
         let (manifest, _) = manifest_of_installed(store, &row)?;
         let changed = changed(&manifest, &row.path)?;
@@ -105,11 +111,11 @@ fn the_one(store: &Store, request: &RemoveRequest) -> Result<installed::Installe
     let all = store.read(installed::list_all).map_err(fail)?;
     let list = "See what is: ggen marketplace p2p list";
     if let Some(path) = &request.path {
-        let path = place::normal(Path::new(path));
-        let at = all.into_iter().find(|row| row.path == path);
-        return at.ok_or_else(|| {
-            Failure::new(Code::NotFound, format!("Nothing is installed in {}.", path.display()), list)
-        });
+        let noted = place::noted(Path::new(path));
+        let at = noted.iter().find_map(|path| all.iter().find(|row| row.path == *path));
+        return at
+            .cloned()
+            .ok_or_else(|| Failure::new(Code::NotFound, format!("Nothing is installed in {path}."), list));
     }
     let meant = meant_in(store, &request.package)?;
     let fits = |row: &installed::Installed| {

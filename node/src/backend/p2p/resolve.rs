@@ -99,6 +99,16 @@ impl From<Release> for Chosen {
 impl Node {
     /// The head of the package that a reference means.
     pub(super) async fn resolve(&self, reference: &PackageRef) -> Result<VerifiedHead, Failure> {
+        match self.resolve_as_known(reference).await {
+            // Nobody could be asked: later it may be found.
+            Err(failure) if failure.code == Code::NotFound && self.is_alone().await => {
+                Err(Failure::new(Code::Network, failure.message, failure.hint))
+            }
+            resolved => resolved,
+        }
+    }
+
+    async fn resolve_as_known(&self, reference: &PackageRef) -> Result<VerifiedHead, Failure> {
         let name = reference.name.clone();
         let pinned = self.with_store(move |store| store.read(|conn| pins::pinned(conn, &name))).await?;
         match (reference.publisher, pinned) {
@@ -117,6 +127,7 @@ impl Node {
         if let Some(head) = self.indexed(package).await? {
             return Ok(head);
         }
+        self.await_entrance(LOOK_TIMEOUT).await;
         // Peers that were connected a moment ago may not have told of it yet.
         self.network.heads_read(LOOK_TIMEOUT).await;
         if let Some(head) = self.indexed(package).await? {
@@ -147,7 +158,7 @@ impl Node {
         Ok(head)
     }
 
-    async fn indexed(&self, package: &PackageId) -> Result<Option<VerifiedHead>, Failure> {
+    pub(super) async fn indexed(&self, package: &PackageId) -> Result<Option<VerifiedHead>, Failure> {
         let (wanted, now) = (package.clone(), self.now());
         let (listed, frozen) = self
             .with_store(move |store| {
@@ -166,6 +177,7 @@ impl Node {
     async fn only_claim(&self, name: &PackageName) -> Result<VerifiedHead, Failure> {
         let mut claims = self.claims(name).await?;
         if claims.total == 0 {
+            self.await_entrance(LOOK_TIMEOUT).await;
             self.network.heads_read(LOOK_TIMEOUT).await;
             claims = self.claims(name).await?;
         }
@@ -191,15 +203,14 @@ impl Node {
         self.network.snapshot().await.map_or(0, |snapshot| snapshot.peers.len())
     }
 
-    async fn is_alone(&self) -> bool {
+    pub(super) async fn is_alone(&self) -> bool {
         self.connected_peers().await == 0
     }
 
     async fn not_found(&self, what: &str) -> Failure {
         let peers = self.connected_peers().await;
         let hint = if peers == 0 {
-            "No peer is connected. Connect to some: ggen marketplace p2p bootstrap <bootstrap-nodes>"
-                .to_owned()
+            self.ways_in()
         } else {
             let told = match peers {
                 1 => "The one connected peer did not tell".to_owned(),
@@ -214,7 +225,13 @@ impl Node {
             ),
             None => hint,
         };
-        Failure::new(Code::NotFound, format!("No package \"{what}\" is known."), hint)
+        let message = match peers {
+            0 => {
+                format!("No package \"{what}\" is known here, and no peer is connected that could be asked.")
+            }
+            _ => format!("No package \"{what}\" is known."),
+        };
+        Failure::new(Code::NotFound, message, hint)
     }
 
     /// The release that a reference means: the version it names, or the latest.

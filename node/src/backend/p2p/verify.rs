@@ -13,6 +13,7 @@ use super::{
     meant::{Meant, meant_in},
     node::Node,
     place::{self, manifest_of_installed},
+    project::as_it_stands,
 };
 use crate::{
     catalog,
@@ -110,6 +111,7 @@ fn verify_all(
 }
 
 fn verify_one(store: &Store, installed: installed::Installed) -> Result<Verified, Failure> {
+    let (installed, unfinished) = as_it_stands(store, installed);
     let verified = Verified {
         id: id(&installed),
         path: installed.path.display().to_string(),
@@ -117,6 +119,10 @@ fn verify_one(store: &Store, installed: installed::Installed) -> Result<Verified
         publisher: installed.package.publisher.to_string(),
         ..Verified::default()
     };
+    if let Some(project) = unfinished {
+        // Which version has to be there is decided when it is completed.
+        return Ok(Verified { interrupted: true, differences: vec![cut_off(&project)], ..verified });
+    }
     if place::is_gone(&installed.path) {
         return Ok(Verified { gone: true, ..verified });
     }
@@ -142,6 +148,14 @@ fn verify_one(store: &Store, installed: installed::Installed) -> Result<Verified
         key_path: key_path(&head),
         ..verified
     })
+}
+
+/// What is said of a folder whose project was left, or is now, in the middle of a change.
+fn cut_off(project: &Path) -> String {
+    format!(
+        "a change of the project was cut off, or is in progress; complete it: ggen marketplace p2p install --project {}",
+        project.display()
+    )
 }
 
 /// Whether the publisher withdrew what is installed when it ended a double signing, as far as the log is here.
@@ -196,12 +210,15 @@ pub(super) fn list_in(store: &Store, now: Timestamp) -> Result<Listing, Failure>
         why: row.why,
         ..listed(&row.package, &row.version, row.root)
     });
-    let installed = installed.into_iter().map(|row| ListedPackage {
+    let installed = installed.into_iter().map(|row| as_it_stands(store, row));
+    let installed = installed.map(|(row, unfinished)| ListedPackage {
         kind: "installed".to_owned(),
         path: row.path.display().to_string(),
         time: row.installed_at.to_string(),
         size: row.bytes,
-        gone: place::is_gone(&row.path),
+        gone: unfinished.is_none() && place::is_gone(&row.path),
+        why: unfinished.as_deref().map(cut_off).unwrap_or_default(),
+        interrupted: unfinished.is_some(),
         ..listed(&row.package, &row.version, row.root)
     });
     let mut packages: Vec<_> = published.chain(queued).chain(installed).collect();

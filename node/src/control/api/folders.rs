@@ -105,6 +105,6 @@ pub struct Removed {
     pub files: u64,
     /// What was left, because it is not as it was signed.
     pub left: Vec<String>,
-    /// The folder was gone already: the installation was only forgotten.
+    /// The folder was gone already, or a link stood in its place, which is left: the installation was only forgotten.
     pub was_gone: bool,
 }

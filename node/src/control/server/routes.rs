@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Router,
     extract::{FromRequest, Path, Query, Request, State, rejection::QueryRejection},
-    http::{StatusCode, Uri, header},
+    http::{Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -23,9 +23,10 @@ use crate::{
     control::{
         api::{
             AmendRequest, BanRequest, BootstrapRequest, CancelRequest, Cancelled, CollectRequest,
-            DisconnectRequest, DropRequest, ExplainRequest, Failure, Health, InfoRequest, InstallRequest,
-            KeepRequest, OutdatedRequest, PeerInfoRequest, PeerListRequest, ProjectRequest, PublishRequest,
-            RemoveRequest, ResolveRequest, SearchRequest, TrustRequest, UnbanRequest, VerifyRequest,
+            DisconnectRequest, DropRequest, ErrorBody, ExplainRequest, Failure, Health, InfoRequest,
+            InstallRequest, KeepRequest, OutdatedRequest, PeerInfoRequest, PeerListRequest, ProjectRequest,
+            PublishRequest, RemoveRequest, ResolveRequest, SearchRequest, TrustRequest, UnbanRequest,
+            VerifyRequest,
         },
         service::{Cancel, ProgressSender, Service},
     },
@@ -84,7 +85,7 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/metrics", get(metrics))
         .route("/readyz", get(readyz))
         .fallback(unknown)
-        .method_not_allowed_fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(shared)
 }
 
@@ -365,8 +366,22 @@ async fn readyz<S: Service>(State(shared): Shares<S>) -> Response {
     json(status, &Health { ok: ready })
 }
 
+async fn wrong_method(method: Method, uri: Uri) -> Response {
+    let method: String = method.as_str().chars().take(20).collect();
+    let failure = Failure::new(
+        Code::Usage,
+        format!("The request {} is not made with {method}.", shown(&uri)),
+        "The header \"allow\" of this answer says how it is made.",
+    );
+    json(StatusCode::METHOD_NOT_ALLOWED, &ErrorBody::from(failure))
+}
+
+fn shown(uri: &Uri) -> String {
+    uri.path().chars().take(80).flat_map(char::escape_default).collect()
+}
+
 async fn unknown(uri: Uri) -> Refusal {
-    let path: String = uri.path().chars().take(80).flat_map(char::escape_default).collect();
+    let path = shown(&uri);
     Refusal(Failure::new(
         Code::Usage,
         format!("The node does not know the request {path}."),

@@ -462,6 +462,7 @@ fn head(publisher: &crate::identity::Publisher, sequence: u64) -> crate::release
         preflight_skipped: false,
         secrets_allowed: false,
         released_at: NOW,
+        latest_released_at: None,
     };
     head.sign(publisher).unwrap()
 }

@@ -71,6 +71,9 @@ pub(crate) struct Watch {
     count: Option<usize>,
 }
 
+/// Letters of a publisher id behind `gp1`.
+const ID_LETTERS_MAX: usize = 58;
+
 /// What is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Watched {
@@ -85,25 +88,43 @@ enum Watched {
 }
 
 fn watched(text: &str) -> Result<Watched, String> {
-    let id = |text: &str| text.split('…').next().unwrap_or_default().to_lowercase();
+    let id = |text: &str| {
+        let beginning = text.split(['…', '.']).next().unwrap_or_default().to_lowercase();
+        match can_begin_an_id(&beginning) {
+            true => Ok(beginning),
+            false => {
+                Err(format!("{text} cannot be a publisher id, nor the beginning of one: such as gp1qqqqqq"))
+            }
+        }
+    };
     let rest = |prefix: &str| text.strip_prefix(prefix).map(str::trim).filter(|rest| !rest.is_empty());
     if let Some(tag) = rest("tag:") {
         Ok(Watched::Tag(tag.to_lowercase()))
     } else if let Some(category) = rest("category:") {
         Ok(Watched::Category(category.to_lowercase()))
     } else if let Some(publisher) = rest("publisher:") {
-        Ok(Watched::Publisher(id(publisher)))
+        Ok(Watched::Publisher(id(publisher)?))
     } else if let Some((publisher, name)) = text.split_once('/') {
         if publisher.is_empty() || name.is_empty() || name.contains('/') {
             return Err("expected a publisher, a slash and a name, such as gp1…/web-tools".to_owned());
         }
-        Ok(Watched::Package(id(publisher), name.to_owned()))
+        Ok(Watched::Package(id(publisher)?, name.to_owned()))
     } else if text.starts_with("gp1") {
-        Ok(Watched::Publisher(id(text)))
+        Ok(Watched::Publisher(id(text)?))
     } else if text.is_empty() || text.contains(':') || text.contains('@') {
         Err("expected [publisher/]name, publisher:ID, tag:TAG or category:CATEGORY".to_owned())
     } else {
         Ok(Watched::Name(text.to_owned()))
+    }
+}
+
+/// Whether a publisher id may begin so: `gp1`, and then letters of bech32.
+fn can_begin_an_id(text: &str) -> bool {
+    const LETTERS: &str = "qpzry9x8gf2tvdw0s3jn54khce6mua7l";
+    match text.strip_prefix("gp1") {
+        Some(rest) if rest.len() <= ID_LETTERS_MAX => rest.chars().all(|letter| LETTERS.contains(letter)),
+        Some(_) => false,
+        None => !text.is_empty() && "gp1".starts_with(text),
     }
 }
 
@@ -209,23 +230,36 @@ mod tests {
 
     #[test]
     fn what_is_watched_is_a_name_a_package_a_publisher_or_a_label() {
-        let event = json!({"event": "listed", "name": "web", "publisher": "gp1abcdef", "tags": ["SQL "], "categories": ["x"]});
+        let event = json!({"event": "listed", "name": "web", "publisher": "gp1acdefg", "tags": ["SQL "], "categories": ["x"]});
         for (text, is_it) in [
             ("web", true),
             ("other", false),
-            ("gp1abc/web", true),
-            ("gp1abc…wxyz/web", true),
+            ("gp1acd/web", true),
+            ("gp1acd…wxyz/web", true),
             ("gp1xyz/web", false),
-            ("gp1abc", true),
-            ("publisher:gp1abcdef", true),
-            ("publisher:gp1b", false),
+            ("gp1acd", true),
+            ("publisher:gp1acdefg", true),
+            ("publisher:gp1e", false),
             ("tag:sql", true),
             ("tag:nosql", false),
             ("category:X", true),
         ] {
             assert_eq!(watched(text).unwrap().is(&event), is_it, "{text}");
         }
-        for bad in ["", "tag:", "web@1.0.0", "name:x", "gp1abc/", "/web", "gp1abc/web/x"] {
+        let long = format!("publisher:gp1{}", "q".repeat(59));
+        for bad in [
+            "",
+            "tag:",
+            "web@1.0.0",
+            "name:x",
+            "gp1acd/",
+            "/web",
+            "gp1acd/web/x",
+            "publisher:xx",
+            "publisher:gp1b",
+            "xx/web",
+            &long,
+        ] {
             assert!(watched(bad).is_err(), "{bad}");
         }
     }

@@ -57,8 +57,8 @@ fn show(explained: &Explained, page: &mut Page) {
         })
         .collect();
     page.list("key chain", &chain)
-        .field("newest log entry", explained.sequence)
-        .field("head signed", page::when(&explained.released_at));
+        .field("log entry", explained.sequence)
+        .field("released", page::when(&explained.released_at));
     page.field(
         "confirmed",
         explained

@@ -33,7 +33,11 @@ impl List {
 
 /// The kind, and what the publisher took back since.
 fn kind(package: &ListedPackage) -> String {
-    let kind = if package.gone { "gone" } else { &package.kind };
+    let kind = match package {
+        ListedPackage { gone: true, .. } => "gone",
+        ListedPackage { interrupted: true, .. } => "cut off",
+        package => &package.kind,
+    };
     match (package.yanked, &package.deprecated) {
         (true, _) => format!("{kind}, yanked"),
         (false, Some(_)) => format!("{kind}, deprecated"),
@@ -60,6 +64,14 @@ fn show(listing: &Listing, page: &mut Page) {
             ]
         }),
     );
+    if let Some(cut_off) = listing.packages.iter().find(|package| package.interrupted) {
+        page.line("").line(format!("{}: {}", cut_off.name, cut_off.why));
+    }
+    for queued in
+        listing.packages.iter().filter(|package| package.kind == "queued" && !package.why.is_empty())
+    {
+        page.line("").line(format!("{} {} waits: {}", queued.name, queued.version, queued.why));
+    }
     if let Some(gone) = listing.packages.iter().find(|package| package.gone) {
         page.line("").line(format!(
             "What is gone was deleted by hand. Forget it: ggen marketplace p2p remove {}",

@@ -48,6 +48,11 @@ struct Lines {
 }
 
 impl Logs {
+    /// Whether it goes on until it is interrupted.
+    pub(crate) fn follows(&self) -> bool {
+        self.follow
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let path = log::path(session.home());
         let mut reader = open(&path)?;

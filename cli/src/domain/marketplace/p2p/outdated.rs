@@ -35,6 +35,8 @@ pub(crate) struct Outdated {
 
 impl Outdated {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        // No node is started in vain.
+        self.place.read()?;
         let request =
             OutdatedRequest { directory: AnyPath(self.place.directory()?), timeout_secs: self.timeout };
         let answer =

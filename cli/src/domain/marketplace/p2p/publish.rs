@@ -39,7 +39,7 @@ const AGAIN: &str = "Run the same command again.";
         same content again changes nothing, other content is refused.\n\n\
         If no node runs, the package is packed into the outbox, and signed and announced once the node runs. It also waits there if \
         nobody can be asked how far the package went elsewhere with the same key, or if the clock is wrong: nothing is signed that \
-        others would refuse. See what waits: ggen marketplace p2p status\n\n\
+        others would refuse. See what waits, and why: ggen marketplace p2p list\n\n\
         Ctrl-C before the package is signed cancels it; after that it is published. What is published cannot be taken back, so files \
         that look as if they held secrets are refused.",
     after_help = "\
@@ -232,7 +232,7 @@ fn show(published: &Published, page: &mut Page) {
         .field("size", page::sizes(published.size, published.files))
         .field("blocks", published.blocks);
     if published.queued {
-        page.line("").line("See what it waits for: ggen marketplace p2p status");
+        page.line("").line("See what it waits for: ggen marketplace p2p list");
         page.line("If no node runs, start it: ggen marketplace p2p start --daemon");
     } else {
         page.field("dht_stored", format!("{}/20", published.dht_stored))

@@ -122,6 +122,14 @@ fn request(what: What, force: bool) -> Result<RemoveRequest, Failure> {
 }
 
 fn show(removed: &Removed, page: &mut Page) {
+    if removed.was_gone && !removed.left.is_empty() {
+        page.line(format!("{} is forgotten.", removed.id));
+        page.line(format!(
+            "A link leads elsewhere from {} now: it, and what it leads to, stay.",
+            removed.path
+        ));
+        return;
+    }
     if removed.was_gone {
         page.line(format!("{} was gone already from {}; it is forgotten.", removed.id, removed.path));
         return;

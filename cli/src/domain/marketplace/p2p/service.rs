@@ -20,6 +20,8 @@ use crate::{
 const MARK: &str = "# Written by: ggen marketplace p2p service install";
 /// Where systemd looks for the units of a user, below the folder of their configuration.
 const UNITS: &str = "systemd/user";
+/// Where `systemctl --user enable` links the units that [`unit`] says are wanted.
+const WANTED: &str = "default.target.wants";
 /// What is there where systemd runs the machine (`sd_booted(3)`).
 const BOOTED: &str = "/run/systemd/system";
 
@@ -49,7 +51,7 @@ enum Action {
         #[arg(long, value_name = "NAME", default_value = "ggen", value_parser = name)]
         name: String,
     },
-    /// Remove the unit file, and print the commands that stop the node before.
+    /// Remove the unit file, and print the commands that stop the node.
     Uninstall {
         /// The name of the unit.
         #[arg(long, value_name = "NAME", default_value = "ggen", value_parser = name)]
@@ -157,11 +159,16 @@ fn uninstall(name: &str, path: &Path, is_there: bool, systemd: bool) -> Result<A
             "See which there are: systemctl --user list-unit-files",
         ));
     }
+    // The link that `enable` made leads nowhere then, and `disable` does not find a unit without a file.
+    let wanted = path.with_file_name(WANTED).join(format!("{name}.service"));
+    let leads_here = fs::read_link(&wanted).is_ok_and(|to| to == path);
     fs::remove_file(path).map_err(|error| cannot(path, "removed", &error))?;
-    let commands = vec![
-        format!("systemctl --user disable --now {name}.service"),
-        "systemctl --user daemon-reload".to_owned(),
-    ];
+    if leads_here {
+        fs::remove_file(&wanted).map_err(|error| cannot(&wanted, "removed", &error))?;
+    }
+    // What runs is stopped by its name for as long as systemd has not read its units again.
+    let commands =
+        vec![format!("systemctl --user stop {name}.service"), "systemctl --user daemon-reload".to_owned()];
     Ok(Answer { path: path.display().to_string(), changed: true, systemd, commands })
 }
 

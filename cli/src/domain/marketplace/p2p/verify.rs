@@ -20,7 +20,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 If it is installed in several folders, all of them are checked. No node has to run.
-Exits with status 6 if anything differs, and 4 if every folder is gone.
+Exits with status 6 if anything differs, 4 if every folder is gone, and 9 if nothing differs but a change of the project was cut off.
 
 Examples:
   ggen marketplace p2p verify
@@ -55,10 +55,11 @@ impl Verify {
             }
         })?;
         let is_well = |verified: &Verified| verified.ok || verified.gone;
-        Ok(if is_well(&verified) && verified.others.iter().all(is_well) {
-            Exit::Ok
-        } else {
-            Exit::Told(Code::HashMismatch)
+        let mut bad = std::iter::once(&verified).chain(&verified.others).filter(|it| !is_well(it)).peekable();
+        Ok(match (bad.peek().is_some(), bad.all(|it| it.interrupted)) {
+            (false, _) => Exit::Ok,
+            (true, true) => Exit::Told(Code::Conflict),
+            (true, false) => Exit::Told(Code::HashMismatch),
         })
     }
 }
@@ -67,6 +68,12 @@ fn show(verified: &Verified, page: &mut Page) {
     if verified.gone {
         page.line(format!("{} is gone from {}", verified.id, verified.path))
             .line(format!("Forget it: ggen marketplace p2p remove {}", verified.path));
+        return;
+    }
+    if verified.interrupted {
+        page.heading(format!("{} was not compared", verified.id))
+            .list("because", &verified.differences)
+            .field("path", &verified.path);
         return;
     }
     page.heading(if verified.withdrawn {

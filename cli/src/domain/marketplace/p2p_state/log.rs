@@ -81,6 +81,8 @@ pub(super) fn init(level: LogLevel) -> Option<String> {
         .with_env_filter(filter)
         .with_writer(io::stderr)
         .with_ansi(is_colourful)
+        // Where stderr is gone, as a terminal that was closed, nobody can be told that; the attempt would be a panic.
+        .log_internal_errors(false)
         .with_filter_reloading();
     let handle = subscriber.reload_handle();
     if subscriber.try_init().is_ok() {

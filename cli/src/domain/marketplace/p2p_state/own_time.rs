@@ -7,12 +7,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use ggen_marketplace::{
     code::Code,
-    control::{
-        api::Failure,
-        client::Client,
-        server::Server,
-        service::{Outcome, Service},
-    },
+    control::{client::Client, server::Server, service::Outcome},
 };
 use tokio::{sync::oneshot, time::Instant};
 
@@ -22,11 +17,9 @@ use super::{
 };
 use crate::session::{Finished, Session};
 
-/// How long a first peer is waited for: a dial and its handshakes on a slow line.
-const PEER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long the node of another command, which began in the same moment, is waited for.
 const TURN_DEADLINE: Duration = Duration::from_secs(60);
-/// How often it is looked whether there is a peer, or the folder is free.
+/// How often it is looked whether the folder is free, or others are done.
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long the node may take to end.
 const END_DEADLINE: Duration = Duration::from_millis(3_500);
@@ -88,7 +81,6 @@ async fn work<N: Node, T>(
     let server = Server::bind(home).map_err(|error| failure(error.code(), &error, error.hint()))?;
     let (done, is_done) = oneshot::channel::<()>();
     let working = async {
-        await_peer(&*node).await;
         let outcome = verb(client).await;
         drop(done);
         outcome
@@ -104,15 +96,4 @@ async fn work<N: Node, T>(
     let serving = server.serve(Arc::clone(&node), end);
     let (_, outcome) = tokio::join!(serving, working);
     outcome
-}
-
-/// Waits until somebody is connected, or nobody came in time: what is here already may be all that is needed.
-async fn await_peer(node: &impl Service) {
-    let deadline = Instant::now() + PEER_DEADLINE;
-    while Instant::now() < deadline {
-        match node.status().await {
-            Ok(status) if status.connected_peers == 0 => tokio::time::sleep(PAUSE).await,
-            Ok(_) | Err(Failure { .. }) => return,
-        }
-    }
 }

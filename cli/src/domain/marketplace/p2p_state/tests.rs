@@ -136,7 +136,7 @@ impl Service for Fake {
 async fn a_node_is_ready_answers_and_is_shut_down_when_asked_to_stop() {
     let home = tempfile::tempdir().unwrap();
     let node = Arc::new(Fake::default());
-    let mut signals = Signals::new(Place::Background).unwrap();
+    let mut signals = Signals::new(Place::Background.into()).unwrap();
     let (told, ready) = tokio::sync::oneshot::channel();
     let client = Client::new(home.path());
     let asking = async {
@@ -159,7 +159,7 @@ async fn a_node_is_ready_answers_and_is_shut_down_when_asked_to_stop() {
 async fn a_node_that_cannot_listen_is_shut_down_and_says_why() {
     let home = tempfile::tempdir().unwrap();
     let node = Arc::new(Fake { refuses_to_listen: true, ..Fake::default() });
-    let mut signals = Signals::new(Place::Background).unwrap();
+    let mut signals = Signals::new(Place::Background.into()).unwrap();
     let listen = ["/ip4/127.0.0.1/tcp/1".to_owned()];
     let ready = |_: Started| panic!("it is not ready");
     let end = serve(home.path(), Arc::clone(&node), &listen, &mut signals, ready).await.unwrap_err();

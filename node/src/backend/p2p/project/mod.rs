@@ -4,6 +4,8 @@ mod bring;
 mod offers;
 mod place;
 
+pub(super) use place::as_it_stands;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -89,11 +91,15 @@ impl Node {
         refuse_own_folders(&opened.guard.root().join(&opened.requirements.project().folder), &own)?;
         let mut offers = Offers::default();
         progress.report("choosing versions", 0, None, "packages");
+        if !request.offline {
+            self.await_entrance(how.deadline.saturating_duration_since(Instant::now())).await;
+        }
         let wanted = self.wanted(&request, &opened, how, &mut offers).await?;
         let old = opened.lock.clone().unwrap_or_default();
         let folders = folders(wanted.requirements.project(), &wanted.lock);
         let mut answer = answer(&request, &opened, &wanted, &folders, &old);
         answer.warnings.extend(wanted.warnings.iter().cloned());
+        answer.warnings.extend(stays(&request.action, &opened, &wanted, &folders));
         if request.dry_run {
             return Ok(answer);
         }
@@ -294,7 +300,7 @@ impl Node {
         }
         let old = std::mem::take(&mut wanted.lock);
         let wishes = Wishes { asked, lock: old.clone(), free, exact };
-        let chosen = self.plan(wishes, how, offers).await?;
+        let chosen = self.plan_asking(wishes, how, offers).await?;
         wanted.lock = offers.lock(&chosen, &old)?;
         for (id, version) in &chosen {
             let is_locked = old.packages.get(id).is_some_and(|locked| locked.version == *version);
@@ -345,6 +351,13 @@ impl Node {
             ));
         }
         wanted.requirements = wanted.requirements.with(&id, &range, Some(&alias)).map_err(fail)?;
+        if wanted.named.contains(&id) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("{id} is named twice; nothing was changed."),
+                "Name it once, with one range that allows what you need: web-tools@^1.2",
+            ));
+        }
         wanted.named.insert(id);
         Ok(())
     }
@@ -389,6 +402,7 @@ impl Node {
             Ok::<_, Failure>((requirements, lock))
         });
         let (requirements, lock) = read.await.ok_or_else(|| gone("a look at the project"))??;
+        self.await_entrance(how.deadline.saturating_duration_since(Instant::now())).await;
         let asked = requirements.project().dependencies.clone();
         let mut offers = Offers::default();
         let mut outdated = Outdated { total: lock.packages.len(), ..Outdated::default() };
@@ -530,6 +544,38 @@ fn unanswered(found: &[Misfit]) -> Failure {
         format!("gpack.lock does not match gpack.toml; nothing was changed.\n{}", lines.join("\n")),
         "Bring it up to date, and keep it in version control: ggen marketplace p2p install",
     )
+}
+
+/// What is said of packages that the project asks for no longer, and that others in it still need.
+fn stays(
+    action: &ProjectAction,
+    opened: &Opened,
+    wanted: &Wanted,
+    folders: &BTreeMap<PackageId, String>,
+) -> Vec<String> {
+    let ProjectAction::Remove { .. } = action else { return Vec::new() };
+    let asked = &wanted.requirements.project().dependencies;
+    let before = opened.requirements.project().dependencies.keys();
+    let name = |id: &PackageId| folders.get(id).cloned().unwrap_or_else(|| id.name.to_string());
+    let stays = before.filter(|id| !asked.contains_key(*id) && wanted.lock.packages.contains_key(*id));
+    stays
+        .map(|id| {
+            let needs =
+                wanted.lock.packages.iter().filter(|(_, locked)| locked.dependencies.contains_key(id));
+            let mut by: Vec<String> = needs.map(|(by, _)| name(by)).collect();
+            if by.len() > LISTED_MAX {
+                let more = by.len() - LISTED_MAX;
+                by.truncate(LISTED_MAX);
+                by.push(format!("{more} more"));
+            }
+            let verb = if by.len() == 1 { "needs" } else { "need" };
+            format!(
+                "gpack.toml does not ask for {} any more, and it stays installed: {} {verb} it",
+                name(id),
+                by.join(", ")
+            )
+        })
+        .collect()
 }
 
 fn answer(

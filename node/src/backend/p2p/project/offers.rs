@@ -1,9 +1,9 @@
 //! Which versions of a package there are, and what each of them needs, for a project that is planned.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{StreamExt, stream};
-use semver::Version;
+use semver::{Version, VersionReq};
 use tokio::time::{Instant, timeout_at};
 
 use super::How;
@@ -31,6 +31,8 @@ use crate::{
 
 /// Packages that are looked up at once.
 const LOOKUPS_AT_ONCE: usize = 8;
+/// Packages of which others are asked again for newer versions, before it is said that there are none that fit.
+const ASKED_AGAIN_MAX: usize = 32;
 /// Packages that a failure names one by one; the rest is counted.
 const NAMED_MAX: usize = 20;
 
@@ -115,6 +117,20 @@ impl Offers {
         Ok(Lock { packages })
     }
 
+    /// The packages of which no known version is one of those that somebody asks for.
+    fn unanswered(&self, wishes: &Wishes) -> BTreeSet<PackageId> {
+        let of_others = self.needs.values().flat_map(BTreeMap::values).flatten();
+        let asked = wishes.asked.iter().chain(of_others);
+        let lacks = |(id, range): &(&PackageId, &VersionReq)| {
+            let offer = self.packages.get(*id);
+            offer.is_some_and(|offer| !offer.releases.keys().any(|version| range.matches(version)))
+        };
+        let exact = wishes.exact.iter().filter(|(id, version)| {
+            self.packages.get(id).is_some_and(|offer| !offer.releases.contains_key(version))
+        });
+        asked.filter(lacks).map(|(id, _)| id.clone()).chain(exact.map(|(id, _)| id.clone())).collect()
+    }
+
     fn locked(&self, package: &PackageId, version: &Version) -> Option<Locked> {
         let offer = self.packages.get(package)?;
         let Offered { release, entry, sequence, .. } = offer.releases.get(version)?;
@@ -138,6 +154,29 @@ enum Answer {
 }
 
 impl Node {
+    /// Finds the versions that a project uses; where a package has none of those that are asked for, as far as is known, others are
+    /// asked whether there are newer ones.
+    pub(super) async fn plan_asking(
+        &self,
+        wishes: Wishes,
+        how: How,
+        offers: &mut Offers,
+    ) -> Result<BTreeMap<PackageId, Version>, Failure> {
+        let failure = match self.plan(wishes.clone(), how, offers).await {
+            Err(failure) if failure.code == Code::Conflict && !how.offline => failure,
+            planned => return planned,
+        };
+        let mut found_any = false;
+        for id in offers.unanswered(&wishes).into_iter().take(ASKED_AGAIN_MAX) {
+            let Some(known) = offers.packages.get(&id).map(|offer| offer.head.clone()) else { continue };
+            let newer = timeout_at(how.deadline, self.something_newer(&known)).await;
+            let Some(newer) = newer.unwrap_or(Ok(None))? else { continue };
+            offers.packages.insert(id, self.offer_of(newer).await?);
+            found_any = true;
+        }
+        if found_any { self.plan(wishes, how, offers).await } else { Err(failure) }
+    }
+
     /// Finds the versions that a project uses.
     pub(super) async fn plan(
         &self,
@@ -190,7 +229,15 @@ impl Node {
                 ),
                 "Ask for another range of one of them in gpack.toml, or with: ggen marketplace p2p add <package>@<range>",
             )),
-            Err(Unplanned::Unknown(unknown)) => Err(unplanned(&unknown, how)),
+            Err(Unplanned::Unknown(unknown)) => {
+                let ways_in = match self.is_alone().await {
+                    true => self.ways_in(),
+                    false => {
+                        "Try again when more peers are connected: ggen marketplace p2p peer-list".to_owned()
+                    }
+                };
+                Err(unplanned(&unknown, how, &ways_in))
+            }
         }
     }
 
@@ -248,13 +295,17 @@ impl Node {
         }
         let head = self.head_of(package).await?;
         let newest = self.newest(head, Demand::default(), how.asks, how.deadline).await?;
-        // Versions of which nobody has the log are offered to nobody.
-        let reading = self.log_as_held(&newest.head, None).await.map_err(Failure::from)?;
-        if let Some(missing) = &reading.missing {
-            tracing::warn!(%package, "{}", missing.warning());
-        }
         let stale = newest.warning(self.now());
-        Ok(Offer { stale, ..Offer::of(newest.head, &reading.log) })
+        Ok(Offer { stale, ..self.offer_of(newest.head).await? })
+    }
+
+    /// The versions of which the log is held somewhere; others are offered to nobody.
+    async fn offer_of(&self, head: VerifiedHead) -> Result<Offer, Failure> {
+        let reading = self.log_as_held(&head, None).await.map_err(Failure::from)?;
+        if let Some(missing) = &reading.missing {
+            tracing::warn!(package = %head.package_id(), "{}", missing.warning());
+        }
+        Ok(Offer::of(head, &reading.log))
     }
 
     /// What a version needs, from its signed manifest.
@@ -313,7 +364,7 @@ fn learn(planner: &mut Planner, offers: &mut Offers, answer: Answer) {
     }
 }
 
-fn unplanned(unknown: &BTreeMap<PackageId, String>, how: How) -> Failure {
+fn unplanned(unknown: &BTreeMap<PackageId, String>, how: How, ways_in: &str) -> Failure {
     let mut lines: Vec<String> =
         unknown.iter().take(NAMED_MAX).map(|(package, why)| format!("  {package}: {why}")).collect();
     if unknown.len() > NAMED_MAX {
@@ -321,10 +372,7 @@ fn unplanned(unknown: &BTreeMap<PackageId, String>, how: How) -> Failure {
     }
     let (code, hint) = match how.offline {
         true => (Code::NotFound, "Run the same command without --offline."),
-        false => (
-            Code::Network,
-            "Connect to more peers, and try again: ggen marketplace p2p bootstrap <bootstrap-nodes>",
-        ),
+        false => (Code::Network, ways_in),
     };
     Failure::new(
         code,

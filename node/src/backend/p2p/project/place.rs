@@ -24,7 +24,9 @@ use crate::{
         check::{self, Difference},
         gpack, unpack,
     },
-    project::{Done, FileChange, Guard, Index, LOCK_FILE, Lock, Placed, Requirements, Site, Swap, Was},
+    project::{
+        Done, FileChange, Guard, Index, LOCK_FILE, Lock, Placed, Requirements, Site, Standing, Swap, Was,
+    },
     release::{Release, VerifiedHead},
     store::{Store, installed, meta, packages, partial},
     time::Timestamp,
@@ -246,6 +248,30 @@ fn users(store: &Store, placed: &Placed, folder: &Path) -> Vec<String> {
         Ok(report) => theirs(&report).map(|path| folder.join(path).display().to_string()).collect(),
         Err(error) => vec![error.to_string()],
     }
+}
+
+/// What the notes of its project say of an installation, which are written before the store is: the version that stands there, and
+/// the project whose change was cut off or is in progress.
+pub(in crate::backend::p2p) fn as_it_stands(
+    store: &Store,
+    row: installed::Installed,
+) -> (installed::Installed, Option<PathBuf>) {
+    let Standing { placed, unfinished } = Standing::of(&row.path);
+    let other = placed.filter(|placed| placed.manifest != row.manifest);
+    // Whatever those notes name was signed, or it is not believed.
+    let Some((manifest, placed)) = other.and_then(|placed| Some((known(store, &placed)?, placed))) else {
+        return (row, unfinished);
+    };
+    let row = installed::Installed {
+        package: placed.package,
+        version: placed.version,
+        root: placed.root,
+        manifest: placed.manifest,
+        bytes: manifest.size(),
+        files: manifest.files().len() as u64,
+        ..row
+    };
+    (row, unfinished)
 }
 
 /// A manifest that was verified when it was installed, from its blocks, which name themselves.

@@ -138,6 +138,11 @@ pub const CLOCKS_MAX: usize = 64;
 pub const CATALOG_HEADS_MAX: usize = 200_000;
 /// Heads that the catalogue holds of one publisher.
 pub const CATALOG_HEADS_PER_PUBLISHER_MAX: usize = 10_000;
+/// Heads that count as provided because one peer says so, or the peers of one public network together: as many as a peer may have
+/// provider records of.
+pub const CATALOG_PROVIDED_PER_SOURCE_MAX: usize = DHT_KEYS_PER_PROVIDER_MAX;
+/// Heads that count as provided because one tree is: a few packages have the same files, and one word must not mark all of a catalogue.
+pub const CATALOG_PROVIDED_PER_TREE_MAX: usize = 16;
 /// Publishers of one name that are told apart by name; the rest is counted.
 pub const CLAIMS_LISTED_MAX: usize = 20;
 /// Seconds that a search may ask others: at least, and at most.

@@ -389,7 +389,9 @@ impl Ledger {
                 }
                 format!("served {} {bytes}", self.name(peer))
             }
-            Event::Claimed { peer, multihash } => format!("claimed {} {}", self.name(peer), hex(multihash)),
+            Event::Claimed { peer, multihash, .. } => {
+                format!("claimed {} {}", self.name(peer), hex(multihash))
+            }
             Event::Routed { peer } => {
                 if let Some(peer) = self.peers.get(peer).copied() {
                     self.tell(Fact::Routed { node, peer });

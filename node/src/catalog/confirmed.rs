@@ -15,7 +15,7 @@ use crate::{
     identity::PublisherId,
     limits::{CLOCK_SKEW_MAX, CONFIRM_GOSSIP_INTERVAL, CONFIRM_INTERVAL_MIN, CONFIRMATIONS_MAX},
     release::{
-        VerifiedConfirmation,
+        Confirmation, VerifiedConfirmation, VerifiedHead,
         confirmation::{self, Digest, Heads, Verdict},
     },
     time::Timestamp,
@@ -171,6 +171,21 @@ pub fn date_heads(
         dated.execute(params![position, as_of])?;
     }
     Ok(())
+}
+
+/// When a head that is listed now was confirmed last, by what is held of its publisher: that may have come before it. Where only the
+/// block has the list that the confirmation names, all heads are dated by the next one.
+pub(super) fn last_word(tx: &Transaction<'_>, head: &VerifiedHead) -> Result<Timestamp, Error> {
+    let publisher = head.head().publisher;
+    let Some(held) = held(tx, publisher)? else { return Ok(Timestamp::default()) };
+    if held.root.is_some() {
+        tx.prepare_cached("UPDATE confirmations SET dated = 0 WHERE publisher = ?1 AND dated > 0")?
+            .execute(params![publisher.as_bytes()])?;
+    }
+    // It only decides what gives way first: it need not be verified again for each of its heads.
+    let said = Confirmation::read_stored(&held.bytes);
+    let confirms = said.filter(|said| said.lists(Digest::of(head.bytes())));
+    Ok(confirms.map_or(Timestamp::default(), |said| said.as_of))
 }
 
 /// The confirmation that is held of a publisher, as it was signed.

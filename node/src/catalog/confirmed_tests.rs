@@ -44,6 +44,36 @@ fn a_confirmation_is_kept_where_a_head_of_its_publisher_is_listed_and_dates_the_
 }
 
 #[test]
+fn a_head_that_is_listed_after_its_confirmation_has_the_date_of_it() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let [web, late, other] = ["web", "late", "other"].map(|name| offering(&publisher, name));
+    put(&mut conn, &web, NOW);
+    assert!(take(&mut conn, &made(&publisher, &[&web, &late], later(DAY))).is_kept());
+    for head in [&late, &other] {
+        put(&mut conn, head, later(2 * DAY));
+    }
+    assert_eq!((confirmed(&conn, &late), confirmed(&conn, &other)), (later(DAY), NOW));
+}
+
+#[test]
+fn where_the_confirmation_names_a_block_what_came_late_is_dated_by_the_next_one() {
+    let (mut conn, publisher) = (database(), publisher(1));
+    let heads: Vec<_> = (0..70).map(|n| offering(&publisher, &format!("web-{n}"))).collect();
+    let list = Heads::of(&heads);
+    let confirm_at = |conn: &mut Connection, at: u64| {
+        let made = Confirmation::make(&publisher, &list, None, later(at), INTERVAL).unwrap().0;
+        assert_eq!(made.heads(), None, "there are too many for it");
+        assert!(within(conn, |tx| confirm(tx, Door::Gossip, &made, Some(&list)).unwrap()).is_kept());
+    };
+    put(&mut conn, &heads[0], NOW);
+    confirm_at(&mut conn, 60);
+    put(&mut conn, &heads[1], NOW);
+    assert_eq!((confirmed(&conn, &heads[0]), confirmed(&conn, &heads[1])), (later(60), NOW));
+    confirm_at(&mut conn, 120);
+    assert_eq!(confirmed(&conn, &heads[1]), later(120), "soon after the one before");
+}
+
+#[test]
 fn one_confirmation_after_another_does_not_have_all_heads_read_each_time() {
     let (mut conn, publisher) = (database(), publisher(1));
     let web = offering(&publisher, "web");

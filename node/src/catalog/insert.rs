@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
-    Error, from_ordered,
+    Error, confirmed, from_ordered,
     proofs::{freeze, stored_proofs, thaw},
     read::{places_to_bytes, stored_places, stored_seen},
     share::{Source, forget_oldest, give_way, is_kept, smaller},
@@ -118,15 +118,16 @@ pub fn insert(
     if known.is_thawed_by(head) {
         thaw(tx, &id)?;
     }
-    let source = match current {
+    let (source, marks) = match current {
         Some(current) => {
-            let source = smaller(tx, current.source, source)?;
+            let (source, marks) = (smaller(tx, current.source, source)?, Marks::of(tx, current.position)?);
             remove(tx, current.position)?;
-            source
+            (source, Some(marks))
         }
-        None => source.clone(),
+        None => (source.clone(), None),
     };
     list(tx, head, &id, &source, now)?;
+    marks.map_or(Ok(()), |marks| marks.keep(tx, &id))?;
     remember(tx, head, &source, now)?;
     if standing == Standing::Newer {
         let is_signed_alike = |listed: &&VerifiedHead| listed.seen().key_n == head.seen().key_n;
@@ -293,8 +294,49 @@ pub(super) fn current(tx: &Connection, id: &str) -> Result<Option<Current>, Erro
 pub(super) fn list_again(tx: &Transaction<'_>, id: &str, now: Timestamp) -> Result<(), Error> {
     let Some(Current { position, source, bytes }) = current(tx, id)? else { return Ok(()) };
     let Ok(head) = VerifiedHead::verify_stored(&bytes) else { return Ok(()) };
+    let marks = Marks::of(tx, position)?;
     remove(tx, position)?;
-    list(tx, &head, id, &source, now)
+    list(tx, &head, id, &source, now)?;
+    marks.keep(tx, id)
+}
+
+/// What is noted of a listed head and does not follow from it.
+struct Marks {
+    bytes: Vec<u8>,
+    root: Option<Vec<u8>>,
+    provided: bool,
+    provider: Option<Vec<u8>>,
+    confirmed: i64,
+}
+
+impl Marks {
+    fn of(tx: &Transaction<'_>, position: i64) -> Result<Self, Error> {
+        let read = "SELECT bytes, root, provided, provider, confirmed FROM catalog_heads WHERE position = ?1";
+        Ok(tx.prepare_cached(read)?.query_row(params![position], |row| {
+            Ok(Self {
+                bytes: row.get(0)?,
+                root: row.get(1)?,
+                provided: row.get(2)?,
+                provider: row.get(3)?,
+                confirmed: row.get(4)?,
+            })
+        })?)
+    }
+
+    /// Notes it of the head that took its place: of the same tree that it is provided, of the same head when it was confirmed.
+    fn keep(&self, tx: &Transaction<'_>, id: &str) -> Result<(), Error> {
+        if self.provided {
+            tx.prepare_cached(
+                "UPDATE catalog_heads SET provided = 1, provider = ?2 WHERE id = ?1 AND root = ?3",
+            )?
+            .execute(params![id, self.provider, self.root])?;
+        }
+        tx.prepare_cached(
+            "UPDATE catalog_heads SET confirmed = ?2 WHERE id = ?1 AND confirmed < ?2 AND bytes = ?3",
+        )?
+        .execute(params![id, self.confirmed, self.bytes])?;
+        Ok(())
+    }
 }
 
 /// When a publisher last said that a head is its newest, as far as the head alone tells.
@@ -351,7 +393,7 @@ fn list(
         // A yanked version is installed by who names it.
         head.latest.is_some() || !head.yanked.is_empty(),
         item.id.0,
-        to_ordered(first_word(verified, now).as_secs()),
+        to_ordered(confirmed::last_word(tx, verified)?.max(first_word(verified, now)).as_secs()),
         head.latest.as_ref().map(|latest| latest.root.to_bytes()),
         to_bits(verified.seen().key_n),
     ])?;

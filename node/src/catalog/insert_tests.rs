@@ -59,6 +59,7 @@ fn rollback_is_refused_after_a_restart_and_an_eviction() {
     let open = || {
         let conn = Connection::open(folder.path().join("catalog")).unwrap();
         conn.execute_batch(crate::catalog::SCHEMA).unwrap();
+        conn.execute_batch(crate::catalog::CONFIRMED_SCHEMA).unwrap();
         conn
     };
     let publisher = publisher(1);
@@ -441,7 +442,7 @@ fn of_a_share_goes_first_what_nobody_provides_and_then_what_was_confirmed_longes
     }
     let root = |n: u8| of(n, NOW).head().latest.as_ref().unwrap().root;
     within(&mut conn, |tx| {
-        provided(tx, &root(1)).unwrap();
+        provided(tx, &root(1), &source(1)).unwrap();
         keep(tx, &of(2, NOW).package_id()).unwrap();
     });
     pretend_room(&conn, 0);

@@ -71,6 +71,7 @@ CREATE TABLE IF NOT EXISTS catalog_heads (
     confirmed INTEGER NOT NULL,
     root      BLOB,
     provided  INTEGER NOT NULL DEFAULT 0,
+    provider  BLOB,
     received  INTEGER NOT NULL,
     source    BLOB    NOT NULL,
     offers    INTEGER NOT NULL,
@@ -90,6 +91,7 @@ CREATE INDEX IF NOT EXISTS catalog_heads_by_age ON catalog_heads (released DESC,
 CREATE INDEX IF NOT EXISTS catalog_heads_cards ON catalog_heads (position, name, publisher, provided, released, item);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_source ON catalog_heads (source, provided, confirmed, position DESC);
 CREATE INDEX IF NOT EXISTS catalog_heads_by_root ON catalog_heads (root);
+CREATE INDEX IF NOT EXISTS catalog_heads_by_provider ON catalog_heads (provider) WHERE provider IS NOT NULL;
 CREATE VIRTUAL TABLE IF NOT EXISTS catalog_text USING fts5 (
     name, tags, categories, description, labels,
     tokenize = 'unicode61 remove_diacritics 2', prefix = '1 2 3', columnsize = 0

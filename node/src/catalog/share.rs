@@ -3,7 +3,12 @@
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Error, from_ordered, insert::remove, to_ordered};
-use crate::{content::ContentId, package::PackageId, time::Timestamp};
+use crate::{
+    content::ContentId,
+    limits::{CATALOG_PROVIDED_PER_SOURCE_MAX, CATALOG_PROVIDED_PER_TREE_MAX},
+    package::PackageId,
+    time::Timestamp,
+};
 
 /// From whom this node has a head: from a peer, or from the peers of one public network, which may be many ids of one machine.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,14 +118,44 @@ pub(super) fn give_way(
     Ok(!source.is_own() && goes(&source.0, to_ordered(confirmed.as_secs()))?)
 }
 
-/// Notes that somebody provides a tree: heads that offer it are given up after those that offer what nobody has.
+/// Notes that `source` provides a tree: heads that offer it are given up after those that offer what nobody has, and found before them.
+///
+/// Whoever says so is not believed beyond a bound, which the peers of one public network share: so many heads, and of one tree
+/// a few. A head counts for the smaller share where several say so.
 ///
 /// # Errors
 /// [`Error::Database`].
-pub fn provided(tx: &Transaction<'_>, root: &ContentId) -> Result<(), Error> {
-    tx.prepare_cached("UPDATE catalog_heads SET provided = 1 WHERE root = ?1 AND provided = 0")?
-        .execute(params![root.to_bytes()])?;
+pub fn provided(tx: &Transaction<'_>, root: &ContentId, source: &Source) -> Result<(), Error> {
+    let share = provided_by(tx, source)?;
+    let room = (CATALOG_PROVIDED_PER_SOURCE_MAX as u64).saturating_sub(share);
+    let offering: Vec<(i64, Option<Vec<u8>>)> = tx
+        .prepare_cached(
+            "SELECT position, provider FROM catalog_heads WHERE root = ?1 ORDER BY position LIMIT ?2",
+        )?
+        .query_map(params![root.to_bytes(), to_ordered(CATALOG_PROVIDED_PER_TREE_MAX as u64)], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    let mut marked = 0;
+    for (position, provider) in offering {
+        let is_larger = |other: Vec<u8>| -> Result<bool, Error> {
+            Ok(other != source.0 && provided_by(tx, &Source(other))? > share + marked)
+        };
+        if marked < room && provider.map_or(Ok(true), is_larger)? {
+            tx.prepare_cached("UPDATE catalog_heads SET provided = 1, provider = ?2 WHERE position = ?1")?
+                .execute(params![position, source.0])?;
+            marked += 1;
+        }
+    }
     Ok(())
+}
+
+/// Heads that count as provided by a source.
+fn provided_by(tx: &Transaction<'_>, source: &Source) -> Result<u64, Error> {
+    let heads: i64 = tx
+        .prepare_cached("SELECT count(*) FROM catalog_heads WHERE provider = ?1")?
+        .query_row(params![source.0], |row| row.get(0))?;
+    Ok(from_ordered(heads))
 }
 
 /// Forgets what was seen until no more than `seen_max` is left: the oldest of whoever has the largest share, and never of a
@@ -148,17 +183,5 @@ pub(super) fn forget_oldest(tx: &Transaction<'_>, seen_max: usize) -> Result<(),
 }
 
 #[cfg(test)]
-mod tests {
-    use libp2p::PeerId;
-
-    use super::*;
-
-    #[test]
-    fn the_peers_of_one_public_network_are_one_source() {
-        let (one, other) = (PeerId::random(), PeerId::random());
-        assert_eq!(Source::of(&one, Some([4; 7])), Source::of(&other, Some([4; 7])));
-        assert_ne!(Source::of(&one, Some([4; 7])), Source::of(&one, Some([5; 7])));
-        assert_ne!(Source::of(&one, None), Source::of(&other, None));
-        assert!(![Source::own(), Source::unknown()].contains(&Source::of(&one, Some([0; 7]))));
-    }
-}
+#[path = "share_tests.rs"]
+mod tests;

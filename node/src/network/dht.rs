@@ -26,7 +26,7 @@ use super::{
     serve::Work,
 };
 use crate::{
-    catalog,
+    catalog::{self, Source},
     content::ContentId,
     heads::{
         self, Door, Known,
@@ -331,7 +331,8 @@ impl Driver {
             Ok(()) => {
                 self.outbox.observer.tell(&Event::Kept { from: provider });
                 if !is_renewal {
-                    self.outbox.tell(Event::Claimed { peer: provider, multihash: key });
+                    let source = Source::of(&provider, network);
+                    self.outbox.tell(Event::Claimed { peer: provider, multihash: key, source });
                 }
             }
             Err(error) => tracing::debug!(peer = %provider, %error, "a provider record found no room"),

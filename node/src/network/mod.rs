@@ -80,6 +80,7 @@ pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 pub use spawner::Spawner;
 
 use crate::{
+    catalog::Source,
     code::Code,
     config::{Reach, Role},
     hello::Runs,
@@ -184,6 +185,8 @@ pub enum Event {
         peer: PeerId,
         /// The multihash of the tree's content id.
         multihash: Vec<u8>,
+        /// Whom its word is counted for.
+        source: Source,
     },
     /// There are more nodes to tell of our packages than before: the routing table or the topic gained a peer.
     Audience,

@@ -206,6 +206,17 @@ impl Confirmation {
         last.map_or(0, |last| last.saturating_add(1)).max(as_of.as_secs())
     }
 
+    /// Reads one of our own database, which was verified before it was kept; nothing of it is checked again.
+    pub fn read_stored(bytes: &[u8]) -> Option<Self> {
+        let envelope = Envelope::decode(bytes, CONFIRMATION_BYTES_MAX).ok()?;
+        canonical::decode_open(WHAT, envelope.payload()).ok()
+    }
+
+    /// Whether it holds a list, and a head is in it.
+    pub fn lists(&self, head: Digest) -> bool {
+        self.heads.as_ref().is_some_and(|heads| heads.binary_search(&head).is_ok())
+    }
+
     /// Signs it.
     ///
     /// # Errors

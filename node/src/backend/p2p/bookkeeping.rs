@@ -107,13 +107,13 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
                 ledger::record(tx, peer, &ledger::Event::Served { bytes: *bytes }, now)?;
             }
             Event::Serves { peer } => address_book::serves(tx, peer, now)?,
-            Event::Claimed { peer, multihash } => {
+            Event::Claimed { peer, multihash, source } => {
                 // The DHT names a tree by its hash alone; a tree is always a directory node.
                 if let Some(digest) = multihash.get(2..).and_then(|digest| <[u8; 32]>::try_from(digest).ok())
                 {
                     let root = ContentId::from_digest(Codec::DagPb, digest);
                     ledger::record(tx, peer, &ledger::Event::Claimed { root }, now)?;
-                    catalog::provided(tx, &root)?;
+                    catalog::provided(tx, &root, source)?;
                 }
             }
             Event::Audience

@@ -378,6 +378,24 @@ pub const HEADS_TURNS_MAX: u32 = 64;
 pub const HEADS_TURNS_PER_PEER_MAX: u32 = 2 * HEADS_TURNS_MAX;
 /// Until one more turn is answered: four a second.
 pub const HEADS_TURNS_PER_PEER_REFILL: Duration = Duration::from_millis(250);
+/// Bytes of answers with heads that count as one portion; every question counts as one too.
+pub const HEADS_PORTION_BYTES: usize = 16 << 10;
+/// Portions that one peer is given at once: 128 MiB, a full catalogue of heads as they are.
+pub const HEADS_PORTIONS_PER_PEER_MAX: u32 = 8_192;
+/// One more portion each time that this has passed: 64 KiB, or four questions, a second.
+pub const HEADS_PORTIONS_PER_PEER_REFILL: Duration = Duration::from_millis(250);
+/// How many times as much the peers of one public network have together.
+pub const HEADS_PORTIONS_PER_NETWORK: u32 = 4;
+/// Questions for heads of one peer, answered or not, that are borne: four times as many as it is given portions.
+pub const HEADS_PORTIONS_BORNE_MAX: u32 = 4 * HEADS_PORTIONS_PER_PEER_MAX;
+/// One more each time that this has passed.
+pub const HEADS_PORTIONS_BORNE_REFILL: Duration = Duration::from_millis(10);
+/// Heads that are taken from one peer at once, whatever becomes of them: more than a full catalogue.
+pub const HEADS_GIVEN_PER_PEER_MAX: u32 = 1 << 18;
+/// One more each time that this has passed: a hundred times what a network of 200 000 packages that all change once a week brings.
+pub const HEADS_GIVEN_PER_PEER_REFILL: Duration = Duration::from_millis(30);
+/// How many times as many are taken from the peers of one public network together.
+pub const HEADS_GIVEN_PER_NETWORK: u32 = 2;
 /// Heads in one request by ids: their heads fit into one page unless they are large.
 pub const HEADS_IDS_MAX: usize = 256;
 /// Ids that a peer is told that it lacks in one message, which fits into a request.

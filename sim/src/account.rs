@@ -137,6 +137,7 @@ pub(crate) fn metrics(
         ("introductions_taken_per_second_max", ledger.measures.most_in_a_second(ledger::INTRODUCED)),
         ("dht_requests_taken_max", ledger.measures.most_of_all(ledger::ASKED)),
         ("dht_requests_taken_per_second_max", ledger.measures.most_in_a_second(ledger::ASKED)),
+        ("head_requests_answered_max", ledger.measures.most_of_all(ledger::READ)),
         ("records_kept", ledger.kept.values().sum()),
         ("records_kept_by_clients", kept_by_clients(scenario, ledger)),
         ("adversaries_refused", refused(scenario, ledger, true)),

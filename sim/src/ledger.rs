@@ -34,6 +34,8 @@ pub(crate) const HEARD: &str = "announcements_heard";
 pub(crate) const INTRODUCED: &str = "introductions_taken";
 /// Requests of others for the DHT that a node looked at.
 pub(crate) const ASKED: &str = "dht_requests_taken";
+/// Requests of others in the exchange of heads that a node answered.
+pub(crate) const READ: &str = "head_requests_answered";
 
 /// Counts of a run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -407,6 +409,11 @@ impl Ledger {
                 let at = self.now();
                 self.measures.happened(ASKED, node, at);
                 "asked".to_owned()
+            }
+            Event::Read { peer } => {
+                let at = self.now();
+                self.measures.happened(READ, node, at);
+                format!("read by {}", self.name(peer))
             }
             Event::Audience => "audience".to_owned(),
             Event::Reunited { peer, away } => format!("reunited {} {away:?}", self.name(peer)),

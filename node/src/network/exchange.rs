@@ -21,6 +21,8 @@ use super::{
     Event, Offload,
     answering::{Answering, PAGES},
     driver::Driver,
+    paced::Weighed,
+    portions::Portions,
     progress::is_silence,
     serve::Work,
 };
@@ -48,6 +50,8 @@ pub(super) struct Exchanging {
     asked: HashMap<OutboundRequestId, (PeerId, Ticket)>,
     /// What others asked, and who.
     serving: Answering<InboundRequestId>,
+    /// How much each peer had, and gave.
+    portions: Portions,
     checking: Checking,
     refreshing: Vec<oneshot::Sender<()>>,
 }
@@ -69,6 +73,7 @@ impl Exchanging {
             generator,
             asked: HashMap::new(),
             serving: Answering::new(&PAGES),
+            portions: Portions::new(),
             checking: Checking::new(offload),
             refreshing: Vec::new(),
         })
@@ -182,6 +187,12 @@ impl Driver {
     fn exchange(&mut self) {
         while let Some(output) = self.exchanging.exchange.poll() {
             match output {
+                Output::Ask(peer, ticket, request) if !self.may_ask(&peer, &request) => {
+                    tracing::debug!(%peer, "it has given so many heads that no more are taken of it for now");
+                    let now = self.exchanging.now();
+                    let too_much = exchange::Event::Failed(peer, ticket, Outcome::TooMuch);
+                    self.exchanging.exchange.handle(too_much, now);
+                }
                 Output::Ask(peer, ticket, request) => {
                     let id = self.swarm.behaviour_mut().heads.send_request(&peer, request);
                     self.exchanging.asked.insert(id, (peer, ticket));
@@ -205,6 +216,12 @@ impl Driver {
         }
         self.publish_heads_read();
         self.reply_refreshed();
+    }
+
+    /// Whether a peer is asked for this: for heads only as long as it has not given too many.
+    fn may_ask(&self, peer: &PeerId, request: &Request) -> bool {
+        let (network, now) = (self.peers.network_of(peer), Instant::now());
+        !request.is_for_heads() || self.exchanging.portions.may_give(peer, network, now)
     }
 
     fn blame(&mut self, peer: PeerId, fault: Fault) {
@@ -293,9 +310,14 @@ impl Driver {
         }
         let network = self.peers.network_of(&peer);
         let (now, exchanging) = (self.exchanging.now(), &mut self.exchanging);
+        let weighed = exchanging.portions.asks(peer, network, Instant::now());
+        if weighed == Weighed::Unbearable {
+            return self.block(peer, "it asks for heads more often than can be borne".to_owned());
+        }
         let costs_a_turn = matches!(request, Request::Compare(..) | Request::Have(..));
-        let has_room = exchanging.serving.begin(id, peer, network, Instant::now());
-        if !has_room || (costs_a_turn && !exchanging.exchange.admits_turn(peer, now)) {
+        let is_within = weighed == Weighed::Within;
+        let has_room = !is_within || exchanging.serving.begin(id, peer, network, Instant::now());
+        if !is_within || !has_room || (costs_a_turn && !exchanging.exchange.admits_turn(peer, now)) {
             exchanging.serving.end(&id);
             let greediest = exchanging.serving.greediest(Instant::now()).filter(|_| !has_room);
             // The peer may have left meanwhile.
@@ -336,6 +358,9 @@ impl Driver {
         served: Option<Served>,
     ) {
         let Some(Served { answer, asked, broken }) = served else { return };
+        let (bytes, network) = (answer.as_ref().map_or(0, Answer::bytes), self.peers.network_of(&peer));
+        self.exchanging.portions.had(&peer, network, bytes, Instant::now());
+        self.outbox.observer.tell(&Event::Read { peer });
         // Without an answer the channel is dropped, which ends as a failure of the request.
         if let Some(answer) = answer
             && self.swarm.behaviour_mut().heads.send_response(channel, answer).is_err()
@@ -356,7 +381,8 @@ impl Driver {
     /// Verifies heads beside the loop, when it is their turn: there may be hundreds of signatures.
     fn check_heads(&mut self) {
         while let Some((peer, ticket, heads)) = self.exchanging.checking.next() {
-            let source = self.source_of(&peer);
+            let (source, network) = (self.source_of(&peer), self.peers.network_of(&peer));
+            self.exchanging.portions.gave(peer, network, heads.len(), Instant::now());
             self.beside.run(
                 move |store, verified| {
                     let took = sync::take(store, verified, &heads, &source, Timestamp::now());

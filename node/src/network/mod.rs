@@ -51,6 +51,7 @@ mod outbox;
 mod pace;
 mod paced;
 mod peers;
+mod portions;
 mod progress;
 mod reach;
 mod records;
@@ -209,6 +210,11 @@ pub enum Event {
     },
     /// A request of another for the DHT was looked at. Told to an [`Observer`] only.
     Asked,
+    /// A request of another in the exchange of heads was answered with what it asked for. Told to an [`Observer`] only.
+    Read {
+        /// The peer.
+        peer: PeerId,
+    },
     /// The last connection to a peer closed.
     Disconnected {
         /// The peer.

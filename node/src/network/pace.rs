@@ -85,13 +85,34 @@ impl Budget {
         Self { most, refill }
     }
 
+    /// One that nothing uses up.
+    pub(super) const fn unbounded() -> Self {
+        Self::new(u32::MAX, Duration::from_nanos(1))
+    }
+
+    /// So many of it in one.
+    pub(super) fn times(self, count: u32) -> Self {
+        Self { most: self.most.saturating_mul(count), refill: self.refill / count.max(1) }
+    }
+
     /// Uses `count` of it, where that much is left; what is left is gone where it is not.
     pub(super) fn spend(self, used: &mut (u32, Instant), count: usize, now: Instant) -> bool {
         let (before, at) = self.refilled(*used, now);
         let after = u32::try_from(count).ok().and_then(|count| before.checked_add(count));
         let is_left = after.is_some_and(|after| after <= self.most);
-        *used = (after.unwrap_or(self.most).min(self.most), at);
+        *used = (after.unwrap_or(self.most).min(self.most).max(before), at);
         is_left
+    }
+
+    /// Uses `count` of it whether that much is left or not: what is owed comes back first.
+    pub(super) fn owe(self, used: &mut (u32, Instant), count: usize, now: Instant) {
+        let (before, at) = self.refilled(*used, now);
+        *used = (before.saturating_add(u32::try_from(count).unwrap_or(u32::MAX)), at);
+    }
+
+    /// Whether anything is left of it.
+    pub(super) fn is_left(self, used: (u32, Instant), now: Instant) -> bool {
+        self.refilled(used, now).0 < self.most
     }
 
     /// What is used of a budget by now, and the time up to which its refill is counted.

@@ -32,21 +32,21 @@ struct Used {
     is_unbearable: bool,
 }
 
-/// One pace and one bound a peer.
+/// One pace and one bound for each peer, or for each of whatever `K` names.
 #[derive(Debug)]
-pub(super) struct Paced {
+pub(super) struct Paced<K = PeerId> {
     pace: Budget,
     borne: Budget,
-    used: BTreeMap<PeerId, Used>,
+    used: BTreeMap<K, Used>,
 }
 
-impl Paced {
+impl<K: Copy + Ord> Paced<K> {
     pub(super) const fn new(pace: Budget, borne: Budget) -> Self {
         Self { pace, borne, used: BTreeMap::new() }
     }
 
     /// Counts one more of a peer.
-    pub(super) fn weigh(&mut self, peer: PeerId, now: Instant) -> Weighed {
+    pub(super) fn weigh(&mut self, peer: K, now: Instant) -> Weighed {
         self.make_room(peer, now);
         let fresh = Used { pace: (0, now), borne: (0, now), is_unbearable: false };
         let used = self.used.entry(peer).or_insert(fresh);
@@ -66,13 +66,25 @@ impl Paced {
     }
 
     /// Whether what was dropped of a peer may be looked at after all: counts it where it may.
-    pub(super) fn catches_up(&mut self, peer: &PeerId, now: Instant) -> bool {
+    pub(super) fn catches_up(&mut self, peer: &K, now: Instant) -> bool {
         self.used.get_mut(peer).is_none_or(|used| self.pace.spend(&mut used.pace, 1, now))
+    }
+
+    /// Counts what something turned out to cost beyond the one that it was weighed as, also where no more is left: it is owed then.
+    pub(super) fn charge(&mut self, peer: &K, more: usize, now: Instant) {
+        if let Some(used) = self.used.get_mut(peer) {
+            self.pace.owe(&mut used.pace, more, now);
+        }
+    }
+
+    /// Whether one more would be within the pace; counts nothing.
+    pub(super) fn has_left(&self, peer: &K, now: Instant) -> bool {
+        self.used.get(peer).is_none_or(|used| self.pace.is_left(used.pace, now))
     }
 
     /// Forgets those that have their whole budgets again where there is no room for one more, and where all have used something the
     /// peer that used the least. Nobody is forgotten for having left: a peer that comes back would have a new budget.
-    fn make_room(&mut self, peer: PeerId, now: Instant) {
+    fn make_room(&mut self, peer: K, now: Instant) {
         if self.used.len() < ANNOUNCERS_MAX || self.used.contains_key(&peer) {
             return;
         }

@@ -85,6 +85,13 @@ pub enum Request {
     News,
 }
 
+impl Request {
+    /// Whether the answer brings heads, to be verified.
+    pub fn is_for_heads(&self) -> bool {
+        matches!(self, Self::Page(..) | Self::Heads(_) | Self::Stretch(..))
+    }
+}
+
 /// What follows after a part of what somebody lacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rest {
@@ -120,6 +127,19 @@ pub enum Answer {
     /// There is no room for this now.
     #[serde(rename = "b")]
     Busy,
+}
+
+impl Answer {
+    /// Bytes of the heads and messages that it holds, and so nearly all of what it costs to send.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Page(Page { heads, .. }) | Self::Given(heads, ..) => {
+                heads.iter().map(|head| head.len()).sum()
+            }
+            Self::Compared(message, _) => message.len(),
+            Self::Behind | Self::Noted | Self::Busy => 0,
+        }
+    }
 }
 
 /// How the side that answers stands.

@@ -13,6 +13,7 @@ mod gossip;
 mod heads;
 mod identity;
 mod impostor;
+mod reading;
 mod records;
 mod replay;
 mod stranger;
@@ -132,6 +133,8 @@ trait Script {
     fn lost(&mut self, _: &mut Stage, _: PeerId) {}
     /// What it pushed of itself was handed over.
     fn pushed(&mut self, _: &mut Stage, _: PeerId) {}
+    /// Somebody answered a request for heads.
+    fn read(&mut self, _: &mut Stage, _: PeerId) {}
     /// Time has passed.
     fn turn(&mut self, _: &mut Stage) {}
     /// A message of gossip came along, where the script gossips by hand and listens.
@@ -218,6 +221,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::Eclipse => Box::new(eclipse::Eclipse::new(cast.eclipsed.clone())),
         ScriptKind::FloodGossip => Box::new(flood::Flooding::new(cast.secret, cast.flood)),
         ScriptKind::IdentifyFlood => Box::new(identity::Introducing::new(cast.flood)),
+        ScriptKind::ReadFlood => Box::new(reading::Reading::new(cast.flood)),
         ScriptKind::RecordFlood => Box::new(records::Storing::new(cast.secret, cast.flood)),
         ScriptKind::WrapSequences => Box::new(wrap::Wrap::new(cast.secret)),
         ScriptKind::SignTwice => Box::new(double::DoubleSigner::new(cast.secret, double::Ending::Owner)),
@@ -316,6 +320,11 @@ impl Stage {
                     .send_response(channel, encoded(&sync::Answer::Page(page)));
                 self.answered(sent.is_ok());
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Heads(Event::Message {
+                peer,
+                message: Message::Response { .. },
+                ..
+            })) => script.read(self, peer),
             _ => {}
         }
         None

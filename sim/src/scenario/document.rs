@@ -301,8 +301,10 @@ impl Adversary {
         }
         if let Some(lasts) = &self.lasts {
             flood.lasts = lasts.get_ref().0;
-            if flood.lasts.is_zero() || !counts && self.script != ScriptKind::IdentifyFlood {
-                let what = "`for` belongs to `flood-gossip`, `record-flood` and `identify-flood`, and is more than nothing";
+            if flood.lasts.is_zero()
+                || !counts && !matches!(self.script, ScriptKind::IdentifyFlood | ScriptKind::ReadFlood)
+            {
+                let what = "`for` belongs to `flood-gossip`, `record-flood`, `identify-flood` and `read-flood`, and is more than nothing";
                 return Err(Problem::at(lasts, what));
             }
         }

@@ -206,6 +206,8 @@ pub enum ScriptKind {
     IdentifyFlood,
     /// Stores the same records in the DHT again and again.
     RecordFlood,
+    /// Reads the catalogues of others from the beginning again and again.
+    ReadFlood,
     /// Says that it speaks another major version.
     AnotherMajor,
     /// Has numbers that come to their end and begin anew.
@@ -623,6 +625,7 @@ impl ScriptKind {
             Self::FloodGossip => "flood-gossip",
             Self::IdentifyFlood => "identify-flood",
             Self::RecordFlood => "record-flood",
+            Self::ReadFlood => "read-flood",
             Self::AnotherMajor => "another-major",
             Self::WrapSequences => "wrap-sequences",
             Self::Impostor => "impostor",

@@ -122,6 +122,7 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             | Event::Twin { .. }
             | Event::Introduced { .. }
             | Event::Asked
+            | Event::Read { .. }
             | Event::Disconnected { .. }
             | Event::Announced { .. }
             | Event::Announcing { .. }

@@ -13,6 +13,8 @@ pub enum Outcome {
     TimedOut,
     /// The connection or the stream ended before the answer did.
     CutOff,
+    /// It gave so many heads that no more are taken of it for a while.
+    TooMuch,
     /// What it said led nowhere.
     GaveUp,
 }
@@ -26,6 +28,7 @@ impl Outcome {
             Self::Refused => "had no room",
             Self::TimedOut => "did not answer in time",
             Self::CutOff => "was cut off",
+            Self::TooMuch => "gives more than can be taken at once",
             Self::GaveUp => "said what leads nowhere",
         }
     }

@@ -243,6 +243,14 @@ pub const KEYS: &[Key] = &[
          call the packages overdue when all of them are over.",
     ),
     key(
+        "publish.trust_clock",
+        Kind::Switch,
+        Reload::Live,
+        field!(trust_clock: Switch),
+        "Whether packages are signed by this machine's clock although peers say that it is wrong. Set it only where the clock is right \
+         and the peers are not.",
+    ),
+    key(
         "install.max_age",
         Kind::Integer { min: 1, max: 3_650 },
         Reload::Live,

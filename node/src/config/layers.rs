@@ -305,7 +305,7 @@ mod tests {
             hubs = ['/ip4/10.0.0.2/tcp/1']\n[limits]\nconnections_max = 50\nstore_bytes_max = 1_000_000_000\n\
             upload_bytes_per_second = 100_000\ndownload_bytes_per_second = 200_000\nschedule = ['08:00-18:00 up=none']\n\
             [peers]\nconnections_low = 4\nconnections_high = 8\nmin_reputation = 0.5\n\
-            [publish]\nconfirm_days = 7\n[install]\nmax_age = 14\n[log]\nlevel = 'debug'\n";
+            [publish]\nconfirm_days = 7\ntrust_clock = true\n[install]\nmax_age = 14\n[log]\nlevel = 'debug'\n";
         let effective = Layers { file: file(text), ..layers() }.resolve().unwrap();
         let expected = P2PConfig {
             state_dir: "/n1".into(),
@@ -328,12 +328,13 @@ mod tests {
             schedule: vec!["08:00-18:00 up=none".parse().unwrap()],
             min_reputation: 0.5,
             confirm_days: 7,
+            trust_clock: true,
             max_age_days: Some(14),
             log_level: LogLevel::Debug,
         };
         assert_eq!(effective.config, expected);
         assert!(effective.origins.values().all(|origin| matches!(origin, Origin::File { .. })));
-        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:27");
+        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:28");
     }
 
     #[test]

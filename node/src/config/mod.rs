@@ -94,6 +94,8 @@ pub struct P2PConfig {
     pub min_reputation: f64,
     /// Days within which this node's publishers promise their next confirmation, 1 to 90.
     pub confirm_days: u32,
+    /// Whether packages are signed by this machine's clock although peers say that it is wrong.
+    pub trust_clock: bool,
     /// Days within which the newest version must have been confirmed to be installed without being named.
     pub max_age_days: Option<u64>,
     /// The least severe messages that are logged.
@@ -132,6 +134,7 @@ impl P2PConfig {
             schedule: Vec::new(),
             min_reputation: 0.0,
             confirm_days: CONFIRM_DAYS,
+            trust_clock: false,
             max_age_days: None,
             log_level: LogLevel::Info,
         }
@@ -286,6 +289,8 @@ pub struct Partial {
     pub min_reputation: Option<f64>,
     /// See [`P2PConfig::confirm_days`].
     pub confirm_days: Option<u32>,
+    /// See [`P2PConfig::trust_clock`].
+    pub trust_clock: Option<bool>,
     /// See [`P2PConfig::max_age_days`].
     pub max_age_days: Option<u64>,
     /// See [`P2PConfig::log_level`].
@@ -316,6 +321,7 @@ impl Partial {
             schedule: Some(config.schedule),
             min_reputation: Some(config.min_reputation),
             confirm_days: Some(config.confirm_days),
+            trust_clock: Some(config.trust_clock),
             max_age_days: config.max_age_days,
             log_level: Some(config.log_level),
         }
@@ -344,6 +350,7 @@ impl Partial {
         put(&mut config.schedule, self.schedule);
         put(&mut config.min_reputation, self.min_reputation);
         put(&mut config.confirm_days, self.confirm_days);
+        put(&mut config.trust_clock, self.trust_clock);
         put(&mut config.log_level, self.log_level);
         config.store_bytes_max = self.store_bytes_max.or(config.store_bytes_max);
         config.upload_bytes_per_second = self.upload_bytes_per_second.or(config.upload_bytes_per_second);

@@ -82,6 +82,33 @@ fn a_publisher_whose_clock_is_ahead_signs_nothing_until_it_is_right() {
 }
 
 #[test]
+fn peers_that_lie_about_the_time_without_end_do_not_have_the_last_word() {
+    let Some(first) = off_by("+2h", &[]) else { return };
+    let liars = [off_by("+2h", &[&first]), off_by("+2h", &[&first])];
+    let [Some(second), Some(third)] = liars else { return };
+    let honest = Node::start(&[&first, &second, &third]);
+    eventually("what they say is noticed", SOON, || warns(&honest, "E_CLOCK"));
+    tree::small(&honest.path("package"), "timely", "1.0.0", "Published in time", "");
+    let publish = ["publish", &honest.text("package"), "--no-queue"];
+    let error = honest.error(1, &publish);
+    assert_eq!(error["code"], "E_CLOCK", "{error}");
+    let way_out = "config set publish.trust_clock true";
+    assert!(text(&error["hint"]).ends_with(&format!("ggen marketplace p2p {way_out}")), "{error}");
+    let set = honest.json(&way_out.split(' ').collect::<Vec<_>>());
+    assert!(set.to_string().contains("publish.trust_clock"), "{set}");
+    assert_eq!(honest.json(&publish)["queued"], false);
+    let warning = warns(&honest, "E_CLOCK").expect("what they say is still told");
+    assert!(
+        warning.contains("publish.trust_clock false") && !warning.contains("Nothing is signed"),
+        "{warning}"
+    );
+    honest.json(&["config", "set", "publish.trust_clock", "false"]);
+    tree::small(&honest.path("other"), "other", "1.0.0", "Not published", "");
+    let error = honest.error(1, &["publish", &honest.text("other"), "--no-queue"]);
+    assert_eq!(error["code"], "E_CLOCK", "{error}");
+}
+
+#[test]
 fn a_reader_whose_clock_is_behind_says_so_and_reads_again_once_it_is_right() {
     let first = Node::start(&[]);
     let second = Node::start(&[&first]);

@@ -8,6 +8,9 @@
 //! signed as long as they are; where a few doubt it, nothing is signed for a while. A clock that peers confirm is believed at
 //! once, however it came to be so.
 //!
+//! Most of the peers that a node has may lie, and for as long as they like. So the user has the last word: where the configuration says
+//! that the clock is right (`publish.trust_clock`), what peers say is told and holds up nothing. A jump still does.
+//!
 //! Pure: both clocks are arguments.
 
 use std::time::Duration;
@@ -68,6 +71,8 @@ pub(super) struct Clock {
     jumped: Option<Reading>,
     /// Since when a few peers doubt it.
     doubted: Option<Duration>,
+    /// Whether the user says that it is right, whatever peers say.
+    pub(super) is_trusted: bool,
     pub(super) reference: Reference,
 }
 
@@ -75,7 +80,7 @@ impl Clock {
     /// The wall clock at the beginning, which has to be believed.
     pub(super) fn new(wall: Timestamp) -> Self {
         let believed = Reading { wall, running: Duration::ZERO };
-        Self { believed, jumped: None, doubted: None, reference: Reference::default() }
+        Self { believed, jumped: None, doubted: None, is_trusted: false, reference: Reference::default() }
     }
 
     /// Looks at both clocks, and at what the peers say; `running` counts from the beginning.
@@ -85,6 +90,9 @@ impl Clock {
             self.doubted = None;
         }
         match verdict {
+            Verdict::Wrong(_) | Verdict::Doubtful(_) if self.is_trusted => {
+                self.goes_on_evenly(wall, running).map_err(Fault::Jumped)
+            }
             Verdict::Wrong(off) => Err(Fault::Off(off)),
             Verdict::Right => {
                 (self.believed, self.jumped) = (Reading { wall, running }, None);
@@ -139,19 +147,19 @@ fn apart(a: Timestamp, b: Timestamp) -> Duration {
 pub(super) fn clock_fault(fault: Fault) -> Failure {
     match fault {
         Fault::Jumped(jump) => clock_jumped(jump),
-        Fault::Off(off) => clock_off(off),
+        Fault::Off(off) => clock_off(off, false),
         Fault::Doubted(off, left) => {
-            let failure = clock_off(off);
+            let failure = clock_off(off, false);
             let minutes = left.as_secs().div_ceil(60);
             let hint =
-                format!("{} Where the clock is right, nothing is held up in {minutes} min.", failure.hint);
+                format!("Where the clock is right, nothing is held up in {minutes} min. {}", failure.hint);
             Failure { hint, retryable: true, ..failure }
         }
     }
 }
 
 /// A clock that is off, as the peers say, as people are told of it.
-pub(super) fn clock_off(Off { expected, wall, peers, networks }: Off) -> Failure {
+pub(super) fn clock_off(Off { expected, wall, peers, networks }: Off, is_trusted: bool) -> Failure {
     let (by, direction) = match wall > expected {
         true => (wall.since(expected), "ahead"),
         false => (expected.since(wall), "behind"),
@@ -163,11 +171,18 @@ pub(super) fn clock_off(Off { expected, wall, peers, networks }: Off) -> Failure
         (peers, 1) => format!("{peers} peers in one network say"),
         (peers, networks) => format!("{peers} peers in {networks} networks say"),
     };
-    Failure::new(
-        Code::Clock,
-        format!("This machine's clock is {by} {direction}: it says {wall}, and {who} {expected}."),
-        "Put the clock right, for example: timedatectl set-ntp true",
-    )
+    let hint = match is_trusted {
+        false => {
+            "Put the clock right (timedatectl set-ntp true). Where it is right and the peers are not: \
+             ggen marketplace p2p config set publish.trust_clock true"
+        }
+        true => {
+            "Packages are signed all the same, because publish.trust_clock is set. Should the peers be right, nobody lists them: put the \
+             clock right, or: ggen marketplace p2p config set publish.trust_clock false"
+        }
+    };
+    let what = format!("This machine's clock is {by} {direction}: it says {wall}, and {who} {expected}.");
+    Failure::new(Code::Clock, what, hint)
 }
 
 fn clock_jumped(Jump { wall, expected, settles }: Jump) -> Failure {
@@ -224,6 +239,24 @@ mod tests {
             Ok(()),
             "put right, and confirmed by those who said so"
         );
+    }
+
+    #[test]
+    fn a_majority_that_lies_permanently_holds_up_nothing_where_the_user_says_that_the_clock_is_right() {
+        let mut clock = Clock::new(START);
+        say(&mut clock, 3, START.plus(2 * HOUR), Duration::ZERO);
+        assert!(matches!(clock.check(START, Duration::ZERO), Err(Fault::Off(_))));
+        clock.is_trusted = true;
+        for minutes in 0..29 {
+            let since = Duration::from_secs(60 * minutes);
+            assert_eq!(clock.check(START.plus(since), since), Ok(()));
+            assert!(clock.off(START.plus(since), since).is_some(), "it is still said");
+        }
+        // That a clock which jumps is right, the user could not know.
+        let since = Duration::from_secs(60 * 29);
+        assert!(matches!(clock.check(START.plus(since + 9 * HOUR), since), Err(Fault::Jumped(_))));
+        clock.is_trusted = false;
+        assert!(matches!(clock.check(START.plus(since), since), Err(Fault::Off(_))));
     }
 
     #[test]

@@ -218,6 +218,7 @@ impl Node {
         next.schedule = new.schedule;
         next.min_reputation = new.min_reputation;
         next.confirm_days = new.confirm_days;
+        next.trust_clock = new.trust_clock;
         next.max_age_days = new.max_age_days;
         next.log_level = new.log_level;
         let topic = next.packages_topic.clone();
@@ -436,10 +437,12 @@ impl Node {
     /// The time to sign by.
     ///
     /// # Errors
-    /// [`Code::Clock`] where the clock jumped a moment ago, or so far that it cannot be right.
+    /// [`Code::Clock`] where the clock jumped a moment ago, or so far that it cannot be right, and where the peers say that it is wrong and
+    /// the user does not say that it is right.
     pub(super) fn time_to_sign(&self) -> Result<Timestamp, Failure> {
         let now = self.now();
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        clock.is_trusted = self.config().trust_clock;
         clock.check(now, self.started.elapsed()).map_err(clock_fault)?;
         Ok(now)
     }
@@ -465,7 +468,8 @@ impl Node {
     /// What the peers say of the wall clock, where they say that it is off.
     pub(super) fn clock_off(&self) -> Option<Failure> {
         let clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        clock.off(self.now(), self.started.elapsed()).map(clock_off)
+        let is_trusted = self.config().trust_clock;
+        clock.off(self.now(), self.started.elapsed()).map(|off| clock_off(off, is_trusted))
     }
 
     /// Notes that a peer is connected with another node that has the key of this one.

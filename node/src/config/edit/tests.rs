@@ -106,6 +106,7 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         ("limits.schedule", "mon-fri 08:00-18:00 up=1MB/s down=4MB/s,22:00-06:00 up=none"),
         ("peers.min_reputation", "0.5"),
         ("publish.confirm_days", "7"),
+        ("publish.trust_clock", "true"),
         ("install.max_age", "14"),
         ("log.level", "trace"),
     ] {
@@ -120,7 +121,7 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         let document = document::read(&path, Unknown::Refuse).unwrap();
         assert_eq!(Key::named(name).unwrap().of(&document.values), None);
     }
-    assert_eq!(KEYS.len(), 21, "a new key wants a row above");
+    assert_eq!(KEYS.len(), 22, "a new key wants a row above");
 }
 
 #[test]
@@ -289,6 +290,9 @@ fn the_written_file_reads_well() {
     [publish]
     # Days within which the next confirmation of this node's packages is promised. It is made after a third of them; others call the packages overdue when all of them are over.
     confirm_days = 30
+
+    # Whether packages are signed by this machine's clock although peers say that it is wrong. Set it only where the clock is right and the peers are not.
+    trust_clock = false
 
     [install]
     # Days: the newest version of a package is installed only where its publisher confirmed it within them. No limit where absent; a version that is named is always installed.

@@ -64,6 +64,24 @@ impl Script for Withhold {
     }
 }
 
+/// Gives every block that it has, and no log: no adversary speaks that protocol.
+#[derive(Debug)]
+pub(super) struct WithholdLogs;
+
+impl Script for WithholdLogs {
+    fn learned(&mut self, stage: &mut Stage, head: &VerifiedHead) {
+        stage.claim(head);
+    }
+
+    fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
+        stage.bites_with_answer(Bite::Withheld, peer);
+        let held = |id: &ContentId| stage.cast.store.block(id).ok().flatten();
+        Some(
+            want.iter().map(|id| held(id).map_or(Sent::Missing, |it| Sent::Bytes(it.into_bytes()))).collect(),
+        )
+    }
+}
+
 /// Leaves every other request unanswered, and says to the rest that nothing is there.
 fn withhold(asked: &mut usize, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
     *asked += 1;

@@ -213,6 +213,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
     let mut script: Box<dyn Script> = match cast.kind {
         ScriptKind::CorruptBlocks => Box::new(blocks::Corrupt::default()),
         ScriptKind::Withhold => Box::new(blocks::Withhold::default()),
+        ScriptKind::WithholdLogs => Box::new(blocks::WithholdLogs),
         ScriptKind::Stall => Box::new(blocks::Stall),
         ScriptKind::LieOfBlocks => Box::new(blocks::Lie::default()),
         ScriptKind::ForgeHeads => Box::new(forge::Forge::default()),

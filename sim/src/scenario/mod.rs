@@ -192,6 +192,8 @@ pub enum ScriptKind {
     CorruptBlocks,
     /// Claims to provide, and has nothing.
     Withhold,
+    /// Gives blocks, and no logs.
+    WithholdLogs,
     /// Says that it has blocks that it has not.
     LieOfBlocks,
     /// Takes requests and does not answer.
@@ -618,6 +620,7 @@ impl ScriptKind {
         match self {
             Self::CorruptBlocks => "corrupt-blocks",
             Self::Withhold => "withhold",
+            Self::WithholdLogs => "withhold-logs",
             Self::LieOfBlocks => "lie-of-blocks",
             Self::Stall => "stall",
             Self::ForgeHeads => "forge-heads",

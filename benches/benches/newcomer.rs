@@ -70,14 +70,15 @@ fn main() -> Outcome<()> {
         .sample_size(10)
         .sampling_mode(SamplingMode::Flat)
         .throughput(Throughput::Elements(heads.len() as u64));
-    let mut number = 0;
+    // Each is another peer: what one peer has of a catalogue in a while is bounded.
+    let mut number = DONORS;
     group.bench_function("from-two-peers", |bencher| {
         bencher.iter_custom(|times| {
             let mut taken = Duration::ZERO;
             for _ in 0..times {
                 number += 1;
                 let home = folder.path().join(format!("newcomer-{number}"));
-                taken += join(&runtime, &home, &known, heads.len()).expect("a newcomer joins");
+                taken += join(&runtime, &home, number, &known, heads.len()).expect("a newcomer joins");
                 fs::remove_dir_all(home).expect("its folder can be removed");
             }
             taken
@@ -117,11 +118,11 @@ fn main() -> Outcome<()> {
 }
 
 /// How long a newcomer needs from its start until it lists everything.
-fn join(runtime: &Runtime, home: &Path, known: &[Multiaddr], heads: usize) -> Outcome<Duration> {
+fn join(runtime: &Runtime, home: &Path, seed: u8, known: &[Multiaddr], heads: usize) -> Outcome<Duration> {
     let store = open(home)?;
     runtime.block_on(async {
         let began = instant();
-        let (newcomer, _) = start(store.clone(), 99, known.to_vec()).await?;
+        let (newcomer, _) = start(store.clone(), seed, known.to_vec()).await?;
         while store.read(|conn| Ok(catalog::count(conn)?))? < heads {
             sleep(Duration::from_millis(10)).await;
         }

@@ -269,7 +269,9 @@ impl Wanting {
     ) {
         let is_block = |found: &Found| matches!(found, Found::Have(_));
         let brings_blocks = outcome.as_ref().is_ok_and(|answer| answer.blocks.iter().any(is_block));
-        if let Some(Sent { reply: Some(reply), .. }) = self.sent.remove(&batch) {
+        // Whoever hears of it may ask again at once, and has room for that.
+        let reply = self.sent.remove(&batch).and_then(|sent| sent.reply);
+        if let Some(reply) = reply {
             let _ = reply.send(outcome);
         }
         // However small it was, the next ones had to wait for it.

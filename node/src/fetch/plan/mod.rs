@@ -346,6 +346,10 @@ impl Plan {
         let Some(flight) = self.land(id) else { return Vec::new() };
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
             peer.heard = Some(now);
+            // With an answer there is room for one more request.
+            if std::mem::take(&mut peer.waits_for_room) {
+                peer.not_before = peer.not_before.min(now);
+            }
         }
         let (mut came, mut bytes, mut others) = (Vec::new(), 0_u64, BTreeSet::new());
         for (block, answer) in answers {
@@ -392,6 +396,7 @@ impl Plan {
     pub fn failed(&mut self, id: RequestId, failure: Failure, now: Duration) {
         let Some(flight) = self.land(id) else { return };
         if let Some(peer) = self.peers.get_mut(&flight.peer) {
+            peer.waits_for_room &= failure == Failure::Own;
             match failure {
                 Failure::Unreachable => peer.gone = true,
                 Failure::Closed => {
@@ -401,7 +406,10 @@ impl Plan {
                     peer.gone |= peer.failures >= FAILURES_MAX;
                 }
                 // That we have no room says nothing about the peer.
-                Failure::Own => peer.not_before = now + BUSY_PAUSE,
+                Failure::Own => {
+                    peer.waits_for_room |= peer.not_before <= now;
+                    peer.not_before = peer.not_before.max(now + BUSY_PAUSE);
+                }
                 Failure::Busy(pause) => {
                     peer.heard = Some(now);
                     // Many requests may be told so at once; one pause counts once.

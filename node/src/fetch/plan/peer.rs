@@ -22,6 +22,8 @@ pub(super) struct Peer {
     /// How often in a row it was busy.
     pub(super) busy: u32,
     pub(super) not_before: Duration,
+    /// Whether that is because this node had no room for one more request.
+    pub(super) waits_for_room: bool,
     /// When it last answered anything; nothing until it has.
     pub(super) heard: Option<Duration>,
     pub(super) gone: bool,

@@ -165,6 +165,29 @@ fn a_peer_that_is_always_busy_is_given_up_and_our_own_lack_of_room_is_not_its_fa
 }
 
 #[test]
+fn an_answer_makes_room_for_what_this_node_had_no_room_for() {
+    for pause in [None, Some(BUSY_PAUSE * 2)] {
+        let one = peers(1);
+        let mut plan = plan(64, 1 << 20, &one);
+        let mut open: Vec<Ask> = Vec::new();
+        while open.len() < 3 {
+            for ask in open.drain(..) {
+                plan.answered(ask.id, &all(&ask, Answer::Have), Duration::ZERO);
+            }
+            open = std::iter::from_fn(|| plan.next(Duration::ZERO)).collect();
+        }
+        plan.failed(open[1].id, Failure::Own, Duration::ZERO);
+        if let Some(pause) = pause {
+            plan.failed(open[2].id, Failure::Busy(pause), Duration::ZERO);
+        }
+        assert_eq!(plan.next(Duration::ZERO), None);
+        plan.answered(open[0].id, &all(&open[0], Answer::Have), Duration::ZERO);
+        // Not so where the peer said that it has none.
+        assert_eq!(plan.next(Duration::ZERO).is_some(), pause.is_none());
+    }
+}
+
+#[test]
 fn a_peer_whose_connection_closed_is_asked_again_a_few_times() {
     let one = peers(1);
     let mut plan = plan(1, 10, &one);

@@ -4,12 +4,14 @@
 //! waits for the disk; and within a second, since what is not durable is gone with the power. Pure: it says when which is due, and
 //! writes nothing.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use crate::content::Block;
 
 /// Verified bytes that are handed on in one go.
 const APPEND_BYTES: usize = 2 << 20;
+/// The most of them: what was handed on makes room for what is asked for next, and not all of it at once.
+const STEP_BYTES: usize = 4 << 20;
 /// Bytes that become durable in one go.
 const COMMIT_BYTES: usize = 64 << 20;
 /// How long a verified block waits at most until it is durable: so much of a slow retrieval is lost with the power.
@@ -20,7 +22,8 @@ const COMMIT_SOON: Duration = Duration::from_millis(200);
 /// The blocks, and what was handed on before them and is not durable yet.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    blocks: Vec<Block>,
+    /// With when each came.
+    blocks: VecDeque<(Duration, Block)>,
     bytes: usize,
     /// Bytes that were handed on since the last commit.
     appended: usize,
@@ -45,7 +48,7 @@ impl Held {
     pub(super) fn push(&mut self, block: Block, now: Duration) {
         self.bytes += block.bytes().len();
         self.since.get_or_insert(now);
-        self.blocks.push(block);
+        self.blocks.push_back((now, block));
     }
 
     /// Says whether others wait for the blocks.
@@ -66,12 +69,12 @@ impl Held {
     /// Takes what is to be written now.
     pub(super) fn step(&mut self, now: Duration) -> Option<Step> {
         let commit = self.appended + self.bytes >= COMMIT_BYTES || self.due_at().is_some_and(|at| now >= at);
-        (commit || self.bytes >= APPEND_BYTES).then(|| self.take(commit))
+        (commit || self.bytes >= APPEND_BYTES).then(|| self.take(commit, STEP_BYTES))
     }
 
     /// Takes all that is not durable yet, at the end.
     pub(super) fn rest(&mut self) -> Option<Step> {
-        self.since.is_some().then(|| self.take(true))
+        self.since.is_some().then(|| self.take(true, usize::MAX))
     }
 
     /// Forgets the blocks that were not handed on.
@@ -79,10 +82,21 @@ impl Held {
         (self.blocks, self.bytes) = Default::default();
     }
 
-    fn take(&mut self, commit: bool) -> Step {
-        let (blocks, bytes) = (std::mem::take(&mut self.blocks), std::mem::take(&mut self.bytes));
+    /// The first blocks, at least one where there are any.
+    fn take(&mut self, commit: bool, bytes_max: usize) -> Step {
+        let (mut blocks, mut bytes) = (Vec::new(), 0);
+        while let Some((_, block)) = self.blocks.front() {
+            let more = block.bytes().len();
+            if bytes > 0 && bytes + more > bytes_max {
+                break;
+            }
+            bytes += more;
+            blocks.extend(self.blocks.pop_front().map(|(_, block)| block));
+        }
+        self.bytes -= bytes;
         if commit {
-            (self.appended, self.since) = Default::default();
+            self.appended = 0;
+            self.since = self.blocks.front().map(|(came, _)| *came);
         } else {
             self.appended += bytes;
         }
@@ -136,6 +150,30 @@ mod tests {
         let step = held.step(COMMIT_AFTER).unwrap();
         assert_eq!((step.blocks.len(), step.commit), (0, true));
         assert!(held.due_at().is_none());
+    }
+
+    #[test]
+    fn what_waited_for_a_slow_disk_is_handed_on_in_parts_and_in_order() {
+        let mut held = Held::default();
+        for n in 0..9 {
+            held.push(block(n, STEP_BYTES / 4), COMMIT_AFTER * u32::from(n));
+        }
+        let mut fills = Vec::new();
+        let mut step = |held: &mut Held| {
+            let step = held.step(COMMIT_AFTER * 9).unwrap();
+            fills.extend(step.blocks.iter().map(|block| block.bytes()[0]));
+            (step.bytes, step.commit, held.due_at())
+        };
+        assert_eq!(
+            step(&mut held),
+            (STEP_BYTES, true, Some(COMMIT_AFTER * 5)),
+            "the oldest that is left counts"
+        );
+        assert_eq!(step(&mut held), (STEP_BYTES, true, Some(COMMIT_AFTER * 9)));
+        assert_eq!(step(&mut held), (STEP_BYTES / 4, true, None));
+        assert_eq!((fills, held.bytes()), ((0..9).collect(), 0));
+        held.push(block(0, 2 * STEP_BYTES), Duration::ZERO);
+        assert_eq!(held.step(Duration::ZERO).unwrap().bytes, 2 * STEP_BYTES, "one block is a step");
     }
 
     #[test]

@@ -8,7 +8,11 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use futures::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, OptionFuture},
+    stream::FuturesUnordered,
+};
 use libp2p::PeerId;
 use tokio::{
     sync::{mpsc, oneshot},
@@ -527,23 +531,31 @@ impl<T: Transport> Session<T> {
 
     /// Begins to write; nothing is being written.
     fn write(&mut self, run: &mut Run, step: Step) {
-        let (store, batch, mut sink) = (self.store.clone(), run.batch.take(), self.sink.take());
+        let (store, batch) = (self.store.clone(), run.batch.take());
         run.writing_bytes = step.bytes;
         run.appended.extend(step.blocks.iter().map(Block::id));
         run.commits = step.commit;
-        let job = move || {
+        // Beside what is stored: the disk has its own time.
+        let told = self.sink.take().map(|mut sink| {
+            let blocks = step.blocks.clone();
+            self.offload.run(move || {
+                blocks.iter().for_each(&mut sink);
+                sink
+            })
+        });
+        let stored = self.offload.run(move || {
             let mut batch = batch.unwrap_or_else(|| store.batch());
-            let put = step.blocks.into_iter().try_for_each(|block| {
-                if let Some(sink) = &mut sink {
-                    sink(&block);
-                }
-                batch.put_missing(block)
-            });
-            let written =
-                put.and_then(|()| if step.commit { batch.commit(|_| Ok(None)) } else { Ok(Some(batch)) });
-            (written, sink)
+            step.blocks.into_iter().try_for_each(|block| batch.put_missing(block))?;
+            if step.commit { batch.commit(|_| Ok(None)) } else { Ok(Some(batch)) }
+        });
+        let both = async move {
+            let told = OptionFuture::from(told);
+            match futures::join!(stored, told) {
+                (_, Some(None)) | (None, _) => None,
+                (Some(stored), told) => Some((stored, told.flatten())),
+            }
         };
-        run.writing = Some(self.offload.run(job).boxed());
+        run.writing = Some(both.boxed());
     }
 
     /// Makes all durable that was verified.

@@ -219,7 +219,12 @@ pub(crate) fn sizes(size: u64, files: u64) -> String {
 /// A number of seconds, in its two largest units.
 pub(crate) fn seconds(count: u64) -> String {
     let text = humantime::format_duration(std::time::Duration::from_secs(count)).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    // A unit that is a word stands apart from its number.
+    let apart = |part: &str| match part.find(|char: char| char.is_alphabetic()) {
+        Some(at) if part.len() - at > 2 => format!("{} {}", &part[..at], &part[at..]),
+        _ => part.to_owned(),
+    };
+    text.split(' ').take(2).map(apart).collect::<Vec<_>>().join(" ")
 }
 
 /// A point in time with how long ago that is, where it parses.
@@ -399,5 +404,18 @@ mod tests {
     fn ids_stay_whole_while_they_are_short() {
         assert_eq!(short_id("gp1abc"), "gp1abc");
         assert_eq!(short_id(&format!("gp1{}wxyz", "q".repeat(50))), "gp1qqqqqq…wxyz");
+    }
+
+    #[test]
+    fn a_span_of_time_is_two_units_and_a_word_stands_apart() {
+        for (count, text) in [
+            (5, "5s"),
+            (3_725, "1h 2m"),
+            (86_400, "1 day"),
+            (2_588_400, "29 days 23h"),
+            (40 * 86_400, "1 month 9 days"),
+        ] {
+            assert_eq!(seconds(count), text);
+        }
     }
 }

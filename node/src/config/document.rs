@@ -27,6 +27,9 @@ use crate::limits::{CONFIG_BYTES_MAX, CONFIG_PROBLEMS_MAX, TOML_DEPTH_MAX};
 /// The table that may hold the keys instead of the top level.
 pub(super) const TABLE: &str = "p2p";
 
+/// What a configuration file is whose link has lost its target: the defaults would hold without a word.
+pub(super) const LEADS_NOWHERE: &str = "a link that leads nowhere";
+
 /// What to do with a key that is none of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unknown {
@@ -80,6 +83,9 @@ pub fn read_if_present(path: &Path, unknown: Unknown) -> Result<Option<Document>
 /// Reads the text of a configuration file, within its bounds.
 pub(super) fn read_text(path: &Path) -> Result<String, Error> {
     let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound if fs::symlink_metadata(path).is_ok() => {
+            Error::NotAFile { path: path.to_owned(), what: LEADS_NOWHERE }
+        }
         io::ErrorKind::NotFound => Error::Missing { path: path.to_owned() },
         _ => Error::Unreadable { path: path.to_owned(), source },
     };

@@ -179,6 +179,9 @@ impl Error {
                 format!("make it readable: chmod u+r '{}'", path.display())
             }
             Self::Unreadable { .. } => "check the path and the disk".into(),
+            Self::NotAFile { path, what: super::document::LEADS_NOWHERE } => {
+                format!("bring back what {} leads to, or remove the link", path.display())
+            }
             Self::NotAFile { .. } => format!("name the file itself, as in DIR/{}", super::FILE_NAME),
             Self::TooLarge { .. } => "name a configuration file; one of a few hundred bytes is usual".into(),
             Self::Invalid { problems } => match problems.iter().find_map(|problem| match &problem.place {

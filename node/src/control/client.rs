@@ -473,6 +473,11 @@ impl Client {
                 format!("The control socket {} belongs to another user.", path.display()),
                 "Run the command as the user who started the node, or use a state folder of your own: GGEN_HOME=/path",
             ),
+            io::ErrorKind::NotADirectory => Failure::new(
+                Code::Io,
+                format!("The state folder {} is no folder.", self.home.display()),
+                "Name a folder: GGEN_HOME=/path",
+            ),
             _ => Failure::new(
                 Code::Io,
                 format!("The control socket {} cannot be reached: {error}.", path.display()),

@@ -55,6 +55,15 @@ fn files_that_are_no_configuration_are_refused() {
     fs::create_dir_all(home.state().join("p2p-config.toml")).unwrap();
     let error = home.error(7, &["start", "--listen", LOOPBACK]);
     assert!(text(&error["message"]).contains("a directory"), "{error}");
+    // The defaults would hold without a word.
+    fs::remove_dir(home.state().join("p2p-config.toml")).unwrap();
+    std::os::unix::fs::symlink(home.path("gone.toml"), home.state().join("p2p-config.toml")).unwrap();
+    for verb in
+        [&["start", "--listen", LOOPBACK][..], &["config", "check"], &["config", "set", "log.level", "warn"]]
+    {
+        let error = home.error(7, verb);
+        assert!(text(&error["message"]).contains("a link that leads nowhere"), "{error}");
+    }
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Yanking, deprecating and cancelling, as a publisher and a user meet them.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use crate::{
     tree,
@@ -32,6 +35,10 @@ fn a_yanked_version_is_no_longer_chosen_and_still_installed_by_its_number() {
     has_latest(&reader, "taken", "1.1.0");
     reader.json(&["install", "taken", "--to", &reader.text("newest")]);
 
+    // Times are told in seconds.
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let released = second();
+    eventually("another second", Duration::from_secs(5), || (second() > released).then_some(()));
     let yanked = author.json(&["yank", "taken@1.1.0", "--reason", "loses data"]);
     assert_eq!((&yanked["unchanged"], &yanked["latest"]), (&false.into(), &"1.0.0".into()), "{yanked}");
     assert_eq!(yanked["announced"], true, "{yanked}");
@@ -55,6 +62,15 @@ fn a_yanked_version_is_no_longer_chosen_and_still_installed_by_its_number() {
     let newest = info["versions"].as_array().unwrap().iter().find(|it| it["version"] == "1.1.0").unwrap();
     assert_eq!((&newest["yanked"], &newest["yank_reason"]), (&true.into(), &"loses data".into()));
     reader.run(&["info", "taken"]).exits(0).says("yanked: loses data");
+    // When it was released is not when something else was taken back.
+    let (found, explained) = (reader.json(&["search", "taken"]), reader.json(&["explain", "taken@1.1.0"]));
+    assert_eq!(found["packages"][0]["released_at"], info["versions"][0]["released"], "{found}");
+    assert_ne!(found["packages"][0]["released_at"], found["packages"][0]["updated"], "{found}");
+    assert_eq!(
+        (&explained["sequence"], &explained["released_at"]),
+        (&1.into(), &newest["released"]),
+        "{explained}"
+    );
 
     // All are gone: it is found, and nothing is chosen.
     author.json(&["yank", "taken@1.0.0"]);

@@ -379,6 +379,10 @@ async fn serve<N: Node>(
         },
     };
     let exit = shut_down(&*node, signals).await;
+    // Of one that never was up, its failure says all there is.
+    if result.is_ok() {
+        info!("node stopped");
+    }
     result.map(|()| exit)
 }
 
@@ -388,7 +392,7 @@ async fn shut_down<N: Node>(node: &N, signals: &mut Signals) -> Exit {
         biased;
         outcome = tokio::time::timeout(SHUTDOWN_DEADLINE, node.shutdown()) => {
             match outcome {
-                Ok(Ok(())) => info!("node stopped"),
+                Ok(Ok(())) => {}
                 Ok(Err(failure)) => warn!(code = %failure.code, error = failure.message, "node did not stop cleanly"),
                 Err(_) => warn!("node did not stop in time"),
             }

@@ -111,6 +111,11 @@ pub enum Problem {
 }
 
 impl Problem {
+    /// Whether packages depend on one another in a circle.
+    pub(crate) fn is_circle(&self) -> bool {
+        matches!(self, Self::Itself { .. } | Self::Cycle { .. })
+    }
+
     /// Whether it is that nobody knows the package.
     pub(crate) fn is_missing(&self) -> bool {
         matches!(self, Self::Missing { .. })

@@ -99,6 +99,9 @@ impl Error {
     /// What to do next.
     pub fn hint(&self) -> String {
         match self {
+            Self::Offenders { offenders } if offenders.len() == 1 => {
+                "Remove or rename it, or leave it out with a line in .ggenignore.".to_owned()
+            }
             Self::Offenders { .. } | Self::Path(_) => {
                 "Remove or rename them, or leave them out with a line in .ggenignore.".to_owned()
             }

@@ -166,7 +166,7 @@ impl Config {
             Action::Check { strict_config } => {
                 let unknown = if strict_config { Unknown::Refuse } else { Unknown::Warn };
                 // One that was named must be there; without one, a start goes by the defaults.
-                let exists = file.is_named || file.path.exists();
+                let exists = file.is_named || file.path.symlink_metadata().is_ok();
                 let warnings = match exists {
                     true => config::edit::check(&file.path, unknown).map_err(failed)?,
                     false => Vec::new(),

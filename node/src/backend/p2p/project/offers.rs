@@ -216,6 +216,16 @@ impl Node {
                     "Check the ids in gpack.toml, and look for the packages: ggen marketplace p2p search <name>",
                 ))
             }
+            Err(Unplanned::Impossible(problems)) if problems.iter().all(Problem::is_circle) => {
+                Err(Failure::new(
+                    Code::Conflict,
+                    format!(
+                        "Some packages need each other in a circle; nothing was changed.\n{}",
+                        explain(&problems, &wishes)
+                    ),
+                    "Leave one of them out of gpack.toml, or ask for a version from before the circle: only its publisher can end it.",
+                ))
+            }
             Err(Unplanned::TooMuch) => Err(Failure::new(
                 Code::Conflict,
                 "Whether some versions go together was not found out: there are too many combinations; nothing was changed.",

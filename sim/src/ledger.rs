@@ -304,6 +304,15 @@ impl Ledger {
         self.tell(Fact::Bit { node, bite, victim });
     }
 
+    /// Adds that an adversary gives blocks as they are.
+    pub(crate) fn gave(&mut self, node: usize, peer: PeerId, bytes: u64) {
+        let name = self.name(&peer);
+        self.record(node, format_args!("gives {name} {bytes}"));
+        if let Some(to) = self.peers.get(&peer).copied() {
+            self.tell(Fact::Served { node, to, bytes });
+        }
+    }
+
     /// How often an adversary has bitten.
     pub(crate) fn bites_of(&self, node: usize) -> usize {
         self.bitten.get(&node).copied().unwrap_or_default()

@@ -75,10 +75,10 @@ impl Script for WithholdLogs {
 
     fn blocks(&mut self, stage: &mut Stage, peer: PeerId, want: &[ContentId]) -> Option<Vec<Sent>> {
         stage.bites_with_answer(Bite::Withheld, peer);
-        let held = |id: &ContentId| stage.cast.store.block(id).ok().flatten();
-        Some(
-            want.iter().map(|id| held(id).map_or(Sent::Missing, |it| Sent::Bytes(it.into_bytes()))).collect(),
-        )
+        let held = want.iter().map(|id| stage.cast.store.block(id).ok().flatten().map(Block::into_bytes));
+        let held: Vec<Option<Vec<u8>>> = held.collect();
+        stage.gave(peer, held.iter().flatten().map(|bytes| bytes.len() as u64).sum());
+        Some(held.into_iter().map(|bytes| bytes.map_or(Sent::Missing, Sent::Bytes)).collect())
     }
 }
 

@@ -389,6 +389,11 @@ impl Stage {
         self.cast.ledger.lock().bit(self.cast.node, bite, victim);
     }
 
+    /// Tells the ledger of blocks that it gives as they are.
+    fn gave(&self, peer: PeerId, bytes: u64) {
+        self.cast.ledger.lock().gave(self.cast.node, peer, bytes);
+    }
+
     /// Keeps in mind what the answer that is being made does to whoever asked.
     fn bites_with_answer(&mut self, bite: Bite, victim: PeerId) {
         self.impending.push((bite, victim));

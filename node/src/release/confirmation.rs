@@ -208,8 +208,7 @@ impl Confirmation {
 
     /// Reads one of our own database, which was verified before it was kept; nothing of it is checked again.
     pub fn read_stored(bytes: &[u8]) -> Option<Self> {
-        let envelope = Envelope::decode(bytes, CONFIRMATION_BYTES_MAX).ok()?;
-        canonical::decode_open(WHAT, envelope.payload()).ok()
+        canonical::decode_open(WHAT, &Envelope::peek(bytes, CONFIRMATION_BYTES_MAX)?).ok()
     }
 
     /// Whether it holds a list, and a head is in it.
@@ -260,8 +259,7 @@ pub fn is_likely(bytes: &[u8]) -> bool {
 
 /// The publisher that bytes name, which look like a signed confirmation: nothing of them is checked.
 pub fn publisher_of(bytes: &[u8]) -> Option<PublisherId> {
-    let envelope = Envelope::decode(bytes, CONFIRMATION_BYTES_MAX).ok()?;
-    publisher_in(envelope.payload())
+    publisher_in(&Envelope::peek(bytes, CONFIRMATION_BYTES_MAX)?)
 }
 
 /// As [`publisher_of`], of what is signed.

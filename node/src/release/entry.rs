@@ -352,8 +352,8 @@ impl SignedEntry {
 
 /// Whether bytes look like a signed entry, and not like a head: nothing of them is checked.
 pub fn is_likely(bytes: &[u8]) -> bool {
-    let envelope = Envelope::decode(bytes, ENTRY_BYTES_MAX);
-    envelope.is_ok_and(|it| canonical::decode_open::<Entry>(WHAT, it.payload()).is_ok())
+    let payload = Envelope::peek(bytes, ENTRY_BYTES_MAX);
+    payload.is_some_and(|payload| canonical::decode_open::<Entry>(WHAT, &payload).is_ok())
 }
 
 /// The package that a block says it is an entry of: nothing of it is checked.

@@ -480,6 +480,9 @@ fn a_change_that_was_cut_off_is_told_as_that_and_not_as_tampering() {
     fs::create_dir(&elsewhere).unwrap();
     let answer = at(&author, &elsewhere, &["outdated"]).exits(2);
     assert!(!answer.stderr.contains("one is started"), "{answer:#?}");
+    fs::write(elsewhere.join("gpack.toml"), "[dependancies]\n").unwrap();
+    let answer = at(&author, &elsewhere, &["install"]).exits(7).says("did you mean dependencies");
+    assert!(!answer.stderr.contains("one is started"), "{answer:#?}");
 }
 
 #[test]

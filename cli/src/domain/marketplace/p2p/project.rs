@@ -96,7 +96,7 @@ fn told(error: &ggen_marketplace::project::Error) -> Failure {
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    let stop = if text.ends_with('.') { "" } else { "." };
+    let stop = if text.ends_with(['.', '?', '!']) { "" } else { "." };
     format!("{first}{}{stop}", chars.as_str())
 }
 
@@ -165,6 +165,8 @@ pub(crate) async fn run(
         let error = ggen_marketplace::project::Error::NoProject { directory: directory.0 };
         return Err(told(&error).into());
     }
+    // What it cannot mean starts no node.
+    Requirements::read(&directory.0).map_err(|error| told(&error))?;
     let request = ProjectRequest { directory, action, locked, frozen, offline, force, dry_run, timeout_secs };
     let done = own_time::with_node(session, !no_start, async |client| {
         let bar = Bar::new(session);

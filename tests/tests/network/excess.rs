@@ -15,7 +15,7 @@ async fn a_time_that_no_clock_can_hold_is_no_defect_of_the_node() {
     let node = start(&[]).await;
     let temp = tempfile::tempdir().unwrap();
     let unknown = node.install("unknown", &temp.path().join("unknown"), u64::MAX).await.unwrap_err();
-    assert_eq!(unknown.code, Code::NotFound);
+    assert_eq!(unknown.code, Code::Network, "nobody can be asked");
     let closed = node.dial(&["/ip4/127.0.0.1/tcp/1".to_owned()], u64::MAX).await.unwrap_err();
     assert_eq!(closed.code, Code::Network);
     let directory = package(temp.path(), "patient", "1.0.0", &[]);

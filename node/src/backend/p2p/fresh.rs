@@ -129,6 +129,8 @@ impl Node {
         &self,
         known: &VerifiedHead,
     ) -> Result<Option<VerifiedHead>, Failure> {
+        // A peer that has only just connected can be asked for nothing until it has said who it is.
+        self.network.heads_read(ASK_TIMEOUT).await;
         let deadline = Instant::now() + ASK_TIMEOUT;
         let (_, newest) = tokio::join!(
             self.network.refresh(ASK_TIMEOUT),

@@ -121,7 +121,15 @@ impl Install {
         let outcomes = own_time::with_node(session, !self.no_start, async |client| {
             let bar = Bar::new(session);
             let installing = requests.iter().map(|request| client.install(request, |step| bar.update(&step)));
-            Ok(stream::iter(installing).buffered(AT_ONCE).collect::<Vec<_>>().await)
+            let outcomes = stream::iter(installing).buffered(AT_ONCE).collect::<Vec<_>>().await;
+            // Its node has ended: what it installed is found installed.
+            let is_gone = |outcome: &&Result<_, Failure>| {
+                outcome.as_ref().is_err_and(|failure| failure.code == Code::NotRunning)
+            };
+            match outcomes.iter().find(is_gone) {
+                Some(Err(failure)) => Err(failure.clone()),
+                _ => Ok(outcomes),
+            }
         });
         let outcomes = outcomes.await?;
         let is_stale = |(asked, outcome): (&Asked, &Result<Installed, Failure>)| {

@@ -24,23 +24,40 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long the node may take to end.
 const END_DEADLINE: Duration = Duration::from_millis(3_500);
 
+/// How often a verb is begun anew whose node, which was that of another command, had ended before it was asked.
+const TRIES: usize = 5;
+
 /// Runs a verb against the running node, or, where none runs and one may be started, against one that ends with it.
+///
+/// A verb says [`Code::NotRunning`] where it found no node to ask. It is begun anew then: the node that was there a moment ago was that
+/// of another command.
 pub(crate) async fn with_node<T>(
     session: &Session,
     may_start: bool,
-    verb: impl AsyncFnOnce(Client) -> Outcome<T>,
+    verb: impl AsyncFn(Client) -> Outcome<T>,
 ) -> Finished<T> {
-    let client = session.client();
-    if !may_start || is_answered(&client).await {
-        return Ok(verb(client).await?);
+    if !may_start {
+        return Ok(verb(session.client()).await?);
     }
-    let Some(node) = open(session, &client).await? else { return Ok(verb(client).await?) };
-    session.note("No node runs: one is started for this command, and stops with it.");
-    let outcome = work(session.home(), Arc::clone(&node), client, verb).await;
-    if tokio::time::timeout(END_DEADLINE, node.shutdown()).await.is_err() {
-        session.warn("the node of this command did not stop in time");
+    let mut tries = 0;
+    loop {
+        let client = session.client();
+        if !is_answered(&client).await
+            && let Some(node) = open(session, &client).await?
+        {
+            session.note("No node runs: one is started for this command, and stops with it.");
+            let outcome = work(session.home(), Arc::clone(&node), client, &verb).await;
+            if tokio::time::timeout(END_DEADLINE, node.shutdown()).await.is_err() {
+                session.warn("the node of this command did not stop in time");
+            }
+            return Ok(outcome?);
+        }
+        tries += 1;
+        match verb(client).await {
+            Err(failure) if failure.code == Code::NotRunning && tries < TRIES => {}
+            outcome => return Ok(outcome?),
+        }
     }
-    Ok(outcome?)
 }
 
 async fn is_answered(client: &Client) -> bool {
@@ -75,7 +92,7 @@ async fn work<N: Node, T>(
     home: &Path,
     node: Arc<N>,
     client: Client,
-    verb: impl AsyncFnOnce(Client) -> Outcome<T>,
+    verb: impl AsyncFn(Client) -> Outcome<T>,
 ) -> Outcome<T> {
     node.listen().await?;
     let server = Server::bind(home).map_err(|error| failure(error.code(), &error, error.hint()))?;

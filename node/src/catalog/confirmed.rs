@@ -39,6 +39,8 @@ CREATE INDEX IF NOT EXISTS confirmations_by_promise ON confirmations (next_by);
 
 /// Between two confirmations of one publisher by which its heads are dated: half of the least that an honest one promises.
 const DATE_INTERVAL: Duration = Duration::from_secs(CONFIRM_INTERVAL_MIN.as_secs() / 2);
+/// The same where heads came meanwhile that could not be dated: it reads all heads of the publisher.
+const DATE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// What became of a confirmation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,13 +176,15 @@ pub fn date_heads(
 }
 
 /// When a head that is listed now was confirmed last, by what is held of its publisher: that may have come before it. Where only the
-/// block has the list that the confirmation names, all heads are dated by the next one.
+/// block has the list that the confirmation names, all heads are dated by the next one, if that is not too soon after this one:
+/// a publisher decides how often it lists and confirms.
 pub(super) fn last_word(tx: &Transaction<'_>, head: &VerifiedHead) -> Result<Timestamp, Error> {
     let publisher = head.head().publisher;
     let Some(held) = held(tx, publisher)? else { return Ok(Timestamp::default()) };
     if held.root.is_some() {
-        tx.prepare_cached("UPDATE confirmations SET dated = 0 WHERE publisher = ?1 AND dated > 0")?
-            .execute(params![publisher.as_bytes()])?;
+        let spared = to_ordered((DATE_INTERVAL - DATE_AGAIN_AFTER).as_secs());
+        let sooner = "UPDATE confirmations SET dated = min(dated, max(as_of - ?2, 0)) WHERE publisher = ?1";
+        tx.prepare_cached(sooner)?.execute(params![publisher.as_bytes(), spared])?;
     }
     // It only decides what gives way first: it need not be verified again for each of its heads.
     let said = Confirmation::read_stored(&held.bytes);

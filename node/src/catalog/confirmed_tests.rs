@@ -69,8 +69,11 @@ fn where_the_confirmation_names_a_block_what_came_late_is_dated_by_the_next_one(
     confirm_at(&mut conn, 60);
     put(&mut conn, &heads[1], NOW);
     assert_eq!((confirmed(&conn, &heads[0]), confirmed(&conn, &heads[1])), (later(60), NOW));
-    confirm_at(&mut conn, 120);
-    assert_eq!(confirmed(&conn, &heads[1]), later(120), "soon after the one before");
+    confirm_at(&mut conn, 119);
+    assert_eq!(confirmed(&conn, &heads[1]), NOW, "not each time that a head came");
+    put(&mut conn, &heads[2], NOW);
+    confirm_at(&mut conn, 179);
+    assert_eq!(confirmed(&conn, &heads[1]), later(179), "soon after the one before");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::{
     content::ContentId,
     limits::{CATALOG_PROVIDED_PER_SOURCE_MAX, CATALOG_PROVIDED_PER_TREE_MAX},
     package::PackageId,
+    peers::policy::Network,
     time::Timestamp,
 };
 
@@ -26,7 +27,7 @@ impl Source {
     }
 
     /// A peer that is reached in a public network, or in none that is told apart.
-    pub fn of(peer: &libp2p::PeerId, network: Option<[u8; 7]>) -> Self {
+    pub fn of(peer: &libp2p::PeerId, network: Option<Network>) -> Self {
         match network {
             Some(network) => Self([&[NETWORK][..], &network].concat()),
             None => Self(peer.to_bytes()),

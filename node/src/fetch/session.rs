@@ -377,12 +377,15 @@ impl<T: Transport> Session<T> {
                 self.plan.moved(*id, now);
             }
         }
-        loop {
-            let here = run.held.bytes() + run.writing_bytes;
-            if here >= HELD_BYTES_MAX || self.plan.coming(now) + here as u64 >= COMING_BYTES_MAX {
-                return;
-            }
-            let Some(ask) = self.plan.next(now) else { return };
+        let here = run.held.bytes() + run.writing_bytes;
+        if here >= HELD_BYTES_MAX {
+            return;
+        }
+        let mut coming = self.plan.coming(now).saturating_add(here as u64);
+        while coming < COMING_BYTES_MAX
+            && let Some(ask) = self.plan.next(now)
+        {
+            coming = coming.saturating_add(self.plan.asked_bytes(ask.id));
             if let Some(swarm) = &mut self.swarm {
                 swarm.follow(&self.transport, ask.peer);
             }

@@ -21,6 +21,7 @@ use crate::{
         SWARM_FOLLOWERS_MAX, SWARM_FOLLOWERS_PER_PEER_MAX, SWARM_MARKS_AT_ONCE_MAX, SWARM_MARKS_MAX,
         SWARM_MEMBERS_AT_ONCE_MAX, SWARM_MEMBERS_MAX, SWARM_TREES_MAX, SWARM_TREES_PER_NETWORK_MAX,
     },
+    peers::policy::Network,
 };
 
 /// Stands for a block where it is only said who has it: the first eight bytes of its digest. Two blocks with the same mark cost a
@@ -82,14 +83,11 @@ pub enum News {
 #[derive(Debug, Clone, Default)]
 pub struct Trees(Arc<Mutex<Known>>);
 
-/// A public network, as the peers of one are grouped.
-type Network = [u8; 7];
-
 #[derive(Debug, Default)]
 struct Known {
     trees: BTreeMap<ContentId, Weak<Tree>>,
-    /// How many of them are there because somebody follows them.
-    followed: usize,
+    /// How many this node fetches.
+    shares: usize,
     /// How many follows there are of each network.
     networks: BTreeMap<Network, usize>,
 }
@@ -98,8 +96,6 @@ struct Known {
 #[derive(Debug)]
 struct Tree {
     id: ContentId,
-    /// Whether it is listed because somebody followed it, and not because this node fetches it.
-    is_followed_first: bool,
     state: Mutex<State>,
     /// Where it is listed, so that it can be taken out.
     trees: Trees,
@@ -135,7 +131,7 @@ impl Trees {
         wakes: Arc<Notify>,
     ) -> Option<Follow> {
         let place = Place::take(self, network)?;
-        let tree = self.tree(id, true)?;
+        let tree = self.tree(id, |known| known.trees.len().saturating_sub(known.shares) < SWARM_TREES_MAX)?;
         let mut state = locked(&tree.state);
         let of_peer = state.followers.values().filter(|it| it.peer == peer).count();
         if state.followers.len() >= SWARM_FOLLOWERS_MAX || of_peer >= SWARM_FOLLOWERS_PER_PEER_MAX {
@@ -176,7 +172,11 @@ impl Trees {
 
     /// Says that this node fetches a tree; nothing where there is no room.
     pub fn share(&self, id: ContentId) -> Option<Share> {
-        let tree = self.tree(id, false)?;
+        if locked(&self.0).shares >= SWARM_TREES_MAX {
+            return None;
+        }
+        let tree = self.tree(id, |_| true)?;
+        locked(&self.0).shares += 1;
         let mut state = locked(&tree.state);
         state.is_fetched = true;
         state.wake();
@@ -184,18 +184,16 @@ impl Trees {
         Some(Share(tree))
     }
 
-    fn tree(&self, id: ContentId, is_followed_first: bool) -> Option<Arc<Tree>> {
+    /// A tree, which is listed where there is room for it.
+    fn tree(&self, id: ContentId, has_room: impl FnOnce(&Known) -> bool) -> Option<Arc<Tree>> {
         let mut known = locked(&self.0);
         if let Some(tree) = known.trees.get(&id).and_then(Weak::upgrade) {
             return Some(tree);
         }
-        let followed = known.followed;
-        let of_kind = if is_followed_first { followed } else { known.trees.len().saturating_sub(followed) };
-        if of_kind >= SWARM_TREES_MAX {
+        if !has_room(&known) {
             return None;
         }
-        known.followed += usize::from(is_followed_first);
-        let tree = Arc::new(Tree { id, is_followed_first, state: Mutex::default(), trees: self.clone() });
+        let tree = Arc::new(Tree { id, state: Mutex::default(), trees: self.clone() });
         known.trees.insert(id, Arc::downgrade(&tree));
         Some(tree)
     }
@@ -240,11 +238,16 @@ impl Drop for Place {
 impl Drop for Tree {
     fn drop(&mut self) {
         let mut known = locked(&self.trees.0);
-        known.followed -= usize::from(self.is_followed_first);
         // Somebody may have begun with it again meanwhile.
         if known.trees.get(&self.id).is_some_and(|tree| tree.strong_count() == 0) {
             known.trees.remove(&self.id);
         }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        locked(&self.0.trees.0).shares -= 1;
     }
 }
 
@@ -461,8 +464,20 @@ mod tests {
         assert!(trees.follow(block(9_999), (PeerId::random(), Some([99; 7])), Arc::default()).is_none());
         assert!(trees.share(block(9_998)).is_some(), "what this node fetches has its own room");
         drop((one, all, again));
+        // Whoever follows on after all of it is here takes no place from what is fetched next.
+        let lingers = |n: usize| {
+            let share = trees.share(block(n))?;
+            let network = [u8::try_from(n % 8).unwrap(); 7];
+            let follow = trees.follow(block(n), (PeerId::random(), Some(network)), Arc::default());
+            drop(share);
+            follow
+        };
+        let lingering: Vec<Follow> = (0..2 * SWARM_TREES_MAX).filter_map(lingers).collect();
+        assert!(lingering.len() > SWARM_TREES_MAX);
+        assert!(trees.share(block(9_997)).is_some());
+        drop(lingering);
         assert_eq!(trees.len(), 0);
         let known = locked(&trees.0);
-        assert_eq!((known.followed, known.networks.len()), (0, 0));
+        assert_eq!((known.shares, known.networks.len()), (0, 0));
     }
 }

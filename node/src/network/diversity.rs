@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use libp2p::PeerId;
 
-/// A public network, as [`policy::group_of`](crate::peers::policy::group_of) has it.
-pub(super) type Network = [u8; 7];
+pub(super) use crate::peers::policy::Network;
 
 /// Peers of one public network in one bucket.
 const PER_BUCKET_MAX: usize = 2;

@@ -140,9 +140,8 @@ where
         let dial = async move {
             let (servers, how) = tokio::task::spawn_blocking(move || names.read()).await?;
             let mut resolving = dns::tokio::Transport::custom(inner, servers, how);
-            let failed = |error: &dns::Error<io::Error>| io::Error::other(reason(error));
             let dialling = resolving.dial(address, options).map_err(io::Error::other)?;
-            dialling.await.map_err(|error| failed(&error))
+            dialling.await.map_err(|error| io::Error::other(reason(&error)))
         };
         Ok(dial.map_err(Failed).boxed())
     }

@@ -228,7 +228,7 @@ pub fn without_peer(address: &Multiaddr, peer: &PeerId) -> Result<Multiaddr, Rea
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Locality {
     /// A public network: a /24, or a /48.
-    Public([u8; 7]),
+    Public(Network),
     /// A machine of a private network. Behind some proxies all connections come from one.
     Private(IpAddr),
     /// A process of this machine.
@@ -255,9 +255,12 @@ impl Locality {
     }
 }
 
+/// A public network, as [`group_of`] has it.
+pub type Network = [u8; 7];
+
 /// The part of an address that one operator holds cheaply: an IPv4 /24 or an IPv6 /48. None for loopback and private
 /// addresses, which say nothing about who is behind them.
-pub fn group_of(ip: IpAddr) -> Option<[u8; 7]> {
+pub fn group_of(ip: IpAddr) -> Option<Network> {
     if scope_of_ip(ip) != Ok(Scope::Public) {
         return None;
     }

@@ -93,9 +93,7 @@ impl Node {
             notes,
         })
     }
-}
 
-impl Node {
     /// The number of the log entry that released a version, and when that was made.
     async fn place_of(
         &self,

@@ -72,16 +72,19 @@ impl Node {
             Some(_) => Demand::default(),
             None => self.demand(request.fresh, request.fresh_secs, true),
         };
-        let newest = match reference.version {
+        let mut newest = match reference.version {
             Some(_) => self.as_known(head).await?,
             None => self.newest(head, demand, false, deadline).await?,
         };
         let now = self.now();
         newest.demanded(demand, now)?;
+        let of_keys = self.refuse_two_chains(&newest.head).await?;
+        let (head, mut chosen) = self.release_asked(newest.head.clone(), &which).await?;
+        if head.head().sequence != newest.head.head().sequence {
+            newest = self.as_known(head).await?;
+        }
         let stale = newest.warning(now).filter(|_| reference.version.is_none());
         let (freshness, head) = (newest.told(now), newest.head);
-        let of_keys = self.refuse_two_chains(&head).await?;
-        let (head, mut chosen) = self.release_asked(head, &which).await?;
         let brought = match self.bring(&head, &chosen, (&target, manner), deadline, &progress).await {
             // Where nothing fresher than that was demanded, the newest that somebody has is better than nothing.
             Err(failure)

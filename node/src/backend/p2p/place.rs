@@ -135,30 +135,28 @@ impl Version {
 pub(super) fn normal(path: &Path) -> PathBuf {
     for there in path.ancestors() {
         if let (Ok(real), Ok(rest)) = (there.canonicalize(), path.strip_prefix(there)) {
-            let mut normal = real;
-            for part in rest.components() {
-                match part {
-                    std::path::Component::ParentDir => drop(normal.pop()),
-                    part => normal.push(part),
-                }
-            }
-            return normal;
+            return joined(real, rest);
         }
     }
     path.to_owned()
 }
 
+/// A path below another one, without dots.
+fn joined(mut path: PathBuf, rest: &Path) -> PathBuf {
+    for part in rest.components() {
+        match part {
+            std::path::Component::ParentDir => drop(path.pop()),
+            std::path::Component::CurDir => {}
+            part => path.push(part),
+        }
+    }
+    path
+}
+
 /// The paths under which a folder that a person names may be noted: as it is written, and as it is without links. The last part of it is
 /// not followed first, since a link may stand there in the place of the folder.
 pub(super) fn noted(path: &Path) -> Vec<PathBuf> {
-    let mut written = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::ParentDir => drop(written.pop()),
-            std::path::Component::CurDir => {}
-            part => written.push(part),
-        }
-    }
+    let written = joined(PathBuf::new(), path);
     let beside = written.parent().zip(written.file_name()).map(|(parent, name)| normal(parent).join(name));
     let mut paths = vec![written];
     paths.extend(beside);

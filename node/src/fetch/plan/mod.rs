@@ -123,7 +123,7 @@ pub struct Plan {
     done_at: Option<Duration>,
     from_members: u32,
     helped_at: Option<Duration>,
-    /// How many marks peers told.
+    /// How many marks of peers are believed.
     marks: usize,
     /// How often something was put into the queue.
     queued: u64,
@@ -184,6 +184,11 @@ impl Plan {
     pub fn coming(&self, now: Duration) -> u64 {
         let coming = self.flights.values().filter(|flight| self.silent_from(flight) > now);
         coming.fold(0, |sum, flight| sum.saturating_add(flight.bytes))
+    }
+
+    /// Bytes that one request asks for.
+    pub fn asked_bytes(&self, id: RequestId) -> u64 {
+        self.flights.get(&id).map_or(0, |flight| flight.bytes)
     }
 
     /// Whether a peer was added, even if it is not asked any more.
@@ -528,6 +533,7 @@ impl Plan {
         }
         let Some(state) = self.peers.get_mut(&peer) else { return };
         let gone = state.lied(Mark::of(block));
+        self.marks = self.marks.saturating_sub(gone.len());
         if let Some(members) = self.members.as_mut().filter(|_| state.is_liar()) {
             members.remove(&peer);
         }

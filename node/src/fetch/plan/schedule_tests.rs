@@ -6,8 +6,6 @@ use libp2p::multihash::Multihash;
 use proptest::prelude::*;
 
 use super::{choice::HEDGE_AFTER, *};
-use sha2::{Digest, Sha256};
-
 use crate::content::Codec;
 
 const BLOCK: u64 = 1 << 20;
@@ -18,8 +16,8 @@ fn block(n: usize) -> ContentId {
 
 /// A peer of this number, the same in each run.
 fn peer(seed: u64, n: usize) -> PeerId {
-    let digest = Sha256::digest([seed.to_be_bytes(), (n as u64).to_be_bytes()].concat());
-    PeerId::from_multihash(Multihash::wrap(0x12, &digest).unwrap()).unwrap()
+    let name = ContentId::of(Codec::Raw, &[seed.to_be_bytes(), (n as u64).to_be_bytes()].concat());
+    PeerId::from_multihash(Multihash::wrap(0x12, &name.digest()).unwrap()).unwrap()
 }
 
 fn time_of(bytes: u64, rate: u64) -> Duration {
@@ -294,10 +292,12 @@ fn a_crowd_loads_who_has_all_little_more_than_one_does() {
         (31, 64, 1_250_000),
         (10, 64, 125_000_000),
     ] {
-        let (took, copies, each) = crowd(1, count, blocks, rate);
-        // Of thirty-one, each has two blocks of its own, and has not seen one come when it must judge the others: over fourteen seeds, 1.53
-        // to 1.72 copies, and 1.15 to 1.36 for each.
-        let (copies_max, each_max) = if count > 10 { (2.0, 1.5) } else { (1.3, 1.05) };
+        // Of thirty-one, each has two blocks of its own, and has not seen one come when it must judge the others: of fourteen crowds, one
+        // had 1.53 to 1.72 copies (1.61 in the mean), and 1.15 to 1.36 for each (1.26). So it is the mean of the first three of them.
+        let (crowds, copies_max, each_max) = if count > 10 { (3, 1.8, 1.3) } else { (1, 1.3, 1.05) };
+        let all: Vec<_> = (1..=crowds).map(|seed| crowd(seed, count, blocks, rate)).collect();
+        let mean = |of: fn(&(f64, f64, f64)) -> f64| all.iter().map(of).sum::<f64>() / all.len() as f64;
+        let (took, copies, each) = (mean(|it| it.0), mean(|it| it.1), mean(|it| it.2));
         assert!(
             copies < copies_max && each < each_max,
             "{count} at {rate}: {copies} copies, {each} for each"
@@ -329,6 +329,7 @@ fn who_says_that_it_has_what_it_has_not_is_not_asked_long() {
     let all: Vec<Mark> = (0..64).map(|n| Mark::of(&block(n))).collect();
     plan.has(liar, &all, Duration::ZERO);
     let took = world.run().unwrap()[0];
+    assert_eq!(world.plans.values().next().unwrap().marks, 0, "what it said takes no room from others");
     assert!(took < Duration::from_secs(9), "{took:?}");
     let plan = world.plans.values_mut().next().unwrap();
     plan.want(block(99), BLOCK);

@@ -20,7 +20,7 @@ use crate::{
         RELAY_REQUESTS_PER_NETWORK_REFILL, RELAY_REQUESTS_PER_PEER_MAX, RELAY_REQUESTS_PER_PEER_REFILL,
         RELAY_RESERVATION_TIME, RELAY_RESERVATIONS_MAX,
     },
-    network::{inner::connections_of_inner, pace::Budget, peers::network_of},
+    network::{diversity::Network, inner::connections_of_inner, pace::Budget, peers::network_of},
 };
 
 const PER_PEER: Budget = Budget::new(RELAY_REQUESTS_PER_PEER_MAX, RELAY_REQUESTS_PER_PEER_REFILL);
@@ -101,7 +101,7 @@ fn limiter() -> Box<dyn relay::RateLimiter> {
 #[derive(Debug, Default)]
 struct Requests {
     peers: BTreeMap<PeerId, (u32, Instant)>,
-    networks: BTreeMap<[u8; 7], (u32, Instant)>,
+    networks: BTreeMap<Network, (u32, Instant)>,
 }
 
 impl Requests {

@@ -206,38 +206,11 @@ impl Node {
         let finished = self.offload.run(move || planner.finish("the time to look it up ran out")).await;
         match finished.ok_or_else(|| gone("the choice of versions"))? {
             Ok(chosen) => Ok(chosen),
-            Err(Unplanned::Impossible(problems)) if problems.iter().all(Problem::is_missing) => {
-                Err(Failure::new(
-                    Code::NotFound,
-                    format!(
-                        "Not every package that is asked for is known to anybody; nothing was changed.\n{}",
-                        explain(&problems, &wishes)
-                    ),
-                    "Check the ids in gpack.toml, and look for the packages: ggen marketplace p2p search <name>",
-                ))
-            }
-            Err(Unplanned::Impossible(problems)) if problems.iter().all(Problem::is_circle) => {
-                Err(Failure::new(
-                    Code::Conflict,
-                    format!(
-                        "Some packages need each other in a circle; nothing was changed.\n{}",
-                        explain(&problems, &wishes)
-                    ),
-                    "Leave one of them out of gpack.toml, or ask for a version from before the circle: only its publisher can end it.",
-                ))
-            }
+            Err(Unplanned::Impossible(problems)) => Err(impossible(&problems, &wishes)),
             Err(Unplanned::TooMuch) => Err(Failure::new(
                 Code::Conflict,
                 "Whether some versions go together was not found out: there are too many combinations; nothing was changed.",
                 "Ask for fewer versions of some packages in gpack.toml, with ranges like =1.2.3 or ~1.2",
-            )),
-            Err(Unplanned::Impossible(problems)) => Err(Failure::new(
-                Code::Conflict,
-                format!(
-                    "No versions go together that answer everything that is asked for; nothing was changed.\n{}",
-                    explain(&problems, &wishes)
-                ),
-                "Ask for another range of one of them in gpack.toml, or with: ggen marketplace p2p add <package>@<range>",
             )),
             Err(Unplanned::Unknown(unknown)) => {
                 let ways_in = match self.is_alone().await {
@@ -372,6 +345,31 @@ fn learn(planner: &mut Planner, offers: &mut Offers, answer: Answer) {
             planner.learn_dependencies(package, version, dependencies);
         }
     }
+}
+
+/// Why no versions answer everything that is asked for.
+fn impossible(problems: &[Problem], wishes: &Wishes) -> Failure {
+    let all = |is: fn(&Problem) -> bool| problems.iter().all(is);
+    let (code, what, hint) = if all(Problem::is_missing) {
+        (
+            Code::NotFound,
+            "Not every package that is asked for is known to anybody",
+            "Check the ids in gpack.toml, and look for the packages: ggen marketplace p2p search <name>",
+        )
+    } else if all(Problem::is_circle) {
+        (
+            Code::Conflict,
+            "Some packages need each other in a circle",
+            "Leave one of them out of gpack.toml, or ask for a version from before the circle: only its publisher can end it.",
+        )
+    } else {
+        (
+            Code::Conflict,
+            "No versions go together that answer everything that is asked for",
+            "Ask for another range of one of them in gpack.toml, or with: ggen marketplace p2p add <package>@<range>",
+        )
+    };
+    Failure::new(code, format!("{what}; nothing was changed.\n{}", explain(problems, wishes)), hint)
 }
 
 fn unplanned(unknown: &BTreeMap<PackageId, String>, how: How, ways_in: &str) -> Failure {

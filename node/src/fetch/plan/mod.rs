@@ -1,7 +1,7 @@
 //! Decides which blocks to ask of which peer; knows nothing of sockets or clocks.
 //!
-//! Wants go out in batches, in the order of [`wants`]. Each peer has a window of bytes in flight, as large as its line holds
-//! ([`pace`]), so that a fast peer is kept busy and a slow one never has much that others could bring. Those of which nothing was
+//! Wants go out in batches, in the order of `wants`. Each peer has a window of bytes in flight, as large as its line holds
+//! (`pace`), so that a fast peer is kept busy and a slow one never has much that others could bring. Those of which nothing was
 //! heard yet are asked for little. Where nobody needs to be asked for anything for the first time, a peer with room is asked for what is
 //! late with another one ("hedging", after
 //! [Dean and Barroso, The Tail at Scale](https://research.google/pubs/the-tail-at-scale/)), and for what another one will
@@ -10,7 +10,7 @@
 //! anything again.
 //!
 //! Peers that fetch the same tree are asked for what they say they have. Those who have all of it are asked first for what belongs to this
-//! node ([`members`]), and for the rest only where it does not come otherwise for a while.
+//! node (`members`), and for the rest only where it does not come otherwise for a while.
 
 mod choice;
 mod members;

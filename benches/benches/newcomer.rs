@@ -1,7 +1,11 @@
 //! How fast a newcomer takes 100 000 heads from two loopback peers that have all of them, stores on disk: verification is the cost. The
 //! baseline is what one thread needs that verifies and writes the same heads, page after page, without a network.
 //!
+//! Environment: `GGEN_BENCH_HEADS=20000` takes so many.
+//!
 //! Nothing of `ggen_benches` is used here, nor of the simulator: they would take the clocks of this program.
+
+#![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 
 use std::{
     env,
@@ -11,7 +15,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use criterion::{Criterion, SamplingMode, Throughput};
 use ggen_marketplace::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts},
     catalog::{self, Source},
@@ -39,6 +42,8 @@ const HEADS_IN_TEST: u32 = 1_500;
 const HEADS_PER_PUBLISHER: u32 = 1_000;
 const DONORS: u8 = 2;
 const PAGE: usize = 512;
+/// How often each is measured, in turns.
+const RUNS: u8 = 3;
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -48,8 +53,13 @@ fn main() -> Outcome<()> {
     if arguments.iter().any(|it| it == "--list") {
         return Ok(());
     }
+    let count = match env::var("GGEN_BENCH_HEADS") {
+        Ok(count) => count.parse()?,
+        Err(_) if is_test => HEADS_IN_TEST,
+        Err(_) => HEADS,
+    };
     let runtime = Builder::new_multi_thread().enable_all().build()?;
-    let heads = heads(if is_test { HEADS_IN_TEST } else { HEADS });
+    let heads = heads(count);
     let folder = TempDir::with_prefix("ggen-bench-")?;
     let mut donors = Vec::new();
     for donor in 1..=DONORS {
@@ -64,57 +74,59 @@ fn main() -> Outcome<()> {
         donors.push(runtime.block_on(start(store, donor, Vec::new()))?);
     }
     let known: Vec<Multiaddr> = donors.iter().map(|(_, address)| address.clone()).collect();
-    let mut criterion = Criterion::default().configure_from_args();
-    let mut group = criterion.benchmark_group("newcomer");
-    group
-        .sample_size(10)
-        .sampling_mode(SamplingMode::Flat)
-        .throughput(Throughput::Elements(heads.len() as u64));
-    // Each is another peer: what one peer has of a catalogue in a while is bounded.
-    let mut number = DONORS;
-    group.bench_function("from-two-peers", |bencher| {
-        bencher.iter_custom(|times| {
-            let mut taken = Duration::ZERO;
-            for _ in 0..times {
-                number += 1;
-                let home = folder.path().join(format!("newcomer-{number}"));
-                taken += join(&runtime, &home, number, &known, heads.len()).expect("a newcomer joins");
-                fs::remove_dir_all(home).expect("its folder can be removed");
-            }
-            taken
-        });
-    });
     let pages: Vec<Vec<ByteBuf>> = heads
         .chunks(PAGE)
         .map(|part| part.iter().map(|head| ByteBuf::from(head.bytes())).collect())
         .collect();
-    group.bench_function("baseline-one-thread", |bencher| {
-        bencher.iter_custom(|times| {
-            let mut taken = Duration::ZERO;
-            for _ in 0..times {
-                let home = folder.path().join("baseline");
-                let store = open(&home).expect("a store can be opened");
-                let began = instant();
-                for page in &pages {
-                    let verified = sync::Verified::default();
-                    sync::take_page(&store, &verified, page, &Source::unknown(), now())
-                        .expect("a page is taken");
-                }
-                taken += began.elapsed();
-                drop(store);
-                fs::remove_dir_all(home).expect("its folder can be removed");
-            }
-            taken
-        });
-    });
-    group.finish();
-    criterion.final_summary();
+    let runs = if is_test { 1 } else { RUNS };
+    for run in 0..runs {
+        let home = folder.path().join("baseline");
+        measured("baseline-one-thread", heads.len(), || take_all(&home, &pages))?;
+        fs::remove_dir_all(home)?;
+        // Each is another peer: what one peer has of a catalogue in a while is bounded.
+        let number = DONORS + 1 + run;
+        let home = folder.path().join(format!("newcomer-{number}"));
+        measured("from-two-peers", heads.len(), || join(&runtime, &home, number, &known, heads.len()))?;
+        fs::remove_dir_all(home)?;
+    }
     runtime.block_on(async {
         for (donor, _) in &donors {
             donor.shutdown().await;
         }
     });
     Ok(())
+}
+
+/// Prints how long it took to take so many heads, and how much of the processors.
+fn measured(what: &str, heads: usize, take: impl FnOnce() -> Outcome<Duration>) -> Outcome<()> {
+    let before = cpu_secs()?;
+    let secs = take()?.as_secs_f64();
+    let cpu = cpu_secs()? - before;
+    println!(
+        "newcomer/{what}: {heads} heads in {secs:.2} s, {:.0} a second; {cpu:.2} CPU-seconds, {:.0} µs a head",
+        heads as f64 / secs,
+        cpu * 1e6 / heads as f64
+    );
+    Ok(())
+}
+
+/// Seconds of the processors that this process has had: those of all nodes, which it holds.
+fn cpu_secs() -> Outcome<f64> {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit_once(')').ok_or("no such field")?.1;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+    Ok(ticks.collect::<Result<Vec<_>, _>>()?.iter().sum::<f64>() / TICKS_A_SECOND)
+}
+
+/// How long one thread needs for pages of heads, without a network.
+fn take_all(home: &Path, pages: &[Vec<ByteBuf>]) -> Outcome<Duration> {
+    let store = open(home)?;
+    let (began, verified) = (instant(), sync::Verified::default());
+    for page in pages {
+        sync::take_page(&store, &verified, page, &Source::unknown(), now()).ok_or("a page is taken")?;
+    }
+    Ok(began.elapsed())
 }
 
 /// How long a newcomer needs from its start until it lists everything.

@@ -437,6 +437,11 @@ pub const HEADS_INTERVAL: Duration = Duration::from_secs(60);
 pub const SCOPES_MAX: usize = 8;
 /// Key documents in one chain; a head holds the whole chain, which is why [`HEAD_BYTES_MAX`] ends it much earlier.
 pub const KEY_DOCUMENTS_MAX: usize = 64;
+/// Chains of keys that are remembered as verified while they are asked for, twice: those of now and those of before. Each takes
+/// about a kilobyte beside its documents.
+pub const KEY_CHAINS_MAX: usize = 4_096;
+/// Bytes of their documents, also twice.
+pub const KEY_CHAINS_BYTES: usize = 2 << 20;
 /// Bytes of a key file: the longest chain in hexadecimal, and the lines around it.
 pub const KEY_FILE_BYTES_MAX: usize = KEY_DOCUMENTS_MAX * (2 * KEY_DOCUMENT_BYTES_MAX + 16) + 1024;
 /// Bytes of the name of a publisher key.

@@ -384,6 +384,5 @@ pub(super) fn sound(
 
 /// Reads a head without its signatures, which were verified before it was stored.
 pub(super) fn decode(bytes: &[u8]) -> Option<Head> {
-    let envelope = Envelope::decode(bytes, HEAD_BYTES_MAX).ok()?;
-    canonical::decode_open("a head", envelope.payload()).ok()
+    canonical::decode_open("a head", &Envelope::peek(bytes, HEAD_BYTES_MAX)?).ok()
 }

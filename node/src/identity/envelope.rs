@@ -128,6 +128,15 @@ impl Envelope {
     /// [`Error::Limit`] for too many bytes or signatures, [`Error::Malformed`] for anything but the one encoding, and
     /// [`Error::Signature`] for a key or signature that cannot be one.
     pub fn decode(bytes: &[u8], max_bytes: usize) -> Result<Self, Error> {
+        Self::decode_with(bytes, max_bytes, PublicKey::from_bytes)
+    }
+
+    /// As [`Envelope::decode`], with the keys checked by `check`, which takes and refuses what [`PublicKey::from_bytes`] does.
+    pub(super) fn decode_with(
+        bytes: &[u8],
+        max_bytes: usize,
+        check: impl Fn([u8; 32]) -> Result<PublicKey, Error>,
+    ) -> Result<Self, Error> {
         const WHAT: &str = "a signed structure";
         if bytes.len() > max_bytes {
             return Err(Error::Limit { what: WHAT, found: bytes.len(), unit: "bytes", max: max_bytes });
@@ -143,8 +152,7 @@ impl Envelope {
             let (key, sig) = sized.ok_or_else(|| {
                 Error::signature(WHAT, "a key is not 32 bytes long, or a signature is not 64 bytes long")
             })?;
-            let key =
-                PublicKey::from_bytes(key).map_err(|error| Error::signature(WHAT, error.to_string()))?;
+            let key = check(key).map_err(|error| Error::signature(WHAT, error.to_string()))?;
             if signatures.last().is_some_and(|(last, _)| *last >= key) {
                 return Err(Error::malformed(WHAT, "its signatures are not in order, or doubled"));
             }

@@ -15,7 +15,7 @@
 //! limits what a publisher signs for, from one document on and permanently: a later document may narrow it further, and
 //! never widen it. It is no delegation, because there is one current document for all packages.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -158,7 +158,8 @@ impl KeyDocument {
 /// A verified chain of key documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyLog {
-    links: Vec<Link>,
+    /// Shared by all clones: whoever verified many heads of one publisher holds its chain once.
+    links: Arc<Vec<Link>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,7 +178,7 @@ impl KeyLog {
     /// # Errors
     /// [`Error::Limit`], [`Error::Malformed`] or [`Error::Newer`] for a document that is none by itself; [`Error::Chain`]
     /// or [`Error::Signature`] for one that does not follow from the one before it.
-    pub fn verify(documents: &[Vec<u8>]) -> Result<Self, Error> {
+    pub fn verify<D: AsRef<[u8]>>(documents: &[D]) -> Result<Self, Error> {
         let (first, rest) = documents.split_first().ok_or(Error::Chain { n: 0, why: "it is missing" })?;
         if documents.len() > KEY_DOCUMENTS_MAX {
             let found = documents.len();
@@ -188,9 +189,9 @@ impl KeyLog {
                 max: KEY_DOCUMENTS_MAX,
             });
         }
-        let mut log = Self { links: vec![Link::genesis(first)?] };
+        let mut log = Self { links: Arc::new(vec![Link::genesis(first.as_ref())?]) };
         for bytes in rest {
-            log = log.extended(bytes)?;
+            log = log.extended(bytes.as_ref())?;
         }
         Ok(log)
     }
@@ -215,7 +216,7 @@ impl KeyLog {
             let n = self.links.len();
             return Err(Error::Chain { n, why: "it names a key that was revoked before" });
         }
-        self.links.push(link);
+        Arc::make_mut(&mut self.links).push(link);
         Ok(self)
     }
 
@@ -306,13 +307,14 @@ impl KeyLog {
 
     /// The number of the first document that two chains do not have in common; none where one continues the other.
     pub fn parts_from(&self, other: &Self) -> Option<u64> {
-        let fork = self.links.iter().zip(&other.links).position(|(a, b)| a.fingerprint != b.fingerprint);
+        let fork =
+            self.links.iter().zip(other.links.iter()).position(|(a, b)| a.fingerprint != b.fingerprint);
         fork.map(|n| n as u64)
     }
 
     /// Whether one chain continues the other, or is the same.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        self.links.iter().zip(&other.links).all(|(a, b)| a.fingerprint == b.fingerprint)
+        self.links.iter().zip(other.links.iter()).all(|(a, b)| a.fingerprint == b.fingerprint)
     }
 
     /// The id of the document before a signed one, whose signatures are not checked: only whoever has the whole chain can.

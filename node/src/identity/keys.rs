@@ -31,6 +31,11 @@ impl PublicKey {
         Ok(Self(bytes))
     }
 
+    /// The key of bytes that [`PublicKey::from_bytes`] took before: whether it does depends on nothing else.
+    pub(super) const fn checked_before(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0

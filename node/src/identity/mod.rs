@@ -7,6 +7,7 @@
 //! what is built on it, it touches no file. It never makes a new identity where an old one was damaged.
 
 pub(crate) mod canonical;
+mod chains;
 mod confirm_key;
 pub mod envelope;
 mod error;
@@ -20,6 +21,7 @@ mod publisher_id;
 mod recovery;
 mod replaced;
 
+pub use chains::Chains;
 pub use confirm_key::ConfirmKey;
 pub use envelope::{Context, Envelope};
 pub use error::Error;

@@ -307,8 +307,7 @@ impl VerifiedConfirmation {
         let envelope = Envelope::decode(bytes, CONFIRMATION_BYTES_MAX)?;
         canonical::check_version(WHAT, envelope.payload(), VERSION)?;
         let confirmation: Confirmation = canonical::decode_open(WHAT, envelope.payload())?;
-        let documents: Vec<Vec<u8>> = confirmation.keys.iter().map(|document| document.to_vec()).collect();
-        let keys = KeyLog::verify(&documents)?;
+        let keys = KeyLog::verify(&confirmation.keys)?;
         if confirmation.publisher != keys.publisher() {
             let (claimed, actual) = (confirmation.publisher, keys.publisher());
             return Err(Error::Publisher { what: WHAT, claimed, actual });

@@ -342,3 +342,35 @@ fn what_came_after_the_latest_release_does_not_make_it_younger() {
     assert!(log.anchored(&lie.sign(&publisher).unwrap()).is_err(), "its log dates the release");
     assert_eq!(refusal(&seal(&Head { latest: None, ..lie }, &publisher)), Code::Malformed);
 }
+
+/// What is known of a publisher's keys changes what a check costs, and never what it says: of no byte that is another.
+#[test]
+fn a_head_is_judged_alike_whether_its_keys_are_known_or_not() {
+    let owner = rotated(&publisher(1), 2);
+    let [good, other] = [
+        draft(&owner, &releases(&owner, &["1.0.0"])).sign(&owner).unwrap(),
+        draft(&owner, &releases(&owner, &["1.0.0", "1.1.0"])).sign(&owner).unwrap(),
+    ];
+    let chains = Chains::default();
+    let said =
+        |outcome: Result<VerifiedHead, Error>| outcome.map_err(|error| (error.code(), error.to_string()));
+    for head in [&good, &other, &good] {
+        assert_eq!(said(VerifiedHead::verify_known(head.bytes(), &chains)), Ok(head.clone()));
+    }
+    for at in 0..good.bytes().len() {
+        let mut changed = good.bytes().to_vec();
+        changed[at] ^= 1 << (at % 8);
+        let plain = said(VerifiedHead::verify_stored(&changed));
+        assert!(plain.is_err(), "else nothing is proved: {at}");
+        assert_eq!(said(VerifiedHead::verify_known(&changed, &chains)), plain, "{at}");
+    }
+    // Keys that are known and may no longer sign, or may for another publisher.
+    let stranger = publisher(3);
+    chains.verify(&stranger.key_log().documents().map(<[u8]>::to_vec).collect::<Vec<_>>()).unwrap();
+    for signer in [&publisher(1), &stranger] {
+        let forged = seal(good.head(), signer);
+        let plain = said(VerifiedHead::verify_stored(&forged));
+        assert_eq!(plain.as_ref().unwrap_err().0, Code::Signature);
+        assert_eq!(said(VerifiedHead::verify_known(&forged, &chains)), plain);
+    }
+}

@@ -23,6 +23,7 @@ use self::protocol::{Page, Position};
 use crate::{
     catalog::{self, Confirming, Held, Outcome, Refusal, Source},
     heads::{self, Blame, Door, Id, Item},
+    identity::Chains,
     limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     package::PackageId,
     release::{
@@ -88,9 +89,12 @@ pub fn epoch(store: &Store) -> Result<u32, store::Error> {
 }
 
 /// Which heads were verified, by their bytes: what is served is read from a disk that may be damaged, and whoever passes a
-/// forged head on is turned away. Cheap to clone; all clones are the same.
+/// forged head on is turned away. And the keys that they were verified with. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Verified(Arc<Mutex<Generations>>);
+pub struct Verified {
+    heads: Arc<Mutex<Generations>>,
+    chains: Chains,
+}
 
 /// The heads of now, and those of before.
 #[derive(Debug, Default)]
@@ -122,11 +126,12 @@ impl Verified {
         let is_genuine = if confirmation::is_likely(bytes) {
             VerifiedConfirmation::verify_stored(bytes).is_ok()
         } else if entry::is_likely(bytes) {
-            let heads = beside.iter().filter_map(|bytes| VerifiedHead::verify_stored(bytes).ok());
+            let heads =
+                beside.iter().filter_map(|bytes| VerifiedHead::verify_known(bytes, &self.chains).ok());
             let mut keys = heads.map(|head| head.key_log().clone());
             keys.any(|keys| SignedEntry::decode_and_verify(bytes, &keys).is_ok())
         } else {
-            VerifiedHead::verify_stored(bytes).is_ok()
+            VerifiedHead::verify_known(bytes, &self.chains).is_ok()
         };
         if is_genuine {
             self.note(bytes);
@@ -135,7 +140,7 @@ impl Verified {
     }
 
     fn held(&self) -> MutexGuard<'_, Generations> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -247,7 +252,8 @@ pub fn take(
         }
         let read = match confirmation::is_likely(bytes) {
             true => VerifiedConfirmation::verify(bytes, now).map(|read| confirmations.push(read)),
-            false => VerifiedHead::verify_stored(bytes).map(|head| genuine.push((from.clone(), head))),
+            false => VerifiedHead::verify_known(bytes, &verified.chains)
+                .map(|head| genuine.push((from.clone(), head))),
         };
         match read {
             Ok(()) => verified.note(bytes),
@@ -627,13 +633,11 @@ mod tests {
         let mut forged = good.clone();
         let last = forged.len() - 1;
         forged[last] ^= 1;
-        let taken = take_page(
-            &Store::in_memory().unwrap(),
-            &Verified::default(),
-            &[forged, good],
-            &Source::unknown(),
-            NOW,
-        );
-        assert_eq!(taken.unwrap(), Taken { forged: 1, ..Taken::default() });
+        let (store, verified) = (Store::in_memory().unwrap(), Verified::default());
+        let take = |page: &[ByteBuf]| take_page(&store, &verified, page, &Source::unknown(), NOW).unwrap();
+        assert_eq!(take(&[forged.clone(), good.clone()]), Taken { forged: 1, ..Taken::default() });
+        // Also where the keys are known from the heads before it, which are taken.
+        let page = [good, bytes(&head(1, "two", NOW)), forged, bytes(&head(1, "three", NOW))];
+        assert_eq!(take(&page), Taken { new: 2, forged: 1, ..Taken::default() });
     }
 }

@@ -225,6 +225,24 @@ pub const LISTENER_PER_PEER_REFILL: Duration = Duration::from_secs(10);
 
 /// Networks of which is remembered that they were dialled, where they see this node, and that they came to it by themselves, each.
 pub const REACH_NETWORKS_MAX: usize = 64;
+/// Networks of this machine's interfaces that are looked at: containers make dozens.
+pub const NEARBY_NETS_MAX: usize = 64;
+/// Peers of the local network that are remembered: an office, or a class.
+pub const NEARBY_PEERS_MAX: usize = 64;
+/// Addresses of each: two interfaces, two kinds of addresses, two transports.
+pub const NEARBY_ADDRESSES_MAX: usize = 8;
+/// Peers of the local network that are dialled at once: anyone there can name addresses where nobody answers.
+pub const NEARBY_DIALLED_AT_ONCE_MAX: usize = 8;
+/// Peers of the local network whose connections are not closed for being too many: those that come first to be fetched from.
+pub const NEARBY_KEPT_MAX: usize = 8;
+/// What was seen of the local network and waits for the loop; what is more is seen again.
+pub const NEARBY_QUEUED_MAX: usize = 64;
+/// Answers on the local network that libp2p's mDNS may hold before it is begun again.
+pub const MDNS_RECORDS_MAX: usize = 1_024;
+/// Time of the CPU that mDNS may use of a second: an honest network of a hundred nodes takes a thousandth of it. What it holds grows with it.
+pub const MDNS_CPU_PER_SECOND_MAX: Duration = Duration::from_millis(100);
+/// How long nobody is looked for on the local network where that was exceeded.
+pub const MDNS_REST: Duration = Duration::from_secs(10 * 60);
 /// Relays on which a node that nobody can connect to is reached: one that fails, and one that is left.
 pub const RELAYS_MAX: usize = 2;
 /// Relays that are asked at once, so that one that does not answer holds up no other.

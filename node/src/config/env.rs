@@ -27,6 +27,8 @@ pub const BOOTSTRAP: &str = "GGEN_P2P_BOOTSTRAP";
 pub const DHT_SERVER: &str = "GGEN_P2P_DHT_SERVER";
 /// Gives `reach`.
 pub const REACH: &str = "GGEN_P2P_REACH";
+/// Gives `mdns`.
+pub const MDNS: &str = "GGEN_P2P_MDNS";
 /// Gives `packages_topic`.
 pub const TOPIC: &str = "GGEN_P2P_TOPIC";
 /// Gives `query_timeout_secs`.
@@ -69,6 +71,10 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable { name: DHT_SERVER, doc: "Whether the node answers DHT queries: true or false." },
     Variable { name: REACH, doc: "How others reach the node: auto, direct or relay." },
+    Variable {
+        name: MDNS,
+        doc: "Whether the node finds peers of the local network, and is found there: true or false.",
+    },
     Variable { name: TOPIC, doc: "Gossipsub topic of package announcements." },
     Variable { name: QUERY_TIMEOUT_SECS, doc: "Seconds that a query to the network may take." },
     Variable { name: TOPOLOGY, doc: "How the network is laid out: mesh, hub-and-spoke or hybrid." },

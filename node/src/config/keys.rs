@@ -134,6 +134,16 @@ pub const KEYS: &[Key] = &[
     )
     .by_role(),
     key(
+        "mdns",
+        Kind::Switch,
+        Reload::Restart,
+        field!(mdns: Switch),
+        "Whether this node finds peers of the local network by mDNS, and is found there; false in hub-and-spoke. A node that listens on \
+         loopback alone never does.",
+    )
+    .variable(super::env::MDNS)
+    .by_role(),
+    key(
         "packages_topic",
         Kind::Topic,
         Reload::Live,

@@ -66,6 +66,8 @@ pub struct P2PConfig {
     pub reach: Reach,
     /// Whether this node relays for those that nobody can connect to, within limits, where it can be reached itself.
     pub relay_server: bool,
+    /// Whether this node finds peers of the local network, and is found there, where it listens on more than loopback.
+    pub mdns: bool,
     /// The Gossipsub topic of package announcements, used verbatim.
     pub packages_topic: String,
     /// Seconds that a query to the network may take.
@@ -120,6 +122,7 @@ impl P2PConfig {
             dht_server_mode: true,
             reach: Reach::Auto,
             relay_server: true,
+            mdns: true,
             packages_topic: DEFAULT_TOPIC.to_owned(),
             query_timeout_secs: 30,
             topology: Topology::Mesh,
@@ -261,6 +264,8 @@ pub struct Partial {
     pub reach: Option<Reach>,
     /// See [`P2PConfig::relay_server`].
     pub relay_server: Option<bool>,
+    /// See [`P2PConfig::mdns`].
+    pub mdns: Option<bool>,
     /// See [`P2PConfig::packages_topic`].
     pub packages_topic: Option<String>,
     /// See [`P2PConfig::query_timeout_secs`].
@@ -307,6 +312,7 @@ impl Partial {
             dht_server_mode: Some(config.dht_server_mode),
             reach: Some(config.reach),
             relay_server: Some(config.relay_server),
+            mdns: Some(config.mdns),
             packages_topic: Some(config.packages_topic),
             query_timeout_secs: Some(config.query_timeout_secs),
             topology: Some(config.topology),
@@ -339,6 +345,7 @@ impl Partial {
         put(&mut config.dht_server_mode, self.dht_server_mode);
         put(&mut config.reach, self.reach);
         put(&mut config.relay_server, self.relay_server);
+        put(&mut config.mdns, self.mdns);
         put(&mut config.packages_topic, self.packages_topic);
         put(&mut config.query_timeout_secs, self.query_timeout_secs);
         put(&mut config.topology, self.topology);
@@ -448,6 +455,7 @@ mod tests {
         config.dht_server_mode = false;
         config.reach = Reach::Relay;
         config.relay_server = false;
+        config.mdns = true;
         config.connections_max = 99;
         config.query_timeout_secs = 7;
         config.packages_topic = "/other".into();

@@ -166,7 +166,7 @@ pub(super) fn any_of(words: &[impl fmt::Display]) -> String {
 
 impl P2PConfig {
     /// The same configuration for a node in another role: what the role decides is as the role has it (`dht_server_mode`,
-    /// `relay_server` and the numbers of connections), and everything else stays.
+    /// `relay_server`, `mdns` and the numbers of connections), and everything else stays.
     pub fn in_role(self, topology: Topology, role: Role) -> Self {
         let Connections { low, high, max } = role.connections();
         Self {
@@ -174,6 +174,7 @@ impl P2PConfig {
             role,
             dht_server_mode: role.serves_dht(),
             relay_server: role.serves_dht(),
+            mdns: topology != Topology::HubAndSpoke,
             connections_low: low,
             connections_high: high,
             connections_max: max,

@@ -278,6 +278,9 @@ impl<T: Transport> Session<T> {
                     } else if let Some(peer) = reached {
                         self.connected.push(peer);
                         self.plan.peer(peer);
+                        if self.transport.is_near(&peer) {
+                            self.plan.near(&peer);
+                        }
                         if let Some(swarm) = &mut self.swarm {
                             swarm.follow(&self.transport, peer);
                         }

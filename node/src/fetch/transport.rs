@@ -36,6 +36,11 @@ pub trait Transport: Clone + Send + Sync + 'static {
     /// This node.
     fn own(&self) -> PeerId;
 
+    /// Whether a peer is on the local network, so that what comes from it costs no line to elsewhere.
+    fn is_near(&self, _peer: &PeerId) -> bool {
+        false
+    }
+
     /// Has a connected peer tell of a tree, for as long as somebody takes it; [`News::Ended`] says that it does not, or no longer.
     fn follow(&self, peer: PeerId, tree: ContentId, news: mpsc::Sender<(PeerId, News)>);
 

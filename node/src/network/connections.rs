@@ -64,6 +64,11 @@ impl Connections {
         self.marks = marks;
     }
 
+    /// Whether a node with so many peers chooses more of them by itself. A spoke holds on to hubs alone.
+    pub(super) fn has_room(&self, peers: usize) -> bool {
+        !self.is_spoke() && peers < self.marks.high
+    }
+
     /// Whether this node holds on to hubs and to nobody else.
     pub(super) fn is_spoke(&self) -> bool {
         self.role == Role::Spoke
@@ -98,6 +103,8 @@ pub(super) struct View<'a> {
     pub(super) relays: Vec<PeerId>,
     /// Peers that are reached through this node.
     pub(super) clients: Vec<PeerId>,
+    /// Peers of the local network that it is to stay connected with.
+    pub(super) neighbours: Vec<PeerId>,
     pub(super) now: Instant,
 }
 
@@ -157,6 +164,7 @@ impl Connections {
         protected.extend(neighbours(view.peers, &view.local));
         protected.extend(oldest_chosen(view.peers));
         protected.extend(&view.relays);
+        protected.extend(&view.neighbours);
         // As many as leave room for others: who is reached through this node looks for another relay where it is sent away.
         protected.extend(view.clients.iter().take(self.marks.low));
         // The mesh comes last, and only as far as it leaves the node within its marks: gossip makes its mesh anew among those that
@@ -259,13 +267,14 @@ mod tests {
             runs: crate::hello::Runs::new(crate::hello::Run::from_bytes([1; 16]), []),
             line: crate::network::Line::default(),
             spawner: crate::network::Spawner::default(),
+            machine: crate::network::Machine::default(),
         })
     }
 
     fn view(peers: &Peers, now: Instant) -> View<'_> {
         let (local, listeners) = (PeerId::random(), BTreeSet::new());
         let (asked, answered, mesh, relays, clients) = Default::default();
-        View { local, peers, asked, answered, mesh, listeners, relays, clients, now }
+        View { local, peers, asked, answered, mesh, listeners, relays, clients, neighbours: Vec::new(), now }
     }
 
     #[test]

@@ -37,6 +37,7 @@ use super::{
     logs::Logs,
     lookups::Lookups,
     moves::Moving,
+    nearby::{Nearby, Seen},
     outbox::Outbox,
     peers::{Peer, Peers},
     reach::Reach,
@@ -101,6 +102,7 @@ pub fn spawn(
     let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (events, event_queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (heads, heads_read) = watch::channel(HeadsRead::default());
+    let (nearby, near) = Nearby::new(settings.machine);
     let driver = Driver {
         announcements: Announcements::new(settings.topic.clone()),
         swarm,
@@ -116,6 +118,7 @@ pub fn spawn(
         dialling: Dialling::default(),
         listening: Listening::default(),
         reach: Reach::new(&settings),
+        nearby,
         blocks: Blocks::new(trees.clone()),
         logs: Logs::default(),
         refusals: Refusals::default(),
@@ -129,7 +132,7 @@ pub fn spawn(
         spawner: spawner.clone(),
     };
     spawner.start(driver.run(command_queue));
-    Ok((Handle { local, commands, heads: heads_read, line, trees, spawner }, event_queue))
+    Ok((Handle { local, commands, heads: heads_read, near, line, trees, spawner }, event_queue))
 }
 
 pub(super) struct Driver {
@@ -149,6 +152,7 @@ pub(super) struct Driver {
     pub(super) dialling: Dialling,
     pub(super) listening: Listening,
     pub(super) reach: Reach,
+    pub(super) nearby: Nearby,
     pub(super) blocks: Blocks,
     pub(super) logs: Logs,
     pub(super) refusals: Refusals,
@@ -169,6 +173,7 @@ enum Came {
     Swarm(Box<SwarmEvent<BehaviourEvent>>),
     Work(Work),
     Told(Told),
+    Nearby(Seen),
 }
 
 /// What came next. Peers can see to it that there is always work that ended, or a stream that tells something: after each of these it is
@@ -180,6 +185,7 @@ async fn came(
     swarm: &mut Swarm<Behaviour>,
     beside: &mut Beside,
     blocks: &mut Blocks,
+    nearby: &mut Nearby,
     is_swarms_turn: bool,
 ) -> Came {
     let swarm = async { Came::Swarm(Box::new(swarm.select_next_some().await)) };
@@ -187,7 +193,7 @@ async fn came(
         tokio::select! { biased;
             Some(work) = beside.next(), if beside.is_busy() => Came::Work(work),
             Some(told) = blocks.told() => Came::Told(told),
-            else => std::future::pending().await,
+            seen = nearby.next() => Came::Nearby(seen),
         }
     };
     if is_swarms_turn {
@@ -228,12 +234,15 @@ impl Driver {
                 _ = pulse.tick() => self.pulse(Instant::now()),
                 _ = trim.tick() => self.trim(Instant::now()),
                 _ = sweep.tick() => self.sweep_records(),
-                came = came(&mut self.swarm, &mut self.beside, &mut self.blocks, is_swarms_turn) => {
+                came = came(
+                    &mut self.swarm, &mut self.beside, &mut self.blocks, &mut self.nearby, is_swarms_turn,
+                ) => {
                     is_swarms_turn = !matches!(came, Came::Swarm(_));
                     match came {
                         Came::Swarm(event) => self.swarm_event(*event),
                         Came::Work(work) => self.finished(work),
                         Came::Told(told) => self.blocks_told(told),
+                        Came::Nearby(seen) => self.seen_nearby(seen),
                     }
                 }
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.
@@ -290,6 +299,7 @@ impl Driver {
             Command::Disconnect(peer, reply) => {
                 let _ = reply.send(self.send_away(&peer));
             }
+            Command::LookAround => self.nearby.look(*self.swarm.local_peer_id(), &self.spawner),
             Command::Greet => self.greetings.greet_soon(Instant::now()),
             Command::Block(peer, reason) => self.refuse(peer, reason, true),
             Command::Unblock(peer) => {
@@ -310,6 +320,7 @@ impl Driver {
             }
         }
         self.reach_due(now);
+        self.dial_neighbours(now);
         self.lookups_due();
         self.move_records();
         let behaviour = self.swarm.behaviour_mut();
@@ -349,6 +360,7 @@ impl Driver {
             listeners: subscribers(gossip, &topic).collect(),
             relays: self.reach.relays().collect(),
             clients: self.reach.clients().collect(),
+            neighbours: self.neighbours_kept(),
             now,
         };
         for (peer, why) in self.connections.trim(&view) {

@@ -17,7 +17,7 @@ use crate::{
     hello::{Run, Runs},
     identity::Publisher,
     limits::JOBS_AT_ONCE_MAX,
-    network::{FirstContact, Load, transport},
+    network::{FirstContact, Load, Machine, transport},
     package::PackageId,
     peers::trim::Marks,
 };
@@ -101,6 +101,7 @@ fn start(script: &Arc<Mutex<Script>>, store: Store, observer: Observer) -> Handl
         runs: Runs::new(Run::from_bytes([1; 16]), []),
         line: Line::default(),
         spawner: Spawner::default(),
+        machine: Machine::default(),
     };
     let base = transport::base(Scripted(script.clone()));
     let key = Keypair::generate_ed25519();

@@ -37,6 +37,8 @@ impl Driver {
                     self.connections.reached(peer_id, &address);
                     self.reach.standing.dialled(&address);
                 }
+                self.nearby.neighbours.dialled(&peer_id);
+                self.publish_near();
                 if let Some(peer) = self.peers.get(&peer_id) {
                     self.reach.connected(peer_id, peer, Instant::now());
                 }
@@ -67,17 +69,19 @@ impl Driver {
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.connections.remove(&connection_id);
                 }
+                self.publish_near();
             }
             SwarmEvent::OutgoingConnectionError { connection_id, peer_id, error } => {
                 self.dial_failed(connection_id, peer_id, &error);
             }
             SwarmEvent::NewListenAddr { listener_id, address } if self.listens(listener_id, &address) => {
                 tracing::info!(%address, "listening");
+                self.nearby.bound(&address);
                 self.listening.bound(listener_id, address, Instant::now());
             }
-            SwarmEvent::ExpiredListenAddr { address, .. } => self.reach.standing.unbound(&address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.unbound(&address),
             SwarmEvent::ListenerClosed { listener_id, reason, addresses } => {
-                addresses.iter().for_each(|address| self.reach.standing.unbound(address));
+                addresses.iter().for_each(|address| self.unbound(address));
                 if !self.listens_no_more(listener_id, reason.as_ref().err()) {
                     return;
                 }
@@ -97,8 +101,17 @@ impl Driver {
         }
     }
 
+    /// Notes that an address is not listened on any more.
+    fn unbound(&mut self, address: &Multiaddr) {
+        self.reach.standing.unbound(address);
+        self.nearby.unbound(address);
+    }
+
     fn dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
         self.dialling.failed(connection, peer, error);
+        if let Some(peer) = &peer {
+            self.nearby.neighbours.dialled(peer);
+        }
         if let Some(peer) = peer
             && !self.swarm.is_connected(&peer)
         {
@@ -198,6 +211,7 @@ impl Driver {
         }
         // Whoever says again who it is does not begin another round of reading.
         if speaks(sync::protocol::PROTOCOL) {
+            self.nearby.neighbours.is_ours(&peer_id);
             self.exchange_with(peer_id);
         } else {
             self.publish_heads_read();

@@ -1,6 +1,6 @@
 //! How the rest of the node speaks to the loop.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::{
@@ -94,6 +94,7 @@ pub(super) enum Command {
     Reconfigure { topic: String, connections_max: u32, connections: Marks },
     Snapshot(oneshot::Sender<Box<Snapshot>>),
     Disconnect(PeerId, oneshot::Sender<usize>),
+    LookAround,
     Greet,
     Block(PeerId, String),
     Unblock(PeerId),
@@ -151,6 +152,7 @@ pub struct Handle {
     pub(super) local: PeerId,
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) heads: watch::Receiver<HeadsRead>,
+    pub(super) near: watch::Receiver<BTreeSet<PeerId>>,
     pub(super) line: Line,
     pub(super) trees: Trees,
     pub(super) spawner: Spawner,
@@ -175,6 +177,11 @@ impl HeadsRead {
 }
 
 impl Handle {
+    /// The connected peers of the local network.
+    pub fn near(&self) -> BTreeSet<PeerId> {
+        self.near.borrow().clone()
+    }
+
     /// Starts a task where those of the node run.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.spawner.start(task);
@@ -208,6 +215,14 @@ impl Handle {
     async fn tell(&self, deadline: Duration, command: Command) -> Result<(), Error> {
         let sent = timeout(deadline, self.commands.send(command)).await;
         sent.map_err(|_| Error::Timeout(deadline))?.map_err(|_| Error::Stopped)
+    }
+
+    /// Begins to look which networks this machine is in, and who is there, as far as the settings say.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`], [`Error::Stopped`].
+    pub async fn look_around(&self) -> Result<(), Error> {
+        self.tell(LOCAL_TIMEOUT, Command::LookAround).await
     }
 
     /// Listens on an address and yields what was bound.
@@ -506,6 +521,10 @@ impl Transport for Handle {
         self.local
     }
 
+    fn is_near(&self, peer: &PeerId) -> bool {
+        self.near.borrow().contains(peer)
+    }
+
     fn follow(&self, peer: PeerId, tree: ContentId, news: mpsc::Sender<(PeerId, News)>) {
         // Where the loop has too much to do, nothing is told.
         let follow = Command::Follow(peer, Interest { tree, news });
@@ -571,7 +590,8 @@ mod tests {
     fn handle(commands: mpsc::Sender<Command>) -> Handle {
         let (_, heads) = watch::channel(HeadsRead::default());
         let (line, trees, spawner) = Default::default();
-        Handle { local: PeerId::random(), commands, heads, line, trees, spawner }
+        let (_, near) = watch::channel(BTreeSet::new());
+        Handle { local: PeerId::random(), commands, heads, near, line, trees, spawner }
     }
 
     #[tokio::test]

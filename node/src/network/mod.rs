@@ -44,6 +44,7 @@ mod lookups;
 mod metrics;
 mod moves;
 pub mod names;
+mod nearby;
 mod observed;
 mod observer;
 mod offload;
@@ -74,6 +75,7 @@ pub use first_contact::FirstContact;
 pub use handle::{Answers, DialFailure, Handle, HeadsRead, Provider};
 pub use limiter::Line;
 pub use metrics::Metrics;
+pub use nearby::Machine;
 pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
 pub use reach::standing::{Mapping, Verdict};
@@ -120,6 +122,8 @@ pub struct Settings {
     pub line: Line,
     /// Where tasks run.
     pub spawner: Spawner,
+    /// What is used of the machine, beside the base transport.
+    pub machine: Machine,
 }
 
 /// What happened, for the bookkeeping and for an [`Observer`].

@@ -35,6 +35,8 @@ pub struct Snapshot {
     pub relays: Vec<Multiaddr>,
     /// Peers that are reached through this node.
     pub relay_clients: usize,
+    /// Peers that were found on the local network, connected or not; none where they are not looked for.
+    pub neighbours: Option<usize>,
     /// Addresses under which peers see this node, by how many say so.
     pub observed: BTreeMap<Multiaddr, usize>,
     /// The peers connected.
@@ -131,6 +133,8 @@ pub struct PeerSnapshot {
     pub outbound: bool,
     /// Whether it is connected through relays alone.
     pub is_relayed: bool,
+    /// Whether it was found on the local network.
+    pub is_neighbour: bool,
     /// Round trip of the last ping.
     pub round_trip: Option<Duration>,
     /// When a ping of it last came back.
@@ -188,6 +192,7 @@ impl Driver {
             mapping: self.reach.standing.mapping(),
             port: self.reach.standing.port(),
             serves_dht: self.reach.serves_dht(),
+            neighbours: self.nearby.is_looking().then(|| self.nearby.neighbours.len()),
             observed: self.listening.observed.all(),
             peers: self
                 .peers
@@ -198,6 +203,7 @@ impl Driver {
                     is_entry_point: self.connections.is_entry_point(id),
                     outbound: peer.is_chosen(),
                     is_relayed: peer.is_relayed(),
+                    is_neighbour: self.nearby.neighbours.is_known(id),
                     round_trip: peer.round_trip,
                     ponged: peer.ponged,
                     agent: peer.agent.clone(),

@@ -25,6 +25,7 @@ mod folders;
 mod guides;
 mod held;
 mod kill;
+mod lan;
 mod lifecycle;
 mod limits;
 mod moving;

@@ -194,7 +194,11 @@ pub(crate) fn effective(home: &Path, flags: &Flags) -> Outcome<Effective> {
 fn from_flags(flags: &Flags) -> Outcome<Partial> {
     let word =
         |what: String| Failure::new(Code::Usage, format!("{}.", sentence(&what)), "Choose one of these.");
-    let mut given = Partial { dht_server_mode: flags.dht_server, ..Default::default() };
+    let mut given = Partial {
+        dht_server_mode: flags.dht_server,
+        mdns: flags.no_mdns.then_some(false),
+        ..Default::default()
+    };
     let refused = |error: config::AddressError| {
         Failure::new(error.code(), format!("The address {error}."), error.hint())
     };
@@ -447,6 +451,7 @@ fn keep_configuration(session: &Session, config: &P2PConfig, flags: &Flags, save
         ("listen_addresses", (!flags.listen.is_empty()).then(|| list(&flags.listen))),
         ("bootstrap_nodes", (!flags.bootstrap.is_empty()).then(|| list(&flags.bootstrap))),
         ("dht_server_mode", flags.dht_server.map(|_| config.dht_server_mode.to_string())),
+        ("mdns", flags.no_mdns.then(|| "false".to_owned())),
         ("topology", flags.topology.clone()),
         ("role", flags.role.clone()),
         ("topology.hubs", (!flags.hub.is_empty()).then(|| list(&flags.hub))),

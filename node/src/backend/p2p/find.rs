@@ -505,6 +505,7 @@ mod tests {
             addresses: Vec::new(),
             outbound: true,
             is_relayed: false,
+            is_neighbour: false,
             round_trip: None,
             ponged: None,
             agent: None,

@@ -106,8 +106,9 @@ use crate::{
     },
     hello::{Run, Runs},
     identity::{Publisher, node_key},
-    network::{self, FirstContact, Metrics, Observer, Offload, Spawner, names::Names, transport},
+    network::{self, FirstContact, Machine, Metrics, Observer, Offload, Spawner, names::Names, transport},
     package::PackageId,
+    peers::policy::{Scope, scope_of},
     release::{Kind, head::VerifiedHead},
     store::{self, HomeLock, Store, meta},
     time::Timestamp,
@@ -161,7 +162,10 @@ impl P2PRegistry {
         let transport = transport::tcp(Names::system());
         let keys = Keys::Folder(config.state_dir.join(KEYS_FOLDER));
         let first_contact = first_contact(&store, &keys, Offload::Threads);
-        let settings = settings(&config, first_contact.clone(), runs(&store).map_err(fail)?);
+        let settings = network::Settings {
+            machine: machine(&config),
+            ..settings(&config, first_contact.clone(), runs(&store).map_err(fail)?)
+        };
         let (told, metrics) = (Events::default(), Metrics::counting());
         let observer = told.observer(Observer::default());
         let (network, events) =
@@ -459,7 +463,15 @@ fn settings(config: &P2PConfig, first_contact: FirstContact, runs: Runs) -> netw
         runs,
         line: network::Line::default(),
         spawner: Spawner::default(),
+        machine: Machine::default(),
     }
+}
+
+/// What a node uses of its machine. One that listens on loopback alone can be found by nobody else, and looks for nobody.
+fn machine(config: &P2PConfig) -> Machine {
+    let is_here = |address: &Multiaddr| scope_of(address) == Scope::Loopback;
+    let is_alone = !config.listen_addresses.is_empty() && config.listen_addresses.iter().all(is_here);
+    Machine { interfaces: true, mdns: config.mdns && !is_alone }
 }
 
 /// The folder of keys in the state folder.

@@ -303,6 +303,7 @@ impl Node {
         for (address, failure) in failures {
             tracing::warn!(%address, reason = failure.message, "an address is not listened on");
         }
+        self.network.look_around().await.map_err(fail)?;
         if !self.listening.swap(true, Ordering::Relaxed) {
             self.entering.send_replace(Entering::Since(Instant::now()));
             self.spawn(join::join(self.clone()));

@@ -177,8 +177,8 @@ impl Search {
                 }
             }
             group.remove(&own);
-            let (store, least) = (self.store.clone(), self.kept_out.least);
-            let ranked = self.offload.run(move || rank(&store, group, least)).await;
+            let (store, least, near) = (self.store.clone(), self.kept_out.least, self.network.near());
+            let ranked = self.offload.run(move || rank(&store, group, least, &near)).await;
             let (ranked, too_low) = ranked.unwrap_or_default();
             self.kept_out.extend(too_low);
             for (peer, addresses) in ranked {
@@ -211,7 +211,8 @@ pub(super) async fn connected(
         .filter(|peer| peer.protocols.iter().any(|protocol| protocol == crate::fetch::protocol::PROTOCOL))
         .map(|peer| peer.peer)
         .collect();
-    let ranked = offload.run(move || rank(&store, speak, least)).await.unwrap_or_default();
+    let near = network.near();
+    let ranked = offload.run(move || rank(&store, speak, least, &near)).await.unwrap_or_default();
     for (peer, addresses) in ranked.0.into_iter().take(ASKED_ON_SUSPICION_MAX) {
         let source = Source { peer, addresses, claimed: false };
         if found.send(source).await.is_err() {
@@ -220,12 +221,13 @@ pub(super) async fn connected(
     }
 }
 
-/// Orders providers by how much their record promises, leaves out those below the configured reputation, and adds the
+/// Orders providers by how much their record promises, those of the local network first, leaves out those below the configured reputation, and adds the
 /// addresses that the book knows. Gives those who are left out for their reputation too.
 fn rank(
     store: &Store,
     peers: BTreeSet<PeerId>,
     least: Score,
+    near: &BTreeSet<PeerId>,
 ) -> (Vec<(PeerId, Vec<Multiaddr>)>, Vec<PeerId>) {
     let now = Timestamp::now();
     let read = store.read(|conn| {
@@ -241,10 +243,10 @@ fn rank(
             }
             let known = address_book::addresses(conn, &peer)?;
             let addresses = known.into_iter().map(|known| known.address).collect();
-            ranked.push((record.confidence(now), peer, addresses));
+            ranked.push((near.contains(&peer), record.confidence(now), peer, addresses));
         }
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-        Ok((ranked.into_iter().map(|(_, peer, addresses)| (peer, addresses)).collect(), too_low))
+        ranked.sort_by(|a, b| b.0.cmp(&a.0).then(b.1.total_cmp(&a.1)).then(a.2.cmp(&b.2)));
+        Ok((ranked.into_iter().map(|(_, _, peer, addresses)| (peer, addresses)).collect(), too_low))
     });
     read.unwrap_or_else(|error| {
         tracing::warn!(%error, "providers were not ranked");
@@ -270,12 +272,19 @@ mod tests {
         };
         store.write(|tx| Ok(ledger::record(tx, &bad, &failed, now)?)).unwrap();
         let asked = |least| -> BTreeSet<PeerId> {
-            rank(&store, BTreeSet::from([good, bad]), least).0.into_iter().map(|(peer, _)| peer).collect()
+            rank(&store, BTreeSet::from([good, bad]), least, &BTreeSet::new())
+                .0
+                .into_iter()
+                .map(|(peer, _)| peer)
+                .collect()
         };
         assert_eq!(asked(Score::ZERO), BTreeSet::from([good, bad]));
         let half = Score::try_from(0.5).unwrap();
         assert_eq!(asked(half), BTreeSet::from([good]));
-        assert_eq!(rank(&store, BTreeSet::from([good, bad]), half).1, [bad]);
+        assert_eq!(rank(&store, BTreeSet::from([good, bad]), half, &BTreeSet::new()).1, [bad]);
+        let near = BTreeSet::from([bad]);
+        let (ranked, _) = rank(&store, BTreeSet::from([good, bad]), Score::ZERO, &near);
+        assert_eq!(ranked[0].0, bad, "it is on the local network");
     }
 
     #[test]

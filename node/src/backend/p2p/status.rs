@@ -60,6 +60,7 @@ impl Node {
                 reach_reason,
                 relay_addresses: full(&snapshot.relays, own),
                 relay_clients: snapshot.relay_clients,
+                local_network_peers: snapshot.neighbours,
             },
             listen_addresses: listening,
             external_addresses: external.iter().map(ToString::to_string).collect(),

@@ -18,4 +18,7 @@ pub struct Reachability {
     /// Peers that are reached through this node as their relay.
     #[serde(default)]
     pub relay_clients: usize,
+    /// Peers that were found on the local network, connected or not; absent where the node does not look for them.
+    #[serde(default)]
+    pub local_network_peers: Option<usize>,
 }

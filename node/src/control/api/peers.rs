@@ -54,6 +54,9 @@ pub struct PeerInfo {
     /// `direct`, or `relay` where it is connected through one alone.
     #[serde(default)]
     pub reached: Option<String>,
+    /// Whether it was found on the local network.
+    #[serde(default)]
+    pub local_network: bool,
     /// Round trip of the last ping.
     pub latency_ms: Option<f64>,
     /// Protocols that it speaks.

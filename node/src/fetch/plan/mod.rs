@@ -97,6 +97,9 @@ struct Flight {
     alone: BTreeSet<ContentId>,
 }
 
+/// Bytes a second that peers of the local network have to bring for those elsewhere to be left alone: more than most lines of homes carry.
+const NEAR_BYTES_PER_SECOND_MIN: u64 = 8 << 20;
+
 /// The plan of one retrieval.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -177,6 +180,13 @@ impl Plan {
         if let Entry::Vacant(place) = self.peers.entry(peer) {
             place.insert(Peer::default());
             self.order.push(peer);
+        }
+    }
+
+    /// A peer is on the local network: as long as it brings enough, those elsewhere that have everything are left alone.
+    pub fn near(&mut self, peer: &PeerId) {
+        if let Some(state) = self.peers.get_mut(peer) {
+            state.is_near = true;
         }
     }
 
@@ -316,15 +326,32 @@ impl Plan {
     pub fn next(&mut self, now: Duration) -> Option<Ask> {
         self.look_who_counts(now);
         // The peer with the most room first, so that the work is spread; among equals the preferred one.
+        let is_enough = self.is_enough_near(now);
         let mut candidates: Vec<(u64, PeerId)> = Vec::new();
         for peer in &self.order {
             let Some(state) = self.peers.get(peer).filter(|state| state.can_be_asked(now)) else { continue };
+            if is_enough && !state.is_near && !state.is_partial() {
+                continue;
+            }
             candidates.push((state.room(), *peer));
         }
         candidates.sort_by_key(|(room, _)| std::cmp::Reverse(*room));
         let proven: Vec<PeerId> =
             self.peers.iter().filter(|(_, state)| state.is_proven(now)).map(|(peer, _)| *peer).collect();
         candidates.into_iter().find_map(|(_, peer)| self.ask(peer, &proven, now))
+    }
+
+    /// Whether peers of the local network bring everything, and fast enough. Where one of them is late, or lacks something, it is not so.
+    fn is_enough_near(&self, now: Duration) -> bool {
+        let brings = |state: &Peer| {
+            state.is_near
+                && state.is_proven(now)
+                && !state.is_partial()
+                && state.pace.rate().is_some_and(|rate| rate >= NEAR_BYTES_PER_SECOND_MIN)
+        };
+        let is_near = |peer: &PeerId| self.peers.get(peer).is_some_and(|state| state.is_near);
+        let is_late = |flight: &Flight| is_near(&flight.peer) && self.late_from(flight) <= now;
+        self.scarce.is_empty() && self.peers.values().any(brings) && !self.flights.values().any(is_late)
     }
 
     /// When [`Plan::next`] may have something new, although nothing was answered.

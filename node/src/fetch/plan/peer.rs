@@ -29,6 +29,8 @@ pub(super) struct Peer {
     pub(super) gone: bool,
     /// Gone for what it sent.
     pub(super) barred: bool,
+    /// Whether it is on the local network.
+    pub(super) is_near: bool,
     /// What it has, where it fetches the tree too: of others, nobody knows what they lack until they were asked.
     has: Option<BTreeSet<Mark>>,
     lies: u32,

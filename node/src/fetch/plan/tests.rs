@@ -237,6 +237,30 @@ fn only_a_peer_that_was_silent_for_long_held_us_up() {
 }
 
 #[test]
+fn those_elsewhere_are_left_alone_while_a_peer_of_the_local_network_brings_enough() {
+    let [near, far] = peers(2)[..] else { unreachable!() };
+    let ask = |plan: &mut Plan, now| std::iter::from_fn(|| plan.next(now)).collect::<Vec<_>>();
+    for (took, is_enough) in [(Duration::from_millis(20), true), (Duration::from_secs(2), false)] {
+        let mut plan = plan(200, 1 << 20, &[far, near]);
+        plan.near(&near);
+        let asked = ask(&mut plan, Duration::ZERO);
+        assert!(asked.iter().any(|ask| ask.peer == far), "nothing is known of the near one yet");
+        for (n, ask) in (1..).zip(asked) {
+            let all = all(&ask, Answer::Have);
+            plan.answered(ask.id, &all, if ask.peer == near { took } else { took * n });
+        }
+        let now = took * 3;
+        let asked = ask(&mut plan, now);
+        assert_eq!(asked.iter().all(|ask| ask.peer == near), is_enough, "{took:?}");
+        assert!(asked.iter().any(|ask| ask.peer == near));
+        if is_enough {
+            let late = now + 2 * HEDGE_AFTER;
+            assert!(ask(&mut plan, late).iter().any(|ask| ask.peer == far), "the near one is late");
+        }
+    }
+}
+
+#[test]
 fn what_is_on_its_way_is_not_asked_of_still_more_peers() {
     let copies = |moves: bool| {
         let holders = peers(8);

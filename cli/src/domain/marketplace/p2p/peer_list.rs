@@ -140,6 +140,7 @@ pub(super) fn details(peer: &PeerInfo, page: &mut Page) {
         .field("last seen", last_seen)
         .optional("direction", peer.direction.as_deref())
         .optional("reached", peer.reached.as_deref().map(reached))
+        .optional("nearby", peer.local_network.then_some("found on the local network"))
         .optional("latency", peer.latency_ms.map(|milliseconds| format!("{milliseconds:.1} ms")))
         .field(
             "traffic",

@@ -29,6 +29,7 @@ Examples:
   ggen marketplace p2p start --topology hub-and-spoke --role hub --listen /ip4/0.0.0.0/tcp/4001 --daemon
   ggen marketplace p2p start --topology hub-and-spoke --hub /ip4/192.0.2.1/tcp/4001
   ggen marketplace p2p start --topology hybrid --role ephemeral --bootstrap /ip4/192.0.2.1/tcp/4001
+  ggen marketplace p2p start --no-mdns
   ggen marketplace p2p start --config ~/.ggen/p2p-config.toml"
 )]
 pub(crate) struct Start {
@@ -70,6 +71,9 @@ pub(crate) struct Flags {
     /// A hub to stay connected with; repeatable, instead of the configured ones.
     #[arg(long, value_name = "MULTIADDR", value_parser = values::dial)]
     pub(crate) hub: Vec<String>,
+    /// Neither look for peers on the local network nor be found there.
+    #[arg(long)]
+    pub(crate) no_mdns: bool,
     /// Refuse a configuration file with unknown keys, instead of warning.
     #[arg(long)]
     pub(crate) strict_config: bool,
@@ -92,6 +96,7 @@ impl Flags {
             topology: self.topology.or(before.topology),
             role: self.role.or(role),
             hub: or(self.hub, hub),
+            no_mdns: self.no_mdns || before.no_mdns,
             strict_config: self.strict_config || before.strict_config,
         }
     }
@@ -153,6 +158,7 @@ mod tests {
             listen: list(&["/ip4/127.0.0.1/tcp/1"]),
             bootstrap: list(&["/ip4/192.0.2.1/tcp/1"]),
             dht_server: Some(false),
+            no_mdns: true,
             strict_config: true,
             ..Flags::default()
         };

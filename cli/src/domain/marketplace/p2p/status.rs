@@ -40,6 +40,12 @@ fn reachable(reachability: &api::Reachability) -> Option<String> {
     Some(format!("{how}: {}{clients}", reachability.reach_reason))
 }
 
+/// The peers of the local network; nothing of a node that does not look for them.
+fn nearby(reachability: &api::Reachability) -> Option<String> {
+    let found = page::count(reachability.local_network_peers?, "peer");
+    Some(format!("{found} found on the local network"))
+}
+
 fn show(status: &api::Status, page: &mut Page) {
     page.heading(format!("Node {} is running ({})", status.peer_id, status.health));
     page.warnings(&status.warnings);
@@ -51,6 +57,7 @@ fn show(status: &api::Status, page: &mut Page) {
         .list("seen as", &status.external_addresses)
         .optional("reachable", reachable(&status.reachability))
         .field("peers", page::count(status.connected_peers, "connected peer"))
+        .optional("nearby", nearby(&status.reachability))
         .field("topology", format!("{}, as {}", status.topology, status.role))
         .field("mode", if status.dht_server { "DHT server" } else { "DHT client" })
         .field("routing table", routing_table(status))

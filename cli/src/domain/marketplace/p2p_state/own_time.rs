@@ -71,6 +71,8 @@ async fn open(session: &Session, client: &Client) -> Outcome<Option<Arc<impl Nod
     let _ = descriptors::fit(&mut config, descriptors::room());
     config.listen_addresses = Vec::new();
     config.dht_server_mode = false;
+    // Its command has ended before anyone is found so.
+    config.mdns = false;
     make_home(session.home())?;
     let deadline = Instant::now() + TURN_DEADLINE;
     loop {

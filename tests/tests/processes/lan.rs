@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     tree,
-    world::{Home, Node, eventually, ggen, skipped, texts},
+    world::{Home, Node, ggen, skipped, texts},
 };
 
 const SOON: Duration = Duration::from_secs(30);

@@ -661,6 +661,18 @@ fn an_answer_that_is_none_to_its_question_is_its_senders_fault() {
     assert_eq!(exchange.poll(), None);
 }
 
+#[test]
+fn one_that_hangs_up_is_charged_with_what_it_forged_and_what_it_brought_is_told() {
+    let mut exchange = Exchange::default();
+    exchange.handle(Event::Joined { peer: 1, begins: true }, Duration::ZERO);
+    let Some(Output::Compare { ticket, .. }) = exchange.poll() else { panic!() };
+    exchange.handle(Event::Gone(1), Duration::ZERO);
+    let checked = Checked { new: 2, is_forged: true, ..Checked::default() };
+    exchange.handle(Event::Checked(1, ticket, Some(checked)), Duration::ZERO);
+    assert_eq!(exchange.poll(), Some(Output::Blame(1, Fault::Forged)));
+    assert!(exchange.deadline().is_some(), "others are told of what is new");
+}
+
 impl Network {
     /// Goes on for so long, whatever is under way.
     fn settle_for(&mut self, time: Duration) {

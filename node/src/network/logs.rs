@@ -197,11 +197,8 @@ impl Driver {
             request_response::Event::OutboundFailure { request_id, error, .. } => {
                 self.logs.ended(&request_id, Err(failure_of(error)));
             }
-            request_response::Event::ResponseSent { peer, request_id, .. } => {
-                self.blocks.answering.end(&AnswerId::Log(request_id));
-                self.peers.transferred(&peer, Instant::now());
-            }
-            request_response::Event::InboundFailure { request_id, .. } => {
+            request_response::Event::ResponseSent { request_id, .. }
+            | request_response::Event::InboundFailure { request_id, .. } => {
                 self.blocks.answering.end(&AnswerId::Log(request_id));
             }
         }
@@ -218,7 +215,7 @@ impl Driver {
         let id = AnswerId::Log(id);
         if self.begin_answer(id, peer) {
             self.blocks.answering.set_bytes(&id, ANSWER_BYTES);
-            self.beside.follow(|store, offload| recite(request, store, offload, frames));
+            self.beside.follow(move |store, offload| recite(peer, request, store, offload, frames));
         } else {
             // There is room for one.
             let _ = frames.try_send(Frame::last(Then::Busy));
@@ -231,6 +228,7 @@ impl Driver {
 
 /// Reads an answer frame by frame, each when the one before it was taken; ends early where nobody takes them any more.
 async fn recite(
+    peer: PeerId,
     request: Request,
     store: crate::store::Store,
     offload: super::Offload,
@@ -259,7 +257,7 @@ async fn recite(
             break;
         }
     }
-    Work::Recited { bytes }
+    Work::Recited { peer, bytes }
 }
 
 /// The newest place of a log that was seen, is not the one that is asked for, and whose entry is here: what came before it is

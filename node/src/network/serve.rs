@@ -55,7 +55,7 @@ pub(super) enum Work {
     /// Heads were written, so many that were new or newer.
     Written { heads: usize },
     /// A log was told to a peer, or as much of it as the peer took.
-    Recited { bytes: u64 },
+    Recited { peer: PeerId, bytes: u64 },
     /// A proof against a publisher was written.
     Kept,
 }
@@ -80,7 +80,13 @@ impl Driver {
                 self.intake.end_writing();
                 self.listed(heads);
             }
-            Work::Recited { bytes } => self.blocks.recited(bytes),
+            Work::Recited { peer, bytes } => {
+                self.blocks.recited(bytes);
+                // An answer without an entry is no reason to keep a connection.
+                if bytes > 0 {
+                    self.peers.transferred(&peer, Instant::now());
+                }
+            }
             Work::Kept => {}
         }
     }

@@ -48,7 +48,7 @@ pub(super) fn replace(
     let mut rows = 0;
     let mut segments = Segments::default();
     database::create(&unfinished, tables, |tx| {
-        segments = rebuild_blocks(tx, &folder.join(BLOCKS_FOLDER))?;
+        segments = rebuild_blocks(tx, folder, now)?;
         if damage.is_some() {
             rows = salvage(tx, &folder.join(database::NAME))?;
             // What follows from other rows is not salvaged but derived again.
@@ -88,7 +88,7 @@ pub(super) fn finish(folder: &Path, now: Timestamp) -> Result<Option<PathBuf>, E
         if old.try_exists()? {
             let base = match &target {
                 Some(base) => base,
-                None => target.insert(quarantine_place(folder, now)?),
+                None => target.insert(quarantine_place(folder, now, database::NAME)?),
             };
             fs::rename(&old, database::with_suffix(base, suffix))?;
         }
@@ -101,14 +101,14 @@ pub(super) fn finish(folder: &Path, now: Timestamp) -> Result<Option<PathBuf>, E
     Ok(target)
 }
 
-/// A name in the quarantine that nothing has yet.
-fn quarantine_place(folder: &Path, now: Timestamp) -> Result<PathBuf, Error> {
+/// A place in the quarantine for the file of this name, where nothing is yet.
+fn quarantine_place(folder: &Path, now: Timestamp, file: &str) -> Result<PathBuf, Error> {
     let quarantine = folder.join(QUARANTINE);
     super::lock::make_private(&quarantine)?;
     let stem = now.to_string().replace(':', "-");
     for n in 1..=u32::MAX {
         let name = if n == 1 { stem.clone() } else { format!("{stem}-{n}") };
-        let place = quarantine.join(format!("{name}-{}", database::NAME));
+        let place = quarantine.join(format!("{name}-{file}"));
         let taken = |suffix| database::with_suffix(&place, suffix).try_exists();
         if !(taken("")? || taken("-wal")? || taken("-shm")? || taken("-journal")?) {
             return Ok(place);
@@ -125,33 +125,60 @@ struct Segments {
     damaged: u64,
 }
 
-fn rebuild_blocks(tx: &Transaction<'_>, blocks: &Path) -> Result<Segments, Error> {
+/// Finds the blocks in the segment files. A file of which the disk gives nothing back is moved aside.
+///
+/// One that this user may not read ends it: whoever owns it can be mended, and nothing is lost.
+fn rebuild_blocks(tx: &Transaction<'_>, folder: &Path, now: Timestamp) -> Result<Segments, Error> {
+    let blocks = folder.join(BLOCKS_FOLDER);
     let mut found = Segments::default();
-    for number in super::segments_in(blocks)?.whole {
-        let file = segment::open(blocks, number)?;
+    for number in super::segments_in(&blocks)?.whole {
         found.files += 1;
-        let mut rows = 0;
-        let bytes = super::column::integer(file.metadata()?.len());
-        tx.execute(
-            "INSERT INTO segments (number, bytes) VALUES (?1, ?2)",
-            params![super::column::integer(number), bytes],
-        )?;
-        found.damaged += segment::scan(&file, |block, place| {
-            rows += super::blocks::insert_in_segment(
-                tx,
-                block.id(),
-                (block.bytes().len(), crc32fast::hash(block.bytes())),
-                number,
-                place,
-            )?;
-            Ok(())
-        })?;
+        let (rows, damaged) = match segment::open(&blocks, number) {
+            Ok(file) => rebuild_segment(tx, number, &file)?,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(segment = number, %error, "a segment file cannot be opened");
+                (0, 1)
+            }
+        };
         if rows == 0 {
             tx.execute("DELETE FROM segments WHERE number = ?1", [super::column::integer(number)])?;
+            if damaged > 0 {
+                move_aside(folder, &segment::path(&blocks, number), now)?;
+            }
         }
         found.blocks += rows;
+        found.damaged += damaged;
     }
     Ok(found)
+}
+
+/// Returns how many blocks it has, and how much of it was damaged.
+fn rebuild_segment(tx: &Transaction<'_>, number: u64, file: &fs::File) -> Result<(u64, u64), Error> {
+    let bytes = super::column::integer(file.metadata()?.len());
+    let number_column = super::column::integer(number);
+    tx.execute("INSERT INTO segments (number, bytes) VALUES (?1, ?2)", params![number_column, bytes])?;
+    let mut rows = 0;
+    let damaged = segment::scan(file, |block, place| {
+        rows += super::blocks::insert_in_segment(
+            tx,
+            block.id(),
+            (block.bytes().len(), crc32fast::hash(block.bytes())),
+            number,
+            place,
+        )?;
+        Ok(())
+    })?;
+    Ok((rows, damaged))
+}
+
+fn move_aside(folder: &Path, segment: &Path, now: Timestamp) -> Result<(), Error> {
+    let name = segment.file_name().unwrap_or_default().to_string_lossy();
+    let place = quarantine_place(folder, now, &name)?;
+    fs::rename(segment, &place)?;
+    segment::sync_folder(&place)?;
+    tracing::warn!(quarantine = %place.display(), "nothing could be read from a segment file; moved aside");
+    Ok(())
 }
 
 /// Copies the rows that can be read; returns how many. A database that cannot even be opened yields none.

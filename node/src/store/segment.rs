@@ -242,7 +242,8 @@ pub(super) fn read(file: &File, place: u64, length: usize) -> io::Result<Vec<u8>
 
 /// Reads every record of a segment in order and hands over each verified block with the place of its bytes.
 ///
-/// Returns how many records, or stretches between records, were damaged and passed over; holes are none. Memory stays at one block.
+/// Returns how many records, or stretches between records, were damaged or could not be read, and were passed over; holes are none.
+/// Memory stays at one block.
 pub(super) fn scan(
     file: &File,
     mut found: impl FnMut(Block, u64) -> Result<(), Error>,
@@ -250,8 +251,10 @@ pub(super) fn scan(
     let end = file.metadata()?.len();
     let (mut at, mut damaged, mut false_starts, mut astray) = (0, 0, 0, false);
     while at < end {
-        let promised = (end - at >= HEADER_BYTES).then(|| read_header(file, at)).transpose()?.flatten();
-        let zeros = if promised.is_none() && !astray { zeros_from(file, at, end)? } else { 0 };
+        // What the disk does not give back is damaged too; there may be more behind it.
+        let promised = (end - at >= HEADER_BYTES).then(|| read_header(file, at).ok()).flatten().flatten();
+        let is_hole = promised.is_none() && !astray;
+        let zeros = if is_hole { zeros_from(file, at, end).unwrap_or_default() } else { 0 };
         if zeros > 0 {
             // A hole, where a block was that went.
             at += zeros;
@@ -261,7 +264,7 @@ pub(super) fn scan(
             damaged += u64::from(!astray);
             false_starts += u32::from(astray);
             astray = true;
-            match next_magic(file, at + 1, end)? {
+            match next_magic(file, at + 1, end).unwrap_or_default() {
                 Some(next) if false_starts < FALSE_STARTS_MAX => at = next,
                 _ => break,
             }
@@ -275,9 +278,9 @@ pub(super) fn scan(
             damaged += 1;
             break;
         }
-        match Block::verified(id, read(file, place, length)?) {
-            Ok(block) => found(block, place)?,
-            Err(_) => damaged += 1,
+        match read(file, place, length).map(|bytes| Block::verified(id, bytes)) {
+            Ok(Ok(block)) => found(block, place)?,
+            Ok(Err(_)) | Err(_) => damaged += 1,
         }
     }
     Ok(damaged)

@@ -283,18 +283,22 @@ pub fn take(
                 match confirm(store, Door::Exchange, read) {
                     Ok(confirming) if confirming.is_kept() => taken.new += 1,
                     Ok(_) => taken.refused += 1,
-                    Err(error) => tracing::warn!(%error, "a confirmation was not written"),
+                    Err(error) => {
+                        tracing::warn!(%error, "a confirmation was not written");
+                        taken.deferred += 1;
+                    }
                 }
             }
-            let proving = match prove(store, offered, &entries, from, now) {
-                Ok(proving) => proving,
+            match prove(store, offered, &entries, from, now) {
+                Ok(proving) => {
+                    taken.new += proving;
+                    taken.refused += entries.len() - proving;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a proof of double signing was not written");
-                    0
+                    taken.deferred += entries.len();
                 }
-            };
-            taken.new += proving;
-            taken.refused += entries.len() - proving;
+            }
             let came = genuine.iter().map(|(_, head)| head);
             given.extend(came.flat_map(|head| [false, true].map(|frozen| heads::item(head, frozen))));
             // Where something waits, it is not told apart from what is never taken.

@@ -670,6 +670,15 @@ impl<P: Copy + Ord> Exchange<P> {
     }
 
     fn checked(&mut self, peer: P, ticket: Ticket, checked: Option<Checked>, now: Duration) {
+        // Whoever gave them may have left meanwhile: what it brought is here all the same, and what it forged is its fault.
+        if let Some(checked) = &checked {
+            if checked.new > 0 {
+                self.bring(peer, checked.new, now);
+            }
+            if checked.is_forged {
+                self.outputs.push_back(Output::Blame(peer, Fault::Forged));
+            }
+        }
         let Some(reader) = self.readers.get_mut(&peer) else { return };
         let Some(unit) = reader.out.remove(&ticket) else { return };
         let Some(checked) = checked else {
@@ -678,12 +687,6 @@ impl<P: Copy + Ord> Exchange<P> {
         };
         reader.malformed = reader.malformed.saturating_add(checked.malformed);
         let is_garbage = checked.is_garbage || reader.malformed > HEADS_MALFORMED_PER_PEER_MAX;
-        if checked.new > 0 {
-            self.bring(peer, checked.new, now);
-        }
-        if checked.is_forged {
-            self.outputs.push_back(Output::Blame(peer, Fault::Forged));
-        }
         if checked.is_forged || is_garbage {
             self.release(peer, unit);
             return self.fail(peer, Outcome::GaveUp, now);

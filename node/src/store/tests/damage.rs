@@ -402,6 +402,29 @@ fn a_segment_made_of_false_starts_is_given_up_in_bounded_time() {
 }
 
 #[test]
+fn a_segment_of_which_nothing_can_be_read_is_moved_aside_and_the_others_are_rebuilt() {
+    let home = tempfile::tempdir().unwrap();
+    let (_, large) = filled(home.path());
+    let (first, second) = (home.path().join("blocks/1.seg"), home.path().join("blocks/2.seg"));
+    // One is noise, and the other cannot even be opened: links are not followed.
+    let whole = fs::read(&second).unwrap();
+    fs::write(&first, "noise").unwrap();
+    fs::rename(&second, home.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(home.path().join("elsewhere"), &second).unwrap();
+    fs::write(home.path().join("blocks/3.seg"), &whole).unwrap();
+    fs::remove_file(database(home.path())).unwrap();
+    let (store, notes) = open(home.path());
+    let [Note::BlocksRebuilt { blocks, damaged: 2 }] = notes[..] else { panic!("{notes:?}") };
+    assert!(blocks > 0 && held_blocks(&store, &large) as u64 == blocks);
+    let aside = fs::read_dir(home.path().join("quarantine")).unwrap();
+    let mut aside: Vec<String> = aside.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+    aside.sort();
+    assert_eq!(aside.len(), 2, "{aside:?}");
+    assert!(aside[0].ends_with("-1.seg") && aside[1].ends_with("-2.seg"), "{aside:?}");
+    assert!(!first.exists() && home.path().join("elsewhere").exists());
+}
+
+#[test]
 fn leftovers_of_a_crash_are_removed_and_other_files_are_not() {
     let home = tempfile::tempdir().unwrap();
     let (_, large) = filled(home.path());

@@ -77,8 +77,13 @@ pub const PROJECT_FETCHES_MAX: usize = 4;
 /// Packages that one `add`, `remove` or `update` names: more than a person types.
 pub const PROJECT_NAMED_MAX: usize = 256;
 
-/// Bytes of a signed head: it travels in gossip and in DHT records.
-pub const HEAD_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a signed head: it travels in gossip, and in DHT records beside the addresses of twenty peers, within the 16 KiB of a
+/// message of Kademlia.
+pub const HEAD_BYTES_MAX: usize = 9 << 10;
+/// Bytes of a publisher's chain of key documents: all else that a head says fits beside it.
+pub const KEY_CHAIN_BYTES_MAX: usize = 6 << 10;
+/// Documents that revoke a key for which room is kept in a chain: whoever has a key stolen can say so.
+pub const KEY_REVOCATIONS_RESERVED: usize = 2;
 /// Bytes of a signed log entry: a resolve that names [`RESOLVED_ENTRIES_MAX`] entries and keeps [`RESOLVED_VERSIONS_MAX`] versions.
 pub const ENTRY_BYTES_MAX: usize = 32 << 10;
 /// Branches of a log that one entry resolves: each machine that signed apart from the others makes one.
@@ -453,7 +458,7 @@ pub const HEADS_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Names that one key document may be limited to.
 pub const SCOPES_MAX: usize = 8;
-/// Key documents in one chain; a head holds the whole chain, which is why [`HEAD_BYTES_MAX`] ends it much earlier.
+/// Key documents in one chain; a head holds the whole chain, which is why [`KEY_CHAIN_BYTES_MAX`] ends it much earlier.
 pub const KEY_DOCUMENTS_MAX: usize = 64;
 /// Chains of keys that are remembered as verified while they are asked for, twice: those of now and those of before. Each takes
 /// about a kilobyte beside its documents.

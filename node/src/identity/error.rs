@@ -59,6 +59,12 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// No further key document fits into the heads of a publisher.
+    #[error("no further key document of this publisher fits into its heads; nothing was changed")]
+    ChainFull {
+        /// Whether it was to revoke a key.
+        is_revocation: bool,
+    },
     /// A key document does not follow from the one before it.
     #[error("key document {n} does not continue the chain: {why}")]
     Chain {
@@ -87,7 +93,7 @@ impl Error {
         match self {
             Self::PublisherId { .. } => Code::Usage,
             Self::PublicKey { .. } | Self::Malformed { .. } | Self::Newer { .. } => Code::Malformed,
-            Self::Limit { .. } => Code::Limit,
+            Self::Limit { .. } | Self::ChainFull { .. } => Code::Limit,
             Self::Signature { .. } | Self::Chain { .. } => Code::Signature,
         }
     }
@@ -97,6 +103,16 @@ impl Error {
         match self {
             Self::PublisherId { .. } => {
                 "a publisher id begins with gp1 and is 61 characters long; copy it whole".to_owned()
+            }
+            Self::ChainFull { is_revocation: false } => {
+                "the key that you have goes on signing; what room is left is kept for revoking a stolen key: ggen marketplace p2p key \
+                 revoke"
+                    .to_owned()
+            }
+            Self::ChainFull { is_revocation: true } => {
+                "the key cannot be revoked any more: publish under a new publisher, and say so in a deprecation of each package: ggen \
+                 marketplace p2p deprecate <package> --message <text>"
+                    .to_owned()
             }
             Self::Newer { .. } => "install a newer version of this program".to_owned(),
             _ => String::new(),

@@ -11,8 +11,13 @@ use super::{
     Context, Envelope, KeyDocument, KeyLog, PublicKey, PublisherId, RecoveryKey, SecretKey,
     key_file::{self, Contents, Error, Flaw, Kind},
 };
-use crate::time::Timestamp;
+use crate::{
+    limits::{KEY_CHAIN_BYTES_MAX, KEY_REVOCATIONS_RESERVED},
+    time::Timestamp,
+};
 
+/// Bytes by which a key document grows that revokes a key.
+const REVOKED_BYTES: usize = 64;
 /// The folder of publisher keys in the folder of keys.
 pub const FOLDER_NAME: &str = "publishers";
 /// The ending of the empty file beside a key that was made elsewhere.
@@ -88,7 +93,8 @@ impl Publisher {
     /// The publisher after one more key document, which `recovery` signs where the current one names recovery keys.
     ///
     /// # Errors
-    /// [`super::Error`] where the chain is full, or where other keys must sign too.
+    /// [`super::Error`] where the chain is full, so that no head could hold it, or where other keys must sign too. Nothing is
+    /// changed then. Room for [`KEY_REVOCATIONS_RESERVED`] documents like this one is left for those that revoke a key.
     pub fn changed(
         &self,
         change: Change,
@@ -115,6 +121,14 @@ impl Publisher {
             false => recovery.iter().chain([&secret]).collect(),
         };
         let signed = document.sign(&signers)?;
+        let is_revocation = !document.revoked.is_empty();
+        let reserved = KEY_REVOCATIONS_RESERVED * (signed.len() + REVOKED_BYTES);
+        let needed = self.log.documents().map(<[u8]>::len).sum::<usize>()
+            + signed.len()
+            + if is_revocation { 0 } else { reserved };
+        if needed > KEY_CHAIN_BYTES_MAX {
+            return Err(super::Error::ChainFull { is_revocation });
+        }
         Ok(Self {
             secret,
             log: self.log.clone().extended(&signed)?,

@@ -131,6 +131,7 @@ impl Service for Answers {
             announced: true,
             dht_stored: 3,
             announced_to: 2,
+            copies: None,
             already_published: false,
             queued: false,
             warnings: vec![],

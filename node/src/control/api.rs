@@ -271,9 +271,13 @@ pub struct PublishRequest {
     /// Waits until other nodes hold the head, or the time ran out.
     #[serde(default)]
     pub wait: bool,
+    /// With `wait`: other nodes that have to have all of the content before it returns.
+    #[serde(default)]
+    pub copies: usize,
     /// Name of the publisher key, where there are several.
     pub key: Option<String>,
-    /// Seconds to wait for somebody who can be asked how far the log went, and with `wait` for other nodes to take the head.
+    /// Seconds to wait for somebody who can be asked how far the log went, and with `wait` for other nodes to take the head, and for
+    /// copies.
     pub timeout_secs: Option<u64>,
     /// Fails where the package cannot be signed now, instead of putting it into the outbox.
     #[serde(default)]
@@ -314,6 +318,9 @@ pub struct Published {
     pub dht_stored: usize,
     /// Peers that the announcement was sent to.
     pub announced_to: usize,
+    /// Other nodes that have all of the content; only where it was waited for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copies: Option<usize>,
     /// The same content was published, or queued, under this version before; nothing was changed.
     pub already_published: bool,
     /// It waits in the outbox, unsigned: until a node runs, and until it is known how far the log went elsewhere.

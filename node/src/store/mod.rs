@@ -237,6 +237,13 @@ impl Store {
         }
     }
 
+    /// The folder of what was damaged and moved aside, where there is anything in it.
+    pub fn quarantine(&self) -> Option<PathBuf> {
+        let place = self.folder()?.join(recovery::QUARANTINE);
+        let first = std::fs::read_dir(&place).ok()?.next();
+        first.is_some().then_some(place)
+    }
+
     /// Reads, as of one moment, while others may write.
     ///
     /// `f` must not call the store: it would wait for itself.

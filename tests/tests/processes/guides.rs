@@ -1,6 +1,6 @@
 //! The documents do what they say: every command that a guide shows is run as it stands there, by a real shell and the real program.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, process::Command, time::Duration};
 
 use crate::{
     tree,
@@ -61,13 +61,18 @@ pub(crate) fn follow(home: &Home, block: &str) -> Answer {
 /// The same in another folder, and with variables that the guide speaks of.
 #[track_caller]
 fn follow_with(home: &Home, folder: &Path, variables: &[(&str, &str)], block: &str) -> Answer {
+    run(shell(home, folder, variables, block)).exits(0)
+}
+
+/// A shell that runs a block of a guide.
+fn shell(home: &Home, folder: &Path, variables: &[(&str, &str)], block: &str) -> Command {
     let mut shell = home.program(Path::new("bash"));
     let programs = ggen().parent().unwrap().to_str().unwrap().to_owned();
     let path = std::env::var("PATH").unwrap_or_default();
     // The node listens where no other test does; the guide leaves that to the configuration.
     shell.env("PATH", format!("{programs}:{path}")).env("GGEN_P2P_LISTEN", LOOPBACK);
     shell.envs(variables.iter().copied()).current_dir(folder).args(["-euo", "pipefail", "-c", block]);
-    run(shell).exits(0)
+    shell
 }
 
 /// A daemon on a state folder, which is ended with the test.
@@ -175,8 +180,10 @@ fn the_guide_to_ci_does_what_it_says() {
 
     let guide = Guide::read("docs/ci.md");
     let [install, offline] = &guide.blocks("Install what is locked")[..] else { panic!("the guide changed") };
-    let [publish] = &guide.blocks("Publish from a build server")[..] else { panic!("the guide changed") };
-    assert_eq!(guide.count(), 3, "every block is run");
+    let [publish, take] = &guide.blocks("Publish from a build server")[..] else {
+        panic!("the guide changed")
+    };
+    assert_eq!(guide.count(), 4, "every block is run");
     let (server, checkout) = (Home::new(), hub.path("checkout"));
     fs::create_dir(&checkout).unwrap();
     for file in ["gpack.toml", "gpack.lock"] {
@@ -197,8 +204,17 @@ fn the_guide_to_ci_does_what_it_says() {
     let (builder, key) = (Home::new(), hub.run(&["key", "export"]).exits(0).stdout);
     let here = builder.path("work");
     tree::small(&here, "log-tools", "1.1.0", "Tools for logs", "license = \"MIT\"");
+    let publisher = text(&hub.json(&["key", "list"])["keys"][0]["publisher"]);
+    let mut taking = shell(&hub, &hub.path(""), &[("PUBLISHER", publisher.as_str())], take).spawn().unwrap();
     let variables = [("HUB", hub.address.as_str()), ("GGEN_PUBLISHER_KEY", key.trim_end())];
-    follow_with(&builder, &here, &variables, publish).says("Published log-tools 1.1.0");
+    let published = follow_with(&builder, &here, &variables, publish);
+    published.says("Published log-tools 1.1.0").says("copies");
+    taking.kill().unwrap();
+    taking.wait().unwrap();
+    assert!(
+        hub.path("releases/log-tools/gpack.toml").exists(),
+        "the hub took it before the builder was gone"
+    );
     let publishers = [&hub.json(&["key", "list"]), &builder.json(&["key", "list"])]
         .map(|keys| text(&keys["keys"][0]["publisher"]));
     assert_eq!(publishers[0], publishers[1], "one publisher on two machines");

@@ -157,6 +157,8 @@ fn event_of(listed: &Listed) -> ListedEvent {
         name: head.name.to_string(),
         version: head.latest.as_ref().map(|latest| latest.version.to_string()).unwrap_or_default(),
         sequence: head.sequence.get(),
+        yanked: head.yanked.iter().map(ToString::to_string).collect(),
+        deprecated: head.deprecated.clone(),
         tags: head.tags.clone(),
         categories: head.categories.clone(),
     }

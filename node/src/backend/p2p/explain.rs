@@ -31,7 +31,7 @@ const PEERS_MAX: usize = 50;
 impl Node {
     pub(super) async fn explain(&self, request: ExplainRequest) -> Result<Explained, Failure> {
         let Meant { reference, which, .. } = self.meant(&request.package).await?;
-        let head = self.resolve(&reference).await?;
+        let head = self.resolve_to_look(&reference).await?;
         let (head, chosen) = self.release_asked(head, &which).await?;
         let Chosen { release, warnings: mut notes, .. } = chosen;
         let package = head.package_id();

@@ -248,7 +248,7 @@ impl Node {
     pub(super) async fn info(&self, request: InfoRequest) -> Result<Info, Failure> {
         let Meant { reference, which, .. } = self.meant(&request.package).await?;
         self.await_entrance(SEARCH_TIMEOUT).await;
-        let head = self.resolve(&reference).await?;
+        let head = self.resolve_to_look(&reference).await?;
         let demand = self.demand(request.fresh, request.fresh_secs, false);
         let newest = self.newest(head, demand, true, Instant::now() + SEARCH_TIMEOUT).await?;
         let now = self.now();
@@ -339,6 +339,11 @@ pub(super) fn local(store: &Store, head: &VerifiedHead, info: &mut Info) -> Resu
         .read(|conn| Ok((installed::list_all(conn)?, pins::pinned(conn, &package.name)?)))
         .map_err(fail)?;
     info.pinned = pinned == Some(package.publisher);
+    if let Some(other) = pinned.filter(|pinned| *pinned != package.publisher) {
+        info.package
+            .notes
+            .push(format!("the name \"{}\" is pinned to another publisher: {other}", package.name));
+    }
     info.installed_at = here
         .into_iter()
         .filter(|installed| installed.package == package && !place::is_gone(&installed.path))

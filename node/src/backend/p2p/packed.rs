@@ -320,6 +320,7 @@ impl<'a> Work<'a> {
             announced: false,
             dht_stored: 0,
             announced_to: 0,
+            copies: None,
             already_published: false,
             queued: false,
             warnings: self.content.warnings.clone(),

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     code::Code,
+    content::ContentId,
     control::{
         api::{Failure, PublishRequest, Published},
         service::{Cancel, ProgressSender},
@@ -141,7 +142,39 @@ impl Node {
                 return Err(nobody_took(&answer, timeout));
             }
         }
+        if wait && request.copies > 0 {
+            progress.report("copying", 0, Some(request.copies as u64), "copies");
+            tokio::select! { biased;
+                copied = self.copied(&mut answer, request.copies, deadline, &progress) => copied?,
+                () = cancel.cancelled() => {}
+            }
+        }
         Ok(answer)
+    }
+
+    /// Waits until so many other nodes have all of the content.
+    async fn copied(
+        &self,
+        answer: &mut Published,
+        copies: usize,
+        deadline: Instant,
+        progress: &ProgressSender,
+    ) -> Result<(), Failure> {
+        let root: ContentId = answer.cid.parse().map_err(|_| gone("the publication"))?;
+        let own = self.network.local_peer();
+        loop {
+            let (providers, _) = self.providers(root, deadline).await;
+            let others = providers.iter().filter(|peer| **peer != own).count();
+            answer.copies = Some(others);
+            progress.report("copying", others as u64, Some(copies as u64), "copies");
+            if others >= copies {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(too_few_copies(answer, copies));
+            }
+            sleep_until((Instant::now() + ASK_AGAIN).min(deadline)).await;
+        }
     }
 
     /// Looks a package over, and finds out whether it can be signed now: nothing is written.
@@ -214,6 +247,19 @@ fn nobody_took(answer: &Published, timeout: Duration) -> Failure {
         Code::Timeout,
         format!("{} is published here, and no other node took it within {} s.", answer.id, timeout.as_secs()),
         "It is announced as soon as a peer connects. See who is connected: ggen marketplace p2p peer-list",
+    )
+}
+
+/// What `--copies` comes to where too few nodes fetched a publication in time.
+fn too_few_copies(answer: &Published, copies: usize) -> Failure {
+    let others = answer.copies.unwrap_or_default();
+    Failure::new(
+        Code::Timeout,
+        format!(
+            "{} is published and announced, and {others} of {copies} other nodes have all of it.",
+            answer.id
+        ),
+        "Keep this node running, or install the package on another one: nobody else can serve it yet.",
     )
 }
 

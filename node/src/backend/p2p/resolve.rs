@@ -108,6 +108,14 @@ impl Node {
         }
     }
 
+    /// As [`Node::resolve`], to look at the package only: a full id says which one is meant, whatever its name is pinned to.
+    pub(super) async fn resolve_to_look(&self, reference: &PackageRef) -> Result<VerifiedHead, Failure> {
+        match reference.publisher {
+            Some(publisher) => self.head_of(&PackageId { publisher, name: reference.name.clone() }).await,
+            None => self.resolve(reference).await,
+        }
+    }
+
     async fn resolve_as_known(&self, reference: &PackageRef) -> Result<VerifiedHead, Failure> {
         let name = reference.name.clone();
         let pinned = self.with_store(move |store| store.read(|conn| pins::pinned(conn, &name))).await?;
@@ -410,7 +418,7 @@ pub(super) fn in_doubt(failure: Failure, missing: Option<&Missing>) -> Failure {
     }
 }
 
-pub(super) fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> Failure {
+fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> Failure {
     Failure::new(
         Code::PinMismatch,
         format!("The name \"{name}\" is pinned to another publisher.\n  pinned: {pinned}\n  named:  {named}"),

@@ -46,6 +46,7 @@ impl Node {
             warnings.push(format!("others cannot connect to this node: {reach_reason}"));
         }
         warnings.extend(super::changes::warning(&changes));
+        warnings.extend(self.damage_warning().await?);
         warnings.extend(self.key_warnings().await?);
         warnings.extend(self.two_chain_warnings().await?);
         warnings.extend(self.confirmation_warnings(&snapshot).await?);
@@ -98,6 +99,19 @@ impl Node {
     }
 
     /// What a person should know of keys that are gone, and of packages that are frozen and of concern here.
+    /// Says that something was damaged, as long as what is left of it lies there.
+    async fn damage_warning(&self) -> Result<Option<String>, Failure> {
+        let damaged = self.with_store(|store| Ok(store.quarantine())).await?;
+        Ok(damaged.map(|folder| {
+            format!(
+                "the store was damaged, and made again from what could be read: what waited in the outbox, what was installed and \
+                 which peers are reliable may be missing. See: ggen marketplace p2p list. Publish again what is missing, and then \
+                 remove {}",
+                folder.display()
+            )
+        }))
+    }
+
     async fn key_warnings(&self) -> Result<Vec<String>, Failure> {
         let replaced = self.all_replaced().await.unwrap_or_default();
         let mut warnings: Vec<String> = match self.lost_keys().await {

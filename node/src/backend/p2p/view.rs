@@ -12,7 +12,7 @@ use super::{
     gone,
     install::head_key,
     meant::meant_in,
-    resolve::{ambiguous, pin_mismatch},
+    resolve::ambiguous,
     two_chains,
     verify::{list_in, verify_in},
 };
@@ -163,9 +163,6 @@ fn info(store: &Store, request: &InfoRequest, now: Timestamp) -> Result<Info, Fa
 fn head_here(store: &Store, reference: &PackageRef) -> Result<(VerifiedHead, bool), Failure> {
     let pinned = store.read(|conn| pins::pinned(conn, &reference.name)).map_err(fail)?;
     let publisher = match (reference.publisher, pinned) {
-        (Some(named), Some(pinned)) if named != pinned => {
-            return Err(pin_mismatch(&reference.name, named, pinned));
-        }
         (Some(publisher), _) | (None, Some(publisher)) => publisher,
         (None, None) => {
             let claims = store.read(|conn| Ok(catalog::by_name(conn, &reference.name)?)).map_err(fail)?;

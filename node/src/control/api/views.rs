@@ -151,8 +151,14 @@ pub struct ListedEvent {
     pub name: String,
     /// The latest version; empty where there is none.
     pub version: String,
-    /// Number of the newest entry of its log.
+    /// Number of the newest entry of its log: a release, a yank, a deprecation, or the end of one.
     pub sequence: u64,
+    /// The highest versions that are yanked, descending.
+    #[serde(default)]
+    pub yanked: Vec<String>,
+    /// What its publisher says to those who use it, if it is deprecated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deprecated: Option<String>,
     /// The tags.
     pub tags: Vec<String>,
     /// The categories.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
-    session::{End, Exit, Finished, Session},
+    session::{End, Exit, Finished, Format, Session},
     values,
 };
 
@@ -16,7 +16,9 @@ use crate::{
     long_about = "Show what happens at the node, line by line, until you interrupt it.\n\n\
         With --format json each line is one JSON object with the fields time and event: connected, disconnected, provider_lost, listed, \
         frozen, disputed, published, queued, installed, banned, unbanned. A reader that is too slow gets the event missed, \
-        with how many it missed. If nothing happens, the event alive comes every five seconds.",
+        with how many it missed. If nothing happens, the event alive comes every five seconds in JSON and YAML.\n\n\
+        listed says how the package stands now: its newest version, the number of the newest entry of its log, what is yanked, \
+        and whether it is deprecated.",
     after_help = "\
 Examples:
   ggen marketplace p2p events
@@ -55,7 +57,8 @@ impl Events {
     }
 }
 
-/// Show each change of a package, of the packages of a publisher, or of those with a tag: new versions, yanks, deprecations.
+/// Show how a package stands after each change of it, of the packages of a publisher, or of those with a tag: a new version, a
+/// yank, a deprecation.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -176,7 +179,8 @@ async fn listen(
                 return ControlFlow::Continue(());
             }
             "missed" => session.warn(&sentence(&event)),
-            "alive" => return ControlFlow::Continue(()),
+            "alive" if session.format() == Format::Human => return ControlFlow::Continue(()),
+            "alive" => {}
             _ if !is_wanted(&event) => return ControlFlow::Continue(()),
             _ => left -= 1,
         }
@@ -187,6 +191,27 @@ async fn listen(
         }
     };
     session.client().events(take).await.map_err(End::from)?
+}
+
+/// How a package stands after a change: the event tells no more of what the change was.
+fn state(event: &Value) -> String {
+    let text = |field: &str| event[field].as_str().unwrap_or_default();
+    let yanked: Vec<&str> =
+        event["yanked"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut state = match text("version") {
+        "" => "without a version".to_owned(),
+        version => version.to_owned(),
+    };
+    if let Some(entry) = event["sequence"].as_u64() {
+        state += &format!(", entry {entry}");
+    }
+    if !yanked.is_empty() {
+        state += &format!(", yanked: {}", yanked.join(" "));
+    }
+    if !text("deprecated").is_empty() {
+        state += &format!(", deprecated: {}", text("deprecated"));
+    }
+    state
 }
 
 /// An event for people.
@@ -201,7 +226,7 @@ fn sentence(event: &Value) -> String {
         "provider_lost" => {
             format!("provider of {} is gone: {}", plural(number("packages"), "package"), text("peer_id"))
         }
-        "listed" => format!("listed       {} {}", text("id"), text("version")),
+        "listed" => format!("listed       {} {}", text("id"), state(event)),
         "frozen" => {
             format!("frozen       {}: its publisher signed two different states for one place", text("id"))
         }

@@ -177,6 +177,7 @@ impl Key {
             Action::Export { name, to } => export(session, &folder, name, to.as_deref())?,
             Action::Import { name, from } => {
                 let publisher = Publisher::import(&read(&from)?).map_err(refused)?;
+                refuse_second_name(&folder, &name, &publisher)?;
                 // The same publisher with later keys takes the place of what is there: it was rotated on another machine.
                 let kept = match Publisher::load(&folder, &name) {
                     Ok(there) if there.id() == publisher.id() => publisher.supersede(&folder, &name),
@@ -199,6 +200,21 @@ impl Key {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// Refuses the key of a publisher that is here under another name: one of the two would stay behind when it is rotated.
+fn refuse_second_name(folder: &Path, name: &str, publisher: &Publisher) -> Finished<()> {
+    for other in Publisher::list(folder).map_err(refused)?.into_iter().filter(|other| other != name) {
+        if Publisher::load(folder, &other).is_ok_and(|there| there.id() == publisher.id()) {
+            return Err(Failure::new(
+                Code::Conflict,
+                format!("The key of this publisher is here already, as \"{other}\"."),
+                format!("Use it under that name. To replace it by this one: ggen marketplace p2p key import {other} <file>"),
+            )
+            .into());
+        }
+    }
+    Ok(())
 }
 
 fn refused(error: key_file::Error) -> Failure {

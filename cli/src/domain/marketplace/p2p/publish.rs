@@ -49,6 +49,7 @@ Examples:
   ggen marketplace p2p publish ./my-package --dry-run
   ggen marketplace p2p publish ./my-package --version 1.2.3
   ggen marketplace p2p publish ./my-package --wait --timeout 30 --format json
+  ggen marketplace p2p publish ./my-package --wait --copies 1 --timeout 600
   ggen marketplace p2p publish --drop my-package@1.2.3"
 )]
 pub(crate) struct Publish {
@@ -65,11 +66,14 @@ pub(crate) struct Publish {
     #[arg(long)]
     allow_secrets: bool,
     /// Show what would be published, and store and announce nothing.
-    #[arg(long, conflicts_with_all = ["wait", "no_queue"])]
+    #[arg(long, conflicts_with_all = ["wait", "copies", "no_queue"])]
     dry_run: bool,
     /// Wait until other nodes hold the announcement; needs a running node.
     #[arg(long)]
     wait: bool,
+    /// With --wait: wait until this many other nodes have all of the content, and can serve it when this one is gone.
+    #[arg(long, value_name = "COUNT", value_parser = values::count, requires = "wait")]
+    copies: Option<usize>,
     /// How long to wait: for a peer that can be asked about the package, and with --wait for nodes that take it.
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
@@ -80,7 +84,7 @@ pub(crate) struct Publish {
     #[arg(long)]
     no_queue: bool,
     /// Write a gpack.toml to fill in, if the directory has none, and publish nothing.
-    #[arg(long, conflicts_with_all = ["version", "skip_verify", "allow_secrets", "dry_run", "wait", "timeout", "key", "no_queue"])]
+    #[arg(long, conflicts_with_all = ["version", "skip_verify", "allow_secrets", "dry_run", "wait", "copies", "timeout", "key", "no_queue"])]
     init_manifest: bool,
     /// Remove a waiting version from the outbox, and publish nothing.
     #[arg(
@@ -88,7 +92,7 @@ pub(crate) struct Publish {
         value_name = "PACKAGE",
         value_parser = values::package,
         conflicts_with_all = [
-            "path", "version", "skip_verify", "allow_secrets", "dry_run", "wait", "timeout", "key", "no_queue", "init_manifest"
+            "path", "version", "skip_verify", "allow_secrets", "dry_run", "wait", "copies", "timeout", "key", "no_queue", "init_manifest"
         ]
     )]
     drop: Option<Asked>,
@@ -121,6 +125,7 @@ impl Publish {
             version: self.version,
             skip_verify: self.skip_verify,
             wait: self.wait,
+            copies: self.copies.unwrap_or_default(),
             key: self.key,
             timeout_secs: self.timeout,
             no_queue: self.no_queue,
@@ -237,6 +242,9 @@ fn show(published: &Published, page: &mut Page) {
     } else {
         page.field("dht_stored", format!("{}/20", published.dht_stored))
             .field("announced_to", published.announced_to);
+        if let Some(copies) = published.copies {
+            page.field("copies", copies);
+        }
         if !published.announced {
             page.line("").line(
                 "No other node holds the announcement yet; this node repeats it. See: ggen marketplace p2p status",

@@ -111,13 +111,15 @@ pub(crate) fn wanted_format(arguments: &[OsString]) -> Format {
 
 /// The verbs of this program for a verb that other package managers have; none where this one has it too.
 pub(crate) fn instead_of(verb: &str) -> Vec<String> {
-    const OTHERS: [(&str, &[&str]); 12] = [
+    const OTHERS: [(&str, &[&str]); 14] = [
+        ("init", &["publish --init-manifest", "config init"]),
+        ("new", &["publish --init-manifest"]),
         ("uninstall", &["remove"]),
         ("rm", &["remove"]),
         ("delete", &["remove", "yank"]),
         ("unpublish", &["yank", "publish --drop"]),
         ("upgrade", &["update", "install"]),
-        ("outdated", &["update", "info"]),
+        ("create", &["publish --init-manifest"]),
         ("ls", &["list"]),
         ("show", &["info"]),
         ("find", &["search"]),
@@ -129,14 +131,18 @@ pub(crate) fn instead_of(verb: &str) -> Vec<String> {
     let p2p = grammar.find_subcommand("p2p").expect("the grammar has it");
     let is_there =
         |words: &&&str| words.split(' ').next().is_some_and(|first| p2p.find_subcommand(first).is_some());
+    if p2p.find_subcommand(verb).is_some() {
+        // It stands in the wrong place.
+        return vec![format!("ggen p2p {verb}")];
+    }
     let known = OTHERS.iter().find(|(other, _)| *other == verb && p2p.find_subcommand(other).is_none());
     known.map_or_else(Vec::new, |(_, ours)| {
         ours.iter().filter(is_there).map(|words| format!("ggen marketplace p2p {words}")).collect()
     })
 }
 
-/// Arguments of which those of a search that begin with one minus are words that must not occur, and no flags:
-/// `search web -python` asks for `not:python`.
+/// Arguments of which those of a search that begin with one minus are words that must not occur, and no flags. A space before the
+/// minus says so to the parser of arguments; the query is cut at spaces.
 pub(crate) fn with_exclusions(mut arguments: Vec<OsString>) -> Vec<OsString> {
     const WITH_VALUE: [&str; 8] = [
         "--category",
@@ -159,14 +165,9 @@ pub(crate) fn with_exclusions(mut arguments: Vec<OsString>) -> Vec<OsString> {
             break;
         }
         let is_value = WITH_VALUE.contains(&word(at - 1, &arguments).as_str());
-        let Some(excluded) = text.strip_prefix('-').filter(|rest| !is_value && rest.chars().count() > 1)
-        else {
-            continue;
-        };
-        if excluded.starts_with(|char: char| char.is_alphanumeric() || char == '"') {
-            let is_phrase = excluded.contains(' ') && !excluded.contains('"');
-            arguments[at] =
-                if is_phrase { format!("not:\"{excluded}\"") } else { format!("not:{excluded}") }.into();
+        let excluded = text.strip_prefix('-').filter(|rest| !is_value && rest.chars().count() > 1);
+        if excluded.is_some_and(|it| it.starts_with(|char: char| char.is_alphanumeric() || char == '"')) {
+            arguments[at] = format!(" {text}").into();
         }
     }
     arguments
@@ -183,7 +184,9 @@ mod tests {
         for other in ["uninstall", "unpublish", "upgrade"] {
             assert!(!instead_of(other).is_empty(), "{other}");
         }
-        assert!(instead_of("search").is_empty() && instead_of("xyzzy").is_empty());
+        assert_eq!(instead_of("init")[0], "ggen marketplace p2p publish --init-manifest");
+        assert_eq!(instead_of("install"), ["ggen p2p install"], "it stands in the wrong place");
+        assert!(instead_of("xyzzy").is_empty());
     }
 
     #[test]
@@ -193,25 +196,21 @@ mod tests {
 
     #[test]
     fn a_word_of_a_search_with_a_minus_is_excluded_and_no_flag() {
-        for (text, expected) in [
-            ("ggen p2p search web -python", "ggen p2p search web not:python"),
-            (
-                "ggen marketplace p2p search -tag:sql --limit 5",
-                "ggen marketplace p2p search not:tag:sql --limit 5",
-            ),
-            ("ggen p2p search --limit -1 -h", "ggen p2p search --limit -1 -h"),
-            ("ggen p2p search -- -python", "ggen p2p search -- -python"),
-            ("ggen p2p list -python", "ggen p2p list -python"),
+        for (arguments, at) in [
+            (&["ggen", "p2p", "search", "web", "-python"][..], Some(4)),
+            (&["ggen", "marketplace", "p2p", "search", "-tag:sql", "--limit", "5"], Some(4)),
+            (&["ggen", "p2p", "search", "-pool http"], Some(3)),
+            (&["ggen", "p2p", "search", "--limit", "-1", "-h"], None),
+            (&["ggen", "p2p", "search", "--", "-python"], None),
+            (&["ggen", "p2p", "list", "-python"], None),
         ] {
-            let split = text.split(' ').map(OsString::from).collect();
-            assert_eq!(
-                with_exclusions(split),
-                expected.split(' ').map(OsString::from).collect::<Vec<_>>(),
-                "{text}"
-            );
+            let given: Vec<_> = arguments.iter().map(OsString::from).collect();
+            let mut expected = given.clone();
+            if let Some(at) = at {
+                expected[at] = format!(" {}", arguments[at]).into();
+            }
+            assert_eq!(with_exclusions(given), expected, "{arguments:?}");
         }
-        let phrase = ["ggen", "p2p", "search", "-two words"].map(OsString::from).to_vec();
-        assert_eq!(with_exclusions(phrase)[3], "not:\"two words\"");
     }
 
     #[test]

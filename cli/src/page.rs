@@ -67,10 +67,15 @@ impl Page {
         self
     }
 
-    /// Adds a warning a line.
+    /// Adds warnings. The further lines of one are indented, so that none of them looks like a line of its own.
     pub(crate) fn warnings<T: AsRef<str>>(&mut self, warnings: &[T]) -> &mut Self {
         for warning in warnings {
-            self.text.push_str(&format!("{WARNING}warning:{WARNING:#} {}\n", clean(warning.as_ref())));
+            for (at, line) in warning.as_ref().lines().enumerate() {
+                match at {
+                    0 => self.text.push_str(&format!("{WARNING}warning:{WARNING:#} {}\n", clean(line))),
+                    _ => self.text.push_str(&format!("         {}\n", clean(line))),
+                }
+            }
         }
         self
     }
@@ -316,7 +321,19 @@ mod tests {
         // Our own styles are gone now; an escape of the peer's would have taken its letters with it.
         assert_eq!(text.matches("\\u{1b}[31mred").count(), 8, "{text}");
         assert!(text.chars().all(|character| character == '\n' || !is_unsafe(character)), "{text:?}");
-        assert_eq!(text.lines().count(), 9, "a line break of the peer's is none of ours: {text}");
+        // That of a warning is indented.
+        assert_eq!(text.lines().count(), 10, "a line break of the peer's is none of ours: {text}");
+        assert!(
+            text.lines().all(|line| !line.trim_start().starts_with("\\u{202e}") || line.starts_with("    "))
+        );
+    }
+
+    #[test]
+    fn a_warning_of_several_lines_has_them() {
+        let mut page = Page::new(None);
+        page.warnings(&["No version fits.\n  1.0.0 was yanked", "Another one."]);
+        let text = anstream::adapter::strip_str(&page.into_text()).to_string();
+        assert_eq!(text, "warning: No version fits.\n           1.0.0 was yanked\nwarning: Another one.\n");
     }
 
     #[test]

@@ -103,9 +103,13 @@ pub(crate) fn role(text: &str) -> Result<String, String> {
 /// Letters of a peer id that its short form begins with at least: the first eight are the same for all of a kind.
 const SHORT_PEER_MIN: usize = 10;
 
-/// The beginning and the end of an id that was cut short as tables show it.
+/// The beginning and the end of an id that was cut short as tables show it, or the beginning alone.
 pub(crate) fn cut(text: &str) -> Option<(&str, &str)> {
-    text.split_once('…').or_else(|| text.split_once("..."))
+    let begins = ["12D3", "16Uiu2", "Qm", "bafz"].iter().any(|prefix| text.starts_with(prefix));
+    let is_beginning =
+        || begins && text.chars().all(|char| char.is_ascii_alphanumeric()) && peer_id::parse(text).is_err();
+    let parts = text.split_once('…').or_else(|| text.split_once("..."));
+    parts.or_else(|| is_beginning().then_some((text, "")))
 }
 
 /// A peer id, in its base58 form, or cut short as tables show it.
@@ -113,9 +117,11 @@ pub(crate) fn peer(text: &str) -> Result<String, String> {
     if cut(text).is_some_and(|(head, _)| head.len() >= SHORT_PEER_MIN) {
         return Ok(text.to_owned());
     }
-    peer_id::parse(text)
-        .map(|peer| peer.to_string())
-        .map_err(|_| "expected a peer id, which begins with 12D3, Qm or bafz".to_owned())
+    peer_id::parse(text).map(|peer| peer.to_string()).map_err(|_| {
+        format!(
+            "expected a peer id, which begins with 12D3, Qm or bafz, or its first {SHORT_PEER_MIN} letters"
+        )
+    })
 }
 
 /// An address to listen on.
@@ -131,6 +137,21 @@ pub(crate) fn dial(text: &str) -> Result<String, String> {
 /// `[publisher/]name[@version]`; the publisher may be short, the version a requirement.
 pub(crate) fn package(text: &str) -> Result<Asked, String> {
     text.parse().map_err(|error: name::Error| error.to_string())
+}
+
+/// A package, or the folder that one is installed in.
+#[derive(Debug, Clone)]
+pub(crate) enum PackageOrFolder {
+    Package(Asked),
+    Folder(PathBuf),
+}
+
+/// What begins with a dot or a slash is a folder, everything else a package.
+pub(crate) fn package_or_folder(text: &str) -> Result<PackageOrFolder, String> {
+    match text.starts_with(['.', '/']) {
+        true => Ok(PackageOrFolder::Folder(PathBuf::from(text))),
+        false => package(text).map(PackageOrFolder::Package),
+    }
 }
 
 /// `[publisher/]name@version`.

@@ -151,7 +151,7 @@ impl Service for Answers {
     }
 
     async fn drop_queued(&self, request: DropRequest) -> Outcome<Dropped> {
-        Ok(Dropped { id: format!("gp1x/{}", request.package), cid: String::new() })
+        Ok(Dropped { id: format!("gp1x/{}", request.package), ..Dropped::default() })
     }
 
     async fn amend(&self, request: AmendRequest) -> Outcome<Amended> {
@@ -219,7 +219,7 @@ impl Service for Answers {
     async fn list(&self) -> Outcome<Listing> {
         let package =
             ListedPackage { name: "web".to_owned(), path: HOSTILE.to_owned(), ..Default::default() };
-        Ok(Listing { packages: vec![package], total: 1 })
+        Ok(Listing { packages: vec![package], total: 1, ..Listing::default() })
     }
 
     async fn remove(&self, request: RemoveRequest) -> Outcome<Removed> {

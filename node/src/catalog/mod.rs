@@ -25,6 +25,7 @@
 mod confirmed;
 mod insert;
 mod items;
+mod near;
 mod proofs;
 mod read;
 mod search;
@@ -42,6 +43,7 @@ pub use confirmed::{
 };
 pub use insert::{Outcome, Refusal, discard, forget, insert, known, log_read, rebuild};
 pub use items::{Changes, Since, changes, is_listed, of_items};
+pub use near::near_names;
 pub use proofs::{Proof, convict, convict_log, convict_statements, proofs};
 pub use read::{
     Claims, Held, Listed, Page, after, before, by_name, changes_after, count, get, holds, is_frozen,
@@ -50,6 +52,7 @@ pub use read::{
 pub use search::{Found, Query, search};
 pub use share::{Source, keep, provided};
 pub use short::{Fitting, fitting};
+pub use terms::query_warnings;
 pub use two_chains::{Disputed, all_disputed, disputed};
 
 #[cfg(doc)]

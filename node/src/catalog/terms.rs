@@ -269,6 +269,30 @@ fn pieces(text: &str) -> Vec<Piece> {
     }
 }
 
+/// What is said of filters that there are not, and of those without a value: they are looked for as words, or match nothing.
+pub fn query_warnings(text: &str) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for piece in pieces(text).iter().take(QUERY_WORDS_MAX) {
+        let Some(field) = &piece.field else { continue };
+        // `std::vec`, `https://…` and the like are words.
+        let is_name = !field.is_empty() && field.chars().all(|letter| letter.is_ascii_alphabetic());
+        let is_word = !is_name || piece.text.starts_with([':', '/']);
+        match piece.filter() {
+            Some(_) if piece.text.trim().is_empty() => warnings.push(format!(
+                "{field}: is followed by nothing, and so matches nothing: write what is looked for right behind the colon, such as \
+                 {field}:{}",
+                if field == "publisher" { "gp1…" } else { "sql" }
+            )),
+            None if !is_word => warnings.push(format!(
+                "{field}: is no filter, and was looked for as a word; the filters are tag:, category: and publisher:"
+            )),
+            _ => {}
+        }
+    }
+    warnings.dedup();
+    warnings
+}
+
 /// The words of a text, each for itself.
 fn plain(text: &str) -> Vec<Term> {
     let lower = text.to_lowercase();
@@ -336,6 +360,29 @@ mod tests {
             Term::Label { token: "gp1abcdef".to_owned(), begins: true }
         );
         assert_eq!(of("publisher:…wxyz"), Term::Label { token: "zyxw".to_owned(), begins: true });
+    }
+
+    #[test]
+    fn filters_that_there_are_not_are_told() {
+        for (text, part) in [
+            ("name:x", "name: is no filter"),
+            ("web -author:x", "author: is no filter"),
+            ("tag: sql", "tag: is followed by nothing"),
+            ("publisher:\"\"", "publisher: is followed by nothing"),
+        ] {
+            let warnings = query_warnings(text);
+            assert!(warnings.len() == 1 && warnings[0].contains(part), "{text}: {warnings:?}");
+        }
+        for fine in [
+            "web",
+            "tag:sql -category:net publisher:gp1",
+            "std::vec",
+            "https://example.org",
+            "a \"b: c\"",
+            "12:30",
+        ] {
+            assert_eq!(query_warnings(fine), [""; 0], "{fine}");
+        }
     }
 
     #[test]

@@ -314,9 +314,15 @@ fn put(document: &mut DocumentMut, key: &Key, mut value: toml_edit::Value) -> Re
         table_of(document, key, inside).is_some_and(|table| table.contains_key(key.leaf()))
             || alone(document, key, inside).is_some()
     };
-    let inside = stands(true) || !stands(false) && prefers_table(document);
+    let (stands_inside, stands_outside) = (stands(true), stands(false));
+    let is_there = stands_inside || stands_outside;
+    let inside = stands_inside || !stands_outside && prefers_table(document);
     if let Some(held) = alone(document, key, inside) {
         put_beside(held, key, value);
+        return Ok(());
+    }
+    if !is_there && let Some(edited) = uncommented(document, key, inside, &value) {
+        *document = edited;
         return Ok(());
     }
     let mut table: &mut dyn TableLike = document.as_table_mut();
@@ -337,6 +343,38 @@ fn put(document: &mut DocumentMut, key: &Key, mut value: toml_edit::Value) -> Re
         }
     }
     Ok(())
+}
+
+/// The document with the value in the place of the key's line that is commented out, where there is one in its table: a key that is
+/// appended there would stand under the comment of another, or take it from the next.
+fn uncommented(
+    document: &mut DocumentMut,
+    key: &Key,
+    inside: bool,
+    value: &toml_edit::Value,
+) -> Option<DocumentMut> {
+    let text = document.to_string();
+    let wanted: Vec<&str> = inside.then_some(document::TABLE).into_iter().chain(key.table()).collect();
+    let (mut section, mut at) = (Vec::new(), 0);
+    let mut place = None;
+    for line in text.split_inclusive('\n') {
+        let bare = line.trim();
+        if let Some(name) = bare.strip_prefix('[').and_then(|rest| rest.split(']').next()) {
+            section = name.split('.').map(str::trim).collect();
+        }
+        let after =
+            bare.strip_prefix('#').map(str::trim_start).and_then(|rest| rest.strip_prefix(key.leaf()));
+        if section == wanted && after.is_some_and(|rest| rest.trim_start().starts_with('=')) {
+            place = Some(at..at + line.trim_end_matches(['\n', '\r']).len());
+            break;
+        }
+        at += line.len();
+    }
+    let mut edited = text.clone();
+    edited.replace_range(place?, &format!("{} = {}", key.leaf(), value.to_string().trim()));
+    // What only looks like a comment is part of a text.
+    let mut parsed: DocumentMut = edited.parse().ok()?;
+    table_of(&mut parsed, key, inside).is_some_and(|table| table.contains_key(key.leaf())).then_some(parsed)
 }
 
 /// Puts a value in the place of one that stands for its table, or makes a table of the two.

@@ -114,7 +114,7 @@ pub enum Error {
         nearest: Option<&'static str>,
     },
     /// A value given to [`super::edit::set`] does not fit its key.
-    #[error("{key}: {what}")]
+    #[error("the value of {key} is not valid: {what}")]
     Value {
         /// The key.
         key: &'static str,

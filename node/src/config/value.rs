@@ -24,6 +24,8 @@ pub(super) enum Kind {
     Topic,
     /// A whole number within bounds.
     Integer { min: u64, max: u64 },
+    /// Bytes, or bytes a second: as text with a unit too.
+    Bytes { min: u64 },
     /// A number from 0 to 1.
     Ratio,
     /// A log level.
@@ -159,6 +161,40 @@ impl Fault {
     }
 }
 
+/// Bytes at most: what TOML can write.
+const BYTES_MAX: u64 = i64::MAX as u64;
+
+/// A number of bytes as people write it: `1000`, `2GB`, `1.5 MiB`, `500kB/s`.
+fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [(&str, u64); 14] = [
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("tib", 1 << 40),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("tb", 1_000_000_000_000),
+        ("k", 1_000),
+        ("m", 1_000_000),
+        ("g", 1_000_000_000),
+        ("t", 1_000_000_000_000),
+        ("b", 1),
+        ("", 1),
+    ];
+    let text = text.trim().to_lowercase();
+    let bare = text.strip_suffix("/s").unwrap_or(&text);
+    let (number, unit) = UNITS.iter().find_map(|(unit, bytes)| Some((bare.strip_suffix(unit)?, *bytes)))?;
+    let (whole, part) = number.trim_end().split_once('.').unwrap_or((number.trim_end(), ""));
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || part.len() > 3 || !is_digits(whole) || !is_digits(part) {
+        return None;
+    }
+    let thousandths: u64 = format!("{part:0<3}").parse().ok()?;
+    let part = u128::from(thousandths) * u128::from(unit) / 1_000;
+    whole.parse::<u64>().ok()?.checked_mul(unit)?.checked_add(u64::try_from(part).ok()?)
+}
+
 impl Kind {
     /// What is expected, to end a sentence with.
     pub(super) fn expected(self) -> String {
@@ -167,6 +203,7 @@ impl Kind {
             Self::Switch => "true or false".into(),
             Self::Topic => "text".into(),
             Self::Integer { min, max } => format!("a whole number from {min} to {max}"),
+            Self::Bytes { min } => format!("a number of bytes of at least {min}, such as {min} or 2GB"),
             Self::Ratio => "a number from 0.0 to 1.0".into(),
             Self::Level => "off, error, warn, info, debug or trace".into(),
             Self::Topology => any_of(Topology::ALL),
@@ -200,6 +237,9 @@ impl Kind {
             (Self::Integer { min, max }, Value::Integer(number)) if !(min..=max).contains(number) => {
                 one(format!("{number} is out of range, expected {}", self.expected()))
             }
+            (Self::Bytes { min }, Value::Integer(number)) if !(min..=BYTES_MAX).contains(number) => {
+                one(format!("{number} is out of range, expected {}", self.expected()))
+            }
             (Self::Ratio, Value::Ratio(ratio)) if !(0.0..=1.0).contains(ratio) => {
                 one(format!("{ratio} is out of range, expected {}", self.expected()))
             }
@@ -217,6 +257,7 @@ impl Kind {
             Self::Switch => Value::Switch(text.trim().parse().map_err(|_| wrong())?),
             Self::Topic => Value::Text(text.to_owned()),
             Self::Integer { .. } => Value::Integer(text.trim().parse().map_err(|_| wrong())?),
+            Self::Bytes { .. } => Value::Integer(bytes(text).ok_or_else(wrong)?),
             Self::Ratio => Value::Ratio(text.trim().parse().map_err(|_| wrong())?),
             Self::Level | Self::Topology | Self::Role | Self::Reach => self.word(text.trim())?,
         };
@@ -276,7 +317,7 @@ impl Kind {
             (Self::Schedule, DeValue::Array(array)) => return schedule(strings(array, "a line")),
             (Self::Switch, DeValue::Boolean(on)) => Value::Switch(*on),
             (Self::Topic, DeValue::String(text)) => Value::Text(text.clone().into_owned()),
-            (Self::Integer { .. }, DeValue::Integer(number)) => {
+            (Self::Integer { .. } | Self::Bytes { .. }, DeValue::Integer(number)) => {
                 let number = u64::from_str_radix(number.as_str(), number.radix());
                 Value::Integer(number.map_err(|_| {
                     vec![Fault::new(format!(
@@ -310,6 +351,7 @@ impl Kind {
             Self::Switch => json!({ "type": "boolean" }),
             Self::Topic => json!({ "type": "string", "minLength": 1, "maxLength": TOPIC_BYTES_MAX }),
             Self::Integer { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
+            Self::Bytes { min } => json!({ "type": "integer", "minimum": min, "maximum": BYTES_MAX }),
             Self::Ratio => json!({ "type": "number", "minimum": 0.0, "maximum": 1.0 }),
             Self::Level => {
                 let words: Vec<&str> = LogLevel::ALL.iter().map(|level| level.as_str()).collect();
@@ -422,6 +464,31 @@ pub(super) fn described(value: &DeValue<'_>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        for (text, expected) in [
+            ("20000000", Some(20_000_000)),
+            ("2GB", Some(2_000_000_000)),
+            ("1mb", Some(1_000_000)),
+            ("64 MiB", Some(64 << 20)),
+            ("1.5GiB", Some(3 << 29)),
+            ("500kB/s", Some(500_000)),
+            ("", None),
+            ("GB", None),
+            ("-1", None),
+            ("1e9", None),
+            ("1.2345MB", None),
+            ("99999999999999TB", None),
+            ("2 XB", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+        let kind = Kind::Bytes { min: 16 << 20 };
+        assert_eq!(kind.parse("2GB"), Ok(Value::Integer(2_000_000_000)));
+        assert!(kind.parse("1kB").unwrap_err()[0].what.contains("out of range"));
+        assert!(kind.parse("9223372036854775808").is_err());
+    }
 
     #[test]
     fn text_that_is_no_value_says_what_is_expected() {

@@ -341,8 +341,11 @@ pub struct DropRequest {
 pub struct Dropped {
     /// Full id with version, as it waited.
     pub id: String,
-    /// The content id of its tree.
+    /// The content id of its tree; empty where a change waited.
     pub cid: String,
+    /// The change that waited; none where it was a version.
+    #[serde(default)]
+    pub change: Option<Change>,
 }
 
 /// `search`, what is asked.
@@ -397,6 +400,9 @@ pub struct SearchResults {
     /// The text that was probably meant, where the one asked for is found, but hardly anywhere.
     #[serde(default)]
     pub did_you_mean: Option<String>,
+    /// What in the query probably does not mean what it looks like.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One package of a search.
@@ -514,6 +520,9 @@ pub struct Listing {
     pub packages: Vec<ListedPackage>,
     /// How many.
     pub total: usize,
+    /// Yanks and deprecations that wait to be signed.
+    #[serde(default)]
+    pub changes: Vec<QueuedChange>,
 }
 
 /// One row of [`Listing`].
@@ -576,6 +585,12 @@ pub struct Verified {
     /// The folder is not there any more.
     #[serde(default)]
     pub gone: bool,
+    /// Its project uses it, and its folder is not there.
+    #[serde(default)]
+    pub missing: bool,
+    /// The project that was checked, where one was.
+    #[serde(default)]
+    pub project: Option<AnyPath>,
     /// A change of the project that it is installed in was cut off, or is in progress: nothing was compared.
     #[serde(default)]
     pub interrupted: bool,
@@ -629,6 +644,9 @@ pub struct VerifyRequest {
     pub package: String,
     /// The folder to check, absolute; where it was installed if not given.
     pub path: Option<String>,
+    /// The directory of a project, absolute: its folders are compared with its lock file, and nothing else is checked.
+    #[serde(default)]
+    pub project: Option<AnyPath>,
 }
 
 /// `/livez` and `/readyz`.

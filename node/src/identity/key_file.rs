@@ -468,6 +468,9 @@ impl Error {
                     path.display()
                 )
             }
+            Self::Exists { path } if new_key(path).as_deref() == Some("--node") => {
+                "to replace it, and keep the one that is there beside it: ggen marketplace p2p key new --node --replace".to_owned()
+            }
             Self::Exists { path } => format!("use another name, or move {} away first", path.display()),
             Self::Read { path, .. } => {
                 format!(

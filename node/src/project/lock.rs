@@ -32,8 +32,6 @@ pub const FILE_NAME: &str = "gpack.lock";
 /// The version of the format.
 const FORMAT: u64 = 1;
 const HEADER: &str = "# Written by ggen from gpack.toml. Keep it in version control, and do not edit it.\n";
-/// How git marks two sides that it could not merge.
-const MERGE_MARKS: [&str; 4] = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"];
 
 /// What a project was resolved to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,9 +92,8 @@ impl Lock {
         }
         let text = std::str::from_utf8(bytes).map_err(|_| whole(path, "it is not UTF-8"))?;
         let reader = Reader { path, text };
-        let marks = |line: &str| MERGE_MARKS.iter().any(|mark| line.starts_with(mark));
-        if let Some(at) = text.lines().position(marks) {
-            return Err(Error::Merge { path: path.to_owned(), line: at + 1 });
+        if let Some(line) = gpack::merge_mark(text) {
+            return Err(Error::Merge { path: path.to_owned(), line });
         }
         gpack::check_depth(text, TOML_DEPTH_MAX)
             .map_err(|line| reader.wrong_line(line, "it is nested too deeply"))?;

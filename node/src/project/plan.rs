@@ -160,6 +160,8 @@ pub struct Planner {
     root: Root,
     wishes: Wishes,
     stage: Stage,
+    /// Packages whose locked version counts although it was yanked: there is no other.
+    kept: BTreeSet<PackageId>,
     versions: BTreeMap<PackageId, Versions>,
     dependencies: BTreeMap<PackageId, BTreeMap<Version, Dependencies>>,
 }
@@ -180,7 +182,8 @@ impl Planner {
         let resolution = Box::new(Resolution::new(root.clone()));
         let stage =
             if wishes.free == Free::Everything { Stage::Whole(resolution) } else { Stage::Lean(resolution) };
-        Self { root, wishes, stage, versions: BTreeMap::new(), dependencies: BTreeMap::new() }
+        let kept = BTreeSet::new();
+        Self { root, wishes, stage, kept, versions: BTreeMap::new(), dependencies: BTreeMap::new() }
     }
 
     /// What has to be known to go on; nothing where the plan is complete.
@@ -255,7 +258,9 @@ impl Planner {
         }
         let Stage::Done(report) = self.stage else { return Err(Unplanned::Unknown(BTreeMap::new())) };
         if !report.problems.is_empty() {
-            return Err(Unplanned::Impossible(report.problems));
+            let (exact, versions) = (&self.wishes.exact, &self.versions);
+            let problems = report.problems.into_iter().map(|problem| in_full(problem, exact, versions));
+            return Err(Unplanned::Impossible(problems.collect()));
         }
         if report.unchecked.values().any(|why| why == TOO_MUCH) {
             return Err(Unplanned::TooMuch);
@@ -277,7 +282,16 @@ impl Planner {
                     Stage::Whole(Box::new(self.whole()))
                 }
             }
-            Stage::Whole(resolution) => Stage::Done(resolution.finish("")),
+            Stage::Whole(resolution) => {
+                let report = resolution.finish("");
+                let more = self.keepable(&report.problems);
+                if more.is_empty() {
+                    Stage::Done(report)
+                } else {
+                    self.kept.extend(more);
+                    Stage::Whole(Box::new(self.whole()))
+                }
+            }
             done @ Stage::Done(_) => done,
         };
         self.stage = next;
@@ -291,6 +305,29 @@ impl Planner {
             }
         }
         resolution
+    }
+
+    /// Packages that stand in the way and whose locked version was yanked: an update that finds no other leaves it.
+    fn keepable(&self, problems: &[Problem]) -> Vec<PackageId> {
+        let is_meant = |package: &PackageId| {
+            problems.iter().any(|problem| match problem {
+                Problem::NoChoice => true,
+                problem => problem_package(problem) == Some(package),
+            })
+        };
+        let is_yanked = |package: &PackageId, version: &Version| match self.versions.get(package) {
+            Some(Versions::All(list) | Versions::Some(list, _)) => {
+                list.iter().any(|it| it.yanked && it.version == *version)
+            }
+            _ => false,
+        };
+        let locked = self.wishes.lock.packages.iter().filter(|(package, locked)| {
+            !self.kept.contains(*package)
+                && !self.wishes.exact.contains_key(*package)
+                && is_meant(package)
+                && is_yanked(package, &locked.version)
+        });
+        locked.map(|(package, _)| package.clone()).collect()
     }
 
     /// Whether the locked version of a package is the one that is wanted.
@@ -328,7 +365,9 @@ impl Planner {
     /// it was yanked.
     fn narrowed(&self, package: &PackageId, versions: Versions) -> Versions {
         let exact = self.wishes.exact.get(package);
-        let named = exact.cloned().or_else(|| self.wishes.asked.get(package).and_then(number));
+        let locked = self.wishes.lock.packages.get(package).filter(|_| self.kept.contains(package));
+        let locked = locked.map(|locked| locked.version.clone());
+        let named = exact.cloned().or(locked).or_else(|| self.wishes.asked.get(package).and_then(number));
         let Some(named) = named else { return versions };
         let only = |list: Vec<Candidate>| {
             let list = list.into_iter().filter(|it| exact.is_none_or(|exact| it.version == *exact));
@@ -339,6 +378,31 @@ impl Planner {
             Versions::Some(list, why) => Versions::Some(only(list), why),
             other => other,
         }
+    }
+}
+
+/// A problem with all versions that there are, where a person wanted exactly one of them.
+fn in_full(
+    problem: Problem,
+    exact: &BTreeMap<PackageId, Version>,
+    known: &BTreeMap<PackageId, Versions>,
+) -> Problem {
+    let all = |package: &PackageId, versions: Vec<(Version, bool)>| match known.get(package) {
+        Some(Versions::All(list) | Versions::Some(list, _)) if exact.contains_key(package) => {
+            let mut all: Vec<_> = list.iter().map(|it| (it.version.clone(), it.yanked)).collect();
+            all.sort_by(|a, b| b.cmp(a));
+            all
+        }
+        _ => versions,
+    };
+    match problem {
+        Problem::NoVersion { package, wanted, versions } => {
+            Problem::NoVersion { versions: all(&package, versions), package, wanted }
+        }
+        Problem::Conflict { package, wanted, versions } => {
+            Problem::Conflict { versions: all(&package, versions), package, wanted }
+        }
+        other => other,
     }
 }
 
@@ -408,6 +472,14 @@ pub fn explain(problems: &[Problem], wishes: &Wishes) -> String {
         }
         if let Some(versions) = versions {
             text.push(format!("    its versions: {}", listed(versions)));
+            let usable: Vec<&Version> =
+                versions.iter().filter(|(_, yanked)| !yanked).map(|(version, _)| version).collect();
+            if !usable.is_empty() && usable.iter().all(|version| !version.pre.is_empty()) {
+                text.push(format!(
+                    "    a pre-release is only taken where a range names one of its numbers, such as ^{}",
+                    usable[0]
+                ));
+            }
         }
         let exact = problem_package(problem).and_then(|package| Some((package, wishes.exact.get(package)?)));
         if let Some((_, exact)) = exact {

@@ -391,3 +391,51 @@ fn a_lock_file_that_does_not_answer_is_told_in_every_point() {
     assert!(told[1].contains("is locked to 1.0.0 (asked for: ^2 by"), "{told:?}");
     assert!(told[2].contains("nobody asks for it"), "{told:?}");
 }
+
+#[test]
+fn an_update_leaves_a_yanked_version_that_is_locked_where_there_is_no_other() {
+    let range: VersionReq = "^1".parse().unwrap();
+    let asked = Ranges::from([(id(0), range.clone()), (id(1), range)]);
+    let versions = |list: &[(&str, bool)]| -> BTreeMap<Version, (bool, Ranges)> {
+        list.iter().map(|(version, yanked)| (version.parse().unwrap(), (*yanked, Ranges::new()))).collect()
+    };
+    let used = BTreeMap::from([(id(0), Version::new(1, 0, 0)), (id(1), Version::new(1, 0, 0))]);
+    let update = |of_first: &[(&str, bool)], free: Free| {
+        let world = World::from([
+            (id(0), versions(of_first)),
+            (id(1), versions(&[("1.0.0", false), ("1.1.0", false)])),
+        ]);
+        plan(wishes(&asked, lock(&used, &world), free), &world).0
+    };
+    let all_yanked = &[("1.0.0", true), ("2.0.0", false)];
+    for free in [Free::Everything, Free::Only([id(0), id(1)].into()), Free::Only([id(1)].into())] {
+        let chosen = update(all_yanked, free).unwrap();
+        assert_eq!(chosen, [(id(0), Version::new(1, 0, 0)), (id(1), Version::new(1, 1, 0))].into());
+    }
+    let another = update(&[("0.9.0", false), ("1.0.0", true), ("1.2.0", false)], Free::Everything).unwrap();
+    assert_eq!(another[&id(0)], Version::new(1, 2, 0), "it is left where there is another");
+    let never_locked =
+        World::from([(id(0), versions(&[("1.0.0", true)])), (id(1), versions(&[("1.0.0", false)]))]);
+    let fresh = plan(wishes(&asked, Lock::default(), Free::Everything), &never_locked).0;
+    assert!(matches!(fresh, Err(Unplanned::Impossible(_))), "{fresh:?}");
+}
+
+#[test]
+fn an_explanation_names_the_versions_that_there_are() {
+    let asked = Ranges::from([(id(0), "*".parse().unwrap())]);
+    let explained = |list: &[&str], exact: Option<&str>| {
+        let versions =
+            list.iter().map(|version| (version.parse().unwrap(), (false, Ranges::new()))).collect();
+        let world = World::from([(id(0), versions)]);
+        let exact = exact.map(|version| (id(0), version.parse().unwrap())).into_iter().collect();
+        let wishes = Wishes { exact, ..wishes(&asked, Lock::default(), Free::Everything) };
+        let Err(Unplanned::Impossible(problems)) = plan(wishes.clone(), &world).0 else {
+            panic!("it was planned")
+        };
+        explain(&problems, &wishes)
+    };
+    let precise = explained(&["1.0.0", "1.2.0"], Some("9.9.9"));
+    assert!(precise.contains("its versions: 1.2.0, 1.0.0\n    of which only 9.9.9"), "{precise}");
+    let early = explained(&["2.0.0-rc.1", "2.0.0-beta"], None);
+    assert!(early.contains("a pre-release is only taken") && early.contains("^2.0.0-rc.1"), "{early}");
+}

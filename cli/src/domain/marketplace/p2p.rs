@@ -135,7 +135,7 @@ impl Verb {
             Self::List(_) => "list the packages",
             Self::Verify(_) => "verify the package",
             Self::Gc(_) => "free the disk",
-            Self::Pin(_) => "do this with the pins of content",
+            Self::Pin(pin) => pin.purpose(),
             Self::PeerList(_) => "list the peers",
             Self::PeerInfo(_) => "show the peer",
             Self::Bootstrap(_) => "bootstrap the node",

@@ -183,19 +183,27 @@ pub(super) fn taken_back(store: &Store, id: &str) -> Result<TakenBack, store::Er
     let Some(PackageRef { publisher: Some(publisher), name, version: Some(version) }) = parsed else {
         return Ok(TakenBack::default());
     };
-    let package = PackageId { publisher, name };
-    let Some(listed) = store.read(|conn| Ok(catalog::get(conn, &package)?))? else {
+    taken_back_in(store, &PackageId { publisher, name }, &version)
+}
+
+/// What is known here of one version of a package.
+pub(super) fn taken_back_in(
+    store: &Store,
+    package: &PackageId,
+    version: &Version,
+) -> Result<TakenBack, store::Error> {
+    let Some(listed) = store.read(|conn| Ok(catalog::get(conn, package)?))? else {
         return Ok(TakenBack::default());
     };
     let head = &listed.head;
-    let yanked = head.yanked.contains(&version) || {
+    let yanked = head.yanked.contains(version) || {
         // A head names the highest ones only; the log names all, where it is here.
-        let may_be_cut = head.yanked.last().is_some_and(|lowest| version < *lowest);
+        let may_be_cut = head.yanked.last().is_some_and(|lowest| version < lowest);
         may_be_cut
             && VerifiedHead::verify_stored(&listed.bytes)
                 .ok()
                 .and_then(|head| log_here(store, &head))
-                .is_some_and(|log| log.versions().get(&version).is_some_and(|state| state.yanked.is_some()))
+                .is_some_and(|log| log.versions().get(version).is_some_and(|state| state.yanked.is_some()))
     };
     Ok(TakenBack { yanked, deprecated: head.deprecated.clone() })
 }

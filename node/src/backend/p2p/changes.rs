@@ -285,11 +285,7 @@ fn version_waits(conn: &rusqlite::Connection, subject: &Subject) -> Result<bool,
 }
 
 pub(super) fn waits_itself() -> Failure {
-    Failure::new(
-        Code::Busy,
-        "The version itself waits in the outbox.",
-        "See why: ggen marketplace p2p status",
-    )
+    Failure::new(Code::Busy, "The version itself waits in the outbox.", "See why: ggen marketplace p2p list")
 }
 
 fn not_running() -> Failure {

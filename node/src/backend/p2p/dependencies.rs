@@ -3,7 +3,7 @@
 //! What [`Resolution`] has to know comes from verified heads, logs and manifests. What cannot be known now, because the time
 //! ran out, nobody is connected, or the node does not run, becomes a warning: only what is certainly wrong is refused.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use futures::{StreamExt, stream};
 use semver::Version;
@@ -205,24 +205,33 @@ impl Node {
     }
 
     /// One sentence for each dependency of an installed package that is not installed here.
-    pub(super) async fn not_installed(&self, manifest: &Manifest) -> Result<Vec<String>, Failure> {
+    pub(super) async fn not_installed(
+        &self,
+        manifest: &Manifest,
+        target: &Path,
+    ) -> Result<Vec<String>, Failure> {
         let dependencies = &manifest.gpack().dependencies;
         if dependencies.is_empty() {
             return Ok(Vec::new());
         }
         let here = self.with_store(|store| store.read(installed::list_all)).await?;
+        let here: Vec<_> = here.into_iter().filter(|row| !place::is_gone(&row.path)).collect();
         let lacking = dependencies.iter().filter_map(|(package, range)| {
-            let versions: Vec<&Version> = here
+            // What a project keeps for itself is found by nobody else, and goes when the project no longer needs it.
+            let (of_projects, free): (Vec<_>, Vec<_>) = here
                 .iter()
-                .filter(|row| row.package == *package && !place::is_gone(&row.path))
-                .map(|row| &row.version)
-                .collect();
-            if versions.iter().any(|version| range.matches(version)) {
+                .filter(|row| row.package == *package)
+                .partition(|row| is_of_project(&row.path) && row.path.parent() != target.parent());
+            if free.iter().any(|row| range.matches(&row.version)) {
                 return None;
             }
-            let state = match versions.iter().max() {
-                Some(version) => format!("of which only version {version} is installed here"),
-                None => "which is not installed here".to_owned(),
+            let in_project = of_projects.iter().find(|row| range.matches(&row.version));
+            let state = match (free.iter().map(|row| &row.version).max(), in_project) {
+                (Some(version), _) => format!("of which only version {version} is installed here"),
+                (None, Some(row)) => {
+                    format!("which is installed here for another project only, in {}", row.path.display())
+                }
+                (None, None) => "which is not installed here".to_owned(),
             };
             Some(format!(
                 "it depends on {package} ({range}), {state}: ggen marketplace p2p install '{package}@{range}'"
@@ -230,6 +239,11 @@ impl Node {
         });
         Ok(capped(lacking.collect(), "dependencies are not installed here"))
     }
+}
+
+/// Whether a folder is one of those that a project keeps its packages in.
+fn is_of_project(path: &Path) -> bool {
+    path.parent().is_some_and(|site| site.join(".ggen").join("index.json").is_file())
 }
 
 /// As [`Node::check_dependencies`], from what the store of a node that does not run knows.

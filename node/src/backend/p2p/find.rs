@@ -101,6 +101,7 @@ impl Node {
             format!("{} ({}) What was published lately may not be taken. {}", off.message, off.code, off.hint)
         }));
         let (corrected, did_you_mean) = (found.corrected.clone(), found.did_you_mean.clone());
+        let warnings = catalog::query_warnings(&asked.query.text);
         let shown = self.shown(asked, found).await?;
         because.extend(shown.because);
         // Without peers it is said already that nobody could be asked.
@@ -122,6 +123,7 @@ impl Node {
             index_time: index_time.map(|time| time.to_string()),
             corrected,
             did_you_mean,
+            warnings,
         })
     }
 

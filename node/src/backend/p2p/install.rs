@@ -126,7 +126,7 @@ impl Node {
                 warnings.push("its earlier versions are not known here yet: its log comes slowly".to_owned())
             }
         }
-        warnings.extend(self.not_installed(&manifest).await?);
+        warnings.extend(self.not_installed(&manifest, &target).await?);
         let job = Job { head, release, target, manifest, early, manner };
         let turn = self.replacing.clone().lock_owned().await;
         let (at_work, store) = self.at_work();

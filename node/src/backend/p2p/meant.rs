@@ -108,7 +108,14 @@ pub(super) fn newest_within(log: &Log, range: &VersionReq) -> Result<Version, Fa
         true => format!("Every version of {package} that meets {range} was withdrawn."),
         false => format!("{package} has no version that meets {range}."),
     };
-    Err(Failure::new(Code::NotFound, why, format!("Its versions: {}", known.join(", "))))
+    let is_early = |version: &Version| !version.pre.is_empty();
+    let mut hint = format!("Its versions: {}", known.join(", "));
+    if let Some(newest) = log.versions().keys().next_back().filter(|_| log.versions().keys().all(is_early)) {
+        hint.push_str(&format!(
+            "\nA pre-release is only taken where the range names one of its numbers, such as ^{newest}, or without a range: {package}"
+        ));
+    }
+    Err(Failure::new(Code::NotFound, why, hint))
 }
 
 /// Likewise, on a store.

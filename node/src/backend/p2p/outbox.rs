@@ -23,10 +23,10 @@ use super::{
 use crate::{
     catalog,
     code::Code,
-    control::api::{DropRequest, Dropped, Failure, QueuedPackage},
+    control::api::{DropRequest, Dropped, Failure, QueuedChange, QueuedPackage},
     identity::{Publisher, PublisherId},
     network::Offload,
-    package::{PackageId, name::PackageRef},
+    package::{PackageId, asked::Which, name::PackageRef},
     release::{Kind, Release, Seen, SignedEntry},
     store::{HomeLock, Store, changes, entries, heads, outbox, published},
 };
@@ -218,13 +218,41 @@ fn drop_from(store: &Store, package: &str) -> Result<Dropped, Failure> {
             && which.fits(&row.version)
     };
     let fitting: Vec<_> = rows.iter().filter(fits).collect();
-    let [row] = fitting.as_slice() else { return Err(not_one(&reference, &rows, fitting.len())) };
-    store.write(|tx| outbox::remove(tx, &row.package, &row.version)).map_err(fail)?;
-    Ok(Dropped { id: format!("{}@{}", row.package, row.version), cid: row.root.to_string() })
+    let all_changes = store.read(changes::list_all).map_err(fail)?;
+    let fits = |it: &&changes::Waiting| {
+        let changes::Subject { package, version } = &it.subject;
+        package.name == reference.name
+            && reference.publisher.is_none_or(|publisher| package.publisher == publisher)
+            && version.as_ref().map_or(which == Which::Latest, |version| which.fits(version))
+    };
+    let of_changes: Vec<_> = all_changes.iter().filter(fits).collect();
+    match (fitting.as_slice(), of_changes.as_slice()) {
+        ([row], _) => {
+            store.write(|tx| outbox::remove(tx, &row.package, &row.version)).map_err(fail)?;
+            let id = format!("{}@{}", row.package, row.version);
+            Ok(Dropped { id, cid: row.root.to_string(), change: None })
+        }
+        ([], [waiting]) => {
+            store.write(|tx| changes::remove(tx, &waiting.subject)).map_err(fail)?;
+            let QueuedChange { id, change, .. } = super::changes::described(waiting);
+            Ok(Dropped { id, cid: String::new(), change: Some(change) })
+        }
+        (rows_fitting, changes_fitting) => {
+            let fitting = rows_fitting.len() + changes_fitting.len();
+            Err(not_one(&reference, &rows, &all_changes, fitting))
+        }
+    }
 }
 
-fn not_one(reference: &PackageRef, rows: &[outbox::Queued], fitting: usize) -> Failure {
-    let waiting: Vec<String> = rows.iter().map(|row| format!("  {}@{}", row.package, row.version)).collect();
+fn not_one(
+    reference: &PackageRef,
+    rows: &[outbox::Queued],
+    changes: &[changes::Waiting],
+    fitting: usize,
+) -> Failure {
+    let mut waiting: Vec<String> =
+        rows.iter().map(|row| format!("  {}@{}", row.package, row.version)).collect();
+    waiting.extend(changes.iter().map(|it| format!("  a change of {}", super::changes::described(it).id)));
     let hint = match waiting.is_empty() {
         true => "Nothing waits in the outbox.".to_owned(),
         false => format!("These wait:\n{}", waiting.join("\n")),
@@ -233,7 +261,7 @@ fn not_one(reference: &PackageRef, rows: &[outbox::Queued], fitting: usize) -> F
         0 => Failure::new(Code::NotFound, format!("\"{reference}\" does not wait in the outbox."), hint),
         _ => Failure::new(
             Code::Ambiguous,
-            format!("Several versions of \"{reference}\" wait in the outbox."),
+            format!("Several versions or changes of \"{reference}\" wait in the outbox."),
             hint,
         ),
     }

@@ -55,9 +55,9 @@ impl Missing {
             Some(version) => format!("something newer was announced ({version})"),
             None => "something newer was announced".to_owned(),
         };
-        let number = if *entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
+        let number = if *entries == 1 { "1 entry is".to_owned() } else { format!("{entries} entries are") };
         format!(
-            "{what}, and nobody who was reached holds it: of the log {number} are missing, so what its publisher said last is \
+            "{what}, and nobody who was reached holds it: of the log {number} missing, so what its publisher said last is \
              not known"
         )
     }

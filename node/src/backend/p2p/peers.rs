@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use libp2p::{Multiaddr, multiaddr::Protocol};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -149,9 +150,12 @@ impl Node {
             })?);
         }
         let targets: Vec<_> = addresses.iter().cloned().zip(parsed).collect();
+        let connected = self.network.snapshot().await.map_err(fail)?.peers;
+        let connected = &connected;
         let results: Vec<(DialResult, bool)> = stream::iter(targets)
             .map(|(address_text, address)| async move {
                 let left = deadline.saturating_duration_since(Instant::now());
+                let note = connected_elsewhere(&address, connected);
                 let dialled = timeout_at(deadline, self.network.dial(address, left)).await;
                 let (peer, error, in_time) = match dialled {
                     Ok(Ok(peer)) => (Some(peer.to_string()), None, true),
@@ -161,7 +165,8 @@ impl Node {
                     }
                     Err(_) => (None, Some("no answer in time".to_owned()), false),
                 };
-                (DialResult { address: address_text, peer_id: peer, error }, in_time)
+                let note = note.filter(|_| peer.is_some());
+                (DialResult { address: address_text, peer_id: peer, error, note }, in_time)
             })
             .buffered(DIALS_AT_ONCE)
             .collect()
@@ -257,4 +262,17 @@ fn with_snapshot(info: PeerInfo, peer: &PeerSnapshot, now: crate::time::Timestam
         last_seen: info.last_seen.clone().or_else(|| Some(now.to_string())),
         ..info
     }
+}
+
+/// Where a peer that an address names is connected already, at another address: this one is not dialled then.
+fn connected_elsewhere(address: &Multiaddr, connected: &[PeerSnapshot]) -> Option<String> {
+    let Some(Protocol::P2p(named)) = address.iter().last() else { return None };
+    let peer = connected.iter().find(|it| it.peer == named)?;
+    let bare: Multiaddr = address.iter().filter(|part| !matches!(part, Protocol::P2p(_))).collect();
+    let is_there = peer.addresses.iter().any(|at| *at == bare || at == address);
+    if bare.is_empty() || is_there {
+        return None;
+    }
+    let at = peer.addresses.first().map(|at| format!(" at {at}")).unwrap_or_default();
+    Some(format!("it was connected already{at}; this address was not tried"))
 }

@@ -91,7 +91,7 @@ impl World {
     /// Whether the folder holds exactly this version.
     async fn holds(&self, version: &str) -> bool {
         let source = self.folder.path().join(format!("source-{version}"));
-        let request = VerifyRequest { package: "pack".to_owned(), path: None };
+        let request = VerifyRequest { package: "pack".to_owned(), ..VerifyRequest::default() };
         let verified = self.registry.verify(request).await.unwrap();
         files(&source) == files(&self.target()) && verified.ok && verified.id.ends_with(version)
     }
@@ -403,8 +403,9 @@ async fn what_is_removed_or_was_deleted_by_hand_is_listed_no_more() {
         let listing = world.registry.list().await.unwrap();
         listing.packages.into_iter().filter(|row| row.kind == "installed").collect::<Vec<_>>()
     };
-    let verify =
-        async || world.registry.verify(VerifyRequest { package: "pack".to_owned(), path: None }).await;
+    let verify = async || {
+        world.registry.verify(VerifyRequest { package: "pack".to_owned(), ..VerifyRequest::default() }).await
+    };
     world.install("pack@1.0.0").await.unwrap();
     fs::write(target.join("sub/notes"), "mine").unwrap();
     let failure = remove(false).await.unwrap_err();

@@ -41,8 +41,9 @@ impl Node {
             Ok::<_, Failure>((prepare(job)?, publisher))
         });
         let (mut prepared, publisher) = prepared.await.ok_or_else(|| gone("the plan"))??;
-        if let (Some(dependencies), Some(publisher)) = (prepared.dependencies(), &publisher) {
-            let warnings = self.check_dependencies(dependencies.of(publisher.id())).await?;
+        let root = publisher.as_ref().map(|it| prepared.dependencies(it.id())).transpose()?.flatten();
+        if let Some(root) = root {
+            let warnings = self.check_dependencies(root).await?;
             prepared.warnings.extend(warnings);
         }
         self.offload_store(move |store| plan(Some(store), publisher.as_ref(), prepared, &progress)).await
@@ -71,10 +72,9 @@ pub async fn plan_offline(
         let before = store.map(published_before).transpose().map_err(fail)?.unwrap_or_default();
         let publisher = keys.existing(request.key.as_deref(), &before)?;
         let mut prepared = prepare(job)?;
-        if let (Some(dependencies), Some(publisher), Some(store)) =
-            (prepared.dependencies(), &publisher, store)
-        {
-            prepared.warnings.extend(check_offline(store, dependencies.of(publisher.id()))?);
+        let root = publisher.as_ref().map(|it| prepared.dependencies(it.id())).transpose()?.flatten();
+        if let (Some(root), Some(store)) = (root, store) {
+            prepared.warnings.extend(check_offline(store, root)?);
         }
         plan(store, publisher.as_ref(), prepared, &progress)
     });

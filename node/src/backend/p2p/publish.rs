@@ -36,8 +36,8 @@ use crate::{
     identity::{Publisher, PublisherId},
     network::{FirstContact, Offload},
     package::{
-        PackageId, PackageName,
-        dependencies::{Ranges, Root},
+        PackageId,
+        dependencies::Root,
         gpack::{self, Gpack},
         manifest::{Manifest, Preflight},
         name::parse_version,
@@ -187,13 +187,15 @@ impl Node {
         let job = job(request, &self.keys, self.offload)?;
         let prepared = self.offload.run(move || prepare(job)).await;
         let mut prepared = prepared.ok_or_else(|| gone("the publication"))??;
-        if let Some(dependencies) = prepared.dependencies() {
+        if !prepared.gpack.dependencies.is_empty() {
             // Others may publish while this one asks around.
             let turn = self.publishing.lock().await;
             let publisher = self.publisher(request.key.as_deref()).await?.id();
             drop(turn);
-            let warnings = self.check_dependencies(dependencies.of(publisher)).await?;
-            prepared.warnings.extend(warnings);
+            if let Some(root) = prepared.dependencies(publisher)? {
+                let warnings = self.check_dependencies(root).await?;
+                prepared.warnings.extend(warnings);
+            }
         }
         let waits_until = Instant::now() + timeout;
         let name = prepared.gpack.name.clone();
@@ -282,8 +284,7 @@ pub async fn publish_offline(
         let before = published_before(&store).map_err(fail)?;
         let publisher = keys.publisher(request.key.as_deref(), &before)?;
         let done = prepare(job).and_then(|mut prepared| {
-            if let Some(dependencies) = prepared.dependencies() {
-                let root = dependencies.of(publisher.id());
+            if let Some(root) = prepared.dependencies(publisher.id())? {
                 prepared.warnings.extend(check_offline(&store, root)?);
             }
             make(&store, &publisher, prepared, Plan::Queue(not_running()), &progress, &cancel)
@@ -330,24 +331,21 @@ pub(super) struct Prepared {
 
 impl Prepared {
     /// The dependencies to check; none where there are none, or where checks are skipped.
-    pub(super) fn dependencies(&self) -> Option<Unsigned> {
-        let is_checked = !self.job.skip_verify && !self.gpack.dependencies.is_empty();
-        is_checked.then(|| Unsigned {
-            name: self.gpack.name.clone(),
-            dependencies: self.gpack.dependencies.clone(),
-        })
-    }
-}
-
-/// The dependencies of a package whose publisher is not known yet.
-pub(super) struct Unsigned {
-    name: PackageName,
-    dependencies: Ranges,
-}
-
-impl Unsigned {
-    pub(super) fn of(self, publisher: PublisherId) -> Root {
-        Root { package: PackageId { publisher, name: self.name }, dependencies: self.dependencies }
+    ///
+    /// # Errors
+    /// Where the package names itself, which no check that is skipped makes possible.
+    pub(super) fn dependencies(&self, publisher: PublisherId) -> Result<Option<Root>, Failure> {
+        let package = PackageId { publisher, name: self.gpack.name.clone() };
+        let dependencies = self.gpack.dependencies.clone();
+        if dependencies.contains_key(&package) {
+            return Err(Failure::new(
+                Code::PackageInvalid,
+                format!("{package} depends on itself; nothing was changed."),
+                "Take the line out of the table [dependencies] of gpack.toml.",
+            ));
+        }
+        let is_checked = !self.job.skip_verify && !dependencies.is_empty();
+        Ok(is_checked.then_some(Root { package, dependencies }))
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use rusqlite::Connection;
 use semver::Version;
 use tokio::{sync::mpsc, time::Instant};
 
@@ -24,7 +25,7 @@ use crate::{
     identity::PublisherId,
     package::{PackageId, PackageName, PackageRef},
     release::{self, Log, Place, Release, SignedEntry, VerifiedHead, choice},
-    store::{meta, pins},
+    store::{self, Store, heads, meta, pins},
 };
 
 /// How long a name is looked for among the peers before it is not found.
@@ -149,7 +150,7 @@ impl Node {
             // That it was not found proves nothing where not everybody was asked.
             Err(failure) => return Err(failure),
         }
-        Err(self.not_found(&package.to_string()).await)
+        Err(self.not_found(&package.name, &package.to_string()).await)
     }
 
     /// What the DHT alone says of a package.
@@ -196,9 +197,16 @@ impl Node {
         }
         match (claims.listed.as_slice(), claims.total) {
             ([], _) if !is_told => Err(untold(name)),
-            ([], _) => Err(self.not_found(name.as_str()).await),
+            ([], _) => Err(self.not_found(name, name.as_str()).await),
             ([only], 1) => self.head_of(&only.id).await,
-            _ => Err(ambiguous(name, &claims)),
+            _ => {
+                let wanted = name.clone();
+                let own = self.with_store(move |store| store.read(|conn| own_of(conn, &wanted))).await?;
+                match own {
+                    Some(own) => self.head_of(&own).await,
+                    None => Err(ambiguous(name, &claims)),
+                }
+            }
         }
     }
 
@@ -215,7 +223,9 @@ impl Node {
         self.connected_peers().await == 0
     }
 
-    async fn not_found(&self, what: &str) -> Failure {
+    async fn not_found(&self, name: &PackageName, what: &str) -> Failure {
+        let wanted = name.clone();
+        let near = self.with_store(move |store| did_you_mean(store, &wanted)).await.unwrap_or_default();
         let peers = self.connected_peers().await;
         let hint = if peers == 0 {
             self.ways_in()
@@ -224,8 +234,9 @@ impl Node {
                 1 => "The one connected peer did not tell".to_owned(),
                 several => format!("None of the {several} connected peers told"),
             };
-            format!("{told} of it. Look for it by a word: ggen marketplace p2p search \"{what}\"")
+            format!("{told} of it. Look for it by a word: ggen marketplace p2p search {name}")
         };
+        let hint = if near.is_empty() { hint } else { format!("{near}\n{hint}") };
         let hint = match self.clock_off() {
             Some(off) => format!(
                 "{} ({}) What was published lately may not have been taken. {}\n{hint}",
@@ -256,11 +267,8 @@ impl Node {
             (None, Some(latest)) => Ok(Chosen::from(latest.clone())),
             (None, None) => Err(Failure::new(
                 Code::NotFound,
-                format!(
-                    "{} has no version to install: all were yanked, or it was deleted.",
-                    head.package_id()
-                ),
-                "A yanked version can still be installed by its number: name@version",
+                format!("{} has no version to install: all were yanked.", head.package_id()),
+                by_number(head),
             )),
             (Some(version), Some(latest)) if *version == latest.version => Ok(Chosen::from(latest.clone())),
             (Some(version), _) => {
@@ -427,6 +435,34 @@ fn pin_mismatch(name: &PackageName, named: PublisherId, pinned: PublisherId) -> 
              ggen marketplace p2p trust accept {named}/{name}"
         ),
     )
+}
+
+/// The package of a name that was published from this machine, where it is one: its author means that one.
+pub(super) fn own_of(conn: &Connection, name: &PackageName) -> Result<Option<PackageId>, store::Error> {
+    let mut own = heads::list_all(conn)?.into_iter().filter(|head| head.package.name == *name);
+    Ok(match (own.next(), own.next()) {
+        (Some(only), None) => Some(only.package),
+        _ => None,
+    })
+}
+
+/// How a version is had that was yanked: by its number.
+fn by_number(head: &VerifiedHead) -> String {
+    let name = &head.head().name;
+    let Some(newest) = head.head().yanked.first() else {
+        return format!("See which there were: ggen marketplace p2p info {name}");
+    };
+    format!(
+        "A yanked version can still be had by its number: ggen marketplace p2p install {name}@{newest}\n\
+         In a project: ggen marketplace p2p add {name}@={newest}"
+    )
+}
+
+/// What is said of names that are nearly the one that nobody has; empty where there are none.
+pub(super) fn did_you_mean(store: &Store, name: &PackageName) -> Result<String, store::Error> {
+    let near = store.read(|conn| Ok(catalog::near_names(conn, name)?))?;
+    let near: Vec<String> = near.iter().map(|name| format!("\"{name}\"")).collect();
+    Ok(if near.is_empty() { String::new() } else { format!("Did you mean {}?", near.join(" or ")) })
 }
 
 fn untold(name: &PackageName) -> Failure {

@@ -216,7 +216,7 @@ async fn what_is_installed_in_several_folders_is_verified_in_all_of_them() {
     }
     let verify = |package: &str, path: Option<&Path>| {
         let path = path.map(|path| path.display().to_string());
-        registry.node.verify(VerifyRequest { package: package.to_owned(), path })
+        registry.node.verify(VerifyRequest { package: package.to_owned(), path, project: None })
     };
     let all = verify("pack", None).await.unwrap();
     assert!(all.ok && all.others.len() == 2 && all.others.iter().all(|other| other.ok), "{all:?}");

@@ -2,12 +2,13 @@
 
 use super::{failure::fail, meant::publisher_in, node::Node, two_chains};
 use crate::{
+    catalog,
     code::Code,
     config::P2PConfig,
     control::api::{Failure, Pin, Trust, TrustAction, TrustRequest},
     identity::PublisherId,
-    package::PackageName,
-    store::{HomeLock, Store, pins},
+    package::{PackageId, PackageName},
+    store::{HomeLock, Store, heads, installed, pins},
     time::Timestamp,
 };
 
@@ -44,10 +45,14 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
         let name: PackageName = request.name.parse().map_err(|error: crate::package::name::Error| {
             Failure::new(error.code(), error.to_string(), "For example: my-package")
         })?;
-        let publisher = match request.action {
-            TrustAction::Unpin => None,
+        let named = match (request.action, request.publisher.is_empty()) {
+            (TrustAction::Unpin, true) => None,
             _ => Some(publisher_of(store, request, &name)?),
         };
+        let publisher = named.filter(|_| request.action != TrustAction::Unpin);
+        if let Some(publisher) = publisher {
+            answer.warnings.extend(unheard_of(store, PackageId { publisher, name: name.clone() })?);
+        }
         // What is there is read and replaced in one: an installation may pin the name meanwhile.
         let changed = store.write(|tx| {
             let before = pins::pinned(tx, &name)?;
@@ -56,6 +61,11 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
                     Code::NotFound,
                     format!("The name \"{name}\" is not pinned."),
                     "See which are: ggen marketplace p2p trust list",
+                )),
+                None if named.is_some_and(|named| before != Some(named)) => Err(Failure::new(
+                    Code::PinMismatch,
+                    format!("The name \"{name}\" is pinned to another publisher; nothing was changed."),
+                    "See to which: ggen marketplace p2p trust list",
                 )),
                 None => Ok(pins::remove(tx, &name)?),
                 Some(publisher) if before == Some(publisher) => Ok(false),
@@ -87,9 +97,29 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
     Ok(answer)
 }
 
+/// What is said of a package that nobody has told this machine of: the pin may be for a name that is misspelt.
+fn unheard_of(store: &Store, package: PackageId) -> Result<Option<String>, Failure> {
+    let known = store.read(|conn| {
+        Ok(catalog::get(conn, &package)?.is_some()
+            || catalog::seen(conn, &package)?.is_some()
+            || installed::list_all(conn)?.iter().any(|row| row.package == package)
+            || heads::get(conn, &package)?.is_some())
+    });
+    let warning = || {
+        format!(
+            "no package {package} is known here; the name is pinned all the same, so check how it is spelt"
+        )
+    };
+    Ok((!known.map_err(fail)?).then(warning))
+}
+
 /// The publisher that a request names.
 fn publisher_of(store: &Store, request: &TrustRequest, name: &PackageName) -> Result<PublisherId, Failure> {
-    let verb = if request.action == TrustAction::Accept { "accept" } else { "pin" };
+    let verb = match request.action {
+        TrustAction::Accept => "accept",
+        TrustAction::Unpin => "unpin",
+        _ => "pin",
+    };
     if request.publisher.is_empty() {
         return Err(Failure::new(
             Code::Usage,

@@ -13,16 +13,17 @@ use super::{
     meant::{Meant, meant_in},
     node::Node,
     place::{self, manifest_of_installed},
-    project::as_it_stands,
+    project::{as_it_stands, verify_project},
 };
 use crate::{
     catalog,
     code::Code,
     content::ContentId,
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
+    identity::KeyLog,
     package::{PackageId, check},
     release::{VerifiedHead, Withdrawn},
-    store::{Store, installed, outbox, published},
+    store::{Store, changes, installed, outbox, published},
     time::Timestamp,
 };
 
@@ -64,8 +65,22 @@ impl Node {
 
 /// Compares what is installed with what was signed, by what the store knows alone.
 pub(super) fn verify_in(store: &Store, request: &VerifyRequest) -> Result<Verified, Failure> {
-    if request.package.is_empty() && request.path.is_none() {
-        let all = store.read(installed::list_all).map_err(fail)?;
+    if let Some(project) = &request.project {
+        return verify_project(store, &project.0);
+    }
+    if request.package.is_empty() {
+        let mut all = store.read(installed::list_all).map_err(fail)?;
+        if let Some(path) = &request.path {
+            let noted = place::noted(Path::new(path));
+            all.retain(|row| noted.contains(&row.path));
+            if all.is_empty() {
+                return Err(Failure::new(
+                    Code::NotFound,
+                    format!("Nothing is installed in {path}."),
+                    "See what is: ggen marketplace p2p list",
+                ));
+            }
+        }
         return verify_all(store, all, "A package");
     }
     let meant = meant_in(store, &request.package)?;
@@ -144,14 +159,14 @@ fn verify_one(store: &Store, installed: installed::Installed) -> Result<Verified
         files: report.files,
         bytes: report.bytes,
         differences,
-        signed_by: signed_by(&head),
-        key_path: key_path(&head),
+        signed_by: signed_by(head.key_log()),
+        key_path: key_path(head.key_log()),
         ..verified
     })
 }
 
 /// What is said of a folder whose project was left, or is now, in the middle of a change.
-fn cut_off(project: &Path) -> String {
+pub(super) fn cut_off(project: &Path) -> String {
     format!(
         "a change of the project was cut off, or is in progress; complete it: ggen marketplace p2p install --project {}",
         project.display()
@@ -185,6 +200,13 @@ fn installations(
     if let Some(at) = fitting.iter().position(|it| it.path == path) {
         return Ok(vec![fitting.swap_remove(at)]);
     }
+    if place::is_gone(&path) {
+        return Err(Failure::new(
+            Code::NotFound,
+            format!("{} does not exist, and {} was not installed there.", path.display(), meant.typed),
+            "See where it is installed: ggen marketplace p2p list",
+        ));
+    }
     fitting.sort_by(|a, b| a.version.cmp(&b.version));
     let newest = fitting.pop().ok_or_else(|| not_installed(meant))?;
     Ok(vec![installed::Installed { path, ..newest }])
@@ -192,8 +214,11 @@ fn installations(
 
 /// Lists what was published or installed here, or waits to be published.
 pub(super) fn list_in(store: &Store, now: Timestamp) -> Result<Listing, Failure> {
-    let (published, queued, installed) = store
-        .read(|conn| Ok((published::list_all(conn)?, outbox::list_all(conn)?, installed::list_all(conn)?)))
+    let (published, queued, installed, waiting) = store
+        .read(|conn| {
+            let (published, queued) = (published::list_all(conn)?, outbox::list_all(conn)?);
+            Ok((published, queued, installed::list_all(conn)?, changes::list_all(conn)?))
+        })
         .map_err(fail)?;
     let published = published.into_iter().map(|row| ListedPackage {
         kind: "published".to_owned(),
@@ -228,7 +253,8 @@ pub(super) fn list_in(store: &Store, now: Timestamp) -> Result<Listing, Failure>
         row.yanked = taken_back.yanked;
         row.deprecated = taken_back.deprecated;
     }
-    Ok(Listing { total: packages.len(), packages })
+    let changes = waiting.iter().map(super::changes::described).collect();
+    Ok(Listing { total: packages.len(), packages, changes })
 }
 
 fn listed(package: &PackageId, version: &Version, root: ContentId) -> ListedPackage {
@@ -266,14 +292,14 @@ fn all_gone(what: &str, all: &[Verified]) -> Failure {
     )
 }
 
-/// The keys that stand behind a head, in hex.
-fn signed_by(head: &VerifiedHead) -> String {
-    let keys: Vec<String> = head.key_log().current().keys.iter().map(ToString::to_string).collect();
+/// The current keys of a chain, in hex.
+pub(super) fn signed_by(keys: &KeyLog) -> String {
+    let keys: Vec<String> = keys.current().keys.iter().map(ToString::to_string).collect();
     keys.join(", ")
 }
 
 /// The key documents from the genesis to the current one.
-fn key_path(head: &VerifiedHead) -> Vec<String> {
-    let last = head.key_log().current().n;
-    (0..=last).filter_map(|n| Some(format!("document {n}: {}", head.key_log().fingerprint(n)?))).collect()
+pub(super) fn key_path(keys: &KeyLog) -> Vec<String> {
+    let last = keys.current().n;
+    (0..=last).filter_map(|n| Some(format!("document {n}: {}", keys.fingerprint(n)?))).collect()
 }

@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
+use semver::Version;
+
 use super::{
+    amend::taken_back_in,
     dependencies::log_here,
     describe::{package_info, with_keys, with_providers},
     failure::fail,
@@ -12,7 +15,7 @@ use super::{
     gone,
     install::head_key,
     meant::meant_in,
-    resolve::ambiguous,
+    resolve::{ambiguous, did_you_mean, own_of},
     two_chains,
     verify::{list_in, verify_in},
 };
@@ -85,6 +88,25 @@ impl View {
         self.with(move |store| info(store, &request, Timestamp::now())).await
     }
 
+    /// What the publisher of a version took back of it, as far as this machine knows: whether it was yanked, and what to use in place
+    /// of the package.
+    ///
+    /// # Errors
+    /// Where the store cannot be read.
+    pub async fn taken_back(
+        &self,
+        versions: Vec<(PackageId, Version)>,
+    ) -> Result<BTreeMap<PackageId, (bool, Option<String>)>, Failure> {
+        self.with(move |store| {
+            let of = |(id, version): (PackageId, Version)| {
+                let it = taken_back_in(store, &id, &version).map_err(fail)?;
+                Ok((id, (it.yanked, it.deprecated)))
+            };
+            versions.into_iter().map(of).collect()
+        })
+        .await
+    }
+
     async fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Store) -> Result<T, Failure> + Send + 'static,
@@ -97,6 +119,7 @@ impl View {
 
 fn search(store: &Store, asked: Asked) -> Result<SearchResults, Failure> {
     let (mut query, now) = (asked.query, Timestamp::now());
+    let warnings = catalog::query_warnings(&query.text);
     let (found, frozen, indexed, newest) = store
         .read(|conn| {
             query.known = known_publishers(conn)?;
@@ -121,6 +144,7 @@ fn search(store: &Store, asked: Asked) -> Result<SearchResults, Failure> {
         index_time: newest.map(|time| time.to_string()),
         corrected: found.corrected,
         did_you_mean: found.did_you_mean,
+        warnings,
         ..SearchResults::default()
     };
     if asked.least.is_some() {
@@ -167,9 +191,12 @@ fn head_here(store: &Store, reference: &PackageRef) -> Result<(VerifiedHead, boo
         (None, None) => {
             let claims = store.read(|conn| Ok(catalog::by_name(conn, &reference.name)?)).map_err(fail)?;
             match (claims.listed.as_slice(), claims.total) {
-                ([], _) => return Err(unknown(reference)),
+                ([], _) => return Err(unknown(store, reference)),
                 ([only], 1) => only.id.publisher,
-                _ => return Err(ambiguous(&reference.name, &claims)),
+                _ => match store.read(|conn| own_of(conn, &reference.name)).map_err(fail)? {
+                    Some(own) => own.publisher,
+                    None => return Err(ambiguous(&reference.name, &claims)),
+                },
             }
         }
     };
@@ -183,16 +210,18 @@ fn head_here(store: &Store, reference: &PackageRef) -> Result<(VerifiedHead, boo
             Ok((bytes, catalog::is_frozen(conn, &package)?))
         })
         .map_err(fail)?;
-    let bytes = bytes.ok_or_else(|| unknown(reference))?;
+    let bytes = bytes.ok_or_else(|| unknown(store, reference))?;
     Ok((VerifiedHead::verify_stored(&bytes).map_err(fail)?, is_frozen))
 }
 
-fn unknown(reference: &PackageRef) -> Failure {
+fn unknown(store: &Store, reference: &PackageRef) -> Failure {
+    let start = "Start the node, then ask again: ggen marketplace p2p start --daemon";
+    let near = did_you_mean(store, &reference.name).unwrap_or_default();
     Failure::new(
         Code::NotFound,
         format!(
             "No package \"{reference}\" is known on this machine, and no node runs that could ask others."
         ),
-        "Start the node, then ask again: ggen marketplace p2p start --daemon",
+        if near.is_empty() { start.to_owned() } else { format!("{near}\n{start}") },
     )
 }

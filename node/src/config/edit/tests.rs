@@ -39,6 +39,30 @@ fn setting_a_key_changes_its_value_and_nothing_else() {
 }
 
 #[test]
+fn a_key_that_is_commented_out_is_set_in_its_place() {
+    let whole = render(&P2PConfig::for_daemon(""));
+    for (name, text, before, after) in [
+        (
+            "limits.upload_bytes_per_second",
+            "2MB",
+            "# upload_bytes_per_second =\n",
+            "upload_bytes_per_second = 2000000\n",
+        ),
+        ("limits.store_bytes_max", "2GB", "# store_bytes_max =\n", "store_bytes_max = 2000000000\n"),
+    ] {
+        assert!(whole.contains(before), "{whole}");
+        let place = place(&whole);
+        set(&place.path, name, text).unwrap();
+        assert_eq!(place.text(), whole.replace(before, after));
+    }
+    // One in another table is no such place.
+    let odd = "packages_topic = \"/x\"\n[limits]\n# query_timeout_secs = 3\n";
+    let place = place(odd);
+    set(&place.path, "query_timeout_secs", "6").unwrap();
+    assert!(place.text().contains("packages_topic = \"/x\"\nquery_timeout_secs = 6\n"), "{}", place.text());
+}
+
+#[test]
 fn a_comment_behind_the_value_stays() {
     let place = place("query_timeout_secs   =   5   # not too long\n");
     set(&place.path, "query_timeout_secs", "6").unwrap();

@@ -136,6 +136,9 @@ pub struct Trust {
     /// Publishers of whose keys two chains contradict each other.
     #[serde(default)]
     pub disputed: Vec<DisputedKeys>,
+    /// What a person should know.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// A publisher of whose keys two chains contradict each other.

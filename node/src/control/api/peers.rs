@@ -138,6 +138,9 @@ pub struct DialResult {
     pub peer_id: Option<String>,
     /// Why nobody answered.
     pub error: Option<String>,
+    /// What is to be known of it though it was reached: the peer was connected already, at another address.
+    #[serde(default)]
+    pub note: Option<String>,
 }
 
 /// `peer-list`, what is asked.

@@ -225,6 +225,9 @@ pub struct OutdatedPackage {
     pub direct: bool,
     /// Why the locked version was yanked, where it was.
     pub yanked: Option<String>,
+    /// What to use in place of the package, where its publisher says that it should no longer be used.
+    #[serde(default)]
+    pub deprecated: Option<String>,
 }
 
 /// `tree`.
@@ -253,6 +256,12 @@ pub struct ProjectBranch {
     pub range: String,
     /// What it needs stands further up.
     pub repeated: bool,
+    /// Whether its publisher yanked the version, as far as is known on this machine.
+    #[serde(default)]
+    pub yanked: bool,
+    /// What to use in place of the package, where its publisher says that it should no longer be used, as far as is known here.
+    #[serde(default)]
+    pub deprecated: Option<String>,
 }
 
 /// `why`.

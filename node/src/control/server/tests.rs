@@ -218,7 +218,7 @@ async fn arguments_arrive_as_they_were_sent() {
     let peer = PeerInfoRequest { peer_id: "Qm/..".to_owned(), full: true };
     let details = world.client.peer_info(&peer).await.unwrap();
     assert_eq!((details.peer.peer_id.as_str(), details.history), ("Qm/..", Some(vec![])));
-    let verify = VerifyRequest { package: "a".to_owned(), path: Some("/b".to_owned()) };
+    let verify = VerifyRequest { package: "a".to_owned(), path: Some("/b".to_owned()), project: None };
     assert_eq!(world.client.verify(&verify).await.unwrap().path, "/b");
     let nodes = BootstrapRequest { addresses: vec!["/a".to_owned(); 3], timeout_secs: Some(1) };
     assert_eq!(world.client.bootstrap(&nodes).await.unwrap().reached, 3);

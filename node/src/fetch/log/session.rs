@@ -44,9 +44,7 @@ pub enum Error {
     #[error("nobody reachable provides its log")]
     NoProviders,
     /// The providers lack some of it.
-    #[error(
-        "none of the providers that were reached holds all of its log (entries still missing: {missing})"
-    )]
+    #[error("none of the providers that were reached holds all of its log: entry {missing} of it is missing")]
     Missing {
         /// Entries that nobody sent.
         missing: u64,
@@ -61,7 +59,7 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The time ran out.
-    #[error("its log did not come in time (entries still missing: {missing})")]
+    #[error("its log did not come in time: it is missing up to its entry {missing}")]
     Timeout {
         /// Entries that are still missing.
         missing: u64,

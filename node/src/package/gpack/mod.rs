@@ -26,6 +26,15 @@ use crate::{code::Code, limits::GPACK_BYTES_MAX};
 /// The name of the file.
 pub const FILE_NAME: &str = "gpack.toml";
 
+/// How git marks two sides that it could not merge.
+const MERGE_MARKS: [&str; 4] = ["<<<<<<<", "|||||||", "=======", ">>>>>>>"];
+
+/// The line, from 1, that says that git could not merge two sides.
+pub(crate) fn merge_mark(text: &str) -> Option<usize> {
+    let is_mark = |line: &str| MERGE_MARKS.iter().any(|mark| line.starts_with(mark));
+    text.lines().position(is_mark).map(|at| at + 1)
+}
+
 /// A smallest `gpack.toml`, to start from.
 pub const MINIMAL: &str =
     "name = \"my-package\"\nversion = \"0.1.0\"\ndescription = \"What it does, in one sentence\"\n";
@@ -205,6 +214,14 @@ pub enum Error {
         /// The path.
         path: PathBuf,
     },
+    /// The file holds what git writes where it could not merge two of them.
+    #[error("{} holds an unresolved merge conflict, line {line}", path.display())]
+    Merge {
+        /// The path.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+    },
     /// The file was read and is wrong.
     #[error("{} is not valid{}", path.display(), list(problems))]
     Invalid {
@@ -247,7 +264,7 @@ impl Error {
             Self::NoDirectory { .. } | Self::NotADirectory { .. } => Code::Usage,
             Self::Missing { .. } => Code::Package,
             Self::Invalid { problems, .. } if problems.iter().any(|problem| problem.missing) => Code::Package,
-            Self::NotAFile { .. } | Self::Invalid { .. } => Code::PackageInvalid,
+            Self::NotAFile { .. } | Self::Merge { .. } | Self::Invalid { .. } => Code::PackageInvalid,
             Self::Exists { .. } => Code::Conflict,
             Self::Write { source, .. } => io_code(source),
             Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => Code::Io,
@@ -265,13 +282,15 @@ impl Error {
             Self::Missing { directory } => {
                 let path = directory.join(FILE_NAME);
                 format!(
-                    "Write one to fill in with --init-manifest, or create {} with at least:\n\n{MINIMAL}",
+                    "Write one to fill in: ggen marketplace p2p publish {} --init-manifest\nOr create {} with at least:\n\n{MINIMAL}",
+                    directory.display(),
                     path.display()
                 )
             }
             Self::Exists { .. } => "Edit it, and publish the directory.".to_owned(),
             Self::Write { .. } => "Check that the directory can be written to.".to_owned(),
             Self::NotAFile { .. } => "Put the file itself there, not a link to it.".to_owned(),
+            Self::Merge { .. } => "Merge the two sides by hand, then run the same command again.".to_owned(),
             Self::Invalid { problems, .. } if problems.iter().any(|problem| problem.missing) => {
                 format!("These keys are required:\n\n{MINIMAL}")
             }

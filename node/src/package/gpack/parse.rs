@@ -45,7 +45,7 @@ pub fn parse(path: &Path, bytes: &[u8], version: Option<&Version>) -> Result<Par
     let invalid = |problems| Error::Invalid { path: path.to_owned(), problems };
     let text = text(bytes).map_err(|problem| invalid(vec![problem]))?;
     let lines = Lines::of(text);
-    let table = DeTable::parse(text).map_err(|first| invalid(syntax(text, &lines, first)))?;
+    let table = DeTable::parse(text).map_err(|first| unreadable(path, text, &lines, first))?;
     let mut reader = Reader { lines, problems: Vec::new(), warnings: Vec::new(), misspelt: Vec::new() };
     let gpack = reader.gpack(table.get_ref(), version);
     let Reader { mut problems, warnings, .. } = reader;
@@ -88,6 +88,15 @@ impl Lines {
     /// The line, from 1, of a place in the text.
     fn at(&self, place: usize) -> usize {
         1 + self.0.partition_point(|end| *end < place)
+    }
+}
+
+/// Why a text is no TOML: what git could not merge in it, or everything that is wrong.
+fn unreadable(path: &Path, text: &str, lines: &Lines, first: toml::de::Error) -> Error {
+    let path = path.to_owned();
+    match super::merge_mark(text) {
+        Some(line) => Error::Merge { path, line },
+        None => Error::Invalid { path, problems: syntax(text, lines, first) },
     }
 }
 

@@ -238,3 +238,18 @@ fn garbage_costs_little_time_and_says_little() {
     let keys: String = (0..50_000).map(|n| format!("x{n} = 1\n")).collect();
     assert_eq!(parse_text(&format!("{GOOD}{keys}")).unwrap().warnings.len(), 100);
 }
+
+#[test]
+fn what_git_could_not_merge_is_told_as_that() {
+    let text =
+        "name = \"a\"\n<<<<<<< ours\nversion = \"1.0.0\"\n=======\nversion = \"1.1.0\"\n>>>>>>> theirs\n";
+    let path = Path::new("gpack.toml");
+    for refused in [parse(path, text.as_bytes(), None).map(drop), project(path, text.as_bytes()).map(drop)] {
+        let error = refused.unwrap_err();
+        assert!(matches!(error, Error::Merge { line: 2, .. }), "{error}");
+        assert!(error.hint().contains("by hand") && error.code() == Code::PackageInvalid, "{error}");
+    }
+    // In a text of several lines they are no marks.
+    let fine = "name = \"a\"\nversion = \"1.0.0\"\ndescription = \"\"\"\n=======\n\"\"\"\n";
+    assert!(!matches!(parse(path, fine.as_bytes(), None), Err(Error::Merge { .. })));
+}

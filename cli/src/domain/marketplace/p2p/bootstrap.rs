@@ -52,18 +52,18 @@ pub(super) fn dials(bootstrapped: &Bootstrapped, page: &mut Page) {
     for dial in &bootstrapped.results {
         match (&dial.peer_id, &dial.error) {
             (_, Some(error)) => page.line(format!("failed   {}: {error}", dial.address)),
-            (Some(peer), None) => page.line(format!("reached  {} ({peer})", dial.address)),
+            (Some(peer), None) => match &dial.note {
+                Some(note) => page.line(format!("known    {} ({peer}): {note}", dial.address)),
+                None => page.line(format!("reached  {} ({peer})", dial.address)),
+            },
             (None, None) => page.line(format!("reached  {}", dial.address)),
         };
     }
-    page.line(
-        format!(
-            "Reached {} of {}.",
-            bootstrapped.reached,
-            page::count(bootstrapped.results.len(), "address")
-        )
-        .replace("addresss", "addresses"),
-    );
+    page.line(format!(
+        "Reached {} of {}.",
+        bootstrapped.reached,
+        page::count(bootstrapped.results.len(), "address")
+    ));
     if bootstrapped.timed_out {
         page.line("The time ran out before every address had answered; allow more with --timeout.");
     }

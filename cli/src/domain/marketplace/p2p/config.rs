@@ -1,6 +1,6 @@
 //! `config`: what the node is started with, where each value comes from, and the file that holds them.
 
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use clap::{Args, Subcommand};
 use ggen_marketplace::{
@@ -154,7 +154,17 @@ impl Config {
                 changed(session, answer, "Set", &key, reload).await?;
             }
             Action::Unset { key } => {
+                let before = fs::read(&file.path).ok();
                 let reload = config::edit::unset(&file.path, &key).map_err(failed)?;
+                if before.is_some() && before == fs::read(&file.path).ok() {
+                    session.print(&FileAnswer { written: Some(false), ..answer }, |answer, page| {
+                        page.line(format!(
+                            "{key} is not set in {}: its default holds, nothing changed.",
+                            answer.path
+                        ));
+                    })?;
+                    return Ok(Exit::Ok);
+                }
                 changed(session, answer, "Removed", &key, reload).await?;
             }
             Action::Path => {

@@ -1,9 +1,12 @@
 //! `connect`: dials peers, and nothing more.
 
 use clap::Args;
-use ggen_marketplace::control::api::BootstrapRequest;
+use ggen_marketplace::{
+    code::Code,
+    control::api::{BootstrapRequest, Failure, PeerInfoRequest},
+};
 
-use super::bootstrap;
+use super::{bootstrap, peer_list};
 use crate::{
     session::{Exit, Finished, Session},
     values,
@@ -17,17 +20,43 @@ Exits with status 5 if none of the peers answers.
 Example:
   ggen marketplace p2p connect /ip4/192.0.2.7/tcp/4001/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA")]
 pub(crate) struct Connect {
-    /// Addresses of the peers.
-    #[arg(value_name = "ADDRESS", required = true, value_parser = values::dial)]
+    /// Addresses of the peers; of a peer that is known here, its id will do, short as tables show it too.
+    #[arg(value_name = "ADDRESS|PEER_ID", required = true, value_parser = address_or_peer)]
     addresses: Vec<String>,
     /// How long it may take in all.
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: u64,
 }
 
+fn address_or_peer(text: &str) -> Result<String, String> {
+    if text.starts_with('/') { values::dial(text) } else { values::peer(text) }
+}
+
 impl Connect {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let request = BootstrapRequest { addresses: self.addresses, timeout_secs: Some(self.timeout) };
+        let mut addresses = Vec::new();
+        for address in self.addresses {
+            if address.starts_with('/') {
+                addresses.push(address);
+                continue;
+            }
+            let peer_id = peer_list::meant(session, address).await?;
+            let known = session.client().peer_info(&PeerInfoRequest { peer_id, full: false }).await?.peer;
+            let id = &known.peer_id;
+            if known.addresses.is_empty() {
+                return Err(Failure::new(
+                    Code::NotFound,
+                    format!("No address of peer {id} is known here."),
+                    format!("Name one: ggen marketplace p2p connect /ip4/<address>/tcp/<port>/p2p/{id}"),
+                )
+                .into());
+            }
+            addresses.extend(known.addresses.iter().map(|at| match at.contains("/p2p/") {
+                true => at.clone(),
+                false => format!("{at}/p2p/{id}"),
+            }));
+        }
+        let request = BootstrapRequest { addresses, timeout_secs: Some(self.timeout) };
         let connected = session.client().connect(&request).await?;
         session.print(&connected, bootstrap::dials)?;
         Ok(bootstrap::exit(&connected))

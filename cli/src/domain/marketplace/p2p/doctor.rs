@@ -170,7 +170,12 @@ fn show(answer: &Findings, page: &mut Page) {
             State::Problem => "PROBLEM",
             State::Unknown => "-",
         };
-        page.line(format!("{word:<8} {:<14} {}", finding.check, finding.message));
+        for (at, line) in finding.message.lines().enumerate() {
+            match at {
+                0 => page.line(format!("{word:<8} {:<14} {line}", finding.check)),
+                _ => page.line(format!("{:<24}{line}", "")),
+            };
+        }
         for line in finding.fix.lines() {
             page.line(format!("{:<24}{line}", ""));
         }

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use clap::Args;
+use ggen_marketplace::control::api::{PackageInfo, SearchRequest};
 use serde_json::Value;
 
 use crate::{
@@ -74,6 +75,10 @@ pub(crate) struct Watch {
     count: Option<usize>,
 }
 
+/// Packages that are looked at, and seconds, before it is said that nothing is known of what is watched.
+const LOOKED_AT_MAX: usize = 100;
+const LOOK_SECONDS: f64 = 1.0;
+
 /// Letters of a publisher id behind `gp1`.
 const ID_LETTERS_MAX: usize = 58;
 
@@ -108,8 +113,9 @@ fn watched(text: &str) -> Result<Watched, String> {
     } else if let Some(publisher) = rest("publisher:") {
         Ok(Watched::Publisher(id(publisher)?))
     } else if let Some((publisher, name)) = text.split_once('/') {
-        if publisher.is_empty() || name.is_empty() || name.contains('/') {
-            return Err("expected a publisher, a slash and a name, such as gp1…/web-tools".to_owned());
+        if publisher.is_empty() || name.is_empty() || name.contains(['/', '@']) {
+            return Err("expected a publisher, a slash and a name without a version, such as gp1…/web-tools"
+                .to_owned());
         }
         Ok(Watched::Package(id(publisher)?, name.to_owned()))
     } else if text.starts_with("gp1") {
@@ -151,8 +157,61 @@ impl Watched {
     }
 }
 
+impl Watched {
+    /// The search that finds what is watched.
+    fn query(&self) -> String {
+        match self {
+            Self::Name(name) | Self::Package(_, name) => name.clone(),
+            Self::Publisher(publisher) => format!("publisher:{publisher}"),
+            Self::Tag(tag) => format!("tag:\"{tag}\""),
+            Self::Category(category) => format!("category:\"{category}\""),
+        }
+    }
+
+    /// Whether a package that a search found is watched.
+    fn is_of(&self, package: &PackageInfo) -> bool {
+        match self {
+            Self::Name(name) => package.name == *name,
+            Self::Package(publisher, name) => {
+                package.name == *name && package.publisher.starts_with(publisher)
+            }
+            Self::Publisher(_) | Self::Tag(_) | Self::Category(_) => true,
+        }
+    }
+
+    /// As a person types it.
+    fn typed(&self) -> String {
+        match self {
+            Self::Package(publisher, name) => format!("{publisher}/{name}"),
+            other => other.query(),
+        }
+    }
+}
+
 impl Watch {
+    /// Says of what nothing is known yet: it may be misspelt.
+    async fn tell_unknown(&self, session: &Session) -> Finished<()> {
+        for watched in &self.what {
+            let request = SearchRequest {
+                text: watched.query(),
+                limit: Some(LOOKED_AT_MAX),
+                timeout_secs: Some(LOOK_SECONDS),
+                ..SearchRequest::default()
+            };
+            let found = session.client().search(&request).await?;
+            let is_whole = found.packages.len() == found.total;
+            if is_whole && !found.packages.iter().any(|package| watched.is_of(package)) {
+                session.note(&format!(
+                    "Nothing is known of {} yet; it is shown as soon as something is announced.",
+                    watched.typed()
+                ));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
+        self.tell_unknown(session).await?;
         let is_wanted = |event: &Value| {
             matches!(kind_of(event), "listed" | "frozen" | "disputed")
                 && self.what.iter().any(|watched| watched.is(event))
@@ -280,6 +339,7 @@ mod tests {
             "gp1acd/",
             "/web",
             "gp1acd/web/x",
+            "gp1acd/web@1",
             "publisher:xx",
             "publisher:gp1b",
             "xx/web",

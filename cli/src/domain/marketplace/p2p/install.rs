@@ -146,6 +146,12 @@ impl Install {
             }
             Err(outcomes) => self.tell(session, outcomes)?,
         };
+        if self.to.is_none() && self.change.place.uses_packages() {
+            session.note(&format!(
+                "The project here does not ask for it. To have it do so: ggen marketplace p2p add {}",
+                self.packages.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+            ));
+        }
         if self.strict && any_stale && exit == Exit::Ok {
             session
                 .note("The newest version was not confirmed in time, or could not be had, as --strict demands; exit status 10.");
@@ -238,6 +244,10 @@ fn show(installed: &Installed, page: &mut Page) {
         .field("cid", &installed.cid)
         .field("size", page::sizes(installed.bytes, installed.files))
         .field("fetched", page::bytes(installed.bytes_fetched))
-        .optional("freshness", Some(&installed.freshness.freshness))
+        .optional(
+            // It is that of the newest state, which may not be the one that could be had.
+            if installed.newer_announced { "of the newest" } else { "freshness" },
+            Some(&installed.freshness.freshness),
+        )
         .list("from", &installed.providers);
 }

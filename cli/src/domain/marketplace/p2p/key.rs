@@ -159,8 +159,12 @@ impl Key {
             Action::Import { .. } => "import the key",
             Action::Rotate { .. } => "replace the key",
             Action::Revoke { .. } => "revoke the key",
-            Action::Recovery(_) => "do this with the recovery keys",
-            Action::Confirm(_) => "do this with the confirm keys",
+            Action::Recovery(change::Recovery::Make { .. }) => "make the recovery keys",
+            Action::Recovery(_) => "list the recovery keys",
+            Action::Confirm(confirm::Confirm::Make { .. }) => "make the confirm key",
+            Action::Confirm(confirm::Confirm::Use { .. }) => "take the confirm key into use",
+            Action::Confirm(confirm::Confirm::Remove { .. }) => "remove the confirm key",
+            Action::Confirm(_) => "list the confirm keys",
             Action::Resolve(_) => "end the double signing",
         }
     }

@@ -1,8 +1,11 @@
 //! `list`: what is installed or published here, or waits to be published.
 
+use std::collections::BTreeSet;
+
 use clap::Args;
 use ggen_marketplace::control::api::{Failure, ListedPackage, Listing};
 
+use super::yank;
 use crate::{
     domain::marketplace::p2p_state,
     page::{self, Page},
@@ -46,10 +49,28 @@ fn kind(package: &ListedPackage) -> String {
 }
 
 fn show(listing: &Listing, page: &mut Page) {
-    if listing.packages.is_empty() {
+    if listing.packages.is_empty() && listing.changes.is_empty() {
         page.line("Nothing is installed or published here.");
         return;
     }
+    if !listing.packages.is_empty() {
+        table(listing, page);
+    }
+    for change in &listing.changes {
+        page.line("").line(format!(
+            "the {} of {} waits: {}",
+            yank::noun(change.change),
+            change.id,
+            change.why
+        ));
+    }
+    if let Some(change) = listing.changes.first() {
+        page.line(format!("Take it out: ggen marketplace p2p publish --drop {}", change.id));
+    }
+    remarks(listing, page);
+}
+
+fn table(listing: &Listing, page: &mut Page) {
     page.table(
         &["NAME", "VERSION", "PUBLISHER", "KIND", "SIZE", "TIME", "PATH"],
         listing.packages.iter().map(|package| {
@@ -64,6 +85,10 @@ fn show(listing: &Listing, page: &mut Page) {
             ]
         }),
     );
+}
+
+/// What is said below the table.
+fn remarks(listing: &Listing, page: &mut Page) {
     if let Some(cut_off) = listing.packages.iter().find(|package| package.interrupted) {
         page.line("").line(format!("{}: {}", cut_off.name, cut_off.why));
     }
@@ -72,10 +97,45 @@ fn show(listing: &Listing, page: &mut Page) {
     {
         page.line("").line(format!("{} {} waits: {}", queued.name, queued.version, queued.why));
     }
-    if let Some(gone) = listing.packages.iter().find(|package| package.gone) {
-        page.line("").line(format!(
-            "What is gone was deleted by hand. Forget it: ggen marketplace p2p remove {}",
-            gone.path
-        ));
+    let deprecated = listing.packages.iter().filter_map(|package| {
+        Some((package.id.split('@').next().unwrap_or_default(), &package.name, package.deprecated.as_ref()?))
+    });
+    for (_, name, message) in deprecated.collect::<BTreeSet<_>>() {
+        page.line("").line(format!("{name} is deprecated by its publisher: {message}"));
+    }
+    let gone: Vec<&str> =
+        listing.packages.iter().filter(|package| package.gone).map(|package| package.path.as_str()).collect();
+    if !gone.is_empty() {
+        page.line("").line("What is gone was deleted by hand. Forget it:");
+        for path in gone {
+            page.line(format!("  ggen marketplace p2p remove {path}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_that_is_gone_is_named_and_a_deprecation_says_what_to_use() {
+        let row = |path: &str, gone| ListedPackage {
+            id: "gp1a/web@1.0.0".to_owned(),
+            name: "web".to_owned(),
+            kind: "installed".to_owned(),
+            path: path.to_owned(),
+            gone,
+            deprecated: Some("use web-kit".to_owned()),
+            ..ListedPackage::default()
+        };
+        let packages = vec![row("/a/web", true), row("/b/web", true), row("/c/web", false)];
+        let mut page = Page::new(None);
+        show(&Listing { total: packages.len(), packages, ..Listing::default() }, &mut page);
+        let text = page.into_text();
+        for line in ["p2p remove /a/web\n", "p2p remove /b/web\n"] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(!text.contains("remove /c/web"), "{text}");
+        assert_eq!(text.matches("web is deprecated by its publisher: use web-kit").count(), 1, "{text}");
     }
 }

@@ -1,7 +1,7 @@
 //! `outdated`: of which packages of a project there are newer versions.
 
 use clap::Args;
-use ggen_marketplace::control::api::{AnyPath, Outdated as Answer, OutdatedRequest};
+use ggen_marketplace::control::api::{AnyPath, Outdated as Answer, OutdatedPackage, OutdatedRequest};
 
 use super::project::Where;
 use crate::{
@@ -56,10 +56,41 @@ fn show(answer: &Answer, page: &mut Page) {
     page.table(
         &["NAME", "CURRENT", "WANTED", "LATEST", "NOTE"],
         answer.packages.iter().map(|it| {
-            let yanked = it.yanked.as_ref().map(|reason| format!("yanked: {reason}"));
-            let note = yanked.or_else(|| (!it.direct).then(|| "needed by others".to_owned()));
             let cells = [&it.name, &it.current, &it.wanted, &it.latest];
-            cells.into_iter().cloned().chain([note.unwrap_or_default()]).collect()
+            cells.into_iter().cloned().chain([note(it)]).collect()
         }),
     );
+}
+
+fn note(package: &OutdatedPackage) -> String {
+    let yanked = package.yanked.as_ref().map(|reason| match reason.as_str() {
+        "" => "yanked".to_owned(),
+        reason => format!("yanked: {reason}"),
+    });
+    let deprecated = package.deprecated.as_ref().map(|message| format!("deprecated: {message}"));
+    let taken_back: Vec<String> = yanked.into_iter().chain(deprecated).collect();
+    match (taken_back.is_empty(), package.direct) {
+        (false, _) => taken_back.join("; "),
+        (true, true) => String::new(),
+        (true, false) => "needed by others".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_says_what_was_taken_back_without_an_empty_end() {
+        let of = |yanked: Option<&str>, deprecated: Option<&str>, direct| {
+            let [yanked, deprecated] = [yanked, deprecated].map(|text| text.map(str::to_owned));
+            note(&OutdatedPackage { yanked, deprecated, direct, ..OutdatedPackage::default() })
+        };
+        assert_eq!(of(Some(""), None, true), "yanked");
+        assert_eq!(of(Some("slow"), Some("use b"), false), "yanked: slow; deprecated: use b");
+        assert_eq!(
+            (of(None, None, true), of(None, None, false)),
+            (String::new(), "needed by others".to_owned())
+        );
+    }
 }

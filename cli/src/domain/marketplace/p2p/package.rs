@@ -22,8 +22,8 @@ use crate::{
 #[command(
     disable_version_flag = true,
     long_about = "Show what publishing a directory would pack, and publish nothing.\n\n\
-        Files that .gitignore or .ggenignore leave out are not part of a package. --list shows the files alone, without any check; \
-        otherwise the answer is that of `publish --dry-run`.",
+        Files that .gitignore or .ggenignore leave out are not part of a package. --list shows the files alone: gpack.toml has to be valid, and \
+        nothing else is checked; otherwise the answer is that of `publish --dry-run`.",
     after_help = "\
 Examples:
   ggen marketplace p2p package ./my-package

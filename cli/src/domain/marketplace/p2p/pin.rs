@@ -61,6 +61,15 @@ enum Action {
 }
 
 impl Pin {
+    /// What the verb wants to do, as the object of "could not".
+    pub(crate) fn purpose(&self) -> &'static str {
+        match &self.action {
+            Action::Add { .. } => "pin the content",
+            Action::Remove { .. } => "take the pin away",
+            Action::List => "list the pins of content",
+        }
+    }
+
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let request = match self.action {
             Action::Add { package, name, duration } => KeepRequest {
@@ -93,7 +102,7 @@ fn show(action: KeepAction, kept: &KeptList, page: &mut Page) {
             if let Some(pin) = pin {
                 page.field("keeps", &pin.id)
                     .field("size", page::bytes(pin.size))
-                    .field("until", pin.until.as_deref().unwrap_or("taken away"));
+                    .field("until", pin.until.as_deref().unwrap_or("you take the pin away"));
             }
             return;
         }

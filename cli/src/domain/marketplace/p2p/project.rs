@@ -38,7 +38,11 @@ impl Where {
     /// The directory, absolute. Where none was named it is the nearest with a gpack.toml from the current one up.
     pub(crate) fn directory(&self) -> Result<PathBuf, Failure> {
         if let Some(directory) = &self.project {
-            return values::absolute(directory);
+            let directory = values::absolute(directory)?;
+            // Whoever names the file means the directory that it stands in.
+            let is_file =
+                directory.file_name().is_some_and(|name| name == gpack::FILE_NAME) && directory.is_file();
+            return Ok(directory.parent().filter(|_| is_file).map(Path::to_owned).unwrap_or(directory));
         }
         let here = std::env::current_dir().map_err(|error| {
             Failure::new(
@@ -53,6 +57,16 @@ impl Where {
     /// Whether there is a project.
     pub(crate) fn is_project(&self) -> bool {
         self.directory().is_ok_and(|directory| directory.join(gpack::FILE_NAME).is_file())
+    }
+
+    /// Whether there is a project that uses packages: a directory that is only published from uses none. One that cannot be read is
+    /// told of by what reads it.
+    pub(crate) fn uses_packages(&self) -> bool {
+        self.is_project()
+            && self.directory().is_ok_and(|directory| {
+                directory.join(ggen_marketplace::project::LOCK_FILE).exists()
+                    || Requirements::read(&directory).map_or(true, |it| !it.project().dependencies.is_empty())
+            })
     }
 
     /// What the project asks for, and its lock file.
@@ -249,6 +263,17 @@ mod tests {
         for here in [&package, &project.join("gpacks/web"), &project.join("gpacks"), &project] {
             assert_eq!(nearest(here), Some(project.clone()), "{}", here.display());
         }
+    }
+
+    #[test]
+    fn a_project_can_be_named_by_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(gpack::FILE_NAME);
+        fs::write(&file, "").unwrap();
+        assert_eq!(Where::at(Some(file)).directory().unwrap(), folder.path());
+        let odd = folder.path().join("deep/gpack.toml");
+        fs::create_dir_all(&odd).unwrap();
+        assert_eq!(Where::at(Some(odd.clone())).directory().unwrap(), odd, "a directory of that name");
     }
 
     #[test]

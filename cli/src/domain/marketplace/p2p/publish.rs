@@ -13,7 +13,7 @@ use ggen_marketplace::{
 };
 use serde::Serialize;
 
-use super::{cancel, package};
+use super::{cancel, package, yank};
 use crate::{
     domain::marketplace::p2p_state,
     page::{self, Page},
@@ -53,8 +53,8 @@ Examples:
   ggen marketplace p2p publish --drop my-package@1.2.3"
 )]
 pub(crate) struct Publish {
-    /// The directory.
-    #[arg(value_name = "DIR", required_unless_present = "drop")]
+    /// The directory [default: the current one].
+    #[arg(value_name = "DIR")]
     path: Option<PathBuf>,
     /// Publish under this version instead of the one in gpack.toml.
     #[arg(long, value_name = "VERSION", value_parser = values::version, allow_hyphen_values = true)]
@@ -86,7 +86,7 @@ pub(crate) struct Publish {
     /// Write a gpack.toml to fill in, if the directory has none, and publish nothing.
     #[arg(long, conflicts_with_all = ["version", "skip_verify", "allow_secrets", "dry_run", "wait", "copies", "timeout", "key", "no_queue"])]
     init_manifest: bool,
-    /// Remove a waiting version from the outbox, and publish nothing.
+    /// Remove a waiting version, yank or deprecation from the outbox, and publish nothing.
     #[arg(
         long,
         value_name = "PACKAGE",
@@ -115,7 +115,7 @@ impl Publish {
         if let Some(package) = self.drop {
             return session.attend(AGAIN, drop_queued(session, &package)).await;
         }
-        let directory = self.path.unwrap_or_default();
+        let directory = self.path.unwrap_or_else(|| PathBuf::from("."));
         check_directory(&directory)?;
         if self.init_manifest {
             return init_manifest(session, &directory);
@@ -180,7 +180,8 @@ async fn drop_queued(session: &Session, package: &Asked) -> Finished<Exit> {
         outcome = p2p_state::drop_offline(session.home(), request).await;
     }
     session.print(&outcome?, |dropped: &Dropped, page| {
-        page.line(format!("Took {} out of the outbox.", dropped.id));
+        let what = dropped.change.map(|change| format!("the {} of ", yank::noun(change))).unwrap_or_default();
+        page.line(format!("Took {what}{} out of the outbox.", dropped.id));
     })?;
     Ok(Exit::Ok)
 }

@@ -1,11 +1,10 @@
 //! `remove`: takes an installed package off the disk.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use ggen_marketplace::{
+    code::Code,
     control::api::{Failure, ProjectAction, RemoveRequest, Removed},
-    package::{Asked, asked::Which},
+    package::asked::Which,
 };
 
 use super::project::{self, Change, Way};
@@ -13,7 +12,7 @@ use crate::{
     domain::marketplace::p2p_state,
     page::{self, Page},
     session::{Exit, Finished, Session},
-    values,
+    values::{self, PackageOrFolder},
 };
 
 /// Remove an installed package: its files, and the note that it is installed.
@@ -38,8 +37,8 @@ In the directory of a project:
 )]
 pub(crate) struct Remove {
     /// A package, [publisher/]name[@version], or the folder that one is installed in.
-    #[arg(value_name = "PACKAGE|DIR", value_parser = what, required = true)]
-    what: Vec<What>,
+    #[arg(value_name = "PACKAGE|DIR", value_parser = values::package_or_folder, required = true)]
+    what: Vec<PackageOrFolder>,
     /// Remove the rest if some files are not as they were signed.
     #[arg(long)]
     force: bool,
@@ -48,20 +47,6 @@ pub(crate) struct Remove {
     no_start: bool,
     #[command(flatten)]
     change: Change,
-}
-
-/// What is to be removed.
-#[derive(Debug, Clone)]
-enum What {
-    Package(Asked),
-    Folder(PathBuf),
-}
-
-fn what(text: &str) -> Result<What, String> {
-    match text.starts_with(['.', '/']) {
-        true => Ok(What::Folder(PathBuf::from(text))),
-        false => values::package(text).map(What::Package),
-    }
 }
 
 impl Remove {
@@ -78,7 +63,7 @@ impl Remove {
             if outcome.as_ref().is_err_and(Failure::is_not_running) {
                 outcome = p2p_state::remove_offline(session.home(), request.clone()).await;
             }
-            match outcome {
+            match outcome.map_err(|failure| or_the_folder(failure, &request)) {
                 Ok(removed) => session.print(&removed, show)?,
                 Err(failure) if is_one => return Err(failure.into()),
                 // The others are removed all the same.
@@ -95,24 +80,35 @@ impl Remove {
     }
 }
 
+/// Where no such package is installed, and a folder here has the name, that may be meant.
+fn or_the_folder(failure: Failure, request: &RemoveRequest) -> Failure {
+    let name = &request.package;
+    let is_folder = !name.is_empty() && std::path::Path::new(name).is_dir();
+    if failure.code != Code::NotFound || !is_folder {
+        return failure;
+    }
+    let hint = format!("Did you mean the folder? ggen marketplace p2p remove ./{name}\n{}", failure.hint);
+    Failure { hint, ..failure }
+}
+
 impl Remove {
     /// The packages, where they are those that a project asks for.
     fn of_project(&self) -> Option<Vec<String>> {
         let is_project = self.change.is_given() || self.change.place.is_project();
         let names = self.what.iter().map(|what| match what {
-            What::Package(package) if package.which == Which::Latest => Some(package.to_string()),
-            What::Package(_) | What::Folder(_) => None,
+            PackageOrFolder::Package(package) if package.which == Which::Latest => Some(package.to_string()),
+            PackageOrFolder::Package(_) | PackageOrFolder::Folder(_) => None,
         });
         names.collect::<Option<_>>().filter(|_| is_project)
     }
 }
 
-fn request(what: What, force: bool) -> Result<RemoveRequest, Failure> {
+fn request(what: PackageOrFolder, force: bool) -> Result<RemoveRequest, Failure> {
     Ok(match what {
-        What::Package(package) => {
+        PackageOrFolder::Package(package) => {
             RemoveRequest { package: package.to_string(), force, ..RemoveRequest::default() }
         }
-        What::Folder(folder) => RemoveRequest {
+        PackageOrFolder::Folder(folder) => RemoveRequest {
             path: Some(values::absolute_text(&folder)?),
             force,
             stays: values::holds_this_shell(&folder),

@@ -68,7 +68,7 @@ pub(crate) struct Search {
 impl Search {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let request = SearchRequest {
-            text: self.query.join(" "),
+            text: self.query.iter().map(|piece| piece.trim()).collect::<Vec<_>>().join(" "),
             categories: self.category,
             tags: self.tags,
             any_tag: self.any_tag,
@@ -102,6 +102,7 @@ fn show(results: &SearchResults, request: &SearchRequest, (runs, is_table): (boo
             None => format!("(offline: this node has not heard of any package yet, {packages})"),
         });
     }
+    page.warnings(&results.warnings);
     if let Some(corrected) = &results.corrected {
         page.line(format!("Nothing matches \"{}\"; this matches \"{corrected}\".", request.text)).line("");
     }
@@ -193,7 +194,10 @@ fn entry(package: &PackageInfo, page: &mut Page) {
     page.line(format!("    {}", package.description));
     page.line(format!("    {}", package.id));
     page.line(match package.providers.len() {
-        0 => format!("    no other node is known to provide it, {}", page::bytes(package.size)),
+        0 => format!(
+            "    no provider has been found yet; an installation asks the connected peers too, {}",
+            page::bytes(package.size)
+        ),
         providers => format!(
             "    {}, reputation {}, {}",
             page::count(providers, "provider"),
@@ -269,17 +273,17 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, runs: bool, p
             "ggen marketplace p2p bootstrap <bootstrap-nodes>".to_owned(),
         ));
         steps.push(("Check the peer connections", "ggen marketplace p2p peer-list".to_owned()));
-        steps.push(("Increase the search limit", command(request, Some(50))));
+        if results.indexed > 0 && request.limit.is_some_and(|limit| limit < 50) {
+            steps.push(("Increase the search limit", command(request, Some(50))));
+        }
     } else {
         let is_filtered = !(request.categories.is_empty() && request.tags.is_empty());
         if is_filtered && !request.text.trim().is_empty() {
             let bare = SearchRequest { text: request.text.clone(), ..SearchRequest::default() };
             steps.push(("Leave the filters away", command(&bare, None)));
         }
-        let words: Vec<&str> = request.text.split_whitespace().collect();
-        if let [first, _, ..] = words[..] {
-            let fewer = SearchRequest { text: first.to_owned(), ..request.clone() };
-            steps.push(("Search for fewer words", command(&fewer, request.limit)));
+        if let Some((what, text)) = looser(&request.text) {
+            steps.push((what, command(&SearchRequest { text, ..request.clone() }, request.limit)));
         }
         if !results.complete {
             steps.push(("Search again once more peers were read", command(request, request.limit)));
@@ -291,6 +295,32 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, runs: bool, p
     for (number, (what, how)) in steps.iter().enumerate() {
         page.line(format!("  {}. {:<width$}  {how}", number + 1, format!("{what}:")));
     }
+}
+
+/// A query that finds more, and what it does: the words of a phrase for themselves, or only the first of several.
+fn looser(text: &str) -> Option<(&'static str, String)> {
+    let words = query_words(text);
+    let apart: Vec<String> = words.iter().map(|word| word.replace('"', "")).collect();
+    if apart.iter().any(|word| word.contains(' ') && !word.starts_with('-') && !word.contains(':')) {
+        return Some(("Search for the words apart", apart.join(" ")));
+    }
+    let is_wanted = |word: &&String| !word.starts_with('-') && !word.starts_with("not:");
+    let first = words.iter().find(is_wanted).filter(|word| !word.ends_with(':'))?;
+    (words.len() > 1).then(|| ("Search for fewer words", first.clone()))
+}
+
+/// The pieces of a query, cut at spaces outside quotation marks.
+fn query_words(text: &str) -> Vec<String> {
+    let (mut words, mut is_quoted) = (vec![String::new()], false);
+    for letter in text.chars() {
+        is_quoted ^= letter == '"';
+        match words.last_mut() {
+            Some(word) if is_quoted || !letter.is_whitespace() => word.push(letter),
+            _ => words.push(String::new()),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    words
 }
 
 #[cfg(test)]
@@ -310,6 +340,7 @@ mod tests {
             text: "x y".to_owned(),
             categories: vec!["a b".to_owned()],
             min_reputation: Some(0.8),
+            limit: Some(20),
             ..Default::default()
         };
         let cases = [
@@ -330,7 +361,7 @@ mod tests {
             (
                 SearchResults { indexed: 0, ..base.clone() },
                 "index is empty",
-                &["p2p bootstrap", "--limit 50"],
+                &["p2p bootstrap", "p2p peer-list"],
             ),
             (
                 base.clone(),
@@ -345,7 +376,25 @@ mod tests {
             }
             let is_alone = results.connected_peers == 0 || results.indexed == 0;
             assert_eq!(text.contains("bootstrap"), is_alone, "a hint that does not apply: {text}");
-            assert_eq!(text.contains("--limit"), is_alone, "a hint that does not apply: {text}");
+            let may_be_more = is_alone && results.indexed > 0;
+            assert_eq!(text.contains("--limit"), may_be_more, "a hint that does not apply: {text}");
+        }
+    }
+
+    #[test]
+    fn a_query_that_found_nothing_is_loosened_to_one_that_finds_more() {
+        for (text, expected) in [
+            ("\"pool connection\"", Some("pool connection")),
+            ("\"pool connection\" tag:sql", Some("pool connection tag:sql")),
+            ("-net \"web server\"", Some("-net web server")),
+            ("pool connection", Some("pool")),
+            ("-net pool", Some("pool")),
+            ("tag:\"a b\" pool", Some("tag:\"a b\"")),
+            ("tag: sql", None),
+            ("pool", None),
+            ("-net -sql", None),
+        ] {
+            assert_eq!(looser(text).map(|(_, text)| text), expected.map(str::to_owned), "{text}");
         }
     }
 

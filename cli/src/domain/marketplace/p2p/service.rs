@@ -156,7 +156,13 @@ fn uninstall(name: &str, path: &Path, is_there: bool, systemd: bool) -> Result<A
         return Err(Failure::new(
             Code::NotFound,
             format!("There is no unit file {}.", path.display()),
-            "See which there are: systemctl --user list-unit-files",
+            match systemd {
+                true => "See which there are: systemctl --user list-unit-files".to_owned(),
+                false => format!(
+                    "Nothing was installed under this name: see what stands in {}",
+                    path.parent().unwrap_or(path).display()
+                ),
+            },
         ));
     }
     // The link that `enable` made leads nowhere then, and `disable` does not find a unit without a file.

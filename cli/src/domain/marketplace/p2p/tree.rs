@@ -8,6 +8,7 @@ use ggen_marketplace::{
 
 use super::project::{self, Where};
 use crate::{
+    domain::marketplace::p2p_state,
     page::Page,
     session::{Exit, Finished, Session},
 };
@@ -17,7 +18,8 @@ use crate::{
 #[command(
     long_about = "Show the packages of a project as a tree: which package needs which.\n\n\
         Each line has the version that is locked and the range that is asked for. What a package needs is shown once; (*) marks \
-        the other places. Only gpack.toml and gpack.lock are read: no node is needed.",
+        the other places. Only gpack.toml, gpack.lock and what this \
+        machine knows of yanked versions and deprecated packages are read: no node is needed.",
     after_help = "\
 Examples:
   ggen marketplace p2p tree
@@ -32,8 +34,14 @@ impl Tree {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let (requirements, lock) = self.place.read()?;
         let asked = &requirements.project().dependencies;
-        let lines =
-            graph::tree(asked, &lock).into_iter().map(|branch| shape(&requirements, branch)).collect();
+        let versions = lock.packages.iter().map(|(id, locked)| (id.clone(), locked.version.clone()));
+        // As far as this machine knows: nobody is asked.
+        let taken_back = p2p_state::view(session.home()).await?.taken_back(versions.collect()).await?;
+        let lines = graph::tree(asked, &lock).into_iter().map(|branch| {
+            let (yanked, deprecated) = taken_back.get(&branch.package).cloned().unwrap_or_default();
+            ProjectBranch { yanked, deprecated, ..shape(&requirements, branch) }
+        });
+        let lines = lines.collect();
         let misfits = plan::misfits(asked, &lock);
         let mut warnings: Vec<String> = misfits.iter().map(ToString::to_string).collect();
         if !warnings.is_empty() {
@@ -55,6 +63,7 @@ fn shape(requirements: &Requirements, branch: graph::Branch) -> ProjectBranch {
         version: branch.version.map(|version| version.to_string()),
         range: branch.range,
         repeated: branch.repeated,
+        ..ProjectBranch::default()
     }
 }
 
@@ -72,7 +81,13 @@ fn show(tree: &ProjectTree, root: &str, page: &mut Page) {
         goes_on[line.depth] = true;
         let version = line.version.as_deref().unwrap_or("not locked");
         let repeated = if line.repeated { " (*)" } else { "" };
-        drawn.push(format!("{bars}{corner}{} {version} ({}){repeated}", line.name, line.range));
+        let yanked = if line.yanked { ", yanked" } else { "" };
+        let deprecated = line.deprecated.as_ref().filter(|_| !line.repeated);
+        let deprecated = deprecated.map(|message| format!(", deprecated: {message}")).unwrap_or_default();
+        drawn.push(format!(
+            "{bars}{corner}{} {version} ({}){repeated}{yanked}{deprecated}",
+            line.name, line.range
+        ));
     }
     for line in drawn.iter().rev() {
         page.line(line);

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use ggen_marketplace::{
     code::Code,
     control::api::{DisputedSide, Trust as Answer, TrustAction, TrustRequest},
-    package::{Asked, PackageName},
+    package::Asked,
 };
 
 use crate::{
@@ -46,9 +46,9 @@ enum Action {
     },
     /// Take a pin away: the next publisher that is accepted for the name is pinned.
     Unpin {
-        /// The name.
-        #[arg(value_name = "NAME")]
-        name: PackageName,
+        /// The name, also with its publisher.
+        #[arg(value_name = "NAME", value_parser = values::package)]
+        package: Asked,
     },
     /// Pin a name to another publisher than before; check with its author that this is right.
     Accept {
@@ -79,9 +79,7 @@ impl Trust {
             Action::List => TrustRequest::default(),
             Action::Pin { package } => of(TrustAction::Pin, package),
             Action::Accept { package } => of(TrustAction::Accept, package),
-            Action::Unpin { name } => {
-                TrustRequest { action: TrustAction::Unpin, name: name.to_string(), ..Default::default() }
-            }
+            Action::Unpin { package } => of(TrustAction::Unpin, package),
         };
         let mut outcome = session.client().trust(&request).await;
         if outcome.as_ref().is_err_and(|failure| failure.code == Code::NotRunning) {
@@ -93,6 +91,7 @@ impl Trust {
 }
 
 fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
+    page.warnings(&answer.warnings);
     match (request.action, answer.changed) {
         (TrustAction::List, _) => {}
         (TrustAction::Unpin, _) => {

@@ -5,49 +5,65 @@ use std::path::PathBuf;
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
-    control::api::{Failure, Verified, VerifyRequest},
-    package::Asked,
+    control::api::{AnyPath, Failure, Verified, VerifyRequest},
 };
+
+use super::project::Where;
 
 use crate::{
     domain::marketplace::p2p_state,
     page::{self, Page},
     session::{Exit, Finished, Session},
-    values,
+    values::{self, PackageOrFolder},
 };
 
-/// Compare an installed package with its signed manifest, file by file.
+/// Compare installed packages with what their publishers signed, file by file.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-If it is installed in several folders, all of them are checked. No node has to run.
-Exits with status 6 if anything differs, 4 if every folder is gone, and 9 if nothing differs but a change of the project was cut off.
+#[command(
+    long_about = "Compare installed packages with what their publishers signed, file by file.\n\n\
+        In the directory of a project, the packages are checked that its gpack.lock names; a folder that is missing fails. Elsewhere, \
+        or with --all, everything is checked that is installed on this machine. A package that is named is checked in every folder \
+        that it is installed in. No node has to run.",
+    after_help = "\
+What begins with a dot or a slash is a folder, everything else a package.
+Exits with status 6 if anything differs or a folder of the project is missing, 4 if every folder that was installed is gone, and 9 if
+nothing differs but a change of the project was cut off, or gpack.lock does not match gpack.toml.
 
 Examples:
   ggen marketplace p2p verify
+  ggen marketplace p2p verify --all
   ggen marketplace p2p verify web-tools
-  ggen marketplace p2p verify web-tools@1.2.3 ./vendor/web-tools")]
+  ggen marketplace p2p verify ./gpacks/web-tools
+  ggen marketplace p2p verify web-tools@1.2.3 ./vendor/web-tools"
+)]
 pub(crate) struct Verify {
-    /// The package: [publisher/]name[@version], also @^1.2 or @latest [default: everything that is installed].
-    #[arg(value_name = "PACKAGE", value_parser = values::package)]
-    package: Option<Asked>,
-    /// The folder [default: wherever it is installed].
+    /// The package, [publisher/]name[@version], or the folder that one is installed in [default: those of the project, or all].
+    #[arg(value_name = "PACKAGE|DIR", value_parser = values::package_or_folder)]
+    what: Option<PackageOrFolder>,
+    /// The folder to compare with the package [default: wherever it is installed].
     #[arg(value_name = "DIR")]
     path: Option<PathBuf>,
+    /// Check everything that is installed on this machine, also in the directory of a project.
+    #[arg(long, conflicts_with_all = ["what", "project"])]
+    all: bool,
+    /// The directory of the project [default: the current one, or the nearest above it that has a gpack.toml].
+    #[arg(long, value_name = "DIR", conflicts_with = "what")]
+    project: Option<PathBuf>,
 }
 
 impl Verify {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let path = self.path.as_deref().map(values::absolute_text).transpose()?;
-        let request = VerifyRequest {
-            package: self.package.map(|package| package.to_string()).unwrap_or_default(),
-            path,
-        };
+        let request = self.request()?;
         let mut outcome = session.client().verify(&request).await;
         if outcome.as_ref().is_err_and(Failure::is_not_running) {
             outcome = p2p_state::view(session.home()).await?.verify(request).await;
         }
         let verified = outcome?;
         session.print(&verified, |verified, page| {
+            if verified.project.is_some() {
+                show_project(verified, page);
+                return;
+            }
             show(verified, page);
             for other in &verified.others {
                 page.line("");
@@ -62,6 +78,63 @@ impl Verify {
             (true, false) => Exit::Told(Code::HashMismatch),
         })
     }
+
+    fn request(self) -> Result<VerifyRequest, Failure> {
+        let path = self.path.as_deref().map(values::absolute_text).transpose()?;
+        let request = VerifyRequest { path, ..VerifyRequest::default() };
+        let is_named = self.project.is_some();
+        let place = Where::at(self.project);
+        Ok(match self.what {
+            Some(PackageOrFolder::Package(package)) => {
+                VerifyRequest { package: package.to_string(), ..request }
+            }
+            Some(PackageOrFolder::Folder(_)) if request.path.is_some() => {
+                return Err(Failure::new(
+                    Code::Usage,
+                    "Two folders are named, and no package.",
+                    "Name the package first: ggen marketplace p2p verify <package> <DIR>",
+                ));
+            }
+            Some(PackageOrFolder::Folder(folder)) => {
+                VerifyRequest { path: Some(values::absolute_text(&folder)?), ..request }
+            }
+            None if !self.all && (is_named || place.uses_packages()) => {
+                VerifyRequest { project: Some(AnyPath(place.directory()?)), ..request }
+            }
+            None => request,
+        })
+    }
+}
+
+/// Shows what came of a project: what differs in full, the rest in a line each.
+fn show_project(first: &Verified, page: &mut Page) {
+    let directory = first.project.as_ref().map(ToString::to_string).unwrap_or_default();
+    let all: Vec<&Verified> =
+        std::iter::once(first).chain(&first.others).filter(|it| !it.id.is_empty()).collect();
+    let (well, bad): (Vec<&Verified>, Vec<&Verified>) = all.iter().copied().partition(|it| it.ok);
+    for verified in &bad {
+        page.heading(match verified {
+            Verified { interrupted: true, .. } => format!("{} was not compared", verified.id),
+            Verified { missing: true, .. } => format!("{} is missing", verified.id),
+            _ => format!("{} is NOT as its publisher signed it", verified.id),
+        });
+        page.list("differs", &verified.differences).field("path", &verified.path).line("");
+    }
+    for verified in &well {
+        page.line(format!("{} is as its publisher signed it", verified.id));
+    }
+    if !well.is_empty() {
+        page.line("");
+    }
+    page.line(format!(
+        "Checked the project in {directory}: {} of gpack.lock, {} not in order.",
+        page::count(all.len(), "package"),
+        bad.len()
+    ));
+    if !bad.is_empty() {
+        page.line("Put it in order, and keep what was changed aside: ggen marketplace p2p install --force");
+    }
+    page.line("All other folders of this machine: ggen marketplace p2p verify --all");
 }
 
 fn show(verified: &Verified, page: &mut Page) {
@@ -95,5 +168,34 @@ fn show(verified: &Verified, page: &mut Page) {
             "Restore it, and keep what was changed in a folder beside it: ggen marketplace p2p install {} --to {} --force",
             verified.id, verified.path
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_of_a_project_that_is_missing_is_told_as_such() {
+        let one = |name: &str, ok, missing| Verified {
+            id: format!("gp1a/{name}@1.0.0"),
+            ok,
+            missing,
+            ..Verified::default()
+        };
+        let project = Some(AnyPath("/p".into()));
+        let first = Verified { project, others: vec![one("b", true, false)], ..one("a", false, true) };
+        let mut page = Page::new(None);
+        show_project(&first, &mut page);
+        let text = anstream::adapter::strip_str(&page.into_text()).to_string();
+        for part in [
+            "gp1a/a@1.0.0 is missing\n",
+            "gp1a/b@1.0.0 is as its publisher signed it\n",
+            "Checked the project in /p: 2 packages of gpack.lock, 1 not in order.\n",
+            "p2p install --force\n",
+            "p2p verify --all\n",
+        ] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
     }
 }

@@ -72,7 +72,7 @@ impl Why {
                 id: step.package.to_string(),
                 version: Some(step.version.to_string()),
                 range: step.range,
-                repeated: false,
+                ..ProjectBranch::default()
             });
             steps.collect()
         });

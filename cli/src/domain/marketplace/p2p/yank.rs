@@ -64,6 +64,16 @@ impl Unyank {
     }
 }
 
+/// What a change is called.
+pub(super) fn noun(change: Change) -> &'static str {
+    match change {
+        Change::Yank => "yank",
+        Change::Unyank => "end of the yank",
+        Change::Deprecate => "deprecation",
+        Change::Undeprecate => "end of the deprecation",
+    }
+}
+
 /// Asks the node to sign a change, or has it wait where no node runs, and shows what came of it.
 pub(super) async fn ask(
     session: &Session,
@@ -95,7 +105,7 @@ fn show(amended: &Amended, page: &mut Page) {
             Change::Undeprecate => format!("That {what} is not deprecated"),
         };
         page.heading(format!("{change} is queued: it is signed and announced as soon as that can be done"));
-        page.field("id", &amended.id).line("").line("See what it waits for: ggen marketplace p2p status");
+        page.field("id", &amended.id).line("").line("See what it waits for: ggen marketplace p2p list");
         page.line("If no node runs, start it: ggen marketplace p2p start --daemon");
         return;
     }

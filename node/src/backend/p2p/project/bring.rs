@@ -232,7 +232,7 @@ fn named(id: &PackageId, failure: Failure) -> Failure {
 }
 
 /// A package of a lock file, where everything up to its manifest is here.
-fn here(store: &Store, id: &PackageId, locked: &Locked) -> Result<Option<Brought>, Failure> {
+pub(super) fn here(store: &Store, id: &PackageId, locked: &Locked) -> Result<Option<Brought>, Failure> {
     let mut documents = Vec::new();
     let mut next = Some(locked.keys);
     while let Some(wanted) = next.filter(|_| documents.len() < KEY_DOCUMENTS_MAX) {
@@ -340,8 +340,11 @@ fn not_here(missing: impl Iterator<Item = String>) -> Failure {
     Failure::new(
         Code::NotFound,
         format!(
-            "{} of the packages are not on this machine; nothing was changed.\n{}",
-            all.len(),
+            "{} not on this machine; nothing was changed.\n{}",
+            match all.len() {
+                1 => "1 of the packages is".to_owned(),
+                several => format!("{several} of the packages are"),
+            },
             lines.join("\n")
         ),
         "Run the same command without --offline.",

@@ -3,8 +3,11 @@
 mod bring;
 mod offers;
 mod place;
+mod taken_back;
+mod verify;
 
 pub(super) use place::as_it_stands;
+pub(super) use verify::verify_project;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -101,6 +104,7 @@ impl Node {
         answer.warnings.extend(wanted.warnings.iter().cloned());
         answer.warnings.extend(stays(&request.action, &opened, &wanted, &folders));
         if request.dry_run {
+            answer.warnings.extend(self.taken_back(&wanted.lock, how, &offers).await?);
             return Ok(answer);
         }
         let folder = opened.guard.root().join(&wanted.requirements.project().folder);
@@ -134,6 +138,7 @@ impl Node {
         answer.removed = work.removed;
         answer.altered = work.altered.into_iter().map(AnyPath).collect();
         answer.warnings.extend(work.warnings);
+        answer.warnings.extend(self.taken_back(&target.lock, how, &offers).await?);
         let earlier = opened.recovered.iter().flat_map(|done| &done.kept);
         answer.kept = earlier.chain(&done.kept).map(|path| AnyPath(path.clone())).collect();
         Ok(answer)
@@ -267,7 +272,8 @@ impl Node {
             }
             ProjectAction::Remove { packages } => {
                 for text in packages {
-                    let id = one(&wanted.requirements, text, &Lock::default())?;
+                    let id = one(&wanted.requirements, text, &Lock::default())
+                        .map_err(|failure| needed_by(&wanted, text).unwrap_or(failure))?;
                     wanted.requirements = wanted.requirements.without(&id).map_err(fail)?;
                 }
             }
@@ -306,12 +312,6 @@ impl Node {
             let is_locked = old.packages.get(id).is_some_and(|locked| locked.version == *version);
             let stale = offers.packages.get(id).and_then(|offer| offer.stale.as_ref());
             wanted.warnings.extend(stale.filter(|_| !is_locked).map(|why| format!("{id}: {why}")));
-            let offered = offers.packages.get(id).and_then(|offer| offer.releases.get(version));
-            if let Some(reason) = offered.and_then(|offered| offered.yanked.as_ref()) {
-                wanted
-                    .warnings
-                    .push(format!("{id}@{version} was yanked by its publisher, and stays locked: {reason}"));
-            }
         }
         Ok(wanted)
     }
@@ -430,7 +430,9 @@ impl Node {
             let latest = offer.and_then(Offer::latest).unwrap_or(&locked.version);
             let wanted = chosen.get(id).unwrap_or(&locked.version);
             let yanked = offer.and_then(|offer| offer.releases.get(&locked.version)?.yanked.clone());
-            if *latest <= locked.version && *wanted == locked.version && yanked.is_none() {
+            let deprecated = offer.and_then(|offer| offer.head.head().deprecated.clone());
+            let is_newest = *latest <= locked.version && *wanted == locked.version;
+            if is_newest && yanked.is_none() && deprecated.is_none() {
                 continue;
             }
             outdated.packages.push(OutdatedPackage {
@@ -441,6 +443,7 @@ impl Node {
                 latest: latest.to_string(),
                 direct: asked.contains_key(id),
                 yanked,
+                deprecated,
             });
         }
         Ok(outdated)
@@ -534,6 +537,29 @@ fn one(requirements: &Requirements, text: &str, lock: &Lock) -> Result<PackageId
     }
 }
 
+/// Why a package cannot be taken out that the project does not ask for itself: others need it.
+fn needed_by(wanted: &Wanted, text: &str) -> Option<Failure> {
+    let id = one(&wanted.requirements, text, &wanted.lock).ok()?;
+    let name = |id: &PackageId| wanted.requirements.alias(id).unwrap_or(&id.name).to_string();
+    let by = wanted.lock.packages.iter().filter(|(_, locked)| locked.dependencies.contains_key(&id));
+    let by: Vec<String> = by.map(|(by, _)| name(by)).take(LISTED_MAX).collect();
+    let verb = if by.len() == 1 { "needs" } else { "need" };
+    (!by.is_empty()).then(|| {
+        Failure::new(
+            Code::Conflict,
+            format!(
+                "This project does not ask for {} itself: {} {verb} it; nothing was changed.",
+                name(&id),
+                by.join(", ")
+            ),
+            format!(
+                "It goes when nobody needs it any more. See why it is here: ggen marketplace p2p why {}",
+                name(&id)
+            ),
+        )
+    })
+}
+
 fn unanswered(found: &[Misfit]) -> Failure {
     let mut lines: Vec<String> = found.iter().take(LISTED_MAX).map(|misfit| format!("  {misfit}")).collect();
     if found.len() > LISTED_MAX {
@@ -612,3 +638,6 @@ fn answer(
         ..ProjectDone::default()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::{
 
 use toml::de::DeTable;
 
-use super::{Fields, Lines, Problem, REPORTED_MAX, Reader, dependency_id, say, syntax, text};
+use super::{Fields, Lines, Problem, REPORTED_MAX, Reader, dependency_id, say, text, unreadable};
 use crate::{
     limits::PATH_BYTES_MAX,
     package::{
@@ -26,7 +26,7 @@ pub fn project(path: &Path, bytes: &[u8]) -> Result<Project, Error> {
     let invalid = |problems| Error::Invalid { path: path.to_owned(), problems };
     let text = text(bytes).map_err(|problem| invalid(vec![problem]))?;
     let lines = Lines::of(text);
-    let table = DeTable::parse(text).map_err(|first| invalid(syntax(text, &lines, first)))?;
+    let table = DeTable::parse(text).map_err(|first| unreadable(path, text, &lines, first))?;
     let mut reader = Reader { lines, problems: Vec::new(), warnings: Vec::new(), misspelt: Vec::new() };
     let project = reader.project(table.get_ref());
     let Reader { mut problems, misspelt, .. } = reader;

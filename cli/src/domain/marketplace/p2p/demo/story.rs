@@ -318,7 +318,8 @@ async fn verify(
     installed: &Installed,
 ) -> Outcome<String> {
     narrator.step(&format!("Node {} verifies what it installed.", member.number));
-    let request = VerifyRequest { package: installed.id.clone(), path: Some(installed.path.clone()) };
+    let request =
+        VerifyRequest { package: installed.id.clone(), path: Some(installed.path.clone()), project: None };
     let verified = member.client().verify(&request).await?;
     let differs = |what: String| Failure::new(Code::HashMismatch, what, "");
     if !verified.ok || verified.cid != installed.cid {

@@ -1,0 +1,96 @@
+//! Whether the folders of a project hold what its lock file names: nothing is fetched, locked or changed.
+
+use std::path::Path;
+
+use super::{bring, unanswered};
+use crate::{
+    backend::p2p::{
+        failure::fail,
+        place::is_gone,
+        verify::{cut_off, key_path, signed_by},
+    },
+    control::api::{AnyPath, Failure, Verified},
+    package::{PackageId, check},
+    project::{LOCK_FILE, Lock, Locked, Requirements, Standing, graph::folders, plan::misfits},
+    store::Store,
+};
+
+/// Compares the folders of a project with its lock file, package by package; what differs comes first.
+pub(in crate::backend::p2p) fn verify_project(store: &Store, directory: &Path) -> Result<Verified, Failure> {
+    let requirements = Requirements::read(directory).map_err(fail)?;
+    let asked = &requirements.project().dependencies;
+    let lock = match Lock::read(directory).map_err(fail)? {
+        Some((lock, _)) => lock,
+        None if asked.is_empty() => Lock::default(),
+        None => return Err(fail(crate::project::Error::NoLock { path: directory.join(LOCK_FILE) })),
+    };
+    let found = misfits(asked, &lock);
+    if !found.is_empty() {
+        return Err(unanswered(&found));
+    }
+    let folder = directory.join(&requirements.project().folder);
+    let folders = folders(requirements.project(), &lock);
+    let all = lock.packages.iter().map(|(id, locked)| {
+        let name = folders.get(id).map_or(id.name.as_str(), String::as_str);
+        let path = folder.join(name);
+        verify_one(store, id, locked, &path)
+    });
+    let mut all: Vec<Verified> = all.collect();
+    all.sort_by_key(|verified| verified.ok);
+    let project = Some(AnyPath(directory.to_owned()));
+    let mut all = all.into_iter();
+    Ok(match all.next() {
+        Some(first) => Verified { others: all.collect(), project, ..first },
+        None => Verified { ok: true, path: folder.display().to_string(), project, ..Verified::default() },
+    })
+}
+
+fn verify_one(store: &Store, id: &PackageId, locked: &Locked, path: &Path) -> Verified {
+    let verified = Verified {
+        id: format!("{id}@{}", locked.version),
+        path: path.display().to_string(),
+        cid: locked.root.to_string(),
+        publisher: id.publisher.to_string(),
+        ..Verified::default()
+    };
+    let Standing { placed, unfinished } = Standing::of(path);
+    if let Some(project) = unfinished {
+        return Verified { interrupted: true, differences: vec![cut_off(&project)], ..verified };
+    }
+    if is_gone(path) {
+        return Verified {
+            missing: true,
+            differences: vec!["its folder is not there".to_owned()],
+            ..verified
+        };
+    }
+    if let Some(other) = placed.filter(|placed| placed.manifest != locked.manifest) {
+        let what = match other.package == *id {
+            true => format!("version {} is there, and gpack.lock names {}", other.version, locked.version),
+            false => format!("{}@{} is there", other.package, other.version),
+        };
+        return Verified { differences: vec![what], ..verified };
+    }
+    let report = match bring::here(store, id, locked) {
+        Ok(Some(brought)) => match check::check(&brought.manifest, path).map_err(fail) {
+            Ok(report) => Ok((report, brought.keys)),
+            Err(failure) => Err(failure.message),
+        },
+        Ok(None) => {
+            Err("its signed manifest is not on this machine: ggen marketplace p2p install".to_owned())
+        }
+        Err(failure) => Err(failure.message),
+    };
+    match report {
+        Ok((report, keys)) => Verified {
+            ok: report.differences.is_empty(),
+            files: report.files,
+            bytes: report.bytes,
+            differences: report.differences.iter().map(ToString::to_string).collect(),
+            signed_by: signed_by(&keys),
+            key_path: key_path(&keys),
+            ..verified
+        },
+        Err(why) => Verified { differences: vec![why], ..verified },
+    }
+}

@@ -102,7 +102,11 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
         session::show_failure(format, "run the command", &failure);
     } else if let Some(verb) = wrong_verb {
         let ours = arguments::instead_of(&verb).join("\n");
-        let failure = Failure::new(Code::Usage, format!("There is no verb \"{verb}\"."), ours);
+        let what = match ours.starts_with("ggen p2p ") {
+            true => format!("\"{verb}\" is a verb of p2p."),
+            false => format!("There is no verb \"{verb}\"."),
+        };
+        let failure = Failure::new(Code::Usage, what, ours);
         session::show_failure(format, "run the command", &failure);
     } else {
         session::show_clap(error);

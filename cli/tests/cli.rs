@@ -217,7 +217,6 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["start", "--bootstrap", "/ip4/1.2.3.4/tcp/1/p2p/QmX"], "--bootstrap"),
     (&["start", "--dht-server", "maybe"], "--dht-server"),
     (&["start", "--deamon"], "--daemon"),
-    (&["publish"], "DIR"),
     (&["publish", "a-file"], "not a directory"),
     (&["publish", "nowhere"], "does not exist"),
     (&["publish", ".", "--version", "1.2"], "--version"),

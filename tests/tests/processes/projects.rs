@@ -136,6 +136,12 @@ fn five_packages_of_three_publishers_make_a_project_and_a_fifth_node_gets_the_sa
     json(reader, &here, &["install"]);
     assert_eq!(read(&here, "gpack.lock"), old_lock);
     reader.run(&["verify", "web-tools"]).exits(0);
+    let verified = json(reader, &here, &["verify"]);
+    assert!(verified["ok"] == true && verified["others"].as_array().unwrap().len() == 4, "{verified}");
+    fs::remove_dir_all(here.join("gpacks/web-tools")).unwrap();
+    at(reader, &here, &["verify"]).exits(6).says("web-tools@1.0.0 is missing");
+    json(reader, &here, &["install", "--locked"]);
+    at(reader, &here, &["verify", "./gpacks/web-tools"]).exits(0);
     // What others still need stays, and that is said.
     json(reader, &here, &["add", "log-tools"]);
     let removed = json(reader, &here, &["remove", "log-tools"]);
@@ -428,7 +434,7 @@ fn the_guide_to_projects_does_what_it_says() {
     let here = author.path("project");
     fs::create_dir(&here).unwrap();
     let commands = Guide::read("docs/depend.md").commands();
-    assert_eq!(commands.len(), 9, "{commands:?}");
+    assert_eq!(commands.len(), 10, "{commands:?}");
     for command in commands {
         match command.strip_prefix("ggen marketplace p2p ") {
             Some(verb) => {

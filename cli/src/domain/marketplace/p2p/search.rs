@@ -257,6 +257,10 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, runs: bool, p
     for reason in results.incomplete_because.iter().filter(|_| runs) {
         page.line(format!("  {reason}"));
     }
+    let loosened = || {
+        let (what, text) = looser(&request.text)?;
+        Some((what, command(&SearchRequest { text, ..request.clone() }, request.limit)))
+    };
     let mut steps: Vec<(&str, String)> = Vec::new();
     if results.hidden_by_reputation > 0 {
         let all = SearchRequest { min_reputation: None, ..request.clone() };
@@ -273,6 +277,7 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, runs: bool, p
             "ggen marketplace p2p bootstrap <bootstrap-nodes>".to_owned(),
         ));
         steps.push(("Check the peer connections", "ggen marketplace p2p peer-list".to_owned()));
+        steps.extend(loosened().filter(|_| results.indexed > 0));
         if results.indexed > 0 && request.limit.is_some_and(|limit| limit < 50) {
             steps.push(("Increase the search limit", command(request, Some(50))));
         }
@@ -282,9 +287,7 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, runs: bool, p
             let bare = SearchRequest { text: request.text.clone(), ..SearchRequest::default() };
             steps.push(("Leave the filters away", command(&bare, None)));
         }
-        if let Some((what, text)) = looser(&request.text) {
-            steps.push((what, command(&SearchRequest { text, ..request.clone() }, request.limit)));
-        }
+        steps.extend(loosened());
         if !results.complete {
             steps.push(("Search again once more peers were read", command(request, request.limit)));
         }

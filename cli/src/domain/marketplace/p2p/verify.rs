@@ -26,8 +26,9 @@ use crate::{
         that it is installed in. No node has to run.",
     after_help = "\
 What begins with a dot or a slash is a folder, everything else a package.
-Exits with status 6 if anything differs or a folder of the project is missing, 4 if every folder that was installed is gone, and 9 if
-nothing differs but a change of the project was cut off, or gpack.lock does not match gpack.toml.
+Exits with status 6 if anything differs or a folder of the project is missing, 4 if every folder
+that was installed is gone, and 9 if nothing differs but a change of the project was cut off, or
+gpack.lock does not match gpack.toml.
 
 Examples:
   ggen marketplace p2p verify

@@ -24,10 +24,6 @@ pub(in crate::backend::p2p) fn verify_project(store: &Store, directory: &Path) -
         None if asked.is_empty() => Lock::default(),
         None => return Err(fail(crate::project::Error::NoLock { path: directory.join(LOCK_FILE) })),
     };
-    let found = misfits(asked, &lock);
-    if !found.is_empty() {
-        return Err(unanswered(&found));
-    }
     let folder = directory.join(&requirements.project().folder);
     let folders = folders(requirements.project(), &lock);
     let all = lock.packages.iter().map(|(id, locked)| {
@@ -36,6 +32,11 @@ pub(in crate::backend::p2p) fn verify_project(store: &Store, directory: &Path) -
         verify_one(store, id, locked, &path)
     });
     let mut all: Vec<Verified> = all.collect();
+    // What was cut off may have left the one file new and the other old.
+    let found = misfits(asked, &lock);
+    if !found.is_empty() && !all.iter().any(|verified| verified.interrupted) {
+        return Err(unanswered(&found));
+    }
     all.sort_by_key(|verified| verified.ok);
     let project = Some(AnyPath(directory.to_owned()));
     let mut all = all.into_iter();

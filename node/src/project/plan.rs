@@ -309,12 +309,6 @@ impl Planner {
 
     /// Packages that stand in the way and whose locked version was yanked: an update that finds no other leaves it.
     fn keepable(&self, problems: &[Problem]) -> Vec<PackageId> {
-        let is_meant = |package: &PackageId| {
-            problems.iter().any(|problem| match problem {
-                Problem::NoChoice => true,
-                problem => problem_package(problem) == Some(package),
-            })
-        };
         let is_yanked = |package: &PackageId, version: &Version| match self.versions.get(package) {
             Some(Versions::All(list) | Versions::Some(list, _)) => {
                 list.iter().any(|it| it.yanked && it.version == *version)
@@ -323,11 +317,18 @@ impl Planner {
         };
         let locked = self.wishes.lock.packages.iter().filter(|(package, locked)| {
             !self.kept.contains(*package)
+                && !self.stays(package)
                 && !self.wishes.exact.contains_key(*package)
-                && is_meant(package)
                 && is_yanked(package, &locked.version)
         });
-        locked.map(|(package, _)| package.clone()).collect()
+        let all: Vec<PackageId> = locked.map(|(package, _)| package.clone()).collect();
+        if problems.is_empty() {
+            return Vec::new();
+        }
+        // Those that stand in the way first, and then all of them: what is in none of the problems may be needed by what is.
+        let is_meant = |package: &&PackageId| problems.iter().any(|it| problem_package(it) == Some(*package));
+        let meant: Vec<PackageId> = all.iter().filter(is_meant).cloned().collect();
+        if meant.is_empty() || !self.kept.is_empty() { all } else { meant }
     }
 
     /// Whether the locked version of a package is the one that is wanted.
@@ -366,12 +367,16 @@ impl Planner {
     fn narrowed(&self, package: &PackageId, versions: Versions) -> Versions {
         let exact = self.wishes.exact.get(package);
         let locked = self.wishes.lock.packages.get(package).filter(|_| self.kept.contains(package));
-        let locked = locked.map(|locked| locked.version.clone());
-        let named = exact.cloned().or(locked).or_else(|| self.wishes.asked.get(package).and_then(number));
-        let Some(named) = named else { return versions };
+        let named = exact.cloned().or_else(|| self.wishes.asked.get(package).and_then(number));
+        if named.is_none() && locked.is_none() {
+            return versions;
+        }
+        let may = |version: &Version| {
+            named.as_ref() == Some(version) || locked.is_some_and(|locked| locked.version == *version)
+        };
         let only = |list: Vec<Candidate>| {
             let list = list.into_iter().filter(|it| exact.is_none_or(|exact| it.version == *exact));
-            list.map(|it| Candidate { yanked: it.yanked && it.version != named, ..it }).collect()
+            list.map(|it| Candidate { yanked: it.yanked && !may(&it.version), ..it }).collect()
         };
         match versions {
             Versions::All(list) => Versions::All(only(list)),

@@ -179,7 +179,7 @@ fn what_is_refused_changes_nothing() {
     );
     assert_eq!(
         refused("listen_addresses", "/ip4/127.0.0.1/tcp/1,/ip4/1.1.1/tcp/1"),
-        "listen_addresses: [1] '/ip4/1.1.1/tcp/1': '1.1.1' is not an IPv4 address"
+        "the value of listen_addresses is not valid: [1] '/ip4/1.1.1/tcp/1': '1.1.1' is not an IPv4 address"
     );
     assert_eq!(place.text(), GUIDE);
     fs::write(&place.path, "packages_topic = 3\n").unwrap();

@@ -38,7 +38,10 @@ pub(crate) struct Breaker<'a> {
     names: Names,
     /// The latency of each link that is not slow.
     latency: BTreeMap<Pair, Duration>,
+    /// What an event broke, or had broken; all others are whole.
     links: BTreeMap<Pair, Link>,
+    /// The links that are slow, to be looked at every tick.
+    slowed: BTreeSet<Pair>,
     /// By which events a site is stopped.
     stopped: BTreeMap<usize, BTreeSet<usize>>,
 }
@@ -78,8 +81,8 @@ impl<'a> Breaker<'a> {
         (weather, names): (Weather, Names),
         latency: BTreeMap<Pair, Duration>,
     ) -> Self {
-        let links = latency.keys().map(|pair| (*pair, Link::default())).collect();
-        Self { scenario, ledger, weather, names, latency, links, stopped: BTreeMap::new() }
+        let (links, slowed, stopped) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Self { scenario, ledger, weather, names, latency, links, slowed, stopped }
     }
 
     /// Begins an event; yields the sites whose nodes lost their disks.
@@ -96,6 +99,7 @@ impl<'a> Breaker<'a> {
                     let look = event.at + self.latency_of(*pair) + self.scenario.tick;
                     let slow = Slow { fault: event.fault, by: *by, look };
                     self.link(*pair).slow.insert(number, slow);
+                    self.slowed.insert(*pair);
                     self.lay(net, *pair);
                 }
             }
@@ -141,7 +145,11 @@ impl<'a> Breaker<'a> {
             Deed::Cut(ways) => self.mend(net, number, ways),
             Deed::Slow(links) => {
                 for (pair, _) in links {
-                    self.link(*pair).slow.remove(&number);
+                    let link = self.link(*pair);
+                    link.slow.remove(&number);
+                    if link.slow.is_empty() {
+                        self.slowed.remove(pair);
+                    }
                     self.lay(net, *pair);
                 }
             }
@@ -194,12 +202,15 @@ impl<'a> Breaker<'a> {
             self.ledger.lock().bite(fault, 1);
         }
         let is_due = |link: &Link| link.slow.values().any(|slow| slow.look <= now);
-        if !self.links.values().any(is_due) {
+        let due: Vec<Pair> =
+            self.slowed.iter().filter(|pair| self.links.get(pair).is_some_and(is_due)).copied().collect();
+        if due.is_empty() {
             return;
         }
         let waiting = waiting(net);
         let mut ledger = self.ledger.lock();
-        for (pair, link) in &mut self.links {
+        for pair in &due {
+            let Some(link) = self.links.get_mut(pair) else { continue };
             let latency = self.latency[pair] + link.slow.values().map(|slow| slow.by).sum();
             for slow in link.slow.values_mut().filter(|slow| slow.look <= now) {
                 slow.look = now + latency.max(self.scenario.tick);

@@ -1,5 +1,7 @@
 //! What a search costs in a catalogue of 100 000 packages, asked through the control socket of a node without peers, so that nothing
 //! but the search is measured. Prints the median and the 99th percentile of each kind of query, and of all.
+//!
+//! Environment: `GGEN_BENCH_PACKAGES=1000000` makes so many.
 
 #![expect(clippy::print_stdout, reason = "the figures are what it is for")]
 #![expect(clippy::disallowed_methods, reason = "it measures real time")]
@@ -101,14 +103,14 @@ async fn node(folder: &std::path::Path, packages: u64, at_once: usize) -> P2PReg
         .collect();
     let (store, _) = Store::open(folder, NOW).expect("a new store");
     let began = Instant::now();
-    let mut inserting = Duration::ZERO;
+    let (mut inserting, mut entering_cpu) = (Duration::ZERO, 0.0);
     let numbers: Vec<u64> = (0..packages).collect();
     for chunk in numbers.chunks(at_once) {
         let heads: Vec<VerifiedHead> = chunk
             .iter()
             .map(|number| head(&publishers[usize::try_from(number % PUBLISHERS).expect("few")], *number))
             .collect();
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), cpu_secs());
         store
             .write(|tx| {
                 Ok(heads
@@ -117,9 +119,10 @@ async fn node(folder: &std::path::Path, packages: u64, at_once: usize) -> P2PReg
             })
             .expect("the heads are taken");
         inserting += began.elapsed();
+        entering_cpu += cpu_secs() - before;
     }
     println!(
-        "search: {packages} packages made in {:.1} s, of which entering them took {:.1} s",
+        "search: {packages} packages made in {:.1} s, of which entering them took {:.1} s and {entering_cpu:.1} CPU-seconds",
         began.elapsed().as_secs_f64(),
         inserting.as_secs_f64()
     );
@@ -163,7 +166,9 @@ const KINDS: [Asked; 9] = [
 #[tokio::main]
 async fn main() {
     let is_test = std::env::args().any(|argument| argument == "--test");
+    let asked = std::env::var("GGEN_BENCH_PACKAGES").ok().map(|packages| packages.parse().expect("a number"));
     let (packages, queries) = if is_test { (2_000, 5) } else { (PACKAGES.0, QUERIES) };
+    let packages = asked.unwrap_or(packages);
     let folder = tempfile::tempdir().expect("a temporary folder");
     let registry = Arc::new(node(folder.path(), packages, PACKAGES.1).await);
     let server = Server::bind(folder.path()).expect("a socket");
@@ -177,6 +182,7 @@ async fn main() {
         let mut numbers = Numbers(42);
         let mut took = Vec::new();
         let mut matches = 0;
+        let before = cpu_secs();
         for _ in 0..queries {
             let request = SearchRequest { text: query(&mut numbers), ..SearchRequest::default() };
             let began = Instant::now();
@@ -184,11 +190,24 @@ async fn main() {
             took.push(began.elapsed());
             matches += results.total;
         }
-        println!("search/{kind}: {}, {} matches on average", figures(&mut took), matches / queries);
+        let cpu_ms = (cpu_secs() - before) * 1000.0 / queries as f64;
+        println!(
+            "search/{kind}: {}, {cpu_ms:.2} ms of a processor and {} matches on average",
+            figures(&mut took),
+            matches / queries
+        );
         all.extend(took);
     }
     println!("search/all: {}", figures(&mut all));
     serving.abort();
+}
+
+/// Seconds of the processors that this process has had.
+fn cpu_secs() -> f64 {
+    const TICKS_A_SECOND: f64 = 100.0;
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields = stat.rsplit_once(')').expect("the name of the program").1.split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / TICKS_A_SECOND
 }
 
 fn figures(took: &mut [Duration]) -> String {

@@ -16,7 +16,13 @@ use crate::{
 
 /// The tables of a node.
 const TABLES: Tables = Tables {
-    schema: &[catalog::SCHEMA, catalog::CONFIRMED_SCHEMA, reputation::SCHEMA, peers::SCHEMA],
+    schema: &[
+        catalog::SCHEMA,
+        catalog::COUNTS_SCHEMA,
+        catalog::CONFIRMED_SCHEMA,
+        reputation::SCHEMA,
+        peers::SCHEMA,
+    ],
     derive,
 };
 

@@ -25,6 +25,7 @@ pub(super) fn database() -> Connection {
     let conn = Connection::open_in_memory().unwrap();
     for _ in 0..2 {
         conn.execute_batch(SCHEMA).unwrap();
+        conn.execute_batch(super::COUNTS_SCHEMA).unwrap();
         conn.execute_batch(super::CONFIRMED_SCHEMA).unwrap();
     }
     conn

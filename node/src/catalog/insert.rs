@@ -3,9 +3,11 @@
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
 use super::{
-    Error, confirmed, from_ordered,
+    Error, confirmed,
+    counts::{self, By},
+    from_ordered,
     proofs::{freeze, stored_proofs, thaw},
-    read::{places_to_bytes, stored_places, stored_seen},
+    read::{places_from_bytes, places_to_bytes, stored_places, stored_seen},
     share::{Source, forget_oldest, give_way, is_kept, smaller},
     spelling,
     terms::label_tokens,
@@ -19,6 +21,9 @@ use crate::{
     release::{DoubleSigning, Head, Place, VerifiedHead, choice},
     time::Timestamp,
 };
+
+/// Heads that are remembered as taken out, for whoever keeps the items of all heads.
+const REMOVED_MAX: i64 = 65_536;
 
 /// What became of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,11 +96,11 @@ pub fn insert(
     if current.as_ref().is_some_and(|current| current.bytes == head.bytes()) {
         return Ok(Outcome::Known);
     }
-    let mut known = of_package(tx, &id, current.as_ref())?;
+    let mut known = of_package(tx, &package, &id, current.as_ref())?;
     let mut standing = heads::stand(head, &known, now);
     if standing == Standing::New
         && current.is_none()
-        && !has_room(tx, &package, source, first_word(head, now))?
+        && !has_room(tx, &package, &id, source, first_word(head, now))?
     {
         known.is_full = true;
         standing = heads::stand(head, &known, now);
@@ -115,7 +120,8 @@ pub fn insert(
         two_chains::note(tx, head, &known, source, now)?;
         return Ok(outcome);
     }
-    if known.is_thawed_by(head) {
+    let is_thawed = known.is_thawed_by(head);
+    if is_thawed {
         thaw(tx, &id)?;
     }
     let (source, marks) = match current {
@@ -126,9 +132,13 @@ pub fn insert(
         }
         None => (source.clone(), None),
     };
-    list(tx, head, &id, &source, now)?;
+    let is_marked =
+        (known.is_frozen && !is_thawed) || (known.is_disputed && two_chains::is_shown_by(tx, &id)?);
+    list(tx, head, &id, &source, is_marked, now)?;
     marks.map_or(Ok(()), |marks| marks.keep(tx, &id))?;
-    remember(tx, head, &source, now)?;
+    let seen = write_seen(tx, head, &id, &source, now)?;
+    counts::change(tx, &source, By { heads: 1, seen })?;
+    forget_oldest(tx, CATALOG_SEEN_MAX)?;
     if standing == Standing::Newer {
         let is_signed_alike = |listed: &&VerifiedHead| listed.seen().key_n == head.seen().key_n;
         remember_before(tx, &id, known.listed.as_ref().filter(is_signed_alike))?;
@@ -211,19 +221,7 @@ pub fn rebuild(tx: &Transaction<'_>, now: Timestamp) -> Result<usize, Error> {
             }
         }
     }
-    tx.execute(
-        "UPDATE catalog_totals SET heads = (SELECT count(*) FROM catalog_heads),
-                                   seen = (SELECT count(*) FROM catalog_seen)",
-        [],
-    )?;
-    tx.execute("DELETE FROM catalog_sources", [])?;
-    tx.execute(
-        "INSERT INTO catalog_sources (source, heads, seen)
-         SELECT source, sum(heads), sum(seen) FROM (
-             SELECT source, 1 AS heads, 0 AS seen FROM catalog_heads
-             UNION ALL SELECT source, 0, 1 FROM catalog_seen) GROUP BY source",
-        [],
-    )?;
+    counts::recount(tx)?;
     Ok(kept)
 }
 
@@ -251,8 +249,11 @@ pub fn forget(tx: &Transaction<'_>, package: &PackageId) -> Result<(), Error> {
     if let Some(listed) = current(tx, &id)? {
         remove(tx, listed.position)?;
     }
-    tx.execute("DELETE FROM catalog_seen WHERE id = ?1", params![id])?;
-    Ok(())
+    let source: Option<Vec<u8>> = tx
+        .prepare_cached("DELETE FROM catalog_seen WHERE id = ?1 RETURNING source")?
+        .query_row(params![id], |row| row.get(0))
+        .optional()?;
+    source.map_or(Ok(()), |source| counts::change(tx, &Source::stored(source), By { heads: 0, seen: -1 }))
 }
 
 /// What is listed of a package now.
@@ -268,16 +269,21 @@ pub(super) struct Current {
 /// [`Error::Database`].
 pub fn known(conn: &Connection, package: &PackageId) -> Result<Known, Error> {
     let id = package.to_string();
-    of_package(conn, &id, current(conn, &id)?.as_ref())
+    of_package(conn, package, &id, current(conn, &id)?.as_ref())
 }
 
-fn of_package(conn: &Connection, id: &str, current: Option<&Current>) -> Result<Known, Error> {
+fn of_package(
+    conn: &Connection,
+    package: &PackageId,
+    id: &str,
+    current: Option<&Current>,
+) -> Result<Known, Error> {
     let (seen, is_frozen) =
         stored_seen(conn, id)?.map_or((None, false), |(seen, frozen)| (Some(seen), frozen));
     let listed = current.and_then(|current| VerifiedHead::verify_stored(&current.bytes).ok());
     let proofs = if is_frozen { stored_proofs(conn, id)? } else { Vec::new() };
     let proofs = proofs.into_iter().map(|proof| proof.proves).collect();
-    let (other_keys, is_disputed) = two_chains::known(conn, id, listed.as_ref())?;
+    let (other_keys, is_disputed) = two_chains::known(conn, &package.publisher, listed.as_ref())?;
     Ok(Known { seen, listed, is_frozen, proofs, is_full: false, other_keys, is_disputed })
 }
 
@@ -296,7 +302,9 @@ pub(super) fn list_again(tx: &Transaction<'_>, id: &str, now: Timestamp) -> Resu
     let Ok(head) = VerifiedHead::verify_stored(&bytes) else { return Ok(()) };
     let marks = Marks::of(tx, position)?;
     remove(tx, position)?;
-    list(tx, &head, id, &source, now)?;
+    let is_frozen = stored_seen(tx, id)?.is_some_and(|(_, frozen)| frozen);
+    list(tx, &head, id, &source, is_frozen || two_chains::is_shown_by(tx, id)?, now)?;
+    counts::change(tx, &source, By { heads: 1, seen: 0 })?;
     marks.keep(tx, id)
 }
 
@@ -347,14 +355,13 @@ fn first_word(head: &VerifiedHead, now: Timestamp) -> Timestamp {
 fn has_room(
     tx: &Transaction<'_>,
     package: &PackageId,
+    id: &str,
     source: &Source,
     confirmed: Timestamp,
 ) -> Result<bool, Error> {
-    let kept = is_kept(tx, &package.to_string(), source)?;
-    let of_publisher: i64 = tx
-        .prepare_cached("SELECT count(*) FROM catalog_heads WHERE publisher = ?1")?
-        .query_row(params![package.publisher.as_bytes()], |row| row.get(0))?;
-    if !kept && from_ordered(of_publisher) >= CATALOG_HEADS_PER_PUBLISHER_MAX as u64 {
+    let kept = is_kept(tx, id, source)?;
+    let of_publisher = counts::of_publisher(tx, &package.publisher)?;
+    if !kept && of_publisher >= CATALOG_HEADS_PER_PUBLISHER_MAX as u64 {
         return Ok(false);
     }
     let full = || -> Result<bool, Error> {
@@ -367,16 +374,17 @@ fn has_room(
     Ok(!full()? || give_way(tx, source, kept, confirmed)? || kept)
 }
 
+/// Lists a head, whose package `is_marked` where a proof is read with it. Whoever calls it counts it for the source.
 fn list(
     tx: &Transaction<'_>,
     verified: &VerifiedHead,
     id: &str,
     source: &Source,
+    is_marked: bool,
     now: Timestamp,
 ) -> Result<(), Error> {
     let head = verified.head();
-    let is_frozen = stored_seen(tx, id)?.is_some_and(|(_, frozen)| frozen);
-    let item = heads::item(verified, is_frozen || two_chains::is_shown_by(tx, id)?);
+    let item = heads::item(verified, is_marked);
     tx.prepare_cached(
         "INSERT INTO catalog_heads (id, publisher, name, bytes, released, received, source, offers, item,
                                     confirmed, root, key_n)
@@ -395,9 +403,11 @@ fn list(
         item.id.0,
         to_ordered(confirmed::last_word(tx, verified)?.max(first_word(verified, now)).as_secs()),
         head.latest.as_ref().map(|latest| latest.root.to_bytes()),
-        to_bits(verified.seen().key_n),
+        to_bits(verified.key_log().current().n),
     ])?;
-    index(tx, head, tx.last_insert_rowid())
+    let position = tx.last_insert_rowid();
+    counts::change_of_publisher(tx, head.publisher.as_bytes(), 1)?;
+    index(tx, head, position)
 }
 
 /// Enters what search needs of a head; all of it follows from the head.
@@ -418,12 +428,25 @@ fn index(tx: &Transaction<'_>, head: &Head, position: i64) -> Result<(), Error> 
     spelling::learn(tx, texts.flat_map(words))
 }
 
+/// Takes a head out, and notes that it is gone for whoever keeps the items of all heads.
 pub(super) fn remove(tx: &Transaction<'_>, position: i64) -> Result<(), Error> {
+    type Gone = (Vec<u8>, Vec<u8>, i64, Vec<u8>);
+    let gone: Option<Gone> = tx
+        .prepare_cached("SELECT source, publisher, released, item FROM catalog_heads WHERE position = ?1")?
+        .query_row(params![position], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .optional()?;
     for statement in
         ["DELETE FROM catalog_text WHERE rowid = ?1", "DELETE FROM catalog_heads WHERE position = ?1"]
     {
         tx.prepare_cached(statement)?.execute(params![position])?;
     }
+    let Some((source, publisher, released, item)) = gone else { return Ok(()) };
+    counts::change(tx, &Source::stored(source), By { heads: -1, seen: 0 })?;
+    counts::change_of_publisher(tx, &publisher, -1)?;
+    tx.prepare_cached("INSERT INTO catalog_removed (released, item) VALUES (?1, ?2)")?
+        .execute(params![released, item])?;
+    tx.prepare_cached("DELETE FROM catalog_removed WHERE number <= ?1")?
+        .execute(params![tx.last_insert_rowid() - REMOVED_MAX])?;
     Ok(())
 }
 
@@ -434,9 +457,26 @@ pub(super) fn remember(
     source: &Source,
     now: Timestamp,
 ) -> Result<(), Error> {
-    let (id, seen) = (head.package_id().to_string(), head.seen());
+    let seen = write_seen(tx, head, &head.package_id().to_string(), source, now)?;
+    counts::change(tx, source, By { heads: 0, seen })?;
+    forget_oldest(tx, CATALOG_SEEN_MAX)
+}
+
+/// Writes what was seen, and yields how many packages more `source` has told of, which whoever calls it counts.
+fn write_seen(
+    tx: &Transaction<'_>,
+    head: &VerifiedHead,
+    id: &str,
+    source: &Source,
+    now: Timestamp,
+) -> Result<i64, Error> {
+    let seen = head.seen();
     let place = Place::from(seen);
-    let mut places = stored_places(tx, &id)?.unwrap_or_default();
+    let before: Option<(Vec<u8>, Vec<u8>)> = tx
+        .prepare_cached("SELECT places, source FROM catalog_seen WHERE id = ?1")?
+        .query_row(params![id], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let mut places = before.as_ref().and_then(|(places, _)| places_from_bytes(places)).unwrap_or_default();
     // What keys said that were replaced is theirs no more to keep.
     places.retain(|known| known.key_n == place.key_n);
     if !places.contains(&place) {
@@ -445,14 +485,15 @@ pub(super) fn remember(
         }
         places.push(place);
     }
-    tx.prepare_cached(
-        "INSERT INTO catalog_seen
-             (id, key_n, key_document, sequence, entry, log, latest, follows, places, at, source)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-         ON CONFLICT DO UPDATE SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, log = ?6, latest = ?7,
-                                   follows = ?8, places = ?9, at = ?10, source = ?11",
-    )?
-    .execute(params![
+    // One row by its key, whichever it is: anything else may begin a savepoint, of which `counts` says why there is none here.
+    let write = if before.is_none() {
+        "INSERT INTO catalog_seen (id, key_n, key_document, sequence, entry, log, latest, follows, places, at, source)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+    } else {
+        "UPDATE catalog_seen SET key_n = ?2, key_document = ?3, sequence = ?4, entry = ?5, log = ?6, latest = ?7,
+                                 follows = ?8, places = ?9, at = ?10, source = ?11 WHERE id = ?1"
+    };
+    tx.prepare_cached(write)?.execute(params![
         id,
         to_bits(seen.key_n),
         seen.key_document.to_bytes(),
@@ -465,7 +506,14 @@ pub(super) fn remember(
         to_ordered(now.as_secs()),
         source.as_bytes(),
     ])?;
-    forget_oldest(tx, CATALOG_SEEN_MAX)
+    match before {
+        Some((_, told_by)) if told_by == source.as_bytes() => Ok(0),
+        Some((_, told_by)) => {
+            counts::change(tx, &Source::stored(told_by), By { heads: 0, seen: -1 })?;
+            Ok(1)
+        }
+        None => Ok(1),
+    }
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ fn rollback_is_refused_after_a_restart_and_an_eviction() {
     let open = || {
         let conn = Connection::open(folder.path().join("catalog")).unwrap();
         conn.execute_batch(crate::catalog::SCHEMA).unwrap();
+        conn.execute_batch(crate::catalog::COUNTS_SCHEMA).unwrap();
         conn.execute_batch(crate::catalog::CONFIRMED_SCHEMA).unwrap();
         conn
     };
@@ -306,6 +307,7 @@ fn one_publisher_cannot_fill_the_catalogue() {
             )
             .unwrap();
         }
+        counts::recount(tx).unwrap();
     });
     assert_eq!(put(&mut conn, &at(&ours, "web", 0, 0), NOW), Outcome::Refused(Refusal::Full));
     assert_eq!(put(&mut conn, &at(&publisher(2), "web", 0, 0), NOW), Outcome::Added);
@@ -484,6 +486,7 @@ fn ten_thousand_stale_heads_of_one_source_push_out_nobody_elses() {
             )
             .unwrap();
         }
+        counts::recount(tx).unwrap();
     });
     pretend_room(&conn, 0);
     for n in 100..=120 {

@@ -23,6 +23,7 @@
 //! This module knows nothing of the network, the runtime or the clock; it may use the database that it is handed.
 
 mod confirmed;
+mod counts;
 mod insert;
 mod items;
 mod near;
@@ -41,6 +42,7 @@ pub use confirmed::lists as confirmed_lists;
 pub use confirmed::{
     Confirming, Promises, confirm, date_heads, discard_confirmation, heads_of, held, promises,
 };
+pub(crate) use counts::SCHEMA as COUNTS_SCHEMA;
 pub use insert::{Outcome, Refusal, discard, forget, insert, known, log_read, rebuild};
 pub use items::{Changes, Since, changes, is_listed, of_items};
 pub use near::near_names;
@@ -59,11 +61,10 @@ pub use two_chains::{Disputed, all_disputed, disputed};
 use crate::release::VerifiedHead;
 use crate::{code::Code, limits::QUERY_BYTES_MAX, package::PackageId};
 
-/// The tables of this module, without those of the confirmations.
+/// The tables of this module, without those of the confirmations and the counts.
 ///
 /// A head's position is its row id, which `AUTOINCREMENT` never gives twice. Its bytes are the last column, because what
-/// stands after a long value costs another page to read. The counters are kept by triggers, because counting rows reads
-/// all of them.
+/// stands after a long value costs another page to read.
 pub(crate) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS catalog_heads (
     position  INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -118,13 +119,6 @@ CREATE TABLE IF NOT EXISTS catalog_seen (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS catalog_seen_by_age ON catalog_seen (source, frozen, at, id);
 CREATE TABLE IF NOT EXISTS catalog_kept (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS catalog_sources (
-    source BLOB    PRIMARY KEY,
-    heads  INTEGER NOT NULL,
-    seen   INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS catalog_sources_by_heads ON catalog_sources (heads DESC, source);
-CREATE INDEX IF NOT EXISTS catalog_sources_by_seen ON catalog_sources (seen DESC, source);
 CREATE TABLE IF NOT EXISTS equivocations (
     number   INTEGER PRIMARY KEY AUTOINCREMENT,
     id       TEXT    NOT NULL,
@@ -150,45 +144,6 @@ CREATE TABLE IF NOT EXISTS two_chains (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS two_chains_by_package ON two_chains (id);
 CREATE INDEX IF NOT EXISTS two_chains_by_source ON two_chains (source, number);
-CREATE TABLE IF NOT EXISTS catalog_totals (
-    one   INTEGER PRIMARY KEY CHECK (one = 0),
-    heads INTEGER NOT NULL,
-    seen  INTEGER NOT NULL
-) STRICT;
-INSERT OR IGNORE INTO catalog_totals (one, heads, seen) VALUES (0, 0, 0);
-CREATE TRIGGER IF NOT EXISTS catalog_heads_added AFTER INSERT ON catalog_heads
-    BEGIN
-        UPDATE catalog_totals SET heads = heads + 1;
-        INSERT INTO catalog_sources (source, heads, seen) VALUES (new.source, 1, 0)
-        ON CONFLICT (source) DO UPDATE SET heads = heads + 1;
-    END;
-CREATE TRIGGER IF NOT EXISTS catalog_heads_removed AFTER DELETE ON catalog_heads
-    BEGIN
-        UPDATE catalog_totals SET heads = heads - 1;
-        UPDATE catalog_sources SET heads = heads - 1 WHERE source = old.source;
-        DELETE FROM catalog_sources WHERE source = old.source AND heads <= 0 AND seen <= 0;
-        INSERT INTO catalog_removed (released, item) VALUES (old.released, old.item);
-        DELETE FROM catalog_removed WHERE number <= (SELECT max(number) FROM catalog_removed) - 65536;
-    END;
-CREATE TRIGGER IF NOT EXISTS catalog_seen_added AFTER INSERT ON catalog_seen
-    BEGIN
-        UPDATE catalog_totals SET seen = seen + 1;
-        INSERT INTO catalog_sources (source, heads, seen) VALUES (new.source, 0, 1)
-        ON CONFLICT (source) DO UPDATE SET seen = seen + 1;
-    END;
-CREATE TRIGGER IF NOT EXISTS catalog_seen_moved AFTER UPDATE OF source ON catalog_seen WHEN old.source <> new.source
-    BEGIN
-        INSERT INTO catalog_sources (source, heads, seen) VALUES (new.source, 0, 1)
-        ON CONFLICT (source) DO UPDATE SET seen = seen + 1;
-        UPDATE catalog_sources SET seen = seen - 1 WHERE source = old.source;
-        DELETE FROM catalog_sources WHERE source = old.source AND heads <= 0 AND seen <= 0;
-    END;
-CREATE TRIGGER IF NOT EXISTS catalog_seen_removed AFTER DELETE ON catalog_seen
-    BEGIN
-        UPDATE catalog_totals SET seen = seen - 1;
-        UPDATE catalog_sources SET seen = seen - 1 WHERE source = old.source;
-        DELETE FROM catalog_sources WHERE source = old.source AND heads <= 0 AND seen <= 0;
-    END;
 ";
 
 /// Why the catalogue could not be read, written or searched.

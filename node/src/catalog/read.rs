@@ -293,6 +293,11 @@ pub(super) fn stored_places(conn: &Connection, id: &str) -> Result<Option<Vec<Pl
         .prepare_cached("SELECT places FROM catalog_seen WHERE id = ?1")?
         .query_row(params![id], |row| row.get(0))
         .optional()?;
+    Ok(places_from_bytes(&stored.unwrap_or_default()))
+}
+
+/// The reverse of [`places_to_bytes`]; none where they cannot be understood.
+pub(super) fn places_from_bytes(bytes: &[u8]) -> Option<Vec<Place>> {
     let read = |bytes: &[u8]| {
         let (key_n, rest) = bytes.split_first_chunk()?;
         let (sequence, entry) = rest.split_first_chunk()?;
@@ -302,10 +307,10 @@ pub(super) fn stored_places(conn: &Connection, id: &str) -> Result<Option<Vec<Pl
             entry: ContentId::from_bytes(entry).ok()?,
         })
     };
-    Ok(stored.unwrap_or_default().chunks(PLACE_BYTES).map(read).collect())
+    bytes.chunks(PLACE_BYTES).map(read).collect()
 }
 
-/// The reverse of [`stored_places`].
+/// Places as they are stored.
 pub(super) fn places_to_bytes(places: &[Place]) -> Vec<u8> {
     let bytes = |place: &Place| {
         let numbers = [place.key_n.to_be_bytes(), place.sequence.get().to_be_bytes()];

@@ -2,7 +2,13 @@
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Error, from_ordered, insert::remove, to_ordered};
+use super::{
+    Error,
+    counts::{self, By},
+    from_ordered,
+    insert::remove,
+    to_ordered,
+};
 use crate::{
     content::ContentId,
     limits::{CATALOG_PROVIDED_PER_SOURCE_MAX, CATALOG_PROVIDED_PER_TREE_MAX},
@@ -175,6 +181,7 @@ pub(super) fn forget_oldest(tx: &Transaction<'_>, seen_max: usize) -> Result<(),
         while let Some(row) = rows.next()? {
             let largest: Vec<u8> = row.get(0)?;
             if tx.prepare_cached(oldest)?.execute(params![largest])? > 0 {
+                counts::change(tx, &Source(largest), By { heads: 0, seen: -1 })?;
                 continue 'over;
             }
         }

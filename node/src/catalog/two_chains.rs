@@ -58,21 +58,22 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Option<Disputed>> {
     Ok(read())
 }
 
-/// The listed head of another package of the publisher of `id` that has the longest chain of keys, where any was replaced, and
+/// The listed head of another package of a publisher that has the longest chain of keys, where any was replaced, and
 /// whether two chains are known.
 pub(super) fn known(
     conn: &Connection,
-    id: &str,
+    publisher: &PublisherId,
     listed: Option<&VerifiedHead>,
 ) -> Result<(Option<VerifiedHead>, bool), Error> {
-    let Some((publisher, _)) = id.split_once('/') else { return Ok((None, false)) };
-    let Ok(publisher) = publisher.parse::<PublisherId>() else { return Ok((None, false)) };
-    let longest: Option<(i64, Vec<u8>)> = conn
+    // With `key_n > 0` as a condition the statement would be compiled again for each publisher.
+    let longest: Option<(i64, Option<Vec<u8>>)> = conn
         .prepare_cached(
-            "SELECT key_n, bytes FROM catalog_heads WHERE publisher = ?1 AND key_n > 0 ORDER BY key_n DESC LIMIT 1",
+            "SELECT key_n, CASE WHEN key_n <> 0 THEN bytes END FROM catalog_heads
+             WHERE publisher = ?1 ORDER BY key_n DESC LIMIT 1",
         )?
         .query_row(params![publisher.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
+    let longest = longest.and_then(|(key_n, bytes)| Some((key_n, bytes?)));
     let is_other = |key_n: i64, bytes: &[u8]| {
         listed.is_none_or(|listed| listed.bytes() != bytes && listed.seen().key_n <= from_bits(key_n))
     };

@@ -95,6 +95,12 @@ pub(crate) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     if cursor.rest.is_empty() { Ok(()) } else { Err("bytes follow its end") }
 }
 
+/// Whether `bytes` are a map that has a field of this name: costs no memory, and a fraction of decoding it.
+pub(crate) fn has_field(bytes: &[u8], name: &str) -> bool {
+    let mut cursor = Cursor { rest: bytes };
+    cursor.has_field(name).unwrap_or(false)
+}
+
 struct Cursor<'a> {
     rest: &'a [u8],
 }
@@ -163,6 +169,18 @@ impl<'a> Cursor<'a> {
             self.value(depth + 1)?;
         }
         Ok(())
+    }
+
+    fn has_field(&mut self, name: &str) -> Result<bool, &'static str> {
+        let (5, len) = self.head()? else { return Ok(false) };
+        for _ in 0..len {
+            let (3, length) = self.head()? else { return Ok(false) };
+            if self.text(length)? == name.as_bytes() {
+                return Ok(true);
+            }
+            self.value(1)?;
+        }
+        Ok(false)
     }
 
     fn cid(&mut self, tag: u64) -> Result<(), &'static str> {
@@ -236,6 +254,25 @@ mod tests {
         assert!(!encodes_to(&("text", 8, vec![1u8; 300]), &bytes), "another value");
     }
 
+    #[test]
+    fn a_field_is_found_at_the_top_alone() {
+        #[derive(Serialize)]
+        struct Outer {
+            a: Inner,
+            last: u8,
+        }
+        #[derive(Serialize)]
+        struct Inner {
+            within: &'static str,
+        }
+        let bytes = encode(&Outer { a: Inner { within: "text" }, last: 1 });
+        let found = |name: &str| has_field(&bytes, name);
+        assert!(found("a") && found("last"));
+        assert!(!found("within") && !found("text") && !found("") && !found("las"));
+        assert!(!has_field(&encode(&("last", 1)), "last") && !has_field(&[], "last"));
+        assert!(!has_field(&bytes[..1], "a"), "cut off");
+    }
+
     proptest! {
         #[test]
         fn numbers_of_every_size_are_canonical(number: u64, text: String, bytes: Vec<u8>) {
@@ -244,7 +281,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(bytes: Vec<u8>) {
-            let _ = check(&bytes);
+            let _ = (check(&bytes), has_field(&bytes, "name"));
         }
     }
 }

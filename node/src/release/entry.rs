@@ -353,7 +353,10 @@ impl SignedEntry {
 /// Whether bytes look like a signed entry, and not like a head: nothing of them is checked.
 pub fn is_likely(bytes: &[u8]) -> bool {
     let payload = Envelope::peek(bytes, ENTRY_BYTES_MAX);
-    payload.is_some_and(|payload| canonical::decode_open::<Entry>(WHAT, &payload).is_ok())
+    // Most of what is asked about is a head, which has no such field.
+    payload.is_some_and(|payload| {
+        canonical::has_field(&payload, "kind") && canonical::decode_open::<Entry>(WHAT, &payload).is_ok()
+    })
 }
 
 /// The package that a block says it is an entry of: nothing of it is checked.

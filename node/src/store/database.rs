@@ -22,7 +22,7 @@ const SUSPECT: &str = "store.db.suspect";
 /// Marks a database as ours: "ggen" as a number.
 const APPLICATION_ID: i32 = 0x6767_656e;
 /// The version of the schema, the only one that this program uses. Another schema has another version.
-pub(super) const VERSION: u32 = 3;
+pub(super) const VERSION: u32 = 4;
 /// The store's own part of that schema; the [`Tables`] of the rooms above come after it.
 const OWN: [&str; 2] = [super::SCHEMA, super::holdings::SCHEMA];
 /// A version above this is not from the future but damage.
@@ -31,6 +31,13 @@ const VERSION_PLAUSIBLE_MAX: u32 = 10_000;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that the write-ahead log keeps on disk between checkpoints.
 const WAL_BYTES_MAX: u32 = 64 << 20;
+/// Pages of the write-ahead log after which a commit brings them into the database: 16 MiB. A page that many commits change, as one
+/// of an index by hashes is, goes there once.
+const CHECKPOINT_PAGES: u32 = 4_096;
+/// KiB of pages that the writing connection holds, so that what one transaction changes need not be written out in the middle of it.
+const WRITER_CACHE_KIB: i32 = 16 << 10;
+/// KiB of pages that a reading connection holds.
+const READER_CACHE_KIB: i32 = 8 << 10;
 /// Prepared statements kept by one connection.
 const STATEMENTS_MAX: usize = 128;
 /// Bytes of the header of a database file, as its format has it: <https://www.sqlite.org/fileformat.html>.
@@ -92,6 +99,7 @@ pub(super) fn open_reader(folder: &Path) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let reader = Connection::open_with_flags(folder.join(NAME), flags)?;
     common_settings(&reader)?;
+    reader.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     Ok(reader)
 }
 
@@ -227,6 +235,8 @@ fn connect(path: &Path) -> Result<Connection, Error> {
         return Err(why.into());
     }
     connection.query_row(&format!("PRAGMA journal_size_limit = {WAL_BYTES_MAX}"), [], |_| Ok(()))?;
+    connection.query_row(&format!("PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"), [], |_| Ok(()))?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     Ok(connection)
 }
 

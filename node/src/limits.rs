@@ -154,6 +154,8 @@ pub const CLAIMS_LISTED_MAX: usize = 20;
 pub const SEARCH_SECONDS: std::ops::RangeInclusive<f64> = 0.001..=3_600.0;
 /// Matches whose providers are looked up where only those with a reputation are wanted: each costs a lookup.
 pub const SEARCH_FILTERED_MAX: usize = 2_000;
+/// Matches of one search that are counted; where there are more, only that is said: a word may stand in every package.
+pub const SEARCH_COUNTED_MAX: usize = 5_000;
 /// Results of one search.
 pub const SEARCH_RESULTS_MAX: usize = 1_000;
 /// Equal matches of a search that are put in order; each costs a microsecond.

@@ -8,8 +8,9 @@
 //! order in which heads came, but where more than [`SEARCH_SORTED_MAX`] matches share a tier: of those, the ones that came last are
 //! sorted, and the others follow.
 //!
-//! **Cost.** Numbers of rows are all that is read of the matches of a tier: a word that tens of thousands of packages share costs
-//! milliseconds. (BM25 reads the length of each, and costs ten times that.) A word that is found nowhere is [corrected](super::spelling).
+//! **Cost.** Numbers of rows are all that is read of the matches of a tier, no more of them than are put in order, and no more than
+//! [`SEARCH_COUNTED_MAX`] are counted: of a word that tens of thousands of packages share most is not read. (BM25 reads the length of
+//! each.) A word that is found nowhere is [corrected](super::spelling).
 
 use std::{
     cmp::Reverse,
@@ -29,7 +30,7 @@ use super::{
 };
 use crate::{
     identity::PublisherId,
-    limits::{QUERY_LABELS_MAX, SEARCH_RESULTS_MAX, SEARCH_SORTED_MAX},
+    limits::{QUERY_LABELS_MAX, SEARCH_COUNTED_MAX, SEARCH_RESULTS_MAX, SEARCH_SORTED_MAX},
 };
 
 /// A word that stands in this many packages or fewer may be a misspelt one of which more are told ([`Found::did_you_mean`]).
@@ -80,8 +81,10 @@ impl Default for Query {
 pub struct Found {
     /// Best first.
     pub hits: Vec<Listed>,
-    /// Matches before the limit and the offset.
+    /// Matches before the limit and the offset; [`SEARCH_COUNTED_MAX`] where there are `more`.
     pub total: usize,
+    /// Whether there are more matches than were counted.
+    pub more: bool,
     /// The text that was searched for in place of the one that was asked for, which holds a word that is found nowhere.
     pub corrected: Option<String>,
     /// The text that was probably meant, where what was asked for is found, but hardly ever.
@@ -135,37 +138,52 @@ fn add_labels(terms: &mut Terms, query: &Query) {
 }
 
 fn look(conn: &Connection, query: &Query, terms: &Terms, text: &str) -> Result<Found, Error> {
-    let (total, positions) = match () {
+    let Matches { total, more, page } = match () {
         () if terms.is_empty() => recent(conn, query)?,
         () if terms.wanted.is_empty() => recent_of(conn, query, terms)?,
         () => ranked(conn, query, terms, text)?,
     };
     let mut statement =
         conn.prepare_cached(&format!("SELECT {COLUMNS} FROM catalog_heads AS h WHERE h.position = ?1"))?;
-    let rows = positions.iter().map(|position| statement.query_row(params![position], listed));
-    Ok(Found { hits: sound(rows)?, total, ..Found::default() })
+    let rows = page.iter().map(|position| statement.query_row(params![position], listed));
+    Ok(Found { hits: sound(rows)?, total, more, ..Found::default() })
+}
+
+/// What matches.
+struct Matches {
+    total: usize,
+    /// Whether there are more than were counted.
+    more: bool,
+    /// Those that are asked for.
+    page: Vec<i64>,
+}
+
+impl Matches {
+    fn all(total: usize, page: Vec<i64>) -> Self {
+        Self { total, more: false, page }
+    }
 }
 
 /// All packages, newest first.
-fn recent(conn: &Connection, query: &Query) -> Result<(usize, Vec<i64>), Error> {
+fn recent(conn: &Connection, query: &Query) -> Result<Matches, Error> {
     let mut statement = conn.prepare_cached(
         "SELECT position FROM catalog_heads ORDER BY released DESC, item LIMIT ?1 OFFSET ?2",
     )?;
     let limit = query.limit.min(SEARCH_RESULTS_MAX);
     let rows = statement
         .query_map(params![to_ordered(limit as u64), to_ordered(query.offset as u64)], |row| row.get(0))?;
-    Ok((super::count(conn)?, rows.collect::<Result<_, _>>()?))
+    Ok(Matches::all(super::count(conn)?, rows.collect::<Result<_, _>>()?))
 }
 
 /// Those that have the labels and not the words, newest first.
-fn recent_of(conn: &Connection, query: &Query, terms: &Terms) -> Result<(usize, Vec<i64>), Error> {
+fn recent_of(conn: &Connection, query: &Query, terms: &Terms) -> Result<Matches, Error> {
     let matches = matches(conn, &terms.expression(None, Match::Whole))?;
     let page = page(query);
     if matches.len() <= SEARCH_SORTED_MAX {
         let mut cards = cards(conn, &matches)?;
         cards.sort_by(|a, b| (Reverse(a.released), &a.item).cmp(&(Reverse(b.released), &b.item)));
         let sorted = cards.into_iter().map(|card| card.position);
-        return Ok((matches.len(), sorted.skip(page.start).take(page.len()).collect()));
+        return Ok(Matches::all(matches.len(), sorted.skip(page.start).take(page.len()).collect()));
     }
     let mut statement =
         conn.prepare_cached("SELECT position FROM catalog_heads ORDER BY released DESC, item")?;
@@ -181,11 +199,11 @@ fn recent_of(conn: &Connection, query: &Query, terms: &Terms) -> Result<(usize, 
             at += 1;
         }
     }
-    Ok((matches.len(), positions))
+    Ok(Matches::all(matches.len(), positions))
 }
 
-/// Those that match the words, best first.
-fn ranked(conn: &Connection, query: &Query, terms: &Terms, text: &str) -> Result<(usize, Vec<i64>), Error> {
+/// What matches the words, best first.
+fn ranked(conn: &Connection, query: &Query, terms: &Terms, text: &str) -> Result<Matches, Error> {
     const TIERS: [(&str, Match); 5] = [
         ("{name}", Match::Whole),
         ("{name}", Match::Beginning),
@@ -193,35 +211,71 @@ fn ranked(conn: &Connection, query: &Query, terms: &Terms, text: &str) -> Result
         ("{name tags categories}", Match::Whole),
         ("{name tags categories description}", Match::Whole),
     ];
-    let all = matches(conn, &terms.expression(None, Match::Beginning))?;
     let page = page(query);
-    let mut order: Vec<i64> = Vec::new();
-    let mut taken: HashSet<i64> = HashSet::new();
-    let mut take = |tier: Vec<i64>| -> Result<usize, Error> {
-        let new: Vec<i64> = tier.into_iter().filter(|position| taken.insert(*position)).collect();
-        order.extend(sorted(conn, query, terms, text, new)?);
-        Ok(order.len())
-    };
+    // A page that is far behind is found only by putting all before it in order.
+    let is_near = page.end <= SEARCH_SORTED_MAX;
+    let most = if is_near { SEARCH_COUNTED_MAX } else { usize::MAX };
+    let all = newest_counted(conn, terms, most)?;
+    let (total, more) = (all.len().min(most), all.len() > most);
+    let mut order = Order::default();
     if all.len() <= READ_MAX {
         for tier in read_tiers(conn, terms, &all)? {
-            take(tier)?;
+            order.take(conn, query, terms, text, tier)?;
+        }
+    } else if page.start < total {
+        for (columns, how) in TIERS {
+            // Of those that were not taken yet, so many as are put in order.
+            let needed = if is_near { order.taken.len() + SEARCH_SORTED_MAX } else { usize::MAX };
+            let tier = newest(conn, &terms.expression(Some(columns), how), needed)?;
+            order.take(conn, query, terms, text, tier)?;
+            if order.positions.len() >= page.end || order.positions.len() >= all.len() {
+                break;
+            }
         }
     }
-    for (columns, how) in TIERS {
-        if page.start >= all.len() || all.len() <= READ_MAX {
-            break;
-        }
-        let reached = take(matches(conn, &terms.expression(Some(columns), how))?)?;
-        if reached >= page.end || reached >= all.len() {
-            break;
+    if order.positions.len() < page.end.min(total) {
+        order.take(conn, query, terms, text, all)?;
+    }
+    let page = order.positions.into_iter().skip(page.start).take(page.len()).collect();
+    Ok(Matches { total, more, page })
+}
+
+/// What matches, newest first; one more than `most` where there are more.
+///
+/// For its beginnings all that begins so is put together before the first of it is known. So whole words are looked for first: where they
+/// are enough, nothing else is.
+fn newest_counted(conn: &Connection, terms: &Terms, most: usize) -> Result<Vec<i64>, Error> {
+    let one_more = most.saturating_add(1);
+    if most < usize::MAX {
+        let whole = newest(conn, &terms.expression(None, Match::Whole), one_more)?;
+        if whole.len() > most {
+            return Ok(whole);
         }
     }
-    let total = all.len();
-    if order.len() < page.end.min(total) {
-        let left: Vec<i64> = all.into_iter().filter(|position| !taken.contains(position)).collect();
-        order.extend(sorted(conn, query, terms, text, left)?);
+    newest(conn, &terms.expression(None, Match::Beginning), one_more)
+}
+
+/// Matches in their order.
+#[derive(Default)]
+struct Order {
+    positions: Vec<i64>,
+    taken: HashSet<i64>,
+}
+
+impl Order {
+    /// Adds those of a tier, newest first, that were not taken before.
+    fn take(
+        &mut self,
+        conn: &Connection,
+        query: &Query,
+        terms: &Terms,
+        text: &str,
+        tier: Vec<i64>,
+    ) -> Result<(), Error> {
+        let new: Vec<i64> = tier.into_iter().filter(|position| self.taken.insert(*position)).collect();
+        self.positions.extend(sorted(conn, query, terms, text, new)?);
+        Ok(())
     }
-    Ok((total, order.into_iter().skip(page.start).take(page.len()).collect()))
 }
 
 /// What a word is worth, whole, in the name, a tag, a category and the description; as the beginning of a word it is worth half of
@@ -266,6 +320,14 @@ fn page(query: &Query) -> std::ops::Range<usize> {
     query.offset..query.offset.saturating_add(query.limit.min(SEARCH_RESULTS_MAX))
 }
 
+/// The positions that match, newest first, so many at most.
+fn newest(conn: &Connection, expression: &str, most: usize) -> Result<Vec<i64>, Error> {
+    let sql = "SELECT rowid FROM catalog_text WHERE catalog_text MATCH ?1 ORDER BY rowid DESC LIMIT ?2";
+    let mut statement = conn.prepare_cached(sql)?;
+    let rows = statement.query_map(params![expression, to_ordered(most as u64)], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// The positions that match, ascending.
 fn matches(conn: &Connection, expression: &str) -> Result<Vec<i64>, Error> {
     let mut statement = conn.prepare_cached("SELECT rowid FROM catalog_text WHERE catalog_text MATCH ?1")?;
@@ -307,7 +369,7 @@ fn cards(conn: &Connection, positions: &[i64]) -> Result<Vec<Card>, Error> {
     Ok(cards)
 }
 
-/// One tier in order. Of more than can be sorted, those that came first are left in that order, at the end.
+/// One tier, newest first, in order. Of more than can be sorted, those that came first are left in that order, at the end.
 fn sorted(
     conn: &Connection,
     query: &Query,
@@ -315,7 +377,6 @@ fn sorted(
     text: &str,
     mut tier: Vec<i64>,
 ) -> Result<Vec<i64>, Error> {
-    tier.reverse();
     let rest = tier.split_off(tier.len().min(SEARCH_SORTED_MAX));
     let exact: Vec<String> = words(&text.to_lowercase()).map(str::to_owned).collect();
     let wanted: Vec<&str> = terms
@@ -364,7 +425,7 @@ fn meant(
             continue;
         }
         let corrected = if nothing_found {
-            if !matches(conn, &format!("{} AND labels : (\"every\")", term.alone()))?.is_empty() {
+            if !newest(conn, &format!("{} AND labels : (\"every\")", term.alone()), 1)?.is_empty() {
                 continue;
             }
             spelling::corrections(conn, typed)?.into_iter().next()

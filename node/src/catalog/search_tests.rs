@@ -289,6 +289,64 @@ fn what_matches_equally_well_by_the_thousand_is_found_page_by_page_and_once() {
 }
 
 #[test]
+fn near_pages_come_in_the_order_of_one_that_holds_all() {
+    let (publisher, mut conn) = (publisher(1), database());
+    within(&mut conn, |tx| {
+        for n in 0..READ_MAX + 60 {
+            let (name, description) = match n % 3 {
+                0 => (format!("pack-{n}"), ""),
+                1 => (format!("packer-{n}"), ""),
+                _ => (format!("other-{n}"), "a pack"),
+            };
+            let head = Head { description: description.to_owned(), ..blank(&publisher, &name) };
+            insert(tx, &head.sign(&publisher).unwrap(), &source(1), NOW).unwrap();
+        }
+    });
+    let page = |offset, limit| {
+        let found = search(&conn, &Query { limit, offset, ..text("pack") }).unwrap();
+        assert_eq!((found.total, found.more), (READ_MAX + 60, false));
+        found.hits.into_iter().map(|hit| hit.id.to_string()).collect::<Vec<_>>()
+    };
+    let all = page(0, 1_000);
+    assert_eq!(all.len(), READ_MAX + 60);
+    let near: Vec<_> = (0..all.len()).step_by(50).flat_map(|offset| page(offset, 50)).collect();
+    assert_eq!(near, all);
+}
+
+#[test]
+fn matches_are_counted_up_to_a_bound_and_it_is_said_that_there_are_more() {
+    let mut conn = database();
+    let fill = |conn: &Connection, from: usize, to: usize, word: &str| {
+        let rows =
+            "WITH RECURSIVE numbers (n) AS (VALUES (?1) UNION ALL SELECT n + 1 FROM numbers WHERE n < ?2)
+                    INSERT INTO catalog_text (rowid, name, labels) SELECT n, ?3, 'every' FROM numbers";
+        conn.execute(rows, params![from as i64, to as i64, word]).unwrap();
+    };
+    put(&mut conn, &at(&publisher(1), "pack", 0, 0), NOW);
+    // There are words alone, and no heads, of all but one.
+    let counted = |conn: &Connection, words: &str, limit| {
+        let found = search(conn, &Query { limit, ..text(words) }).unwrap();
+        (found.total, found.more, found.hits.len())
+    };
+    fill(&conn, 2, SEARCH_COUNTED_MAX, "packer");
+    assert_eq!(counted(&conn, "pack", 1), (SEARCH_COUNTED_MAX, false, 1));
+    fill(&conn, SEARCH_COUNTED_MAX + 1, SEARCH_COUNTED_MAX + 9, "packer");
+    assert_eq!(
+        counted(&conn, "pack", 1),
+        (SEARCH_COUNTED_MAX, true, 1),
+        "the one that is named so comes first"
+    );
+    assert_eq!(counted(&conn, "packer", 0), (SEARCH_COUNTED_MAX, true, 0));
+    let far = Query { limit: 0, offset: SEARCH_COUNTED_MAX, ..text("packer") };
+    let found = search(&conn, &far).unwrap();
+    assert_eq!(
+        (found.total, found.more),
+        (SEARCH_COUNTED_MAX + 8, false),
+        "a page that is far behind needs all"
+    );
+}
+
+#[test]
 fn all_words_must_match_in_whatever_column() {
     let conn = index(&[
         Package { name: "a", description: "fast storage", tags: &["cloud"], ..PLAIN },

@@ -394,6 +394,9 @@ pub struct SearchResults {
     pub indexed: usize,
     /// When the newest head of the index was received.
     pub index_time: Option<String>,
+    /// Whether more match than `total`, which is as far as they are counted.
+    #[serde(default)]
+    pub more: bool,
     /// The text that was searched for in place of the one asked for, which holds a word that is found nowhere.
     #[serde(default)]
     pub corrected: Option<String>,

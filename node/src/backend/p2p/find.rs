@@ -63,6 +63,8 @@ struct Shown {
     packages: Vec<PackageInfo>,
     /// Matches, but for those that are known to be hidden.
     total: usize,
+    /// Whether there are more of them.
+    more: bool,
     hidden: usize,
     /// Why there may be more.
     because: Vec<String>,
@@ -115,6 +117,7 @@ impl Node {
         Ok(SearchResults {
             packages: shown.packages,
             total: shown.total,
+            more: shown.more,
             complete: because.is_empty(),
             incomplete_because: because,
             hidden_by_reputation: shown.hidden,
@@ -136,7 +139,7 @@ impl Node {
             let (providers, known) = self.providers_of(&found.hits, asked.deadline).await;
             all_known &= known;
             let described = self.described(&asked, &found, &providers).await?;
-            shown.total = found.total;
+            (shown.total, shown.more) = (found.total, found.more);
             if asked.least.is_none() {
                 shown.packages = described;
                 break;

@@ -138,6 +138,7 @@ fn search(store: &Store, asked: Asked) -> Result<SearchResults, Failure> {
     let mut results = SearchResults {
         packages,
         total: found.total,
+        more: found.more,
         complete: false,
         incomplete_because: vec![ALONE.to_owned()],
         indexed,
@@ -151,7 +152,7 @@ fn search(store: &Store, asked: Asked) -> Result<SearchResults, Failure> {
         // Who provides a package is not known without asking, so nobody is known to have the reputation.
         results.hidden_by_reputation = found.total;
         results.packages.clear();
-        results.total = 0;
+        (results.total, results.more) = (0, false);
     }
     Ok(results)
 }

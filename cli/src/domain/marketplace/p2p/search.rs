@@ -130,7 +130,7 @@ fn show(results: &SearchResults, request: &SearchRequest, (runs, is_table): (boo
         page.line(format!("Did you mean \"{meant}\"?  {}", command(&other, None)));
     }
     let next = request.offset.saturating_add(results.packages.len());
-    if next < results.total {
+    if next < results.total || (results.more && !results.packages.is_empty()) {
         page.line(format!(
             "The next ones:  {}",
             command(&SearchRequest { offset: next, ..request.clone() }, request.limit)
@@ -212,7 +212,8 @@ fn entry(package: &PackageInfo, page: &mut Page) {
 
 /// One sentence on how much of what exists was seen.
 fn completeness(results: &SearchResults) -> String {
-    let shown = format!("{} of {}", results.packages.len(), page::count(results.total, "match"));
+    let least = if results.more { "more than " } else { "" };
+    let shown = format!("{} of {least}{}", results.packages.len(), page::count(results.total, "match"));
     if results.complete {
         format!("Showing {shown}; complete: every connected peer was read.")
     } else {

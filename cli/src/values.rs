@@ -102,12 +102,15 @@ pub(crate) fn role(text: &str) -> Result<String, String> {
 
 /// Letters of a peer id that its short form begins with at least: the first eight are the same for all of a kind.
 const SHORT_PEER_MIN: usize = 10;
+/// Letters of a whole peer id at least.
+const WHOLE_PEER_MIN: usize = 46;
 
 /// The beginning and the end of an id that was cut short as tables show it, or the beginning alone.
 pub(crate) fn cut(text: &str) -> Option<(&str, &str)> {
     let begins = ["12D3", "16Uiu2", "Qm", "bafz"].iter().any(|prefix| text.starts_with(prefix));
+    // Some beginnings can be parsed as ids, of keys that nobody has.
     let is_beginning =
-        || begins && text.chars().all(|char| char.is_ascii_alphanumeric()) && peer_id::parse(text).is_err();
+        || begins && text.len() < WHOLE_PEER_MIN && text.chars().all(|char| char.is_ascii_alphanumeric());
     let parts = text.split_once('…').or_else(|| text.split_once("..."));
     parts.or_else(|| is_beginning().then_some((text, "")))
 }
@@ -251,6 +254,22 @@ mod tests {
         assert_eq!((limit("1000"), offset("0"), seconds("1")), (Ok(1000), Ok(0), Ok(1)));
         assert_eq!((search_seconds("0.5"), reputation("1")), (Ok(0.5), Ok(1.0)));
         assert!(reputation("-0").unwrap().is_sign_positive());
+    }
+
+    #[test]
+    fn a_peer_is_named_by_its_id_or_by_a_short_form_of_it() {
+        let whole = "12D3KooWCu3sZtCv9p3dmFAo7XWQdQByUtAHqQdTTtq5tyfhuLbm";
+        assert_eq!(peer(whole), Ok(whole.to_owned()));
+        assert_eq!(cut(whole), None);
+        for letters in 10..46 {
+            let short = &whole[..letters];
+            assert_eq!(peer(short), Ok(short.to_owned()));
+            assert_eq!(cut(short), Some((short, "")));
+        }
+        assert_eq!(cut("12D3KooWCu3s…fhuLbm"), Some(("12D3KooWCu3s", "fhuLbm")));
+        for bad in ["hello-world", "", "12D3-KooWCu3s"] {
+            assert!(peer(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl Where {
     pub(crate) fn directory(&self) -> Result<PathBuf, Failure> {
         if let Some(directory) = &self.project {
             let directory = values::absolute(directory)?;
-            // Whoever names the file means the directory that it stands in.
+            // A person who names the file means the directory that it stands in.
             let is_file =
                 directory.file_name().is_some_and(|name| name == gpack::FILE_NAME) && directory.is_file();
             return Ok(directory.parent().filter(|_| is_file).map(Path::to_owned).unwrap_or(directory));

@@ -19,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use self::answer::{Answer, Connection, Lines, broken, incompatible, step, stopped, whole};
+use self::answer::{Answer, Connection, Lines, broken, incompatible, step, stopped, unanswered, whole};
 use super::{
     api::{
         AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped, CancelRequest,
@@ -456,7 +456,7 @@ impl Client {
             .map_err(|error| {
                 Failure::new(Code::Usage, format!("The request cannot be sent: {error}."), "")
             })?;
-        let head = sender.send_request(request).await.map_err(|error| broken(&error.to_string()))?;
+        let head = sender.send_request(request).await.map_err(|error| unanswered(&error))?;
         Ok(Answer { head: head.map(Box::new), _connection: connection })
     }
 

@@ -3,8 +3,9 @@
 //! Only the same user, or root, is answered. Requests, connections and waiting are bounded; a panic in a verb becomes an
 //! error of that verb. The server never shuts the node down itself: it stops serving and says why.
 //!
-//! `publish` and `install` answer with one [`Step`] a line. A client that goes away cancels its verb. `publish` is told so, and runs
-//! to its end all the same, so that nothing signed is left unannounced.
+//! `publish`, `publish/plan`, `install` and `project` answer with one [`Step`] a line, `events` with one event a line. A client that
+//! goes away cancels its verb. `publish` is told so, and runs to its end all the same, so that nothing signed is left unannounced; so do
+//! `amend` and `resolve`.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +13,10 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     pin::pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -67,21 +71,46 @@ pub struct Server {
     file: SocketFile,
     streams: Arc<Semaphore>,
     listeners: Arc<Semaphore>,
+    requests: Requests,
 }
 
-/// Tells whether a server has streamed verbs in progress: publications and installations.
+/// Tells whether a server has anything in progress but telling events.
 #[derive(Debug, Clone)]
-pub struct InProgress(Arc<Semaphore>);
+pub struct InProgress {
+    streams: Arc<Semaphore>,
+    requests: Requests,
+}
 
 impl InProgress {
-    /// Whether there are none.
+    /// Whether there is nothing.
     pub fn is_none(&self) -> bool {
-        self.0.available_permits() == STREAMS_MAX
+        self.streams.available_permits() == STREAMS_MAX && self.requests.0.load(Ordering::SeqCst) == 0
     }
 
     #[cfg(test)]
     fn is_full(&self) -> bool {
-        self.0.available_permits() == 0
+        self.streams.available_permits() == 0
+    }
+}
+
+/// How many requests have come whose answer has not begun.
+#[derive(Debug, Clone, Default)]
+struct Requests(Arc<AtomicUsize>);
+
+impl Requests {
+    fn enter(&self) -> Unanswered {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        Unanswered(self.clone())
+    }
+}
+
+/// A request whose answer has not begun.
+#[derive(Debug)]
+struct Unanswered(Requests);
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -97,12 +126,13 @@ impl Server {
         let bound = socket::bind(home).and_then(|listener| Ok((listener, SocketFile::of(path.clone())?)));
         let (listener, file) = bound.map_err(|source| Error::Bind { path, source })?;
         let (streams, listeners) = (Semaphore::new(STREAMS_MAX), Semaphore::new(LISTENERS_MAX));
-        Ok(Self { listener, file, streams: Arc::new(streams), listeners: Arc::new(listeners) })
+        let (streams, listeners) = (Arc::new(streams), Arc::new(listeners));
+        Ok(Self { listener, file, streams, listeners, requests: Requests::default() })
     }
 
-    /// Tells, while it serves, whether streamed verbs are in progress.
+    /// Tells, while it serves, whether anything is in progress.
     pub fn in_progress(&self) -> InProgress {
-        InProgress(Arc::clone(&self.streams))
+        InProgress { streams: Arc::clone(&self.streams), requests: self.requests.clone() }
     }
 
     /// Where the socket is.
@@ -122,6 +152,7 @@ impl Server {
             tracker: TaskTracker::new(),
             streams: Arc::clone(&self.streams),
             listeners: Arc::clone(&self.listeners),
+            requests: self.requests.clone(),
             publications: Mutex::new(BTreeMap::new()),
         });
         let ended = {
@@ -160,6 +191,7 @@ struct Shared<S> {
     streams: Arc<Semaphore>,
     /// Apart from the streams: one that listens does nothing that is waited for.
     listeners: Arc<Semaphore>,
+    requests: Requests,
     /// What is being published, by the word with which its client can cancel it.
     publications: Mutex<BTreeMap<String, Cancel>>,
 }

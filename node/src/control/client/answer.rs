@@ -1,5 +1,7 @@
 //! What a node answers on its control socket: as a whole, or a line at a time, within bounds.
 
+use std::io;
+
 use http_body_util::{BodyExt, Limited};
 use hyper::{Response, body::Incoming};
 use serde::de::DeserializeOwned;
@@ -107,6 +109,20 @@ pub(super) fn broken(why: &str) -> Failure {
         format!("The connection to the node broke: {why}."),
         "See whether it still runs: ggen marketplace p2p status",
     )
+}
+
+/// Why there is no answer. Where the node went away before it began one, there is none any more.
+pub(super) fn unanswered(error: &hyper::Error) -> Failure {
+    let is_cut_off = || {
+        let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+        source.is_some_and(|error| {
+            matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+        })
+    };
+    match error.is_incomplete_message() || error.is_closed() || error.is_canceled() || is_cut_off() {
+        true => stopped(),
+        false => broken(&error.to_string()),
+    }
 }
 
 pub(super) fn stopped() -> Failure {

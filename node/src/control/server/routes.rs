@@ -9,13 +9,14 @@ use axum::{
     Router,
     extract::{FromRequest, Path, Query, Request, State, rejection::QueryRejection},
     http::{Method, StatusCode, Uri, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::{
-    REQUEST_BYTES_MAX, REQUEST_READ_DEADLINE, Shared,
+    REQUEST_BYTES_MAX, REQUEST_READ_DEADLINE, Requests, Shared,
     answer::{ClientGone, Refusal, json, plain, stepwise, told},
 };
 use crate::{
@@ -86,7 +87,15 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/readyz", get(readyz))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(middleware::from_fn_with_state(shared.requests.clone(), counted))
         .with_state(shared)
+}
+
+/// Counts a request until its answer begins. What comes a line at a time is counted as a stream after that, and events are waited for by
+/// nobody.
+async fn counted(State(requests): State<Requests>, request: Request, next: Next) -> Response {
+    let _unanswered = requests.enter();
+    next.run(request).await
 }
 
 /// The body of a request, read within its bounds.

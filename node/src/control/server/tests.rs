@@ -481,3 +481,44 @@ async fn a_stream_without_an_end_is_a_failure() {
     let failure = client.install(&InstallRequest::default(), |_| steps += 1).await.unwrap_err();
     assert_eq!((failure.code, steps), (Code::Io, 1));
 }
+
+#[tokio::test]
+async fn a_request_is_in_progress_until_it_is_answered_and_listening_to_events_is_not() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::bind(home.path()).unwrap();
+    let in_progress = server.in_progress();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(server.serve(Arc::new(Fake::default()), async { drop(stopped.await) }));
+    let client = Client::new(home.path());
+    client.list().await.unwrap();
+    assert!(in_progress.is_none());
+    let settled = async |is_none: bool| {
+        while in_progress.is_none() != is_none {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let asking = {
+        let client = client.clone();
+        let request = SearchRequest { text: "slow".to_owned(), ..SearchRequest::default() };
+        tokio::spawn(async move { client.search(&request).await })
+    };
+    tokio::time::timeout(Duration::from_secs(5), settled(false)).await.expect("it is asked");
+    asking.abort();
+    tokio::time::timeout(Duration::from_secs(5), settled(true)).await.expect("nobody waits for it");
+    drop(stop);
+    serving.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_goes_away_before_it_answers_does_not_run() {
+    let home = tempfile::tempdir().unwrap();
+    let listener = socket::bind(home.path()).unwrap();
+    let closing = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = [0; 16];
+        stream.read_exact(&mut request).await.unwrap();
+    });
+    let failure = Client::new(home.path()).list().await.unwrap_err();
+    assert_eq!(failure.code, Code::NotRunning, "{failure:?}");
+    closing.await.unwrap();
+}

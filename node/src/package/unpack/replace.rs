@@ -117,10 +117,22 @@ impl Kept {
 /// Moves a file or a link, never over anything, also to another file system.
 fn move_file(from: &Path, to: &Path) -> io::Result<()> {
     match rename_new(from, to) {
-        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {}
-        result => return result,
+        Err(error) if error.kind() == io::ErrorKind::CrossesDevices => move_across(from, to),
+        result => result,
     }
-    if fs::symlink_metadata(from)?.is_symlink() {
+}
+
+fn move_across(from: &Path, to: &Path) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(from)?;
+    if !metadata.is_file() && !metadata.is_symlink() {
+        // To open a pipe is to wait for whoever writes into it.
+        let why = format!(
+            "{} is neither a file nor a link, and cannot be moved to another file system",
+            from.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+    }
+    if metadata.is_symlink() {
         std::os::unix::fs::symlink(fs::read_link(from)?, to)?;
     } else {
         let mut source = fs::File::open(from)?;

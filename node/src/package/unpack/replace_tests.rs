@@ -217,3 +217,16 @@ mod drawn {
         }
     }
 }
+
+#[test]
+fn a_pipe_is_not_opened_to_be_moved_to_another_file_system() {
+    let place = tempfile::tempdir().unwrap();
+    let (pipe, to) = (place.path().join("pipe"), place.path().join("to"));
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+    assert_eq!(move_across(&pipe, &to).unwrap_err().kind(), io::ErrorKind::Unsupported);
+    assert!(pipe.exists() && !to.exists());
+    fs::write(&to, "a file").unwrap();
+    let moved = place.path().join("moved");
+    move_across(&to, &moved).unwrap();
+    assert!(!to.exists() && fs::read_to_string(moved).unwrap() == "a file");
+}

@@ -63,6 +63,13 @@ fn change(store: &Store, request: &KeepRequest, now: Timestamp) -> Result<KeptLi
                     "Take one away: ggen marketplace p2p pin remove <name>",
                 ));
             }
+            let before = rows.into_iter().find(|row| row.name == pin.name && !row.has_expired(now));
+            if let Some(before) = before.filter(|before| before.package.root != pin.package.root) {
+                if before.package.package != pin.package.package {
+                    return Err(taken(&before));
+                }
+                answer.replaced = Some(format!("{}@{}", before.package.package, before.package.version));
+            }
             store.write(|tx| kept::insert(tx, &pin)).map_err(fail)?;
         }
         KeepAction::Remove => {
@@ -75,6 +82,18 @@ fn change(store: &Store, request: &KeepRequest, now: Timestamp) -> Result<KeptLi
     answer.pins = rows.into_iter().filter(|row| !row.has_expired(now)).map(told).collect();
     answer.total = answer.pins.len();
     Ok(answer)
+}
+
+/// A name that keeps another package: that one would be kept no more.
+fn taken(before: &Kept) -> Failure {
+    let Kept { name, package, .. } = before;
+    Failure::new(
+        Code::Conflict,
+        format!("The pin {name} keeps {}@{}; nothing was changed.", package.package, package.version),
+        format!(
+            "Choose another name with --name, or take that pin away first: ggen marketplace p2p pin remove {name}"
+        ),
+    )
 }
 
 /// The pin that is asked for: of the one package here that is meant, or of its newest version.
@@ -169,5 +188,39 @@ fn told(row: Kept) -> KeptContent {
         since: row.since.to_string(),
         until: row.until.map(|until| until.to_string()),
         name: row.name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::p2p::evict::tests::World;
+
+    #[test]
+    fn the_pin_of_another_package_is_not_taken_away_for_its_name() {
+        let world = World::new();
+        let (old, new) = (world.publish("1.0.0", &[1]), world.publish("2.0.0", &[2]));
+        let now = Timestamp::now();
+        let add = |version: &str| {
+            let package = format!("{}@{version}", old.package);
+            let request =
+                KeepRequest { action: KeepAction::Add, package, name: "release".to_owned(), for_secs: None };
+            change(&world.store, &request, now)
+        };
+        assert_eq!(add("1.0.0").unwrap().replaced, None);
+        assert_eq!(add("1.0.0").unwrap().replaced, None, "the same again");
+        assert_eq!(add("2.0.0").unwrap().replaced, Some(format!("{}@1.0.0", old.package)));
+        let mut other = Kept { name: "release".to_owned(), package: new, since: now, until: None };
+        other.package.package.name = "other".parse().unwrap();
+        other.package.root = other.package.manifest;
+        world.store.write(|tx| kept::insert(tx, &other)).unwrap();
+        let failure = add("2.0.0").unwrap_err();
+        assert_eq!(failure.code, Code::Conflict, "{failure:?}");
+        assert!(failure.hint.contains("pin remove release"), "{failure:?}");
+        let kept = world.store.read(|conn| kept::get(conn, "release")).unwrap().unwrap();
+        assert_eq!(kept.package, other.package);
+        other.until = Some(now);
+        world.store.write(|tx| kept::insert(tx, &other)).unwrap();
+        add("2.0.0").expect("its time is over");
     }
 }

@@ -95,6 +95,9 @@ pub struct KeptList {
     pub total: usize,
     /// The name of the pin that was set or taken away.
     pub changed: Option<String>,
+    /// The full id with version of what a pin of this name kept before.
+    #[serde(default)]
+    pub replaced: Option<String>,
 }
 
 /// A pin of content.

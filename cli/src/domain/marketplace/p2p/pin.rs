@@ -99,6 +99,9 @@ fn show(action: KeepAction, kept: &KeptList, page: &mut Page) {
         KeepAction::Add => {
             let pin = kept.pins.iter().find(|pin| pin.name == name);
             page.heading(format!("Pinned {name}"));
+            if let Some(before) = &kept.replaced {
+                page.field("instead of", before);
+            }
             if let Some(pin) = pin {
                 page.field("keeps", &pin.id)
                     .field("size", page::bytes(pin.size))

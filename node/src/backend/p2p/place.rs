@@ -424,7 +424,13 @@ pub(super) fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
         tell_kept(&kept);
         return forget(store);
     }
-    if is(&new_manifest) {
+    // The new tree was written as a whole before the two were swapped: where it is not beside the folder, it is in it, whatever
+    // its user did with it since.
+    let is_beside = |manifest: &Manifest| {
+        check::check(manifest, replaced).is_ok_and(|report| report.differences.is_empty())
+    };
+    let was_swapped = !is_gone(replaced) && !is_beside(&new_manifest) && !is(&old_manifest);
+    if is(&new_manifest) || was_swapped {
         store.write(|tx| installed::insert(tx, &new)).map_err(fail)?;
     }
     finish(store, target, replaced, &[&old_manifest, &new_manifest], &mut kept);

@@ -435,3 +435,28 @@ async fn what_is_removed_or_was_deleted_by_hand_is_listed_no_more() {
     assert!(remove(false).await.unwrap().was_gone);
     assert!(listed().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_version_that_was_swapped_in_is_noted_also_where_its_user_changed_it_since() {
+    let world = World::new().await;
+    let target = world.target();
+    world.install("pack@1.0.0").await.unwrap();
+    let (old, new) = (world.row("1.0.0", &target), world.row("2.0.0", &target));
+    let [old_manifest, new_manifest] =
+        [&old, &new].map(|row| manifest_of_installed(&world.store, row).unwrap().0);
+    let change = Change { old: Some(&old_manifest), new: &new_manifest, target: &target };
+    let source = |id: &ContentId| super::super::install::held(&world.store, id);
+    let mut note = |replaced: &Path| world.store.write(|tx| Note::of(replaced, &old, &new).write(tx));
+    replace::exchange(&change, &source, &mut note, &mut |_, _| {}).unwrap().unwrap();
+    // Killed there; its user goes on before anything runs again.
+    fs::write(target.join("stays"), "mine").unwrap();
+    resume_all(&world.store).unwrap();
+    let noted = || world.store.read(|conn| installed::get(conn, &target)).unwrap().unwrap();
+    assert_eq!((noted().version.to_string().as_str(), world.notes()), ("2.0.0", 0));
+    assert_eq!(fs::read_to_string(target.join("stays")).unwrap(), "mine");
+    // One that was killed before it swapped anything is still the old one.
+    world.note(&target, &world.folder.path().join("target.ggen-replaced-x"));
+    world.store.write(|tx| installed::insert(tx, &world.row("1.0.0", &target))).unwrap();
+    resume_all(&world.store).unwrap();
+    assert_eq!((noted().version.to_string().as_str(), world.notes()), ("1.0.0", 0));
+}

@@ -456,7 +456,8 @@ async fn a_version_that_was_swapped_in_is_noted_also_where_its_user_changed_it_s
     assert_eq!(fs::read_to_string(target.join("stays")).unwrap(), "mine");
     // One that was killed before it swapped anything is still the old one.
     world.note(&target, &world.folder.path().join("target.ggen-replaced-x"));
-    world.store.write(|tx| installed::insert(tx, &world.row("1.0.0", &target))).unwrap();
+    let row = world.row("1.0.0", &target);
+    world.store.write(|tx| installed::insert(tx, &row)).unwrap();
     resume_all(&world.store).unwrap();
     assert_eq!((noted().version.to_string().as_str(), world.notes()), ("1.0.0", 0));
 }

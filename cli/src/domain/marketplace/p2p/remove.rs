@@ -6,6 +6,7 @@ use ggen_marketplace::{
     control::api::{Failure, ProjectAction, RemoveRequest, Removed},
     package::asked::Which,
 };
+use serde::Serialize;
 
 use super::project::{self, Change, Way};
 use crate::{
@@ -49,34 +50,60 @@ pub(crate) struct Remove {
     change: Change,
 }
 
+/// What came of several.
+#[derive(Debug, Serialize)]
+struct All {
+    /// What was removed, in the order given.
+    removed: Vec<Removed>,
+    /// What was not.
+    failed: Vec<Failed>,
+    /// How many were named.
+    total: usize,
+}
+
+/// What was not removed.
+#[derive(Debug, Serialize)]
+struct Failed {
+    /// The package or folder, as it was named.
+    what: String,
+    /// Why.
+    error: Failure,
+}
+
 impl Remove {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         if let Some(packages) = self.of_project() {
             let way = Way { force: self.force, no_start: self.no_start, ..Way::default() };
             return project::run(session, ProjectAction::Remove { packages }, self.change, way).await;
         }
-        let mut exit = Exit::Ok;
         let is_one = self.what.len() == 1;
-        for what in self.what {
-            let request = request(what, self.force)?;
+        let mut all = All { removed: Vec::new(), failed: Vec::new(), total: self.what.len() };
+        // What cannot be asked for is told before anything is removed.
+        let requests: Vec<RemoveRequest> =
+            self.what.into_iter().map(|what| request(what, self.force)).collect::<Result<_, _>>()?;
+        for request in requests {
             let mut outcome = session.client().remove(&request).await;
             if outcome.as_ref().is_err_and(Failure::is_not_running) {
                 outcome = p2p_state::remove_offline(session.home(), request.clone()).await;
             }
             match outcome.map_err(|failure| or_the_folder(failure, &request)) {
-                Ok(removed) => session.print(&removed, show)?,
+                Ok(removed) if is_one => {
+                    session.print(&removed, show)?;
+                    return Ok(Exit::Ok);
+                }
                 Err(failure) if is_one => return Err(failure.into()),
+                Ok(removed) => all.removed.push(removed),
                 // The others are removed all the same.
-                Err(failure) => {
-                    let what = request.path.as_deref().unwrap_or(&request.package);
-                    session.show_failure(&format!("remove {what}"), &failure);
-                    if exit == Exit::Ok {
-                        exit = Exit::Told(failure.code);
-                    }
+                Err(error) => {
+                    all.failed.push(Failed { what: request.path.unwrap_or(request.package), error });
                 }
             }
         }
-        Ok(exit)
+        session.print(&all, |all, page| all.removed.iter().for_each(|removed| show(removed, page)))?;
+        for Failed { what, error } in &all.failed {
+            session.show_failure(&format!("remove {what}"), error);
+        }
+        Ok(all.failed.first().map_or(Exit::Ok, |failed| Exit::Told(failed.error.code)))
     }
 }
 

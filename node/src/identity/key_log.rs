@@ -264,6 +264,11 @@ impl KeyLog {
         self.link(n).map(|link| link.fingerprint)
     }
 
+    /// The id of the signed document number `n`, as encoded.
+    pub fn document_id(&self, n: u64) -> Option<ContentId> {
+        self.link(n).map(|link| link.id)
+    }
+
     /// The signed documents as they were given, from the genesis.
     pub fn documents(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.links.iter().map(|link| link.bytes.as_slice())

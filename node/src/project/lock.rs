@@ -4,8 +4,8 @@
 //! program, and nothing that is about the file as a whole: two branches that each add a package merge line by line. The same
 //! versions give the same bytes on every machine.
 //!
-//! Each entry can be checked by anyone who installs it: `keys` is the document of the publisher's keys, whose chain leads to the
-//! publisher's id; `entry` is what those keys signed in the log of the package; it names the signed `manifest` and the tree
+//! Each entry can be checked by anyone who installs it: `keys` is the document of the publisher's keys that the entry was signed under,
+//! whose chain leads to the publisher's id, whatever documents came later; `entry` is what those keys signed in the log of the package; it names the signed `manifest` and the tree
 //! (`cid`). What a version needs stands in its manifest too, and is compared with it.
 
 use std::{collections::BTreeMap, fmt::Write, io, path::Path};

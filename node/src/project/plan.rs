@@ -121,7 +121,8 @@ pub enum Free {
 }
 
 impl Free {
-    fn holds(&self, package: &PackageId) -> bool {
+    /// Whether this package may get another version.
+    pub fn holds(&self, package: &PackageId) -> bool {
         match self {
             Self::Nothing => false,
             Self::Only(packages) => packages.contains(package),

@@ -1,9 +1,12 @@
 //! What the notes of a project say of one of its folders, for those who only look: nothing is locked, completed or changed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use super::{
-    Placed,
+    Error, Index, Placed,
     journal::{Journal, Way},
     site,
 };
@@ -23,24 +26,69 @@ pub struct Standing {
 impl Standing {
     /// Reads the notes; what is not there, or makes no sense, says nothing.
     pub fn of(folder: &Path) -> Self {
-        let (Some(site), Some(name)) = (folder.parent(), folder.file_name().and_then(|name| name.to_str()))
-        else {
-            return Self::default();
-        };
-        let roots = site.ancestors().skip(1).take(LEVELS_MAX);
-        let unfinished = roots.into_iter().find(|root| is_changing(root, site, name)).map(Path::to_owned);
-        let index = site::index_in(site).ok();
-        let placed = index.and_then(|mut index| index.packages.remove(name));
-        Self { placed, unfinished }
+        Standings::default().of(folder)
     }
 }
 
-/// Whether a change of this project that has not come to its end has to do with a folder.
-fn is_changing(root: &Path, site: &Path, name: &str) -> bool {
-    let Ok(Some(journal)) = Journal::read(root) else { return false };
-    journal.way != Way::Clean
-        && root.join(&journal.folder) == site
-        && journal.swaps.iter().any(|swap| swap.name == name)
+/// The notes of projects, each of which is read once.
+#[derive(Debug, Default)]
+pub struct Standings {
+    sites: BTreeMap<PathBuf, Notes>,
+}
+
+/// What stands in the notes of one folder of packages.
+#[derive(Debug, Default)]
+struct Notes {
+    index: Index,
+    /// Changes of projects above it that have not come to their end.
+    changes: Vec<(PathBuf, Journal)>,
+}
+
+impl Notes {
+    fn of(site: &Path) -> Self {
+        let roots = site.ancestors().skip(1).take(LEVELS_MAX);
+        let changes = roots.filter_map(|root| Some((root.to_owned(), changing(root, site)?))).collect();
+        Self { index: site::index_in(site).unwrap_or_default(), changes }
+    }
+}
+
+impl Standings {
+    /// As [`Standing::of`].
+    pub fn of(&mut self, folder: &Path) -> Standing {
+        let (Some(site), Some(name)) = (folder.parent(), folder.file_name().and_then(|name| name.to_str()))
+        else {
+            return Standing::default();
+        };
+        if !self.sites.contains_key(site) {
+            self.sites.insert(site.to_owned(), Notes::of(site));
+        }
+        let Some(Notes { index, changes }) = self.sites.get(site) else { return Standing::default() };
+        let has = |journal: &Journal| journal.swaps.iter().any(|swap| swap.name == name);
+        let unfinished = changes.iter().find(|(_, journal)| has(journal));
+        Standing {
+            placed: index.packages.get(name).cloned(),
+            unfinished: unfinished.map(|(root, _)| root.clone()),
+        }
+    }
+}
+
+/// Which packages the notes of a folder say were put there; what makes no sense says nothing.
+pub fn placed_in(site: &Path) -> Vec<Placed> {
+    site::index_in(site).map(|index| index.packages.into_values().collect()).unwrap_or_default()
+}
+
+/// Whether a change of a project has not come to its end: its files may be of before and of after it.
+///
+/// # Errors
+/// As [`recover`](super::recover), for a journal that cannot be read.
+pub fn is_unfinished(root: &Path) -> Result<bool, Error> {
+    Ok(Journal::read(root)?.is_some_and(|journal| journal.way != Way::Clean))
+}
+
+/// A change of this project that has not come to its end and has to do with a folder of packages.
+fn changing(root: &Path, site: &Path) -> Option<Journal> {
+    let journal = Journal::read(root).ok().flatten()?;
+    (journal.way != Way::Clean && root.join(&journal.folder) == site).then_some(journal)
 }
 
 #[cfg(test)]
@@ -75,6 +123,7 @@ mod tests {
         while change(Disk::killed_after(steps)).is_err() {
             let unfinished = Standing::of(&folder("a")).unfinished;
             assert!(Standing::of(&folder("c")).unfinished.is_none(), "it has nothing to do with that");
+            assert_eq!(is_unfinished(guard.root()).unwrap(), unfinished.is_some(), "after {steps} steps");
             if unfinished.is_some() {
                 seen += 1;
                 assert_eq!(unfinished.as_deref(), Some(guard.root()), "after {steps} steps");
@@ -85,6 +134,7 @@ mod tests {
             steps += 1;
         }
         assert!(seen > 0);
+        assert!(!is_unfinished(guard.root()).unwrap());
         assert_eq!(Standing::of(Path::new("/")), Standing::default());
     }
 }

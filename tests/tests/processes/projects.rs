@@ -218,8 +218,15 @@ fn five_packages_of_three_publishers_make_a_project_and_a_fifth_node_gets_the_sa
     });
     assert_eq!(json(reader, &here, &["install"])["changes"].as_array().unwrap().len(), 0);
 
-    // A fifth node that heard of none of it takes the lock file's word.
+    // A fifth node that has the folders from elsewhere, and nothing else, knows what it replaces.
     let fifth = Node::start(&[reader]);
+    let cached = fifth.path("cached");
+    assert!(Command::new("cp").arg("-a").args([&here, &cached]).status().unwrap().success());
+    fs::write(cached.join("gpack.lock"), &old_lock).unwrap();
+    assert_eq!(json(&fifth, &cached, &["install", "--frozen"])["written"], 1);
+    tree::assert_same(&first.path("log-tools-1.0.0"), &cached.join("gpacks/log-tools"));
+
+    // It heard of none of it, and takes the lock file's word.
     let there = fifth.path("elsewhere");
     fs::create_dir(&there).unwrap();
     for file in ["gpack.toml", "gpack.lock"] {
@@ -409,6 +416,21 @@ fn a_project_is_found_from_a_folder_below_it_and_removing_starts_no_node_where_t
     assert!(here.join("gpacks/log-tools").is_dir() && !below.join("gpacks").exists());
     assert_eq!(json(&author, &below, &["install", "--dry-run"])["changes"].as_array().unwrap().len(), 0);
     author.stop();
+    // With --offline nobody is dialled either, and no node is started in vain.
+    let entrance = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    entrance.set_nonblocking(true).unwrap();
+    let address = format!("/ip4/127.0.0.1/tcp/{}", entrance.local_addr().unwrap().port());
+    author.run(&["config", "set", "bootstrap_nodes", &address]).exits(0);
+    for _ in 0..2 {
+        let offline = at(&author, &below, &["install", "--locked", "--offline"]).exits(0);
+        assert!(!offline.stderr.contains("one is started"), "{offline:#?}");
+    }
+    assert!(entrance.accept().is_err(), "somebody was asked");
+    at(&author, &below, &["install", "--offline", "--no-start"]).exits(3);
+    author.run(&["config", "unset", "bootstrap_nodes"]).exits(0);
+    // What came of several is one document.
+    let several = author.run(&["remove", "/nothing/here", "/nor/here", "--format", "json"]).exits(4).json();
+    assert_eq!((&several["total"], several["failed"].as_array().unwrap().len()), (&2.into(), 2), "{several}");
     at(&author, &below, &["remove", "log-tools", "--no-start"]).exits(3);
     assert!(here.join("gpacks/log-tools").is_dir());
     at(&author, &below, &["remove", "log-tools"]).exits(0);
@@ -574,8 +596,10 @@ fn a_kill_in_the_middle_of_an_update_leaves_the_old_tree_or_the_new_one() {
         assert!([0, 9].contains(&verified.code), "round {round}: {verified:#?}");
         unfinished += u64::from(verified.code == 9);
         node.start_again(&[]);
-        let seen = json(&node, &here, &["install", "--dry-run", "--offline"]);
-        recovered += u64::from(seen["recovered"] == true);
+        let dry = at(&node, &here, &["install", "--dry-run", "--offline"]);
+        assert_eq!(dry.code, verified.code, "round {round}: it completes nothing\n{dry:#?}");
+        let again = json(&node, &here, &["install", "--locked", "--offline"]);
+        recovered += u64::from(again["recovered"] == true);
         let now = state(&here);
         assert!(now == old || now == new, "round {round}: a mixture\n{:#?}", now.1);
         if now == before {
@@ -584,7 +608,6 @@ fn a_kill_in_the_middle_of_an_update_leaves_the_old_tree_or_the_new_one() {
             news += 1
         }
         assert!(!here.join(".gpack.journal").exists(), "round {round}");
-        let again = json(&node, &here, &["install", "--locked", "--offline"]);
         assert_eq!(again["written"], 0, "round {round}: {again}");
     }
     println!(

@@ -27,8 +27,8 @@ use ggen_marketplace::{
     control::{
         api::{
             AmendRequest, Amended, CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest,
-            KeptList, Planned, Progress, PublishRequest, Published, RemoveRequest, Removed, Stopping, Trust,
-            TrustRequest,
+            KeptList, Planned, Progress, ProjectDone, ProjectRequest, PublishRequest, Published,
+            RemoveRequest, Removed, Stopping, Trust, TrustRequest,
         },
         server::Server,
         service::{Cancel, Outcome, ProgressReceiver, ProgressSender},
@@ -569,6 +569,18 @@ pub(crate) async fn plan_offline(
     let config = effective(home, &Flags::default())?.config;
     let (sender, receiver) = ProgressSender::channel();
     followed(node::plan_offline(config, request, sender), receiver, progress).await
+}
+
+/// Works on a project with what is here alone while no node runs.
+pub(crate) async fn project_offline(
+    home: &Path,
+    request: ProjectRequest,
+    progress: impl FnMut(Progress),
+) -> Outcome<ProjectDone> {
+    let config = effective(home, &Flags::default())?.config;
+    make_home(home)?;
+    let (sender, receiver) = ProgressSender::channel();
+    followed(node::project_offline(config, request, sender), receiver, progress).await
 }
 
 /// Runs work to its end, and tells how far it is.

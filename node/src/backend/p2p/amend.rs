@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::{
     changes,
-    dependencies::log_here,
     failure::fail,
     history::{Standing, Thoroughness, append, held_log},
     node::{Node, asked_time},
+    offer::log_here,
 };
 use crate::{
     catalog,

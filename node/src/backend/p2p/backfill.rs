@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{dependencies::log_here, install::head_key, node::Node, resolve::Unread};
+use super::{install::head_key, node::Node, offer::log_here, resolve::Unread};
 use crate::{
     package::PackageId,
     release::VerifiedHead,

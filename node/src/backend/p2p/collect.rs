@@ -13,7 +13,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock},
+    sync::{Notify, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock, oneshot},
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -240,20 +240,29 @@ impl Node {
     ) -> Result<Vec<Item>, Failure> {
         let gate = self.collecting.alone(patience).await.ok_or_else(busy)?;
         let now = self.now();
-        let done = self.with_store(move |store| {
-            // Kept to the end of the work, also where nobody waits for it any more.
-            let _gate = gate;
-            let evicted = evict::evict(store, wanted, &spared, now)?;
-            sweep_targets(&evicted.items);
-            Ok(evicted)
-        });
-        let Evicted { items, roots } = done.await?;
-        for root in roots {
-            self.forget_providers(&root);
-            if let Err(error) = self.network.stop_providing(root).await {
-                tracing::warn!(%error, "a tree that was evicted is still provided");
+        let ((at_work, store), offload, network) = (self.at_work(), self.offload, self.network.clone());
+        let (told, done) = oneshot::channel();
+        // To the end also where nobody waits for it any more: what was evicted is not provided either.
+        self.spawn(async move {
+            let evicted = offload.run(move || {
+                let (_gate, _at_work, store) = (gate, at_work, store);
+                let evicted = evict::evict(&store, wanted, &spared, now)?;
+                sweep_targets(&evicted.items);
+                Ok::<_, store::Error>(evicted)
+            });
+            let evicted = evicted.await;
+            if let Some(Ok(Evicted { roots, .. })) = &evicted {
+                for root in roots {
+                    if let Err(error) = network.stop_providing(*root).await {
+                        tracing::warn!(%error, "a tree that was evicted is still provided");
+                    }
+                }
             }
-        }
+            let _ = told.send(evicted);
+        });
+        let evicted = done.await.ok().flatten().ok_or_else(|| gone("the eviction"))?;
+        let Evicted { items, roots } = evicted.map_err(fail)?;
+        roots.iter().for_each(|root| self.forget_providers(root));
         Ok(items)
     }
 

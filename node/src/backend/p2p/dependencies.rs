@@ -3,26 +3,28 @@
 //! What [`Resolution`] has to know comes from verified heads, logs and manifests. What cannot be known now, because the time
 //! ran out, nobody is connected, or the node does not run, becomes a warning: only what is certainly wrong is refused.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use futures::{StreamExt, stream};
-use semver::Version;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
-    failure::fail, gone, install::manifest_of, node::Node, part::Reading, place, resolve::Unread,
-    sources::Looking,
+    failure::fail,
+    gone,
+    node::Node,
+    offer::{Answer, Asker, Offer, Offers, clause, log_here, needed_here},
+    part::Reading,
+    place,
+    resolve::Unread,
 };
 use crate::{
     catalog,
     code::Code,
     control::api::Failure,
-    fetch::session::Session,
     package::{
         Manifest, PackageId,
-        dependencies::{Candidate, Dependencies, Need, Ranges, Report, Resolution, Root, Versions},
+        dependencies::{Need, Report, Resolution, Root},
     },
-    release::{Gathered, Log, Release, SignedEntry, VerifiedHead},
+    release::VerifiedHead,
     store::{Store, installed},
 };
 
@@ -30,24 +32,8 @@ use crate::{
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the log of one package may take before the latest version has to do.
 const LOG_PATIENCE: Duration = Duration::from_secs(4);
-/// Packages that are looked up at once.
-const LOOKUPS_AT_ONCE: usize = 8;
 /// Dependencies that warnings name one by one; the rest is counted.
 const WARNINGS_MAX: usize = 20;
-
-/// The signed state of a package: its head, and the releases that are known.
-struct Known {
-    head: VerifiedHead,
-    releases: BTreeMap<Version, (Release, bool)>,
-    /// Whether these are all releases of the head's log.
-    is_whole: bool,
-}
-
-/// What one lookup yielded.
-enum Answer {
-    Versions(PackageId, Versions, Option<Box<Known>>),
-    Dependencies(PackageId, Version, Dependencies),
-}
 
 impl Node {
     /// Checks that the dependencies of a package that is about to be published can be had together; yields what could not
@@ -69,139 +55,36 @@ impl Node {
     }
 
     async fn resolve_dependencies(&self, root: Root, deadline: Instant) -> Result<Report, Failure> {
-        let package = root.package.clone();
-        let mut resolution = Resolution::new(root);
-        let mut known: BTreeMap<PackageId, Box<Known>> = BTreeMap::new();
-        while Instant::now() < deadline {
-            let needs;
-            (resolution, needs) = self.think(resolution).await?;
-            if needs.is_empty() {
-                break;
-            }
-            let lookups = stream::iter(needs).map(|need| self.answer(need, &package, &known, deadline));
-            let answers: Vec<Answer> = lookups.buffer_unordered(LOOKUPS_AT_ONCE).collect().await;
-            for answer in answers {
-                learn(&mut resolution, &mut known, answer);
-            }
-        }
+        let own = root.package.clone();
+        let asker = Asker::Publication { own: &own, deadline };
+        let resolution = self.look_up_for(Resolution::new(root), asker, &mut Offers::default()).await?;
         let report = self.offload.run(move || resolution.finish("the time to look it up ran out")).await;
         report.ok_or_else(|| gone("the check of the dependencies"))
     }
 
-    /// Goes on with a resolution beside the runtime: a hostile graph can keep a processor busy for a second.
-    async fn think(&self, mut resolution: Resolution) -> Result<(Resolution, Vec<Need>), Failure> {
-        let thought = self.offload.run(move || {
-            let needs = resolution.needs();
-            (resolution, needs)
-        });
-        thought.await.ok_or_else(|| gone("the check of the dependencies"))
-    }
-
-    async fn answer(
-        &self,
-        need: Need,
-        own: &PackageId,
-        known: &BTreeMap<PackageId, Box<Known>>,
-        deadline: Instant,
-    ) -> Answer {
-        match need {
-            Need::Versions(package) => {
-                let (versions, known) =
-                    timeout_at(deadline, self.look_up(&package, own)).await.unwrap_or_else(|_| {
-                        (Versions::Unchecked("the time to look it up ran out".to_owned()), None)
-                    });
-                Answer::Versions(package, versions, known)
-            }
-            Need::Dependencies(package, version) => {
-                let found = match known.get(&package) {
-                    Some(known) => timeout_at(deadline, self.needed_by(known, &version, deadline)).await,
-                    None => Ok(Err(gone("a package that was just looked up"))),
-                };
-                let dependencies = match found {
-                    Ok(Ok(ranges)) => Dependencies::Known(ranges),
-                    Ok(Err(failure)) => Dependencies::Unchecked(no_manifest(&version, &failure)),
-                    Err(_) => Dependencies::Unchecked("the time to fetch its manifest ran out".to_owned()),
-                };
-                Answer::Dependencies(package, version, dependencies)
-            }
-        }
-    }
-
     /// Finds the versions of a package, here and among the peers.
-    async fn look_up(&self, package: &PackageId, own: &PackageId) -> (Versions, Option<Box<Known>>) {
+    pub(super) async fn look_up(&self, package: &PackageId, own: &PackageId) -> Answer {
+        let unchecked = |why: String| Answer::unchecked(package.clone(), why);
         let head = match self.head_of(package).await {
             Ok(head) => head,
             Err(failure) if failure.code == Code::NotFound => {
-                return (self.not_known(package).await, None);
+                return Answer::Versions(package.clone(), self.not_known(package).await, None);
             }
-            Err(failure) => return (Versions::Unchecked(clause(&failure)), None),
+            Err(failure) => return unchecked(clause(&failure)),
         };
-        let known = match tokio::time::timeout(LOG_PATIENCE, self.log_as_held(&head, None)).await {
-            Ok(Ok(Reading { log, missing })) => {
-                Known { is_whole: missing.is_none(), ..Known::of_log(head, &log) }
-            }
-            Ok(Err(Unread::Contradicts(failure))) => return (Versions::Unchecked(clause(&failure)), None),
+        let mut offer = match tokio::time::timeout(LOG_PATIENCE, self.log_as_held(&head, None)).await {
+            Ok(Ok(Reading { log, missing })) => Offer::of_log(head, &log, missing.as_ref()),
+            Ok(Err(Unread::Contradicts(failure))) => return unchecked(clause(&failure)),
             Ok(Err(Unread::Unavailable(_) | Unread::Unheld(..))) | Err(_) => {
                 if !matches!(self.dispute(package).await, Ok(None)) {
                     let why = "its publisher signed two different states of it, and what is not contested is not known";
-                    return (Versions::Unchecked(why.to_owned()), None);
+                    return unchecked(why.to_owned());
                 }
-                Known::of_head(head)
+                Offer::of_head(head)
             }
         };
-        let versions = if package.publisher == own.publisher || self.is_informed().await {
-            known.versions(None)
-        } else {
-            known.versions(Some("no peer is connected to tell of newer versions"))
-        };
-        (versions, Some(Box::new(known)))
-    }
-
-    /// What it means that no head of a package was found.
-    pub(super) async fn not_known(&self, package: &PackageId) -> Versions {
-        if !self.is_informed().await {
-            return Versions::Unchecked("no peer that was read completely is connected to ask".to_owned());
-        }
-        let package = package.clone();
-        let listed = self.with_store(move |store| store.read(|conn| Ok(catalog::get(conn, &package)?)));
-        match listed.await {
-            Ok(None) => Versions::Missing,
-            Ok(Some(_)) => Versions::Unchecked("its head does not verify".to_owned()),
-            Err(failure) => Versions::Unchecked(clause(&failure)),
-        }
-    }
-
-    /// Whether what is not known here is not known to the peers either: some are connected, and all of them were read.
-    async fn is_informed(&self) -> bool {
-        self.network
-            .snapshot()
-            .await
-            .is_ok_and(|snapshot| snapshot.heads_peers > 0 && snapshot.heads_complete == snapshot.heads_peers)
-    }
-
-    /// What a version needs, from its signed manifest.
-    async fn needed_by(
-        &self,
-        known: &Known,
-        version: &Version,
-        deadline: Instant,
-    ) -> Result<Ranges, Failure> {
-        let release = known.release(version)?;
-        let (head, wanted) = (known.head.clone(), release.clone());
-        let held =
-            self.offload_store(move |store| manifest_of(store, &head.package_id(), &wanted, head.key_log()));
-        let manifest = match held.await {
-            Ok(manifest) => manifest,
-            Err(_) => {
-                let sources = self.sources(release.root, deadline, Looking::Once);
-                let mut session =
-                    Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
-                let manifest = self.manifest(&mut session, &known.head, release).await;
-                self.refuse_forgers(session.report()).await;
-                manifest?
-            }
-        };
-        Ok(manifest.gpack().dependencies.clone())
+        offer.unheard = package.publisher != own.publisher && !self.is_informed().await;
+        Answer::offered(package.clone(), offer)
     }
 
     /// One sentence for each dependency of an installed package that is not installed here.
@@ -250,7 +133,7 @@ fn is_of_project(path: &Path) -> bool {
 pub(super) fn check_offline(store: &Store, root: Root) -> Result<Vec<String>, Failure> {
     let package = root.package.clone();
     let mut resolution = Resolution::new(root);
-    let mut known: BTreeMap<PackageId, Box<Known>> = BTreeMap::new();
+    let mut offers = Offers::default();
     loop {
         let needs = resolution.needs();
         if needs.is_empty() {
@@ -258,114 +141,38 @@ pub(super) fn check_offline(store: &Store, root: Root) -> Result<Vec<String>, Fa
         }
         for need in needs {
             let answer = match need {
-                Need::Versions(id) => {
-                    let (versions, known) = look_up_here(store, &id, &package);
-                    Answer::Versions(id, versions, known)
-                }
+                Need::Versions(id) => look_up_here(store, id, &package),
                 Need::Dependencies(id, version) => {
-                    let found = known.get(&id).ok_or_else(|| gone("a package that was just looked up"));
-                    let dependencies = match found.and_then(|known| needed_here(store, known, &version)) {
-                        Ok(ranges) => Dependencies::Known(ranges),
-                        Err(failure) => Dependencies::Unchecked(no_manifest(&version, &failure)),
-                    };
-                    Answer::Dependencies(id, version, dependencies)
+                    let found =
+                        offers.packages.get(&id).ok_or_else(|| gone("a package that was just looked up"));
+                    let found = found.and_then(|offer| needed_here(store, offer, &version));
+                    Answer::Dependencies(id, version, found.map_err(|failure| clause(&failure)))
                 }
             };
-            learn(&mut resolution, &mut known, answer);
+            answer.learn(&mut resolution, &mut offers);
         }
     }
 }
 
-fn look_up_here(store: &Store, package: &PackageId, own: &PackageId) -> (Versions, Option<Box<Known>>) {
-    let read = store.read(|conn| Ok((catalog::get(conn, package)?, catalog::is_frozen(conn, package)?)));
-    let unchecked = |why: &str| (Versions::Unchecked(why.to_owned()), None);
+fn look_up_here(store: &Store, package: PackageId, own: &PackageId) -> Answer {
+    let read = store.read(|conn| Ok((catalog::get(conn, &package)?, catalog::is_frozen(conn, &package)?)));
+    let unchecked = |why: &str| Answer::unchecked(package.clone(), why);
     let listed = match read.map_err(fail) {
         Ok((Some(_), true)) => return unchecked("its publisher signed two different states of it"),
         Ok((Some(listed), false)) => listed,
         Ok((None, _)) => return unchecked("the node does not run, and has not heard of it before"),
         Err(failure) => return unchecked(&clause(&failure)),
     };
-    let is_own = package.publisher == own.publisher;
     let head = match VerifiedHead::verify_stored(&listed.bytes).map_err(fail) {
         Ok(head) => head,
         Err(failure) => return unchecked(&clause(&failure)),
     };
-    let known = match log_here(store, &head) {
-        Some(log) => Known::of_log(head, &log),
-        None => Known::of_head(head),
+    let offer = match log_here(store, &head) {
+        Some(log) => Offer::of_log(head, &log, None),
+        None => Offer::of_head(head),
     };
-    let stale = "the node does not run, so newer versions may not be known here";
-    (known.versions((!is_own).then_some(stale)), Some(Box::new(known)))
-}
-
-/// The log of a package, where all of it is here.
-pub(super) fn log_here(store: &Store, head: &VerifiedHead) -> Option<Log> {
-    let mut entries = Gathered::default();
-    let mut next = Some(head.head().entry);
-    while let Some(id) = next {
-        let block = store.block(&id).ok()??;
-        let signed = SignedEntry::decode_and_verify(block.bytes(), head.key_log()).ok()?;
-        next = signed.entry().previous;
-        entries.push(signed).ok()?;
-    }
-    let log = Log::verify(entries.into_entries()).ok()?;
-    log.anchored(head).ok()?;
-    Some(log)
-}
-
-fn needed_here(store: &Store, known: &Known, version: &Version) -> Result<Ranges, Failure> {
-    let release = known.release(version)?;
-    let manifest = manifest_of(store, &known.head.package_id(), release, known.head.key_log())?;
-    Ok(manifest.gpack().dependencies.clone())
-}
-
-impl Known {
-    fn of_log(head: VerifiedHead, log: &Log) -> Self {
-        let one = |(version, state): (&Version, &crate::release::VersionState)| {
-            let is_gone = state.yanked.is_some() || log.is_tombstoned();
-            (version.clone(), (state.release.clone(), is_gone))
-        };
-        let releases = log.versions().iter().map(one).collect();
-        Self { head, releases, is_whole: true }
-    }
-
-    /// The latest version only: the log could not be had.
-    fn of_head(head: VerifiedHead) -> Self {
-        let latest = head.head().latest.iter();
-        let releases = latest.map(|latest| (latest.version.clone(), (latest.clone(), false))).collect();
-        Self { head, releases, is_whole: false }
-    }
-
-    /// The versions, which may not be all there are for a reason that is given.
-    fn versions(&self, stale: Option<&str>) -> Versions {
-        let one = |(version, (_, yanked)): (&Version, &(Release, bool))| Candidate {
-            version: version.clone(),
-            yanked: *yanked,
-        };
-        let list = self.releases.iter().map(one).collect();
-        match stale {
-            _ if !self.is_whole => Versions::Some(list, "not all of its versions are known now".to_owned()),
-            Some(why) => Versions::Some(list, why.to_owned()),
-            None => Versions::All(list),
-        }
-    }
-
-    fn release(&self, version: &Version) -> Result<&Release, Failure> {
-        let release = self.releases.get(version).map(|(release, _)| release);
-        release.ok_or_else(|| gone("a version that was just looked up"))
-    }
-}
-
-fn learn(resolution: &mut Resolution, all: &mut BTreeMap<PackageId, Box<Known>>, answer: Answer) {
-    match answer {
-        Answer::Versions(package, versions, known) => {
-            all.extend(known.map(|known| (package.clone(), known)));
-            resolution.learn_versions(package, versions);
-        }
-        Answer::Dependencies(package, version, dependencies) => {
-            resolution.learn_dependencies(package, version, dependencies);
-        }
-    }
+    let unheard = package.publisher != own.publisher;
+    Answer::offered(package, Offer { unheard, ..offer })
 }
 
 /// Refuses real problems, and yields a warning for what is not known.
@@ -396,13 +203,4 @@ fn capped(mut warnings: Vec<String>, what: &str) -> Vec<String> {
         warnings.push(format!("{more} more {what}"));
     }
     warnings
-}
-
-fn no_manifest(version: &Version, failure: &Failure) -> String {
-    format!("what its version {version} needs is not known here: {}", clause(failure))
-}
-
-/// A message as the second half of a sentence.
-fn clause(failure: &Failure) -> String {
-    failure.message.trim_end_matches('.').to_owned()
 }

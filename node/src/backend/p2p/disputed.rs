@@ -13,6 +13,7 @@ use super::{
     describe,
     failure::fail,
     node::Node,
+    offer::log_here,
     resolve::{Chosen, Unread},
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     control::api::Failure,
     fetch::log,
     package::PackageId,
-    release::{Log, Sequence, SignedEntry, VerifiedHead, fork::Side},
+    release::{Log, Release, Sequence, SignedEntry, VerifiedHead, fork::Side},
     store::Store,
 };
 
@@ -200,6 +201,41 @@ pub(super) fn proofs_here(
     })
 }
 
+/// The release that is meant of a package that is frozen, by what is here alone: what no branch contests that is here, or that is named
+/// by a proof.
+pub(super) fn undisputed_here(
+    store: &Store,
+    head: &VerifiedHead,
+    version: &Version,
+) -> Result<Release, Failure> {
+    let package = head.package_id();
+    let proofs = proofs_here(store, &package).map_err(fail)?.unwrap_or_default();
+    let log = log_here(store, head).filter(|_| !proofs.is_empty());
+    let log = log.ok_or_else(|| frozen(&package, "where its branches part is not known here"))?;
+    let mut parted = Parted::default();
+    for proof in &proofs {
+        for statement in [&proof.first, &proof.second] {
+            let Some((_, side)) = Side::read(statement) else { continue };
+            if std::iter::once(&log).chain(&parted.logs).any(|log| holds(log, side.entry)) {
+                continue;
+            }
+            let named = VerifiedHead::verify_stored(statement).ok();
+            match named.and_then(|named| log_here(store, &named)) {
+                Some(branch) => parted.logs.push(branch),
+                None => {
+                    let (place, why) = (proof.proves.sequence, "it is not here".to_owned());
+                    parted.withheld.push(Withheld { entry: side.entry, place, why });
+                }
+            }
+        }
+    }
+    let log = common(log, &parted.logs).and_then(|log| until(log, &parted.withheld)).map_err(fail)?;
+    let state = log.versions().get(version);
+    state.map(|state| state.release.clone()).ok_or_else(|| {
+        frozen(&package, &format!("version {version} is not from before that, as far as is known here"))
+    })
+}
+
 /// What all branches have in common.
 pub(super) fn common(log: Log, branches: &[Log]) -> Result<Log, crate::release::Error> {
     branches.iter().try_fold(log, |log, branch| log.common(branch))
@@ -222,4 +258,36 @@ pub(super) fn frozen(package: &PackageId, why: &str) -> Failure {
 
 fn clause(message: &str) -> &str {
     message.trim_end_matches('.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        catalog::Source,
+        release::fixture::{NOW, head, publisher, releases},
+        sync,
+    };
+
+    #[test]
+    fn what_is_not_contested_is_known_without_asking_where_the_log_is_here() {
+        let (store, author) = (Store::in_memory().unwrap(), publisher(1));
+        let (first, second) = (head(&author, &["1.0.0", "1.1.0"]), head(&author, &["1.0.0", "1.1.1"]));
+        let keep = |log: &Log| {
+            let mut batch = store.batch();
+            for entry in log.entries() {
+                batch.put(entry.block().clone()).unwrap();
+            }
+            batch.commit(|_| Ok(())).unwrap();
+        };
+        store.write(|tx| Ok(catalog::insert(tx, &first, &Source::unknown(), NOW)?)).unwrap();
+        sync::convict(&store, &first, &second, NOW).unwrap();
+        let is_usable = |version: &str| undisputed_here(&store, &first, &version.parse().unwrap());
+        assert_eq!(is_usable("1.0.0").unwrap_err().code, Code::Equivocation, "its log is not here");
+        keep(&releases(&author, &["1.0.0", "1.1.0"]));
+        assert_eq!(is_usable("1.0.0").unwrap().version.to_string(), "1.0.0");
+        assert_eq!(is_usable("1.1.0").unwrap_err().code, Code::Equivocation);
+        keep(&releases(&author, &["1.0.0", "1.1.1"]));
+        assert!(is_usable("1.0.0").is_ok() && is_usable("1.1.0").is_err() && is_usable("1.1.1").is_err());
+    }
 }

@@ -20,6 +20,7 @@ use crate::{
     content::{Block, Codec, ContentId},
     identity::Envelope,
     package::{Manifest, PackageId, SignedManifest, unixfs},
+    project::placed_in,
     release::{VerifiedHead, unverified_package},
     store::{
         self, Store, entries, heads, installed, kept, meta, outbox,
@@ -146,21 +147,17 @@ pub(super) fn evict(
 
 /// Folders that a package was installed into, and that are there no more: a user deleted them.
 pub(super) fn deleted_folders(store: &Store) -> Result<Vec<PathBuf>, store::Error> {
-    let installed = store.read(installed::list_all)?.into_iter().map(|row| row.path);
-    Ok(installed.filter(|path| place::is_gone(path)).collect())
+    Ok(store.read(installed::list_deleted)?.into_iter().map(|row| row.path).collect())
 }
 
 /// Forgets that packages are installed into folders, of those that are there no more; returns which.
 pub(super) fn forget_deleted(store: &Store) -> Result<Vec<PathBuf>, store::Error> {
-    let mut deleted = deleted_folders(store)?;
-    if !deleted.is_empty() {
-        store.write(|tx| {
-            // One that came back meanwhile, or was installed again, stays.
-            deleted.retain(|path| place::is_gone(path));
-            deleted.iter().try_for_each(|path| installed::remove(tx, path).map(drop))
-        })?;
-    }
-    Ok(deleted)
+    store.write(|tx| {
+        installed::renew_devices(tx)?;
+        let deleted: Vec<PathBuf> = installed::list_deleted(tx)?.into_iter().map(|row| row.path).collect();
+        deleted.iter().try_for_each(|path| installed::remove(tx, path).map(drop))?;
+        Ok(deleted)
+    })
 }
 
 /// Takes away the pins whose time is over.
@@ -267,6 +264,8 @@ fn plan(store: &Store, spared: &[HeldPackage], now: Timestamp) -> Result<Plan, s
 struct Roots {
     /// Installed, published or pinned, or what a replacement that is in progress is completed from.
     kept: Vec<HeldPackage>,
+    /// What projects have in their folders, whether the store knows of it or not.
+    in_projects: Vec<HeldPackage>,
     /// Trees of the outbox, which have no manifest of their own yet.
     trees: Vec<ContentId>,
     /// Entries of our own logs.
@@ -281,7 +280,26 @@ impl Roots {
     fn read(conn: &Connection, now: Timestamp) -> Result<Self, store::Error> {
         let mut kept: Vec<HeldPackage> = Vec::new();
         // Of one whose folder was deleted by hand nothing is needed.
-        let installed = installed::list_all(conn)?.into_iter().filter(|row| !place::is_gone(&row.path));
+        let deleted: BTreeSet<PathBuf> =
+            installed::list_deleted(conn)?.into_iter().map(|row| row.path).collect();
+        let all = installed::list_all(conn)?;
+        // What the notes of projects name counts too: they are written before the store is.
+        let partial = partial::list_all(conn)?.into_iter().map(|it| it.target);
+        let sites: BTreeSet<PathBuf> = all
+            .iter()
+            .map(|row| row.path.clone())
+            .chain(partial)
+            .filter_map(|path| path.parent().map(ToOwned::to_owned))
+            .collect();
+        let placed = sites.iter().flat_map(|site| placed_in(site)).map(|placed| HeldPackage {
+            root: placed.root,
+            manifest: placed.manifest,
+            package: placed.package,
+            version: placed.version,
+            size: 0,
+        });
+        let in_projects: Vec<HeldPackage> = placed.collect();
+        let installed = all.into_iter().filter(|row| !deleted.contains(&row.path));
         let in_place = installed.chain(place::in_progress(conn)?);
         kept.extend(in_place.map(|row| HeldPackage {
             root: row.root,
@@ -300,13 +318,14 @@ impl Roots {
         let pins = kept::list_all(conn)?.into_iter().filter(|pin| !pin.has_expired(now));
         kept.extend(pins.map(|pin| pin.package));
         let mut heads: Vec<Vec<u8>> = heads::list_all(conn)?.into_iter().map(|head| head.bytes).collect();
-        let named: BTreeSet<&PackageId> = kept.iter().map(|held| &held.package).collect();
+        let named: BTreeSet<&PackageId> = kept.iter().chain(&in_projects).map(|held| &held.package).collect();
         for package in named {
             heads.extend(meta::get(conn, &head_key(package))?);
             heads.extend(catalog::get(conn, package)?.map(|listed| listed.bytes));
         }
         Ok(Self {
             kept,
+            in_projects,
             trees: outbox::list_all(conn)?.into_iter().map(|row| row.root).collect(),
             entries: entries::ids(conn)?,
             heads,
@@ -324,6 +343,10 @@ impl Roots {
             live.package(store, held)?;
             live.history(&held.package, None, entries);
         }
+        for held in &self.in_projects {
+            live.unfinished(store, held)?;
+            live.history(&held.package, None, entries);
+        }
         for root in &self.trees {
             live.graph(store, *root)?;
         }
@@ -338,7 +361,8 @@ type WithHead = (HeldPackage, Option<Vec<u8>>);
 
 /// Packages that are here for others only: first those that have a newer version or were yanked, and of both those that came first.
 fn cached(conn: &Connection, roots: &Roots) -> Result<Vec<WithHead>, store::Error> {
-    let kept: BTreeSet<_> = roots.kept.iter().map(|it| (it.root, &it.package, &it.version)).collect();
+    let needed = roots.kept.iter().chain(&roots.in_projects);
+    let kept: BTreeSet<_> = needed.map(|it| (it.root, &it.package, &it.version)).collect();
     let mut cached = Vec::new();
     for held in packages::list_by_age(conn)? {
         if kept.contains(&(held.root, &held.package, &held.version)) {

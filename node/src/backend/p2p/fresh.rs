@@ -50,6 +50,8 @@ pub(super) struct Newest {
     pub(super) freshness: Freshness,
     /// Who else has this head, where others were asked.
     pub(super) answers: Option<Answers>,
+    /// Whether somebody who was asked for a newer one answered; none where nobody was asked.
+    pub(super) heard: Option<bool>,
 }
 
 impl Newest {
@@ -91,7 +93,7 @@ impl Node {
         let freshness = self.freshness(&head).await?;
         let now = self.now();
         if !always_ask && !freshness.is_overdue(now) && demand.is_met(&freshness, now) {
-            return Ok(Newest { head, freshness, answers: None });
+            return Ok(Newest { head, freshness, answers: None, heard: None });
         }
         let left = deadline.saturating_duration_since(Instant::now()).min(ASK_TIMEOUT);
         let (found, confirmation) = tokio::join!(
@@ -105,6 +107,15 @@ impl Node {
             }
             self.with_store(move |store| sync::confirm(store, Door::Answer, &confirmation).map(drop)).await?;
         }
+        let heard = match &found {
+            // What this node holds for others itself says nothing of newer ones.
+            Ok(Some((_, answers))) => answers.peers > 0,
+            Ok(None) => true,
+            Err(error) => {
+                tracing::debug!(package = %head.package_id(), %error, "nobody told of a newer head");
+                false
+            }
+        };
         let (head, answers) = match found {
             Ok(Some((found, answers))) => match compare(&head, &found) {
                 // Judged by what was seen before it is listed; what contradicts that is none.
@@ -121,7 +132,7 @@ impl Node {
             Ok(None) | Err(_) => (head, None),
         };
         let freshness = self.freshness(&head).await?;
-        Ok(Newest { head, freshness, answers })
+        Ok(Newest { head, freshness, answers, heard: Some(heard) })
     }
 
     /// A newer head than one that is known, where the peers or the DHT have it by now.
@@ -152,7 +163,7 @@ impl Node {
     /// How fresh a head is as far as this node knows; nobody is asked.
     pub(super) async fn as_known(&self, head: VerifiedHead) -> Result<Newest, Failure> {
         let freshness = self.freshness(&head).await?;
-        Ok(Newest { head, freshness, answers: None })
+        Ok(Newest { head, freshness, answers: None, heard: None })
     }
 
     pub(super) async fn freshness(&self, head: &VerifiedHead) -> Result<Freshness, Failure> {

@@ -65,6 +65,7 @@ mod keys;
 mod meant;
 mod mend;
 mod node;
+mod offer;
 mod outbox;
 mod pacing;
 mod packed;
@@ -92,10 +93,12 @@ use std::{path::Path, sync::Arc};
 
 use libp2p::{Multiaddr, identity::Keypair};
 use semver::Version;
+use tokio::sync::mpsc;
 
 pub use self::{
     changes::amend_offline, collect::collect_offline, kept::keep_offline, outbox::drop_offline,
-    plan::plan_offline, publish::publish_offline, remove::remove_offline, trust::trust_offline, view::View,
+    plan::plan_offline, project::project_offline, publish::publish_offline, remove::remove_offline,
+    trust::trust_offline, view::View,
 };
 use self::{events::Events, failure::fail, node::Node, signing::Keys};
 use crate::{
@@ -155,6 +158,13 @@ impl P2PRegistry {
     /// by others; [`Error::AlreadyRunning`] where another node runs on the folder; [`Error::StorageError`] where the folder
     /// cannot be used.
     pub async fn new(config: P2PConfig) -> Result<Self, Error> {
+        let (node, events) = Self::opened(config).await?;
+        Node::start_tasks(&node, events);
+        Ok(Self { node })
+    }
+
+    /// A node of which no task runs yet.
+    async fn opened(config: P2PConfig) -> Result<(Arc<Node>, mpsc::Receiver<network::Event>), Error> {
         config.validate().map_err(fail)?;
         let folder = config.state_dir.clone();
         let opened = Offload::Threads.run(move || open(&folder)).await;
@@ -173,8 +183,7 @@ impl P2PRegistry {
                 .map_err(fail)?;
         let network = (network, first_contact);
         let node = Node::new(config, network, store, keys, Offload::Threads, Some(lock), (told, metrics));
-        Node::start_tasks(&node, events);
-        Ok(Self { node })
+        Ok((node, events))
     }
 
     /// Prepares a node from parts; `config.state_dir` is not touched.

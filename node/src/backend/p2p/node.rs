@@ -229,9 +229,13 @@ impl Node {
         Ok(answer)
     }
 
-    pub(super) fn start_tasks(node: &Arc<Self>, events: mpsc::Receiver<Event>) {
-        // Not cut off at a stop: it writes what it has gathered, and ends by itself.
+    /// Writes what happens into the store. Not cut off at a stop: it writes what it has gathered, and ends by itself.
+    pub(super) fn keep_books(node: &Arc<Self>, events: mpsc::Receiver<Event>) {
         node.network.spawn(node.tasks.track_future(bookkeeping::keep(node.clone(), events)));
+    }
+
+    pub(super) fn start_tasks(node: &Arc<Self>, events: mpsc::Receiver<Event>) {
+        Self::keep_books(node, events);
         node.spawn(announce::announce(node.clone()));
         node.spawn(announce::keep_bans(node.clone()));
         node.outbox.notify_one();

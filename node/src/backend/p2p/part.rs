@@ -48,6 +48,11 @@ pub(super) struct Missing {
 }
 
 impl Missing {
+    #[cfg(test)]
+    pub(super) fn of(announced: Option<Version>, entries: u64) -> Self {
+        Self { announced, entries }
+    }
+
     /// What is said beside anything that is taken from the part.
     pub(super) fn warning(&self) -> String {
         let Self { announced, entries, .. } = self;

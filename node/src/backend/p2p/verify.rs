@@ -7,11 +7,11 @@ use tokio::time::timeout;
 
 use super::{
     amend::taken_back,
-    dependencies::log_here,
     failure::fail,
     fresh,
     meant::{Meant, meant_in},
     node::Node,
+    offer::log_here,
     place::{self, manifest_of_installed},
     project::{as_it_stands, verify_project},
 };
@@ -22,6 +22,7 @@ use crate::{
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
     identity::KeyLog,
     package::{PackageId, check},
+    project::Standings,
     release::{VerifiedHead, Withdrawn},
     store::{Store, changes, installed, outbox, published},
     time::Timestamp,
@@ -98,9 +99,10 @@ fn verify_all(
 ) -> Result<Verified, Failure> {
     let is_one_of_several = installations.len() > 1;
     let mut all = Vec::new();
+    let mut notes = Standings::default();
     for installed in installations {
         let (id, path) = (id(&installed), installed.path.display().to_string());
-        all.push(match verify_one(store, installed) {
+        all.push(match verify_one(store, installed, &mut notes) {
             Ok(verified) => verified,
             // The others are told of all the same.
             Err(failure) if is_one_of_several => {
@@ -125,8 +127,12 @@ fn verify_all(
     Ok(Verified { others: all.collect(), ..first })
 }
 
-fn verify_one(store: &Store, installed: installed::Installed) -> Result<Verified, Failure> {
-    let (installed, unfinished) = as_it_stands(store, installed);
+fn verify_one(
+    store: &Store,
+    installed: installed::Installed,
+    notes: &mut Standings,
+) -> Result<Verified, Failure> {
+    let (installed, unfinished) = as_it_stands(store, installed, notes);
     let verified = Verified {
         id: id(&installed),
         path: installed.path.display().to_string(),
@@ -235,7 +241,8 @@ pub(super) fn list_in(store: &Store, now: Timestamp) -> Result<Listing, Failure>
         why: row.why,
         ..listed(&row.package, &row.version, row.root)
     });
-    let installed = installed.into_iter().map(|row| as_it_stands(store, row));
+    let mut notes = Standings::default();
+    let installed = installed.into_iter().map(|row| as_it_stands(store, row, &mut notes));
     let installed = installed.map(|(row, unfinished)| ListedPackage {
         kind: "installed".to_owned(),
         path: row.path.display().to_string(),

@@ -7,7 +7,6 @@ use semver::Version;
 
 use super::{
     amend::taken_back_in,
-    dependencies::log_here,
     describe::{package_info, with_keys, with_providers},
     failure::fail,
     find::{self, Asked, known_publishers, local, show_which},
@@ -15,6 +14,7 @@ use super::{
     gone,
     install::head_key,
     meant::meant_in,
+    offer::log_here,
     resolve::{ambiguous, did_you_mean, own_of},
     two_chains,
     verify::{list_in, verify_in},
@@ -162,7 +162,7 @@ fn info(store: &Store, request: &InfoRequest, now: Timestamp) -> Result<Info, Fa
     let (head, is_frozen) = head_here(store, &meant.reference)?;
     let freshness = freshness_here(store, head.head(), head.bytes()).map_err(fail)?;
     let within = request.fresh_secs.map(Duration::from_secs);
-    let newest = Newest { head, freshness, answers: None };
+    let newest = Newest { head, freshness, answers: None, heard: None };
     newest.demanded(Demand { promised: request.fresh, within }, now)?;
     let freshness = newest.told(now);
     let head = newest.head;

@@ -204,6 +204,9 @@ pub struct Outdated {
     pub packages: Vec<OutdatedPackage>,
     /// Packages that were looked at.
     pub total: usize,
+    /// How many of them nobody who was asked could tell newer versions of.
+    #[serde(default)]
+    pub unheard: usize,
     /// What a person should know.
     pub warnings: Vec<String>,
 }

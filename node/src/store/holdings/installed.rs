@@ -1,6 +1,10 @@
 //! Packages installed on this machine, one a place.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use rusqlite::{Connection, Row, Transaction, params};
 use semver::Version;
@@ -34,14 +38,14 @@ pub struct Installed {
     pub installed_at: Timestamp,
 }
 
-/// Notes an installation, in place of what stood at the same path before.
+/// Notes an installation, in place of what stood at the same path before, and the file system that its folder is on.
 ///
 /// # Errors
 /// Where the table cannot be written.
 pub fn insert(tx: &Transaction<'_>, installed: &Installed) -> Result<(), Error> {
     let sql =
         "INSERT OR REPLACE INTO installed (path, publisher, name, version, root, manifest, bytes, files,
-               installed_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+               installed_at, device) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
     tx.prepare_cached(sql)?.execute(params![
         column::path(&installed.path),
         installed.package.publisher.to_string(),
@@ -52,6 +56,7 @@ pub fn insert(tx: &Transaction<'_>, installed: &Installed) -> Result<(), Error> 
         column::integer(installed.bytes),
         column::integer(installed.files),
         column::time(installed.installed_at),
+        device_above(&installed.path).map(u64::cast_signed),
     ])?;
     Ok(())
 }
@@ -70,6 +75,46 @@ pub fn get(connection: &Connection, path: &Path) -> Result<Option<Installed>, Er
 /// Where the table cannot be read.
 pub fn list_all(connection: &Connection) -> Result<Vec<Installed>, Error> {
     list(connection, "SELECT * FROM installed ORDER BY path", &[], read)
+}
+
+/// Everything installed of which the folder was deleted, by path. One on a drive that is not mounted now was not.
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn list_deleted(connection: &Connection) -> Result<Vec<Installed>, Error> {
+    let all = list(connection, "SELECT * FROM installed ORDER BY path", &[], read_with_device)?;
+    Ok(all.into_iter().filter(|(row, device)| is_deleted(&row.path, *device)).map(|(row, _)| row).collect())
+}
+
+/// Notes anew on which file system the folders are that are there: its number is another one after a start of the machine.
+///
+/// # Errors
+/// Where the table cannot be read or written.
+pub fn renew_devices(tx: &Transaction<'_>) -> Result<(), Error> {
+    for (row, device) in list(tx, "SELECT * FROM installed ORDER BY path", &[], read_with_device)? {
+        let now = device_above(&row.path).filter(|_| fs::symlink_metadata(&row.path).is_ok());
+        if now.is_some() && now != device {
+            let sql = "UPDATE installed SET device = ?2 WHERE path = ?1";
+            tx.prepare_cached(sql)?.execute(params![column::path(&row.path), now.map(u64::cast_signed)])?;
+        }
+    }
+    Ok(())
+}
+
+/// The file system that a folder is on, or would be: that of the nearest folder above it that is there.
+fn device_above(path: &Path) -> Option<u64> {
+    path.ancestors().skip(1).find_map(|above| fs::symlink_metadata(above).ok()).map(|above| above.dev())
+}
+
+/// Whether nothing is at a path although the file system is there that it was on.
+fn is_deleted(path: &Path, device: Option<u64>) -> bool {
+    let is_gone = fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    is_gone && device.is_some() && device_above(path) == device
+}
+
+fn read_with_device(row: &Row<'_>) -> Result<(Installed, Option<u64>), Error> {
+    let device: Option<i64> = row.get("device")?;
+    Ok((read(row)?, device.map(i64::cast_unsigned)))
 }
 
 /// Forgets an installation; returns whether there was one. The folder is not touched.
@@ -91,4 +136,24 @@ fn read(row: &Row<'_>) -> Result<Installed, Error> {
         files: column::read_integer(row, "files")?,
         installed_at: column::read_time(row, "installed_at")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_on_a_drive_that_is_not_mounted_was_not_deleted() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("drive/project/gpacks/web");
+        let device = device_above(&folder);
+        assert!(device.is_some());
+        assert!(is_deleted(&folder, device), "with the folders above it");
+        // What is left of a drive is its mount point, on another file system.
+        let drive = device.map(|device| device.wrapping_add(1));
+        assert!(!is_deleted(&folder, drive));
+        assert!(!is_deleted(&folder, None), "nobody knows");
+        fs::create_dir_all(&folder).unwrap();
+        assert!(!is_deleted(&folder, device));
+    }
 }

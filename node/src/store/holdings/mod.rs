@@ -95,7 +95,8 @@ CREATE TABLE installed (
     manifest BLOB NOT NULL,
     bytes INTEGER NOT NULL,
     files INTEGER NOT NULL,
-    installed_at INTEGER NOT NULL
+    installed_at INTEGER NOT NULL,
+    device INTEGER
 ) STRICT;
 CREATE TABLE packages (
     root BLOB NOT NULL,

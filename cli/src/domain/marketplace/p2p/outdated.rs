@@ -50,7 +50,13 @@ impl Outdated {
 fn show(answer: &Answer, page: &mut Page) {
     page.warnings(&answer.warnings);
     if answer.packages.is_empty() {
-        page.line(format!("No newer versions: {} looked at.", page::count(answer.total, "package")));
+        page.line(match answer.unheard {
+            0 => format!("No newer versions: {} looked at.", page::count(answer.total, "package")),
+            unheard => format!(
+                "No newer versions are known here: {} looked at, {unheard} of which nobody could be asked about.",
+                page::count(answer.total, "package")
+            ),
+        });
         return;
     }
     page.table(

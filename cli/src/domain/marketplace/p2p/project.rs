@@ -8,13 +8,16 @@ use std::{
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
-    control::api::{AnyPath, Failure, ProjectAction, ProjectChange, ProjectDone, ProjectRequest},
+    control::{
+        api::{AnyPath, Failure, ProjectAction, ProjectChange, ProjectDone, ProjectRequest},
+        client::Client,
+    },
     package::gpack,
     project::{Lock, Requirements},
 };
 
 use crate::{
-    domain::marketplace::p2p_state::own_time,
+    domain::marketplace::p2p_state::{self, own_time},
     page::{self, Page},
     progress::Bar,
     session::{Exit, Finished, Session},
@@ -182,11 +185,21 @@ pub(crate) async fn run(
     // What it cannot mean starts no node.
     Requirements::read(&directory.0).map_err(|error| told(&error))?;
     let request = ProjectRequest { directory, action, locked, frozen, offline, force, dry_run, timeout_secs };
-    let done = own_time::with_node(session, !no_start, async |client| {
+    let ask = async |client: Client| {
         let bar = Bar::new(session);
         client.project(&request, |step| bar.update(&step)).await
-    });
-    session.print(&done.await?, show)?;
+    };
+    let done = match offline {
+        true => {
+            let here = async || {
+                let bar = Bar::new(session);
+                p2p_state::project_offline(session.home(), request.clone(), |step| bar.update(&step)).await
+            };
+            own_time::without_network(session, !no_start, ask, here).await
+        }
+        false => own_time::with_node(session, !no_start, ask).await,
+    };
+    session.print(&done?, show)?;
     Ok(Exit::Ok)
 }
 

@@ -8,7 +8,8 @@ use ggen_marketplace::{
     control::{
         api::{
             AmendRequest, Amended, CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest,
-            KeptList, Planned, PublishRequest, Published, RemoveRequest, Removed, Trust, TrustRequest,
+            KeptList, Planned, ProjectDone, ProjectRequest, PublishRequest, Published, RemoveRequest,
+            Removed, Trust, TrustRequest,
         },
         service::{Cancel, Outcome, ProgressSender, Service},
     },
@@ -45,6 +46,15 @@ impl Node for P2PRegistry {
 /// Takes the lock of the state folder and makes the node; opens no sockets yet.
 pub(super) async fn open(config: P2PConfig) -> Outcome<impl Node> {
     P2PRegistry::new(config).await.map_err(Failure::from)
+}
+
+/// Works on a project with what is in the state folder alone, under its lock.
+pub(super) async fn project_offline(
+    config: P2PConfig,
+    request: ProjectRequest,
+    progress: ProgressSender,
+) -> Outcome<ProjectDone> {
+    p2p::project_offline(config, request, progress).await
 }
 
 /// Has a change of an own package wait in the outbox of the state folder, under its lock.

@@ -60,6 +60,30 @@ pub(crate) async fn with_node<T>(
     }
 }
 
+/// Runs a verb that takes nothing from others against the running node, or, where none runs, `here` on its state folder: no node is
+/// started for it.
+pub(crate) async fn without_network<T>(
+    session: &Session,
+    may_work_here: bool,
+    verb: impl AsyncFn(Client) -> Outcome<T>,
+    here: impl AsyncFn() -> Outcome<T>,
+) -> Finished<T> {
+    let deadline = Instant::now() + TURN_DEADLINE;
+    loop {
+        match verb(session.client()).await {
+            Err(failure) if failure.code == Code::NotRunning && may_work_here => {}
+            outcome => return Ok(outcome?),
+        }
+        match here().await {
+            // Another command works there, or its node is about to answer.
+            Err(failure) if failure.code == Code::AlreadyRunning && Instant::now() < deadline => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
 async fn is_answered(client: &Client) -> bool {
     !matches!(client.is_ready().await, Err(failure) if failure.code == Code::NotRunning)
 }

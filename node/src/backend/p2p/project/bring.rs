@@ -3,19 +3,24 @@
 //! The keys' chain leads to the publisher's id; the keys signed the entry, which names the manifest and the tree; and they
 //! signed the manifest, which names every file.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
 
-use super::How;
+use super::{Opened, Target, place};
 use crate::{
     backend::p2p::{
         failure::fail,
         install::{held, manifest_of},
         node::Node,
+        offer::How,
         sources::Looking,
     },
     catalog,
@@ -34,6 +39,9 @@ use crate::{
 
 /// Packages that a failure names one by one; the rest is counted.
 const NAMED_MAX: usize = 20;
+
+/// How long the manifests may take of what is to be replaced: without them it is kept aside at most.
+const REPLACED_PATIENCE: Duration = Duration::from_secs(15);
 
 /// A package of a lock file, verified as far as its manifest.
 #[derive(Debug, Clone)]
@@ -173,6 +181,35 @@ impl Node {
             store.block(&id).map_err(fail)?.ok_or_else(|| fail(store::Error::Vanished { id }))
         })
         .await
+    }
+
+    /// Brings the manifests of packages that are to be replaced, where they are not here: the folders came from elsewhere. What cannot be
+    /// had is none of an error: it is not touched then without --force.
+    pub(super) async fn bring_replaced(
+        &self,
+        opened: &Arc<Opened>,
+        target: &Arc<Target>,
+        how: How,
+    ) -> Result<(), Failure> {
+        let (opened, target) = (Arc::clone(opened), Arc::clone(target));
+        let looked = self.offload_store(move |store| {
+            let site = place::site(&opened.guard, &target.requirements)?;
+            place::unknown(store, &site, &target)
+        });
+        let deadline = how.deadline.min(Instant::now() + REPLACED_PATIENCE);
+        let fetches = stream::iter(looked.await?).map(|placed| async move {
+            let sources = self.sources(placed.root, deadline, Looking::Once);
+            let mut session =
+                Session::new(self.network.clone(), self.store.clone(), self.offload, deadline, sources);
+            let manifest = Wanted::File { id: placed.manifest, bytes_max: SignedManifest::BYTES_MAX as u64 };
+            if let Err(error) = session.get(vec![manifest], &mut |_| {}).await {
+                tracing::info!(package = %placed.package, %error, "the manifest of what is to be replaced did not come");
+            }
+            self.bytes_received.fetch_add(session.report().bytes, Ordering::Relaxed);
+            self.refuse_forgers(session.report()).await;
+        });
+        fetches.buffer_unordered(PROJECT_FETCHES_MAX).collect::<()>().await;
+        Ok(())
     }
 
     /// Brings the files of some packages here, several packages at once; yields the bytes that came.

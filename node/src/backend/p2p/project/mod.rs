@@ -2,10 +2,13 @@
 
 mod bring;
 mod offers;
+mod offline;
+mod outdated;
 mod place;
 mod taken_back;
 mod verify;
 
+pub use offline::project_offline;
 pub(super) use place::as_it_stands;
 pub(super) use verify::verify_project;
 
@@ -21,26 +24,23 @@ use tokio::time::Instant;
 
 use self::{
     bring::Brought,
-    offers::{Offer, Offers},
     place::{Target, Work},
 };
 use super::{
     collect::Relied,
-    disputed::{FROZEN, frozen},
+    disputed::{FROZEN, frozen, undisputed_here},
     failure::fail,
-    gone,
     install::refuse_own_folders,
     node::{Node, asked_time},
+    offer::{How, Offers, clause},
     two_chains::{self, TWO_CHAINS},
 };
 use crate::{
     catalog,
     code::Code,
+    content::ContentId,
     control::{
-        api::{
-            AnyPath, Failure, Outdated, OutdatedPackage, OutdatedRequest, ProjectAction, ProjectChange,
-            ProjectDone, ProjectPackage, ProjectRequest,
-        },
+        api::{AnyPath, Failure, ProjectAction, ProjectChange, ProjectDone, ProjectPackage, ProjectRequest},
         service::ProgressSender,
     },
     limits::PROJECT_NAMED_MAX,
@@ -48,26 +48,18 @@ use crate::{
     project::{
         Done, Guard, LOCK_FILE, Lock, Requirements,
         graph::{self, folders},
+        is_unfinished,
         plan::{Free, Misfit, Wishes, compatible, misfits},
         recover,
     },
-    store::{packages::HeldPackage, pins},
+    release::VerifiedHead,
+    store::{Store, pins},
 };
 
 /// How long work on a project may take where no time was given.
 const PROJECT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Lines of a list that a message has; the rest is counted.
 const LISTED_MAX: usize = 20;
-
-/// How something is looked up.
-#[derive(Debug, Clone, Copy)]
-struct How {
-    /// Nothing is taken from other nodes.
-    offline: bool,
-    /// Others are asked for something newer, also where nothing is overdue.
-    asks: bool,
-    deadline: Instant,
-}
 
 /// A project that is locked and read.
 struct Opened {
@@ -89,7 +81,7 @@ impl Node {
         let deadline = Instant::now() + asked_time(request.timeout_secs, PROJECT_TIMEOUT);
         let asks = matches!(request.action, ProjectAction::Update { .. });
         let how = How { offline: request.offline, asks, deadline };
-        let opened = Arc::new(self.open_project(request.directory.0.clone()).await?);
+        let opened = Arc::new(self.open_project(request.directory.0.clone(), request.dry_run).await?);
         let own = self.config().state_dir.clone();
         refuse_own_folders(&opened.guard.root().join(&opened.requirements.project().folder), &own)?;
         let mut offers = Offers::default();
@@ -108,8 +100,7 @@ impl Node {
             return Ok(answer);
         }
         let folder = opened.guard.root().join(&wanted.requirements.project().folder);
-        let relied_on = self.rely_on(&wanted.lock, &folder, &folders, how).await?;
-        let packages = self.bring_manifests(&wanted.lock, how, &progress).await?;
+        let (packages, relied_on) = self.rely_on(&wanted.lock, (&folder, &folders), how, &progress).await?;
         let heads = offers.packages.iter().map(|(id, offer)| (id.clone(), offer.head.clone())).collect();
         let target = Arc::new(Target {
             requirements: wanted.requirements,
@@ -121,10 +112,15 @@ impl Node {
             heads,
             named: wanted.named,
         });
+        if !how.offline {
+            self.bring_replaced(&opened, &target, how).await?;
+        }
         let work = self.inspect(&opened, &target).await?;
         let written: Vec<_> =
             target.packages.iter().filter(|it| work.written.contains(&it.id)).cloned().collect();
-        answer.warnings.extend(self.refuse_disputed(&written, &old).await?);
+        answer
+            .warnings
+            .extend(self.refuse_disputed(&written, &old, request.offline || request.frozen).await?);
         answer.bytes_fetched = self.bring_files(&written, how, &progress).await?;
         let (done, work) = self.put_in_place(&opened, &target, work, progress, relied_on).await?;
         for it in &written {
@@ -144,19 +140,18 @@ impl Node {
         Ok(answer)
     }
 
-    /// Locks a project, completes what an earlier command began, and reads its files.
-    async fn open_project(&self, directory: PathBuf) -> Result<Opened, Failure> {
-        if !directory.is_absolute() {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("{} is not the absolute path of a directory.", directory.display()),
-                "Run the command in the directory of a project.",
-            ));
-        }
+    /// Locks a project, completes what an earlier command began, unless nothing is to be changed, and reads its files.
+    async fn open_project(&self, directory: PathBuf, dry_run: bool) -> Result<Opened, Failure> {
+        refuse_relative(&directory)?;
         self.offload_store(move |store| {
             let guard = Guard::lock(&directory).map_err(fail)?;
-            let mut keeps = |was: &_, folder: &_| place::is_users(store, was, folder);
-            let recovered = recover(&guard, &mut keeps).map_err(fail)?;
+            let recovered = match dry_run {
+                true => refuse_unfinished(guard.root()).map(|()| None)?,
+                false => {
+                    let mut keeps = |was: &_, folder: &_| place::is_users(store, was, folder);
+                    recover(&guard, &mut keeps).map_err(fail)?
+                }
+            };
             let requirements = Requirements::read(guard.root()).map_err(fail)?;
             let (lock, lock_bytes) = Lock::read(guard.root()).map_err(fail)?.unzip();
             Ok(Opened { guard, requirements, lock, lock_bytes, recovered })
@@ -164,27 +159,35 @@ impl Node {
         .await
     }
 
-    /// Makes room for what is not here of a lock file, and keeps what is, until all of it is in its place.
+    /// Brings the signed manifests of a lock file, then makes room for what is not here of the packages, as large as was signed, and
+    /// keeps what is, until all of it is in its place.
     async fn rely_on(
         &self,
         lock: &Lock,
-        folder: &Path,
-        folders: &BTreeMap<PackageId, String>,
+        (folder, folders): (&Path, &BTreeMap<PackageId, String>),
         how: How,
-    ) -> Result<Relied, Failure> {
-        let packages = lock.packages.iter().map(|(id, locked)| {
-            let held = HeldPackage {
-                root: locked.root,
-                manifest: locked.manifest,
-                package: id.clone(),
-                version: locked.version.clone(),
-                size: locked.size,
-            };
-            (held, folder.join(folders.get(id).map_or(id.name.as_str(), String::as_str)))
-        });
+        progress: &ProgressSender,
+    ) -> Result<(Vec<Brought>, Relied), Failure> {
+        let of_manifests = self.collecting.rely(how.deadline).await?;
+        let packages = self.bring_manifests(lock, how, progress).await?;
+        // Whoever makes room waits for those who rely on something.
+        drop(of_manifests);
+        let place =
+            |it: &Brought| folder.join(folders.get(&it.id).map_or(it.id.name.as_str(), String::as_str));
         // Without the network nothing comes that would need room.
-        let packages = if how.offline { Vec::new() } else { packages.collect() };
-        self.begin(packages, how.deadline).await
+        let coming = packages.iter().filter(|_| !how.offline);
+        let coming = coming.map(|it| (place::held_package(it), place(it))).collect();
+        let relied_on = self.begin(coming, how.deadline).await?;
+        let ids: Vec<ContentId> =
+            lock.packages.values().flat_map(|it| [it.keys, it.entry, it.manifest]).collect();
+        let are_here =
+            self.with_store(move |store| ids.iter().try_fold(true, |all, id| Ok(all && store.has(id)?)));
+        // What belonged to nothing may have been evicted for the room.
+        let packages = match how.offline || are_here.await? {
+            true => packages,
+            false => self.bring_manifests(lock, how, progress).await?,
+        };
+        Ok((packages, relied_on))
     }
 
     async fn inspect(&self, opened: &Arc<Opened>, target: &Arc<Target>) -> Result<Work, Failure> {
@@ -198,7 +201,13 @@ impl Node {
 
     /// Refuses versions from behind the place where a log of its publisher parts, whatever a lock file says, and what a publisher of
     /// whose keys there are two chains has that the lock file did not name; yields a warning for each package that is taken all the same.
-    async fn refuse_disputed(&self, written: &[Brought], locked: &Lock) -> Result<Vec<String>, Failure> {
+    /// `locally` judges by what is here alone.
+    async fn refuse_disputed(
+        &self,
+        written: &[Brought],
+        locked: &Lock,
+        locally: bool,
+    ) -> Result<Vec<String>, Failure> {
         let mut warnings = Vec::new();
         for it in written {
             let publisher = it.id.publisher;
@@ -206,14 +215,21 @@ impl Node {
                 match locked.packages.get(&it.id).is_some_and(|was| was.root == it.release.root) {
                     // Its content is what was locked, whatever keys count by now.
                     true => warnings.push(format!("{}: {TWO_CHAINS}", it.id)),
-                    false => warnings.extend(self.refuse_two_chains(&self.head_of(&it.id).await?).await?),
+                    false => {
+                        let head = self.head_of_disputed(&it.id, locally).await?;
+                        warnings.extend(self.refuse_two_chains(&head).await?);
+                    }
                 }
             }
             if self.dispute(&it.id).await?.is_none() {
                 continue;
             }
-            let head = self.head_of(&it.id).await?;
-            let release = self.undisputed_release(&head, Some(&it.release.version)).await?.release;
+            let head = self.head_of_disputed(&it.id, locally).await?;
+            let version = it.release.version.clone();
+            let release = match locally {
+                true => self.offload_store(move |store| undisputed_here(store, &head, &version)).await?,
+                false => self.undisputed_release(&head, Some(&version)).await?.release,
+            };
             if release != it.release {
                 let why = format!("version {} of the lock file is not from before that", release.version);
                 return Err(frozen(&it.id, &why));
@@ -221,6 +237,13 @@ impl Node {
             warnings.push(format!("{}: {FROZEN}", it.id));
         }
         Ok(warnings)
+    }
+
+    async fn head_of_disputed(&self, id: &PackageId, locally: bool) -> Result<VerifiedHead, Failure> {
+        match locally {
+            true => self.indexed(id).await?.ok_or_else(|| frozen(id, "its head is not here")),
+            false => self.head_of(id).await,
+        }
     }
 
     async fn put_in_place(
@@ -233,12 +256,10 @@ impl Node {
     ) -> Result<(Done, Work), Failure> {
         // All live for as long as the work does, also where nobody waits for it any more.
         let (opened, target) = (Arc::clone(opened), Arc::clone(target));
+        let turn = self.replacing.clone().lock_owned().await;
         self.offload_store(move |store| {
-            let _relied_on = relied_on;
-            let done = place::apply(store, &opened, &target, &work, &progress)?;
-            let folder = opened.guard.root().join(&target.requirements.project().folder);
-            place::note(store, &folder, &target, &work)?;
-            Ok((done, work))
+            let (_relied_on, _turn) = (relied_on, turn);
+            put_in_place(store, &opened, &target, work, &progress)
         })
         .await
     }
@@ -305,13 +326,22 @@ impl Node {
             return Ok(wanted);
         }
         let old = std::mem::take(&mut wanted.lock);
-        let wishes = Wishes { asked, lock: old.clone(), free, exact };
+        // Who names the version does not ask what there is.
+        let asks_what_there_is = how.asks && !how.offline && exact.is_empty();
+        let wishes = Wishes { asked, lock: old.clone(), free: free.clone(), exact };
         let chosen = self.plan_asking(wishes, how, offers).await?;
+        if asks_what_there_is {
+            let freed: Vec<PackageId> = chosen.keys().filter(|id| free.holds(id)).cloned().collect();
+            self.refuse_unheard(&freed, offers).await?;
+        }
         wanted.lock = offers.lock(&chosen, &old)?;
         for (id, version) in &chosen {
             let is_locked = old.packages.get(id).is_some_and(|locked| locked.version == *version);
-            let stale = offers.packages.get(id).and_then(|offer| offer.stale.as_ref());
-            wanted.warnings.extend(stale.filter(|_| !is_locked).map(|why| format!("{id}: {why}")));
+            if let Some(offer) = offers.packages.get(id) {
+                let stale = offer.stale.as_deref().filter(|_| !is_locked);
+                let doubts = offer.doubts().filter(|_| !is_locked || asks_what_there_is);
+                wanted.warnings.extend(stale.into_iter().chain(doubts).map(|why| format!("{id}: {why}")));
+            }
         }
         Ok(wanted)
     }
@@ -331,6 +361,9 @@ impl Node {
         }
         let head = self.resolve(&reference).await?;
         let id = head.package_id();
+        if how.offline && self.dispute(&id).await?.is_some() {
+            return Err(frozen(&id, "what of it is not contested is not asked for with --offline"));
+        }
         let range = match (range, wanted.requirements.project().dependencies.get(&id)) {
             (Some(range), _) => range,
             (None, Some(range)) => range.clone(),
@@ -386,68 +419,51 @@ impl Node {
             "Run the same command without --offline.",
         ))
     }
+}
 
-    /// Tells of which packages of a project there are newer versions.
-    pub(super) async fn outdated(&self, request: OutdatedRequest) -> Result<Outdated, Failure> {
-        let deadline = Instant::now() + asked_time(request.timeout_secs, PROJECT_TIMEOUT);
-        let how = How { offline: false, asks: true, deadline };
-        let directory = request.directory.0.clone();
-        let read = self.offload.run(move || {
-            let requirements = Requirements::read(&directory).map_err(fail)?;
-            let lock = match Lock::read(&directory).map_err(fail)? {
-                Some((lock, _)) => lock,
-                None if requirements.project().dependencies.is_empty() => Lock::default(),
-                None => return Err(fail(crate::project::Error::NoLock { path: directory.join(LOCK_FILE) })),
-            };
-            Ok::<_, Failure>((requirements, lock))
-        });
-        let (requirements, lock) = read.await.ok_or_else(|| gone("a look at the project"))??;
-        self.await_entrance(how.deadline.saturating_duration_since(Instant::now())).await;
-        let asked = requirements.project().dependencies.clone();
-        let mut offers = Offers::default();
-        let mut outdated = Outdated { total: lock.packages.len(), ..Outdated::default() };
-        let wishes = Wishes {
-            asked: asked.clone(),
-            lock: lock.clone(),
-            free: Free::Everything,
-            exact: BTreeMap::new(),
-        };
-        let chosen = match self.plan(wishes, how, &mut offers).await {
-            Ok(chosen) => chosen,
-            Err(failure) => {
-                outdated.warnings.push(failure.message);
-                BTreeMap::new()
-            }
-        };
-        for (id, locked) in &lock.packages {
-            if !offers.packages.contains_key(id) {
-                match self.offer(id, how).await {
-                    Ok(offer) => drop(offers.packages.insert(id.clone(), offer)),
-                    Err(failure) => outdated.warnings.push(format!("{id}: {}", failure.message)),
-                }
-            }
-            let offer = offers.packages.get(id);
-            let latest = offer.and_then(Offer::latest).unwrap_or(&locked.version);
-            let wanted = chosen.get(id).unwrap_or(&locked.version);
-            let yanked = offer.and_then(|offer| offer.releases.get(&locked.version)?.yanked.clone());
-            let deprecated = offer.and_then(|offer| offer.head.head().deprecated.clone());
-            let is_newest = *latest <= locked.version && *wanted == locked.version;
-            if is_newest && yanked.is_none() && deprecated.is_none() {
-                continue;
-            }
-            outdated.packages.push(OutdatedPackage {
-                id: id.to_string(),
-                name: requirements.alias(id).unwrap_or(&id.name).to_string(),
-                current: locked.version.to_string(),
-                wanted: wanted.to_string(),
-                latest: latest.to_string(),
-                direct: asked.contains_key(id),
-                yanked,
-                deprecated,
-            });
-        }
-        Ok(outdated)
+/// Puts all of it in place, and notes that. From the first on it counts: that it was not noted is no reason to call it a failure.
+fn put_in_place(
+    store: &Store,
+    opened: &Opened,
+    target: &Target,
+    mut work: Work,
+    progress: &ProgressSender,
+) -> Result<(Done, Work), Failure> {
+    let done = place::apply(store, opened, target, &work, progress)?;
+    let folder = opened.guard.root().join(&target.requirements.project().folder);
+    if let Err(failure) = place::note(store, &folder, target, &work) {
+        work.warnings.push(format!(
+            "all of it is in place, and that could not be noted: {}; the next command in this project does it",
+            clause(&failure)
+        ));
     }
+    Ok((done, work))
+}
+
+fn refuse_relative(directory: &Path) -> Result<(), Failure> {
+    if directory.is_absolute() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Usage,
+        format!("{} is not the absolute path of a directory.", directory.display()),
+        "Run the command in the directory of a project.",
+    ))
+}
+
+/// Refuses to look at a project in the middle of a change.
+fn refuse_unfinished(root: &Path) -> Result<(), Failure> {
+    if !is_unfinished(root).map_err(fail)? {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Conflict,
+        format!(
+            "A change of the project {} was cut off, or is in progress; nothing was changed.",
+            root.display()
+        ),
+        format!("Complete it: ggen marketplace p2p install --project {}", root.display()),
+    ))
 }
 
 /// What a project is to ask for, and what answers it.
@@ -639,5 +655,7 @@ fn answer(
     }
 }
 
+#[cfg(test)]
+mod alone_tests;
 #[cfg(test)]
 mod tests;

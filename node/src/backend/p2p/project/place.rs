@@ -17,6 +17,7 @@ use crate::{
     },
     catalog,
     code::Code,
+    content::ContentId,
     control::{api::Failure, service::ProgressSender},
     identity::Envelope,
     package::{
@@ -25,7 +26,8 @@ use crate::{
         gpack, unpack,
     },
     project::{
-        Done, FileChange, Guard, Index, LOCK_FILE, Lock, Placed, Requirements, Site, Standing, Swap, Was,
+        Done, FileChange, Guard, Index, LOCK_FILE, Lock, Placed, Requirements, Site, Standing, Standings,
+        Swap, Was,
     },
     release::{Release, VerifiedHead},
     store::{Store, installed, meta, packages, partial},
@@ -68,7 +70,7 @@ pub(super) struct Work {
 pub(super) fn inspect(store: &Store, site: &Site<'_>, target: &Target) -> Result<Work, Failure> {
     let before = site.index().map_err(fail)?;
     let mut work = Work::default();
-    let mut changed: Vec<String> = Vec::new();
+    let mut changed = Theirs::default();
     let manifests: BTreeMap<&PackageId, &Brought> = target.packages.iter().map(|it| (&it.id, it)).collect();
     for (id, name) in &target.folders {
         let Some(brought) = manifests.get(id) else { continue };
@@ -83,14 +85,16 @@ pub(super) fn inspect(store: &Store, site: &Site<'_>, target: &Target) -> Result
                 same(&place, &brought.manifest, target.force, &mut work)?.then(|| of(was))
             }
             (true, Some(old)) => {
-                changed.extend(if target.force { Vec::new() } else { users(store, old, &place) });
+                if !target.force {
+                    changed.extend(users(store, old, &place));
+                }
                 Some(of(was))
             }
             (true, None) => match whole(&place, &brought.manifest) {
                 true => None,
                 false => {
                     if !target.force && !is_empty(&place) {
-                        changed.push(format!("{} (ggen did not put it there)", place.display()));
+                        changed.named.push(format!("{} (ggen did not put it there)", place.display()));
                     }
                     Some(Was::Unknown)
                 }
@@ -105,13 +109,32 @@ pub(super) fn inspect(store: &Store, site: &Site<'_>, target: &Target) -> Result
     for (name, old) in before.packages.iter().filter(|(name, _)| !work.index.packages.contains_key(*name)) {
         let place = site.place(name);
         if is_there(&place)? {
-            changed.extend(if target.force { Vec::new() } else { users(store, old, &place) });
+            if !target.force {
+                changed.extend(users(store, old, &place));
+            }
             work.swaps.push(Swap { name: name.clone(), was: of(Some(old)), brings: false });
             work.removed += 1;
         }
     }
     work.index_changed = work.index != before;
     if changed.is_empty() { Ok(work) } else { Err(touched(&changed)) }
+}
+
+/// What is to be replaced or removed and of which it is not known here what it held.
+pub(super) fn unknown(store: &Store, site: &Site<'_>, target: &Target) -> Result<Vec<Placed>, Failure> {
+    let wanted: BTreeMap<&String, ContentId> = target
+        .packages
+        .iter()
+        .filter_map(|it| Some((target.folders.get(&it.id)?, it.release.manifest)))
+        .collect();
+    let mut unknown = Vec::new();
+    for (name, old) in site.index().map_err(fail)?.packages {
+        let is_replaced = wanted.get(&name) != Some(&old.manifest) && is_there(&site.place(&name))?;
+        if is_replaced && known(store, &old).is_none() {
+            unknown.push(old);
+        }
+    }
+    Ok(unknown)
 }
 
 /// Writes what is new beside the folders, and then puts all of it in place.
@@ -187,6 +210,8 @@ pub(super) fn note(store: &Store, folder: &Path, target: &Target, work: &Work) -
     batch
         .commit(|tx| {
             let rows = installed::list_all(tx)?;
+            let by_path: BTreeMap<&Path, &installed::Installed> =
+                rows.iter().map(|row| (row.path.as_path(), row)).collect();
             let gone = |row: &&installed::Installed| {
                 row.path.parent() == Some(folder) && !places.contains(&row.path)
             };
@@ -196,11 +221,10 @@ pub(super) fn note(store: &Store, folder: &Path, target: &Target, work: &Work) -
             for it in &target.packages {
                 let Some(name) = target.folders.get(&it.id) else { continue };
                 let row = row(it, folder.join(name), now);
-                let same = |old: &installed::Installed| {
-                    old.path == row.path && old.package == row.package && old.manifest == row.manifest
-                };
+                let same =
+                    |old: &installed::Installed| old.package == row.package && old.manifest == row.manifest;
                 partial::remove(tx, &held_package(it))?;
-                if rows.iter().any(same) {
+                if by_path.get(row.path.as_path()).copied().is_some_and(same) {
                     continue;
                 }
                 installed::insert(tx, &row)?;
@@ -231,22 +255,39 @@ pub(super) fn is_users(store: &Store, was: &Was, folder: &Path) -> bool {
     }
 }
 
+/// What is, or may be, somebody's own work.
+#[derive(Debug, Default)]
+struct Theirs {
+    /// What differs from what was signed.
+    named: Vec<String>,
+    /// Folders of which nothing is known here that they could be compared with.
+    unknown: Vec<String>,
+}
+
+impl Theirs {
+    fn is_empty(&self) -> bool {
+        self.named.is_empty() && self.unknown.is_empty()
+    }
+
+    fn extend(&mut self, other: Self) {
+        self.named.extend(other.named);
+        self.unknown.extend(other.unknown);
+    }
+}
+
 /// What somebody wrote into the folder of a package: files that were changed or are new.
-fn users(store: &Store, placed: &Placed, folder: &Path) -> Vec<String> {
+fn users(store: &Store, placed: &Placed, folder: &Path) -> Theirs {
+    let named = |named| Theirs { named, ..Theirs::default() };
     if !is_folder(folder) {
-        return vec![format!("{} (it is no folder any more)", folder.display())];
+        return named(vec![format!("{} (it is no folder any more)", folder.display())]);
     }
     let Some(manifest) = known(store, placed) else {
-        return vec![format!(
-            "{} (what {}@{} holds is not known here any more)",
-            folder.display(),
-            placed.package,
-            placed.version
-        )];
+        let unknown = vec![format!("{} ({}@{})", folder.display(), placed.package, placed.version)];
+        return Theirs { unknown, ..Theirs::default() };
     };
     match check::check(&manifest, folder) {
-        Ok(report) => theirs(&report).map(|path| folder.join(path).display().to_string()).collect(),
-        Err(error) => vec![error.to_string()],
+        Ok(report) => named(theirs(&report).map(|path| folder.join(path).display().to_string()).collect()),
+        Err(error) => named(vec![error.to_string()]),
     }
 }
 
@@ -255,8 +296,9 @@ fn users(store: &Store, placed: &Placed, folder: &Path) -> Vec<String> {
 pub(in crate::backend::p2p) fn as_it_stands(
     store: &Store,
     row: installed::Installed,
+    notes: &mut Standings,
 ) -> (installed::Installed, Option<PathBuf>) {
-    let Standing { placed, unfinished } = Standing::of(&row.path);
+    let Standing { placed, unfinished } = notes.of(&row.path);
     let other = placed.filter(|placed| placed.manifest != row.manifest);
     // Whatever those notes name was signed, or it is not believed.
     let Some((manifest, placed)) = other.and_then(|placed| Some((known(store, &placed)?, placed))) else {
@@ -285,7 +327,7 @@ fn known(store: &Store, placed: &Placed) -> Option<Manifest> {
     };
     let bytes = manifest_bytes(store, &release).ok()?;
     let envelope = Envelope::decode(&bytes, SignedManifest::BYTES_MAX).ok()?;
-    Manifest::from_payload(envelope.payload()).ok()
+    Manifest::from_payload(envelope.payload()).ok().filter(|manifest| manifest.id() == placed.package)
 }
 
 fn theirs(report: &check::Report) -> impl Iterator<Item = &str> {
@@ -376,7 +418,7 @@ fn row(it: &Brought, path: PathBuf, now: Timestamp) -> installed::Installed {
     }
 }
 
-fn held_package(it: &Brought) -> packages::HeldPackage {
+pub(super) fn held_package(it: &Brought) -> packages::HeldPackage {
     packages::HeldPackage {
         root: it.release.root,
         manifest: it.release.manifest,
@@ -386,14 +428,24 @@ fn held_package(it: &Brought) -> packages::HeldPackage {
     }
 }
 
-fn touched(changed: &[String]) -> Failure {
-    let mut lines: Vec<String> = changed.iter().take(NAMED_MAX).map(|path| format!("  {path}")).collect();
-    if changed.len() > NAMED_MAX {
-        lines.push(format!("  and {} more", changed.len() - NAMED_MAX));
+fn touched(changed: &Theirs) -> Failure {
+    let mut lines: Vec<String> = Vec::new();
+    for (said, list) in [("", &changed.named), ("not known here: ", &changed.unknown)] {
+        lines.extend(list.iter().take(NAMED_MAX).map(|it| format!("  {said}{it}")));
+        if list.len() > NAMED_MAX {
+            lines.push(format!("  and {} more", list.len() - NAMED_MAX));
+        }
     }
-    Failure::new(
-        Code::Conflict,
-        format!("Somebody changed what would be replaced; nothing was changed.\n{}", lines.join("\n")),
-        "Move it elsewhere, or let it be kept aside: run the same command with --force",
-    )
+    // Nobody need have changed what cannot be compared.
+    let (what, hint) = match changed.named.is_empty() {
+        true => (
+            "It is not known here what was installed into these folders, and so not whether somebody changed it",
+            "Try again when more peers are connected, or let it be kept aside: run the same command with --force",
+        ),
+        false => (
+            "Somebody changed what would be replaced",
+            "Move it elsewhere, or let it be kept aside: run the same command with --force",
+        ),
+    };
+    Failure::new(Code::Conflict, format!("{what}; nothing was changed.\n{}", lines.join("\n")), hint)
 }

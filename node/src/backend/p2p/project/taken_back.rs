@@ -6,14 +6,14 @@ use futures::{StreamExt, stream};
 use semver::Version;
 use tokio::time::{Instant, timeout};
 
-use super::{How, offers::Offers};
+use super::{How, Offers};
 use crate::{
     backend::p2p::{
         amend::{TakenBack, taken_back_in},
-        dependencies::log_here,
         describe,
         failure::fail,
         node::Node,
+        offer::log_here,
     },
     catalog,
     control::api::Failure,

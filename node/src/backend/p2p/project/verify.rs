@@ -11,7 +11,7 @@ use crate::{
     },
     control::api::{AnyPath, Failure, Verified},
     package::{PackageId, check},
-    project::{LOCK_FILE, Lock, Locked, Requirements, Standing, graph::folders, plan::misfits},
+    project::{LOCK_FILE, Lock, Locked, Requirements, Standing, Standings, graph::folders, plan::misfits},
     store::Store,
 };
 
@@ -26,10 +26,11 @@ pub(in crate::backend::p2p) fn verify_project(store: &Store, directory: &Path) -
     };
     let folder = directory.join(&requirements.project().folder);
     let folders = folders(requirements.project(), &lock);
+    let mut notes = Standings::default();
     let all = lock.packages.iter().map(|(id, locked)| {
         let name = folders.get(id).map_or(id.name.as_str(), String::as_str);
         let path = folder.join(name);
-        verify_one(store, id, locked, &path)
+        verify_one(store, id, locked, &path, &mut notes)
     });
     let mut all: Vec<Verified> = all.collect();
     // What was cut off may have left the one file new and the other old.
@@ -46,7 +47,13 @@ pub(in crate::backend::p2p) fn verify_project(store: &Store, directory: &Path) -
     })
 }
 
-fn verify_one(store: &Store, id: &PackageId, locked: &Locked, path: &Path) -> Verified {
+fn verify_one(
+    store: &Store,
+    id: &PackageId,
+    locked: &Locked,
+    path: &Path,
+    notes: &mut Standings,
+) -> Verified {
     let verified = Verified {
         id: format!("{id}@{}", locked.version),
         path: path.display().to_string(),
@@ -54,7 +61,7 @@ fn verify_one(store: &Store, id: &PackageId, locked: &Locked, path: &Path) -> Ve
         publisher: id.publisher.to_string(),
         ..Verified::default()
     };
-    let Standing { placed, unfinished } = Standing::of(path);
+    let Standing { placed, unfinished } = notes.of(path);
     if let Some(project) = unfinished {
         return Verified { interrupted: true, differences: vec![cut_off(&project)], ..verified };
     }

@@ -436,6 +436,11 @@ impl Handle {
         self.call(deadline, Command::Reread).await
     }
 
+    /// How many of the connected peers' catalogues have been read, as it changes.
+    pub(crate) fn heads(&self) -> watch::Receiver<HeadsRead> {
+        self.heads.clone()
+    }
+
     /// Waits until every connected peer's heads have been read; false where the time ran out first.
     pub async fn heads_read(&self, deadline: Duration) -> bool {
         let mut heads = self.heads.clone();

@@ -18,7 +18,7 @@ use crate::{
     content::ContentId,
     control::api::Failure,
     fetch::Source,
-    network::{Handle, Offload, Provider},
+    network::{Handle, Offload, PeerSnapshot, Provider, Snapshot},
     peers::address_book,
     reputation::{Score, ban, ledger},
     store::Store,
@@ -31,6 +31,9 @@ const ASKED_ON_SUSPICION_MAX: usize = 16;
 const LOOKUP_PATIENCE: Duration = Duration::from_secs(2);
 /// How soon the DHT is asked again where it named nobody: gossip is faster than the records of who provides what it tells of.
 const LOOK_AGAIN: Duration = Duration::from_secs(4);
+
+/// How often it is looked at those again that have not said yet what they speak.
+const IDENTIFY_PAUSE: Duration = Duration::from_millis(500);
 
 /// How often the DHT is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,7 +199,8 @@ impl Search {
     }
 }
 
-/// Sends the best of the peers that are connected, as sources that claim nothing.
+/// Sends the best of the peers that are connected, as sources that claim nothing; those that have only just connected, and have not
+/// said yet what they speak, once they have.
 pub(super) async fn connected(
     network: &Handle,
     store: Store,
@@ -204,20 +208,47 @@ pub(super) async fn connected(
     least: Score,
     found: &mpsc::Sender<Source>,
 ) {
-    let Ok(snapshot) = network.snapshot().await else { return };
-    let speak = snapshot
-        .peers
-        .into_iter()
-        .filter(|peer| peer.protocols.iter().any(|protocol| protocol == crate::fetch::protocol::PROTOCOL))
-        .map(|peer| peer.peer)
-        .collect();
-    let near = network.near();
-    let ranked = offload.run(move || rank(&store, speak, least, &near)).await.unwrap_or_default();
-    for (peer, addresses) in ranked.0.into_iter().take(ASKED_ON_SUSPICION_MAX) {
-        let source = Source { peer, addresses, claimed: false };
-        if found.send(source).await.is_err() {
+    let (mut connected, mut room) = (Connected::default(), ASKED_ON_SUSPICION_MAX);
+    let mut heads = network.heads();
+    loop {
+        // Before the peers are looked at: what changes from here on wakes.
+        heads.borrow_and_update();
+        let Ok(snapshot) = network.snapshot().await else { return };
+        let (speak, is_over) = connected.look(&snapshot);
+        let (store, near) = (store.clone(), network.near());
+        let ranked = offload.run(move || rank(&store, speak, least, &near)).await.unwrap_or_default();
+        for (peer, addresses) in ranked.0.into_iter().take(room) {
+            room -= 1;
+            let source = Source { peer, addresses, claimed: false };
+            if found.send(source).await.is_err() {
+                return;
+            }
+        }
+        if is_over || room == 0 {
             return;
         }
+        tokio::select! { biased;
+            () = found.closed() => return,
+            changed = heads.changed() => if changed.is_err() { return },
+            // One that takes too long to say who it is is not waited for, and nothing changes then.
+            () = sleep(IDENTIFY_PAUSE) => {}
+        }
+    }
+}
+
+/// The connected peers that may have something to give, as it becomes known.
+#[derive(Debug, Default)]
+struct Connected(BTreeSet<PeerId>);
+
+impl Connected {
+    /// Those that were not seen before, and whether nobody else is to be expected.
+    fn look(&mut self, snapshot: &Snapshot) -> (BTreeSet<PeerId>, bool) {
+        let has_blocks = |peer: &&PeerSnapshot| {
+            peer.protocols.iter().any(|protocol| protocol == crate::fetch::protocol::PROTOCOL)
+        };
+        let speak = snapshot.peers.iter().filter(has_blocks).map(|peer| peer.peer);
+        let new: BTreeSet<PeerId> = speak.filter(|peer| self.0.insert(*peer)).collect();
+        (new, snapshot.heads_unidentified == 0)
     }
 }
 
@@ -285,6 +316,31 @@ mod tests {
         let near = BTreeSet::from([bad]);
         let (ranked, _) = rank(&store, BTreeSet::from([good, bad]), Score::ZERO, &near);
         assert_eq!(ranked[0].0, bad, "it is on the local network");
+    }
+
+    #[test]
+    fn a_peer_that_has_not_said_yet_what_it_speaks_is_waited_for() {
+        let one = |peer, protocols| PeerSnapshot {
+            peer,
+            addresses: Vec::new(),
+            is_entry_point: false,
+            outbound: true,
+            is_relayed: false,
+            round_trip: None,
+            ponged: None,
+            agent: None,
+            protocol_version: None,
+            protocols,
+        };
+        let speaks = || vec![crate::fetch::protocol::PROTOCOL.to_string()];
+        let (known, fresh, other) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let mut connected = Connected::default();
+        let peers = vec![one(known, speaks()), one(fresh, Vec::new()), one(other, vec!["/other".to_owned()])];
+        let mut snapshot = Snapshot { peers, heads_unidentified: 1, ..Snapshot::default() };
+        assert_eq!(connected.look(&snapshot), ([known].into(), false));
+        snapshot.peers[1].protocols = speaks();
+        snapshot.heads_unidentified = 0;
+        assert_eq!(connected.look(&snapshot), ([fresh].into(), true));
     }
 
     #[test]

@@ -486,7 +486,10 @@ impl Gathering {
                 return Some(Fault::Broken);
             }
             // It was not asked at all.
-            Err(RequestFailure::Own) => candidate.not_before = now + BUSY_PAUSE,
+            Err(RequestFailure::Own) => {
+                candidate.tries = candidate.tries.saturating_sub(1);
+                candidate.not_before = now + BUSY_PAUSE;
+            }
             Err(RequestFailure::Unreachable) => candidate.is_out = true,
             // It ended without its last frame, which an honest peer does too where its line breaks, or where we read too slowly.
             // Where it brought something, it may go on at once, after those that were not asked yet.

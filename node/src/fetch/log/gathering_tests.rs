@@ -335,6 +335,20 @@ fn the_busy_are_asked_again_a_little_later_and_not_for_ever() {
 }
 
 #[test]
+fn where_we_had_no_room_to_ask_it_does_not_count_as_asked() {
+    let log = versions(3);
+    let mut gathering = gathering(&log);
+    gathering.peer(PeerId::random());
+    let mut now = SECOND;
+    for _ in 0..=2 * TRIES_MAX {
+        let asked = ask(&mut gathering, now);
+        assert_eq!(gathering.ended(asked.id, Err(&RequestFailure::Own), now), None);
+        assert!(!gathering.is_stuck());
+        now += BUSY_PAUSE;
+    }
+}
+
+#[test]
 fn what_the_publisher_signed_wrongly_is_nobodys_fault_but_its() {
     let publisher = publisher(1);
     let log = versions(2);

@@ -20,6 +20,10 @@ use std::{
     time::Duration,
 };
 
+use axum::{
+    extract::Request,
+    middleware::{self, Next},
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -36,13 +40,15 @@ use super::{
 use crate::code::Code;
 
 mod answer;
+mod connections;
 mod routes;
 
 use api::Step;
+use connections::Connections;
 
 /// Bytes of a request's body.
 const REQUEST_BYTES_MAX: usize = 1 << 20;
-/// Connections served at once; more wait in the system's queue. Some are left where all streams and listeners are taken.
+/// Connections served at once; where there are more, those that do nothing give way, and the rest waits. Some are left where all streams and listeners are taken.
 const CONNECTIONS_MAX: usize = STREAMS_MAX + LISTENERS_MAX + 64;
 /// Streamed verbs at once, counting a `publish` whose client went away.
 const STREAMS_MAX: usize = 128;
@@ -199,9 +205,8 @@ struct Shared<S> {
 /// Accepts permanently.
 async fn accept<S: Service>(listener: &UnixListener, shared: &Arc<Shared<S>>) {
     let router = routes::router(Arc::clone(shared));
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let connections = Connections::new(CONNECTIONS_MAX);
     loop {
-        let permit = Arc::clone(&permits).acquire_owned().await.expect("never closed");
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -214,13 +219,20 @@ async fn accept<S: Service>(listener: &UnixListener, shared: &Arc<Shared<S>>) {
             warn!("control connection of another user refused");
             continue;
         }
-        let (router, closing, cancelled) = (router.clone(), shared.closing.clone(), shared.cancelled.clone());
+        let place = connections.enter().await;
+        let activity = place.activity();
+        let router = router.clone().layer(middleware::from_fn(move |request: Request, next: Next| {
+            let activity = activity.clone();
+            async move { activity.watch(request, next).await }
+        }));
+        let (closing, cancelled) = (shared.closing.clone(), shared.cancelled.clone());
         shared.tracker.spawn(async move {
             tokio::select! {
                 () = cancelled.cancelled() => {}
+                () = place.close.cancelled() => debug!("an idle control connection gave way to another one"),
                 () = converse(stream, router, closing) => {}
             }
-            drop(permit);
+            drop(place);
         });
     }
 }

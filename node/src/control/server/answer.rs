@@ -28,6 +28,8 @@ const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a client may leave the last line unread.
 const LAST_LINE_DEADLINE: Duration = Duration::from_secs(30);
+/// The type of an answer of one line after the other.
+pub(super) const NDJSON: &str = "application/x-ndjson";
 /// Lines that wait for a slow client; more progress is dropped.
 const LINES_QUEUED_MAX: usize = 8;
 
@@ -134,7 +136,7 @@ fn ndjson(receiver: mpsc::Receiver<Bytes>) -> Response {
     let lines = stream::unfold(receiver, async |mut receiver| {
         receiver.recv().await.map(|line| (Ok::<_, std::convert::Infallible>(line), receiver))
     });
-    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    ([(header::CONTENT_TYPE, NDJSON)], Body::from_stream(lines)).into_response()
 }
 
 /// Answers with one event a line until the client goes away or the node stops.

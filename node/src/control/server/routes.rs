@@ -18,6 +18,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use super::{
     REQUEST_BYTES_MAX, REQUEST_READ_DEADLINE, Requests, Shared,
     answer::{ClientGone, Refusal, json, plain, stepwise, told},
+    connections::Activity,
 };
 use crate::{
     code::Code,
@@ -105,12 +106,16 @@ impl<T: DeserializeOwned, S: Sync> FromRequest<S> for Ask<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
+        let activity = request.extensions().get::<Activity>().cloned();
         let body = axum::body::to_bytes(request.into_body(), REQUEST_BYTES_MAX);
         let body = match tokio::time::timeout(REQUEST_READ_DEADLINE, body).await {
             Ok(Ok(body)) => body,
             Ok(Err(_)) => return Err(malformed("the body is cut short, or larger than 1 MiB")),
             Err(_) => return Err(malformed("the body did not arrive within 10 seconds")),
         };
+        if let Some(activity) = activity {
+            activity.begin();
+        }
         // An empty body asks for the defaults, so that `curl -X POST` is enough.
         let body = if body.is_empty() { b"{}".as_slice() } else { &body };
         serde_json::from_slice(body).map(Self).map_err(|error| malformed(&error.to_string()))

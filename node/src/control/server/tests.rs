@@ -332,6 +332,33 @@ async fn those_who_listen_hold_up_no_publication_and_no_end() {
 }
 
 #[tokio::test]
+async fn connections_that_do_nothing_keep_no_command_out() {
+    let world = serve();
+    let slow = SearchRequest { text: "slow".to_owned(), ..Default::default() };
+    let mut working = std::pin::pin!(world.client.search(&slow));
+    assert!(tokio::time::timeout(Duration::from_millis(50), working.as_mut()).await.is_err());
+    let path = socket_path(world.home.path());
+    let mut idle = Vec::new();
+    for n in 0..CONNECTIONS_MAX + 30 {
+        let mut stream = UnixStream::connect(&path).await.unwrap();
+        // Nothing, a part of a head, and a head without its body.
+        match n % 3 {
+            0 => {}
+            1 => stream.write_all(b"GET /v1/status HTT").await.unwrap(),
+            _ => {
+                let head = b"POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n";
+                stream.write_all(head).await.unwrap();
+            }
+        }
+        idle.push(stream);
+    }
+    let ready = tokio::time::timeout(Duration::from_secs(5), world.client.is_ready()).await;
+    assert!(ready.expect("it gets in").unwrap());
+    let is_done = tokio::time::timeout(Duration::from_millis(50), working.as_mut()).await.is_ok();
+    assert!(!is_done, "what works goes on");
+}
+
+#[tokio::test]
 async fn a_panic_in_a_verb_is_its_error_and_the_node_goes_on() {
     let world = serve();
     assert_eq!(code_of(world.client.status().await), Code::Failed);

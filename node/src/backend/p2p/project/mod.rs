@@ -364,10 +364,15 @@ impl Node {
         if how.offline && self.dispute(&id).await?.is_some() {
             return Err(frozen(&id, "what of it is not contested is not asked for with --offline"));
         }
-        let range = match (range, wanted.requirements.project().dependencies.get(&id)) {
+        let before = wanted.requirements.project().dependencies.get(&id);
+        let range = match (range, before) {
             (Some(range), _) => range,
-            (None, Some(range)) => range.clone(),
-            (None, None) => compatible(&self.release_of(&head, None).await?.release.version),
+            // Only its short name changes.
+            (None, Some(range)) if alias.is_some() => range.clone(),
+            (None, before) => {
+                let newest = self.release_of(&head, None).await?.release.version;
+                again_asked(before, &newest)
+            }
         };
         let alias = match (alias, wanted.requirements.alias(&id)) {
             (Some(alias), _) => alias
@@ -464,6 +469,12 @@ fn refuse_unfinished(root: &Path) -> Result<(), Failure> {
         ),
         format!("Complete it: ggen marketplace p2p install --project {}", root.display()),
     ))
+}
+
+/// The range of a package that is added without one: what is compatible with the newest version, or the range that is there, where
+/// that allows it.
+fn again_asked(before: Option<&VersionReq>, newest: &Version) -> VersionReq {
+    before.filter(|range| range.matches(newest)).cloned().unwrap_or_else(|| compatible(newest))
 }
 
 /// What a project is to ask for, and what answers it.
@@ -656,6 +667,21 @@ fn answer(
 }
 
 #[cfg(test)]
+<<<<<<< HEAD
 mod alone_tests;
 #[cfg(test)]
 mod tests;
+=======
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_that_is_added_again_is_asked_for_as_the_newest_version_needs() {
+        let range = |text: &str| text.parse::<VersionReq>().unwrap();
+        let newest = Version::new(2, 0, 0);
+        assert_eq!(again_asked(None, &newest), compatible(&newest));
+        assert_eq!(again_asked(Some(&range("^1")), &newest), compatible(&newest));
+        assert_eq!(again_asked(Some(&range(">=1, <3")), &newest), range(">=1, <3"));
+    }
+}
+>>>>>>> 9883d6c (fix(project): add asks for the newest version again where the old range leaves it out)

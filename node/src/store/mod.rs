@@ -10,6 +10,7 @@
 //! <folder>/blocks/<n>.seg     blocks over 16 KiB, one file a batch
 //! <folder>/quarantine/        damaged databases, moved aside and never deleted
 //! <folder>/store.lock         held while the store is open
+//! <folder>/store.reserve      space that is given up where the disk is full, so that blocks can be removed
 //! ```
 //!
 //! In a simulation everything is in one database in memory: what was committed stays as long as a [`Store`] lives.
@@ -40,6 +41,7 @@ pub mod holdings;
 mod lock;
 mod note;
 mod recovery;
+mod reserve;
 mod room;
 mod segment;
 mod share;

@@ -332,6 +332,30 @@ impl Drop for Disk {
 }
 
 #[test]
+fn a_full_disk_is_told_and_freed_by_what_nobody_needs() {
+    let home = Home::new();
+    let Some(_disk) = Disk::mount(home.state().to_owned(), 10) else {
+        skipped("no file system can be mounted here, so no disk can be full");
+        return;
+    };
+    let author = Node::start(&[]);
+    tree::bulk(&author.path("large"), "large", 14, 3, 1 << 20);
+    author.json(&["publish", &author.text("large")]);
+    let node = Node::start_in(home, &[&author]);
+    node.finds("large", "large", Duration::from_secs(20));
+    node.json(&["install", "large", "--to", &node.text("out")]);
+    node.json(&["remove", "large"]);
+    let mut filler = fs::File::create(node.state().join("filler")).unwrap();
+    while std::io::Write::write_all(&mut filler, &[1; 4096]).is_ok() {}
+    let status = node.json(&["status"]);
+    assert_eq!(status["health"], "degraded", "{status}");
+    assert!(status["warnings"].to_string().contains("the disk of the state folder is full"), "{status}");
+    let collected = node.json(&["gc"]);
+    assert!(collected["bytes"].as_u64().unwrap() >= 3 << 20, "{collected}");
+    node.is_well();
+}
+
+#[test]
 fn a_full_disk_refuses_what_does_not_fit_and_serves_what_is_there() {
     let home = Home::new();
     let Some(_disk) = Disk::mount(home.state().to_owned(), 24) else {

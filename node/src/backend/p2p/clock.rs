@@ -185,6 +185,19 @@ pub(super) fn clock_off(Off { expected, wall, peers, networks }: Off, is_trusted
     Failure::new(Code::Clock, what, hint)
 }
 
+/// Refuses a clock that stands before 1970, as on a machine that has lost its time: nothing can be signed or compared by it, and what
+/// counts time for the network cannot begin.
+pub(super) fn refuse_unset(wall: Timestamp) -> Result<(), Failure> {
+    if wall > Timestamp::default() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Clock,
+        "This machine's clock stands before 1970.",
+        "Put it right, then start the node again: timedatectl set-ntp true",
+    ))
+}
+
 fn clock_jumped(Jump { wall, expected, settles }: Jump) -> Failure {
     let hint = match settles {
         Some(left) => format!(
@@ -222,6 +235,13 @@ mod tests {
             let peer = PeerId::random();
             clock.reference.note(peer, Locality::of(peer, Some([8, 8, n, 1].into())), true, time, running);
         }
+    }
+
+    #[test]
+    fn a_clock_before_1970_is_refused() {
+        let refused = refuse_unset(Timestamp::default()).unwrap_err();
+        assert_eq!((refused.code, refused.retryable), (Code::Clock, false));
+        refuse_unset(Timestamp::from_secs(1)).unwrap();
     }
 
     #[test]

@@ -77,6 +77,14 @@ impl Drop for Told {
     }
 }
 
+/// Held while blocks are evicted: nothing is relied on, and nobody else evicts, as long as it is there.
+#[derive(Debug)]
+struct Alone {
+    // Dropped first: another eviction that is told finds the gate free.
+    _gate: OwnedRwLockWriteGuard<()>,
+    _told: Told,
+}
+
 /// Takes packages out of those that are being fetched.
 #[derive(Debug)]
 struct Out {
@@ -130,14 +138,14 @@ impl Collecting {
         Ok(Relied { _gate: gate, _told: Told(self.let_go.clone()), _out: None })
     }
 
-    /// Waits until nothing is relied on; none where that takes longer.
-    async fn alone(&self, patience: Duration) -> Option<OwnedRwLockWriteGuard<()>> {
+    /// Waits until nothing is relied on and nobody else evicts; none where that takes longer.
+    async fn alone(&self, patience: Duration) -> Option<Alone> {
         let deadline = Instant::now() + patience;
         loop {
             let mut let_go = std::pin::pin!(self.let_go.notified());
             let_go.as_mut().enable();
             if let Ok(gate) = self.gate.clone().try_write_owned() {
-                return Some(gate);
+                return Some(Alone { _gate: gate, _told: Told(self.let_go.clone()) });
             }
             timeout_at(deadline, let_go).await.ok()?;
         }
@@ -153,7 +161,8 @@ impl Node {
         }
         // Nothing is packed meanwhile.
         let turn = timeout(PATIENCE, self.publishing.lock()).await.map_err(|_| busy())?;
-        let forgotten = self.with_store(evict::forget_deleted).await?;
+        let forget = |store: &Store| evict::with_reserve(store, || evict::forget_deleted(store));
+        let forgotten = self.with_store(forget).await?;
         let items = self.evict(Wanted::All, Vec::new(), PATIENCE).await?;
         drop(turn);
         let held = self.with_store(Store::stats).await?.bytes;
@@ -313,12 +322,18 @@ pub(super) async fn tidy(node: Arc<Node>) {
 /// # Errors
 /// As the running node, and [`Code::AlreadyRunning`] where one runs.
 pub async fn collect_offline(config: P2PConfig, request: CollectRequest) -> Result<Collected, Failure> {
-    let collected = Offload::Threads.run(move || {
+    let folder = config.state_dir.clone();
+    let collect = move || {
         let lock = HomeLock::acquire(&config.state_dir).map_err(fail)?;
         let store = super::open_store(&config.state_dir)?;
         let collected = collect_in(&store, request, Timestamp::now());
         drop((store, lock));
         collected.map_err(fail)
+    };
+    let collected = Offload::Threads.run(move || match collect() {
+        // Even opening takes space.
+        Err(failure) if failure.code == Code::DiskFull && Store::give_up_reserve_in(&folder) => collect(),
+        collected => collected,
     });
     collected.await.ok_or_else(|| gone("the collection"))?
 }
@@ -327,7 +342,7 @@ fn collect_in(store: &Store, request: CollectRequest, now: Timestamp) -> Result<
     if request.dry_run {
         return planned(store, now);
     }
-    let forgotten = evict::forget_deleted(store)?;
+    let forgotten = evict::with_reserve(store, || evict::forget_deleted(store))?;
     let evicted = evict::evict(store, Wanted::All, &[], now)?;
     sweep_targets(&evicted.items);
     Ok(told(&evicted.items, forgotten, store.stats()?.bytes, false))
@@ -430,12 +445,13 @@ fn evicting() -> Failure {
 }
 
 fn no_room(bytes: u64, held: u64, most: u64) -> Failure {
+    let what = match bytes {
+        0 => format!("The store holds {held} bytes, and at most {most} are allowed."),
+        bytes => format!("{bytes} bytes do not fit: the store holds {held} of at most {most} bytes."),
+    };
     Failure::new(
         Code::Limit,
-        format!(
-            "{bytes} bytes do not fit: the store holds {held} of at most {most} bytes, and too little of it can be freed. The rest is \
-             installed, published or pinned."
-        ),
+        format!("{what} Too little of it can be freed: the rest is installed, published or pinned."),
         "Raise the limit: ggen marketplace p2p config set limits.store_bytes_max <bytes>\n\
          Or see what can be freed: ggen marketplace p2p gc --dry-run",
     )
@@ -474,6 +490,16 @@ mod tests {
         assert_eq!((refused.code, refused.retryable), (Code::Busy, true));
         drop(alone);
         node.begin(Vec::new(), soon()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_eviction_that_waits_for_another_one_begins_when_that_is_done() {
+        let collecting = Collecting::default();
+        let first = collecting.alone(Duration::ZERO).await.unwrap();
+        let mut second = std::pin::pin!(collecting.alone(Duration::from_secs(60)));
+        assert!(timeout(Duration::from_millis(20), second.as_mut()).await.is_err(), "one at a time");
+        drop(first);
+        timeout(Duration::from_secs(5), second).await.expect("it is told").unwrap();
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use rusqlite::Connection;
 use super::{install::head_key, place};
 use crate::{
     catalog,
+    code::Code,
     content::{Block, Codec, ContentId},
     identity::Envelope,
     package::{Manifest, PackageId, SignedManifest, unixfs},
@@ -33,6 +34,8 @@ use crate::{
 
 /// Blocks that are evicted in one transaction, so that a disk that is nearly full has room for its log, and others get their turn.
 const EVICTED_AT_ONCE: usize = 4_096;
+/// The same where the disk is full all the same: what fits into the space that is kept for that.
+const EVICTED_AT_ONCE_MIN: usize = 8;
 /// How often everything is looked at again where something changed meanwhile.
 const ATTEMPTS_MAX: usize = 8;
 
@@ -131,8 +134,8 @@ pub(super) fn evict(
     spared: &[HeldPackage],
     now: Timestamp,
 ) -> Result<Evicted, store::Error> {
-    let mut evicted = Evicted::default();
-    expire_pins(store, now)?;
+    let (mut evicted, had_reserve) = (Evicted::default(), store.has_reserve());
+    with_reserve(store, || expire_pins(store, now))?;
     for _ in 0..ATTEMPTS_MAX {
         let Plan { roots, items } = plan(store, spared, now)?;
         let (freed, is_done) = carry_out(store, &roots, wanted.choose(items), now, &mut evicted)?;
@@ -142,7 +145,21 @@ pub(super) fn evict(
         }
     }
     store.free_dead_space();
+    if had_reserve {
+        store.keep_reserve();
+    }
     Ok(evicted)
+}
+
+/// Does something again with the space that is kept for it, where the disk is full.
+pub(super) fn with_reserve<T>(
+    store: &Store,
+    work: impl Fn() -> Result<T, store::Error>,
+) -> Result<T, store::Error> {
+    match work() {
+        Err(error) if error.code() == Code::DiskFull && store.give_up_reserve() => work(),
+        done => done,
+    }
 }
 
 /// Folders that a package was installed into, and that are there no more: a user deleted them.
@@ -178,18 +195,26 @@ fn carry_out(
     now: Timestamp,
     evicted: &mut Evicted,
 ) -> Result<(u64, bool), store::Error> {
-    let mut freed = 0;
+    let (mut freed, mut at_once) = (0, EVICTED_AT_ONCE);
     for item in items {
         let (mut gone, mut at) = (Item { kind: item.kind, blocks: Vec::new(), bytes: 0 }, 0);
         loop {
-            let end = item.blocks.len().min(at + EVICTED_AT_ONCE);
+            let end = item.blocks.len().min(at + at_once);
             let some = &item.blocks[at..end];
             let step = store.remove_blocks_with(some, |tx| {
                 if Roots::read(tx, now)? != *roots {
                     return Ok(None);
                 }
                 forget(tx, &gone.kind).map(Some)
-            })?;
+            });
+            let step = match step {
+                Err(error) if error.code() == Code::DiskFull && at_once > EVICTED_AT_ONCE_MIN => {
+                    store.give_up_reserve();
+                    at_once = (at_once / 8).max(EVICTED_AT_ONCE_MIN);
+                    continue;
+                }
+                step => step?,
+            };
             let Some((bytes, root)) = step else {
                 if !gone.blocks.is_empty() {
                     evicted.items.push(gone);

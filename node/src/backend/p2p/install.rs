@@ -54,7 +54,22 @@ const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
 const HISTORY_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Node {
+    /// Installs what is meant. Where a bare name turns out to be of a package that was signed twice, what was undisputed before is
+    /// installed, as it is from then on.
     pub(super) async fn install(
+        &self,
+        request: InstallRequest,
+        progress: ProgressSender,
+    ) -> Result<Installed, Failure> {
+        match self.install_now(request.clone(), progress.clone()).await {
+            Err(failure) if failure.code == Code::Equivocation && !request.package.contains('@') => {
+                self.install_now(request, progress).await
+            }
+            installed => installed,
+        }
+    }
+
+    async fn install_now(
         &self,
         request: InstallRequest,
         progress: ProgressSender,

@@ -39,6 +39,11 @@ impl Node {
 /// As the running node, and [`Code::AlreadyRunning`] where one runs.
 pub async fn keep_offline(config: P2PConfig, request: KeepRequest) -> Result<KeptList, Failure> {
     let kept = Offload::Threads.run(move || {
+        if request.action == KeepAction::List {
+            // Who only asks leaves nothing behind, and need not be able to write.
+            let store = Store::open_for_reading(&config.state_dir).map_err(fail)?;
+            return change(&store, &request, Timestamp::now());
+        }
         let lock = HomeLock::acquire(&config.state_dir).map_err(fail)?;
         let store = super::open_store(&config.state_dir)?;
         let kept = change(&store, &request, Timestamp::now());

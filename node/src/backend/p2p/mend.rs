@@ -318,7 +318,7 @@ fn choose(fates: &mut [Fate], asked: &str, kept: bool) -> Result<(), Failure> {
     };
     let is_meant = |fate: &Fate| {
         fate.release.version.to_string() == version
-            && branch.is_none_or(|branch| letter(fate.branch) == branch)
+            && branch.is_none_or(|branch| letter(fate.branch).eq_ignore_ascii_case(branch))
     };
     let meant: Vec<usize> = (0..fates.len()).filter(|at| is_meant(&fates[*at])).collect();
     let Some(first) = meant.first() else {

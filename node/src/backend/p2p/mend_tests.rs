@@ -63,7 +63,7 @@ fn the_branch_here_is_what_this_machine_signed_and_not_what_is_listed() {
     // What this machine holds is no branch where all branches have it.
     let common = Branches::of(vec![other, own], Vec::new(), Some(releases(&by, &["1.0.0"])), 0).unwrap();
     assert_eq!((common.here, common.logs.len()), (None, 2));
-    let fates = decide(&common, &[], &["1.1.0:a".to_owned(), "1.1.0:b".to_owned()]).unwrap();
+    let fates = decide(&common, &[], &["1.1.0:a".to_owned(), "1.1.0:B".to_owned()]).unwrap();
     assert_eq!(fates.iter().filter(|fate| fate.kept).count(), 1);
 }
 

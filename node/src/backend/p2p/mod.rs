@@ -78,6 +78,7 @@ mod publish;
 mod recover;
 mod reference;
 mod remove;
+mod removing;
 mod resolve;
 mod service;
 mod signing;
@@ -154,8 +155,8 @@ impl P2PRegistry {
     /// Opens the state folder, loads the keys, and prepares the node. No socket is opened.
     ///
     /// # Errors
-    /// [`Error::ValidationError`] with every bad field of the configuration, or for a key file that is damaged or readable
-    /// by others; [`Error::AlreadyRunning`] where another node runs on the folder; [`Error::StorageError`] where the folder
+    /// [`Error::Other`] with [`Code::Clock`] where the clock stands before 1970; [`Error::ValidationError`] with every bad field of the
+    /// configuration, or for a key file that is damaged or readable by others; [`Error::AlreadyRunning`] where another node runs on the folder; [`Error::StorageError`] where the folder
     /// cannot be used.
     pub async fn new(config: P2PConfig) -> Result<Self, Error> {
         let (node, events) = Self::opened(config).await?;
@@ -165,6 +166,7 @@ impl P2PRegistry {
 
     /// A node of which no task runs yet.
     async fn opened(config: P2PConfig) -> Result<(Arc<Node>, mpsc::Receiver<network::Event>), Error> {
+        clock::refuse_unset(Timestamp::now())?;
         config.validate().map_err(fail)?;
         let folder = config.state_dir.clone();
         let opened = Offload::Threads.run(move || open(&folder)).await;
@@ -191,6 +193,7 @@ impl P2PRegistry {
     /// # Errors
     /// [`Error::ValidationError`] with every bad field of the configuration.
     pub async fn with_parts(config: P2PConfig, parts: Parts) -> Result<Self, Error> {
+        clock::refuse_unset(Timestamp::now())?;
         config.validate().map_err(fail)?;
         let Parts { transport, node_key, publisher, store, offload, spawner, observer, metrics } = parts;
         let told = Events::default();
@@ -490,7 +493,9 @@ fn open(folder: &Path) -> Result<(HomeLock, Store, Keypair), Failure> {
     let lock = HomeLock::acquire(folder).map_err(fail)?;
     let key_file = folder.join(KEYS_FOLDER).join(node_key::FILE_NAME);
     let key = node_key::load_or_create(&key_file, &folder.join(node_key::OWNER_FILE_NAME)).map_err(fail)?;
-    Ok((lock, open_store(folder)?, key))
+    let store = open_store(folder)?;
+    store.keep_reserve();
+    Ok((lock, store, key))
 }
 
 /// Opens the store of a state folder whose lock is held, and mends what is ours in it.

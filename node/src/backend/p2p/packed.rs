@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::{
     failure::fail,
     gone,
-    history::{held_log, is_current, keep_head, not_kept, overtaken, stored_entry},
+    history::{held_log, is_current, keep_head, not_kept, stored_entry},
     install::{manifest_bytes, manifest_of},
 };
 use crate::{
@@ -182,7 +182,13 @@ impl<'a> Work<'a> {
         let own = own.ok_or_else(|| gone("the head of a package that was published"))?;
         let head = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
         if !self.store.read(|conn| is_current(conn, &head)).map_err(fail)? {
-            return Err(not_kept(overtaken(&self.package)));
+            // What was signed stands, and is told to nobody with a head that is not the newest.
+            let mut answer = self.answer(own.sequence);
+            answer.already_published = true;
+            answer.warnings.push(
+                "its log went on elsewhere, and what was added is not here yet: it is announced once that was fetched".to_owned(),
+            );
+            return Ok(Done { head: None, answer });
         }
         let mut answer = self.answer(own.sequence);
         answer.already_published = true;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     failure::fail,
     install::{head_key, manifest_of},
+    removing,
 };
 use crate::{
     catalog,
@@ -211,6 +212,7 @@ fn head_of_installed(store: &Store, package: &PackageId) -> Result<VerifiedHead,
 /// folder is one of ours.
 pub(super) fn look(store: &Store, new: &Manifest, target: &Path, keeps: bool) -> Result<Place, Failure> {
     resume(store, target)?;
+    refuse_nested(store, target)?;
     let in_the_way = |why: String| {
         Failure::new(
             Code::Conflict,
@@ -266,6 +268,28 @@ pub(super) fn look(store: &Store, new: &Manifest, target: &Path, keeps: bool) ->
         ));
     }
     Ok(Place::Held(Box::new(Held { row, manifest })))
+}
+
+/// Refuses a folder inside of one that holds a package, and one around it: that one would not be as it was signed any more.
+fn refuse_nested(store: &Store, target: &Path) -> Result<(), Failure> {
+    let rows = store.read(installed::list_all).map_err(fail)?;
+    let is_nested = |row: &&installed::Installed| {
+        let path = row.path.as_path();
+        path != target && (target.starts_with(path) || path.starts_with(target)) && !is_gone(path)
+    };
+    let Some(row) = rows.iter().find(is_nested) else { return Ok(()) };
+    let how = if target.starts_with(&row.path) { "is inside of" } else { "is around" };
+    Err(Failure::new(
+        Code::Conflict,
+        format!(
+            "{} {how} {}, which holds {}@{}; nothing was changed.",
+            target.display(),
+            row.path.display(),
+            row.package.name,
+            row.version
+        ),
+        "Choose another place with --to: one of them would not be as it was signed.",
+    ))
 }
 
 /// What differs from what was signed, other than files that are missing: those take nothing of the user with them.
@@ -368,8 +392,9 @@ fn tell_kept(kept: &Kept) {
     }
 }
 
-/// Completes every replacement that a kill cut off.
+/// Completes every replacement and removal that a kill cut off.
 pub(super) fn resume_all(store: &Store) -> Result<(), Failure> {
+    removing::resume_all(store)?;
     for (key, bytes) in store.read(|conn| meta::values_from(conn, NOTE_PREFIX)).map_err(fail)? {
         let Ok(note) = serde_json::from_slice::<Note>(&bytes) else {
             store.write(|tx| meta::remove(tx, &key)).map_err(fail)?;
@@ -384,8 +409,9 @@ pub(super) fn resume_all(store: &Store) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Completes the replacement in one folder that a kill cut off, if there is one.
+/// Completes the replacement in one folder, or its removal, that a kill cut off, if there is one.
 pub(super) fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
+    removing::resume(store, target)?;
     let Some(bytes) = store.read(|conn| meta::get(conn, &note_key(target))).map_err(fail)? else {
         return Ok(());
     };

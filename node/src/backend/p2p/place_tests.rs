@@ -171,6 +171,50 @@ async fn a_version_that_nobody_changed_gives_way_to_a_newer_and_to_an_older_one(
 }
 
 #[tokio::test]
+async fn one_package_is_not_put_into_the_folder_of_another_nor_around_it() {
+    let world = World::new().await;
+    world.install("pack@1.0.0").await.unwrap();
+    let inside = world.target().join("sub/deeper");
+    for to in [inside.as_path(), world.folder.path()] {
+        let refused = world.asked("pack@2.0.0", |request| request.to = to.display().to_string()).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code, Code::Conflict, "{}", refused.message);
+        assert!(refused.message.contains("pack@1.0.0"), "{}", refused.message);
+    }
+    assert!(!inside.exists() && world.holds("1.0.0").await);
+    let beside = world.folder.path().join("target-2");
+    world.asked("pack@2.0.0", |request| request.to = beside.display().to_string()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_removal_that_a_kill_cut_off_is_completed() {
+    let world = World::new().await;
+    for (file, is_resumed) in [(None, true), (Some("mine"), true), (None, false)] {
+        world.install("pack@1.0.0").await.unwrap();
+        let aside = removing::tests::cut_off(&world.store, &world.target(), &["stays"]);
+        assert!(!world.target().exists());
+        if let Some(file) = file {
+            fs::write(aside.join(file), "of the user").unwrap();
+        }
+        if is_resumed {
+            resume_all(&world.store).unwrap();
+            assert_eq!(world.store.read(installed::list_all).unwrap().len(), 0);
+            assert_eq!(world.target().exists(), file.is_some(), "what is the user's has its name back");
+            let _ = fs::remove_dir_all(world.target());
+        } else {
+            // Also by whoever comes first.
+            world.install("pack@2.0.0").await.unwrap();
+            assert!(world.holds("2.0.0").await);
+        }
+        assert_eq!(world.beside(), [""; 0]);
+    }
+    let request = RemoveRequest { package: "pack".to_owned(), ..RemoveRequest::default() };
+    removing::tests::cut_off(&world.store, &world.target(), &[]);
+    let removed = world.registry.node.remove(request).await.unwrap();
+    assert!(removed.was_gone && world.beside().is_empty() && !world.target().exists());
+}
+
+#[tokio::test]
 async fn changed_files_are_named_and_kept_beside_the_folder_when_forced() {
     for stays in [false, true] {
         let world = World::new().await;

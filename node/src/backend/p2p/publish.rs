@@ -111,7 +111,7 @@ impl Node {
         let wait = request.wait;
         let Some(head) = head else {
             self.outbox.notify_one();
-            return if wait { Err(still_waits(&answer, timeout)) } else { Ok(answer) };
+            return if wait && answer.queued { Err(still_waits(&answer, timeout)) } else { Ok(answer) };
         };
         progress.report("announcing", 0, None, "peers");
         let deadline = waits_until.max(Instant::now() + timeout.min(TELL_TIMEOUT));
@@ -581,9 +581,14 @@ pub(super) mod tests {
             })
             .unwrap();
         assert_eq!((own.bytes.as_slice(), newest.sequence, frozen, rows), (first_head.bytes(), 0, false, 1));
-        // Nor is the stale head given out again.
-        let failure = published(&store, &publisher, &package(folder.path(), "1.0.0")).err().unwrap();
-        assert!(failure.retryable, "{failure:?}");
+        // The same content again changes nothing, and the stale head is not given out again.
+        let again = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
+        assert!(again.head.is_none() && again.answer.already_published && !again.answer.queued);
+        assert!(
+            again.answer.warnings.iter().any(|it| it.contains("went on elsewhere")),
+            "{:?}",
+            again.answer
+        );
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::path::Path;
 use super::{
     failure::fail,
     gone,
-    install::head_key,
     meant::meant_in,
     node::Node,
-    place::{self, changed, forget_note, io_failure, manifest_of_installed, named},
+    place::{self, changed, io_failure, manifest_of_installed, named},
+    removing,
 };
 use crate::{
     code::Code,
@@ -16,7 +16,7 @@ use crate::{
     control::api::{Failure, RemoveRequest, Removed},
     network::Offload,
     package::unpack::replace,
-    store::{HomeLock, Store, installed, meta},
+    store::{HomeLock, Store, installed},
 };
 
 impl Node {
@@ -46,7 +46,8 @@ pub async fn remove_offline(config: P2PConfig, request: RemoveRequest) -> Result
 }
 
 fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure> {
-    let at = the_one(store, request)?.path;
+    let before = the_one(store, request)?;
+    let at = before.path.clone();
     // What a kill cut off is completed first: it may have put another version there, and left the old one beside it.
     if !place::is_led_away(&at) {
         let resumed = place::resume(store, &at);
@@ -55,7 +56,8 @@ fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure>
         }
     }
     let row = store.read(|conn| installed::get(conn, &at)).map_err(fail)?;
-    let row = row.ok_or_else(|| gone("the installation"))?;
+    // That a kill cut off was a removal: it is done now.
+    let row = row.unwrap_or(before);
     let mut removed = Removed {
         id: format!("{}@{}", row.package, row.version),
         publisher: row.package.publisher.to_string(),
@@ -84,25 +86,12 @@ fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure>
                 "Remove the rest, and leave these where they are: --force",
             ));
         }
-        let (files, left) =
-            replace::clear(&row.path, &manifest).map_err(|error| io_failure(&row.path, &error))?;
-        removed.files = files;
-        removed.left = left;
-        if !request.stays {
-            // One that holds something, or that is a mount point, stays.
-            let _ = std::fs::remove_dir(&row.path);
-        }
+        (removed.files, removed.left) = match request.stays {
+            true => replace::clear(&row.path, &manifest).map_err(|error| io_failure(&row.path, &error))?,
+            false => removing::clear(store, &row.path, &manifest)?,
+        };
     }
-    store
-        .write(|tx| {
-            installed::remove(tx, &row.path)?;
-            forget_note(tx, &row.path)?;
-            if installed::list_all(tx)?.iter().all(|other| other.package != row.package) {
-                meta::remove(tx, &head_key(&row.package))?;
-            }
-            Ok(())
-        })
-        .map_err(fail)?;
+    store.write(|tx| removing::forget_installed(tx, &row)).map_err(fail)?;
     Ok(removed)
 }
 

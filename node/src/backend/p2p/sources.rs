@@ -326,6 +326,7 @@ mod tests {
             is_entry_point: false,
             outbound: true,
             is_relayed: false,
+            is_neighbour: false,
             round_trip: None,
             ponged: None,
             agent: None,

@@ -1,6 +1,6 @@
 //! How the node is.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{collections::BTreeMap, path::Path, sync::atomic::Ordering, time::Duration};
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
@@ -17,6 +17,9 @@ use crate::{
 
 /// How late the renewal of a DHT record may be before `status` warns of it: some tries with several nodes.
 const RENEWAL_LAG_MAX: Duration = Duration::from_secs(10 * 60);
+
+/// Bytes on the disk below which writes fail, or soon will: 64 MiB, as for `doctor`.
+const FREE_MIN: u64 = 64 << 20;
 
 impl Node {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
@@ -47,6 +50,7 @@ impl Node {
         }
         warnings.extend(super::changes::warning(&changes));
         warnings.extend(self.damage_warning().await?);
+        warnings.extend(self.with_store(|store| Ok(store.folder().and_then(space_warning))).await?);
         warnings.extend(self.key_warnings().await?);
         warnings.extend(self.two_chain_warnings().await?);
         warnings.extend(self.confirmation_warnings(&snapshot).await?);
@@ -208,6 +212,22 @@ impl Node {
     }
 }
 
+/// Says where a disk is so full that writes fail, or soon will.
+fn space_warning(folder: &Path) -> Option<String> {
+    let space = rustix::fs::statvfs(folder).ok()?;
+    let is_without_files = space.f_files > 0 && space.f_favail == 0;
+    too_full(space.f_bavail.saturating_mul(space.f_frsize), is_without_files)
+}
+
+fn too_full(free: u64, is_without_files: bool) -> Option<String> {
+    let why = match free {
+        _ if is_without_files => "no more files can be made on the disk (inodes are used up)".to_owned(),
+        ..FREE_MIN => format!("the disk of the state folder is full: {free} bytes are free"),
+        _ => return None,
+    };
+    Some(format!("{why}; make room, or see what this node can free: ggen marketplace p2p gc --dry-run"))
+}
+
 /// How others connect to a node, and why.
 fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
     let forward = snapshot.port.map_or_else(String::new, |port| {
@@ -275,6 +295,15 @@ fn reach(address: &Multiaddr) -> Scope {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_disk_that_is_full_is_told() {
+        assert!(too_full(0, false).is_some_and(|warning| warning.contains(" 0 bytes are free")));
+        assert!(too_full(FREE_MIN - 1, false).is_some());
+        assert_eq!(too_full(FREE_MIN, false), None);
+        assert!(too_full(u64::MAX, true).is_some_and(|warning| warning.contains("inodes")));
+        assert_eq!(space_warning(Path::new("/nowhere/at/all")), None);
+    }
 
     #[test]
     fn public_addresses_come_first() {

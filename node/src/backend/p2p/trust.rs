@@ -29,11 +29,11 @@ impl Node {
 /// # Errors
 /// What the request cannot have, and [`Code::AlreadyRunning`] where the node does run.
 pub fn trust_offline(config: &P2PConfig, request: &TrustRequest) -> Result<Trust, Failure> {
-    if request.action == TrustAction::List && !Store::is_in(&config.state_dir) {
-        // Who only asks leaves nothing behind.
-        return Ok(Trust::default());
-    }
     let now = Timestamp::now();
+    if request.action == TrustAction::List {
+        // Who only asks leaves nothing behind, and need not be able to write.
+        return change(&Store::open_for_reading(&config.state_dir).map_err(fail)?, request, now);
+    }
     let _lock = HomeLock::acquire(&config.state_dir).map_err(fail)?;
     let (store, _) = Store::open(&config.state_dir, now).map_err(fail)?;
     change(&store, request, now)
@@ -164,6 +164,11 @@ mod tests {
         let config = P2PConfig::with_state_dir(folder.path());
         assert_eq!(trust_offline(&config, &TrustRequest::default()).unwrap(), Trust::default());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        // It needs no lock, and so nothing that is written.
+        let lock = HomeLock::acquire(folder.path()).unwrap();
+        drop(Store::open(folder.path(), Timestamp::now()).unwrap());
+        assert_eq!(trust_offline(&config, &TrustRequest::default()).unwrap(), Trust::default());
+        drop(lock);
         for action in [TrustAction::Pin, TrustAction::Accept] {
             let request = TrustRequest { action, name: "hello".to_owned(), publisher: String::new() };
             let failure = trust_offline(&config, &request).unwrap_err();

@@ -145,7 +145,7 @@ fn move_across(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Renames, never over anything.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         use rustix::{

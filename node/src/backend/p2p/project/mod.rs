@@ -667,21 +667,6 @@ fn answer(
 }
 
 #[cfg(test)]
-<<<<<<< HEAD
 mod alone_tests;
 #[cfg(test)]
 mod tests;
-=======
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_that_is_added_again_is_asked_for_as_the_newest_version_needs() {
-        let range = |text: &str| text.parse::<VersionReq>().unwrap();
-        let newest = Version::new(2, 0, 0);
-        assert_eq!(again_asked(None, &newest), compatible(&newest));
-        assert_eq!(again_asked(Some(&range("^1")), &newest), compatible(&newest));
-        assert_eq!(again_asked(Some(&range(">=1, <3")), &newest), range(">=1, <3"));
-    }
-}
->>>>>>> 9883d6c (fix(project): add asks for the newest version again where the old range leaves it out)

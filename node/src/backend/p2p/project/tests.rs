@@ -220,3 +220,15 @@ async fn a_package_of_which_all_was_yanked_can_be_had_as_the_hint_says() {
     assert!(has(&done.warnings, "was yanked by its publisher, and stays locked"), "{:?}", done.warnings);
     assert!(done.warnings.iter().all(|warning| !warning.ends_with(": ")), "{:?}", done.warnings);
 }
+
+#[test]
+fn a_package_that_is_added_again_is_asked_for_as_the_newest_version_needs() {
+    use semver::{Version, VersionReq};
+
+    use super::{again_asked, compatible};
+    let range = |text: &str| text.parse::<VersionReq>().unwrap();
+    let newest = Version::new(2, 0, 0);
+    assert_eq!(again_asked(None, &newest), compatible(&newest));
+    assert_eq!(again_asked(Some(&range("^1")), &newest), compatible(&newest));
+    assert_eq!(again_asked(Some(&range(">=1, <3")), &newest), range(">=1, <3"));
+}

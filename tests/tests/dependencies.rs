@@ -129,8 +129,9 @@ async fn what_others_publish_is_found_and_what_cannot_be_met_is_refused() {
 
     let own = format!("{publisher}/c");
     let nowhere = format!("{publisher}/nowhere");
-    let message = second.refused("c", "1.0.0", &[(&own, "^1"), (&nowhere, "1"), (&b, "^9")]).await;
+    let message = second.refused("c", "1.0.0", &[(&own, "^1")]).await;
     assert!(message.contains(&format!("{own} depends on itself")), "{message}");
+    let message = second.refused("c", "1.0.0", &[(&nowhere, "1"), (&b, "^9")]).await;
     assert!(message.contains(&format!("{nowhere} is not known to anybody")), "{message}");
     assert!(message.contains(&format!("no version of {b} is in the range")), "all at once: {message}");
 

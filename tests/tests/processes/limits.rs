@@ -77,7 +77,7 @@ fn a_limit_that_makes_no_sense_is_refused_with_an_example() {
         ("limits.download_bytes_per_second", "fast"),
     ] {
         let error = node.error(2, &["config", "set", key, value]);
-        assert!(text(&error["message"]).starts_with(key), "{error}");
+        assert!(text(&error["message"]).contains(key), "{error}");
     }
 }
 

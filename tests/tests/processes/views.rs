@@ -32,8 +32,9 @@ impl Listener {
         // It says on stderr that it listens.
         let mut ready = String::new();
         let mut errors = BufReader::new(child.stderr.take().unwrap());
-        errors.read_line(&mut ready).unwrap();
-        assert!(ready.contains("Listening"), "{ready}");
+        while !ready.contains("Listening") {
+            assert_ne!(errors.read_line(&mut ready).unwrap(), 0, "{ready}");
+        }
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {

@@ -279,7 +279,7 @@ fn nothing_found(results: &SearchResults, request: &SearchRequest, runs: bool, p
         ));
         steps.push(("Check the peer connections", "ggen marketplace p2p peer-list".to_owned()));
         steps.extend(loosened().filter(|_| results.indexed > 0));
-        if results.indexed > 0 && request.limit.is_some_and(|limit| limit < 50) {
+        if request.limit.is_some_and(|limit| limit < 50) {
             steps.push(("Increase the search limit", command(request, Some(50))));
         }
     } else {

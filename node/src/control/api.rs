@@ -271,7 +271,7 @@ pub struct PublishRequest {
     /// Waits until other nodes hold the head, or the time ran out.
     #[serde(default)]
     pub wait: bool,
-    /// With `wait`: other nodes that have to have all of the content before it returns.
+    /// With `wait`: other reachable nodes that have to say that they have all of the content before it returns.
     #[serde(default)]
     pub copies: usize,
     /// Name of the publisher key, where there are several.
@@ -318,7 +318,7 @@ pub struct Published {
     pub dht_stored: usize,
     /// Peers that the announcement was sent to.
     pub announced_to: usize,
-    /// Other nodes that have all of the content; only where it was waited for them.
+    /// Other reachable nodes that say that they have all of the content; only where it was waited for them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub copies: Option<usize>,
     /// The same content was published, or queued, under this version before; nothing was changed.

@@ -147,6 +147,26 @@ pub struct PeerSnapshot {
     pub protocols: Vec<String>,
 }
 
+#[cfg(test)]
+impl PeerSnapshot {
+    /// One that is dialled, and has said nothing of itself.
+    pub(crate) fn dialled(peer: PeerId) -> Self {
+        Self {
+            peer,
+            addresses: Vec::new(),
+            is_entry_point: false,
+            outbound: true,
+            is_relayed: false,
+            is_neighbour: false,
+            round_trip: None,
+            ponged: None,
+            agent: None,
+            protocol_version: None,
+            protocols: Vec::new(),
+        }
+    }
+}
+
 /// A peer that was turned away.
 #[derive(Debug, Clone)]
 pub struct Refused {

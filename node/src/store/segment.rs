@@ -264,7 +264,7 @@ pub(super) fn scan(
             damaged += u64::from(!astray);
             false_starts += u32::from(astray);
             astray = true;
-            match next_magic(file, at + 1, end).unwrap_or_default() {
+            match next_magic(file, at + 1, end) {
                 Some(next) if false_starts < FALSE_STARTS_MAX => at = next,
                 _ => break,
             }
@@ -308,18 +308,21 @@ fn zeros_from(file: &File, from: u64, end: u64) -> io::Result<u64> {
     Ok(at - from)
 }
 
-/// The first place from `from` on where a record may begin.
-fn next_magic(file: &File, mut from: u64, end: u64) -> io::Result<Option<u64>> {
+/// The first place from `from` on where a record may begin, in what the disk gives back.
+fn next_magic(file: &File, mut from: u64, end: u64) -> Option<u64> {
     let mut buffer = vec![0; SEARCH_BYTES];
     while end.saturating_sub(from) >= HEADER_BYTES {
         let length = usize::try_from(end - from).map_or(SEARCH_BYTES, |rest| rest.min(SEARCH_BYTES));
         let window = &mut buffer[..length];
-        file.read_exact_at(window, from)?;
+        if file.read_exact_at(window, from).is_err() {
+            from += length as u64;
+            continue;
+        }
         if let Some(offset) = window.windows(MAGIC.len()).position(|bytes| bytes == MAGIC) {
-            return Ok(Some(from + offset as u64));
+            return Some(from + offset as u64);
         }
         // A magic may lie across two windows.
         from += (length - (MAGIC.len() - 1)) as u64;
     }
-    Ok(None)
+    None
 }

@@ -1,65 +1,15 @@
 //! Nodes in one local network, in namespaces that the test makes: passed over where that is not allowed.
 
-use std::{
-    path::Path,
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::{
     tree,
-    world::{Home, Node, ggen, skipped, texts},
+    world::{Namespaces, Node, texts},
 };
 
 const SOON: Duration = Duration::from_secs(30);
-
-/// Three hosts on one bridge; taken down when dropped.
-struct Lan {
-    prefix: String,
-}
-
-impl Lan {
-    /// One; none where this machine does not allow it.
-    fn new() -> Option<Self> {
-        static LANS: AtomicU32 = AtomicU32::new(0);
-        let prefix = format!("gl{}-{}-", std::process::id(), LANS.fetch_add(1, Ordering::Relaxed));
-        let lan = Self { prefix };
-        match lan.script("up") {
-            Ok(output) if output.status.success() => Some(lan),
-            Ok(output) => {
-                skipped(&format!("namespaces cannot be made: {}", String::from_utf8_lossy(&output.stderr)));
-                None
-            }
-            Err(error) => {
-                skipped(&format!("namespaces cannot be made: {error}"));
-                None
-            }
-        }
-    }
-
-    fn script(&self, verb: &str) -> std::io::Result<std::process::Output> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/processes/lan.sh");
-        Command::new("sh").arg(script).args([verb, &self.prefix]).output()
-    }
-
-    /// A node on a host that is told of nobody.
-    fn node(&self, host: &str, flags: &[&str]) -> Node {
-        let home = Home::new();
-        let mut command = home.program(Path::new("ip"));
-        command.args(["netns", "exec", &format!("{}{host}", self.prefix)]).arg(ggen());
-        command.args(["p2p", "start", "--listen", "/ip4/0.0.0.0/tcp/4001"]).args(flags);
-        Node::start_by(home, command)
-    }
-}
-
-impl Drop for Lan {
-    fn drop(&mut self) {
-        let _ = self.script("down");
-    }
-}
 
 fn found(node: &Node) -> Value {
     node.json(&["status"])["local_network_peers"].clone()
@@ -67,7 +17,8 @@ fn found(node: &Node) -> Value {
 
 #[test]
 fn nodes_of_one_local_network_find_each_other_without_being_told_of_anybody() {
-    let Some(lan) = Lan::new() else { return };
+    // Three hosts on one bridge.
+    let Some(lan) = Namespaces::new("lan.sh", &[]) else { return };
     let alone = lan.node("c", &["--no-mdns"]);
     let author = lan.node("a", &[]);
     let reader = lan.node("b", &[]);

@@ -1,67 +1,15 @@
 //! Nodes behind NATs, in namespaces of the network that the test makes: passed over where that is not allowed.
 
-use std::{
-    path::Path,
-    process::Command,
-    sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crate::{
     tree,
-    world::{Home, Node, eventually, ggen, skipped, text, texts},
+    world::{Namespaces, Node, eventually, text, texts},
 };
 
 const SOON: Duration = Duration::from_secs(30);
 /// Within this time of the first wish a direct connection stands.
 const DIRECT: Duration = Duration::from_secs(5);
-
-/// A relay, and two hosts behind NATs; taken down when dropped.
-struct Lab {
-    prefix: String,
-}
-
-impl Lab {
-    /// One with these NATs; none where this machine does not allow it.
-    fn new(of_a: &str, of_b: &str) -> Option<Self> {
-        static LABS: AtomicU32 = AtomicU32::new(0);
-        let prefix = format!("gg{}-{}-", std::process::id(), LABS.fetch_add(1, Ordering::Relaxed));
-        let lab = Self { prefix };
-        let made = lab.script(&["up", &lab.prefix, of_a, of_b]);
-        match made {
-            Ok(output) if output.status.success() => Some(lab),
-            Ok(output) => {
-                skipped(&format!("namespaces cannot be made: {}", String::from_utf8_lossy(&output.stderr)));
-                None
-            }
-            Err(error) => {
-                skipped(&format!("namespaces cannot be made: {error}"));
-                None
-            }
-        }
-    }
-
-    fn script(&self, arguments: &[&str]) -> std::io::Result<std::process::Output> {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/processes/nat.sh");
-        Command::new("sh").arg(script).args(arguments).output()
-    }
-
-    /// A node on a host, which finds out by itself how others reach it.
-    fn node(&self, host: &str, bootstrap: &[&str]) -> Node {
-        let home = Home::new();
-        let mut command = home.program(Path::new("ip"));
-        command.args(["netns", "exec", &format!("{}{host}", self.prefix)]).arg(ggen());
-        command.args(["p2p", "start", "--listen", "/ip4/0.0.0.0/tcp/4001"]);
-        command.args(bootstrap.iter().flat_map(|other| ["--bootstrap", other]));
-        Node::start_by(home, command)
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = self.script(&["down", &self.prefix]);
-    }
-}
 
 fn reached(node: &Node, other: &Node) -> Option<String> {
     let list = node.json(&["peer-list"]);
@@ -71,17 +19,18 @@ fn reached(node: &Node, other: &Node) -> Option<String> {
 
 /// Has the node behind the second NAT fetch from the one behind the first; yields how they were connected then.
 fn fetched(of_a: &str, of_b: &str, is_direct: bool) {
-    let Some(lab) = Lab::new(of_a, of_b) else { return };
+    // A relay, and two hosts behind NATs.
+    let Some(lab) = Namespaces::new("nat.sh", &[of_a, of_b]) else { return };
     let relay = lab.node("r", &[]);
     let relay_at = format!("/ip4/203.0.113.10/tcp/4001/p2p/{}", relay.peer);
-    let author = lab.node("a", &[&relay_at]);
+    let author = lab.node("a", &["--bootstrap", &relay_at]);
     let through = format!("{relay_at}/p2p-circuit/p2p/{}", author.peer);
     eventually("reached through the relay", SOON, || {
         (texts(&author.json(&["status"])["relay_addresses"]) == [through.clone()]).then_some(())
     });
     tree::bulk(&author.path("package"), "hidden", 11, 2, 1 << 20);
     author.json(&["publish", &author.text("package"), "--wait"]);
-    let reader = lab.node("b", &[&relay_at]);
+    let reader = lab.node("b", &["--bootstrap", &relay_at]);
     reader.finds("hidden", "hidden", SOON);
     let wish = Instant::now();
     reader.json(&["connect", &through]);

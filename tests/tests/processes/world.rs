@@ -8,7 +8,11 @@ use std::{
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, ExitStatus, Stdio},
-    sync::{OnceLock, mpsc},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -64,6 +68,48 @@ pub(crate) fn eventually<T>(what: &str, deadline: Duration, mut look: impl FnMut
 /// Says that a test was passed over. Not by a macro, of which a test that passes shows nothing.
 pub(crate) fn skipped(why: &str) {
     writeln!(io::stderr(), "skipped: {why}").expect("standard error takes a line");
+}
+
+/// Hosts in namespaces of the network; taken down when dropped.
+pub(crate) struct Namespaces {
+    script: PathBuf,
+    prefix: String,
+}
+
+impl Namespaces {
+    /// Those that a script of this folder makes, with these arguments; none where this machine does not allow it.
+    pub(crate) fn new(script: &str, arguments: &[&str]) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("gg{}-{}-", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/processes").join(script);
+        let namespaces = Self { script, prefix };
+        let why = match namespaces.run("up", arguments) {
+            Ok(output) if output.status.success() => return Some(namespaces),
+            Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+            Err(error) => error.to_string(),
+        };
+        skipped(&format!("namespaces cannot be made: {why}"));
+        None
+    }
+
+    fn run(&self, verb: &str, arguments: &[&str]) -> io::Result<std::process::Output> {
+        Command::new("sh").arg(&self.script).args([verb, &self.prefix]).args(arguments).output()
+    }
+
+    /// A node on a host.
+    pub(crate) fn node(&self, host: &str, arguments: &[&str]) -> Node {
+        let home = Home::new();
+        let mut command = home.program(Path::new("ip"));
+        command.args(["netns", "exec", &format!("{}{host}", self.prefix)]).arg(ggen());
+        command.args(["p2p", "start", "--listen", "/ip4/0.0.0.0/tcp/4001"]).args(arguments);
+        Node::start_by(home, command)
+    }
+}
+
+impl Drop for Namespaces {
+    fn drop(&mut self) {
+        let _ = self.run("down", &[]);
+    }
 }
 
 /// A port of loopback that nobody listens on.

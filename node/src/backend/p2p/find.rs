@@ -510,19 +510,7 @@ mod tests {
     };
 
     fn snapshot(peers: usize, complete: usize, unidentified: usize) -> Snapshot {
-        let connected = |_| PeerSnapshot {
-            peer: PeerId::random(),
-            addresses: Vec::new(),
-            outbound: true,
-            is_relayed: false,
-            is_neighbour: false,
-            round_trip: None,
-            ponged: None,
-            agent: None,
-            protocol_version: None,
-            protocols: Vec::new(),
-            is_entry_point: false,
-        };
+        let connected = |_| PeerSnapshot::dialled(PeerId::random());
         Snapshot {
             peers: (0..peers + unidentified).map(connected).collect(),
             heads_peers: peers,

@@ -130,17 +130,9 @@ mod tests {
 
     fn peer(n: usize) -> PeerSnapshot {
         PeerSnapshot {
-            peer: id(n),
             addresses: vec![address(n)],
-            is_entry_point: false,
-            outbound: true,
-            is_relayed: false,
-            is_neighbour: false,
-            round_trip: None,
-            ponged: None,
-            agent: None,
-            protocol_version: None,
             protocols: vec![KAD_PROTOCOL.to_owned()],
+            ..PeerSnapshot::dialled(id(n))
         }
     }
 

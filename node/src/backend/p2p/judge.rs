@@ -158,19 +158,7 @@ mod tests {
     use crate::{content::Codec, network::PeerSnapshot};
 
     fn connected(peer: PeerId, ponged: Option<Instant>) -> PeerSnapshot {
-        PeerSnapshot {
-            peer,
-            addresses: Vec::new(),
-            is_entry_point: false,
-            outbound: true,
-            is_relayed: false,
-            is_neighbour: false,
-            round_trip: None,
-            ponged,
-            agent: None,
-            protocol_version: None,
-            protocols: Vec::new(),
-        }
+        PeerSnapshot { ponged, ..PeerSnapshot::dialled(peer) }
     }
 
     #[test]

@@ -97,6 +97,17 @@ impl World {
     }
 
     /// A published version as it is noted once it is installed.
+    /// Swaps 2.0.0 in for 1.0.0, as something does that is killed before anything is written down.
+    fn swap_and_die(&self, target: &Path) {
+        let (old, new) = (self.row("1.0.0", target), self.row("2.0.0", target));
+        let [old_manifest, new_manifest] =
+            [&old, &new].map(|row| manifest_of_installed(&self.store, row).unwrap().0);
+        let change = Change { old: Some(&old_manifest), new: &new_manifest, target };
+        let source = |id: &ContentId| super::super::install::held(&self.store, id);
+        let mut note = |replaced: &Path| self.store.write(|tx| Note::of(replaced, &old, &new).write(tx));
+        replace::exchange(&change, &source, &mut note, &mut |_, _| {}).unwrap().unwrap();
+    }
+
     fn row(&self, version: &str, path: &Path) -> installed::Installed {
         let published = self.store.read(store::published::list_all).unwrap();
         let of = published.into_iter().find(|row| row.version.to_string() == version).unwrap();
@@ -420,14 +431,7 @@ async fn a_removal_takes_what_a_killed_replacement_left_with_it() {
     let world = World::new().await;
     let target = world.target();
     world.install("pack@1.0.0").await.unwrap();
-    // Swapped, and killed before anything was written down.
-    let (old, new) = (world.row("1.0.0", &target), world.row("2.0.0", &target));
-    let [old_manifest, new_manifest] =
-        [&old, &new].map(|row| manifest_of_installed(&world.store, row).unwrap().0);
-    let change = Change { old: Some(&old_manifest), new: &new_manifest, target: &target };
-    let source = |id: &ContentId| super::super::install::held(&world.store, id);
-    let mut note = |replaced: &Path| world.store.write(|tx| Note::of(replaced, &old, &new).write(tx));
-    replace::exchange(&change, &source, &mut note, &mut |_, _| {}).unwrap().unwrap();
+    world.swap_and_die(&target);
     let request = RemoveRequest { package: "pack".to_owned(), ..RemoveRequest::default() };
     let removed = world.registry.remove(request).await.unwrap();
     assert_eq!(removed.version, "2.0.0", "what is there is told");
@@ -485,14 +489,8 @@ async fn a_version_that_was_swapped_in_is_noted_also_where_its_user_changed_it_s
     let world = World::new().await;
     let target = world.target();
     world.install("pack@1.0.0").await.unwrap();
-    let (old, new) = (world.row("1.0.0", &target), world.row("2.0.0", &target));
-    let [old_manifest, new_manifest] =
-        [&old, &new].map(|row| manifest_of_installed(&world.store, row).unwrap().0);
-    let change = Change { old: Some(&old_manifest), new: &new_manifest, target: &target };
-    let source = |id: &ContentId| super::super::install::held(&world.store, id);
-    let mut note = |replaced: &Path| world.store.write(|tx| Note::of(replaced, &old, &new).write(tx));
-    replace::exchange(&change, &source, &mut note, &mut |_, _| {}).unwrap().unwrap();
-    // Killed there; its user goes on before anything runs again.
+    world.swap_and_die(&target);
+    // Its user goes on before anything runs again.
     fs::write(target.join("stays"), "mine").unwrap();
     resume_all(&world.store).unwrap();
     let noted = || world.store.read(|conn| installed::get(conn, &target)).unwrap().unwrap();

@@ -152,7 +152,8 @@ impl Node {
         Ok(answer)
     }
 
-    /// Waits until so many other nodes have all of the content.
+    /// Waits until so many other nodes that can be reached say that they have all of the content. Whether it is true shows only when
+    /// somebody fetches it from them.
     async fn copied(
         &self,
         answer: &mut Published,
@@ -258,7 +259,7 @@ fn too_few_copies(answer: &Published, copies: usize) -> Failure {
     Failure::new(
         Code::Timeout,
         format!(
-            "{} is published and announced, and {others} of {copies} other nodes have all of it.",
+            "{} is published and announced, and {others} of {copies} other nodes say that they have all of it.",
             answer.id
         ),
         "Keep this node running, or install the package on another one: nobody else can serve it yet.",

@@ -252,8 +252,8 @@ impl Connected {
     }
 }
 
-/// Orders providers by how much their record promises, those of the local network first, leaves out those below the configured reputation, and adds the
-/// addresses that the book knows. Gives those who are left out for their reputation too.
+/// Orders providers by how much their record promises, those of the local network first, leaves out those below the configured
+/// reputation, and adds the addresses that the book knows. Gives those who are left out for their reputation too.
 fn rank(
     store: &Store,
     peers: BTreeSet<PeerId>,
@@ -320,19 +320,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_has_not_said_yet_what_it_speaks_is_waited_for() {
-        let one = |peer, protocols| PeerSnapshot {
-            peer,
-            addresses: Vec::new(),
-            is_entry_point: false,
-            outbound: true,
-            is_relayed: false,
-            is_neighbour: false,
-            round_trip: None,
-            ponged: None,
-            agent: None,
-            protocol_version: None,
-            protocols,
-        };
+        let one = |peer, protocols| PeerSnapshot { protocols, ..PeerSnapshot::dialled(peer) };
         let speaks = || vec![crate::fetch::protocol::PROTOCOL.to_string()];
         let (known, fresh, other) = (PeerId::random(), PeerId::random(), PeerId::random());
         let mut connected = Connected::default();

@@ -71,7 +71,7 @@ pub(crate) struct Publish {
     /// Wait until other nodes hold the announcement; needs a running node.
     #[arg(long)]
     wait: bool,
-    /// With --wait: wait until this many other nodes have all of the content, and can serve it when this one is gone.
+    /// With --wait: wait until this many other nodes that can be reached say that they have all of the content.
     #[arg(long, value_name = "COUNT", value_parser = values::count, requires = "wait")]
     copies: Option<usize>,
     /// How long to wait: for a peer that can be asked about the package, and with --wait for nodes that take it.

@@ -5,6 +5,9 @@
 //! outside of the directory: anyone who can write a file somewhere above it must not decide what is published.
 //!
 //! As for Git, the deepest file that says anything of a path decides; any `.ggenignore` comes before any `.gitignore`.
+//!
+//! A line that cannot be understood leaves nothing out. In a `.ggenignore` it is refused, since what it was meant to leave out would be
+//! published; in a `.gitignore`, which may be anyone's and which Git reads the same way, it is told.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +21,7 @@ use ignore::{
     gitignore::{Gitignore, GitignoreBuilder},
 };
 
-use super::walk::open;
+use super::walk::{Misread, open};
 use crate::limits::IGNORE_FILE_BYTES_MAX;
 
 /// Left out by those who publish, whatever Git does.
@@ -27,6 +30,10 @@ const OWN: &str = ".ggenignore";
 const GIT: &str = ".gitignore";
 /// What marks the root of a Git repository: a folder, or the file that a worktree or a submodule has in its place.
 const REPOSITORY: &str = ".git";
+
+/// Ignore files with lines that are not understood, of which it is told.
+const MISREAD_MAX: usize = 20;
+const UTF_16: &str = "it holds zero bytes, as UTF-16 text does";
 
 /// The ignore files of one directory.
 #[derive(Debug, Clone, Default)]
@@ -49,6 +56,8 @@ pub(super) struct IgnoreFiles {
     real: PathBuf,
     /// Ignore files that are no regular files, or too large: reading them could block, lead elsewhere, or take all memory.
     bad: Vec<PathBuf>,
+    /// The first line that is not understood in each of them, and whether that is refused.
+    misread: Vec<(bool, Misread)>,
 }
 
 impl IgnoreFiles {
@@ -61,6 +70,7 @@ impl IgnoreFiles {
             enclosing: Vec::new(),
             real,
             bad: Vec::new(),
+            misread: Vec::new(),
         };
         if is_repository(&files.real) {
             return files;
@@ -117,6 +127,12 @@ impl IgnoreFiles {
         first(self.enclosing.iter().map(AsRef::as_ref), &real, is_dir).unwrap_or(false)
     }
 
+    /// What is not understood in a `.ggenignore`, and in a `.gitignore`.
+    pub(super) fn take_misread(&mut self) -> [Vec<Misread>; 2] {
+        let (own, git): (Vec<_>, Vec<_>) = std::mem::take(&mut self.misread).into_iter().partition(|it| it.0);
+        [own, git].map(|all| all.into_iter().map(|(_, misread)| misread).collect())
+    }
+
     /// The ignore files that could not be read.
     pub(super) fn take_bad(&mut self) -> Vec<PathBuf> {
         std::mem::take(&mut self.bad)
@@ -133,14 +149,51 @@ impl IgnoreFiles {
             self.bad.push(path);
             return None;
         }
-        let mut builder = GitignoreBuilder::new(folder);
-        let text = String::from_utf8_lossy(&text);
-        for line in text.trim_start_matches('\u{feff}').lines() {
-            // A pattern that is none matches nothing, as for Git.
-            let _ = builder.add_line(None, line);
+        let (built, wrong) = parse(folder, &text);
+        if let Some((line, why)) = wrong
+            && self.misread.len() < MISREAD_MAX
+        {
+            self.misread.push((name == OWN, Misread { path, line, why }));
         }
-        builder.build().ok().filter(|built| !built.is_empty()).map(Arc::new)
+        built.filter(|built| !built.is_empty()).map(Arc::new)
     }
+}
+
+/// The patterns of an ignore file, and the first line of it that is not understood, with why; line 0 is the file as a whole.
+fn parse(folder: &Path, text: &[u8]) -> (Option<Gitignore>, Option<(usize, String)>) {
+    let mut builder = GitignoreBuilder::new(folder);
+    // For Git too a bracket that is not closed matches nothing.
+    builder.allow_unclosed_class(false);
+    let mut wrong = None;
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        return (None, Some((1, UTF_16.to_owned())));
+    }
+    for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if let Err(why) = add(&mut builder, line) {
+            wrong.get_or_insert((at + 1, why));
+        }
+    }
+    match builder.build() {
+        Ok(built) => (Some(built), wrong),
+        Err(error) => (None, wrong.or(Some((0, error.to_string())))),
+    }
+}
+
+fn add(builder: &mut GitignoreBuilder, line: &[u8]) -> Result<(), String> {
+    // Before comments: a file whose lines are not told apart may begin with one.
+    if line.contains(&0) {
+        return Err(UTF_16.to_owned());
+    }
+    if line.contains(&b'\r') {
+        return Err("its lines end with a carriage return alone".to_owned());
+    }
+    if line.starts_with(b"#") {
+        return Ok(());
+    }
+    let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
+    builder.add_line(None, line).map(drop).map_err(|error| error.to_string())
 }
 
 /// What the first of them that says anything of a path says.

@@ -15,7 +15,7 @@ use std::{
 use ignore::{DirEntry, WalkBuilder};
 use rustix::fs::OFlags;
 
-pub use self::error::{Error, Offender};
+pub use self::error::{Error, Misread, Offender};
 use super::{PackagePath, gpack, ignore_files::IgnoreFiles, path, shorten};
 use crate::limits::{DEPTH_MAX, FILE_BYTES_MAX, FILES_MAX, IGNORE_FILE_BYTES_MAX, PACKAGE_BYTES_MAX};
 
@@ -73,8 +73,17 @@ impl State {
 /// Collects the files of `directory`, sorted by path.
 ///
 /// # Errors
-/// [`Error::Offenders`] with everything that cannot be published, and [`Error::Limit`] for too much of it.
+/// [`Error::Offenders`] with everything that cannot be published, [`Error::IgnoreFile`] where a `.ggenignore` is not understood, and
+/// [`Error::Limit`] for too much of it.
 pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
+    walk_and_warn(directory, &mut Vec::new())
+}
+
+/// As [`walk`]; what is not understood in a `.gitignore`, and so leaves nothing out, is added to the warnings, as full sentences.
+///
+/// # Errors
+/// As [`walk`].
+pub fn walk_and_warn(directory: &Path, warnings: &mut Vec<String>) -> Result<Vec<Found>, Error> {
     let mut search = Search { root: directory, found: Vec::new(), offenders: Vec::new(), bytes: 0, held: 0 };
     let ignored = Arc::new(Mutex::new(IgnoreFiles::above(directory)));
     if lock(&ignored).enter(directory) {
@@ -86,6 +95,15 @@ pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
         }
         search.visit_description()?;
     }
+    let [misread, of_git] = lock(&ignored).take_misread();
+    if !misread.is_empty() {
+        return Err(Error::IgnoreFile { misread });
+    }
+    warnings.extend(
+        of_git
+            .iter()
+            .map(|it| format!("A line of an ignore file is not understood and leaves nothing out: {it}.")),
+    );
     let bad = lock(&ignored).take_bad();
     for path in bad {
         search.offend(
@@ -409,6 +427,44 @@ mod tests {
     }
 
     #[test]
+    fn an_ignore_file_that_is_not_understood_is_told_by_its_line() {
+        let utf_16 = "*.dat\n".encode_utf16().flat_map(u16::to_le_bytes);
+        let cases: [(Vec<u8>, usize); 7] = [
+            ([0xff, 0xfe].into_iter().chain(utf_16.clone()).collect(), 1),
+            (utf_16.collect(), 1),
+            (b"a\nnotes.da[t\n".to_vec(), 2),
+            (b"# one\r*.dat\rother\r".to_vec(), 1),
+            (b"a\r\nb\r\n*.d\0at\n".to_vec(), 3),
+            (b"*.d\xe4t\n".to_vec(), 1),
+            (b"\n{a,b\n".to_vec(), 2),
+        ];
+        for (text, line) in cases {
+            let (outer, shown) = (tempfile::tempdir().unwrap(), String::from_utf8_lossy(&text).into_owned());
+            write(outer.path(), &[(".git/HEAD", ""), ("in/gpack.toml", ""), ("in/sub/notes.dat", "")]);
+            let root = outer.path().join("in");
+            fs::write(root.join("sub/.ggenignore"), &text).unwrap();
+            let error = walk(&root).unwrap_err();
+            assert_eq!((error.code(), error.code().exit_code()), (Code::PackageInvalid, 7), "{shown:?}");
+            assert!(error.to_string().contains(&format!("sub/.ggenignore:{line}: ")), "{error}");
+            fs::remove_file(root.join("sub/.ggenignore")).unwrap();
+            for place in ["in/sub", ""] {
+                let file = outer.path().join(place).join(".gitignore");
+                fs::write(&file, &text).unwrap();
+                let mut warnings = Vec::new();
+                walk_and_warn(&root, &mut warnings).unwrap();
+                let at = format!(".gitignore:{line}: ");
+                assert!(warnings.len() == 1 && warnings[0].contains(&at), "{shown:?}: {warnings:?}");
+                fs::remove_file(file).unwrap();
+            }
+        }
+        // What is a comment, and what Git understands, may be anything.
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &[("gpack.toml", ""), ("a.dat", "")]);
+        fs::write(root.path().join(".ggenignore"), b"# K\xe4se\r\n*.dat\r\n").unwrap();
+        assert_eq!(names(root.path()), [".ggenignore", "gpack.toml"]);
+    }
+
+    #[test]
     fn an_ignore_file_above_that_would_block_is_refused() {
         let outer = tempfile::tempdir().unwrap();
         write(outer.path(), &[(".git/HEAD", ""), ("in/gpack.toml", "")]);
@@ -479,10 +535,10 @@ mod tests {
     fn an_ignore_file_that_is_too_large_is_refused_before_it_is_read() {
         let root = tempfile::tempdir().unwrap();
         write(root.path(), &[("gpack.toml", "")]);
-        let file = File::create(root.path().join(".ggenignore")).unwrap();
-        file.set_len(IGNORE_FILE_BYTES_MAX).unwrap();
+        let largest = vec![b'#'; usize::try_from(IGNORE_FILE_BYTES_MAX).unwrap()];
+        fs::write(root.path().join(".ggenignore"), &largest).unwrap();
         assert!(walk(root.path()).is_ok());
-        file.set_len(IGNORE_FILE_BYTES_MAX + 1).unwrap();
+        fs::write(root.path().join(".ggenignore"), [&largest[..], b"#"].concat()).unwrap();
         assert_eq!(offenders(root.path()), [".ggenignore"]);
     }
 

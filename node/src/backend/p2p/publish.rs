@@ -356,7 +356,7 @@ impl Prepared {
 pub(super) fn prepare(job: Job) -> Result<Prepared, Failure> {
     let gpack::Parsed { gpack, mut warnings } =
         gpack::read(&job.directory, job.version.as_ref()).map_err(fail)?;
-    let found = walk::walk(&job.directory).map_err(fail)?;
+    let found = walk::walk_and_warn(&job.directory, &mut warnings).map_err(fail)?;
     let own = job.keys.as_deref().map(OwnSecrets::in_folder).unwrap_or_default();
     let secrets = preflight::secrets(&found, &own).map_err(fail)?;
     if !secrets.forbidden.is_empty() {

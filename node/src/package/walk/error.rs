@@ -1,6 +1,6 @@
 //! Why the files of a directory cannot be published.
 
-use std::{fmt, io};
+use std::{fmt, io, path::PathBuf};
 
 use super::OFFENDERS_MAX;
 use crate::{
@@ -23,6 +23,27 @@ impl fmt::Display for Offender {
     }
 }
 
+/// A line of an ignore file that is not understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misread {
+    /// The file.
+    pub path: PathBuf,
+    /// The line, from 1; 0 for the file as a whole.
+    pub line: usize,
+    /// Why.
+    pub why: String,
+}
+
+impl fmt::Display for Misread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.display();
+        match self.line {
+            0 => write!(f, "{path}: {}", self.why),
+            line => write!(f, "{path}:{line}: {}", self.why),
+        }
+    }
+}
+
 /// Why a directory cannot be published.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -32,6 +53,12 @@ pub enum Error {
     Offenders {
         /// What, and why, by path.
         offenders: Vec<Offender>,
+    },
+    /// An ignore file of this program is not understood, so that what it leaves out would be published.
+    #[error("an ignore file is not understood:{}", list(misread))]
+    IgnoreFile {
+        /// Where, and why.
+        misread: Vec<Misread>,
     },
     /// There is too much of something.
     #[error("too many {what} at {path}: at most {max} are allowed")]
@@ -76,7 +103,7 @@ fn count(offenders: usize) -> String {
     }
 }
 
-fn list(offenders: &[Offender]) -> String {
+fn list<T: fmt::Display>(offenders: &[T]) -> String {
     offenders.iter().fold(String::new(), |text, offender| format!("{text}\n  {offender}"))
 }
 
@@ -84,7 +111,9 @@ impl Error {
     /// The stable code of this error.
     pub fn code(&self) -> Code {
         match self {
-            Self::Offenders { .. } | Self::Changed { .. } | Self::OwnKey { .. } => Code::PackageInvalid,
+            Self::Offenders { .. } | Self::IgnoreFile { .. } | Self::Changed { .. } | Self::OwnKey { .. } => {
+                Code::PackageInvalid
+            }
             Self::Limit { .. } => Code::Limit,
             // They are our own files: what is wrong with them was not signed by anybody.
             Self::Path(error) => match error.code() {
@@ -104,6 +133,10 @@ impl Error {
             }
             Self::Offenders { .. } | Self::Path(_) => {
                 "Remove or rename them, or leave them out with a line in .ggenignore.".to_owned()
+            }
+            Self::IgnoreFile { .. } => {
+                "Write it again as UTF-8 text, one pattern a line. Nothing was published: what it leaves out would have been."
+                    .to_owned()
             }
             Self::Limit { .. } => {
                 "Leave out with .ggenignore what is not part of the package, or split it.".to_owned()

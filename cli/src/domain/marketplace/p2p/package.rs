@@ -60,8 +60,10 @@ impl Package {
         let directory = values::absolute(&self.path)?;
         gpack::read(&directory, None)
             .map_err(|error| p2p_state::failure(error.code(), &error, error.hint()))?;
-        let found =
-            walk::walk(&directory).map_err(|error| p2p_state::failure(error.code(), &error, error.hint()))?;
+        let mut warnings = Vec::new();
+        let found = walk::walk_and_warn(&directory, &mut warnings)
+            .map_err(|error| p2p_state::failure(error.code(), &error, error.hint()))?;
+        warnings.iter().for_each(|warning| session.warn(warning));
         let files: Vec<PlannedFile> = found
             .into_iter()
             .map(|found| PlannedFile {

@@ -38,6 +38,7 @@ impl Driver {
                     self.reach.standing.dialled(&address);
                 }
                 self.nearby.neighbours.dialled(&peer_id);
+                self.nearby.opened(connection_id, &endpoint);
                 self.publish_near();
                 if let Some(peer) = self.peers.get(&peer_id) {
                     self.reach.connected(peer_id, peer, Instant::now());
@@ -56,6 +57,7 @@ impl Driver {
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 self.greetings.closed(connection_id);
                 self.blocks.closed(connection_id);
+                self.nearby.closed(connection_id);
                 if num_established == 0 {
                     if let Some(gone) = self.peers.remove(&peer_id) {
                         self.healing.lost(peer_id, &gone, connection_id, cause.as_ref());

@@ -71,6 +71,12 @@ impl Healing {
         Some(away)
     }
 
+    /// This machine came to another network: who could not be reached from the one before is tried soon.
+    pub(super) fn moved(&mut self) {
+        let now = self.now();
+        self.lost.hurry(now, &mut self.generator);
+    }
+
     /// Notes that another peer answered where `peer` was dialled.
     pub(super) fn belongs_to_another(&mut self, peer: &PeerId, address: &Multiaddr) {
         let bare = policy::without_peer(address, peer).unwrap_or_else(|_| address.clone());

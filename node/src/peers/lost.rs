@@ -110,6 +110,12 @@ impl Lost {
         if entry.neighbour.lasted < KNOWN {
             return Some(away);
         }
+        self.hurry(now, generator);
+        Some(away)
+    }
+
+    /// Has all that are away tried within [`HURRY`].
+    pub fn hurry(&mut self, now: Duration, generator: &mut impl Rng) {
         for entry in self.entries.values_mut() {
             // Only those that have been tried in vain: the others are tried soon anyway.
             if let State::Away { due } = &mut entry.state
@@ -118,7 +124,6 @@ impl Lost {
                 *due = now.saturating_add(jittered(HURRY, generator));
             }
         }
-        Some(away)
     }
 
     /// Notes that the last connection with a peer closed.

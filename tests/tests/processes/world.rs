@@ -96,6 +96,13 @@ impl Namespaces {
         Command::new("sh").arg(&self.script).args([verb, &self.prefix]).args(arguments).output()
     }
 
+    /// Runs a command on a host, which must succeed.
+    pub(crate) fn on(&self, host: &str, command: &str) {
+        let at = format!("{}{host}", self.prefix);
+        let done = Command::new("ip").args(["netns", "exec", &at, "sh", "-c", command]).output().unwrap();
+        assert!(done.status.success(), "{command}: {done:?}");
+    }
+
     /// A node on a host.
     pub(crate) fn node(&self, host: &str, arguments: &[&str]) -> Node {
         let home = Home::new();

@@ -1,26 +1,32 @@
 //! The networks that this machine itself is in, and the peers there.
 //!
-//! [`interfaces`] tells which networks those are, [`mdns`] who answers in them, and [`neighbours`] says whom to believe and to dial.
+//! [`interfaces`] tells which networks those are and when the machine slept, [`sources`] which connections are dead then, [`mdns`] who
+//! answers in them, and [`neighbours`] says whom to believe and to dial.
 //! Peers there are preferred for transfers. A node that brings its own parts, such as a simulated one, has none of it.
 
 mod interfaces;
 mod mdns;
 pub(super) mod neighbours;
+mod sources;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use if_watch::IpNet;
 use libp2p::{
     Multiaddr, PeerId,
-    swarm::dial_opts::{DialOpts, PeerCondition},
+    core::ConnectedPoint,
+    swarm::{
+        ConnectionId,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
 };
 
-use self::{mdns::Told, neighbours::Neighbours};
-use super::{driver::Driver, peers::Peer, spawner::Spawner};
+use self::{mdns::Told, neighbours::Neighbours, sources::Sources};
+use super::{Event, driver::Driver, peers::Peer, spawner::Spawner};
 use crate::limits::{NEARBY_KEPT_MAX, NEARBY_QUEUED_MAX};
 
 /// What a node uses of the machine that it runs on, beside its base transport.
@@ -37,6 +43,8 @@ pub struct Machine {
 pub(super) enum Seen {
     /// All networks that the interfaces are in.
     Interfaces(BTreeSet<IpNet>),
+    /// The machine slept for so long.
+    Woke(Duration),
     /// Peers that answered.
     Found(Vec<(PeerId, Multiaddr)>),
     /// Peers that answer no more.
@@ -53,6 +61,11 @@ pub(super) struct Nearby {
     is_looking: bool,
     /// Connected peers there, for those who fetch.
     near: watch::Sender<BTreeSet<PeerId>>,
+    /// Whether it is noticed where this machine is.
+    follows: bool,
+    /// The address from which this machine sends to the rest of the world, when last looked at.
+    outward: Option<IpAddr>,
+    sources: Sources,
 }
 
 impl Nearby {
@@ -62,7 +75,17 @@ impl Nearby {
         let (told, listens) = watch::channel(Told::default());
         let (near, who) = watch::channel(BTreeSet::new());
         let start = Some((machine, tell, listens));
-        let nearby = Self { neighbours: Neighbours::default(), seen, start, told, is_looking: false, near };
+        let nearby = Self {
+            neighbours: Neighbours::default(),
+            seen,
+            start,
+            told,
+            is_looking: false,
+            near,
+            follows: machine.interfaces,
+            outward: machine.interfaces.then(sources::outward).flatten(),
+            sources: Sources::default(),
+        };
         (nearby, who)
     }
 
@@ -94,6 +117,18 @@ impl Nearby {
         self.is_looking
     }
 
+    /// Notes a connection.
+    pub(super) fn opened(&mut self, connection: ConnectionId, endpoint: &ConnectedPoint) {
+        if self.follows {
+            self.sources.opened(connection, sources::own_address(endpoint));
+        }
+    }
+
+    /// Notes that a connection ended.
+    pub(super) fn closed(&mut self, connection: ConnectionId) {
+        self.sources.closed(connection);
+    }
+
     /// Notes an address that is listened on: those who look are told of it.
     pub(super) fn bound(&self, address: &Multiaddr) {
         self.told.send_modify(|told| {
@@ -114,7 +149,22 @@ impl Driver {
         match seen {
             Seen::Interfaces(nets) => {
                 tracing::debug!(?nets, "the networks of this machine");
+                let addresses: BTreeSet<IpAddr> = nets.iter().map(IpNet::addr).collect();
                 self.nearby.neighbours.moved_to(nets);
+                let dead = self.nearby.sources.dead(&addresses);
+                // Other addresses come and go on a machine that stays where it is, such as those of bridges for containers.
+                let outward = sources::outward();
+                let has_moved = outward.is_some() && outward != self.nearby.outward;
+                self.nearby.outward = outward;
+                if has_moved || !dead.is_empty() {
+                    tracing::info!(connections = dead.len(), "this machine has other addresses than before");
+                    self.moved(dead);
+                }
+            }
+            Seen::Woke(away) => {
+                let all = self.nearby.sources.all();
+                tracing::info!(?away, connections = all.len(), "this machine slept");
+                self.moved(all);
             }
             Seen::Found(found) => {
                 for (peer, address) in found {
@@ -132,6 +182,22 @@ impl Driver {
             }
         }
         self.publish_near();
+    }
+
+    /// Begins again with all that belonged to a place where this machine is no longer: these connections are closed, their peers and
+    /// those that were lost before dialled again at once, what was seen of NATs and of relays is forgotten, and others are told where this node is now.
+    fn moved(&mut self, dead: Vec<ConnectionId>) {
+        for connection in dead {
+            let peer = self.peers.values_mut().find(|peer| peer.connections.contains_key(&connection));
+            if let Some(peer) = peer {
+                peer.dead = Some(connection);
+            }
+            self.swarm.close_connection(connection);
+        }
+        self.healing.moved();
+        self.reach.moved();
+        self.nearby.told.send_modify(|told| told.renewed += 1);
+        self.outbox.tell(Event::Audience);
     }
 
     /// Dials peers of the local network, as long as there is room for more connections.

@@ -84,6 +84,12 @@ impl Reach {
         Self { standing, serves_dht: settings.dht_server, ..Self::default() }
     }
 
+    /// This machine came to another network: what was seen in the one before says nothing about it.
+    pub(super) fn moved(&mut self) {
+        self.standing.moved();
+        self.relays.moved();
+    }
+
     /// Peers whose connections are not closed for being too many: the relays of this node.
     pub(super) fn relays(&self) -> impl Iterator<Item = PeerId> {
         self.relays.standing()

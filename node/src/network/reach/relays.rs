@@ -118,6 +118,11 @@ impl Relays {
         held.stands
     }
 
+    /// Forgets who failed, since that was in another network.
+    pub(in crate::network) fn moved(&mut self) {
+        self.failed.clear();
+    }
+
     /// Those that stand, or were asked a moment ago.
     fn promising(&self, now: Instant) -> usize {
         let is_promising =

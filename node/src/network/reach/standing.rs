@@ -81,6 +81,13 @@ impl Standing {
         self.bound.remove(address);
     }
 
+    /// Forgets what was seen, since this machine is somewhere else now.
+    pub(in crate::network) fn moved(&mut self) {
+        self.dialled.clear();
+        self.seen.clear();
+        self.came.clear();
+    }
+
     /// Notes a place that this node dialled.
     pub(in crate::network) fn dialled(&mut self, address: &Multiaddr) {
         let Some(network) = network_of(address) else { return };
@@ -258,6 +265,18 @@ mod tests {
             standing.seen(&at(from), None, &at(HOLE));
         }
         assert_eq!(standing.proved().collect::<Vec<_>>(), [&at(HOLE)]);
+    }
+
+    #[test]
+    fn a_machine_that_moved_knows_nothing_of_where_it_is() {
+        let mut standing = private();
+        standing.dialled(&at("/ip4/8.8.8.8/tcp/1"));
+        standing.seen(&at("/ip4/8.8.8.8/tcp/1"), Some(true), &at(HOLE));
+        assert_eq!(standing.verdict(), Verdict::Behind);
+        standing.moved();
+        assert_eq!((standing.verdict(), standing.mapping()), (Verdict::Unknown, None));
+        standing.seen(&at("/ip4/8.8.8.8/tcp/1"), None, &at(HOLE));
+        assert!(standing.came.len() == 1, "it was dialled from elsewhere");
     }
 
     #[test]

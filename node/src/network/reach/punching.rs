@@ -82,7 +82,10 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         match &event {
             FromSwarm::ConnectionEstablished(it) => {
-                self.dials.remove(&it.connection_id);
+                if let Some(peer) = self.dials.remove(&it.connection_id) {
+                    let attempt = self.failed.get(&peer).copied().unwrap_or_default().saturating_add(1);
+                    tracing::info!(%peer, attempt, "a direct connection was made beside a relayed one");
+                }
                 if it.endpoint.is_relayed() {
                     self.failed.entry(it.peer_id).or_default();
                 }

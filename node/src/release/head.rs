@@ -220,6 +220,8 @@ fn is_empty(bytes: &ByteBuf) -> bool {
 pub struct VerifiedHead {
     head: Head,
     keys: KeyLog,
+    /// Follows from both.
+    seen: Seen,
     bytes: Vec<u8>,
 }
 
@@ -291,7 +293,17 @@ impl VerifiedHead {
             return Err(Error::Scope { name: head.name.to_string() });
         }
         head.check()?;
-        Ok(Self { head, keys, bytes: bytes.to_vec() })
+        let n = keys.current().n;
+        let seen = Seen {
+            key_n: n,
+            key_document: keys.fingerprint(n).expect("the current document is in the chain"),
+            sequence: head.sequence,
+            entry: head.entry,
+            log: head.log,
+            latest: head.latest.as_ref().map(Release::fingerprint),
+            follows: head.follows(),
+        };
+        Ok(Self { head, keys, seen, bytes: bytes.to_vec() })
     }
 
     /// Whether its newest entry was made further ahead of `now` than clocks differ, so that nobody takes it yet.
@@ -331,16 +343,7 @@ impl VerifiedHead {
 
     /// What to remember of it, durably, so that nothing older is accepted later.
     pub fn seen(&self) -> Seen {
-        let n = self.keys.current().n;
-        Seen {
-            key_n: n,
-            key_document: self.keys.fingerprint(n).expect("the current document is in the chain"),
-            sequence: self.head.sequence,
-            entry: self.head.entry,
-            log: self.head.log,
-            latest: self.head.latest.as_ref().map(Release::fingerprint),
-            follows: self.head.follows(),
-        }
+        self.seen
     }
 }
 

@@ -9,19 +9,23 @@
 pub mod index;
 pub mod protocol;
 pub mod serve;
+mod together;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use rusqlite::Transaction;
 use serde_bytes::ByteBuf;
 use sha2::{Digest, Sha256};
 
-use self::protocol::{Page, Position};
+pub use self::together::{Written, write};
+use self::{
+    protocol::{Page, Position},
+    together::Writes,
+};
 use crate::{
-    catalog::{self, Confirming, Held, Outcome, Refusal, Source},
+    catalog::{self, Confirming, Held, Source},
     heads::{self, Blame, Door, Id, Item},
     identity::Chains,
     limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
@@ -36,8 +40,6 @@ use crate::{
     time::Timestamp,
 };
 
-/// Heads of one package in one page that are held against each other.
-const HEADS_OF_PACKAGE_MAX: usize = 3;
 /// Statements of one package in one page that are held against an entry.
 const STATEMENTS_OF_PACKAGE_MAX: usize = 8;
 /// Entries in one page that are looked at: each of them costs several signatures.
@@ -89,11 +91,12 @@ pub fn epoch(store: &Store) -> Result<u32, store::Error> {
 }
 
 /// Which heads were verified, by their bytes: what is served is read from a disk that may be damaged, and whoever passes a
-/// forged head on is turned away. And the keys that they were verified with. Cheap to clone; all clones are the same.
+/// forged head on is turned away. And the keys that they were verified with, and the pages that wait to be written. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Verified {
     heads: Arc<Mutex<Generations>>,
     chains: Chains,
+    writes: Arc<Writes>,
 }
 
 /// The heads of now, and those of before.
@@ -273,11 +276,14 @@ pub fn take(
             },
         }
     }
-    match write(store, &genuine, now) {
+    let came = genuine.iter().flat_map(|(_, head)| [false, true].map(|frozen| heads::item(head, frozen)));
+    given.extend(came);
+    let offered_heads = genuine.len();
+    match verified.writes.write(store, genuine, now) {
         Ok(Written { new, deferred }) => {
             taken.new = new;
             taken.deferred += deferred;
-            taken.refused += genuine.len() - new - deferred;
+            taken.refused += offered_heads - new - deferred;
             // After the heads: of a publisher without any there is nothing to confirm.
             for read in &confirmations {
                 match confirm(store, Door::Exchange, read) {
@@ -299,8 +305,6 @@ pub fn take(
                     taken.deferred += entries.len();
                 }
             }
-            let came = genuine.iter().map(|(_, head)| head);
-            given.extend(came.flat_map(|head| [false, true].map(|frozen| heads::item(head, frozen))));
             // Where something waits, it is not told apart from what is never taken.
             let declined = if taken.deferred > 0 { Vec::new() } else { unlisted(store, &given) };
             Some(Took { taken, given: given.iter().map(|item| item.id).collect(), declined })
@@ -321,30 +325,6 @@ fn unlisted(store: &Store, items: &[Item]) -> Vec<Item> {
     let listed = read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read"));
     let listed = listed.unwrap_or_else(|_| vec![true; items.len()]);
     items.iter().zip(listed).filter(|(_, is_listed)| !is_listed).map(|(item, _)| *item).collect()
-}
-
-/// Freezes the packages of which some of these heads contradict each other.
-fn convict_among(
-    tx: &Transaction<'_>,
-    heads: &[(Source, VerifiedHead)],
-    now: Timestamp,
-) -> Result<(), catalog::Error> {
-    let mut of_package: BTreeMap<PackageId, Vec<&(Source, VerifiedHead)>> = BTreeMap::new();
-    for offered in heads {
-        let of_package = of_package.entry(offered.1.package_id()).or_default();
-        // What is listed, and what proves that it counts no more: whoever sends more of them has another use for our time.
-        if of_package.len() < HEADS_OF_PACKAGE_MAX {
-            of_package.push(offered);
-        }
-    }
-    for heads in of_package.values() {
-        for (at, (from, second)) in heads.iter().enumerate() {
-            for (_, first) in &heads[..at] {
-                catalog::convict(tx, first, second, from, now)?;
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Freezes the packages of which entries in a page prove a double signing, each with another statement of the page or the head that
@@ -411,51 +391,6 @@ pub fn confirm(
         None => None,
     };
     store.write(|tx| Ok(catalog::confirm(tx, door, confirmation, list.as_ref())?))
-}
-
-/// What became of heads that were written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Heads that were new or newer.
-    pub new: usize,
-    /// Heads that may be taken later: there was no room, or they are from ahead of our clock.
-    pub deferred: usize,
-}
-
-/// Writes verified heads, each with whoever told of it, in one transaction and yields what became of them. Those that contradict
-/// each other freeze their package, whether they are taken or not.
-///
-/// # Errors
-/// Where the database fails; nothing is written then.
-pub fn write(
-    store: &Store,
-    heads: &[(Source, VerifiedHead)],
-    now: Timestamp,
-) -> Result<Written, store::Error> {
-    if heads.is_empty() {
-        return Ok(Written::default());
-    }
-    store.write(|tx| {
-        let (mut new, mut deferred) = (0, Vec::new());
-        for (source, head) in heads {
-            match catalog::insert(tx, head, source, now)? {
-                outcome if outcome.is_news() => new += 1,
-                Outcome::Refused(Refusal::Full | Refusal::Early) => {
-                    deferred.push(head.package_id());
-                }
-                outcome => {
-                    tracing::debug!(package = %head.package_id(), ?outcome, "a head was not taken");
-                }
-            }
-        }
-        convict_among(tx, heads, now)?;
-        // Of a package that is frozen nothing is to be asked for again.
-        let mut written = Written { new, deferred: 0 };
-        for package in &deferred {
-            written.deferred += usize::from(!catalog::is_frozen(tx, package)?);
-        }
-        Ok(written)
-    })
 }
 
 #[cfg(test)]

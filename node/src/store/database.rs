@@ -4,6 +4,7 @@
 //! damage and never an interrupted first start.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -58,7 +59,7 @@ pub(super) fn open(
     }
     recovery::finish(folder, now)?;
     let suspected = folder.join(SUSPECT);
-    let damage = match open_sound(folder, &path, notes) {
+    let damage = match open_sound(folder, &path, tables, notes) {
         Ok(_) if suspected.try_exists()? => Some("it was found damaged while it was in use".to_owned()),
         Err(Error::Damaged { source, .. }) => Some(source.to_string()),
         Err(Error::Io { source, .. }) if is_missing(&*source) => None,
@@ -70,7 +71,7 @@ pub(super) fn open(
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
-    open_sound(folder, &path, notes)
+    open_sound(folder, &path, tables, notes)
 }
 
 /// Notes that the database turned out to be damaged in a place that the check at the start does not reach, such as an
@@ -82,7 +83,12 @@ pub(super) fn suspect(folder: &Path) {
 }
 
 /// Opens a database that nothing is wrong with: [`Error::Damaged`] where that cannot be said.
-fn open_sound(folder: &Path, path: &Path, notes: &mut Vec<Note>) -> Result<(Connection, u64), Error> {
+fn open_sound(
+    folder: &Path,
+    path: &Path,
+    tables: &Tables,
+    notes: &mut Vec<Note>,
+) -> Result<(Connection, u64), Error> {
     check_header(path)?;
     let mut writer = connect(path)?;
     let found: String = writer.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
@@ -90,6 +96,7 @@ fn open_sound(folder: &Path, path: &Path, notes: &mut Vec<Note>) -> Result<(Conn
         return Err(Error::damaged(found));
     }
     check_version(user_version(&writer)?)?;
+    check_schema(&writer, tables)?;
     let next = sweep(&mut writer, &folder.join(super::BLOCKS_FOLDER), notes)?;
     Ok((writer, next))
 }
@@ -221,6 +228,27 @@ fn check_version(found: u32) -> Result<(), Error> {
         _ if found < VERSION => Err(Error::TooOld { folder: PathBuf::new(), found, known: VERSION }),
         _ => Ok(()),
     }
+}
+
+/// Compares the schema of a database with the one that this program makes: a flipped bit in the name of a column is damage, and would
+/// otherwise show as a statement that is not understood.
+pub(super) fn check_schema(connection: &Connection, tables: &Tables) -> Result<(), Error> {
+    let made = schema(&in_memory(tables)?)?;
+    let found = schema(connection)?;
+    match made.iter().find(|(name, text)| found.get(*name) != Some(*text)) {
+        Some((name, _)) => Err(Error::damaged(format!("its schema is not the one that was written: {name}"))),
+        None => Ok(()),
+    }
+}
+
+/// The statements by which tables, indexes and triggers were made, by name. What a virtual table keeps of its own is its own matter.
+fn schema(connection: &Connection) -> Result<BTreeMap<String, String>, Error> {
+    let mut statement = connection.prepare(
+        "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL
+         AND name NOT IN (SELECT name FROM pragma_table_list WHERE type = 'shadow')",
+    )?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn connect(path: &Path) -> Result<Connection, Error> {

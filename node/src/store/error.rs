@@ -113,8 +113,8 @@ pub enum Error {
         /// Its bytes.
         bytes: usize,
     },
-    /// A block that was here when a batch began is gone when it is committed.
-    #[error("block {id} was removed while it was being used")]
+    /// A block that has to be here is not: one that was here when a batch began may be gone when it is committed.
+    #[error("block {id} is needed and is not here: it was removed, or never came")]
     Vanished {
         /// The block.
         id: ContentId,
@@ -313,12 +313,20 @@ impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
         let folder = PathBuf::new();
         let code = match &error {
+            rusqlite::Error::SqliteFailure(_, Some(why)) | rusqlite::Error::SqlInputError { msg: why, .. }
+                if why.starts_with("no such column") || why.starts_with("no such table") =>
+            {
+                ErrorCode::DatabaseCorrupt
+            }
             rusqlite::Error::SqliteFailure(cause, _) => cause.code,
             // A value of another type than it was written with.
             rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::Utf8Error(..) => ErrorCode::DatabaseCorrupt,
+            | rusqlite::Error::Utf8Error(..)
+            // A column or table that is not there: our statements are fixed, and fit the schema that we make.
+            | rusqlite::Error::InvalidColumnName(..)
+            | rusqlite::Error::InvalidColumnIndex(..) => ErrorCode::DatabaseCorrupt,
             _ => ErrorCode::Unknown,
         };
         let source = Box::new(error);

@@ -117,6 +117,39 @@ fn what_can_still_be_read_is_taken_over() {
 }
 
 #[test]
+fn a_flipped_bit_in_the_name_of_a_column_is_damage() {
+    for (table, column) in [("installed", "manifest"), ("blocks", "crc"), ("meta", "value")] {
+        let home = tempfile::tempdir().unwrap();
+        let (_, large) = filled(home.path());
+        let mut bytes = fs::read(database(home.path())).unwrap();
+        let find = |from: usize, text: &str| {
+            let mut windows = bytes[from..].windows(text.len());
+            from + windows.position(|it| it == text.as_bytes()).unwrap_or_else(|| panic!("no {text}"))
+        };
+        // Another letter: the statement can still be read.
+        let at = find(find(0, &format!("CREATE TABLE {table} (")), &format!(" {column} ")) + 3;
+        bytes[at] ^= 0x01;
+        fs::write(database(home.path()), &bytes).unwrap();
+        let error = Store::open_for_reading(home.path()).unwrap_err();
+        assert_eq!(error.code(), Code::StoreDamaged, "{table}: {error}");
+        expect_replaced(home.path(), &large, &bytes);
+    }
+}
+
+#[test]
+fn a_statement_that_does_not_fit_the_schema_says_that_the_database_is_damaged() {
+    let store = Store::in_memory().unwrap();
+    for sql in ["SELECT nothing FROM blocks", "SELECT id FROM nothing"] {
+        let error = store.read(|conn| Ok(conn.prepare(sql).map(drop)?)).unwrap_err();
+        assert_eq!(error.code(), Code::StoreDamaged, "{error}");
+    }
+    store.put_blocks(&[block(1, 10)]).unwrap();
+    let read = store
+        .read(|conn| Ok(conn.query_row("SELECT id FROM blocks", [], |row| row.get::<_, Vec<u8>>("other"))?));
+    assert_eq!(read.unwrap_err().code(), Code::StoreDamaged);
+}
+
+#[test]
 fn a_cut_off_database_is_replaced() {
     let home = tempfile::tempdir().unwrap();
     let (_, large) = filled(home.path());

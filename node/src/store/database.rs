@@ -4,7 +4,6 @@
 //! damage and never an interrupted first start.
 
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
@@ -13,7 +12,7 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig};
 
-use super::{Error, Note, Tables, recovery, sweep::sweep};
+use super::{Error, Note, Tables, recovery, schema, sweep::sweep};
 use crate::time::Timestamp;
 
 /// Name of the database inside the state folder.
@@ -96,7 +95,7 @@ fn open_sound(
         return Err(Error::damaged(found));
     }
     check_version(user_version(&writer)?)?;
-    check_schema(&writer, tables)?;
+    schema::check(&writer, tables)?;
     let next = sweep(&mut writer, &folder.join(super::BLOCKS_FOLDER), notes)?;
     Ok((writer, next))
 }
@@ -228,27 +227,6 @@ fn check_version(found: u32) -> Result<(), Error> {
         _ if found < VERSION => Err(Error::TooOld { folder: PathBuf::new(), found, known: VERSION }),
         _ => Ok(()),
     }
-}
-
-/// Compares the schema of a database with the one that this program makes: a flipped bit in the name of a column is damage, and would
-/// otherwise show as a statement that is not understood.
-pub(super) fn check_schema(connection: &Connection, tables: &Tables) -> Result<(), Error> {
-    let made = schema(&in_memory(tables)?)?;
-    let found = schema(connection)?;
-    match made.iter().find(|(name, text)| found.get(*name) != Some(*text)) {
-        Some((name, _)) => Err(Error::damaged(format!("its schema is not the one that was written: {name}"))),
-        None => Ok(()),
-    }
-}
-
-/// The statements by which tables, indexes and triggers were made, by name. What a virtual table keeps of its own is its own matter.
-fn schema(connection: &Connection) -> Result<BTreeMap<String, String>, Error> {
-    let mut statement = connection.prepare(
-        "SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL
-         AND name NOT IN (SELECT name FROM pragma_table_list WHERE type = 'shadow')",
-    )?;
-    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 fn connect(path: &Path) -> Result<Connection, Error> {

@@ -43,6 +43,7 @@ mod note;
 mod recovery;
 mod reserve;
 mod room;
+mod schema;
 mod segment;
 mod share;
 mod sweep;
@@ -201,6 +202,8 @@ impl Store {
         }
         let reader = || database::open_for_reading(folder);
         let readers = (0..READERS).map(|_| reader().map(Mutex::new)).collect::<Result<_, Error>>()?;
+        let last = reader()?;
+        schema::check(&last, tables)?;
         let place = Place::Disk(Disk {
             folder: folder.to_owned(),
             blocks: folder.join(BLOCKS_FOLDER),
@@ -209,7 +212,7 @@ impl Store {
             open_segments: Mutex::default(),
             lock: None,
         });
-        Ok(Self::new(readers, reader()?, place))
+        Ok(Self::new(readers, last, place))
     }
 
     /// Makes a store in memory, empty, with the tables of the rooms above it.

@@ -15,7 +15,7 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, params, params_from_iter, types::Value};
 
-use super::{BLOCKS_FOLDER, Error, Note, Tables, database, holdings::meta, segment};
+use super::{BLOCKS_FOLDER, Error, Note, Tables, database, holdings::meta, schema, segment};
 use crate::{
     content::{Block, ContentId},
     time::Timestamp,
@@ -50,7 +50,9 @@ pub(super) fn replace(
     database::create(&unfinished, tables, |tx| {
         segments = rebuild_blocks(tx, folder, now)?;
         if damage.is_some() {
-            rows = salvage(tx, &folder.join(database::NAME))?;
+            let damaged = folder.join(database::NAME);
+            let mended = schema::Mended::of(&damaged, tables)?;
+            rows = salvage(tx, mended.as_ref().map_or(&damaged, schema::Mended::path))?;
             // What follows from other rows is not salvaged but derived again.
             (tables.derive)(tx, now)?;
         }

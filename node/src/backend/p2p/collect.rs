@@ -353,6 +353,21 @@ fn planned(store: &Store, now: Timestamp) -> Result<Collected, store::Error> {
     Ok(told(&items, evict::deleted_folders(store)?, store.stats()?.bytes, true))
 }
 
+/// Makes room for so many more bytes in the store of a node that does not run.
+///
+/// # Errors
+/// [`Code::Limit`] where all that is left is needed.
+pub(super) fn make_room_in(store: &Store, bytes: u64, most: u64) -> Result<(), Failure> {
+    let held = store.stats().map_err(fail)?.bytes;
+    let lacking = held.saturating_add(bytes).saturating_sub(most);
+    if lacking == 0 {
+        return Ok(());
+    }
+    let evicted = evict::evict(store, Wanted::Bytes(lacking), &[], Timestamp::now()).map_err(fail)?;
+    sweep_targets(&evicted.items);
+    if bytes_of(&evicted.items) < lacking { Err(no_room(bytes, held, most)) } else { Ok(()) }
+}
+
 /// Removes the staging folders that interrupted installations left beside their targets.
 fn sweep_targets(items: &[Item]) {
     let parents: BTreeSet<_> = items

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     code::Code,
+    content::Block,
     control::{
         api::{Failure, Planned, PlannedFile, PublishRequest},
         service::{Cancel, ProgressSender},
@@ -173,6 +174,46 @@ fn plan(
         Before::Other(why) => return Err(work.conflict(why)),
     }
     Ok(planned)
+}
+
+/// What the log and its keys take beside the blocks of a package and its manifest.
+const ENTRY_BYTES: u64 = 16 << 10;
+
+impl Prepared {
+    /// Bytes that it takes in a store at most, roughly: what links blocks together is little beside them.
+    fn bytes_max(&self) -> u64 {
+        let files = self.found.iter().map(|found| found.state.size.saturating_add(found.state.size / 1_000));
+        let around = ENTRY_BYTES.saturating_add((self.found.len() as u64).saturating_mul(1 << 10));
+        files.fold(around, u64::saturating_add)
+    }
+
+    /// Bytes that a publication adds to a store of at most `most` bytes; zero where there is room in any case, or where all of it is
+    /// here. Packs without keeping a block where it is close.
+    pub(super) fn added_bytes(
+        &self,
+        store: &Store,
+        publisher: PublisherId,
+        most: u64,
+    ) -> Result<u64, Failure> {
+        if store.stats().map_err(fail)?.bytes.saturating_add(self.bytes_max()) <= most {
+            return Ok(0);
+        }
+        let (mut seen, mut bytes) = (BTreeSet::new(), 0u64);
+        let mut count = |block: Block| {
+            if seen.insert(block.id()) && !store.has(&block.id())? {
+                bytes = bytes.saturating_add(block.bytes().len() as u64);
+            }
+            Ok::<(), store::Error>(())
+        };
+        let packed = pack::pack_on(&self.found, self.job.workers, &self.own, &mut count, &mut |_, _| {});
+        let packed = packed.map_err(fail)?;
+        if bytes == 0 {
+            return Ok(0);
+        }
+        let manifest = Manifest::new(publisher, self.gpack.clone(), self.preflight, &packed).map_err(fail)?;
+        let manifest = manifest.payload().map_err(fail)?.len() as u64;
+        Ok(bytes.saturating_add(manifest).saturating_add(ENTRY_BYTES))
+    }
 }
 
 /// What a publication comes to that was cancelled before it was signed.

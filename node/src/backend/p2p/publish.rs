@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     KEYS_FOLDER, P2PConfig,
-    collect::PATIENCE,
+    collect::{PATIENCE, make_room_in},
     dependencies::check_offline,
     failure::fail,
     gone,
@@ -220,8 +220,16 @@ impl Node {
         if let (Plan::Queue(why), true) = (&plan, request.no_queue) {
             return Err(why.clone());
         }
-        // What an unlimited tree would take is not known before it is packed; that the store is not full already is.
-        self.make_room(0, Vec::new(), PATIENCE).await?;
+        let mut bytes = 0;
+        if let Some(most) = self.config().store_bytes_max {
+            let id = publisher.id();
+            let counted = self.offload_store(move |store| {
+                let bytes = prepared.added_bytes(store, id, most)?;
+                Ok((bytes, prepared))
+            });
+            (bytes, prepared) = counted.await?;
+        }
+        self.make_room(bytes, Vec::new(), PATIENCE).await?;
         Ok(Ready { turn, publisher, prepared, plan })
     }
 }
@@ -287,6 +295,10 @@ pub async fn publish_offline(
         let done = prepare(job).and_then(|mut prepared| {
             if let Some(root) = prepared.dependencies(publisher.id())? {
                 prepared.warnings.extend(check_offline(&store, root)?);
+            }
+            if let Some(most) = config.store_bytes_max {
+                let bytes = prepared.added_bytes(&store, publisher.id(), most)?;
+                make_room_in(&store, bytes, most)?;
             }
             make(&store, &publisher, prepared, Plan::Queue(not_running()), &progress, &cancel)
         });
@@ -521,6 +533,50 @@ pub(super) mod tests {
         let turn = tokio::time::timeout(Duration::from_secs(60), registry.node.publishing.lock()).await;
         let rows = store.read(published::list_all).unwrap();
         assert_eq!((turn.is_ok(), rows.len()), (true, 1), "its turn ended before it did");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_into_the_store_is_not_published() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), Store::in_memory().unwrap());
+        let publisher = Publisher::from_secret([1; 32], Timestamp::now());
+        // The least that can be configured.
+        let most = 16 << 20;
+        let parts = Parts {
+            transport: transport::tcp_without_dns(),
+            node_key: libp2p::identity::Keypair::generate_ed25519(),
+            publisher,
+            store: store.clone(),
+            offload: Offload::Threads,
+            observer: Observer::default(),
+            spawner: crate::network::Spawner::default(),
+            metrics: Metrics::default(),
+        };
+        let config = P2PConfig { store_bytes_max: Some(most), ..P2PConfig::with_state_dir("/nowhere") };
+        let registry = P2PRegistry::with_parts(config, parts).await.unwrap();
+        let publish = async |version: &str, bytes: Vec<u8>| {
+            std::fs::write(folder.path().join("data"), bytes).unwrap();
+            let mut request = PublishRequest { skip_verify: true, ..package(folder.path(), version) };
+            request.timeout_secs = Some(1);
+            registry.node.publish(request, ProgressSender::discard(), Cancel::default()).await
+        };
+        publish("1.0.0", noise(1, 12 << 20)).await.unwrap();
+        let refused = publish("1.1.0", noise(2, 8 << 20)).await.unwrap_err();
+        assert_eq!(refused.code, Code::Limit);
+        assert!(refused.message.starts_with("8"), "its size is named: {}", refused.message);
+        assert_eq!(store.read(published::list_all).unwrap().len(), 1);
+        assert!(store.stats().unwrap().bytes <= most);
+        // What is here already takes no room, nor do the same files under another version.
+        publish("1.0.0", noise(1, 12 << 20)).await.unwrap();
+        publish("1.2.0", noise(1, 12 << 20)).await.unwrap();
+        assert!(store.stats().unwrap().bytes <= most);
+    }
+
+    /// Bytes of which no two blocks are the same.
+    fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+        use rand::{Rng, SeedableRng};
+        let mut noise = vec![0; bytes];
+        rand_chacha::ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut noise);
+        noise
     }
 
     pub(in super::super) fn package(folder: &std::path::Path, version: &str) -> PublishRequest {

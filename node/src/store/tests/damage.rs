@@ -116,30 +116,52 @@ fn what_can_still_be_read_is_taken_over() {
     assert_eq!(store.read(|connection| meta::get(connection, "key")).unwrap().unwrap(), b"value");
 }
 
+/// Flips a bit in the letter `at` of `text` wherever it stands after the beginning of the statement that makes `table`: a page that was
+/// split keeps a copy.
+fn flip_in_schema(home: &Path, table: &str, text: &str, at: usize) -> Vec<u8> {
+    let mut bytes = fs::read(database(home)).unwrap();
+    let find = |bytes: &[u8], text: &str| bytes.windows(text.len()).position(|it| it == text.as_bytes());
+    let statement = format!("CREATE TABLE {table} (");
+    let mut from = 0;
+    while let Some(start) = find(&bytes[from..], &statement) {
+        from += start;
+        let place = from + find(&bytes[from..], text).unwrap_or_else(|| panic!("no {text} in {table}"));
+        from += statement.len();
+        bytes[place + at] ^= 0x01;
+    }
+    assert!(from > 0, "no {table}");
+    fs::write(database(home), &bytes).unwrap();
+    bytes
+}
+
 #[test]
-fn a_flipped_bit_in_the_name_of_a_column_is_damage() {
-    for (table, column) in [("installed", "manifest"), ("blocks", "crc"), ("meta", "value")] {
+fn a_flipped_bit_in_the_schema_is_damage_and_costs_no_row() {
+    // A column, a table, its type, the word that makes it.
+    let places = [
+        ("installed", " manifest ", 3),
+        ("blocks", " crc ", 2),
+        ("blocks", " data ", 1),
+        ("meta", " value ", 3),
+    ];
+    let names = [("blocks", "blocks", 2), ("meta", "meta", 0), ("blocks", "BLOB", 0), ("meta", "CREATE", 0)];
+    for (table, text, at) in places.into_iter().chain(names) {
         let home = tempfile::tempdir().unwrap();
-        let (_, large) = filled(home.path());
-        let mut bytes = fs::read(database(home.path())).unwrap();
-        let find = |from: usize, text: &str| {
-            let mut windows = bytes[from..].windows(text.len());
-            from + windows.position(|it| it == text.as_bytes()).unwrap_or_else(|| panic!("no {text}"))
-        };
-        // Another letter: the statement can still be read.
-        let at = find(find(0, &format!("CREATE TABLE {table} (")), &format!(" {column} ")) + 3;
-        bytes[at] ^= 0x01;
-        fs::write(database(home.path()), &bytes).unwrap();
+        let (small, large) = filled(home.path());
+        let bytes = flip_in_schema(home.path(), table, text, at);
         let error = Store::open_for_reading(home.path()).unwrap_err();
-        assert_eq!(error.code(), Code::StoreDamaged, "{table}: {error}");
-        expect_replaced(home.path(), &large, &bytes);
+        assert_eq!(error.code(), Code::StoreDamaged, "{table}, {text}: {error}");
+        let store = expect_replaced(home.path(), &large, &bytes);
+        assert_eq!(held_blocks(&store, &small), small.len(), "{table}, {text}");
+        let value = store.read(|connection| meta::get(connection, "key")).unwrap();
+        assert_eq!(value.as_deref(), Some(&b"value"[..]), "{table}, {text}");
+        assert!(!names_in(home.path()).iter().any(|name| name.contains("mended")), "the copy is removed");
     }
 }
 
 #[test]
 fn a_statement_that_does_not_fit_the_schema_says_that_the_database_is_damaged() {
     let store = Store::in_memory().unwrap();
-    for sql in ["SELECT nothing FROM blocks", "SELECT id FROM nothing"] {
+    for sql in ["SELECT other FROM blocks", "SELECT id FROM others"] {
         let error = store.read(|conn| Ok(conn.prepare(sql).map(drop)?)).unwrap_err();
         assert_eq!(error.code(), Code::StoreDamaged, "{error}");
     }

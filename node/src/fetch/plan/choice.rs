@@ -51,7 +51,14 @@ impl Plan {
             let state = self.peers.get_mut(&peer)?;
             state.nothing_at = Some(queued);
             // What others fetch is left to them for a while.
-            let helps = !state.is_partial() && self.is_sharing;
+            let (helps, is_heard) = (!state.is_partial() && self.is_sharing, state.heard.is_some());
+            // Who fetches says so before anything else. Of who has not, one block shows whether it has all of it.
+            if helps && !is_heard && self.is_only_told_of(&peer) {
+                want = self.first_for(peer);
+                if !want.is_empty() {
+                    return Some(self.send(peer, want, now));
+                }
+            }
             if helps && !self.may_help(now) {
                 return None;
             }
@@ -69,6 +76,10 @@ impl Plan {
             }
         }
         (!want.is_empty()).then(|| self.send(peer, want, now))
+    }
+
+    fn is_only_told_of(&self, peer: &PeerId) -> bool {
+        self.members.as_ref().is_some_and(|members| members.is_only_told_of(peer))
     }
 
     /// Until when what belongs to others is left to them: as long as they bring as much as who has all of it did.
@@ -191,7 +202,7 @@ impl Plan {
             *before = before.saturating_add(flight.bytes);
             let Some(asked) = self.peers.get(&flight.peer) else { continue };
             // Of whom nothing is known, that it is late is waited for.
-            let Some(left) = asked.pace.time_of(0, *before) else { continue };
+            let Some(left) = asked.pace.time_left(*before) else { continue };
             let since = flight.sent.at.max(asked.heard.unwrap_or_default());
             let left = left.saturating_sub(now.saturating_sub(since));
             let is_slower = slowest.is_none_or(|(most, _)| left > most);

@@ -3,7 +3,8 @@
 //! Each block belongs to one member, by [rendezvous hashing](https://doi.org/10.1109/90.663936): all members compute the same without a
 //! word, and each asks the holders of the whole tree for its own blocks first, and has the others from the members that fetched them.
 //! So a holder sends each block about once, however many fetch. A member counts as long as it tells of blocks now and then:
-//! who is silent, or was only told of and never came, holds nothing up for long.
+//! who is silent, or was only told of and never came, holds nothing up for long, and who brings blocks without saying that it
+//! fetches itself has done so already.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -43,6 +44,8 @@ struct Member {
 pub(super) struct Members {
     own: u64,
     known: BTreeMap<PeerId, Member>,
+    /// Those who fetch nothing, or lie, whoever tells of them. They are peers of the plan, which are bounded.
+    out: BTreeSet<PeerId>,
     first_told: Option<Duration>,
     /// When those who have all blocks were asked, and when some came from them.
     came: VecDeque<Duration>,
@@ -52,8 +55,8 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) fn new(own: PeerId) -> Self {
-        let (known, first_told, came, count) = Default::default();
-        Self { own: key_of(&own), known, first_told, came, count }
+        let (known, out, first_told, came, count) = Default::default();
+        Self { own: key_of(&own), known, out, first_told, came, count }
     }
 
     /// A number of this node alone: what it prefers, others do not.
@@ -71,9 +74,15 @@ impl Members {
 
     /// A member told of its blocks.
     pub(super) fn heard(&mut self, peer: PeerId, now: Duration) {
+        self.out.remove(&peer);
         if let Some(member) = self.member(peer, now) {
             member.heard = Some(now);
         }
+    }
+
+    /// Whether others tell of a peer, and nothing was heard from it.
+    pub(super) fn is_only_told_of(&self, peer: &PeerId) -> bool {
+        !self.out.contains(peer) && self.known.get(peer).is_some_and(|member| member.heard.is_none())
     }
 
     fn member(&mut self, peer: PeerId, now: Duration) -> Option<&mut Member> {
@@ -83,12 +92,9 @@ impl Members {
         Some(self.known.entry(peer).or_insert_with(|| Member { key: key_of(&peer), told: now, heard: None }))
     }
 
-    /// A member lies, or is gone.
-    pub(super) fn remove(&mut self, peer: &PeerId) {
-        if let Some(member) = self.known.get_mut(peer) {
-            // It is not believed again when others tell of it.
-            (member.told, member.heard) = Default::default();
-        }
+    /// A peer lies, or brings blocks and does not say that it fetches: it counts no longer, as long as it says nothing itself.
+    pub(super) fn remove(&mut self, peer: PeerId) {
+        self.out.insert(peer);
     }
 
     /// Somebody who has all blocks is asked for some.
@@ -121,23 +127,33 @@ impl Members {
         heard.map_or(told, |heard| heard.max(told))
     }
 
+    /// The members that count at some time, and until when, if nothing is heard until then.
+    fn counting(&self, now: Duration) -> impl Iterator<Item = (&Member, Duration)> {
+        let known = self.known.iter().filter(|(peer, _)| !self.out.contains(peer));
+        known.map(|(_, member)| (member, self.until(member))).filter(move |(_, until)| now < *until)
+    }
+
     /// Looks who counts now; whether that is news.
     pub(super) fn look(&mut self, now: Duration) -> bool {
-        let counts = self.known.values().filter(|member| now < self.until(member)).map(|member| member.key);
-        let count: BTreeSet<u64> = counts.collect();
+        let count: BTreeSet<u64> = self.counting(now).map(|(member, _)| member.key).collect();
         let is_news = count != self.count;
         self.count = count;
         is_news
     }
 
+    /// Whether somebody counted when it was looked last.
+    pub(super) fn is_anybody(&self) -> bool {
+        !self.count.is_empty()
+    }
+
     /// When somebody counts no longer, if nothing is heard until then.
     pub(super) fn wake_at(&self, now: Duration) -> Option<Duration> {
-        self.known.values().map(|member| self.until(member)).filter(|at| *at > now).min()
+        self.counting(now).map(|(_, until)| until).min()
     }
 
     /// Whether a member that counts has been heard, and may have more soon.
     pub(super) fn is_hopeful(&self, now: Duration) -> bool {
-        self.known.values().any(|member| member.heard.is_some() && now < self.until(member))
+        self.counting(now).any(|(member, _)| member.heard.is_some())
     }
 
     /// Whether a block belongs to this node.
@@ -195,8 +211,27 @@ mod tests {
         assert_eq!((of(&mut members, silent), members.is_hopeful(silent)), (0, false));
         members.heard(heard, silent);
         assert_eq!(of(&mut members, silent), 1, "it is there again");
-        members.remove(&heard);
+        members.remove(heard);
         assert_eq!(of(&mut members, silent), 0);
+    }
+
+    #[test]
+    fn who_lies_or_has_all_counts_no_longer_at_once_whoever_tells_of_it_until_it_says_that_it_fetches() {
+        let (mut members, [first, late]) =
+            (Members::new(PeerId::random()), [(); 2].map(|()| PeerId::random()));
+        let at = |ms| Duration::from_millis(ms);
+        members.told(first, at(0));
+        assert!(members.look(at(0)) && members.is_anybody());
+        members.remove(first);
+        // One brings something before others tell of it.
+        members.remove(late);
+        members.told(late, at(1));
+        members.told(first, at(2));
+        assert!(members.look(at(2)) && !members.is_anybody() && !members.is_hopeful(at(2)));
+        assert_eq!(members.wake_at(at(2)), None, "nothing is waited for");
+        members.heard(first, at(3));
+        assert!(members.look(at(3)) && members.is_hopeful(at(3)));
+        assert_eq!(members.count.len(), 1);
     }
 
     #[test]

@@ -415,7 +415,13 @@ impl Plan {
                 (Some(_), true) if peer.is_partial() => {
                     self.from_members = self.from_members.saturating_add(1)
                 }
-                (Some(members), true) if self.done_at.is_none() => members.came(now),
+                (Some(members), true) => {
+                    // Others may still take it for one that fetches, for a while after it has ended.
+                    members.remove(flight.peer);
+                    if self.done_at.is_none() {
+                        members.came(now);
+                    }
+                }
                 _ => {}
             }
         }
@@ -473,7 +479,8 @@ impl Plan {
             self.queued += 1;
             self.wants.order(Some(members));
         }
-        let is_worth_it = self.is_swarm && self.bytes > SHARE_BYTES_MIN;
+        // There is nobody to leave anything to where none counts and none has told of a block.
+        let is_worth_it = self.bytes > SHARE_BYTES_MIN && (members.is_anybody() || self.marks > 0);
         let is_sharing = is_worth_it && self.shares_until().is_none_or(|until| now < until);
         self.queued += u64::from(self.is_sharing != is_sharing);
         self.is_sharing = is_sharing;
@@ -562,7 +569,7 @@ impl Plan {
         let gone = state.lied(Mark::of(block));
         self.marks = self.marks.saturating_sub(gone.len());
         if let Some(members) = self.members.as_mut().filter(|_| state.is_liar()) {
-            members.remove(&peer);
+            members.remove(peer);
         }
         for mark in gone {
             if let Some(id) = self.wants.marked(mark) {

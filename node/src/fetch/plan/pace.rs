@@ -44,12 +44,15 @@ pub(super) struct Pace {
     delivered: u64,
     /// Bytes a second.
     rates: VecDeque<u64>,
+    /// Whether one of them is of a window that was nearly full: as long as none is, the line carries so much at least.
+    is_measured: bool,
     times: VecDeque<Duration>,
 }
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { window: WINDOW_BYTES_FIRST, delivered: 0, rates: VecDeque::new(), times: VecDeque::new() }
+        let (delivered, rates, is_measured, times) = Default::default();
+        Self { window: WINDOW_BYTES_FIRST, delivered, rates, is_measured, times }
     }
 }
 
@@ -70,6 +73,7 @@ impl Pace {
         let rate = per_second(self.delivered - sent.delivered, took);
         if sent.is_full || self.rate().is_none_or(|known| rate > known) {
             push(&mut self.rates, rate, RATES);
+            self.is_measured |= sent.is_full;
         }
         let (Some(rate), Some(least)) = (self.rate(), self.times.iter().min()) else { return };
         let twice = bytes_in(rate, *least).saturating_mul(2);
@@ -83,12 +87,18 @@ impl Pace {
     pub(super) fn lost(&mut self) {
         self.window = (self.window / 2).max(WINDOW_BYTES_MIN);
         self.rates.clear();
+        self.is_measured = false;
         self.times.clear();
     }
 
     /// Bytes a second, where something is known.
     pub(super) fn rate(&self) -> Option<u64> {
         self.rates.iter().max().copied()
+    }
+
+    /// How long what is in flight takes, where the line was measured: a small answer shows the least that it carries, and no more.
+    pub(super) fn time_left(&self, in_flight: u64) -> Option<Duration> {
+        self.time_of(0, in_flight).filter(|_| self.is_measured)
     }
 
     /// When a request is late: nine of ten took much less. Nothing where too few are known.
@@ -189,7 +199,11 @@ mod tests {
             let sent = pace.sent(1_000, Duration::from_secs(n));
             pace.came(sent, 1_000, Duration::from_secs(n) + Duration::from_millis(50));
         }
-        assert_eq!(pace.window, WINDOW_BYTES_FIRST);
+        assert_eq!((pace.window, pace.time_left(BLOCK)), (WINDOW_BYTES_FIRST, None));
+        let at = Duration::from_secs(60);
+        let sent = pace.sent(BLOCK, at);
+        pace.came(sent, BLOCK, at + Duration::from_secs(1));
+        assert_eq!(pace.time_left(BLOCK), Some(Duration::from_secs(1)));
     }
 
     #[test]

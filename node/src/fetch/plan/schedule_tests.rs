@@ -238,6 +238,29 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Who fetched it is told of for a while after it has ended, and has all of it.
+    #[test]
+    fn holders_of_whom_others_tell_as_if_they_fetched_hold_nothing_up(
+        seed: u64,
+        blocks in 8_usize..40,
+        lines in prop::collection::vec((2_000_000_u64..200_000_000, 1_u64..100), 1..4),
+        told_ms in prop::collection::vec(0_u64..100, 3),
+    ) {
+        let lines: Vec<_> = lines.into_iter().map(|(rate, ms)| (rate, Duration::from_millis(ms))).collect();
+        let untold = alone(seed, blocks, &lines).run()?[0];
+        let mut world = alone(seed, blocks, &lines);
+        // The first one tells of the others, and somebody of the first one.
+        let peers = world.peers[..lines.len()].to_vec();
+        let plan = world.plans.values_mut().next().unwrap();
+        peers.iter().zip(told_ms).for_each(|(peer, ms)| plan.told_of(*peer, Duration::from_millis(ms)));
+        let took = world.run()?[0];
+        prop_assert!(took <= untold + untold / 2 + Duration::from_millis(600), "{took:?} and not {untold:?}");
+    }
+}
+
 #[test]
 fn unlike_lines_carry_nearly_what_they_can_together() {
     for lines in [
@@ -318,6 +341,20 @@ fn who_only_says_that_it_fetches_holds_nobody_up_for_long() {
         let took = world.run().unwrap()[0];
         assert!(took < Duration::from_secs(14), "{claims}: {took:?} where seven seconds are enough");
     }
+}
+
+#[test]
+fn who_is_told_of_and_has_all_of_it_costs_no_more_than_who_is_not_told_of() {
+    let line = (125_000_000, Duration::from_millis(1));
+    let took = |told: bool| {
+        let mut world = alone(1, 8, &[line, line]);
+        let (second, plan) = (world.peers[1], world.plans.values_mut().next().unwrap());
+        if told {
+            plan.told_of(second, Duration::ZERO);
+        }
+        world.run().unwrap()[0]
+    };
+    assert!(took(true) < took(false) + Duration::from_millis(20), "{:?} and {:?}", took(true), took(false));
 }
 
 #[test]

@@ -261,6 +261,27 @@ fn those_elsewhere_are_left_alone_while_a_peer_of_the_local_network_brings_enoug
 }
 
 #[test]
+fn a_small_answer_does_not_make_its_peer_a_slow_one() {
+    let two = peers(2);
+    let mut plan = plan(1, 760, &two);
+    let at = Duration::from_millis;
+    let answer = |plan: &mut Plan, ask: Ask, now| plan.answered(ask.id, &all(&ask, Answer::Have), now);
+    // One shows no more than how far away it is, the other one that it is fast.
+    let small = plan.next(at(0)).unwrap();
+    answer(&mut plan, small.clone(), at(100));
+    plan.want(block(10), 1 << 20);
+    plan.want(block(11), 1 << 20);
+    let asks: Vec<Ask> = std::iter::from_fn(|| plan.next(at(100))).collect();
+    let (first, second): (Vec<_>, Vec<_>) = asks.into_iter().partition(|ask| ask.peer == small.peer);
+    let [(first, second)] = &first.into_iter().zip(second).collect::<Vec<_>>()[..] else {
+        panic!("one each")
+    };
+    answer(&mut plan, second.clone(), at(200));
+    assert_eq!(plan.next(at(200)), None, "nothing says that the other one is slower");
+    assert!(plan.next(at(100) + HEDGE_AFTER).is_some_and(|ask| ask.want == first.want), "it is late");
+}
+
+#[test]
 fn what_is_on_its_way_is_not_asked_of_still_more_peers() {
     let copies = |moves: bool| {
         let holders = peers(8);

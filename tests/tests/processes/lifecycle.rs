@@ -241,6 +241,9 @@ fn a_daemon_outlives_the_shell_that_started_it() {
     assert_eq!(fields[3], guard.pid().to_string(), "a session of its own");
     assert_eq!(fields[4], "0", "no terminal");
     assert_eq!(home.json(&["status"])["pid"], started["pid"]);
+    let environment = fs::read_to_string(format!("/proc/{}/environ", guard.pid())).unwrap();
+    let has = environment.split('\0').any(|it| it.starts_with("GLIBC_TUNABLES=glibc.malloc.arena_max=1"));
+    assert!(has, "memory goes back to the system: {environment:?}");
     let again = home.error(9, &["start", "--daemon"]);
     assert!(text(&again["message"]).contains(&guard.pid().to_string()), "{again}");
 

@@ -12,6 +12,7 @@ use ggen_marketplace::{code::Code, control::api::Failure};
 use serde::Serialize;
 
 use crate::{
+    domain::marketplace::p2p_state::daemon,
     page::Page,
     session::{Exit, Finished, Session},
 };
@@ -181,6 +182,7 @@ fn uninstall(name: &str, path: &Path, is_there: bool, systemd: bool) -> Result<A
 /// The text of the unit.
 fn unit(program: &Path, home: &Path) -> String {
     let (program, home) = (quoted(program), quoted(home));
+    let (variable, tunables) = daemon::ALLOCATOR;
     format!(
         "{MARK}\n\
          [Unit]\n\
@@ -190,6 +192,8 @@ fn unit(program: &Path, home: &Path) -> String {
          \n\
          [Service]\n\
          ExecStart={program} --home {home} marketplace p2p start\n\
+         # Memory goes back to the system after transfers.\n\
+         Environment={variable}={tunables}\n\
          # The node withdraws what it provides before it ends, which takes less than five seconds.\n\
          KillSignal=SIGTERM\n\
          TimeoutStopSec=15\n\

@@ -7,7 +7,7 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
 use crate::{
-    heads::compare::{self, newer, view},
+    heads::compare::{self, Turn, newer, view},
     limits::{HEADS_IDS_MAX, HEADS_STRETCH},
     sync::protocol::Standing,
 };

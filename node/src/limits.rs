@@ -1,6 +1,6 @@
 //! Every bound in one place, with its unit and its reason.
 //!
-//! Whatever a peer sends, a file holds, or a caller asks for is held against one of these before it is parsed, stored or
+//! Whatever a peer sends, a file holds, or a caller asks for is checked against one of these before it is parsed, stored or
 //! waited for.
 
 use std::time::Duration;
@@ -340,7 +340,7 @@ pub const FETCH_PROGRESS_BYTES: usize = 4 << 10;
 pub const FETCH_TIMEOUT_MAX: Duration = Duration::from_secs(6 * 60);
 /// Requests for blocks that are served at once; more are told `busy`.
 pub const FETCH_SERVED_AT_ONCE_MAX: usize = 128;
-/// Bytes of the answers under way together: what those who do not read them may cost.
+/// Bytes of the answers in progress together: what those who do not read them may cost.
 pub const FETCH_SERVED_BYTES_MAX: u64 = 24 << 20;
 /// Requests for blocks that are served at once for one peer, or for one public network; fewer where many are served.
 pub const FETCH_SERVED_PER_PEER_MAX: usize = 16;

@@ -25,7 +25,7 @@ use crate::{engine::Engine, report::Report};
 const POLL: Duration = Duration::from_millis(20);
 /// Bytes that are kept of what a child said on standard error.
 const STDERR_BYTES_MAX: usize = 4_096;
-/// The exit code of a run that came to nothing.
+/// The exit code of a run that failed.
 const FAILED: u8 = 1;
 /// The exit code of a program that panicked, as Rust has it.
 pub const PANICKED: u8 = 101;

@@ -36,7 +36,7 @@ pub struct Entry {
     pub variant: Option<String>,
     /// The seed.
     pub seed: u64,
-    /// The invariant that did not hold, or why the run came to nothing.
+    /// The invariant that did not hold, or why the run failed.
     pub expectation: String,
 }
 

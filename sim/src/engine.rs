@@ -173,17 +173,17 @@ impl Control for Turmoil<'_> {
         self.0.set_link_latency(one, other, latency);
     }
 
-    fn under_way(&self) -> BTreeMap<(IpAddr, IpAddr), usize> {
-        let mut under_way = BTreeMap::new();
+    fn in_progress(&self) -> BTreeMap<(IpAddr, IpAddr), usize> {
+        let mut in_progress = BTreeMap::new();
         self.0.links(|links| {
             for link in links {
                 let (one, other) = link.pair();
                 let segments = link.count();
                 if segments > 0 {
-                    under_way.insert((one.min(other), one.max(other)), segments);
+                    in_progress.insert((one.min(other), one.max(other)), segments);
                 }
             }
         });
-        under_way
+        in_progress
     }
 }

@@ -4,7 +4,7 @@
 //! them is over.
 //!
 //! A fault's *bites* are: for what cuts links, the connections over those that were not cut yet, as either side saw them; for slow links,
-//! the segments that were sent over them meanwhile, looked at once in the time that one is under way, and for the first time when
+//! the segments that were sent over them meanwhile, looked at once in the time that one is in progress, and for the first time when
 //! those have arrived that were sent before; for held links, the segments that were kept back; for lossy ones, those that were
 //! lost; for throttled ones, the writes that had to wait; for what stops nodes, those that ran; for a mass join, those that started; for
 //! clocks, the sites that read theirs since; for a name that moves, the answers that say so.
@@ -95,7 +95,7 @@ impl<'a> Breaker<'a> {
             }
             Deed::Slow(links) => {
                 for (pair, by) in links {
-                    // What is under way by now arrives as it would have: only when it has, what is there was slowed.
+                    // What is in progress by now arrives as it would have: only when it has, what is there was slowed.
                     let look = event.at + self.latency_of(*pair) + self.scenario.tick;
                     let slow = Slow { fault: event.fault, by: *by, look };
                     self.link(*pair).slow.insert(number, slow);
@@ -303,10 +303,10 @@ fn pair(one: usize, other: usize) -> Pair {
     (one.min(other), one.max(other))
 }
 
-/// How many segments are under way on each link.
+/// How many segments are in progress on each link.
 fn waiting(net: &dyn Control) -> BTreeMap<Pair, usize> {
-    let under_way = net.under_way().into_iter();
-    under_way
+    let in_progress = net.in_progress().into_iter();
+    in_progress
         .filter_map(|((one, other), segments)| Some((pair(site(one)?, site(other)?), segments)))
         .collect()
 }

@@ -57,8 +57,8 @@ pub(crate) struct Blueprint {
     pub(crate) bootstrap: Vec<Multiaddr>,
     /// Of every node, for a user who knows it.
     pub(crate) addresses: Rc<Vec<Multiaddr>>,
-    /// What was committed to it outlives a crash, and a transaction under way does not: nothing is shared with the host but
-    /// this handle, and no transaction spans two polls of a task. One in files is opened anew for each life.
+    /// What was committed to it outlives a crash, and a transaction in progress does not: nothing is shared with the host but
+    /// this handle, and no transaction spans two polls of a task. One in files is opened again for each life.
     pub(crate) disk: Rc<Disk>,
     /// What its user does, in order of time.
     pub(crate) steps: Vec<PlannedStep>,

@@ -19,8 +19,8 @@ pub(crate) struct Measures {
     lives: BTreeMap<usize, Vec<Life>>,
     /// By step.
     steps: BTreeMap<usize, Timed>,
-    /// Steps under way, and their nodes; without those that their nodes did not outlive.
-    under_way: BTreeMap<usize, usize>,
+    /// Steps in progress, and their nodes; without those that their nodes did not outlive.
+    in_progress: BTreeMap<usize, usize>,
     /// When the first catalogue listed a release.
     releases: BTreeMap<Release, Duration>,
     /// Packages of adversaries: how fast they spread says nothing of anybody honest.
@@ -69,7 +69,7 @@ impl Measures {
 
     /// A node stops, where it runs. Yields whether it did.
     pub(crate) fn stopped(&mut self, node: usize, at: Duration) -> bool {
-        self.under_way.retain(|_, of| *of != node);
+        self.in_progress.retain(|_, of| *of != node);
         let Some(life) = self.lives.get_mut(&node).and_then(|lives| lives.last_mut()) else { return false };
         let ran = life.until.is_none();
         life.until.get_or_insert(at);
@@ -91,14 +91,14 @@ impl Measures {
     /// A step begins.
     pub(crate) fn began(&mut self, step: usize, node: usize, at: Duration) {
         self.steps.insert(step, Timed { node, began: at, ended: None });
-        self.under_way.insert(step, node);
+        self.in_progress.insert(step, node);
     }
 
     /// A step ends; where it succeeded, the time it took is a sample of `<kind>_ms`.
     pub(crate) fn ended(&mut self, step: usize, at: Duration, kind: Option<&str>) {
         let Some(timed) = self.steps.get_mut(&step) else { return };
         timed.ended = Some(at);
-        self.under_way.remove(&step);
+        self.in_progress.remove(&step);
         self.changed.insert(timed.node);
         let took = at.saturating_sub(timed.began);
         if let Some(kind) = kind {
@@ -147,7 +147,7 @@ impl Measures {
 
     /// The nodes whose catalogues may have changed since the last call: what a user does there may change them at any time.
     pub(crate) fn take_changed(&mut self) -> BTreeSet<usize> {
-        let mut changed: BTreeSet<usize> = self.under_way.values().copied().collect();
+        let mut changed: BTreeSet<usize> = self.in_progress.values().copied().collect();
         changed.append(&mut self.changed);
         changed
     }
@@ -292,6 +292,6 @@ mod tests {
         measures.ended(1, secs(9), None);
         assert_eq!(measures.distributions()["search_ms"], [2_000.0]);
         assert_eq!((measures.took(1), measures.took(2)), (Some(secs(8)), None));
-        assert_eq!(measures.take_changed(), [1].into(), "step 2 is under way at node 1");
+        assert_eq!(measures.take_changed(), [1].into(), "step 2 is in progress at node 1");
     }
 }

@@ -47,7 +47,7 @@ use crate::{
 
 /// The port of the first node of a site.
 const FIRST_PORT: u16 = 4_001;
-/// Segments that one direction of a connection may have under way: a megabyte block and what goes with it.
+/// Segments that one direction of a connection may have in progress: a megabyte block and what goes with it.
 const TCP_SEGMENTS_MAX: usize = 4_096;
 /// The stack of the thread that runs everything.
 const STACK_BYTES: usize = 64 << 20;

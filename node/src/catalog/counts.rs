@@ -76,7 +76,7 @@ pub(super) fn of_publisher(conn: &Connection, publisher: &PublisherId) -> Result
     Ok(heads.map_or(0, from_ordered))
 }
 
-/// Counts all rows anew.
+/// Counts all rows again.
 pub(super) fn recount(tx: &Transaction<'_>) -> Result<(), Error> {
     tx.execute_batch(
         "UPDATE catalog_totals SET heads = (SELECT count(*) FROM catalog_heads),

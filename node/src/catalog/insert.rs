@@ -176,7 +176,7 @@ pub fn log_read(tx: &Transaction<'_>, head: &VerifiedHead, now: Timestamp) -> Re
     Ok(())
 }
 
-/// Derives everything that follows from the heads anew, and drops heads that do not verify; gives the number of heads left.
+/// Derives everything that follows from the heads again, and drops heads that do not verify; gives the number of heads left.
 ///
 /// For a database whose rows were salvaged from a damaged one: a text index is not salvaged, counters may be wrong, and a
 /// row proves nothing. What was seen of a package is raised to what its head says, never lowered.

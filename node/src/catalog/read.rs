@@ -33,7 +33,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// Verifies the head anew, as anything that acts on it does: the database is a file like any other.
+    /// Verifies the head again, as anything that acts on it does: the database is a file like any other.
     ///
     /// # Errors
     /// As [`VerifiedHead::verify`].
@@ -124,7 +124,7 @@ pub fn newest_received(conn: &Connection) -> Result<Option<Timestamp>, Error> {
 }
 
 /// The highest position ever given. A peer that asks for what comes after a higher one remembers another database, and has
-/// to begin anew.
+/// to begin again.
 ///
 /// # Errors
 /// [`Error::Database`].

@@ -1,7 +1,7 @@
 //! The configuration file: bounded, parsed, and checked against the table of keys, with every problem at once.
 //!
 //! Keys stand at the top level or in a `[p2p]` table. The file may come from anywhere, so its size, its encoding and its
-//! nesting are held against limits before the TOML parser sees it.
+//! nesting are checked against limits before the TOML parser sees it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -108,7 +108,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, Error> {
     })
 }
 
-/// What a path names that must not be read: reading a pipe or a socket could wait for ever.
+/// What a path names that must not be read: reading a pipe or a socket could wait without end.
 fn unfit(kind: fs::FileType) -> Option<&'static str> {
     #[cfg(unix)]
     {

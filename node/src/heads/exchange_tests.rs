@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proptest::prelude::*;
 use rand::{SeedableRng, rngs::StdRng};
+use serde_bytes::ByteBuf;
 
 use super::*;
 use crate::{
-    heads::compare::{self, Turn, newer, view},
-    limits::{HEADS_IDS_MAX, HEADS_STRETCH},
-    sync::protocol::Standing,
+    heads::compare::{self, Broken, Turn, newer, view},
+    limits::{HEADS_IDS_MAX, HEADS_PAGE_MAX, HEADS_STRETCH},
+    sync::protocol::{Answer, Page, Position, Standing},
 };
 
 const STEP: Duration = Duration::from_millis(50);
@@ -228,7 +229,7 @@ enum Arrival {
 struct Network {
     nodes: Vec<Node>,
     now: Duration,
-    under_way: VecDeque<(Duration, Arrival)>,
+    in_progress: VecDeque<(Duration, Arrival)>,
     /// Bytes on the wire, other than those of heads.
     bytes: usize,
     /// Bytes of turns of comparisons, one a turn and its answer.
@@ -242,7 +243,7 @@ impl Network {
         Self {
             nodes,
             now: Duration::ZERO,
-            under_way: VecDeque::new(),
+            in_progress: VecDeque::new(),
             bytes: 0,
             turns: 0,
             messages: 0,
@@ -255,8 +256,8 @@ impl Network {
     }
 
     fn send(&mut self, at: Duration, arrival: Arrival) {
-        let place = self.under_way.partition_point(|(other, _)| *other <= at);
-        self.under_way.insert(place, (at, arrival));
+        let place = self.in_progress.partition_point(|(other, _)| *other <= at);
+        self.in_progress.insert(place, (at, arrival));
     }
 
     fn connect(&mut self, one: usize, other: usize) {
@@ -275,7 +276,7 @@ impl Network {
 
     fn disconnect(&mut self, one: usize, other: usize) {
         let apart = |a: usize, b: usize| (a, b) == (one, other) || (b, a) == (one, other);
-        self.under_way.retain(|(_, arrival)| match arrival {
+        self.in_progress.retain(|(_, arrival)| match arrival {
             Arrival::Request(from, to, ..) | Arrival::Answer(from, to, ..) => !apart(*from, *to),
         });
         self.tell(one, Event::Gone(other));
@@ -312,12 +313,12 @@ impl Network {
         }
     }
 
-    /// Goes on until nothing is under way and nothing is due within a second.
+    /// Goes on until nothing is in progress and nothing is due within a second.
     fn settle(&mut self) {
         for _ in 0..200_000 {
             let due = self.nodes.iter().filter_map(|node| node.exchange.deadline()).min();
             let due = due.filter(|due| *due <= self.now + Duration::from_secs(61));
-            let Some(next) = self.under_way.front().map(|it| it.0).into_iter().chain(due).min() else {
+            let Some(next) = self.in_progress.front().map(|it| it.0).into_iter().chain(due).min() else {
                 return;
             };
             self.now = self.now.max(next);
@@ -325,8 +326,8 @@ impl Network {
                 self.nodes[node].exchange.tick(self.now);
                 self.carry_out(node);
             }
-            while self.under_way.front().is_some_and(|(at, _)| *at <= self.now) {
-                let Some((_, arrival)) = self.under_way.pop_front() else { break };
+            while self.in_progress.front().is_some_and(|(at, _)| *at <= self.now) {
+                let Some((_, arrival)) = self.in_progress.pop_front() else { break };
                 self.arrive(arrival);
             }
         }
@@ -601,7 +602,7 @@ fn a_helper_that_fails_midway_leaves_nobody_waiting() {
             network.connect(0, 1);
             network.connect(0, 2);
             for _ in 0..arrivals {
-                let Some((at, arrival)) = network.under_way.pop_front() else { break };
+                let Some((at, arrival)) = network.in_progress.pop_front() else { break };
                 network.now = network.now.max(at);
                 network.arrive(arrival);
             }
@@ -674,12 +675,12 @@ fn one_that_hangs_up_is_charged_with_what_it_forged_and_what_it_brought_is_told(
 }
 
 impl Network {
-    /// Goes on for so long, whatever is under way.
+    /// Goes on for so long, whatever is in progress.
     fn settle_for(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..400_000 {
             let due = self.nodes.iter().filter_map(|node| node.exchange.deadline()).min();
-            let next = self.under_way.front().map(|it| it.0).into_iter().chain(due).min();
+            let next = self.in_progress.front().map(|it| it.0).into_iter().chain(due).min();
             let Some(next) = next.filter(|next| *next <= end) else {
                 self.now = end;
                 return;
@@ -689,8 +690,8 @@ impl Network {
                 self.nodes[node].exchange.tick(self.now);
                 self.carry_out(node);
             }
-            while self.under_way.front().is_some_and(|(at, _)| *at <= self.now) {
-                let Some((_, arrival)) = self.under_way.pop_front() else { break };
+            while self.in_progress.front().is_some_and(|(at, _)| *at <= self.now) {
+                let Some((_, arrival)) = self.in_progress.pop_front() else { break };
                 self.arrive(arrival);
             }
         }
@@ -729,7 +730,7 @@ proptest! {
         network.connect_all();
         for (node, n, steps) in meanwhile {
             for _ in 0..steps {
-                if let Some((at, arrival)) = network.under_way.pop_front() {
+                if let Some((at, arrival)) = network.in_progress.pop_front() {
                     network.now = network.now.max(at);
                     network.arrive(arrival);
                 }

@@ -354,7 +354,7 @@ impl KeyLog {
     /// document.
     ///
     /// For what a current signature names by its hash, such as the manifest of an older release; by itself it would let a
-    /// key that was rotated out sign anew.
+    /// key that was rotated out sign again.
     ///
     /// # Errors
     /// [`Error::Signature`].

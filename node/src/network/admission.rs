@@ -213,7 +213,7 @@ impl Behaviour {
         oldest.is_some_and(|(oldest, _)| self.give_up(oldest))
     }
 
-    /// The oldest of some handshakes, and since when it is under way.
+    /// The oldest of some handshakes, and since when it is in progress.
     fn oldest(&self, is_one: impl Fn(&Incoming) -> bool) -> Option<(ConnectionId, Instant)> {
         let mut incoming = self.incoming.iter();
         incoming.find(|(_, it)| is_one(it)).map(|(connection, it)| (*connection, it.since))

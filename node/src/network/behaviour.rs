@@ -42,7 +42,7 @@ pub const KAD_PROTOCOL: &str = "/ggen/kad/1.0.0";
 /// How long one node may take at least to answer a request of a lookup: a round trip of four seconds. Not much more, since a lookup
 /// waits so long for each dead node whose connection still stands.
 const DHT_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
-/// Disjoint paths of a lookup: the most that S/Kademlia found to help. libp2p has as many questions of a lookup under way at once, and
+/// Disjoint paths of a lookup: the most that S/Kademlia found to help. libp2p has as many questions of a lookup in progress at once, and
 /// asks no more nodes for it. Where half of a network has just died, only dead ones among three at a time, twice in a row, are not
 /// rare, and take longer than a lookup has.
 const DHT_PATHS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");

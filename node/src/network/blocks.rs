@@ -173,7 +173,7 @@ impl Blocks {
         self.tells.clone()
     }
 
-    /// Requests of this node under way.
+    /// Requests of this node in progress.
     pub(super) fn asked(&self) -> usize {
         self.asked.values().map(Asked::open).sum()
     }

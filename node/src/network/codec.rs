@@ -1,7 +1,7 @@
 //! DAG-CBOR messages with a cap, for the request-response protocols.
 //!
-//! A message is its length as four bytes, big endian, then the bytes. The length is held against the cap before anything is
-//! allocated, and nothing may follow the message. What is under way is held once: a message is gone when its bytes are written.
+//! A message is its length as four bytes, big endian, then the bytes. The length is checked against the cap before anything is
+//! allocated, and nothing may follow the message. What is in progress is held once: a message is gone when its bytes are written.
 
 use std::{io, marker::PhantomData};
 

@@ -109,7 +109,7 @@ pub(super) struct View<'a> {
 }
 
 impl View<'_> {
-    /// Peers with a request for blocks under way: from us, or from those of them that have read an answer lately, since to ask
+    /// Peers with a request for blocks in progress: from us, or from those of them that have read an answer lately, since to ask
     /// and not to read costs nothing.
     fn transfers(&self) -> BTreeSet<PeerId> {
         let reads = |id: &&PeerId| self.peers.get(id).is_some_and(|peer| peer.moved_since(self.now, READS));
@@ -124,7 +124,7 @@ impl Connections {
             return self.trim_spoke(view);
         }
         if !self.trim.is_due(view.peers.len(), self.marks) {
-            // What was under way has come to its end: the next newcomers count from the high mark again.
+            // What was in progress has come to its end: the next newcomers count from the high mark again.
             self.trim = Trim::default();
             return Vec::new();
         }
@@ -167,7 +167,7 @@ impl Connections {
         protected.extend(&view.neighbours);
         // As many as leave room for others: who is reached through this node looks for another relay where it is sent away.
         protected.extend(view.clients.iter().take(self.marks.low));
-        // The mesh comes last, and only as far as it leaves the node within its marks: gossip makes its mesh anew among those that
+        // The mesh comes last, and only as far as it leaves the node within its marks: gossip makes its mesh again among those that
         // stay, and without this a node that wants few connections could never close what it has too many of.
         for peer in &view.mesh {
             if protected.len() < self.marks.high {

@@ -44,7 +44,7 @@ use crate::{
 /// Bytes of a provider key: the multihash of a SHA-256.
 const PROVIDER_KEY_BYTES: usize = 34;
 
-/// A lookup under way, and who waits for it.
+/// A lookup in progress, and who waits for it.
 pub(super) enum Query {
     Bootstrap(oneshot::Sender<bool>),
     FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
@@ -76,7 +76,7 @@ impl Driver {
 
     /// Stores a record of ours with the nodes nearest to its key, and here; tells how many others took it.
     pub(super) fn put_record(&mut self, key: [u8; 32], value: Vec<u8>, reply: oneshot::Sender<usize>) {
-        let record = Record { expires: Some(records::lapses()), ..Record::new(key.to_vec(), value) };
+        let record = Record { expires: Some(records::expiry()), ..Record::new(key.to_vec(), value) };
         let own = Record { publisher: Some(*self.swarm.local_peer_id()), expires: None, ..record.clone() };
         let kad = &mut self.swarm.behaviour_mut().kad;
         match kad.store_mut().put(own) {

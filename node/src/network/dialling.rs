@@ -21,7 +21,7 @@ use super::{
 /// Who waits for the outcome of a dial.
 pub(super) type Reply = oneshot::Sender<Result<PeerId, DialFailure>>;
 
-/// The dials under way, with the peer that each of them names.
+/// The dials in progress, with the peer that each of them names.
 #[derive(Default)]
 pub(super) struct Dialling {
     dials: HashMap<ConnectionId, (Option<PeerId>, Reply)>,
@@ -37,7 +37,7 @@ pub(super) enum Plan {
 }
 
 impl Dialling {
-    /// Dials under way.
+    /// Dials in progress.
     pub(super) fn len(&self) -> usize {
         self.dials.len()
     }

@@ -64,7 +64,7 @@ const PULSE: Duration = Duration::from_millis(500);
 const LEAVE_TIMEOUT: Duration = Duration::from_millis(700);
 /// How long the connections may take to close after that.
 const FAREWELL_TIMEOUT: Duration = Duration::from_millis(300);
-/// Dials, requests and queries under way, each.
+/// Dials, requests and queries in progress, each.
 pub(super) const PENDING_MAX: usize = 1_024;
 
 /// Starts the loop on the tokio runtime of the caller and yields how to speak to it, and what it has to tell.
@@ -229,7 +229,7 @@ impl Driver {
                     }
                     Some(command) => self.command(command),
                 },
-                // Before whatever comes from others: a swarm that always has an event would hold them up for ever.
+                // Before whatever comes from others: a swarm that always has an event would hold them up without end.
                 _ = again.tick() => self.read_all_heads(),
                 _ = pulse.tick() => self.pulse(Instant::now()),
                 _ = trim.tick() => self.trim(Instant::now()),

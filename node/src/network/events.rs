@@ -96,7 +96,7 @@ impl Driver {
             }
             SwarmEvent::IncomingConnectionError { error, .. } => {
                 self.listening.refused_inbound();
-                tracing::debug!(%error, "an inbound connection came to nothing");
+                tracing::debug!(%error, "an inbound connection failed");
             }
             SwarmEvent::NewExternalAddrCandidate { address } => self.listening.observed.note(address),
             _ => {}

@@ -88,7 +88,7 @@ impl Exchanging {
         Catalogue { index: self.index.clone(), epoch: self.epoch }
     }
 
-    /// Answers for others that are under way.
+    /// Answers for others that are in progress.
     pub(super) fn serving(&self) -> usize {
         self.serving.len()
     }
@@ -110,7 +110,7 @@ impl Catalogue {
 #[derive(Debug)]
 struct Checking {
     waiting: VecDeque<(PeerId, Ticket, Vec<ByteBuf>)>,
-    under_way: usize,
+    in_progress: usize,
     at_once: usize,
 }
 
@@ -123,7 +123,7 @@ impl Checking {
         };
         Self {
             waiting: VecDeque::new(),
-            under_way: 0,
+            in_progress: 0,
             at_once: processors.max(HEADS_PAGES_CHECKED_AT_ONCE_MAX),
         }
     }
@@ -135,16 +135,16 @@ impl Checking {
 
     /// The heads whose turn it is.
     fn next(&mut self) -> Option<(PeerId, Ticket, Vec<ByteBuf>)> {
-        if self.under_way >= self.at_once {
+        if self.in_progress >= self.at_once {
             return None;
         }
         let next = self.waiting.pop_front()?;
-        self.under_way += 1;
+        self.in_progress += 1;
         Some(next)
     }
 
     fn ended(&mut self) {
-        self.under_way = self.under_way.saturating_sub(1);
+        self.in_progress = self.in_progress.saturating_sub(1);
     }
 }
 

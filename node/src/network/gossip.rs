@@ -79,7 +79,7 @@ impl Behaviour {
         ];
         let why = match is_within {
             [true, true] => {
-                // It was refused for its time, and is told apart anew.
+                // It was refused for its time, and is told apart again.
                 sent.is_unbearable = false;
                 return;
             }

@@ -397,7 +397,7 @@ impl Handle {
         self.call(deadline, |reply| Command::Provide(root, reply)).await
     }
 
-    /// Stops telling that this node provides a tree; records at other nodes lapse by themselves.
+    /// Stops telling that this node provides a tree; records at other nodes expire by themselves.
     ///
     /// # Errors
     /// [`Error::Timeout`], [`Error::Stopped`].

@@ -133,7 +133,7 @@ pub(super) struct Behaviour {
     gone: Gone,
     /// Whether somebody left the routing table.
     routing_changed: bool,
-    /// Ids of the lookups under way.
+    /// Ids of the lookups in progress.
     lookups: HashSet<QueryId>,
     /// Ids whose end libp2p has still to tell, which nobody waits for.
     given: HashSet<QueryId>,

@@ -39,12 +39,12 @@ pub(super) struct Listening {
 }
 
 impl Listening {
-    /// Counts an inbound connection that came to nothing: refused, broken off, or not in time.
+    /// Counts an inbound connection that failed: refused, broken off, or not in time.
     pub(super) fn refused_inbound(&mut self) {
         self.inbound_failed = self.inbound_failed.saturating_add(1);
     }
 
-    /// Inbound connections since the start that came to nothing.
+    /// Inbound connections since the start that failed.
     pub(super) fn inbound_failed(&self) -> u64 {
         self.inbound_failed
     }
@@ -199,7 +199,7 @@ mod tests {
         let (id, (reply, mut heard)) = (ListenerId::next(), oneshot::channel());
         all.begin(Ok(id), "/ip6/::/tcp/4001".parse().unwrap(), reply, now);
         all.reply_bound(Some(now + BOUND_WAIT / 2));
-        assert!(heard.try_recv().is_err(), "one may be under way");
+        assert!(heard.try_recv().is_err(), "one may be in progress");
         all.reply_bound(Some(now + BOUND_WAIT));
         assert_eq!(heard.try_recv().unwrap().unwrap(), []);
         all.bound(id, "/ip6/::1/tcp/4001".parse().unwrap(), now + 9 * BOUND_WAIT);

@@ -1,4 +1,4 @@
-//! The lookups of this node that are under way: between [`Lookup`], which says whom to ask, and the swarm, which asks.
+//! The lookups of this node that are in progress: between [`Lookup`], which says whom to ask, and the swarm, which asks.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -114,7 +114,7 @@ impl Lookups {
         self.time_max
     }
 
-    /// How many are under way.
+    /// How many are in progress.
     pub(super) fn len(&self) -> usize {
         self.running.len()
     }

@@ -292,7 +292,7 @@ pub enum Error {
     /// The node has stopped.
     #[error("the node has stopped")]
     Stopped,
-    /// Too many things are under way.
+    /// Too many things are in progress.
     #[error("too many lookups are in progress")]
     Busy,
     /// A lookup found heads of one package that contradict each other.

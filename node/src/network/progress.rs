@@ -46,7 +46,7 @@ impl Pace {
 #[derive(Debug)]
 struct Progress {
     pace: Pace,
-    /// Bytes that moved since the time was set anew.
+    /// Bytes that moved since the time was set again.
     moved: usize,
     due: Instant,
     ends: Instant,
@@ -57,7 +57,7 @@ impl Progress {
         Self { pace, moved: 0, due: now + pace.patience, ends: now + pace.most }
     }
 
-    /// Notes that bytes moved; true where the time was set anew.
+    /// Notes that bytes moved; true where the time was set again.
     fn note(&mut self, bytes: usize, now: Instant) -> bool {
         self.moved = self.moved.saturating_add(bytes);
         let is_enough = self.moved >= self.pace.bytes;

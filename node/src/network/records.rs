@@ -1,6 +1,6 @@
 //! What this node keeps for the DHT: value records and provider records, within quotas.
 //!
-//! libp2p's memory store refuses what comes after it is full, so that the first flood wins for ever. This one keeps what is
+//! libp2p's memory store refuses what comes after it is full, so that the first flood wins permanently. This one keeps what is
 //! nearest to this node's own id and evicts the farthest: a flood displaces itself, and the records that lookups will ask
 //! this node for stay. The order of everything is the order of keys, never of hashing.
 //!
@@ -155,7 +155,7 @@ impl Records {
     /// Gives a value record a lease of full length.
     pub(super) fn renew_lease(&mut self, key: &RecordKey) {
         if let Some((_, held)) = self.values.by_key.get_mut(key.as_ref()) {
-            held.record.expires = Some(lapses());
+            held.record.expires = Some(expiry());
         }
     }
 
@@ -214,7 +214,7 @@ impl Records {
         keys.iter().for_each(|key| self.remove_provider(&RecordKey::new(key), provider));
     }
 
-    /// Drops the provider records that lapsed; libp2p does so only for keys that are asked for.
+    /// Drops the provider records that expired; libp2p does so only for keys that are asked for.
     pub(super) fn sweep_providers(&mut self) {
         let now = clock();
         let keys: Vec<Vec<u8>> = self.providers.by_key.keys().cloned().collect();
@@ -223,9 +223,9 @@ impl Records {
 
     fn drop_lapsed(&mut self, key: &[u8], now: Instant) {
         let held = self.providers.get(key).into_iter().flatten();
-        let lapsed: Vec<PeerId> =
+        let expired: Vec<PeerId> =
             held.filter(|record| record.is_expired(now)).map(|record| record.provider).collect();
-        lapsed.iter().for_each(|provider| self.remove_provider(&RecordKey::new(&key), provider));
+        expired.iter().for_each(|provider| self.remove_provider(&RecordKey::new(&key), provider));
     }
 
     fn forget_provider(&mut self, key: &[u8], provider: &PeerId) {
@@ -378,13 +378,13 @@ impl RecordStore for Records {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "libp2p says by this clock when a record lapses")]
+#[expect(clippy::disallowed_methods, reason = "libp2p says by this clock when a record expires")]
 fn clock() -> Instant {
     Instant::now()
 }
 
-/// When what is given to somebody now lapses there.
-pub(super) fn lapses() -> Instant {
+/// When what is given to somebody now expires there.
+pub(super) fn expiry() -> Instant {
     clock() + LEASE
 }
 

@@ -184,18 +184,18 @@ fn records_that_lapsed_keep_no_provider_out() {
     let mut peers: Vec<PeerId> = (0..=DHT_PROVIDERS_PER_KEY_MAX).map(|_| PeerId::random()).collect();
     peers.sort_by_key(|peer| target.distance(&KBucketKey::from(*peer)));
     let farthest = peers.pop().unwrap();
-    let lapses = clock();
+    let expiry = clock();
     let provider =
         |provider, expires| ProviderRecord { key: key.clone(), provider, expires, addresses: Vec::new() };
     for peer in &peers {
-        records.add_provider(provider(*peer, Some(lapses))).unwrap();
-        // Those that came before have lapsed already, and are gone.
+        records.add_provider(provider(*peer, Some(expiry))).unwrap();
+        // Those that came before have expired already, and are gone.
         assert_eq!(records.providers(&key).len(), 1);
     }
     records.add_provider(provider(farthest, None)).unwrap();
     assert_eq!(records.providers(&key).len(), 1);
-    assert_eq!(records.keys_of_provider.len(), 1, "what lapsed is not counted");
-    records.add_provider(provider(peers[0], Some(lapses))).unwrap();
+    assert_eq!(records.keys_of_provider.len(), 1, "what expired is not counted");
+    records.add_provider(provider(peers[0], Some(expiry))).unwrap();
     records.sweep_providers();
     assert_eq!(records.providers(&key).len(), 1);
 }

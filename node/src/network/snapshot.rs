@@ -67,7 +67,7 @@ pub struct Snapshot {
     pub bytes_sent: u64,
     /// Heads refused since the start.
     pub heads_refused: u64,
-    /// Inbound connections since the start that came to nothing: refused, broken off, or not in time.
+    /// Inbound connections since the start that failed: refused, broken off, or not in time.
     pub inbound_failed: u64,
 }
 
@@ -76,9 +76,9 @@ pub struct Snapshot {
 pub struct Load {
     /// Connections that stand.
     pub connections: usize,
-    /// Dials under way that somebody waits for.
+    /// Dials in progress that somebody waits for.
     pub dials: usize,
-    /// Lookups under way.
+    /// Lookups in progress.
     pub queries: usize,
     /// Requests for blocks and logs in progress.
     pub fetches: usize,

@@ -24,7 +24,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 pub const HANDSHAKE_CROWDED: Duration = Duration::from_secs(2);
 /// Saved peers dialled at start, besides the bootstrap list.
 pub const REDIAL_AT_START_MAX: usize = 32;
-/// Dials that [`Redial`](super::Redial) keeps under way at once.
+/// Dials that [`Redial`](super::Redial) keeps in progress at once.
 pub const REDIALS_AT_ONCE_MAX: usize = 16;
 /// Addresses that [`Redial`](super::Redial) tries in turn: the bootstrap list and the saved peers.
 pub const REDIAL_TARGETS_MAX: usize = 256;

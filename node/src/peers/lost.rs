@@ -5,7 +5,7 @@
 //! the try before: one that began while the network was down may hang for long. The first of them that comes back is a sign
 //! that the others can be reached too, and hurries them, if it was no passer-by: see [`KNOWN`].
 //!
-//! Nobody is stormed: all tries together keep to [`TRIES_PER_MINUTE_MAX`]. Nobody is held for ever: after [`FRESH`] the waits
+//! Nobody is stormed: all tries together keep to [`TRIES_PER_MINUTE_MAX`]. Nobody is held permanently: after [`FRESH`] the waits
 //! grow to [`STALE_WAIT_MAX`], and after [`KEPT`] or [`KEPT_OF_OLD_FRIENDS`] a peer is forgotten; the address book still has
 //! it. A peer that took its leave, or that we sent away, is not dialled at all: see [`Closed`].
 //!
@@ -50,7 +50,7 @@ pub const TRIES_PER_MINUTE_MAX: usize = 40;
 const TRY_INTERVAL: Duration = Duration::from_secs(2);
 /// Tries that may follow each other without a pause.
 const TRIES_AT_ONCE_MAX: u32 = 10;
-/// The first wait; half of it is drawn, so that two sides do not dial at the same moment for ever.
+/// The first wait; half of it is drawn, so that two sides do not dial at the same moment again and again.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
 
 const _: () = assert!(TRIES_AT_ONCE_MAX as u64 + 60 / TRY_INTERVAL.as_secs() <= TRIES_PER_MINUTE_MAX as u64);

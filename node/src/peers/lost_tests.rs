@@ -141,7 +141,7 @@ fn a_peer_that_only_shows_itself_keeps_its_waits() {
     assert!(lost.poll(now + SETTLED, &mut generator).is_empty());
     lost.closed(peer(0), Closed::Broken, neighbour(SETTLED), now + SETTLED, &mut generator);
     let again = tries(&mut lost, now + SETTLED, now + SETTLED + WAIT_FIRST + STEP, &mut generator);
-    assert_eq!(again.len(), 1, "it was back, and is lost anew");
+    assert_eq!(again.len(), 1, "it was back, and is lost again");
 }
 
 #[test]

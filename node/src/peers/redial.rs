@@ -159,9 +159,9 @@ impl Redial {
             }
         }
         let mut step = Step::default();
-        let under_way =
+        let in_progress =
             self.targets.iter().filter(|target| matches!(target.state, State::Dialling { .. })).count();
-        let mut slots = REDIALS_AT_ONCE_MAX.saturating_sub(under_way);
+        let mut slots = REDIALS_AT_ONCE_MAX.saturating_sub(in_progress);
         // The less often an address was tried, the earlier it gets a slot: hanging ones cannot keep the rest out.
         let mut order: Vec<usize> = (0..self.targets.len()).collect();
         order.sort_by_key(|at| self.targets[*at].attempts);

@@ -42,7 +42,7 @@ fn all_addresses_are_dialled_at_once_at_start() {
     let mut redial = Redial::new((0..3).map(address).chain([address(0)]));
     let step = redial.poll(Duration::ZERO, Need::Company, &mut generator());
     assert_eq!(step.dial, (0..3).map(address).collect::<Vec<_>>());
-    assert_eq!(redial.poll(ms(1), Need::Company, &mut generator()).dial, [], "they are under way");
+    assert_eq!(redial.poll(ms(1), Need::Company, &mut generator()).dial, [], "they are in progress");
 }
 
 #[test]

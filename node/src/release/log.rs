@@ -197,7 +197,7 @@ impl Log {
     /// first place at which it does not.
     ///
     /// A head says nothing of what came before its newest entry: without this, whoever passes over a number may write the
-    /// history anew. Under later keys it may be, because what a stolen key added has to be taken back.
+    /// history again. Under later keys it may be, because what a stolen key added has to be taken back.
     ///
     /// # Errors
     /// The place, and the entry that stands there instead.

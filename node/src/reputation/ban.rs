@@ -175,7 +175,7 @@ mod tests {
             ban = Some(next);
         }
         assert_eq!(lengths[..5], [1, 2, 4, 8, 16]);
-        assert_eq!(lengths[13], 30 * 24, "no ban but one by hand is for ever");
+        assert_eq!(lengths[13], 30 * 24, "no ban but one by hand is permanent");
     }
 
     #[test]

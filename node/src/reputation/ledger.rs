@@ -336,7 +336,7 @@ pub fn retrievals_of(
     Ok(retrievals)
 }
 
-/// Counts claims and proofs anew, for a database whose rows were salvaged from a damaged one.
+/// Counts claims and proofs again, for a database whose rows were salvaged from a damaged one.
 ///
 /// # Errors
 /// [`Error::Database`].

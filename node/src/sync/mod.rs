@@ -40,7 +40,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Statements of one package in one page that are held against an entry.
+/// Statements of one package in one page that are checked against an entry.
 const STATEMENTS_OF_PACKAGE_MAX: usize = 8;
 /// Entries in one page that are looked at: each of them costs several signatures.
 const ENTRIES_OF_PAGE_MAX: usize = 64;

@@ -17,7 +17,7 @@ use crate::{
     time::Timestamp,
 };
 
-/// Heads of one package in one page that are held against each other.
+/// Heads of one package in one page that are checked against each other.
 const HEADS_OF_PACKAGE_MAX: usize = 3;
 
 /// What became of heads that were written.

@@ -89,6 +89,6 @@ pub trait Control {
     /// How long it takes from one host to the other, each way.
     fn set_latency(&mut self, one: IpAddr, other: IpAddr, latency: Duration);
 
-    /// How much is under way between two hosts, the smaller address first; without those that nothing is between.
-    fn under_way(&self) -> BTreeMap<(IpAddr, IpAddr), usize>;
+    /// How much is in progress between two hosts, the smaller address first; without those that nothing is between.
+    fn in_progress(&self) -> BTreeMap<(IpAddr, IpAddr), usize>;
 }

@@ -270,7 +270,7 @@ fn named(address: &Multiaddr) -> Option<(String, u16)> {
     matches!(parts.next(), None | Some(Protocol::P2p(_))).then(|| (name.into_owned(), port))
 }
 
-/// Binds, then accepts for ever; the first failure ends it.
+/// Binds, then accepts without end; the first failure ends it.
 fn listen<N: Net>(
     bind: SocketAddr,
     site: Site<N>,

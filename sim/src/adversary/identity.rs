@@ -5,7 +5,7 @@ use libp2p::{Multiaddr, PeerId};
 use super::{Bite, Script, Stage, TURN};
 use crate::scenario::Flood;
 
-/// Words to one peer that are under way at once: more than these libp2p does not send.
+/// Words to one peer that are in progress at once: more than these libp2p does not send.
 const AT_ONCE: usize = 8;
 
 /// Pushes what it says as fast as it is taken.

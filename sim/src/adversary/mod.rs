@@ -89,7 +89,7 @@ pub enum Bite {
     Flooded,
     /// It was sent away, for what it says that it speaks.
     SentAway,
-    /// It announced, stored or handed on a head, or a message, whose number came to its end or began anew.
+    /// It announced, stored or handed on a head, or a message, whose number came to its end or began again.
     Wrapped,
     /// It handed over a message under an author and number that stand for another message.
     Impersonated,

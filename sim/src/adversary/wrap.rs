@@ -1,4 +1,4 @@
-//! Numbers that come to their end and begin anew: those of a package's history, and those of the messages of gossip.
+//! Numbers that come to their end and begin again: those of a package's history, and those of the messages of gossip.
 
 use ggen_marketplace::{identity::Publisher, release::VerifiedHead, sync::protocol::Page, time::Timestamp};
 use libp2p::{PeerId, identity::Keypair};
@@ -14,7 +14,7 @@ use super::{
 const LAST: u64 = 2;
 /// The turn at which another package is told under a lower number than the message before it.
 const LOWER: u64 = 6;
-/// The turns at which the history begins anew, again and again: everybody has heard of its end by then.
+/// The turns at which the history begins again, again and again: everybody has heard of its end by then.
 const WRAPPED: std::ops::Range<u64> = 12..60;
 /// Turns between two rounds of that.
 const ROUND_TURNS: u64 = 4;
@@ -84,7 +84,7 @@ impl Script for Wrap {
                 self.send(stage, 0, Number::Plain(u64::MAX), &last);
                 stage.put(&last.dht_key(), last.bytes().to_vec());
             }
-            // The same author has begun anew with its numbers, and then says one for the second time.
+            // The same author has begun again with its numbers, and then says one for the second time.
             LOWER => self.send(stage, 0, Number::Plain(0), &lower),
             _ if WRAPPED.contains(&turn) && turn.is_multiple_of(ROUND_TURNS) => {
                 for (head, number) in wrapped.iter().zip([0, u64::MAX - turn]) {

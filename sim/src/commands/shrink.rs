@@ -88,7 +88,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
 fn guilty<'a>(ran: &'a Ran, named: Option<&str>) -> Result<&'a Invariant, Failure> {
     let hint = "Give the seed with which it fails; `ggen-sim sweep` finds one.";
     let Some(report) = &ran.report else {
-        let why = ran.error.as_deref().unwrap_or("the run came to nothing");
+        let why = ran.error.as_deref().unwrap_or("the run failed");
         return Err(if ran.exit_code == PANICKED { Failure::panicked(why) } else { Failure::failed(why) });
     };
     let failing: Vec<&Invariant> = report.invariants.iter().filter(|invariant| !invariant.holds).collect();

@@ -55,7 +55,7 @@ struct State {
     known: BTreeMap<Identity, Number>,
     in_attic: BTreeSet<Number>,
     /// The file whose change is not done yet.
-    under_way: Option<Number>,
+    in_progress: Option<Number>,
 }
 
 impl State {
@@ -86,7 +86,7 @@ impl Drive {
                 files: BTreeMap::new(),
                 known: BTreeMap::new(),
                 in_attic: BTreeSet::new(),
-                under_way: None,
+                in_progress: None,
             }),
         };
         unwatched(|| {
@@ -246,7 +246,7 @@ impl Drive {
             let Ok(old) = file.read(at, length) else { return Some(Answer::Refuse(libc::EIO)) };
             let mut state = self.state.borrow_mut();
             note(&mut state.files.get_mut(&number)?.pending, old);
-            state.under_way = Some(number);
+            state.in_progress = Some(number);
         }
         Some(answer)
     }
@@ -258,7 +258,7 @@ impl Drive {
         if !state.names.is_folder(number) && fs::hard_link(path, self.attic.join(number.to_string())).is_ok()
         {
             state.in_attic.insert(number);
-            state.under_way = Some(number);
+            state.in_progress = Some(number);
         }
         Some(number)
     }
@@ -296,7 +296,7 @@ impl Drive {
                         if answer == Answer::Watch {
                             let mut state = self.state.borrow_mut();
                             state.files.get_mut(&number)?.pending.truncate(old.len() as u64, 0, old);
-                            state.under_way = Some(number);
+                            state.in_progress = Some(number);
                         }
                         Some(answer)
                     }
@@ -370,14 +370,14 @@ impl Drive {
 
     fn after(&self, call: &Call<'_>, is_done: bool, opened: Option<Opened>) {
         let state = &mut *self.state.borrow_mut();
-        let under_way = state.under_way.take();
-        let changed = under_way.and_then(|number| state.files.get_mut(&number));
+        let in_progress = state.in_progress.take();
+        let changed = in_progress.and_then(|number| state.files.get_mut(&number));
         match call {
             Call::Open { .. } | Call::Write { .. } | Call::Truncate { .. } if !is_done => {
                 changed.into_iter().for_each(|file| file.pending.take_back());
             }
             Call::Rename { .. } | Call::Unlink { .. } if !is_done => {
-                if let Some(number) = under_way {
+                if let Some(number) = in_progress {
                     state.in_attic.remove(&number);
                     // Another link to what kept its name.
                     let _ = fs::remove_file(self.attic.join(number.to_string()));

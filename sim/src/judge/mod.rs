@@ -1,4 +1,4 @@
-//! What must hold of a run, held against it while it goes on.
+//! What must hold of a run, checked against it while it goes on.
 //!
 //! The [`Judge`] is pure: it hears [`Fact`]s, which the harness saw happen, and looks at [`View`]s, which say what each node
 //! holds, and both may as well be made up. It believes no node's word about itself where somebody else knows better: what

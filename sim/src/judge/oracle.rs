@@ -1,4 +1,4 @@
-//! What honest publishers have published: known from their own stores and held against the workload.
+//! What honest publishers have published: known from their own stores and checked against the workload.
 
 use std::collections::{BTreeMap, BTreeSet};
 

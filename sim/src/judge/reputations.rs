@@ -93,16 +93,16 @@ impl Recount {
             }
             Fact::Served { node, to, bytes } => {
                 *self.served.entry((*to, *node)).or_default() += bytes;
-                self.under_way(*to, at).for_each(|it| *it.served.entry(*node).or_default() += bytes);
+                self.in_progress(*to, at).for_each(|it| *it.served.entry(*node).or_default() += bytes);
             }
             Fact::Bit { node, bite: Bite::WrongBlock, victim: Some(victim) } => {
                 *self.forged.entry((*victim, *node)).or_default() += 1;
-                self.under_way(*victim, at).for_each(|it| {
+                self.in_progress(*victim, at).for_each(|it| {
                     it.forged.entry(*node).or_insert(at);
                 });
             }
             Fact::Bit { node, bite: Bite::Stalled, victim: Some(victim) } => {
-                self.under_way(*victim, at).for_each(|it| {
+                self.in_progress(*victim, at).for_each(|it| {
                     it.silent.insert(*node);
                 });
             }
@@ -125,7 +125,7 @@ impl Recount {
     }
 
     /// What a node does now, and did a moment ago: a request may be on its way when what it was for ends.
-    fn under_way(&mut self, node: usize, at: Duration) -> impl Iterator<Item = &mut Episode> {
+    fn in_progress(&mut self, node: usize, at: Duration) -> impl Iterator<Item = &mut Episode> {
         let crossing = self.crossing;
         let of_node = self.episodes.range_mut((node, 0)..=(node, usize::MAX));
         of_node
@@ -185,7 +185,7 @@ impl Recount {
             let account = view.accounts.get(&peer).copied().unwrap_or_default();
             let name = &case.members[peer].name;
             // An answer that comes when its install has ended is looked at all the same. Once is enough: who was refused by then
-            // was cut off, with what else it had under way.
+            // was cut off, with what else it had in progress.
             let once = u64::from(self.has_forged(node, peer, at));
             for (what, counted, least) in [
                 ("successes", account.successful, self.successes(node, peer).least),

@@ -12,7 +12,7 @@ pub(super) const RULE: &str = "sequences-never-go-back";
 pub(super) struct Sequences(BTreeMap<(usize, String), [Option<u64>; 2]>);
 
 impl Sequences {
-    /// A node that lost its disk may begin anew.
+    /// A node that lost its disk may begin again.
     pub(super) fn wiped(&mut self, node: usize) {
         self.0.retain(|(of, _), _| *of != node);
     }

@@ -57,10 +57,10 @@ impl Steps {
         }
     }
 
-    /// Something got into the way of the installs that are under way and were promised something by such a holder.
+    /// Something got into the way of the installs that are in progress and were promised something by such a holder.
     fn excuse(&mut self, is_concerned: impl Fn(usize) -> bool) {
-        let under_way = self.promised.iter().filter(|(step, _)| !self.ended.contains(step));
-        let concerned = under_way.filter(|(_, holder)| is_concerned(**holder));
+        let in_progress = self.promised.iter().filter(|(step, _)| !self.ended.contains(step));
+        let concerned = in_progress.filter(|(_, holder)| is_concerned(**holder));
         self.excused.extend(concerned.map(|(step, _)| *step));
     }
 

@@ -384,7 +384,7 @@ fn a_catalogue_that_lacks_something_is_found_once_its_deadline_is_over() {
     run.views[0][OTHER].catalogue.clear();
     run.facts.extend([(secs(20), Fact::FaultBegan), (secs(25), Fact::FaultEnded)]);
     assert_eq!(run.judged(), BTreeMap::new());
-    // What was published a moment ago has its deadline before it, though the step is still under way.
+    // What was published a moment ago has its deadline before it, though the step is still in progress.
     let mut run = good();
     let second =
         Publication { version: "1.1.0".to_owned(), sequence: 1, root: id("second"), ..publication() };

@@ -1,4 +1,4 @@
-//! What was measured, held against the bounds of the scenario.
+//! What was measured, checked against the bounds of the scenario.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `versions-are-immutable`: one version of one package is one tree, everywhere and for ever.
+//! `versions-are-immutable`: one version of one package is one tree, everywhere and permanently.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -56,7 +56,7 @@ impl From<&Ran> for Suite {
             secs: ran.wall_secs,
             again: ran.job.command(),
             invariants: Vec::new(),
-            error: Some(ran.error.clone().unwrap_or_else(|| "the run came to nothing".to_owned())),
+            error: Some(ran.error.clone().unwrap_or_else(|| "the run failed".to_owned())),
         }
     }
 }

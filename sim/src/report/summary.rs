@@ -46,11 +46,11 @@ pub struct RunSummary {
     pub exit_code: u8,
     /// What did not hold, with the first sentence on where.
     pub failing: Vec<Failing>,
-    /// Why it came to nothing.
+    /// Why it failed.
     pub error: Option<String>,
     /// The command that repeats it.
     pub again: String,
-    /// The hash over the trace; none where it came to nothing.
+    /// The hash over the trace; none where it failed.
     pub trace_hash: Option<String>,
     /// Simulated seconds.
     pub simulated_secs: f64,
@@ -81,7 +81,7 @@ impl Summary {
         Self { schema_version: SCHEMA_VERSION, part: None, passed, failed: runs.len() - passed, runs }
     }
 
-    /// The exit code of the worst run. Any that is not expected of a run counts as a run that came to nothing.
+    /// The exit code of the worst run. Any that is not expected of a run counts as a run that failed.
     pub fn exit_code(&self) -> u8 {
         let severity = |code: u8| BY_SEVERITY.iter().position(|known| *known == code).unwrap_or(2);
         let worst = self.runs.iter().map(|run| severity(run.exit_code)).max().unwrap_or(0);

@@ -100,7 +100,7 @@ pub struct Node {
     pub bootstrap: Vec<usize>,
     /// When it starts.
     pub start: Duration,
-    /// When it stops in good order, for ever.
+    /// When it stops in good order, permanently.
     pub leave: Option<Duration>,
     /// How it misbehaves.
     pub script: Option<Script>,
@@ -212,7 +212,7 @@ pub enum ScriptKind {
     ReadFlood,
     /// Says that it speaks another major version.
     AnotherMajor,
-    /// Has numbers that come to their end and begin anew.
+    /// Has numbers that come to their end and begin again.
     WrapSequences,
     /// Says other things under the same name.
     Impostor,
@@ -335,7 +335,7 @@ pub struct Fault {
     pub every: Duration,
     /// The nodes concerned, or those that they are drawn from.
     pub nodes: BTreeSet<usize>,
-    /// How many of them are drawn, each time anew; all where it is not said.
+    /// How many of them are drawn, each time again; all where it is not said.
     pub pick: Option<usize>,
     /// A step that publishes a package: of the nodes, those nearest to its record are picked, and nothing is drawn.
     pub nearest_to: Option<usize>,
@@ -355,7 +355,7 @@ pub enum Lasts {
 /// What breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FaultKind {
-    /// Nothing passes between these sites and the others, and what is under way is lost.
+    /// Nothing passes between these sites and the others, and what is in progress is lost.
     Partition(Ways),
     /// Nothing passes between any of these sites and any other site.
     Isolate(Ways),

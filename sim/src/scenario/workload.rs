@@ -204,7 +204,7 @@ impl Doing {
         Ok((count, every))
     }
 
-    /// What is done the time `n`: of a package another version is published each time, since a version is one tree for ever.
+    /// What is done the time `n`: of a package another version is published each time, since a version is one tree permanently.
     fn counted(&self, action: &Action, n: u32) -> Result<Action, Problem> {
         let mut action = action.clone();
         if let (Action::Publish { version, .. }, 1..) = (&mut action, n) {

@@ -58,9 +58,9 @@ impl Lack {
 
 /// The dials of a spoke that are in progress: since when, and whether to an address of the configuration.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay(BTreeMap<Multiaddr, (Duration, bool)>);
+pub(super) struct InProgress(BTreeMap<Multiaddr, (Duration, bool)>);
 
-impl UnderWay {
+impl InProgress {
     pub(super) fn begun(&mut self, address: Multiaddr, is_entry_point: bool, now: Duration) {
         self.0.insert(address, (now, is_entry_point));
     }
@@ -202,28 +202,28 @@ mod tests {
     #[test]
     fn an_address_that_does_not_answer_keeps_others_waiting_for_a_moment_only() {
         let (lack, start) = (Lack { connections: 1, entry_point: false }, Duration::from_secs(100));
-        let mut under_way = UnderWay::default();
-        assert_eq!(under_way.wait(lack, false, start), None);
-        under_way.begun(address(1), false, start);
-        assert_eq!(under_way.wait(lack, false, start), Some(start + TURN));
-        assert_eq!(under_way.wait(lack, false, start + TURN), None);
-        under_way.ended(&address(1));
-        assert_eq!(under_way.wait(lack, false, start), None);
-        assert_eq!(under_way.wait(Lack::NOTHING, false, start), Some(start + TURN), "nothing is lacked");
+        let mut in_progress = InProgress::default();
+        assert_eq!(in_progress.wait(lack, false, start), None);
+        in_progress.begun(address(1), false, start);
+        assert_eq!(in_progress.wait(lack, false, start), Some(start + TURN));
+        assert_eq!(in_progress.wait(lack, false, start + TURN), None);
+        in_progress.ended(&address(1));
+        assert_eq!(in_progress.wait(lack, false, start), None);
+        assert_eq!(in_progress.wait(Lack::NOTHING, false, start), Some(start + TURN), "nothing is lacked");
     }
 
     #[test]
     fn addresses_of_the_configuration_wait_for_each_other_only() {
         let (lack, start) = (Lack { connections: 0, entry_point: true }, Duration::from_secs(100));
-        let mut under_way = UnderWay::default();
-        (10..20).for_each(|n| under_way.begun(address(n), false, start));
+        let mut in_progress = InProgress::default();
+        (10..20).for_each(|n| in_progress.begun(address(n), false, start));
         for n in 0..HUBS_KEPT {
-            assert_eq!(under_way.wait(lack, true, start), None, "{n} of them are dialled");
-            under_way.begun(address(n), true, start);
+            assert_eq!(in_progress.wait(lack, true, start), None, "{n} of them are dialled");
+            in_progress.begun(address(n), true, start);
         }
-        assert_eq!(under_way.wait(lack, true, start), Some(start + TURN));
-        assert_eq!(under_way.wait(lack, true, start + TURN), None);
-        assert!(under_way.wait(lack, false, start + TURN).is_some(), "strangers are not wanted");
+        assert_eq!(in_progress.wait(lack, true, start), Some(start + TURN));
+        assert_eq!(in_progress.wait(lack, true, start + TURN), None);
+        assert!(in_progress.wait(lack, false, start + TURN).is_some(), "strangers are not wanted");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use rand::SeedableRng;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    home::{self, Lack, UnderWay},
+    home::{self, InProgress, Lack},
     node::Node,
 };
 use crate::{
@@ -103,7 +103,7 @@ pub(super) async fn join(node: Arc<Node>) {
         node.entering.send_replace(Entering::Decided);
     }
     let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
-    let (mut under_way, mut reported) = (UnderWay::default(), BTreeSet::new());
+    let (mut in_progress, mut reported) = (InProgress::default(), BTreeSet::new());
     let reached_so_far = Arc::new(AtomicU64::new(0));
     let (is_spoke, is_told) = (node.config().role == Role::Spoke, !entry_points.is_empty());
     let mut lacked = 0;
@@ -143,7 +143,7 @@ pub(super) async fn join(node: Arc<Node>) {
                     let held = |snapshot| home::is_held(snapshot, lack, is_entry_point, &address);
                     let wait = match snapshot.as_ref().is_some_and(held) {
                         true => Some(now + LOOK_AFTER),
-                        false => under_way.wait(lack, is_entry_point, now),
+                        false => in_progress.wait(lack, is_entry_point, now),
                     };
                     // A spoke dials no more hubs than it lacks; the others have their turn where those do not answer.
                     if let Some(until) = wait {
@@ -151,7 +151,7 @@ pub(super) async fn join(node: Arc<Node>) {
                         redial.put_back(&address, if wanted > 0 { until } else { now }, until);
                         continue;
                     }
-                    under_way.begun(address.clone(), is_entry_point, now);
+                    in_progress.begun(address.clone(), is_entry_point, now);
                 } else if need == Need::Company
                     && snapshot.as_ref().is_some_and(|it| home::is_idle(it, is_entry_point, &address))
                 {
@@ -163,7 +163,7 @@ pub(super) async fn join(node: Arc<Node>) {
         }
         tokio::select! { biased;
             Some((address, reached)) = dials.next(), if !dials.is_empty() => {
-                under_way.ended(&address);
+                in_progress.ended(&address);
                 first.remove(&address);
                 if reached || first.is_empty() {
                     node.entering.send_if_modified(|entering| std::mem::replace(entering, Entering::Decided) != Entering::Decided);

@@ -253,7 +253,7 @@ impl P2PRegistry {
     }
 
     /// Looks a package's head up in the DHT alone: neither the catalogue nor a peer's pages are asked, and what was seen of
-    /// the package before is not held against it.
+    /// the package before is not checked against it.
     ///
     /// # Errors
     /// [`Error::Other`] where the lookup did not end in time, or the node has stopped.

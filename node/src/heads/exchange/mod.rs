@@ -27,7 +27,6 @@ use std::{
 };
 
 use rand::{Rng, RngExt};
-use serde_bytes::ByteBuf;
 
 pub use self::{
     events::{Asked, Checked, Event, Fault, Ours, Output, Ticket},
@@ -38,15 +37,10 @@ use self::{
     reader::{Reader, Session, State, Unit},
     taking::{Bulk, Want},
 };
-use super::{
-    compare::Broken,
-    item::{Id, Item},
-};
+use super::item::{Id, Item};
 use crate::{
-    limits::{
-        HEADS_LACKED_AT_ONCE, HEADS_LACKED_MAX, HEADS_MALFORMED_PER_PEER_MAX, HEADS_PAGE_MAX, HEADS_PAGES_MAX,
-    },
-    sync::protocol::{Answer, Cursor, Next, Page, Position, Request, Rest, Yield},
+    limits::{HEADS_LACKED_AT_ONCE, HEADS_LACKED_MAX, HEADS_MALFORMED_PER_PEER_MAX, HEADS_PAGES_MAX},
+    sync::protocol::{Cursor, Next, Request, Rest, Yield},
 };
 
 /// How long the peer that is to begin may take for it: both hear who the other is at about the same time.

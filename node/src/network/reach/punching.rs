@@ -1,5 +1,5 @@
 //! From a relayed connection to a direct one, with [DCUtR](https://github.com/libp2p/specs/blob/master/relay/DCUtR.md): libp2p's, held
-//! to the rule about addresses that peers tell, and telling also that it came to nothing.
+//! to the rule about addresses that peers tell, and telling also that it failed.
 //!
 //! Both ends dial each other at once, at addresses of which each has the other's word alone. What is dialled is therefore public, and
 //! little: [`PUNCH_ADDRESSES_MAX`] in each of three attempts. libp2p tells the side that was asked of success alone; so its failed dials

@@ -6,7 +6,7 @@
 //! proves nothing, since some NATs let in all that comes from where something was sent. [AutoNAT](https://github.com/libp2p/specs/blob/master/autonat/autonat-v2.md)
 //! has those that were dialled dial back, and so takes such a NAT for none; it is not used.
 //!
-//! What peers say is held against each other: what most networks say of where they see this node counts, and a machine that listens
+//! What peers say is checked against each other: what most networks say of where they see this node counts, and a machine that listens
 //! at a public address is taken for reachable whatever they say. Pure, and bounded.
 
 use std::{

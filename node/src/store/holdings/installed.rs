@@ -86,7 +86,7 @@ pub fn list_deleted(connection: &Connection) -> Result<Vec<Installed>, Error> {
     Ok(all.into_iter().filter(|(row, device)| is_deleted(&row.path, *device)).map(|(row, _)| row).collect())
 }
 
-/// Notes anew on which file system the folders are that are there: its number is another one after a start of the machine.
+/// Notes again on which file system the folders are that are there: its number is another one after a start of the machine.
 ///
 /// # Errors
 /// Where the table cannot be read or written.

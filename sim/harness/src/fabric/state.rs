@@ -438,8 +438,8 @@ impl State {
         }
     }
 
-    /// Segments under way, by pair of hosts.
-    pub(super) fn under_way(&self) -> BTreeMap<(usize, usize), usize> {
+    /// Segments in progress, by pair of hosts.
+    pub(super) fn in_progress(&self) -> BTreeMap<(usize, usize), usize> {
         let mut all = BTreeMap::new();
         for conn in self.conns.values() {
             let [one, other] = &conn.ends;

@@ -394,7 +394,7 @@ fn a_held_link_keeps_what_is_sent_and_lets_it_go_at_once() {
     world.run_for(Duration::from_millis(1_120)).unwrap();
     world.hold(ip(1), ip(2));
     world.run_for(SECOND * 5).unwrap();
-    assert_eq!(world.under_way().into_values().collect::<Vec<_>>(), [1]);
+    assert_eq!(world.in_progress().into_values().collect::<Vec<_>>(), [1]);
     world.release(ip(1), ip(2));
     world.run_for(SECOND).unwrap();
     assert_eq!(noted(&log), said(&[(1_100, "connected"), (6_120, "5")]));

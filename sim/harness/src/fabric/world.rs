@@ -314,14 +314,14 @@ impl Control for World {
         });
     }
 
-    fn under_way(&self) -> BTreeMap<(IpAddr, IpAddr), usize> {
+    fn in_progress(&self) -> BTreeMap<(IpAddr, IpAddr), usize> {
         self.within(|fabric| {
             let state = fabric.lock();
             let ips = |(one, other): (usize, usize)| {
                 let (one, other) = (state.hosts[one].ip, state.hosts[other].ip);
                 (one.min(other), one.max(other))
             };
-            state.under_way().into_iter().map(|(pair, segments)| (ips(pair), segments)).collect()
+            state.in_progress().into_iter().map(|(pair, segments)| (ips(pair), segments)).collect()
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Who was connected with whom at the end: nodes on a circle, hubs on a smaller one inside.
 //!
-//! Places depend on the members alone, so that the graphs of two runs can be held against each other.
+//! Places depend on the members alone, so that the graphs of two runs can be checked against each other.
 
 use std::{
     collections::BTreeSet,

@@ -24,12 +24,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long the node may take to end.
 const END_DEADLINE: Duration = Duration::from_millis(3_500);
 
-/// How often a verb is begun anew whose node, which was that of another command, had ended before it was asked.
+/// How often a verb is begun again whose node, which was that of another command, had ended before it was asked.
 const TRIES: usize = 5;
 
 /// Runs a verb against the running node, or, where none runs and one may be started, against one that ends with it.
 ///
-/// A verb says [`Code::NotRunning`] where it found no node to ask. It is begun anew then: the node that was there a moment ago was that
+/// A verb says [`Code::NotRunning`] where it found no node to ask. It is begun again then: the node that was there a moment ago was that
 /// of another command.
 pub(crate) async fn with_node<T>(
     session: &Session,

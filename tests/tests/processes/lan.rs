@@ -111,9 +111,15 @@ fn a_node_that_slept_is_back_within_seconds() {
     let entrance = format!("/ip4/10.78.0.1/tcp/4001/p2p/{}", stays.peer);
     let sleeps = lan.node("b", &["--no-mdns", "--bootstrap", &entrance]);
     stays.knows(&[&sleeps]);
+    // The kernel of a machine that sleeps hears nothing of what its peers close meanwhile.
+    let deaf = ["input", "output"].map(|hook| {
+        format!("add chain inet deaf {hook} {{ type filter hook {hook} priority 0; policy drop; }}")
+    });
+    lan.on("b", &format!("nft 'add table inet deaf; {}'", deaf.join("; ")));
     sleeps.signal(Signal::STOP);
     std::thread::sleep(Duration::from_secs(62));
     assert_eq!(stays.peers(), Vec::<String>::new(), "whoever does not answer is taken for gone");
+    lan.on("b", "nft delete table inet deaf");
     sleeps.signal(Signal::CONT);
     let woke = Instant::now();
     eventually("back", Duration::from_secs(6), || stays.peers().contains(&sleeps.peer).then_some(()));

@@ -17,6 +17,7 @@ pub mod heads;
 pub mod hello;
 pub mod identity;
 pub mod limits;
+mod line_ends;
 pub mod network;
 pub mod package;
 pub mod peers;

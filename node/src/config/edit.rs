@@ -18,8 +18,9 @@ use super::{
     keys::{KEYS, Key, Reload},
     layers,
 };
+use crate::line_ends;
 
-/// Reads the file at `path` as a node would, holds its values against each other, and gives its warnings.
+/// Reads the file at `path` as a node would, checks its values against each other, and gives its warnings.
 ///
 /// # Errors
 /// As [`document::read`]: [`Error::Invalid`] holds every problem.
@@ -196,7 +197,7 @@ fn edit(
         }
     };
     change(&mut parsed)?;
-    let after = parsed.to_string();
+    let after = line_ends::as_in(&text, &parsed.to_string());
     let old = document::parse(path, &text, Unknown::Warn).ok();
     let new = document::parse(path, &after, Unknown::Warn)?;
     refuse_conflicts(key, old, new)?;

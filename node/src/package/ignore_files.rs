@@ -171,7 +171,7 @@ fn parse(folder: &Path, text: &[u8]) -> (Option<Gitignore>, Option<(usize, Strin
     }
     for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if let Err(why) = add(&mut builder, line) {
+        if let Err(why) = add(&mut builder, folder, line) {
             wrong.get_or_insert((at + 1, why));
         }
     }
@@ -181,7 +181,7 @@ fn parse(folder: &Path, text: &[u8]) -> (Option<Gitignore>, Option<(usize, Strin
     }
 }
 
-fn add(builder: &mut GitignoreBuilder, line: &[u8]) -> Result<(), String> {
+fn add(builder: &mut GitignoreBuilder, folder: &Path, line: &[u8]) -> Result<(), String> {
     // Before comments: a file whose lines are not told apart may begin with one.
     if line.contains(&0) {
         return Err(UTF_16.to_owned());
@@ -193,7 +193,30 @@ fn add(builder: &mut GitignoreBuilder, line: &[u8]) -> Result<(), String> {
         return Ok(());
     }
     let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
+    if let Some(why) = matches_nothing(folder, line) {
+        return Err(why.to_owned());
+    }
     builder.add_line(None, line).map(drop).map_err(|error| error.to_string())
+}
+
+/// Why a pattern cannot match what it was meant to, where that is plain: Git passes over such lines without a word.
+fn matches_nothing(folder: &Path, line: &str) -> Option<&'static str> {
+    let pattern = line.strip_prefix('!').unwrap_or(line);
+    let is_windows =
+        pattern.split('\\').skip(1).any(|after| after.starts_with(|it: char| it.is_alphanumeric()));
+    if pattern.starts_with("./") || pattern.starts_with("../") {
+        Some(
+            "a pattern with ./ or ../ in front matches nothing; write the path from the folder of this file, without either",
+        )
+    } else if folder.parent().is_some() && Path::new(pattern).starts_with(folder) {
+        Some("a whole path matches nothing; write the path from the folder of this file")
+    } else if is_windows {
+        Some("folders are parted by /, not by \\")
+    } else if pattern.contains(" #") {
+        Some("a comment stands in a line of its own; in a name write \\#")
+    } else {
+        None
+    }
 }
 
 /// What the first of them that says anything of a path says.
@@ -208,4 +231,44 @@ fn first<'a>(files: impl Iterator<Item = &'a Gitignore>, path: &Path, is_dir: bo
 
 fn is_repository(folder: &Path) -> bool {
     folder.join(REPOSITORY).symlink_metadata().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_that_can_match_nothing_is_not_passed_over() {
+        let folder = Path::new("/home/me/app");
+        let is_wrong = |line: &str| parse(folder, format!("target\n{line}\n").as_bytes()).1.is_some();
+        for line in [
+            "./private.txt",
+            "./sub/",
+            "../app/private.txt",
+            "/home/me/app/private.txt",
+            "!./kept",
+            "a.txt # mine",
+            r"sub\p.txt",
+        ] {
+            assert_eq!(
+                parse(folder, format!("target\n{line}\n").as_bytes()).1.map(|it| it.0),
+                Some(2),
+                "{line}"
+            );
+        }
+        for line in [
+            "private.txt",
+            "/private.txt",
+            "a\\ b",
+            "# mine",
+            r"\#a",
+            r"a \#1.txt",
+            "**/x",
+            ".hidden",
+            "..data",
+            r"\!a",
+        ] {
+            assert!(!is_wrong(line), "{line}");
+        }
+    }
 }

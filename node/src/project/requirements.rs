@@ -9,9 +9,12 @@ use semver::VersionReq;
 use toml_edit::{DocumentMut, Item, Table, TableLike, Value, value};
 
 use super::Error;
-use crate::package::{
-    PackageId, PackageName,
-    gpack::{self, Project},
+use crate::{
+    line_ends,
+    package::{
+        PackageId, PackageName,
+        gpack::{self, Project},
+    },
 };
 
 /// The `gpack.toml` of a project.
@@ -98,7 +101,7 @@ impl Requirements {
             old.iter().filter(|key| *key != alias.as_str()).for_each(|key| drop(aliases.remove(key)));
             set(aliases, alias.as_str(), &package.to_string());
         }
-        Self::parse(self.path.clone(), document.to_string().into_bytes())
+        self.changed(&document)
     }
 
     /// Takes a package out, with its short name.
@@ -115,7 +118,14 @@ impl Requirements {
                 keys.iter().for_each(|key| drop(table.remove(key)));
             }
         }
-        Self::parse(self.path.clone(), document.to_string().into_bytes())
+        self.changed(&document)
+    }
+
+    /// The file as it is after a change of its document.
+    fn changed(&self, document: &DocumentMut) -> Result<Self, Error> {
+        let before = std::str::from_utf8(&self.bytes).map_err(|_| self.uneditable("it is not UTF-8"))?;
+        let after = line_ends::as_in(before, &document.to_string());
+        Self::parse(self.path.clone(), after.into_bytes())
     }
 
     fn document(&self) -> Result<DocumentMut, Error> {

@@ -29,6 +29,15 @@ fn an_empty_file_is_a_project_and_gets_what_is_added() {
 }
 
 #[test]
+fn a_file_of_another_system_keeps_its_ends_of_lines_and_its_mark() {
+    let one = id(1, "web-tools");
+    let before = parse("\u{feff}[package]\r\nname = \"app\"\r\n");
+    let added = before.with(&one, &range("^1.2"), None).unwrap();
+    let lines = "\u{feff}[package]\r\nname = \"app\"\r\n\r\n[dependencies]\r\n";
+    assert_eq!(text(&added), format!("{lines}\"{one}\" = \"^1.2\"\r\n"));
+}
+
+#[test]
 fn a_misspelt_table_is_not_taken_for_a_project_that_needs_nothing() {
     for bad in ["[dependancies]", "[package.dependencie]", "[alias]\n[aliasses]", "[projects]"] {
         let refused = Requirements::parse("gpack.toml".into(), bad.as_bytes().to_vec()).unwrap_err();

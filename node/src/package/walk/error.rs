@@ -74,7 +74,7 @@ pub enum Error {
     #[error(transparent)]
     Path(#[from] path::Error),
     /// A file is no longer what it was.
-    #[error("{path} changed while it was being read")]
+    #[error("the file {path} changed while it was being read")]
     Changed {
         /// Its path inside the package.
         path: String,

@@ -65,7 +65,7 @@ enum Action {
         /// The key.
         #[arg(value_name = "KEY")]
         key: String,
-        /// The value; items of a list are separated by commas, and an empty text is an empty list.
+        /// The value; items of a list are separated by commas, and `none` is an empty list.
         #[arg(value_name = "VALUE", allow_hyphen_values = true)]
         value: String,
     },

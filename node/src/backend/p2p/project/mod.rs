@@ -20,7 +20,7 @@ use std::{
 };
 
 use semver::{Version, VersionReq};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use self::{
     bring::Brought,
@@ -46,7 +46,7 @@ use crate::{
     limits::PROJECT_NAMED_MAX,
     package::{PackageId, PackageName, PackageRef, gpack, name::parse_version},
     project::{
-        Done, Guard, LOCK_FILE, Lock, Requirements,
+        self, Done, Guard, LOCK_FILE, Lock, Requirements,
         graph::{self, folders},
         is_unfinished,
         plan::{Free, Misfit, Wishes, compatible, misfits},
@@ -58,6 +58,10 @@ use crate::{
 
 /// How long work on a project may take where no time was given.
 const PROJECT_TIMEOUT: Duration = Duration::from_secs(3600);
+/// How long a command waits for another one that changes the same project.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks whether that one has ended: the system tells nobody when a lock is free.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// Lines of a list that a message has; the rest is counted.
 const LISTED_MAX: usize = 20;
 
@@ -81,7 +85,8 @@ impl Node {
         let deadline = Instant::now() + asked_time(request.timeout_secs, PROJECT_TIMEOUT);
         let asks = matches!(request.action, ProjectAction::Update { .. });
         let how = How { offline: request.offline, asks, deadline };
-        let opened = Arc::new(self.open_project(request.directory.0.clone(), request.dry_run).await?);
+        let opened =
+            Arc::new(self.open_project(request.directory.0.clone(), request.dry_run, deadline).await?);
         let own = self.config().state_dir.clone();
         refuse_own_folders(&opened.guard.root().join(&opened.requirements.project().folder), &own)?;
         let mut offers = Offers::default();
@@ -140,11 +145,32 @@ impl Node {
         Ok(answer)
     }
 
+    /// Locks a project; waits a while for another command that changes it.
+    async fn lock_project(&self, directory: &Path, deadline: Instant) -> Result<Guard, Failure> {
+        let until = deadline.min(Instant::now() + LOCK_WAIT);
+        loop {
+            let (directory, is_last) = (directory.to_owned(), Instant::now() >= until);
+            let locked = self.offload_store(move |_| match Guard::lock(&directory) {
+                Err(project::Error::Busy { .. }) if !is_last => Ok(None),
+                locked => locked.map(Some).map_err(fail),
+            });
+            if let Some(guard) = locked.await? {
+                return Ok(guard);
+            }
+            sleep(LOCK_PAUSE).await;
+        }
+    }
+
     /// Locks a project, completes what an earlier command began, unless nothing is to be changed, and reads its files.
-    async fn open_project(&self, directory: PathBuf, dry_run: bool) -> Result<Opened, Failure> {
+    async fn open_project(
+        &self,
+        directory: PathBuf,
+        dry_run: bool,
+        deadline: Instant,
+    ) -> Result<Opened, Failure> {
         refuse_relative(&directory)?;
+        let guard = self.lock_project(&directory, deadline).await?;
         self.offload_store(move |store| {
-            let guard = Guard::lock(&directory).map_err(fail)?;
             let recovered = match dry_run {
                 true => refuse_unfinished(guard.root()).map(|()| None)?,
                 false => {

@@ -108,6 +108,10 @@ pub fn unset(path: &Path, name: &str) -> Result<Reload, Error> {
     document::read_text(path)?;
     edit(path, key, |document| {
         for inside in [true, false] {
+            if let Some(edited) = without_lines(document, key, inside) {
+                *document = edited;
+                continue;
+            }
             if key.may_stand_alone() && alone(document, key, inside).is_some() {
                 if let (Some(place), Some(name)) = (container(document, inside), key.table()) {
                     place.remove(name);
@@ -298,6 +302,38 @@ fn remove(table: &mut dyn TableLike, leaf: &str) {
         let behind = text(value.decor().suffix());
         value.decor_mut().set_suffix(format!("{behind}\n{}", above.trim_end()));
     }
+}
+
+/// The document without the lines of a key, where it stands on lines of its own. Every comment stays where it is; under one, a line
+/// that is commented out takes its place, so that the comment is not read as that of the next key.
+fn without_lines(document: &DocumentMut, key: &Key, inside: bool) -> Option<DocumentMut> {
+    let text = document.to_string();
+    let parsed = toml_edit::Document::parse(text.as_str()).ok()?;
+    let mut table: &dyn TableLike = parsed.as_table();
+    for name in inside.then_some(document::TABLE).into_iter().chain(key.table()) {
+        table = table.get(name)?.as_table_like()?;
+    }
+    let (name, item) = table.get_key_value(key.leaf())?;
+    let (start, end) = (name.span()?.start, item.as_value()?.span()?.end);
+    let (before, rest) = (text.get(..start)?, text.get(end..)?);
+    let line = before.rfind('\n').map_or(0, |at| at + 1);
+    let behind = rest.find('\n').map_or(rest.len(), |at| at + 1);
+    // What stands before it on its line is the rest of its name, as in `log.level`.
+    let head = &before[line..];
+    let is_own_line =
+        head.chars().all(|it| it.is_whitespace() || it == '.' || it.is_alphanumeric() || it == '_')
+            && rest[..behind].trim().split('#').next().is_some_and(str::is_empty);
+    if !is_own_line {
+        return None;
+    }
+    let is_explained = before[..line].lines().next_back().is_some_and(|above| above.trim().starts_with('#'));
+    let instead =
+        if is_explained { format!("# {}{} =\n", head.trim_start(), key.leaf()) } else { String::new() };
+    let mut edited = text.clone();
+    edited.replace_range(line..end + behind, &instead);
+    let mut parsed: DocumentMut = edited.parse().ok()?;
+    let is_left = table_of(&mut parsed, key, inside).is_some_and(|table| table.contains_key(key.leaf()));
+    (!is_left).then_some(parsed)
 }
 
 /// The value that stands in the place of the table of `key`, as in `topology = "mesh"`.

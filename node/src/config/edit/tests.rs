@@ -150,19 +150,52 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
 }
 
 #[test]
-fn what_is_unset_leaves_the_comments_above_it() {
+fn what_is_unset_leaves_the_comments_around_it() {
     let place = place(
         "# Mine.\n# Of the office.\nlisten_addresses = []\n# Which.\nrole = \"peer\"\n\n[log]\n# Loud.\nlevel = \"info\"\n",
     );
     unset(&place.path, "listen_addresses").unwrap();
-    let rest = "# Mine.\n# Of the office.\n# Which.\nrole = \"peer\"\n\n[log]\n# Loud.\nlevel = \"info\"\n";
+    let rest = "# Mine.\n# Of the office.\n# listen_addresses =\n# Which.\nrole = \"peer\"\n\n[log]\n# Loud.\nlevel = \"info\"\n";
     assert_eq!(place.text(), rest);
     fs::write(&place.path, "log.level = \"info\"\n# Which.\nrole = \"peer\"\n").unwrap();
     unset(&place.path, "role").unwrap();
-    assert!(place.text().starts_with("log.level = \"info\""), "{}", place.text());
+    assert_eq!(place.text(), "log.level = \"info\"\n# Which.\n# role =\n");
+    unset(&place.path, "log.level").unwrap();
+    assert_eq!(place.text(), "# Which.\n# role =\n");
     fs::write(&place.path, "dht_server_mode = false\n# Which.\nrole = \"peer\"\n").unwrap();
     unset(&place.path, "role").unwrap();
-    assert_eq!(place.text(), "dht_server_mode = false\n# Which.\n");
+    assert_eq!(place.text(), "dht_server_mode = false\n# Which.\n# role =\n");
+    let inline = "limits = { connections_max = 9, store_bytes_max = 100000000 } # Both.\n# Loud.\n[log] # here\nlevel = \"info\" # very\n";
+    fs::write(&place.path, inline).unwrap();
+    unset(&place.path, "limits.connections_max").unwrap();
+    unset(&place.path, "log.level").unwrap();
+    let left = place.text();
+    assert!(left.ends_with(" } # Both.\n# Loud.\n[log] # here\n"), "{left}");
+    assert!(left.contains("store_bytes_max = 100000000") && !left.contains("connections_max"), "{left}");
+}
+
+#[test]
+fn a_key_that_is_set_and_unset_leaves_the_file_of_the_first_start_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("p2p-config.toml");
+    write_default(&path, &P2PConfig::for_daemon(folder.path())).unwrap();
+    let text = || fs::read_to_string(&path).unwrap();
+    let comments = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter(|line| line.starts_with("# ") && !line.contains(" ="));
+        lines.map(ToOwned::to_owned).collect()
+    };
+    let before = text();
+    for key in KEYS {
+        let _none_where_others_forbid_it = unset(&path, key.name);
+        assert_eq!(comments(&text()), comments(&before), "{}", key.name);
+    }
+    fs::write(&path, &before).unwrap();
+    for (key, value) in [("install.max_age", "14"), ("limits.store_bytes_max", "100000000")] {
+        set(&path, key, value).unwrap();
+        assert_ne!(text(), before);
+        unset(&path, key).unwrap();
+        assert_eq!(text(), before, "{key}");
+    }
 }
 
 #[test]

@@ -117,12 +117,14 @@ pub(crate) fn secrets(found: &[Found], own: &OwnSecrets) -> Result<Secrets, walk
             break;
         }
     }
-    if let Some(first) = cut_off.first() {
-        let files = if cut_off.len() == 1 { "1 file".to_owned() } else { format!("{} files", cut_off.len()) };
-        report
-            .warnings
-            .push(format!("{files} were not searched for secrets to the end; the first is {first}."));
-    }
+    report.warnings.extend(match cut_off.as_slice() {
+        [] => None,
+        [only] => Some(format!("{only} was not searched for secrets to its end.")),
+        [first, ..] => {
+            let files = cut_off.len();
+            Some(format!("{files} files were not searched for secrets to their ends; the first is {first}."))
+        }
+    });
     Ok(report)
 }
 

@@ -109,6 +109,24 @@ fn peers_that_lie_about_the_time_without_end_do_not_have_the_last_word() {
 }
 
 #[test]
+fn a_clock_that_is_trusted_without_need_is_told() {
+    let first = Node::start(&[]);
+    let second = Node::start(&[&first]);
+    let third = Node::start(&[&first]);
+    let node = Node::start(&[&first, &second, &third]);
+    let warned = || {
+        let status = node.json(&["status"]);
+        texts(&status["warnings"]).into_iter().find(|it| it.contains("publish.trust_clock"))
+    };
+    assert_eq!(warned(), None);
+    node.json(&["config", "set", "publish.trust_clock", "true"]);
+    let warning = eventually("it is told", SOON, warned);
+    assert!(warning.ends_with("ggen marketplace p2p config unset publish.trust_clock"), "{warning}");
+    node.json(&["config", "unset", "publish.trust_clock"]);
+    assert_eq!(warned(), None);
+}
+
+#[test]
 fn a_reader_whose_clock_is_behind_says_so_and_reads_again_once_it_is_right() {
     let first = Node::start(&[]);
     let second = Node::start(&[&first]);

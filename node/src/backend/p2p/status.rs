@@ -189,6 +189,13 @@ impl Node {
                 .push(format!("{} ({}) Nothing is signed. {}", failure.message, failure.code, failure.hint));
         } else if let Some(failure) = self.clock_off() {
             warnings.push(format!("{} ({}) {}", failure.message, failure.code, failure.hint));
+        } else if self.config().trust_clock && self.is_clock_right() {
+            // Left as it is, the next clock that is wrong would be signed by.
+            warnings.push(
+                "publish.trust_clock is set, and peers say that the clock is right: it is no longer needed: \
+                 ggen marketplace p2p config unset publish.trust_clock"
+                    .to_owned(),
+            );
         }
         warnings.extend(self.twin());
         if snapshot.renewal_lag >= RENEWAL_LAG_MAX && !snapshot.peers.is_empty() {

@@ -69,9 +69,12 @@ fn is_installed(program: &str) -> bool {
 /// A node with a package of its own and an installed one, and a second node that it is connected with.
 fn world() -> (Node, Node) {
     let author = Node::start(&[]);
-    let web = author.path("web-tools");
-    tree::small(&web, "web-tools", "1.2.0", "Tools for the web", "license = \"MIT\"");
-    author.json(&["publish", web.to_str().unwrap()]);
+    for version in ["1.1.0", "1.1.1", "1.2.0"] {
+        let web = author.path(version);
+        tree::small(&web, "web-tools", version, "Tools for the web", "license = \"MIT\"");
+        author.json(&["publish", web.to_str().unwrap()]);
+    }
+    author.json(&["yank", "web-tools@1.1.0"]);
     let node = Node::start(&[&author]);
     let own = node.path("own-tools");
     tree::small(&own, "own-tools", "0.1.0", "Tools of this node", "license = \"MIT\"");
@@ -100,6 +103,7 @@ fn bash_completes_what_the_node_knows_and_what_the_store_says_without_it() {
     // bash takes @ and = for ends of words.
     offers(|| bash(&node, "ggen p2p yank own"), &["own-tools@0.1.0"]);
     offers(|| bash(&node, "ggen p2p yank own-tools@0"), &["0.1.0"]);
+    offers(|| bash(&node, "ggen p2p install web-tools@1"), &["1.1.1", "1.2.0"]);
     offers(|| bash(&node, "ggen p2p status --format=y"), &["yaml"]);
     offers(|| bash(&node, "ggen p2p publish ./"), &[":files"]);
     offers(|| bash(&node, "ggen p2p search we"), &[]);
@@ -133,6 +137,7 @@ fn fish_and_zsh_complete_the_same() {
         offers(|| offered("ggen p2p install we"), &["web-tools"]);
         offers(|| offered("ggen p2p peer-info "), &[author.peer.as_str()]);
         offers(|| offered("ggen p2p yank "), &["own-tools@0.1.0"]);
+        offers(|| offered("ggen p2p add web-tools@"), &["web-tools@1.1.1", "web-tools@1.2.0"]);
         offers(|| offered("ggen p2p search we"), &[]);
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(
     long_about = "Print a script that completes this command in a shell.\n\n\
-        In bash, zsh and fish it completes verbs, flags, packages, peers, publisher keys, pinned names and keys of the configuration. \
+        In bash, zsh and fish it completes verbs, flags, packages and their versions, peers, publisher keys, pinned names and keys of the configuration. \
         The node is asked, or its store if no node runs, for at most 100 ms. In the other shells verbs and flags are completed.",
     after_help = "\
 Examples:

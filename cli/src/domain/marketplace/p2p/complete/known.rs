@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ggen_marketplace::{
     config::keys::KEYS,
     control::api::{
-        Failure, KeepRequest, ListedPackage, PackageInfo, PeerListRequest, SearchRequest, TrustRequest,
+        Failure, InfoRequest, KeepRequest, ListedPackage, PackageInfo, PeerListRequest, SearchRequest,
+        TrustRequest,
     },
     identity::Publisher,
 };
@@ -27,6 +28,7 @@ const REMOTE_SECS: f64 = 0.001;
 /// The values, with what they mean; none where they cannot be told.
 pub(super) async fn values(session: &Session, wanted: Wanted, asked: &Asked) -> Vec<(String, String)> {
     match wanted {
+        Wanted::Known if asked.prefix.contains('@') => versions(session, &asked.prefix).await,
         Wanted::Known => packages(&searched(session, &asked.prefix).await, &asked.prefix),
         Wanted::Published(with_version) => {
             let mine = |package: &ListedPackage| package.kind == "published";
@@ -71,8 +73,7 @@ pub(super) async fn values(session: &Session, wanted: Wanted, asked: &Asked) -> 
 /// What the catalogue has that may begin so.
 async fn searched(session: &Session, prefix: &str) -> Vec<PackageInfo> {
     // Of a full id the name is looked for; of an id without one, everything.
-    let word = prefix.split(['@', '/']).next_back().filter(|_| !prefix.ends_with('@')).unwrap_or_default();
-    let word = if word.starts_with("gp1") || prefix.contains('@') { "" } else { word };
+    let word = prefix.rsplit('/').next().filter(|word| !word.starts_with("gp1")).unwrap_or_default();
     let request = SearchRequest {
         text: word.to_owned(),
         limit: Some(PACKAGES_MAX),
@@ -89,14 +90,32 @@ async fn searched(session: &Session, prefix: &str) -> Vec<PackageInfo> {
     found.map(|found| found.packages).unwrap_or_default()
 }
 
-/// Bare names; full ids where one is being typed; versions behind an `@`.
+/// The versions of a package that were not yanked, behind its name. They are read from the store: the node would ask others.
+async fn versions(session: &Session, prefix: &str) -> Vec<(String, String)> {
+    let Some((package, _)) = prefix.split_once('@') else { return Vec::new() };
+    if !session.home().exists() {
+        return Vec::new();
+    }
+    let request = InfoRequest { package: package.to_owned(), ..InfoRequest::default() };
+    let info = match p2p_state::view(session.home()).await {
+        Ok(view) => view.info(request).await,
+        Err(failure) => Err(failure),
+    };
+    let Ok(info) = info else { return Vec::new() };
+    let of_head = std::iter::once((info.package.version, info.package.description));
+    let of_log = info.versions.into_iter().filter(|it| !it.yanked).map(|it| (it.version, it.released));
+    // The newest one is known without the log too.
+    let known: BTreeMap<String, String> = of_head.filter(|(it, _)| !it.is_empty()).chain(of_log).collect();
+    known.into_iter().map(|(version, about)| (format!("{package}@{version}"), about)).collect()
+}
+
+/// Bare names; full ids where one is being typed.
 fn packages(found: &[PackageInfo], prefix: &str) -> Vec<(String, String)> {
     let is_full = prefix.starts_with("gp1") || prefix.contains('/');
     let mut words: BTreeMap<String, String> = BTreeMap::new();
     for package in found {
         let name = if is_full { &package.id } else { &package.name };
-        let word = if prefix.contains('@') { format!("{name}@{}", package.version) } else { name.clone() };
-        words.entry(word).or_insert_with(|| package.description.clone());
+        words.entry(name.clone()).or_insert_with(|| package.description.clone());
     }
     words.into_iter().collect()
 }
@@ -159,7 +178,6 @@ mod tests {
         };
         assert_eq!(words(""), ["log", "web"]);
         assert_eq!(words("gp1"), ["gp1aa/log", "gp1aa/web", "gp1bb/web"]);
-        assert_eq!(words("web@"), ["log@0.1.0", "web@1.0.0", "web@2.0.0"]);
         assert_eq!(packages(&found, "")[0].1, "About log");
     }
 }

@@ -323,6 +323,9 @@ pub struct ListedPackage {
     /// It was installed, and its folder is not there any more.
     #[serde(default)]
     pub gone: bool,
+    /// It was installed, and its folder cannot be seen now: the drive is not mounted, or may not be looked at.
+    #[serde(default)]
+    pub out_of_sight: bool,
     /// How fresh the newest state of the package is that this node knows; empty where it knows none.
     #[serde(flatten)]
     pub freshness: Freshness,
@@ -349,6 +352,9 @@ pub struct Verified {
     /// The folder is not there any more.
     #[serde(default)]
     pub gone: bool,
+    /// The folder cannot be seen now: the drive is not mounted, or may not be looked at.
+    #[serde(default)]
+    pub out_of_sight: bool,
     /// Its project uses it, and its folder is not there.
     #[serde(default)]
     pub missing: bool,

@@ -80,6 +80,48 @@ fn what_is_here_is_told_without_a_node_and_nothing_is_written() {
 }
 
 #[test]
+fn a_package_is_installed_offline_from_what_is_here_and_a_dry_run_touches_nothing() {
+    let author = Node::start(&[]);
+    let mut reader = stopped(&author);
+    let target = reader.text("again");
+    // The newest that is known is not here; the one before it is.
+    let planned = reader.json(&["install", "known", "--to", &target, "--offline", "--dry-run"]);
+    assert_eq!((&planned["version"], &planned["dry_run"]), (&"1.0.0".into(), &true.into()), "{planned}");
+    assert_eq!((&planned["bytes_fetched"], Path::new(&target).exists()), (&0.into(), false), "{planned}");
+    let installed = reader.json(&["install", "known", "--to", &target, "--offline"]);
+    assert_eq!(
+        (&installed["version"], &installed["dry_run"]),
+        (&"1.0.0".into(), &false.into()),
+        "{installed}"
+    );
+    assert!(text(&installed["warnings"][0]).contains("1.1.0 is the newest"), "{installed}");
+    reader.run(&["verify", &target]).exits(0);
+    let error = reader.error(5, &["install", "known@1.1.0", "--to", &reader.text("other"), "--offline"]);
+    assert!(text(&error["message"]).contains("is not on this machine"), "{error}");
+    let error = reader.error(4, &["install", "unheard-of", "--offline"]);
+    assert!(text(&error["message"]).contains("known on this machine"), "{error}");
+    reader.run(&["install", "known", "--offline", "--no-start", "--to", &target]).exits(3);
+    reader.run(&["install", "known", "--offline", "--fresh"]).exits(2);
+    let again = reader.run(&["install", "known", "--to", &target, "--offline"]).exits(0);
+    assert!(!again.stderr.contains("one is started"), "{}", again.stderr);
+
+    reader.start_again(&[&author]);
+    let installed = reader.json(&["install", "known@1.0.0", "--to", &target, "--offline"]);
+    assert_eq!(installed["already_installed"], true, "{installed}");
+    let before = fs::read(reader.path("again/gpack.toml")).unwrap();
+    let planned = reader.json(&["install", "known", "--to", &target, "--dry-run"]);
+    let plan = (&planned["version"], &planned["replaced"]);
+    assert_eq!(plan, (&"1.1.0".into(), &"1.0.0".into()), "{planned}");
+    assert_eq!(fs::read(reader.path("again/gpack.toml")).unwrap(), before);
+    reader
+        .run(&["install", "known", "--to", &target, "--dry-run"])
+        .exits(0)
+        .says("Would install known 1.1.0");
+    fs::write(reader.path("again/gpack.toml"), "changed").unwrap();
+    reader.error(9, &["install", "known", "--to", &target, "--dry-run"]);
+}
+
+#[test]
 fn a_state_folder_that_is_new_damaged_or_of_another_version_is_told_as_what_it_is() {
     let home = Home::new();
     home.run(&["list"]).exits(0).says("Nothing is installed or published here");

@@ -26,9 +26,9 @@ use ggen_marketplace::{
     config::{self, Effective, Layers, Origin, P2PConfig, Partial, Unknown},
     control::{
         api::{
-            AmendRequest, Amended, CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest,
-            KeptList, Planned, Progress, ProjectDone, ProjectRequest, PublishRequest, Published,
-            RemoveRequest, Removed, Stopping, Trust, TrustRequest,
+            AmendRequest, Amended, CollectRequest, Collected, DropRequest, Dropped, Failure, InstallRequest,
+            Installed, KeepRequest, KeptList, Planned, Progress, ProjectDone, ProjectRequest, PublishRequest,
+            Published, RemoveRequest, Removed, Stopping, Trust, TrustRequest,
         },
         server::Server,
         service::{Cancel, Outcome, ProgressReceiver, ProgressSender},
@@ -581,6 +581,18 @@ pub(crate) async fn project_offline(
     make_home(home)?;
     let (sender, receiver) = ProgressSender::channel();
     followed(node::project_offline(config, request, sender), receiver, progress).await
+}
+
+/// Installs a package from what is here alone while no node runs.
+pub(crate) async fn install_offline(
+    home: &Path,
+    request: InstallRequest,
+    progress: impl FnMut(Progress),
+) -> Outcome<Installed> {
+    let config = effective(home, &Flags::default())?.config;
+    make_home(home)?;
+    let (sender, receiver) = ProgressSender::channel();
+    followed(node::install_offline(config, request, sender), receiver, progress).await
 }
 
 /// Runs work to its end, and tells how far it is.

@@ -397,7 +397,7 @@ fn lacking_bytes(store: &Store, held: &[HeldPackage]) -> Result<u64, store::Erro
     Ok(lacking)
 }
 
-fn bytes_here(store: &Store, package: &HeldPackage) -> Result<u64, store::Error> {
+pub(super) fn bytes_here(store: &Store, package: &HeldPackage) -> Result<u64, store::Error> {
     let mut marks = Marks::default();
     marks.unfinished(store, package)?;
     let ids: Vec<_> = marks.seen.into_iter().collect();

@@ -74,6 +74,9 @@ impl Node {
         request: InstallRequest,
         progress: ProgressSender,
     ) -> Result<Installed, Failure> {
+        if request.offline {
+            return self.install_at_hand(&request, progress).await;
+        }
         let Meant { reference, which, .. } = self.meant(&request.package).await?;
         let target = target(&request.to)?;
         let manner = Manner { stays: request.stays, keeps: request.force };
@@ -100,6 +103,12 @@ impl Node {
         }
         let stale = newest.warning(now).filter(|_| reference.version.is_none());
         let (freshness, head) = (newest.told(now), newest.head);
+        if request.dry_run {
+            let place = (target.as_path(), manner);
+            let seen = self.foreseen_of(&head, &chosen.release, place, deadline).await?;
+            let warnings = chosen.warnings.into_iter().chain(stale).chain(of_keys).collect();
+            return Ok(Installed { warnings, freshness, newer_announced: chosen.is_of_part, ..seen });
+        }
         let brought = match self.bring(&head, &chosen, (&target, manner), deadline, &progress).await {
             // Where nothing fresher than that was demanded, the newest that somebody has is better than nothing.
             Err(failure)
@@ -259,7 +268,7 @@ impl Node {
     }
 
     /// Refuses the folder that a package was published from: it is somebody's source, not an installation.
-    async fn refuse_source(&self, target: &Path) -> Result<(), Failure> {
+    pub(super) async fn refuse_source(&self, target: &Path) -> Result<(), Failure> {
         let published = self.with_store(|store| store.read(published::list_all)).await?;
         if published.iter().all(|row| place::normal(&row.path) != target) {
             return Ok(());
@@ -412,9 +421,9 @@ impl unpack::Supply<store::Error> for Supplied<'_> {
 }
 
 /// What is written while its blocks still come. Where it is given up, its files are removed beside the runtime.
-struct Begun {
-    early: Mutex<Option<Early>>,
-    offload: Offload,
+pub(super) struct Begun {
+    pub(super) early: Mutex<Option<Early>>,
+    pub(super) offload: Offload,
 }
 
 impl Begun {
@@ -434,18 +443,18 @@ impl Drop for Begun {
 }
 
 /// What is left to do once every block is here.
-struct Job {
-    head: VerifiedHead,
-    release: Release,
-    target: PathBuf,
-    manifest: Manifest,
-    early: Arc<Begun>,
-    manner: Manner,
+pub(super) struct Job {
+    pub(super) head: VerifiedHead,
+    pub(super) release: Release,
+    pub(super) target: PathBuf,
+    pub(super) manifest: Manifest,
+    pub(super) early: Arc<Begun>,
+    pub(super) manner: Manner,
 }
 
 impl Job {
     /// Writes the folder, and then that it is there. Runs beside the runtime.
-    fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
+    pub(super) fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
         let Self { head, release, target, manifest, early, manner } = self;
         if let Some(parent) = target.parent() {
             // What an install that was killed left beside the target.
@@ -563,7 +572,7 @@ pub(super) fn pin_first(
     Ok(())
 }
 
-fn target(text: &str) -> Result<PathBuf, Failure> {
+pub(super) fn target(text: &str) -> Result<PathBuf, Failure> {
     let path = PathBuf::from(text);
     let path = if path.is_absolute() { place::normal(&path) } else { path };
     if path.is_absolute() && path.file_name().is_some() {

@@ -37,6 +37,7 @@
 
 mod amend;
 mod announce;
+mod at_hand;
 mod audit;
 mod backfill;
 mod bans;
@@ -97,9 +98,9 @@ use semver::Version;
 use tokio::sync::mpsc;
 
 pub use self::{
-    changes::amend_offline, collect::collect_offline, kept::keep_offline, outbox::drop_offline,
-    plan::plan_offline, project::project_offline, publish::publish_offline, remove::remove_offline,
-    trust::trust_offline, view::View,
+    at_hand::install_offline, changes::amend_offline, collect::collect_offline, kept::keep_offline,
+    outbox::drop_offline, plan::plan_offline, project::project_offline, publish::publish_offline,
+    remove::remove_offline, trust::trust_offline, view::View,
 };
 use self::{events::Events, failure::fail, node::Node, signing::Keys};
 use crate::{

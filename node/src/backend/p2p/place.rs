@@ -171,6 +171,11 @@ pub(super) fn is_led_away(path: &Path) -> bool {
         || std::fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink())
 }
 
+/// Whether the folder of something that is installed cannot be seen now, although nobody is known to have deleted it.
+pub(super) fn is_out_of_sight(store: &Store, path: &Path) -> Result<bool, Failure> {
+    store.read(|conn| installed::is_out_of_sight(conn, path)).map_err(fail)
+}
+
 /// Whether nothing is at a path, which is not so where that cannot be found out.
 pub(super) fn is_gone(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
@@ -212,6 +217,15 @@ fn head_of_installed(store: &Store, package: &PackageId) -> Result<VerifiedHead,
 /// folder is one of ours.
 pub(super) fn look(store: &Store, new: &Manifest, target: &Path, keeps: bool) -> Result<Place, Failure> {
     resume(store, target)?;
+    if std::fs::symlink_metadata(target).is_ok_and(|metadata| metadata.is_dir()) {
+        // What a kill left in there.
+        let _ = unpack::sweep_partials(target);
+    }
+    foresee(store, new, target, keeps)
+}
+
+/// As [`look`], and touches nothing.
+pub(super) fn foresee(store: &Store, new: &Manifest, target: &Path, keeps: bool) -> Result<Place, Failure> {
     refuse_nested(store, target)?;
     let in_the_way = |why: String| {
         Failure::new(
@@ -228,8 +242,6 @@ pub(super) fn look(store: &Store, new: &Manifest, target: &Path, keeps: bool) ->
         }
         Ok(_) => {}
     }
-    // What a kill left in there.
-    let _ = unpack::sweep_partials(target);
     let row = store.read(|conn| installed::get(conn, target)).map_err(fail)?;
     let differences = check::check(new, target).map_err(fail)?.differences;
     if differences.is_empty() {

@@ -485,6 +485,31 @@ async fn what_is_removed_or_was_deleted_by_hand_is_listed_no_more() {
 }
 
 #[tokio::test]
+async fn what_is_on_a_drive_that_is_not_mounted_is_neither_gone_nor_forgotten() {
+    let world = World::new().await;
+    let target = world.target();
+    world.install("pack@1.0.0").await.unwrap();
+    fs::remove_dir_all(&target).unwrap();
+    // What is left of a drive is its mount point, on another file system.
+    let moved = world.store.write(|tx| Ok(tx.execute("UPDATE installed SET device = device + 1", [])?));
+    assert_eq!(moved.unwrap(), 1);
+    let rows = world.registry.list().await.unwrap().packages;
+    let shown = rows.iter().find(|row| row.kind == "installed").unwrap();
+    assert!(shown.out_of_sight && !shown.gone, "{shown:?}");
+    let request = VerifyRequest { package: "pack".to_owned(), ..VerifyRequest::default() };
+    let failure = world.registry.verify(request).await.unwrap_err();
+    assert_eq!(failure.code, Code::NotFound);
+    assert!(failure.hint.contains("Mount the drive") && !failure.hint.contains("p2p remove"), "{failure:?}");
+    let remove = async |force| {
+        let request = RemoveRequest { package: "pack".to_owned(), force, ..RemoveRequest::default() };
+        world.registry.remove(request).await
+    };
+    assert_eq!(remove(false).await.unwrap_err().code, Code::Conflict);
+    assert_eq!(world.store.read(installed::list_all).unwrap().len(), 1);
+    assert!(remove(true).await.unwrap().was_gone);
+}
+
+#[tokio::test]
 async fn a_version_that_was_swapped_in_is_noted_also_where_its_user_changed_it_since() {
     let world = World::new().await;
     let target = world.target();

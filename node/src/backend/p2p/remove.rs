@@ -66,6 +66,16 @@ fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure>
         path: row.path.display().to_string(),
         ..Removed::default()
     };
+    if place::is_out_of_sight(store, &row.path)? && !request.force {
+        return Err(Failure::new(
+            Code::Conflict,
+            format!(
+                "{} cannot be seen now: the drive that it is on is not mounted, or may not be read.",
+                removed.path
+            ),
+            "Mount the drive, then remove it. Or forget it, and leave the files there: --force",
+        ));
+    }
     if place::is_gone(&row.path) {
         removed.was_gone = true;
     } else if place::is_led_away(&row.path) {

@@ -59,7 +59,9 @@ impl Service for P2PRegistry {
 
     async fn install(&self, request: InstallRequest, progress: ProgressSender) -> Outcome<Installed> {
         let installed = self.node.install(request, progress).await?;
-        self.node.tell_installed(&installed);
+        if !installed.dry_run {
+            self.node.tell_installed(&installed);
+        }
         Ok(installed)
     }
 

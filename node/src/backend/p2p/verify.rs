@@ -111,11 +111,11 @@ fn verify_all(
             Err(failure) => return Err(failure),
         });
     }
-    if !all.is_empty() && all.iter().all(|verified| verified.gone) {
-        return Err(all_gone(what, &all));
+    if !all.is_empty() && all.iter().all(|verified| verified.gone || verified.out_of_sight) {
+        return Err(if all.iter().all(|it| it.gone) { all_gone(what, &all) } else { none_seen(what, &all) });
     }
-    // What differs comes first, so that the first answer says whether everything is as it should be; what is gone comes last.
-    all.sort_by_key(|verified| (verified.gone, verified.ok));
+    // What differs comes first, so that the first answer says whether everything is as it should be; what is not there comes last.
+    all.sort_by_key(|verified| (verified.gone, verified.out_of_sight, verified.ok));
     let mut all = all.into_iter();
     let first = all.next().ok_or_else(|| {
         Failure::new(
@@ -143,6 +143,9 @@ fn verify_one(
     if let Some(project) = unfinished {
         // Which version has to be there is decided when it is completed.
         return Ok(Verified { interrupted: true, differences: vec![cut_off(&project)], ..verified });
+    }
+    if place::is_out_of_sight(store, &installed.path)? {
+        return Ok(Verified { out_of_sight: true, ..verified });
     }
     if place::is_gone(&installed.path) {
         return Ok(Verified { gone: true, ..verified });
@@ -255,6 +258,10 @@ pub(super) fn list_in(store: &Store, now: Timestamp) -> Result<Listing, Failure>
     });
     let mut packages: Vec<_> = published.chain(queued).chain(installed).collect();
     for row in &mut packages {
+        if row.kind == "installed" && !row.interrupted {
+            row.out_of_sight = place::is_out_of_sight(store, Path::new(&row.path))?;
+            row.gone &= !row.out_of_sight;
+        }
         row.freshness = fresh::of_listed(store, &row.id, now).map_err(fail)?;
         let taken_back = taken_back(store, &row.id).map_err(fail)?;
         row.yanked = taken_back.yanked;
@@ -296,6 +303,17 @@ fn all_gone(what: &str, all: &[Verified]) -> Failure {
         format!(
             "Install it again: ggen marketplace p2p install {id} --to {shown}\nOr forget it: ggen marketplace p2p remove {shown}"
         ),
+    )
+}
+
+/// No folder that it was installed in can be seen, and not all of them are known to be deleted.
+fn none_seen(what: &str, all: &[Verified]) -> Failure {
+    let place = |it: &Verified| format!("  {}{}", it.path, if it.gone { " (deleted)" } else { "" });
+    let places: Vec<String> = all.iter().map(place).collect();
+    Failure::new(
+        Code::NotFound,
+        format!("{what} is installed in a folder that cannot be seen now:\n{}", places.join("\n")),
+        "Mount the drive that it is on, then try again. It stays listed until it is removed.",
     )
 }
 

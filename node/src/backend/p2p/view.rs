@@ -185,7 +185,7 @@ fn info(store: &Store, request: &InfoRequest, now: Timestamp) -> Result<Info, Fa
 }
 
 /// The newest head that is known here of the package that a reference means, and whether the package is frozen.
-fn head_here(store: &Store, reference: &PackageRef) -> Result<(VerifiedHead, bool), Failure> {
+pub(super) fn head_here(store: &Store, reference: &PackageRef) -> Result<(VerifiedHead, bool), Failure> {
     let pinned = store.read(|conn| pins::pinned(conn, &reference.name)).map_err(fail)?;
     let publisher = match (reference.publisher, pinned) {
         (Some(publisher), _) | (None, Some(publisher)) => publisher,

@@ -25,6 +25,12 @@ pub struct InstallRequest {
     /// A folder that is there stays the one that it is, as where a shell is in it.
     #[serde(default)]
     pub stays: bool,
+    /// Takes nothing from other nodes, and asks them nothing: the newest version that is meant and that all is here of.
+    #[serde(default)]
+    pub offline: bool,
+    /// Says what would be done, and touches no folder. The signed manifest is fetched where it is not here.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// `install`.
@@ -46,7 +52,7 @@ pub struct Installed {
     pub bytes: u64,
     /// Number of files.
     pub files: u64,
-    /// Bytes that came over the network now; the rest was here already.
+    /// Bytes that came over the network now, or would come; the rest was here already.
     pub bytes_fetched: u64,
     /// Peer ids that served at least one verified block.
     pub providers: Vec<String>,
@@ -61,6 +67,9 @@ pub struct Installed {
     /// What is in that folder.
     #[serde(default)]
     pub kept: Vec<String>,
+    /// Nothing was done: this is what would be.
+    #[serde(default)]
+    pub dry_run: bool,
     /// Whether something newer was announced that nobody who was reached holds.
     #[serde(default)]
     pub newer_announced: bool,

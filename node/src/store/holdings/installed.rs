@@ -86,6 +86,23 @@ pub fn list_deleted(connection: &Connection) -> Result<Vec<Installed>, Error> {
     Ok(all.into_iter().filter(|(row, device)| is_deleted(&row.path, *device)).map(|(row, _)| row).collect())
 }
 
+/// Whether a folder that something is installed in cannot be seen now, which is not to say that it was deleted: it cannot be looked at,
+/// or the file system that it was on is not mounted.
+///
+/// # Errors
+/// Where the table cannot be read.
+pub fn is_out_of_sight(connection: &Connection, path: &Path) -> Result<bool, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(false),
+        Err(error) if !is_nothing(&error) => Ok(true),
+        Err(_) => {
+            let sql = "SELECT * FROM installed WHERE path = ?1";
+            let row = first(connection, sql, &[&column::path(path)], read_with_device)?;
+            Ok(row.is_some_and(|(row, device)| !is_deleted(&row.path, device)))
+        }
+    }
+}
+
 /// Notes again on which file system the folders are that are there: its number is another one after a start of the machine.
 ///
 /// # Errors
@@ -108,8 +125,13 @@ fn device_above(path: &Path) -> Option<u64> {
 
 /// Whether nothing is at a path although the file system is there that it was on.
 fn is_deleted(path: &Path, device: Option<u64>) -> bool {
-    let is_gone = fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    let is_gone = fs::symlink_metadata(path).is_err_and(|error| is_nothing(&error));
     is_gone && device.is_some() && device_above(path) == device
+}
+
+/// Whether an error says that nothing is at a path.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 fn read_with_device(row: &Row<'_>) -> Result<(Installed, Option<u64>), Error> {

@@ -9,17 +9,20 @@ use clap::Args;
 use futures::{StreamExt, stream};
 use ggen_marketplace::{
     code::Code,
-    control::api::{Failure, InstallRequest, Installed, ProjectAction},
+    control::{
+        api::{Failure, InstallRequest, Installed, ProjectAction},
+        client::Client,
+    },
     package::{Asked, asked::Which},
 };
 use serde::Serialize;
 
 use super::project::{self, Change, Way};
 use crate::{
-    domain::marketplace::p2p_state::own_time,
+    domain::marketplace::p2p_state::{self, own_time},
     page::{self, Page},
     progress::Bar,
-    session::{Exit, Finished, Session},
+    session::{End, Exit, Finished, Session},
     values,
 };
 
@@ -44,6 +47,8 @@ Examples:
   ggen marketplace p2p install web-tools@^1.2 left-pad@1 colours@latest
   ggen marketplace p2p install web-tools@1.2.3 --to ./vendor/web-tools
   ggen marketplace p2p install web-tools --fresh 7d
+  ggen marketplace p2p install web-tools --dry-run
+  ggen marketplace p2p install web-tools --offline
   ggen marketplace p2p install <publisher>/web-tools --format json
 
 In the directory of a project:
@@ -69,7 +74,7 @@ pub(crate) struct Install {
     timeout: Option<u64>,
     /// Fail with exit status 6 if the publisher of the newest version is overdue, or has not confirmed it within DURATION, such as 7d
     /// or 12h.
-    #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = values::duration)]
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = values::duration, conflicts_with = "offline")]
     fresh: Option<Option<u64>>,
     /// Exit with status 10 if the version is installed although its publisher is overdue.
     #[arg(long)]
@@ -109,29 +114,19 @@ impl Install {
         if self.packages.is_empty() {
             return self.project(session).await;
         }
-        if self.change.is_given() {
+        if self.change.place.is_named() {
             return Err(Failure::new(
                 Code::Usage,
-                "--offline, --dry-run and --project belong to a project, and no package is named with them.",
+                "--project belongs to a project, and no package is named with it.",
                 "Add the package to the project: ggen marketplace p2p add <package>",
             )
             .into());
         }
         let requests = self.requests()?;
-        let outcomes = own_time::with_node(session, !self.no_start, async |client| {
-            let bar = Bar::new(session);
-            let installing = requests.iter().map(|request| client.install(request, |step| bar.update(&step)));
-            let outcomes = stream::iter(installing).buffered(AT_ONCE).collect::<Vec<_>>().await;
-            // Its node has ended: what it installed is found installed.
-            let is_gone = |outcome: &&Result<_, Failure>| {
-                outcome.as_ref().is_err_and(|failure| failure.code == Code::NotRunning)
-            };
-            match outcomes.iter().find(is_gone) {
-                Some(Err(failure)) => Err(failure.clone()),
-                _ => Ok(outcomes),
-            }
-        });
-        let outcomes = outcomes.await?;
+        let outcomes = match self.change.offline {
+            true => self.at_hand(session, &requests).await?,
+            false => self.over_the_network(session, &requests).await?,
+        };
         let is_stale = |(asked, outcome): (&Asked, &Result<Installed, Failure>)| {
             let is_exact = matches!(asked.which, Which::Exact(_));
             outcome.as_ref().is_ok_and(|installed| {
@@ -146,7 +141,7 @@ impl Install {
             }
             Err(outcomes) => self.tell(session, outcomes)?,
         };
-        if self.to.is_none() && self.change.place.uses_packages() {
+        if self.to.is_none() && !self.change.dry_run && self.change.place.uses_packages() {
             session.note(&format!(
                 "The project here does not ask for it. To have it do so: ggen marketplace p2p add {}",
                 self.packages.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
@@ -158,6 +153,53 @@ impl Install {
             return Ok(Exit::Told(Code::Partial));
         }
         Ok(exit)
+    }
+
+    /// Installs packages with what other nodes have; one is started for it where none runs.
+    async fn over_the_network(
+        &self,
+        session: &Session,
+        requests: &[InstallRequest],
+    ) -> Finished<Vec<Result<Installed, Failure>>> {
+        let outcomes = own_time::with_node(session, !self.no_start, async |client| {
+            let bar = Bar::new(session);
+            let installing = requests.iter().map(|request| client.install(request, |step| bar.update(&step)));
+            let outcomes = stream::iter(installing).buffered(AT_ONCE).collect::<Vec<_>>().await;
+            // Its node has ended: what it installed is found installed.
+            let is_gone = |outcome: &&Result<_, Failure>| {
+                outcome.as_ref().is_err_and(|failure| failure.code == Code::NotRunning)
+            };
+            match outcomes.iter().find(is_gone) {
+                Some(Err(failure)) => Err(failure.clone()),
+                _ => Ok(outcomes),
+            }
+        });
+        outcomes.await
+    }
+
+    /// Installs packages, one after the other, from what is on this machine.
+    async fn at_hand(
+        &self,
+        session: &Session,
+        requests: &[InstallRequest],
+    ) -> Finished<Vec<Result<Installed, Failure>>> {
+        let mut outcomes = Vec::new();
+        for request in requests {
+            let ask = async |client: Client| {
+                let bar = Bar::new(session);
+                client.install(request, |step| bar.update(&step)).await
+            };
+            let here = async || {
+                let bar = Bar::new(session);
+                p2p_state::install_offline(session.home(), request.clone(), |step| bar.update(&step)).await
+            };
+            outcomes.push(match own_time::without_network(session, !self.no_start, ask, here).await {
+                Ok(installed) => Ok(installed),
+                Err(End::Failed(failure)) => Err(failure),
+                Err(end) => return Err(end),
+            });
+        }
+        Ok(outcomes)
     }
 
     /// Installs what the project in the current directory asks for.
@@ -202,6 +244,8 @@ impl Install {
                 timeout_secs: self.timeout,
                 fresh: self.fresh == Some(None),
                 fresh_secs: self.fresh.flatten(),
+                offline: self.change.offline,
+                dry_run: self.change.dry_run,
             });
         }
         Ok(requests)
@@ -231,6 +275,10 @@ impl Install {
 fn show(installed: &Installed, page: &mut Page) {
     page.warnings(&installed.warnings);
     let (name, version) = (&installed.name, &installed.version);
+    if installed.dry_run {
+        show_plan(installed, page);
+        return;
+    }
     page.heading(match &installed.replaced {
         _ if installed.already_installed => format!("{name} {version} is installed already, and verified"),
         Some(before) if before == version => format!("Restored {name} {version}"),
@@ -250,4 +298,18 @@ fn show(installed: &Installed, page: &mut Page) {
             Some(&installed.freshness.freshness),
         )
         .list("from", &installed.providers);
+}
+
+fn show_plan(installed: &Installed, page: &mut Page) {
+    let (name, version) = (&installed.name, &installed.version);
+    page.heading(match &installed.replaced {
+        _ if installed.already_installed => format!("{name} {version} is installed already"),
+        Some(before) if before == version => format!("Would restore {name} {version}"),
+        Some(before) => format!("Would install {name} {version} in place of {before}"),
+        None => format!("Would install {name} {version}"),
+    });
+    page.field("id", &installed.id)
+        .field("path", &installed.path)
+        .field("size", page::sizes(installed.bytes, installed.files))
+        .field("to fetch", page::bytes(installed.bytes_fetched));
 }

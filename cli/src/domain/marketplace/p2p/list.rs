@@ -38,6 +38,7 @@ impl List {
 fn kind(package: &ListedPackage) -> String {
     let kind = match package {
         ListedPackage { gone: true, .. } => "gone",
+        ListedPackage { out_of_sight: true, .. } => "out of sight",
         ListedPackage { interrupted: true, .. } => "cut off",
         package => &package.kind,
     };
@@ -103,6 +104,14 @@ fn remarks(listing: &Listing, page: &mut Page) {
     for (_, name, message) in deprecated.collect::<BTreeSet<_>>() {
         page.line("").line(format!("{name} is deprecated by its publisher: {message}"));
     }
+    let out_of_sight = listing.packages.iter().filter(|package| package.out_of_sight).count();
+    if out_of_sight > 0 {
+        let verb = if out_of_sight == 1 { "is" } else { "are" };
+        page.line("").line(format!(
+            "{} {verb} out of sight: the drive is not mounted, or may not be read. Nothing is forgotten.",
+            page::count(out_of_sight, "folder")
+        ));
+    }
     let gone: Vec<&str> =
         listing.packages.iter().filter(|package| package.gone).map(|package| package.path.as_str()).collect();
     if !gone.is_empty() {
@@ -116,6 +125,21 @@ fn remarks(listing: &Listing, page: &mut Page) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_out_of_sight_is_not_said_to_be_gone() {
+        let row = ListedPackage {
+            kind: "installed".to_owned(),
+            path: "/media/stick/web".to_owned(),
+            out_of_sight: true,
+            ..ListedPackage::default()
+        };
+        let mut page = Page::new(None);
+        show(&Listing { total: 1, packages: vec![row], ..Listing::default() }, &mut page);
+        let text = page.into_text();
+        assert!(text.contains("1 folder is out of sight: the drive is not mounted"), "{text}");
+        assert!(!text.contains("gone") && !text.contains("p2p remove"), "{text}");
+    }
 
     #[test]
     fn every_folder_that_is_gone_is_named_and_a_deprecation_says_what_to_use() {
@@ -136,6 +160,7 @@ mod tests {
             assert!(text.contains(line), "{text}");
         }
         assert!(!text.contains("remove /c/web"), "{text}");
+        assert!(!text.contains("out of sight"), "{text}");
         assert_eq!(text.matches("web is deprecated by its publisher: use web-kit").count(), 1, "{text}");
     }
 }

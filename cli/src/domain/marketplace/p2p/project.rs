@@ -57,6 +57,11 @@ impl Where {
         Ok(nearest(&here).unwrap_or(here))
     }
 
+    /// Whether a directory was named.
+    pub(crate) fn is_named(&self) -> bool {
+        self.project.is_some()
+    }
+
     /// Whether there is a project.
     pub(crate) fn is_project(&self) -> bool {
         self.directory().is_ok_and(|directory| directory.join(gpack::FILE_NAME).is_file())
@@ -122,10 +127,10 @@ fn sentence(text: &str) -> String {
 pub(crate) struct Change {
     #[command(flatten)]
     pub(crate) place: Where,
-    /// Take nothing from other nodes; name all packages that are not on this machine.
+    /// Take nothing from other nodes, only what is on this machine; fail where something is not.
     #[arg(long)]
     pub(crate) offline: bool,
-    /// Show what would change in gpack.lock, and change nothing.
+    /// Show what would change, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
@@ -133,7 +138,7 @@ pub(crate) struct Change {
 impl Change {
     /// Whether any of these was given.
     pub(crate) fn is_given(&self) -> bool {
-        self.offline || self.dry_run || self.place.project.is_some()
+        self.offline || self.dry_run || self.place.is_named()
     }
 }
 

@@ -27,7 +27,7 @@ use crate::{
     after_help = "\
 What begins with a dot or a slash is a folder, everything else a package.
 Exits with status 6 if anything differs or a folder of the project is missing, 4 if every folder
-that was installed is gone, and 9 if nothing differs but a change of the project was cut off, or
+that was installed is gone or out of sight, and 9 if nothing differs but a change of the project was cut off, or
 gpack.lock does not match gpack.toml.
 
 Examples:
@@ -71,7 +71,7 @@ impl Verify {
                 show(other, page);
             }
         })?;
-        let is_well = |verified: &Verified| verified.ok || verified.gone;
+        let is_well = |verified: &Verified| verified.ok || verified.gone || verified.out_of_sight;
         let mut bad = std::iter::once(&verified).chain(&verified.others).filter(|it| !is_well(it)).peekable();
         Ok(match (bad.peek().is_some(), bad.all(|it| it.interrupted)) {
             (false, _) => Exit::Ok,
@@ -142,6 +142,11 @@ fn show(verified: &Verified, page: &mut Page) {
     if verified.gone {
         page.line(format!("{} is gone from {}", verified.id, verified.path))
             .line(format!("Forget it: ggen marketplace p2p remove {}", verified.path));
+        return;
+    }
+    if verified.out_of_sight {
+        page.line(format!("{} cannot be seen now in {}", verified.id, verified.path))
+            .line("The drive that it is on is not mounted, or may not be read.");
         return;
     }
     if verified.interrupted {

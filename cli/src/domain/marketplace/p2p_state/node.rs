@@ -7,9 +7,9 @@ use ggen_marketplace::{
     config::P2PConfig,
     control::{
         api::{
-            AmendRequest, Amended, CollectRequest, Collected, DropRequest, Dropped, Failure, KeepRequest,
-            KeptList, Planned, ProjectDone, ProjectRequest, PublishRequest, Published, RemoveRequest,
-            Removed, Trust, TrustRequest,
+            AmendRequest, Amended, CollectRequest, Collected, DropRequest, Dropped, Failure, InstallRequest,
+            Installed, KeepRequest, KeptList, Planned, ProjectDone, ProjectRequest, PublishRequest,
+            Published, RemoveRequest, Removed, Trust, TrustRequest,
         },
         service::{Cancel, Outcome, ProgressSender, Service},
     },
@@ -55,6 +55,15 @@ pub(super) async fn project_offline(
     progress: ProgressSender,
 ) -> Outcome<ProjectDone> {
     p2p::project_offline(config, request, progress).await
+}
+
+/// Installs a package from what is in the state folder alone, under its lock.
+pub(super) async fn install_offline(
+    config: P2PConfig,
+    request: InstallRequest,
+    progress: ProgressSender,
+) -> Outcome<Installed> {
+    p2p::install_offline(config, request, progress).await
 }
 
 /// Has a change of an own package wait in the outbox of the state folder, under its lock.

@@ -1,0 +1,246 @@
+//! Installing from what is on this machine alone, and saying what an installation would do.
+
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use semver::Version;
+use tokio::time::Instant;
+
+use super::{
+    P2PRegistry,
+    collect::{PATIENCE, bytes_here},
+    describe,
+    failure::fail,
+    fresh::{freshness_here, told},
+    gone,
+    install::{Begun, Job, as_held, manifest_of, refuse_own_folders, target},
+    meant::Meant,
+    node::Node,
+    offer::log_here,
+    place::{self, Manner, Place},
+    view::head_here,
+};
+use crate::{
+    code::Code,
+    config::P2PConfig,
+    control::{
+        api::{Failure, InstallRequest, Installed},
+        service::ProgressSender,
+    },
+    fetch::session::Session,
+    network::Handle,
+    package::{PackageRef, asked::Which},
+    release::{Release, VerifiedHead},
+    store::{Store, packages},
+};
+
+/// Installs a package from what is in the state folder of a node that does not run. It opens no socket, and asks and tells nobody.
+///
+/// # Errors
+/// As the running node with [`InstallRequest::offline`], and [`Code::AlreadyRunning`] where one runs.
+pub async fn install_offline(
+    config: P2PConfig,
+    request: InstallRequest,
+    progress: ProgressSender,
+) -> Result<Installed, Failure> {
+    let (node, events) = P2PRegistry::opened(config).await.map_err(Failure::from)?;
+    Node::keep_books(&node, events);
+    let registry = P2PRegistry { node };
+    let installed = registry.node.install(InstallRequest { offline: true, ..request }, progress).await;
+    registry.shutdown().await;
+    installed
+}
+
+/// A release that all is here of, and what is to be said of it.
+struct AtHand {
+    head: VerifiedHead,
+    release: Release,
+    warnings: Vec<String>,
+}
+
+impl Node {
+    /// Installs what is meant from what is here, and asks nobody.
+    pub(super) async fn install_at_hand(
+        &self,
+        request: &InstallRequest,
+        progress: ProgressSender,
+    ) -> Result<Installed, Failure> {
+        let Meant { reference, which, .. } = self.meant(&request.package).await?;
+        let target = target(&request.to)?;
+        refuse_own_folders(&target, &self.config().state_dir)?;
+        self.refuse_source(&target).await?;
+        let relied_on = self.collecting.rely(Instant::now() + PATIENCE).await?;
+        let found = self.offload_store(move |store| at_hand(store, &reference, &which)).await?;
+        let AtHand { head, release, mut warnings } = found;
+        warnings.extend(self.refuse_two_chains(&head).await?);
+        warnings.extend(head.head().deprecated.as_deref().map(describe::deprecated));
+        let manner = Manner { stays: request.stays, keeps: request.force };
+        if request.dry_run {
+            let seen = self.foreseen(&head, &release, &target, manner).await?;
+            return Ok(Installed { warnings, ..seen });
+        }
+        let turn = self.replacing.clone().lock_owned().await;
+        let ((at_work, store), offload, now) = (self.at_work(), self.offload, self.now());
+        let written = self.offload.run(move || {
+            // Kept to the end of the work, also where nobody waits for it any more.
+            let (_relied_on, _turn, _at_work, store) = (relied_on, turn, at_work, store);
+            let manifest = manifest_of(&store, &head.package_id(), &release, head.key_log())?;
+            let freshness =
+                told(&freshness_here(&store, head.head(), head.bytes()).map_err(fail)?, None, now);
+            let early = Arc::new(Begun { early: Mutex::new(None), offload });
+            let job = Job { head, release, target, manifest, early, manner };
+            Ok::<_, Failure>(Installed { freshness, ..job.write(&store, &progress)? })
+        });
+        let installed = written.await.ok_or_else(|| gone("the installation"))??;
+        Ok(Installed { warnings, ..installed })
+    }
+
+    /// Says what an installation would do, once the manifest is here: no folder is touched.
+    pub(super) async fn foreseen(
+        &self,
+        head: &VerifiedHead,
+        release: &Release,
+        target: &Path,
+        manner: Manner,
+    ) -> Result<Installed, Failure> {
+        let (head, release, target, now) = (head.clone(), release.clone(), target.to_owned(), self.now());
+        self.offload_store(move |store| {
+            let package = head.package_id();
+            let manifest = manifest_of(store, &package, &release, head.key_log())?;
+            let place = place::foresee(store, &manifest, &target, manner.keeps)?;
+            let held = as_held(package.clone(), &release);
+            let lacking = match is_whole(store, &held)? {
+                true => 0,
+                false => release.size.saturating_sub(bytes_here(store, &held).map_err(fail)?),
+            };
+            let replaced = match &place {
+                Place::Held(before) => Some(before.row.version.to_string()),
+                Place::Free | Place::Open | Place::Whole => None,
+            };
+            Ok(Installed {
+                id: format!("{package}@{}", release.version),
+                publisher: package.publisher.to_string(),
+                name: package.name.to_string(),
+                version: release.version.to_string(),
+                cid: release.root.to_string(),
+                path: target.display().to_string(),
+                bytes: release.size,
+                files: release.files,
+                bytes_fetched: lacking,
+                already_installed: matches!(place, Place::Whole),
+                replaced,
+                dry_run: true,
+                freshness: told(&freshness_here(store, head.head(), head.bytes()).map_err(fail)?, None, now),
+                ..Installed::default()
+            })
+        })
+        .await
+    }
+
+    /// Brings the manifest of a release here, and says what its installation would do.
+    pub(super) async fn foreseen_of(
+        &self,
+        head: &VerifiedHead,
+        release: &Release,
+        (target, manner): (&Path, Manner),
+        deadline: Instant,
+    ) -> Result<Installed, Failure> {
+        let _relied_on = self.collecting.rely(Instant::now() + PATIENCE).await?;
+        let (sources, kept_out) =
+            self.sources_and_others(release.root, deadline, super::sources::Looking::Twice);
+        let store = self.store.clone();
+        let session: Session<Handle> =
+            Session::new(self.network.clone(), store, self.offload, deadline, sources);
+        let mut session = session.of_tree(release.root);
+        let manifest = self.manifest(&mut session, head, release).await;
+        manifest.map_err(|failure| kept_out.explained(failure))?;
+        self.foreseen(head, release, target, manner).await
+    }
+}
+
+/// The newest release that is meant and that all is here of.
+fn at_hand(store: &Store, reference: &PackageRef, which: &Which) -> Result<AtHand, Failure> {
+    let (head, is_frozen) = head_here(store, reference).map_err(|failure| match failure.code {
+        Code::NotFound => {
+            let message = format!("No package \"{reference}\" is known on this machine.");
+            Failure::new(Code::NotFound, message, "Ask other nodes too: without --offline")
+        }
+        _ => failure,
+    })?;
+    let package = head.package_id();
+    if is_frozen {
+        return Err(Failure::new(
+            Code::Equivocation,
+            format!(
+                "{package} was signed twice, and what of it is undisputed is not told without other nodes."
+            ),
+            format!("Ask other nodes too: ggen marketplace p2p install {package}"),
+        ));
+    }
+    let mut known: BTreeMap<Version, (Release, Option<String>)> = BTreeMap::new();
+    if let Some(log) = log_here(store, &head).filter(|log| !log.is_tombstoned()) {
+        let states = log.versions().iter();
+        known.extend(states.map(|(version, it)| (version.clone(), (it.release.clone(), it.yanked.clone()))));
+    }
+    if let Some(latest) = &head.head().latest {
+        known.entry(latest.version.clone()).or_insert_with(|| (latest.clone(), None));
+    }
+    let latest = head.head().latest.as_ref().map(|latest| &latest.version);
+    let is_meant = |version: &Version, yanked: &Option<String>| match which {
+        Which::Exact(exact) => version == exact,
+        Which::Range(range) => yanked.is_none() && range.matches(version),
+        // Nothing that is not withdrawn is newer.
+        Which::Latest => {
+            yanked.is_none()
+                && latest.is_some_and(|latest| version <= latest)
+                && (version.pre.is_empty() || latest == Some(version))
+        }
+    };
+    let mut newest: Option<Release> = None;
+    for (version, (release, yanked)) in known.into_iter().rev() {
+        if !is_meant(&version, &yanked) {
+            continue;
+        }
+        let held = as_held(package.clone(), &release);
+        if !is_whole(store, &held)? {
+            newest.get_or_insert(release);
+            continue;
+        }
+        let mut warnings: Vec<String> =
+            yanked.iter().map(|reason| describe::yanked(&version, reason)).collect();
+        warnings.extend(newest.map(|newer| {
+            format!(
+                "version {} is the newest that is known here, and it is not on this machine",
+                newer.version
+            )
+        }));
+        return Ok(AtHand { head, release, warnings });
+    }
+    let Some(release) = newest else {
+        return Err(Failure::new(
+            Code::NotFound,
+            format!("No version of {package} that is known on this machine is the one that is meant."),
+            format!(
+                "Ask other nodes too: without --offline. What is known: ggen marketplace p2p info {package}"
+            ),
+        ));
+    };
+    let here = bytes_here(store, &as_held(package.clone(), &release)).map_err(fail)?;
+    Err(Failure::new(
+        Code::NoProviders,
+        format!(
+            "{package}@{} is not on this machine: {here} of its {} bytes are.",
+            release.version, release.size
+        ),
+        "Take the rest from other nodes: without --offline",
+    ))
+}
+
+/// Whether all of a release is here, as was noted when it was whole.
+fn is_whole(store: &Store, held: &packages::HeldPackage) -> Result<bool, Failure> {
+    let rows = store.read(|conn| packages::get(conn, &held.root)).map_err(fail)?;
+    Ok(rows.iter().any(|row| row.manifest == held.manifest))
+}

@@ -225,7 +225,7 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["publish", ".", "--timeout", "0"], "--timeout"),
     (&["install"], "gpack.toml"),
     (&["install", "a", "--locked"], "--locked"),
-    (&["install", "a", "--offline"], "--offline"),
+    (&["install", "a", "--offline", "--fresh"], "--offline"),
     (&["install", "--to", "x"], "--to"),
     (&["add"], "PACKAGE"),
     (&["add", "a"], "gpack.toml"),

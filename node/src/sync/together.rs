@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -19,6 +18,8 @@ use crate::{
 
 /// Heads of one package in one page that are checked against each other.
 const HEADS_OF_PACKAGE_MAX: usize = 3;
+/// Pages that are written with one transaction: what others wait for the database meanwhile, at about 50 ms each.
+const PAGES_AT_ONCE_MAX: usize = 4;
 
 /// What became of heads that were written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -132,11 +133,12 @@ impl Writes {
         if let Some(written) = *held(&page.written) {
             return Ok(written);
         }
-        let mut pages = mem::take(&mut *held(&self.waiting));
-        // It was among those that another thread failed to write.
-        if !pages.iter().any(|other| Arc::ptr_eq(other, &page)) {
-            pages.push(page.clone());
-        }
+        // It waits no longer where another thread failed to write it.
+        let mut waiting = held(&self.waiting);
+        waiting.retain(|other| !Arc::ptr_eq(other, &page));
+        let others = waiting.len().min(PAGES_AT_ONCE_MAX - 1);
+        let pages: Vec<Arc<Page>> = [page.clone()].into_iter().chain(waiting.drain(..others)).collect();
+        drop(waiting);
         let together = store.write(|tx| {
             let written = pages.iter().map(|page| write_within(tx, &page.heads, page.now));
             written.collect::<Result<Vec<_>, _>>()
@@ -198,6 +200,15 @@ mod tests {
         // Whichever of the two that hold it came first.
         assert!(new == [0, 1, 2] || new == [1, 1, 1], "{new:?}");
         assert_eq!(store.read(|conn| Ok(catalog::count(conn)?)).unwrap(), 3);
+    }
+
+    #[test]
+    fn many_pages_are_written_too() {
+        let store = Store::in_memory().unwrap();
+        let count = u8::try_from(3 * PAGES_AT_ONCE_MAX + 1).unwrap();
+        let became = at_once(&store, (1..=count).map(|seed| page(&[seed])).collect());
+        assert!(became.iter().all(|written| written.is_some_and(|written| written.new == 1)), "{became:?}");
+        assert_eq!(store.read(|conn| Ok(catalog::count(conn)?)).unwrap(), usize::from(count));
     }
 
     #[test]

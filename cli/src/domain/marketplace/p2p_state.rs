@@ -31,7 +31,7 @@ use ggen_marketplace::{
             Published, RemoveRequest, Removed, Stopping, Trust, TrustRequest,
         },
         server::Server,
-        service::{Cancel, Outcome, ProgressReceiver, ProgressSender},
+        service::{Cancel, Outcome, ProgressSender},
         socket_path,
     },
     identity::{Publisher, publisher::Lost},
@@ -554,10 +554,11 @@ pub(crate) async fn publish_offline(
     progress: impl FnMut(Progress),
     cancel: Cancel,
 ) -> Outcome<Published> {
-    let config = effective(home, &Flags::default())?.config;
-    make_home(home)?;
-    let (sender, receiver) = ProgressSender::channel();
-    followed(node::publish_offline(config, request, sender, cancel), receiver, progress).await
+    offline(home, progress, async |config, sender| {
+        make_home(home)?;
+        node::publish_offline(config, request, sender, cancel).await
+    })
+    .await
 }
 
 /// Says what a publication would be while no node runs.
@@ -566,9 +567,7 @@ pub(crate) async fn plan_offline(
     request: PublishRequest,
     progress: impl FnMut(Progress),
 ) -> Outcome<Planned> {
-    let config = effective(home, &Flags::default())?.config;
-    let (sender, receiver) = ProgressSender::channel();
-    followed(node::plan_offline(config, request, sender), receiver, progress).await
+    offline(home, progress, async |config, sender| node::plan_offline(config, request, sender).await).await
 }
 
 /// Works on a project with what is here alone while no node runs.
@@ -577,10 +576,11 @@ pub(crate) async fn project_offline(
     request: ProjectRequest,
     progress: impl FnMut(Progress),
 ) -> Outcome<ProjectDone> {
-    let config = effective(home, &Flags::default())?.config;
-    make_home(home)?;
-    let (sender, receiver) = ProgressSender::channel();
-    followed(node::project_offline(config, request, sender), receiver, progress).await
+    offline(home, progress, async |config, sender| {
+        make_home(home)?;
+        node::project_offline(config, request, sender).await
+    })
+    .await
 }
 
 /// Installs a package from what is here alone while no node runs.
@@ -589,19 +589,22 @@ pub(crate) async fn install_offline(
     request: InstallRequest,
     progress: impl FnMut(Progress),
 ) -> Outcome<Installed> {
-    let config = effective(home, &Flags::default())?.config;
-    make_home(home)?;
-    let (sender, receiver) = ProgressSender::channel();
-    followed(node::install_offline(config, request, sender), receiver, progress).await
+    offline(home, progress, async |config, sender| {
+        make_home(home)?;
+        node::install_offline(config, request, sender).await
+    })
+    .await
 }
 
-/// Runs work to its end, and tells how far it is.
-async fn followed<T>(
-    work: impl Future<Output = Outcome<T>>,
-    mut receiver: ProgressReceiver,
+/// Does work on a state folder while no node runs, to its end, and tells how far it is.
+async fn offline<T>(
+    home: &Path,
     mut progress: impl FnMut(Progress),
+    work: impl AsyncFnOnce(P2PConfig, ProgressSender) -> Outcome<T>,
 ) -> Outcome<T> {
-    let mut work = std::pin::pin!(work);
+    let config = effective(home, &Flags::default())?.config;
+    let (sender, mut receiver) = ProgressSender::channel();
+    let mut work = std::pin::pin!(work(config, sender));
     loop {
         tokio::select! {
             biased;

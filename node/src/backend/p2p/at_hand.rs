@@ -16,7 +16,7 @@ use super::{
     failure::fail,
     fresh::{freshness_here, told},
     gone,
-    install::{Begun, Job, as_held, manifest_of, refuse_own_folders, target},
+    install::{Begun, Job, as_held, as_installed, manifest_of, refuse_own_folders, target},
     meant::Meant,
     node::Node,
     offer::log_here,
@@ -46,12 +46,8 @@ pub async fn install_offline(
     request: InstallRequest,
     progress: ProgressSender,
 ) -> Result<Installed, Failure> {
-    let (node, events) = P2PRegistry::opened(config).await.map_err(Failure::from)?;
-    Node::keep_books(&node, events);
-    let registry = P2PRegistry { node };
-    let installed = registry.node.install(InstallRequest { offline: true, ..request }, progress).await;
-    registry.shutdown().await;
-    installed
+    let request = InstallRequest { offline: true, ..request };
+    P2PRegistry::alone(config, async |node| node.install(request, progress).await).await
 }
 
 /// A release that all is here of, and what is to be said of it.
@@ -121,20 +117,12 @@ impl Node {
                 Place::Free | Place::Open | Place::Whole => None,
             };
             Ok(Installed {
-                id: format!("{package}@{}", release.version),
-                publisher: package.publisher.to_string(),
-                name: package.name.to_string(),
-                version: release.version.to_string(),
-                cid: release.root.to_string(),
-                path: target.display().to_string(),
-                bytes: release.size,
-                files: release.files,
                 bytes_fetched: lacking,
                 already_installed: matches!(place, Place::Whole),
                 replaced,
                 dry_run: true,
                 freshness: told(&freshness_here(store, head.head(), head.bytes()).map_err(fail)?, None, now),
-                ..Installed::default()
+                ..as_installed(&package, &release, &target)
             })
         })
         .await

@@ -527,20 +527,27 @@ impl Job {
             })
             .map_err(fail)?;
         Ok(Installed {
-            id: format!("{package}@{}", release.version),
-            publisher: package.publisher.to_string(),
-            name: package.name.to_string(),
-            version: release.version.to_string(),
-            cid: release.root.to_string(),
-            path: target.display().to_string(),
-            bytes: release.size,
-            files: release.files,
             already_installed: already,
             replaced,
             kept_in: kept.as_ref().and_then(Kept::folder).map(|folder| folder.display().to_string()),
             kept: kept.map(|kept| kept.files().to_vec()).unwrap_or_default(),
-            ..Installed::default()
+            ..as_installed(&package, &release, &target)
         })
+    }
+}
+
+/// What is told of a release that is installed somewhere, or would be.
+pub(super) fn as_installed(package: &PackageId, release: &Release, target: &Path) -> Installed {
+    Installed {
+        id: format!("{package}@{}", release.version),
+        publisher: package.publisher.to_string(),
+        name: package.name.to_string(),
+        version: release.version.to_string(),
+        cid: release.root.to_string(),
+        path: target.display().to_string(),
+        bytes: release.size,
+        files: release.files,
+        ..Installed::default()
     }
 }
 

@@ -165,6 +165,20 @@ impl P2PRegistry {
         Ok(Self { node })
     }
 
+    /// Does something with what is in a state folder. It opens no socket, and asks and tells nobody: neither does what waits in the
+    /// outbox leave it.
+    async fn alone<T>(
+        config: P2PConfig,
+        work: impl AsyncFnOnce(&Node) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let (node, events) = Self::opened(config).await?;
+        Node::keep_books(&node, events);
+        let registry = Self { node };
+        let done = work(&registry.node).await;
+        registry.shutdown().await;
+        done
+    }
+
     /// A node of which no task runs yet.
     async fn opened(config: P2PConfig) -> Result<(Arc<Node>, mpsc::Receiver<network::Event>), Error> {
         clock::refuse_unset(Timestamp::now())?;

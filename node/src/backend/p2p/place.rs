@@ -217,16 +217,22 @@ fn head_of_installed(store: &Store, package: &PackageId) -> Result<VerifiedHead,
 /// folder is one of ours.
 pub(super) fn look(store: &Store, new: &Manifest, target: &Path, keeps: bool) -> Result<Place, Failure> {
     resume(store, target)?;
+    refuse_nested(store, target)?;
     if std::fs::symlink_metadata(target).is_ok_and(|metadata| metadata.is_dir()) {
         // What a kill left in there.
         let _ = unpack::sweep_partials(target);
     }
-    foresee(store, new, target, keeps)
+    seen(store, new, target, keeps)
 }
 
 /// As [`look`], and touches nothing.
 pub(super) fn foresee(store: &Store, new: &Manifest, target: &Path, keeps: bool) -> Result<Place, Failure> {
     refuse_nested(store, target)?;
+    seen(store, new, target, keeps)
+}
+
+/// What is in a folder that a package is to be put into.
+fn seen(store: &Store, new: &Manifest, target: &Path, keeps: bool) -> Result<Place, Failure> {
     let in_the_way = |why: String| {
         Failure::new(
             Code::Conflict,

@@ -83,7 +83,7 @@ impl Nearby {
             is_looking: false,
             near,
             follows: machine.interfaces,
-            outward: machine.interfaces.then(sources::outward).flatten(),
+            outward: None,
             sources: Sources::default(),
         };
         (nearby, who)
@@ -93,6 +93,7 @@ impl Nearby {
     pub(super) fn look(&mut self, local: PeerId, spawner: &Spawner) {
         let Some((machine, tell, told)) = self.start.take() else { return };
         if machine.interfaces {
+            self.outward = sources::outward();
             spawner.start(interfaces::watch(tell.clone()));
         }
         self.is_looking = machine.interfaces && machine.mdns;

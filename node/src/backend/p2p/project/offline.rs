@@ -1,7 +1,7 @@
 //! Work on a project where no node runs and nothing is to be taken from others.
 
 use crate::{
-    backend::p2p::{P2PRegistry, node::Node},
+    backend::p2p::P2PRegistry,
     config::P2PConfig,
     control::{
         api::{Failure, ProjectDone, ProjectRequest},
@@ -19,10 +19,6 @@ pub async fn project_offline(
     request: ProjectRequest,
     progress: ProgressSender,
 ) -> Result<ProjectDone, Failure> {
-    let (node, events) = P2PRegistry::opened(config).await.map_err(Failure::from)?;
-    Node::keep_books(&node, events);
-    let registry = P2PRegistry { node };
-    let done = registry.node.project(ProjectRequest { offline: true, ..request }, progress).await;
-    registry.shutdown().await;
-    done
+    let request = ProjectRequest { offline: true, ..request };
+    P2PRegistry::alone(config, async |node| node.project(request, progress).await).await
 }

@@ -2,8 +2,9 @@
 //!
 //! A record stands with the [`HOLDERS`] nodes nearest to its key. When one of them is gone, the next one has to be given a copy, and
 //! so has a newcomer that is nearer than they are. Every holder looks ([`Moves::look`]) when its routing table has changed; those few
-//! that are nearest give (`GIVERS`), so that not all do the same. Nothing is lost where they die first: each record is renewed
-//! with all of its holders every [`RENEW_EVERY`], by the nearest that lives, and by the next one where that does not do it.
+//! that are nearest give (`GIVERS`), so that not all do the same. Where those have died too, and nobody has noticed it yet, they gave
+//! nothing: whoever relied on them finds that out soon after, and then it is its turn (`SETTLED_AFTER`). Beyond that, each record is
+//! renewed with all of its holders every [`RENEW_EVERY`], by the nearest that lives, and by the next one where that does not do it.
 //!
 //! How much is done at once is up to the caller, which asks for a few records at a time ([`Moves::next`]). `now` is an argument.
 
@@ -26,17 +27,47 @@ const RENEW_TURN: Duration = Duration::from_secs(10 * 60);
 /// How soon a copy is offered again to a node that did not take it.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// After which time those who were relied on have given: had they been dead, it would have been noticed by now.
+const SETTLED_AFTER: Duration = Duration::from_secs(2 * 60);
+
 /// What is known of one record that is held here.
 #[derive(Debug, Clone)]
 struct Held {
     /// Who has a copy, as far as this node knows.
     given: BTreeSet<PeerId>,
+    /// Who is given one by others, as far as those live.
+    relied: BTreeMap<PeerId, Relied>,
     /// When it was renewed last, by anybody.
     renewed: Instant,
     /// Since when it is due here; none where it is not.
     due_since: Option<Instant>,
     /// When it was looked at last.
     looked_at: Option<Instant>,
+}
+
+/// On whom this node relies for a copy, and since when.
+#[derive(Debug, Clone)]
+struct Relied {
+    givers: Vec<PeerId>,
+    since: Instant,
+}
+
+impl Held {
+    /// Believes the givers that had the time, and no longer counts on those that have gone before that.
+    fn settle(&mut self, holders: &[PeerId], now: Instant) {
+        self.given.retain(|peer| holders.contains(peer));
+        let given = &mut self.given;
+        self.relied.retain(|peer, relied| {
+            if !holders.contains(peer) {
+                return false;
+            }
+            let is_settled = now >= relied.since + SETTLED_AFTER;
+            if is_settled {
+                given.insert(*peer);
+            }
+            !is_settled && relied.givers.iter().any(|giver| holders.contains(giver))
+        });
+    }
 }
 
 /// The records that are held here.
@@ -58,7 +89,13 @@ impl Moves {
         match self.held.get_mut(key) {
             Some(held) => (held.renewed, held.due_since) = (now, None),
             None => {
-                let held = Held { given: given.collect(), renewed: now, due_since: None, looked_at: None };
+                let held = Held {
+                    given: given.collect(),
+                    relied: BTreeMap::new(),
+                    renewed: now,
+                    due_since: None,
+                    looked_at: None,
+                };
                 self.held.insert(key.to_vec(), held);
             }
         }
@@ -103,14 +140,17 @@ impl Moves {
         }
         // Others are nearer by now, or renewed it: it is not this node's turn any more.
         held.due_since = None;
-        held.given.retain(|peer| holders.contains(peer));
+        held.settle(holders, now);
+        let lacking = holders.iter().filter(|peer| !held.given.contains(peer)).copied();
         if nearer >= GIVERS {
             // Those that are nearer do it.
-            held.given.extend(holders);
+            let relied = Relied { givers: holders.iter().take(GIVERS).copied().collect(), since: now };
+            for peer in lacking {
+                held.relied.entry(peer).or_insert_with(|| relied.clone());
+            }
             return Vec::new();
         }
-        let lacking: Vec<PeerId> =
-            holders.iter().filter(|peer| !held.given.contains(peer)).copied().collect();
+        let lacking: Vec<PeerId> = lacking.filter(|peer| !held.relied.contains_key(peer)).collect();
         if !lacking.is_empty() {
             self.retry_at.get_or_insert(now + RETRY_AFTER);
         }
@@ -121,6 +161,7 @@ impl Moves {
     pub fn gave(&mut self, key: &[u8], taken_by: &[PeerId], now: Instant) {
         let Some(held) = self.held.get_mut(key) else { return };
         held.given.extend(taken_by);
+        held.relied.retain(|peer, _| !taken_by.contains(peer));
         if held.due_since.is_some() && !taken_by.is_empty() {
             (held.renewed, held.due_since) = (now, None);
         }
@@ -168,6 +209,29 @@ mod tests {
         let with_newcomer: Vec<PeerId> = std::iter::once(newcomer).chain(survivors).collect();
         assert_eq!(moves.look(KEY, &with_newcomer, 1, now), [newcomer]);
         assert_eq!(moves.look(KEY, &with_newcomer, GIVERS, now), [], "others are nearer");
+    }
+
+    #[test]
+    fn who_relied_on_givers_that_were_dead_already_gives_itself() {
+        let (now, all) = (Instant::now(), peers(2 * HOLDERS));
+        let nearest = |gone: usize| &all[gone..gone + HOLDERS];
+        // The first three have died; that of the third one is noticed first.
+        let mut moves = holding(nearest(0), now);
+        let seen: Vec<PeerId> = all[..2].iter().chain(&all[3..=HOLDERS]).copied().collect();
+        assert_eq!(moves.look(KEY, &seen, 2, now), [], "two others are nearer");
+        let seen: Vec<PeerId> = all[1..2].iter().chain(&all[3..HOLDERS + 2]).copied().collect();
+        assert_eq!(moves.look(KEY, &seen, 1, now + SECOND), all[HOLDERS + 1..HOLDERS + 2], "one may have given");
+        moves.gave(KEY, &all[HOLDERS + 1..HOLDERS + 2], now + SECOND);
+        assert_eq!(moves.look(KEY, nearest(3), 0, now + 2 * SECOND), [all[HOLDERS], all[HOLDERS + 2]]);
+    }
+
+    #[test]
+    fn givers_that_were_seen_alive_long_enough_have_given() {
+        let (now, all) = (Instant::now(), peers(2 * HOLDERS));
+        let mut moves = holding(&all[..HOLDERS], now);
+        assert_eq!(moves.look(KEY, &all[1..=HOLDERS], 2, now), []);
+        let after = now + SETTLED_AFTER;
+        assert_eq!(moves.look(KEY, &all[3..HOLDERS + 3], 0, after), all[HOLDERS + 1..HOLDERS + 3]);
     }
 
     #[test]

@@ -240,6 +240,7 @@ impl Driver {
             Err(error) => {
                 if self.peers.ping_failed(&event.peer, event.connection) {
                     tracing::debug!(peer = %event.peer, %error, "a dead connection is closed");
+                    self.swarm.behaviour_mut().kad.silent(event.connection);
                     self.swarm.close_connection(event.connection);
                 }
             }

@@ -1,6 +1,7 @@
 //! Who cannot be reached, as far as this node knows: whom lookups leave out, and who is not counted as a provider.
 //!
-//! A peer is gone when it took its leave, or when it could not be dialled anywhere. It is back when a connection with it stands.
+//! A peer is gone when it took its leave, when it could not be dialled anywhere, or when nothing came back on its last connection. It
+//! is back when a connection with it stands.
 //! What nobody tried for a while counts no longer, so that no mistake lasts. Pure: `now` is an argument.
 
 use std::{collections::BTreeMap, time::Duration};

@@ -130,6 +130,8 @@ pub(super) struct Behaviour {
     writes: Paced,
     unbearable: Vec<PeerId>,
     connected: BTreeSet<PeerId>,
+    /// Connections that are being closed because nothing comes back on them.
+    silent: BTreeSet<ConnectionId>,
     gone: Gone,
     /// Whether somebody left the routing table.
     routing_changed: bool,
@@ -151,6 +153,7 @@ impl Behaviour {
             writes: Paced::new(writes, BORNE),
             unbearable: Vec::new(),
             connected: BTreeSet::new(),
+            silent: BTreeSet::new(),
             gone: Gone::default(),
             routing_changed: false,
             lookups: HashSet::new(),
@@ -175,11 +178,18 @@ impl Behaviour {
         self.connected.contains(peer) || !self.gone.has(peer, NOT_COUNTED_FOR, now)
     }
 
-    /// Takes out of what is told to others the providers that cannot be reached.
-    fn count_the_living(&self, tell: &mut Tell) {
-        if let Tell::GetProvidersRes { provider_peers, .. } = tell {
-            let now = Instant::now();
-            provider_peers.retain(|provider| self.is_there(&provider.node_id, now));
+    /// Takes out of what is told to others whoever cannot be reached: nobody counts it as a provider, or dials it in vain.
+    fn name_the_living(&self, tell: &mut Tell) {
+        let now = Instant::now();
+        match tell {
+            Tell::FindNodeRes { closer_peers, .. } | Tell::GetRecordRes { closer_peers, .. } => {
+                closer_peers.retain(|peer| !self.is_gone(&peer.node_id, now));
+            }
+            Tell::GetProvidersRes { closer_peers, provider_peers, .. } => {
+                closer_peers.retain(|peer| !self.is_gone(&peer.node_id, now));
+                provider_peers.retain(|provider| self.is_there(&provider.node_id, now));
+            }
+            _ => {}
         }
     }
 
@@ -187,6 +197,22 @@ impl Behaviour {
     pub(super) fn left(&mut self, peer: PeerId, now: Instant) {
         self.gone.note(peer, now);
         self.routing_changed |= self.inner.remove_peer(&peer).is_some();
+    }
+
+    /// Notes that nothing comes back on a connection, which the loop closes for that. A machine that lost its power leaves all its
+    /// connections so: whoever waited for a dial to fail would ask it, and count it, ten seconds longer.
+    pub(super) fn silent(&mut self, connection: ConnectionId) {
+        if self.reached.contains_key(&connection) {
+            self.silent.insert(connection);
+        }
+    }
+
+    /// Notes that the last connection with a peer closed since nothing came back on it. It stays in the routing table until it cannot
+    /// be dialled either: the silence may be this node's own.
+    fn fell_silent(&mut self, peer: PeerId, now: Instant) {
+        self.gone.note(peer, now);
+        // What it holds goes to those who are the nearest without it.
+        self.routing_changed = true;
     }
 
     /// Notes that a peer could not be dialled. It leaves the routing table, so that nobody is sent to it in vain: it comes in again
@@ -385,8 +411,12 @@ impl NetworkBehaviour for Behaviour {
             }
             FromSwarm::ConnectionClosed(it) => {
                 self.reached.remove(&it.connection_id);
+                let was_silent = self.silent.remove(&it.connection_id);
                 if it.remaining_established == 0 {
                     self.connected.remove(&it.peer_id);
+                    if was_silent {
+                        self.fell_silent(it.peer_id, Instant::now());
+                    }
                 }
             }
             FromSwarm::DialFailure(it) => {
@@ -427,7 +457,7 @@ impl NetworkBehaviour for Behaviour {
                 ToSwarm::GenerateEvent(kad::Event::OutboundQueryProgressed { id, .. })
                     if self.given.remove(&id) => {}
                 ToSwarm::NotifyHandler { peer_id, handler, mut event } => {
-                    self.count_the_living(&mut event);
+                    self.name_the_living(&mut event);
                     return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event });
                 }
                 event => return Poll::Ready(event.map_out(|event| Event::Kad(Box::new(event)))),

@@ -142,6 +142,40 @@ fn who_cannot_be_dialled_leaves_the_routing_table_unless_it_is_this_node_that_is
     assert!(kad.routed().contains(&peers[3]) && !kad.is_gone(&peers[3], now) && kad.is_there(&peers[3], now));
 }
 
+fn close(kad: &mut Behaviour, peer: PeerId, number: usize) {
+    let endpoint = ConnectedPoint::Listener {
+        local_addr: "/ip4/203.0.113.2/tcp/4001".parse().unwrap(),
+        send_back_addr: format!("/ip4/203.0.113.1/tcp/{number}").parse().unwrap(),
+    };
+    kad.on_swarm_event(FromSwarm::ConnectionClosed(ConnectionClosed {
+        peer_id: peer,
+        connection_id: ConnectionId::new_unchecked(number),
+        endpoint: &endpoint,
+        cause: None,
+        remaining_established: 0,
+    }));
+}
+
+#[test]
+fn who_fell_silent_is_gone_before_a_dial_fails_and_stays_in_the_routing_table() {
+    let (local, [silent, closed], now) =
+        (PeerId::random(), [(); 2].map(|()| PeerId::random()), Instant::now());
+    let mut kad = Behaviour::new(kad::Behaviour::new(local, Records::new(local)));
+    connect(&mut kad, silent, 1);
+    connect(&mut kad, closed, 2);
+    kad.silent(ConnectionId::new_unchecked(1));
+    assert!(kad.is_there(&silent, now), "its connection still stands");
+    close(&mut kad, silent, 1);
+    close(&mut kad, closed, 2);
+    assert!(kad.is_gone(&silent, now) && !kad.is_there(&silent, now) && kad.take_routing_changed());
+    assert!(kad.routed().contains(&silent), "the silence may be this node's own");
+    assert!(kad.is_there(&closed, now) && !kad.is_gone(&closed, now), "it may have closed what it does not need");
+    kad.silent(ConnectionId::new_unchecked(1));
+    connect(&mut kad, silent, 1);
+    close(&mut kad, silent, 1);
+    assert!(!kad.is_gone(&silent, now), "what is said of a connection that has ended says nothing");
+}
+
 #[tokio::test]
 async fn what_comes_for_a_lookup_of_this_nodes_own_goes_to_the_loop_until_it_ends() {
     let (local, peer) = (PeerId::random(), PeerId::random());

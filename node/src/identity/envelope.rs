@@ -132,7 +132,7 @@ impl Envelope {
     }
 
     /// As [`Envelope::decode`], with the keys checked by `check`, which takes and refuses what [`PublicKey::from_bytes`] does.
-    pub(super) fn decode_with(
+    pub(crate) fn decode_with(
         bytes: &[u8],
         max_bytes: usize,
         check: impl Fn([u8; 32]) -> Result<PublicKey, Error>,
@@ -194,7 +194,7 @@ impl Envelope {
     ///
     /// # Errors
     /// As [`Envelope::verify`].
-    pub(super) fn would_suffice(
+    pub(crate) fn would_suffice(
         &self,
         context: Context,
         keys: &[PublicKey],

@@ -259,6 +259,15 @@ impl KeyLog {
         self.link(n).map(|link| &link.document)
     }
 
+    /// Checks 32 bytes as [`PublicKey::from_bytes`] does; a key of one of the documents costs a comparison.
+    ///
+    /// # Errors
+    /// As [`PublicKey::from_bytes`].
+    pub(crate) fn public_key(&self, bytes: [u8; 32]) -> Result<PublicKey, Error> {
+        let mut keys = self.links.iter().flat_map(|link| &link.document.keys);
+        keys.find(|key| *key.as_bytes() == bytes).map_or_else(|| PublicKey::from_bytes(bytes), |key| Ok(*key))
+    }
+
     /// The id of the payload of document number `n`: two chains with the same fingerprint at `n` are the same up to it.
     pub fn fingerprint(&self, n: u64) -> Option<ContentId> {
         self.link(n).map(|link| link.fingerprint)

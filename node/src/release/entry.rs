@@ -11,7 +11,7 @@ use serde::{
 use super::{Error, Resolve, text};
 use crate::{
     content::{Block, Codec, ContentId},
-    identity::{Context, Envelope, KeyLog, Publisher, PublisherId, canonical},
+    identity::{self, Context, Envelope, KeyDocument, KeyLog, Publisher, PublisherId, canonical},
     limits::{DEPRECATION_BYTES_MAX, ENTRY_BYTES_MAX, FILES_MAX, PACKAGE_BYTES_MAX, REASON_BYTES_MAX},
     package::{PackageId, PackageName, name::parse_version},
     time::Timestamp,
@@ -318,6 +318,27 @@ impl SignedEntry {
     /// [`Error`].
     pub fn decode_and_verify(bytes: &[u8], keys: &KeyLog) -> Result<Self, Error> {
         let envelope = Envelope::decode(bytes, ENTRY_BYTES_MAX)?;
+        let check = |by: &KeyDocument| envelope.verify(Context::Entry, &by.keys, by.threshold);
+        Self::checked(bytes, &envelope, keys, check)
+    }
+
+    /// Decodes an entry that was verified before it was stored, without checking its signatures again: a later one names it by its hash.
+    /// For whoever follows those names: [`super::Log::verify_stored`].
+    ///
+    /// # Errors
+    /// As [`SignedEntry::decode_and_verify`], apart from signatures that are wrong.
+    pub(super) fn decode_linked(bytes: &[u8], keys: &KeyLog) -> Result<Self, Error> {
+        let envelope = Envelope::decode_with(bytes, ENTRY_BYTES_MAX, |key| keys.public_key(key))?;
+        let check = |by: &KeyDocument| envelope.would_suffice(Context::Entry, &by.keys, by.threshold);
+        Self::checked(bytes, &envelope, keys, check)
+    }
+
+    fn checked(
+        bytes: &[u8],
+        envelope: &Envelope,
+        keys: &KeyLog,
+        check: impl FnOnce(&KeyDocument) -> Result<(), identity::Error>,
+    ) -> Result<Self, Error> {
         canonical::check_version(WHAT, envelope.payload(), VERSION)?;
         let entry: Entry = canonical::decode_open(WHAT, envelope.payload())?;
         if entry.publisher != keys.publisher() {
@@ -326,7 +347,7 @@ impl SignedEntry {
         let Some(document) = keys.document(entry.key_n) else {
             return Err(Error::malformed(WHAT, "it names a key document that there is not"));
         };
-        envelope.verify(Context::Entry, &document.keys, document.threshold)?;
+        check(document)?;
         if !document.allows(&entry.name) {
             return Err(Error::Scope { name: entry.name.to_string() });
         }

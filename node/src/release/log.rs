@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     content::ContentId,
-    identity::{Publisher, PublisherId},
+    identity::{KeyLog, Publisher, PublisherId},
     limits::{LOG_ENTRIES_MAX, RESOLVED_NAMES_MAX},
     package::PackageId,
     time::Timestamp,
@@ -70,6 +70,23 @@ impl Log {
             log.push(entry)?;
         }
         Ok(log)
+    }
+
+    /// Reads a whole log of our own database, where each entry was verified before it was stored. The signature of the newest one is
+    /// checked, and with it all others: each names the hash of the one before.
+    ///
+    /// # Errors
+    /// As [`Log::verify`], and as [`SignedEntry::decode_and_verify`].
+    pub fn verify_stored<'a>(
+        entries: impl DoubleEndedIterator<Item = &'a [u8]>,
+        keys: &KeyLog,
+    ) -> Result<Self, Error> {
+        let mut entries = entries.rev();
+        let newest = entries.next().map(|newest| SignedEntry::decode_and_verify(newest, keys));
+        let before = entries.map(|entry| SignedEntry::decode_linked(entry, keys));
+        let mut entries: Vec<SignedEntry> = newest.into_iter().chain(before).collect::<Result<_, _>>()?;
+        entries.reverse();
+        Self::verify(entries)
     }
 
     /// Adds the next entry.

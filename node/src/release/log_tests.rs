@@ -265,3 +265,22 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_log_of_our_own_database_is_read_as_it_was_and_not_with_one_byte_changed() {
+    let publisher = publisher(1);
+    let log = releases(&publisher, &["1.0.0", "1.1.0", "1.2.0"]);
+    let stored: Vec<Vec<u8>> = log.entries().iter().map(|entry| entry.block().bytes().to_vec()).collect();
+    let read = |stored: &[Vec<u8>]| Log::verify_stored(stored.iter().map(Vec::as_slice), publisher.key_log());
+    assert_eq!(read(&stored).unwrap(), log);
+    // In the middle and at the end of each: what was signed, and the signature.
+    for entry in 0..stored.len() {
+        for place in [stored[entry].len() / 2, stored[entry].len() - 1] {
+            let mut damaged = stored.clone();
+            damaged[entry][place] ^= 1;
+            assert!(read(&damaged).is_err(), "entry {entry}, byte {place}");
+        }
+    }
+    assert!(read(&stored[1..]).is_err(), "its first entry is missing");
+    assert!(read(&[]).is_err());
+}

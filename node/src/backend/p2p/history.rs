@@ -447,12 +447,8 @@ pub(super) fn held_log(
     if stored.is_empty() {
         return Ok(None);
     }
-    let mut signed = Vec::with_capacity(stored.len());
-    for entry in stored {
-        let entry = SignedEntry::decode_and_verify(&entry.bytes, publisher.key_log());
-        signed.push(entry?);
-    }
-    Ok(Some(Log::verify(signed)?))
+    let stored = stored.iter().map(|entry| entry.bytes.as_slice());
+    Ok(Some(Log::verify_stored(stored, publisher.key_log())?))
 }
 
 /// Adds an entry to a log and writes it with the head that follows from it, whose labels are those of the head before.

@@ -220,7 +220,11 @@ mod tests {
         let seen: Vec<PeerId> = all[..2].iter().chain(&all[3..=HOLDERS]).copied().collect();
         assert_eq!(moves.look(KEY, &seen, 2, now), [], "two others are nearer");
         let seen: Vec<PeerId> = all[1..2].iter().chain(&all[3..HOLDERS + 2]).copied().collect();
-        assert_eq!(moves.look(KEY, &seen, 1, now + SECOND), all[HOLDERS + 1..HOLDERS + 2], "one may have given");
+        assert_eq!(
+            moves.look(KEY, &seen, 1, now + SECOND),
+            all[HOLDERS + 1..HOLDERS + 2],
+            "one may have given"
+        );
         moves.gave(KEY, &all[HOLDERS + 1..HOLDERS + 2], now + SECOND);
         assert_eq!(moves.look(KEY, nearest(3), 0, now + 2 * SECOND), [all[HOLDERS], all[HOLDERS + 2]]);
     }

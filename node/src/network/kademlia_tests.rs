@@ -169,7 +169,10 @@ fn who_fell_silent_is_gone_before_a_dial_fails_and_stays_in_the_routing_table() 
     close(&mut kad, closed, 2);
     assert!(kad.is_gone(&silent, now) && !kad.is_there(&silent, now) && kad.take_routing_changed());
     assert!(kad.routed().contains(&silent), "the silence may be this node's own");
-    assert!(kad.is_there(&closed, now) && !kad.is_gone(&closed, now), "it may have closed what it does not need");
+    assert!(
+        kad.is_there(&closed, now) && !kad.is_gone(&closed, now),
+        "it may have closed what it does not need"
+    );
     kad.silent(ConnectionId::new_unchecked(1));
     connect(&mut kad, silent, 1);
     close(&mut kad, silent, 1);

@@ -165,7 +165,12 @@ fn phrases_exclusions_and_filters_are_understood() {
         (&format!("publisher:{short}"), "c"),
         (&format!("publisher:{}", &id[..12]), "c"),
         ("publisher:gp1nobody", ""),
+        ("web publisher:\"\"", ""),
         ("web-server", "ab"),
+        // What the index holds for filters is no word.
+        ("every", ""),
+        ("-every", "abc"),
+        (&id, ""),
     ] {
         assert_eq!(by(query), expected, "{query}");
     }

@@ -21,9 +21,6 @@ use crate::{
     limits::{QUERY_BYTES_MAX, QUERY_WORDS_MAX},
 };
 
-/// The columns of the index that hold what a person reads.
-const TEXT: &str = "{name tags categories description}";
-
 /// Something that must occur, or must not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Term {
@@ -109,20 +106,22 @@ impl Terms {
 
     /// All that must hold, with the words wanted in `columns` alone.
     pub(super) fn expression(&self, columns: Option<&str>, how: Match) -> String {
-        let columns = columns.unwrap_or(TEXT);
-        let mut all: Vec<String> =
-            self.wanted.iter().map(|term| format!("{columns} : ({})", term.expression(how))).collect();
+        let within = |expression: String| match columns {
+            Some(columns) => format!("{columns} : ({expression})"),
+            None => format!("({expression})"),
+        };
+        let mut all: Vec<String> = self.wanted.iter().map(|term| within(term.expression(how))).collect();
         for group in &self.filters {
             let any: Vec<String> = group.iter().map(|term| term.expression(Match::Whole)).collect();
             all.push(format!("labels : ({})", any.join(" OR ")));
         }
         if all.is_empty() {
-            all.push(format!("labels : ({})", quoted(EVERY)));
+            all.push(format!("labels : ({})", quoted(&every())));
         }
         let mut expression = format!("({})", all.join(" AND "));
         for term in &self.unwanted {
-            let columns = if matches!(term, Term::Label { .. }) { "labels" } else { TEXT };
-            expression.push_str(&format!(" NOT ({columns} : ({}))", term.expression(Match::Whole)));
+            let columns = if matches!(term, Term::Label { .. }) { "labels : " } else { "" };
+            expression.push_str(&format!(" NOT ({columns}({}))", term.expression(Match::Whole)));
         }
         expression
     }
@@ -131,7 +130,7 @@ impl Terms {
 impl Term {
     /// The expression for one of the wanted words alone.
     pub(super) fn alone(&self) -> String {
-        format!("{TEXT} : ({})", self.expression(Match::Beginning))
+        self.expression(Match::Beginning)
     }
 
     fn expression(&self, how: Match) -> String {
@@ -177,15 +176,20 @@ impl Term {
     }
 }
 
-/// The token of every package.
+/// What every token of the column `labels` begins with. It is for private use, and so no letter of a word: words are looked for in all
+/// columns, which costs half of what it does in all but this one.
+const MARK: char = '\u{e000}';
+/// The token of every package, without its mark.
 const EVERY: &str = "every";
-/// Kinds of labels, as their tokens begin.
+/// Kinds of labels, as their tokens go on.
 pub(super) const CATEGORY: char = 'c';
 pub(super) const TAG: char = 't';
+/// A publisher id from its beginning, and from its end.
+const PUBLISHER: (char, char) = ('p', 'r');
 
 /// The tokens of a package's labels, for the column `labels`: no word, since a label can have spaces and must match as a whole.
 pub(super) fn label_tokens(publisher: &str, tags: &[String], categories: &[String]) -> String {
-    let mut tokens = vec![EVERY.to_owned(), publisher.to_owned(), publisher.chars().rev().collect()];
+    let mut tokens = vec![every(), from_beginning(publisher), from_end(publisher)];
     tokens.extend(tags.iter().map(|tag| label_token(TAG, tag)));
     tokens.extend(categories.iter().map(|category| label_token(CATEGORY, category)));
     tokens.join(" ")
@@ -193,7 +197,20 @@ pub(super) fn label_tokens(publisher: &str, tags: &[String], categories: &[Strin
 
 fn label_token(kind: char, label: &str) -> String {
     let digest = Sha256::digest(fold(label).as_bytes());
-    format!("{kind}{}", hex::encode(&digest[..12]))
+    format!("{MARK}{kind}{}", hex::encode(&digest[..12]))
+}
+
+fn every() -> String {
+    format!("{MARK}{EVERY}")
+}
+
+fn from_beginning(publisher: &str) -> String {
+    format!("{MARK}{}{publisher}", PUBLISHER.0)
+}
+
+fn from_end(publisher: &str) -> String {
+    let reversed: String = publisher.chars().rev().collect();
+    format!("{MARK}{}{reversed}", PUBLISHER.1)
 }
 
 fn quoted(word: &str) -> String {
@@ -226,7 +243,11 @@ impl Piece {
         let (begins, ends) = text.split_once(['…', '*']).unwrap_or((&text, ""));
         let letters = |part: &str| part.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
         let (begins, ends) = (letters(begins), letters(ends));
-        let token = if ends.len() > begins.len() { ends.chars().rev().collect() } else { begins };
+        if begins.is_empty() && ends.is_empty() {
+            // Nobody's.
+            return Term::Label { token: MARK.to_string(), begins: false };
+        }
+        let token = if ends.len() > begins.len() { from_end(&ends) } else { from_beginning(&begins) };
         Term::Label { token, begins: true }
     }
 }
@@ -345,7 +366,7 @@ mod tests {
         assert_eq!(terms.wanted, [word("web")]);
         let label = |label| Term::label(TAG, label);
         assert_eq!(terms.unwanted, [word("python"), side_by_side(&["two", "words"]), label("a b")]);
-        let publisher = Term::Label { token: "gp1qq".to_owned(), begins: true };
+        let publisher = Term::Label { token: from_beginning("gp1qq"), begins: true };
         assert_eq!(terms.filters, [vec![label("sql")], vec![publisher]]);
         for nothing in ["", "  ", "--", "- -", "\"\"", "***", "🦀", "\"\" -\"\""] {
             assert!(Terms::of(nothing).unwrap().is_empty(), "{nothing}");
@@ -357,9 +378,14 @@ mod tests {
         let of = |text: &str| Terms::of(text).unwrap().filters[0][0].clone();
         assert_eq!(
             of("publisher:gp1abcdef…wxyz"),
-            Term::Label { token: "gp1abcdef".to_owned(), begins: true }
+            Term::Label { token: from_beginning("gp1abcdef"), begins: true }
         );
-        assert_eq!(of("publisher:…wxyz"), Term::Label { token: "zyxw".to_owned(), begins: true });
+        assert_eq!(of("publisher:…wxyz"), Term::Label { token: format!("{MARK}rzyxw"), begins: true });
+        assert_eq!(
+            of("publisher:…"),
+            Term::Label { token: MARK.to_string(), begins: false },
+            "no publisher's"
+        );
     }
 
     #[test]

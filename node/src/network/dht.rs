@@ -16,8 +16,9 @@ use tokio::{
 
 use super::{
     Event, Lookup,
+    command::Sought,
     driver::Driver,
-    handle::{Answers, Provider, Sought},
+    handle::{Answers, Provider},
     intake::{Offered, Way},
     kademlia::{self, Gift, Question},
     lookups::{Heads, Purpose},

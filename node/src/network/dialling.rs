@@ -12,11 +12,7 @@ use libp2p::{
 };
 use tokio::sync::oneshot;
 
-use super::{
-    driver::PENDING_MAX,
-    handle::{DialFailure, Target},
-    peers::Peers,
-};
+use super::{command::Target, driver::PENDING_MAX, handle::DialFailure, peers::Peers};
 
 /// Who waits for the outcome of a dial.
 pub(super) type Reply = oneshot::Sender<Result<PeerId, DialFailure>>;

@@ -8,7 +8,15 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{Error, blocks::Interest, limiter::Line, logs::Question, snapshot::Snapshot, spawner::Spawner};
+use super::{
+    Error,
+    blocks::Interest,
+    command::{Command, Sought, Target},
+    limiter::Line,
+    logs::Question,
+    snapshot::Snapshot,
+    spawner::Spawner,
+};
 use crate::{
     content::ContentId,
     fetch::{
@@ -41,21 +49,6 @@ pub struct Answers {
     pub networks: usize,
 }
 
-/// What a lookup of a head came to.
-#[derive(Debug)]
-pub(super) enum Sought {
-    /// The newest one.
-    Found(Box<VerifiedHead>, Answers),
-    /// Nobody had one that counts, of all that are nearest and live.
-    Nothing,
-    /// None was found by those who answered, so many, before the time ran out.
-    CutOff(u32),
-    /// Nobody answered, so that nothing is known.
-    Unanswered,
-    /// Some that contradict each other.
-    Contradiction,
-}
-
 /// What a lookup of providers tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
@@ -68,43 +61,6 @@ pub enum Provider {
     },
     /// The lookup is over. Where the channel closes without a word of that, the lookup was cut off, or there was no room for it.
     End(Ended),
-}
-
-/// What the loop is asked to do.
-pub(super) enum Command {
-    Listen(Multiaddr, oneshot::Sender<Result<Vec<Multiaddr>, Error>>),
-    Subscribe(oneshot::Sender<bool>),
-    Dial(Target, oneshot::Sender<Result<PeerId, DialFailure>>),
-    Bootstrap(oneshot::Sender<bool>),
-    PutRecord([u8; 32], Vec<u8>, oneshot::Sender<usize>),
-    Stored(Vec<u8>, oneshot::Sender<usize>),
-    GetConfirmation(PublisherId, Instant, oneshot::Sender<Option<Box<VerifiedConfirmation>>>),
-    GetHead(PackageId, Instant, oneshot::Sender<Sought>),
-    Announce(Vec<u8>, oneshot::Sender<usize>),
-    Provide(ContentId, oneshot::Sender<usize>),
-    StopProviding(ContentId),
-    Providers(ContentId, Instant, mpsc::Sender<Provider>),
-    FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
-    Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
-    Follow(PeerId, Interest),
-    Log(PeerId, Question, oneshot::Sender<Result<(), RequestFailure>>),
-    Credit(PeerId),
-    Refresh(oneshot::Sender<()>),
-    Reread(oneshot::Sender<()>),
-    Reconfigure { topic: String, connections_max: u32, connections: Marks },
-    Snapshot(oneshot::Sender<Box<Snapshot>>),
-    Disconnect(PeerId, oneshot::Sender<usize>),
-    LookAround,
-    Greet,
-    Block(PeerId, String),
-    Unblock(PeerId),
-    Stop(oneshot::Sender<()>),
-}
-
-/// Whom to dial.
-pub(super) enum Target {
-    Address(Multiaddr),
-    Peer(PeerId, Vec<Multiaddr>),
 }
 
 /// Why nobody answered under an address.

@@ -18,8 +18,9 @@ use tokio::{
 use super::{
     Event, LookupKind, Settings,
     behaviour::{Behaviour, answer_timeout},
+    command::Sought,
     driver::{Driver, PENDING_MAX},
-    handle::{Provider, Sought},
+    handle::Provider,
     kademlia::{self, Answer, Gift, Question, Said},
     observer,
 };

@@ -15,6 +15,7 @@ mod beside;
 mod blocked;
 mod blocks;
 mod codec;
+mod command;
 mod connections;
 mod dht;
 mod dialling;

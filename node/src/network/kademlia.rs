@@ -212,7 +212,14 @@ impl Behaviour {
     fn fell_silent(&mut self, peer: PeerId, now: Instant) {
         self.gone.note(peer, now);
         // What it holds goes to those who are the nearest without it.
-        self.routing_changed = true;
+        self.routing_changed |= self.trusts_itself();
+    }
+
+    /// Whether it is others that cannot be reached, and not this node.
+    fn trusts_itself(&mut self) -> bool {
+        let is_connected = |peer: &PeerId| self.connected.contains(peer);
+        let routed = self.inner.kbuckets().flat_map(|bucket| members(&bucket));
+        routed.filter(is_connected).count() >= CONNECTED_MIN
     }
 
     /// Notes that a peer could not be dialled. It leaves the routing table, so that nobody is sent to it in vain: it comes in again
@@ -223,10 +230,7 @@ impl Behaviour {
             return;
         }
         self.gone.note(peer, now);
-        let is_connected = |peer: &PeerId| self.connected.contains(peer);
-        if self.inner.kbuckets().flat_map(|bucket| members(&bucket)).filter(is_connected).count()
-            >= CONNECTED_MIN
-        {
+        if self.trusts_itself() {
             self.routing_changed |= self.inner.remove_peer(&peer).is_some();
         }
     }

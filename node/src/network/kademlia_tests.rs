@@ -162,6 +162,13 @@ fn who_fell_silent_is_gone_before_a_dial_fails_and_stays_in_the_routing_table() 
         (PeerId::random(), [(); 2].map(|()| PeerId::random()), Instant::now());
     let mut kad = Behaviour::new(kad::Behaviour::new(local, Records::new(local)));
     connect(&mut kad, silent, 1);
+    kad.silent(ConnectionId::new_unchecked(1));
+    close(&mut kad, silent, 1);
+    assert!(kad.is_gone(&silent, now) && !kad.take_routing_changed(), "it may be this node that is cut off");
+    for number in 3..3 + CONNECTED_MIN {
+        connect(&mut kad, PeerId::random(), number);
+    }
+    connect(&mut kad, silent, 1);
     connect(&mut kad, closed, 2);
     kad.silent(ConnectionId::new_unchecked(1));
     assert!(kad.is_there(&silent, now), "its connection still stands");

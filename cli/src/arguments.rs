@@ -141,6 +141,34 @@ pub(crate) fn instead_of(verb: &str) -> Vec<String> {
     })
 }
 
+/// What to run in place of `verb`, which stands where a verb of p2p, or of a noun below it, should.
+pub(crate) fn instead_in(arguments: &[OsString], verb: &str) -> Vec<String> {
+    /// Verbs of nouns below p2p that other programs have, and ours.
+    const BELOW: [(&str, &[&str], &str); 6] = [
+        ("config", &["list", "ls", "print", "view"], "show"),
+        ("config", &["edit", "add"], "set"),
+        ("config", &["remove", "rm", "delete", "reset"], "unset"),
+        ("key", &["show", "ls"], "list"),
+        ("key", &["create", "generate"], "new"),
+        ("trust", &["show", "ls"], "list"),
+    ];
+    let Some(noun) = noun_of(arguments, verb) else { return instead_of(verb) };
+    let known = BELOW.iter().find(|(of, others, _)| *of == noun && others.contains(&verb));
+    let ours = known.map_or_else(|| "--help".to_owned(), |(_, _, ours)| (*ours).to_owned());
+    vec![format!("ggen marketplace p2p {noun} {ours}")]
+}
+
+/// The noun below p2p, such as `config`, of which `verb` should be a verb.
+fn noun_of(arguments: &[OsString], verb: &str) -> Option<String> {
+    let grammar = Cli::command();
+    let p2p = grammar.find_subcommand("p2p").expect("the grammar has it");
+    let mut words =
+        arguments.iter().filter_map(|word| word.to_str()).skip_while(|word| *word != "p2p").skip(1);
+    let noun = p2p.find_subcommand(words.next()?)?;
+    let is_noun = noun.has_subcommands() && words.any(|word| word == verb);
+    is_noun.then(|| noun.get_name().to_owned())
+}
+
 /// Arguments of which those of a search that begin with one minus are words that must not occur, and no flags. A space before the
 /// minus says so to the parser of arguments; the query is cut at spaces.
 pub(crate) fn with_exclusions(mut arguments: Vec<OsString>) -> Vec<OsString> {
@@ -187,6 +215,25 @@ mod tests {
         assert_eq!(instead_of("init")[0], "ggen marketplace p2p publish --init-manifest");
         assert_eq!(instead_of("install"), ["ggen p2p install"], "it stands in the wrong place");
         assert!(instead_of("xyzzy").is_empty());
+    }
+
+    #[test]
+    fn a_wrong_verb_of_a_noun_leads_to_one_of_that_noun() {
+        for (line, ours) in [
+            ("ggen p2p config list", "ggen marketplace p2p config show"),
+            ("ggen --home /x marketplace p2p key show", "ggen marketplace p2p key list"),
+            ("ggen p2p config xyzzy", "ggen marketplace p2p config --help"),
+            ("ggen p2p ls", "ggen marketplace p2p list"),
+            ("ggen install", "ggen p2p install"),
+        ] {
+            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let verb = line.rsplit(' ').next().unwrap();
+            assert_eq!(instead_in(&arguments, verb), [ours], "{line}");
+            let leads_to = Cli::command().try_get_matches_from(ours.split(' '));
+            let is_there =
+                leads_to.err().is_none_or(|it| it.kind() != clap::error::ErrorKind::InvalidSubcommand);
+            assert!(is_there, "{ours}");
+        }
     }
 
     #[test]

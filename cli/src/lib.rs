@@ -21,7 +21,7 @@ use clap::{CommandFactory, FromArgMatches};
 use ggen_marketplace::{code::Code, control::api::Failure};
 
 use arguments::Cli;
-use domain::marketplace::p2p_state::descriptors;
+use domain::marketplace::p2p_state::{daemon, descriptors};
 use session::{End, Format, Session};
 
 /// How long work on other threads may go on once the command is done.
@@ -34,7 +34,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .try_get_matches_from(&arguments)
         .and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
     let status = match parsed {
-        Ok(cli) => execute(cli),
+        Ok(cli) => {
+            if cli.command.is_node() {
+                daemon::begin_again(&arguments);
+            }
+            execute(cli)
+        }
         Err(error) => refuse(&error, &arguments),
     };
     ExitCode::from(status)
@@ -87,7 +92,7 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
     let is_failure = error.exit_code() != 0;
     let wrong_verb = match error.get(clap::error::ContextKind::InvalidSubcommand) {
         Some(clap::error::ContextValue::String(verb)) => {
-            arguments::instead_of(verb).first().cloned().map(|_| verb.clone())
+            arguments::instead_in(arguments, verb).first().map(|_| verb.clone())
         }
         _ => None,
     };
@@ -95,13 +100,13 @@ fn refuse(error: &clap::Error, arguments: &[OsString]) -> u8 {
     if is_failure && matches!(format, Format::Json | Format::Yaml) {
         let rendered = error.render().to_string();
         let (what, hint) = rendered.split_once("\n\n").unwrap_or((&rendered, ""));
-        let ours = wrong_verb.as_deref().map(|verb| arguments::instead_of(verb).join("\n"));
+        let ours = wrong_verb.as_deref().map(|verb| arguments::instead_in(arguments, verb).join("\n"));
         let hint = ours.as_deref().unwrap_or(hint);
         let what = what.strip_prefix("error: ").unwrap_or(what);
         let failure = Failure::new(Code::Usage, page::clean_lines(what), page::clean_lines(hint.trim()));
         session::show_failure(format, "run the command", &failure);
     } else if let Some(verb) = wrong_verb {
-        let ours = arguments::instead_of(&verb).join("\n");
+        let ours = arguments::instead_in(arguments, &verb).join("\n");
         let what = match ours.starts_with("ggen p2p ") {
             true => format!("\"{verb}\" is a verb of p2p."),
             false => format!("There is no verb \"{verb}\"."),

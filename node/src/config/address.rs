@@ -156,13 +156,30 @@ fn unspecified(ip: &dyn fmt::Display) -> String {
     format!("'{ip}' stands for every address of this machine: it can be listened on, not dialled")
 }
 
+/// The multiaddr of a host and a port as other programs write them, such as `192.0.2.7:4001`.
+fn of_host_and_port(text: &str) -> Option<String> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port: u16 = port.parse().ok()?;
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if let Some(ip) = bare.and_then(|host| host.parse::<Ipv6Addr>().ok()) {
+        return Some(format!("/ip6/{ip}/tcp/{port}"));
+    }
+    match host.parse::<Ipv4Addr>() {
+        Ok(ip) => Some(format!("/ip4/{ip}/tcp/{port}")),
+        Err(_) => check_dns_name(host).ok().map(|()| format!("/dns/{host}/tcp/{port}")),
+    }
+}
+
 /// Walks the parts that people write and names the first that is wrong; rarer protocols are left to the parser.
 fn check_parts(text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("it is empty, expected something like /ip4/192.0.2.7/tcp/4001".into());
     }
     let Some(rest) = text.strip_prefix('/') else {
-        return Err("it must begin with '/', as in /ip4/192.0.2.7/tcp/4001".into());
+        return Err(match of_host_and_port(text) {
+            Some(address) => format!("it must begin with '/': write it as {address}"),
+            None => "it must begin with '/', as in /ip4/192.0.2.7/tcp/4001".into(),
+        });
     };
     if rest.ends_with('/') {
         return Err("it ends with '/', with nothing after it".into());
@@ -235,6 +252,10 @@ mod tests {
         for (address, what) in [
             ("", "it is empty, expected something like /ip4/192.0.2.7/tcp/4001"),
             ("ip4/1.2.3.4", "it must begin with '/', as in /ip4/192.0.2.7/tcp/4001"),
+            ("1.2.3.4:9", "it must begin with '/': write it as /ip4/1.2.3.4/tcp/9"),
+            ("[2001:db8::1]:9", "it must begin with '/': write it as /ip6/2001:db8::1/tcp/9"),
+            ("example.org:4001", "it must begin with '/': write it as /dns/example.org/tcp/4001"),
+            ("example.org:70000", "it must begin with '/', as in /ip4/192.0.2.7/tcp/4001"),
             ("/ip4/999.1.1.1", "'999.1.1.1' is not an IPv4 address"),
             ("/ip4/999.1.1.1/tcp/1", "'999.1.1.1' is not an IPv4 address"),
             ("/ip6/10.0.0.1/tcp/1", "'10.0.0.1' is not an IPv6 address"),

@@ -26,15 +26,21 @@ use crate::line_ends;
 /// As [`document::read`]: [`Error::Invalid`] holds every problem.
 pub fn check(path: &Path, unknown: Unknown) -> Result<Vec<Problem>, Error> {
     let (document, mut problems) = document::parse_on(path, &document::read_text(path)?, unknown)?;
-    let warnings = document.warnings.clone();
+    let mut warnings = document.warnings.clone();
     let wrong: BTreeSet<String> = problems.iter().filter_map(|it| it.key.clone()).collect();
     let is_wrong = |key: &str| wrong.iter().any(|it| it == key || it.starts_with(&format!("{key}[")));
     // What does not go together with a value that is wrong itself may do so once that is mended.
-    let between = conflicts(document).into_iter().filter(|it| {
+    let between = match together(document) {
+        Ok(remarks) => {
+            warnings = remarks;
+            Vec::new()
+        }
+        Err(conflicts) => conflicts,
+    };
+    problems.extend(between.into_iter().filter(|it| {
         let key = it.key.as_deref().unwrap_or_default();
         !is_wrong(key) && !layers::partner(key).is_some_and(is_wrong)
-    });
-    problems.extend(between);
+    }));
     if problems.is_empty() {
         return Ok(warnings);
     }
@@ -46,13 +52,17 @@ pub fn check(path: &Path, unknown: Unknown) -> Result<Vec<Problem>, Error> {
     Err(document::invalid(problems))
 }
 
-/// What does not go together in a file that is right key by key.
-fn conflicts(document: Document) -> Vec<Problem> {
+/// What a start would warn of that goes by a file which is right key by key.
+///
+/// # Errors
+/// What does not go together.
+fn together(document: Document) -> Result<Vec<Problem>, Vec<Problem>> {
     let (flags, env) = Default::default();
     let layers = Layers { flags, env, file: Some(document), defaults: P2PConfig::for_daemon("") };
     match layers.resolve() {
-        Err(Error::Invalid { problems }) => problems,
-        _ => Vec::new(),
+        Ok(effective) => Ok(effective.warnings),
+        Err(Error::Invalid { problems }) => Err(problems),
+        Err(_) => Err(Vec::new()),
     }
 }
 
@@ -214,11 +224,11 @@ fn edit(
 /// Refuses what does not go together and did before: a file with two conflicts can be mended one at a time.
 fn refuse_conflicts(key: &Key, old: Option<Document>, new: Document) -> Result<(), Error> {
     let has_role = old.as_ref().is_some_and(|old| old.values.role.is_some());
-    let known = old.map(conflicts).unwrap_or_default();
+    let known = old.map(|old| together(old).err().unwrap_or_default()).unwrap_or_default();
     let is_known =
         |problem: &Problem| known.iter().any(|it| it.key == problem.key && it.what == problem.what);
     let role = new.values.role;
-    let mut problems = conflicts(new);
+    let mut problems = together(new).err().unwrap_or_default();
     problems.retain(|problem| !is_known(problem));
     if problems.is_empty() {
         return Ok(());

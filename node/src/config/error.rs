@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::keys::Key;
 use crate::{code::Code, limits::CONFIG_BYTES_MAX};
 
 /// Where a value stands.
@@ -197,7 +198,13 @@ impl Error {
                 format!("the file is as it was; run first {}, and then this again", first.join(", then "))
             }
             Self::NoHome => "set GGEN_HOME to a folder for this node's state, or set HOME".into(),
-            Self::UnknownKey { .. } => "`ggen marketplace p2p config show` lists every key".into(),
+            Self::UnknownKey { key, .. } => {
+                let keys: Vec<&str> = Key::in_table(key).map(|key| key.name).collect();
+                match keys.is_empty() {
+                    true => "`ggen marketplace p2p config show` lists every key".into(),
+                    false => format!("it is a table; its keys: {}", keys.join(", ")),
+                }
+            }
             Self::Value { key, .. } => format!("`ggen marketplace p2p config show {key}` shows the present value"),
             Self::Changed { .. } => "run the command again".into(),
             Self::Write { path, .. } => {

@@ -306,10 +306,19 @@ impl Key {
         self.path() != self.name
     }
 
+    /// The keys of the table called `name`; none where it is no table.
+    pub fn in_table(name: &str) -> impl Iterator<Item = &'static Self> {
+        let is_in = move |key: &&Key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+        KEYS.iter().filter(is_in)
+    }
+
     /// The name of the key that looks most like `name`, where one looks like it at all.
     pub fn nearest(name: &str) -> Option<&'static str> {
         // Bounded, because the comparison is quadratic and the name comes from a file.
         const CHARS_MAX: usize = 64;
+        if Self::in_table(name).next().is_some() {
+            return None;
+        }
         // From here on names look alike, where 1 is the same name.
         const LIKE: f64 = 0.6;
         let name: String = name.chars().take(CHARS_MAX).flat_map(char::to_lowercase).collect();
@@ -468,9 +477,19 @@ mod tests {
             ("bootstrap", Some("bootstrap_nodes")),
             ("topic", Some("packages_topic")),
             ("colour", None),
+            ("limits", None),
             ("", None),
         ] {
             assert_eq!(Key::nearest(name), nearest, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_table_has_its_keys_and_a_key_has_none() {
+        assert!(Key::in_table("limits").any(|key| key.name == "limits.store_bytes_max"));
+        assert!(Key::in_table("limits").all(|key| key.name.starts_with("limits.")));
+        for name in ["limits.store_bytes_max", "limit", ""] {
+            assert_eq!(Key::in_table(name).count(), 0, "{name}");
         }
     }
 

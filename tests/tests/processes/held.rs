@@ -154,6 +154,8 @@ fn a_machine_whose_key_was_replaced_elsewhere_is_told_so_and_takes_the_new_one()
     first.run(&["key", "export", "--to", &first.text("new.key")]).exits(0);
     second.json(&["key", "import", "default", &first.text("new.key")]);
     assert!(second.json(&["key", "list"])["keys"][0]["replaced"].is_null());
+    let error = second.error(7, &["key", "import", "default", &first.text("secret.key")]);
+    assert!(text(&error["message"]).contains(&first.text("secret.key")), "the file that was given: {error}");
     publish(&second, "1.1.0");
     eventually("it goes on", SOON, || (versions(&third) == ["1.0.0", "1.1.0"]).then_some(()));
     first.stop();

@@ -209,6 +209,9 @@ fn a_second_signal_ends_the_node_at_once() {
 fn a_node_that_was_killed_starts_again_by_itself() {
     let mut node = Node::start(&[]);
     let before = node.peer.clone();
+    let environment = fs::read_to_string(format!("/proc/{}/environ", node.pid())).unwrap();
+    let has = environment.split('\0').any(|it| it.starts_with("GLIBC_TUNABLES=glibc.malloc.arena_max=1"));
+    assert!(has, "memory goes back to the system in the foreground too: {environment:?}");
     node.kill();
     assert!(
         node.state().join("control.sock").exists() && node.state().join("lock").exists(),

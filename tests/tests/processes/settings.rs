@@ -335,6 +335,10 @@ fn an_entry_point_that_names_nobody_is_warned_of() {
     node.knows(&[&other]);
     assert!(node.log().contains("anyone who answers there is accepted"), "{}", node.log());
     node.stop();
+    node.json(&["config", "set", "bootstrap_nodes", bare]);
+    let checked = node.json(&["config", "check"]);
+    assert!(texts(&checked["warnings"]).iter().any(|it| it.contains("names no peer")), "{checked}");
+    node.json(&["config", "unset", "bootstrap_nodes"]);
     fs::remove_file(node.path("log")).unwrap();
     node.start_again(&[&other]);
     assert!(!node.log().contains("anyone who answers"), "{}", node.log());

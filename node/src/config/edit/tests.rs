@@ -406,7 +406,12 @@ fn a_check_holds_values_against_each_other() {
         "{error}"
     );
     set(&place.path, "topology", "hub-and-spoke").unwrap();
-    assert_eq!(check(&place.path, Unknown::Warn).unwrap(), []);
+    // What a start warns of.
+    let warnings = check(&place.path, Unknown::Warn).unwrap();
+    assert!(matches!(warnings.as_slice(), [it] if it.what.contains("hubs of earlier days")), "{warnings:?}");
+    fs::write(&place.path, "bootstrap_nodes = ['/ip4/127.0.0.1/tcp/4001']\n").unwrap();
+    let warnings = check(&place.path, Unknown::Warn).unwrap();
+    assert!(matches!(warnings.as_slice(), [it] if it.to_string().contains("names no peer")), "{warnings:?}");
 }
 
 #[test]

@@ -29,7 +29,8 @@ pub(crate) struct Connect {
 }
 
 fn address_or_peer(text: &str) -> Result<String, String> {
-    if text.starts_with('/') { values::dial(text) } else { values::peer(text) }
+    // No peer id has a colon: it is a host with its port.
+    if text.starts_with('/') || text.contains(':') { values::dial(text) } else { values::peer(text) }
 }
 
 impl Connect {

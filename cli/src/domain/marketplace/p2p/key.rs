@@ -180,10 +180,11 @@ impl Key {
             }
             Action::Export { name, to } => export(session, &folder, name, to.as_deref())?,
             Action::Import { name, from } => {
-                let publisher = Publisher::import(&read(&from)?).map_err(refused)?;
+                let publisher = Publisher::import(&read(&from)?).map_err(|error| of_file(error, &from))?;
                 refuse_second_name(&folder, &name, &publisher)?;
                 // The same publisher with later keys takes the place of what is there: it was rotated on another machine.
                 let kept = match Publisher::load(&folder, &name) {
+                    Ok(there) if is_replaced_by(&publisher, &there) => return Err(older(&name, &from).into()),
                     Ok(there) if there.id() == publisher.id() => publisher.supersede(&folder, &name),
                     _ => publisher.adopt(&folder, &name).map(|()| None),
                 };
@@ -204,6 +205,36 @@ impl Key {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// What is wrong with a key that was read from a file is said of that file.
+fn of_file(error: key_file::Error, from: &Path) -> Failure {
+    refused(match error {
+        key_file::Error::Text { flaw } if from.as_os_str() != "-" => {
+            key_file::Error::Flaw { path: from.to_owned(), flaw }
+        }
+        error => error,
+    })
+}
+
+/// Whether the key that is here replaced another one of the same publisher.
+fn is_replaced_by(key: &Publisher, there: &Publisher) -> bool {
+    let (old, new) = (key.key_log(), there.key_log());
+    key.id() == there.id() && new.agrees_with(old) && new.current().n > old.current().n
+}
+
+fn older(name: &str, from: &Path) -> Failure {
+    let what = match from.as_os_str() == "-" {
+        true => "The text given".to_owned(),
+        false => format!("The key file {}", from.display()),
+    };
+    Failure::new(
+        Code::KeyFile,
+        format!(
+            "{what} holds a key that its publisher has replaced; \"{name}\" is a newer one, and nothing was changed."
+        ),
+        "Go on with the one that is here: ggen marketplace p2p key list",
+    )
 }
 
 /// Refuses the key of a publisher that is here under another name: one of the two would stay behind when it is rotated.

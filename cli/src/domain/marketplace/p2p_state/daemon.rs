@@ -7,6 +7,7 @@ use std::{
     ffi::OsString,
     fs::{File, OpenOptions},
     io::Write,
+    os::unix::process::CommandExt,
     path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -39,6 +40,19 @@ pub(crate) const ALLOCATOR: (&str, &str) = (
     "GLIBC_TUNABLES",
     "glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=4194304:glibc.malloc.trim_threshold=4194304",
 );
+
+/// Begins this program again, as the same process, with what the allocator is told: it reads that only when a program begins. Where that
+/// is set already, or cannot be done, the node goes on as it is and keeps more memory.
+pub(crate) fn begin_again(arguments: &[OsString]) {
+    let (name, tunables) = ALLOCATOR;
+    if !cfg!(target_env = "gnu") || std::env::var_os(name).is_some() {
+        return;
+    }
+    if let (Ok(program), Some(arguments)) = (std::env::current_exe(), arguments.get(1..)) {
+        // Returns only where it fails.
+        let _ = std::process::Command::new(program).args(arguments).env(name, tunables).exec();
+    }
+}
 
 /// What the child tells the parent.
 #[derive(Debug, Serialize, Deserialize)]

@@ -77,6 +77,8 @@ pub enum Code {
     Busy,
     /// The system clock cannot be right.
     Clock,
+    /// Another node runs with the node key of this one.
+    NodeKey,
     /// The node, or the command, was told to stop.
     Interrupted,
 }
@@ -118,6 +120,7 @@ impl Code {
         Self::StoreTooOld,
         Self::Busy,
         Self::Clock,
+        Self::NodeKey,
         Self::Interrupted,
     ];
 
@@ -158,6 +161,7 @@ impl Code {
             Self::StoreTooOld => "E_STORE_TOO_OLD",
             Self::Busy => "E_BUSY",
             Self::Clock => "E_CLOCK",
+            Self::NodeKey => "E_NODE_KEY",
             Self::Interrupted => "E_INTERRUPTED",
         }
     }
@@ -178,7 +182,8 @@ impl Code {
             | Self::StoreTooNew
             | Self::StoreTooOld
             | Self::Busy
-            | Self::Clock => 1,
+            | Self::Clock
+            | Self::NodeKey => 1,
             Self::Usage | Self::Package => 2,
             Self::NotRunning => 3,
             Self::NotFound => 4,

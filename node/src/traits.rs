@@ -313,6 +313,7 @@ impl From<Failure> for Error {
             | Code::Partial
             | Code::Busy
             | Code::Clock
+            | Code::NodeKey
             | Code::Interrupted => Self::Other,
         };
         variant(failure)
@@ -369,6 +370,7 @@ mod tests {
         (Code::StoreTooOld,    Error::StorageError,      1),
         (Code::Busy,           Error::Other,             1),
         (Code::Clock,          Error::Other,             1),
+        (Code::NodeKey,        Error::Other,             1),
         (Code::Interrupted,    Error::Other,             130),
     ];
 

@@ -132,6 +132,7 @@ impl Service for Answers {
             dht_stored: 3,
             announced_to: 2,
             copies: None,
+            new_key: None,
             already_published: false,
             queued: false,
             warnings: vec![],

@@ -95,7 +95,7 @@ pub struct Progress {
 }
 
 /// `status`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Status {
     /// The node's peer id.
     pub peer_id: String,
@@ -254,6 +254,9 @@ pub struct Published {
     pub already_published: bool,
     /// It waits in the outbox, unsigned: until a node runs, and until it is known how far the log went elsewhere.
     pub queued: bool,
+    /// The file of the publisher key, where this publication made it: the only one that can sign more of the package.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_key: Option<String>,
     /// What the checks before publishing found, and what a later change would mend.
     pub warnings: Vec<String>,
 }

@@ -4,16 +4,25 @@
 //! out which keys must have signed. A signature is over `context ‖ 0x00 ‖ payload`, so that what was signed as one thing
 //! never passes for another.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io};
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use super::{Error, PublicKey, SecretKey, canonical};
+use super::{
+    Error, PublicKey, SecretKey,
+    canonical::{
+        self,
+        parts::{self, Kind},
+    },
+};
 use crate::{
     content::{Block, Codec},
     limits::KEYS_MAX,
 };
+
+/// What messages call it.
+const WHAT: &str = "a signed structure";
 
 /// What a payload was signed as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,11 +80,31 @@ pub struct Envelope {
     signatures: Vec<(PublicKey, [u8; 64])>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct WireEnvelope {
     payload: ByteBuf,
     signatures: Vec<WireSignature>,
+}
+
+impl WireEnvelope {
+    /// Decodes what has no encoding but the one it is given in.
+    fn decode(bytes: &[u8]) -> Result<Self, Error> {
+        let wire: Self = canonical::decode_open(WHAT, bytes)?;
+        match canonical::are_written(bytes, |out| write(out, &wire.payload, &wire.signatures)) {
+            true => Ok(wire),
+            false => Err(Error::malformed(WHAT, "it is not in its canonical encoding")),
+        }
+    }
+}
+
+/// Writes the encoding. The payload may be large, and is not copied.
+fn write(out: &mut dyn io::Write, payload: &[u8], signatures: &[WireSignature]) -> io::Result<()> {
+    parts::head(out, Kind::Map, 2)?;
+    parts::text(out, "payload")?;
+    parts::bytes(out, payload)?;
+    parts::field(out, "signatures", &signatures)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -111,10 +140,8 @@ impl Envelope {
             key: ByteBuf::from(*key.as_bytes()),
             sig: ByteBuf::from(*sig),
         };
-        canonical::encode(&WireEnvelope {
-            payload: ByteBuf::from(self.payload.as_slice()),
-            signatures: self.signatures.iter().map(wire).collect(),
-        })
+        let signatures: Vec<WireSignature> = self.signatures.iter().map(wire).collect();
+        parts::all(|out| write(out, &self.payload, &signatures))
     }
 
     /// The encoded form as a block.
@@ -137,11 +164,10 @@ impl Envelope {
         max_bytes: usize,
         check: impl Fn([u8; 32]) -> Result<PublicKey, Error>,
     ) -> Result<Self, Error> {
-        const WHAT: &str = "a signed structure";
         if bytes.len() > max_bytes {
             return Err(Error::Limit { what: WHAT, found: bytes.len(), unit: "bytes", max: max_bytes });
         }
-        let wire: WireEnvelope = canonical::decode_closed(WHAT, bytes)?;
+        let wire = WireEnvelope::decode(bytes)?;
         let found = wire.signatures.len();
         if found > KEYS_MAX {
             return Err(Error::Limit { what: WHAT, found, unit: "signatures", max: KEYS_MAX });
@@ -164,7 +190,7 @@ impl Envelope {
     /// What is signed in bytes that look like an envelope; nothing of them is checked. Costs a fraction of [`Envelope::decode`], which takes
     /// a square root for each key.
     pub fn peek(bytes: &[u8], max_bytes: usize) -> Option<Vec<u8>> {
-        let wire = || canonical::decode_closed::<WireEnvelope>("a signed structure", bytes).ok();
+        let wire = || WireEnvelope::decode(bytes).ok();
         (bytes.len() <= max_bytes).then(wire).flatten().map(|wire| wire.payload.into_vec())
     }
 

@@ -163,8 +163,11 @@ impl Driver {
         self.outbox.tell(Event::Greeted { peer, ip, is_dialled, time: hello.time });
         let (now, key) = (Timestamp::now(), self.greetings.key.public());
         let words = hello.others.iter().take(HELLO_WORDS_MAX).filter_map(|word| Word::from_bytes(word));
-        if words.into_iter().any(|word| self.greetings.runs.is_twin(&word, &key, now)) {
-            self.outbox.tell(Event::Twin { told_by: peer });
+        let runs = &self.greetings.runs;
+        let first = words.filter(|word| runs.is_twin(word, &key, now)).map(|word| word.run()).min();
+        if let Some(first) = first {
+            let is_first = first < runs.own();
+            self.outbox.tell(Event::Twin { told_by: peer, is_first });
         }
         let Some(word) = Word::from_bytes(&hello.word) else { return };
         if self.greetings.note(connection, peer, word) && self.greetings.is_to_be_told(peer, Instant::now()) {

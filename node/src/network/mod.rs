@@ -172,6 +172,8 @@ pub enum Event {
     Twin {
         /// The peer that is connected with both.
         told_by: PeerId,
+        /// Whether its run comes before the one of this node, so that the two are never taken for each other.
+        is_first: bool,
     },
     /// A peer passed on heads that nobody signed who may.
     ForgedHeads {

@@ -111,7 +111,9 @@ pub(crate) fn pack_on<E>(
         let (root, sha256) = root?;
         Some(PackedFile { path: found.path.clone(), executable: found.executable, root, sha256 })
     });
-    let files: Vec<PackedFile> = packed.collect();
+    // As many as there are, and no more room: they may be many.
+    let mut files = Vec::with_capacity(found.len());
+    files.extend(packed);
     let tree = unixfs::tree(files.iter().map(|file| (&file.path, file.root)))?;
     for block in tree.blocks {
         counted(block).map_err(Error::Sink)?;

@@ -47,6 +47,6 @@ pub(super) fn packed(files: &[(&str, &[u8])]) -> (Packed, Blocks) {
 
 pub(super) fn package(files: &[(&str, &[u8])]) -> (Manifest, Blocks) {
     let (packed, blocks) = packed(files);
-    let manifest = Manifest::new(publisher(1).id(), description(), Preflight::Passed, &packed).unwrap();
+    let manifest = Manifest::new(publisher(1).id(), description(), Preflight::Passed, packed).unwrap();
     (manifest, blocks)
 }

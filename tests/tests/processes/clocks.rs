@@ -157,6 +157,11 @@ fn two_nodes_with_one_key_both_say_so_and_one_that_was_restarted_does_not() {
     let third = Node::start(&[]);
     let mut first = Node::start(&[&third]);
     first.knows(&[&third]);
+    let write = |node: &Node, version: &str| {
+        tree::small(&node.path("package"), "twice", version, "Published in two places", "");
+    };
+    write(&first, "1.0.0");
+    first.json(&["publish", &first.text("package"), "--wait"]);
     // Others may still hold the connection of the run before.
     first.kill();
     let copy = copied(&first);
@@ -173,6 +178,19 @@ fn two_nodes_with_one_key_both_say_so_and_one_that_was_restarted_does_not() {
     }
     assert!(begun.elapsed().unwrap() < SOON);
 
+    // Neither signs, or the package would be frozen.
+    for (node, version) in [(&first, "1.1.0"), (&second, "1.2.0")] {
+        write(node, version);
+        let publish = ["publish", &node.text("package")];
+        let error = node.error(1, &[publish.as_slice(), &["--no-queue"]].concat());
+        assert_eq!(error["code"], "E_NODE_KEY", "{error}");
+        let queued = node.json(&publish);
+        assert_eq!(queued["queued"], true, "{queued}");
+        assert!(texts(&queued["warnings"]).join("\n").contains("E_NODE_KEY"), "{queued}");
+        assert_eq!(node.json(&["yank", "twice@1.0.0"])["queued"], true);
+        node.json(&["unyank", "twice@1.0.0"]);
+    }
+
     let error = second.error(9, &["key", "new", "--node", "--replace"]);
     assert_eq!(error["code"], "E_ALREADY_RUNNING", "{error}");
     second.stop();
@@ -183,4 +201,17 @@ fn two_nodes_with_one_key_both_say_so_and_one_that_was_restarted_does_not() {
     assert_ne!(second.peer, first.peer);
     eventually("it is connected", SOON, || second.peers().contains(&third.peer).then_some(()));
     assert!(warns(&second, TWIN).is_none());
+
+    // What waited is published once the other one is gone: one after the other.
+    let versions = |wanted: &[&str]| {
+        let info = third.json(&["info", "twice"]);
+        assert!(!info["notes"].to_string().contains("frozen"), "{info}");
+        let versions = info["versions"].as_array().unwrap();
+        (versions.iter().map(|it| text(&it["version"])).collect::<Vec<_>>() == wanted).then_some(())
+    };
+    eventually("the second has published", SOON, || versions(&["1.0.0", "1.2.0"]));
+    assert_eq!(first.json(&["status"])["outbox"][0]["code"], "E_NODE_KEY");
+    first.stop();
+    first.start_again(&[&third]);
+    eventually("the first has published", SOON, || versions(&["1.0.0", "1.1.0", "1.2.0"]));
 }

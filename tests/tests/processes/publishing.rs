@@ -14,6 +14,9 @@ fn the_same_content_again_is_a_success_that_changes_nothing() {
     let first = node.json(&["publish", &node.text("package")]);
     let second = node.json(&["publish", &node.text("package")]);
     assert_eq!((&first["already_published"], &second["already_published"]), (&false.into(), &true.into()));
+    // The first publication made the key, and says so once.
+    let key = node.state().join("keys/publishers/default.key");
+    assert_eq!((text(&first["new_key"]), second.get("new_key")), (key.display().to_string(), None));
     for field in ["id", "cid", "sha256", "sequence", "manifest"] {
         assert_eq!(first[field], second[field], "{field}");
     }

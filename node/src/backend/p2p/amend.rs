@@ -45,7 +45,7 @@ impl Node {
         let turn = self.publishing.clone().lock_owned().await;
         let (publisher, package) = self.own_package(&reference).await?;
         let standing = self.catch_up(&publisher, &package.name, Thoroughness::Brief).await?;
-        let signable = match (standing, self.time_to_sign()) {
+        let signable = match (standing, self.time_to_add()) {
             (Standing::Unknown(why), _) | (Standing::Known, Err(why)) => Err(why),
             (Standing::Known, Ok(now)) => Ok(now),
         };

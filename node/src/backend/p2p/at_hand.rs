@@ -84,6 +84,7 @@ impl Node {
             // Kept to the end of the work, also where nobody waits for it any more.
             let (_relied_on, _turn, _at_work, store) = (relied_on, turn, at_work, store);
             let manifest = manifest_of(&store, &head.package_id(), &release, head.key_log())?;
+            let manifest = Arc::new(manifest);
             let freshness =
                 told(&freshness_here(&store, head.head(), head.bytes()).map_err(fail)?, None, now);
             let early = Arc::new(Begun { early: Mutex::new(None), offload });

@@ -70,7 +70,7 @@ fn note(node: &Node, event: Event, batch: &mut Vec<Event>) {
         }
         Event::Reunited { away, .. } => node.reunited(away),
         Event::Greeted { peer, ip, is_dialled, time } => node.note_time(peer, ip, is_dialled, time),
-        Event::Twin { told_by } => node.note_twin(told_by),
+        Event::Twin { told_by, is_first } => node.note_twin(told_by, is_first),
         Event::Disconnected { peer } => node.forget_time(&peer),
         event => {
             if matches!(event, Event::Identified { .. }) {

@@ -66,11 +66,11 @@ impl Node {
         let package = waiting.subject.package.clone();
         let publisher =
             self.publisher_of(package.publisher)?.ok_or_else(|| key_missing(package.publisher))?;
-        self.time_to_sign()?;
+        self.time_to_add()?;
         if let Standing::Unknown(why) = self.catch_up(&publisher, &package.name, Thoroughness::Full).await? {
             return Err(why);
         }
-        let now = self.time_to_sign()?;
+        let now = self.time_to_add()?;
         let (of, subject, kind) = (package.clone(), waiting.subject.clone(), kind_of(waiting));
         let done = self
             .offload_store(move |store| {

@@ -218,7 +218,7 @@ impl Node {
             return Err(why);
         }
         let package = package.clone();
-        let now = self.time_to_sign()?;
+        let now = self.time_to_add()?;
         let appended = self.with_store(move |store| {
             let _turn = turn;
             let log = match held_log(store, &publisher, &package)? {

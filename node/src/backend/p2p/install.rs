@@ -221,8 +221,9 @@ impl Node {
         release: &Release,
         (target, manner): (&Path, Manner),
         progress: &ProgressSender,
-    ) -> Result<(Manifest, Arc<Begun>), Failure> {
-        let manifest = self.manifest(session, head, release).await?;
+    ) -> Result<(Arc<Manifest>, Arc<Begun>), Failure> {
+        // It may be large: there is one of it.
+        let manifest = Arc::new(self.manifest(session, head, release).await?);
         let early = {
             let (manifest, target) = (manifest.clone(), target.to_owned());
             let turn = self.replacing.clone().lock_owned().await;
@@ -230,7 +231,7 @@ impl Node {
                 let _turn = turn;
                 let place = place::look(store, &manifest, &target, manner.keeps)?;
                 // Where it cannot be begun, the reason is found again, and told, when the blocks are here.
-                let begin = || Early::begin(Arc::new(manifest), &target, &Supplied(store)).ok();
+                let begin = || Early::begin(manifest, &target, &Supplied(store)).ok();
                 // Folders above it are made when the blocks are here, and not in vain.
                 let is_free = matches!(place, Place::Free) && target.parent().is_some_and(Path::is_dir);
                 Ok(is_free.then(begin).flatten())
@@ -309,7 +310,7 @@ impl Node {
 
 /// A release that is here.
 struct Brought {
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     /// What is written of it already.
     early: Arc<Begun>,
     report: Report,
@@ -447,7 +448,7 @@ pub(super) struct Job {
     pub(super) head: VerifiedHead,
     pub(super) release: Release,
     pub(super) target: PathBuf,
-    pub(super) manifest: Manifest,
+    pub(super) manifest: Arc<Manifest>,
     pub(super) early: Arc<Begun>,
     pub(super) manner: Manner,
 }

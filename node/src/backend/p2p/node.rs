@@ -31,9 +31,12 @@ use super::{
     failure::fail,
     gone,
     join::{self, Entering},
-    keys, outbox, pacing,
+    keys,
+    limit::Looked,
+    outbox, pacing,
     reference::Verdict,
     signing::{DEFAULT_KEY, Keys, given, published_before},
+    twin::Twin,
     watch,
 };
 use crate::{
@@ -61,9 +64,6 @@ const PROVIDERS_REMEMBERED_MAX: usize = 1_024;
 const PROVIDERS_FRESH: Duration = Duration::from_secs(30);
 /// How long a connection may be dead before it is given up, and the clocks of heads, which are whole seconds.
 const LOSS_UNNOTICED_MAX: Duration = Duration::from_secs(90);
-
-/// How long another node with the key of this one is spoken of: a few rounds of greetings.
-const TWIN_REMEMBERED: Duration = Duration::from_secs(15 * 60);
 
 /// The longest time that a verb can be given; what is over it counts as this.
 const ASKED_TIME_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -114,8 +114,9 @@ pub(super) struct Node {
     pub(super) entering: tokio::sync::watch::Sender<Entering>,
     pub(super) started: Instant,
     clock: Mutex<Clock>,
-    /// When a peer last told of another node with the key of this one.
-    twin: Mutex<Option<(Instant, PeerId)>>,
+    twin: Mutex<Twin>,
+    /// The last look at a store that is over its limit.
+    looked_at_limit: Mutex<Option<Looked>>,
     pub(super) bytes_received: AtomicU64,
     providers: Mutex<BTreeMap<ContentId, (Instant, Vec<PeerId>)>>,
     tasks: TaskTracker,
@@ -175,7 +176,8 @@ impl Node {
             entering: tokio::sync::watch::Sender::new(Entering::Decided),
             started: Instant::now(),
             clock: Mutex::new(Clock::new(Timestamp::now())),
-            twin: Mutex::new(None),
+            twin: Mutex::default(),
+            looked_at_limit: Mutex::new(None),
             bytes_received: AtomicU64::new(0),
             providers: Mutex::new(BTreeMap::new()),
             tasks: TaskTracker::new(),
@@ -226,6 +228,7 @@ impl Node {
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
         self.pace();
         self.pacing.notify_one();
+        self.trim().await;
         Ok(answer)
     }
 
@@ -477,22 +480,31 @@ impl Node {
         clock.off(self.now(), self.started.elapsed()).map(|off| clock_off(off, is_trusted))
     }
 
-    /// Notes that a peer is connected with another node that has the key of this one.
-    pub(super) fn note_twin(&self, told_by: PeerId) {
-        let mut twin = self.twin.lock().unwrap_or_else(PoisonError::into_inner);
-        *twin = Some((Instant::now(), told_by));
+    /// The time to add an entry to a log of ours by.
+    ///
+    /// # Errors
+    /// As [`Node::time_to_sign`]; [`Code::NodeKey`] where another node runs with the key of this one, which may add one too.
+    pub(super) fn time_to_add(&self) -> Result<Timestamp, Failure> {
+        self.lock_twin().check(self.started.elapsed())?;
+        self.time_to_sign()
+    }
+
+    /// Notes that a peer is connected with another node that has the key of this one, and whether that one goes on first.
+    pub(super) fn note_twin(&self, told_by: PeerId, is_first: bool) {
+        self.lock_twin().note(told_by, is_first, self.started.elapsed());
     }
 
     /// What to say of another node with the key of this one, where there was one a moment ago.
     pub(super) fn twin(&self) -> Option<String> {
-        let twin = *self.twin.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, told_by) = twin.filter(|(at, _)| at.elapsed() < TWIN_REMEMBERED)?;
-        let minutes = at.elapsed().as_secs() / 60;
-        Some(format!(
-            "another node runs with the key of this one, such as a copy of this state folder: peer {told_by} was connected with \
-             both {minutes} min ago. Neither is reached reliably: stop one, or give it a key of its own: \
-             ggen marketplace p2p stop, then: ggen marketplace p2p key new --node --replace"
-        ))
+        self.lock_twin().warning(self.started.elapsed())
+    }
+
+    pub(super) fn looked_at_limit(&self) -> MutexGuard<'_, Option<Looked>> {
+        self.looked_at_limit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_twin(&self) -> MutexGuard<'_, Twin> {
+        self.twin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn cancel(&self) {

@@ -16,8 +16,7 @@ use super::{
     meant::{Meant, meant_in},
     node::Node,
     open_store,
-    packed::Done,
-    publish::sign_queued,
+    packed::{Done, sign_queued},
     signing::Keys,
 };
 use crate::{
@@ -148,12 +147,12 @@ impl Node {
         let turn = self.publishing.clone().lock_owned().await;
         let publisher = self.publisher_of(row.package.publisher)?;
         let publisher = publisher.ok_or_else(|| key_missing(row.package.publisher))?;
-        self.time_to_sign()?;
+        self.time_to_add()?;
         match self.catch_up(&publisher, &row.package.name, Thoroughness::Full).await? {
             Standing::Known => {}
             Standing::Unknown(why) => return Err(why),
         }
-        self.time_to_sign()?;
+        self.time_to_add()?;
         let ((at_work, store), row, contact) = (self.at_work(), row.clone(), self.first_contact.clone());
         let signed = self.offload.run(move || {
             let (_turn, _at_work, store) = (turn, at_work, store);
@@ -225,10 +224,26 @@ fn drop_from(store: &Store, package: &str) -> Result<Dropped, Failure> {
             && reference.publisher.is_none_or(|publisher| package.publisher == publisher)
             && version.as_ref().map_or(which == Which::Latest, |version| which.fits(version))
     };
-    let of_changes: Vec<_> = all_changes.iter().filter(fits).collect();
-    match (fitting.as_slice(), of_changes.as_slice()) {
+    let mut of_changes: Vec<_> = all_changes.iter().filter(fits).collect();
+    // A change of a package as a whole can be named by the name alone only; each version by its number too.
+    let is_of_whole = |it: &&changes::Waiting| it.subject.version.is_none();
+    let fitting: &[&outbox::Queued] = match of_changes.iter().any(is_of_whole) {
+        true => {
+            of_changes.retain(is_of_whole);
+            &[]
+        }
+        false => fitting.as_slice(),
+    };
+    match (fitting, of_changes.as_slice()) {
         ([row], _) => {
-            store.write(|tx| outbox::remove(tx, &row.package, &row.version)).map_err(fail)?;
+            let subject =
+                changes::Subject { package: row.package.clone(), version: Some(row.version.clone()) };
+            let removed = store.write(|tx| {
+                // What was to be changed of it goes with it.
+                changes::remove(tx, &subject)?;
+                outbox::remove(tx, &row.package, &row.version)
+            });
+            removed.map_err(fail)?;
             let id = format!("{}@{}", row.package, row.version);
             Ok(Dropped { id, cid: row.root.to_string(), change: None })
         }
@@ -528,6 +543,30 @@ mod tests {
         }
         drop_from(&world.store, "pack@1.0.0").unwrap();
         assert!(world.sign(&row).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_change_of_a_package_is_dropped_by_its_name_and_a_version_with_what_was_to_be_changed_of_it() {
+        let world = World::new();
+        for version in ["1.0.0", "1.1.0"] {
+            world.queue(version).unwrap();
+        }
+        let package = PackageId { publisher: world.publisher.id(), name: "pack".parse().unwrap() };
+        let why = Failure::new(Code::NotRunning, "No node runs.", "");
+        let deprecated = Kind::Deprecate { message: "use another".to_owned() };
+        let yanked = Kind::Yank { version: "1.1.0".parse().unwrap(), reason: String::new() };
+        for kind in [deprecated, yanked] {
+            let now = Timestamp::now();
+            super::super::changes::queue(&world.store, &world.publisher, &package, &kind, &why, now).unwrap();
+        }
+        // As `list` prints it.
+        let dropped = drop_from(&world.store, &package.to_string()).unwrap();
+        assert!(dropped.change.is_some(), "{dropped:?}");
+        assert_eq!((world.waiting().len(), world.store.read(changes::list_all).unwrap().len()), (2, 1));
+        drop_from(&world.store, &format!("{package}@1.1.0")).unwrap();
+        assert_eq!((world.waiting().len(), world.store.read(changes::list_all).unwrap().len()), (1, 0));
+        drop_from(&world.store, &package.to_string()).unwrap();
+        assert!(world.waiting().is_empty());
     }
 
     #[test]

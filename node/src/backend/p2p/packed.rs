@@ -125,9 +125,12 @@ impl<'a> Work<'a> {
         let package = content.manifest.id();
         let log = held_log(store, publisher, &package).map_err(fail)?;
         let log = log.unwrap_or_else(|| Log::empty(package.clone()));
-        let content = content.checked_as_before(store, publisher, &log);
-        let signed = SignedManifest::sign(content.manifest.clone(), publisher).map_err(fail)?;
+        let mut content = content.checked_as_before(store, publisher, &log);
+        // A manifest may be large: there is one of it.
+        let signed = SignedManifest::sign(content.manifest, publisher).map_err(fail)?;
         let (root, manifest_blocks) = signed.to_blocks();
+        let sha256 = hex::encode(&Sha256::digest(signed.bytes()));
+        content.manifest = signed.into_manifest();
         let release = Release {
             version: content.version().clone(),
             manifest: root.id,
@@ -135,7 +138,6 @@ impl<'a> Work<'a> {
             size: content.manifest.size(),
             files: content.manifest.files().len() as u64,
         };
-        let sha256 = hex::encode(&Sha256::digest(signed.bytes()));
         Ok(Self { store, publisher, package, log, content, sha256, manifest_blocks, release })
     }
 
@@ -327,6 +329,7 @@ impl<'a> Work<'a> {
             dht_stored: 0,
             announced_to: 0,
             copies: None,
+            new_key: None,
             already_published: false,
             queued: false,
             warnings: self.content.warnings.clone(),
@@ -354,4 +357,36 @@ pub(super) fn conflicts_with_queued(content: &Content) -> Failure {
             "Raise the version, or take the one that waits out first: ggen marketplace p2p publish --drop {what}"
         ),
     )
+}
+
+/// Signs what waits in the outbox and lists it. Runs beside the runtime.
+///
+/// # Errors
+/// Where it cannot be signed as the log stands; it waits on.
+pub(super) fn sign_queued(
+    store: &Store,
+    publisher: &Publisher,
+    queued: &outbox::Queued,
+    contact: &FirstContact,
+) -> Result<Option<Done>, Failure> {
+    let (package, version) = (&queued.package, &queued.version);
+    let Some(bytes) = store.read(|conn| outbox::manifest(conn, package, version)).map_err(fail)? else {
+        // It was dropped in the meantime.
+        return Ok(None);
+    };
+    let content = Content {
+        manifest: Manifest::from_payload(&bytes).map_err(fail)?,
+        path: queued.path.clone(),
+        blocks: queued.blocks,
+        warnings: Vec::new(),
+        now: Timestamp::now(),
+    };
+    let work = Work::new(store, publisher, content)?;
+    let batch = store.lasting_batch();
+    match work.before()? {
+        Before::Same(state) => work.again(batch, &state),
+        Before::Other(why) => Err(work.conflict(why)),
+        Before::None => work.commit(batch, contact),
+    }
+    .map(Some)
 }

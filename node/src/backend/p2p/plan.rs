@@ -10,8 +10,9 @@ use super::{
     node::Node,
     open_store,
     packed::{Before, Content, Work, conflicts_with_queued},
-    publish::{Job, Prepared, job, prepare},
+    prepared::{Job, Prepared, job, prepare},
     signing::{DEFAULT_KEY, Keys, published_before},
+    trust,
 };
 use crate::{
     code::Code,
@@ -20,7 +21,7 @@ use crate::{
         api::{Failure, Planned, PlannedFile, PublishRequest},
         service::{Cancel, ProgressSender},
     },
-    identity::{Publisher, PublisherId},
+    identity::{Publisher, PublisherId, publisher},
     network::Offload,
     package::{manifest::Manifest, pack},
     store::{self, HomeLock, Store},
@@ -111,6 +112,22 @@ impl Keys {
         };
         if is_made { Ok(None) } else { self.publisher(name, published).map(Some) }
     }
+
+    /// Makes the key of the first publication, and says where; nothing where there is a key already.
+    pub(super) fn make_missing(
+        &self,
+        name: Option<&str>,
+        published: &BTreeSet<PublisherId>,
+    ) -> Result<Option<String>, Failure> {
+        let Self::Folder(folder) = self else { return Ok(None) };
+        if self.existing(name, published)?.is_some() {
+            return Ok(None);
+        }
+        let publisher = self.publisher(name, published)?;
+        let path = folder.join(publisher::FOLDER_NAME).join(format!("{DEFAULT_KEY}.key"));
+        tracing::info!(publisher = %publisher.id(), path = %path.display(), "a publisher key was made");
+        Ok(Some(path.display().to_string()))
+    }
 }
 
 /// Packs without keeping a block. Runs beside the runtime.
@@ -120,7 +137,12 @@ fn plan(
     prepared: Prepared,
     progress: &ProgressSender,
 ) -> Result<Planned, Failure> {
-    let Prepared { job: Job { directory, workers, .. }, gpack, found, own, warnings, preflight } = prepared;
+    let Prepared { job: Job { directory, workers, .. }, gpack, found, own, mut warnings, preflight } =
+        prepared;
+    if let Some(store) = store {
+        let own_id = publisher.map(Publisher::id);
+        warnings.extend(trust::warnings(store, &gpack.name, own_id).map_err(fail)?);
+    }
     let packed =
         pack::pack_on(&found, workers, &own, &mut |_| Ok::<(), store::Error>(()), &mut |done, total| {
             progress.report("packing", done, Some(total), "bytes");
@@ -152,12 +174,12 @@ fn plan(
     };
     planned.publisher = publisher.id().to_string();
     planned.id = format!("{}/{}", publisher.id(), planned.id);
-    let manifest = Manifest::new(publisher.id(), gpack, preflight, &packed).map_err(fail)?;
+    let manifest = Manifest::new(publisher.id(), gpack, preflight, packed).map_err(fail)?;
     let Some(store) = store else { return Ok(planned) };
     let content = Content {
         manifest,
         path: directory,
-        blocks: packed.blocks,
+        blocks: planned.blocks,
         warnings: Vec::new(),
         now: Timestamp::now(),
     };
@@ -210,7 +232,7 @@ impl Prepared {
         if bytes == 0 {
             return Ok(0);
         }
-        let manifest = Manifest::new(publisher, self.gpack.clone(), self.preflight, &packed).map_err(fail)?;
+        let manifest = Manifest::new(publisher, self.gpack.clone(), self.preflight, packed).map_err(fail)?;
         let manifest = manifest.payload().map_err(fail)?.len() as u64;
         Ok(bytes.saturating_add(manifest).saturating_add(ENTRY_BYTES))
     }

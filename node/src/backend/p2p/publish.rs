@@ -4,12 +4,8 @@
 //! is signed before it is known how far the log went elsewhere: until then the content waits, without a place in the log.
 //! Telling is [`announce`](super::announce)'s: what was not heard now is told again.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::time::Duration;
 
-use semver::Version;
 use tokio::time::{Instant, sleep_until};
 
 use super::{
@@ -22,9 +18,10 @@ use super::{
     node::{Node, asked_time},
     open_store,
     packed::{Before, Content, Done, Work, conflicts_with_queued},
-    place,
     plan::{cancelled, unless_cancelled},
+    prepared::{Prepared, job, prepare},
     signing::{Keys, published_before},
+    trust,
 };
 use crate::{
     code::Code,
@@ -33,18 +30,10 @@ use crate::{
         api::{Failure, PublishRequest, Published},
         service::{Cancel, ProgressSender},
     },
-    identity::{Publisher, PublisherId},
+    identity::Publisher,
     network::{FirstContact, Offload},
-    package::{
-        PackageId,
-        dependencies::Root,
-        gpack::{self, Gpack},
-        manifest::{Manifest, Preflight},
-        name::parse_version,
-        own::OwnSecrets,
-        pack, preflight, walk,
-    },
-    store::{self, HomeLock, Store, outbox, published},
+    package::{PackageId, manifest::Manifest, pack},
+    store::{self, HomeLock, Store, published},
     time::Timestamp,
 };
 
@@ -54,18 +43,6 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long `publish --wait` waits where no time was given.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// What a publication needs to know, checked.
-pub(super) struct Job {
-    pub(super) directory: PathBuf,
-    version: Option<Version>,
-    skip_verify: bool,
-    allow_secrets: bool,
-    /// Where the keys are that must not be among the files.
-    keys: Option<PathBuf>,
-    /// Threads that help to pack it.
-    pub(super) workers: usize,
-}
 
 /// What becomes of a package once it is packed.
 #[derive(Debug)]
@@ -90,7 +67,7 @@ impl Node {
             () = cancel.cancelled() => Err(cancelled()),
             ready = self.make_ready(&request, &progress, timeout) => ready,
         };
-        let Ready { turn, publisher, prepared, plan } = ready?;
+        let Ready { turn, publisher, new_key, prepared, plan } = ready?;
         let relied_on = tokio::select! { biased;
             () = cancel.cancelled() => Err(cancelled()),
             relied_on = self.collecting.rely(Instant::now() + PATIENCE) => relied_on,
@@ -105,7 +82,9 @@ impl Node {
             make(&store, &publisher, prepared, plan, &telling, &until_signed)
         });
         let done = done.await;
-        let Done { head, mut answer } = done.ok_or_else(|| gone("the publication"))??;
+        let done = done.ok_or_else(|| gone("the publication"))?;
+        let Done { head, mut answer } = done.map_err(|failure| with_new_key(failure, new_key.as_deref()))?;
+        answer.new_key = new_key;
         // How much it takes is known by now.
         self.trim().await;
         let wait = request.wait;
@@ -187,7 +166,24 @@ impl Node {
     ) -> Result<Ready, Failure> {
         let job = job(request, &self.keys, self.offload)?;
         let prepared = self.offload.run(move || prepare(job)).await;
-        let mut prepared = prepared.ok_or_else(|| gone("the publication"))??;
+        let prepared = prepared.ok_or_else(|| gone("the publication"))??;
+        let new_key = {
+            let _turn = self.publishing.lock().await;
+            let before = self.with_store(published_before).await?;
+            self.keys.make_missing(request.key.as_deref(), &before)?
+        };
+        let ready = self.look_over(request, prepared, progress, timeout).await;
+        let ready = ready.map_err(|failure| with_new_key(failure, new_key.as_deref()))?;
+        Ok(Ready { new_key, ..ready })
+    }
+
+    async fn look_over(
+        &self,
+        request: &PublishRequest,
+        mut prepared: Prepared,
+        progress: &ProgressSender,
+        timeout: Duration,
+    ) -> Result<Ready, Failure> {
         if !prepared.gpack.dependencies.is_empty() {
             // Others may publish while this one asks around.
             let turn = self.publishing.lock().await;
@@ -213,7 +209,7 @@ impl Node {
                 standing => break (turn, publisher, standing),
             }
         };
-        let plan = match (standing, self.time_to_sign()) {
+        let plan = match (standing, self.time_to_add()) {
             (Standing::Known, Ok(_)) => Plan::Sign(self.first_contact.clone()),
             (Standing::Unknown(why), _) | (Standing::Known, Err(why)) => Plan::Queue(why),
         };
@@ -230,7 +226,7 @@ impl Node {
             (bytes, prepared) = counted.await?;
         }
         self.make_room(bytes, Vec::new(), PATIENCE).await?;
-        Ok(Ready { turn, publisher, prepared, plan })
+        Ok(Ready { turn, publisher, new_key: None, prepared, plan })
     }
 }
 
@@ -238,8 +234,19 @@ impl Node {
 struct Ready {
     turn: tokio::sync::OwnedMutexGuard<()>,
     publisher: Publisher,
+    /// Where the key is, if it was made just now.
+    new_key: Option<String>,
     prepared: Prepared,
     plan: Plan,
+}
+
+/// A failure of a publication that made a key all the same: nobody says so again.
+fn with_new_key(failure: Failure, new_key: Option<&str>) -> Failure {
+    let Some(path) = new_key else { return failure };
+    let made =
+        format!("A publisher key was made: {path}. Keep a copy: ggen marketplace p2p key export --to <FILE>");
+    let hint = if failure.hint.is_empty() { made } else { format!("{}\n{made}", failure.hint) };
+    Failure { hint, ..failure }
 }
 
 /// What `--wait` comes to where a publication could not be signed in time.
@@ -291,8 +298,10 @@ pub async fn publish_offline(
         let lock = HomeLock::acquire(&folder).map_err(fail)?;
         let store = open_store(&folder)?;
         let before = published_before(&store).map_err(fail)?;
+        let prepared = prepare(job)?;
+        let new_key = keys.make_missing(request.key.as_deref(), &before)?;
         let publisher = keys.publisher(request.key.as_deref(), &before)?;
-        let done = prepare(job).and_then(|mut prepared| {
+        let done = Ok(prepared).and_then(|mut prepared| {
             if let Some(root) = prepared.dependencies(publisher.id())? {
                 prepared.warnings.extend(check_offline(&store, root)?);
             }
@@ -303,7 +312,9 @@ pub async fn publish_offline(
             make(&store, &publisher, prepared, Plan::Queue(not_running()), &progress, &cancel)
         });
         drop((store, lock));
-        done
+        let mut done = done.map_err(|failure| with_new_key(failure, new_key.as_deref()))?;
+        done.answer.new_key = new_key;
+        Ok::<_, Failure>(done)
     });
     Ok(done.await.ok_or_else(|| gone("the publication"))??.answer)
 }
@@ -317,88 +328,6 @@ fn not_running() -> Failure {
     )
 }
 
-pub(super) fn job(request: &PublishRequest, keys: &Keys, offload: Offload) -> Result<Job, Failure> {
-    let version = request.version.as_deref().map(parse_version).transpose().map_err(|error| {
-        Failure::new(error.code(), error.to_string(), "Write three numbers, for example --version 1.2.3.")
-    })?;
-    Ok(Job {
-        directory: place::normal(Path::new(&request.path)),
-        version,
-        skip_verify: request.skip_verify,
-        allow_secrets: request.allow_secrets,
-        keys: keys.folder().map(Path::to_owned),
-        workers: offload.workers(),
-    })
-}
-
-/// A package that was read and looked over, but not packed.
-pub(super) struct Prepared {
-    pub(super) job: Job,
-    pub(super) gpack: Gpack,
-    pub(super) found: Vec<walk::Found>,
-    /// What must not be in the files.
-    pub(super) own: OwnSecrets,
-    pub(super) warnings: Vec<String>,
-    pub(super) preflight: Preflight,
-}
-
-impl Prepared {
-    /// The dependencies to check; none where there are none, or where checks are skipped.
-    ///
-    /// # Errors
-    /// Where the package names itself, which no check that is skipped makes possible.
-    pub(super) fn dependencies(&self, publisher: PublisherId) -> Result<Option<Root>, Failure> {
-        let package = PackageId { publisher, name: self.gpack.name.clone() };
-        let dependencies = self.gpack.dependencies.clone();
-        if dependencies.contains_key(&package) {
-            return Err(Failure::new(
-                Code::PackageInvalid,
-                format!("{package} depends on itself; nothing was changed."),
-                "Take the line out of the table [dependencies] of gpack.toml.",
-            ));
-        }
-        let is_checked = !self.job.skip_verify && !dependencies.is_empty();
-        Ok(is_checked.then_some(Root { package, dependencies }))
-    }
-}
-
-/// Reads the description, walks the tree and looks it over. Runs beside the runtime.
-///
-/// The tree is walked before anything takes long: what changes from then on is noticed when it is packed.
-pub(super) fn prepare(job: Job) -> Result<Prepared, Failure> {
-    let gpack::Parsed { gpack, mut warnings } =
-        gpack::read(&job.directory, job.version.as_ref()).map_err(fail)?;
-    let found = walk::walk_and_warn(&job.directory, &mut warnings).map_err(fail)?;
-    let own = job.keys.as_deref().map(OwnSecrets::in_folder).unwrap_or_default();
-    let secrets = preflight::secrets(&found, &own).map_err(fail)?;
-    if !secrets.forbidden.is_empty() {
-        return Err(refused(
-            "Key files of this program are never published",
-            &secrets.forbidden,
-            preflight::FORBIDDEN_HINT,
-        ));
-    }
-    let is_overruled = !secrets.findings.is_empty();
-    if is_overruled && !job.allow_secrets {
-        return Err(refused(
-            "Some files look as if they held secrets",
-            &secrets.findings,
-            preflight::SECRETS_HINT,
-        ));
-    }
-    warnings.extend(secrets.findings.iter().map(|finding| format!("published all the same: {finding}")));
-    warnings.extend(secrets.warnings);
-    if !job.skip_verify {
-        warnings.extend(preflight::inspect(&found, &gpack));
-    }
-    let preflight = match (job.skip_verify, is_overruled) {
-        (true, _) => Preflight::Skipped,
-        (false, true) => Preflight::SecretsAllowed,
-        (false, false) => Preflight::Passed,
-    };
-    Ok(Prepared { job, gpack, found, own, warnings, preflight })
-}
-
 /// Packs a directory, and signs it or puts it into the outbox. Runs beside the runtime.
 fn make(
     store: &Store,
@@ -408,7 +337,9 @@ fn make(
     progress: &ProgressSender,
     cancel: &Cancel,
 ) -> Result<Done, Failure> {
-    let Prepared { job, gpack, found, own, warnings, preflight } = prepared;
+    let Prepared { job, gpack, found, own, mut warnings, preflight } = prepared;
+    let package = PackageId { publisher: publisher.id(), name: gpack.name.clone() };
+    warnings.extend(trust::warnings(store, &package.name, Some(package.publisher)).map_err(fail)?);
     let mut batch = store.lasting_batch();
     let mut put = |block| match cancel.is_cancelled() {
         true => Err(store::Error::Refused {
@@ -423,10 +354,12 @@ fn make(
     });
     unless_cancelled(cancel)?;
     let packed = packed.map_err(fail)?;
+    // They may be many, and so may the manifest be.
+    drop(found);
+    let blocks = packed.blocks;
     progress.report("storing", 0, None, "bytes");
-    let manifest = Manifest::new(publisher.id(), gpack, preflight, &packed).map_err(fail)?;
-    let content =
-        Content { manifest, path: job.directory, blocks: packed.blocks, warnings, now: Timestamp::now() };
+    let manifest = Manifest::new(publisher.id(), gpack, preflight, packed).map_err(fail)?;
+    let content = Content { manifest, path: job.directory, blocks, warnings, now: Timestamp::now() };
     let queued = content.queued(store).map_err(fail)?;
     if let Some(there) = &queued
         && !content.is_same_as(there)
@@ -444,43 +377,6 @@ fn make(
         (Before::None, Plan::Queue(why)) if queued.is_some() => work.queued_before(batch, &why),
         (Before::None, Plan::Queue(why)) => work.queue(batch, &why),
     }
-}
-
-/// Signs what waits in the outbox and lists it. Runs beside the runtime.
-///
-/// # Errors
-/// Where it cannot be signed as the log stands; it waits on.
-pub(super) fn sign_queued(
-    store: &Store,
-    publisher: &Publisher,
-    queued: &outbox::Queued,
-    contact: &FirstContact,
-) -> Result<Option<Done>, Failure> {
-    let (package, version) = (&queued.package, &queued.version);
-    let Some(bytes) = store.read(|conn| outbox::manifest(conn, package, version)).map_err(fail)? else {
-        // It was dropped in the meantime.
-        return Ok(None);
-    };
-    let content = Content {
-        manifest: Manifest::from_payload(&bytes).map_err(fail)?,
-        path: queued.path.clone(),
-        blocks: queued.blocks,
-        warnings: Vec::new(),
-        now: Timestamp::now(),
-    };
-    let work = Work::new(store, publisher, content)?;
-    let batch = store.lasting_batch();
-    match work.before()? {
-        Before::Same(state) => work.again(batch, &state),
-        Before::Other(why) => Err(work.conflict(why)),
-        Before::None => work.commit(batch, contact),
-    }
-    .map(Some)
-}
-
-fn refused(what: &str, findings: &[preflight::Finding], hint: &str) -> Failure {
-    let list: Vec<String> = findings.iter().map(|finding| format!("  {finding}")).collect();
-    Failure::new(Code::PackageInvalid, format!("{what}:\n{}", list.join("\n")), hint)
 }
 
 #[cfg(test)]

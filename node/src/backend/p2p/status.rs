@@ -18,8 +18,8 @@ use crate::{
 /// How late the renewal of a DHT record may be before `status` warns of it: some tries with several nodes.
 const RENEWAL_LAG_MAX: Duration = Duration::from_secs(10 * 60);
 
-/// Bytes on the disk below which writes fail, or soon will: 64 MiB, as for `doctor`.
-const FREE_MIN: u64 = 64 << 20;
+/// Bytes on the disk below which writes fail, or soon will. Above it a large package may not fit, and `publish` or `install` says so.
+const FREE_MIN: u64 = 16 << 20;
 
 impl Node {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
@@ -51,6 +51,7 @@ impl Node {
         warnings.extend(super::changes::warning(&changes));
         warnings.extend(self.damage_warning().await?);
         warnings.extend(self.with_store(|store| Ok(store.folder().and_then(space_warning))).await?);
+        warnings.extend(self.limit_warning(stats).await?);
         warnings.extend(self.key_warnings().await?);
         warnings.extend(self.two_chain_warnings().await?);
         warnings.extend(self.confirmation_warnings(&snapshot).await?);
@@ -237,7 +238,8 @@ fn too_full(free: u64, is_without_files: bool) -> Option<String> {
 
 /// How others connect to a node, and why.
 fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
-    let forward = snapshot.port.map_or_else(String::new, |port| {
+    let is_local = is_only_local(&snapshot.listening);
+    let forward = snapshot.port.filter(|_| !is_local).map_or_else(String::new, |port| {
         format!("; or forward TCP port {port} of the router to this machine")
     });
     match snapshot.verdict {
@@ -245,6 +247,7 @@ fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
             return ("direct", "the configuration says so".to_owned());
         }
         Verdict::Direct => return ("direct", "peers that it never dialled have connected to it".to_owned()),
+        Verdict::Unknown if is_local => return ("unknown", "it listens for this machine alone".to_owned()),
         Verdict::Unknown => return ("unknown", format!("it listens, and no NAT was seen{forward}")),
         Verdict::Behind => {}
     }
@@ -264,6 +267,11 @@ fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
             ),
         ),
     }
+}
+
+/// Whether a node listens, and only nodes of the same machine can connect to it: no port that is forwarded changes that.
+fn is_only_local(listening: &[Multiaddr]) -> bool {
+    !listening.is_empty() && listening.iter().all(|address| reach(address) == Scope::Loopback)
 }
 
 /// Addresses with `/p2p/<peer>`, those that reach farthest first.
@@ -310,6 +318,15 @@ mod tests {
         assert_eq!(too_full(FREE_MIN, false), None);
         assert!(too_full(u64::MAX, true).is_some_and(|warning| warning.contains("inodes")));
         assert_eq!(space_warning(Path::new("/nowhere/at/all")), None);
+    }
+
+    #[test]
+    fn a_node_that_listens_for_this_machine_alone_is_not_told_to_forward_a_port() {
+        let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+        let local = [address("/ip4/127.0.0.1/tcp/1"), address("/ip6/::1/tcp/1")];
+        assert!(is_only_local(&local));
+        assert!(!is_only_local(&[]));
+        assert!(!is_only_local(&[local[0].clone(), address("/ip4/192.168.0.7/tcp/1")]));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::{
     control::api::{Failure, Pin, Trust, TrustAction, TrustRequest},
     identity::PublisherId,
     package::{PackageId, PackageName},
-    store::{HomeLock, Store, heads, installed, pins},
+    store::{self, HomeLock, Store, heads, installed, pins},
     time::Timestamp,
 };
 
@@ -97,6 +97,44 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
     Ok(answer)
 }
 
+/// What a publisher is warned of who publishes under a name that means, or may mean, somebody else's package.
+pub(super) fn warnings(
+    store: &Store,
+    name: &PackageName,
+    own: Option<PublisherId>,
+) -> Result<Vec<String>, store::Error> {
+    store.read(|conn| {
+        let is_other = |publisher: &PublisherId| Some(*publisher) != own;
+        if let Some(pinned) = pins::pinned(conn, name)?.filter(is_other) {
+            return Ok(vec![format!(
+                "the name \"{name}\" is pinned to another publisher here: \"{name}\" alone means {pinned}/{name}, and your package only by \
+                 its full id; see: ggen marketplace p2p trust list"
+            )]);
+        }
+        // Who goes on with a package knows of the others.
+        let is_begun = match own {
+            Some(publisher) => heads::get(conn, &PackageId { publisher, name: name.clone() })?.is_some(),
+            None => false,
+        };
+        if is_begun {
+            return Ok(Vec::new());
+        }
+        let claims = catalog::by_name(conn, name)?;
+        let Some(first) = claims.listed.iter().map(|it| it.id.publisher).find(is_other) else {
+            return Ok(Vec::new());
+        };
+        let is_among = claims.listed.iter().any(|it| Some(it.id.publisher) == own);
+        let more = match claims.total.saturating_sub(1 + usize::from(is_among)) {
+            0 => String::new(),
+            more => format!(", and {more} more"),
+        };
+        Ok(vec![format!(
+            "the name \"{name}\" is published by another publisher too ({first}{more}): others have to give the full id of \
+             your package; another name may be better"
+        )])
+    })
+}
+
 /// What is said of a package that nobody has told this machine of: the pin may be for a name that is misspelt.
 fn unheard_of(store: &Store, package: PackageId) -> Result<Option<String>, Failure> {
     let known = store.read(|conn| {
@@ -157,6 +195,40 @@ fn may_replace(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        backend::p2p::publish::tests::{package, published, registry},
+        control::service::{Cancel, ProgressSender},
+        identity::Publisher,
+    };
+
+    #[tokio::test]
+    async fn a_publisher_is_warned_of_others_under_the_same_name_and_of_a_pin() {
+        let (folder, store) = (tempfile::tempdir().unwrap(), Store::in_memory().unwrap());
+        let (now, elsewhere) = (Timestamp::now(), Store::in_memory().unwrap());
+        let other = Publisher::from_secret([9; 32], now);
+        let head = published(&elsewhere, &other, &package(folder.path(), "1.0.0")).unwrap().head.unwrap();
+        store.write(|tx| Ok(catalog::insert(tx, &head, &catalog::Source::unknown(), now)?)).unwrap();
+        let registry = registry(store.clone()).await;
+        let said = |warnings: Vec<String>| {
+            let said = warnings.into_iter().find(|it| it.contains("the name \"pack\""));
+            said.inspect(|it| assert!(it.contains(&other.id().to_string()), "{it}"))
+        };
+        let publish = async |version: &str| {
+            let request = package(folder.path(), version);
+            let planned = registry.node.plan_publication(request.clone(), ProgressSender::discard()).await;
+            let done = registry.node.publish(request, ProgressSender::discard(), Cancel::default()).await;
+            let [planned, said] = [planned.unwrap().warnings, done.unwrap().warnings].map(said);
+            assert_eq!(planned, said);
+            said
+        };
+        assert!(
+            publish("1.0.0").await.is_some_and(|it| it.contains("is published by another publisher too"))
+        );
+        assert_eq!(publish("1.1.0").await, None, "it is known");
+        let name = "pack".parse().unwrap();
+        store.write(|tx| pins::pin(tx, &name, &other.id(), now)).unwrap();
+        assert!(publish("1.2.0").await.is_some_and(|it| it.contains("is pinned to another publisher")));
+    }
 
     #[test]
     fn who_only_lists_pins_leaves_nothing_in_an_empty_folder() {

@@ -1,5 +1,5 @@
 //! Watches what changes without anybody telling: the wall clock, and nodes with the key of this one. Says it in the log once, and
-//! does at once what had to wait for the clock to be right.
+//! does at once what had to wait for the clock to be right, or for the other node to be gone.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ use super::node::Node;
 
 /// How often it is looked.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
-/// How often peers are asked for the time while the clock cannot be signed by.
+/// How often peers are asked while the clock cannot be signed by, or another node runs with the key of this one.
 const ASK_INTERVAL: Duration = Duration::from_secs(15);
 /// How long the heads of peers may take to be read again once the clock is right.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -43,12 +43,12 @@ pub(super) async fn watch(node: Arc<Node>) {
         {
             tracing::warn!(code = %off.code, "{} {}", off.message, off.hint);
         }
-        let is_signing = node.time_to_sign().is_ok();
+        let is_signing = node.time_to_add().is_ok();
         if (off.is_some() || !is_signing) && asked.is_none_or(|asked| asked.elapsed() >= ASK_INTERVAL) {
-            // Their clocks may have been put right together with this one.
+            // Their clocks may have been put right together with this one, and another node with the key of this one may be gone.
             asked = Some(Instant::now());
             if let Err(error) = node.network.greet().await {
-                tracing::debug!(%error, "the peers were not asked for the time");
+                tracing::debug!(%error, "the peers were not greeted");
             }
         }
         if was_off && off.is_none() && node.is_clock_right() {

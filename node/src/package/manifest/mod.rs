@@ -6,7 +6,7 @@
 
 mod signed;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, io};
 
 use semver::{Version, VersionReq};
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,13 @@ use super::{
 use crate::{
     code::Code,
     content::{Codec, ContentId},
-    identity::{self, PublisherId, canonical},
+    identity::{
+        self, PublisherId,
+        canonical::{
+            self,
+            parts::{self, Kind},
+        },
+    },
     limits::{FILE_BYTES_MAX, FILES_MAX, MANIFEST_BYTES_MAX, PACKAGE_BYTES_MAX},
 };
 
@@ -81,16 +87,16 @@ impl Manifest {
         publisher: PublisherId,
         gpack: Gpack,
         preflight: Preflight,
-        packed: &Packed,
+        packed: Packed,
     ) -> Result<Self, Error> {
-        let entry = |file: &super::pack::PackedFile| FileEntry {
-            path: file.path.clone(),
+        let entry = |file: super::pack::PackedFile| FileEntry {
+            path: file.path,
             executable: file.executable,
             size: file.root.size,
             id: file.root.id,
             sha256: file.sha256,
         };
-        let files = packed.files.iter().map(entry).collect();
+        let files = packed.files.into_iter().map(entry).collect();
         let manifest = Self { publisher, gpack, preflight, root: packed.root, size: packed.size, files };
         manifest.check()?;
         Ok(manifest)
@@ -175,9 +181,37 @@ impl Manifest {
     /// # Errors
     /// [`Error::TooLarge`] where there are more than [`MANIFEST_BYTES_MAX`].
     pub fn payload(&self) -> Result<Vec<u8>, Error> {
-        let bytes = canonical::encode(&Wire::from(self));
+        let bytes = parts::all(|out| self.write(out));
         check_len(&bytes)?;
         Ok(bytes)
+    }
+
+    /// Writes the bytes that are signed. They may be many, and are not held.
+    fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let gpack = &self.gpack;
+        let dependencies: BTreeMap<String, String> = gpack
+            .dependencies
+            .iter()
+            .map(|(id, requirement)| (id.to_string(), requirement.to_string()))
+            .collect();
+        parts::head(out, Kind::Map, 15)?;
+        parts::field(out, "name", &gpack.name)?;
+        parts::field(out, "root", &self.root)?;
+        parts::field(out, "size", &self.size)?;
+        parts::field(out, "tags", &gpack.tags)?;
+        parts::text(out, "files")?;
+        parts::head(out, Kind::List, self.files.len() as u64)?;
+        self.files.iter().try_for_each(|file| file.write(out))?;
+        parts::field(out, "authors", &gpack.authors)?;
+        parts::field(out, "license", &gpack.license)?;
+        parts::field(out, "release", &gpack.version.to_string())?;
+        parts::field(out, "version", &VERSION)?;
+        parts::field(out, "preflight", &self.preflight)?;
+        parts::field(out, "publisher", &self.publisher)?;
+        parts::field(out, "categories", &gpack.categories)?;
+        parts::field(out, "repository", &gpack.repository)?;
+        parts::field(out, "description", &gpack.description)?;
+        parts::field(out, "dependencies", &dependencies)
     }
 
     /// Parses bytes that were signed.
@@ -191,7 +225,7 @@ impl Manifest {
         let manifest = Self::try_from(wire)?;
         manifest.check()?;
         // One manifest has one encoding: otherwise one release could have many ids.
-        if !canonical::encodes_to(&Wire::from(&manifest), bytes) {
+        if !canonical::are_written(bytes, |out| manifest.write(out)) {
             return Err(identity::Error::malformed(WHAT, "it is not in its canonical encoding").into());
         }
         Ok(manifest)
@@ -237,6 +271,18 @@ impl FileEntry {
         FilePart::whole(self.id, self.size).expect("checked when the manifest was made")
     }
 
+    fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        parts::head(out, Kind::Map, 5)?;
+        parts::field(out, "cid", &self.id)?;
+        parts::text(out, "path")?;
+        parts::text(out, self.path.as_str())?;
+        parts::text(out, "size")?;
+        parts::head(out, Kind::Unsigned, self.size)?;
+        parts::text(out, "sha256")?;
+        parts::bytes(out, &self.sha256)?;
+        parts::field(out, "executable", &self.executable)
+    }
+
     fn check(&self) -> Result<(), Error> {
         let path = || self.path.to_string();
         if self.size > FILE_BYTES_MAX {
@@ -252,11 +298,14 @@ impl FileEntry {
     }
 }
 
-/// The form that is signed: a map with its keys in canonical order.
-#[derive(Serialize, Deserialize)]
+/// The form that is signed, as it is read; [`Manifest::write`] writes it.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct Wire {
-    version: u64,
+    /// Checked before the rest is read.
+    #[serde(rename = "version")]
+    _version: u64,
     publisher: PublisherId,
     name: PackageName,
     release: String,
@@ -275,7 +324,8 @@ struct Wire {
     files: Vec<WireFile>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(Serialize))]
 #[serde(deny_unknown_fields)]
 struct WireFile {
     /// Checked later, so that a path that is not allowed is told from bytes that are no manifest.
@@ -305,45 +355,12 @@ fn wire_files<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<W
                 }
                 files.push(file);
             }
+            files.shrink_to_fit();
             Ok(files)
         }
     }
 
     deserializer.deserialize_seq(Files)
-}
-
-impl From<&Manifest> for Wire {
-    fn from(manifest: &Manifest) -> Self {
-        let gpack = manifest.gpack.clone();
-        let file = |file: &FileEntry| WireFile {
-            path: file.path.as_str().to_owned(),
-            executable: file.executable,
-            size: file.size,
-            cid: file.id,
-            sha256: ByteArray::new(file.sha256),
-        };
-        Self {
-            version: VERSION,
-            publisher: manifest.publisher,
-            name: gpack.name,
-            release: gpack.version.to_string(),
-            description: gpack.description,
-            license: gpack.license,
-            tags: gpack.tags,
-            categories: gpack.categories,
-            authors: gpack.authors,
-            repository: gpack.repository,
-            dependencies: gpack
-                .dependencies
-                .iter()
-                .map(|(id, requirement)| (id.to_string(), requirement.to_string()))
-                .collect(),
-            preflight: manifest.preflight,
-            root: manifest.root,
-            size: manifest.size,
-            files: manifest.files.iter().map(file).collect(),
-        }
-    }
 }
 
 impl TryFrom<Wire> for Manifest {

@@ -342,8 +342,9 @@ pub fn read_file<E>(
     source: &dyn Fn(&ContentId) -> Result<Vec<u8>, E>,
 ) -> Result<Vec<u8>, ReadError<E>> {
     let root = source(&id).map_err(ReadError::Source)?;
-    let mut bytes = Vec::new();
-    let mut open = vec![FilePart::from_root(id, &root, size_max)?];
+    let whole = FilePart::from_root(id, &root, size_max)?;
+    let mut bytes = Vec::with_capacity(usize::try_from(whole.size).unwrap_or_default());
+    let mut open = vec![whole];
     let mut first = Some(root);
     while let Some(part) = open.pop() {
         let block = match first.take() {

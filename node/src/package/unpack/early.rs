@@ -54,8 +54,8 @@ struct State {
     is_made: bool,
     written: u64,
     hashed: u64,
-    /// None for a file of one leaf, which is named by the hash of the file.
-    hash: Option<Sha256>,
+    /// None for a file of one leaf, which is named by the hash of the file. Apart, because most files are so.
+    hash: Option<Box<Sha256>>,
     /// Where chunks begin that were written and not hashed yet.
     ahead: BTreeSet<u64>,
 }
@@ -79,7 +79,7 @@ impl Early {
         for (file, entry) in manifest.files().iter().enumerate() {
             let part = entry.whole();
             open.entry(part.id).or_default().push(Place { file, at: 0, part });
-            files.push(State { hash: (!part.is_leaf()).then(Sha256::new), ..State::default() });
+            files.push(State { hash: (!part.is_leaf()).then(Box::default), ..State::default() });
         }
         let shares = source.can_share(&staging.handle);
         let (shared, written, failed) = (Vec::new(), 0, false);

@@ -117,7 +117,7 @@ fn a_file_with_another_hash_than_was_signed_leaves_nothing() {
     packed.files[0].sha256 = [0; 32];
     let preflight = crate::package::manifest::Preflight::Passed;
     let manifest =
-        Manifest::new(testing::publisher(1).id(), testing::description(), preflight, &packed).unwrap();
+        Manifest::new(testing::publisher(1).id(), testing::description(), preflight, packed).unwrap();
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("t");
     let early = begin(&Arc::new(manifest), &target);

@@ -181,7 +181,7 @@ fn a_file_whose_blocks_are_right_and_whose_hash_is_not_is_refused() {
         testing::publisher(1).id(),
         testing::description(),
         crate::package::manifest::Preflight::Passed,
-        &packed,
+        packed,
     )
     .unwrap();
     let place = tempfile::tempdir().unwrap();

@@ -23,6 +23,9 @@ use crate::{
     session::{Exit, Finished, Format, Session},
 };
 
+/// The key of the limit of the store.
+const STORE_LIMIT: &str = "limits.store_bytes_max";
+
 /// Show, check and change the configuration.
 #[derive(Debug, Args)]
 #[command(
@@ -47,7 +50,7 @@ pub(crate) struct Config {
 enum Action {
     /// Show every value that a start without flags would use, or one of them.
     Show {
-        /// Only this key.
+        /// Only this key, or the keys of this table.
         #[arg(value_name = "KEY")]
         key: Option<String>,
         /// Also show where each value comes from.
@@ -220,11 +223,14 @@ async fn changed(
         Err(failure) if failure.code == Code::NotRunning => None,
         Err(failure) => return Err(failure.into()),
     };
-    let answer = FileAnswer { takes_effect: Some(reload.as_str()), reloaded, ..answer };
     // The node knows a key by one name: `topology.kind` is `topology` there.
     let name = Key::named(key).map_or(key, |key| key.name);
+    let warnings = if name == STORE_LIMIT { unmet_limit(session, &answer.path).await } else { None };
+    let warnings = warnings.map(|warning| vec![warning]);
+    let answer = FileAnswer { takes_effect: Some(reload.as_str()), reloaded, warnings, ..answer };
     let among = |keys: &[String]| keys.iter().any(|it| it == name);
     session.print(&answer, |answer, page| {
+        page.warnings(answer.warnings.as_deref().unwrap_or_default());
         page.line(format!("{done} {key} in {}.", answer.path));
         match &answer.reloaded {
             None => {}
@@ -244,22 +250,35 @@ async fn changed(
     })
 }
 
+/// What to say of the limit of the store, where what is here is over it and stays.
+async fn unmet_limit(session: &Session, file: &str) -> Option<String> {
+    let flags = Flags { config: Some(PathBuf::from(file)), ..Default::default() };
+    let most = p2p_state::effective(session.home(), &flags).ok()?.config.store_bytes_max?;
+    // The value is written in any case, and `status` says the same.
+    p2p_state::view(session.home()).await.ok()?.unmet_limit(most).await.ok()?
+}
+
 fn failed(error: config::Error) -> Failure {
     p2p_state::config_failure(&error)
 }
 
-/// The values of a start without flags, or one of them.
+/// The values of a start without flags, or one of them; those of a table where there may be several.
 fn values(
     session: &Session,
     file: Option<PathBuf>,
     key: Option<&str>,
     with_origin: bool,
+    is_for_many: bool,
 ) -> Outcome<Vec<Shown>> {
     let effective = p2p_state::effective(session.home(), &Flags { config: file, ..Default::default() })?;
     for problem in &effective.warnings {
         session.warn(&problem.to_string());
     }
+    let in_table: Vec<&Key> = key.into_iter().flat_map(Key::in_table).collect();
     let shown = match key {
+        Some(_) if is_for_many && !in_table.is_empty() => {
+            effective.show().into_iter().filter(|shown| in_table.contains(&shown.key)).collect()
+        }
         Some(key) => vec![effective.get(key).map_err(failed)?],
         None => effective.show(),
     };
@@ -273,7 +292,7 @@ fn values(
 }
 
 fn show(session: &Session, file: Option<PathBuf>, key: Option<&str>, with_origin: bool) -> Finished<()> {
-    let answer = Values { values: values(session, file, key, with_origin)? };
+    let answer = Values { values: values(session, file, key, with_origin, true)? };
     session.print(&answer, |answer, page| {
         let header: &[&str] = if with_origin { &["KEY", "VALUE", "ORIGIN"] } else { &["KEY", "VALUE"] };
         page.table(
@@ -288,7 +307,7 @@ fn show(session: &Session, file: Option<PathBuf>, key: Option<&str>, with_origin
 }
 
 fn get(session: &Session, file: Option<PathBuf>, key: &str) -> Finished<()> {
-    let mut shown = values(session, file, Some(key), true)?;
+    let mut shown = values(session, file, Some(key), true, false)?;
     let shown = shown.pop().ok_or_else(|| Failure::new(Code::NotFound, "There is no such key.", ""))?;
     session.print(&shown, |shown, page| {
         page.line(&shown.text);

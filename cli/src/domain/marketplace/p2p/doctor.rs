@@ -30,8 +30,8 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bootstrap nodes that are tried.
 const DIALLED_MAX: usize = 8;
-/// Free space below which nothing of use can be installed.
-const FREE_MIN: u64 = 64 << 20;
+/// Free space below which writes fail, or soon will, as for `status`.
+const FREE_MIN: u64 = 16 << 20;
 /// Free space below which it is time to look.
 const FREE_LOW: u64 = 1 << 30;
 /// No clock of today is before this: 1 January 2024.
@@ -138,6 +138,8 @@ impl Doctor {
         findings.extend(keys(home));
         if status.is_none() && home.exists() {
             findings.push(store(home).await);
+            let most = config.as_ref().and_then(|config| config.store_bytes_max);
+            findings.extend(limit(home, most).await);
         }
         if let Some(config) = config {
             let is_running = status.is_some();
@@ -207,6 +209,14 @@ async fn store(home: &Path) -> Finding {
         }
         Err(failure) => finding("store", State::Problem, failure.message, failure.hint),
     }
+}
+
+/// Whether the limit of the store can be met; a node that runs says so itself.
+async fn limit(home: &Path, most: Option<u64>) -> Option<Finding> {
+    // Where the store cannot be read that is told already.
+    let view = p2p_state::view(home).await.ok()?;
+    let told = view.unmet_limit(most?).await.ok()??;
+    Some(finding("store", State::Warning, told, ""))
 }
 
 fn folder(home: &Path) -> Finding {
@@ -448,6 +458,15 @@ fn reachability(status: &Status) -> Finding {
         }
         _ => {}
     }
+    let is_local = |address: &String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    if !status.listen_addresses.is_empty() && status.listen_addresses.iter().all(is_local) {
+        return finding(
+            "reachability",
+            State::Unknown,
+            "the node listens for this machine alone: only nodes on it can connect",
+            "For other machines: ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001",
+        );
+    }
     let port = status
         .listen_addresses
         .first()
@@ -499,6 +518,16 @@ mod tests {
         drop(listener);
         assert_eq!(ports(&config)[0].state, State::Ok);
         assert_eq!(answers(&address).state, State::Problem);
+    }
+
+    #[test]
+    fn a_node_that_listens_for_this_machine_alone_is_not_told_to_forward_a_port() {
+        let found = |listen: &[&str]| {
+            let listen_addresses = listen.iter().map(ToString::to_string).collect();
+            reachability(&Status { listen_addresses, ..Status::default() })
+        };
+        assert!(!found(&["/ip4/127.0.0.1/tcp/9/p2p/x", "/ip6/::1/tcp/9/p2p/x"]).fix.contains("forward"));
+        assert!(found(&["/ip4/127.0.0.1/tcp/9/p2p/x", "/ip4/10.0.0.1/tcp/9/p2p/x"]).fix.contains("forward"));
     }
 
     #[test]

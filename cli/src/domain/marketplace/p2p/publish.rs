@@ -237,6 +237,10 @@ fn show(published: &Published, page: &mut Page) {
         .field("manifest sha256", &published.sha256)
         .field("size", page::sizes(published.size, published.files))
         .field("blocks", published.blocks);
+    if let Some(path) = &published.new_key {
+        page.line("").line(format!("Made your publisher key: {path}"));
+        page.line("Without it nobody can publish a newer version. Keep a copy: ggen marketplace p2p key export --to <FILE>");
+    }
     if published.queued {
         page.line("").line("See what it waits for: ggen marketplace p2p list");
         page.line("If no node runs, start it: ggen marketplace p2p start --daemon");

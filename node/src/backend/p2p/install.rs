@@ -1,16 +1,19 @@
 //! Installing: from a name to a verified folder.
 
+mod job;
+
 use std::{
     collections::BTreeSet,
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering},
     time::Duration,
 };
 
 use rusqlite::Transaction;
 use tokio::time::{Instant, timeout};
 
+pub(super) use self::job::{Begun, Job};
 use super::{
     KEYS_FOLDER,
     collect::Relied,
@@ -25,7 +28,6 @@ use super::{
     sources::Looking,
 };
 use crate::{
-    catalog,
     code::Code,
     content::{Block, ContentId},
     control::{
@@ -34,15 +36,15 @@ use crate::{
     },
     fetch::{Report, session::Session, wanted::Wanted},
     identity::KeyLog,
-    network::{Handle, Offload},
+    network::Handle,
     package::{
         PackageId,
         manifest::{Manifest, Preflight, SignedManifest},
         unixfs,
-        unpack::{self, early::Early, replace::Kept},
+        unpack::{self, early::Early},
     },
     release::{Log, Release, VerifiedHead},
-    store::{self, Store, installed, meta, packages, partial, pins, published},
+    store::{self, Store, packages, pins, published},
     time::Timestamp,
 };
 
@@ -418,122 +420,6 @@ impl unpack::Supply<store::Error> for Supplied<'_> {
 
     fn share(&self, id: &ContentId, file: &File, at: u64, bytes: u64) -> u64 {
         self.0.share(id, file, at, bytes)
-    }
-}
-
-/// What is written while its blocks still come. Where it is given up, its files are removed beside the runtime.
-pub(super) struct Begun {
-    pub(super) early: Mutex<Option<Early>>,
-    pub(super) offload: Offload,
-}
-
-impl Begun {
-    /// What is written; after a panic of its writer, too: it is checked at its end.
-    fn locked(&self) -> MutexGuard<'_, Option<Early>> {
-        self.early.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        let early = self.early.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(early) = early {
-            self.offload.discard(early);
-        }
-    }
-}
-
-/// What is left to do once every block is here.
-pub(super) struct Job {
-    pub(super) head: VerifiedHead,
-    pub(super) release: Release,
-    pub(super) target: PathBuf,
-    pub(super) manifest: Arc<Manifest>,
-    pub(super) early: Arc<Begun>,
-    pub(super) manner: Manner,
-}
-
-impl Job {
-    /// Writes the folder, and then that it is there. Runs beside the runtime.
-    pub(super) fn write(self, store: &Store, progress: &ProgressSender) -> Result<Installed, Failure> {
-        let Self { head, release, target, manifest, early, manner } = self;
-        if let Some(parent) = target.parent() {
-            // What an install that was killed left beside the target.
-            match unpack::sweep_partials(parent) {
-                Ok(0) => {}
-                Ok(removed) => tracing::info!(removed, "staging folders of earlier installs were removed"),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    tracing::warn!(%error, "staging folders of earlier installs were not looked for")
-                }
-            }
-        }
-        let mut told = |done, total| progress.report("writing", done, Some(total), "bytes");
-        let now = Timestamp::now();
-        let row = installed::Installed {
-            path: target.clone(),
-            package: head.package_id(),
-            version: release.version.clone(),
-            root: release.root,
-            manifest: release.manifest,
-            bytes: release.size,
-            files: release.files,
-            installed_at: now,
-        };
-        let (mut already, mut replaced, mut kept) = (false, None, None);
-        match place::look(store, &manifest, &target, manner.keeps)? {
-            Place::Free => {
-                let source = Supplied(store);
-                let early = early.locked().take();
-                let unpacked = match early.map(|early| early.finish(&source, &target, &mut told)) {
-                    Some(Ok(())) => Ok(()),
-                    Some(Err(Some(error))) => Err(error),
-                    Some(Err(None)) | None => unpack::unpack(&manifest, &source, &target, &mut told),
-                };
-                match unpacked {
-                    // Another installation of the same package was faster.
-                    Err(unpack::Error::Exists { .. })
-                        if matches!(place::look(store, &manifest, &target, false)?, Place::Whole) =>
-                    {
-                        already = true;
-                    }
-                    unpacked => unpacked.map_err(fail)?,
-                }
-            }
-            Place::Open => place::fill(store, &manifest, &target, &mut told)?,
-            Place::Whole => already = true,
-            Place::Held(before) => {
-                kept = Some(place::replace(store, &before, &manifest, (&row, &head), manner, &mut told)?);
-                replaced = Some(before.row.version.to_string());
-            }
-        }
-        if already {
-            unpack::settle::<store::Error>(&target).map_err(fail)?;
-        }
-        let package = head.package_id();
-        let mut batch = store.batch();
-        for block in manifest.directories().into_iter().chain(head.key_log().blocks()) {
-            batch.put(block).map_err(fail)?;
-        }
-        let held = as_held(package.clone(), &release);
-        batch
-            .commit(|tx| {
-                installed::insert(tx, &row)?;
-                // Whose keys stand behind it can then be told without anybody else, for as long as it is installed.
-                meta::set(tx, &head_key(&package), head.bytes())?;
-                packages::insert(tx, &held)?;
-                partial::remove(tx, &held)?;
-                catalog::keep(tx, &package)?;
-                pin_first(tx, &package, now)
-            })
-            .map_err(fail)?;
-        Ok(Installed {
-            already_installed: already,
-            replaced,
-            kept_in: kept.as_ref().and_then(Kept::folder).map(|folder| folder.display().to_string()),
-            kept: kept.map(|kept| kept.files().to_vec()).unwrap_or_default(),
-            ..as_installed(&package, &release, &target)
-        })
     }
 }
 

@@ -149,11 +149,16 @@ pub(crate) enum PackageOrFolder {
     Folder(PathBuf),
 }
 
-/// What begins with a dot or a slash is a folder, everything else a package.
+/// What begins with a dot or a slash is a folder, everything else a package, unless it can only be the folder that is there.
 pub(crate) fn package_or_folder(text: &str) -> Result<PackageOrFolder, String> {
-    match text.starts_with(['.', '/']) {
-        true => Ok(PackageOrFolder::Folder(PathBuf::from(text))),
-        false => package(text).map(PackageOrFolder::Package),
+    if text.starts_with(['.', '/']) {
+        return Ok(PackageOrFolder::Folder(PathBuf::from(text)));
+    }
+    match package(text) {
+        Ok(package) => Ok(PackageOrFolder::Package(package)),
+        Err(_) if Path::new(text).is_dir() => Ok(PackageOrFolder::Folder(PathBuf::from(text))),
+        Err(why) if text.contains('/') => Err(format!("{why}; a folder is named with ./ before it")),
+        Err(why) => Err(why),
     }
 }
 
@@ -254,6 +259,15 @@ mod tests {
         assert_eq!((limit("1000"), offset("0"), seconds("1")), (Ok(1000), Ok(0), Ok(1)));
         assert_eq!((search_seconds("0.5"), reputation("1")), (Ok(0.5), Ok(1.0)));
         assert!(reputation("-0").unwrap().is_sign_positive());
+    }
+
+    #[test]
+    fn a_folder_that_can_be_no_package_need_not_begin_with_a_dot() {
+        // The tests of a crate run in its folder.
+        assert!(matches!(package_or_folder("src/domain"), Ok(PackageOrFolder::Folder(_))));
+        assert!(matches!(package_or_folder("src"), Ok(PackageOrFolder::Package(_))), "it may be one");
+        let why = package_or_folder("src/nothing").unwrap_err();
+        assert!(why.contains("./ before it"), "{why}");
     }
 
     #[test]

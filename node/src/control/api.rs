@@ -367,6 +367,15 @@ pub struct Verified {
     /// A change of the project that it is installed in was cut off, or is in progress: nothing was compared.
     #[serde(default)]
     pub interrupted: bool,
+    /// `gpack.lock` contradicts what was signed: the file is damaged, and no installation mends it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub contradicted: bool,
+    /// The project has no `gpack.lock` yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lock_missing: bool,
+    /// In what `gpack.lock` does not match `gpack.toml`, where something differs in the folders too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misfits: Vec<String>,
     /// What differs: one line each, `changed: a.txt`, `missing: b.txt`, `extra: c.txt`, `mode: d.sh`.
     pub differences: Vec<String>,
     /// The public key that signed, in hex.

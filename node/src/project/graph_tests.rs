@@ -34,6 +34,7 @@ fn project(aliases: &[(&str, &PackageId)]) -> Project {
         dependencies: Ranges::new(),
         aliases: aliases.iter().map(|(name, id)| (name.parse().unwrap(), (*id).clone())).collect(),
         folder: gpack::FOLDER.into(),
+        warnings: Vec::new(),
     }
 }
 

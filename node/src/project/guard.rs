@@ -25,6 +25,18 @@ impl Guard {
     /// # Errors
     /// [`Error::NoProject`] where there is no such directory, [`Error::Busy`] where another command holds it.
     pub fn lock(directory: &Path) -> Result<Self, Error> {
+        Self::hold(directory, FlockOperation::NonBlockingLockExclusive)
+    }
+
+    /// Keeps other commands from changing a directory; others may look at it likewise.
+    ///
+    /// # Errors
+    /// As [`Guard::lock`].
+    pub fn share(directory: &Path) -> Result<Self, Error> {
+        Self::hold(directory, FlockOperation::NonBlockingLockShared)
+    }
+
+    fn hold(directory: &Path, operation: FlockOperation) -> Result<Self, Error> {
         let no_project = || Error::NoProject { directory: directory.to_owned() };
         let root = directory.canonicalize().map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => no_project(),
@@ -35,7 +47,7 @@ impl Guard {
         if !handle.metadata().map_err(failed)?.is_dir() {
             return Err(no_project());
         }
-        match flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+        match flock(&handle, operation) {
             Ok(()) => Ok(Self { root, _handle: handle }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(Error::Busy { directory: root }),
             Err(error) => Err(failed(error.into())),
@@ -57,7 +69,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Guard::lock(folder.path()).unwrap();
         assert!(matches!(Guard::lock(folder.path()), Err(Error::Busy { .. })));
+        assert!(matches!(Guard::share(folder.path()), Err(Error::Busy { .. })));
         drop(first);
+        let looks = [Guard::share(folder.path()).unwrap(), Guard::share(folder.path()).unwrap()];
+        assert!(matches!(Guard::lock(folder.path()), Err(Error::Busy { .. })));
+        drop(looks);
         Guard::lock(folder.path()).unwrap();
         assert!(matches!(Guard::lock(&folder.path().join("no")), Err(Error::NoProject { .. })));
     }

@@ -448,3 +448,49 @@ fn an_explanation_names_the_versions_that_there_are() {
     let early = explained(&["2.0.0-rc.1", "2.0.0-beta"], None);
     assert!(early.contains("a pre-release is only taken") && early.contains("^2.0.0-rc.1"), "{early}");
 }
+
+/// Packages of the graph below; `GGEN_TEST_PACKAGES` asks for more, and `--nocapture` shows the times.
+fn many() -> usize {
+    std::env::var("GGEN_TEST_PACKAGES").ok().map_or(200, |packages| packages.parse().unwrap())
+}
+
+#[test]
+fn a_graph_of_many_packages_is_planned_locked_and_shown() {
+    let packages = many();
+    let mut world = World::new();
+    for number in 0..packages {
+        let versions = VERSIONS.iter().map(|version| {
+            // Ten behind it each, so that many ask for one.
+            let needs = (1..=10).map(|step| number + step * step).filter(|other| *other < packages);
+            let needs = needs.map(|other| (id(other), "^1".parse().unwrap())).collect();
+            (version.parse().unwrap(), (false, needs))
+        });
+        world.insert(id(number), versions.collect());
+    }
+    let asked: Ranges = (0..10).map(|number| (id(number), "^1".parse().unwrap())).collect();
+    let timed = |what: &str, begun: tokio::time::Instant| println!("{what}: {:?}", begun.elapsed());
+    let begun = tokio::time::Instant::now();
+    let (chosen, _) = plan(wishes(&asked, Lock::default(), Free::Nothing), &world);
+    let chosen = chosen.unwrap();
+    timed("versions are chosen, nothing was locked", begun);
+    assert_eq!(chosen.len(), packages);
+    let lock = lock(&chosen, &world);
+    let begun = tokio::time::Instant::now();
+    let (updated, _) = plan(wishes(&asked, lock.clone(), Free::Everything), &world);
+    assert_eq!(updated.unwrap(), chosen);
+    timed("update, everything is free", begun);
+    let begun = tokio::time::Instant::now();
+    assert!(misfits(&asked, &lock).is_empty());
+    timed("the lock file is compared with what is asked for", begun);
+    let begun = tokio::time::Instant::now();
+    let text = lock.to_text();
+    let read = Lock::parse(std::path::Path::new("gpack.lock"), text.as_bytes()).unwrap();
+    assert_eq!(read.packages.len(), packages);
+    timed(&format!("the lock file, {} bytes, is written and read", text.len()), begun);
+    let begun = tokio::time::Instant::now();
+    let lines = crate::project::graph::tree(&asked, &lock).len();
+    timed(&format!("tree, {lines} lines"), begun);
+    let begun = tokio::time::Instant::now();
+    let chains = crate::project::graph::why(&asked, &lock, &id(packages - 1)).len();
+    timed(&format!("why of the last one, {chains} chains"), begun);
+}

@@ -65,7 +65,7 @@ impl Requirements {
     }
 
     /// The packages that a person means who types `text`: a short name, a name, or a full id, or one whose publisher is cut
-    /// short as tables show it.
+    /// short as tables show it; also the name of a folder, `name@publisher`.
     pub fn named<'a>(
         &'a self,
         text: &str,
@@ -199,7 +199,8 @@ fn keys_of(table: &dyn TableLike, package: &PackageId) -> Vec<String> {
 }
 
 fn is_named(id: &PackageId, text: &str) -> bool {
-    match text.split_once('/') {
+    let folder = text.split_once('@').map(|(name, publisher)| (publisher, name));
+    match text.split_once('/').or(folder) {
         None => id.name.as_str() == text,
         Some((publisher, name)) => {
             let (head, tail) = publisher.split_once('…').unwrap_or((publisher, ""));

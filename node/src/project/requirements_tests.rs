@@ -136,3 +136,30 @@ fn short_names_are_names_of_one_package_each() {
         assert!(Requirements::parse("gpack.toml".into(), bad.clone().into_bytes()).is_err(), "{bad}");
     }
 }
+
+#[test]
+fn a_package_is_named_as_its_folder_and_as_a_tree_shows_it() {
+    let (one, two) = (id(1, "web"), id(2, "web"));
+    let asks = parse("").with(&one, &range("^1"), None).unwrap().with(&two, &range("^1"), None).unwrap();
+    assert_eq!(asks.named("web", std::iter::empty()).len(), 2);
+    let publisher = one.publisher.to_string();
+    let short = format!("{}…{}", &publisher[..9], &publisher[publisher.len() - 4..]);
+    for text in [format!("web@{publisher}"), format!("{publisher}/web"), format!("{short}/web")] {
+        assert_eq!(asks.named(&text, std::iter::empty()), [&one], "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_known_is_warned_of_by_line_and_a_home_directory_is_refused() {
+    let asks = parse("licence = 'MIT'\n\n[dev-dependencies]\n\n[project]\nfolders = 'x'\n");
+    let warnings = asks.project().warnings.join("\n");
+    for part in [
+        "line 1: the key licence is not known and is ignored. Did you mean license?",
+        "line 3: the key dev-dependencies is not known and is ignored. Did you mean dependencies?",
+        "line 6: the key project.folders is not known and is ignored. Did you mean project.folder?",
+    ] {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
+    let home = Requirements::parse("gpack.toml".into(), b"[project]\nfolder = '~/x'\n".to_vec()).unwrap_err();
+    assert!(home.to_string().contains("does not stand for your home directory"), "{home}");
+}

@@ -197,6 +197,12 @@ impl<'g> Site<'g> {
         }
     }
 
+    fn leave_no_journal(&mut self) {
+        if let Err(error) = Journal::end(self.guard.root(), &mut self.disk) {
+            tracing::warn!(%error, "what belonged to a journal was not removed");
+        }
+    }
+
     /// Makes a change: folders, index, and the files of the project of which a new content is given with the one that it
     /// was made from.
     ///
@@ -210,7 +216,17 @@ impl<'g> Site<'g> {
         files: &[FileChange],
         keeps: Keeps<'_>,
     ) -> Result<Done, Error> {
-        let journal = self.write_journal(swaps, index, files)?;
+        let journal = match self.write_journal(swaps, index, files) {
+            Ok(journal) => journal,
+            Err(error) => {
+                // As on a full disk. With a journal, what was prepared would be put in place later.
+                if matches!(Journal::read(self.guard.root()), Ok(None)) {
+                    self.abandon();
+                    self.leave_no_journal();
+                }
+                return Err(error);
+            }
+        };
         let mut change = Change { root: self.guard.root(), folder: self.folder, disk: self.disk, journal };
         change.run(keeps)
     }
@@ -273,6 +289,11 @@ impl<'g> Site<'g> {
     fn own(&self, name: &str) -> PathBuf {
         self.folder.join(OWN).join(name)
     }
+}
+
+/// Whether this program put packages into a folder.
+pub(super) fn has_index(folder: &Path) -> bool {
+    folder.join(OWN).join(INDEX).is_file()
 }
 
 /// Which packages were put into a folder of packages.

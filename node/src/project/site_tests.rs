@@ -198,6 +198,9 @@ fn one_operation_that_fails_leaves_the_old_or_the_new_at_once() {
             }
             Err(_) => {
                 assert!(now == old.0 || now == new.0, "after {operations} operations: {now:?}");
+                let is_over = now == old.0 && Journal::read(&world.root()).unwrap().is_none();
+                let left = world.root().join(crate::project::journal::FOLDER);
+                assert!(!is_over || !left.exists(), "after {operations} operations");
                 failed += 1;
             }
         }

@@ -10,6 +10,7 @@ use super::{
     journal::{Journal, Way},
     site,
 };
+use crate::package::gpack;
 
 /// Folders above an installed package in which the `gpack.toml` of its project is looked for.
 const LEVELS_MAX: usize = 16;
@@ -70,6 +71,13 @@ impl Standings {
             unfinished: unfinished.map(|(root, _)| root.clone()),
         }
     }
+}
+
+/// The project that put a package into this folder; none where none did.
+pub fn project_of(folder: &Path) -> Option<PathBuf> {
+    let site = folder.parent().filter(|site| site::has_index(site))?;
+    let mut above = site.ancestors().skip(1).take(LEVELS_MAX);
+    above.find(|root| root.join(gpack::FILE_NAME).is_file()).map(Path::to_owned)
 }
 
 /// Which packages the notes of a folder say were put there; what makes no sense says nothing.

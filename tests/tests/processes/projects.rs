@@ -307,7 +307,7 @@ fn bad_projects_are_refused_with_words_and_nothing_is_changed() {
     at(&author, &here, &["install", "--locked"])
         .exits(9)
         .says("is locked to 1.0.0 (asked for: ^2 by this project)");
-    at(&author, &here, &["install"]).exits(9).says("its versions: 1.0.0");
+    at(&author, &here, &["install"]).exits(4).says("its versions: 1.0.0");
     json(&author, &here, &["install", "--frozen"]);
     fs::write(here.join("gpack.toml"), &gpack).unwrap();
 

@@ -16,7 +16,7 @@ use super::{
     failure::fail,
     fresh::{freshness_here, told},
     gone,
-    install::{Begun, Job, as_held, as_installed, manifest_of, refuse_own_folders, target},
+    install::{Begun, Job, as_held, as_installed, manifest_bytes, manifest_of, refuse_own_folders, target},
     meant::Meant,
     node::Node,
     offer::log_here,
@@ -32,7 +32,7 @@ use crate::{
     },
     fetch::session::Session,
     network::Handle,
-    package::{PackageRef, asked::Which},
+    package::{PackageRef, SignedManifest, asked::Which},
     release::{Release, VerifiedHead},
     store::{Store, packages},
 };
@@ -170,12 +170,28 @@ fn at_hand(store: &Store, reference: &PackageRef, which: &Which) -> Result<AtHan
         ));
     }
     let mut known: BTreeMap<Version, (Release, Option<String>)> = BTreeMap::new();
-    if let Some(log) = log_here(store, &head).filter(|log| !log.is_tombstoned()) {
+    let log = log_here(store, &head);
+    if let Some(log) = log.as_ref().filter(|log| !log.is_tombstoned()) {
         let states = log.versions().iter();
         known.extend(states.map(|(version, it)| (version.clone(), (it.release.clone(), it.yanked.clone()))));
     }
     if let Some(latest) = &head.head().latest {
         known.entry(latest.version.clone()).or_insert_with(|| (latest.clone(), None));
+    }
+    let mut warnings = Vec::new();
+    if let (None, Which::Exact(version)) = (&log, which)
+        // Of a package that was deleted nothing is left to choose.
+        && head.head().latest.is_some()
+        && !known.contains_key(version)
+        && let Some(release) = from_manifest(store, &head, version)?
+    {
+        let is_yanked = head.head().yanked.contains(version).then(String::new);
+        if is_yanked.is_none() {
+            warnings.push(format!(
+                "the newest history of {package} is not on this machine, and so not whether version {version} was yanked since"
+            ));
+        }
+        known.insert(version.clone(), (release, is_yanked));
     }
     let latest = head.head().latest.as_ref().map(|latest| &latest.version);
     let is_meant = |version: &Version, yanked: &Option<String>| match which {
@@ -198,8 +214,7 @@ fn at_hand(store: &Store, reference: &PackageRef, which: &Which) -> Result<AtHan
             newest.get_or_insert(release);
             continue;
         }
-        let mut warnings: Vec<String> =
-            yanked.iter().map(|reason| describe::yanked(&version, reason)).collect();
+        warnings.extend(yanked.iter().map(|reason| describe::yanked(&version, reason)));
         warnings.extend(newest.map(|newer| {
             format!(
                 "version {} is the newest that is known here, and it is not on this machine",
@@ -226,6 +241,24 @@ fn at_hand(store: &Store, reference: &PackageRef, which: &Which) -> Result<AtHan
         ),
         "Take the rest from other nodes: without --offline",
     ))
+}
+
+/// A version that was verified when it came here, where the newest entries of its log did not: its manifest has all that its release
+/// says.
+fn from_manifest(store: &Store, head: &VerifiedHead, version: &Version) -> Result<Option<Release>, Failure> {
+    let package = head.package_id();
+    let rows = store.read(packages::list_all).map_err(fail)?;
+    let Some(held) = rows.into_iter().find(|row| row.package == package && row.version == *version) else {
+        return Ok(None);
+    };
+    let packages::HeldPackage { root, manifest, size, .. } = held;
+    let release = Release { version: version.clone(), manifest, root, size, files: 0 };
+    let signed = SignedManifest::decode_and_verify(manifest_bytes(store, &release)?, head.key_log());
+    let files = signed.map_err(fail)?.into_manifest().files().len() as u64;
+    let release = Release { files, ..release };
+    // That it is of this package and version is compared here.
+    manifest_of(store, &package, &release, head.key_log())?;
+    Ok(Some(release))
 }
 
 /// Whether all of a release is here, as was noted when it was whole.

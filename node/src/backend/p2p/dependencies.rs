@@ -3,8 +3,9 @@
 //! What [`Resolution`] has to know comes from verified heads, logs and manifests. What cannot be known now, because the time
 //! ran out, nobody is connected, or the node does not run, becomes a warning: only what is certainly wrong is refused.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
+use semver::Version;
 use tokio::time::Instant;
 
 use super::{
@@ -109,10 +110,17 @@ impl Node {
                 return None;
             }
             let in_project = of_projects.iter().find(|row| range.matches(&row.version));
-            let state = match (free.iter().map(|row| &row.version).max(), in_project) {
-                (Some(version), _) => format!("of which only version {version} is installed here"),
-                (None, Some(row)) => {
+            let others: BTreeSet<&Version> =
+                free.iter().chain(&of_projects).map(|row| &row.version).collect();
+            let state = match (in_project, others.last()) {
+                (Some(row), _) => {
                     format!("which is installed here for another project only, in {}", row.path.display())
+                }
+                (None, Some(only)) if others.len() == 1 => {
+                    format!("of which only version {only} is installed here")
+                }
+                (None, Some(newest)) => {
+                    format!("of which {} other versions are installed here, up to {newest}", others.len())
                 }
                 (None, None) => "which is not installed here".to_owned(),
             };

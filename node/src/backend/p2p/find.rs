@@ -7,6 +7,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use libp2p::PeerId;
+use semver::Version;
 use tokio::time::Instant;
 
 use super::{
@@ -30,7 +31,7 @@ use crate::{
     limits::{SEARCH_FILTERED_MAX, SEARCH_RESULTS_MAX, SEARCH_SECONDS},
     network::Snapshot,
     package::asked::Which,
-    release::{Log, VerifiedHead},
+    release::{Log, Release, VerifiedHead},
     reputation::{Score, ledger},
     store::{self, Store, heads, installed, pins},
 };
@@ -289,7 +290,7 @@ impl Node {
             info.package.cid = latest.map(|latest| latest.root.to_string()).unwrap_or_default();
             info.package.size = latest.map(|latest| latest.size).unwrap_or_default();
         }
-        if let Err(failure) = log {
+        if let Err(failure) = &log {
             let known = if frozen { "no version" } else { "only the latest version" };
             info.package.notes.push(format!("{known} is known: {}", failure.message));
         }
@@ -311,7 +312,8 @@ impl Node {
             info.package.providers = peers.iter().map(ToString::to_string).collect();
             info.package.reputation = self.best_score(peers).await?.get();
         }
-        self.add_local(&head, info).await
+        let release = shown(&info, &head, log.as_ref().ok());
+        self.add_local(&head, release, which, info).await
     }
 
     async fn best_score(&self, peers: Vec<PeerId>) -> Result<Score, Failure> {
@@ -327,18 +329,37 @@ impl Node {
         Ok(scores.await?.unwrap_or(Score::NEW))
     }
 
-    async fn add_local(&self, head: &VerifiedHead, mut info: Info) -> Result<Info, Failure> {
+    async fn add_local(
+        &self,
+        head: &VerifiedHead,
+        release: Option<Release>,
+        which: Which,
+        mut info: Info,
+    ) -> Result<Info, Failure> {
         let head = head.clone();
         self.offload_store(move |store| {
-            local(store, &head, &mut info)?;
+            local(store, &head, (release.as_ref(), &which), &mut info)?;
             Ok(info)
         })
         .await
     }
 }
 
-/// Adds what only this machine knows: the manifest, where it is installed, and whether it is pinned.
-pub(super) fn local(store: &Store, head: &VerifiedHead, info: &mut Info) -> Result<(), Failure> {
+/// The release that is shown, where it is known what was signed of it.
+pub(super) fn shown(info: &Info, head: &VerifiedHead, log: Option<&Log>) -> Option<Release> {
+    let version: Version = info.package.version.parse().ok()?;
+    let of_log = log.and_then(|log| log.versions().get(&version)).map(|state| state.release.clone());
+    of_log.or_else(|| head.head().latest.clone().filter(|latest| latest.version == version))
+}
+
+/// Adds what only this machine knows of the version that is shown: its manifest, where it is installed, and whether the name is
+/// pinned. Where no version was asked for, all folders are told.
+pub(super) fn local(
+    store: &Store,
+    head: &VerifiedHead,
+    (release, which): (Option<&Release>, &Which),
+    info: &mut Info,
+) -> Result<(), Failure> {
     let package = head.package_id();
     let (here, pinned) = store
         .read(|conn| Ok((installed::list_all(conn)?, pins::pinned(conn, &package.name)?)))
@@ -351,14 +372,14 @@ pub(super) fn local(store: &Store, head: &VerifiedHead, info: &mut Info) -> Resu
     }
     info.installed_at = here
         .into_iter()
-        .filter(|installed| installed.package == package && !place::is_gone(&installed.path))
+        .filter(|it| it.package == package && which.fits(&it.version) && !place::is_gone(&it.path))
         .map(|installed| installed.path.display().to_string())
         .collect();
-    let Some(latest) = &head.head().latest else { return Ok(()) };
-    if !store.has(&latest.manifest).map_err(fail)? {
+    let Some(release) = release else { return Ok(()) };
+    if !store.has(&release.manifest).map_err(fail)? {
         return Ok(());
     }
-    let manifest = manifest_of(store, &package, latest, head.key_log())?;
+    let manifest = manifest_of(store, &package, release, head.key_log())?;
     let gpack = manifest.gpack();
     info.authors.clone_from(&gpack.authors);
     info.repository.clone_from(&gpack.repository);

@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{collect::PATIENCE, failure::fail, gone, meant::meant_in, node::Node};
+use super::{
+    collect::PATIENCE,
+    failure::fail,
+    gone,
+    meant::{meant_in, publisher_meant},
+    node::Node,
+};
 use crate::{
     code::Code,
     config::P2PConfig,
@@ -105,12 +111,13 @@ fn taken(before: &Kept) -> Failure {
 fn wanted(store: &Store, request: &KeepRequest, now: Timestamp) -> Result<Kept, Failure> {
     let meant = meant_in(store, &request.package)?;
     let reference = &meant.reference;
+    let publisher = publisher_meant(store, reference)?;
     let here = store.read(packages::list_all).map_err(fail)?;
     let mut fitting: Vec<_> = here
         .into_iter()
         .filter(|held| {
             held.package.name == reference.name
-                && reference.publisher.is_none_or(|publisher| publisher == held.package.publisher)
+                && publisher.is_none_or(|publisher| publisher == held.package.publisher)
                 && meant.which.fits(&held.version)
         })
         .collect();
@@ -129,7 +136,15 @@ fn wanted(store: &Store, request: &KeepRequest, now: Timestamp) -> Result<Kept, 
     let Some(package) = fitting.pop() else {
         return Err(Failure::new(
             Code::NotFound,
-            format!("The content of {} is not here as a whole, so that it cannot be pinned.", meant.typed),
+            format!(
+                "The content of {} is not here as a whole, so that it cannot be pinned{}.",
+                meant.typed,
+                match publisher.filter(|_| reference.publisher.is_none()) {
+                    Some(publisher) =>
+                        format!("; the name means {publisher}/{} on this machine", reference.name),
+                    None => String::new(),
+                }
+            ),
             "Install it first: ggen marketplace p2p install <package>",
         ));
     };
@@ -199,7 +214,35 @@ fn told(row: Kept) -> KeptContent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::p2p::evict::tests::World;
+    use crate::{backend::p2p::evict::tests::World, store::pins};
+
+    #[test]
+    fn a_bare_name_means_the_publisher_that_it_is_pinned_to() {
+        let world = World::new();
+        let (own, now) = (world.publish("1.0.0", &[1]), Timestamp::now());
+        let mut other = own.clone();
+        other.package.publisher = crate::identity::PublisherId::from_bytes([9; 32]);
+        world.store.write(|tx| packages::insert(tx, &other)).unwrap();
+        let name = own.package.name.to_string();
+        let add = || {
+            let request =
+                KeepRequest { action: KeepAction::Add, package: name.clone(), ..KeepRequest::default() };
+            change(&world.store, &request, now)
+        };
+        assert_eq!(add().unwrap_err().code, Code::Ambiguous);
+        let pin =
+            |publisher| world.store.write(|tx| pins::pin(tx, &own.package.name, &publisher, now)).unwrap();
+        pin(own.package.publisher);
+        assert_eq!(add().unwrap().pins[0].id, format!("{}@1.0.0", own.package));
+        let third = crate::identity::PublisherId::from_bytes([8; 32]);
+        world.store.write(|tx| pins::remove(tx, &own.package.name)).unwrap();
+        pin(third);
+        let failure = add().unwrap_err();
+        assert!(
+            failure.code == Code::NotFound && failure.message.contains(&third.to_string()),
+            "{failure:?}"
+        );
+    }
 
     #[test]
     fn the_pin_of_another_package_is_not_taken_away_for_its_name() {

@@ -135,6 +135,14 @@ pub(super) fn meant_in(store: &Store, text: &str) -> Result<Meant, Failure> {
     Ok(Meant { reference: asked.reference(publisher), which: asked.which, typed: text.to_owned() })
 }
 
+/// The publisher that a reference means on this machine: the one that it names, or the one that its name is pinned to.
+pub(super) fn publisher_meant(store: &Store, reference: &PackageRef) -> Result<Option<PublisherId>, Failure> {
+    match reference.publisher {
+        Some(publisher) => Ok(Some(publisher)),
+        None => store.read(|conn| pins::pinned(conn, &reference.name)).map_err(fail),
+    }
+}
+
 /// The publisher that a text names, by its whole id or a short one.
 pub(super) fn publisher_in(
     store: &Store,

@@ -49,7 +49,7 @@ fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure>
     let before = the_one(store, request)?;
     let at = before.path.clone();
     // What a kill cut off is completed first: it may have put another version there, and left the old one beside it.
-    if !place::is_led_away(&at) {
+    if !request.dry_run && !place::is_led_away(&at) {
         let resumed = place::resume(store, &at);
         if !request.force {
             resumed?;
@@ -66,7 +66,8 @@ fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure>
         path: row.path.display().to_string(),
         ..Removed::default()
     };
-    if place::is_out_of_sight(store, &row.path)? && !request.force {
+    removed.out_of_sight = place::is_out_of_sight(store, &row.path)?;
+    if removed.out_of_sight && !request.force {
         return Err(Failure::new(
             Code::Conflict,
             format!(
@@ -76,7 +77,9 @@ fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure>
             "Mount the drive, then remove it. Or forget it, and leave the files there: --force",
         ));
     }
-    if place::is_gone(&row.path) {
+    if removed.out_of_sight {
+        // Whatever is in the folder stays there.
+    } else if place::is_gone(&row.path) {
         removed.was_gone = true;
     } else if place::is_led_away(&row.path) {
         // What a link leads to is somebody's own, and was not put there by this node.
@@ -96,10 +99,18 @@ fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure>
                 "Remove the rest, and leave these where they are: --force",
             ));
         }
+        if request.dry_run {
+            let changed = changed.into_iter().map(|it| it.to_string()).collect();
+            let files = manifest.files().len() as u64;
+            return Ok(Removed { files, left: changed, dry_run: true, ..removed });
+        }
         (removed.files, removed.left) = match request.stays {
             true => replace::clear(&row.path, &manifest).map_err(|error| io_failure(&row.path, &error))?,
             false => removing::clear(store, &row.path, &manifest)?,
         };
+    }
+    if request.dry_run {
+        return Ok(Removed { dry_run: true, ..removed });
     }
     store.write(|tx| removing::forget_installed(tx, &row)).map_err(fail)?;
     Ok(removed)

@@ -1,19 +1,23 @@
 //! Holding what is installed against what was signed, and listing it.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use semver::Version;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     amend::taken_back,
     failure::fail,
     fresh,
-    meant::{Meant, meant_in},
+    meant::{Meant, meant_in, publisher_meant},
     node::Node,
     offer::log_here,
     place::{self, manifest_of_installed},
-    project::{as_it_stands, verify_project},
+    project::{LOCK_WAIT, as_it_stands, verify_project},
 };
 use crate::{
     catalog,
@@ -21,8 +25,9 @@ use crate::{
     content::ContentId,
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
     identity::KeyLog,
+    network::Offload,
     package::{PackageId, check},
-    project::Standings,
+    project::{self, Guard, Standings, project_of},
     release::{VerifiedHead, Withdrawn},
     store::{Store, changes, installed, outbox, published},
     time::Timestamp,
@@ -30,11 +35,26 @@ use crate::{
 
 /// How long the log of a package may take that was signed twice, and is not here as it ended.
 const LOG_PATIENCE: Duration = Duration::from_secs(4);
+/// How often it is looked whether another command has ended: one that runs again and again leaves short gaps.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Node {
     pub(super) async fn verify(&self, request: VerifyRequest) -> Result<Verified, Failure> {
         self.read_resolved(&request.package).await;
-        self.offload_store(move |store| verify_in(store, &request)).await
+        let asked = request.clone();
+        let first = self.offload_store(move |store| Ok(look_in(store, &asked))).await?;
+        let first = match first.settled() {
+            Ok(told) => return told,
+            Err(differs) => differs,
+        };
+        // What differs is compared again while nothing is replaced.
+        let Held { guards, busy } = first.hold(self.offload).await;
+        let turn = self.replacing.clone().lock_owned().await;
+        let looked = self.offload_store(move |store| {
+            let _kept = (guards, turn);
+            Ok(look_in(store, &request))
+        });
+        looked.await?.told_without(&busy)
     }
 
     /// Asks for the logs of packages whose publisher ended a double signing, where they are not here as that ended. Without them it
@@ -64,11 +84,109 @@ impl Node {
     }
 }
 
-/// Compares what is installed with what was signed, by what the store knows alone.
-pub(super) fn verify_in(store: &Store, request: &VerifyRequest) -> Result<Verified, Failure> {
-    if let Some(project) = &request.project {
-        return verify_project(store, &project.0);
+/// What a look at folders tells.
+#[derive(Debug)]
+pub(super) struct Looked {
+    outcome: Result<Verified, Failure>,
+    /// Whether anything is not as it should be.
+    differs: bool,
+    /// The projects in which that is so. A command may be changing them.
+    projects: BTreeSet<PathBuf>,
+}
+
+/// Projects that no other command changes for now.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) guards: Vec<Guard>,
+    /// Those that another command changes all the while.
+    pub(super) busy: BTreeSet<PathBuf>,
+}
+
+impl Looked {
+    /// What is told without another look, where nothing differs.
+    pub(super) fn settled(self) -> Result<Result<Verified, Failure>, Box<Self>> {
+        if self.differs { Err(Box::new(self)) } else { Ok(self.outcome) }
     }
+
+    /// Keeps other commands from changing the projects in which something differs, so that they are looked at again: a look in the
+    /// middle of a change sees some of before and some of after it. One that changes a project is waited for.
+    pub(super) async fn hold(self, offload: Offload) -> Held {
+        let until = Instant::now() + LOCK_WAIT;
+        let mut held = Held::default();
+        for project in self.projects {
+            match shared(&project, offload, until).await {
+                Some(Ok(guard)) => held.guards.push(guard),
+                Some(Err(project::Error::Busy { .. })) => drop(held.busy.insert(project)),
+                // One that is gone, or may not be read, is told of by the look.
+                Some(Err(_)) | None => {}
+            }
+        }
+        held
+    }
+
+    /// Of a project that was compared with its lock file.
+    fn of_project(outcome: Result<Verified, Failure>, project: &Path) -> Self {
+        let is_well = outcome.as_ref().is_ok_and(|first| first.ok && first.others.iter().all(|it| it.ok));
+        let projects = if is_well { BTreeSet::new() } else { BTreeSet::from([project.to_owned()]) };
+        Self { outcome, differs: !is_well, projects }
+    }
+
+    /// What is told where other commands still change some of the projects: nothing is said of what differs in those.
+    pub(super) fn told_without(self, busy: &BTreeSet<PathBuf>) -> Result<Verified, Failure> {
+        let is_meant = |project: &PathBuf| busy.contains(project);
+        let Some(project) = self.projects.iter().find(|project| is_meant(project)).cloned() else {
+            return self.outcome;
+        };
+        let why = fail(crate::project::Error::Busy { directory: project });
+        match self.outcome {
+            Ok(first) if first.project.is_none() => {
+                let told = |it: Verified| {
+                    let is_busy = project_of(Path::new(&it.path)).as_ref().is_some_and(is_meant);
+                    if it.ok || !is_busy {
+                        return it;
+                    }
+                    Verified { interrupted: true, differences: vec![why.message.clone()], ..it }
+                };
+                let others = first.others.iter().cloned().map(told).collect();
+                Ok(Verified { others, ..told(first) })
+            }
+            _ => Err(why),
+        }
+    }
+}
+
+/// Keeps other commands from changing a project; waits a while for one that does.
+async fn shared(project: &Path, offload: Offload, until: Instant) -> Option<Result<Guard, project::Error>> {
+    loop {
+        let (directory, is_last) = (project.to_owned(), Instant::now() >= until);
+        match offload.run(move || Guard::share(&directory)).await? {
+            Err(project::Error::Busy { .. }) if !is_last => sleep(LOOK_PAUSE).await,
+            shared => return Some(shared),
+        }
+    }
+}
+
+/// Compares what is installed with what was signed, by what the store knows alone.
+pub(super) fn look_in(store: &Store, request: &VerifyRequest) -> Looked {
+    if let Some(project) = &request.project {
+        return Looked::of_project(verify_project(store, &project.0), &project.0);
+    }
+    let refused = |failure| Looked { outcome: Err(failure), differs: false, projects: BTreeSet::new() };
+    let (rows, what) = match meant_by(store, request) {
+        Ok(found) => found,
+        Err(failure) => return refused(failure),
+    };
+    let all = match compared(store, rows) {
+        Ok(all) => all,
+        Err(failure) => return Looked { differs: true, ..refused(failure) },
+    };
+    let bad = || all.iter().filter(|it| !it.ok && !it.withdrawn && !it.out_of_sight);
+    let projects = bad().filter_map(|it| project_of(Path::new(&it.path))).collect();
+    Looked { differs: bad().next().is_some(), projects, outcome: told(all, &what) }
+}
+
+/// The installations that a request means, and how they are called.
+fn meant_by(store: &Store, request: &VerifyRequest) -> Result<(Vec<installed::Installed>, String), Failure> {
     if request.package.is_empty() {
         let mut all = store.read(installed::list_all).map_err(fail)?;
         if let Some(path) = &request.path {
@@ -82,21 +200,17 @@ pub(super) fn verify_in(store: &Store, request: &VerifyRequest) -> Result<Verifi
                 ));
             }
         }
-        return verify_all(store, all, "A package");
+        return Ok((all, "A package".to_owned()));
     }
     let meant = meant_in(store, &request.package)?;
     let installations = installations(store, &meant, request.path.as_deref().map(Path::new))?;
     if installations.is_empty() {
         return Err(not_installed(&meant));
     }
-    verify_all(store, installations, &meant.typed)
+    Ok((installations, meant.typed))
 }
 
-fn verify_all(
-    store: &Store,
-    installations: Vec<installed::Installed>,
-    what: &str,
-) -> Result<Verified, Failure> {
+fn compared(store: &Store, installations: Vec<installed::Installed>) -> Result<Vec<Verified>, Failure> {
     let is_one_of_several = installations.len() > 1;
     let mut all = Vec::new();
     let mut notes = Standings::default();
@@ -111,6 +225,10 @@ fn verify_all(
             Err(failure) => return Err(failure),
         });
     }
+    Ok(all)
+}
+
+fn told(mut all: Vec<Verified>, what: &str) -> Result<Verified, Failure> {
     if !all.is_empty() && all.iter().all(|verified| verified.gone || verified.out_of_sight) {
         return Err(if all.iter().all(|it| it.gone) { all_gone(what, &all) } else { none_seen(what, &all) });
     }
@@ -216,6 +334,9 @@ fn installations(
             "See where it is installed: ggen marketplace p2p list",
         ));
     }
+    // A copy elsewhere is one of what the name means here.
+    let publisher = publisher_meant(store, &meant.reference)?;
+    fitting.retain(|row| publisher.is_none_or(|publisher| publisher == row.package.publisher));
     fitting.sort_by(|a, b| a.version.cmp(&b.version));
     let newest = fitting.pop().ok_or_else(|| not_installed(meant))?;
     Ok(vec![installed::Installed { path, ..newest }])

@@ -17,7 +17,7 @@ use super::{
     offer::log_here,
     resolve::{ambiguous, did_you_mean, own_of},
     two_chains,
-    verify::{list_in, verify_in},
+    verify::{Held, list_in, look_in},
 };
 use crate::{
     catalog,
@@ -68,7 +68,17 @@ impl View {
     /// # Errors
     /// [`Code::NotFound`] where it is not installed.
     pub async fn verify(&self, request: VerifyRequest) -> Result<Verified, Failure> {
-        self.with(move |store| verify_in(store, &request)).await
+        let asked = request.clone();
+        let first = match self.with(move |store| Ok(look_in(store, &asked))).await?.settled() {
+            Ok(told) => return told,
+            Err(differs) => differs,
+        };
+        let Held { guards, busy } = first.hold(Offload::Threads).await;
+        let looked = self.with(move |store| {
+            let _kept = guards;
+            Ok(look_in(store, &request))
+        });
+        looked.await?.told_without(&busy)
     }
 
     /// Finds packages among those that were announced to this machine; the answer is never complete.
@@ -180,7 +190,8 @@ fn info(store: &Store, request: &InfoRequest, now: Timestamp) -> Result<Info, Fa
         info.package.notes.push("only the latest version is known".to_owned());
     }
     show_which(&mut info, &meant.which)?;
-    local(store, &head, &mut info)?;
+    let release = find::shown(&info, &head, log.as_ref());
+    local(store, &head, (release.as_ref(), &meant.which), &mut info)?;
     Ok(info)
 }
 

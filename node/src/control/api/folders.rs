@@ -95,6 +95,9 @@ pub struct RemoveRequest {
     /// The folder stays, empty, as where a shell is in it.
     #[serde(default)]
     pub stays: bool,
+    /// Says what would be removed, and removes nothing.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// `remove`.
@@ -116,4 +119,10 @@ pub struct Removed {
     pub left: Vec<String>,
     /// The folder was gone already, or a link stood in its place, which is left: the installation was only forgotten.
     pub was_gone: bool,
+    /// The folder cannot be seen now, so that the installation was only forgotten: what is in it stays.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub out_of_sight: bool,
+    /// Nothing was removed: this is what would be.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
 }

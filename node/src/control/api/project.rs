@@ -166,13 +166,16 @@ pub struct ProjectDone {
     pub packages: Vec<ProjectPackage>,
     /// What changed in `gpack.lock`, by id.
     pub changes: Vec<ProjectChange>,
-    /// Folders that were written; the others held what they should already.
+    /// Folders that were written, or would be; the others held what they should already.
     pub written: usize,
-    /// Folders that were removed.
+    /// Folders that were removed, or would be.
     pub removed: usize,
     /// Folders that hold something else than was signed, and that stay so.
     #[serde(default)]
     pub altered: Vec<AnyPath>,
+    /// Files of the project that were written, or would be: `gpack.lock`, `gpack.toml`.
+    #[serde(default)]
+    pub files: Vec<String>,
     /// Bytes that came over the network now; the rest was here already.
     pub bytes_fetched: u64,
     /// Where folders are that somebody had changed and that were replaced.

@@ -121,6 +121,11 @@ impl Problem {
         matches!(self, Self::Missing { .. })
     }
 
+    /// Whether it is that no version is in a range.
+    pub(crate) fn is_without_version(&self) -> bool {
+        matches!(self, Self::NoVersion { .. })
+    }
+
     pub(super) fn versions(all: &[Candidate]) -> Vec<(Version, bool)> {
         let mut versions: Vec<_> =
             all.iter().map(|candidate| (candidate.version.clone(), candidate.yanked)).collect();

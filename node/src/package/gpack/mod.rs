@@ -98,6 +98,8 @@ pub struct Project {
     pub aliases: BTreeMap<PackageName, PackageId>,
     /// The folder that packages are installed into, below the directory.
     pub folder: PathBuf,
+    /// Keys that are not known, one full sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// What this program keeps in the directory of a project: packages go into none of these.

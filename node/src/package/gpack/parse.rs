@@ -186,10 +186,18 @@ impl Reader {
     }
 
     fn warn_of(&mut self, name: &str, full: &str, at: usize) {
+        let near = nearest(name);
         if self.warnings.len() < REPORTED_MAX {
             let line = self.lines.at(at);
-            let near = nearest(name);
             self.misspelt.extend(near.map(|near| ((line, full.to_owned()), near)));
+        }
+        self.warn(at, full, near.or_else(|| held_in(name)).map(str::to_owned));
+    }
+
+    /// Warns of a key that is not known, and names the one that may be meant.
+    fn warn(&mut self, at: usize, full: &str, near: Option<String>) {
+        if self.warnings.len() < REPORTED_MAX {
+            let line = self.lines.at(at);
             let nearest = near.map(|near| format!(" Did you mean {near}?")).unwrap_or_default();
             self.warnings.push(format!("line {line}: the key {full} is not known and is ignored.{nearest}"));
         }
@@ -358,4 +366,9 @@ fn nearest(key: &str) -> Option<&'static str> {
         return None;
     }
     KEYS.iter().filter(near).min_by_key(|known| strsim::damerau_levenshtein(key, known)).copied()
+}
+
+/// The known key that is one of the words of another, as in `dev-dependencies`.
+fn held_in(key: &str) -> Option<&'static str> {
+    KEYS.iter().find(|known| key.split(['-', '_', '.']).any(|word| word.eq_ignore_ascii_case(known))).copied()
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::{
-        api::{AnyPath, Failure, ProjectAction, ProjectChange, ProjectDone, ProjectRequest},
+        api::{AnyPath, Failure, ProjectAction, ProjectBranch, ProjectChange, ProjectDone, ProjectRequest},
         client::Client,
     },
     package::gpack,
@@ -135,13 +135,6 @@ pub(crate) struct Change {
     pub(crate) dry_run: bool,
 }
 
-impl Change {
-    /// Whether any of these was given.
-    pub(crate) fn is_given(&self) -> bool {
-        self.offline || self.dry_run || self.place.is_named()
-    }
-}
-
 /// The rest of a request.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Way {
@@ -221,6 +214,8 @@ fn show(done: &ProjectDone, page: &mut Page) {
     if !done.dry_run {
         page.field("folder", &done.folder).field("fetched", page::bytes(done.bytes_fetched));
     }
+    let label = if done.dry_run { "would write" } else { "wrote" };
+    page.optional(label, Some(done.files.join(", ")));
     let kept: Vec<String> = done.kept.iter().map(ToString::to_string).collect();
     page.list("kept aside", &kept);
 }
@@ -236,13 +231,23 @@ fn headline(done: &ProjectDone) -> String {
         .map(|(number, what)| format!("{} {what}", page::count(number, "package")))
         .collect();
     match (parts.is_empty(), done.dry_run) {
-        (true, true) => "Nothing would change".to_owned(),
         (false, true) => format!("Would be: {}", parts.join(", ")),
-        (true, false) if done.written + done.removed == 0 => match done.altered.len() {
-            0 => "Everything is in place".to_owned(),
-            altered => format!("Nothing was written; not as signed: {}", page::count(altered, "folder")),
-        },
+        (true, _) if done.written + done.removed == 0 => {
+            match (done.altered.len(), done.files.is_empty(), done.dry_run) {
+                (0, false, false) => format!("Wrote {}; every package is in place", done.files.join(" and ")),
+                (0, false, true) => {
+                    format!("Would write {}; every package is in place", done.files.join(" and "))
+                }
+                (0, true, false) => "Everything is in place".to_owned(),
+                (0, true, true) => "Nothing would change".to_owned(),
+                (altered, ..) => {
+                    let verb = if done.dry_run { "would be" } else { "was" };
+                    format!("Nothing {verb} written; not as signed: {}", page::count(altered, "folder"))
+                }
+            }
+        }
         (true, false) => format!("{} written", page::count(done.written, "folder")),
+        (true, true) => format!("Would write {}", page::count(done.written, "folder")),
         (false, false) => sentence(&parts.join(", ")).trim_end_matches('.').to_owned(),
     }
 }
@@ -259,6 +264,15 @@ fn line(change: &ProjectChange) -> String {
 /// The name that a package goes by in a project, with its publisher where it has no short name.
 pub(crate) fn name(requirements: &Requirements, id: &ggen_marketplace::package::PackageId) -> String {
     requirements.alias(id).unwrap_or(&id.name).to_string()
+}
+
+/// The name of a line, with its short publisher where other lines have a package of the same name.
+pub(crate) fn told_apart(line: &ProjectBranch, lines: &[ProjectBranch]) -> String {
+    let is_alone = lines.iter().all(|other| other.name != line.name || other.id == line.id);
+    match line.id.split_once('/').filter(|_| !is_alone) {
+        Some((publisher, name)) => format!("{}/{name}", page::short_id(publisher)),
+        None => line.name.clone(),
+    }
 }
 
 #[cfg(test)]
@@ -298,6 +312,13 @@ mod tests {
     fn what_is_not_as_signed_is_not_said_to_be_in_place() {
         let mut done = ProjectDone::default();
         assert_eq!(headline(&done), "Everything is in place");
+        done.files.push("gpack.toml".to_owned());
+        assert_eq!(headline(&done), "Wrote gpack.toml; every package is in place");
+        done.dry_run = true;
+        assert_eq!(headline(&done), "Would write gpack.toml; every package is in place");
+        done.files.clear();
+        assert_eq!(headline(&done), "Nothing would change");
+        done.dry_run = false;
         done.altered.push(AnyPath("/p/gpacks/a".into()));
         assert_eq!(headline(&done), "Nothing was written; not as signed: 1 folder");
     }

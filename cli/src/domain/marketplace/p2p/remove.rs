@@ -1,10 +1,13 @@
 //! `remove`: takes an installed package off the disk.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::api::{Failure, ProjectAction, RemoveRequest, Removed},
     package::asked::Which,
+    project::{Lock, Requirements, graph, project_of},
 };
 use serde::Serialize;
 
@@ -26,7 +29,7 @@ use crate::{
         In the directory of a project, its gpack.toml no longer asks for the package, and what nothing else needs goes too. The \
         packages that stay keep their versions. There, --force moves what was changed into gpacks/.kept.",
     after_help = "\
-What begins with a dot or a slash is a folder, everything else a package.
+What begins with a dot or a slash is a folder, everything else a package, unless it can only be a folder.
 
 Examples:
   ggen marketplace p2p remove web-tools
@@ -72,15 +75,18 @@ struct Failed {
 
 impl Remove {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        if let Some(packages) = self.of_project() {
+        if let Some(packages) = self.of_project()? {
             let way = Way { force: self.force, no_start: self.no_start, ..Way::default() };
             return project::run(session, ProjectAction::Remove { packages }, self.change, way).await;
         }
         let is_one = self.what.len() == 1;
         let mut all = All { removed: Vec::new(), failed: Vec::new(), total: self.what.len() };
         // What cannot be asked for is told before anything is removed.
-        let requests: Vec<RemoveRequest> =
-            self.what.into_iter().map(|what| request(what, self.force)).collect::<Result<_, _>>()?;
+        let requests: Vec<RemoveRequest> = self
+            .what
+            .into_iter()
+            .map(|what| request(what, self.force, self.change.dry_run))
+            .collect::<Result<_, _>>()?;
         for request in requests {
             let mut outcome = session.client().remove(&request).await;
             if outcome.as_ref().is_err_and(Failure::is_not_running) {
@@ -119,25 +125,78 @@ fn or_the_folder(failure: Failure, request: &RemoveRequest) -> Failure {
 }
 
 impl Remove {
-    /// The packages, where they are those that a project asks for.
-    fn of_project(&self) -> Option<Vec<String>> {
-        let is_project = self.change.is_given() || self.change.place.is_project();
-        let names = self.what.iter().map(|what| match what {
-            PackageOrFolder::Package(package) if package.which == Which::Latest => Some(package.to_string()),
-            PackageOrFolder::Package(_) | PackageOrFolder::Folder(_) => None,
-        });
-        names.collect::<Option<_>>().filter(|_| is_project)
+    /// The packages, where they are those that a project asks for. A folder of the project means the package that is in it.
+    fn of_project(&self) -> Result<Option<Vec<String>>, Failure> {
+        let place = &self.change.place;
+        let is_asked = place.is_named() || self.change.offline;
+        let is_project = is_asked || place.is_project();
+        let (mut names, mut others, mut any_folder) = (Vec::new(), 0, false);
+        for what in &self.what {
+            match what {
+                PackageOrFolder::Package(package) if is_project && package.which == Which::Latest => {
+                    names.push(package.to_string());
+                }
+                PackageOrFolder::Package(_) => others += 1,
+                PackageOrFolder::Folder(folder) => match in_project(folder) {
+                    Some((root, id)) if place.directory()?.canonicalize().is_ok_and(|here| here == root) => {
+                        names.push(id);
+                        any_folder = true;
+                    }
+                    Some((root, id)) => return Err(of_another(folder, &root, &id)),
+                    None => others += 1,
+                },
+            }
+        }
+        if others == 0 {
+            return Ok(Some(names));
+        }
+        match any_folder || is_asked {
+            // The folder of a project is not removed behind its back.
+            true => Err(Failure::new(
+                Code::Usage,
+                "Some of these belong to a project, and others do not; nothing was removed.",
+                "Remove them by commands of their own; --project and --offline belong to packages of a project.",
+            )),
+            false => Ok(None),
+        }
     }
 }
 
-fn request(what: PackageOrFolder, force: bool) -> Result<RemoveRequest, Failure> {
+/// The project whose lock file has the package in a folder, and the id of that package.
+fn in_project(folder: &Path) -> Option<(PathBuf, String)> {
+    let folder = values::absolute(folder).ok()?;
+    let (above, name) = (folder.parent()?.canonicalize().ok()?, folder.file_name()?);
+    let root = project_of(&above.join(name))?;
+    let requirements = Requirements::read(&root).ok()?;
+    if root.join(&requirements.project().folder).canonicalize().ok()? != above {
+        return None;
+    }
+    let (lock, _) = Lock::read(&root).ok()??;
+    let mut folders = graph::folders(requirements.project(), &lock).into_iter();
+    let (id, _) = folders.find(|(_, it)| name == it.as_str())?;
+    Some((root, id.to_string()))
+}
+
+fn of_another(folder: &Path, root: &Path, id: &str) -> Failure {
+    Failure::new(
+        Code::Conflict,
+        format!("{} belongs to the project {}; nothing was removed.", folder.display(), root.display()),
+        format!(
+            "Have the project ask for it no longer: ggen marketplace p2p remove {id} --project {}",
+            root.display()
+        ),
+    )
+}
+
+fn request(what: PackageOrFolder, force: bool, dry_run: bool) -> Result<RemoveRequest, Failure> {
     Ok(match what {
         PackageOrFolder::Package(package) => {
-            RemoveRequest { package: package.to_string(), force, ..RemoveRequest::default() }
+            RemoveRequest { package: package.to_string(), force, dry_run, ..RemoveRequest::default() }
         }
         PackageOrFolder::Folder(folder) => RemoveRequest {
             path: Some(values::absolute_text(&folder)?),
             force,
+            dry_run,
             stays: values::holds_this_shell(&folder),
             ..RemoveRequest::default()
         },
@@ -145,6 +204,19 @@ fn request(what: PackageOrFolder, force: bool) -> Result<RemoveRequest, Failure>
 }
 
 fn show(removed: &Removed, page: &mut Page) {
+    if removed.out_of_sight {
+        page.line(format!(
+            "{} {}.",
+            removed.id,
+            if removed.dry_run { "would be forgotten" } else { "is forgotten" }
+        ))
+        .line(format!("Its folder cannot be seen now, and what is in it stays: {}", removed.path));
+        return;
+    }
+    if removed.dry_run && removed.was_gone {
+        page.line(format!("{} is gone from {}, and would be forgotten.", removed.id, removed.path));
+        return;
+    }
     if removed.was_gone && !removed.left.is_empty() {
         page.line(format!("{} is forgotten.", removed.id));
         page.line(format!(
@@ -157,9 +229,13 @@ fn show(removed: &Removed, page: &mut Page) {
         page.line(format!("{} was gone already from {}; it is forgotten.", removed.id, removed.path));
         return;
     }
-    page.heading(format!("Removed {} {}", removed.name, removed.version))
+    let done = if removed.dry_run { "Would remove" } else { "Removed" };
+    page.heading(format!("{done} {} {}", removed.name, removed.version))
         .field("id", &removed.id)
         .field("path", &removed.path)
-        .field("removed", page::count(usize::try_from(removed.files).unwrap_or(usize::MAX), "file"))
+        .field(
+            if removed.dry_run { "would go" } else { "removed" },
+            page::count(usize::try_from(removed.files).unwrap_or(usize::MAX), "file"),
+        )
         .list("left", &removed.left);
 }

@@ -44,7 +44,9 @@ impl Tree {
         let lines = lines.collect();
         let misfits = plan::misfits(asked, &lock);
         let mut warnings: Vec<String> = misfits.iter().map(ToString::to_string).collect();
-        if !warnings.is_empty() {
+        let of_file = &requirements.project().warnings;
+        warnings.splice(0..0, of_file.iter().map(|warning| format!("gpack.toml, {warning}")));
+        if !misfits.is_empty() {
             warnings.push("gpack.lock does not match gpack.toml: ggen marketplace p2p install".to_owned());
         }
         let answer = ProjectTree { lines, total: lock.packages.len(), warnings };
@@ -84,12 +86,34 @@ fn show(tree: &ProjectTree, root: &str, page: &mut Page) {
         let yanked = if line.yanked { ", yanked" } else { "" };
         let deprecated = line.deprecated.as_ref().filter(|_| !line.repeated);
         let deprecated = deprecated.map(|message| format!(", deprecated: {message}")).unwrap_or_default();
-        drawn.push(format!(
-            "{bars}{corner}{} {version} ({}){repeated}{yanked}{deprecated}",
-            line.name, line.range
-        ));
+        let name = project::told_apart(line, &tree.lines);
+        drawn.push(format!("{bars}{corner}{name} {version} ({}){repeated}{yanked}{deprecated}", line.range));
     }
     for line in drawn.iter().rev() {
         page.line(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_packages_of_one_name_are_told_apart_by_their_publishers() {
+        let line = |publisher: &str, name: &str| ProjectBranch {
+            name: name.to_owned(),
+            id: format!("{publisher}/{name}"),
+            version: Some("1.0.0".to_owned()),
+            range: "^1".to_owned(),
+            ..ProjectBranch::default()
+        };
+        let (one, two) =
+            (format!("gp1aaaaaa{}wxyz", "q".repeat(48)), format!("gp1bbbbbb{}wxyz", "q".repeat(48)));
+        let lines = vec![line(&one, "web"), line(&one, "log"), line(&two, "web"), line(&one, "web")];
+        let mut page = Page::new(None);
+        show(&ProjectTree { lines, total: 3, warnings: Vec::new() }, "this project", &mut page);
+        let text = anstream::adapter::strip_str(&page.into_text()).to_string();
+        assert_eq!(text.matches("gp1aaaaaa…wxyz/web 1.0.0").count(), 2, "{text}");
+        assert!(text.contains("gp1bbbbbb…wxyz/web 1.0.0") && text.contains(" log 1.0.0"), "{text}");
     }
 }

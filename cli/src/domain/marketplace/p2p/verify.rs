@@ -17,15 +17,19 @@ use crate::{
     values::{self, PackageOrFolder},
 };
 
+/// What differs of one package that is shown to people; the rest is counted. JSON has all of it.
+const DIFFERENCES_SHOWN_MAX: usize = 10;
+
 /// Compare installed packages with what their publishers signed, file by file.
 #[derive(Debug, Args)]
 #[command(
     long_about = "Compare installed packages with what their publishers signed, file by file.\n\n\
-        In the directory of a project, the packages are checked that its gpack.lock names; a folder that is missing fails. Elsewhere, \
-        or with --all, everything is checked that is installed on this machine. A package that is named is checked in every folder \
+        In the directory of a project, the packages are checked that its gpack.lock names, also where that does not match gpack.toml; \
+        a folder that is missing fails. What differs is compared again when no other command changes the project. Elsewhere, or \
+        with --all, everything is checked that is installed on this machine. A package that is named is checked in every folder \
         that it is installed in. No node has to run.",
     after_help = "\
-What begins with a dot or a slash is a folder, everything else a package.
+What begins with a dot or a slash is a folder, everything else a package, unless it can only be a folder.
 Exits with status 6 if anything differs or a folder of the project is missing, 4 if every folder
 that was installed is gone or out of sight, and 9 if nothing differs but a change of the project was cut off, or
 gpack.lock does not match gpack.toml.
@@ -99,7 +103,7 @@ impl Verify {
             Some(PackageOrFolder::Folder(folder)) => {
                 VerifyRequest { path: Some(values::absolute_text(&folder)?), ..request }
             }
-            None if !self.all && (is_named || place.uses_packages()) => {
+            None if !self.all && (is_named || place.is_project()) => {
                 VerifyRequest { project: Some(AnyPath(place.directory()?)), ..request }
             }
             None => request,
@@ -113,13 +117,21 @@ fn show_project(first: &Verified, page: &mut Page) {
     let all: Vec<&Verified> =
         std::iter::once(first).chain(&first.others).filter(|it| !it.id.is_empty()).collect();
     let (well, bad): (Vec<&Verified>, Vec<&Verified>) = all.iter().copied().partition(|it| it.ok);
+    if first.lock_missing {
+        page.line(format!(
+            "The project in {directory} has no gpack.lock yet, and asks for no package: nothing was checked."
+        ))
+        .line("Use one in it: ggen marketplace p2p add <package>")
+        .line("All folders of this machine: ggen marketplace p2p verify --all");
+        return;
+    }
     for verified in &bad {
         page.heading(match verified {
             Verified { interrupted: true, .. } => format!("{} was not compared", verified.id),
             Verified { missing: true, .. } => format!("{} is missing", verified.id),
             _ => format!("{} is NOT as its publisher signed it", verified.id),
         });
-        page.list("differs", &verified.differences).field("path", &verified.path).line("");
+        page.list("differs", &first_of(&verified.differences)).field("path", &verified.path).line("");
     }
     for verified in &well {
         page.line(format!("{} is as its publisher signed it", verified.id));
@@ -132,10 +144,27 @@ fn show_project(first: &Verified, page: &mut Page) {
         page::count(all.len(), "package"),
         bad.len()
     ));
-    if !bad.is_empty() {
+    if !first.misfits.is_empty() {
+        page.line("gpack.lock does not match gpack.toml either:");
+        for misfit in &first.misfits {
+            page.line(format!("  {misfit}"));
+        }
+    }
+    if bad.iter().any(|it| it.contradicted) {
+        page.line("Take gpack.lock from version control again, or delete it, and then run: ggen marketplace p2p install");
+    } else if !bad.is_empty() {
         page.line("Put it in order, and keep what was changed aside: ggen marketplace p2p install --force");
     }
     page.line("All other folders of this machine: ggen marketplace p2p verify --all");
+}
+
+/// The first of what differs; the rest is counted.
+fn first_of(differences: &[String]) -> Vec<String> {
+    let mut shown: Vec<String> = differences.iter().take(DIFFERENCES_SHOWN_MAX).cloned().collect();
+    if let Some(more) = differences.len().checked_sub(DIFFERENCES_SHOWN_MAX).filter(|more| *more > 0) {
+        shown.push(format!("and {more} more"));
+    }
+    shown
 }
 
 fn show(verified: &Verified, page: &mut Page) {
@@ -162,7 +191,7 @@ fn show(verified: &Verified, page: &mut Page) {
     } else {
         format!("{} is NOT as its publisher signed it", verified.id)
     });
-    page.list("differs", &verified.differences)
+    page.list("differs", &first_of(&verified.differences))
         .field("path", &verified.path)
         .field("cid", &verified.cid)
         .field("checked", page::sizes(verified.bytes, verified.files))
@@ -203,5 +232,27 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+    }
+
+    fn shown(first: &Verified) -> String {
+        let mut page = Page::new(None);
+        show_project(first, &mut page);
+        anstream::adapter::strip_str(&page.into_text()).to_string()
+    }
+
+    #[test]
+    fn much_that_differs_is_counted_and_hints_fit_what_is_wrong() {
+        let project = Some(AnyPath("/p".into()));
+        let differences: Vec<String> = (0..100).map(|n| format!("missing: {n}.txt")).collect();
+        let misfits = vec!["gp1a/b is not locked".to_owned()];
+        let first =
+            Verified { id: "gp1a/a@1.0.0".to_owned(), project, differences, misfits, ..Verified::default() };
+        let text = shown(&first);
+        assert!(text.matches("missing: ").count() == 10 && text.contains("and 90 more\n"), "{text}");
+        assert!(text.contains("does not match gpack.toml either:\n  gp1a/b is not locked"), "{text}");
+        let damaged = shown(&Verified { contradicted: true, ..first.clone() });
+        assert!(damaged.contains("delete it") && !damaged.contains("--force"), "{damaged}");
+        let none = Verified { ok: true, lock_missing: true, id: String::new(), ..first };
+        assert!(shown(&none).contains("has no gpack.lock yet"));
     }
 }

@@ -91,11 +91,13 @@ fn show(why: &ProjectWhy, page: &mut Page) {
     if why.chains.is_empty() {
         page.line("  Nobody asks for it any more: ggen marketplace p2p install");
     }
+    let all: Vec<ProjectBranch> = why.chains.iter().flatten().cloned().collect();
     for chain in &why.chains {
         let steps: Vec<String> = chain
             .iter()
             .map(|step| {
-                format!("{} {} ({})", step.name, step.version.as_deref().unwrap_or_default(), step.range)
+                let name = project::told_apart(step, &all);
+                format!("{name} {} ({})", step.version.as_deref().unwrap_or_default(), step.range)
             })
             .collect();
         page.line(format!("  this project -> {}", steps.join(" -> ")));

@@ -5,8 +5,9 @@ use std::{fs, time::Duration};
 use super::*;
 use crate::{
     backend::p2p::{P2PConfig, P2PRegistry, Parts, offer::UNHEARD},
+    catalog,
     control::{
-        api::{CollectRequest, OutdatedRequest, PublishRequest},
+        api::{CollectRequest, InstallRequest, OutdatedRequest, PublishRequest},
         service::Cancel,
     },
     identity::Publisher,
@@ -221,4 +222,26 @@ async fn what_cannot_be_compared_is_not_said_to_be_changed() {
     fs::write(world.root().join("gpacks/pack/text"), "mine").unwrap();
     let failure = world.asked(request).await.unwrap_err();
     assert!(failure.message.starts_with("Somebody changed what would be replaced"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_version_that_is_here_is_installed_offline_though_the_newest_history_is_not() {
+    let world = World::new().await;
+    let id = world.store.read(packages::list_all).unwrap()[0].package.clone();
+    let listed = world.store.read(|conn| Ok(catalog::get(conn, &id)?)).unwrap().unwrap();
+    let head = VerifiedHead::verify_stored(&listed.bytes).unwrap();
+    // As where the newest head was heard of, and its log was not fetched.
+    let entry = head.head().entry.to_bytes();
+    world.store.write(|tx| Ok(tx.execute("DELETE FROM blocks WHERE id = ?1", [entry])?)).unwrap();
+    let request = |version: &str| InstallRequest {
+        package: format!("pack@{version}"),
+        to: world.folder.path().join("here").display().to_string(),
+        offline: true,
+        ..InstallRequest::default()
+    };
+    let installed = world.reader.node.install(request("1.0.0"), ProgressSender::discard()).await.unwrap();
+    assert_eq!(installed.version, "1.0.0");
+    assert!(installed.warnings.iter().any(|it| it.contains("was yanked since")), "{installed:?}");
+    let failure = world.reader.node.install(request("1.0.9"), ProgressSender::discard()).await.unwrap_err();
+    assert_eq!(failure.code, Code::NotFound, "{failure:?}");
 }

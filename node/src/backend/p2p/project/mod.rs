@@ -7,24 +7,25 @@ mod outdated;
 mod place;
 mod taken_back;
 mod verify;
+mod wanted;
 
 pub use offline::project_offline;
 pub(super) use place::as_it_stands;
 pub(super) use verify::verify_project;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
-use semver::{Version, VersionReq};
 use tokio::time::{Instant, sleep};
 
 use self::{
     bring::Brought,
     place::{Target, Work},
+    wanted::Wanted,
 };
 use super::{
     collect::Relied,
@@ -36,7 +37,6 @@ use super::{
     two_chains::{self, TWO_CHAINS},
 };
 use crate::{
-    catalog,
     code::Code,
     content::ContentId,
     control::{
@@ -44,22 +44,20 @@ use crate::{
         service::ProgressSender,
     },
     limits::PROJECT_NAMED_MAX,
-    package::{PackageId, PackageName, PackageRef, gpack, name::parse_version},
+    package::{PackageId, gpack},
     project::{
-        self, Done, Guard, LOCK_FILE, Lock, Requirements,
+        self, Done, Guard, Lock, Requirements,
         graph::{self, folders},
-        is_unfinished,
-        plan::{Free, Misfit, Wishes, compatible, misfits},
-        recover,
+        is_unfinished, recover,
     },
     release::VerifiedHead,
-    store::{Store, pins},
+    store::Store,
 };
 
 /// How long work on a project may take where no time was given.
 const PROJECT_TIMEOUT: Duration = Duration::from_secs(3600);
 /// How long a command waits for another one that changes the same project.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks whether that one has ended: the system tells nobody when a lock is free.
 const LOCK_PAUSE: Duration = Duration::from_millis(100);
 /// Lines of a list that a message has; the rest is counted.
@@ -98,14 +96,19 @@ impl Node {
         let old = opened.lock.clone().unwrap_or_default();
         let folders = folders(wanted.requirements.project(), &wanted.lock);
         let mut answer = answer(&request, &opened, &wanted, &folders, &old);
+        answer.warnings.extend(of_file(&wanted.requirements));
         answer.warnings.extend(wanted.warnings.iter().cloned());
         answer.warnings.extend(stays(&request.action, &opened, &wanted, &folders));
-        if request.dry_run {
-            answer.warnings.extend(self.taken_back(&wanted.lock, how, &offers).await?);
-            return Ok(answer);
-        }
         let folder = opened.guard.root().join(&wanted.requirements.project().folder);
-        let (packages, relied_on) = self.rely_on(&wanted.lock, (&folder, &folders), how, &progress).await?;
+        let brought = match request.dry_run {
+            // Nothing comes that would need room.
+            true => self.bring_for_a_look(&wanted.lock, how, &progress).await,
+            false => self.rely_on(&wanted.lock, (&folder, &folders), how, &progress).await,
+        };
+        let (packages, relied_on) = match brought {
+            Ok(brought) => brought,
+            Err(failure) => return Err(self.said_alone(failure, how).await),
+        };
         let heads = offers.packages.iter().map(|(id, offer)| (id.clone(), offer.head.clone())).collect();
         let target = Arc::new(Target {
             requirements: wanted.requirements,
@@ -126,7 +129,21 @@ impl Node {
         answer
             .warnings
             .extend(self.refuse_disputed(&written, &old, request.offline || request.frozen).await?);
-        answer.bytes_fetched = self.bring_files(&written, how, &progress).await?;
+        answer.files = place::files(&opened, &target).iter().map(|file| file.name.to_owned()).collect();
+        answer.warnings.extend(self.left_behind(&opened, &folder).await?);
+        if request.dry_run {
+            if how.offline {
+                // Nothing comes: what is not here is told as it would be.
+                self.bring_files(&written, how, &progress).await?;
+            }
+            tell(&mut answer, work);
+            answer.warnings.extend(self.taken_back(&target.lock, how, &offers).await?);
+            return Ok(answer);
+        }
+        answer.bytes_fetched = match self.bring_files(&written, how, &progress).await {
+            Ok(bytes) => bytes,
+            Err(failure) => return Err(self.said_alone(failure, how).await),
+        };
         let (done, work) = self.put_in_place(&opened, &target, work, progress, relied_on).await?;
         for it in &written {
             self.forget_providers(&it.release.root);
@@ -135,10 +152,7 @@ impl Node {
         self.trim().await;
         // This node provides the trees from now on.
         self.audience.notify_one();
-        answer.written = work.written.len();
-        answer.removed = work.removed;
-        answer.altered = work.altered.into_iter().map(AnyPath).collect();
-        answer.warnings.extend(work.warnings);
+        tell(&mut answer, work);
         answer.warnings.extend(self.taken_back(&target.lock, how, &offers).await?);
         let earlier = opened.recovered.iter().flat_map(|done| &done.kept);
         answer.kept = earlier.chain(&done.kept).map(|path| AnyPath(path.clone())).collect();
@@ -216,6 +230,33 @@ impl Node {
         Ok((packages, relied_on))
     }
 
+    /// Brings the signed manifests of a lock file, as far as they are not here: what is in the folders is compared with them.
+    async fn bring_for_a_look(
+        &self,
+        lock: &Lock,
+        how: How,
+        progress: &ProgressSender,
+    ) -> Result<(Vec<Brought>, Relied), Failure> {
+        let relied_on = self.collecting.rely(how.deadline).await?;
+        Ok((self.bring_manifests(lock, how, progress).await?, relied_on))
+    }
+
+    /// A failure that says so where nothing came because nobody is connected.
+    async fn said_alone(&self, failure: Failure, how: How) -> Failure {
+        let is_of_network = matches!(failure.code, Code::NoProviders | Code::Network | Code::Timeout);
+        if how.offline || !is_of_network || !self.is_alone().await {
+            return failure;
+        }
+        let message = format!("{}. No peer is connected; nothing was changed.", clause(&failure));
+        Failure { message, hint: self.ways_in(), ..failure }
+    }
+
+    /// One sentence for each folder that the packages of this project were in before its `gpack.toml` named another one.
+    async fn left_behind(&self, opened: &Arc<Opened>, folder: &Path) -> Result<Vec<String>, Failure> {
+        let (opened, folder) = (Arc::clone(opened), folder.to_owned());
+        self.offload_store(move |store| place::left_behind(store, opened.guard.root(), &folder)).await
+    }
+
     async fn inspect(&self, opened: &Arc<Opened>, target: &Arc<Target>) -> Result<Work, Failure> {
         let (opened, target) = (Arc::clone(opened), Arc::clone(target));
         self.offload_store(move |store| {
@@ -289,167 +330,6 @@ impl Node {
         })
         .await
     }
-
-    /// What a project is to ask for, and the versions that answer it.
-    async fn wanted(
-        &self,
-        request: &ProjectRequest,
-        opened: &Opened,
-        how: How,
-        offers: &mut Offers,
-    ) -> Result<Wanted, Failure> {
-        let lock_path = opened.guard.root().join(LOCK_FILE);
-        let no_lock = || fail(crate::project::Error::NoLock { path: lock_path.clone() });
-        let mut wanted = Wanted {
-            requirements: opened.requirements.clone(),
-            lock: opened.lock.clone().unwrap_or_default(),
-            named: BTreeSet::new(),
-            warnings: Vec::new(),
-        };
-        if request.frozen {
-            return if opened.lock.is_some() { Ok(wanted) } else { Err(no_lock()) };
-        }
-        let (mut free, mut exact) = (Free::Nothing, BTreeMap::new());
-        match &request.action {
-            ProjectAction::Install => {}
-            ProjectAction::Add { packages, alias } => {
-                for text in packages {
-                    self.add(text, alias.as_deref(), how, &mut wanted).await?;
-                }
-            }
-            ProjectAction::Remove { packages } => {
-                for text in packages {
-                    let id = one(&wanted.requirements, text, &Lock::default())
-                        .map_err(|failure| needed_by(&wanted, text).unwrap_or(failure))?;
-                    wanted.requirements = wanted.requirements.without(&id).map_err(fail)?;
-                }
-            }
-            ProjectAction::Update { packages, precise } => {
-                let ids = packages.iter().map(|text| one(&wanted.requirements, text, &wanted.lock));
-                let ids: BTreeSet<PackageId> = ids.collect::<Result<_, _>>()?;
-                if let (Some(precise), Some(id)) = (precise, ids.first()) {
-                    exact.insert(id.clone(), version(precise)?);
-                }
-                free = if ids.is_empty() { Free::Everything } else { Free::Only(ids) };
-            }
-        }
-        let asked = wanted.requirements.project().dependencies.clone();
-        let found = misfits(&asked, &wanted.lock);
-        if request.locked {
-            return match (&opened.lock, found.is_empty()) {
-                (None, _) => Err(no_lock()),
-                (Some(_), true) => Ok(wanted),
-                (Some(_), false) => Err(unanswered(&found)),
-            };
-        }
-        let is_unneeded = |misfit: &Misfit| matches!(misfit, Misfit::Unneeded { .. });
-        if free == Free::Nothing && found.iter().all(is_unneeded) {
-            for misfit in &found {
-                if let Misfit::Unneeded { package } = misfit {
-                    wanted.lock.packages.remove(package);
-                }
-            }
-            return Ok(wanted);
-        }
-        let old = std::mem::take(&mut wanted.lock);
-        // Who names the version does not ask what there is.
-        let asks_what_there_is = how.asks && !how.offline && exact.is_empty();
-        let wishes = Wishes { asked, lock: old.clone(), free: free.clone(), exact };
-        let chosen = self.plan_asking(wishes, how, offers).await?;
-        if asks_what_there_is {
-            let freed: Vec<PackageId> = chosen.keys().filter(|id| free.holds(id)).cloned().collect();
-            self.refuse_unheard(&freed, offers).await?;
-        }
-        wanted.lock = offers.lock(&chosen, &old)?;
-        for (id, version) in &chosen {
-            let is_locked = old.packages.get(id).is_some_and(|locked| locked.version == *version);
-            if let Some(offer) = offers.packages.get(id) {
-                let stale = offer.stale.as_deref().filter(|_| !is_locked);
-                let doubts = offer.doubts().filter(|_| !is_locked || asks_what_there_is);
-                wanted.warnings.extend(stale.into_iter().chain(doubts).map(|why| format!("{id}: {why}")));
-            }
-        }
-        Ok(wanted)
-    }
-
-    /// Adds what a person typed to what a project asks for.
-    async fn add(
-        &self,
-        text: &str,
-        alias: Option<&str>,
-        how: How,
-        wanted: &mut Wanted,
-    ) -> Result<(), Failure> {
-        let (package, range) = parse_added(text)?;
-        let reference = self.meant(package).await?.reference;
-        if how.offline {
-            self.known_here(&reference).await?;
-        }
-        let head = self.resolve(&reference).await?;
-        let id = head.package_id();
-        if how.offline && self.dispute(&id).await?.is_some() {
-            return Err(frozen(&id, "what of it is not contested is not asked for with --offline"));
-        }
-        let before = wanted.requirements.project().dependencies.get(&id);
-        let range = match (range, before) {
-            (Some(range), _) => range,
-            // Only its short name changes.
-            (None, Some(range)) if alias.is_some() => range.clone(),
-            (None, before) => {
-                let newest = self.release_of(&head, None).await?.release.version;
-                again_asked(before, &newest)
-            }
-        };
-        let alias = match (alias, wanted.requirements.alias(&id)) {
-            (Some(alias), _) => alias
-                .parse::<PackageName>()
-                .map_err(|error| Failure::new(error.code(), error.to_string(), "For example: --as web"))?,
-            (None, Some(alias)) => alias.clone(),
-            (None, None) => id.name.clone(),
-        };
-        if let Some(other) = wanted.requirements.project().aliases.get(&alias).filter(|other| **other != id) {
-            return Err(Failure::new(
-                Code::Conflict,
-                format!("The short name \"{alias}\" means {other} in this project; nothing was changed."),
-                format!("Give this one another: ggen marketplace p2p add {id} --as <name>"),
-            ));
-        }
-        wanted.requirements = wanted.requirements.with(&id, &range, Some(&alias)).map_err(fail)?;
-        if wanted.named.contains(&id) {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("{id} is named twice; nothing was changed."),
-                "Name it once, with one range that allows what you need: web-tools@^1.2",
-            ));
-        }
-        wanted.named.insert(id);
-        Ok(())
-    }
-
-    /// Refuses a package of which nothing is known here.
-    async fn known_here(&self, reference: &PackageRef) -> Result<(), Failure> {
-        let (name, publisher) = (reference.name.clone(), reference.publisher);
-        let known = self.with_store(move |store| {
-            store.read(|conn| {
-                let publisher = match publisher {
-                    Some(publisher) => Some(publisher),
-                    None => pins::pinned(conn, &name)?,
-                };
-                match publisher {
-                    Some(publisher) => Ok(catalog::get(conn, &PackageId { publisher, name })?.is_some()),
-                    None => Ok(catalog::by_name(conn, &name)?.total > 0),
-                }
-            })
-        });
-        if known.await? {
-            return Ok(());
-        }
-        Err(Failure::new(
-            Code::NotFound,
-            format!("{reference} is not known on this machine; nothing was changed."),
-            "Run the same command without --offline.",
-        ))
-    }
 }
 
 /// Puts all of it in place, and notes that. From the first on it counts: that it was not noted is no reason to call it a failure.
@@ -497,20 +377,6 @@ fn refuse_unfinished(root: &Path) -> Result<(), Failure> {
     ))
 }
 
-/// The range of a package that is added without one: what is compatible with the newest version, or the range that is there, where
-/// that allows it.
-fn again_asked(before: Option<&VersionReq>, newest: &Version) -> VersionReq {
-    before.filter(|range| range.matches(newest)).cloned().unwrap_or_else(|| compatible(newest))
-}
-
-/// What a project is to ask for, and what answers it.
-struct Wanted {
-    requirements: Requirements,
-    lock: Lock,
-    named: BTreeSet<PackageId>,
-    warnings: Vec<String>,
-}
-
 /// Refuses what contradicts itself.
 fn check(request: &ProjectRequest) -> Result<(), Failure> {
     let usage = |message: &str, hint: &str| Err(Failure::new(Code::Usage, message, hint));
@@ -540,89 +406,6 @@ fn check(request: &ProjectRequest) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-/// Takes apart what a person types after `add`: `[publisher/]name[@range]`.
-fn parse_added(text: &str) -> Result<(&str, Option<VersionReq>), Failure> {
-    let (package, range) = match text.split_once('@') {
-        Some((package, "latest")) => (package, None),
-        Some((package, range)) => (package, Some(range)),
-        None => (text, None),
-    };
-    let range = range.map(|range| {
-        gpack::range(range).map_err(|why| {
-            Failure::new(
-                Code::Usage,
-                format!("{}: {why}", crate::package::shorten(text)),
-                "For example: web-tools@^1.2, or \"web-tools@>=1.2, <2\"",
-            )
-        })
-    });
-    Ok((package, range.transpose()?))
-}
-
-fn version(text: &str) -> Result<Version, Failure> {
-    parse_version(text).map_err(|error| {
-        Failure::new(error.code(), error.to_string(), "Write three numbers, for example 1.2.3.")
-    })
-}
-
-/// The one package of a project that a person means.
-fn one(requirements: &Requirements, text: &str, lock: &Lock) -> Result<PackageId, Failure> {
-    match requirements.named(text, lock.packages.keys())[..] {
-        [id] => Ok(id.clone()),
-        [] => Err(Failure::new(
-            Code::NotFound,
-            format!(
-                "This project does not ask for \"{}\"; nothing was changed.",
-                crate::package::shorten(text)
-            ),
-            "See what it uses: ggen marketplace p2p tree",
-        )),
-        ref several => {
-            let list: Vec<String> = several.iter().take(LISTED_MAX).map(|id| format!("  {id}")).collect();
-            Err(Failure::new(
-                Code::Ambiguous,
-                format!("\"{}\" means several packages:\n{}", crate::package::shorten(text), list.join("\n")),
-                "Name the one you mean by its full id: <publisher>/<name>",
-            ))
-        }
-    }
-}
-
-/// Why a package cannot be taken out that the project does not ask for itself: others need it.
-fn needed_by(wanted: &Wanted, text: &str) -> Option<Failure> {
-    let id = one(&wanted.requirements, text, &wanted.lock).ok()?;
-    let name = |id: &PackageId| wanted.requirements.alias(id).unwrap_or(&id.name).to_string();
-    let by = wanted.lock.packages.iter().filter(|(_, locked)| locked.dependencies.contains_key(&id));
-    let by: Vec<String> = by.map(|(by, _)| name(by)).take(LISTED_MAX).collect();
-    let verb = if by.len() == 1 { "needs" } else { "need" };
-    (!by.is_empty()).then(|| {
-        Failure::new(
-            Code::Conflict,
-            format!(
-                "This project does not ask for {} itself: {} {verb} it; nothing was changed.",
-                name(&id),
-                by.join(", ")
-            ),
-            format!(
-                "It goes when nobody needs it any more. See why it is here: ggen marketplace p2p why {}",
-                name(&id)
-            ),
-        )
-    })
-}
-
-fn unanswered(found: &[Misfit]) -> Failure {
-    let mut lines: Vec<String> = found.iter().take(LISTED_MAX).map(|misfit| format!("  {misfit}")).collect();
-    if found.len() > LISTED_MAX {
-        lines.push(format!("  and {} more", found.len() - LISTED_MAX));
-    }
-    Failure::new(
-        Code::Conflict,
-        format!("gpack.lock does not match gpack.toml; nothing was changed.\n{}", lines.join("\n")),
-        "Bring it up to date, and keep it in version control: ggen marketplace p2p install",
-    )
 }
 
 /// What is said of packages that the project asks for no longer, and that others in it still need.
@@ -690,6 +473,19 @@ fn answer(
         folder: AnyPath(folder.clone()),
         ..ProjectDone::default()
     }
+}
+
+/// What is to be said of the `gpack.toml` itself.
+fn of_file(requirements: &Requirements) -> impl Iterator<Item = String> {
+    requirements.project().warnings.iter().map(|warning| format!("{}, {warning}", gpack::FILE_NAME))
+}
+
+/// Tells what is done to the folders.
+fn tell(answer: &mut ProjectDone, work: Work) {
+    answer.written = work.written.len();
+    answer.removed = work.removed;
+    answer.altered = work.altered.into_iter().map(AnyPath).collect();
+    answer.warnings.extend(work.warnings);
 }
 
 #[cfg(test)]

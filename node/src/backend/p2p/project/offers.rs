@@ -65,6 +65,24 @@ impl Offers {
         asked.filter(lacks).map(|(id, _)| id.clone()).chain(exact.map(|(id, _)| id.clone())).collect()
     }
 
+    /// Why the version that a person wants of a package cannot be had, where there is no such version.
+    fn without_exact(&self, wishes: &Wishes) -> Option<Failure> {
+        let lacks = |(id, version): &(&PackageId, &Version)| {
+            self.packages.get(*id).is_some_and(|offer| !offer.releases.contains_key(version))
+        };
+        let (id, version) = wishes.exact.iter().find(lacks)?;
+        let known = self.packages.get(id)?.releases.keys().rev();
+        let mut known: Vec<String> = known.map(ToString::to_string).collect();
+        let more = known.len().saturating_sub(NAMED_MAX);
+        known.truncate(NAMED_MAX);
+        let rest = if more == 0 { String::new() } else { format!(", and {more} more") };
+        Some(Failure::new(
+            Code::NotFound,
+            format!("{id} has no version {version}; nothing was changed."),
+            format!("Its versions: {}{rest}", known.join(", ")),
+        ))
+    }
+
     fn locked(&self, package: &PackageId, version: &Version) -> Option<Locked> {
         let offer = self.packages.get(package)?;
         let Offered { release, place, .. } = offer.releases.get(version)?;
@@ -93,7 +111,12 @@ impl Node {
         offers: &mut Offers,
     ) -> Result<BTreeMap<PackageId, Version>, Failure> {
         let failure = match self.plan(wishes.clone(), how, offers).await {
-            Err(failure) if matches!(failure.code, Code::Conflict | Code::Network) && !how.offline => failure,
+            Err(failure)
+                if matches!(failure.code, Code::Conflict | Code::Network | Code::NotFound)
+                    && !how.offline =>
+            {
+                failure
+            }
             planned => return planned,
         };
         if self.is_alone().await {
@@ -126,7 +149,9 @@ impl Node {
         let finished = self.offload.run(move || planner.finish("the time to look it up ran out")).await;
         match finished.ok_or_else(|| gone("the choice of versions"))? {
             Ok(chosen) => Ok(chosen),
-            Err(Unplanned::Impossible(problems)) => Err(impossible(&problems, &wishes)),
+            Err(Unplanned::Impossible(problems)) => {
+                Err(offers.without_exact(&wishes).unwrap_or_else(|| impossible(&problems, &wishes)))
+            }
             Err(Unplanned::TooMuch) => Err(Failure::new(
                 Code::Conflict,
                 "Whether some versions go together was not found out: there are too many combinations; nothing was changed.",
@@ -227,6 +252,12 @@ fn impossible(problems: &[Problem], wishes: &Wishes) -> Failure {
             Code::NotFound,
             "Not every package that is asked for is known to anybody",
             "Check the ids in gpack.toml, and look for the packages: ggen marketplace p2p search <name>",
+        )
+    } else if wishes.exact.is_empty() && all(Problem::is_without_version) {
+        (
+            Code::NotFound,
+            "There is no version in a range that is asked for",
+            "Ask for another range in gpack.toml, or with: ggen marketplace p2p add <package>@<range>",
         )
     } else if all(Problem::is_circle) {
         (

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use tokio::time::Instant;
 
-use super::{LISTED_MAX, PROJECT_TIMEOUT, refuse_relative, refuse_unfinished};
+use super::{LISTED_MAX, PROJECT_TIMEOUT, of_file, refuse_relative, refuse_unfinished};
 use crate::{
     backend::p2p::{
         failure::fail,
@@ -35,7 +35,8 @@ impl Node {
         self.await_entrance(how.deadline.saturating_duration_since(Instant::now())).await;
         let asked = requirements.project().dependencies.clone();
         let mut offers = Offers::default();
-        let mut outdated = Outdated { total: lock.packages.len(), ..Outdated::default() };
+        let warnings = of_file(&requirements).collect();
+        let mut outdated = Outdated { total: lock.packages.len(), warnings, ..Outdated::default() };
         let wishes = Wishes {
             asked: asked.clone(),
             lock: lock.clone(),

@@ -27,7 +27,7 @@ use crate::{
     },
     project::{
         Done, FileChange, Guard, Index, LOCK_FILE, Lock, Placed, Requirements, Site, Standing, Standings,
-        Swap, Was,
+        Swap, Was, project_of,
     },
     release::{Release, VerifiedHead},
     store::{Store, installed, meta, packages, partial},
@@ -35,7 +35,7 @@ use crate::{
 };
 
 /// Files that somebody changed and that a message names; the rest is counted.
-const NAMED_MAX: usize = 20;
+const NAMED_MAX: usize = 10;
 
 /// What a project is to become.
 pub(super) struct Target {
@@ -137,14 +137,8 @@ pub(super) fn unknown(store: &Store, site: &Site<'_>, target: &Target) -> Result
     Ok(unknown)
 }
 
-/// Writes what is new beside the folders, and then puts all of it in place.
-pub(super) fn apply(
-    store: &Store,
-    opened: &Opened,
-    target: &Target,
-    work: &Work,
-    progress: &ProgressSender,
-) -> Result<Done, Failure> {
+/// The files of the project that get another content.
+pub(super) fn files(opened: &Opened, target: &Target) -> Vec<FileChange> {
     let lock = target.lock.to_text().into_bytes();
     let mut files = Vec::new();
     if target.writes_lock && opened.lock_bytes.as_deref() != Some(&lock[..]) {
@@ -154,10 +148,24 @@ pub(super) fn apply(
         let (before, after) = (opened.requirements.bytes().to_vec(), target.requirements.bytes().to_vec());
         files.push(FileChange { name: gpack::FILE_NAME, before: Some(before), after });
     }
+    files
+}
+
+/// Writes what is new beside the folders, and then puts all of it in place.
+pub(super) fn apply(
+    store: &Store,
+    opened: &Opened,
+    target: &Target,
+    work: &Work,
+    progress: &ProgressSender,
+) -> Result<Done, Failure> {
+    let files = files(opened, target);
+    let mut site = site(&opened.guard, &target.requirements)?;
     if work.swaps.is_empty() && files.is_empty() && !work.index_changed {
+        // What a command that was cut off had written beside the folders is of no use.
+        site.abandon();
         return Ok(Done::default());
     }
-    let mut site = site(&opened.guard, &target.requirements)?;
     site.prepare().map_err(fail)?;
     let written = write(store, &site, target, work, progress);
     if let Err(failure) = written {
@@ -239,6 +247,33 @@ pub(super) fn note(store: &Store, folder: &Path, target: &Target, work: &Work) -
             target.named.iter().try_for_each(|id| pin_first(tx, id, now))
         })
         .map_err(fail)
+}
+
+/// One sentence for each folder in which this machine put packages of this project, and that its `gpack.toml` no longer names.
+pub(super) fn left_behind(store: &Store, root: &Path, folder: &Path) -> Result<Vec<String>, Failure> {
+    let mut left: BTreeMap<PathBuf, usize> = BTreeMap::new();
+    for row in store.read(installed::list_all).map_err(fail)? {
+        let Some(site) = row.path.parent().filter(|site| *site != folder && site.starts_with(root)) else {
+            continue;
+        };
+        if project_of(&row.path).as_deref() == Some(root) && is_folder(&row.path) {
+            *left.entry(site.to_owned()).or_default() += 1;
+        }
+    }
+    let said = |(site, packages): (PathBuf, usize)| {
+        let (packages, stay) = if packages == 1 {
+            ("1 package".to_owned(), "stays")
+        } else {
+            (format!("{packages} packages"), "stay")
+        };
+        format!(
+            "gpack.toml names the folder {} now; {packages} {stay} in {}, where nothing uses them: delete that folder, and have \
+             this machine forget it: ggen marketplace p2p gc",
+            folder.display(),
+            site.display()
+        )
+    };
+    Ok(left.into_iter().take(NAMED_MAX).map(said).collect())
 }
 
 /// The folder for the packages of a project.

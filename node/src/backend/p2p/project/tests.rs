@@ -1,7 +1,7 @@
 //! Projects on a node of one, with packages of its own.
 
 use crate::{
-    backend::p2p::{P2PConfig, P2PRegistry, Parts},
+    backend::p2p::{P2PConfig, P2PRegistry, Parts, verify::look_in},
     code::Code,
     control::{
         api::{
@@ -225,10 +225,199 @@ async fn a_package_of_which_all_was_yanked_can_be_had_as_the_hint_says() {
 fn a_package_that_is_added_again_is_asked_for_as_the_newest_version_needs() {
     use semver::{Version, VersionReq};
 
-    use super::{again_asked, compatible};
+    use super::wanted::again_asked;
+    use crate::project::plan::compatible;
     let range = |text: &str| text.parse::<VersionReq>().unwrap();
     let newest = Version::new(2, 0, 0);
     assert_eq!(again_asked(None, &newest), compatible(&newest));
     assert_eq!(again_asked(Some(&range("^1")), &newest), compatible(&newest));
     assert_eq!(again_asked(Some(&range(">=1, <3")), &newest), range(">=1, <3"));
+}
+
+fn text(world: &World, file: &str) -> std::path::PathBuf {
+    world.project().join("gpacks/web-kit").join(file)
+}
+
+fn of_project(world: &World) -> VerifyRequest {
+    VerifyRequest { project: Some(AnyPath(world.project())), ..VerifyRequest::default() }
+}
+
+#[tokio::test]
+async fn what_differs_is_compared_again_once_no_command_changes_the_project() {
+    let world = World::new().await;
+    world.publish("web-kit", "1.0.0", "", true).await.unwrap();
+    world.add("web-kit").await.unwrap();
+    let by_name = VerifyRequest { package: "web-kit".to_owned(), ..VerifyRequest::default() };
+    let file = text(&world, "text");
+    for request in [of_project(&world), by_name] {
+        // As in the middle of a change.
+        let change = crate::project::Guard::lock(&world.project()).unwrap();
+        std::fs::write(&file, "half").unwrap();
+        let mut verifying = std::pin::pin!(world.verify(request.clone()));
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(300), verifying.as_mut()).await;
+        assert!(waits.is_err(), "{waits:?}");
+        std::fs::write(&file, "1.0.0").unwrap();
+        drop(change);
+        assert!(verifying.await.unwrap().ok, "{request:?}");
+        // Where nothing differs, nobody is waited for.
+        let _change = crate::project::Guard::lock(&world.project()).unwrap();
+        assert!(world.verify(request).await.unwrap().ok);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_changes_the_project_all_the_while_is_told_and_nothing_is_called_changed() {
+    let world = World::new().await;
+    world.publish("web-kit", "1.0.0", "", true).await.unwrap();
+    world.add("web-kit").await.unwrap();
+    std::fs::write(text(&world, "text"), "half").unwrap();
+    // As it is told after the wait.
+    let busy = std::collections::BTreeSet::from([world.project().canonicalize().unwrap()]);
+    let store = world.registry.node.store.clone();
+    let failure = look_in(&store, &of_project(&world)).told_without(&busy).unwrap_err();
+    assert!(failure.code == Code::Conflict && failure.message.starts_with("Another command"), "{failure:?}");
+    let by_name = VerifyRequest { package: "web-kit".to_owned(), ..VerifyRequest::default() };
+    let told = look_in(&store, &by_name).told_without(&busy).unwrap();
+    assert!(told.interrupted && !told.ok && !told.differences[0].contains("changed: text"), "{told:?}");
+    let nobody = std::collections::BTreeSet::new();
+    let told = look_in(&store, &by_name).told_without(&nobody).unwrap();
+    assert_eq!(told.differences, ["changed: text"]);
+}
+
+#[tokio::test]
+async fn files_are_compared_although_the_lock_file_does_not_match() {
+    let world = World::new().await;
+    for package in ["web-kit", "log-kit"] {
+        world.publish(package, "1.0.0", "", true).await.unwrap();
+    }
+    world.add("web-kit").await.unwrap();
+    let gpack = std::fs::read_to_string(world.project().join("gpack.toml")).unwrap();
+    let more = gpack.replacen(
+        "[dependencies]\n",
+        &format!("[dependencies]\n\"{}\" = \"^1\"\n", world.id("log-kit")),
+        1,
+    );
+    std::fs::write(world.project().join("gpack.toml"), more).unwrap();
+    let failure = world.verify(of_project(&world)).await.unwrap_err();
+    assert_eq!(failure.code, Code::Conflict, "{failure:?}");
+    assert!(
+        failure.message.contains("is not locked") && failure.message.contains("as it was signed"),
+        "{failure:?}"
+    );
+    std::fs::write(text(&world, "text"), "changed").unwrap();
+    let both = world.verify(of_project(&world)).await.unwrap();
+    assert!(!both.ok && both.differences == ["changed: text"], "{both:?}");
+    assert!(both.misfits.len() == 1 && both.misfits[0].contains("log-kit is not locked"), "{both:?}");
+}
+
+#[tokio::test]
+async fn a_lock_file_that_contradicts_what_was_signed_is_told_as_damaged() {
+    let world = World::new().await;
+    world.publish("web-kit", "1.0.0", "", true).await.unwrap();
+    let without = world.verify(of_project(&world)).await.unwrap();
+    assert!(without.ok && without.lock_missing, "{without:?}");
+    world.add("web-kit").await.unwrap();
+    let lock = world.project().join("gpack.lock");
+    let bytes = std::fs::read_to_string(&lock).unwrap();
+    std::fs::write(&lock, bytes.replace("sequence = 0", "sequence = 5")).unwrap();
+    let told = world.verify(of_project(&world)).await.unwrap();
+    assert!(!told.ok && told.contradicted, "{told:?}");
+    // As the hint says.
+    let failure = world.run(ProjectAction::Install, ProjectRequest::default()).await.unwrap_err();
+    assert!(failure.hint.contains("delete it and run"), "{failure:?}");
+    std::fs::remove_file(&lock).unwrap();
+    world.run(ProjectAction::Install, ProjectRequest::default()).await.unwrap();
+    assert!(world.verify(of_project(&world)).await.unwrap().ok);
+}
+
+#[tokio::test]
+async fn a_dry_run_refuses_what_the_real_one_refuses() {
+    let world = World::new().await;
+    world.publish("web-kit", "1.0.0", "", true).await.unwrap();
+    world.add("web-kit@=1.0.0").await.unwrap();
+    world.publish("web-kit", "1.1.0", "", true).await.unwrap();
+    std::fs::write(text(&world, "text"), "mine").unwrap();
+    let remove = ProjectAction::Remove { packages: vec!["web-kit".to_owned()] };
+    let add = ProjectAction::Add { packages: vec!["web-kit@^1.1".to_owned()], alias: None };
+    for action in [remove, add] {
+        let dry_run = ProjectRequest { dry_run: true, ..ProjectRequest::default() };
+        let dry = world.run(action.clone(), dry_run.clone()).await.unwrap_err();
+        let real = world.run(action.clone(), ProjectRequest::default()).await.unwrap_err();
+        assert_eq!((dry.code, &dry.message, &dry.hint), (real.code, &real.message, &real.hint));
+        assert!(dry.message.contains("Somebody changed"), "{dry:?}");
+        let forced = ProjectRequest { force: true, ..dry_run };
+        assert!(world.run(action, forced).await.unwrap().dry_run);
+        assert_eq!(std::fs::read_to_string(text(&world, "text")).unwrap(), "mine");
+    }
+    std::fs::remove_dir_all(world.project().join("gpacks/web-kit")).unwrap();
+    let dry_run = ProjectRequest { dry_run: true, ..ProjectRequest::default() };
+    assert_eq!(world.run(ProjectAction::Install, dry_run).await.unwrap().written, 1);
+    assert!(!world.project().join("gpacks/web-kit").exists());
+}
+
+#[tokio::test]
+async fn what_was_written_is_told_and_what_a_cut_off_command_left_goes() {
+    let world = World::new().await;
+    world.publish("web-kit", "1.0.0", "", true).await.unwrap();
+    assert_eq!(world.add("web-kit").await.unwrap().files, ["gpack.lock", "gpack.toml"]);
+    let again = world.add("web-kit@^1").await.unwrap();
+    assert_eq!(
+        (again.written, again.changes.len(), &again.files[..]),
+        (0, 0, &["gpack.toml".to_owned()][..])
+    );
+    let staged = world.project().join("gpacks/.ggen/next/web-kit");
+    std::fs::create_dir_all(&staged).unwrap();
+    let dry_run = ProjectRequest { dry_run: true, ..ProjectRequest::default() };
+    world.run(ProjectAction::Install, dry_run).await.unwrap();
+    assert!(staged.exists());
+    let done = world.run(ProjectAction::Install, ProjectRequest::default()).await.unwrap();
+    assert!(done.files.is_empty() && done.written == 0 && !staged.exists(), "{done:?}");
+}
+
+#[tokio::test]
+async fn a_version_that_there_is_not_is_not_found_whoever_asks_for_it() {
+    let world = World::new().await;
+    world.publish("web-kit", "1.0.0", "", true).await.unwrap();
+    let failure = world.add("web-kit@^9").await.unwrap_err();
+    assert_eq!(failure.code, Code::NotFound, "{failure:?}");
+    assert!(failure.message.contains("its versions: 1.0.0"), "{failure:?}");
+    world.add("web-kit").await.unwrap();
+    let update = |version: &str| ProjectAction::Update {
+        packages: vec!["web-kit".to_owned()],
+        precise: Some(version.to_owned()),
+    };
+    let failure = world.run(update("1.9.0"), ProjectRequest::default()).await.unwrap_err();
+    assert_eq!(failure.code, Code::NotFound, "{failure:?}");
+    assert!(failure.message.contains("web-kit has no version 1.9.0"), "{failure:?}");
+    assert_eq!(failure.hint, "Its versions: 1.0.0");
+    // There is such a version, and gpack.toml does not allow it.
+    world.publish("web-kit", "2.0.0", "", true).await.unwrap();
+    let failure = world.run(update("2.0.0"), ProjectRequest::default()).await.unwrap_err();
+    assert_eq!(failure.code, Code::Conflict, "{failure:?}");
+}
+
+#[tokio::test]
+async fn keys_that_mean_nothing_and_a_folder_that_is_left_are_told() {
+    let world = World::new().await;
+    world.publish("web-kit", "1.0.0", "", true).await.unwrap();
+    world.add("web-kit").await.unwrap();
+    let file = world.project().join("gpack.toml");
+    let gpack = std::fs::read_to_string(&file).unwrap();
+    let moved = format!("{gpack}\n[project]\nfolder = \"vendor\"\n\n[dev-dependencies]\n");
+    std::fs::write(&file, moved).unwrap();
+    let done = world.run(ProjectAction::Install, ProjectRequest::default()).await.unwrap();
+    assert!(
+        has(
+            &done.warnings,
+            "the key dev-dependencies is not known and is ignored. Did you mean dependencies?"
+        ),
+        "{done:?}"
+    );
+    assert!(
+        has(&done.warnings, "1 package stays in") && has(&done.warnings, "gpacks, where nothing uses"),
+        "{done:?}"
+    );
+    std::fs::remove_dir_all(world.project().join("gpacks")).unwrap();
+    let done = world.run(ProjectAction::Install, ProjectRequest::default()).await.unwrap();
+    assert!(!has(&done.warnings, "where nothing uses"), "{done:?}");
 }

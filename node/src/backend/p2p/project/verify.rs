@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use super::{bring, unanswered};
+use super::{LISTED_MAX, bring, wanted::unanswered};
 use crate::{
     backend::p2p::{
         failure::fail,
         place::is_gone,
         verify::{cut_off, key_path, signed_by},
     },
+    code::Code,
     control::api::{AnyPath, Failure, Verified},
     package::{PackageId, check},
     project::{LOCK_FILE, Lock, Locked, Requirements, Standing, Standings, graph::folders, plan::misfits},
@@ -19,7 +20,9 @@ use crate::{
 pub(in crate::backend::p2p) fn verify_project(store: &Store, directory: &Path) -> Result<Verified, Failure> {
     let requirements = Requirements::read(directory).map_err(fail)?;
     let asked = &requirements.project().dependencies;
-    let lock = match Lock::read(directory).map_err(fail)? {
+    let read = Lock::read(directory).map_err(fail)?;
+    let has_lock = read.is_some();
+    let lock = match read {
         Some((lock, _)) => lock,
         None if asked.is_empty() => Lock::default(),
         None => return Err(fail(crate::project::Error::NoLock { path: directory.join(LOCK_FILE) })),
@@ -34,16 +37,33 @@ pub(in crate::backend::p2p) fn verify_project(store: &Store, directory: &Path) -
     });
     let mut all: Vec<Verified> = all.collect();
     // What was cut off may have left the one file new and the other old.
-    let found = misfits(asked, &lock);
-    if !found.is_empty() && !all.iter().any(|verified| verified.interrupted) {
-        return Err(unanswered(&found));
+    let found = match all.iter().any(|verified| verified.interrupted) {
+        true => Vec::new(),
+        false => misfits(asked, &lock),
+    };
+    if !found.is_empty() && all.iter().all(|verified| verified.ok) {
+        let failure = unanswered(&found);
+        let of = match all.len() {
+            1 => "The one package that it names is as it was signed".to_owned(),
+            packages => format!("The {packages} packages that it names are as they were signed"),
+        };
+        return Err(Failure { message: format!("{}\n{of}.", failure.message), ..failure });
     }
     all.sort_by_key(|verified| verified.ok);
     let project = Some(AnyPath(directory.to_owned()));
     let mut all = all.into_iter();
     Ok(match all.next() {
-        Some(first) => Verified { others: all.collect(), project, ..first },
-        None => Verified { ok: true, path: folder.display().to_string(), project, ..Verified::default() },
+        Some(first) => {
+            let misfits = found.iter().take(LISTED_MAX).map(ToString::to_string).collect();
+            Verified { others: all.collect(), project, misfits, ..first }
+        }
+        None => Verified {
+            ok: true,
+            path: folder.display().to_string(),
+            project,
+            lock_missing: !has_lock,
+            ..Verified::default()
+        },
     })
 }
 
@@ -82,12 +102,14 @@ fn verify_one(
     let report = match bring::here(store, id, locked) {
         Ok(Some(brought)) => match check::check(&brought.manifest, path).map_err(fail) {
             Ok(report) => Ok((report, brought.keys)),
-            Err(failure) => Err(failure.message),
+            Err(failure) => Err(failure),
         },
-        Ok(None) => {
-            Err("its signed manifest is not on this machine: ggen marketplace p2p install".to_owned())
-        }
-        Err(failure) => Err(failure.message),
+        Ok(None) => Err(Failure::new(
+            Code::NotFound,
+            "its signed manifest is not on this machine: ggen marketplace p2p install",
+            "",
+        )),
+        Err(failure) => Err(failure),
     };
     match report {
         Ok((report, keys)) => Verified {
@@ -99,6 +121,11 @@ fn verify_one(
             key_path: key_path(&keys),
             ..verified
         },
-        Err(why) => Verified { differences: vec![why], ..verified },
+        Err(failure) => Verified {
+            // No command mends what the file itself says.
+            contradicted: failure.code == Code::Malformed,
+            differences: vec![failure.message],
+            ..verified
+        },
     }
 }

@@ -28,8 +28,9 @@ pub fn project(path: &Path, bytes: &[u8]) -> Result<Project, Error> {
     let lines = Lines::of(text);
     let table = DeTable::parse(text).map_err(|first| unreadable(path, text, &lines, first))?;
     let mut reader = Reader { lines, problems: Vec::new(), warnings: Vec::new(), misspelt: Vec::new() };
-    let project = reader.project(table.get_ref());
-    let Reader { mut problems, misspelt, .. } = reader;
+    let mut project = reader.project(table.get_ref());
+    let Reader { mut problems, misspelt, warnings, .. } = reader;
+    project.warnings = warnings;
     // Ignored, it would leave a project that needs nothing, and all packages would be removed.
     problems.extend(
         misspelt.into_iter().filter(|(_, near)| ["dependencies", "aliases", "project"].contains(near)).map(
@@ -60,6 +61,7 @@ impl Reader {
             dependencies: self.dependencies(&fields),
             aliases: self.aliases(&fields),
             folder: self.folder(&fields),
+            warnings: Vec::new(),
         }
     }
 
@@ -98,6 +100,10 @@ impl Reader {
             self.wrong_type(full, value, "a table");
             return default;
         };
+        for key in table.keys().filter(|key| key.get_ref() != "folder") {
+            let name = format!("{full}.{}", shorten(key.get_ref()));
+            self.warn(key.span().start, &name, Some(format!("{full}.folder")));
+        }
         let Some(value) = table.get("folder") else { return default };
         let full = format!("{full}.folder");
         let Some(text) = value.get_ref().as_str() else {
@@ -116,6 +122,11 @@ pub(crate) fn folder(text: &str) -> Result<PathBuf, String> {
         return Err(format!(
             "expected a folder below the project, such as \"{FOLDER}\", without \"..\", found \"{}\"",
             shorten(text)
+        ));
+    }
+    if text.starts_with('~') {
+        return Err(format!(
+            "expected a folder below the project, such as \"{FOLDER}\"; \"~\" does not stand for your home directory here"
         ));
     }
     let first = path.components().next().map(|part| part.as_os_str().to_string_lossy().to_lowercase());

@@ -9,12 +9,16 @@ use clap::{Arg, ArgAction, Command};
 pub(super) enum Wanted {
     /// Packages that this machine knows of.
     Known,
-    /// Packages that were published here, with or without a version.
-    Published(bool),
+    /// Packages that were published here.
+    Published,
+    /// Versions that were published here and are not yanked, or are.
+    Versions(bool),
     /// Packages that wait to be published.
     Waiting,
-    /// Packages that are installed.
+    /// Packages that are installed in a folder that is there.
     Installed,
+    /// Packages that can be removed: those that the project asks for; where there is none, those that are installed.
+    Removable,
     /// Packages that are installed or were published here.
     Here,
     /// Pins of content.
@@ -146,22 +150,24 @@ impl Asked {
         let meaning = |value: &clap::builder::PossibleValue| first_line(value.get_help());
         self.words.extend(shown.map(|value| (value.get_name().to_owned(), meaning(value))));
         if possible.is_empty() {
-            self.wanted = wanted(argument, path);
+            self.wanted = wanted(argument, path, &self.prefix);
         }
     }
 }
 
 /// Whose values an argument takes, by what its help calls them and by the verb.
-fn wanted(argument: &Arg, path: &[&str]) -> Option<Wanted> {
+fn wanted(argument: &Arg, path: &[&str], prefix: &str) -> Option<Wanted> {
     let name = argument.get_value_names()?.first()?.as_str();
     // `ggen p2p` is the same as `ggen marketplace p2p`.
     let verb: Vec<&str> = path.iter().copied().skip_while(|word| *word != "p2p").skip(1).collect();
     let verb = verb.join(" ");
     let flag = argument.get_long();
     Some(match (name, verb.as_str()) {
-        ("PACKAGE@VERSION", _) => Wanted::Published(true),
-        ("PACKAGE", "deprecate" | "key resolve") => Wanted::Published(false),
+        ("PACKAGE@VERSION", verb) => Wanted::Versions(verb == "unyank"),
+        ("PACKAGE", "deprecate" | "key resolve") => Wanted::Published,
         ("PACKAGE", "publish") => Wanted::Waiting,
+        ("PACKAGE|DIR", _) if prefix.starts_with(['.', '/']) => Wanted::Files,
+        ("PACKAGE|DIR", "remove") => Wanted::Removable,
         ("PACKAGE", "verify") | ("PACKAGE|DIR", _) => Wanted::Installed,
         ("PACKAGE", "pin add") => Wanted::Here,
         ("NAME", "pin remove") => Wanted::Kept,
@@ -249,12 +255,14 @@ mod tests {
             ("p2p install web-tools lo", Some(Wanted::Known)),
             ("p2p info ", Some(Wanted::Known)),
             ("p2p info a b", None),
-            ("marketplace p2p yank w", Some(Wanted::Published(true))),
-            ("p2p deprecate ", Some(Wanted::Published(false))),
+            ("marketplace p2p yank w", Some(Wanted::Versions(false))),
+            ("p2p unyank ", Some(Wanted::Versions(true))),
+            ("p2p deprecate ", Some(Wanted::Published)),
             ("p2p publish --drop ", Some(Wanted::Waiting)),
             ("p2p publish ", Some(Wanted::Files)),
             ("p2p verify ", Some(Wanted::Installed)),
-            ("p2p remove ", Some(Wanted::Installed)),
+            ("p2p remove ", Some(Wanted::Removable)),
+            ("p2p remove web ./gp", Some(Wanted::Files)),
             ("p2p why ", Some(Wanted::OfProject)),
             ("p2p peer-info 12D3", Some(Wanted::Peers)),
             ("p2p peer-unban ", Some(Wanted::Banned)),

@@ -30,12 +30,18 @@ pub(super) async fn values(session: &Session, wanted: Wanted, asked: &Asked) -> 
     match wanted {
         Wanted::Known if asked.prefix.contains('@') => versions(session, &asked.prefix).await,
         Wanted::Known => packages(&searched(session, &asked.prefix).await, &asked.prefix),
-        Wanted::Published(with_version) => {
-            let mine = |package: &ListedPackage| package.kind == "published";
-            listed(session, asked, with_version, mine).await
+        Wanted::Published => listed(session, asked, false, |package| package.kind == "published").await,
+        Wanted::Versions(yanked) => {
+            let is_meant = |it: &ListedPackage| it.kind == "published" && it.yanked == yanked;
+            listed(session, asked, true, is_meant).await
         }
         Wanted::Waiting => listed(session, asked, true, |package| package.kind == "queued").await,
-        Wanted::Installed => listed(session, asked, false, |package| package.kind == "installed").await,
+        Wanted::Installed => {
+            let is_there = |it: &ListedPackage| it.kind == "installed" && !it.gone && !it.out_of_sight;
+            listed(session, asked, false, is_there).await
+        }
+        Wanted::Removable if Where::at(asked.project.clone()).is_project() => asked_for(asked),
+        Wanted::Removable => listed(session, asked, false, |package| package.kind == "installed").await,
         Wanted::Here => listed(session, asked, false, |package| package.kind != "queued").await,
         Wanted::Kept => {
             let kept = session.client().keep(&KeepRequest::default()).await;
@@ -144,6 +150,13 @@ async fn listed(
         (word, package.path)
     };
     packages.filter(|package| is_meant(package)).map(word).collect()
+}
+
+/// What the project asks for itself.
+fn asked_for(asked: &Asked) -> Vec<(String, String)> {
+    let Ok((requirements, _)) = Where::at(asked.project.clone()).read() else { return Vec::new() };
+    let dependencies = requirements.project().dependencies.iter();
+    dependencies.map(|(id, range)| (project::name(&requirements, id), range.to_string())).collect()
 }
 
 fn of_project(asked: &Asked) -> Vec<(String, String)> {

@@ -11,6 +11,9 @@
 //! - A peer that takes longer than the others did is no longer counted among those asked at once (`SLOW_MIN`): the dead cost a second or
 //!   two together, and not their whole timeout each. Its answer is still taken when it comes.
 //! - Nobody is asked beyond the nearest that are wanted as long as those may still answer.
+//! - A peer names the twenty nearest that it knows. Where these have all just died, nobody names the next one, which may hold what is
+//!   looked for. So where nothing was found, and half of the nearest did not answer, those who did are asked for the neighbours of
+//!   peers on the edge of what is known (`WIDENED_MAX`).
 //!
 //! The lookup knows nothing of records: the caller says when one has come ([`Event::Found`]), and judges it. It is told what happened
 //! ([`Lookup::handle`]), says what to do ([`Lookup::poll`]), and when it wants to be asked again at the latest
@@ -43,6 +46,11 @@ pub const ASKED_MAX: u32 = 256;
 pub const CANDIDATES_MAX: usize = 1_024;
 /// Peers that one answer may name.
 pub const NAMED_MAX: usize = 20;
+/// Peers that are asked for others' neighbours at once, and how often that is done.
+const WIDENED_MAX: usize = 8;
+const WIDENINGS_MAX: u8 = 2;
+/// Peers whose neighbours are asked for.
+const EDGE: usize = 4;
 /// The least after which a peer that has not answered counts as slow: a dial and a question between continents.
 const SLOW_MIN: Duration = Duration::from_secs(1);
 
@@ -80,6 +88,13 @@ pub enum Event {
 pub enum Step {
     /// Ask this peer, and poll again.
     Ask(PeerId),
+    /// Ask this peer, which is connected, for the neighbours of another one, and poll again.
+    AskAbout {
+        /// Whom.
+        peer: PeerId,
+        /// Of whom.
+        about: PeerId,
+    },
     /// Wait for an event, and poll again at this time at the latest.
     Wait(Instant),
     /// It is over.
@@ -145,6 +160,12 @@ pub struct Lookup {
     longest: Duration,
     patience: Patience,
     has_found: bool,
+    /// Who is still to be asked about whom, and who was, on which path.
+    to_widen: Vec<(PeerId, PeerId)>,
+    widening: BTreeMap<PeerId, (u8, Instant)>,
+    widenings: u8,
+    /// Candidates that there were when that was done last.
+    widened_from: usize,
     /// The path that asks next.
     turn: u8,
     cost: Cost,
@@ -170,6 +191,10 @@ impl Lookup {
             longest: Duration::ZERO,
             patience: Patience::new(now),
             has_found: false,
+            to_widen: Vec::new(),
+            widening: BTreeMap::new(),
+            widenings: 0,
+            widened_from: 0,
             turn: 0,
             cost: Cost::default(),
         };
@@ -189,7 +214,8 @@ impl Lookup {
 
     /// Whether an answer of this peer is waited for.
     pub fn awaits(&self, peer: &PeerId) -> bool {
-        self.of(peer).is_some_and(|it| matches!(it.state, State::Asked { .. }))
+        self.widening.contains_key(peer)
+            || self.of(peer).is_some_and(|it| matches!(it.state, State::Asked { .. }))
     }
 
     /// The peers that answered or were only named, the nearest first: not those that failed, nor those that were silent until now.
@@ -209,6 +235,12 @@ impl Lookup {
     /// Notes what happened.
     pub fn handle(&mut self, event: Event, now: Instant) {
         match event {
+            Event::Answered { peer, closer } if self.widening.contains_key(&peer) => {
+                let path = self.widening.remove(&peer).map_or(0, |(path, _)| path);
+                self.cost.answered += 1;
+                closer.into_iter().take(NAMED_MAX).for_each(|it| self.learn(it, 1 << path));
+            }
+            Event::Failed { peer } if self.widening.remove(&peer).is_some() => self.cost.failed += 1,
             Event::Answered { peer, closer } => {
                 let Some(State::Asked { path, at }) = self.settle(&peer, State::Answered) else { return };
                 self.cost.answered += 1;
@@ -263,16 +295,48 @@ impl Lookup {
                 None => {}
             }
         }
-        if is_finished {
+        if is_finished && let Some((peer, about)) = self.widen() {
+            self.widening.insert(peer, (self.turn, now));
+            self.turn = (self.turn + 1) % PATHS;
+            self.cost.asked += 1;
+            return Step::AskAbout { peer, about };
+        }
+        if is_finished && self.widening.is_empty() {
             return Step::Over(match self.cost.answered {
                 0 => Ended::Unanswered,
                 _ => Ended::Complete,
             });
         }
-        if waiting == 0 {
+        if waiting == 0 && self.widening.is_empty() {
             return Step::Over(self.unfinished());
         }
         Step::Wait(self.wake(now, slow_after))
+    }
+
+    /// Who is to be asked about whom, where nothing was found and the nearest that anybody names may have died together.
+    fn widen(&mut self) -> Option<(PeerId, PeerId)> {
+        let brought_some = self.candidates.len() > self.widened_from;
+        if self.to_widen.is_empty()
+            && self.widening.is_empty()
+            && brought_some
+            && self.widenings < WIDENINGS_MAX
+            && !self.may_end()
+            && self.cost.asked < ASKED_MAX
+        {
+            let of = |state| move |it: &&Candidate| it.state == state;
+            let nearest = self.candidates.values().take(self.wanted());
+            let failed: Vec<PeerId> = nearest.filter(of(State::Failed)).map(|it| it.peer).collect();
+            if 2 * failed.len() < self.wanted() {
+                return None;
+            }
+            let answered: Vec<PeerId> =
+                self.candidates.values().filter(of(State::Answered)).map(|it| it.peer).collect();
+            let edge: Vec<PeerId> = failed.last().into_iter().chain(&answered).take(EDGE).copied().collect();
+            self.to_widen = answered.into_iter().take(WIDENED_MAX).zip(edge.into_iter().cycle()).collect();
+            self.widenings += 1;
+            self.widened_from = self.candidates.len();
+        }
+        self.to_widen.pop()
     }
 
     /// When something changes without an event: somebody becomes slow or late, the patience ends, or the time.
@@ -283,6 +347,9 @@ impl Lookup {
                 let slow = at + slow_after;
                 wake = wake.min(if slow > now { slow } else { at + self.answer_max });
             }
+        }
+        for (_, at) in self.widening.values() {
+            wake = wake.min(*at + self.answer_max);
         }
         if self.may_end()
             && let Some(over) = self.patience.over_at()
@@ -349,6 +416,15 @@ impl Lookup {
 
     /// Gives those up that have had all the time that one peer may take.
     fn give_up_late(&mut self, now: Instant) {
+        let late: Vec<PeerId> = self
+            .widening
+            .iter()
+            .filter(|(_, (_, at))| now >= *at + self.answer_max)
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in late {
+            self.handle(Event::Failed { peer }, now);
+        }
         for candidate in self.candidates.values_mut() {
             if matches!(candidate.state, State::Asked { at, .. } if now >= at + self.answer_max) {
                 candidate.state = State::Failed;

@@ -69,6 +69,16 @@ impl Network {
         known.into_iter().take(NAMED_MAX).map(|at| self.peers[at]).collect()
     }
 
+    /// Whom the peer with this number names as the neighbours of another one.
+    fn around(&self, number: usize, about: PeerId) -> Vec<PeerId> {
+        let of = KBucketKey::from(about);
+        let mut known: Vec<PeerId> =
+            self.peers.iter().copied().filter(|it| *it != self.peers[number]).collect();
+        known.sort_by_key(|peer| of.distance(&KBucketKey::from(*peer)));
+        known.truncate(NAMED_MAX);
+        known
+    }
+
     fn run(&self, known: &[usize], time: Duration) -> Outcome {
         let start = Instant::now();
         let mut now = start;
@@ -97,6 +107,15 @@ impl Network {
                             coming.push((now, peer, Some(no_one), usize::MAX));
                         }
                         Some((_, Kind::Silent)) | None => {}
+                    }
+                }
+                Step::AskAbout { peer, about } => {
+                    assert!(asked.contains(&peer), "who answered is asked about others");
+                    if let Some((at, Kind::Honest(after))) =
+                        self.peers.iter().position(|it| *it == peer).map(|at| (at, self.kinds[at]))
+                    {
+                        let near = Some(self.around(at, about));
+                        coming.push((now + Duration::from_millis(after), peer, near, usize::MAX));
                     }
                 }
                 Step::Wait(until) => {
@@ -138,6 +157,23 @@ impl Network {
 
 fn healthy(number: usize) -> Vec<Kind> {
     vec![Kind::Honest(100); number]
+}
+
+#[test]
+fn a_holder_is_found_that_nobody_names_for_all_the_dead_before_it() {
+    for holder in [WANTED, WANTED + 1] {
+        let mut kinds = vec![Kind::Honest(100); 64];
+        kinds[..holder].fill(Kind::Dead(4_000));
+        let network = Network::new(kinds, vec![holder]);
+        let known: Vec<usize> = (WANTED + 2..WANTED + 20).collect();
+        let outcome = network.run(&known, 30 * SECOND);
+        assert!(outcome.found && outcome.ended == Ended::Complete, "{holder}: {:?}", outcome.ended);
+        // The dead, the nearest that live, and the widening.
+        assert!(outcome.cost.asked as usize <= holder + WANTED + 2 * WIDENED_MAX, "{:?}", outcome.cost);
+    }
+    // Where all who are nearest live, nobody is asked twice for what is not there.
+    let outcome = Network::new(vec![Kind::Honest(100); 64], vec![]).run(&[40, 50], 30 * SECOND);
+    assert!(!outcome.found && outcome.cost.asked as usize <= WANTED + 8, "{:?}", outcome.cost);
 }
 
 #[test]

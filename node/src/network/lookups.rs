@@ -7,7 +7,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    kad::{KadPeer, QueryId, Record, store::RecordStore},
+    kad::{KadPeer, QueryId, Record, RecordKey, store::RecordStore},
     swarm::dial_opts::DialOpts,
 };
 use tokio::{
@@ -402,6 +402,11 @@ impl Driver {
             }
             match running.poll(now) {
                 Step::Ask(peer) => self.lookups.ask(&mut self.swarm, number, peer, now),
+                Step::AskAbout { peer, about } if self.swarm.is_connected(&peer) => {
+                    let question = Question::Nearest(RecordKey::new(&about.to_bytes()));
+                    self.swarm.behaviour_mut().kad.ask(running.id, peer, question);
+                }
+                Step::AskAbout { peer, .. } => running.missed(peer, now),
                 Step::Wait(_) => return,
                 Step::Over(ended) => return self.lookup_over(number, ended),
             }

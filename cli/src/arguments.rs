@@ -220,13 +220,14 @@ mod tests {
     #[test]
     fn a_wrong_verb_of_a_noun_leads_to_one_of_that_noun() {
         for (line, ours) in [
-            ("ggen p2p config list", "ggen marketplace p2p config show"),
-            ("ggen --home /x marketplace p2p key show", "ggen marketplace p2p key list"),
-            ("ggen p2p config xyzzy", "ggen marketplace p2p config --help"),
-            ("ggen p2p ls", "ggen marketplace p2p list"),
-            ("ggen install", "ggen p2p install"),
+            ("p2p config list", "ggen marketplace p2p config show"),
+            ("--home /x marketplace p2p key show", "ggen marketplace p2p key list"),
+            ("p2p config xyzzy", "ggen marketplace p2p config --help"),
+            ("p2p ls", "ggen marketplace p2p list"),
+            ("install", "ggen p2p install"),
         ] {
-            let arguments: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let arguments: Vec<OsString> =
+                ["ggen"].into_iter().chain(line.split(' ')).map(OsString::from).collect();
             let verb = line.rsplit(' ').next().unwrap();
             assert_eq!(instead_in(&arguments, verb), [ours], "{line}");
             let leads_to = Cli::command().try_get_matches_from(ours.split(' '));

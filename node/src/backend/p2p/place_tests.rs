@@ -506,7 +506,8 @@ async fn what_is_on_a_drive_that_is_not_mounted_is_neither_gone_nor_forgotten() 
     };
     assert_eq!(remove(false).await.unwrap_err().code, Code::Conflict);
     assert_eq!(world.store.read(installed::list_all).unwrap().len(), 1);
-    assert!(remove(true).await.unwrap().was_gone);
+    let removed = remove(true).await.unwrap();
+    assert!(removed.out_of_sight && !removed.was_gone, "what is there stays: {removed:?}");
 }
 
 #[tokio::test]

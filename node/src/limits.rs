@@ -522,3 +522,6 @@ pub const TWO_CHAINS_MAX: usize = 1_000;
 pub const ASKED_SECS_MAX: u64 = 24 * 3600;
 /// Addresses that one request may ask to dial.
 pub const DIALLED_AT_A_TIME_MAX: usize = 1_024;
+/// Bytes on the disk of the state folder below which writes fail, or soon will. Above it a large package may not fit, and `publish` or
+/// `install` says so.
+pub const DISK_FREE_MIN: u64 = 16 << 20;

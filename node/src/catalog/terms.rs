@@ -177,7 +177,7 @@ impl Term {
 }
 
 /// What every token of the column `labels` begins with. It is for private use, and so no letter of a word: words are looked for in all
-/// columns, which costs half of what it does in all but this one.
+/// columns, which costs less than in all but this one.
 const MARK: char = '\u{e000}';
 /// The token of every package, without its mark.
 const EVERY: &str = "every";

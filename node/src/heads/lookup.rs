@@ -129,9 +129,8 @@ pub struct Cost {
 enum State {
     /// Not asked yet.
     New,
-    /// Asked, on a path, at a time.
+    /// Asked, at a time.
     Asked {
-        path: u8,
         at: Instant,
     },
     Answered,
@@ -143,6 +142,8 @@ struct Candidate {
     peer: PeerId,
     /// The paths that know of it, a bit each.
     paths: u8,
+    /// The path that asked it, where one did.
+    asked_on: u8,
     state: State,
 }
 
@@ -160,9 +161,9 @@ pub struct Lookup {
     longest: Duration,
     patience: Patience,
     has_found: bool,
-    /// Who is still to be asked about whom, and who was, on which path.
+    /// Who is still to be asked about whom, and who was, and when.
     to_widen: Vec<(PeerId, PeerId)>,
-    widening: BTreeMap<PeerId, (u8, Instant)>,
+    widening: BTreeMap<PeerId, Instant>,
     widenings: u8,
     /// Candidates that there were when that was done last.
     widened_from: usize,
@@ -236,16 +237,16 @@ impl Lookup {
     pub fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Answered { peer, closer } if self.widening.contains_key(&peer) => {
-                let path = self.widening.remove(&peer).map_or(0, |(path, _)| path);
+                self.widening.remove(&peer);
                 self.cost.answered += 1;
-                closer.into_iter().take(NAMED_MAX).for_each(|it| self.learn(it, 1 << path));
+                self.learn_from(&peer, closer);
             }
             Event::Failed { peer } if self.widening.remove(&peer).is_some() => self.cost.failed += 1,
             Event::Answered { peer, closer } => {
-                let Some(State::Asked { path, at }) = self.settle(&peer, State::Answered) else { return };
+                let Some(State::Asked { at }) = self.settle(&peer, State::Answered) else { return };
                 self.cost.answered += 1;
                 self.longest = self.longest.max(now.saturating_duration_since(at));
-                closer.into_iter().take(NAMED_MAX).for_each(|it| self.learn(it, 1 << path));
+                self.learn_from(&peer, closer);
             }
             Event::Failed { peer } => {
                 if self.settle(&peer, State::Failed).is_some() {
@@ -286,7 +287,7 @@ impl Lookup {
                         && waiting < WAITING_MAX
                         && let Some(candidate) = self.candidates.get_mut(&distance)
                     {
-                        candidate.state = State::Asked { path, at: now };
+                        (candidate.asked_on, candidate.state) = (path, State::Asked { at: now });
                         self.cost.asked += 1;
                         return Step::Ask(candidate.peer);
                     }
@@ -296,8 +297,7 @@ impl Lookup {
             }
         }
         if is_finished && let Some((peer, about)) = self.widen() {
-            self.widening.insert(peer, (self.turn, now));
-            self.turn = (self.turn + 1) % PATHS;
+            self.widening.insert(peer, now);
             self.cost.asked += 1;
             return Step::AskAbout { peer, about };
         }
@@ -321,7 +321,7 @@ impl Lookup {
             && brought_some
             && self.widenings < WIDENINGS_MAX
             && !self.may_end()
-            && self.cost.asked < ASKED_MAX
+            && self.cost.asked as usize + WIDENED_MAX <= ASKED_MAX as usize
         {
             let of = |state| move |it: &&Candidate| it.state == state;
             let nearest = self.candidates.values().take(self.wanted());
@@ -348,7 +348,7 @@ impl Lookup {
                 wake = wake.min(if slow > now { slow } else { at + self.answer_max });
             }
         }
-        for (_, at) in self.widening.values() {
+        for at in self.widening.values() {
             wake = wake.min(*at + self.answer_max);
         }
         if self.may_end()
@@ -396,6 +396,12 @@ impl Lookup {
         must_wait.then_some(Next::Wait)
     }
 
+    /// Notes whom a peer named: they stay on the path on which it was asked.
+    fn learn_from(&mut self, peer: &PeerId, named: Vec<PeerId>) {
+        let Some(path) = self.of(peer).map(|it| it.asked_on) else { return };
+        named.into_iter().take(NAMED_MAX).for_each(|it| self.learn(it, 1 << path));
+    }
+
     /// Notes a peer that a path knows of.
     fn learn(&mut self, peer: PeerId, paths: u8) {
         let distance = self.distance(&peer);
@@ -411,7 +417,7 @@ impl Lookup {
                 _ => return,
             }
         }
-        self.candidates.insert(distance, Candidate { peer, paths, state: State::New });
+        self.candidates.insert(distance, Candidate { peer, paths, asked_on: 0, state: State::New });
     }
 
     /// Gives those up that have had all the time that one peer may take.
@@ -419,7 +425,7 @@ impl Lookup {
         let late: Vec<PeerId> = self
             .widening
             .iter()
-            .filter(|(_, (_, at))| now >= *at + self.answer_max)
+            .filter(|(_, at)| now >= **at + self.answer_max)
             .map(|(peer, _)| *peer)
             .collect();
         for peer in late {

@@ -364,3 +364,20 @@ proptest! {
         prop_assert_eq!(outcome.found, knows_any_living);
     }
 }
+
+#[test]
+fn whom_a_peer_names_as_the_neighbours_of_others_stay_on_its_path() {
+    let (now, known, named) = (Instant::now(), peers(2), PeerId::random());
+    let mut lookup = Lookup::new(Goal::Held, key(), known.clone(), now, now + 30 * SECOND, ANSWER_MAX);
+    for peer in &known {
+        assert_eq!(lookup.poll(now), Step::Ask(*peer));
+        lookup.handle(Event::Answered { peer: *peer, closer: Vec::new() }, now);
+    }
+    lookup.widening.insert(known[1], now);
+    lookup.handle(Event::Answered { peer: known[1], closer: vec![named] }, now);
+    assert_eq!(
+        lookup.of(&named).map(|it| it.paths),
+        Some(1 << 1),
+        "the second one was asked on the second path"
+    );
+}

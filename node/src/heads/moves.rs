@@ -10,6 +10,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -48,7 +49,7 @@ struct Held {
 /// On whom this node relies for a copy, and since when.
 #[derive(Debug, Clone)]
 struct Relied {
-    givers: Vec<PeerId>,
+    givers: Arc<[PeerId]>,
     since: Instant,
 }
 

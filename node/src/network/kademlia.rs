@@ -212,7 +212,11 @@ impl Behaviour {
     fn fell_silent(&mut self, peer: PeerId, now: Instant) {
         self.gone.note(peer, now);
         // What it holds goes to those who are the nearest without it.
-        self.routing_changed |= self.trusts_itself();
+        self.routing_changed |= self.trusts_itself() && self.is_routed(&peer);
+    }
+
+    fn is_routed(&mut self, peer: &PeerId) -> bool {
+        self.inner.kbucket(*peer).is_some_and(|bucket| members(&bucket).contains(peer))
     }
 
     /// Whether it is others that cannot be reached, and not this node.

@@ -9,6 +9,7 @@ use crate::{
     catalog,
     config::{P2PConfig, Reach, Role},
     control::api::{Failure, Reachability, Status},
+    limits::DISK_FREE_MIN,
     network::{Mapping, Snapshot, Verdict},
     package::PackageId,
     peers::policy::{Scope, scope_of},
@@ -17,9 +18,6 @@ use crate::{
 
 /// How late the renewal of a DHT record may be before `status` warns of it: some tries with several nodes.
 const RENEWAL_LAG_MAX: Duration = Duration::from_secs(10 * 60);
-
-/// Bytes on the disk below which writes fail, or soon will. Above it a large package may not fit, and `publish` or `install` says so.
-const FREE_MIN: u64 = 16 << 20;
 
 impl Node {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
@@ -230,7 +228,7 @@ fn space_warning(folder: &Path) -> Option<String> {
 fn too_full(free: u64, is_without_files: bool) -> Option<String> {
     let why = match free {
         _ if is_without_files => "no more files can be made on the disk (inodes are used up)".to_owned(),
-        ..FREE_MIN => format!("the disk of the state folder is full: {free} bytes are free"),
+        ..DISK_FREE_MIN => format!("the disk of the state folder is full: {free} bytes are free"),
         _ => return None,
     };
     Some(format!("{why}; make room, or see what this node can free: ggen marketplace p2p gc --dry-run"))
@@ -314,8 +312,8 @@ mod tests {
     #[test]
     fn a_disk_that_is_full_is_told() {
         assert!(too_full(0, false).is_some_and(|warning| warning.contains(" 0 bytes are free")));
-        assert!(too_full(FREE_MIN - 1, false).is_some());
-        assert_eq!(too_full(FREE_MIN, false), None);
+        assert!(too_full(DISK_FREE_MIN - 1, false).is_some());
+        assert_eq!(too_full(DISK_FREE_MIN, false), None);
         assert!(too_full(u64::MAX, true).is_some_and(|warning| warning.contains("inodes")));
         assert_eq!(space_warning(Path::new("/nowhere/at/all")), None);
     }

@@ -14,6 +14,7 @@ use ggen_marketplace::{
     config::P2PConfig,
     control::api::Status,
     identity::{Publisher, key_file, node_key},
+    limits::DISK_FREE_MIN,
     time::Timestamp,
 };
 use serde::Serialize;
@@ -30,8 +31,6 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bootstrap nodes that are tried.
 const DIALLED_MAX: usize = 8;
-/// Free space below which writes fail, or soon will, as for `status`.
-const FREE_MIN: u64 = 16 << 20;
 /// Free space below which it is time to look.
 const FREE_LOW: u64 = 1 << 30;
 /// No clock of today is before this: 1 January 2024.
@@ -260,8 +259,8 @@ fn disk(home: &Path) -> Finding {
         _ if is_without_files => {
             finding("disk", State::Problem, "no more files can be made (inodes are used up)", fix)
         }
-        ..FREE_MIN => finding("disk", State::Problem, message, fix),
-        FREE_MIN..FREE_LOW => finding("disk", State::Warning, message, fix),
+        ..DISK_FREE_MIN => finding("disk", State::Problem, message, fix),
+        DISK_FREE_MIN..FREE_LOW => finding("disk", State::Warning, message, fix),
         _ => ok("disk", message),
     }
 }

@@ -9,6 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
+        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -120,18 +121,50 @@ impl Children {
     /// # Errors
     /// Where no folder for their answers can be made. A run that fails is no error.
     pub fn run(&self, jobs: &[Job], mut done: impl FnMut(&Ran)) -> io::Result<Vec<Ran>> {
-        let folder = TempDir::with_prefix("ggen-sim-children-")?;
         let next = AtomicUsize::new(0);
-        let (ended, ends) = mpsc::channel();
         let mut all: Vec<Option<Ran>> = vec![None; jobs.len()];
+        let job = || Some(jobs.get(next.fetch_add(1, Ordering::Relaxed))?.clone());
+        self.each(jobs.len(), job, |number, ran| {
+            done(&ran);
+            all[number] = Some(ran);
+        })?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
+    /// Makes runs as long as `next` names one; `done` is told of each as it ends.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_while(
+        &self,
+        next: impl Fn() -> Option<Job> + Sync,
+        mut done: impl FnMut(Ran),
+    ) -> io::Result<()> {
+        self.each(self.at_once, next, |_, ran| done(ran))
+    }
+
+    /// `done` is told which run it was: they are counted in the order in which `next` named them, where one asks after the other.
+    fn each(
+        &self,
+        most: usize,
+        next: impl Fn() -> Option<Job> + Sync,
+        mut done: impl FnMut(usize, Ran),
+    ) -> io::Result<()> {
+        let folder = TempDir::with_prefix("ggen-sim-children-")?;
+        let named = Mutex::new(0);
+        let name = || {
+            let mut named = named.lock().unwrap_or_else(PoisonError::into_inner);
+            let number = *named;
+            *named += 1;
+            Some((number, next()?))
+        };
+        let (ended, ends) = mpsc::channel();
         thread::scope(|scope| {
-            for _ in 0..self.at_once.clamp(1, jobs.len().max(1)) {
-                let (next, ended, folder) = (&next, ended.clone(), folder.path());
+            for _ in 0..self.at_once.clamp(1, most.max(1)) {
+                let (name, ended, folder) = (&name, ended.clone(), folder.path());
                 scope.spawn(move || {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(job) = jobs.get(number) else { break };
-                        if ended.send((number, self.one(job, folder, number))).is_err() {
+                    while let Some((number, job)) = name() {
+                        if ended.send((number, self.one(&job, folder, number))).is_err() {
                             break;
                         }
                     }
@@ -139,11 +172,10 @@ impl Children {
             }
             drop(ended);
             for (number, ran) in ends {
-                done(&ran);
-                all[number] = Some(ran);
+                done(number, ran);
             }
         });
-        Ok(all.into_iter().flatten().collect())
+        Ok(())
     }
 
     fn one(&self, job: &Job, folder: &Path, number: usize) -> Ran {

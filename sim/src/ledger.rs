@@ -19,6 +19,7 @@ use crate::{
     adversary::Bite,
     judge::Fact,
     measure::Measures,
+    reached,
     trace::{Lines, Trace, hex},
 };
 
@@ -171,6 +172,8 @@ pub(crate) struct Ledger {
     pub(crate) served_by: BTreeMap<usize, u64>,
     /// Nodes that the network loop of some other node refused.
     pub(crate) refused: BTreeSet<usize>,
+    /// How often each kind of thing happened, by its marker.
+    pub(crate) reached: BTreeMap<&'static str, u64>,
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -197,6 +200,7 @@ impl Shared {
             kept: BTreeMap::new(),
             served_by: BTreeMap::new(),
             refused: BTreeSet::new(),
+            reached: BTreeMap::new(),
         })))
     }
 
@@ -368,6 +372,9 @@ impl Ledger {
 
     /// Adds what a node's network tells.
     pub(crate) fn observe(&mut self, node: usize, event: &Event) {
+        if let Some(marker) = reached::of(event) {
+            *self.reached.entry(marker).or_default() += 1;
+        }
         let what = match event {
             Event::Connected { peer, dialled } => {
                 if let Some(other) = self.peers.get(peer)

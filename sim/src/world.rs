@@ -36,9 +36,9 @@ use crate::{
     placement,
     plan::{Deed, Event, Life, Plan},
     power::{self, Power},
-    preload,
+    preload, reached,
     report::{FaultReport, Report, SCHEMA_VERSION, Verdict},
-    scenario::{Action, DiskKind, Latency, Node, Scenario, regions},
+    scenario::{Action, DiskKind, Latency, Node, Scenario, Swarm, regions},
     trace::{Lines, Trace},
     virtualise::{self, clocks, files},
     weather::Weather,
@@ -127,6 +127,7 @@ pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished,
     // Its name is random: everything that touches it stays out of the trace.
     let scratch = TempDir::with_prefix("ggen-sim-")?;
     let draws = Draws::new(seed);
+    let scenario = &*scenario.drawn(draws);
     let steps = folders(scenario, draws, scratch.path())?;
     panics::watch();
     // A fresh thread: nothing on it has been seeded yet.
@@ -636,7 +637,7 @@ impl World<'_> {
             }
         }
         let faults = (0..self.scenario.faults.len()).map(|number| self.fault(number, &ledger));
-        let faults = faults.chain(account::adversaries(self.scenario, &ledger));
+        let faults: Vec<FaultReport> = faults.chain(account::adversaries(self.scenario, &ledger)).collect();
         Ok(Report {
             schema_version: SCHEMA_VERSION,
             scenario: self.scenario.name.clone(),
@@ -653,7 +654,8 @@ impl World<'_> {
             wall_secs: 0.0,
             again: String::new(),
             invariants,
-            faults: faults.collect(),
+            markers: reached::markers(self.scenario, &ledger, &faults),
+            faults,
             members: account::members(self.scenario, &ledger, elapsed),
             steps: account::steps(self.scenario, &ledger),
             links: ledger.links().into_iter().collect(),
@@ -705,7 +707,11 @@ impl World<'_> {
             let script = it.script.filter(|_| ledger.bites_of(node) == 0)?;
             Some(format!("adversary {} ({}) never bit", it.name, script.kind.as_str()))
         });
-        idle.chain(tame).collect()
+        let all: Vec<String> = idle.chain(tame).collect();
+        // Of those that are drawn, one may hide another. Not all of them.
+        let left_to_seed = self.scenario.swarm != Swarm::default();
+        let some_bit = ledger.counts.bites > 0 || ledger.bites.values().any(|bites| *bites > 0);
+        if left_to_seed && some_bit { Vec::new() } else { all }
     }
 }
 

@@ -553,6 +553,36 @@ fn shrinking_leaves_the_guilty_alone() {
 }
 
 #[test]
+fn an_exploration_keeps_what_is_new_and_makes_smaller_what_fails() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "good.toml", "");
+    write(&folder, "bad.toml", GUILTY);
+    // Two at once: each of the files is begun before the time is over.
+    let explore = ["explore", "good.toml", "bad.toml", "--for", "2s", "--seed", "7", "--jobs", "2"];
+    let files = ["--into", "explored", "--corpus-file", "corpus.toml", "--tries", "4"];
+    let (exit, found) = say(&folder, &[&explore[..], &files].concat());
+    assert_eq!((exit, &found["first_seed"]), (100, &7.into()), "{found}");
+    let explored = &found["explored"];
+    assert!(explored["runs"].as_u64().unwrap() >= 2, "{found}");
+    assert!(explored["reached"]["connected"].as_u64().unwrap() > 0, "{found}");
+    assert!(explored["kept"][0]["again"].as_str().unwrap().starts_with("ggen-sim run "), "{found}");
+    assert!(found["never_reached"].as_array().unwrap().contains(&"twin met".into()), "{found}");
+    let failed = &explored["failed"][0];
+    assert!(failed["again"].as_str().unwrap().starts_with("ggen-sim run bad.toml --seed "), "{found}");
+    let smaller = failed["smaller"].as_str().unwrap();
+    assert!(folder.path().join(smaller).exists(), "{found}");
+    assert!(fs::read_to_string(folder.path().join("corpus.toml")).unwrap().contains("bad.toml"));
+    // What was written is gone on with: no seed comes twice.
+    let more = ["explore", "good.toml", "--for", "1ms", "--into", "explored", "--corpus-file", "corpus.toml"];
+    let (exit, again) = say(&folder, &more);
+    assert_eq!(exit, 0, "{again}");
+    assert_eq!(again["first_seed"], explored["next_seed"]);
+    assert!(again["explored"]["runs"].as_u64() > explored["runs"].as_u64());
+    fs::write(folder.path().join("explored/explored.json"), "[").unwrap();
+    assert_eq!(say(&folder, &more).0, 2);
+}
+
+#[test]
 fn a_comparison_finds_what_became_worse() {
     let folder = TempDir::new().unwrap();
     write(&folder, "good.toml", "");

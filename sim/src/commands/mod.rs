@@ -4,6 +4,7 @@
 //! something panicked, 102 not deterministic.
 
 mod compare;
+mod explore;
 mod list;
 mod merge;
 mod progress;
@@ -62,6 +63,8 @@ enum Verb {
     Merge(merge::Arguments),
     /// Holds the metrics of a run against those of another.
     Compare(compare::Arguments),
+    /// Draws runs as long as there is time, keeps those that reach something new, and makes those that fail smaller.
+    Explore(explore::Arguments),
     /// Makes a failing scenario smaller, as long as it fails in the same way.
     Shrink(shrink::Arguments),
 }
@@ -189,6 +192,7 @@ pub(crate) fn main() -> ExitCode {
         Verb::Sweep(arguments) => sweep::run(&arguments, format),
         Verb::Merge(arguments) => merge::run(&arguments, format),
         Verb::Compare(arguments) => compare::run(&arguments, format),
+        Verb::Explore(arguments) => explore::run(&arguments, format),
         Verb::Shrink(arguments) => shrink::run(&arguments, format),
     };
     let exit = done.or_else(|failure| fail(&failure, format));

@@ -70,6 +70,19 @@ impl Drop for Simulated {
     }
 }
 
+/// A bar over real time.
+pub(super) fn time(whole: Duration) -> ProgressBar {
+    if !stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(Some(whole.as_secs()), ProgressDrawTarget::stderr());
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar}  {msg}, {elapsed} so far") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(INTERVAL);
+    bar
+}
+
 /// A bar over a number of runs.
 pub(super) fn runs(total: usize) -> ProgressBar {
     if !stderr().is_terminal() {

@@ -9,6 +9,7 @@ use std::{
 use clap::Args;
 use ggen_sim::{
     children::{Children, Job, PANICKED, Ran},
+    draw::Draws,
     report::Invariant,
     shrink::{Candidate, Shrunk, Signature, count, shrink},
 };
@@ -52,16 +53,50 @@ struct Trials<'a> {
     is_told: bool,
 }
 
+/// How a scenario is made smaller.
+pub(super) struct Shrinking<'a> {
+    /// Which invariant must fail again; the worst that fails where not given.
+    pub(super) expectation: Option<&'a str>,
+    /// How many smaller scenarios are tried at most.
+    pub(super) tries: usize,
+    /// How many run at once.
+    pub(super) at_once: usize,
+    /// How long one run may take, in real time.
+    pub(super) timeout: Duration,
+}
+
+/// A scenario that was made smaller.
+pub(super) struct Smaller {
+    /// What still fails.
+    expectation: String,
+    shrunk: Shrunk,
+    /// The file.
+    pub(super) text: String,
+}
+
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
-    let which = &arguments.which;
     super::expect_folders(&arguments.out)?;
-    which.scenario()?;
-    let table = which.table()?;
-    let at_once = arguments.jobs.unwrap_or_else(cores);
+    let how = Shrinking {
+        expectation: arguments.expectation.as_deref(),
+        tries: arguments.tries,
+        at_once: arguments.jobs.unwrap_or_else(cores),
+        timeout: arguments.timeout,
+    };
+    let smaller = make_smaller(&arguments.which, &how, format)?;
+    answer(arguments, format, &smaller)?;
+    Ok(0)
+}
+
+/// Makes a scenario smaller, and tells people how it goes.
+pub(super) fn make_smaller(which: &Which, how: &Shrinking<'_>, format: Format) -> Result<Smaller, Failure> {
+    let scenario = which.scenario()?;
+    let mut table = which.table()?;
+    // What the seed would draw of the faults, it would draw otherwise of fewer.
+    scenario.settle(&mut table, Draws::new(which.seed));
     let children = Children {
         program: std::env::current_exe().map_err(Failure::failed)?,
-        at_once,
-        timeout: arguments.timeout,
+        at_once: how.at_once,
+        timeout: how.timeout,
     };
     let mut trials = Trials {
         children,
@@ -73,15 +108,14 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     };
     let whole = Candidate { table: table.clone(), what: "as it is".to_owned() };
     let ran = trials.run(std::slice::from_ref(&whole))?.remove(0);
-    let guilty = guilty(&ran, arguments.expectation.as_deref())?;
+    let guilty = guilty(&ran, how.expectation)?;
     trials.expectation.clone_from(&guilty.name);
     trials.signature = Signature::of(&guilty.violations);
     let kept = trials.signature.kept();
     trials.tell(&format!("{}: {:?} fails", size(&table), trials.expectation));
-    let shrunk = shrink(table, kept, at_once, arguments.tries, |some| trials.failing(some))?;
+    let shrunk = shrink(table, kept, how.at_once, how.tries, |some| trials.failing(some))?;
     let text = document(which, &trials.expectation, &shrunk.table)?;
-    answer(arguments, format, &trials.expectation, &shrunk, &text)?;
-    Ok(0)
+    Ok(Smaller { expectation: trials.expectation, shrunk, text })
 }
 
 /// The invariant that must fail again.
@@ -175,13 +209,8 @@ fn document(which: &Which, expectation: &str, table: &Table) -> Result<String, F
     ))
 }
 
-fn answer(
-    arguments: &Arguments,
-    format: Format,
-    expectation: &str,
-    shrunk: &Shrunk,
-    text: &str,
-) -> Result<(), Failure> {
+fn answer(arguments: &Arguments, format: Format, smaller: &Smaller) -> Result<(), Failure> {
+    let Smaller { expectation, shrunk, text } = smaller;
     if let Some(out) = &arguments.out {
         write(out, text)?;
     }
@@ -195,7 +224,7 @@ fn answer(
     match format {
         Format::Human => {
             note(&format!("left after {} tries: {}", shrunk.tries, size(&shrunk.table)));
-            print(&again.map_or_else(|| text.to_owned(), |again| format!("again: {again}\n")))
+            print(&again.map_or_else(|| text.clone(), |again| format!("again: {again}\n")))
         }
         Format::Json => print_json(&json!({
             "schema_version": ggen_sim::report::SCHEMA_VERSION,

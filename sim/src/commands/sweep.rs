@@ -187,7 +187,7 @@ fn run_all(children: &Children, jobs: &[Job], format: Format) -> Result<Vec<Ran>
 }
 
 /// Adds what failed to the corpus.
-fn keep(corpus: &mut Corpus, path: &Path, ran: &[Ran], format: Format) -> Result<(), Failure> {
+pub(super) fn keep(corpus: &mut Corpus, path: &Path, ran: &[Ran], format: Format) -> Result<(), Failure> {
     let mut added = 0;
     for ran in ran.iter().filter(|ran| ran.exit_code != 0) {
         let scenario = name_of(&ran.job.file, path)

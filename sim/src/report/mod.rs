@@ -20,6 +20,7 @@ pub use terminal::{Text, number};
 use crate::{
     engine::Engine,
     judge::{self, Kind},
+    reached::Markers,
     trace::Checkpoint,
 };
 
@@ -82,6 +83,9 @@ pub struct Report {
     pub distributions: BTreeMap<String, Vec<f64>>,
     /// Numbers by name: counts, and the quantiles of every distribution.
     pub metrics: BTreeMap<String, f64>,
+    /// How often each kind of thing happened, by the name of a marker.
+    #[serde(default)]
+    pub markers: Markers,
     /// The hash after every thousand events.
     pub checkpoints: Vec<Checkpoint>,
 }

@@ -88,6 +88,7 @@ pub(crate) fn report() -> Report {
         links: vec![[0, 1], [0, 2], [0, 3]],
         distributions,
         metrics,
+        markers: BTreeMap::from([("connected".to_owned(), 6)]),
         checkpoints: Vec::new(),
     }
 }

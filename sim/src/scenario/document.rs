@@ -13,6 +13,7 @@ use super::{
     breaking::{self, Breaking},
     problem::{Problem, unknown},
     sources::Sources,
+    swarm::Swarming,
     topology::{self, Laid, Member, Regions},
     workload::{self, Doing},
 };
@@ -73,6 +74,8 @@ struct Document {
     faults: Vec<Spanned<Breaking>>,
     #[serde(default)]
     adversaries: Vec<Adversary>,
+    #[serde(default)]
+    swarm: Swarming,
     #[serde(default)]
     expect: Expected,
 }
@@ -363,6 +366,7 @@ impl Document {
         let faults = breaking::faults(&self.faults, &names, (sites, &led), duration, &steps)?;
         topology::check_starts(&self.nodes, &nodes, &steps, &faults)?;
         self.script(&mut nodes, &steps, duration)?;
+        let swarm = self.swarm.check(faults.len(), self.adversaries.len())?;
         Ok(Scenario {
             name,
             variant,
@@ -377,6 +381,7 @@ impl Document {
             preload,
             steps,
             faults,
+            swarm,
             expect: self.expect()?,
             nodes,
         })

@@ -4,7 +4,8 @@
 //! misspelt fault must not pass as a run without one. Nothing is drawn here; [`crate::plan`] does that.
 //!
 //! `sources` joins a file with those that it extends and chooses the variant, `document` is the file as it stands, and
-//! `topology`, `workload` and `breaking` turn its parts into what is declared here, and in `steps`, `faults` and `scripts`. [`regions`] has real round-trip times.
+//! `topology`, `workload` and `breaking` turn its parts into what is declared here, and in `steps`, `faults` and `scripts`; `swarm` leaves some of
+//! it to the seed. [`regions`] has real round-trip times.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,6 +28,7 @@ pub mod regions;
 mod scripts;
 mod sources;
 mod steps;
+mod swarm;
 mod topology;
 mod workload;
 
@@ -34,6 +36,7 @@ pub use self::{
     faults::{Fault, FaultKind, Lasts, Ways},
     scripts::{Flood, Script, ScriptKind},
     steps::{Action, Filter, Step},
+    swarm::Swarm,
 };
 
 /// Nodes of one scenario at most.
@@ -74,6 +77,8 @@ pub struct Scenario {
     pub steps: Vec<Step>,
     /// What breaks, in order of the file.
     pub faults: Vec<Fault>,
+    /// How many of the faults and adversaries are in a run.
+    pub swarm: Swarm,
     /// What must hold besides what always must.
     pub expect: Expect,
 }

@@ -166,6 +166,21 @@ impl Action {
     }
 }
 
+impl Action {
+    /// What is done, in one word.
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Publish { .. } => "publish",
+            Self::Search { .. } => "search",
+            Self::Install { .. } => "install",
+            Self::Lookup { .. } => "lookup",
+            Self::Bootstrap { .. } => "bootstrap",
+            Self::Join => "join",
+            Self::Leave => "leave",
+        }
+    }
+}
+
 /// For people.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -279,7 +279,8 @@ impl Gathering {
     pub fn next(&mut self, now: Duration) -> Option<Ask> {
         let next = self.next?;
         self.end_race(now);
-        let raced = self.lingering().filter(|(_, at)| *at <= now).map(|(id, _)| id);
+        // A race needs somebody who was not asked yet; without, a slow answer is treated as any other.
+        let raced = self.race_at().filter(|(_, at)| *at <= now).map(|(id, _)| id);
         if raced.is_none() && !self.streams.values().all(|stream| now >= stream.slow_at()) {
             return None;
         }
@@ -314,6 +315,14 @@ impl Gathering {
         Some((*id, stream.lingers_at()))
     }
 
+    /// The answer that another peer may race, and from when on: once it has taken long, and a peer is free that was not asked yet.
+    fn race_at(&self) -> Option<(StreamId, Duration)> {
+        let (id, lingers_at) = self.lingering()?;
+        let fresh = self.askable().filter(|candidate| candidate.tries == 0);
+        let free_at = fresh.map(|candidate| candidate.not_before).min()?;
+        Some((id, lingers_at.max(free_at)))
+    }
+
     /// Gives the one up that brought less, once a race is over.
     fn end_race(&mut self, now: Duration) {
         let Some(race) = self.race else { return };
@@ -337,9 +346,8 @@ impl Gathering {
     /// When to look again at whom to ask, although nothing came.
     pub fn wake_at(&self) -> Option<Duration> {
         let race = self.race.map(|race| race.began + RACE);
-        let can_be_raced = self.askable().any(|candidate| candidate.tries == 0);
-        let lingers = self.lingering().filter(|_| can_be_raced).map(|(_, at)| at);
-        self.ask_at().into_iter().chain(race).chain(lingers).min()
+        let raced = self.race_at().map(|(_, at)| at);
+        self.ask_at().into_iter().chain(race).chain(raced).min()
     }
 
     /// When another peer can be asked because those that were asked are slow.

@@ -290,6 +290,25 @@ fn a_source_that_drips_is_passed_by_when_a_faster_one_is_there() {
 }
 
 #[test]
+fn a_peer_that_was_asked_in_vain_is_asked_again_where_the_only_other_one_is_silent() {
+    let log = versions(10);
+    let mut gathering = gathering(&log);
+    let (hasty, silent) = (PeerId::random(), PeerId::random());
+    gathering.peer(hasty);
+    gathering.peer(silent);
+    let first = ask(&mut gathering, Duration::ZERO);
+    assert_eq!(first.peer, hasty);
+    gathering.ended(first.id, Err(&RequestFailure::Closed), Duration::ZERO);
+    assert_eq!(ask(&mut gathering, Duration::ZERO).peer, silent);
+    // It has taken long by now as well, and nobody is left who was not asked yet.
+    let now = LINGER + SECOND;
+    assert!(gathering.wake_at().is_some_and(|at| at <= now));
+    assert_eq!(ask(&mut gathering, now).peer, hasty);
+    assert_eq!(gathering.next(now), None);
+    assert!(gathering.wake_at().is_none_or(|at| at > now), "{:?}", gathering.wake_at());
+}
+
+#[test]
 fn where_our_own_line_is_slow_those_that_bring_no_more_are_given_up_again() {
     let log = versions(10);
     let mut gathering = gathering(&log);
@@ -449,6 +468,8 @@ proptest! {
                 frames.reverse();
                 streams.push((ask, frames, true));
             }
+            // Who waits until a time that is over asks again at once, for ever.
+            prop_assert!(gathering.wake_at().is_none_or(|at| at > now), "{:?} at {now:?}", gathering.wake_at());
             if gathering.is_complete() {
                 break;
             }

@@ -93,7 +93,7 @@ impl Explorer {
     }
 
     /// The run to make next: of each source one, then of the source that reached most for the time that it took.
-    pub fn next(&mut self) -> Job {
+    pub fn next_job(&mut self) -> Job {
         let seed = self.explored.next_seed;
         self.explored.next_seed = seed.wrapping_add(1);
         let rate = |worth: &Worth| (1.0 + worth.fruitful as f64) / (1.0 + worth.secs);
@@ -193,7 +193,7 @@ mod tests {
     fn what_doubles_is_new_and_what_is_seen_again_is_not() {
         let mut explorer = explorer(&["a.toml"]);
         let mut took = |count| {
-            let job = explorer.next();
+            let job = explorer.next_job();
             explorer.took(&ran(job, 1.0, &[("connected", count)])).len()
         };
         assert_eq!([1, 1, 2, 3, 4, 7, 3, 8, 0].map(&mut took), [1, 0, 1, 0, 1, 0, 0, 1, 0]);
@@ -210,7 +210,7 @@ mod tests {
         let mut count = 0;
         let mut runs: BTreeMap<PathBuf, u64> = BTreeMap::new();
         for number in 0..60 {
-            let job = explorer.next();
+            let job = explorer.next_job();
             *runs.entry(job.file.clone()).or_default() += 1;
             assert_eq!(job.seed, number, "no seed twice");
             let (secs, new) = match job.file.to_str() {
@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_run_without_a_report_counts_as_failed() {
         let mut explorer = explorer(&["a.toml"]);
-        let job = explorer.next();
+        let job = explorer.next_job();
         let error = Some("panicked: oh".to_owned());
         explorer.took(&Ran { job, exit_code: 101, report: None, error, wall_secs: 1.0 });
         explorer.shrunk("ggen-sim run a.toml --seed 0", "smaller.toml".into());
@@ -245,11 +245,11 @@ mod tests {
     #[test]
     fn an_exploration_goes_on_where_it_ended() {
         let mut first = explorer(&["a.toml"]);
-        let job = first.next();
+        let job = first.next_job();
         first.took(&ran(job, 1.0, &[("connected", 5)]));
         let text = serde_json::to_string(first.explored()).unwrap();
         let mut second = Explorer::new(vec![source("a.toml")], serde_json::from_str(&text).unwrap()).unwrap();
-        let job = second.next();
+        let job = second.next_job();
         assert_eq!(job.seed, 1);
         assert!(second.took(&ran(job, 1.0, &[("connected", 5)])).is_empty());
         assert_eq!(second.explored().runs, 2);

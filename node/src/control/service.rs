@@ -223,7 +223,11 @@ impl Drop for CancelOnDrop {
 
 /// Where work reports how far it is; never blocks, and only the last report counts.
 #[derive(Debug, Clone)]
-pub struct ProgressSender(watch::Sender<Option<Progress>>);
+pub struct ProgressSender {
+    sender: watch::Sender<Option<Progress>>,
+    /// Whether the work is for whoever reads.
+    is_attended: bool,
+}
 
 /// The other end of a [`ProgressSender`].
 #[derive(Debug)]
@@ -233,12 +237,17 @@ impl ProgressSender {
     /// Makes a pair of ends.
     pub fn channel() -> (Self, ProgressReceiver) {
         let (sender, receiver) = watch::channel(None);
-        (Self(sender), ProgressReceiver(receiver))
+        (Self { sender, is_attended: true }, ProgressReceiver(receiver))
     }
 
-    /// An end that nobody reads.
+    /// An end that nobody reads, and that is not forsaken for it.
     pub fn discard() -> Self {
-        Self::channel().0
+        Self { is_attended: false, ..Self::channel().0 }
+    }
+
+    /// Whether whoever read is gone: what was not done by then need not be done.
+    pub fn is_forsaken(&self) -> bool {
+        self.is_attended && self.sender.is_closed()
     }
 
     /// Reports `done` of `total` `unit`s in `phase`.
@@ -248,7 +257,7 @@ impl ProgressSender {
 
     /// Reports a state.
     pub fn send(&self, progress: Progress) {
-        self.0.send_replace(Some(progress));
+        self.sender.send_replace(Some(progress));
     }
 }
 

@@ -160,7 +160,7 @@ fn explore(
         // One run, however little time there is.
         let is_first = !is_begun.swap(true, Ordering::Relaxed);
         let goes_on = began.elapsed() < arguments.time && !is_over.load(Ordering::Relaxed);
-        (is_first || goes_on).then(|| locked(explorer).next())
+        (is_first || goes_on).then(|| locked(explorer).next_job())
     };
     let bar = progress::time(arguments.time);
     let (mut failed, mut unwritten) = (Vec::new(), None);

@@ -233,7 +233,7 @@ impl Node {
                 let _turn = turn;
                 let place = place::look(store, &manifest, &target, manner.keeps)?;
                 // Where it cannot be begun, the reason is found again, and told, when the blocks are here.
-                let begin = || Early::begin(manifest, &target, &Supplied(store)).ok();
+                let begin = || Early::begin(manifest, &target, &Supplied(store, None)).ok();
                 // Folders above it are made when the blocks are here, and not in vain.
                 let is_free = matches!(place, Place::Free) && target.parent().is_some_and(Path::is_dir);
                 Ok(is_free.then(begin).flatten())
@@ -406,12 +406,16 @@ pub(super) fn held(store: &Store, id: &ContentId) -> Result<Block, store::Error>
     store.block(id)?.ok_or(store::Error::Vanished { id: *id })
 }
 
-/// What the store holds, for a package that is written from it.
-pub(super) struct Supplied<'a>(pub(super) &'a Store);
+/// What the store holds, for a package that is written from it; and who wants it, where somebody waits for it.
+pub(super) struct Supplied<'a>(pub(super) &'a Store, pub(super) Option<&'a ProgressSender>);
 
 impl unpack::Supply<store::Error> for Supplied<'_> {
     fn block(&self, id: &ContentId) -> Result<Block, store::Error> {
         held(self.0, id)
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.1.is_none_or(|progress| !progress.is_forsaken())
     }
 
     fn can_share(&self, folder: &File) -> bool {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     failure::fail,
-    install::{head_key, manifest_of},
+    install::{Supplied, head_key, manifest_of},
     removing,
 };
 use crate::{
@@ -330,14 +330,13 @@ pub(super) fn named(differences: &[Difference]) -> String {
 
 /// Puts a package into a folder that is empty, or that lacks some of its files; the folder stays the one that it is.
 pub(super) fn fill(
-    store: &Store,
+    source: &Supplied<'_>,
     new: &Manifest,
     target: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<(), Failure> {
-    let source = super::install::Supplied(store);
     let change = Change { old: None, new, target };
-    let staging = replace::lay(&change, &source, None, &mut |_| Ok(()), progress).map_err(fail)?;
+    let staging = replace::lay(&change, source, None, &mut |_| Ok(()), progress).map_err(fail)?;
     // Nothing but empty folders is left in it.
     let mut kept = Kept::beside(target);
     replace::discard(&staging, &[new], &mut kept).map(drop).map_err(|error| io_failure(target, &error))
@@ -347,17 +346,16 @@ pub(super) fn fill(
 ///
 /// Returns what of the user was moved out of the way.
 pub(super) fn replace(
-    store: &Store,
+    source: &Supplied<'_>,
     held: &Held,
     new: &Manifest,
     (row, head): (&installed::Installed, &VerifiedHead),
     Manner { stays, keeps }: Manner,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Kept, Failure> {
-    let target = row.path.as_path();
+    let (store, target) = (source.0, row.path.as_path());
     let mut kept = Kept::beside(target);
     let change = Change { old: Some(&held.manifest), new, target };
-    let source = super::install::Supplied(store);
     let mut note = |replaced: &Path| {
         let note = Note::of(replaced, &held.row, row);
         store.write(|tx| {
@@ -367,10 +365,10 @@ pub(super) fn replace(
         })
     };
     let mut put = || {
-        if !stays && let Some(replaced) = replace::exchange(&change, &source, &mut note, progress)? {
+        if !stays && let Some(replaced) = replace::exchange(&change, source, &mut note, progress)? {
             return Ok(replaced);
         }
-        replace::lay(&change, &source, keeps.then_some(&mut kept), &mut note, progress)
+        replace::lay(&change, source, keeps.then_some(&mut kept), &mut note, progress)
     };
     let replaced = match put() {
         Ok(replaced) => replaced,
@@ -453,7 +451,7 @@ pub(super) fn resume(store: &Store, target: &Path) -> Result<(), Failure> {
         replace::discard(replaced, &[&old_manifest, &new_manifest], &mut kept)
             .map_err(|error| io_failure(replaced, &error))?;
         let change = Change { old: Some(&old_manifest), new: &new_manifest, target };
-        let source = super::install::Supplied(store);
+        let source = Supplied(store, None);
         let mut staged = None;
         let mut noted = |folder: &Path| {
             staged = Some(folder.to_owned());

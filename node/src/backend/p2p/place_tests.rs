@@ -88,6 +88,15 @@ impl World {
         self.asked(package, |_| ()).await
     }
 
+    /// Asks for a package, and is gone before it is written.
+    async fn ask_and_go(&self, package: &str) -> Code {
+        let to = self.target().display().to_string();
+        let request = InstallRequest { package: package.to_owned(), to, ..InstallRequest::default() };
+        let (progress, reader) = ProgressSender::channel();
+        drop(reader);
+        self.registry.node.install(request, progress).await.unwrap_err().code
+    }
+
     /// Whether the folder holds exactly this version.
     async fn holds(&self, version: &str) -> bool {
         let source = self.folder.path().join(format!("source-{version}"));
@@ -528,4 +537,20 @@ async fn a_version_that_was_swapped_in_is_noted_also_where_its_user_changed_it_s
     world.store.write(|tx| installed::insert(tx, &row)).unwrap();
     resume_all(&world.store).unwrap();
     assert_eq!((noted().version.to_string().as_str(), world.notes()), ("1.0.0", 0));
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_any_more_is_not_put_in_place() {
+    let world = World::new().await;
+    assert_eq!(world.ask_and_go("pack@1.0.0").await, Code::Interrupted);
+    assert!(!world.target().exists());
+    world.install("pack@1.0.0").await.unwrap();
+    // Nor in the place of another version, whether the folder is swapped or filled.
+    for mode in [0o755, 0o700] {
+        fs::set_permissions(world.target(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        assert_eq!(world.ask_and_go("pack@2.0.0").await, Code::Interrupted);
+        assert!(world.holds("1.0.0").await);
+    }
+    world.install("pack@2.0.0").await.unwrap();
+    assert!(world.holds("2.0.0").await);
 }

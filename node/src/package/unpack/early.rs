@@ -127,7 +127,7 @@ impl Early {
         for (file, entry) in manifest.files().iter().enumerate() {
             self.check(file, entry).map_err(Some)?;
         }
-        self.staging.publish(target, self.is_there).map_err(Some)
+        self.staging.publish(target, self.is_there, source).map_err(Some)
     }
 
     /// Writes a block wherever it stands. What is wrong with it is found again, and named, where the package is written from the store.

@@ -60,7 +60,7 @@ pub fn unpack<E>(
             progress(done, manifest.size());
         })?;
     }
-    staging.publish(target, is_there)
+    staging.publish(target, is_there, source)
 }
 
 /// Brings to the disk what stands at a target already, and is whole: the process that wrote it may have been killed after it had its name
@@ -76,6 +76,11 @@ pub fn settle<E>(target: &Path) -> Result<(), Error<E>> {
         File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
     };
     settled().map_err(|error| Error::io(target, error))
+}
+
+/// Fails where nobody wants the package any more.
+fn go_on<E>(source: &dyn Supply<E>) -> Result<(), Error<E>> {
+    if source.is_wanted() { Ok(()) } else { Err(Error::Unwanted) }
 }
 
 /// Whether the target is there, as an empty folder.
@@ -152,10 +157,11 @@ impl Staging {
     }
 
     /// Brings everything to the disk and gives the folder its name.
-    fn publish<E>(self, target: &Path, is_there: bool) -> Result<(), Error<E>> {
+    fn publish<E>(self, target: &Path, is_there: bool, source: &dyn Supply<E>) -> Result<(), Error<E>> {
         let failed = |error| Error::io(target, error);
         set_folder_modes(self.folder.path()).map_err(failed)?;
         sync(self.folder.path(), &self.handle).map_err(failed)?;
+        go_on(source)?;
         rename(self.folder.path(), target, is_there).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists
             | io::ErrorKind::DirectoryNotEmpty
@@ -269,6 +275,7 @@ fn write_file<E>(
     let is_leaf = entry.whole().is_leaf();
     let mut open: Vec<FilePart> = vec![entry.whole()];
     while let Some(part) = open.pop() {
+        go_on(source)?;
         let block = source.block(&part.id).map_err(Error::Source)?;
         if !part.is_leaf() {
             open.extend(part.children(block.bytes()).map_err(graph)?.into_iter().rev());
@@ -366,6 +373,9 @@ pub enum Error<E> {
     /// A block could not be had.
     #[error("a block could not be read: {0}")]
     Source(E),
+    /// Whoever asked for it is gone.
+    #[error("whoever asked for it is gone; nothing was put in place")]
+    Unwanted,
     /// Writing failed.
     #[error("cannot write {}: {source}", path.display())]
     Io {
@@ -389,6 +399,7 @@ impl<E> Error<E> {
             Self::Size { .. } => Code::Size,
             Self::Sha256 { .. } => Code::HashMismatch,
             Self::Source(error) => source(error),
+            Self::Unwanted => Code::Interrupted,
             Self::Io { source, .. } => io_code(source),
         }
     }
@@ -401,6 +412,7 @@ impl<E> Error<E> {
                 "Nothing was installed. The package is not what was signed; tell its publisher.".to_owned()
             }
             Self::Source(_) => String::new(),
+            Self::Unwanted => "Run the same command again: what came is kept.".to_owned(),
             Self::Io { source, .. } => match io_code(source) {
                 Code::DiskFull => "Nothing was installed. Free some space and try again.".to_owned(),
                 Code::ReadOnly => {

@@ -20,7 +20,7 @@ use std::{
 
 use super::{
     super::{Manifest, check, manifest::FileEntry},
-    Error, MARK, Staging, Supply, set_folder_modes, sync, write_file,
+    Error, MARK, Staging, Supply, go_on, set_folder_modes, sync, write_file,
 };
 
 /// Stands in the name of a folder that holds, or held, the tree that was replaced. It is never swept unseen: there may be files of
@@ -189,6 +189,7 @@ pub fn exchange<E>(
     write_all(change.new.files(), &staging, Path::new(""), source, progress)?;
     set_folder_modes(staging.folder.path()).map_err(failed)?;
     sync(staging.folder.path(), &staging.handle).map_err(failed)?;
+    go_on(source)?;
     let from = staging.folder.path().to_owned();
     let name = from.file_name().unwrap_or_default().to_string_lossy().replace(MARK, REPLACED_MARK);
     let replaced = from.with_file_name(name);
@@ -251,6 +252,7 @@ pub fn lay<E>(
     let staging = Staging::inside(target, mark)?;
     write_all(standing.lacking.iter().copied(), &staging, Path::new(NEW), source, progress)?;
     sync(staging.folder.path(), &staging.handle).map_err(failed)?;
+    go_on(source)?;
     note(staging.folder.path()).map_err(Error::Source)?;
     if let Some(kept) = kept.as_mut() {
         let taken = standing.foreign.iter().try_for_each(|path| kept.take(&target.join(path), path));

@@ -12,6 +12,11 @@ pub trait Supply<E> {
     /// Whatever keeps it from being had.
     fn block(&self, id: &ContentId) -> Result<Block, E>;
 
+    /// Whether the package is still wanted. Where it is not, it is given up before anything of it shows.
+    fn is_wanted(&self) -> bool {
+        true
+    }
+
     /// Whether files in a folder may share bytes with blocks.
     fn can_share(&self, folder: &File) -> bool {
         let _ = folder;

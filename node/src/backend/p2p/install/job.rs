@@ -92,7 +92,7 @@ impl Job {
         let (mut already, mut replaced, mut kept) = (false, None, None);
         match place::look(store, &manifest, &target, manner.keeps)? {
             Place::Free => {
-                let source = Supplied(store);
+                let source = Supplied(store, Some(progress));
                 let early = early.locked().take();
                 let unpacked = match early.map(|early| early.finish(&source, &target, &mut told)) {
                     Some(Ok(())) => Ok(()),
@@ -109,10 +109,17 @@ impl Job {
                     unpacked => unpacked.map_err(fail)?,
                 }
             }
-            Place::Open => place::fill(store, &manifest, &target, &mut told)?,
+            Place::Open => place::fill(&Supplied(store, Some(progress)), &manifest, &target, &mut told)?,
             Place::Whole => already = true,
             Place::Held(before) => {
-                kept = Some(place::replace(store, &before, &manifest, (&row, &head), manner, &mut told)?);
+                kept = Some(place::replace(
+                    &Supplied(store, Some(progress)),
+                    &before,
+                    &manifest,
+                    (&row, &head),
+                    manner,
+                    &mut told,
+                )?);
                 replaced = Some(before.row.version.to_string());
             }
         }

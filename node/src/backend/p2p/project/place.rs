@@ -30,7 +30,7 @@ use crate::{
         Swap, Was, project_of,
     },
     release::{Release, VerifiedHead},
-    store::{Store, installed, meta, packages, partial},
+    store::{self, Store, installed, meta, packages, partial},
     time::Timestamp,
 };
 
@@ -168,6 +168,11 @@ pub(super) fn apply(
     }
     site.prepare().map_err(fail)?;
     let written = write(store, &site, target, work, progress);
+    // From the journal on it is done to its end, whoever waits for it.
+    let written = written.and_then(|()| match progress.is_forsaken() {
+        true => Err(fail(unpack::Error::<store::Error>::Unwanted)),
+        false => Ok(()),
+    });
     if let Err(failure) = written {
         site.abandon();
         return Err(failure);
@@ -192,7 +197,8 @@ fn write(
         let tell = &mut |done: u64, _: u64| {
             progress.report("writing", before + done, Some(total), "bytes");
         };
-        unpack::unpack(&it.manifest, &Supplied(store), &site.next(name), tell).map_err(fail)?;
+        unpack::unpack(&it.manifest, &Supplied(store, Some(progress)), &site.next(name), tell)
+            .map_err(fail)?;
         before += it.release.size;
     }
     Ok(())

@@ -134,6 +134,22 @@ async fn what_was_taken_back_of_a_locked_package_is_told_whatever_is_done_with_t
 }
 
 #[tokio::test]
+async fn what_nobody_waits_for_any_more_changes_no_project() {
+    let world = World::new().await;
+    world.publish("web-kit", "1.0.0", "", true).await.unwrap();
+    let before = std::fs::read(world.project().join("gpack.toml")).unwrap();
+    let (progress, reader) = ProgressSender::channel();
+    drop(reader);
+    let action = ProjectAction::Add { packages: vec!["web-kit".to_owned()], alias: None };
+    let request = ProjectRequest { directory: AnyPath(world.project()), action, ..ProjectRequest::default() };
+    let failure = world.registry.node.project(request, progress).await.unwrap_err();
+    assert_eq!(failure.code, Code::Interrupted);
+    assert_eq!(std::fs::read(world.project().join("gpack.toml")).unwrap(), before);
+    assert!(!world.project().join("gpack.lock").exists() && !world.project().join("gpacks/web-kit").exists());
+    world.add("web-kit").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_project_is_verified_by_its_lock_file() {
     let world = World::new().await;
     world.publish("web-kit", "1.0.0", "", true).await.unwrap();

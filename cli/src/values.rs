@@ -167,7 +167,8 @@ pub(crate) fn package_version(text: &str) -> Result<Asked, String> {
     let package = package(text)?;
     match package.which {
         Which::Exact(_) => Ok(package),
-        Which::Latest | Which::Range(_) => Err("expected a version too: name@version".to_owned()),
+        Which::Range(_) => Err("expected one version, of three numbers: name@1.2.3".to_owned()),
+        Which::Latest => Err("expected a version too: name@version".to_owned()),
     }
 }
 

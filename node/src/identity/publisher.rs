@@ -265,6 +265,19 @@ impl Publisher {
         written().map_err(|source| Error::Write { path: file.clone(), source })
     }
 
+    /// The publishers whose keys are in the folder of keys `dir` and cannot be used as they are, such as a file that others may read:
+    /// they are not lost.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where it cannot be told.
+    pub fn unusable(dir: &Path) -> Result<BTreeSet<PublisherId>, Error> {
+        let owners = owners(&owners_file(dir))?;
+        let names = Self::list(dir)?.into_iter().filter(|name| Self::load(dir, name).is_err());
+        let names: BTreeSet<String> = names.collect();
+        let unusable = owners.iter().filter(|owner| names.contains(&owner.name));
+        Ok(unusable.filter_map(|owner| owner.id.parse().ok()).collect())
+    }
+
     /// The keys that were in the folder of keys `dir` and are gone.
     ///
     /// # Errors

@@ -241,6 +241,17 @@ fn a_lost_key_is_missed_though_another_one_has_its_name() {
 }
 
 #[test]
+fn a_key_that_others_may_read_cannot_be_used_and_is_not_lost() {
+    let (_temp, dir, paths) = keys();
+    let own = Publisher::load(&dir, "me").unwrap().id();
+    assert!(Publisher::unusable(&dir).unwrap().is_empty());
+    fs::set_permissions(&paths[0], std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    assert_eq!(Publisher::unusable(&dir).unwrap(), [own].into());
+    fs::remove_file(&paths[0]).unwrap();
+    assert!(Publisher::unusable(&dir).unwrap().is_empty(), "it is lost");
+}
+
+#[test]
 fn names_that_could_leave_the_folder_are_refused() {
     let temp = tempfile::tempdir().unwrap();
     for bad in ["", "../x", "a/b", "A", "a.b", "ä", "a b", &"x".repeat(33)] {

@@ -27,4 +27,4 @@ pub use journal::{Swap, Was};
 pub use lock::{FILE_NAME as LOCK_FILE, Lock, Locked};
 pub use requirements::Requirements;
 pub use site::{Done, FileChange, Index, Keeps, Placed, Site, recover};
-pub use standing::{Standing, Standings, is_unfinished, placed_in, project_of};
+pub use standing::{Standing, Standings, asked_by, is_unfinished, placed_in, project_of};

@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    Error, Index, Placed,
+    Error, Index, Lock, Placed, Requirements, graph,
     journal::{Journal, Way},
     site,
 };
-use crate::package::gpack;
+use crate::package::{PackageId, gpack};
 
 /// Folders above an installed package in which the `gpack.toml` of its project is looked for.
 const LEVELS_MAX: usize = 16;
@@ -78,6 +78,20 @@ pub fn project_of(folder: &Path) -> Option<PathBuf> {
     let site = folder.parent().filter(|site| site::has_index(site))?;
     let mut above = site.ancestors().skip(1).take(LEVELS_MAX);
     above.find(|root| root.join(gpack::FILE_NAME).is_file()).map(Path::to_owned)
+}
+
+/// The project whose lock file has the package in a folder, and the id of that package.
+pub fn asked_by(folder: &Path) -> Option<(PathBuf, PackageId)> {
+    let (above, name) = (folder.parent()?.canonicalize().ok()?, folder.file_name()?);
+    let root = project_of(&above.join(name))?;
+    let requirements = Requirements::read(&root).ok()?;
+    if root.join(&requirements.project().folder).canonicalize().ok()? != above {
+        return None;
+    }
+    let (lock, _) = Lock::read(&root).ok()??;
+    let mut folders = graph::folders(requirements.project(), &lock).into_iter();
+    let (id, _) = folders.find(|(_, it)| name == it.as_str())?;
+    Some((root, id))
 }
 
 /// Which packages the notes of a folder say were put there; what makes no sense says nothing.

@@ -156,7 +156,7 @@ impl Node {
     /// Frees what nobody here needs, or says what that is.
     pub(super) async fn collect(&self, request: CollectRequest) -> Result<Collected, Failure> {
         if request.dry_run {
-            let now = self.now();
+            let now = self.time_to_forget();
             return self.with_store(move |store| planned(store, now)).await;
         }
         // Nothing is packed meanwhile.
@@ -248,7 +248,7 @@ impl Node {
         patience: Duration,
     ) -> Result<Vec<Item>, Failure> {
         let gate = self.collecting.alone(patience).await.ok_or_else(busy)?;
-        let now = self.now();
+        let now = self.time_to_forget();
         let ((at_work, store), offload, network) = (self.at_work(), self.offload, self.network.clone());
         let (told, done) = oneshot::channel();
         // To the end also where nobody waits for it any more: what was evicted is not provided either.
@@ -292,7 +292,7 @@ impl Node {
 
     /// Evicts what nobody came back for, and takes expired pins away.
     async fn tidy_up(&self) -> Result<(), Failure> {
-        let now = self.now();
+        let now = self.time_to_forget();
         let is_due = self.with_store(move |store| {
             evict::expire_pins(store, now)?;
             let partials = store.read(partial::list_all)?;

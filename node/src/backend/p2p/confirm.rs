@@ -157,6 +157,7 @@ impl Node {
         let now = self.now();
         let keys = self.keys.all();
         let own: BTreeSet<PublisherId> = keys.iter().flatten().map(Publisher::id).collect();
+        let unusable = self.keys.unusable();
         let (has_keys, is_alone, is_right) =
             (keys.is_ok(), snapshot.peers.is_empty(), self.time_to_sign().is_ok());
         self.with_store(move |store| {
@@ -170,7 +171,8 @@ impl Node {
             }
             for (publisher, first) in &published {
                 let last = held(store, *publisher)?.map(|(last, _)| last);
-                let is_lost = has_keys && !own.contains(publisher);
+                let is_unusable = unusable.contains(publisher);
+                let is_lost = has_keys && !own.contains(publisher) && !is_unusable;
                 let is_late = match &last {
                     Some(last) => now > last.confirmation().next_by,
                     None => now > first.plus(CONFIRM_GRACE),
@@ -184,6 +186,8 @@ impl Node {
                 );
                 let why = if is_lost {
                     "its key is not here any more; bring it back: ggen marketplace p2p key import <NAME> <FILE>"
+                } else if is_unusable {
+                    "its key cannot be used as it is; see: ggen marketplace p2p key list"
                 } else if !is_right {
                     "the clock of this machine cannot be believed; set it right"
                 } else if is_alone {

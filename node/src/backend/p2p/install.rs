@@ -44,7 +44,7 @@ use crate::{
         unpack::{self, early::Early},
     },
     release::{Log, Release, VerifiedHead},
-    store::{self, Store, packages, pins, published},
+    store::{self, Store, packages, partial, pins, published},
     time::Timestamp,
 };
 
@@ -153,6 +153,7 @@ impl Node {
             }
         }
         warnings.extend(self.not_installed(&manifest, &target).await?);
+        let asked = as_held(head.package_id(), &release);
         let job = Job { head, release, target, manifest, early, manner };
         let turn = self.replacing.clone().lock_owned().await;
         let (at_work, store) = self.at_work();
@@ -163,12 +164,22 @@ impl Node {
             job.write(&store, &telling)
         });
         let written = written.await;
-        let mut answer = written.ok_or_else(|| gone("the installation"))??;
+        let mut answer = match written.ok_or_else(|| gone("the installation"))? {
+            Ok(answer) => answer,
+            Err(failure) => {
+                // What is in the way does not go by itself: nothing waits to be gone on with.
+                if failure.code == Code::Conflict {
+                    self.with_store(move |store| store.write(|tx| partial::remove(tx, &asked).map(drop)))
+                        .await?;
+                }
+                return Err(failure);
+            }
+        };
         answer.bytes_fetched = report.bytes;
         let served = report.peers.iter().filter(|(_, served)| served.blocks > 0);
         answer.providers = served.map(|(peer, _)| peer.to_string()).collect();
         answer.newer_announced = is_of_part;
-        answer.warnings = warnings;
+        answer.warnings.splice(0..0, warnings);
         answer.freshness = freshness;
         self.forget_providers(&answer_root(&answer)?);
         // How much it takes is known by now.

@@ -145,7 +145,7 @@ fn wanted(store: &Store, request: &KeepRequest, now: Timestamp) -> Result<Kept, 
                     None => String::new(),
                 }
             ),
-            "Install it first: ggen marketplace p2p install <package>",
+            format!("Install it first: ggen marketplace p2p install {}", meant.typed),
         ));
     };
     let name = match request.name.as_str() {

@@ -228,7 +228,8 @@ impl Node {
             return Ok(BTreeSet::new());
         }
         let before = self.with_store(published_before).await?;
-        let here: BTreeSet<PublisherId> = self.keys.all()?.iter().map(Publisher::id).collect();
+        let mut here: BTreeSet<PublisherId> = self.keys.all()?.iter().map(Publisher::id).collect();
+        here.append(&mut self.keys.unusable());
         Ok(before.difference(&here).copied().collect())
     }
 }

@@ -97,12 +97,15 @@ impl Node {
         let deadline = Instant::now() + asked_time(request.timeout_secs, TELL_TIMEOUT);
         let _turn = self.publishing.lock().await;
         let reference = self.meant(&request.package).await?.reference;
-        let publisher = self.publisher_at_hand(request.key.as_deref()).await?;
-        let Some(publisher) =
-            publisher.filter(|own| reference.publisher.is_none_or(|named| named == own.id()))
-        else {
-            return Err(not_ours(&request.package));
+        // A publisher that is named says which key is meant.
+        let publisher = match (&request.key, reference.publisher) {
+            (None, Some(named)) => self.publisher_of(named)?,
+            (key, named) => {
+                let own = self.publisher_at_hand(key.as_deref()).await?;
+                own.filter(|own| named.is_none_or(|named| named == own.id()))
+            }
         };
+        let Some(publisher) = publisher else { return Err(not_ours(&request.package)) };
         let package = PackageId { publisher: publisher.id(), name: reference.name };
         let proofs = match self.dispute(&package).await? {
             Some(proofs) => proofs,

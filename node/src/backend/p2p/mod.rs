@@ -101,9 +101,17 @@ use semver::Version;
 use tokio::sync::mpsc;
 
 pub use self::{
-    at_hand::install_offline, changes::amend_offline, collect::collect_offline, kept::keep_offline,
-    outbox::drop_offline, plan::plan_offline, project::project_offline, publish::publish_offline,
-    remove::remove_offline, trust::trust_offline, view::View,
+    at_hand::install_offline,
+    changes::amend_offline,
+    collect::collect_offline,
+    kept::keep_offline,
+    outbox::drop_offline,
+    plan::plan_offline,
+    project::project_offline,
+    publish::publish_offline,
+    remove::{of_project, remove_offline},
+    trust::trust_offline,
+    view::View,
 };
 use self::{events::Events, failure::fail, node::Node, signing::Keys};
 use crate::{

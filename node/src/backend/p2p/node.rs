@@ -455,6 +455,11 @@ impl Node {
         Ok(now)
     }
 
+    /// The time by which what is kept for a while has had its time: none of it, as long as the clock cannot be believed.
+    pub(super) fn time_to_forget(&self) -> Timestamp {
+        self.time_to_sign().unwrap_or_default()
+    }
+
     /// Notes what the clock of a peer says.
     pub(super) fn note_time(&self, peer: PeerId, ip: Option<IpAddr>, is_chosen: bool, time: Timestamp) {
         let (network, running) = (crate::peers::policy::Locality::of(peer, ip), self.started.elapsed());

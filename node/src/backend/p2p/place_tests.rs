@@ -554,3 +554,26 @@ async fn what_nobody_waits_for_any_more_is_not_put_in_place() {
     world.install("pack@2.0.0").await.unwrap();
     assert!(world.holds("2.0.0").await);
 }
+
+#[tokio::test]
+async fn a_folder_that_was_there_and_is_whole_is_said_to_count_from_now_on() {
+    let world = World::new().await;
+    let source = world.folder.path().join("source-1.0.0");
+    let copied =
+        std::process::Command::new("cp").arg("-r").arg(&source).arg(world.target()).status().unwrap();
+    assert!(copied.success());
+    let installed = world.install("pack@1.0.0").await.unwrap();
+    assert!(installed.already_installed, "{installed:?}");
+    assert!(installed.warnings.iter().any(|it| it.contains("was there already")), "{installed:?}");
+    let again = world.install("pack@1.0.0").await.unwrap();
+    assert!(again.warnings.iter().all(|it| !it.contains("was there already")), "{again:?}");
+}
+
+#[tokio::test]
+async fn what_is_refused_for_what_stands_there_does_not_count_as_interrupted() {
+    let world = World::new().await;
+    fs::create_dir(world.target()).unwrap();
+    fs::write(world.target().join("mine"), "mine").unwrap();
+    assert_eq!(world.install("pack@1.0.0").await.unwrap_err().code, Code::Conflict);
+    assert!(world.store.read(store::partial::list_all).unwrap().is_empty());
+}

@@ -16,6 +16,7 @@ use crate::{
     control::api::{Failure, RemoveRequest, Removed},
     network::Offload,
     package::unpack::replace,
+    project::asked_by,
     store::{HomeLock, Store, installed},
 };
 
@@ -48,6 +49,9 @@ pub async fn remove_offline(config: P2PConfig, request: RemoveRequest) -> Result
 fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure> {
     let before = the_one(store, request)?;
     let at = before.path.clone();
+    if let Some((root, id)) = asked_by(&at) {
+        return Err(of_project(&at, &root, &id.to_string()));
+    }
     // What a kill cut off is completed first: it may have put another version there, and left the old one beside it.
     if !request.dry_run && !place::is_led_away(&at) {
         let resumed = place::resume(store, &at);
@@ -114,6 +118,18 @@ fn remove_in(store: &Store, request: &RemoveRequest) -> Result<Removed, Failure>
     }
     store.write(|tx| removing::forget_installed(tx, &row)).map_err(fail)?;
     Ok(removed)
+}
+
+/// Why a package is not removed behind the back of the project that asks for it.
+pub fn of_project(folder: &Path, root: &Path, id: &str) -> Failure {
+    Failure::new(
+        Code::Conflict,
+        format!("{} belongs to the project {}; nothing was removed.", folder.display(), root.display()),
+        format!(
+            "Have the project ask for it no longer: ggen marketplace p2p remove {id} --project {}",
+            root.display()
+        ),
+    )
 }
 
 /// The installation that is meant.

@@ -65,6 +65,15 @@ impl Keys {
         names.iter().filter_map(flaw).collect()
     }
 
+    /// The publishers whose keys are here and cannot be used as they are: they are not lost.
+    pub(super) fn unusable(&self) -> BTreeSet<PublisherId> {
+        match self {
+            Self::Given(_) => BTreeSet::new(),
+            // What cannot be told is told of by `unreadable`.
+            Self::Folder(folder) => Publisher::unusable(folder).unwrap_or_default(),
+        }
+    }
+
     /// All publishers whose keys are here.
     ///
     /// # Errors

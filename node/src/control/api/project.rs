@@ -166,6 +166,9 @@ pub struct ProjectDone {
     pub packages: Vec<ProjectPackage>,
     /// What changed in `gpack.lock`, by id.
     pub changes: Vec<ProjectChange>,
+    /// Folders that get another content, or would; one that was changed by hand and is put right has the same version twice.
+    #[serde(default)]
+    pub folders: Vec<ProjectChange>,
     /// Folders that were written, or would be; the others held what they should already.
     pub written: usize,
     /// Folders that were removed, or would be.

@@ -120,7 +120,12 @@ pub fn renew_devices(tx: &Transaction<'_>) -> Result<(), Error> {
 
 /// The file system that a folder is on, or would be: that of the nearest folder above it that is there.
 fn device_above(path: &Path) -> Option<u64> {
-    path.ancestors().skip(1).find_map(|above| fs::symlink_metadata(above).ok()).map(|above| above.dev())
+    path.ancestors().skip(1).find_map(|above| {
+        let device = fs::symlink_metadata(above).ok()?.dev();
+        // The device is a number that another drive gets once this one is gone. Not every file system has an id of its own.
+        let id = rustix::fs::statvfs(above).map_or(0, |state| state.f_fsid);
+        Some(if id == 0 { device } else { id })
+    })
 }
 
 /// Whether nothing is at a path although the file system is there that it was on.

@@ -463,7 +463,7 @@ fn reachability(status: &Status) -> Finding {
             "reachability",
             State::Unknown,
             "the node listens for this machine alone: only nodes on it can connect",
-            "For other machines: ggen marketplace p2p start --listen /ip4/0.0.0.0/tcp/4001",
+            "For other machines: ggen marketplace p2p restart --listen /ip4/0.0.0.0/tcp/4001",
         );
     }
     let port = status

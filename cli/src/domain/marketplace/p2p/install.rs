@@ -83,7 +83,7 @@ pub(crate) struct Install {
     #[arg(long, conflicts_with = "packages")]
     locked: bool,
     /// Of a project: take gpack.lock as it stands, and ask nobody for versions.
-    #[arg(long, conflicts_with = "packages")]
+    #[arg(long, conflicts_with_all = ["packages", "locked"])]
     frozen: bool,
     #[command(flatten)]
     change: Change,

@@ -111,7 +111,7 @@ fn show(action: KeepAction, kept: &KeptList, page: &mut Page) {
         }
         KeepAction::Remove => {
             page.line(format!(
-                "Took the pin {name} away; what it kept goes when gc runs: ggen marketplace p2p gc"
+                "Took the pin {name} away; what it kept, and nothing else uses, goes when gc runs: ggen marketplace p2p gc"
             ));
             return;
         }

@@ -67,6 +67,11 @@ impl Where {
         self.directory().is_ok_and(|directory| directory.join(gpack::FILE_NAME).is_file())
     }
 
+    /// Whether there is a `gpack.toml`, and be it one that cannot be read: what reads it says why.
+    pub(crate) fn is_there(&self) -> bool {
+        self.directory().is_ok_and(|directory| directory.join(gpack::FILE_NAME).symlink_metadata().is_ok())
+    }
+
     /// Whether there is a project that uses packages: a directory that is only published from uses none. One that cannot be read is
     /// told of by what reads it.
     pub(crate) fn uses_packages(&self) -> bool {
@@ -207,7 +212,9 @@ fn show(done: &ProjectDone, page: &mut Page) {
         page.line("An earlier command was cut off; what it began was completed first.");
     }
     page.heading(headline(done));
-    for change in &done.changes {
+    // Where the lock file stays as it is, what becomes of the folders is all that there is to tell.
+    let changes = if done.changes.is_empty() { &done.folders } else { &done.changes };
+    for change in changes {
         page.line(line(change));
     }
     page.field("packages", done.packages.len());
@@ -246,8 +253,14 @@ fn headline(done: &ProjectDone) -> String {
                 }
             }
         }
-        (true, false) => format!("{} written", page::count(done.written, "folder")),
-        (true, true) => format!("Would write {}", page::count(done.written, "folder")),
+        (true, is_dry) => {
+            let parts: Vec<String> = [(done.written, "written"), (done.removed, "removed")]
+                .into_iter()
+                .filter(|(number, _)| *number > 0)
+                .map(|(number, what)| format!("{} {what}", page::count(number, "folder")))
+                .collect();
+            if is_dry { format!("Would be: {}", parts.join(", ")) } else { parts.join(", ") }
+        }
         (false, false) => sentence(&parts.join(", ")).trim_end_matches('.').to_owned(),
     }
 }
@@ -256,6 +269,7 @@ fn line(change: &ProjectChange) -> String {
     match (&change.from, &change.to) {
         (None, Some(to)) => format!("  + {} {to}", change.name),
         (Some(from), None) => format!("  - {} {from}", change.name),
+        (Some(from), Some(to)) if from == to => format!("  ~ {} {to}", change.name),
         (Some(from), Some(to)) => format!("  ~ {} {from} -> {to}", change.name),
         (None, None) => format!("  {}", change.name),
     }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ggen_marketplace::{
+    backend::p2p::of_project,
     code::Code,
     control::api::{Failure, ProjectAction, RemoveRequest, Removed},
     package::asked::Which,
-    project::{Lock, Requirements, graph, project_of},
+    project::asked_by,
 };
 use serde::Serialize;
 
@@ -142,7 +143,7 @@ impl Remove {
                         names.push(id);
                         any_folder = true;
                     }
-                    Some((root, id)) => return Err(of_another(folder, &root, &id)),
+                    Some((root, id)) => return Err(of_project(folder, &root, &id)),
                     None => others += 1,
                 },
             }
@@ -164,28 +165,8 @@ impl Remove {
 
 /// The project whose lock file has the package in a folder, and the id of that package.
 fn in_project(folder: &Path) -> Option<(PathBuf, String)> {
-    let folder = values::absolute(folder).ok()?;
-    let (above, name) = (folder.parent()?.canonicalize().ok()?, folder.file_name()?);
-    let root = project_of(&above.join(name))?;
-    let requirements = Requirements::read(&root).ok()?;
-    if root.join(&requirements.project().folder).canonicalize().ok()? != above {
-        return None;
-    }
-    let (lock, _) = Lock::read(&root).ok()??;
-    let mut folders = graph::folders(requirements.project(), &lock).into_iter();
-    let (id, _) = folders.find(|(_, it)| name == it.as_str())?;
+    let (root, id) = asked_by(&values::absolute(folder).ok()?)?;
     Some((root, id.to_string()))
-}
-
-fn of_another(folder: &Path, root: &Path, id: &str) -> Failure {
-    Failure::new(
-        Code::Conflict,
-        format!("{} belongs to the project {}; nothing was removed.", folder.display(), root.display()),
-        format!(
-            "Have the project ask for it no longer: ggen marketplace p2p remove {id} --project {}",
-            root.display()
-        ),
-    )
 }
 
 fn request(what: PackageOrFolder, force: bool, dry_run: bool) -> Result<RemoveRequest, Failure> {

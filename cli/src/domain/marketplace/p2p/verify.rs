@@ -1,11 +1,12 @@
 //! `verify`: holds an installed package against its signed manifest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::api::{AnyPath, Failure, Verified, VerifyRequest},
+    project::LOCK_FILE,
 };
 
 use super::project::Where;
@@ -61,9 +62,9 @@ impl Verify {
         let request = self.request()?;
         let mut outcome = session.client().verify(&request).await;
         if outcome.as_ref().is_err_and(Failure::is_not_running) {
-            outcome = p2p_state::view(session.home()).await?.verify(request).await;
+            outcome = p2p_state::view(session.home()).await?.verify(request.clone()).await;
         }
-        let verified = outcome?;
+        let verified = outcome.map_err(|failure| or_the_project(failure, &request))?;
         session.print(&verified, |verified, page| {
             if verified.project.is_some() {
                 show_project(verified, page);
@@ -103,11 +104,28 @@ impl Verify {
             Some(PackageOrFolder::Folder(folder)) => {
                 VerifyRequest { path: Some(values::absolute_text(&folder)?), ..request }
             }
-            None if !self.all && (is_named || place.is_project()) => {
+            None if !self.all && (is_named || place.is_there()) => {
                 VerifyRequest { project: Some(AnyPath(place.directory()?)), ..request }
             }
             None => request,
         })
+    }
+}
+
+/// Where nothing is installed in a folder that is a project, the project may be meant.
+fn or_the_project(failure: Failure, request: &VerifyRequest) -> Failure {
+    let folder = request.path.as_deref().filter(|_| request.package.is_empty()).map(Path::new);
+    let root = folder.and_then(|it| it.ancestors().take(2).find(|root| root.join(LOCK_FILE).is_file()));
+    match root {
+        Some(root) if failure.code == Code::NotFound => Failure {
+            hint: format!(
+                "Did you mean the project? ggen marketplace p2p verify --project {}\n{}",
+                root.display(),
+                failure.hint
+            ),
+            ..failure
+        },
+        _ => failure,
     }
 }
 

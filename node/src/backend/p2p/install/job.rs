@@ -90,6 +90,7 @@ impl Job {
             installed_at: now,
         };
         let (mut already, mut replaced, mut kept) = (false, None, None);
+        let is_noted = store.read(|conn| installed::get(conn, &target)).map_err(fail)?.is_some();
         match place::look(store, &manifest, &target, manner.keeps)? {
             Place::Free => {
                 let source = Supplied(store, Some(progress));
@@ -143,8 +144,15 @@ impl Job {
                 pin_first(tx, &package, now)
             })
             .map_err(fail)?;
+        let adopted = (already && !is_noted).then(|| {
+            format!(
+                "{} was there already, and is as it was signed: it counts as installed from now on",
+                target.display()
+            )
+        });
         Ok(Installed {
             already_installed: already,
+            warnings: adopted.into_iter().collect(),
             replaced,
             kept_in: kept.as_ref().and_then(Kept::folder).map(|folder| folder.display().to_string()),
             kept: kept.map(|kept| kept.files().to_vec()).unwrap_or_default(),

@@ -111,7 +111,7 @@ impl Node {
         for it in &brought {
             let locked = &lock.packages[&it.id];
             if it.manifest.gpack().dependencies != locked.dependencies {
-                return Err(contradiction(&it.id, locked, "what it needs is not what its manifest says"));
+                return Err(contradiction(&it.id, locked, OTHER_NEEDS));
             }
         }
         Ok(brought)
@@ -340,6 +340,9 @@ fn chain(documents: &[Vec<u8>], id: &PackageId, locked: &Locked) -> Result<KeyLo
     }
 }
 
+/// Why a lock file contradicts what was signed, where it names other dependencies.
+pub(super) const OTHER_NEEDS: &str = "what it needs is not what its manifest says";
+
 /// Whether every block of a package's files is here.
 pub(super) fn is_whole(store: &Store, manifest: &Manifest) -> Result<bool, store::Error> {
     for file in manifest.files() {
@@ -357,7 +360,7 @@ pub(super) fn is_whole(store: &Store, manifest: &Manifest) -> Result<bool, store
     Ok(true)
 }
 
-fn contradiction(id: &PackageId, locked: &Locked, why: &str) -> Failure {
+pub(super) fn contradiction(id: &PackageId, locked: &Locked, why: &str) -> Failure {
     Failure::new(
         Code::Malformed,
         format!(

@@ -257,7 +257,7 @@ fn impossible(problems: &[Problem], wishes: &Wishes) -> Failure {
         (
             Code::NotFound,
             "There is no version in a range that is asked for",
-            "Ask for another range in gpack.toml, or with: ggen marketplace p2p add <package>@<range>",
+            "Ask for another range in gpack.toml, or with: ggen marketplace p2p add <package>@<range>\nA version that was yanked is taken where it is named exactly: <package>@=1.2.3",
         )
     } else if all(Problem::is_circle) {
         (

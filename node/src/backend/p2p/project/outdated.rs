@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{LISTED_MAX, PROJECT_TIMEOUT, of_file, refuse_relative, refuse_unfinished};
 use crate::{
     backend::p2p::{
+        disputed::FROZEN,
         failure::fail,
         gone,
         node::{Node, asked_time},
@@ -66,6 +67,9 @@ impl Node {
             }
             let missing = offer.and_then(|offer| offer.missing.as_ref());
             outdated.warnings.extend(missing.map(|why| format!("{id}: {why}")));
+            if self.dispute(id).await?.is_some() {
+                outdated.warnings.push(format!("{id}: {FROZEN}"));
+            }
             let latest = offer.and_then(Offer::latest).unwrap_or(&locked.version);
             let wanted = chosen.get(id).unwrap_or(&locked.version);
             let yanked = offer.and_then(|offer| offer.releases.get(&locked.version)?.yanked.clone());

@@ -18,7 +18,10 @@ use crate::{
     catalog,
     code::Code,
     content::ContentId,
-    control::{api::Failure, service::ProgressSender},
+    control::{
+        api::{Failure, ProjectChange, ProjectPackage},
+        service::ProgressSender,
+    },
     identity::Envelope,
     package::{
         Manifest, PackageId, SignedManifest,
@@ -64,6 +67,27 @@ pub(super) struct Work {
     index: Index,
     index_changed: bool,
     pub(super) warnings: Vec<String>,
+}
+
+impl Work {
+    /// What becomes of the folders, for people; `packages` are those of the project.
+    pub(super) fn told(&self, packages: &[ProjectPackage]) -> Vec<ProjectChange> {
+        let told = self.swaps.iter().map(|swap| {
+            let was = match &swap.was {
+                Was::Placed(placed) => Some(placed),
+                Was::Nothing | Was::Unknown => None,
+            };
+            let is = packages.iter().filter(|_| swap.brings).find(|package| package.name == swap.name);
+            let id = is.and_then(|is| is.id.rsplit_once('@')).map(|(id, _)| id.to_owned());
+            ProjectChange {
+                id: id.or_else(|| was.map(|was| was.package.to_string())).unwrap_or_default(),
+                name: swap.name.clone(),
+                from: was.map(|was| was.version.to_string()),
+                to: is.map(|is| is.version.clone()),
+            }
+        });
+        told.collect()
+    }
 }
 
 /// Compares the folders with what they are to hold; touches nothing.

@@ -6,7 +6,7 @@ use crate::{
     control::{
         api::{
             AmendRequest, AnyPath, Change, Failure, OutdatedRequest, ProjectAction, ProjectDone,
-            ProjectRequest, PublishRequest, VerifyRequest,
+            ProjectRequest, PublishRequest, RemoveRequest, VerifyRequest,
         },
         service::{Cancel, ProgressSender},
     },
@@ -436,4 +436,62 @@ async fn keys_that_mean_nothing_and_a_folder_that_is_left_are_told() {
     std::fs::remove_dir_all(world.project().join("gpacks")).unwrap();
     let done = world.run(ProjectAction::Install, ProjectRequest::default()).await.unwrap();
     assert!(!has(&done.warnings, "where nothing uses"), "{done:?}");
+}
+
+#[tokio::test]
+async fn what_a_project_asks_for_is_not_removed_behind_its_back() {
+    let world = World::new().await;
+    world.publish("web-kit", "1.0.0", "", true).await.unwrap();
+    world.add("web-kit").await.unwrap();
+    for package in ["web-kit", "web-kit@1.0.0", "web-kit@^1"] {
+        let request = RemoveRequest { package: package.to_owned(), ..RemoveRequest::default() };
+        let failure = world.registry.node.remove(request).await.unwrap_err();
+        assert!(
+            failure.code == Code::Conflict && failure.hint.contains("--project"),
+            "{package}: {failure:?}"
+        );
+    }
+    assert!(world.project().join("gpacks/web-kit/text").exists());
+    // Named twice, it goes once.
+    let packages = vec!["web-kit".to_owned(), "web-kit".to_owned()];
+    world.run(ProjectAction::Remove { packages }, ProjectRequest::default()).await.unwrap();
+    assert!(!world.project().join("gpacks/web-kit").exists());
+}
+
+#[tokio::test]
+async fn what_becomes_of_the_folders_is_told_where_the_lock_file_stays() {
+    let world = World::new().await;
+    for package in ["web-kit", "log-kit"] {
+        world.publish(package, "1.0.0", "", true).await.unwrap();
+        world.add(package).await.unwrap();
+    }
+    let lock = world.project().join("gpack.lock");
+    let whole = std::fs::read_to_string(&lock).unwrap();
+    let from = whole.find("[[package]]").unwrap();
+    let second = whole[from + 1..].find("[[package]]").unwrap() + from + 1;
+    std::fs::write(&lock, format!("{}{}", &whole[..from], &whole[second..])).unwrap();
+    std::fs::remove_dir_all(world.project().join("gpacks/web-kit")).unwrap();
+    let frozen = ProjectRequest { frozen: true, ..ProjectRequest::default() };
+    let done = world.run(ProjectAction::Install, frozen).await.unwrap();
+    assert!(done.changes.is_empty() && done.removed + done.written > 0, "{done:?}");
+    assert_eq!(done.folders.len(), done.removed + done.written, "{:?}", done.folders);
+    assert!(done.folders.iter().all(|it| it.id.ends_with(&it.name)), "{:?}", done.folders);
+}
+
+#[tokio::test]
+async fn a_lock_file_that_invents_a_dependency_is_not_verified() {
+    let world = World::new().await;
+    for package in ["web-kit", "log-kit"] {
+        world.publish(package, "1.0.0", "", true).await.unwrap();
+        world.add(package).await.unwrap();
+    }
+    let lock = world.project().join("gpack.lock");
+    let text = std::fs::read_to_string(&lock).unwrap();
+    let invented = format!("dependencies = [\"{} ^1\"]\n", world.id("log-kit"));
+    let at = text.find(&format!("id = \"{}\"", world.id("web-kit"))).unwrap();
+    let end = text[at..].find("\n\n").map_or(text.len(), |end| at + end + 1);
+    std::fs::write(&lock, format!("{}{invented}{}", &text[..end], &text[end..])).unwrap();
+    let request = VerifyRequest { project: Some(AnyPath(world.project())), ..VerifyRequest::default() };
+    let verified = world.verify(request).await.unwrap();
+    assert!(!verified.ok && verified.contradicted, "{verified:?}");
 }

@@ -94,12 +94,18 @@ fn verify_one(
     }
     if let Some(other) = placed.filter(|placed| placed.manifest != locked.manifest) {
         let what = match other.package == *id {
+            true if other.version == locked.version => {
+                format!("version {} with other content is there than gpack.lock names", other.version)
+            }
             true => format!("version {} is there, and gpack.lock names {}", other.version, locked.version),
             false => format!("{}@{} is there", other.package, other.version),
         };
         return Verified { differences: vec![what], ..verified };
     }
     let report = match bring::here(store, id, locked) {
+        Ok(Some(brought)) if brought.manifest.gpack().dependencies != locked.dependencies => {
+            Err(bring::contradiction(id, locked, bring::OTHER_NEEDS))
+        }
         Ok(Some(brought)) => match check::check(&brought.manifest, path).map_err(fail) {
             Ok(report) => Ok((report, brought.keys)),
             Err(failure) => Err(failure),

@@ -61,9 +61,15 @@ impl Node {
                 }
             }
             ProjectAction::Remove { packages } => {
+                let mut gone = BTreeSet::new();
                 for text in packages {
-                    let id = one(&wanted.requirements, text, &Lock::default())
+                    let asked = &opened.requirements;
+                    let id = one(asked, text, &Lock::default())
                         .map_err(|failure| needed_by(&wanted, text).unwrap_or(failure))?;
+                    // Named twice, it goes once.
+                    if !gone.insert(id.clone()) {
+                        continue;
+                    }
                     wanted.requirements = wanted.requirements.without(&id).map_err(fail)?;
                 }
             }
@@ -236,7 +242,12 @@ fn one(requirements: &Requirements, text: &str, lock: &Lock) -> Result<PackageId
                 "This project does not ask for \"{}\"; nothing was changed.",
                 crate::package::shorten(text)
             ),
-            "See what it uses: ggen marketplace p2p tree",
+            match text.rsplit_once('@') {
+                Some((name, version)) if !name.is_empty() && !version.starts_with("gp1") => format!(
+                    "Name it without a version. To take one of its versions: ggen marketplace p2p update {name} --precise {version}"
+                ),
+                _ => "See what it uses: ggen marketplace p2p tree".to_owned(),
+            },
         )),
         ref several => {
             let list: Vec<String> = several.iter().take(LISTED_MAX).map(|id| format!("  {id}")).collect();

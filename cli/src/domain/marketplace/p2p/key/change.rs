@@ -446,7 +446,10 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
             page.heading(&row.name).field("publisher", &row.publisher);
             if row.recovery.is_empty() {
                 page.line("  It has no recovery keys: anyone who has its key can replace it.");
-                page.line("  Make some: ggen marketplace p2p key recovery make --to <file>");
+                page.line(format!(
+                    "  Make some: ggen marketplace p2p key recovery make {} --to <file>",
+                    row.name
+                ));
             } else {
                 page.list("recovery keys", &row.recovery)
                     .field("needed to rotate", format!("{} of {}", row.threshold, row.recovery.len()));

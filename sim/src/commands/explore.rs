@@ -81,7 +81,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     explored.next_seed = match arguments.seed {
         Some(seed) => seed,
         None if explored.runs > 0 => explored.next_seed,
-        None => u64::from(rand::random::<u32>()),
+        None => drawn(),
     };
     let first_seed = explored.next_seed;
     let hint = "Name at least one scenario.";
@@ -111,6 +111,12 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
         }))?,
     }
     Ok(ran.iter().map(|ran| ran.exit_code).max().unwrap_or(0))
+}
+
+/// The first seed, where nobody says it. It is told, so that all that follows can be repeated.
+fn drawn() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "outside of every run, and told")]
+    rand::random::<u32>().into()
 }
 
 /// What is drawn from: every variant of every file.

@@ -148,6 +148,11 @@ pub(crate) fn metrics(
         let of_disks = [("writes_lost", counts.writes_lost), ("pages_torn", counts.pages_torn)];
         metrics.extend(of_disks.map(|(name, count)| (name.to_owned(), count as f64)));
     }
+    if scenario.accesses.are_said {
+        let relayed = counts.bytes_relayed as f64;
+        metrics.insert("bytes_relayed".to_owned(), relayed);
+        metrics.insert("share_of_bytes_relayed".to_owned(), relayed / counts.bytes_served.max(1) as f64);
+    }
     metrics.extend(shares(scenario, ledger));
     let roles = scenario.nodes.iter().enumerate();
     let running = roles.filter(|(node, _)| ledger.measures.runs(*node)).map(|(node, it)| (node, it.role));

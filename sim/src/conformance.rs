@@ -19,10 +19,10 @@ use crate::{
     engine::{self, Seat},
     ledger::Shared,
     names::Names,
+    places,
     trace::Lines,
     virtualise,
     weather::Weather,
-    world,
 };
 
 const NAMES: [&str; 2] = ["publisher", "reader"];
@@ -41,7 +41,7 @@ struct Told {
 async fn node(number: usize, draws: Draws, weather: Weather) -> P2PRegistry {
     let address = |number: usize| -> Multiaddr {
         let key = draws.node_key(NAMES[number]);
-        let tcp = format!("/ip4/{}/tcp/{PORT}", world::ip(number)).parse::<Multiaddr>().unwrap();
+        let tcp = format!("/ip4/{}/tcp/{PORT}", places::ip(number)).parse::<Multiaddr>().unwrap();
         tcp.with(Protocol::P2p(key.public().to_peer_id()))
     };
     let config = P2PConfig {
@@ -51,7 +51,7 @@ async fn node(number: usize, draws: Draws, weather: Weather) -> P2PRegistry {
     };
     let tap = Tap::new(|_, _| {});
     let parts = Parts {
-        transport: Seat::Turmoil.transport(world::ip(number), tap, weather, Names::default()),
+        transport: Seat::Turmoil.transport(places::ip(number), tap, weather, Names::default()),
         node_key: draws.node_key(NAMES[number]),
         publisher: draws.publisher(NAMES[number], Timestamp::from_secs(virtualise::EPOCH.as_secs())),
         store: Store::in_memory().unwrap(),
@@ -124,14 +124,14 @@ fn simulated_registries_keep_every_promise() {
             .max_message_latency(Duration::from_millis(20))
             .build();
         let (told, scratch) = (Rc::<RefCell<Told>>::default(), tempfile::tempdir().unwrap());
-        sim.host(world::ip(0), {
+        sim.host(places::ip(0), {
             let (weather, told, scratch) = (weather.clone(), told.clone(), scratch.path().to_owned());
             move || {
                 let (weather, told, scratch) = (weather.clone(), told.clone(), scratch.clone());
                 async move { publisher(draws, weather, told, &scratch).await }
             }
         });
-        sim.client(world::ip(1), reader(draws, weather, told.clone()));
+        sim.client(places::ip(1), reader(draws, weather, told.clone()));
         sim.run().map_err(|error| error.to_string()).unwrap();
         assert!(told.borrow().is_read);
     };

@@ -12,7 +12,7 @@ use std::{
 
 use futures::{FutureExt, future::BoxFuture};
 use ggen_harness::{
-    fabric,
+    fabric::{self, nat},
     net::{Accept, Control, End, Net},
     transport::{Gate, NetTransport, Resolve, Tap},
 };
@@ -54,7 +54,11 @@ pub(crate) fn elapsed() -> Option<Duration> {
 #[derive(Debug, Clone)]
 pub(crate) enum Seat {
     Turmoil,
-    Fabric(fabric::Started),
+    Fabric {
+        started: fabric::Started,
+        /// Whether dials come from the port that is listened on, as they do in life.
+        reuses_ports: bool,
+    },
 }
 
 impl Seat {
@@ -69,8 +73,9 @@ impl Seat {
         let (gate, names) = (Arc::new(gate), Arc::new(names));
         match self {
             Self::Turmoil => transport::base(NetTransport::new(Socket(host), tap, gate, names)),
-            Self::Fabric(started) => {
-                transport::base(NetTransport::new(started.net.clone(), tap, gate, names))
+            Self::Fabric { started, reuses_ports } => {
+                let transport = NetTransport::new(started.net.clone(), tap, gate, names);
+                transport::base(if *reuses_ports { transport.reusing_ports() } else { transport })
             }
         }
     }
@@ -79,7 +84,7 @@ impl Seat {
     pub(crate) fn spawner(&self) -> Spawner {
         match self {
             Self::Turmoil => Spawner::default(),
-            Self::Fabric(started) => {
+            Self::Fabric { started, .. } => {
                 let spawner = started.spawner.clone();
                 Spawner::new(move |task| spawner.spawn(task))
             }
@@ -171,6 +176,10 @@ impl Control for Turmoil<'_> {
 
     fn set_latency(&mut self, one: IpAddr, other: IpAddr, latency: Duration) {
         self.0.set_link_latency(one, other, latency);
+    }
+
+    fn move_behind(&mut self, _: IpAddr, _: nat::Settings) -> Result<(), String> {
+        Err("turmoil has no routers".to_owned())
     }
 
     fn in_progress(&self) -> BTreeMap<(IpAddr, IpAddr), usize> {

@@ -7,24 +7,28 @@
 //! the segments that were sent over them meanwhile, looked at once in the time that one is in progress, and for the first time when
 //! those have arrived that were sent before; for held links, the segments that were kept back; for lossy ones, those that were
 //! lost; for throttled ones, the writes that had to wait; for what stops nodes, those that ran; for a mass join, those that started; for
-//! clocks, the sites that read theirs since; for a name that moves, the answers that say so.
+//! clocks, the sites that read theirs since; for a name that moves, the answers that say so; for sites that move, the connections that
+//! stood.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    rc::Rc,
     time::Duration,
 };
 
-use ggen_harness::net::{Control, End};
+use ggen_harness::{
+    fabric::nat,
+    net::{Control, End},
+};
 
 use crate::{
     ledger::Shared,
     names::Names,
+    places::Places,
     plan::{Deed, Event},
     scenario::Scenario,
     virtualise::clocks,
     weather::Weather,
-    world::ip,
 };
 
 /// A pair of sites, the smaller number first.
@@ -36,6 +40,9 @@ pub(crate) struct Breaker<'a> {
     ledger: Shared,
     weather: Weather,
     names: Names,
+    places: Rc<Places>,
+    /// How often each site moved.
+    moves: BTreeMap<usize, usize>,
     /// The latency of each link that is not slow.
     latency: BTreeMap<Pair, Duration>,
     /// What an event broke, or had broken; all others are whole.
@@ -78,11 +85,11 @@ impl<'a> Breaker<'a> {
     pub(crate) fn new(
         scenario: &'a Scenario,
         ledger: Shared,
-        (weather, names): (Weather, Names),
+        (weather, names, places): (Weather, Names, Rc<Places>),
         latency: BTreeMap<Pair, Duration>,
     ) -> Self {
-        let (links, slowed, stopped) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        Self { scenario, ledger, weather, names, latency, links, slowed, stopped }
+        let (links, slowed, stopped, moves) = Default::default();
+        Self { scenario, ledger, weather, names, places, moves, latency, links, slowed, stopped }
     }
 
     /// Begins an event; yields the sites whose nodes lost their disks.
@@ -107,14 +114,14 @@ impl<'a> Breaker<'a> {
                 for pair in links {
                     self.link(*pair).held.insert(number);
                     if !self.link(*pair).is_cut() {
-                        net.hold(ip(pair.0), ip(pair.1));
+                        net.hold(self.places.ip(pair.0), self.places.ip(pair.1));
                     }
                 }
             }
             Deed::Worsen(links, trouble) => {
                 for pair in links {
                     let round_trip = self.latency_of(*pair) * 2;
-                    let link = (ip(pair.0), ip(pair.1));
+                    let link = (self.places.ip(pair.0), self.places.ip(pair.1));
                     self.weather.begin(number, event.fault, link, *trouble, round_trip);
                 }
             }
@@ -133,7 +140,17 @@ impl<'a> Breaker<'a> {
                     clocks::step(*site, number, event.fault, *by);
                 }
             }
-            Deed::Move { name, site, .. } => self.names.move_to(name, number, event.fault, ip(*site)),
+            Deed::Move { name, site, .. } => {
+                self.names.move_to(name, number, event.fault, self.places.seen(*site, None));
+            }
+            Deed::Reroute { site, router, .. } => {
+                let bites = self.standing(&self.around(&[*site].into()));
+                self.ledger.lock().bite(event.fault, bites);
+                let moves = self.moves.entry(*site).or_default();
+                *moves += 1;
+                let router = self.places.next_router(*site, router.as_deref(), *moves);
+                self.reroute(net, *site, router);
+            }
             Deed::Lives => {}
         }
         BTreeSet::new()
@@ -154,7 +171,7 @@ impl<'a> Breaker<'a> {
                 }
             }
             Deed::Hold(links) => {
-                let waiting = waiting(net);
+                let waiting = self.waiting(net);
                 for pair in links {
                     self.link(*pair).held.remove(&number);
                     let link = self.link(*pair);
@@ -163,14 +180,14 @@ impl<'a> Breaker<'a> {
                     }
                     let kept = waiting.get(pair).copied().unwrap_or(0);
                     if link.held.is_empty() {
-                        net.release(ip(pair.0), ip(pair.1));
+                        net.release(self.places.ip(pair.0), self.places.ip(pair.1));
                     }
                     self.ledger.lock().bite(event.fault, kept);
                 }
             }
             Deed::Worsen(links, _) => {
                 for pair in links {
-                    self.weather.end(number, (ip(pair.0), ip(pair.1)));
+                    self.weather.end(number, (self.places.ip(pair.0), self.places.ip(pair.1)));
                 }
             }
             Deed::Stop { sites, is_silent, .. } => {
@@ -182,7 +199,7 @@ impl<'a> Breaker<'a> {
                     let by = self.stopped.entry(*site).or_default();
                     by.remove(&number);
                     if by.is_empty() {
-                        net.restart(ip(*site));
+                        net.restart(self.places.ip(*site));
                     }
                 }
             }
@@ -192,7 +209,13 @@ impl<'a> Breaker<'a> {
                 }
             }
             Deed::Move { name, stays: false, .. } => self.names.move_back(name, number),
-            Deed::Clock { stays: true, .. } | Deed::Move { stays: true, .. } | Deed::Lives => {}
+            Deed::Reroute { site, stays: false, .. } => {
+                self.reroute(net, *site, self.places.host(*site).router);
+            }
+            Deed::Clock { stays: true, .. }
+            | Deed::Move { stays: true, .. }
+            | Deed::Reroute { stays: true, .. }
+            | Deed::Lives => {}
         }
     }
 
@@ -207,7 +230,7 @@ impl<'a> Breaker<'a> {
         if due.is_empty() {
             return;
         }
-        let waiting = waiting(net);
+        let waiting = self.waiting(net);
         let mut ledger = self.ledger.lock();
         for pair in &due {
             let Some(link) = self.links.get_mut(pair) else { continue };
@@ -217,6 +240,20 @@ impl<'a> Breaker<'a> {
                 ledger.bite(slow.fault, waiting.get(pair).copied().unwrap_or(0));
             }
         }
+    }
+
+    /// How many segments are in progress on each link.
+    fn waiting(&self, net: &dyn Control) -> BTreeMap<Pair, usize> {
+        let site = |ip| self.places.site(ip);
+        let in_progress = net.in_progress().into_iter();
+        in_progress
+            .filter_map(|((one, other), segments)| Some((pair(site(one)?, site(other)?), segments)))
+            .collect()
+    }
+
+    fn reroute(&self, net: &mut dyn Control, site: usize, router: Option<nat::Settings>) {
+        let router = router.expect("a checked scenario moves nodes to routers");
+        net.move_behind(self.places.ip(site), router).expect("each router has an address of its own");
     }
 
     fn link(&mut self, pair: Pair) -> &mut Link {
@@ -248,21 +285,22 @@ impl<'a> Breaker<'a> {
             link.cut(from < to).insert(number);
             // A held link is held in both directions; the other one goes on as a whole, with what it held.
             if !was_cut && !link.held.is_empty() {
-                net.release(ip(*from), ip(*to));
+                net.release(self.places.ip(*from), self.places.ip(*to));
             }
-            net.cut(ip(*from), ip(*to));
+            net.cut(self.places.ip(*from), self.places.ip(*to));
         }
     }
 
     fn mend(&mut self, net: &mut dyn Control, number: usize, ways: &BTreeSet<(usize, usize)>) {
         for (from, to) in ways {
+            let [from_ip, to_ip] = [*from, *to].map(|site| self.places.ip(site));
             let link = self.link(pair(*from, *to));
             link.cut(from < to).remove(&number);
             if link.cut(from < to).is_empty() {
-                net.mend(ip(*from), ip(*to));
+                net.mend(from_ip, to_ip);
             }
             if !link.is_cut() && !link.held.is_empty() {
-                net.hold(ip(*from), ip(*to));
+                net.hold(from_ip, to_ip);
             }
         }
     }
@@ -270,7 +308,7 @@ impl<'a> Breaker<'a> {
     /// Gives a link the latency that it has now.
     fn lay(&mut self, net: &mut dyn Control, pair: Pair) {
         let latency = self.latency_of(pair);
-        net.set_latency(ip(pair.0), ip(pair.1), latency);
+        net.set_latency(self.places.ip(pair.0), self.places.ip(pair.1), latency);
     }
 
     /// The latency that a link has now.
@@ -287,8 +325,8 @@ impl<'a> Breaker<'a> {
         end: End,
     ) {
         for site in sites {
-            if net.is_running(ip(*site)) {
-                net.crash(ip(*site), end);
+            if net.is_running(self.places.ip(*site)) {
+                net.crash(self.places.ip(*site), end);
             }
             self.stopped.entry(*site).or_default().insert(number);
             for node in self.scenario.nodes_at(*site) {
@@ -301,19 +339,4 @@ impl<'a> Breaker<'a> {
 
 fn pair(one: usize, other: usize) -> Pair {
     (one.min(other), one.max(other))
-}
-
-/// How many segments are in progress on each link.
-fn waiting(net: &dyn Control) -> BTreeMap<Pair, usize> {
-    let in_progress = net.in_progress().into_iter();
-    in_progress
-        .filter_map(|((one, other), segments)| Some((pair(site(one)?, site(other)?), segments)))
-        .collect()
-}
-
-/// The site of an address that [`ip`] gave.
-fn site(address: IpAddr) -> Option<usize> {
-    let IpAddr::V4(address) = address else { return None };
-    let [_, a, b, c] = address.octets();
-    usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()?.checked_sub(1)
 }

@@ -53,6 +53,8 @@ pub struct Counts {
     pub heads_listed: u64,
     /// Bytes of blocks that were sent.
     pub bytes_served: u64,
+    /// Those of them that went through relays.
+    pub bytes_relayed: u64,
     /// Reads of byte streams that yielded something.
     pub deliveries: u64,
     /// Their bytes.
@@ -399,13 +401,15 @@ impl Ledger {
                 format!("identified {} [{}]", self.name(peer), addresses.join(" "))
             }
             Event::Seen { peer } => format!("seen {}", self.name(peer)),
-            Event::Served { peer, bytes } => {
+            Event::Served { peer, bytes, is_relayed } => {
                 self.counts.bytes_served += bytes;
+                self.counts.bytes_relayed += if *is_relayed { *bytes } else { 0 };
                 *self.served_by.entry(node).or_default() += bytes;
                 if let Some(to) = self.peers.get(peer).copied() {
                     self.tell(Fact::Served { node, to, bytes: *bytes });
                 }
-                format!("served {} {bytes}", self.name(peer))
+                let how = if *is_relayed { " through a relay" } else { "" };
+                format!("served {} {bytes}{how}", self.name(peer))
             }
             Event::Claimed { peer, multihash, .. } => {
                 format!("claimed {} {}", self.name(peer), hex(multihash))

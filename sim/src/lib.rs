@@ -31,6 +31,7 @@ mod measure;
 mod names;
 mod packages;
 pub mod placement;
+mod places;
 pub mod plan;
 mod power;
 mod preload;

@@ -82,6 +82,15 @@ pub enum Deed {
         /// Whether it does so when the event is over.
         stays: bool,
     },
+    /// A site comes to stand behind another router.
+    Reroute {
+        /// The site.
+        site: usize,
+        /// The name of the router; its own with another address where there is none.
+        router: Option<String>,
+        /// Whether it stays there when the event is over.
+        stays: bool,
+    },
     /// Nothing: the nodes do it themselves, as their lives say.
     Lives,
 }
@@ -325,6 +334,14 @@ impl Drawing<'_> {
                 let until = if stays { it.at } else { it.until };
                 for site in sites {
                     let deed = Deed::Move { name: name.clone(), site, stays };
+                    self.event(it, it.at, until, it.nodes.clone(), deed);
+                }
+            }
+            FaultKind::Moves { router } => {
+                let stays = it.fault.lasts == Lasts::Ever;
+                let until = if stays { it.at } else { it.until };
+                for site in sites {
+                    let deed = Deed::Reroute { site, router: router.clone(), stays };
                     self.event(it, it.at, until, it.nodes.clone(), deed);
                 }
             }

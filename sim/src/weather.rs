@@ -137,7 +137,7 @@ fn sorted((one, other): (IpAddr, IpAddr)) -> (IpAddr, IpAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::world::ip;
+    use crate::places::ip;
 
     const SECOND: Duration = Duration::from_secs(1);
 

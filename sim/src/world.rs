@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::Path,
     rc::Rc,
     sync::{
@@ -34,6 +34,7 @@ use crate::{
     names::Names,
     packages::folders,
     placement,
+    places::{self, Places},
     plan::{Deed, Event, Life, Plan},
     power::{self, Power},
     preload, reached,
@@ -104,6 +105,9 @@ pub enum Error {
     /// A node, or turmoil, gave up.
     #[error("the simulation broke: {0}")]
     Broken(String),
+    /// The scenario says something that the engine does not have.
+    #[error("{0} says something of lines or routers, and has to run on the fabric: leave out --engine")]
+    Engine(String),
     /// Something panicked.
     #[error("the simulation panicked; its message is above")]
     Panicked,
@@ -122,6 +126,9 @@ impl From<disk::Error> for Error {
 /// # Errors
 /// Where the run did not come to its end; a violated invariant is no error.
 pub fn run(scenario: &Scenario, seed: u64, options: Options) -> Result<Finished, Error> {
+    if scenario.accesses.are_said && options.engine.is_some_and(|engine| engine != Engine::Fabric) {
+        return Err(Error::Engine(scenario.full_name()));
+    }
     #[expect(clippy::disallowed_methods, reason = "real time, to say how long it took")]
     let began = std::time::Instant::now();
     // Its name is random: everything that touches it stays out of the trace.
@@ -249,6 +256,7 @@ struct World<'a> {
     metrics: Vec<Metrics>,
     weather: Weather,
     names: Names,
+    places: Rc<Places>,
 }
 
 fn simulate(
@@ -295,7 +303,9 @@ fn simulate(
     let metrics = keys.iter().map(|_| counting()).collect();
     let witness = options.witness.clone();
     let weather = Weather::new(draws, ledger.clone(), scenario.tick);
-    let names = scenario.names.iter().map(|(name, node)| (name.clone(), ip(scenario.site_of(*node))));
+    let places = Rc::new(Places::draw(scenario, draws));
+    let led = |node: usize| places.seen(scenario.site_of(node), None);
+    let names = scenario.names.iter().map(|(name, node)| (name.clone(), led(*node)));
     let names = Names::new(names);
     let mut world = World {
         scenario,
@@ -312,15 +322,16 @@ fn simulate(
         metrics,
         weather,
         names,
+        places,
     };
     let engine = options.engine.unwrap_or(scenario.engine);
     let blueprints = world.blueprints(draws, &keys, steps, options.leak);
     let mut net: Box<dyn Control> = match engine {
         Engine::Turmoil => Box::new(turmoil(scenario, draws, blueprints)),
-        Engine::Fabric => Box::new(woven(scenario, draws, blueprints)?),
+        Engine::Fabric => Box::new(woven(scenario, draws, blueprints, &world.places)?),
     };
     let net = &mut *net;
-    let shared = (world.weather.clone(), world.names.clone());
+    let shared = (world.weather.clone(), world.names.clone(), world.places.clone());
     let mut breaker = Breaker::new(scenario, world.ledger.clone(), shared, world.lay_links(net, draws));
     let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
     while net.elapsed() < end {
@@ -375,7 +386,7 @@ fn turmoil(scenario: &Scenario, draws: Draws, blueprints: Blueprints) -> Turmoil
         .tcp_capacity(TCP_SEGMENTS_MAX)
         .build();
     for (site, nodes) in blueprints.into_iter().enumerate() {
-        sim.host(ip(site), move || {
+        sim.host(places::ip(site), move || {
             clocks::runs(site);
             host(nodes.clone())
         });
@@ -384,22 +395,28 @@ fn turmoil(scenario: &Scenario, draws: Draws, blueprints: Blueprints) -> Turmoil
 }
 
 /// The world on the fabric.
-fn woven(scenario: &Scenario, draws: Draws, blueprints: Blueprints) -> Result<fabric::World, Error> {
+fn woven(
+    scenario: &Scenario,
+    draws: Draws,
+    blueprints: Blueprints,
+    places: &Places,
+) -> Result<fabric::World, Error> {
     let seed = draws.draw("fabric", "", 0);
     let settings = fabric::Settings { seed, link: fabric::Link::default(), step: scenario.tick };
     let broken = |error: fabric::Error| Error::Broken(error.to_string());
     let mut world = fabric::World::new(settings).map_err(broken)?;
+    let reuses_ports = scenario.accesses.are_said;
     for (site, nodes) in blueprints.into_iter().enumerate() {
         let program = move |started: fabric::Started| {
             let nodes = nodes.clone();
             async move {
-                let seat = Seat::Fabric(started);
+                let seat = Seat::Fabric { started, reuses_ports };
                 let running = nodes.iter().map(|node| host::run(node.clone(), seat.clone()));
                 try_join_all(running).await.map(drop).map_err(|error| error.to_string())
             }
             .boxed_local()
         };
-        world.host(ip(site), &fabric::Host::default(), Rc::new(program)).map_err(broken)?;
+        world.host(places.ip(site), places.host(site), Rc::new(program)).map_err(broken)?;
     }
     Ok(world)
 }
@@ -412,12 +429,6 @@ async fn host(nodes: Rc<Vec<Rc<Blueprint>>>) -> turmoil::Result {
         task.await??;
     }
     Ok(())
-}
-
-/// The address of a site: of a private network, as a laboratory has it.
-pub(crate) fn ip(site: usize) -> IpAddr {
-    let [_, a, b, c] = u32::try_from(site + 1).expect("a thousand sites at most").to_be_bytes();
-    Ipv4Addr::new(10, a, b, c).into()
 }
 
 impl World<'_> {
@@ -434,11 +445,12 @@ impl World<'_> {
         for step in steps {
             of_node.entry(self.scenario.steps[step.number].node).or_default().push(step);
         }
+        let all = keys.iter().enumerate();
         let addresses: Rc<Vec<Multiaddr>> =
-            Rc::new(keys.iter().enumerate().map(|(node, key)| self.address(node, key)).collect());
+            Rc::new(all.map(|(node, key)| self.address(node, key, None)).collect());
         let mut blueprint = |index: usize| {
             let node = &self.scenario.nodes[index];
-            let known = node.bootstrap.iter().map(|known| addresses[*known].clone());
+            let known = node.bootstrap.iter().map(|known| self.address(*known, &keys[*known], Some(index)));
             Rc::new(Blueprint {
                 node: index,
                 lives: self.lives(index, delays.get(index).copied().unwrap_or_default()),
@@ -449,7 +461,7 @@ impl World<'_> {
                     moved if node.key_of.is_some() => moved.adopted(),
                     own => own,
                 },
-                ip: ip(self.scenario.site_of(index)),
+                ip: self.places.ip(self.scenario.site_of(index)),
                 port: self.port(index),
                 bootstrap: known.collect(),
                 addresses: addresses.clone(),
@@ -495,8 +507,10 @@ impl World<'_> {
         FIRST_PORT + u16::try_from(node / self.scenario.sites).expect("a thousand nodes at most")
     }
 
-    fn address(&self, node: usize, key: &libp2p::identity::Keypair) -> Multiaddr {
-        let socket = SocketAddr::new(ip(self.scenario.site_of(node)), self.port(node));
+    /// Where a node is looked for, by another one or by all.
+    fn address(&self, node: usize, key: &libp2p::identity::Keypair, by: Option<usize>) -> Multiaddr {
+        let site = |node| self.scenario.site_of(node);
+        let socket = SocketAddr::new(self.places.seen(site(node), by.map(site)), self.port(node));
         multiaddr(socket).with(Protocol::P2p(key.public().to_peer_id()))
     }
 
@@ -507,7 +521,7 @@ impl World<'_> {
             for other in 0..one {
                 let link = format!("{other}-{one}");
                 let latency = self.latency(one, other, &link, draws);
-                net.set_latency(ip(one), ip(other), latency);
+                net.set_latency(self.places.ip(one), self.places.ip(other), latency);
                 latencies.insert((other, one), latency);
             }
         }
@@ -515,6 +529,9 @@ impl World<'_> {
     }
 
     fn latency(&self, one: usize, other: usize, link: &str, draws: Draws) -> Duration {
+        if self.places.are_together(one, other) {
+            return places::LAN;
+        }
         match &self.scenario.latency {
             Latency::Drawn(range) => draws.duration(range, "latency", link, 0),
             Latency::Regions => {

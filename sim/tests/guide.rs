@@ -17,8 +17,12 @@ fn the_guide_to_simulations_does_what_it_says() {
     let guide = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/simulate.md");
     let guide = fs::read_to_string(guide).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let [scenario] = &blocks(&guide, "toml")[..] else { panic!("the guide changed") };
+    let [scenario, routers] = &blocks(&guide, "toml")[..] else { panic!("the guide changed") };
     fs::write(folder.path().join("author-leaves.toml"), scenario).unwrap();
+    let behind_routers = format!("engine = \"fabric\"\n{scenario}{routers}");
+    fs::write(folder.path().join("behind-routers.toml"), behind_routers).unwrap();
+    let listed = Command::new(program).args(["list", "."]).current_dir(folder.path()).output().unwrap();
+    assert!(String::from_utf8(listed.stdout).unwrap().contains("behind-routers"), "it makes sense");
     let commands = blocks(&guide, "bash");
     assert_eq!(commands.len(), 3);
     for block in commands {

@@ -317,14 +317,17 @@ impl Blocks {
         }
     }
 
-    /// Notes that an answer has left: it held memory until now, whether its reader read or not. Yields its bytes of blocks.
-    pub(super) fn gave(&mut self, stream: u64, batch: u32) -> u64 {
-        if let Some(giving) = self.giving.get_mut(&stream) {
+    /// Notes that an answer has left: it held memory until now, whether its reader read or not. Yields its bytes of blocks, and the
+    /// connection that they went over.
+    pub(super) fn gave(&mut self, stream: u64, batch: u32) -> (u64, Option<ConnectionId>) {
+        let giving = self.giving.get_mut(&stream);
+        let connection = giving.map(|giving| {
             giving.begun.remove(&batch);
-        }
+            giving.connection
+        });
         let bytes = self.answering.end(&AnswerId::Blocks(stream, batch));
         self.bytes_sent = self.bytes_sent.saturating_add(bytes);
-        bytes
+        (bytes, connection)
     }
 
     /// Ends the streams of a connection that has closed: yamux 0.14 wakes nobody who reads from one where the connection was closed in good

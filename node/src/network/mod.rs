@@ -186,6 +186,8 @@ pub enum Event {
         peer: PeerId,
         /// Bytes of blocks.
         bytes: u64,
+        /// Whether they went through a relay.
+        is_relayed: bool,
     },
     /// A peer claims to provide a tree.
     Claimed {

@@ -129,6 +129,12 @@ impl Peers {
         self.0.get(peer).map_or_else(Vec::new, Peer::reached_at)
     }
 
+    /// Whether a connection with a peer leads through a relay.
+    pub(super) fn is_through_relay(&self, peer: &PeerId, connection: ConnectionId) -> bool {
+        let at = self.0.get(peer).and_then(|peer| peer.connections.get(&connection));
+        at.is_some_and(|(address, _)| policy::is_relayed(address))
+    }
+
     /// The public network that a peer is reached in.
     pub(super) fn network_of(&self, peer: &PeerId) -> Option<Network> {
         self.0.get(peer)?.connections.values().find_map(|(address, _)| network_of(address))

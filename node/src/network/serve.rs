@@ -170,10 +170,11 @@ impl Driver {
                 self.blocks.trees.introduce(&tree, peer, addresses);
             }
             Told::Gave { peer, stream, batch } => {
-                let bytes = self.blocks.gave(stream, batch);
+                let (bytes, connection) = self.blocks.gave(stream, batch);
                 if bytes > 0 {
                     self.peers.transferred(&peer, Instant::now());
-                    self.outbox.tell(Event::Served { peer, bytes });
+                    let is_relayed = connection.is_some_and(|it| self.peers.is_through_relay(&peer, it));
+                    self.outbox.tell(Event::Served { peer, bytes, is_relayed });
                 }
             }
             Told::Ended { peer, stream, broke } => {

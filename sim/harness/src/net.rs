@@ -10,6 +10,8 @@ use std::{
 
 use futures::{AsyncRead, AsyncWrite, future::BoxFuture};
 
+use crate::fabric::nat;
+
 /// Byte streams, as a program on one host sees them.
 pub trait Net: Clone + Send + Sync + Unpin + 'static {
     /// A byte stream. Dropped, it is closed.
@@ -88,6 +90,12 @@ pub trait Control {
 
     /// How long it takes from one host to the other, each way.
     fn set_latency(&mut self, one: IpAddr, other: IpAddr, latency: Duration);
+
+    /// A host stands behind this router from now on.
+    ///
+    /// # Errors
+    /// Where the engine has no routers, or the router cannot be there.
+    fn move_behind(&mut self, host: IpAddr, router: nat::Settings) -> Result<(), String>;
 
     /// How much is in progress between two hosts, the smaller address first; without those that nothing is between.
     fn in_progress(&self) -> BTreeMap<(IpAddr, IpAddr), usize>;

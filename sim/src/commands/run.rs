@@ -95,6 +95,7 @@ pub(super) fn simulate(which: &Which, mut options: Options) -> Result<Finished, 
     drop(progress);
     let mut finished = finished.map_err(|error| match error {
         world::Error::Panicked => Failure::panicked(error),
+        world::Error::Engine(_) => Failure::invalid(error),
         other => Failure::failed(other),
     })?;
     finished.report.question = question(&which.file);

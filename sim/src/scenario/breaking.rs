@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    EVERY_NODE, Fault, FaultKind, Lasts, Step, Ways,
+    Accesses, Before, EVERY_NODE, Fault, FaultKind, Lasts, Node, Step, Ways, access,
     document::{Names, Signed, Span, Times, moment, node_named},
     problem::{Problem, unknown},
     workload,
@@ -46,6 +46,7 @@ pub(super) struct Breaking {
     percent: Option<Spanned<u64>>,
     bytes_per_second: Option<Spanned<u64>>,
     dns: Option<Spanned<String>>,
+    router: Option<Spanned<String>>,
     disk: Option<Spanned<bool>>,
     spread: Option<Spanned<Span>>,
     median: Option<Spanned<Span>>,
@@ -71,6 +72,7 @@ enum Kind {
     Churn,
     Clock,
     NameMoves,
+    Moves,
 }
 
 /// The keys that say when a fault ends.
@@ -89,6 +91,7 @@ impl Kind {
             Self::MassJoin | Self::MassLeave => &["spread"],
             Self::Churn => &["median", "away"],
             Self::NameMoves => &["dns"],
+            Self::Moves => &["router"],
             Self::Hold | Self::SwizzleClog => &[],
         }
     }
@@ -98,7 +101,7 @@ impl Kind {
         match self {
             // What has joined stays: nothing is mended later.
             Self::MassJoin => End::Never,
-            Self::MassLeave | Self::Clock | Self::NameMoves => End::OrNever,
+            Self::MassLeave | Self::Clock | Self::NameMoves | Self::Moves => End::OrNever,
             Self::Restart => End::After(RESTART),
             Self::Partition
             | Self::Isolate
@@ -163,6 +166,45 @@ pub(super) fn faults(
         faults.push(fault);
     }
     Ok(faults)
+}
+
+/// Refuses what does not go with routers, or without.
+pub(super) fn check_routers(
+    declared: &[Spanned<Breaking>],
+    faults: &[Fault],
+    accesses: &Accesses,
+    nodes: &[Node],
+) -> Result<(), Problem> {
+    let has_routers = access::has_routers(accesses, nodes);
+    for (breaking, fault) in declared.iter().zip(faults) {
+        match &fault.kind {
+            FaultKind::Lossy { .. } | FaultKind::Throttle { .. } if has_routers => {
+                let what = "this fault does not go with routers, behind which it sees nothing: say `up` and `down` of nodes";
+                return Err(Problem::at(&breaking.get_ref().kind, what));
+            }
+            FaultKind::Moves { router } => {
+                if let (Some(name), Some(place)) = (router, &breaking.get_ref().router)
+                    && !accesses.routers.contains_key(name)
+                {
+                    return Err(unknown("router", place, accesses.routers.keys().map(String::as_str)));
+                }
+                let is_behind = |node: &&usize| match nodes[**node].access.before {
+                    Some(Before::Own(_)) => true,
+                    Some(Before::Shared(_)) => router.is_some(),
+                    Some(Before::Nothing) | None => false,
+                };
+                if let Some(node) = fault.nodes.iter().find(|node| !is_behind(node)) {
+                    let what = format!(
+                        "only a node whose own `nat` is said moves without `router`, and with it one that says `nat` or `router`: {} does not",
+                        nodes[*node].name
+                    );
+                    return Err(Problem::at(&breaking.get_ref().kind, what));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn span<T>(value: &Option<Spanned<T>>) -> Option<std::ops::Range<usize>> {
@@ -232,6 +274,7 @@ impl Breaking {
             ("percent", span(&self.percent)),
             ("bytes-per-second", span(&self.bytes_per_second)),
             ("dns", span(&self.dns)),
+            ("router", span(&self.router)),
             ("disk", span(&self.disk)),
             ("spread", span(&self.spread)),
             ("median", span(&self.median)),
@@ -299,6 +342,9 @@ impl Breaking {
             Kind::NameMoves => {
                 let dns = self.dns.as_ref().ok_or_else(|| needs("dns"))?;
                 FaultKind::NameMoves { name: dns.get_ref().clone() }
+            }
+            Kind::Moves => {
+                FaultKind::Moves { router: self.router.as_ref().map(|router| router.get_ref().clone()) }
             }
             Kind::Clock => {
                 let by = self.by(&needs)?;

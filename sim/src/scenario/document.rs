@@ -9,7 +9,9 @@ use serde::{
 use toml::{Spanned, Table};
 
 use super::{
-    DURATION_MAX, Expect, Flood, Latency, Node, Preload, Scenario, Script, ScriptKind, Step, Threshold,
+    Before, DURATION_MAX, Expect, FaultKind, Flood, Latency, Node, Preload, Scenario, Script, ScriptKind,
+    Step, Threshold,
+    access::{self, Kinds, Router},
     breaking::{self, Breaking},
     problem::{Problem, unknown},
     sources::Sources,
@@ -59,6 +61,12 @@ struct Document {
     latency: Option<Spanned<Times>>,
     regions: Option<Spanned<Regions>>,
     topology: Spanned<Laid>,
+    /// Kinds of access to the network that nodes are dealt to.
+    #[serde(default)]
+    access: Vec<Spanned<Kinds>>,
+    /// Routers that several nodes stand behind.
+    #[serde(default)]
+    routers: BTreeMap<String, Spanned<Router>>,
     /// What the configuration of every node says.
     #[serde(default)]
     config: Option<Spanned<Table>>,
@@ -356,7 +364,11 @@ impl Document {
             return Err(Problem::at(&self.topology, "there is at least one site, and a node at each"));
         }
         topology::deal(&mut nodes, sites, self.regions.as_ref())?;
-        topology::configure(&mut nodes, self.config.as_ref(), &self.nodes, sites, duration)?;
+        let mut accesses = access::accesses(&self.access, &self.routers, &nodes)?;
+        let of_sites = (sites, &accesses);
+        topology::configure(&mut nodes, self.config.as_ref(), &self.nodes, of_sites, duration)?;
+        accesses.are_said |= topology::first_access(&self.nodes).is_some();
+        self.check_engine()?;
         let names: Names<'_> =
             nodes.iter().enumerate().map(|(index, node)| (node.name.as_str(), index)).collect();
         let preload = self.preload.as_ref().map(|preload| preload.check(&names)).transpose()?;
@@ -364,6 +376,14 @@ impl Document {
         let led = self.names.iter().map(|(name, node)| Ok((name.clone(), node_named(node, &names)?)));
         let led: BTreeMap<String, usize> = led.collect::<Result<_, _>>()?;
         let faults = breaking::faults(&self.faults, &names, (sites, &led), duration, &steps)?;
+        breaking::check_routers(&self.faults, &faults, &accesses, &nodes)?;
+        let moves_to = |name: &str| {
+            faults.iter().any(|it| matches!(&it.kind, FaultKind::Moves { router: Some(to) } if to == name))
+        };
+        access::check_routers(&self.routers, |name| {
+            let behind = Some(Before::Shared(name.to_owned()));
+            nodes.iter().any(|node| node.access.before == behind) || moves_to(name)
+        })?;
         topology::check_starts(&self.nodes, &nodes, &steps, &faults)?;
         self.script(&mut nodes, &steps, duration)?;
         let swarm = self.swarm.check(faults.len(), self.adversaries.len())?;
@@ -375,6 +395,7 @@ impl Document {
             engine: self.engine,
             tick,
             latency,
+            accesses,
             sites,
             topology: self.topology.get_ref().kind,
             names: led,
@@ -385,6 +406,21 @@ impl Document {
             expect: self.expect()?,
             nodes,
         })
+    }
+
+    /// Lines and routers are the fabric's.
+    fn check_engine(&self) -> Result<(), Problem> {
+        let shares = self.access.first().map(|share| ("access", share.span()));
+        let routers = self.routers.values().next().map(|router| ("routers", router.span()));
+        let first = shares.or(routers).or_else(|| topology::first_access(&self.nodes));
+        match first.filter(|_| self.engine != Engine::Fabric) {
+            Some((key, place)) => {
+                let what =
+                    format!("`{key}` needs `engine = \"fabric\"`: turmoil has neither lines nor routers");
+                Err(Problem { place: Some(place), what })
+            }
+            None => Ok(()),
+        }
     }
 
     fn latency(&self) -> Result<Latency, Problem> {

@@ -113,6 +113,11 @@ pub enum FaultKind {
         /// The name.
         name: String,
     },
+    /// These sites come to stand behind another router, and so have another address outside; nothing is known there of their connections.
+    Moves {
+        /// The router; their own with another address where none is said.
+        router: Option<String>,
+    },
 }
 
 /// Which ways are cut.
@@ -147,6 +152,7 @@ impl FaultKind {
             Self::Churn { .. } => "churn",
             Self::Clock { .. } => "clock",
             Self::NameMoves { .. } => "name-moves",
+            Self::Moves { .. } => "moves",
         }
     }
 

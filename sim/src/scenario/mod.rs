@@ -4,8 +4,8 @@
 //! misspelt fault must not pass as a run without one. Nothing is drawn here; [`crate::plan`] does that.
 //!
 //! `sources` joins a file with those that it extends and chooses the variant, `document` is the file as it stands, and
-//! `topology`, `workload` and `breaking` turn its parts into what is declared here, and in `steps`, `faults` and `scripts`; `swarm` leaves some of
-//! it to the seed. [`regions`] has real round-trip times.
+//! `topology`, `access`, `workload` and `breaking` turn its parts into what is declared here, and in `steps`, `faults` and `scripts`; `swarm`
+//! leaves some of it to the seed. [`regions`] has real round-trip times.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +20,7 @@ pub use ggen_marketplace::config::{Role, Topology};
 
 use crate::{engine::Engine, ledger::Ended, virtualise::clocks::Shift};
 
+mod access;
 mod breaking;
 mod document;
 mod faults;
@@ -33,6 +34,7 @@ mod topology;
 mod workload;
 
 pub use self::{
+    access::{Access, Accesses, Before, Nat, Share},
     faults::{Fault, FaultKind, Lasts, Ways},
     scripts::{Flood, Script, ScriptKind},
     steps::{Action, Filter, Step},
@@ -63,6 +65,8 @@ pub struct Scenario {
     pub tick: Duration,
     /// How far the sites are from each other.
     pub latency: Latency,
+    /// How hosts are connected, as far as something is said of more than one.
+    pub accesses: Accesses,
     /// Simulated hosts; nodes are dealt out to them in turn.
     pub sites: usize,
     /// How the nodes are laid out.
@@ -122,6 +126,8 @@ pub struct Node {
     pub disk: DiskKind,
     /// By how much its wall clock is wrong from the start.
     pub clock: Shift,
+    /// How it is connected, as far as something is said of it alone.
+    pub access: Access,
     /// Whose publisher key it signs with, where that was made elsewhere.
     pub key_of: Option<String>,
     /// What its configuration says besides.

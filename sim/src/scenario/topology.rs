@@ -15,7 +15,8 @@ use serde::{
 use toml::{Spanned, Table};
 
 use super::{
-    Action, DiskKind, EVERY_NODE, Fault, FaultKind, NODES_MAX, Node, Role, Step, Topology,
+    Access, Accesses, Action, DiskKind, EVERY_NODE, Fault, FaultKind, NODES_MAX, Node, Role, Step, Topology,
+    access::{Rate, Said},
     breaking::SHIFT_MAX,
     document::{Signed, Span, moment},
     problem::{Problem, unknown},
@@ -58,6 +59,15 @@ pub(super) struct Member {
     bootstrap: Option<Vec<Spanned<String>>>,
     disk: Option<Spanned<String>>,
     clock: Option<Spanned<Signed>>,
+    up: Option<Spanned<Rate>>,
+    down: Option<Spanned<Rate>>,
+    nat: Option<Spanned<String>>,
+    #[serde(rename = "nat-idle")]
+    nat_idle: Option<Spanned<Span>>,
+    hairpins: Option<Spanned<bool>>,
+    firewall: Option<Spanned<bool>>,
+    /// One of `[routers]`.
+    router: Option<Spanned<String>>,
     /// The node whose publisher key it has too.
     #[serde(rename = "key-of")]
     key_of: Option<Spanned<String>>,
@@ -138,6 +148,7 @@ pub(super) fn nodes(laid: &Spanned<Laid>, end: Duration) -> Result<Vec<Node>, Pr
             script: None,
             disk: DiskKind::default(),
             clock: Shift::default(),
+            access: Access::default(),
             key_of: None,
             config: Partial::default(),
         }
@@ -211,7 +222,7 @@ pub(super) fn configure(
     nodes: &mut [Node],
     all: Option<&Spanned<Table>>,
     members: &[Member],
-    sites: usize,
+    (sites, accesses): (usize, &Accesses),
     end: Duration,
 ) -> Result<(), Problem> {
     for node in nodes.iter_mut() {
@@ -239,8 +250,14 @@ pub(super) fn configure(
                     "`clock` does not belong to a node that shares its site: a clock is that of a site";
                 return Err(Problem::at(clock, what));
             }
+            if let Some((key, place)) = member.said().first() {
+                let what = format!("`{key}` does not belong to a node that shares its site: it is of a site");
+                return Err(Problem { place: Some(place), what });
+            }
         }
         for index in concerned {
+            let said = member.said().check(&accesses.routers)?;
+            nodes[index].access = said.or(&nodes[index].access);
             member.put(&mut nodes[index], index, &names, all, end)?;
         }
     }
@@ -252,7 +269,24 @@ fn named(name: &Spanned<String>, names: &BTreeMap<String, usize>) -> Result<usiz
     found.ok_or_else(|| unknown("node", name, names.keys().map(String::as_str)))
 }
 
+/// The first place where something is said of how a single node is connected.
+pub(super) fn first_access(members: &[Member]) -> Option<(&'static str, std::ops::Range<usize>)> {
+    members.iter().find_map(|member| member.said().first())
+}
+
 impl Member {
+    fn said(&self) -> Said<'_> {
+        Said {
+            up: self.up.as_ref(),
+            down: self.down.as_ref(),
+            nat: self.nat.as_ref(),
+            nat_idle: self.nat_idle.as_ref(),
+            hairpins: self.hairpins.as_ref(),
+            firewall: self.firewall.as_ref(),
+            router: self.router.as_ref(),
+        }
+    }
+
     fn put(
         &self,
         node: &mut Node,

@@ -84,3 +84,53 @@ fn a_panic_in_a_task_of_a_node_ends_the_run() {
     assert!(matches!(run(&scenario, 1, options), Err(Error::Panicked)));
     assert!(run(&scenario, 1, Options::default()).is_ok());
 }
+
+/// What a node behind one router publishes, a node behind another one installs; whether that went over a relay.
+fn goes_over_a_relay(author: &str, reader: &str) -> bool {
+    let node = |name: &str, nat: &str| format!("[[nodes]]\nname = {name:?}\nnat = {nat:?}\n");
+    let step = |at: u32, node: &str, what: &str| {
+        format!("[[workload]]\nat = \"{at}s\"\nnode = {node:?}\ndo = {what:?}\npackage = \"amber\"\n")
+    };
+    let text = [
+        "duration = \"40s\"\nlatency = \"20ms\"\ntick = \"10ms\"\nengine = \"fabric\"\n".to_owned(),
+        "[topology]\nkind = \"mesh\"\nnodes = 3\n".to_owned(),
+        "[[nodes]]\nname = \"*\"\nbootstrap = [\"node-0\"]\n".to_owned(),
+        node("node-1", author),
+        node("node-2", reader),
+        step(8, "node-1", "publish"),
+        step(16, "node-2", "install"),
+    ];
+    let scenario = Scenario::parse(Path::new("small.toml"), &text.concat()).unwrap();
+    let Finished { report, .. } = run(&scenario, 1, Options::default()).unwrap();
+    let broken: Vec<_> = report.invariants.iter().filter(|it| !it.holds).collect();
+    assert!(broken.is_empty(), "{author} {reader}: {broken:?}");
+    report.metrics["bytes_relayed"] > 0.0
+}
+
+/// As network namespaces with nftables show it: tests/tests/processes/nat.rs has whole nodes behind three of these kinds.
+#[test]
+fn packages_go_over_a_relay_where_no_hole_can_be_made_and_nowhere_else() {
+    const HOME: &str = "address-and-port-dependent";
+    const CHANGING: &str = "symmetric";
+    for (author, reader, is_relayed) in [
+        ("none", CHANGING, false),
+        (CHANGING, "none", false),
+        (HOME, HOME, false),
+        ("address-dependent", HOME, false),
+        ("endpoint-independent", CHANGING, false),
+        (HOME, CHANGING, true),
+        (CHANGING, HOME, true),
+        (CHANGING, CHANGING, true),
+    ] {
+        assert_eq!(goes_over_a_relay(author, reader), is_relayed, "{author} {reader}");
+    }
+}
+
+#[test]
+fn a_scenario_with_routers_does_not_run_on_turmoil() {
+    let text = "duration = \"9s\"\nlatency = \"1ms\"\nengine = \"fabric\"\n[topology]\nkind = \"mesh\"\nnodes = 1\n\
+                [[access]]\nup = \"1Mbit/s\"\n";
+    let scenario = Scenario::parse(Path::new("small.toml"), text).unwrap();
+    let options = Options { engine: Some(Engine::Turmoil), ..Options::default() };
+    assert!(matches!(run(&scenario, 1, options), Err(Error::Engine(name)) if name == "small"));
+}

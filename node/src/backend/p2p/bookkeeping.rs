@@ -103,7 +103,7 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             Event::ForgedHeads { peer } => {
                 ledger::record(tx, peer, &ledger::Event::ForgedHead, now)?;
             }
-            Event::Served { peer, bytes } => {
+            Event::Served { peer, bytes, .. } => {
                 ledger::record(tx, peer, &ledger::Event::Served { bytes: *bytes }, now)?;
             }
             Event::Serves { peer } => address_book::serves(tx, peer, now)?,

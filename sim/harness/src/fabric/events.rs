@@ -1,16 +1,25 @@
 //! What happens next: requests, segments, acknowledgements and resets as they arrive, and what follows from each.
 
-use std::{collections::VecDeque, io, net::SocketAddr};
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
 use super::{
     backoff,
-    state::{BACKLOG_MAX, Event, Load, SEGMENT_BYTES_MAX, Segment, State, WINDOW_BYTES, nanos},
+    state::{BACKLOG_MAX, Event, Load, SEGMENT_BYTES_MAX, Segment, State, Target, WINDOW_BYTES, nanos},
 };
 
 /// Bytes of a packet, by which losses are counted.
 const PACKET_BYTES: usize = 1_400;
 /// Segments behind a lost one that tell the sender of it before its time is over.
 const FAST_RESEND_SEGMENTS: usize = 3;
+
+/// What routers make of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passage {
+    Free,
+    Dropped,
+    /// It reaches a socket that knows nothing of its connection.
+    Elsewhere,
+}
 
 impl State {
     /// Carries out everything that is due.
@@ -46,55 +55,55 @@ impl State {
         if let Some(wait) = backoff::redial(attempt) {
             self.at(self.now.saturating_add(nanos(wait)), Event::Redial { dial: id });
         }
-        let Some((target, _)) = self.route(host, to) else { return };
+        let Some(way) = self.route(host, to) else { return };
         // A router sees what leaves, wherever it is lost then.
-        let from = if target == host && !self.is_outside(host, to) {
-            Some(local)
-        } else {
-            self.translate(host, local, to)
-        };
+        let from = if self.is_inside(host, way) { Some(local) } else { self.translate(host, local, to) };
+        let Some(target) = self.meant(way, to.port()) else { return };
         let Some(from) = from.filter(|_| !self.is_cut(host, target)) else { return };
         self.at(self.now + self.latency(host, target), Event::Syn { dial: id, from });
     }
 
-    fn is_outside(&self, host: usize, address: SocketAddr) -> bool {
-        self.hosts[host].router.as_ref().is_some_and(|router| router.settings().outside == address.ip())
-    }
-
     /// What the world sees of a socket that sends to `to`.
     fn translate(&mut self, host: usize, local: SocketAddr, to: SocketAddr) -> Option<SocketAddr> {
-        let now = std::time::Duration::from_nanos(self.now);
-        match &mut self.hosts[host].router {
-            Some(router) => router.outbound(now, local, to),
+        let now = Duration::from_nanos(self.now);
+        match self.hosts[host].router {
+            Some(router) => self.routers[router].outbound(now, local, to),
             None => Some(local),
         }
     }
 
-    /// Which socket of the host gets what `from` sends `to` it.
-    fn admit(&mut self, host: usize, to: SocketAddr, from: SocketAddr) -> Option<SocketAddr> {
-        let now = std::time::Duration::from_nanos(self.now);
-        let ip = self.hosts[host].ip;
-        match &mut self.hosts[host].router {
-            Some(router) if router.settings().outside == to.ip() => router.inbound(now, to.port(), from),
-            _ => Some(SocketAddr::new(ip, to.port())),
+    /// Which host gets what `from` sends `to` it, and at which socket.
+    fn admit(&mut self, way: Target, to: SocketAddr, from: SocketAddr) -> Option<(usize, SocketAddr)> {
+        match way {
+            Target::Host(host) => Some((host, SocketAddr::new(self.hosts[host].ip, to.port()))),
+            Target::Router(router) => {
+                let now = Duration::from_nanos(self.now);
+                let inside = self.routers[router].inbound(now, to.port(), from)?;
+                let host = self.host_of(inside.ip())?;
+                (self.hosts[host].router == Some(router)).then_some((host, inside))
+            }
         }
     }
 
     fn syn(&mut self, id: u64, from: SocketAddr) {
         let Some(dial) = self.dials.get(&id).filter(|dial| dial.outcome.is_none()) else { return };
         let (host, local, to, connected) = (dial.host, dial.local, dial.to, dial.conn);
-        let Some((target, _)) = self.route(host, to) else { return };
-        if self.is_cut(host, target) {
+        let Some(way) = self.route(host, to) else { return };
+        if self.meant(way, to.port()).is_none_or(|target| self.is_cut(host, target)) {
             return;
         }
-        let Some(at) = self.admit(target, to, from) else { return };
+        let Some((target, at)) = self.admit(way, to, from) else { return };
+        if self.is_cut(host, target) || self.hosts[target].firewall && !self.is_inside(host, way) {
+            return;
+        }
         let back = self.now + self.latency(host, target);
         let is_answered = !self.is_cut(target, host);
         if connected.is_none() {
-            let crossing = self.dials.iter().find(|(_, other)| {
-                other.host == target && other.local == at && other.to == from && other.outcome.is_none()
-            });
-            let crossing = crossing.map(|(other, _)| *other).filter(|other| *other != id);
+            let crossing = self
+                .dials_of(target)
+                .find(|(_, other)| other.local == at && other.to == from && other.outcome.is_none())
+                .map(|(other, _)| other)
+                .filter(|other| *other != id);
             if let Some(other) = crossing {
                 // Both dialled from where the other one dials to: one connection, and nobody accepts it.
                 let conn = self.connect((host, local, to), (target, at, from));
@@ -194,7 +203,7 @@ impl State {
 
     /// Nobody waits for a dial any more.
     pub(super) fn give_up(&mut self, id: u64) {
-        let Some(dial) = self.dials.remove(&id) else { return };
+        let Some(dial) = self.take_dial(id) else { return };
         match dial.outcome {
             Some(Ok((conn, end))) => self.close(conn, end),
             Some(Err(_)) => {}
@@ -279,7 +288,7 @@ impl State {
             0
         } else {
             let way = self.way(host, other, id);
-            nanos(self.draws.duration(&(std::time::Duration::ZERO..=link.jitter), "jitter", &way, number))
+            nanos(self.draws.duration(&(Duration::ZERO..=link.jitter), "jitter", &way, number))
         };
         let due = self.now + nanos(link.latency) + jitter;
         let (now, Some(conn)) = (self.now, self.conns.get_mut(&id)) else { return };
@@ -325,7 +334,19 @@ impl State {
                 }
                 continue;
             }
-            let is_lost = segment.is_lost || self.is_cut(host, other) || !self.passes(id, end);
+            let mut is_lost = segment.is_lost || self.is_cut(host, other);
+            if !is_lost {
+                match self.passes(id, end) {
+                    Passage::Free => {}
+                    Passage::Dropped => is_lost = true,
+                    // Whoever gets it knows of no such connection, and says so.
+                    Passage::Elsewhere => {
+                        let at = self.now + self.latency(host, other);
+                        self.at(at, Event::Reset { conn: id, end });
+                        continue;
+                    }
+                }
+            }
             let Some(conn) = self.conns.get_mut(&id) else { return };
             if is_lost || !conn.ends[end].lost.is_empty() {
                 self.lose(id, end, segment);
@@ -338,18 +359,24 @@ impl State {
         }
     }
 
-    /// Whether routers let through what this end sends.
-    fn passes(&mut self, id: u64, end: usize) -> bool {
-        let Some(conn) = self.conns.get(&id) else { return false };
+    /// What the routers on its way make of what this end sends.
+    fn passes(&mut self, id: u64, end: usize) -> Passage {
+        let Some(conn) = self.conns.get(&id) else { return Passage::Dropped };
         let (sender, receiver) = (&conn.ends[end], &conn.ends[1 - end]);
         let (host, other) = (sender.host, receiver.host);
         if self.hosts[host].router.is_none() && self.hosts[other].router.is_none() || host == other {
-            return true;
+            return Passage::Free;
         }
         let (local, remote) = (sender.local, sender.remote);
         let (expected, inside) = (receiver.remote, receiver.local);
-        let Some(from) = self.translate(host, local, remote) else { return false };
-        from == expected && self.admit(other, remote, from) == Some(inside)
+        let Some(way) = self.route(host, remote) else { return Passage::Dropped };
+        let from = if self.is_inside(host, way) { Some(local) } else { self.translate(host, local, remote) };
+        let Some(from) = from else { return Passage::Dropped };
+        match self.admit(way, remote, from) {
+            None => Passage::Dropped,
+            Some(at) if at == (other, inside) && from == expected => Passage::Free,
+            Some(_) => Passage::Elsewhere,
+        }
     }
 
     fn lose(&mut self, id: u64, end: usize, segment: Segment) {

@@ -4,7 +4,7 @@
 //! program sees is a [`HostNet`].
 //!
 //! What is lost in a partition is sent again, later each time, as Linux does; a dial into one waits. A line up and a line down for each
-//! host are shared max-min fairly ([`share`]), and a router may stand before a host ([`nat`]). Segments are up to 16 KiB; after a loss
+//! host are shared max-min fairly ([`share`]), and a router may stand before one or more hosts ([`nat`]). Segments are up to 16 KiB; after a loss
 //! everything behind it is sent again too; congestion windows are not modelled. Timers, and so arrivals, are rounded up to a millisecond.
 
 mod backoff;
@@ -33,8 +33,10 @@ pub struct Host {
     pub up: Option<u64>,
     /// Bytes a second that it receives at most.
     pub down: Option<u64>,
-    /// The router before it.
+    /// The router before it; hosts whose routers have the same outside address stand behind one.
     pub router: Option<nat::Settings>,
+    /// Whether no request for a connection gets in from outside of its router, not even one that crosses a request of its own.
+    pub firewall: bool,
 }
 
 /// What a fabric is.
@@ -55,6 +57,9 @@ pub enum Error {
     /// Two hosts cannot have the same address.
     #[error("{0} is the address of another host already")]
     Taken(IpAddr),
+    /// Two hosts stand behind one router, and it is not the same.
+    #[error("the router at {0} is said to be two different ones")]
+    Router(IpAddr),
     /// The runtime of the hosts cannot be made.
     #[error("the runtime cannot be made: {0}")]
     Runtime(#[from] std::io::Error),

@@ -21,8 +21,26 @@ pub enum Kind {
     EndpointIndependent,
     /// One outside port for each inside one; an address that was sent to may send to it, from any of its ports ("restricted cone").
     AddressDependent,
+    /// One outside port for each inside one; only a socket that was sent to may send to it ("port-restricted cone"), as most homes have it.
+    AddressAndPortDependent,
     /// An outside port for each inside one and whom it sends to, and only that socket may answer.
     Symmetric,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::EndpointIndependent, Self::AddressDependent, Self::AddressAndPortDependent, Self::Symmetric];
+
+    /// Its word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EndpointIndependent => "endpoint-independent",
+            Self::AddressDependent => "address-dependent",
+            Self::AddressAndPortDependent => "address-and-port-dependent",
+            Self::Symmetric => "symmetric",
+        }
+    }
 }
 
 /// What a router is.
@@ -54,7 +72,11 @@ pub struct Router {
     mappings: BTreeMap<u16, Mapping>,
     /// Ports that its owner, or a protocol such as UPnP, opened.
     forwards: BTreeMap<u16, SocketAddr>,
+    /// Who came to an open port, by the inside socket: answers leave from that port.
+    answers: BTreeMap<(SocketAddr, SocketAddr), (u16, Duration)>,
     next_port: u16,
+    /// Nothing expires before.
+    expires: Duration,
 }
 
 #[derive(Debug)]
@@ -69,8 +91,9 @@ struct Mapping {
 impl Router {
     /// A router that remembers nothing.
     pub fn new(settings: Settings) -> Self {
-        let (outside, mappings, forwards) = Default::default();
-        Self { settings, outside, mappings, forwards, next_port: FIRST_PORT }
+        let (outside, mappings, forwards, answers) = Default::default();
+        let (next_port, expires) = (FIRST_PORT, Duration::ZERO);
+        Self { settings, outside, mappings, forwards, answers, next_port, expires }
     }
 
     /// What it is.
@@ -83,29 +106,53 @@ impl Router {
         self.forwards.insert(port, inside);
     }
 
+    /// The inside socket that an outside port leads to now, whoever sends to it.
+    pub fn inside(&self, port: u16) -> Option<SocketAddr> {
+        let mapped = || self.mappings.get(&port).map(|mapping| mapping.inside);
+        self.forwards.get(&port).copied().or_else(mapped)
+    }
+
     /// Forgets what was idle for too long.
     fn expire(&mut self, now: Duration) {
+        if now < self.expires {
+            return;
+        }
         let idle = self.settings.idle;
-        let Self { outside, mappings, .. } = self;
+        let Self { outside, mappings, answers, .. } = self;
+        // What is new expires later than this.
+        let mut expires = now + idle;
+        let mut is_fresh = |last: Duration| {
+            let is_fresh = last + idle > now;
+            if is_fresh {
+                expires = expires.min(last + idle);
+            }
+            is_fresh
+        };
         mappings.retain(|_, mapping| {
-            mapping.sent.retain(|_, last| *last + idle > now);
-            let stays = mapping.last + idle > now;
+            mapping.sent.retain(|_, last| is_fresh(*last));
+            let stays = is_fresh(mapping.last);
             if !stays {
                 outside.remove(&(mapping.inside, mapping.to));
             }
             stays
         });
+        answers.retain(|_, (_, last)| is_fresh(*last));
+        self.expires = expires;
     }
 
     /// Somebody inside sends to `remote`: what that sees as the sender; none where no port is left.
     pub fn outbound(&mut self, now: Duration, inside: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
         self.expire(now);
+        if let Some((port, last)) = self.answers.get_mut(&(inside, remote)) {
+            *last = now;
+            return Some(SocketAddr::new(self.settings.outside, *port));
+        }
         let to = (self.settings.kind == Kind::Symmetric).then_some(remote);
         let known = self.outside.get(&(inside, to)).copied();
         let forwarded = || self.forwards.iter().find(|(_, at)| **at == inside).map(|(port, _)| *port);
         let port = match known {
             Some(port) => port,
-            // An endpoint-independent router keeps the port where it can, as most do.
+            // A router whose mapping is the same for everybody keeps the port where it can, as most do.
             None => match forwarded().filter(|_| to.is_none()) {
                 Some(port) => port,
                 None => self.free_port(if to.is_none() { inside.port() } else { self.next_port })?,
@@ -133,14 +180,15 @@ impl Router {
     /// `remote` sends to an outside port: who gets it inside; none where it is dropped.
     pub fn inbound(&mut self, now: Duration, port: u16, remote: SocketAddr) -> Option<SocketAddr> {
         self.expire(now);
-        if let Some(inside) = self.forwards.get(&port) {
-            return Some(*inside);
+        if let Some(inside) = self.forwards.get(&port).copied() {
+            self.answers.insert((inside, remote), (port, now));
+            return Some(inside);
         }
         let mapping = self.mappings.get_mut(&port)?;
         let passes = match self.settings.kind {
             Kind::EndpointIndependent => true,
             Kind::AddressDependent => mapping.sent.keys().any(|sent| sent.ip() == remote.ip()),
-            Kind::Symmetric => mapping.sent.contains_key(&remote),
+            Kind::AddressAndPortDependent | Kind::Symmetric => mapping.sent.contains_key(&remote),
         };
         passes.then(|| {
             mapping.last = now;
@@ -154,8 +202,9 @@ mod tests {
     use super::*;
 
     const NOW: Duration = Duration::from_secs(1);
-    const KINDS: [Option<Kind>; 4] =
-        [None, Some(Kind::EndpointIndependent), Some(Kind::AddressDependent), Some(Kind::Symmetric)];
+    fn kinds() -> impl Iterator<Item = Option<Kind>> {
+        std::iter::once(None).chain(Kind::ALL.map(Some))
+    }
 
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -203,15 +252,16 @@ mod tests {
     #[test]
     fn who_reaches_whom_directly_by_a_punch_or_by_a_relay_only() {
         let table: Vec<Vec<&str>> =
-            KINDS.iter().map(|one| KINDS.iter().map(|other| reaches(*one, *other)).collect()).collect();
+            kinds().map(|one| kinds().map(|other| reaches(one, other)).collect()).collect();
         assert_eq!(
             table,
             [
-                // none, endpoint-independent, address-dependent, symmetric
-                ["direct", "direct", "punch", "punch"],
-                ["direct", "direct", "punch", "punch"],
-                ["direct", "direct", "punch", "punch"],
-                ["direct", "direct", "punch", "relay"],
+                // none, endpoint-independent, address-dependent, address-and-port-dependent, symmetric
+                ["direct", "direct", "punch", "punch", "punch"],
+                ["direct", "direct", "punch", "punch", "punch"],
+                ["direct", "direct", "punch", "punch", "punch"],
+                ["direct", "direct", "punch", "punch", "relay"],
+                ["direct", "direct", "punch", "relay", "relay"],
             ]
         );
     }
@@ -240,6 +290,7 @@ mod tests {
         };
         assert_eq!(seen(Kind::EndpointIndependent), [4_001; 3]);
         assert_eq!(seen(Kind::AddressDependent), [4_001; 3]);
+        assert_eq!(seen(Kind::AddressAndPortDependent), [4_001; 3]);
         assert_eq!(seen(Kind::Symmetric), [FIRST_PORT, FIRST_PORT + 1, FIRST_PORT + 2]);
     }
 
@@ -249,5 +300,27 @@ mod tests {
         router.forward(4_001, at("10.0.0.1:4001"));
         assert_eq!(router.inbound(NOW, 4_001, at("8.8.8.8:1")), Some(at("10.0.0.1:4001")));
         assert_eq!(router.inbound(NOW, 4_002, at("8.8.8.8:1")), None);
+        let answer = router.outbound(NOW, at("10.0.0.1:4001"), at("8.8.8.8:1"));
+        assert_eq!(answer, Some(at("100.64.0.1:4001")), "who came there is answered from there");
+        assert_ne!(router.outbound(NOW, at("10.0.0.1:4001"), at("8.8.8.8:2")), answer);
+        assert_ne!(router.outbound(NOW + IDLE, at("10.0.0.1:4001"), at("8.8.8.8:1")), answer, "forgotten");
+    }
+
+    #[test]
+    fn of_many_that_were_sent_to_each_expires_at_its_own_time() {
+        let mut router = Router::new(Settings::new(Kind::AddressAndPortDependent, [100, 64, 0, 1].into()));
+        let inside = at("10.0.0.1:4001");
+        let remote = |n: u16| SocketAddr::from(([8, 8, 8, 8], n));
+        let late = |n: u16| NOW + IDLE / 100 * u32::from(n);
+        for n in 1..=90 {
+            router.outbound(late(n), inside, remote(n));
+        }
+        let passes = |router: &mut Router, n| router.inbound(late(n) + IDLE, 4_001, remote(n)).is_some();
+        assert!((1..90).all(|n| !passes(&mut router, n)));
+        assert_eq!(
+            router.inbound(late(89) + IDLE, 4_001, remote(90)),
+            Some(inside),
+            "a moment before its time"
+        );
     }
 }

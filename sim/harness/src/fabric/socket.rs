@@ -68,8 +68,8 @@ impl HostNet {
     pub fn forward(&self, outside_port: u16, inside_port: u16) -> bool {
         let inside = SocketAddr::new(self.ip, inside_port);
         let mut state = self.fabric.lock();
-        let router = state.hosts[self.host].router.as_mut();
-        router.map(|router| router.forward(outside_port, inside)).is_some()
+        let router = state.hosts[self.host].router;
+        router.map(|router| state.routers[router].forward(outside_port, inside)).is_some()
     }
 }
 
@@ -114,10 +114,8 @@ impl Net for HostNet {
         let Some(port) = wanted.or_else(|| state.free_port(self.host)) else {
             return future::ready(Err(io::ErrorKind::AddrNotAvailable.into())).boxed();
         };
-        let id = state.number();
         let (local, host) = (at(port), self.host);
-        let dial = Dial { host, local, to, attempt: 0, conn: None, outcome: None, waker: None };
-        state.dials.insert(id, dial);
+        let id = state.add_dial(Dial { host, local, to, attempt: 0, conn: None, outcome: None, waker: None });
         state.request(id);
         drop(state);
         Dialling { net: self.clone(), id }.boxed()
@@ -145,7 +143,7 @@ impl Future for Dialling {
                 Poll::Pending
             }
             Some(outcome) => {
-                state.dials.remove(&self.id);
+                state.take_dial(self.id);
                 drop(state);
                 Poll::Ready(outcome.map(|(conn, end)| Stream::new(&self.net, conn, end)).map_err(Into::into))
             }

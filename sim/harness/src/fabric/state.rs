@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{
     Error, Host,
     flows::{Flows, Foretold},
-    nat::Router,
+    nat::{self, Router},
     share::Line,
 };
 use crate::{draw::Draws, net::End as Ended};
@@ -67,12 +67,23 @@ pub(super) enum Event {
 pub(super) struct HostState {
     pub(super) ip: IpAddr,
     pub(super) lines: (Option<u64>, Option<u64>),
-    pub(super) router: Option<Router>,
+    /// The number of the router before it.
+    pub(super) router: Option<usize>,
+    pub(super) firewall: bool,
     pub(super) is_running: bool,
     pub(super) is_off: bool,
     pub(super) listeners: BTreeMap<u16, Listening>,
     pub(super) conns: BTreeSet<u64>,
+    dials: BTreeSet<u64>,
     next_port: u16,
+}
+
+/// Where an address leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    Host(usize),
+    /// To an outside port of a router.
+    Router(usize),
 }
 
 #[derive(Debug, Default)]
@@ -190,6 +201,7 @@ pub(super) struct State {
     pub(super) coming: BTreeMap<(u64, u64), Event>,
     pub(super) hosts: Vec<HostState>,
     by_ip: BTreeMap<IpAddr, usize>,
+    pub(super) routers: Vec<Router>,
     by_router: BTreeMap<IpAddr, usize>,
     link: Link,
     links: BTreeMap<(usize, usize), Link>,
@@ -219,6 +231,7 @@ impl State {
             coming: BTreeMap::new(),
             hosts: Vec::new(),
             by_ip: BTreeMap::new(),
+            routers: Vec::new(),
             by_router: BTreeMap::new(),
             link,
             links: BTreeMap::new(),
@@ -234,27 +247,45 @@ impl State {
 
     pub(super) fn add_host(&mut self, ip: IpAddr, host: &Host) -> Result<usize, Error> {
         let number = self.hosts.len();
-        let outside = host.router.map(|router| router.outside);
-        for ip in [Some(ip), outside].into_iter().flatten() {
-            if self.by_ip.contains_key(&ip) || self.by_router.contains_key(&ip) {
-                return Err(Error::Taken(ip));
-            }
+        if self.by_ip.contains_key(&ip) || self.by_router.contains_key(&ip) {
+            return Err(Error::Taken(ip));
         }
+        let router = host.router.map(|router| self.router(router)).transpose()?;
         self.by_ip.insert(ip, number);
-        if let Some(outside) = outside {
-            self.by_router.insert(outside, number);
-        }
         self.hosts.push(HostState {
             ip,
             lines: (host.up, host.down),
-            router: host.router.map(Router::new),
+            router,
+            firewall: host.firewall,
             is_running: false,
             is_off: false,
             listeners: BTreeMap::new(),
             conns: BTreeSet::new(),
+            dials: BTreeSet::new(),
             next_port: EPHEMERAL_FIRST,
         });
         Ok(number)
+    }
+
+    /// The number of a router, which is new where nobody stands behind it yet.
+    fn router(&mut self, settings: nat::Settings) -> Result<usize, Error> {
+        let outside = settings.outside;
+        if self.by_ip.contains_key(&outside) {
+            return Err(Error::Taken(outside));
+        }
+        if let Some(router) = self.by_router.get(&outside).copied() {
+            let is_same = self.routers[router].settings() == settings;
+            return is_same.then_some(router).ok_or(Error::Router(outside));
+        }
+        self.by_router.insert(outside, self.routers.len());
+        self.routers.push(Router::new(settings));
+        Ok(self.routers.len() - 1)
+    }
+
+    /// A host stands behind another router from now on.
+    pub(super) fn move_behind(&mut self, host: usize, settings: nat::Settings) -> Result<(), Error> {
+        self.hosts[host].router = Some(self.router(settings)?);
+        Ok(())
     }
 
     pub(super) fn host_of(&self, ip: IpAddr) -> Option<usize> {
@@ -338,17 +369,55 @@ impl State {
         }
     }
 
-    /// Where an address leads, for a host: to which host, and whether its router stands before it.
-    pub(super) fn route(&self, from: usize, to: SocketAddr) -> Option<(usize, bool)> {
+    /// Where an address leads, for a host. Those behind one router reach each other inside; nobody else gets there.
+    pub(super) fn route(&self, from: usize, to: SocketAddr) -> Option<Target> {
         if let Some(host) = self.by_ip.get(&to.ip()).copied() {
-            return (host == from || self.hosts[host].router.is_none()).then_some((host, false));
+            let is_open = self.hosts[host].router.is_none() || self.is_inside(from, Target::Host(host));
+            return is_open.then_some(Target::Host(host));
         }
         if to.ip().is_loopback() {
-            return Some((from, false));
+            return Some(Target::Host(from));
         }
-        let host = self.by_router.get(&to.ip()).copied()?;
-        let hairpins = || self.hosts[host].router.as_ref().is_some_and(|router| router.settings().hairpins);
-        (host != from || hairpins()).then_some((host, true))
+        let router = self.by_router.get(&to.ip()).copied()?;
+        let is_own = self.hosts[from].router == Some(router);
+        (!is_own || self.routers[router].settings().hairpins).then_some(Target::Router(router))
+    }
+
+    /// Whether what a host sends there passes no router.
+    pub(super) fn is_inside(&self, from: usize, to: Target) -> bool {
+        let Target::Host(host) = to else { return false };
+        let router = self.hosts[from].router;
+        host == from || router.is_some() && router == self.hosts[host].router
+    }
+
+    /// The host that is meant, as far as it can be told before the router was asked; none where nobody is there.
+    pub(super) fn meant(&self, to: Target, port: u16) -> Option<usize> {
+        match to {
+            Target::Host(host) => Some(host),
+            Target::Router(router) => {
+                let mapped = self.routers[router].inside(port).and_then(|inside| self.host_of(inside.ip()));
+                let is_behind = |host: &usize| self.hosts[*host].router == Some(router);
+                mapped.filter(is_behind).or_else(|| (0..self.hosts.len()).find(is_behind))
+            }
+        }
+    }
+
+    pub(super) fn add_dial(&mut self, dial: Dial) -> u64 {
+        let id = self.number();
+        self.hosts[dial.host].dials.insert(id);
+        self.dials.insert(id, dial);
+        id
+    }
+
+    pub(super) fn take_dial(&mut self, id: u64) -> Option<Dial> {
+        let dial = self.dials.remove(&id)?;
+        self.hosts[dial.host].dials.remove(&id);
+        Some(dial)
+    }
+
+    /// The dials of a host.
+    pub(super) fn dials_of(&self, host: usize) -> impl Iterator<Item = (u64, &Dial)> {
+        self.hosts[host].dials.iter().filter_map(|id| Some((*id, self.dials.get(id)?)))
     }
 
     /// A port that nothing on the host uses.
@@ -364,7 +433,7 @@ impl State {
     fn ports_in_use(&self, number: usize) -> BTreeSet<u16> {
         let host = &self.hosts[number];
         let ends = host.conns.iter().filter_map(|id| self.conns.get(id)).flat_map(|conn| &conn.ends);
-        let dials = self.dials.values().filter(|dial| dial.host == number).map(|dial| dial.local.port());
+        let dials = self.dials_of(number).map(|(_, dial)| dial.local.port());
         let ends = ends.filter(|end| end.host == number).map(|end| end.local.port());
         ends.chain(dials).chain(host.listeners.keys().copied()).collect()
     }
@@ -373,8 +442,9 @@ impl State {
     pub(super) fn is_connected(&self, host: usize, local: SocketAddr, remote: SocketAddr) -> bool {
         let is_it = |end: &End| end.host == host && end.local == local && end.remote == remote;
         let conns = self.hosts[host].conns.iter().filter_map(|id| self.conns.get(id));
-        let dialled = |dial: &Dial| dial.host == host && dial.local == local && dial.to == remote;
-        conns.flat_map(|conn| &conn.ends).any(is_it) || self.dials.values().any(dialled)
+        let mut dials = self.dials_of(host);
+        conns.flat_map(|conn| &conn.ends).any(is_it)
+            || dials.any(|(_, dial)| dial.local == local && dial.to == remote)
     }
 
     /// A connection between two hosts, with the sockets that each end has and sees.
@@ -419,8 +489,7 @@ impl State {
         let host = &mut self.hosts[number];
         (host.is_running, host.is_off) = (false, how == Ended::PowerLost);
         host.listeners.clear();
-        let dials: Vec<u64> =
-            self.dials.iter().filter(|(_, dial)| dial.host == number).map(|(id, _)| *id).collect();
+        let dials: Vec<u64> = self.dials_of(number).map(|(id, _)| id).collect();
         dials.into_iter().for_each(|dial| self.give_up(dial));
         let conns: Vec<u64> = self.hosts[number].conns.iter().copied().collect();
         for id in conns {

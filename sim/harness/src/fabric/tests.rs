@@ -11,11 +11,10 @@ use std::{
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use tokio::time::{sleep, timeout};
 
-use super::{
-    Host, Link, Settings, Started, Stream, World,
-    nat::{self, Kind},
-};
+use super::{Host, Link, Settings, Started, Stream, World};
 use crate::net::{Accept, Control, End, Net};
+
+mod routers;
 
 const SECOND: Duration = Duration::from_secs(1);
 const LATENCY: Duration = Duration::from_millis(50);
@@ -398,94 +397,6 @@ fn a_held_link_keeps_what_is_sent_and_lets_it_go_at_once() {
     world.release(ip(1), ip(2));
     world.run_for(SECOND).unwrap();
     assert_eq!(noted(&log), said(&[(1_100, "connected"), (6_120, "5")]));
-}
-
-/// Two hosts behind such routers, each with an open port, learn of each other through a third, and then dial at the same time.
-fn meet(kinds: [Option<Kind>; 2]) -> Vec<bool> {
-    let (mut world, log) = (world(), Log::default());
-    // What a server in the world saw of each.
-    let seen: Rc<RefCell<std::collections::BTreeMap<IpAddr, SocketAddr>>> = Rc::default();
-    let told = seen.clone();
-    add(&mut world, 9, &Host::default(), move |Started { net, .. }| {
-        let seen = told.clone();
-        async move {
-            let mut listener = net.listen(at(9)).await?;
-            let mut kept = Vec::new();
-            loop {
-                let (mut stream, remote) = listener.accept().await?;
-                let mut name = [0; 1];
-                stream.read_exact(&mut name).await?;
-                seen.borrow_mut().insert(ip(name[0]), remote);
-                kept.push(stream);
-            }
-        }
-    });
-    for (number, kind) in (1_u8..).zip(kinds) {
-        let router = kind.map(|kind| nat::Settings::new(kind, [100, 64, 0, number].into()));
-        let host = Host { router, ..Host::default() };
-        let (seen, log) = (seen.clone(), log.clone());
-        add(&mut world, number, &host, move |Started { net, .. }| {
-            let (seen, log) = (seen.clone(), log.clone());
-            async move {
-                let mut listener = net.listen(at(number)).await?;
-                let mut server = net.dial(at(9), Some(PORT)).await?;
-                server.write_all(&[number]).await?;
-                sleep(SECOND * 5).await;
-                let other = seen.borrow()[&ip(3 - number)];
-                let dialling = timeout(SECOND * 20, net.dial(other, Some(PORT)));
-                let accepting = timeout(SECOND * 20, listener.accept());
-                let (dialled, accepted) = futures::join!(dialling, accepting);
-                let is_connected = matches!(dialled, Ok(Ok(_))) || matches!(accepted, Ok(Ok(_)));
-                note(&log, &net, format!("{is_connected}"));
-                std::future::pending().await
-            }
-        });
-    }
-    world.run_for(SECOND * 60).unwrap();
-    noted(&log).into_iter().map(|(_, is)| is == "true").collect()
-}
-
-#[test]
-fn hosts_behind_routers_meet_where_the_table_says_so() {
-    let kinds = [None, Some(Kind::EndpointIndependent), Some(Kind::AddressDependent), Some(Kind::Symmetric)];
-    for one in kinds {
-        for other in kinds {
-            let is_hopeless = one == other && one == Some(Kind::Symmetric);
-            assert_eq!(meet([one, other]), [!is_hopeless; 2], "{one:?} {other:?}");
-        }
-    }
-}
-
-#[test]
-fn the_inside_of_a_router_is_not_reached_from_outside_but_by_an_open_port() {
-    for is_open in [false, true] {
-        let (mut world, log) = (world(), Log::default());
-        let outside = [100, 64, 0, 1].into();
-        let router = Some(nat::Settings::new(Kind::Symmetric, outside));
-        add(&mut world, 1, &Host { router, ..Host::default() }, move |Started { net, .. }| async move {
-            let mut listener = net.listen(at(1)).await?;
-            if is_open {
-                net.forward(80, PORT);
-            }
-            let _stream = listener.accept().await?;
-            std::future::pending().await
-        });
-        let told = log.clone();
-        add(&mut world, 2, &Host::default(), move |Started { net, .. }| {
-            let log = told.clone();
-            async move {
-                sleep(SECOND).await;
-                for to in [at(1), (outside, 80).into()] {
-                    let dialled = timeout(SECOND * 10, net.dial(to, None)).await;
-                    note(&log, &net, format!("{}", dialled.is_ok()));
-                }
-                std::future::pending().await
-            }
-        });
-        world.run_for(SECOND * 30).unwrap();
-        let log: Vec<String> = noted(&log).into_iter().map(|(_, is)| is).collect();
-        assert_eq!(log, ["false".to_owned(), is_open.to_string()]);
-    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
-use super::{Error, Host, HostNet, Link, Settings, socket::Fabric, state::State};
+use super::{Error, Host, HostNet, Link, Settings, nat, socket::Fabric, state::State};
 use crate::{
     draw::Draws,
     net::{Control, End},
@@ -210,6 +210,15 @@ impl World {
         self.between(one, other, |state, one, other| state.set_link(one, other, link));
     }
 
+    /// A host stands behind this router from now on. Whoever stands behind another one of the same address must say the same of it.
+    ///
+    /// # Errors
+    /// Where the address is that of a host, or of another router.
+    pub fn move_behind(&mut self, host: IpAddr, router: nat::Settings) -> Result<(), Error> {
+        let Some(number) = self.number(host) else { return Ok(()) };
+        self.within(|fabric| fabric.lock().move_behind(number, router))
+    }
+
     /// How much happened in the network.
     pub fn events(&self) -> u64 {
         self.within(|fabric| fabric.lock().events)
@@ -312,6 +321,10 @@ impl Control for World {
             let link = Link { latency, ..state.link(one, other) };
             state.set_link(one, other, link);
         });
+    }
+
+    fn move_behind(&mut self, host: IpAddr, router: nat::Settings) -> Result<(), String> {
+        Self::move_behind(self, host, router).map_err(|error| error.to_string())
     }
 
     fn in_progress(&self) -> BTreeMap<(IpAddr, IpAddr), usize> {

@@ -4,23 +4,23 @@
 //! directories above it up to the root of the repository, as for Git. Nothing above that root is read, and no `.ggenignore`
 //! outside of the directory: anyone who can write a file somewhere above it must not decide what is published.
 //!
-//! As for Git, the deepest file that says anything of a path decides; any `.ggenignore` comes before any `.gitignore`.
+//! As for Git, the deepest file that says anything of a path decides; any `.ggenignore` comes before any `.gitignore`. What a pattern
+//! means is in `pattern.rs`.
 //!
-//! A line that cannot be understood leaves nothing out. In a `.ggenignore` it is refused, since what it was meant to leave out would be
+//! A line that matches nothing, or hardly what was meant, is refused in a `.ggenignore`, since what it was meant to leave out would be
 //! published; in a `.gitignore`, which may be anyone's and which Git reads the same way, it is told.
+
+mod pattern;
 
 use std::{
     collections::BTreeMap,
     io::Read,
+    os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use ignore::{
-    Match,
-    gitignore::{Gitignore, GitignoreBuilder},
-};
-
+use self::pattern::Patterns;
 use super::walk::{Misread, open};
 use crate::limits::IGNORE_FILE_BYTES_MAX;
 
@@ -35,11 +35,18 @@ const REPOSITORY: &str = ".git";
 const MISREAD_MAX: usize = 20;
 const UTF_16: &str = "it holds zero bytes, as UTF-16 text does";
 
+/// An ignore file.
+#[derive(Debug)]
+struct IgnoreFile {
+    folder: PathBuf,
+    patterns: Patterns,
+}
+
 /// The ignore files of one directory.
 #[derive(Debug, Clone, Default)]
 struct Layer {
-    own: Option<Arc<Gitignore>>,
-    git: Option<Arc<Gitignore>>,
+    own: Option<Arc<IgnoreFile>>,
+    git: Option<Arc<IgnoreFile>>,
     /// Nothing above says what Git ignores here.
     is_repository: bool,
 }
@@ -51,7 +58,7 @@ pub(super) struct IgnoreFiles {
     /// Of the directory and the folders in it.
     layers: BTreeMap<PathBuf, Layer>,
     /// Of the directories above it, the nearest first.
-    enclosing: Vec<Arc<Gitignore>>,
+    enclosing: Vec<Arc<IgnoreFile>>,
     /// The real path of the directory, by which those above it know it.
     real: PathBuf,
     /// Ignore files that are no regular files, or too large: reading them could block, lead elsewhere, or take all memory.
@@ -138,7 +145,7 @@ impl IgnoreFiles {
         std::mem::take(&mut self.bad)
     }
 
-    fn read(&mut self, folder: &Path, name: &str) -> Option<Arc<Gitignore>> {
+    fn read(&mut self, folder: &Path, name: &str) -> Option<Arc<IgnoreFile>> {
         let path = folder.join(name);
         if path.symlink_metadata().is_err() {
             return None;
@@ -149,39 +156,33 @@ impl IgnoreFiles {
             self.bad.push(path);
             return None;
         }
-        let (built, wrong) = parse(folder, &text);
+        let (patterns, wrong) = parse(folder, &text);
         if let Some((line, why)) = wrong
             && self.misread.len() < MISREAD_MAX
         {
             self.misread.push((name == OWN, Misread { path, line, why }));
         }
-        built.filter(|built| !built.is_empty()).map(Arc::new)
+        (!patterns.is_empty()).then(|| Arc::new(IgnoreFile { folder: folder.to_owned(), patterns }))
     }
 }
 
-/// The patterns of an ignore file, and the first line of it that is not understood, with why; line 0 is the file as a whole.
-fn parse(folder: &Path, text: &[u8]) -> (Option<Gitignore>, Option<(usize, String)>) {
-    let mut builder = GitignoreBuilder::new(folder);
-    // For Git too a bracket that is not closed matches nothing.
-    builder.allow_unclosed_class(false);
-    let mut wrong = None;
+/// The patterns of an ignore file, and the first line of it that is not understood, with why.
+fn parse(folder: &Path, text: &[u8]) -> (Patterns, Option<(usize, String)>) {
+    let (mut patterns, mut wrong) = (Patterns::default(), None);
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
-        return (None, Some((1, UTF_16.to_owned())));
+        return (patterns, Some((1, UTF_16.to_owned())));
     }
     for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if let Err(why) = add(&mut builder, folder, line) {
+        if let Err(why) = add(&mut patterns, folder, line) {
             wrong.get_or_insert((at + 1, why));
         }
     }
-    match builder.build() {
-        Ok(built) => (Some(built), wrong),
-        Err(error) => (None, wrong.or(Some((0, error.to_string())))),
-    }
+    (patterns, wrong)
 }
 
-fn add(builder: &mut GitignoreBuilder, folder: &Path, line: &[u8]) -> Result<(), String> {
+fn add(patterns: &mut Patterns, folder: &Path, line: &[u8]) -> Result<(), String> {
     // Before comments: a file whose lines are not told apart may begin with one.
     if line.contains(&0) {
         return Err(UTF_16.to_owned());
@@ -193,10 +194,12 @@ fn add(builder: &mut GitignoreBuilder, folder: &Path, line: &[u8]) -> Result<(),
         return Ok(());
     }
     let line = std::str::from_utf8(line).map_err(|_| "it is not UTF-8".to_owned())?;
-    if let Some(why) = matches_nothing(folder, line) {
-        return Err(why.to_owned());
+    if line.trim().is_empty() {
+        return Ok(());
     }
-    builder.add_line(None, line).map(drop).map_err(|error| error.to_string())
+    // Whatever was meant, it counts as for Git.
+    let added = patterns.add(line.as_bytes());
+    matches_nothing(folder, line).map_or(added, Err).map_err(str::to_owned)
 }
 
 /// Why a pattern cannot match what it was meant to, where that is plain: Git passes over such lines without a word.
@@ -212,6 +215,8 @@ fn matches_nothing(folder: &Path, line: &str) -> Option<&'static str> {
         Some("a whole path matches nothing; write the path from the folder of this file")
     } else if is_windows {
         Some("folders are parted by /, not by \\")
+    } else if pattern.ends_with('\t') {
+        Some("a tab at its end belongs to the name, as for Git")
     } else if pattern.contains(" #") {
         Some("a comment stands in a line of its own; in a name write \\#")
     } else {
@@ -220,12 +225,10 @@ fn matches_nothing(folder: &Path, line: &str) -> Option<&'static str> {
 }
 
 /// What the first of them that says anything of a path says.
-fn first<'a>(files: impl Iterator<Item = &'a Gitignore>, path: &Path, is_dir: bool) -> Option<bool> {
-    let mut said = files.map(|file| file.matched(path, is_dir));
-    said.find_map(|said| match said {
-        Match::None => None,
-        Match::Ignore(_) => Some(true),
-        Match::Whitelist(_) => Some(false),
+fn first<'a>(mut files: impl Iterator<Item = &'a IgnoreFile>, path: &Path, is_dir: bool) -> Option<bool> {
+    files.find_map(|file| {
+        let inside = path.strip_prefix(&file.folder).ok()?;
+        file.patterns.leave_out(inside.as_os_str().as_bytes(), is_dir)
     })
 }
 
@@ -234,41 +237,4 @@ fn is_repository(folder: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pattern_that_can_match_nothing_is_not_passed_over() {
-        let folder = Path::new("/home/me/app");
-        let is_wrong = |line: &str| parse(folder, format!("target\n{line}\n").as_bytes()).1.is_some();
-        for line in [
-            "./private.txt",
-            "./sub/",
-            "../app/private.txt",
-            "/home/me/app/private.txt",
-            "!./kept",
-            "a.txt # mine",
-            r"sub\p.txt",
-        ] {
-            assert_eq!(
-                parse(folder, format!("target\n{line}\n").as_bytes()).1.map(|it| it.0),
-                Some(2),
-                "{line}"
-            );
-        }
-        for line in [
-            "private.txt",
-            "/private.txt",
-            "a\\ b",
-            "# mine",
-            r"\#a",
-            r"a \#1.txt",
-            "**/x",
-            ".hidden",
-            "..data",
-            r"\!a",
-        ] {
-            assert!(!is_wrong(line), "{line}");
-        }
-    }
-}
+mod tests;

@@ -98,6 +98,12 @@ fn check_path(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// Whether a name is one of the folders in which this program keeps its own notes: a journal or an index that came with a package
+/// would be taken for what was done here.
+pub(crate) fn is_own(name: &str) -> bool {
+    [".ggen", ".gpack.journal"].iter().any(|own| name.eq_ignore_ascii_case(own))
+}
+
 fn check_component(component: &str) -> Result<(), &'static str> {
     if component.is_empty() {
         return Err("it holds an empty name ('//' or a '/' at the end)");
@@ -121,6 +127,9 @@ fn check_component(component: &str) -> Result<(), &'static str> {
     // A repository inside an installed package would run its hooks when a person calls git there.
     if component.eq_ignore_ascii_case(".git") || component.eq_ignore_ascii_case("git~1") {
         return Err("git's own folder is never part of a package");
+    }
+    if is_own(component) {
+        return Err("ggen's own folder is never part of a package");
     }
     Ok(())
 }
@@ -298,6 +307,8 @@ mod tests {
             "dir./a",
             ".git/config",
             "x/.GIT/hooks/post-checkout",
+            ".gpack.journal/journal.json",
+            "src/.Ggen/index.json",
             "a?",
         ] {
             let error = bad.parse::<PackagePath>().unwrap_err();
@@ -312,6 +323,7 @@ mod tests {
             "a",
             ".hidden",
             ".gitignore",
+            ".ggenignore",
             "a b/c d.txt",
             "päckchen/日本.md",
             "console.log",

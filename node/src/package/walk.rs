@@ -1,8 +1,8 @@
 //! Which files of a directory are published, and opening them so that nothing else is read in their place.
 //!
 //! What ignore files leave out is not published: those inside the directory, and in a Git repository the `.gitignore` files above it up
-//! to the root of the repository (`ignore_files.rs`). Hidden files belong to a package unless they are ignored; `.git` never does, and
-//! the `gpack.toml` at the top always does.
+//! to the root of the repository (`ignore_files.rs`). Hidden files belong to a package unless they are ignored; `.git` and the folders of
+//! this program, `.ggen` and `.gpack.journal`, never do, and the `gpack.toml` at the top always does.
 
 use std::{
     fs, io,
@@ -65,7 +65,7 @@ pub fn walk(directory: &Path) -> Result<Vec<Found>, Error> {
     walk_and_warn(directory, &mut Vec::new())
 }
 
-/// As [`walk`]; what is not understood in a `.gitignore`, and so leaves nothing out, is added to the warnings, as full sentences.
+/// As [`walk`]; what is not understood in a `.gitignore` is added to the warnings, as full sentences.
 ///
 /// # Errors
 /// As [`walk`].
@@ -85,11 +85,11 @@ pub fn walk_and_warn(directory: &Path, warnings: &mut Vec<String>) -> Result<Vec
     if !misread.is_empty() {
         return Err(Error::IgnoreFile { misread });
     }
-    warnings.extend(
-        of_git
-            .iter()
-            .map(|it| format!("A line of an ignore file is not understood and leaves nothing out: {it}.")),
-    );
+    warnings.extend(of_git.iter().map(|it| {
+        format!(
+            "A line of an ignore file is not understood, and what it should leave out is published: {it}."
+        )
+    }));
     let bad = lock(&ignored).take_bad();
     for path in bad {
         search.offend(
@@ -116,7 +116,7 @@ fn walker(directory: &Path, ignored: Arc<Mutex<IgnoreFiles>>) -> ignore::Walk {
         .filter_entry(move |entry| {
             let is_folder = entry.file_type().is_some_and(|kind| kind.is_dir());
             let mut ignored = lock(&ignored);
-            !is_git(entry.path())
+            !is_never_published(entry.path())
                 && !ignored.leaves_out(entry.path(), is_folder)
                 && (!is_folder || ignored.enter(entry.path()))
         })
@@ -127,8 +127,9 @@ fn lock(ignored: &Mutex<IgnoreFiles>) -> MutexGuard<'_, IgnoreFiles> {
     ignored.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn is_git(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.eq_ignore_ascii_case(".git"))
+fn is_never_published(path: &Path) -> bool {
+    let name = path.file_name();
+    name.is_some_and(|name| name.eq_ignore_ascii_case(".git") || name.to_str().is_some_and(path::is_own))
 }
 
 struct Search<'a> {

@@ -85,6 +85,12 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// A journal without the seal of this state folder: another one wrote it, or the project brought it along.
+    #[error("{} names a change of this project that your state folder did not begin; nothing was changed", path.display())]
+    Foreign {
+        /// The folder of the journal.
+        path: PathBuf,
+    },
     /// Something beside the packages is not what this program wrote there.
     #[error("{} is not what ggen wrote there: {why}", path.display())]
     Note {
@@ -122,7 +128,9 @@ impl Error {
             Self::Gpack(error) => error.code(),
             Self::Edit { .. } | Self::Folder { .. } => Code::PackageInvalid,
             Self::Lock { .. } | Self::Merge { .. } | Self::Newer { .. } | Self::Note { .. } => Code::Config,
-            Self::NoLock { .. } | Self::Busy { .. } | Self::Moved { .. } => Code::Conflict,
+            Self::NoLock { .. } | Self::Busy { .. } | Self::Moved { .. } | Self::Foreign { .. } => {
+                Code::Conflict
+            }
             Self::Io { source, .. } => io_code(source),
         }
     }
@@ -148,6 +156,11 @@ impl Error {
                 "Make it a folder of the project; a file system of its own can be mounted there.".to_owned()
             }
             Self::Moved { .. } => "Run the same command again.".to_owned(),
+            Self::Foreign { path } => format!(
+                "If another node of yours began it, run the same command with the state folder of that node (GGEN_HOME). Otherwise it came \
+                 with the project: delete it, and run the same command again: rm -r {}",
+                path.display()
+            ),
             Self::Note { .. } => "Move the folder that it stands in away, and run the same command again.".to_owned(),
             Self::Io { source, .. } => match io_code(source) {
                 Code::DiskFull => "Free some space and run the same command again.".to_owned(),

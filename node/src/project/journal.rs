@@ -1,7 +1,8 @@
 //! What a change of a project is about to do, written down before it does it.
 //!
 //! It stands beside the `gpack.toml`, whatever folder the packages are in. As soon as it is there, the change will be made:
-//! a command that finds it carries it to its end. It is read as what others may have written: every name in it is checked.
+//! a command that finds it carries it to its end. It is read as what others may have written: every name in it is checked, and
+//! nothing is done for one without the [`Seal`] of this state folder.
 
 use std::{
     fs::File,
@@ -11,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Error, disk::Disk, site::Placed};
+use super::{Error, Seal, disk::Disk, site::Placed};
 use crate::{limits::PROJECT_NOTE_BYTES_MAX, package::gpack};
 
 /// The folder that holds the journal and what belongs to it.
@@ -53,8 +54,8 @@ pub struct Swap {
     pub name: String,
     /// What is in it now.
     pub was: Was,
-    /// Whether a new content stands ready for it; otherwise it goes away.
-    pub brings: bool,
+    /// The package that stands ready for it; without one it goes away.
+    pub brings: Option<Box<Placed>>,
 }
 
 /// One file beside the `gpack.toml`, or that itself, that gets another content.
@@ -63,6 +64,8 @@ pub struct Swap {
 pub(super) struct FileSwap {
     pub(super) name: String,
     pub(super) had_old: bool,
+    /// The SHA-256 of what it gets, as digits: what it holds otherwise is somebody's own.
+    pub(super) after: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,14 +77,17 @@ pub(super) struct Journal {
     pub(super) swaps: Vec<Swap>,
     pub(super) files: Vec<FileSwap>,
     pub(super) had_index: bool,
+    /// The seal of all the rest.
+    #[serde(default)]
+    seal: String,
 }
 
 impl Journal {
     pub(super) fn new(folder: String, swaps: Vec<Swap>, files: Vec<FileSwap>, had_index: bool) -> Self {
-        Self { version: FORMAT, folder, way: Way::Forward, swaps, files, had_index }
+        Self { version: FORMAT, folder, way: Way::Forward, swaps, files, had_index, seal: String::new() }
     }
 
-    /// The journal of a project, where a change of it did not come to its end.
+    /// The journal of a project, where a change of it did not come to its end; whoever wrote it.
     pub(super) fn read(root: &Path) -> Result<Option<Self>, Error> {
         let path = root.join(FOLDER).join(NAME);
         let bad = |why: &str| Error::Note { path: path.clone(), why: why.to_owned() };
@@ -98,11 +104,25 @@ impl Journal {
         Ok(Some(journal))
     }
 
+    /// Whether it was written with this state folder, and nothing in it was changed.
+    pub(super) fn is_sealed(&self, seal: &Seal) -> bool {
+        self.unsealed().is_ok_and(|text| seal.is_on(&text, &self.seal))
+    }
+
+    fn unsealed(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&Self { seal: String::new(), ..self.clone() })?)
+    }
+
+    /// The journal as it is written.
+    pub(super) fn text(&self, seal: &Seal) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(&Self { seal: seal.of(&self.unsealed()?), ..self.clone() })?)
+    }
+
     /// Puts the journal in the place of the one before it; from then on it counts.
-    pub(super) fn write(&self, root: &Path, disk: &mut Disk) -> io::Result<()> {
+    pub(super) fn write(&self, root: &Path, seal: &Seal, disk: &mut Disk) -> io::Result<()> {
         let folder = root.join(FOLDER);
         let (new, path) = (folder.join("journal.new"), folder.join(NAME));
-        disk.write(&new, &serde_json::to_vec(self)?, 0o600)?;
+        disk.write(&new, &self.text(seal)?, 0o600)?;
         disk.rename(&new, &path)?;
         disk.sync_folder(&folder)
     }
@@ -119,6 +139,13 @@ impl Journal {
         let folder = root.join(FOLDER);
         (folder.join(format!("{name}.next")), folder.join(format!("{name}.old")))
     }
+}
+
+/// The journal of a change of nothing, as a kill would leave it.
+#[cfg(test)]
+pub(crate) fn cut_off(folder: &str, seal: &Seal) -> String {
+    let journal = Journal::new(folder.to_owned(), Vec::new(), Vec::new(), true);
+    String::from_utf8(journal.text(seal).unwrap()).unwrap()
 }
 
 /// Whether a name is that of one visible folder, as packages have.

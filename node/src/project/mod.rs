@@ -6,7 +6,8 @@
 //! of them or none, and [`Guard`] keeps a second installation out meanwhile.
 //!
 //! **Invariant:** knows nothing of networks, stores and runtimes. What stands in the files of a project is not trusted: it
-//! names what is wanted, and the part that brings it verifies it. No folder is removed that holds anything its user wrote.
+//! names what is wanted, and the part that brings it verifies it; a journal counts only under the [`Seal`] of this state folder.
+//! No folder is removed that holds anything its user wrote.
 
 mod disk;
 mod error;
@@ -18,13 +19,17 @@ mod lock;
 mod numbers;
 pub mod plan;
 mod requirements;
+mod seal;
 mod site;
 mod standing;
 
 pub use error::Error;
 pub use guard::Guard;
+#[cfg(test)]
+pub(crate) use journal::cut_off;
 pub use journal::{Swap, Was};
 pub use lock::{FILE_NAME as LOCK_FILE, Lock, Locked};
 pub use requirements::Requirements;
+pub use seal::Seal;
 pub use site::{Done, FileChange, Index, Keeps, Placed, Site, recover};
 pub use standing::{Standing, Standings, asked_by, is_unfinished, placed_in, project_of};

@@ -6,7 +6,8 @@
 //! and the process lives, everything is taken back.
 //!
 //! What stood in a folder before is compared with what was signed once it is out of the way, and so as it was at the last
-//! moment: what a person changed is moved to `.kept`, and never removed.
+//! moment: what a person changed is moved to `.kept`, and never removed. So is what is taken back, and a file that was edited since
+//! it was written. A journal that another state folder wrote, or nobody, is told and not completed.
 
 use std::{
     collections::BTreeMap,
@@ -17,13 +18,14 @@ use std::{
 
 use semver::Version;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{
-    Error, Guard,
+    Error, Guard, Seal,
     disk::{Disk, exists},
     journal::{FileSwap, Journal, Swap, Was, Way, is_folder_name, read_note},
 };
-use crate::{content::ContentId, package::PackageId};
+use crate::{content::ContentId, identity::hex, package::PackageId};
 
 /// What this program keeps beside the packages.
 const OWN: &str = ".ggen";
@@ -115,7 +117,7 @@ pub struct FileChange {
 /// What a change did beside what it was to do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Where folders are that somebody had changed.
+    /// Where folders and files are that somebody had changed.
     pub kept: Vec<PathBuf>,
 }
 
@@ -126,6 +128,8 @@ pub struct Site<'g> {
     relative: String,
     folder: PathBuf,
     disk: Disk,
+    /// What was moved aside when it was prepared.
+    kept: Vec<PathBuf>,
 }
 
 impl<'g> Site<'g> {
@@ -145,7 +149,7 @@ impl<'g> Site<'g> {
         let above = folder.ancestors().take_while(|above| *above != guard.root()).map(Path::to_owned);
         let inside = OWN_FOLDERS.iter().map(|own| folder.join(own));
         above.chain(inside).try_for_each(|path| refuse_link(&path))?;
-        Ok(Self { guard, relative, folder, disk })
+        Ok(Self { guard, relative, folder, disk, kept: Vec::new() })
     }
 
     /// The folder.
@@ -166,17 +170,21 @@ impl<'g> Site<'g> {
         index_in(&self.folder)
     }
 
-    /// Makes the folder, where there is none, and room for what comes into it. What an earlier command left there goes away.
+    /// Makes the folder, where there is none, and room for what comes into it. What an earlier command prepared there goes away; what
+    /// one had out of the way whose journal was deleted is kept.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn prepare(&mut self) -> Result<(), Error> {
-        let (ignores, next) = (self.folder.join(".gitignore"), self.own("next"));
+        let (ignores, next, old) = (self.folder.join(".gitignore"), self.own("next"), self.own("old"));
         let mut prepared = || {
             self.disk.make_folder(&self.folder, 0o755)?;
             // Neither git nor a publication takes what others published, unless a person says otherwise in this file.
             if !exists(&ignores)? {
                 self.disk.write(&ignores, b"*\n", 0o644)?;
+            }
+            if exists(&old)? {
+                self.kept.push(keep(&mut self.disk, &self.folder, &old, "old")?);
             }
             self.disk.remove(&next)?;
             self.disk.make_folder(&next, 0o700)
@@ -214,9 +222,10 @@ impl<'g> Site<'g> {
         swaps: Vec<Swap>,
         index: &Index,
         files: &[FileChange],
+        seal: &Seal,
         keeps: Keeps<'_>,
     ) -> Result<Done, Error> {
-        let journal = match self.write_journal(swaps, index, files) {
+        let journal = match self.write_journal(swaps, index, files, seal) {
             Ok(journal) => journal,
             Err(error) => {
                 // As on a full disk. With a journal, what was prepared would be put in place later.
@@ -227,8 +236,10 @@ impl<'g> Site<'g> {
                 return Err(error);
             }
         };
-        let mut change = Change { root: self.guard.root(), folder: self.folder, disk: self.disk, journal };
-        change.run(keeps)
+        let Self { guard, folder, disk, kept, .. } = self;
+        let mut change = Change { root: guard.root(), folder, disk, journal, seal };
+        let done = change.run(keeps)?;
+        Ok(Done { kept: kept.into_iter().chain(done.kept).collect() })
     }
 
     fn write_journal(
@@ -236,6 +247,7 @@ impl<'g> Site<'g> {
         swaps: Vec<Swap>,
         index: &Index,
         files: &[FileChange],
+        seal: &Seal,
     ) -> Result<Journal, Error> {
         let root = self.guard.root();
         let beside = root.join(super::journal::FOLDER);
@@ -259,7 +271,8 @@ impl<'g> Site<'g> {
                 self.disk.write(&old, now, mode).map_err(failed(&old))?;
             }
             self.disk.write(&next, after, mode).map_err(failed(&next))?;
-            swapped.push(FileSwap { name: (*name).to_owned(), had_old: now.is_some() });
+            let name = (*name).to_owned();
+            swapped.push(FileSwap { name, had_old: now.is_some(), after: digest(after) });
         }
         let (index_now, index_old) = (self.own(INDEX), self.own("index.old"));
         let had_index = exists(&index_now).map_err(failed(&index_now))?;
@@ -275,7 +288,7 @@ impl<'g> Site<'g> {
             self.disk.sync_folder(&folder).map_err(failed(&folder))?;
         }
         let journal = Journal::new(self.relative.clone(), swaps, swapped, had_index);
-        let begun = journal.write(root, &mut self.disk).and_then(|()| self.disk.sync_folder(root));
+        let begun = journal.write(root, seal, &mut self.disk).and_then(|()| self.disk.sync_folder(root));
         if let Err(error) = begun {
             // A change that is said to have failed must not be found made later.
             if let Err(error) = Journal::end(root, &mut self.disk) {
@@ -320,6 +333,24 @@ fn content(path: &Path) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+fn digest(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes))
+}
+
+/// Moves something to where nothing is removed.
+fn keep(disk: &mut Disk, site: &Path, from: &Path, name: &str) -> io::Result<PathBuf> {
+    let kept = site.join(KEPT);
+    disk.make_folder(&kept, 0o755)?;
+    for number in 1..KEPT_MAX {
+        let place = kept.join(format!("{name}-{number}"));
+        if !exists(&place)? {
+            disk.rename(from, &place)?;
+            return Ok(place);
+        }
+    }
+    Err(io::Error::other("too many of this name are kept already"))
+}
+
 /// Refuses a link, or a file, where a folder is to be; that nothing is there is fine.
 fn refuse_link(path: &Path) -> Result<(), Error> {
     let bad = |why| Err(Error::Folder { path: path.to_owned(), why });
@@ -337,22 +368,31 @@ fn refuse_link(path: &Path) -> Result<(), Error> {
 /// Completes, or takes back, a change of a project that did not come to its end; none where there is no such change.
 ///
 /// # Errors
-/// [`Error::Note`] for a journal that this program did not write, [`Error::Io`] where it still cannot be completed.
-pub fn recover(guard: &Guard, keeps: Keeps<'_>) -> Result<Option<Done>, Error> {
-    recover_with(guard, keeps, Disk::default())
+/// [`Error::Note`] for a journal that this program did not write, [`Error::Foreign`] for one that was not written with this state
+/// folder, [`Error::Io`] where it still cannot be completed.
+pub fn recover(guard: &Guard, seal: &Seal, keeps: Keeps<'_>) -> Result<Option<Done>, Error> {
+    recover_with(guard, seal, keeps, Disk::default())
 }
 
-pub(super) fn recover_with(guard: &Guard, keeps: Keeps<'_>, mut disk: Disk) -> Result<Option<Done>, Error> {
-    refuse_link(&guard.root().join(super::journal::FOLDER))?;
+pub(super) fn recover_with(
+    guard: &Guard,
+    seal: &Seal,
+    keeps: Keeps<'_>,
+    mut disk: Disk,
+) -> Result<Option<Done>, Error> {
+    let left = guard.root().join(super::journal::FOLDER);
+    refuse_link(&left)?;
     let Some(journal) = Journal::read(guard.root())? else {
-        let left = guard.root().join(super::journal::FOLDER);
         if exists(&left).unwrap_or(false) {
             Journal::end(guard.root(), &mut disk).map_err(|error| Error::io("remove", &left, error))?;
         }
         return Ok(None);
     };
+    if !journal.is_sealed(seal) {
+        return Err(Error::Foreign { path: left });
+    }
     let site = Site::with_disk(guard, Path::new(&journal.folder), disk)?;
-    let mut change = Change { root: guard.root(), folder: site.folder, disk: site.disk, journal };
+    let mut change = Change { root: guard.root(), folder: site.folder, disk: site.disk, journal, seal };
     change.run(keeps).map(Some)
 }
 
@@ -362,6 +402,7 @@ struct Change<'a> {
     folder: PathBuf,
     disk: Disk,
     journal: Journal,
+    seal: &'a Seal,
 }
 
 impl Change<'_> {
@@ -375,7 +416,7 @@ impl Change<'_> {
             self.turn(Way::Back)?;
         }
         if self.journal.way == Way::Back {
-            self.back()?;
+            self.back(&mut done)?;
         }
         if self.journal.way != Way::Clean {
             self.turn(Way::Clean)?;
@@ -389,7 +430,7 @@ impl Change<'_> {
 
     fn turn(&mut self, way: Way) -> Result<(), Error> {
         self.journal.way = way;
-        let written = self.journal.write(self.root, &mut self.disk);
+        let written = self.journal.write(self.root, self.seal, &mut self.disk);
         written.map_err(|error| Error::io("write", &self.root.join(super::journal::FOLDER), error))
     }
 
@@ -437,29 +478,42 @@ impl Change<'_> {
 
     fn swap(&mut self, swap: &Swap, done: &mut Done) -> io::Result<()> {
         let (place, next, old) = self.paths(swap);
-        if swap.brings && !exists(&next)? {
+        if swap.brings.is_some() && !exists(&next)? {
             return Ok(());
         }
         if exists(&place)? {
             if !exists(&old)? {
                 self.disk.rename(&place, &old)?;
-            } else if swap.brings {
+            } else if swap.brings.is_some() {
                 // Somebody made it again while nobody worked here.
                 done.kept.push(self.keep(&place, &swap.name)?);
             }
         }
-        if swap.brings { self.disk.rename(&next, &place) } else { Ok(()) }
+        if swap.brings.is_some() { self.disk.rename(&next, &place) } else { Ok(()) }
     }
 
-    fn back(&mut self) -> Result<(), Error> {
+    fn back(&mut self, done: &mut Done) -> Result<(), Error> {
         for file in self.journal.files.clone() {
             let (next, old) = Journal::beside(self.root, &file.name);
-            self.unput(&next, &old, &self.root.join(&file.name), file.had_old)?;
+            let path = self.root.join(&file.name);
+            self.keep_edited(&file, &path, done).map_err(|error| Error::io("restore", &path, error))?;
+            self.unput(&next, &old, &path, file.had_old)?;
         }
         let (index, next, old) = (self.own(INDEX), self.own("index.next"), self.own("index.old"));
         self.unput(&next, &old, &index, self.journal.had_index)?;
         for swap in self.journal.swaps.clone() {
-            self.unswap(&swap).map_err(|error| Error::io("restore", &self.folder.join(&swap.name), error))?;
+            self.unswap(&swap, done)
+                .map_err(|error| Error::io("restore", &self.folder.join(&swap.name), error))?;
+        }
+        Ok(())
+    }
+
+    /// Moves a file aside that somebody edited after it was put in place.
+    fn keep_edited(&mut self, file: &FileSwap, path: &Path, done: &mut Done) -> io::Result<()> {
+        let (next, old) = Journal::beside(self.root, &file.name);
+        let is_put = !exists(&next)? && (!file.had_old || exists(&old)?);
+        if is_put && content(path)?.is_some_and(|now| digest(&now) != file.after) {
+            done.kept.push(self.keep(path, &file.name)?);
         }
         Ok(())
     }
@@ -474,30 +528,42 @@ impl Change<'_> {
         unput.map_err(|error| Error::io("restore", path, error))
     }
 
-    fn unswap(&mut self, swap: &Swap) -> io::Result<()> {
+    fn unswap(&mut self, swap: &Swap, done: &mut Done) -> io::Result<()> {
         let (place, next, old) = self.paths(swap);
         let is_out = exists(&old)?;
-        if swap.brings && !exists(&next)? && exists(&place)? && (is_out || swap.was == Was::Nothing) {
+        let is_put = swap.brings.is_some() && !exists(&next)?;
+        if is_put && exists(&place)? && (is_out || swap.was == Was::Nothing) {
+            // What of it is its user's is seen before it is removed.
             self.disk.rename(&place, &next)?;
         }
-        if is_out { self.disk.rename(&old, &place) } else { Ok(()) }
+        if !is_out {
+            return Ok(());
+        }
+        if exists(&place)? {
+            // Somebody made it again while nobody worked here.
+            done.kept.push(self.keep(&place, &swap.name)?);
+        }
+        self.disk.rename(&old, &place)
     }
 
     /// Removes what is left over, but for what somebody wrote.
     fn clean(&mut self, keeps: Keeps<'_>, done: &mut Done) -> Result<(), Error> {
         for swap in self.journal.swaps.clone() {
-            let (_, _, old) = self.paths(&swap);
-            let mut tidy = || {
-                if !exists(&old)? {
-                    return Ok(());
-                }
-                if keeps(&swap.was, &old) {
-                    done.kept.push(self.keep(&old, &swap.name)?);
-                    return Ok(());
-                }
-                self.disk.remove(&old)
-            };
-            tidy().map_err(|error: io::Error| Error::io("remove", &old, error))?;
+            let (_, next, old) = self.paths(&swap);
+            let taken_back = swap.brings.map(|brought| (next, Was::Placed(brought)));
+            for (left, was) in [(old, swap.was)].into_iter().chain(taken_back) {
+                let mut tidy = || {
+                    if !exists(&left)? {
+                        return Ok(());
+                    }
+                    if keeps(&was, &left) {
+                        done.kept.push(self.keep(&left, &swap.name)?);
+                        return Ok(());
+                    }
+                    self.disk.remove(&left)
+                };
+                tidy().map_err(|error: io::Error| Error::io("remove", &left, error))?;
+            }
         }
         for name in ["next", "old", "index.next", "index.old"] {
             let path = self.own(name);
@@ -506,18 +572,8 @@ impl Change<'_> {
         Journal::end(self.root, &mut self.disk).map_err(|error| Error::io("write", self.root, error))
     }
 
-    /// Moves a folder to where nothing is removed.
-    fn keep(&mut self, folder: &Path, name: &str) -> io::Result<PathBuf> {
-        let kept = self.folder.join(KEPT);
-        self.disk.make_folder(&kept, 0o755)?;
-        for number in 1..KEPT_MAX {
-            let place = kept.join(format!("{name}-{number}"));
-            if !exists(&place)? {
-                self.disk.rename(folder, &place)?;
-                return Ok(place);
-            }
-        }
-        Err(io::Error::other("too many folders of this name are kept already"))
+    fn keep(&mut self, from: &Path, name: &str) -> io::Result<PathBuf> {
+        keep(&mut self.disk, &self.folder, from, name)
     }
 
     /// Where a folder is, where its next content is, and where its last one goes.
@@ -533,4 +589,4 @@ impl Change<'_> {
 
 #[cfg(test)]
 #[path = "site_tests.rs"]
-mod tests;
+pub(super) mod tests;

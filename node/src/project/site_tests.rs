@@ -7,7 +7,7 @@ use crate::{
     project::{journal, journal::FOLDER},
 };
 
-fn placed(name: &str, version: &str) -> Placed {
+pub(in crate::project) fn placed(name: &str, version: &str) -> Placed {
     Placed {
         package: PackageId { publisher: PublisherId::from_bytes([1; 32]), name: name.parse().unwrap() },
         version: version.parse().unwrap(),
@@ -49,6 +49,7 @@ struct World {
     folder: tempfile::TempDir,
 }
 
+const SEAL: Seal = Seal::from_bytes([7; 32]);
 const FILES: [&str; 2] = ["gpack.toml", "gpack.lock"];
 
 impl World {
@@ -69,12 +70,12 @@ impl World {
         let swaps = ["replaced", "removed"].map(|name| Swap {
             name: name.to_owned(),
             was: Was::Nothing,
-            brings: true,
+            brings: Some(Box::new(placed(name, "1.0.0"))),
         });
         let index = Index {
             packages: ["replaced", "removed"].map(|name| (name.to_owned(), placed(name, "1.0.0"))).into(),
         };
-        site.commit(swaps.into(), &index, &[], &mut |_, _| true).unwrap();
+        site.commit(swaps.into(), &index, &[], &SEAL, &mut |_, _| true).unwrap();
         world
     }
 
@@ -91,10 +92,11 @@ impl World {
             write(&site.next(name).join("deep/file"), &format!("new {name}"));
         }
         let was = |name: &str| Was::Placed(Box::new(placed(name, "1.0.0")));
+        let brings = |name: &str| Some(Box::new(placed(name, "2.0.0")));
         let swaps = vec![
-            Swap { name: "new".to_owned(), was: Was::Nothing, brings: true },
-            Swap { name: "removed".to_owned(), was: was("removed"), brings: false },
-            Swap { name: "replaced".to_owned(), was: was("replaced"), brings: true },
+            Swap { name: "new".to_owned(), was: Was::Nothing, brings: brings("new") },
+            Swap { name: "removed".to_owned(), was: was("removed"), brings: None },
+            Swap { name: "replaced".to_owned(), was: was("replaced"), brings: brings("replaced") },
         ];
         let index = Index {
             packages: ["replaced", "new"].map(|name| (name.to_owned(), placed(name, "2.0.0"))).into(),
@@ -104,12 +106,12 @@ impl World {
             before: Some(format!("old {name}").into_bytes()),
             after: format!("new {name}").into_bytes(),
         });
-        site.commit(swaps, &index, &files, keeps)
+        site.commit(swaps, &index, &files, &SEAL, keeps)
     }
 
     fn recover(&self, disk: Disk) -> Result<Option<Done>, Error> {
         let guard = Guard::lock(&self.root())?;
-        recover_with(&guard, &mut |_, _| false, disk)
+        recover_with(&guard, &SEAL, &mut |_, _| false, disk)
     }
 
     fn index(&self) -> Index {
@@ -254,6 +256,108 @@ fn a_file_that_was_changed_meanwhile_stops_the_change() {
 }
 
 #[test]
+fn a_journal_that_this_state_folder_did_not_write_does_nothing() {
+    let planted = |world: &World, seal: Option<&Seal>, way: Way| {
+        // It says of what its user wrote that a change put it there.
+        write(&world.root().join("src/app/main.rs"), "mine");
+        write(&world.root().join("src/.ggen/next/keep"), "");
+        let brings = Some(Box::new(placed("app", "1.0.0")));
+        let swap = Swap { name: "app".to_owned(), was: Was::Nothing, brings };
+        let file = FileSwap { name: "gpack.toml".to_owned(), had_old: false, after: digest(b"other") };
+        let mut journal = Journal::new("src".to_owned(), vec![swap], vec![file], false);
+        journal.way = way;
+        let text = seal.map(|seal| journal.text(seal).unwrap());
+        let text = text.unwrap_or_else(|| serde_json::to_vec(&journal).unwrap());
+        write(&world.root().join(FOLDER).join("journal.json"), &String::from_utf8(text).unwrap());
+    };
+    let other = Seal::from_bytes([8; 32]);
+    for way in [Way::Forward, Way::Back, Way::Clean] {
+        for seal in [None, Some(&other)] {
+            let world = World::new();
+            planted(&world, seal, way);
+            let before = seen(&world.root());
+            let refused = world.recover(Disk::default());
+            assert!(matches!(refused, Err(Error::Foreign { .. })), "{way:?}: {refused:?}");
+            assert_eq!(seen(&world.root()), before);
+            assert!(world.root().join("src/.ggen/next/keep").exists());
+        }
+    }
+    // One of this state folder that was changed is not its own any more.
+    let world = World::new();
+    planted(&world, Some(&SEAL), Way::Forward);
+    let path = world.root().join(FOLDER).join("journal.json");
+    let changed = fs::read_to_string(&path).unwrap().replace("forward", "back");
+    fs::write(&path, changed).unwrap();
+    assert!(matches!(world.recover(Disk::default()), Err(Error::Foreign { .. })));
+    // Nor does such a journal come with a package.
+    assert!([FOLDER, OWN].into_iter().all(crate::package::path::is_own));
+    // Even under the right seal nothing of the user's is lost: it is kept, and that is told.
+    let world = World::new();
+    planted(&world, Some(&SEAL), Way::Back);
+    let guard = Guard::lock(&world.root()).unwrap();
+    let done = recover_with(&guard, &SEAL, &mut |_, _| true, Disk::default()).unwrap().unwrap();
+    let kept = world.root().join("src/.kept");
+    assert_eq!(done.kept, [kept.join("gpack.toml-1"), kept.join("app-1")]);
+    assert_eq!(fs::read(kept.join("app-1/main.rs")).unwrap(), b"mine");
+    assert_eq!(fs::read(kept.join("gpack.toml-1")).unwrap(), b"old gpack.toml");
+}
+
+#[test]
+fn what_a_person_wrote_where_a_change_is_taken_back_is_kept() {
+    let [old, _] = both();
+    let total =
+        (0..).find(|n| World::new().change(Disk::killed_after(*n), &mut |_, _| false).is_ok()).unwrap();
+    let mut kept = 0;
+    for operations in 0..total {
+        let world = World::new();
+        drop(world.change(Disk::killed_after(operations), &mut |_, _| false));
+        let Some(mut journal) = Journal::read(&world.root()).unwrap().filter(|it| it.way == Way::Forward)
+        else {
+            continue;
+        };
+        journal.way = Way::Back;
+        journal.write(&world.root(), &SEAL, &mut Disk::default()).unwrap();
+        let (toml, new) = (world.root().join("gpack.toml"), world.root().join("gpacks/new/deep/file"));
+        let (is_put, is_new) = (fs::read(&toml).unwrap() == b"new gpack.toml", new.exists());
+        if is_put {
+            fs::write(&toml, "mine").unwrap();
+        }
+        if is_new {
+            fs::write(&new, "mine").unwrap();
+        }
+        // Removed, and made again by its user.
+        let removed = world.root().join("gpacks/removed");
+        let is_removed = !removed.exists();
+        if is_removed {
+            write(&removed.join("notes"), "mine");
+        }
+        let mut keeps =
+            |_: &Was, folder: &Path| fs::read(folder.join("deep/file")).is_ok_and(|bytes| bytes == b"mine");
+        let guard = Guard::lock(&world.root()).unwrap();
+        let done = recover_with(&guard, &SEAL, &mut keeps, Disk::default()).unwrap().unwrap();
+        drop(guard);
+        assert_eq!((seen(&world.root()), world.index()), old, "after {operations}");
+        let wanted = [(is_put, "gpack.toml-1"), (is_removed, "removed-1/notes"), (is_new, "new-1/deep/file")];
+        for (_, name) in wanted.iter().filter(|(is_wanted, _)| *is_wanted) {
+            let path = world.root().join("gpacks/.kept").join(name);
+            assert_eq!(fs::read(&path).unwrap(), b"mine", "after {operations}: {name}");
+        }
+        assert_eq!(done.kept.len(), wanted.iter().filter(|(is_wanted, _)| *is_wanted).count());
+        kept += done.kept.len();
+    }
+    assert!(kept > 5, "{kept}");
+}
+
+#[test]
+fn what_was_out_of_the_way_is_kept_where_the_journal_was_deleted() {
+    let world = World::new();
+    write(&world.root().join("gpacks/.ggen/old/replaced/notes"), "mine");
+    let done = world.change(Disk::default(), &mut |_, _| false).unwrap();
+    assert_eq!(done.kept, [world.root().join("gpacks/.kept/old-1")]);
+    assert_eq!(fs::read(done.kept[0].join("replaced/notes")).unwrap(), b"mine");
+}
+
+#[test]
 fn a_folder_that_leads_out_of_the_project_is_refused() {
     let world = World::new();
     let elsewhere = tempfile::tempdir().unwrap();
@@ -267,15 +371,16 @@ fn a_folder_that_leads_out_of_the_project_is_refused() {
 
 #[test]
 fn no_link_among_the_own_folders_leads_out_of_the_project() {
-    const JOURNAL: &str =
-        r#"{"version":1,"folder":"gpacks","way":"clean","swaps":[],"files":[],"had_index":false}"#;
+    let mut journal = Journal::new("gpacks".to_owned(), vec![], vec![], false);
+    journal.way = Way::Clean;
+    let journal = String::from_utf8(journal.text(&SEAL).unwrap()).unwrap();
     let owns = OWN_FOLDERS.map(|own| format!("gpacks/{own}")).into_iter().chain([FOLDER.to_owned()]);
     for own in owns {
         let (world, victim) = (World::new(), tempfile::tempdir().unwrap());
         for mine in ["next/mine", "old/mine", "index.next", "index.old", "index.json", "journal.new"] {
             write(&victim.path().join(mine), "mine");
         }
-        write(&victim.path().join("journal.json"), JOURNAL);
+        write(&victim.path().join("journal.json"), &journal);
         let before = seen(victim.path());
         let link = world.root().join(&own);
         let _ = fs::remove_dir_all(&link);
@@ -284,7 +389,7 @@ fn no_link_among_the_own_folders_leads_out_of_the_project() {
         if own != FOLDER {
             let changed = world.change(Disk::default(), &mut |_, _| false);
             assert!(matches!(changed, Err(Error::Folder { .. })), "{own}: {changed:?}");
-            write(&world.root().join(FOLDER).join("journal.json"), JOURNAL);
+            write(&world.root().join(FOLDER).join("journal.json"), &journal);
         }
         let recovered = world.recover(Disk::default());
         assert!(matches!(recovered, Err(Error::Folder { .. })), "{own}: {recovered:?}");
@@ -358,9 +463,9 @@ fn notes_that_no_program_wrote_change_nothing() {
         "{}",
         r#"{"version":2,"folder":"gpacks","way":"forward","swaps":[],"files":[],"had_index":false}"#,
         r#"{"version":1,"folder":"../x","way":"forward","swaps":[],"files":[],"had_index":false}"#,
-        r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[{"name":"../x","was":"nothing","brings":false}],"files":[],"had_index":false}"#,
-        r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[{"name":".git","was":"nothing","brings":false}],"files":[],"had_index":false}"#,
-        r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[],"files":[{"name":"../x","had_old":true}],"had_index":false}"#,
+        r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[{"name":"../x","was":"nothing","brings":null}],"files":[],"had_index":false}"#,
+        r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[{"name":".git","was":"nothing","brings":null}],"files":[],"had_index":false}"#,
+        r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[],"files":[{"name":"../x","had_old":true,"after":""}],"had_index":false}"#,
     ] {
         write(&journal, bad);
         let refused = world.recover(Disk::default());

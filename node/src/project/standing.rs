@@ -119,17 +119,19 @@ mod tests {
 
     use super::*;
     use crate::project::{
-        Guard, Site, Swap, Was,
+        Guard, Seal, Site, Swap, Was,
         disk::Disk,
-        site::{Index, recover_with},
+        site::{Index, recover_with, tests::placed},
     };
 
     #[test]
     fn a_folder_whose_change_was_cut_off_is_known_by_it_until_that_is_completed() {
         let root = tempfile::tempdir().unwrap();
         let guard = Guard::lock(root.path()).unwrap();
+        let seal = Seal::from_bytes([1; 32]);
         let swaps = || {
-            let swap = |name: &str| Swap { name: name.to_owned(), was: Was::Nothing, brings: true };
+            let brings = |name: &str| Some(Box::new(placed(name, "1.0.0")));
+            let swap = |name: &str| Swap { name: name.to_owned(), was: Was::Nothing, brings: brings(name) };
             vec![swap("a"), swap("b")]
         };
         let change = |disk: Disk| {
@@ -138,7 +140,7 @@ mod tests {
             for name in ["a", "b"] {
                 fs::create_dir_all(site.next(name)).unwrap();
             }
-            site.commit(swaps(), &Index::default(), &[], &mut |_, _| false)
+            site.commit(swaps(), &Index::default(), &[], &seal, &mut |_, _| false)
         };
         let folder = |name: &str| guard.root().join("deep/gpacks").join(name);
         let (mut seen, mut steps) = (0, 0);
@@ -150,7 +152,7 @@ mod tests {
                 seen += 1;
                 assert_eq!(unfinished.as_deref(), Some(guard.root()), "after {steps} steps");
             }
-            recover_with(&guard, &mut |_, _| false, Disk::default()).unwrap();
+            recover_with(&guard, &seal, &mut |_, _| false, Disk::default()).unwrap();
             assert_eq!(Standing::of(&folder("a")), Standing::default(), "it was completed");
             let _ = fs::remove_dir_all(guard.root().join("deep"));
             steps += 1;

@@ -486,7 +486,7 @@ fn a_change_that_was_cut_off_is_told_as_that_and_not_as_tampering() {
     fs::create_dir_all(site.join(".ggen/old")).unwrap();
     fs::rename(site.join("log-tools"), site.join(".ggen/old/log-tools")).unwrap();
     fs::create_dir(&journal).unwrap();
-    let note = r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[{"name":"log-tools","was":"unknown","brings":true}],"files":[],"had_index":true}"#;
+    let note = r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[{"name":"log-tools","was":"unknown","brings":null}],"files":[],"had_index":true}"#;
     fs::write(journal.join("journal.json"), note).unwrap();
     for runs in [true, false] {
         let verified = author.run(&["verify", "--format", "json"]).exits(9).json();
@@ -500,8 +500,17 @@ fn a_change_that_was_cut_off_is_told_as_that_and_not_as_tampering() {
             author.stop();
         }
     }
+    // Nobody but this state folder may say what was begun: a project comes from others.
+    for arguments in
+        [&["install"] as &[&str], &["install", "--frozen", "--offline"], &["remove", "log-tools"]]
+    {
+        at(&author, &here, arguments).exits(9).says("did not begin").says("rm -r");
+        assert!(site.join(".ggen/old/log-tools").is_dir() && !site.join("log-tools").exists());
+    }
+    fs::remove_dir_all(&journal).unwrap();
     let installed = json(&author, &here, &["install"]);
-    assert!(installed["recovered"] == true && site.join("log-tools").is_dir(), "{installed}");
+    assert!(installed["recovered"] == false && site.join("log-tools").is_dir(), "{installed}");
+    assert!(site.join(".kept/old-1/log-tools").is_dir(), "{installed}");
     author.run(&["verify"]).exits(0);
     // Without a project, no node is started in vain.
     let elsewhere = author.path("elsewhere");

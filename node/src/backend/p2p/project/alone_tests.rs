@@ -195,15 +195,23 @@ async fn a_dry_run_completes_nothing_that_was_cut_off() {
     world.add("pack@=1.0.0").await;
     let journal = world.root().join(".gpack.journal/journal.json");
     fs::create_dir(journal.parent().unwrap()).unwrap();
-    let cut_off = r#"{"version":1,"folder":"gpacks","way":"forward","swaps":[],"files":[],"had_index":true}"#;
-    fs::write(&journal, cut_off).unwrap();
+    let cut_off = project::cut_off("gpacks", &place::seal(&world.store).unwrap());
+    fs::write(&journal, &cut_off).unwrap();
     let dry = ProjectRequest { dry_run: true, offline: true, ..world.request(ProjectAction::Install) };
     let failure = world.asked(dry.clone()).await.unwrap_err();
     assert!(failure.code == Code::Conflict && failure.hint.contains("p2p install"), "{failure:?}");
     assert_eq!(fs::read_to_string(&journal).unwrap(), cut_off);
     let request = OutdatedRequest { directory: AnyPath(world.root()), timeout_secs: Some(5) };
     assert_eq!(world.reader.node.outdated(request).await.unwrap_err().code, Code::Conflict);
-    let done = world.asked(ProjectRequest { dry_run: false, ..dry.clone() }).await.unwrap();
+    // As it would come with a project, nobody completes it.
+    let request = ProjectRequest { dry_run: false, ..dry.clone() };
+    let other = project::cut_off("gpacks", &project::Seal::from_bytes([1; 32]));
+    fs::write(&journal, &other).unwrap();
+    let failure = world.asked(request.clone()).await.unwrap_err();
+    assert!(failure.code == Code::Conflict && failure.hint.contains("rm -r"), "{failure:?}");
+    assert_eq!(fs::read_to_string(&journal).unwrap(), other);
+    fs::write(&journal, &cut_off).unwrap();
+    let done = world.asked(request).await.unwrap();
     assert!(done.recovered && !journal.exists());
     assert!(world.asked(dry).await.unwrap().dry_run);
 }

@@ -189,7 +189,7 @@ impl Node {
                 true => refuse_unfinished(guard.root()).map(|()| None)?,
                 false => {
                     let mut keeps = |was: &_, folder: &_| place::is_users(store, was, folder);
-                    recover(&guard, &mut keeps).map_err(fail)?
+                    recover(&guard, &place::seal(store)?, &mut keeps).map_err(fail)?
                 }
             };
             let requirements = Requirements::read(guard.root()).map_err(fail)?;

@@ -29,8 +29,8 @@ use crate::{
         gpack, unpack,
     },
     project::{
-        Done, FileChange, Guard, Index, LOCK_FILE, Lock, Placed, Requirements, Site, Standing, Standings,
-        Swap, Was, project_of,
+        Done, FileChange, Guard, Index, LOCK_FILE, Lock, Placed, Requirements, Seal, Site, Standing,
+        Standings, Swap, Was, project_of,
     },
     release::{Release, VerifiedHead},
     store::{self, Store, installed, meta, packages, partial},
@@ -77,7 +77,8 @@ impl Work {
                 Was::Placed(placed) => Some(placed),
                 Was::Nothing | Was::Unknown => None,
             };
-            let is = packages.iter().filter(|_| swap.brings).find(|package| package.name == swap.name);
+            let brings = swap.brings.is_some();
+            let is = packages.iter().find(|package| brings && package.name == swap.name);
             let id = is.and_then(|is| is.id.rsplit_once('@')).map(|(id, _)| id.to_owned());
             ProjectChange {
                 id: id.or_else(|| was.map(|was| was.package.to_string())).unwrap_or_default(),
@@ -125,7 +126,8 @@ pub(super) fn inspect(store: &Store, site: &Site<'_>, target: &Target) -> Result
             },
         };
         if let Some(was) = swap {
-            work.swaps.push(Swap { name: name.clone(), was, brings: true });
+            let brings = Some(Box::new(wanted.clone()));
+            work.swaps.push(Swap { name: name.clone(), was, brings });
             work.written.insert(id.clone());
         }
         work.index.packages.insert(name.clone(), wanted);
@@ -136,7 +138,7 @@ pub(super) fn inspect(store: &Store, site: &Site<'_>, target: &Target) -> Result
             if !target.force {
                 changed.extend(users(store, old, &place));
             }
-            work.swaps.push(Swap { name: name.clone(), was: of(Some(old)), brings: false });
+            work.swaps.push(Swap { name: name.clone(), was: of(Some(old)), brings: None });
             work.removed += 1;
         }
     }
@@ -201,9 +203,29 @@ pub(super) fn apply(
         site.abandon();
         return Err(failure);
     }
+    let seal = seal(store)?;
     let mut keeps = |was: &Was, folder: &Path| is_users(store, was, folder);
-    let done = site.commit(work.swaps.clone(), &work.index, &files, &mut keeps).map_err(fail)?;
+    let done = site.commit(work.swaps.clone(), &work.index, &files, &seal, &mut keeps).map_err(fail)?;
     Ok(done)
+}
+
+/// The seal of this state folder on its journals; it is made with the first one.
+pub(super) fn seal(store: &Store) -> Result<Seal, Failure> {
+    const KEY: &str = "journal_seal";
+    let known = |bytes: Option<Vec<u8>>| bytes.and_then(|it| it.try_into().ok()).map(Seal::from_bytes);
+    if let Some(seal) = known(store.read(|connection| meta::get(connection, KEY)).map_err(fail)?) {
+        return Ok(seal);
+    }
+    #[expect(clippy::disallowed_methods, reason = "a secret that is drawn once")]
+    let drawn: [u8; Seal::BYTES] = rand::random();
+    let written = store.write(|tx| {
+        if let Some(seal) = known(meta::get(tx, KEY)?) {
+            return Ok(seal);
+        }
+        meta::set(tx, KEY, &drawn)?;
+        Ok(Seal::from_bytes(drawn))
+    });
+    written.map_err(fail)
 }
 
 fn write(

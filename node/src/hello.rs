@@ -4,9 +4,12 @@
 //! one key, such as a state folder that was copied, and neither can see the other. A third node can: it hands the words of each to
 //! the other. Words are signed with the node's key, so that nobody else can make a node believe in a twin.
 //!
+//! The runs before this one on a state folder are remembered: a peer may still hold the connection of one that has ended. The folder
+//! may also be a copy of one whose node runs on. Only the time tells: what ended before this run began signs nothing after that.
+//!
 //! Pure: no clock, no network. The times that peers tell are judged elsewhere.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use libp2p::identity::{Keypair, PublicKey};
 use serde::{Deserialize, Serialize};
@@ -69,12 +72,31 @@ impl Runs {
         self.own
     }
 
-    /// Whether a word proves that another node speaks with this node's key at `now`: it is signed with it, by a run that never was
-    /// on this state folder, a moment ago.
-    pub fn is_twin(&self, word: &Word, key: &PublicKey, now: Timestamp) -> bool {
+    /// Which other run a word shows to have spoken with this node's key a moment before `now`: it is signed with the key. This run is
+    /// `running` for so long.
+    pub fn other(&self, word: &Word, key: &PublicKey, now: Timestamp, running: Duration) -> Option<Other> {
         let age = now.since(word.at).max(word.at.since(now));
-        word.run != self.own && !self.earlier.contains(&word.run) && age <= HELLO_FRESH && word.is_by(key)
+        if word.run == self.own || age > HELLO_FRESH || !word.is_by(key) {
+            return None;
+        }
+        let is_since = now.since(word.at) + SECOND < running;
+        match self.earlier.contains(&word.run) && !is_since {
+            true => Some(Other::Earlier(word.run)),
+            false => Some(Other::Twin(word.run)),
+        }
     }
+}
+
+/// What is told in whole seconds may be as much younger than it seems.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Another run that speaks with the key of this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Other {
+    /// It runs now, or did a moment ago, while this one did: another node with the key.
+    Twin(Run),
+    /// It was on this state folder, and spoke before this run began: it has ended, or this folder is a copy.
+    Earlier(Run),
 }
 
 /// Says, signed with the node's key, that a run of it spoke at a time.
@@ -129,13 +151,12 @@ fn signed(run: Run, at: Timestamp) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+    const RUNNING: Duration = Duration::from_secs(30);
     const fn run(n: u8) -> Run {
         Run([n; 16])
     }
@@ -148,12 +169,19 @@ mod tests {
             let word = Word::sign(signer, run(n), at).unwrap();
             let sent = Word::from_bytes(&word.to_bytes()).unwrap();
             assert_eq!(sent, word);
-            runs.is_twin(&sent, &key.public(), NOW)
+            let other = runs.other(&sent, &key.public(), NOW, RUNNING);
+            other == Some(Other::Twin(run(n)))
         };
         assert!(is_twin(&key, 9, NOW));
         assert!(is_twin(&key, 9, NOW.minus(HELLO_FRESH)));
         assert!(!is_twin(&key, 1, NOW), "itself");
-        assert!(!is_twin(&key, 3, NOW), "the run before, whose connection is not dead yet");
+        let before = NOW.minus(RUNNING);
+        assert!(!is_twin(&key, 3, before), "the run before, whose connection is not dead yet");
+        assert!(!is_twin(&key, 3, before.plus(SECOND)), "times are whole seconds");
+        let word = Word::sign(&key, run(3), before).unwrap();
+        let earlier = runs.other(&word, &key.public(), NOW, RUNNING);
+        assert_eq!(earlier, Some(Other::Earlier(run(3))), "it may have ended, or not");
+        assert!(is_twin(&key, 3, before.plus(SECOND * 2)), "it runs on: this folder is a copy of one in use");
         assert!(!is_twin(&stranger, 9, NOW), "anybody can say so");
         assert!(!is_twin(&key, 9, NOW.minus(HELLO_FRESH + Duration::from_secs(1))), "a replay");
         assert!(!is_twin(&key, 9, NOW.plus(HELLO_FRESH + Duration::from_secs(1))));
@@ -165,7 +193,8 @@ mod tests {
             let key = Keypair::ed25519_from_bytes([7; 32]).unwrap();
             if let Some(word) = Word::from_bytes(&bytes) {
                 prop_assert_eq!(word.to_bytes(), bytes);
-                prop_assert!(!Runs::new(run(1), []).is_twin(&word, &key.public(), word.at()));
+                let other = Runs::new(run(1), []).other(&word, &key.public(), word.at(), RUNNING);
+                prop_assert_eq!(other, None);
             }
         }
     }

@@ -1,9 +1,14 @@
 //! Greeting peers: what time it is for them, and whether two nodes speak with one key.
 //!
 //! Whoever is connected is greeted once it has said who it is, and again from time to time. What a peer says of its run is kept for
-//! each of its connections, as long as that stands: where two connections of one peer are of two runs, each is told of the other.
+//! each of its connections, as long as that stands: where two connections of one peer are of two runs, each is told of the other, and
+//! again with what each has said since: only that shows that both still run.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use libp2p::{
     PeerId,
@@ -23,13 +28,15 @@ use super::{
     peers::{Peers, ip_of},
 };
 use crate::{
-    hello::{Hello, Run, Runs, Word},
-    limits::{HELLO_INTERVAL, HELLO_REFILL, HELLO_WORDS_MAX, HELLOS_PER_PEER_MAX},
+    hello::{Hello, Other, Run, Runs, Word},
+    limits::{HELLO_INTERVAL, HELLO_REFILL, HELLO_WORDS_MAX, HELLOS_PER_PEER_MAX, RUN_UNSETTLED},
     time::Timestamp,
 };
 
-/// How long this node's own word is good for, before it is signed again.
-const WORD_RENEWED_AFTER: Duration = Duration::from_secs(60);
+/// How long this node's own word is good for, before it is signed again: one that is asked for shows that this run goes on.
+const WORD_RENEWED_AFTER: Duration = Duration::from_secs(1);
+/// How often everybody is greeted again while it is not known whether an earlier run has ended.
+const SETTLE_INTERVAL: Duration = Duration::from_secs(2);
 /// Hellos of one peer that are looked at.
 const HEARD: Budget = Budget::new(HELLOS_PER_PEER_MAX, HELLO_REFILL);
 /// How often a peer of several runs is told of them, and the log.
@@ -38,6 +45,15 @@ const TOLD: Budget = Budget::new(4, Duration::from_secs(60));
 pub(super) type HelloEvent = request_response::Event<Hello, Hello>;
 /// What carries greetings.
 type Hellos = request_response::Behaviour<Cbor<Hello, Hello>>;
+
+/// What one run is to know of another one of the same peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum News {
+    /// It is there.
+    Run,
+    /// It has spoken again.
+    GoesOn,
+}
 
 /// What peers said of their runs, and what this node says of its own.
 pub(super) struct Greetings {
@@ -49,12 +65,29 @@ pub(super) struct Greetings {
     heard: Paced,
     told: Paced,
     next_round: Option<Instant>,
+    /// When this run began.
+    began: Instant,
+    /// Earlier runs that were told of since.
+    earlier: BTreeSet<Run>,
+    /// Until when it is asked whether the last of those has ended.
+    settles: Option<Instant>,
 }
 
 impl Greetings {
     pub(super) fn new(key: Keypair, runs: Runs) -> Self {
         let (heard, told) = (Paced::new(HEARD, HEARD), Paced::new(TOLD, TOLD));
-        Self { key, runs, own: None, said: BTreeMap::new(), heard, told, next_round: None }
+        Self {
+            key,
+            runs,
+            own: None,
+            said: BTreeMap::new(),
+            heard,
+            told,
+            next_round: None,
+            began: Instant::now(),
+            earlier: BTreeSet::new(),
+            settles: None,
+        }
     }
 
     /// Whether one more hello of a peer is looked at, be it a greeting or an answer to one.
@@ -67,11 +100,16 @@ impl Greetings {
         self.told.weigh(peer, now) == Weighed::Within
     }
 
-    /// Notes what was said on a connection; says whether another connection of the peer is of another run, and this is news.
-    fn note(&mut self, connection: ConnectionId, peer: PeerId, word: Word) -> bool {
-        let is_news = self.said.get(&connection).is_none_or(|(_, before)| before.run() != word.run());
+    /// Notes what was said on a connection; says whether it is news for another connection of the peer, which is of another run.
+    fn note(&mut self, connection: ConnectionId, peer: PeerId, word: Word) -> Option<News> {
+        let news = match self.said.get(&connection) {
+            Some((_, before)) if before.run() == word.run() => {
+                (before.at() < word.at()).then_some(News::GoesOn)
+            }
+            _ => Some(News::Run),
+        };
         self.said.insert(connection, (peer, word));
-        is_news && self.several(&peer).len() > 1
+        news.filter(|_| self.several(&peer).len() > 1)
     }
 
     /// The words of the runs of a peer, where it has several.
@@ -79,6 +117,16 @@ impl Greetings {
         let of_peer = self.said.values().filter(|(of, _)| of == peer);
         let runs: BTreeMap<Run, &Word> = of_peer.map(|(_, word)| (word.run(), word)).collect();
         if runs.len() > 1 { runs.into_values().take(HELLO_WORDS_MAX).collect() } else { Vec::new() }
+    }
+
+    /// Notes that an earlier run was told of; says whether this is the first time. Then it is asked again for a while.
+    fn note_earlier(&mut self, run: Run, now: Instant) -> bool {
+        let is_news = self.earlier.insert(run);
+        if is_news {
+            self.settles = Some(now + RUN_UNSETTLED);
+            self.next_round = Some(now + SETTLE_INTERVAL);
+        }
+        is_news
     }
 
     /// Forgets what was said on a connection that is gone.
@@ -130,7 +178,8 @@ impl Greetings {
         if now < next {
             return;
         }
-        self.next_round = Some(now + HELLO_INTERVAL);
+        let is_settled = self.settles.is_none_or(|until| until <= now);
+        self.next_round = Some(now + if is_settled { HELLO_INTERVAL } else { SETTLE_INTERVAL });
         let speaks = |protocols: &[String]| protocols.iter().any(|it| it == crate::hello::PROTOCOL);
         let peers = peers.iter().filter(|(_, peer)| speaks(&peer.protocols));
         peers.for_each(|(peer, _)| self.greet(peer, hellos, now));
@@ -163,15 +212,26 @@ impl Driver {
         self.outbox.tell(Event::Greeted { peer, ip, is_dialled, time: hello.time });
         let (now, key) = (Timestamp::now(), self.greetings.key.public());
         let words = hello.others.iter().take(HELLO_WORDS_MAX).filter_map(|word| Word::from_bytes(word));
-        let runs = &self.greetings.runs;
-        let first = words.filter(|word| runs.is_twin(word, &key, now)).map(|word| word.run()).min();
-        if let Some(first) = first {
-            let is_first = first < runs.own();
-            self.outbox.tell(Event::Twin { told_by: peer, is_first });
+        let (own, running) = (self.greetings.runs.own(), self.greetings.began.elapsed());
+        let others = words.filter_map(|word| self.greetings.runs.other(&word, &key, now, running));
+        for other in others.collect::<Vec<_>>() {
+            match other {
+                Other::Twin(run) => {
+                    self.outbox.tell(Event::Twin { told_by: peer, is_first: run < own });
+                }
+                Other::Earlier(run) if self.greetings.note_earlier(run, Instant::now()) => {
+                    self.outbox.tell(Event::EarlierRun { told_by: peer });
+                }
+                Other::Earlier(_) => {}
+            }
         }
         let Some(word) = Word::from_bytes(&hello.word) else { return };
-        if self.greetings.note(connection, peer, word) && self.greetings.is_to_be_told(peer, Instant::now()) {
-            tracing::warn!(%peer, "two nodes speak with one node key; both are told");
+        if let Some(news) = self.greetings.note(connection, peer, word)
+            && self.greetings.is_to_be_told(peer, Instant::now())
+        {
+            if news == News::Run {
+                tracing::warn!(%peer, "two nodes speak with one node key; both are told");
+            }
             // libp2p deals requests out among the connections of a peer in turn: so each of them gets one.
             let connections = self.peers.get(&peer).map_or(0, |peer| peer.connections.len());
             let hellos = &mut self.swarm.behaviour_mut().hello;
@@ -198,17 +258,35 @@ mod tests {
     fn two_runs_of_one_peer_are_told_of_each_other_once() {
         let (mut greetings, peer, other) = (greetings(), PeerId::random(), PeerId::random());
         let [first, second, third] = [1, 2, 3].map(ConnectionId::new_unchecked);
-        assert!(!greetings.note(first, peer, word(1)));
-        assert!(!greetings.note(third, other, word(3)), "of another peer");
-        assert!(!greetings.note(first, peer, word(1)), "the same again");
-        assert!(greetings.note(second, peer, word(2)));
-        assert!(!greetings.note(second, peer, word(2)), "known");
+        assert_eq!(greetings.note(first, peer, word(1)), None);
+        assert_eq!(greetings.note(third, other, word(3)), None, "of another peer");
+        let later = |n: u8| {
+            let key = Keypair::ed25519_from_bytes([2; 32]).unwrap();
+            Word::sign(&key, Run::from_bytes([n; 16]), Timestamp::from_secs(1_800_000_002)).unwrap()
+        };
+        assert_eq!(greetings.note(first, peer, word(1)), None, "the same again");
+        assert_eq!(greetings.note(second, peer, word(2)), Some(News::Run));
+        assert_eq!(greetings.note(second, peer, word(2)), None, "known");
         assert_eq!(greetings.several(&peer), [&word(1), &word(2)]);
+        assert_eq!(greetings.note(first, peer, later(1)), Some(News::GoesOn));
+        assert_eq!(greetings.note(first, peer, later(1)), None);
+        assert_eq!(greetings.note(third, other, later(3)), None, "nobody is to know of it");
+        assert_eq!(greetings.several(&peer), [&later(1), &word(2)]);
         assert!(greetings.several(&other).is_empty());
         greetings.closed(first);
         assert!(greetings.several(&peer).is_empty(), "it is gone");
         greetings.closed(second);
         assert_eq!(greetings.said.len(), 1);
+    }
+
+    #[test]
+    fn an_earlier_run_is_asked_about_for_a_while_once() {
+        let (mut greetings, now) = (greetings(), Instant::now());
+        assert!(greetings.note_earlier(Run::from_bytes([3; 16]), now));
+        assert_eq!(greetings.next_round, Some(now + SETTLE_INTERVAL));
+        greetings.next_round = None;
+        assert!(!greetings.note_earlier(Run::from_bytes([3; 16]), now), "whoever tells of it again");
+        assert_eq!(greetings.next_round, None);
     }
 
     #[test]

@@ -175,6 +175,11 @@ pub enum Event {
         /// Whether its run comes before the one of this node, so that the two are never taken for each other.
         is_first: bool,
     },
+    /// A peer has, or had a moment ago, a connection of an earlier run of this node. Told once of each.
+    EarlierRun {
+        /// The peer.
+        told_by: PeerId,
+    },
     /// A peer passed on heads that nobody signed who may.
     ForgedHeads {
         /// The peer.

@@ -166,9 +166,10 @@ fn two_nodes_with_one_key_both_say_so_and_one_that_was_restarted_does_not() {
     first.json(&["publish", &first.text("package"), "--wait"]);
     // Others may still hold the connection of the run before.
     first.kill();
-    let copy = copied(&first);
     first.start_again(&[&third]);
     first.knows(&[&third]);
+    // Of a folder in use: its copy knows the run of the first as one before its own.
+    let copy = copied(&first);
     let begun = SystemTime::now();
     let mut second = Node::start_in(copy, &[&third]);
     assert_eq!(second.peer, first.peer);

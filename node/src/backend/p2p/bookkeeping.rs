@@ -72,6 +72,7 @@ fn note(node: &Node, event: Event, batch: &mut Vec<Event>) {
         Event::Greeted { peer, ip, is_dialled, time } => node.note_time(peer, ip, is_dialled, time),
         Event::Twin { told_by, is_first } => node.note_twin(told_by, is_first),
         Event::Disconnected { peer } => node.forget_time(&peer),
+        Event::EarlierRun { told_by } => node.note_earlier_run(told_by),
         event => {
             if matches!(event, Event::Identified { .. }) {
                 node.outbox.notify_one();
@@ -120,6 +121,7 @@ fn write(tx: &Transaction<'_>, events: &[Event], now: Timestamp) -> Result<(), s
             | Event::Reunited { .. }
             | Event::Greeted { .. }
             | Event::Twin { .. }
+            | Event::EarlierRun { .. }
             | Event::Introduced { .. }
             | Event::Asked
             | Event::Read { .. }

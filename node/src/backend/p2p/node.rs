@@ -499,6 +499,12 @@ impl Node {
         self.lock_twin().note(told_by, is_first, self.started.elapsed());
     }
 
+    /// Notes that a peer told of an earlier run of this node, which may go on where this state folder is a copy.
+    pub(super) fn note_earlier_run(&self, told_by: PeerId) {
+        tracing::info!(%told_by, "a peer knows an earlier run of this node: nothing is signed until it is known whether that one has ended");
+        self.lock_twin().note_earlier(self.started.elapsed());
+    }
+
     /// What to say of another node with the key of this one, where there was one a moment ago.
     pub(super) fn twin(&self) -> Option<String> {
         self.lock_twin().warning(self.started.elapsed())

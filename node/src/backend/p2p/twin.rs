@@ -7,13 +7,16 @@
 //! Both hear of each other from the same third node, and cease to hear of each other at the same moment. So the two do not go on
 //! at the same moment: the one whose run has the lower number is first, and the other one sees what it published.
 //!
+//! A copy of a folder whose node runs remembers the run of that node as one before its own. Where a peer tells of such a run, it has
+//! ended, and its connection is not dead yet, or it goes on and shows that within seconds: until then nothing is signed either.
+//!
 //! Pure: the clock is an argument.
 
 use std::time::Duration;
 
 use libp2p::PeerId;
 
-use crate::{code::Code, control::api::Failure};
+use crate::{code::Code, control::api::Failure, limits::RUN_UNSETTLED};
 
 /// How long nobody may have told of the other node before it counts as gone. While it runs, peers are asked every quarter of a
 /// minute.
@@ -25,6 +28,8 @@ const BEHIND: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Twin {
     last: Option<Told>,
+    /// Until when it is not known whether an earlier run of this node has ended.
+    unsettled: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +55,11 @@ impl Twin {
         self.last = Some(Told { by, at: running, is_first: is_first || was_first });
     }
 
+    /// Notes that a peer told of an earlier run of this node.
+    pub(super) fn note_earlier(&mut self, running: Duration) {
+        self.unsettled = Some(running + RUN_UNSETTLED);
+    }
+
     /// Who told of it, and how long ago, where it may still run.
     fn told(&self, running: Duration) -> Option<(PeerId, Duration)> {
         let told = self.last.filter(|told| running < told.counts_until())?;
@@ -62,12 +72,22 @@ impl Twin {
     /// [`Code::NodeKey`] where another one runs.
     pub(super) fn check(&self, running: Duration) -> Result<(), Failure> {
         if self.told(running).is_none() {
-            return Ok(());
+            return self.check_settled(running);
         }
         let what = "Another node runs with the key of this one, such as a copy of this state folder. Where both sign, the package is \
                     frozen; so nothing is signed.";
         let hint = "Stop one of the two: ggen marketplace p2p stop. What waits here is published by itself a few minutes later, or at once \
                     where this node is started again.";
+        Err(Failure { retryable: true, ..Failure::new(Code::NodeKey, what, hint) })
+    }
+
+    fn check_settled(&self, running: Duration) -> Result<(), Failure> {
+        if self.unsettled.is_none_or(|until| until <= running) {
+            return Ok(());
+        }
+        let what = "Another node may run with the key of this one: a peer knows an earlier run of it, which has ended, or goes on where \
+                    this state folder is a copy. So nothing is signed yet.";
+        let hint = "It is known in a few seconds, and what waits here is published by itself then.";
         Err(Failure { retryable: true, ..Failure::new(Code::NodeKey, what, hint) })
     }
 
@@ -108,6 +128,19 @@ mod tests {
         // It is told of again: it counts from then on.
         first.note(peer, false, gone);
         assert!(first.check(gone + GONE_AFTER / 2).is_err());
+    }
+
+    #[test]
+    fn nothing_is_signed_until_an_earlier_run_is_known_to_have_ended() {
+        let mut twin = Twin::default();
+        twin.note_earlier(START);
+        let held = twin.check(START + RUN_UNSETTLED / 2).unwrap_err();
+        assert_eq!((held.code, held.retryable), (Code::NodeKey, true));
+        assert!(twin.warning(START + RUN_UNSETTLED / 2).is_none(), "there may be none");
+        assert!(twin.check(START + RUN_UNSETTLED).is_ok());
+        // It goes on.
+        twin.note(PeerId::random(), false, START + RUN_UNSETTLED / 2);
+        assert!(twin.check(START + RUN_UNSETTLED).is_err());
     }
 
     #[test]

@@ -145,9 +145,8 @@ fn look(found: &Found, bytes: &[u8], own: &OwnSecrets, report: &mut Secrets) {
         return report.forbidden.push(finding(0, "files of this name hold keys of this program"));
     }
     if let Some(at) = own::find(bytes).or_else(|| own.find(bytes)) {
-        return report
-            .forbidden
-            .push(finding(secrets::line(bytes, at), "it holds a secret key of this program"));
+        let line = 1 + bytes.iter().take(at).filter(|byte| **byte == b'\n').count();
+        return report.forbidden.push(finding(line, "it holds a secret key of this program"));
     }
     if report.findings.len() >= FINDINGS_MAX {
         return;
@@ -275,16 +274,20 @@ mod tests {
 
     #[test]
     fn a_secret_of_this_node_is_not_packed_wherever_it_stands() {
-        let own = own([7; 32]);
-        let digits = "07".repeat(32);
+        let own = own([0xab; 32]);
+        let digits = "ab".repeat(32);
+        let wide = digits.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let forms = [digits.clone().into_bytes(), digits.to_uppercase().into_bytes(), wide];
         let chunk = crate::limits::CHUNK_BYTES;
         // In a small file, and over the border of two chunks beyond what is searched before.
-        let [small, large] =
-            [10, 5 * chunk - 20].map(|at| [vec![b'x'; at], digits.clone().into_bytes()].concat());
-        for bytes in [&small, &large] {
+        for (form, at) in forms.iter().flat_map(|form| [10, 5 * chunk - 20].map(|at| (form, at))) {
+            let bytes = [vec![b'x'; at], form.clone()].concat();
             let (directory, _) = found(&[]);
-            fs::write(directory.path().join("f"), bytes).unwrap();
+            fs::write(directory.path().join("f"), &bytes).unwrap();
             let found = walk::walk(directory.path()).unwrap();
+            if at < chunk {
+                assert_eq!(secrets(&found, &own).unwrap().forbidden.len(), 1);
+            }
             for workers in [0, 2] {
                 let mut sink = |_| Ok::<_, std::convert::Infallible>(());
                 let packed = super::super::pack::pack_on(&found, workers, &own, &mut sink, &mut |_, _| {});

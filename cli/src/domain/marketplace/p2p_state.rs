@@ -478,10 +478,26 @@ fn remember_flags(home: &Path, flags: &Flags) {
     }
 }
 
-/// The flags of the last start, where they are known.
-pub(crate) fn remembered_flags(session: &Session) -> Option<Flags> {
-    let file = fs::File::open(session.home().join(FLAGS_FILE)).ok()?;
-    serde_json::from_reader(io::Read::take(file, FLAGS_BYTES_MAX)).ok()
+/// The flags of the last start; none where there was none. Without those of a file that cannot be read a node would listen elsewhere than
+/// it was told to.
+pub(crate) fn remembered_flags(home: &Path) -> Outcome<Flags> {
+    let path = home.join(FLAGS_FILE);
+    let read = match fs::File::open(&path) {
+        Ok(file) => serde_json::from_reader(io::Read::take(file, FLAGS_BYTES_MAX)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Flags::default()),
+        Err(error) => Err(serde_json::Error::io(error)),
+    };
+    read.map_err(|error| {
+        Failure::new(
+            Code::Config,
+            format!("The flags of the last start cannot be read from {}: {error}.", path.display()),
+            format!(
+                "A node that runs goes on. Delete the file, and start with the flags that you want: rm {}, then: ggen marketplace p2p restart \
+                 --listen ADDRESS",
+                path.display()
+            ),
+        )
+    })
 }
 
 /// Stops the running node and waits until its process is gone.

@@ -112,8 +112,11 @@ impl Doctor {
             });
         }
         // What a running node was started with counts, not what the next one would use.
-        let flags = status.as_ref().and_then(|_| p2p_state::remembered_flags(session)).unwrap_or_default();
-        let config = match p2p_state::effective(home, &flags) {
+        let flags = match &status {
+            Some(_) => p2p_state::remembered_flags(home),
+            None => Ok(super::start::Flags::default()),
+        };
+        let config = match flags.and_then(|flags| p2p_state::effective(home, &flags)) {
             Ok(effective) => {
                 findings.push(ok("configuration", "it can be read"));
                 findings.extend(effective.warnings.iter().map(|warning| {

@@ -172,6 +172,7 @@ async fn a_node_that_cannot_listen_is_shut_down_and_says_why() {
 #[test]
 fn flags_survive_until_a_restart() {
     let home = tempfile::tempdir().unwrap();
+    assert_eq!(remembered_flags(home.path()).unwrap(), Flags::default(), "there was no start");
     let flags = Flags {
         listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
         dht_server: Some(false),
@@ -183,7 +184,14 @@ fn flags_survive_until_a_restart() {
     };
     remember_flags(home.path(), &flags);
     let bytes = fs::read(home.path().join(FLAGS_FILE)).unwrap();
-    assert_eq!(serde_json::from_slice::<Flags>(&bytes).unwrap(), flags);
+    assert_eq!(remembered_flags(home.path()).unwrap(), flags);
+    // Without them the node would listen on all interfaces.
+    for damaged in [&bytes[..40], b"", b"null"] {
+        fs::write(home.path().join(FLAGS_FILE), damaged).unwrap();
+        let failure = remembered_flags(home.path()).unwrap_err();
+        assert_eq!(failure.code, Code::Config);
+        assert!(failure.message.contains(FLAGS_FILE) && failure.hint.contains("rm "), "{failure:?}");
+    }
 }
 
 #[test]

@@ -198,7 +198,26 @@ fn folded(name: &str) -> String {
         return name.to_ascii_lowercase();
     }
     let decompose = DecomposingNormalizer::new_nfd();
-    decompose.normalize(&decompose.normalize(name).to_lowercase()).into_owned()
+    let lower: String = decompose.normalize(name).to_lowercase().chars().map(one_lower_case).collect();
+    decompose.normalize(&lower).into_owned()
+}
+
+/// Of the letters that have two forms in lower case the one that the other is folded to
+/// ([Unicode](https://www.unicode.org/Public/UCD/latest/ucd/CaseFolding.txt), those of status C in lower case).
+fn one_lower_case(letter: char) -> char {
+    match letter {
+        'ς' => 'σ',
+        'ſ' => 's',
+        'µ' => 'μ',
+        'ϐ' => 'β',
+        'ϑ' => 'θ',
+        'ϕ' => 'φ',
+        'ϖ' => 'π',
+        'ϰ' => 'κ',
+        'ϱ' => 'ρ',
+        'ϵ' => 'ε',
+        other => other,
+    }
 }
 
 /// Why a path, or a list of paths, was refused.
@@ -357,6 +376,8 @@ mod tests {
         assert!(matches!(check_list(&parse(&["README", "readme"])), Err(Error::Collision { .. })));
         assert!(matches!(check_list(&parse(&["Dir/a", "dir/b"])), Err(Error::Collision { .. })));
         assert!(matches!(check_list(&parse(&["Ä", "ä"])), Err(Error::Collision { .. })));
+        assert!(matches!(check_list(&parse(&["Σ", "ς"])), Err(Error::Collision { .. })));
+        assert!(matches!(check_list(&parse(&["sx", "ſx"])), Err(Error::Collision { .. })));
         for (one, other) in [
             ("a\u{308}", "ä"),
             ("A\u{308}", "ä"),

@@ -55,6 +55,8 @@ fn the_first_start_writes_the_defaults_and_flags_are_not_kept_unless_asked() {
     let saved = written(&node);
     assert!(saved.contains(&address) && saved.contains("dht_server_mode = false"), "{saved}");
     assert!(saved.contains("# Addresses to listen on"), "comments stay: {saved}");
+    let remembered = fs::read_to_string(node.state().join("start-flags.json")).unwrap();
+    assert!(!remembered.contains(&address), "the configuration decides from now on: {remembered}");
     node.stop();
     let command = node.command(&["start"]);
     node.start_with(command);

@@ -332,7 +332,7 @@ pub(crate) async fn run(
         () = signals.next() => return Ok(Exit::Ok),
         node = starting => node?,
     };
-    remember_flags(home, flags);
+    remember_flags(home, &flags.not_saved(save));
     let (folder, given, level) = (home.to_owned(), flags.clone(), effective.config.log_level);
     node.on_reload(move || {
         let mut config = self::effective(&folder, &given)?.config;

@@ -143,6 +143,8 @@ impl Node {
         let root: ContentId = answer.cid.parse().map_err(|_| gone("the publication"))?;
         let own = self.network.local_peer();
         loop {
+            // What was remembered of them is from before somebody fetched it.
+            self.forget_providers(&root);
             let (providers, _) = self.providers(root, deadline).await;
             let others = providers.iter().filter(|peer| **peer != own).count();
             answer.copies = Some(others);

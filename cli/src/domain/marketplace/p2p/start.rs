@@ -80,6 +80,16 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
+    /// Those that the configuration does not have: with `--save` it has their values, and may be given others.
+    pub(crate) fn not_saved(&self, save: bool) -> Self {
+        match save {
+            true => {
+                Self { config: self.config.clone(), strict_config: self.strict_config, ..Self::default() }
+            }
+            false => self.clone(),
+        }
+    }
+
     /// These flags, and those of an earlier start that were not given again. A role and hubs belong to their topology, and go
     /// with it.
     pub(super) fn over(self, before: Self) -> Self {

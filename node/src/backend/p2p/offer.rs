@@ -173,6 +173,8 @@ impl Offer {
 pub(super) struct Offers {
     pub(super) packages: BTreeMap<PackageId, Offer>,
     pub(super) needs: BTreeMap<PackageId, BTreeMap<Version, Ranges>>,
+    /// Versions of which the manifest could not be had, and why.
+    pub(super) unread: BTreeMap<(PackageId, Version), String>,
 }
 
 /// What chooses among versions, and says what it has to know for that.
@@ -239,9 +241,12 @@ impl Answer {
                         of.insert(version.clone(), ranges.clone());
                         Dependencies::Known(ranges)
                     }
-                    Err(why) => Dependencies::Unchecked(format!(
-                        "what its version {version} needs is not known: {why}"
-                    )),
+                    Err(why) => {
+                        offers.unread.insert((package.clone(), version.clone()), why.clone());
+                        Dependencies::Unchecked(format!(
+                            "what its version {version} needs is not known: {why}"
+                        ))
+                    }
                 };
                 chooser.learn_dependencies(package, version, dependencies);
             }

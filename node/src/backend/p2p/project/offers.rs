@@ -30,6 +30,8 @@ use crate::{
 
 /// How long peers that have only just connected may take to tell what they know.
 const HEADS_PATIENCE: Duration = Duration::from_secs(4);
+/// How often versions are left out that nobody has now.
+const SET_ASIDE_MAX: usize = 8;
 /// Packages of which others are asked again for newer versions, before it is said that there are none that fit.
 const ASKED_AGAIN_MAX: usize = 32;
 /// Packages that a failure names one by one; the rest is counted.
@@ -83,6 +85,24 @@ impl Offers {
         ))
     }
 
+    /// Leaves the versions out of which the manifest could not be had, where the package has others and the lock file does not name
+    /// them. False where there are none.
+    fn set_aside_unread(&mut self, lock: &Lock) -> bool {
+        let mut any = false;
+        for ((id, version), why) in std::mem::take(&mut self.unread) {
+            let is_locked = lock.packages.get(&id).is_some_and(|locked| locked.version == version);
+            let Some(offer) = self.packages.get_mut(&id).filter(|it| !is_locked && it.releases.len() > 1)
+            else {
+                continue;
+            };
+            if offer.releases.remove(&version).is_some() {
+                offer.missing = Some(format!("version {version} is left out: {why}"));
+                any = true;
+            }
+        }
+        any
+    }
+
     fn locked(&self, package: &PackageId, version: &Version) -> Option<Locked> {
         let offer = self.packages.get(package)?;
         let Offered { release, place, .. } = offer.releases.get(version)?;
@@ -110,7 +130,7 @@ impl Node {
         how: How,
         offers: &mut Offers,
     ) -> Result<BTreeMap<PackageId, Version>, Failure> {
-        let failure = match self.plan(wishes.clone(), how, offers).await {
+        let failure = match self.plan_with_what_can_be_had(&wishes, how, offers).await {
             Err(failure)
                 if matches!(failure.code, Code::Conflict | Code::Network | Code::NotFound)
                     && !how.offline =>
@@ -135,6 +155,29 @@ impl Node {
             }
         }
         if learned_any { self.plan(wishes, how, offers).await } else { Err(failure) }
+    }
+
+    /// As [`Node::plan`]; a version that nobody has now gives way to another one that will do.
+    async fn plan_with_what_can_be_had(
+        &self,
+        wishes: &Wishes,
+        how: How,
+        offers: &mut Offers,
+    ) -> Result<BTreeMap<PackageId, Version>, Failure> {
+        let first = match self.plan(wishes.clone(), how, offers).await {
+            Err(failure) if matches!(failure.code, Code::Network | Code::NotFound) => failure,
+            planned => return planned,
+        };
+        for _ in 0..SET_ASIDE_MAX {
+            if !offers.set_aside_unread(&wishes.lock) {
+                break;
+            }
+            if let Ok(chosen) = self.plan(wishes.clone(), how, offers).await {
+                return Ok(chosen);
+            }
+        }
+        // With those versions it may be possible: that they could not be had is why it is not known.
+        Err(first)
     }
 
     /// Finds the versions that a project uses.

@@ -495,3 +495,28 @@ async fn a_lock_file_that_invents_a_dependency_is_not_verified() {
     let verified = world.verify(request).await.unwrap();
     assert!(!verified.ok && verified.contradicted, "{verified:?}");
 }
+
+#[tokio::test]
+async fn a_version_that_nobody_has_now_gives_way_to_one_that_will_do() {
+    let world = World::new().await;
+    world.publish("core", "1.0.0", "", true).await.unwrap();
+    world.publish("core", "1.0.1", "", true).await.unwrap();
+    let needs = format!("[dependencies]\n\"{}\" = \"^1\"", world.id("core"));
+    world.publish("web-kit", "1.0.0", &needs, true).await.unwrap();
+    // The newest one is known by its head and its log alone.
+    let store = world.registry.node.store.clone();
+    let published = store.read(crate::store::published::list_all).unwrap();
+    let newest = published.iter().find(|it| it.version.to_string() == "1.0.1").unwrap();
+    let gone = [newest.manifest];
+    store
+        .remove_blocks_with(&gone, |tx| {
+            crate::store::published::remove(tx, &newest.package, &newest.version).map(Some)
+        })
+        .unwrap();
+    let add = ProjectAction::Add { packages: vec!["web-kit".to_owned()], alias: None };
+    let done =
+        world.run(add, ProjectRequest { timeout_secs: Some(20), ..ProjectRequest::default() }).await.unwrap();
+    let core = done.packages.iter().find(|it| it.name == "core").unwrap();
+    assert_eq!(core.version, "1.0.0");
+    assert!(has(&done.warnings, "version 1.0.1 is left out"), "{:?}", done.warnings);
+}

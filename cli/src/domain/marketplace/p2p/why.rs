@@ -4,7 +4,7 @@ use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::api::{Failure, ProjectBranch, ProjectWhy},
-    project::graph,
+    project::{graph, plan},
 };
 
 use super::project::{self, Where};
@@ -82,6 +82,9 @@ impl Why {
             chains: chains.collect(),
         };
         session.print(&answer, show)?;
+        if !plan::misfits(&requirements.project().dependencies, &lock).is_empty() {
+            session.note("gpack.lock does not match gpack.toml: ggen marketplace p2p install");
+        }
         Ok(Exit::Ok)
     }
 }

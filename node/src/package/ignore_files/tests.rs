@@ -109,7 +109,9 @@ const FIXED: [&str; 44] = [
 #[test]
 fn what_is_left_out_is_what_git_leaves_out() {
     if Command::new("git").arg("--version").output().is_err() {
-        eprintln!("SKIPPED: git is not installed");
+        assert!(std::env::var("CI").as_deref() != Ok("true"), "git is missing: apt-get install git");
+        // To the stream itself: the harness keeps what a passing test prints.
+        writeln!(std::io::stderr(), "SKIPPED: git is not installed").unwrap();
         return;
     }
     const PARTS: [&str; 26] = [

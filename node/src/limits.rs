@@ -181,6 +181,15 @@ pub const PEER_EVENTS_MAX: usize = 1_000;
 /// Streams of one connection, both directions together: somewhat more than all protocols have open at once. Each may hold 256 KiB
 /// that were sent and are not read yet, which no setting makes less.
 pub const STREAMS_PER_CONNECTION_MAX: usize = 192;
+/// Bytes of one stream over QUIC that were sent and are not read yet: as much as a peer sends in a round trip of 50 milliseconds at
+/// 80 MB/s.
+pub const QUIC_STREAM_BYTES_MAX: u32 = 4 << 20;
+/// Those of all streams of one connection over QUIC.
+pub const QUIC_CONNECTION_BYTES_MAX: u32 = 8 << 20;
+/// Handshakes over QUIC that others may begin at once.
+pub const QUIC_HANDSHAKES_AT_ONCE_MAX: u32 = 200;
+/// How often they may begin one more. Each costs a fraction of a millisecond, whoever it says that it is.
+pub const QUIC_HANDSHAKES_REFILL: Duration = Duration::from_millis(5);
 /// Streams of one connection that have not agreed on a protocol yet; others wait. Each may hold a line of 16 KiB.
 pub const STREAMS_NEGOTIATING_MAX: usize = 20;
 /// DHT value records held for others.

@@ -234,7 +234,7 @@ impl<'a> Breaker<'a> {
         let mut ledger = self.ledger.lock();
         for pair in &due {
             let Some(link) = self.links.get_mut(pair) else { continue };
-            let latency = self.latency[pair] + link.slow.values().map(|slow| slow.by).sum();
+            let latency = self.latency[pair] + link.slow.values().map(|slow| slow.by).sum::<Duration>();
             for slow in link.slow.values_mut().filter(|slow| slow.look <= now) {
                 slow.look = now + latency.max(self.scenario.tick);
                 ledger.bite(slow.fault, waiting.get(pair).copied().unwrap_or(0));
@@ -314,7 +314,7 @@ impl<'a> Breaker<'a> {
     /// The latency that a link has now.
     fn latency_of(&self, pair: Pair) -> Duration {
         let slow = self.links.get(&pair).into_iter().flat_map(|link| link.slow.values());
-        self.latency[&pair] + slow.map(|slow| slow.by).sum()
+        self.latency[&pair] + slow.map(|slow| slow.by).sum::<Duration>()
     }
 
     fn stop(

@@ -1,7 +1,7 @@
 //! Multiaddrs as people write them: parsed with an error that names the bad part.
 //!
 //! The syntax is that of the [multiaddr specification](https://github.com/multiformats/multiaddr); what may be listened
-//! on or dialled is narrower, because this node speaks TCP, by IP address or DNS name, and dials through relays.
+//! on or dialled is narrower, because this node speaks TCP and QUIC, by IP address or DNS name, and dials through relays.
 
 use std::{
     fmt,
@@ -42,7 +42,9 @@ impl AddressError {
 
     /// An address of the kind that is expected.
     pub fn hint(&self) -> String {
-        "an address looks like /ip4/192.0.2.7/tcp/4001 or /dnsaddr/example.org, and may end with /p2p/<peer id>".into()
+        "an address looks like /ip4/192.0.2.7/tcp/4001, /ip4/192.0.2.7/udp/4001/quic-v1 or /dnsaddr/example.org, and may end with \
+         /p2p/<peer id>"
+            .into()
     }
 }
 
@@ -66,7 +68,7 @@ pub fn parse_multiaddr(text: &str) -> Result<Multiaddr, AddressError> {
     text.parse().map_err(|error| AddressError::new(text, format!("it is not a multiaddr: {error}")))
 }
 
-/// Parses an address to listen on: `/ip4/…/tcp/…` or `/ip6/…/tcp/…`.
+/// Parses an address to listen on: `/ip4/…` or `/ip6/…`, and after it `/tcp/…` or `/udp/…/quic-v1`.
 ///
 /// # Errors
 /// As [`parse_multiaddr`], and for an address of any other shape.
@@ -75,8 +77,8 @@ pub fn parse_listen(text: &str) -> Result<Multiaddr, AddressError> {
     check_listen(&address).map(|()| address).map_err(|what| AddressError::new(text, what))
 }
 
-/// Parses an address to dial: `/ip4`, `/ip6`, `/dns`, `/dns4` or `/dns6` and a TCP port, or `/dnsaddr/…`; a `/p2p/…` may
-/// end each of them. After one that names its peer, `/p2p-circuit/p2p/…` leads to another peer through it.
+/// Parses an address to dial: `/ip4`, `/ip6`, `/dns`, `/dns4` or `/dns6` and a port of TCP or QUIC, or `/dnsaddr/…`; a `/p2p/…`
+/// may end each of them. After one that names its peer, `/p2p-circuit/p2p/…` leads to another peer through it.
 ///
 /// # Errors
 /// As [`parse_multiaddr`], and for an address of any other shape.
@@ -87,7 +89,8 @@ pub fn parse_dial(text: &str) -> Result<Multiaddr, AddressError> {
 
 /// Checks that a node can listen on `address`.
 pub(super) fn check_listen(address: &Multiaddr) -> Result<(), String> {
-    const EXPECTED: &str = "expected /ip4/<address>/tcp/<port> or /ip6/<address>/tcp/<port>";
+    const EXPECTED: &str =
+        "expected /ip4/<address>/tcp/<port>, the same with /udp/<port>/quic-v1, or one with /ip6";
     let mut parts = address.iter();
     match parts.next() {
         Some(Protocol::Ip4(_) | Protocol::Ip6(_)) => {}
@@ -96,6 +99,7 @@ pub(super) fn check_listen(address: &Multiaddr) -> Result<(), String> {
     }
     match parts.next() {
         Some(Protocol::Tcp(_)) => {}
+        Some(Protocol::Udp(port)) => check_quic(port, parts.next())?,
         Some(other) => {
             return Err(format!("{} cannot follow the IP address, {EXPECTED}", quoted(&other.to_string())));
         }
@@ -112,8 +116,7 @@ pub(super) fn check_listen(address: &Multiaddr) -> Result<(), String> {
 
 /// Checks that a node can dial `address`.
 pub(super) fn check_dial(address: &Multiaddr) -> Result<(), String> {
-    const EXPECTED: &str =
-        "expected /ip4/<address>/tcp/<port>, /ip6/…, /dns4/<name>/tcp/<port> or /dnsaddr/<name>";
+    const EXPECTED: &str = "expected /ip4/<address>/tcp/<port>, the same with /udp/<port>/quic-v1, /ip6/…, /dns4/<name>/… or /dnsaddr/<name>";
     let mut parts = address.iter();
     let needs_port = match parts.next() {
         Some(Protocol::Ip4(ip)) if ip.is_unspecified() => return Err(unspecified(&ip)),
@@ -128,10 +131,13 @@ pub(super) fn check_dial(address: &Multiaddr) -> Result<(), String> {
     };
     if needs_port {
         match parts.next() {
-            Some(Protocol::Tcp(0)) => return Err("nobody can be dialled on port 0".into()),
+            Some(Protocol::Tcp(0) | Protocol::Udp(0)) => {
+                return Err("nobody can be dialled on port 0".into());
+            }
             Some(Protocol::Tcp(_)) => {}
+            Some(Protocol::Udp(port)) => check_quic(port, parts.next())?,
             Some(other) => {
-                return Err(format!("{} is no TCP port, {EXPECTED}", quoted(&other.to_string())));
+                return Err(format!("{} is no port, {EXPECTED}", quoted(&other.to_string())));
             }
             None => return Err(format!("the port is missing, {EXPECTED}")),
         }
@@ -150,6 +156,16 @@ pub(super) fn check_dial(address: &Multiaddr) -> Result<(), String> {
             quoted(&other.to_string())
         )),
     }
+}
+
+/// Checks what stands after a UDP port.
+fn check_quic(port: u16, after: Option<Protocol<'_>>) -> Result<(), String> {
+    let found = match after {
+        Some(Protocol::QuicV1) => return Ok(()),
+        Some(other) => quoted(&other.to_string()),
+        None => "nothing".into(),
+    };
+    Err(format!("over UDP only QUIC is spoken: after '/udp/{port}' stands {found}, expected '/quic-v1'"))
 }
 
 fn unspecified(ip: &dyn fmt::Display) -> String {
@@ -286,15 +302,23 @@ mod tests {
 
     #[test]
     fn addresses_to_listen_on() {
-        for good in
-            ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001", "/ip4/127.0.0.1/tcp/0", "/ip6/::1/tcp/65535"]
-        {
+        for good in [
+            "/ip4/0.0.0.0/tcp/4001",
+            "/ip6/::/tcp/4001",
+            "/ip4/127.0.0.1/tcp/0",
+            "/ip6/::1/tcp/65535",
+            "/ip4/0.0.0.0/udp/4001/quic-v1",
+            "/ip6/::/udp/0/quic-v1",
+        ] {
             assert_eq!(parse_listen(good).unwrap().to_string(), good);
         }
         for (bad, part) in [
             ("/dns4/example.org/tcp/1", "'/dns4/example.org'"),
             ("/ip4/0.0.0.0", "port is missing"),
-            ("/ip4/0.0.0.0/udp/4001/quic-v1", "'/udp/4001'"),
+            ("/ip4/0.0.0.0/udp/4001", "after '/udp/4001' stands nothing, expected '/quic-v1'"),
+            ("/ip4/0.0.0.0/udp/4001/quic", "stands '/quic', expected '/quic-v1'"),
+            ("/ip4/0.0.0.0/udp/4001/quic-v1/webtransport", "'/webtransport' cannot follow"),
+            (&format!("/ip4/0.0.0.0/udp/1/quic-v1/p2p/{PEER}"), "its own peer id"),
             ("/ip4/0.0.0.0/tcp/1/ws", "'/ws'"),
             (&format!("/ip4/0.0.0.0/tcp/1/p2p/{PEER}"), "its own peer id"),
         ] {
@@ -313,6 +337,9 @@ mod tests {
             "/dnsaddr/bootstrap.libp2p.io",
             &format!("{with_peer}/p2p-circuit/p2p/{PEER}"),
             "/dns4/a.example/tcp/1",
+            "/ip4/10.0.0.1/udp/4001/quic-v1",
+            "/dns4/a.example/udp/4001/quic-v1",
+            &format!("/ip6/2001:db8::1/udp/1/quic-v1/p2p/{PEER}/p2p-circuit/p2p/{PEER}"),
             "/dns6/a.example/tcp/1",
             "/dns/localhost/tcp/1",
             "/ip6/2001:db8::1/tcp/1",
@@ -325,7 +352,9 @@ mod tests {
             ("/ip4/10.0.0.1/tcp/0", "port 0"),
             ("/ip4/10.0.0.1", "port is missing"),
             ("/dns4/a.example", "port is missing"),
-            ("/ip4/10.0.0.1/udp/1/quic-v1", "'/udp/1'"),
+            ("/ip4/10.0.0.1/udp/1", "after '/udp/1' stands nothing, expected '/quic-v1'"),
+            ("/ip4/10.0.0.1/udp/0/quic-v1", "port 0"),
+            ("/ip4/0.0.0.0/udp/1/quic-v1", "'0.0.0.0'"),
             ("/ip4/10.0.0.1/tcp/1/ws", "'/ws'"),
             (&format!("/p2p/{PEER}"), "cannot dial"),
             (&format!("{with_peer}/p2p-circuit"), "'/p2p-circuit'"),

@@ -97,7 +97,7 @@ pub const KEYS: &[Key] = &[
         Kind::Listen,
         Reload::Restart,
         field!(listen_addresses: Addresses),
-        "Addresses to listen on. Port 0 takes any free port; an empty list makes a node that only dials.",
+        "Addresses to listen on: /tcp/<port> over TCP, /udp/<port>/quic-v1 over QUIC. Port 0 takes any free port; an empty list makes a node that only dials.",
     )
     .variable(super::env::LISTEN),
     key(

@@ -47,6 +47,14 @@ pub const FILE_NAME: &str = "p2p-config.toml";
 /// The Gossipsub topic of a node that was told no other.
 pub const DEFAULT_TOPIC: &str = "/ggen/packages/v1";
 
+/// Where a daemon listens that was told nothing else.
+const LISTEN_OF_DAEMON: [&str; 4] = [
+    "/ip4/0.0.0.0/tcp/4001",
+    "/ip6/::/tcp/4001",
+    "/ip4/0.0.0.0/udp/4001/quic-v1",
+    "/ip6/::/udp/4001/quic-v1",
+];
+
 /// What a node is started with.
 ///
 /// The fields are named as the file's keys are, without the table (`limits.connections_max` is
@@ -105,12 +113,20 @@ pub struct P2PConfig {
 }
 
 impl P2PConfig {
-    /// The configuration of `ggen … start` where nothing else was said: as [`P2PConfig::default`], but on the fixed port 4001.
+    /// The configuration of `ggen … start` where nothing else was said: as [`P2PConfig::default`], but on the fixed port 4001, and
+    /// over QUIC too.
     pub fn for_daemon(state_dir: impl Into<PathBuf>) -> Self {
-        let listen_addresses = ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"]
-            .map(|address| address.parse().expect("a valid address"))
-            .into();
-        Self { listen_addresses, ..Self::with_state_dir(state_dir) }
+        Self { listen_addresses: Self::daemon_listens(), ..Self::with_state_dir(state_dir) }
+    }
+
+    fn daemon_listens() -> Vec<Multiaddr> {
+        LISTEN_OF_DAEMON.map(|address| address.parse().expect("a valid address")).into()
+    }
+
+    /// Whether the addresses to listen on are those that hold where nobody names any. A node does without those of QUIC then, where it
+    /// cannot listen on them.
+    pub fn listens_by_default(&self) -> bool {
+        self.listen_addresses == Self::daemon_listens()
     }
 
     /// The library's defaults with the state folder `state_dir`: reads no environment.
@@ -406,7 +422,8 @@ mod tests {
     fn a_daemon_listens_on_port_4001_of_both_families() {
         let config = P2PConfig::for_daemon("/x");
         let listen: Vec<String> = config.listen_addresses.iter().map(ToString::to_string).collect();
-        assert_eq!(listen, ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"]);
+        assert_eq!(listen, LISTEN_OF_DAEMON);
+        assert!(config.listens_by_default() && !P2PConfig::with_state_dir("/x").listens_by_default());
         assert_eq!(config.file_path(), Path::new("/x/p2p-config.toml"));
         config.validate().unwrap();
     }

@@ -4,9 +4,7 @@
 //! nothing, or makes up peer ids by the hundred, costs nobody else the way in. Some of the connections are kept for those that
 //! this node dials itself, which nobody can bring about who only connects.
 //!
-//! Where all handshakes are taken, the oldest of the network that has most of them is given up for one of a network that has
-//! fewer, so that whoever holds many addresses keeps nobody out. Among equals only a handshake that takes long gives way: were it
-//! every one, whoever connects fastest would have none of the others end well.
+//! Which inbound handshake gives way where all places are taken, [`knocks`](super::knocks) says.
 //!
 //! A connection that comes through a relay counts as one of the relay's network, and beside the direct ones of its peer.
 //!
@@ -15,7 +13,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     task::{Context, Poll},
 };
 
@@ -32,15 +30,17 @@ use tokio::time::Instant;
 
 use super::{
     diversity::Network,
-    handshakes::{GiveUp, Latest},
-    peers::{ip_of, network_of},
+    handshakes::Latest,
+    knocks::{Counts, Knocks},
+    peers::network_of,
+    quic::is_quic,
     reach::seen_at,
 };
-use crate::peers::{limits::HANDSHAKE_CROWDED, policy};
+use crate::peers::policy;
 
 /// Why there is no room for one more connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-enum Full {
+pub(super) enum Full {
     #[error("{0} connections that were dialled are in their handshake")]
     Outgoing(usize),
     #[error("{0} inbound connections are in their handshake")]
@@ -102,37 +102,17 @@ struct Established {
     network: Option<Network>,
 }
 
-/// Whose inbound handshakes are counted together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Party {
-    /// All of one public network.
-    Network(Network),
-    /// An address that is not public, which has a /64 where it is an IPv6 one.
-    Address(IpAddr),
-    /// Whoever has no IP address.
-    Nameless,
-}
-
-/// An inbound connection in its handshake.
-#[derive(Debug)]
-struct Incoming {
-    address: Option<IpAddr>,
-    party: Party,
-    since: Instant,
-    give_up: Option<GiveUp>,
-}
-
 /// Counts connections, and refuses those that are too many.
 #[derive(Debug)]
 pub(super) struct Behaviour {
     bounds: Bounds,
     latest: Latest,
     outgoing: BTreeSet<ConnectionId>,
-    /// By id, which is also the order in which they came.
-    incoming: BTreeMap<ConnectionId, Incoming>,
+    /// Inbound handshakes over TCP and through relays.
+    incoming: Knocks,
+    /// Those over QUIC: nobody has to answer for the address that one begins with, so that they have places of their own.
+    incoming_quic: Knocks,
     established: BTreeMap<ConnectionId, Established>,
-    incoming_of_address: Counts<IpAddr>,
-    incoming_of_party: Counts<Party>,
     of_peer: Counts<PeerId>,
     relayed_of_peer: Counts<PeerId>,
     of_network: Counts<Network>,
@@ -146,10 +126,9 @@ impl Behaviour {
             bounds,
             latest,
             outgoing: BTreeSet::new(),
-            incoming: BTreeMap::new(),
+            incoming: Knocks::new(bounds.pending_incoming, bounds.pending_incoming_per_address),
+            incoming_quic: Knocks::new(bounds.pending_incoming / 2, bounds.pending_incoming_per_address),
             established: BTreeMap::new(),
-            incoming_of_address: Counts::default(),
-            incoming_of_party: Counts::default(),
             of_peer: Counts::default(),
             relayed_of_peer: Counts::default(),
             of_network: Counts::default(),
@@ -172,67 +151,8 @@ impl Behaviour {
     ) -> Result<(), Full> {
         let give_up = self.latest.take(remote);
         let from = comes_from(local, remote);
-        let address = ip_of(from).map(held_by_one);
-        let party = match (network_of(from), address) {
-            (Some(network), _) => Party::Network(network),
-            (None, Some(address)) => Party::Address(address),
-            (None, None) => Party::Nameless,
-        };
-        if let Some(address) = address {
-            let max = self.bounds.pending_incoming_per_address;
-            let is_full = self.incoming_of_address.of(&address) >= max;
-            if is_full && !self.give_up_slow(|_, it| it.address == Some(address), now) {
-                return Err(Full::IncomingOfAddress { address, max });
-            }
-        }
-        if self.incoming.len() >= self.bounds.pending_incoming && !self.make_room(&party, now) {
-            return Err(Full::Incoming(self.bounds.pending_incoming));
-        }
-        address.into_iter().for_each(|address| self.incoming_of_address.add(address));
-        self.incoming_of_party.add(party);
-        self.incoming.insert(connection, Incoming { address, party, since: now, give_up });
-        Ok(())
-    }
-
-    /// Gives up a handshake for one of `party`: the oldest of whoever has most of them. False where that has not many more, and
-    /// may still end well.
-    fn make_room(&mut self, party: &Party, now: Instant) -> bool {
-        let most = self.incoming_of_party.most();
-        // The other one has as many as `party` afterwards, at least: nobody gains by turns.
-        if self.incoming_of_party.of(party) + 2 <= most {
-            let oldest = self.oldest(|it| self.incoming_of_party.of(&it.party) == most);
-            return oldest.is_some_and(|(oldest, _)| self.give_up(oldest));
-        }
-        self.give_up_slow(|admission, it| admission.incoming_of_party.of(&it.party) == most, now)
-    }
-
-    /// Gives up the oldest of some handshakes, where it takes long.
-    fn give_up_slow(&mut self, is_one: impl Fn(&Self, &Incoming) -> bool, now: Instant) -> bool {
-        let slow = |since: &Instant| now.saturating_duration_since(*since) >= HANDSHAKE_CROWDED;
-        let oldest = self.oldest(|it| is_one(self, it)).filter(|(_, since)| slow(since));
-        oldest.is_some_and(|(oldest, _)| self.give_up(oldest))
-    }
-
-    /// The oldest of some handshakes, and since when it is in progress.
-    fn oldest(&self, is_one: impl Fn(&Incoming) -> bool) -> Option<(ConnectionId, Instant)> {
-        let mut incoming = self.incoming.iter();
-        incoming.find(|(_, it)| is_one(it)).map(|(connection, it)| (*connection, it.since))
-    }
-
-    /// Gives up a handshake, and its place at once; what became of it is of no interest any more.
-    fn give_up(&mut self, connection: ConnectionId) -> bool {
-        let Some(incoming) = self.forget_incoming(connection) else { return false };
-        if let Some(give_up) = incoming.give_up {
-            give_up.now();
-        }
-        true
-    }
-
-    fn forget_incoming(&mut self, connection: ConnectionId) -> Option<Incoming> {
-        let incoming = self.incoming.remove(&connection)?;
-        incoming.address.iter().for_each(|address| self.incoming_of_address.take(address));
-        self.incoming_of_party.take(&incoming.party);
-        Some(incoming)
+        let knocks = if is_quic(from) { &mut self.incoming_quic } else { &mut self.incoming };
+        knocks.knock(connection, from, give_up, now)
     }
 
     fn dial(&mut self, connection: ConnectionId) -> Result<(), Full> {
@@ -246,7 +166,8 @@ impl Behaviour {
     /// The handshake of a connection ended, well or not.
     fn shaken(&mut self, connection: ConnectionId) {
         self.outgoing.remove(&connection);
-        self.forget_incoming(connection);
+        self.incoming.forget(connection);
+        self.incoming_quic.forget(connection);
     }
 
     fn admit(&self, peer: &PeerId, is_relayed: bool, inbound_from: Option<&Multiaddr>) -> Result<(), Full> {
@@ -371,48 +292,6 @@ fn comes_from<'a>(local: &'a Multiaddr, remote: &'a Multiaddr) -> &'a Multiaddr 
     if policy::is_relayed(local) { local } else { remote }
 }
 
-/// What one machine has at least: an IPv4 address, or an IPv6 /64.
-fn held_by_one(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from(u128::from(ip) >> 64 << 64).into(),
-        ip => ip,
-    }
-}
-
-/// How many there are of each; of what there is none, nothing is kept.
-#[derive(Debug)]
-struct Counts<K>(BTreeMap<K, usize>);
-
-impl<K> Default for Counts<K> {
-    fn default() -> Self {
-        Self(BTreeMap::new())
-    }
-}
-
-impl<K: Ord> Counts<K> {
-    fn of(&self, key: &K) -> usize {
-        self.0.get(key).copied().unwrap_or(0)
-    }
-
-    /// The largest number there is of any.
-    fn most(&self) -> usize {
-        self.0.values().copied().max().unwrap_or(0)
-    }
-
-    fn add(&mut self, key: K) {
-        *self.0.entry(key).or_default() += 1;
-    }
-
-    fn take(&mut self, key: &K) {
-        if let Some(count) = self.0.get_mut(key) {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(key);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -465,71 +344,6 @@ mod tests {
             admission.opened(id(n), peer, &endpoint);
         }
         dialled
-    }
-
-    #[test]
-    fn one_address_has_its_share_of_handshakes_and_gets_it_back() {
-        let (mut admission, now) = (Behaviour::new(BOUNDS, Latest::default()), Instant::now());
-        let mut knock = |n: usize, ip: &str| {
-            let remote: Multiaddr = format!("{ip}/tcp/{n}").parse().unwrap();
-            admission.knock(id(n), &here(), &remote, now).is_ok()
-        };
-        assert!(knock(1, "/ip4/192.0.2.7") && knock(2, "/ip4/192.0.2.7") && !knock(3, "/ip4/192.0.2.7"));
-        assert!(knock(4, "/ip4/192.0.2.8"), "another address is not affected");
-        let of_one = ["/ip6/2001:db8:0:1::1", "/ip6/2001:db8:0:1::2", "/ip6/2001:db8:0:1:ffff::3"];
-        assert!(knock(5, of_one[0]) && knock(6, of_one[1]));
-        assert!(!knock(7, of_one[2]), "a /64 is one party");
-        assert!(knock(8, "/ip6/2001:db8:0:2::1"));
-        admission.shaken(id(1));
-        admission.shaken(id(1));
-        assert_eq!(admission.incoming_of_address.0.values().sum::<usize>(), 5);
-        assert_eq!(admission.incoming.len(), 5);
-    }
-
-    /// Handshakes of `ip` that begin at `now`; how many of them have a place.
-    fn knocks(admission: &mut Behaviour, first: usize, count: usize, ip: &str, now: Instant) -> usize {
-        let knock = |n: &usize| {
-            let remote: Multiaddr = format!("{ip}/tcp/{n}").parse().unwrap();
-            admission.knock(id(*n), &here(), &remote, now).is_ok()
-        };
-        (first..first + count).filter(knock).count()
-    }
-
-    #[test]
-    fn whoever_holds_many_addresses_gives_way_to_whoever_holds_few() {
-        let (mut admission, now) = (Behaviour::new(BOUNDS, Latest::default()), Instant::now());
-        // A /24 with an address for every two handshakes, and two others.
-        for n in 0..3 {
-            assert_eq!(knocks(&mut admission, 2 * n, 2, &format!("/ip4/203.0.113.{n}"), now), 2);
-        }
-        assert_eq!(knocks(&mut admission, 6, 1, "/ip4/198.51.100.1", now), 1);
-        assert_eq!(knocks(&mut admission, 7, 1, "/ip4/10.0.0.1", now), 1);
-        assert_eq!(knocks(&mut admission, 8, 1, "/ip4/192.0.2.1", now), 1, "all of them are taken");
-        assert!(!admission.incoming.contains_key(&id(0)), "the oldest of the /24 was given up");
-        assert_eq!(knocks(&mut admission, 9, 2, "/ip4/10.0.0.2", now), 2);
-        assert_eq!(admission.incoming.keys().copied().collect::<Vec<_>>(), [3, 4, 5, 6, 7, 8, 9, 10].map(id));
-        assert_eq!(knocks(&mut admission, 11, 2, "/ip4/203.0.113.9", now), 0, "it has most of them itself");
-        assert_eq!(knocks(&mut admission, 13, 1, "/ip4/10.0.0.3", now), 1);
-        assert_eq!(knocks(&mut admission, 14, 1, "/ip4/192.0.2.2", now), 0, "all have as many, or one more");
-        assert_eq!(admission.incoming.len(), BOUNDS.pending_incoming);
-        assert_eq!(admission.incoming_of_party.0.values().sum::<usize>(), BOUNDS.pending_incoming);
-    }
-
-    #[test]
-    fn among_equals_only_a_slow_handshake_gives_way() {
-        let (mut admission, start) = (Behaviour::new(BOUNDS, Latest::default()), Instant::now());
-        let later = start + HANDSHAKE_CROWDED;
-        assert_eq!(knocks(&mut admission, 0, 3, "/ip4/10.0.0.1", start), 2);
-        assert_eq!(knocks(&mut admission, 3, 3, "/ip4/10.0.0.1", later), 2, "of one address");
-        assert_eq!(admission.incoming.keys().copied().collect::<Vec<_>>(), [3, 4].map(id));
-        for n in 2..8 {
-            assert_eq!(knocks(&mut admission, 10 * n, 1, &format!("/ip4/10.0.0.{n}"), later), 1);
-        }
-        admission.shaken(id(3));
-        assert_eq!(knocks(&mut admission, 80, 2, "/ip4/10.0.0.8", later), 1);
-        assert_eq!(knocks(&mut admission, 90, 2, "/ip4/10.0.0.9", later + HANDSHAKE_CROWDED), 2);
-        assert_eq!(knocks(&mut admission, 95, 1, "/ip4/10.0.0.9", later + HANDSHAKE_CROWDED), 0);
-        assert_eq!(admission.incoming.len(), BOUNDS.pending_incoming);
     }
 
     #[test]
@@ -596,6 +410,27 @@ mod tests {
     }
 
     #[test]
+    fn whoever_begins_handshakes_over_udp_takes_no_place_of_those_who_come_over_tcp() {
+        let (mut admission, now) = (Behaviour::new(BOUNDS, Latest::default()), Instant::now());
+        let mut knocks = |first: usize, over: &str, one: &str| {
+            let knock = |n: &usize| {
+                let ip = if one.is_empty() { format!("/ip4/10.0.0.{n}") } else { one.to_owned() };
+                let remote: Multiaddr = format!("{ip}{over}").parse().unwrap();
+                admission.knock(id(*n), &here(), &remote, now).is_ok()
+            };
+            (first..first + 20).filter(knock).count()
+        };
+        assert_eq!(knocks(0, "/udp/1/quic-v1", "/ip4/192.0.2.7"), BOUNDS.pending_incoming_per_address);
+        knocks(20, "/udp/1/quic-v1", "");
+        assert_eq!(knocks(40, "/tcp/1", "/ip4/192.0.2.7"), BOUNDS.pending_incoming_per_address);
+        knocks(60, "/tcp/1", "");
+        let places = (admission.incoming.len(), admission.incoming_quic.len());
+        assert_eq!(places, (BOUNDS.pending_incoming, BOUNDS.pending_incoming / 2));
+        (0..80).for_each(|n| admission.shaken(id(n)));
+        assert_eq!((admission.incoming.len(), admission.incoming_quic.len()), (0, 0));
+    }
+
+    #[test]
     fn nothing_is_kept_of_those_that_left() {
         let mut admission = Behaviour::new(BOUNDS, Latest::default());
         let peer = PeerId::random();
@@ -605,7 +440,7 @@ mod tests {
         assert!(dial(&mut admission, 4));
         (1..=4).for_each(|n| admission.closed(id(n)));
         assert!(admission.established.is_empty() && admission.of_peer.0.is_empty());
-        assert!(admission.of_network.0.is_empty() && admission.incoming.is_empty());
+        assert!(admission.of_network.0.is_empty() && admission.incoming.len() == 0);
         assert!(admission.outgoing.is_empty() && admission.established_incoming == 0);
     }
 }

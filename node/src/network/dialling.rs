@@ -90,10 +90,17 @@ impl Dialling {
         }
     }
 
-    /// Tells who waits for a dial that it failed.
-    pub(super) fn failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
+    /// Tells who waits for a dial that it failed; also where another one reached that peer meanwhile.
+    pub(super) fn failed(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        error: &DialError,
+        peers: &Peers,
+    ) {
         if let Some((named, reply)) = self.dials.remove(&connection) {
-            let _ = reply.send(Err(dial_failure(named.or(peer), error)));
+            let reached = named.filter(|peer| peers.contains_key(peer));
+            let _ = reply.send(reached.ok_or_else(|| dial_failure(named.or(peer), error)));
         }
     }
 }
@@ -201,9 +208,10 @@ mod tests {
         let plan = dialling.plan(Target::Peer(peer, Vec::new()), PeerId::random(), &Peers::default(), &[]);
         assert!(matches!(known(plan), Err(DialFailure::Denied(_))));
         dialling.reached(ConnectionId::new_unchecked(0), peer);
-        dialling.failed(ConnectionId::new_unchecked(0), None, &DialError::Aborted);
+        let mut peers = Peers::default();
+        dialling.failed(ConnectionId::new_unchecked(0), None, &DialError::Aborted, &peers);
         assert_eq!(waiting[0].try_recv().unwrap(), Ok(peer));
-        dialling.failed(ConnectionId::new_unchecked(1), Some(peer), &DialError::NoAddresses);
+        dialling.failed(ConnectionId::new_unchecked(1), Some(peer), &DialError::NoAddresses, &peers);
         assert_eq!(waiting[1].try_recv().unwrap(), Err(DialFailure::NoAddress));
         assert_eq!(dialling.len(), PENDING_MAX - 2);
         let (reply, mut outcome) = oneshot::channel();
@@ -212,5 +220,10 @@ mod tests {
         let (reply, mut outcome) = oneshot::channel();
         dialling.begin(ConnectionId::new_unchecked(8), None, Err(DialError::NoAddresses), reply);
         assert_eq!(outcome.try_recv().unwrap(), Err(DialFailure::Own), "it listens there itself");
+        let (reply, mut outcome) = oneshot::channel();
+        dialling.begin(ConnectionId::new_unchecked(9), Some(peer), Ok(()), reply);
+        peers.connected(peer, ConnectionId::new_unchecked(10), Multiaddr::empty(), true, Instant::now());
+        dialling.failed(ConnectionId::new_unchecked(9), Some(peer), &DialError::Aborted, &peers);
+        assert_eq!(outcome.try_recv().unwrap(), Ok(peer), "another dial reached it");
     }
 }

@@ -86,8 +86,10 @@ pub fn spawn(
     let local = key.public().to_peer_id();
     let latest = Latest::default();
     let (through_relays, relay_client) = relay::client::new(local);
+    let quic = settings.machine.quic.clone();
+    let first_contact = settings.first_contact.clone();
     let swarm = Swarm::new(
-        authenticated(base, through_relays, key, latest.clone(), settings.first_contact.clone())?,
+        authenticated(base, through_relays, quic, key, latest.clone(), first_contact)?,
         Behaviour::new(key, &settings, latest, relay_client, metrics)?,
         local,
         // A stream has one protocol: what is asked goes out together with its name, and the answer is one round trip away. On the
@@ -103,7 +105,7 @@ pub fn spawn(
     let (commands, command_queue) = mpsc::channel(COMMANDS_QUEUED_MAX);
     let (events, event_queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (heads, heads_read) = watch::channel(HeadsRead::default());
-    let (nearby, near) = Nearby::new(settings.machine);
+    let (nearby, near) = Nearby::new(settings.machine.clone());
     let driver = Driver {
         announcements: Announcements::new(settings.topic.clone()),
         swarm,

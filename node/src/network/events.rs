@@ -15,6 +15,7 @@ use super::{
     behaviour::{BehaviourEvent, KAD_PROTOCOL, PROTOCOL_VERSION},
     driver::Driver,
     peers::origin_of,
+    quic::is_quic,
     reach, routing,
 };
 use crate::{hello, limits::ADDRESSES_PER_PEER_MAX, peers::policy, sync, time::Timestamp};
@@ -110,7 +111,7 @@ impl Driver {
     }
 
     fn dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
-        self.dialling.failed(connection, peer, error);
+        self.dialling.failed(connection, peer, error, &self.peers);
         if let Some(peer) = &peer {
             self.nearby.neighbours.dialled(peer);
         }
@@ -121,9 +122,13 @@ impl Driver {
         }
         match (peer, error) {
             (Some(peer), DialError::Transport(errors)) => {
+                // A dial over QUIC ends where TCP has reached the peer first, and that says nothing about its address.
+                let is_reached = self.peers.contains_key(&peer);
                 for (address, _) in errors {
                     self.reach.standing.dialled(address);
-                    self.outbox.tell(Event::Unreachable { peer, address: address.clone() });
+                    if !(is_reached && is_quic(address)) {
+                        self.outbox.tell(Event::Unreachable { peer, address: address.clone() });
+                    }
                 }
             }
             (Some(peer), DialError::WrongPeerId { address, .. }) => {

@@ -37,6 +37,7 @@ mod identification;
 mod inner;
 mod intake;
 mod kademlia;
+mod knocks;
 mod limiter;
 mod listeners;
 mod listening;
@@ -55,6 +56,7 @@ mod paced;
 mod peers;
 mod portions;
 mod progress;
+mod quic;
 mod reach;
 mod records;
 mod refusals;
@@ -79,7 +81,9 @@ pub use metrics::Metrics;
 pub use nearby::Machine;
 pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
-pub use reach::standing::{Mapping, Verdict};
+pub use peers::Carrier;
+pub use quic::is_quic;
+pub use reach::standing::{Mapping, Ports, Verdict};
 pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 pub use spawner::Spawner;
 
@@ -354,7 +358,7 @@ impl Error {
         match self {
             Self::Listen { address, source } if source.kind() == io::ErrorKind::AddrInUse => {
                 let port = address.iter().find_map(|part| match part {
-                    libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
+                    libp2p::multiaddr::Protocol::Tcp(port) | libp2p::multiaddr::Protocol::Udp(port) => Some(port),
                     _ => None,
                 });
                 format!(

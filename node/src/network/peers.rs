@@ -1,7 +1,7 @@
 //! The connected peers: what each said, and what is known of its connections. Pure: `now` is an argument.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     ops::{Deref, DerefMut},
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol, swarm::ConnectionId};
 use tokio::time::Instant;
 
-use super::{behaviour::KAD_PROTOCOL, diversity::Network};
+use super::{behaviour::KAD_PROTOCOL, diversity::Network, quic::is_quic};
 use crate::peers::policy;
 
 /// How long a new peer may take to say who it is before nobody waits for it any more.
@@ -19,6 +19,36 @@ const IDENTIFY_GRACE: Duration = Duration::from_secs(2);
 const HEARD_INTERVAL: Duration = Duration::from_secs(1);
 /// Failed pings after which the connection is closed. libp2p keeps the first one to itself, so it is the second in a row.
 const PINGS_FAILED_MAX: u32 = 1;
+
+/// What carries a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Carrier {
+    /// A byte stream, which is TCP wherever there are sockets.
+    Tcp,
+    /// QUIC.
+    Quic,
+    /// A relay.
+    Relay,
+}
+
+impl Carrier {
+    pub(super) fn of(address: &Multiaddr) -> Self {
+        match policy::is_relayed(address) {
+            true => Self::Relay,
+            false if is_quic(address) => Self::Quic,
+            false => Self::Tcp,
+        }
+    }
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Quic => "quic",
+            Self::Relay => "relay",
+        }
+    }
+}
 
 /// One peer that is connected.
 #[derive(Debug, Default)]
@@ -73,6 +103,11 @@ impl Peer {
     /// Whether it is connected through relays alone.
     pub(super) fn is_relayed(&self) -> bool {
         self.connections.values().all(|(address, _)| policy::is_relayed(address))
+    }
+
+    /// What its connections go over.
+    pub(super) fn transports(&self) -> BTreeSet<Carrier> {
+        self.connections.values().map(|(address, _)| Carrier::of(address)).collect()
     }
 
     /// Whether this node dialled it.

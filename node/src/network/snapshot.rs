@@ -1,15 +1,19 @@
 //! What the loop knows at one moment, for `status` and `peer-list`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::{
-    Mapping, Verdict,
+    Mapping, Ports, Verdict,
     answering::PAGES,
     driver::{Driver, PENDING_MAX},
     gossip::subscribers,
+    peers::Carrier,
 };
 use crate::{
     heads::exchange::Outcome,
@@ -27,8 +31,8 @@ pub struct Snapshot {
     pub verdict: Verdict,
     /// What a NAT before it does with its port.
     pub mapping: Option<Mapping>,
-    /// The TCP port to forward to this machine.
-    pub port: Option<u16>,
+    /// The ports to forward to this machine.
+    pub ports: Ports,
     /// Whether this node serves the DHT.
     pub serves_dht: bool,
     /// Addresses through relays, without `/p2p` of this node.
@@ -133,6 +137,8 @@ pub struct PeerSnapshot {
     pub outbound: bool,
     /// Whether it is connected through relays alone.
     pub is_relayed: bool,
+    /// What its connections go over.
+    pub transports: BTreeSet<Carrier>,
     /// Whether it was found on the local network.
     pub is_neighbour: bool,
     /// Round trip of the last ping.
@@ -157,6 +163,7 @@ impl PeerSnapshot {
             is_entry_point: false,
             outbound: true,
             is_relayed: false,
+            transports: BTreeSet::new(),
             is_neighbour: false,
             round_trip: None,
             ponged: None,
@@ -210,7 +217,7 @@ impl Driver {
             relay_clients: self.reach.clients().count(),
             verdict: self.reach.standing.verdict(),
             mapping: self.reach.standing.mapping(),
-            port: self.reach.standing.port(),
+            ports: self.reach.standing.ports(),
             serves_dht: self.reach.serves_dht(),
             neighbours: self.nearby.is_looking().then(|| self.nearby.neighbours.len()),
             observed: self.listening.observed.all(),
@@ -223,6 +230,7 @@ impl Driver {
                     is_entry_point: self.connections.is_entry_point(id),
                     outbound: peer.is_chosen(),
                     is_relayed: peer.is_relayed(),
+                    transports: peer.transports(),
                     is_neighbour: self.nearby.neighbours.is_known(id),
                     round_trip: peer.round_trip,
                     ponged: peer.ponged,

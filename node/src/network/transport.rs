@@ -1,7 +1,7 @@
 //! The one seam: from a base transport of byte streams to authenticated, multiplexed connections.
 //!
 //! Everything above the byte stream is the same wherever a node runs. Production passes [`tcp()`]; a simulation passes a
-//! transport of its own.
+//! transport of its own. QUIC is no byte stream, and joins above it; see [`quic`](super::quic).
 
 use std::{
     io,
@@ -30,6 +30,7 @@ use super::{
     first_contact::FirstContact,
     handshakes::{Handshakes, Latest},
     names::{Named, Names},
+    quic::Joined,
 };
 use crate::{limits::STREAMS_PER_CONNECTION_MAX, peers::limits::HANDSHAKE_TIMEOUT};
 
@@ -152,6 +153,8 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 ///
 /// What leads through a relay is a byte stream as well, and goes below the same Noise and Yamux.
 ///
+/// Where `quic` says whose names lead to it, there is QUIC beside it, which has both of its own.
+///
 /// The whole handshake has one deadline, so that a peer that connects and says nothing costs a bounded time; an inbound one can
 /// be given up before it, through `latest`. The first one waits until it is written down that there is one.
 ///
@@ -160,6 +163,7 @@ fn probe(address: SocketAddr) -> io::Result<()> {
 pub(super) fn authenticated(
     base: Base,
     through_relays: relay::client::Transport,
+    quic: Option<Names>,
     key: &identity::Keypair,
     latest: Latest,
     first_contact: FirstContact,
@@ -172,6 +176,12 @@ pub(super) fn authenticated(
         .authenticate(noise::Config::new(key)?)
         .multiplex(muxer)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .boxed();
+    let connections = match quic {
+        Some(names) => Joined::new(connections, key, names).boxed(),
+        None => connections,
+    };
+    let connections = connections
         .and_then(move |connection, _| {
             let first_contact = first_contact.clone();
             async move { first_contact.pass().await.map(|()| connection) }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// Inbound connections whose handshake is not done. Those of an attacker that stay half-open live for [`HANDSHAKE_TIMEOUT`], or
+/// Inbound connections over TCP whose handshake is not done; over QUIC half as many more. Those of an attacker that stay half-open live for [`HANDSHAKE_TIMEOUT`], or
 /// until somebody else needs their place.
 pub const PENDING_INCOMING_MAX: usize = 512;
 /// Those of one IPv4 address or one IPv6 /64: enough for an office that comes back at once, and a fraction of all.

@@ -13,8 +13,8 @@ use std::{
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-/// Components of the longest address that is accepted: `/ip4/…/tcp/…/p2p/<relay>/p2p-circuit/p2p/…`.
-const COMPONENTS_MAX: usize = 5;
+/// Components of the longest address that is accepted: `/ip4/…/udp/…/quic-v1/p2p/<relay>/p2p-circuit/p2p/…`.
+const COMPONENTS_MAX: usize = 6;
 /// Addresses through relays that are taken of one peer: it has two relays at most.
 const CIRCUITS_MAX: usize = 2;
 /// Bytes of a DNS name.
@@ -54,8 +54,8 @@ pub enum Reason {
     /// It does not begin with an IP address or a name.
     #[error("it does not begin with /ip4, /ip6, /dns, /dns4, /dns6 or /dnsaddr")]
     Host,
-    /// It is not TCP, or goes on after it in a way that is not known.
-    #[error("only /tcp/<port>, and /p2p/<peer> after it, are known")]
+    /// It is neither TCP nor QUIC, or goes on after it in a way that is not known.
+    #[error("only /tcp/<port> and /udp/<port>/quic-v1, and /p2p/<peer> after them, are known")]
     Protocol,
     /// Port 0.
     #[error("port 0 cannot be dialled")]
@@ -144,6 +144,10 @@ fn acceptable_direct(address: &Multiaddr, origin: Origin) -> Result<(), Reason> 
     match next {
         Some(Protocol::Tcp(0)) => return Err(Reason::Port),
         Some(Protocol::Tcp(_)) => next = rest.next(),
+        Some(Protocol::Udp(port)) if rest.next() == Some(Protocol::QuicV1) => match port {
+            0 => return Err(Reason::Port),
+            _ => next = rest.next(),
+        },
         _ if is_dnsaddr => {}
         _ => return Err(Reason::Protocol),
     }
@@ -352,6 +356,7 @@ mod tests {
         let circuits = format!("/ip4/8.8.8.8/tcp/1/p2p/{PEER}/p2p-circuit/p2p-circuit");
         let beyond = format!("/ip4/8.8.8.8/tcp/1/p2p/{PEER}/p2p-circuit/tcp/1");
         let nested = format!("/ip4/8.8.8.8/tcp/1/p2p/{PEER}/p2p-circuit/p2p/{PEER}/p2p-circuit");
+        let deep = format!("{nested}/p2p/{PEER}");
         let hundred = "/ip4/8.8.8.8".repeat(100);
         for (address, reason) in [
             ("", Reason::Host),
@@ -361,13 +366,19 @@ mod tests {
             ("/unix/tmp/tcp/1", Reason::Host),
             ("/ip4/8.8.8.8", Reason::Protocol),
             ("/ip4/8.8.8.8/udp/4001", Reason::Protocol),
-            ("/ip4/8.8.8.8/udp/4001/quic-v1", Reason::Protocol),
+            ("/ip4/8.8.8.8/udp/4001/quic", Reason::Protocol),
+            ("/ip4/8.8.8.8/quic-v1", Reason::Protocol),
+            ("/ip4/8.8.8.8/tcp/4001/quic-v1", Reason::Protocol),
+            ("/ip4/8.8.8.8/udp/4001/quic-v1/webtransport", Reason::Protocol),
+            ("/ip4/8.8.8.8/udp/0/quic-v1", Reason::Port),
+            ("/ip4/224.0.0.251/udp/1/quic-v1", Reason::Multicast),
             ("/ip4/8.8.8.8/tcp/443/wss", Reason::Protocol),
             ("/ip4/8.8.8.8/tcp/0", Reason::Port),
             ("/ip4/8.8.8.8/tcp/1/ip4/8.8.8.8", Reason::Protocol),
             (&circuits, Reason::Relay),
             (&beyond, Reason::Relay),
-            (&nested, Reason::TooLong),
+            (&nested, Reason::Relay),
+            (&deep, Reason::TooLong),
             ("/ip4/8.8.8.8/tcp/1/p2p-circuit", Reason::Relay),
             ("/p2p-circuit", Reason::Relay),
             (&hundred, Reason::TooLong),
@@ -418,12 +429,14 @@ mod tests {
             ("/ip4/104.131.131.82", Public),
             ("/ip6/2604:a880:1:20::203:d001", Public),
         ] {
-            let address = format!("{host}/tcp/4001/p2p/{PEER}");
-            assert_eq!(scope_of(&address.parse().unwrap()), scope, "{address}");
-            assert_eq!(judge(&address, Origin::User), Ok(()), "{address}");
-            for of_peer in [Loopback, Private, Public] {
-                let expected = if scope >= of_peer { Ok(()) } else { Err(Reason::NarrowerScope) };
-                assert_eq!(judge(&address, Origin::Peer(of_peer)), expected, "{address} from {of_peer}");
+            for port in ["/tcp/4001", "/udp/4001/quic-v1"] {
+                let address = format!("{host}{port}/p2p/{PEER}");
+                assert_eq!(scope_of(&address.parse().unwrap()), scope, "{address}");
+                assert_eq!(judge(&address, Origin::User), Ok(()), "{address}");
+                for of_peer in [Loopback, Private, Public] {
+                    let expected = if scope >= of_peer { Ok(()) } else { Err(Reason::NarrowerScope) };
+                    assert_eq!(judge(&address, Origin::Peer(of_peer)), expected, "{address} from {of_peer}");
+                }
             }
         }
     }
@@ -431,8 +444,11 @@ mod tests {
     #[test]
     fn a_relay_is_judged_as_any_other_place_and_grants_nothing_to_who_is_behind_it() {
         use Scope::{Loopback, Private, Public};
-        for end in [String::new(), format!("/p2p/{PEER}")] {
-            let through = |host: &str| format!("{host}/tcp/4001/p2p/{PEER}/p2p-circuit{end}");
+        let ends = [String::new(), format!("/p2p/{PEER}")];
+        for (port, end) in
+            ["/tcp/4001", "/udp/4001/quic-v1"].iter().flat_map(|it| ends.iter().map(move |end| (it, end)))
+        {
+            let through = |host: &str| format!("{host}{port}/p2p/{PEER}/p2p-circuit{end}");
             assert_eq!(judge(&through("/ip4/8.8.8.8"), Origin::Peer(Public)), Ok(()));
             assert_eq!(judge(&through("/ip4/10.0.0.1"), Origin::Peer(Private)), Ok(()));
             assert_eq!(judge(&through("/ip4/10.0.0.1"), Origin::Peer(Public)), Err(Reason::NarrowerScope));
@@ -469,6 +485,7 @@ mod tests {
             ("/dns4/example.org/tcp/4001", Ok(())),
             ("/dns6/example.org/tcp/4001", Ok(())),
             ("/dns/localhost/tcp/4001", Ok(())),
+            ("/dns4/example.org/udp/4001/quic-v1", Ok(())),
             ("/dns/example.org", Err(Reason::Protocol)),
             ("/dns4/a b/tcp/1", Err(Reason::Name)),
             (&long, Err(Reason::Name)),

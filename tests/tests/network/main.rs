@@ -1,4 +1,4 @@
-//! Real nodes, in this process, over real TCP sockets on loopback; and peers that misbehave.
+//! Real nodes, in this process, over real sockets on loopback; and peers that misbehave.
 //!
 //! [`node`] starts nodes and asks them; [`raw`] is a libp2p peer that does whatever a test tells it to. Nothing here sleeps in
 //! place of a condition: [`eventually`] polls one until its deadline.
@@ -27,6 +27,7 @@ mod names;
 mod node;
 mod observing;
 mod providers;
+mod quic;
 mod raw;
 mod registry;
 mod roles;

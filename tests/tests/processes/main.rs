@@ -36,6 +36,7 @@ mod outbox;
 mod picture;
 mod projects;
 mod publishing;
+mod quic;
 mod relays;
 mod searching;
 mod secrets;

@@ -365,12 +365,17 @@ fn start_alone(prepare: &str) -> Option<Node> {
     Some(node)
 }
 
+/// The addresses of a node with the default ports, over TCP and over QUIC.
+fn both(host: &str, node: &Node) -> Vec<String> {
+    ["tcp/4001", "udp/4001/quic-v1"].map(|port| format!("{host}/{port}/p2p/{}", node.peer)).into()
+}
+
 #[test]
 fn a_machine_whose_ipv6_is_switched_off_starts_at_once() {
     let off = "echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6";
     let Some(node) = start_alone(off) else { return };
     let addresses = texts(&node.json(&["status"])["listen_addresses"]);
-    assert_eq!(addresses, [format!("/ip4/127.0.0.1/tcp/4001/p2p/{}", node.peer)]);
+    assert_eq!(addresses, both("/ip4/127.0.0.1", &node));
     assert!(node.log().contains("no address of this kind"), "{}", node.log());
 }
 
@@ -380,9 +385,9 @@ fn a_start_without_flags_and_without_a_file_uses_the_defaults() {
     assert!(written(&node).contains("/ip4/0.0.0.0/tcp/4001"));
     assert!(node.state().join("keys/node.key").exists());
     let addresses = texts(&node.json(&["status"])["listen_addresses"]);
-    let mut wanted = vec![format!("/ip4/127.0.0.1/tcp/4001/p2p/{}", node.peer)];
+    let mut wanted = both("/ip4/127.0.0.1", &node);
     if std::path::Path::new("/proc/net/if_inet6").exists() {
-        wanted.push(format!("/ip6/::1/tcp/4001/p2p/{}", node.peer));
+        wanted.extend(both("/ip6/::1", &node));
     }
     assert_eq!(addresses, wanted);
 }

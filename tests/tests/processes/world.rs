@@ -103,12 +103,17 @@ impl Namespaces {
         assert!(done.status.success(), "{command}: {done:?}");
     }
 
-    /// A node on a host.
+    /// A node on a host, which listens on TCP.
     pub(crate) fn node(&self, host: &str, arguments: &[&str]) -> Node {
+        self.start(host, &[&["--listen", "/ip4/0.0.0.0/tcp/4001"], arguments].concat())
+    }
+
+    /// A node on a host, which listens where these arguments say.
+    pub(crate) fn start(&self, host: &str, arguments: &[&str]) -> Node {
         let home = Home::new();
         let mut command = home.program(Path::new("ip"));
         command.args(["netns", "exec", &format!("{}{host}", self.prefix)]).arg(ggen());
-        command.args(["p2p", "start", "--listen", "/ip4/0.0.0.0/tcp/4001"]).args(arguments);
+        command.args(["p2p", "start"]).args(arguments);
         Node::start_by(home, command)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt, io,
+    fmt,
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, future::join_all, stream};
+use futures::{StreamExt, stream};
 use libp2p::{Multiaddr, PeerId};
 use tokio::{
     sync::{Notify, mpsc},
@@ -30,7 +30,7 @@ use super::{
     events::{self, Events},
     failure::fail,
     gone,
-    join::{self, Entering},
+    join::Entering,
     keys,
     limit::Looked,
     outbox, pacing,
@@ -40,13 +40,12 @@ use super::{
     watch,
 };
 use crate::{
-    code::Code,
     config::{self, Partial, Role, keys::Reload},
     content::ContentId,
     control::api::{Failure, Reloaded},
     heads::lookup::Ended,
     identity::{Publisher, PublisherId},
-    network::{self, Event, FirstContact, Handle, Metrics, Offload, Provider},
+    network::{Event, FirstContact, Handle, Metrics, Offload, Provider},
     peers::trim::Marks,
     store::{self, HomeLock, Store},
     time::Timestamp,
@@ -108,6 +107,8 @@ pub(super) struct Node {
     /// Since when somebody who is back may have missed what we told.
     missed: Mutex<Option<Timestamp>>,
     pub(super) listening: AtomicBool,
+    /// The addresses of QUIC that it was to listen on and does not.
+    pub(super) without_quic: Mutex<Vec<Multiaddr>>,
     /// Whether no peer of the configuration is connected, and none of them answers.
     without_entrance: AtomicBool,
     /// How far this node is on its first way into the network.
@@ -172,6 +173,7 @@ impl Node {
             pacing: Notify::new(),
             missed: Mutex::new(None),
             listening: AtomicBool::new(false),
+            without_quic: Mutex::default(),
             without_entrance: AtomicBool::new(false),
             entering: tokio::sync::watch::Sender::new(Entering::Decided),
             started: Instant::now(),
@@ -278,44 +280,6 @@ impl Node {
     /// Ends when the node is told to stop.
     pub(super) fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
-    }
-
-    pub(super) async fn listen(self: &Arc<Self>) -> Result<Vec<Multiaddr>, Failure> {
-        let mut bound = Vec::new();
-        let mut failures = Vec::new();
-        let config = self.config();
-        let addresses = &config.listen_addresses;
-        let listening = join_all(addresses.iter().map(|address| self.network.listen(address.clone()))).await;
-        for (address, outcome) in addresses.iter().zip(listening) {
-            match outcome {
-                Ok(addresses) if addresses.is_empty() => {
-                    failures.push((address.clone(), no_address(address)))
-                }
-                Ok(addresses) => bound.extend(addresses),
-                Err(error) => failures.push((address.clone(), fail(error))),
-            }
-        }
-        // A machine without IPv6 is no reason not to start; a port that is taken is.
-        let is_taken = |(_, failure): &(_, Failure)| failure.code == Code::AddressInUse;
-        let taken = failures.iter().position(is_taken);
-        let fatal = || failures.iter().position(|(address, _)| bound.is_empty() || !is_ip6(address));
-        if let Some(at) = taken.or_else(fatal) {
-            let mut failure = failures.swap_remove(at).1;
-            if bound.is_empty() {
-                // Nothing can be listened on: as a port that is taken is, to those who read the exit status.
-                failure.code = Code::AddressInUse;
-            }
-            return Err(failure);
-        }
-        for (address, failure) in failures {
-            tracing::warn!(%address, reason = failure.message, "an address is not listened on");
-        }
-        self.network.look_around().await.map_err(fail)?;
-        if !self.listening.swap(true, Ordering::Relaxed) {
-            self.entering.send_replace(Entering::Since(Instant::now()));
-            self.spawn(join::join(self.clone()));
-        }
-        Ok(bound)
     }
 
     /// The store, and a token that a shutdown waits for: to be dropped after it, so that the folder is free once the node
@@ -445,7 +409,7 @@ impl Node {
     /// The time to sign by.
     ///
     /// # Errors
-    /// [`Code::Clock`] where the clock jumped a moment ago, or so far that it cannot be right, and where the peers say that it is wrong and
+    /// [`Code::Clock`](crate::code::Code::Clock) where the clock jumped a moment ago, or so far that it cannot be right, and where the peers say that it is wrong and
     /// the user does not say that it is right.
     pub(super) fn time_to_sign(&self) -> Result<Timestamp, Failure> {
         let now = self.now();
@@ -488,7 +452,7 @@ impl Node {
     /// The time to add an entry to a log of ours by.
     ///
     /// # Errors
-    /// As [`Node::time_to_sign`]; [`Code::NodeKey`] where another node runs with the key of this one, which may add one too.
+    /// As [`Node::time_to_sign`]; [`Code::NodeKey`](crate::code::Code::NodeKey) where another node runs with the key of this one, which may add one too.
     pub(super) fn time_to_add(&self) -> Result<Timestamp, Failure> {
         self.lock_twin().check(self.started.elapsed())?;
         self.time_to_sign()
@@ -541,16 +505,6 @@ impl Node {
             });
         }
     }
-}
-
-/// Every address of a family is listened on, and this machine has none of it by now.
-fn no_address(address: &Multiaddr) -> Failure {
-    let source = io::Error::new(io::ErrorKind::AddrNotAvailable, "this machine has no address of this kind");
-    fail(network::Error::Listen { address: address.clone(), source })
-}
-
-fn is_ip6(address: &Multiaddr) -> bool {
-    matches!(address.iter().next(), Some(libp2p::multiaddr::Protocol::Ip6(_)))
 }
 
 #[cfg(test)]

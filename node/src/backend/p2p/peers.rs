@@ -253,6 +253,7 @@ fn with_snapshot(info: PeerInfo, peer: &PeerSnapshot, now: crate::time::Timestam
         addresses,
         direction: Some(if peer.outbound { "outbound" } else { "inbound" }.to_owned()),
         reached: Some(if peer.is_relayed { "relay" } else { "direct" }.to_owned()),
+        transports: peer.transports.iter().map(|it| it.as_str().to_owned()).collect(),
         local_network: peer.is_neighbour,
         latency_ms: peer.round_trip.map(|round_trip| round_trip.as_secs_f64() * 1e3),
         protocols: peer.protocols.clone(),

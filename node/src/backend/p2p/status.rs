@@ -10,7 +10,7 @@ use crate::{
     config::{P2PConfig, Reach, Role},
     control::api::{Failure, Reachability, Status},
     limits::DISK_FREE_MIN,
-    network::{Mapping, Snapshot, Verdict},
+    network::{Mapping, Ports, Snapshot, Verdict},
     package::PackageId,
     peers::policy::{Scope, scope_of},
     store::{changes, heads, installed, outbox, packages, published},
@@ -197,6 +197,7 @@ impl Node {
             );
         }
         warnings.extend(self.twin());
+        warnings.extend(self.quic_warning());
         if snapshot.renewal_lag >= RENEWAL_LAG_MAX && !snapshot.peers.is_empty() {
             warnings.push(format!(
                 "DHT records that this node holds have not been renewed for {} minutes too long: the nodes nearest to them do not \
@@ -237,9 +238,9 @@ fn too_full(free: u64, is_without_files: bool) -> Option<String> {
 /// How others connect to a node, and why.
 fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
     let is_local = is_only_local(&snapshot.listening);
-    let forward = snapshot.port.filter(|_| !is_local).map_or_else(String::new, |port| {
-        format!("; or forward TCP port {port} of the router to this machine")
-    });
+    let forward = to_forward(snapshot.ports)
+        .filter(|_| !is_local)
+        .map_or_else(String::new, |ports| format!("; or forward {ports} of the router to this machine"));
     match snapshot.verdict {
         Verdict::Direct if config.reach == Reach::Direct => {
             return ("direct", "the configuration says so".to_owned());
@@ -264,6 +265,17 @@ fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
                 "{why}, and none of its peers relays for it: connect to a hub or a node with relay_server = true{forward}"
             ),
         ),
+    }
+}
+
+/// The ports that lead to this node, in words.
+fn to_forward(ports: Ports) -> Option<String> {
+    match (ports.tcp, ports.udp) {
+        (Some(tcp), Some(udp)) if tcp == udp => Some(format!("port {tcp} (TCP and UDP)")),
+        (Some(tcp), Some(udp)) => Some(format!("TCP port {tcp} and UDP port {udp}")),
+        (Some(tcp), None) => Some(format!("TCP port {tcp}")),
+        (None, Some(udp)) => Some(format!("UDP port {udp}")),
+        (None, None) => None,
     }
 }
 
@@ -325,6 +337,19 @@ mod tests {
         assert!(is_only_local(&local));
         assert!(!is_only_local(&[]));
         assert!(!is_only_local(&[local[0].clone(), address("/ip4/192.168.0.7/tcp/1")]));
+    }
+
+    #[test]
+    fn the_ports_to_forward_are_named_with_what_they_carry() {
+        for (tcp, udp, said) in [
+            (None, None, None),
+            (Some(4001), None, Some("TCP port 4001")),
+            (None, Some(4001), Some("UDP port 4001")),
+            (Some(4001), Some(4001), Some("port 4001 (TCP and UDP)")),
+            (Some(4001), Some(5000), Some("TCP port 4001 and UDP port 5000")),
+        ] {
+            assert_eq!(to_forward(Ports { tcp, udp }).as_deref(), said);
+        }
     }
 
     #[test]

@@ -285,10 +285,12 @@ fn the_written_file_reads_well() {
     # Flags win over environment variables, those over this file.
     # `ggen marketplace p2p config show --origin` lists what a start would use, and where it comes from.
 
-    # Addresses to listen on. Port 0 takes any free port; an empty list makes a node that only dials. Needs a restart.
+    # Addresses to listen on: /tcp/<port> over TCP, /udp/<port>/quic-v1 over QUIC. Port 0 takes any free port; an empty list makes a node that only dials. Needs a restart.
     listen_addresses = [
         "/ip4/0.0.0.0/tcp/4001",
         "/ip6/::/tcp/4001",
+        "/ip4/0.0.0.0/udp/4001/quic-v1",
+        "/ip6/::/udp/4001/quic-v1",
     ]
 
     # Peers to join the network through, best with /p2p/<peer id> at the end. Needs a restart.

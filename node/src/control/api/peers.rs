@@ -54,6 +54,9 @@ pub struct PeerInfo {
     /// `direct`, or `relay` where it is connected through one alone.
     #[serde(default)]
     pub reached: Option<String>,
+    /// What its connections go over: `tcp`, `quic`, `relay`.
+    #[serde(default)]
+    pub transports: Vec<String>,
     /// Whether it was found on the local network.
     #[serde(default)]
     pub local_network: bool,

@@ -26,12 +26,14 @@ use tokio::{
 };
 
 use self::{mdns::Told, neighbours::Neighbours, sources::Sources};
-use super::{Event, driver::Driver, peers::Peer, spawner::Spawner};
+use super::{Event, driver::Driver, names::Names, peers::Peer, spawner::Spawner};
 use crate::limits::{NEARBY_KEPT_MAX, NEARBY_QUEUED_MAX};
 
 /// What a node uses of the machine that it runs on, beside its base transport.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Machine {
+    /// Whose names lead to peers over QUIC; none where it speaks none.
+    pub quic: Option<Names>,
     /// Whether it follows which networks the interfaces are in.
     pub interfaces: bool,
     /// Whether it looks for peers in them, and answers those who do.
@@ -74,6 +76,7 @@ impl Nearby {
         let (tell, seen) = mpsc::channel(NEARBY_QUEUED_MAX);
         let (told, listens) = watch::channel(Told::default());
         let (near, who) = watch::channel(BTreeSet::new());
+        let follows = machine.interfaces;
         let start = Some((machine, tell, listens));
         let nearby = Self {
             neighbours: Neighbours::default(),
@@ -82,7 +85,7 @@ impl Nearby {
             told,
             is_looking: false,
             near,
-            follows: machine.interfaces,
+            follows,
             outward: None,
             sources: Sources::default(),
         };

@@ -22,6 +22,7 @@ use libp2p::{
 
 use crate::{
     limits::ADDRESSES_PER_PEER_MAX,
+    network::{peers::ip_of, quic::is_quic},
     peers::policy::{self, Origin, Scope},
 };
 
@@ -30,12 +31,22 @@ use crate::{
 pub(in crate::network) struct Behaviour {
     /// Direct connections that were dialled from a port that is listened on.
     from_listener: BTreeSet<ConnectionId>,
+    /// Where QUIC is listened on: where it is not, it is dialled from any port.
+    over_quic: BTreeSet<Multiaddr>,
     told: VecDeque<Multiaddr>,
     queue: VecDeque<Multiaddr>,
     waker: Option<Waker>,
 }
 
 impl Behaviour {
+    /// Whether what is dialled at `address` is dialled from a port that is listened on.
+    fn is_from_listener(&self, address: &Multiaddr) -> bool {
+        let is_ip4 = |address: &Multiaddr| ip_of(address).is_some_and(|ip| ip.is_ipv4());
+        let is_from =
+            |own: &Multiaddr| policy::scope_of(own) != Scope::Loopback && is_ip4(own) == is_ip4(address);
+        !is_quic(address) || self.over_quic.iter().any(is_from)
+    }
+
     /// Notes where the peer at the other end of a connection sees this node; whether that is a candidate.
     pub(in crate::network) fn seen(&mut self, connection: ConnectionId, address: &Multiaddr) -> bool {
         let is_candidate = self.from_listener.contains(&connection)
@@ -86,11 +97,14 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::ConnectionEstablished(it) => {
                 if let ConnectedPoint::Dialer { address, port_use: PortUse::Reuse, .. } = it.endpoint
                     && !policy::is_relayed(address)
+                    && self.is_from_listener(address)
                 {
                     self.from_listener.insert(it.connection_id);
                 }
             }
             FromSwarm::ConnectionClosed(it) => drop(self.from_listener.remove(&it.connection_id)),
+            FromSwarm::NewListenAddr(it) if is_quic(it.addr) => drop(self.over_quic.insert(it.addr.clone())),
+            FromSwarm::ExpiredListenAddr(it) => drop(self.over_quic.remove(it.addr)),
             _ => {}
         }
     }
@@ -114,7 +128,7 @@ impl NetworkBehaviour for Behaviour {
 mod tests {
     use std::task::Waker;
 
-    use libp2p::swarm::behaviour::ConnectionEstablished;
+    use libp2p::swarm::behaviour::{ConnectionEstablished, NewListenAddr};
 
     use super::*;
 
@@ -125,14 +139,22 @@ mod tests {
     #[test]
     fn what_was_seen_of_a_dial_from_the_listening_port_is_a_candidate_once() {
         let mut candidates = Behaviour::default();
-        let [reused, new, relayed] = [1, 2, 3].map(ConnectionId::new_unchecked);
+        let [reused, new, relayed, unheard, heard] = [1, 2, 3, 4, 5].map(ConnectionId::new_unchecked);
+        let own = address("/ip4/10.0.0.1/udp/4001/quic-v1");
         let peer = PeerId::random();
         let relay = address(&format!("/ip4/203.0.113.1/tcp/1/p2p/{peer}/p2p-circuit"));
         for (connection, at, port_use) in [
             (reused, address("/ip4/203.0.113.1/tcp/1"), PortUse::Reuse),
             (new, address("/ip4/203.0.113.1/tcp/1"), PortUse::New),
             (relayed, relay.clone(), PortUse::Reuse),
+            (unheard, address("/ip4/203.0.113.1/udp/1/quic-v1"), PortUse::Reuse),
+            (heard, address("/ip4/203.0.113.1/udp/1/quic-v1"), PortUse::Reuse),
         ] {
+            if connection == heard {
+                let listener_id = libp2p::core::transport::ListenerId::next();
+                candidates
+                    .on_swarm_event(FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr: &own }));
+            }
             let endpoint = ConnectedPoint::Dialer { address: at, role_override: Endpoint::Dialer, port_use };
             candidates.on_swarm_event(FromSwarm::ConnectionEstablished(ConnectionEstablished {
                 peer_id: peer,
@@ -142,6 +164,8 @@ mod tests {
                 other_established: 0,
             }));
         }
+        let over_quic = address("/ip4/198.51.100.7/udp/33612/quic-v1");
+        assert!(!candidates.seen(unheard, &over_quic), "nothing listened there");
         let hole = address("/ip4/198.51.100.7/tcp/33611");
         assert!(candidates.seen(reused, &hole) && candidates.seen(reused, &hole));
         assert!(!candidates.seen(new, &address("/ip4/198.51.100.7/tcp/50000")));
@@ -153,6 +177,8 @@ mod tests {
         };
         assert_eq!(told, hole);
         assert!(candidates.poll(&mut context).is_pending());
+        assert!(candidates.seen(heard, &over_quic));
+        assert!(candidates.poll(&mut context).is_ready());
         (1..1_000).for_each(|port| {
             candidates.seen(reused, &address(&format!("/ip4/198.51.100.7/tcp/{port}")));
         });

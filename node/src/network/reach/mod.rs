@@ -9,6 +9,7 @@
 //! [`Reach`] is what the loop knows of it: events and the time are arguments.
 
 pub(super) mod candidates;
+mod doubles;
 pub(super) mod punching;
 pub(super) mod relaying;
 pub(super) mod relays;
@@ -47,7 +48,7 @@ use crate::peers::{
 
 /// How long blocks wait for a direct connection: three attempts, of a round trip each, over slow links.
 const DIRECT_WAIT: Duration = Duration::from_secs(5);
-/// How long a relayed connection stays beside a direct one: what is being asked over it is answered.
+/// How long a connection stays that another one has replaced: what is being asked over it is answered.
 const OVERLAP: Duration = Duration::from_secs(10);
 
 /// An attempt to come from a relayed connection to a direct one.
@@ -72,7 +73,7 @@ pub(super) struct Reach {
     attempts: BTreeMap<PeerId, Attempt>,
     /// Peers whose blocks wait for a direct connection.
     waiting: BTreeSet<PeerId>,
-    /// Since when peers with a relayed connection have a direct one too.
+    /// Since when peers have connections that may be one too many: a relayed one beside a direct one, or several direct ones.
     doubled: BTreeMap<PeerId, Instant>,
     /// Peers that are reached through this node.
     clients: BTreeSet<PeerId>,
@@ -112,7 +113,7 @@ impl Reach {
             return;
         }
         self.attempts.remove(&id);
-        if peer.connections.values().any(|(address, _)| policy::is_relayed(address)) {
+        if peer.connections.len() > 1 {
             self.doubled.entry(id).or_insert(now);
         }
     }
@@ -154,18 +155,21 @@ impl Reach {
         self.attempts.get(peer).is_some_and(undecided)
     }
 
-    /// Takes the relayed connections that are needed no longer.
-    fn superfluous(&mut self, peers: &Peers, now: Instant) -> Vec<ConnectionId> {
+    /// Takes the connections that are needed no longer.
+    fn superfluous(&mut self, local: &PeerId, peers: &Peers, now: Instant) -> Vec<ConnectionId> {
         let is_due = |since: &Instant| now >= *since + OVERLAP;
         let due: Vec<PeerId> =
             self.doubled.iter().filter(|(_, since)| is_due(since)).map(|(peer, _)| *peer).collect();
         self.doubled.retain(|_, since| !is_due(since));
-        let connections = due.iter().filter_map(|peer| peers.get(peer)).flat_map(|peer| {
+        let connections = due.iter().filter_map(|id| Some((id, peers.get(id)?))).flat_map(|(id, peer)| {
             // A direct one may have ended meanwhile.
             let is_reached = peer.connections.values().any(|(address, _)| !policy::is_relayed(address));
-            peer.connections.iter().filter(move |(_, (address, _))| is_reached && policy::is_relayed(address))
+            let relayed =
+                peer.connections.iter().filter(|(_, (address, _))| is_reached && policy::is_relayed(address));
+            let relayed = relayed.map(|(connection, _)| *connection);
+            relayed.chain(doubles::surplus(local, id, peer)).collect::<Vec<_>>()
         });
-        connections.map(|(connection, _)| *connection).collect()
+        connections.collect()
     }
 
     /// The peers that may be asked to relay.
@@ -215,7 +219,8 @@ pub(super) fn seen_at(endpoint: &ConnectedPoint) -> &Multiaddr {
 impl Driver {
     /// Asks peers to relay where that is needed, and ends what is needed no longer.
     pub(super) fn reach_due(&mut self, now: Instant) {
-        for connection in self.reach.superfluous(&self.peers, now) {
+        let local = *self.swarm.local_peer_id();
+        for connection in self.reach.superfluous(&local, &self.peers, now) {
             self.swarm.close_connection(connection);
         }
         self.open_blocks_ready(now);

@@ -49,11 +49,18 @@ fn a_relayed_connection_ends_when_a_direct_one_has_stood_for_a_while() {
     let peer = known(&[DIRECT, RELAY]);
     reach.connected(id, &peer, now);
     peers.insert(id, peer);
-    assert!(reach.superfluous(&peers, now + OVERLAP / 2).is_empty());
-    assert_eq!(reach.superfluous(&peers, now + OVERLAP), [ConnectionId::new_unchecked(1)]);
+    assert!(reach.superfluous(&PeerId::random(), &peers, now + OVERLAP / 2).is_empty());
+    assert_eq!(reach.superfluous(&PeerId::random(), &peers, now + OVERLAP), [ConnectionId::new_unchecked(1)]);
     reach.connected(id, &known(&[DIRECT, RELAY]), now);
     peers.insert(id, known(&[RELAY]));
-    assert!(reach.superfluous(&peers, now + OVERLAP).is_empty(), "the direct one has ended meanwhile");
+    assert!(
+        reach.superfluous(&PeerId::random(), &peers, now + OVERLAP).is_empty(),
+        "the direct one has ended meanwhile"
+    );
+    let peer = known(&[DIRECT, "/ip4/198.51.100.1/udp/4001/quic-v1"]);
+    reach.connected(id, &peer, now);
+    peers.insert(id, peer);
+    assert_eq!(reach.superfluous(&PeerId::random(), &peers, now + OVERLAP), [ConnectionId::new_unchecked(1)]);
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::{
     network::{
         diversity::Network,
         peers::{ip_of, network_of},
+        quic::is_quic,
     },
     peers::policy::{self, Scope},
 };
@@ -48,6 +49,15 @@ pub enum Mapping {
     Steady,
     /// It has another one for each.
     Changing,
+}
+
+/// The ports that lead to this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ports {
+    /// Over TCP.
+    pub tcp: Option<u16>,
+    /// Over QUIC.
+    pub udp: Option<u16>,
 }
 
 /// What was seen.
@@ -151,18 +161,26 @@ impl Standing {
     pub(in crate::network) fn mapping(&self) -> Option<Mapping> {
         let holes: BTreeSet<&Multiaddr> =
             self.seen.values().filter(|(_, from_listener)| *from_listener).map(|(hole, _)| hole).collect();
-        match (self.is_translated(), holes.len()) {
+        // The same port has one number for TCP, and may have another one for UDP.
+        let (over_udp, over_tcp): (Vec<_>, Vec<_>) = holes.into_iter().partition(|hole| is_quic(hole));
+        match (self.is_translated(), over_udp.len().max(over_tcp.len())) {
             (false, _) | (true, 0) => None,
             (true, 1) => Some(Mapping::Steady),
             (true, _) => Some(Mapping::Changing),
         }
     }
 
-    /// The TCP port to forward to this machine.
-    pub(in crate::network) fn port(&self) -> Option<u16> {
-        self.bound.iter().find_map(|address| {
-            address.iter().find_map(|part| if let Protocol::Tcp(port) = part { Some(port) } else { None })
-        })
+    /// The ports to forward to this machine.
+    pub(in crate::network) fn ports(&self) -> Ports {
+        let mut ports = Ports::default();
+        for part in self.bound.iter().flat_map(Multiaddr::iter) {
+            match part {
+                Protocol::Tcp(port) => drop(ports.tcp.get_or_insert(port)),
+                Protocol::Udp(port) => drop(ports.udp.get_or_insert(port)),
+                _ => {}
+            }
+        }
+        ports
     }
 
     /// Whether most networks see this node at a public address that nothing here listens on.
@@ -206,11 +224,23 @@ mod tests {
         standing.dialled(&at("/ip4/8.8.8.8/tcp/1"));
         standing.seen(&at("/ip4/8.8.8.8/tcp/1"), Some(true), &at(HOLE));
         assert_eq!((standing.verdict(), standing.mapping()), (Verdict::Behind, Some(Mapping::Steady)));
-        assert_eq!(standing.port(), Some(4001));
+        assert_eq!(standing.ports(), Ports { tcp: Some(4001), udp: None });
         standing.seen(&at("/ip4/9.9.9.9/tcp/1"), Some(false), &at("/ip4/203.0.113.21/tcp/50000"));
         assert_eq!(standing.mapping(), Some(Mapping::Steady), "it was dialled from another port");
         standing.seen(&at("/ip4/9.9.9.9/tcp/1"), Some(true), &at("/ip4/203.0.113.21/tcp/50001"));
         assert_eq!((standing.verdict(), standing.mapping()), (Verdict::Behind, Some(Mapping::Changing)));
+    }
+
+    #[test]
+    fn a_nat_may_give_tcp_and_udp_different_ports_and_is_steady() {
+        let mut standing = private();
+        standing.bound(&at("/ip4/192.168.1.7/udp/4002/quic-v1"));
+        assert_eq!(standing.ports(), Ports { tcp: Some(4001), udp: Some(4002) });
+        standing.seen(&at("/ip4/8.8.8.8/tcp/1"), Some(true), &at(HOLE));
+        standing.seen(&at("/ip4/9.9.9.9/udp/1/quic-v1"), Some(true), &at("/ip4/203.0.113.21/udp/9/quic-v1"));
+        assert_eq!((standing.verdict(), standing.mapping()), (Verdict::Behind, Some(Mapping::Steady)));
+        standing.seen(&at("/ip4/1.1.1.1/udp/1/quic-v1"), Some(true), &at("/ip4/203.0.113.21/udp/8/quic-v1"));
+        assert_eq!(standing.mapping(), Some(Mapping::Changing));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream, ToSocketAddrs},
+    net::{TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
     os::unix::fs::PermissionsExt,
     path::Path,
     time::Duration,
@@ -15,6 +15,7 @@ use ggen_marketplace::{
     control::api::Status,
     identity::{Publisher, key_file, node_key},
     limits::DISK_FREE_MIN,
+    network::is_quic,
     time::Timestamp,
 };
 use serde::Serialize;
@@ -325,9 +326,21 @@ fn resolver() -> Finding {
 fn ports(config: &P2PConfig) -> Vec<Finding> {
     let mut findings = Vec::new();
     for address in &config.listen_addresses {
-        let Some((host, port)) = host_and_port(&address.to_string()) else { continue };
-        findings.push(match TcpListener::bind((host.as_str(), port)) {
-            Ok(_) => ok("port", format!("{address} is free")),
+        let text = address.to_string();
+        let (bound, host, port) = match (host_and_port(&text, "tcp"), host_and_port(&text, "udp")) {
+            (Some((host, port)), _) => (TcpListener::bind((host.as_str(), port)).map(drop), host, port),
+            (None, Some((host, port))) => (UdpSocket::bind((host.as_str(), port)).map(drop), host, port),
+            (None, None) => continue,
+        };
+        findings.push(match bound {
+            Ok(()) => ok("port", format!("{address} is free")),
+            // Nobody named it: the node starts with TCP alone.
+            Err(error) if config.listens_by_default() && is_quic(address) => finding(
+                "port",
+                State::Warning,
+                format!("{address}: {error}; others connect over TCP"),
+                format!("Check what uses the port: lsof -i :{port}"),
+            ),
             Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => finding(
                 "port",
                 State::Problem,
@@ -350,11 +363,11 @@ fn ports(config: &P2PConfig) -> Vec<Finding> {
     findings
 }
 
-/// The host and the TCP port of a multiaddr.
-fn host_and_port(address: &str) -> Option<(String, u16)> {
+/// The host and the port of a multiaddr of this kind, `tcp` or `udp`.
+fn host_and_port(address: &str, kind: &str) -> Option<(String, u16)> {
     let parts: Vec<&str> = address.split('/').collect();
     match parts.as_slice() {
-        ["", "ip4" | "ip6" | "dns" | "dns4" | "dns6", host, "tcp", port, ..] => {
+        ["", "ip4" | "ip6" | "dns" | "dns4" | "dns6", host, of, port, ..] if *of == kind => {
             Some(((*host).to_owned(), port.parse().ok()?))
         }
         _ => None,
@@ -387,7 +400,7 @@ fn bootstrap(config: &P2PConfig, is_running: bool) -> Vec<Finding> {
 
 fn answers(address: &str) -> Finding {
     let fix = "Check the address with the person who runs that node, and the network of this machine; other nodes: ggen marketplace p2p start --bootstrap <address>";
-    let Some((host, port)) = host_and_port(address) else {
+    let Some((host, port)) = host_and_port(address, "tcp") else {
         return finding("bootstrap", State::Unknown, format!("{address} is looked up by the node only"), "");
     };
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -469,14 +482,17 @@ fn reachability(status: &Status) -> Finding {
             "For other machines: ggen marketplace p2p restart --listen /ip4/0.0.0.0/tcp/4001",
         );
     }
-    let port = status
-        .listen_addresses
-        .first()
-        .and_then(|address| host_and_port(address))
-        .map_or(4001, |(_, port)| port);
-    let forward = format!(
-        "If this machine is behind a router, forward TCP port {port} to it, and open it in the firewall."
-    );
+    let port = |kind: &str| {
+        status.listen_addresses.iter().find_map(|address| host_and_port(address, kind)).map(|(_, port)| port)
+    };
+    let ports = match (port("tcp"), port("udp")) {
+        (Some(tcp), Some(udp)) if tcp == udp => format!("port {tcp} (TCP and UDP)"),
+        (Some(tcp), Some(udp)) => format!("TCP port {tcp} and UDP port {udp}"),
+        (None, Some(udp)) => format!("UDP port {udp}"),
+        (tcp, None) => format!("TCP port {}", tcp.unwrap_or(4001)),
+    };
+    let forward =
+        format!("If this machine is behind a router, forward {ports} to it, and open it in the firewall.");
     match status.external_addresses.as_slice() {
         [] => finding(
             "reachability",
@@ -520,6 +536,12 @@ mod tests {
         drop(listener);
         assert_eq!(ports(&config)[0].state, State::Ok);
         assert_eq!(answers(&address).state, State::Problem);
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        config.listen_addresses = vec![format!("/ip4/127.0.0.1/udp/{port}/quic-v1").parse().unwrap()];
+        assert_eq!(ports(&config)[0].state, State::Problem, "somebody named it");
+        drop(socket);
+        assert_eq!(ports(&config)[0].state, State::Ok);
     }
 
     #[test]
@@ -528,6 +550,8 @@ mod tests {
             let listen_addresses = listen.iter().map(ToString::to_string).collect();
             reachability(&Status { listen_addresses, ..Status::default() })
         };
+        let both = found(&["/ip4/10.0.0.1/tcp/9/p2p/x", "/ip4/10.0.0.1/udp/9/quic-v1/p2p/x"]).fix;
+        assert!(both.contains("forward port 9 (TCP and UDP)"), "{both}");
         assert!(!found(&["/ip4/127.0.0.1/tcp/9/p2p/x", "/ip6/::1/tcp/9/p2p/x"]).fix.contains("forward"));
         assert!(found(&["/ip4/127.0.0.1/tcp/9/p2p/x", "/ip4/10.0.0.1/tcp/9/p2p/x"]).fix.contains("forward"));
     }

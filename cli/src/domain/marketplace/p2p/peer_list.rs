@@ -121,6 +121,13 @@ fn reached(how: &str) -> &str {
     }
 }
 
+/// What the direct connections with a peer go over, in words.
+fn transports(transports: &[String]) -> Option<String> {
+    let direct: Vec<String> =
+        transports.iter().filter(|it| *it != "relay").map(|it| it.to_uppercase()).collect();
+    (!direct.is_empty()).then(|| direct.join(" and "))
+}
+
 /// Everything of one peer.
 pub(super) fn details(peer: &PeerInfo, page: &mut Page) {
     let state = match (peer.banned, peer.connected) {
@@ -140,6 +147,7 @@ pub(super) fn details(peer: &PeerInfo, page: &mut Page) {
         .field("last seen", last_seen)
         .optional("direction", peer.direction.as_deref())
         .optional("reached", peer.reached.as_deref().map(reached))
+        .optional("transport", transports(&peer.transports))
         .optional("nearby", peer.local_network.then_some("found on the local network"))
         .optional("latency", peer.latency_ms.map(|milliseconds| format!("{milliseconds:.1} ms")))
         .field(

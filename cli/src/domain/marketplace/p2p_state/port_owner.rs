@@ -1,6 +1,6 @@
 //! Who listens on a port, so that "address in use" can name the one to stop.
 //!
-//! Linux tells through `/proc`: `net/tcp` has the socket's inode, and the owner's `fd` folder links to it. Elsewhere, and
+//! Linux tells through `/proc`: `net/tcp` and `net/udp` have the socket's inode, and the owner's `fd` folder links to it. Elsewhere, and
 //! for processes of other users, nothing is known.
 
 use std::{fs, path::Path};
@@ -9,29 +9,35 @@ use ggen_marketplace::{code::Code, control::api::Failure};
 
 /// The state of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
+/// The state of a socket without another end in `/proc/net/udp`.
+const OPEN: &str = "07";
 
 /// Adds, to a failure for an address in use, who holds it and both ways out.
 pub(super) fn explain(mut failure: Failure, listen: &[String]) -> Failure {
     if failure.code != Code::AddressInUse {
         return failure;
     }
-    let mut ports: Vec<u16> =
-        listen.iter().filter_map(|address| port(address)).filter(|port| *port != 0).collect();
+    let mut ports: Vec<(Kind, u16)> =
+        listen.iter().filter_map(|address| port(address)).filter(|(_, port)| *port != 0).collect();
     ports.sort_unstable();
     ports.dedup();
-    let owned: Vec<(u16, Option<Owner>)> =
-        ports.iter().map(|port| (*port, owner(Path::new("/proc"), *port))).collect();
+    let owned: Vec<((Kind, u16), Option<Owner>)> =
+        ports.iter().map(|(kind, port)| ((*kind, *port), owner(Path::new("/proc"), *kind, *port))).collect();
     let mut remedies = String::new();
     let is_other_reason = !failure.hint.is_empty() && !failure.hint.contains("lsof");
     if is_other_reason && owned.iter().all(|(_, owner)| owner.is_none()) {
         // Nobody holds a port: the address is none of this machine, and the hint says so.
         return failure;
     }
-    for (port, owner) in &owned {
+    for ((kind, port), owner) in &owned {
         if let Some(Owner { pid, name }) = owner {
-            failure.message.push_str(&format!(" Port {port} is held by process {pid} ({name})."));
+            let port = if *kind == Kind::Udp { format!("UDP port {port}") } else { format!("Port {port}") };
+            failure.message.push_str(&format!(" {port} is held by process {pid} ({name})."));
         }
-        remedies.push_str(&format!("Check what uses the port: lsof -i :{port}\n"));
+        let check = format!("Check what uses the port: lsof -i :{port}\n");
+        if !remedies.contains(&check) {
+            remedies.push_str(&check);
+        }
     }
     let held = listen.iter().find(|address| {
         port(address).is_some_and(|port| owned.iter().any(|(held, owner)| *held == port && owner.is_some()))
@@ -45,9 +51,17 @@ pub(super) fn explain(mut failure: Failure, listen: &[String]) -> Failure {
     failure
 }
 
-/// The TCP port of a multiaddr.
-fn port(address: &str) -> Option<u16> {
-    address.split('/').skip_while(|part| *part != "tcp").nth(1)?.parse().ok()
+/// What a port carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Tcp,
+    Udp,
+}
+
+/// The port of a multiaddr.
+fn port(address: &str) -> Option<(Kind, u16)> {
+    let of = |kind: &str| address.split('/').skip_while(|part| *part != kind).nth(1)?.parse().ok();
+    of("tcp").map(|port| (Kind::Tcp, port)).or_else(|| Some((Kind::Udp, of("udp")?)))
 }
 
 /// A process.
@@ -58,11 +72,15 @@ struct Owner {
 }
 
 /// The process that listens on `port`, as far as `proc` tells.
-fn owner(proc: &Path, port: u16) -> Option<Owner> {
-    let inodes: Vec<String> = ["net/tcp", "net/tcp6"]
+fn owner(proc: &Path, kind: Kind, port: u16) -> Option<Owner> {
+    let (tables, state) = match kind {
+        Kind::Tcp => (["net/tcp", "net/tcp6"], LISTEN),
+        Kind::Udp => (["net/udp", "net/udp6"], OPEN),
+    };
+    let inodes: Vec<String> = tables
         .iter()
         .filter_map(|table| fs::read_to_string(proc.join(table)).ok())
-        .flat_map(|table| listening(&table, port))
+        .flat_map(|table| listening(&table, state, port))
         .map(|inode| format!("socket:[{inode}]"))
         .collect();
     if inodes.is_empty() {
@@ -83,8 +101,8 @@ fn owner(proc: &Path, port: u16) -> Option<Owner> {
     None
 }
 
-/// The inodes of the sockets that listen on `port`, from a table such as `/proc/net/tcp`.
-fn listening(table: &str, port: u16) -> Vec<u64> {
+/// The inodes of the sockets in this state on `port`, from a table such as `/proc/net/tcp`.
+fn listening(table: &str, wanted: &str, port: u16) -> Vec<u64> {
     table
         .lines()
         .skip(1)
@@ -94,14 +112,14 @@ fn listening(table: &str, port: u16) -> Vec<u64> {
             let state = columns.nth(1)?;
             let inode = columns.nth(5)?;
             let here = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-            (here == port && state == LISTEN).then(|| inode.parse().ok())?
+            (here == port && state == wanted).then(|| inode.parse().ok())?
         })
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{TcpListener, UdpSocket};
 
     use super::*;
 
@@ -119,6 +137,15 @@ mod tests {
             let owner = format!("Port {port} is held by process {} (", std::process::id());
             assert!(failure.message.contains(&owner), "{failure:?}");
         }
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let addresses = [address, format!("/ip4/127.0.0.1/udp/{port}/quic-v1")];
+        let failure = explain(Failure::new(Code::AddressInUse, "The address is taken.", ""), &addresses);
+        assert!(failure.hint.contains(&format!("lsof -i :{port}")), "{failure:?}");
+        if cfg!(target_os = "linux") {
+            let owner = format!("UDP port {port} is held by process {} (", std::process::id());
+            assert!(failure.message.contains(&owner), "{failure:?}");
+        }
     }
 
     #[test]
@@ -134,6 +161,6 @@ mod tests {
              1: 0100007F:0FA1 0100007F:1234 01 00000000:00000000 00:00000000 00000000  1000        0 4243 1\n\
              2: 0100007F:0FA2 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 4244 1\n\
              broken";
-        assert_eq!(listening(table, 4001), [4242]);
+        assert_eq!(listening(table, LISTEN, 4001), [4242]);
     }
 }

@@ -60,6 +60,7 @@ impl Knocks {
     }
 
     /// How many there are.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.incoming.len()
     }

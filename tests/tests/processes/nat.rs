@@ -60,6 +60,24 @@ fn behind_nats_that_give_every_connection_another_port_packages_go_over_the_rela
     fetched("symmetric", "symmetric", false);
 }
 
+#[test]
+fn where_tcp_is_blocked_relays_and_direct_connections_are_over_quic() {
+    let Some(lab) = Namespaces::new("nat.sh", &["home", "home"]) else { return };
+    let relay = lab.start("r", &["--no-mdns"]);
+    let relay_at = format!("/ip4/203.0.113.10/udp/4001/quic-v1/p2p/{}", relay.peer);
+    let [a, b] = ["a", "b"].map(|host| {
+        lab.block(host, "tcp");
+        lab.start(host, &["--no-mdns", "--bootstrap", &relay_at])
+    });
+    let through = format!("{relay_at}/p2p-circuit/p2p/{}", a.peer);
+    eventually("reached through the relay", SOON, || {
+        (texts(&a.json(&["status"])["relay_addresses"]) == [through.clone()]).then_some(())
+    });
+    b.json(&["connect", &through]);
+    eventually("a direct connection", SOON, || (reached(&b, &a)? == "direct").then_some(()));
+    [&relay, &a, &b].into_iter().for_each(Node::is_well);
+}
+
 /// Each takes some seconds: `GGEN_TEST_PUNCHES=200` asks for so many.
 #[test]
 fn punches_succeed_by_the_first_attempt() {

@@ -86,15 +86,8 @@ fn what_blocks_one_transport_leaves_the_other_and_a_default_udp_port_that_is_tak
     assert!(at.iter().all(|address| listens.contains(address)), "{listens:?}");
     tree::bulk(&author.path("package"), "carried", 13, 2, 1 << 20);
     author.json(&["publish", &author.text("package")]);
-    let block = |host: &str, protocol: &str| {
-        lab.on(
-            host,
-            "nft add table ip block && nft add chain ip block out '{ type filter hook output priority 0; }'",
-        );
-        lab.on(host, &format!("nft add rule ip block out oif eth ip protocol {protocol} drop"));
-    };
     for (host, blocked, carries) in [("a", "tcp", "quic"), ("b", "udp", "tcp")] {
-        block(host, blocked);
+        lab.block(host, blocked);
         let reader = lab.start(host, &["--no-mdns", "--bootstrap", &at[0], "--bootstrap", &at[1]]);
         reader.finds("carried", "carried", SOON);
         reader.json(&["install", "carried", "--to", &reader.text("out")]);

@@ -103,6 +103,15 @@ impl Namespaces {
         assert!(done.status.success(), "{command}: {done:?}");
     }
 
+    /// Has a host behind a NAT send nothing of a protocol of IP any more.
+    pub(crate) fn block(&self, host: &str, protocol: &str) {
+        self.on(
+            host,
+            "nft add table ip block && nft add chain ip block out '{ type filter hook output priority 0; }'",
+        );
+        self.on(host, &format!("nft add rule ip block out oif eth ip protocol {protocol} drop"));
+    }
+
     /// A node on a host, which listens on TCP.
     pub(crate) fn node(&self, host: &str, arguments: &[&str]) -> Node {
         self.start(host, &[&["--listen", "/ip4/0.0.0.0/tcp/4001"], arguments].concat())

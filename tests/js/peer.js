@@ -2,7 +2,6 @@
 //
 //   node peer.js MULTIADDR CID DHT_KEY_HEX
 //
-// A MULTIADDR with /quic-v1 is dialled over QUIC; where its package has nothing for this machine, {"step":"missing"} is all that is said.
 // CID is the root of a package that the node provides, DHT_KEY_HEX the key of that package's head. After the line
 // {"step":"subscribed"} the peer waits for one announcement on the packages topic, prints it, and ends.
 import { gossipsub } from '@libp2p/gossipsub'
@@ -31,19 +30,9 @@ signal.addEventListener('abort', () => {
   process.exit(1)
 })
 
-const transports = [tcp()]
-if (address.includes('/quic-v1')) {
-  try {
-    const { quic } = await import('@chainsafe/libp2p-quic')
-    transports.push(quic())
-  } catch (error) {
-    say('missing', { why: error.message })
-    process.exit(0)
-  }
-}
 const peer = await createLibp2p({
   addresses: { listen: ['/ip4/127.0.0.1/tcp/0'] },
-  transports,
+  transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   connectionMonitor: { enabled: false },
@@ -62,7 +51,7 @@ const announced = new Promise(resolve => {
 })
 
 const connection = await peer.dial(multiaddr(address), { signal })
-say('connected', { peer: connection.remotePeer.toString(), address: connection.remoteAddr.toString(), encryption: connection.encryption, muxer: connection.multiplexer })
+say('connected', { peer: connection.remotePeer.toString(), encryption: connection.encryption, muxer: connection.multiplexer })
 const info = await identified
 say('identified', { protocolVersion: info.protocolVersion, agentVersion: info.agentVersion, protocols: info.protocols })
 

@@ -7,13 +7,13 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
 };
 
 use ggen_marketplace::{network::PROTOCOL_VERSION, package::PackageId, release::dht_key};
 use serde_json::Value;
 
-use crate::node::{noise, package, sample, start, start_in};
+use crate::node::{noise, package, sample, start};
 
 /// The folder with the scripts and their packages, installed once for all runs.
 fn installed() -> Option<&'static Path> {
@@ -128,42 +128,6 @@ async fn js_libp2p_connects_asks_the_dht_and_hears_announcements() {
 fn unhex(text: &str) -> Vec<u8> {
     let digit = |at: usize| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
     (0..text.len()).step_by(2).map(digit).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn js_libp2p_connects_over_quic_and_asks_the_dht() {
-    let Some(folder) = installed() else { return };
-    let temp = tempfile::tempdir().unwrap();
-    let home = Arc::new(tempfile::tempdir().unwrap());
-    let listens = vec!["/ip4/127.0.0.1/udp/0/quic-v1".parse().unwrap()];
-    let node = start_in(home, &[], |config| config.listen_addresses = listens).await;
-    let published = node.publish_dir(&package(temp.path(), "crossing", "1.0.0", &[])).await;
-    let id: PackageId = format!("{}/{}", published.publisher, published.name).parse().unwrap();
-    let key = dht_key(&id).iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    let mut command = node_js(folder, "peer.js");
-    command.args([node.address().to_string(), published.cid.clone(), key]);
-    let (steps, mut seen) = tokio::sync::mpsc::unbounded_channel();
-    let running = tokio::spawn(lines(command, move |line| drop(steps.send(line))));
-    let me = Value::from(node.peer_id().to_string());
-    let connected: Value = seen.recv().await.unwrap();
-    if connected["step"] == "missing" {
-        writeln!(std::io::stderr(), "skipped: js-libp2p has no QUIC here: {}", connected["why"]).unwrap();
-        return;
-    }
-    assert_eq!((&connected["step"], &connected["peer"]), (&Value::from("connected"), &me), "{connected}");
-    assert!(connected["address"].as_str().unwrap().contains("/quic-v1"), "{connected}");
-    loop {
-        let line: Value = seen.recv().await.expect("it ended before it was subscribed");
-        match line["step"].as_str().unwrap() {
-            "value" => assert_eq!(line["from"], me, "{line}"),
-            "providers" => assert!(line["peers"].as_array().unwrap().contains(&me), "{line}"),
-            "subscribed" => break,
-            _ => {}
-        }
-    }
-    node.publish_dir(&package(temp.path(), "announced", "1.0.0", &[])).await;
-    assert_eq!(seen.recv().await.unwrap()["step"], "announcement");
-    assert!(running.await.unwrap(), "it ended well");
 }
 
 #[tokio::test(flavor = "multi_thread")]

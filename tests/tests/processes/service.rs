@@ -25,8 +25,8 @@ fn flags_count_for_one_start_unless_they_are_saved_and_a_start_says_what_it_uses
     assert_eq!(used(&started), expected.map(|(key, origin)| (key.to_owned(), origin.clone())));
     assert_eq!(
         texts(&home.json(&["config", "get", "listen_addresses"])["value"]).len(),
-        2,
-        "nothing was kept"
+        4,
+        "the default, and nothing was kept"
     );
     let saved = start(&["--listen", LOOPBACK, "--save"]);
     assert_eq!(used(&saved), [("listen_addresses".to_owned(), "flag, saved".to_owned())]);

@@ -152,10 +152,30 @@ pub(crate) fn instead_in(arguments: &[OsString], verb: &str) -> Vec<String> {
         ("key", &["create", "generate"], "new"),
         ("trust", &["show", "ls"], "list"),
     ];
-    let Some(noun) = noun_of(arguments, verb) else { return instead_of(verb) };
+    let Some(noun) = noun_of(arguments, verb) else {
+        // What stands in the wrong place keeps what was said after it.
+        let rest = rest_of(arguments, verb);
+        let is_misplaced = |ours: &String| *ours == format!("ggen p2p {verb}");
+        return instead_of(verb)
+            .into_iter()
+            .map(|ours| if is_misplaced(&ours) { format!("{ours}{rest}") } else { ours })
+            .collect();
+    };
     let known = BELOW.iter().find(|(of, others, _)| *of == noun && others.contains(&verb));
     let ours = known.map_or_else(|| "--help".to_owned(), |(_, _, ours)| (*ours).to_owned());
     vec![format!("ggen marketplace p2p {noun} {ours}")]
+}
+
+/// The words after a verb, each with a space before it; none where one of them would mean something else to a shell.
+fn rest_of(arguments: &[OsString], verb: &str) -> String {
+    let words = arguments.iter().skip_while(|word| *word != verb).skip(1);
+    let is_plain = |word: &str| {
+        !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "@.=/_-+:,".contains(c))
+    };
+    let words: Option<Vec<String>> = words
+        .map(|word| word.to_str().filter(|word| is_plain(word)).map(|word| format!(" {word}")))
+        .collect();
+    words.unwrap_or_default().concat()
 }
 
 /// The noun below p2p, such as `config`, of which `verb` should be a verb.
@@ -225,10 +245,13 @@ mod tests {
             ("p2p config xyzzy", "ggen marketplace p2p config --help"),
             ("p2p ls", "ggen marketplace p2p list"),
             ("install", "ggen p2p install"),
+            ("install hello@1.2.0", "ggen p2p install hello@1.2.0"),
+            ("install hello@^1", "ggen p2p install"),
         ] {
             let arguments: Vec<OsString> =
                 ["ggen"].into_iter().chain(line.split(' ')).map(OsString::from).collect();
-            let verb = line.rsplit(' ').next().unwrap();
+            let last = line.rsplit(' ').next().unwrap();
+            let verb = if line.starts_with("install") { "install" } else { last };
             assert_eq!(instead_in(&arguments, verb), [ours], "{line}");
             let leads_to = Cli::command().try_get_matches_from(ours.split(' '));
             let is_there =

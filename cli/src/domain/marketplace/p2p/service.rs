@@ -109,6 +109,14 @@ impl Service {
             )
             .into());
         }
+        if there.as_ref().is_some_and(|text| !is_of(text, session.home())) {
+            return Err(Failure::new(
+                Code::Conflict,
+                format!("{} starts the node of another state folder; nothing was changed.", path.display()),
+                "Give each state folder a unit of its own: --name <NAME>",
+            )
+            .into());
+        }
         let answer = match installs {
             true => install(session, &name, &path, there.as_deref(), systemd)?,
             false => uninstall(&name, &path, there.is_some(), systemd)?,
@@ -177,6 +185,11 @@ fn uninstall(name: &str, path: &Path, is_there: bool, systemd: bool) -> Result<A
     let commands =
         vec![format!("systemctl --user stop {name}.service"), "systemctl --user daemon-reload".to_owned()];
     Ok(Answer { path: path.display().to_string(), changed: true, systemd, commands })
+}
+
+/// Whether a unit starts the node of this state folder.
+fn is_of(text: &str, home: &Path) -> bool {
+    text.contains(&format!(" --home {} ", quoted(home)))
 }
 
 /// The text of the unit.
@@ -269,6 +282,13 @@ mod tests {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
     use super::*;
+
+    #[test]
+    fn a_unit_belongs_to_one_state_folder() {
+        let text = unit(Path::new("/usr/bin/ggen"), Path::new("/home/a b/.ggen"));
+        assert!(is_of(&text, Path::new("/home/a b/.ggen")));
+        assert!(!is_of(&text, Path::new("/home/a b")) && !is_of(&text, Path::new("/home/a b/.ggen2")));
+    }
 
     #[test]
     fn a_path_is_one_word_whatever_is_in_it() {

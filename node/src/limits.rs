@@ -127,7 +127,7 @@ pub const HELLO_FRESH: Duration = Duration::from_secs(10 * 60);
 /// How often everybody is greeted again.
 pub const HELLO_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// How long nothing is signed where a peer told of an earlier run of this node: until that run, if it goes on, has shown it.
-pub const RUN_UNSETTLED: Duration = Duration::from_secs(10);
+pub const RUN_UNSETTLED: Duration = Duration::from_secs(5);
 /// Bytes of a greeting: a time, and the words of so many runs.
 pub const HELLO_BYTES_MAX: usize = 1 << 10;
 /// Words of runs in one greeting. Two are enough to say that there are two.

@@ -36,7 +36,7 @@ use crate::{
 /// How long this node's own word is good for, before it is signed again: one that is asked for shows that this run goes on.
 const WORD_RENEWED_AFTER: Duration = Duration::from_secs(1);
 /// How often everybody is greeted again while it is not known whether an earlier run has ended.
-const SETTLE_INTERVAL: Duration = Duration::from_secs(2);
+const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 /// Hellos of one peer that are looked at.
 const HEARD: Budget = Budget::new(HELLOS_PER_PEER_MAX, HELLO_REFILL);
 /// How often a peer of several runs is told of them, and the log.

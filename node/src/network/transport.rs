@@ -1,7 +1,7 @@
 //! The one seam: from a base transport of byte streams to authenticated, multiplexed connections.
 //!
 //! Everything above the byte stream is the same wherever a node runs. Production passes [`tcp()`]; a simulation passes a
-//! transport of its own. QUIC is no byte stream, and joins above it; see [`quic`](super::quic).
+//! transport of its own. QUIC is no byte stream, and joins above it; see `network::quic`.
 
 use std::{
     io,

@@ -19,9 +19,9 @@ use ggen_sim::{
 use serde_json::json;
 
 use super::{
-    EngineName, Failure, Format, Which, note, print, print_json, progress,
+    Effort, EngineName, Failure, Format, Which, note, print, print_json, progress,
     shrink::{self, Shrinking},
-    sweep::{cores, keep},
+    sweep::keep,
     variants, write_json,
 };
 
@@ -49,12 +49,8 @@ pub(super) struct Arguments {
     /// What runs them, in the place of what the scenarios say.
     #[arg(long, value_enum, value_name = "ENGINE")]
     engine: Option<EngineName>,
-    /// How many run at once; as many as there are cores where not given.
-    #[arg(long, value_name = "COUNT")]
-    jobs: Option<usize>,
-    /// How long one run may take, in real time. What takes longer is killed, and has failed.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
-    timeout: Duration,
+    #[command(flatten)]
+    effort: Effort,
     /// How many smaller scenarios are tried for each run that fails; with 0 it stays as it is.
     #[arg(long, value_name = "COUNT", default_value_t = 60)]
     tries: usize,
@@ -88,11 +84,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     let explorer =
         Explorer::new(sources, explored).ok_or_else(|| Failure::usage("nothing to explore", hint))?;
     let explorer = Mutex::new(explorer);
-    let children = Children {
-        program: std::env::current_exe().map_err(Failure::failed)?,
-        at_once: arguments.jobs.unwrap_or_else(cores),
-        timeout: arguments.timeout,
-    };
+    let children = arguments.effort.children()?;
     let ran = explore(arguments, &children, &explorer, &file, format)?;
     if !ran.is_empty() {
         keep(&mut corpus, corpus_file, &ran, format)?;
@@ -223,12 +215,7 @@ fn shrink_all(
             variant: ran.job.variant.clone(),
             engine: ran.job.engine.map(Into::into),
         };
-        let how = Shrinking {
-            expectation: None,
-            tries: arguments.tries,
-            at_once: arguments.jobs.unwrap_or_else(cores),
-            timeout: arguments.timeout,
-        };
+        let how = Shrinking { expectation: None, tries: arguments.tries, effort: &arguments.effort };
         match shrink::make_smaller(&which, &how, format) {
             Ok(smaller) => {
                 super::write(&out, smaller.text)?;

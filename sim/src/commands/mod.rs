@@ -20,11 +20,13 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
     process::ExitCode,
+    thread,
+    time::Duration,
 };
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ggen_sim::{
-    children::{self, Job},
+    children::{self, Children, Job},
     engine::Engine,
     scenario::Scenario,
 };
@@ -83,6 +85,28 @@ struct Which {
     /// What runs it, in the place of what the scenario says.
     #[arg(long, value_enum, value_name = "ENGINE")]
     engine: Option<EngineName>,
+}
+
+/// How runs are made in processes of their own.
+#[derive(Debug, Clone, Args)]
+struct Effort {
+    /// How many run at once; as many as there are cores where not given.
+    #[arg(long, value_name = "COUNT")]
+    jobs: Option<usize>,
+    /// How long one run may take, in real time. What takes longer is killed, and has failed.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
+    timeout: Duration,
+}
+
+impl Effort {
+    fn children(&self) -> Result<Children, Failure> {
+        let cores = || thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Children {
+            program: std::env::current_exe().map_err(Failure::failed)?,
+            at_once: self.jobs.unwrap_or_else(cores),
+            timeout: self.timeout,
+        })
+    }
 }
 
 /// See [`Engine`].

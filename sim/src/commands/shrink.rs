@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use clap::Args;
@@ -17,7 +16,7 @@ use serde_json::json;
 use tempfile::TempDir;
 use toml::Table;
 
-use super::{Failure, Format, Which, note, print, print_json, sweep::cores, write};
+use super::{Effort, Failure, Format, Which, note, print, print_json, write};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -32,12 +31,8 @@ pub(super) struct Arguments {
     /// How many smaller scenarios are tried at most.
     #[arg(long, value_name = "COUNT", default_value_t = 200)]
     tries: usize,
-    /// How many run at once; as many as there are cores where not given.
-    #[arg(long, value_name = "COUNT")]
-    jobs: Option<usize>,
-    /// How long one run may take, in real time.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
-    timeout: Duration,
+    #[command(flatten)]
+    effort: Effort,
 }
 
 /// Runs candidates, and says what becomes of them.
@@ -59,10 +54,8 @@ pub(super) struct Shrinking<'a> {
     pub(super) expectation: Option<&'a str>,
     /// How many smaller scenarios are tried at most.
     pub(super) tries: usize,
-    /// How many run at once.
-    pub(super) at_once: usize,
-    /// How long one run may take, in real time.
-    pub(super) timeout: Duration,
+    /// How they are run.
+    pub(super) effort: &'a Effort,
 }
 
 /// A scenario that was made smaller.
@@ -79,8 +72,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     let how = Shrinking {
         expectation: arguments.expectation.as_deref(),
         tries: arguments.tries,
-        at_once: arguments.jobs.unwrap_or_else(cores),
-        timeout: arguments.timeout,
+        effort: &arguments.effort,
     };
     let smaller = make_smaller(&arguments.which, &how, format)?;
     answer(arguments, format, &smaller)?;
@@ -93,11 +85,8 @@ pub(super) fn make_smaller(which: &Which, how: &Shrinking<'_>, format: Format) -
     let mut table = which.table()?;
     // What the seed would draw of the faults, it would draw otherwise of fewer.
     scenario.settle(&mut table, Draws::new(which.seed));
-    let children = Children {
-        program: std::env::current_exe().map_err(Failure::failed)?,
-        at_once: how.at_once,
-        timeout: how.timeout,
-    };
+    let children = how.effort.children()?;
+    let at_once = children.at_once;
     let mut trials = Trials {
         children,
         which,
@@ -113,7 +102,7 @@ pub(super) fn make_smaller(which: &Which, how: &Shrinking<'_>, format: Format) -
     trials.signature = Signature::of(&guilty.violations);
     let kept = trials.signature.kept();
     trials.tell(&format!("{}: {:?} fails", size(&table), trials.expectation));
-    let shrunk = shrink(table, kept, how.at_once, how.tries, |some| trials.failing(some))?;
+    let shrunk = shrink(table, kept, at_once, how.tries, |some| trials.failing(some))?;
     let text = document(which, &trials.expectation, &shrunk.table)?;
     Ok(Smaller { expectation: trials.expectation, shrunk, text })
 }

@@ -4,8 +4,6 @@ use std::{
     collections::BTreeSet,
     ops::Range,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
 use clap::Args;
@@ -17,7 +15,9 @@ use ggen_sim::{
     shard::{Part, Shard},
 };
 
-use super::{EngineName, Failure, Format, note, print, print_json, progress, variants, write, write_json};
+use super::{
+    Effort, EngineName, Failure, Format, note, print, print_json, progress, variants, write, write_json,
+};
 
 /// Runs of one sweep at most.
 const RUNS_MAX: usize = 100_000;
@@ -39,12 +39,8 @@ pub(super) struct Arguments {
     /// What runs them, in the place of what the scenarios say.
     #[arg(long, value_enum, value_name = "ENGINE")]
     engine: Option<EngineName>,
-    /// How many run at once; as many as there are cores where not given.
-    #[arg(long, value_name = "COUNT")]
-    jobs: Option<usize>,
-    /// How long one run may take, in real time. What takes longer is killed, and has failed.
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
-    timeout: Duration,
+    #[command(flatten)]
+    effort: Effort,
     /// Runs the seeds that failed once before any others.
     #[arg(long)]
     corpus: bool,
@@ -79,11 +75,6 @@ fn seeds(text: &str) -> Result<Range<u64>, String> {
     if range.is_empty() { Err("there is no seed in this range".to_owned()) } else { Ok(range) }
 }
 
-/// How many runs there are at once where nobody says so.
-pub(super) fn cores() -> usize {
-    thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
     let path = &arguments.corpus_file;
     let Arguments { html, junit, json, .. } = arguments;
@@ -99,11 +90,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     if let Some(shard) = arguments.shard {
         jobs = shard.of(jobs);
     }
-    let children = Children {
-        program: std::env::current_exe().map_err(Failure::failed)?,
-        at_once: arguments.jobs.unwrap_or_else(cores),
-        timeout: arguments.timeout,
-    };
+    let children = arguments.effort.children()?;
     let ran = run_all(&children, &jobs, format)?;
     let summary = Summary { part, ..Summary::of(&ran) };
     match format {

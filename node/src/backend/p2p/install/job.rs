@@ -89,11 +89,11 @@ impl Job {
             files: release.files,
             installed_at: now,
         };
+        let source = Supplied(store, Some(progress));
         let (mut already, mut replaced, mut kept) = (false, None, None);
         let is_noted = store.read(|conn| installed::get(conn, &target)).map_err(fail)?.is_some();
         match place::look(store, &manifest, &target, manner.keeps)? {
             Place::Free => {
-                let source = Supplied(store, Some(progress));
                 let early = early.locked().take();
                 let unpacked = match early.map(|early| early.finish(&source, &target, &mut told)) {
                     Some(Ok(())) => Ok(()),
@@ -110,17 +110,10 @@ impl Job {
                     unpacked => unpacked.map_err(fail)?,
                 }
             }
-            Place::Open => place::fill(&Supplied(store, Some(progress)), &manifest, &target, &mut told)?,
+            Place::Open => place::fill(&source, &manifest, &target, &mut told)?,
             Place::Whole => already = true,
             Place::Held(before) => {
-                kept = Some(place::replace(
-                    &Supplied(store, Some(progress)),
-                    &before,
-                    &manifest,
-                    (&row, &head),
-                    manner,
-                    &mut told,
-                )?);
+                kept = Some(place::replace(&source, &before, &manifest, (&row, &head), manner, &mut told)?);
                 replaced = Some(before.row.version.to_string());
             }
         }

@@ -482,7 +482,7 @@ fn of_file(requirements: &Requirements) -> impl Iterator<Item = String> {
 
 /// Tells what is done to the folders.
 fn tell(answer: &mut ProjectDone, work: Work) {
-    answer.folders = work.told(&answer.packages);
+    answer.folders = work.told();
     answer.written = work.written.len();
     answer.removed = work.removed;
     answer.altered = work.altered.into_iter().map(AnyPath).collect();

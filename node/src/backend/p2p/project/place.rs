@@ -19,7 +19,7 @@ use crate::{
     code::Code,
     content::ContentId,
     control::{
-        api::{Failure, ProjectChange, ProjectPackage},
+        api::{Failure, ProjectChange},
         service::ProgressSender,
     },
     identity::Envelope,
@@ -70,21 +70,19 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// What becomes of the folders, for people; `packages` are those of the project.
-    pub(super) fn told(&self, packages: &[ProjectPackage]) -> Vec<ProjectChange> {
+    /// What becomes of the folders, for people.
+    pub(super) fn told(&self) -> Vec<ProjectChange> {
         let told = self.swaps.iter().map(|swap| {
             let was = match &swap.was {
                 Was::Placed(placed) => Some(placed),
                 Was::Nothing | Was::Unknown => None,
             };
-            let brings = swap.brings.is_some();
-            let is = packages.iter().find(|package| brings && package.name == swap.name);
-            let id = is.and_then(|is| is.id.rsplit_once('@')).map(|(id, _)| id.to_owned());
+            let package = swap.brings.as_ref().or(was).map(|placed| placed.package.to_string());
             ProjectChange {
-                id: id.or_else(|| was.map(|was| was.package.to_string())).unwrap_or_default(),
+                id: package.unwrap_or_default(),
                 name: swap.name.clone(),
                 from: was.map(|was| was.version.to_string()),
-                to: is.map(|is| is.version.clone()),
+                to: swap.brings.as_ref().map(|is| is.version.to_string()),
             }
         });
         told.collect()

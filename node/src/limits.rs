@@ -261,6 +261,28 @@ pub const MDNS_RECORDS_MAX: usize = 1_024;
 pub const MDNS_CPU_PER_SECOND_MAX: Duration = Duration::from_millis(100);
 /// How long nobody is looked for on the local network where that was exceeded.
 pub const MDNS_REST: Duration = Duration::from_secs(10 * 60);
+/// Bytes of one answer of a router, and of its head: descriptions have some thousand.
+pub const ROUTER_ANSWER_BYTES_MAX: usize = 1 << 16;
+/// How long a router may take for one answer, however it comes.
+pub const ROUTER_ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+/// Routers that are heard of in one search: anyone on the local network can answer.
+pub const ROUTERS_HEARD_MAX: usize = 8;
+/// Routers of those that are asked to describe themselves.
+pub const ROUTERS_TRIED_MAX: usize = 3;
+/// Peers, each of another network, that are asked at once whether they get through a port that the router maps.
+pub const DIALS_BACK_ASKED_MAX: usize = 3;
+/// Bytes of that question, and of its answer: two ports.
+pub const DIAL_BACK_BYTES_MAX: usize = 64;
+/// Peers that are dialled at once because they ask for it.
+pub const DIALS_BACK_AT_ONCE_MAX: usize = 16;
+/// How often in a row peers of one network are dialled because they ask for it: a node asks every twenty minutes.
+pub const DIALS_BACK_PER_NETWORK_MAX: u32 = 8;
+/// Until it is once more.
+pub const DIALS_BACK_PER_NETWORK_REFILL: Duration = Duration::from_secs(60);
+/// How often in a row peers are dialled because they ask for it, of all networks.
+pub const DIALS_BACK_MAX: u32 = 64;
+/// Until it is once more.
+pub const DIALS_BACK_REFILL: Duration = Duration::from_secs(1);
 /// Relays on which a node that nobody can connect to is reached: one that fails, and one that is left.
 pub const RELAYS_MAX: usize = 2;
 /// Relays that are asked at once, so that one that does not answer holds up no other.

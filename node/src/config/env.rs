@@ -29,6 +29,8 @@ pub const DHT_SERVER: &str = "GGEN_P2P_DHT_SERVER";
 pub const REACH: &str = "GGEN_P2P_REACH";
 /// Gives `mdns`.
 pub const MDNS: &str = "GGEN_P2P_MDNS";
+/// Gives `upnp`.
+pub const UPNP: &str = "GGEN_P2P_UPNP";
 /// Gives `packages_topic`.
 pub const TOPIC: &str = "GGEN_P2P_TOPIC";
 /// Gives `query_timeout_secs`.
@@ -75,6 +77,7 @@ pub const VARIABLES: &[Variable] = &[
         name: MDNS,
         doc: "Whether the node finds peers of the local network, and is found there: true or false.",
     },
+    Variable { name: UPNP, doc: "Whether the node asks its router to map ports to it: true or false." },
     Variable { name: TOPIC, doc: "Gossipsub topic of package announcements." },
     Variable { name: QUERY_TIMEOUT_SECS, doc: "Seconds that a query to the network may take." },
     Variable { name: TOPOLOGY, doc: "How the network is laid out: mesh, hub-and-spoke or hybrid." },

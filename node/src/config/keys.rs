@@ -144,6 +144,15 @@ pub const KEYS: &[Key] = &[
     .variable(super::env::MDNS)
     .by_role(),
     key(
+        "upnp",
+        Kind::Switch,
+        Reload::Restart,
+        field!(upnp: Switch),
+        "Whether this node asks its router to map ports to it, by UPnP and NAT-PMP, where a NAT stands before it. A node that listens on \
+         loopback alone never does.",
+    )
+    .variable(super::env::UPNP),
+    key(
         "packages_topic",
         Kind::Topic,
         Reload::Live,

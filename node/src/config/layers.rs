@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn every_key_of_the_file_reaches_the_configuration() {
         let text = "listen_addresses = []\nbootstrap_nodes = ['/ip4/10.0.0.1/tcp/1']\ndht_server_mode = false\n\
-            reach = 'relay'\nrelay_server = false\nmdns = true\npackages_topic = '/t'\nquery_timeout_secs = 3\nrole = 'spoke'\n[topology]\nkind = 'hub-and-spoke'\n\
+            reach = 'relay'\nrelay_server = false\nmdns = true\nupnp = false\npackages_topic = '/t'\nquery_timeout_secs = 3\nrole = 'spoke'\n[topology]\nkind = 'hub-and-spoke'\n\
             hubs = ['/ip4/10.0.0.2/tcp/1']\n[limits]\nconnections_max = 50\nstore_bytes_max = 1_000_000_000\n\
             upload_bytes_per_second = 100_000\ndownload_bytes_per_second = 200_000\nschedule = ['08:00-18:00 up=none']\n\
             [peers]\nconnections_low = 4\nconnections_high = 8\nmin_reputation = 0.5\n\
@@ -315,6 +315,7 @@ mod tests {
             reach: Reach::Relay,
             relay_server: false,
             mdns: true,
+            upnp: false,
             packages_topic: "/t".into(),
             query_timeout_secs: 3,
             topology: Topology::HubAndSpoke,
@@ -335,7 +336,7 @@ mod tests {
         };
         assert_eq!(effective.config, expected);
         assert!(effective.origins.values().all(|origin| matches!(origin, Origin::File { .. })));
-        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:29");
+        assert_eq!(effective.get("log.level").unwrap().origin.to_string(), "c.toml:30");
     }
 
     #[test]

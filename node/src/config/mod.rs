@@ -76,6 +76,8 @@ pub struct P2PConfig {
     pub relay_server: bool,
     /// Whether this node finds peers of the local network, and is found there, where it listens on more than loopback.
     pub mdns: bool,
+    /// Whether this node asks its router to map ports, where a NAT stands before it.
+    pub upnp: bool,
     /// The Gossipsub topic of package announcements, used verbatim.
     pub packages_topic: String,
     /// Seconds that a query to the network may take.
@@ -139,6 +141,7 @@ impl P2PConfig {
             reach: Reach::Auto,
             relay_server: true,
             mdns: true,
+            upnp: true,
             packages_topic: DEFAULT_TOPIC.to_owned(),
             query_timeout_secs: 30,
             topology: Topology::Mesh,
@@ -282,6 +285,8 @@ pub struct Partial {
     pub relay_server: Option<bool>,
     /// See [`P2PConfig::mdns`].
     pub mdns: Option<bool>,
+    /// See [`P2PConfig::upnp`].
+    pub upnp: Option<bool>,
     /// See [`P2PConfig::packages_topic`].
     pub packages_topic: Option<String>,
     /// See [`P2PConfig::query_timeout_secs`].
@@ -329,6 +334,7 @@ impl Partial {
             reach: Some(config.reach),
             relay_server: Some(config.relay_server),
             mdns: Some(config.mdns),
+            upnp: Some(config.upnp),
             packages_topic: Some(config.packages_topic),
             query_timeout_secs: Some(config.query_timeout_secs),
             topology: Some(config.topology),
@@ -362,6 +368,7 @@ impl Partial {
         put(&mut config.reach, self.reach);
         put(&mut config.relay_server, self.relay_server);
         put(&mut config.mdns, self.mdns);
+        put(&mut config.upnp, self.upnp);
         put(&mut config.packages_topic, self.packages_topic);
         put(&mut config.query_timeout_secs, self.query_timeout_secs);
         put(&mut config.topology, self.topology);
@@ -473,6 +480,7 @@ mod tests {
         config.reach = Reach::Relay;
         config.relay_server = false;
         config.mdns = true;
+        config.upnp = false;
         config.connections_max = 99;
         config.query_timeout_secs = 7;
         config.packages_topic = "/other".into();

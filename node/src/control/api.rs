@@ -17,7 +17,7 @@ mod views;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::connections::Reachability;
+pub use self::connections::{PortMapping, Reachability};
 pub use self::project::{
     AnyPath, Outdated, OutdatedPackage, OutdatedRequest, ProjectAction, ProjectBranch, ProjectChange,
     ProjectDone, ProjectPackage, ProjectRequest, ProjectTree, ProjectWhy,

@@ -16,7 +16,7 @@ use super::{
     gossip,
     handshakes::Latest,
     identification, kademlia, logs,
-    reach::{candidates, punching, relaying},
+    reach::{candidates, dial_back, punching, relaying},
     records::{self, Records},
     streams,
 };
@@ -24,8 +24,8 @@ use crate::{
     config::{Reach, Role},
     fetch, hello,
     limits::{
-        FETCH_TIMEOUT_MAX, GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX, HEADS_REQUEST_BYTES_MAX, HELLO_BYTES_MAX,
-        LOGS_ASKED_PER_PEER_MAX,
+        DIAL_BACK_BYTES_MAX, FETCH_TIMEOUT_MAX, GOSSIP_BYTES_MAX, HEADS_PAGE_BYTES_MAX,
+        HEADS_REQUEST_BYTES_MAX, HELLO_BYTES_MAX, LOGS_ASKED_PER_PEER_MAX,
     },
     peers::limits::{
         ESTABLISHED_PER_PEER_MAX, PENDING_INCOMING_MAX, PENDING_INCOMING_PER_ADDRESS_MAX,
@@ -52,6 +52,8 @@ const DHT_ANSWER_SHARE: u32 = 5;
 
 /// Streams of one connection for greetings.
 const HELLO_STREAMS_MAX: usize = 4;
+/// Streams of one connection for questions whether this node gets through: an honest peer has one open.
+const DIAL_BACK_STREAMS_MAX: usize = 2;
 /// Streams of one connection for logs: as many each way as one peer is asked for at once, and what has just ended.
 const LOGS_STREAMS_MAX: usize = 2 * LOGS_ASKED_PER_PEER_MAX + 2;
 /// Streams of one connection for heads.
@@ -71,6 +73,7 @@ pub(super) struct Behaviour {
     pub(super) logs: request_response::Behaviour<logs::Codec>,
     pub(super) heads: request_response::Behaviour<Cbor<sync::protocol::Request, sync::protocol::Answer>>,
     pub(super) hello: request_response::Behaviour<Cbor<hello::Hello, hello::Hello>>,
+    pub(super) dial_back: request_response::Behaviour<Cbor<dial_back::Ask, dial_back::Answer>>,
     pub(super) relay_client: relay::client::Behaviour,
     pub(super) relay: Toggle<relaying::Behaviour>,
     pub(super) punching: punching::Behaviour,
@@ -137,6 +140,14 @@ impl Behaviour {
                 request_response::Config::default()
                     .with_request_timeout(Duration::from_secs(20))
                     .with_max_concurrent_streams(HELLO_STREAMS_MAX),
+            ),
+            dial_back: request_response::Behaviour::with_codec(
+                Cbor::new(DIAL_BACK_BYTES_MAX, DIAL_BACK_BYTES_MAX),
+                [(StreamProtocol::new(dial_back::PROTOCOL), request_response::ProtocolSupport::Full)],
+                request_response::Config::default()
+                    // A dial takes ten seconds at most.
+                    .with_request_timeout(Duration::from_secs(20))
+                    .with_max_concurrent_streams(DIAL_BACK_STREAMS_MAX),
             ),
             relay_client,
             relay: settings.relay_server.then(|| relaying::server(id, settings.role)).into(),

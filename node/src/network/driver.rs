@@ -41,7 +41,7 @@ use super::{
     nearby::{Nearby, Seen},
     outbox::Outbox,
     peers::{Peer, Peers},
-    reach::Reach,
+    reach::{Reach, mapped::Mapped, router},
     refusals::Refusals,
     routing::Routing,
     serve::Work,
@@ -177,6 +177,7 @@ enum Came {
     Work(Work),
     Told(Told),
     Nearby(Seen),
+    Router(router::Told),
 }
 
 /// What came next. Peers can see to it that there is always work that ended, or a stream that tells something: after each of these it is
@@ -189,6 +190,7 @@ async fn came(
     beside: &mut Beside,
     blocks: &mut Blocks,
     nearby: &mut Nearby,
+    mapped: &mut Mapped,
     is_swarms_turn: bool,
 ) -> Came {
     let swarm = async { Came::Swarm(Box::new(swarm.select_next_some().await)) };
@@ -197,6 +199,7 @@ async fn came(
             Some(work) = beside.next(), if beside.is_busy() => Came::Work(work),
             Some(told) = blocks.told() => Came::Told(told),
             seen = nearby.next() => Came::Nearby(seen),
+            told = mapped.next() => Came::Router(told),
         }
     };
     if is_swarms_turn {
@@ -223,7 +226,9 @@ impl Driver {
                     // Nobody is left to speak to this node, or it was told to stop.
                     None => break,
                     Some(Command::Stop(reply)) => {
+                        let router = self.reach.mapped.stop();
                         self.disconnect_all().await;
+                        router.await;
                         self.finish_work().await;
                         // Whoever waits may open the folder again: nothing of it may be held any longer.
                         drop(self);
@@ -238,7 +243,8 @@ impl Driver {
                 _ = trim.tick() => self.trim(Instant::now()),
                 _ = sweep.tick() => self.sweep_records(),
                 came = came(
-                    &mut self.swarm, &mut self.beside, &mut self.blocks, &mut self.nearby, is_swarms_turn,
+                    &mut self.swarm, &mut self.beside, &mut self.blocks, &mut self.nearby, &mut self.reach.mapped,
+                    is_swarms_turn,
                 ) => {
                     is_swarms_turn = !matches!(came, Came::Swarm(_));
                     match came {
@@ -246,6 +252,7 @@ impl Driver {
                         Came::Work(work) => self.finished(work),
                         Came::Told(told) => self.blocks_told(told),
                         Came::Nearby(seen) => self.seen_nearby(seen),
+                        Came::Router(told) => self.router_told(told),
                     }
                 }
                 // Reached only when the swarm has nothing more to say: all addresses of a new listener are known.

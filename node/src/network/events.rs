@@ -38,6 +38,9 @@ impl Driver {
                     self.connections.reached(peer_id, &address);
                     self.reach.standing.dialled(&address);
                 }
+                if !endpoint.is_relayed() {
+                    self.connected_back(connection_id, peer_id, dialled);
+                }
                 self.nearby.neighbours.dialled(&peer_id);
                 self.nearby.opened(connection_id, &endpoint);
                 self.publish_near();
@@ -112,6 +115,7 @@ impl Driver {
 
     fn dial_failed(&mut self, connection: ConnectionId, peer: Option<PeerId>, error: &DialError) {
         self.dialling.failed(connection, peer, error, &self.peers);
+        self.not_connected_back(connection, error);
         if let Some(peer) = &peer {
             self.nearby.neighbours.dialled(peer);
         }
@@ -168,6 +172,7 @@ impl Driver {
             BehaviourEvent::Logs(event) => self.log_event(event),
             BehaviourEvent::Heads(event) => self.heads_event(event),
             BehaviourEvent::Hello(event) => self.hello_event(event),
+            BehaviourEvent::DialBack(event) => self.dial_back_event(event),
             BehaviourEvent::RelayClient(event) => self.relay_client_event(event),
             BehaviourEvent::Relay(event) => self.relay_event(event),
             BehaviourEvent::Punching(outcome) => self.punched(outcome),

@@ -49,8 +49,8 @@ pub(super) struct Behaviour {
     unbearable: Vec<PeerId>,
     /// Whether nobody can connect to where this node listens.
     hides_listeners: bool,
-    /// Stands for the listeners of all relays.
-    relays: ListenerId,
+    /// Stands for the listeners of all relays, and of ports that lead through a NAT.
+    elsewhere: ListenerId,
 }
 
 impl Behaviour {
@@ -63,7 +63,7 @@ impl Behaviour {
             waiting: BTreeMap::new(),
             unbearable: Vec::new(),
             hides_listeners,
-            relays: ListenerId::next(),
+            elsewhere: ListenerId::next(),
         }
     }
 
@@ -98,15 +98,15 @@ impl NetworkBehaviour for Behaviour {
             self.waiting.remove(&closed.peer_id);
         }
         let hides = |address| self.hides_listeners || policy::is_relayed(address);
-        let listener_id = self.relays;
+        let listener_id = self.elsewhere;
         self.inner.on_swarm_event(match event {
             FromSwarm::NewListenAddr(it) if hides(it.addr) => return,
             FromSwarm::ExpiredListenAddr(it) if hides(it.addr) => return,
-            // Peers are told at once of what is listened on, and of the rest when they ask.
-            FromSwarm::ExternalAddrConfirmed(it) if policy::is_relayed(it.addr) => {
+            // Peers are told at once of what is listened on, and only when they ask of the rest: here all is told at once.
+            FromSwarm::ExternalAddrConfirmed(it) => {
                 FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr: it.addr })
             }
-            FromSwarm::ExternalAddrExpired(it) if policy::is_relayed(it.addr) => {
+            FromSwarm::ExternalAddrExpired(it) => {
                 FromSwarm::ExpiredListenAddr(ExpiredListenAddr { listener_id, addr: it.addr })
             }
             event => event,

@@ -83,7 +83,11 @@ pub use observer::{Lookup, LookupKind, Observer};
 pub use offload::Offload;
 pub use peers::Carrier;
 pub use quic::is_quic;
-pub use reach::standing::{Mapping, Ports, Verdict};
+pub use reach::{
+    mapping::PortMapping,
+    router::By,
+    standing::{Mapping, Ports, Verdict},
+};
 pub use snapshot::{Load, PeerSnapshot, Refused, Snapshot};
 pub use spawner::Spawner;
 

@@ -9,7 +9,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::{
-    Mapping, Ports, Verdict,
+    Mapping, PortMapping, Ports, Verdict,
     answering::PAGES,
     driver::{Driver, PENDING_MAX},
     gossip::subscribers,
@@ -31,6 +31,10 @@ pub struct Snapshot {
     pub verdict: Verdict,
     /// What a NAT before it does with its port.
     pub mapping: Option<Mapping>,
+    /// What is known of the ports that the router maps; nothing where it was not asked.
+    pub port_mapping: Option<PortMapping>,
+    /// Addresses elsewhere that lead to this node: ports that a NAT lets through.
+    pub external: Vec<Multiaddr>,
     /// The ports to forward to this machine.
     pub ports: Ports,
     /// Whether this node serves the DHT.
@@ -217,6 +221,8 @@ impl Driver {
             relay_clients: self.reach.clients().count(),
             verdict: self.reach.standing.verdict(),
             mapping: self.reach.standing.mapping(),
+            external: self.swarm.external_addresses().filter(|at| !policy::is_relayed(at)).cloned().collect(),
+            port_mapping: self.reach.port_mapping(),
             ports: self.reach.standing.ports(),
             serves_dht: self.reach.serves_dht(),
             neighbours: self.nearby.is_looking().then(|| self.nearby.neighbours.len()),

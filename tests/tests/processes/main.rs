@@ -38,6 +38,7 @@ mod projects;
 mod publishing;
 mod quic;
 mod relays;
+mod router;
 mod searching;
 mod secrets;
 mod service;

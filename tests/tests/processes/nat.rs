@@ -78,18 +78,19 @@ fn where_tcp_is_blocked_relays_and_direct_connections_are_over_quic() {
     [&relay, &a, &b].into_iter().for_each(Node::is_well);
 }
 
-/// Each takes some seconds: `GGEN_TEST_PUNCHES=200` asks for so many.
-#[test]
-fn punches_succeed_by_the_first_attempt() {
+/// Has so many pairs of nodes connect directly as `GGEN_TEST_PUNCHES` says, at which all listen: each takes some seconds.
+fn punched(carrier: &str) {
     const KINDS: [(&str, &str); 4] =
         [("home", "home"), ("remap", "remap"), ("home", "remap"), ("remap", "home")];
     let tries: usize = std::env::var("GGEN_TEST_PUNCHES").map_or(0, |tries| tries.parse().unwrap());
     let (mut first, mut later, mut took) = (0, 0, Vec::new());
     for (of_a, of_b) in KINDS.into_iter().cycle().take(tries) {
         let Some(lab) = Namespaces::new("nat.sh", &[of_a, of_b]) else { return };
-        let relay = lab.node("r", &["--no-mdns"]);
-        let relay_at = format!("/ip4/203.0.113.10/tcp/4001/p2p/{}", relay.peer);
-        let [a, b] = ["a", "b"].map(|host| lab.node(host, &["--no-mdns", "--bootstrap", &relay_at]));
+        let own = format!("/ip4/0.0.0.0/{carrier}");
+        let relay = lab.start("r", &["--listen", &own, "--no-mdns"]);
+        let relay_at = format!("/ip4/203.0.113.10/{carrier}/p2p/{}", relay.peer);
+        let [a, b] = ["a", "b"]
+            .map(|host| lab.start(host, &["--listen", &own, "--no-mdns", "--bootstrap", &relay_at]));
         let through = format!("{relay_at}/p2p-circuit/p2p/{}", a.peer);
         eventually("reached through the relay", SOON, || {
             let is_held = |node: &Node| !texts(&node.json(&["status"])["relay_addresses"]).is_empty();
@@ -105,15 +106,25 @@ fn punches_succeed_by_the_first_attempt() {
         match reached(&b, &a).as_deref() {
             Some("direct") if [&a, &b].iter().any(|node| node.log().contains("attempt=1")) => first += 1,
             Some("direct") => later += 1,
-            _ => println!("{of_a} and {of_b}: none\n{}\n{}", a.log(), b.log()),
+            _ => eprintln!("{of_a} and {of_b}: none\n{}\n{}", a.log(), b.log()),
         }
     }
     took.sort_unstable();
     let at = |share: usize| took.get(took.len() * share / 100);
-    println!(
-        "{tries} tries: {first} by the first attempt, {later} by a later one; seen after {:?} (half of them), {:?} (19 of 20)",
+    eprintln!(
+        "{carrier}, {tries} tries: {first} by the first attempt, {later} by a later one; seen after {:?} (half of them), {:?} (19 of 20)",
         at(50),
         at(95)
     );
     assert!(first * 100 >= tries * 95, "{first} of {tries}");
+}
+
+#[test]
+fn punches_over_tcp_succeed_by_the_first_attempt() {
+    punched("tcp/4001");
+}
+
+#[test]
+fn punches_over_quic_succeed_by_the_first_attempt() {
+    punched("udp/4001/quic-v1");
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Namespaces of the network: a relay `r`, and the hosts `a` and `b` behind the NATs `na` and `nb`, all on one bridge in `w`.
-#   nat.sh up PREFIX NAT-OF-A NAT-OF-B | nat.sh down PREFIX
-# A NAT is `home` (keeps ports, lets in what was asked for), `remap` (as home, and gives port 4001 another number for everybody) or
+#   nat.sh up PREFIX NAT-OF-A NAT-OF-B | nat.sh map PREFIX HOST PORT-OUTSIDE PORT-INSIDE | nat.sh down PREFIX
+# A NAT is `home` (keeps ports, lets in what was asked for), `remap` (as home, and gives port 4001 another number for everybody, over TCP and UDP) or
 # `symmetric` (gives every connection another port).
 set -e
 P=$2
@@ -21,7 +21,7 @@ link() {
 rules() {
     case $2 in
         home) to="masquerade" ;;
-        remap) to="tcp sport 4001 snat to $3:33611; oif wan masquerade" ;;
+        remap) to="tcp sport 4001 snat to $3:33611; oif wan udp sport 4001 snat to $3:33611; oif wan masquerade" ;;
         symmetric) to="masquerade fully-random" ;;
     esac
     ip netns exec "$P$1" sysctl -qw net.ipv4.ip_forward=1
@@ -36,8 +36,26 @@ table ip filter {
 X
 }
 
+# Has a port of a NAT lead to the host behind it, over TCP and UDP.
+map() {
+    case $1 in
+        a) to=10.77.1.2 ;;
+        b) to=10.77.2.2 ;;
+    esac
+    ip netns exec "${P}n$1" nft -f - <<X
+table ip mapped {
+    chain pre { type nat hook prerouting priority -100; iif wan meta l4proto { tcp, udp } th dport $2 dnat to $to:$3; }
+}
+insert rule ip filter onwards ct status dnat accept
+X
+}
+
 if [ "$1" = down ]; then
     down
+    exit
+fi
+if [ "$1" = map ]; then
+    map "$3" "$4" "$5"
     exit
 fi
 for n in w r na nb a b; do

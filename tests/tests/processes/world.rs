@@ -98,9 +98,24 @@ impl Namespaces {
 
     /// Runs a command on a host, which must succeed.
     pub(crate) fn on(&self, host: &str, command: &str) {
-        let at = format!("{}{host}", self.prefix);
+        let at = self.name(host);
         let done = Command::new("ip").args(["netns", "exec", &at, "sh", "-c", command]).output().unwrap();
         assert!(done.status.success(), "{command}: {done:?}");
+    }
+
+    /// The name of a host's namespace.
+    pub(crate) fn name(&self, host: &str) -> String {
+        format!("{}{host}", self.prefix)
+    }
+
+    /// What has a port of the NAT before a host of `nat.sh` lead to it: the ports outside and inside.
+    pub(crate) fn mapper(&self, host: &'static str) -> impl Fn(u16, u16) + Send + 'static {
+        let (script, prefix) = (self.script.clone(), self.prefix.clone());
+        move |outer, inner| {
+            let ports = [outer.to_string(), inner.to_string()];
+            let done = Command::new("sh").arg(&script).args(["map", &prefix, host]).args(ports).output();
+            assert!(done.as_ref().is_ok_and(|it| it.status.success()), "{done:?}");
+        }
     }
 
     /// Has a host behind a NAT send nothing of a protocol of IP any more.

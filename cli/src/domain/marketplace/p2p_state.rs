@@ -197,6 +197,7 @@ fn from_flags(flags: &Flags) -> Outcome<Partial> {
     let mut given = Partial {
         dht_server_mode: flags.dht_server,
         mdns: flags.no_mdns.then_some(false),
+        upnp: flags.no_upnp.then_some(false),
         ..Default::default()
     };
     let refused = |error: config::AddressError| {
@@ -452,6 +453,7 @@ fn keep_configuration(session: &Session, config: &P2PConfig, flags: &Flags, save
         ("bootstrap_nodes", (!flags.bootstrap.is_empty()).then(|| list(&flags.bootstrap))),
         ("dht_server_mode", flags.dht_server.map(|_| config.dht_server_mode.to_string())),
         ("mdns", flags.no_mdns.then(|| "false".to_owned())),
+        ("upnp", flags.no_upnp.then(|| "false".to_owned())),
         ("topology", flags.topology.clone()),
         ("role", flags.role.clone()),
         ("topology.hubs", (!flags.hub.is_empty()).then(|| list(&flags.hub))),

@@ -510,7 +510,12 @@ fn settings(config: &P2PConfig, first_contact: FirstContact, runs: Runs) -> netw
 fn machine(config: &P2PConfig) -> Machine {
     let is_here = |address: &Multiaddr| scope_of(address) == Scope::Loopback;
     let is_alone = !config.listen_addresses.is_empty() && config.listen_addresses.iter().all(is_here);
-    Machine { quic: Some(Names::system()), interfaces: true, mdns: config.mdns && !is_alone }
+    Machine {
+        quic: Some(Names::system()),
+        interfaces: true,
+        mdns: config.mdns && !is_alone,
+        maps_ports: config.upnp && !is_alone,
+    }
 }
 
 /// The folder of keys in the state folder.

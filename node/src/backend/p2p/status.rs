@@ -8,9 +8,9 @@ use super::{disputed::FROZEN, failure::fail, node::Node};
 use crate::{
     catalog,
     config::{P2PConfig, Reach, Role},
-    control::api::{Failure, Reachability, Status},
+    control::api::{self, Failure, Reachability, Status},
     limits::DISK_FREE_MIN,
-    network::{Mapping, Ports, Snapshot, Verdict},
+    network::{Mapping, PortMapping, Ports, Snapshot, Verdict},
     package::PackageId,
     peers::policy::{Scope, scope_of},
     store::{changes, heads, installed, outbox, packages, published},
@@ -40,8 +40,10 @@ impl Node {
         let external: Vec<Multiaddr> = snapshot.observed.keys().cloned().collect();
         let needs_relay = snapshot.verdict == Verdict::Behind;
         let (reach, reach_reason) = reached(&self.config(), &snapshot);
-        let reachable_at =
-            if needs_relay && !snapshot.relays.is_empty() { &snapshot.relays } else { &snapshot.listening };
+        let reachable_at = match needs_relay && !snapshot.relays.is_empty() {
+            true => snapshot.relays.clone(),
+            false => [snapshot.external.clone(), snapshot.listening.clone()].concat(),
+        };
         let mut warnings = self.warnings(&snapshot, pending, &queue);
         if needs_relay && snapshot.relays.is_empty() && !snapshot.peers.is_empty() {
             warnings.push(format!("others cannot connect to this node: {reach_reason}"));
@@ -58,12 +60,13 @@ impl Node {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             home: self.config().state_dir.display().to_string(),
-            bootstrap_lines: for_others(reachable_at, own, self.config().role),
+            bootstrap_lines: for_others(&reachable_at, own, self.config().role),
             reachability: Reachability {
                 reach: reach.to_owned(),
                 reach_reason,
                 relay_addresses: full(&snapshot.relays, own),
                 relay_clients: snapshot.relay_clients,
+                port_mapping: snapshot.port_mapping.as_ref().map(port_mapping),
                 local_network_peers: snapshot.neighbours,
             },
             listen_addresses: listening,
@@ -245,7 +248,12 @@ fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
         Verdict::Direct if config.reach == Reach::Direct => {
             return ("direct", "the configuration says so".to_owned());
         }
-        Verdict::Direct => return ("direct", "peers that it never dialled have connected to it".to_owned()),
+        Verdict::Direct => {
+            return match &snapshot.port_mapping {
+                Some(works @ PortMapping::Works { .. }) => ("direct", of_router(works)),
+                _ => ("direct", "peers that it never dialled have connected to it".to_owned()),
+            };
+        }
         Verdict::Unknown if is_local => return ("unknown", "it listens for this machine alone".to_owned()),
         Verdict::Unknown => return ("unknown", format!("it listens, and no NAT was seen{forward}")),
         Verdict::Behind => {}
@@ -257,15 +265,60 @@ fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
         Some(Mapping::Steady) => "it is behind a NAT that direct connections can be made through",
         None => "it is behind a NAT",
     };
+    let of_router =
+        snapshot.port_mapping.as_ref().map_or_else(String::new, |it| format!("; {}", of_router(it)));
     match snapshot.relays.is_empty() {
-        false => ("relay", format!("{why}{forward}")),
+        false => ("relay", format!("{why}{of_router}{forward}")),
         true => (
             "none",
             format!(
-                "{why}, and none of its peers relays for it: connect to a hub or a node with relay_server = true{forward}"
+                "{why}, and none of its peers relays for it: connect to a hub or a node with relay_server = true{of_router}{forward}"
             ),
         ),
     }
+}
+
+/// What is known of the ports that the router maps, in words.
+fn of_router(mapping: &PortMapping) -> String {
+    let of_ports = |ports: &Ports| to_forward(*ports).unwrap_or_default();
+    match mapping {
+        PortMapping::Nobody => "no router that maps ports was found".to_owned(),
+        PortMapping::Refused { why } => format!("the router maps no port: {why}"),
+        PortMapping::Inside { by, outer } => format!(
+            "the router maps ports of {outer} ({}), which is not where peers see this node: another NAT stands before it",
+            by.as_str()
+        ),
+        PortMapping::Said { by, ports } => format!(
+            "the router says that it maps its {} to this node ({}), and no peer has tried that yet",
+            of_ports(ports),
+            by.as_str()
+        ),
+        PortMapping::Untrue { by, ports } => format!(
+            "the router says that it maps its {} to this node ({}), and peers do not get through",
+            of_ports(ports),
+            by.as_str()
+        ),
+        PortMapping::Works { by, ports } => format!(
+            "the router maps its {} to this node ({}), and peers got through",
+            of_ports(ports),
+            by.as_str()
+        ),
+    }
+}
+
+/// The same, for programs.
+fn port_mapping(mapping: &PortMapping) -> api::PortMapping {
+    let (state, by, ports) = match mapping {
+        PortMapping::Nobody => ("no_router", None, None),
+        PortMapping::Refused { .. } => ("refused", None, None),
+        PortMapping::Inside { by, .. } => ("behind_another_nat", Some(by), None),
+        PortMapping::Said { by, ports } => ("untested", Some(by), Some(*ports)),
+        PortMapping::Untrue { by, ports } => ("untrue", Some(by), Some(*ports)),
+        PortMapping::Works { by, ports } => ("works", Some(by), Some(*ports)),
+    };
+    let Ports { tcp: tcp_port, udp: udp_port } = ports.unwrap_or_default();
+    let by = by.map(|by| by.as_str().to_owned());
+    api::PortMapping { state: state.to_owned(), by, tcp_port, udp_port }
 }
 
 /// The ports that lead to this node, in words.

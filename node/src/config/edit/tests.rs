@@ -117,6 +117,7 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         ("reach", "relay"),
         ("relay_server", "false"),
         ("mdns", "false"),
+        ("upnp", "false"),
         ("packages_topic", "/x"),
         ("query_timeout_secs", "5"),
         ("role", "peer"),
@@ -146,7 +147,7 @@ fn every_key_can_be_set_and_read_back_from_a_fresh_folder() {
         let document = document::read(&path, Unknown::Refuse).unwrap();
         assert_eq!(Key::named(name).unwrap().of(&document.values), None);
     }
-    assert_eq!(KEYS.len(), 23, "a new key wants a row above");
+    assert_eq!(KEYS.len(), 24, "a new key wants a row above");
 }
 
 #[test]
@@ -307,6 +308,9 @@ fn the_written_file_reads_well() {
 
     # Whether this node finds peers of the local network by mDNS, and is found there; false in hub-and-spoke. A node that listens on loopback alone never does. Needs a restart.
     # mdns = true
+
+    # Whether this node asks its router to map ports to it, by UPnP and NAT-PMP, where a NAT stands before it. A node that listens on loopback alone never does. Needs a restart.
+    upnp = true
 
     # Gossipsub topic of package announcements. Nodes with different topics hear nothing of each other.
     packages_topic = "/ggen/packages/v1"

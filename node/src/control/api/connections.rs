@@ -18,7 +18,27 @@ pub struct Reachability {
     /// Peers that are reached through this node as their relay.
     #[serde(default)]
     pub relay_clients: usize,
+    /// What is known of ports that the router maps to this node; absent where it was not asked.
+    #[serde(default)]
+    pub port_mapping: Option<PortMapping>,
     /// Peers that were found on the local network, connected or not; absent where the node does not look for them.
     #[serde(default)]
     pub local_network_peers: Option<usize>,
+}
+
+/// The ports that a router maps to a node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// `works` where peers got through, `untested`, `untrue` where the router says so and peers do not get through,
+    /// `behind_another_nat`, `refused`, or `no_router`.
+    pub state: String,
+    /// By what the router was asked: `UPnP` or `NAT-PMP`; absent where it maps nothing.
+    #[serde(default)]
+    pub by: Option<String>,
+    /// The outer port for TCP.
+    #[serde(default)]
+    pub tcp_port: Option<u16>,
+    /// The outer port for QUIC.
+    #[serde(default)]
+    pub udp_port: Option<u16>,
 }

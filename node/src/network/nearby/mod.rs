@@ -38,6 +38,8 @@ pub struct Machine {
     pub interfaces: bool,
     /// Whether it looks for peers in them, and answers those who do.
     pub mdns: bool,
+    /// Whether it asks the router to map ports, where a NAT stands before it.
+    pub maps_ports: bool,
 }
 
 /// What was seen of them.

@@ -6,13 +6,20 @@
 //! until it is decided, and go over a relay only where no direct connection could be made. What this node relays for others is
 //! bounded by [`relaying`].
 //!
+//! Better than a relay is a port of the NAT that leads to this node: its [`router`] is asked to map one, and [`mapping`] has peers find
+//! out whether it does, who connect to it as [`dial_back`] says; [`mapped`] is the loop's part in that.
+//!
 //! [`Reach`] is what the loop knows of it: events and the time are arguments.
 
 pub(super) mod candidates;
+pub(super) mod dial_back;
 mod doubles;
+pub(super) mod mapped;
+pub(super) mod mapping;
 pub(super) mod punching;
 pub(super) mod relaying;
 pub(super) mod relays;
+pub(super) mod router;
 pub(super) mod standing;
 
 use std::{
@@ -32,6 +39,8 @@ use libp2p::{
 use tokio::time::Instant;
 
 use self::{
+    mapped::Mapped,
+    mapping::PortMapping,
     relays::{Offer, Relays},
     standing::{Standing, Verdict},
 };
@@ -77,23 +86,31 @@ pub(super) struct Reach {
     doubled: BTreeMap<PeerId, Instant>,
     /// Peers that are reached through this node.
     clients: BTreeSet<PeerId>,
+    pub(super) mapped: Mapped,
 }
 
 impl Reach {
     pub(super) fn new(settings: &Settings) -> Self {
         let standing = Standing::new(settings.reach, settings.listens);
-        Self { standing, serves_dht: settings.dht_server, ..Self::default() }
+        let mapped = Mapped::new(settings.machine.maps_ports);
+        Self { standing, serves_dht: settings.dht_server, mapped, ..Self::default() }
     }
 
     /// This machine came to another network: what was seen in the one before says nothing about it.
     pub(super) fn moved(&mut self) {
         self.standing.moved();
         self.relays.moved();
+        self.mapped.moved();
     }
 
     /// Peers whose connections are not closed for being too many: the relays of this node.
     pub(super) fn relays(&self) -> impl Iterator<Item = PeerId> {
         self.relays.standing()
+    }
+
+    /// What is known of the ports that the router maps; nothing where it was not asked.
+    pub(super) fn port_mapping(&self) -> Option<PortMapping> {
+        self.mapped.mapping.summary(|ip| self.standing.is_seen_at(ip))
     }
 
     /// Whether this node serves the DHT.
@@ -224,6 +241,7 @@ impl Driver {
             self.swarm.close_connection(connection);
         }
         self.open_blocks_ready(now);
+        self.mapping_due(now);
         self.act_on_verdict();
         if self.reach.standing.verdict() != Verdict::Behind {
             return;

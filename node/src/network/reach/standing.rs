@@ -6,6 +6,9 @@
 //! proves nothing, since some NATs let in all that comes from where something was sent. [AutoNAT](https://github.com/libp2p/specs/blob/master/autonat/autonat-v2.md)
 //! has those that were dialled dial back, and so takes such a NAT for none; it is not used.
 //!
+//! A port that the router maps when it is asked counts too, once peers have got through it that were asked to try; see
+//! [`mapping`](super::mapping).
+//!
 //! What peers say is checked against each other: what most networks say of where they see this node counts, and a machine that listens
 //! at a public address is taken for reachable whatever they say. Pure, and bounded.
 
@@ -72,6 +75,8 @@ pub(in crate::network) struct Standing {
     seen: BTreeMap<Network, (Multiaddr, bool)>,
     /// The address that peers of a network say they came to by themselves: one for each network, the first.
     came: BTreeMap<Network, Multiaddr>,
+    /// Addresses that the router maps to this node, at which peers got through that were asked to try.
+    mapped: BTreeSet<Multiaddr>,
 }
 
 impl Standing {
@@ -96,6 +101,7 @@ impl Standing {
         self.dialled.clear();
         self.seen.clear();
         self.came.clear();
+        self.mapped.clear();
     }
 
     /// Notes a place that this node dialled.
@@ -134,7 +140,9 @@ impl Standing {
             config::Reach::Direct => Verdict::Direct,
             config::Reach::Relay => Verdict::Behind,
             config::Reach::Auto if !self.listens => Verdict::Behind,
-            config::Reach::Auto if self.proved().next().is_some() => Verdict::Direct,
+            config::Reach::Auto if self.proved().next().is_some() || !self.mapped.is_empty() => {
+                Verdict::Direct
+            }
             config::Reach::Auto if self.is_translated() => Verdict::Behind,
             config::Reach::Auto => Verdict::Unknown,
         }
@@ -149,8 +157,19 @@ impl Standing {
         addresses.into_iter().filter(is_seen).filter(move |address| voices(address) >= STRANGERS_MIN)
     }
 
+    /// Notes at which addresses peers got through that the router maps to this node.
+    pub(in crate::network) fn mapped(&mut self, addresses: BTreeSet<Multiaddr>) {
+        self.mapped = addresses;
+    }
+
+    /// Whether a router that maps ports would help: a NAT stands between, and no port leads through it that the router was not asked for.
+    pub(in crate::network) fn wants_mapping(&self) -> bool {
+        let is_open = self.proved().any(|address| !self.mapped.contains(address));
+        self.configured == config::Reach::Auto && self.listens && self.is_translated() && !is_open
+    }
+
     /// Whether most networks that this node dialled, and that see it at an address of this kind, see it at this one; also where none does.
-    fn is_seen_at(&self, ip: IpAddr) -> bool {
+    pub(in crate::network) fn is_seen_at(&self, ip: IpAddr) -> bool {
         let of_kind =
             self.seen.values().filter_map(|(at, _)| ip_of(at)).filter(|it| it.is_ipv4() == ip.is_ipv4());
         let (same, others): (Vec<_>, Vec<_>) = of_kind.partition(|it| *it == ip);
@@ -280,6 +299,37 @@ mod tests {
             (standing.verdict(), standing.proved().collect::<Vec<_>>()),
             (Verdict::Direct, vec![&at(HOLE)])
         );
+    }
+
+    #[test]
+    fn a_router_is_asked_where_a_nat_stands_between_and_no_port_leads_through_it() {
+        const MAPPED: &str = "/ip4/203.0.113.21/tcp/12345";
+        let mut standing = private();
+        assert!(!standing.wants_mapping(), "no NAT was seen");
+        standing.dialled(&at("/ip4/8.8.8.8/tcp/1"));
+        standing.seen(&at("/ip4/8.8.8.8/tcp/1"), Some(true), &at(HOLE));
+        assert!(standing.wants_mapping() && standing.verdict() == Verdict::Behind);
+        standing.mapped(BTreeSet::from([at(MAPPED)]));
+        assert_eq!(standing.verdict(), Verdict::Direct);
+        for from in ["/ip4/9.9.9.9/tcp/50000", "/ip4/1.1.1.1/tcp/50000"] {
+            standing.seen(&at(from), None, &at(MAPPED));
+        }
+        assert!(standing.wants_mapping(), "strangers came to what the router maps");
+        standing.mapped(BTreeSet::new());
+        assert_eq!(
+            (standing.wants_mapping(), standing.verdict()),
+            (false, Verdict::Direct),
+            "somebody forwarded it"
+        );
+        standing.moved();
+        assert!(!standing.wants_mapping());
+        for (configured, listens) in
+            [(config::Reach::Direct, true), (config::Reach::Relay, true), (config::Reach::Auto, false)]
+        {
+            let mut standing = Standing::new(configured, listens);
+            standing.seen(&at("/ip4/8.8.8.8/tcp/1"), Some(true), &at(HOLE));
+            assert!(!standing.wants_mapping());
+        }
     }
 
     #[test]

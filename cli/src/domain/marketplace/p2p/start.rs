@@ -74,6 +74,9 @@ pub(crate) struct Flags {
     /// Neither look for peers on the local network nor be found there.
     #[arg(long)]
     pub(crate) no_mdns: bool,
+    /// Do not ask the router to map ports, by UPnP or NAT-PMP.
+    #[arg(long)]
+    pub(crate) no_upnp: bool,
     /// Refuse a configuration file with unknown keys, instead of warning.
     #[arg(long)]
     pub(crate) strict_config: bool,
@@ -107,6 +110,7 @@ impl Flags {
             role: self.role.or(role),
             hub: or(self.hub, hub),
             no_mdns: self.no_mdns || before.no_mdns,
+            no_upnp: self.no_upnp || before.no_upnp,
             strict_config: self.strict_config || before.strict_config,
         }
     }
@@ -169,6 +173,7 @@ mod tests {
             bootstrap: list(&["/ip4/192.0.2.1/tcp/1"]),
             dht_server: Some(false),
             no_mdns: true,
+            no_upnp: true,
             strict_config: true,
             ..Flags::default()
         };

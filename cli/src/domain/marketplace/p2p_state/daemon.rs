@@ -190,6 +190,7 @@ fn arguments(home: &Path, flags: &Flags, save: bool) -> Outcome<Vec<OsString>> {
         }
     }
     arguments.extend(flags.no_mdns.then(|| "--no-mdns".into()));
+    arguments.extend(flags.no_upnp.then(|| "--no-upnp".into()));
     arguments.extend(flags.strict_config.then(|| "--strict-config".into()));
     arguments.extend(save.then(|| "--save".into()));
     Ok(arguments)

@@ -1,0 +1,267 @@
+//! The loop's part in having ports mapped: when a router is asked, whom of the peers to ask whether that works, and what is told to
+//! others then. It answers peers that ask the same.
+
+use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+
+use libp2p::{
+    Multiaddr, PeerId,
+    request_response::{self, ResponseChannel},
+    swarm::{
+        ConnectionId, DialError,
+        dial_opts::{DialOpts, PeerCondition},
+    },
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Verdict,
+    dial_back::{self, Answer, Ask, DialsBack, Due},
+    mapping::Mapping,
+    router::{self, Told, Wanted},
+    standing::Ports,
+};
+use crate::{
+    network::{
+        Event,
+        diversity::Network,
+        driver::Driver,
+        peers::{ip_of, network_of},
+        spawner::Spawner,
+    },
+    peers::{policy, trim},
+};
+
+/// How long a router may take to hear that nothing is to be mapped any more.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(in crate::network) type DialBackEvent = request_response::Event<Ask, Answer>;
+
+/// The task that speaks with the router.
+#[derive(Debug)]
+pub(in crate::network) struct Routers {
+    wanted: watch::Sender<Wanted>,
+    told: mpsc::Receiver<Told>,
+    /// What the task takes; nothing once it has begun.
+    start: Option<(watch::Receiver<Wanted>, mpsc::Sender<Told>)>,
+}
+
+impl Routers {
+    fn new() -> Self {
+        let (wanted, wants) = watch::channel(Wanted::default());
+        let (tell, told) = mpsc::channel(1);
+        Self { wanted, told, start: Some((wants, tell)) }
+    }
+
+    /// What the router said.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost where the future is dropped.
+    async fn next(&mut self) -> Option<Told> {
+        self.told.recv().await
+    }
+}
+
+/// What the loop knows of mapped ports.
+#[derive(Debug, Default)]
+pub(in crate::network) struct Mapped {
+    /// None where no router is ever asked.
+    routers: Option<Routers>,
+    pub(super) mapping: Mapping,
+    /// What others are told of.
+    announced: BTreeSet<Multiaddr>,
+    dials: DialsBack<ResponseChannel<Answer>>,
+    /// How often this machine came somewhere else.
+    moved: u64,
+}
+
+impl Mapped {
+    pub(super) fn new(asks_routers: bool) -> Self {
+        Self { routers: asks_routers.then(Routers::new), ..Self::default() }
+    }
+
+    /// What the router said next; never where none is asked.
+    ///
+    /// # Cancel safety
+    /// Nothing is lost where the future is dropped.
+    pub(in crate::network) async fn next(&mut self) -> Told {
+        let next = match &mut self.routers {
+            Some(routers) => routers.next().await,
+            None => None,
+        };
+        match next {
+            Some(told) => told,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// This machine came to another network.
+    pub(super) fn moved(&mut self) {
+        self.mapping.forget();
+        self.moved += 1;
+    }
+
+    /// Says for which ports a router is to be asked; for none: that nothing is to be mapped any more.
+    fn want(&mut self, ports: Ports, local: PeerId, spawner: &Spawner) {
+        let Some(routers) = &mut self.routers else { return };
+        let wanted = Wanted { ports, moved: self.moved };
+        routers.wanted.send_if_modified(|before| std::mem::replace(before, wanted) != wanted);
+        if ports == Ports::default() {
+            self.mapping.forget();
+        } else if let Some((wants, tell)) = routers.start.take() {
+            spawner.start(router::run(local, wants, tell));
+        }
+    }
+
+    /// Has the router map nothing any more; yields what waits until that is done.
+    pub(in crate::network) fn stop(&mut self) -> impl Future<Output = ()> + use<> {
+        let routers = self.routers.take();
+        let deadline = Instant::now() + FAREWELL_TIMEOUT;
+        async move {
+            // Without its sender the task ends.
+            let Some(Routers { mut told, wanted, start }) = routers else { return };
+            drop((wanted, start));
+            while let Ok(Some(_)) = timeout_at(deadline, told.recv()).await {}
+        }
+    }
+}
+
+impl Driver {
+    /// Does what is due about mapped ports.
+    pub(super) fn mapping_due(&mut self, now: Instant) {
+        let local = *self.swarm.local_peer_id();
+        let reach = &mut self.reach;
+        let wants = reach.standing.wants_mapping();
+        let ports = if wants { reach.standing.ports() } else { Ports::default() };
+        reach.mapped.want(ports, local, &self.spawner);
+        if reach.mapped.mapping.is_due(|ip| reach.standing.is_seen_at(ip), now) {
+            let helpers = self.dial_back_helpers();
+            for (peer, ask) in self.reach.mapped.mapping.choose(helpers) {
+                self.swarm.behaviour_mut().dial_back.send_request(&peer, ask);
+            }
+        }
+        self.announce_mapped();
+        self.dials_back_due();
+        for Due { answers_to, answer, close } in self.reach.mapped.dials.due(now) {
+            // Where it fails, the peer is gone.
+            let _ = self.swarm.behaviour_mut().dial_back.send_response(answers_to, answer);
+            for connection in close {
+                self.swarm.close_connection(connection);
+            }
+        }
+    }
+
+    /// Peers that can be asked whether they get through to this node: dialled by it, where they are seen by others too.
+    fn dial_back_helpers(&self) -> Vec<(PeerId, Network)> {
+        let local = self.swarm.local_peer_id();
+        let helpers = self.peers.iter().filter_map(|(id, peer)| {
+            let mut dialled = peer.connections.values().filter(|(at, dialled)| {
+                *dialled && !policy::is_relayed(at) && ip_of(at).is_some_and(|ip: IpAddr| ip.is_ipv4())
+            });
+            let network = network_of(&dialled.next()?.0)?;
+            let speaks = peer.protocols.iter().any(|it| it == dial_back::PROTOCOL);
+            speaks.then_some((*id, network))
+        });
+        let mut helpers: Vec<_> = helpers.collect();
+        helpers.sort_by_key(|(peer, _)| trim::rank(local, peer));
+        helpers
+    }
+
+    /// Tells others of the addresses at which peers got through, and no longer of those at which they do not.
+    fn announce_mapped(&mut self) {
+        let works = self.reach.mapped.mapping.addresses();
+        if works == self.reach.mapped.announced {
+            return;
+        }
+        let before = std::mem::replace(&mut self.reach.mapped.announced, works.clone());
+        tracing::info!(addresses = ?works, "the ports that the router maps to this node");
+        for address in before.difference(&works) {
+            self.swarm.remove_external_address(address);
+        }
+        for address in works.difference(&before) {
+            self.swarm.add_external_address(address.clone());
+        }
+        self.reach.standing.mapped(works);
+        self.outbox.tell(Event::Audience);
+    }
+
+    pub(in crate::network) fn router_told(&mut self, told: Told) {
+        tracing::info!(?told, "what the router says of mapping ports");
+        self.reach.mapped.mapping.told(told, Instant::now());
+        self.mapping_due(Instant::now());
+    }
+
+    pub(in crate::network) fn dial_back_event(&mut self, event: DialBackEvent) {
+        use request_response::{Event, Message};
+        match event {
+            Event::Message { peer, connection_id, message: Message::Request { request, channel, .. } } => {
+                self.dial_back(peer, connection_id, request, channel);
+            }
+            Event::Message { peer, message: Message::Response { response, .. }, .. } => {
+                self.dialled_back(peer, Some(response));
+            }
+            Event::OutboundFailure { peer, error, .. } => {
+                tracing::debug!(%peer, %error, "a peer does not say whether it gets through");
+                self.dialled_back(peer, None);
+            }
+            Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
+        }
+    }
+
+    /// Dials a peer where it asks for it.
+    fn dial_back(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        ask: Ask,
+        channel: ResponseChannel<Answer>,
+    ) {
+        let now = Instant::now();
+        let at = self.peers.get(&peer).and_then(|peer| peer.connections.get(&connection));
+        // Who is behind a NAT itself may be let through by a NAT that lets nobody else in.
+        let at = at.map(|(at, _)| at.clone()).filter(|_| self.reach.standing.verdict() != Verdict::Behind);
+        let to = at.map(|at| self.reach.mapped.dials.admit(&at, ask, now)).unwrap_or_default();
+        self.reach.mapped.dials.begin(channel, peer, to, now);
+        self.dials_back_due();
+    }
+
+    /// Begins the dials that peers asked for, and are due.
+    fn dials_back_due(&mut self) {
+        let swarm = &mut self.swarm;
+        self.reach.mapped.dials.dial(|peer, address| {
+            let dial = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![address]);
+            let dial = dial.allocate_new_port().build();
+            let connection = dial.connection_id();
+            let begun = swarm.dial(dial);
+            begun.inspect_err(|error| tracing::debug!(%peer, %error, "not dialled, though it asks")).ok()?;
+            Some(connection)
+        });
+    }
+
+    fn dialled_back(&mut self, peer: PeerId, answer: Option<Answer>) {
+        let now = Instant::now();
+        if self.reach.mapped.mapping.answered(peer, answer, now) {
+            self.mapping_due(now);
+        }
+    }
+
+    /// Notes a connection: it may have been made to see that it can be.
+    pub(in crate::network) fn connected_back(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        dialled: bool,
+    ) {
+        self.reach.mapped.dials.stands(connection, Instant::now());
+        if !dialled {
+            self.reach.mapped.mapping.came(peer);
+        }
+    }
+
+    /// Notes that a dial failed.
+    pub(in crate::network) fn not_connected_back(&mut self, connection: ConnectionId, error: &DialError) {
+        self.reach.mapped.dials.failed(connection, error, Instant::now());
+    }
+}

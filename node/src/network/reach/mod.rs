@@ -55,8 +55,10 @@ use crate::peers::{
     trim,
 };
 
-/// How long blocks wait for a direct connection: three attempts, of a round trip each, over slow links.
-const DIRECT_WAIT: Duration = Duration::from_secs(5);
+/// How long blocks wait for a direct connection. Of those that are made, the first attempt makes 98 of 100
+/// ([measured](https://arxiv.org/abs/2510.27500)), in five round trips or so: there is time for it over links of 400 ms. A NAT says
+/// nothing of what it drops, so that where none can be made all of this is waited for.
+const DIRECT_WAIT: Duration = Duration::from_secs(2);
 /// How long a connection stays that another one has replaced: what is being asked over it is answered.
 const OVERLAP: Duration = Duration::from_secs(10);
 

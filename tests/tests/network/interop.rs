@@ -11,9 +11,13 @@ use std::{
 };
 
 use ggen_marketplace::{network::PROTOCOL_VERSION, package::PackageId, release::dht_key};
+use libp2p::Multiaddr;
 use serde_json::Value;
 
-use crate::node::{noise, package, sample, start};
+use crate::{
+    SOON, eventually,
+    node::{noise, package, sample, start, start_in},
+};
 
 /// The folder with the scripts and their packages, installed once for all runs.
 fn installed() -> Option<&'static Path> {
@@ -35,7 +39,7 @@ fn install() -> Result<PathBuf, String> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("js");
     std::fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     let lock = std::fs::read(source.join("package-lock.json")).map_err(|error| error.to_string())?;
-    for name in ["package.json", "package-lock.json", "peer.js", "unixfs-root.js"] {
+    for name in ["package.json", "package-lock.json", "peer.js", "relay.js", "unixfs-root.js"] {
         std::fs::copy(source.join(name), folder.join(name)).map_err(|error| error.to_string())?;
     }
     // What was installed for exactly this lock file is used again.
@@ -123,6 +127,49 @@ async fn js_libp2p_connects_asks_the_dht_and_hears_announcements() {
     );
     assert_eq!(value.unwrap().package_id(), id);
     assert!(running.await.unwrap(), "it ended well");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn js_libp2p_is_reached_through_a_node() {
+    let Some(folder) = installed() else { return };
+    let relay = start(&[]).await;
+    let mut command = node_js(folder, "relay.js");
+    command.args(["through", &relay.address().to_string()]);
+    let (steps, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    assert!(lines(command, move |line| drop(steps.send(line))).await, "it ended well");
+    let reserved: Value = seen.recv().await.unwrap();
+    let through = format!("{}/p2p-circuit/p2p/", relay.address());
+    let peer = reserved["address"].as_str().unwrap().strip_prefix(&through);
+    let peer = peer.unwrap_or_else(|| panic!("{reserved}")).to_owned();
+    let pinged: Value = seen.recv().await.unwrap();
+    assert_eq!((&pinged["peer"], &pinged["limited"]), (&peer.into(), &true.into()), "{pinged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_is_reached_through_js_libp2p() {
+    let Some(folder) = installed() else { return };
+    let mut command = node_js(folder, "relay.js");
+    // Its end of this pipe is what it waits for.
+    let mut relay = command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(relay.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let listening: Value = serde_json::from_str(&line).unwrap();
+    let at: Multiaddr = listening["address"].as_str().unwrap().parse().unwrap();
+    let home = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let hidden =
+        start_in(home.clone(), std::slice::from_ref(&at), |config| config.listen_addresses.clear()).await;
+    let through = eventually("reached through the relay", SOON, async || {
+        hidden.status().await.reachability.relay_addresses.first().cloned()
+    })
+    .await;
+    assert_eq!(through, format!("{at}/p2p-circuit/p2p/{}", hidden.peer_id()));
+    hidden.publish_dir(&package(home.path(), "crossing", "1.0.0", &[])).await;
+    let reader = start(&[through.parse().unwrap()]).await;
+    let to = home.path().join("out");
+    reader.install("crossing", &to, 30).await.unwrap();
+    assert!(to.join("gpack.toml").exists());
+    drop(relay.stdin.take());
+    assert!(relay.wait().unwrap().success());
 }
 
 fn unhex(text: &str) -> Vec<u8> {

@@ -37,6 +37,10 @@ impl Script for Flooding {
             return;
         }
         self.spouts.open(stage);
+        // Nobody would get what it makes: they have all refused it.
+        if self.spouts.is_empty() {
+            return;
+        }
         let now = Timestamp::now();
         for _ in 0..self.flood.per_second.div_ceil(TURNS_PER_SECOND) {
             let publisher = Publisher::from_secret(self.secret("publisher"), now);

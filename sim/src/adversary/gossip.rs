@@ -225,6 +225,11 @@ impl Spouts {
         }
     }
 
+    /// Whether nobody is connected that something could be sent to.
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_peer.is_empty()
+    }
+
     /// Sends a frame to every peer. Whoever reads too slowly misses it; a bite is what was handed over.
     pub(super) fn send(&self, bite: Bite, frame: &Arc<[u8]>) {
         for spout in self.by_peer.values() {

@@ -270,7 +270,10 @@ fn simulate(
     if !virtualise::is_in_effect() {
         return Err(Error::NotVirtual);
     }
-    (0..scenario.sites).for_each(|site| clocks::set(site, scenario.nodes[site].clock));
+    for site in 0..scenario.sites {
+        clocks::set(site, scenario.nodes[site].clock);
+        clocks::drift(site, scenario.nodes[site].drift);
+    }
     let keys = placement::keys(scenario, draws)?;
     let peers: BTreeMap<_, _> =
         keys.iter().enumerate().map(|(node, key)| (key.public().to_peer_id(), node)).collect();

@@ -126,6 +126,8 @@ pub struct Node {
     pub disk: DiskKind,
     /// By how much its wall clock is wrong from the start.
     pub clock: Shift,
+    /// What it gains in an hour, or loses.
+    pub drift: Shift,
     /// How it is connected, as far as something is said of it alone.
     pub access: Access,
     /// Whose publisher key it signs with, where that was made elsewhere.

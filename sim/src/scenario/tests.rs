@@ -596,3 +596,13 @@ fn clocks_are_stepped_ahead_or_back_and_belong_to_a_site() {
     assert!(message.to_string().contains("a clock is that of a site"), "{message}");
     parse(&format!("{shared}[[nodes]]\nname = \"*\"\nclock = \"1s\"\n")).unwrap();
 }
+
+#[test]
+fn clocks_drift_by_what_they_gain_or_lose_in_an_hour() {
+    let drifts = |by: &str| format!("{SMALL}[[nodes]]\nname = \"node-1\"\ndrift = {by}\n");
+    let scenario = parse(&drifts("\"-90s\"")).unwrap();
+    let drift: Vec<Shift> = scenario.nodes.iter().map(|node| node.drift).collect();
+    assert_eq!(drift[..2], [Shift::default(), Shift::new(Duration::from_secs(90), true)]);
+    let message = parse(&drifts("{ min = \"1s\", max = \"2s\" }")).unwrap_err();
+    assert!(message.to_string().contains("in an hour"), "{message}");
+}

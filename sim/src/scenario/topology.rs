@@ -59,6 +59,7 @@ pub(super) struct Member {
     bootstrap: Option<Vec<Spanned<String>>>,
     disk: Option<Spanned<String>>,
     clock: Option<Spanned<Signed>>,
+    drift: Option<Spanned<Signed>>,
     up: Option<Spanned<Rate>>,
     down: Option<Spanned<Rate>>,
     nat: Option<Spanned<String>>,
@@ -148,6 +149,7 @@ pub(super) fn nodes(laid: &Spanned<Laid>, end: Duration) -> Result<Vec<Node>, Pr
             script: None,
             disk: DiskKind::default(),
             clock: Shift::default(),
+            drift: Shift::default(),
             access: Access::default(),
             key_of: None,
             config: Partial::default(),
@@ -245,9 +247,8 @@ pub(super) fn configure(
                     "`region` does not belong to a node that shares its site: a region is that of a site";
                 return Err(Problem::at(region, what));
             }
-            if let Some(clock) = &member.clock {
-                let what =
-                    "`clock` does not belong to a node that shares its site: a clock is that of a site";
+            if let Some(clock) = member.clock.as_ref().or(member.drift.as_ref()) {
+                let what = "`clock` and `drift` do not belong to a node that shares its site: a clock is that of a site";
                 return Err(Problem::at(clock, what));
             }
             if let Some((key, place)) = member.said().first() {
@@ -262,6 +263,15 @@ pub(super) fn configure(
         }
     }
     Ok(())
+}
+
+/// By how much a clock is wrong, by one duration.
+fn shift(said: &Spanned<Signed>, what: &str) -> Result<Shift, Problem> {
+    let Signed { by, .. } = said.get_ref();
+    if by.start() != by.end() || *by.end() > SHIFT_MAX {
+        return Err(Problem::at(said, what));
+    }
+    Ok(Shift::new(*by.end(), said.get_ref().is_back()))
 }
 
 fn named(name: &Spanned<String>, names: &BTreeMap<String, usize>) -> Result<usize, Problem> {
@@ -322,12 +332,14 @@ impl Member {
             node.disk = found.ok_or_else(|| unknown("disk", disk, known.map(DiskKind::as_str)))?;
         }
         if let Some(clock) = &self.clock {
-            let Signed { by, .. } = clock.get_ref();
-            if by.start() != by.end() || *by.end() > SHIFT_MAX {
-                let what = "a clock is wrong from the start by one duration, such as \"+2h\" or \"-2h\"";
-                return Err(Problem::at(clock, what));
-            }
-            node.clock = Shift::new(*by.end(), clock.get_ref().is_back());
+            node.clock =
+                shift(clock, "a clock is wrong from the start by one duration, such as \"+2h\" or \"-2h\"")?;
+        }
+        if let Some(drift) = &self.drift {
+            node.drift = shift(
+                drift,
+                "in an hour a clock gains one duration, such as \"+2s\", or loses it, such as \"-2s\"",
+            )?;
         }
         if let Some(key_of) = &self.key_of {
             if named(key_of, names)? == index {

@@ -12,6 +12,10 @@ use std::{
 
 use tokio::runtime::{self, Handle};
 
+use super::EPOCH;
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// By how much a clock is wrong.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Shift {
@@ -32,6 +36,15 @@ impl Shift {
         right.saturating_add(self.ahead).saturating_sub(self.behind)
     }
 
+    /// What is gained or lost in this time by what gains or loses as much as this in an hour.
+    fn within(self, time: Duration) -> Self {
+        let part = |of: Duration| {
+            let nanos = of.as_nanos().saturating_mul(time.as_nanos()) / HOUR.as_nanos();
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        };
+        Self { ahead: part(self.ahead), behind: part(self.behind) }
+    }
+
     fn and(self, more: Self) -> Self {
         Self { ahead: self.ahead.saturating_add(more.ahead), behind: self.behind.saturating_add(more.behind) }
     }
@@ -43,6 +56,8 @@ struct Clock {
     /// The runtime of the machine since it started last.
     runtime: Option<runtime::Id>,
     from_start: Shift,
+    /// What it gains in an hour, or loses.
+    drift: Shift,
     /// By event.
     steps: BTreeMap<usize, Shift>,
     /// The faults that stepped it, as long as nobody read it since.
@@ -50,8 +65,9 @@ struct Clock {
 }
 
 impl Clock {
-    fn shift(&self) -> Shift {
-        self.steps.values().fold(self.from_start, |sum, step| sum.and(*step))
+    fn says(&self, right: Duration) -> Duration {
+        let drift = self.drift.within(right.saturating_sub(EPOCH));
+        self.steps.values().fold(self.from_start.and(drift), |sum, step| sum.and(*step)).at(right)
     }
 }
 
@@ -99,6 +115,11 @@ pub fn set(machine: usize, shift: Shift) {
     CLOCKS.with_borrow_mut(|clocks| clocks.machines.entry(machine).or_default().from_start = shift);
 }
 
+/// The machine's clock gains so much in every hour of the run, or loses it.
+pub fn drift(machine: usize, by: Shift) {
+    CLOCKS.with_borrow_mut(|clocks| clocks.machines.entry(machine).or_default().drift = by);
+}
+
 /// An event of a fault steps the machine's clock.
 pub fn step(machine: usize, event: usize, fault: usize, by: Shift) {
     CLOCKS.with_borrow_mut(|clocks| {
@@ -125,7 +146,7 @@ pub fn take_read() -> Vec<usize> {
 /// What the clock of a machine says.
 pub fn wall_of(machine: usize, right: Duration) -> Duration {
     CLOCKS.with_borrow(|clocks| match clocks.machines.get(&machine) {
-        Some(clock) => clock.shift().at(right),
+        Some(clock) => clock.says(right),
         None => right,
     })
 }
@@ -140,7 +161,7 @@ pub(super) fn read(right: Duration) -> Duration {
         let machine = crate::task::current().or_else(|| of_runtime.get(&handle.id()).copied());
         let clock = machines.get_mut(&machine?)?;
         read.extend(std::mem::take(&mut clock.unread));
-        Some(clock.shift().at(right))
+        Some(clock.says(right))
     };
     // Where the thread is ending its locals are gone, and its simulation has ended.
     CLOCKS.try_with(read).ok().flatten().unwrap_or(right)
@@ -154,9 +175,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::virtualise::{EPOCH, enter};
-
-    const HOUR: Duration = Duration::from_secs(3_600);
+    use crate::virtualise::enter;
 
     fn runtime() -> runtime::Runtime {
         runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap()
@@ -207,6 +226,23 @@ mod tests {
             assert_eq!(read(), EPOCH - HOUR);
             mend(4, 11, 1);
             assert_eq!((read(), take_read()), (EPOCH, vec![]));
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_clock_that_drifts_gains_or_loses_with_the_time() {
+        thread::spawn(|| {
+            let _guard = enter([1; 32]);
+            set(0, Shift::new(HOUR, false));
+            drift(0, Shift::new(Duration::from_secs(36), false));
+            drift(1, Shift::new(HOUR * 2, true));
+            let minute = Duration::from_secs(60);
+            assert_eq!(wall_of(0, EPOCH), EPOCH + HOUR);
+            assert_eq!(wall_of(0, EPOCH + HOUR), EPOCH + HOUR * 2 + Duration::from_secs(36));
+            assert_eq!(wall_of(0, EPOCH + minute), EPOCH + HOUR + minute + Duration::from_millis(600));
+            assert_eq!(wall_of(1, EPOCH + minute), EPOCH - minute, "two hours an hour: it goes back");
         })
         .join()
         .unwrap();

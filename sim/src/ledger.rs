@@ -20,6 +20,8 @@ use crate::{
     judge::Fact,
     measure::Measures,
     reached,
+    recent::{self, Recent},
+    report::Scene,
     trace::{Lines, Trace, hex},
 };
 
@@ -176,6 +178,9 @@ pub(crate) struct Ledger {
     pub(crate) refused: BTreeSet<usize>,
     /// How often each kind of thing happened, by its marker.
     pub(crate) reached: BTreeMap<&'static str, u64>,
+    recent: Recent,
+    /// When a step failed, and how it was at its node then.
+    pub(crate) failed: BTreeMap<usize, (Duration, Scene)>,
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -203,6 +208,8 @@ impl Shared {
             served_by: BTreeMap::new(),
             refused: BTreeSet::new(),
             reached: BTreeMap::new(),
+            recent: Recent::default(),
+            failed: BTreeMap::new(),
         })))
     }
 
@@ -221,6 +228,7 @@ impl Ledger {
     /// Adds an event of the world itself.
     pub(crate) fn record_world(&mut self, at: Duration, what: impl fmt::Display) {
         self.at = self.at.max(at);
+        self.recent.world(at, &what);
         self.trace.record(at, "world", what);
     }
 
@@ -256,7 +264,7 @@ impl Ledger {
 
     /// Adds the beginning of a step.
     pub(crate) fn begin(&mut self, step: usize, node: usize) {
-        self.record(node, format_args!("step {step} begins"));
+        self.notable(node, &format!("step {step} begins"));
         let at = self.now();
         self.measures.began(step, node, at);
         self.tell(Fact::StepBegan { step, node });
@@ -288,7 +296,7 @@ impl Ledger {
 
     /// Adds that a node runs.
     pub(crate) fn started(&mut self, node: usize) {
-        self.record(node, "started");
+        self.notable(node, "started");
         let at = self.now();
         self.measures.started(node, at);
         self.tell(Fact::Started { node });
@@ -352,8 +360,11 @@ impl Ledger {
             Ended::Left => format!("step {step} left"),
             Ended::Failed { code, .. } => format!("step {step} failed {code}"),
         };
-        self.record(node, what);
         let at = self.now();
+        if let Ended::Failed { .. } = &ended {
+            self.failed.insert(step, (at, self.scene(node)));
+        }
+        self.notable(node, &what);
         self.measures.ended(step, at, ended.kind());
         let fetched = match &ended {
             Ended::Installed { fetched, .. } => Some(*fetched),
@@ -489,7 +500,28 @@ impl Ledger {
             // A new kind of event is traced as it is, until it has a form here.
             other => format!("{other:?}"),
         };
+        if recent::is_notable(event) {
+            self.notable(node, &what);
+        } else {
+            self.record(node, what);
+        }
+    }
+
+    /// Adds an event that says something to whoever asks how it came to what follows.
+    fn notable(&mut self, node: usize, what: &str) {
+        let at = self.now();
+        self.recent.node(node, at, what);
         self.record(node, what);
+    }
+
+    /// Who a node is connected with, and what happened at it and in the world just before.
+    pub(crate) fn scene(&self, node: usize) -> Scene {
+        let peers = self.connections.iter().filter(|(one, _)| *one == node);
+        Scene {
+            connected: peers.map(|(_, other)| self.names[*other].clone()).collect(),
+            lists: None,
+            before: self.recent.before(node),
+        }
     }
 
     /// Connections that stand between nodes of which `crosses` holds, as either side sees them.

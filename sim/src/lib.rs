@@ -37,6 +37,7 @@ mod power;
 mod preload;
 pub mod prove;
 pub mod reached;
+mod recent;
 pub mod report;
 pub mod scenario;
 pub mod shard;

@@ -646,7 +646,7 @@ impl World<'_> {
             (self.shortcomings(&ledger), account::metrics(self.scenario, &ledger))
         };
         let idle = self.idle_faults();
-        let invariants =
+        let (invariants, findings) =
             watch.finish(elapsed, &self.ledger, &self.disks, idle, &shortcomings, &mut metrics)?;
         let mut ledger = self.ledger.lock();
         // What was stopped before its end has the events of the whole run until there, and no others.
@@ -674,6 +674,7 @@ impl World<'_> {
             wall_secs: 0.0,
             again: String::new(),
             invariants,
+            findings,
             markers: reached::markers(self.scenario, &ledger, &faults),
             faults,
             members: account::members(self.scenario, &ledger, elapsed),

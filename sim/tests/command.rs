@@ -626,6 +626,39 @@ fn a_replay_stops_at_its_time_and_shows_what_the_run_would() {
     assert_eq!(events[0]["node"], "node-1");
 }
 
+/// One node is cut off before something is published, and is not back in time to hear of it.
+const CUT_OFF: &str = "[[faults]]\nkind = \"isolate\"\nat = \"3s\"\nfor = \"36s\"\nnodes = [\"node-2\"]\n";
+
+#[test]
+fn a_run_that_fails_says_who_what_and_since_when_and_a_replay_says_why() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("cut.toml"), format!("{SMALL}{CUT_OFF}")).unwrap();
+    let (exit, report) = say(&folder, &["run", "cut.toml"]);
+    assert_eq!(exit, 100, "{report}");
+    let findings = report["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|it| it["rule"] == "catalogue-equals-oracle").unwrap();
+    assert_eq!(finding["node"], "node-2", "{finding}");
+    assert!(finding["package"].as_str().unwrap().ends_with("/word"), "{finding}");
+    assert!(finding["since_secs"].as_f64().unwrap() < finding["at_secs"].as_f64().unwrap(), "{finding}");
+    let before = finding["scene"]["before"].as_array().unwrap();
+    assert!(before.iter().any(|it| it.as_str().unwrap().contains("isolate begins [node-2]")), "{finding}");
+    let (exit, told) = say(&folder, &["replay", "cut.toml", "--why", "catalogue-equals-oracle"]);
+    assert_eq!((exit, &told["finding"]["what"]), (0, &finding["what"]));
+    let events = told["events"].as_array().unwrap();
+    assert!(
+        events.iter().all(|it| it["node"] == "node-2"
+            || it["node"] == "world"
+            || it["what"].as_str().unwrap().contains("/word")),
+        "{told}"
+    );
+    assert!(events.iter().any(|it| it["what"].as_str().unwrap().contains("isolate begins")), "{told}");
+    let human = program().args(["run", "cut.toml"]).current_dir(folder.path()).output().unwrap();
+    let human = String::from_utf8(human.stdout).unwrap();
+    let at = |text: &str| human.find(text).unwrap_or_else(|| panic!("{text} in {human}"));
+    assert!(at("what went wrong") < at("invariants"), "{human}");
+    assert!(human.contains("it was connected with"), "{human}");
+}
+
 #[test]
 fn a_list_says_what_each_scenario_asks() {
     let folder = TempDir::new().unwrap();
@@ -651,6 +684,11 @@ fn what_would_come_to_nothing_is_refused_before_the_run() {
         (&["sweep", "small.toml", "--keep", "--corpus-file", "absent/c.toml"], "absent is no folder"),
         (&["sweep", "--corpus", "--corpus-file", "none.toml"], "there is no corpus none.toml"),
         (&["replay", "small.toml", "--node", "node-l"], "did you mean `node-"),
+        (
+            &["replay", "small.toml", "--why", "catalog-equals-oracle"],
+            "did you mean `catalogue-equals-oracle`",
+        ),
+        (&["replay", "small.toml", "--why", "catalogue-equals-oracle"], "holds in this run"),
         (&["replay", "small.toml", "--from", "5s", "--until", "5s"], "nothing is left"),
     ] {
         let (exit, answer) = say(&folder, arguments);

@@ -7,7 +7,11 @@ use std::{
 };
 
 use clap::Args;
-use ggen_sim::{trace::Lines, world::Options};
+use ggen_sim::{
+    report::{Finding, Report},
+    trace::Lines,
+    world::Options,
+};
 use serde::Serialize;
 use serde_json::json;
 
@@ -32,6 +36,10 @@ pub(super) struct Arguments {
     /// Shows events with this text only.
     #[arg(long, value_name = "TEXT")]
     grep: Option<String>,
+    /// Shows what led to the first violation of this rule, such as `catalogue-equals-oracle`: what happened at the node until then,
+    /// and what happened to the world, or to the package anywhere.
+    #[arg(long, value_name = "RULE", conflicts_with_all = ["until", "from", "node", "grep", "log"])]
+    why: Option<String>,
     /// Writes the events to this file, as they are in the trace, instead of showing them.
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
@@ -83,13 +91,18 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     let finished = simulate(&arguments.which, options)?;
     log.map(Log::finish).transpose()?;
     let Kept { lines, count } = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
-    let events: Vec<Event<'_>> = lines.iter().filter_map(|line| Event::of(line)).collect();
     let report = &finished.report;
+    let mut events: Vec<Event<'_>> = lines.iter().filter_map(|line| Event::of(line)).collect();
+    if let Some(rule) = &arguments.why {
+        let finding = finding(rule, report)?;
+        events.retain(|event| led_to(finding, event));
+    }
     match format {
         Format::Human if arguments.log.is_some() => print(&format!(
             "{count} of {} events in {} simulated seconds\n",
             report.events, report.simulated_secs
         ))?,
+        Format::Human if arguments.why.is_some() => print(&why(arguments, report, &events)?)?,
         Format::Human => print(&text(&events))?,
         Format::Json => print_json(&json!({
             "schema_version": report.schema_version,
@@ -97,6 +110,7 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
             "seed": report.seed,
             "simulated_secs": report.simulated_secs,
             "trace_hash": report.trace_hash,
+            "finding": arguments.why.as_ref().map(|rule| finding(rule, report)).transpose()?,
             "events": events,
         }))?,
     }
@@ -126,7 +140,49 @@ impl Arguments {
         u128::from(event.at_nanos) >= self.from.as_nanos()
             && (self.node.is_empty() || self.node.iter().any(|node| node == event.node))
             && self.grep.as_ref().is_none_or(|text| event.what.contains(text))
+            // What came from whom, byte by byte, says nothing to people, and is most of what happens.
+            && (self.why.is_none() || !event.what.starts_with("got "))
     }
+}
+
+/// The first violation of a rule.
+fn finding<'a>(rule: &str, report: &'a Report) -> Result<&'a Finding, Failure> {
+    if let Some(finding) = report.findings.iter().find(|finding| finding.rule == rule) {
+        return Ok(finding);
+    }
+    let Some(known) = report.invariants.iter().find(|invariant| invariant.name == rule) else {
+        let names = report.invariants.iter().map(|invariant| invariant.name.as_str());
+        let nearest = names.min_by_key(|name| strsim::damerau_levenshtein(rule, name)).unwrap_or_default();
+        let message = format!("there is no rule `{rule}`; did you mean `{nearest}`?");
+        return Err(Failure::usage(message, "`ggen-sim run` lists the rules."));
+    };
+    Err(match known.violations.first() {
+        None => {
+            Failure::usage(format!("`{rule}` holds in this run"), "`ggen-sim run` says which rules do not.")
+        }
+        Some(violation) => Failure::usage(
+            format!("no node and no time belong to what violates `{rule}`: {violation}"),
+            "Show events with --from, --until and --node instead.",
+        ),
+    })
+}
+
+/// Whether an event may have led to a violation: it was there before, at the same node, in the world, or with the same package.
+fn led_to(finding: &Finding, event: &Event<'_>) -> bool {
+    let is_before = finding.at_secs.is_none_or(|at| event.at_nanos as f64 <= at * 1e9);
+    let is_of = |package: &String| event.what.contains(package.as_str());
+    is_before
+        && (event.node == "world"
+            || finding.node.as_deref() == Some(event.node)
+            || finding.package.as_ref().is_some_and(is_of))
+}
+
+/// A violation, and what led to it.
+fn why(arguments: &Arguments, report: &Report, events: &[Event<'_>]) -> Result<String, Failure> {
+    let rule = arguments.why.as_deref().unwrap_or_default();
+    let finding = finding(rule, report)?;
+    let told: String = finding.told().map(|line| format!("  {line}\n")).collect();
+    Ok(format!("{rule}: {}\n{told}\n{}", finding.what, text(events)))
 }
 
 fn text(events: &[Event<'_>]) -> String {

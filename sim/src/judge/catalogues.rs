@@ -7,7 +7,7 @@ use std::{
 
 use ggen_marketplace::content::ContentId;
 
-use super::{Case, Fact, Found, Oracle, View};
+use super::{Case, Fact, Found, Oracle, View, found::About};
 
 /// Its name.
 pub(super) const RULE: &str = "catalogue-equals-oracle";
@@ -95,13 +95,18 @@ impl Catalogues {
             let lacks = |(package, (sequence, root)): &(&&str, &(u64, ContentId))| {
                 listed.get(**package).is_none_or(|held| *held != (*sequence, Some(*root)))
             };
-            let missing = expected.iter().filter(lacks).count();
-            let foreign = listed.keys().filter(|package| !expected.contains_key(*package)).count();
-            if missing + foreign > 0 {
-                let all = expected.len();
-                let what =
-                    format!("lacks {missing} of {all} packages, and lists {foreign} that nobody published");
-                found.add(RULE, at, node, what);
+            let missing: Vec<&str> = expected.iter().filter(lacks).map(|(package, _)| *package).collect();
+            let foreign: Vec<&str> =
+                listed.keys().copied().filter(|package| !expected.contains_key(package)).collect();
+            if let Some(first) = missing.first().or(foreign.first()) {
+                let what = format!(
+                    "lacks {} of {} packages, and lists {} that nobody published",
+                    missing.len(),
+                    expected.len(),
+                    foreign.len()
+                );
+                let about = About { package: Some((*first).to_owned()), since: oracle.since(first) };
+                found.add_about(RULE, at, node, about, what);
             }
         }
     }

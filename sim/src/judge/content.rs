@@ -26,7 +26,7 @@ pub(super) fn published(
         return;
     };
     match case.trees.get(&(node, name.to_owned(), version.clone())) {
-        Some(written) if written == tree => oracle.learn(publication),
+        Some(written) if written == tree => oracle.learn(publication, at),
         Some(_) => found.add(RULE, at, node, format!("published other files as {package}@{version}")),
         None => found.add(RULE, at, node, format!("published {package}@{version}, which nobody asked for")),
     }

@@ -39,12 +39,15 @@ pub use self::{
     view::{Account, Head, Held, Publication, View},
 };
 pub(crate) use self::{
-    found::Found,
+    found::{Found, Whose},
     oracle::Oracle,
     view::{queues, signed, tree_digest},
     watch::Watch,
 };
-use crate::{report::Invariant, scenario::Expect};
+use crate::{
+    report::{Finding, Invariant},
+    scenario::Expect,
+};
 
 /// Exit code where a threshold was missed.
 pub const THRESHOLD_MISSED: u8 = 99;
@@ -138,6 +141,15 @@ pub enum Aim {
     },
     /// Anything else.
     Other,
+}
+
+/// The verdicts on a run.
+#[derive(Debug)]
+pub struct Judged {
+    /// Every rule.
+    pub invariants: Vec<Invariant>,
+    /// The first violations of each, and where it is to be learned what led to them.
+    pub(crate) findings: Vec<(Finding, Whose)>,
 }
 
 /// A node of a run.
@@ -275,6 +287,11 @@ impl Judge {
         self.steps.look(case, views);
     }
 
+    /// What was found since this was asked last, and whose scene led to it.
+    pub(crate) fn open(&mut self) -> impl Iterator<Item = (&mut Finding, &mut Whose)> {
+        self.found.open()
+    }
+
     /// Gives the verdict on every rule.
     ///
     /// `idle` is what was to bite and did not, `shortcomings` what is wrong with how steps ended, by number.
@@ -285,7 +302,7 @@ impl Judge {
         idle: Vec<String>,
         shortcomings: &[(usize, String)],
         metrics: &mut BTreeMap<String, f64>,
-    ) -> Vec<Invariant> {
+    ) -> Judged {
         self.look(at, views);
         let charged = charged(&self.case, views).into_iter();
         metrics.extend(charged.map(|(name, peers)| (name.to_owned(), peers as f64)));
@@ -303,7 +320,7 @@ impl Judge {
         self.steps.finish(&mut found, &case, shortcomings);
         idle.into_iter().for_each(|what| found.say(BITES, what));
         thresholds::judge(&mut found, &case.expect, metrics);
-        found.into_invariants(&RULES)
+        found.into_judged(&RULES)
     }
 }
 

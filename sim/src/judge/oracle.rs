@@ -1,6 +1,9 @@
 //! What honest publishers have published: known from their own stores and checked against the workload.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use ggen_marketplace::content::ContentId;
 
@@ -26,6 +29,8 @@ pub(crate) struct Release {
     pub(crate) root: ContentId,
     pub(crate) manifest: ContentId,
     pub(crate) tree: [u8; 32],
+    /// When it was seen first.
+    pub(crate) at: Duration,
 }
 
 impl Oracle {
@@ -33,16 +38,17 @@ impl Oracle {
     pub(super) fn of(preloaded: &[(String, [ContentId; 2], [u8; 32])]) -> Self {
         let mut oracle = Self::default();
         for (package, [root, manifest], digest) in preloaded {
-            let release = Release { sequence: 0, root: *root, manifest: *manifest, tree: [0; 32] };
+            let release =
+                Release { sequence: 0, root: *root, manifest: *manifest, tree: [0; 32], at: Duration::ZERO };
             oracle.releases.insert((package.clone(), "1.0.0".to_owned()), release);
             oracle.learn_head(package, *digest);
         }
         oracle
     }
 
-    pub(super) fn learn(&mut self, publication: &Publication) {
+    pub(super) fn learn(&mut self, publication: &Publication, at: Duration) {
         let Publication { package, version, sequence, root, manifest, blocks, tree } = publication;
-        let release = Release { sequence: *sequence, root: *root, manifest: *manifest, tree: *tree };
+        let release = Release { sequence: *sequence, root: *root, manifest: *manifest, tree: *tree, at };
         self.releases.entry((package.clone(), version.clone())).or_insert(release);
         self.blocks.extend(blocks);
     }
@@ -66,6 +72,12 @@ impl Oracle {
 
     pub(super) fn release(&self, package: &str, version: &str) -> Option<&Release> {
         self.releases.get(&(package.to_owned(), version.to_owned()))
+    }
+
+    /// Since when a package is as it is.
+    pub(super) fn since(&self, package: &str) -> Option<Duration> {
+        let of_it = self.releases.iter().filter(|((name, _), _)| name == package);
+        of_it.map(|(_, release)| (release.sequence, release.at)).max().map(|(_, at)| at)
     }
 
     /// How many releases there are.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Aim, Case, Fact, Found, View};
+use super::{Aim, Case, Fact, Found, View, found::About};
 
 /// Every step ends as the scenario says.
 pub(super) const RULE: &str = "every-step-succeeds";
@@ -79,7 +79,16 @@ impl Steps {
             |step: &usize| case.steps.get(*step).is_none_or(|task| case.members[task.node].is_honest());
         for (step, what) in shortcomings.iter().filter(|(step, _)| is_judged(step)) {
             let is_due = self.promised.contains_key(step) && !self.excused.contains(step);
-            found.say(if is_due { INSTALLS } else { RULE }, what.clone());
+            let rule = if is_due { INSTALLS } else { RULE };
+            let Some(task) = case.steps.get(*step) else {
+                found.say(rule, what.clone());
+                continue;
+            };
+            let package = match &task.aim {
+                Aim::Install { package, .. } | Aim::Lookup { package } => Some(package.clone()),
+                Aim::Other => None,
+            };
+            found.end(rule, (*step, task.node), About { package, since: None }, what.clone());
         }
     }
 }

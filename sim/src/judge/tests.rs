@@ -151,7 +151,8 @@ impl Run {
         self.earlier.iter().for_each(|views| judge.look(secs(29), views));
         judge.look(secs(30), &middle);
         after.iter().for_each(|(at, fact)| judge.hear(*at, fact));
-        let found = judge.finish(secs(60), &end, Vec::new(), &self.shortcomings, &mut self.metrics);
+        let found =
+            judge.finish(secs(60), &end, Vec::new(), &self.shortcomings, &mut self.metrics).invariants;
         assert_eq!(found.len(), RULES.len());
         let violated = found.into_iter().filter(|it| !it.holds);
         violated.map(|mut it| (it.name, it.violations.swap_remove(0))).collect()
@@ -654,7 +655,7 @@ fn heads_and_peers_beyond_their_bounds_are_found() {
     let said = |view: &View| {
         let (case, mut found) = (case(), Found::new(vec!["author".to_owned()]));
         bounds::Bounds::new(&case).look(&mut found, secs(1), AUTHOR, view);
-        found.into_invariants(&[(bounds::RULE, Kind::Safety)]).remove(0).violations
+        found.into_judged(&[(bounds::RULE, Kind::Safety)]).invariants.remove(0).violations
     };
     let head = whole().catalogue[WORD].clone();
     let listing = |publishers: usize, each: usize| {
@@ -714,7 +715,7 @@ fn an_older_state_is_passed_on_only_where_nothing_newer_is_known() {
         let mut judge = Judge::new(run.case);
         judge.look(secs(30), &run.views[0]);
         run.facts.iter().for_each(|(at, fact)| judge.hear(*at, fact));
-        let rules = judge.finish(secs(60), &run.views[1], Vec::new(), &[], &mut BTreeMap::new());
+        let rules = judge.finish(secs(60), &run.views[1], Vec::new(), &[], &mut BTreeMap::new()).invariants;
         rules.into_iter().find(|it| it.name == FORWARDING).unwrap().violations
     };
     assert_eq!(took(READER, 40, 1), Vec::<String>::new());
@@ -779,7 +780,7 @@ fn a_violation_that_lasts_is_told_once_and_many_are_counted() {
     let mut judge = Judge::new(run.case);
     run.facts.iter().for_each(|(at, fact)| judge.hear(*at, fact));
     judge.look(secs(30), &run.views[0]);
-    let found = judge.finish(secs(60), &run.views[1], Vec::new(), &[], &mut BTreeMap::new());
+    let found = judge.finish(secs(60), &run.views[1], Vec::new(), &[], &mut BTreeMap::new()).invariants;
     let content = found.iter().find(|it| it.name == content::RULE).unwrap();
     assert_eq!(content.violations.len(), 21);
     assert_eq!(content.violations[20], "and 80 more");

@@ -9,8 +9,12 @@ use std::{
 use ggen_marketplace::store;
 use libp2p::PeerId;
 
-use super::{Case, Judge, View, view};
-use crate::{disk::Disk, ledger::Shared, report::Invariant};
+use super::{Case, Judge, Judged, View, Whose, view};
+use crate::{
+    disk::Disk,
+    ledger::{Ledger, Shared},
+    report::{Finding, Invariant, Scene},
+};
 
 /// Simulated time between two looks at the stores, at least.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -49,6 +53,13 @@ impl Watch {
             ledger.lock().tell_streams(now);
             self.hear(ledger);
             self.judge.look(now, &views);
+            let ledger = ledger.lock();
+            for (finding, whose) in self.judge.open() {
+                if let Whose::Node(node) = *whose {
+                    finding.scene = scene(&ledger, node, &views[node]);
+                    *whose = Whose::Nobodys;
+                }
+            }
         }
         Ok(())
     }
@@ -62,10 +73,25 @@ impl Watch {
         idle: Vec<String>,
         shortcomings: &[(usize, String)],
         metrics: &mut BTreeMap<String, f64>,
-    ) -> Result<Vec<Invariant>, store::Error> {
+    ) -> Result<(Vec<Invariant>, Vec<Finding>), store::Error> {
         let views = self.views(disks)?;
         self.hear(ledger);
-        Ok(self.judge.finish(now, &views, idle, shortcomings, metrics))
+        let Judged { invariants, findings } = self.judge.finish(now, &views, idle, shortcomings, metrics);
+        let ledger = ledger.lock();
+        let told = findings.into_iter().map(|(mut finding, whose)| {
+            match whose {
+                Whose::Node(node) => finding.scene = scene(&ledger, node, &views[node]),
+                Whose::Step(step) => {
+                    if let Some((at, scene)) = ledger.failed.get(&step) {
+                        finding.at_secs = Some(at.as_secs_f64());
+                        finding.scene = scene.clone();
+                    }
+                }
+                Whose::Nobodys => {}
+            }
+            finding
+        });
+        Ok((invariants, told.collect()))
     }
 
     fn hear(&mut self, ledger: &Shared) {
@@ -79,4 +105,9 @@ impl Watch {
         let disks = disks.iter().zip(&mut self.known);
         disks.map(|(disk, known)| view::read(&disk.store(), &self.peers, &mut self.heads, known)).collect()
     }
+}
+
+/// What a node knows now, and what happened at it just before.
+fn scene(ledger: &Ledger, node: usize, view: &View) -> Scene {
+    Scene { lists: Some(view.catalogue.len()), ..ledger.scene(node) }
 }

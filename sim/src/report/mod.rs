@@ -67,6 +67,9 @@ pub struct Report {
     pub again: String,
     /// What had to hold.
     pub invariants: Vec<Invariant>,
+    /// The first violations of each that does not hold, with what led to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// What broke.
     pub faults: Vec<FaultReport>,
     /// The nodes, in the order of their numbers.
@@ -112,6 +115,72 @@ pub struct Invariant {
     pub holds: bool,
     /// Where it did not, one sentence each.
     pub violations: Vec<String>,
+}
+
+/// A violation, and what led to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// The name of the invariant.
+    pub rule: String,
+    /// What is wrong.
+    pub what: String,
+    /// The node at which it is.
+    pub node: Option<String>,
+    /// The package that it is about: one of them, where there are several.
+    #[serde(default)]
+    pub package: Option<String>,
+    /// When it was seen, in simulated seconds.
+    #[serde(default)]
+    pub at_secs: Option<f64>,
+    /// When it was published as it should be, in simulated seconds.
+    #[serde(default)]
+    pub since_secs: Option<f64>,
+    /// How it was at the node then.
+    #[serde(default)]
+    pub scene: Scene,
+}
+
+impl Finding {
+    /// About what it is, and what the node knew then; a line each.
+    pub fn told(&self) -> impl Iterator<Item = String> {
+        [self.subject(), self.knew()].into_iter().flatten()
+    }
+
+    /// About what it is and since when, as one line; none where nothing of it is known.
+    fn subject(&self) -> Option<String> {
+        let seen = self.at_secs.map(|at| format!("seen after {at:.3} s"));
+        let node = self.node.as_ref().map(|node| format!("at {node}"));
+        let package = self.package.as_ref().map(|package| format!("package {package}"));
+        let since = self.since_secs.map(|since| format!("published after {since:.3} s"));
+        let known: Vec<String> = [node, package, since, seen].into_iter().flatten().collect();
+        (!known.is_empty()).then(|| known.join(", "))
+    }
+
+    /// What the node knew then, as one line; none where nobody looked.
+    fn knew(&self) -> Option<String> {
+        self.node.as_ref()?;
+        let peers = match self.scene.connected.as_slice() {
+            [] => "it was connected with nobody".to_owned(),
+            peers => format!("it was connected with {}", shortened(peers)),
+        };
+        Some(match self.scene.lists {
+            Some(1) => format!("{peers}, and listed 1 package"),
+            Some(lists) => format!("{peers}, and listed {lists} packages"),
+            None => peers,
+        })
+    }
+}
+
+/// How it was at a node at a moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scene {
+    /// With whom it was connected.
+    pub connected: Vec<String>,
+    /// How many packages it listed, where somebody looked.
+    #[serde(default)]
+    pub lists: Option<usize>,
+    /// What had happened last at the node, and in the world; the newest last.
+    pub before: Vec<String>,
 }
 
 /// What came of a fault.
@@ -183,6 +252,15 @@ pub enum Outcome {
     Tolerated,
     /// Not at all.
     Unfinished,
+}
+
+/// Some names, and how many more there are.
+fn shortened(names: &[String]) -> String {
+    const SHOWN: usize = 8;
+    match names.len() {
+        0..=SHOWN => names.join(", "),
+        all => format!("{} and {} more", names[..SHOWN].join(", "), all - SHOWN),
+    }
 }
 
 impl Invariant {

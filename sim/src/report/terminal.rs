@@ -4,7 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use anstyle::{AnsiColor, Style};
 
-use super::{Invariant, Outcome, Report, Verdict, quantile};
+use super::{Finding, Invariant, Outcome, Report, Verdict, quantile};
 
 /// Violations of one invariant that are shown; the rest is in the other forms.
 const VIOLATIONS_MAX: usize = 12;
@@ -22,6 +22,7 @@ impl Display for Text<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let report = self.0;
         heading(f, report)?;
+        findings(f, &report.findings)?;
         invariants(f, &report.invariants)?;
         faults(f, report)?;
         steps(f, report)?;
@@ -55,6 +56,29 @@ fn heading(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
 
 fn title(f: &mut Formatter<'_>, text: &str) -> fmt::Result {
     writeln!(f, "\n{HEADING}{text}{HEADING:#}")
+}
+
+/// The first violation of each rule, with what led to it.
+fn findings(f: &mut Formatter<'_>, findings: &[Finding]) -> fmt::Result {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    title(f, "what went wrong")?;
+    let mut told: Vec<&str> = Vec::new();
+    for finding in findings {
+        if told.contains(&finding.rule.as_str()) {
+            continue;
+        }
+        told.push(&finding.rule);
+        writeln!(f, "  {BAD}{}{BAD:#}  {}", finding.rule, finding.what)?;
+        for line in finding.told() {
+            writeln!(f, "      {line}")?;
+        }
+        for moment in &finding.scene.before {
+            writeln!(f, "      {FAINT}{moment}{FAINT:#}")?;
+        }
+    }
+    Ok(())
 }
 
 fn invariants(f: &mut Formatter<'_>, invariants: &[Invariant]) -> fmt::Result {

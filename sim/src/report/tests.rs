@@ -63,6 +63,19 @@ pub(crate) fn report() -> Report {
         wall_secs: 1.5,
         again: "ggen-sim run scenarios/example.toml --seed 7".to_owned(),
         invariants,
+        findings: vec![Finding {
+            rule: "steps-succeed".to_owned(),
+            what: "step 1 (search \"amber\" at spoke-1 after 25s) found 0 packages instead of 1".to_owned(),
+            node: Some("spoke-1".to_owned()),
+            package: Some("amber".to_owned()),
+            at_secs: Some(25.25),
+            since_secs: Some(11.5),
+            scene: Scene {
+                connected: vec!["hub-0".to_owned()],
+                lists: Some(0),
+                before: vec!["20.000 s fault 0 crash begins [spoke-1]".to_owned()],
+            },
+        }],
         faults: vec![
             FaultReport {
                 kind: "crash".to_owned(),

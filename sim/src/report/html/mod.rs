@@ -13,7 +13,8 @@ use std::fmt::{self, Display, Formatter, Write};
 pub use summary::SummaryHtml;
 
 use super::{
-    FaultReport, Invariant, Outcome, Report, Verdict, junit::escaped, number, terminal::is_quantile,
+    FaultReport, Finding, Invariant, Outcome, Report, Verdict, junit::escaped, number, shortened,
+    terminal::is_quantile,
 };
 use crate::judge::Kind;
 
@@ -39,6 +40,9 @@ impl Display for Html<'_> {
         let report = self.0;
         let mut out = String::new();
         header(&mut out, report);
+        if !report.findings.is_empty() {
+            section(&mut out, "What went wrong", |out| findings(out, &report.findings));
+        }
         section(&mut out, "What had to hold", |out| invariants(out, &report.invariants));
         if !report.members.is_empty() {
             section(&mut out, "Nodes over time", |out| timeline::timeline(out, report));
@@ -122,6 +126,33 @@ fn header(out: &mut String, report: &Report) {
     );
 }
 
+/// The first of each rule, with what led to it; what was seen first of all rules is open.
+fn findings(out: &mut String, findings: &[Finding]) {
+    for (number, finding) in findings.iter().enumerate() {
+        let open = if number == 0 { " open" } else { "" };
+        let _ = write!(
+            out,
+            "<details class=\"finding\"{open}><summary><b>{}</b>: {}</summary>",
+            escaped(&finding.rule),
+            escaped(&finding.what)
+        );
+        for line in finding.told() {
+            let _ = write!(out, "<p>{}.</p>", escaped(&capital(&line)));
+        }
+        if !finding.scene.before.is_empty() {
+            let moments: String =
+                finding.scene.before.iter().map(|it| format!("<li>{}</li>", escaped(it))).collect();
+            let _ = write!(out, "<p>Just before:</p><ol class=\"moments\">{moments}</ol>");
+        }
+        out.push_str("</details>");
+    }
+}
+
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
 fn invariants(out: &mut String, invariants: &[Invariant]) {
     out.push_str("<div class=\"scroll\"><table><thead><tr><th scope=\"col\">Verdict</th><th scope=\"col\">Invariant</th><th scope=\"col\">Kind</th></tr></thead><tbody>");
     for invariant in invariants {
@@ -187,15 +218,6 @@ fn faults(out: &mut String, faults: &[FaultReport]) {
         );
     }
     out.push_str("</tbody></table></div>");
-}
-
-/// Some names, and how many more there are.
-fn shortened(names: &[String]) -> String {
-    const SHOWN: usize = 8;
-    match names.len() {
-        0..=SHOWN => names.join(", "),
-        all => format!("{} and {} more", names[..SHOWN].join(", "), all - SHOWN),
-    }
 }
 
 fn metrics(out: &mut String, report: &Report) {

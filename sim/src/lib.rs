@@ -28,6 +28,7 @@ pub mod judge;
 pub mod leak;
 pub mod ledger;
 mod measure;
+pub mod memory;
 mod names;
 mod packages;
 pub mod placement;

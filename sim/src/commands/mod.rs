@@ -168,6 +168,11 @@ impl Failure {
         Self { code: "config", exit: INVALID, message: message.to_string(), hint }
     }
 
+    fn too_large(message: String) -> Self {
+        let hint = "Take fewer nodes, more spokes among them, or a machine with more memory.";
+        Self { code: "memory", exit: FAILED, message, hint }
+    }
+
     fn usage(message: impl ToString, hint: &'static str) -> Self {
         Self { code: "usage", exit: 2, message: message.to_string(), hint }
     }

@@ -10,6 +10,7 @@ use std::{
 use clap::{Args, ValueEnum};
 use ggen_sim::{
     leak::Leak,
+    memory,
     report::{Html, Junit, Report, Text},
     trace::Lines,
     world::{self, Finished, Options},
@@ -87,6 +88,9 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
 /// Runs a scenario in this process, with progress on a terminal, and completes the report by what the command knows.
 pub(super) fn simulate(which: &Which, mut options: Options) -> Result<Finished, Failure> {
     let scenario = which.scenario()?;
+    if let Some(message) = memory::refusal(memory::estimate(&scenario), memory::available()) {
+        return Err(Failure::too_large(message));
+    }
     let end = options.until.unwrap_or(scenario.duration).min(scenario.duration);
     let progress = Simulated::show(&scenario.name, end);
     options.engine = which.engine();

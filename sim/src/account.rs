@@ -132,6 +132,7 @@ pub(crate) fn metrics(
         ("steps_looked_up", ended(|it| matches!(it, Ended::LookedUp { .. }))),
         ("steps_failed", ended(|it| matches!(it, Ended::Failed { .. }))),
         ("bites", counts.bites),
+        ("identities_taken", ledger.ids.values().sum()),
         ("announcements_checked_per_second_max", ledger.measures.most_in_a_second(ledger::CHECKED)),
         ("announcements_heard_per_second_max", ledger.measures.most_in_a_second(ledger::HEARD)),
         ("introductions_taken_per_second_max", ledger.measures.most_in_a_second(ledger::INTRODUCED)),

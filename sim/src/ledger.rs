@@ -178,6 +178,8 @@ pub(crate) struct Ledger {
     pub(crate) refused: BTreeSet<usize>,
     /// How often each kind of thing happened, by its marker.
     pub(crate) reached: BTreeMap<&'static str, u64>,
+    /// By node, how many ids it took beside its own.
+    pub(crate) ids: BTreeMap<usize, u64>,
     recent: Recent,
     /// When a step failed, and how it was at its node then.
     pub(crate) failed: BTreeMap<usize, (Duration, Scene)>,
@@ -208,6 +210,7 @@ impl Shared {
             served_by: BTreeMap::new(),
             refused: BTreeSet::new(),
             reached: BTreeMap::new(),
+            ids: BTreeMap::new(),
             recent: Recent::default(),
             failed: BTreeMap::new(),
         })))
@@ -310,12 +313,24 @@ impl Ledger {
 
     /// Adds that an adversary has bitten, and whom where that is one node.
     pub(crate) fn bit(&mut self, node: usize, bite: Bite, victim: Option<PeerId>) {
+        self.bit_under_another_id(node, bite, victim);
+        let victim = victim.and_then(|peer| self.peers.get(&peer).copied());
+        self.tell(Fact::Bit { node, bite, victim });
+    }
+
+    /// Adds that an adversary has bitten under an id that nobody's books are compared for: those are by node, and each id has its own.
+    pub(crate) fn bit_under_another_id(&mut self, node: usize, bite: Bite, victim: Option<PeerId>) {
         self.counts.bites += 1;
         *self.bitten.entry(node).or_default() += 1;
         let name = victim.map_or_else(|| "everybody".to_owned(), |peer| self.name(&peer));
         self.record(node, format_args!("bit {name} {bite:?}"));
-        let victim = victim.and_then(|peer| self.peers.get(&peer).copied());
-        self.tell(Fact::Bit { node, bite, victim });
+    }
+
+    /// A node has this id from now on.
+    pub(crate) fn is_also(&mut self, node: usize, peer: PeerId) {
+        self.peers.insert(peer, node);
+        *self.ids.entry(node).or_default() += 1;
+        self.record(node, format_args!("is {peer} from now on"));
     }
 
     /// Adds that an adversary gives blocks as they are.

@@ -18,6 +18,7 @@ mod records;
 mod replay;
 mod stranger;
 mod swarm;
+mod whitewash;
 mod wrap;
 
 use std::{
@@ -194,24 +195,23 @@ struct Stage {
     /// What the answer that is being made will have done, once it is handed over.
     impending: Vec<(Bite, PeerId)>,
     turns: u64,
+    /// How many ids it has had before this one.
+    ids: u32,
+    /// Whether it wants another id.
+    wants_another_id: bool,
     /// Where streams hand on what is asked over them.
     wanted: mpsc::Sender<Wanted>,
 }
 
 /// Follows a script until the host ends.
 pub(crate) async fn run(cast: Cast) -> turmoil::Result {
-    let base = cast.seat.transport(cast.ip, cast.tap.clone(), cast.weather.clone(), Names::default());
-    let spawner = cast.seat.spawner();
     let (overheard, mut messages) = mpsc::channel(gossip::OVERHEARD_QUEUED_MAX);
-    let mut swarm = swarm::swarm((base, spawner), &cast.key, cast.kind, overheard)?;
     let topic = gossipsub::IdentTopic::new(&cast.topic);
-    if let Some(gossip) = swarm.behaviour_mut().gossip.as_mut() {
-        gossip.subscribe(&topic)?;
-    }
-    let unspecified = if cast.ip.is_ipv4() { "/ip4/0.0.0.0" } else { "/ip6/::" };
-    swarm.listen_on(format!("{unspecified}/tcp/{}", cast.port).parse()?)?;
+    let mut swarm = swarm_of(&cast, &cast.key, overheard.clone())?;
+    listen(&mut swarm, &cast, &topic)?;
     let mut script: Box<dyn Script> = match cast.kind {
         ScriptKind::CorruptBlocks => Box::new(blocks::Corrupt::default()),
+        ScriptKind::Whitewash => Box::new(whitewash::Whitewash::default()),
         ScriptKind::Withhold => Box::new(blocks::Withhold::default()),
         ScriptKind::WithholdLogs => Box::new(blocks::WithholdLogs),
         ScriptKind::Stall => Box::new(blocks::Stall),
@@ -234,7 +234,18 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
     let remembered = remembered(&cast.store);
     let (heads, claimed) = (BTreeMap::new(), BTreeSet::new());
     let (wanted, mut wants) = mpsc::channel(WANTS_QUEUED_MAX);
-    let mut stage = Stage { swarm, topic, cast, heads, claimed, impending: Vec::new(), turns: 0, wanted };
+    let mut stage = Stage {
+        swarm,
+        topic,
+        cast,
+        heads,
+        claimed,
+        impending: Vec::new(),
+        turns: 0,
+        ids: 0,
+        wants_another_id: false,
+        wanted,
+    };
     for bytes in remembered {
         stage.heard(script.as_mut(), &bytes);
     }
@@ -253,9 +264,33 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
                 stage.look_around();
                 script.turn(&mut stage);
                 stage.turns += 1;
+                if std::mem::take(&mut stage.wants_another_id) {
+                    stage.take_another_id(script.as_mut(), overheard.clone())?;
+                    hanging.clear();
+                }
             }
         }
     }
+}
+
+/// A swarm under this key, which nobody can reach yet.
+fn swarm_of(
+    cast: &Cast,
+    key: &Keypair,
+    overheard: mpsc::Sender<gossip::Message>,
+) -> turmoil::Result<Swarm<Behaviour>> {
+    let base = cast.seat.transport(cast.ip, cast.tap.clone(), cast.weather.clone(), Names::default());
+    swarm::swarm((base, cast.seat.spawner()), key, cast.kind, overheard)
+}
+
+/// Listens where the honest node did, and for what nodes announce.
+fn listen(swarm: &mut Swarm<Behaviour>, cast: &Cast, topic: &gossipsub::IdentTopic) -> turmoil::Result {
+    if let Some(gossip) = swarm.behaviour_mut().gossip.as_mut() {
+        gossip.subscribe(topic)?;
+    }
+    let unspecified = if cast.ip.is_ipv4() { "/ip4/0.0.0.0" } else { "/ip6/::" };
+    swarm.listen_on(format!("{unspecified}/tcp/{}", cast.port).parse()?)?;
+    Ok(())
 }
 
 /// The heads that the honest node knew.
@@ -264,6 +299,28 @@ fn remembered(store: &Store) -> Vec<Vec<u8>> {
 }
 
 impl Stage {
+    /// Is somebody else from now on, at the same address: nobody knows the new id, and nothing is known of it.
+    fn take_another_id(
+        &mut self,
+        script: &mut dyn Script,
+        overheard: mpsc::Sender<gossip::Message>,
+    ) -> turmoil::Result {
+        self.ids += 1;
+        let secret = Sha256::new().chain_update(self.cast.secret).chain_update("another id");
+        let key = Keypair::ed25519_from_bytes(secret.chain_update(self.ids.to_be_bytes()).finalize())?;
+        self.cast.ledger.lock().is_also(self.cast.node, key.public().to_peer_id());
+        // The one before has to be gone before its port is free.
+        self.swarm = swarm_of(&self.cast, &key, overheard)?;
+        listen(&mut self.swarm, &self.cast, &self.topic)?;
+        self.claimed.clear();
+        self.impending.clear();
+        self.turns = 0;
+        let known: Vec<VerifiedHead> =
+            self.heads.values().filter_map(|heads| heads.last()).cloned().collect();
+        known.iter().for_each(|head| script.learned(self, head));
+        Ok(())
+    }
+
     /// Dials whom it knows and is not connected to.
     fn look_around(&mut self) {
         if !self.turns.is_multiple_of(DIAL_TURNS) {
@@ -386,7 +443,12 @@ impl Stage {
 
     /// Tells the ledger what it has just done, and to whom where that is one node.
     fn bit(&self, bite: Bite, victim: Option<PeerId>) {
-        self.cast.ledger.lock().bit(self.cast.node, bite, victim);
+        let mut ledger = self.cast.ledger.lock();
+        if self.ids == 0 {
+            ledger.bit(self.cast.node, bite, victim);
+        } else {
+            ledger.bit_under_another_id(self.cast.node, bite, victim);
+        }
     }
 
     /// Tells the ledger of blocks that it gives as they are.

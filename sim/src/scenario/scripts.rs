@@ -37,6 +37,8 @@ impl Default for Flood {
 pub enum ScriptKind {
     /// Serves blocks with other bytes.
     CorruptBlocks,
+    /// Does so, and takes another id whenever somebody has sent it away.
+    Whitewash,
     /// Claims to provide, and has nothing.
     Withhold,
     /// Gives blocks, and no logs.
@@ -78,6 +80,7 @@ impl ScriptKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::CorruptBlocks => "corrupt-blocks",
+            Self::Whitewash => "whitewash",
             Self::Withhold => "withhold",
             Self::WithholdLogs => "withhold-logs",
             Self::LieOfBlocks => "lie-of-blocks",

@@ -7,6 +7,7 @@
 mod blocks;
 mod double;
 mod eclipse;
+mod false_relay;
 mod flood;
 mod forge;
 mod gossip;
@@ -43,7 +44,7 @@ use ggen_marketplace::{
     time::Timestamp,
 };
 use libp2p::{
-    Multiaddr, PeerId, Swarm, gossipsub, identify, identity::Keypair, kad, multiaddr::Protocol,
+    Multiaddr, PeerId, Swarm, gossipsub, identify, identity::Keypair, kad, multiaddr::Protocol, relay,
     request_response, swarm::SwarmEvent,
 };
 use serde::Serialize;
@@ -96,6 +97,8 @@ pub enum Bite {
     Impersonated,
     /// It announced or handed on one of two states of a package for one place.
     Contradicted,
+    /// It said that it connects somebody with a peer, and ended the connection at its first byte.
+    Disconnected,
     /// It took a record that it stands before and kept it from everybody, or answered with an older one.
     Eclipsed,
 }
@@ -150,6 +153,8 @@ trait Script {
     }
     /// Somebody asked something in the DHT, and has its answer.
     fn asked(&mut self, _: &mut Stage, _: &kad::InboundRequest) {}
+    /// It relayed a connection of a peer.
+    fn relayed(&mut self, _: &mut Stage, _: PeerId) {}
     /// Somebody asks for heads; none is no answer at all.
     fn page(&mut self, _: &mut Stage, _: PeerId) -> Option<Page> {
         Some(page_of(Vec::new()))
@@ -219,6 +224,7 @@ pub(crate) async fn run(cast: Cast) -> turmoil::Result {
         ScriptKind::ForgeHeads => Box::new(forge::Forge::default()),
         ScriptKind::ReplayHeads => Box::new(replay::Replay),
         ScriptKind::AnotherMajor => Box::new(stranger::Stranger),
+        ScriptKind::FalseRelay => Box::new(false_relay::FalseRelay),
         ScriptKind::Eclipse => Box::new(eclipse::Eclipse::new(cast.eclipsed.clone())),
         ScriptKind::FloodGossip => Box::new(flood::Flooding::new(cast.secret, cast.flood)),
         ScriptKind::IdentifyFlood => Box::new(identity::Introducing::new(cast.flood)),
@@ -354,6 +360,10 @@ impl Stage {
             SwarmEvent::Behaviour(BehaviourEvent::Gossip(gossipsub::Event::Message { message, .. })) => {
                 self.heard(script, &message.data);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(relay::Event::CircuitReqAccepted {
+                src_peer_id,
+                ..
+            })) => script.relayed(self, src_peer_id),
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, .. } => script.lost(self, peer_id),
             SwarmEvent::Behaviour(BehaviourEvent::Blocks(streams::Event::Accepted {
                 peer, stream, ..

@@ -16,7 +16,7 @@ use libp2p::{
     gossipsub, identify,
     identity::Keypair,
     kad::{self, store::MemoryStore},
-    noise, ping,
+    noise, ping, relay,
     request_response::{self, ProtocolSupport},
     swarm::{self, NetworkBehaviour, behaviour::toggle::Toggle},
     yamux,
@@ -24,6 +24,7 @@ use libp2p::{
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    false_relay,
     gossip::{self, Message, Spouting},
     stranger,
 };
@@ -42,6 +43,7 @@ pub(super) struct Behaviour {
     pub(super) spouts: Toggle<request_response::Behaviour<Spouting>>,
     pub(super) blocks: streams::Behaviour,
     pub(super) heads: request_response::Behaviour<Frames>,
+    relay: Toggle<relay::Behaviour>,
 }
 
 /// Messages with their length before them, whatever they hold.
@@ -187,8 +189,13 @@ pub(super) fn swarm(
         spouts: spouts.into(),
         blocks: streams::Behaviour::new(StreamProtocol::new(blocks::PROTOCOL)),
         heads: request_response::Behaviour::new(protocol(sync::protocol::PROTOCOL), requests()),
+        relay: (kind == ScriptKind::FalseRelay).then(|| false_relay::relay(id)).into(),
     };
     let config =
         swarm::Config::with_executor(spawner).with_idle_connection_timeout(Duration::from_secs(24 * 3600));
-    Ok(Swarm::new(transport, behaviour, id, config))
+    let mut swarm = Swarm::new(transport, behaviour, id, config);
+    if kind == ScriptKind::FalseRelay {
+        swarm.add_external_address(false_relay::ELSEWHERE.parse()?);
+    }
+    Ok(swarm)
 }

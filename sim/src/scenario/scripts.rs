@@ -71,6 +71,8 @@ pub enum ScriptKind {
     ResolveStolen,
     /// Replaces a key that somebody stole, twice: as its owner and as the thief.
     RotateTwice,
+    /// Takes in who wants to be reached through it, and carries nothing; says that it is where nobody is.
+    FalseRelay,
     /// Stands before a record of the DHT, and hides what is newer than what it shows.
     Eclipse,
 }
@@ -97,6 +99,7 @@ impl ScriptKind {
             Self::SignTwice => "sign-twice",
             Self::ResolveStolen => "resolve-stolen",
             Self::RotateTwice => "rotate-twice",
+            Self::FalseRelay => "false-relay",
             Self::Eclipse => "eclipse",
         }
     }

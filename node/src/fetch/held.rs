@@ -16,7 +16,7 @@ const STEP_BYTES: usize = 4 << 20;
 const COMMIT_BYTES: usize = 64 << 20;
 /// How long a verified block waits at most until it is durable: so much of a slow retrieval is lost with the power.
 const COMMIT_AFTER: Duration = Duration::from_secs(1);
-/// The same where others wait for it: they are told of what is durable, and served that.
+/// How long after the last commit at most, where others wait for it: they are told of what is durable, and served that.
 const COMMIT_SOON: Duration = Duration::from_millis(200);
 
 /// The blocks, and what was handed on before them and is not durable yet.
@@ -30,6 +30,8 @@ pub(super) struct Held {
     /// When the first of all these came.
     since: Option<Duration>,
     is_hasty: bool,
+    /// When it was made durable last.
+    committed: Option<Duration>,
 }
 
 /// What is to be written now.
@@ -63,12 +65,17 @@ impl Held {
 
     /// When a step is due although few have come; none where all are durable.
     pub(super) fn due_at(&self) -> Option<Duration> {
-        self.since.map(|since| since + if self.is_hasty { COMMIT_SOON } else { COMMIT_AFTER })
+        let since = self.since?;
+        let soon = self.committed.map_or(since, |at| since.max(at + COMMIT_SOON));
+        Some(if self.is_hasty { soon } else { since + COMMIT_AFTER })
     }
 
     /// Takes what is to be written now.
     pub(super) fn step(&mut self, now: Duration) -> Option<Step> {
         let commit = self.appended + self.bytes >= COMMIT_BYTES || self.due_at().is_some_and(|at| now >= at);
+        if commit {
+            self.committed = Some(now);
+        }
         (commit || self.bytes >= APPEND_BYTES).then(|| self.take(commit, STEP_BYTES))
     }
 
@@ -133,9 +140,13 @@ mod tests {
     fn what_others_wait_for_is_durable_sooner() {
         let mut held = Held::default();
         held.hasten(true);
-        held.push(block(1, 10), Duration::ZERO);
-        assert_eq!(held.due_at(), Some(COMMIT_SOON));
-        assert!(held.step(COMMIT_SOON).unwrap().commit);
+        held.push(block(1, 10), COMMIT_AFTER);
+        assert_eq!(held.due_at(), Some(COMMIT_AFTER));
+        assert!(held.step(COMMIT_AFTER).unwrap().commit, "the first at once");
+        held.push(block(2, 10), COMMIT_AFTER + COMMIT_SOON / 2);
+        assert!(held.step(COMMIT_AFTER + COMMIT_SOON / 2).is_none(), "the next ones a few at a time");
+        assert_eq!(held.due_at(), Some(COMMIT_AFTER + COMMIT_SOON));
+        assert!(held.step(COMMIT_AFTER + COMMIT_SOON).unwrap().commit);
     }
 
     #[test]

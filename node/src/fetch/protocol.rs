@@ -9,45 +9,57 @@
 //! | cancel | `2`, 0, 0 (2 bytes), batch (4 bytes) |
 //! | follow | `3`, 0, 1 (2 bytes), follow (4 bytes), the root of a tree (36 bytes) |
 //! | leave | `4`, 0, 0 (2 bytes), follow (4 bytes) |
+//! | came | `5`, 0, 0 (2 bytes), bytes of blocks that have come over this stream, modulo 2^32 (4 bytes) |
 //!
 //! | who answers | bytes |
 //! |---|---|
-//! | block | `1`, 0, place in the batch (2 bytes), batch (4 bytes), length (4 bytes), then the bytes |
+//! | block | `1`, 0, place in the batch (2 bytes), batch (4 bytes), length (4 bytes), then the first 128 KiB, or all of a shorter one |
+//! | part | `8`, 0, place, batch, bytes (4 bytes), then the next 128 KiB of the block that is coming, or the rest of it |
 //! | don't have | `2`, 0, place, batch, 0 (4 bytes) |
 //! | later | `3`, 0, place, batch, 0: the peer has it, and the answer is full |
 //! | busy | `4`, 0, place, batch, milliseconds after which the rest of the batch may be asked for again |
-//! | over | `5`, 0, place, batch, 0: the rest of the batch was cancelled |
+//! | over | `5`, 0, place, batch, 0: the rest of the batch was cancelled, and so was the block that is coming if it is of this batch |
+//! | waits | `9`, 0, 0 (2 bytes), batch, 0: the batch has not begun, since others are served; said again every five seconds |
 //! | has | `6`, 0, 0 (2 bytes), follow (4 bytes), length (4 bytes), then marks: who answers fetches the tree too, and has these blocks |
 //! | members | `7`, 0, 0 (2 bytes), follow, length, then others who follow the tree ([`News`]) |
 //!
-//! Batches are answered in the order in which they were asked for, and the places of a batch in theirs; what is out of the order of batches
-//! is slow, and what is out of the order of places is broken. The wants are the credit: nobody may send what was not asked for, and a batch
-//! brings at most [`FETCH_ANSWER_BYTES`] of blocks beyond the first one. No more batches are open at once than
+//! Batches that do not wait are answered in the order in which they were asked for; which of those that wait is next, who answers chooses.
+//! The places of a batch are answered in their order, and what is out of it is broken. The wants are the credit: nobody may send what was
+//! not asked for, and a batch brings at most [`FETCH_ANSWER_BYTES`] of blocks beyond the first one. No more batches are open at once than
 //! [`FETCH_SERVED_PER_PEER_MAX`](crate::limits::FETCH_SERVED_PER_PEER_MAX); of more, nothing is read.
+//!
+//! A block comes in parts, so that one that is not wanted any more can end in the middle, and so that what is told of trees does not wait for
+//! it. What has come is said now and then, since what was written may be anywhere between the two: who answers serves the next ones when little
+//! is on its way.
 //!
 //! What is told of a tree that is followed comes between the blocks, and is bounded in all: each block and each member is told once.
 //!
 //! A block is hashed as it is read, into the buffer that it is written from later. This module knows neither sockets nor clocks.
 
+mod messages;
+
 use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
 
 use super::{news, swarm::News};
 use crate::{
-    content::{Block, ContentId, ID_BYTES},
+    content::{Block, ContentId},
     limits::{
-        BLOCK_BYTES_MAX, FETCH_ANSWER_BYTES, FETCH_IDS_MAX, SWARM_FOLLOWED_MAX, SWARM_MARKS_MAX,
+        BLOCK_BYTES_MAX, FETCH_ANSWER_BYTES, FETCH_TIMEOUT_MAX, SWARM_FOLLOWED_MAX, SWARM_MARKS_MAX,
         SWARM_MEMBERS_MAX, SWARM_MESSAGE_BYTES_MAX,
     },
 };
+
+pub use self::messages::{Ask, Told, encode_block, encode_news};
 
 /// The protocol id.
 pub const PROTOCOL: &str = "/ggen/blocks/1";
@@ -56,28 +68,21 @@ pub const PROTOCOL: &str = "/ggen/blocks/1";
 pub const ASK_BYTES: usize = 8;
 /// Bytes of a message of who answers, before the bytes of a block.
 pub const TOLD_BYTES: usize = 12;
+/// Bytes of a block that come in one go.
+pub const PART_BYTES: usize = 128 << 10;
+/// How often it is said again that a batch waits.
+pub const WAITS_AGAIN: Duration = Duration::from_secs(5);
+/// Times that it may be said of one batch: as long as any may take, and some more.
+const WAITS_MAX: u32 = 2 * (FETCH_TIMEOUT_MAX.as_secs() / WAITS_AGAIN.as_secs()) as u32;
 /// How long a busy peer may ask to be left alone.
 const BUSY_MAX: Duration = Duration::from_secs(10);
 /// Messages about trees that are not followed any more, before they break the protocol: what was on its way.
 const STALE_MAX: usize = 1_024;
 
-const WANT: u8 = 1;
-const CANCEL: u8 = 2;
-const FOLLOW: u8 = 3;
-const LEAVE: u8 = 4;
-
-const BLOCK: u8 = 1;
-const MISSING: u8 = 2;
-const LATER: u8 = 3;
-const BUSY: u8 = 4;
-const OVER: u8 = 5;
-const HAS: u8 = 6;
-const MEMBERS: u8 = 7;
-
 /// Asks for blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The blocks, at most [`FETCH_IDS_MAX`].
+    /// The blocks, at most [`FETCH_IDS_MAX`](crate::limits::FETCH_IDS_MAX).
     pub want: Vec<ContentId>,
     /// Whom to tell how much has come from the peer since.
     pub arrived: Arrived,
@@ -88,20 +93,60 @@ impl Request {
     pub fn new(want: Vec<ContentId>) -> Self {
         Self { want, arrived: Arrived::default() }
     }
+
+    /// Asks for these blocks, and wakes somebody when they wait for their turn and when they begin to come.
+    pub fn waking(want: Vec<ContentId>, wakes: Arc<Notify>) -> Self {
+        Self { want, arrived: Arrived::waking(wakes) }
+    }
 }
 
-/// How many bytes of an answer have come so far: one that is still on its way is no silence.
+/// How far an answer is: one that is still on its way, or that waits for its turn, is no silence.
 #[derive(Debug, Clone, Default)]
-pub struct Arrived(Arc<AtomicU64>);
+pub struct Arrived(Arc<Arrival>);
+
+#[derive(Debug, Default)]
+struct Arrival {
+    bytes: AtomicU64,
+    own: AtomicU64,
+    waits: AtomicBool,
+    wakes: Arc<Notify>,
+}
 
 impl Arrived {
-    /// The bytes.
+    /// Wakes somebody where the answer waits for its turn, and where it begins to come.
+    pub fn waking(wakes: Arc<Notify>) -> Self {
+        Self(Arc::new(Arrival { wakes, ..Arrival::default() }))
+    }
+
+    /// The bytes of it, and of the answers that come before it.
     pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// The bytes of its own blocks.
+    pub fn own_bytes(&self) -> u64 {
+        self.0.own.load(Ordering::Relaxed)
+    }
+
+    /// Whether the peer said that it waits for its turn.
+    pub fn waits(&self) -> bool {
+        self.0.waits.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, bytes: usize) {
-        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_own(&self, bytes: u64) {
+        if self.0.own.swap(bytes, Ordering::Relaxed) == 0 && bytes > 0 {
+            self.0.wakes.notify_one();
+        }
+    }
+
+    pub(crate) fn set_waits(&self) {
+        if !self.0.waits.swap(true, Ordering::Relaxed) {
+            self.0.wakes.notify_one();
+        }
     }
 }
 
@@ -136,153 +181,6 @@ pub enum Found {
     Later,
 }
 
-/// What who asks says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// Asks for blocks.
-    Want {
-        /// Names the batch until it was answered.
-        batch: u32,
-        /// The blocks.
-        ids: Vec<ContentId>,
-    },
-    /// Takes a batch back.
-    Cancel {
-        /// The batch.
-        batch: u32,
-    },
-    /// Wants to be told of a tree.
-    Follow {
-        /// Names it from now on.
-        follow: u32,
-        /// Its root.
-        tree: ContentId,
-    },
-    /// Wants to be told no more.
-    Leave {
-        /// Of which.
-        follow: u32,
-    },
-}
-
-impl Ask {
-    /// The message.
-    pub fn encode(&self) -> Vec<u8> {
-        let (kind, count, batch, ids) = match self {
-            Self::Want { batch, ids } => (WANT, ids.len(), batch, &ids[..]),
-            Self::Cancel { batch } => (CANCEL, 0, batch, &[][..]),
-            Self::Follow { follow, tree } => (FOLLOW, 1, follow, std::slice::from_ref(tree)),
-            Self::Leave { follow } => (LEAVE, 0, follow, &[][..]),
-        };
-        let mut bytes = Vec::with_capacity(ASK_BYTES + ids.len() * ID_BYTES);
-        bytes.extend([kind, 0]);
-        bytes.extend(u16::try_from(count).unwrap_or(u16::MAX).to_be_bytes());
-        bytes.extend(batch.to_be_bytes());
-        ids.iter().for_each(|id| bytes.extend(id.to_bytes()));
-        bytes
-    }
-
-    /// How many bytes follow after the first ones of a message.
-    ///
-    /// # Errors
-    /// [`Broken`] for what is no message, or one that is too long.
-    pub fn rest_bytes(head: &[u8; ASK_BYTES]) -> Result<usize, Broken> {
-        let ids = usize::from(u16::from_be_bytes([head[2], head[3]]));
-        match head[0] {
-            WANT if (1..=FETCH_IDS_MAX).contains(&ids) => Ok(ids * ID_BYTES),
-            WANT => Err(Broken("a batch of no wants, or of too many")),
-            FOLLOW if ids == 1 => Ok(ID_BYTES),
-            CANCEL | LEAVE => Ok(0),
-            _ => Err(Broken("a message of an unknown kind")),
-        }
-    }
-
-    /// Reads a message whose first bytes, and the rest of it, have come.
-    ///
-    /// # Errors
-    /// [`Broken`] for what is no message.
-    pub fn decode(head: &[u8; ASK_BYTES], rest: &[u8]) -> Result<Self, Broken> {
-        let batch = u32::from_be_bytes([head[4], head[5], head[6], head[7]]);
-        if rest.len() != Self::rest_bytes(head)? {
-            return Err(Broken("a message of another length than it says"));
-        }
-        let ids = rest.chunks_exact(ID_BYTES).map(ContentId::from_bytes).collect::<Result<Vec<_>, _>>();
-        let ids = ids.map_err(|_| Broken("a want that is no content id"))?;
-        Ok(match (head[0], &ids[..]) {
-            (CANCEL, _) => Self::Cancel { batch },
-            (LEAVE, _) => Self::Leave { follow: batch },
-            (FOLLOW, [tree]) => Self::Follow { follow: batch, tree: *tree },
-            _ => Self::Want { batch, ids },
-        })
-    }
-}
-
-/// The beginning of what who answers says of one place of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Told {
-    /// So many bytes of the block follow.
-    Block(u32),
-    /// The block is not held.
-    Missing,
-    /// The answer is full.
-    Later,
-    /// So many milliseconds should pass before anything is asked for.
-    Busy(u32),
-    /// The rest was cancelled.
-    Over,
-    /// So many bytes of marks follow.
-    Has(u32),
-    /// So many bytes of members follow.
-    Members(u32),
-}
-
-impl Told {
-    /// The message, without the bytes of a block.
-    pub fn encode(self, batch: u32, place: u16) -> [u8; TOLD_BYTES] {
-        let (kind, number) = match self {
-            Self::Block(length) => (BLOCK, length),
-            Self::Missing => (MISSING, 0),
-            Self::Later => (LATER, 0),
-            Self::Busy(milliseconds) => (BUSY, milliseconds),
-            Self::Over => (OVER, 0),
-            Self::Has(length) => (HAS, length),
-            Self::Members(length) => (MEMBERS, length),
-        };
-        let mut bytes = [0; TOLD_BYTES];
-        bytes[0] = kind;
-        bytes[2..4].copy_from_slice(&place.to_be_bytes());
-        bytes[4..8].copy_from_slice(&batch.to_be_bytes());
-        bytes[8..].copy_from_slice(&number.to_be_bytes());
-        bytes
-    }
-
-    fn decode(bytes: &[u8; TOLD_BYTES]) -> Result<(u32, u16, Self), Broken> {
-        let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let told = match bytes[0] {
-            BLOCK => Self::Block(number(8)),
-            MISSING => Self::Missing,
-            LATER => Self::Later,
-            BUSY => Self::Busy(number(8)),
-            OVER => Self::Over,
-            HAS => Self::Has(number(8)),
-            MEMBERS => Self::Members(number(8)),
-            _ => return Err(Broken("an answer of an unknown kind")),
-        };
-        Ok((number(4), u16::from_be_bytes([bytes[2], bytes[3]]), told))
-    }
-}
-
-/// What is told of a tree that is followed, as a message; none for what is no message.
-pub fn encode_news(follow: u32, news: &News) -> Vec<u8> {
-    let (body, told): (Vec<u8>, fn(u32) -> Told) = match news {
-        News::Has(marks) => (news::encode_marks(marks), Told::Has),
-        News::Members(members) => (news::encode_members(members), Told::Members),
-        News::Ended => return Vec::new(),
-    };
-    let length = u32::try_from(body.len()).unwrap_or_default();
-    [&told(length).encode(follow, 0)[..], &body].concat()
-}
-
 /// What breaks the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -295,6 +193,8 @@ struct Open {
     answer: Answer,
     /// Bytes of the blocks that came.
     bytes: usize,
+    /// How often it was said that it waits.
+    waits: u32,
 }
 
 /// A block that is coming.
@@ -302,6 +202,8 @@ struct Coming {
     batch: u32,
     id: ContentId,
     length: usize,
+    /// Bytes until the part ends that is coming.
+    part: usize,
     bytes: Vec<u8>,
     hash: Sha256,
 }
@@ -329,6 +231,8 @@ pub struct Asking {
     follows: BTreeMap<u32, Followed>,
     telling: Option<Telling>,
     heard: Vec<(u32, News)>,
+    waits: Vec<u32>,
+    came: u64,
     stale: usize,
     next: u32,
     head: Vec<u8>,
@@ -346,6 +250,23 @@ impl Asking {
         self.coming.as_ref().map(|coming| coming.batch)
     }
 
+    /// Bytes of blocks that have come since the beginning.
+    pub fn came(&self) -> u64 {
+        self.came
+    }
+
+    /// Bytes of blocks that have come of an open batch.
+    pub fn bytes_of(&self, batch: u32) -> u64 {
+        let coming = self.coming.as_ref().filter(|coming| coming.batch == batch);
+        let open = self.open.get(&batch).map_or(0, |open| open.bytes);
+        (open + coming.map_or(0, |coming| coming.bytes.len())) as u64
+    }
+
+    /// The batches of which it was said that they wait.
+    pub fn waits(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.waits)
+    }
+
     /// Asks for blocks; yields the name of the batch and what to send.
     pub fn ask(&mut self, want: Vec<ContentId>) -> (u32, Vec<u8>) {
         let batch = self.next;
@@ -353,7 +274,7 @@ impl Asking {
         let ask = Ask::Want { batch, ids: want };
         let message = ask.encode();
         if let Ask::Want { ids: want, .. } = ask {
-            self.open.insert(batch, Open { want, answer: Answer::default(), bytes: 0 });
+            self.open.insert(batch, Open { want, answer: Answer::default(), bytes: 0, waits: 0 });
         }
         (batch, message)
     }
@@ -392,10 +313,12 @@ impl Asking {
     /// [`Broken`] where the peer breaks the protocol; nothing else of it may be taken then.
     pub fn take(&mut self, mut came: &[u8], answered: &mut Vec<(u32, Answer)>) -> Result<(), Broken> {
         while !came.is_empty() {
-            if let Some(coming) = &mut self.coming {
-                let (now, rest) = came.split_at(came.len().min(coming.length - coming.bytes.len()));
+            if let Some(coming) = self.coming.as_mut().filter(|coming| coming.part > 0) {
+                let (now, rest) = came.split_at(came.len().min(coming.part));
                 coming.hash.update(now);
                 coming.bytes.extend_from_slice(now);
+                coming.part -= now.len();
+                self.came += now.len() as u64;
                 came = rest;
             } else if let Some(telling) = &mut self.telling {
                 let (now, rest) = came.split_at(came.len().min(telling.length - telling.bytes.len()));
@@ -424,8 +347,31 @@ impl Asking {
         }
         let open = self.open.get_mut(&batch).ok_or(Broken("an answer to what was not asked"))?;
         let at = open.answer.blocks.len();
+        if told == Told::Waits {
+            open.waits += 1;
+            if open.waits > WAITS_MAX || at > 0 || self.current() == Some(batch) {
+                return Err(Broken("a batch that waits after it began, or too often"));
+            }
+            self.waits.push(batch);
+            return Ok(());
+        }
         if usize::from(place) != at {
             return Err(Broken("an answer out of its order"));
+        }
+        if let Some(coming) = &mut self.coming {
+            let part = PART_BYTES.min(coming.length - coming.bytes.len());
+            match told {
+                Told::Part(length) if coming.batch == batch && length as usize == part => coming.part = part,
+                Told::Over if coming.batch == batch => {
+                    self.coming = None;
+                    self.end(batch, answered);
+                }
+                Told::Missing | Told::Later | Told::Over if coming.batch != batch => {
+                    return self.told_of_place(batch, told, answered);
+                }
+                _ => return Err(Broken("something else in the middle of a block")),
+            }
+            return Ok(());
         }
         let id = *open.want.get(at).ok_or(Broken("more answers than wants"))?;
         match told {
@@ -437,10 +383,23 @@ impl Asking {
                 if at > 0 && open.bytes > 0 && open.bytes.saturating_add(length) > FETCH_ANSWER_BYTES {
                     return Err(Broken("more blocks than an answer may have"));
                 }
-                let (bytes, hash) = (Vec::with_capacity(length), Sha256::new());
-                self.coming = Some(Coming { batch, id, length, bytes, hash });
-                return Ok(());
+                let (bytes, hash, part) = (Vec::with_capacity(length), Sha256::new(), length.min(PART_BYTES));
+                self.coming = Some(Coming { batch, id, length, part, bytes, hash });
+                Ok(())
             }
+            told => self.told_of_place(batch, told, answered),
+        }
+    }
+
+    /// Takes what is said of the next place of a batch, where that is no block.
+    fn told_of_place(
+        &mut self,
+        batch: u32,
+        told: Told,
+        answered: &mut Vec<(u32, Answer)>,
+    ) -> Result<(), Broken> {
+        let Some(open) = self.open.get_mut(&batch) else { return Ok(()) };
+        match told {
             Told::Missing => open.answer.blocks.push(Found::Missing),
             Told::Later => open.answer.blocks.push(Found::Later),
             Told::Busy(milliseconds) => {
@@ -452,7 +411,8 @@ impl Asking {
                 self.end(batch, answered);
                 return Ok(());
             }
-            Told::Has(_) | Told::Members(_) => {}
+            Told::Part(_) => return Err(Broken("a part of no block")),
+            Told::Block(_) | Told::Waits | Told::Has(_) | Told::Members(_) => {}
         }
         self.end_if_whole(batch, answered);
         Ok(())

@@ -2,8 +2,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    content::Codec,
+    content::{Codec, ID_BYTES},
     fetch::swarm::{Mark, Member},
+    limits::FETCH_IDS_MAX,
 };
 
 fn block(n: u32, bytes: usize) -> Block {
@@ -17,8 +18,7 @@ fn told(told: Told, batch: u32, place: u16) -> Vec<u8> {
 }
 
 fn sent(block: &Block, batch: u32, place: u16) -> Vec<u8> {
-    let length = u32::try_from(block.bytes().len()).unwrap();
-    [&Told::Block(length).encode(batch, place)[..], block.bytes()].concat()
+    encode_block(batch, place, block.bytes())
 }
 
 /// Asks for these blocks, in batch 0.
@@ -57,6 +57,12 @@ fn the_bytes_on_the_wire_stay_what_they_are() {
     );
     assert_eq!(encode_news(6, &News::Members(vec![]))[0], 7);
     assert_eq!(Told::Block(0x0506).encode(9, 3), [1, 0, 0, 3, 0, 0, 0, 9, 0, 0, 5, 6]);
+    assert_eq!(Told::Part(0x0506).encode(9, 3), [8, 0, 0, 3, 0, 0, 0, 9, 0, 0, 5, 6]);
+    assert_eq!(Told::Waits.encode(9, 0), [9, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 0]);
+    assert_eq!(Ask::Came { bytes: 0x0102 }.encode(), [5, 0, 0, 0, 0, 0, 1, 2]);
+    let parts = encode_block(9, 3, &[7; PART_BYTES + 1]);
+    let second = &parts[TOLD_BYTES + PART_BYTES..];
+    assert_eq!(second, [&Told::Part(1).encode(9, 3)[..], &[7]].concat());
     assert_eq!(Told::Missing.encode(9, 3), [2, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, 0]);
     assert_eq!(Told::Later.encode(9, 3), [3, 0, 0, 3, 0, 0, 0, 9, 0, 0, 0, 0]);
     assert_eq!(Told::Busy(250).encode(9, 0), [4, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 250]);
@@ -151,7 +157,10 @@ fn what_was_not_asked_for_is_not_even_read() {
         ),
         ("too long by a byte", huge(BLOCK_BYTES_MAX + 1)),
         ("endless", huge(u32::MAX as usize)),
-        ("an unknown kind", vec![9; TOLD_BYTES]),
+        ("an unknown kind", vec![99; TOLD_BYTES]),
+        ("a part of nothing", told(Told::Part(10), 0, 0)),
+        ("waits, and has begun", [sent(&blocks[0], 0, 0), told(Told::Waits, 0, 0)].concat()),
+        ("waits for ever", told(Told::Waits, 0, 0).repeat(WAITS_MAX as usize + 1)),
         ("over, for what is over", [told(Told::Over, 0, 0), told(Told::Over, 0, 0)].concat()),
     ];
     for (what, came) in cases {
@@ -170,6 +179,43 @@ fn an_answer_has_no_more_bytes_than_its_bound_and_one_block() {
     assert!(take(&mut asking, &sent(&blocks[2], 0, 2)).is_err());
     let mut first = self::asking(&[block(0, BLOCK_BYTES_MAX - 4)]);
     assert_eq!(take(&mut first, &sent(&block(0, BLOCK_BYTES_MAX - 4), 0, 0)).unwrap().len(), 1);
+}
+
+#[test]
+fn a_block_of_many_parts_may_end_in_the_middle_and_nothing_else_comes_between_them_but_what_is_short() {
+    let (large, other) = (block(0, 3 * PART_BYTES), block(1, 10));
+    let whole = sent(&large, 0, 0);
+    let first = &whole[..TOLD_BYTES + PART_BYTES];
+    let begin = || {
+        let mut asking = asking(std::slice::from_ref(&large));
+        assert_eq!(asking.ask(vec![other.id()]).0, 1);
+        assert_eq!(take(&mut asking, first), Ok(vec![]));
+        assert_eq!((asking.current(), asking.bytes_of(0)), (Some(0), PART_BYTES as u64));
+        asking
+    };
+    let mut asking = begin();
+    assert_eq!(take(&mut asking, &told(Told::Waits, 1, 0)), Ok(vec![]));
+    assert_eq!((asking.waits(), asking.waits()), (vec![1], vec![]));
+    assert_eq!(take(&mut asking, &told(Told::Missing, 1, 0)).unwrap()[0].0, 1);
+    let answered = take(&mut asking, &whole[first.len()..]).unwrap();
+    assert_eq!(answered, [(0, Answer { blocks: vec![have(&large)], busy: None })]);
+    assert_eq!(asking.came(), large.bytes().len() as u64);
+    let mut asking = begin();
+    assert_eq!(take(&mut asking, &told(Told::Over, 0, 0)), Ok(vec![(0, Answer::default())]));
+    assert_eq!((asking.current(), asking.came()), (None, PART_BYTES as u64));
+    assert_eq!(take(&mut asking, &sent(&other, 1, 0)).unwrap().len(), 1, "the next one begins");
+    for wrong in [
+        sent(&other, 1, 0),
+        told(Told::Missing, 0, 0),
+        told(Told::Busy(1), 0, 0),
+        told(Told::Waits, 0, 0),
+        told(Told::Part(0), 0, 0),
+        told(Told::Part(PART_BYTES as u32 - 1), 0, 0),
+        told(Told::Part(PART_BYTES as u32), 1, 0),
+        told(Told::Part(PART_BYTES as u32), 0, 1),
+    ] {
+        assert!(take(&mut begin(), &wrong).is_err(), "{:?}", &wrong[..TOLD_BYTES]);
+    }
 }
 
 #[test]
@@ -224,7 +270,7 @@ proptest! {
     /// Whatever comes, nothing is taken for a block but the block, no more is answered than was asked, and memory is bounded.
     #[test]
     fn hostile_bytes_are_never_a_block(
-        frames in prop::collection::vec((0_u8..7, 0_u16..5, 0_u32..3, prop_oneof![0_u32..40, any::<u32>()]), 1..40),
+        frames in prop::collection::vec((0_u8..10, 0_u16..5, 0_u32..3, prop_oneof![0_u32..40, any::<u32>()]), 1..40),
         noise in prop::collection::vec(any::<u8>(), 0..2_000),
     ) {
         let blocks: Vec<Block> = (0..4).map(|n| block(n, 20)).collect();

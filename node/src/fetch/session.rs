@@ -5,6 +5,7 @@ mod late;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use futures::{
 };
 use libp2p::PeerId;
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
 
@@ -69,6 +70,8 @@ pub struct Session<T> {
     swarm: Option<Swarming>,
     /// Is told of the blocks as they are written; not here while it is at work.
     sink: Option<Sink>,
+    /// Woken where a request waits for its turn, or begins to be answered.
+    wakes: Arc<Notify>,
     /// Requests that were still unanswered when everything was here.
     outstanding: FuturesUnordered<BoxFuture<'static, Landed>>,
     report: Report,
@@ -137,6 +140,7 @@ impl<T: Transport> Session<T> {
             started: Instant::now(),
             swarm: None,
             sink: None,
+            wakes: Arc::default(),
             outstanding: FuturesUnordered::new(),
             report: Report::default(),
             transport,
@@ -286,6 +290,7 @@ impl<T: Transport> Session<T> {
                         }
                     }
                 }
+                () = self.wakes.notified() => {}
                 (peer, news) = next_news(&mut self.swarm) => self.heard(peer, news, started.elapsed()),
                 () = tokio::time::sleep_until(wake) => {
                     if Instant::now() >= self.deadline {
@@ -374,12 +379,17 @@ impl<T: Transport> Session<T> {
 
     fn ask(&mut self, run: &mut Run, now: Duration) {
         for (id, (_, arrived, known)) in &mut run.arriving {
+            if arrived.waits() {
+                self.plan.waits(*id, now);
+            }
+            self.plan.came(*id, arrived.own_bytes(), now);
             // Whoever lets a few bytes drip is as good as silent.
             if arrived.bytes() >= *known + MOVED_BYTES {
                 *known = arrived.bytes();
                 self.plan.moved(*id, now);
             }
         }
+        self.call_off(run);
         let here = run.held.bytes() + run.writing_bytes;
         if here >= HELD_BYTES_MAX {
             return;
@@ -396,7 +406,8 @@ impl<T: Transport> Session<T> {
             if ask.want.iter().any(|id| self.plan.claims(&ask.peer, id)) {
                 self.served(ask.peer).claimed = true;
             }
-            let (transport, request) = (self.transport.clone(), Request::new(ask.want.clone()));
+            let (transport, request) =
+                (self.transport.clone(), Request::waking(ask.want.clone(), self.wakes.clone()));
             let (stop, stopped) = oneshot::channel();
             run.stops.insert(ask.id, stop);
             run.arriving.insert(ask.id, (ask.peer, request.arrived.clone(), 0));

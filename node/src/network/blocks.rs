@@ -6,14 +6,18 @@
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use libp2p::{PeerId, request_response, swarm::ConnectionId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, sleep_until},
+};
 
 use super::{
     answering::{Answering, BLOCKS},
     driver::PENDING_MAX,
-    giving::{BEGUN_MAX, Portion},
+    giving::{NOTICES_MAX, Notice, Portion},
     logs::AnswerId,
     progress::is_silence,
+    turns::Turns,
 };
 use crate::{
     content::ContentId,
@@ -89,8 +93,14 @@ pub(super) enum Told {
     Wanted { peer: PeerId, stream: u64, batch: u32, ids: Vec<ContentId> },
     /// A peer follows a tree.
     Followed { peer: PeerId, tree: ContentId },
-    /// A batch was written.
-    Gave { peer: PeerId, stream: u64, batch: u32 },
+    /// A peer takes a batch back that was not read yet.
+    TakenBack { stream: u64, batch: u32 },
+    /// So many bytes have come over a stream, modulo 2^32, as its peer says.
+    Came { stream: u64, bytes: u32 },
+    /// A batch was written, or so many bytes of its blocks until it was taken back.
+    Gave { peer: PeerId, stream: u64, batch: u32, bytes: u64 },
+    /// It is time to look again whose turn it is.
+    Due,
     /// A stream on which a peer asked has ended; where it broke the protocol, how.
     Ended { peer: PeerId, stream: u64, broke: Option<String> },
 }
@@ -134,8 +144,8 @@ impl Asked {
 struct Giving {
     peer: PeerId,
     connection: ConnectionId,
-    /// Where what was read of a batch goes; nowhere once its connection has closed.
-    portions: Option<mpsc::Sender<Portion>>,
+    /// Where what becomes of its batches goes; nowhere once its connection has closed.
+    notices: Option<mpsc::Sender<Notice>>,
     /// The batches being answered; whether each was read.
     begun: BTreeMap<u32, bool>,
 }
@@ -148,6 +158,8 @@ pub(super) struct Blocks {
     next: u64,
     /// Answers to others, of blocks and of logs: they share what room there is.
     pub(super) answering: Answering<AnswerId>,
+    /// Whose turn it is.
+    pub(super) turns: Turns,
     /// Who fetches what.
     pub(super) trees: Trees,
     bytes_sent: u64,
@@ -160,12 +172,17 @@ impl Blocks {
         let (tells, told) = mpsc::channel(TOLD_QUEUED_MAX);
         let (asked, giving) = Default::default();
         let answering = Answering::new(&BLOCKS);
-        Self { asked, giving, next: 0, answering, trees, bytes_sent: 0, tells, told }
+        let turns = Turns::new();
+        Self { asked, giving, next: 0, answering, turns, trees, bytes_sent: 0, tells, told }
     }
 
     /// What a stream tells next. Cancel safe.
     pub(super) async fn told(&mut self) -> Option<Told> {
-        self.told.recv().await
+        let Some(at) = self.turns.wake_at() else { return self.told.recv().await };
+        tokio::select! { biased;
+            told = self.told.recv() => told,
+            () = sleep_until(at) => Some(Told::Due),
+        }
     }
 
     /// How streams tell.
@@ -285,16 +302,17 @@ impl Blocks {
         &mut self,
         peer: PeerId,
         connection: ConnectionId,
-    ) -> Option<(u64, mpsc::Receiver<Portion>)> {
-        let is_open = |giving: &&Giving| giving.peer == peer && giving.portions.is_some();
+    ) -> Option<(u64, mpsc::Receiver<Notice>)> {
+        let is_open = |giving: &&Giving| giving.peer == peer && giving.notices.is_some();
         if self.giving.values().filter(is_open).count() >= STREAMS_PER_PEER_MAX {
             return None;
         }
-        let (portions, queue) = mpsc::channel(BEGUN_MAX);
+        let (notices, queue) = mpsc::channel(NOTICES_MAX);
         let stream = self.next;
         self.next += 1;
         self.giving
-            .insert(stream, Giving { peer, connection, portions: Some(portions), begun: BTreeMap::new() });
+            .insert(stream, Giving { peer, connection, notices: Some(notices), begun: BTreeMap::new() });
+        self.turns.opened(stream, peer, Instant::now());
         Some((stream, queue))
     }
 
@@ -310,24 +328,47 @@ impl Blocks {
         let batch = portion.batch;
         let is_taken = self.giving.get_mut(&stream).is_some_and(|giving| {
             giving.begun.entry(batch).and_modify(|is_read| *is_read = true);
-            giving.portions.as_ref().is_some_and(|portions| portions.try_send(portion).is_ok())
+            giving.notices.as_ref().is_some_and(|it| it.try_send(Notice::Read(portion)).is_ok())
         });
         if !is_taken {
             self.answering.end(&AnswerId::Blocks(stream, batch));
+            self.turns.written(stream, batch, 0);
         }
     }
 
-    /// Notes that an answer has left: it held memory until now, whether its reader read or not. Yields its bytes of blocks, and the
+    /// A peer takes a batch back; where that has not begun, it is over.
+    pub(super) fn take_back(&mut self, stream: u64, batch: u32) {
+        if self.turns.cancel(stream, batch) {
+            self.notice(stream, Notice::Dropped(batch));
+        }
+    }
+
+    /// Tells those who wait for their turn that they do.
+    pub(super) fn tell_who_waits(&mut self) {
+        for (stream, batch) in self.turns.left_waiting() {
+            self.notice(stream, Notice::Waits(batch));
+        }
+    }
+
+    /// Tells a stream something for which there is always room, since it is said once of each of its batches.
+    fn notice(&mut self, stream: u64, notice: Notice) {
+        if let Some(notices) = self.giving.get(&stream).and_then(|giving| giving.notices.as_ref()) {
+            let _ = notices.try_send(notice);
+        }
+    }
+
+    /// Notes that an answer has left with so many bytes of blocks: it held memory until now, whether its reader read or not. Yields the
     /// connection that they went over.
-    pub(super) fn gave(&mut self, stream: u64, batch: u32) -> (u64, Option<ConnectionId>) {
+    pub(super) fn gave(&mut self, stream: u64, batch: u32, bytes: u64) -> Option<ConnectionId> {
         let giving = self.giving.get_mut(&stream);
         let connection = giving.map(|giving| {
             giving.begun.remove(&batch);
             giving.connection
         });
-        let bytes = self.answering.end(&AnswerId::Blocks(stream, batch));
+        self.answering.end(&AnswerId::Blocks(stream, batch));
+        self.turns.written(stream, batch, bytes);
         self.bytes_sent = self.bytes_sent.saturating_add(bytes);
-        (bytes, connection)
+        connection
     }
 
     /// Ends the streams of a connection that has closed: yamux 0.14 wakes nobody who reads from one where the connection was closed in good
@@ -337,7 +378,7 @@ impl Blocks {
             asked.stream.take_if(|held| held.connection == connection);
         }
         for giving in self.giving.values_mut().filter(|giving| giving.connection == connection) {
-            giving.portions = None;
+            giving.notices = None;
         }
     }
 
@@ -345,6 +386,7 @@ impl Blocks {
     /// a peer that opens streams and ends them has no more read than one that waits.
     pub(super) fn ended(&mut self, stream: u64) {
         let Some(giving) = self.giving.remove(&stream) else { return };
+        self.turns.ended(stream);
         for (batch, _) in giving.begun.into_iter().filter(|(_, is_read)| *is_read) {
             self.answering.end(&AnswerId::Blocks(stream, batch));
         }

@@ -1,10 +1,11 @@
 //! A stream on which a peer asks this node for blocks.
 //!
-//! Its batches are read from the store by the loop's orders, a few at a time, and written as they are ready. Where a peer asks for more
-//! than it may, or does not read, nothing more is read from it: what a stream holds is bounded whatever the peer does.
+//! Its batches are read from the store by the loop's orders, when it is their turn ([`turns`](super::turns)), and written as they are ready;
+//! of those that wait it is said so. Where a peer asks for more than it may, or does not read, nothing more is read from it: what a stream
+//! holds is bounded whatever the peer does.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque, btree_map::Entry},
     io,
     sync::{
         Arc,
@@ -17,7 +18,7 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
 use tokio::{
     sync::{Notify, mpsc},
-    time::{Instant, timeout},
+    time::{Instant, MissedTickBehavior, interval_at, timeout},
 };
 
 use super::{
@@ -29,7 +30,7 @@ use super::{
 use crate::{
     content::ContentId,
     fetch::{
-        protocol::{self, ASK_BYTES, Ask, Broken, Found, TOLD_BYTES},
+        protocol::{self, ASK_BYTES, Ask, Broken, Found, PART_BYTES, TOLD_BYTES, WAITS_AGAIN},
         swarm::{Follow, Trees},
     },
     limits::{
@@ -45,10 +46,12 @@ const BUSY: Duration = Duration::from_millis(250);
 const IDLE: Duration = Duration::from_secs(120);
 /// Messages of a peer that were read and not looked at yet.
 const ASKS_QUEUED_MAX: usize = 2;
-/// Wants of one stream that wait, beyond those of one batch: a want takes a hundred bytes of memory.
-const WAITING_IDS_MAX: usize = 4 * FETCH_IDS_MAX;
+/// Wants of one stream that are open: a want takes a hundred bytes of memory.
+const OPEN_IDS_MAX: usize = 8 * FETCH_IDS_MAX;
 /// Bytes of small blocks that are gathered before they are written.
 const GATHER_BYTES: usize = 32 << 10;
+/// What the loop may have to say to one stream at once: that each of its batches waits, and then what was read of it.
+pub(super) const NOTICES_MAX: usize = 2 * FETCH_SERVED_PER_PEER_MAX;
 
 /// What was read of a batch; nothing where this node has no room for it now.
 #[derive(Debug)]
@@ -57,89 +60,103 @@ pub(super) struct Portion {
     pub(super) found: Option<Vec<Found>>,
 }
 
-/// The batches of one stream, which are answered in the order in which they came. Pure.
-#[derive(Debug, Default)]
-struct Giving {
-    /// By the order in which they came.
-    waiting: BTreeMap<u64, (u32, Vec<ContentId>)>,
-    begun: BTreeMap<u64, Begun>,
-    came: u64,
-    /// Nothing more is begun until something was answered: there is no room for it.
-    is_held_back: bool,
+/// What the loop says to a stream.
+#[derive(Debug)]
+pub(super) enum Notice {
+    /// A batch was read.
+    Read(Portion),
+    /// A batch has to wait for its turn.
+    Waits(u32),
+    /// A batch that was taken back had not begun.
+    Dropped(u32),
 }
 
-/// A batch that is being read, or was.
-#[derive(Debug)]
-struct Begun {
-    batch: u32,
-    ids: Vec<ContentId>,
-    read: Option<Portion>,
+/// The batches of one stream. Pure.
+#[derive(Debug, Default)]
+struct Giving {
+    open: BTreeMap<u32, Open>,
+    ids: usize,
+    ready: VecDeque<Portion>,
+}
+
+/// A batch that was not answered yet.
+#[derive(Debug, Default)]
+struct Open {
+    ids: usize,
+    waits: bool,
+    is_cancelled: bool,
 }
 
 impl Giving {
     /// Whether more may be asked.
     fn has_room(&self) -> bool {
-        let ids: usize = self.waiting.values().map(|(_, ids)| ids.len()).sum();
-        self.waiting.len() + self.begun.len() < FETCH_SERVED_PER_PEER_MAX && ids < WAITING_IDS_MAX
+        self.open.len() < FETCH_SERVED_PER_PEER_MAX && self.ids < OPEN_IDS_MAX
     }
 
     fn is_empty(&self) -> bool {
-        self.waiting.is_empty() && self.begun.is_empty()
+        self.open.is_empty()
     }
 
-    /// Takes what the peer says; yields what to say at once.
-    fn told(&mut self, ask: Ask) -> Result<Option<[u8; TOLD_BYTES]>, Broken> {
-        match ask {
-            Ask::Want { batch, ids } => {
-                let is_waiting = self.waiting.values().any(|(open, _)| *open == batch);
-                if is_waiting || self.begun.values().any(|begun| begun.batch == batch) {
-                    return Err(Broken("a batch that is open already"));
+    /// Takes a batch.
+    fn wants(&mut self, batch: u32, ids: usize) -> Result<(), Broken> {
+        match self.open.entry(batch) {
+            Entry::Occupied(_) => Err(Broken("a batch that is open already")),
+            Entry::Vacant(place) => {
+                place.insert(Open { ids, ..Open::default() });
+                self.ids += ids;
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes a batch back; whether the loop is to be told. What is over needs no word.
+    fn cancel(&mut self, batch: u32) -> bool {
+        let Some(open) = self.open.get_mut(&batch) else { return false };
+        let is_waiting = !self.ready.iter().any(|it| it.batch == batch);
+        !std::mem::replace(&mut open.is_cancelled, true) && is_waiting
+    }
+
+    fn is_cancelled(&self, batch: u32) -> bool {
+        self.open.get(&batch).is_some_and(|open| open.is_cancelled)
+    }
+
+    /// Takes what the loop says; yields what to say because of it.
+    fn noticed(&mut self, notice: Notice) -> Option<[u8; TOLD_BYTES]> {
+        match notice {
+            Notice::Read(portion) => {
+                if let Some(open) = self.open.get_mut(&portion.batch) {
+                    open.waits = false;
                 }
-                self.waiting.insert(self.came, (batch, ids));
-                self.came += 1;
-                Ok(None)
+                self.ready.push_back(portion);
+                None
             }
-            // What has begun is answered; what is over needs no word.
-            Ask::Cancel { batch } => {
-                let waiting = self.waiting.len();
-                self.waiting.retain(|_, (open, _)| *open != batch);
-                let is_over = self.waiting.len() < waiting;
-                Ok(is_over.then(|| protocol::Told::Over.encode(batch, 0)))
+            Notice::Waits(batch) => {
+                let open = self.open.get_mut(&batch).filter(|open| !open.is_cancelled)?;
+                open.waits = true;
+                Some(protocol::Told::Waits.encode(batch, 0))
             }
-            Ask::Follow { .. } | Ask::Leave { .. } => Ok(None),
-        }
-    }
-
-    /// The next batch to read.
-    fn next(&mut self) -> Option<(u32, Vec<ContentId>)> {
-        if self.begun.len() >= BEGUN_MAX || self.is_held_back {
-            return None;
-        }
-        let (order, (batch, ids)) = self.waiting.pop_first()?;
-        self.begun.insert(order, Begun { batch, ids: ids.clone(), read: None });
-        Some((batch, ids))
-    }
-
-    /// Takes what was read of a batch. Where there is no room for it, it waits for another one of this stream to be answered, if there is
-    /// one.
-    fn read(&mut self, portion: Portion) {
-        let is_alone = self.begun.len() < 2;
-        let begun = self.begun.iter_mut().find(|(_, begun)| begun.batch == portion.batch);
-        let Some((order, begun)) = begun.map(|(order, begun)| (*order, begun)) else { return };
-        if portion.found.is_some() || is_alone {
-            begun.read = Some(portion);
-        } else if let Some(Begun { batch, ids, .. }) = self.begun.remove(&order) {
-            self.waiting.insert(order, (batch, ids));
-            self.is_held_back = true;
+            Notice::Dropped(batch) => {
+                self.end(batch);
+                Some(protocol::Told::Over.encode(batch, 0))
+            }
         }
     }
 
     /// What is to be written next, if it is here.
     fn ready(&mut self) -> Option<Portion> {
-        let first = self.begun.first_entry()?;
-        first.get().read.as_ref()?;
-        self.is_held_back = false;
-        first.remove().read
+        self.ready.pop_front()
+    }
+
+    /// A batch was answered.
+    fn end(&mut self, batch: u32) {
+        if let Some(open) = self.open.remove(&batch) {
+            self.ids -= open.ids;
+        }
+    }
+
+    /// The batches that wait for their turn.
+    fn waiting(&self) -> impl Iterator<Item = u32> {
+        self.open.iter().filter(|(_, open)| open.waits && !open.is_cancelled).map(|(batch, _)| *batch)
     }
 }
 
@@ -185,7 +202,7 @@ impl Following {
                 self.follows.remove(follow);
                 Ok(None)
             }
-            Ask::Want { .. } | Ask::Cancel { .. } => Ok(None),
+            Ask::Want { .. } | Ask::Cancel { .. } | Ask::Came { .. } => Ok(None),
         }
     }
 
@@ -205,12 +222,12 @@ impl Following {
 pub(super) async fn give(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     (peer, stream_id, network): (PeerId, u64, Option<Network>),
-    mut portions: mpsc::Receiver<Portion>,
+    notices: mpsc::Receiver<Notice>,
     tells: mpsc::Sender<Told>,
     trees: Trees,
 ) {
     let (mut reader, mut writer) = stream.split();
-    let (asks, mut asked) = mpsc::channel(ASKS_QUEUED_MAX);
+    let (asks, asked) = mpsc::channel(ASKS_QUEUED_MAX);
     // Whether something is being answered: a peer that waits for it asks for nothing meanwhile, however long that takes.
     let is_busy = &AtomicBool::new(false);
     let read = async move {
@@ -223,55 +240,19 @@ pub(super) async fn give(
         // Whoever asks for nothing more still reads.
         std::future::pending::<io::Result<()>>().await
     };
-    let write = async {
-        let (mut giving, mut out, mut is_open) = (Giving::default(), Vec::new(), true);
-        let mut following = Following::new((peer, network), trees, Instant::now());
-        let wakes = following.wakes.clone();
-        loop {
-            while is_open && giving.has_room() {
-                match asked.try_recv() {
-                    Ok(ask) => take(ask, &mut giving, &mut following, &mut out, &tells).await?,
-                    Err(mpsc::error::TryRecvError::Disconnected) => is_open = false,
-                    Err(mpsc::error::TryRecvError::Empty) => break,
-                }
-            }
-            while let Some((batch, ids)) = giving.next() {
-                let wanted = Told::Wanted { peer, stream: stream_id, batch, ids };
-                tells.send(wanted).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
-            }
-            following.tell(&mut out, GATHER_BYTES);
-            // While one is written, the next ones are read.
-            if let Some(Portion { batch, found }) = giving.ready() {
-                write(&mut writer, &mut out, batch, found).await?;
-                let gave = Told::Gave { peer, stream: stream_id, batch };
-                tells.send(gave).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
-                continue;
-            }
-            if !out.is_empty() {
-                flush(&mut writer, &mut out).await?;
-                // There may be more to tell.
-                continue;
-            }
-            if !is_open && giving.is_empty() {
-                break;
-            }
-            is_busy.store(!giving.is_empty(), Ordering::Relaxed);
-            tokio::select! { biased;
-                portion = portions.recv() => match portion {
-                    Some(portion) => giving.read(portion),
-                    None => break,
-                },
-                ask = asked.recv(), if is_open && giving.has_room() => match ask {
-                    Some(ask) => take(ask, &mut giving, &mut following, &mut out, &tells).await?,
-                    None => is_open = false,
-                },
-                () = wakes.notified() => {}
-            }
-        }
-        Ok::<(), io::Error>(())
+    let mut answering = Answering {
+        peer,
+        stream: stream_id,
+        giving: Giving::default(),
+        following: Following::new((peer, network), trees, Instant::now()),
+        asked,
+        is_open: true,
+        held: None,
+        out: Vec::new(),
+        tells: tells.clone(),
     };
     let ended = tokio::select! { biased;
-        ended = write => ended,
+        ended = answering.run(&mut writer, notices, is_busy) => ended,
         ended = read => ended,
     };
     let mut broke = None;
@@ -283,20 +264,221 @@ pub(super) async fn give(
     let _ = tells.send(Told::Ended { peer, stream: stream_id, broke }).await;
 }
 
-/// Takes what the peer says, and writes down what to say at once.
-async fn take(
-    ask: Ask,
-    giving: &mut Giving,
-    following: &mut Following,
-    out: &mut Vec<u8>,
-    tells: &mpsc::Sender<Told>,
-) -> io::Result<()> {
-    if let Some(tree) = following.told(&ask, Instant::now()).map_err(broken)? {
-        let followed = Told::Followed { peer: following.peer, tree };
-        tells.send(followed).await.map_err(|_| io::ErrorKind::BrokenPipe)?;
+/// The side of a stream that answers.
+struct Answering {
+    peer: PeerId,
+    stream: u64,
+    giving: Giving,
+    following: Following,
+    asked: mpsc::Receiver<Ask>,
+    /// Whether more may be asked.
+    is_open: bool,
+    /// A batch for which there is no room yet: nothing more is read until there is.
+    held: Option<Ask>,
+    /// What is to be written.
+    out: Vec<u8>,
+    tells: mpsc::Sender<Told>,
+}
+
+impl Answering {
+    async fn run(
+        &mut self,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
+        mut notices: mpsc::Receiver<Notice>,
+        is_busy: &AtomicBool,
+    ) -> io::Result<()> {
+        let wakes = self.following.wakes.clone();
+        let mut again = interval_at(Instant::now() + WAITS_AGAIN, WAITS_AGAIN);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.hear_all().await?;
+            while let Ok(notice) = notices.try_recv() {
+                self.out.extend(self.giving.noticed(notice).into_iter().flatten());
+            }
+            self.following.tell(&mut self.out, GATHER_BYTES);
+            // While one is written, the next ones are read.
+            if let Some(Portion { batch, found }) = self.giving.ready() {
+                let bytes = self.write(writer, batch, found).await?;
+                self.giving.end(batch);
+                self.tell(Told::Gave { peer: self.peer, stream: self.stream, batch, bytes }).await?;
+                continue;
+            }
+            if !self.out.is_empty() {
+                self.flush(writer, Pace::ANSWER).await?;
+                // There may be more to tell.
+                continue;
+            }
+            if !self.is_open && self.giving.is_empty() {
+                return Ok(());
+            }
+            is_busy.store(!self.giving.is_empty(), Ordering::Relaxed);
+            tokio::select! { biased;
+                notice = notices.recv() => match notice {
+                    Some(notice) => self.out.extend(self.giving.noticed(notice).into_iter().flatten()),
+                    None => return Ok(()),
+                },
+                ask = self.asked.recv(), if self.is_open && self.held.is_none() => self.hear(ask).await?,
+                () = wakes.notified() => {}
+                _ = again.tick() => {
+                    let waiting = self.giving.waiting().map(|batch| protocol::Told::Waits.encode(batch, 0));
+                    self.out.extend(waiting.flatten());
+                }
+            }
+        }
     }
-    out.extend(giving.told(ask).map_err(broken)?.into_iter().flatten());
-    Ok(())
+
+    async fn tell(&self, told: Told) -> io::Result<()> {
+        self.tells.send(told).await.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    /// Takes all that the peer has said and that there is room for.
+    async fn hear_all(&mut self) -> io::Result<()> {
+        if self.giving.has_room()
+            && let Some(ask) = self.held.take()
+        {
+            self.hear(Some(ask)).await?;
+        }
+        while self.is_open && self.held.is_none() {
+            match self.asked.try_recv() {
+                Ok(ask) => self.hear(Some(ask)).await?,
+                Err(mpsc::error::TryRecvError::Disconnected) => self.is_open = false,
+                Err(mpsc::error::TryRecvError::Empty) => break,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the peer says, and writes down what to say at once.
+    async fn hear(&mut self, ask: Option<Ask>) -> io::Result<()> {
+        let (peer, stream) = (self.peer, self.stream);
+        let Some(ask) = ask else {
+            self.is_open = false;
+            return Ok(());
+        };
+        if let Some(tree) = self.following.told(&ask, Instant::now()).map_err(broken)? {
+            self.tell(Told::Followed { peer, tree }).await?;
+        }
+        match ask {
+            Ask::Want { .. } if !self.giving.has_room() => self.held = Some(ask),
+            Ask::Want { batch, ids } => {
+                self.giving.wants(batch, ids.len()).map_err(broken)?;
+                self.tell(Told::Wanted { peer, stream, batch, ids }).await?;
+            }
+            Ask::Cancel { batch } => {
+                if self.giving.cancel(batch) {
+                    self.tell(Told::TakenBack { stream, batch }).await?;
+                }
+            }
+            Ask::Came { bytes } => self.tell(Told::Came { stream, bytes }).await?,
+            Ask::Follow { .. } | Ask::Leave { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Writes what was found of a batch, until it is taken back; yields how many bytes of blocks were written.
+    async fn write(
+        &mut self,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
+        batch: u32,
+        found: Option<Vec<Found>>,
+    ) -> io::Result<u64> {
+        let Some(found) = found else {
+            let milliseconds = u32::try_from(BUSY.as_millis()).unwrap_or(u32::MAX);
+            let told = protocol::Told::Busy(milliseconds);
+            let told = if self.giving.is_cancelled(batch) { protocol::Told::Over } else { told };
+            self.out.extend_from_slice(&told.encode(batch, 0));
+            return self.flush(writer, Pace::ANSWER).await.map(|()| 0);
+        };
+        let mut writer = Watched::new(writer, Pace::ANSWER, None);
+        let mut written = 0;
+        for (place, found) in (0..).zip(found) {
+            if self.giving.is_cancelled(batch) {
+                self.out.extend_from_slice(&protocol::Told::Over.encode(batch, place));
+                break;
+            }
+            let block = match found {
+                Found::Have(block) => block,
+                Found::Later => {
+                    self.out.extend_from_slice(&protocol::Told::Later.encode(batch, place));
+                    continue;
+                }
+                Found::Missing | Found::Forged => {
+                    self.out.extend_from_slice(&protocol::Told::Missing.encode(batch, place));
+                    continue;
+                }
+            };
+            let (bytes, is_whole) = self.write_block(&mut writer, (batch, place), block.bytes()).await?;
+            written += bytes;
+            if !is_whole {
+                break;
+            }
+        }
+        let rest = std::mem::take(&mut self.out);
+        self.put(&mut writer, &rest).await?;
+        writer.flush().await?;
+        Ok(written)
+    }
+
+    /// Writes a block in parts, until its batch is taken back; yields how many bytes of it were written, and whether these are all.
+    async fn write_block(
+        &mut self,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
+        (batch, place): (u32, u16),
+        bytes: &[u8],
+    ) -> io::Result<(u64, bool)> {
+        let length = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidData)?;
+        self.out.extend_from_slice(&protocol::Told::Block(length).encode(batch, place));
+        let (mut part, mut rest) = bytes.split_at(bytes.len().min(PART_BYTES));
+        let mut written = 0;
+        loop {
+            if self.out.len() + part.len() <= GATHER_BYTES {
+                self.out.extend_from_slice(part);
+            } else {
+                let before = std::mem::take(&mut self.out);
+                self.put(writer, &before).await?;
+                // Gone as soon as it is written: the reader may take its time.
+                self.put(writer, part).await?;
+            }
+            written += part.len() as u64;
+            if rest.is_empty() {
+                return Ok((written, true));
+            }
+            self.hear_all().await?;
+            if self.giving.is_cancelled(batch) {
+                self.out.extend_from_slice(&protocol::Told::Over.encode(batch, place));
+                return Ok((written, false));
+            }
+            self.following.tell(&mut self.out, GATHER_BYTES);
+            (part, rest) = rest.split_at(rest.len().min(PART_BYTES));
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            self.out.extend_from_slice(&protocol::Told::Part(length).encode(batch, place));
+        }
+    }
+
+    /// Writes some bytes, and hears what the peer says meanwhile.
+    async fn put(
+        &mut self,
+        writer: &mut (impl AsyncWrite + Unpin + Send),
+        mut bytes: &[u8],
+    ) -> io::Result<()> {
+        while !bytes.is_empty() {
+            tokio::select! { biased;
+                wrote = writer.write(bytes) => match wrote? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    wrote => bytes = &bytes[wrote..],
+                },
+                ask = self.asked.recv(), if self.is_open && self.held.is_none() => self.hear(ask).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self, writer: &mut (impl AsyncWrite + Unpin + Send), pace: Pace) -> io::Result<()> {
+        let mut writer = Watched::new(writer, pace, None);
+        let out = std::mem::take(&mut self.out);
+        self.put(&mut writer, &out).await?;
+        writer.flush().await
+    }
 }
 
 /// Reads one message; none where there will be no more. The first byte of it may take long, the rest may not.
@@ -317,54 +499,6 @@ async fn read(reader: &mut (impl AsyncRead + Unpin + Send), is_busy: &AtomicBool
     let mut rest = vec![0; Ask::rest_bytes(&head).map_err(broken)?];
     reader.read_exact(&mut rest).await?;
     Ask::decode(&head, &rest).map(Some).map_err(broken)
-}
-
-/// Writes what was found of a batch.
-async fn write(
-    writer: &mut (impl AsyncWrite + Unpin + Send),
-    out: &mut Vec<u8>,
-    batch: u32,
-    found: Option<Vec<Found>>,
-) -> io::Result<()> {
-    let Some(found) = found else {
-        let milliseconds = u32::try_from(BUSY.as_millis()).unwrap_or(u32::MAX);
-        out.extend_from_slice(&protocol::Told::Busy(milliseconds).encode(batch, 0));
-        return flush(writer, out).await;
-    };
-    let mut writer = Watched::new(writer, Pace::ANSWER, None);
-    for (place, found) in (0..).zip(found) {
-        let block = match found {
-            Found::Have(block) => block,
-            Found::Later => {
-                out.extend_from_slice(&protocol::Told::Later.encode(batch, place));
-                continue;
-            }
-            Found::Missing | Found::Forged => {
-                out.extend_from_slice(&protocol::Told::Missing.encode(batch, place));
-                continue;
-            }
-        };
-        let length = u32::try_from(block.bytes().len()).map_err(|_| io::ErrorKind::InvalidData)?;
-        out.extend_from_slice(&protocol::Told::Block(length).encode(batch, place));
-        if out.len() + block.bytes().len() <= GATHER_BYTES {
-            out.extend_from_slice(block.bytes());
-            continue;
-        }
-        writer.write_all(out).await?;
-        out.clear();
-        // Gone as soon as it is written: the reader may take its time.
-        writer.write_all(block.bytes()).await?;
-    }
-    writer.write_all(out).await?;
-    out.clear();
-    writer.flush().await
-}
-
-async fn flush(writer: &mut (impl AsyncWrite + Unpin + Send), out: &mut Vec<u8>) -> io::Result<()> {
-    let mut writer = Watched::new(writer, Pace::ANSWER, None);
-    writer.write_all(out).await?;
-    out.clear();
-    writer.flush().await
 }
 
 fn broken(broken: Broken) -> io::Error {

@@ -1,111 +1,164 @@
 use futures::io::Cursor;
 
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
 use super::*;
-use crate::{content::Codec, limits::FETCH_IDS_MAX};
+use crate::{
+    content::{Block, Codec},
+    limits::FETCH_IDS_MAX,
+};
 
 fn want(batch: u32) -> Ask {
     Ask::Want { batch, ids: vec![ContentId::of(Codec::Raw, &batch.to_be_bytes())] }
 }
 
-/// The batches that begin now.
-fn begin(giving: &mut Giving) -> Vec<u32> {
-    std::iter::from_fn(|| giving.next()).map(|(batch, _)| batch).collect()
-}
-
 /// A batch was read, or there is no room for it.
-fn read_of(batch: u32, has_room: bool) -> Portion {
-    Portion { batch, found: has_room.then(Vec::new) }
+fn read_of(batch: u32, has_room: bool) -> Notice {
+    Notice::Read(Portion { batch, found: has_room.then(Vec::new) })
 }
 
 /// The batches that are written now.
 fn written(giving: &mut Giving) -> Vec<u32> {
-    std::iter::from_fn(|| giving.ready()).map(|portion| portion.batch).collect()
+    let written: Vec<u32> = std::iter::from_fn(|| giving.ready()).map(|portion| portion.batch).collect();
+    written.iter().for_each(|batch| giving.end(*batch));
+    written
 }
 
 #[test]
-fn a_stream_reads_no_more_than_it_may_hold_and_begins_a_few_at_once() {
-    let mut giving = Giving::default();
-    let mut asked = 0;
-    while giving.has_room() {
-        assert_eq!(giving.told(want(asked)), Ok(None));
-        asked += 1;
+fn a_stream_holds_no_more_wants_than_it_may() {
+    for (ids, most) in [(1, FETCH_SERVED_PER_PEER_MAX), (FETCH_IDS_MAX, OPEN_IDS_MAX / FETCH_IDS_MAX)] {
+        let mut giving = Giving::default();
+        let mut asked = 0;
+        while giving.has_room() {
+            giving.wants(asked, ids).unwrap();
+            asked += 1;
+        }
+        assert_eq!(asked as usize, most, "large batches count for what they are");
+        giving.noticed(read_of(0, true));
+        assert!(!giving.has_room(), "what was read is held too");
+        assert_eq!(written(&mut giving), [0]);
+        assert!(giving.has_room());
     }
-    assert_eq!(asked as usize, FETCH_SERVED_PER_PEER_MAX);
-    assert_eq!(begin(&mut giving), [0, 1, 2, 3], "in the order in which they were asked");
-    assert!(!giving.has_room(), "what has begun is held too");
-    giving.read(read_of(0, true));
-    assert_eq!(written(&mut giving), [0]);
-    assert!(giving.has_room());
-    assert_eq!(begin(&mut giving), [4]);
+}
+
+#[test]
+fn batches_are_written_as_they_are_read_and_those_that_wait_are_told_so_again() {
     let mut giving = Giving::default();
-    let mut asked = 0;
-    while giving.has_room() {
-        let ids = vec![ContentId::of(Codec::Raw, b"a block"); FETCH_IDS_MAX];
-        giving.told(Ask::Want { batch: asked, ids }).unwrap();
-        asked += 1;
+    (0..4).for_each(|batch| giving.wants(batch, 1).unwrap());
+    for batch in [1, 2] {
+        let told = giving.noticed(Notice::Waits(batch));
+        assert_eq!(told, Some(protocol::Told::Waits.encode(batch, 0)));
     }
-    assert_eq!(asked as usize * FETCH_IDS_MAX, WAITING_IDS_MAX, "large batches count for what they are");
+    assert_eq!(giving.waiting().collect::<Vec<_>>(), [1, 2]);
+    giving.noticed(read_of(3, true));
+    giving.noticed(read_of(1, false));
+    assert_eq!(giving.waiting().collect::<Vec<_>>(), [2]);
+    assert_eq!(written(&mut giving), [3, 1]);
 }
 
 #[test]
-fn batches_are_written_in_their_order_whichever_is_read_first() {
+fn what_is_taken_back_is_over_once_it_is_known_whether_it_had_begun() {
     let mut giving = Giving::default();
-    (0..5).for_each(|batch| assert_eq!(giving.told(want(batch)), Ok(None)));
-    begin(&mut giving);
-    giving.read(read_of(2, true));
-    giving.read(read_of(1, true));
-    assert!(written(&mut giving).is_empty());
-    giving.read(read_of(0, true));
-    assert_eq!(written(&mut giving), [0, 1, 2]);
-    assert_eq!(begin(&mut giving), [4]);
-    giving.read(read_of(4, true));
-    giving.read(read_of(3, true));
-    assert_eq!(written(&mut giving), [3, 4]);
-    assert!(giving.is_empty());
-}
-
-#[test]
-fn what_waits_can_be_taken_back_and_what_has_begun_is_answered() {
-    let mut giving = Giving::default();
-    (0..8).for_each(|batch| assert_eq!(giving.told(want(batch)), Ok(None)));
-    begin(&mut giving);
-    let cancel = |giving: &mut Giving, batch| giving.told(Ask::Cancel { batch }).unwrap();
-    assert_eq!(cancel(&mut giving, 0), None, "it has begun");
-    assert_eq!(cancel(&mut giving, 6), Some(protocol::Told::Over.encode(6, 0)));
-    assert_eq!(cancel(&mut giving, 6), None, "a flood of them costs nothing");
-    assert_eq!(cancel(&mut giving, 99), None);
-    (0..4).for_each(|batch| giving.read(read_of(batch, true)));
-    assert_eq!(written(&mut giving), [0, 1, 2, 3]);
-    assert_eq!(begin(&mut giving), [4, 5, 7]);
-}
-
-#[test]
-fn what_finds_no_room_waits_for_its_own_kind_and_is_refused_alone() {
-    let mut giving = Giving::default();
-    (0..4).for_each(|batch| assert_eq!(giving.told(want(batch)), Ok(None)));
-    begin(&mut giving);
-    giving.read(read_of(2, false));
-    giving.read(read_of(3, false));
-    assert!(begin(&mut giving).is_empty(), "there is no room");
-    giving.read(read_of(0, true));
-    assert_eq!(written(&mut giving), [0]);
-    assert_eq!(begin(&mut giving), [2, 3], "they are tried again, in their order");
-    [2, 3].iter().for_each(|batch| giving.read(read_of(*batch, false)));
-    giving.read(read_of(1, false));
-    let refused: Vec<_> = std::iter::from_fn(|| giving.ready()).collect();
-    assert!(matches!(refused[..], [Portion { batch: 1, found: None }]), "nothing else of it is in progress");
+    (0..3).for_each(|batch| giving.wants(batch, 1).unwrap());
+    assert!(giving.cancel(0) && giving.is_cancelled(0));
+    assert!(!giving.cancel(0) && !giving.cancel(99), "a flood of them costs nothing");
+    assert!(giving.wants(0, 1).is_err(), "it is not over");
+    assert_eq!(giving.noticed(Notice::Waits(0)), None);
+    assert_eq!(giving.noticed(Notice::Dropped(0)), Some(protocol::Told::Over.encode(0, 0)));
+    assert_eq!(giving.wants(0, 1), Ok(()));
+    giving.noticed(read_of(1, true));
+    assert!(!giving.cancel(1) && giving.is_cancelled(1), "the loop has done its part");
+    assert_eq!(written(&mut giving), [1]);
+    assert!(giving.cancel(2), "it may be being read");
+    giving.noticed(read_of(2, true));
+    assert!(giving.is_cancelled(2));
 }
 
 #[test]
 fn a_batch_that_is_open_is_not_opened_again() {
     let mut giving = Giving::default();
-    giving.told(want(1)).unwrap();
-    assert!(giving.told(want(1)).is_err());
-    begin(&mut giving);
-    assert!(giving.told(want(1)).is_err());
-    giving.read(read_of(1, true));
+    giving.wants(1, 1).unwrap();
+    assert!(giving.wants(1, 1).is_err());
+    giving.noticed(read_of(1, true));
+    assert!(giving.wants(1, 1).is_err());
     written(&mut giving);
-    assert_eq!(giving.told(want(1)), Ok(None));
+    assert_eq!(giving.wants(1, 1), Ok(()));
+}
+
+/// A stream of a peer that has said this, and what is written to it. It takes so many bytes at a time.
+struct Peer {
+    said: Cursor<Vec<u8>>,
+    written: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+    takes: usize,
+}
+
+impl AsyncRead for Peer {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        match Pin::new(&mut self.said).poll_read(cx, buffer) {
+            Poll::Ready(Ok(0)) => Poll::Pending,
+            read => read,
+        }
+    }
+}
+
+impl AsyncWrite for Peer {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut written = self.written.lock().unwrap();
+        let taken = bytes.len().min(self.takes.saturating_sub(written.len()));
+        written.extend(&bytes[..taken]);
+        if taken == 0 { Poll::Pending } else { Poll::Ready(Ok(taken)) }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_block_ends_in_the_middle_where_it_is_taken_back_and_what_came_is_heard_while_it_is_written() {
+    let block = Block::new(Codec::Raw, vec![7; 8 * PART_BYTES]);
+    for is_taken_back in [false, true] {
+        let mut said = Ask::Want { batch: 3, ids: vec![block.id()] }.encode();
+        said.extend(Ask::Came { bytes: 77 }.encode());
+        if is_taken_back {
+            said.extend(Ask::Cancel { batch: 3 }.encode());
+        }
+        let written = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let stream = Peer { said: Cursor::new(said), written: written.clone(), takes: usize::MAX };
+        let (tells, mut told) = mpsc::channel(16);
+        let (notices, queue) = mpsc::channel(NOTICES_MAX);
+        let who = (PeerId::random(), 5, None);
+        let given = tokio::spawn(give(stream, who, queue, tells, Trees::default()));
+        assert!(matches!(told.recv().await, Some(Told::Wanted { stream: 5, batch: 3, .. })));
+        assert!(matches!(told.recv().await, Some(Told::Came { stream: 5, bytes: 77 })));
+        if is_taken_back {
+            assert!(matches!(told.recv().await, Some(Told::TakenBack { stream: 5, batch: 3 })));
+        }
+        let found = Some(vec![Found::Have(block.clone())]);
+        notices.send(Notice::Read(Portion { batch: 3, found })).await.unwrap();
+        let Some(Told::Gave { bytes, .. }) = told.recv().await else { panic!("nothing was given") };
+        assert_eq!(bytes, if is_taken_back { 0 } else { block.bytes().len() as u64 });
+        let mut asking = protocol::Asking::default();
+        (0..3).for_each(|_| drop(asking.ask(vec![ContentId::of(Codec::Raw, b"another")])));
+        asking.ask(vec![block.id()]);
+        let mut answered = Vec::new();
+        asking.take(&written.lock().unwrap(), &mut answered).unwrap();
+        let whole = (!is_taken_back).then(|| Found::Have(block.clone()));
+        assert_eq!(answered[0].1.blocks, whole.into_iter().collect::<Vec<_>>());
+        drop(notices);
+        given.await.unwrap();
+    }
 }
 
 #[tokio::test]

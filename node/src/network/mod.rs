@@ -66,7 +66,9 @@ mod snapshot;
 mod spawner;
 pub mod streams;
 pub mod transport;
+mod turns;
 mod wanting;
+mod width;
 
 use std::{io, net::IpAddr, time::Duration};
 

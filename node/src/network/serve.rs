@@ -16,7 +16,9 @@ use super::{
     limiter::Limited,
     logs::AnswerId,
     peers::origin_of,
-    streams, wanting,
+    streams,
+    turns::Turn,
+    wanting,
 };
 use crate::{
     content::ContentId,
@@ -64,10 +66,13 @@ impl Driver {
     pub(super) fn finished(&mut self, work: Work) {
         match work {
             Work::Blocks { stream, batch, found } => {
-                if let Some(found) = &found {
-                    self.blocks.answering.set_bytes(&AnswerId::Blocks(stream, batch), bytes_of(found));
+                let bytes = found.as_ref().map_or(0, |found| bytes_of(found));
+                if found.is_some() {
+                    self.blocks.answering.set_bytes(&AnswerId::Blocks(stream, batch), bytes);
                 }
+                self.blocks.turns.read(stream, batch, bytes);
                 self.blocks.give(stream, Portion { batch, found });
+                self.give_turns();
             }
             Work::Served { peer, id, channel, served } => self.served(peer, id, channel, served),
             Work::Compared { peer, ticket, ours } => {
@@ -125,11 +130,11 @@ impl Driver {
             }
             streams::Event::Accepted { peer, connection, stream } => {
                 match self.blocks.accepted(peer, connection) {
-                    Some((id, portions)) => {
+                    Some((id, notices)) => {
                         let stream = Limited::new(stream, &self.line);
                         let (tells, trees) = (self.blocks.tells(), self.blocks.trees.clone());
                         let network = self.peers.network_of(&peer);
-                        self.spawner.start(giving::give(stream, (peer, id, network), portions, tells, trees));
+                        self.spawner.start(giving::give(stream, (peer, id, network), notices, tells, trees));
                     }
                     None => tracing::debug!(%peer, "it opens more streams for blocks than it may"),
                 }
@@ -154,23 +159,23 @@ impl Driver {
             Told::Unasked { peer, stream } => self.blocks.unasked(&peer, stream),
             Told::Wanted { peer, stream, batch, ids } => {
                 self.heard(&peer);
-                if self.begin_answer(AnswerId::Blocks(stream, batch), peer) {
-                    self.blocks.begun(stream, batch);
-                    self.beside.run(
-                        move |store, _| read_blocks(store, &ids),
-                        move |found| Work::Blocks { stream, batch, found },
-                    );
-                } else {
-                    self.blocks.give(stream, Portion { batch, found: None });
-                }
+                self.blocks.turns.wants(stream, batch, ids);
+                self.give_turns();
             }
+            Told::TakenBack { stream, batch } => self.blocks.take_back(stream, batch),
+            Told::Came { stream, bytes } => {
+                self.blocks.turns.came(stream, bytes, Instant::now());
+                self.give_turns();
+            }
+            Told::Due => self.give_turns(),
             Told::Followed { peer, tree } => {
                 self.heard(&peer);
                 let addresses = self.peers.get(&peer).map_or(&[][..], |it| &it.told[..]);
                 self.blocks.trees.introduce(&tree, peer, addresses);
             }
-            Told::Gave { peer, stream, batch } => {
-                let (bytes, connection) = self.blocks.gave(stream, batch);
+            Told::Gave { peer, stream, batch, bytes } => {
+                let connection = self.blocks.gave(stream, batch, bytes);
+                self.give_turns();
                 if bytes > 0 {
                     self.peers.transferred(&peer, Instant::now());
                     let is_relayed = connection.is_some_and(|it| self.peers.is_through_relay(&peer, it));
@@ -179,11 +184,29 @@ impl Driver {
             }
             Told::Ended { peer, stream, broke } => {
                 self.blocks.ended(stream);
+                self.give_turns();
                 if let Some(broke) = broke {
                     self.block(peer, format!("it breaks the protocol of blocks: {broke}"));
                 }
             }
         }
+    }
+
+    /// Begins with all batches whose turn it is.
+    fn give_turns(&mut self) {
+        while let Some(Turn { peer, stream, batch, ids }) = self.blocks.turns.next(Instant::now()) {
+            if self.begin_answer(AnswerId::Blocks(stream, batch), peer) {
+                self.blocks.begun(stream, batch);
+                self.beside.run(
+                    move |store, _| read_blocks(store, &ids),
+                    move |found| Work::Blocks { stream, batch, found },
+                );
+            } else {
+                self.blocks.turns.read(stream, batch, 0);
+                self.blocks.give(stream, Portion { batch, found: None });
+            }
+        }
+        self.blocks.tell_who_waits();
     }
 
     /// Finds room for an answer; false where the peer is to come again later.

@@ -16,7 +16,7 @@ use super::blocks::{Interest, Order, Reply, Task, Tasks, Told};
 use crate::{
     fetch::{
         RequestFailure,
-        protocol::{Answer, Arrived, Asking, Found},
+        protocol::{Answer, Arrived, Ask, Asking, Found},
         swarm::News,
     },
     limits::{FETCH_PROGRESS_BYTES, FETCH_SERVED_PER_PEER_MAX, FETCH_TIMEOUT, FETCH_TIMEOUT_MAX},
@@ -27,6 +27,9 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(10);
 /// Bytes that are read from it at once.
 const READ_BYTES: usize = 64 << 10;
+/// Bytes of blocks that have come before that is worth a word, and how often it is said at most.
+const CAME_BYTES: u64 = 64 << 10;
+const CAME_EVERY: Duration = Duration::from_millis(50);
 
 /// An order that went out.
 struct Sent {
@@ -36,6 +39,8 @@ struct Sent {
     /// Bytes that came of it, or of what was asked before it, since `moved_at`.
     moved: usize,
     moved_at: Instant,
+    /// Whether the peer said that it waits for its turn.
+    waits: bool,
     /// Counts as open as long as this is here.
     _open: std::sync::Arc<()>,
 }
@@ -66,6 +71,8 @@ struct Wanting {
     out: Vec<u8>,
     written: usize,
     unflushed: bool,
+    /// How many bytes of blocks the peer knows to have come, and when it was told.
+    said: (u64, Option<Instant>),
     /// Since when nothing is asked, where that is so.
     idle_since: Instant,
 }
@@ -110,6 +117,7 @@ impl Wanting {
             out: Vec::new(),
             written: 0,
             unflushed: false,
+            said: (0, None),
             idle_since: now,
         }
     }
@@ -125,6 +133,7 @@ impl Wanting {
         let mut buffer = vec![0; READ_BYTES];
         let mut due: std::pin::Pin<Box<Sleep>> = Box::pin(sleep_until(self.due()));
         loop {
+            let say_at = self.say(Instant::now());
             let is_writing = self.written < self.out.len();
             tokio::select! { biased;
                 _ = &mut tasks.stands => {
@@ -152,6 +161,7 @@ impl Wanting {
                     let taken = self.asking.take(came, &mut answered);
                     let last = answered.last().map(|(batch, _)| *batch);
                     self.heard(peer);
+                    self.waiting(Instant::now());
                     if let Some(batch) = self.asking.current().or(last).or(before) {
                         self.came(batch, came.len(), Instant::now());
                     }
@@ -169,6 +179,7 @@ impl Wanting {
                         return End::Failed(failure);
                     }
                 }
+                () = sleep_until(say_at.unwrap_or(self.idle_since)), if say_at.is_some() => {}
                 () = &mut due => {
                     let (now, at) = (Instant::now(), self.due());
                     if at <= now {
@@ -190,8 +201,43 @@ impl Wanting {
         let (batch, message) = self.asking.ask(request.want);
         self.out.extend_from_slice(&message);
         let arrived = request.arrived;
-        let sent = Sent { reply: Some(reply), arrived, since: now, moved: 0, moved_at: now, _open: open };
+        let sent = Sent {
+            reply: Some(reply),
+            arrived,
+            since: now,
+            moved: 0,
+            moved_at: now,
+            waits: false,
+            _open: open,
+        };
         self.sent.insert(batch, sent);
+    }
+
+    /// Says how much has come, or when that is to be said.
+    fn say(&mut self, now: Instant) -> Option<Instant> {
+        let (said, said_at) = self.said;
+        let came = self.asking.came();
+        if came - said < CAME_BYTES {
+            return None;
+        }
+        let at = said_at.map_or(now, |at| at + CAME_EVERY);
+        if at > now {
+            return Some(at);
+        }
+        self.said = (came, Some(now));
+        let bytes = (came & u64::from(u32::MAX)) as u32;
+        self.out.extend(Ask::Came { bytes }.encode());
+        None
+    }
+
+    /// Notes what the peer says to wait for its turn: it is alive.
+    fn waiting(&mut self, now: Instant) {
+        for batch in self.asking.waits() {
+            if let Some(sent) = self.sent.get_mut(&batch) {
+                (sent.waits, sent.moved, sent.moved_at) = (true, 0, now);
+                sent.arrived.set_waits();
+            }
+        }
     }
 
     /// Has the peer tell of a tree.
@@ -249,9 +295,15 @@ impl Wanting {
         }
     }
 
-    /// Notes that bytes of a batch came: what was asked after it waits for them, and about what was asked before it the peer is silent.
+    /// Notes that bytes of a batch came: what was asked after it waits for them, and so does what waits for its turn. About the rest of what
+    /// was asked before it the peer is silent.
     fn came(&mut self, batch: u32, bytes: usize, now: Instant) {
-        for sent in self.sent.range_mut(batch..).map(|(_, sent)| sent) {
+        if let Some(sent) = self.sent.get(&batch) {
+            sent.arrived.set_own(self.asking.bytes_of(batch));
+        }
+        for sent in
+            self.sent.iter_mut().filter(|(it, sent)| **it >= batch || sent.waits).map(|(_, sent)| sent)
+        {
             sent.arrived.add(bytes);
             sent.moved = sent.moved.saturating_add(bytes);
             if sent.moved >= FETCH_PROGRESS_BYTES {
@@ -276,7 +328,8 @@ impl Wanting {
         }
         // However small it was, the next ones had to wait for it.
         let now = Instant::now();
-        self.sent.range_mut(batch..).for_each(|(_, sent)| (sent.moved, sent.moved_at) = (0, now));
+        let rest = self.sent.iter_mut().filter(|(it, sent)| **it >= batch || sent.waits);
+        rest.for_each(|(_, sent)| (sent.moved, sent.moved_at) = (0, now));
         self.idle_since = now;
         let _ = tells.send(Told::Answered { peer, brings_blocks }).await;
     }

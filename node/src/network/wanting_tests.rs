@@ -174,6 +174,33 @@ async fn a_forged_block_is_told_although_the_stream_breaks_after_it() {
     assert_eq!(answer.await.unwrap().unwrap().blocks, [Found::Forged]);
 }
 
+#[tokio::test]
+async fn what_waits_is_known_to_and_what_has_come_is_said_now_and_then() {
+    let mut stage = stage();
+    let large = Block::new(Codec::Raw, vec![7; 300_000]);
+    let (answer, arrived) = stage.want(&large).await;
+    stage.asked().await;
+    stage.say(protocol::Told::Waits, 0, &[]).await;
+    while !arrived.waits() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(arrived.own_bytes(), 0);
+    let bytes = protocol::encode_block(0, 0, large.bytes());
+    let first = protocol::TOLD_BYTES + protocol::PART_BYTES;
+    stage.peer.write_all(&bytes[..first]).await.unwrap();
+    let (mut said, mut times) = (0, 0);
+    let mut say = async |stage: &mut Stage| {
+        let protocol::Ask::Came { bytes } = stage.asked().await else { panic!("something else") };
+        assert!(bytes >= said + CAME_BYTES as u32, "{bytes} after {said}");
+        (said, times) = (bytes, times + 1);
+    };
+    say(&mut stage).await;
+    stage.peer.write_all(&bytes[first..]).await.unwrap();
+    say(&mut stage).await;
+    assert!(said > 300_000 - CAME_BYTES as u32, "{said}");
+    assert_eq!(answer.await.unwrap().unwrap().blocks, [Found::Have(large)]);
+}
+
 #[test]
 fn silence_is_counted_from_the_last_few_kilobytes_and_a_batch_takes_no_longer_than_it_may() {
     let start = Instant::now();
@@ -204,6 +231,10 @@ fn silence_is_counted_from_the_last_few_kilobytes_and_a_batch_takes_no_longer_th
     assert_eq!(wanting.due(), asked + second * 12 + FETCH_TIMEOUT);
     // They flow, and do not end.
     let most = u32::try_from(FETCH_TIMEOUT_MAX.as_secs()).unwrap();
+    // One that waits for its turn is waited for as long as the others of its peer come.
+    wanting.sent.get_mut(&0).unwrap().waits = true;
+    wanting.came(1, FETCH_PROGRESS_BYTES, asked + second * 12 + second / 2);
+    assert_eq!(wanting.due(), asked + second * 12 + second / 2 + FETCH_TIMEOUT);
     (13..most).for_each(|n| wanting.came(0, FETCH_PROGRESS_BYTES, asked + second * n));
     assert_eq!(wanting.due(), asked + FETCH_TIMEOUT_MAX);
     assert!(matches!(wanting.end(asked + FETCH_TIMEOUT_MAX), End::Failed(RequestFailure::Closed)));

@@ -33,7 +33,7 @@ use ggen_marketplace::{
     catalog,
     content::ContentId,
     fetch::{
-        protocol::{Told, encode_news},
+        protocol::{Told, encode_block, encode_news},
         swarm::{Mark, News},
     },
     network::streams,
@@ -173,11 +173,7 @@ fn answer(batch: u32, sent: &[Sent]) -> Vec<u8> {
     for (place, sent) in (0..).zip(sent) {
         match sent {
             Sent::Missing => bytes.extend(Told::Missing.encode(batch, place)),
-            Sent::Bytes(block) => {
-                let length = u32::try_from(block.len()).unwrap_or(u32::MAX);
-                bytes.extend(Told::Block(length).encode(batch, place));
-                bytes.extend(block);
-            }
+            Sent::Bytes(block) => bytes.extend(encode_block(batch, place, block)),
         }
     }
     bytes

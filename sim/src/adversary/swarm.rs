@@ -129,7 +129,7 @@ pub(super) async fn read_wants(peer: PeerId, stream: Stream, wanted: mpsc::Sende
                 follows.retain(|it| *it != follow);
                 continue;
             }
-            Ask::Cancel { .. } => continue,
+            Ask::Cancel { .. } | Ask::Came { .. } => continue,
         };
         let (reply, answer) = oneshot::channel();
         let follows = follows.clone();

@@ -208,7 +208,7 @@ async fn answers_that_nobody_reads_cost_a_bounded_amount_of_memory() {
     let wants: Vec<u8> = wants.flat_map(|want| want.encode()).collect();
     let request = [negotiated(PROTOCOL), wants].concat();
     let grown = growth_under("answers that nobody reads", 16, &request).await;
-    assert!(grown > 16 << 20, "the answers are there: {grown}");
+    assert!(grown > 4 << 20, "those are there whose turn it was: {grown}");
     assert!(grown < GROWTH_BYTES_MAX, "it grew by {grown} bytes");
 }
 

@@ -12,7 +12,7 @@ use ggen_marketplace::{
     content::ContentId,
     fetch::{
         self,
-        protocol::{ASK_BYTES, Ask, Told},
+        protocol::{ASK_BYTES, Ask, Told, encode_block},
     },
     network::{self, streams},
     sync,
@@ -161,13 +161,11 @@ impl Want {
     pub(crate) fn answer(&self, sent: impl IntoIterator<Item = Sent>) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (place, sent) in (0..).zip(sent) {
-            let (told, block) = match sent {
-                Sent::Bytes(block) => (Told::Block(block.len().try_into().unwrap()), block),
-                Sent::Missing => (Told::Missing, Vec::new()),
-                Sent::Later => (Told::Later, Vec::new()),
-            };
-            bytes.extend(told.encode(self.batch, place));
-            bytes.extend(block);
+            match sent {
+                Sent::Bytes(block) => bytes.extend(encode_block(self.batch, place, &block)),
+                Sent::Missing => bytes.extend(Told::Missing.encode(self.batch, place)),
+                Sent::Later => bytes.extend(Told::Later.encode(self.batch, place)),
+            }
         }
         bytes
     }

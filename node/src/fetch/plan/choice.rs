@@ -20,6 +20,13 @@ pub(super) const HEDGE_AFTER: Duration = Duration::from_secs(2);
 const LATE_LOOKED_AT_MAX: usize = 1_024;
 /// The least that another peer must save to be asked for what is on its way.
 const STEAL_MOMENT: Duration = Duration::from_millis(50);
+const STEAL_MOMENT_BEGUN: Duration = Duration::from_millis(500);
+/// How long a block waits with those that were asked for it until one more is: where the turn comes soon, it has come by then.
+pub(super) const WAITS_PAUSE: Duration = Duration::from_millis(300);
+/// How long something must have been coming for its pace to be known.
+const PACE_KNOWN_AFTER: Duration = Duration::from_millis(300);
+/// What has begun to come stands still where it brought nothing in the time that so many bytes took before.
+const STILL_BYTES: u64 = 256 << 10;
 /// How long those who fetch the same may take until they bring at least as much as who has all of it did before.
 const SHARE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long at least, and at most, the blocks of others are waited for before one is asked of who has all of them.
@@ -30,6 +37,12 @@ const HELP_AFTER: std::ops::RangeInclusive<Duration> = Duration::from_millis(500
 pub(super) const SILENT_AFTER: Duration = Duration::from_secs(5);
 /// Copies of one want in flight, where somebody may still be sending it.
 pub(super) const COPIES_MAX: usize = 2;
+
+/// Whether it is worth it to ask another peer, which takes so long, for what comes in so long a time otherwise. What has come of it already is
+/// lost then.
+pub(super) fn is_worth(takes: Duration, left: Duration, has_begun: bool) -> bool {
+    if has_begun { takes * 2 + STEAL_MOMENT_BEGUN < left } else { takes * 3 / 2 + STEAL_MOMENT < left }
+}
 
 impl Plan {
     pub(super) fn ask(&mut self, peer: PeerId, proven: &[PeerId], now: Duration) -> Option<Ask> {
@@ -42,8 +55,8 @@ impl Plan {
         let mut want = Vec::new();
         if state.nothing_at != Some(self.queued) {
             want = match state.is_partial() {
-                true => self.held_by(peer, budget, ids_max),
-                false => self.queued_for(peer, budget, ids_max),
+                true => self.held_by(peer, budget, ids_max, now),
+                false => self.queued_for(peer, budget, ids_max, now),
             };
         }
         if want.is_empty() {
@@ -54,7 +67,7 @@ impl Plan {
             let (helps, is_heard) = (!state.is_partial() && self.is_sharing, state.heard.is_some());
             // Who fetches says so before anything else. Of who has not, one block shows whether it has all of it.
             if helps && !is_heard && self.is_only_told_of(&peer) {
-                want = self.first_for(peer);
+                want = self.first_for(peer, now);
                 if !want.is_empty() {
                     return Some(self.send(peer, want, now));
                 }
@@ -63,7 +76,7 @@ impl Plan {
                 return None;
             }
             if helps {
-                want = self.first_for(peer);
+                want = self.first_for(peer, now);
             }
             if want.is_empty() {
                 want = self.late(peer, proven, budget, now);
@@ -95,26 +108,29 @@ impl Plan {
 
     /// From the front of the queue, what this peer may hold, up to a request's worth of bytes; where others fetch too, what belongs to
     /// this node and nobody else has.
-    fn queued_for(&self, peer: PeerId, budget: u64, ids_max: usize) -> Vec<ContentId> {
-        let queued =
-            self.wants.queued().take_while(|(rank, _)| !self.is_sharing || rank.is_own()).map(|(_, id)| id);
-        self.worth_of(queued.filter(|id| self.has_not_refused(peer, id)), budget, ids_max)
+    fn queued_for(&self, peer: PeerId, budget: u64, ids_max: usize, now: Duration) -> Vec<ContentId> {
+        // One that lets wait gives away first what it gave least often: nothing is left to others that it may choose.
+        let chooses = self.peers.get(&peer).is_some_and(Peer::lets_wait);
+        let is_all = chooses || !self.is_sharing;
+        let queued = self.wants.queued().take_while(|(rank, _)| is_all || rank.is_own()).map(|(_, id)| id);
+        self.worth_of(queued.filter(|id| self.is_left_to(peer, id, now)), budget, ids_max)
     }
 
     /// The first of the queue, whoever it belongs to.
-    fn first_for(&self, peer: PeerId) -> Vec<ContentId> {
-        self.wants.queued().map(|(_, id)| id).find(|id| self.has_not_refused(peer, id)).into_iter().collect()
+    fn first_for(&self, peer: PeerId, now: Duration) -> Vec<ContentId> {
+        self.wants.queued().map(|(_, id)| id).find(|id| self.is_left_to(peer, id, now)).into_iter().collect()
     }
 
     /// Of the queue, what this peer says it has, the rarest first.
-    fn held_by(&self, peer: PeerId, budget: u64, ids_max: usize) -> Vec<ContentId> {
+    fn held_by(&self, peer: PeerId, budget: u64, ids_max: usize, now: Duration) -> Vec<ContentId> {
         let Some(state) = self.peers.get(&peer) else { return Vec::new() };
-        let held = self.wants.held().filter(|id| state.may_have(id) && self.has_not_refused(peer, id));
+        let held = self.wants.held().filter(|id| state.may_have(id) && self.is_left_to(peer, id, now));
         self.worth_of(held, budget, ids_max)
     }
 
-    fn has_not_refused(&self, peer: PeerId, id: &ContentId) -> bool {
-        self.wants.get(id).is_some_and(|want| !want.refused.contains(&peer))
+    /// Whether a peer may be asked for a block that is queued.
+    fn is_left_to(&self, peer: PeerId, id: &ContentId, now: Duration) -> bool {
+        self.wants.get(id).is_some_and(|want| want.is_open(now) && want.may_come_from(&peer))
     }
 
     /// As many of these as fit into a request.
@@ -168,7 +184,8 @@ impl Plan {
         let ids_max = if is_proven { FETCH_IDS_MAX } else { IDS_FIRST };
         let mut looks = LATE_LOOKED_AT_MAX;
         // Requests are numbered as they were sent: the oldest come first.
-        for flight in self.flights.values().filter(|it| it.peer != peer && self.late_from(it) <= now) {
+        let is_late = |it: &&Flight| it.peer != peer && !it.waits && self.late_from(it, now) <= now;
+        for flight in self.flights.values().filter(is_late) {
             // Where somebody proven is left to ask, it is so for all of a request that nobody refused.
             let has_better = !is_proven && proven.iter().any(|it| *it != flight.peer);
             if has_better && self.scarce.is_empty() {
@@ -197,38 +214,56 @@ impl Plan {
         let Some(state) = self.peers.get(&peer) else { return Vec::new() };
         let mut ahead: BTreeMap<PeerId, u64> = BTreeMap::new();
         let mut slowest: Option<(Duration, &Flight)> = None;
-        for flight in self.flights.values() {
+        for flight in self.flights.values().filter(|flight| !flight.waits) {
             let before = ahead.entry(flight.peer).or_default();
             *before = before.saturating_add(flight.bytes);
             let Some(asked) = self.peers.get(&flight.peer) else { continue };
-            // Of whom nothing is known, that it is late is waited for.
-            let Some(left) = asked.pace.time_left(*before) else { continue };
-            let since = flight.sent.at.max(asked.heard.unwrap_or_default());
-            let left = left.saturating_sub(now.saturating_sub(since));
+            let left = self.left(flight, now).or_else(|| {
+                // Of whom nothing is known, that it is late is waited for.
+                let left = asked.pace.time_left(*before)?;
+                let since = flight.sent.at.max(asked.heard.unwrap_or_default());
+                Some(left.saturating_sub(now.saturating_sub(since)))
+            });
+            let Some(left) = left else { continue };
             let is_slower = slowest.is_none_or(|(most, _)| left > most);
             if flight.peer != peer && is_slower && !flight.alone.is_empty() {
                 slowest = Some((left, flight));
             }
         }
         let Some((left, flight)) = slowest else { return Vec::new() };
-        let rates = self.peers.get(&flight.peer).and_then(|slow| slow.pace.rate().zip(state.pace.rate()));
-        let Some((slow, fast)) = rates else { return Vec::new() };
+        let slow = self.peers.get(&flight.peer).and_then(|slow| slow.pace.rate()).unwrap_or(1);
+        let Some(fast) = state.pace.rate() else { return Vec::new() };
         let share =
             u64::try_from(u128::from(flight.bytes) * u128::from(fast) / u128::from(slow.max(1) + fast));
         let share = share.unwrap_or(u64::MAX).min(state.room());
         let some = flight.want.iter().rev().filter(|id| flight.alone.contains(id)).copied();
-        let some = some.filter(|id| state.may_have(id) && self.has_not_refused(peer, id));
+        let some = some.filter(|id| state.may_have(id) && self.is_left_to(peer, id, now));
         let taken = self.worth_of(some, share, FETCH_IDS_MAX);
         let bytes = taken.iter().filter_map(|id| self.wants.get(id)).map(|want| want.size).sum();
         match state.pace.time_of(bytes, state.in_flight) {
-            Some(takes) if takes * 3 / 2 + STEAL_MOMENT < left => taken,
+            Some(takes) if is_worth(takes, left, flight.began.is_some()) => taken,
             _ => Vec::new(),
         }
     }
 
+    /// How long the rest of a request takes that has begun to come, at its pace so far.
+    pub(super) fn left(&self, flight: &Flight, now: Duration) -> Option<Duration> {
+        let took = now.checked_sub(flight.began?).filter(|took| *took >= PACE_KNOWN_AFTER)?;
+        let rest = u128::from(flight.bytes.saturating_sub(flight.came));
+        let nanos = took.as_nanos().saturating_mul(rest) / u128::from(flight.came.max(1));
+        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+    }
+
     /// When what a request asks for is late: later than most of what its peer answered, as far as that is known, and once it is
-    /// silent.
-    pub(super) fn late_from(&self, flight: &Flight) -> Duration {
+    /// silent. What has begun to come is late once it stands still.
+    pub(super) fn late_from(&self, flight: &Flight, now: Duration) -> Duration {
+        if let Some(began) = flight.began {
+            let took = now.saturating_sub(began).as_millis();
+            let usual = took.saturating_mul(u128::from(STILL_BYTES)) / u128::from(flight.came.max(1));
+            let usual = Duration::from_millis(u64::try_from(usual).unwrap_or(u64::MAX));
+            let moved = began.max(flight.moved.unwrap_or_default());
+            return moved + usual.clamp(HEDGE_AFTER, SILENT_AFTER);
+        }
         let usual = self.peers.get(&flight.peer).and_then(|peer| peer.pace.late_after());
         // Who fetches too has many others to serve, and its first block may take as long as those of who has all.
         let least = match self.peers.get(&flight.peer).is_some_and(Peer::is_partial) {

@@ -10,22 +10,25 @@
 //! anything again.
 //!
 //! Peers that fetch the same tree are asked for what they say they have. Those who have all of it are asked first for what belongs to this
-//! node (`members`), and for the rest only where it does not come otherwise for a while.
+//! node (`members`), and for the rest only where it does not come otherwise for a while, or where they say that it waits for its turn
+//! (`flights`): those choose themselves what they give first.
 
 mod choice;
+mod flights;
 mod members;
 mod pace;
 mod peer;
 mod wants;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Duration,
 };
 
 use libp2p::PeerId;
 
-use self::{members::Members, pace::Sent, peer::Peer, wants::Wants};
+use self::{flights::Flight, members::Members, peer::Peer, wants::Wants};
 use super::swarm::Mark;
 use crate::{content::ContentId, limits::SWARM_MARKS_IN_ALL_MAX};
 
@@ -85,18 +88,6 @@ pub enum Failure {
     Own,
 }
 
-#[derive(Debug)]
-struct Flight {
-    peer: PeerId,
-    sent: Sent,
-    /// When enough of its answer had come last.
-    moved: Option<Duration>,
-    bytes: u64,
-    want: Vec<ContentId>,
-    /// Those of them that are still wanted and that no other request asks for.
-    alone: BTreeSet<ContentId>,
-}
-
 /// Bytes a second that peers of the local network have to bring for those elsewhere to be left alone: more than most lines of homes carry.
 const NEAR_BYTES_PER_SECOND_MIN: u64 = 8 << 20;
 
@@ -128,8 +119,10 @@ pub struct Plan {
     helped_at: Option<Duration>,
     /// How many marks of peers are believed.
     marks: usize,
-    /// How often something was put into the queue.
+    /// How often something was put into the queue, or may be asked of more peers.
     queued: u64,
+    /// When something that waits for its turn may be asked of one more peer.
+    waits_until: Option<Duration>,
     /// Requests that nobody waits for any more.
     cancelled: Vec<RequestId>,
     /// How often a search for late blocks looked at one.
@@ -140,7 +133,8 @@ pub struct Plan {
 impl Plan {
     /// A plan of a node that may hear of others who fetch the same.
     pub fn of(own: PeerId) -> Self {
-        Self { members: Some(Members::new(own)), ..Self::default() }
+        let members = Members::new(own);
+        Self { wants: Wants::of(Some(members.salt())), members: Some(members), ..Self::default() }
     }
 
     /// Adds a block to fetch; `size` is what the signed manifest says, or a guess.
@@ -161,7 +155,7 @@ impl Plan {
     /// Begins another retrieval with the same peers: what they have and how fast they are is known, and whoever was lost is tried again.
     /// Nothing is wanted, and what is in flight belongs to the one before.
     pub fn begin(&mut self) {
-        self.wants = Wants::default();
+        self.wants = Wants::of(self.members.as_ref().map(Members::salt));
         self.scarce.clear();
         self.copied.clear();
         self.flights.clear();
@@ -192,7 +186,7 @@ impl Plan {
 
     /// Bytes that were asked for and have not come yet, of peers that are not silent.
     pub fn coming(&self, now: Duration) -> u64 {
-        let coming = self.flights.values().filter(|flight| self.silent_from(flight) > now);
+        let coming = self.flights.values().filter(|flight| !flight.waits && self.silent_from(flight) > now);
         coming.fold(0, |sum, flight| sum.saturating_add(flight.bytes))
     }
 
@@ -274,7 +268,7 @@ impl Plan {
     pub fn waiting_on(&self, now: Duration) -> BTreeMap<PeerId, bool> {
         let mut waiting = BTreeMap::new();
         for flight in self.flights.values() {
-            *waiting.entry(flight.peer).or_default() |= self.silent_from(flight) <= now;
+            *waiting.entry(flight.peer).or_default() |= !flight.waits && self.silent_from(flight) <= now;
         }
         waiting
     }
@@ -291,7 +285,7 @@ impl Plan {
             self.wants.get(id).is_some_and(|want| {
                 let able =
                     |(peer, state): &(&PeerId, &Peer)| !want.refused.contains(peer) && state.may_have(id);
-                want.asked.is_empty() && !left.iter().any(able)
+                want.is_unasked() && !left.iter().any(able)
             })
         };
         if left.iter().any(|(_, state)| !state.is_partial()) {
@@ -325,17 +319,24 @@ impl Plan {
     /// The next request to send, if there is one now.
     pub fn next(&mut self, now: Duration) -> Option<Ask> {
         self.look_who_counts(now);
-        // The peer with the most room first, so that the work is spread; among equals the preferred one.
+        if self.waits_until.is_some_and(|until| until <= now) {
+            self.queued += 1;
+            let waiting = self.flights.values().filter(|flight| flight.waits).flat_map(|flight| &flight.want);
+            let until = waiting.filter_map(|id| self.wants.get(id)).map(|want| want.not_before);
+            self.waits_until = until.filter(|until| *until > now).min();
+        }
+        // Those first that let nothing wait, and of them the one with the most room, so that the work is spread; among equals the preferred
+        // one.
         let is_enough = self.is_enough_near(now);
-        let mut candidates: Vec<(u64, PeerId)> = Vec::new();
+        let mut candidates = Vec::new();
         for peer in &self.order {
             let Some(state) = self.peers.get(peer).filter(|state| state.can_be_asked(now)) else { continue };
             if is_enough && !state.is_near && !state.is_partial() {
                 continue;
             }
-            candidates.push((state.room(), *peer));
+            candidates.push(((state.waiting, Reverse(state.room())), *peer));
         }
-        candidates.sort_by_key(|(room, _)| std::cmp::Reverse(*room));
+        candidates.sort_by_key(|(key, _)| *key);
         let proven: Vec<PeerId> =
             self.peers.iter().filter(|(_, state)| state.is_proven(now)).map(|(peer, _)| *peer).collect();
         candidates.into_iter().find_map(|(_, peer)| self.ask(peer, &proven, now))
@@ -350,7 +351,8 @@ impl Plan {
                 && state.pace.rate().is_some_and(|rate| rate >= NEAR_BYTES_PER_SECOND_MIN)
         };
         let is_near = |peer: &PeerId| self.peers.get(peer).is_some_and(|state| state.is_near);
-        let is_late = |flight: &Flight| is_near(&flight.peer) && self.late_from(flight) <= now;
+        let is_late =
+            |flight: &Flight| is_near(&flight.peer) && !flight.waits && self.late_from(flight, now) <= now;
         self.scarce.is_empty() && self.peers.values().any(brings) && !self.flights.values().any(is_late)
     }
 
@@ -360,12 +362,13 @@ impl Plan {
         let copied = copied.filter(|want| want.asked.len() < COPIES_OF_SILENT_MAX);
         let copied = copied.flat_map(|want| want.asked.keys()).filter_map(|id| self.flights.get(id));
         let late = self.flights.values().filter(|flight| !flight.alone.is_empty()).chain(copied);
-        let late = late.flat_map(|flight| [self.late_from(flight), self.silent_from(flight)]);
+        let late = late.flat_map(|flight| [self.late_from(flight, now), self.silent_from(flight)]);
         let busy = self.peers.values().filter(|peer| !peer.gone).map(|peer| peer.not_before);
         let help = self.helped_at.filter(|_| self.is_sharing).map(|at| at + self.help_after());
         let shares = self.shares_until().filter(|_| self.is_sharing);
         let counts = self.members.as_ref().and_then(|members| members.wake_at(now));
-        late.chain(busy).chain(help).chain(shares).chain(counts).filter(|at| *at > now).min()
+        let waits = self.waits_until;
+        late.chain(busy).chain(help).chain(shares).chain(counts).chain(waits).filter(|at| *at > now).min()
     }
 
     /// Takes an answer; gives the blocks that are still wanted of it, which the caller keeps.
@@ -392,7 +395,7 @@ impl Plan {
                         self.scarce.remove(block);
                         self.copied.remove(block);
                         self.not_alone(want.asked.keys().copied(), block);
-                        others.extend(want.asked.into_keys());
+                        others.extend(want.asked.into_keys().chain(want.waits.into_keys()));
                         came.push(*block);
                     }
                 }
@@ -484,80 +487,6 @@ impl Plan {
         let is_sharing = is_worth_it && self.shares_until().is_none_or(|until| now < until);
         self.queued += u64::from(self.is_sharing != is_sharing);
         self.is_sharing = is_sharing;
-    }
-
-    fn send(&mut self, peer: PeerId, want: Vec<ContentId>, now: Duration) -> Ask {
-        let id = RequestId(self.next_request);
-        self.next_request += 1;
-        let mut bytes = 0_u64;
-        let mut alone = BTreeSet::new();
-        for block in &want {
-            self.wants.take(block);
-            let Some(state) = self.wants.get_mut(block) else { continue };
-            bytes = bytes.saturating_add(state.size);
-            if state.asked.is_empty() {
-                state.asked.insert(id, peer);
-                alone.insert(*block);
-            } else {
-                let others: Vec<RequestId> = state.asked.keys().copied().collect();
-                state.asked.insert(id, peer);
-                self.copied.insert(*block);
-                self.not_alone(others.into_iter(), block);
-            }
-        }
-        let state = self.peers.entry(peer).or_default();
-        state.in_flight = state.in_flight.saturating_add(bytes);
-        state.requests += 1;
-        let sent = state.pace.sent(state.in_flight, now);
-        if let Some(members) = self.members.as_mut().filter(|_| !state.is_partial()) {
-            members.asks(now);
-        }
-        self.flights.insert(id, Flight { peer, sent, moved: None, bytes, want: want.clone(), alone });
-        Ask { id, peer, want }
-    }
-
-    fn land(&mut self, id: RequestId) -> Option<Flight> {
-        let flight = self.flights.remove(&id)?;
-        if let Some(peer) = self.peers.get_mut(&flight.peer) {
-            peer.in_flight = peer.in_flight.saturating_sub(flight.bytes);
-            peer.requests = peer.requests.saturating_sub(1);
-        }
-        for block in &flight.want {
-            let Some(want) = self.wants.get_mut(block) else { continue };
-            want.asked.remove(&id);
-            if want.asked.len() < 2 {
-                self.copied.remove(block);
-            }
-            if let [left] = want.asked.keys().collect::<Vec<_>>()[..]
-                && let Some(left) = self.flights.get_mut(left)
-            {
-                left.alone.insert(*block);
-            }
-        }
-        Some(flight)
-    }
-
-    /// Cancels those of some requests of which nothing is wanted any more. A peer that has been silent since it was asked is still
-    /// waited for: that it never answers counts against it.
-    fn cancel(&mut self, requests: BTreeSet<RequestId>) {
-        for id in requests {
-            let Some(flight) = self.flights.get(&id) else { continue };
-            let heard = self.peers.get(&flight.peer).and_then(|peer| peer.heard);
-            let is_alive = flight.moved.is_some() || heard.is_some_and(|heard| heard > flight.sent.at);
-            if is_alive && flight.want.iter().all(|block| self.wants.get(block).is_none()) {
-                self.land(id);
-                self.cancelled.push(id);
-            }
-        }
-    }
-
-    /// Notes that these requests are not alone, or no longer, in asking for a block.
-    fn not_alone(&mut self, requests: impl Iterator<Item = RequestId>, block: &ContentId) {
-        for request in requests {
-            if let Some(flight) = self.flights.get_mut(&request) {
-                flight.alone.remove(block);
-            }
-        }
     }
 
     fn refuse(&mut self, block: &ContentId, peer: PeerId) {

@@ -70,7 +70,7 @@ impl Pace {
         self.delivered = self.delivered.saturating_add(bytes);
         let took = now.saturating_sub(sent.at).max(TIME_MIN);
         push(&mut self.times, took, TIMES);
-        let rate = per_second(self.delivered - sent.delivered, took);
+        let rate = per_second(self.delivered.saturating_sub(sent.delivered), took);
         if sent.is_full || self.rate().is_none_or(|known| rate > known) {
             push(&mut self.rates, rate, RATES);
             self.is_measured |= sent.is_full;

@@ -10,6 +10,8 @@ use crate::{
 
 /// Blocks that a peer said it has and then does not, before what it says of itself is not believed any more.
 const LIES_MAX: u32 = 3;
+/// Requests that may wait for their turn with one peer.
+pub(super) const WAITING_MAX: usize = 8;
 
 /// A peer, whether it is asked any more or not.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub(super) struct Peer {
     pub(super) in_flight: u64,
     /// Requests in flight: small blocks fill no window.
     pub(super) requests: usize,
+    /// Those of them that wait for their turn there, whose bytes are not in flight.
+    pub(super) waiting: usize,
     pub(super) failures: u32,
     /// How often in a row it was busy.
     pub(super) busy: u32,
@@ -41,7 +45,8 @@ pub(super) struct Peer {
 impl Peer {
     /// Forgets what was in flight, and that it was lost.
     pub(super) fn begin(&mut self) {
-        (self.in_flight, self.requests, self.failures, self.busy, self.nothing_at) = Default::default();
+        (self.in_flight, self.requests, self.waiting) = Default::default();
+        (self.failures, self.busy, self.nothing_at) = Default::default();
         self.gone = self.barred;
     }
 
@@ -97,8 +102,16 @@ impl Peer {
 
     pub(super) fn can_be_asked(&self, now: Duration) -> bool {
         let window = self.in_flight == 0 || self.in_flight < self.pace.window;
+        // What waits costs nothing, and leaves the choice to the peer.
+        let window =
+            self.waiting < WAITING_MAX && (window || self.lets_wait() && self.requests < WAITING_MAX);
         let requests = if self.heard.is_none() { 1 } else { FETCH_SERVED_PER_PEER_MAX };
         !self.gone && self.not_before <= now && self.requests < requests && window
+    }
+
+    /// Whether what it is asked for waits for its turn: it has more to do than its line carries.
+    pub(super) fn lets_wait(&self) -> bool {
+        self.waiting > 0
     }
 
     pub(super) fn room(&self) -> u64 {

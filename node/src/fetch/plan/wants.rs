@@ -4,19 +4,33 @@
 //! [BitTorrent](http://bittorrent.org/bittorrentecon.pdf)); among equals first what belongs to this node, then by a number: that
 //! of its place in the tree as long as nobody else fetches, and then one that is another for each node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use libp2p::PeerId;
 
 use super::{super::swarm::Mark, RequestId, members::Members};
 use crate::content::{Codec, ContentId};
 
+/// Peers that may let one block wait at once, so that of many holders one that is idle is found; and one of few bytes, which has come from one of them before the others hear of it.
+const WAITS_MAX: usize = 16;
+const WAITS_SMALL_MAX: usize = 2;
+/// Of blocks of so many bytes, each node begins with other ones even before it knows whether others fetch the same: those who begin at the
+/// same moment have something for each other sooner.
+const LARGE_BYTES: u64 = 256 << 10;
+
 /// A block that is wanted.
 #[derive(Debug)]
 pub(super) struct Want {
     pub(super) size: u64,
-    /// Requests in flight that ask for this.
+    /// Requests in flight that ask for this, and do not wait for their turn.
     pub(super) asked: BTreeMap<RequestId, PeerId>,
+    /// Requests that ask for this and wait for their turn.
+    pub(super) waits: BTreeMap<RequestId, PeerId>,
+    /// When one more peer may be asked for it, where it waits.
+    pub(super) not_before: Duration,
     /// Peers that do not hold it.
     pub(super) refused: BTreeSet<PeerId>,
     /// Where it stands in the queue, while it does.
@@ -29,7 +43,19 @@ pub(super) struct Want {
 impl Want {
     /// Whether a peer was not asked yet, or has not refused.
     pub(super) fn may_come_from(&self, peer: &PeerId) -> bool {
-        !self.refused.contains(peer) && self.asked.values().all(|asked| asked != peer)
+        !self.refused.contains(peer)
+            && self.asked.values().chain(self.waits.values()).all(|asked| asked != peer)
+    }
+
+    /// Whether one more peer may be asked for what is queued: of what waits, a few are after a while.
+    pub(super) fn is_open(&self, now: Duration) -> bool {
+        let most = if self.size >= LARGE_BYTES { WAITS_MAX } else { WAITS_SMALL_MAX };
+        self.waits.is_empty() || self.waits.len() < most && self.not_before <= now
+    }
+
+    /// Whether nobody is asked for it, not even one that lets it wait.
+    pub(super) fn is_unasked(&self) -> bool {
+        self.asked.is_empty() && self.waits.is_empty()
     }
 }
 
@@ -40,6 +66,8 @@ pub(super) struct Rank {
     is_leaf: bool,
     /// Others who have it.
     holders: u32,
+    /// Peers that let it wait.
+    waits: usize,
     /// Whether it belongs to somebody else.
     is_of_others: bool,
     number: u64,
@@ -47,7 +75,7 @@ pub(super) struct Rank {
 
 impl Rank {
     /// Where those begin that somebody else has.
-    const HELD: Self = Self { is_leaf: true, holders: 1, is_of_others: false, number: 0 };
+    const HELD: Self = Self { is_leaf: true, holders: 1, waits: 0, is_of_others: false, number: 0 };
     /// Where the leaves begin.
     const LEAVES: Self = Self { holders: 0, ..Self::HELD };
 
@@ -66,9 +94,15 @@ pub(super) struct Wants {
     /// By mark, where others fetch too.
     marks: BTreeMap<Mark, ContentId>,
     next_number: u64,
+    /// A number of this node alone, where others may fetch the same.
+    salt: Option<u64>,
 }
 
 impl Wants {
+    pub(super) fn of(salt: Option<u64>) -> Self {
+        Self { salt, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
@@ -94,10 +128,10 @@ impl Wants {
         if self.all.contains_key(&id) {
             return false;
         }
-        let (asked, refused) = Default::default();
+        let (asked, waits, not_before, refused) = Default::default();
         let number = self.next_number;
         self.next_number += 1;
-        self.all.insert(id, Want { size, asked, refused, rank: None, holders, number });
+        self.all.insert(id, Want { size, asked, waits, not_before, refused, rank: None, holders, number });
         self.marks.insert(Mark::of(&id), id);
         self.queue(&id, swarm);
         true
@@ -117,11 +151,17 @@ impl Wants {
     pub(super) fn queue(&mut self, id: &ContentId, swarm: Option<&Members>) {
         let Some(want) = self.all.get_mut(id) else { return };
         let (holders, mark, is_leaf) = (want.holders, Mark::of(id), id.codec() == Codec::Raw);
-        let rank = match swarm {
-            None => Rank { is_leaf, holders, is_of_others: false, number: want.number },
-            Some(members) => {
+        let waits = want.waits.len();
+        let rank = match (swarm, self.salt) {
+            (None, Some(salt)) if is_leaf && want.size >= LARGE_BYTES => {
+                // Behind the small ones, whose order is that of the tree.
+                let number = mark.mixed(!salt) | 1 << 63;
+                Rank { is_leaf, holders, waits, is_of_others: false, number }
+            }
+            (None, _) => Rank { is_leaf, holders, waits, is_of_others: false, number: want.number },
+            (Some(members), _) => {
                 let is_of_others = !members.is_own(mark);
-                Rank { is_leaf, holders, is_of_others, number: mark.mixed(!members.salt()) }
+                Rank { is_leaf, holders, waits, is_of_others, number: mark.mixed(!members.salt()) }
             }
         };
         if let Some(before) = want.rank.replace(rank) {

@@ -181,8 +181,8 @@ pub(crate) struct Ledger {
     /// By node, how many ids it took beside its own.
     pub(crate) ids: BTreeMap<usize, u64>,
     recent: Recent,
-    /// When a step failed, and how it was at its node then.
-    pub(crate) failed: BTreeMap<usize, (Duration, Scene)>,
+    /// When a step ended that may have come to something else than it must, and how it was at its node then.
+    pub(crate) at_end: BTreeMap<usize, (Duration, Scene)>,
 }
 
 /// The ledger, as all nodes and the world hold it. They run on one thread; nobody ever waits.
@@ -212,7 +212,7 @@ impl Shared {
             reached: BTreeMap::new(),
             ids: BTreeMap::new(),
             recent: Recent::default(),
-            failed: BTreeMap::new(),
+            at_end: BTreeMap::new(),
         })))
     }
 
@@ -376,8 +376,11 @@ impl Ledger {
             Ended::Failed { code, .. } => format!("step {step} failed {code}"),
         };
         let at = self.now();
-        if let Ended::Failed { .. } = &ended {
-            self.failed.insert(step, (at, self.scene(node)));
+        if matches!(
+            &ended,
+            Ended::Failed { .. } | Ended::Found { .. } | Ended::Installed { .. } | Ended::LookedUp { .. }
+        ) {
+            self.at_end.insert(step, (at, self.scene(node)));
         }
         self.notable(node, &what);
         self.measures.ended(step, at, ended.kind());

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Judged, Kind};
-use crate::report::{Finding, Invariant, Scene};
+use crate::report::{Finding, Invariant};
 
 /// Violations of one rule that are listed; the rest is counted.
 const LISTED_MAX: usize = 20;
@@ -123,7 +123,7 @@ impl Found {
             package: about.package,
             at_secs: None,
             since_secs: about.since.map(|since| since.as_secs_f64()),
-            scene: Scene::default(),
+            scene: None,
         }
     }
 

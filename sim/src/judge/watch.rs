@@ -56,7 +56,7 @@ impl Watch {
             let ledger = ledger.lock();
             for (finding, whose) in self.judge.open() {
                 if let Whose::Node(node) = *whose {
-                    finding.scene = scene(&ledger, node, &views[node]);
+                    finding.scene = Some(scene(&ledger, node, &views[node]));
                     *whose = Whose::Nobodys;
                 }
             }
@@ -80,11 +80,11 @@ impl Watch {
         let ledger = ledger.lock();
         let told = findings.into_iter().map(|(mut finding, whose)| {
             match whose {
-                Whose::Node(node) => finding.scene = scene(&ledger, node, &views[node]),
+                Whose::Node(node) => finding.scene = Some(scene(&ledger, node, &views[node])),
                 Whose::Step(step) => {
-                    if let Some((at, scene)) = ledger.failed.get(&step) {
+                    if let Some((at, scene)) = ledger.at_end.get(&step) {
                         finding.at_secs = Some(at.as_secs_f64());
-                        finding.scene = scene.clone();
+                        finding.scene = Some(scene.clone());
                     }
                 }
                 Whose::Nobodys => {}

@@ -135,12 +135,17 @@ pub struct Finding {
     /// When it was published as it should be, in simulated seconds.
     #[serde(default)]
     pub since_secs: Option<f64>,
-    /// How it was at the node then.
+    /// How it was at the node then, where that is known.
     #[serde(default)]
-    pub scene: Scene,
+    pub scene: Option<Scene>,
 }
 
 impl Finding {
+    /// What had happened just before, a line each.
+    pub fn before(&self) -> &[String] {
+        self.scene.as_ref().map_or(&[], |scene| &scene.before)
+    }
+
     /// About what it is, and what the node knew then; a line each.
     pub fn told(&self) -> impl Iterator<Item = String> {
         [self.subject(), self.knew()].into_iter().flatten()
@@ -158,12 +163,12 @@ impl Finding {
 
     /// What the node knew then, as one line; none where nobody looked.
     fn knew(&self) -> Option<String> {
-        self.node.as_ref()?;
-        let peers = match self.scene.connected.as_slice() {
+        let scene = self.scene.as_ref()?;
+        let peers = match scene.connected.as_slice() {
             [] => "it was connected with nobody".to_owned(),
             peers => format!("it was connected with {}", shortened(peers)),
         };
-        Some(match self.scene.lists {
+        Some(match scene.lists {
             Some(1) => format!("{peers}, and listed 1 package"),
             Some(lists) => format!("{peers}, and listed {lists} packages"),
             None => peers,

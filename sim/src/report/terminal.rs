@@ -74,7 +74,7 @@ fn findings(f: &mut Formatter<'_>, findings: &[Finding]) -> fmt::Result {
         for line in finding.told() {
             writeln!(f, "      {line}")?;
         }
-        for moment in &finding.scene.before {
+        for moment in finding.before() {
             writeln!(f, "      {FAINT}{moment}{FAINT:#}")?;
         }
     }

@@ -70,11 +70,11 @@ pub(crate) fn report() -> Report {
             package: Some("amber".to_owned()),
             at_secs: Some(25.25),
             since_secs: Some(11.5),
-            scene: Scene {
+            scene: Some(Scene {
                 connected: vec!["hub-0".to_owned()],
                 lists: Some(0),
                 before: vec!["20.000 s fault 0 crash begins [spoke-1]".to_owned()],
-            },
+            }),
         }],
         faults: vec![
             FaultReport {

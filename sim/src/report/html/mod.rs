@@ -139,9 +139,9 @@ fn findings(out: &mut String, findings: &[Finding]) {
         for line in finding.told() {
             let _ = write!(out, "<p>{}.</p>", escaped(&capital(&line)));
         }
-        if !finding.scene.before.is_empty() {
+        if !finding.before().is_empty() {
             let moments: String =
-                finding.scene.before.iter().map(|it| format!("<li>{}</li>", escaped(it))).collect();
+                finding.before().iter().map(|it| format!("<li>{}</li>", escaped(it))).collect();
             let _ = write!(out, "<p>Just before:</p><ol class=\"moments\">{moments}</ol>");
         }
         out.push_str("</details>");

@@ -534,7 +534,7 @@ impl Ledger {
 
     /// Who a node is connected with, and what happened at it and in the world just before.
     pub(crate) fn scene(&self, node: usize) -> Scene {
-        let peers = self.connections.iter().filter(|(one, _)| *one == node);
+        let peers = self.connections.range((node, 0)..=(node, usize::MAX));
         Scene {
             connected: peers.map(|(_, other)| self.names[*other].clone()).collect(),
             lists: None,

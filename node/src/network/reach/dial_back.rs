@@ -128,16 +128,21 @@ impl<C> DialsBack<C> {
             && ALL.spend(self.all.get_or_insert((0, now)), 1, now)
     }
 
-    /// Notes where a peer is dialled for an answer.
+    /// Notes where a peer is dialled for an answer. Where that is nowhere the answer is due at once: nothing is kept of those who ask too
+    /// much.
     pub(in crate::network) fn begin(
         &mut self,
         answers_to: C,
         peer: PeerId,
         to: Vec<(Protocol, Multiaddr)>,
         now: Instant,
-    ) {
+    ) -> Option<Due<C>> {
+        if to.is_empty() {
+            return Some(Due { answers_to, answer: Answer::default(), close: Vec::new() });
+        }
         let (dial, stood, answer) = Default::default();
         self.waiting.push(Waiting { answers_to, peer, rest: to.into(), dial, stood, answer, ended: now });
+        None
     }
 
     /// Takes the next dial that is due: `dial` begins it, and yields which it is where it can be begun.
@@ -252,7 +257,7 @@ mod tests {
         let peer = PeerId::random();
         let quic = at("/ip4/8.8.8.8/udp/1/quic-v1");
         let to = || vec![(Protocol::Tcp, at("/ip4/8.8.8.8/tcp/1")), (Protocol::Udp, quic.clone())];
-        dials.begin('a', peer, to(), now);
+        assert_eq!(dials.begin('a', peer, to(), now), None);
         let mut begun = Vec::new();
         let mut begin = |dials: &mut DialsBack<char>, connection| {
             dials.dial(|_, address| {
@@ -269,13 +274,13 @@ mod tests {
         assert_eq!(dials.due(now), []);
         let answer = Answer { tcp: Some(true), udp: Some(false) };
         assert_eq!(dials.due(later), [Due { answers_to: 'a', answer, close: vec![tcp] }]);
-        dials.begin('b', peer, to(), now);
+        assert_eq!(dials.begin('b', peer, to(), now), None);
         dials.dial(|_, address| (address == quic).then_some(udp));
         let error = TransportError::MultiaddrNotSupported(quic.clone());
         dials.failed(udp, &DialError::Transport(vec![(quic.clone(), error)]), now);
-        dials.begin('c', peer, Vec::new(), now);
         let answer = Answer::default();
         let due = |answers_to| Due { answers_to, answer, close: Vec::new() };
-        assert_eq!(dials.due(later), [due('b'), due('c')], "what was not tried is not said to have failed");
+        assert_eq!(dials.due(later), [due('b')], "what was not tried is not said to have failed");
+        assert_eq!((dials.begin('c', peer, Vec::new(), now), dials.waiting.len()), (Some(due('c')), 0));
     }
 }

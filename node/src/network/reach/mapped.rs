@@ -144,12 +144,16 @@ impl Driver {
         }
         self.announce_mapped();
         self.dials_back_due();
-        for Due { answers_to, answer, close } in self.reach.mapped.dials.due(now) {
-            // Where it fails, the peer is gone.
-            let _ = self.swarm.behaviour_mut().dial_back.send_response(answers_to, answer);
-            for connection in close {
-                self.swarm.close_connection(connection);
-            }
+        let due = self.reach.mapped.dials.due(now);
+        due.into_iter().for_each(|due| self.answer_ask(due));
+    }
+
+    /// Answers a peer that asked to be dialled.
+    fn answer_ask(&mut self, Due { answers_to, answer, close }: Due<ResponseChannel<Answer>>) {
+        // Where it fails, the peer is gone.
+        let _ = self.swarm.behaviour_mut().dial_back.send_response(answers_to, answer);
+        for connection in close {
+            self.swarm.close_connection(connection);
         }
     }
 
@@ -223,8 +227,10 @@ impl Driver {
         // Who is behind a NAT itself may be let through by a NAT that lets nobody else in.
         let at = at.map(|(at, _)| at.clone()).filter(|_| self.reach.standing.verdict() != Verdict::Behind);
         let to = at.map(|at| self.reach.mapped.dials.admit(&at, ask, now)).unwrap_or_default();
-        self.reach.mapped.dials.begin(channel, peer, to, now);
-        self.dials_back_due();
+        match self.reach.mapped.dials.begin(channel, peer, to, now) {
+            Some(due) => self.answer_ask(due),
+            None => self.dials_back_due(),
+        }
     }
 
     /// Begins the dials that peers asked for, and are due.

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use hyper::Uri;
 
 use super::Carried;
+use crate::package::is_hidden;
 
 /// What a router is looked for as.
 const DEVICES: [&str; 2] = [
@@ -164,7 +165,7 @@ pub(super) fn is_answer(answer: &str, name: &str) -> bool {
 pub(super) fn refusal(answer: &str) -> (Option<u32>, String) {
     let code = text(answer, "errorCode").and_then(|code| code.parse().ok());
     let said = text(answer, "errorDescription").unwrap_or("no reason");
-    let said: String = said.chars().filter(|it| !it.is_control()).take(SAID_CHARACTERS_MAX).collect();
+    let said: String = said.chars().filter(|it| !is_hidden(*it)).take(SAID_CHARACTERS_MAX).collect();
     let said = code.map_or_else(|| said.clone(), |code: u32| format!("{said} ({code})"));
     (code, said)
 }
@@ -279,7 +280,7 @@ mod tests {
         let said = "<u:GetExternalIPAddressResponse><NewExternalIPAddress>203.0.113.7</NewExternalIPAddress></u:GetExternalIPAddressResponse>";
         assert_eq!(outer_address_in(said), Some(Ipv4Addr::new(203, 0, 113, 7)));
         assert_eq!(outer_address_in("<NewExternalIPAddress>x</NewExternalIPAddress>"), None);
-        let refused = "<UPnPError><errorCode>718</errorCode><errorDescription>Conflict\u{1b}[31m</errorDescription></UPnPError>";
+        let refused = "<UPnPError><errorCode>718</errorCode><errorDescription>Con\u{202e}flict\u{1b}[31m</errorDescription></UPnPError>";
         assert_eq!(refusal(refused), (Some(CONFLICT), "Conflict[31m (718)".to_owned()));
         assert_eq!(refusal("<html>"), (None, "no reason".to_owned()));
     }

@@ -38,6 +38,7 @@ impl State {
             Event::Arrive { conn, end } => self.arrive(conn, end),
             Event::Resend { conn, end } => self.resend(conn, end),
             Event::Sent { conn, end, version } => self.sent(conn, end, version),
+            Event::Share => self.share(),
             Event::Credit { conn, end, bytes, attempt } => self.credit(conn, end, bytes, attempt),
             Event::Reset { conn, end } => self.reset(conn, end, io::ErrorKind::ConnectionReset),
             Event::Syn { dial, from } => self.syn(dial, from),
@@ -246,9 +247,9 @@ impl State {
             let is_bounded = host != other && (up.is_some() || down.is_some());
             if is_bounded && bytes > 0 {
                 let bytes = gather(&mut sender.queue);
-                let Self { flows, hosts, .. } = self;
-                let foretold = flows.begin(self.now, (id, end), (host, other), bytes, Self::capacity(hosts));
-                self.foretell(foretold);
+                self.share_soon();
+                let Self { flows, hosts, now, .. } = self;
+                flows.begin(*now, (id, end), (host, other), bytes, Self::capacity(hosts));
                 return;
             }
             if let Some(load) = sender.queue.pop_front() {

@@ -1,8 +1,8 @@
 //! The ways that send over a bounded line now, how fast each of them is, and how much of its first segment is left.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::share::{self, Line, SCALE};
+use super::share::{Line, SCALE, Sharing};
 
 /// A direction of a connection: the connection, and which end sends.
 pub(super) type Way = (u64, usize);
@@ -12,21 +12,40 @@ const BYTE: u128 = SCALE as u128 * 1_000_000_000;
 
 #[derive(Debug)]
 struct Flow {
-    from: usize,
-    to: usize,
+    way: Way,
+    /// Its line up and its line down, and where it stands in the list of each; none where that has no bound.
+    on: [(Line, Option<usize>); 2],
     left: u128,
     rate: u64,
     /// When `left` was so.
     since: u64,
     /// Tells the newest end that was foretold from older ones.
     version: u64,
+    /// The round in which it was last shared.
+    round: u64,
+}
+
+/// The flows over a line.
+#[derive(Debug, Default)]
+struct Load {
+    /// The place of each of them in [`Flows::places`].
+    flows: Vec<usize>,
+    /// The round in which it was last shared, and its number then.
+    round: (u64, usize),
 }
 
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
-    active: BTreeMap<Way, Flow>,
-    on: BTreeMap<Line, BTreeSet<Way>>,
+    active: BTreeMap<Way, usize>,
+    places: Vec<Option<Flow>>,
+    free: Vec<usize>,
+    up: Vec<Load>,
+    down: Vec<Load>,
+    /// Lines with a flow more or less than when they were shared.
+    changed: Vec<Line>,
+    round: u64,
+    sharing: Sharing,
 }
 
 /// When a flow will have sent its segment, as it looks now.
@@ -41,6 +60,10 @@ impl Flow {
         let nanos = self.left.div_ceil(u128::from(self.rate.max(1)));
         self.since.saturating_add(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
+
+    fn lines(&self) -> [Line; 2] {
+        self.on.map(|(line, _)| line)
+    }
 }
 
 impl Flows {
@@ -48,7 +71,12 @@ impl Flows {
         self.active.contains_key(&way)
     }
 
-    /// Begins to send a segment, where the way sends nothing.
+    /// Whether lines wait to be shared again.
+    pub(super) fn is_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// Begins to send a segment, where the way sends nothing: as fast as [`Flows::share`] says.
     pub(super) fn begin(
         &mut self,
         now: u64,
@@ -56,77 +84,110 @@ impl Flows {
         (from, to): (usize, usize),
         bytes: usize,
         capacity: impl Fn(Line) -> Option<u64>,
-    ) -> Vec<Foretold> {
+    ) {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        let on = [Line::Up(from), Line::Down(to)].map(|line| {
+            let at = capacity(line).map(|_| {
+                let load = self.load(line);
+                load.flows.push(place);
+                load.flows.len() - 1
+            });
+            (line, at)
+        });
         let left = bytes as u128 * BYTE;
-        self.active.insert(way, Flow { from, to, left, rate: 0, since: now, version: 0 });
-        for line in [Line::Up(from), Line::Down(to)] {
-            if capacity(line).is_some() {
-                self.on.entry(line).or_default().insert(way);
-            }
-        }
-        self.share(now, &[Line::Up(from), Line::Down(to)], capacity)
+        let flow = Flow { way, on, left, rate: 0, since: now, version: 0, round: 0 };
+        self.changed.extend(flow.lines());
+        self.places[place] = Some(flow);
+        self.active.insert(way, place);
     }
 
     /// Whether this is the end of a segment: what was foretold last.
     pub(super) fn is_newest(&self, way: Way, version: u64) -> bool {
-        self.active.get(&way).is_some_and(|flow| flow.version == version)
+        let flow = self.active.get(&way).and_then(|place| self.places[*place].as_ref());
+        flow.is_some_and(|flow| flow.version == version)
     }
 
     /// Goes on with the next segment, as fast as with the one before.
     pub(super) fn next(&mut self, now: u64, way: Way, bytes: usize) -> Option<Foretold> {
-        let flow = self.active.get_mut(&way)?;
+        let flow = self.places[*self.active.get(&way)?].as_mut()?;
         (flow.left, flow.since) = (bytes as u128 * BYTE, now);
         flow.version += 1;
         Some(Foretold { way, at: flow.end(), version: flow.version })
     }
 
-    /// Ends; the others get what it had.
-    pub(super) fn end(
-        &mut self,
-        now: u64,
-        way: Way,
-        capacity: impl Fn(Line) -> Option<u64>,
-    ) -> Vec<Foretold> {
-        let Some(flow) = self.active.remove(&way) else { return Vec::new() };
-        let lines = [Line::Up(flow.from), Line::Down(flow.to)];
-        for line in lines {
-            if let Some(on) = self.on.get_mut(&line) {
-                on.remove(&way);
-                if on.is_empty() {
-                    self.on.remove(&line);
-                }
+    /// Ends; the others get what it had when [`Flows::share`] is called.
+    pub(super) fn end(&mut self, way: Way) {
+        let Some(place) = self.active.remove(&way) else { return };
+        let Some(flow) = self.places[place].take() else { return };
+        self.free.push(place);
+        self.changed.extend(flow.lines());
+        for (side, (line, at)) in flow.on.into_iter().enumerate() {
+            let Some(at) = at else { continue };
+            let load = self.load(line);
+            load.flows.swap_remove(at);
+            if let Some(moved) = load.flows.get(at).copied()
+                && let Some(moved) = &mut self.places[moved]
+            {
+                moved.on[side].1 = Some(at);
             }
         }
-        self.share(now, &lines, capacity)
     }
 
-    /// Shares these lines, and all that hang together with them, again.
-    fn share(&mut self, now: u64, lines: &[Line], capacity: impl Fn(Line) -> Option<u64>) -> Vec<Foretold> {
-        let (mut seen, mut ways): (BTreeSet<Line>, BTreeSet<Way>) = Default::default();
-        let mut left: Vec<Line> = lines.to_vec();
+    fn load(&mut self, line: Line) -> &mut Load {
+        let (loads, host) = match line {
+            Line::Up(host) => (&mut self.up, host),
+            Line::Down(host) => (&mut self.down, host),
+        };
+        if loads.len() <= host {
+            loads.resize_with(host + 1, Load::default);
+        }
+        &mut loads[host]
+    }
+
+    /// Shares the lines that have changed, and all that hang together with them, again.
+    pub(super) fn share(&mut self, now: u64, capacity: impl Fn(Line) -> Option<u64>) -> Vec<Foretold> {
+        self.round += 1;
+        self.sharing.clear();
+        let round = self.round;
+        let mut left = std::mem::take(&mut self.changed);
+        let mut flows = Vec::new();
         while let Some(line) = left.pop() {
-            if !seen.insert(line) {
+            let Some(bytes) = capacity(line) else { continue };
+            if self.load(line).round.0 == round {
                 continue;
             }
-            for way in self.on.get(&line).into_iter().flatten() {
-                if ways.insert(*way)
-                    && let Some(flow) = self.active.get(way)
-                {
-                    left.extend([Line::Up(flow.from), Line::Down(flow.to)]);
+            let number = self.sharing.add_line(line, bytes);
+            self.load(line).round = (round, number);
+            let over = std::mem::take(&mut self.load(line).flows);
+            for place in &over {
+                if let Some(flow) = self.places[*place].as_mut().filter(|flow| flow.round < round) {
+                    flow.round = round;
+                    flows.push(*place);
+                    left.extend(flow.lines());
                 }
             }
+            self.load(line).flows = over;
         }
-        let flows: Vec<_> =
-            ways.iter().filter_map(|way| self.active.get(way)).map(|flow| (flow.from, flow.to)).collect();
-        let rates = share::rates(&flows, capacity);
+        self.changed = left;
+        for place in &flows {
+            let Some(on) = self.places[*place].as_ref().map(|flow| flow.on) else { continue };
+            let numbers = on.map(|(line, at)| {
+                let (shared, number) = self.load(line).round;
+                (at.is_some() && shared == round).then_some(number)
+            });
+            self.sharing.add_flow(numbers);
+        }
         let mut foretold = Vec::new();
-        for (way, rate) in ways.into_iter().zip(rates) {
+        for (place, rate) in flows.iter().zip(self.sharing.rates()) {
             let rate = rate.unwrap_or(u64::MAX);
-            let Some(flow) = self.active.get_mut(&way).filter(|flow| flow.rate != rate) else { continue };
+            let Some(flow) = self.places[*place].as_mut().filter(|flow| flow.rate != rate) else { continue };
             let sent = u128::from(flow.rate) * u128::from(now.saturating_sub(flow.since));
             (flow.left, flow.since, flow.rate) = (flow.left.saturating_sub(sent), now, rate);
             flow.version += 1;
-            foretold.push(Foretold { way, at: flow.end(), version: flow.version });
+            foretold.push(Foretold { way: flow.way, at: flow.end(), version: flow.version });
         }
         foretold
     }
@@ -142,16 +203,22 @@ mod tests {
     fn who_ends_leaves_its_part_to_the_others() {
         let capacity = |line| (line == Line::Up(0)).then_some(1_000);
         let mut flows = Flows::default();
-        let first = flows.begin(0, (1, 0), (0, 1), 1_000, capacity);
-        assert_eq!((first.len(), first[0].at), (1, SECOND));
-        let both = flows.begin(SECOND / 2, (2, 0), (0, 2), 1_000, capacity);
+        flows.begin(0, (1, 0), (0, 1), 1_000, capacity);
+        assert!(flows.is_changed() && !flows.is_newest((1, 0), 1), "it has no rate yet");
+        let first = flows.share(0, capacity);
+        assert_eq!((first.len(), first[0].at, flows.is_changed()), (1, SECOND, false));
+        flows.begin(SECOND / 2, (2, 0), (0, 2), 1_000, capacity);
+        let both = flows.share(SECOND / 2, capacity);
         let ends: Vec<_> = both.iter().map(|it| (it.way, it.at)).collect();
         assert_eq!(ends, [((1, 0), SECOND * 3 / 2), ((2, 0), SECOND * 5 / 2)]);
         assert!(!flows.is_newest((1, 0), first[0].version));
         assert!(flows.is_newest((1, 0), both[0].version));
-        let left = flows.end(SECOND * 3 / 2, (1, 0), capacity);
+        flows.end((1, 0));
+        let left = flows.share(SECOND * 3 / 2, capacity);
         assert_eq!((left.len(), left[0].at), (1, SECOND * 2));
-        assert!(flows.end(SECOND * 2, (2, 0), capacity).is_empty());
-        assert!(!flows.is_active((2, 0)) && flows.on.is_empty());
+        flows.end((2, 0));
+        assert!(flows.share(SECOND * 2, capacity).is_empty());
+        let is_empty = flows.places.iter().all(Option::is_none) && flows.up.iter().all(|up| up.flows.is_empty());
+        assert!(!flows.is_active((2, 0)) && is_empty);
     }
 }

@@ -4,14 +4,14 @@
 //! program sees is a [`HostNet`].
 //!
 //! What is lost in a partition is sent again, later each time, as Linux does; a dial into one waits. A line up and a line down for each
-//! host are shared max-min fairly ([`share`]), and a router may stand before one or more hosts ([`nat`]). Segments are up to 16 KiB; after a loss
+//! host are shared max-min fairly (`share`), and a router may stand before one or more hosts ([`nat`]). Segments are up to 16 KiB; after a loss
 //! everything behind it is sent again too; congestion windows are not modelled. Timers, and so arrivals, are rounded up to a millisecond.
 
 mod backoff;
 mod events;
 mod flows;
 pub mod nat;
-pub mod share;
+mod share;
 mod socket;
 mod state;
 #[cfg(test)]

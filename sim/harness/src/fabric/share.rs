@@ -3,69 +3,142 @@
 //! Progressive filling (Bertsekas and Gallager, Data Networks, 6.5.2): the line with the least to give for each of its flows is the
 //! bottleneck of those; they keep that rate, and what is left of the other lines is shared again. Pure, in whole numbers.
 
-use std::collections::BTreeMap;
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 /// Rates are counted in thousandths of a byte a second, so that a slow line is shared evenly too.
-pub const SCALE: u64 = 1_000;
+pub(super) const SCALE: u64 = 1_000;
 
 /// A line of a host, in one direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Line {
+pub(super) enum Line {
     /// What the host sends.
     Up(usize),
     /// What it receives.
     Down(usize),
 }
 
-/// The rate of each flow, from one host to another, in bytes a second times [`SCALE`]; none where neither line has a bound.
-///
-/// `capacity` says how many bytes a second a line carries, at least one.
-pub fn rates(flows: &[(usize, usize)], capacity: impl Fn(Line) -> Option<u64>) -> Vec<Option<u64>> {
-    struct Shared {
-        left: u64,
-        flows: Vec<usize>,
-        waiting: u64,
+/// A line with a bound, while it is shared.
+#[derive(Debug)]
+struct Shared {
+    line: Line,
+    /// What it has to give to those that have no rate yet.
+    left: u64,
+    waiting: u64,
+    /// Where its flows stand in [`Sharing::crossing`].
+    first: usize,
+    flows: usize,
+}
+
+/// Lines, and the flows over them. Kept from one time to the next, so that nothing is allocated.
+#[derive(Debug, Default)]
+pub(super) struct Sharing {
+    lines: Vec<Shared>,
+    /// The bounded lines of each flow.
+    flows: Vec<[Option<usize>; 2]>,
+    /// The flows of each line, one line after the other.
+    crossing: Vec<usize>,
+    rates: Vec<Option<u64>>,
+    narrowest: BinaryHeap<Reverse<(u64, Line, usize)>>,
+}
+
+impl Sharing {
+    /// Forgets all lines and flows.
+    pub(super) fn clear(&mut self) {
+        self.lines.clear();
+        self.flows.clear();
     }
-    let mut lines: BTreeMap<Line, Shared> = BTreeMap::new();
-    for (number, (from, to)) in flows.iter().enumerate() {
-        for line in [Line::Up(*from), Line::Down(*to)] {
-            let Some(capacity) = capacity(line) else { continue };
-            let left = capacity.max(1).saturating_mul(SCALE);
-            let shared = lines.entry(line).or_insert(Shared { left, flows: Vec::new(), waiting: 0 });
-            shared.flows.push(number);
-            shared.waiting += 1;
+
+    /// Adds a line that carries so many bytes a second, at least one; yields its number.
+    pub(super) fn add_line(&mut self, line: Line, capacity: u64) -> usize {
+        let left = capacity.max(1).saturating_mul(SCALE);
+        self.lines.push(Shared { line, left, waiting: 0, first: 0, flows: 0 });
+        self.lines.len() - 1
+    }
+
+    /// Adds a flow over two lines, of which those with a bound count.
+    pub(super) fn add_flow(&mut self, lines: [Option<usize>; 2]) {
+        for line in lines.into_iter().flatten() {
+            self.lines[line].waiting += 1;
         }
+        self.flows.push(lines);
     }
-    let mut rates = vec![None; flows.len()];
-    loop {
-        let shares = lines.iter().filter(|(_, line)| line.waiting > 0);
-        let Some((share, line)) = shares.map(|(at, line)| (line.left / line.waiting, *at)).min() else {
-            break;
-        };
-        let Some(bottleneck) = lines.remove(&line) else { break };
-        for flow in bottleneck.flows {
-            if rates[flow].is_some() {
+
+    /// The rate of each flow, in the order in which they were added, in bytes a second times [`SCALE`]; none where neither line has a
+    /// bound. What the lines had to give is given away then.
+    pub(super) fn rates(&mut self) -> &[Option<u64>] {
+        self.cross();
+        self.rates.clear();
+        self.rates.resize(self.flows.len(), None);
+        self.narrowest.clear();
+        for (number, line) in self.lines.iter().enumerate().filter(|(_, line)| line.waiting > 0) {
+            self.narrowest.push(Reverse((line.left / line.waiting, line.line, number)));
+        }
+        while let Some(Reverse((share, line, number))) = self.narrowest.pop() {
+            let Shared { left, waiting, first, flows, .. } = self.lines[number];
+            if waiting == 0 {
                 continue;
             }
-            // What nothing is left for still moves.
-            rates[flow] = Some(share.max(1));
-            let (from, to) = flows[flow];
-            for other in [Line::Up(from), Line::Down(to)] {
-                if let Some(other) = lines.get_mut(&other) {
-                    other.left = other.left.saturating_sub(share);
-                    other.waiting -= 1;
+            // A line has more for each of its flows once some of them turned out to be slow.
+            if left / waiting > share {
+                self.narrowest.push(Reverse((left / waiting, line, number)));
+                continue;
+            }
+            for at in first..first + flows {
+                let flow = self.crossing[at];
+                if self.rates[flow].is_some() {
+                    continue;
+                }
+                // What nothing is left for still moves.
+                self.rates[flow] = Some(share.max(1));
+                for line in self.flows[flow].into_iter().flatten() {
+                    let line = &mut self.lines[line];
+                    line.left = line.left.saturating_sub(share);
+                    line.waiting -= 1;
                 }
             }
         }
+        &self.rates
     }
-    rates
+
+    /// Notes which flows each line has.
+    fn cross(&mut self) {
+        let mut first = 0;
+        for line in &mut self.lines {
+            (line.first, line.flows) = (first, 0);
+            first += usize::try_from(line.waiting).unwrap_or(0);
+        }
+        self.crossing.clear();
+        self.crossing.resize(first, 0);
+        for (flow, lines) in self.flows.iter().enumerate() {
+            for line in lines.iter().flatten() {
+                let line = &mut self.lines[*line];
+                self.crossing[line.first + line.flows] = flow;
+                line.flows += 1;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Of flows from one host to another.
+    fn rates(flows: &[(usize, usize)], capacity: impl Fn(Line) -> Option<u64>) -> Vec<Option<u64>> {
+        let (mut sharing, mut numbers) = (Sharing::default(), BTreeMap::new());
+        for (from, to) in flows {
+            let lines = [Line::Up(*from), Line::Down(*to)].map(|line| {
+                let bytes = capacity(line)?;
+                Some(*numbers.entry(line).or_insert_with(|| sharing.add_line(line, bytes)))
+            });
+            sharing.add_flow(lines);
+        }
+        sharing.rates().to_vec()
+    }
 
     /// Every flow grows by the same small step until one of its lines is full.
     fn by_small_steps(flows: &[(usize, usize)], capacity: &dyn Fn(Line) -> Option<u64>) -> Vec<f64> {

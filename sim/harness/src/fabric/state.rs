@@ -47,6 +47,8 @@ pub(super) enum Event {
     Resend { conn: u64, end: usize },
     /// The segment that is being sent has left.
     Sent { conn: u64, end: usize, version: u64 },
+    /// Lines are shared again.
+    Share,
     /// The sender hears that so many bytes were read.
     Credit { conn: u64, end: usize, bytes: usize, attempt: u32 },
     /// The end hears that there is no connection.
@@ -479,8 +481,22 @@ impl State {
     }
 
     pub(super) fn end_flow(&mut self, way: (u64, usize)) {
+        if self.flows.is_active(way) {
+            self.share_soon();
+            self.flows.end(way);
+        }
+    }
+
+    /// Shares the lines again that change now, all of those of a moment at once.
+    pub(super) fn share_soon(&mut self) {
+        if !self.flows.is_changed() {
+            self.at(self.now.saturating_add(1), Event::Share);
+        }
+    }
+
+    pub(super) fn share(&mut self) {
         let Self { flows, hosts, .. } = self;
-        let foretold = flows.end(self.now, way, Self::capacity(hosts));
+        let foretold = flows.share(self.now, Self::capacity(hosts));
         self.foretell(foretold);
     }
 

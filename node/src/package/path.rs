@@ -4,6 +4,7 @@
 //! holds and that installing ever writes. Nothing here touches the file system.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, hash_map::Entry},
     fmt,
     str::FromStr,
@@ -11,7 +12,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{is_hidden, name::RESERVED, shorten};
+use super::{
+    is_hidden,
+    name::RESERVED,
+    shorten,
+    unpack::{MARK, replace::REPLACED_MARK},
+};
 use icu_normalizer::DecomposingNormalizerBorrowed as DecomposingNormalizer;
 
 use crate::{
@@ -98,10 +104,26 @@ fn check_path(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a name is one of the folders in which this program keeps its own notes: a journal or an index that came with a package
-/// would be taken for what was done here.
+/// Whether a name is one of the folders in which this program keeps its own notes, or of those into which it unpacks: a journal or an index
+/// that came with a package would be taken for what was done here, and what was left of an installation is swept away.
 pub(crate) fn is_own(name: &str) -> bool {
+    let is_unpacking = || [MARK, REPLACED_MARK].iter().any(|mark| name.to_ascii_lowercase().contains(mark));
     [".ggen", ".gpack.journal"].iter().any(|own| name.eq_ignore_ascii_case(own))
+        || name.starts_with('.') && is_unpacking()
+}
+
+/// A name without the characters that some file systems pass over when they compare names, as HFS+ does with the first three kinds of them
+/// ([CVE-2014-9390](https://nvd.nist.gov/vuln/detail/CVE-2014-9390)), and most programs when they show them. Names of emoji and of Persian
+/// words hold such.
+fn seen(name: &str) -> Cow<'_, str> {
+    let is_passed_over = |char: char| {
+        matches!(char, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
+            || matches!(char, '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+    };
+    if name.chars().any(is_passed_over) {
+        return Cow::Owned(name.chars().filter(|char| !is_passed_over(*char)).collect());
+    }
+    Cow::Borrowed(name)
 }
 
 fn check_component(component: &str) -> Result<(), &'static str> {
@@ -116,6 +138,10 @@ fn check_component(component: &str) -> Result<(), &'static str> {
     }
     if component.contains(['\\', ':', '*', '?', '"', '<', '>', '|']) {
         return Err("it holds one of \\ : * ? \" < > |, which some systems refuse or read as something else");
+    }
+    let component = &*seen(component);
+    if component.is_empty() || component == "." || component == ".." {
+        return Err("a name in it holds nothing but what some systems pass over");
     }
     if component.ends_with([' ', '.']) {
         return Err("a name in it ends with a space or dot, which some systems drop");
@@ -137,7 +163,7 @@ fn check_component(component: &str) -> Result<(), &'static str> {
 /// Checks that `paths` can stand together in one folder on every system.
 ///
 /// They are no more than there may be, with the directories above them, sorted by bytes and unique, no file is also a directory, and no two names of one directory differ in case
-/// only. Case is compared by Unicode lower-casing. Names that differ only in their Unicode normalisation are not told apart
+/// only, or in characters that some systems pass over. Case is compared by Unicode lower-casing. Names that differ only in their Unicode normalisation are not told apart
 /// here: a file system that merges them makes installing fail, because no file is ever opened that exists already.
 ///
 /// # Errors
@@ -198,7 +224,7 @@ fn folded(name: &str) -> String {
         return name.to_ascii_lowercase();
     }
     let decompose = DecomposingNormalizer::new_nfd();
-    let lower: String = decompose.normalize(name).to_lowercase().chars().map(one_lower_case).collect();
+    let lower: String = decompose.normalize(&seen(name)).to_lowercase().chars().map(one_lower_case).collect();
     decompose.normalize(&lower).into_owned()
 }
 
@@ -329,6 +355,14 @@ mod tests {
             ".gpack.journal/journal.json",
             "src/.Ggen/index.json",
             "a?",
+            ".g\u{200c}it/hooks/post-checkout",
+            "x/.gi\u{206a}t/config",
+            ".\u{ad}ggen/index.json",
+            "co\u{e0020}n",
+            ".\u{200d}.",
+            "\u{200d}",
+            ".x.ggen-partial-y/f",
+            "x/.GGEN-replaced-z",
         ] {
             let error = bad.parse::<PackagePath>().unwrap_err();
             assert_eq!(error.code(), Code::Path, "{bad:?}");
@@ -348,6 +382,9 @@ mod tests {
             "console.log",
             "...x",
             "a/b/c.tar.gz",
+            "a.ggen-partial-b",
+            "\u{1f469}\u{200d}\u{1f4bb}.png",
+            "\u{645}\u{6cc}\u{200c}\u{62e}\u{648}\u{627}\u{647}\u{645}.md",
         ] {
             assert_eq!(good.parse::<PackagePath>().unwrap().as_str(), good);
         }
@@ -378,6 +415,7 @@ mod tests {
         assert!(matches!(check_list(&parse(&["Ä", "ä"])), Err(Error::Collision { .. })));
         assert!(matches!(check_list(&parse(&["Σ", "ς"])), Err(Error::Collision { .. })));
         assert!(matches!(check_list(&parse(&["sx", "ſx"])), Err(Error::Collision { .. })));
+        assert!(matches!(check_list(&parse(&["ab", "a\u{ad}b"])), Err(Error::Collision { .. })));
         for (one, other) in [
             ("a\u{308}", "ä"),
             ("A\u{308}", "ä"),

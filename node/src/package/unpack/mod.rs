@@ -30,7 +30,7 @@ mod supply;
 pub use supply::Supply;
 
 /// Stands in the name of every staging folder.
-const MARK: &str = ".ggen-partial-";
+pub(in crate::package) const MARK: &str = ".ggen-partial-";
 /// How often a staging folder is made before an install gives up: each time somebody else's sweep took the last one in the
 /// moment before it was locked.
 const ATTEMPTS_MAX: usize = 64;

@@ -25,7 +25,7 @@ use super::{
 
 /// Stands in the name of a folder that holds, or held, the tree that was replaced. It is never swept unseen: there may be files of
 /// the user in it.
-const REPLACED_MARK: &str = ".ggen-replaced-";
+pub(in crate::package) const REPLACED_MARK: &str = ".ggen-replaced-";
 /// Folders for what is kept of one target, at most.
 const KEPT_MAX: u32 = 1_000;
 /// Where the files to be moved in are, in a staging folder inside of a target.

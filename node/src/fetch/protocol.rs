@@ -76,7 +76,7 @@ pub const WAITS_AGAIN: Duration = Duration::from_secs(5);
 const WAITS_MAX: u32 = 2 * (FETCH_TIMEOUT_MAX.as_secs() / WAITS_AGAIN.as_secs()) as u32;
 /// How long a busy peer may ask to be left alone.
 const BUSY_MAX: Duration = Duration::from_secs(10);
-/// Messages about trees that are not followed any more, before they break the protocol: what was on its way.
+/// Messages about trees that are not followed any more, since the last one was left, before they break the protocol: what was on its way.
 const STALE_MAX: usize = 1_024;
 
 /// Asks for blocks.
@@ -292,7 +292,10 @@ impl Asking {
 
     /// Follows a tree no more; yields what to send.
     pub fn leave(&mut self, follow: u32) -> Option<Vec<u8>> {
-        self.follows.remove(&follow).map(|_| Ask::Leave { follow }.encode())
+        self.follows.remove(&follow)?;
+        // Of each tree some is on its way.
+        self.stale = 0;
+        Some(Ask::Leave { follow }.encode())
     }
 
     /// What was told of the trees that are followed.

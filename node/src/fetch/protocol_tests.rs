@@ -353,5 +353,13 @@ fn nobody_tells_more_of_a_tree_than_there_is() {
     asking.leave(follow);
     let stale = (0..100_000).find(|_| take(&mut asking, &has(follow, &[id])).is_err());
     assert_eq!(stale, Some(STALE_MAX));
+    let mut asking = Asking::default();
+    for _ in 0..4 {
+        let (follow, _) = asking.follow(id).unwrap();
+        asking.leave(follow);
+        let late = (0..STALE_MAX).find(|_| take(&mut asking, &has(follow, &[id])).is_err());
+        assert_eq!(late, None, "of each tree that was left some is on its way");
+    }
+    let mut asking = Asking::default();
     assert_eq!((0..200).filter(|_| asking.follow(id).is_some()).count(), SWARM_FOLLOWED_MAX);
 }

@@ -3,7 +3,7 @@
 //! An answer takes its place, and its memory, until its reader has read it, or the time is up, so that a few who do not read could
 //! take all there is: answers are counted, and their bytes where they are large. A peer has a share, and so has one public network. As
 //! long as there is plenty a share is large; then it is what leaves something for everybody. Where all is taken, whoever holds most and
-//! has not read for a while makes way. Pure: `now` is an argument.
+//! has not read for a while makes way, and then whoever reads hardly anything, however little it holds. Pure: `now` is an argument.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -40,6 +40,9 @@ pub(super) struct Bounds {
     /// is taken, whoever has most of them makes way for the others, and asks again.
     stale: Duration,
 }
+
+/// How long hardly anything of an answer may move where others wait for its place.
+const STILL: Duration = Duration::from_secs(15);
 
 /// Pages of heads and turns of comparisons, whose bytes are few. An honest peer asks for two parts of what it takes and one turn of a
 /// comparison at once, and where places are scarce has two parts; the peers of one network have half of all, and then an eighth.
@@ -96,16 +99,23 @@ impl<Id: Ord> Answering<Id> {
         self.answers.values().map(|answer| answer.peer)
     }
 
-    /// Begins an answer where there is room for it; false where the peer is to come again later.
-    pub(super) fn begin(&mut self, id: Id, peer: PeerId, network: Option<Network>, now: Instant) -> bool {
+    /// Begins an answer where there is room for it, as one of so many at most; false where the peer is to come again later.
+    pub(super) fn begin(
+        &mut self,
+        id: Id,
+        peer: PeerId,
+        network: Option<Network>,
+        most: usize,
+        now: Instant,
+    ) -> bool {
         let of_peer = self.of(&peer);
         let of_network = network.map_or(0, |network| {
             self.answers.values().filter(|answer| answer.network == Some(network)).count()
         });
         let is_plenty =
-            self.held() < self.bounds.plenty_bytes && self.answers.len() < self.bounds.at_once / 2;
+            self.held() < self.bounds.plenty_bytes && self.answers.len() < self.bounds.at_once.min(most) / 2;
         let share = if is_plenty { self.bounds.plenty } else { self.bounds.scarce };
-        let has_room = !self.is_full() && of_peer < share.peer && of_network < share.network;
+        let has_room = !self.is_full(most) && of_peer < share.peer && of_network < share.network;
         if has_room {
             self.answers.insert(id, Answer { peer, network, bytes: None, since: now });
         }
@@ -116,9 +126,9 @@ impl<Id: Ord> Answering<Id> {
         self.answers.values().map(|answer| answer.bytes.unwrap_or(self.bounds.unread_bytes)).sum()
     }
 
-    /// Whether there is no room for one more answer.
-    fn is_full(&self) -> bool {
-        self.answers.len() >= self.bounds.at_once
+    /// Whether there is no room for one more answer, of so many at most.
+    fn is_full(&self, most: usize) -> bool {
+        self.answers.len() >= self.bounds.at_once.min(most)
             || self.held().saturating_add(self.bounds.unread_bytes) > self.bounds.bytes
     }
 
@@ -128,7 +138,7 @@ impl<Id: Ord> Answering<Id> {
 
     /// Whom to turn out for others, where all room is taken: of those that do not read, the one with the most answers.
     pub(super) fn greediest(&self, now: Instant) -> Option<PeerId> {
-        if !self.is_full() {
+        if !self.is_full(usize::MAX) {
             return None;
         }
         let stale = self
@@ -137,6 +147,24 @@ impl<Id: Ord> Answering<Id> {
             .filter(|answer| now.saturating_duration_since(answer.since) >= self.bounds.stale);
         let greediest = stale.map(|answer| (self.of(&answer.peer), answer.peer)).max()?;
         (greediest.0 > self.bounds.scarce.peer).then_some(greediest.1)
+    }
+
+    /// Whom to turn out for others where so many answers are all that there may be: the one that has read nothing for longest.
+    ///
+    /// `moved` says when the bytes of an answer, or of another one on its stream, moved last; nothing where that is not known.
+    pub(super) fn stillest(
+        &self,
+        most: usize,
+        moved: impl Fn(&Id) -> Option<Instant>,
+        now: Instant,
+    ) -> Option<PeerId> {
+        if !self.is_full(most) {
+            return None;
+        }
+        let since = self.answers.iter().filter(|(_, answer)| answer.bytes.is_some());
+        let since = since.filter_map(|(id, answer)| Some((moved(id)?.max(answer.since), answer.peer)));
+        let (since, peer) = since.min()?;
+        (now.saturating_duration_since(since) >= STILL).then_some(peer)
     }
 
     /// Notes how many bytes of blocks an answer has.
@@ -161,7 +189,7 @@ mod tests {
     fn fill(answering: &mut Answering<usize>, peer: PeerId, ip: &str, now: Instant) -> usize {
         let network = group_of(ip.parse().unwrap());
         let first = answering.answers.last_key_value().map_or(0, |(id, _)| id + 1);
-        (first..first + 100).filter(|id| answering.begin(*id, peer, network, now)).count()
+        (first..first + 100).filter(|id| answering.begin(*id, peer, network, usize::MAX, now)).count()
     }
 
     /// As many answers of the full size as there is room for.
@@ -183,14 +211,14 @@ mod tests {
         let (mut answering, now) = (Answering::new(&BLOCKS), Instant::now());
         let mut served = 0;
         for id in 0..1_000 {
-            if answering.begin(id, PeerId::random(), None, now) {
+            if answering.begin(id, PeerId::random(), None, usize::MAX, now) {
                 answering.set_bytes(&id, 100);
                 served += 1;
             }
         }
         assert_eq!((served, answering.held()), (FETCH_SERVED_AT_ONCE_MAX, 12_800));
         assert_eq!((answering.end(&0), answering.end(&0)), (100, 0));
-        assert!(answering.begin(2_000, PeerId::random(), None, now));
+        assert!(answering.begin(2_000, PeerId::random(), None, usize::MAX, now));
     }
 
     #[test]
@@ -216,8 +244,32 @@ mod tests {
         assert_eq!(answering.greediest(start), None, "everybody may still read");
         assert_eq!(answering.greediest(later), Some(slow));
         (0..15).for_each(|id| assert_eq!(answering.end(&id), 0));
-        (200..215).for_each(|id| assert!(answering.begin(id, PeerId::random(), None, later)));
+        (200..215).for_each(|id| assert!(answering.begin(id, PeerId::random(), None, usize::MAX, later)));
         assert_eq!(answering.greediest(later), None, "one answer is everybody's share");
+    }
+
+    #[test]
+    fn who_reads_nothing_makes_way_where_all_places_are_taken_however_few_these_are() {
+        for most in [6, usize::MAX] {
+            let (mut answering, start) = (Answering::new(&BLOCKS), Instant::now());
+            let mut peers = Vec::new();
+            for id in 0..most.min(FULL) {
+                peers.push(PeerId::random());
+                assert!(answering.begin(id, peers[id], None, most, start));
+                answering.set_bytes(&id, FETCH_ANSWER_BYTES as u64);
+            }
+            assert!(!answering.begin(99, PeerId::random(), None, most, start));
+            let later = start + STILL;
+            let all_still = |_: &usize| Some(start);
+            assert_eq!(answering.stillest(most, all_still, later - Duration::from_millis(1)), None);
+            assert!(answering.stillest(most, all_still, later).is_some_and(|peer| peers.contains(&peer)));
+            let one_still = |id: &usize| Some(if *id == 3 { start } else { later });
+            assert_eq!(answering.stillest(most, one_still, later), Some(peers[3]), "the others read");
+            assert_eq!(answering.stillest(most, |_| Some(later), later), None, "everybody reads");
+            assert_eq!(answering.stillest(most, |_| None, later), None, "of these it is not known");
+            answering.end(&0);
+            assert_eq!(answering.stillest(most, all_still, later), None, "there is room");
+        }
     }
 
     /// Has so many peers ask for all that they are given; yields how many places they have.
@@ -227,7 +279,7 @@ mod tests {
         for round in 0..PAGES.plenty.peer {
             for (at, peer) in peers.iter().enumerate() {
                 let id = u32::try_from(before * 10_000 + round * 1_000 + at).unwrap();
-                serving.begin(id, *peer, network, now);
+                serving.begin(id, *peer, network, usize::MAX, now);
             }
         }
         serving.len() - before
@@ -255,14 +307,14 @@ mod tests {
         );
         let (mut serving, greedy) = (Answering::new(&PAGES), PeerId::random());
         for id in 0..PAGES.plenty.peer {
-            assert!(serving.begin(u32::try_from(id).unwrap(), greedy, None, now));
+            assert!(serving.begin(u32::try_from(id).unwrap(), greedy, None, usize::MAX, now));
         }
         assert_eq!(serving.greediest(later), None, "there is room");
         flood(&mut serving, 29, None, now);
         assert_eq!(serving.len(), PAGES.at_once);
         assert_eq!(serving.greediest(now + PAGES.stale / 2), None, "they may be reading");
         assert_eq!(serving.greediest(later), Some(greedy));
-        assert!(!serving.begin(100_000, PeerId::random(), None, later));
+        assert!(!serving.begin(100_000, PeerId::random(), None, usize::MAX, later));
         for id in 0..PAGES.plenty.peer {
             serving.end(&u32::try_from(id).unwrap());
         }

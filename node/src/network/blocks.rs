@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     answering::{Answering, BLOCKS},
     driver::PENDING_MAX,
-    giving::{NOTICES_MAX, Notice, Portion},
+    giving::{Moved, NOTICES_MAX, Notice, Portion},
     logs::AnswerId,
     progress::is_silence,
     turns::Turns,
@@ -148,6 +148,17 @@ struct Giving {
     notices: Option<mpsc::Sender<Notice>>,
     /// The batches being answered; whether each was read.
     begun: BTreeMap<u32, bool>,
+    moved: Moved,
+    _stands: Option<oneshot::Sender<Infallible>>,
+}
+
+/// What a stream on which a peer asks is given.
+#[derive(Debug)]
+pub(super) struct Given {
+    pub(super) notices: mpsc::Receiver<Notice>,
+    pub(super) moved: Moved,
+    /// Ends, with an error, where the stream is to end at once, whether its peer reads or not.
+    pub(super) stands: oneshot::Receiver<Infallible>,
 }
 
 /// The streams, and what goes over them.
@@ -298,22 +309,30 @@ impl Blocks {
     }
 
     /// Takes a stream that a peer opened; nothing where it has too many.
-    pub(super) fn accepted(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-    ) -> Option<(u64, mpsc::Receiver<Notice>)> {
+    pub(super) fn accepted(&mut self, peer: PeerId, connection: ConnectionId) -> Option<(u64, Given)> {
         let is_open = |giving: &&Giving| giving.peer == peer && giving.notices.is_some();
         if self.giving.values().filter(is_open).count() >= STREAMS_PER_PEER_MAX {
             return None;
         }
         let (notices, queue) = mpsc::channel(NOTICES_MAX);
-        let stream = self.next;
+        let (stream, now) = (self.next, Instant::now());
         self.next += 1;
-        self.giving
-            .insert(stream, Giving { peer, connection, notices: Some(notices), begun: BTreeMap::new() });
-        self.turns.opened(stream, peer, Instant::now());
-        Some((stream, queue))
+        let (stands_here, stands) = oneshot::channel();
+        let (moved, begun) = (Moved::new(now), BTreeMap::new());
+        let (notices, _stands) = (Some(notices), Some(stands_here));
+        let giving = Giving { peer, connection, notices, begun, moved: moved.clone(), _stands };
+        self.giving.insert(stream, giving);
+        self.turns.opened(stream, peer, now);
+        Some((stream, Given { notices: queue, moved, stands }))
+    }
+
+    /// Whom to turn out for others, where so many answers are all that there may be.
+    pub(super) fn in_the_way(&self, most: usize, now: Instant) -> Option<PeerId> {
+        let moved = |id: &AnswerId| match id {
+            AnswerId::Blocks(stream, _) => self.giving.get(stream).map(|giving| giving.moved.last()),
+            _ => None,
+        };
+        self.answering.greediest(now).or_else(|| self.answering.stillest(most, moved, now))
     }
 
     /// Notes that a batch is being read.
@@ -337,8 +356,8 @@ impl Blocks {
     }
 
     /// A peer takes a batch back; where that has not begun, it is over.
-    pub(super) fn take_back(&mut self, stream: u64, batch: u32) {
-        if self.turns.cancel(stream, batch) {
+    pub(super) fn take_back(&mut self, stream: u64, batch: u32, now: Instant) {
+        if self.turns.cancel(stream, batch, now) {
             self.notice(stream, Notice::Dropped(batch));
         }
     }
@@ -378,8 +397,15 @@ impl Blocks {
             asked.stream.take_if(|held| held.connection == connection);
         }
         for giving in self.giving.values_mut().filter(|giving| giving.connection == connection) {
-            giving.notices = None;
+            (giving.notices, giving._stands) = (None, None);
         }
+    }
+
+    /// Ends all streams on which a peer asks, at once: a connection that is closed in good order waits until its peer has read.
+    pub(super) fn turn_out(&mut self, peer: &PeerId) {
+        let streams = self.giving.iter().filter(|(_, giving)| giving.peer == *peer);
+        let streams: Vec<u64> = streams.map(|(stream, _)| *stream).collect();
+        streams.into_iter().for_each(|stream| self.ended(stream));
     }
 
     /// Notes that a stream has ended, and with it what was being answered there. What is still to be read keeps its room until it was:

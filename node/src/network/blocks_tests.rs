@@ -85,7 +85,13 @@ fn a_peer_has_a_few_streams_and_what_is_answered_there_ends_with_them() {
     assert!(blocks.accepted(PeerId::random(), ConnectionId::new_unchecked(0)).is_some());
     let stream = streams[0].0;
     for batch in 0..2 {
-        assert!(blocks.answering.begin(AnswerId::Blocks(stream, batch), peer, None, Instant::now()));
+        assert!(blocks.answering.begin(
+            AnswerId::Blocks(stream, batch),
+            peer,
+            None,
+            usize::MAX,
+            Instant::now()
+        ));
         blocks.begun(stream, batch);
         blocks.answering.set_bytes(&AnswerId::Blocks(stream, batch), 1_000);
     }
@@ -98,7 +104,7 @@ fn a_peer_has_a_few_streams_and_what_is_answered_there_ends_with_them() {
     assert_eq!(blocks.answering.len(), 0);
     assert!(blocks.accepted(peer, ConnectionId::new_unchecked(0)).is_some(), "there is room again");
     // It was read after the stream had ended.
-    assert!(blocks.answering.begin(AnswerId::Blocks(stream, 9), peer, None, Instant::now()));
+    assert!(blocks.answering.begin(AnswerId::Blocks(stream, 9), peer, None, usize::MAX, Instant::now()));
     blocks.give(stream, Portion { batch: 9, found: Some(Vec::new()) });
     assert_eq!(blocks.answering.len(), 0);
 }
@@ -108,13 +114,41 @@ async fn streams_of_a_connection_that_has_closed_end_and_leave_their_places() {
     let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
     for n in 0..10 {
         let connection = ConnectionId::new_unchecked(n);
-        let (_, mut portions) = blocks.accepted(peer, connection).expect("those that are gone take no place");
-        let (other, mut others) = blocks.accepted(peer, ConnectionId::new_unchecked(100)).unwrap();
+        let (_, Given { notices: mut portions, .. }) =
+            blocks.accepted(peer, connection).expect("those that are gone take no place");
+        let (other, Given { notices: mut others, .. }) =
+            blocks.accepted(peer, ConnectionId::new_unchecked(100)).unwrap();
         blocks.closed(connection);
         assert!(portions.recv().await.is_none(), "whoever gives there is told");
         assert!(others.try_recv().is_err_and(|it| it == mpsc::error::TryRecvError::Empty));
         blocks.ended(other);
     }
+}
+
+#[test]
+fn who_is_turned_out_leaves_its_places_at_once() {
+    let (mut blocks, peer) = (Blocks::new(Trees::default()), PeerId::random());
+    let mut given = Vec::new();
+    for n in 0..2 {
+        let (stream, it) = blocks.accepted(peer, ConnectionId::new_unchecked(n)).unwrap();
+        let id = AnswerId::Blocks(stream, 0);
+        assert!(blocks.answering.begin(id, peer, None, usize::MAX, Instant::now()));
+        blocks.begun(stream, 0);
+        blocks.answering.set_bytes(&id, 1_000);
+        blocks.give(stream, Portion { batch: 0, found: Some(Vec::new()) });
+        given.push(it);
+    }
+    let now = Instant::now();
+    assert_eq!((blocks.in_the_way(2, now), blocks.in_the_way(3, now)), (None, None));
+    let later = now + std::time::Duration::from_secs(16);
+    assert_eq!((blocks.in_the_way(2, later), blocks.in_the_way(3, later)), (Some(peer), None));
+    blocks.turn_out(&peer);
+    assert_eq!((blocks.answering.len(), blocks.in_the_way(2, later)), (0, None));
+    assert!(
+        given
+            .iter_mut()
+            .all(|it| it.stands.try_recv().is_err_and(|it| it == oneshot::error::TryRecvError::Closed))
+    );
 }
 
 #[test]
@@ -124,7 +158,7 @@ fn what_is_still_to_be_read_keeps_its_room_when_its_stream_has_ended() {
     // A peer that opens a stream, asks, and ends it, again and again.
     for _ in 0..100 {
         let (stream, _portions) = blocks.accepted(peer, ConnectionId::new_unchecked(0)).unwrap();
-        if blocks.answering.begin(AnswerId::Blocks(stream, 0), peer, None, Instant::now()) {
+        if blocks.answering.begin(AnswerId::Blocks(stream, 0), peer, None, usize::MAX, Instant::now()) {
             blocks.begun(stream, 0);
             begun.push(stream);
         }

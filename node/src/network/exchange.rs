@@ -316,7 +316,7 @@ impl Driver {
         }
         let costs_a_turn = matches!(request, Request::Compare(..) | Request::Have(..));
         let is_within = weighed == Weighed::Within;
-        let has_room = !is_within || exchanging.serving.begin(id, peer, network, Instant::now());
+        let has_room = !is_within || exchanging.serving.begin(id, peer, network, usize::MAX, Instant::now());
         if !is_within || !has_room || (costs_a_turn && !exchanging.exchange.admits_turn(peer, now)) {
             exchanging.serving.end(&id);
             let greediest = exchanging.serving.greediest(Instant::now()).filter(|_| !has_room);

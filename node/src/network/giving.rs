@@ -9,7 +9,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    blocks::Told,
+    blocks::{Given, Told},
     diversity::Network,
     pace::Budget,
     progress::{Pace, Watched},
@@ -50,6 +50,10 @@ const ASKS_QUEUED_MAX: usize = 2;
 const OPEN_IDS_MAX: usize = 8 * FETCH_IDS_MAX;
 /// Bytes of small blocks that are gathered before they are written.
 const GATHER_BYTES: usize = 32 << 10;
+/// A peer that says more often what came than each time that it was so much is not listened to.
+const CAME_BYTES: u32 = 16 << 10;
+/// Less than this is as good as nothing: at the slowest pace that is borne it takes eight seconds.
+const MOVED_BYTES: usize = 32 << 10;
 /// What the loop may have to say to one stream at once: that each of its batches waits, and then what was read of it.
 pub(super) const NOTICES_MAX: usize = 2 * FETCH_SERVED_PER_PEER_MAX;
 
@@ -58,6 +62,29 @@ pub(super) const NOTICES_MAX: usize = 2 * FETCH_SERVED_PER_PEER_MAX;
 pub(super) struct Portion {
     pub(super) batch: u32,
     pub(super) found: Option<Vec<Found>>,
+}
+
+/// When the bytes that were given to a stream moved last.
+#[derive(Debug, Clone)]
+pub(super) struct Moved {
+    began: Instant,
+    /// Milliseconds after that.
+    last: Arc<AtomicU64>,
+}
+
+impl Moved {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { began: now, last: Arc::default() }
+    }
+
+    fn note(&self, now: Instant) {
+        let after = now.saturating_duration_since(self.began).as_millis();
+        self.last.store(u64::try_from(after).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    pub(super) fn last(&self) -> Instant {
+        self.began + Duration::from_millis(self.last.load(Ordering::Relaxed))
+    }
 }
 
 /// What the loop says to a stream.
@@ -222,7 +249,7 @@ impl Following {
 pub(super) async fn give(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     (peer, stream_id, network): (PeerId, u64, Option<Network>),
-    notices: mpsc::Receiver<Notice>,
+    Given { notices, moved, stands }: Given,
     tells: mpsc::Sender<Told>,
     trees: Trees,
 ) {
@@ -249,9 +276,14 @@ pub(super) async fn give(
         is_open: true,
         held: None,
         out: Vec::new(),
+        sent: 0,
+        came: 0,
+        moved,
+        unnoted: 0,
         tells: tells.clone(),
     };
     let ended = tokio::select! { biased;
+        Err(_) = stands => Ok(()),
         ended = answering.run(&mut writer, notices, is_busy) => ended,
         ended = read => ended,
     };
@@ -277,6 +309,12 @@ struct Answering {
     held: Option<Ask>,
     /// What is to be written.
     out: Vec<u8>,
+    /// Bytes of blocks that were written, and how many of them came, as was told to the loop; modulo 2^32.
+    sent: u32,
+    came: u32,
+    moved: Moved,
+    /// Bytes that have moved since that was noted.
+    unnoted: usize,
     tells: mpsc::Sender<Told>,
 }
 
@@ -369,7 +407,13 @@ impl Answering {
                     self.tell(Told::TakenBack { stream, batch }).await?;
                 }
             }
-            Ask::Came { bytes } => self.tell(Told::Came { stream, bytes }).await?,
+            Ask::Came { bytes } => {
+                let (more, most) = (bytes.wrapping_sub(self.came), self.sent.wrapping_sub(self.came));
+                if more > 0 && more <= most && (more >= CAME_BYTES || more == most) {
+                    self.came = bytes;
+                    self.tell(Told::Came { stream, bytes }).await?;
+                }
+            }
             Ask::Follow { .. } | Ask::Leave { .. } => {}
         }
         Ok(())
@@ -431,6 +475,8 @@ impl Answering {
         let (mut part, mut rest) = bytes.split_at(bytes.len().min(PART_BYTES));
         let mut written = 0;
         loop {
+            // Some of it may have come before all of it was written.
+            self.sent = self.sent.wrapping_add(u32::try_from(part.len()).unwrap_or(0));
             if self.out.len() + part.len() <= GATHER_BYTES {
                 self.out.extend_from_slice(part);
             } else {
@@ -465,7 +511,14 @@ impl Answering {
             tokio::select! { biased;
                 wrote = writer.write(bytes) => match wrote? {
                     0 => return Err(io::ErrorKind::WriteZero.into()),
-                    wrote => bytes = &bytes[wrote..],
+                    wrote => {
+                        bytes = &bytes[wrote..];
+                        self.unnoted += wrote;
+                        if self.unnoted >= MOVED_BYTES {
+                            self.unnoted = 0;
+                            self.moved.note(Instant::now());
+                        }
+                    }
                 },
                 ask = self.asked.recv(), if self.is_open && self.held.is_none() => self.hear(ask).await?,
             }

@@ -88,9 +88,11 @@ fn a_batch_that_is_open_is_not_opened_again() {
     assert_eq!(giving.wants(1, 1), Ok(()));
 }
 
-/// A stream of a peer that has said this, and what is written to it. It takes so many bytes at a time.
+/// A stream of a peer that has said this, and says that once something was written to it; and what is written to it. It takes so many
+/// bytes at a time.
 struct Peer {
     said: Cursor<Vec<u8>>,
+    later: Cursor<Vec<u8>>,
     written: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
     takes: usize,
 }
@@ -101,10 +103,13 @@ impl AsyncRead for Peer {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        match Pin::new(&mut self.said).poll_read(cx, buffer) {
-            Poll::Ready(Ok(0)) => Poll::Pending,
-            read => read,
-        }
+        let said = Pin::new(&mut self.said).poll_read(cx, buffer);
+        let is_written = !self.written.lock().unwrap().is_empty();
+        let said = match said {
+            Poll::Ready(Ok(0)) if is_written => Pin::new(&mut self.later).poll_read(cx, buffer),
+            said => said,
+        };
+        if matches!(said, Poll::Ready(Ok(0))) { Poll::Pending } else { said }
     }
 }
 
@@ -126,22 +131,29 @@ impl AsyncWrite for Peer {
 }
 
 #[tokio::test]
-async fn a_block_ends_in_the_middle_where_it_is_taken_back_and_what_came_is_heard_while_it_is_written() {
+async fn a_block_ends_in_the_middle_where_it_is_taken_back_and_of_what_came_much_is_heard_once() {
     let block = Block::new(Codec::Raw, vec![7; 8 * PART_BYTES]);
     for is_taken_back in [false, true] {
         let mut said = Ask::Want { batch: 3, ids: vec![block.id()] }.encode();
-        said.extend(Ask::Came { bytes: 77 }.encode());
+        // More than was sent.
+        said.extend(Ask::Came { bytes: 20_000 }.encode());
         if is_taken_back {
             said.extend(Ask::Cancel { batch: 3 }.encode());
         }
+        let all = u32::try_from(block.bytes().len()).unwrap();
+        let later = [77, 20_000, 20_001, 30_000, 20_000, all + 1, all - 1, all, all, 7];
+        let later = later.into_iter().flat_map(|bytes| Ask::Came { bytes }.encode());
+        let later = Cursor::new(later.collect());
         let written = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
-        let stream = Peer { said: Cursor::new(said), written: written.clone(), takes: usize::MAX };
+        let stream = Peer { said: Cursor::new(said), later, written: written.clone(), takes: usize::MAX };
         let (tells, mut told) = mpsc::channel(16);
         let (notices, queue) = mpsc::channel(NOTICES_MAX);
         let who = (PeerId::random(), 5, None);
-        let given = tokio::spawn(give(stream, who, queue, tells, Trees::default()));
+        let moved = Moved::new(Instant::now());
+        let (stands_here, stands) = tokio::sync::oneshot::channel();
+        let given = Given { notices: queue, moved, stands };
+        let given = tokio::spawn(give(stream, who, given, tells, Trees::default()));
         assert!(matches!(told.recv().await, Some(Told::Wanted { stream: 5, batch: 3, .. })));
-        assert!(matches!(told.recv().await, Some(Told::Came { stream: 5, bytes: 77 })));
         if is_taken_back {
             assert!(matches!(told.recv().await, Some(Told::TakenBack { stream: 5, batch: 3 })));
         }
@@ -149,6 +161,10 @@ async fn a_block_ends_in_the_middle_where_it_is_taken_back_and_what_came_is_hear
         notices.send(Notice::Read(Portion { batch: 3, found })).await.unwrap();
         let Some(Told::Gave { bytes, .. }) = told.recv().await else { panic!("nothing was given") };
         assert_eq!(bytes, if is_taken_back { 0 } else { block.bytes().len() as u64 });
+        for expected in [20_000, all - 1, all].into_iter().filter(|_| !is_taken_back) {
+            let heard = told.recv().await;
+            assert!(matches!(heard, Some(Told::Came { stream: 5, bytes }) if bytes == expected), "{heard:?}");
+        }
         let mut asking = protocol::Asking::default();
         (0..3).for_each(|_| drop(asking.ask(vec![ContentId::of(Codec::Raw, b"another")])));
         asking.ask(vec![block.id()]);
@@ -158,7 +174,29 @@ async fn a_block_ends_in_the_middle_where_it_is_taken_back_and_what_came_is_hear
         assert_eq!(answered[0].1.blocks, whole.into_iter().collect::<Vec<_>>());
         drop(notices);
         given.await.unwrap();
+        assert!(matches!(told.recv().await, Some(Told::Ended { broke: None, .. })));
+        drop(stands_here);
     }
+}
+
+#[tokio::test]
+async fn a_stream_ends_at_once_where_it_is_to_end_although_its_peer_reads_nothing() {
+    let block = Block::new(Codec::Raw, vec![7; 8 * PART_BYTES]);
+    let said = Ask::Want { batch: 3, ids: vec![block.id()] }.encode();
+    let stream =
+        Peer { said: Cursor::new(said), later: Cursor::default(), written: Default::default(), takes: 99 };
+    let (tells, mut told) = mpsc::channel(16);
+    let (notices, queue) = mpsc::channel(NOTICES_MAX);
+    let (stands_here, stands) = tokio::sync::oneshot::channel();
+    let given = Given { notices: queue, moved: Moved::new(Instant::now()), stands };
+    let given = tokio::spawn(give(stream, (PeerId::random(), 5, None), given, tells, Trees::default()));
+    assert!(matches!(told.recv().await, Some(Told::Wanted { .. })));
+    let found = Some(vec![Found::Have(block)]);
+    notices.send(Notice::Read(Portion { batch: 3, found })).await.unwrap();
+    tokio::task::yield_now().await;
+    drop(stands_here);
+    assert!(matches!(told.recv().await, Some(Told::Ended { broke: None, .. })));
+    given.await.unwrap();
 }
 
 #[tokio::test]

@@ -104,6 +104,11 @@ impl Budget {
         is_left
     }
 
+    /// Whether anything is left of it; notes nothing.
+    pub(super) fn has_left(self, used: (u32, Instant), now: Instant) -> bool {
+        self.refilled(used, now).0 < self.most
+    }
+
     /// Uses `count` of it whether that much is left or not: what is owed comes back first.
     pub(super) fn owe(self, used: &mut (u32, Instant), count: usize, now: Instant) {
         let (before, at) = self.refilled(*used, now);
@@ -149,7 +154,7 @@ impl Budgets {
 
     /// Whether [`Budgets::take`] would give something; notes nothing.
     fn has_left(&self, peer: PeerId, now: Instant) -> bool {
-        self.used.get(&peer).is_none_or(|it| self.each.refilled(*it, now).0 < self.each.most)
+        self.used.get(&peer).is_none_or(|it| self.each.has_left(*it, now))
     }
 
     /// Whether half of a budget is left; notes nothing.

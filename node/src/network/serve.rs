@@ -67,10 +67,11 @@ impl Driver {
         match work {
             Work::Blocks { stream, batch, found } => {
                 let bytes = found.as_ref().map_or(0, |found| bytes_of(found));
+                let missing = found.iter().flatten().filter(|it| matches!(it, Found::Missing)).count();
                 if found.is_some() {
                     self.blocks.answering.set_bytes(&AnswerId::Blocks(stream, batch), bytes);
                 }
-                self.blocks.turns.read(stream, batch, bytes);
+                self.blocks.turns.read(stream, batch, bytes, missing);
                 self.blocks.give(stream, Portion { batch, found });
                 self.give_turns();
             }
@@ -130,11 +131,12 @@ impl Driver {
             }
             streams::Event::Accepted { peer, connection, stream } => {
                 match self.blocks.accepted(peer, connection) {
-                    Some((id, notices)) => {
+                    Some((id, given)) => {
                         let stream = Limited::new(stream, &self.line);
                         let (tells, trees) = (self.blocks.tells(), self.blocks.trees.clone());
                         let network = self.peers.network_of(&peer);
-                        self.spawner.start(giving::give(stream, (peer, id, network), notices, tells, trees));
+                        let who = (peer, id, network);
+                        self.spawner.start(giving::give(stream, who, given, tells, trees));
                     }
                     None => tracing::debug!(%peer, "it opens more streams for blocks than it may"),
                 }
@@ -159,10 +161,12 @@ impl Driver {
             Told::Unasked { peer, stream } => self.blocks.unasked(&peer, stream),
             Told::Wanted { peer, stream, batch, ids } => {
                 self.heard(&peer);
-                self.blocks.turns.wants(stream, batch, ids);
+                if !self.blocks.turns.wants(stream, batch, ids, Instant::now()) {
+                    self.blocks.give(stream, Portion { batch, found: None });
+                }
                 self.give_turns();
             }
-            Told::TakenBack { stream, batch } => self.blocks.take_back(stream, batch),
+            Told::TakenBack { stream, batch } => self.blocks.take_back(stream, batch, Instant::now()),
             Told::Came { stream, bytes } => {
                 self.blocks.turns.came(stream, bytes, Instant::now());
                 self.give_turns();
@@ -202,7 +206,7 @@ impl Driver {
                     move |found| Work::Blocks { stream, batch, found },
                 );
             } else {
-                self.blocks.turns.read(stream, batch, 0);
+                self.blocks.turns.read(stream, batch, 0, 0);
                 self.blocks.give(stream, Portion { batch, found: None });
             }
         }
@@ -211,16 +215,14 @@ impl Driver {
 
     /// Finds room for an answer; false where the peer is to come again later.
     pub(super) fn begin_answer(&mut self, id: AnswerId, peer: PeerId) -> bool {
-        let now = Instant::now();
-        if let Some(greediest) = self.blocks.answering.greediest(now) {
-            tracing::debug!(peer = %greediest, "it does not read the many answers that it asked for");
-            self.send_away(&greediest);
-        }
-        if self.blocks.answering.len() >= self.line.up.transfers_max() {
-            return false;
+        let (now, most) = (Instant::now(), self.line.up.transfers_max());
+        if let Some(in_the_way) = self.blocks.in_the_way(most, now) {
+            tracing::debug!(peer = %in_the_way, "it does not read the answers that it asked for");
+            self.blocks.turn_out(&in_the_way);
+            self.send_away(&in_the_way);
         }
         let network = self.peers.network_of(&peer);
-        self.blocks.answering.begin(id, peer, network, now)
+        self.blocks.answering.begin(id, peer, network, most, now)
     }
 }
 

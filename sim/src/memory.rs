@@ -36,6 +36,13 @@ pub fn refusal(needed: u64, free: Option<u64>) -> Option<String> {
     Some(format!("the run takes about {needed} MiB of memory, and {free} MiB are free: it has not begun"))
 }
 
+/// How many of so many runs there may be at once, of which the largest takes so much, where so much is free: one at least, which
+/// says itself that it does not fit.
+pub fn at_once(wanted: usize, needed: u64, free: Option<u64>) -> usize {
+    let fit = |free: u64| usize::try_from(free / needed.max(1)).unwrap_or(usize::MAX);
+    free.map_or(wanted, |free| fit(free).clamp(1, wanted.max(1)))
+}
+
 fn of_meminfo(text: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
@@ -70,6 +77,14 @@ mod tests {
         let said = refusal(3 << 30, Some(1 << 30)).unwrap();
         assert!(said.contains("3072 MiB") && said.contains("1024 MiB"), "{said}");
         assert_eq!((refusal(1 << 30, Some(1 << 30)), refusal(3 << 30, None)), (None, None));
+    }
+
+    #[test]
+    fn no_more_runs_begin_at_once_than_fit_together() {
+        let free = Some(10 << 30);
+        let at_once = [1 << 30, 3 << 30, 6 << 30, 20 << 30].map(|needed| at_once(4, needed, free));
+        assert_eq!(at_once, [4, 3, 1, 1]);
+        assert_eq!((super::at_once(4, 6 << 30, None), super::at_once(4, 0, free)), (4, 4));
     }
 
     #[test]

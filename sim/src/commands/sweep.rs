@@ -10,6 +10,7 @@ use clap::Args;
 use ggen_sim::{
     children::{Children, Job, Ran},
     corpus::{self, Corpus, Entry, name_of},
+    memory,
     report::{Junit, Summary, SummaryHtml, SummaryText},
     scenario::Scenario,
     shard::{Part, Shard},
@@ -90,7 +91,12 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     if let Some(shard) = arguments.shard {
         jobs = shard.of(jobs);
     }
-    let children = arguments.effort.children()?;
+    let mut children = arguments.effort.children()?;
+    let fit = memory::at_once(children.at_once, largest(&jobs), memory::available());
+    if fit < children.at_once && format == Format::Human {
+        note(&format!("{fit} at once, not {}: more do not fit into memory", children.at_once));
+    }
+    children.at_once = fit;
     let ran = run_all(&children, &jobs, format)?;
     let summary = Summary { part, ..Summary::of(&ran) };
     match format {
@@ -102,6 +108,15 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     }
     tell(arguments, &summary, &ran)?;
     Ok(summary.exit_code())
+}
+
+/// What the largest of the runs takes; whatever cannot be read is told by its own run.
+fn largest(jobs: &[Job]) -> u64 {
+    let scenarios: BTreeSet<(&PathBuf, &Option<String>)> =
+        jobs.iter().map(|job| (&job.file, &job.variant)).collect();
+    let read =
+        |(file, variant): (&PathBuf, &Option<String>)| Scenario::read_variant(file, variant.as_deref()).ok();
+    scenarios.into_iter().filter_map(read).map(|it| memory::estimate(&it)).max().unwrap_or(0)
 }
 
 /// Which part of the sweep this is, with what the scenarios say.

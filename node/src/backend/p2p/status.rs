@@ -104,7 +104,6 @@ impl Node {
         })
     }
 
-    /// What a person should know of keys that are gone, and of packages that are frozen and of concern here.
     /// Says that something was damaged, as long as what is left of it lies there.
     async fn damage_warning(&self) -> Result<Option<String>, Failure> {
         let damaged = self.with_store(|store| Ok(store.quarantine())).await?;
@@ -118,6 +117,7 @@ impl Node {
         }))
     }
 
+    /// What a person should know of keys that are gone, and of packages that are frozen and of concern here.
     async fn key_warnings(&self) -> Result<Vec<String>, Failure> {
         let replaced = self.all_replaced().await.unwrap_or_default();
         let mut warnings: Vec<String> = match self.lost_keys().await {

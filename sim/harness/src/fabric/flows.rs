@@ -218,7 +218,8 @@ mod tests {
         assert_eq!((left.len(), left[0].at), (1, SECOND * 2));
         flows.end((2, 0));
         assert!(flows.share(SECOND * 2, capacity).is_empty());
-        let is_empty = flows.places.iter().all(Option::is_none) && flows.up.iter().all(|up| up.flows.is_empty());
+        let is_empty =
+            flows.places.iter().all(Option::is_none) && flows.up.iter().all(|up| up.flows.is_empty());
         assert!(!flows.is_active((2, 0)) && is_empty);
     }
 }

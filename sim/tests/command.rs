@@ -518,6 +518,35 @@ fn a_sweep_in_parts_is_the_sweep_and_what_is_no_whole_is_refused() {
 }
 
 #[test]
+fn what_ran_is_kept_where_a_sweep_is_ended() {
+    let folder = TempDir::new().unwrap();
+    write(&folder, "good.toml", "");
+    let so_far = folder.path().join("sweep.json.unfinished");
+    let sweep = |seeds: &str| {
+        let mut sweep = program();
+        sweep.current_dir(folder.path());
+        sweep.args(["sweep", "good.toml", "--seeds", seeds, "--jobs", "1", "--json", "sweep.json"]);
+        sweep
+    };
+    let mut endless = sweep("1..=9000").spawn().unwrap();
+    let began = std::time::Instant::now();
+    let kept = loop {
+        let read = fs::read(&so_far).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+        if let Some(kept) = read.filter(|it| it["runs"].as_array().is_some_and(|runs| runs.len() > 1)) {
+            break kept;
+        }
+        assert!(began.elapsed().as_secs() < 120, "nothing is kept");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    };
+    endless.kill().unwrap();
+    endless.wait().unwrap();
+    assert_eq!((&kept["failed"], &kept["runs"][1]["seed"]), (&0.into(), &2.into()), "{kept}");
+    assert!(!folder.path().join("sweep.json").exists(), "it is not over");
+    assert!(sweep("1").output().unwrap().status.success());
+    assert!(folder.path().join("sweep.json").exists() && !so_far.exists());
+}
+
+#[test]
 fn a_sweep_kills_what_takes_too_long() {
     let folder = TempDir::new().unwrap();
     write(&folder, "good.toml", "");

@@ -97,7 +97,8 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
         note(&format!("{fit} at once, not {}: more do not fit into memory", children.at_once));
     }
     children.at_once = fit;
-    let ran = run_all(&children, &jobs, format)?;
+    let so_far = json.as_deref().map(unfinished);
+    let ran = run_all(&children, &jobs, so_far.as_deref(), format)?;
     let summary = Summary { part, ..Summary::of(&ran) };
     match format {
         Format::Human => print(&SummaryText(&summary).to_string())?,
@@ -107,7 +108,18 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
         keep(&mut corpus, path, &ran, format)?;
     }
     tell(arguments, &summary, &ran)?;
+    if let Some(so_far) = so_far {
+        // There is none where nothing ran.
+        let _ = std::fs::remove_file(so_far);
+    }
     Ok(summary.exit_code())
+}
+
+/// Where the runs that are over are written, as long as others are not: whoever ends a sweep of a night keeps what it found.
+fn unfinished(json: &Path) -> PathBuf {
+    let mut name = json.as_os_str().to_owned();
+    name.push(".unfinished");
+    name.into()
 }
 
 /// What the largest of the runs takes; whatever cannot be read is told by its own run.
@@ -169,12 +181,21 @@ fn jobs(arguments: &Arguments, corpus: &Corpus) -> Result<Vec<Job>, Failure> {
     Ok(jobs)
 }
 
-/// Runs everything; says on a terminal how far it is, and at once what failed.
-fn run_all(children: &Children, jobs: &[Job], format: Format) -> Result<Vec<Ran>, Failure> {
+/// Runs everything; says on a terminal how far it is, at once what failed, and in a file what ran so far.
+fn run_all(
+    children: &Children,
+    jobs: &[Job],
+    so_far: Option<&Path>,
+    format: Format,
+) -> Result<Vec<Ran>, Failure> {
     let bar = progress::runs(jobs.len());
-    let mut failed = 0;
+    let (mut failed, mut over, mut written) = (0, Vec::new(), Ok(()));
     bar.set_message("none failed");
     let ran = children.run(jobs, |ran| {
+        if let Some(so_far) = so_far.filter(|_| written.is_ok()) {
+            over.push(ran.clone());
+            written = write_json(so_far, &Summary::of(&over));
+        }
         if ran.exit_code != 0 {
             failed += 1;
             bar.set_message(format!("{failed} failed"));
@@ -185,6 +206,7 @@ fn run_all(children: &Children, jobs: &[Job], format: Format) -> Result<Vec<Ran>
         bar.inc(1);
     });
     bar.finish_and_clear();
+    written?;
     ran.map_err(Failure::failed)
 }
 

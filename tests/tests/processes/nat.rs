@@ -78,11 +78,12 @@ fn where_tcp_is_blocked_relays_and_direct_connections_are_over_quic() {
     [&relay, &a, &b].into_iter().for_each(Node::is_well);
 }
 
-/// Has so many pairs of nodes connect directly as `GGEN_TEST_PUNCHES` says, at which all listen: each takes some seconds.
+/// Has so many pairs of nodes connect directly as `GGEN_TEST_PUNCHES` says, one where it says nothing: each takes some seconds. All listen
+/// at `carrier`.
 fn punched(carrier: &str) {
     const KINDS: [(&str, &str); 4] =
         [("home", "home"), ("remap", "remap"), ("home", "remap"), ("remap", "home")];
-    let tries: usize = std::env::var("GGEN_TEST_PUNCHES").map_or(0, |tries| tries.parse().unwrap());
+    let tries: usize = std::env::var("GGEN_TEST_PUNCHES").map_or(1, |tries| tries.parse().unwrap());
     let (mut first, mut later, mut took) = (0, 0, Vec::new());
     for (of_a, of_b) in KINDS.into_iter().cycle().take(tries) {
         let Some(lab) = Namespaces::new("nat.sh", &[of_a, of_b]) else { return };
@@ -116,7 +117,9 @@ fn punched(carrier: &str) {
         at(50),
         at(95)
     );
-    assert!(first * 100 >= tries * 95, "{first} of {tries}");
+    assert!((first + later) * 100 >= tries * 95, "{first} and {later} of {tries}");
+    // Of a few, one may well need a second attempt.
+    assert!(tries < 20 || first * 100 >= tries * 95, "{first} of {tries}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::report::Report;
+use crate::report::{Report, number};
 
 /// Which way a metric is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -69,6 +69,25 @@ impl Better {
             Self::Lower => now - before,
             Self::Higher => before - now,
             Self::Neither => 0.0,
+        }
+    }
+}
+
+impl Change {
+    /// In words; empty where nothing changed.
+    pub fn told(&self) -> String {
+        let over = if self.is_over { ", OVER THE LIMIT" } else { "" };
+        let percent = |share: f64| number((share * 1_000.0).round() / 10.0);
+        match (self.worse_by, self.before, self.now) {
+            (_, None, _) => "new".to_owned(),
+            (_, _, None) => format!("gone{over}"),
+            (Some(worse), ..) if worse > 0.0 => format!("{} % worse{over}", percent(worse)),
+            (Some(worse), ..) if worse < 0.0 => format!("{} % better", percent(-worse)),
+            (None, Some(before), Some(now)) if before != now && self.better != Better::Neither => {
+                format!("was zero{over}")
+            }
+            (_, Some(before), Some(now)) if before != now => "differs".to_owned(),
+            _ => String::new(),
         }
     }
 }

@@ -630,10 +630,14 @@ fn a_comparison_finds_what_became_worse() {
         (report["metrics"]["publish_ms_p50"].as_f64().unwrap() / 2.0).into();
     fs::write(folder.path().join("before.json"), before.to_string()).unwrap();
     assert_eq!(compare(&["now.json"]).0, 0, "without a limit nothing is too much");
-    let (exit, compared) = compare(&[&["now.json"][..], &limit].concat());
+    let (exit, compared) = compare(&[&["now.json", "--html", "both.html"][..], &limit].concat());
     assert_eq!((exit, &compared["over"]), (99, &1.into()));
     let worse = compared["changes"].as_array().unwrap().iter().find(|it| it["is_over"] == true).unwrap();
     assert_eq!((&worse["metric"], &worse["worse_by"]), (&"publish_ms_p50".into(), &1.0.into()));
+    let page = fs::read_to_string(folder.path().join("both.html")).unwrap();
+    assert!(
+        page.contains("100 % worse, OVER THE LIMIT") && page.matches("<svg class=\"timeline\"").count() == 2
+    );
     assert_eq!(compare(&["absent.json"]).0, 7);
 }
 

@@ -7,13 +7,13 @@ use std::{
 
 use clap::Args;
 use ggen_sim::{
-    compare::{Better, Change, compare},
-    report::{Report, number},
+    compare::{Change, compare},
+    report::{ComparedHtml, Report, number},
     world::Options,
 };
 use serde_json::json;
 
-use super::{Failure, Format, MISSED, Which, print, print_json, run::simulate};
+use super::{Failure, Format, MISSED, Which, print, print_json, run::simulate, write};
 
 /// Bytes of a report at most.
 const REPORT_BYTES_MAX: u64 = 256 << 20;
@@ -33,6 +33,9 @@ pub(super) struct Arguments {
     /// Fails where a metric is worse than in the baseline by more than this share of it, such as `10%`.
     #[arg(long, value_name = "PERCENT", value_parser = share)]
     at_most_worse: Option<f64>,
+    /// Writes a page with both runs side by side.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// A share, from text such as `10%`.
@@ -43,6 +46,7 @@ fn share(text: &str) -> Result<f64, String> {
 }
 
 pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> {
+    super::expect_folders(arguments.html.iter())?;
     let before = read(&arguments.baseline)?;
     let now = if arguments.now.extension().is_some_and(|it| it == "toml") {
         let which = Which {
@@ -57,6 +61,9 @@ pub(super) fn run(arguments: &Arguments, format: Format) -> Result<u8, Failure> 
     };
     let changes = compare(&before, &now, arguments.at_most_worse);
     let over = changes.iter().filter(|change| change.is_over).count();
+    if let Some(path) = &arguments.html {
+        write(path, ComparedHtml { before: &before, now: &now, changes: &changes })?;
+    }
     match format {
         Format::Human => print(&table(&before, &now, &changes, arguments.at_most_worse))?,
         Format::Json => print_json(&json!({
@@ -96,7 +103,7 @@ fn table(before: &Report, now: &Report, changes: &[Change], limit: Option<f64>) 
     for change in changes {
         let shown = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
         let (before, now) = (shown(change.before), shown(change.now));
-        let line = format!("{:width$}  {before:>12}  {now:>12}  {}", change.metric, verdict(change));
+        let line = format!("{:width$}  {before:>12}  {now:>12}  {}", change.metric, change.told());
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -109,21 +116,4 @@ fn table(before: &Report, now: &Report, changes: &[Change], limit: Option<f64>) 
         });
     }
     text
-}
-
-fn verdict(change: &Change) -> String {
-    let over = if change.is_over { ", OVER THE LIMIT" } else { "" };
-    match (change.worse_by, change.before, change.now) {
-        (_, None, _) => "new".to_owned(),
-        (_, _, None) => format!("gone{over}"),
-        (Some(worse), ..) if worse > 0.0 => {
-            format!("{} % worse{over}", number((worse * 1_000.0).round() / 10.0))
-        }
-        (Some(worse), ..) if worse < 0.0 => format!("{} % better", number((-worse * 1_000.0).round() / 10.0)),
-        (None, Some(before), Some(now)) if before != now && change.better != Better::Neither => {
-            format!("was zero{over}")
-        }
-        (_, Some(before), Some(now)) if before != now => "differs".to_owned(),
-        _ => String::new(),
-    }
 }

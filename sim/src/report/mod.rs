@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use html::{Html, SummaryHtml};
+pub use html::{ComparedHtml, Html, SummaryHtml};
 pub use junit::Junit;
 pub use summary::{Failing, RunSummary, Summary, SummaryText};
 pub use terminal::{Text, number};

@@ -1,6 +1,6 @@
 //! Distributions as the share of samples that are at most a value.
 
-use std::fmt::Write;
+use std::{collections::BTreeSet, fmt::Write};
 
 use super::{axis::Axis, escaped};
 use crate::report::{Report, number, quantile};
@@ -26,10 +26,33 @@ pub(super) fn distributions(out: &mut String, report: &Report) {
     out.push_str("<div class=\"distributions\">");
     for (name, samples) in report.distributions.iter().filter(|(_, samples)| !samples.is_empty()) {
         out.push_str("<figure>");
-        draw(out, name, samples);
+        draw(out, name, "", samples, samples);
         out.push_str("</figure>");
     }
     out.push_str("</div>");
+}
+
+/// The distributions of two runs, two and two beside each other with the same axis.
+pub(super) fn pairs(out: &mut String, runs: [&Report; 2]) {
+    let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.distributions.keys()).collect();
+    for name in names {
+        let samples = runs.map(|run| run.distributions.get(name).map_or(&[][..], |samples| &samples[..]));
+        let mut all = samples.concat();
+        all.sort_by(f64::total_cmp);
+        if all.is_empty() {
+            continue;
+        }
+        out.push_str("<div class=\"distributions pair\">");
+        for (samples, suffix) in samples.into_iter().zip(["-before", "-now"]) {
+            out.push_str("<figure>");
+            match samples {
+                [] => out.push_str("<figcaption>no samples</figcaption>"),
+                samples => draw(out, name, suffix, samples, &all),
+            }
+            out.push_str("</figure>");
+        }
+        out.push_str("</div>");
+    }
 }
 
 /// What a name says: the words for people, the unit behind a number, the unit at the axis.
@@ -39,11 +62,12 @@ fn parts(name: &str) -> (String, &'static str, &'static str) {
     (base.replace('_', " "), unit, words)
 }
 
-fn draw(out: &mut String, name: &str, samples: &[f64]) {
+/// The curve of `samples`, on an axis that has room for `all`; both are sorted.
+fn draw(out: &mut String, name: &str, suffix: &str, samples: &[f64], all: &[f64]) {
     let (title, unit, words) = parts(name);
-    let x = Axis::fitting(samples, LEFT, WIDTH - RIGHT);
+    let x = Axis::fitting(all, LEFT, WIDTH - RIGHT);
     let y = Axis::linear(0.0, 100.0, HEIGHT - BOTTOM, TOP);
-    let id = escaped(name);
+    let id = escaped(&format!("{name}{suffix}"));
     let _ = write!(
         out,
         "<figcaption>{} <span>{}</span></figcaption>\

@@ -3,6 +3,7 @@
 //! Colours never speak alone: marks differ in form, faults in their stripes, verdicts in their words.
 
 mod axis;
+mod compared;
 mod distribution;
 mod summary;
 mod timeline;
@@ -10,6 +11,7 @@ mod topology;
 
 use std::fmt::{self, Display, Formatter, Write};
 
+pub use compared::ComparedHtml;
 pub use summary::SummaryHtml;
 
 use super::{
@@ -45,7 +47,9 @@ impl Display for Html<'_> {
         }
         section(&mut out, "What had to hold", |out| invariants(out, &report.invariants));
         if !report.members.is_empty() {
-            section(&mut out, "Nodes over time", |out| timeline::timeline(out, report));
+            section(&mut out, "Nodes over time", |out| {
+                timeline::timeline(out, report, "", report.simulated_secs)
+            });
         }
         if !report.faults.is_empty() {
             section(&mut out, "Faults", |out| faults(out, &report.faults));

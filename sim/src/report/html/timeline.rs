@@ -33,16 +33,11 @@ struct Layout {
 }
 
 impl Layout {
-    fn of(report: &Report) -> Self {
+    fn of(report: &Report, secs: f64) -> Self {
         let rows = report.members.len().max(1) as f64;
         let row = (ROWS_HEIGHT / rows).clamp(ROW_HEIGHT_MIN, ROW_HEIGHT_MAX);
         let top = 12.0 + LANE * report.faults.len().min(LANES_MAX) as f64;
-        Self {
-            time: Axis::linear(0.0, report.simulated_secs, LEFT, WIDTH - RIGHT),
-            row,
-            top,
-            bottom: top + rows * row,
-        }
+        Self { time: Axis::linear(0.0, secs, LEFT, WIDTH - RIGHT), row, top, bottom: top + rows * row }
     }
 
     fn middle(&self, node: usize) -> f64 {
@@ -50,21 +45,24 @@ impl Layout {
     }
 }
 
-/// The drawing with its legend.
-pub(super) fn timeline(out: &mut String, report: &Report) {
-    let layout = Layout::of(report);
+/// The drawing with its legend: one of several on a page, where `suffix` tells its ids from theirs, as long as `secs`.
+pub(super) fn timeline(out: &mut String, report: &Report, suffix: &str, secs: f64) {
+    let layout = Layout::of(report, secs);
     let height = layout.bottom + 44.0;
     let _ = write!(
         out,
-        "<svg class=\"timeline\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-labelledby=\"timeline-title\">\
-         <title id=\"timeline-title\">{} nodes over {} simulated seconds, with {} faults and {} steps</title>",
+        "<svg class=\"timeline\" viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-labelledby=\"timeline-title{suffix}\">\
+         <title id=\"timeline-title{suffix}\">{} nodes over {} simulated seconds, with {} faults and {} steps</title>",
         report.members.len(),
         number(report.simulated_secs),
         report.faults.len(),
         report.steps.len()
     );
-    patterns(out);
-    grid(out, report, &layout);
+    // Stripes of one page are the same ones.
+    if suffix.is_empty() {
+        patterns(out);
+    }
+    grid(out, secs, &layout);
     rows(out, report, &layout);
     for (number, fault) in report.faults.iter().enumerate() {
         draw_fault(out, report, &layout, number, fault);
@@ -90,8 +88,8 @@ fn patterns(out: &mut String) {
     out.push_str("</defs>");
 }
 
-fn grid(out: &mut String, report: &Report, layout: &Layout) {
-    let (ticks, unit) = times(&layout.time, report.simulated_secs);
+fn grid(out: &mut String, secs: f64, layout: &Layout) {
+    let (ticks, unit) = times(&layout.time, secs);
     for (x, text) in ticks {
         let _ = write!(
             out,

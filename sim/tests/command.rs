@@ -529,13 +529,14 @@ fn what_ran_is_kept_where_a_sweep_is_ended() {
         sweep
     };
     let mut endless = sweep("1..=9000").spawn().unwrap();
-    let began = std::time::Instant::now();
+    let mut looked = 0;
     let kept = loop {
         let read = fs::read(&so_far).ok().and_then(|text| serde_json::from_slice::<Value>(&text).ok());
         if let Some(kept) = read.filter(|it| it["runs"].as_array().is_some_and(|runs| runs.len() > 1)) {
             break kept;
         }
-        assert!(began.elapsed().as_secs() < 120, "nothing is kept");
+        looked += 1;
+        assert!(looked < 12_000, "nothing is kept");
         std::thread::sleep(std::time::Duration::from_millis(10));
     };
     endless.kill().unwrap();

@@ -36,8 +36,8 @@ pub use self::{
     folders::{InstallRequest, Installed, RemoveRequest, Removed},
     found::{Freshness, Info, PackageInfo, SearchRequest, SearchResults, VersionInfo},
     keys::{
-        DisputedKeys, DisputedSide, KeysRenewed, Pin, ResolveRequest, Resolved, ResolvedBranch,
-        ResolvedVersion, Trust, TrustAction, TrustRequest,
+        DisputedKeys, DisputedSide, KeyDocuments, KeyDocumentsRequest, KeysRenewed, Pin, ResolveRequest,
+        Resolved, ResolvedBranch, ResolvedVersion, Trust, TrustAction, TrustRequest,
     },
     peers::{
         BootstrapRequest, Bootstrapped, DialResult, DisconnectRequest, Disconnected, PeerDetails, PeerEvent,

@@ -25,10 +25,11 @@ use super::{
         AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped, CancelRequest,
         Cancelled, CollectRequest, Collected, DisconnectRequest, Disconnected, DropRequest, Dropped,
         ExplainRequest, Explained, Failure, Info, InfoRequest, InstallRequest, Installed, KeepRequest,
-        KeptList, KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList,
-        PeerListRequest, Planned, Progress, ProjectDone, ProjectRequest, PublishRequest, Published, Reloaded,
-        RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Step,
-        Stopping, Trust, TrustRequest, UnbanRequest, Unbanned, Verified, VerifyRequest,
+        KeptList, KeyDocuments, KeyDocumentsRequest, KeysRenewed, Listing, Outdated, OutdatedRequest,
+        PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Planned, Progress, ProjectDone,
+        ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest,
+        Resolved, SearchRequest, SearchResults, Status, Step, Stopping, Trust, TrustRequest, UnbanRequest,
+        Unbanned, Verified, VerifyRequest,
     },
     service::Outcome,
     socket, socket_path,
@@ -362,6 +363,14 @@ impl Client {
     /// As [`Client::status`].
     pub async fn renew_keys(&self) -> Outcome<KeysRenewed> {
         self.post("/v1/keys/renew", &Value::Object(serde_json::Map::new()), VERIFY_DEADLINE).await
+    }
+
+    /// Asks which chains of key documents of a publisher are known.
+    ///
+    /// # Errors
+    /// As [`Client::status`].
+    pub async fn key_documents(&self, request: &KeyDocumentsRequest) -> Outcome<KeyDocuments> {
+        self.post("/v1/keys/documents", request, LOOKUP_DEADLINE).await
     }
 
     /// Explains a double signing of our own, and ends it.

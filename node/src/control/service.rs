@@ -13,10 +13,10 @@ use crate::code::Code;
 use super::api::{
     AmendRequest, Amended, BootstrapRequest, Bootstrapped, CollectRequest, Collected, DisconnectRequest,
     Disconnected, DropRequest, Dropped, Failure, Info, InfoRequest, InstallRequest, Installed, KeepRequest,
-    KeptList, KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList,
-    PeerListRequest, Planned, Progress, ProjectDone, ProjectRequest, PublishRequest, Published, Reloaded,
-    RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping, Trust,
-    TrustRequest, Verified, VerifyRequest,
+    KeptList, KeyDocuments, KeyDocumentsRequest, KeysRenewed, Listing, Outdated, OutdatedRequest,
+    PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Planned, Progress, ProjectDone, ProjectRequest,
+    PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest,
+    SearchResults, Status, Stopping, Trust, TrustRequest, Verified, VerifyRequest,
 };
 use super::{
     api::{BanRequest, BannedPeer, Bans, ExplainRequest, Explained, UnbanRequest, Unbanned},
@@ -152,6 +152,15 @@ pub trait Service: Send + Sync + 'static {
 
     /// Signs the heads of our packages again that are under keys which were replaced in their files, and tells of them.
     fn renew_keys(&self) -> impl Future<Output = Outcome<KeysRenewed>> + Send;
+
+    /// Which chains of key documents of a publisher are known.
+    fn key_documents(
+        &self,
+        request: KeyDocumentsRequest,
+    ) -> impl Future<Output = Outcome<KeyDocuments>> + Send {
+        let _ = request;
+        async { Err(not_offered()) }
+    }
 
     /// Explains a double signing of our own, and ends it.
     fn resolve(&self, request: ResolveRequest) -> impl Future<Output = Outcome<Resolved>> + Send;

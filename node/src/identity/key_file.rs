@@ -100,9 +100,7 @@ impl Contents {
         for document in &self.documents {
             text.push_str(&format!("document: {}\n", hex::encode(document)));
         }
-        let sum = hex::encode(&Sha256::digest(text.as_bytes()));
-        text.push_str(&format!("sha256: {sum}\n"));
-        text
+        with_sum(text)
     }
 
     /// Reads a text that a person passed on: copying it through a terminal or an editor may lose the last line's end, or change the
@@ -124,7 +122,7 @@ impl Contents {
             // A file that ends within its first line was cut off; anything else was never ours.
             return Err(if MAGIC.starts_with(text.trim_end()) { Flaw::CutOff } else { Flaw::NotAKey });
         };
-        check_sum(text)?;
+        above_sum(text)?;
         let found = field(&mut rest, "kind")?;
         if found != kind.as_str() {
             let kinds = [Kind::Node, Kind::Publisher, Kind::Recovery, Kind::Confirm];
@@ -145,14 +143,21 @@ impl Contents {
     }
 }
 
-/// Checks the last line against everything above it.
-fn check_sum(text: &str) -> Result<(), Flaw> {
+/// Adds the last line.
+pub(super) fn with_sum(mut text: String) -> String {
+    let sum = hex::encode(&Sha256::digest(text.as_bytes()));
+    text.push_str(&format!("sha256: {sum}\n"));
+    text
+}
+
+/// Checks the last line against everything above it, which it yields.
+pub(super) fn above_sum(text: &str) -> Result<&str, Flaw> {
     let (above, sum) = text.rsplit_once("sha256: ").ok_or(Flaw::CutOff)?;
     let sum = sum.strip_suffix('\n').ok_or(Flaw::CutOff)?;
     if !above.ends_with('\n') || sum != hex::encode(&Sha256::digest(above.as_bytes())) {
         return Err(Flaw::Damaged);
     }
-    Ok(())
+    Ok(above)
 }
 
 /// Takes the next line, which must be `name: value`.
@@ -362,6 +367,8 @@ pub enum Error {
         kind: Kind,
         /// Who is known by it.
         identity: String,
+        /// Whether it is known that recovery keys can name another one.
+        has_recovery: bool,
     },
     /// Something has the name of a new key already.
     #[error("the key file {} exists already, and a key is never replaced", path.display())]
@@ -402,6 +409,8 @@ pub enum Error {
         n: u64,
         /// When that was made.
         created: Timestamp,
+        /// Whether it is known that recovery keys can name a later one.
+        has_recovery: bool,
     },
     /// The new key document is none.
     #[error(transparent)]
@@ -460,10 +469,17 @@ impl Error {
                 "restore {} from your backup; to go on as another node, on purpose: ggen marketplace p2p key new --node",
                 path.display()
             ),
-            Self::Lost { path, .. } => {
+            Self::Lost { path, has_recovery, .. } => {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                let recover = match has_recovery {
+                    true => format!(
+                        "Or go on as the same publisher with a new key, which its recovery keys sign: ggen marketplace p2p key revoke \
+                         {name} --recovery <file>\n"
+                    ),
+                    false => String::new(),
+                };
                 format!(
-                    "restore {} from your backup, or with: ggen marketplace p2p key import {name} <file>\n\
+                    "restore {} from your backup, or with: ggen marketplace p2p key import {name} <file>\n{recover}\
                      To publish as another publisher from now on, on purpose: ggen marketplace p2p key new {name}",
                     path.display()
                 )
@@ -482,10 +498,23 @@ impl Error {
                 let folder = path.parent().unwrap_or(path);
                 format!("check that {} can be written to and has space left", folder.display())
             }
-            Self::Replaced { name, .. } => format!(
-                "import the new key. Where it is: ggen marketplace p2p key export --to <file>; here: ggen marketplace p2p key import \
-                 {name} <file>\nIf it was not you who replaced it, somebody else has your key"
-            ),
+            Self::Replaced { name, has_recovery, .. } => {
+                let import = format!(
+                    "If it was you, import the new key. Where it is: ggen marketplace p2p key export --to <file>; here: ggen marketplace \
+                     p2p key import {name} <file>"
+                );
+                match has_recovery {
+                    true => format!(
+                        "{import}\nIf that key is lost, or it was not you, replace it by its recovery keys: ggen marketplace p2p key \
+                         revoke {name} --recovery <file>"
+                    ),
+                    false => format!(
+                        "{import}\nIf it was not you, somebody else has your key, and without recovery keys there is no way back: tell \
+                         your users over another channel, and publish from a new key from now on: ggen marketplace p2p key new <name> \
+                         --recovery <file>"
+                    ),
+                }
+            }
             Self::Keys(super::Error::Signature { .. }) => {
                 "its publisher named recovery keys, and only those rotate: give the files of enough of them with --recovery; see: \
                  ggen marketplace p2p key recovery list"
@@ -526,6 +555,10 @@ fn flaw_hint(path: &str, flaw: Flaw) -> String {
         Flaw::Empty | Flaw::CutOff | Flaw::Damaged | Flaw::Documents => {
             let restore = format!("restore {path} from your backup");
             match new_key(Path::new(path)) {
+                Some(name) if super::publisher::has_recovery(Path::new(path), &name) => format!(
+                    "{restore}; without one, go on as the same publisher with a new key, which its recovery keys sign: mv {path} \
+                     {path}.damaged; ggen marketplace p2p key revoke {name} --recovery <file>"
+                ),
                 Some(name) => format!(
                     "{restore}; without one, make a new key, which is a new identity: mv {path} {path}.damaged; \
                      ggen marketplace p2p key new {name}"

@@ -331,6 +331,20 @@ impl KeyLog {
         self.links.iter().zip(other.links.iter()).all(|(a, b)| a.fingerprint == b.fingerprint)
     }
 
+    /// Of some chains those that no other one continues; of those that go apart, all, in the order in which they are given.
+    pub fn longest(logs: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut longest: Vec<Self> = Vec::new();
+        for log in logs {
+            let is_same = |other: &Self| other.publisher() == log.publisher() && other.agrees_with(&log);
+            match longest.iter_mut().find(|other| is_same(other)) {
+                Some(other) if other.links.len() < log.links.len() => *other = log,
+                Some(_) => {}
+                None => longest.push(log),
+            }
+        }
+        longest
+    }
+
     /// The id of the document before a signed one, whose signatures are not checked: only whoever has the whole chain can.
     ///
     /// # Errors

@@ -9,6 +9,7 @@
 pub(crate) mod canonical;
 mod chains;
 mod confirm_key;
+pub mod documents;
 pub mod envelope;
 mod error;
 pub(crate) mod hex;

@@ -57,7 +57,10 @@ pub fn load_or_create(path: &Path, owner: &Path) -> Result<Keypair, Error> {
 pub fn load_of(path: &Path, owner: &Path) -> Result<Keypair, Error> {
     match load(path) {
         Err(Error::Missing { path }) => Err(match known(owner)? {
-            Some(peer) => Error::Lost { path, kind: Kind::Node, identity: format!("peer {peer}") },
+            Some(peer) => {
+                let identity = format!("peer {peer}");
+                Error::Lost { path, kind: Kind::Node, identity, has_recovery: false }
+            }
             None => Error::Missing { path },
         }),
         loaded => loaded,

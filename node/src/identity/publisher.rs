@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Context, Envelope, KeyDocument, KeyLog, PublicKey, PublisherId, RecoveryKey, SecretKey,
+    Context, Envelope, KeyDocument, KeyLog, PublicKey, PublisherId, RecoveryKey, SecretKey, documents,
     key_file::{self, Contents, Error, Flaw, Kind},
 };
 use crate::{
@@ -102,39 +102,36 @@ impl Publisher {
         created: Timestamp,
     ) -> Result<Self, super::Error> {
         let current = self.log.current();
-        let secret = change.secret.unwrap_or_else(|| self.secret.clone());
+        let secret = change.secret.clone().unwrap_or_else(|| self.secret.clone());
         let mut keys: Vec<PublicKey> =
             current.keys.iter().copied().filter(|key| *key != self.public_key()).collect();
         keys.push(secret.public_key());
         keys.retain(|key| !change.revoked.contains(key));
-        let mut document = self.log.next(keys, current.threshold, created);
-        if let Some((keys, threshold)) = change.recovery {
-            (document.recovery, document.recovery_threshold) = (keys, threshold);
-        }
-        document.confirm = change.confirm.unwrap_or(document.confirm);
-        document.revoked = change.revoked;
-        for keys in [&mut document.recovery, &mut document.confirm, &mut document.revoked] {
-            keys.sort_unstable();
-        }
+        let document = self.log.next(keys, current.threshold, created);
         let signers: Vec<&SecretKey> = match current.recovery.is_empty() {
             true => vec![&self.secret, &secret],
             false => recovery.iter().chain([&secret]).collect(),
         };
-        let signed = document.sign(&signers)?;
-        let is_revocation = !document.revoked.is_empty();
-        let reserved = KEY_REVOCATIONS_RESERVED * (signed.len() + REVOKED_BYTES);
-        let needed = self.log.documents().map(<[u8]>::len).sum::<usize>()
-            + signed.len()
-            + if is_revocation { 0 } else { reserved };
-        if needed > KEY_CHAIN_BYTES_MAX {
-            return Err(super::Error::ChainFull { is_revocation });
-        }
-        Ok(Self {
-            secret,
-            log: self.log.clone().extended(&signed)?,
-            is_adopted: self.is_adopted,
-            is_shared: self.is_shared,
-        })
+        let log = extended(&self.log, document, change, &signers)?;
+        Ok(Self { secret, log, is_adopted: self.is_adopted, is_shared: self.is_shared })
+    }
+
+    /// The publisher of a chain of which no key is at hand, after one more key document that its recovery keys sign: a key of the
+    /// system's random numbers takes the place of all keys of the current one.
+    ///
+    /// # Errors
+    /// [`Error::Entropy`], and [`Error::Keys`] as [`Publisher::changed`] has.
+    pub fn recovered(
+        log: &KeyLog,
+        change: Change,
+        recovery: &[RecoveryKey],
+        created: Timestamp,
+    ) -> Result<Self, Error> {
+        let secret = random()?;
+        let document = log.next(vec![secret.public_key()], 1, created);
+        let signers: Vec<&SecretKey> = recovery.iter().map(RecoveryKey::secret).chain([&secret]).collect();
+        let log = extended(log, document, change, &signers)?;
+        Ok(Self { secret, log, is_adopted: false, is_shared: false })
     }
 
     /// Loads the key called `name` from the folder of keys `dir`, or makes a new publisher where there is none.
@@ -220,6 +217,8 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::create`].
     pub fn store(&self, dir: &Path, name: &str) -> Result<(), Error> {
+        Self::is_free(dir, name)?;
+        documents::keep(dir, &self.log)?;
         key_file::create(&path(dir, name)?, &self.contents())?;
         self.note(dir, name)
     }
@@ -236,8 +235,17 @@ impl Publisher {
         if !old.agrees_with(new) || old.current().n > new.current().n || there.id() != self.id() {
             return Err(Error::Flaw { path, flaw: Flaw::Replaced });
         }
+        documents::keep(dir, &self.log)?;
         key_file::replace(&path, &self.contents())?;
         self.note(dir, name)
+    }
+
+    /// Keeps the key documents of the key beside the folder of keys `dir`, where it lies: see [`documents`].
+    ///
+    /// # Errors
+    /// Whatever keeps the file from being written.
+    pub fn keep_documents(&self, dir: &Path) -> Result<(), Error> {
+        documents::keep(dir, &self.log)
     }
 
     /// Notes that the key called `name` in the folder of keys `dir` is this publisher's.
@@ -438,19 +446,60 @@ pub struct Lost {
 }
 
 impl Lost {
+    /// What its key is called if it comes back: another key may have its name by now.
+    pub fn free_name(&self, dir: &Path) -> String {
+        free_name(dir, &self.name)
+    }
+
     /// The same as an error, with the way to mend it.
     pub fn error(&self, dir: &Path) -> Error {
-        let path = |name: &str| dir.join(FOLDER_NAME).join(format!("{name}.key"));
-        // Another key may have its name by now.
-        let free = (2..)
-            .map(|number| format!("{}-{number}", self.name))
-            .find(|name| key_file::is_missing(&path(name)));
-        let path = match key_file::is_missing(&path(&self.name)) {
-            true => path(&self.name),
-            false => path(&free.unwrap_or_default()),
-        };
-        Error::Lost { path, kind: Kind::Publisher, identity: format!("publisher {}", self.id) }
+        let path = dir.join(FOLDER_NAME).join(format!("{}.key", self.free_name(dir)));
+        let has_recovery = self.id.parse().is_ok_and(|id| documents::has_recovery(dir, &id));
+        let identity = format!("publisher {}", self.id);
+        Error::Lost { path, kind: Kind::Publisher, identity, has_recovery }
     }
+}
+
+/// This name, or the first like it that no key of the folder of keys `dir` has.
+pub fn free_name(dir: &Path, name: &str) -> String {
+    let is_free = |name: &String| key_file::is_missing(&dir.join(FOLDER_NAME).join(format!("{name}.key")));
+    let others = (2..).map(|number| format!("{name}-{number}"));
+    std::iter::once(name.to_owned()).chain(others).find(is_free).unwrap_or_default()
+}
+
+/// The chain after one more document, with what changes besides its keys.
+fn extended(
+    log: &KeyLog,
+    mut document: KeyDocument,
+    change: Change,
+    signers: &[&SecretKey],
+) -> Result<KeyLog, super::Error> {
+    if let Some((keys, threshold)) = change.recovery {
+        (document.recovery, document.recovery_threshold) = (keys, threshold);
+    }
+    document.confirm = change.confirm.unwrap_or(document.confirm);
+    document.revoked = change.revoked;
+    for keys in [&mut document.recovery, &mut document.confirm, &mut document.revoked] {
+        keys.sort_unstable();
+    }
+    let signed = document.sign(signers)?;
+    let is_revocation = !document.revoked.is_empty();
+    let reserved = KEY_REVOCATIONS_RESERVED * (signed.len() + REVOKED_BYTES);
+    let needed = log.documents().map(<[u8]>::len).sum::<usize>()
+        + signed.len()
+        + if is_revocation { 0 } else { reserved };
+    if needed > KEY_CHAIN_BYTES_MAX {
+        return Err(super::Error::ChainFull { is_revocation });
+    }
+    log.clone().extended(&signed)
+}
+
+/// Whether recovery keys are known of the publisher whose key was written to this file, as `name`.
+pub(super) fn has_recovery(file: &Path, name: &str) -> bool {
+    let Some(dir) = file.parent().and_then(Path::parent) else { return false };
+    let owners = owners(&owners_file(dir)).unwrap_or_default();
+    let mut ids = owners.iter().filter(|owner| owner.name == name).filter_map(|owner| owner.id.parse().ok());
+    ids.any(|id| documents::has_recovery(dir, &id))
 }
 
 /// Beside the folder of keys: that one may be lost as a whole.

@@ -241,6 +241,34 @@ fn a_lost_key_is_missed_though_another_one_has_its_name() {
 }
 
 #[test]
+fn a_lost_key_is_replaced_by_its_recovery_keys_and_its_hint_names_the_way() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("keys");
+    let recovery = RecoveryKey::from_secret([9; 32]);
+    let first = Publisher::random_with_recovery(vec![recovery.public_key()], 1, THEN).unwrap();
+    first.store(&dir, "me").unwrap();
+    let path = path(&dir, "me").unwrap();
+    fs::write(&path, "ggen-key 1\n").unwrap();
+    let hint = Publisher::load(&dir, "me").unwrap_err().hint();
+    assert!(hint.contains("me.key.damaged; ggen marketplace p2p key revoke me --recovery <file>"), "{hint}");
+    fs::remove_file(&path).unwrap();
+    let lost = Publisher::lost(&dir).unwrap().remove(0);
+    assert!(lost.error(&dir).hint().contains("key revoke me --recovery <file>"));
+    let log = documents::kept(&dir, &first.id()).unwrap().unwrap();
+    let change = Change { revoked: log.current().keys.clone(), ..Change::default() };
+    let strangers = [RecoveryKey::from_secret([8; 32])];
+    assert!(Publisher::recovered(&log, change.clone(), &strangers, THEN).is_err());
+    let next = Publisher::recovered(&log, change, &[recovery], THEN).unwrap();
+    assert_eq!((next.id(), next.key_log().current().n), (first.id(), 1));
+    assert!(next.key_log().is_revoked(&first.public_key()));
+    next.store(&dir, &lost.free_name(&dir)).unwrap();
+    assert_eq!(Publisher::lost(&dir).unwrap(), []);
+    assert_eq!(Publisher::load(&dir, "me").unwrap().public_key(), next.public_key());
+    let plain = Publisher::from_secret([1; 32], THEN);
+    assert!(Publisher::recovered(plain.key_log(), Change::default(), &strangers, THEN).is_err());
+}
+
+#[test]
 fn a_key_that_others_may_read_cannot_be_used_and_is_not_lost() {
     let (_temp, dir, paths) = keys();
     let own = Publisher::load(&dir, "me").unwrap().id();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    KeyLog, Publisher,
+    KeyLog, Publisher, documents,
     key_file::{self, Error, Flaw},
     publisher::path,
 };
@@ -27,6 +27,8 @@ pub struct Replaced {
     pub document: ContentId,
     /// When it was made, as its maker says.
     pub created: Timestamp,
+    /// Whether recovery keys can name the document after the chain that it begins.
+    pub has_recovery: bool,
 }
 
 impl Replaced {
@@ -37,7 +39,8 @@ impl Replaced {
         }
         (0..=others.current().n).find_map(|n| {
             let (document, created) = (others.fingerprint(n)?, others.document(n)?.created);
-            (own.fingerprint(n) != Some(document)).then_some(Self { n, document, created })
+            let has_recovery = !others.current().recovery.is_empty();
+            (own.fingerprint(n) != Some(document)).then_some(Self { n, document, created, has_recovery })
         })
     }
 
@@ -47,7 +50,8 @@ impl Replaced {
     /// Whatever keeps the file from being written.
     pub fn note(&self, dir: &Path, name: &str) -> Result<(), Error> {
         let file = path(dir, name)?.with_extension(ENDING);
-        let line = format!("{} {} {}\n", self.n, self.document, self.created.as_secs());
+        let recovery = if self.has_recovery { " recovery" } else { "" };
+        let line = format!("{} {} {}{recovery}\n", self.n, self.document, self.created.as_secs());
         if fs::read_to_string(&file).is_ok_and(|there| there == line) {
             return Ok(());
         }
@@ -61,12 +65,14 @@ impl Replaced {
         let n = words.next()?.parse().ok()?;
         let document = words.next()?.parse().ok()?;
         let created = Timestamp::from_secs(words.next()?.parse().ok()?);
-        (keys.fingerprint(n) != Some(document)).then_some(Self { n, document, created })
+        let has_recovery = words.next() == Some("recovery");
+        (keys.fingerprint(n) != Some(document)).then_some(Self { n, document, created, has_recovery })
     }
 
     /// The same as an error, with the way to mend it.
     pub fn error(&self, name: &str) -> Error {
-        Error::Replaced { name: name.to_owned(), n: self.n, created: self.created }
+        let Self { n, created, has_recovery, .. } = *self;
+        Error::Replaced { name: name.to_owned(), n, created, has_recovery }
     }
 }
 
@@ -82,6 +88,7 @@ impl Publisher {
         let file = path(dir, name)?;
         let mut kept = None;
         if there.id() == self.id() && !there.key_log().agrees_with(self.key_log()) {
+            documents::keep(dir, self.key_log())?;
             kept = Some(keep(&file)?);
             key_file::replace(&file, &self.contents())?;
         } else {

@@ -51,6 +51,65 @@ fn recovery_keys_that_are_made_with_the_key_are_needed_to_replace_it() {
 }
 
 #[test]
+fn a_lost_key_is_replaced_by_its_recovery_keys_on_its_machine_and_on_a_fresh_one() {
+    let home = Home::new();
+    let recovery = home.text("recovery.key");
+    let made = home.json(&["key", "new", "work", "--recovery", &recovery]);
+    let publisher = text(&made["publisher"]);
+    let mut author = Node::start_in(home, &[]);
+    let id = text(&publish(&author, "pack", 81)["id"]);
+    let reader = Node::start(&[&author]);
+    reader.finds("stolen", "pack", SOON);
+    reader.json(&["install", "pack", "--to", &reader.text("pack")]);
+    let revoke = ["key", "revoke", "work", "--recovery", &recovery];
+    // While its node runs: the head is signed again at once, and others take what comes after it.
+    fs::remove_file(author.state().join("keys/publishers/work.key")).unwrap();
+    let error = author.error(7, &revoke[..3]);
+    assert!(text(&error["hint"]).contains("key revoke work --recovery <file>"), "{error}");
+    let listed = author.json(&["key", "recovery", "list"]);
+    assert_eq!(listed["lost"][0]["recovery"], made["recovery"], "{listed}");
+    let revoked = author.json(&revoke);
+    assert_eq!((&revoked["name"], &revoked["publisher"]), (&"work".into(), &made["publisher"]), "{revoked}");
+    assert_eq!(revoked["revoked"][0], made["public_key"], "{revoked}");
+    assert_eq!(revoked["node"]["packages"][0], id.split('@').next().unwrap(), "{revoked}");
+    assert!(author.json(&["key", "list"])["lost"].as_array().unwrap().is_empty());
+    publish(&author, "pack-2", 82);
+    reader.finds("stolen", "pack-2", SOON);
+    // All keys are gone with their folder, no node runs, and another key has the name.
+    author.stop();
+    let keys = author.state().join("keys/publishers");
+    fs::remove_dir_all(&keys).unwrap();
+    author.json(&["key", "new", "work"]);
+    let error = author.error(2, &revoke);
+    assert!(text(&error["hint"]).contains("key revoke work-2 --recovery <file>"), "{error}");
+    let key = home_key(&author, &["key", "rotate", "work-2", "--recovery", &recovery]);
+    assert_eq!(key, (publisher.clone(), 2));
+    // That one never came to others: on a fresh machine it is as if it were lost too.
+    let fresh = Node::start(&[&reader]);
+    let error = fresh.error(4, &["key", "revoke", "nosuch", "--recovery", &recovery]);
+    assert!(text(&error["message"]).contains("nosuch"), "{error}");
+    assert_eq!(
+        home_key(&fresh, &["key", "revoke", &publisher, "--recovery", &recovery]),
+        (publisher.clone(), 2)
+    );
+    eventually("the reader knows the new key", SOON, || {
+        let explained = reader.json(&["explain", "pack"]);
+        (explained["key_chain"].as_array().unwrap().len() == 3).then_some(())
+    });
+    publish(&fresh, "pack-3", 83);
+    reader.finds("stolen", "pack-3", SOON);
+    let other = Node::start(&[&reader]);
+    other.finds("stolen", "pack-3", SOON);
+    assert_eq!(home_key(&other, &["key", "rotate", "pack-3", "--recovery", &recovery]), (publisher, 3));
+}
+
+/// Replaces a key; yields its publisher and the number of the new document.
+fn home_key(home: &Home, verb: &[&str]) -> (String, u64) {
+    let changed = home.json(verb);
+    (text(&changed["publisher"]), changed["document"].as_u64().unwrap())
+}
+
+#[test]
 fn two_chains_of_a_stolen_key_are_told_and_followed_only_by_those_who_pinned_one() {
     let owner = Node::start(&[]);
     let published = publish(&owner, "pack", 71);

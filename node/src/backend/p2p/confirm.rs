@@ -185,7 +185,7 @@ impl Node {
                     |last| format!("were not confirmed since {}", last.confirmation().as_of),
                 );
                 let why = if is_lost {
-                    "its key is not here any more; bring it back: ggen marketplace p2p key import <NAME> <FILE>"
+                    "its key is not here any more; how to bring it back, or replace it: ggen marketplace p2p key list"
                 } else if is_unusable {
                     "its key cannot be used as it is; see: ggen marketplace p2p key list"
                 } else if !is_right {

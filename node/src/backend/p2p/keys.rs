@@ -18,7 +18,7 @@ use crate::{
     catalog,
     code::Code,
     control::api::{Failure, KeysRenewed},
-    identity::{Publisher, PublisherId, Replaced},
+    identity::{KeyLog, Publisher, PublisherId, Replaced},
     package::PackageId,
     release::{Head, VerifiedHead},
     store::{self, Store, heads},
@@ -48,6 +48,12 @@ pub(super) async fn renew(node: Arc<Node>) {
             tracing::warn!(%publisher, "the key of a publisher that published here is gone; see: ggen marketplace p2p key list");
         }),
         Err(failure) => tracing::warn!(failure.message, "which keys are here is not known"),
+    }
+    if let Err(failure) = node.keep_key_documents().await {
+        tracing::warn!(
+            failure.message,
+            "the key documents of the publishers here are not kept apart from their keys"
+        );
     }
     let (mut told, mut is_due, mut pause) = (BTreeSet::new(), true, LOOK_INTERVAL);
     loop {
@@ -85,11 +91,15 @@ impl Node {
             answer.warnings.push(format!("{} {}", replaced.message, replaced.hint));
         }
         let own = self.with_store(|store| store.read(heads::list_all)).await?;
-        for own in own {
-            let package = own.package.clone();
+        let own: BTreeSet<PackageId> = own.into_iter().map(|own| own.package).collect();
+        for package in own.iter().cloned().chain(self.listed_elsewhere(&own).await?) {
             let Some(publisher) = self.publisher_of(package.publisher)? else { continue };
-            let (by, named) = (publisher.clone(), package.clone());
-            if !self.offload_store(move |store| is_due(store, &by, &named)).await? {
+            let (by, named, is_own) = (publisher.clone(), package.clone(), own.contains(&package));
+            if is_own && !self.offload_store(move |store| is_due(store, &by, &named)).await? {
+                continue;
+            }
+            if !is_own && self.dispute(&package).await?.is_some() {
+                answer.frozen.push(package.to_string());
                 continue;
             }
             let renewed = match self.fetch_rest(&package).await {
@@ -127,6 +137,14 @@ impl Node {
         // A key that only confirms may be new too.
         self.confirming.notify_one();
         Ok(answer)
+    }
+
+    /// Packages that were published on other machines with keys which those here replaced: their heads are signed again where the key
+    /// is that did so, because the other machines may be gone.
+    async fn listed_elsewhere(&self, own: &BTreeSet<PackageId>) -> Result<Vec<PackageId>, Failure> {
+        let publishers: Vec<Publisher> = self.keys.all()?.into_iter().filter(Publisher::is_adopted).collect();
+        let own = own.clone();
+        self.with_store(move |store| listed_elsewhere(store, &publishers, &own)).await
     }
 
     /// Brings the blocks of a log of ours here that went on elsewhere. It may take long, so that nothing is kept from being published
@@ -255,14 +273,36 @@ fn replaced_here(
     Ok(chains.filter_map(|keys| Replaced::find(publisher.key_log(), &keys)).next())
 }
 
+/// The packages of these publishers that are not our own and whose listed heads are under keys that were replaced by those that are here.
+fn listed_elsewhere(
+    store: &Store,
+    publishers: &[Publisher],
+    own: &BTreeSet<PackageId>,
+) -> Result<Vec<PackageId>, store::Error> {
+    let mut listed = Vec::new();
+    for publisher in publishers {
+        for bytes in store.read(|conn| Ok(catalog::heads_of(conn, publisher.id())?))? {
+            let Ok(head) = VerifiedHead::verify_stored(&bytes) else { continue };
+            if !own.contains(&head.package_id()) && are_replaced(head.key_log(), publisher.key_log()) {
+                listed.push(head.package_id());
+            }
+        }
+    }
+    Ok(listed)
+}
+
+/// Whether the keys of one chain were replaced by those of another, which continues it.
+fn are_replaced(old: &KeyLog, new: &KeyLog) -> bool {
+    old.current().n < new.current().n && old.agrees_with(new)
+}
+
 /// Whether a head of ours is under keys that were replaced by those that are here.
 fn is_due(store: &Store, publisher: &Publisher, package: &PackageId) -> Result<bool, Failure> {
     let own = store.read(|conn| heads::get(conn, package)).map_err(fail)?;
     let Some(own) = own.and_then(|own| VerifiedHead::verify_stored(&own.bytes).ok()) else {
         return Ok(false);
     };
-    let (old, new) = (own.key_log(), publisher.key_log());
-    Ok(old.current().n < new.current().n && old.agrees_with(new))
+    Ok(are_replaced(own.key_log(), publisher.key_log()))
 }
 
 /// Signs a head again where it is under keys that were replaced. Runs beside the runtime.
@@ -363,6 +403,26 @@ mod tests {
             assert_eq!(matches!(renewed, Renewed::Signed(_, true)), thaws);
             assert_eq!(is_frozen(), !thaws);
         }
+    }
+
+    #[test]
+    fn who_has_the_key_that_replaced_another_signs_what_other_machines_published_with_that() {
+        let (old, other) = (publisher(1), publisher(7));
+        let (store, new) = (Store::in_memory().unwrap(), next(&old, Vec::new()).adopted());
+        for by in [&old, &other] {
+            listed(&store, &head(by, &["1.0.0"]));
+        }
+        let package = head(&old, &["1.0.0"]).package_id();
+        let found = |by: &Publisher, own: &[PackageId]| {
+            let own = own.iter().cloned().collect();
+            listed_elsewhere(&store, std::slice::from_ref(by), &own).unwrap()
+        };
+        assert_eq!(found(&new, &[]), std::slice::from_ref(&package));
+        assert!(found(&new, std::slice::from_ref(&package)).is_empty() && found(&old, &[]).is_empty());
+        let thief = old.rotated(SecretKey::from_bytes(&[3; 32]), NOW).unwrap();
+        let thief = thief.rotated(SecretKey::from_bytes(&[4; 32]), NOW).unwrap();
+        listed(&store, &draft(&new, &releases(&old, &["1.0.0"])).sign(&new).unwrap());
+        assert!(found(&new, &[]).is_empty() && found(&thief, &[]).is_empty(), "another chain");
     }
 
     #[test]

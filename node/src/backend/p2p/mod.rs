@@ -62,6 +62,7 @@ mod install;
 mod join;
 mod judge;
 mod kept;
+mod key_documents;
 mod keys;
 mod limit;
 mod listen;

@@ -7,11 +7,11 @@ use crate::control::{
     api::{
         AmendRequest, Amended, BanRequest, BannedPeer, Bans, BootstrapRequest, Bootstrapped, CollectRequest,
         Collected, DisconnectRequest, Disconnected, DropRequest, Dropped, ExplainRequest, Explained, Info,
-        InfoRequest, InstallRequest, Installed, KeepRequest, KeptList, KeysRenewed, Listing, Outdated,
-        OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList, PeerListRequest, Planned, ProjectDone,
-        ProjectRequest, PublishRequest, Published, Reloaded, RemoveRequest, Removed, ResolveRequest,
-        Resolved, SearchRequest, SearchResults, Status, Stopping, Trust, TrustRequest, UnbanRequest,
-        Unbanned, Verified, VerifyRequest,
+        InfoRequest, InstallRequest, Installed, KeepRequest, KeptList, KeyDocuments, KeyDocumentsRequest,
+        KeysRenewed, Listing, Outdated, OutdatedRequest, PeerDetails, PeerInfoRequest, PeerList,
+        PeerListRequest, Planned, ProjectDone, ProjectRequest, PublishRequest, Published, Reloaded,
+        RemoveRequest, Removed, ResolveRequest, Resolved, SearchRequest, SearchResults, Status, Stopping,
+        Trust, TrustRequest, UnbanRequest, Unbanned, Verified, VerifyRequest,
     },
     events::EventReceiver,
     service::{Cancel, Outcome, ProgressSender, Service},
@@ -135,6 +135,10 @@ impl Service for P2PRegistry {
 
     async fn renew_keys(&self) -> Outcome<KeysRenewed> {
         self.node.renew_keys().await
+    }
+
+    async fn key_documents(&self, request: KeyDocumentsRequest) -> Outcome<KeyDocuments> {
+        self.node.key_documents(request).await
     }
 
     async fn resolve(&self, request: ResolveRequest) -> Outcome<Resolved> {

@@ -10,7 +10,7 @@ use super::failure::fail;
 use crate::{
     code::Code,
     control::api::Failure,
-    identity::{ConfirmKey, Publisher, PublisherId, Replaced, key_file, publisher},
+    identity::{ConfirmKey, KeyLog, Publisher, PublisherId, Replaced, documents, key_file, publisher::Lost},
     store::{self, Store},
     time::Timestamp,
 };
@@ -63,6 +63,27 @@ impl Keys {
             Some(format!("the publisher key {name} cannot be used: {error}; {}", error.hint()))
         };
         names.iter().filter_map(flaw).collect()
+    }
+
+    /// Keeps the documents of the keys that are here beside the folder of keys, and those of `others`, whose keys are not.
+    pub(super) fn keep_documents(&self, others: &[KeyLog]) -> Result<(), Failure> {
+        let Self::Folder(folder) = self else { return Ok(()) };
+        let here = self.all()?;
+        here.iter().try_for_each(|publisher| publisher.keep_documents(folder)).map_err(fail)?;
+        let is_here = |log: &KeyLog| here.iter().any(|publisher| publisher.id() == log.publisher());
+        let mut others = others.iter().filter(|log| !is_here(log));
+        others.try_for_each(|log| documents::keep_of_lost(folder, log)).map_err(fail)
+    }
+
+    /// The documents that are kept of a publisher beside the folder of keys.
+    pub(super) fn kept_documents(&self, publisher: &PublisherId) -> Option<KeyLog> {
+        match self {
+            Self::Given(_) => None,
+            Self::Folder(folder) => documents::kept(folder, publisher).unwrap_or_else(|error| {
+                tracing::warn!(%publisher, %error, "its key documents cannot be read from where they are kept");
+                None
+            }),
+        }
     }
 
     /// The publishers whose keys are here and cannot be used as they are: they are not lost.
@@ -165,9 +186,11 @@ pub(super) fn published_before(store: &Store) -> Result<BTreeSet<PublisherId>, s
     })
 }
 
+/// Another key than the one that was lost would be another publisher's. What the lost one was called is known from when it was written.
 fn lost_key(folder: &Path, lost: &PublisherId) -> key_file::Error {
-    let path = folder.join(publisher::FOLDER_NAME).join(format!("{DEFAULT_KEY}.key"));
-    key_file::Error::Lost { path, kind: key_file::Kind::Publisher, identity: format!("publisher {lost}") }
+    let known = Publisher::lost(folder).unwrap_or_default();
+    let known = known.into_iter().find(|known| known.id == lost.to_string());
+    known.unwrap_or_else(|| Lost { name: DEFAULT_KEY.to_owned(), id: lost.to_string() }).error(folder)
 }
 
 #[cfg(test)]

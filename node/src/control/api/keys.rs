@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::identity::{KeyLog, hex};
+
 /// `key rotate` and its like: what the node made of keys that changed in their files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeysRenewed {
@@ -17,6 +19,39 @@ pub struct KeysRenewed {
     pub announced: usize,
     /// What a person should know.
     pub warnings: Vec<String>,
+}
+
+/// `key revoke` of a key that is not here: whose key documents are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KeyDocumentsRequest {
+    /// A publisher id, or `[publisher/]name` of a package.
+    pub of: String,
+    /// Whether peers and the DHT are asked for later ones than are known here.
+    pub ask: bool,
+}
+
+/// Which chains of key documents of a publisher are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyDocuments {
+    /// The publisher id.
+    pub publisher: String,
+    /// The signed documents of each chain, from the first one on, in hexadecimal. The chain that is followed here comes first; others
+    /// contradict it.
+    pub chains: Vec<Vec<String>>,
+    /// Whether peers were asked for later ones.
+    pub has_asked: bool,
+}
+
+impl KeyDocuments {
+    /// The chains, verified; one that is none is left out.
+    pub fn verified(&self) -> Vec<KeyLog> {
+        let read = |chain: &Vec<String>| {
+            let documents: Option<Vec<Vec<u8>>> = chain.iter().map(|text| hex::decode(text)).collect();
+            KeyLog::verify(&documents?).ok().filter(|log| log.publisher().to_string() == self.publisher)
+        };
+        self.chains.iter().filter_map(read).collect()
+    }
 }
 
 /// `key resolve`, what is asked.

@@ -26,9 +26,9 @@ use crate::{
         api::{
             AmendRequest, BanRequest, BootstrapRequest, CancelRequest, Cancelled, CollectRequest,
             DisconnectRequest, DropRequest, ErrorBody, ExplainRequest, Failure, Health, InfoRequest,
-            InstallRequest, KeepRequest, OutdatedRequest, PeerInfoRequest, PeerListRequest, ProjectRequest,
-            PublishRequest, RemoveRequest, ResolveRequest, SearchRequest, TrustRequest, UnbanRequest,
-            VerifyRequest,
+            InstallRequest, KeepRequest, KeyDocumentsRequest, OutdatedRequest, PeerInfoRequest,
+            PeerListRequest, ProjectRequest, PublishRequest, RemoveRequest, ResolveRequest, SearchRequest,
+            TrustRequest, UnbanRequest, VerifyRequest,
         },
         service::{Cancel, ProgressSender, Service},
     },
@@ -77,6 +77,7 @@ pub(super) fn router<S: Service>(shared: Arc<Shared<S>>) -> Router {
         .route("/explain", get(explain))
         .route("/events", get(events))
         .route("/keys/renew", post(renew_keys))
+        .route("/keys/documents", post(key_documents))
         .route("/resolve", post(resolve))
         .route("/trust", post(trust))
         .route("/stop", post(stop));
@@ -353,6 +354,13 @@ async fn metrics<S: Service>(State(shared): Shares<S>) -> Answer {
 async fn renew_keys<S: Service>(State(shared): Shares<S>) -> Answer {
     // Each package is told of in turn.
     plain(VERIFY_DEADLINE, shared.service.renew_keys()).await
+}
+
+async fn key_documents<S: Service>(
+    State(shared): Shares<S>,
+    Ask(request): Ask<KeyDocumentsRequest>,
+) -> Answer {
+    plain(LOOKUP_DEADLINE, shared.service.key_documents(request)).await
 }
 
 async fn resolve<S: Service>(State(shared): Shares<S>, Ask(request): Ask<ResolveRequest>) -> Answer {

@@ -2,6 +2,7 @@
 
 mod change;
 mod confirm;
+mod recover;
 mod resolve;
 
 use std::{
@@ -189,10 +190,7 @@ impl Key {
                     _ => publisher.adopt(&folder, &name).map(|()| None),
                 };
                 if let Some(kept) = kept.map_err(refused)? {
-                    session.warn(&format!(
-                        "the key that was here belongs to other key documents than the new one; it is kept as {}",
-                        kept.display()
-                    ));
+                    session.warn(&kept_aside(&kept));
                 }
                 session.warn("use the key in one place at a time, and publish while connected: two versions that are signed apart from each other freeze the package until you resolve it");
                 print_one(session, "Imported", name, &publisher)?;
@@ -205,6 +203,14 @@ impl Key {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// What is said of a key that gave way to one of another chain.
+fn kept_aside(kept: &Path) -> String {
+    format!(
+        "the key that was here belongs to other key documents than the new one; it is kept as {}",
+        kept.display()
+    )
 }
 
 /// What is wrong with a key that was read from a file is said of that file.

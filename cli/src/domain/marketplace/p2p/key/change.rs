@@ -15,12 +15,12 @@ use ggen_marketplace::{
         api::{Failure, KeysRenewed},
         service::Outcome,
     },
-    identity::{PublicKey, Publisher, RecoveryKey, Replaced, publisher},
+    identity::{KeyDocument, KeyLog, PublicKey, Publisher, RecoveryKey, Replaced, documents, publisher},
     time::Timestamp,
 };
 use serde::Serialize;
 
-use super::{load, read, refused, write_new};
+use super::{load, read, recover::Found, refused, write_new};
 use crate::{
     domain::marketplace::p2p_state,
     page::Page,
@@ -37,7 +37,7 @@ pub(super) const CONFIRM_FILES: &str = "this file is secret: move it to the mach
 /// Which key is changed, and what allows it.
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    /// The key.
+    /// The key; one that is lost is also named by its publisher's id, or by a package of it.
     #[arg(value_name = "NAME", default_value = p2p_state::KEY_DEFAULT)]
     pub(super) name: String,
     /// A file with a recovery key, if the publisher has any; repeatable.
@@ -119,6 +119,13 @@ impl Target {
         if let Some(replaced) = Replaced::of(folder, &self.name, publisher.key_log()) {
             return Err(refused(replaced.error(&self.name)));
         }
+        let keys = self.recovery_keys()?;
+        check_recovery(publisher.key_log().current(), &keys)?;
+        Ok((publisher, keys))
+    }
+
+    /// The recovery keys that were given.
+    pub(super) fn recovery_keys(&self) -> Outcome<Vec<RecoveryKey>> {
         let hint = "Give the file that `key recovery make` wrote: --recovery <FILE>";
         let read = |path: &PathBuf| {
             let text = read(path).map_err(|failure| Failure { hint: hint.to_owned(), ..failure })?;
@@ -127,61 +134,90 @@ impl Target {
                 Failure::new(said.code, format!("{}: {}", path.display(), said.message), hint)
             })
         };
-        let keys = self.recovery.iter().map(read).collect::<Outcome<Vec<_>>>()?;
-        let current = publisher.key_log().current();
-        let named = &current.recovery;
-        let given: BTreeSet<PublicKey> = keys.iter().map(RecoveryKey::public_key).collect();
-        let needed = usize::try_from(current.recovery_threshold).unwrap_or(usize::MAX);
-        if given.len() < needed && given.iter().all(|key| named.contains(key)) {
-            return Err(Failure::new(
-                Code::Usage,
-                format!(
-                    "This publisher is changed by {needed} of its {} recovery keys, and {} were given.",
-                    named.len(),
-                    given.len()
-                ),
-                "Give the files of enough of them: --recovery <FILE>, repeatable. See which keys those are: ggen marketplace p2p key \
-                 recovery list",
-            ));
-        }
-        match keys.iter().find(|key| !named.contains(&key.public_key())) {
-            Some(stranger) => Err(Failure::new(
-                Code::Usage,
-                format!("{} is no recovery key of this publisher.", stranger.public_key()),
-                "See which are: ggen marketplace p2p key recovery list",
-            )),
-            None => Ok((publisher, keys)),
-        }
+        self.recovery.iter().map(read).collect()
+    }
+}
+
+/// Refuses recovery keys that are too few for the document after this one, or not of its publisher.
+pub(super) fn check_recovery(current: &KeyDocument, keys: &[RecoveryKey]) -> Outcome<()> {
+    let named = &current.recovery;
+    let given: BTreeSet<PublicKey> = keys.iter().map(RecoveryKey::public_key).collect();
+    let needed = usize::try_from(current.recovery_threshold).unwrap_or(usize::MAX);
+    if given.len() < needed && given.iter().all(|key| named.contains(key)) {
+        return Err(Failure::new(
+            Code::Usage,
+            format!(
+                "This publisher is changed by {needed} of its {} recovery keys, and {} were given.",
+                named.len(),
+                given.len()
+            ),
+            "Give the files of enough of them: --recovery <FILE>, repeatable. See which keys those are: ggen marketplace p2p key \
+             recovery list",
+        ));
+    }
+    match keys.iter().find(|key| !named.contains(&key.public_key())) {
+        Some(stranger) => Err(Failure::new(
+            Code::Usage,
+            format!("{} is no recovery key of this publisher.", stranger.public_key()),
+            "See which are: ggen marketplace p2p key recovery list",
+        )),
+        None => Ok(()),
     }
 }
 
 impl Rotate {
     pub(super) async fn run(self, session: &Session, folder: &Path) -> Finished<()> {
-        let (publisher, recovery) = self.target.load(session, folder).await?;
-        let change = publisher::Change::default();
-        let next = publisher.rotated_at_random(change, &recovery, Timestamp::now()).map_err(refused)?;
-        done(session, folder, self.target.name, &next, Vec::new(), RECOVERY_FILES).await
+        let found = Found::find(&self.target, session, folder).await?;
+        let (change, now) = (publisher::Change::default(), Timestamp::now());
+        let next = match &found.here {
+            Some(publisher) => publisher.rotated_at_random(change, &found.recovery, now),
+            None => Publisher::recovered(&found.log, change, &found.recovery, now),
+        };
+        replaced(session, folder, found, &next.map_err(refused)?).await
     }
 }
 
 impl Revoke {
     pub(super) async fn run(self, session: &Session, folder: &Path) -> Finished<()> {
-        let (publisher, recovery) = self.target.load(session, folder).await?;
+        let found = Found::find(&self.target, session, folder).await?;
         let now = Timestamp::now();
-        let next = if self.public_keys.is_empty() {
-            let revoked = vec![publisher.public_key()];
-            publisher.rotated_at_random(publisher::Change { revoked, ..Default::default() }, &recovery, now)
-        } else {
-            let revoked =
-                self.public_keys.iter().map(|text| public_key(&publisher, text)).collect::<Outcome<_>>()?;
-            publisher.amended(publisher::Change { revoked, ..Default::default() }, &recovery, now)
+        let named = |publisher: Option<&Publisher>| {
+            self.public_keys.iter().map(|text| public_key(publisher, text)).collect::<Outcome<Vec<_>>>()
         };
-        done(session, folder, self.target.name, &next.map_err(refused)?, Vec::new(), RECOVERY_FILES).await
+        let next = match &found.here {
+            Some(publisher) if self.public_keys.is_empty() => {
+                let revoked = vec![publisher.public_key()];
+                let change = publisher::Change { revoked, ..Default::default() };
+                publisher.rotated_at_random(change, &found.recovery, now)
+            }
+            Some(publisher) => {
+                let revoked = named(Some(publisher))?;
+                publisher.amended(publisher::Change { revoked, ..Default::default() }, &found.recovery, now)
+            }
+            // The current key is not here, so that nobody can go on with it.
+            None => {
+                let current = found.log.current().keys.iter().copied();
+                let revoked: BTreeSet<PublicKey> = current.chain(named(None)?).chain(found.ended).collect();
+                let revoked = revoked.into_iter().collect();
+                let change = publisher::Change { revoked, ..Default::default() };
+                Publisher::recovered(&found.log, change, &found.recovery, now)
+            }
+        };
+        replaced(session, folder, found, &next.map_err(refused)?).await
     }
 }
 
-/// A public key other than the publisher's current one, by its text.
-fn public_key(publisher: &Publisher, text: &str) -> Outcome<PublicKey> {
+/// Writes the next key where that is of use, tells the running node, and shows what was done.
+async fn replaced(session: &Session, folder: &Path, found: Found, next: &Publisher) -> Finished<()> {
+    found.refuse_useless(next)?;
+    if let Some(kept) = found.store(next, folder).map_err(refused)? {
+        session.warn(&super::kept_aside(&kept));
+    }
+    told(session, found.name, next, Vec::new(), RECOVERY_FILES).await
+}
+
+/// A public key other than the publisher's own, by its text.
+fn public_key(publisher: Option<&Publisher>, text: &str) -> Outcome<PublicKey> {
     let key = text.parse::<PublicKey>().map_err(|error| {
         Failure::new(
             Code::Usage,
@@ -189,7 +225,7 @@ fn public_key(publisher: &Publisher, text: &str) -> Outcome<PublicKey> {
             "Give the 64 hexadecimal digits that `key list` shows on the machine that has it.",
         )
     })?;
-    if key == publisher.public_key() {
+    if publisher.is_some_and(|publisher| publisher.public_key() == key) {
         return Err(Failure::new(
             Code::Usage,
             format!("{text} is the current key of this publisher."),
@@ -346,6 +382,17 @@ pub(super) async fn done(
     of_files: &'static str,
 ) -> Finished<()> {
     next.replace(folder, &name).map_err(refused)?;
+    told(session, name, next, files, of_files).await
+}
+
+/// Tells the running node of a key that was replaced, and shows what was done.
+async fn told(
+    session: &Session,
+    name: String,
+    next: &Publisher,
+    files: Vec<String>,
+    of_files: &'static str,
+) -> Finished<()> {
     let node = match session.client().renew_keys().await {
         Ok(renewed) => Some(renewed),
         Err(failure) if failure.code == Code::NotRunning => None,
@@ -423,23 +470,42 @@ struct Row {
 #[derive(Debug, Serialize)]
 struct Rows {
     publishers: Vec<Row>,
+    /// Those whose keys were here and are gone, each by the name that its key gets if it comes back.
+    lost: Vec<Row>,
+    /// What keeps others from being listed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
     total: usize,
 }
 
 fn list(session: &Session, folder: &Path) -> Finished<()> {
-    let mut publishers = Vec::new();
+    let row = |name: String, log: &KeyLog| Row {
+        name,
+        publisher: log.publisher().to_string(),
+        recovery: log.current().recovery.iter().map(ToString::to_string).collect(),
+        threshold: log.current().recovery_threshold,
+    };
+    let (mut publishers, mut lost, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     for name in Publisher::list(folder).map_err(refused)? {
-        let publisher = Publisher::load(folder, &name).map_err(refused)?;
-        let document = publisher.key_log().current();
-        publishers.push(Row {
-            name,
-            publisher: publisher.id().to_string(),
-            recovery: document.recovery.iter().map(ToString::to_string).collect(),
-            threshold: document.recovery_threshold,
-        });
+        match Publisher::load(folder, &name) {
+            Ok(publisher) => publishers.push(row(name, publisher.key_log())),
+            Err(error) => warnings.push(super::with_hint(&error)),
+        }
     }
-    session.print(&Rows { total: publishers.len(), publishers }, |rows, page| {
-        if rows.publishers.is_empty() {
+    for gone in Publisher::lost(folder).map_err(refused)? {
+        let kept = gone.id.parse().ok().map(|id| documents::kept(folder, &id));
+        match kept.transpose().map_err(refused)?.flatten() {
+            Some(log) => lost.push(row(gone.free_name(folder), &log)),
+            None => warnings.push(format!(
+                "the publisher key {} is lost, and its key documents are not here: {}",
+                gone.name,
+                super::with_hint(&gone.error(folder))
+            )),
+        }
+    }
+    session.print(&Rows { total: publishers.len(), publishers, lost, warnings }, |rows, page| {
+        page.warnings(&rows.warnings);
+        if rows.publishers.is_empty() && rows.lost.is_empty() {
             page.line("There is no publisher key here.");
         }
         for row in &rows.publishers {
@@ -451,9 +517,25 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
                     row.name
                 ));
             } else {
-                page.list("recovery keys", &row.recovery)
-                    .field("needed to rotate", format!("{} of {}", row.threshold, row.recovery.len()));
+                show_recovery(row, page);
+            }
+        }
+        for row in &rows.lost {
+            page.heading(format!("{} (lost)", row.name)).field("publisher", &row.publisher);
+            if row.recovery.is_empty() {
+                page.line("  It has no recovery keys: without a copy of the key, nobody can go on as this publisher.");
+            } else {
+                show_recovery(row, page);
+                page.line(format!(
+                    "  Replace the lost key: ggen marketplace p2p key revoke {} --recovery <file>",
+                    row.name
+                ));
             }
         }
     })
+}
+
+fn show_recovery(row: &Row, page: &mut Page) {
+    page.list("recovery keys", &row.recovery)
+        .field("needed to rotate", format!("{} of {}", row.threshold, row.recovery.len()));
 }

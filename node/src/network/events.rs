@@ -74,6 +74,7 @@ impl Driver {
                     }
                 } else if let Some(peer) = self.peers.get_mut(&peer_id) {
                     peer.connections.remove(&connection_id);
+                    peer.dead.remove(&connection_id);
                 }
                 self.publish_near();
             }

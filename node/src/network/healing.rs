@@ -91,7 +91,7 @@ impl Healing {
         closed: ConnectionId,
         cause: Option<&ConnectionError>,
     ) {
-        let how = how_closed(peer.dead == Some(closed), cause);
+        let how = how_closed(peer.dead.contains(&closed), cause);
         let lasted = peer.since.map_or(Duration::ZERO, |since| since.elapsed());
         let neighbour = Neighbour { addresses: where_to_dial(peer), lasted };
         let now = self.now();
@@ -141,6 +141,7 @@ fn how_closed(is_dead: bool, cause: Option<&ConnectionError>) -> Closed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::peers::Peers;
 
     #[test]
     fn a_peer_that_came_to_us_is_dialled_at_its_own_host_only() {
@@ -155,6 +156,22 @@ mod tests {
         assert_eq!(where_to_dial(&peer), std::slice::from_ref(&own));
         peer.connections.insert(ConnectionId::new_unchecked(2), (victim.clone(), true));
         assert_eq!(where_to_dial(&peer), [victim, own], "we reached it there ourselves");
+    }
+
+    #[test]
+    fn whichever_of_two_dead_connections_closes_last_the_peer_is_lost() {
+        for last in [1, 2] {
+            let (mut peers, mut healing, id) = (Peers::default(), Healing::new(), PeerId::random());
+            let at = "/ip4/203.0.113.1/tcp/4001".parse::<Multiaddr>().unwrap();
+            let both = [1, 2].map(ConnectionId::new_unchecked);
+            for connection in both {
+                peers.connected(id, connection, at.clone(), true, Instant::now());
+                peers.died(connection);
+            }
+            peers.get_mut(&id).unwrap().since = Instant::now().checked_sub(Duration::from_secs(60));
+            healing.lost(id, &peers[&id], ConnectionId::new_unchecked(last), None);
+            assert!(healing.returned(id).is_some(), "connection {last} closes last");
+        }
     }
 
     #[test]

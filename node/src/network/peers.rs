@@ -73,8 +73,8 @@ pub(super) struct Peer {
     pub(super) awaited_until: Option<Instant>,
     /// Since when it is connected.
     pub(super) since: Option<Instant>,
-    /// The connection that was given up because the peer answered no more.
-    pub(super) dead: Option<ConnectionId>,
+    /// The connections that were given up: the peer answered no more, or the machine is elsewhere now.
+    pub(super) dead: BTreeSet<ConnectionId>,
 }
 
 impl Peer {
@@ -226,9 +226,17 @@ impl Peers {
         peer.pings_failed += 1;
         let is_dead = peer.pings_failed >= PINGS_FAILED_MAX;
         if is_dead {
-            peer.dead = Some(connection);
+            peer.dead.insert(connection);
         }
         is_dead
+    }
+
+    /// Notes that a connection is dead, whoever its peer is.
+    pub(super) fn died(&mut self, connection: ConnectionId) {
+        let peer = self.0.values_mut().find(|peer| peer.connections.contains_key(&connection));
+        if let Some(peer) = peer {
+            peer.dead.insert(connection);
+        }
     }
 
     /// Connected peers that have not said who they are, as long as it is worth waiting for them.
@@ -292,9 +300,10 @@ mod tests {
         assert!(!peers.ping_failed(&peer, connection), "it is gone");
         peers.connected(peer, connection, Multiaddr::empty(), true, now);
         peers.ponged(&peer, Duration::from_millis(5), now);
-        assert_eq!((peers[&peer].round_trip, peers[&peer].dead), (Some(Duration::from_millis(5)), None));
+        assert_eq!(peers[&peer].round_trip, Some(Duration::from_millis(5)));
+        assert!(peers[&peer].dead.is_empty());
         assert!(peers.ping_failed(&peer, connection));
-        assert_eq!(peers[&peer].dead, Some(connection));
+        assert_eq!(peers[&peer].dead, BTreeSet::from([connection]));
     }
 
     #[test]

@@ -194,10 +194,7 @@ impl Driver {
     /// those that were lost before dialled again at once, what was seen of NATs and of relays is forgotten, and others are told where this node is now.
     fn moved(&mut self, dead: Vec<ConnectionId>) {
         for connection in dead {
-            let peer = self.peers.values_mut().find(|peer| peer.connections.contains_key(&connection));
-            if let Some(peer) = peer {
-                peer.dead = Some(connection);
-            }
+            self.peers.died(connection);
             self.swarm.close_connection(connection);
         }
         self.healing.moved();

@@ -165,8 +165,7 @@ impl Connections {
         protected.extend(oldest_chosen(view.peers));
         protected.extend(&view.relays);
         protected.extend(&view.neighbours);
-        // As many as leave room for others: who is reached through this node looks for another relay where it is sent away.
-        protected.extend(view.clients.iter().take(self.marks.low));
+        protected.extend(oldest_clients(view, self.marks.low));
         // The mesh comes last, and only as far as it leaves the node within its marks: gossip makes its mesh again among those that
         // stay, and without this a node that wants few connections could never close what it has too many of.
         for peer in &view.mesh {
@@ -206,6 +205,17 @@ fn oldest_chosen(peers: &Peers) -> Vec<PeerId> {
         chosen.filter_map(|(id, peer)| Some((peer.since?, *id))).collect();
     by_age.sort_unstable();
     by_age.into_iter().take(OLDEST_KEPT).map(|(_, id)| id).collect()
+}
+
+/// The peers reached through this node that have been connected for longest, as many as leave room for others: who is sent away looks
+/// for another relay. Nobody who comes later takes their place, however many ids it makes. By an order of the ids it could, since anyone
+/// can make ids until they come first.
+fn oldest_clients(view: &View<'_>, most: usize) -> Vec<PeerId> {
+    let since = |id: &PeerId| view.peers.get(id)?.since;
+    let mut by_age: Vec<(Instant, u64, PeerId)> =
+        view.clients.iter().filter_map(|id| Some((since(id)?, trim::rank(&view.local, id), *id))).collect();
+    by_age.sort_unstable();
+    by_age.into_iter().take(most).map(|(.., id)| id).collect()
 }
 
 /// Our configuration names the peer.
@@ -310,6 +320,25 @@ mod tests {
         peer.last_gift = Some(start);
         assert_eq!(peer.value(false, start), GIFT);
         assert_eq!(peer.value(false, start + LATELY), 0, "and a gift is forgotten");
+    }
+
+    #[test]
+    fn whoever_comes_later_takes_no_place_of_those_that_are_reached_through_this_node() {
+        let start = Instant::now();
+        let came: Vec<(PeerId, Peer)> =
+            (0..9).map(|n| peer(n, false, start + Duration::from_secs(n as u64))).collect();
+        let clients: Vec<PeerId> = came.iter().map(|(id, _)| *id).collect();
+        let mut peers = Peers::default();
+        peers.extend(came);
+        let later = start + Duration::from_secs(3600);
+        let sorted = clients.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let view = View { clients: sorted, ..view(&peers, later) };
+        assert_eq!(oldest_clients(&view, 3), clients[..3]);
+        let marks = Marks { low: 3, high: 100 };
+        let held = connections(Role::Peer, marks).held(&view);
+        let protected: BTreeSet<PeerId> =
+            held.iter().filter(|it| it.is_protected).map(|it| it.peer).collect();
+        assert_eq!(protected, clients[..3].iter().copied().collect());
     }
 
     #[test]

@@ -241,8 +241,14 @@ pub const LISTENER_PER_PEER_MAX: u32 = 16;
 /// Until it is once more.
 pub const LISTENER_PER_PEER_REFILL: Duration = Duration::from_secs(10);
 
-/// Networks of which is remembered that they were dialled, where they see this node, and that they came to it by themselves, each.
+/// Networks of which is remembered where they see this node, and what they say that they came to, each; and addresses that are listened on.
 pub const REACH_NETWORKS_MAX: usize = 64;
+/// Networks of which is remembered that they were dialled: as many as a hub has connections with, and a full set proves nothing any more.
+pub const REACH_DIALLED_MAX: usize = 1024;
+/// Addresses that others are told of because strangers came to them: libp2p tells of twenty in all, and relays are among those.
+pub const REACH_PROVED_MAX: usize = 8;
+/// Addresses of which is remembered that they lead to this node no longer: the router and those who try name a few.
+pub const REACH_DOUBTED_MAX: usize = 16;
 /// Networks of this machine's interfaces that are looked at: containers make dozens.
 pub const NEARBY_NETS_MAX: usize = 64;
 /// Peers of the local network that are remembered: an office, or a class.

@@ -36,8 +36,8 @@ impl Driver {
                 self.peers.connected(peer_id, connection_id, address.clone(), dialled, Instant::now());
                 if dialled {
                     self.connections.reached(peer_id, &address);
-                    self.reach.standing.dialled(&address);
                 }
+                self.reach.standing.opened(connection_id, &address, dialled, Instant::now());
                 if !endpoint.is_relayed() {
                     self.connected_back(connection_id, peer_id, dialled);
                 }
@@ -62,6 +62,7 @@ impl Driver {
                 self.greetings.closed(connection_id);
                 self.blocks.closed(connection_id);
                 self.nearby.closed(connection_id);
+                self.reach.standing.closed(connection_id, Instant::now());
                 if num_established == 0 {
                     if let Some(gone) = self.peers.remove(&peer_id) {
                         self.healing.lost(peer_id, &gone, connection_id, cause.as_ref());
@@ -130,7 +131,7 @@ impl Driver {
                 // A dial over QUIC ends where TCP has reached the peer first, and that says nothing about its address.
                 let is_reached = self.peers.contains_key(&peer);
                 for (address, _) in errors {
-                    self.reach.standing.dialled(address);
+                    self.reach.standing.dialled(address, Instant::now());
                     if !(is_reached && is_quic(address)) {
                         self.outbox.tell(Event::Unreachable { peer, address: address.clone() });
                     }
@@ -186,7 +187,8 @@ impl Driver {
         let from_listener = self.swarm.behaviour_mut().candidates.seen(connection, observed);
         let at = self.peers.get(&peer).and_then(|peer| peer.connections.get(&connection));
         if let Some((at, dialled)) = at.filter(|(at, _)| !policy::is_relayed(at)) {
-            self.reach.standing.seen(at, dialled.then_some(from_listener), observed);
+            let dialled = dialled.then_some(from_listener);
+            self.reach.standing.seen(connection, at, dialled, observed, Instant::now());
         }
     }
 

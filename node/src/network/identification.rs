@@ -8,12 +8,12 @@
 //! each of its relays the address at which it reached that relay itself, whatever the relay says of where it is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     task::{Context, Poll},
 };
 
 use libp2p::{
-    PeerId,
+    Multiaddr, PeerId,
     core::transport::ListenerId,
     identify,
     swarm::{
@@ -49,6 +49,7 @@ pub(super) struct Behaviour {
     unbearable: Vec<PeerId>,
     /// Whether nobody can connect to where this node listens.
     hides_listeners: bool,
+    told: Addresses,
     /// Stands for the listeners of all relays, and of ports that lead through a NAT.
     elsewhere: ListenerId,
 }
@@ -63,6 +64,7 @@ impl Behaviour {
             waiting: BTreeMap::new(),
             unbearable: Vec::new(),
             hides_listeners,
+            told: Addresses::default(),
             elsewhere: ListenerId::next(),
         }
     }
@@ -84,6 +86,33 @@ impl Behaviour {
     }
 }
 
+/// The addresses that are told. The same one may be listened on and be known to lead here: it is told until both have ended.
+#[derive(Debug, Default)]
+struct Addresses {
+    listened: BTreeSet<Multiaddr>,
+    leading_here: BTreeSet<Multiaddr>,
+}
+
+impl Addresses {
+    /// Takes in what the swarm says; whether that is the end of an address that is still told for the other reason.
+    fn stays(&mut self, event: &FromSwarm<'_>) -> bool {
+        match event {
+            FromSwarm::NewListenAddr(it) => drop(self.listened.insert(it.addr.clone())),
+            FromSwarm::ExternalAddrConfirmed(it) => drop(self.leading_here.insert(it.addr.clone())),
+            FromSwarm::ExpiredListenAddr(it) => {
+                self.listened.remove(it.addr);
+                return self.leading_here.contains(it.addr);
+            }
+            FromSwarm::ExternalAddrExpired(it) => {
+                self.leading_here.remove(it.addr);
+                return self.listened.contains(it.addr);
+            }
+            _ => {}
+        }
+        false
+    }
+}
+
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
     type ToSwarm = identify::Event;
@@ -102,6 +131,7 @@ impl NetworkBehaviour for Behaviour {
         self.inner.on_swarm_event(match event {
             FromSwarm::NewListenAddr(it) if hides(it.addr) => return,
             FromSwarm::ExpiredListenAddr(it) if hides(it.addr) => return,
+            event if self.told.stays(&event) => return,
             // Peers are told at once of what is listened on, and only when they ask of the rest: here all is told at once.
             FromSwarm::ExternalAddrConfirmed(it) => {
                 FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr: it.addr })
@@ -153,7 +183,10 @@ mod tests {
     use libp2p::{
         core::{ConnectedPoint, Endpoint, transport::PortUse},
         identity::Keypair,
-        swarm::{ConnectionClosed, behaviour::ConnectionEstablished},
+        swarm::{
+            ConnectionClosed,
+            behaviour::{ConnectionEstablished, ExternalAddrConfirmed, ExternalAddrExpired},
+        },
     };
 
     use super::*;
@@ -244,5 +277,19 @@ mod tests {
             remaining_established: 0,
         }));
         assert!(identify.waiting.is_empty(), "what is closed is forgotten");
+    }
+
+    #[test]
+    fn an_address_that_is_listened_on_stays_when_the_proof_that_it_leads_here_ends() {
+        let (at, listener_id) = ("/ip4/203.0.113.1/tcp/4001".parse().unwrap(), ListenerId::next());
+        let listened = FromSwarm::NewListenAddr(NewListenAddr { listener_id, addr: &at });
+        let unlistened = FromSwarm::ExpiredListenAddr(ExpiredListenAddr { listener_id, addr: &at });
+        let proved = FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr: &at });
+        let unproved = FromSwarm::ExternalAddrExpired(ExternalAddrExpired { addr: &at });
+        let mut told = Addresses::default();
+        let mut stays =
+            |events: &[&FromSwarm<'_>]| events.iter().map(|it| told.stays(it)).collect::<Vec<_>>();
+        assert_eq!(stays(&[&listened, &proved, &unproved, &unlistened]), [false, false, true, false]);
+        assert_eq!(stays(&[&listened, &proved, &unlistened, &unproved]), [false, false, true, false]);
     }
 }

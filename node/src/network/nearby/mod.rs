@@ -193,12 +193,12 @@ impl Driver {
     /// Begins again with all that belonged to a place where this machine is no longer: these connections are closed, their peers and
     /// those that were lost before dialled again at once, what was seen of NATs and of relays is forgotten, and others are told where this node is now.
     fn moved(&mut self, dead: Vec<ConnectionId>) {
-        for connection in dead {
-            self.peers.died(connection);
-            self.swarm.close_connection(connection);
+        for connection in &dead {
+            self.peers.died(*connection);
+            self.swarm.close_connection(*connection);
         }
         self.healing.moved();
-        self.reach.moved();
+        self.reach.moved(&dead);
         self.nearby.told.send_modify(|told| told.renewed += 1);
         self.outbox.tell(Event::Audience);
     }

@@ -34,7 +34,7 @@ use crate::{
 /// The protocol id.
 pub(in crate::network) const PROTOCOL: &str = "/ggen/dial-back/1";
 /// The lowest port that is dialled.
-const PORT_MIN: u16 = 1024;
+pub(super) const PORT_MIN: u16 = 1024;
 /// How long a connection stays before it is said that it stood: the other end knows of it by then.
 const ANSWERED_AFTER: Duration = Duration::from_secs(1);
 const PER_NETWORK: Budget = Budget::new(DIALS_BACK_PER_NETWORK_MAX, DIALS_BACK_PER_NETWORK_REFILL);

@@ -1,11 +1,11 @@
-//! The loop's part in having ports mapped: when a router is asked, whom of the peers to ask whether that works, and what is told to
-//! others then. It answers peers that ask the same.
+//! The loop's part in having ports mapped: when a router is asked, and whom of the peers to ask whether that works, and whether what is
+//! not mapped still does. It answers peers that ask the same.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use libp2p::{
-    Multiaddr, PeerId,
-    request_response::{self, ResponseChannel},
+    PeerId,
+    request_response::{self, OutboundRequestId, ResponseChannel},
     swarm::{
         ConnectionId, DialError,
         dial_opts::{DialOpts, PeerCondition},
@@ -18,6 +18,7 @@ use tokio::{
 
 use super::{
     Verdict,
+    checking::Checking,
     dial_back::{self, Answer, Ask, DialsBack, Due},
     mapping::Mapping,
     router::{self, Told, Wanted},
@@ -25,7 +26,6 @@ use super::{
 };
 use crate::{
     network::{
-        Event,
         diversity::Network,
         driver::Driver,
         peers::{ip_of, network_of},
@@ -69,9 +69,9 @@ impl Routers {
 pub(in crate::network) struct Mapped {
     /// None where no router is ever asked.
     routers: Option<Routers>,
-    pub(super) mapping: Mapping,
-    /// What others are told of.
-    announced: BTreeSet<Multiaddr>,
+    pub(super) mapping: Mapping<OutboundRequestId>,
+    /// What peers say of addresses that are not mapped.
+    checking: Checking<OutboundRequestId>,
     dials: DialsBack<ResponseChannel<Answer>>,
     /// How often this machine came somewhere else.
     moved: u64,
@@ -100,6 +100,7 @@ impl Mapped {
     /// This machine came to another network.
     pub(super) fn moved(&mut self) {
         self.mapping.forget();
+        self.checking.forget();
         self.moved += 1;
     }
 
@@ -129,7 +130,7 @@ impl Mapped {
 }
 
 impl Driver {
-    /// Does what is due about mapped ports.
+    /// Does what is due about ports through which others get to this node.
     pub(super) fn mapping_due(&mut self, now: Instant) {
         let local = *self.swarm.local_peer_id();
         let reach = &mut self.reach;
@@ -138,11 +139,19 @@ impl Driver {
         reach.mapped.want(ports, local, &self.spawner);
         if reach.mapped.mapping.is_due(|ip| reach.standing.is_seen_at(ip), now) {
             let helpers = self.dial_back_helpers();
-            for (peer, ask) in self.reach.mapped.mapping.choose(helpers) {
-                self.swarm.behaviour_mut().dial_back.send_request(&peer, ask);
-            }
+            let dial_back = &mut self.swarm.behaviour_mut().dial_back;
+            self.reach.mapped.mapping.ask(helpers, |peer, ask| dial_back.send_request(peer, ask));
         }
-        self.announce_mapped();
+        let unvisited = self.reach.standing.unvisited(now);
+        if self.reach.mapped.checking.is_due(&unvisited, now) {
+            let helpers = self.dial_back_helpers();
+            let dial_back = &mut self.swarm.behaviour_mut().dial_back;
+            let send = |peer: &PeerId, ask| dial_back.send_request(peer, ask);
+            self.reach.mapped.checking.ask(unvisited, helpers, send, now);
+        }
+        let mapping = &self.reach.mapped.mapping;
+        self.reach.standing.mapped(mapping.said(), mapping.works());
+        self.tell_addresses();
         self.dials_back_due();
         let due = self.reach.mapped.dials.due(now);
         due.into_iter().for_each(|due| self.answer_ask(due));
@@ -173,24 +182,6 @@ impl Driver {
         helpers
     }
 
-    /// Tells others of the addresses at which peers got through, and no longer of those at which they do not.
-    fn announce_mapped(&mut self) {
-        let works = self.reach.mapped.mapping.addresses();
-        if works == self.reach.mapped.announced {
-            return;
-        }
-        let before = std::mem::replace(&mut self.reach.mapped.announced, works.clone());
-        tracing::info!(addresses = ?works, "the ports that the router maps to this node");
-        for address in before.difference(&works) {
-            self.swarm.remove_external_address(address);
-        }
-        for address in works.difference(&before) {
-            self.swarm.add_external_address(address.clone());
-        }
-        self.reach.standing.mapped(works);
-        self.outbox.tell(Event::Audience);
-    }
-
     pub(in crate::network) fn router_told(&mut self, told: Told) {
         tracing::info!(?told, "what the router says of mapping ports");
         self.reach.mapped.mapping.told(told, Instant::now());
@@ -203,12 +194,12 @@ impl Driver {
             Event::Message { peer, connection_id, message: Message::Request { request, channel, .. } } => {
                 self.dial_back(peer, connection_id, request, channel);
             }
-            Event::Message { peer, message: Message::Response { response, .. }, .. } => {
-                self.dialled_back(peer, Some(response));
+            Event::Message { peer, message: Message::Response { request_id, response }, .. } => {
+                self.dialled_back(peer, request_id, Some(response));
             }
-            Event::OutboundFailure { peer, error, .. } => {
+            Event::OutboundFailure { peer, request_id, error, .. } => {
                 tracing::debug!(%peer, %error, "a peer does not say whether it gets through");
-                self.dialled_back(peer, None);
+                self.dialled_back(peer, request_id, None);
             }
             Event::InboundFailure { .. } | Event::ResponseSent { .. } => {}
         }
@@ -246,9 +237,15 @@ impl Driver {
         });
     }
 
-    fn dialled_back(&mut self, peer: PeerId, answer: Option<Answer>) {
+    fn dialled_back(&mut self, peer: PeerId, id: OutboundRequestId, answer: Option<Answer>) {
         let now = Instant::now();
-        if self.reach.mapped.mapping.answered(peer, answer, now) {
+        let is_decided = self.reach.mapped.mapping.answered(peer, id, answer, now);
+        let checked = self.reach.mapped.checking.answered(peer, id, answer, now);
+        for (address, leads_here) in &checked {
+            tracing::info!(%address, leads_here, "peers tried an address to which nobody had come for a while");
+            self.reach.standing.checked(address, *leads_here, now);
+        }
+        if is_decided || !checked.is_empty() {
             self.mapping_due(now);
         }
     }
@@ -263,6 +260,7 @@ impl Driver {
         self.reach.mapped.dials.stands(connection, Instant::now());
         if !dialled {
             self.reach.mapped.mapping.came(peer);
+            self.reach.mapped.checking.came(peer);
         }
     }
 

@@ -1,14 +1,13 @@
 //! Whether the ports that a router says it maps lead to this node.
 //!
 //! Routers confirm what they do not do, and anyone on the local network can answer in a router's place. So peers are asked to connect
-//! there: some that this node dialled, of different networks, who say whether they got through. Their word alone does not count; a
-//! peer that says so must have come, too. What more of the asked networks say counts. The address is told to others only then, and no
-//! longer once peers do not get through. The port is another one than a NAT would let those in at who were dialled.
+//! there, in rounds ([`round`](super::round)). What more of the asked networks say counts. The address is told to others only then,
+//! and no longer once peers do not get through. The port is another one than a NAT would let those in at who were dialled.
 //!
 //! Pure: what the router and the peers say, and `now`, are arguments.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -18,13 +17,12 @@ use tokio::time::Instant;
 
 use super::{
     dial_back::{Answer, Ask},
+    round::{AGAIN, Round, Votes},
     router::{By, Protocol, Told},
     standing::Ports,
 };
-use crate::{limits::DIALS_BACK_ASKED_MAX, network::diversity::Network, peers::Backoff};
+use crate::network::diversity::Network;
 
-/// After how long peers are asked again where none got through.
-const AGAIN: Backoff = Backoff::new(Duration::from_secs(60), Duration::from_secs(1800));
 /// How often peers are asked whether they still get through.
 const CHECKED_EVERY: Duration = Duration::from_secs(1200);
 
@@ -68,22 +66,11 @@ pub enum PortMapping {
     },
 }
 
-/// What peers say of one mapping.
-#[derive(Debug, Default)]
-struct Round {
-    /// Who is asked, and has not answered.
-    asked: BTreeMap<PeerId, Network>,
-    /// Who of them came.
-    came: BTreeSet<PeerId>,
-    /// What a network says, of each protocol.
-    voices: BTreeMap<(Protocol, Network), bool>,
-}
-
 /// The ports that a router maps, as it says, and what peers say of them.
-#[derive(Debug, Default)]
-pub(in crate::network) struct Mapping {
+#[derive(Debug)]
+pub(in crate::network) struct Mapping<I> {
     told: Option<Told>,
-    round: Option<Round>,
+    round: Option<Round<I>>,
     /// Rounds in a row in which nobody got through.
     failures: u32,
     due: Option<Instant>,
@@ -91,7 +78,14 @@ pub(in crate::network) struct Mapping {
     was_tried: bool,
 }
 
-impl Mapping {
+impl<I> Default for Mapping<I> {
+    fn default() -> Self {
+        let works = Ports::default();
+        Self { told: None, round: None, failures: 0, due: None, works, was_tried: false }
+    }
+}
+
+impl<I: PartialEq> Mapping<I> {
     /// Notes what the router says. What has changed is to be tried again.
     pub(in crate::network) fn told(&mut self, told: Told, now: Instant) {
         if self.told.as_ref() != Some(&told) {
@@ -118,65 +112,52 @@ impl Mapping {
         is_seen && self.round.is_none() && self.due.is_some_and(|due| due <= now)
     }
 
-    /// Whom to ask, of peers that this node dialled and that can be asked, and what; each of them counts as asked. Those of one network
-    /// count once.
-    pub(in crate::network) fn choose(&mut self, peers: Vec<(PeerId, Network)>) -> Vec<(PeerId, Ask)> {
-        let Some((_, _, Ports { tcp, udp })) = self.mapped() else { return Vec::new() };
-        let mut networks = BTreeSet::new();
-        let chosen = peers.into_iter().filter(|(_, network)| networks.insert(*network));
-        let asked: BTreeMap<PeerId, Network> = chosen.take(DIALS_BACK_ASKED_MAX).collect();
-        let chosen = asked.keys().map(|peer| (*peer, Ask { tcp, udp })).collect();
+    /// Asks peers that this node dialled, and that can be asked.
+    pub(in crate::network) fn ask(
+        &mut self,
+        peers: Vec<(PeerId, Network)>,
+        mut send: impl FnMut(&PeerId, Ask) -> I,
+    ) {
+        let Some((_, _, Ports { tcp, udp })) = self.mapped() else { return };
         // Where there is nobody to ask, somebody may come.
-        self.round = (!asked.is_empty()).then(|| Round { asked, ..Round::default() });
-        chosen
+        self.round = Round::begin(peers, |peer| send(peer, Ask { tcp, udp }));
     }
 
     /// Notes that a peer has connected by itself.
     pub(in crate::network) fn came(&mut self, peer: PeerId) {
-        if let Some(round) = &mut self.round
-            && round.asked.contains_key(&peer)
-        {
-            round.came.insert(peer);
+        if let Some(round) = &mut self.round {
+            round.came(peer);
         }
     }
 
-    /// Notes what a peer says; nothing where it does not answer. Yields whether anything is decided by that.
+    /// Notes the answer of a peer to what it was asked under an id; nothing where it does not answer. Yields whether anything is
+    /// decided by that.
     pub(in crate::network) fn answered(
         &mut self,
         peer: PeerId,
+        id: I,
         answer: Option<Answer>,
         now: Instant,
     ) -> bool {
-        let Some(round) = &mut self.round else { return false };
-        let Some(network) = round.asked.remove(&peer) else { return false };
-        if let Some(Answer { tcp, udp }) = answer {
-            for (protocol, said) in [(Protocol::Tcp, tcp), (Protocol::Udp, udp)] {
-                // Who says so without having come says nothing.
-                if let Some(said) = said.filter(|said| !said || round.came.contains(&peer)) {
-                    round.voices.insert((protocol, network), said);
-                }
-            }
+        let is_last = self.round.as_mut().is_some_and(|round| round.answered(peer, id, answer));
+        if is_last {
+            self.decide(now);
         }
-        if !round.asked.is_empty() {
-            return false;
-        }
-        self.decide(now);
-        true
+        is_last
     }
 
     /// Decides by what the asked have said.
     fn decide(&mut self, now: Instant) {
         let Some((round, (_, _, ports))) = self.round.take().zip(self.mapped()) else { return };
-        if round.voices.is_empty() {
+        if round.is_silent() {
             // Nothing was learnt: what stood stands.
             self.failures = self.failures.saturating_add(1);
             self.due = Some(now + AGAIN.ceiling(self.failures));
             return;
         }
         let works = |protocol: Protocol| {
-            let voices = round.voices.iter().filter(|((of, _), _)| *of == protocol);
-            let (yes, no): (Vec<_>, Vec<_>) = voices.partition(|(_, said)| **said);
-            yes.len() > no.len()
+            let Votes { yes, no } = round.votes(protocol);
+            yes > no
         };
         self.was_tried = true;
         self.works = Ports {
@@ -189,14 +170,14 @@ impl Mapping {
         self.due = Some(now + wait);
     }
 
-    /// The addresses at which peers got through.
-    pub(in crate::network) fn addresses(&self) -> BTreeSet<Multiaddr> {
-        let Some((_, outer, _)) = self.mapped() else { return BTreeSet::new() };
-        let at = |part| Multiaddr::empty().with(multiaddr::Protocol::Ip4(outer)).with(part);
-        let tcp = self.works.tcp.map(|port| at(multiaddr::Protocol::Tcp(port)));
-        let udp =
-            self.works.udp.map(|port| at(multiaddr::Protocol::Udp(port)).with(multiaddr::Protocol::QuicV1));
-        tcp.into_iter().chain(udp).collect()
+    /// The addresses that the router says it maps.
+    pub(in crate::network) fn said(&self) -> BTreeSet<Multiaddr> {
+        self.mapped().map_or_else(BTreeSet::new, |(_, outer, ports)| addresses(outer, ports))
+    }
+
+    /// Those of them at which peers got through.
+    pub(in crate::network) fn works(&self) -> BTreeSet<Multiaddr> {
+        self.mapped().map_or_else(BTreeSet::new, |(_, outer, _)| addresses(outer, self.works))
     }
 
     /// What is known, of this node at `seen`; nothing where no router was asked.
@@ -212,6 +193,13 @@ impl Mapping {
             Told::Mapped { by, ports, .. } => PortMapping::Said { by, ports },
         })
     }
+}
+
+fn addresses(outer: Ipv4Addr, Ports { tcp, udp }: Ports) -> BTreeSet<Multiaddr> {
+    let at = |part| Multiaddr::empty().with(multiaddr::Protocol::Ip4(outer)).with(part);
+    let tcp = tcp.map(|port| at(multiaddr::Protocol::Tcp(port)));
+    let udp = udp.map(|port| at(multiaddr::Protocol::Udp(port)).with(multiaddr::Protocol::QuicV1));
+    tcp.into_iter().chain(udp).collect()
 }
 
 #[cfg(test)]

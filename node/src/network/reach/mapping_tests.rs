@@ -1,5 +1,5 @@
 use super::*;
-use crate::peers::policy::group_of;
+use crate::{limits::DIALS_BACK_ASKED_MAX, peers::policy::group_of};
 
 const OUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 21);
 const BOTH: Ports = Ports { tcp: Some(12345), udp: Some(12346) };
@@ -16,22 +16,34 @@ fn peers(count: u8) -> Vec<(PeerId, Network)> {
 }
 
 /// Has peers asked, who come and say what they say.
-fn round(mapping: &mut Mapping, said: &[Option<bool>], now: Instant) {
+fn round(mapping: &mut Mapping<u64>, said: &[Option<bool>], now: Instant) {
     assert!(mapping.is_due(|_| true, now));
     let peers = peers(u8::try_from(said.len()).unwrap());
-    assert_eq!(mapping.choose(peers.clone()).len(), said.len());
+    assert_eq!(ask(mapping, peers.clone(), 1), said.len());
     for ((peer, _), said) in peers.iter().zip(said) {
         if *said == Some(true) {
             mapping.came(*peer);
         }
-        mapping.answered(*peer, Some(Answer { tcp: *said, udp: None }), now);
+        mapping.answered(*peer, 1, Some(Answer { tcp: *said, udp: None }), now);
     }
 }
 
-fn works(mapping: &Mapping) -> bool {
+/// Has peers asked under an id; yields how many were.
+fn ask(mapping: &mut Mapping<u64>, peers: Vec<(PeerId, Network)>, id: u64) -> usize {
+    let mut asked = 0;
+    mapping.ask(peers, |_, ask| {
+        assert_eq!(ask, Ask { tcp: BOTH.tcp, udp: BOTH.udp });
+        asked += 1;
+        id
+    });
+    asked
+}
+
+fn works(mapping: &Mapping<u64>) -> bool {
     let summary = mapping.summary(|_| true);
-    assert_eq!(matches!(summary, Some(PortMapping::Works { .. })), !mapping.addresses().is_empty());
-    !mapping.addresses().is_empty()
+    assert_eq!(matches!(summary, Some(PortMapping::Works { .. })), !mapping.works().is_empty());
+    assert!(mapping.works().is_subset(&mapping.said()));
+    !mapping.works().is_empty()
 }
 
 #[test]
@@ -43,7 +55,7 @@ fn a_mapping_counts_once_peers_got_through_and_no_longer_when_they_do_not() {
     assert!(!works(&mapping), "the word of the router");
     round(&mut mapping, &[Some(true)], now);
     let tcp: Multiaddr = "/ip4/203.0.113.21/tcp/12345".parse().unwrap();
-    assert_eq!(mapping.addresses(), BTreeSet::from([tcp]), "and not the one that nobody came to");
+    assert_eq!(mapping.works(), BTreeSet::from([tcp]), "and not the one that nobody came to");
     assert!(!mapping.is_due(|_| true, now + CHECKED_EVERY - SECOND));
     mapping.told(mapped(), now);
     assert!(works(&mapping), "it was renewed");
@@ -71,22 +83,22 @@ fn peers_that_lie_are_outvoted_and_who_never_came_has_no_voice() {
     let (mut mapping, now) = (Mapping::default(), Instant::now());
     mapping.told(mapped(), now);
     let asked = peers(3);
-    mapping.choose(asked.clone());
+    ask(&mut mapping, asked.clone(), 1);
     let yes = Some(Answer { tcp: Some(true), udp: Some(true) });
     mapping.came(PeerId::random());
     for (peer, _) in &asked {
-        mapping.answered(*peer, yes, now);
-        mapping.answered(PeerId::random(), yes, now);
+        mapping.answered(*peer, 1, yes, now);
+        mapping.answered(PeerId::random(), 1, yes, now);
     }
     assert!(!works(&mapping), "nobody came");
     assert!(!mapping.is_due(|_| true, now));
     let later = now + 60 * SECOND;
     let network = asked[0].1;
     let same = (0..100).map(|_| (PeerId::random(), network)).collect();
-    assert_eq!(mapping.choose(same).len(), 1, "one network has one voice");
+    assert_eq!(ask(&mut mapping, same, 2), 1, "one network has one voice");
     let mut mapping = Mapping::default();
     mapping.told(mapped(), later);
-    assert_eq!(mapping.choose(peers(100)).len(), DIALS_BACK_ASKED_MAX);
+    assert_eq!(ask(&mut mapping, peers(100), 1), DIALS_BACK_ASKED_MAX);
     let mut mapping = Mapping::default();
     mapping.told(mapped(), later);
     round(&mut mapping, &[Some(true), Some(false)], later);
@@ -100,6 +112,23 @@ fn a_router_behind_another_nat_is_not_tried() {
     let elsewhere = |ip: IpAddr| ip != IpAddr::V4(OUTER);
     assert!(!mapping.is_due(elsewhere, now));
     assert_eq!(mapping.summary(elsewhere), Some(PortMapping::Inside { by: By::Upnp, outer: OUTER }));
-    assert_eq!(mapping.choose(Vec::new()), [], "there is nobody to ask");
+    assert_eq!(ask(&mut mapping, Vec::new(), 1), 0, "there is nobody to ask");
     assert!(mapping.is_due(|_| true, now), "somebody may come");
+}
+
+#[test]
+fn an_answer_to_what_was_asked_before_says_nothing_of_this_round() {
+    let (mut mapping, now) = (Mapping::default(), Instant::now());
+    mapping.told(mapped(), now);
+    let asked = peers(1);
+    let peer = asked[0].0;
+    ask(&mut mapping, asked.clone(), 1);
+    // The router begins again, and the same peer is asked.
+    mapping.told(Told::Nobody, now);
+    mapping.told(mapped(), now);
+    ask(&mut mapping, asked, 2);
+    mapping.came(peer);
+    let yes = Some(Answer { tcp: Some(true), udp: None });
+    assert!(!mapping.answered(peer, 1, yes, now) && !works(&mapping));
+    assert!(mapping.answered(peer, 2, yes, now) && works(&mapping));
 }

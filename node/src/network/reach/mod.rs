@@ -6,19 +6,24 @@
 //! until it is decided, and go over a relay only where no direct connection could be made. What this node relays for others is
 //! bounded by [`relaying`].
 //!
-//! Better than a relay is a port of the NAT that leads to this node: its [`router`] is asked to map one, and [`mapping`] has peers find
-//! out whether it does, who connect to it as [`dial_back`] says; [`mapped`] is the loop's part in that.
+//! Better than a relay is a port of the NAT that leads to this node. That somebody forwarded one shows by who comes ([`proofs`]), and
+//! where nobody does, by asking ([`checking`]). The [`router`] is asked to map one, and [`mapping`] has peers find out whether it does.
+//! Those who are asked connect as [`dial_back`] says; [`mapped`] is the loop's part in that. Others are told of the addresses that are
+//! proved or mapped at this moment, and of no other ones.
 //!
 //! [`Reach`] is what the loop knows of it: events and the time are arguments.
 
 pub(super) mod candidates;
+mod checking;
 pub(super) mod dial_back;
 mod doubles;
 pub(super) mod mapped;
 pub(super) mod mapping;
+mod proofs;
 pub(super) mod punching;
 pub(super) mod relaying;
 pub(super) mod relays;
+mod round;
 pub(super) mod router;
 pub(super) mod standing;
 
@@ -69,6 +74,27 @@ struct Attempt {
     has_failed: bool,
 }
 
+/// The addresses that others are told of, beside those through relays.
+#[derive(Debug, Default)]
+struct Announced(BTreeSet<Multiaddr>);
+
+/// What others are to be told of their change.
+#[derive(Debug, PartialEq, Eq)]
+struct Change {
+    begin: Vec<Multiaddr>,
+    end: Vec<Multiaddr>,
+}
+
+impl Announced {
+    /// Has others told of these addresses and of no other ones; nothing where they are told that already.
+    fn become_these(&mut self, addresses: BTreeSet<Multiaddr>) -> Option<Change> {
+        let begin: Vec<Multiaddr> = addresses.difference(&self.0).cloned().collect();
+        let end: Vec<Multiaddr> = self.0.difference(&addresses).cloned().collect();
+        self.0 = addresses;
+        (!begin.is_empty() || !end.is_empty()).then_some(Change { begin, end })
+    }
+}
+
 /// What the loop knows of how others are reached.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
@@ -77,6 +103,7 @@ pub(super) struct Reach {
     acted_on: Verdict,
     /// Whether this node serves the DHT where it can be reached.
     serves_dht: bool,
+    announced: Announced,
     relays: Relays,
     /// The listener of each relay.
     listeners: HashMap<ListenerId, PeerId>,
@@ -99,8 +126,8 @@ impl Reach {
     }
 
     /// This machine came to another network: what was seen in the one before says nothing about it.
-    pub(super) fn moved(&mut self) {
-        self.standing.moved();
+    pub(super) fn moved(&mut self, dead: &[ConnectionId]) {
+        self.standing.moved(dead, Instant::now());
         self.relays.moved();
         self.mapped.moved();
     }
@@ -239,6 +266,7 @@ impl Driver {
     /// Asks peers to relay where that is needed, and ends what is needed no longer.
     pub(super) fn reach_due(&mut self, now: Instant) {
         let local = *self.swarm.local_peer_id();
+        self.reach.standing.expire(now);
         for connection in self.reach.superfluous(&local, &self.peers, now) {
             self.swarm.close_connection(connection);
         }
@@ -261,7 +289,24 @@ impl Driver {
         }
     }
 
-    /// Serves the DHT, and relays for others, where they can connect to this node; tells of the addresses that are proved.
+    /// Tells others of the addresses that lead to this node now, and no longer of those that do not.
+    fn tell_addresses(&mut self) {
+        let addresses = self.reach.standing.for_others();
+        let Some(Change { begin, end }) = self.reach.announced.become_these(addresses) else { return };
+        tracing::info!(?begin, ?end, "others are told of other addresses");
+        for address in end {
+            self.swarm.remove_external_address(&address);
+            if self.reach.standing.is_bound(&address) {
+                self.relay_names(&address);
+            }
+        }
+        for address in begin {
+            self.swarm.add_external_address(address);
+        }
+        self.outbox.tell(Event::Audience);
+    }
+
+    /// Serves the DHT, and relays for others, where they can connect to this node.
     fn act_on_verdict(&mut self) {
         let verdict = self.reach.standing.verdict();
         if std::mem::replace(&mut self.reach.acted_on, verdict) == verdict {
@@ -269,9 +314,6 @@ impl Driver {
         }
         tracing::info!(?verdict, mapping = ?self.reach.standing.mapping(), "whether others can connect to this node");
         let is_behind = verdict == Verdict::Behind;
-        for address in self.reach.standing.proved().cloned().collect::<Vec<_>>() {
-            self.swarm.add_external_address(address);
-        }
         let serves = self.reach.serves_dht();
         let behaviour = self.swarm.behaviour_mut();
         behaviour.kad.set_mode(Some(if serves { kad::Mode::Server } else { kad::Mode::Client }));
@@ -325,12 +367,18 @@ impl Driver {
         }
         self.reach.standing.bound(address);
         let is_behind = self.reach.standing.verdict() == Verdict::Behind;
+        self.relay_names(address);
         if let Some(relay) = self.swarm.behaviour_mut().relay.as_mut() {
-            // A relay has to name an address of its own to those that it takes in. They tell others the one that they dialled.
-            relay.on_swarm_event(FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr: address }));
             relay.relay(!is_behind);
         }
         true
+    }
+
+    /// Has the relay name an address of this node to those that it takes in, as it has to. They tell others the one that they dialled.
+    fn relay_names(&mut self, address: &Multiaddr) {
+        if let Some(relay) = self.swarm.behaviour_mut().relay.as_mut() {
+            relay.on_swarm_event(FromSwarm::ExternalAddrConfirmed(ExternalAddrConfirmed { addr: address }));
+        }
     }
 
     /// Notes that a listener ended; false where that was nothing but a relay.

@@ -86,3 +86,23 @@ fn who_comes_through_a_relay_is_seen_there() {
     let (local_addr, send_back_addr) = ("/ip4/10.0.0.1/tcp/1".parse().unwrap(), DIRECT.parse().unwrap());
     assert_eq!(seen_at(&ConnectedPoint::Listener { local_addr, send_back_addr }).to_string(), DIRECT);
 }
+
+#[test]
+fn others_are_told_of_addresses_as_they_come_and_go() {
+    let addresses =
+        |these: &[&str]| -> BTreeSet<Multiaddr> { these.iter().map(|it| it.parse().unwrap()).collect() };
+    let list = |these: &[&str]| addresses(these).into_iter().collect();
+    let (one, other) = (DIRECT, "/ip4/198.51.100.1/udp/4001/quic-v1");
+    let mut announced = Announced::default();
+    for (these, begin, end) in [
+        (&[one][..], &[one][..], &[][..]),
+        (&[one, other], &[other], &[]),
+        (&[other], &[], &[one]),
+        (&[one], &[one], &[other]),
+        (&[], &[], &[one]),
+    ] {
+        let expected = Change { begin: list(begin), end: list(end) };
+        assert_eq!(announced.become_these(addresses(these)), Some(expected));
+        assert_eq!(announced.become_these(addresses(these)), None, "they know it");
+    }
+}

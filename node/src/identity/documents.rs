@@ -80,6 +80,20 @@ pub fn kept(dir: &Path, publisher: &PublisherId) -> Result<Option<KeyLog>, Error
     log.map(Some).map_err(|flaw| Error::Flaw { path, flaw })
 }
 
+/// All documents that are kept beside the folder of keys `dir`; files that cannot be read are passed over.
+///
+/// # Errors
+/// Where the folder is there and cannot be read.
+pub fn all(dir: &Path) -> Result<Vec<KeyLog>, Error> {
+    let folder = dir.with_file_name(FOLDER_NAME);
+    let entries = match fs::read_dir(&folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|source| Error::Read { path: folder.clone(), source })?,
+    };
+    let publishers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    Ok(publishers.filter_map(|publisher| kept(dir, &publisher).ok().flatten()).collect())
+}
+
 /// Whether recovery keys are known of a publisher of the folder of keys `dir`.
 pub fn has_recovery(dir: &Path, publisher: &PublisherId) -> bool {
     let kept = kept(dir, publisher).ok().flatten();
@@ -138,6 +152,7 @@ mod tests {
         let third = second.rotated(SecretKey::from_bytes(&[5; 32]), THEN).unwrap();
         keep_of_lost(&dir, third.key_log()).unwrap();
         assert_eq!(&of(), third.key_log());
+        assert_eq!(all(&dir).unwrap(), [third.key_log().clone()]);
     }
 
     #[test]

@@ -412,6 +412,19 @@ pub enum Error {
         /// Whether it is known that recovery keys can name a later one.
         has_recovery: bool,
     },
+    /// What belongs to the key was changed on another machine, such as its recovery keys; the key was not.
+    #[error(
+        "other keys of the publisher of {name} were changed: others know its key document {n}, made on {created}, which is not here; the \
+         key {name} itself is the same as before"
+    )]
+    Amended {
+        /// What the key is called.
+        name: String,
+        /// The number of the first document that is not here.
+        n: u64,
+        /// When that was made.
+        created: Timestamp,
+    },
     /// The new key document is none.
     #[error(transparent)]
     Keys(#[from] super::Error),
@@ -498,6 +511,11 @@ impl Error {
                 let folder = path.parent().unwrap_or(path);
                 format!("check that {} can be written to and has space left", folder.display())
             }
+            Self::Amended { name, .. } => format!(
+                "If it was you (key recovery, key confirm), bring the documents here with the key. Where it was done: ggen marketplace p2p \
+                 key export --to <file>; here: ggen marketplace p2p key import {name} <file>\n\
+                 If it was not you, somebody else has the key: ggen marketplace p2p key revoke {name}"
+            ),
             Self::Replaced { name, has_recovery, .. } => {
                 let import = format!(
                     "If it was you, import the new key. Where it is: ggen marketplace p2p key export --to <file>; here: ggen marketplace \

@@ -29,6 +29,8 @@ pub struct Replaced {
     pub created: Timestamp,
     /// Whether recovery keys can name the document after the chain that it begins.
     pub has_recovery: bool,
+    /// Whether the key here is still a current one of that chain: other things than the key were changed.
+    pub keeps_key: bool,
 }
 
 impl Replaced {
@@ -40,7 +42,9 @@ impl Replaced {
         (0..=others.current().n).find_map(|n| {
             let (document, created) = (others.fingerprint(n)?, others.document(n)?.created);
             let has_recovery = !others.current().recovery.is_empty();
-            (own.fingerprint(n) != Some(document)).then_some(Self { n, document, created, has_recovery })
+            let keeps_key = own.agrees_with(others) && own.current().keys == others.current().keys;
+            let found = Self { n, document, created, has_recovery, keeps_key };
+            (own.fingerprint(n) != Some(document)).then_some(found)
         })
     }
 
@@ -51,7 +55,8 @@ impl Replaced {
     pub fn note(&self, dir: &Path, name: &str) -> Result<(), Error> {
         let file = path(dir, name)?.with_extension(ENDING);
         let recovery = if self.has_recovery { " recovery" } else { "" };
-        let line = format!("{} {} {}{recovery}\n", self.n, self.document, self.created.as_secs());
+        let same = if self.keeps_key { " same-key" } else { "" };
+        let line = format!("{} {} {}{recovery}{same}\n", self.n, self.document, self.created.as_secs());
         if fs::read_to_string(&file).is_ok_and(|there| there == line) {
             return Ok(());
         }
@@ -65,20 +70,25 @@ impl Replaced {
         let n = words.next()?.parse().ok()?;
         let document = words.next()?.parse().ok()?;
         let created = Timestamp::from_secs(words.next()?.parse().ok()?);
-        let has_recovery = words.next() == Some("recovery");
-        (keys.fingerprint(n) != Some(document)).then_some(Self { n, document, created, has_recovery })
+        let rest: Vec<&str> = words.collect();
+        let (has_recovery, keeps_key) = (rest.contains(&"recovery"), rest.contains(&"same-key"));
+        let noted = Self { n, document, created, has_recovery, keeps_key };
+        (keys.fingerprint(n) != Some(document)).then_some(noted)
     }
 
     /// The same as an error, with the way to mend it.
     pub fn error(&self, name: &str) -> Error {
-        let Self { n, created, has_recovery, .. } = *self;
-        Error::Replaced { name: name.to_owned(), n, created, has_recovery }
+        let Self { n, created, has_recovery, keeps_key, .. } = *self;
+        match keeps_key {
+            true => Error::Amended { name: name.to_owned(), n, created },
+            false => Error::Replaced { name: name.to_owned(), n, created, has_recovery },
+        }
     }
 }
 
 impl Publisher {
-    /// Writes the key in the place of the one called `name` in the folder of keys `dir`, which is of the same publisher. Where that
-    /// one belongs to another chain of keys, it is kept aside, and the answer says where.
+    /// Writes the key in the place of the one called `name` in the folder of keys `dir`, which is of the same publisher. One that is
+    /// another key, or belongs to another chain of keys, is kept aside, and the answer says where.
     ///
     /// # Errors
     /// [`Flaw::Replaced`] where the one that is there is newer, and whatever keeps the file from being written; what is there then
@@ -86,10 +96,13 @@ impl Publisher {
     pub fn supersede(&self, dir: &Path, name: &str) -> Result<Option<PathBuf>, Error> {
         let there = Self::load(dir, name)?;
         let file = path(dir, name)?;
-        let mut kept = None;
-        if there.id() == self.id() && !there.key_log().agrees_with(self.key_log()) {
-            documents::keep(dir, self.key_log())?;
-            kept = Some(keep(&file)?);
+        let (old, new) = (there.key_log(), self.key_log());
+        let is_other = there.id() == self.id() && !old.agrees_with(new);
+        let follows = there.id() == self.id() && old.agrees_with(new) && old.current().n <= new.current().n;
+        let is_kept = is_other || (follows && there.public_key() != self.public_key());
+        let kept = is_kept.then(|| keep(&file)).transpose()?;
+        if is_other {
+            documents::keep(dir, new)?;
             key_file::replace(&file, &self.contents())?;
         } else {
             self.replace(dir, name)?;
@@ -158,6 +171,14 @@ mod tests {
         assert!(replaced.error("me").to_string().contains("key document 1"));
         assert!(replaced.error("me").hint().contains("key import me <file>"));
         assert_eq!(Replaced::of(&dir, "me", second.key_log()), None);
+        // Of other keys than its own it is said otherwise: nobody needs to have stolen anything.
+        let named = crate::identity::ConfirmKey::make(&first, &[], THEN).unwrap().1;
+        let amended = Replaced::find(first.key_log(), named.key_log()).unwrap();
+        amended.note(&dir, "me").unwrap();
+        assert_eq!(Replaced::of(&dir, "me", first.key_log()), Some(amended));
+        let said = amended.error("me");
+        assert!(said.to_string().contains("is the same as before") && said.hint().contains("key import me"));
+        assert_eq!(said.code(), crate::code::Code::KeyFile);
         // It replaced its own key before it knew: that chain is no beginning of the other one.
         fork.supersede(&dir, "me").unwrap();
         let kept = second.supersede(&dir, "me").unwrap().unwrap();
@@ -167,7 +188,10 @@ mod tests {
         assert_eq!(Publisher::import(&text).unwrap().public_key(), fork.public_key());
         assert!(!dir.join("publishers/me.replaced").exists());
         assert!(first.supersede(&dir, "me").is_err(), "an older key takes the place of none");
-        assert!(next(&second, 3).supersede(&dir, "me").unwrap().is_none());
+        let kept = next(&second, 3).supersede(&dir, "me").unwrap().unwrap();
+        let text = fs::read_to_string(kept).unwrap();
+        assert_eq!(Publisher::import(&text).unwrap().public_key(), second.public_key());
+        assert!(next(&second, 3).supersede(&dir, "me").unwrap().is_none(), "it is the same key");
         fs::write(dir.join("publishers/me.replaced"), "nonsense").unwrap();
         assert_eq!(Replaced::of(&dir, "me", second.key_log()), None);
     }

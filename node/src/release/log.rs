@@ -172,13 +172,18 @@ impl Log {
 
     /// The place of the entry that released a version, and when it was made: where one that was resolved kept it, that one.
     pub fn place_of(&self, version: &Version) -> Option<(Sequence, Timestamp)> {
+        let entry = self.entry_of(version)?.entry();
+        Some((entry.sequence, entry.created))
+    }
+
+    /// The entry that last said that a version counts.
+    pub fn entry_of(&self, version: &Version) -> Option<&SignedEntry> {
         let has = |entry: &&SignedEntry| match &entry.entry().kind {
             Kind::Release(release) => release.version == *version,
             Kind::Resolve(resolve) => resolve.kept.iter().any(|release| release.version == *version),
             _ => false,
         };
-        let entry = self.entries.iter().rev().find(has)?.entry();
-        Some((entry.sequence, entry.created))
+        self.entries.iter().rev().find(has)
     }
 
     /// When the latest release was made, where that is not when the newest entry was.

@@ -198,6 +198,7 @@ fn a_key_that_is_replaced_while_the_node_does_not_run_signs_again_at_the_next_st
     let mut author = Node::start(&[]);
     publish(&author, "1.0.0", 41);
     author.stop();
+    let before = text(&author.json(&["key", "list"])["keys"][0]["public_key"]);
     let rotated = author.json(&["key", "rotate"]);
     assert_eq!((&rotated["document"], &rotated["node"]), (&1.into(), &Value::Null), "{rotated}");
     author.start_again(&[]);
@@ -206,7 +207,12 @@ fn a_key_that_is_replaced_while_the_node_does_not_run_signs_again_at_the_next_st
     let out = reader.text("out");
     reader.json(&["install", "pack", "--to", &out]);
     let verified = reader.json(&["verify", "pack", &out]);
-    assert_eq!(verified["key_path"].as_array().unwrap().len(), 2, "{verified}");
+    // What the old key signed is said to be signed by that, also where the newest state is signed again.
+    assert_eq!(verified["signed_by"], before.as_str(), "{verified}");
+    assert_eq!(verified["key_path"].as_array().unwrap().len(), 1, "{verified}");
+    let explained = reader.json(&["explain", "pack"]);
+    assert_eq!(texts(&explained["signed_by"]), [before], "{explained}");
+    assert_eq!(texts(&explained["head_signed_by"]), [text(&rotated["public_key"])], "{explained}");
     publish(&author, "1.1.0", 42);
 }
 
@@ -320,6 +326,9 @@ fn a_pin_is_changed_knowingly_and_never_otherwise() {
     for home in [&first, &*running] {
         assert_eq!(home.json(&["trust", "list"])["total"], 0);
         home.json(&["trust", "pin", &pinned(&one)]);
+        let short = format!("{}/other-tools", &one[..14]);
+        home.run(&["trust", "pin", &short]).exits(0).says(&format!("now:               {one}"));
+        home.json(&["trust", "unpin", "other-tools"]);
         let error = home.error(9, &["trust", "pin", &pinned(&two)]);
         assert_eq!(error["code"], "E_PIN_MISMATCH", "{error}");
         let said = text(&error["message"]);

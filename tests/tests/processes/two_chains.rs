@@ -100,7 +100,31 @@ fn a_lost_key_is_replaced_by_its_recovery_keys_on_its_machine_and_on_a_fresh_one
     reader.finds("stolen", "pack-3", SOON);
     let other = Node::start(&[&reader]);
     other.finds("stolen", "pack-3", SOON);
-    assert_eq!(home_key(&other, &["key", "rotate", "pack-3", "--recovery", &recovery]), (publisher, 3));
+    let rotate = ["key", "rotate", "pack-3", "--recovery", &recovery];
+    assert_eq!(home_key(&other, &rotate), (publisher.clone(), 3));
+    let newest = text(&other.json(&["key", "list"])["keys"][0]["public_key"]);
+    reader.finds("stolen", "pack-3", SOON);
+    // The first machine comes back with a replacement that nobody heard of: its node tells, and its recovery keys end it.
+    author.start_again(&[&reader, &other]);
+    let told = eventually("the node says that others follow other keys", SOON, || {
+        let warnings = texts(&author.json(&["status"])["warnings"]);
+        warnings.into_iter().find(|it| it.contains(&format!("key revoke <name> --public-key {newest}")))
+    });
+    assert!(told.contains(&publisher), "{told}");
+    let disputed = author.json(&["trust", "list"])["disputed"].clone();
+    assert_eq!(
+        (disputed.as_array().unwrap().len(), &disputed[0]["noticed_at"]),
+        (1, &"".into()),
+        "{disputed}"
+    );
+    assert_eq!(author.json(&["info", "pack-3"])["keys_disputed"], true);
+    let error = author.error(6, &["install", "pack-3", "--to", &author.text("pack-3")]);
+    assert_eq!(error["code"], "E_EQUIVOCATION", "{error}");
+    let error = author.error(7, &["key", "revoke", "work-2"]);
+    assert!(text(&error["hint"]).contains("key revoke work-2 --recovery <file>"), "{error}");
+    assert_eq!(home_key(&author, &["key", "revoke", "work-2", "--recovery", &recovery]), (publisher, 4));
+    assert!(author.json(&["trust", "list"])["disputed"].as_array().unwrap().is_empty());
+    author.json(&["install", "pack-3", "--to", &author.text("pack-3")]);
 }
 
 /// Replaces a key; yields its publisher and the number of the new document.

@@ -253,7 +253,7 @@ fn from_manifest(store: &Store, head: &VerifiedHead, version: &Version) -> Resul
     };
     let packages::HeldPackage { root, manifest, size, .. } = held;
     let release = Release { version: version.clone(), manifest, root, size, files: 0 };
-    let signed = SignedManifest::decode_and_verify(manifest_bytes(store, &release)?, head.key_log());
+    let signed = SignedManifest::decode_and_verify(manifest_bytes(store, &release.manifest)?, head.key_log());
     let files = signed.map_err(fail)?.into_manifest().files().len() as u64;
     let release = Release { files, ..release };
     // That it is of this package and version is compared here.

@@ -248,11 +248,8 @@ pub(super) fn frozen(package: &PackageId, why: &str) -> Failure {
         format!(
             "The publisher of {package} signed two different states for one place: it is frozen, and {why}."
         ),
-        format!(
-            "Ask its publisher, over another channel, which one counts; they end it with: ggen marketplace p2p key rotate, and: \
-             ggen marketplace p2p key resolve {}",
-            package.name
-        ),
+        "Ask its publisher, over another channel, which one counts. On the machine with the publisher's key this says how to end it: ggen \
+         marketplace p2p status",
     )
 }
 

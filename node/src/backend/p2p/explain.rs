@@ -15,7 +15,7 @@ use super::{
 use crate::{
     control::api::{ExplainRequest, Explained, ExplainedKeys, ExplainedPeer, Failure},
     identity::{Envelope, KeyLog},
-    limits::HEAD_BYTES_MAX,
+    limits::{ENTRY_BYTES_MAX, HEAD_BYTES_MAX},
     package::{PackageRef, asked::Which},
     release::{Release, VerifiedHead},
     reputation::ledger,
@@ -54,8 +54,7 @@ impl Node {
         };
         let frozen = self.dispute(&package).await?.is_some();
         let publisher = package.publisher;
-        let keys_disputed =
-            self.with_store(move |store| store.read(|conn| two_chains::are_two(conn, &publisher))).await?;
+        let keys_disputed = self.offload_store(move |store| two_chains::are_two(store, &publisher)).await?;
         if keys_disputed {
             notes.push(format!("{TWO_CHAINS}; see both: ggen marketplace p2p trust list"));
         }
@@ -67,7 +66,8 @@ impl Node {
             cid: release.root.to_string(),
             why_publisher: why_publisher(&reference, pinned.is_some()),
             why_version: why_version(&which, &head, &release, frozen),
-            signed_by: signers(&head),
+            signed_by: place.2,
+            head_signed_by: signers(head.bytes()),
             key_chain: chain(head.key_log()),
             sequence: place.0,
             released_at: place.1.to_string(),
@@ -94,30 +94,39 @@ impl Node {
         })
     }
 
-    /// The number of the log entry that released a version, and when that was made.
+    /// The number of the log entry that released a version, when that was made, and with which keys.
     async fn place_of(
         &self,
         head: &VerifiedHead,
         release: &Release,
         notes: &mut Vec<String>,
-    ) -> (u64, Timestamp) {
-        let newest = (head.head().sequence.get(), head.head().released_at);
+    ) -> (u64, Timestamp, Vec<String>) {
+        let newest = (head.head().sequence.get(), head.head().released_at, signers(head.bytes()));
         let is_latest = head.head().latest.as_ref() == Some(release);
-        if is_latest && head.head().latest_released_at.is_none() && head.head().deprecated.is_none() {
+        let is_alone = head.key_log().current().n == 0;
+        if is_latest
+            && is_alone
+            && head.head().latest_released_at.is_none()
+            && head.head().deprecated.is_none()
+        {
             return newest;
         }
         let reading = timeout(LOG_PATIENCE, self.log_as_held(head, None)).await;
         let place = match reading {
-            Ok(Ok(Reading { log, .. })) => log.place_of(&release.version),
+            Ok(Ok(Reading { log, .. })) => log.entry_of(&release.version).map(|signed| {
+                let entry = signed.entry();
+                (entry.sequence.get(), entry.created, signers(signed.block().bytes()))
+            }),
             Ok(Err(_)) | Err(_) => None,
         };
-        place.map_or_else(
-            || {
-                notes.push("which entry of the log released it is not known: its log is not here".to_owned());
-                newest
-            },
-            |(sequence, time)| (sequence.get(), time),
-        )
+        place.unwrap_or_else(|| {
+            notes.push(
+                "which entry of the log released it, and with which key, is not known: its log is not here; what is shown is of the newest \
+                 entry"
+                    .to_owned(),
+            );
+            newest
+        })
     }
 }
 
@@ -153,9 +162,9 @@ fn why_version(which: &Which, head: &VerifiedHead, release: &Release, frozen: bo
     }
 }
 
-/// The keys whose signatures stand on the head; it was verified that they count.
-fn signers(head: &VerifiedHead) -> Vec<String> {
-    let envelope = Envelope::decode(head.bytes(), HEAD_BYTES_MAX).ok();
+/// The keys whose signatures stand on a head or an entry; it was verified that they count.
+fn signers(signed: &[u8]) -> Vec<String> {
+    let envelope = Envelope::decode(signed, HEAD_BYTES_MAX.max(ENTRY_BYTES_MAX)).ok();
     envelope.iter().flat_map(Envelope::keys).map(|key| key.to_string()).collect()
 }
 

@@ -272,8 +272,7 @@ impl Node {
         let deadline = Instant::now() + SEARCH_TIMEOUT;
         let frozen = self.dispute(&package).await?.is_some();
         let publisher = package.publisher;
-        let two =
-            self.with_store(move |store| store.read(|conn| two_chains::are_two(conn, &publisher))).await?;
+        let two = self.offload_store(move |store| two_chains::are_two(store, &publisher)).await?;
         let mut info = Info {
             package: PackageInfo { freshness, ..with_keys(package_info(head.head(), frozen), two) },
             sequence: head.head().sequence.get(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::{failure::fail, node::Node, recover, resolve::Unread};
+use super::{failure::fail, node::Node, recover, resolve::Unread, two_chains::Ending};
 use crate::{
     catalog::{self, Outcome, Refusal},
     code::Code,
@@ -123,8 +123,8 @@ impl Node {
     ) -> Result<Standing, Failure> {
         let package = package.clone();
         // Of a log with branches none is put in the place of another by itself.
-        if self.dispute(&package).await?.is_some() {
-            return Err(fail(is_frozen(&package)));
+        if let Some(proofs) = self.dispute(&package).await? {
+            return Err(fail(is_frozen(&package, &Ending::of(&proofs, Some(publisher.key_log())))));
         }
         // Peers that were connected a moment ago may not have told how far it went.
         let mut are_read = self.network.heads_read(LOOK_TIMEOUT).await;
@@ -190,7 +190,7 @@ impl Node {
         self.offload_store(move |store| {
             let now = Timestamp::now();
             if prove_own(store, &publisher, &log, &head, now).map_err(fail)? {
-                return Err(fail(is_frozen(&package)));
+                return Err(fail(is_frozen(&package, &Ending::Resolve)));
             }
             keep_log(store, &package, &log, &head, now).map_err(fail)
         })
@@ -386,7 +386,8 @@ pub(super) fn keep_head(
         Outcome::Refused(Refusal::Rollback | Refusal::Equivocation | Refusal::Contradiction)
             if was_frozen =>
         {
-            return Err(is_frozen(&package));
+            let ending = Ending::of(&catalog::proofs(tx, &package)?, Some(head.key_log()));
+            return Err(is_frozen(&package, &ending));
         }
         Outcome::Refused(Refusal::Rollback | Refusal::Equivocation | Refusal::Contradiction) => {
             return Err(overtaken(&package));
@@ -409,15 +410,11 @@ pub(super) fn keep_head(
 }
 
 /// A package whose log has branches.
-fn is_frozen(package: &PackageId) -> store::Error {
+fn is_frozen(package: &PackageId, ending: &Ending) -> store::Error {
     store::Error::Refused {
         code: Code::Equivocation,
         message: format!("two different states of {package} were signed for one place: it is frozen"),
-        hint: format!(
-            "Nothing was changed, and nobody would take it. End it first: ggen marketplace p2p key rotate, then: \
-             ggen marketplace p2p key resolve {}",
-            package.name
-        ),
+        hint: format!("Nothing was changed, and nobody would take it. {}", ending.said(package)),
     }
 }
 

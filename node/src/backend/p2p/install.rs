@@ -385,7 +385,7 @@ pub(super) fn manifest_of(
     release: &Release,
     keys: &KeyLog,
 ) -> Result<Manifest, Failure> {
-    let bytes = manifest_bytes(store, release)?;
+    let bytes = manifest_bytes(store, &release.manifest)?;
     let manifest = SignedManifest::decode_and_verify(bytes, keys).map_err(fail)?.into_manifest();
     let same = manifest.id() == *package
         && manifest.gpack().version == release.version
@@ -407,9 +407,9 @@ pub(super) fn manifest_of(
 }
 
 /// The bytes of a signed manifest that is here, unverified.
-pub(super) fn manifest_bytes(store: &Store, release: &Release) -> Result<Vec<u8>, Failure> {
+pub(super) fn manifest_bytes(store: &Store, manifest: &ContentId) -> Result<Vec<u8>, Failure> {
     let source = |id: &ContentId| held(store, id).map(Block::into_bytes);
-    unixfs::read_file(release.manifest, SignedManifest::BYTES_MAX as u64, &source).map_err(fail)
+    unixfs::read_file(*manifest, SignedManifest::BYTES_MAX as u64, &source).map_err(fail)
 }
 
 /// A block that must be here.

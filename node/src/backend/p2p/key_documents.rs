@@ -96,7 +96,11 @@ fn is_publisher(text: &str) -> bool {
 }
 
 /// The chains that a store has of a publisher, its own first; `known` are known besides, and come before them.
-fn known_here(store: &Store, publisher: PublisherId, known: Vec<KeyLog>) -> Result<Vec<KeyLog>, Failure> {
+pub(super) fn known_here(
+    store: &Store,
+    publisher: PublisherId,
+    known: Vec<KeyLog>,
+) -> Result<Vec<KeyLog>, Failure> {
     let (own, listed, disputed) = store
         .read(|conn| {
             let own: Vec<Vec<u8>> = heads::list_all(conn)?

@@ -13,6 +13,7 @@ use super::{
     node::Node,
     recover,
     signing::{Keys, published_before},
+    two_chains::Ending,
 };
 use crate::{
     catalog,
@@ -99,7 +100,7 @@ impl Node {
                 continue;
             }
             if !is_own && self.dispute(&package).await?.is_some() {
-                answer.frozen.push(package.to_string());
+                self.tell_frozen(&package, &mut answer).await?;
                 continue;
             }
             let renewed = match self.fetch_rest(&package).await {
@@ -121,7 +122,7 @@ impl Node {
                     answer.announced += usize::from(told.anybody());
                     answer.packages.push(package.to_string());
                 }
-                Ok(Renewed::Frozen) => answer.frozen.push(package.to_string()),
+                Ok(Renewed::Frozen) => self.tell_frozen(&package, &mut answer).await?,
                 Ok(Renewed::Current) => {}
                 Err(failure) => {
                     if failure.code == Code::Rollback || failure.code == Code::Clock || failure.retryable {
@@ -137,6 +138,15 @@ impl Node {
         // A key that only confirms may be new too.
         self.confirming.notify_one();
         Ok(answer)
+    }
+
+    /// Says of a package that is frozen what ends that.
+    async fn tell_frozen(&self, package: &PackageId, answer: &mut KeysRenewed) -> Result<(), Failure> {
+        match self.ending(package).await? {
+            Ending::Resolve => answer.frozen.push(package.to_string()),
+            ending => answer.warnings.push(format!("{package} is frozen. {}", ending.said(package))),
+        }
+        Ok(())
     }
 
     /// Packages that were published on other machines with keys which those here replaced: their heads are signed again where the key

@@ -15,6 +15,7 @@ use super::{
     gone,
     history::{self, keep_head, labels_of, not_kept, stored_entry},
     node::{Node, asked_time},
+    two_chains::Ending,
 };
 use crate::{
     catalog::{self, Proof},
@@ -112,6 +113,17 @@ impl Node {
             None if self.is_withheld(&package).await? => Vec::new(),
             None => return Err(self.not_frozen(&package).await?),
         };
+        let ending = Ending::of(&proofs, Some(publisher.key_log()));
+        if ending != Ending::Resolve {
+            return Err(Failure::new(
+                Code::Equivocation,
+                format!(
+                    "{package} is frozen because two chains of its publisher's keys contradict each other, and no entry of its log ends \
+                     that. Nothing was signed."
+                ),
+                ending.said(&package),
+            ));
+        }
         let head = self.head_of(&package).await?;
         let branches = self.known_branches(&publisher, &head, &proofs).await?;
         let fates = decide(&branches, &request.keep, &request.withdraw)?;
@@ -294,6 +306,7 @@ fn decide(branches: &Branches, keep: &[String], withdraw: &[String]) -> Result<V
             fate.why = format!("two branches have it: {which}");
         }
     }
+    refuse_both(&fates, keep, withdraw)?;
     for (list, kept) in [(withdraw, false), (keep, true)] {
         for asked in list {
             choose(&mut fates, asked, kept)?;
@@ -313,17 +326,36 @@ fn decide(branches: &Branches, keep: &[String], withdraw: &[String]) -> Result<V
     Ok(fates)
 }
 
-/// Takes what a person said of `version` or `version:branch`.
-fn choose(fates: &mut [Fate], asked: &str, kept: bool) -> Result<(), Failure> {
+/// Refuses a version of which it is said that it is kept and that it is withdrawn. A version may be withdrawn apart from what one branch
+/// has of it.
+fn refuse_both(fates: &[Fate], keep: &[String], withdraw: &[String]) -> Result<(), Failure> {
+    for (kept, gone) in keep.iter().flat_map(|kept| withdraw.iter().map(move |gone| (kept, gone))) {
+        let is_narrower = kept.contains(':') && !gone.contains(':');
+        if !is_narrower && fates.iter().any(|fate| is_meant(fate, kept) && is_meant(fate, gone)) {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("Both --keep {kept} and --withdraw {gone} mean the same content."),
+                "Say one of the two of it. To keep what one branch has of a version, and withdraw the rest: --keep <version>:<branch> \
+                 --withdraw <version>",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a person who wrote `version` or `version:branch` means this.
+fn is_meant(fate: &Fate, asked: &str) -> bool {
     let (version, branch) = match asked.split_once(':') {
         Some((version, branch)) => (version, Some(branch)),
         None => (asked, None),
     };
-    let is_meant = |fate: &Fate| {
-        fate.release.version.to_string() == version
-            && branch.is_none_or(|branch| letter(fate.branch).eq_ignore_ascii_case(branch))
-    };
-    let meant: Vec<usize> = (0..fates.len()).filter(|at| is_meant(&fates[*at])).collect();
+    fate.release.version.to_string() == version
+        && branch.is_none_or(|branch| letter(fate.branch).eq_ignore_ascii_case(branch))
+}
+
+/// Takes what a person said of `version` or `version:branch`.
+fn choose(fates: &mut [Fate], asked: &str, kept: bool) -> Result<(), Failure> {
+    let meant: Vec<usize> = (0..fates.len()).filter(|at| is_meant(&fates[*at], asked)).collect();
     let Some(first) = meant.first() else {
         let known: BTreeSet<String> = fates.iter().map(|fate| fate.release.version.to_string()).collect();
         return Err(Failure::new(

@@ -65,6 +65,14 @@ fn the_branch_here_is_what_this_machine_signed_and_not_what_is_listed() {
     assert_eq!((common.here, common.logs.len()), (None, 2));
     let fates = decide(&common, &[], &["1.1.0:a".to_owned(), "1.1.0:B".to_owned()]).unwrap();
     assert_eq!(fates.iter().filter(|fate| fate.kept).count(), 1);
+    // What is kept and withdrawn at once is neither.
+    for (keep, gone) in [("1.1.0:b", "1.1.0:b"), ("1.1.0", "1.1.0"), ("1.1.0", "1.1.0:a")] {
+        let failure = decide(&common, &[keep.to_owned()], &[gone.to_owned()]).unwrap_err();
+        assert_eq!(failure.code, Code::Usage);
+        assert!(failure.message.contains("mean the same content"), "{}", failure.message);
+    }
+    let fates = decide(&common, &["1.1.0:b".to_owned()], &["1.1.0".to_owned()]).unwrap();
+    assert_eq!(versions(&fates), kept, "what another branch has of it is withdrawn");
 }
 
 #[test]

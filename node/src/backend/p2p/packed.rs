@@ -161,7 +161,7 @@ impl<'a> Work<'a> {
         let mut has_manifest = state.release == self.release;
         if has_manifest {
             self.put_manifest(&mut batch)?;
-        } else if let Ok(bytes) = manifest_bytes(self.store, &state.release) {
+        } else if let Ok(bytes) = manifest_bytes(self.store, &state.release.manifest) {
             // It was signed with another key, or checked otherwise: what was signed then stands.
             self.sha256 = hex::encode(&Sha256::digest(&bytes));
             has_manifest = true;

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::atomic::Ordering, time::Durat
 
 use libp2p::{Multiaddr, PeerId, multiaddr::Protocol};
 
-use super::{disputed::FROZEN, failure::fail, node::Node};
+use super::{disputed::FROZEN, failure::fail, node::Node, two_chains::Ending};
 use crate::{
     catalog,
     config::{P2PConfig, Reach, Role},
@@ -151,13 +151,22 @@ impl Node {
         warnings.extend(replaced.into_iter().map(|failure| format!("{} {}", failure.message, failure.hint)));
         for (package, is_own) in concerned.await? {
             let name = &package.name;
-            warnings.push(match is_own {
-                true => format!(
+            let ending = match is_own {
+                true => Some(self.ending(&package).await?),
+                false => None,
+            };
+            warnings.push(match ending {
+                Some(Ending::Resolve) => format!(
                     "your package {package} is frozen, because its key signed two different states for one place: nobody installs \
                      what came after. See the branches: ggen marketplace p2p key resolve {name} --dry-run; end it: ggen \
                      marketplace p2p key rotate, then: ggen marketplace p2p key resolve {name}"
                 ),
-                false => format!("{package}, which is installed here, is {FROZEN}"),
+                Some(ending) => format!(
+                    "your package {package} is frozen, because two chains of its keys contradict each other: nobody installs what came \
+                     after. {}",
+                    ending.said(&package)
+                ),
+                None => format!("{package}, which is installed here, is {FROZEN}"),
             });
         }
         Ok(warnings)

@@ -85,7 +85,7 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
     }
     let pins = store.read(pins::list_all).map_err(fail)?;
     answer.total = pins.len();
-    answer.disputed = store.read(two_chains::all).map_err(fail)?;
+    answer.disputed = two_chains::all(store)?;
     answer.pins = pins
         .into_iter()
         .map(|pin| Pin {

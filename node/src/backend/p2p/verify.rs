@@ -13,6 +13,7 @@ use super::{
     amend::taken_back,
     failure::fail,
     fresh,
+    install::manifest_bytes,
     meant::{Meant, meant_in, publisher_meant},
     node::Node,
     offer::log_here,
@@ -24,9 +25,12 @@ use crate::{
     code::Code,
     content::ContentId,
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
-    identity::KeyLog,
+    identity::{Context, Envelope, KeyLog},
     network::Offload,
-    package::{PackageId, check},
+    package::{
+        PackageId, check,
+        manifest::{self, SignedManifest},
+    },
     project::{self, Guard, Standings, project_of},
     release::{VerifiedHead, Withdrawn},
     store::{Store, changes, installed, outbox, published},
@@ -269,6 +273,7 @@ fn verify_one(
         return Ok(Verified { gone: true, ..verified });
     }
     let (manifest, head) = manifest_of_installed(store, &installed)?;
+    let (signed_by, key_path) = signed_by(store, &installed.manifest, head.key_log())?;
     let report = check::check(&manifest, &installed.path).map_err(fail)?;
     let withdrawn = is_withdrawn(store, &installed)?;
     let mut differences: Vec<String> = report.differences.iter().map(ToString::to_string).collect();
@@ -286,8 +291,8 @@ fn verify_one(
         files: report.files,
         bytes: report.bytes,
         differences,
-        signed_by: signed_by(head.key_log()),
-        key_path: key_path(head.key_log()),
+        signed_by,
+        key_path,
         ..verified
     })
 }
@@ -438,14 +443,22 @@ fn none_seen(what: &str, all: &[Verified]) -> Failure {
     )
 }
 
-/// The current keys of a chain, in hex.
-pub(super) fn signed_by(keys: &KeyLog) -> String {
-    let keys: Vec<String> = keys.current().keys.iter().map(ToString::to_string).collect();
-    keys.join(", ")
+/// The keys that signed a manifest, in hex, and the key documents from the genesis to the last one that names them.
+pub(super) fn signed_by(
+    store: &Store,
+    manifest: &ContentId,
+    keys: &KeyLog,
+) -> Result<(String, Vec<String>), Failure> {
+    let bytes = manifest_bytes(store, manifest)?;
+    let refused = |error| fail(manifest::Error::from(error));
+    let envelope = Envelope::decode(&bytes, SignedManifest::BYTES_MAX).map_err(refused)?;
+    let document = keys.verify_any(Context::Manifest, &envelope).map_err(refused)?;
+    let signers = envelope.keys().filter(|key| document.keys.contains(key));
+    let signers: Vec<String> = signers.map(|key| key.to_string()).collect();
+    Ok((signers.join(", "), key_path(keys, document.n)))
 }
 
-/// The key documents from the genesis to the current one.
-pub(super) fn key_path(keys: &KeyLog) -> Vec<String> {
-    let last = keys.current().n;
+/// The key documents from the genesis to the one of this number.
+fn key_path(keys: &KeyLog, last: u64) -> Vec<String> {
     (0..=last).filter_map(|n| Some(format!("document {n}: {}", keys.fingerprint(n)?))).collect()
 }

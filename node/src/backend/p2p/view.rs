@@ -178,7 +178,7 @@ fn info(store: &Store, request: &InfoRequest, now: Timestamp) -> Result<Info, Fa
     let head = newest.head;
     // What two signed states contest is not told apart here: that takes the branches of both.
     let log = if is_frozen { None } else { log_here(store, &head) };
-    let two = two_chains::are_two_here(store, &head.head().publisher)?;
+    let two = two_chains::are_two(store, &head.head().publisher)?;
     let mut info = Info {
         package: PackageInfo { freshness, ..with_keys(package_info(head.head(), is_frozen), two) },
         sequence: head.head().sequence.get(),

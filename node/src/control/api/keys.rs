@@ -187,7 +187,7 @@ pub struct DisputedKeys {
     pub sides: Vec<DisputedSide>,
     /// Whether a name is pinned to it here.
     pub pinned: bool,
-    /// When this node noticed.
+    /// When this node noticed; empty where a key that is here shows it, and no head under its chain.
     pub noticed_at: String,
 }
 

@@ -183,8 +183,11 @@ pub struct Explained {
     pub why_publisher: String,
     /// Why this version.
     pub why_version: String,
-    /// The keys whose signatures on the head count, as fingerprints.
+    /// The keys that signed the entry which released it, in hex.
     pub signed_by: Vec<String>,
+    /// The keys that signed the newest state of the package, in hex.
+    #[serde(default)]
+    pub head_signed_by: Vec<String>,
     /// The chain of key documents that makes those keys count, from the first to the current one.
     pub key_chain: Vec<ExplainedKeys>,
     /// Number of the newest entry of the log.

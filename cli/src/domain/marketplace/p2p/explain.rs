@@ -39,6 +39,9 @@ fn show(explained: &Explained, page: &mut Page) {
         .field("why this publisher", &explained.why_publisher)
         .field("why this version", &explained.why_version)
         .list("signed by key", &explained.signed_by);
+    if explained.head_signed_by != explained.signed_by {
+        page.list("newest state by key", &explained.head_signed_by);
+    }
     let chain: Vec<String> = explained
         .key_chain
         .iter()

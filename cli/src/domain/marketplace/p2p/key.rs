@@ -205,12 +205,9 @@ impl Key {
     }
 }
 
-/// What is said of a key that gave way to one of another chain.
+/// What is said of a key that gave way to another one.
 fn kept_aside(kept: &Path) -> String {
-    format!(
-        "the key that was here belongs to other key documents than the new one; it is kept as {}",
-        kept.display()
-    )
+    format!("the key that was here before is kept as {}", kept.display())
 }
 
 /// What is wrong with a key that was read from a file is said of that file.

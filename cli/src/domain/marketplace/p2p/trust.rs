@@ -92,6 +92,7 @@ impl Trust {
 
 fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
     page.warnings(&answer.warnings);
+    let pinned = answer.pins.iter().find(|pin| pin.name == request.name);
     match (request.action, answer.changed) {
         (TrustAction::List, _) => {}
         (TrustAction::Unpin, _) => {
@@ -103,7 +104,8 @@ fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
         (_, true) => {
             page.heading(format!("Pinned {}", request.name))
                 .optional("before", answer.before.as_deref())
-                .field("now", &request.publisher);
+                // What was typed may be a short id.
+                .optional("now", pinned.map(|pin| pin.publisher.as_str()));
         }
     }
     if request.action != TrustAction::List {
@@ -114,7 +116,10 @@ fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
             .field("go apart at", format!("key document {}", disputed.document))
             .list("either", &disputed.sides.iter().map(side).collect::<Vec<_>>())
             .field("pinned here", if disputed.pinned { "yes" } else { "no: nothing of it is installed" })
-            .field("noticed", page::when(&disputed.noticed_at));
+            .optional(
+                "noticed",
+                Some(page::when(&disputed.noticed_at)).filter(|_| !disputed.noticed_at.is_empty()),
+            );
         page.line("  Ask its owner, over another channel, which of these keys are theirs.");
     }
     if answer.pins.is_empty() {

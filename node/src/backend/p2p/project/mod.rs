@@ -278,7 +278,7 @@ impl Node {
         let mut warnings = Vec::new();
         for it in written {
             let publisher = it.id.publisher;
-            if self.offload_store(move |store| two_chains::are_two_here(store, &publisher)).await? {
+            if self.offload_store(move |store| two_chains::are_two(store, &publisher)).await? {
                 match locked.packages.get(&it.id).is_some_and(|was| was.root == it.release.root) {
                     // Its content is what was locked, whatever keys count by now.
                     true => warnings.push(format!("{}: {TWO_CHAINS}", it.id)),

@@ -410,7 +410,7 @@ fn known(store: &Store, placed: &Placed) -> Option<Manifest> {
         size: 0,
         files: 0,
     };
-    let bytes = manifest_bytes(store, &release).ok()?;
+    let bytes = manifest_bytes(store, &release.manifest).ok()?;
     let envelope = Envelope::decode(&bytes, SignedManifest::BYTES_MAX).ok()?;
     Manifest::from_payload(envelope.payload()).ok().filter(|manifest| manifest.id() == placed.package)
 }

@@ -7,7 +7,7 @@ use crate::{
     backend::p2p::{
         failure::fail,
         place::is_gone,
-        verify::{cut_off, key_path, signed_by},
+        verify::{cut_off, signed_by},
     },
     code::Code,
     control::api::{AnyPath, Failure, Verified},
@@ -107,7 +107,7 @@ fn verify_one(
             Err(bring::contradiction(id, locked, bring::OTHER_NEEDS))
         }
         Ok(Some(brought)) => match check::check(&brought.manifest, path).map_err(fail) {
-            Ok(report) => Ok((report, brought.keys)),
+            Ok(report) => signed_by(store, &brought.release.manifest, &brought.keys).map(|by| (report, by)),
             Err(failure) => Err(failure),
         },
         Ok(None) => Err(Failure::new(
@@ -118,13 +118,13 @@ fn verify_one(
         Err(failure) => Err(failure),
     };
     match report {
-        Ok((report, keys)) => Verified {
+        Ok((report, (signed_by, key_path))) => Verified {
             ok: report.differences.is_empty(),
             files: report.files,
             bytes: report.bytes,
             differences: report.differences.iter().map(ToString::to_string).collect(),
-            signed_by: signed_by(&keys),
-            key_path: key_path(&keys),
+            signed_by,
+            key_path,
             ..verified
         },
         Err(failure) => Verified {

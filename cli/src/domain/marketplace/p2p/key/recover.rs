@@ -301,3 +301,45 @@ fn unknown(name: &str) -> Failure {
         "See which there are: ggen marketplace p2p key list\nOf a publisher whose key is lost, give the recovery keys: --recovery <file>",
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use ggen_marketplace::{identity::publisher::Change, time::Timestamp};
+
+    use super::*;
+
+    const THEN: Timestamp = Timestamp::from_secs(1_700_000_000);
+
+    #[test]
+    fn a_document_that_ends_no_other_chain_is_refused_and_the_keys_to_revoke_are_named() {
+        let recovery = [RecoveryKey::from_secret([9; 32])];
+        let named = vec![recovery[0].public_key()];
+        let first = Publisher::random_with_recovery(named, 1, THEN).unwrap();
+        let next =
+            |publisher: &Publisher| publisher.rotated_at_random(Change::default(), &recovery, THEN).unwrap();
+        let (own, other) = (next(&first), next(&first));
+        let found = Found {
+            name: "me".to_owned(),
+            place: Place::Follows,
+            here: Some(own.clone()),
+            log: own.key_log().clone(),
+            recovery: recovery.to_vec(),
+            ended: None,
+            others: vec![other.key_log().clone()],
+        };
+        let failure = found.refuse_useless(&next(&own)).unwrap_err();
+        assert_eq!(failure.code, Code::Equivocation);
+        let way = format!("key revoke me --public-key {} --recovery <file>", other.public_key());
+        assert!(failure.hint.contains(&way), "{}", failure.hint);
+        let end = Change { revoked: vec![other.public_key()], ..Change::default() };
+        found.refuse_useless(&own.amended(end, &recovery, THEN).unwrap()).unwrap();
+        // Where release keys replaced themselves, no document ends anything, and none is refused.
+        let plain = Publisher::from_secret([1; 32], THEN);
+        let (own, other) = (
+            plain.rotated_at_random(Change::default(), &[], THEN).unwrap(),
+            plain.rotated_at_random(Change::default(), &[], THEN).unwrap(),
+        );
+        let found = Found { others: vec![other.key_log().clone()], log: own.key_log().clone(), ..found };
+        found.refuse_useless(&own).unwrap();
+    }
+}

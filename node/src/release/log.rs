@@ -272,6 +272,20 @@ impl Log {
         &self.withdrawn
     }
 
+    /// Whether this content of a version counts no more since a double signing was ended: it was withdrawn, its version has other content,
+    /// or it was signed in a branch that nobody could read then. `signed` is the number of the entry that released it, and of the
+    /// document of keys that it was signed under.
+    pub fn has_withdrawn(&self, content: &Withdrawn, signed: Option<(u64, u64)>) -> bool {
+        let counting = self.versions.get(&content.version).map(|state| state.release.manifest);
+        if counting == Some(content.manifest) || self.resolves().next().is_none() {
+            return false;
+        }
+        // What follows a resolve is signed under later keys.
+        let is_in_branch =
+            |(at, key_n)| self.resolves().any(|(place, resolve)| place.get() <= at && key_n <= resolve.key_n);
+        counting.is_some() || self.withdrawn.contains(content) || signed.is_some_and(is_in_branch)
+    }
+
     /// Every version that was released, ascending.
     pub fn versions(&self) -> &BTreeMap<Version, VersionState> {
         &self.versions

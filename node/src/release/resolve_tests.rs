@@ -81,6 +81,25 @@ fn a_resolve_continues_what_the_branches_have_in_common_and_decides_each_version
 }
 
 #[test]
+fn what_a_resolve_does_not_keep_counts_no_more_whether_or_not_it_was_read() {
+    let branches = branches();
+    let log = resolved(&branches, &rotated(&publisher(1), 2));
+    let [kept, withdrawn, common] = ["2.0.0", "3.0.0", "1.1.0"].map(|it| Withdrawn::of(&release(it)));
+    assert!(log.has_withdrawn(&withdrawn, None));
+    let other = Withdrawn { manifest: withdrawn.manifest, ..kept.clone() };
+    assert!(log.has_withdrawn(&other, None), "the same version has other content");
+    // A branch that was not read is named by no version.
+    let unread = Withdrawn::of(&release("6.6.6"));
+    assert!(log.has_withdrawn(&unread, Some((2, 0))) && log.has_withdrawn(&unread, Some((7, 0))));
+    assert!(!log.has_withdrawn(&unread, Some((3, 1))), "it may be newer than what is known here");
+    assert!(!log.has_withdrawn(&unread, Some((1, 0))) && !log.has_withdrawn(&unread, None));
+    for counts in [&kept, &common] {
+        assert!(!log.has_withdrawn(counts, Some((2, 0))), "{counts:?}");
+    }
+    assert!(branches.iter().all(|log| !log.has_withdrawn(&unread, Some((2, 0)))), "nothing was resolved");
+}
+
+#[test]
 fn a_resolve_may_begin_a_log() {
     let (old, new) = (publisher(1), rotated(&publisher(1), 2));
     let logs = [["2.0.0"], ["3.0.0"]].map(|versions| releases(&old, &versions));

@@ -13,6 +13,7 @@ use super::{
     history::{Standing, Thoroughness, append, held_log},
     node::{Node, asked_time},
     offer::log_here,
+    withdrawn,
 };
 use crate::{
     catalog,
@@ -20,6 +21,7 @@ use crate::{
     control::api::{AmendRequest, Amended, Change, Failure},
     identity::Publisher,
     package::{PackageId, PackageRef},
+    project::Locked,
     release::{Kind, Log, VerifiedHead},
     store::{self, Store, heads, outbox, published},
     time::Timestamp,
@@ -172,9 +174,15 @@ pub(super) fn one_of(
 
 /// What the publisher of a version took back of it, as far as that is known here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct TakenBack {
-    pub(super) yanked: bool,
-    pub(super) deprecated: Option<String>,
+pub struct TakenBack {
+    /// The version was yanked.
+    pub yanked: bool,
+    /// What to use in place of the package, where it should no longer be used.
+    pub deprecated: Option<String>,
+    /// The content that a lock file names of it counts no more, since a double signing was ended.
+    pub withdrawn: bool,
+    /// What is said of a package that is frozen.
+    pub frozen: Option<String>,
 }
 
 /// What is known here of a version that is named by its full id.
@@ -186,12 +194,21 @@ pub(super) fn taken_back(store: &Store, id: &str) -> Result<TakenBack, store::Er
     taken_back_in(store, &PackageId { publisher, name }, &version)
 }
 
-/// What is known here of one version of a package.
-pub(super) fn taken_back_in(
+/// What is known here of what a lock file names.
+pub(super) fn taken_back_of(
     store: &Store,
     package: &PackageId,
-    version: &Version,
-) -> Result<TakenBack, store::Error> {
+    locked: &Locked,
+) -> Result<TakenBack, Failure> {
+    Ok(TakenBack {
+        withdrawn: withdrawn::is_locked_withdrawn(store, package, locked)?,
+        frozen: withdrawn::frozen_in(store, package, Some(locked))?,
+        ..taken_back_in(store, package, &locked.version).map_err(fail)?
+    })
+}
+
+/// What is known here of one version of a package.
+fn taken_back_in(store: &Store, package: &PackageId, version: &Version) -> Result<TakenBack, store::Error> {
     let Some(listed) = store.read(|conn| Ok(catalog::get(conn, package)?))? else {
         return Ok(TakenBack::default());
     };
@@ -205,7 +222,7 @@ pub(super) fn taken_back_in(
                 .and_then(|head| log_here(store, &head))
                 .is_some_and(|log| log.versions().get(version).is_some_and(|state| state.yanked.is_some()))
     };
-    Ok(TakenBack { yanked, deprecated: head.deprecated.clone() })
+    Ok(TakenBack { yanked, deprecated: head.deprecated.clone(), ..TakenBack::default() })
 }
 
 /// The entry that a request asks for.

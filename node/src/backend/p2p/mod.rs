@@ -95,6 +95,7 @@ mod two_chains;
 mod verify;
 mod view;
 mod watch;
+mod withdrawn;
 
 use std::{path::Path, sync::Arc};
 
@@ -103,6 +104,7 @@ use semver::Version;
 use tokio::sync::mpsc;
 
 pub use self::{
+    amend::TakenBack,
     at_hand::install_offline,
     changes::amend_offline,
     collect::collect_offline,

@@ -2,13 +2,15 @@
 //!
 //! Versions are offered as all there are only where the whole log is here, and somebody who knew of newer ones could tell of them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, stream};
 use semver::Version;
 use tokio::time::{Instant, timeout_at};
 
-use super::{gone, install::manifest_of, node::Node, part::Missing, sources::Looking};
+use super::{
+    gone, install::manifest_of, node::Node, part::Missing, sources::Looking, withdrawn::names_withdrawn,
+};
 use crate::{
     catalog,
     content::ContentId,
@@ -18,7 +20,7 @@ use crate::{
         PackageId,
         dependencies::{Candidate, Dependencies, Need, Ranges, Resolution, Versions},
     },
-    project::plan::Planner,
+    project::{Locked, plan::Planner},
     release::{Gathered, Kind, Log, Release, SignedEntry, VerifiedHead},
     store::Store,
 };
@@ -74,7 +76,7 @@ pub(super) struct Offered {
     pub(super) release: Release,
     /// Where the log says so; none where the log is not here.
     pub(super) place: Option<EntryPlace>,
-    /// Why it was withdrawn, where it was.
+    /// Why it was yanked, where it was.
     pub(super) yanked: Option<String>,
 }
 
@@ -98,6 +100,8 @@ pub(super) struct Offer {
     pub(super) unheard: bool,
     /// What is said of a publisher that has not confirmed in time.
     pub(super) stale: Option<String>,
+    /// The log, where a double signing was ended in it.
+    pub(super) resolved: Option<Arc<Log>>,
 }
 
 impl Offer {
@@ -122,7 +126,8 @@ impl Offer {
             (version.clone(), Offered { release: state.release.clone(), place, yanked })
         };
         let releases = log.versions().iter().map(one).collect();
-        Self { head, releases, missing: missing.map(Missing::warning), unheard: false, stale: None }
+        let resolved = log.resolves().next().is_some().then(|| Arc::new(log.clone()));
+        Self { head, releases, missing: missing.map(Missing::warning), unheard: false, stale: None, resolved }
     }
 
     /// The latest version only: the log could not be had.
@@ -133,7 +138,7 @@ impl Offer {
         };
         let releases = head.head().latest.iter().map(one).collect();
         let missing = Some("not all of its versions are known now".to_owned());
-        Self { head, releases, missing, unheard: false, stale: None }
+        Self { head, releases, missing, unheard: false, stale: None, resolved: None }
     }
 
     /// Why there may be newer versions than these, as halves of sentences.
@@ -141,7 +146,12 @@ impl Offer {
         self.missing.as_deref().into_iter().chain(self.unheard.then_some(UNHEARD))
     }
 
-    /// The newest stable version that was not withdrawn.
+    /// Whether what a lock file names counts no more since a double signing was ended.
+    pub(super) fn has_withdrawn(&self, locked: &Locked) -> bool {
+        self.resolved.as_ref().is_some_and(|log| names_withdrawn(&self.head, log, locked))
+    }
+
+    /// The newest stable version that was not yanked.
     pub(super) fn latest(&self) -> Option<&Version> {
         let usable =
             self.releases.iter().filter(|(version, it)| version.pre.is_empty() && it.yanked.is_none());

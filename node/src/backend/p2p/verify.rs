@@ -7,7 +7,7 @@ use std::{
 };
 
 use semver::Version;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 use super::{
     amend::taken_back,
@@ -16,12 +16,11 @@ use super::{
     install::manifest_bytes,
     meant::{Meant, meant_in, publisher_meant},
     node::Node,
-    offer::log_here,
     place::{self, manifest_of_installed},
     project::{LOCK_WAIT, as_it_stands, verify_project},
+    withdrawn::{self, WITHDRAWN},
 };
 use crate::{
-    catalog,
     code::Code,
     content::ContentId,
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
@@ -32,19 +31,16 @@ use crate::{
         manifest::{self, SignedManifest},
     },
     project::{self, Guard, Standings, project_of},
-    release::{VerifiedHead, Withdrawn},
     store::{Store, changes, installed, outbox, published},
     time::Timestamp,
 };
 
-/// How long the log of a package may take that was signed twice, and is not here as it ended.
-const LOG_PATIENCE: Duration = Duration::from_secs(4);
 /// How often it is looked whether another command has ended: one that runs again and again leaves short gaps.
 const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 impl Node {
     pub(super) async fn verify(&self, request: VerifyRequest) -> Result<Verified, Failure> {
-        self.read_resolved(&request.package).await;
+        self.read_resolved_of(&request).await;
         let asked = request.clone();
         let first = self.offload_store(move |store| Ok(look_in(store, &asked))).await?;
         let first = match first.settled() {
@@ -61,24 +57,22 @@ impl Node {
         looked.await?.told_without(&busy)
     }
 
-    /// Asks for the logs of packages whose publisher ended a double signing, where they are not here as that ended. Without them it
-    /// is not known what was withdrawn.
-    async fn read_resolved(&self, text: &str) {
-        let Ok(meant) = self.meant(text).await else { return };
-        let unread = self.offload_store(move |store| {
-            let mut heads = Vec::new();
-            for row in installations(store, &meant, None)? {
-                let listed = store.read(|conn| Ok(catalog::get(conn, &row.package)?)).map_err(fail)?;
-                let head = listed.and_then(|listed| VerifiedHead::verify_stored(&listed.bytes).ok());
-                let head = head.filter(|head| !head.head().resolved.is_empty());
-                heads.extend(head.filter(|head| log_here(store, head).is_none()));
+    /// Asks for the logs without which it is not known what of the packages that are meant was withdrawn. What cannot be had is told
+    /// by the look itself, as far as it is here.
+    async fn read_resolved_of(&self, request: &VerifyRequest) {
+        let request = request.clone();
+        let packages = self.offload_store(move |store| {
+            if let Some(project) = &request.project {
+                let lock = project::Lock::read(&project.0).map_err(fail)?;
+                return Ok(lock.map(|(lock, _)| lock.packages.into_keys().collect()).unwrap_or_default());
             }
-            Ok(heads)
+            let (rows, _) = meant_by(store, &request)?;
+            Ok(rows.into_iter().map(|row| row.package).collect::<Vec<_>>())
         });
-        for head in unread.await.unwrap_or_default() {
-            if !matches!(timeout(LOG_PATIENCE, self.log_of(&head)).await, Ok(Ok(_))) {
-                tracing::warn!(package = %head.package_id(), "what its publisher withdrew is not known");
-            }
+        // What is wrong with the request is told by the look.
+        let Ok(packages) = packages.await else { return };
+        if let Err(failure) = self.read_resolved(packages).await {
+            tracing::warn!(failure.message, "what was withdrawn is not known");
         }
     }
 
@@ -275,15 +269,10 @@ fn verify_one(
     let (manifest, head) = manifest_of_installed(store, &installed)?;
     let (signed_by, key_path) = signed_by(store, &installed.manifest, head.key_log())?;
     let report = check::check(&manifest, &installed.path).map_err(fail)?;
-    let withdrawn = is_withdrawn(store, &installed)?;
+    let withdrawn = withdrawn::is_withdrawn(store, &installed)?;
     let mut differences: Vec<String> = report.differences.iter().map(ToString::to_string).collect();
     if withdrawn {
-        let said = format!(
-            "withdrawn: its publisher ended a double signing, and this content of version {} counts no more; see which do: \
-             ggen marketplace p2p info {}",
-            installed.version, installed.package.name
-        );
-        differences.insert(0, said);
+        differences.insert(0, WITHDRAWN.to_owned());
     }
     Ok(Verified {
         ok: differences.is_empty(),
@@ -303,15 +292,6 @@ pub(super) fn cut_off(project: &Path) -> String {
         "a change of the project was cut off, or is in progress; complete it: ggen marketplace p2p install --project {}",
         project.display()
     )
-}
-
-/// Whether the publisher withdrew what is installed when it ended a double signing, as far as the log is here.
-fn is_withdrawn(store: &Store, installed: &installed::Installed) -> Result<bool, Failure> {
-    let listed = store.read(|conn| Ok(catalog::get(conn, &installed.package)?)).map_err(fail)?;
-    let head = listed.and_then(|listed| VerifiedHead::verify_stored(&listed.bytes).ok());
-    let log = head.filter(|head| !head.head().resolved.is_empty()).and_then(|head| log_here(store, &head));
-    let is_meant = |it: &Withdrawn| it.version == installed.version && it.manifest == installed.manifest;
-    Ok(log.is_some_and(|log| log.withdrawn().iter().any(is_meant)))
 }
 
 /// The installations that a reference means, or the one that a folder means.

@@ -3,10 +3,8 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use semver::Version;
-
 use super::{
-    amend::taken_back_in,
+    amend::{TakenBack, taken_back_of},
     describe::{package_info, with_keys, with_providers},
     failure::fail,
     find::{self, Asked, known_publishers, local, show_which},
@@ -28,6 +26,7 @@ use crate::{
     },
     network::Offload,
     package::{PackageId, PackageRef},
+    project::{Lock, Locked},
     release::VerifiedHead,
     reputation::Score,
     store::{Store, meta, pins},
@@ -98,21 +97,17 @@ impl View {
         self.with(move |store| info(store, &request, Timestamp::now())).await
     }
 
-    /// What the publisher of a version took back of it, as far as this machine knows: whether it was yanked, and what to use in place
-    /// of the package.
+    /// What the publishers of what a lock file names took back of it, as far as this machine knows.
     ///
     /// # Errors
     /// Where the store cannot be read.
-    pub async fn taken_back(
-        &self,
-        versions: Vec<(PackageId, Version)>,
-    ) -> Result<BTreeMap<PackageId, (bool, Option<String>)>, Failure> {
+    pub async fn taken_back(&self, lock: Lock) -> Result<BTreeMap<PackageId, TakenBack>, Failure> {
         self.with(move |store| {
-            let of = |(id, version): (PackageId, Version)| {
-                let it = taken_back_in(store, &id, &version).map_err(fail)?;
-                Ok((id, (it.yanked, it.deprecated)))
+            let of = |(id, locked): (PackageId, Locked)| {
+                let it = taken_back_of(store, &id, &locked)?;
+                Ok((id, it))
             };
-            versions.into_iter().map(of).collect()
+            lock.packages.into_iter().map(of).collect()
         })
         .await
     }

@@ -237,6 +237,9 @@ pub struct OutdatedPackage {
     /// What to use in place of the package, where its publisher says that it should no longer be used.
     #[serde(default)]
     pub deprecated: Option<String>,
+    /// Whether its publisher withdrew the content that is locked when it ended a double signing.
+    #[serde(default)]
+    pub withdrawn: bool,
 }
 
 /// `tree`.
@@ -271,6 +274,12 @@ pub struct ProjectBranch {
     /// What to use in place of the package, where its publisher says that it should no longer be used, as far as is known here.
     #[serde(default)]
     pub deprecated: Option<String>,
+    /// Whether its publisher withdrew the content that is locked when it ended a double signing, as far as is known here.
+    #[serde(default)]
+    pub withdrawn: bool,
+    /// Whether the package is frozen, as far as is known here.
+    #[serde(default)]
+    pub frozen: bool,
 }
 
 /// `why`.

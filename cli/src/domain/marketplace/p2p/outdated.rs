@@ -16,7 +16,7 @@ use crate::{
 #[command(
     long_about = "List the packages of a project that have newer versions.\n\n\
         WANTED is the newest version that every range allows: update takes it. LATEST is the newest of all: to get it, ask for it \
-        in gpack.toml. A yanked version is listed too.",
+        in gpack.toml. A version that was yanked or withdrawn is listed too.",
     after_help = "\
 Examples:
   ggen marketplace p2p outdated
@@ -74,7 +74,9 @@ fn note(package: &OutdatedPackage) -> String {
         reason => format!("yanked: {reason}"),
     });
     let deprecated = package.deprecated.as_ref().map(|message| format!("deprecated: {message}"));
-    let taken_back: Vec<String> = yanked.into_iter().chain(deprecated).collect();
+    let withdrawn =
+        package.withdrawn.then(|| "withdrawn by its publisher: update takes what counts".to_owned());
+    let taken_back: Vec<String> = withdrawn.into_iter().chain(yanked).chain(deprecated).collect();
     match (taken_back.is_empty(), package.direct) {
         (false, _) => taken_back.join("; "),
         (true, true) => String::new(),
@@ -93,6 +95,8 @@ mod tests {
             note(&OutdatedPackage { yanked, deprecated, direct, ..OutdatedPackage::default() })
         };
         assert_eq!(of(Some(""), None, true), "yanked");
+        let withdrawn = OutdatedPackage { withdrawn: true, ..OutdatedPackage::default() };
+        assert!(note(&withdrawn).starts_with("withdrawn by its publisher"));
         assert_eq!(of(Some("slow"), Some("use b"), false), "yanked: slow; deprecated: use b");
         assert_eq!(
             (of(None, None, true), of(None, None, false)),

@@ -19,7 +19,7 @@ use crate::{
     long_about = "Show the packages of a project as a tree: which package needs which.\n\n\
         Each line has the version that is locked and the range that is asked for. What a package needs is shown once; (*) marks \
         the other places. Only gpack.toml, gpack.lock and what this \
-        machine knows of yanked versions and deprecated packages are read: no node is needed.",
+        machine knows of what was yanked, withdrawn, frozen or deprecated are read: no node is needed.",
     after_help = "\
 Examples:
   ggen marketplace p2p tree
@@ -34,18 +34,21 @@ impl Tree {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
         let (requirements, lock) = self.place.read()?;
         let asked = &requirements.project().dependencies;
-        let versions = lock.packages.iter().map(|(id, locked)| (id.clone(), locked.version.clone()));
         // As far as this machine knows: nobody is asked.
-        let taken_back = p2p_state::view(session.home()).await?.taken_back(versions.collect()).await?;
+        let taken_back = p2p_state::view(session.home()).await?.taken_back(lock.clone()).await?;
         let lines = graph::tree(asked, &lock).into_iter().map(|branch| {
-            let (yanked, deprecated) = taken_back.get(&branch.package).cloned().unwrap_or_default();
-            ProjectBranch { yanked, deprecated, ..shape(&requirements, branch) }
+            let it = taken_back.get(&branch.package).cloned().unwrap_or_default();
+            let frozen = it.frozen.is_some();
+            let (yanked, withdrawn) = (it.yanked, it.withdrawn);
+            let shape = shape(&requirements, branch);
+            ProjectBranch { yanked, deprecated: it.deprecated, withdrawn, frozen, ..shape }
         });
         let lines = lines.collect();
         let misfits = plan::misfits(asked, &lock);
         let mut warnings: Vec<String> = misfits.iter().map(ToString::to_string).collect();
         let of_file = &requirements.project().warnings;
         warnings.splice(0..0, of_file.iter().map(|warning| format!("gpack.toml, {warning}")));
+        warnings.extend(taken_back.values().filter_map(|it| it.frozen.clone()));
         if !misfits.is_empty() {
             warnings.push("gpack.lock does not match gpack.toml: ggen marketplace p2p install".to_owned());
         }
@@ -84,10 +87,15 @@ fn show(tree: &ProjectTree, root: &str, page: &mut Page) {
         let version = line.version.as_deref().unwrap_or("not locked");
         let repeated = if line.repeated { " (*)" } else { "" };
         let yanked = if line.yanked { ", yanked" } else { "" };
+        let withdrawn = if line.withdrawn { ", withdrawn by its publisher" } else { "" };
+        let frozen = if line.frozen { ", frozen" } else { "" };
         let deprecated = line.deprecated.as_ref().filter(|_| !line.repeated);
         let deprecated = deprecated.map(|message| format!(", deprecated: {message}")).unwrap_or_default();
         let name = project::told_apart(line, &tree.lines);
-        drawn.push(format!("{bars}{corner}{name} {version} ({}){repeated}{yanked}{deprecated}", line.range));
+        drawn.push(format!(
+            "{bars}{corner}{name} {version} ({}){repeated}{withdrawn}{frozen}{yanked}{deprecated}",
+            line.range
+        ));
     }
     for line in drawn.iter().rev() {
         page.line(line);

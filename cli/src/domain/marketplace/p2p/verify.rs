@@ -6,7 +6,7 @@ use clap::Args;
 use ggen_marketplace::{
     code::Code,
     control::api::{AnyPath, Failure, Verified, VerifyRequest},
-    project::LOCK_FILE,
+    project::{LOCK_FILE, project_of},
 };
 
 use super::project::Where;
@@ -147,6 +147,7 @@ fn show_project(first: &Verified, page: &mut Page) {
         page.heading(match verified {
             Verified { interrupted: true, .. } => format!("{} was not compared", verified.id),
             Verified { missing: true, .. } => format!("{} is missing", verified.id),
+            Verified { withdrawn: true, .. } => format!("{} was withdrawn by its publisher", verified.id),
             _ => format!("{} is NOT as its publisher signed it", verified.id),
         });
         page.list("differs", &first_of(&verified.differences)).field("path", &verified.path).line("");
@@ -168,12 +169,26 @@ fn show_project(first: &Verified, page: &mut Page) {
             page.line(format!("  {misfit}"));
         }
     }
+    let (withdrawn, differ): (Vec<&Verified>, Vec<&Verified>) =
+        bad.iter().copied().partition(|it| it.withdrawn);
+    if !withdrawn.is_empty() {
+        let ids: Vec<&str> = withdrawn.iter().map(|it| package_of(it)).collect();
+        page.line(format!(
+            "Take what counts in place of what was withdrawn: ggen marketplace p2p update {}",
+            ids.join(" ")
+        ));
+    }
     if bad.iter().any(|it| it.contradicted) {
         page.line("Take gpack.lock from version control again, or delete it, and then run: ggen marketplace p2p install");
-    } else if !bad.is_empty() {
+    } else if !differ.is_empty() {
         page.line("Put it in order, and keep what was changed aside: ggen marketplace p2p install --force");
     }
     page.line("All other folders of this machine: ggen marketplace p2p verify --all");
+}
+
+/// The full id without the version.
+fn package_of(verified: &Verified) -> &str {
+    verified.id.rsplit_once('@').map_or(&verified.id, |(package, _)| package)
 }
 
 /// The first of what differs; the rest is counted.
@@ -216,7 +231,19 @@ fn show(verified: &Verified, page: &mut Page) {
         .field("signed by", &verified.signed_by)
         .field("publisher", &verified.publisher)
         .list("key path", &verified.key_path);
-    if !verified.ok {
+    if verified.withdrawn {
+        let (package, path) = (package_of(verified), Path::new(&verified.path));
+        page.line("").line(match project_of(path) {
+            Some(project) => format!(
+                "Take what counts in its place: ggen marketplace p2p update {package} --project {}",
+                project.display()
+            ),
+            None => format!(
+                "Take what counts in its place: ggen marketplace p2p install {package} --to {}",
+                verified.path
+            ),
+        });
+    } else if !verified.ok {
         page.line("").line(format!(
             "Restore it, and keep what was changed in a folder beside it: ggen marketplace p2p install {} --to {} --force",
             verified.id, verified.path
@@ -268,6 +295,17 @@ mod tests {
         let text = shown(&first);
         assert!(text.matches("missing: ").count() == 10 && text.contains("and 90 more\n"), "{text}");
         assert!(text.contains("does not match gpack.toml either:\n  gp1a/b is not locked"), "{text}");
+        let withdrawn = Verified { withdrawn: true, ..first.clone() };
+        let told = shown(&withdrawn);
+        assert!(
+            told.contains("was withdrawn by its publisher") && told.contains("p2p update gp1a/a\n"),
+            "{told}"
+        );
+        assert!(!told.contains("--force"), "it would put it there again: {told}");
+        let mut alone = Page::new(None);
+        show(&Verified { path: "/nowhere/a".to_owned(), ..withdrawn }, &mut alone);
+        let told = anstream::adapter::strip_str(&alone.into_text()).to_string();
+        assert!(told.contains("p2p install gp1a/a --to /nowhere/a\n"), "{told}");
         let damaged = shown(&Verified { contradicted: true, ..first.clone() });
         assert!(damaged.contains("delete it") && !damaged.contains("--force"), "{damaged}");
         let none = Verified { ok: true, lock_missing: true, id: String::new(), ..first };

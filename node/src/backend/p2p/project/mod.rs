@@ -29,7 +29,7 @@ use self::{
 };
 use super::{
     collect::Relied,
-    disputed::{FROZEN, frozen, undisputed_here},
+    disputed::{frozen, undisputed_here},
     failure::fail,
     install::refuse_own_folders,
     node::{Node, asked_time},
@@ -126,9 +126,12 @@ impl Node {
         let work = self.inspect(&opened, &target).await?;
         let written: Vec<_> =
             target.packages.iter().filter(|it| work.written.contains(&it.id)).cloned().collect();
-        answer
-            .warnings
-            .extend(self.refuse_disputed(&written, &old, request.offline || request.frozen).await?);
+        let locally = request.offline || request.frozen;
+        if !request.offline {
+            answer.warnings.extend(self.hear_news(&target.lock, how).await?);
+        }
+        answer.warnings.extend(self.refuse_disputed(&written, &old, locally).await?);
+        self.refuse_withdrawn(&target.lock, &written).await?;
         answer.files = place::files(&opened, &target).iter().map(|file| file.name.to_owned()).collect();
         answer.warnings.extend(self.left_behind(&opened, &folder).await?);
         if request.dry_run {
@@ -301,7 +304,6 @@ impl Node {
                 let why = format!("version {} of the lock file is not from before that", release.version);
                 return Err(frozen(&it.id, &why));
             }
-            warnings.push(format!("{}: {FROZEN}", it.id));
         }
         Ok(warnings)
     }

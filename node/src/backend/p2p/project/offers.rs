@@ -53,6 +53,14 @@ impl Offers {
         Ok(Lock { packages })
     }
 
+    /// The packages of a lock file of which the content that it names counts no more, by what was looked up.
+    pub(super) fn withdrawn(&self, lock: &Lock) -> BTreeSet<PackageId> {
+        let is_withdrawn = |(id, locked): &(&PackageId, &Locked)| {
+            self.packages.get(*id).is_some_and(|offer| offer.has_withdrawn(locked))
+        };
+        lock.packages.iter().filter(is_withdrawn).map(|(id, _)| id.clone()).collect()
+    }
+
     /// The packages of which no known version is one of those that somebody asks for.
     fn unanswered(&self, wishes: &Wishes) -> BTreeSet<PackageId> {
         let of_others = self.needs.values().flat_map(BTreeMap::values).flatten();

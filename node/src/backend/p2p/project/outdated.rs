@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use super::{LISTED_MAX, PROJECT_TIMEOUT, of_file, refuse_relative, refuse_unfinished};
 use crate::{
     backend::p2p::{
-        disputed::FROZEN,
         failure::fail,
         gone,
         node::{Node, asked_time},
         offer::{How, Offer, Offers, UNHEARD},
+        withdrawn,
     },
     control::api::{Failure, Outdated, OutdatedPackage, OutdatedRequest},
     package::PackageId,
@@ -67,15 +67,20 @@ impl Node {
             }
             let missing = offer.and_then(|offer| offer.missing.as_ref());
             outdated.warnings.extend(missing.map(|why| format!("{id}: {why}")));
-            if self.dispute(id).await?.is_some() {
-                outdated.warnings.push(format!("{id}: {FROZEN}"));
-            }
+            let (of, is) = (id.clone(), locked.clone());
+            let looked = self.offload_store(move |store| {
+                let frozen = withdrawn::frozen_in(store, &of, Some(&is))?;
+                Ok((frozen, withdrawn::is_locked_withdrawn(store, &of, &is)?))
+            });
+            let (frozen, is_withdrawn) = looked.await?;
+            outdated.warnings.extend(frozen);
+            let withdrawn = is_withdrawn || offer.is_some_and(|offer| offer.has_withdrawn(locked));
             let latest = offer.and_then(Offer::latest).unwrap_or(&locked.version);
             let wanted = chosen.get(id).unwrap_or(&locked.version);
             let yanked = offer.and_then(|offer| offer.releases.get(&locked.version)?.yanked.clone());
             let deprecated = offer.and_then(|offer| offer.head.head().deprecated.clone());
             let is_newest = *latest <= locked.version && *wanted == locked.version;
-            if is_newest && yanked.is_none() && deprecated.is_none() {
+            if is_newest && yanked.is_none() && deprecated.is_none() && !withdrawn {
                 continue;
             }
             outdated.packages.push(OutdatedPackage {
@@ -87,6 +92,7 @@ impl Node {
                 direct: asked.contains_key(id),
                 yanked,
                 deprecated,
+                withdrawn,
             });
         }
         outdated.unheard += unheard.len();

@@ -6,20 +6,22 @@ use futures::{StreamExt, stream};
 use semver::Version;
 use tokio::time::{Instant, timeout};
 
-use super::{How, Offers};
+use super::{How, LISTED_MAX, Offers, bring::Brought};
 use crate::{
     backend::p2p::{
-        amend::{TakenBack, taken_back_in},
+        amend::{TakenBack, taken_back_of},
         describe,
         failure::fail,
         node::Node,
         offer::log_here,
+        withdrawn::{self, WITHDRAWN},
     },
     catalog,
+    code::Code,
     control::api::Failure,
     limits::PROJECT_FETCHES_MAX,
     package::PackageId,
-    project::Lock,
+    project::{Lock, Locked},
     release::VerifiedHead,
 };
 
@@ -29,6 +31,48 @@ const NEWS_PATIENCE: Duration = Duration::from_secs(2);
 const REASON_PATIENCE: Duration = Duration::from_secs(4);
 
 impl Node {
+    /// Waits for what peers tell, and reads the logs of packages of which something was withdrawn. Yields a warning where one did not
+    /// come.
+    pub(super) async fn hear_news(&self, lock: &Lock, how: How) -> Result<Option<String>, Failure> {
+        let left = how.deadline.saturating_duration_since(Instant::now());
+        self.network.heads_read(NEWS_PATIENCE.min(left)).await;
+        let missing = self.read_resolved(lock.packages.keys().cloned().collect()).await?;
+        let Some(first) = missing.first() else { return Ok(None) };
+        let more = match missing.len() - 1 {
+            0 => String::new(),
+            more => format!(", nor is it of {more} more"),
+        };
+        Ok(Some(format!(
+            "{first}: its publisher ended a double signing, and its log could not be had: whether what is locked was withdrawn is not \
+             known{more}"
+        )))
+    }
+
+    /// Refuses to write content that its publisher withdrew, whatever a lock file says. What is in its place already stays.
+    pub(super) async fn refuse_withdrawn(&self, lock: &Lock, written: &[Brought]) -> Result<(), Failure> {
+        let mut withdrawn = self.withdrawn(lock).await?;
+        withdrawn.retain(|id| written.iter().any(|it| it.id == *id));
+        if withdrawn.is_empty() {
+            return Ok(());
+        }
+        let mut lines: Vec<String> = withdrawn
+            .iter()
+            .take(LISTED_MAX)
+            .filter_map(|id| Some(format!("  {id}@{}", lock.packages.get(id)?.version)))
+            .collect();
+        if withdrawn.len() > LISTED_MAX {
+            lines.push(format!("  and {} more", withdrawn.len() - LISTED_MAX));
+        }
+        Err(Failure::new(
+            Code::Equivocation,
+            format!(
+                "gpack.lock names content that its publisher withdrew when it ended a double signing; nothing was changed.\n{}",
+                lines.join("\n")
+            ),
+            format!("Take what counts in its place: {}", withdrawn::remedy(&withdrawn)),
+        ))
+    }
+
     /// One warning for each package of a lock file of which its publisher took something back, as far as that is known.
     pub(super) async fn taken_back(
         &self,
@@ -36,16 +80,11 @@ impl Node {
         how: How,
         offers: &Offers,
     ) -> Result<Vec<String>, Failure> {
-        let left = how.deadline.saturating_duration_since(Instant::now());
-        if !how.offline {
-            self.network.heads_read(NEWS_PATIENCE.min(left)).await;
-        }
-        let locked: Vec<(PackageId, Version)> =
-            lock.packages.iter().map(|(id, locked)| (id.clone(), locked.version.clone())).collect();
+        let locked: Vec<(PackageId, Locked)> = lock.packages.clone().into_iter().collect();
         let known = self.offload_store(move |store| {
-            let of = |(id, version): (PackageId, Version)| {
-                let taken_back = taken_back_in(store, &id, &version).map_err(fail)?;
-                Ok((id, version, taken_back))
+            let of = |(id, locked): (PackageId, Locked)| {
+                let taken_back = taken_back_of(store, &id, &locked)?;
+                Ok((id, locked.version, taken_back))
             };
             locked.into_iter().map(of).collect::<Result<Vec<_>, Failure>>()
         });
@@ -55,9 +94,14 @@ impl Node {
                 true => Some(self.reason_of(&id, &version, how, offers).await),
                 false => None,
             };
-            warnings(&id, &version, reason.as_deref(), it.deprecated.as_deref())
+            let told = warnings(&id, &version, reason.as_deref(), it.deprecated.as_deref());
+            it.frozen
+                .into_iter()
+                .chain(it.withdrawn.then(|| told_withdrawn(&id, &version)))
+                .chain(told)
+                .collect()
         });
-        Ok(told.buffered(PROJECT_FETCHES_MAX).collect::<Vec<_>>().await.concat())
+        Ok(told.buffered(PROJECT_FETCHES_MAX).collect::<Vec<Vec<String>>>().await.concat())
     }
 
     /// Why a version was yanked; empty where no reason was given, or it is not known.
@@ -82,6 +126,11 @@ impl Node {
         };
         log.and_then(|log| log.versions().get(version)?.yanked.clone()).unwrap_or_default()
     }
+}
+
+fn told_withdrawn(id: &PackageId, version: &Version) -> String {
+    let remedy = withdrawn::remedy(std::slice::from_ref(id));
+    format!("{id}@{version} was {WITHDRAWN}; take what does: {remedy}")
 }
 
 fn warnings(

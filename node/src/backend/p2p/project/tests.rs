@@ -17,6 +17,8 @@ use crate::{
     time::Timestamp,
 };
 
+mod withdrawn;
+
 struct World {
     folder: tempfile::TempDir,
     registry: P2PRegistry,
@@ -25,8 +27,11 @@ struct World {
 
 impl World {
     async fn new() -> Self {
+        Self::of(Publisher::from_secret([1; 32], Timestamp::now())).await
+    }
+
+    async fn of(publisher: Publisher) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let publisher = Publisher::from_secret([1; 32], Timestamp::now());
         let parts = Parts {
             transport: transport::tcp_without_dns(),
             node_key: libp2p::identity::Keypair::generate_ed25519(),

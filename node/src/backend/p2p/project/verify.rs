@@ -8,6 +8,7 @@ use crate::{
         failure::fail,
         place::is_gone,
         verify::{cut_off, signed_by},
+        withdrawn::{WITHDRAWN, is_locked_withdrawn},
     },
     code::Code,
     control::api::{AnyPath, Failure, Verified},
@@ -106,10 +107,10 @@ fn verify_one(
         Ok(Some(brought)) if brought.manifest.gpack().dependencies != locked.dependencies => {
             Err(bring::contradiction(id, locked, bring::OTHER_NEEDS))
         }
-        Ok(Some(brought)) => match check::check(&brought.manifest, path).map_err(fail) {
-            Ok(report) => signed_by(store, &brought.release.manifest, &brought.keys).map(|by| (report, by)),
-            Err(failure) => Err(failure),
-        },
+        Ok(Some(brought)) => check::check(&brought.manifest, path).map_err(fail).and_then(|report| {
+            let by = signed_by(store, &brought.release.manifest, &brought.keys)?;
+            Ok((report, by, is_locked_withdrawn(store, id, locked)?))
+        }),
         Ok(None) => Err(Failure::new(
             Code::NotFound,
             "its signed manifest is not on this machine: ggen marketplace p2p install",
@@ -118,11 +119,16 @@ fn verify_one(
         Err(failure) => Err(failure),
     };
     match report {
-        Ok((report, (signed_by, key_path))) => Verified {
-            ok: report.differences.is_empty(),
+        Ok((report, (signed_by, key_path), withdrawn)) => Verified {
+            ok: report.differences.is_empty() && !withdrawn,
+            withdrawn,
             files: report.files,
             bytes: report.bytes,
-            differences: report.differences.iter().map(ToString::to_string).collect(),
+            differences: withdrawn
+                .then(|| WITHDRAWN.to_owned())
+                .into_iter()
+                .chain(report.differences.iter().map(ToString::to_string))
+                .collect(),
             signed_by,
             key_path,
             ..verified

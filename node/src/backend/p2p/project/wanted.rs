@@ -11,11 +11,12 @@ use crate::{
         failure::fail,
         node::Node,
         offer::{How, Offers},
+        withdrawn::{self, WITHDRAWN},
     },
     catalog,
     code::Code,
     control::api::{Failure, ProjectAction, ProjectRequest},
-    package::{PackageId, PackageName, PackageRef, gpack, name::parse_version},
+    package::{PackageId, PackageName, PackageRef, dependencies::Ranges, gpack, name::parse_version},
     project::{
         LOCK_FILE, Lock, Requirements,
         plan::{Free, Misfit, Wishes, compatible, misfits},
@@ -82,6 +83,12 @@ impl Node {
                 free = if ids.is_empty() { Free::Everything } else { Free::Only(ids) };
             }
         }
+        // Who adds it again does not mean content that counts no more.
+        for id in self.withdrawn(&wanted.lock).await? {
+            if wanted.named.contains(&id) {
+                wanted.lock.packages.remove(&id);
+            }
+        }
         let asked = wanted.requirements.project().dependencies.clone();
         let found = misfits(&asked, &wanted.lock);
         if request.locked {
@@ -100,11 +107,27 @@ impl Node {
             }
             return Ok(wanted);
         }
-        let old = std::mem::take(&mut wanted.lock);
+        let mut old = std::mem::take(&mut wanted.lock);
         // Who names the version does not ask what there is.
         let asks_what_there_is = how.asks && !how.offline && exact.is_empty();
-        let wishes = Wishes { asked, lock: old.clone(), free: free.clone(), exact };
-        let chosen = self.plan_asking(wishes, how, offers).await?;
+        let chosen = loop {
+            let (lock, free, exact) = (old.clone(), free.clone(), exact.clone());
+            let is_free = |id: &PackageId| free.holds(id) || exact.contains_key(id);
+            let wishes = Wishes { asked: asked.clone(), lock, free: free.clone(), exact: exact.clone() };
+            let chosen = match self.plan_asking(wishes, how, offers).await {
+                Ok(chosen) => chosen,
+                Err(failure) => return Err(self.with_what_is_disputed(failure, &asked, &old).await?),
+            };
+            // A version whose content was withdrawn is another one by now, which needs other packages.
+            let withdrawn = offers.withdrawn(&old);
+            let before = old.packages.len();
+            old.packages.retain(|id, locked| {
+                !is_free(id) || chosen.get(id) != Some(&locked.version) || !withdrawn.contains(id)
+            });
+            if old.packages.len() == before {
+                break chosen;
+            }
+        };
         if asks_what_there_is {
             let freed: Vec<PackageId> = chosen.keys().filter(|id| free.holds(id)).cloned().collect();
             self.refuse_unheard(&freed, offers).await?;
@@ -119,6 +142,44 @@ impl Node {
             }
         }
         Ok(wanted)
+    }
+
+    /// Says of a plan that failed which packages are frozen, or were withdrawn as they are locked.
+    async fn with_what_is_disputed(
+        &self,
+        failure: Failure,
+        asked: &Ranges,
+        lock: &Lock,
+    ) -> Result<Failure, Failure> {
+        let (mut ids, lock): (BTreeSet<PackageId>, Lock) = (asked.keys().cloned().collect(), lock.clone());
+        ids.extend(lock.packages.keys().cloned());
+        let looked = self.offload_store(move |store| {
+            let (mut frozen, mut said) = (false, Vec::new());
+            for id in ids {
+                let locked = lock.packages.get(&id);
+                if let Some(dispute) = withdrawn::frozen_in(store, &id, locked)? {
+                    frozen = true;
+                    said.push(dispute);
+                } else if let Some(locked) = locked
+                    && withdrawn::is_locked_withdrawn(store, &id, locked)?
+                {
+                    said.push(format!("{id}@{} was {WITHDRAWN}", locked.version));
+                }
+            }
+            Ok((frozen, said))
+        });
+        let (any_frozen, said) = looked.await?;
+        if said.is_empty() {
+            return Ok(failure);
+        }
+        let lines: Vec<String> = said.iter().take(LISTED_MAX).map(|said| format!("\n{said}")).collect();
+        let hint = match any_frozen {
+            true => "Leave what is frozen as it is until its publisher has resolved it, or ask for a version from before: \
+                     ggen marketplace p2p add <package>@<range>"
+                .to_owned(),
+            false => failure.hint,
+        };
+        Ok(Failure { message: format!("{}{}", failure.message, lines.concat()), hint, ..failure })
     }
 
     /// Adds what a person typed to what a project asks for.

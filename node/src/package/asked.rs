@@ -146,7 +146,9 @@ impl FromStr for Which {
         if text == LATEST {
             return Ok(Self::Latest);
         }
-        match parse_version(text) {
+        // `=1.2.3` names one as `1.2.3` does.
+        let number = text.strip_prefix('=').map_or(text, str::trim_start);
+        match parse_version(number) {
             Ok(version) => return Ok(Self::Exact(version)),
             // A requirement would leave the metadata out of account.
             Err(error) if text.contains('+') => return Err(error),

@@ -413,7 +413,7 @@ fn in_full(
 }
 
 /// The one version that a range names by its number.
-fn number(range: &VersionReq) -> Option<Version> {
+pub(crate) fn number(range: &VersionReq) -> Option<Version> {
     let [Comparator { op: Op::Exact, major, minor: Some(minor), patch: Some(patch), pre }] =
         &range.comparators[..]
     else {

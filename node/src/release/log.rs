@@ -366,7 +366,7 @@ impl Log {
                 match self.versions.get(version) {
                     None => refuse(format!("version {version} was never released")),
                     Some(state) if state.yanked.is_some() == yanks => {
-                        let already = if yanks { "is withdrawn already" } else { "is not withdrawn" };
+                        let already = if yanks { "is yanked already" } else { "is not yanked" };
                         refuse(format!("version {version} {already}"))
                     }
                     Some(_) => Ok(()),

@@ -83,6 +83,10 @@ fn a_newcomer_installs_what_an_author_published_who_was_last_seen_a_year_ago_and
         assert_eq!(error["code"], "E_STALE", "{error}");
         assert!(!Path::new(&target).exists());
     }
+    let lenient = newcomer.text("lenient");
+    newcomer.json(&["install", "sailing-weather", "--to", &lenient, "--fresh", "3650d"]);
+    newcomer.json(&["info", "sailing-weather@1.0.0", "--fresh"]);
+    newcomer.json(&["install", "sailing-weather@=1.0.0", "--to", &newcomer.text("by-range"), "--fresh"]);
     // A project is told of it when it takes the package, and not again once it is locked.
     let project = newcomer.path("project");
     std::fs::create_dir(&project).unwrap();
@@ -93,6 +97,24 @@ fn a_newcomer_installs_what_an_author_published_who_was_last_seen_a_year_ago_and
         texts(&run(command).exits(0).json()["warnings"]).iter().any(|it| it.contains("not confirmed since"))
     };
     assert!(in_project(&["add", "sailing-weather"]) && !in_project(&["install"]));
+    // What the configuration demands holds there too, but for what is locked or named by its version; and without the network.
+    newcomer.run(&["config", "set", "install.max_age", "7"]).exits(0);
+    assert!(!in_project(&["install"]));
+    std::fs::remove_file(project.join("gpack.lock")).unwrap();
+    let anew = |arguments: &[&str]| {
+        let mut command = newcomer.command(&[arguments, &["--format", "json"]].concat());
+        command.current_dir(&project);
+        run(command)
+    };
+    for arguments in [&["install"][..], &["install", "--offline"], &["add", "sailing-weather"]] {
+        let error = anew(arguments).exits(6).json()["error"].clone();
+        assert_eq!(error["code"], "E_STALE", "{arguments:?}: {error}");
+    }
+    let error =
+        newcomer.error(6, &["install", "sailing-weather", "--offline", "--to", &newcomer.text("stale")]);
+    assert_eq!(error["code"], "E_STALE", "{error}");
+    anew(&["add", "sailing-weather@=1.0.0"]).exits(0);
+    newcomer.run(&["config", "unset", "install.max_age"]).exits(0);
     newcomer.run(&["install", "sailing-weather", "--to", &newcomer.text("strict"), "--strict"]).exits(10);
     assert!(newcomer.path("strict").exists(), "it is installed all the same");
 }

@@ -69,8 +69,15 @@ impl Node {
         refuse_own_folders(&target, &self.config().state_dir)?;
         self.refuse_source(&target).await?;
         let relied_on = self.collecting.rely(Instant::now() + PATIENCE).await?;
+        let which_asked = which.clone();
         let found = self.offload_store(move |store| at_hand(store, &reference, &which)).await?;
         let AtHand { head, release, mut warnings } = found;
+        let newest = self.as_known(head).await?;
+        if !matches!(which_asked, Which::Exact(_)) {
+            newest.demanded(self.demand(request.fresh, request.fresh_secs, true), self.now())?;
+            warnings.extend(newest.warning(self.now()));
+        }
+        let head = newest.head;
         warnings.extend(self.refuse_two_chains(&head).await?);
         warnings.extend(head.head().deprecated.as_deref().map(describe::deprecated));
         let manner = Manner { stays: request.stays, keeps: request.force };
@@ -197,7 +204,7 @@ fn at_hand(store: &Store, reference: &PackageRef, which: &Which) -> Result<AtHan
     let is_meant = |version: &Version, yanked: &Option<String>| match which {
         Which::Exact(exact) => version == exact,
         Which::Range(range) => yanked.is_none() && range.matches(version),
-        // Nothing that is not withdrawn is newer.
+        // Nothing that was not yanked is newer.
         Which::Latest => {
             yanked.is_none()
                 && latest.is_some_and(|latest| version <= latest)
@@ -262,7 +269,7 @@ fn from_manifest(store: &Store, head: &VerifiedHead, version: &Version) -> Resul
 }
 
 /// Whether all of a release is here, as was noted when it was whole.
-fn is_whole(store: &Store, held: &packages::HeldPackage) -> Result<bool, Failure> {
+pub(super) fn is_whole(store: &Store, held: &packages::HeldPackage) -> Result<bool, Failure> {
     let rows = store.read(|conn| packages::get(conn, &held.root)).map_err(fail)?;
     Ok(rows.iter().any(|row| row.manifest == held.manifest))
 }

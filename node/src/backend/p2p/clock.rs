@@ -177,7 +177,7 @@ pub(super) fn clock_off(Off { expected, wall, peers, networks }: Off, is_trusted
              ggen marketplace p2p config set publish.trust_clock true"
         }
         true => {
-            "Packages are signed all the same, because publish.trust_clock is set. Should the peers be right, nobody lists them: put the \
+            "Packages are signed all the same, because publish.trust_clock is set. Should the peers be right, others may not list them: put the \
              clock right, or: ggen marketplace p2p config set publish.trust_clock false"
         }
     };

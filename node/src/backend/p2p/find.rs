@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{
     describe::{package_info, with_keys, with_providers},
     failure::fail,
-    fresh,
+    fresh::{self, Demand},
     install::manifest_of,
     meant::Meant,
     node::Node,
@@ -255,7 +255,11 @@ impl Node {
         let Meant { reference, which, .. } = self.meant(&request.package).await?;
         self.await_entrance(SEARCH_TIMEOUT).await;
         let head = self.resolve_to_look(&reference).await?;
-        let demand = self.demand(request.fresh, request.fresh_secs, false);
+        let demand = match which {
+            // A version that is named is what it is, however long its publisher has been away.
+            Which::Exact(_) => Demand::default(),
+            Which::Latest | Which::Range(_) => self.demand(request.fresh, request.fresh_secs, false),
+        };
         let newest = self.newest(head, demand, true, Instant::now() + SEARCH_TIMEOUT).await?;
         let now = self.now();
         newest.demanded(demand, now)?;
@@ -288,10 +292,16 @@ impl Node {
             info.package.version = latest.map(|latest| latest.version.to_string()).unwrap_or_default();
             info.package.cid = latest.map(|latest| latest.root.to_string()).unwrap_or_default();
             info.package.size = latest.map(|latest| latest.size).unwrap_or_default();
+            if log.as_ref().is_ok_and(|log| log.versions().is_empty()) && missing.is_none() {
+                info.package.notes.push("none of its versions is from before that".to_owned());
+            }
         }
         if let Err(failure) = &log {
-            let known = if frozen { "no version" } else { "only the latest version" };
-            info.package.notes.push(format!("{known} is known: {}", failure.message));
+            let known = match frozen {
+                true => "which of its versions are from before that is not known yet",
+                false => "only the latest version is known",
+            };
+            info.package.notes.push(format!("{known}: {}", failure.message));
         }
         if let Some(missing) = &missing {
             info.package.notes.push(missing.warning());
@@ -403,7 +413,11 @@ pub(super) fn show_which(info: &mut Info, which: &Which) -> Result<(), Failure> 
         return Err(Failure::new(
             Code::NotFound,
             format!("{} has no {what}.", info.package.id),
-            format!("Its versions: {}", known.join(", ")),
+            match known.is_empty() {
+                true => "None of its versions is known here now. Try again when more peers are connected: ggen marketplace p2p peer-list"
+                    .to_owned(),
+                false => format!("Its versions: {}", known.join(", ")),
+            },
         ));
     };
     info.package.version = known.version;

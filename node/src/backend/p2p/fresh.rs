@@ -76,7 +76,7 @@ impl Newest {
                 self.head.package_id(),
                 sentence(&self.freshness, self.answers, now)
             ),
-            "Connect to more peers and try again, name a version (name@version), or demand less with --fresh or install.max_age.",
+            "Connect to more peers and try again, name a version (name@1.2.3), or demand less: a longer --fresh DURATION or install.max_age.",
         ))
     }
 }

@@ -39,6 +39,7 @@ use crate::{
     network::Handle,
     package::{
         PackageId,
+        asked::Which,
         manifest::{Manifest, Preflight, SignedManifest},
         unixfs,
         unpack::{self, early::Early},
@@ -105,24 +106,26 @@ impl Node {
         }
         let stale = newest.warning(now).filter(|_| reference.version.is_none());
         let (freshness, head) = (newest.told(now), newest.head);
+        let is_open = reference.version.is_none() && demand == Demand::default();
         if request.dry_run {
             let place = (target.as_path(), manner);
-            let seen = self.foreseen_of(&head, &chosen.release, place, deadline).await?;
+            let seen = match self.foreseen_of(&head, &chosen.release, place, deadline).await {
+                Err(failure) if is_open && failure.code == Code::NoProviders => {
+                    chosen = self.chosen_before(&head, chosen, &which, &failure).await?;
+                    self.foreseen_of(&head, &chosen.release, place, deadline).await.map_err(|_| failure)?
+                }
+                seen => seen?,
+            };
             let warnings = chosen.warnings.into_iter().chain(stale).chain(of_keys).collect();
             return Ok(Installed { warnings, freshness, newer_announced: chosen.is_of_part, ..seen });
         }
         let brought = match self.bring(&head, &chosen, (&target, manner), deadline, &progress).await {
             // Where nothing fresher than that was demanded, the newest that somebody has is better than nothing.
-            Err(failure)
-                if failure.code == Code::NoProviders
-                    && reference.version.is_none()
-                    && demand == Demand::default() =>
-            {
-                let older = self.older_release(&head, &chosen.release, &which).await;
-                let Some((release, warning)) = older else { return Err(failure) };
-                chosen.warnings.push(warning);
-                chosen = Chosen { release, is_of_part: true, ..chosen };
-                self.bring(&head, &chosen, (&target, manner), deadline, &progress).await?
+            Err(failure) if is_open && failure.code == Code::NoProviders => {
+                chosen = self.chosen_before(&head, chosen, &which, &failure).await?;
+                let brought = self.bring(&head, &chosen, (&target, manner), deadline, &progress).await;
+                // Where it cannot be had either, the newest is what is missing.
+                brought.map_err(|other| if other.code == Code::NoProviders { failure } else { other })?
             }
             brought => brought?,
         };
@@ -190,6 +193,21 @@ impl Node {
             self.lacking_log.notify_one();
         }
         Ok(answer)
+    }
+
+    /// What is taken in place of a release that nobody has; the failure to find it where there is nothing.
+    async fn chosen_before(
+        &self,
+        head: &VerifiedHead,
+        chosen: Chosen,
+        which: &Which,
+        failure: &Failure,
+    ) -> Result<Chosen, Failure> {
+        let older = self.older_release(head, &chosen.release, which).await;
+        let Some((release, warning)) = older else { return Err(failure.clone()) };
+        let mut warnings = chosen.warnings;
+        warnings.push(warning);
+        Ok(Chosen { release, warnings, is_of_part: true })
     }
 
     /// Brings a release here, and beside it the log.

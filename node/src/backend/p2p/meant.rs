@@ -76,7 +76,7 @@ impl Node {
             && let Some(latest) = &head.head().latest
             && range.matches(&latest.version)
         {
-            // Nothing that is not withdrawn is newer, and no pre-release is where it is stable.
+            // Nothing that was not yanked is newer, and no pre-release is where it is stable.
             return Ok(Chosen::from(latest.clone()));
         }
         let reading = self.log_as_held(head, None).await?;
@@ -91,21 +91,21 @@ fn is_lack(failure: &Failure) -> bool {
     matches!(failure.code, Code::NotFound | Code::NoProviders)
 }
 
-/// The newest version of a log that meets a requirement and was not withdrawn.
+/// The newest version of a log that meets a requirement and was not yanked.
 pub(super) fn newest_within(log: &Log, range: &VersionReq) -> Result<Version, Failure> {
-    let mut any_withdrawn = false;
+    let mut any_yanked = false;
     for (version, state) in log.versions().iter().rev() {
         if range.matches(version) {
             if state.yanked.is_none() && !log.is_tombstoned() {
                 return Ok(version.clone());
             }
-            any_withdrawn = true;
+            any_yanked = true;
         }
     }
     let package = log.package();
     let known: Vec<String> = log.versions().keys().map(ToString::to_string).collect();
-    let why = match any_withdrawn {
-        true => format!("Every version of {package} that meets {range} was withdrawn."),
+    let why = match any_yanked {
+        true => format!("Every version of {package} that meets {range} was yanked."),
         false => format!("{package} has no version that meets {range}."),
     };
     let is_early = |version: &Version| !version.pre.is_empty();

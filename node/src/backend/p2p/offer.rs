@@ -100,6 +100,8 @@ pub(super) struct Offer {
     pub(super) unheard: bool,
     /// What is said of a publisher that has not confirmed in time.
     pub(super) stale: Option<String>,
+    /// Why nothing new of it is taken that nobody named, where it is not as fresh as the configuration demands.
+    pub(super) refused: Option<Failure>,
     /// The log, where a double signing was ended in it.
     pub(super) resolved: Option<Arc<Log>>,
 }
@@ -127,7 +129,15 @@ impl Offer {
         };
         let releases = log.versions().iter().map(one).collect();
         let resolved = log.resolves().next().is_some().then(|| Arc::new(log.clone()));
-        Self { head, releases, missing: missing.map(Missing::warning), unheard: false, stale: None, resolved }
+        Self {
+            head,
+            releases,
+            missing: missing.map(Missing::warning),
+            unheard: false,
+            stale: None,
+            refused: None,
+            resolved,
+        }
     }
 
     /// The latest version only: the log could not be had.
@@ -138,7 +148,7 @@ impl Offer {
         };
         let releases = head.head().latest.iter().map(one).collect();
         let missing = Some("not all of its versions are known now".to_owned());
-        Self { head, releases, missing, unheard: false, stale: None, resolved: None }
+        Self { head, releases, missing, unheard: false, stale: None, refused: None, resolved: None }
     }
 
     /// Why there may be newer versions than these, as halves of sentences.

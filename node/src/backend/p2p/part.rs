@@ -7,17 +7,23 @@
 
 use std::time::Duration;
 
+use futures::{StreamExt, stream};
 use semver::Version;
 use tokio::{
     sync::mpsc,
     time::{Instant, timeout_at},
 };
 
-use super::{install::head_key, meant::newest_within, node::Node, resolve::Unread};
+use super::{
+    at_hand,
+    install::{as_held, head_key},
+    node::Node,
+    resolve::Unread,
+};
 use crate::{
     catalog,
     fetch::{Source, log},
-    package::asked::Which,
+    package::{PackageId, asked::Which},
     release::{Log, Place, Release, VerifiedHead, fork::Side},
     store::meta,
 };
@@ -29,6 +35,10 @@ const PLACES_TRIED_MAX: usize = 4;
 const NAMED_TRIED_MAX: usize = 24;
 const NAMED_PATIENCE: Duration = Duration::from_secs(4);
 const NAMED_TIMEOUT: Duration = Duration::from_secs(45);
+
+/// Releases that are looked for in place of one that nobody has, all at once, and how long that may take.
+const OLDER_TRIED_MAX: usize = 8;
+const HELD_PATIENCE: Duration = Duration::from_secs(8);
 
 /// A log, as far as it could be read.
 #[derive(Debug)]
@@ -97,7 +107,8 @@ impl Node {
         Ok(Reading { log, missing: Some(Missing { announced, entries }) })
     }
 
-    /// The newest release before one that nobody has, where the log that names it cannot be had either.
+    /// The newest release before one that nobody has, of those that somebody holds; where nobody is known to hold any, the newest. Of
+    /// many only the newest few are looked for.
     pub(super) async fn older_release(
         &self,
         head: &VerifiedHead,
@@ -105,15 +116,39 @@ impl Node {
         which: &Which,
     ) -> Option<(Release, String)> {
         let Reading { log, missing } = self.log_as_held(head, None).await.ok()?;
-        let missing = missing?;
-        let release = match which {
-            Which::Range(range) => {
-                let version = newest_within(&log, range).ok()?;
-                log.versions().get(&version)?.release.clone()
-            }
-            Which::Latest | Which::Exact(_) => log.latest()?.clone(),
+        let older = before(&log, gone, which);
+        let held = self.newest_held(&head.package_id(), &older).await;
+        let release = held.or_else(|| older.into_iter().next())?;
+        let warning = match missing {
+            Some(missing) => missing.warning(),
+            None => format!("version {} is the newest, and nobody who was reached holds it", gone.version),
         };
-        (release != *gone).then(|| (release, missing.warning()))
+        Some((release, warning))
+    }
+
+    /// The first of some releases that is here or that somebody provides.
+    async fn newest_held(&self, package: &PackageId, releases: &[Release]) -> Option<Release> {
+        let held: Vec<_> = releases.iter().map(|release| as_held(package.clone(), release)).collect();
+        let here =
+            self.offload_store(move |store| held.iter().map(|it| at_hand::is_whole(store, it)).collect());
+        let here: Vec<bool> = here.await.ok()?;
+        let deadline = Instant::now() + HELD_PATIENCE;
+        let releases: Vec<(Release, bool)> = releases.iter().cloned().zip(here).collect();
+        let mut held = stream::iter(releases)
+            .map(|(release, is_here)| async move {
+                let is_held = is_here || !self.providers(release.root, deadline).await.0.is_empty();
+                is_held.then_some(release)
+            })
+            .buffered(OLDER_TRIED_MAX);
+        let first = async {
+            while let Some(release) = held.next().await {
+                if release.is_some() {
+                    return release;
+                }
+            }
+            None
+        };
+        timeout_at(deadline, first).await.ok().flatten()
     }
 
     /// The longest part of a log that is here, or that peers said they hold.
@@ -149,6 +184,18 @@ impl Node {
         }
         Ok(None)
     }
+}
+
+/// The newest releases of a log that will do in place of one, the newest first.
+fn before(log: &Log, gone: &Release, which: &Which) -> Vec<Release> {
+    let is_meant = |version: &Version| match which {
+        Which::Range(range) => range.matches(version),
+        Which::Latest | Which::Exact(_) => version.pre.is_empty() || !gone.version.pre.is_empty(),
+    };
+    let states = log.versions().iter().rev().filter(|_| !log.is_tombstoned());
+    let usable = states
+        .filter(|(version, state)| is_meant(version) && **version < gone.version && state.yanked.is_none());
+    usable.map(|(_, state)| state.release.clone()).take(OLDER_TRIED_MAX).collect()
 }
 
 /// The places at which a part of a log may end, the newest first, each with whether it was seen here: some of those, and some that peers
@@ -192,7 +239,10 @@ mod tests {
         content::{Codec, ContentId},
         identity::{SecretKey, publisher::Change},
         release::Sequence,
-        release::fixture::{NOW, draft, head, publisher, releases},
+        release::{
+            Kind,
+            fixture::{NOW, draft, head, publisher, release, releases},
+        },
     };
 
     #[test]
@@ -208,6 +258,21 @@ mod tests {
         assert!(!stands(&releases(&author, &["0.9.0"]), &newest, &[]), "it begins otherwise");
         assert!(!stands(&releases(&author, &["1.0.0", "1.1.0", "1.2.0"]), &newest, &[]), "it is no part");
         assert!(!stands(&Log::empty(newest.package_id()), &newest, &[]));
+    }
+
+    #[test]
+    fn in_place_of_what_nobody_has_the_newest_before_it_will_do_that_was_not_yanked() {
+        let author = publisher(1);
+        let mut log = releases(&author, &["1.0.0", "1.1.0", "1.2.0-rc.1", "1.2.0", "2.0.0"]);
+        let yank = Kind::Yank { version: Version::new(1, 1, 0), reason: String::new() };
+        log.push(log.next(yank, &author, NOW).unwrap()).unwrap();
+        let told = |gone: &str, which| {
+            let older = before(&log, &release(gone), &which).into_iter();
+            older.map(|it| it.version.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(told("2.0.0", Which::Latest), ["1.2.0", "1.0.0"]);
+        assert_eq!(told("1.2.0", Which::Range("^1".parse().unwrap())), ["1.0.0"]);
+        assert_eq!(told("1.0.0", Which::Latest), [""; 0]);
     }
 
     #[test]

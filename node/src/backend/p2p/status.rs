@@ -264,7 +264,10 @@ fn reached(config: &P2PConfig, snapshot: &Snapshot) -> (&'static str, String) {
             };
         }
         Verdict::Unknown if is_local => return ("unknown", "it listens for this machine alone".to_owned()),
-        Verdict::Unknown => return ("unknown", format!("it listens, and no NAT was seen{forward}")),
+        Verdict::Unknown => {
+            let forward = forward.replace("; or forward", "; if nobody connects, forward");
+            return ("unknown", format!("it listens, and no NAT was seen{forward}"));
+        }
         Verdict::Behind => {}
     }
     let why = match snapshot.mapping {

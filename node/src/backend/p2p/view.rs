@@ -25,7 +25,7 @@ use crate::{
         VerifyRequest,
     },
     network::Offload,
-    package::{PackageId, PackageRef},
+    package::{PackageId, PackageRef, asked::Which},
     project::{Lock, Locked},
     release::VerifiedHead,
     reputation::Score,
@@ -168,7 +168,9 @@ fn info(store: &Store, request: &InfoRequest, now: Timestamp) -> Result<Info, Fa
     let freshness = freshness_here(store, head.head(), head.bytes()).map_err(fail)?;
     let within = request.fresh_secs.map(Duration::from_secs);
     let newest = Newest { head, freshness, answers: None, heard: None };
-    newest.demanded(Demand { promised: request.fresh, within }, now)?;
+    if !matches!(meant.which, Which::Exact(_)) {
+        newest.demanded(Demand { promised: request.fresh, within }, now)?;
+    }
     let freshness = newest.told(now);
     let head = newest.head;
     // What two signed states contest is not told apart here: that takes the branches of both.

@@ -379,13 +379,16 @@ fn bootstrap(config: &P2PConfig, is_running: bool) -> Vec<Finding> {
     let known: Vec<String> = config.entry_points().iter().map(ToString::to_string).collect();
     if known.is_empty() {
         let message = "none is configured: this node waits for others, or finds peers that it met before";
-        let fix = "Name one: ggen marketplace p2p start --bootstrap <address>";
+        let fix = match is_running {
+            true => "Name one: ggen marketplace p2p bootstrap <address>",
+            false => "Name one: ggen marketplace p2p start --bootstrap <address>",
+        };
         return vec![finding("bootstrap", State::Unknown, message, fix)];
     }
     let tried: Vec<std::thread::JoinHandle<Finding>> = known
         .into_iter()
         .take(DIALLED_MAX)
-        .map(|address| std::thread::spawn(move || answers(&address)))
+        .map(|address| std::thread::spawn(move || answers(&address, is_running)))
         .collect();
     let mut findings: Vec<Finding> = tried.into_iter().filter_map(|tried| tried.join().ok()).collect();
     let is_any_there = findings.iter().any(|finding| finding.state == State::Ok);
@@ -398,8 +401,12 @@ fn bootstrap(config: &P2PConfig, is_running: bool) -> Vec<Finding> {
     findings
 }
 
-fn answers(address: &str) -> Finding {
-    let fix = "Check the address with the person who runs that node, and the network of this machine; other nodes: ggen marketplace p2p start --bootstrap <address>";
+fn answers(address: &str, is_running: bool) -> Finding {
+    let way = if is_running { "bootstrap" } else { "start --bootstrap" };
+    let fix = &format!(
+        "Check the address with the person who runs that node, and the network of this machine; other nodes: ggen marketplace p2p {way} \
+         <address>"
+    );
     let Some((host, port)) = host_and_port(address, "tcp") else {
         return finding("bootstrap", State::Unknown, format!("{address} is looked up by the node only"), "");
     };

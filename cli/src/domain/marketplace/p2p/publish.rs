@@ -237,6 +237,13 @@ fn show(published: &Published, page: &mut Page) {
         .field("manifest sha256", &published.sha256)
         .field("size", page::sizes(published.size, published.files))
         .field("blocks", published.blocks);
+    if !published.queued {
+        page.field("dht_stored", format!("{}/20", published.dht_stored))
+            .field("announced_to", published.announced_to);
+        if let Some(copies) = published.copies {
+            page.field("copies", copies);
+        }
+    }
     if let Some(path) = &published.new_key {
         page.line("").line(format!("Made your publisher key: {path}"));
         page.line("Without it nobody can publish a newer version. Keep a copy: ggen marketplace p2p key export --to <FILE>");
@@ -245,11 +252,6 @@ fn show(published: &Published, page: &mut Page) {
         page.line("").line("See what it waits for: ggen marketplace p2p list");
         page.line("If no node runs, start it: ggen marketplace p2p start --daemon");
     } else {
-        page.field("dht_stored", format!("{}/20", published.dht_stored))
-            .field("announced_to", published.announced_to);
-        if let Some(copies) = published.copies {
-            page.field("copies", copies);
-        }
         if !published.announced {
             page.line("").line(
                 "No other node holds the announcement yet; this node repeats it. See: ggen marketplace p2p status",

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     backend::p2p::{
         failure::fail,
-        fresh::Demand,
+        fresh::Newest,
         gone,
         node::Node,
         offer::{Answer, Asker, How, Offer, Offered, Offers, clause, log_here},
@@ -155,7 +155,9 @@ impl Node {
             let Some(known) = offers.packages.get(&id).map(|offer| offer.head.clone()) else { continue };
             let newer = timeout_at(how.deadline, self.something_newer(&known)).await;
             if let Some(newer) = newer.unwrap_or(Ok(None))? {
-                offers.packages.insert(id, self.offer_of(newer).await?);
+                let newest = self.as_known(newer).await?;
+                let offer = self.offer_of(newest.head.clone()).await?;
+                offers.packages.insert(id, self.judged(offer, &newest));
                 learned_any = true;
             } else if let Some(offer) = offers.packages.get_mut(&id).filter(|offer| offer.unheard) {
                 offer.unheard = !self.is_informed().await;
@@ -231,6 +233,13 @@ impl Node {
         if how.offline {
             let id = package.clone();
             let here = self.offload_store(move |store| offer_here(store, &id)).await?;
+            let here = match here {
+                Some(offer) => {
+                    let newest = self.as_known(offer.head.clone()).await?;
+                    Some(self.judged(offer, &newest))
+                }
+                None => None,
+            };
             return here.ok_or_else(|| {
                 Failure::new(
                     Code::NotFound,
@@ -240,10 +249,17 @@ impl Node {
             });
         }
         let head = self.head_of(package).await?;
-        let newest = self.newest(head, Demand::default(), how.asks, how.deadline).await?;
-        let stale = newest.warning(self.now());
+        let newest = self.newest(head, self.demand(false, None, true), how.asks, how.deadline).await?;
         let unheard = newest.heard != Some(true) && !self.is_told_of(package, how.deadline).await;
-        Ok(Offer { stale, unheard, ..self.offer_of(newest.head).await? })
+        let offer = self.offer_of(newest.head.clone()).await?;
+        Ok(Offer { unheard, ..self.judged(offer, &newest) })
+    }
+
+    /// An offer with what is to be said of how fresh it is.
+    fn judged(&self, offer: Offer, newest: &Newest) -> Offer {
+        let now = self.now();
+        let refused = newest.demanded(self.demand(false, None, true), now).err();
+        Offer { stale: newest.warning(now), refused, ..offer }
     }
 
     /// Whether a newer state of a package would be known here: it is our own, or all peers told what they know.

@@ -5,8 +5,8 @@ use crate::{
     code::Code,
     control::{
         api::{
-            AmendRequest, AnyPath, Change, Failure, OutdatedRequest, ProjectAction, ProjectDone,
-            ProjectRequest, PublishRequest, RemoveRequest, VerifyRequest,
+            AmendRequest, AnyPath, Change, Failure, InstallRequest, OutdatedRequest, ProjectAction,
+            ProjectDone, ProjectRequest, PublishRequest, RemoveRequest, VerifyRequest,
         },
         service::{Cancel, ProgressSender},
     },
@@ -524,4 +524,19 @@ async fn a_version_that_nobody_has_now_gives_way_to_one_that_will_do() {
     let core = done.packages.iter().find(|it| it.name == "core").unwrap();
     assert_eq!(core.version, "1.0.0");
     assert!(has(&done.warnings, "version 1.0.1 is left out"), "{:?}", done.warnings);
+    // So it is where a person asks for the newest of it.
+    let said = "version 1.0.1 is the newest, and nobody who was reached holds it";
+    for dry_run in [true, false] {
+        let to = world.folder.path().join("core-alone").display().to_string();
+        let request = InstallRequest { package: "core".to_owned(), to, dry_run, ..InstallRequest::default() };
+        let installed = world.registry.node.install(request, ProgressSender::discard()).await.unwrap();
+        assert!(installed.version == "1.0.0" && installed.newer_announced, "{installed:?}");
+        assert!(has(&installed.warnings, said), "{:?}", installed.warnings);
+    }
+    std::fs::remove_file(world.project().join("gpack.lock")).unwrap();
+    std::fs::write(world.project().join("gpack.toml"), "").unwrap();
+    let done = world.add("core").await.unwrap();
+    assert!(done.packages[0].version == "1.0.0" && has(&done.warnings, said), "{done:?}");
+    let gpack = std::fs::read_to_string(world.project().join("gpack.toml")).unwrap();
+    assert!(gpack.contains("^1.0.0") && gpack.contains("core"), "{gpack}");
 }

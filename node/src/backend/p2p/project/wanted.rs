@@ -10,17 +10,20 @@ use crate::{
         disputed::frozen,
         failure::fail,
         node::Node,
-        offer::{How, Offers},
+        offer::{How, Offer, Offers},
         withdrawn::{self, WITHDRAWN},
     },
     catalog,
     code::Code,
     control::api::{Failure, ProjectAction, ProjectRequest},
-    package::{PackageId, PackageName, PackageRef, dependencies::Ranges, gpack, name::parse_version},
+    package::{
+        PackageId, PackageName, PackageRef, asked::Which, dependencies::Ranges, gpack, name::parse_version,
+    },
     project::{
         LOCK_FILE, Lock, Requirements,
-        plan::{Free, Misfit, Wishes, compatible, misfits},
+        plan::{Free, Misfit, Wishes, compatible, misfits, number},
     },
+    release::{Release, VerifiedHead},
     store::pins,
 };
 
@@ -31,6 +34,8 @@ pub(super) struct Wanted {
     /// Packages whose name a person typed.
     pub(super) named: BTreeSet<PackageId>,
     pub(super) warnings: Vec<String>,
+    /// Packages that a person added without a range: the newest release, and the range that was there before.
+    open: Vec<(VerifiedHead, Release, Option<VersionReq>)>,
 }
 
 impl Node {
@@ -49,6 +54,7 @@ impl Node {
             lock: opened.lock.clone().unwrap_or_default(),
             named: BTreeSet::new(),
             warnings: Vec::new(),
+            open: Vec::new(),
         };
         if request.frozen {
             return if opened.lock.is_some() { Ok(wanted) } else { Err(no_lock()) };
@@ -89,7 +95,7 @@ impl Node {
                 wanted.lock.packages.remove(&id);
             }
         }
-        let asked = wanted.requirements.project().dependencies.clone();
+        let mut asked = wanted.requirements.project().dependencies.clone();
         let found = misfits(&asked, &wanted.lock);
         if request.locked {
             return match (&opened.lock, found.is_empty()) {
@@ -116,6 +122,11 @@ impl Node {
             let wishes = Wishes { asked: asked.clone(), lock, free: free.clone(), exact: exact.clone() };
             let chosen = match self.plan_asking(wishes, how, offers).await {
                 Ok(chosen) => chosen,
+                Err(failure) if !how.offline && self.ask_for_older(&mut wanted, offers).await? => {
+                    tracing::info!(failure.message, "the newest version is not to be had");
+                    asked = wanted.requirements.project().dependencies.clone();
+                    continue;
+                }
                 Err(failure) => return Err(self.with_what_is_disputed(failure, &asked, &old).await?),
             };
             // A version whose content was withdrawn is another one by now, which needs other packages.
@@ -136,12 +147,42 @@ impl Node {
         for (id, version) in &chosen {
             let is_locked = old.packages.get(id).is_some_and(|locked| locked.version == *version);
             if let Some(offer) = offers.packages.get(id) {
+                let is_named =
+                    exact.contains_key(id) || asked.get(id).and_then(number) == Some(version.clone());
+                if let Some(failure) = offer.refused.clone().filter(|_| !is_locked && !is_named) {
+                    let hint = format!(
+                        "Name the version, which is then what you want: ggen marketplace p2p add {id}@={version}\n\
+                         Or demand less: ggen marketplace p2p config set install.max_age <DAYS>"
+                    );
+                    return Err(Failure { hint, ..failure });
+                }
                 let stale = offer.stale.as_deref().filter(|_| !is_locked);
                 let doubts = offer.doubts().filter(|_| !is_locked || asks_what_there_is);
                 wanted.warnings.extend(stale.into_iter().chain(doubts).map(|why| format!("{id}: {why}")));
             }
         }
         Ok(wanted)
+    }
+
+    /// Has the project ask for an older version of what was added without a range, where nobody has the newest one. False where there
+    /// is nothing to change.
+    async fn ask_for_older(&self, wanted: &mut Wanted, offers: &Offers) -> Result<bool, Failure> {
+        let mut any = false;
+        for (head, newest, before) in std::mem::take(&mut wanted.open) {
+            let id = head.package_id();
+            let is_there = |offer: &Offer| offer.releases.contains_key(&newest.version);
+            if offers.packages.get(&id).is_none_or(is_there) {
+                continue;
+            }
+            let Some((older, warning)) = self.older_release(&head, &newest, &Which::Latest).await else {
+                continue;
+            };
+            let range = again_asked(before.as_ref(), &older.version);
+            wanted.requirements = wanted.requirements.with(&id, &range, None).map_err(fail)?;
+            wanted.warnings.push(format!("{id}: {warning}"));
+            any = true;
+        }
+        Ok(any)
     }
 
     /// Says of a plan that failed which packages are frozen, or were withdrawn as they are locked.
@@ -206,8 +247,10 @@ impl Node {
             // Only its short name changes.
             (None, Some(range)) if alias.is_some() => range.clone(),
             (None, before) => {
-                let newest = self.release_of(&head, None).await?.release.version;
-                again_asked(before, &newest)
+                let newest = self.release_of(&head, None).await?.release;
+                let range = again_asked(before, &newest.version);
+                wanted.open.push((head.clone(), newest, before.cloned()));
+                range
             }
         };
         let alias = match (alias, wanted.requirements.alias(&id)) {

@@ -539,10 +539,10 @@ mod tests {
         let taken = &ports(&config)[0];
         assert_eq!(taken.state, State::Problem);
         assert!(taken.fix.contains(&format!("lsof -i :{port}")), "{taken:?}");
-        assert_eq!(answers(&address).state, State::Ok);
+        assert_eq!(answers(&address, false).state, State::Ok);
         drop(listener);
         assert_eq!(ports(&config)[0].state, State::Ok);
-        assert_eq!(answers(&address).state, State::Problem);
+        assert_eq!(answers(&address, false).state, State::Problem);
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         config.listen_addresses = vec![format!("/ip4/127.0.0.1/udp/{port}/quic-v1").parse().unwrap()];

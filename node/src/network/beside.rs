@@ -7,7 +7,11 @@ use std::collections::VecDeque;
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 
 use super::{Offload, serve::Work};
-use crate::{limits::JOBS_AT_ONCE_MAX, store::Store, sync::Verified};
+use crate::{
+    limits::JOBS_AT_ONCE_MAX,
+    store::Store,
+    sync::{Verified, ahead::Ahead},
+};
 
 /// Work that has not begun.
 type Job = Box<dyn FnOnce(Offload) -> BoxFuture<'static, Work> + Send>;
@@ -29,6 +33,11 @@ impl Beside {
         let verified = Verified::default();
         let (running, waiting, following) = Default::default();
         Self { store, verified, offload, running, waiting, following }
+    }
+
+    /// What was met of our own packages that is ahead of the clock.
+    pub(super) fn ahead(&self) -> &Ahead {
+        self.verified.ahead()
     }
 
     /// Runs `job` when it is its turn, and has the loop told of what it yields; of nothing where it panicked.

@@ -9,7 +9,8 @@ use tokio::{
 use super::{
     Error,
     blocks::Interest,
-    handle::{Answers, DialFailure, Provider},
+    dialling::DialFailure,
+    handle::{Answers, Provider},
     logs::Question,
     snapshot::Snapshot,
 };
@@ -19,10 +20,12 @@ use crate::{
         RequestFailure,
         protocol::{Answer, Request},
     },
+    heads::lookup::Ended,
     identity::PublisherId,
     package::PackageId,
     peers::trim::Marks,
     release::{VerifiedConfirmation, head::VerifiedHead},
+    time::Timestamp,
 };
 
 /// A command, and where its answer goes.
@@ -33,13 +36,13 @@ pub(super) enum Command {
     Bootstrap(oneshot::Sender<bool>),
     PutRecord([u8; 32], Vec<u8>, oneshot::Sender<usize>),
     Stored(Vec<u8>, oneshot::Sender<usize>),
-    GetConfirmation(PublisherId, Instant, oneshot::Sender<Option<Box<VerifiedConfirmation>>>),
+    GetConfirmation(PublisherId, Instant, oneshot::Sender<(Option<Box<VerifiedConfirmation>>, Ended)>),
     GetHead(PackageId, Instant, oneshot::Sender<Sought>),
     Announce(Vec<u8>, oneshot::Sender<usize>),
     Provide(ContentId, oneshot::Sender<usize>),
     StopProviding(ContentId),
     Providers(ContentId, Instant, mpsc::Sender<Provider>),
-    FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
+    FindPeer(PeerId, Instant, oneshot::Sender<(Vec<Multiaddr>, Ended)>),
     Fetch(PeerId, Request, oneshot::Sender<Result<Answer, RequestFailure>>),
     Follow(PeerId, Interest),
     Log(PeerId, Question, oneshot::Sender<Result<(), RequestFailure>>),
@@ -67,6 +70,8 @@ pub(super) enum Target {
 pub(super) enum Sought {
     /// The newest one.
     Found(Box<VerifiedHead>, Answers),
+    /// Only one from ahead of this node's clock, made at this time: it is there, and cannot be taken.
+    Early(Timestamp),
     /// Nobody had one that counts, of all that are nearest and live.
     Nothing,
     /// None was found by those who answered, so many, before the time ran out.

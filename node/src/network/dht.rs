@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use libp2p::{
-    Multiaddr, PeerId,
+    PeerId,
     kad::{
         self, ConnectionType, InboundRequest, K_VALUE, KBucketKey, KadPeer, ProviderRecord, QueryId,
         QueryResult, Quorum, Record, RecordKey, store::RecordStore,
@@ -30,11 +30,11 @@ use crate::{
     catalog::{self, Source},
     content::ContentId,
     heads::{
-        self, Door, Known,
+        self, Door, Known, Standing,
         copies::Copies,
         lookup::{Cost, Ended},
     },
-    limits::{ADDRESSES_PER_PEER_MAX, DHT_ADDRESSES_PER_PROVIDER_MAX},
+    limits::DHT_ADDRESSES_PER_PROVIDER_MAX,
     peers::policy,
     release::head::VerifiedHead,
     store::Store,
@@ -48,7 +48,6 @@ const PROVIDER_KEY_BYTES: usize = 34;
 /// A lookup in progress, and who waits for it.
 pub(super) enum Query {
     Bootstrap(oneshot::Sender<bool>),
-    FindPeer(PeerId, oneshot::Sender<Vec<Multiaddr>>),
     /// Nobody waits: copies of a record go to those who are to hold it.
     Move(RecordKey, Vec<PeerId>),
     /// Nobody waits: a newer record is written back to those who held an older one.
@@ -58,7 +57,8 @@ pub(super) enum Query {
 /// What a lookup of a head found, with what is known of the package.
 pub(super) struct Answered {
     heads: Heads,
-    known: Known,
+    /// None where the database failed.
+    known: Option<Known>,
     ended: Ended,
     cost: Cost,
 }
@@ -120,14 +120,6 @@ impl Driver {
         self.begin_lookup(question, deadline, Purpose::Providers { found, told: BTreeSet::new() });
     }
 
-    pub(super) fn find_peer(&mut self, peer: PeerId, reply: oneshot::Sender<Vec<Multiaddr>>) {
-        if !self.room_for_query() {
-            return;
-        }
-        let id = self.swarm.behaviour_mut().kad.get_closest_peers(peer);
-        self.queries.insert(id, Query::FindPeer(peer, reply));
-    }
-
     pub(super) fn kad_event(&mut self, event: kademlia::Event) {
         let event = match event {
             kademlia::Event::Answer(answer) => return self.lookup_answered(*answer),
@@ -168,18 +160,6 @@ impl Driver {
             self.last_bootstrap = Some(Timestamp::now());
         }
         match (result, self.queries.get_mut(&id)) {
-            (QueryResult::GetClosestPeers(result), Some(Query::FindPeer(..))) => {
-                let near = match result {
-                    Ok(ok) => ok.peers,
-                    Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
-                };
-                if let Some(Query::FindPeer(peer, reply)) = self.queries.remove(&id) {
-                    let addresses = near.into_iter().find(|it| it.peer_id == peer).map(|it| it.addrs);
-                    let mut addresses = addresses.unwrap_or_default();
-                    addresses.truncate(ADDRESSES_PER_PEER_MAX);
-                    let _ = reply.send(addresses);
-                }
-            }
             (QueryResult::PutRecord(result), Some(Query::Move(..))) => {
                 if let Some(Query::Move(key, to)) = self.queries.remove(&id) {
                     self.moving.gave(&key, to, result, Instant::now());
@@ -204,8 +184,7 @@ impl Driver {
             read.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()
         };
         self.beside.run(known, move |known| {
-            let known = known.flatten().unwrap_or_default();
-            Work::Answered(Box::new(Answered { heads, known, ended, cost }))
+            Work::Answered(Box::new(Answered { heads, known: known.flatten(), ended, cost }))
         });
     }
 
@@ -213,7 +192,12 @@ impl Driver {
     pub(super) fn answered(&mut self, answered: Answered) {
         self.settling -= 1;
         let Answered { heads, known, ended, cost } = answered;
-        let _ = heads.reply.send(match (self.settle(&heads.copies, &known), ended) {
+        let sought = match known {
+            Some(known) => self.settle(&heads.copies, &known),
+            // What was seen may speak against all of them: it is as if nobody had been asked.
+            None => Sought::CutOff(cost.answered),
+        };
+        let _ = heads.reply.send(match (sought, ended) {
             (Sought::Nothing, Ended::Unanswered) => Sought::Unanswered,
             (Sought::Nothing, Ended::CutOff | Ended::Silent) => Sought::CutOff(cost.answered),
             (sought, _) => sought,
@@ -227,7 +211,11 @@ impl Driver {
         let now = Timestamp::now();
         let offer = |head: &VerifiedHead| heads::offer(Door::Answer, head, known, now);
         for (peer, head) in copies.iter() {
-            self.carry_out(Door::Answer, peer, head, offer(head), known.against(head));
+            let verdict = offer(head);
+            if verdict.standing == Standing::Early {
+                self.beside.ahead().note(head);
+            }
+            self.carry_out(Door::Answer, peer, head, verdict, known.against(head));
         }
         // What was seen before decides between a chain of keys and its fork. Where it speaks against all of them, whoever
         // asked is told so.
@@ -242,6 +230,18 @@ impl Driver {
             }
         };
         let Some(newest) = newest else { return Sought::Nothing };
+        // What cannot be taken for the clock hides nothing that can.
+        let may_be_taken = |head: &VerifiedHead| {
+            let standing = offer(head).standing;
+            !standing.is_refused() && standing != Standing::Early
+        };
+        let newest = match offer(newest).standing {
+            Standing::Early => match copies.newest(may_be_taken) {
+                Ok(Some(before)) if may_be_taken(before) => before,
+                _ => return Sought::Early(newest.head().released_at),
+            },
+            _ => newest,
+        };
         let behind = copies.behind(newest);
         if !behind.is_empty() && self.room_for_query() {
             let record = Record::new(newest.dht_key().to_vec(), newest.bytes().to_vec());

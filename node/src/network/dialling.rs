@@ -12,7 +12,43 @@ use libp2p::{
 };
 use tokio::sync::oneshot;
 
-use super::{command::Target, driver::PENDING_MAX, handle::DialFailure, peers::Peers};
+use super::{command::Target, driver::PENDING_MAX, peers::Peers};
+
+/// Why nobody answered under an address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialFailure {
+    /// Another peer answered than the address names.
+    #[error("expected peer {expected}, got {obtained}")]
+    WrongPeer {
+        /// Whom the address names.
+        expected: String,
+        /// Who answered.
+        obtained: PeerId,
+    },
+    /// The address leads back to this node.
+    #[error("the address is this node's own")]
+    Own,
+    /// No address is known.
+    #[error("no address is known for this peer")]
+    NoAddress,
+    /// This node refuses the connection.
+    #[error("refused by this node: {0}")]
+    Denied(String),
+    /// The connection failed.
+    #[error("{0}")]
+    Failed(String),
+    /// The time ran out.
+    #[error("no answer in time")]
+    Timeout,
+}
+
+impl DialFailure {
+    /// As it is told where the address stands beside it.
+    pub fn beside(&self, address: &str) -> String {
+        self.to_string().replace(&format!("{address}: "), "")
+    }
+}
 
 /// Who waits for the outcome of a dial.
 pub(super) type Reply = oneshot::Sender<Result<PeerId, DialFailure>>;

@@ -106,11 +106,13 @@ pub fn spawn(
     let (events, event_queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let (heads, heads_read) = watch::channel(HeadsRead::default());
     let (nearby, near) = Nearby::new(settings.machine.clone());
+    let beside = Beside::new(store, offload);
+    let ahead = beside.ahead().clone();
     let driver = Driver {
         announcements: Announcements::new(settings.topic.clone()),
         swarm,
         exchanging,
-        beside: Beside::new(store, offload),
+        beside,
         intake: Intake::default(),
         outbox: Outbox::new(events, observer),
         heads,
@@ -135,7 +137,7 @@ pub fn spawn(
         spawner: spawner.clone(),
     };
     spawner.start(driver.run(command_queue));
-    Ok((Handle { local, commands, heads: heads_read, near, line, trees, spawner }, event_queue))
+    Ok((Handle { local, commands, heads: heads_read, near, line, trees, ahead, spawner }, event_queue))
 }
 
 pub(super) struct Driver {
@@ -290,7 +292,7 @@ impl Driver {
             Command::Provide(root, reply) => self.provide(root, reply),
             Command::StopProviding(root) => self.stop_providing(root),
             Command::Providers(root, deadline, found) => self.providers(root, deadline, found),
-            Command::FindPeer(peer, reply) => self.find_peer(peer, reply),
+            Command::FindPeer(peer, until, reply) => self.find_peer(peer, until, reply),
             Command::Fetch(peer, request, reply) => self.fetch(peer, request, reply),
             Command::Follow(peer, interest) => self.follow(peer, interest),
             Command::Log(peer, question, reply) => self.ask_log(peer, question, reply),

@@ -191,3 +191,17 @@ async fn a_database_that_is_busy_holds_up_nothing_in_the_loop() {
         assert!(lookup.await.unwrap().is_err(), "nobody was asked");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_lookup_found_is_none_where_it_cannot_be_compared_with_what_was_seen() {
+    let store = Store::in_memory().unwrap();
+    let handle = start(&Arc::default(), store.clone(), Observer::default());
+    let head = crate::release::fixture::head(&crate::release::fixture::publisher(1), &["1.0.0"]);
+    let minute = Duration::from_secs(60);
+    handle.put_head(head.clone(), minute).await.unwrap();
+    let found = handle.get_head(head.package_id(), minute).await;
+    assert_eq!(found.unwrap(), Some(head.clone()), "this node's own copy");
+    store.write(|tx| Ok(tx.execute_batch("ALTER TABLE catalog_seen RENAME TO unreadable")?)).unwrap();
+    let found = handle.get_head(head.package_id(), minute).await;
+    assert!(matches!(found, Err(Error::CutOff { .. })), "{found:?}");
+}

@@ -12,6 +12,7 @@ use super::{
     Error,
     blocks::Interest,
     command::{Command, Sought, Target},
+    dialling::DialFailure,
     limiter::Line,
     logs::Question,
     snapshot::Snapshot,
@@ -30,6 +31,8 @@ use crate::{
     package::PackageId,
     peers::trim::Marks,
     release::{VerifiedConfirmation, head::VerifiedHead},
+    sync::ahead::Ahead,
+    time::Timestamp,
 };
 
 /// How long the loop may take for what needs no peer.
@@ -63,42 +66,6 @@ pub enum Provider {
     End(Ended),
 }
 
-/// Why nobody answered under an address.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DialFailure {
-    /// Another peer answered than the address names.
-    #[error("expected peer {expected}, got {obtained}")]
-    WrongPeer {
-        /// Whom the address names.
-        expected: String,
-        /// Who answered.
-        obtained: PeerId,
-    },
-    /// The address leads back to this node.
-    #[error("the address is this node's own")]
-    Own,
-    /// No address is known.
-    #[error("no address is known for this peer")]
-    NoAddress,
-    /// This node refuses the connection.
-    #[error("refused by this node: {0}")]
-    Denied(String),
-    /// The connection failed.
-    #[error("{0}")]
-    Failed(String),
-    /// The time ran out.
-    #[error("no answer in time")]
-    Timeout,
-}
-
-impl DialFailure {
-    /// As it is told where the address stands beside it.
-    pub fn beside(&self, address: &str) -> String {
-        self.to_string().replace(&format!("{address}: "), "")
-    }
-}
-
 /// Speaks to the loop; cheap to clone.
 ///
 /// # Cancel safety
@@ -111,6 +78,7 @@ pub struct Handle {
     pub(super) near: watch::Receiver<BTreeSet<PeerId>>,
     pub(super) line: Line,
     pub(super) trees: Trees,
+    pub(super) ahead: Ahead,
     pub(super) spawner: Spawner,
 }
 
@@ -146,6 +114,11 @@ impl Handle {
     /// This node's peer id.
     pub fn local_peer(&self) -> PeerId {
         self.local
+    }
+
+    /// What was met of our own packages that is ahead of the clock.
+    pub fn ahead(&self) -> &Ahead {
+        &self.ahead
     }
 
     /// How many bytes of blocks and logs move in a second.
@@ -225,13 +198,22 @@ impl Handle {
                 }
                 Err(_) => {}
             }
-            let found = self.call(deadline, |reply| Command::FindPeer(peer, reply)).await.unwrap_or_default();
-            if found.is_empty() {
-                return Err(DialFailure::NoAddress);
-            }
+            let found = self.find_peer(peer, deadline).await?;
             self.dial_target(Target::Peer(peer, found), deadline).await.map(drop)
         };
         timeout(deadline, attempt).await.unwrap_or(Err(DialFailure::Timeout))
+    }
+
+    /// Where the DHT says that a peer is.
+    async fn find_peer(&self, peer: PeerId, deadline: Duration) -> Result<Vec<Multiaddr>, DialFailure> {
+        let until = Instant::now() + deadline;
+        match self.call(deadline, |reply| Command::FindPeer(peer, until, reply)).await {
+            Ok((found, _)) if !found.is_empty() => Ok(found),
+            // Those who were not asked may know it.
+            Ok((_, Ended::CutOff)) | Err(Error::Timeout(_)) => Err(DialFailure::Timeout),
+            Ok((_, Ended::Complete | Ended::Silent | Ended::Unanswered)) => Err(DialFailure::NoAddress),
+            Err(error) => Err(DialFailure::Failed(error.to_string())),
+        }
     }
 
     /// Whether a peer can be reached: it is connected, or can be dialled where it is known to be. Nothing where that was not found out
@@ -291,7 +273,8 @@ impl Handle {
     /// record and live have said that they have none.
     ///
     /// # Errors
-    /// [`Error::Contradiction`] where those that were found contradict each other,
+    /// [`Error::Contradiction`] where those that were found contradict each other, [`Error::Early`] where all that were found are from
+    /// ahead of this node's clock,
     /// [`Error::Unanswered`] where nobody answered, [`Error::CutOff`] where the time ran out before all had;
     /// [`Error::Busy`], [`Error::Timeout`], [`Error::Stopped`].
     pub async fn get_head(
@@ -302,7 +285,8 @@ impl Handle {
         Ok(self.get_newest(package, deadline).await?.map(|(head, _)| head))
     }
 
-    /// Looks up in the DHT what a publisher confirmed last.
+    /// Looks up in the DHT what a publisher confirmed last; tells how that ended. Where nothing was found, there is nothing only if all
+    /// were asked.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Timeout`], [`Error::Stopped`].
@@ -310,10 +294,11 @@ impl Handle {
         &self,
         publisher: PublisherId,
         deadline: Duration,
-    ) -> Result<Option<VerifiedConfirmation>, Error> {
+    ) -> Result<(Option<VerifiedConfirmation>, Ended), Error> {
         let (until, patience) = (Instant::now() + deadline, deadline + LOCAL_TIMEOUT);
-        let found = self.call(patience, |reply| Command::GetConfirmation(publisher, until, reply)).await?;
-        Ok(found.map(|found| *found))
+        let (found, ended) =
+            self.call(patience, |reply| Command::GetConfirmation(publisher, until, reply)).await?;
+        Ok((found.map(|found| *found), ended))
     }
 
     /// As [`Handle::get_head`], with how many have that head.
@@ -331,6 +316,7 @@ impl Handle {
         match self.call(patience, |reply| Command::GetHead(package.clone(), until, reply)).await? {
             Sought::Found(head, answers) => Ok(Some((*head, answers))),
             Sought::Nothing => Ok(None),
+            Sought::Early(released_at) => Err(Error::Early { package, released_at, now: Timestamp::now() }),
             Sought::CutOff(answered) => Err(Error::CutOff { package, answered, deadline }),
             Sought::Unanswered => Err(Error::Unanswered { package }),
             Sought::Contradiction => Err(Error::Contradiction { package }),
@@ -527,7 +513,6 @@ mod tests {
         content::Codec,
         identity::Publisher,
         release::{Head, Kind, Labels, Log, Release},
-        time::Timestamp,
     };
 
     fn head() -> VerifiedHead {
@@ -550,9 +535,9 @@ mod tests {
     /// A handle whose commands somebody else takes.
     fn handle(commands: mpsc::Sender<Command>) -> Handle {
         let (_, heads) = watch::channel(HeadsRead::default());
-        let (line, trees, spawner) = Default::default();
+        let (line, trees, ahead, spawner) = Default::default();
         let (_, near) = watch::channel(BTreeSet::new());
-        Handle { local: PeerId::random(), commands, heads, near, line, trees, spawner }
+        Handle { local: PeerId::random(), commands, heads, near, line, trees, ahead, spawner }
     }
 
     #[tokio::test]

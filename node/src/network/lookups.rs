@@ -7,7 +7,7 @@ use std::{
 
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    kad::{KadPeer, QueryId, Record, RecordKey, store::RecordStore},
+    kad::{KadPeer, QueryId, RecordKey, store::RecordStore},
     swarm::dial_opts::DialOpts,
 };
 use tokio::{
@@ -20,9 +20,11 @@ use super::{
     behaviour::{Behaviour, answer_timeout},
     command::Sought,
     driver::{Driver, PENDING_MAX},
+    found::{Unread, Wanted},
     handle::Provider,
     kademlia::{self, Answer, Gift, Question, Said},
     observer,
+    sighted::Sighted,
 };
 use crate::{
     heads::{
@@ -38,7 +40,6 @@ use crate::{
         VerifiedConfirmation, confirmation,
         head::{VerifiedHead, dht_key},
     },
-    time::Timestamp,
 };
 
 /// Providers whose addresses are kept after the lookup that found them.
@@ -58,10 +59,10 @@ pub(super) struct Lookups {
 }
 
 /// One lookup.
-struct Running {
+pub(super) struct Running {
     id: QueryId,
     question: Question,
-    lookup: Lookup,
+    pub(super) lookup: Lookup,
     /// The record that goes to those who were found, where there is one.
     handing: Option<Handing>,
     deadline: Instant,
@@ -69,13 +70,18 @@ struct Running {
     dialled: BTreeSet<PeerId>,
     /// Where those are that somebody named.
     addresses: BTreeMap<PeerId, Vec<Multiaddr>>,
-    purpose: Purpose,
+    pub(super) purpose: Purpose,
+    /// What it was given, and is not verified yet.
+    pub(super) unread: Unread,
+    /// How it ended, where some of that is still to be read.
+    ended: Option<Ended>,
 }
 
 /// What a lookup is for, what it has found, and who waits for it.
 pub(super) enum Purpose {
     Head(Box<Heads>),
     Confirmation(Box<Confirmed>),
+    Peer(Box<Sighted>),
     Providers {
         found: mpsc::Sender<Provider>,
         told: BTreeSet<PeerId>,
@@ -95,7 +101,16 @@ pub(super) struct Heads {
 pub(super) struct Confirmed {
     publisher: PublisherId,
     found: Option<VerifiedConfirmation>,
-    reply: oneshot::Sender<Option<Box<VerifiedConfirmation>>>,
+    reply: oneshot::Sender<(Option<Box<VerifiedConfirmation>>, Ended)>,
+}
+
+impl Confirmed {
+    /// Takes one that was verified, where it counts more than what was found before.
+    pub(super) fn take(&mut self, read: VerifiedConfirmation) {
+        if confirmation::judge(&read, self.found.as_ref()).is_kept() {
+            self.found = Some(read);
+        }
+    }
 }
 
 impl Lookups {
@@ -136,6 +151,11 @@ impl Lookups {
         }
     }
 
+    /// A lookup in progress.
+    pub(super) fn get_mut(&mut self, number: u64) -> Option<&mut Running> {
+        self.running.get_mut(&number)
+    }
+
     /// The lookups that wait for a peer.
     fn awaiting(&self, peer: &PeerId) -> Vec<u64> {
         self.running.iter().filter(|(_, it)| it.awaits(peer)).map(|(number, _)| *number).collect()
@@ -155,6 +175,7 @@ impl Running {
     /// Whether an answer of this peer is waited for.
     fn awaits(&self, peer: &PeerId) -> bool {
         match &self.handing {
+            _ if self.ended.is_some() => false,
             Some(handing) => handing.awaits(peer),
             None => self.lookup.awaits(peer),
         }
@@ -216,7 +237,7 @@ impl Lookups {
     pub(super) fn reached(&mut self, kad: &mut kademlia::Behaviour, peer: PeerId) {
         let now = Instant::now();
         for running in self.running.values_mut() {
-            if running.dialled.remove(&peer) {
+            if running.dialled.remove(&peer) && running.ended.is_none() {
                 running.send(kad, peer, now);
             }
         }
@@ -232,10 +253,13 @@ impl Lookups {
         now: Instant,
     ) {
         let has_found = match &mut running.purpose {
-            Purpose::Head(heads) => said.record.is_some_and(|record| found_head(heads, peer, &record)),
-            Purpose::Confirmation(confirmed) => {
-                said.record.is_some_and(|record| found_confirmation(confirmed, &record))
-            }
+            purpose @ (Purpose::Head(_) | Purpose::Confirmation(_)) => said.record.is_some_and(|record| {
+                let repeats = purpose.repeats(peer, &record.value);
+                if !repeats {
+                    running.unread.add(peer, &record.value);
+                }
+                repeats
+            }),
             Purpose::Providers { found, told } => {
                 let mut any = false;
                 for provider in said.providers {
@@ -251,7 +275,7 @@ impl Lookups {
                 }
                 any
             }
-            Purpose::Give(..) => false,
+            Purpose::Peer(_) | Purpose::Give(..) => false,
         };
         if has_found {
             running.lookup.handle(lookup::Event::Found, now);
@@ -309,11 +333,22 @@ impl Driver {
         &mut self,
         publisher: PublisherId,
         deadline: Instant,
-        reply: oneshot::Sender<Option<Box<VerifiedConfirmation>>>,
+        reply: oneshot::Sender<(Option<Box<VerifiedConfirmation>>, Ended)>,
     ) {
         let question = Question::Record(confirmation::dht_key(publisher).to_vec().into());
         let confirmed = Confirmed { publisher, found: None, reply };
         self.begin_lookup(question, deadline, Purpose::Confirmation(Box::new(confirmed)));
+    }
+
+    /// Looks up where a peer is, until `deadline` at the latest.
+    pub(super) fn find_peer(
+        &mut self,
+        peer: PeerId,
+        deadline: Instant,
+        reply: oneshot::Sender<(Vec<Multiaddr>, Ended)>,
+    ) {
+        let question = Question::Nearest(RecordKey::new(&peer.to_bytes()));
+        self.begin_lookup(question, deadline, Purpose::Peer(Box::new(Sighted::new(peer, reply))));
     }
 
     /// Begins a lookup. Where there is no room for it, whoever waits is told so by being told nothing.
@@ -334,9 +369,10 @@ impl Driver {
         self.lookups.last += 1;
         let number = self.lookups.last;
         self.lookups.numbers.insert(id, number);
-        let (dialled, addresses) = (BTreeSet::new(), BTreeMap::new());
+        let (dialled, addresses, unread) = Default::default();
+        let (handing, ended) = (None, None);
         let mut running =
-            Running { id, question, lookup, handing: None, deadline, dialled, addresses, purpose };
+            Running { id, question, lookup, handing, deadline, dialled, addresses, purpose, unread, ended };
         let providers = providing.into_iter().map(|it| KadPeer {
             node_id: it.provider,
             multiaddrs: it.addresses,
@@ -366,10 +402,14 @@ impl Driver {
                 Some(_) => {}
                 None => handing.handle(handing::Event::Failed(peer), now),
             }
-        } else if running.lookup.awaits(&peer) {
+        } else if running.ended.is_none() && running.lookup.awaits(&peer) {
             let event = match said {
                 Some(mut said) => {
-                    let closer = named(&self.swarm, &mut running, std::mem::take(&mut said.closer), now);
+                    let closer = std::mem::take(&mut said.closer);
+                    if let Purpose::Peer(sighted) = &mut running.purpose {
+                        sighted.named(&closer);
+                    }
+                    let closer = named(&self.swarm, &mut running, closer, now);
                     self.lookups.found(&self.swarm, &mut running, Some(peer), said, now);
                     lookup::Event::Answered { peer, closer }
                 }
@@ -393,14 +433,17 @@ impl Driver {
     }
 
     /// Does what a lookup says, until it has to wait.
-    fn go_on(&mut self, number: u64) {
+    pub(super) fn go_on(&mut self, number: u64) {
+        self.read_found(number);
         let now = Instant::now();
         loop {
             let Some(running) = self.lookups.running.get_mut(&number) else { return };
-            if running.purpose.is_given_up() {
-                return self.lookup_over(number, Ended::CutOff);
-            }
-            match running.poll(now) {
+            let step = match running.ended {
+                Some(ended) => Step::Over(ended),
+                None if running.purpose.is_given_up() => Step::Over(Ended::CutOff),
+                None => running.poll(now),
+            };
+            match step {
                 Step::Ask(peer) => self.lookups.ask(&mut self.swarm, number, peer, now),
                 Step::AskAbout { peer, about } if self.swarm.is_connected(&peer) => {
                     let question = Question::Nearest(RecordKey::new(&about.to_bytes()));
@@ -408,7 +451,12 @@ impl Driver {
                 }
                 Step::AskAbout { peer, .. } => running.missed(peer, now),
                 Step::Wait(_) => return,
-                Step::Over(ended) => return self.lookup_over(number, ended),
+                Step::Over(ended) if running.unread.is_empty() => return self.lookup_over(number, ended),
+                // What was given last may be what is looked for.
+                Step::Over(ended) => {
+                    running.ended = Some(ended);
+                    return;
+                }
             }
         }
     }
@@ -420,6 +468,7 @@ impl Driver {
         let (cost, duration) = (running.cost(), running.lookup.took(Instant::now()));
         let kind = match &running.purpose {
             Purpose::Head(_) | Purpose::Confirmation(_) => LookupKind::GetHead,
+            Purpose::Peer(_) => LookupKind::ClosestPeers,
             Purpose::Providers { .. } => LookupKind::GetProviders,
             Purpose::Give(Gift::Record(_), _) => LookupKind::PutHead,
             Purpose::Give(Gift::Provided(..), _) => LookupKind::Provide,
@@ -436,8 +485,9 @@ impl Driver {
             Purpose::Head(heads) => self.sought(*heads, ended, cost),
             Purpose::Confirmation(confirmed) => {
                 let Confirmed { found, reply, .. } = *confirmed;
-                let _ = reply.send(found.map(Box::new));
+                let _ = reply.send((found.map(Box::new), ended));
             }
+            Purpose::Peer(sighted) => sighted.tell(ended),
             Purpose::Providers { found, .. } => {
                 let _ = found.try_send(Provider::End(ended));
             }
@@ -455,6 +505,7 @@ impl Purpose {
         match self {
             Self::Head(heads) => heads.reply.is_closed(),
             Self::Confirmation(confirmed) => confirmed.reply.is_closed(),
+            Self::Peer(sighted) => sighted.is_given_up(),
             Self::Providers { found, .. } => found.is_closed(),
             // It goes on where nobody waits any longer.
             Self::Give(..) => false,
@@ -464,34 +515,25 @@ impl Purpose {
     fn goal(&self) -> Goal {
         match self {
             Self::Head(_) | Self::Confirmation(_) | Self::Providers { .. } => Goal::Held,
-            Self::Give(..) => Goal::Nearest,
+            Self::Peer(_) | Self::Give(..) => Goal::Nearest,
         }
     }
-}
 
-/// Takes a record for a confirmation of the publisher that is looked for; tells whether it is one.
-fn found_confirmation(confirmed: &mut Confirmed, record: &Record) -> bool {
-    // Most copies are the same, and cost no second look.
-    if confirmed.found.as_ref().is_some_and(|found| found.bytes() == record.value) {
-        return true;
+    /// Which record is looked for; none where none is.
+    pub(super) fn wanted(&self) -> Option<Wanted> {
+        match self {
+            Self::Head(heads) => Some(Wanted::Head(heads.package.clone())),
+            Self::Confirmation(confirmed) => Some(Wanted::Confirmation(confirmed.publisher)),
+            Self::Peer(_) | Self::Providers { .. } | Self::Give(..) => None,
+        }
     }
-    let Ok(read) = VerifiedConfirmation::verify(&record.value, Timestamp::now()) else { return false };
-    let counts = read.publisher() == confirmed.publisher;
-    if counts && confirmation::judge(&read, confirmed.found.as_ref()).is_kept() {
-        confirmed.found = Some(read);
-    }
-    counts
-}
 
-/// Takes a record for a head of the package that is looked for; tells whether it counts.
-fn found_head(heads: &mut Heads, peer: Option<PeerId>, record: &Record) -> bool {
-    if heads.copies.repeats(peer, &record.value) {
-        return true;
+    /// Notes that a peer holds what was verified before; false where it was not. Most copies are the same.
+    fn repeats(&mut self, peer: Option<PeerId>, value: &[u8]) -> bool {
+        match self {
+            Self::Head(heads) => heads.copies.repeats(peer, value),
+            Self::Confirmation(it) => it.found.as_ref().is_some_and(|found| found.bytes() == value),
+            Self::Peer(_) | Self::Providers { .. } | Self::Give(..) => false,
+        }
     }
-    let Ok(head) = VerifiedHead::verify(&record.value, Timestamp::now()) else { return false };
-    let counts = head.package_id() == heads.package;
-    if counts {
-        heads.copies.add(peer, head);
-    }
-    counts
 }

@@ -25,6 +25,7 @@ mod driver;
 mod events;
 mod exchange;
 mod first_contact;
+mod found;
 mod giving;
 mod gone;
 mod gossip;
@@ -62,6 +63,7 @@ mod records;
 mod refusals;
 mod routing;
 mod serve;
+mod sighted;
 mod snapshot;
 mod spawner;
 pub mod streams;
@@ -75,9 +77,10 @@ use std::{io, net::IpAddr, time::Duration};
 use libp2p::{Multiaddr, PeerId};
 
 pub use behaviour::{KAD_PROTOCOL, PROTOCOL_VERSION};
+pub use dialling::DialFailure;
 pub use driver::spawn;
 pub use first_contact::FirstContact;
-pub use handle::{Answers, DialFailure, Handle, HeadsRead, Provider};
+pub use handle::{Answers, Handle, HeadsRead, Provider};
 pub use limiter::Line;
 pub use metrics::Metrics;
 pub use nearby::Machine;
@@ -321,6 +324,18 @@ pub enum Error {
         /// The package.
         package: crate::package::PackageId,
     },
+    /// All that a lookup found is from ahead of this node's clock.
+    #[error(
+        "what the DHT has of {package} was made at {released_at}, which is ahead of this machine's clock: it is {now} there"
+    )]
+    Early {
+        /// The package.
+        package: crate::package::PackageId,
+        /// When it was made, as its maker says.
+        released_at: crate::time::Timestamp,
+        /// The time here.
+        now: crate::time::Timestamp,
+    },
     /// Nobody whom a lookup asked answered.
     #[error("no node of the DHT answered when {package} was looked up")]
     Unanswered {
@@ -354,6 +369,7 @@ impl Error {
             Self::Listen { .. } | Self::Unanswered { .. } => Code::Network,
             Self::Stopped => Code::NotRunning,
             Self::Contradiction { .. } => Code::Equivocation,
+            Self::Early { .. } => Code::Clock,
             Self::Busy => Code::Busy,
             Self::Timeout(_) | Self::CutOff { .. } => Code::Timeout,
         }
@@ -377,6 +393,9 @@ impl Error {
                     .to_owned()
             }
             Self::CutOff { .. } => "Try again: what was asked in vain is not asked again soon. Or connect to more peers.".to_owned(),
+            Self::Early { .. } => {
+                "Put this machine's clock right (timedatectl set-ntp true), then try again.".to_owned()
+            }
             Self::Unanswered { .. } => "Connect to more peers, or try again in a moment.".to_owned(),
             Self::Contradiction { .. } => {
                 "Nothing was installed. Ask its publisher, over another channel, which one counts.".to_owned()

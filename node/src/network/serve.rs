@@ -11,6 +11,7 @@ use super::{
     blocks::{Interest, Reply, Told},
     dht::Answered,
     driver::Driver,
+    found::Reading,
     giving::{self, Portion},
     intake::{Judged, Offered},
     limiter::Limited,
@@ -52,6 +53,8 @@ pub(super) enum Work {
     Checked { peer: PeerId, ticket: Ticket, took: Option<(usize, sync::Took)> },
     /// Heads that came were judged; nothing where the database failed.
     Judged { offered: Vec<Offered>, judged: Option<Vec<Judged>> },
+    /// What a lookup was given was verified; nothing where that failed.
+    Found { lookup: u64, read: Option<Vec<Reading>> },
     /// What a lookup found was judged.
     Answered(Box<Answered>),
     /// Heads were written, so many that were new or newer.
@@ -81,6 +84,7 @@ impl Driver {
             }
             Work::Checked { peer, ticket, took } => self.checked(peer, ticket, took),
             Work::Judged { offered, judged } => self.judged(offered, judged),
+            Work::Found { lookup, read } => self.found(lookup, read),
             Work::Answered(answered) => self.answered(*answered),
             Work::Written { heads } => {
                 self.intake.end_writing();

@@ -61,6 +61,8 @@ const GIVEN_MAX: usize = 4_096;
 struct Waiting {
     batch: u32,
     ids: Vec<ContentId>,
+    /// Whether there are only leaves in it, which nobody needs to ask for more.
+    is_leaf: bool,
     number: u64,
 }
 
@@ -181,9 +183,10 @@ impl Turns {
         }
         let number = self.number;
         self.number += 1;
+        let is_leaf = ids.iter().all(|id| id.codec() == Codec::Raw);
         if let Some(it) = self.streams.get_mut(&stream) {
             self.ids += ids.len();
-            it.waiting.push_back(Waiting { batch, ids, number });
+            it.waiting.push_back(Waiting { batch, ids, is_leaf, number });
             self.fresh.push((stream, batch));
         }
         true
@@ -304,8 +307,7 @@ impl Turns {
         let few = may_begin.filter(|(_, it)| had(it) <= least.saturating_add(SLACK_BYTES));
         let batches = few.flat_map(|(stream, it)| it.waiting.iter().map(move |batch| (stream, it, batch)));
         let rank = |(_, it, batch): &(&u64, &Stream, &Waiting)| {
-            let is_leaf = batch.ids.iter().all(|id| id.codec() == Codec::Raw);
-            (is_leaf, self.times_given(&batch.ids), had(it), batch.number)
+            (batch.is_leaf, self.times_given(&batch.ids), had(it), batch.number)
         };
         let (stream, number) = batches.min_by_key(rank).map(|(stream, _, batch)| (*stream, batch.number))?;
         let it = self.streams.get_mut(&stream)?;

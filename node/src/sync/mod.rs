@@ -6,6 +6,7 @@
 //!
 //! The functions here are synchronous: they verify signatures and touch the database, and run beside the network's loop.
 
+pub mod ahead;
 pub mod index;
 pub mod protocol;
 pub mod serve;
@@ -21,12 +22,13 @@ use sha2::{Digest, Sha256};
 
 pub use self::together::{Written, write};
 use self::{
+    ahead::Ahead,
     protocol::{Page, Position},
     together::Writes,
 };
 use crate::{
     catalog::{self, Confirming, Held, Source},
-    heads::{self, Blame, Door, Id, Item},
+    heads::{self, Blame, Door, Id, Item, Standing},
     identity::Chains,
     limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     package::PackageId,
@@ -91,12 +93,14 @@ pub fn epoch(store: &Store) -> Result<u32, store::Error> {
 }
 
 /// Which heads were verified, by their bytes: what is served is read from a disk that may be damaged, and whoever passes a
-/// forged head on is turned away. And the keys that they were verified with, and the pages that wait to be written. Cheap to clone; all clones are the same.
+/// forged head on is turned away. And the keys that they were verified with, the pages that wait to be written, and what was met of our
+/// own packages that is ahead of the clock. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]
 pub struct Verified {
     heads: Arc<Mutex<Generations>>,
     chains: Chains,
     writes: Arc<Writes>,
+    ahead: Ahead,
 }
 
 /// The heads of now, and those of before.
@@ -107,6 +111,11 @@ struct Generations {
 }
 
 impl Verified {
+    /// What was met of our own packages that is ahead of the clock.
+    pub fn ahead(&self) -> &Ahead {
+        &self.ahead
+    }
+
     /// Notes that these bytes are a head that was verified.
     pub fn note(&self, bytes: &[u8]) {
         let mut held = self.held();
@@ -279,11 +288,15 @@ pub fn take(
     let came = genuine.iter().flat_map(|(_, head)| [false, true].map(|frozen| heads::item(head, frozen)));
     given.extend(came);
     let offered_heads = genuine.len();
+    let is_ahead =
+        |head: &&VerifiedHead| head.is_ahead(now) && verified.ahead.watches(&head.head().publisher);
+    let ahead: Vec<VerifiedHead> = genuine.iter().map(|(_, head)| head).filter(is_ahead).cloned().collect();
     match verified.writes.write(store, genuine, now) {
         Ok(Written { new, deferred }) => {
             taken.new = new;
             taken.deferred += deferred;
             taken.refused += offered_heads - new - deferred;
+            note_ahead(store, verified, &ahead, now)?;
             // After the heads: of a publisher without any there is nothing to confirm.
             for read in &confirmations {
                 match confirm(store, Door::Exchange, read) {
@@ -314,6 +327,18 @@ pub fn take(
             None
         }
     }
+}
+
+/// Notes which of these heads could not be taken for the clock alone; nothing where the database fails.
+fn note_ahead(store: &Store, verified: &Verified, heads: &[VerifiedHead], now: Timestamp) -> Option<()> {
+    for head in heads {
+        let known = store.read(|conn| Ok(catalog::known(conn, &head.package_id())?));
+        let known = known.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()?;
+        if heads::stand(head, &known, now) == Standing::Early {
+            verified.ahead.note(head);
+        }
+    }
+    Some(())
 }
 
 /// Those of the items that are not listed; none where the database fails.

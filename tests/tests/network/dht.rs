@@ -102,24 +102,47 @@ async fn a_lookup_believes_only_what_belongs_under_its_key() {
     let author = publisher(13);
     let wanted = head(&author, "wanted", &["1.0.0"]);
     let key = wanted.dht_key().to_vec();
-    let hold = async |value: Vec<u8>| {
-        use libp2p::kad::{Record, store::RecordStore};
-        let record = Record::new(key.clone(), value);
-        liar.with(move |swarm| swarm.behaviour_mut().kad.store_mut().put(record).unwrap()).await;
-    };
     let id = PackageId { publisher: author.id(), name: "wanted".parse().unwrap() }.to_string();
     let temp = tempfile::tempdir().unwrap();
     let target = temp.path().join("target");
     for value in [noise(2, 400), head(&author, "unwanted", &["1.0.0"]).bytes().to_vec()] {
-        hold(value).await;
+        liar.hold(&key, value).await;
         let error = node.install(&id, &target, 10).await.unwrap_err();
         assert_eq!(error.code, Code::NotFound, "{error:?}");
     }
     assert_eq!(node.status().await.packages_indexed, 0);
-    hold(wanted.bytes().to_vec()).await;
+    liar.hold(&key, wanted.bytes().to_vec()).await;
     let error = node.install(&id, &target, 10).await.unwrap_err();
     assert_ne!(error.code, Code::NotFound, "the right one is found: {error:?}");
     node.finds("wanted").await;
+    assert_eq!(
+        node.refused(liar.peer).await,
+        None,
+        "a later version of this program may have stored what is no record here"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_answers_lookups_with_forged_records_is_turned_away() {
+    let node = start(&[]).await;
+    let forger = Raw::connected(&node.address()).await;
+    let holder = Raw::connected(&node.address()).await;
+    node.knows(forger.peer).await;
+    node.knows(holder.peer).await;
+    let author = publisher(14);
+    let genuine = head(&author, "sought", &["1.0.0"]);
+    let payload = serde_ipld_dagcbor::to_vec(genuine.head()).unwrap();
+    forger.hold(&genuine.dht_key(), publisher(15).seal(Context::Head, payload).encode()).await;
+    holder.hold(&genuine.dht_key(), genuine.bytes().to_vec()).await;
+    let temp = tempfile::tempdir().unwrap();
+    let id = genuine.package_id().to_string();
+    let error = node.install(&id, &temp.path().join("target"), 10).await.unwrap_err();
+    assert_ne!(error.code, Code::NotFound, "the genuine one is found: {error:?}");
+    eventually("the forger is turned away", SOON, async || {
+        node.refused(forger.peer).await.filter(|reason| reason.contains("forged"))
+    })
+    .await;
+    assert_eq!(node.refused(holder.peer).await, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

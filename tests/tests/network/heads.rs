@@ -14,15 +14,17 @@ use ggen_marketplace::{
     identity::Context,
     limits::HEADS_PAGES_BARREN_MAX,
     network::KAD_PROTOCOL,
-    release::Head,
+    package::PackageId,
+    release::{Head, VerifiedHead, dht_key},
     sync::protocol::{Answer, Page, Request},
+    time::Timestamp,
 };
 use serde_bytes::ByteBuf;
 use tokio::time::Instant;
 
 use crate::{
     SOON, eventually,
-    node::{draft, head, package, publish_request, publisher, start, start_in},
+    node::{DAY, Node, draft, head, package, publish_request, publisher, start, start_in},
     raw::{Raw, Script, cbor},
 };
 
@@ -195,6 +197,68 @@ async fn signs_nothing_beside_the_silent(is_in_dht: bool) {
         "{queued:?}"
     );
     assert_eq!(node.status().await.packages_indexed, 0, "nothing was signed");
+}
+
+/// Has a node publish a version, which has to wait because this machine's clock is behind that of the machine which published last.
+async fn waits_for_the_clock(node: &Node, directory: &std::path::Path) {
+    let request = publish_request(directory);
+    let queued =
+        Service::publish(&**node, request, ProgressSender::discard(), Cancel::default()).await.unwrap();
+    assert!(queued.queued && !queued.announced, "{queued:?}");
+    let warnings = queued.warnings.join("\n");
+    assert!(warnings.contains("E_CLOCK") && warnings.contains("timedatectl"), "{queued:?}");
+}
+
+/// The same as a clock that is behind: the other machine with the key published two hours from now. That it was so only the DHT
+/// knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_whose_clock_is_behind_begins_no_log_that_the_dht_has() {
+    let (home, temp) = (Arc::new(tempfile::tempdir().unwrap()), tempfile::tempdir().unwrap());
+    let author = publisher(25);
+    author.adopt(&home.path().join("keys"), "default").unwrap();
+    let node = start_in(home, &[], |_| {}).await;
+    let holder = Raw::connected(&node.address()).await;
+    node.knows(holder.peer).await;
+    let later = draft(&author, "twice", &["1.0.0", "1.1.0"], Timestamp::now().plus(DAY / 12));
+    let later = later.sign(&author).unwrap();
+    holder.hold(&later.dht_key(), later.bytes().to_vec()).await;
+    waits_for_the_clock(&node, &package(temp.path(), "twice", "1.0.0", &[])).await;
+    assert_eq!(node.status().await.packages_indexed, 0, "nothing was signed");
+    // Who wants to install it is told the same.
+    let id = later.package_id().to_string();
+    let error = node.install(&id, &temp.path().join("target"), 10).await.unwrap_err();
+    assert_eq!(error.code.as_str(), "E_CLOCK", "{error:?}");
+    // An older state that another one holds can be read. It is none to go on from.
+    let behind = Raw::connected(&node.address()).await;
+    node.knows(behind.peer).await;
+    behind.hold(&later.dht_key(), head(&author, "twice", &["1.0.0"]).bytes().to_vec()).await;
+    let error = node.install(&id, &temp.path().join("target"), 10).await.unwrap_err();
+    assert!(!["E_CLOCK", "E_NOT_FOUND"].contains(&error.code.as_str()), "{error:?}");
+    assert_eq!(node.finds("twice").await.packages[0].version, "1.0.0");
+    waits_for_the_clock(&node, &package(temp.path(), "twice", "1.2.0", &[])).await;
+}
+
+/// The same, of a log that began here, and of which a peer lists a later state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_whose_clock_is_behind_signs_no_second_entry_for_one_place() {
+    let (home, temp) = (Arc::new(tempfile::tempdir().unwrap()), tempfile::tempdir().unwrap());
+    let author = publisher(26);
+    author.store(&home.path().join("keys"), "default").unwrap();
+    let node = start_in(home, &[], |_| {}).await;
+    node.publish_dir(&package(temp.path(), "again", "1.0.0", &[])).await;
+    let reader = Raw::connected(&node.address()).await;
+    let key = dht_key(&PackageId { publisher: author.id(), name: "again".parse().unwrap() });
+    let first = eventually("the node tells of it", SOON, async || reader.get(&key).await.pop()).await.1;
+    let first = VerifiedHead::verify_stored(&first).unwrap();
+    // What the other machine with the key added, by a clock that is two hours ahead of this one.
+    let elsewhere = draft(&author, "again", &["1.0.0", "1.1.0"], Timestamp::now().plus(DAY / 12));
+    let elsewhere = Head { log: first.head().log, ..elsewhere }.sign(&author).unwrap();
+    let pages = vec![page(1, true, vec![elsewhere.bytes().to_vec()])];
+    let ahead = Raw::start(serving(pages)).await;
+    ahead.connect(&node.address()).await;
+    eventually("it is not taken", SOON, async || (node.net().await.heads_refused > 0).then_some(())).await;
+    waits_for_the_clock(&node, &package(temp.path(), "again", "1.2.0", &[])).await;
+    assert_eq!(reader.get(&key).await, [(node.peer_id(), first.bytes().to_vec())], "nothing was signed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,7 +20,10 @@ use ggen_marketplace::{
 use libp2p::{
     Multiaddr, PeerId, Stream, StreamProtocol, Swarm, SwarmBuilder, gossipsub, identify,
     identity::Keypair,
-    kad::{self, store::MemoryStore},
+    kad::{
+        self,
+        store::{MemoryStore, RecordStore},
+    },
     multiaddr::Protocol,
     noise, ping, request_response,
     swarm::{NetworkBehaviour, SwarmEvent, behaviour::toggle::Toggle, dial_opts::DialOpts},
@@ -347,6 +350,12 @@ impl Raw {
             swarm.behaviour_mut().kad.put_record_to(record, [to].into_iter(), kad::Quorum::One)
         });
         self.ended(id.await).await;
+    }
+
+    /// Holds a record, whatever it is, for those who ask for it.
+    pub(crate) async fn hold(&self, key: &[u8], value: Vec<u8>) {
+        let record = kad::Record::new(key.to_vec(), value);
+        self.with(move |swarm| swarm.behaviour_mut().kad.store_mut().put(record).unwrap()).await;
     }
 
     /// Asks the DHT for a record; by whom and what, without what this peer holds itself.

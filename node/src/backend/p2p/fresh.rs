@@ -100,7 +100,19 @@ impl Node {
             self.network.get_newest(head.package_id(), left),
             self.network.get_confirmation(head.head().publisher, left),
         );
-        if let Ok(Some(confirmation)) = confirmation {
+        let publisher = head.head().publisher;
+        let confirmation = match confirmation {
+            Ok((Some(confirmation), _)) => Some(confirmation),
+            Ok((None, ended)) => {
+                tracing::debug!(%publisher, ?ended, "nobody told of a confirmation");
+                None
+            }
+            Err(error) => {
+                tracing::debug!(%publisher, %error, "nobody was asked for a confirmation");
+                None
+            }
+        };
+        if let Some(confirmation) = confirmation {
             let root = confirmation.confirmation().root;
             if let Some(root) = root {
                 self.fetch_list(root, deadline.min(Instant::now() + ASK_TIMEOUT)).await;

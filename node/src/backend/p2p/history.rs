@@ -16,10 +16,12 @@ use crate::{
     code::Code,
     control::api::Failure,
     identity::Publisher,
+    limits::CLOCK_SKEW_MAX,
     network,
     package::{PackageId, PackageName},
     release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead, choice},
     store::{self, Store, entries, heads, outbox},
+    sync::ahead::State,
     time::Timestamp,
 };
 
@@ -126,22 +128,37 @@ impl Node {
         if let Some(proofs) = self.dispute(&package).await? {
             return Err(fail(is_frozen(&package, &Ending::of(&proofs, Some(publisher.key_log())))));
         }
+        // What a peer has of it may not be taken for the clock here, and is noted for those who are watched alone.
+        let was_unwatched = self.network.ahead().watch(publisher.id());
         // Peers that were connected a moment ago may not have told how far it went.
         let mut are_read = self.network.heads_read(LOOK_TIMEOUT).await;
         let here = {
             let (package, publisher) = (package.clone(), publisher.clone());
             self.with_store(move |store| newest_here(store, &package, &publisher)).await?
         };
-        if !here.is_new() && !here.risks_nothing() {
+        let was_ahead = self.ahead(publisher, &package).await?.is_some();
+        if was_ahead || (was_unwatched && publisher.is_elsewhere()) {
+            are_read &= self.network.reread(LOOK_TIMEOUT).await.is_ok();
+        } else if !here.is_new() && !here.risks_nothing() {
             // What they told before says nothing of now: a connection that stands may be cut.
             are_read &= self.network.refresh(LOOK_TIMEOUT).await.is_ok();
         }
         let snapshot = self.network.snapshot().await.map_err(fail)?;
         are_read &= snapshot.heads_complete > 0;
         let mut asked = None;
-        let is_sought = thoroughness == Thoroughness::Full || here.is_uncertain || here.is_new() || !are_read;
+        let is_sought = thoroughness == Thoroughness::Full
+            || here.is_uncertain
+            || here.is_new()
+            || was_ahead
+            || !are_read;
         if is_sought && !snapshot.peers.is_empty() {
             asked = self.sought(&package).await?;
+        }
+        if let Some(ahead) = self.ahead(publisher, &package).await? {
+            let is_found = asked.as_ref().is_some_and(|asked| reaches(asked.as_ref(), ahead));
+            if !is_found {
+                return Ok(Standing::Unknown(went_ahead(&package, ahead, self.now())));
+            }
         }
         if !are_read && asked.is_none() && !here.risks_nothing() {
             let why = match snapshot.peers.is_empty() {
@@ -174,6 +191,15 @@ impl Node {
         Ok(Standing::Known)
     }
 
+    /// What was met of a package of ours that is ahead of the clock here, or was a moment ago, and that nobody has seen here since.
+    async fn ahead(&self, publisher: &Publisher, package: &PackageId) -> Result<Option<State>, Failure> {
+        let of = package.clone();
+        let seen = self.with_store(move |store| store.read(|conn| Ok(catalog::seen(conn, &of)?))).await?;
+        // By a key that was replaced anybody may have signed it who stole it.
+        let is_ours = |state: &State| state.seen.key_n >= publisher.key_log().current().n;
+        Ok(self.network.ahead().beyond(package, seen).filter(is_ours))
+    }
+
     /// Brings a log of ours here that went on elsewhere.
     async fn fetch_log(
         &self,
@@ -204,6 +230,8 @@ impl Node {
     async fn sought(&self, package: &PackageId) -> Result<Option<Option<VerifiedHead>>, Failure> {
         match self.network.get_newest(package.clone(), LOOK_TIMEOUT).await {
             Err(error @ network::Error::Contradiction { .. }) => Err(fail(error)),
+            // There is something, and it says no more than that: whoever asks looks at what was met.
+            Err(network::Error::Early { .. }) => Ok(None),
             // This node's own copy of the record says nothing of what others have.
             Ok(Some((_, answers))) if answers.peers == 0 => Ok(None),
             found => Ok(found.ok().map(|found| found.map(|(head, _)| head))),
@@ -235,6 +263,28 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Whether a head that others have goes as far as a state that was met.
+fn reaches(head: Option<&VerifiedHead>, met: State) -> bool {
+    head.is_some_and(|head| !met.is_beyond(Some(head.seen())))
+}
+
+/// A log that went on elsewhere with what cannot be taken for the clock here.
+fn went_ahead(package: &PackageId, State { released_at, .. }: State, now: Timestamp) -> Failure {
+    if released_at <= now.plus(CLOCK_SKEW_MAX) {
+        return behind(
+            package,
+            "what others have of it was ahead of this machine's clock, and has not come again",
+        );
+    }
+    Failure::new(
+        Code::Clock,
+        format!(
+            "This machine's clock is probably behind: it says {now}, and {package} went on elsewhere at {released_at}."
+        ),
+        "Put the clock right (timedatectl set-ntp true). Where it is right, the clock of the machine that published last was ahead: what          is asked for here is signed once that time has come.",
+    )
 }
 
 /// Keeps as a proof what was signed here and, with the same keys, otherwise elsewhere; tells whether there is such a thing. Nothing

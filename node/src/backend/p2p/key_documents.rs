@@ -57,7 +57,8 @@ impl Node {
             self.network.get_confirmation(publisher, ASK_TIMEOUT),
         );
         // Nothing of the DHT is no answer that speaks against going on.
-        confirmation.ok().flatten().map(|confirmation| confirmation.key_log().clone())
+        let (confirmation, _) = confirmation.ok()?;
+        confirmation.map(|confirmation| confirmation.key_log().clone())
     }
 
     /// Keeps the documents of the publishers whose keys are here, and of those whose keys were: see [`crate::identity::documents`].

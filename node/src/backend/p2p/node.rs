@@ -152,6 +152,15 @@ impl Node {
         lock: Option<HomeLock>,
         (events, counts): (Events, Metrics),
     ) -> Arc<Self> {
+        // Those that are made later began here.
+        match keys.all() {
+            Ok(publishers) => {
+                for publisher in publishers {
+                    network.ahead().watch(publisher.id());
+                }
+            }
+            Err(failure) => tracing::warn!(failure.message, "the publisher keys were not read"),
+        }
         Arc::new(Self {
             config: RwLock::new(Arc::new(config)),
             source: Mutex::new(None),

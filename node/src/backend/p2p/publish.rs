@@ -202,7 +202,8 @@ impl Node {
             let turn = self.publishing.clone().lock_owned().await;
             let publisher = self.publisher(request.key.as_deref()).await?;
             match self.catch_up(&publisher, &name, Thoroughness::Brief).await? {
-                Standing::Unknown(why) if Instant::now() < waits_until => {
+                // For the clock nobody waits here: it is put right by a person.
+                Standing::Unknown(why) if why.code != Code::Clock && Instant::now() < waits_until => {
                     drop(turn);
                     tracing::info!(why.message, "a publication waits for somebody who can be asked");
                     progress.report("waiting", 0, None, "peers");

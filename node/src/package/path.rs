@@ -112,13 +112,14 @@ pub(crate) fn is_own(name: &str) -> bool {
         || name.starts_with('.') && is_unpacking()
 }
 
-/// A name without the characters that some file systems pass over when they compare names, as HFS+ does with the first three kinds of them
+/// A name without the characters that some file systems pass over when they compare names, as HFS+ does with the joiners
 /// ([CVE-2014-9390](https://nvd.nist.gov/vuln/detail/CVE-2014-9390)), and most programs when they show them. Names of emoji and of Persian
 /// words hold such.
 fn seen(name: &str) -> Cow<'_, str> {
+    // Those of them that hide text are refused before: see `is_hidden`.
     let is_passed_over = |char: char| {
-        matches!(char, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}')
-            || matches!(char, '\u{ad}' | '\u{180e}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+        matches!(char, '\u{200c}' | '\u{200d}' | '\u{206a}'..='\u{206f}' | '\u{ad}' | '\u{180e}')
+            || matches!(char, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
     };
     if name.chars().any(is_passed_over) {
         return Cow::Owned(name.chars().filter(|char| !is_passed_over(*char)).collect());

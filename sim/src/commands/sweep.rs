@@ -189,12 +189,16 @@ fn run_all(
     format: Format,
 ) -> Result<Vec<Ran>, Failure> {
     let bar = progress::runs(jobs.len());
-    let (mut failed, mut over, mut written) = (0, Vec::new(), Ok(()));
+    let (mut failed, mut over, mut written, mut due) = (0, Vec::new(), Ok(()), 1);
     bar.set_message("none failed");
     let ran = children.run(jobs, |ran| {
         if let Some(so_far) = so_far.filter(|_| written.is_ok()) {
             over.push(ran.clone());
-            written = write_json(so_far, &Summary::of(&over));
+            // Not each time: it is the whole file that is written.
+            if over.len() >= due {
+                written = write_json(so_far, &Summary::of(&over));
+                due = over.len() + over.len() / 8 + 1;
+            }
         }
         if ran.exit_code != 0 {
             failed += 1;

@@ -283,7 +283,8 @@ fn went_ahead(package: &PackageId, State { released_at, .. }: State, now: Timest
         format!(
             "This machine's clock is probably behind: it says {now}, and {package} went on elsewhere at {released_at}."
         ),
-        "Put the clock right (timedatectl set-ntp true). Where it is right, the clock of the machine that published last was ahead: what          is asked for here is signed once that time has come.",
+        "Put the clock right (timedatectl set-ntp true). Where it is right, the clock of the machine that published last was ahead: what \
+         is asked for here is signed once that time has come.",
     )
 }
 

@@ -177,7 +177,7 @@ impl Driver {
             BehaviourEvent::DialBack(event) => self.dial_back_event(event),
             BehaviourEvent::RelayClient(event) => self.relay_client_event(event),
             BehaviourEvent::Relay(event) => self.relay_event(event),
-            BehaviourEvent::Punching(outcome) => self.punched(outcome),
+            BehaviourEvent::Punching(told) => self.punched(told),
             _ => {}
         }
     }

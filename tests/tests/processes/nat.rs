@@ -60,6 +60,52 @@ fn behind_nats_that_give_every_connection_another_port_packages_go_over_the_rela
     fetched("symmetric", "symmetric", false);
 }
 
+/// Whether two nodes can connect directly behind these NATs, by a dial, or by a hole punched at both ends.
+fn is_possible(one: &str, other: &str) -> bool {
+    let narrow = ["home", "symmetric"];
+    !(one == "symmetric" && narrow.contains(&other) || other == "symmetric" && narrow.contains(&one))
+}
+
+#[test]
+fn every_pair_of_nats_connects_directly_where_that_is_possible_and_over_the_relay_elsewhere() {
+    const KINDS: [&str; 5] = ["none", "full", "address", "home", "symmetric"];
+    const HOSTS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j"];
+    let kinds: Vec<&str> = KINDS.into_iter().cycle().take(HOSTS.len()).collect();
+    let Some(lab) = Namespaces::new("nat.sh", &kinds) else { return };
+    let relay = lab.node("r", &["--no-mdns"]);
+    let relay_at = format!("/ip4/203.0.113.10/tcp/4001/p2p/{}", relay.peer);
+    let nodes = HOSTS.map(|host| lab.node(host, &["--no-mdns", "--bootstrap", &relay_at]));
+    let mut addresses = Vec::new();
+    for ((place, node), kind) in nodes.iter().enumerate().zip(&kinds) {
+        addresses.push(match *kind {
+            "none" => format!("/ip4/203.0.113.{}/tcp/4001/p2p/{}", 21 + place, node.peer),
+            _ => eventually("reached through a relay", SOON, || {
+                texts(&node.json(&["status"])["relay_addresses"]).first().cloned()
+            }),
+        });
+    }
+    // Those of the first half wish for those of the second.
+    let (these, those) = nodes.split_at(KINDS.len());
+    for (of_one, one) in KINDS.into_iter().zip(these) {
+        for ((of_other, other), at) in KINDS.into_iter().zip(those).zip(&addresses[KINDS.len()..]) {
+            let wish = Instant::now();
+            one.json(&["connect", at]);
+            if is_possible(of_one, of_other) {
+                let what = format!("a direct connection of {of_one} with {of_other}");
+                eventually(&what, DIRECT, || (reached(one, other)? == "direct").then_some(()));
+            }
+            eprintln!("{of_one}, {of_other}: {:?} after {:?}", reached(one, other), wish.elapsed());
+        }
+    }
+    for (of_one, one) in KINDS.into_iter().zip(these) {
+        for (of_other, other) in KINDS.into_iter().zip(those) {
+            let how = if is_possible(of_one, of_other) { "direct" } else { "relay" };
+            assert_eq!(reached(one, other).as_deref(), Some(how), "{of_one} with {of_other}");
+        }
+    }
+    nodes.iter().for_each(Node::is_well);
+}
+
 #[test]
 fn where_tcp_is_blocked_relays_and_direct_connections_are_over_quic() {
     let Some(lab) = Namespaces::new("nat.sh", &["home", "home"]) else { return };

@@ -1,13 +1,19 @@
 #!/bin/sh
-# Namespaces of the network: a relay `r`, and the hosts `a` and `b` behind the NATs `na` and `nb`, all on one bridge in `w`.
-#   nat.sh up PREFIX NAT-OF-A NAT-OF-B | nat.sh map PREFIX HOST PORT-OUTSIDE PORT-INSIDE | nat.sh down PREFIX
-# A NAT is `home` (keeps ports, lets in what was asked for), `remap` (as home, and gives port 4001 another number for everybody, over TCP and UDP) or
-# `symmetric` (gives every connection another port).
+# Namespaces of the network: a relay `r`, and hosts `a`, `b`, … each behind a NAT `na`, `nb`, … of its own, all on one bridge in `w`.
+#   nat.sh up PREFIX NAT-OF-A NAT-OF-B … | nat.sh map PREFIX HOST PORT-OUTSIDE PORT-INSIDE | nat.sh down PREFIX
+# A NAT is one of
+#   none       there is none: the host stands on the bridge itself
+#   full       keeps ports, and lets everybody in (endpoint-independent filtering)
+#   address    keeps ports, and lets in whom something was sent to, from any port (address-dependent filtering)
+#   home       keeps ports, and lets in what was asked for (address- and port-dependent filtering)
+#   remap      as home, and gives port 4001 another number for everybody, over TCP and UDP
+#   symmetric  as home, and gives every connection another port
+# Terms and kinds: RFC 4787, sections 4 and 5.
 set -e
 P=$2
 
 down() {
-    for n in w r na nb a b; do ip netns del "$P$n" 2>/dev/null || true; done
+    ip netns list | cut -d' ' -f1 | grep "^$P" | while read -r n; do ip netns del "$n" || true; done
 }
 
 # A pair of interfaces: namespace and name of one end, then of the other.
@@ -17,20 +23,31 @@ link() {
     ip -n "$P$3" link set "$4" up
 }
 
-# The rules of a NAT: its namespace, its kind, its outer address.
+# The rules of a NAT: its namespace, its kind, its outer address, the host behind it.
 rules() {
+    to="masquerade"
+    first=""
+    onwards="iif wan ct state established,related accept; iif lan accept; drop;"
     case $2 in
-        home) to="masquerade" ;;
+        full) first="iif wan ip daddr $3 dnat to $4;" onwards="accept;" ;;
+        address) first="iif wan ip saddr @sent-to dnat to $4;" onwards="accept;" ;;
+        home) ;;
         remap) to="tcp sport 4001 snat to $3:33611; oif wan udp sport 4001 snat to $3:33611; oif wan masquerade" ;;
         symmetric) to="masquerade fully-random" ;;
+        *)
+            echo "no such NAT: $2" >&2
+            exit 2
+            ;;
     esac
     ip netns exec "$P$1" sysctl -qw net.ipv4.ip_forward=1
     ip netns exec "$P$1" nft -f - <<X
 table ip nat {
-    chain post { type nat hook postrouting priority 100; oif wan $to; }
+    set sent-to { type ipv4_addr; flags dynamic, timeout; timeout 5m; }
+    chain pre { type nat hook prerouting priority -100; $first }
+    chain post { type nat hook postrouting priority 100; oif wan update @sent-to { ip daddr }; oif wan $to; }
 }
 table ip filter {
-    chain onwards { type filter hook forward priority 0; iif wan ct state established,related accept; iif lan accept; drop; }
+    chain onwards { type filter hook forward priority 0; $onwards }
     chain inwards { type filter hook input priority 0; iif wan ct state new drop; }
 }
 X
@@ -58,26 +75,40 @@ if [ "$1" = map ]; then
     map "$3" "$4" "$5"
     exit
 fi
-for n in w r na nb a b; do
-    ip netns add "$P$n"
-    ip -n "$P$n" link set lo up
-done
+shift 2
+
+# A namespace with its loopback.
+space() {
+    ip netns add "$P$1"
+    ip -n "$P$1" link set lo up
+}
+
+# An interface on the bridge: its namespace, its name, its address.
+outside() {
+    link w "to-$1" "$1" "$2"
+    ip -n "${P}w" link set "to-$1" master br0
+    ip -n "$P$1" addr add "203.0.113.$3/24" dev "$2"
+}
+
+space w
 ip -n "${P}w" link add name br0 type bridge
 ip -n "${P}w" link set br0 up
-for n in r na nb; do
-    link w "to-$n" "$n" wan
-    ip -n "${P}w" link set "to-$n" master br0
-done
-ip -n "${P}r" addr add 203.0.113.10/24 dev wan
-ip -n "${P}na" addr add 203.0.113.21/24 dev wan
-ip -n "${P}nb" addr add 203.0.113.22/24 dev wan
-for n in 1:a 2:b; do
-    host=${n#*:}
-    net=10.77.${n%:*}
+space r
+outside r wan 10
+i=0
+for kind; do
+    i=$((i + 1))
+    host=$(echo abcdefghijklmnop | cut -c$i)
+    space "$host"
+    if [ "$kind" = none ]; then
+        outside "$host" eth $((20 + i))
+        continue
+    fi
+    space "n$host"
+    outside "n$host" wan $((20 + i))
     link "n$host" lan "$host" eth
-    ip -n "${P}n$host" addr add "$net.1/24" dev lan
-    ip -n "$P$host" addr add "$net.2/24" dev eth
-    ip -n "$P$host" route add default via "$net.1"
+    ip -n "${P}n$host" addr add "10.77.$i.1/24" dev lan
+    ip -n "$P$host" addr add "10.77.$i.2/24" dev eth
+    ip -n "$P$host" route add default via "10.77.$i.1"
+    rules "n$host" "$kind" "203.0.113.$((20 + i))" "10.77.$i.2"
 done
-rules na "$3" 203.0.113.21
-rules nb "$4" 203.0.113.22

@@ -39,13 +39,18 @@ use libp2p::{
     kad,
     multiaddr::Protocol,
     relay,
-    swarm::{ConnectionId, FromSwarm, NetworkBehaviour, behaviour::ExternalAddrConfirmed},
+    swarm::{
+        ConnectionId, FromSwarm, NetworkBehaviour,
+        behaviour::ExternalAddrConfirmed,
+        dial_opts::{DialOpts, PeerCondition},
+    },
 };
 use tokio::time::Instant;
 
 use self::{
     mapped::Mapped,
     mapping::PortMapping,
+    punching::Punched,
     relays::{Offer, Relays},
     standing::{Standing, Verdict},
 };
@@ -64,14 +69,28 @@ use crate::peers::{
 /// ([measured](https://arxiv.org/abs/2510.27500)), in five round trips or so: there is time for it over links of 400 ms. A NAT says
 /// nothing of what it drops, so that where none can be made all of this is waited for.
 const DIRECT_WAIT: Duration = Duration::from_secs(2);
+/// When a peer that came through a relay is dialled plainly beside the attempts to make a hole.
+///
+/// Over TCP both ends of such an attempt have their roles beforehand. Where one NAT lets in what comes from another port than was
+/// dialled, and the other one gives every connection another port, the connection that comes in is none that went out as well: then both
+/// ends listen, and nothing is said on it. The end that came is dialled once more, then, from a port of its own, as any other peer is.
+const PLAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long a connection stays that another one has replaced: what is being asked over it is answered.
 const OVERLAP: Duration = Duration::from_secs(10);
 
 /// An attempt to come from a relayed connection to a direct one.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Attempt {
     since: Instant,
     has_failed: bool,
+    /// Where the peer says that it is, and when to dial it plainly there.
+    plain: Option<(Instant, Vec<Multiaddr>)>,
+}
+
+impl Attempt {
+    fn new(since: Instant) -> Self {
+        Self { since, has_failed: false, plain: None }
+    }
 }
 
 /// The addresses that others are told of, beside those through relays.
@@ -155,7 +174,7 @@ impl Reach {
     /// Notes a connection with a peer, of which `peer` is what is known with it.
     pub(super) fn connected(&mut self, id: PeerId, peer: &Peer, now: Instant) {
         if peer.is_relayed() {
-            self.attempts.entry(id).or_insert(Attempt { since: now, has_failed: false });
+            self.attempts.entry(id).or_insert_with(|| Attempt::new(now));
             return;
         }
         self.attempts.remove(&id);
@@ -177,6 +196,22 @@ impl Reach {
         if let Some(attempt) = self.attempts.get_mut(peer) {
             attempt.has_failed = true;
         }
+    }
+
+    /// Notes where a peer that came through a relay says that it is.
+    fn begun(&mut self, peer: &PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+        if let Some(attempt) = self.attempts.get_mut(peer) {
+            attempt.plain = Some((now + PLAIN_AFTER, addresses));
+        }
+    }
+
+    /// Takes the peers that are to be dialled plainly, and where.
+    fn plain_due(&mut self, now: Instant) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        let due = self.attempts.iter_mut().filter_map(|(peer, attempt)| {
+            let (_, addresses) = attempt.plain.take_if(|(when, _)| now >= *when)?;
+            Some((*peer, addresses))
+        });
+        due.collect()
     }
 
     /// Whether blocks of a peer wait for a direct connection; [`Reach::ready`] yields it later where they do.
@@ -271,6 +306,12 @@ impl Driver {
             self.swarm.close_connection(connection);
         }
         self.open_blocks_ready(now);
+        for (peer, addresses) in self.reach.plain_due(now) {
+            let dial = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses);
+            if let Err(error) = self.swarm.dial(dial.allocate_new_port().build()) {
+                tracing::debug!(%peer, %error, "a peer behind a relay was not dialled");
+            }
+        }
         self.mapping_due(now);
         self.act_on_verdict();
         if self.reach.standing.verdict() != Verdict::Behind {
@@ -353,10 +394,14 @@ impl Driver {
         }
     }
 
-    pub(super) fn punched(&mut self, outcome: punching::Outcome) {
-        if !outcome.is_direct {
-            self.reach.failed(&outcome.peer);
-            self.open_blocks_ready(Instant::now());
+    pub(super) fn punched(&mut self, told: Punched) {
+        match told {
+            Punched::Begun(peer, addresses) => self.reach.begun(&peer, addresses, Instant::now()),
+            Punched::Direct(_) => {}
+            Punched::Failed(peer) => {
+                self.reach.failed(&peer);
+                self.open_blocks_ready(Instant::now());
+            }
         }
     }
 

@@ -1,5 +1,5 @@
 //! From a relayed connection to a direct one, with [DCUtR](https://github.com/libp2p/specs/blob/master/relay/DCUtR.md): libp2p's, held
-//! to the rule about addresses that peers tell, and telling also that it failed.
+//! to the rule about addresses that peers tell, and telling also that it failed, and at which addresses it was tried.
 //!
 //! Both ends dial each other at once, at addresses of which each has the other's word alone. What is dialled is therefore public, and
 //! little: [`PUNCH_ADDRESSES_MAX`] in each of three attempts. libp2p tells the side that was asked of success alone; so its failed dials
@@ -40,12 +40,23 @@ type Told = <THandlerOutEvent<Inner> as First>::First;
 /// Attempts after which the other side gives up too.
 const ATTEMPTS: u8 = 3;
 
-/// What became of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::network) struct Outcome {
-    pub(in crate::network) peer: PeerId,
-    /// Whether a direct connection stands.
-    pub(in crate::network) is_direct: bool,
+/// What is told of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::network) enum Punched {
+    /// The peer that came through a relay says that it is at these addresses; they are dialled as the listening side. Told once for
+    /// each time that it is connected.
+    Begun(PeerId, Vec<Multiaddr>),
+    /// A direct connection stands.
+    Direct(PeerId),
+    /// None could be made.
+    Failed(PeerId),
+}
+
+/// What was tried with a peer that is connected through a relay.
+#[derive(Debug, Default)]
+struct Tried {
+    failed: u8,
+    was_told: bool,
 }
 
 /// libp2p's DCUtR, which dials public addresses alone.
@@ -53,15 +64,14 @@ pub(in crate::network) struct Behaviour {
     inner: Inner,
     /// Its dials in progress.
     dials: BTreeMap<ConnectionId, PeerId>,
-    /// How many failed of each peer that is connected through a relay.
-    failed: BTreeMap<PeerId, u8>,
-    outcomes: VecDeque<Outcome>,
+    tried: BTreeMap<PeerId, Tried>,
+    to_tell: VecDeque<Punched>,
 }
 
 impl Behaviour {
     pub(in crate::network) fn new(local: PeerId) -> Self {
-        let (dials, failed, outcomes) = Default::default();
-        Self { inner: Inner::new(local), dials, failed, outcomes }
+        let (dials, tried, to_tell) = Default::default();
+        Self { inner: Inner::new(local), dials, tried, to_tell }
     }
 }
 
@@ -75,7 +85,7 @@ fn judge(addresses: &mut Vec<Multiaddr>) {
 
 impl NetworkBehaviour for Behaviour {
     type ConnectionHandler = <Inner as NetworkBehaviour>::ConnectionHandler;
-    type ToSwarm = Outcome;
+    type ToSwarm = Punched;
 
     connections_of_inner!();
 
@@ -83,26 +93,26 @@ impl NetworkBehaviour for Behaviour {
         match &event {
             FromSwarm::ConnectionEstablished(it) => {
                 if let Some(peer) = self.dials.remove(&it.connection_id) {
-                    let attempt = self.failed.get(&peer).copied().unwrap_or_default().saturating_add(1);
+                    let attempt = self.tried.get(&peer).map_or(0, |it| it.failed).saturating_add(1);
                     tracing::info!(%peer, attempt, "a direct connection was made beside a relayed one");
                 }
                 if it.endpoint.is_relayed() {
-                    self.failed.entry(it.peer_id).or_default();
+                    self.tried.entry(it.peer_id).or_default();
                 }
             }
             FromSwarm::DialFailure(it) => {
                 // Who is gone meanwhile is not remembered.
                 if let Some(peer) = self.dials.remove(&it.connection_id)
-                    && let Some(failed) = self.failed.get_mut(&peer)
+                    && let Some(tried) = self.tried.get_mut(&peer)
                 {
-                    *failed = failed.saturating_add(1);
-                    if *failed == ATTEMPTS {
-                        self.outcomes.push_back(Outcome { peer, is_direct: false });
+                    tried.failed = tried.failed.saturating_add(1);
+                    if tried.failed == ATTEMPTS {
+                        self.to_tell.push_back(Punched::Failed(peer));
                     }
                 }
             }
             FromSwarm::ConnectionClosed(it) if it.remaining_established == 0 => {
-                self.failed.remove(&it.peer_id);
+                self.tried.remove(&it.peer_id);
             }
             _ => {}
         }
@@ -122,23 +132,30 @@ impl NetworkBehaviour for Behaviour {
         {
             judge(remote_addrs);
         }
+        if let Either::Left(Told::OutboundConnectNegotiated { remote_addrs }) = &event
+            && let Some(tried) = self.tried.get_mut(&peer)
+            && !std::mem::replace(&mut tried.was_told, true)
+        {
+            self.to_tell.push_back(Punched::Begun(peer, remote_addrs.clone()));
+        }
         self.inner.on_connection_handler_event(peer, connection, event);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        if let Some(outcome) = self.outcomes.pop_front() {
-            return Poll::Ready(ToSwarm::GenerateEvent(outcome));
+        if let Some(told) = self.to_tell.pop_front() {
+            return Poll::Ready(ToSwarm::GenerateEvent(told));
         }
         self.inner.poll(cx).map(|told| match told {
             ToSwarm::Dial { opts } => {
                 self.dials.extend(opts.get_peer_id().map(|peer| (opts.connection_id(), peer)));
                 ToSwarm::Dial { opts }
             }
-            told => told.map_out(|event| {
-                if let Err(error) = &event.result {
+            told => told.map_out(|event| match event.result {
+                Ok(_) => Punched::Direct(event.remote_peer_id),
+                Err(error) => {
                     tracing::debug!(peer = %event.remote_peer_id, %error, "no direct connection was made");
+                    Punched::Failed(event.remote_peer_id)
                 }
-                Outcome { peer: event.remote_peer_id, is_direct: event.result.is_ok() }
             }),
         })
     }

@@ -43,6 +43,22 @@ fn blocks_wait_for_a_direct_connection_and_go_over_the_relay_where_there_is_none
 }
 
 #[test]
+fn who_came_through_a_relay_is_dialled_plainly_once_where_no_direct_connection_was_made_soon() {
+    let (mut reach, id, now) = (Reach::default(), PeerId::random(), Instant::now());
+    let at: Vec<Multiaddr> = vec!["/ip4/8.8.8.8/tcp/4001".parse().unwrap()];
+    reach.begun(&id, at.clone(), now);
+    assert!(reach.plain_due(now + PLAIN_AFTER).is_empty(), "nobody is connected");
+    reach.connected(id, &known(&[RELAY]), now);
+    reach.begun(&id, at.clone(), now);
+    assert!(reach.plain_due(now + PLAIN_AFTER / 2).is_empty(), "the hole may yet be made");
+    assert_eq!(reach.plain_due(now + PLAIN_AFTER), [(id, at.clone())]);
+    assert!(reach.plain_due(now + PLAIN_AFTER * 2).is_empty(), "once is enough");
+    reach.begun(&id, at, now);
+    reach.connected(id, &known(&[RELAY, DIRECT]), now);
+    assert!(reach.plain_due(now + PLAIN_AFTER).is_empty(), "there is a direct one");
+}
+
+#[test]
 fn a_relayed_connection_ends_when_a_direct_one_has_stood_for_a_while() {
     let (now, id) = (Instant::now(), PeerId::random());
     let (mut reach, mut peers) = (Reach::default(), Peers::default());

@@ -44,7 +44,8 @@ impl Connect {
             let peer_id = peer_list::meant(session, address).await?;
             let known = session.client().peer_info(&PeerInfoRequest { peer_id, full: false }).await?.peer;
             let id = &known.peer_id;
-            if known.addresses.is_empty() {
+            let known_addresses = dialled(&known.addresses, id);
+            if known_addresses.is_empty() {
                 return Err(Failure::new(
                     Code::NotFound,
                     format!("No address of peer {id} is known here."),
@@ -52,14 +53,45 @@ impl Connect {
                 )
                 .into());
             }
-            addresses.extend(known.addresses.iter().map(|at| match at.contains("/p2p/") {
-                true => at.clone(),
-                false => format!("{at}/p2p/{id}"),
-            }));
+            addresses.extend(known_addresses);
         }
         let request = BootstrapRequest { addresses, timeout_secs: Some(self.timeout) };
         let connected = session.client().connect(&request).await?;
         session.print(&connected, bootstrap::dials)?;
         Ok(bootstrap::exit(&connected))
+    }
+}
+
+/// The addresses at which a peer is dialled, each with its id at the end. What a peer says of itself may be no address to dial; that is
+/// left out.
+fn dialled(known: &[String], id: &str) -> Vec<String> {
+    let end = format!("/p2p/{id}");
+    let whole = |at: &String| if at.ends_with(&end) { at.clone() } else { format!("{at}{end}") };
+    known.iter().filter_map(|at| values::dial(&whole(at)).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_peer_stands_at_the_end_of_each_of_its_addresses() {
+        const ID: &str = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
+        const RELAY: &str = "12D3KooWPUBE5kX8DUNPvwXo6wyNFFdvAsRZ4r44UKdhkhDAKWDW";
+        let relayed = format!("/ip4/192.0.2.7/tcp/4001/p2p/{RELAY}/p2p-circuit");
+        let known = [
+            "/ip4/192.0.2.8/tcp/4001".into(),
+            format!("/ip4/192.0.2.9/tcp/4001/p2p/{ID}"),
+            relayed.clone(),
+            format!("{relayed}/p2p/{ID}"),
+            "/ip4/0.0.0.0/tcp/4001".into(),
+        ];
+        let expected = [
+            format!("/ip4/192.0.2.8/tcp/4001/p2p/{ID}"),
+            format!("/ip4/192.0.2.9/tcp/4001/p2p/{ID}"),
+            format!("{relayed}/p2p/{ID}"),
+            format!("{relayed}/p2p/{ID}"),
+        ];
+        assert_eq!(dialled(&known, ID), expected);
     }
 }

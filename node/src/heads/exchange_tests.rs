@@ -616,6 +616,30 @@ fn a_helper_that_fails_midway_leaves_nobody_waiting() {
 }
 
 #[test]
+fn what_somebody_listed_who_left_comes_from_the_others() {
+    let all = items(0..600);
+    let some: Vec<Item> = all.iter().copied().filter(|it| it.released % 5 != 0).collect();
+    for arrivals in 1..60 {
+        let mut network = Network::of(&[&some, &all, &all, &all]);
+        (1..4).for_each(|peer| network.connect(0, peer));
+        for _ in 0..arrivals {
+            let Some((at, arrival)) = network.in_progress.pop_front() else { break };
+            network.now = network.now.max(at);
+            network.arrive(arrival);
+        }
+        // In this order the second is the next one to be asked for what the first does not give.
+        network.disconnect(0, 2);
+        network.disconnect(0, 1);
+        network.settle_for(Duration::from_secs(5));
+        network.round();
+        network.settle();
+        let node = &network.nodes[0];
+        assert_eq!(node.items.len(), all.len(), "after {arrivals}");
+        assert!(node.exchange.wanted.is_empty(), "after {arrivals}: {:?}", node.exchange.wanted);
+    }
+}
+
+#[test]
 fn a_guest_that_begins_again_and_again_is_not_waited_for() {
     let mut exchange = Exchange::default();
     let position = Position { epoch: 7, after: 3 };
@@ -712,7 +736,7 @@ proptest! {
     fn all_come_to_have_what_any_of_them_has(
         sets in sets(),
         declined in prop::collection::btree_set(0_u16..600, 0..20),
-        meanwhile in prop::collection::vec((0_usize..5, 600_u16..700, 0_usize..40), 0..20),
+        meanwhile in prop::collection::vec((0_usize..5, 600_u16..700, 0_usize..40, 0_usize..12), 0..20),
         liar in prop::option::of(0_usize..5),
         spread in prop::sample::select(vec![1_u64, 7, 1_000]),
     ) {
@@ -728,7 +752,8 @@ proptest! {
             network.nodes[liar].manner = Manner::GivesNothing;
         }
         network.connect_all();
-        for (node, n, steps) in meanwhile {
+        let mut away = Vec::new();
+        for (node, n, steps, leaves) in meanwhile {
             for _ in 0..steps {
                 if let Some((at, arrival)) = network.in_progress.pop_front() {
                     network.now = network.now.max(at);
@@ -736,7 +761,14 @@ proptest! {
                 }
             }
             network.nodes[node % count].add(at(n));
+            if leaves < count && leaves != node % count {
+                network.disconnect(node % count, leaves);
+                away.push((node % count, leaves));
+            } else if let Some((one, other)) = away.pop() {
+                network.connect(one, other);
+            }
         }
+        away.into_iter().for_each(|(one, other)| network.connect(one, other));
         network.settle();
         for _ in 0..2 {
             network.round();
@@ -754,6 +786,7 @@ proptest! {
             }
             prop_assert_eq!(&network.nodes[node].items, &expected, "node {}", node);
             prop_assert!(network.nodes[node].blamed.is_empty());
+            prop_assert!(network.nodes[node].exchange.wanted.is_empty(), "node {}", node);
         }
     }
 }

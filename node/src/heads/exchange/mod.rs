@@ -272,6 +272,7 @@ impl<P: Copy + Ord> Exchange<P> {
             return;
         }
         self.fail(peer, Outcome::CutOff, now);
+        self.forget_holder(&peer);
         if let Some(reader) = self.readers.remove(&peer) {
             self.left.note(peer, reader.cursor, reader.declined);
         }

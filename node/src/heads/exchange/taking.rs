@@ -183,6 +183,15 @@ impl<P: Copy + Ord> Exchange<P> {
         });
     }
 
+    /// Takes a peer that left, and was asked for nothing any more, out of those that listed anything. What nobody is asked for is to be
+    /// asked of one of the others already.
+    pub(super) fn forget_holder(&mut self, peer: &P) {
+        self.wanted.retain(|_, want| {
+            want.holders.retain(|holder| holder != peer);
+            want.asked.is_some() || !want.holders.is_empty()
+        });
+    }
+
     /// Notes what became of a stretch.
     pub(super) fn took_stretch(&mut self, peer: P, owner: P, heads: usize, checked: Checked, now: Duration) {
         let Some(reader) = self.readers.get_mut(&peer) else { return };

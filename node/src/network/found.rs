@@ -55,12 +55,19 @@ struct Raw {
 pub(super) struct Unread {
     waiting: Vec<Raw>,
     reading: Vec<Raw>,
+    /// Whether there was no room for one: it may have been what is looked for.
+    has_dropped: bool,
 }
 
 impl Unread {
     /// Whether nothing waits, and nothing is being read.
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty() && self.reading.is_empty()
+    }
+
+    /// Whether a value was dropped that may have been a record.
+    pub(super) fn has_dropped(&self) -> bool {
+        self.has_dropped
     }
 
     /// Adds a value that somebody holds, where there is room for it.
@@ -71,6 +78,7 @@ impl Unread {
         } else if bytes.len() <= VALUE_BYTES_MAX && self.waiting.len() < UNREAD_MAX {
             self.waiting.push(Raw { bytes: bytes.into(), holders: vec![holder] });
         } else {
+            self.has_dropped |= bytes.len() <= VALUE_BYTES_MAX;
             tracing::debug!(peer = ?holder, bytes = bytes.len(), "what a lookup was given is not looked at");
         }
     }
@@ -193,9 +201,10 @@ mod tests {
         assert_eq!(unread.end().len(), 1);
         assert!(unread.is_empty());
         unread.add(Some(a), &vec![0; VALUE_BYTES_MAX + 1]);
-        assert!(unread.is_empty(), "too long for any record");
+        assert!(unread.is_empty() && !unread.has_dropped(), "too long for any record");
         (0..2 * UNREAD_MAX).for_each(|n| unread.add(Some(a), &n.to_be_bytes()));
         assert_eq!(unread.begin().map(|batch| batch.len()), Some(UNREAD_MAX));
+        assert!(unread.has_dropped(), "that nothing was found says nothing then");
     }
 
     #[test]

@@ -465,6 +465,11 @@ impl Driver {
         let Some(running) = self.lookups.running.remove(&number) else { return };
         self.lookups.numbers.remove(&running.id);
         self.swarm.behaviour_mut().kad.end(&running.id);
+        // Not all that was given was looked at.
+        let ended = match ended {
+            Ended::Complete if running.unread.has_dropped() => Ended::CutOff,
+            ended => ended,
+        };
         let (cost, duration) = (running.cost(), running.lookup.took(Instant::now()));
         let kind = match &running.purpose {
             Purpose::Head(_) | Purpose::Confirmation(_) => LookupKind::GetHead,

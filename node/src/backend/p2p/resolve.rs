@@ -22,7 +22,9 @@ use crate::{
     code::Code,
     control::api::Failure,
     fetch::{Source, log},
+    heads::exchange::Outcome,
     identity::PublisherId,
+    network::Snapshot,
     package::{PackageId, PackageName, PackageRef},
     release::{self, Log, Place, Release, SignedEntry, VerifiedHead, choice},
     store::{self, Store, heads, meta, pins},
@@ -192,7 +194,8 @@ impl Node {
         }
         let mut is_told = true;
         if claims.total == 0 {
-            is_told = self.network.refresh(LOOK_TIMEOUT).await.is_ok();
+            is_told = self.network.refresh(LOOK_TIMEOUT).await.is_ok()
+                && self.network.snapshot().await.is_ok_and(|snapshot| !is_unread(&snapshot));
             claims = self.claims(name).await?;
         }
         match (claims.listed.as_slice(), claims.total) {
@@ -465,10 +468,16 @@ pub(super) fn did_you_mean(store: &Store, name: &PackageName) -> Result<String, 
     Ok(if near.is_empty() { String::new() } else { format!("Did you mean {}?", near.join(" or ")) })
 }
 
+/// Whether nobody could be read who may know of packages that are not known here.
+fn is_unread(snapshot: &Snapshot) -> bool {
+    let waits = snapshot.heads_failed.get(&Outcome::Waits).copied().unwrap_or_default();
+    snapshot.heads_peers > 0 && snapshot.heads_complete + waits == 0
+}
+
 fn untold(name: &PackageName) -> Failure {
     Failure::new(
         Code::Timeout,
-        format!("No package \"{name}\" is known so far, and not all connected peers answered in time."),
+        format!("No package \"{name}\" is known so far, and what the connected peers know could not be read."),
         "Try again, or name it by its full id: <publisher>/<name>",
     )
 }

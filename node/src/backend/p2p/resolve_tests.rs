@@ -229,3 +229,18 @@ async fn what_is_installed_in_several_folders_is_verified_in_all_of_them() {
     assert!(verify("pack", Some(&targets[0])).await.unwrap().others.is_empty());
     assert_eq!(verify("pack@2.0.0", None).await.unwrap_err().code, Code::NotFound);
 }
+
+#[test]
+fn that_no_peer_tells_of_a_package_says_something_where_one_was_read() {
+    let snapshot = |peers, complete, failed: &[(Outcome, usize)]| Snapshot {
+        heads_peers: peers,
+        heads_complete: complete,
+        heads_failed: failed.iter().copied().collect(),
+        ..Snapshot::default()
+    };
+    assert!(is_unread(&snapshot(1, 0, &[(Outcome::Refused, 1)])));
+    assert!(is_unread(&snapshot(2, 0, &[(Outcome::TimedOut, 1), (Outcome::CutOff, 1)])));
+    assert!(!is_unread(&snapshot(2, 1, &[(Outcome::TimedOut, 1)])));
+    assert!(!is_unread(&snapshot(1, 0, &[(Outcome::Waits, 1)])), "it was read, and some cannot be taken");
+    assert!(!is_unread(&snapshot(0, 0, &[])), "there is nobody to read");
+}

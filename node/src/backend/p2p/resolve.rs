@@ -477,7 +477,9 @@ fn is_unread(snapshot: &Snapshot) -> bool {
 fn untold(name: &PackageName) -> Failure {
     Failure::new(
         Code::Timeout,
-        format!("No package \"{name}\" is known so far, and what the connected peers know could not be read."),
+        format!(
+            "No package \"{name}\" is known so far, and what the connected peers know could not be read."
+        ),
         "Try again, or name it by its full id: <publisher>/<name>",
     )
 }

@@ -58,26 +58,34 @@ fn what_was_released_before_outlives_an_author_who_announced_something_and_left(
     holder.json(&["install", "shared", "--to", &holder.text("first")]);
     publish(&author, "1.2.0");
     hears(&holder, "1.2.0");
+    // Its log is read; what it released is not fetched.
+    holder.json(&["info", "shared"]);
+    publish(&author, "1.3.0");
+    hears(&holder, "1.3.0");
     author.kill();
 
     // Whoever comes now has heard of nothing before.
     let newcomer = Node::start(&[&holder]);
-    hears(&newcomer, "1.2.0");
+    hears(&newcomer, "1.3.0");
     for node in [&holder, &newcomer] {
         let out = node.text("named");
         let installed = node.json(&["install", "shared@1.1.0", "--to", &out]);
-        assert!(texts(&installed["warnings"]).join("\n").contains("announced (1.2.0)"), "{installed}");
+        assert!(texts(&installed["warnings"]).join("\n").contains("announced (1.3.0)"), "{installed}");
         tree::assert_same(&author.path("package-1.1.0"), &node.path("named"));
         let installed = node.json(&["install", "shared", "--to", &node.text("newest")]);
         assert_eq!(installed["version"], "1.1.0", "{installed}");
-        assert!(texts(&installed["warnings"]).join("\n").contains("announced (1.2.0)"), "{installed}");
+        assert!(texts(&installed["warnings"]).join("\n").contains("announced (1.3.0)"), "{installed}");
         node.run(&["install", "shared", "--to", &node.text("strict"), "--strict"]).exits(10);
-        let error = node.error(5, &["install", "shared@1.2.0", "--to", &node.text("gone")]);
-        assert_eq!(error["code"], "E_NO_PROVIDERS", "{error}");
+        let installed = node.json(&["install", "shared", "--offline", "--to", &node.text("offline")]);
+        assert_eq!(installed["version"], "1.1.0", "{installed}");
+        for gone in ["shared@1.2.0", "shared@1.3.0"] {
+            let error = node.error(5, &["install", gone, "--to", &node.text("gone")]);
+            assert_eq!(error["code"], "E_NO_PROVIDERS", "{error}");
+        }
         let error = node.error(5, &["info", "shared@1.1.5"]);
         assert!(text(&error["message"]).contains("is not known"), "{error}");
         let info = node.json(&["info", "shared"]);
-        assert_eq!(versions(node), ["1.0.0", "1.1.0", "1.2.0"], "{info}");
+        assert_eq!(versions(node), ["1.0.0", "1.1.0", "1.2.0", "1.3.0"], "{info}");
         assert!(texts(&info["notes"]).join("\n").contains("nobody who was reached holds it"), "{info}");
     }
 }

@@ -1,7 +1,7 @@
 //! Installing from what is on this machine alone, and saying what an installation would do.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::{Arc, Mutex},
 };
@@ -185,21 +185,29 @@ fn at_hand(store: &Store, reference: &PackageRef, which: &Which) -> Result<AtHan
     if let Some(latest) = &head.head().latest {
         known.entry(latest.version.clone()).or_insert_with(|| (latest.clone(), None));
     }
-    let mut warnings = Vec::new();
-    if let (None, Which::Exact(version)) = (&log, which)
-        // Of a package that was deleted nothing is left to choose.
-        && head.head().latest.is_some()
-        && !known.contains_key(version)
-        && let Some(release) = from_manifest(store, &head, version)?
-    {
-        let is_yanked = head.head().yanked.contains(version).then(String::new);
-        if is_yanked.is_none() {
-            warnings.push(format!(
-                "the newest history of {package} is not on this machine, and so not whether version {version} was yanked since"
-            ));
+    // Of a package that was deleted nothing is left to choose.
+    let mut of_manifests = BTreeSet::new();
+    if log.is_none() && head.head().latest.is_some() {
+        for held in store.read(packages::list_all).map_err(fail)? {
+            let version = held.version.clone();
+            let is_asked = !matches!(which, Which::Exact(exact) if *exact != version);
+            if held.package != package || !is_asked || known.contains_key(&version) {
+                continue;
+            }
+            let release = match (from_manifest(store, &head, held), which) {
+                (Ok(release), _) => release,
+                (Err(failure), Which::Exact(_)) => return Err(failure),
+                (Err(failure), _) => {
+                    tracing::warn!(%package, %version, failure = failure.message, "a version that is here cannot be read");
+                    continue;
+                }
+            };
+            let is_yanked = head.head().yanked.contains(&version).then(String::new);
+            known.insert(version.clone(), (release, is_yanked));
+            of_manifests.insert(version);
         }
-        known.insert(version.clone(), (release, is_yanked));
     }
+    let mut warnings = Vec::new();
     let latest = head.head().latest.as_ref().map(|latest| &latest.version);
     let is_meant = |version: &Version, yanked: &Option<String>| match which {
         Which::Exact(exact) => version == exact,
@@ -222,6 +230,11 @@ fn at_hand(store: &Store, reference: &PackageRef, which: &Which) -> Result<AtHan
             continue;
         }
         warnings.extend(yanked.iter().map(|reason| describe::yanked(&version, reason)));
+        if of_manifests.contains(&version) && yanked.is_none() {
+            warnings.push(format!(
+                "the newest history of {package} is not on this machine, and so not whether version {version} was yanked since"
+            ));
+        }
         warnings.extend(newest.map(|newer| {
             format!(
                 "version {} is the newest that is known here, and it is not on this machine",
@@ -252,20 +265,19 @@ fn at_hand(store: &Store, reference: &PackageRef, which: &Which) -> Result<AtHan
 
 /// A version that was verified when it came here, where the newest entries of its log did not: its manifest has all that its release
 /// says.
-fn from_manifest(store: &Store, head: &VerifiedHead, version: &Version) -> Result<Option<Release>, Failure> {
-    let package = head.package_id();
-    let rows = store.read(packages::list_all).map_err(fail)?;
-    let Some(held) = rows.into_iter().find(|row| row.package == package && row.version == *version) else {
-        return Ok(None);
-    };
-    let packages::HeldPackage { root, manifest, size, .. } = held;
-    let release = Release { version: version.clone(), manifest, root, size, files: 0 };
+fn from_manifest(
+    store: &Store,
+    head: &VerifiedHead,
+    held: packages::HeldPackage,
+) -> Result<Release, Failure> {
+    let packages::HeldPackage { root, manifest, size, version, .. } = held;
+    let release = Release { version, manifest, root, size, files: 0 };
     let signed = SignedManifest::decode_and_verify(manifest_bytes(store, &release.manifest)?, head.key_log());
     let files = signed.map_err(fail)?.into_manifest().files().len() as u64;
     let release = Release { files, ..release };
     // That it is of this package and version is compared here.
-    manifest_of(store, &package, &release, head.key_log())?;
-    Ok(Some(release))
+    manifest_of(store, &head.package_id(), &release, head.key_log())?;
+    Ok(release)
 }
 
 /// Whether all of a release is here, as was noted when it was whole.

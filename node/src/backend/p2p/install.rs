@@ -51,6 +51,8 @@ use crate::{
 
 /// How long an install may take where no time was given.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Older releases that are tried in place of one that nobody has.
+const OLDER_BROUGHT_MAX: usize = 3;
 
 /// How long the history of a package is waited for when its blocks are here: it comes beside them, in one answer, so that it is
 /// late only where those who have it are slow.
@@ -119,16 +121,24 @@ impl Node {
             let warnings = chosen.warnings.into_iter().chain(stale).chain(of_keys).collect();
             return Ok(Installed { warnings, freshness, newer_announced: chosen.is_of_part, ..seen });
         }
-        let brought = match self.bring(&head, &chosen, (&target, manner), deadline, &progress).await {
-            // Where nothing fresher than that was demanded, the newest that somebody has is better than nothing.
-            Err(failure) if is_open && failure.code == Code::NoProviders => {
+        let mut brought = self.bring(&head, &chosen, (&target, manner), deadline, &progress).await;
+        // Where nothing fresher than that was demanded, the newest that somebody has is better than nothing.
+        if let Err(failure) = &brought
+            && is_open
+            && failure.code == Code::NoProviders
+        {
+            let failure = failure.clone();
+            for _ in 0..OLDER_BROUGHT_MAX {
                 chosen = self.chosen_before(&head, chosen, &which, &failure).await?;
-                let brought = self.bring(&head, &chosen, (&target, manner), deadline, &progress).await;
-                // Where it cannot be had either, the newest is what is missing.
-                brought.map_err(|other| if other.code == Code::NoProviders { failure } else { other })?
+                brought = self.bring(&head, &chosen, (&target, manner), deadline, &progress).await;
+                if !matches!(&brought, Err(other) if other.code == Code::NoProviders) {
+                    break;
+                }
             }
-            brought => brought?,
-        };
+            // Where none of them can be had either, the newest is what is missing.
+            brought = brought.map_err(|other| if other.code == Code::NoProviders { failure } else { other });
+        }
+        let brought = brought?;
         let Brought { manifest, early, report, history, relied_on } = brought;
         let Chosen { release, mut warnings, is_of_part } = chosen;
         warnings.extend(stale);
@@ -206,7 +216,9 @@ impl Node {
         let older = self.older_release(head, &chosen.release, which).await;
         let Some((release, warning)) = older else { return Err(failure.clone()) };
         let mut warnings = chosen.warnings;
-        warnings.push(warning);
+        if !warnings.contains(&warning) {
+            warnings.push(warning);
+        }
         Ok(Chosen { release, warnings, is_of_part: true })
     }
 

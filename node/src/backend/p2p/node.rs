@@ -368,7 +368,7 @@ impl Node {
 
     /// Those of the providers that can be reached, or of which that was not found out in time. A spoke believes its hubs, which are
     /// connected with all others: it would dial strangers for a number.
-    async fn reachable(&self, providers: Vec<PeerId>, deadline: Instant) -> Vec<PeerId> {
+    pub(super) async fn reachable(&self, providers: Vec<PeerId>, deadline: Instant) -> Vec<PeerId> {
         if self.config().role == Role::Spoke {
             return providers;
         }

@@ -5,7 +5,7 @@
 //! earlier than the head says is as genuine as the whole one; only what was said since is not known, and anyone who uses the part
 //! is told so.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use futures::{StreamExt, stream};
 use semver::Version;
@@ -134,21 +134,24 @@ impl Node {
         let here: Vec<bool> = here.await.ok()?;
         let deadline = Instant::now() + HELD_PATIENCE;
         let releases: Vec<(Release, bool)> = releases.iter().cloned().zip(here).collect();
-        let mut held = stream::iter(releases)
+        let held = stream::iter(releases)
             .map(|(release, is_here)| async move {
-                let is_held = is_here || !self.providers(release.root, deadline).await.0.is_empty();
+                // Who holds a newer one may not be found in the whole time: then one that is here has waited long enough.
+                let is_held =
+                    is_here || timeout_at(deadline, self.is_provided(&release, deadline)).await == Ok(true);
                 is_held.then_some(release)
             })
-            .buffered(OLDER_TRIED_MAX);
-        let first = async {
-            while let Some(release) = held.next().await {
-                if release.is_some() {
-                    return release;
-                }
-            }
-            None
-        };
-        timeout_at(deadline, first).await.ok().flatten()
+            .buffered(OLDER_TRIED_MAX)
+            .filter_map(std::future::ready);
+        pin!(held).next().await
+    }
+
+    /// Whether somebody who can be reached provides a release.
+    async fn is_provided(&self, release: &Release, deadline: Instant) -> bool {
+        let (providers, is_complete) = self.providers(release.root, deadline).await;
+        // Those of a lookup that was cut off were not tried.
+        let reached = if is_complete { providers } else { self.reachable(providers, deadline).await };
+        !reached.is_empty()
     }
 
     /// The longest part of a log that is here, or that peers said they hold.

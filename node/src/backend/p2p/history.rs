@@ -216,7 +216,7 @@ impl Node {
         self.offload_store(move |store| {
             let now = Timestamp::now();
             if prove_own(store, &publisher, &log, &head, now).map_err(fail)? {
-                return Err(fail(is_frozen(&package, &Ending::Resolve)));
+                return Err(fail(is_frozen(&package, &Ending::of(&[], Some(publisher.key_log())))));
             }
             keep_log(store, &package, &log, &head, now).map_err(fail)
         })

@@ -156,10 +156,10 @@ impl Node {
                 false => None,
             };
             warnings.push(match ending {
-                Some(Ending::Resolve) => format!(
+                Some(ending @ (Ending::Rotate { .. } | Ending::Resolve)) => format!(
                     "your package {package} is frozen, because its key signed two different states for one place: nobody installs \
-                     what came after. See the branches: ggen marketplace p2p key resolve {name} --dry-run; end it: ggen \
-                     marketplace p2p key rotate, then: ggen marketplace p2p key resolve {name}"
+                     what came after. See the branches: ggen marketplace p2p key resolve {name} --dry-run. {}",
+                    ending.said(&package)
                 ),
                 Some(ending) => format!(
                     "your package {package} is frozen, because two chains of its keys contradict each other: nobody installs what came \

@@ -95,7 +95,7 @@ impl Node {
 fn told_of_own(publisher: &PublisherId, ending: &Ending) -> String {
     let end = match ending {
         Ending::Revoke(keys) => format!("Recovery keys named both. End the other one: {}", revoke(keys)),
-        Ending::Resolve | Ending::Never => {
+        Ending::Rotate { .. } | Ending::Resolve | Ending::Never => {
             format!("Somebody else replaced one of your keys too. {NO_WAY_BACK}")
         }
     };
@@ -118,7 +118,12 @@ fn revoke(keys: &[PublicKey]) -> String {
 /// How the publisher of a frozen package ends that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// Later keys, and an entry of the log that says what counts.
+    /// Later keys, which are to be made first, and an entry of the log that says what counts.
+    Rotate {
+        /// Whether only recovery keys can replace the keys.
+        by_recovery: bool,
+    },
+    /// That entry: later keys are here.
     Resolve,
     /// Recovery keys named the keys of both states: those of the other one are revoked, as far as it is known which that is.
     Revoke(Vec<PublicKey>),
@@ -133,11 +138,20 @@ impl Ending {
         // Where both are under one chain, its document is named.
         let apart = proofs.iter().filter(|proof| proof.proves.document.is_none());
         let mut pairs = apart.filter_map(|proof| Some([read(&proof.first)?, read(&proof.second)?]));
-        pairs.next().map_or(Self::Resolve, |pair| Self::of_chains(pair.each_ref(), own))
+        if let Some(pair) = pairs.next() {
+            return Self::of_chains(pair.each_ref(), own);
+        }
+        let signed_under = proofs.iter().map(|proof| proof.proves.key_n).max();
+        match (own.map(KeyLog::current), signed_under) {
+            (Some(current), Some(n)) if current.n > n => Self::Resolve,
+            (current, _) => {
+                Self::Rotate { by_recovery: current.is_some_and(|current| !current.recovery.is_empty()) }
+            }
+        }
     }
 
     fn of_chains(pair: [&KeyLog; 2], own: Option<&KeyLog>) -> Self {
-        let Some(n) = pair[0].parts_from(pair[1]) else { return Self::Resolve };
+        let Some(n) = pair[0].parts_from(pair[1]) else { return Self::Rotate { by_recovery: false } };
         let before = n.checked_sub(1).and_then(|before| pair[0].document(before));
         if before.is_none_or(|before| before.recovery.is_empty()) {
             return Self::Never;
@@ -151,11 +165,13 @@ impl Ending {
     pub(super) fn said(&self, package: &PackageId) -> String {
         let name = &package.name;
         match self {
-            Self::Resolve => {
-                format!(
-                    "End it: ggen marketplace p2p key rotate, then: ggen marketplace p2p key resolve {name}"
-                )
-            }
+            Self::Rotate { by_recovery } => format!(
+                "End it, on one machine alone: ggen marketplace p2p key rotate{}, then, on the same one: ggen marketplace p2p key resolve {name}",
+                if *by_recovery { " --recovery <file>" } else { "" }
+            ),
+            Self::Resolve => format!(
+                "Its key was replaced already. End it, on the machine that did so alone: ggen marketplace p2p key resolve {name}"
+            ),
             Self::Revoke(keys) => {
                 format!(
                     "Recovery keys named the keys of both; revoke those of the other one: {}",
@@ -194,7 +210,7 @@ impl Contradicted {
                     revoke(&keys)
                 )
             }
-            Ending::Resolve | Ending::Never => {
+            Ending::Rotate { .. } | Ending::Resolve | Ending::Never => {
                 format!("If it was not, somebody else has a key of yours. {NO_WAY_BACK}")
             }
         };
@@ -444,7 +460,7 @@ mod tests {
             let proofs = store.read(|conn| Ok(catalog::proofs(conn, &package)?)).unwrap();
             Ending::of(&proofs, own.map(Publisher::key_log))
         };
-        assert_eq!(ending(Some(&own)), Ending::Resolve);
+        assert_eq!(ending(Some(&own)), Ending::Rotate { by_recovery: true });
         insert(&store, &head(&own, "one"));
         insert(&store, &head(&other, "one"));
         assert_eq!(ending(Some(&own)), Ending::Revoke(vec![other.public_key()]));

@@ -141,7 +141,10 @@ impl Error {
             Self::Limit { what: "a head", .. } => {
                 "shorten the description, or use fewer tags and categories".to_owned()
             }
-            Self::Future { .. } | Self::Early { .. } => "check this machine's clock".to_owned(),
+            Self::Future { .. } | Self::Early { .. } => {
+                "check this machine's clock; where it is right, its publisher's was wrong, and it is taken when the time has come"
+                    .to_owned()
+            }
             Self::VersionReused { released } => {
                 format!(
                     "publish under a version after {}; a released version cannot be changed",

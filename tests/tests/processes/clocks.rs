@@ -111,6 +111,20 @@ fn peers_that_lie_about_the_time_without_end_do_not_have_the_last_word() {
 }
 
 #[test]
+fn what_was_signed_while_the_clock_was_ahead_is_told_once_it_is_right() {
+    let Some(author) = off_by("+2h", &[]) else { return };
+    tree::small(&author.path("package"), "early", "1.0.0", "Published two hours too early", "");
+    author.json(&["publish", &author.text("package")]);
+    let early = "ahead of now";
+    assert_eq!(warns(&author, early), None, "nobody says that the clock is wrong");
+    fs::write(author.path("clock"), "+0").unwrap();
+    let warning = eventually("it is told", SOON, || warns(&author, early));
+    assert!(warning.contains("/early was last signed at"), "{warning}");
+    let error = author.error(1, &["install", "early", "--to", &author.text("out")]);
+    assert!(text(&error["hint"]).contains("when the time has come"), "{error}");
+}
+
+#[test]
 fn a_clock_that_is_trusted_without_need_is_told() {
     let first = Node::start(&[]);
     let second = Node::start(&[&first]);

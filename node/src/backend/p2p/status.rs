@@ -13,11 +13,14 @@ use crate::{
     network::{Mapping, PortMapping, Ports, Snapshot, Verdict},
     package::PackageId,
     peers::policy::{Scope, scope_of},
+    release::VerifiedHead,
     store::{changes, heads, installed, outbox, packages, published},
 };
 
 /// How late the renewal of a DHT record may be before `status` warns of it: some tries with several nodes.
 const RENEWAL_LAG_MAX: Duration = Duration::from_secs(10 * 60);
+/// Own packages that are looked at for one answer.
+const OWN_LOOKED_AT_MAX: usize = 1_000;
 
 impl Node {
     pub(super) async fn status(&self) -> Result<Status, Failure> {
@@ -53,6 +56,7 @@ impl Node {
         warnings.extend(self.with_store(|store| Ok(store.folder().and_then(space_warning))).await?);
         warnings.extend(self.limit_warning(stats).await?);
         warnings.extend(self.key_warnings().await?);
+        warnings.extend(self.early_warnings().await?);
         warnings.extend(self.two_chain_warnings().await?);
         warnings.extend(self.confirmation_warnings(&snapshot).await?);
         Ok(Status {
@@ -170,6 +174,27 @@ impl Node {
             });
         }
         Ok(warnings)
+    }
+
+    /// Says which own packages were signed while this machine's clock was ahead: nobody takes that until then, and nothing earlier can
+    /// follow it.
+    async fn early_warnings(&self) -> Result<Vec<String>, Failure> {
+        let now = self.now();
+        let early = self.with_store(move |store| {
+            let own = store.read(heads::list_all)?.into_iter().take(OWN_LOOKED_AT_MAX);
+            let read = own.filter_map(|own| VerifiedHead::verify_stored(&own.bytes).ok());
+            Ok(read.filter(|head| head.is_ahead(now)).collect::<Vec<_>>())
+        });
+        let said = |head: &VerifiedHead| {
+            format!(
+                "your package {} was last signed at {}, which is ahead of now: this machine's clock was wrong then. Nodes whose clock is right \
+                 take that when the time has come, and what was there before until then. Nothing has to be done, where the clock is right \
+                 now; what you publish of it meanwhile comes at that time too",
+                head.package_id(),
+                head.head().released_at
+            )
+        };
+        Ok(early.await?.iter().map(said).collect())
     }
 
     fn warnings(&self, snapshot: &Snapshot, pending: usize, queue: &[outbox::Queued]) -> Vec<String> {

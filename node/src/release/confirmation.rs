@@ -393,7 +393,7 @@ impl Verdict {
 
 /// Decides between a confirmation and the one that is held of the same publisher.
 ///
-/// The order is that of the key document, then of the number, then of the time, then of the bytes: the same one counts
+/// Of two chains of keys the one counts whose recovery keys ended the other. Else the order is that of the key document, then of the number, then of the time, then of the bytes: the same one counts
 /// everywhere, whatever the order in which they came.
 pub fn judge(candidate: &VerifiedConfirmation, held: Option<&VerifiedConfirmation>) -> Verdict {
     let Some(held) = held else { return Verdict::Newer };
@@ -401,7 +401,9 @@ pub fn judge(candidate: &VerifiedConfirmation, held: Option<&VerifiedConfirmatio
         return Verdict::Known;
     }
     if !candidate.keys.agrees_with(&held.keys) {
-        return Verdict::Fork;
+        // Where each ended the other, neither counts for more.
+        let is_ended = candidate.keys.ends(&held.keys) && !held.keys.ends(&candidate.keys);
+        return if is_ended { Verdict::Newer } else { Verdict::Fork };
     }
     let place = |it: &VerifiedConfirmation| (it.keys.current().n, it.confirmation.number);
     match place(candidate).cmp(&place(held)) {

@@ -292,3 +292,23 @@ fn confirming_costs_a_network_ten_times_fewer_bytes_than_renewing_every_head() {
         made.bytes().len()
     );
 }
+
+#[test]
+fn of_two_chains_of_keys_the_one_confirms_whose_recovery_keys_ended_the_other() {
+    use crate::identity::{RecoveryKey, SecretKey, publisher::Change};
+    let recovery = RecoveryKey::from_secret([9; 32]);
+    let named = Change { recovery: Some((vec![recovery.public_key()], 1)), ..Change::default() };
+    let first = publisher(1).amended(named, &[], NOW).unwrap();
+    let next = |by: &Publisher, seed: u8, revoke: &[&Publisher]| {
+        let secret = Some(SecretKey::from_bytes(&[seed; 32]));
+        let revoked = revoke.iter().map(|it| it.public_key()).collect();
+        let change = Change { secret, revoked, ..Change::default() };
+        by.amended(change, std::slice::from_ref(&recovery), NOW).unwrap()
+    };
+    let (own, other) = (next(&first, 2, &[]), next(&first, 3, &[]));
+    let ended = next(&own, 4, &[&other]);
+    let [own, other, ended] = [&own, &other, &ended].map(|by| made(by, None, NOW));
+    assert_eq!(judge(&own, Some(&other)), Verdict::Fork);
+    assert_eq!(judge(&ended, Some(&other)), Verdict::Newer, "whatever came first");
+    assert_eq!(judge(&other, Some(&ended)), Verdict::Fork);
+}

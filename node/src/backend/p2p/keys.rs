@@ -143,7 +143,7 @@ impl Node {
     /// Says of a package that is frozen what ends that.
     async fn tell_frozen(&self, package: &PackageId, answer: &mut KeysRenewed) -> Result<(), Failure> {
         match self.ending(package).await? {
-            Ending::Rotate { .. } | Ending::Resolve => answer.frozen.push(package.to_string()),
+            Ending::Rotate { .. } | Ending::Resolve { .. } => answer.frozen.push(package.to_string()),
             ending => answer.warnings.push(format!("{package} is frozen. {}", ending.said(package))),
         }
         Ok(())

@@ -114,7 +114,7 @@ impl Node {
             None => return Err(self.not_frozen(&package).await?),
         };
         let ending = Ending::of(&proofs, Some(publisher.key_log()));
-        if !matches!(ending, Ending::Resolve | Ending::Rotate { .. }) {
+        if !matches!(ending, Ending::Resolve { .. } | Ending::Rotate { .. }) {
             return Err(Failure::new(
                 Code::Equivocation,
                 format!(

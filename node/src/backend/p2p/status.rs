@@ -160,7 +160,7 @@ impl Node {
                 false => None,
             };
             warnings.push(match ending {
-                Some(ending @ (Ending::Rotate { .. } | Ending::Resolve)) => format!(
+                Some(ending @ (Ending::Rotate { .. } | Ending::Resolve { .. })) => format!(
                     "your package {package} is frozen, because its key signed two different states for one place: nobody installs \
                      what came after. See the branches: ggen marketplace p2p key resolve {name} --dry-run. {}",
                     ending.said(&package)

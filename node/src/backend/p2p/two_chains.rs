@@ -95,7 +95,7 @@ impl Node {
 fn told_of_own(publisher: &PublisherId, ending: &Ending) -> String {
     let end = match ending {
         Ending::Revoke(keys) => format!("Recovery keys named both. End the other one: {}", revoke(keys)),
-        Ending::Rotate { .. } | Ending::Resolve | Ending::Never => {
+        Ending::Rotate { .. } | Ending::Resolve { .. } | Ending::Never => {
             format!("Somebody else replaced one of your keys too. {NO_WAY_BACK}")
         }
     };
@@ -124,7 +124,10 @@ pub(super) enum Ending {
         by_recovery: bool,
     },
     /// That entry: later keys are here.
-    Resolve,
+    Resolve {
+        /// The keys under which both states were signed, and that were replaced since.
+        replaced: Vec<PublicKey>,
+    },
     /// Recovery keys named the keys of both states: those of the other one are revoked, as far as it is known which that is.
     Revoke(Vec<PublicKey>),
     /// Nothing: two chains of keys contradict each other, and no recovery keys named both.
@@ -142,10 +145,14 @@ impl Ending {
             return Self::of_chains(pair.each_ref(), own);
         }
         let signed_under = proofs.iter().map(|proof| proof.proves.key_n).max();
-        match (own.map(KeyLog::current), signed_under) {
-            (Some(current), Some(n)) if current.n > n => Self::Resolve,
-            (current, _) => {
-                Self::Rotate { by_recovery: current.is_some_and(|current| !current.recovery.is_empty()) }
+        match (own, signed_under) {
+            (Some(own), Some(n)) if own.current().n > n => {
+                let before = own.document(n).map_or(&[][..], |document| &document.keys);
+                let replaced = before.iter().filter(|key| !own.current().keys.contains(key));
+                Self::Resolve { replaced: replaced.filter(|key| !own.is_revoked(key)).copied().collect() }
+            }
+            (own, _) => {
+                Self::Rotate { by_recovery: own.is_some_and(|own| !own.current().recovery.is_empty()) }
             }
         }
     }
@@ -169,9 +176,17 @@ impl Ending {
                 "End it, on one machine alone: ggen marketplace p2p key rotate{}, then, on the same one: ggen marketplace p2p key resolve {name}",
                 if *by_recovery { " --recovery <file>" } else { "" }
             ),
-            Self::Resolve => format!(
-                "Its key was replaced already. End it, on the machine that did so alone: ggen marketplace p2p key resolve {name}"
-            ),
+            Self::Resolve { replaced } => {
+                let stolen = match replaced.as_slice() {
+                    [] => String::new(),
+                    [key, ..] => format!(
+                        ". Where somebody else has the old key, that alone comes again: ggen marketplace p2p key revoke <name> --public-key {key} (and --recovery <file>, where there are recovery keys)"
+                    ),
+                };
+                format!(
+                    "Its key was replaced already. End it, on the machine that did so alone: ggen marketplace p2p key resolve {name}{stolen}"
+                )
+            }
             Self::Revoke(keys) => {
                 format!(
                     "Recovery keys named the keys of both; revoke those of the other one: {}",
@@ -210,7 +225,7 @@ impl Contradicted {
                     revoke(&keys)
                 )
             }
-            Ending::Rotate { .. } | Ending::Resolve | Ending::Never => {
+            Ending::Rotate { .. } | Ending::Resolve { .. } | Ending::Never => {
                 format!("If it was not, somebody else has a key of yours. {NO_WAY_BACK}")
             }
         };

@@ -34,16 +34,25 @@ pub(super) struct Connections {
     entry_points: BTreeSet<Multiaddr>,
     /// The peers that the configuration names, and those that answered under its addresses.
     entry_peers: BTreeSet<PeerId>,
+    /// Whether the configuration names somebody else than this node.
+    is_told: bool,
+    /// Since when this node has had company without a break.
+    company_since: Option<Instant>,
+    /// Whether somebody of the configuration said since then who it is.
+    has_entered: bool,
 }
 
 impl Connections {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &Settings, local: &PeerId) -> Self {
         let mut connections = Self {
             role: settings.role,
             marks: settings.connections,
             trim: Trim::default(),
             entry_points: BTreeSet::new(),
             entry_peers: BTreeSet::new(),
+            is_told: false,
+            company_since: None,
+            has_entered: false,
         };
         for address in &settings.entry_points {
             let named = address.iter().last().and_then(|part| match part {
@@ -57,7 +66,32 @@ impl Connections {
                 None => drop(connections.entry_points.insert(bare)),
             }
         }
+        // A list that names all entrances names this node too, where it is one.
+        let names_others = connections.entry_peers.iter().any(|peer| peer != local);
+        connections.is_told = names_others || !connections.entry_points.is_empty();
         connections
+    }
+
+    /// Notes that somebody is connected.
+    pub(super) fn connected(&mut self, now: Instant) {
+        self.company_since.get_or_insert(now);
+    }
+
+    /// Notes that a peer said who it is.
+    pub(super) fn introduced(&mut self, peer: &PeerId) {
+        self.has_entered |= self.is_entry_point(peer);
+    }
+
+    /// Notes that nobody is connected any more.
+    pub(super) fn left_alone(&mut self) {
+        (self.company_since, self.has_entered) = (None, false);
+    }
+
+    /// How long this node has had company that it did not come by through its configuration; nothing where one of those that the
+    /// configuration names was among it, where nobody is connected, and where it names nobody.
+    pub(super) fn among_strangers(&self, now: Instant) -> Option<Duration> {
+        let since = self.company_since.filter(|_| self.is_told && !self.has_entered)?;
+        Some(now.saturating_duration_since(since))
     }
 
     pub(super) fn set_marks(&mut self, marks: Marks) {
@@ -262,7 +296,11 @@ mod tests {
     }
 
     fn connections(role: Role, marks: Marks) -> Connections {
-        Connections::new(&Settings {
+        told(role, marks, &PeerId::random(), Vec::new())
+    }
+
+    fn told(role: Role, connections: Marks, local: &PeerId, entry_points: Vec<Multiaddr>) -> Connections {
+        let settings = Settings {
             topic: String::new(),
             dht_server: true,
             reach: crate::config::Reach::Auto,
@@ -270,15 +308,44 @@ mod tests {
             relay_server: true,
             query_timeout: Duration::ZERO,
             role,
-            entry_points: Vec::new(),
+            entry_points,
             connections_max: 100,
-            connections: marks,
+            connections,
             first_contact: FirstContact::default(),
             runs: crate::hello::Runs::new(crate::hello::Run::from_bytes([1; 16]), []),
             line: crate::network::Line::default(),
             spawner: crate::network::Spawner::default(),
             machine: crate::network::Machine::default(),
-        })
+        };
+        Connections::new(&settings, local)
+    }
+
+    #[test]
+    fn company_counts_as_strangers_until_somebody_of_the_configuration_says_who_it_is() {
+        let (own, named, stranger) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let host: Multiaddr = "/ip4/203.0.113.1/tcp/4001".parse().unwrap();
+        let at = |peer: PeerId| host.clone().with(Protocol::P2p(peer));
+        let marks = Marks { low: 1, high: 2 };
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        for entry_points in [vec![at(own), at(named)], vec![host.clone()]] {
+            let mut connections = told(Role::default(), marks, &own, entry_points);
+            assert_eq!(connections.among_strangers(start), None, "it is alone");
+            for _ in 0..2 {
+                connections.connected(start);
+                connections.connected(start + second);
+                connections.introduced(&stranger);
+                assert_eq!(connections.among_strangers(start + 3 * second), Some(3 * second));
+                connections.reached(named, &host);
+                connections.introduced(&named);
+                assert_eq!(connections.among_strangers(start + 3 * second), None);
+                connections.left_alone();
+            }
+        }
+        for entry_points in [Vec::new(), vec![at(own)]] {
+            let mut connections = told(Role::default(), marks, &own, entry_points);
+            connections.connected(start);
+            assert_eq!(connections.among_strangers(start + second), None, "there is nobody to wait for");
+        }
     }
 
     fn view(peers: &Peers, now: Instant) -> View<'_> {

@@ -108,6 +108,7 @@ pub fn spawn(
     let (nearby, near) = Nearby::new(settings.machine.clone());
     let beside = Beside::new(store, offload);
     let ahead = beside.ahead().clone();
+    let connections = Connections::new(&settings, swarm.local_peer_id());
     let driver = Driver {
         announcements: Announcements::new(settings.topic.clone()),
         swarm,
@@ -117,7 +118,7 @@ pub fn spawn(
         outbox: Outbox::new(events, observer),
         heads,
         peers: Peers::default(),
-        connections: Connections::new(&settings),
+        connections,
         queries: HashMap::new(),
         settling: 0,
         dialling: Dialling::default(),

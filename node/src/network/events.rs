@@ -34,6 +34,7 @@ impl Driver {
                 let address = reach::seen_at(&endpoint).clone();
                 let address = policy::without_peer(&address, &peer_id).unwrap_or(address);
                 self.peers.connected(peer_id, connection_id, address.clone(), dialled, Instant::now());
+                self.connections.connected(Instant::now());
                 if dialled {
                     self.connections.reached(peer_id, &address);
                 }
@@ -66,6 +67,9 @@ impl Driver {
                 if num_established == 0 {
                     if let Some(gone) = self.peers.remove(&peer_id) {
                         self.healing.lost(peer_id, &gone, connection_id, cause.as_ref());
+                    }
+                    if self.peers.is_empty() {
+                        self.connections.left_alone();
                     }
                     self.outbox.tell(Event::Disconnected { peer: peer_id });
                     self.end_exchange_with(peer_id);
@@ -199,6 +203,7 @@ impl Driver {
             return;
         }
         self.outbox.observer.tell(&Event::Introduced { peer: peer_id });
+        self.connections.introduced(&peer_id);
         let Some(peer) = self.peers.get_mut(&peer_id) else { return };
         let reached_at = peer.reached_at();
         let mut told: Vec<Multiaddr> = info.listen_addrs;

@@ -49,6 +49,9 @@ pub struct Snapshot {
     pub observed: BTreeMap<Multiaddr, usize>,
     /// The peers connected.
     pub peers: Vec<PeerSnapshot>,
+    /// How long this node has had company among which nobody was yet that its configuration names; nothing where somebody was, where
+    /// it is alone, and where it names nobody.
+    pub among_strangers: Option<Duration>,
     /// Peers per non-empty bucket of the routing table, nearest first.
     pub buckets: Vec<usize>,
     /// DHT value records held.
@@ -245,6 +248,7 @@ impl Driver {
                     protocols: peer.protocols.clone(),
                 })
                 .collect(),
+            among_strangers: self.connections.among_strangers(Instant::now()),
             buckets,
             records,
             mesh_peers,

@@ -44,7 +44,7 @@ fn waiting(node: &Home) -> Vec<Value> {
 
 #[test]
 fn what_the_first_queued_and_the_second_published_both_arrive() {
-    let third = Node::start(&[]);
+    let mut third = Node::start(&[]);
     let mut first = Node::start(&[&third]);
     first.knows(&[&third]);
     write(&first, "package", "1.0.0");
@@ -63,9 +63,20 @@ fn what_the_first_queued_and_the_second_published_both_arrive() {
     let published = second.json(&["publish", &second.text("package"), "--wait"]);
     assert_eq!((&published["sequence"], &published["queued"]), (&1.into(), &false.into()), "{published}");
 
+    // A neighbour that knows nothing is there before the one through which the first one joins, and is not believed alone.
+    let stranger = Node::start(&[]);
+    third.stop();
     first.start_again(&[&third]);
-    knows(&third, &["1.0.0", "1.1.0", "1.2.0"]);
-    knows(&second, &["1.0.0", "1.1.0", "1.2.0"]);
+    stranger.json(&["bootstrap", &first.address]);
+    first.knows(&[&stranger]);
+    eventually("it waits for those through whom it joins", SOON, || {
+        waiting(&first).iter().any(|row| text(&row["why"]).contains("bootstrap nodes")).then_some(())
+    });
+    let more = first.json(&["publish", &first.text("package"), "--version", "1.3.0", "--timeout", "1"]);
+    assert_eq!(more["queued"], true, "{more}");
+    third.start_at_its_address();
+    knows(&third, &["1.0.0", "1.1.0", "1.2.0", "1.3.0"]);
+    knows(&second, &["1.0.0", "1.1.0", "1.2.0", "1.3.0"]);
     third.json(&["install", "shared@1.1.0", "--to", &third.text("out")]);
     tree::assert_same(&first.path("package"), &third.path("out"));
     assert!(waiting(&first).is_empty());

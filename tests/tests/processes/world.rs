@@ -386,6 +386,13 @@ impl Node {
         self.start_with(command);
     }
 
+    /// Starts the node where it listened before.
+    pub(crate) fn start_at_its_address(&mut self) {
+        let before = self.address.split("/p2p/").next().unwrap().to_owned();
+        let command = self.home.command(&["start", "--listen", &before]);
+        self.start_with(command);
+    }
+
     /// Starts the node with a command of its own, to which the format is added.
     pub(crate) fn start_with(&mut self, mut command: Command) {
         assert!(self.running.is_none(), "it runs");

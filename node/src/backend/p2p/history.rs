@@ -3,14 +3,16 @@
 //! Two entries with one number are a double signing, on whatever machine they were signed: a package whose publisher does so is frozen for
 //! everybody. The same key may publish from several machines, and a machine may lose its database. So before anything is
 //! signed, what others have seen of the log is looked at, and a log that went on elsewhere is fetched first. Where nobody can be
-//! asked, nothing is signed, unless no entry of the log can have left this machine.
+//! asked, nothing is signed, unless no entry of the log can have left this machine. Of a key that other machines have too, peers that
+//! came by themselves, such as neighbours in the local network, may know less than those through whom this node joins: these are waited
+//! for.
 
 use std::time::Duration;
 
 use rusqlite::Connection;
 use tokio::time::Instant;
 
-use super::{failure::fail, node::Node, recover, resolve::Unread, two_chains::Ending};
+use super::{failure::fail, node::Node, outbox::JOIN_PATIENCE, recover, resolve::Unread, two_chains::Ending};
 use crate::{
     catalog::{self, Outcome, Refusal},
     code::Code,
@@ -26,7 +28,7 @@ use crate::{
 };
 
 /// How long the peers, and then the DHT, are asked how far the log of a package of ours went.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long telling of a change may take before it goes on in the background.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What it is called where a log went on elsewhere while it was being continued here.
@@ -44,7 +46,7 @@ pub(super) enum Standing {
 /// Who is asked how far a log went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Thoroughness {
-    /// The peers, and the DHT only where the log may be elsewhere.
+    /// The peers, and the DHT only where the log is new here, or may be elsewhere.
     Brief,
     /// The peers and the DHT: what waits may have waited for long.
     Full,
@@ -130,6 +132,8 @@ impl Node {
         }
         // What a peer has of it may not be taken for the clock here, and is noted for those who are watched alone.
         let was_unwatched = self.network.ahead().watch(publisher.id());
+        // Who comes while the others are asked is asked next time.
+        let were_strangers = self.is_among_strangers().await?;
         // Peers that were connected a moment ago may not have told how far it went.
         let mut are_read = self.network.heads_read(LOOK_TIMEOUT).await;
         let here = {
@@ -149,6 +153,7 @@ impl Node {
         let is_sought = thoroughness == Thoroughness::Full
             || here.is_uncertain
             || here.is_new()
+            || publisher.is_elsewhere()
             || was_ahead
             || !are_read;
         if is_sought && !snapshot.peers.is_empty() {
@@ -166,6 +171,10 @@ impl Node {
                 false => "neither the peers nor the DHT answered in time",
             };
             return Ok(Standing::Unknown(Failure { retryable: true, ..here.unknown(&package, why) }));
+        }
+        let may_be_elsewhere = publisher.is_elsewhere() || here.is_uncertain;
+        if may_be_elsewhere && (were_strangers || self.is_among_strangers().await?) {
+            return Ok(Standing::Unknown(Failure { retryable: true, ..among_strangers(&package) }));
         }
         let are_asked = are_read && asked.is_some();
         let here = {
@@ -189,6 +198,15 @@ impl Node {
             self.with_store(move |store| store.write(|tx| recover::set_certain(tx, &package))).await?;
         }
         Ok(Standing::Known)
+    }
+
+    /// Whether those through whom this node joins have not answered yet, who may know more than all that are connected.
+    pub(super) async fn is_among_strangers(&self) -> Result<bool, Failure> {
+        let snapshot = self.network.snapshot().await.map_err(fail)?;
+        Ok(match snapshot.among_strangers {
+            Some(so_far) => so_far < JOIN_PATIENCE,
+            None => snapshot.peers.is_empty() && !self.config().entry_points().is_empty(),
+        })
     }
 
     /// What was met of a package of ours that is ahead of the clock here, or was a moment ago, and that nobody has seen here since.
@@ -388,6 +406,18 @@ fn unasked(package: &PackageId, why: &str) -> Failure {
     )
 }
 
+/// The peers that are connected may know less of a log than those through whom this node joins.
+fn among_strangers(package: &PackageId) -> Failure {
+    Failure::new(
+        Code::Rollback,
+        format!(
+            "Whether the log of {package} went on elsewhere is not known: none of the bootstrap nodes has answered yet, and the peers that \
+             are connected may know less."
+        ),
+        "It is published as soon as a bootstrap node answers, or in about a minute where none does. See why: ggen marketplace p2p doctor",
+    )
+}
+
 pub(super) fn behind(package: &PackageId, why: &str) -> Failure {
     Failure::new(
         Code::Rollback,
@@ -542,70 +572,5 @@ pub(super) fn labels_of(head: &VerifiedHead) -> Labels {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        content::{Codec, ContentId},
-        release::Release,
-    };
-
-    fn release(version: &str) -> Kind {
-        let id = |codec| ContentId::of(codec, version.as_bytes());
-        let (manifest, root) = (id(Codec::Raw), id(Codec::DagPb));
-        Kind::Release(Release { version: version.parse().unwrap(), manifest, root, size: 1, files: 1 })
-    }
-
-    #[test]
-    fn a_log_that_was_fetched_is_found_again_where_the_database_is_lost() {
-        let (home, now) = (tempfile::tempdir().unwrap(), Timestamp::from_secs(1_700_000_000));
-        let publisher = Publisher::from_secret([1; 32], now);
-        let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
-        let mut log = Log::empty(package.clone());
-        for version in ["1.0.0", "1.1.0"] {
-            log.push(log.next(release(version), &publisher, now).unwrap()).unwrap();
-        }
-        let head = Head::of(&log, Labels::default(), &publisher).unwrap();
-        let (store, _) = Store::open(home.path(), now).unwrap();
-        keep_log(&store, &package, &log, &head.sign(&publisher).unwrap(), now).unwrap();
-        drop(store);
-        for suffix in ["", "-wal", "-shm"] {
-            let _ = std::fs::remove_file(home.path().join(format!("store.db{suffix}")));
-        }
-        let (store, _) = Store::open(home.path(), now).unwrap();
-        recover::recover(&store, std::slice::from_ref(&publisher), now).unwrap();
-        let found = held_log(&store, &publisher, &package).unwrap();
-        assert_eq!(found.map(|log| log.entries().len()), Some(2));
-    }
-
-    #[test]
-    fn a_head_that_was_overtaken_is_not_told() {
-        let now = Timestamp::from_secs(1_700_000_000);
-        let publisher = Publisher::from_secret([1; 32], now);
-        let package = PackageId { publisher: publisher.id(), name: "pack".parse().unwrap() };
-        let mut log = Log::empty(package.clone());
-        let head = |log: &Log| {
-            let head = Head::of(log, Labels::default(), &publisher).unwrap();
-            head.sign(&publisher).unwrap()
-        };
-        let store = Store::in_memory().unwrap();
-        let first = log.next(release("1.0.0"), &publisher, now).unwrap();
-        log.push(first.clone()).unwrap();
-        let own = head(&log);
-        store
-            .write(|tx| {
-                entries::insert(tx, &stored_entry(&first))?;
-                keep_head(tx, &own, now)
-            })
-            .unwrap();
-        log.push(log.next(release("1.1.0"), &publisher, now).unwrap()).unwrap();
-        let later = head(&log);
-        store.write(|tx| Ok(catalog::insert(tx, &later, &catalog::Source::unknown(), now)?)).unwrap();
-
-        let stored = || store.read(|conn| heads::get(conn, &package)).unwrap().unwrap();
-        let again = store.write(|tx| keep_head(tx, &own, now));
-        assert!(not_kept(again.unwrap_err()).retryable);
-        assert_eq!(stored().bytes, own.bytes());
-        assert!(!store.read(|conn| is_current(conn, &own)).unwrap());
-        assert!(store.read(|conn| is_current(conn, &later)).unwrap());
-    }
-}
+#[path = "history_tests.rs"]
+mod tests;

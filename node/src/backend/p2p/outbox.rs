@@ -35,8 +35,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 /// How long what is signed with a key that was made elsewhere lets the other machine go first, and up to how much longer.
 const ADOPTED_WAITS: Duration = Duration::from_secs(3);
 const ADOPTED_SPREAD: Duration = Duration::from_secs(5);
-/// How long after its start a node waits for those through whom it joins, before it publishes what nobody can have continued.
-const JOIN_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a node waits for those through whom it joins: after its start before it publishes what nobody can have continued, and in the
+/// company of others before it believes those alone that a log did not go on elsewhere.
+pub(super) const JOIN_PATIENCE: Duration = Duration::from_secs(60);
 /// How long peers that have just come may take to tell what they know. Newcomers often come in groups.
 const GATHER: Duration = Duration::from_secs(1);
 

@@ -14,7 +14,7 @@ use std::{
 use futures::{StreamExt, stream};
 use libp2p::{Multiaddr, PeerId};
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::{Notify, mpsc, oneshot},
     time::Instant,
 };
 use tokio_util::{
@@ -274,6 +274,17 @@ impl Node {
             }
         };
         self.network.spawn(self.tasks.track_future(task));
+    }
+
+    /// Runs work to its end, also where nobody waits for it any more; nothing where the node ended before.
+    pub(super) async fn run_to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (sender, done) = oneshot::channel();
+        let work = async move { drop(sender.send(work.await)) };
+        self.network.spawn(self.tasks.track_future(work));
+        done.await.ok()
     }
 
     /// Notes whether no peer of the configuration is connected, and none of them answers.

@@ -153,11 +153,11 @@ impl Node {
             Standing::Known => {}
             Standing::Unknown(why) => return Err(why),
         }
-        self.time_to_add()?;
+        let now = self.time_to_add()?;
         let ((at_work, store), row, contact) = (self.at_work(), row.clone(), self.first_contact.clone());
         let signed = self.offload.run(move || {
             let (_turn, _at_work, store) = (turn, at_work, store);
-            sign_queued(&store, &publisher, &row, &contact)
+            sign_queued(&store, &publisher, &row, &contact, now)
         });
         signed.await.ok_or_else(|| gone("a publication from the outbox"))?
     }
@@ -472,7 +472,7 @@ mod tests {
         }
 
         fn sign(&self, row: &outbox::Queued) -> Result<Option<Done>, Failure> {
-            sign_queued(&self.store, &self.publisher, row, &FirstContact::default())
+            sign_queued(&self.store, &self.publisher, row, &FirstContact::default(), Timestamp::now())
         }
     }
 

@@ -368,6 +368,7 @@ pub(super) fn sign_queued(
     publisher: &Publisher,
     queued: &outbox::Queued,
     contact: &FirstContact,
+    now: Timestamp,
 ) -> Result<Option<Done>, Failure> {
     let (package, version) = (&queued.package, &queued.version);
     let Some(bytes) = store.read(|conn| outbox::manifest(conn, package, version)).map_err(fail)? else {
@@ -379,7 +380,7 @@ pub(super) fn sign_queued(
         path: queued.path.clone(),
         blocks: queued.blocks,
         warnings: Vec::new(),
-        now: Timestamp::now(),
+        now,
     };
     let work = Work::new(store, publisher, content)?;
     let batch = store.lasting_batch();

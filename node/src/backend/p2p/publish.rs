@@ -1,10 +1,11 @@
 //! Publishing: from a directory to a signed head that is durable here, or to content that waits in the outbox.
 //!
 //! One transaction makes the blocks, the manifest, the log entry and the head durable together; only then is anybody told. Nothing
-//! is signed before it is known how far the log went elsewhere: until then the content waits, without a place in the log.
+//! is signed before it is known how far the log went elsewhere: until then the content waits, without a place in the log. To pack it
+//! may take minutes, so that this is looked at before, and again directly before it is signed.
 //! Telling is [`announce`](super::announce)'s: what was not heard now is told again.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
@@ -24,21 +25,25 @@ use super::{
     trust,
 };
 use crate::{
+    catalog,
     code::Code,
     content::ContentId,
     control::{
         api::{Failure, PublishRequest, Published},
         service::{Cancel, ProgressSender},
     },
-    identity::Publisher,
+    identity::{Publisher, PublisherId},
     network::{FirstContact, Offload},
-    package::{PackageId, manifest::Manifest, pack},
-    store::{self, HomeLock, Store, published},
+    package::{PackageId, PackageName, manifest::Manifest, pack},
+    release::Seen,
+    store::{self, Batch, HomeLock, Store, published},
     time::Timestamp,
 };
 
 /// How long `publish` waits to tell others, unless it was asked to wait longer. The rest is told in the background.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what was found out of a log holds while it is packed, where nothing that this node has heard since speaks against it.
+const CHECK_HOLDS: Duration = Duration::from_secs(2);
 /// How soon a publication that waits for somebody who can be asked tries again.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How long `publish --wait` waits where no time was given.
@@ -47,15 +52,15 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 /// What becomes of a package once it is packed.
 #[derive(Debug)]
 pub(super) enum Plan {
-    /// It is signed and listed: others can ask for it from then on.
-    Sign(FirstContact),
+    /// It is signed and listed, at this time: others can ask for it from then on.
+    Sign(FirstContact, Timestamp),
     /// It waits in the outbox, unsigned, for this reason.
     Queue(Failure),
 }
 
 impl Node {
     pub(super) async fn publish(
-        &self,
+        self: &Arc<Self>,
         request: PublishRequest,
         progress: ProgressSender,
         cancel: Cancel,
@@ -67,22 +72,20 @@ impl Node {
             () = cancel.cancelled() => Err(cancelled()),
             ready = self.make_ready(&request, &progress, timeout) => ready,
         };
-        let Ready { turn, publisher, new_key, prepared, plan } = ready?;
+        let Ready { signable, new_key, prepared } = ready?;
         let relied_on = tokio::select! { biased;
             () = cancel.cancelled() => Err(cancelled()),
             relied_on = self.collecting.rely(Instant::now() + PATIENCE) => relied_on,
         };
         let relied_on = relied_on?;
-        let ((at_work, store), telling) = (self.at_work(), progress.clone());
+        let (node, asked, telling, wanted) =
+            (self.clone(), request.clone(), progress.clone(), cancel.clone());
         // From here on it is run to its end, and looks itself whether it is still wanted.
-        let until_signed = cancel.clone();
-        let done = self.offload.run(move || {
-            // The next one begins when this one is done, also where nobody waits for it any more.
-            let (_relied_on, _turn, _at_work, store) = (relied_on, turn, at_work, store);
-            make(&store, &publisher, prepared, plan, &telling, &until_signed)
+        let done = self.run_to_its_end(async move {
+            let _relied_on = relied_on;
+            node.carry_out(signable, prepared, &asked, waits_until, telling, wanted).await
         });
-        let done = done.await;
-        let done = done.ok_or_else(|| gone("the publication"))?;
+        let done = done.await.ok_or_else(|| gone("the publication"))?;
         let Done { head, mut answer } = done.map_err(|failure| with_new_key(failure, new_key.as_deref()))?;
         answer.new_key = new_key;
         // How much it takes is known by now.
@@ -198,30 +201,10 @@ impl Node {
         }
         let waits_until = Instant::now() + timeout;
         let name = prepared.gpack.name.clone();
-        let (turn, publisher, standing) = loop {
-            let turn = self.publishing.clone().lock_owned().await;
-            let publisher = self.publisher(request.key.as_deref()).await?;
-            match self.catch_up(&publisher, &name, Thoroughness::Brief).await? {
-                // For the clock nobody waits here: it is put right by a person.
-                Standing::Unknown(why) if why.code != Code::Clock && Instant::now() < waits_until => {
-                    drop(turn);
-                    tracing::info!(why.message, "a publication waits for somebody who can be asked");
-                    progress.report("waiting", 0, None, "peers");
-                    sleep_until((Instant::now() + ASK_AGAIN).min(waits_until)).await;
-                }
-                standing => break (turn, publisher, standing),
-            }
-        };
-        let plan = match (standing, self.time_to_add()) {
-            (Standing::Known, Ok(_)) => Plan::Sign(self.first_contact.clone()),
-            (Standing::Unknown(why), _) | (Standing::Known, Err(why)) => Plan::Queue(why),
-        };
-        if let (Plan::Queue(why), true) = (&plan, request.no_queue) {
-            return Err(why.clone());
-        }
+        let signable = self.signable(request, &name, waits_until, progress).await?;
         let mut bytes = 0;
         if let Some(most) = self.config().store_bytes_max {
-            let id = publisher.id();
+            let id = signable.publisher.id();
             let counted = self.offload_store(move |store| {
                 let bytes = prepared.added_bytes(store, id, most)?;
                 Ok((bytes, prepared))
@@ -229,18 +212,150 @@ impl Node {
             (bytes, prepared) = counted.await?;
         }
         self.make_room(bytes, Vec::new(), PATIENCE).await?;
-        Ok(Ready { turn, publisher, new_key: None, prepared, plan })
+        Ok(Ready { signable, new_key: None, prepared })
     }
+
+    /// Finds out whether a version of a package can be signed now; waits until then for somebody who can be asked.
+    ///
+    /// # Errors
+    /// Where it never can be, and where it cannot be now and is not to wait in the outbox.
+    async fn signable(
+        &self,
+        request: &PublishRequest,
+        name: &PackageName,
+        waits_until: Instant,
+        progress: &ProgressSender,
+    ) -> Result<Signable, Failure> {
+        loop {
+            let turn = self.publishing.clone().lock_owned().await;
+            let publisher = self.publisher(request.key.as_deref()).await?;
+            let standing = self.catch_up(&publisher, name, Thoroughness::Brief).await?;
+            let may_wait = Instant::now() < waits_until && !progress.is_forsaken();
+            match standing {
+                // For the clock nobody waits here: it is put right by a person.
+                Standing::Unknown(why) if why.code != Code::Clock && may_wait => {
+                    drop(turn);
+                    tracing::info!(why.message, "a publication waits for somebody who can be asked");
+                    progress.report("waiting", 0, None, "peers");
+                    sleep_until((Instant::now() + ASK_AGAIN).min(waits_until)).await;
+                }
+                standing => {
+                    let package = PackageId { publisher: publisher.id(), name: name.clone() };
+                    let checked =
+                        Checked { at: Instant::now(), heard: self.heard_of(&package).await?, package };
+                    return Ok(Signable { turn, publisher, plan: self.planned(standing, request)?, checked });
+                }
+            }
+        }
+    }
+
+    /// What becomes of a version of a log that is known so far, by the clock as it is now.
+    fn planned(&self, standing: Standing, request: &PublishRequest) -> Result<Plan, Failure> {
+        match (standing, self.time_to_add()) {
+            (Standing::Known, Ok(now)) => Ok(Plan::Sign(self.first_contact.clone(), now)),
+            (Standing::Unknown(why), _) | (Standing::Known, Err(why)) if request.no_queue => Err(why),
+            (Standing::Unknown(why), _) | (Standing::Known, Err(why)) => Ok(Plan::Queue(why)),
+        }
+    }
+
+    /// What this node has heard of a package by now, and from how many it can hear more.
+    async fn heard_of(&self, package: &PackageId) -> Result<(Option<Seen>, usize), Failure> {
+        let package = package.clone();
+        let seen = self.with_store(move |store| store.read(|conn| Ok(catalog::seen(conn, &package)?)));
+        Ok((seen.await?, self.network.heads().borrow().peers))
+    }
+
+    /// Whether what was found out of a log still holds, as far as can be told without asking anybody.
+    async fn holds(&self, checked: &Checked) -> Result<bool, Failure> {
+        let (seen, peers) = self.heard_of(&checked.package).await?;
+        let (seen_before, peers_before) = checked.heard;
+        Ok(checked.at.elapsed() < CHECK_HOLDS && seen == seen_before && peers >= peers_before)
+    }
+
+    /// Packs a package. Then signs it, or has it wait, as it stands by then.
+    async fn carry_out(
+        &self,
+        signable: Signable,
+        prepared: Prepared,
+        request: &PublishRequest,
+        waits_until: Instant,
+        progress: ProgressSender,
+        cancel: Cancel,
+    ) -> Result<Done, Failure> {
+        let ((at_work, store), id) = (self.at_work(), signable.publisher.id());
+        let (telling, wanted) = (progress.clone(), cancel.clone());
+        let packed = self.offload.run(move || {
+            let (_at_work, store) = (at_work, store);
+            pack_up(&store, id, prepared, &telling, &wanted)
+        });
+        let packed = packed.await.ok_or_else(|| gone("the publication"))??;
+        let Signable { turn, publisher, plan, .. } = tokio::select! { biased;
+            () = cancel.cancelled() => Err(cancelled()),
+            signable = self.signable_still(signable, request, waits_until, &progress) => signable,
+        }?;
+        let (at_work, store) = self.at_work();
+        let done = self.offload.run(move || {
+            // The next one begins when this one is done, also where nobody waits for it any more.
+            let (_turn, _at_work, store) = (turn, at_work, store);
+            finish(&store, &publisher, packed, plan, &cancel)
+        });
+        done.await.ok_or_else(|| gone("the publication"))?
+    }
+
+    /// Looks again, now that it is packed, whether a version can be signed: others may have published meanwhile, the line may have
+    /// dropped, or the clock may have jumped.
+    async fn signable_still(
+        &self,
+        before: Signable,
+        request: &PublishRequest,
+        waits_until: Instant,
+        progress: &ProgressSender,
+    ) -> Result<Signable, Failure> {
+        if matches!(before.plan, Plan::Queue(_)) {
+            return Ok(before);
+        }
+        if self.holds(&before.checked).await? {
+            return Ok(Signable { plan: self.planned(Standing::Known, request)?, ..before });
+        }
+        let Signable { turn, publisher, checked, .. } = before;
+        drop(turn);
+        // Who is asked may be busy for a moment, also where no time is left.
+        let waits_until = waits_until
+            .max(Instant::now() + TELL_TIMEOUT.min(asked_time(request.timeout_secs, TELL_TIMEOUT)));
+        let signable = self.signable(request, &checked.package.name, waits_until, progress).await?;
+        if signable.publisher.id() != publisher.id() {
+            return Err(Failure::new(
+                Code::Conflict,
+                "Another publisher's key took the place of this one while the package was packed; nothing was signed.",
+                "Name the key that is to sign: --key <NAME>. See which there are: ggen marketplace p2p key list",
+            ));
+        }
+        Ok(signable)
+    }
+}
+
+/// A version that can be signed, or can only wait.
+struct Signable {
+    /// Nobody else adds to a log of ours as long as this is here.
+    turn: tokio::sync::OwnedMutexGuard<()>,
+    publisher: Publisher,
+    plan: Plan,
+    checked: Checked,
+}
+
+/// When it was found out how far the log of a package went, and what this node had heard of it by then, from how many peers.
+struct Checked {
+    at: Instant,
+    package: PackageId,
+    heard: (Option<Seen>, usize),
 }
 
 /// A publication that can be made.
 struct Ready {
-    turn: tokio::sync::OwnedMutexGuard<()>,
-    publisher: Publisher,
+    signable: Signable,
     /// Where the key is, if it was made just now.
     new_key: Option<String>,
     prepared: Prepared,
-    plan: Plan,
 }
 
 /// A failure of a publication that made a key all the same: nobody says so again.
@@ -340,8 +455,26 @@ fn make(
     progress: &ProgressSender,
     cancel: &Cancel,
 ) -> Result<Done, Failure> {
+    let packed = pack_up(store, publisher.id(), prepared, progress, cancel)?;
+    finish(store, publisher, packed, plan, cancel)
+}
+
+/// Content that is packed: its blocks become durable with what is written of it.
+struct Packed {
+    batch: Batch,
+    content: Content,
+}
+
+/// Packs a directory. Runs beside the runtime.
+fn pack_up(
+    store: &Store,
+    publisher: PublisherId,
+    prepared: Prepared,
+    progress: &ProgressSender,
+    cancel: &Cancel,
+) -> Result<Packed, Failure> {
     let Prepared { job, gpack, found, own, mut warnings, preflight } = prepared;
-    let package = PackageId { publisher: publisher.id(), name: gpack.name.clone() };
+    let package = PackageId { publisher, name: gpack.name.clone() };
     warnings.extend(trust::warnings(store, &package.name, Some(package.publisher)).map_err(fail)?);
     let mut batch = store.lasting_batch();
     let mut put = |block| match cancel.is_cancelled() {
@@ -361,8 +494,23 @@ fn make(
     drop(found);
     let blocks = packed.blocks;
     progress.report("storing", 0, None, "bytes");
-    let manifest = Manifest::new(publisher.id(), gpack, preflight, packed).map_err(fail)?;
+    let manifest = Manifest::new(publisher, gpack, preflight, packed).map_err(fail)?;
     let content = Content { manifest, path: job.directory, blocks, warnings, now: Timestamp::now() };
+    Ok(Packed { batch, content })
+}
+
+/// Signs what is packed, or puts it into the outbox. Runs beside the runtime.
+fn finish(
+    store: &Store,
+    publisher: &Publisher,
+    packed: Packed,
+    plan: Plan,
+    cancel: &Cancel,
+) -> Result<Done, Failure> {
+    let Packed { batch, mut content } = packed;
+    if let Plan::Sign(_, now) = &plan {
+        content.now = *now;
+    }
     let queued = content.queued(store).map_err(fail)?;
     if let Some(there) = &queued
         && !content.is_same_as(there)
@@ -376,201 +524,12 @@ fn make(
     match (before, plan) {
         (Before::Same(state), _) => work.again(batch, &state),
         (Before::Other(why), _) => Err(work.conflict(why)),
-        (Before::None, Plan::Sign(contact)) => work.commit(batch, &contact),
+        (Before::None, Plan::Sign(contact, _)) => work.commit(batch, &contact),
         (Before::None, Plan::Queue(why)) if queued.is_some() => work.queued_before(batch, &why),
         (Before::None, Plan::Queue(why)) => work.queue(batch, &why),
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::{
-        backend::p2p::{
-            P2PRegistry, Parts,
-            history::{held_log, is_current},
-        },
-        catalog,
-        network::{Metrics, Observer, transport},
-        release::{Head, Kind, Labels, Log, VerifiedHead},
-        store::{entries, heads},
-    };
-
-    /// A node that knows nobody.
-    pub(in super::super) async fn registry(store: Store) -> P2PRegistry {
-        let parts = Parts {
-            transport: transport::tcp_without_dns(),
-            node_key: libp2p::identity::Keypair::generate_ed25519(),
-            publisher: Publisher::from_secret([1; 32], Timestamp::now()),
-            store,
-            offload: Offload::Threads,
-            observer: Observer::default(),
-            spawner: crate::network::Spawner::default(),
-            metrics: Metrics::default(),
-        };
-        P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_publication_that_nobody_waits_for_keeps_its_turn_to_its_end() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), Store::in_memory().unwrap());
-        let registry = registry(store.clone()).await;
-        let request = PublishRequest { skip_verify: true, ..package(folder.path(), "1.0.0") };
-        // So much that it is still being packed when nobody waits any more.
-        std::fs::write(folder.path().join("large"), vec![7; 24 << 20]).unwrap();
-        let (progress, mut told) = ProgressSender::channel();
-        let mut publishing = Box::pin(registry.node.publish(request, progress, Cancel::default()));
-        loop {
-            tokio::select! { biased;
-                step = told.next() => if step.unwrap().phase == "packing" { break },
-                done = &mut publishing => panic!("it was too fast: {done:?}"),
-            }
-        }
-        drop(publishing);
-        let turn = tokio::time::timeout(Duration::from_secs(60), registry.node.publishing.lock()).await;
-        let rows = store.read(published::list_all).unwrap();
-        assert_eq!((turn.is_ok(), rows.len()), (true, 1), "its turn ended before it did");
-    }
-
-    #[tokio::test]
-    async fn what_does_not_fit_into_the_store_is_not_published() {
-        let (folder, store) = (tempfile::tempdir().unwrap(), Store::in_memory().unwrap());
-        let publisher = Publisher::from_secret([1; 32], Timestamp::now());
-        // The least that can be configured.
-        let most = 16 << 20;
-        let parts = Parts {
-            transport: transport::tcp_without_dns(),
-            node_key: libp2p::identity::Keypair::generate_ed25519(),
-            publisher,
-            store: store.clone(),
-            offload: Offload::Threads,
-            observer: Observer::default(),
-            spawner: crate::network::Spawner::default(),
-            metrics: Metrics::default(),
-        };
-        let config = P2PConfig { store_bytes_max: Some(most), ..P2PConfig::with_state_dir("/nowhere") };
-        let registry = P2PRegistry::with_parts(config, parts).await.unwrap();
-        let publish = async |version: &str, bytes: Vec<u8>| {
-            std::fs::write(folder.path().join("data"), bytes).unwrap();
-            let mut request = PublishRequest { skip_verify: true, ..package(folder.path(), version) };
-            request.timeout_secs = Some(1);
-            registry.node.publish(request, ProgressSender::discard(), Cancel::default()).await
-        };
-        publish("1.0.0", noise(1, 12 << 20)).await.unwrap();
-        let refused = publish("1.1.0", noise(2, 8 << 20)).await.unwrap_err();
-        assert_eq!(refused.code, Code::Limit);
-        assert!(refused.message.starts_with("8"), "its size is named: {}", refused.message);
-        assert_eq!(store.read(published::list_all).unwrap().len(), 1);
-        assert!(store.stats().unwrap().bytes <= most);
-        // What is here already takes no room, nor do the same files under another version.
-        publish("1.0.0", noise(1, 12 << 20)).await.unwrap();
-        publish("1.2.0", noise(1, 12 << 20)).await.unwrap();
-        assert!(store.stats().unwrap().bytes <= most);
-    }
-
-    /// Bytes of which no two blocks are the same.
-    fn noise(seed: u64, bytes: usize) -> Vec<u8> {
-        use rand::{Rng, SeedableRng};
-        let mut noise = vec![0; bytes];
-        rand_chacha::ChaCha8Rng::seed_from_u64(seed).fill_bytes(&mut noise);
-        noise
-    }
-
-    pub(in super::super) fn package(folder: &std::path::Path, version: &str) -> PublishRequest {
-        let gpack = format!("name = \"pack\"\nversion = \"{version}\"\ndescription = \"A package\"\n");
-        std::fs::write(folder.join("gpack.toml"), gpack).unwrap();
-        PublishRequest { path: folder.to_str().unwrap().to_owned(), ..PublishRequest::default() }
-    }
-
-    pub(in super::super) fn published(
-        store: &Store,
-        publisher: &Publisher,
-        request: &PublishRequest,
-    ) -> Result<Done, Failure> {
-        let plan = Plan::Sign(FirstContact::default());
-        let job =
-            job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))), Offload::Inline)?;
-        make(store, publisher, prepare(job)?, plan, &ProgressSender::discard(), &Cancel::default())
-    }
-
-    pub(in super::super) fn queued(
-        store: &Store,
-        publisher: &Publisher,
-        request: &PublishRequest,
-    ) -> Result<Done, Failure> {
-        let plan = Plan::Queue(not_running());
-        let job =
-            job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))), Offload::Inline)?;
-        make(store, publisher, prepare(job)?, plan, &ProgressSender::discard(), &Cancel::default())
-    }
-
-    /// The head of the same key's next entry after `log`, made on another machine.
-    fn elsewhere(publisher: &Publisher, mut log: Log, now: Timestamp) -> VerifiedHead {
-        let kind = Kind::Deprecate { message: "made elsewhere".to_owned() };
-        log.push(log.next(kind, publisher, now).unwrap()).unwrap();
-        Head::of(&log, Labels::default(), publisher).unwrap().sign(publisher).unwrap()
-    }
-
-    #[test]
-    fn what_was_overtaken_while_it_was_packed_is_not_signed_and_freezes_nothing() {
-        let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
-        let publisher = Publisher::from_secret([1; 32], now);
-        let store = Store::in_memory().unwrap();
-        let first = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
-        let first_head = first.head.unwrap();
-        let package_id = first_head.package_id();
-        let log = held_log(&store, &publisher, &package_id).unwrap().unwrap();
-        let rival = elsewhere(&publisher, log, now);
-        store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();
-
-        let failure = published(&store, &publisher, &package(folder.path(), "1.1.0")).err().unwrap();
-        assert_eq!(failure.code, Code::Conflict);
-        assert!(failure.retryable, "{failure:?}");
-        let (own, newest, frozen, rows) = store
-            .read(|conn| {
-                let own = heads::get(conn, &package_id)?.unwrap();
-                let newest = entries::last(conn, &package_id)?.unwrap();
-                let frozen = catalog::is_frozen(conn, &package_id)?;
-                Ok((own, newest, frozen, published::list_all(conn)?.len()))
-            })
-            .unwrap();
-        assert_eq!((own.bytes.as_slice(), newest.sequence, frozen, rows), (first_head.bytes(), 0, false, 1));
-        // The same content again changes nothing, and the stale head is not given out again.
-        let again = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
-        assert!(again.head.is_none() && again.answer.already_published && !again.answer.queued);
-        assert!(
-            again.answer.warnings.iter().any(|it| it.contains("went on elsewhere")),
-            "{:?}",
-            again.answer
-        );
-    }
-
-    #[test]
-    fn only_a_tree_that_is_here_is_said_to_be_provided_with_its_head() {
-        use crate::backend::p2p::announce::held_tree;
-        let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
-        let publisher = Publisher::from_secret([1; 32], now);
-        let (store, elsewhere) = (Store::in_memory().unwrap(), Store::in_memory().unwrap());
-        let head = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap().head.unwrap();
-        let root = head.head().latest.as_ref().unwrap().root;
-        assert_eq!(store.read(|conn| held_tree(conn, &head)).unwrap(), Some(root));
-        assert_eq!(elsewhere.read(|conn| held_tree(conn, &head)).unwrap(), None);
-    }
-
-    #[test]
-    fn nothing_is_added_to_a_package_that_is_frozen() {
-        let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
-        let publisher = Publisher::from_secret([1; 32], now);
-        let store = Store::in_memory().unwrap();
-        let first = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
-        let first_head = first.head.unwrap();
-        let package_id = first_head.package_id();
-        let rival = elsewhere(&publisher, Log::empty(package_id.clone()), now);
-        store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();
-        let failure = published(&store, &publisher, &package(folder.path(), "1.1.0")).err().unwrap();
-        assert_eq!((failure.code, failure.retryable), (Code::Equivocation, false));
-        assert!(store.read(|conn| is_current(conn, &first_head)).unwrap(), "what was seen first may be told");
-    }
-}
+#[path = "publish_tests.rs"]
+pub(super) mod tests;

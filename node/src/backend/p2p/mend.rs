@@ -1,19 +1,19 @@
 //! Ending a double signing of our own: what the branches are, what becomes of each of their versions, and the entry that
 //! says so.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+mod fates;
+
+use std::{collections::BTreeSet, time::Duration};
 
 use semver::Version;
 use tokio::time::Instant;
 
+use self::fates::{Fate, decide, letter};
 use super::{
     disputed::{self, Withheld},
     failure::fail,
     gone,
-    history::{self, keep_head, labels_of, not_kept, stored_entry},
+    history::{self, LOOK_TIMEOUT, keep_head, labels_of, not_kept, stored_entry},
     node::{Node, asked_time},
     two_chains::Ending,
 };
@@ -23,7 +23,8 @@ use crate::{
     content::ContentId,
     control::api::{Failure, ResolveRequest, Resolved, ResolvedBranch, ResolvedVersion},
     identity::Publisher,
-    limits::{RESOLVED_ENTRIES_MAX, RESOLVED_VERSIONS_MAX},
+    limits::{RESOLVED_BRANCHES_MAX, RESOLVED_ENTRIES_MAX, RESOLVED_VERSIONS_MAX},
+    network,
     package::PackageId,
     release::{Head, Kind, Log, Release, Resolve, SignedEntry, VerifiedHead, Withdrawn},
     store::{Store, entries, published},
@@ -34,15 +35,6 @@ use crate::{
 const TELL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the branch is waited for that is listed.
 const READ_PATIENCE: Duration = Duration::from_secs(12);
-
-/// One version of a branch, and what becomes of it.
-#[derive(Debug, Clone)]
-struct Fate {
-    release: Release,
-    branch: usize,
-    kept: bool,
-    why: String,
-}
 
 /// What is known of a double signing before anything is decided.
 #[derive(Debug)]
@@ -108,6 +100,8 @@ impl Node {
         };
         let Some(publisher) = publisher else { return Err(not_ours(&request.package)) };
         let package = PackageId { publisher: publisher.id(), name: reference.name };
+        // Another machine with the key may have ended it already.
+        let unheard = self.unheard(&publisher, &package).await?;
         let proofs = match self.dispute(&package).await? {
             Some(proofs) => proofs,
             None if self.is_withheld(&package).await? => Vec::new(),
@@ -160,8 +154,11 @@ impl Node {
                 ),
             ));
         }
+        if let Some(why) = unheard {
+            return Err(why);
+        }
         let (at_work, store) = self.at_work();
-        let now = self.time_to_sign()?;
+        let now = self.time_to_add()?;
         let done = self.offload.run(move || {
             let (_at_work, store) = (at_work, store);
             let end = End { resolve: chosen.resolve, repeated, fates };
@@ -179,6 +176,39 @@ impl Node {
                 .push("nobody has heard of it yet: it is announced as soon as a peer connects".to_owned());
         }
         Ok(answer)
+    }
+
+    /// Asks others how far a package of ours went that is frozen: another machine with the key may have ended that. Yields why it is not
+    /// known; nothing where the key is nowhere else.
+    async fn unheard(&self, publisher: &Publisher, package: &PackageId) -> Result<Option<Failure>, Failure> {
+        if !publisher.is_elsewhere() {
+            return Ok(None);
+        }
+        self.await_entrance(LOOK_TIMEOUT).await;
+        let were_strangers = self.is_among_strangers().await?;
+        let mut are_read = self.network.heads_read(LOOK_TIMEOUT).await;
+        are_read &= self.network.refresh(LOOK_TIMEOUT).await.is_ok();
+        let snapshot = self.network.snapshot().await.map_err(fail)?;
+        are_read &= snapshot.heads_complete > 0;
+        let why = match self.network.get_newest(package.clone(), LOOK_TIMEOUT).await {
+            Ok(Some((head, answers))) if answers.peers > 0 => {
+                let of = package.clone();
+                let seen = self.with_store(move |store| store.read(|conn| Ok(catalog::seen(conn, &of)?)));
+                (seen.await? != Some(head.seen())).then_some("what was found of it is not read yet")
+            }
+            // Both branches are there.
+            Ok(None) | Err(network::Error::Contradiction { .. }) => None,
+            Ok(Some(_)) | Err(_) if are_read => None,
+            Ok(Some(_)) | Err(_) => Some(match snapshot.peers.is_empty() {
+                true => "no peer is connected that could say",
+                false => "neither the peers nor the DHT answered in time",
+            }),
+        };
+        let why = match were_strangers || self.is_among_strangers().await? {
+            true if !snapshot.peers.is_empty() => Some("none of the bootstrap nodes has answered yet"),
+            _ => why,
+        };
+        Ok(why.map(|why| Failure { retryable: true, ..unended(package, why) }))
     }
 
     /// Whether a log of ours went on elsewhere under the keys that it has here, and nobody gives what was added: a machine that is
@@ -264,6 +294,18 @@ impl Node {
     }
 }
 
+/// Whether a double signing was ended elsewhere is not known.
+fn unended(package: &PackageId, why: &str) -> Failure {
+    Failure::new(
+        Code::Rollback,
+        format!(
+            "The key of {package} is on another machine too, and whether its double signing was ended there is not known: {why}. Nothing was \
+             signed."
+        ),
+        "Run this again once a peer can be asked. Connect to some: ggen marketplace p2p bootstrap <bootstrap-nodes>",
+    )
+}
+
 /// What is answered where this machine has no package of that name.
 fn not_ours(package: &str) -> Failure {
     Failure::new(
@@ -271,108 +313,6 @@ fn not_ours(package: &str) -> Failure {
         format!("No publisher whose key is here has a package {package}."),
         "See what was published here: ggen marketplace p2p list; which keys there are: ggen marketplace p2p key list",
     )
-}
-
-/// The letter by which a branch is named.
-fn letter(branch: usize) -> String {
-    char::from_u32(u32::from(b'a') + u32::try_from(branch).unwrap_or_default()).unwrap_or('?').to_string()
-}
-
-/// Says what becomes of each version of the branches: what nobody decided is kept, unless two branches have other content
-/// under one version; then that of the branch on this machine is.
-fn decide(branches: &Branches, keep: &[String], withdraw: &[String]) -> Result<Vec<Fate>, Failure> {
-    let mut fates: Vec<Fate> = Vec::new();
-    for (branch, log) in branches.logs.iter().enumerate() {
-        for (version, state) in log.versions() {
-            let is_common = branches.common.versions().contains_key(version);
-            if is_common || fates.iter().any(|fate| fate.release == state.release) {
-                continue;
-            }
-            let (kept, why) = match &state.yanked {
-                Some(_) => (false, "it was withdrawn in its branch".to_owned()),
-                None => (true, String::new()),
-            };
-            fates.push(Fate { release: state.release.clone(), branch, kept, why });
-        }
-    }
-    let mut contents: BTreeMap<Version, usize> = BTreeMap::new();
-    for fate in &fates {
-        *contents.entry(fate.release.version.clone()).or_default() += 1;
-    }
-    for fate in &mut fates {
-        if contents[&fate.release.version] > 1 && fate.kept {
-            fate.kept = branches.here == Some(fate.branch);
-            let which = if fate.kept { "this machine's content of it" } else { "other content than here" };
-            fate.why = format!("two branches have it: {which}");
-        }
-    }
-    refuse_both(&fates, keep, withdraw)?;
-    for (list, kept) in [(withdraw, false), (keep, true)] {
-        for asked in list {
-            choose(&mut fates, asked, kept)?;
-        }
-    }
-    fates.sort_by(|a, b| (&a.release.version, a.branch).cmp(&(&b.release.version, b.branch)));
-    let mut kept = BTreeSet::new();
-    for fate in fates.iter().filter(|fate| fate.kept) {
-        if !kept.insert(&fate.release.version) {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("Version {} cannot be kept with two contents.", fate.release.version),
-                "Name the branch whose content is kept: --keep <version>:<branch>",
-            ));
-        }
-    }
-    Ok(fates)
-}
-
-/// Refuses a version of which it is said that it is kept and that it is withdrawn. A version may be withdrawn apart from what one branch
-/// has of it.
-fn refuse_both(fates: &[Fate], keep: &[String], withdraw: &[String]) -> Result<(), Failure> {
-    for (kept, gone) in keep.iter().flat_map(|kept| withdraw.iter().map(move |gone| (kept, gone))) {
-        let is_narrower = kept.contains(':') && !gone.contains(':');
-        if !is_narrower && fates.iter().any(|fate| is_meant(fate, kept) && is_meant(fate, gone)) {
-            return Err(Failure::new(
-                Code::Usage,
-                format!("Both --keep {kept} and --withdraw {gone} mean the same content."),
-                "Say one of the two of it. To keep what one branch has of a version, and withdraw the rest: --keep <version>:<branch> \
-                 --withdraw <version>",
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a person who wrote `version` or `version:branch` means this.
-fn is_meant(fate: &Fate, asked: &str) -> bool {
-    let (version, branch) = match asked.split_once(':') {
-        Some((version, branch)) => (version, Some(branch)),
-        None => (asked, None),
-    };
-    fate.release.version.to_string() == version
-        && branch.is_none_or(|branch| letter(fate.branch).eq_ignore_ascii_case(branch))
-}
-
-/// Takes what a person said of `version` or `version:branch`.
-fn choose(fates: &mut [Fate], asked: &str, kept: bool) -> Result<(), Failure> {
-    let meant: Vec<usize> = (0..fates.len()).filter(|at| is_meant(&fates[*at], asked)).collect();
-    let Some(first) = meant.first() else {
-        let known: BTreeSet<String> = fates.iter().map(|fate| fate.release.version.to_string()).collect();
-        return Err(Failure::new(
-            Code::Usage,
-            format!("No branch has a version {asked} that is contested."),
-            format!("Those are: {}", known.into_iter().collect::<Vec<_>>().join(", ")),
-        ));
-    };
-    let version = fates[*first].release.version.clone();
-    for (at, fate) in fates.iter_mut().enumerate().filter(|(_, fate)| fate.release.version == version) {
-        if meant.contains(&at) {
-            (fate.kept, fate.why) = (kept, "as asked".to_owned());
-        } else if kept {
-            (fate.kept, fate.why) = (false, "another content of it is kept".to_owned());
-        }
-    }
-    Ok(())
 }
 
 fn described(package: &PackageId, branches: &Branches, fates: &[Fate]) -> Resolved {
@@ -476,14 +416,10 @@ struct Chosen {
 fn resolve(branches: &Branches, fates: &[Fate], proofs: &[Proof]) -> Result<Chosen, Failure> {
     let versions = fates.len();
     if versions > RESOLVED_VERSIONS_MAX {
-        return Err(Failure::new(
-            Code::Limit,
-            format!(
-                "The branches have {versions} versions that not all of them have, and one resolve decides at most \
-                 {RESOLVED_VERSIONS_MAX}."
-            ),
-            "Revoke the key that signed them instead, and publish again what you want to keep: ggen marketplace p2p key revoke",
-        ));
+        return Err(too_much(format!(
+            "The branches have {versions} versions that not all of them have, and one resolve decides at most \
+             {RESOLVED_VERSIONS_MAX}."
+        )));
     }
     let mut named: BTreeSet<ContentId> = BTreeSet::new();
     let mut lists: Vec<Vec<ContentId>> = Vec::new();
@@ -502,6 +438,12 @@ fn resolve(branches: &Branches, fates: &[Fate], proofs: &[Proof]) -> Result<Chos
     let earlier = branches.logs.iter().flat_map(|log| log.resolves());
     for (_, earlier) in earlier.filter(|(sequence, _)| sequence.get() >= count) {
         earlier.branches.iter().for_each(|branch| add(branch.clone()));
+    }
+    if lists.len() > RESOLVED_BRANCHES_MAX {
+        let branches = lists.len();
+        return Err(too_much(format!(
+            "The log has {branches} branches, and one resolve ends at most {RESOLVED_BRANCHES_MAX}."
+        )));
     }
     let entries: usize = lists.iter().map(Vec::len).sum();
     let proved: BTreeSet<ContentId> =
@@ -525,6 +467,15 @@ fn resolve(branches: &Branches, fates: &[Fate], proofs: &[Proof]) -> Result<Chos
     let withdrawn: BTreeSet<Withdrawn> = gone.chain(earlier).filter(is_new).collect();
     let withdrawn = withdrawn.into_iter().collect();
     Ok(Chosen { resolve: Resolve { key_n: branches.key_n, branches: lists, kept, withdrawn }, warning })
+}
+
+/// One resolve cannot say all that there is to say.
+fn too_much(what: String) -> Failure {
+    Failure::new(
+        Code::Limit,
+        what,
+        "Revoke the key that signed them instead, and publish again what you want to keep: ggen marketplace p2p key revoke",
+    )
 }
 
 /// Leaves entries of branches out where there are more than one resolve may name: those stay that are proved to be signed twice, and

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    backend::p2p::publish::tests::registry_of,
     content::Codec,
     release::{
         DoubleSigning, Sequence,
@@ -127,6 +128,43 @@ fn long_branches_are_resolved_by_the_entries_that_are_proved_and_the_newest() {
     let failure = resolve(&branches, &decide(&branches, &[], &[]).unwrap(), &[]).unwrap_err();
     assert_eq!(failure.code, Code::Limit);
     assert!(failure.message.contains("160 versions") && failure.hint.contains("key revoke"), "{failure:?}");
+}
+
+#[test]
+fn more_branches_than_one_entry_ends_are_told_in_words() {
+    let old = publisher(1);
+    let branches_of = |number: usize| {
+        let logs = (0..number).map(|n| releases(&old, &["1.0.0", &format!("2.{n}.0")]));
+        let branches = Branches::of(logs.collect(), Vec::new(), None, 0).unwrap();
+        let fates = decide(&branches, &[], &[]).unwrap();
+        resolve(&branches, &fates, &[])
+    };
+    assert_eq!(branches_of(RESOLVED_BRANCHES_MAX).unwrap().resolve.branches.len(), RESOLVED_BRANCHES_MAX);
+    let failure = branches_of(RESOLVED_BRANCHES_MAX + 1).unwrap_err();
+    assert_eq!(failure.code, Code::Limit);
+    assert!(failure.message.contains("9 branches") && failure.hint.contains("key revoke"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_double_signing_is_ended_alone_only_where_no_other_machine_may_have_ended_it() {
+    let (old, now) = (publisher(1), Timestamp::now());
+    let store = Store::in_memory().unwrap();
+    let [own, other] = ["2.0.0", "2.1.0"].map(|version| releases(&old, &["1.0.0", version]));
+    let [first, second] = [&own, &other].map(|log| draft(&old, log).sign(&old).unwrap());
+    history::keep_log(&store, own.package(), &own, &first, now).unwrap();
+    store.write(|tx| Ok(catalog::insert(tx, &second, &catalog::Source::unknown(), now)?)).unwrap();
+    let registry = registry_of(store, rotated(&old, 2).adopted()).await;
+    let node = &registry.node;
+    let resolve = async |dry_run| {
+        let package = own.package().to_string();
+        node.resolve_branches(ResolveRequest { package, dry_run, ..ResolveRequest::default() }).await
+    };
+    assert!(!resolve(true).await.unwrap().resolved);
+    let refused = resolve(false).await.unwrap_err();
+    assert_eq!((refused.code, refused.retryable), (Code::Rollback, true), "{refused:?}");
+    assert!(node.keys.replace(rotated(&old, 2)));
+    node.note_twin(libp2p::PeerId::random(), false);
+    assert_eq!(resolve(false).await.unwrap_err().code, Code::NodeKey);
 }
 
 #[test]

@@ -318,10 +318,7 @@ impl Publisher {
             return Err(Error::Exists { path });
         }
         // The mark first: a key without it would be taken for one that published nothing elsewhere.
-        let mark = path.with_extension(ADOPTED);
-        let folder = mark.parent().unwrap_or(dir);
-        fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
-        fs::write(&mark, "").map_err(|source| Error::Write { path: mark.clone(), source })?;
+        mark_adopted(dir, &path)?;
         self.store(dir, name)
     }
 
@@ -534,6 +531,14 @@ pub(super) fn random() -> Result<SecretKey, Error> {
     #[expect(clippy::disallowed_methods, reason = "a key is made here, from the system's entropy")]
     getrandom::fill(&mut bytes).map_err(|source| Error::Entropy { source })?;
     Ok(SecretKey::from_bytes(&bytes))
+}
+
+/// Notes beside a key file that its key was made elsewhere.
+pub(super) fn mark_adopted(dir: &Path, file: &Path) -> Result<(), Error> {
+    let mark = file.with_extension(ADOPTED);
+    let folder = mark.parent().unwrap_or(dir);
+    fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
+    fs::write(&mark, "").map_err(|source| Error::Write { path: mark, source })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::{
 use super::{
     KeyLog, Publisher, documents,
     key_file::{self, Error, Flaw},
-    publisher::path,
+    publisher::{mark_adopted, path},
 };
 use crate::{content::ContentId, time::Timestamp};
 
@@ -88,7 +88,8 @@ impl Replaced {
 
 impl Publisher {
     /// Writes the key in the place of the one called `name` in the folder of keys `dir`, which is of the same publisher. One that is
-    /// another key, or belongs to another chain of keys, is kept aside, and the answer says where.
+    /// another key, or belongs to another chain of keys, is kept aside, and the answer says where. Where its chain has more than the one
+    /// that is there, that came from elsewhere: the key counts as one that was made there ([`Publisher::is_adopted`]).
     ///
     /// # Errors
     /// [`Flaw::Replaced`] where the one that is there is newer, and whatever keeps the file from being written; what is there then
@@ -101,6 +102,10 @@ impl Publisher {
         let follows = there.id() == self.id() && old.agrees_with(new) && old.current().n <= new.current().n;
         let is_kept = is_other || (follows && there.public_key() != self.public_key());
         let kept = is_kept.then(|| keep(&file)).transpose()?;
+        if is_other || (follows && old.current().n < new.current().n) {
+            // The mark first: a key without it would be taken for one that published nothing elsewhere.
+            mark_adopted(dir, &file)?;
+        }
         if is_other {
             documents::keep(dir, new)?;
             key_file::replace(&file, &self.contents())?;
@@ -192,6 +197,19 @@ mod tests {
         let text = fs::read_to_string(kept).unwrap();
         assert_eq!(Publisher::import(&text).unwrap().public_key(), second.public_key());
         assert!(next(&second, 3).supersede(&dir, "me").unwrap().is_none(), "it is the same key");
+        // What came from elsewhere may have published there.
+        for (later, is_adopted) in [(first.clone(), false), (next(&first, 2), true), (next(&first, 8), true)]
+        {
+            let dir = temp.path().join(later.public_key().to_string());
+            first.store(&dir, "me").unwrap();
+            later.supersede(&dir, "me").unwrap();
+            assert_eq!(Publisher::load(&dir, "me").unwrap().is_adopted(), is_adopted);
+        }
+        let forked = temp.path().join("forked");
+        fork.store(&forked, "me").unwrap();
+        assert!(!Publisher::load(&forked, "me").unwrap().is_elsewhere());
+        second.supersede(&forked, "me").unwrap();
+        assert!(Publisher::load(&forked, "me").unwrap().is_adopted());
         fs::write(dir.join("publishers/me.replaced"), "nonsense").unwrap();
         assert_eq!(Replaced::of(&dir, "me", second.key_log()), None);
     }

@@ -133,7 +133,7 @@ impl Node {
         // What a peer has of it may not be taken for the clock here, and is noted for those who are watched alone.
         let was_unwatched = self.network.ahead().watch(publisher.id());
         // Who comes while the others are asked is asked next time.
-        let were_strangers = self.is_among_strangers().await?;
+        let were_strangers = publisher.is_elsewhere() && self.is_among_strangers().await?;
         // Peers that were connected a moment ago may not have told how far it went.
         let mut are_read = self.network.heads_read(LOOK_TIMEOUT).await;
         let here = {

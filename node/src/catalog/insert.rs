@@ -8,6 +8,7 @@ use super::{
     from_ordered,
     proofs::{freeze, stored_proofs, thaw},
     read::{places_from_bytes, places_to_bytes, stored_places, stored_seen},
+    revoked,
     share::{Source, forget_oldest, give_way, is_kept, smaller},
     spelling,
     terms::label_tokens,
@@ -52,6 +53,7 @@ impl From<Standing> for Outcome {
             Standing::DoubleSigned | Standing::Frozen => Self::Refused(Refusal::Equivocation),
             Standing::Contradicts => Self::Refused(Refusal::Contradiction),
             Standing::Early => Self::Refused(Refusal::Early),
+            Standing::Revoked => Self::Refused(Refusal::Revoked),
         }
     }
 }
@@ -78,6 +80,8 @@ pub enum Refusal {
     Full,
     /// It was made further ahead of this node's clock than clocks differ.
     Early,
+    /// Its publisher revoked the keys that signed it.
+    Revoked,
 }
 
 /// Takes a head that `source` told of, where it is newer than what was seen of its package.
@@ -143,6 +147,7 @@ pub fn insert(
         let is_signed_alike = |listed: &&VerifiedHead| listed.seen().key_n == head.seen().key_n;
         remember_before(tx, &id, known.listed.as_ref().filter(is_signed_alike))?;
     }
+    revoked::take_out(tx, head, &known)?;
     // Last: it may list the head again, with what shows two chains of keys or without.
     two_chains::note(tx, head, &known, &source, now)?;
     Ok(outcome)

@@ -6,7 +6,7 @@
 //! marked, and changes no more under the same keys, and nothing beyond the contested place is installed; the two statements are
 //! read with it, so that the proof gets around. A head under later keys ends it where its log resolved both sides
 //! ([`crate::release::fork`]). What contradicts only what is remembered, or was signed with keys that were revoked, is
-//! refused and freezes nothing. Where a log ended is remembered too, until a log was read that holds all of it
+//! refused and freezes nothing. A key that a publisher revoked lists nothing more, of any package. Where a log ended is remembered too, until a log was read that holds all of it
 //! ([`places`], [`log_read`]), because a head proves nothing of what is before its newest entry.
 //!
 //! Two heads of a publisher under chains of keys that go apart ([`crate::release::two_chains`]) are kept, and read with the listed one
@@ -29,6 +29,7 @@ mod items;
 mod near;
 mod proofs;
 mod read;
+mod revoked;
 mod search;
 mod share;
 mod short;

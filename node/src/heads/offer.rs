@@ -6,7 +6,7 @@
 
 use crate::{
     code::Code,
-    release::{Choice, DoubleSigning, Error, Seen, TwoChains, VerifiedHead, choice},
+    release::{Choice, DoubleSigning, Error, Seen, TwoChains, VerifiedHead, choice, fork},
     time::Timestamp,
 };
 
@@ -61,6 +61,13 @@ impl Known {
         self.other_chain(head).or(self.listed.as_ref())
     }
 
+    /// When the publisher of a head revoked the keys that signed it, as a head of another package says that is listed.
+    ///
+    /// Of keys that were only replaced nothing follows: the head of a package whose publisher has been away since stays found.
+    pub fn revoked_since(&self, head: &VerifiedHead) -> Option<Timestamp> {
+        fork::revoked_since(head, self.other_keys.as_ref()?.key_log())
+    }
+
     /// Whether a head, by which its publisher goes on, ends the double signings of a frozen package.
     pub fn is_thawed_by(&self, head: &VerifiedHead) -> bool {
         let Some(seen) = self.seen.filter(|seen| self.is_frozen && *seen != head.seen()) else {
@@ -99,6 +106,8 @@ pub enum Standing {
     Contradicts,
     /// It goes beyond the place for which two states were signed, and does not end that.
     Frozen,
+    /// Signed with keys that its publisher revoked, and not listed before that was known.
+    Revoked,
     /// Made further ahead of this node's clock than clocks differ.
     Early,
 }
@@ -114,9 +123,9 @@ impl Standing {
         matches!(self, Self::Full | Self::Early)
     }
 
-    /// Whether what was seen of the package speaks against the head.
+    /// Whether what was seen of the package, or of its publisher's keys, speaks against the head.
     pub fn is_refused(self) -> bool {
-        matches!(self, Self::Older | Self::DoubleSigned | Self::Contradicts | Self::Frozen)
+        matches!(self, Self::Older | Self::DoubleSigned | Self::Contradicts | Self::Frozen | Self::Revoked)
     }
 
     /// Whether the state that the head names is the newest that this node knows of.
@@ -215,6 +224,9 @@ pub fn stand(head: &VerifiedHead, known: &Known, now: Timestamp) -> Standing {
         Err(_) if ends_chain => {}
         Err(Error::Equivocation { .. }) => return Standing::Contradicts,
         Err(_) => return Standing::Older,
+    }
+    if known.revoked_since(head).is_some() {
+        return Standing::Revoked;
     }
     let state = head.seen();
     // Of the keys that contest a place nothing is taken beyond it; what was listed may be said in other words.

@@ -60,6 +60,19 @@ fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
     let disputed = after_all([&kept, &withdrawn]).known;
     let unproven = Known { proofs: Vec::new(), ..disputed.clone() };
     let resolve = resolved(&owner, &["1.0.0", "3.0.0"]);
+    let revoked = Change {
+        secret: Some(SecretKey::from_bytes(&[2; 32])),
+        revoked: vec![old.public_key()],
+        ..Change::default()
+    };
+    let revoker = old.changed(revoked, &[], NOW).unwrap();
+    let beside = |by: &Publisher| {
+        let other = draft(by, &releases(&old, &["1.0.0"]));
+        let other = Head { name: "another".parse().unwrap(), ..other }.sign(by).unwrap();
+        Known { other_keys: Some(other), ..Known::default() }
+    };
+    let beside_listed =
+        |head: &VerifiedHead| Known { other_keys: beside(&revoker).other_keys, ..lists(head) };
     let unsaid = Head { resolved: ByteBuf::new(), ..resolve.head().clone() }.sign(&owner).unwrap();
     let [stolen, further] =
         [&["1.0.0", "3.0.0"][..], &["1.0.0", "1.1.0", "3.0.0"]].map(|versions| resolved(&old, versions));
@@ -110,6 +123,20 @@ fn situations() -> Vec<(&'static str, VerifiedHead, Known, Standing)> {
             frozen(&one),
             S::Frozen,
         ),
+        ("by a key that another package shows as revoked", one.clone(), beside(&revoker), S::Revoked),
+        ("the same, newer than what is listed", two.clone(), beside_listed(&one), S::Revoked),
+        ("the same, in other words", greater.clone(), beside_listed(&lesser), S::Revoked),
+        ("the same, and listed before", one.clone(), beside_listed(&one), S::Same),
+        ("the same, a contradiction", other.clone(), beside_listed(&two), S::DoubleSigned),
+        ("the same, from the future", made(&old, &["1.0.0"], early), beside(&revoker), S::Revoked),
+        ("by the key that followed a revoked one", by(&revoker), beside(&revoker), S::New),
+        ("by a key that was only replaced", one.clone(), beside(&owner), S::New),
+        (
+            "newer, by a key that was only replaced",
+            two.clone(),
+            Known { other_keys: beside(&owner).other_keys, ..lists(&one) },
+            S::Newer,
+        ),
         ("of last year", made(&old, &["1.0.0"], long_ago), Known::default(), S::New),
         ("a contradiction of last year", made(&old, &["2.0.0"], long_ago), lists(&one), S::DoubleSigned),
     ]
@@ -141,6 +168,7 @@ fn expected(standing: Standing, is_frozen: bool) -> [Row; 4] {
         | Standing::Older
         | Standing::Contradicts
         | Standing::Frozen
+        | Standing::Revoked
         | Standing::Early => [nothing; 4],
     }
 }
@@ -204,6 +232,7 @@ fn the_situations_are_all_there_are() {
         S::DoubleSigned,
         S::Contradicts,
         S::Frozen,
+        S::Revoked,
         S::Early,
     ] {
         assert!(met.contains(&standing), "{standing:?}");

@@ -99,6 +99,12 @@ pub enum Error {
         /// The number seen.
         seen: u64,
     },
+    /// Signed with a key that its publisher revoked, and not signed again since.
+    #[error("it was signed with a key that its publisher revoked on {since}, and was not signed again since")]
+    Revoked {
+        /// When it was revoked, as the publisher says.
+        since: Timestamp,
+    },
     /// Two different signed states claim the same place.
     #[error("its publisher signed two different states: {what} {number} is not the one seen before")]
     Equivocation {
@@ -130,6 +136,7 @@ impl Error {
             Self::Future { .. } | Self::Early { .. } => Code::Clock,
             Self::VersionReused { .. } | Self::Refused { .. } => Code::Conflict,
             Self::Rollback { .. } => Code::Rollback,
+            Self::Revoked { .. } => Code::Signature,
             Self::Equivocation { .. } => Code::Equivocation,
         }
     }
@@ -150,6 +157,9 @@ impl Error {
                     "publish under a version after {}; a released version cannot be changed",
                     released.version
                 )
+            }
+            Self::Revoked { .. } => {
+                "do not install it; if it is its publisher's, the publisher signs it again by publishing its next version".to_owned()
             }
             Self::Equivocation { .. } => {
                 "do not install it; ask its publisher whether a key was stolen".to_owned()

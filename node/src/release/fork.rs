@@ -8,9 +8,10 @@
 use super::{Choice, Entry, Sequence, SignedEntry, VerifiedHead, choice};
 use crate::{
     content::{Codec, ContentId},
-    identity::{Envelope, KeyLog, PublicKey, canonical},
+    identity::{Envelope, KeyDocument, KeyLog, PublicKey, canonical},
     limits::{ENTRY_BYTES_MAX, HEAD_BYTES_MAX},
     package::PackageId,
+    time::Timestamp,
 };
 
 /// Two signed statements for one place of a log, by keys that count.
@@ -109,6 +110,26 @@ impl DoubleSigning {
     }
 }
 
+/// When a chain of keys that continues the one of a head revoked the keys that signed the head, as its document says; nothing where
+/// they count.
+///
+/// What such keys signed counts only where it was known before: somebody else may have them, and no signature tells when it was made.
+pub fn revoked_since(head: &VerifiedHead, keys: &KeyLog) -> Option<Timestamp> {
+    followed(head, keys)?.void_since(keys)
+}
+
+/// When a chain of keys that continues the one of a head replaced the keys that signed the head, revoked or not.
+pub fn replaced_since(head: &VerifiedHead, keys: &KeyLog) -> Option<Timestamp> {
+    followed(head, keys)?.replaced_since(keys)
+}
+
+/// What signed a head, where a chain of keys goes on from that of the head.
+fn followed(head: &VerifiedHead, keys: &KeyLog) -> Option<Side> {
+    let own = head.key_log();
+    let goes_on = keys.current().n > own.current().n && keys.agrees_with(own);
+    if goes_on { Side::of_head(head) } else { None }
+}
+
 /// A head or an entry of a package whose signatures were checked.
 struct Statement {
     sequence: Sequence,
@@ -154,8 +175,35 @@ impl Side {
 
     /// Whether so many of the keys that signed it were revoked that the rest was not enough.
     pub fn is_void(&self, keys: &KeyLog) -> bool {
-        let Some(document) = keys.document(self.key_n) else { return false };
-        let left = self.signers.iter().filter(|key| !keys.is_revoked(key)).count();
-        u32::try_from(left).is_ok_and(|left| left < document.threshold)
+        self.void_since(keys).is_some()
+    }
+
+    /// When that was, as the first document says that made it so.
+    fn void_since(&self, keys: &KeyLog) -> Option<Timestamp> {
+        let mut left: Vec<&PublicKey> = self.signers.iter().collect();
+        self.ended(keys, 0, |document| {
+            left.retain(|key| !document.revoked.contains(key));
+            left.len()
+        })
+    }
+
+    /// When so many of the keys that signed it were replaced that the rest was not enough, as the first such document says.
+    fn replaced_since(&self, keys: &KeyLog) -> Option<Timestamp> {
+        self.ended(keys, self.key_n, |document| {
+            self.signers.iter().filter(|key| document.keys.contains(key)).count()
+        })
+    }
+
+    /// When the first document from number `first` on was made of which fewer of the signers are `left` than were needed.
+    fn ended(
+        &self,
+        keys: &KeyLog,
+        first: u64,
+        mut left: impl FnMut(&KeyDocument) -> usize,
+    ) -> Option<Timestamp> {
+        let threshold = keys.document(self.key_n)?.threshold;
+        let mut documents = (first..=keys.current().n).filter_map(|n| keys.document(n));
+        let ends = |document: &&KeyDocument| u32::try_from(left(document)).is_ok_and(|left| left < threshold);
+        documents.find(ends).map(|document| document.created)
     }
 }

@@ -470,7 +470,9 @@ pub(super) fn keep_head(
             let ending = Ending::of(&catalog::proofs(tx, &package)?, Some(head.key_log()));
             return Err(is_frozen(&package, &ending));
         }
-        Outcome::Refused(Refusal::Rollback | Refusal::Equivocation | Refusal::Contradiction) => {
+        Outcome::Refused(
+            Refusal::Rollback | Refusal::Equivocation | Refusal::Contradiction | Refusal::Revoked,
+        ) => {
             return Err(overtaken(&package));
         }
         Outcome::Refused(refusal) => {

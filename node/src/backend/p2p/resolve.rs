@@ -160,13 +160,16 @@ impl Node {
         self.network.get_head(package.clone(), DHT_TIMEOUT).await.map_err(fail)
     }
 
-    /// Holds a head of the DHT against what was seen of its package: that outlives the index.
+    /// Compares a head of the DHT with what was seen of its package, which outlives the index, and with what is known of its keys.
     pub(super) async fn not_older(&self, head: VerifiedHead) -> Result<VerifiedHead, Failure> {
         let package = head.package_id();
-        let seen =
-            self.with_store(move |store| store.read(|conn| Ok(catalog::seen(conn, &package)?))).await?;
-        choice::accept(&head, seen).map_err(fail)?;
-        Ok(head)
+        let known =
+            self.with_store(move |store| store.read(|conn| Ok(catalog::known(conn, &package)?))).await?;
+        choice::accept(&head, known.seen).map_err(fail)?;
+        match known.revoked_since(&head) {
+            Some(since) => Err(fail(release::Error::Revoked { since })),
+            None => Ok(head),
+        }
     }
 
     pub(super) async fn indexed(&self, package: &PackageId) -> Result<Option<VerifiedHead>, Failure> {

@@ -1,0 +1,136 @@
+//! Heads that are listed and were signed with keys which their publisher revoked.
+//!
+//! Of such keys nothing new is listed ([`Standing::Revoked`](crate::heads::Standing::Revoked)). What was listed may have been signed by
+//! the publisher before, or by a thief since, and no signature tells when it was made. What tells is when this node listed it: what it
+//! knew before the publisher revoked the key stays, what it listed later goes as soon as the key document comes. So it does
+//! not matter which of the two comes first.
+
+use rusqlite::{Transaction, params};
+
+use super::{Error, from_ordered, insert::remove, to_bits};
+use crate::{
+    heads::Known,
+    release::{VerifiedHead, fork},
+    time::Timestamp,
+};
+
+/// Takes out what is listed of a publisher and was signed with keys that the chain of a head revokes, where that is the first head
+/// with this chain. What is [kept](super::keep) stays: a person has to do with it.
+pub(super) fn take_out(tx: &Transaction<'_>, head: &VerifiedHead, known: &Known) -> Result<(), Error> {
+    let (keys, publisher) = (head.key_log(), head.head().publisher);
+    let n = keys.current().n;
+    let before = known.listed.iter().chain(&known.other_keys).map(|head| head.key_log().current().n).max();
+    let revoked = |n: &u64| keys.document(*n).is_some_and(|document| !document.revoked.is_empty());
+    if !(before.unwrap_or(0)..=n).skip(1).any(|n| revoked(&n)) {
+        return Ok(());
+    }
+    let listed: Vec<(i64, Vec<u8>, Timestamp)> = tx
+        .prepare_cached(
+            "SELECT h.position, h.bytes, s.at FROM catalog_heads AS h JOIN catalog_seen AS s ON s.id = h.id
+             WHERE h.publisher = ?1 AND h.key_n < ?2
+               AND NOT EXISTS (SELECT 1 FROM catalog_kept AS k WHERE k.id = h.id)",
+        )?
+        .query_map(params![publisher.as_bytes(), to_bits(n)], |row| {
+            Ok((row.get(0)?, row.get(1)?, Timestamp::from_secs(from_ordered(row.get(2)?))))
+        })?
+        .collect::<Result<_, _>>()?;
+    for (position, bytes, at) in listed {
+        let since = VerifiedHead::verify_stored(&bytes).ok().and_then(|it| fork::revoked_since(&it, keys));
+        if since.is_some_and(|since| at > since) {
+            remove(tx, position)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rusqlite::Connection;
+
+    use super::*;
+    use crate::{
+        catalog::{
+            Outcome, Refusal,
+            fixture::{NOW, at, blank, database, later, publisher, put, within},
+            get, keep,
+        },
+        identity::{PublicKey, Publisher, SecretKey, publisher::Change},
+    };
+
+    /// The publisher with another key from `at` on.
+    fn next(old: &Publisher, revoked: Vec<PublicKey>, at: Timestamp) -> Publisher {
+        let secret = Some(SecretKey::from_bytes(&[2; 32]));
+        old.changed(Change { secret, revoked, ..Change::default() }, &[], at).unwrap()
+    }
+
+    fn head(publisher: &Publisher, name: &str) -> VerifiedHead {
+        blank(publisher, name).sign(publisher).unwrap()
+    }
+
+    fn lists(conn: &Connection, head: &VerifiedHead) -> bool {
+        get(conn, &head.package_id()).unwrap().is_some_and(|listed| listed.bytes == head.bytes())
+    }
+
+    #[test]
+    fn a_revoked_key_releases_nothing_new_and_one_that_was_replaced_does() {
+        let old = publisher(1);
+        for (revoked, is_refused) in [(Vec::new(), false), (vec![old.public_key()], true)] {
+            let (mut conn, owner) = (database(), next(&old, revoked, NOW));
+            let known = head(&old, "known");
+            put(&mut conn, &known, NOW);
+            put(&mut conn, &head(&owner, "web"), later(1));
+            let refused = Outcome::Refused(Refusal::Revoked);
+            let stolen = head(&old, "new");
+            assert_eq!(put(&mut conn, &stolen, later(2)) == refused, is_refused);
+            assert_eq!(lists(&conn, &stolen), !is_refused);
+            let further = at(&old, "known", 1, 0);
+            assert_eq!(put(&mut conn, &further, later(3)) == refused, is_refused);
+            // What was known before stays as it is, and its publisher goes on with it.
+            assert_eq!(lists(&conn, &known), is_refused);
+            for name in ["new", "known"] {
+                assert!(put(&mut conn, &head(&owner, name), later(4)).is_news(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_person_has_to_do_with_stays_listed() {
+        let (mut conn, old) = (database(), publisher(1));
+        let owner = next(&old, vec![old.public_key()], NOW);
+        let [kept, other] = ["kept", "other"].map(|name| head(&old, name));
+        within(&mut conn, |tx| keep(tx, &kept.package_id()).unwrap());
+        for head in [&kept, &other] {
+            put(&mut conn, head, later(1));
+        }
+        put(&mut conn, &head(&owner, "web"), later(2));
+        assert!(lists(&conn, &kept) && !lists(&conn, &other));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Heads come in any order after a key was revoked: what is listed in the end is the same.
+        #[test]
+        fn what_is_listed_in_the_end_does_not_depend_on_the_order(
+            order in Just((0..6usize).collect::<Vec<_>>()).prop_shuffle()
+        ) {
+            let old = publisher(1);
+            let owner = next(&old, vec![old.public_key()], NOW);
+            let last = owner.rotated(SecretKey::from_bytes(&[3; 32]), later(1)).unwrap();
+            let heads = [
+                head(&owner, "web"), head(&last, "cli"), head(&old, "web"),
+                head(&old, "stolen"), at(&old, "stolen", 1, 0), head(&owner, "tool"),
+            ];
+            let mut conn = database();
+            let before = head(&old, "before");
+            put(&mut conn, &before, NOW);
+            for at in order {
+                put(&mut conn, &heads[at], later(2));
+            }
+            let listed: Vec<bool> = heads.iter().map(|head| lists(&conn, head)).collect();
+            prop_assert_eq!(listed, [true, true, false, false, false, true]);
+            prop_assert!(lists(&conn, &before));
+        }
+    }
+}

@@ -232,6 +232,21 @@ pub fn heads_of(conn: &Connection, publisher: PublisherId) -> Result<Vec<Vec<u8>
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
+/// The same, each with the time at which this node listed what it says.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn dated_heads_of(conn: &Connection, publisher: PublisherId) -> Result<Vec<(Vec<u8>, Timestamp)>, Error> {
+    let mut statement = conn.prepare_cached(
+        "SELECT h.bytes, s.at FROM catalog_heads AS h JOIN catalog_seen AS s ON s.id = h.id
+         WHERE h.publisher = ?1 ORDER BY h.id",
+    )?;
+    let rows = statement.query_map(params![publisher.as_bytes()], |row| {
+        Ok((row.get(0)?, Timestamp::from_secs(from_ordered(row.get(1)?))))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// How many publishers promised to confirm, and how many of them are late.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Promises {

@@ -21,7 +21,7 @@ use crate::{
     control::api::{Failure, KeysRenewed},
     identity::{KeyLog, Publisher, PublisherId, Replaced},
     package::PackageId,
-    release::{Head, VerifiedHead},
+    release::{Head, VerifiedHead, fork},
     store::{self, Store, heads},
     time::Timestamp,
 };
@@ -93,7 +93,9 @@ impl Node {
         }
         let own = self.with_store(|store| store.read(heads::list_all)).await?;
         let own: BTreeSet<PackageId> = own.into_iter().map(|own| own.package).collect();
-        for package in own.iter().cloned().chain(self.listed_elsewhere(&own).await?) {
+        let elsewhere = self.listed_elsewhere(&own).await?;
+        answer.warnings.extend(elsewhere.doubtful.iter().map(said_of_doubtful));
+        for package in own.iter().cloned().chain(elsewhere.due) {
             let Some(publisher) = self.publisher_of(package.publisher)? else { continue };
             let (by, named, is_own) = (publisher.clone(), package.clone(), own.contains(&package));
             if is_own && !self.offload_store(move |store| is_due(store, &by, &named)).await? {
@@ -149,11 +151,9 @@ impl Node {
         Ok(())
     }
 
-    /// Packages that were published on other machines with keys which those here replaced: their heads are signed again where the key
-    /// is that did so, because the other machines may be gone.
-    async fn listed_elsewhere(&self, own: &BTreeSet<PackageId>) -> Result<Vec<PackageId>, Failure> {
-        let publishers: Vec<Publisher> = self.keys.all()?.into_iter().filter(Publisher::is_adopted).collect();
-        let own = own.clone();
+    /// Packages that were not published here, and are under keys which those here replaced.
+    async fn listed_elsewhere(&self, own: &BTreeSet<PackageId>) -> Result<Elsewhere, Failure> {
+        let (publishers, own) = (self.keys.all()?, own.clone());
         self.with_store(move |store| listed_elsewhere(store, &publishers, &own)).await
     }
 
@@ -262,8 +262,8 @@ impl Node {
     }
 }
 
-/// The first key document that others know of a publisher and that its key here does not stand behind, as its confirmation and the
-/// head of a package of its say; without a package, that of the first which was published here.
+/// The first key document that others know of a publisher and that its key here does not stand behind, as its confirmation, the
+/// head of a package of its, and the longest chain of any other say; without a package, of the first which was published here.
 fn replaced_here(
     store: &Store,
     publisher: &Publisher,
@@ -276,29 +276,59 @@ fn replaced_here(
             Some(package) => Some(package.clone()),
             None => heads::list_all(conn)?.into_iter().map(|own| own.package).find(|it| it.publisher == id),
         };
-        Ok(package.map(|package| catalog::get(conn, &package)).transpose()?.flatten())
+        Ok(package.map(|package| catalog::known(conn, &package)).transpose()?)
     })?;
-    let listed = listed.and_then(|listed| VerifiedHead::verify_stored(&listed.bytes).ok());
-    let chains = confirmed.into_iter().chain(listed.map(|head| head.key_log().clone()));
+    let (listed, other) = listed.map_or((None, None), |known| (known.listed, known.other_keys));
+    // Of a chain that goes apart from ours, `two_chains` tells.
+    let other = other.filter(|other| are_replaced(publisher.key_log(), other.key_log()));
+    let chains = confirmed.into_iter().chain(listed.into_iter().chain(other).map(|it| it.key_log().clone()));
     Ok(chains.filter_map(|keys| Replaced::find(publisher.key_log(), &keys)).next())
 }
 
-/// The packages of these publishers that are not our own and whose listed heads are under keys that were replaced by those that are here.
+/// Packages of publishers whose keys are here that were published with earlier keys, and not here.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Elsewhere {
+    /// Those whose heads are signed again here: the machines that published them may be gone, or with a revoked key cannot.
+    due: Vec<PackageId>,
+    /// Those that a thief of the earlier key may have published: a person says which are its publisher's.
+    doubtful: Vec<PackageId>,
+}
+
+/// What the listed heads of these publishers say of packages that are not our own.
+///
+/// What came here after the key was replaced is not signed by itself, because anyone who stole that key can have made it.
 fn listed_elsewhere(
     store: &Store,
     publishers: &[Publisher],
     own: &BTreeSet<PackageId>,
-) -> Result<Vec<PackageId>, store::Error> {
-    let mut listed = Vec::new();
+) -> Result<Elsewhere, store::Error> {
+    let mut found = Elsewhere::default();
     for publisher in publishers {
-        for bytes in store.read(|conn| Ok(catalog::heads_of(conn, publisher.id())?))? {
+        for (bytes, at) in store.read(|conn| Ok(catalog::dated_heads_of(conn, publisher.id())?))? {
             let Ok(head) = VerifiedHead::verify_stored(&bytes) else { continue };
-            if !own.contains(&head.package_id()) && are_replaced(head.key_log(), publisher.key_log()) {
-                listed.push(head.package_id());
+            let (package, keys) = (head.package_id(), publisher.key_log());
+            if own.contains(&package) || !are_replaced(head.key_log(), keys) {
+                continue;
+            }
+            let is_revoked = fork::revoked_since(&head, keys).is_some();
+            // Of a key that was given to another machine and still counts, that machine signs.
+            let may_be_due = publisher.is_adopted() || (publisher.is_elsewhere() && is_revoked);
+            let was_before = fork::replaced_since(&head, keys).is_none_or(|since| at <= since);
+            match may_be_due && was_before {
+                true => found.due.push(package),
+                false if may_be_due || is_revoked => found.doubtful.push(package),
+                false => {}
             }
         }
     }
-    Ok(listed)
+    Ok(found)
+}
+
+fn said_of_doubtful(package: &PackageId) -> String {
+    format!(
+        "{package} is signed with a key that was replaced, and was not known here before that: somebody else may have published it with the \
+         old key, so it is not signed again. If it is yours, publish its next version here"
+    )
 }
 
 /// Whether the keys of one chain were replaced by those of another, which continues it.
@@ -425,7 +455,7 @@ mod tests {
         let package = head(&old, &["1.0.0"]).package_id();
         let found = |by: &Publisher, own: &[PackageId]| {
             let own = own.iter().cloned().collect();
-            listed_elsewhere(&store, std::slice::from_ref(by), &own).unwrap()
+            listed_elsewhere(&store, std::slice::from_ref(by), &own).unwrap().due
         };
         assert_eq!(found(&new, &[]), std::slice::from_ref(&package));
         assert!(found(&new, std::slice::from_ref(&package)).is_empty() && found(&old, &[]).is_empty());
@@ -433,6 +463,55 @@ mod tests {
         let thief = thief.rotated(SecretKey::from_bytes(&[4; 32]), NOW).unwrap();
         listed(&store, &draft(&new, &releases(&old, &["1.0.0"])).sign(&new).unwrap());
         assert!(found(&new, &[]).is_empty() && found(&thief, &[]).is_empty(), "another chain");
+    }
+
+    #[test]
+    fn what_came_after_the_key_was_replaced_is_named_and_not_signed_again() {
+        let old = publisher(1);
+        let named = |by: &Publisher, name: &str| {
+            let draft = draft(by, &releases(&old, &["1.0.0"]));
+            Head { name: name.parse().unwrap(), ..draft }.sign(by).unwrap()
+        };
+        let after = NOW.plus(Duration::from_secs(60));
+        let revoked = next(&old, vec![old.public_key()]);
+        // By a key that was made here, nothing was published elsewhere; by one that was given away, what is revoked would be lost.
+        for (by, due, doubtful) in [
+            (next(&old, Vec::new()), vec![], vec![]),
+            (next(&old, Vec::new()).adopted(), vec!["before"], vec!["after"]),
+            (revoked.clone(), vec![], vec!["after", "before"]),
+            (revoked.adopted(), vec!["before"], vec!["after"]),
+        ] {
+            let store = Store::in_memory().unwrap();
+            for (name, at) in [("before", NOW), ("after", after)] {
+                let head = named(&old, name);
+                store.write(|tx| Ok(catalog::insert(tx, &head, &Source::unknown(), at)?)).unwrap();
+            }
+            let found = listed_elsewhere(&store, std::slice::from_ref(&by), &BTreeSet::new()).unwrap();
+            let names = |found: Vec<PackageId>| -> Vec<String> {
+                found.into_iter().map(|package| package.name.to_string()).collect()
+            };
+            assert_eq!((names(found.due), names(found.doubtful)), (texts(&due), texts(&doubtful)));
+        }
+    }
+
+    fn texts(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_key_that_was_replaced_elsewhere_is_known_by_the_head_of_any_package() {
+        let old = publisher(1);
+        let log = releases(&old, &["1.0.0"]);
+        let (store, new) = (machine(&old, &log), next(&old, vec![old.public_key()]));
+        let other = Head { name: "another".parse().unwrap(), ..draft(&new, &log) }.sign(&new).unwrap();
+        listed(&store, &other);
+        assert_eq!(replaced_here(&store, &old, None).unwrap().map(|it| it.n), Some(1));
+        let thief = old.rotated(SecretKey::from_bytes(&[3; 32]), NOW).unwrap();
+        assert_eq!(replaced_here(&store, &thief, None).unwrap(), None, "it goes apart");
+        // What this machine signs now counts nowhere.
+        let next = releases(&old, &["1.0.0", "1.1.0"]);
+        let kept = keep_log(&store, next.package(), &next, &draft(&old, &next).sign(&old).unwrap(), NOW);
+        assert!(kept.is_err());
     }
 
     #[test]

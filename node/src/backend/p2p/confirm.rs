@@ -22,7 +22,8 @@ use crate::{
     network::Snapshot,
     release::{
         Confirmation, VerifiedConfirmation, VerifiedHead,
-        confirmation::{Confirmer, Heads},
+        confirmation::{Confirmer, Digest, Heads},
+        fork,
     },
     store::{self, Store, heads},
     time::Timestamp,
@@ -118,11 +119,13 @@ impl Node {
             return Ok(());
         }
         // One peer that is read without end holds nobody up, once others were read.
-        if !self.network.heads_read(READ_TIMEOUT).await
-            && self.network.snapshot().await.map_err(fail)?.heads_complete == 0
-        {
-            tracing::debug!(publisher = %id, "no peer was read completely: it is confirmed later");
-            return Ok(());
+        if !self.network.heads_read(READ_TIMEOUT).await {
+            let is_none_read = self.network.snapshot().await.map_err(fail)?.heads_complete == 0;
+            let publisher = publisher.clone();
+            if is_none_read || self.with_store(move |store| lacks(store, &publisher, now)).await? {
+                tracing::debug!(publisher = %id, "peers that are not read yet may have more: it is confirmed later");
+                return Ok(());
+            }
         }
         let turn = self.publishing.clone().lock_owned().await;
         let now = self.time_to_sign()?;
@@ -230,19 +233,62 @@ pub(super) fn held(
     Ok(Some((confirmation, list)))
 }
 
-/// The current heads of a publisher that are to be confirmed: those that are listed, without what is frozen.
-fn current(store: &Store, publisher: PublisherId) -> Result<Heads, store::Error> {
-    store.read(|conn| {
-        let mut heads = Vec::new();
-        for bytes in catalog::heads_of(conn, publisher)? {
-            if let Ok(head) = VerifiedHead::verify_stored(&bytes)
-                && !catalog::is_frozen(conn, &head.package_id())?
-            {
-                heads.push(head);
+/// The current heads of a publisher.
+#[derive(Default)]
+struct Current {
+    /// Those that are to be confirmed.
+    heads: Vec<VerifiedHead>,
+    /// How many more are listed: what is frozen, and what its keys as they are now do not stand behind.
+    left_out: usize,
+}
+
+impl Current {
+    fn of(store: &Store, keys: &KeyLog) -> Result<Self, store::Error> {
+        store.read(|conn| {
+            let mut current = Self::default();
+            for bytes in catalog::heads_of(conn, keys.publisher())? {
+                let Ok(head) = VerifiedHead::verify_stored(&bytes) else { continue };
+                let counts = head.key_log().agrees_with(keys) && fork::revoked_since(&head, keys).is_none();
+                if counts && !catalog::is_frozen(conn, &head.package_id())? {
+                    current.heads.push(head);
+                } else {
+                    current.left_out += 1;
+                }
+            }
+            Ok(current)
+        })
+    }
+
+    fn list(&self) -> Heads {
+        Heads::of(&self.heads)
+    }
+
+    /// Whether a confirmation names heads that neither are here nor gave way to one that is here.
+    fn lacks(&self, said: &VerifiedConfirmation, list: &Heads) -> bool {
+        let (as_of, n) = (said.confirmation().as_of, said.key_log().current().n);
+        let (mut confirmed, mut replaced) = (0, self.left_out);
+        for head in &self.heads {
+            let (is_resigned, is_first) = (head.seen().key_n > n, head.head().sequence.get() == 0);
+            match list.holds(Digest::of(head.bytes())) {
+                true => confirmed += 1,
+                // Its publisher has a later one, unless the keys alone are later.
+                false if head.head().released_at < as_of && !is_resigned => return true,
+                false => replaced += usize::from(is_resigned || !is_first),
             }
         }
-        Ok(Heads::of(&heads))
-    })
+        list.len() > confirmed + replaced
+    }
+}
+
+/// Whether this node has less than was confirmed last: it was read in part, or another machine confirms what has not come here.
+///
+/// What is nowhere any more is not waited for: after two thirds of the promised time what is here is confirmed.
+fn lacks(store: &Store, publisher: &impl Confirmer, now: Timestamp) -> Result<bool, store::Error> {
+    let keys = publisher.key_log();
+    let Some((last, Some(list))) = held(store, keys.publisher())? else { return Ok(false) };
+    let said = last.confirmation();
+    let is_late = now >= said.as_of.plus(said.next_by.since(said.as_of) * (PARTS - 1) / PARTS);
+    Ok(!is_late && Current::of(store, keys)?.lacks(&last, &list))
 }
 
 /// The longest chain of keys that the heads of a publisher hold here; none where no head is listed.
@@ -254,7 +300,7 @@ fn latest_keys(store: &Store, publisher: PublisherId) -> Result<Option<KeyLog>, 
 
 fn is_due(store: &Store, publisher: &impl Confirmer, now: Timestamp) -> Result<bool, store::Error> {
     let id = publisher.key_log().publisher();
-    let heads = current(store, id)?;
+    let heads = Current::of(store, publisher.key_log())?.list();
     if heads.is_empty() {
         return Ok(false);
     }
@@ -277,7 +323,8 @@ fn make(
         return Ok(None);
     }
     let id = publisher.key_log().publisher();
-    let heads = current(store, id)?;
+    let current = Current::of(store, publisher.key_log())?;
+    let heads = current.list();
     let last = held(store, id)?;
     let agrees = |last: &VerifiedConfirmation| last.key_log().current().n == publisher.key_log().current().n;
     let last = last.filter(|(last, _)| agrees(last)).map(|(last, _)| last.confirmation().number);
@@ -286,8 +333,11 @@ fn make(
     if let Some(block) = block {
         store.put_blocks(&[block])?;
     }
-    let confirming =
-        store.write(|tx| Ok(catalog::confirm(tx, Door::Gossip, &confirmation, Some(&heads))?))?;
+    let confirming = store.write(|tx| {
+        // Whoever confirms a package, also with a key that does nothing else, never gives it up.
+        current.heads.iter().try_for_each(|head| catalog::keep(tx, &head.package_id()))?;
+        Ok(catalog::confirm(tx, Door::Gossip, &confirmation, Some(&heads))?)
+    })?;
     Ok(confirming.is_kept().then_some(Made { confirmation, has_block, confirming }))
 }
 
@@ -297,7 +347,10 @@ mod tests {
     use crate::{
         catalog::Source,
         identity::SecretKey,
-        release::fixture::{DAY, NOW, draft, head, publisher, releases},
+        release::{
+            Head,
+            fixture::{DAY, NOW, draft, head, publisher, releases},
+        },
     };
 
     #[test]
@@ -323,6 +376,76 @@ mod tests {
         let by_new = make(&rotated, NOW.plus(DAY * 11)).unwrap();
         assert_eq!(by_new.confirmation.key_log().current().n, 1);
         assert!(make(&publisher, NOW.plus(DAY * 40)).is_none(), "a key that was replaced confirms nothing");
+    }
+
+    /// A head of a package by a publisher, whose versions were released on the day number `day`.
+    fn named(by: &Publisher, name: &str, versions: &[&str], day: u32) -> VerifiedHead {
+        let draft = draft(by, &releases(&publisher(1), versions));
+        Head { name: name.parse().unwrap(), released_at: NOW.plus(DAY * day), ..draft }.sign(by).unwrap()
+    }
+
+    #[test]
+    fn what_was_confirmed_and_has_not_come_is_waited_for() {
+        let (old, first) = (publisher(1), ["1.0.0"]);
+        let [web, cli] = ["web", "cli"].map(|name| named(&old, name, &first, 0));
+        let both = [&web, &cli];
+        let new = named(&old, "web", &["1.0.0", "1.1.0"], 2);
+        let another = named(&old, "another", &first, 2);
+        let rotated = old.rotated(SecretKey::from_bytes(&[9; 32]), NOW).unwrap();
+        let resigned = named(&rotated, "web", &first, 0);
+        for (what, confirmed, here, expected) in [
+            ("nothing came", &both[..], vec![], true),
+            ("part of it came", &both, vec![&web], true),
+            ("all of it came", &both, vec![&web, &cli], false),
+            ("a newer one is here", &both, vec![&new, &cli], false),
+            ("a newer one and a new package are here", &both, vec![&new, &cli, &another], false),
+            ("a new package is no other one", &both, vec![&web, &another], true),
+            ("it was signed again", &both, vec![&resigned, &cli], false),
+            ("an older one is here", &[&cli, &new], vec![&cli, &web], true),
+        ] {
+            let store = Store::in_memory().unwrap();
+            // Nothing is taken where nothing is listed: that gives way again.
+            store
+                .write(|tx| Ok(catalog::insert(tx, &named(&old, "z", &first, 0), &Source::own(), NOW)?))
+                .unwrap();
+            let as_of = NOW.plus(if confirmed.contains(&&new) { DAY * 3 } else { DAY });
+            let list = Heads::of(confirmed.iter().copied());
+            let made = Confirmation::make(&old, &list, None, as_of, DAY * 30).unwrap().0;
+            store.write(|tx| Ok(catalog::confirm(tx, Door::Gossip, &made, None)?)).unwrap();
+            store.write(|tx| Ok(catalog::forget(tx, &named(&old, "z", &first, 0).package_id())?)).unwrap();
+            for head in here {
+                store.write(|tx| Ok(catalog::insert(tx, head, &Source::own(), NOW.plus(DAY * 3))?)).unwrap();
+            }
+            let lacks = |day| lacks(&store, &old, NOW.plus(DAY * day)).unwrap();
+            assert_eq!(lacks(4), expected, "{what}");
+            assert!(!lacks(24), "{what}: it is late");
+        }
+    }
+
+    #[test]
+    fn what_the_keys_do_not_stand_behind_is_not_confirmed_and_what_is_confirmed_is_kept() {
+        let (store, old) = (Store::in_memory().unwrap(), publisher(1));
+        let change = |seed, revoked| {
+            let secret = Some(SecretKey::from_bytes(&[seed; 32]));
+            let change = crate::identity::publisher::Change { secret, revoked, ..Default::default() };
+            old.changed(change, &[], NOW.plus(DAY)).unwrap()
+        };
+        // Of two chains as long as each other the one that was seen first would count.
+        let owner = change(2, vec![old.public_key()]).rotated(SecretKey::from_bytes(&[4; 32]), NOW.plus(DAY));
+        let (owner, thief) = (owner.unwrap(), change(3, Vec::new()));
+        let ours = named(&owner, "ours", &["1.0.0"], 0);
+        for head in [&named(&old, "stolen", &["1.0.0"], 0), &named(&thief, "forked", &["1.0.0"], 0), &ours] {
+            store.write(|tx| Ok(catalog::insert(tx, head, &Source::unknown(), NOW)?)).unwrap();
+        }
+        let made = make(&store, &owner, NOW.plus(DAY), DAY * 30).unwrap().unwrap();
+        assert_eq!(made.confirmation.heads(), Some(Heads::of([&ours])));
+        let kept = |conn: &rusqlite::Connection| {
+            let read = conn.query_row("SELECT group_concat(id) FROM catalog_kept", [], |row| {
+                row.get::<_, Option<String>>(0)
+            });
+            Ok(read.unwrap_or_default())
+        };
+        assert_eq!(store.read(kept).unwrap(), Some(ours.package_id().to_string()));
     }
 
     #[test]

@@ -56,6 +56,9 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
         // What is there is read and replaced in one: an installation may pin the name meanwhile.
         let changed = store.write(|tx| {
             let before = pins::pinned(tx, &name)?;
+            if let Some(publisher) = publisher {
+                catalog::keep(tx, &PackageId { publisher, name: name.clone() })?;
+            }
             let changed = match publisher {
                 None if before.is_none() => Err(Failure::new(
                     Code::NotFound,
@@ -228,6 +231,24 @@ mod tests {
         let name = "pack".parse().unwrap();
         store.write(|tx| pins::pin(tx, &name, &other.id(), now)).unwrap();
         assert!(publish("1.2.0").await.is_some_and(|it| it.contains("is pinned to another publisher")));
+    }
+
+    #[test]
+    fn a_name_that_was_pinned_is_never_given_up() {
+        let store = Store::in_memory().unwrap();
+        let publisher = Publisher::from_secret([9; 32], Timestamp::now());
+        let request = TrustRequest {
+            action: TrustAction::Pin,
+            name: "hello".to_owned(),
+            publisher: publisher.id().to_string(),
+        };
+        let kept = |conn: &rusqlite::Connection| {
+            let kept = conn.query_row("SELECT id FROM catalog_kept", [], |row| row.get::<_, String>(0));
+            Ok(kept.ok())
+        };
+        assert_eq!(store.read(kept).unwrap(), None);
+        assert!(change(&store, &request, Timestamp::now()).unwrap().changed);
+        assert_eq!(store.read(kept).unwrap(), Some(format!("{}/hello", publisher.id())));
     }
 
     #[test]

@@ -36,7 +36,7 @@ pub(super) enum Command {
     Bootstrap(oneshot::Sender<bool>),
     PutRecord([u8; 32], Vec<u8>, oneshot::Sender<usize>),
     Stored(Vec<u8>, oneshot::Sender<usize>),
-    GetConfirmation(PublisherId, Instant, oneshot::Sender<(Option<Box<VerifiedConfirmation>>, Ended)>),
+    GetConfirmation(PublisherId, Instant, oneshot::Sender<(Vec<VerifiedConfirmation>, Ended)>),
     GetHead(PackageId, Instant, oneshot::Sender<Sought>),
     Announce(Vec<u8>, oneshot::Sender<usize>),
     Provide(ContentId, oneshot::Sender<usize>),

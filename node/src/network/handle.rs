@@ -285,20 +285,18 @@ impl Handle {
         Ok(self.get_newest(package, deadline).await?.map(|(head, _)| head))
     }
 
-    /// Looks up in the DHT what a publisher confirmed last; tells how that ended. Where nothing was found, there is nothing only if all
-    /// were asked.
+    /// Looks up in the DHT what a publisher confirmed last, under each chain of its keys that is met; tells how that ended. Where nothing
+    /// was found, there is nothing only if all were asked.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::Timeout`], [`Error::Stopped`].
-    pub async fn get_confirmation(
+    pub async fn get_confirmations(
         &self,
         publisher: PublisherId,
         deadline: Duration,
-    ) -> Result<(Option<VerifiedConfirmation>, Ended), Error> {
+    ) -> Result<(Vec<VerifiedConfirmation>, Ended), Error> {
         let (until, patience) = (Instant::now() + deadline, deadline + LOCAL_TIMEOUT);
-        let (found, ended) =
-            self.call(patience, |reply| Command::GetConfirmation(publisher, until, reply)).await?;
-        Ok((found.map(|found| *found), ended))
+        self.call(patience, |reply| Command::GetConfirmation(publisher, until, reply)).await
     }
 
     /// As [`Handle::get_head`], with how many have that head.

@@ -45,6 +45,9 @@ use crate::{
 /// Providers whose addresses are kept after the lookup that found them.
 const WHEREABOUTS_MAX: usize = 256;
 
+/// Chains of a publisher's keys of which a confirmation is kept: as many as peers may bring at once.
+const CHAINS_MAX: usize = 64;
+
 /// What this node looks for.
 pub(super) struct Lookups {
     /// How long one lookup may take.
@@ -97,19 +100,34 @@ pub(super) struct Heads {
     pub(super) reply: oneshot::Sender<Sought>,
 }
 
-/// The confirmation that counts of those that were found of a publisher.
+/// The confirmations that count of those that were found of a publisher.
 pub(super) struct Confirmed {
     publisher: PublisherId,
-    found: Option<VerifiedConfirmation>,
-    reply: oneshot::Sender<(Option<Box<VerifiedConfirmation>>, Ended)>,
+    found: ByChain,
+    reply: oneshot::Sender<(Vec<VerifiedConfirmation>, Ended)>,
+}
+
+/// The confirmation that counts of each chain of keys: which chain is the publisher's is for those to say who know what was seen of it.
+#[derive(Debug, Default)]
+struct ByChain(Vec<VerifiedConfirmation>);
+
+impl ByChain {
+    /// Takes one that was verified, where it counts more than what was found before under its chain.
+    fn take(&mut self, read: VerifiedConfirmation) {
+        let goes_on = |it: &VerifiedConfirmation| it.key_log().agrees_with(read.key_log());
+        match self.0.iter().position(goes_on) {
+            Some(at) if confirmation::judge(&read, Some(&self.0[at])).is_kept() => self.0[at] = read,
+            Some(_) => {}
+            None if self.0.len() < CHAINS_MAX => self.0.push(read),
+            None => tracing::debug!(publisher = %read.publisher(), "there are too many chains of its keys"),
+        }
+    }
 }
 
 impl Confirmed {
-    /// Takes one that was verified, where it counts more than what was found before.
+    /// Takes one that was verified.
     pub(super) fn take(&mut self, read: VerifiedConfirmation) {
-        if confirmation::judge(&read, self.found.as_ref()).is_kept() {
-            self.found = Some(read);
-        }
+        self.found.take(read);
     }
 }
 
@@ -333,10 +351,10 @@ impl Driver {
         &mut self,
         publisher: PublisherId,
         deadline: Instant,
-        reply: oneshot::Sender<(Option<Box<VerifiedConfirmation>>, Ended)>,
+        reply: oneshot::Sender<(Vec<VerifiedConfirmation>, Ended)>,
     ) {
         let question = Question::Record(confirmation::dht_key(publisher).to_vec().into());
-        let confirmed = Confirmed { publisher, found: None, reply };
+        let confirmed = Confirmed { publisher, found: ByChain::default(), reply };
         self.begin_lookup(question, deadline, Purpose::Confirmation(Box::new(confirmed)));
     }
 
@@ -490,7 +508,7 @@ impl Driver {
             Purpose::Head(heads) => self.sought(*heads, ended, cost),
             Purpose::Confirmation(confirmed) => {
                 let Confirmed { found, reply, .. } = *confirmed;
-                let _ = reply.send((found.map(Box::new), ended));
+                let _ = reply.send((found.0, ended));
             }
             Purpose::Peer(sighted) => sighted.tell(ended),
             Purpose::Providers { found, .. } => {
@@ -537,8 +555,47 @@ impl Purpose {
     fn repeats(&mut self, peer: Option<PeerId>, value: &[u8]) -> bool {
         match self {
             Self::Head(heads) => heads.copies.repeats(peer, value),
-            Self::Confirmation(it) => it.found.as_ref().is_some_and(|found| found.bytes() == value),
+            Self::Confirmation(it) => it.found.0.iter().any(|found| found.bytes() == value),
             Self::Peer(_) | Self::Providers { .. } | Self::Give(..) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        identity::Publisher,
+        release::{
+            Confirmation,
+            confirmation::Heads,
+            fixture::{DAY, NOW, head, publisher, rotated},
+        },
+    };
+
+    #[test]
+    fn of_each_chain_of_keys_the_newest_confirmation_is_kept_whichever_comes_first() {
+        let old = publisher(1);
+        let (owner, thief) = (rotated(&old, 2), rotated(&old, 3));
+        let made = |by: &Publisher, last| {
+            let heads = Heads::of([&head(&old, &["1.0.0"])]);
+            Confirmation::make(by, &heads, last, NOW, DAY).unwrap().0
+        };
+        let first = made(&owner, None);
+        let second = made(&owner, Some(first.confirmation().number));
+        let (stolen, before) = (made(&thief, None), made(&old, None));
+        let mut expected = [second.bytes(), stolen.bytes()];
+        expected.sort_unstable();
+        for order in [
+            [&before, &stolen, &first, &second],
+            [&second, &first, &stolen, &before],
+            [&stolen, &second, &before, &first],
+        ] {
+            let mut found = ByChain::default();
+            order.into_iter().for_each(|read| found.take(read.clone()));
+            let mut kept: Vec<&[u8]> = found.0.iter().map(VerifiedConfirmation::bytes).collect();
+            kept.sort_unstable();
+            assert_eq!(kept, expected);
         }
     }
 }

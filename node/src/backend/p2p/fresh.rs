@@ -96,23 +96,25 @@ impl Node {
             return Ok(Newest { head, freshness, answers: None, heard: None });
         }
         let left = deadline.saturating_duration_since(Instant::now()).min(ASK_TIMEOUT);
-        let (found, confirmation) = tokio::join!(
+        let (found, confirmations) = tokio::join!(
             self.network.get_newest(head.package_id(), left),
-            self.network.get_confirmation(head.head().publisher, left),
+            self.network.get_confirmations(head.head().publisher, left),
         );
         let publisher = head.head().publisher;
-        let confirmation = match confirmation {
-            Ok((Some(confirmation), _)) => Some(confirmation),
-            Ok((None, ended)) => {
-                tracing::debug!(%publisher, ?ended, "nobody told of a confirmation");
-                None
+        let confirmations = match confirmations {
+            Ok((confirmations, ended)) => {
+                if confirmations.is_empty() {
+                    tracing::debug!(%publisher, ?ended, "nobody told of a confirmation");
+                }
+                confirmations
             }
             Err(error) => {
                 tracing::debug!(%publisher, %error, "nobody was asked for a confirmation");
-                None
+                Vec::new()
             }
         };
-        if let Some(confirmation) = confirmation {
+        // What was seen of its keys says which of them count.
+        for confirmation in confirmations {
             let root = confirmation.confirmation().root;
             if let Some(root) = root {
                 self.fetch_list(root, deadline.min(Instant::now() + ASK_TIMEOUT)).await;

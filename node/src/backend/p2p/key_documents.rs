@@ -39,7 +39,7 @@ impl Node {
         };
         let confirmed = match request.ask {
             true => self.later_documents(publisher).await,
-            false => None,
+            false => Vec::new(),
         };
         let kept = self.keys.kept_documents(&publisher);
         let known =
@@ -48,17 +48,17 @@ impl Node {
         told(publisher, known, request.ask && !self.is_alone().await)
     }
 
-    /// Asks peers and the DHT for later documents: heads that come are listed, and what a confirmation has is yielded.
-    async fn later_documents(&self, publisher: PublisherId) -> Option<KeyLog> {
+    /// Asks peers and the DHT for later documents: heads that come are listed, and what confirmations have is yielded.
+    async fn later_documents(&self, publisher: PublisherId) -> Vec<KeyLog> {
         self.await_entrance(ASK_TIMEOUT).await;
         self.network.heads_read(ASK_TIMEOUT).await;
-        let (_, confirmation) = tokio::join!(
+        let (_, confirmations) = tokio::join!(
             self.network.refresh(ASK_TIMEOUT),
-            self.network.get_confirmation(publisher, ASK_TIMEOUT),
+            self.network.get_confirmations(publisher, ASK_TIMEOUT),
         );
         // Nothing of the DHT is no answer that speaks against going on.
-        let (confirmation, _) = confirmation.ok()?;
-        confirmation.map(|confirmation| confirmation.key_log().clone())
+        let confirmations = confirmations.map(|(found, _)| found).unwrap_or_default();
+        confirmations.iter().map(|confirmation| confirmation.key_log().clone()).collect()
     }
 
     /// Keeps the documents of the publishers whose keys are here, and of those whose keys were: see [`crate::identity::documents`].

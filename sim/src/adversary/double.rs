@@ -1,6 +1,8 @@
 //! Signs a package twice, and then ends that as its publisher may, or as a thief would like to; or replaces its key twice, as the owner
 //! and as a thief of it.
 
+use std::time::Duration;
+
 use ggen_marketplace::{
     content::{Codec, ContentId},
     identity::{
@@ -15,7 +17,7 @@ use libp2p::PeerId;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::{Bite, Script, Stage, page_of};
+use super::{Bite, Script, Stage, TURNS_PER_SECOND, page_of};
 
 /// The turn at which the state is told that both branches have in common.
 const COMMON: u64 = 4;
@@ -23,6 +25,10 @@ const COMMON: u64 = 4;
 const FORK: u64 = 12;
 /// The turns at which an end of it is told: everybody has heard of both branches by then.
 const END: std::ops::Range<u64> = 50..100;
+/// The turn at which the owner's other package is told, whose keys revoke the stolen one.
+const REVOKED: u64 = 64;
+/// The turn from which on a new package is told that the stolen key signed.
+const STOLEN: u64 = REVOKED + 10;
 /// Turns between two rounds of that.
 const ROUND_TURNS: u64 = 8;
 
@@ -52,6 +58,8 @@ struct Story {
     branches: [Vec<u8>; 2],
     ends: Vec<Vec<u8>>,
     key: [u8; 32],
+    /// A head of the owner's other package under keys that revoke the stolen one, and one of a package that the thief makes up.
+    others: Option<[Vec<u8>; 2]>,
 }
 
 impl DoubleSigner {
@@ -68,6 +76,13 @@ impl DoubleSigner {
             stage.cast.ledger.lock().worthless(head.package_id().to_string());
             if ending == Ending::Thief {
                 story.ends.iter().for_each(|end| stage.brand(end));
+            }
+            if let Some([owners, thiefs]) = &story.others {
+                stage.brand(thiefs);
+                for head in [owners, thiefs] {
+                    let head = VerifiedHead::verify_stored(head).expect("a valid head");
+                    stage.cast.ledger.lock().worthless(head.package_id().to_string());
+                }
             }
             story
         });
@@ -86,7 +101,15 @@ impl DoubleSigner {
 
 impl Script for DoubleSigner {
     fn turn(&mut self, stage: &mut Stage) {
-        let Story { common, branches, ends, key } = self.begin(stage);
+        let Story { common, branches, ends, key, others } = self.begin(stage);
+        if let Some([owners, thiefs]) = others {
+            let of = |head: &[u8]| VerifiedHead::verify_stored(head).expect("a valid head").dht_key();
+            match stage.turns {
+                REVOKED => self.tell(stage, &of(&owners), &[owners]),
+                STOLEN.. if stage.turns.is_multiple_of(ROUND_TURNS) => self.tell(stage, &of(&thiefs), &[thiefs]),
+                _ => {}
+            }
+        }
         match stage.turns {
             COMMON => self.tell(stage, &key, &[common]),
             FORK => self.tell(stage, &key, &branches),
@@ -97,8 +120,8 @@ impl Script for DoubleSigner {
 
     fn page(&mut self, stage: &mut Stage, peer: PeerId) -> Option<Page> {
         let turn = stage.turns;
-        let Story { common, branches, ends, .. } = self.begin(stage);
-        let told = match turn {
+        let Story { common, branches, ends, others, .. } = self.begin(stage);
+        let mut told = match turn {
             _ if turn <= COMMON => Vec::new(),
             _ if turn <= FORK => vec![common],
             _ if turn > END.start && self.ending == Ending::Owner => ends,
@@ -109,6 +132,8 @@ impl Script for DoubleSigner {
                 branches.to_vec()
             }
         };
+        let shown = usize::from(turn > REVOKED) + usize::from(turn > STOLEN);
+        told.extend(others.into_iter().flatten().take(shown));
         Some(page_of(told))
     }
 }
@@ -161,8 +186,25 @@ fn told(secret: &[u8; 32], ending: Ending, now: Timestamp) -> Story {
     };
     let heads = branches.map(|log| head_of(&log, &owner));
     let key = heads[0].dht_key();
+    let others = (ending == Ending::Thief).then(|| revoked(&owner, of, now));
     let common = head_of(&common, &owner).bytes().to_vec();
-    Story { common, branches: heads.map(|head| head.bytes().to_vec()), ends, key }
+    Story { common, branches: heads.map(|head| head.bytes().to_vec()), ends, key, others }
+}
+
+/// What the owner publishes once its recovery key revoked the release key, and what the thief does with that key.
+fn revoked(owner: &Publisher, of: impl Fn(&str) -> [u8; 32], now: Timestamp) -> [Vec<u8>; 2] {
+    // When everybody has heard of the package that was signed twice: what was known before stays.
+    let at = now.plus(Duration::from_secs(REVOKED / TURNS_PER_SECOND));
+    let [recovery, next] = ["recovery", "after"].map(|what| SecretKey::from_bytes(&of(what)));
+    let change = Change { secret: Some(next), revoked: vec![owner.public_key()], ..Change::default() };
+    let later = owner.changed(change, &[recovery], at).expect("its own next keys");
+    [("owners", &later), ("thiefs", owner)].map(|(name, publisher)| {
+        let package = PackageId { publisher: owner.id(), name: name.parse().expect("a name") };
+        let mut log = Log::empty(package);
+        let entry = log.next(Kind::Release(made_up("1.0.0")), publisher, now).expect("a next entry");
+        log.push(entry).expect("its own next entry");
+        head_of(&log, publisher).bytes().to_vec()
+    })
 }
 
 /// The key of a package is replaced twice, and each of the new ones releases a version of its own.
@@ -181,6 +223,7 @@ fn replaced_twice(owner: &Publisher, common: &Log, keys: [[u8; 32]; 2], now: Tim
         common: common.bytes().to_vec(),
         branches: branches.map(|head| head.bytes().to_vec()),
         ends: Vec::new(),
+        others: None,
     }
 }
 
@@ -238,7 +281,7 @@ fn made_up(version: &str) -> Release {
 
 #[cfg(test)]
 mod tests {
-    use ggen_marketplace::release::{DoubleSigning, TwoChains};
+    use ggen_marketplace::release::{DoubleSigning, TwoChains, fork};
 
     use super::*;
 
@@ -247,6 +290,15 @@ mod tests {
     fn proof(story: &Story) -> DoubleSigning {
         let [a, b] = story.branches.each_ref().map(|it| VerifiedHead::verify_stored(it).unwrap());
         DoubleSigning::of_heads(&a, &b).unwrap()
+    }
+
+    #[test]
+    fn the_owner_revokes_the_stolen_key_after_everybody_has_heard_of_what_it_signed() {
+        let story = told(&[7; 32], Ending::Thief, NOW);
+        let [owners, thiefs] = story.others.unwrap().map(|it| VerifiedHead::verify_stored(&it).unwrap());
+        let since = fork::revoked_since(&thiefs, owners.key_log()).unwrap();
+        assert!(since > NOW.plus(Duration::from_secs(FORK / TURNS_PER_SECOND)));
+        assert_ne!(owners.package_id(), thiefs.package_id());
     }
 
     #[test]

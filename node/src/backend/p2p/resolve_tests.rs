@@ -91,6 +91,26 @@ async fn a_head_from_the_dht_is_held_against_what_was_seen_before() {
     assert!(registry.node.not_older(new).await.is_ok());
 }
 
+#[tokio::test]
+async fn a_head_from_the_dht_by_a_revoked_key_is_refused_also_of_a_package_that_was_never_seen() {
+    let now = Timestamp::now();
+    let old = Publisher::from_secret([1; 32], now);
+    let change = |revoked| {
+        let secret = Some(crate::identity::SecretKey::from_bytes(&[2; 32]));
+        let change = crate::identity::publisher::Change { secret, revoked, ..Default::default() };
+        old.changed(change, &[], now).unwrap()
+    };
+    for (revoked, is_refused) in [(Vec::new(), false), (vec![old.public_key()], true)] {
+        let (owner, store) = (change(revoked), Store::in_memory().unwrap());
+        let own = head(&owner, &["1.0.0"], now);
+        let own = Head { name: "another".parse().unwrap(), ..own.head().clone() }.sign(&owner).unwrap();
+        store.write(|tx| Ok(catalog::insert(tx, &own, &catalog::Source::unknown(), now)?)).unwrap();
+        let registry = registry(store, Publisher::from_secret([9; 32], now)).await;
+        let judged = registry.node.not_older(head(&old, &["1.0.0"], now)).await;
+        assert_eq!(judged.is_err_and(|failure| failure.code == Code::Signature), is_refused);
+    }
+}
+
 /// A node that published these versions of one package, with the store that it keeps them in.
 async fn published(folder: &Path, versions: &[&str]) -> (P2PRegistry, Store, Publisher) {
     let publisher = Publisher::from_secret([1; 32], Timestamp::now());

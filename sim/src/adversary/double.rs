@@ -106,7 +106,9 @@ impl Script for DoubleSigner {
             let of = |head: &[u8]| VerifiedHead::verify_stored(head).expect("a valid head").dht_key();
             match stage.turns {
                 REVOKED => self.tell(stage, &of(&owners), &[owners]),
-                STOLEN.. if stage.turns.is_multiple_of(ROUND_TURNS) => self.tell(stage, &of(&thiefs), &[thiefs]),
+                STOLEN.. if stage.turns.is_multiple_of(ROUND_TURNS) => {
+                    self.tell(stage, &of(&thiefs), &[thiefs])
+                }
                 _ => {}
             }
         }

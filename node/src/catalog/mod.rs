@@ -56,7 +56,7 @@ pub use search::{Found, Query, search};
 pub use share::{Source, keep, provided};
 pub use short::{Fitting, fitting};
 pub use terms::query_warnings;
-pub use two_chains::{Disputed, all_disputed, disputed};
+pub use two_chains::{Disputed, all_disputed, disputed, longest_keys};
 
 #[cfg(doc)]
 use crate::release::VerifiedHead;

@@ -85,6 +85,14 @@ pub(super) fn known(
     Ok((other, is_disputed))
 }
 
+/// The listed head of a publisher that has the longest chain of its keys; none where no key was ever replaced.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn longest_keys(conn: &Connection, publisher: &PublisherId) -> Result<Option<VerifiedHead>, Error> {
+    Ok(known(conn, publisher, None)?.0)
+}
+
 /// Notes what a head that came says of the chains of its publisher's keys: that there are two, or which of two counts.
 pub(super) fn note(
     tx: &Transaction<'_>,

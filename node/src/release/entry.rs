@@ -323,11 +323,11 @@ impl SignedEntry {
     }
 
     /// Decodes an entry that was verified before it was stored, without checking its signatures again: a later one names it by its hash.
-    /// For whoever follows those names: [`super::Log::verify_stored`].
+    /// For anyone who follows those names, as [`super::Log::verify_stored`] does.
     ///
     /// # Errors
     /// As [`SignedEntry::decode_and_verify`], apart from signatures that are wrong.
-    pub(super) fn decode_linked(bytes: &[u8], keys: &KeyLog) -> Result<Self, Error> {
+    pub fn decode_linked(bytes: &[u8], keys: &KeyLog) -> Result<Self, Error> {
         let envelope = Envelope::decode_with(bytes, ENTRY_BYTES_MAX, |key| keys.public_key(key))?;
         let check = |by: &KeyDocument| envelope.would_suffice(Context::Entry, &by.keys, by.threshold);
         Self::checked(bytes, &envelope, keys, check)

@@ -540,6 +540,7 @@ fn a_dependency_stays_its_publishers_under_another_key_and_beside_another_of_its
     json(&reader, &here, &["add", &id]);
     assert!(read(&here, "gpack.lock").contains(&id) && !read(&here, "gpack.lock").contains(&other));
     at(&reader, &here, &["add", &other]).exits(9).says("pinned to another publisher");
+    let before = read(&here, "gpack.lock");
     // The publisher has another key from now on, and stays the publisher.
     first.json(&["key", "rotate"]);
     publish(&first, "web", "1.1.0", &[]);
@@ -550,6 +551,21 @@ fn a_dependency_stays_its_publishers_under_another_key_and_beside_another_of_its
     assert_eq!(updated["packages"][0]["id"], format!("{id}@1.1.0"), "{updated}");
     assert!(!read(&here, "gpack.lock").contains(&other));
     tree::assert_same(&first.path("web-1.1.0"), &here.join("gpacks/web"));
+    // So it is once the keys that signed both versions are revoked, for one who never knew others: the log has them.
+    first.json(&["key", "revoke"]);
+    let newcomer = Node::start(&[&first, &reader]);
+    let (there, after) = (project(&newcomer, "project"), read(&here, "gpack.lock"));
+    fs::write(there.join("gpack.toml"), read(&here, "gpack.toml")).unwrap();
+    eventually("the newcomer knows the newest keys", Duration::from_secs(20), || {
+        let explained = newcomer.run(&["explain", &id, "--format", "json"]);
+        (explained.code == 0 && explained.json()["key_chain"][2]["revoked"] == 1).then_some(())
+    });
+    for (lock, version) in [(&before, "1.0.0"), (&after, "1.1.0")] {
+        fs::write(there.join("gpack.lock"), lock).unwrap();
+        let done = json(&newcomer, &there, &["install", "--frozen"]);
+        assert_eq!(done["written"], 1, "{done}");
+        tree::assert_same(&first.path(&format!("web-{version}")), &there.join("gpacks/web"));
+    }
 }
 
 /// Kills of the node; `GGEN_TEST_KILLS` asks for more.

@@ -161,6 +161,11 @@ impl Offer {
         self.resolved.as_ref().is_some_and(|log| names_withdrawn(&self.head, log, locked))
     }
 
+    /// Whether the log has other content under the version that a lock file names.
+    pub(super) fn has_other(&self, locked: &Locked) -> bool {
+        self.releases.get(&locked.version).is_some_and(|it| it.release.manifest != locked.manifest)
+    }
+
     /// The newest stable version that was not yanked.
     pub(super) fn latest(&self) -> Option<&Version> {
         let usable =

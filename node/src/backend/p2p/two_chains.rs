@@ -252,7 +252,7 @@ impl Contradicted {
 }
 
 /// The key documents that are kept here of a publisher whose key is, or was, here.
-fn kept(store: &Store, publisher: &PublisherId) -> Option<KeyLog> {
+pub(super) fn kept(store: &Store, publisher: &PublisherId) -> Option<KeyLog> {
     documents::kept(&store.folder()?.join(KEYS_FOLDER), publisher).ok().flatten()
 }
 

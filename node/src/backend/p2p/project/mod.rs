@@ -1,5 +1,6 @@
 //! Projects: what a directory with a `gpack.toml` asks for, brought here, verified, and put into its folder as a whole.
 
+mod backing;
 mod bring;
 mod offers;
 mod offline;
@@ -132,6 +133,7 @@ impl Node {
         }
         answer.warnings.extend(self.refuse_disputed(&written, &old, locally).await?);
         self.refuse_withdrawn(&target.lock, &written).await?;
+        answer.warnings.extend(self.refuse_unbacked(&target.lock, &target.packages, &written, how).await?);
         answer.files = place::files(&opened, &target).iter().map(|file| file.name.to_owned()).collect();
         answer.warnings.extend(self.left_behind(&opened, &folder).await?);
         if request.dry_run {

@@ -53,10 +53,10 @@ impl Offers {
         Ok(Lock { packages })
     }
 
-    /// The packages of a lock file of which the content that it names counts no more, by what was looked up.
+    /// The packages of a lock file of which the content that it names counts no more, or never did, by what was looked up.
     pub(super) fn withdrawn(&self, lock: &Lock) -> BTreeSet<PackageId> {
         let is_withdrawn = |(id, locked): &(&PackageId, &Locked)| {
-            self.packages.get(*id).is_some_and(|offer| offer.has_withdrawn(locked))
+            self.packages.get(*id).is_some_and(|offer| offer.has_withdrawn(locked) || offer.has_other(locked))
         };
         lock.packages.iter().filter(is_withdrawn).map(|(id, _)| id.clone()).collect()
     }

@@ -17,6 +17,7 @@ use crate::{
     time::Timestamp,
 };
 
+mod backing;
 mod withdrawn;
 
 struct World {

@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
-use super::{LISTED_MAX, bring, wanted::unanswered};
+use super::{
+    LISTED_MAX,
+    backing::{self, Backing, Chains, Named},
+    bring,
+    wanted::unanswered,
+};
 use crate::{
     backend::p2p::{
         failure::fail,
@@ -30,11 +35,11 @@ pub(in crate::backend::p2p) fn verify_project(store: &Store, directory: &Path) -
     };
     let folder = directory.join(&requirements.project().folder);
     let folders = folders(requirements.project(), &lock);
-    let mut notes = Standings::default();
+    let (mut notes, mut chains) = (Standings::default(), Chains::default());
     let all = lock.packages.iter().map(|(id, locked)| {
         let name = folders.get(id).map_or(id.name.as_str(), String::as_str);
         let path = folder.join(name);
-        verify_one(store, id, locked, &path, &mut notes)
+        verify_one(store, id, locked, &path, (&mut notes, &mut chains))
     });
     let mut all: Vec<Verified> = all.collect();
     // What was cut off may have left the one file new and the other old.
@@ -73,7 +78,7 @@ fn verify_one(
     id: &PackageId,
     locked: &Locked,
     path: &Path,
-    notes: &mut Standings,
+    (notes, chains): (&mut Standings, &mut Chains),
 ) -> Verified {
     let verified = Verified {
         id: format!("{id}@{}", locked.version),
@@ -109,7 +114,13 @@ fn verify_one(
         }
         Ok(Some(brought)) => check::check(&brought.manifest, path).map_err(fail).and_then(|report| {
             let by = signed_by(store, &brought.release.manifest, &brought.keys)?;
-            Ok((report, by, is_locked_withdrawn(store, id, locked)?))
+            let withdrawn = is_locked_withdrawn(store, id, locked)?;
+            let named = Named { id: id.clone(), locked: locked.clone(), keys: brought.keys };
+            let denied = match backing::backing_here(store, &named, false, chains)? {
+                Backing::Denied(doubt) if !withdrawn => Some(backing::told(&named, doubt)),
+                _ => None,
+            };
+            Ok((report, by, withdrawn, denied))
         }),
         Ok(None) => Err(Failure::new(
             Code::NotFound,
@@ -119,14 +130,16 @@ fn verify_one(
         Err(failure) => Err(failure),
     };
     match report {
-        Ok((report, (signed_by, key_path), withdrawn)) => Verified {
-            ok: report.differences.is_empty() && !withdrawn,
+        Ok((report, (signed_by, key_path), withdrawn, denied)) => Verified {
+            ok: report.differences.is_empty() && !withdrawn && denied.is_none(),
             withdrawn,
+            contradicted: denied.is_some(),
             files: report.files,
             bytes: report.bytes,
             differences: withdrawn
                 .then(|| WITHDRAWN.to_owned())
                 .into_iter()
+                .chain(denied)
                 .chain(report.differences.iter().map(ToString::to_string))
                 .collect(),
             signed_by,

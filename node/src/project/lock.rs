@@ -8,23 +8,17 @@
 //! whose chain leads to the publisher's id, whatever documents came later; `entry` is what those keys signed in the log of the package; it names the signed `manifest` and the tree
 //! (`cid`). What a version needs stands in its manifest too, and is compared with it.
 
+mod lines;
+
 use std::{collections::BTreeMap, fmt::Write, io, path::Path};
 
-use semver::{Version, VersionReq};
-use serde::Deserialize;
-use serde_spanned::Spanned;
+use semver::Version;
 
 use super::Error;
 use crate::{
-    content::{Codec, ContentId},
-    limits::{DEPENDENCIES_MAX, LOCK_BYTES_MAX, TOML_DEPTH_MAX},
-    package::{
-        PackageId,
-        dependencies::{PACKAGES_MAX, Ranges},
-        gpack,
-        name::parse_version,
-        shorten, walk,
-    },
+    content::ContentId,
+    limits::LOCK_BYTES_MAX,
+    package::{PackageId, dependencies::Ranges, gpack, walk},
 };
 
 /// The name of the file.
@@ -91,29 +85,10 @@ impl Lock {
             return Err(whole(path, &format!("it is larger than {LOCK_BYTES_MAX} bytes")));
         }
         let text = std::str::from_utf8(bytes).map_err(|_| whole(path, "it is not UTF-8"))?;
-        let reader = Reader { path, text };
         if let Some(line) = gpack::merge_mark(text) {
             return Err(Error::Merge { path: path.to_owned(), line });
         }
-        gpack::check_depth(text, TOML_DEPTH_MAX)
-            .map_err(|line| reader.wrong_line(line, "it is nested too deeply"))?;
-        let Format { version } = toml::from_str(text).map_err(|error| reader.syntax(&error))?;
-        if version != FORMAT {
-            return Err(Error::Newer { path: path.to_owned(), found: version, known: FORMAT });
-        }
-        let file: File = toml::from_str(text).map_err(|error| reader.syntax(&error))?;
-        if file.package.len() > PACKAGES_MAX {
-            return Err(whole(path, &format!("it names more than {PACKAGES_MAX} packages")));
-        }
-        let mut packages = BTreeMap::new();
-        for row in file.package {
-            let at = row.id.span();
-            let (id, locked) = reader.row(row)?;
-            if packages.insert(id, locked).is_some() {
-                return Err(reader.wrong(at, "the package stands there twice"));
-            }
-        }
-        Ok(Self { packages })
+        lines::read(path, text)
     }
 
     /// The file, byte for byte the same for the same versions.
@@ -136,108 +111,6 @@ impl Lock {
             }
         }
         text
-    }
-}
-
-#[derive(Deserialize)]
-struct Format {
-    version: u64,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    #[serde(rename = "version")]
-    _version: u64,
-    #[serde(default)]
-    package: Vec<Row>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    id: Spanned<String>,
-    version: Spanned<String>,
-    cid: Spanned<String>,
-    entry: Spanned<String>,
-    sequence: u64,
-    keys: Spanned<String>,
-    manifest: Spanned<String>,
-    size: u64,
-    #[serde(default)]
-    dependencies: Vec<Spanned<String>>,
-}
-
-struct Reader<'a> {
-    path: &'a Path,
-    text: &'a str,
-}
-
-impl Reader<'_> {
-    fn wrong_line(&self, line: usize, why: &str) -> Error {
-        Error::Lock { path: self.path.to_owned(), line, why: why.to_owned() }
-    }
-
-    fn wrong(&self, at: std::ops::Range<usize>, why: &str) -> Error {
-        let before = self.text.as_bytes().iter().take(at.start);
-        self.wrong_line(1 + before.filter(|byte| **byte == b'\n').count(), why)
-    }
-
-    fn syntax(&self, error: &toml::de::Error) -> Error {
-        let at = error.span().unwrap_or_default();
-        self.wrong(at, &shorten(&error.message().replace('\n', "; ")))
-    }
-
-    fn row(&self, row: Row) -> Result<(PackageId, Locked), Error> {
-        if row.dependencies.len() > DEPENDENCIES_MAX {
-            let why = format!("it needs more than {DEPENDENCIES_MAX} packages");
-            return Err(self.wrong(row.id.span(), &why));
-        }
-        let mut dependencies = Ranges::new();
-        for line in &row.dependencies {
-            let (id, range) = self.dependency(line)?;
-            if dependencies.insert(id, range).is_some() {
-                return Err(self.wrong(line.span(), "it needs the same package twice"));
-            }
-        }
-        let not_a_version =
-            |error: crate::package::name::Error| self.wrong(row.version.span(), &error.to_string());
-        let locked = Locked {
-            version: parse_version(row.version.get_ref()).map_err(not_a_version)?,
-            root: self.content_id(&row.cid, |codec| codec == Codec::DagPb)?,
-            entry: self.content_id(&row.entry, |codec| codec == Codec::DagCbor)?,
-            sequence: row.sequence,
-            keys: self.content_id(&row.keys, |codec| codec == Codec::DagCbor)?,
-            manifest: self.content_id(&row.manifest, |codec| codec != Codec::DagCbor)?,
-            size: row.size,
-            dependencies,
-        };
-        Ok((self.package_id(&row.id, row.id.get_ref())?, locked))
-    }
-
-    fn package_id(&self, place: &Spanned<String>, text: &str) -> Result<PackageId, Error> {
-        text.parse().map_err(|_| {
-            self.wrong(place.span(), &format!("\"{}\" is not <publisher>/<name>", shorten(text)))
-        })
-    }
-
-    fn content_id(&self, text: &Spanned<String>, fits: fn(Codec) -> bool) -> Result<ContentId, Error> {
-        let id = text.get_ref().parse::<ContentId>().ok().filter(|id| fits(id.codec()));
-        id.ok_or_else(|| {
-            let why = format!("\"{}\" is not the id of what belongs there", shorten(text.get_ref()));
-            self.wrong(text.span(), &why)
-        })
-    }
-
-    fn dependency(&self, line: &Spanned<String>) -> Result<(PackageId, VersionReq), Error> {
-        let text = line.get_ref();
-        let wrong = || {
-            let why = format!("\"{}\" is not \"<publisher>/<name> <range>\"", shorten(text));
-            self.wrong(line.span(), &why)
-        };
-        let (id, range) = text.split_once(' ').ok_or_else(wrong)?;
-        let range = range.parse().map_err(|_| wrong())?;
-        Ok((self.package_id(line, id)?, range))
     }
 }
 

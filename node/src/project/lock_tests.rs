@@ -1,7 +1,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::{identity::PublisherId, package::PackageName, project::numbers::Numbers};
+use crate::{content::Codec, identity::PublisherId, package::PackageName, project::numbers::Numbers};
 
 fn id(publisher: u8, name: &str) -> PackageId {
     PackageId {
@@ -85,6 +85,19 @@ fn what_no_program_wrote_is_refused_with_its_line() {
         (format!("{good}\n{}", good.split_once("\n\n").unwrap().1), 0, "twice"),
         (good.replacen("version = 1", "version = \"1\"", 1), 2, "a word"),
         (good.replacen("version = 1\n", "", 1), 1, "no version of the format"),
+        (good.replacen("version = 1\n", "version = 1\nz = [{},{}]\n", 1), 3, "another value of the file"),
+        (good.replacen("size = 1234\n", "", 1), 4, "no size"),
+        (good.replacen("size = 1234", "size = 1234\nsize = 1234", 1), 1 + line_of("size"), "a size twice"),
+        (
+            good.replacen("size = 1234", "size = 1_234", 1),
+            line_of("size"),
+            "a number as the program writes none",
+        ),
+        (good.replacen("\"1.2.3\"", "\"1.2.3\" x", 1), line_of("\"1.2.3\""), "something behind a text"),
+        (good.replacen("\"1.2.3\"", "\"\\u0031.2.3\"", 1), line_of("\"1.2.3\""), "something escaped"),
+        (good.replacen("[\n", "[[\n", 1), line_of("dependencies"), "a list in a list"),
+        (good.split_once("]\n\n").unwrap().0.to_owned(), line_of("dependencies"), "a list without an end"),
+        (good.replacen(",\n]\n", ",\n] x\n", 1), 2 + line_of("dependencies"), "something behind a list"),
         (format!("{good}x = {}", "[".repeat(40)), good.lines().count() + 1, "too deep"),
         ("\u{0}".to_owned(), 1, "no TOML"),
     ] {
@@ -99,11 +112,63 @@ fn what_no_program_wrote_is_refused_with_its_line() {
 }
 
 #[test]
+fn nothing_is_built_of_what_no_project_has() {
+    use crate::{
+        limits::DEPENDENCIES_MAX,
+        package::dependencies::{PACKAGES_MAX, RANGES_MAX},
+    };
+    // A tree of these would take fifty times their size.
+    for filler in ["{},", "\"\",", "[],", "0,"] {
+        let text = format!("version = 1\nz = [{}]\n", filler.repeat((LOCK_BYTES_MAX - 64) / filler.len()));
+        let error = parse(&text).unwrap_err();
+        assert!(matches!(error, Error::Lock { line: 2, .. }), "{error}");
+        assert!(error.to_string().len() < 1000 && error.to_string().contains("the key z"), "{error}");
+    }
+    let one = |n: usize, needs: &str| {
+        let text = Lock { packages: [(id(1, &format!("p{n}")), locked("1.0.0", &[]))].into() }.to_text();
+        format!("{}dependencies = [{needs}]\n", text.split_once("\n\n").unwrap().1)
+    };
+    let needs = |count: usize, range: &str| -> String {
+        (0..count).map(|n| format!("\"{} {range}\",\n", id(2, &format!("q{n}")))).collect()
+    };
+    let file = |packages: usize, needs: &str| -> String {
+        std::iter::once("version = 1\n".to_owned()).chain((0..packages).map(|n| one(n, needs))).collect()
+    };
+    assert_eq!(parse(&file(3, &needs(DEPENDENCIES_MAX, "^1"))).unwrap().packages.len(), 3);
+    let full = needs(DEPENDENCIES_MAX, "^1");
+    let many = vec![">1"; 32].join(",");
+    for (text, why) in [
+        (file(1, &needs(DEPENDENCIES_MAX + 1, "^1")), "needs more than"),
+        (file(RANGES_MAX / DEPENDENCIES_MAX + 1, &full), "dependencies"),
+        (file(RANGES_MAX / DEPENDENCIES_MAX / 8, &needs(DEPENDENCIES_MAX, &many)), "conditions"),
+        (file(PACKAGES_MAX + 1, ""), "packages"),
+    ] {
+        let error = parse(&text).map(|lock| lock.packages.len()).unwrap_err().to_string();
+        assert!(error.contains("more than") && error.contains(why), "{why}: {error}");
+    }
+}
+
+#[test]
+fn how_it_is_laid_out_is_up_to_others() {
+    let text = two().to_text();
+    let laid_out = text
+        .replace(" = ", "=")
+        .replace("size=1234\n", "  size\t=  1234 # bytes\n\n# and\n")
+        .replace("[\n  \"", "[ \"")
+        .replace("\",\n]", "\" ] # all");
+    assert_ne!(laid_out, text);
+    assert_eq!(parse(&laid_out).unwrap(), two());
+    assert_eq!(parse(&format!("\u{feff}{text}")).unwrap(), two());
+}
+
+#[test]
 fn a_later_format_and_an_unresolved_merge_are_told_apart_from_damage() {
     let newer = two().to_text().replacen("version = 1", "version = 2\nmore = true", 1);
     let error = parse(&newer).unwrap_err();
     assert!(matches!(error, Error::Newer { found: 2, known: 1, .. }), "{error:?}");
     assert!(error.to_string().contains("format 2"), "{error}");
+    let newer = two().to_text().replacen("version = 1", "more = [\n  1,\n]\nversion = 2", 1);
+    assert!(matches!(parse(&newer).unwrap_err(), Error::Newer { found: 2, .. }));
     let merge = two().to_text().replacen("[[package]]", "<<<<<<< ours\n[[package]]", 1);
     let error = parse(&merge).unwrap_err();
     assert!(matches!(error, Error::Merge { line: 4, .. }), "{error:?}");

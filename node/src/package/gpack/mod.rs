@@ -152,11 +152,6 @@ pub(crate) fn read_capped(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Refuses a TOML document that is nested more than `limit` deep; yields the line.
-pub(crate) fn check_depth(text: &str, limit: usize) -> Result<(), usize> {
-    depth::check(text, limit).map_err(|at| at.line)
-}
-
 /// One thing that is wrong with a `gpack.toml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

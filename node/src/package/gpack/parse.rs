@@ -186,11 +186,12 @@ impl Reader {
     }
 
     fn warn_of(&mut self, name: &str, full: &str, at: usize) {
-        let near = nearest(name);
-        if self.warnings.len() < REPORTED_MAX {
-            let line = self.lines.at(at);
-            self.misspelt.extend(near.map(|near| ((line, full.to_owned()), near)));
+        // To look for what may be meant costs more than to read the key.
+        if self.warnings.len() >= REPORTED_MAX {
+            return;
         }
+        let (near, line) = (nearest(name), self.lines.at(at));
+        self.misspelt.extend(near.map(|near| ((line, full.to_owned()), near)));
         self.warn(at, full, near.or_else(|| held_in(name)).map(str::to_owned));
     }
 

@@ -239,6 +239,29 @@ fn garbage_costs_little_time_and_says_little() {
     assert_eq!(parse_text(&format!("{GOOD}{keys}")).unwrap().warnings.len(), 100);
 }
 
+/// What is known of unknown keys costs no more than to read them, once so many were told as are.
+#[test]
+fn keys_that_are_not_known_cost_little_more_than_their_values() {
+    let keys: String = (0..50_000).map(|n| format!("depend{n} = 1\n")).collect();
+    let (text, path) = (format!("{GOOD}{keys}"), Path::new("gpack.toml"));
+    #[expect(clippy::disallowed_methods, reason = "measures the test itself")]
+    let timed = |parse: &dyn Fn() -> bool| {
+        let times = (0..3).map(|_| {
+            let begin = std::time::Instant::now();
+            assert!(parse());
+            begin.elapsed()
+        });
+        times.min().unwrap()
+    };
+    let alone = timed(&|| toml::de::DeTable::parse(&text).is_ok());
+    for parse in [&|| parse(path, text.as_bytes(), None).is_ok(), &|| project(path, text.as_bytes()).is_ok()]
+        as [&dyn Fn() -> bool; 2]
+    {
+        let took = timed(parse);
+        assert!(took < alone * 3, "{took:?}, and {alone:?} to read it");
+    }
+}
+
 #[test]
 fn what_git_could_not_merge_is_told_as_that() {
     let text =

@@ -1,7 +1,7 @@
 //! What a `gpack.toml` says of the project that it stands in: what that needs, and where it goes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Component, Path, PathBuf},
     str::FromStr,
 };
@@ -66,7 +66,7 @@ impl Reader {
     }
 
     fn aliases(&mut self, fields: &Fields<'_, '_>) -> BTreeMap<PackageName, PackageId> {
-        let mut aliases = BTreeMap::new();
+        let (mut aliases, mut named) = (BTreeMap::new(), BTreeSet::new());
         let Some((full, value)) = fields.get("aliases") else { return aliases };
         let Some(table) = value.get_ref().as_table() else {
             self.wrong_type(full, value, "a table of name = \"publisher/name\"");
@@ -84,10 +84,10 @@ impl Reader {
                 }
             };
             let (Some(alias), Some(id)) = (alias, id) else { continue };
-            if aliases.values().any(|other| *other == id) {
-                self.problem(value.span(), full, "the package has another short name already");
-            } else {
+            if named.insert(id.clone()) {
                 aliases.insert(alias, id);
+            } else {
+                self.problem(value.span(), full, "the package has another short name already");
             }
         }
         aliases

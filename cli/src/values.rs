@@ -63,7 +63,9 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
 /// A time in days, hours, minutes or seconds, such as `7d`; without a unit, days.
 pub(crate) fn duration(text: &str) -> Result<u64, String> {
     const UNITS: [(char, u64); 4] = [('d', 24 * 3600), ('h', 3600), ('m', 60), ('s', 1)];
-    let expected = || "expected a time such as 7d, 12h, 30m or 90s".to_owned();
+    let expected = || {
+        "expected a time such as 7d, 12h, 30m or 90s, or a number of days; to leave it out, write --fresh last".to_owned()
+    };
     let (number, unit) = UNITS
         .iter()
         .find_map(|(letter, secs)| Some((text.strip_suffix(*letter)?, *secs)))

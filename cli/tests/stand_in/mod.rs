@@ -110,6 +110,8 @@ impl Service for Answers {
             bytes_sent: 2,
             uptime_secs: 3700,
             last_bootstrap: None,
+            strangers: Vec::new(),
+            clock_fault: None,
             health: "degraded".to_owned(),
             warnings: vec!["no bootstrap peer answers".to_owned()],
         })

@@ -104,7 +104,14 @@ fn value(key: &Key, text: &str) -> Result<toml_edit::Value, Error> {
             Some(index) => format!("[{index}] {}", fault.what),
             None => fault.what,
         });
-        Error::Value { key: key.name, what: described.collect::<Vec<_>>().join("; ") }
+        let what = described.collect::<Vec<_>>().join("; ");
+        // What is a number of days or of seconds says so first.
+        match key.doc.split([' ', ':']).next() {
+            Some(unit @ ("Days" | "Seconds")) => {
+                Error::Value { key: key.name, what: format!("{what} ({})", unit.to_lowercase()) }
+            }
+            _ => Error::Value { key: key.name, what },
+        }
     })?;
     Ok(value.to_toml())
 }

@@ -178,6 +178,12 @@ pub struct Status {
     pub uptime_secs: u64,
     /// When a DHT bootstrap last succeeded.
     pub last_bootstrap: Option<String>,
+    /// Addresses of the configuration at which another peer answered than they name.
+    #[serde(default)]
+    pub strangers: Vec<String>,
+    /// What is wrong with the clock of this machine, as the peers or its own course say.
+    #[serde(default)]
+    pub clock_fault: Option<String>,
     /// `ok`, or `degraded` with the reasons in `warnings`.
     pub health: String,
     /// What needs attention.

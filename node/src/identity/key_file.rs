@@ -370,6 +370,20 @@ pub enum Error {
         /// Whether it is known that recovery keys can name another one.
         has_recovery: bool,
     },
+    /// The key of a publisher is not there, and another publisher's has its name.
+    #[error(
+        "the key of publisher {id} is lost: it was called {name} here, as the key of another publisher is now"
+    )]
+    LostBeside {
+        /// What it was called.
+        name: String,
+        /// What it can be called if it comes back.
+        free: String,
+        /// Whose key it is.
+        id: String,
+        /// Whether it is known that recovery keys can name another one.
+        has_recovery: bool,
+    },
     /// Something has the name of a new key already.
     #[error("the key file {} exists already, and a key is never replaced", path.display())]
     Exists {
@@ -482,7 +496,21 @@ impl Error {
                 "restore {} from your backup; to go on as another node, on purpose: ggen marketplace p2p key new --node",
                 path.display()
             ),
-            Self::Lost { path, has_recovery, .. } => {
+            Self::LostBeside { free, id, has_recovery, .. } => {
+                let recover = match has_recovery {
+                    true => format!(
+                        "Or go on as that publisher with a new key, which its recovery keys sign: ggen marketplace p2p key revoke {id} \
+                         --recovery <file>\n"
+                    ),
+                    false => String::new(),
+                };
+                format!(
+                    "bring it back from your backup under another name: ggen marketplace p2p key import {free} <file>\n{recover}\
+                     If you do not miss it, and want to hear no more of it: ggen marketplace p2p key forget {id}"
+                )
+            }
+            Self::Lost { path, identity, has_recovery, .. } => {
+                let id = identity.trim_start_matches("publisher ");
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
                 let recover = match has_recovery {
                     true => format!(
@@ -493,7 +521,8 @@ impl Error {
                 };
                 format!(
                     "restore {} from your backup, or with: ggen marketplace p2p key import {name} <file>\n{recover}\
-                     To publish as another publisher from now on, on purpose: ggen marketplace p2p key new {name}",
+                     To publish as another publisher from now on, on purpose: ggen marketplace p2p key new {name}\n\
+                     If you do not miss it, and want to hear no more of it: ggen marketplace p2p key forget {id}",
                     path.display()
                 )
             }
@@ -513,13 +542,13 @@ impl Error {
             }
             Self::Amended { name, .. } => format!(
                 "If it was you (key recovery, key confirm), bring the documents here with the key. Where it was done: ggen marketplace p2p \
-                 key export --to <file>; here: ggen marketplace p2p key import {name} <file>\n\
+                 key export <its name there> --to <file>; here: ggen marketplace p2p key import {name} <file>\n\
                  If it was not you, somebody else has the key: ggen marketplace p2p key revoke {name}"
             ),
             Self::Replaced { name, has_recovery, .. } => {
                 let import = format!(
-                    "If it was you, import the new key. Where it is: ggen marketplace p2p key export --to <file>; here: ggen marketplace \
-                     p2p key import {name} <file>"
+                    "If it was you, import the new key. Where it is: ggen marketplace p2p key export <its name there> --to <file>; here: \
+                     ggen marketplace p2p key import {name} <file>"
                 );
                 match has_recovery {
                     true => format!(
@@ -529,7 +558,7 @@ impl Error {
                     false => format!(
                         "{import}\nIf it was not you, somebody else has your key, and without recovery keys there is no way back: tell \
                          your users over another channel, and publish from a new key from now on: ggen marketplace p2p key new <name> \
-                         --recovery <file>"
+                         --recovery <file>, then: ggen marketplace p2p publish --key <name>"
                     ),
                 }
             }

@@ -26,6 +26,10 @@ const ADOPTED: &str = "adopted";
 const SHARED: &str = "shared";
 /// The file in the state folder that says which publishers' keys were in the folder of keys, so that a lost one is missed.
 pub const OWNERS_FILE_NAME: &str = "publisher-ids";
+/// What its lines of keys end in that are gone and not missed.
+const FORGOTTEN: &str = " forgotten";
+/// What a key is called there whose name is not known.
+const UNNAMED: &str = "default";
 /// Bytes of that file that are read: some thousand names.
 const OWNERS_BYTES_MAX: u64 = 256 << 10;
 
@@ -253,24 +257,38 @@ impl Publisher {
         let file = owners_file(dir);
         let mut owners = owners(&file)?;
         let id = self.id().to_string();
-        if owners.iter().any(|owner| owner.name == name && owner.id == id) {
+        let owner = Owner { name: name.to_owned(), id, is_forgotten: false };
+        if owners.contains(&owner) {
             return Ok(());
         }
         // One whose name another key has now is still missed, unless it is here under another name.
+        owners.retain(|it| it.id != owner.id);
+        owners.push(owner);
+        write_owners(&file, owners)
+    }
+
+    /// Notes that a key which is gone from the folder of keys `dir` is not missed any more. It is missed again once it was back.
+    ///
+    /// # Errors
+    /// Whatever keeps the note from being read or written.
+    pub fn forget(dir: &Path, publisher: &PublisherId) -> Result<(), Error> {
+        let file = owners_file(dir);
+        let mut owners = owners(&file)?;
+        let id = publisher.to_string();
+        let known = owners.iter().find(|owner| owner.id == id).map(|owner| owner.name.clone());
         owners.retain(|owner| owner.id != id);
-        owners.push(Lost { name: name.to_owned(), id });
-        owners.sort();
-        let lines: Vec<String> =
-            owners.iter().map(|owner| format!("{} {}\n", owner.name, owner.id)).collect();
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let written = || {
-            let mut beside = tempfile::NamedTempFile::new_in(folder)?;
-            beside.write_all(lines.concat().as_bytes())?;
-            beside.as_file().sync_all()?;
-            beside.persist(&file).map_err(|error| error.error)?;
-            fs::File::open(folder)?.sync_all()
-        };
-        written().map_err(|source| Error::Write { path: file.clone(), source })
+        // What it was called is not known where it was lost with the note of it.
+        owners.push(Owner { name: known.unwrap_or_else(|| UNNAMED.to_owned()), id, is_forgotten: true });
+        write_owners(&file, owners)
+    }
+
+    /// The publishers whose keys are gone from the folder of keys `dir` and not missed any more.
+    ///
+    /// # Errors
+    /// [`Error::Read`] where it cannot be told.
+    pub fn forgotten(dir: &Path) -> Result<BTreeSet<PublisherId>, Error> {
+        let owners = owners(&owners_file(dir))?;
+        Ok(owners.iter().filter(|it| it.is_forgotten).filter_map(|it| it.id.parse().ok()).collect())
     }
 
     /// The publishers whose keys are in the folder of keys `dir` and cannot be used as they are, such as a file that others may read:
@@ -303,9 +321,10 @@ impl Publisher {
         }
         owners.retain(|owner| {
             let is_gone = path(dir, &owner.name).is_ok_and(|path| key_file::is_missing(&path));
-            !here.contains(&owner.id) && !unread.contains(&owner.name) && (is_gone || !here.is_empty())
+            let is_missed = !owner.is_forgotten && !here.contains(&owner.id);
+            is_missed && !unread.contains(&owner.name) && (is_gone || !here.is_empty())
         });
-        Ok(owners)
+        Ok(owners.into_iter().map(|owner| Lost { name: owner.name, id: owner.id }).collect())
     }
 
     /// As [`Publisher::store`], for a key that was made elsewhere: what was published with it there is not known here.
@@ -448,10 +467,27 @@ impl Lost {
         free_name(dir, &self.name)
     }
 
+    /// Whether another key has its name by now.
+    pub fn is_name_taken(&self, dir: &Path) -> bool {
+        self.free_name(dir) != self.name
+    }
+
+    /// What is said of it, without what to do.
+    pub fn message(&self, dir: &Path) -> String {
+        match self.is_name_taken(dir) {
+            true => self.error(dir).to_string(),
+            false => format!("the publisher key {} is lost: {}", self.name, self.error(dir)),
+        }
+    }
+
     /// The same as an error, with the way to mend it.
     pub fn error(&self, dir: &Path) -> Error {
-        let path = dir.join(FOLDER_NAME).join(format!("{}.key", self.free_name(dir)));
         let has_recovery = self.id.parse().is_ok_and(|id| documents::has_recovery(dir, &id));
+        let free = self.free_name(dir);
+        if free != self.name {
+            return Error::LostBeside { name: self.name.clone(), free, id: self.id.clone(), has_recovery };
+        }
+        let path = dir.join(FOLDER_NAME).join(format!("{free}.key"));
         let identity = format!("publisher {}", self.id);
         Error::Lost { path, kind: Kind::Publisher, identity, has_recovery }
     }
@@ -504,7 +540,34 @@ fn owners_file(dir: &Path) -> PathBuf {
     dir.with_file_name(OWNERS_FILE_NAME)
 }
 
-fn owners(file: &Path) -> Result<Vec<Lost>, Error> {
+fn write_owners(file: &Path, mut owners: Vec<Owner>) -> Result<(), Error> {
+    owners.sort();
+    let line = |owner: &Owner| {
+        let mark = if owner.is_forgotten { FORGOTTEN } else { "" };
+        format!("{} {}{mark}\n", owner.name, owner.id)
+    };
+    let lines: Vec<String> = owners.iter().map(line).collect();
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = || {
+        let mut beside = tempfile::NamedTempFile::new_in(folder)?;
+        beside.write_all(lines.concat().as_bytes())?;
+        beside.as_file().sync_all()?;
+        beside.persist(file).map_err(|error| error.error)?;
+        fs::File::open(folder)?.sync_all()
+    };
+    written().map_err(|source| Error::Write { path: file.to_owned(), source })
+}
+
+/// Whose key was written to the folder of keys.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Owner {
+    name: String,
+    id: String,
+    /// Whether it is gone, and its owner does not miss it.
+    is_forgotten: bool,
+}
+
+fn owners(file: &Path) -> Result<Vec<Owner>, Error> {
     let mut text = String::new();
     let read = fs::File::open(file).and_then(|it| it.take(OWNERS_BYTES_MAX).read_to_string(&mut text));
     match read {
@@ -513,9 +576,10 @@ fn owners(file: &Path) -> Result<Vec<Lost>, Error> {
         Ok(_) => {}
     }
     let line = |line: &str| {
-        let (name, id) = line.split_once(' ')?;
+        let (name, rest) = line.split_once(' ')?;
+        let id = rest.strip_suffix(FORGOTTEN).unwrap_or(rest);
         let is_one = key_file::check_name(name).is_ok() && id.parse::<PublisherId>().is_ok();
-        is_one.then(|| Lost { name: name.to_owned(), id: id.to_owned() })
+        is_one.then(|| Owner { name: name.to_owned(), id: id.to_owned(), is_forgotten: id != rest })
     };
     Ok(text.lines().filter_map(line).collect())
 }

@@ -316,6 +316,10 @@ fn a_lost_key_is_told_as_lost_and_never_replaced_silently() {
     let error = node.error(7, &["publish", &pack(&node, "1.1.0", 52), "--version", "1.1.0", "--skip-verify"]);
     assert_eq!(error["code"], "E_KEY_FILE", "{error}");
     assert!(!key.exists(), "no other key was made");
+    // Who does not miss it is not told of it any more.
+    node.json(&["key", "forget", "default"]);
+    assert!(!told(&node.json(&["status"])["warnings"]));
+    assert_eq!(node.json(&["key", "list"])["lost"].as_array().unwrap().len(), 0);
     fs::rename(node.path("away.key"), &key).unwrap();
     assert_eq!(node.json(&["key", "list"])["lost"].as_array().unwrap().len(), 0);
     publish(&node, "1.1.0", 52);

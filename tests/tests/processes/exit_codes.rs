@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     tree,
-    world::{Home, LOOPBACK, Node, closed_port, text, texts},
+    world::{Home, LOOPBACK, Node, closed_port, eventually, text, texts},
 };
 
 /// A peer id of the right form that belongs to nobody here.
@@ -144,6 +144,17 @@ fn status_5_is_not_given_where_one_of_several_answers() {
     let mistaken = other.address.replace(&other.peer, STRANGER);
     let answer = node.run(&["bootstrap", &mistaken, "--timeout", "5"]).exits(5);
     answer.says(&format!("expected peer {STRANGER}, got {}", other.peer));
+    // A node that is to join there says so too.
+    let home = Home::new();
+    let command = home.command(&["start", "--listen", LOOPBACK, "--bootstrap", &mistaken]);
+    let misled = Node::start_by(home, command);
+    eventually("it is told", Duration::from_secs(10), || {
+        let status = misled.json(&["status"]);
+        let warnings = texts(&status["warnings"]).join("\n");
+        (texts(&status["strangers"]) == [mistaken.clone()] && warnings.contains(&other.peer)).then_some(())
+    });
+    let doctor = misled.run(&["doctor"]);
+    doctor.says("WARNING  bootstrap").says("another peer answers there");
 }
 
 #[test]

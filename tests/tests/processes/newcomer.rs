@@ -52,7 +52,7 @@ fn doctor_speaks_of_the_node_that_runs_and_of_a_store_that_cannot_be_read() {
         .filter(|finding| finding["check"] == "bootstrap")
         .map(|finding| finding["message"].as_str().unwrap())
         .collect();
-    assert!(about.iter().any(|message| message.contains("answers")), "{findings}");
+    assert!(about.iter().any(|message| message.contains("the port is open")), "{findings}");
     node.stop();
     node.run(&["doctor"]).says("store").calmly();
     fs::write(node.state().join("store.db"), "nonsense").unwrap();

@@ -322,6 +322,14 @@ fn bad_projects_are_refused_with_words_and_nothing_is_changed() {
     assert_eq!(fs::read_to_string(Path::new(&text(&forced["kept"][0])).join("file")).unwrap(), "mine");
     at(&author, &here, &["add", "one", "two", "--as", "x"]).exits(2);
     at(&author, &here, &["add", "two", "--as", "one"]).exits(9).says("means");
+    // What is removed is told by the name that it went by.
+    json(&author, &here, &["remove", "two"]);
+    let added = json(&author, &here, &["add", "two", "--as", "deux"]);
+    let removed = json(&author, &here, &["remove", "deux"]);
+    assert_eq!(
+        (&added["changes"][0]["name"], &removed["changes"][0]["name"]),
+        (&"deux".into(), &"deux".into())
+    );
     at(&author, &here, &["remove", "nothing"]).exits(4);
     at(&author, &here, &["add", "one@^1", "one@^2"]).exits(2).says("is named twice");
     at(&author, &here, &["add", "one@banana"]).exits(2).says("not a version requirement");

@@ -256,6 +256,38 @@ fn what_is_set_takes_effect_on_the_running_node_which_says_what_it_took() {
 }
 
 #[test]
+fn the_file_that_the_running_node_reads_is_shown_checked_and_changed_and_a_start_that_fails_is_not_repeated()
+{
+    let home = Home::new();
+    let file = home.path("own.toml");
+    fs::write(&file, "query_timeout_secs = 7\npackages_topik = 'x'\n").unwrap();
+    let start = ["start", "--daemon", "--listen"];
+    home.json(&[&start[..], &[LOOPBACK, "--config", &home.text("own.toml")]].concat());
+    assert!(
+        shown(&home.json(&["config", "show", "--origin"]), "query_timeout_secs").1.contains("own.toml:1")
+    );
+    assert_eq!(home.json(&["config", "check"])["warnings"].as_array().unwrap().len(), 1);
+    let set = home.json(&["config", "set", "install.max_age", "7"]);
+    assert_eq!(set["reloaded"]["applied"], Value::from(vec!["install.max_age"]), "{set}");
+    assert!(fs::read_to_string(&file).unwrap().contains("max_age = 7"), "{set}");
+    assert!(!home.state().join("p2p-config.toml").exists());
+    fs::write(home.path("third.toml"), "").unwrap();
+    let third = home.text("third.toml");
+    let other = home.run(&["config", "set", "install.max_age", "9", "--config", &third]).exits(0);
+    other.says("does not read this file").says("--config").says("own.toml");
+    home.run(&["stop"]).exits(0);
+    assert!(home.json(&["config", "path"])["path"].as_str().unwrap().ends_with("p2p-config.toml"));
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port());
+    home.run(&[&start[..], &[&address]].concat()).exits(8);
+    let again = home.json(&["restart"]);
+    let _guard = Guard::new(again["pid"].as_u64().unwrap().try_into().unwrap());
+    assert!(text(&again["config"]).ends_with("own.toml"), "{again}");
+    home.run(&["stop"]).exits(0);
+}
+
+#[test]
 fn a_hangup_makes_a_daemon_read_its_configuration_again() {
     let home = Home::new();
     let started = home.json(&["start", "--daemon", "--listen", LOOPBACK]);

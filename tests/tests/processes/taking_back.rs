@@ -29,16 +29,16 @@ fn a_yanked_version_is_no_longer_chosen_and_still_installed_by_its_number() {
     let author = Node::start(&[]);
     let reader = Node::start(&[&author]);
     author.knows(&[&reader]);
+    // Times are told in seconds.
+    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     for version in ["1.0.0", "1.1.0"] {
         publish(&author, "taken", version);
+        let released = second();
+        eventually("another second", Duration::from_secs(5), || (second() > released).then_some(()));
     }
     has_latest(&reader, "taken", "1.1.0");
     reader.json(&["install", "taken", "--to", &reader.text("newest")]);
 
-    // Times are told in seconds.
-    let second = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let released = second();
-    eventually("another second", Duration::from_secs(5), || (second() > released).then_some(()));
     let yanked = author.json(&["yank", "taken@1.1.0", "--reason", "loses data"]);
     assert_eq!((&yanked["unchanged"], &yanked["latest"]), (&false.into(), &"1.0.0".into()), "{yanked}");
     assert_eq!(yanked["announced"], true, "{yanked}");
@@ -59,9 +59,12 @@ fn a_yanked_version_is_no_longer_chosen_and_still_installed_by_its_number() {
     assert_eq!((of("1.1.0"), of("1.0.0")), (true.into(), false.into()), "{listed}");
     reader.run(&["list"]).exits(0).says("installed, yanked");
     let info = reader.json(&["info", "taken"]);
+    let of_version = reader.json(&["info", "taken@1.1.0"])["released_at"].clone();
     let newest = info["versions"].as_array().unwrap().iter().find(|it| it["version"] == "1.1.0").unwrap();
     assert_eq!((&newest["yanked"], &newest["yank_reason"]), (&true.into(), &"loses data".into()));
     reader.run(&["info", "taken"]).exits(0).says("yanked: loses data");
+    let row = listed["packages"].as_array().unwrap().iter().find(|row| row["version"] == "1.1.0").unwrap();
+    assert_eq!((&row["released_at"], &of_version), (&newest["released"], &newest["released"]), "{row}");
     // When it was released is not when something else was taken back.
     let (found, explained) = (reader.json(&["search", "taken"]), reader.json(&["explain", "taken@1.1.0"]));
     assert_eq!(found["packages"][0]["released_at"], info["versions"][0]["released"], "{found}");

@@ -6,6 +6,7 @@
 
 pub(crate) mod daemon;
 pub(crate) mod descriptors;
+pub(crate) mod flags;
 pub(crate) mod log;
 mod node;
 pub(crate) mod own_time;
@@ -51,10 +52,6 @@ use signals::{Hangup, Signals};
 const KEYS_FOLDER: &str = "keys";
 /// The publisher key that is used where none is named.
 pub(crate) const KEY_DEFAULT: &str = "default";
-/// The flags of the last start, for `restart`.
-const FLAGS_FILE: &str = "start-flags.json";
-/// Bytes of [`FLAGS_FILE`] at most.
-const FLAGS_BYTES_MAX: u64 = 64 << 10;
 /// How long a node may take to flush and close, after the second that the socket gives to answers in progress: all of it within
 /// five seconds. It bounds the parts of the node's own shutdown, which come to three.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_millis(3_500);
@@ -333,7 +330,6 @@ pub(crate) async fn run(
         () = signals.next() => return Ok(Exit::Ok),
         node = starting => node?,
     };
-    remember_flags(home, &flags.not_saved(save));
     let (folder, given, level) = (home.to_owned(), flags.clone(), effective.config.log_level);
     node.on_reload(move || {
         let mut config = self::effective(&folder, &given)?.config;
@@ -346,7 +342,11 @@ pub(crate) async fn run(
         }
         Ok(config)
     });
-    let ready = |started: Started| ready(&Started { config, uses, ..started });
+    let ready = |started: Started| {
+        // Not before it listens: a start that fails is none whose flags a restart should have.
+        flags::remember(home, &flags.not_saved(save));
+        ready(&Started { config, uses, ..started })
+    };
     serve(home, node, &listen, &mut signals, ready).await
 }
 
@@ -426,10 +426,7 @@ async fn started<N: Node>(home: &Path, node: &N) -> Outcome<Started> {
 /// Says which publisher keys were in a state folder and are gone, and what to do.
 fn lost_keys(home: &Path) -> Vec<String> {
     let folder = keys_folder(home);
-    let said = |lost: Lost| {
-        let error = lost.error(&folder);
-        format!("the publisher key {} is lost: {error}; {}", lost.name, error.hint())
-    };
+    let said = |lost: Lost| format!("{}\n{}", lost.message(&folder), lost.error(&folder).hint());
     match Publisher::lost(&folder) {
         Ok(lost) => lost.into_iter().map(said).collect(),
         Err(error) => vec![format!("which publisher keys are gone is not known: {error}")],
@@ -461,45 +458,6 @@ fn keep_configuration(session: &Session, config: &P2PConfig, flags: &Flags, save
     // At once, because a topology and a role may go together and neither with what the file holds.
     let given: Vec<_> = given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     config::edit::set_all(&file.path, &given).map_err(failed)
-}
-
-/// Keeps the flags for `restart`, which may be asked for from another folder. They are a convenience: a start does not fail
-/// for them.
-fn remember_flags(home: &Path, flags: &Flags) {
-    let mut flags = flags.clone();
-    if flags.config.is_some() {
-        flags.config = config_file(home, flags.config.as_deref()).ok().map(|file| file.path);
-    }
-    let written = serde_json::to_vec(&flags).map_err(io::Error::from).and_then(|bytes| {
-        let mut file = tempfile::NamedTempFile::new_in(home)?;
-        io::Write::write_all(&mut file, &bytes)?;
-        file.persist(home.join(FLAGS_FILE)).map(drop).map_err(|error| error.error)
-    });
-    if let Err(error) = written {
-        warn!(%error, "flags not kept for a restart");
-    }
-}
-
-/// The flags of the last start; none where there was none. Without those of a file that cannot be read a node would listen elsewhere than
-/// it was told to.
-pub(crate) fn remembered_flags(home: &Path) -> Outcome<Flags> {
-    let path = home.join(FLAGS_FILE);
-    let read = match fs::File::open(&path) {
-        Ok(file) => serde_json::from_reader(io::Read::take(file, FLAGS_BYTES_MAX)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Flags::default()),
-        Err(error) => Err(serde_json::Error::io(error)),
-    };
-    read.map_err(|error| {
-        Failure::new(
-            Code::Config,
-            format!("The flags of the last start cannot be read from {}: {error}.", path.display()),
-            format!(
-                "A node that runs goes on. Delete the file, and start with the flags that you want: rm {}, then: ggen marketplace p2p restart \
-                 --listen ADDRESS",
-                path.display()
-            ),
-        )
-    })
 }
 
 /// Stops the running node and waits until its process is gone.

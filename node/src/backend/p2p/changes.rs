@@ -245,6 +245,12 @@ pub(super) fn described(waiting: &Waiting) -> QueuedChange {
     }
 }
 
+/// The same while a node runs: that none did is no reason any more.
+pub(super) fn described_while_running(waiting: &Waiting) -> QueuedChange {
+    let (code, why) = super::outbox::while_running(&waiting.code, &waiting.why);
+    QueuedChange { code, why, ..described(waiting) }
+}
+
 /// What `status` warns of, in one line.
 pub(super) fn warning(rows: &[Waiting]) -> Option<String> {
     let first = rows.first()?;
@@ -252,7 +258,7 @@ pub(super) fn warning(rows: &[Waiting]) -> Option<String> {
         1 => "1 change waits".to_owned(),
         several => format!("{several} changes wait"),
     };
-    Some(format!("{number} in the outbox, unsigned: {}", first.why))
+    Some(format!("{number} in the outbox, unsigned: {}", described_while_running(first).why))
 }
 
 /// The publishers of what waits.

@@ -161,6 +161,7 @@ impl Node {
         let keys = self.keys.all();
         let own: BTreeSet<PublisherId> = keys.iter().flatten().map(Publisher::id).collect();
         let unusable = self.keys.unusable();
+        let forgotten = self.keys.forgotten();
         let (has_keys, is_alone, is_right) =
             (keys.is_ok(), snapshot.peers.is_empty(), self.time_to_sign().is_ok());
         self.with_store(move |store| {
@@ -180,7 +181,7 @@ impl Node {
                     Some(last) => now > last.confirmation().next_by,
                     None => now > first.plus(CONFIRM_GRACE),
                 };
-                if !is_lost && !is_late {
+                if forgotten.contains(publisher) && is_lost || !is_lost && !is_late {
                     continue;
                 }
                 let since = last.map_or_else(

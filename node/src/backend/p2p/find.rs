@@ -423,6 +423,8 @@ pub(super) fn show_which(info: &mut Info, which: &Which) -> Result<(), Failure> 
     info.package.version = known.version;
     info.package.cid = known.cid;
     info.package.size = known.size;
+    // Of a version that was named, its own time is told.
+    info.package.freshness.released_at = known.released;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::{
     network::Answers,
     package::PackageId,
     release::{
-        Freshness, Head, VerifiedHead,
+        Freshness, Head, Kind, SignedEntry, VerifiedHead,
         choice::{Choice, compare},
         confirmation::{Digest, LIST_BYTES_MAX},
         freshness::Word,
@@ -27,6 +27,8 @@ use crate::{
 
 /// How long others are asked for something newer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(8);
+/// Entries of a log that are looked through for the time of a version that is listed.
+const ENTRIES_LISTED: usize = 64;
 
 /// What a user demands of the newest version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -199,13 +201,40 @@ impl Node {
 
 /// What is told of how fresh the newest known state of a package is, which is named with a version; nothing where none is known.
 pub(super) fn of_listed(store: &Store, id: &str, now: Timestamp) -> Result<api::Freshness, store::Error> {
-    let Some(package) = id.rsplit_once('@').and_then(|(package, _)| package.parse::<PackageId>().ok()) else {
+    let Some((package, version)) = id
+        .rsplit_once('@')
+        .and_then(|(package, version)| Some((package.parse::<PackageId>().ok()?, version)))
+    else {
         return Ok(api::Freshness::default());
     };
     let Some(listed) = store.read(|conn| Ok(catalog::get(conn, &package)?))? else {
         return Ok(api::Freshness::default());
     };
-    Ok(told(&freshness_here(store, &listed.head, &listed.bytes)?, None, now))
+    let released_at =
+        released_here(store, &listed.bytes, version).map(|at| at.to_string()).unwrap_or_default();
+    Ok(api::Freshness {
+        released_at,
+        ..told(&freshness_here(store, &listed.head, &listed.bytes)?, None, now)
+    })
+}
+
+/// When a version was released, as far as that is known here: the newest entries of the log are looked through.
+fn released_here(store: &Store, head: &[u8], version: &str) -> Option<Timestamp> {
+    let head = VerifiedHead::verify_stored(head).ok()?;
+    if head.head().latest.as_ref().is_some_and(|latest| latest.version.to_string() == version) {
+        return Some(head.head().release_time());
+    }
+    let mut next = Some(head.head().entry);
+    for _ in 0..ENTRIES_LISTED {
+        let block = store.block(&next?).ok()??;
+        let signed = SignedEntry::decode_and_verify(block.bytes(), head.key_log()).ok()?;
+        let entry = signed.entry();
+        if matches!(&entry.kind, Kind::Release(release) if release.version.to_string() == version) {
+            return Some(entry.created);
+        }
+        next = entry.previous;
+    }
+    None
 }
 
 /// How fresh a head is as far as the store knows.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use libp2p::Multiaddr;
+use libp2p::{Multiaddr, PeerId};
 use rand::SeedableRng;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -102,7 +102,7 @@ pub(super) async fn join(node: Arc<Node>) {
     if first.is_empty() {
         node.entering.send_replace(Entering::Decided);
     }
-    let mut dials: FuturesUnordered<BoxFuture<'static, (Multiaddr, bool)>> = FuturesUnordered::new();
+    let mut dials: FuturesUnordered<BoxFuture<'static, Dialled>> = FuturesUnordered::new();
     let (mut in_progress, mut reported) = (InProgress::default(), BTreeSet::new());
     let reached_so_far = Arc::new(AtomicU64::new(0));
     let (is_spoke, is_told) = (node.config().role == Role::Spoke, !entry_points.is_empty());
@@ -162,7 +162,11 @@ pub(super) async fn join(node: Arc<Node>) {
             }
         }
         tokio::select! { biased;
-            Some((address, reached)) = dials.next(), if !dials.is_empty() => {
+            Some((address, outcome)) = dials.next(), if !dials.is_empty() => {
+                let reached = outcome.is_ok();
+                if entry_points.contains(&address) {
+                    node.note_stranger(&address, outcome.err().flatten());
+                }
                 in_progress.ended(&address);
                 first.remove(&address);
                 if reached || first.is_empty() {
@@ -183,11 +187,14 @@ pub(super) async fn join(node: Arc<Node>) {
     }
 }
 
+/// What became of a dial; where it failed, which other peer answered, if one did.
+type Dialled = (Multiaddr, Result<(), Option<PeerId>>);
+
 fn dial(
     node: &Arc<Node>,
     address: Multiaddr,
     reported: &mut BTreeSet<Multiaddr>,
-) -> BoxFuture<'static, (Multiaddr, bool)> {
+) -> BoxFuture<'static, Dialled> {
     let network = node.network.clone();
     let timeout = if policy::is_name(&address) { NAME_DIAL_TIMEOUT } else { DIAL_TIMEOUT };
     // The first failure of an address is worth a line; that it goes on failing is not.
@@ -196,19 +203,23 @@ fn dial(
         match network.dial(address.clone(), timeout).await {
             Ok(peer) => {
                 tracing::info!(%peer, %address, "connected");
-                (address, true)
+                (address, Ok(()))
             }
             // A list that names all entrances names this node too, where it is one.
-            Err(DialFailure::Own) => (address, true),
-            Err(error) if first => {
-                let error = error.beside(&address.to_string());
-                tracing::warn!(%address, error, "a peer was not reached; it is tried again");
-                (address, false)
-            }
+            Err(DialFailure::Own) => (address, Ok(())),
             Err(error) => {
-                let error = error.beside(&address.to_string());
-                tracing::debug!(%address, error, "a peer was not reached");
-                (address, false)
+                let said = error.beside(&address.to_string());
+                match first {
+                    true => {
+                        tracing::warn!(%address, error = said, "a peer was not reached; it is tried again")
+                    }
+                    false => tracing::debug!(%address, error = said, "a peer was not reached"),
+                }
+                let stranger = match error {
+                    DialFailure::WrongPeer { obtained, .. } => Some(obtained),
+                    _ => None,
+                };
+                (address, Err(stranger))
             }
         }
     }

@@ -252,12 +252,11 @@ impl Node {
 
     /// Publishers that published here, and whose keys are gone.
     pub(super) async fn lost_keys(&self) -> Result<BTreeSet<PublisherId>, Failure> {
-        if matches!(self.keys, Keys::Given(_)) {
-            return Ok(BTreeSet::new());
-        }
+        let Keys::Folder(folder) = &self.keys else { return Ok(BTreeSet::new()) };
         let before = self.with_store(published_before).await?;
         let mut here: BTreeSet<PublisherId> = self.keys.all()?.iter().map(Publisher::id).collect();
         here.append(&mut self.keys.unusable());
+        here.append(&mut Publisher::forgotten(folder).map_err(fail)?);
         Ok(before.difference(&here).copied().collect())
     }
 }

@@ -111,6 +111,8 @@ pub(super) struct Node {
     pub(super) without_quic: Mutex<Vec<Multiaddr>>,
     /// Whether no peer of the configuration is connected, and none of them answers.
     without_entrance: AtomicBool,
+    /// The addresses of the configuration at which another peer answered when they were dialled last than they name.
+    strangers: Mutex<BTreeMap<Multiaddr, PeerId>>,
     /// How far this node is on its first way into the network.
     pub(super) entering: tokio::sync::watch::Sender<Entering>,
     pub(super) started: Instant,
@@ -184,6 +186,7 @@ impl Node {
             listening: AtomicBool::new(false),
             without_quic: Mutex::default(),
             without_entrance: AtomicBool::new(false),
+            strangers: Mutex::default(),
             entering: tokio::sync::watch::Sender::new(Entering::Decided),
             started: Instant::now(),
             clock: Mutex::new(Clock::new(Timestamp::now())),
@@ -295,6 +298,20 @@ impl Node {
     /// Whether no peer of the configuration is connected, and none of them answers.
     pub(super) fn is_without_entrance(&self) -> bool {
         self.without_entrance.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether another peer answered at an address of the configuration than it names.
+    pub(super) fn note_stranger(&self, address: &Multiaddr, stranger: Option<PeerId>) {
+        let mut strangers = self.strangers.lock().unwrap_or_else(PoisonError::into_inner);
+        match stranger {
+            Some(peer) => drop(strangers.insert(address.clone(), peer)),
+            None => drop(strangers.remove(address)),
+        }
+    }
+
+    /// The addresses of the configuration at which another peer answered than they name, and which one.
+    pub(super) fn strangers(&self) -> BTreeMap<Multiaddr, PeerId> {
+        self.strangers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Ends when the node is told to stop.

@@ -297,13 +297,17 @@ pub(super) fn is_conflict(row: &outbox::Queued) -> bool {
 }
 
 /// Why a version waits while a node runs. What was packed without one waits for the first peer now.
-fn reason(row: &outbox::Queued) -> (String, String) {
-    let code = row.code.clone().unwrap_or_default();
+pub(super) fn reason(row: &outbox::Queued) -> (String, String) {
+    while_running(row.code.as_deref().unwrap_or_default(), &row.why)
+}
+
+/// Why something waits while a node runs, where the reason may be from when none did.
+pub(super) fn while_running(code: &str, why: &str) -> (String, String) {
     if code == Code::NotRunning.as_str() {
         let why = "No other node is connected yet that could say how far the package went.";
         return (Code::Network.as_str().to_owned(), why.to_owned());
     }
-    (code, row.why.clone())
+    (code.to_owned(), why.to_owned())
 }
 
 /// A version that waits, as `status` shows it.
@@ -560,6 +564,11 @@ mod tests {
             let now = Timestamp::now();
             super::super::changes::queue(&world.store, &world.publisher, &package, &kind, &why, now).unwrap();
         }
+        let now = Timestamp::now();
+        let listed =
+            |runs| super::super::verify::list_in(&world.store, now, runs).unwrap().changes[0].why.clone();
+        assert_eq!(listed(false), "No node runs.");
+        assert!(listed(true).contains("No other node is connected"), "{}", listed(true));
         // As `list` prints it.
         let dropped = drop_from(&world.store, &package.to_string()).unwrap();
         assert!(dropped.change.is_some(), "{dropped:?}");

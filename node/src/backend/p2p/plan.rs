@@ -11,7 +11,7 @@ use super::{
     open_store,
     packed::{Before, Content, Work, conflicts_with_queued},
     prepared::{Job, Prepared, job, prepare},
-    signing::{DEFAULT_KEY, Keys, published_before},
+    signing::{DEFAULT_KEY, Keys, published_before, refuse_second_package},
     trust,
 };
 use crate::{
@@ -36,10 +36,11 @@ impl Node {
         progress: ProgressSender,
     ) -> Result<Planned, Failure> {
         let job = job(&request, &self.keys, self.offload)?;
-        let (keys, key) = (self.keys.clone(), request.key.clone());
+        let (existing, key) = (self.keys.clone(), request.key.clone());
+        let keys = self.keys.clone();
         let before = self.with_store(published_before).await?;
         let prepared = self.offload.run(move || {
-            let publisher = keys.existing(key.as_deref(), &before)?;
+            let publisher = existing.existing(key.as_deref(), &before)?;
             Ok::<_, Failure>((prepare(job)?, publisher))
         });
         let (mut prepared, publisher) = prepared.await.ok_or_else(|| gone("the plan"))??;
@@ -48,7 +49,12 @@ impl Node {
             let warnings = self.check_dependencies(root).await?;
             prepared.warnings.extend(warnings);
         }
-        self.offload_store(move |store| plan(Some(store), publisher.as_ref(), prepared, &progress)).await
+        let key = request.key;
+        self.offload_store(move |store| {
+            refuse_second_package(&keys, store, &prepared.gpack.name, key.as_deref())?;
+            plan(Some(store), publisher.as_ref(), prepared, &progress)
+        })
+        .await
     }
 }
 
@@ -74,6 +80,9 @@ pub async fn plan_offline(
         let before = store.map(published_before).transpose().map_err(fail)?.unwrap_or_default();
         let publisher = keys.existing(request.key.as_deref(), &before)?;
         let mut prepared = prepare(job)?;
+        if let Some(store) = store {
+            refuse_second_package(&keys, store, &prepared.gpack.name, request.key.as_deref())?;
+        }
         let root = publisher.as_ref().map(|it| prepared.dependencies(it.id())).transpose()?.flatten();
         if let (Some(root), Some(store)) = (root, store) {
             prepared.warnings.extend(check_offline(store, root)?);
@@ -137,11 +146,11 @@ fn plan(
     prepared: Prepared,
     progress: &ProgressSender,
 ) -> Result<Planned, Failure> {
-    let Prepared { job: Job { directory, workers, .. }, gpack, found, own, mut warnings, preflight } =
+    let Prepared { job: Job { directory, workers, keys, .. }, gpack, found, own, mut warnings, preflight } =
         prepared;
     if let Some(store) = store {
         let own_id = publisher.map(Publisher::id);
-        warnings.extend(trust::warnings(store, &gpack.name, own_id).map_err(fail)?);
+        warnings.extend(trust::warnings(store, keys.as_deref(), &gpack.name, own_id).map_err(fail)?);
     }
     let packed =
         pack::pack_on(&found, workers, &own, &mut |_| Ok::<(), store::Error>(()), &mut |done, total| {

@@ -30,7 +30,7 @@ pub(super) struct Job {
     skip_verify: bool,
     allow_secrets: bool,
     /// Where the keys are that must not be among the files.
-    keys: Option<PathBuf>,
+    pub(super) keys: Option<PathBuf>,
     /// Threads that help to pack it.
     pub(super) workers: usize,
 }

@@ -21,7 +21,7 @@ use super::{
     packed::{Before, Content, Done, Work, conflicts_with_queued},
     plan::{cancelled, unless_cancelled},
     prepared::{Prepared, job, prepare},
-    signing::{Keys, published_before},
+    signing::{Keys, published_before, refuse_second_package},
     trust,
 };
 use crate::{
@@ -175,6 +175,9 @@ impl Node {
         let new_key = {
             let _turn = self.publishing.lock().await;
             let before = self.with_store(published_before).await?;
+            let (keys, key, name) = (self.keys.clone(), request.key.clone(), prepared.gpack.name.clone());
+            self.offload_store(move |store| refuse_second_package(&keys, store, &name, key.as_deref()))
+                .await?;
             self.keys.make_missing(request.key.as_deref(), &before)?
         };
         let ready = self.look_over(request, prepared, progress, timeout).await;
@@ -417,6 +420,7 @@ pub async fn publish_offline(
         let store = open_store(&folder)?;
         let before = published_before(&store).map_err(fail)?;
         let prepared = prepare(job)?;
+        refuse_second_package(&keys, &store, &prepared.gpack.name, request.key.as_deref())?;
         let new_key = keys.make_missing(request.key.as_deref(), &before)?;
         let publisher = keys.publisher(request.key.as_deref(), &before)?;
         let done = Ok(prepared).and_then(|mut prepared| {
@@ -475,7 +479,9 @@ fn pack_up(
 ) -> Result<Packed, Failure> {
     let Prepared { job, gpack, found, own, mut warnings, preflight } = prepared;
     let package = PackageId { publisher, name: gpack.name.clone() };
-    warnings.extend(trust::warnings(store, &package.name, Some(package.publisher)).map_err(fail)?);
+    warnings.extend(
+        trust::warnings(store, job.keys.as_deref(), &package.name, Some(package.publisher)).map_err(fail)?,
+    );
     let mut batch = store.lasting_batch();
     let mut put = |block| match cancel.is_cancelled() {
         true => Err(store::Error::Refused {

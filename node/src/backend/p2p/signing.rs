@@ -11,6 +11,7 @@ use crate::{
     code::Code,
     control::api::Failure,
     identity::{ConfirmKey, KeyLog, Publisher, PublisherId, Replaced, documents, key_file, publisher::Lost},
+    package::{PackageId, PackageName},
     store::{self, Store},
     time::Timestamp,
 };
@@ -95,6 +96,15 @@ impl Keys {
         }
     }
 
+    /// The publishers whose keys are gone and not missed.
+    pub(super) fn forgotten(&self) -> BTreeSet<PublisherId> {
+        match self {
+            Self::Given(_) => BTreeSet::new(),
+            // What cannot be told is told of by `lost_keys`.
+            Self::Folder(folder) => Publisher::forgotten(folder).unwrap_or_default(),
+        }
+    }
+
     /// All publishers whose keys are here.
     ///
     /// # Errors
@@ -158,7 +168,8 @@ impl Keys {
                         "Name the one to sign with: --key <name>",
                     )),
                     _ if !names.iter().any(|it| it == DEFAULT_KEY) => {
-                        let here: BTreeSet<_> = self.all()?.iter().map(Publisher::id).collect();
+                        let mut here: BTreeSet<_> = self.all()?.iter().map(Publisher::id).collect();
+                        here.append(&mut Publisher::forgotten(folder).map_err(fail)?);
                         if let Some(lost) = published.difference(&here).next() {
                             return Err(fail(lost_key(folder, lost)));
                         }
@@ -172,6 +183,47 @@ impl Keys {
     }
 }
 
+/// What the publisher key is called that is here and has this id.
+pub(super) fn name_of(folder: &Path, id: PublisherId) -> Option<String> {
+    let names = Publisher::list(folder).ok()?;
+    names.into_iter().find(|name| Publisher::load(folder, name).is_ok_and(|there| there.id() == id))
+}
+
+/// Refuses to sign a package with the key that is taken where none is named, if another key here published it and that one did not: it
+/// would be a second package of the same name.
+pub(super) fn refuse_second_package(
+    keys: &Keys,
+    store: &Store,
+    name: &PackageName,
+    key: Option<&str>,
+) -> Result<(), Failure> {
+    let (Keys::Folder(folder), None) = (keys, key) else { return Ok(()) };
+    let names = Publisher::list(folder).map_err(fail)?;
+    if names.len() < 2 || !names.iter().any(|it| it == DEFAULT_KEY) {
+        return Ok(());
+    }
+    let published = published_packages(store).map_err(fail)?;
+    let has_published = |key: &&String| {
+        Publisher::load(folder, key)
+            .is_ok_and(|it| published.contains(&PackageId { publisher: it.id(), name: name.clone() }))
+    };
+    let have: Vec<&String> = names.iter().filter(has_published).collect();
+    let Some(first) = have.first().filter(|_| have.iter().all(|key| *key != DEFAULT_KEY)) else {
+        return Ok(());
+    };
+    let several: Vec<String> = have.iter().map(|key| format!("\"{key}\"")).collect();
+    Err(Failure::new(
+        Code::Ambiguous,
+        format!(
+            "Your key {} published {name} here, and \"{DEFAULT_KEY}\", which signs where no key is named, did not. Nothing was published.",
+            several.join(" and ")
+        ),
+        format!(
+            "To go on with that package: --key {first}\nTo begin a second package of the same name: --key {DEFAULT_KEY}"
+        ),
+    ))
+}
+
 /// The publisher that was given.
 pub(super) fn given(publisher: &Mutex<Publisher>) -> Publisher {
     publisher.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -179,9 +231,14 @@ pub(super) fn given(publisher: &Mutex<Publisher>) -> Publisher {
 
 /// Who published here before.
 pub(super) fn published_before(store: &Store) -> Result<BTreeSet<PublisherId>, store::Error> {
+    Ok(published_packages(store)?.into_iter().map(|package| package.publisher).collect())
+}
+
+/// What was published here before.
+fn published_packages(store: &Store) -> Result<BTreeSet<PackageId>, store::Error> {
     store.read(|conn| {
-        let heads = store::heads::list_all(conn)?.into_iter().map(|head| head.package.publisher);
-        let versions = store::published::list_all(conn)?.into_iter().map(|version| version.package.publisher);
+        let heads = store::heads::list_all(conn)?.into_iter().map(|head| head.package);
+        let versions = store::published::list_all(conn)?.into_iter().map(|version| version.package);
         Ok(heads.chain(versions).collect())
     })
 }
@@ -196,6 +253,32 @@ fn lost_key(folder: &Path, lost: &PublisherId) -> key_file::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::p2p::{
+        publish::tests::{package, published},
+        trust,
+    };
+
+    #[test]
+    fn a_package_that_another_key_here_published_is_signed_by_none_that_was_not_named() {
+        let temp = tempfile::tempdir().unwrap();
+        let folder = temp.path().join(super::super::KEYS_FOLDER);
+        let default = Publisher::create(&folder, DEFAULT_KEY, Timestamp::now()).unwrap();
+        let work = Publisher::create(&folder, "work", Timestamp::now()).unwrap();
+        let (keys, store) = (Keys::Folder(folder.clone()), Store::in_memory().unwrap());
+        let name: PackageName = "pack".parse().unwrap();
+        let refused = |key| refuse_second_package(&keys, &store, &name, key);
+        refused(None).unwrap();
+        let source = tempfile::tempdir().unwrap();
+        published(&store, &work, &package(source.path(), "1.0.0")).unwrap();
+        let failure = refused(None).unwrap_err();
+        assert_eq!(failure.code, Code::Ambiguous);
+        assert!(failure.hint.contains("--key work") && failure.hint.contains("--key default"), "{failure:?}");
+        refused(Some(DEFAULT_KEY)).unwrap();
+        let said = trust::warnings(&store, Some(&folder), &name, Some(default.id())).unwrap();
+        assert!(matches!(said.as_slice(), [it] if it.contains("publish --key work")), "{said:?}");
+        published(&store, &default, &package(source.path(), "1.0.0")).unwrap();
+        refused(None).unwrap();
+    }
 
     #[test]
     fn a_damaged_key_keeps_no_other_one_from_signing_and_is_told_of() {

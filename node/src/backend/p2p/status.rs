@@ -94,7 +94,7 @@ impl Node {
             upload_bytes_per_second: self.network.line().limits().0,
             download_bytes_per_second: self.network.line().limits().1,
             outbox: queue.iter().map(super::outbox::described).collect(),
-            changes: changes.iter().map(super::changes::described).collect(),
+            changes: changes.iter().map(super::changes::described_while_running).collect(),
             index_peers_complete: snapshot.heads_complete,
             index_peers_total: snapshot.heads_peers,
             store_bytes: stats.bytes,
@@ -103,6 +103,12 @@ impl Node {
             bytes_sent: snapshot.bytes_sent,
             uptime_secs: self.started.elapsed().as_secs(),
             last_bootstrap: snapshot.last_bootstrap.map(|time| time.to_string()),
+            strangers: self.strangers().keys().map(ToString::to_string).collect(),
+            clock_fault: self
+                .time_to_sign()
+                .err()
+                .or_else(|| self.clock_off())
+                .map(|failure| failure.message),
             health: if warnings.is_empty() { "ok" } else { "degraded" }.to_owned(),
             warnings,
         })
@@ -205,6 +211,12 @@ impl Node {
                 "no peer is connected: none of the bootstrap nodes answers; it is tried again".to_owned(),
             );
         }
+        warnings.extend(self.strangers().iter().map(|(address, peer)| {
+            format!(
+                "another peer answers at {address}: it is {peer}. The node there has a new key, or another one took its place; ask the person \
+                 who runs it for its address of today"
+            )
+        }));
         let has_entrance = snapshot.peers.iter().any(|peer| peer.is_entry_point);
         if !snapshot.peers.is_empty() && !has_entrance && self.is_without_entrance() {
             warnings.push(

@@ -1,6 +1,8 @@
 //! Which publisher a bare name means here, and how a person changes that knowingly.
 
-use super::{failure::fail, meant::publisher_in, node::Node, two_chains};
+use std::path::Path;
+
+use super::{failure::fail, meant::publisher_in, node::Node, signing::name_of, two_chains};
 use crate::{
     catalog,
     code::Code,
@@ -100,15 +102,28 @@ fn change(store: &Store, request: &TrustRequest, now: Timestamp) -> Result<Trust
     Ok(answer)
 }
 
-/// What a publisher is warned of who publishes under a name that means, or may mean, somebody else's package.
+/// What a publisher is warned of who publishes under a name that means, or may mean, another package: somebody else's, or one of another key
+/// in the folder `keys`.
 pub(super) fn warnings(
     store: &Store,
+    keys: Option<&Path>,
     name: &PackageName,
     own: Option<PublisherId>,
 ) -> Result<Vec<String>, store::Error> {
     store.read(|conn| {
         let is_other = |publisher: &PublisherId| Some(*publisher) != own;
+        // How it is called here, and how to sign with it.
+        let own_key = |publisher: &PublisherId| {
+            let key = keys.and_then(|folder| name_of(folder, *publisher))?;
+            Some((key.clone(), format!("to go on with that package: ggen marketplace p2p publish --key {key}")))
+        };
         if let Some(pinned) = pins::pinned(conn, name)?.filter(is_other) {
+            if let Some((key, way)) = own_key(&pinned) {
+                return Ok(vec![format!(
+                    "the name \"{name}\" is pinned to another publisher here, whose key \"{key}\" is yours too: \"{name}\" alone means \
+                     {pinned}/{name}, and this package is meant only by its full id; {way}"
+                )]);
+            }
             return Ok(vec![format!(
                 "the name \"{name}\" is pinned to another publisher here: \"{name}\" alone means {pinned}/{name}, and your package only by \
                  its full id; see: ggen marketplace p2p trust list"
@@ -126,6 +141,15 @@ pub(super) fn warnings(
         let Some(first) = claims.listed.iter().map(|it| it.id.publisher).find(is_other) else {
             return Ok(Vec::new());
         };
+        if let Some((publisher, (key, way))) = claims.listed.iter().find_map(|it| {
+            let publisher = it.id.publisher;
+            Some((publisher, own_key(&publisher).filter(|_| is_other(&publisher))?))
+        }) {
+            return Ok(vec![format!(
+                "the name \"{name}\" is published by another publisher too ({publisher}), whose key \"{key}\" is yours: others have to give \
+                 the full id of this package; {way}"
+            )]);
+        }
         let is_among = claims.listed.iter().any(|it| Some(it.id.publisher) == own);
         let more = match claims.total.saturating_sub(1 + usize::from(is_among)) {
             0 => String::new(),

@@ -107,7 +107,8 @@ fn told_of_own(publisher: &PublisherId, ending: &Ending) -> String {
 
 /// What is left to do where no key can say which of two chains is the owner's.
 const NO_WAY_BACK: &str = "Without recovery keys nothing ends that: tell your users, over another channel, which keys are yours, and publish \
-                           from a new key from now on: ggen marketplace p2p key new <name> --recovery <file>";
+                           from a new key from now on: ggen marketplace p2p key new <name> --recovery <file>, then: ggen marketplace \
+                           p2p publish --key <name>";
 
 fn revoke(keys: &[PublicKey]) -> String {
     let named: Vec<String> = keys.iter().map(|key| format!(" --public-key {key}")).collect();

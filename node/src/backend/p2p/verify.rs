@@ -17,7 +17,7 @@ use super::{
     meant::{Meant, meant_in, publisher_meant},
     node::Node,
     place::{self, manifest_of_installed},
-    project::{LOCK_WAIT, as_it_stands, verify_project},
+    project::{LOCK_WAIT, as_it_stands, of_reading, verify_project},
     withdrawn::{self, WITHDRAWN},
 };
 use crate::{
@@ -78,7 +78,7 @@ impl Node {
 
     pub(super) async fn list(&self) -> Result<Listing, Failure> {
         let now = self.now();
-        self.offload_store(move |store| list_in(store, now)).await
+        self.offload_store(move |store| list_in(store, now, true)).await
     }
 }
 
@@ -167,7 +167,7 @@ async fn shared(project: &Path, offload: Offload, until: Instant) -> Option<Resu
 /// Compares what is installed with what was signed, by what the store knows alone.
 pub(super) fn look_in(store: &Store, request: &VerifyRequest) -> Looked {
     if let Some(project) = &request.project {
-        return Looked::of_project(verify_project(store, &project.0), &project.0);
+        return Looked::of_project(verify_project(store, &project.0).map_err(of_reading), &project.0);
     }
     let refused = |failure| Looked { outcome: Err(failure), differs: false, projects: BTreeSet::new() };
     let (rows, what) = match meant_by(store, request) {
@@ -327,8 +327,8 @@ fn installations(
     Ok(vec![installed::Installed { path, ..newest }])
 }
 
-/// Lists what was published or installed here, or waits to be published.
-pub(super) fn list_in(store: &Store, now: Timestamp) -> Result<Listing, Failure> {
+/// Lists what was published or installed here, or waits to be published; why it waits depends on whether a node runs.
+pub(super) fn list_in(store: &Store, now: Timestamp, is_running: bool) -> Result<Listing, Failure> {
     let (published, queued, installed, waiting) = store
         .read(|conn| {
             let (published, queued) = (published::list_all(conn)?, outbox::list_all(conn)?);
@@ -347,7 +347,7 @@ pub(super) fn list_in(store: &Store, now: Timestamp) -> Result<Listing, Failure>
         path: row.path.display().to_string(),
         time: row.queued_at.to_string(),
         size: row.bytes,
-        why: row.why,
+        why: if is_running { super::outbox::reason(&row).1 } else { row.why },
         ..listed(&row.package, &row.version, row.root)
     });
     let mut notes = Standings::default();
@@ -373,7 +373,9 @@ pub(super) fn list_in(store: &Store, now: Timestamp) -> Result<Listing, Failure>
         row.yanked = taken_back.yanked;
         row.deprecated = taken_back.deprecated;
     }
-    let changes = waiting.iter().map(super::changes::described).collect();
+    let described =
+        if is_running { super::changes::described_while_running } else { super::changes::described };
+    let changes = waiting.iter().map(described).collect();
     Ok(Listing { total: packages.len(), packages, changes })
 }
 

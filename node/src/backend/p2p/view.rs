@@ -59,7 +59,7 @@ impl View {
     /// # Errors
     /// Where the store cannot be read; as for every other method.
     pub async fn list(&self) -> Result<Listing, Failure> {
-        self.with(|store| list_in(store, Timestamp::now())).await
+        self.with(|store| list_in(store, Timestamp::now(), false)).await
     }
 
     /// Compares an installed package with its signed manifest.

@@ -402,6 +402,13 @@ fn the_topology_is_set_as_a_word_and_in_a_table() {
 }
 
 #[test]
+fn a_number_of_days_that_is_none_is_refused_with_its_unit() {
+    let place = place("");
+    let error = set(&place.path, "install.max_age", "7d").unwrap_err().to_string();
+    assert!(error.contains("'7d' is not a whole number from 1 to 3650 (days)"), "{error}");
+}
+
+#[test]
 fn a_check_holds_values_against_each_other() {
     let place = place("role = \"spoke\"\n");
     let error = check(&place.path, Unknown::Warn).unwrap_err().to_string();

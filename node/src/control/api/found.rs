@@ -107,7 +107,8 @@ pub struct PackageInfo {
 /// How fresh what is known of a package is.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freshness {
-    /// When its publisher changed it last: a release, a withdrawal, or another entry of its log.
+    /// When its publisher changed it last: a release, a withdrawal, or another entry of its log. Of one version, when that was released;
+    /// empty where that is not known here.
     #[serde(default)]
     pub released_at: String,
     /// When its publisher said last that this is its newest state; none where that is not known.

@@ -19,7 +19,10 @@ use serde_json::Value;
 
 use super::start::Flags;
 use crate::{
-    domain::marketplace::p2p_state,
+    domain::marketplace::p2p_state::{
+        self,
+        flags::{FileInUse, file_in_use},
+    },
     session::{Exit, Finished, Format, Session},
 };
 
@@ -38,7 +41,7 @@ Examples:
   ggen marketplace p2p config check"
 )]
 pub(crate) struct Config {
-    /// The configuration file [default: p2p-config.toml in the state folder].
+    /// The configuration file [default: the one that the running node reads, or p2p-config.toml in the state folder].
     #[arg(long, value_name = "FILE", global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -48,7 +51,7 @@ pub(crate) struct Config {
 /// What can be done with the configuration.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Show every value that a start without flags would use, or one of them.
+    /// Show every value that a start without other flags would use, or one of them.
     Show {
         /// Only this key, or the keys of this table.
         #[arg(value_name = "KEY")]
@@ -124,6 +127,9 @@ struct FileAnswer {
     /// What the running node did with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     reloaded: Option<Reloaded>,
+    /// The file that the running node reads instead of this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node_reads: Option<String>,
 }
 
 impl Config {
@@ -140,7 +146,13 @@ impl Config {
     }
 
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let file = p2p_state::config_file(session.home(), self.config.as_deref())?;
+        if matches!(self.action, Action::Schema) {
+            schema(session)?;
+            return Ok(Exit::Ok);
+        }
+        let FileInUse { file, node_reads } = file_in_use(session, self.config.as_deref()).await?;
+        // One that was named must be there; without one, a start goes by the defaults.
+        let named = file.is_named.then(|| file.path.clone());
         let answer = FileAnswer {
             path: file.path.display().to_string(),
             exists: None,
@@ -148,10 +160,11 @@ impl Config {
             warnings: None,
             takes_effect: None,
             reloaded: None,
+            node_reads: node_reads.map(|path| path.display().to_string()),
         };
         match self.action {
-            Action::Show { key, origin } => show(session, self.config, key.as_deref(), origin)?,
-            Action::Get { key } => get(session, self.config, &key)?,
+            Action::Show { key, origin } => show(session, named, key.as_deref(), origin)?,
+            Action::Get { key } => get(session, named, &key)?,
             Action::Set { key, value } => {
                 let reload = config::edit::set(&file.path, &key, &value).map_err(failed)?;
                 changed(session, answer, "Set", &key, reload).await?;
@@ -178,7 +191,6 @@ impl Config {
             }
             Action::Check { strict_config } => {
                 let unknown = if strict_config { Unknown::Refuse } else { Unknown::Warn };
-                // One that was named must be there; without one, a start goes by the defaults.
                 let exists = file.is_named || file.path.symlink_metadata().is_ok();
                 let warnings = match exists {
                     true => config::edit::check(&file.path, unknown).map_err(failed)?,
@@ -195,7 +207,7 @@ impl Config {
                     page.line(format!("{} is valid.", answer.path));
                 })?;
             }
-            Action::Schema => schema(session)?,
+            Action::Schema => {}
             Action::Init => {
                 let defaults = P2PConfig::for_daemon(session.home());
                 let written = config::edit::write_default(&file.path, &defaults).map_err(failed)?;
@@ -232,15 +244,20 @@ async fn changed(
     session.print(&answer, |answer, page| {
         page.warnings(answer.warnings.as_deref().unwrap_or_default());
         page.line(format!("{done} {key} in {}.", answer.path));
-        match &answer.reloaded {
-            None => {}
-            Some(reloaded) if among(&reloaded.applied) => {
+        match (&answer.reloaded, &answer.node_reads) {
+            (None, _) => {}
+            (Some(_), Some(reads)) => {
+                page.line(format!(
+                    "The running node does not read this file but {reads}, and goes on as before. To change that one: --config {reads}"
+                ));
+            }
+            (Some(reloaded), None) if among(&reloaded.applied) => {
                 page.line("The running node has taken it.");
             }
-            Some(reloaded) if among(&reloaded.restart_needed) => {
+            (Some(reloaded), None) if among(&reloaded.restart_needed) => {
                 page.line("The running node takes it when it starts again: ggen marketplace p2p restart");
             }
-            Some(_) => {
+            (Some(_), None) => {
                 page.line(
                     "The running node goes on as before: this is its value already, or a flag or the environment \
                      decides it.",

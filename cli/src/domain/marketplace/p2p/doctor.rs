@@ -114,7 +114,7 @@ impl Doctor {
         }
         // What a running node was started with counts, not what the next one would use.
         let flags = match &status {
-            Some(_) => p2p_state::remembered_flags(home),
+            Some(_) => p2p_state::flags::remembered(home),
             None => Ok(super::start::Flags::default()),
         };
         let config = match flags.and_then(|flags| p2p_state::effective(home, &flags)) {
@@ -135,7 +135,7 @@ impl Doctor {
                 None
             }
         };
-        findings.push(clock(Timestamp::now()));
+        findings.push(clock(Timestamp::now(), status.as_ref()));
         findings.push(folder(home));
         findings.push(disk(home));
         findings.extend(keys(home));
@@ -146,12 +146,13 @@ impl Doctor {
         }
         if let Some(config) = config {
             let is_running = status.is_some();
+            let strangers = status.as_ref().map(|status| status.strangers.clone()).unwrap_or_default();
             let network = tokio::task::spawn_blocking(move || {
                 let mut findings = vec![resolver()];
                 if !is_running {
                     findings.extend(ports(&config));
                 }
-                findings.extend(bootstrap(&config, is_running));
+                findings.extend(bootstrap(&config, is_running, strangers));
                 findings
             });
             findings.extend(network.await.unwrap_or_default());
@@ -195,7 +196,11 @@ fn show(answer: &Findings, page: &mut Page) {
     });
 }
 
-fn clock(now: Timestamp) -> Finding {
+fn clock(now: Timestamp, status: Option<&Status>) -> Finding {
+    // What the node says of it is among its warnings, with what to do.
+    if let Some(fault) = status.and_then(|status| status.clock_fault.as_ref()) {
+        return finding("clock", State::Warning, fault.clone(), "");
+    }
     if now < CLOCK_LEAST {
         let fix = "Set it: timedatectl set-ntp true";
         return finding("clock", State::Problem, format!("it says {now}, which is long past"), fix);
@@ -293,9 +298,7 @@ fn keys(home: &Path) -> Vec<Finding> {
     match Publisher::lost(&folder) {
         // The node works without it; only that publisher signs nothing.
         Ok(lost) => findings.extend(lost.iter().map(|lost| {
-            let error = lost.error(&folder);
-            let message = format!("{} is lost: {error}", lost.name);
-            finding("publisher key", State::Warning, message, error.hint())
+            finding("publisher key", State::Warning, lost.message(&folder), lost.error(&folder).hint())
         })),
         Err(error) => {
             findings.push(finding("publisher key", State::Problem, error.to_string(), error.hint()))
@@ -375,7 +378,7 @@ fn host_and_port(address: &str, kind: &str) -> Option<(String, u16)> {
 }
 
 /// Whether the bootstrap nodes answer.
-fn bootstrap(config: &P2PConfig, is_running: bool) -> Vec<Finding> {
+fn bootstrap(config: &P2PConfig, is_running: bool, strangers: Vec<String>) -> Vec<Finding> {
     let known: Vec<String> = config.entry_points().iter().map(ToString::to_string).collect();
     if known.is_empty() {
         let message = "none is configured: this node waits for others, or finds peers that it met before";
@@ -388,7 +391,14 @@ fn bootstrap(config: &P2PConfig, is_running: bool) -> Vec<Finding> {
     let tried: Vec<std::thread::JoinHandle<Finding>> = known
         .into_iter()
         .take(DIALLED_MAX)
-        .map(|address| std::thread::spawn(move || answers(&address, is_running)))
+        .map(|address| {
+            // Only the node finds out who it is that answers.
+            let is_other = strangers.contains(&address);
+            std::thread::spawn(move || match is_other {
+                true => other_peer(&address),
+                false => answers(&address, is_running),
+            })
+        })
         .collect();
     let mut findings: Vec<Finding> = tried.into_iter().filter_map(|tried| tried.join().ok()).collect();
     let is_any_there = findings.iter().any(|finding| finding.state == State::Ok);
@@ -399,6 +409,11 @@ fn bootstrap(config: &P2PConfig, is_running: bool) -> Vec<Finding> {
         finding.state = State::Warning;
     }
     findings
+}
+
+fn other_peer(address: &str) -> Finding {
+    let fix = "Ask the person who runs that node for its address of today";
+    finding("bootstrap", State::Problem, format!("{address}: another peer answers there than it names"), fix)
 }
 
 fn answers(address: &str, is_running: bool) -> Finding {
@@ -425,7 +440,7 @@ fn answers(address: &str, is_running: bool) -> Finding {
     let mut why = String::new();
     for resolved in resolved {
         match TcpStream::connect_timeout(&resolved, DIAL_TIMEOUT) {
-            Ok(_) => return ok("bootstrap", format!("{address} answers")),
+            Ok(_) => return ok("bootstrap", format!("{address}: the port is open")),
             Err(error) => why = error.to_string(),
         }
     }
@@ -525,8 +540,11 @@ mod tests {
 
     #[test]
     fn a_clock_of_long_ago_is_a_problem() {
-        assert_eq!(clock(Timestamp::from_secs(86_400)).state, State::Problem);
-        assert_eq!(clock(CLOCK_LEAST).state, State::Ok);
+        assert_eq!(clock(Timestamp::from_secs(86_400), None).state, State::Problem);
+        assert_eq!(clock(CLOCK_LEAST, None).state, State::Ok);
+        let fault = Some("This machine's clock is 2 h 0 min ahead".to_owned());
+        let status = Status { clock_fault: fault, ..Status::default() };
+        assert_eq!(clock(CLOCK_LEAST, Some(&status)).state, State::Warning, "the peers know better");
     }
 
     #[test]

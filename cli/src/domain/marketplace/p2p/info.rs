@@ -25,8 +25,8 @@ pub(crate) struct Info {
     /// The package: [publisher/]name[@version], also @^1.2 or @latest.
     #[arg(value_name = "PACKAGE", value_parser = values::package)]
     package: Asked,
-    /// Fail with exit status 6 if its publisher is overdue; with DURATION, such as 7d or 12h, if it has not confirmed it within that
-    /// time.
+    /// Fail with exit status 6 if its publisher is overdue; with DURATION, such as 7d or 12h or a number of days, if it has not
+    /// confirmed it within that time.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = values::duration)]
     fresh: Option<Option<u64>>,
 }

@@ -72,8 +72,8 @@ pub(crate) struct Install {
     /// How long it may take in all.
     #[arg(long, value_name = "SECONDS", value_parser = values::seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
-    /// Fail with exit status 6 if the publisher of the newest version is overdue; with DURATION, such as 7d or 12h, if it has not
-    /// confirmed it within that time.
+    /// Fail with exit status 6 if the publisher of the newest version is overdue; with DURATION, such as 7d or 12h or a number of
+    /// days, if it has not confirmed it within that time.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = values::duration, conflicts_with = "offline")]
     fresh: Option<Option<u64>>,
     /// Exit with status 10 if the version is installed although its publisher is overdue.

@@ -2,6 +2,7 @@
 
 mod change;
 mod confirm;
+mod forget;
 mod recover;
 mod resolve;
 
@@ -90,6 +91,12 @@ enum Action {
         #[arg(value_name = "FILE")]
         from: PathBuf,
     },
+    /// Stop missing a publisher key that is lost: nothing warns of it any more. It is used again if it comes back.
+    Forget {
+        /// What the key was called, or the id of its publisher.
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
     /// Replace a publisher key with a new one; the publisher stays the same.
     Rotate(change::Rotate),
     /// Replace a publisher key that may be stolen: what the old key signs from now on counts for nothing.
@@ -133,10 +140,15 @@ struct Keys {
 /// A key that was here and is gone.
 #[derive(Debug, Serialize)]
 struct Gone {
+    /// What it was called.
     name: String,
+    /// Whether another key is called so by now.
+    name_taken: bool,
     publisher: String,
     /// What is wrong, and what to do.
     error: String,
+    #[serde(skip)]
+    warning: String,
 }
 
 /// What was exported: the text itself, or where it is now.
@@ -158,7 +170,8 @@ impl Key {
             Action::New { .. } => "make the key",
             Action::Export { .. } => "export the key",
             Action::Import { .. } => "import the key",
-            Action::Rotate { .. } => "replace the key",
+            Action::Forget { .. } => "forget the key",
+            Action::Rotate(_) => "replace the key",
             Action::Revoke { .. } => "revoke the key",
             Action::Recovery(change::Recovery::Make { .. }) => "make the recovery keys",
             Action::Recovery(_) => "list the recovery keys",
@@ -182,7 +195,7 @@ impl Key {
             Action::Export { name, to } => export(session, &folder, name, to.as_deref())?,
             Action::Import { name, from } => {
                 let publisher = Publisher::import(&read(&from)?).map_err(|error| of_file(error, &from))?;
-                refuse_second_name(&folder, &name, &publisher)?;
+                refuse_second_name(&folder, &name, &publisher, &from)?;
                 // The same publisher with later keys takes the place of what is there: it was rotated on another machine.
                 let kept = match Publisher::load(&folder, &name) {
                     Ok(there) if is_replaced_by(&publisher, &there) => return Err(older(&name, &from).into()),
@@ -195,6 +208,7 @@ impl Key {
                 session.warn("use the key in one place at a time, and publish while connected: two versions that are signed apart from each other freeze the package until you resolve it");
                 print_one(session, "Imported", name, &publisher)?;
             }
+            Action::Forget { name } => forget::forget(session, &folder, &name)?,
             Action::Rotate(rotate) => rotate.run(session, &folder).await?,
             Action::Revoke(revoke) => revoke.run(session, &folder).await?,
             Action::Recovery(recovery) => recovery.run(session, &folder).await?,
@@ -210,14 +224,18 @@ fn kept_aside(kept: &Path) -> String {
     format!("the key that was here before is kept as {}", kept.display())
 }
 
-/// What is wrong with a key that was read from a file is said of that file.
+/// What is wrong with a key that was read from a file is said of that file, which is no key of this state folder.
 fn of_file(error: key_file::Error, from: &Path) -> Failure {
-    refused(match error {
+    match error {
         key_file::Error::Text { flaw } if from.as_os_str() != "-" => {
-            key_file::Error::Flaw { path: from.to_owned(), flaw }
+            let error = key_file::Error::Flaw { path: from.to_owned(), flaw };
+            Failure {
+                hint: "Give a file that `key export` wrote. Nothing was changed.".to_owned(),
+                ..refused(error)
+            }
         }
-        error => error,
-    })
+        error => refused(error),
+    }
 }
 
 /// Whether the key that is here replaced another one of the same publisher.
@@ -241,16 +259,24 @@ fn older(name: &str, from: &Path) -> Failure {
 }
 
 /// Refuses the key of a publisher that is here under another name: one of the two would stay behind when it is rotated.
-fn refuse_second_name(folder: &Path, name: &str, publisher: &Publisher) -> Finished<()> {
+fn refuse_second_name(folder: &Path, name: &str, publisher: &Publisher, from: &Path) -> Finished<()> {
     for other in Publisher::list(folder).map_err(refused)?.into_iter().filter(|other| other != name) {
-        if Publisher::load(folder, &other).is_ok_and(|there| there.id() == publisher.id()) {
-            return Err(Failure::new(
-                Code::Conflict,
-                format!("The key of this publisher is here already, as \"{other}\"."),
-                format!("Use it under that name. To replace it by this one: ggen marketplace p2p key import {other} <file>"),
-            )
-            .into());
+        let Ok(there) = Publisher::load(folder, &other) else { continue };
+        if there.id() != publisher.id() {
+            continue;
         }
+        if is_replaced_by(publisher, &there) {
+            return Err(older(&other, from).into());
+        }
+        let mut hint = "Use it under that name.".to_owned();
+        if there.export() != publisher.export() {
+            hint.push_str(&format!(
+                " To replace it by this one: ggen marketplace p2p key import {other} {}",
+                from.display()
+            ));
+        }
+        let what = format!("The key of this publisher is here already, as \"{other}\".");
+        return Err(Failure::new(Code::Conflict, what, hint).into());
     }
     Ok(())
 }
@@ -267,6 +293,11 @@ fn row(name: String, publisher: &Publisher) -> Row {
         error: None,
         replaced: None,
     }
+}
+
+/// An error and what to do about it, a line each.
+fn in_lines(error: &key_file::Error) -> String {
+    format!("{error}\n{}", error.hint())
 }
 
 fn with_hint(error: &key_file::Error) -> String {
@@ -309,7 +340,7 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
         .map(|name| match Publisher::load(folder, &name) {
             Ok(publisher) => {
                 let replaced = Replaced::of(folder, &name, publisher.key_log());
-                let replaced = replaced.map(|replaced| with_hint(&replaced.error(&name)));
+                let replaced = replaced.map(|replaced| in_lines(&replaced.error(&name)));
                 Row { replaced, ..row(name, &publisher) }
             }
             Err(error) => Row {
@@ -330,7 +361,13 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
     let lost = Publisher::lost(folder).map_err(refused)?;
     let lost: Vec<Gone> = lost
         .into_iter()
-        .map(|lost| Gone { error: with_hint(&lost.error(folder)), name: lost.name, publisher: lost.id })
+        .map(|lost| Gone {
+            error: in_lines(&lost.error(folder)),
+            warning: format!("{}\n{}", lost.message(folder), lost.error(folder).hint()),
+            name_taken: lost.is_name_taken(folder),
+            name: lost.name,
+            publisher: lost.id,
+        })
         .collect();
     session.print(&Keys { peer_id, node_error, total: keys.len(), lost, keys }, |answer, page| {
         page.line(match (&answer.peer_id, &answer.node_error) {
@@ -339,7 +376,7 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
             (None, None) => "This node has no key yet; its first start makes it.".to_owned(),
         });
         for lost in &answer.lost {
-            page.warnings(&[format!("the publisher key {} is lost: {}", lost.name, lost.error)]);
+            page.warnings(&[&lost.warning]);
         }
         for key in &answer.keys {
             page.warnings(key.replaced.as_slice());
@@ -448,4 +485,35 @@ fn read(path: &Path) -> Outcome<String> {
         )
     })?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use ggen_marketplace::{
+        identity::{key_file::Flaw, publisher::Change},
+        time::Timestamp,
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_imported_is_told_as_what_it_is() {
+        let said = of_file(key_file::Error::Text { flaw: Flaw::NotAKey }, Path::new("/src/fr.txt"));
+        assert!(
+            said.message.contains("/src/fr.txt") && !said.hint.to_lowercase().contains("move"),
+            "{said:?}"
+        );
+        let home = tempfile::tempdir().unwrap();
+        let old = Publisher::create(home.path(), "default", Timestamp::now()).unwrap();
+        let refused =
+            |key: &Publisher| match refuse_second_name(home.path(), "again", key, Path::new("old.key")) {
+                Err(crate::session::End::Failed(failure)) => failure,
+                other => panic!("{other:?}"),
+            };
+        assert!(!refused(&old).hint.contains("key import"), "it is the same key: {:?}", refused(&old));
+        let new = old.rotated_at_random(Change::default(), &[], Timestamp::now()).unwrap();
+        assert!(refused(&new).hint.contains("key import default old.key"));
+        new.replace(home.path(), "default").unwrap();
+        assert!(refused(&old).message.contains("has replaced"), "{:?}", refused(&old));
+    }
 }

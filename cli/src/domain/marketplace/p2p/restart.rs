@@ -27,7 +27,7 @@ pub(crate) struct Restart {
 
 impl Restart {
     pub(crate) async fn run(self, session: &Session) -> Finished<Exit> {
-        let flags = self.flags.over(p2p_state::remembered_flags(session.home())?);
+        let flags = self.flags.over(p2p_state::flags::remembered(session.home())?);
         // A node that runs is not stopped for one that cannot start.
         p2p_state::effective(session.home(), &flags)?;
         match p2p_state::stop(session).await {

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use ggen_marketplace::{
     code::Code,
     control::api::{DisputedSide, Trust as Answer, TrustAction, TrustRequest},
+    identity::Publisher,
     package::Asked,
 };
 
@@ -85,12 +86,22 @@ impl Trust {
         if outcome.as_ref().is_err_and(|failure| failure.code == Code::NotRunning) {
             outcome = p2p_state::trust_offline(session.home(), &request);
         }
-        session.print(&outcome?, |answer, page| show(&request, answer, page))?;
+        let own = own_publishers(session);
+        session.print(&outcome?, |answer, page| show(&request, answer, &own, page))?;
         Ok(Exit::Ok)
     }
 }
 
-fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
+/// The publishers whose keys are here.
+fn own_publishers(session: &Session) -> Vec<String> {
+    let folder = p2p_state::keys_folder(session.home());
+    // What is wrong with a key is told by `key list`.
+    let names = Publisher::list(&folder).unwrap_or_default();
+    let here = names.iter().filter_map(|name| Publisher::load(&folder, name).ok());
+    here.map(|publisher| publisher.id().to_string()).collect()
+}
+
+fn show(request: &TrustRequest, answer: &Answer, own: &[String], page: &mut Page) {
     page.warnings(&answer.warnings);
     let pinned = answer.pins.iter().find(|pin| pin.name == request.name);
     match (request.action, answer.changed) {
@@ -120,7 +131,10 @@ fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
                 "noticed",
                 Some(page::when(&disputed.noticed_at)).filter(|_| !disputed.noticed_at.is_empty()),
             );
-        page.line("  Ask its owner, over another channel, which of these keys are theirs.");
+        page.line(match own.contains(&disputed.publisher) {
+            true => "  It is yours. How to end it: ggen marketplace p2p status",
+            false => "  Ask its owner, over another channel, which of these keys are theirs.",
+        });
     }
     if answer.pins.is_empty() {
         page.line("No name is pinned yet; the first installation of one pins it.");
@@ -137,4 +151,24 @@ fn show(request: &TrustRequest, answer: &Answer, page: &mut Page) {
 
 fn side(side: &DisputedSide) -> String {
     format!("of {}: {}", side.created, side.keys.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use ggen_marketplace::control::api::DisputedKeys;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_told_to_ask_themselves_which_keys_are_theirs() {
+        let disputed = vec![DisputedKeys { publisher: "gp1own".to_owned(), ..DisputedKeys::default() }];
+        let answer = Answer { disputed, ..Answer::default() };
+        let text = |own: &[String]| {
+            let mut page = Page::new(None);
+            show(&TrustRequest::default(), &answer, own, &mut page);
+            page.into_text()
+        };
+        assert!(text(&[]).contains("Ask its owner"));
+        assert!(!text(&["gp1own".to_owned()]).contains("Ask its owner"));
+    }
 }

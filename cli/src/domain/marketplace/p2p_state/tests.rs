@@ -172,7 +172,7 @@ async fn a_node_that_cannot_listen_is_shut_down_and_says_why() {
 #[test]
 fn flags_survive_until_a_restart() {
     let home = tempfile::tempdir().unwrap();
-    assert_eq!(remembered_flags(home.path()).unwrap(), Flags::default(), "there was no start");
+    assert_eq!(flags::remembered(home.path()).unwrap(), Flags::default(), "there was no start");
     let flags = Flags {
         listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
         dht_server: Some(false),
@@ -182,15 +182,15 @@ fn flags_survive_until_a_restart() {
         hub: vec!["/ip4/127.0.0.1/tcp/4001".to_owned()],
         ..Flags::default()
     };
-    remember_flags(home.path(), &flags);
-    let bytes = fs::read(home.path().join(FLAGS_FILE)).unwrap();
-    assert_eq!(remembered_flags(home.path()).unwrap(), flags);
+    flags::remember(home.path(), &flags);
+    let bytes = fs::read(home.path().join(flags::FILE)).unwrap();
+    assert_eq!(flags::remembered(home.path()).unwrap(), flags);
     // Without them the node would listen on all interfaces.
     for damaged in [&bytes[..40], b"", b"null"] {
-        fs::write(home.path().join(FLAGS_FILE), damaged).unwrap();
-        let failure = remembered_flags(home.path()).unwrap_err();
+        fs::write(home.path().join(flags::FILE), damaged).unwrap();
+        let failure = flags::remembered(home.path()).unwrap_err();
         assert_eq!(failure.code, Code::Config);
-        assert!(failure.message.contains(FLAGS_FILE) && failure.hint.contains("rm "), "{failure:?}");
+        assert!(failure.message.contains(flags::FILE) && failure.hint.contains("rm "), "{failure:?}");
     }
 }
 

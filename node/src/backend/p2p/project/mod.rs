@@ -11,6 +11,7 @@ mod verify;
 mod wanted;
 
 pub use offline::project_offline;
+pub(super) use outdated::of_reading;
 pub(super) use place::as_it_stands;
 pub(super) use verify::verify_project;
 
@@ -462,9 +463,12 @@ fn answer(
         path: AnyPath(folder.join(name(id))),
         direct: project.dependencies.contains_key(id),
     });
+    let before = graph::folders(opened.requirements.project(), old);
+    // What is removed has no folder any more: it is told by the name that it had.
+    let named = |id: &PackageId| folders.get(id).or_else(|| before.get(id)).cloned();
     let changes = graph::changes(old, &wanted.lock).into_iter().map(|change| ProjectChange {
         id: change.package.to_string(),
-        name: name(&change.package),
+        name: named(&change.package).unwrap_or_else(|| change.package.name.to_string()),
         from: change.from.map(|version| version.to_string()),
         to: change.to.map(|version| version.to_string()),
     });

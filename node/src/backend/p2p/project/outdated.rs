@@ -31,7 +31,7 @@ impl Node {
         let how = How { offline: false, asks: true, deadline };
         let directory = request.directory.0.clone();
         refuse_relative(&directory)?;
-        let read = self.offload.run(move || read_settled(&directory));
+        let read = self.offload.run(move || read_settled(&directory).map_err(of_reading));
         let (requirements, lock) = read.await.ok_or_else(|| gone("a look at the project"))??;
         self.await_entrance(how.deadline.saturating_duration_since(Instant::now())).await;
         let asked = requirements.project().dependencies.clone();
@@ -47,7 +47,7 @@ impl Node {
         let chosen = match self.plan(wishes, how, &mut offers).await {
             Ok(chosen) => chosen,
             Err(failure) => {
-                outdated.warnings.push(failure.message);
+                outdated.warnings.push(of_reading(failure).message);
                 BTreeMap::new()
             }
         };
@@ -56,7 +56,9 @@ impl Node {
             if !offers.packages.contains_key(id) {
                 match self.offer(id, how).await {
                     Ok(offer) => drop(offers.packages.insert(id.clone(), offer)),
-                    Err(failure) => outdated.warnings.push(format!("{id}: {}", failure.message)),
+                    Err(failure) => {
+                        outdated.warnings.push(format!("{id}: {}", of_reading(failure).message));
+                    }
                 }
             }
             let offer = offers.packages.get(id);
@@ -99,6 +101,11 @@ impl Node {
         outdated.warnings.extend(said_of_unheard(&unheard, outdated.total));
         Ok(outdated)
     }
+}
+
+/// A failure of what only reads: that nothing was changed goes without saying.
+pub(in crate::backend::p2p) fn of_reading(failure: Failure) -> Failure {
+    Failure { message: failure.message.replace("; nothing was changed", ""), ..failure }
 }
 
 /// What a project asks for and its lock file, as no change has them in the middle.

@@ -284,6 +284,7 @@ pub(super) fn create(
     };
     created.publisher = publisher.id().to_string();
     created.public_key = publisher.public_key().to_string();
+    created.is_one_of_several = Publisher::list(folder).map_err(refused)?.len() > 1;
     session.print(&created, |created, page| {
         page.heading(format!("Made the publisher key {}", created.name))
             .field("publisher", &created.publisher)
@@ -306,6 +307,9 @@ pub(super) fn create(
                 files.concat()
             ));
         }
+        if created.is_one_of_several {
+            page.line(format!("Publish with it: ggen marketplace p2p publish --key {}", created.name));
+        }
     })
 }
 
@@ -324,6 +328,9 @@ struct Created {
     /// Files that were written, with the secret recovery keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     files: Vec<String>,
+    /// Whether it has to be named to sign with it.
+    #[serde(skip)]
+    is_one_of_several: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
@@ -495,11 +502,11 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
     for gone in Publisher::lost(folder).map_err(refused)? {
         let kept = gone.id.parse().ok().map(|id| documents::kept(folder, &id));
         match kept.transpose().map_err(refused)?.flatten() {
-            Some(log) => lost.push(row(gone.free_name(folder), &log)),
+            Some(log) => lost.push(row(gone.name, &log)),
             None => warnings.push(format!(
-                "the publisher key {} is lost, and its key documents are not here: {}",
-                gone.name,
-                super::with_hint(&gone.error(folder))
+                "{}; its key documents are not here\n{}",
+                gone.message(folder),
+                gone.error(folder).hint()
             )),
         }
     }
@@ -528,7 +535,7 @@ fn list(session: &Session, folder: &Path) -> Finished<()> {
                 show_recovery(row, page);
                 page.line(format!(
                     "  Replace the lost key: ggen marketplace p2p key revoke {} --recovery <file>",
-                    row.name
+                    row.publisher
                 ));
             }
         }

@@ -182,7 +182,7 @@ impl Found {
                     log.publisher()
                 ),
                 "Restore the key from your backup: ggen marketplace p2p key import <name> <file>. Without one, go on as another publisher: \
-                 ggen marketplace p2p key new <name> --recovery <file>",
+                 ggen marketplace p2p key new <name> --recovery <file>, then: ggen marketplace p2p publish --key <name>",
             ));
         }
         Ok(Self { name, place, here: None, log, recovery, ended: None, others: chains })
@@ -284,9 +284,8 @@ fn of_lost(folder: &Path, failure: Failure, recovery: &[RecoveryKey]) -> Failure
     match Publisher::lost(folder).unwrap_or_default().into_iter().find(is_its) {
         Some(lost) => Failure {
             hint: format!(
-                "It is one of publisher {}, whose key is lost: ggen marketplace p2p key revoke {} --recovery <file>",
-                lost.id,
-                lost.free_name(folder)
+                "It is one of publisher {0}, whose key is lost: ggen marketplace p2p key revoke {0} --recovery <file>",
+                lost.id
             ),
             ..failure
         },

@@ -168,3 +168,28 @@ fn a_machine_whose_key_was_replaced_elsewhere_is_told_so_and_takes_the_new_one()
     eventually("it goes on", SOON, || (versions(&third) == ["1.0.0", "1.1.0"]).then_some(()));
     first.stop();
 }
+
+#[test]
+fn what_a_stolen_key_signed_after_it_was_revoked_is_not_taken_over_by_its_owner() {
+    let third = Node::start(&[]);
+    let mut owner = Node::start(&[&third]);
+    owner.knows(&[&third]);
+    publish(&owner, "1.0.0");
+    hears(&third, "1.0.0");
+    let stolen = with_key_of(&owner);
+    owner.stop();
+    owner.json(&["key", "revoke"]);
+    // The thief has the key, and the log from the others, who know nothing of the revocation yet.
+    let thief = Node::start_in(stolen, &[&third]);
+    hears(&thief, "1.0.0");
+    publish(&thief, "6.6.6");
+    hears(&third, "6.6.6");
+    owner.start_again(&[&third]);
+    eventually("only what its owner signed counts", SOON, || {
+        let explained = third.json(&["explain", "shared"]);
+        (versions(&third) == ["1.0.0"] && explained["head_signed_by"].as_array()?.len() == 1).then_some(())
+    });
+    publish(&owner, "1.1.0");
+    eventually("its owner goes on", SOON, || (versions(&third) == ["1.0.0", "1.1.0"]).then_some(()));
+    assert_eq!(versions(&owner), ["1.0.0", "1.1.0"]);
+}

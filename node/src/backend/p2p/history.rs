@@ -21,7 +21,7 @@ use crate::{
     limits::CLOCK_SKEW_MAX,
     network,
     package::{PackageId, PackageName},
-    release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead, choice},
+    release::{Head, Kind, Labels, Log, SignedEntry, VerifiedHead, choice, fork},
     store::{self, Store, entries, heads, outbox},
     sync::ahead::State,
     time::Timestamp,
@@ -190,6 +190,7 @@ impl Node {
         };
         if let Some(head) = newest
             && here.newest.is_none_or(|here| here < head.head().sequence.get())
+            && (here.newest.is_none() || !self.is_of_revoked_key(publisher, &head).await?)
             && let Err(failure) = self.fetch_log(publisher, &package, head).await
         {
             return unless_final(failure, &package);
@@ -216,6 +217,20 @@ impl Node {
         // By a key that was replaced anybody may have signed it who stole it.
         let is_ours = |state: &State| state.seen.key_n >= publisher.key_log().current().n;
         Ok(self.network.ahead().beyond(package, seen).filter(is_ours))
+    }
+
+    /// Whether a head was signed with a key that was revoked here, and was not known here before that. Then its publisher may not have
+    /// signed it, and the log goes on from what is here, under later keys.
+    async fn is_of_revoked_key(&self, publisher: &Publisher, head: &VerifiedHead) -> Result<bool, Failure> {
+        let Some(since) = fork::revoked_since(head, publisher.key_log()) else { return Ok(false) };
+        let (id, bytes) = (publisher.id(), head.bytes().to_vec());
+        let dated = self.with_store(move |store| store.read(|conn| Ok(catalog::dated_heads_of(conn, id)?)));
+        let was_known = dated.await?.iter().any(|(listed, at)| *listed == bytes && *at <= since);
+        if !was_known {
+            let (package, sequence) = (head.package_id(), head.head().sequence.get());
+            tracing::warn!(%package, sequence, "a revoked key signed this, and it was not known before: it does not count");
+        }
+        Ok(!was_known)
     }
 
     /// Brings a log of ours here that went on elsewhere.

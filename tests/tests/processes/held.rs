@@ -176,6 +176,7 @@ fn what_a_stolen_key_signed_after_it_was_revoked_is_not_taken_over_by_its_owner(
     owner.knows(&[&third]);
     publish(&owner, "1.0.0");
     hears(&third, "1.0.0");
+    third.json(&["install", "shared", "--to", &third.text("first")]);
     let stolen = with_key_of(&owner);
     owner.stop();
     owner.json(&["key", "revoke"]);

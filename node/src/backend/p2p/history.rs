@@ -17,7 +17,7 @@ use crate::{
     catalog::{self, Outcome, Refusal},
     code::Code,
     control::api::Failure,
-    identity::Publisher,
+    identity::{KeyLog, Publisher},
     limits::CLOCK_SKEW_MAX,
     network,
     package::{PackageId, PackageName},
@@ -219,18 +219,9 @@ impl Node {
         Ok(self.network.ahead().beyond(package, seen).filter(is_ours))
     }
 
-    /// Whether a head was signed with a key that was revoked here, and was not known here before that. Then its publisher may not have
-    /// signed it, and the log goes on from what is here, under later keys.
     async fn is_of_revoked_key(&self, publisher: &Publisher, head: &VerifiedHead) -> Result<bool, Failure> {
-        let Some(since) = fork::revoked_since(head, publisher.key_log()) else { return Ok(false) };
-        let (id, bytes) = (publisher.id(), head.bytes().to_vec());
-        let dated = self.with_store(move |store| store.read(|conn| Ok(catalog::dated_heads_of(conn, id)?)));
-        let was_known = dated.await?.iter().any(|(listed, at)| *listed == bytes && *at <= since);
-        if !was_known {
-            let (package, sequence) = (head.package_id(), head.head().sequence.get());
-            tracing::warn!(%package, sequence, "a revoked key signed this, and it was not known before: it does not count");
-        }
-        Ok(!was_known)
+        let (keys, head) = (publisher.key_log().clone(), head.clone());
+        self.with_store(move |store| is_of_revoked_key(store, &keys, &head)).await
     }
 
     /// Brings a log of ours here that went on elsewhere.
@@ -296,6 +287,23 @@ impl Node {
         }
         Ok(())
     }
+}
+
+/// Whether a head was signed with a key that these keys revoked, and was not known here before that. Then its publisher may not have
+/// signed it, and the log goes on from what is here, under later keys.
+pub(super) fn is_of_revoked_key(
+    store: &Store,
+    keys: &KeyLog,
+    head: &VerifiedHead,
+) -> Result<bool, store::Error> {
+    let Some(since) = fork::revoked_since(head, keys) else { return Ok(false) };
+    let dated = store.read(|conn| Ok(catalog::dated_heads_of(conn, keys.publisher())?))?;
+    let was_known = dated.iter().any(|(listed, at)| listed == head.bytes() && *at < since);
+    if !was_known {
+        let (package, sequence) = (head.package_id(), head.head().sequence.get());
+        tracing::warn!(%package, sequence, "a revoked key signed this, and it was not known before: it does not count");
+    }
+    Ok(!was_known)
 }
 
 /// Whether a head that others have goes as far as a state that was met.

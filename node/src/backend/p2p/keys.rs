@@ -13,7 +13,7 @@ use super::{
     node::Node,
     recover,
     signing::{Keys, published_before},
-    two_chains::Ending,
+    two_chains::{Ending, others_follow_another},
 };
 use crate::{
     catalog,
@@ -176,6 +176,10 @@ impl Node {
                 self.catch_up(publisher, &package.name, Thoroughness::Brief).await?
         {
             return Err(why);
+        }
+        let keys = publisher.key_log().clone();
+        if let Some(failure) = self.offload_store(move |store| others_follow_another(store, &keys)).await? {
+            return Err(failure);
         }
         let now = self.time_to_sign()?;
         let ((at_work, store), package, publisher) = (self.at_work(), package.clone(), publisher.clone());
@@ -368,7 +372,11 @@ fn sign_again(
         return Ok(Renewed::Frozen);
     }
     let is_short = |seen: &crate::release::Seen| !known.is_frozen && head.head().sequence < seen.sequence;
-    if known.seen.as_ref().is_some_and(is_short) {
+    let may_be_a_thiefs = match &known.listed {
+        Some(listed) => history::is_of_revoked_key(store, publisher.key_log(), listed).map_err(fail)?,
+        None => false,
+    };
+    if known.seen.as_ref().is_some_and(is_short) && !may_be_a_thiefs {
         return Err(not_kept(history::overtaken(package)));
     }
     let mut batch = store.lasting_batch();

@@ -257,6 +257,14 @@ pub(super) fn kept(store: &Store, publisher: &PublisherId) -> Option<KeyLog> {
     documents::kept(&store.folder()?.join(KEYS_FOLDER), publisher).ok().flatten()
 }
 
+/// What others follow in place of a chain of keys that is here, as a failure; nothing where there is no such thing, or where this chain
+/// ended it. A head that is signed under this chain makes everybody know of both, so that none is signed by itself.
+pub(super) fn others_follow_another(store: &Store, own: &KeyLog) -> Result<Option<Failure>, Failure> {
+    let contradicted = Contradicted::of(store, own.clone())?;
+    let contradicted = contradicted.filter(|it| !it.own.ends(&it.other));
+    Ok(contradicted.map(|it| Failure::new(Code::Equivocation, "Its keys are contradicted.", it.said())))
+}
+
 /// All publishers whose key is here, or was, and is contradicted by what others follow.
 fn contradicted(store: &Store) -> Result<Vec<Contradicted>, Failure> {
     let Some(folder) = store.folder() else { return Ok(Vec::new()) };

@@ -421,8 +421,18 @@ mod tests {
         let old = publisher(1);
         let log = releases(&old, &["1.0.0", "1.1.0"]);
         for revoked in [Vec::new(), vec![old.public_key()]] {
-            let (store, new) = (machine(&old, &log), next(&old, revoked));
+            let (store, is_revoked) = (machine(&old, &log), !revoked.is_empty());
+            let change = |revoked, at| {
+                let secret = Some(SecretKey::from_bytes(&[2; 32]));
+                old.changed(Change { secret, revoked, ..Change::default() }, &[], at).unwrap()
+            };
+            let new = change(revoked.clone(), NOW.plus(Duration::from_secs(1)));
             listed(&store, &head(&old, &["1.0.0", "1.1.0", "2.0.0"]));
+            // What came after the key was revoked may be a thief's.
+            let before = change(revoked, NOW);
+            let newest = head(&old, &["1.0.0", "1.1.0", "2.0.0"]);
+            assert_eq!(history::is_of_revoked_key(&store, before.key_log(), &newest).unwrap(), is_revoked);
+            assert!(!history::is_of_revoked_key(&store, new.key_log(), &newest).unwrap());
             let failure = sign_again(&store, &new, log.package(), NOW).err().unwrap();
             assert!(failure.retryable, "{failure:?}");
             assert_eq!(history::behind_others(&store).unwrap(), [log.package().clone()]);

@@ -7,7 +7,7 @@
 //! Where nothing is known of a package, a lock file counts as it stands. It needs no head, and no peer.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     time::Duration,
 };
 
@@ -93,13 +93,15 @@ pub(super) struct Chains(BTreeMap<PublisherId, Vec<KeyLog>>);
 impl Chains {
     /// The chain of our own publisher, where it is that, and the longest one of those that other packages have.
     fn of(&mut self, store: &Store, publisher: PublisherId) -> Result<&[KeyLog], Failure> {
-        if !self.0.contains_key(&publisher) {
-            let longest = store.read(|conn| Ok(catalog::longest_keys(conn, &publisher)?)).map_err(fail)?;
-            let longest = longest.map(|head| head.key_log().clone());
-            let known = two_chains::kept(store, &publisher).into_iter().chain(longest);
-            self.0.insert(publisher, known.collect());
-        }
-        Ok(self.0.get(&publisher).map_or(&[], Vec::as_slice))
+        Ok(match self.0.entry(publisher) {
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(free) => {
+                let longest =
+                    store.read(|conn| Ok(catalog::longest_keys(conn, &publisher)?)).map_err(fail)?;
+                let longest = longest.map(|head| head.key_log().clone());
+                free.insert(two_chains::kept(store, &publisher).into_iter().chain(longest).collect())
+            }
+        })
     }
 }
 

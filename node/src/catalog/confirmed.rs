@@ -14,6 +14,7 @@ use crate::{
     heads::Door,
     identity::PublisherId,
     limits::{CLOCK_SKEW_MAX, CONFIRM_GOSSIP_INTERVAL, CONFIRM_INTERVAL_MIN, CONFIRMATIONS_MAX},
+    package::PackageId,
     release::{
         Confirmation, VerifiedConfirmation, VerifiedHead,
         confirmation::{self, Digest, Heads, Verdict},
@@ -245,6 +246,22 @@ pub fn dated_heads_of(conn: &Connection, publisher: PublisherId) -> Result<Vec<(
         Ok((row.get(0)?, Timestamp::from_secs(from_ordered(row.get(1)?))))
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// The listed head of a package, with the time at which this node listed what it says.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn dated_head(conn: &Connection, id: &PackageId) -> Result<Option<(Vec<u8>, Timestamp)>, Error> {
+    let found = conn
+        .prepare_cached(
+            "SELECT h.bytes, s.at FROM catalog_heads AS h JOIN catalog_seen AS s ON s.id = h.id WHERE h.id = ?1",
+        )?
+        .query_row(params![id.to_string()], |row| {
+            Ok((row.get(0)?, Timestamp::from_secs(from_ordered(row.get(1)?))))
+        })
+        .optional()?;
+    Ok(found)
 }
 
 /// How many publishers promised to confirm, and how many of them are late.

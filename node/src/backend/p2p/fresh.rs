@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{confirm, node::Node, sources::Looking};
+use super::{confirm, node::Node, offer::entries_here, sources::Looking};
 use crate::{
     catalog,
     code::Code,
@@ -15,7 +15,7 @@ use crate::{
     network::Answers,
     package::PackageId,
     release::{
-        Freshness, Head, Kind, SignedEntry, VerifiedHead,
+        Freshness, Head, Kind, VerifiedHead,
         choice::{Choice, compare},
         confirmation::{Digest, LIST_BYTES_MAX},
         freshness::Word,
@@ -224,17 +224,11 @@ fn released_here(store: &Store, head: &[u8], version: &str) -> Option<Timestamp>
     if head.head().latest.as_ref().is_some_and(|latest| latest.version.to_string() == version) {
         return Some(head.head().release_time());
     }
-    let mut next = Some(head.head().entry);
-    for _ in 0..ENTRIES_LISTED {
-        let block = store.block(&next?).ok()??;
-        let signed = SignedEntry::decode_and_verify(block.bytes(), head.key_log()).ok()?;
-        let entry = signed.entry();
-        if matches!(&entry.kind, Kind::Release(release) if release.version.to_string() == version) {
-            return Some(entry.created);
-        }
-        next = entry.previous;
-    }
-    None
+    let entries = entries_here(store, &head).map_while(Result::ok).take(ENTRIES_LISTED);
+    let mut released = entries.filter(|signed| {
+        matches!(&signed.entry().kind, Kind::Release(release) if release.version.to_string() == version)
+    });
+    released.next().map(|signed| signed.entry().created)
 }
 
 /// How fresh a head is as far as the store knows.

@@ -297,8 +297,8 @@ pub(super) fn is_of_revoked_key(
     head: &VerifiedHead,
 ) -> Result<bool, store::Error> {
     let Some(since) = fork::revoked_since(head, keys) else { return Ok(false) };
-    let dated = store.read(|conn| Ok(catalog::dated_heads_of(conn, keys.publisher())?))?;
-    let was_known = dated.iter().any(|(listed, at)| listed == head.bytes() && *at < since);
+    let listed = store.read(|conn| Ok(catalog::dated_head(conn, &head.package_id())?))?;
+    let was_known = listed.is_some_and(|(listed, at)| listed == head.bytes() && at < since);
     if !was_known {
         let (package, sequence) = (head.package_id(), head.head().sequence.get());
         tracing::warn!(%package, sequence, "a revoked key signed this, and it was not known before: it does not count");

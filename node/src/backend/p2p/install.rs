@@ -129,6 +129,9 @@ impl Node {
         {
             let failure = failure.clone();
             for _ in 0..OLDER_BROUGHT_MAX {
+                if Instant::now() >= deadline {
+                    break;
+                }
                 chosen = self.chosen_before(&head, chosen, &which, &failure).await?;
                 brought = self.bring(&head, &chosen, (&target, manner), deadline, &progress).await;
                 if !matches!(&brought, Err(other) if other.code == Code::NoProviders) {

@@ -372,11 +372,10 @@ fn sign_again(
         return Ok(Renewed::Frozen);
     }
     let is_short = |seen: &crate::release::Seen| !known.is_frozen && head.head().sequence < seen.sequence;
-    let may_be_a_thiefs = match &known.listed {
-        Some(listed) => history::is_of_revoked_key(store, publisher.key_log(), listed).map_err(fail)?,
-        None => false,
-    };
-    if known.seen.as_ref().is_some_and(is_short) && !may_be_a_thiefs {
+    let may_be_a_thiefs = |listed| history::is_of_revoked_key(store, publisher.key_log(), listed);
+    if known.seen.as_ref().is_some_and(is_short)
+        && !known.listed.as_ref().map_or(Ok(false), may_be_a_thiefs).map_err(fail)?
+    {
         return Err(not_kept(history::overtaken(package)));
     }
     let mut batch = store.lasting_batch();

@@ -22,7 +22,7 @@ use crate::{
     },
     project::{Locked, plan::Planner},
     release::{Gathered, Kind, Log, Release, SignedEntry, VerifiedHead},
-    store::Store,
+    store::{self, Store},
 };
 
 /// Packages that are looked up at once.
@@ -394,6 +394,24 @@ pub(super) fn log_here(store: &Store, head: &VerifiedHead) -> Option<Log> {
     let log = Log::verify(entries.into_entries()).ok()?;
     log.anchored(head).ok()?;
     Some(log)
+}
+
+/// The entries of the log that a head names, the newest first, as far as the blocks are here that lead to them. A head is signed, and each
+/// entry names the one before it by its hash: no signature is checked again.
+pub(super) fn entries_here<'a>(
+    store: &'a Store,
+    head: &'a VerifiedHead,
+) -> impl Iterator<Item = Result<SignedEntry, store::Error>> + 'a {
+    let mut next = Some(head.head().entry);
+    std::iter::from_fn(move || {
+        let block = match store.block(&next.take()?) {
+            Ok(block) => block?,
+            Err(error) => return Some(Err(error)),
+        };
+        let signed = SignedEntry::decode_linked(block.bytes(), head.key_log()).ok()?;
+        next = signed.entry().previous;
+        Some(Ok(signed))
+    })
 }
 
 /// What a version needs, from its manifest where that is here.

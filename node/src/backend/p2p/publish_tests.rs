@@ -145,10 +145,7 @@ pub(in super::super) fn published(
     publisher: &Publisher,
     request: &PublishRequest,
 ) -> Result<Done, Failure> {
-    let plan = Plan::Sign(FirstContact::default(), Timestamp::now());
-    let job =
-        job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))), Offload::Inline)?;
-    make(store, publisher, prepare(job)?, plan, &ProgressSender::discard(), &Cancel::default())
+    made(store, publisher, request, Plan::Sign(FirstContact::default(), Timestamp::now()))
 }
 
 pub(in super::super) fn queued(
@@ -156,10 +153,20 @@ pub(in super::super) fn queued(
     publisher: &Publisher,
     request: &PublishRequest,
 ) -> Result<Done, Failure> {
-    let plan = Plan::Queue(not_running());
-    let job =
-        job(request, &Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone()))), Offload::Inline)?;
-    make(store, publisher, prepare(job)?, plan, &ProgressSender::discard(), &Cancel::default())
+    made(store, publisher, request, Plan::Queue(not_running()))
+}
+
+fn made(store: &Store, publisher: &Publisher, request: &PublishRequest, plan: Plan) -> Result<Done, Failure> {
+    let keys = Keys::Given(Arc::new(std::sync::Mutex::new(publisher.clone())));
+    let prepared = prepare(job(request, &keys, Offload::Inline)?)?;
+    make(store, publisher, prepared, plan, &ProgressSender::discard(), &Cancel::default())
+}
+
+/// A store in which the first version of a package was published, from a folder, and its head.
+fn first_published(publisher: &Publisher) -> (tempfile::TempDir, Store, VerifiedHead) {
+    let (folder, store) = (tempfile::tempdir().unwrap(), Store::in_memory().unwrap());
+    let first = published(&store, publisher, &package(folder.path(), "1.0.0")).unwrap();
+    (folder, store, first.head.unwrap())
 }
 
 /// The head of the same key's next entry after `log`, made on another machine.
@@ -171,11 +178,9 @@ fn elsewhere(publisher: &Publisher, mut log: Log, now: Timestamp) -> VerifiedHea
 
 #[test]
 fn what_was_overtaken_while_it_was_packed_is_not_signed_and_freezes_nothing() {
-    let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+    let now = Timestamp::now();
     let publisher = Publisher::from_secret([1; 32], now);
-    let store = Store::in_memory().unwrap();
-    let first = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
-    let first_head = first.head.unwrap();
+    let (folder, store, first_head) = first_published(&publisher);
     let package_id = first_head.package_id();
     let log = held_log(&store, &publisher, &package_id).unwrap().unwrap();
     let rival = elsewhere(&publisher, log, now);
@@ -213,11 +218,9 @@ fn only_a_tree_that_is_here_is_said_to_be_provided_with_its_head() {
 
 #[test]
 fn nothing_is_added_to_a_package_that_is_frozen() {
-    let (folder, now) = (tempfile::tempdir().unwrap(), Timestamp::now());
+    let now = Timestamp::now();
     let publisher = Publisher::from_secret([1; 32], now);
-    let store = Store::in_memory().unwrap();
-    let first = published(&store, &publisher, &package(folder.path(), "1.0.0")).unwrap();
-    let first_head = first.head.unwrap();
+    let (folder, store, first_head) = first_published(&publisher);
     let package_id = first_head.package_id();
     let rival = elsewhere(&publisher, Log::empty(package_id.clone()), now);
     store.write(|tx| Ok(catalog::insert(tx, &rival, &catalog::Source::unknown(), now)?)).unwrap();

@@ -4,14 +4,13 @@ use std::path::Path;
 
 use super::*;
 use crate::{
-    backend::p2p::{P2PConfig, P2PRegistry, Parts},
+    backend::p2p::{P2PRegistry, publish::tests::registry_of},
     content::{Codec, ContentId},
     control::{
         api::{InstallRequest, Installed, PublishRequest, VerifyRequest},
         service::{Cancel, ProgressSender},
     },
     identity::Publisher,
-    network::{Offload, Spawner, transport},
     release::{Head, Kind, Labels},
     store::Store,
     time::Timestamp,
@@ -41,20 +40,6 @@ fn head(publisher: &Publisher, versions: &[&str], now: Timestamp) -> VerifiedHea
     Head::of(&log, labels, publisher).unwrap().sign(publisher).unwrap()
 }
 
-async fn registry(store: Store, publisher: Publisher) -> P2PRegistry {
-    let parts = Parts {
-        transport: transport::tcp_without_dns(),
-        node_key: libp2p::identity::Keypair::generate_ed25519(),
-        publisher,
-        store,
-        offload: Offload::Threads,
-        spawner: Spawner::default(),
-        observer: crate::network::Observer::default(),
-        metrics: crate::network::Metrics::default(),
-    };
-    P2PRegistry::with_parts(P2PConfig::with_state_dir("/nowhere"), parts).await.unwrap()
-}
-
 #[tokio::test]
 async fn a_frozen_package_stays_so_after_its_head_left_the_index() {
     let now = Timestamp::now();
@@ -68,7 +53,7 @@ async fn a_frozen_package_stays_so_after_its_head_left_the_index() {
             Ok(catalog::discard(tx, 0, one.bytes())?)
         })
         .unwrap();
-    let registry = registry(store, publisher).await;
+    let registry = registry_of(store, publisher).await;
     let failure = registry.node.head_of(&one.package_id()).await.unwrap_err();
     assert_eq!(failure.code, Code::Equivocation);
 }
@@ -85,7 +70,7 @@ async fn a_head_from_the_dht_is_held_against_what_was_seen_before() {
             Ok(catalog::discard(tx, 0, new.bytes())?)
         })
         .unwrap();
-    let registry = registry(store, publisher).await;
+    let registry = registry_of(store, publisher).await;
     let failure = registry.node.not_older(old).await.unwrap_err();
     assert_eq!(failure.code, Code::Rollback);
     assert!(registry.node.not_older(new).await.is_ok());
@@ -105,7 +90,7 @@ async fn a_head_from_the_dht_by_a_revoked_key_is_refused_also_of_a_package_that_
         let own = head(&owner, &["1.0.0"], now);
         let own = Head { name: "another".parse().unwrap(), ..own.head().clone() }.sign(&owner).unwrap();
         store.write(|tx| Ok(catalog::insert(tx, &own, &catalog::Source::unknown(), now)?)).unwrap();
-        let registry = registry(store, Publisher::from_secret([9; 32], now)).await;
+        let registry = registry_of(store, Publisher::from_secret([9; 32], now)).await;
         let judged = registry.node.not_older(head(&old, &["1.0.0"], now)).await;
         assert_eq!(judged.is_err_and(|failure| failure.code == Code::Signature), is_refused);
     }
@@ -115,7 +100,7 @@ async fn a_head_from_the_dht_by_a_revoked_key_is_refused_also_of_a_package_that_
 async fn published(folder: &Path, versions: &[&str]) -> (P2PRegistry, Store, Publisher) {
     let publisher = Publisher::from_secret([1; 32], Timestamp::now());
     let store = Store::in_memory().unwrap();
-    let registry = registry(store.clone(), publisher.clone()).await;
+    let registry = registry_of(store.clone(), publisher.clone()).await;
     let source = folder.join("source");
     std::fs::create_dir(&source).unwrap();
     for version in versions {
@@ -218,7 +203,7 @@ async fn a_name_that_everybody_claims_is_answered_with_a_few_of_them() {
         let head = head(&Publisher::from_secret([seed; 32], now), &["1.0.0"], now);
         store.write(|tx| Ok(catalog::insert(tx, &head, &catalog::Source::unknown(), now)?)).unwrap();
     }
-    let registry = registry(store, Publisher::from_secret([99; 32], now)).await;
+    let registry = registry_of(store, Publisher::from_secret([99; 32], now)).await;
     let failure = install(&registry, "pack", &std::env::temp_dir().join("never")).await.unwrap_err();
     assert_eq!(failure.code, Code::Ambiguous);
     assert!(failure.message.starts_with("25 publishers"), "{}", failure.message);

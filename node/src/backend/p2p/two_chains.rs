@@ -262,7 +262,8 @@ pub(super) fn kept(store: &Store, publisher: &PublisherId) -> Option<KeyLog> {
 pub(super) fn others_follow_another(store: &Store, own: &KeyLog) -> Result<Option<Failure>, Failure> {
     let contradicted = Contradicted::of(store, own.clone())?;
     let contradicted = contradicted.filter(|it| !it.own.ends(&it.other));
-    Ok(contradicted.map(|it| Failure::new(Code::Equivocation, "Its keys are contradicted.", it.said())))
+    let see = "See both: ggen marketplace p2p trust list";
+    Ok(contradicted.map(|it| Failure::new(Code::Equivocation, it.said(), see)))
 }
 
 /// All publishers whose key is here, or was, and is contradicted by what others follow.

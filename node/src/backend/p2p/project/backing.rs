@@ -16,7 +16,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{How, LISTED_MAX, bring::Brought};
 use crate::{
-    backend::p2p::{failure::fail, node::Node, offer::log_here, two_chains, withdrawn},
+    backend::p2p::{
+        failure::fail,
+        node::Node,
+        offer::{entries_here, log_here},
+        two_chains, withdrawn,
+    },
     catalog,
     code::Code,
     content::ContentId,
@@ -25,7 +30,7 @@ use crate::{
     limits::PROJECT_FETCHES_MAX,
     package::PackageId,
     project::{Lock, Locked},
-    release::{Log, SignedEntry, VerifiedHead, fork::Side},
+    release::{Log, VerifiedHead, fork::Side},
     store::Store,
 };
 
@@ -288,19 +293,13 @@ fn doubt(
     head.is_some_and(is_behind).then_some(Doubt::Replaced)
 }
 
-/// The entry at a place of the log that a head names, as far as the blocks are here that lead to it. A head is signed, and each entry names
-/// the one before it by its hash.
+/// The entry at a place of the log that a head names, as far as the blocks are here that lead to it.
 fn entry_at(store: &Store, head: &VerifiedHead, sequence: u64) -> Result<Option<ContentId>, Failure> {
-    let (mut at, mut entry) = (head.seen().sequence.get(), head.head().entry);
-    while at > sequence {
-        let Some(block) = store.block(&entry).map_err(fail)? else { return Ok(None) };
-        let Ok(signed) = SignedEntry::decode_linked(block.bytes(), head.key_log()) else {
-            return Ok(None);
-        };
-        let Some(previous) = signed.entry().previous else { return Ok(None) };
-        (at, entry) = (at - 1, previous);
-    }
-    Ok((at == sequence).then_some(entry))
+    let Some(behind) = head.seen().sequence.get().checked_sub(sequence) else { return Ok(None) };
+    let Some(skipped) = behind.checked_sub(1) else { return Ok(Some(head.head().entry)) };
+    let Ok(skipped) = usize::try_from(skipped) else { return Ok(None) };
+    let after = entries_here(store, head).nth(skipped).transpose().map_err(fail)?;
+    Ok(after.and_then(|after| after.entry().previous))
 }
 
 /// Whether what a lock file names stands in a log: the entry itself, or the same content under the same version.

@@ -54,6 +54,9 @@ pub const DIFFERENCES_NAMED_MAX: usize = 20;
 /// Letters of a publisher id, beside `gp1`, below which nothing is taken for its short form: four letters are 20 bits, so that
 /// two of the publishers that one person deals with hardly ever share them.
 pub const SHORT_ID_LETTERS_MIN: usize = 4;
+/// The same for a publisher of whom nothing is installed, pinned or published here: whoever wants to be taken for another one makes
+/// keys until the short form of their id is the same, and four letters take seconds.
+pub const STRANGER_ID_LETTERS_MIN: usize = 8;
 /// Publishers that are looked at to find out which one a short id means; more are called ambiguous.
 pub const SHORT_ID_FITTING_MAX: usize = 64;
 /// Bytes of a description; with all other fields at their limits a head stays below [`HEAD_BYTES_MAX`].
@@ -143,7 +146,7 @@ pub const CLOCKS_MAX: usize = 64;
 
 /// Heads that the catalogue holds, over all publishers.
 pub const CATALOG_HEADS_MAX: usize = 200_000;
-/// Heads that the catalogue holds of one publisher.
+/// Heads that the catalogue holds of one publisher: those that were released last, beside what is kept.
 pub const CATALOG_HEADS_PER_PUBLISHER_MAX: usize = 10_000;
 /// Heads that count as provided because one peer says so, or the peers of one public network together: as many as a peer may have
 /// provider records of.

@@ -336,13 +336,43 @@ fn against_seen(conn: &Connection, candidate: &VerifiedConfirmation) -> Result<O
         .query_row(params![from, to], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     let Some((key_n, document)) = seen else { return Ok(None) };
-    Ok(match candidate.key_log().fingerprint(from_bits(key_n)) {
-        None => Some(Confirming::Replaced),
+    let against = match candidate.key_log().fingerprint(from_bits(key_n)) {
+        None => Confirming::Replaced,
         Some(here) if here.to_bytes() != document => {
-            Some(Confirming::Judged { verdict: Verdict::Fork, pass_on: false })
+            Confirming::Judged { verdict: Verdict::Fork, pass_on: false }
         }
-        Some(_) => None,
-    })
+        Some(_) => return Ok(None),
+    };
+    Ok((!is_of_kept(conn, candidate, (&from, &to), key_n)?).then_some(against))
+}
+
+/// Whether a confirmation is by the keys of what is installed, pinned or published here, and the longest chain of keys, whose current
+/// document is `key_n`, is another one: anybody who has a key of the past can make that as long as they like.
+fn is_of_kept(
+    conn: &Connection,
+    candidate: &VerifiedConfirmation,
+    (from, to): (&str, &str),
+    key_n: i64,
+) -> Result<bool, Error> {
+    let longest: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT bytes FROM catalog_heads WHERE publisher = ?1 AND key_n = ?2 LIMIT 1")?
+        .query_row(params![candidate.publisher().as_bytes(), key_n], |row| row.get(0))
+        .optional()?;
+    let longest = longest.and_then(|bytes| VerifiedHead::verify_stored(&bytes).ok());
+    let keys = candidate.key_log();
+    if longest.is_none_or(|it| it.key_log().agrees_with(keys) || it.key_log().ends(keys)) {
+        return Ok(false);
+    }
+    let of_kept: Option<(i64, Vec<u8>)> = conn
+        .prepare_cached(
+            "SELECT s.key_n, s.key_document FROM catalog_kept AS k JOIN catalog_seen AS s ON s.id = k.id
+             WHERE k.id >= ?1 AND k.id < ?2 ORDER BY s.key_n DESC LIMIT 1",
+        )?
+        .query_row(params![from, to], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(of_kept.is_some_and(|(n, document)| {
+        keys.fingerprint(from_bits(n)).is_some_and(|here| here.to_bytes() == document)
+    }))
 }
 
 /// Makes room for one more: first goes what confirms nothing any more, then what is oldest.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    catalog::{after, changes_after, fixture::*, newest_position},
+    catalog::{after, changes_after, fixture::*, keep, newest_position},
     identity::{Publisher, SecretKey},
     release::{Confirmation, VerifiedHead},
 };
@@ -124,6 +124,22 @@ fn replaced_keys_and_other_chains_confirm_nothing() {
     let forked = take(&mut conn, &made(&thief, &[&web], later(DAY)));
     assert_eq!(forked, Confirming::Judged { verdict: Verdict::Fork, pass_on: false });
     assert!(take(&mut conn, &made(&new, &[&web], later(DAY))).is_kept());
+}
+
+#[test]
+fn a_longer_chain_of_an_old_key_cuts_nobody_off_who_has_a_package_of_the_owner() {
+    let (mut conn, old) = (database(), publisher(1));
+    let rotated = |by: &Publisher, seed| by.rotated(SecretKey::from_bytes(&[seed; 32]), later(1)).unwrap();
+    let (owner, thief) = (rotated(&old, 9), rotated(&rotated(&old, 8), 7));
+    let (web, junk) = (offering(&owner, "web"), offering(&thief, "junk"));
+    put(&mut conn, &web, NOW);
+    put(&mut conn, &junk, NOW);
+    let confirmed = made(&owner, &[&web], later(DAY));
+    assert_eq!(take(&mut conn, &confirmed), Confirming::Replaced, "nothing here says which of the two it is");
+    within(&mut conn, |tx| keep(tx, &web.package_id())).unwrap();
+    assert!(take(&mut conn, &confirmed).is_kept());
+    let by_old = take(&mut conn, &made(&old, &[&web], later(2 * DAY)));
+    assert_eq!(by_old, Confirming::Replaced, "the owner has replaced it");
 }
 
 #[test]

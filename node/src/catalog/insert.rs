@@ -9,7 +9,7 @@ use super::{
     proofs::{freeze, stored_proofs, thaw},
     read::{places_from_bytes, places_to_bytes, stored_places, stored_seen},
     revoked,
-    share::{Source, forget_oldest, give_way, is_kept, smaller},
+    share::{Source, forget_oldest, give_way, is_kept, oldest_gives_way, smaller},
     spelling,
     terms::label_tokens,
     to_bits, to_ordered, two_chains,
@@ -76,8 +76,10 @@ pub enum Refusal {
     /// It contradicts what was seen, which nothing that is here proves, or was signed with keys that had been replaced: the
     /// package stays as it is.
     Contradiction,
-    /// The catalogue, or the publisher's share of it, is full.
+    /// The catalogue is full.
     Full,
+    /// The publisher's share of the catalogue is full of heads that were released later.
+    Share,
     /// It was made further ahead of this node's clock than clocks differ.
     Early,
     /// Its publisher revoked the keys that signed it.
@@ -102,14 +104,14 @@ pub fn insert(
     }
     let mut known = of_package(tx, &package, &id, current.as_ref())?;
     let mut standing = heads::stand(head, &known, now);
-    if standing == Standing::New
-        && current.is_none()
-        && !has_room(tx, &package, &id, source, first_word(head, now))?
-    {
-        known.is_full = true;
+    let mut room = Room::Free;
+    if standing == Standing::New && current.is_none() {
+        room = room_for(tx, head, &id, source, now)?;
+        known.is_full = room != Room::Free;
         standing = heads::stand(head, &known, now);
     }
     let outcome = match Outcome::from(standing) {
+        Outcome::Refused(Refusal::Full) if room == Room::ShareFull => Outcome::Refused(Refusal::Share),
         // What stands in its place can be read no more.
         Outcome::Added if current.is_some() => Outcome::Replaced,
         outcome => outcome,
@@ -357,26 +359,36 @@ fn first_word(head: &VerifiedHead, now: Timestamp) -> Timestamp {
     head.head().released_at.min(now)
 }
 
-fn has_room(
+/// Whether there is room for one more package.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    Free,
+    Full,
+    ShareFull,
+}
+
+/// Whether there is room for a head; another one gives way to it where that is due.
+fn room_for(
     tx: &Transaction<'_>,
-    package: &PackageId,
+    head: &VerifiedHead,
     id: &str,
     source: &Source,
-    confirmed: Timestamp,
-) -> Result<bool, Error> {
+    now: Timestamp,
+) -> Result<Room, Error> {
     let kept = is_kept(tx, id, source)?;
-    let of_publisher = counts::of_publisher(tx, &package.publisher)?;
-    if !kept && of_publisher >= CATALOG_HEADS_PER_PUBLISHER_MAX as u64 {
-        return Ok(false);
+    let publisher = &head.head().publisher;
+    if !kept
+        && counts::of_publisher(tx, publisher)? >= CATALOG_HEADS_PER_PUBLISHER_MAX as u64
+        && !oldest_gives_way(tx, publisher, &heads::item(head, false))?
+    {
+        return Ok(Room::ShareFull);
     }
-    let full = || -> Result<bool, Error> {
-        let heads = tx
-            .prepare_cached("SELECT heads FROM catalog_totals")?
-            .query_row([], |row| row.get::<_, i64>(0))?;
-        Ok(from_ordered(heads) >= CATALOG_HEADS_MAX as u64)
-    };
+    let heads: i64 =
+        tx.prepare_cached("SELECT heads FROM catalog_totals")?.query_row([], |row| row.get(0))?;
+    let is_full = from_ordered(heads) >= CATALOG_HEADS_MAX as u64;
     // What is kept is taken also where all the others are: a node publishes and installs no more than its disk holds.
-    Ok(!full()? || give_way(tx, source, kept, confirmed)? || kept)
+    let is_free = !is_full || give_way(tx, source, kept, first_word(head, now))? || kept;
+    Ok(if is_free { Room::Free } else { Room::Full })
 }
 
 /// Lists a head, whose package `is_marked` where a proof is read with it. Whoever calls it counts it for the source.

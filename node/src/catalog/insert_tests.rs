@@ -295,22 +295,33 @@ fn a_full_catalogue_takes_nothing_new_but_still_updates() {
 }
 
 #[test]
-fn one_publisher_cannot_fill_the_catalogue() {
+fn of_a_publisher_with_too_many_packages_the_newest_stay() {
     let (mut conn, ours) = (database(), publisher(1));
+    let released =
+        |name: &str, at: Timestamp| Head { released_at: at, ..blank(&ours, name) }.sign(&ours).unwrap();
+    // One second apart, the first of them as late as this node's clock says.
     within(&mut conn, |tx| {
-        for n in 0..CATALOG_HEADS_PER_PUBLISHER_MAX {
+        for n in 1..CATALOG_HEADS_PER_PUBLISHER_MAX as u64 {
             tx.execute(
                 "INSERT INTO catalog_heads (id, publisher, name, bytes, released, confirmed, received, source, offers,
                                             item)
-                 VALUES (?1, ?2, 'x', x'', 0, 0, 0, x'01', 0, zeroblob(32))",
-                params![n.to_string(), ours.id().as_bytes()],
+                 VALUES (?1, ?2, 'x', x'', ?3, 0, 0, x'01', 0, zeroblob(32))",
+                params![n.to_string(), ours.id().as_bytes(), (NOW.as_secs() - n) as i64],
             )
             .unwrap();
         }
         counts::recount(tx).unwrap();
     });
-    assert_eq!(put(&mut conn, &at(&ours, "web", 0, 0), NOW), Outcome::Refused(Refusal::Full));
+    let (oldest, old) = (NOW.as_secs() - CATALOG_HEADS_PER_PUBLISHER_MAX as u64, Timestamp::from_secs);
+    let older = released("older", old(oldest - 1));
+    assert_eq!(put(&mut conn, &released("oldest", old(oldest)), NOW), Outcome::Added);
+    assert_eq!(put(&mut conn, &older, NOW), Outcome::Refused(Refusal::Share), "older than all that is held");
+    assert_eq!(put(&mut conn, &released("web", NOW), NOW), Outcome::Added);
+    assert!(get(&conn, &released("oldest", old(oldest)).package_id()).unwrap().is_none(), "it gave way");
+    assert_eq!(number(&conn, "SELECT heads FROM catalog_totals"), CATALOG_HEADS_PER_PUBLISHER_MAX as i64);
     assert_eq!(put(&mut conn, &at(&publisher(2), "web", 0, 0), NOW), Outcome::Added);
+    within(&mut conn, |tx| keep(tx, &older.package_id())).unwrap();
+    assert_eq!(put(&mut conn, &older, NOW), Outcome::Added, "for what is kept there is always room");
 }
 
 #[test]

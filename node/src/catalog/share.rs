@@ -11,6 +11,8 @@ use super::{
 };
 use crate::{
     content::ContentId,
+    heads::Item,
+    identity::PublisherId,
     limits::{CATALOG_PROVIDED_PER_SOURCE_MAX, CATALOG_PROVIDED_PER_TREE_MAX},
     package::PackageId,
     peers::policy::Network,
@@ -123,6 +125,25 @@ pub(super) fn give_way(
         }
     }
     Ok(!source.is_own() && goes(&source.0, to_ordered(confirmed.as_secs()))?)
+}
+
+/// Removes the head of a publisher that was released first, where that was before `item`; tells whether there was one.
+///
+/// Which heads stay of a publisher that has too many follows from the heads alone, so that all nodes hold the same.
+pub(super) fn oldest_gives_way(
+    tx: &Transaction<'_>,
+    publisher: &PublisherId,
+    item: &Item,
+) -> Result<bool, Error> {
+    let oldest = "SELECT position FROM catalog_heads AS h
+                  WHERE publisher = ?1 AND (released, item) < (?2, ?3)
+                    AND NOT EXISTS (SELECT 1 FROM catalog_kept AS k WHERE k.id = h.id)
+                  ORDER BY released, item LIMIT 1";
+    let position: Option<i64> = tx
+        .prepare_cached(oldest)?
+        .query_row(params![publisher.as_bytes(), to_ordered(item.released), item.id.0], |row| row.get(0))
+        .optional()?;
+    position.map(|position| remove(tx, position)).transpose().map(|removed| removed.is_some())
 }
 
 /// Notes that `source` provides a tree: heads that offer it are given up after those that offer what nobody has, and found before them.

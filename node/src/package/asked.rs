@@ -90,6 +90,11 @@ impl ShortId {
         &self.head
     }
 
+    /// How many letters it has, beside `gp1`.
+    pub fn letters(&self) -> usize {
+        self.head.len().saturating_sub(PREFIX.len()) + self.tail.len()
+    }
+
     /// Whether this may stand for a publisher.
     pub fn fits(&self, publisher: &PublisherId) -> bool {
         let id = publisher.to_string();

@@ -16,7 +16,7 @@ use crate::{
     code::Code,
     control::api::Failure,
     identity::PublisherId,
-    limits::{CLAIMS_LISTED_MAX, SHORT_ID_FITTING_MAX},
+    limits::{CLAIMS_LISTED_MAX, SHORT_ID_FITTING_MAX, STRANGER_ID_LETTERS_MIN},
     package::{
         Asked, PackageId, PackageName, PackageRef,
         asked::{ShortId, Which, Who},
@@ -159,47 +159,73 @@ pub(super) fn publisher_in(
     }
 }
 
-/// The one publisher known here that a short id fits; of several, the one that has a package of this name.
+/// The one publisher known here that a short id fits; of several, the one that has a package of this name. One whose packages are
+/// installed, pinned or published here comes before a stranger, who can make ids until a short one fits.
 fn whole(store: &Store, short: &ShortId, name: Option<&PackageName>) -> Result<PublisherId, Failure> {
     let (fitting, is_cut_off) = store.read(|conn| fitting(conn, short, name)).map_err(fail)?;
-    let having: Vec<PublisherId> = fitting.iter().filter(|(_, has)| **has).map(|(id, _)| *id).collect();
-    let narrowed: Vec<PublisherId> =
-        if having.is_empty() { fitting.keys().copied().collect() } else { having };
+    let is_cut_off = is_cut_off && !fitting.values().any(|it| it.is_here);
+    let of = |wanted: fn(&Fitting) -> bool| -> Vec<PublisherId> {
+        fitting.iter().filter(|(_, it)| wanted(it)).map(|(id, _)| *id).collect()
+    };
+    let [here_having, here, having] = [of(|it| it.is_here && it.has), of(|it| it.is_here), of(|it| it.has)];
+    let narrowed = [here_having, here, having].into_iter().find(|ids| !ids.is_empty());
+    let narrowed = narrowed.unwrap_or_else(|| of(|_| true));
+    let list = || {
+        let ids = narrowed.iter().take(CLAIMS_LISTED_MAX).map(|id| format!("  {id}"));
+        ids.collect::<Vec<_>>().join("\n")
+    };
     match narrowed[..] {
+        [only] if !is_cut_off && short.letters() < STRANGER_ID_LETTERS_MIN && !fitting[&only].is_here => {
+            Err(Failure::new(
+                Code::Ambiguous,
+                format!(
+                    "{short} is too short for a publisher that this machine has nothing of: anybody makes an id that begins so. \
+                     It fits:\n{}",
+                    list()
+                ),
+                "Name the one you mean by its whole id, or by the short one that tables print.",
+            ))
+        }
         [only] if !is_cut_off => Ok(only),
         [] if !is_cut_off => Err(Failure::new(
             Code::NotFound,
             format!("No publisher is known here whose id is {short}."),
             "Name it by its whole id, as this shows it: ggen marketplace p2p info <package>",
         )),
-        _ => {
-            let list: Vec<String> =
-                narrowed.iter().take(CLAIMS_LISTED_MAX).map(|id| format!("  {id}")).collect();
-            Err(Failure::new(
-                Code::Ambiguous,
-                format!("Several publishers have an id like {short}:\n{}", list.join("\n")),
-                "Name the one you mean by its whole id.",
-            ))
-        }
+        _ => Err(Failure::new(
+            Code::Ambiguous,
+            format!("Several publishers have an id like {short}:\n{}", list()),
+            "Name the one you mean by its whole id.",
+        )),
     }
 }
 
-/// Whom a short id fits, of all that this machine knows, each with whether it has a package of this name. The second value says
-/// that there may be more.
+/// How a publisher fits a short id.
+#[derive(Debug, Clone, Copy, Default)]
+struct Fitting {
+    /// Whether it has a package of the name that was asked for.
+    has: bool,
+    /// Whether something of it is installed, pinned or published here.
+    is_here: bool,
+}
+
+/// Whom a short id fits, of all that this machine knows. The second value says that there may be more.
 fn fitting(
     conn: &Connection,
     short: &ShortId,
     name: Option<&PackageName>,
-) -> Result<(BTreeMap<PublisherId, bool>, bool), store::Error> {
+) -> Result<(BTreeMap<PublisherId, Fitting>, bool), store::Error> {
     let mut here: Vec<PackageId> = installed::list_all(conn)?.into_iter().map(|row| row.package).collect();
     here.extend(published::list_all(conn)?.into_iter().map(|row| row.package));
     here.extend(outbox::list_all(conn)?.into_iter().map(|row| row.package));
     here.extend(heads::list_all(conn)?.into_iter().map(|row| row.package));
     let pins = pins::list_all(conn)?.into_iter();
     here.extend(pins.map(|pin| PackageId { publisher: pin.publisher, name: pin.name }));
-    let mut found = BTreeMap::new();
+    let mut found: BTreeMap<PublisherId, Fitting> = BTreeMap::new();
     for package in here.into_iter().filter(|package| short.fits(&package.publisher)) {
-        *found.entry(package.publisher).or_insert(false) |= Some(&package.name) == name;
+        let fits = found.entry(package.publisher).or_default();
+        fits.is_here = true;
+        fits.has |= Some(&package.name) == name;
     }
     let listed = catalog::fitting(conn, short, SHORT_ID_FITTING_MAX)?;
     for publisher in listed.publishers {
@@ -207,7 +233,7 @@ fn fitting(
             Some(name) => catalog::get(conn, &PackageId { publisher, name: name.clone() })?.is_some(),
             None => false,
         };
-        *found.entry(publisher).or_insert(false) |= has;
+        found.entry(publisher).or_default().has |= has;
     }
     Ok((found, listed.is_cut_off))
 }

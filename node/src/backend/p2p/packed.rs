@@ -115,6 +115,7 @@ fn not_indexed(outcome: Outcome) -> Option<String> {
         Refusal::Equivocation => "it is frozen, because two states of it were signed for one place",
         Refusal::Contradiction => "it contradicts what was seen of it before",
         Refusal::Full => "the index is full",
+        Refusal::Share => "its publisher has too many packages that were released later",
         Refusal::Revoked => "the key that signed it was revoked",
         Refusal::Early => "its head is from the future; check this machine's clock",
     };

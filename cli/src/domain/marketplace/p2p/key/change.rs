@@ -30,6 +30,10 @@ use crate::{
 /// What is said of files with recovery keys.
 const RECOVERY_FILES: &str = "these files are secret, and they are the only copies: keep them away from this machine. Without enough of \
                               them the publisher key can never be replaced; with them, and without the publisher key, it can";
+/// What is said of them where the publisher had its key before.
+const LATER_RECOVERY_FILES: &str = "these files are secret, and they are the only copies: keep them away from this machine. Without enough of \
+                                    them the publisher key can never be replaced; with them, it can, also when it is lost. Against a theft they \
+                                    help once the key from before them is replaced too: ggen marketplace p2p key rotate <NAME> --recovery <FILE>";
 /// What is said of a file with a confirm key.
 pub(super) const CONFIRM_FILES: &str = "this file is secret: move it to the machine that is to confirm, and give it to the node there: ggen \
                                         marketplace p2p key confirm use <NAME> <FILE>. Anyone who has it can confirm for you, and release nothing";
@@ -257,7 +261,7 @@ async fn make(
     let next = publisher.amended(change, &recovery, Timestamp::now()).map_err(refused)?;
     // The secrets first: a document that names a key which nobody has could never be followed by another one.
     let files = written(to, &keys)?;
-    done(session, folder, target.name, &next, files, RECOVERY_FILES).await
+    done(session, folder, target.name, &next, files, LATER_RECOVERY_FILES).await
 }
 
 /// `key new`: a publisher, with recovery keys from its first document on where files for them are named.

@@ -149,7 +149,7 @@ pub fn insert(
         let is_signed_alike = |listed: &&VerifiedHead| listed.seen().key_n == head.seen().key_n;
         remember_before(tx, &id, known.listed.as_ref().filter(is_signed_alike))?;
     }
-    revoked::take_out(tx, head, &known)?;
+    revoked::take_out(tx, head, &known, now)?;
     // Last: it may list the head again, with what shows two chains of keys or without.
     two_chains::note(tx, head, &known, &source, now)?;
     Ok(outcome)
@@ -489,11 +489,14 @@ fn write_seen(
 ) -> Result<i64, Error> {
     let seen = head.seen();
     let place = Place::from(seen);
-    let before: Option<(Vec<u8>, Vec<u8>)> = tx
-        .prepare_cached("SELECT places, source FROM catalog_seen WHERE id = ?1")?
-        .query_row(params![id], |row| Ok((row.get(0)?, row.get(1)?)))
+    let before: Option<(Vec<u8>, Vec<u8>, Vec<u8>, i64)> = tx
+        .prepare_cached("SELECT places, source, entry, at FROM catalog_seen WHERE id = ?1")?
+        .query_row(params![id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
         .optional()?;
-    let mut places = before.as_ref().and_then(|(places, _)| places_from_bytes(places)).unwrap_or_default();
+    let mut places = before.as_ref().and_then(|(places, ..)| places_from_bytes(places)).unwrap_or_default();
+    // The same state in other words is no news.
+    let at =
+        before.as_ref().filter(|(_, _, entry, _)| *entry == seen.entry.to_bytes()).map(|before| before.3);
     // What keys said that were replaced is theirs no more to keep.
     places.retain(|known| known.key_n == place.key_n);
     if !places.contains(&place) {
@@ -520,12 +523,12 @@ fn write_seen(
         seen.latest.map(|latest| latest.to_bytes()),
         seen.follows.map(|follows| follows.to_bytes()),
         places_to_bytes(&places),
-        to_ordered(now.as_secs()),
+        at.unwrap_or_else(|| to_ordered(now.as_secs())),
         source.as_bytes(),
     ])?;
     match before {
-        Some((_, told_by)) if told_by == source.as_bytes() => Ok(0),
-        Some((_, told_by)) => {
+        Some((_, told_by, ..)) if told_by == source.as_bytes() => Ok(0),
+        Some((_, told_by, ..)) => {
             counts::change(tx, &Source::stored(told_by), By { heads: 0, seen: -1 })?;
             Ok(1)
         }

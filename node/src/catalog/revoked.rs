@@ -2,8 +2,9 @@
 //!
 //! Of such keys nothing new is listed ([`Standing::Revoked`](crate::heads::Standing::Revoked)). What was listed may have been signed by
 //! the publisher before, or by a thief since, and no signature tells when it was made. What tells is when this node listed it: what it
-//! knew before the publisher revoked the key stays, what it listed later goes as soon as the key document comes. So it does
-//! not matter which of the two comes first.
+//! knew before the publisher revoked the key stays, what it listed later goes as soon as the key document comes. So of a new package it
+//! does not matter which of the two comes first. Where a later state of a known package was listed meanwhile, the package is gone until
+//! its publisher signs it again: the state before is not kept.
 
 use rusqlite::{Transaction, params};
 
@@ -16,7 +17,12 @@ use crate::{
 
 /// Takes out what is listed of a publisher and was signed with keys that the chain of a head revokes, where that is the first head
 /// with this chain. What is [kept](super::keep) stays: a person has to do with it.
-pub(super) fn take_out(tx: &Transaction<'_>, head: &VerifiedHead, known: &Known) -> Result<(), Error> {
+pub(super) fn take_out(
+    tx: &Transaction<'_>,
+    head: &VerifiedHead,
+    known: &Known,
+    now: Timestamp,
+) -> Result<(), Error> {
     let (keys, publisher) = (head.key_log(), head.head().publisher);
     let n = keys.current().n;
     let before = known.listed.iter().chain(&known.other_keys).map(|head| head.key_log().current().n).max();
@@ -36,7 +42,8 @@ pub(super) fn take_out(tx: &Transaction<'_>, head: &VerifiedHead, known: &Known)
         .collect::<Result<_, _>>()?;
     for (position, bytes, at) in listed {
         let since = VerifiedHead::verify_stored(&bytes).ok().and_then(|it| fork::revoked_since(&it, keys));
-        if since.is_some_and(|since| at > since) {
+        // A document that a clock which is ahead has dated takes nothing back before this node has heard of it.
+        if since.is_some_and(|since| at > since.min(now)) {
             remove(tx, position)?;
         }
     }

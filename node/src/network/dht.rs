@@ -212,9 +212,7 @@ impl Driver {
         let offer = |head: &VerifiedHead| heads::offer(Door::Answer, head, known, now);
         for (peer, head) in copies.iter() {
             let verdict = offer(head);
-            if verdict.standing == Standing::Early {
-                self.beside.ahead().note(head);
-            }
+            self.beside.ahead().heard(head, verdict.standing);
             self.carry_out(Door::Answer, peer, head, verdict, known.against(head));
         }
         // What was seen before decides between a chain of keys and its fork. Where it speaks against all of them, whoever
@@ -243,7 +241,8 @@ impl Driver {
             _ => newest,
         };
         let behind = copies.behind(newest);
-        if !behind.is_empty() && self.room_for_query() {
+        // What does not count here is told to nobody.
+        if !behind.is_empty() && !offer(newest).standing.is_refused() && self.room_for_query() {
             let record = Record::new(newest.dht_key().to_vec(), newest.bytes().to_vec());
             let id = self.swarm.behaviour_mut().kad.put_record_to(record, behind.into_iter(), Quorum::One);
             self.queries.insert(id, Query::WriteBack);

@@ -9,7 +9,7 @@ use libp2p::{PeerId, gossipsub::MessageId, kad::Record};
 
 use crate::{
     catalog::{self, Source},
-    heads::{self, Blame, Door, Forward, Standing, Verdict},
+    heads::{self, Blame, Door, Forward, Verdict},
     limits::{HEADS_JUDGED_AT_ONCE_MAX, HEADS_QUEUED_MAX, HEADS_WRITTEN_AT_ONCE_MAX},
     release::{
         self, VerifiedConfirmation, VerifiedHead,
@@ -176,9 +176,7 @@ fn judge_one(
     verified.note(head.bytes());
     let known = store.read(|conn| Ok(catalog::known(conn, &head.package_id())?))?;
     let mut verdict = heads::offer(door, &head, &known, now);
-    if verdict.standing == Standing::Early {
-        verified.ahead().note(&head);
-    }
+    verified.ahead().heard(&head, verdict.standing);
     if let Way::Record { held: Some(held), .. } = &offered.way {
         let is_newer =
             VerifiedHead::verify_stored(held).map_or(true, |held| compare(&held, &head) == Choice::Second);

@@ -1,10 +1,11 @@
-//! States of our own packages that are ahead of this node's clock.
+//! Heads of our own packages that are not taken: those that are ahead of this node's clock, and those of a key that was revoked.
 //!
-//! No such head is taken, and so nothing of it is remembered where heads are. But it is genuine: the log of its package went on
-//! elsewhere, and an entry that is signed now would be a second one for one place. So it is noted here until the catalogue has seen as
-//! much, or the node stops.
+//! No such head is taken, and so nothing of it is remembered where heads are. But it is genuine. One that is ahead says that the log of
+//! its package went on elsewhere, and an entry that is signed now would be a second one for one place. One of a revoked key may be what
+//! its publisher published on another machine, and only its publisher can say so. So they are noted here until the catalogue has seen
+//! as much, or the node stops.
 //!
-//! Only heads of watched publishers are noted, those whose keys are here. Nobody else can fill it.
+//! Only heads of publishers are noted whose keys are here. Nobody else can fill it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,12 +13,16 @@ use std::{
 };
 
 use crate::{
+    heads::Standing,
     identity::PublisherId,
     limits::CATALOG_HEADS_PER_PUBLISHER_MAX,
     package::PackageId,
     release::{Seen, VerifiedHead},
     time::Timestamp,
 };
+
+/// Heads of revoked keys that are noted: a thief can make any number of packages.
+const REVOKED_MAX: usize = 256;
 
 /// What was met. Cheap to clone; all clones are the same.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +31,11 @@ pub struct Ahead(Arc<Mutex<Met>>);
 #[derive(Debug, Default)]
 struct Met {
     watched: BTreeSet<PublisherId>,
+    /// Publishers whose keys are here.
+    minded: BTreeSet<PublisherId>,
     states: BTreeMap<PackageId, State>,
+    /// Heads of minded publishers that revoked keys signed.
+    revoked: BTreeMap<PackageId, VerifiedHead>,
 }
 
 /// A state of a package that could not be taken for the clock.
@@ -59,9 +68,43 @@ impl Ahead {
         self.met().watched.insert(publisher)
     }
 
-    /// Whether the heads of a publisher are noted.
-    pub fn watches(&self, publisher: &PublisherId) -> bool {
-        self.met().watched.contains(publisher)
+    /// Has the heads of a publisher noted that revoked keys signed.
+    pub fn mind(&self, publisher: PublisherId) {
+        self.met().minded.insert(publisher);
+    }
+
+    /// Whether any heads of a publisher are noted.
+    pub fn minds(&self, publisher: &PublisherId) -> bool {
+        let met = self.met();
+        met.watched.contains(publisher) || met.minded.contains(publisher)
+    }
+
+    /// Notes a head that was met, where it was not taken and says something of a package of ours.
+    pub fn heard(&self, head: &VerifiedHead, standing: Standing) {
+        match standing {
+            Standing::Early => self.note(head),
+            Standing::Revoked => {
+                let mut met = self.met();
+                let package = head.package_id();
+                // Of a package the first that was heard: who holds a later one holds that too.
+                let has_room = met.revoked.len() < REVOKED_MAX;
+                if met.minded.contains(&package.publisher) && has_room {
+                    met.revoked.entry(package).or_insert_with(|| head.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The head of a package that a revoked key signed, as it was met.
+    pub fn revoked(&self, package: &PackageId) -> Option<VerifiedHead> {
+        self.met().revoked.get(package).cloned()
+    }
+
+    /// The packages of a publisher of which such heads were met.
+    pub fn all_revoked(&self, publisher: &PublisherId) -> Vec<PackageId> {
+        let met = self.met();
+        met.revoked.keys().filter(|package| package.publisher == *publisher).cloned().collect()
     }
 
     /// Notes a head that stands [`Early`](crate::heads::Standing::Early), where its publisher is watched. Of each package the furthest counts.
@@ -103,6 +146,23 @@ impl Ahead {
 mod tests {
     use super::*;
     use crate::release::fixture::{head, publisher, rotated};
+
+    #[test]
+    fn heads_of_revoked_keys_are_noted_of_publishers_whose_keys_are_here() {
+        let (own, other) = (publisher(1), publisher(2));
+        let ahead = Ahead::default();
+        ahead.mind(own.id());
+        for by in [&own, &other] {
+            let stolen = head(by, &["1.0.0"]);
+            ahead.heard(&stolen, Standing::Older);
+            assert_eq!(ahead.revoked(&stolen.package_id()), None);
+            ahead.heard(&stolen, Standing::Revoked);
+        }
+        let stolen = head(&own, &["1.0.0"]);
+        assert_eq!(ahead.all_revoked(&own.id()), [stolen.package_id()]);
+        assert_eq!(ahead.revoked(&stolen.package_id()), Some(stolen));
+        assert_eq!(ahead.all_revoked(&other.id()), []);
+    }
 
     #[test]
     fn of_watched_publishers_the_furthest_state_counts_until_it_was_seen() {

@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     catalog::{self, Confirming, Held, Source},
-    heads::{self, Blame, Door, Id, Item, Standing},
+    heads::{self, Blame, Door, Id, Item},
     identity::Chains,
     limits::{CATALOG_HEADS_MAX, HEADS_MALFORMED_PER_PAGE_MAX, HEADS_PAGE_BYTES, HEADS_PAGE_MAX},
     package::PackageId,
@@ -288,15 +288,14 @@ pub fn take(
     let came = genuine.iter().flat_map(|(_, head)| [false, true].map(|frozen| heads::item(head, frozen)));
     given.extend(came);
     let offered_heads = genuine.len();
-    let is_ahead =
-        |head: &&VerifiedHead| head.is_ahead(now) && verified.ahead.watches(&head.head().publisher);
-    let ahead: Vec<VerifiedHead> = genuine.iter().map(|(_, head)| head).filter(is_ahead).cloned().collect();
+    let is_ours = |head: &&VerifiedHead| verified.ahead.minds(&head.head().publisher);
+    let ours: Vec<VerifiedHead> = genuine.iter().map(|(_, head)| head).filter(is_ours).cloned().collect();
     match verified.writes.write(store, genuine, now) {
         Ok(Written { new, deferred }) => {
             taken.new = new;
             taken.deferred += deferred;
             taken.refused += offered_heads - new - deferred;
-            note_ahead(store, verified, &ahead, now)?;
+            note_ours(store, verified, &ours, now)?;
             // After the heads: of a publisher without any there is nothing to confirm.
             for read in &confirmations {
                 match confirm(store, Door::Exchange, read) {
@@ -329,14 +328,12 @@ pub fn take(
     }
 }
 
-/// Notes which of these heads could not be taken for the clock alone; nothing where the database fails.
-fn note_ahead(store: &Store, verified: &Verified, heads: &[VerifiedHead], now: Timestamp) -> Option<()> {
+/// Notes which of these heads were not taken that say something of our own packages; nothing where the database fails.
+fn note_ours(store: &Store, verified: &Verified, heads: &[VerifiedHead], now: Timestamp) -> Option<()> {
     for head in heads {
         let known = store.read(|conn| Ok(catalog::known(conn, &head.package_id())?));
         let known = known.inspect_err(|error| tracing::warn!(%error, "the catalogue was not read")).ok()?;
-        if heads::stand(head, &known, now) == Standing::Early {
-            verified.ahead.note(head);
-        }
+        verified.ahead.heard(head, heads::stand(head, &known, now));
     }
     Some(())
 }

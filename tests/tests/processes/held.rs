@@ -171,26 +171,71 @@ fn a_machine_whose_key_was_replaced_elsewhere_is_told_so_and_takes_the_new_one()
 
 #[test]
 fn what_a_stolen_key_signed_after_it_was_revoked_is_not_taken_over_by_its_owner() {
+    for gives_its_log in [true, false] {
+        let third = Node::start(&[]);
+        let mut owner = Node::start(&[&third]);
+        owner.knows(&[&third]);
+        publish(&owner, "1.0.0");
+        hears(&third, "1.0.0");
+        third.json(&["install", "shared", "--to", &third.text("first")]);
+        let stolen = with_key_of(&owner);
+        owner.stop();
+        owner.json(&["key", "revoke"]);
+        // The thief has the key, and the log from the others, who know nothing of the revocation yet.
+        let mut thief = Node::start_in(stolen, &[&third]);
+        hears(&thief, "1.0.0");
+        publish(&thief, "6.6.6");
+        hears(&third, "6.6.6");
+        if !gives_its_log {
+            thief.stop();
+        }
+        owner.start_again(&[&third]);
+        eventually("only what its owner signed counts", SOON, || {
+            let explained = third.json(&["explain", "shared"]);
+            (versions(&third) == ["1.0.0"] && explained["head_signed_by"].as_array()?.len() == 1)
+                .then_some(())
+        });
+        publish(&owner, "1.1.0");
+        eventually("its owner goes on", SOON, || (versions(&third) == ["1.0.0", "1.1.0"]).then_some(()));
+        assert_eq!(versions(&owner), ["1.0.0", "1.1.0"]);
+    }
+}
+
+#[test]
+fn what_a_stolen_key_signed_before_it_was_revoked_is_named_and_can_be_yanked() {
     let third = Node::start(&[]);
-    let mut owner = Node::start(&[&third]);
+    let owner = Node::start(&[&third]);
     owner.knows(&[&third]);
     publish(&owner, "1.0.0");
     hears(&third, "1.0.0");
-    third.json(&["install", "shared", "--to", &third.text("first")]);
-    let stolen = with_key_of(&owner);
-    owner.stop();
-    owner.json(&["key", "revoke"]);
-    // The thief has the key, and the log from the others, who know nothing of the revocation yet.
-    let thief = Node::start_in(stolen, &[&third]);
+    let thief = Node::start_in(with_key_of(&owner), &[&third]);
     hears(&thief, "1.0.0");
     publish(&thief, "6.6.6");
-    hears(&third, "6.6.6");
-    owner.start_again(&[&third]);
-    eventually("only what its owner signed counts", SOON, || {
-        let explained = third.json(&["explain", "shared"]);
-        (versions(&third) == ["1.0.0"] && explained["head_signed_by"].as_array()?.len() == 1).then_some(())
+    hears(&owner, "6.6.6");
+    tree::small(&thief.path("evil"), "evil", "9.9.9", "Published by a thief", "");
+    thief.json(&["publish", &thief.text("evil")]);
+    let found = || owner.json(&["search", "evil"])["packages"].as_array().map(Vec::len);
+    eventually("its owner's machine hears of the other package", SOON, || (found() == Some(1)).then_some(()));
+    // What is known in the second of the revocation may be later than it.
+    let seconds = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let heard = seconds();
+    eventually("a second passes", SOON, || (seconds() > heard).then_some(()));
+    // What its owner did not publish is named, whichever package it is in.
+    let revoked = owner.json(&["key", "revoke"]);
+    let warnings = texts(&revoked["node"]["warnings"]).join("\n");
+    assert!(warnings.contains("shared@6.6.6") && warnings.contains("/evil"), "{revoked}");
+    assert!(!warnings.contains("shared@1.0.0"), "{revoked}");
+    let publisher = text(&revoked["publisher"]).to_owned();
+    for version in ["shared@6.6.6", "evil@9.9.9"] {
+        owner.json(&["yank", &format!("{publisher}/{version}")]);
+    }
+    let is_yanked = |name: &str, version: &str| {
+        let answer = third.run(&["info", &format!("{publisher}/{name}"), "--format", "json"]).calmly();
+        let info: Value = serde_json::from_str(&answer.stdout).unwrap_or_default();
+        let versions = info["versions"].as_array().cloned().unwrap_or_default();
+        versions.iter().any(|it| it["version"] == version && it["yanked"] == true)
+    };
+    eventually("nobody chooses what the thief published", SOON, || {
+        (is_yanked("shared", "6.6.6") && is_yanked("evil", "9.9.9")).then_some(())
     });
-    publish(&owner, "1.1.0");
-    eventually("its owner goes on", SOON, || (versions(&third) == ["1.0.0", "1.1.0"]).then_some(()));
-    assert_eq!(versions(&owner), ["1.0.0", "1.1.0"]);
 }

@@ -136,7 +136,7 @@ mod tests {
         store.write(|tx| meta::set(tx, &head_key(&row.package), head.bytes())).unwrap();
         let found = lacking(&store).unwrap();
         assert_eq!(found.keys().collect::<Vec<_>>(), [&row.package]);
-        keep_log(&store, &row.package, &whole, &head, Timestamp::now()).unwrap();
+        keep_log(&store, head.key_log(), &whole, &head, Timestamp::now()).unwrap();
         assert!(lacking(&store).unwrap().is_empty());
     }
 

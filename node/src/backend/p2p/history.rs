@@ -188,6 +188,11 @@ impl Node {
             },
             false => asked.flatten(),
         };
+        // What nobody lists for its revoked key is its publisher's to take over.
+        let newest = newest.or_else(|| {
+            let is_new = here.newest.is_none();
+            self.network.ahead().revoked(&package).filter(|_| is_new)
+        });
         if let Some(head) = newest
             && here.newest.is_none_or(|here| here < head.head().sequence.get())
             && (here.newest.is_none() || !self.is_of_revoked_key(publisher, &head).await?)
@@ -219,7 +224,11 @@ impl Node {
         Ok(self.network.ahead().beyond(package, seen).filter(is_ours))
     }
 
-    async fn is_of_revoked_key(&self, publisher: &Publisher, head: &VerifiedHead) -> Result<bool, Failure> {
+    pub(super) async fn is_of_revoked_key(
+        &self,
+        publisher: &Publisher,
+        head: &VerifiedHead,
+    ) -> Result<bool, Failure> {
         let (keys, head) = (publisher.key_log().clone(), head.clone());
         self.with_store(move |store| is_of_revoked_key(store, &keys, &head)).await
     }
@@ -242,7 +251,7 @@ impl Node {
             if prove_own(store, &publisher, &log, &head, now).map_err(fail)? {
                 return Err(fail(is_frozen(&package, &Ending::of(&[], Some(publisher.key_log())))));
             }
-            keep_log(store, &package, &log, &head, now).map_err(fail)
+            keep_log(store, publisher.key_log(), &log, &head, now).map_err(fail)
         })
         .await
     }
@@ -366,16 +375,16 @@ pub(super) fn behind_others(store: &Store) -> Result<Vec<PackageId>, store::Erro
     })
 }
 
-/// Writes a log of ours that came from elsewhere, in place of what was here of it.
+/// Writes a log of ours that came from elsewhere, in place of what was here of it; `keys` are those that are here.
 pub(super) fn keep_log(
     store: &Store,
-    package: &PackageId,
+    keys: &KeyLog,
     log: &Log,
     head: &VerifiedHead,
     now: Timestamp,
 ) -> Result<(), store::Error> {
     // As what is published here: it is found again where the database is lost.
-    let mut batch = store.lasting_batch();
+    let (mut batch, package) = (store.lasting_batch(), log.package());
     for entry in log.entries() {
         batch.put(entry.block().clone())?;
     }
@@ -384,8 +393,30 @@ pub(super) fn keep_log(
         for entry in log.entries() {
             entries::insert(tx, &stored_entry(entry))?;
         }
-        keep_head(tx, head, now).map(drop)
+        match keep_head(tx, head, now) {
+            // It is to be signed again under later keys, those that are here, by which it is listed again.
+            Err(store::Error::Refused { code: OVERTAKEN, .. })
+                if fork::revoked_since(head, keys).is_some() && is_revoked(tx, head)? =>
+            {
+                catalog::keep(tx, package)?;
+                heads::put(tx, &own_head(head))
+            }
+            kept => kept.map(drop),
+        }
     })
+}
+
+/// Whether what is listed of the publisher of a head says that the keys which signed it were revoked.
+fn is_revoked(conn: &Connection, head: &VerifiedHead) -> Result<bool, store::Error> {
+    Ok(catalog::known(conn, &head.package_id())?.revoked_since(head).is_some())
+}
+
+fn own_head(head: &VerifiedHead) -> heads::OwnHead {
+    heads::OwnHead {
+        package: head.package_id(),
+        sequence: head.head().sequence.get(),
+        bytes: head.bytes().to_vec(),
+    }
 }
 
 fn newest_here(store: &Store, package: &PackageId, publisher: &Publisher) -> Result<Here, store::Error> {
@@ -508,10 +539,7 @@ pub(super) fn keep_head(
     if before.is_some_and(|before| before.seen().key_n < head.seen().key_n) {
         heads::remove(tx, &package)?;
     }
-    heads::put(
-        tx,
-        &heads::OwnHead { package, sequence: head.head().sequence.get(), bytes: head.bytes().to_vec() },
-    )?;
+    heads::put(tx, &own_head(head))?;
     Ok(outcome)
 }
 

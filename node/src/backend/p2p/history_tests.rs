@@ -21,7 +21,7 @@ fn a_log_that_was_fetched_is_found_again_where_the_database_is_lost() {
     }
     let head = Head::of(&log, Labels::default(), &publisher).unwrap();
     let (store, _) = Store::open(home.path(), now).unwrap();
-    keep_log(&store, &package, &log, &head.sign(&publisher).unwrap(), now).unwrap();
+    keep_log(&store, publisher.key_log(), &log, &head.sign(&publisher).unwrap(), now).unwrap();
     drop(store);
     for suffix in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(home.path().join(format!("store.db{suffix}")));

@@ -1,12 +1,19 @@
 //! What follows from a change of a publisher's keys: new heads of all its packages, and who is missed. And what a machine does by
 //! itself whose key signs elsewhere too: it reads on what was added there.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use semver::Version;
 use tokio::time::{Duration, Instant, sleep};
 
 use super::{
     confirm,
+    doubtful::{
+        Elsewhere, listed_elsewhere, not_published_here, said_of_doubtful, said_of_dropped, said_of_foreign,
+    },
     failure::fail,
     gone,
     history::{self, Standing, Thoroughness, held_log, keep_head, labels_of, not_kept},
@@ -31,15 +38,28 @@ const TELL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether heads that wait can be signed, and whether a log of ours went on elsewhere.
 const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 const LOOK_INTERVAL_MAX: Duration = Duration::from_secs(60);
+/// Packages that a thief may have published of which the heads are kept, for whoever takes one over.
+const DOUBTFUL_KEPT_MAX: usize = 64;
 
 /// What became of the head of one package.
 enum Renewed {
-    /// It was signed under the current keys; whether that ended a double signing.
-    Signed(Box<VerifiedHead>, bool),
+    /// It was signed under the current keys.
+    Signed(Box<Signed>),
     /// It is frozen: its next head is one that resolves it.
     Frozen,
     /// It is under the current keys.
     Current,
+}
+
+/// A head that was signed again.
+struct Signed {
+    head: VerifiedHead,
+    /// Whether that ended a double signing.
+    ends: bool,
+    /// What others have of the log that does not count, because a revoked key signed it and it was not known here before.
+    dropped: Option<VerifiedHead>,
+    /// Versions that the revoked key signed, and that were not published here.
+    foreign: Vec<Version>,
 }
 
 /// Signs the heads again that are under keys which were replaced, as soon as that can be done, and says which keys are gone.
@@ -94,7 +114,8 @@ impl Node {
         let own = self.with_store(|store| store.read(heads::list_all)).await?;
         let own: BTreeSet<PackageId> = own.into_iter().map(|own| own.package).collect();
         let elsewhere = self.listed_elsewhere(&own).await?;
-        answer.warnings.extend(elsewhere.doubtful.iter().map(said_of_doubtful));
+        answer.warnings.extend(said_of_doubtful(&elsewhere.doubtful));
+        let mut others_follow: BTreeMap<PublisherId, Option<Failure>> = BTreeMap::new();
         for package in own.iter().cloned().chain(elsewhere.due) {
             let Some(publisher) = self.publisher_of(package.publisher)? else { continue };
             let (by, named, is_own) = (publisher.clone(), package.clone(), own.contains(&package));
@@ -105,15 +126,18 @@ impl Node {
                 self.tell_frozen(&package, &mut answer).await?;
                 continue;
             }
-            let renewed = match self.fetch_rest(&package).await {
+            let renewed = match self.fetch_rest(&publisher, &package).await {
                 Ok(()) => {
                     let _turn = self.publishing.lock().await;
-                    self.renew_head(&publisher, &package).await
+                    self.renew_head(&publisher, &package, &mut others_follow).await
                 }
                 Err(failure) => Err(failure),
             };
             match renewed {
-                Ok(Renewed::Signed(head, ends)) => {
+                Ok(Renewed::Signed(signed)) => {
+                    let Signed { head, ends, dropped, foreign } = *signed;
+                    answer.warnings.extend(dropped.as_ref().map(said_of_dropped));
+                    answer.warnings.extend(said_of_foreign(&package, &foreign));
                     if ends {
                         answer.warnings.push(format!(
                             "{package}: with the revoked key its double signing ended; what the other branch held does not count. \
@@ -154,22 +178,47 @@ impl Node {
     /// Packages that were not published here, and are under keys which those here replaced.
     async fn listed_elsewhere(&self, own: &BTreeSet<PackageId>) -> Result<Elsewhere, Failure> {
         let (publishers, own) = (self.keys.all()?, own.clone());
-        self.with_store(move |store| listed_elsewhere(store, &publishers, &own)).await
+        let ahead = self.network.ahead();
+        publishers.iter().for_each(|publisher| ahead.mind(publisher.id()));
+        let unlisted: Vec<PackageId> =
+            publishers.iter().flat_map(|publisher| ahead.all_revoked(&publisher.id())).collect();
+        self.with_store(move |store| {
+            let mut found = listed_elsewhere(store, &publishers, &own)?;
+            let is_new = |package: &PackageId| !own.contains(package) && !found.doubtful.contains(package);
+            found.doubtful.extend(unlisted.into_iter().filter(is_new).collect::<Vec<_>>());
+            // Whoever takes one over needs its head, which others may have given up by then.
+            let kept = found.doubtful.iter().take(DOUBTFUL_KEPT_MAX);
+            store.write(|tx| {
+                kept.clone().try_for_each(|package| catalog::keep(tx, package)).map_err(Into::into)
+            })?;
+            Ok(found)
+        })
+        .await
     }
 
     /// Brings the blocks of a log of ours here that went on elsewhere. It may take long, so that nothing is kept from being published
     /// meanwhile: whatever comes is only put in its place later.
-    async fn fetch_rest(&self, package: &PackageId) -> Result<(), Failure> {
+    ///
+    /// Of what a revoked key signed since nothing is needed, and whoever has that key need not give it.
+    async fn fetch_rest(&self, publisher: &Publisher, package: &PackageId) -> Result<(), Failure> {
         if !self.with_store(history::behind_others).await?.contains(package) {
             return Ok(());
         }
         let head = self.head_of(package).await?;
+        if self.is_of_revoked_key(publisher, &head).await? {
+            return Ok(());
+        }
         let read = self.read_log(&head).await.map(drop);
         read.map_err(|unread| history::behind(package, &Failure::from(unread).message))
     }
 
     /// Signs one head again, once all that others have of its log is here.
-    async fn renew_head(&self, publisher: &Publisher, package: &PackageId) -> Result<Renewed, Failure> {
+    async fn renew_head(
+        &self,
+        publisher: &Publisher,
+        package: &PackageId,
+        others_follow: &mut BTreeMap<PublisherId, Option<Failure>>,
+    ) -> Result<Renewed, Failure> {
         // What its branches are worth is decided by its publisher, not by who has more of them.
         if self.dispute(package).await?.is_none()
             && let Standing::Unknown(why) =
@@ -177,8 +226,17 @@ impl Node {
         {
             return Err(why);
         }
-        let keys = publisher.key_log().clone();
-        if let Some(failure) = self.offload_store(move |store| others_follow_another(store, &keys)).await? {
+        // To find out, all that is listed of a publisher is read: once for all of its packages.
+        let another = match others_follow.get(&publisher.id()) {
+            Some(another) => another.clone(),
+            None => {
+                let keys = publisher.key_log().clone();
+                let another = self.offload_store(move |store| others_follow_another(store, &keys)).await?;
+                others_follow.insert(publisher.id(), another.clone());
+                another
+            }
+        };
+        if let Some(failure) = another {
             return Err(failure);
         }
         let now = self.time_to_sign()?;
@@ -201,12 +259,12 @@ impl Node {
         };
         let mut said = Vec::new();
         for package in behind.into_iter().chain(found_again) {
-            if let Err(failure) = self.fetch_rest(&package).await {
+            let Ok(Some(publisher)) = self.publisher_of(package.publisher) else { continue };
+            if let Err(failure) = self.fetch_rest(&publisher, &package).await {
                 said.push(format!("{package}: {} {}", failure.message, failure.hint));
                 continue;
             }
             let _turn = self.publishing.lock().await;
-            let Ok(Some(publisher)) = self.publisher_of(package.publisher) else { continue };
             match self.catch_up(&publisher, &package.name, Thoroughness::Brief).await {
                 Ok(Standing::Known) => match self.sign_found(publisher, &package).await {
                     Ok(()) => tracing::debug!(%package, "its log is here as far as others have it"),
@@ -288,54 +346,8 @@ fn replaced_here(
     Ok(chains.filter_map(|keys| Replaced::find(publisher.key_log(), &keys)).next())
 }
 
-/// Packages of publishers whose keys are here that were published with earlier keys, and not here.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Elsewhere {
-    /// Those whose heads are signed again here: the machines that published them may be gone, or with a revoked key cannot.
-    due: Vec<PackageId>,
-    /// Those that a thief of the earlier key may have published: a person says which are its publisher's.
-    doubtful: Vec<PackageId>,
-}
-
-/// What the listed heads of these publishers say of packages that are not our own.
-///
-/// What came here after the key was replaced is not signed by itself, because anyone who stole that key can have made it.
-fn listed_elsewhere(
-    store: &Store,
-    publishers: &[Publisher],
-    own: &BTreeSet<PackageId>,
-) -> Result<Elsewhere, store::Error> {
-    let mut found = Elsewhere::default();
-    for publisher in publishers {
-        for (bytes, at) in store.read(|conn| Ok(catalog::dated_heads_of(conn, publisher.id())?))? {
-            let Ok(head) = VerifiedHead::verify_stored(&bytes) else { continue };
-            let (package, keys) = (head.package_id(), publisher.key_log());
-            if own.contains(&package) || !are_replaced(head.key_log(), keys) {
-                continue;
-            }
-            let is_revoked = fork::revoked_since(&head, keys).is_some();
-            // Of a key that was given to another machine and still counts, that machine signs.
-            let may_be_due = publisher.is_adopted() || (publisher.is_elsewhere() && is_revoked);
-            let was_before = fork::replaced_since(&head, keys).is_none_or(|since| at <= since);
-            match may_be_due && was_before {
-                true => found.due.push(package),
-                false if may_be_due || is_revoked => found.doubtful.push(package),
-                false => {}
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn said_of_doubtful(package: &PackageId) -> String {
-    format!(
-        "{package} is signed with a key that was replaced, and was not known here before that: somebody else may have published it with the \
-         old key, so it is not signed again. If it is yours, publish its next version here"
-    )
-}
-
 /// Whether the keys of one chain were replaced by those of another, which continues it.
-fn are_replaced(old: &KeyLog, new: &KeyLog) -> bool {
+pub(super) fn are_replaced(old: &KeyLog, new: &KeyLog) -> bool {
     old.current().n < new.current().n && old.agrees_with(new)
 }
 
@@ -362,6 +374,7 @@ fn sign_again(
     let own = store.read(|conn| heads::get(conn, package)).map_err(fail)?;
     let own = own.ok_or_else(|| gone("the head of a package that was published"))?;
     let before = VerifiedHead::verify_stored(&own.bytes).map_err(fail)?;
+    let is_revoking = fork::revoked_since(&before, publisher.key_log()).is_some();
     let log = held_log(store, publisher, package).map_err(fail)?;
     let log = log.ok_or_else(|| gone("the log of a package that was published"))?;
     let head = Head::of(&log, labels_of(&before), publisher);
@@ -373,17 +386,18 @@ fn sign_again(
     }
     let is_short = |seen: &crate::release::Seen| !known.is_frozen && head.head().sequence < seen.sequence;
     let may_be_a_thiefs = |listed| history::is_of_revoked_key(store, publisher.key_log(), listed);
-    if known.seen.as_ref().is_some_and(is_short)
-        && !known.listed.as_ref().map_or(Ok(false), may_be_a_thiefs).map_err(fail)?
-    {
+    let is_behind = known.seen.as_ref().is_some_and(is_short);
+    let dropped = known.listed.as_ref().filter(|_| is_behind);
+    if is_behind && !dropped.map_or(Ok(false), may_be_a_thiefs).map_err(fail)? {
         return Err(not_kept(history::overtaken(package)));
     }
+    let foreign = if is_revoking { not_published_here(store, &log).map_err(fail)? } else { Vec::new() };
     let mut batch = store.lasting_batch();
     for block in publisher.key_log().blocks() {
         batch.put(block).map_err(fail)?;
     }
     batch.commit(|tx| keep_head(tx, &head, now)).map_err(not_kept)?;
-    Ok(Renewed::Signed(Box::new(head), ends))
+    Ok(Renewed::Signed(Box::new(Signed { head, ends, dropped: dropped.cloned(), foreign })))
 }
 
 #[cfg(test)]
@@ -406,7 +420,7 @@ mod tests {
     /// The store of a machine that signed this log.
     fn machine(by: &Publisher, log: &Log) -> Store {
         let store = Store::in_memory().unwrap();
-        keep_log(&store, log.package(), log, &draft(by, log).sign(by).unwrap(), NOW).unwrap();
+        keep_log(&store, by.key_log(), log, &draft(by, log).sign(by).unwrap(), NOW).unwrap();
         store
     }
 
@@ -437,11 +451,16 @@ mod tests {
             assert_eq!(history::behind_others(&store).unwrap(), [log.package().clone()]);
             // Once all of it is here, it is.
             let whole = releases(&old, &["1.0.0", "1.1.0", "2.0.0"]);
-            keep_log(&store, log.package(), &whole, &draft(&old, &whole).sign(&old).unwrap(), NOW).unwrap();
-            let Ok(Renewed::Signed(head, false)) = sign_again(&store, &new, log.package(), NOW) else {
-                panic!()
-            };
-            assert_eq!((head.seen().key_n, head.head().sequence.get()), (1, 2));
+            keep_log(&store, new.key_log(), &whole, &newest, NOW).unwrap();
+            let Ok(Renewed::Signed(signed)) = sign_again(&store, &new, log.package(), NOW) else { panic!() };
+            assert_eq!((signed.head.seen().key_n, signed.head.head().sequence.get()), (1, 2));
+            // Of a thief who is not known to be one, a person hears.
+            let foreign: Vec<String> = signed.foreign.iter().map(ToString::to_string).collect();
+            let expected: &[&str] = if is_revoked { &["1.0.0", "1.1.0", "2.0.0"] } else { &[] };
+            assert_eq!(
+                (foreign.iter().map(String::as_str).collect::<Vec<_>>(), signed.ends),
+                (expected.to_vec(), false)
+            );
             assert!(history::behind_others(&store).unwrap().is_empty());
         }
     }
@@ -456,62 +475,9 @@ mod tests {
             let is_frozen = || store.read(|conn| Ok(catalog::is_frozen(conn, log.package())?)).unwrap();
             assert!(is_frozen());
             let renewed = sign_again(&store, &new, log.package(), NOW).unwrap();
-            assert_eq!(matches!(renewed, Renewed::Signed(_, true)), thaws);
+            assert_eq!(matches!(renewed, Renewed::Signed(signed) if signed.ends), thaws);
             assert_eq!(is_frozen(), !thaws);
         }
-    }
-
-    #[test]
-    fn who_has_the_key_that_replaced_another_signs_what_other_machines_published_with_that() {
-        let (old, other) = (publisher(1), publisher(7));
-        let (store, new) = (Store::in_memory().unwrap(), next(&old, Vec::new()).adopted());
-        for by in [&old, &other] {
-            listed(&store, &head(by, &["1.0.0"]));
-        }
-        let package = head(&old, &["1.0.0"]).package_id();
-        let found = |by: &Publisher, own: &[PackageId]| {
-            let own = own.iter().cloned().collect();
-            listed_elsewhere(&store, std::slice::from_ref(by), &own).unwrap().due
-        };
-        assert_eq!(found(&new, &[]), std::slice::from_ref(&package));
-        assert!(found(&new, std::slice::from_ref(&package)).is_empty() && found(&old, &[]).is_empty());
-        let thief = old.rotated(SecretKey::from_bytes(&[3; 32]), NOW).unwrap();
-        let thief = thief.rotated(SecretKey::from_bytes(&[4; 32]), NOW).unwrap();
-        listed(&store, &draft(&new, &releases(&old, &["1.0.0"])).sign(&new).unwrap());
-        assert!(found(&new, &[]).is_empty() && found(&thief, &[]).is_empty(), "another chain");
-    }
-
-    #[test]
-    fn what_came_after_the_key_was_replaced_is_named_and_not_signed_again() {
-        let old = publisher(1);
-        let named = |by: &Publisher, name: &str| {
-            let draft = draft(by, &releases(&old, &["1.0.0"]));
-            Head { name: name.parse().unwrap(), ..draft }.sign(by).unwrap()
-        };
-        let after = NOW.plus(Duration::from_secs(60));
-        let revoked = next(&old, vec![old.public_key()]);
-        // By a key that was made here, nothing was published elsewhere; by one that was given away, what is revoked would be lost.
-        for (by, due, doubtful) in [
-            (next(&old, Vec::new()), vec![], vec![]),
-            (next(&old, Vec::new()).adopted(), vec!["before"], vec!["after"]),
-            (revoked.clone(), vec![], vec!["after", "before"]),
-            (revoked.adopted(), vec!["before"], vec!["after"]),
-        ] {
-            let store = Store::in_memory().unwrap();
-            for (name, at) in [("before", NOW), ("after", after)] {
-                let head = named(&old, name);
-                store.write(|tx| Ok(catalog::insert(tx, &head, &Source::unknown(), at)?)).unwrap();
-            }
-            let found = listed_elsewhere(&store, std::slice::from_ref(&by), &BTreeSet::new()).unwrap();
-            let names = |found: Vec<PackageId>| -> Vec<String> {
-                found.into_iter().map(|package| package.name.to_string()).collect()
-            };
-            assert_eq!((names(found.due), names(found.doubtful)), (texts(&due), texts(&doubtful)));
-        }
-    }
-
-    fn texts(names: &[&str]) -> Vec<String> {
-        names.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -526,7 +492,7 @@ mod tests {
         assert_eq!(replaced_here(&store, &thief, None).unwrap(), None, "it goes apart");
         // What this machine signs now counts nowhere.
         let next = releases(&old, &["1.0.0", "1.1.0"]);
-        let kept = keep_log(&store, next.package(), &next, &draft(&old, &next).sign(&old).unwrap(), NOW);
+        let kept = keep_log(&store, old.key_log(), &next, &draft(&old, &next).sign(&old).unwrap(), NOW);
         assert!(kept.is_err());
     }
 

@@ -151,7 +151,7 @@ async fn a_double_signing_is_ended_alone_only_where_no_other_machine_may_have_en
     let store = Store::in_memory().unwrap();
     let [own, other] = ["2.0.0", "2.1.0"].map(|version| releases(&old, &["1.0.0", version]));
     let [first, second] = [&own, &other].map(|log| draft(&old, log).sign(&old).unwrap());
-    history::keep_log(&store, own.package(), &own, &first, now).unwrap();
+    history::keep_log(&store, first.key_log(), &own, &first, now).unwrap();
     store.write(|tx| Ok(catalog::insert(tx, &second, &catalog::Source::unknown(), now)?)).unwrap();
     let registry = registry_of(store, rotated(&old, 2).adopted()).await;
     let node = &registry.node;

@@ -50,6 +50,7 @@ mod counts;
 mod dependencies;
 mod describe;
 mod disputed;
+mod doubtful;
 mod events;
 mod evict;
 mod explain;

@@ -508,7 +508,7 @@ mod tests {
         published(&there.store, &there.publisher, &package(there.folder.path(), "1.0.0")).unwrap();
         let last = published(&there.store, &there.publisher, &package(there.folder.path(), "2.0.0")).unwrap();
         let (head, log) = (last.head.unwrap(), there.log().unwrap());
-        keep_log(&here.store, log.package(), &log, &head, Timestamp::now()).unwrap();
+        keep_log(&here.store, head.key_log(), &log, &head, Timestamp::now()).unwrap();
         let [same, own] = here.waiting().try_into().unwrap();
         let done = here.sign(&same).unwrap().unwrap();
         assert!(done.answer.already_published);
@@ -539,7 +539,7 @@ mod tests {
         log.push(log.next(kind, &world.publisher, now).unwrap()).unwrap();
         let head = Head::of(&log, Labels::default(), &world.publisher);
         let head = head.unwrap().sign(&world.publisher).unwrap();
-        keep_log(&world.store, &row.package, &log, &head, now).unwrap();
+        keep_log(&world.store, head.key_log(), &log, &head, now).unwrap();
         let failure = world.sign(&row).err().unwrap();
         assert_eq!((failure.code, failure.retryable), (Code::Conflict, false));
         assert_eq!(world.waiting().len(), 1);

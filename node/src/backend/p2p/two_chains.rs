@@ -216,6 +216,13 @@ impl Contradicted {
         Ok(found.map(|(chains, other)| Self { own, other, chains }))
     }
 
+    /// Whether a key was revoked on our chain since the two go apart: whoever does that says that somebody else has it, and wants
+    /// everybody to know of both.
+    fn is_denounced(&self) -> bool {
+        let mut since = (self.chains.n..=self.own.current().n).filter_map(|n| self.own.document(n));
+        since.any(|document| !document.revoked.is_empty())
+    }
+
     fn said(&self) -> String {
         let publisher = self.own.publisher();
         let keys: Vec<String> = self.other.current().keys.iter().map(ToString::to_string).collect();
@@ -227,7 +234,10 @@ impl Contradicted {
                 )
             }
             Ending::Rotate { .. } | Ending::Resolve { .. } | Ending::Never => {
-                format!("If it was not, somebody else has a key of yours. {NO_WAY_BACK}")
+                format!(
+                    "If it was not, somebody else has a key of yours. To have everybody told of both, so that nobody installs anything new of either: ggen \
+                     marketplace p2p key revoke <name>. {NO_WAY_BACK}"
+                )
             }
         };
         format!(
@@ -261,7 +271,7 @@ pub(super) fn kept(store: &Store, publisher: &PublisherId) -> Option<KeyLog> {
 /// ended it. A head that is signed under this chain makes everybody know of both, so that none is signed by itself.
 pub(super) fn others_follow_another(store: &Store, own: &KeyLog) -> Result<Option<Failure>, Failure> {
     let contradicted = Contradicted::of(store, own.clone())?;
-    let contradicted = contradicted.filter(|it| !it.own.ends(&it.other));
+    let contradicted = contradicted.filter(|it| !it.own.ends(&it.other) && !it.is_denounced());
     let see = "See both: ggen marketplace p2p trust list";
     Ok(contradicted.map(|it| Failure::new(Code::Equivocation, it.said(), see)))
 }

@@ -118,6 +118,8 @@ fn counted(number: usize, one: &str, many: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         catalog::Source,
@@ -126,15 +128,21 @@ mod tests {
             Head,
             fixture::{NOW, draft, head, publisher, releases},
         },
+        time::Timestamp,
     };
 
     fn listed(store: &Store, head: &VerifiedHead) {
         store.write(|tx| Ok(catalog::insert(tx, head, &Source::unknown(), NOW)?)).unwrap();
     }
 
+    /// The publisher with another key, a second later.
     fn next(old: &Publisher, revoked: Vec<PublicKey>) -> Publisher {
         let secret = Some(SecretKey::from_bytes(&[2; 32]));
-        old.changed(Change { secret, revoked, ..Change::default() }, &[], NOW).unwrap()
+        old.changed(Change { secret, revoked, ..Change::default() }, &[], later()).unwrap()
+    }
+
+    fn later() -> Timestamp {
+        NOW.plus(Duration::from_secs(1))
     }
 
     #[test]
@@ -164,8 +172,6 @@ mod tests {
             let draft = draft(by, &releases(&old, &["1.0.0"]));
             Head { name: name.parse().unwrap(), ..draft }.sign(by).unwrap()
         };
-        // What came in the same second may be later.
-        let before = NOW.minus(std::time::Duration::from_secs(1));
         let revoked = next(&old, vec![old.public_key()]);
         // By a key that was made here, nothing was published elsewhere; by one that was given away, what is revoked would be lost.
         for (by, due, doubtful) in [
@@ -175,7 +181,7 @@ mod tests {
             (revoked.adopted(), vec!["before"], vec!["after"]),
         ] {
             let store = Store::in_memory().unwrap();
-            for (name, at) in [("before", before), ("after", NOW)] {
+            for (name, at) in [("before", NOW), ("after", later())] {
                 let head = named(&old, name);
                 store.write(|tx| Ok(catalog::insert(tx, &head, &Source::unknown(), at)?)).unwrap();
             }

@@ -53,6 +53,7 @@ pub use read::{
     Claims, Held, Listed, Page, after, before, by_name, changes_after, count, get, holds, is_frozen,
     listed_after, newest_position, newest_received, places, seen,
 };
+pub use revoked::listed_though_revoked;
 pub use search::{Found, Query, search};
 pub use share::{Source, keep, provided};
 pub use short::{Fitting, fitting};

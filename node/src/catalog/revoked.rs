@@ -6,11 +6,18 @@
 //! does not matter which of the two comes first. Where a later state of a known package was listed meanwhile, the package is gone until
 //! its publisher signs it again: the state before is not kept.
 
-use rusqlite::{Transaction, params};
+use rusqlite::{Connection, Transaction, params};
 
-use super::{Error, from_ordered, insert::remove, to_bits};
+use super::{
+    Error,
+    confirmed::dated_head,
+    from_ordered,
+    insert::{self, remove},
+    to_bits,
+};
 use crate::{
     heads::Known,
+    package::PackageId,
     release::{VerifiedHead, fork},
     time::Timestamp,
 };
@@ -50,10 +57,23 @@ pub(super) fn take_out(
     Ok(())
 }
 
+/// When the keys were revoked that signed the listed head of a package, where this node listed it only after that: it stays listed because a
+/// person has to do with it ([`keep`](super::keep)), and does not count.
+///
+/// # Errors
+/// [`Error::Database`].
+pub fn listed_though_revoked(conn: &Connection, package: &PackageId) -> Result<Option<Timestamp>, Error> {
+    let known = insert::known(conn, package)?;
+    let Some(since) = known.listed.as_ref().and_then(|listed| known.revoked_since(listed)) else {
+        return Ok(None);
+    };
+    let at = dated_head(conn, package)?.map(|(_, at)| at);
+    Ok(Some(since).filter(|since| at.is_some_and(|at| at > *since)))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rusqlite::Connection;
 
     use super::*;
     use crate::{
@@ -112,6 +132,9 @@ mod tests {
         }
         put(&mut conn, &head(&owner, "web"), later(2));
         assert!(lists(&conn, &kept) && !lists(&conn, &other));
+        let since = |head: &VerifiedHead| listed_though_revoked(&conn, &head.package_id()).unwrap();
+        assert_eq!(since(&kept), Some(NOW), "but it does not count");
+        assert_eq!((since(&other), since(&head(&owner, "web"))), (None, None));
     }
 
     proptest! {

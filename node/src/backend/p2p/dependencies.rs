@@ -66,7 +66,11 @@ impl Node {
     /// Finds the versions of a package, here and among the peers.
     pub(super) async fn look_up(&self, package: &PackageId, own: &PackageId) -> Answer {
         let unchecked = |why: String| Answer::unchecked(package.clone(), why);
-        let head = match self.head_of(package).await {
+        let found = match self.refuse_revoked(package).await {
+            Ok(()) => self.head_of(package).await,
+            Err(failure) => Err(failure),
+        };
+        let head = match found {
             Ok(head) => head,
             Err(failure) if failure.code == Code::NotFound => {
                 return Answer::Versions(package.clone(), self.not_known(package).await, None);

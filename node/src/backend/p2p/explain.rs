@@ -58,6 +58,7 @@ impl Node {
         if keys_disputed {
             notes.push(format!("{TWO_CHAINS}; see both: ggen marketplace p2p trust list"));
         }
+        notes.extend(self.revoked_note(&package).await?);
         if served.is_empty() {
             notes.push("no block of it came from another peer, as far as is remembered here".to_owned());
         }

@@ -286,6 +286,7 @@ impl Node {
             },
             ..Info::default()
         };
+        info.package.notes.extend(self.revoked_note(&head.package_id()).await?);
         if frozen {
             // What the head names as the latest is contested.
             let latest = log.as_ref().ok().and_then(Log::latest);

@@ -28,6 +28,7 @@ use crate::{
     package::{PackageId, PackageName, PackageRef},
     release::{self, Log, Place, Release, SignedEntry, VerifiedHead, choice},
     store::{self, Store, heads, meta, pins},
+    time::Timestamp,
 };
 
 /// How long a name is looked for among the peers before it is not found.
@@ -56,6 +57,13 @@ impl From<Unread> for Failure {
             }
         }
     }
+}
+
+/// What is said of what a key signed that its publisher revoked, where this machine heard of it only after that.
+pub(super) fn though_revoked(since: Timestamp) -> String {
+    format!(
+        "its publisher revoked the key that signed it, on {since}, and this machine heard of it only after that: a thief may have published it"
+    )
 }
 
 impl Unread {
@@ -100,8 +108,31 @@ impl From<Release> for Chosen {
 }
 
 impl Node {
-    /// The head of the package that a reference means.
+    /// The head of the package that a reference means, to take it.
     pub(super) async fn resolve(&self, reference: &PackageRef) -> Result<VerifiedHead, Failure> {
+        let head = self.resolve_listed(reference).await?;
+        self.refuse_revoked(&head.package_id()).await?;
+        Ok(head)
+    }
+
+    /// Refuses a package whose publisher revoked the key that signed it, and that was heard of only after that.
+    pub(super) async fn refuse_revoked(&self, package: &PackageId) -> Result<(), Failure> {
+        let since = self.revoked_since(package).await?;
+        since.map_or(Ok(()), |since| Err(fail(release::Error::Revoked { since })))
+    }
+
+    /// What is said of a package that [`Node::refuse_revoked`] refuses.
+    pub(super) async fn revoked_note(&self, package: &PackageId) -> Result<Option<String>, Failure> {
+        Ok(self.revoked_since(package).await?.map(though_revoked))
+    }
+
+    async fn revoked_since(&self, package: &PackageId) -> Result<Option<Timestamp>, Failure> {
+        let package = package.clone();
+        self.with_store(move |store| store.read(|conn| Ok(catalog::listed_though_revoked(conn, &package)?)))
+            .await
+    }
+
+    async fn resolve_listed(&self, reference: &PackageRef) -> Result<VerifiedHead, Failure> {
         match self.resolve_as_known(reference).await {
             // Nobody could be asked: later it may be found.
             Err(failure) if failure.code == Code::NotFound && self.is_alone().await => {
@@ -115,7 +146,7 @@ impl Node {
     pub(super) async fn resolve_to_look(&self, reference: &PackageRef) -> Result<VerifiedHead, Failure> {
         match reference.publisher {
             Some(publisher) => self.head_of(&PackageId { publisher, name: reference.name.clone() }).await,
-            None => self.resolve(reference).await,
+            None => self.resolve_listed(reference).await,
         }
     }
 

@@ -18,9 +18,11 @@ use super::{
     node::Node,
     place::{self, manifest_of_installed},
     project::{LOCK_WAIT, as_it_stands, of_reading, verify_project},
+    resolve,
     withdrawn::{self, WITHDRAWN},
 };
 use crate::{
+    catalog,
     code::Code,
     content::ContentId,
     control::api::{Failure, ListedPackage, Listing, Verified, VerifyRequest},
@@ -273,6 +275,14 @@ fn verify_one(
     let mut differences: Vec<String> = report.differences.iter().map(ToString::to_string).collect();
     if withdrawn {
         differences.insert(0, WITHDRAWN.to_owned());
+    }
+    let though_revoked =
+        |conn: &rusqlite::Connection| Ok(catalog::listed_though_revoked(conn, &installed.package)?);
+    // What was installed before another version came is told of by that one alone.
+    if head.head().latest.as_ref().is_some_and(|latest| latest.manifest == installed.manifest)
+        && let Some(since) = store.read(though_revoked).map_err(fail)?
+    {
+        differences.insert(0, resolve::though_revoked(since));
     }
     Ok(Verified {
         ok: differences.is_empty(),

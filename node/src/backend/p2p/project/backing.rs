@@ -254,6 +254,12 @@ pub(super) fn backing_here(
         return Ok(Backing::Stands);
     };
     let doubt = doubt(&side, keys, locked.sequence, known, head.as_ref());
+    // The log that such a head names may be a thief's.
+    if doubt == Some(Doubt::Revoked)
+        && store.read(|conn| Ok(catalog::listed_though_revoked(conn, id)?)).map_err(fail)?.is_some()
+    {
+        return Ok(Backing::Denied(Doubt::Revoked));
+    }
     let Some(head) = head else { return Ok(doubt.map_or(Backing::Stands, Backing::Unread)) };
     match entry_at(store, &head, locked.sequence)? {
         Some(there) if there == locked.entry => return Ok(Backing::Stands),

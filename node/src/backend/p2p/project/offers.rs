@@ -249,6 +249,7 @@ impl Node {
             });
         }
         let head = self.head_of(package).await?;
+        self.refuse_revoked(package).await?;
         let newest = self.newest(head, self.demand(false, None, true), how.asks, how.deadline).await?;
         let unheard = newest.heard != Some(true) && !self.is_told_of(package, how.deadline).await;
         let offer = self.offer_of(newest.head.clone()).await?;
